@@ -1,0 +1,134 @@
+"""The contract of a backend: what carries the gradients between ranks.
+
+A new backend is one new file in this folder that defines ``BACKEND``, an instance of :class:`Backend`. The class
+is importable without the framework; frameworks are imported inside :meth:`Backend.session` and the role
+functions, which run in ranks only.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from bench.identity import Identity
+from bench.records import Case, Device, Role, Tolerance
+
+FLOAT32 = Tolerance(value=1e-3, label="float32")
+
+
+class Options(BaseModel):
+    """The knobs of a backend or a workload. Every field has a default and a description."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Session:
+    """A rank's view of the others while a case runs. This base is the session of one rank alone."""
+
+    def __init__(self, rank: int = 0, world: int = 1, device: str = "cpu") -> None:
+        self.rank, self.world, self.device = rank, world, device
+
+    def wrap(self, model: Any, optimizer: Any) -> tuple[Any, Any]:
+        """Make ``loss.backward(); optimizer.step()`` exchange gradients, so that every rank steps by their mean."""
+        return model, optimizer
+
+    def all_reduce_sum(self, tensor: Any) -> Any:
+        """The element-wise sum over the ranks, of any shape; may be ``tensor`` itself, changed in place."""
+        return tensor
+
+    def all_reduce_mean(self, tensor: Any) -> Any:
+        """The element-wise mean over the ranks. Floating point only."""
+        return self.all_reduce_sum(tensor).div_(self.world)
+
+    def barrier(self) -> None:
+        """Return when every rank has come here."""
+        if self.world > 1:
+            import torch
+
+            self.all_reduce_sum(torch.zeros(1))
+
+    def largest(self, value: float) -> float:
+        """The largest of the ranks' values, known to all of them."""
+        import torch
+
+        slots = torch.zeros(self.world, dtype=torch.float64)
+        slots[self.rank] = value
+        return float(self.all_reduce_sum(slots).max())
+
+    def blocks_mean(self, blocks: tuple[int, int], side: tuple[int, int], make_block: Callable[[int, int], Any]) -> float:
+        """The mean of an array of ``blocks`` rows × columns of blocks, each ``side`` elements, made by ``make_block``.
+
+        Each rank sums every ``world``-th block and one reduction adds the sums; one block at a time is held.
+        """
+        import torch
+
+        total = 0.0
+        for number in range(self.rank, blocks[0] * blocks[1], self.world):
+            total += float(make_block(*divmod(number, blocks[1])).sum())
+        whole = self.all_reduce_sum(torch.tensor([total], dtype=torch.float64))
+        return float(whole[0]) / (blocks[0] * blocks[1] * side[0] * side[1])
+
+    def settings(self) -> dict[str, str]:
+        """What was in force in this session: versions and knobs, defaults spelled out."""
+        return {}
+
+
+class Backend(ABC):
+    """What a backend declares, and the thin functions that run it."""
+
+    name: str
+    summary: str
+    requires: tuple[str, ...] = ("torch",)
+    """Importable modules without which it can't run; they are loaded before the first rank starts."""
+    remedy: str = 'pip install "scaling-harness[frameworks]"'
+    transports: Mapping[Device, tuple[str, ...]]
+    """By device; the first one is the default."""
+    options: type[Options] = Options
+    machinery: Mapping[str, str] = {}
+    """Workload kinds that it runs by other means than the rest, with a sentence that says which."""
+
+    def why_never(self, case: Case) -> str | None:
+        """Why this combination makes no sense on any machine, or ``None``."""
+        return None if case.transport in self.transports[case.device] else self._unknown_transport(case)
+
+    def why_not(self, case: Case) -> str | None:
+        """Why it can't run here, with the remedy, or ``None``. Loads no framework."""
+        missing = [module for module in self.requires if importlib.util.find_spec(module) is None]
+        return f"{', '.join(missing)} not installed: {self.remedy}" if missing else None
+
+    @abstractmethod
+    def launch(self, case: Case) -> tuple[Role, ...]:
+        """The processes it needs (pure)."""
+
+    @abstractmethod
+    def session(self, case: Case, me: Identity) -> AbstractContextManager[Session]:
+        """Join the other ranks; leave them at the end. Runs in a rank."""
+
+    def tolerance(self, case: Case) -> Tolerance:
+        """How far its result may be from a single process's."""
+        return FLOAT32
+
+    def role(self, name: str) -> Callable[[Case, Identity, Path], None] | None:
+        """The function behind a role other than ``rank``, or ``None``. Runs in that role's process."""
+        return None
+
+    def _unknown_transport(self, case: Case) -> str:
+        return f"{self.name} has no transport '{case.transport}' on {case.device} ({', '.join(self.transports[case.device])})"
+
+
+def set_variables(variables: Mapping[str, str | None]) -> dict[str, str]:
+    """Put the non-empty ones into this process's environment; returns those that were set."""
+    import os
+
+    chosen = {name: value for name, value in variables.items() if value is not None}
+    os.environ.update(chosen)
+    return chosen
+
+
+__all__ = ["FLOAT32", "Backend", "Iterator", "Options", "Session", "set_variables"]

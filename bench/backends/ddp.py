@@ -1,0 +1,90 @@
+"""PyTorch DistributedDataParallel over torch.distributed: gloo on CPU, NCCL on GPUs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+from pydantic import Field
+
+from bench.backends import Backend, Options, Session
+from bench.identity import Identity
+from bench.records import Case, Role
+
+
+class DdpOptions(Options):
+    bucket_cap_mb: float = Field(25.0, gt=0, description="gradients are exchanged in buckets of this many MiB")
+    gradient_as_bucket_view: bool = Field(False, description="gradients are views of the buckets: one copy less")
+    static_graph: bool = Field(False, description="promise DDP that every step uses the same parameters")
+
+
+class ProcessGroupSession(Session):
+    """A session over an initialised torch.distributed process group."""
+
+    def __init__(self, rank: int, world: int, device: str, options: DdpOptions, transport: str) -> None:
+        super().__init__(rank, world, device)
+        self.options, self.transport = options, transport
+
+    def wrap(self, model: Any, optimizer: Any) -> tuple[Any, Any]:
+        from torch.nn.parallel import DistributedDataParallel
+
+        wrapped = DistributedDataParallel(
+            model,
+            device_ids=[self.device] if self.device != "cpu" else None,
+            bucket_cap_mb=self.options.bucket_cap_mb,
+            gradient_as_bucket_view=self.options.gradient_as_bucket_view,
+            static_graph=self.options.static_graph,
+        )
+        return wrapped, optimizer
+
+    def all_reduce_sum(self, tensor: Any) -> Any:
+        import torch.distributed as dist
+
+        on_device = tensor.to(self.device)
+        dist.all_reduce(on_device)
+        return on_device
+
+    def settings(self) -> dict[str, str]:
+        return {"transport": self.transport, **{name: str(value) for name, value in self.options.model_dump().items()}}
+
+
+@contextmanager
+def process_group(case: Case, me: Identity, transport: str, options: DdpOptions) -> Iterator[Session]:
+    """Join ``MASTER_ADDR:MASTER_PORT``; ranks that never come end the wait after the case's timeout."""
+    import torch
+    import torch.distributed as dist
+
+    device = f"cuda:{me.local_rank}" if case.device == "cuda" else "cpu"
+    if device != "cpu":
+        torch.cuda.set_device(device)
+    dist.init_process_group(
+        transport,
+        init_method=f"tcp://{me.meeting_host}:{me.meeting_port}",
+        rank=me.rank,
+        world_size=me.world,
+        timeout=timedelta(seconds=case.timeout_s),
+    )
+    try:
+        yield ProcessGroupSession(me.rank, me.world, device, options, transport)
+    finally:
+        dist.destroy_process_group()
+
+
+class Ddp(Backend):
+    name = "ddp"
+    summary = "PyTorch DistributedDataParallel"
+    transports = {"cpu": ("gloo",), "cuda": ("nccl", "gloo")}  # noqa: RUF012 - declared read-only by the contract
+    options = DdpOptions
+
+    def launch(self, case: Case) -> tuple[Role, ...]:
+        return (Role(name="rank", count=case.ranks),)
+
+    @contextmanager
+    def session(self, case: Case, me: Identity) -> Iterator[Session]:
+        with process_group(case, me, case.transport, DdpOptions(**case.backend_options)) as joined:
+            yield joined
+
+
+BACKEND = Ddp()

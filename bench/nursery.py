@@ -1,0 +1,99 @@
+"""Fresh processes from a warm parent: the frameworks are loaded once, each rank is forked from there.
+
+The parent is the standard library's fork server. It imports :data:`PRELOAD` and nothing runs in it; every rank is a
+new process with its own session, its own log and its own environment, and dies with the harness.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import faulthandler
+import importlib
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any, cast
+
+PR_SET_PDEATHSIG = 1
+
+# What a training step touches sooner or later; torch._dynamo is pulled in by the first optimizer, 1.5 s a rank.
+PRELOAD: Mapping[str, tuple[str, ...]] = {
+    "torch": ("torch", "torch.distributed", "torch.nn.parallel", "torch.optim", "torch._dynamo", "numpy"),
+    "horovod": ("horovod.torch", "horovod.runner.http.http_server", "horovod.runner.common.util.hosts"),
+    "distributed": ("distributed", "dask.array"),
+}
+
+
+@dataclass(frozen=True)
+class Birth:
+    """A process to start: a worker's arguments, or a command that takes its place (mpirun)."""
+
+    log: Path
+    env: Mapping[str, str] = field(default_factory=dict)
+    arguments: tuple[str, ...] = ()
+    command: tuple[str, ...] = ()
+
+
+def warm_up(modules: Sequence[str]) -> Any:
+    """A context whose processes are forked from a parent that has loaded ``modules`` and what goes with them.
+
+    One parent serves one harness; a module that can't be imported is left to the rank that needs it.
+    """
+    wanted = [name for module in modules for name in PRELOAD.get(module, (module,))]
+    os.environ["SCALING_PRELOAD"] = ",".join(["bench.worker", *wanted])
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["bench._preload"])
+    return context
+
+
+def preload_all() -> None:
+    """Import what ``SCALING_PRELOAD`` names. Runs in the warm parent; see :mod:`bench._preload`."""
+    for name in os.environ.get("SCALING_PRELOAD", "").split(","):
+        with contextlib.suppress(Exception):
+            importlib.import_module(name)
+
+
+def bear(context: Any, birth: Birth, name: str) -> BaseProcess:
+    """Start the process and return its handle."""
+    process = cast(BaseProcess, context.Process(target=live, args=(birth,), name=name))
+    process.start()
+    return process
+
+
+def live(birth: Birth) -> None:
+    """The first lines of a new process: a session and a log of its own, and an end with its parent's."""
+    os.setsid()
+    _die_with_parent()
+    log = os.open(birth.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    # On a timeout the harness asks for the stacks of all threads before it ends the process.
+    faulthandler.register(signal.SIGUSR1, all_threads=True)
+    os.environ.update(birth.env)
+    if birth.command:
+        os.execvpe(birth.command[0], birth.command, os.environ)
+    status = _worker_main()(birth.arguments)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Frameworks leave threads behind whose end may hang; all that counts is on disk by now.
+    os._exit(status)
+
+
+def _worker_main() -> Callable[[Sequence[str]], int]:
+    from bench.worker import main
+
+    return main
+
+
+def _die_with_parent() -> None:
+    """SIGKILL this process when its parent goes (Linux only; elsewhere the harness ends what it started)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

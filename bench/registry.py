@@ -1,0 +1,81 @@
+"""Finds backends and workloads by looking into their folders. A new file there is all that a new one needs."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from dataclasses import dataclass
+from functools import cache
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+from bench import backends, workloads
+
+if TYPE_CHECKING:
+    from bench.backends import Backend
+    from bench.workloads import Workload
+
+
+class UnknownName(LookupError):
+    """No plugin of that name. ``known`` lists those there are."""
+
+    def __init__(self, kind: str, name: str, known: list[str]) -> None:
+        super().__init__(f"unknown {kind} '{name}'")
+        self.kind, self.name, self.known = kind, name, known
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A plugin that can't be imported. The others stay usable."""
+
+    kind: str
+    name: str
+    error: str
+
+
+def _names(package: ModuleType) -> list[str]:
+    return sorted(found.name for found in pkgutil.iter_modules(package.__path__) if not found.name.startswith("_"))
+
+
+def backend_names() -> list[str]:
+    return _names(backends)
+
+
+def workload_names() -> list[str]:
+    return _names(workloads)
+
+
+@cache
+def load_backend(name: str) -> Backend:
+    """The backend in ``bench/backends/<name>.py``. Raises :class:`UnknownName`."""
+    if name not in backend_names():
+        raise UnknownName("backend", name, backend_names())
+    found: Backend = importlib.import_module(f"bench.backends.{name}").BACKEND
+    return found
+
+
+@cache
+def load_workload(name: str) -> Workload:
+    """The workload in ``bench/workloads/<name>.py``. Raises :class:`UnknownName`."""
+    if name not in workload_names():
+        raise UnknownName("workload", name, workload_names())
+    found: Workload = importlib.import_module(f"bench.workloads.{name}").WORKLOAD
+    return found
+
+
+def survey() -> tuple[dict[str, Backend], dict[str, Workload], list[Broken]]:
+    """Every plugin that loads, and those that don't with the reason."""
+    usable_backends: dict[str, Backend] = {}
+    usable_workloads: dict[str, Workload] = {}
+    broken: list[Broken] = []
+    for name in backend_names():
+        try:
+            usable_backends[name] = load_backend(name)
+        except Exception as problem:
+            broken.append(Broken("backend", name, f"{type(problem).__name__}: {problem}"))
+    for name in workload_names():
+        try:
+            usable_workloads[name] = load_workload(name)
+        except Exception as problem:
+            broken.append(Broken("workload", name, f"{type(problem).__name__}: {problem}"))
+    return usable_backends, usable_workloads, broken

@@ -1,0 +1,81 @@
+"""The contract of a workload: what the ranks do, whatever carries their gradients.
+
+A new workload is one new file in this folder that defines ``WORKLOAD``, an instance of :class:`Workload`. Torch is
+imported inside :meth:`Workload.build` and the :class:`Work` it returns, which live in ranks only.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, Literal
+
+from bench.backends import Options, Session
+from bench.records import Case, DataSource, MessageTiming, Reading, Scaling
+
+Kind = Literal["training", "collective", "array"]
+
+
+class DataProblem(Exception):
+    """The workload's data is missing or damaged. The text is one line: the file and the remedy."""
+
+
+class Work(ABC):
+    """One rank's share of a workload, built and ready to step."""
+
+    unit: str = "samples"
+    amount_per_step: float
+    """In ``unit``, of all ranks together."""
+    warmup_steps: int = 10
+    min_steps: int = 10
+    max_steps: int = 20_000
+    fixed_steps: int | None = None
+    """The measured steps where the work itself says how many (whole epochs)."""
+    data: DataSource | None = None
+
+    @abstractmethod
+    def step(self) -> None:
+        """One step. Nothing in it waits for the device or copies from it, unless the work itself does."""
+
+    @abstractmethod
+    def verify(self, steps: int) -> tuple[tuple[tuple[int, ...], ...], tuple[float, ...]]:
+        """Take the first ``steps`` steps and note them: sample numbers and this rank's loss, for each step."""
+
+    @abstractmethod
+    def snapshot(self) -> list[Any]:
+        """A copy of the result so far (a trained model's parameters) as float64 or float32 CPU tensors."""
+
+    def finish(self) -> tuple[tuple[Reading, ...], tuple[MessageTiming, ...]]:
+        """What else is worth measuring, outside the timed window."""
+        return (), ()
+
+
+class Workload(ABC):
+    """What a workload declares, and the function that builds it in a rank."""
+
+    name: str
+    summary: str
+    kind: Kind = "training"
+    options: type[Options] = Options
+    scalings: tuple[Scaling, ...] = ("strong", "weak")
+    uses_batch: bool = True
+    tolerance: float | None = None
+    """Overrides the backend's tolerance where the result is not a trained model."""
+
+    def why_never(self, case: Case) -> str | None:
+        """Why this combination makes no sense on any machine, or ``None``."""
+        return None
+
+    def flags(self, options: Options) -> tuple[str, ...]:
+        """Names that go wherever this workload's numbers appear (``emulated_compute``)."""
+        return ()
+
+    def prepare(self, options: Options) -> None:
+        """Fetch what the ranks will read, once, before any of them starts. Raises :class:`DataProblem`."""
+        return None
+
+    @abstractmethod
+    def build(self, case: Case, session: Session) -> Work:
+        """This rank's share. A session of one rank gets the whole global batch: that is the reference."""
+
+
+__all__ = ["DataProblem", "Kind", "Options", "Work", "Workload"]

@@ -1,0 +1,118 @@
+"""The allreduce alone, over message sizes: what the exchange costs when there is no compute to hide it.
+
+The timed window of the trial is the largest message; every size's own times are in the record's ``messages``.
+Bandwidths are functions of those times (algorithm bandwidth = bytes ÷ time, bus bandwidth = algorithm bandwidth ×
+2(N−1)/N; definitions as in NVIDIA's nccl-tests, PERFORMANCE.md).
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from pydantic import ByteSize, Field, model_validator
+
+from bench.backends import Options, Session
+from bench.records import Case, MessageTiming, Reading
+from bench.workloads import Work, Workload
+
+SECONDS_A_SIZE = 0.15
+TIMES_AT_LEAST, TIMES_AT_MOST = 5, 200
+FACTOR = 4
+
+
+class AllreduceOptions(Options):
+    smallest: ByteSize = Field(ByteSize(1024), ge=4, description="smallest message, for example 1KiB")
+    largest: ByteSize = Field(ByteSize(64 * 2**20), ge=4, description="largest message, for example 64MiB")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> AllreduceOptions:
+        if self.smallest > self.largest:
+            raise ValueError("smallest is larger than largest")
+        return self
+
+    def sizes(self) -> tuple[int, ...]:
+        """From the smallest, each ``FACTOR`` times the one before, ending with the largest; in bytes."""
+        found = []
+        size = int(self.smallest)
+        while size < self.largest:
+            found.append(size)
+            size *= FACTOR
+        return (*found, int(self.largest))
+
+
+class Reduction(Work):
+    """One allreduce of the largest message a step."""
+
+    unit = "bytes"
+    warmup_steps = 2
+    min_steps = 5
+    max_steps = 200
+
+    def __init__(self, options: AllreduceOptions, seed: int, session: Session) -> None:
+        import torch
+
+        self.session, self.sizes, self.seed = session, options.sizes(), seed
+        self.buffer = torch.zeros(self.sizes[-1] // 4, device=session.device)
+        self.amount_per_step = self.sizes[-1]
+        self.results: list[Any] = [torch.zeros(size // 4) for size in self.sizes]
+
+    def step(self) -> None:
+        self.session.all_reduce_sum(self.buffer)
+
+    def verify(self, steps: int) -> tuple[tuple[tuple[int, ...], ...], tuple[float, ...]]:
+        """Reduce one message of each size, to which rank r gives every element i with i mod N = r and zeros else."""
+        import torch
+
+        means = []
+        for number, size in enumerate(self.sizes):
+            generator = torch.Generator().manual_seed(self.seed + number)
+            whole = torch.rand(size // 4, generator=generator)
+            mine = torch.zeros_like(whole)
+            mine[self.session.rank :: self.session.world] = whole[self.session.rank :: self.session.world]
+            self.results[number] = self.session.all_reduce_sum(mine).to("cpu")
+            means.append(float(self.results[number].mean(dtype=torch.float64)))
+        return tuple((size,) if self.session.rank == 0 else () for size in self.sizes), tuple(means)
+
+    def snapshot(self) -> list[Any]:
+        return list(self.results)
+
+    def finish(self) -> tuple[tuple[Reading, ...], tuple[MessageTiming, ...]]:
+        return (), tuple(self._time(size) for size in self.sizes)
+
+    def _time(self, size: int) -> MessageTiming:
+        message = self.buffer[: size // 4]
+        self.session.barrier()
+        first = self._once(message)
+        second = self.session.largest(min(first, self._once(message)))
+        count = int(min(TIMES_AT_MOST, max(TIMES_AT_LEAST, SECONDS_A_SIZE / max(second, 1e-9))))
+        self.session.barrier()
+        return MessageTiming(message_bytes=size, times_s=tuple(self._once(message) for _ in range(count)))
+
+    def _once(self, message: Any) -> float:
+        began = time.perf_counter()
+        self.session.all_reduce_sum(message)
+        if self.session.device != "cpu":
+            import torch
+
+            torch.cuda.synchronize()
+        return time.perf_counter() - began
+
+
+class Allreduce(Workload):
+    name = "allreduce"
+    summary = "the exchange alone, from 1 KiB to 64 MiB"
+    kind = "collective"
+    options = AllreduceOptions
+    scalings = ("weak",)
+    uses_batch = False
+    tolerance = 1e-6
+
+    def why_never(self, case: Case) -> str | None:
+        return "an allreduce needs at least 2 ranks" if case.ranks < 2 else None
+
+    def build(self, case: Case, session: Session) -> Work:
+        return Reduction(AllreduceOptions(**case.workload_options), case.seed, session)  # type: ignore[arg-type]
+
+
+WORKLOAD = Allreduce()

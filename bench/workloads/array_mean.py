@@ -1,0 +1,80 @@
+"""The mean of a large random array in chunks, as in the article: no rank ever holds the whole.
+
+Chunk (i, j) is drawn from a generator seeded with (seed, i, j), so that the numbers are the same whoever draws them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field, model_validator
+
+from bench.backends import Options, Session
+from bench.records import Case
+from bench.workloads import Work, Workload
+
+
+class ArrayMeanOptions(Options):
+    rows: int = Field(10_000, ge=1, description="rows of the array (of each rank's share under weak scaling)")
+    columns: int = Field(10_000, ge=1, description="columns of the array")
+    chunk: int = Field(1_000, ge=1, description="height and width of a chunk; must divide rows and columns")
+
+    @model_validator(mode="after")
+    def _divides(self) -> ArrayMeanOptions:
+        if self.rows % self.chunk or self.columns % self.chunk:
+            raise ValueError(f"chunk {self.chunk} does not divide {self.rows}×{self.columns}")
+        return self
+
+
+class BlocksMean(Work):
+    """One mean of the whole array a step."""
+
+    unit = "elements"
+    warmup_steps = 1
+    min_steps = 3
+    max_steps = 200
+
+    def __init__(self, options: ArrayMeanOptions, case: Case, session: Session) -> None:
+        rows = options.rows * (case.ranks if case.scaling == "weak" else 1)
+        self.blocks = (rows // options.chunk, options.columns // options.chunk)
+        self.side = (options.chunk, options.chunk)
+        self.seed, self.session = case.seed, session
+        self.amount_per_step = rows * options.columns
+        self.mean = 0.0
+
+    def step(self) -> None:
+        self.mean = self.session.blocks_mean(self.blocks, self.side, self._make_block)
+
+    def _make_block(self, row: int, column: int) -> Any:
+        return random_block(self.seed, self.side, row, column)
+
+    def verify(self, steps: int) -> tuple[tuple[tuple[int, ...], ...], tuple[float, ...]]:
+        self.step()
+        return (), (self.mean,)
+
+    def snapshot(self) -> list[Any]:
+        import torch
+
+        return [torch.tensor([self.mean], dtype=torch.float64)]
+
+
+def random_block(seed: int, side: tuple[int, int], row: int, column: int) -> Any:
+    """Chunk (row, column): float64 of shape ``side``, uniform in [0, 1)."""
+    import numpy as np
+
+    return np.random.default_rng([seed, row, column]).random(side)
+
+
+class ArrayMean(Workload):
+    name = "array_mean"
+    summary = "the mean of a 10,000×10,000 random array in chunks"
+    kind = "array"
+    options = ArrayMeanOptions
+    uses_batch = False
+    tolerance = 1e-12
+
+    def build(self, case: Case, session: Session) -> Work:
+        return BlocksMean(ArrayMeanOptions(**case.workload_options), case, session)  # type: ignore[arg-type]
+
+
+WORKLOAD = ArrayMean()

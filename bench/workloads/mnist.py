@@ -1,0 +1,146 @@
+"""MNIST classification: a linear layer (as in the article), a multi-layer perceptron or a small CNN."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from bench import mnist_data
+from bench.backends import Options, Session
+from bench.records import Case, MessageTiming, Reading
+from bench.training import Training, epoch_order, shard_of
+from bench.workloads import Work, Workload
+
+BATCHES_A_GATHER = 8
+
+
+class MnistOptions(Options):
+    model: Literal["linear", "mlp", "cnn"] = Field("linear", description="linear is one 784→10 layer")
+    data: str | None = Field(None, description="folder with MNIST's IDX files (gzipped or not)")
+    source: Literal["auto", "mnist", "digits"] = Field(
+        "auto", description="auto downloads MNIST and falls back on scikit-learn's digits; the others insist"
+    )
+    eval: bool = Field(False, description="train whole epochs, then report the accuracy on the test images")
+    epochs: int = Field(1, ge=1, description="epochs to train under eval")
+
+
+class ShardFeed:
+    """Batches of this rank's shard, gathered from the images in memory a few at a time.
+
+    Images stay bytes (47 MB for 60,000, shared between ranks through the page cache) until they are used. A
+    gather of several batches costs less than one a batch, and its buffer still fits the processor's cache.
+    """
+
+    def __init__(self, split: mnist_data.Split, case: Case, session: Session) -> None:
+        import numpy as np
+        import torch
+
+        self.images, self.labels = split.images, torch.from_numpy(split.labels)
+        self.session, self.seed, self.global_batch = session, case.seed, case.global_batch
+        self.batch = case.global_batch // session.world
+        self.steps_an_epoch = len(self.images) // case.global_batch
+        self.epoch = -1
+        self.position = self.steps_an_epoch
+        self.gathered = np.empty((BATCHES_A_GATHER * self.batch, split.images.shape[1]), dtype=np.uint8)
+        self.bytes = torch.from_numpy(self.gathered)
+        self.mean = torch.tensor(-mnist_data.MEAN / mnist_data.STD)
+        self.on_device = session.device != "cpu"
+        self.inputs = torch.empty((self.batch, split.images.shape[1]))
+        self.shard: Any = None
+        self.targets: Any = None
+
+    def next(self) -> tuple[Any, Any]:
+        import torch
+
+        if self.position == self.steps_an_epoch:
+            self.epoch, self.position = self.epoch + 1, 0
+            order = epoch_order(len(self.images), self.seed, self.epoch)
+            self.shard = shard_of(order, self.session.rank, self.session.world, self.global_batch)
+        within = self.position % BATCHES_A_GATHER
+        if within == 0:
+            self._gather()
+        rows = slice(within * self.batch, (within + 1) * self.batch)
+        self.position += 1
+        self.inputs.copy_(self.bytes[rows])
+        torch.add(self.mean, self.inputs, alpha=1 / 255 / mnist_data.STD, out=self.inputs)
+        if self.on_device:
+            return self.inputs.to(self.session.device), self.targets[rows].to(self.session.device)
+        return self.inputs, self.targets[rows]
+
+    def _gather(self) -> None:
+        import numpy as np
+
+        chosen = self.shard[self.position * self.batch : (self.position + BATCHES_A_GATHER) * self.batch]
+        # mode="clip" lets NumPy write into the buffer directly; the numbers are a permutation, so nothing is clipped.
+        np.take(self.images, chosen.numpy(), axis=0, out=self.gathered[: len(chosen)], mode="clip")
+        self.targets = self.labels[chosen]
+
+    def last_samples(self) -> tuple[int, ...]:
+        rows = slice((self.position - 1) * self.batch, self.position * self.batch)
+        return tuple(self.shard[rows].tolist())
+
+
+class MnistTraining(Training):
+    """Training that can run whole epochs and test what it learned."""
+
+    test: mnist_data.Split | None = None
+
+    def finish(self) -> tuple[tuple[Reading, ...], tuple[MessageTiming, ...]]:
+        if self.test is None:
+            return (), ()
+        import torch
+
+        images = torch.from_numpy(self.test.images).to(self.session.device, torch.float32)
+        inputs = (images / 255 - mnist_data.MEAN) / mnist_data.STD
+        labels = torch.from_numpy(self.test.labels).to(self.session.device)
+        with torch.no_grad():
+            hits = (self.plain_model(inputs).argmax(dim=1) == labels).sum()
+        accuracy = Reading(name="test_accuracy", value=100 * float(hits) / len(labels), unit="%")
+        loss = Reading(name="final_loss", value=float(self.loss.detach()), unit="nats")
+        return (accuracy, loss), ()
+
+
+def make_model(name: str, seed: int) -> Any:
+    """The named model with seeded weights; takes ``(batch, 784)``, gives ``(batch, 10)``."""
+    import torch
+    from torch import nn
+
+    torch.manual_seed(seed)
+    if name == "linear":
+        return nn.Linear(784, 10)
+    if name == "mlp":
+        return nn.Sequential(nn.Linear(784, 256), nn.ReLU(), nn.Linear(256, 128), nn.ReLU(), nn.Linear(128, 10))
+    return nn.Sequential(
+        nn.Unflatten(1, (1, 28, 28)),
+        nn.Conv2d(1, 16, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Conv2d(16, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Flatten(), nn.Linear(32 * 7 * 7, 64), nn.ReLU(), nn.Linear(64, 10),
+    )  # fmt: skip
+
+
+class Mnist(Workload):
+    name = "mnist"
+    summary = "classify handwritten digits: linear, mlp or cnn"
+    options = MnistOptions
+
+    def prepare(self, options: Options) -> None:
+        assert isinstance(options, MnistOptions)
+        mnist_data.prepare(options.data, options.source)
+
+    def build(self, case: Case, session: Session) -> Work:
+        from torch import nn
+
+        options = MnistOptions(**case.workload_options)  # type: ignore[arg-type] # pydantic checks the values
+        dataset = mnist_data.load(options.data, options.source)
+        feed = ShardFeed(dataset.train, case, session)
+        work = MnistTraining(session, make_model(options.model, case.seed), nn.CrossEntropyLoss(), feed,
+                             case.global_batch, learning_rate=0.01)  # fmt: skip
+        work.data = dataset.source
+        if options.eval:
+            work.fixed_steps, work.warmup_steps = options.epochs * feed.steps_an_epoch, 0
+            work.test = dataset.test
+        return work
+
+
+WORKLOAD = Mnist()

@@ -1,0 +1,194 @@
+"""Training on random data that is resident on the device: nothing but the step is timed.
+
+The models differ in their ratio of compute to communication, and their sizes are options. Under ``emulated`` the
+compute of a step is a wait of a stated length while the gradients are real and really exchanged, so that more
+ranks than cores can be studied. Its numbers are never mixed with measured compute.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Literal
+
+from pydantic import Field
+
+from bench.backends import Options, Session
+from bench.records import Case
+from bench.training import Training
+from bench.workloads import Work, Workload
+
+POOL_BATCHES = 4
+EMULATED_LAYERS = 8
+
+
+class SyntheticOptions(Options):
+    model: Literal["mlp", "toy", "transformer", "convnet", "emulated"] = Field("mlp", description="what is trained")
+    hidden: int = Field(1024, ge=1, description="mlp: width of the hidden layer (784→hidden→10)")
+    width: int = Field(128, ge=8, description="transformer: size of an embedding")
+    heads: int = Field(4, ge=1, description="transformer: attention heads; must divide width")
+    layers: int = Field(2, ge=1, description="transformer, convnet: how many blocks")
+    sequence: int = Field(32, ge=2, description="transformer: tokens in a sample")
+    vocabulary: int = Field(1000, ge=2, description="transformer: different tokens")
+    channels: int = Field(32, ge=1, description="convnet: channels of a block")
+    image: int = Field(16, ge=4, description="convnet: height and width of an image, in pixels")
+    compute_ms: float = Field(20.0, ge=0, description="emulated: the wait that stands for the compute of one batch")
+    parameters: int = Field(814_090, ge=EMULATED_LAYERS, description="emulated: how many gradients are exchanged")
+
+
+class PoolFeed:
+    """Batches that were put on the device beforehand, taken in turn."""
+
+    def __init__(self, inputs: Any, targets: Any, global_batch: int, session: Session) -> None:
+        self.batches = []
+        for number in range(POOL_BATCHES):
+            mine = slice(number * global_batch + session.rank, (number + 1) * global_batch, session.world)
+            self.batches.append((inputs[mine].to(session.device), targets[mine].to(session.device), mine))
+        self.taken = 0
+
+    def next(self) -> tuple[Any, Any]:
+        batch = self.batches[self.taken % POOL_BATCHES]
+        self.taken += 1
+        return batch[0], batch[1]
+
+    def last_samples(self) -> tuple[int, ...]:
+        mine = self.batches[(self.taken - 1) % POOL_BATCHES][2]
+        return tuple(range(mine.start, mine.stop, mine.step))
+
+
+def _mlp(options: SyntheticOptions, samples: int) -> tuple[Any, Any, Any, Any]:
+    import torch
+    from torch import nn
+
+    model = nn.Sequential(nn.Linear(784, options.hidden), nn.ReLU(), nn.Linear(options.hidden, 10))
+    return model, nn.CrossEntropyLoss(), torch.randn(samples, 784), torch.randint(0, 10, (samples,))
+
+
+def _toy(options: SyntheticOptions, samples: int) -> tuple[Any, Any, Any, Any]:
+    import torch
+    from torch import nn
+
+    return nn.Linear(10, 10), nn.MSELoss(), torch.randn(samples, 10), torch.randn(samples, 10)
+
+
+def _transformer(options: SyntheticOptions, samples: int) -> tuple[Any, Any, Any, Any]:
+    import torch
+    from torch import nn
+
+    block = nn.TransformerEncoderLayer(
+        options.width, options.heads, 4 * options.width, dropout=0.0, batch_first=True, norm_first=True
+    )
+    model = nn.Sequential(
+        nn.Embedding(options.vocabulary, options.width),
+        nn.TransformerEncoder(block, options.layers, enable_nested_tensor=False),
+        nn.Linear(options.width, options.vocabulary),
+    )
+    tokens = torch.randint(0, options.vocabulary, (samples, options.sequence + 1))
+    cross_entropy = nn.CrossEntropyLoss()
+
+    def loss_of(scores: Any, targets: Any) -> Any:
+        return cross_entropy(scores.flatten(0, 1), targets.flatten())
+
+    return model, loss_of, tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous()
+
+
+def _convnet(options: SyntheticOptions, samples: int) -> tuple[Any, Any, Any, Any]:
+    import torch
+    from torch import nn
+
+    # Group norm, not batch norm: batch statistics would make the work depend on how the batch is sharded.
+    blocks: list[Any] = []
+    for number in range(options.layers):
+        before = 3 if number == 0 else options.channels
+        convolution = nn.Conv2d(before, options.channels, 3, padding=1)
+        blocks += [convolution, nn.GroupNorm(1, options.channels), nn.ReLU()]
+    model = nn.Sequential(*blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(options.channels, 10))
+    images = torch.randn(samples, 3, options.image, options.image)
+    return model, nn.CrossEntropyLoss(), images, torch.randint(0, 10, (samples,))
+
+
+class Waiter:
+    """Waits that add up to what was asked for: how much one overslept is taken off the next."""
+
+    def __init__(self) -> None:
+        self.overslept_s = 0.0
+
+    def wait(self, seconds: float) -> None:
+        began = time.perf_counter()
+        wanted = seconds - self.overslept_s
+        if wanted > 0:
+            time.sleep(wanted)
+        self.overslept_s = time.perf_counter() - began - wanted
+
+
+def _emulated(options: SyntheticOptions, samples: int, share: float) -> tuple[Any, Any, Any, Any]:
+    """Layers whose forward and backward pass wait, a third and two thirds of ``compute_ms`` × ``share``.
+
+    Layer l computes h + h·mean(w_l); its weight gradient is dense, depends on the samples, and is ready as soon as
+    the layer's backward pass is, so that a backend can overlap the exchange as with a real model.
+    """
+    import torch
+    from torch import nn
+
+    waiter = Waiter()
+    forward_s = options.compute_ms / 1e3 * share / 3 / EMULATED_LAYERS
+
+    class Waited(torch.autograd.Function):
+        @staticmethod
+        def forward(context: Any, flow: Any, weights: Any) -> Any:
+            context.save_for_backward(flow, weights)
+            waiter.wait(forward_s)
+            return flow + flow * weights.mean()
+
+        @staticmethod
+        def backward(context: Any, gradient: Any) -> Any:
+            flow, weights = context.saved_tensors
+            waiter.wait(2 * forward_s)
+            slope = (gradient * flow).sum() / weights.numel()
+            return gradient * (1 + weights.mean()), slope.expand_as(weights).contiguous()
+
+    class Layers(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            each, more = divmod(options.parameters, EMULATED_LAYERS)
+            sizes = [each + (number < more) for number in range(EMULATED_LAYERS)]
+            self.weights = nn.ParameterList([nn.Parameter(torch.zeros(size)) for size in sizes])
+
+        def forward(self, flow: Any) -> Any:
+            for weights in self.weights:
+                flow = Waited.apply(flow, weights)
+            return flow
+
+    def loss_of(flow: Any, targets: Any) -> Any:
+        return (flow * targets).mean()
+
+    return Layers(), loss_of, torch.rand(samples, 1), torch.rand(samples, 1)
+
+
+class Synthetic(Workload):
+    name = "synthetic"
+    summary = "train on random resident data: mlp, toy, transformer, convnet or emulated"
+    options = SyntheticOptions
+
+    def flags(self, options: Options) -> tuple[str, ...]:
+        assert isinstance(options, SyntheticOptions)
+        return ("emulated_compute",) if options.model == "emulated" else ()
+
+    def build(self, case: Case, session: Session) -> Work:
+        import torch
+
+        options = SyntheticOptions(**case.workload_options)  # type: ignore[arg-type] # pydantic checks the values
+        torch.manual_seed(case.seed)
+        samples = POOL_BATCHES * case.global_batch
+        if options.model == "emulated":
+            # The reference of a case is about its results: it need not wait.
+            share = 0.0 if session.world != case.ranks else case.local_batch / case.batch
+            made = _emulated(options, samples, share)
+        else:
+            makers = {"mlp": _mlp, "toy": _toy, "transformer": _transformer, "convnet": _convnet}
+            made = makers[options.model](options, samples)
+        model, loss_of, inputs, targets = made
+        return Training(session, model, loss_of, PoolFeed(inputs, targets, case.global_batch, session),
+                        case.global_batch)  # fmt: skip
+
+
+WORKLOAD = Synthetic()

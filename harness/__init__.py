@@ -1,0 +1,1 @@
+"""The control plane: plans, runs, stores, and the command line."""

@@ -1,0 +1,210 @@
+"""The command line: reads like a table of contents."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from harness.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_TRIALS_FAILED, EXIT_USAGE, HarnessError, UsageError
+from harness.store import DEFAULT_STORE
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    help="Run the same training work under several backends and rank counts, prove that it was the same, and report.",
+)
+people = Console(stderr=True)
+BROKE = "plugin broken"
+
+Store = Annotated[str, typer.Option("--store", metavar="URL", help="Results store: a SQLite file or an SQLAlchemy URL.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output and nothing else.")]
+
+
+@app.command(
+    epilog="Examples:\n\n"
+    "`python -m harness sweep` — the quick suite, all backends\n\n"
+    "`python -m harness sweep --backends ddp,horovod --ranks 1,2 --set horovod.cycle_time_ms=0.1,1`\n\n"
+    "`python -m harness sweep --workloads mnist --set mnist.model=cnn --set mnist.eval=true`\n\n"
+    "`python -m harness sweep scaling --dry-run`"
+)
+def sweep(
+    suite: Annotated[str, typer.Argument(help="A suite's name (see `list`) or a TOML file.")] = "quick",
+    backends: Annotated[str | None, typer.Option(metavar="A,B", help="Backends to run.")] = None,
+    workloads: Annotated[str | None, typer.Option(metavar="A,B", help="Workloads to run.")] = None,
+    ranks: Annotated[
+        str | None, typer.Option(metavar="1,2,4", help="Rank counts; default 1, 2, 4, … up to the cores.")
+    ] = None,
+    scaling: Annotated[str | None, typer.Option(metavar="strong,weak", help="Which scaling to measure.")] = None,
+    repeats: Annotated[int | None, typer.Option(help="Trials of each case, in shuffled rounds.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Measured steps; default: as many as fill the window.")] = None,
+    window: Annotated[float | None, typer.Option(metavar="SECONDS", help="Length of the measured window.")] = None,
+    warmup: Annotated[int | None, typer.Option(help="Steps before the measured window.")] = None,
+    batch: Annotated[
+        int | None, typer.Option(help="Samples a step: of all ranks (strong) or of each rank (weak).")
+    ] = None,
+    threads: Annotated[int | None, typer.Option(help="Threads of each rank, the same at every rank count.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of data, weights and the order of trials.")] = None,
+    timeout: Annotated[float | None, typer.Option(metavar="SECONDS", help="Longest time of one trial.")] = None,
+    device: Annotated[str | None, typer.Option(metavar="auto|cpu|cuda", help="Where the ranks compute.")] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="An option of a workload or backend; several values sweep it."),
+    ] = None,
+    site: Annotated[str, typer.Option(metavar="NAME", help="Where the ranks run.")] = "local",
+    store: Store = DEFAULT_STORE,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print cases and skips with reasons; run nothing.")] = False,
+    report: Annotated[
+        Path | None, typer.Option(metavar="FILE.html", help="Where the page goes; default: beside the store.")
+    ] = None,
+    as_json: Json = False,
+) -> int:
+    """Run a suite and write its report.
+
+    Every case runs as fresh processes, several times, in shuffled rounds; each trial is stored when it ends.
+    Before its timed window every training trial proves that it does the work a single process would do.
+    """
+    from harness import sweeping
+
+    changes = {
+        "backends": _names(backends), "workloads": _names(workloads), "ranks": _names(ranks),
+        "scaling": _names(scaling), "repeats": repeats, "steps": steps, "window_s": window, "warmup": warmup,
+        "batch": batch, "threads": threads, "seed": seed, "timeout_s": timeout, "device": device,
+    }  # fmt: skip
+    chosen = sweeping.choose_suite(suite, {name: value for name, value in changes.items() if value is not None}, settings)
+    where = sweeping.find_site(site)
+    plan = sweeping.plan(chosen, where)
+    _warn_of_broken_plugins()
+    if dry_run:
+        _print_json(plan.model_dump(mode="json")) if as_json else sweeping.print_plan(plan, Console())
+        return EXIT_OK
+    with _terminated_as_interrupted():
+        done = sweeping.run(chosen, plan, where, store, report, _command(), people)
+    cells = done.cells
+    if as_json:
+        _print_json(done.as_json())
+    else:
+        done.print(Console())
+    if done.interrupted:
+        people.print("interrupted: what had ended is stored and reported", style="yellow")
+        return EXIT_INTERRUPTED
+    failed = any(cell.outcome in ("failed", "timeout", "invalid") for cell in cells)
+    return EXIT_TRIALS_FAILED if failed else EXIT_OK
+
+
+@app.command(
+    epilog="Examples:\n\n`python -m harness report`\n\n`python -m harness report 20261121-101500-ab12 --out night.html`"
+)
+def report(
+    sweep: Annotated[str, typer.Argument(help="A sweep's id, or `latest`.")] = "latest",
+    store: Store = DEFAULT_STORE,
+    out: Annotated[Path | None, typer.Option(metavar="FILE.html", help="Default: beside the store.")] = None,
+    as_json: Json = False,
+) -> int:
+    """Write the page of a stored sweep again."""
+    from harness import sweeping
+
+    done = sweeping.report_again(sweep, store, out)
+    if as_json:
+        _print_json(done.as_json())
+    else:
+        done.print(Console())
+    return EXIT_OK
+
+
+@app.command("list", epilog="Example: `python -m harness list --json`")
+def list_all(as_json: Json = False) -> int:
+    """List backends, workloads with their options, suites and sites."""
+    from harness import listing
+
+    found = listing.everything()
+    if as_json:
+        _print_json(found)
+    else:
+        listing.show(found, Console())
+    return EXIT_OK
+
+
+@app.command(epilog="Example: `python -m harness doctor --json`")
+def doctor(as_json: Json = False) -> int:
+    """Say what is installed and what is missing, each with a remedy."""
+    from harness.doctor import examine
+
+    findings = examine()
+    if as_json:
+        _print_json({"findings": [finding.model_dump() for finding in findings]})
+        return EXIT_OK
+    console = Console()
+    width = max(len(finding.name) for finding in findings)
+    for finding in findings:
+        style = "green" if finding.status == "ok" else "yellow"
+        remedy = f" → {finding.remedy}" if finding.remedy else ""
+        console.print(f"[{style}]{finding.status:8}[/] {finding.name:{width}}", end="  ", highlight=False)
+        console.print(f"{finding.found}{remedy}", markup=False, highlight=False, soft_wrap=True)
+    return EXIT_OK
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    try:
+        status: Any = app(args=None if arguments is None else list(arguments), standalone_mode=False)
+    except HarnessError as problem:
+        print(f"error: {problem}", file=sys.stderr)
+        return problem.exit_code
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except Exception as problem:
+        # Typer's own complaints (an unknown flag, a number that isn't one) in one line like ours.
+        if not hasattr(problem, "format_message"):
+            raise
+        print(f"error: {' '.join(problem.format_message().split())} (see --help)", file=sys.stderr)
+        return EXIT_USAGE
+    return int(status or 0)
+
+
+def _names(text: str | None) -> tuple[str, ...] | None:
+    return None if text is None else tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _print_json(document: Any) -> None:
+    print(json.dumps(document, indent=2, allow_nan=False))
+
+
+def _command() -> str:
+    return shlex.join(["python", "-m", "harness", *sys.argv[1:]])
+
+
+def _warn_of_broken_plugins() -> None:
+    from bench.registry import survey
+
+    for broken in survey()[2]:
+        people.print(f"{BROKE}: {broken.kind} {broken.name}: {broken.error}", style="yellow", markup=False)
+
+
+@contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    """SIGTERM ends a sweep as tidily as Ctrl-C does."""
+
+    def interrupt(signum: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+__all__ = ["UsageError", "app", "main"]

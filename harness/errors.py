@@ -1,0 +1,44 @@
+"""Errors meant for the user: one line that names the place and the remedy. Any other keeps its traceback.
+
+    HarnessError          exit 2
+    ├── UsageError        a wrong name, option, number or key
+    ├── DataError         a missing or damaged data file
+    └── StoreError        a store that can't be read or written
+
+Exit codes: 0 fine · 1 regression found · 2 bad usage or input · 3 cannot tell · 4 some trials failed · 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+EXIT_OK = 0
+EXIT_USAGE = 2
+EXIT_TRIALS_FAILED = 4
+EXIT_INTERRUPTED = 130
+
+
+class HarnessError(Exception):
+    """Something the user can mend."""
+
+    exit_code = EXIT_USAGE
+
+
+class UsageError(HarnessError):
+    """A wrong name, option, number or key."""
+
+
+class DataError(HarnessError):
+    """A missing or damaged data file."""
+
+
+class StoreError(HarnessError):
+    """A store that can't be read or written."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """``; did you mean 'x'?`` where a known name is close, else ``; known: a, b``."""
+    options = sorted(known)
+    close = difflib.get_close_matches(name, options, n=1, cutoff=0.5)
+    return f"; did you mean '{close[0]}'?" if close else f"; known: {', '.join(options) or 'none'}"

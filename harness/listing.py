@@ -1,0 +1,64 @@
+"""What there is to choose from: backends, workloads, suites, sites."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from rich.console import Console
+
+from bench.backends import Options
+from bench.registry import survey
+from harness.suite import read_suite, suite_names
+from harness.sweeping import site_names
+
+
+def everything() -> dict[str, Any]:
+    """All plugins as plain data; a broken one with its error."""
+    backends, workloads, broken = survey()
+    return {
+        "backends": [
+            {
+                "name": name,
+                "summary": backend.summary,
+                "transports": {device: list(names) for device, names in backend.transports.items()},
+                "options": _options(backend.options),
+            }
+            for name, backend in backends.items()
+        ],
+        "workloads": [
+            {"name": name, "summary": workload.summary, "kind": workload.kind, "options": _options(workload.options)}
+            for name, workload in workloads.items()
+        ],
+        "suites": [{"name": name, "summary": read_suite(name).summary} for name in suite_names()],
+        "sites": [
+            {"name": name, "summary": importlib.import_module(f"harness.sites.{name}").SITE.summary}
+            for name in site_names()
+        ],
+        "broken": [{"kind": found.kind, "name": found.name, "error": found.error} for found in broken],
+    }
+
+
+def _options(options: type[Options]) -> list[dict[str, Any]]:
+    return [
+        {"name": name, "default": getattr(options(), name), "description": about.description or ""}
+        for name, about in options.model_fields.items()
+    ]
+
+
+def show(found: dict[str, Any], console: Console) -> None:
+    for kind in ("backends", "workloads"):
+        console.print(kind, style="bold")
+        for plugin in found[kind]:
+            console.print(f"  {plugin['name']:12} {plugin['summary']}", markup=False, highlight=False, soft_wrap=True)
+            for device, names in plugin.get("transports", {}).items():
+                console.print(f"      transport on {device}: {', '.join(names)}", markup=False, highlight=False)
+            for option in plugin["options"]:
+                line = f"      {plugin['name']}.{option['name']} = {option['default']}: {option['description']}"
+                console.print(line, markup=False, highlight=False, soft_wrap=True)
+    for kind in ("suites", "sites"):
+        console.print(kind, style="bold")
+        for plugin in found[kind]:
+            console.print(f"  {plugin['name']:12} {plugin['summary']}", markup=False, highlight=False, soft_wrap=True)
+    for plugin in found["broken"]:
+        console.print(f"broken {plugin['kind']} {plugin['name']}: {plugin['error']}", markup=False, style="yellow")

@@ -1,0 +1,204 @@
+"""Suite → ordered cases, skips with reasons, and combinations that make no sense. It starts nothing."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from bench.backends import Backend, Options
+from bench.records import Case, Device, Scalar, Value
+from bench.workloads import Workload
+from harness.errors import UsageError, nearest
+from harness.suite import Axes, Suite
+
+
+class Machine(Value):
+    """What the plan needs to know of the machine."""
+
+    cores: int
+    gpus: int = 0
+    cuda_torch: bool = False
+
+
+class Skip(Value):
+    """A case that can't run here, with the reason and the remedy."""
+
+    case: Case
+    reason: str
+
+
+class Plan(Value):
+    """What will run, what can't run here, and what makes no sense anywhere."""
+
+    cases: tuple[Case, ...]
+    skips: tuple[Skip, ...]
+    not_applicable: tuple[Skip, ...]
+    repeats: int
+
+
+def make_plan(
+    suite: Suite,
+    machine: Machine,
+    backends: Mapping[str, Backend],
+    workloads: Mapping[str, Workload],
+    site_why_not: Callable[[Case], str | None],
+) -> Plan:
+    """Expand the suite. Raises :class:`UsageError` for wrong names, options or numbers, or an empty plan."""
+    _check_names(suite, backends, workloads)
+    device = choose_device(suite, machine)
+    ranks = suite.ranks or default_ranks(machine.gpus if device == "cuda" else machine.cores)
+    threads = suite.threads or max(1, machine.cores // max(ranks))
+    cases: list[Case] = []
+    skips: list[Skip] = []
+    never: list[Skip] = []
+    for case in _expand(suite, device, ranks, threads, machine, backends, workloads):
+        backend, workload = backends[case.backend], workloads[case.workload]
+        senseless = workload.why_never(case) or backend.why_never(case)
+        missing = _too_few_gpus(case, machine) or backend.why_not(case) or site_why_not(case)
+        if senseless:
+            never.append(Skip(case=case, reason=senseless))
+        elif missing:
+            skips.append(Skip(case=case, reason=missing))
+        else:
+            cases.append(case)
+    if not cases and not skips:
+        because = f": {never[0].reason}" if never else ""
+        raise UsageError(f"suite '{suite.name}' plans nothing to run{because}")
+    return Plan(cases=tuple(cases), skips=tuple(skips), not_applicable=tuple(never), repeats=suite.repeats)
+
+
+def default_ranks(units: int) -> tuple[int, ...]:
+    """1, 2, 4, … up to ``units`` (cores or GPUs)."""
+    return tuple(itertools.takewhile(lambda count: count <= max(1, units), (2**power for power in range(32))))
+
+
+def choose_device(suite: Suite, machine: Machine) -> Device:
+    if suite.device != "auto":
+        return suite.device
+    return "cuda" if machine.gpus and machine.cuda_torch else "cpu"
+
+
+def rounds(plan: Plan, seed: int) -> Iterator[tuple[int, Case]]:
+    """Every case once a round, each round in its own seeded order, so that a drift of the machine hits all alike."""
+    for number in range(plan.repeats):
+        order = list(plan.cases)
+        random.Random(f"{seed}/{number}").shuffle(order)
+        for case in order:
+            yield number, case
+
+
+def _check_names(suite: Suite, backends: Mapping[str, Backend], workloads: Mapping[str, Workload]) -> None:
+    for name in suite.backends:
+        if name not in backends:
+            raise UsageError(f"unknown backend '{name}'{nearest(name, backends)}")
+    for name in suite.workloads:
+        if name not in workloads:
+            raise UsageError(f"unknown workload '{name}'{nearest(name, workloads)}")
+    for scope, axes in suite.options.items():
+        if scope not in backends and scope not in workloads:
+            known = [*backends, *workloads]
+            raise UsageError(f"option {scope}.{next(iter(axes))}: unknown backend or workload '{scope}'{nearest(scope, known)}")
+        known = list((backends.get(scope) or workloads[scope]).options.model_fields)
+        known += ["transport"] if scope in backends else []
+        for name in axes:
+            if name not in known:
+                raise UsageError(f"option {scope}.{name}: {scope} has no option '{name}'{nearest(name, known)}")
+
+
+def _expand(
+    suite: Suite,
+    device: Device,
+    ranks: tuple[int, ...],
+    threads: int,
+    machine: Machine,
+    backends: Mapping[str, Backend],
+    workloads: Mapping[str, Workload],
+) -> Iterator[Case]:
+    for workload_name, backend_name in itertools.product(suite.workloads, suite.backends):
+        workload, backend = workloads[workload_name], backends[backend_name]
+        scalings = [scaling for scaling in suite.scaling if scaling in workload.scalings] or workload.scalings
+        transports, knobs = _split_transport(suite.options.get(backend_name, {}), backend, device)
+        for scaling, transport, workload_options, backend_options, count in itertools.product(
+            scalings,
+            transports,
+            choices(workload_name, workload.options, suite.options.get(workload_name, {})),
+            choices(backend_name, backend.options, knobs),
+            ranks,
+        ):
+            case = Case(
+                workload=workload_name,
+                workload_options=workload_options,
+                backend=backend_name,
+                transport=transport,
+                backend_options=backend_options,
+                device=device,
+                ranks=count,
+                scaling=scaling,
+                batch=suite.batch if workload.uses_batch else 1,
+                threads=threads,
+                seed=suite.seed,
+                steps=suite.steps,
+                window_s=suite.window_s,
+                warmup=suite.warmup,
+                verify_steps=suite.verify_steps,
+                timeout_s=suite.timeout_s,
+            )
+            if workload.uses_batch and scaling == "strong" and suite.batch % count:
+                raise UsageError(
+                    f"batch {suite.batch} does not divide among {count} ranks; under strong scaling it is the global "
+                    "batch: choose a multiple, or --scaling weak"
+                )
+            flags = workload.flags(workload.options(**workload_options))
+            if count * threads > machine.cores and device == "cpu" and "emulated_compute" not in flags:
+                flags = (*flags, "oversubscribed")
+            yield case.model_copy(update={"flags": flags})
+
+
+def _split_transport(
+    axes: Mapping[str, tuple[Scalar, ...]], backend: Backend, device: Device
+) -> tuple[tuple[str, ...], dict[str, tuple[Scalar, ...]]]:
+    knobs = dict(axes)
+    chosen = tuple(str(name) for name in knobs.pop("transport", ())) or backend.transports[device][:1]
+    everywhere = sorted({name for names in backend.transports.values() for name in names})
+    for name in chosen:
+        if name not in everywhere:
+            raise UsageError(f"option {backend.name}.transport: unknown transport '{name}'{nearest(name, everywhere)}")
+    return chosen, knobs
+
+
+def choices(scope: str, options: type[Options], axes: Mapping[str, tuple[Scalar, ...]]) -> list[dict[str, Scalar]]:
+    """Every combination of the axes' values, checked, each as what differs from the defaults.
+
+    Raises :class:`UsageError` that names the option and its value.
+    """
+    defaults = options().model_dump()
+    found: list[dict[str, Scalar]] = []
+    for values in itertools.product(*axes.values()):
+        given: dict[str, Any] = dict(zip(axes, values, strict=True))
+        try:
+            dumped = options(**given).model_dump()
+        except ValidationError as problem:
+            first = problem.errors()[0]
+            name = str(first["loc"][0]) if first["loc"] else ", ".join(given)
+            value = given.get(name, "")
+            said = first["msg"].removeprefix("Value error, ")
+            raise UsageError(f"option {scope}.{name} = {value}: {said[0].lower()}{said[1:]}") from None
+        different = {name: value for name, value in dumped.items() if value != defaults[name]}
+        if different in found:
+            raise UsageError(f"option {scope}: {given} is named twice")
+        found.append(different)
+    return found
+
+
+def _too_few_gpus(case: Case, machine: Machine) -> str | None:
+    if case.device == "cpu":
+        return None
+    if not machine.cuda_torch:
+        return "torch is not a CUDA build; install one, or --device cpu"
+    if case.ranks > machine.gpus:
+        return f"{case.ranks} ranks need {case.ranks} GPUs, {machine.gpus} found; use fewer ranks or --device cpu"
+    return None

@@ -1,0 +1,154 @@
+"""From a stored sweep to its cells, its table and its page."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from bench.backends import Backend
+from bench.records import Case, Trial
+from bench.workloads import Workload
+from harness.errors import UsageError
+from harness.store import Store, SweepInfo
+from reports.analysis.stats import Estimate
+from reports.cells import Cell, make_cells
+from reports.page import words
+from reports.page.html import render
+from reports.page.model import make_page
+
+
+def cells_of(
+    info: SweepInfo, trials: list[Trial], backends: Mapping[str, Backend], workloads: Mapping[str, Workload]
+) -> tuple[Cell, ...]:
+    """The cells of a sweep, in the plan's order, skipped ones included."""
+    skipped = {skip.case.key: skip.reason for skip in info.plan.skips}
+    cases = [*info.plan.cases, *(skip.case for skip in info.plan.skips)]
+    order = {name: number for number, name in enumerate(info.suite.workloads)}
+    cases.sort(key=lambda case: order.get(case.workload, 0))
+    machinery = {
+        case.key: sentence
+        for case in cases
+        if case.backend in backends
+        and case.workload in workloads
+        and (sentence := backends[case.backend].machinery.get(workloads[case.workload].kind))
+    }
+    return make_cells(cases, skipped, trials, machinery)
+
+
+def provenance(info: SweepInfo, cells: tuple[Cell, ...]) -> list[tuple[str, str]]:
+    """What a reader needs to repeat the sweep."""
+    environment = info.environment
+    changed = " with changed files" if environment.changed_files else ""
+    sources = {
+        f"{cell.data.name}{' — a stand-in, not MNIST' if cell.data.stand_in else ''}, SHA-256 {cell.data.digest}"
+        for cell in cells
+        if cell.data is not None
+    }
+    return [
+        ("command", info.command),
+        ("sweep", info.id),
+        ("started, finished", f"{info.started_at}, {info.finished_at or 'not finished'}"),
+        ("suite", f"{info.suite.name}, {info.plan.repeats} rounds in shuffled order, seed {info.suite.seed}"),
+        ("commit", f"{environment.commit}{changed}" if environment.commit else "unknown: not a git checkout"),
+        ("machine", f"{environment.host}: {environment.cpu}, {environment.cores} cores, "
+                    f"{environment.memory_bytes / 2**30:.0f} GiB, GPUs: {', '.join(environment.gpus) or 'none'}"),
+        ("system", f"{environment.system}, Python {environment.python}"),
+        ("packages", ", ".join(f"{name} {version}" for name, version in environment.packages.items())),
+        *(("data", source) for source in sorted(sources)),
+    ]  # fmt: skip
+
+
+def write_page(info: SweepInfo, cells: tuple[Cell, ...], target: Path) -> None:
+    """Write the page; it appears under its name when it is whole. Raises :class:`UsageError`."""
+    page = make_page(
+        f"Scaling report: {info.suite.name}",
+        cells,
+        [(skip.case, skip.reason) for skip in info.plan.not_applicable],
+        provenance(info, cells),
+    )
+    write_whole(target, render(page))
+
+
+def write_whole(target: Path, text: str) -> None:
+    """Write beside the target, then rename. Raises :class:`UsageError` where that can't be done."""
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, partial = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+        try:
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                file.write(text)
+            Path(partial).chmod(0o644)
+            Path(partial).rename(target)
+        except BaseException:
+            Path(partial).unlink(missing_ok=True)
+            raise
+    except OSError as problem:
+        raise UsageError(f"{target}: cannot be written ({problem.strerror}); name another place") from None
+
+
+def as_json(info: SweepInfo, cells: tuple[Cell, ...], page: Path) -> dict[str, Any]:
+    """The document that ``--json`` prints."""
+    return {
+        "sweep": info.id,
+        "report": str(page),
+        "cells": [_cell_as_json(cell) for cell in cells],
+        "not_applicable": [
+            {**_what(skip.case), "reason": skip.reason} for skip in info.plan.not_applicable
+        ],
+    }  # fmt: skip
+
+
+def _what(case: Case) -> dict[str, Any]:
+    return {
+        "workload": case.workload,
+        "backend": case.backend,
+        "transport": case.transport,
+        "ranks": case.ranks,
+        "scaling": case.scaling,
+    }
+
+
+def _cell_as_json(cell: Cell) -> dict[str, Any]:
+    proof = cell.same_work
+    return {
+        **_what(cell.case),
+        "key": cell.case.key,
+        "title": words.case_title(cell.case),
+        "workload_options": cell.case.workload_options,
+        "backend_options": cell.case.backend_options,
+        "device": cell.case.device,
+        "batch": cell.case.batch,
+        "threads": cell.case.threads,
+        "outcome": cell.outcome,
+        "reason": cell.reason,
+        "flags": list(cell.flags),
+        "trials": cell.trials,
+        "throughput": _estimate(cell.throughput),
+        "step": _estimate(cell.step_s),
+        "speedup": _estimate(cell.speedup),
+        "efficiency": _estimate(cell.efficiency),
+        "scaling_reason": cell.scaling_reason,
+        "same_work": None if proof is None else {
+            "verdict": proof.verdict,
+            "deviation": _finite(proof.deviation),
+            "tolerance": proof.tolerance,
+            "label": proof.label,
+            "reason": proof.reason,
+        },
+        "data": cell.data.model_dump(exclude={"path"}) if cell.data else None,
+        "settings": cell.settings,
+        "readings": {reading.name: _estimate(reading.estimate) for reading in cell.readings},
+        "messages": [message.model_dump() for message in cell.messages],
+    }  # fmt: skip
+
+
+def _estimate(found: Estimate | None) -> dict[str, Any] | None:
+    return None if found is None else found.model_dump()
+
+
+def _finite(value: float | None) -> float | None:
+    """JSON has no NaN: a result that is not a number is null there, and its verdict says why."""
+    return value if value is not None and abs(value) < float("inf") else None

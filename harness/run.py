@@ -1,0 +1,107 @@
+"""Case → site → trial, stored at once. It decides nothing about what to run and nothing about what it means."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Protocol
+
+from bench.backends import Backend
+from bench.records import Case, Outcome, SameWork, Trial
+from harness.plan import Plan, rounds
+from harness.sites import Ending, Job, Site
+from harness.store import Store, SweepInfo
+from reports.analysis.same_work import judge
+
+
+class Watcher(Protocol):
+    """Is told what happens, to show it to people."""
+
+    def begins(self, case: Case, round_number: int) -> None: ...
+
+    def ends(self, trial: Trial) -> None: ...
+
+
+def new_sweep_id() -> str:
+    """Sorts by time, and two sweeps begun in the same second differ."""
+    return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+
+
+def now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def run_sweep(
+    info: SweepInfo, store: Store, site: Site, backends: Mapping[str, Backend], folder: Path, watcher: Watcher
+) -> None:
+    """Run every trial of the plan. Whatever happens, what has ended is in the store."""
+    store.begin_sweep(info)
+    site.warm(modules_of(info.plan, backends))
+    for round_number, case in rounds(info.plan, info.suite.seed):
+        watcher.begins(case, round_number)
+        trial = run_trial(case, round_number, site, backends[case.backend], folder, info.environment.id)
+        store.add_trial(info.id, trial)
+        watcher.ends(trial)
+    store.finish_sweep(info.id, now())
+
+
+def modules_of(plan: Plan, backends: Mapping[str, Backend]) -> tuple[str, ...]:
+    """What the ranks of the plan will import, each once."""
+    return tuple(dict.fromkeys(module for case in plan.cases for module in backends[case.backend].requires))
+
+
+def run_trial(
+    case: Case, round_number: int, site: Site, backend: Backend, sweep_folder: Path, environment: str
+) -> Trial:
+    """One fresh set of processes. Its folder stays where the trial did not end well."""
+    folder = sweep_folder / f"{round_number:02d}-{secrets.token_hex(4)}"
+    folder.mkdir(parents=True)
+    started_at, began = now(), time.monotonic()
+    job = site.start(case, backend.launch(case), folder)
+    ending = _wait(job, case.timeout_s)
+    outcome, reason, proof = assess(ending, case)
+    if outcome == "ok":
+        shutil.rmtree(folder, ignore_errors=True)
+    return Trial(
+        case=case,
+        round=round_number,
+        outcome=outcome,
+        reason=reason,
+        ranks=ending.ranks,
+        failures=ending.failures,
+        same_work=proof,
+        environment=environment,
+        started_at=started_at,
+        wall_s=time.monotonic() - began,
+        log_tail=ending.log_tail,
+    )
+
+
+def _wait(job: Job, timeout_s: float) -> Ending:
+    try:
+        return job.wait(timeout_s)
+    except BaseException:
+        job.cancel()
+        raise
+
+
+def assess(ending: Ending, case: Case) -> tuple[Outcome, str | None, SameWork | None]:
+    """Outcome, reason and same-work verdict of a trial (pure): all ranks present, and all did the same work."""
+    if ending.outcome != "ok":
+        return ending.outcome, ending.reason, None
+    present = [record.rank for record in ending.ranks]
+    if present != list(range(case.ranks)):
+        missing = sorted(set(range(case.ranks)) - set(present))
+        return "failed", f"rank {missing[0] if missing else '?'} left no record", None
+    if len({len(record.step_s) for record in ending.ranks}) > 1:
+        return "failed", "the ranks measured different numbers of steps", None
+    proof = judge(ending.ranks)
+    if proof.verdict == "different":
+        return "invalid", f"not the same work: {proof.reason}", proof
+    return "ok", None, proof
+
+

@@ -1,0 +1,195 @@
+"""The results store: raw trials as they were measured. Statistics are functions of them and are not kept here.
+
+A SQLite file by default, any SQLAlchemy URL otherwise. A trial is committed when it ends, before the next starts.
+
+Format history
+    1  first format
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import sqlalchemy as sa
+from sqlalchemy.exc import DatabaseError, OperationalError, SQLAlchemyError
+
+from bench.records import Trial, Value
+from harness.environment import Environment
+from harness.errors import StoreError, nearest
+from harness.plan import Plan
+from harness.suite import Suite
+
+FORMAT = 1
+DEFAULT_STORE = ".runs/results.sqlite"
+
+_metadata = sa.MetaData()
+_about = sa.Table("scaling_harness_about", _metadata, sa.Column("format", sa.Integer, nullable=False))
+_environments = sa.Table(
+    "environments", _metadata, sa.Column("id", sa.String, primary_key=True), sa.Column("body", sa.Text, nullable=False)
+)
+_sweeps = sa.Table(
+    "sweeps",
+    _metadata,
+    sa.Column("id", sa.String, primary_key=True),
+    sa.Column("started_at", sa.String, nullable=False),
+    sa.Column("finished_at", sa.String),
+    sa.Column("environment", sa.String, sa.ForeignKey("environments.id"), nullable=False),
+    sa.Column("body", sa.Text, nullable=False),
+)
+_trials = sa.Table(
+    "trials",
+    _metadata,
+    sa.Column("sweep", sa.String, sa.ForeignKey("sweeps.id"), primary_key=True),
+    sa.Column("key", sa.String, primary_key=True),
+    sa.Column("round", sa.Integer, primary_key=True),
+    sa.Column("outcome", sa.String, nullable=False),
+    sa.Column("body", sa.Text, nullable=False),
+)
+
+
+class SweepInfo(Value):
+    """What was asked for, where, and when."""
+
+    id: str
+    started_at: str
+    finished_at: str | None = None
+    command: str
+    suite: Suite
+    plan: Plan
+    environment: Environment
+
+
+class Store:
+    """An open results store."""
+
+    def __init__(self, engine: sa.Engine, place: str) -> None:
+        self._engine, self._place = engine, place
+
+    def begin_sweep(self, info: SweepInfo) -> None:
+        with self._writing() as connection:
+            known = sa.select(_environments.c.id).where(_environments.c.id == info.environment.id)
+            if connection.execute(known).first() is None:
+                body = info.environment.model_dump_json()
+                connection.execute(_environments.insert().values(id=info.environment.id, body=body))
+            connection.execute(
+                _sweeps.insert().values(
+                    id=info.id,
+                    started_at=info.started_at,
+                    environment=info.environment.id,
+                    body=info.model_dump_json(exclude={"finished_at"}),
+                )
+            )
+
+    def add_trial(self, sweep: str, trial: Trial) -> None:
+        with self._writing() as connection:
+            connection.execute(
+                _trials.insert().values(
+                    sweep=sweep,
+                    key=trial.case.key,
+                    round=trial.round,
+                    outcome=trial.outcome,
+                    body=trial.model_dump_json(),
+                )
+            )
+
+    def finish_sweep(self, sweep: str, finished_at: str) -> None:
+        with self._writing() as connection:
+            connection.execute(_sweeps.update().where(_sweeps.c.id == sweep).values(finished_at=finished_at))
+
+    def sweep_ids(self) -> list[str]:
+        """All sweeps, the oldest first."""
+        with self._reading() as connection:
+            return list(connection.execute(sa.select(_sweeps.c.id).order_by(_sweeps.c.started_at)).scalars())
+
+    def sweep(self, wanted: str) -> SweepInfo:
+        """One sweep by its id, or ``latest``. Raises :class:`StoreError`."""
+        known = self.sweep_ids()
+        if not known:
+            raise StoreError(f"store {self._place} holds no sweep yet; run `python -m harness sweep` first")
+        found = known[-1] if wanted == "latest" else wanted
+        if found not in known:
+            raise StoreError(f"store {self._place} has no sweep '{wanted}'{nearest(wanted, known)}")
+        with self._reading() as connection:
+            row = connection.execute(sa.select(_sweeps).where(_sweeps.c.id == found)).one()
+        info = SweepInfo.model_validate_json(row.body)
+        return info.model_copy(update={"finished_at": row.finished_at})
+
+    def trials(self, sweep: str) -> list[Trial]:
+        with self._reading() as connection:
+            query = sa.select(_trials.c.body).where(_trials.c.sweep == sweep).order_by(_trials.c.key, _trials.c.round)
+            return [Trial.model_validate_json(body) for body in connection.execute(query).scalars()]
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+    @contextmanager
+    def _writing(self) -> Iterator[sa.Connection]:
+        try:
+            with self._engine.begin() as connection:
+                yield connection
+        except SQLAlchemyError as problem:
+            raise StoreError(f"store {self._place}: cannot be written ({_say(problem)})") from problem
+
+    @contextmanager
+    def _reading(self) -> Iterator[sa.Connection]:
+        try:
+            with self._engine.connect() as connection:
+                yield connection
+        except SQLAlchemyError as problem:
+            raise StoreError(f"store {self._place}: cannot be read ({_say(problem)})") from problem
+
+
+def open_store(place: str, *, create: bool) -> Store:
+    """Open a store by SQLAlchemy URL or file name.
+
+    Raises :class:`StoreError` where it can't be opened, holds something else, or is of a newer format. With
+    ``create`` an absent one is made; nothing is written into a file that holds anything else.
+    """
+    url = place if "://" in place else f"sqlite:///{place}"
+    try:
+        parsed = sa.make_url(url)
+        path = Path(parsed.database) if parsed.drivername.startswith("sqlite") and parsed.database else None
+        if path is not None and not path.exists():
+            if not create:
+                raise StoreError(f"store {place}: no such file; run `python -m harness sweep` first, or name another")
+            path.parent.mkdir(parents=True, exist_ok=True)
+        engine = sa.create_engine(parsed)
+        _check_format(engine, place, create=create)
+    except OSError as problem:
+        raise StoreError(f"store {place}: cannot be created ({problem.strerror}); name another with --store") from None
+    except OperationalError as problem:
+        raise StoreError(f"store {place}: cannot be opened ({_say(problem)}); name another with --store") from None
+    except DatabaseError as problem:
+        raise StoreError(f"store {place}: not a results store ({_say(problem)}); name another with --store") from None
+    except (SQLAlchemyError, ImportError) as problem:
+        raise StoreError(f"store {place}: {_say(problem)}") from None
+    return Store(engine, place)
+
+
+def _check_format(engine: sa.Engine, place: str, *, create: bool) -> None:
+    tables = sa.inspect(engine).get_table_names()
+    if _about.name not in tables:
+        if tables:
+            raise StoreError(f"store {place}: holds other tables ({', '.join(tables[:3])}), not results; "
+                             "name another with --store")  # fmt: skip
+        if not create:
+            raise StoreError(f"store {place}: is empty; run `python -m harness sweep` first")
+        with engine.begin() as connection:
+            _metadata.create_all(connection)
+            connection.execute(_about.insert().values(format=FORMAT))
+        return
+    with engine.connect() as connection:
+        found = connection.execute(sa.select(_about.c.format)).scalar_one()
+    if found > FORMAT:
+        raise StoreError(f"store {place}: written by a newer version (format {found}, this one reads up to {FORMAT}); "
+                         "update the harness or name another with --store")  # fmt: skip
+    if create:
+        with engine.begin() as connection:
+            # Fails here, before anything ran, where the store can't be written.
+            connection.execute(_about.update().values(format=FORMAT))
+
+
+def _say(problem: BaseException) -> str:
+    return str(getattr(problem, "orig", None) or problem).splitlines()[0]

@@ -1,0 +1,141 @@
+"""A suite: what to sweep, as a TOML file or as flags. It says nothing about the machine; the plan does."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError, field_validator
+
+from bench.records import Scalar, Scaling, Value
+from harness.errors import UsageError, nearest
+
+SUITES = Path(__file__).resolve().parent.parent / "suites"
+DEFAULT_SUITE = "quick"
+
+Axes = dict[str, dict[str, tuple[Scalar, ...]]]
+"""``{"ddp": {"bucket_cap_mb": (1, 25)}}``: an option with several values is an axis of the sweep."""
+
+
+class Suite(Value):
+    """What to sweep. ``None`` leaves the choice to the plan, which knows the machine."""
+
+    name: str = "flags"
+    summary: str = ""
+    backends: tuple[str, ...] = ("single", "ddp", "horovod", "dask")
+    workloads: tuple[str, ...] = ("mnist", "synthetic")
+    ranks: tuple[Annotated[int, Field(ge=1)], ...] | None = None
+    scaling: tuple[Scaling, ...] = ("strong",)
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    repeats: int = Field(3, ge=1)
+    batch: int = Field(128, ge=1)
+    threads: int | None = Field(None, ge=1)
+    seed: int = Field(0, ge=0)
+    steps: int | None = Field(None, ge=1)
+    window_s: float = Field(1.0, gt=0)
+    warmup: int | None = Field(None, ge=0)
+    verify_steps: int = Field(4, ge=0)
+    timeout_s: float = Field(120.0, gt=0)
+    options: Axes = {}
+
+    @field_validator("backends", "workloads", "ranks", "scaling")
+    @classmethod
+    def _something_once(cls, values: tuple[Any, ...] | None) -> tuple[Any, ...] | None:
+        if values is None:
+            return None
+        if not values:
+            raise ValueError("is empty")
+        twice = sorted({str(value) for value in values if values.count(value) > 1})
+        if twice:
+            raise ValueError(f"names {', '.join(twice)} twice")
+        return values
+
+
+def suite_names() -> list[str]:
+    """The suites that ship with the project."""
+    return sorted(path.stem for path in SUITES.glob("*.toml"))
+
+
+def find_suite(name: str) -> Path:
+    """The file of a suite named by its stem or by a path. Raises :class:`UsageError`."""
+    if name in suite_names():
+        return SUITES / f"{name}.toml"
+    path = Path(name)
+    if path.suffix == ".toml" and path.is_file():
+        return path
+    if path.suffix == ".toml":
+        raise UsageError(f"suite {name}: no such file")
+    raise UsageError(f"unknown suite '{name}'{nearest(name, suite_names())}")
+
+
+def read_suite(name: str) -> Suite:
+    """The named suite. Raises :class:`UsageError` with file and line."""
+    path = find_suite(name)
+    try:
+        text = path.read_text()
+        raw = tomllib.loads(text)
+    except (OSError, UnicodeDecodeError) as problem:
+        raise UsageError(f"{path}: cannot be read ({problem})") from None
+    except tomllib.TOMLDecodeError as problem:
+        raise UsageError(f"{path}: {problem}") from None
+    raw.setdefault("name", path.stem)
+    raw["options"] = _as_axes(raw.get("options", {}), path, text)
+    try:
+        return Suite.model_validate(raw)
+    except ValidationError as problem:
+        raise UsageError(explain(problem, lambda place: f"{path}:{line_of(text, place)}")) from None
+
+
+def override(suite: Suite, changes: dict[str, Any], options: Axes) -> Suite:
+    """The suite with flags laid over it. Raises :class:`UsageError` that names the flag."""
+    merged = {scope: dict(axes) for scope, axes in suite.options.items()}
+    for scope, axes in options.items():
+        merged.setdefault(scope, {}).update(axes)
+    try:
+        return Suite.model_validate({**suite.model_dump(), **changes, "options": merged})
+    except ValidationError as problem:
+        raise UsageError(explain(problem, lambda place: f"--{place[0].replace('_s', '').replace('_', '-')}")) from None
+
+
+def explain(problem: ValidationError, place_of: Any) -> str:
+    """The first of pydantic's complaints as one line: place, value, what is wrong, nearest name."""
+    first = problem.errors()[0]
+    place = tuple(str(part) for part in first["loc"])
+    name = place[-1] if place else ""
+    if first["type"] == "extra_forbidden":
+        return f"{place_of(place)}: unknown key '{name}'{nearest(name, Suite.model_fields)}"
+    said = first["msg"].removeprefix("Value error, ")
+    return f"{place_of(place)}: {place[0] if place else ''} = {first['input']!r}: {said[0].lower()}{said[1:]}"
+
+
+def line_of(text: str, place: tuple[str, ...]) -> int:
+    """The line of a TOML text where the innermost named key of ``place`` is set (1 where it can't be found)."""
+    for name in reversed([part for part in place if not part.isdigit()]):
+        for number, line in enumerate(text.splitlines(), start=1):
+            if re.match(rf"\s*(\[+[^\]]*\b)?\"?{re.escape(name)}\"?\s*[\]=]", line):
+                return number
+    return 1
+
+
+def _as_axes(raw: Any, path: Path, text: str) -> Axes:
+    if not isinstance(raw, dict) or not all(isinstance(axes, dict) for axes in raw.values()):
+        where = f"{path}:{line_of(text, ('options',))}"
+        raise UsageError(f"{where}: options must be tables, for example [options.ddp] with bucket_cap_mb = [1, 25]")
+    return {
+        scope: {name: tuple(value) if isinstance(value, list) else (value,) for name, value in axes.items()}
+        for scope, axes in raw.items()
+    }
+
+
+def parse_settings(settings: list[str]) -> Axes:
+    """``["ddp.bucket_cap_mb=1,25"]`` → axes; several values are separated by commas. Raises :class:`UsageError`."""
+    axes: Axes = {}
+    for setting in settings:
+        found = re.fullmatch(r"([\w-]+)\.([\w-]+)=(.+)", setting)
+        if found is None:
+            raise UsageError(f"--set {setting}: expected SCOPE.OPTION=VALUE, for example --set ddp.bucket_cap_mb=1,25")
+        scope, name, values = found.groups()
+        axes.setdefault(scope, {})[name] = tuple(values.split(","))
+    return axes

@@ -1,0 +1,168 @@
+"""One sweep from suite to report: load, plan, prepare, run, analyse, render."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import tempfile
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from bench.backends import Backend
+from bench.registry import survey
+from bench.workloads import DataProblem, Workload
+from harness import report, sites
+from harness.environment import read_environment, read_machine
+from harness.errors import DataError, UsageError, nearest
+from harness.plan import Plan, make_plan
+from harness.run import new_sweep_id, now, run_sweep
+from harness.sites import Site
+from harness.store import Store, SweepInfo, open_store
+from harness.suite import Suite, override, parse_settings, read_suite
+from harness.watch import ProgressWatcher
+from reports.cells import Cell
+from reports.page import text, words
+
+
+@dataclass(frozen=True)
+class Done:
+    """A sweep that has ended, with its cells and its page."""
+
+    info: SweepInfo
+    cells: tuple[Cell, ...]
+    page: Path
+    interrupted: bool = False
+
+    def as_json(self) -> dict[str, Any]:
+        return report.as_json(self.info, self.cells, self.page)
+
+    def print(self, console: Console) -> None:
+        console.print(text.table(self.cells))
+        for line in text.remarks(self.cells):
+            console.print(line, style="yellow", markup=False, highlight=False, soft_wrap=True)
+        groups: dict[tuple[str, ...], list[Cell]] = {}
+        for cell in self.cells:
+            groups.setdefault(words.group_key(cell), []).append(cell)
+        for group in groups.values():
+            console.print(words.answer(group), markup=False, highlight=False, soft_wrap=True)
+        console.print(f"report: {self.page}", markup=False, highlight=False, soft_wrap=True)
+
+
+def choose_suite(name: str, changes: dict[str, Any], settings: list[str] | None) -> Suite:
+    """The named suite with flags laid over it."""
+    return override(read_suite(name), changes, parse_settings(settings or []))
+
+
+def find_site(name: str) -> Site:
+    known = site_names()
+    if name not in known:
+        raise UsageError(f"unknown site '{name}'{nearest(name, known)}")
+    found: Site = importlib.import_module(f"harness.sites.{name}").SITE
+    return found
+
+
+def site_names() -> list[str]:
+    return sorted(found.name for found in pkgutil.iter_modules(sites.__path__))
+
+
+def plan(suite: Suite, site: Site) -> Plan:
+    backends, workloads, _ = survey()
+    return make_plan(suite, read_machine(), backends, workloads, site.why_not)
+
+
+def print_plan(found: Plan, console: Console) -> None:
+    """Cases, skips and what makes no sense, a line each."""
+    for case in found.cases:
+        flags = f"  [{', '.join(case.flags)}]" if case.flags else ""
+        console.print(f"run    {words.case_title(case)}{flags}", markup=False, highlight=False, soft_wrap=True)
+    for skip in found.skips:
+        line = f"skip   {words.case_title(skip.case)}: {skip.reason}"
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    for skip in found.not_applicable:
+        line = f"never  {words.case_title(skip.case)}: {skip.reason}"
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    total = len(found.cases) * found.repeats
+    console.print(f"{len(found.cases)} cases × {found.repeats} rounds = {total} trials; {len(found.skips)} skipped")
+
+
+def run(
+    suite: Suite, found: Plan, site: Site, store_place: str, page: Path | None, command: str, people: Console
+) -> Done:
+    """Prepare the data, open the store, run the trials, write the page. Raises before anything is written."""
+    backends, workloads, _ = survey()
+    info = SweepInfo(
+        id=new_sweep_id(), started_at=now(), command=command, suite=suite, plan=found, environment=read_environment()
+    )
+    target = (page or page_beside(store_place, info.id)).resolve()
+    _check_writable(target, wanted=page is not None)
+    prepare_data(found, workloads, people)
+    store = open_store(store_place, create=True)
+    interrupted = False
+    with ProgressWatcher(people, len(found.cases) * found.repeats) as watcher:
+        try:
+            run_sweep(info, store, site, backends, _folder_beside(store_place, info.id), watcher)
+        except KeyboardInterrupt:
+            interrupted = True
+    return _finish(store, info.id, target, backends, workloads, interrupted=interrupted)
+
+
+def report_again(sweep: str, store_place: str, page: Path | None) -> Done:
+    """The page of a stored sweep, written again."""
+    backends, workloads, _ = survey()
+    store = open_store(store_place, create=False)
+    found = store.sweep(sweep).id
+    target = (page or page_beside(store_place, found)).resolve()
+    return _finish(store, found, target, backends, workloads, interrupted=False)
+
+
+def _finish(
+    store: Store,
+    sweep: str,
+    target: Path,
+    backends: dict[str, Backend],
+    workloads: dict[str, Workload],
+    *,
+    interrupted: bool,
+) -> Done:
+    info = store.sweep(sweep)
+    cells = report.cells_of(info, store.trials(sweep), backends, workloads)
+    store.close()
+    report.write_page(info, cells, target)
+    return Done(info, cells, target, interrupted)
+
+
+def prepare_data(found: Plan, workloads: dict[str, Workload], people: Console) -> None:
+    """Fetch each workload's data once, before any rank starts. Raises :class:`DataError`."""
+    once = {f"{case.workload} {sorted(case.workload_options.items())}": case for case in found.cases}
+    for case in once.values():
+        workload = workloads[case.workload]
+        try:
+            with people.status(f"preparing {case.workload}'s data") if people.is_terminal else nullcontext():
+                workload.prepare(workload.options(**case.workload_options))  # type: ignore[arg-type]
+        except DataProblem as problem:
+            raise DataError(str(problem)) from None
+
+
+def page_beside(store_place: str, sweep: str) -> Path:
+    return _folder_beside(store_place, sweep) / "report.html"
+
+
+def _folder_beside(store_place: str, sweep: str) -> Path:
+    """Pages and logs of a sweep lie beside a file store; beside the default one for a server."""
+    file = Path(".runs/results") if "://" in store_place and not store_place.startswith("sqlite") else store_place
+    return Path(str(file).removeprefix("sqlite:///")).parent / sweep
+
+
+def _check_writable(target: Path, *, wanted: bool) -> None:
+    """A page that can't be written is found out before the sweep, not after it. Raises :class:`UsageError`."""
+    if not wanted:
+        return
+    try:
+        with tempfile.TemporaryFile(dir=target.parent):
+            pass
+    except OSError as problem:
+        raise UsageError(f"--report {target}: cannot be written ({problem.strerror}); name another place") from None

@@ -1,0 +1,58 @@
+"""Shows a running sweep: a live line with an estimate on a terminal, one plain line a trial when piped."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from bench.records import Case, Trial
+from reports.cells import throughput_of
+from reports.page import words
+
+UNITS = {"samples": " samples/s", "bytes": "B/s", "elements": " elements/s"}
+
+
+class ProgressWatcher:
+    """A context that shows ``total`` trials on ``console`` (standard error)."""
+
+    def __init__(self, console: Console, total: int) -> None:
+        self.console, self.total, self.done = console, total, 0
+        self.began = time.monotonic()
+        self.bar = Progress(
+            SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(),
+            TimeElapsedColumn(), TextColumn("{task.fields[left]}"), console=console, transient=True,
+            disable=not console.is_terminal,
+        )  # fmt: skip
+        self.task = self.bar.add_task("starting", total=total, left="")
+
+    def __enter__(self) -> ProgressWatcher:
+        self.bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.bar.stop()
+
+    def begins(self, case: Case, round_number: int) -> None:
+        self.bar.update(self.task, description=f"{words.case_title(case)} · round {round_number + 1}")
+
+    def ends(self, trial: Trial) -> None:
+        self.done += 1
+        self.bar.update(self.task, advance=1, left=self._left())
+        if not self.console.is_terminal or trial.outcome != "ok":
+            self.console.print(self._line(trial), markup=False, highlight=False, soft_wrap=True)
+
+    def _left(self) -> str:
+        left_s = (time.monotonic() - self.began) / self.done * (self.total - self.done)
+        return f"about {left_s / 60:.0f} min left" if left_s >= 90 else f"about {left_s:.0f} s left"
+
+    def _line(self, trial: Trial) -> str:
+        told = f"{self.done}/{self.total} {words.case_title(trial.case)} · round {trial.round + 1}: {trial.outcome}"
+        if trial.outcome == "ok":
+            rate = words.number(throughput_of(trial.ranks))
+            return f"{told}, {rate}{UNITS[trial.ranks[0].unit]}, {trial.wall_s:.1f} s, {self._left()}"
+        return f"{told}, {trial.reason}"

@@ -1,0 +1,73 @@
+"""Did all ranks together do what a single process does? Judged from the ranks' records alone."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+
+from bench.records import RankRecord, Reference, SameWork, WorkProof
+
+
+def judge(records: Sequence[RankRecord]) -> SameWork:
+    """Compare the verified prefix of all ranks with rank 0's reference.
+
+    The same: the ranks' samples, dealt out in turn, are the reference's samples in the same order; the mean of their
+    losses and their parameters are the reference's within the tolerance; all ranks hold the same bits, after the
+    prefix and at the end.
+    """
+    proofs = [record.proof for record in records if record.proof is not None]
+    reference = proofs[0].reference if proofs else None
+    if len(proofs) != len(records) or reference is None:
+        return SameWork(verdict="unproven", reason="the verified prefix was switched off (verify_steps = 0)")
+    allowed = proofs[0].tolerance
+    apart = largest_deviation(proofs, reference)
+    reason = (
+        _samples_differ(proofs, reference)
+        or _ranks_differ("after the verified prefix", [proof.digest for proof in proofs])
+        or _ranks_differ("at the end", [record.final_digest for record in records])
+        or _too_far(apart, allowed.value)
+    )
+    return SameWork(
+        verdict="different" if reason else "same",
+        deviation=apart,
+        tolerance=allowed.value,
+        label=allowed.label,
+        reason=reason,
+    )
+
+
+def largest_deviation(proofs: Sequence[WorkProof], reference: Reference) -> float:
+    """The larger of the losses' relative deviation and the parameters'; not a number where either isn't one."""
+    worst = reference.deviation
+    for step, expected in enumerate(reference.losses):
+        mean = math.fsum(proof.losses[step] for proof in proofs) / len(proofs)
+        off = abs(mean - expected) / max(abs(expected), 1e-12)
+        worst = off if math.isnan(off) or off > worst else worst
+    return worst
+
+
+def interleave(shards: Sequence[Sequence[int]]) -> tuple[int, ...]:
+    """Rank 0's first sample, rank 1's first, …, rank 0's second, …: the order DistributedSampler dealt from."""
+    dealt = itertools.chain.from_iterable(itertools.zip_longest(*shards))
+    return tuple(sample for sample in dealt if sample is not None)
+
+
+def _samples_differ(proofs: Sequence[WorkProof], reference: Reference) -> str | None:
+    for step, expected in enumerate(reference.samples):
+        taken = interleave([proof.samples[step] for proof in proofs])
+        if taken != expected:
+            missing = len(set(expected) - set(taken))
+            return f"step {step}: the ranks did not take the reference's samples ({missing} of {len(expected)} missing)"
+    return None
+
+
+def _ranks_differ(when: str, digests: Sequence[str | None]) -> str | None:
+    odd = [rank for rank, digest in enumerate(digests) if digest != digests[0]]
+    return f"{when} rank {odd[0]} holds other parameters than rank 0" if odd else None
+
+
+def _too_far(apart: float, allowed: float) -> str | None:
+    if apart <= allowed:
+        return None
+    return f"losses or parameters deviate by {apart:.2g} from a single process, {allowed:g} is allowed"

@@ -1,0 +1,79 @@
+"""Estimates with intervals. A trial is one observation; the steps inside it are not independent samples.
+
+Throughputs are positive and their errors multiply, so means and intervals are taken of logarithms (Student's t with
+n−1 degrees of freedom) and carried back: the value is the geometric mean over the trials. A ratio of two such means
+is a difference of logarithms, with Welch's interval (Welch 1947, Biometrika 34, doi:10.1093/biomet/34.1-2.28).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from bench.records import Value
+
+CONFIDENCE = 0.95
+
+
+class Estimate(Value):
+    """A value with its 95 % interval over ``n`` trials; from one trial there is a value and no interval."""
+
+    value: float
+    low: float | None
+    high: float | None
+    n: int
+    unit: str
+
+
+def student_t(freedom: float) -> float:
+    """The two-sided 95 % quantile of Student's t."""
+    from scipy.special import stdtrit
+
+    return float(stdtrit(freedom, 0.5 + CONFIDENCE / 2))
+
+
+def estimate(values: Sequence[float], unit: str) -> Estimate:
+    """Geometric mean of positive values with its interval. Raises ``ValueError`` where none or a non-positive is given."""
+    logs = _logs(values)
+    mean, error = _mean_and_error(logs)
+    if error is None:
+        return Estimate(value=math.exp(mean), low=None, high=None, n=1, unit=unit)
+    half = student_t(len(logs) - 1) * error
+    return Estimate(value=math.exp(mean), low=math.exp(mean - half), high=math.exp(mean + half), n=len(logs), unit=unit)
+
+
+def ratio(above: Sequence[float], below: Sequence[float], factor: float = 1.0, unit: str = "×") -> Estimate:
+    """``factor`` × geometric mean of ``above`` ÷ that of ``below``, with Welch's interval on the logarithms."""
+    first, second = _logs(above), _logs(below)
+    (mean_a, error_a), (mean_b, error_b) = _mean_and_error(first), _mean_and_error(second)
+    value = factor * math.exp(mean_a - mean_b)
+    n = min(len(first), len(second))
+    if error_a is None or error_b is None:
+        return Estimate(value=value, low=None, high=None, n=n, unit=unit)
+    variance = error_a**2 + error_b**2
+    if variance == 0:
+        return Estimate(value=value, low=value, high=value, n=n, unit=unit)
+    freedom = variance**2 / (error_a**4 / (len(first) - 1) + error_b**4 / (len(second) - 1))
+    spread = math.exp(student_t(freedom) * math.sqrt(variance))
+    return Estimate(value=value, low=value / spread, high=value * spread, n=n, unit=unit)
+
+
+def apart(one: Estimate, other: Estimate) -> bool | None:
+    """Whether two intervals don't touch; ``None`` where either has no interval."""
+    if one.low is None or one.high is None or other.low is None or other.high is None:
+        return None
+    return one.low > other.high or other.low > one.high
+
+
+def _logs(values: Sequence[float]) -> list[float]:
+    if not values or any(not (value > 0) for value in values):
+        raise ValueError(f"a geometric mean needs positive values, not {list(values)[:5]}")
+    return [math.log(value) for value in values]
+
+
+def _mean_and_error(logs: Sequence[float]) -> tuple[float, float | None]:
+    mean = math.fsum(logs) / len(logs)
+    if len(logs) < 2:
+        return mean, None
+    variance = math.fsum((value - mean) ** 2 for value in logs) / (len(logs) - 1)
+    return mean, math.sqrt(variance / len(logs))

@@ -1,0 +1,1 @@
+"""The cells of a sweep as text and as one HTML file."""

@@ -1,0 +1,72 @@
+"""Figures of the page model as plotly figures. Colours carry in light and dark; dash and marker tell them apart too."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from reports.page.model import Figure, Series
+
+# At least 3:1 against white and against the dark page (#14171c).
+COLOURS = ("#0b7fc7", "#d55e00", "#0a8f6a", "#b5588c", "#7d6fd1", "#8a7a1f", "#c2414b", "#5c7d8a")
+DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
+MARKERS = ("circle", "square", "diamond", "triangle-up", "cross", "x", "star", "pentagon")
+GRID = "rgba(128,128,128,0.28)"
+INK = "#7a828c"
+
+
+def draw(figure: Figure) -> dict[str, Any]:
+    """The plotly figure as plain data: ``{"data": […], "layout": {…}}``."""
+    import plotly.graph_objects as go
+
+    drawn = go.Figure()
+    if figure.ideal:
+        drawn.add_trace(_ideal(figure, go))
+    for series in figure.series:
+        drawn.add_trace(_trace(series, go))
+    axis = {"gridcolor": GRID, "zerolinecolor": GRID, "linecolor": GRID, "automargin": True}
+    ticks = sorted({x for series in figure.series for x in series.x})
+    x_axis = {"type": "log"} if figure.log_x else {"tickvals": ticks}
+    drawn.update_layout(
+        template="none",
+        height=340,
+        margin={"l": 60, "r": 12, "t": 12, "b": 48},
+        paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)",
+        font={"family": "system-ui, sans-serif", "size": 13, "color": INK},
+        hovermode="closest",
+        legend={"orientation": "h", "y": -0.22, "x": 0, "yanchor": "top"},
+        xaxis={**axis, "title": {"text": figure.x_title}, **x_axis},
+        yaxis={
+            **axis,
+            "title": {"text": figure.y_title},
+            **({"type": "log"} if figure.log_y else {"rangemode": "tozero"}),
+            **({"tickformat": ".0%"} if figure.ideal == "one" else {}),
+        },
+    )
+    return dict(drawn.to_plotly_json())
+
+
+def _trace(series: Series, go: Any) -> Any:
+    known = all(low is not None for low in series.low)
+    errors = None
+    if any(high is not None for high in series.high):
+        above = [0 if high is None else high - y for y, high in zip(series.y, series.high, strict=True)]
+        below = [0 if low is None else y - low for y, low in zip(series.y, series.low, strict=True)]
+        errors = {"type": "data", "symmetric": False, "array": above, "arrayminus": below, "thickness": 1.5, "width": 5}
+    return go.Scatter(
+        x=list(series.x),
+        y=list(series.y),
+        error_y=errors,
+        name=series.name,
+        mode="lines+markers",
+        line={"color": COLOURS[series.style % len(COLOURS)], "dash": DASHES[series.style % len(DASHES)], "width": 2},
+        marker={"symbol": MARKERS[series.style % len(MARKERS)], "size": 9},
+        hovertemplate="%{y:.4g} at %{x}" + ("" if known else " (interval unknown)") + "<extra>%{fullData.name}</extra>",
+    )
+
+
+def _ideal(figure: Figure, go: Any) -> Any:
+    ends = sorted({x for series in figure.series for x in series.x}) or [1.0]
+    values = ends if figure.ideal == "linear" else [1.0 for _ in ends]
+    line = {"color": INK, "dash": "dot", "width": 1.5}
+    return go.Scatter(x=ends, y=values, name="ideal", mode="lines", line=line, hoverinfo="skip")

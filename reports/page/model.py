@@ -1,0 +1,321 @@
+"""What is on the page, as values: sections, tables, figures. It draws nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from bench.records import Case
+from reports import flags
+from reports.cells import Cell
+from reports.page import text, words
+
+
+@dataclass(frozen=True)
+class Table:
+    """``note`` stands under it. A cell of a row is text."""
+
+    caption: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Series:
+    """One curve: ``x`` ranks (or bytes), ``y`` with its interval where there is one."""
+
+    name: str
+    x: tuple[float, ...]
+    y: tuple[float, ...]
+    low: tuple[float | None, ...]
+    high: tuple[float | None, ...]
+    style: int
+    """Which colour, dash and marker: the same backend has the same in every figure."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """``sentence`` says what it shows; ``table`` holds its numbers."""
+
+    key: str
+    title: str
+    x_title: str
+    y_title: str
+    series: tuple[Series, ...]
+    sentence: str
+    table: Table
+    ideal: str | None = None
+    """``linear``: y = x, ``one``: y = 1."""
+    log_x: bool = False
+    log_y: bool = False
+
+
+@dataclass(frozen=True)
+class Section:
+    title: str
+    subtitle: str
+    answer: str
+    figures: tuple[Figure, ...]
+
+
+@dataclass(frozen=True)
+class Page:
+    title: str
+    answers: tuple[str, ...]
+    warnings: tuple[str, ...]
+    sections: tuple[Section, ...]
+    results: Table
+    same_work: Table
+    readings: Table
+    troubles: Table
+    not_applicable: Table
+    machinery: Table
+    flags: Table
+    provenance: Table
+    settings: Table
+    meta: dict[str, str] = field(default_factory=dict)
+
+
+def make_page(
+    title: str,
+    cells: Sequence[Cell],
+    not_applicable: Sequence[tuple[Case, str]],
+    provenance: Sequence[tuple[str, str]],
+) -> Page:
+    """The page of one sweep."""
+    groups: dict[tuple[str, ...], list[Cell]] = {}
+    for cell in cells:
+        groups.setdefault(words.group_key(cell), []).append(cell)
+    styles = {name: number for number, name in enumerate(dict.fromkeys(words.backend_title(c.case) for c in cells))}
+    return Page(
+        title=title,
+        answers=tuple(words.answer(group) for group in groups.values()),
+        warnings=tuple(text.remarks(cells)),
+        sections=tuple(
+            _section(f"g{number}", group, styles) for number, group in enumerate(groups.values()) if _shown(group)
+        ),
+        results=_results(cells),
+        same_work=_same_work(cells),
+        readings=_readings(cells),
+        troubles=_troubles(cells),
+        not_applicable=_not_applicable(not_applicable),
+        machinery=_machinery(cells),
+        flags=_flags(cells),
+        provenance=Table("Provenance", ("what", "value"), tuple(provenance)),
+        settings=_settings(cells),
+    )
+
+
+def _shown(cells: Sequence[Cell]) -> list[Cell]:
+    return [cell for cell in cells if cell.throughput is not None]
+
+
+def _section(key: str, cells: Sequence[Cell], styles: dict[str, int]) -> Section:
+    case = cells[0].case
+    batch = "global batch" if case.scaling == "strong" else "batch per rank"
+    size = "" if case.batch == 1 else f"{batch} {case.batch} · "
+    subtitle = f"{case.scaling} scaling · {size}{case.threads} thread{'s' * (case.threads > 1)} per rank · {case.device}"
+    answer = words.answer(cells)
+    shown = _shown(cells)
+    figures = _message_figures(key, shown, styles) if any(cell.messages for cell in shown) else ()
+    return Section(
+        words.workload_title(case), subtitle, answer, figures or _rank_figures(key, shown, styles, answer)
+    )
+
+
+def _rank_figures(key: str, cells: Sequence[Cell], styles: dict[str, int], answer: str) -> tuple[Figure, ...]:
+    unit = next(cell.throughput.unit for cell in cells if cell.throughput)
+    throughput = _figure(
+        f"{key}-throughput", "Throughput", f"throughput ({unit})", cells, styles, "throughput", answer, words.measured
+    )
+    speedup = _figure(
+        f"{key}-speedup", "Speed-up", "speed-up over the smallest rank count", cells, styles, "speedup",
+        _scaling_sentence(cells), words.measured, "linear",
+    )  # fmt: skip
+    efficiency = _figure(
+        f"{key}-efficiency", "Efficiency", "efficiency", cells, styles, "efficiency",
+        _efficiency_sentence(cells), words.percent, "one",
+    )  # fmt: skip
+    return tuple(figure for figure in (throughput, speedup, efficiency) if figure.series)
+
+
+def _figure(key, title, y_title, cells, styles, attribute, sentence, shown, ideal=None) -> Figure:  # type: ignore[no-untyped-def]
+    series, rows = [], []
+    for name in dict.fromkeys(words.backend_title(cell.case) for cell in cells):
+        points = [
+            (cell.case.ranks, found)
+            for cell in sorted(cells, key=lambda cell: cell.case.ranks)
+            if words.backend_title(cell.case) == name and (found := getattr(cell, attribute)) is not None
+        ]
+        rows += [(name, str(ranks), shown(found), str(found.n)) for ranks, found in points]
+        if points:
+            series.append(
+                Series(
+                    name,
+                    tuple(float(ranks) for ranks, _ in points),
+                    tuple(found.value for _, found in points),
+                    tuple(found.low for _, found in points),
+                    tuple(found.high for _, found in points),
+                    styles[name],
+                )
+            )
+    table = Table(f"{title} over ranks", ("backend", "ranks", f"{title.lower()} (95 % interval)", "trials"), tuple(rows))
+    return Figure(key, title, "ranks", y_title, tuple(series), sentence, table, ideal)
+
+
+def _scaling_sentence(cells: Sequence[Cell]) -> str:
+    found = [cell for cell in cells if cell.speedup is not None and cell.case.ranks > 1]
+    if not found:
+        return "No speed-up can be told: it takes one curve at two rank counts that are not oversubscribed."
+    parts = [f"{words.backend_title(cell.case)} {words.measured(cell.speedup)}× at {words.ranks(cell.case.ranks)}"
+             for cell in found if cell.case.ranks == max(other.case.ranks for other in found)]  # fmt: skip
+    return f"Speed-up: {'; '.join(parts)}. The dotted line is ideal."
+
+
+def _efficiency_sentence(cells: Sequence[Cell]) -> str:
+    found = [cell for cell in cells if cell.efficiency is not None and cell.case.ranks > 1]
+    if not found:
+        return "No efficiency can be told: it takes one curve at two rank counts that are not oversubscribed."
+    best = max(found, key=lambda cell: cell.efficiency.value if cell.efficiency else 0)
+    worst = min(found, key=lambda cell: cell.efficiency.value if cell.efficiency else 0)
+    return (
+        f"Efficiency lies between {words.percent(worst.efficiency)} ({words.backend_title(worst.case)}, "
+        f"{words.ranks(worst.case.ranks)}) and {words.percent(best.efficiency)} ({words.backend_title(best.case)}, "
+        f"{words.ranks(best.case.ranks)}); 100 % is ideal."
+    )
+
+
+def _message_figures(key: str, cells: Sequence[Cell], styles: dict[str, int]) -> tuple[Figure, ...]:
+    bandwidth, times, rows = [], [], []
+    for cell in cells:
+        name = f"{words.backend_title(cell.case)}, {words.ranks(cell.case.ranks)}"
+        sizes = tuple(float(message.message_bytes) for message in cell.messages)
+        style = styles[words.backend_title(cell.case)]
+        for target, of in ((bandwidth, "bus_bandwidth"), (times, "time_s")):
+            found = [getattr(message, of) for message in cell.messages]
+            target.append(
+                Series(name, sizes, tuple(f.value for f in found), tuple(f.low for f in found),
+                       tuple(f.high for f in found), style)
+            )  # fmt: skip
+        rows += [
+            (name, words.message_size(message.message_bytes), words.milliseconds(message.time_s),
+             words.measured(message.algorithm_bandwidth), words.measured(message.bus_bandwidth))
+            for message in cell.messages
+        ]  # fmt: skip
+    best = max((series for series in bandwidth), key=lambda series: max(series.y))
+    peak = max(range(len(best.y)), key=lambda position: best.y[position])
+    sentence = (
+        f"The highest bus bandwidth, {words.number(best.y[peak])}B/s, was seen with {best.name} "
+        f"at {words.message_size(int(best.x[peak]))}. Bus bandwidth = bytes ÷ time × 2(N−1)/N."
+    )
+    smallest = min(times, key=lambda series: series.y[0])
+    table = Table(
+        "Allreduce over message size",
+        ("backend", "message", "time", "algorithm bandwidth (95 %)", "bus bandwidth (95 %)"),
+        tuple(rows),
+    )
+    return (
+        Figure(f"{key}-bandwidth", "Bus bandwidth", "message (bytes)", "bus bandwidth (B/s)", tuple(bandwidth),
+               sentence, table, log_x=True, log_y=True),
+        Figure(f"{key}-time", "Time", "message (bytes)", "time of one allreduce (s)", tuple(times),
+               f"The smallest message takes {words.number(smallest.y[0] * 1e3)} ms at best, with {smallest.name}.",
+               table, log_x=True, log_y=True),
+    )  # fmt: skip
+
+
+def _results(cells: Sequence[Cell]) -> Table:
+    rows = tuple(
+        (
+            words.workload_title(cell.case), words.backend_title(cell.case), str(cell.case.ranks), cell.case.scaling,
+            words.measured(cell.throughput), words.milliseconds(cell.step_s), words.measured(cell.speedup),
+            words.percent(cell.efficiency) if cell.efficiency or not cell.throughput else f"– ({cell.scaling_reason})",
+            str(cell.trials), cell.outcome, ", ".join(cell.flags) or "–",
+        )
+        for cell in cells
+    )  # fmt: skip
+    header = ("workload", "backend", "ranks", "scaling", "throughput (95 %)", "median step", "speed-up (95 %)",
+              "efficiency (95 %)", "trials", "outcome", "flags")  # fmt: skip
+    return Table("All cells", header, rows, "Intervals are 95 %, from trials (fresh processes), not from steps.")
+
+
+def _same_work(cells: Sequence[Cell]) -> Table:
+    judged = [cell for cell in cells if cell.same_work is not None]
+    counts = sorted({cell.case.ranks for cell in judged})
+    rows: dict[tuple[str, str, str], dict[int, str]] = {}
+    for cell in judged:
+        proof = cell.same_work
+        assert proof is not None
+        row = (words.workload_title(cell.case), words.backend_title(cell.case), cell.case.scaling)
+        if proof.deviation is None:
+            shown = f"unproven: {proof.reason}"
+        elif proof.verdict == "different":
+            shown = f"DIFFERENT: {proof.reason}"
+        else:
+            shown = f"same, {proof.deviation:.1e} of {proof.tolerance:g} allowed ({proof.label})"
+        rows.setdefault(row, {})[cell.case.ranks] = shown
+    return Table(
+        "Same work: largest deviation from a single process, and the verdict",
+        ("workload", "backend", "scaling", *(words.ranks(count) for count in counts)),
+        tuple((*row, *(found.get(count, "–") for count in counts)) for row, found in rows.items()),
+        "Before the timed window every rank takes a few verified steps. Rank 0 takes the same global batches alone; "
+        "samples, their order, losses and parameters must agree, and all ranks must hold the same bits. "
+        "The deviation of parameters is relative to how far training moved them.",
+    )
+
+
+def _readings(cells: Sequence[Cell]) -> Table:
+    rows = [
+        (words.case_title(cell.case), reading.name.replace("_", " "),
+         words.measured(reading.estimate) if reading.estimate else f"unknown: {reading.reason}")
+        for cell in cells
+        for reading in cell.readings
+    ]  # fmt: skip
+    return Table("Further readings", ("cell", "reading", "value (95 %)"), tuple(rows))
+
+
+def _troubles(cells: Sequence[Cell]) -> Table:
+    rows = [
+        (words.case_title(cell.case), cell.outcome, cell.reason or "") for cell in cells if cell.outcome != "ok"
+    ]
+    return Table("Failed, invalid and skipped cells", ("cell", "outcome", "reason and remedy"), tuple(rows))
+
+
+def _not_applicable(found: Sequence[tuple[Case, str]]) -> Table:
+    grouped: dict[tuple[str, str], list[Case]] = {}
+    for case, reason in found:
+        grouped.setdefault((reason, words.backend_title(case)), []).append(case)
+    rows = [
+        (name, ", ".join(sorted({words.workload_title(case) for case in cases})),
+         ", ".join(str(count) for count in sorted({case.ranks for case in cases})), reason)
+        for (reason, name), cases in grouped.items()
+    ]  # fmt: skip
+    return Table("Combinations that make no sense and were not planned", ("backend", "workloads", "ranks", "reason"),
+                 tuple(rows))  # fmt: skip
+
+
+def _machinery(cells: Sequence[Cell]) -> Table:
+    rows = {
+        (words.workload_title(cell.case), words.backend_title(cell.case), cell.machinery)
+        for cell in cells
+        if cell.machinery
+    }
+    return Table("Other machinery", ("workload", "backend", "how it differs from the rest"), tuple(sorted(rows)))
+
+
+def _flags(cells: Sequence[Cell]) -> Table:
+    counts: dict[str, int] = {}
+    for cell in cells:
+        for flag in cell.flags:
+            counts[flag] = counts.get(flag, 0) + 1
+    rows = tuple((name, str(count), flags.explain(name)) for name, count in sorted(counts.items()))
+    return Table("Flags", ("flag", "cells", "what was seen; what to do"), rows)
+
+
+def _settings(cells: Sequence[Cell]) -> Table:
+    rows = {
+        (words.backend_title(cell.case), ", ".join(f"{name} {value}" for name, value in sorted(cell.settings.items())))
+        for cell in cells
+        if cell.settings
+    }
+    return Table("What was in force", ("backend", "settings"), tuple(sorted(rows)))
