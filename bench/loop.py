@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import hashlib
+import itertools
 import math
 import os
 import platform
@@ -78,7 +79,7 @@ def _time_on_cuda(step: Callable[[], Any], count: int) -> list[float]:
         step()
         mark.record()
     torch.cuda.synchronize()
-    return [before.elapsed_time(after) / 1e3 for before, after in zip(marks, marks[1:], strict=False)]
+    return [before.elapsed_time(after) / 1e3 for before, after in itertools.pairwise(marks)]
 
 
 def _agree_on_steps(case: Case, work: Work, session: Session, settle: int) -> int:

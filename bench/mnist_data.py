@@ -93,7 +93,9 @@ def load(folder: str | None, source: str) -> Dataset:
     images = {name: np.load(target / f"{name}.npy", mmap_mode="c") for name in ("train_images", "test_images")}
     about = DataSource.model_validate_json((target / "source.json").read_text())
     return Dataset(
-        Split(images["train_images"], arrays["train_labels"]), Split(images["test_images"], arrays["test_labels"]), about
+        Split(images["train_images"], arrays["train_labels"]),
+        Split(images["test_images"], arrays["test_labels"]),
+        about,
     )
 
 

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from harness.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_TRIALS_FAILED, EXIT_USAGE, HarnessError, UsageError
+from harness.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_TRIALS_FAILED, EXIT_USAGE, HarnessError
 from harness.store import DEFAULT_STORE
 
 app = typer.Typer(
@@ -27,8 +27,9 @@ app = typer.Typer(
 )
 people = Console(stderr=True)
 BROKE = "plugin broken"
+PIPED_WIDTH = 110
 
-Store = Annotated[str, typer.Option("--store", metavar="URL", help="Results store: a SQLite file or an SQLAlchemy URL.")]
+Store = Annotated[str, typer.Option("--store", metavar="URL", help="Results store: a SQLite file or a database URL.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output and nothing else.")]
 
 
@@ -64,7 +65,7 @@ def sweep(
     ] = None,
     site: Annotated[str, typer.Option(metavar="NAME", help="Where the ranks run.")] = "local",
     store: Store = DEFAULT_STORE,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print cases and skips with reasons; run nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print cases and skips; run nothing.")] = False,
     report: Annotated[
         Path | None, typer.Option(metavar="FILE.html", help="Where the page goes; default: beside the store.")
     ] = None,
@@ -82,7 +83,9 @@ def sweep(
         "scaling": _names(scaling), "repeats": repeats, "steps": steps, "window_s": window, "warmup": warmup,
         "batch": batch, "threads": threads, "seed": seed, "timeout_s": timeout, "device": device,
     }  # fmt: skip
-    chosen = sweeping.choose_suite(suite, {name: value for name, value in changes.items() if value is not None}, settings)
+    chosen = sweeping.choose_suite(
+        suite, {name: value for name, value in changes.items() if value is not None}, settings
+    )
     where = sweeping.find_site(site)
     plan = sweeping.plan(chosen, where)
     _warn_of_broken_plugins()
@@ -95,7 +98,7 @@ def sweep(
     if as_json:
         _print_json(done.as_json())
     else:
-        done.print(Console())
+        done.print(_paper())
     if done.interrupted:
         people.print("interrupted: what had ended is stored and reported", style="yellow")
         return EXIT_INTERRUPTED
@@ -119,7 +122,7 @@ def report(
     if as_json:
         _print_json(done.as_json())
     else:
-        done.print(Console())
+        done.print(_paper())
     return EXIT_OK
 
 
@@ -174,6 +177,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return int(status or 0)
 
 
+def _paper() -> Console:
+    """Standard output for people; wide enough for every column where it is not a terminal."""
+    console = Console()
+    return console if console.is_terminal else Console(width=PIPED_WIDTH)
+
+
 def _names(text: str | None) -> tuple[str, ...] | None:
     return None if text is None else tuple(name.strip() for name in text.split(",") if name.strip())
 
@@ -205,6 +214,3 @@ def _terminated_as_interrupted() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-__all__ = ["UsageError", "app", "main"]

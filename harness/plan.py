@@ -13,7 +13,7 @@ from bench.backends import Backend, Options
 from bench.records import Case, Device, Scalar, Value
 from bench.workloads import Workload
 from harness.errors import UsageError, nearest
-from harness.suite import Axes, Suite
+from harness.suite import Suite
 
 
 class Machine(Value):
@@ -101,7 +101,9 @@ def _check_names(suite: Suite, backends: Mapping[str, Backend], workloads: Mappi
     for scope, axes in suite.options.items():
         if scope not in backends and scope not in workloads:
             known = [*backends, *workloads]
-            raise UsageError(f"option {scope}.{next(iter(axes))}: unknown backend or workload '{scope}'{nearest(scope, known)}")
+            raise UsageError(
+                f"option {scope}.{next(iter(axes))}: unknown backend or workload '{scope}'{nearest(scope, known)}"
+            )
         known = list((backends.get(scope) or workloads[scope]).options.model_fields)
         known += ["transport"] if scope in backends else []
         for name in axes:

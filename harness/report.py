@@ -12,7 +12,7 @@ from bench.backends import Backend
 from bench.records import Case, Trial
 from bench.workloads import Workload
 from harness.errors import UsageError
-from harness.store import Store, SweepInfo
+from harness.store import SweepInfo
 from reports.analysis.stats import Estimate
 from reports.cells import Cell, make_cells
 from reports.page import words

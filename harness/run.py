@@ -103,5 +103,3 @@ def assess(ending: Ending, case: Case) -> tuple[Outcome, str | None, SameWork | 
     if proof.verdict == "different":
         return "invalid", f"not the same work: {proof.reason}", proof
     return "ok", None, proof
-
-

@@ -38,7 +38,7 @@ class Suite(Value):
     warmup: int | None = Field(None, ge=0)
     verify_steps: int = Field(4, ge=0)
     timeout_s: float = Field(120.0, gt=0)
-    options: Axes = {}
+    options: Axes = Field(default={})
 
     @field_validator("backends", "workloads", "ranks", "scaling")
     @classmethod

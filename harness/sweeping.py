@@ -41,13 +41,11 @@ class Done:
         return report.as_json(self.info, self.cells, self.page)
 
     def print(self, console: Console) -> None:
-        console.print(text.table(self.cells))
+        for table in text.tables(self.cells, console.width):
+            console.print(table)
         for line in text.remarks(self.cells):
             console.print(line, style="yellow", markup=False, highlight=False, soft_wrap=True)
-        groups: dict[tuple[str, ...], list[Cell]] = {}
-        for cell in self.cells:
-            groups.setdefault(words.group_key(cell), []).append(cell)
-        for group in groups.values():
+        for group in text.grouped(self.cells):
             console.print(words.answer(group), markup=False, highlight=False, soft_wrap=True)
         console.print(f"report: {self.page}", markup=False, highlight=False, soft_wrap=True)
 
@@ -142,7 +140,7 @@ def prepare_data(found: Plan, workloads: dict[str, Workload], people: Console) -
         workload = workloads[case.workload]
         try:
             with people.status(f"preparing {case.workload}'s data") if people.is_terminal else nullcontext():
-                workload.prepare(workload.options(**case.workload_options))  # type: ignore[arg-type]
+                workload.prepare(workload.options(**case.workload_options))
         except DataProblem as problem:
             raise DataError(str(problem)) from None
 

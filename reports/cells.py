@@ -6,6 +6,8 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from statistics import median
 
+from pydantic import Field
+
 from bench.records import Case, DataSource, Outcome, RankRecord, SameWork, Trial, Value
 from reports.analysis.stats import Estimate, estimate, ratio
 
@@ -45,7 +47,7 @@ class Cell(Value):
     scaling_reason: str | None = None
     same_work: SameWork | None = None
     data: DataSource | None = None
-    settings: dict[str, str] = {}
+    settings: dict[str, str] = Field(default={})
     readings: tuple[ReadingCell, ...] = ()
     messages: tuple[MessageCell, ...] = ()
     machinery: str | None = None

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,8 @@ from pydantic import BaseModel, ConfigDict
 
 from bench.identity import Identity
 from bench.records import Case, Device, Role, Tolerance
+
+Pair = tuple[int, int]
 
 FLOAT32 = Tolerance(value=1e-3, label="float32")
 
@@ -61,7 +63,9 @@ class Session:
         slots[self.rank] = value
         return float(self.all_reduce_sum(slots).max())
 
-    def blocks_mean(self, blocks: tuple[int, int], side: tuple[int, int], make_block: Callable[[int, int], Any]) -> float:
+    def blocks_mean(
+        self, blocks: tuple[int, int], side: tuple[int, int], make_block: Callable[[int, int], Any]
+    ) -> float:
         """The mean of an array of ``blocks`` rows × columns of blocks, each ``side`` elements, made by ``make_block``.
 
         Each rank sums every ``world``-th block and one reduction adds the sums; one block at a time is held.
@@ -119,7 +123,8 @@ class Backend(ABC):
         return None
 
     def _unknown_transport(self, case: Case) -> str:
-        return f"{self.name} has no transport '{case.transport}' on {case.device} ({', '.join(self.transports[case.device])})"
+        known = ", ".join(self.transports[case.device])
+        return f"{self.name} has no transport '{case.transport}' on {case.device} ({known})"
 
 
 def set_variables(variables: Mapping[str, str | None]) -> dict[str, str]:
@@ -131,4 +136,4 @@ def set_variables(variables: Mapping[str, str | None]) -> dict[str, str]:
     return chosen
 
 
-__all__ = ["FLOAT32", "Backend", "Iterator", "Options", "Session", "set_variables"]
+__all__ = ["FLOAT32", "Backend", "Options", "Pair", "Session", "set_variables"]

@@ -22,7 +22,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from bench.backends import Backend, Options, Session
+from bench.backends import Backend, Options, Pair, Session
 from bench.backends.ddp import DdpOptions, process_group
 from bench.identity import Identity
 from bench.records import Case, Role
@@ -40,7 +40,8 @@ QUIET = {
 
 class DaskOptions(Options):
     exchange: Literal["auto", "direct", "sharded"] = Field(
-        "auto", description=f"tasks: whole gradients in one hop, or shards in two; auto shards from {SHARDED_FROM} ranks"
+        "auto",
+        description=f"tasks: whole gradients in one hop, or shards in two; auto shards from {SHARDED_FROM} ranks",
     )
 
 
@@ -126,7 +127,9 @@ class TaskSession(Session):
         received = _mailbox.exchange(flat.numpy())
         return torch.from_numpy(np.concatenate(received) if self.sharded else add_up(*received))
 
-    def blocks_mean(self, blocks: tuple[int, int], side: tuple[int, int], make_block: Callable[[int, int], Any]) -> float:
+    def blocks_mean(
+        self, blocks: tuple[int, int], side: tuple[int, int], make_block: Callable[[int, int], Any]
+    ) -> float:
         return mean_by_dask_array(self, blocks, side, make_block)
 
     def settings(self) -> dict[str, str]:
@@ -153,9 +156,7 @@ class ExchangingOptimizer:
         self.optimizer.step()
 
 
-def mean_by_dask_array(
-    session: Session, blocks: tuple[int, int], side: tuple[int, int], make_block: Callable[[int, int], Any]
-) -> float:
+def mean_by_dask_array(session: Session, blocks: Pair, side: Pair, make_block: Callable[[int, int], Any]) -> float:
     """The mean as ``dask.array`` takes it, over all workers; rank 0 asks for it and tells the others."""
     import torch
 
@@ -287,7 +288,7 @@ def rank_in_worker(case_json: str, rank: int, meeting_host: str, port: int) -> A
 
 
 def is_sharded(case: Case) -> bool:
-    chosen = DaskOptions(**case.backend_options).exchange  # type: ignore[arg-type] # pydantic checks the values
+    chosen = DaskOptions(**case.backend_options).exchange
     return chosen == "sharded" or (chosen == "auto" and case.ranks >= SHARDED_FROM)
 
 

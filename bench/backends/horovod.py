@@ -182,7 +182,7 @@ class HorovodBackend(Backend):
 
     @contextmanager
     def session(self, case: Case, me: Identity) -> Iterator[Session]:
-        options = HorovodOptions(**case.backend_options)  # type: ignore[arg-type] # pydantic checks the values
+        options = HorovodOptions(**case.backend_options)
         set_variables(variables(options, case.transport, me, os.environ.get("GLOO_SOCKET_IFNAME")))
         import horovod
         import horovod.torch as hvd

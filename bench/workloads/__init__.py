@@ -71,7 +71,7 @@ class Workload(ABC):
 
     def prepare(self, options: Options) -> None:
         """Fetch what the ranks will read, once, before any of them starts. Raises :class:`DataProblem`."""
-        return None
+        return
 
     @abstractmethod
     def build(self, case: Case, session: Session) -> Work:

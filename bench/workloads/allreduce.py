@@ -112,7 +112,7 @@ class Allreduce(Workload):
         return "an allreduce needs at least 2 ranks" if case.ranks < 2 else None
 
     def build(self, case: Case, session: Session) -> Work:
-        return Reduction(AllreduceOptions(**case.workload_options), case.seed, session)  # type: ignore[arg-type]
+        return Reduction(AllreduceOptions(**case.workload_options), case.seed, session)
 
 
 WORKLOAD = Allreduce()

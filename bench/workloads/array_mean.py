@@ -74,7 +74,7 @@ class ArrayMean(Workload):
     tolerance = 1e-12
 
     def build(self, case: Case, session: Session) -> Work:
-        return BlocksMean(ArrayMeanOptions(**case.workload_options), case, session)  # type: ignore[arg-type]
+        return BlocksMean(ArrayMeanOptions(**case.workload_options), case, session)
 
 
 WORKLOAD = ArrayMean()

@@ -131,7 +131,7 @@ class Mnist(Workload):
     def build(self, case: Case, session: Session) -> Work:
         from torch import nn
 
-        options = MnistOptions(**case.workload_options)  # type: ignore[arg-type] # pydantic checks the values
+        options = MnistOptions(**case.workload_options)
         dataset = mnist_data.load(options.data, options.source)
         feed = ShardFeed(dataset.train, case, session)
         work = MnistTraining(session, make_model(options.model, case.seed), nn.CrossEntropyLoss(), feed,

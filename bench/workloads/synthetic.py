@@ -176,7 +176,7 @@ class Synthetic(Workload):
     def build(self, case: Case, session: Session) -> Work:
         import torch
 
-        options = SyntheticOptions(**case.workload_options)  # type: ignore[arg-type] # pydantic checks the values
+        options = SyntheticOptions(**case.workload_options)
         torch.manual_seed(case.seed)
         samples = POOL_BATCHES * case.global_batch
         if options.model == "emulated":

@@ -43,7 +43,7 @@ class Site(ABC):
 
     def warm(self, modules: tuple[str, ...]) -> None:
         """Prepare for ranks that will import ``modules``."""
-        return None
+        return
 
 
 class Job(ABC):

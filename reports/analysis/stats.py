@@ -33,7 +33,7 @@ def student_t(freedom: float) -> float:
 
 
 def estimate(values: Sequence[float], unit: str) -> Estimate:
-    """Geometric mean of positive values with its interval. Raises ``ValueError`` where none or a non-positive is given."""
+    """Geometric mean of the values with its interval. Raises ``ValueError`` for none, or one that isn't positive."""
     logs = _logs(values)
     mean, error = _mean_and_error(logs)
     if error is None:

@@ -29,12 +29,13 @@ def draw(figure: Figure) -> dict[str, Any]:
     drawn.update_layout(
         template="none",
         height=340,
-        margin={"l": 60, "r": 12, "t": 12, "b": 48},
+        margin={"l": 60, "r": 12, "t": 34, "b": 48},
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
         font={"family": "system-ui, sans-serif", "size": 13, "color": INK},
         hovermode="closest",
-        legend={"orientation": "h", "y": -0.22, "x": 0, "yanchor": "top"},
+        legend={"orientation": "h", "y": 1.02, "x": 0, "yanchor": "bottom"},
+        modebar={"bgcolor": "rgba(0,0,0,0)", "color": INK},
         xaxis={**axis, "title": {"text": figure.x_title}, **x_axis},
         yaxis={
             **axis,

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from bench.records import Case
 from reports import flags
+from reports.analysis.stats import Estimate
 from reports.cells import Cell
 from reports.page import text, words
 
@@ -84,17 +85,13 @@ def make_page(
     provenance: Sequence[tuple[str, str]],
 ) -> Page:
     """The page of one sweep."""
-    groups: dict[tuple[str, ...], list[Cell]] = {}
-    for cell in cells:
-        groups.setdefault(words.group_key(cell), []).append(cell)
+    groups = text.grouped(cells)
     styles = {name: number for number, name in enumerate(dict.fromkeys(words.backend_title(c.case) for c in cells))}
     return Page(
         title=title,
-        answers=tuple(words.answer(group) for group in groups.values()),
+        answers=tuple(words.answer(group) for group in groups),
         warnings=tuple(text.remarks(cells)),
-        sections=tuple(
-            _section(f"g{number}", group, styles) for number, group in enumerate(groups.values()) if _shown(group)
-        ),
+        sections=tuple(_section(f"g{number}", group, styles) for number, group in enumerate(groups) if _shown(group)),
         results=_results(cells),
         same_work=_same_work(cells),
         readings=_readings(cells),
@@ -113,34 +110,34 @@ def _shown(cells: Sequence[Cell]) -> list[Cell]:
 
 def _section(key: str, cells: Sequence[Cell], styles: dict[str, int]) -> Section:
     case = cells[0].case
-    batch = "global batch" if case.scaling == "strong" else "batch per rank"
-    size = "" if case.batch == 1 else f"{batch} {case.batch} · "
-    subtitle = f"{case.scaling} scaling · {size}{case.threads} thread{'s' * (case.threads > 1)} per rank · {case.device}"
     answer = words.answer(cells)
     shown = _shown(cells)
     figures = _message_figures(key, shown, styles) if any(cell.messages for cell in shown) else ()
     return Section(
-        words.workload_title(case), subtitle, answer, figures or _rank_figures(key, shown, styles, answer)
+        words.workload_title(case), words.conditions(case), answer, figures or _rank_figures(key, shown, styles, answer)
     )
 
 
 def _rank_figures(key: str, cells: Sequence[Cell], styles: dict[str, int], answer: str) -> tuple[Figure, ...]:
     unit = next(cell.throughput.unit for cell in cells if cell.throughput)
-    throughput = _figure(
-        f"{key}-throughput", "Throughput", f"throughput ({unit})", cells, styles, "throughput", answer, words.measured
+    drafts = (
+        ("throughput", "Throughput", f"throughput ({unit})", answer, words.measured, None),
+        ("speedup", "Speed-up", "speed-up", _scaling_sentence(cells), words.measured, "linear"),
+        ("efficiency", "Efficiency", "efficiency", _efficiency_sentence(cells), words.percent, "one"),
     )
-    speedup = _figure(
-        f"{key}-speedup", "Speed-up", "speed-up over the smallest rank count", cells, styles, "speedup",
-        _scaling_sentence(cells), words.measured, "linear",
-    )  # fmt: skip
-    efficiency = _figure(
-        f"{key}-efficiency", "Efficiency", "efficiency", cells, styles, "efficiency",
-        _efficiency_sentence(cells), words.percent, "one",
-    )  # fmt: skip
-    return tuple(figure for figure in (throughput, speedup, efficiency) if figure.series)
+    figures = []
+    for attribute, title, y_title, sentence, shown, ideal in drafts:
+        series, rows = _curves(cells, styles, attribute, shown)
+        header = ("backend", "ranks", f"{title.lower()} (95 % interval)", "trials")
+        table = Table(f"{title} over ranks", header, rows)
+        figures.append(Figure(f"{key}-{attribute}", title, "ranks", y_title, series, sentence, table, ideal))
+    return tuple(figure for figure in figures if figure.series)
 
 
-def _figure(key, title, y_title, cells, styles, attribute, sentence, shown, ideal=None) -> Figure:  # type: ignore[no-untyped-def]
+def _curves(
+    cells: Sequence[Cell], styles: dict[str, int], attribute: str, shown: Callable[[Estimate], str]
+) -> tuple[tuple[Series, ...], tuple[tuple[str, ...], ...]]:
+    """One series a backend over ranks of the named estimate, and the rows of its table."""
     series, rows = [], []
     for name in dict.fromkeys(words.backend_title(cell.case) for cell in cells):
         points = [
@@ -149,19 +146,16 @@ def _figure(key, title, y_title, cells, styles, attribute, sentence, shown, idea
             if words.backend_title(cell.case) == name and (found := getattr(cell, attribute)) is not None
         ]
         rows += [(name, str(ranks), shown(found), str(found.n)) for ranks, found in points]
-        if points:
-            series.append(
-                Series(
-                    name,
-                    tuple(float(ranks) for ranks, _ in points),
-                    tuple(found.value for _, found in points),
-                    tuple(found.low for _, found in points),
-                    tuple(found.high for _, found in points),
-                    styles[name],
-                )
-            )
-    table = Table(f"{title} over ranks", ("backend", "ranks", f"{title.lower()} (95 % interval)", "trials"), tuple(rows))
-    return Figure(key, title, "ranks", y_title, tuple(series), sentence, table, ideal)
+        if len(points) > 1 or (points and attribute == "throughput"):
+            x = tuple(float(ranks) for ranks, _ in points)
+            series.append(_series(name, x, [found for _, found in points], styles[name]))
+    return tuple(series), tuple(rows)
+
+
+def _series(name: str, x: tuple[float, ...], found: Sequence[Estimate], style: int) -> Series:
+    return Series(
+        name, x, tuple(f.value for f in found), tuple(f.low for f in found), tuple(f.high for f in found), style
+    )
 
 
 def _scaling_sentence(cells: Sequence[Cell]) -> str:
@@ -187,17 +181,15 @@ def _efficiency_sentence(cells: Sequence[Cell]) -> str:
 
 
 def _message_figures(key: str, cells: Sequence[Cell], styles: dict[str, int]) -> tuple[Figure, ...]:
-    bandwidth, times, rows = [], [], []
+    bandwidth: list[Series] = []
+    times: list[Series] = []
+    rows: list[tuple[str, ...]] = []
     for cell in cells:
         name = f"{words.backend_title(cell.case)}, {words.ranks(cell.case.ranks)}"
         sizes = tuple(float(message.message_bytes) for message in cell.messages)
         style = styles[words.backend_title(cell.case)]
-        for target, of in ((bandwidth, "bus_bandwidth"), (times, "time_s")):
-            found = [getattr(message, of) for message in cell.messages]
-            target.append(
-                Series(name, sizes, tuple(f.value for f in found), tuple(f.low for f in found),
-                       tuple(f.high for f in found), style)
-            )  # fmt: skip
+        bandwidth.append(_series(name, sizes, [message.bus_bandwidth for message in cell.messages], style))
+        times.append(_series(name, sizes, [message.time_s for message in cell.messages], style))
         rows += [
             (name, words.message_size(message.message_bytes), words.milliseconds(message.time_s),
              words.measured(message.algorithm_bandwidth), words.measured(message.bus_bandwidth))
@@ -275,9 +267,7 @@ def _readings(cells: Sequence[Cell]) -> Table:
 
 
 def _troubles(cells: Sequence[Cell]) -> Table:
-    rows = [
-        (words.case_title(cell.case), cell.outcome, cell.reason or "") for cell in cells if cell.outcome != "ok"
-    ]
+    rows = [(words.case_title(cell.case), cell.outcome, cell.reason or "") for cell in cells if cell.outcome != "ok"]
     return Table("Failed, invalid and skipped cells", ("cell", "outcome", "reason and remedy"), tuple(rows))
 
 

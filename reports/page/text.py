@@ -1,39 +1,53 @@
-"""The cells of a sweep as a table for the terminal."""
+"""The cells of a sweep as tables for the terminal, one a workload."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from reports.cells import Cell
 from reports.page import words
 
+ALL_COLUMNS = 96
 STYLES = {"ok": "green", "skipped": "yellow", "failed": "red", "timeout": "red", "invalid": "red"}
 
 
-def table(cells: Sequence[Cell]) -> Any:
-    """A Rich table: one row a cell."""
+def tables(cells: Sequence[Cell], width: int = 100) -> list[Any]:
+    """Rich tables: one a workload and scaling, one row a cell; a narrow terminal gets fewer columns."""
+    return [_table(group, wide=width >= ALL_COLUMNS) for group in grouped(cells)]
+
+
+def grouped(cells: Sequence[Cell]) -> list[list[Cell]]:
+    """The cells of each figure and table, in the order given."""
+    groups: dict[tuple[str, ...], list[Cell]] = {}
+    for cell in cells:
+        groups.setdefault(words.group_key(cell), []).append(cell)
+    return list(groups.values())
+
+
+def _table(cells: Sequence[Cell], *, wide: bool) -> Any:
+    from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    made = Table(header_style="bold", expand=False)
-    for title, right in (
-        ("workload", False), ("backend", False), ("ranks", True), ("scaling", False), ("throughput (95 %)", True),
-        ("step", True), ("speed-up", True), ("efficiency", True), ("same work", False), ("outcome", False),
-    ):  # fmt: skip
-        made.add_column(title, justify="right" if right else "left", overflow="fold")
-    before = None
+    first = cells[0].case
+    unit = next((cell.throughput.unit for cell in cells if cell.throughput), "")
+    title = f"{words.workload_title(first)} · {words.conditions(first)}"
+    made = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    columns: list[tuple[str, bool, Callable[[Cell], str | Text]]] = [
+        ("backend", False, lambda cell: words.backend_title(cell.case)),
+        ("ranks", True, lambda cell: str(cell.case.ranks)),
+        (f"{unit or 'throughput'} (95 %)", True, lambda cell: words.measured(cell.throughput, unit=False)),
+        ("efficiency", True, lambda cell: words.percent(cell.efficiency)),
+        ("same work", False, same_work if wide else lambda cell: cell.same_work.verdict if cell.same_work else "–"),
+        ("outcome", False, lambda cell: Text(cell.outcome, style=STYLES[cell.outcome])),
+    ]
+    if wide:
+        columns.insert(3, ("step", True, lambda cell: words.milliseconds(cell.step_s)))
+    for name, right, _ in columns:
+        made.add_column(name, justify="right" if right else "left", overflow="fold", no_wrap=right)
     for cell in cells:
-        group = words.group_key(cell)
-        if before not in (None, group):
-            made.add_section()
-        before = group
-        case = cell.case
-        made.add_row(
-            words.workload_title(case), words.backend_title(case), str(case.ranks), case.scaling,
-            words.measured(cell.throughput), words.milliseconds(cell.step_s), words.measured(cell.speedup),
-            words.percent(cell.efficiency), same_work(cell), Text(cell.outcome, style=STYLES[cell.outcome]),
-        )  # fmt: skip
+        made.add_row(*(shown(cell) for _, _, shown in columns))
     return made
 
 
@@ -46,7 +60,7 @@ def same_work(cell: Cell) -> str:
 
 
 def remarks(cells: Sequence[Cell]) -> list[str]:
-    """One line for each cell that isn't ok, each reason once."""
+    """One line for each reason why a cell isn't ok."""
     found: dict[str, list[Cell]] = {}
     for cell in cells:
         if cell.outcome != "ok":

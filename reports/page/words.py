@@ -14,33 +14,34 @@ PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 def number(value: float) -> str:
     """Three significant digits, with k, M, G or T from 10,000 on: ``15.8k``, ``3.41``, ``980``."""
-    if not math.isfinite(value):
-        return str(value)
-    for factor, prefix in PREFIXES:
-        if abs(value) >= factor and abs(value) >= 1e4:
-            return f"{_three(value / factor)}{prefix}"
-    return _three(value)
+    factor, prefix = _scale(value)
+    return f"{_three(value / factor)}{prefix}"
+
+
+def _scale(value: float) -> tuple[float, str]:
+    if abs(value) < 1e4 or not math.isfinite(value):
+        return 1.0, ""
+    return next(found for found in PREFIXES if abs(value) >= found[0])
 
 
 def _three(value: float) -> str:
-    if value == 0:
-        return "0"
+    if value == 0 or not math.isfinite(value):
+        return "0" if value == 0 else str(value)
     digits = max(0, 2 - math.floor(math.log10(abs(value))))
     return f"{value:.{min(digits, 6)}f}" if abs(value) < 1000 else f"{value:,.0f}"
 
 
-def measured(found: Estimate | None) -> str:
+def measured(found: Estimate | None, *, unit: bool = True) -> str:
     """``15.8k (15.1k–16.5k) samples/s``; without an interval just the value; ``–`` for none."""
     if found is None:
         return "–"
-    unit = "" if found.unit in ("1", "×") else f" {found.unit}"
-    return f"{number(found.value)}{interval(found)}{unit}"
-
-
-def interval(found: Estimate) -> str:
-    if found.low is None or found.high is None:
-        return ""
-    return f" ({number(found.low)}–{number(found.high)})"
+    factor, prefix = _scale(found.value)
+    shown = f"{_three(found.value / factor)}{prefix}"
+    if found.low is not None and found.high is not None:
+        shown += f" ({_three(found.low / factor)}–{_three(found.high / factor)})"
+    if not unit or found.unit in ("1", "×"):
+        return shown
+    return f"{shown} {found.unit}"
 
 
 def percent(found: Estimate | None) -> str:
@@ -82,7 +83,16 @@ def backend_title(case: Case) -> str:
 
 
 def case_title(case: Case) -> str:
-    return f"{workload_title(case)} · {backend_title(case)} · {case.ranks} rank{'s' * (case.ranks > 1)} · {case.scaling}"
+    return (
+        f"{workload_title(case)} · {backend_title(case)} · {case.ranks} rank{'s' * (case.ranks > 1)} · {case.scaling}"
+    )
+
+
+def conditions(case: Case) -> str:
+    """``strong scaling · global batch 128 · 1 thread per rank · cpu``"""
+    batch = "global batch" if case.scaling == "strong" else "batch per rank"
+    size = "" if case.batch == 1 else f"{batch} {case.batch} · "
+    return f"{case.scaling} scaling · {size}{case.threads} thread{'s' * (case.threads > 1)} per rank · {case.device}"
 
 
 def ranks(count: int) -> str:
@@ -98,6 +108,9 @@ def group_key(cell: Cell) -> tuple[str, ...]:
 def answer(cells: Sequence[Cell]) -> str:
     """Which backend, how far: one sentence for the cells of one group, with intervals."""
     title = workload_title(cells[0].case)
+    sizes = [message.message_bytes for cell in cells for message in cell.messages]
+    if sizes:
+        title = f"{title} of {message_size(max(sizes))}"
     shown = [cell for cell in cells if cell.throughput is not None and "oversubscribed" not in cell.case.flags]
     several = [cell for cell in shown if cell.case.ranks > 1]
     if not shown:
@@ -113,9 +126,9 @@ def answer(cells: Sequence[Cell]) -> str:
         parts.append(f", {percent(best.efficiency)} of {best.case.scaling} scaling")
     if len(level) > 1:
         parts.append(_beside(best, level[1]))
-    alone = max((cell for cell in shown if cell.case.ranks == 1), key=_rate, default=None)
+    alone = max((cell for cell in shown if cell.case.backend == "single"), key=_rate, default=None)
     if alone is not None and _rate(alone) > _rate(best):
-        parts.append(f"; one rank alone is faster still: {backend_title(alone.case)} with {measured(alone.throughput)}")
+        parts.append(f"; a single device alone is faster still with {measured(alone.throughput)}")
     return "".join(parts) + "."
 
 
