@@ -8,12 +8,13 @@ Format history
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import sqlalchemy as sa
-from sqlalchemy.exc import DatabaseError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import DatabaseError, IntegrityError, OperationalError, SQLAlchemyError
 
 from bench.records import Trial, Value
 from harness.environment import Environment
@@ -22,6 +23,7 @@ from harness.plan import Plan
 from harness.suite import Suite
 
 FORMAT = 1
+LOCK_PATIENCE_S = 30
 DEFAULT_STORE = ".runs/results.sqlite"
 
 _metadata = sa.MetaData()
@@ -69,8 +71,8 @@ class Store:
 
     def begin_sweep(self, info: SweepInfo) -> None:
         with self._writing() as connection:
-            known = sa.select(_environments.c.id).where(_environments.c.id == info.environment.id)
-            if connection.execute(known).first() is None:
+            # Another sweep may be writing the same environment at this moment.
+            with suppress(IntegrityError), connection.begin_nested():
                 body = info.environment.model_dump_json()
                 connection.execute(_environments.insert().values(id=info.environment.id, body=body))
             connection.execute(
@@ -141,6 +143,20 @@ class Store:
             raise StoreError(f"store {self._place}: cannot be read ({_say(problem)})") from problem
 
 
+def check_store(place: str) -> None:
+    """Find out whether a sweep may write there, and write nothing where there is no store yet.
+
+    Raises :class:`StoreError` as :func:`open_store` does.
+    """
+    path = Path(place) if "://" not in place else _path_in(place)
+    if path is None or path.exists():
+        open_store(place, create=True).close()
+        return
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    if not (folder.is_dir() and os.access(folder, os.W_OK)):
+        raise StoreError(f"store {place}: cannot be created in {folder}; name another with --store")
+
+
 def open_store(place: str, *, create: bool) -> Store:
     """Open a store by SQLAlchemy URL or file name.
 
@@ -150,12 +166,13 @@ def open_store(place: str, *, create: bool) -> Store:
     url = place if "://" in place else f"sqlite:///{place}"
     try:
         parsed = sa.make_url(url)
-        path = Path(parsed.database) if parsed.drivername.startswith("sqlite") and parsed.database else None
+        path = _file_of(parsed)
         if path is not None and not path.exists():
             if not create:
                 raise StoreError(f"store {place}: no such file; run `python -m harness sweep` first, or name another")
             path.parent.mkdir(parents=True, exist_ok=True)
-        engine = sa.create_engine(parsed)
+        patience = {"timeout": LOCK_PATIENCE_S} if parsed.drivername.startswith("sqlite") else {}
+        engine = sa.create_engine(parsed, connect_args=patience)
         _check_format(engine, place, create=create)
     except OSError as problem:
         raise StoreError(f"store {place}: cannot be created ({problem.strerror}); name another with --store") from None
@@ -166,6 +183,20 @@ def open_store(place: str, *, create: bool) -> Store:
     except (SQLAlchemyError, ImportError) as problem:
         raise StoreError(f"store {place}: {_say(problem)}") from None
     return Store(engine, place)
+
+
+def _path_in(url: str) -> Path | None:
+    try:
+        return _file_of(sa.make_url(url))
+    except SQLAlchemyError as problem:
+        raise StoreError(f"store {url}: {_say(problem)}") from None
+
+
+def _file_of(url: sa.URL) -> Path | None:
+    """The file behind a SQLite URL; ``None`` for a server, a database in memory or SQLite's own ``file:`` notation."""
+    name = url.database or ""
+    plain = url.drivername.startswith("sqlite") and name and name != ":memory:" and not name.startswith("file:")
+    return Path(name) if plain else None
 
 
 def _check_format(engine: sa.Engine, place: str, *, create: bool) -> None:

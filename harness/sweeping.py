@@ -21,7 +21,7 @@ from harness.errors import DataError, UsageError, nearest
 from harness.plan import Plan, make_plan
 from harness.run import new_sweep_id, now, run_sweep
 from harness.sites import Site
-from harness.store import Store, SweepInfo, open_store
+from harness.store import Store, SweepInfo, check_store, open_store
 from harness.suite import Suite, override, parse_settings, read_suite
 from harness.watch import ProgressWatcher
 from reports.cells import Cell
@@ -97,6 +97,7 @@ def run(
     )
     target = (page or page_beside(store_place, info.id)).resolve()
     _check_writable(target, wanted=page is not None)
+    check_store(store_place)
     prepare_data(found, workloads, people)
     store = open_store(store_place, create=True)
     interrupted = False

@@ -54,12 +54,12 @@ def variables(role: Role, number: int, port: int) -> dict[str, str]:
     }
 
 
-def mpirun_command(role: Role, arguments: Sequence[str], mpirun: str, *, as_root: bool) -> tuple[str, ...]:
+def mpirun_command(role: Role, arguments: Sequence[str], mpirun: str, python: str, *, as_root: bool) -> tuple[str, ...]:
     """mpirun's argument list (pure). Ranks are not bound: the threads of a rank would share one core."""
     root = ("--allow-run-as-root",) if as_root else ()
     return (
         mpirun, *root, "--oversubscribe", "--bind-to", "none", "-np", str(role.count),
-        sys.executable, "-m", "bench.worker", *arguments,
+        python, "-m", "bench.worker", *arguments,
     )  # fmt: skip
 
 
@@ -182,7 +182,7 @@ class Local(Site):
         for role in roles:
             arguments = worker_arguments(role, ".")
             if role.fanout == "mpi":
-                lines.append(" ".join(mpirun_command(role, arguments, "mpirun", as_root=False)))
+                lines.append(" ".join(mpirun_command(role, arguments, "mpirun", "python", as_root=False)))
                 continue
             for number in range(role.count):
                 named = " ".join(f"{key}={value}" for key, value in variables(role, number, 29500).items())
@@ -209,7 +209,8 @@ class Local(Site):
         env: Mapping[str, str] = variables(role, number, port)
         command: tuple[str, ...] = ()
         if role.fanout == "mpi":
-            command = mpirun_command(role, arguments, find_mpirun() or "mpirun", as_root=os.geteuid() == 0)
+            mpirun = find_mpirun() or "mpirun"
+            command = mpirun_command(role, arguments, mpirun, sys.executable, as_root=os.geteuid() == 0)
             # mpirun tells each rank who it is.
             env = {name: value for name, value in env.items() if "RANK" not in name and "WORLD" not in name}
         birth = Birth(log=log, env=env, arguments=arguments, command=command)

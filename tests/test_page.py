@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+import re
+
+import pytest
+from conftest import make_case, make_record, make_trial
+
+from bench.records import MessageTiming, SameWork
+from reports.cells import make_cells
+from reports.page.charts import COLOURS, draw
+from reports.page.html import render
+from reports.page.model import make_page
+
+SAME = SameWork(verdict="same", deviation=4e-7, tolerance=1e-3, label="float32")
+
+
+def cells_of_a_sweep():
+    cases = [make_case(backend=backend, ranks=ranks) for backend in ("ddp", "horovod") for ranks in (1, 2)]
+    trials = [
+        make_trial(case, number, (0.1 + number / 1000) / case.ranks**0.5, same_work=SAME)
+        for case in cases
+        for number in range(3)
+    ]
+    bad = make_case(backend="dask", transport="tasks", ranks=2)
+    trials.append(
+        make_trial(bad, outcome="invalid", reason="not the same work: </script><b>x", same_work=SameWork(
+            verdict="different", deviation=1.0, tolerance=1e-3, label="float32", reason="off"))
+    )  # fmt: skip
+    collective = make_case(workload="allreduce", ranks=2, scaling="weak", batch=1)
+    records = tuple(
+        make_record(rank, 2, unit="bytes", messages=(MessageTiming(message_bytes=1024, times_s=(0.001,)),
+                    MessageTiming(message_bytes=2**20, times_s=(0.01,)))) for rank in range(2)
+    )  # fmt: skip
+    trials.append(make_trial(collective, ranks=records))
+    skipped = make_case(backend="single", transport="none", ranks=1)
+    every = [*cases, bad, collective, skipped]
+    return make_cells(every, {skipped.key: "torch not installed: pip install torch"}, trials, {bad.key: "otherwise"})
+
+
+@pytest.fixture(scope="module")
+def page():
+    never = [(make_case(backend="single", transport="none"), "single is one rank by definition")]
+    return make_page("Scaling report: <test>", cells_of_a_sweep(), never, [("command", "python -m harness sweep")])
+
+
+@pytest.fixture(scope="module")
+def html(page):
+    return render(page)
+
+
+def test_it_answers_first(page):
+    assert "is fastest" in page.answers[0] or "can't be told" in page.answers[0]
+    assert any("skipped: torch not installed" in warning for warning in page.warnings)
+
+
+def test_figures_have_a_sentence_and_their_numbers(page):
+    figures = [figure for section in page.sections for figure in section.figures]
+    assert [figure.title for figure in figures] == ["Throughput", "Speed-up", "Efficiency", "Bus bandwidth", "Time"]
+    for figure in figures:
+        assert figure.sentence
+        points = sum(len(series.x) for series in figure.series)
+        assert len(figure.table.rows) >= points / 2
+
+
+def test_an_invalid_cell_shows_no_number(page):
+    row = next(row for row in page.results.rows if row[1] == "dask/tasks")
+    assert row[4] == "–"
+    assert row[9] == "invalid"
+    figures = [figure for section in page.sections for figure in section.figures]
+    assert all("dask" not in series.name for figure in figures for series in figure.series)
+
+
+def test_the_same_work_table_has_backends_by_ranks(page):
+    assert page.same_work.header == ("workload", "backend", "scaling", "1 rank", "2 ranks")
+    shown = {row[1]: row[3:] for row in page.same_work.rows}
+    assert shown["ddp/gloo"][1].startswith("same, 4.0e-07 of 0.001 allowed (float32)")
+    assert shown["dask/tasks"][1].startswith("DIFFERENT")
+
+
+def test_what_differs_in_kind_is_said(page):
+    assert page.machinery.rows == (("synthetic", "dask/tasks", "otherwise"),)
+    assert page.not_applicable.rows[0][3] == "single is one rank by definition"
+
+
+def test_one_file_that_asks_for_nothing(html):
+    assert "default-src 'none'" in html
+    assert "unsafe-eval" not in html
+    loaded = re.findall(r"<(?:script|link|img|iframe)[^>]*(?:src|href)=[\"']([^\"']+)", html)
+    assert all(place.startswith("data:") for place in loaded)
+
+
+def test_the_library_is_inside_whole(html):
+    packed = re.search(r'id="library">([^<]+)<', html).group(1)
+    assert b"plotly.js v" in gzip.decompress(base64.b64decode(packed))[:400]
+
+
+def test_text_from_outside_cannot_leave_its_place(html):
+    assert "&lt;test&gt;" in html
+    assert "</script><b>x" not in html
+
+
+def test_the_same_values_give_the_same_bytes(page, html):
+    assert render(page) == html
+
+
+def test_figures_are_strict_json(html):
+    text = re.search(r'id="figures">(.*?)</script>', html, re.DOTALL).group(1)
+    figures = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} in the figures"))
+    assert len(figures) == 5
+
+
+def test_series_are_told_apart_by_colour_dash_and_marker(page):
+    drawn = draw(page.sections[0].figures[0])
+    looks = [(t["line"]["color"], t["line"]["dash"], t["marker"]["symbol"]) for t in drawn["data"]]
+    for part in zip(*looks, strict=True):
+        assert len(set(part)) == len(part)
+
+
+def luminance(colour):
+    channels = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+@pytest.mark.parametrize("background", ["#ffffff", "#14171c"])
+@pytest.mark.parametrize("colour", COLOURS)
+def test_every_colour_stands_out_in_light_and_dark(colour, background):
+    bright, dark = sorted((luminance(colour), luminance(background)), reverse=True)
+    assert (bright + 0.05) / (dark + 0.05) >= 3

@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from bench.registry import survey
+from harness.errors import UsageError
+from harness.plan import Machine, default_ranks, make_plan, rounds
+from harness.suite import Suite, parse_settings
+
+BACKENDS, WORKLOADS, _ = survey()
+TWO_CORES = Machine(cores=2)
+
+
+def plan(machine=TWO_CORES, settings=(), why_not=lambda case: None, **changes):
+    """The plan where every backend is installed: what is missing here is another test's business."""
+    there = {name: _Installed(backend) for name, backend in BACKENDS.items()}
+    suite = Suite(**{**changes, "options": parse_settings(list(settings))})
+    return make_plan(suite, machine, there, WORKLOADS, why_not)
+
+
+class _Installed:
+    """A backend as the plan sees it on a machine that has all it needs."""
+
+    def __init__(self, backend):
+        self._backend = backend
+
+    def __getattr__(self, name):
+        return getattr(self._backend, name)
+
+    def why_not(self, case):
+        return None
+
+
+@pytest.mark.parametrize(("cores", "ranks"), [(1, (1,)), (2, (1, 2)), (6, (1, 2, 4)), (8, (1, 2, 4, 8)), (0, (1,))])
+def test_ranks_default_to_powers_of_two_up_to_the_cores(cores, ranks):
+    assert default_ranks(cores) == ranks
+
+
+def test_the_quick_grid():
+    found = plan(workloads=("synthetic",), backends=("single", "ddp"))
+    assert [(case.backend, case.ranks) for case in found.cases] == [("single", 1), ("ddp", 1), ("ddp", 2)]
+    assert [(skip.case.backend, skip.case.ranks) for skip in found.not_applicable] == [("single", 2)]
+    assert found.skips == ()
+
+
+def test_threads_are_the_same_along_a_curve():
+    found = plan(machine=Machine(cores=8), workloads=("synthetic",), backends=("ddp",), ranks=(1, 2, 4))
+    assert {case.threads for case in found.cases} == {2}
+
+
+def test_more_threads_than_cores_is_marked_unless_compute_is_emulated():
+    measured = plan(workloads=("synthetic",), backends=("ddp",), ranks=(2, 4))
+    assert [case.flags for case in measured.cases] == [(), ("oversubscribed",)]
+    emulated = plan(settings=["synthetic.model=emulated"], workloads=("synthetic",), backends=("ddp",), ranks=(4,))
+    assert [case.flags for case in emulated.cases] == [("emulated_compute",)]
+
+
+def test_an_option_with_several_values_is_an_axis_and_defaults_leave_no_trace():
+    found = plan(settings=["ddp.bucket_cap_mb=1,25"], workloads=("synthetic",), backends=("ddp",), ranks=(2,))
+    assert [case.backend_options for case in found.cases] == [{"bucket_cap_mb": 1.0}, {}]
+
+
+def test_transport_is_an_axis_too():
+    found = plan(settings=["horovod.transport=gloo,mpi"], workloads=("mnist",), backends=("horovod",), ranks=(2,))
+    assert [case.transport for case in found.cases] == ["gloo", "mpi"]
+
+
+def test_a_collective_is_weak_whatever_was_asked_and_needs_two_ranks():
+    found = plan(workloads=("allreduce",), backends=("ddp",), scaling=("strong", "weak"))
+    assert [(case.scaling, case.ranks) for case in found.cases] == [("weak", 2)]
+    assert "at least 2 ranks" in found.not_applicable[0].reason
+
+
+@pytest.mark.parametrize(
+    ("settings", "changes", "said"),
+    [
+        ([], {"backends": ("ddq",)}, "unknown backend 'ddq'; did you mean 'ddp'?"),
+        ([], {"workloads": ("mnits",)}, "unknown workload 'mnits'; did you mean 'mnist'?"),
+        (["ddp.bucket_cap=1"], {}, "ddp has no option 'bucket_cap'; did you mean 'bucket_cap_mb'?"),
+        (["dpd.bucket_cap_mb=1"], {}, "unknown backend or workload 'dpd'; did you mean 'ddp'?"),
+        (["ddp.bucket_cap_mb=x"], {}, "option ddp.bucket_cap_mb = x: input should be a valid number"),
+        (["ddp.bucket_cap_mb=-1"], {}, "option ddp.bucket_cap_mb = -1: input should be greater than 0"),
+        (["mnist.model=cnm"], {}, "option mnist.model = cnm: input should be 'linear', 'mlp' or 'cnn'"),
+        (["ddp.transport=mpi"], {}, "option ddp.transport: unknown transport 'mpi'"),
+        (["ddp.bucket_cap_mb=1,1.0"], {}, "named twice"),
+        (["array_mean.chunk=3"], {"workloads": ("array_mean",)}, "chunk 3 does not divide"),
+        ([], {"batch": 7}, "batch 7 does not divide among 2 ranks"),
+        ([], {"backends": ("single",), "ranks": (2,)}, "plans nothing to run: single is one rank by definition"),
+    ],
+)  # fmt: skip
+def test_wrong_input_is_one_line(settings, changes, said):
+    with pytest.raises(UsageError) as told:
+        plan(settings=settings, **changes)
+    assert said in str(told.value)
+    assert "\n" not in str(told.value)
+
+
+def test_what_a_site_cannot_do_is_skipped_with_its_reason():
+    found = plan(
+        workloads=("synthetic",), backends=("ddp",), why_not=lambda case: "no such queue" if case.ranks > 1 else None
+    )
+    assert [skip.reason for skip in found.skips] == ["no such queue"]
+    assert [case.ranks for case in found.cases] == [1]
+
+
+def test_cuda_needs_gpus_and_a_cuda_torch():
+    lacking = plan(workloads=("synthetic",), backends=("ddp",), device="cuda", ranks=(1, 2), machine=Machine(cores=2))
+    assert all("not a CUDA build" in skip.reason for skip in lacking.skips)
+    one = Machine(cores=2, gpus=1, cuda_torch=True)
+    found = plan(workloads=("synthetic",), backends=("ddp",), ranks=(1, 2), machine=one)
+    assert [(case.ranks, case.device, case.transport) for case in found.cases] == [(1, "cuda", "nccl")]
+    assert "2 ranks need 2 GPUs, 1 found" in found.skips[0].reason
+
+
+def test_rounds_visit_every_case_once_each_in_a_seeded_order_of_their_own():
+    found = plan(workloads=("synthetic", "mnist"), repeats=4)
+    visits = list(rounds(found, seed=3))
+    assert visits == list(rounds(found, seed=3))
+    counts = Counter((number, case.key) for number, case in visits)
+    assert set(counts.values()) == {1}
+    assert len(counts) == 4 * len(found.cases)
+    orders = {tuple(case.key for number, case in visits if number == wanted) for wanted in range(4)}
+    assert len(orders) == 4

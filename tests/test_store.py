@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import sqlite3
+import threading
+
+import pytest
+from conftest import make_case, make_trial
+
+from harness.environment import read_environment
+from harness.errors import StoreError
+from harness.plan import Plan
+from harness.store import FORMAT, SweepInfo, open_store
+from harness.suite import Suite
+
+
+def begin(store, name="s1", started_at="2026-01-01T00:00:00+00:00"):
+    case = make_case()
+    info = SweepInfo(
+        id=name, started_at=started_at, command="python -m harness sweep", suite=Suite(),
+        plan=Plan(cases=(case,), skips=(), not_applicable=(), repeats=1), environment=read_environment(),
+    )  # fmt: skip
+    store.begin_sweep(info)
+    return info
+
+
+def test_what_goes_in_comes_out(tmp_path):
+    place = str(tmp_path / "deep" / "r.sqlite")
+    store = open_store(place, create=True)
+    info = begin(store)
+    trial = make_trial(make_case())
+    store.add_trial("s1", trial)
+    store.finish_sweep("s1", "2026-01-01T01:00:00+00:00")
+    store.close()
+
+    again = open_store(place, create=False)
+    assert again.trials("s1") == [trial]
+    assert again.sweep("latest") == info.model_copy(update={"finished_at": "2026-01-01T01:00:00+00:00"})
+
+
+def test_a_trial_is_there_before_the_next_begins(tmp_path):
+    store = open_store(str(tmp_path / "r.sqlite"), create=True)
+    begin(store)
+    store.add_trial("s1", make_trial(make_case()))
+    with sqlite3.connect(tmp_path / "r.sqlite") as other:
+        assert other.execute("select count(*) from trials").fetchone() == (1,)
+
+
+def test_the_same_trial_twice_is_refused(tmp_path):
+    store = open_store(str(tmp_path / "r.sqlite"), create=True)
+    begin(store)
+    store.add_trial("s1", make_trial(make_case()))
+    with pytest.raises(StoreError, match="UNIQUE"):
+        store.add_trial("s1", make_trial(make_case()))
+
+
+def test_latest_is_the_one_that_began_last(tmp_path):
+    store = open_store(str(tmp_path / "r.sqlite"), create=True)
+    begin(store, "b", "2026-01-02T00:00:00+00:00")
+    begin(store, "a", "2026-01-03T00:00:00+00:00")
+    assert store.sweep("latest").id == "a"
+    with pytest.raises(StoreError, match="has no sweep 'c'"):
+        store.sweep("c")
+
+
+def test_two_sweeps_at_once_share_a_store(tmp_path):
+    place = str(tmp_path / "r.sqlite")
+    open_store(place, create=True).close()
+
+    def write(name):
+        store = open_store(place, create=True)
+        begin(store, name)
+        for number in range(20):
+            store.add_trial(name, make_trial(make_case(), number))
+        store.close()
+
+    writers = [threading.Thread(target=write, args=(name,)) for name in ("one", "two")]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    store = open_store(place, create=False)
+    assert [len(store.trials(name)) for name in ("one", "two")] == [20, 20]
+
+
+def refuse(place, said, create=True):
+    with pytest.raises(StoreError) as told:
+        open_store(place, create=create)
+    assert said in str(told.value)
+    assert "\n" not in str(told.value)
+
+
+def test_a_missing_store_is_not_made_by_reading(tmp_path):
+    refuse(str(tmp_path / "none.sqlite"), "no such file", create=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_another_program_s_database_is_left_alone(tmp_path):
+    path = tmp_path / "other.sqlite"
+    with sqlite3.connect(path) as other:
+        other.execute("create table customers (name text)")
+    before = path.read_bytes()
+    refuse(str(path), "holds other tables (customers)")
+    assert path.read_bytes() == before
+
+
+def test_a_file_that_is_no_database(tmp_path):
+    path = tmp_path / "notes.txt"
+    path.write_text("dear diary, " * 200)
+    refuse(str(path), "not a results store")
+    assert path.read_text() == "dear diary, " * 200
+
+
+def test_a_store_of_a_newer_format(tmp_path):
+    place = str(tmp_path / "r.sqlite")
+    open_store(place, create=True).close()
+    with sqlite3.connect(place) as other:
+        other.execute("update scaling_harness_about set format = ?", (FORMAT + 1,))
+    refuse(place, "written by a newer version")
+
+
+def test_a_place_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("")
+    refuse(str(tmp_path / "file" / "r.sqlite"), "cannot be")
+
+
+def test_a_read_only_store(tmp_path):
+    place = tmp_path / "r.sqlite"
+    open_store(str(place), create=True).close()
+    refuse(f"sqlite:///file:{place}?mode=ro&uri=true", "readonly")
+
+
+def test_a_url_nobody_knows():
+    refuse("nosql://here", "store nosql://here")
+
+
+def test_an_engine_error_while_writing_is_one_line(tmp_path):
+    store = open_store(str(tmp_path / "r.sqlite"), create=True)
+    with sqlite3.connect(tmp_path / "r.sqlite") as other:
+        other.execute("drop table trials")
+    begin(store)
+    with pytest.raises(StoreError, match="cannot be written"):
+        store.add_trial("s1", make_trial(make_case()))

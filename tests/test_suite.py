@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import pytest
+
+from harness.errors import UsageError
+from harness.suite import Suite, line_of, override, parse_settings, read_suite, suite_names
+
+
+@pytest.mark.parametrize("name", suite_names())
+def test_every_shipped_suite_reads(name):
+    suite = read_suite(name)
+    assert suite.name == name
+    assert suite.summary
+
+
+def write(tmp_path, text):
+    path = tmp_path / "mine.toml"
+    path.write_text(text)
+    return str(path)
+
+
+def test_a_list_is_an_axis_and_a_value_is_one_point(tmp_path):
+    suite = read_suite(write(tmp_path, "ranks = [1, 2]\n[options.ddp]\nbucket_cap_mb = [1, 25]\nstatic_graph = true\n"))
+    assert suite.options == {"ddp": {"bucket_cap_mb": (1, 25), "static_graph": (True,)}}
+    assert suite.ranks == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("\nrepeat = 3\n", ":2: unknown key 'repeat'; did you mean 'repeats'?"),
+        ("repeats = 3\nranks = [1, 0]\n", ":2: ranks = 0: input should be greater than or equal to 1"),
+        ("ranks = [1, 1]\n", ":1: ranks = [1, 1]: names 1 twice"),
+        ("backends = []\n", ":1: backends = []: is empty"),
+        ("scaling = ['sideways']\n", ":1: scaling = 'sideways': input should be 'strong' or 'weak'"),
+        ("repeats = 3\nranks = [1,,]\n", "line 2"),
+        ("options = 3\n", ":1: options must be tables"),
+    ],
+)
+def test_a_wrong_suite_is_told_by_file_and_line(tmp_path, text, said):
+    with pytest.raises(UsageError) as told:
+        read_suite(write(tmp_path, text))
+    assert said in str(told.value)
+    assert "mine.toml" in str(told.value)
+    assert "\n" not in str(told.value)
+
+
+def test_an_unknown_suite_names_the_nearest():
+    with pytest.raises(UsageError, match="did you mean 'nightly'"):
+        read_suite("nihgtly")
+    with pytest.raises(UsageError, match="no such file"):
+        read_suite("missing.toml")
+
+
+def test_flags_win_over_the_file(tmp_path):
+    suite = read_suite(write(tmp_path, "repeats = 3\n[options.ddp]\nbucket_cap_mb = 1\nstatic_graph = true\n"))
+    changed = override(suite, {"repeats": 5}, parse_settings(["ddp.bucket_cap_mb=2,4"]))
+    assert changed.repeats == 5
+    assert changed.options["ddp"] == {"bucket_cap_mb": ("2", "4"), "static_graph": (True,)}
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"ranks": ("1", "x")}, "--ranks: ranks = 'x'"),
+        ({"ranks": ("-1",)}, "--ranks: ranks = '-1'"),
+        ({"ranks": ("2", "2")}, "names 2 twice"),
+        ({"timeout_s": -1.0}, "--timeout: timeout_s = -1.0"),
+    ],
+)
+def test_a_wrong_flag_is_named(changes, said):
+    with pytest.raises(UsageError) as told:
+        override(Suite(), changes, {})
+    assert said in str(told.value)
+
+
+@pytest.mark.parametrize("setting", ["ddp", "ddp.x", "=3", "ddp.x="])
+def test_a_setting_has_a_form(setting):
+    with pytest.raises(UsageError, match=r"expected SCOPE\.OPTION=VALUE"):
+        parse_settings([setting])
+
+
+def test_line_of_a_nested_key():
+    assert line_of("a = 1\n[options.ddp]\nbucket = 3\n", ("options", "ddp", "bucket", "0")) == 3
