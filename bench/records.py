@@ -193,6 +193,8 @@ class RankFailure(Value):
     host: str
     error: str
     """The exception's own line."""
+    at: float
+    """When it failed, in seconds of the Unix epoch: the first to fail is the cause, others fail because it is gone."""
     tail: tuple[str, ...] = ()
     """The last lines of its traceback or log."""
 

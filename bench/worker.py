@@ -38,14 +38,29 @@ def measure_rank(case: Case, me: Identity) -> RankRecord:
     torch.set_num_threads(case.threads)
     backend, workload = registry.load_backend(case.backend), registry.load_workload(case.workload)
     with backend.session(case, me) as session:
-        return loop.measure(case, backend, workload, session, began)
+        try:
+            return loop.measure(case, backend, workload, session, began)
+        except Exception as problem:
+            # Noted here: as this rank leaves the session, the others fail too, and one of them may be faster to say so.
+            raise RankFailedError(describe_failure("rank", me.rank, problem)) from problem
+
+
+class RankFailedError(Exception):
+    """A rank failed while it had others to work with."""
+
+    def __init__(self, failure: RankFailure) -> None:
+        super().__init__(failure.error)
+        self.failure = failure
 
 
 def describe_failure(role: str, rank: int, problem: BaseException) -> RankFailure:
     """The failure as a value: the exception's line and the end of its traceback."""
+    if isinstance(problem, RankFailedError):
+        return problem.failure
     lines = "".join(traceback.format_exception(problem)).rstrip().splitlines()
     said = traceback.format_exception_only(problem)[-1].strip()
-    return RankFailure(role=role, rank=rank, host=platform.node(), error=said, tail=tuple(lines[-TAIL_LINES:]))
+    tail = tuple(lines[-TAIL_LINES:])
+    return RankFailure(role=role, rank=rank, host=platform.node(), error=said, at=time.time(), tail=tail)
 
 
 def run(case: Case, role: str, out: Path) -> int:
@@ -60,6 +75,8 @@ def run(case: Case, role: str, out: Path) -> int:
             raise LookupError(f"backend {case.backend} has no role '{role}'")
         play(case, me, out)
         return 0
+    except SystemExit as ended:
+        return int(ended.code or 0)
     except BaseException as problem:
         traceback.print_exc()
         write(out, f"failure-{role}-{me.rank}.json", describe_failure(role, me.rank, problem))

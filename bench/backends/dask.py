@@ -25,7 +25,7 @@ from pydantic import Field
 from bench.backends import Backend, Options, Pair, Session
 from bench.backends.ddp import DdpOptions, process_group
 from bench.identity import Identity
-from bench.records import Case, Role
+from bench.records import Case, RankFailure, RankRecord, Role
 
 TURNS_A_GRAPH = 64
 GRAPHS_AHEAD = 2
@@ -228,7 +228,7 @@ def worker(case: Case, me: Identity, out: Path) -> None:
 def driver(case: Case, me: Identity, out: Path) -> None:
     """Place the ranks on the workers, keep the exchange graph ahead of them, write what they return."""
     import dask
-    from distributed import Client
+    from distributed import Client, as_completed
 
     from bench.worker import write
 
@@ -244,8 +244,13 @@ def driver(case: Case, me: Identity, out: Path) -> None:
         ]  # fmt: skip
         if case.transport == "tasks":
             _keep_ahead(client, addresses, is_sharded(case), ranks)
-        for rank, record in enumerate(client.gather(ranks)):
-            write(out, f"record-{rank}.json", record)
+        for finished in as_completed(ranks):
+            found = finished.result()
+            if isinstance(found, RankFailure):
+                # The other ranks wait for this one in vain.
+                write(out, f"failure-{found.role}-{found.rank}.json", found)
+                raise SystemExit(1)
+            write(out, f"record-{found.rank}.json", found)
 
 
 def _patient_client(client_class: Any, me: Identity, timeout_s: float) -> Any:
@@ -272,19 +277,21 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def rank_in_worker(case_json: str, rank: int, meeting_host: str, port: int) -> Any:
-    """A rank as one long task; it leaves the worker's pool, so that the pool's threads serve the exchange."""
+def rank_in_worker(case_json: str, rank: int, meeting_host: str, port: int) -> RankRecord | RankFailure:
+    """A rank as one long task; returns its record, or its failure as a value.
+
+    It leaves the worker's pool, so that the pool's threads serve the exchange.
+    """
     import distributed
 
-    from bench.worker import measure_rank
+    from bench.worker import describe_failure, measure_rank
 
     case = Case.model_validate_json(case_json)
     distributed.secede()
     try:
         return measure_rank(case, Identity(rank, case.ranks, rank, case.ranks, meeting_host, port))
     except Exception as problem:
-        problem.add_note(f"on rank {rank}")
-        raise
+        return describe_failure("rank", rank, problem)
 
 
 def is_sharded(case: Case) -> bool:

@@ -73,6 +73,7 @@ class LocalJob(Job):
 
     def __init__(self, members: list[Member], folder: Path) -> None:
         self.members, self.folder = members, folder
+        self.ended = False
 
     def wait(self, timeout_s: float) -> Ending:
         try:
@@ -80,15 +81,17 @@ class LocalJob(Job):
             if ended is not None:
                 # Whoever fails next because of it may still say so.
                 self._linger(LAST_WORDS_S)
+                ended = self._killed() or ended
                 outcome: Outcome = "failed"
             elif self._unfinished():
                 self._ask_for_stacks()
                 outcome = "timeout"
             else:
                 outcome = "ok"
+            status = ended.process.exitcode if ended else None
         finally:
             self.cancel()
-        return self._collect(outcome, ended, timeout_s)
+        return self._collect(outcome, ended, status, timeout_s)
 
     def _unfinished(self) -> list[Member]:
         return [member for member in self.members if not member.role.service and member.process.is_alive()]
@@ -107,6 +110,10 @@ class LocalJob(Job):
                     return member
         return None
 
+    def _killed(self) -> Member | None:
+        """A process that somebody else ended: the cause, whatever the others say about their lost connections."""
+        return next((member for member in self.members if (member.process.exitcode or 0) < 0), None)
+
     def _linger(self, seconds: float) -> None:
         deadline = time.monotonic() + seconds
         while self._unfinished() and time.monotonic() < deadline:
@@ -120,6 +127,9 @@ class LocalJob(Job):
         time.sleep(STACKS_S)
 
     def cancel(self) -> None:
+        if self.ended:
+            return
+        self.ended = True
         for member in self.members:
             # Each process leads a session of its own, so this reaches its children and nobody else.
             if member.process.pid:
@@ -129,23 +139,24 @@ class LocalJob(Job):
             member.process.join()
             member.process.close()
 
-    def _collect(self, outcome: Outcome, culprit: Member | None, timeout_s: float) -> Ending:
+    def _collect(self, outcome: Outcome, culprit: Member | None, status: int | None, timeout_s: float) -> Ending:
         records = sorted(
             (RankRecord.model_validate_json(path.read_text()) for path in self.folder.glob("record-*.json")),
             key=lambda record: record.rank,
         )
         failures = [RankFailure.model_validate_json(path.read_text()) for path in self.folder.glob("failure-*.json")]
-        # The first to fail is the cause; the others fail because it is gone.
-        failures.sort(key=lambda failure: (self.folder / f"failure-{failure.role}-{failure.rank}.json").stat().st_mtime)
+        failures.sort(key=lambda failure: failure.at)
         reason = None
         if outcome == "timeout":
             late = ", ".join(member.title for member in self.members if not member.role.service)
             reason = f"not done within {timeout_s:g} s ({late})"
+        elif culprit is not None and status is not None and status < 0:
+            reason = f"{culprit.title} was killed by {signal.Signals(-status).name}"
         elif failures:
             reason = f"{failures[0].role} {failures[0].rank}: {failures[0].error}"
             outcome = "failed"
         elif culprit is not None:
-            reason = f"{culprit.title} ended without a word; see the log's last lines"
+            reason = f"{culprit.title} ended with status {status} and no word; see the log's last lines"
         tail: tuple[str, ...] = ()
         if outcome != "ok":
             told = [culprit] if culprit else self.members

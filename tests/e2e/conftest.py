@@ -1,0 +1,86 @@
+"""Runs the real command on real ranks, in an empty folder, and looks for what it leaves behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+MARK = "SCALING_TEST_MARK"
+
+
+class Harness:
+    """``python -m harness`` of one source tree, run in one folder."""
+
+    def __init__(self, folder: Path, source: Path = ROOT) -> None:
+        self.folder, self.source, self.mark = folder, source, uuid.uuid4().hex
+        self.env = {**os.environ, "PYTHONPATH": str(source), MARK: self.mark}
+
+    def start(self, *arguments: str) -> subprocess.Popen:
+        return subprocess.Popen(
+            [sys.executable, "-m", "harness", *arguments],
+            cwd=self.folder, env=self.env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+
+    def run(self, *arguments: str) -> subprocess.CompletedProcess:
+        process = self.start(*arguments)
+        out, err = process.communicate(timeout=300)
+        return subprocess.CompletedProcess(arguments, process.returncode, out, err)
+
+    def sweep(self, *arguments: str, status: int = 0) -> dict[str, Any]:
+        """Sweep with one short trial a case, and return the JSON document."""
+        done = self.run("sweep", "--json", "--repeats", "1", "--window", "0.2", *arguments)
+        assert done.returncode == status, done.stderr
+        return json.loads(done.stdout)
+
+    def left_running(self) -> list[str]:
+        """Processes that this harness started and that are still there."""
+        found = []
+        for process in psutil.process_iter():
+            try:
+                if process.environ().get(MARK) == self.mark and process.status() != psutil.STATUS_ZOMBIE:
+                    found.append(f"{process.pid} {' '.join(process.cmdline())[:120]}")
+            except (psutil.NoSuchProcess, psutil.AccessDenied):
+                continue
+        return found
+
+    def nothing_left(self, within_s: float = 3.0) -> None:
+        deadline = time.monotonic() + within_s
+        while self.left_running() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert self.left_running() == []
+
+
+@pytest.fixture
+def harness(tmp_path) -> Harness:
+    return Harness(tmp_path)
+
+
+@pytest.fixture
+def planted(tmp_path):
+    """A harness over a copy of the sources with further files in it: ``planted({"bench/backends/x.py": "…"})``."""
+
+    def plant(files: dict[str, str]) -> Harness:
+        source, folder = tmp_path / "source", tmp_path / "here"
+        folder.mkdir()
+        for package in ("bench", "harness", "reports", "suites"):
+            shutil.copytree(ROOT / package, source / package, ignore=shutil.ignore_patterns("__pycache__"))
+        for name, text in files.items():
+            (source / name).write_text(text)
+        return Harness(folder, source)
+
+    return plant
+
+
+def by_title(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {cell["title"]: cell for cell in document["cells"]}

@@ -1,0 +1,134 @@
+"""The main job: every backend over every workload, one command, proven the same, one page."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+from e2e.conftest import Harness
+
+BACKENDS = ("single", "ddp", "horovod", "dask")
+TRAINING = ("mnist", "synthetic")
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory):
+    harness = Harness(tmp_path_factory.mktemp("sweep"))
+    document = harness.sweep(
+        "--backends", ",".join(BACKENDS), "--workloads", "mnist,synthetic,allreduce,array_mean", "--ranks", "1,2"
+    )  # fmt: skip
+    return harness, document
+
+
+def test_every_cell_is_ok(swept):
+    harness, document = swept
+    assert {cell["title"]: cell["reason"] for cell in document["cells"] if cell["outcome"] != "ok"} == {}
+    assert {(cell["workload"], cell["backend"]) for cell in document["cells"]} == {
+        (workload, backend)
+        for workload in (*TRAINING, "allreduce", "array_mean")
+        for backend in BACKENDS
+        if (workload, backend) != ("allreduce", "single")
+    }
+    harness.nothing_left()
+
+
+def test_every_cell_is_proven_the_same_and_not_vacuously(swept):
+    cells = swept[1]["cells"]
+    assert {cell["same_work"]["verdict"] for cell in cells} == {"same"}
+    for cell in cells:
+        if cell["workload"] in TRAINING and cell["ranks"] == 2:
+            assert 0 < cell["same_work"]["deviation"] <= 1e-3, "two ranks round differently than one, but little"
+
+
+def test_every_cell_has_a_number(swept):
+    for cell in swept[1]["cells"]:
+        assert cell["throughput"]["value"] > 0
+        assert cell["throughput"]["unit"] == {"allreduce": "B/s", "array_mean": "elements/s"}.get(
+            cell["workload"], "samples/s"
+        )
+
+
+def test_mnist_s_source_is_named_and_the_same_everywhere(swept):
+    sources = [cell["data"] for cell in swept[1]["cells"] if cell["workload"] == "mnist"]
+    assert len({source["digest"] for source in sources}) == 1
+    stand_in = sources[0]["stand_in"]
+    assert ("stand-in" in sources[0]["name"]) == stand_in
+    flags = [cell["flags"] for cell in swept[1]["cells"] if cell["workload"] == "mnist"]
+    assert all(("stand_in_data" in found) == stand_in for found in flags)
+
+
+def test_the_array_s_other_machinery_is_said(swept):
+    for cell in swept[1]["cells"]:
+        assert ("other_machinery" in cell["flags"]) == (cell["workload"] == "array_mean" and cell["backend"] == "dask")
+
+
+def test_allreduce_covers_its_sizes(swept):
+    for cell in swept[1]["cells"]:
+        if cell["workload"] == "allreduce":
+            sizes = [message["message_bytes"] for message in cell["messages"]]
+            assert (sizes[0], sizes[-1]) == (1024, 64 * 2**20)
+            for message in cell["messages"]:
+                assert message["bus_bandwidth"]["value"] == pytest.approx(message["algorithm_bandwidth"]["value"])
+
+
+def test_what_was_in_force_is_recorded(swept):
+    settings = {cell["backend"]: cell["settings"] for cell in swept[1]["cells"]}
+    assert settings["horovod"]["cycle_time_ms"] == "1 (Horovod's default)"
+    assert settings["ddp"]["bucket_cap_mb"] == "25.0"
+    assert {found["threads"] for found in settings.values()} == {"1"}
+
+
+def test_the_page_can_be_written_again_from_the_store(swept):
+    harness, document = swept
+    page = harness.folder / "again.html"
+    done = harness.run("report", document["sweep"], "--out", str(page))
+    assert done.returncode == 0, done.stderr
+    assert page.read_bytes() == (harness.folder / ".runs" / document["sweep"] / "report.html").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    from selenium import webdriver
+    from selenium.webdriver.chrome.service import Service
+
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    driver = shutil.which("chromedriver")
+    if chromium is None or driver is None:
+        pytest.skip("no browser: apt-get install chromium chromium-driver")
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for flag in ("headless=new", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run",
+                 "disable-background-networking", "disable-component-update", "disable-sync",
+                 f"user-data-dir={tmp_path_factory.mktemp('profile')}"):  # fmt: skip
+        options.add_argument(f"--{flag}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    started = webdriver.Chrome(options=options, service=Service(driver))
+    yield started
+    started.quit()
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1400, "light"), (1400, "dark"), (400, "light")])
+def test_the_page_opens_draws_and_asks_for_nothing(swept, browser, width, scheme):
+    import json
+
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
+    size = {"width": width, "height": 1200, "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    browser.get_log("performance")
+    browser.get(f"file://{swept[1]['report']}")
+    drawn = WebDriverWait(browser, 20).until(
+        lambda page: page.execute_script("return document.documentElement.dataset.drawn")
+    )
+    charts = browser.execute_script("return document.querySelectorAll('.chart').length")
+    assert int(drawn) == charts >= 4
+    assert browser.execute_script("return document.querySelectorAll('.chart .main-svg').length") >= charts
+    assert browser.execute_script("return document.documentElement.scrollWidth <= innerWidth"), "nothing sticks out"
+    assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
+    events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    asked = [e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"]
+    assert [url for url in asked if not url.startswith(("file://", "data:", "blob:"))] == []
+    assert "is fastest" in browser.find_element("id", "answers").text

@@ -1,0 +1,58 @@
+"""The order of samples against torch's own sampler, and what a feed hands out against the images on disk."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.utils.data.distributed import DistributedSampler
+
+from bench import mnist_data
+from bench.backends import Session
+from bench.records import Case
+from bench.training import epoch_order, shard_of
+from bench.workloads.mnist import ShardFeed
+
+
+@pytest.mark.parametrize("world", [1, 2, 4])
+@pytest.mark.parametrize("epoch", [0, 3])
+def test_shards_are_distributed_sampler_s(world, epoch):
+    samples, seed = 1024, 5
+    for rank in range(world):
+        sampler = DistributedSampler(range(samples), world, rank, shuffle=True, seed=seed)
+        sampler.set_epoch(epoch)
+        assert shard_of(epoch_order(samples, seed, epoch), rank, world, 64).tolist() == list(sampler)
+
+
+def test_a_step_takes_the_same_samples_at_every_world_size():
+    order = epoch_order(1000, 0, 0)
+    for world in (1, 2, 4, 8):
+        each = 64 // world
+        for step in (0, 7, 14):
+            taken = torch.stack(
+                [shard_of(order, rank, world, 64)[step * each : (step + 1) * each] for rank in range(world)]
+            )
+            assert taken.T.flatten().tolist() == order[step * 64 : (step + 1) * 64].tolist()
+
+
+def test_a_feed_hands_out_the_images_it_names():
+    mnist_data.prepare(None, "digits")
+    split = mnist_data.load(None, "digits").train
+    case = Case(workload="mnist", backend="ddp", transport="gloo", ranks=2, batch=64)
+    feed = ShardFeed(split, case, Session(rank=1, world=2))
+    for _ in range(2 * feed.steps_an_epoch + 3):
+        inputs, targets = feed.next()
+    chosen = list(feed.last_samples())
+    expected = (torch.from_numpy(split.images[chosen]).double() / 255 - mnist_data.MEAN) / mnist_data.STD
+    torch.testing.assert_close(inputs.double(), expected, rtol=0, atol=1e-6)
+    assert targets.tolist() == split.labels[chosen].tolist()
+    assert feed.epoch == 2
+
+
+def test_the_stand_in_is_the_size_of_mnist_and_repeats():
+    mnist_data.prepare(None, "digits")
+    found = mnist_data.load(None, "digits")
+    assert found.train.images.shape == (60_000, 784)
+    assert found.test.images.shape == (10_000, 784)
+    assert set(found.train.labels.tolist()) == set(range(10))
+    assert found.source.stand_in
+    assert "stand-in for MNIST" in found.source.name
