@@ -1,0 +1,62 @@
+"""What measuring with the harness costs: our cells beside a minimal hand-written script, alternating."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bench import mnist_data
+from bench.records import Case
+from perf.conftest import throughput
+
+SCRIPT = Path(__file__).parent / "scripts" / "minimal.py"
+PAIRS, WARMUP, BATCH, RANKS = 12, 50, 128, 2
+STEPS = {"synthetic": 200, "mnist": 1000}
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory) -> Path:
+    mnist_data.prepare(None, "auto")
+    split = mnist_data.load(None, "auto").train
+    path = tmp_path_factory.mktemp("data") / "mnist.npz"
+    np.savez(path, images=split.images, labels=split.labels)
+    return path
+
+
+def by_hand(backend: str, workload: str, data: Path) -> float:
+    """Samples per second of the script's slowest rank; ranks are started directly, as torchrun and horovodrun do."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    script = [str(SCRIPT), backend, workload, str(STEPS[workload]), str(WARMUP), str(BATCH), str(data)]
+    if backend == "ddp":
+        commands = [([sys.executable, *script], {"RANK": str(r), "WORLD_SIZE": str(RANKS), "MASTER_ADDR": "127.0.0.1",
+                     "MASTER_PORT": str(port), "GLOO_SOCKET_IFNAME": "lo"}) for r in range(RANKS)]  # fmt: skip
+    else:
+        run = Path(sys.executable).parent / "horovodrun"
+        commands = [([str(run), "-np", str(RANKS), "--gloo", "--network-interfaces", "lo", sys.executable, *script], {})]
+    started = [
+        subprocess.Popen(command, env={**os.environ, **env}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for command, env in commands
+    ]
+    said = [process.communicate(timeout=120) for process in started]
+    lines = [line[line.index("{") :] for out, _ in said for line in out.splitlines() if '"seconds"' in line]
+    assert len(lines) == RANKS, said
+    return STEPS[workload] * BATCH / max(json.loads(line)["seconds"] for line in lines)
+
+
+@pytest.mark.parametrize("workload", ["synthetic", "mnist"])
+@pytest.mark.parametrize("backend", ["ddp", "horovod"])
+def test_our_cell_beside_a_script_by_hand(side_by_side, images, backend, workload):
+    case = Case(workload=workload, backend=backend, transport="gloo", ranks=RANKS, batch=BATCH, threads=1,
+                steps=STEPS[workload], warmup=WARMUP)  # fmt: skip
+    ratios = side_by_side(lambda: throughput(case), lambda: by_hand(backend, workload, images), PAIRS,
+                          f"samples/s of our {backend} {workload} cell ÷ the script's")  # fmt: skip
+    assert len(ratios) == PAIRS

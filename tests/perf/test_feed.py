@@ -1,0 +1,85 @@
+"""What feeding MNIST costs: the article's DataLoader, our cell, and a batch that never changes."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from bench import mnist_data
+from bench.backends import Session
+from bench.loop import time_steps
+from bench.records import Case
+from bench.training import Training
+from bench.workloads.mnist import ShardFeed, make_model
+from perf.conftest import throughput
+
+BATCH, STEPS, PAIRS = 64, 900, 12
+CASE = Case(workload="mnist", backend="single", transport="none", ranks=1, batch=BATCH, steps=STEPS, threads=1)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def data():
+    torch.set_num_threads(1)
+    mnist_data.prepare(None, "auto")
+    return mnist_data.load(None, "auto").train
+
+
+class PerSample(Dataset):
+    """The article's feed: every sample is turned into a tensor and normalised by itself."""
+
+    def __init__(self, split):
+        self.images, self.labels = split.images.reshape(-1, 28, 28), split.labels
+
+    def __len__(self):
+        return len(self.images)
+
+    def __getitem__(self, number):
+        image = torch.from_numpy(self.images[number].copy()).unsqueeze(0).contiguous().to(torch.float32).div(255)
+        return image.sub_(mnist_data.MEAN).div_(mnist_data.STD), int(self.labels[number])
+
+
+def by_data_loader(split) -> float:
+    loader = DataLoader(PerSample(split), batch_size=BATCH, shuffle=True)
+    model = make_model("linear", 0)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
+    criterion = torch.nn.CrossEntropyLoss()
+    began, steps = 0.0, 300
+    for number, (images, labels) in enumerate(loader):
+        if number == 20:
+            began = time.perf_counter()
+        if number == 20 + steps:
+            break
+        optimizer.zero_grad()
+        criterion(model(images.flatten(1)), labels).backward()
+        optimizer.step()
+    return steps * BATCH / (time.perf_counter() - began)
+
+
+def test_our_feed_beside_the_article_s(side_by_side, data):
+    side_by_side(lambda: throughput(CASE), lambda: by_data_loader(data), PAIRS,
+                 "samples/s of our cell ÷ a DataLoader with a per-sample transform, batch 64, linear, 1 rank")  # fmt: skip
+
+
+class Resident:
+    """The same batch again and again: what a step costs when feeding costs nothing."""
+
+    def __init__(self, feed):
+        inputs, targets = feed.next()
+        self.batch = inputs.clone(), targets.clone()
+
+    def next(self):
+        return self.batch
+
+
+def rate(feed) -> float:
+    work = Training(Session(), make_model("linear", 0), torch.nn.CrossEntropyLoss(), feed, BATCH)
+    time_steps(work.step, 50)
+    return STEPS * BATCH / sum(time_steps(work.step, STEPS))
+
+
+def test_our_feed_beside_a_resident_batch(side_by_side, data):
+    side_by_side(lambda: rate(ShardFeed(data, CASE, Session())), lambda: rate(Resident(ShardFeed(data, CASE, Session()))),
+                 40, "samples/s of a step with our feed ÷ the same step on a resident batch, batch 64, linear")  # fmt: skip
