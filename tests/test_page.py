@@ -52,7 +52,7 @@ def html(page):
 
 
 def test_it_answers_first(page):
-    assert "is fastest" in page.answers[0] or "can't be told" in page.answers[0]
+    assert page.answers[0].startswith("synthetic: at 2 ranks ddp/gloo")
     assert any("skipped: torch not installed" in warning for warning in page.warnings)
 
 

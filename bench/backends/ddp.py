@@ -13,7 +13,6 @@ from bench.backends import Backend, Options, Session
 from bench.identity import Identity
 from bench.records import Case, Role
 
-
 # The harness ends a trial that takes too long, and asks for stacks first; torch's own timeout must not come before.
 HARNESS_FIRST_S = 60
 

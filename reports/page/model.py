@@ -114,7 +114,7 @@ def _section(key: str, cells: Sequence[Cell], styles: dict[str, int]) -> Section
     shown = _shown(cells)
     figures = _message_figures(key, shown, styles) if any(cell.messages for cell in shown) else ()
     return Section(
-        words.workload_title(case), words.conditions(case), answer, figures or _rank_figures(key, shown, styles, answer)
+        words.group_title(cells), words.conditions(case), answer, figures or _rank_figures(key, shown, styles, answer)
     )
 
 

@@ -32,7 +32,7 @@ def _table(cells: Sequence[Cell], *, wide: bool) -> Any:
 
     first = cells[0].case
     unit = next((cell.throughput.unit for cell in cells if cell.throughput), "")
-    title = f"{words.workload_title(first)} · {words.conditions(first)}"
+    title = f"{words.group_title(cells)} · {words.conditions(first)}"
     made = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
     columns: list[tuple[str, bool, Callable[[Cell], str | Text]]] = [
         ("backend", False, lambda cell: words.backend_title(cell.case)),

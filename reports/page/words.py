@@ -41,6 +41,8 @@ def measured(found: Estimate | None, *, unit: bool = True) -> str:
         shown += f" ({_three(found.low / factor)}–{_three(found.high / factor)})"
     if not unit or found.unit in ("1", "×"):
         return shown
+    if found.unit == "B/s":
+        return f"{shown.replace(prefix, '', 1) if prefix else shown} {prefix}B/s"
     return f"{shown} {found.unit}"
 
 
@@ -105,41 +107,47 @@ def group_key(cell: Cell) -> tuple[str, ...]:
     return (workload_title(case), case.scaling, case.device, f"batch={case.batch}", f"seed={case.seed}")
 
 
+def group_title(cells: Sequence[Cell]) -> str:
+    """The workload of a group, its largest message where it is a collective, and that a stand-in is one."""
+    sizes = [message.message_bytes for cell in cells for message in cell.messages]
+    size = f" of {message_size(max(sizes))}" if sizes else ""
+    stand_in = any("stand_in_data" in cell.flags for cell in cells)
+    return f"{workload_title(cells[0].case)}{size}{' (digits standing in for MNIST)' if stand_in else ''}"
+
+
 def answer(cells: Sequence[Cell]) -> str:
     """Which backend, how far: one sentence for the cells of one group, with intervals."""
-    title = workload_title(cells[0].case)
-    sizes = [message.message_bytes for cell in cells for message in cell.messages]
-    if sizes:
-        title = f"{title} of {message_size(max(sizes))}"
+    title = group_title(cells)
     shown = [cell for cell in cells if cell.throughput is not None and "oversubscribed" not in cell.case.flags]
-    several = [cell for cell in shown if cell.case.ranks > 1]
     if not shown:
         return f"{title}: no cell gave a number."
-    if not several:
-        best = max(shown, key=_rate)
-        return f"{title}: {measured(best.throughput)} at {ranks(best.case.ranks)} ({backend_title(best.case)})."
-    most = max(cell.case.ranks for cell in several)
-    level = sorted((cell for cell in several if cell.case.ranks == most), key=_rate, reverse=True)
+    most = max(cell.case.ranks for cell in shown)
+    level = sorted((cell for cell in shown if cell.case.ranks == most), key=_rate, reverse=True)
+    said = f"{title}: at {ranks(most)} {_leaders(level)}"
     best = level[0]
-    parts = [f"{title}: at {ranks(most)} {backend_title(best.case)} is fastest with {measured(best.throughput)}"]
-    if best.efficiency is not None:
-        parts.append(f", {percent(best.efficiency)} of {best.case.scaling} scaling")
-    if len(level) > 1:
-        parts.append(_beside(best, level[1]))
-    alone = max((cell for cell in shown if cell.case.backend == "single"), key=_rate, default=None)
-    if alone is not None and _rate(alone) > _rate(best):
-        parts.append(f"; a single device alone is faster still with {measured(alone.throughput)}")
-    return "".join(parts) + "."
+    if best.efficiency is not None and most > 1:
+        said += f"; {backend_title(best.case)} reaches {percent(best.efficiency)} of {best.case.scaling} scaling"
+    alone = next((cell for cell in shown if cell.case.backend == "single"), None)
+    if alone is not None and most > 1 and _rate(alone) > _rate(best):
+        said += f"; a single device alone is faster, with {measured(alone.throughput)}"
+    return f"{said}."
 
 
-def _beside(best: Cell, second: Cell) -> str:
+def _leaders(level: Sequence[Cell]) -> str:
+    """The fastest of cells sorted by throughput, or those that can't be told apart from it."""
+    best = level[0]
+    first = f"{backend_title(best.case)} with {measured(best.throughput)}"
+    if len(level) == 1:
+        return f"{backend_title(best.case)} has {measured(best.throughput)}"
     assert best.throughput is not None
-    assert second.throughput is not None
-    told = apart(best.throughput, second.throughput)
-    name, value = backend_title(second.case), measured(second.throughput)
-    if told is None:
-        return f"; {name} has {value} (one trial each: no interval, so no verdict)"
-    return f"; {name} follows with {value}" if told else f"; {name} can't be told from it ({value})"
+    told = [(cell, apart(best.throughput, cell.throughput)) for cell in level[1:] if cell.throughput is not None]
+    second = f"{backend_title(level[1].case)} with {measured(level[1].throughput)}"
+    if any(verdict is None for _, verdict in told):
+        return f"{first} is ahead of {second}, but one trial gives no interval and so no verdict"
+    alike = [f"{backend_title(cell.case)} with {measured(cell.throughput)}" for cell, verdict in told if not verdict]
+    if alike:
+        return f"{first} can't be told from {' and '.join(alike)}"
+    return f"{backend_title(best.case)} is fastest with {measured(best.throughput)}; {second} follows"
 
 
 def _rate(cell: Cell) -> float:

@@ -41,7 +41,9 @@ def by_hand(backend: str, workload: str, data: Path) -> float:
                      "MASTER_PORT": str(port), "GLOO_SOCKET_IFNAME": "lo"}) for r in range(RANKS)]  # fmt: skip
     else:
         run = Path(sys.executable).parent / "horovodrun"
-        commands = [([str(run), "-np", str(RANKS), "--gloo", "--network-interfaces", "lo", sys.executable, *script], {})]
+        commands = [
+            ([str(run), "-np", str(RANKS), "--gloo", "--network-interfaces", "lo", sys.executable, *script], {})
+        ]
     started = [
         subprocess.Popen(command, env={**os.environ, **env}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         for command, env in commands

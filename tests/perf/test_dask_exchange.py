@@ -44,7 +44,10 @@ def cluster():
     """A scheduler and two single-threaded worker processes, as anyone would start them."""
     from distributed import Client, LocalCluster
 
-    with LocalCluster(n_workers=RANKS, threads_per_worker=1, dashboard_address=None) as cluster, Client(cluster) as client:
+    with (
+        LocalCluster(n_workers=RANKS, threads_per_worker=1, dashboard_address=None) as cluster,
+        Client(cluster) as client,
+    ):
         yield client
 
 
@@ -69,11 +72,11 @@ def plain_chain(client) -> float:
 def test_our_tasks_beside_a_plain_chain_of_futures(side_by_side, cluster):
     case = Case(workload="synthetic", backend="dask", transport="tasks", ranks=RANKS, batch=BATCH, steps=STEPS)
     side_by_side(lambda: throughput(case), lambda: plain_chain(cluster), PAIRS,
-                 "samples/s of our dask/tasks synthetic cell ÷ a plain chain of futures, 2 ranks, global batch 128")  # fmt: skip
+                 "samples/s of our dask/tasks mlp cell ÷ a plain chain of futures, 2 ranks, batch 128")  # fmt: skip
 
 
 def test_our_tasks_beside_ddp(side_by_side):
     dask = Case(workload="synthetic", backend="dask", transport="tasks", ranks=RANKS, batch=BATCH, steps=STEPS)
     ddp = Case(workload="synthetic", backend="ddp", transport="gloo", ranks=RANKS, batch=BATCH, steps=STEPS)
     side_by_side(lambda: throughput(dask), lambda: throughput(ddp), PAIRS,
-                 "samples/s of our dask/tasks synthetic cell ÷ our ddp/gloo cell, 2 ranks, global batch 128")  # fmt: skip
+                 "samples/s of our dask/tasks mlp cell ÷ our ddp/gloo cell, 2 ranks, global batch 128")  # fmt: skip

@@ -1,6 +1,6 @@
 """What a careful person would write by hand: one model, one backend, one timed loop. Measured beside our cells.
 
-    python minimal.py ddp|horovod synthetic|mnist STEPS WARMUP GLOBAL_BATCH DATA.npz
+python minimal.py ddp|horovod synthetic|mnist STEPS WARMUP GLOBAL_BATCH DATA.npz
 """
 
 from __future__ import annotations
