@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from conftest import make_case
 
-from bench.backends.dask import Mailbox, add_up, exchange_turns, give, is_sharded, take_shard
+from bench.backends.dask import is_sharded
+from bench.dask_exchange import Mailbox, add_up, exchange_turns, give, take_shard
 
 
 @pytest.mark.parametrize("world", [1, 2, 3, 5])
