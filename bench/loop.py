@@ -26,6 +26,7 @@ def measure(case: Case, backend: Backend, workload: Workload, session: Session, 
     proof = prove(case, backend, workload, session, work) if case.verify_steps else None
     startup_s = time.monotonic() - began
     settle = work.warmup_steps if case.warmup is None else case.warmup
+    sized = not (work.fixed_steps or case.steps)
     steps = _agree_on_steps(case, work, session, settle)
     gc.collect()
     session.barrier()
@@ -37,14 +38,14 @@ def measure(case: Case, backend: Backend, workload: Workload, session: Session, 
         host=platform.node(),
         pid=os.getpid(),
         device=device_name(session.device),
+        kind=workload.kind,
         unit=work.unit,
         amount_per_step=work.amount_per_step,
         step_s=tuple(step_s),
-        warmup_steps=settle,
+        warmup_steps=max(1, settle) if sized else settle,
         startup_s=startup_s,
         proof=proof,
         final_digest=digest(work.snapshot()) if workload.kind == "training" else None,
-        data=work.data,
         settings={"threads": str(case.threads), **session.settings()},
         readings=readings,
         messages=messages,

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import json
-import os
+import shutil
 import tempfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench.folders import cache_folder
 from bench.records import DataSource
 from bench.workloads import DataProblem
 
@@ -32,6 +32,7 @@ CHECKSUMS = {
     "t10k-images-idx3-ubyte": "9fb629c4189551a2d022fa330f9573f3",
     "t10k-labels-idx1-ubyte": "ec29112dd5afa0611ce80d1b7f02629c",
 }
+ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 CONNECT_TIMEOUT_S = 3.0
 STAND_IN_VERSION = 1
 
@@ -51,52 +52,51 @@ class Dataset:
     source: DataSource
 
 
-def cache_folder() -> Path:
-    root = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(root) / "scaling-harness" / "mnist"
+def prepare(folder: str | None, source: str) -> DataSource:
+    """Put the data where ranks can map it, and say what it is. Raises :class:`DataProblem` in one line."""
+    try:
+        return _prepare(Path(folder).expanduser().resolve() if folder else None, source)
+    except OSError as problem:
+        where = problem.filename or cache_folder("mnist")
+        remedy = "the prepared images go to the cache folder: set XDG_CACHE_HOME to another"
+        raise DataProblem(f"{where}: {problem.strerror or problem}; {remedy}") from None
 
 
-def prepare(folder: str | None, source: str) -> None:
-    """Make sure that :func:`load` will find what it needs. Raises :class:`DataProblem` in one line."""
+def _prepare(folder: Path | None, source: str) -> DataSource:
+    cache = cache_folder("mnist")
+    published, digits = cache / "published", cache / f"digits-v{STAND_IN_VERSION}"
     if folder is not None:
-        _convert(Path(folder), _folder_target(Path(folder)), f"MNIST (IDX files in {folder})", stand_in=False)
-        return
-    published, digits = cache_folder() / "published", cache_folder() / f"digits-v{STAND_IN_VERSION}"
+        return _convert(folder, cache / _folder_name(folder))
     if source == "digits":
-        _make_stand_in(digits)
-        return
-    if _complete(published):
-        return
-    problem = _download(cache_folder() / "download")
+        return _make_stand_in(digits)
+    kept = _kept(published)
+    if kept is not None:
+        return kept
+    problem = _download(cache / "download")
     if problem is None:
-        _convert(cache_folder() / "download", published, "MNIST", stand_in=False)
-    elif source == "mnist":
+        return _convert(cache / "download", published)
+    if source == "mnist":
         raise DataProblem(f"MNIST could not be downloaded ({problem}); put its IDX files in a folder and name it with "
                           "--set mnist.data=FOLDER, or use --set mnist.source=digits")  # fmt: skip
-    else:
-        _make_stand_in(digits)
+    return _make_stand_in(digits)
 
 
-def load(folder: str | None, source: str) -> Dataset:
-    """The prepared data, mapped from disk, so that ranks on one machine share its pages."""
+def load(source: DataSource) -> Dataset:
+    """The prepared data, mapped from disk, so that ranks on a machine share its pages. Raises :class:`DataProblem`."""
     import numpy as np
 
-    if folder is not None:
-        target = _folder_target(Path(folder))
-    else:
-        target = cache_folder() / "published"
-        if source == "digits" or not _complete(target):
-            target = cache_folder() / f"digits-v{STAND_IN_VERSION}"
-    if not _complete(target):
-        raise DataProblem(f"no prepared MNIST data in {target}; run the sweep command again to prepare it")
-    arrays = {name: np.load(target / f"{name}.npy") for name in ("train_labels", "test_labels")}
-    images = {name: np.load(target / f"{name}.npy", mmap_mode="c") for name in ("train_images", "test_images")}
-    about = DataSource.model_validate_json((target / "source.json").read_text())
-    return Dataset(
-        Split(images["train_images"], arrays["train_labels"]),
-        Split(images["test_images"], arrays["test_labels"]),
-        about,
+    folder = Path(source.path)
+    try:
+        same = _described(folder).digest == source.digest
+    except (OSError, ValueError):
+        same = False
+    if not same:
+        raise DataProblem(f"{folder}: is not the prepared data of this sweep any more; start the sweep again")
+    train, test = (
+        Split(np.load(folder / f"{part}_images.npy", mmap_mode="c"), np.load(folder / f"{part}_labels.npy"))
+        for part in ("train", "test")
     )
+    return Dataset(train, test, source)
 
 
 def read_idx(path: Path) -> Any:
@@ -127,24 +127,34 @@ def _find(folder: Path, stem: str) -> Path:
     raise DataProblem(f"{folder}/{stem}[.gz]: no such file; --set mnist.data must name a folder with MNIST's IDX files")
 
 
-def _folder_target(folder: Path) -> Path:
+def _folder_name(folder: Path) -> str:
     stamps = [f"{path.name} {path.stat().st_size} {path.stat().st_mtime_ns}" for path in sorted(folder.glob("*ubyte*"))]
-    name = hashlib.sha256("\n".join([str(folder.resolve()), *stamps]).encode()).hexdigest()[:16]
-    return cache_folder() / f"folder-{name}"
+    return "folder-" + hashlib.sha256("\n".join([str(folder), *stamps]).encode()).hexdigest()[:16]
 
 
-def _convert(folder: Path, target: Path, name: str, *, stand_in: bool) -> None:
-    if _complete(target):
-        return
-    train_x, train_y, test_x, test_y = (read_idx(_find(folder, stem)) for stem in CHECKSUMS)
-    for images, labels, stem in ((train_x, train_y, "train"), (test_x, test_y, "t10k")):
-        if images.ndim != 3 or images.shape[1:] != (28, 28) or len(images) != len(labels):
-            raise DataProblem(f"{folder}: {stem} holds {images.shape} images and {labels.shape} labels, "
+def _convert(folder: Path, target: Path) -> DataSource:
+    kept = _kept(target)
+    if kept is not None:
+        return kept
+    found = [(file := _find(folder, stem), read_idx(file)) for stem in CHECKSUMS]
+    files = [file for file, _ in found]
+    train_x, train_y, test_x, test_y = (array for _, array in found)
+    for images, labels, file in ((train_x, train_y, files[0]), (test_x, test_y, files[2])):
+        if images.ndim != 3 or images.shape[1:] != (28, 28) or len(images) != len(labels) or not len(images):
+            raise DataProblem(f"{file}: holds {images.shape} images for {labels.shape} labels, "
                               "not n×28×28 and n; fetch the files again")  # fmt: skip
-    _keep(target, name, (train_x, train_y, test_x, test_y), stand_in=stand_in)
+        if labels.max() > 9:
+            raise DataProblem(f"{file}: its labels go up to {labels.max()}, MNIST's to 9; fetch the files again")
+    genuine = all(_md5(file) == md5 for file, md5 in zip(files, CHECKSUMS.values(), strict=True))
+    name = "MNIST" if genuine else f"IDX files in {folder} (not the published MNIST archives)"
+    return _keep(target, name, (train_x, train_y, test_x, test_y))
 
 
-def _keep(target: Path, name: str, arrays: tuple[Any, Any, Any, Any], *, stand_in: bool) -> None:
+def _md5(file: Path) -> str:
+    return hashlib.md5(file.read_bytes(), usedforsecurity=False).hexdigest()
+
+
+def _keep(target: Path, name: str, arrays: tuple[Any, Any, Any, Any], stands_for: str | None = None) -> DataSource:
     """Write the four arrays and what they are; the folder appears under its name when it is whole."""
     import numpy as np
 
@@ -153,21 +163,38 @@ def _keep(target: Path, name: str, arrays: tuple[Any, Any, Any, Any], *, stand_i
     with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
         folder = Path(scratch) / "data"
         folder.mkdir()
-        for stem, array in zip(("train_images", "train_labels", "test_images", "test_labels"), arrays, strict=True):
+        for stem, array in zip(ARRAYS, arrays, strict=True):
             flat = array.reshape(len(array), -1) if stem.endswith("images") else array.astype(np.int64)
             np.save(folder / f"{stem}.npy", flat)
             digest.update(flat.tobytes())
-        about = DataSource(name=name, digest=digest.hexdigest(), stand_in=stand_in)
+        about = DataSource(name=name, digest=digest.hexdigest(), path=str(target), stands_for=stands_for)
         (folder / "source.json").write_text(about.model_dump_json())
-        if not _complete(target):
+        try:
             folder.rename(target)
+        except OSError:
+            # Another sweep was faster, or what lies there is damaged.
+            if _kept(target) is None:
+                shutil.rmtree(target)
+                folder.rename(target)
+    return about
 
 
-def _complete(target: Path) -> bool:
+def _kept(target: Path) -> DataSource | None:
+    """What was prepared in a folder before, if its arrays are still what was written."""
+    import numpy as np
+
     try:
-        return bool(json.loads((target / "source.json").read_text())["digest"])
-    except (OSError, ValueError, KeyError):
-        return False
+        about = _described(target)
+        digest = hashlib.sha256()
+        for stem in ARRAYS:
+            digest.update(np.load(target / f"{stem}.npy", mmap_mode="r"))
+    except (OSError, ValueError):
+        return None
+    return about if digest.hexdigest() == about.digest else None
+
+
+def _described(target: Path) -> DataSource:
+    return DataSource.model_validate_json((target / "source.json").read_text())
 
 
 def _download(folder: Path) -> str | None:
@@ -187,13 +214,14 @@ def _download(folder: Path) -> str | None:
     return problem
 
 
-def _make_stand_in(target: Path) -> None:
+def _make_stand_in(target: Path) -> DataSource:
     """scikit-learn's 1,797 handwritten digits (8×8), scaled to 28×28 and varied by small seeded shifts and rotations.
 
     The 60,000 training images come from the first 1,497 digits, the 10,000 test images from the other 300.
     """
-    if _complete(target):
-        return
+    kept = _kept(target)
+    if kept is not None:
+        return kept
     import numpy as np
     from sklearn.datasets import load_digits
 
@@ -202,8 +230,8 @@ def _make_stand_in(target: Path) -> None:
     rng = np.random.default_rng(STAND_IN_VERSION)
     train_x, train_y = _vary(small[:1497], labels[:1497], 60_000, rng)
     test_x, test_y = _vary(small[1497:], labels[1497:], 10_000, rng)
-    _keep(target, "scikit-learn digits, scaled and varied (stand-in for MNIST)", (train_x, train_y, test_x, test_y),
-          stand_in=True)  # fmt: skip
+    name = "scikit-learn digits, scaled and varied (stand-in for MNIST)"
+    return _keep(target, name, (train_x, train_y, test_x, test_y), stands_for="MNIST")
 
 
 def _vary(images: Any, labels: Any, count: int, rng: Any) -> tuple[Any, Any]:

@@ -1,6 +1,6 @@
 """Fresh processes from a warm parent: the frameworks are loaded once, each rank is forked from there.
 
-The parent is the standard library's fork server. It imports :data:`PRELOAD` and nothing runs in it; every rank is a
+The parent is the standard library's fork server. It imports frameworks and nothing runs in it; every rank is a
 new process with its own session, its own log and its own environment, and dies with the harness.
 """
 
@@ -23,11 +23,7 @@ from typing import Any, cast
 PR_SET_PDEATHSIG = 1
 
 # What a training step touches sooner or later; torch._dynamo is pulled in by the first optimizer, 1.5 s a rank.
-PRELOAD: Mapping[str, tuple[str, ...]] = {
-    "torch": ("torch", "torch.distributed", "torch.nn.parallel", "torch.optim", "torch._dynamo", "numpy"),
-    "horovod": ("horovod.torch", "horovod.runner.http.http_server", "horovod.runner.common.util.hosts"),
-    "distributed": ("distributed", "dask.array"),
-}
+ALWAYS = ("bench.worker", "numpy", "torch", "torch.distributed", "torch.nn.parallel", "torch.optim", "torch._dynamo")
 
 
 @dataclass(frozen=True)
@@ -41,12 +37,11 @@ class Birth:
 
 
 def warm_up(modules: Sequence[str]) -> Any:
-    """A context whose processes are forked from a parent that has loaded ``modules`` and what goes with them.
+    """A context whose processes are forked from a parent that has loaded :data:`ALWAYS` and ``modules``.
 
     One parent serves one harness; a module that can't be imported is left to the rank that needs it.
     """
-    wanted = [name for module in modules for name in PRELOAD.get(module, (module,))]
-    os.environ["SCALING_PRELOAD"] = ",".join(["bench.worker", *wanted])
+    os.environ["SCALING_PRELOAD"] = ",".join([*ALWAYS, *modules])
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["bench._preload"])
     return context
@@ -69,7 +64,7 @@ def bear(context: Any, birth: Birth, name: str) -> BaseProcess:
 def live(birth: Birth) -> None:
     """The first lines of a new process: a session and a log of its own, and an end with its parent's."""
     os.setsid()
-    _die_with_parent()
+    die_with_parent()
     log = os.open(birth.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.dup2(log, 1)
     os.dup2(log, 2)
@@ -93,7 +88,7 @@ def _worker_main() -> Callable[[Sequence[str]], int]:
     return main
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
     """SIGKILL this process when its parent goes (Linux only; elsewhere the harness ends what it started)."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

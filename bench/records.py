@@ -1,16 +1,10 @@
-"""The frozen values that cross a process or a file boundary. They hold raw numbers; statistics are functions of them.
-
-Format history
-    1  first format
-"""
+"""The frozen values that cross a process or a file boundary: raw numbers, of which statistics are functions."""
 
 from __future__ import annotations
 
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
-
-FORMAT = 1
 
 Scalar = bool | int | float | str
 Scaling = Literal["strong", "weak"]
@@ -22,6 +16,17 @@ class Value(BaseModel):
     """Base of every exchanged value: immutable, and an unknown field is an error rather than a silent loss."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
+
+
+class DataSource(Value):
+    """Where a workload's samples come from, with the digest of what was read."""
+
+    name: str
+    digest: str
+    path: str
+    """The prepared copy that the ranks read."""
+    stands_for: str | None = None
+    """The name of the data this is a stand-in for, where it is one."""
 
 
 class Case(Value):
@@ -50,6 +55,8 @@ class Case(Value):
     verify_steps: int = 4
     timeout_s: float = 120.0
     flags: tuple[str, ...] = ()
+    data: DataSource | None = None
+    """What was prepared for it: every rank of every trial reads this and nothing else."""
 
     @property
     def global_batch(self) -> int:
@@ -58,14 +65,6 @@ class Case(Value):
     @property
     def local_batch(self) -> int:
         return self.global_batch // self.ranks
-
-    @property
-    def work_key(self) -> str:
-        """Cases with the same work key do the same work, whatever carries it."""
-        scale = f"ranks={self.ranks}" if self.scaling == "weak" else ""
-        return _joined(
-            self.workload + _bracketed(self.workload_options), f"batch={self.global_batch}", scale, f"seed={self.seed}"
-        )
 
     @property
     def curve(self) -> str:
@@ -104,15 +103,6 @@ class Role(Value):
     service: bool = False
     """A service has no end of its own: it is ended when the other roles are done."""
     env: dict[str, str] = {}
-
-
-class DataSource(Value):
-    """Where a workload's samples come from, with the digest of what was read."""
-
-    name: str
-    digest: str
-    path: str | None = None
-    stand_in: bool = False
 
 
 class Reading(Value):
@@ -168,6 +158,8 @@ class RankRecord(Value):
     host: str
     pid: int
     device: str
+    kind: str
+    """The workload's kind: ``training``, ``collective`` or ``array``."""
     unit: str
     """What ``amount_per_step`` counts: ``samples``, ``bytes`` or ``elements``."""
     amount_per_step: float
@@ -178,7 +170,6 @@ class RankRecord(Value):
     """From the start of this rank's own code to its first step."""
     proof: WorkProof | None = None
     final_digest: str | None = None
-    data: DataSource | None = None
     settings: dict[str, str] = {}
     """What was in force: threads, library versions, knobs with their defaults spelled out."""
     readings: tuple[Reading, ...] = ()

@@ -51,6 +51,7 @@ def load_backend(name: str) -> Backend:
     if name not in backend_names():
         raise UnknownName("backend", name, backend_names())
     found: Backend = importlib.import_module(f"bench.backends.{name}").BACKEND
+    _insist(found, "name", "summary", "transports", "options")
     return found
 
 
@@ -60,7 +61,14 @@ def load_workload(name: str) -> Workload:
     if name not in workload_names():
         raise UnknownName("workload", name, workload_names())
     found: Workload = importlib.import_module(f"bench.workloads.{name}").WORKLOAD
+    _insist(found, "name", "summary", "kind", "options")
     return found
+
+
+def _insist(plugin: object, *attributes: str) -> None:
+    missing = [name for name in attributes if not hasattr(plugin, name)]
+    if missing:
+        raise TypeError(f"{type(plugin).__name__} does not say its {', '.join(missing)}")
 
 
 def survey() -> tuple[dict[str, Backend], dict[str, Workload], list[Broken]]:

@@ -13,11 +13,12 @@ import platform
 import sys
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from bench import loop, registry
 from bench.identity import Identity, identify
+from bench.nursery import die_with_parent
 from bench.records import Case, RankFailure, RankRecord, Value
 
 TAIL_LINES = 12
@@ -30,37 +31,42 @@ def write(folder: Path, name: str, value: Value) -> None:
     partial.rename(folder / name)
 
 
-def measure_rank(case: Case, me: Identity) -> RankRecord:
-    """Join the other ranks, measure, leave."""
+def measure_rank(case: Case, me: Identity, failed: Callable[[RankFailure], None]) -> RankRecord:
+    """Join the other ranks, measure, leave. ``failed`` is told of a failure while the others are still there."""
     began = time.monotonic()
     import torch
 
     torch.set_num_threads(case.threads)
     backend, workload = registry.load_backend(case.backend), registry.load_workload(case.workload)
+    if case.device == "cuda":
+        # TensorFloat-32 would make results depend on how a batch is cut, beyond what float32 rounding explains.
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     with backend.session(case, me) as session:
         try:
             return loop.measure(case, backend, workload, session, began)
         except Exception as problem:
-            # Noted here: as this rank leaves the session, the others fail too, and one of them may be faster to say so.
-            raise RankFailedError(describe_failure("rank", me.rank, problem)) from problem
-
-
-class RankFailedError(Exception):
-    """A rank failed while it had others to work with."""
-
-    def __init__(self, failure: RankFailure) -> None:
-        super().__init__(failure.error)
-        self.failure = failure
+            # Told before the session is left: leaving may wait for the others, and makes them fail too.
+            failed(describe_failure("rank", me.rank, problem))
+            raise
 
 
 def describe_failure(role: str, rank: int, problem: BaseException) -> RankFailure:
     """The failure as a value: the exception's line and the end of its traceback."""
-    if isinstance(problem, RankFailedError):
-        return problem.failure
     lines = "".join(traceback.format_exception(problem)).rstrip().splitlines()
     said = traceback.format_exception_only(problem)[-1].strip()
     tail = tuple(lines[-TAIL_LINES:])
     return RankFailure(role=role, rank=rank, host=platform.node(), error=said, at=time.time(), tail=tail)
+
+
+def _leave(out: Path) -> Callable[[RankFailure], None]:
+    """Write the failure and end this process at once: its session may never let it go."""
+
+    def leave(failure: RankFailure) -> None:
+        write(out, f"failure-{failure.role}-{failure.rank}.json", failure)
+        print("\n".join(failure.tail), file=sys.stderr, flush=True)
+        os._exit(1)
+
+    return leave
 
 
 def run(case: Case, role: str, out: Path) -> int:
@@ -68,7 +74,7 @@ def run(case: Case, role: str, out: Path) -> int:
     me = identify(os.environ)
     try:
         if role == "rank":
-            write(out, f"record-{me.rank}.json", measure_rank(case, me))
+            write(out, f"record-{me.rank}.json", measure_rank(case, me, _leave(out)))
             return 0
         play = registry.load_backend(case.backend).role(role)
         if play is None:
@@ -89,6 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--role", default="rank", help="what this process is (default: rank)")
     parser.add_argument("--out", type=Path, required=True, help="existing folder for the record")
     chosen = parser.parse_args(arguments)
+    die_with_parent()
     return run(Case.model_validate_json(chosen.case.read_text()), chosen.role, chosen.out)
 
 

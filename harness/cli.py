@@ -17,6 +17,7 @@ from rich.console import Console
 
 from harness.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_TRIALS_FAILED, EXIT_USAGE, HarnessError
 from harness.store import DEFAULT_STORE
+from harness.suite import DEFAULT_SUITE
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -41,7 +42,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on s
     "`python -m harness sweep scaling --dry-run`"
 )
 def sweep(
-    suite: Annotated[str, typer.Argument(help="A suite's name (see `list`) or a TOML file.")] = "quick",
+    suite: Annotated[str, typer.Argument(help="A suite's name (see `list`) or a TOML file.")] = DEFAULT_SUITE,
     backends: Annotated[str | None, typer.Option(metavar="A,B", help="Backends to run.")] = None,
     workloads: Annotated[str | None, typer.Option(metavar="A,B", help="Workloads to run.")] = None,
     ranks: Annotated[
@@ -83,11 +84,10 @@ def sweep(
         "scaling": _names(scaling), "repeats": repeats, "steps": steps, "window_s": window, "warmup": warmup,
         "batch": batch, "threads": threads, "seed": seed, "timeout_s": timeout, "device": device,
     }  # fmt: skip
-    chosen = sweeping.choose_suite(
-        suite, {name: value for name, value in changes.items() if value is not None}, settings
-    )
+    said = {name: value for name, value in changes.items() if value is not None}
+    chosen = sweeping.choose_suite(suite, said, settings)
     where = sweeping.find_site(site)
-    plan = sweeping.plan(chosen, where)
+    plan = sweeping.plan(chosen, where, sweeping.place_in(suite, said, settings))
     _warn_of_broken_plugins()
     if dry_run:
         _print_json(plan.model_dump(mode="json")) if as_json else sweeping.print_plan(plan, Console())
@@ -192,7 +192,9 @@ def _print_json(document: Any) -> None:
 
 
 def _command() -> str:
-    return shlex.join(["python", "-m", "harness", *sys.argv[1:]])
+    from harness.store import masked
+
+    return shlex.join(["python", "-m", "harness", *map(masked, sys.argv[1:])])
 
 
 def _warn_of_broken_plugins() -> None:

@@ -6,13 +6,14 @@ import json
 import platform
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any, Literal
 
-from bench.backends.horovod import BUILD, find_mpirun
+from bench.folders import read_horovod_build
+from bench.local import find_mpirun
 from bench.records import Value
 from harness.environment import installed_version, read_cpu_name, read_gpus, torch_cuda_version, usable_cores
 
+BUILD = "python -m harness.horovod_wheel --strict"
 FRAMEWORKS = 'pip install "scaling-harness[frameworks]", or `tox run -e sweep`'
 ASK_HOROVOD = """
 import json, horovod, horovod.torch as hvd
@@ -83,9 +84,9 @@ def ask(program: str) -> tuple[dict[str, Any] | None, str]:
 
 def _horovod() -> list[Finding]:
     remedy = f"run `{BUILD}`"
-    failed = Path(sys.prefix) / "horovod-not-built.txt"
-    if installed_version("horovod") is None:
-        why = f"not built: {failed.read_text().strip()}" if failed.exists() else "not installed"
+    build = read_horovod_build()
+    if installed_version("horovod") is None or (build and build.problem):
+        why = f"not built: {build.problem}" if build else "not installed"
         return [Finding(name="Horovod", status="missing", found=why, remedy=remedy)]
     answer, problem = ask(ASK_HOROVOD)
     if answer is None:

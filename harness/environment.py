@@ -66,8 +66,17 @@ def usable_cores() -> int:
 
 
 def read_gpus() -> tuple[str, ...]:
-    """The driver's GPUs, by their device files: without loading NVML or CUDA."""
-    return tuple(sorted(path.name for path in Path("/dev").glob("nvidia[0-9]*")))
+    """The driver's GPUs that CUDA_VISIBLE_DEVICES leaves, by model: without loading NVML or CUDA."""
+    models = []
+    for about in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information")):
+        lines = dict(line.split(":", 1) for line in about.read_text().splitlines() if ":" in line)
+        models.append(lines.get("Model", "GPU").strip())
+    found = models or [path.name for path in sorted(Path("/dev").glob("nvidia[0-9]*"))]
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is None:
+        return tuple(found)
+    chosen = [name.strip() for name in visible.split(",") if name.strip() not in ("", "-1", "NoDevFiles")]
+    return tuple(found[int(name)] if name.isdigit() and int(name) < len(found) else name for name in chosen)
 
 
 def read_cpu_name() -> str:

@@ -26,7 +26,11 @@ class HarnessError(Exception):
 
 
 class UsageError(HarnessError):
-    """A wrong name, option, number or key."""
+    """A wrong name, option, number or key. ``place``: the key of the suite that holds it, where that is known."""
+
+    def __init__(self, message: str, place: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.place = place
 
 
 class DataError(HarnessError):

@@ -8,8 +8,8 @@ manager's own cache is keyed by the source archive alone, so a wheel it kept fro
 Ours is kept under a name made of everything that it depends on (:class:`BuildKey`), so that a second
 environment or a second run installs it in a second.
 
-Where it can't be built the rest of the suite still works: the reason is left in :func:`failure_file`, and every
-Horovod cell is skipped with it.
+Where it can't be built the rest of the suite still works: the reason is left in the environment, and every Horovod
+cell is skipped with it.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import importlib.util
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -32,6 +33,8 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+from bench.folders import HorovodBuild, cache_folder, read_horovod_build, write_horovod_build
 
 HOROVOD_VERSION = "0.28.1"
 BUILD_TOOLS = ("cmake==3.31.10", "setuptools==80.9.0", "wheel==0.45.1", "packaging==26.3")
@@ -51,11 +54,12 @@ set(CMAKE_INSTALL_RPATH "$ORIGIN/../../../..;$ORIGIN/../../torch/lib;$ORIGIN/../
 
 @dataclass(frozen=True)
 class Nccl:
-    """Where NCCL's header and library are, and the CUDA toolkit to compile with."""
+    """Where NCCL's header and library are, the CUDA toolkit to compile with, and the versions of both."""
 
     include: str
     lib: str
     cuda_home: str
+    versions: str
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,8 @@ class BuildKey:
     machine: str
     compiler: str
     open_mpi: str | None
-    nccl: Nccl | None
+    nccl: str | None
+    """Versions, not places: environments with the same NCCL share a wheel."""
     recipe: str
 
     @property
@@ -81,9 +86,11 @@ class CannotBuild(Exception):
     """Horovod can't be built here. The text is one line: what is missing and how to get it."""
 
 
-def build_environment(key: BuildKey, toolchain: Path, tools: Path, base: Mapping[str, str]) -> dict[str, str]:
-    """The environment variables that Horovod's build reads (pure)."""
-    env = dict(base)
+def build_environment(
+    key: BuildKey, nccl: Nccl | None, toolchain: Path, tools: Path, base: Mapping[str, str]
+) -> dict[str, str]:
+    """The environment variables that Horovod's build reads (pure); what else would change it is dropped."""
+    env = {name: value for name, value in base.items() if not name.startswith(("HOROVOD_", "CXXFLAGS", "CMAKE_"))}
     env |= {
         "PATH": f"{tools / 'bin'}{os.pathsep}{Path(sys.executable).parent}{os.pathsep}{base.get('PATH', '')}",
         "PYTHONPATH": str(tools),
@@ -97,26 +104,15 @@ def build_environment(key: BuildKey, toolchain: Path, tools: Path, base: Mapping
         "MAKEFLAGS": f"-j{os.cpu_count() or 1}",
     }
     env["HOROVOD_WITH_MPI" if key.open_mpi else "HOROVOD_WITHOUT_MPI"] = "1"
-    if key.nccl:
+    if nccl:
         env |= {
             "HOROVOD_GPU_OPERATIONS": "NCCL",
-            "HOROVOD_NCCL_INCLUDE": key.nccl.include,
-            "HOROVOD_NCCL_LIB": key.nccl.lib,
+            "HOROVOD_NCCL_INCLUDE": nccl.include,
+            "HOROVOD_NCCL_LIB": nccl.lib,
             "HOROVOD_NCCL_LINK": "SHARED",
-            "HOROVOD_CUDA_HOME": key.nccl.cuda_home,
+            "HOROVOD_CUDA_HOME": nccl.cuda_home,
         }
     return env
-
-
-def cache_folder() -> Path:
-    """Where built wheels are kept: a user cache, so that every clone and every environment shares it."""
-    root = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(root) / "scaling-harness" / "wheels"
-
-
-def failure_file() -> Path:
-    """Why the last build in this environment failed: one line. Absent where it did not."""
-    return Path(sys.prefix) / "horovod-not-built.txt"
 
 
 def find_nccl() -> Nccl | None:
@@ -133,11 +129,16 @@ def find_nccl() -> Nccl | None:
     for root in roots:
         library = next(iter(sorted(root.glob("lib*/**/libnccl.so*"))), None)
         if (root / "include" / "nccl.h").exists() and library is not None:
-            return Nccl(str(root / "include"), str(library.parent), str(Path(nvcc).resolve().parent.parent))
+            header = (root / "include" / "nccl.h").read_text(errors="replace")
+            found = re.search(r"#define\s+NCCL_VERSION_CODE\s+(\d+)", header)
+            compiler = subprocess.run([nvcc, "--version"], capture_output=True, text=True, check=False).stdout
+            versions = f"nccl {found.group(1) if found else '?'}, {(compiler.splitlines() or ['nvcc'])[-1]}"
+            cuda_home = str(Path(nvcc).resolve().parent.parent)
+            return Nccl(str(root / "include"), str(library.parent), cuda_home, versions)
     return None
 
 
-def describe_build() -> BuildKey:
+def describe_build(nccl: Nccl | None) -> BuildKey:
     """The key of the build this environment needs.
 
     Raises :class:`CannotBuild` where torch or a C++ compiler is missing.
@@ -157,7 +158,7 @@ def describe_build() -> BuildKey:
         machine=platform.machine(),
         compiler=version.splitlines()[0],
         open_mpi=_open_mpi_version(),
-        nccl=find_nccl(),
+        nccl=nccl.versions if nccl else None,
         recipe=hashlib.sha256("\n".join([TOOLCHAIN, PROJECT, *BUILD_TOOLS]).encode()).hexdigest()[:12],
     )
 
@@ -186,7 +187,7 @@ def _one_builder(cache: Path) -> Iterator[None]:
         yield
 
 
-def build_wheel(key: BuildKey, cache: Path) -> Path:
+def build_wheel(key: BuildKey, nccl: Nccl | None, cache: Path) -> Path:
     """Compile Horovod and put the wheel into ``cache`` (about 5 minutes on 2 cores). Raises :class:`CannotBuild`."""
     with tempfile.TemporaryDirectory(prefix="horovod-build-") as scratch:
         work = Path(scratch)
@@ -194,9 +195,9 @@ def build_wheel(key: BuildKey, cache: Path) -> Path:
         (work / "project.cmake").write_text(PROJECT)
         tools, wheels, log = work / "tools", work / "wheels", work / "build.log"
         pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
-        env = build_environment(key, work / "toolchain.cmake", tools, os.environ)
-        if key.nccl:
-            env["HOROVOD_NCCL_LIB"] = str(_linkable_nccl(Path(key.nccl.lib), work))
+        env = build_environment(key, nccl, work / "toolchain.cmake", tools, os.environ)
+        if nccl:
+            env["HOROVOD_NCCL_LIB"] = str(_linkable_nccl(Path(nccl.lib), work))
         # The pinned constraints are for what runs; the tools here only compile.
         env.pop("PIP_CONSTRAINT", None)
         steps = (
@@ -237,7 +238,8 @@ def _last_error(log: str) -> str:
 
 def ensure_horovod(cache: Path) -> str:
     """Install the fitting wheel, building it first where none is kept. Returns one line that says what was done."""
-    key = describe_build()
+    nccl = find_nccl()
+    key = describe_build(nccl)
     began = time.monotonic()
     wheel = find_wheel(key, cache)
     how = "kept wheel"
@@ -246,16 +248,16 @@ def ensure_horovod(cache: Path) -> str:
             wheel = find_wheel(key, cache)
             if wheel is None:
                 print(f"building Horovod {key.horovod} against torch {key.torch} (some minutes, once)", flush=True)
-                wheel = build_wheel(key, cache)
+                wheel = build_wheel(key, nccl, cache)
                 how = "built"
-    marker = Path(sys.prefix) / "horovod-installed.txt"
-    if not (marker.exists() and marker.read_text() == key.name and importlib.util.find_spec("horovod")):
+    build = HorovodBuild(name=key.name, mpi=key.open_mpi is not None, nccl=nccl is not None)
+    if read_horovod_build() != build or importlib.util.find_spec("horovod") is None:
         subprocess.run(
             [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps",
              "--force-reinstall", str(wheel)],
             check=True,
         )  # fmt: skip
-        marker.write_text(key.name)
+        write_horovod_build(build)
     return f"Horovod {key.horovod} for torch {key.torch}: {how}, {time.monotonic() - began:.0f} s"
 
 
@@ -264,12 +266,11 @@ def main() -> int:
     parser.add_argument("--strict", action="store_true", help="exit 1 where Horovod can't be built")
     strict = parser.parse_args().strict
     try:
-        print(ensure_horovod(cache_folder()), flush=True)
+        print(ensure_horovod(cache_folder("wheels")), flush=True)
     except (CannotBuild, subprocess.CalledProcessError, OSError) as problem:
-        failure_file().write_text(f"{problem}\n")
+        write_horovod_build(HorovodBuild(name="none", problem=str(problem)))
         print(f"Horovod was not built: {problem}\nIts cells will be skipped; everything else works.", flush=True)
         return 1 if strict else 0
-    failure_file().unlink(missing_ok=True)
     return 0
 
 

@@ -15,6 +15,9 @@ from bench.workloads import Workload
 from harness.errors import UsageError, nearest
 from harness.suite import Suite
 
+PASSED_ON = {"seed", "steps", "window_s", "warmup", "verify_steps", "timeout_s"}
+"""What a suite says and every case repeats."""
+
 
 class Machine(Value):
     """What the plan needs to know of the machine."""
@@ -94,21 +97,23 @@ def rounds(plan: Plan, seed: int) -> Iterator[tuple[int, Case]]:
 def _check_names(suite: Suite, backends: Mapping[str, Backend], workloads: Mapping[str, Workload]) -> None:
     for name in suite.backends:
         if name not in backends:
-            raise UsageError(f"unknown backend '{name}'{nearest(name, backends)}")
+            raise UsageError(f"unknown backend '{name}'{nearest(name, backends)}", ("backends",))
     for name in suite.workloads:
         if name not in workloads:
-            raise UsageError(f"unknown workload '{name}'{nearest(name, workloads)}")
+            raise UsageError(f"unknown workload '{name}'{nearest(name, workloads)}", ("workloads",))
     for scope, axes in suite.options.items():
         if scope not in backends and scope not in workloads:
-            known = [*backends, *workloads]
-            raise UsageError(
-                f"option {scope}.{next(iter(axes))}: unknown backend or workload '{scope}'{nearest(scope, known)}"
-            )
+            meant = nearest(scope, [*backends, *workloads])
+            message = f"option {scope}.{next(iter(axes), '')}: unknown backend or workload '{scope}'{meant}"
+            raise UsageError(message, ("options", scope))
         known = list((backends.get(scope) or workloads[scope]).options.model_fields)
         known += ["transport"] if scope in backends else []
         for name in axes:
             if name not in known:
-                raise UsageError(f"option {scope}.{name}: {scope} has no option '{name}'{nearest(name, known)}")
+                raise UsageError(
+                    f"option {scope}.{name}: {scope} has no option '{name}'{nearest(name, known)}",
+                    ("options", scope, name),
+                )
 
 
 def _expand(
@@ -122,53 +127,55 @@ def _expand(
 ) -> Iterator[Case]:
     for workload_name, backend_name in itertools.product(suite.workloads, suite.backends):
         workload, backend = workloads[workload_name], backends[backend_name]
-        scalings = [scaling for scaling in suite.scaling if scaling in workload.scalings] or workload.scalings
-        transports, knobs = _split_transport(suite.options.get(backend_name, {}), backend, device)
+        where: Device = device if device in workload.devices else "cpu"
+        transports, knobs = _split_transport(suite.options.get(backend_name, {}), backend, where)
         for scaling, transport, workload_options, backend_options, count in itertools.product(
-            scalings,
+            [scaling for scaling in suite.scaling if scaling in workload.scalings] or workload.scalings,
             transports,
             choices(workload_name, workload.options, suite.options.get(workload_name, {})),
             choices(backend_name, backend.options, knobs),
             ranks,
         ):
-            case = Case(
-                workload=workload_name,
-                workload_options=workload_options,
-                backend=backend_name,
-                transport=transport,
-                backend_options=backend_options,
-                device=device,
-                ranks=count,
-                scaling=scaling,
-                batch=suite.batch if workload.uses_batch else 1,
-                threads=threads,
-                seed=suite.seed,
-                steps=suite.steps,
-                window_s=suite.window_s,
-                warmup=suite.warmup,
-                verify_steps=suite.verify_steps,
-                timeout_s=suite.timeout_s,
-            )
             if workload.uses_batch and scaling == "strong" and suite.batch % count:
                 raise UsageError(
                     f"batch {suite.batch} does not divide among {count} ranks; under strong scaling it is the global "
                     "batch: choose a multiple, or --scaling weak"
                 )
             flags = workload.flags(workload.options(**workload_options))
-            if count * threads > machine.cores and device == "cpu" and "emulated_compute" not in flags:
+            if count * threads > machine.cores and where == "cpu" and "emulated_compute" not in flags:
                 flags = (*flags, "oversubscribed")
-            yield case.model_copy(update={"flags": flags})
+            yield Case(
+                workload=workload_name,
+                workload_options=workload_options,
+                backend=backend_name,
+                transport=transport,
+                backend_options=backend_options,
+                device=where,
+                ranks=count,
+                scaling=scaling,
+                batch=suite.batch if workload.uses_batch else 1,
+                threads=threads,
+                flags=flags,
+                **suite.model_dump(include=PASSED_ON),
+            )
 
 
 def _split_transport(
     axes: Mapping[str, tuple[Scalar, ...]], backend: Backend, device: Device
 ) -> tuple[tuple[str, ...], dict[str, tuple[Scalar, ...]]]:
     knobs = dict(axes)
-    chosen = tuple(str(name) for name in knobs.pop("transport", ())) or backend.transports[device][:1]
+    chosen = tuple(str(name) for name in knobs.pop("transport", ()))
+    if not chosen:
+        # A backend that does not run on this device says so itself, whatever the transport.
+        return backend.transports.get(device, ("any",))[:1], knobs
+    place = ("options", backend.name, "transport")
+    if len(set(chosen)) < len(chosen):
+        raise UsageError(f"option {backend.name}.transport: {', '.join(chosen)} names one twice", place)
     everywhere = sorted({name for names in backend.transports.values() for name in names})
     for name in chosen:
         if name not in everywhere:
-            raise UsageError(f"option {backend.name}.transport: unknown transport '{name}'{nearest(name, everywhere)}")
+            meant = nearest(name, everywhere)
+            raise UsageError(f"option {backend.name}.transport: unknown transport '{name}'{meant}", place)
     return chosen, knobs
 
 
@@ -188,10 +195,11 @@ def choices(scope: str, options: type[Options], axes: Mapping[str, tuple[Scalar,
             name = str(first["loc"][0]) if first["loc"] else ", ".join(given)
             value = given.get(name, "")
             said = first["msg"].removeprefix("Value error, ")
-            raise UsageError(f"option {scope}.{name} = {value}: {said[0].lower()}{said[1:]}") from None
+            message = f"option {scope}.{name} = {value}: {said[0].lower()}{said[1:]}"
+            raise UsageError(message, ("options", scope, name)) from None
         different = {name: value for name, value in dumped.items() if value != defaults[name]}
         if different in found:
-            raise UsageError(f"option {scope}: {given} is named twice")
+            raise UsageError(f"option {scope}: {given} is named twice", ("options", scope, *axes))
         found.append(different)
     return found
 

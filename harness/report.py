@@ -43,9 +43,9 @@ def provenance(info: SweepInfo, cells: tuple[Cell, ...]) -> list[tuple[str, str]
     environment = info.environment
     changed = " with changed files" if environment.changed_files else ""
     sources = {
-        f"{cell.data.name}{' — a stand-in, not MNIST' if cell.data.stand_in else ''}, SHA-256 {cell.data.digest}"
+        f"{data.name}{f' — a stand-in, not {data.stands_for}' if data.stands_for else ''}, SHA-256 {data.digest}"
         for cell in cells
-        if cell.data is not None
+        if (data := cell.case.data) is not None
     }
     return [
         ("command", info.command),
@@ -138,11 +138,20 @@ def _cell_as_json(cell: Cell) -> dict[str, Any]:
             "label": proof.label,
             "reason": proof.reason,
         },
-        "data": cell.data.model_dump(exclude={"path"}) if cell.data else None,
+        "data": _data(cell.case),
+        "computed_on": cell.device,
+        "failures": [failure.model_dump() for failure in cell.failures],
+        "log_tail": list(cell.log_tail),
         "settings": cell.settings,
         "readings": {reading.name: _estimate(reading.estimate) for reading in cell.readings},
         "messages": [message.model_dump() for message in cell.messages],
     }  # fmt: skip
+
+
+def _data(case: Case) -> dict[str, Any] | None:
+    if case.data is None:
+        return None
+    return {"name": case.data.name, "digest": case.data.digest, "stand_in": case.data.stands_for is not None}
 
 
 def _estimate(found: Estimate | None) -> dict[str, Any] | None:

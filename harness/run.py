@@ -32,7 +32,7 @@ def new_sweep_id() -> str:
 
 
 def now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 def run_sweep(
@@ -50,8 +50,8 @@ def run_sweep(
 
 
 def modules_of(plan: Plan, backends: Mapping[str, Backend]) -> tuple[str, ...]:
-    """What the ranks of the plan will import, each once."""
-    return tuple(dict.fromkeys(module for case in plan.cases for module in backends[case.backend].requires))
+    """What the ranks of the plan will import beside torch, each once."""
+    return tuple(dict.fromkeys(module for case in plan.cases for module in backends[case.backend].preload))
 
 
 def run_trial(

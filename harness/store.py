@@ -27,7 +27,12 @@ LOCK_PATIENCE_S = 30
 DEFAULT_STORE = ".runs/results.sqlite"
 
 _metadata = sa.MetaData()
-_about = sa.Table("scaling_harness_about", _metadata, sa.Column("format", sa.Integer, nullable=False))
+_about = sa.Table(
+    "scaling_harness_about",
+    _metadata,
+    sa.Column("only", sa.Integer, primary_key=True),  # one row, number 1, whoever writes it first
+    sa.Column("format", sa.Integer, nullable=False),
+)
 _environments = sa.Table(
     "environments", _metadata, sa.Column("id", sa.String, primary_key=True), sa.Column("body", sa.Text, nullable=False)
 )
@@ -103,7 +108,9 @@ class Store:
     def sweep_ids(self) -> list[str]:
         """All sweeps, the oldest first."""
         with self._reading() as connection:
-            return list(connection.execute(sa.select(_sweeps.c.id).order_by(_sweeps.c.started_at)).scalars())
+            return list(
+                connection.execute(sa.select(_sweeps.c.id).order_by(_sweeps.c.started_at, _sweeps.c.id)).scalars()
+            )
 
     def sweep(self, wanted: str) -> SweepInfo:
         """One sweep by its id, or ``latest``. Raises :class:`StoreError`."""
@@ -144,13 +151,16 @@ class Store:
 
 
 def check_store(place: str) -> None:
-    """Find out whether a sweep may write there, and write nothing where there is no store yet.
+    """Find out whether a sweep may write there; where there is no store yet, nothing is written.
 
     Raises :class:`StoreError` as :func:`open_store` does.
     """
-    path = Path(place) if "://" not in place else _path_in(place)
+    path = path_of(place)
     if path is None or path.exists():
-        open_store(place, create=True).close()
+        with _explained(place):
+            engine = _engine(place)
+            if _is_ours(engine, place):
+                _try_to_write(engine)
         return
     folder = next(parent for parent in path.absolute().parents if parent.exists())
     if not (folder.is_dir() and os.access(folder, os.W_OK)):
@@ -163,63 +173,96 @@ def open_store(place: str, *, create: bool) -> Store:
     Raises :class:`StoreError` where it can't be opened, holds something else, or is of a newer format. With
     ``create`` an absent one is made; nothing is written into a file that holds anything else.
     """
-    url = place if "://" in place else f"sqlite:///{place}"
-    try:
-        parsed = sa.make_url(url)
-        path = _file_of(parsed)
-        if path is not None and not path.exists():
-            if not create:
-                raise StoreError(f"store {place}: no such file; run `python -m harness sweep` first, or name another")
+    path = path_of(place)
+    if path is not None and not path.exists() and not create:
+        raise StoreError(f"store {place}: no such file; run `python -m harness sweep` first, or name another")
+    with _explained(place):
+        if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
-        patience = {"timeout": LOCK_PATIENCE_S} if parsed.drivername.startswith("sqlite") else {}
-        engine = sa.create_engine(parsed, connect_args=patience)
-        _check_format(engine, place, create=create)
-    except OSError as problem:
-        raise StoreError(f"store {place}: cannot be created ({problem.strerror}); name another with --store") from None
-    except OperationalError as problem:
-        raise StoreError(f"store {place}: cannot be opened ({_say(problem)}); name another with --store") from None
-    except DatabaseError as problem:
-        raise StoreError(f"store {place}: not a results store ({_say(problem)}); name another with --store") from None
-    except (SQLAlchemyError, ImportError) as problem:
-        raise StoreError(f"store {place}: {_say(problem)}") from None
-    return Store(engine, place)
+        engine = _engine(place)
+        if _is_ours(engine, place):
+            if create:
+                _try_to_write(engine)
+        elif create:
+            _make_tables(engine)
+        else:
+            raise StoreError(f"store {masked(place)}: is empty; run `python -m harness sweep` first")
+    return Store(engine, masked(place))
 
 
-def _path_in(url: str) -> Path | None:
+@contextmanager
+def _explained(place: str) -> Iterator[None]:
+    """What goes wrong while a store is opened, as one line."""
+    said = f"store {masked(place)}"
     try:
-        return _file_of(sa.make_url(url))
-    except SQLAlchemyError as problem:
-        raise StoreError(f"store {url}: {_say(problem)}") from None
+        yield
+    except OSError as problem:
+        raise StoreError(f"{said}: cannot be created ({problem.strerror}); name another with --store") from None
+    except OperationalError as problem:
+        raise StoreError(f"{said}: cannot be opened ({_say(problem)}); name another with --store") from None
+    except DatabaseError as problem:
+        raise StoreError(f"{said}: not a results store ({_say(problem)}); name another with --store") from None
+    except (SQLAlchemyError, ImportError) as problem:
+        raise StoreError(f"{said}: {_say(problem)}") from None
 
 
-def _file_of(url: sa.URL) -> Path | None:
-    """The file behind a SQLite URL; ``None`` for a server, a database in memory or SQLite's own ``file:`` notation."""
-    name = url.database or ""
-    plain = url.drivername.startswith("sqlite") and name and name != ":memory:" and not name.startswith("file:")
-    return Path(name) if plain else None
+def _engine(place: str) -> sa.Engine:
+    url = sa.make_url(place if "://" in place else f"sqlite:///{place}")
+    patience = {"timeout": LOCK_PATIENCE_S} if url.drivername.startswith("sqlite") else {}
+    return sa.create_engine(url, connect_args=patience)
 
 
-def _check_format(engine: sa.Engine, place: str, *, create: bool) -> None:
+def _is_ours(engine: sa.Engine, place: str) -> bool:
+    """Whether the store holds results of a format we read; ``False`` where it holds nothing."""
     tables = sa.inspect(engine).get_table_names()
     if _about.name not in tables:
         if tables:
-            raise StoreError(f"store {place}: holds other tables ({', '.join(tables[:3])}), not results; "
+            raise StoreError(f"store {masked(place)}: holds other tables ({', '.join(tables[:3])}), not results; "
                              "name another with --store")  # fmt: skip
-        if not create:
-            raise StoreError(f"store {place}: is empty; run `python -m harness sweep` first")
-        with engine.begin() as connection:
-            _metadata.create_all(connection)
-            connection.execute(_about.insert().values(format=FORMAT))
-        return
+        return False
     with engine.connect() as connection:
-        found = connection.execute(sa.select(_about.c.format)).scalar_one()
-    if found > FORMAT:
-        raise StoreError(f"store {place}: written by a newer version (format {found}, this one reads up to {FORMAT}); "
-                         "update the harness or name another with --store")  # fmt: skip
-    if create:
-        with engine.begin() as connection:
-            # Fails here, before anything ran, where the store can't be written.
-            connection.execute(_about.update().values(format=FORMAT))
+        found = connection.execute(sa.select(_about.c.format)).scalar_one_or_none()
+    if found is not None and found > FORMAT:
+        raise StoreError(f"store {masked(place)}: written by a newer version (format {found}, this one reads up to "
+                         f"{FORMAT}); update the harness or name another with --store")  # fmt: skip
+    return found is not None
+
+
+def _make_tables(engine: sa.Engine) -> None:
+    """Safe where two sweeps make the same store at the same moment."""
+    with suppress(OperationalError), engine.begin() as connection:
+        _metadata.create_all(connection)
+    with suppress(IntegrityError), engine.begin() as connection:
+        connection.execute(_about.insert().values(only=1, format=FORMAT))
+
+
+def _try_to_write(engine: sa.Engine) -> None:
+    """Fails before anything ran where the store can't be written."""
+    with engine.begin() as connection:
+        connection.execute(_about.update().values(format=FORMAT))
+
+
+def masked(place: str) -> str:
+    """The place without its password."""
+    if "://" not in place:
+        return place
+    try:
+        return sa.make_url(place).render_as_string(hide_password=True)
+    except SQLAlchemyError:
+        return place
+
+
+def path_of(place: str) -> Path | None:
+    """The file of a SQLite store; ``None`` for a server, a database in memory or SQLite's own ``file:`` notation."""
+    if "://" not in place:
+        return Path(place)
+    try:
+        url = sa.make_url(place)
+    except SQLAlchemyError as problem:
+        raise StoreError(f"store {place}: {_say(problem)}") from None
+    name = url.database or ""
+    plain = url.drivername.startswith("sqlite") and name and name != ":memory:" and not name.startswith("file:")
+    return Path(name) if plain else None
 
 
 def _say(problem: BaseException) -> str:

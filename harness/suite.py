@@ -7,19 +7,28 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import ConfigDict, Field, ValidationError, field_validator
 
 from bench.records import Scalar, Scaling, Value
 from harness.errors import UsageError, nearest
 
-SUITES = Path(__file__).resolve().parent.parent / "suites"
+_HERE = Path(__file__).resolve().parent
+SUITES = next(place for place in (_HERE.parent / "suites", _HERE / "suites") if place.is_dir() or place.parent == _HERE)
+"""At the top of a checkout; inside the package where it was installed as a wheel."""
 DEFAULT_SUITE = "quick"
+
+
+class Numbers(Value):
+    """A value whose numbers are finite."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
 
 Axes = dict[str, dict[str, tuple[Scalar, ...]]]
 """``{"ddp": {"bucket_cap_mb": (1, 25)}}``: an option with several values is an axis of the sweep."""
 
 
-class Suite(Value):
+class Suite(Numbers):
     """What to sweep. ``None`` leaves the choice to the plan, which knows the machine."""
 
     name: str = "flags"
@@ -32,7 +41,7 @@ class Suite(Value):
     repeats: int = Field(3, ge=1)
     batch: int = Field(128, ge=1)
     threads: int | None = Field(None, ge=1)
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=2**62)
     steps: int | None = Field(None, ge=1)
     window_s: float = Field(1.0, gt=0)
     warmup: int | None = Field(None, ge=0)
@@ -112,17 +121,33 @@ def explain(problem: ValidationError, place_of: Any) -> str:
 
 def line_of(text: str, place: tuple[str, ...]) -> int:
     """The line of a TOML text where the innermost named key of ``place`` is set (1 where it can't be found)."""
-    for name in reversed([part for part in place if not part.isdigit()]):
-        for number, line in enumerate(text.splitlines(), start=1):
-            if re.match(rf"\s*(\[+[^\]]*\b)?\"?{re.escape(name)}\"?\s*[\]=]", line):
-                return number
-    return 1
+    wanted = tuple(part for part in place if not part.isdigit())
+    best, line_number = 0, 1
+    table: tuple[str, ...] = ()
+    for number, line in enumerate(text.splitlines(), start=1):
+        header = re.match(r"\s*\[+([^\]]+)\]", line)
+        if header:
+            table = found = _dotted(header.group(1))
+        else:
+            found = table + _dotted(line.split("=", 1)[0]) if "=" in line else ()
+        if len(found) > best and found == wanted[: len(found)]:
+            best, line_number = len(found), number
+    return line_number
+
+
+def _dotted(key: str) -> tuple[str, ...]:
+    return tuple(part.strip().strip("\"'") for part in key.split("."))
 
 
 def _as_axes(raw: Any, path: Path, text: str) -> Axes:
     if not isinstance(raw, dict) or not all(isinstance(axes, dict) for axes in raw.values()):
         where = f"{path}:{line_of(text, ('options',))}"
         raise UsageError(f"{where}: options must be tables, for example [options.ddp] with bucket_cap_mb = [1, 25]")
+    for scope, axes in raw.items():
+        for name, value in axes.items():
+            if value == []:
+                where = f"{path}:{line_of(text, ('options', scope, name))}"
+                raise UsageError(f"{where}: options.{scope}.{name} is empty: name at least one value")
     return {
         scope: {name: tuple(value) if isinstance(value, list) else (value,) for name, value in axes.items()}
         for scope, axes in raw.items()
@@ -137,5 +162,7 @@ def parse_settings(settings: list[str]) -> Axes:
         if found is None:
             raise UsageError(f"--set {setting}: expected SCOPE.OPTION=VALUE, for example --set ddp.bucket_cap_mb=1,25")
         scope, name, values = found.groups()
-        axes.setdefault(scope, {})[name] = tuple(values.split(","))
+        if name in axes.setdefault(scope, {}):
+            raise UsageError(f"--set {setting}: {scope}.{name} is set twice; separate several values by commas")
+        axes[scope][name] = tuple(values.split(","))
     return axes

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import pkgutil
 import tempfile
+import tomllib
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +16,7 @@ from typing import Any
 from rich.console import Console
 
 from bench.backends import Backend
+from bench.records import DataSource
 from bench.registry import survey
 from bench.workloads import DataProblem, Workload
 from harness import report, sites
@@ -21,8 +25,8 @@ from harness.errors import DataError, UsageError, nearest
 from harness.plan import Plan, make_plan
 from harness.run import new_sweep_id, now, run_sweep
 from harness.sites import Site
-from harness.store import Store, SweepInfo, check_store, open_store
-from harness.suite import Suite, override, parse_settings, read_suite
+from harness.store import DEFAULT_STORE, Store, SweepInfo, check_store, open_store, path_of
+from harness.suite import Suite, find_suite, line_of, override, parse_settings, read_suite
 from harness.watch import ProgressWatcher
 from reports.cells import Cell
 from reports.page import text, words
@@ -67,9 +71,31 @@ def site_names() -> list[str]:
     return sorted(found.name for found in pkgutil.iter_modules(sites.__path__))
 
 
-def plan(suite: Suite, site: Site) -> Plan:
-    backends, workloads, _ = survey()
-    return make_plan(suite, read_machine(), backends, workloads, site.why_not)
+def plan(suite: Suite, site: Site, place_of: Callable[[tuple[str, ...]], str]) -> Plan:
+    """The plan of a suite. Raises :class:`UsageError`, with file and line where the suite's file holds the mistake."""
+    backends, workloads, broken = survey()
+    for found in broken:
+        if found.name in (*suite.backends, *suite.workloads):
+            raise UsageError(f"{found.kind} '{found.name}' can't be loaded: {found.error}")
+    try:
+        return make_plan(suite, read_machine(), backends, workloads, site.why_not)
+    except UsageError as problem:
+        raise UsageError(f"{place_of(problem.place)}{problem}") from None
+
+
+def place_in(name: str, changes: dict[str, Any], settings: list[str] | None) -> Callable[[tuple[str, ...]], str]:
+    """Tells ``file:line: `` of a key of the named suite; nothing for a key that a flag has set."""
+    path = find_suite(name)
+    said = parse_settings(settings or [])
+
+    def tell(place: tuple[str, ...]) -> str:
+        by_flag = bool(place) and (place[0] in changes or (len(place) > 2 and place[2] in said.get(place[1], {})))
+        if not place or by_flag or (len(place) == 2 and place[1] in said):
+            return ""
+        text = path.read_text()
+        return f"{path}:{line_of(text, place)}: " if place[0] in tomllib.loads(text) else ""
+
+    return tell
 
 
 def print_plan(found: Plan, console: Console) -> None:
@@ -92,13 +118,14 @@ def run(
 ) -> Done:
     """Prepare the data, open the store, run the trials, write the page. Raises before anything is written."""
     backends, workloads, _ = survey()
-    info = SweepInfo(
-        id=new_sweep_id(), started_at=now(), command=command, suite=suite, plan=found, environment=read_environment()
-    )
-    target = (page or page_beside(store_place, info.id)).resolve()
+    name = new_sweep_id()
+    target = (page or page_beside(store_place, name)).resolve()
     _check_writable(target, wanted=page is not None)
     check_store(store_place)
-    prepare_data(found, workloads, people)
+    ready = prepare_data(found, workloads, people)
+    info = SweepInfo(
+        id=name, started_at=now(), command=command, suite=suite, plan=ready, environment=read_environment()
+    )
     store = open_store(store_place, create=True)
     interrupted = False
     with ProgressWatcher(people, len(found.cases) * found.repeats) as watcher:
@@ -134,16 +161,23 @@ def _finish(
     return Done(info, cells, target, interrupted)
 
 
-def prepare_data(found: Plan, workloads: dict[str, Workload], people: Console) -> None:
-    """Fetch each workload's data once, before any rank starts. Raises :class:`DataError`."""
-    once = {f"{case.workload} {sorted(case.workload_options.items())}": case for case in found.cases}
-    for case in once.values():
-        workload = workloads[case.workload]
-        try:
-            with people.status(f"preparing {case.workload}'s data") if people.is_terminal else nullcontext():
-                workload.prepare(workload.options(**case.workload_options))
-        except DataProblem as problem:
-            raise DataError(str(problem)) from None
+def prepare_data(found: Plan, workloads: dict[str, Workload], people: Console) -> Plan:
+    """Fetch each workload's data once, before any rank starts; the plan's cases then name it.
+
+    Raises :class:`DataError`.
+    """
+    prepared: dict[str, DataSource | None] = {}
+    cases = []
+    for case in found.cases:
+        what = f"{case.workload} {sorted(case.workload_options.items())} {case.global_batch}"
+        if what not in prepared:
+            try:
+                with people.status(f"preparing {case.workload}'s data") if people.is_terminal else nullcontext():
+                    prepared[what] = workloads[case.workload].prepare(case)
+            except DataProblem as problem:
+                raise DataError(str(problem)) from None
+        cases.append(case.model_copy(update={"data": prepared[what]}))
+    return found.model_copy(update={"cases": tuple(cases)})
 
 
 def page_beside(store_place: str, sweep: str) -> Path:
@@ -151,9 +185,8 @@ def page_beside(store_place: str, sweep: str) -> Path:
 
 
 def _folder_beside(store_place: str, sweep: str) -> Path:
-    """Pages and logs of a sweep lie beside a file store; beside the default one for a server."""
-    file = Path(".runs/results") if "://" in store_place and not store_place.startswith("sqlite") else store_place
-    return Path(str(file).removeprefix("sqlite:///")).parent / sweep
+    """Pages and logs of a sweep lie beside a file store; where the default one would be for a server."""
+    return (path_of(store_place) or Path(DEFAULT_STORE)).parent / sweep
 
 
 def _check_writable(target: Path, *, wanted: bool) -> None:
@@ -161,6 +194,8 @@ def _check_writable(target: Path, *, wanted: bool) -> None:
     if not wanted:
         return
     try:
+        if target.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "it is a folder")
         with tempfile.TemporaryFile(dir=target.parent):
             pass
     except OSError as problem:

@@ -9,10 +9,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from bench.records import Case, Trial
-from reports.cells import throughput_of
+from reports.analysis.stats import estimate
+from reports.cells import UNITS, throughput_of
 from reports.page import words
-
-UNITS = {"samples": " samples/s", "bytes": "B/s", "elements": " elements/s"}
 
 
 class ProgressWatcher:
@@ -22,9 +21,9 @@ class ProgressWatcher:
         self.console, self.total, self.done = console, total, 0
         self.began = time.monotonic()
         self.bar = Progress(
-            SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(),
-            TimeElapsedColumn(), TextColumn("{task.fields[left]}"), console=console, transient=True,
-            disable=not console.is_terminal,
+            SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(bar_width=24),
+            MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.fields[left]}"), console=console,
+            transient=True, disable=not console.is_terminal,
         )  # fmt: skip
         self.task = self.bar.add_task("starting", total=total, left="")
 
@@ -53,6 +52,6 @@ class ProgressWatcher:
     def _line(self, trial: Trial) -> str:
         told = f"{self.done}/{self.total} {words.case_title(trial.case)} · round {trial.round + 1}: {trial.outcome}"
         if trial.outcome == "ok":
-            rate = words.number(throughput_of(trial.ranks))
-            return f"{told}, {rate}{UNITS[trial.ranks[0].unit]}, {trial.wall_s:.1f} s, {self._left()}"
+            rate = estimate([throughput_of(trial.ranks)], UNITS[trial.ranks[0].unit])
+            return f"{told}, {words.measured(rate)}, {trial.wall_s:.1f} s, {self._left()}"
         return f"{told}, {trial.reason}"

@@ -8,8 +8,8 @@ from statistics import median
 
 from pydantic import Field
 
-from bench.records import Case, DataSource, Outcome, RankRecord, SameWork, Trial, Value
-from reports.analysis.stats import Estimate, estimate, ratio
+from bench.records import Case, Outcome, RankFailure, RankRecord, SameWork, Trial, Value
+from reports.analysis.stats import Estimate, arithmetic, estimate, ratio
 
 UNITS = {"samples": "samples/s", "bytes": "B/s", "elements": "elements/s"}
 FEW_TRIALS = 3
@@ -46,11 +46,14 @@ class Cell(Value):
     efficiency: Estimate | None = None
     scaling_reason: str | None = None
     same_work: SameWork | None = None
-    data: DataSource | None = None
+    device: str | None = None
     settings: dict[str, str] = Field(default={})
     readings: tuple[ReadingCell, ...] = ()
     messages: tuple[MessageCell, ...] = ()
     machinery: str | None = None
+    failures: tuple[RankFailure, ...] = ()
+    """Of its first trial that did not end well: which rank, which exception, the last lines."""
+    log_tail: tuple[str, ...] = ()
 
 
 def throughput_of(ranks: Sequence[RankRecord]) -> float:
@@ -116,13 +119,14 @@ def _cell(
     outcome = _worst(trials)
     good = [trial for trial in trials if trial.outcome == "ok"]
     reason = None
-    if outcome != "ok":
-        bad = [trial for trial in trials if trial.outcome == outcome]
+    bad = [trial for trial in trials if trial.outcome == outcome != "ok"]
+    if bad:
         reason = f"{len(bad)} of {len(trials)} trials: {bad[0].reason}"
     proof = _hardest([trial.same_work for trial in trials if trial.same_work is not None])
     whole = Cell(
         case=case, outcome=outcome, reason=reason, trials=len(good), same_work=proof, machinery=machinery,
         flags=_flags(case, good, baselines, proof, machinery),
+        failures=bad[0].failures if bad else (), log_tail=bad[0].log_tail if bad else (),
     )  # fmt: skip
     if not good or outcome == "invalid":
         return whole
@@ -135,7 +139,7 @@ def _cell(
             "speedup": speedup,
             "efficiency": efficiency,
             "scaling_reason": why,
-            "data": first.data,
+            "device": first.device,
             "settings": first.settings,
             "readings": _readings(good),
             "messages": _messages(good),
@@ -153,9 +157,8 @@ def _flags(
     case: Case, good: Sequence[Trial], baselines: Mapping[str, Case], proof: SameWork | None, machinery: str | None
 ) -> tuple[str, ...]:
     base = baselines.get(case.curve)
-    source = good[0].ranks[0].data if good else None
     extra = {
-        "stand_in_data": source is not None and source.stand_in,
+        "stand_in_data": case.data is not None and case.data.stands_for is not None,
         "other_machinery": machinery is not None,
         "no_baseline": base is not None and base.ranks > 1 and not _is_collective(good),
         "few_trials": len(good) < FEW_TRIALS,
@@ -166,7 +169,7 @@ def _flags(
 
 
 def _is_collective(good: Sequence[Trial]) -> bool:
-    return bool(good) and good[0].ranks[0].unit == "bytes"
+    return bool(good) and good[0].ranks[0].kind == "collective"
 
 
 def _scaling(
@@ -196,9 +199,9 @@ def _readings(good: Sequence[Trial]) -> tuple[ReadingCell, ...]:
             reading.value
             for trial in good
             for reading in trial.ranks[0].readings
-            if reading.name == name and reading.value is not None and reading.value > 0
+            if reading.name == name and reading.value is not None
         ]
-        found = estimate(known, sample.unit) if known else None
+        found = arithmetic(known, sample.unit) if known else None
         cells.append(ReadingCell(name=name, estimate=found, reason=None if found else sample.reason))
     return tuple(cells)
 

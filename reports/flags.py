@@ -12,8 +12,8 @@ MEANING: dict[str, tuple[str, str]] = {
         "compare it with other emulated numbers only",
     ),
     "stand_in_data": (
-        "the images are scikit-learn's digits, not MNIST",
-        "name a folder with MNIST's files: --set mnist.data=FOLDER",
+        "the samples are a stand-in, not the data the workload is named after",
+        "name a folder with the real data: for mnist, --set mnist.data=FOLDER",
     ),
     "other_machinery": (
         "this backend does the same work by other means than the rest",

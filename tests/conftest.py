@@ -28,7 +28,7 @@ def make_proof(rank: int, world: int, **changes) -> WorkProof:
 
 def make_record(rank: int = 0, world: int = 1, step_s=(0.1, 0.1), **changes) -> RankRecord:
     base = {
-        "rank": rank, "world": world, "host": "here", "pid": 1, "device": "cpu", "unit": "samples",
+        "rank": rank, "world": world, "host": "here", "pid": 1, "device": "cpu", "kind": "training", "unit": "samples",
         "amount_per_step": 8, "step_s": step_s, "warmup_steps": 1, "startup_s": 0.1, "final_digest": "end",
         "proof": make_proof(rank, world),
     }  # fmt: skip

@@ -86,7 +86,7 @@ def test_a_case_the_sweep_never_reached():
 def test_bus_bandwidth_is_the_algorithm_s_times_two_n_minus_one_over_n():
     case = make_case(workload="allreduce", ranks=4)
     records = tuple(
-        make_record(rank, 4, unit="bytes", amount_per_step=2**20,
+        make_record(rank, 4, kind="collective", unit="bytes", amount_per_step=2**20,
                     messages=(MessageTiming(message_bytes=2**20, times_s=(0.001, 0.002 + 0.001 * (rank == 3), 0.004)),))
         for rank in range(4)
     )  # fmt: skip
@@ -100,15 +100,15 @@ def test_bus_bandwidth_is_the_algorithm_s_times_two_n_minus_one_over_n():
 
 
 def test_flags_name_what_matters():
-    case = make_case(ranks=1)
-    source = DataSource(name="digits", digest="d", stand_in=True)
-    record = make_record(
-        data=source, readings=(Reading(name="test_accuracy", value=None, unit="%", reason="no labels"),)
-    )
+    source = DataSource(name="digits", digest="d", path="/d", stands_for="MNIST")
+    case = make_case(ranks=1, data=source)
+    unknown = Reading(name="test_accuracy", value=None, unit="%", reason="no labels")
+    record = make_record(readings=(unknown, Reading(name="errors", value=0.0, unit="1")))
     found = cells([case], [make_trial(case, ranks=(record,))], machinery={case.key: "another way"})[0]
     assert set(found.flags) == {"stand_in_data", "other_machinery", "few_trials"}
     assert found.readings[0].estimate is None
     assert found.readings[0].reason == "no labels"
+    assert found.readings[1].estimate.value == 0
 
 
 def test_step_time_is_the_median_of_the_slowest_rank_s_steps():

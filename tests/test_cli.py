@@ -60,6 +60,14 @@ WRONG = [
     (["sweep", "--batch", "many"], "--batch"),
     (["sweep", "--set", "ddp.bucket_cap=1"], "did you mean 'bucket_cap_mb'?"),
     (["sweep", "--set", "nonsense"], "expected SCOPE.OPTION=VALUE"),
+    (["sweep", "--set", "ddp.transport=gloo,gloo"], "names one twice"),
+    (["sweep", "--set", "ddp.bucket_cap_mb=1", "--set", "ddp.bucket_cap_mb=2"], "set twice"),
+    (["sweep", "--set", "synthetic.heads=3"], "3 heads do not divide width 128"),
+    (["sweep", "--set", "synthetic.compute_ms=inf"], "finite number"),
+    (["sweep", "--timeout", "inf"], "finite number"),
+    (["sweep", "--seed", "100000000000000000000000"], "--seed"),
+    (["sweep", "--set", "allreduce.smallest=1023"], "multiple of 4"),
+    (["sweep", "--report", "/tmp"], "it is a folder"),
     (["sweep", "--no-such-flag"], "--no-such-flag"),
     (["sweep", "--backends", "single", "--ranks", "2"], "plans nothing to run"),
     (["sweep", "--report", "/no/such/folder/page.html"], "/no/such/folder/page.html: cannot be written"),
@@ -91,10 +99,19 @@ def test_a_foreign_store_is_refused_and_untouched(harness, tmp_path):
     assert path.read_bytes() == before
 
 
-def test_damaged_data_is_named_before_anything_runs(harness, tmp_path):
-    (tmp_path / "mnist").mkdir()
-    done = harness("sweep", "--workloads", "mnist", "--set", "mnist.data=mnist", "--backends", "single,pigeon")
+def test_a_mistake_in_a_suite_s_file_is_told_with_its_line(harness, tmp_path):
+    (tmp_path / "backends.toml").write_text("ranks = [1]\nbackends = ['single', 'pigeon']\n")
+    done = harness("sweep", "backends.toml")
     assert done.returncode == 2
+    assert "backends.toml:2: unknown backend 'pigeon'" in done.stderr
+    (tmp_path / "options.toml").write_text(
+        "[options.horovod]\ntransport = 'gloo'\n\n[options.ddp]\ntransport = 'mpi'\n"
+    )
+    done = harness("sweep", "options.toml", "--ranks", "2")
+    assert done.returncode == 2
+    assert "options.toml:5: option ddp.transport: unknown transport 'mpi'" in done.stderr
+    done = harness("sweep", "options.toml", "--ranks", "2", "--set", "ddp.transport=nccm")
+    assert done.stderr.startswith("error: option ddp.transport: unknown transport 'nccm'; did you mean 'nccl'?")
 
 
 def test_a_dry_run_writes_nothing(harness, tmp_path):

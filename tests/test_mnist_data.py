@@ -5,9 +5,11 @@ import struct
 
 import numpy as np
 import pytest
+from conftest import make_case
 
 from bench import mnist_data
 from bench.workloads import DataProblem
+from bench.workloads.mnist import WORKLOAD
 
 
 @pytest.fixture(autouse=True)
@@ -33,24 +35,23 @@ def write_folder(folder, train=20, test=10, compress=False):
 @pytest.mark.parametrize("compress", [False, True])
 def test_a_folder_of_idx_files(tmp_path, compress):
     folder = write_folder(tmp_path / "mnist", compress=compress)
-    mnist_data.prepare(str(folder), "auto")
-    found = mnist_data.load(str(folder), "auto")
+    found = mnist_data.load(mnist_data.prepare(str(folder), "auto"))
     assert found.train.images.shape == (20, 784)
     assert found.test.labels.shape == (10,)
     assert found.train.labels.dtype == np.int64
     assert str(folder) in found.source.name
-    assert not found.source.stand_in
+    assert found.source.stands_for is None
+    assert "not the published MNIST" in found.source.name, "twenty random images do not pass for MNIST"
     expected = mnist_data.read_idx(mnist_data._find(folder, "train-images-idx3-ubyte")).reshape(20, -1)
     np.testing.assert_array_equal(found.train.images, expected)
 
 
 def test_a_changed_folder_is_read_again(tmp_path):
     folder = write_folder(tmp_path / "mnist")
-    mnist_data.prepare(str(folder), "auto")
-    before = mnist_data.load(str(folder), "auto").source.digest
+    before = mnist_data.prepare(str(folder), "auto")
     (folder / "train-labels-idx1-ubyte").write_bytes(idx(np.full(20, 3, dtype=np.uint8)))
-    mnist_data.prepare(str(folder), "auto")
-    assert mnist_data.load(str(folder), "auto").source.digest != before
+    assert mnist_data.prepare(str(folder), "auto").digest != before.digest
+    assert mnist_data.load(before).source == before, "a sweep under way keeps the data it started with"
 
 
 def damage_truncate(path):
@@ -102,3 +103,34 @@ def test_images_and_labels_must_belong_together(tmp_path):
 def test_a_missing_folder(tmp_path):
     with pytest.raises(DataProblem, match="must name a folder"):
         mnist_data.prepare(str(tmp_path / "none"), "auto")
+
+
+def test_labels_go_up_to_nine(tmp_path):
+    folder = write_folder(tmp_path / "mnist")
+    (folder / "train-labels-idx1-ubyte").write_bytes(idx(np.full(20, 12, dtype=np.uint8)))
+    with pytest.raises(DataProblem, match="labels go up to 12"):
+        mnist_data.prepare(str(folder), "auto")
+
+
+def test_a_cache_that_cannot_be_written(tmp_path, monkeypatch):
+    folder = write_folder(tmp_path / "mnist")
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    with pytest.raises(DataProblem, match="set XDG_CACHE_HOME to another"):
+        mnist_data.prepare(str(folder), "auto")
+
+
+def test_too_few_images_for_the_batch(tmp_path):
+    folder = write_folder(tmp_path / "mnist")
+    case = make_case(workload="mnist", workload_options={"data": str(folder)}, batch=64)
+    with pytest.raises(DataProblem, match="20 training images are too few for batches of 64"):
+        WORKLOAD.prepare(case)
+
+
+def test_a_damaged_cache_is_made_again(tmp_path):
+    folder = write_folder(tmp_path / "mnist")
+    first = mnist_data.prepare(str(folder), "auto")
+    kept = next((tmp_path / "cache").rglob("train_labels.npy"))
+    kept.write_bytes(kept.read_bytes()[:-8] + bytes(7) + b"x")
+    assert mnist_data.prepare(str(folder), "auto") == first
+    assert mnist_data.load(first).train.labels.max() <= 9

@@ -31,8 +31,10 @@ def cells_of_a_sweep():
     )  # fmt: skip
     collective = make_case(workload="allreduce", ranks=2, scaling="weak", batch=1)
     records = tuple(
-        make_record(rank, 2, unit="bytes", messages=(MessageTiming(message_bytes=1024, times_s=(0.001,)),
-                    MessageTiming(message_bytes=2**20, times_s=(0.01,)))) for rank in range(2)
+        make_record(rank, 2, kind="collective", unit="bytes", messages=(
+            MessageTiming(message_bytes=1024, times_s=(0.001,)), MessageTiming(message_bytes=2**20, times_s=(0.01,))
+        ))
+        for rank in range(2)
     )  # fmt: skip
     trials.append(make_trial(collective, ranks=records))
     skipped = make_case(backend="single", transport="none", ranks=1)
@@ -114,7 +116,7 @@ def test_figures_are_strict_json(html):
 
 def test_series_are_told_apart_by_colour_dash_and_marker(page):
     drawn = draw(page.sections[0].figures[0])
-    looks = [(t["line"]["color"], t["line"]["dash"], t["marker"]["symbol"]) for t in drawn["data"]]
+    looks = [(t["line"]["color"], t["line"]["dash"], tuple(t["marker"]["symbol"])) for t in drawn["data"]]
     for part in zip(*looks, strict=True):
         assert len(set(part)) == len(part)
 

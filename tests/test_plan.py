@@ -114,6 +114,22 @@ def test_cuda_needs_gpus_and_a_cuda_torch():
     assert "2 ranks need 2 GPUs, 1 found" in found.skips[0].reason
 
 
+def test_a_backend_for_the_cpu_alone_is_no_trouble_on_a_gpu_machine():
+    backend = _Installed(BACKENDS["ddp"])
+    backend.transports = {"cpu": ("gloo",)}
+    there = {"ddp": backend, "single": _Installed(BACKENDS["single"])}
+    suite = Suite(backends=("ddp", "single"), workloads=("synthetic",), ranks=(1,))
+    found = make_plan(suite, Machine(cores=2, gpus=1, cuda_torch=True), there, WORKLOADS, lambda case: None)
+    assert [case.backend for case in found.cases] == ["single"]
+    assert len(found.not_applicable) == 1
+
+
+def test_what_computes_on_the_cpu_alone_is_not_called_cuda():
+    machine = Machine(cores=2, gpus=1, cuda_torch=True)
+    found = plan(machine=machine, workloads=("array_mean",), backends=("single",), ranks=(1,))
+    assert [case.device for case in found.cases] == ["cpu"]
+
+
 def test_rounds_visit_every_case_once_each_in_a_seeded_order_of_their_own():
     found = plan(workloads=("synthetic", "mnist"), repeats=4)
     visits = list(rounds(found, seed=3))

@@ -24,11 +24,6 @@ def test_option_order_does_not_change_the_key():
     assert one.key == other.key
 
 
-def test_same_work_means_same_global_batch():
-    assert make_case(ranks=2).work_key == make_case(ranks=4, backend="horovod").work_key
-    assert make_case(ranks=2, scaling="weak").work_key != make_case(ranks=4, scaling="weak").work_key
-
-
 @pytest.mark.parametrize(("scaling", "whole", "each"), [("strong", 8, 4), ("weak", 16, 8)])
 def test_batch_is_global_when_strong_and_per_rank_when_weak(scaling, whole, each):
     case = make_case(scaling=scaling)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+from pathlib import Path
 
 import pytest
 from conftest import make_case, make_trial
@@ -9,7 +10,7 @@ from conftest import make_case, make_trial
 from harness.environment import read_environment
 from harness.errors import StoreError
 from harness.plan import Plan
-from harness.store import FORMAT, SweepInfo, open_store
+from harness.store import FORMAT, SweepInfo, check_store, masked, open_store, path_of
 from harness.suite import Suite
 
 
@@ -21,6 +22,30 @@ def begin(store, name="s1", started_at="2026-01-01T00:00:00+00:00"):
     )  # fmt: skip
     store.begin_sweep(info)
     return info
+
+
+def test_two_sweeps_may_make_the_same_store(tmp_path):
+    place = str(tmp_path / "r.sqlite")
+    makers = [threading.Thread(target=lambda: open_store(place, create=True).close()) for _ in range(8)]
+    for maker in makers:
+        maker.start()
+    for maker in makers:
+        maker.join()
+    assert open_store(place, create=False).sweep_ids() == []
+
+
+def test_checking_writes_nothing(tmp_path):
+    check_store(str(tmp_path / "deep" / "r.sqlite"))
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "empty.sqlite").write_bytes(b"")
+    check_store(str(tmp_path / "empty.sqlite"))
+    assert (tmp_path / "empty.sqlite").read_bytes() == b""
+
+
+def test_a_password_stays_out_of_what_is_said():
+    assert "secret" not in masked("postgresql://me:secret@db/results")
+    assert masked("a/b.sqlite") == "a/b.sqlite"
+    assert path_of("sqlite+pysqlite:////tmp/x/r.sqlite") == Path("/tmp/x/r.sqlite")
 
 
 def test_what_goes_in_comes_out(tmp_path):

@@ -34,6 +34,7 @@ def test_a_list_is_an_axis_and_a_value_is_one_point(tmp_path):
         ("backends = []\n", ":1: backends = []: is empty"),
         ("scaling = ['sideways']\n", ":1: scaling = 'sideways': input should be 'strong' or 'weak'"),
         ("repeats = 3\nranks = [1,,]\n", "line 2"),
+        ("\n[options.ddp]\nbucket_cap_mb = []\n", ":3: options.ddp.bucket_cap_mb is empty"),
         ("options = 3\n", ":1: options must be tables"),
     ],
 )
@@ -81,4 +82,7 @@ def test_a_setting_has_a_form(setting):
 
 
 def test_line_of_a_nested_key():
-    assert line_of("a = 1\n[options.ddp]\nbucket = 3\n", ("options", "ddp", "bucket", "0")) == 3
+    text = "a = 1\n[options.horovod]\nx = 2\n[options.ddp]\nx = 3\n"
+    assert line_of(text, ("options", "ddp", "x", "0")) == 5
+    assert line_of("options.ddp.x = 3\n", ("options", "ddp", "x")) == 1
+    assert line_of(text, ("options", "ddp", "y")) == 4

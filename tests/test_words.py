@@ -42,7 +42,11 @@ def test_emulated_compute_is_named_wherever_the_workload_is():
 
 def answer(*points):
     """The sentence for (backend, ranks, step time of each trial) points."""
-    cases = [make_case(backend=backend, ranks=ranks) for backend, ranks, _ in points]
+    transports = {"single": "none"}
+    cases = [
+        make_case(backend=backend, transport=transports.get(backend, "gloo"), ranks=ranks)
+        for backend, ranks, _ in points
+    ]
     trials = [
         make_trial(case, number, step_s)
         for case, (_, _, times) in zip(cases, points, strict=True)
@@ -68,8 +72,11 @@ def test_one_trial_each_is_no_verdict():
     assert "no verdict" in answer(("ddp", 2, [0.06]), ("horovod", 2, [0.09]))
 
 
+ALONE = (("single", 1, [0.01, 0.011]), ("ddp", 2, [0.06, 0.061]))
+
+
 def test_a_single_device_that_is_faster_is_not_hidden():
-    assert "a single device alone is faster" in answer(("single", 1, [0.01, 0.011]), ("ddp", 2, [0.06, 0.061]))
+    assert "a single device alone is faster" in answer(*ALONE)
 
 
 def test_nothing_measured_is_said():

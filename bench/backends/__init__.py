@@ -8,6 +8,7 @@ functions, which run in ranks only.
 from __future__ import annotations
 
 import importlib.util
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
@@ -27,7 +28,7 @@ FLOAT32 = Tolerance(value=1e-3, label="float32")
 class Options(BaseModel):
     """The knobs of a backend or a workload. Every field has a default and a description."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Session:
@@ -44,16 +45,13 @@ class Session:
         """The element-wise sum over the ranks, of any shape; may be ``tensor`` itself, changed in place."""
         return tensor
 
-    def all_reduce_mean(self, tensor: Any) -> Any:
-        """The element-wise mean over the ranks. Floating point only."""
-        return self.all_reduce_sum(tensor).div_(self.world)
-
     def barrier(self) -> None:
         """Return when every rank has come here."""
         if self.world > 1:
             import torch
 
-            self.all_reduce_sum(torch.zeros(1))
+            # Reading the value waits for it, also where the exchange itself is asynchronous.
+            float(self.all_reduce_sum(torch.zeros(1)))
 
     def largest(self, value: float) -> float:
         """The largest of the ranks' values, known to all of them."""
@@ -89,7 +87,9 @@ class Backend(ABC):
     name: str
     summary: str
     requires: tuple[str, ...] = ("torch",)
-    """Importable modules without which it can't run; they are loaded before the first rank starts."""
+    """Importable modules without which it can't run."""
+    preload: tuple[str, ...] = ()
+    """What its ranks import, loaded once by the parent they are forked from, beside torch."""
     remedy: str = 'pip install "scaling-harness[frameworks]"'
     transports: Mapping[Device, tuple[str, ...]]
     """By device; the first one is the default."""
@@ -99,7 +99,12 @@ class Backend(ABC):
 
     def why_never(self, case: Case) -> str | None:
         """Why this combination makes no sense on any machine, or ``None``."""
-        return None if case.transport in self.transports[case.device] else self._unknown_transport(case)
+        known = self.transports.get(case.device, ())
+        if not known:
+            return f"{self.name} does not run on {case.device}"
+        if case.transport not in known:
+            return f"{self.name} has no transport '{case.transport}' on {case.device} ({', '.join(known)})"
+        return None
 
     def why_not(self, case: Case) -> str | None:
         """Why it can't run here, with the remedy, or ``None``. Loads no framework."""
@@ -122,18 +127,14 @@ class Backend(ABC):
         """The function behind a role other than ``rank``, or ``None``. Runs in that role's process."""
         return None
 
-    def _unknown_transport(self, case: Case) -> str:
-        known = ", ".join(self.transports[case.device])
-        return f"{self.name} has no transport '{case.transport}' on {case.device} ({known})"
 
-
-def set_variables(variables: Mapping[str, str | None]) -> dict[str, str]:
-    """Put the non-empty ones into this process's environment; returns those that were set."""
-    import os
-
-    chosen = {name: value for name, value in variables.items() if value is not None}
-    os.environ.update(chosen)
-    return chosen
+def set_variables(variables: Mapping[str, str | None]) -> None:
+    """Set them in this process's environment; those that are ``None`` are unset, so that the default holds."""
+    for name, value in variables.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
 
 
 __all__ = ["FLOAT32", "Backend", "Options", "Pair", "Session", "set_variables"]

@@ -19,6 +19,7 @@ from bench.backends import Backend, Options, Session
 from bench.backends.ddp import DdpOptions, process_group
 from bench.dask_exchange import TaskSession, keep_ahead, mean_by_dask_array
 from bench.identity import Identity
+from bench.local import free_port
 from bench.records import Case, RankFailure, RankRecord, Role
 
 SHARDED_FROM = 4
@@ -114,15 +115,6 @@ def _patient_client(client_class: Any, me: Identity, timeout_s: float) -> Any:
             time.sleep(0.01)
 
 
-def free_port() -> int:
-    """A port that is free on this worker's host."""
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("", 0))
-        return int(probe.getsockname()[1])
-
-
 def rank_in_worker(case_json: str, rank: int, meeting_host: str, port: int) -> RankRecord | RankFailure:
     """A rank as one long task; returns its record, or its failure as a value.
 
@@ -133,11 +125,12 @@ def rank_in_worker(case_json: str, rank: int, meeting_host: str, port: int) -> R
     from bench.worker import describe_failure, measure_rank
 
     case = Case.model_validate_json(case_json)
+    failures: list[RankFailure] = []
     distributed.secede()
     try:
-        return measure_rank(case, Identity(rank, case.ranks, rank, case.ranks, meeting_host, port))
+        return measure_rank(case, Identity(rank, case.ranks, rank, case.ranks, meeting_host, port), failures.append)
     except Exception as problem:
-        return describe_failure("rank", rank, problem)
+        return failures[0] if failures else describe_failure("rank", rank, problem)
 
 
 def is_sharded(case: Case) -> bool:
@@ -150,6 +143,7 @@ class Dask(Backend):
     summary = "ranks inside Dask workers, gradients through Dask's tasks or through gloo"
     requires = ("torch", "dask", "distributed")
     transports = {"cpu": ("tasks", "gloo"), "cuda": ("gloo",)}  # noqa: RUF012 - declared read-only by the contract
+    preload = ("distributed", "dask.array")
     options = DaskOptions
     machinery = {  # noqa: RUF012 - declared read-only by the contract
         "array": "dask.array makes the chunks and the mean through its own task graph, one partial mean a chunk"

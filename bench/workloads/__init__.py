@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from typing import Any, Literal
 
 from bench.backends import Options, Session
-from bench.records import Case, DataSource, MessageTiming, Reading, Scaling
+from bench.records import Case, DataSource, Device, MessageTiming, Reading, Scaling
 
 Kind = Literal["training", "collective", "array"]
 
@@ -30,7 +30,6 @@ class Work(ABC):
     max_steps: int = 20_000
     fixed_steps: int | None = None
     """The measured steps where the work itself says how many (whole epochs)."""
-    data: DataSource | None = None
 
     @abstractmethod
     def step(self) -> None:
@@ -57,6 +56,8 @@ class Workload(ABC):
     kind: Kind = "training"
     options: type[Options] = Options
     scalings: tuple[Scaling, ...] = ("strong", "weak")
+    devices: tuple[Device, ...] = ("cpu", "cuda")
+    """Where it computes; elsewhere its cells fall back to the CPU."""
     uses_batch: bool = True
     tolerance: float | None = None
     """Overrides the backend's tolerance where the result is not a trained model."""
@@ -69,9 +70,12 @@ class Workload(ABC):
         """Names that go wherever this workload's numbers appear (``emulated_compute``)."""
         return ()
 
-    def prepare(self, options: Options) -> None:
-        """Fetch what the ranks will read, once, before any of them starts. Raises :class:`DataProblem`."""
-        return
+    def prepare(self, case: Case) -> DataSource | None:
+        """Fetch what the ranks will read, before any of them starts; they find it in ``case.data``.
+
+        Raises :class:`DataProblem`.
+        """
+        return None
 
     @abstractmethod
     def build(self, case: Case, session: Session) -> Work:

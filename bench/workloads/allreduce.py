@@ -22,8 +22,10 @@ FACTOR = 4
 
 
 class AllreduceOptions(Options):
-    smallest: ByteSize = Field(ByteSize(1024), ge=4, description="smallest message, for example 1KiB")
-    largest: ByteSize = Field(ByteSize(64 * 2**20), ge=4, description="largest message, for example 64MiB")
+    smallest: ByteSize = Field(ByteSize(1024), ge=4, multiple_of=4, description="smallest message, such as 1KiB")
+    largest: ByteSize = Field(
+        ByteSize(64 * 2**20), ge=4, multiple_of=4, description="largest message, for example 64MiB"
+    )
 
     @model_validator(mode="after")
     def _ordered(self) -> AllreduceOptions:

@@ -70,6 +70,7 @@ class ArrayMean(Workload):
     summary = "the mean of a 10,000×10,000 random array in chunks"
     kind = "array"
     options = ArrayMeanOptions
+    devices = ("cpu",)
     uses_batch = False
     tolerance = 1e-12
 

@@ -8,9 +8,11 @@ from pydantic import Field
 
 from bench import mnist_data
 from bench.backends import Options, Session
-from bench.records import Case, MessageTiming, Reading
+from bench.records import Case, DataSource, MessageTiming, Reading
 from bench.training import Training, epoch_order, shard_of
-from bench.workloads import Work, Workload
+from bench.workloads import DataProblem, Work, Workload
+
+TEST_BATCH = 1000
 
 
 class MnistOptions(Options):
@@ -94,12 +96,13 @@ class MnistTraining(Training):
             return (), ()
         import torch
 
-        images = torch.from_numpy(self.test.images).to(self.session.device, torch.float32)
-        inputs = (images / 255 - mnist_data.MEAN) / mnist_data.STD
-        labels = torch.from_numpy(self.test.labels).to(self.session.device)
+        hits = 0
+        images, labels = torch.from_numpy(self.test.images), torch.from_numpy(self.test.labels)
         with torch.no_grad():
-            hits = (self.plain_model(inputs).argmax(dim=1) == labels).sum()
-        accuracy = Reading(name="test_accuracy", value=100 * float(hits) / len(labels), unit="%")
+            for some, wanted in zip(images.split(TEST_BATCH), labels.split(TEST_BATCH), strict=True):
+                inputs = (some.to(self.session.device, torch.float32) / 255 - mnist_data.MEAN) / mnist_data.STD
+                hits += int((self.plain_model(inputs).argmax(dim=1).cpu() == wanted).sum())
+        accuracy = Reading(name="test_accuracy", value=100 * hits / len(labels), unit="%")
         loss = Reading(name="final_loss", value=float(self.loss.detach()), unit="nats")
         return (accuracy, loss), ()
 
@@ -127,22 +130,34 @@ class Mnist(Workload):
     summary = "classify handwritten digits: linear, mlp or cnn"
     options = MnistOptions
 
-    def prepare(self, options: Options) -> None:
-        assert isinstance(options, MnistOptions)
-        mnist_data.prepare(options.data, options.source)
+    def why_never(self, case: Case) -> str | None:
+        if case.steps is not None and MnistOptions(**case.workload_options).eval:
+            return "mnist.eval trains whole epochs: leave --steps out"
+        return None
+
+    def prepare(self, case: Case) -> DataSource:
+        options = MnistOptions(**case.workload_options)
+        source = mnist_data.prepare(options.data, options.source)
+        images = len(mnist_data.load(source).train.images)
+        if images < case.global_batch * (case.verify_steps + 1):
+            raise DataProblem(f"{source.name}: {images} training images are too few for batches of {case.global_batch}")
+        return source
 
     def build(self, case: Case, session: Session) -> Work:
         from torch import nn
 
         options = MnistOptions(**case.workload_options)
-        dataset = mnist_data.load(options.data, options.source)
+        if case.data is None:
+            raise DataProblem("mnist's data was not prepared: the harness does it before it starts ranks")
+        dataset = mnist_data.load(case.data)
         feed = ShardFeed(dataset.train, case, session)
         work = MnistTraining(session, make_model(options.model, case.seed), nn.CrossEntropyLoss(), feed,
                              case.global_batch, learning_rate=0.01)  # fmt: skip
-        work.data = dataset.source
         if options.eval:
-            work.fixed_steps, work.warmup_steps = options.epochs * feed.steps_an_epoch, 0
-            work.test = dataset.test
+            # The verified prefix is the first epoch's beginning.
+            work.fixed_steps = options.epochs * feed.steps_an_epoch - case.verify_steps
+            work.warmup_steps = 0
+            work.test = dataset.test if session.rank == 0 else None
         return work
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from bench.backends import Options, Session
 from bench.records import Case
@@ -33,6 +33,12 @@ class SyntheticOptions(Options):
     image: int = Field(16, ge=4, description="convnet: height and width of an image, in pixels")
     compute_ms: float = Field(20.0, ge=0, description="emulated: the wait that stands for the compute of one batch")
     parameters: int = Field(814_090, ge=EMULATED_LAYERS, description="emulated: how many gradients are exchanged")
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> SyntheticOptions:
+        if self.width % self.heads:
+            raise ValueError(f"{self.heads} heads do not divide width {self.width}")
+        return self
 
 
 class PoolFeed:
@@ -180,7 +186,7 @@ class Synthetic(Workload):
         torch.manual_seed(case.seed)
         samples = POOL_BATCHES * case.global_batch
         if options.model == "emulated":
-            # The reference of a case is about its results: it need not wait.
+            # The reference is about results: where it can be told from the case's own session, it need not wait.
             share = 0.0 if session.world != case.ranks else case.local_batch / case.batch
             made = _emulated(options, samples, share)
         else:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import socket
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -15,14 +14,18 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from bench.backends.horovod import find_mpirun
+import psutil
+
+from bench.local import find_mpirun, free_port
 from bench.nursery import Birth, bear, warm_up
 from bench.records import Case, Outcome, RankFailure, RankRecord, Role
 from harness.sites import Ending, Job, Site
 
+KILL_ROUNDS = 20
 LAST_WORDS_S = 2.0
 STACKS_S = 0.5
 TAIL_LINES = 20
+STACK_LINES = 120
 LOOPBACK = "127.0.0.1"
 
 
@@ -89,9 +92,10 @@ class LocalJob(Job):
             else:
                 outcome = "ok"
             status = ended.process.exitcode if ended else None
+            late = ", ".join(member.title for member in self._unfinished())
         finally:
             self.cancel()
-        return self._collect(outcome, ended, status, timeout_s)
+        return self._collect(outcome, ended, status, f"not done within {timeout_s:g} s: {late}")
 
     def _unfinished(self) -> list[Member]:
         return [member for member in self.members if not member.role.service and member.process.is_alive()]
@@ -112,7 +116,7 @@ class LocalJob(Job):
 
     def _killed(self) -> Member | None:
         """A process that somebody else ended: the cause, whatever the others say about their lost connections."""
-        return next((member for member in self.members if (member.process.exitcode or 0) < 0), None)
+        return next((member for member in self.members if member.process.exitcode == -signal.SIGKILL), None)
 
     def _linger(self, seconds: float) -> None:
         deadline = time.monotonic() + seconds
@@ -131,15 +135,13 @@ class LocalJob(Job):
             return
         self.ended = True
         for member in self.members:
-            # Each process leads a session of its own, so this reaches its children and nobody else.
             if member.process.pid:
-                with contextlib.suppress(ProcessLookupError, PermissionError):
-                    os.killpg(member.process.pid, signal.SIGKILL)
+                kill_session(member.process.pid)
         for member in self.members:
             member.process.join()
             member.process.close()
 
-    def _collect(self, outcome: Outcome, culprit: Member | None, status: int | None, timeout_s: float) -> Ending:
+    def _collect(self, outcome: Outcome, culprit: Member | None, status: int | None, late: str) -> Ending:
         records = sorted(
             (RankRecord.model_validate_json(path.read_text()) for path in self.folder.glob("record-*.json")),
             key=lambda record: record.rank,
@@ -148,9 +150,8 @@ class LocalJob(Job):
         failures.sort(key=lambda failure: failure.at)
         reason = None
         if outcome == "timeout":
-            late = ", ".join(member.title for member in self.members if not member.role.service)
-            reason = f"not done within {timeout_s:g} s ({late})"
-        elif culprit is not None and status is not None and status < 0:
+            reason = late
+        elif culprit is not None and status is not None and _is_cause(status, failures):
             reason = f"{culprit.title} was killed by {signal.Signals(-status).name}"
         elif failures:
             reason = f"{failures[0].role} {failures[0].rank}: {failures[0].error}"
@@ -160,22 +161,39 @@ class LocalJob(Job):
         tail: tuple[str, ...] = ()
         if outcome != "ok":
             told = [culprit] if culprit else self.members
-            tail = tuple(line for member in told for line in _tail(member))
+            lines = STACK_LINES if outcome == "timeout" else TAIL_LINES
+            tail = tuple(line for member in told for line in _tail(member, lines))
         return Ending(outcome, reason, tuple(records), tuple(failures), tail)
 
 
-def _tail(member: Member) -> list[str]:
+def _is_cause(status: int, failures: Sequence[RankFailure]) -> bool:
+    """Whether a signal ended the trial: any where nobody says more, and SIGKILL whatever the others say."""
+    return status == -signal.SIGKILL or (status < 0 and not failures)
+
+
+def _tail(member: Member, count: int) -> list[str]:
     with contextlib.suppress(OSError):
-        lines = member.log.read_text(errors="replace").splitlines()[-TAIL_LINES:]
+        lines = member.log.read_text(errors="replace").splitlines()[-count:]
         return [f"{member.title}: {line}" for line in lines]
     return []
 
 
-def free_port() -> int:
-    """A port of the loopback interface that nobody uses now."""
-    with socket.socket() as probe:
-        probe.bind((LOOPBACK, 0))
-        return int(probe.getsockname()[1])
+def kill_session(leader: int) -> None:
+    """End every process of a session: its leader's descendants, whatever process groups they made, and nobody else."""
+    for _ in range(KILL_ROUNDS):
+        members = [pid for pid in psutil.pids() if _session_of(pid) == leader]
+        for pid in members:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+        if not members:
+            return
+
+
+def _session_of(pid: int) -> int | None:
+    try:
+        return os.getsid(pid) if psutil.Process(pid).status() != psutil.STATUS_ZOMBIE else None
+    except (ProcessLookupError, PermissionError, psutil.Error):
+        return None
 
 
 class Local(Site):
@@ -202,7 +220,7 @@ class Local(Site):
 
     def start(self, case: Case, roles: tuple[Role, ...], folder: Path) -> Job:
         (folder / "case.json").write_text(case.model_dump_json())
-        port = free_port()
+        port = free_port(LOOPBACK)
         members: list[Member] = []
         job = LocalJob(members, folder)
         try:

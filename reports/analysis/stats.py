@@ -42,6 +42,17 @@ def estimate(values: Sequence[float], unit: str) -> Estimate:
     return Estimate(value=math.exp(mean), low=math.exp(mean - half), high=math.exp(mean + half), n=len(logs), unit=unit)
 
 
+def arithmetic(values: Sequence[float], unit: str) -> Estimate:
+    """Arithmetic mean with its t interval: for readings that may be zero. Raises ``ValueError`` for none."""
+    if not values:
+        raise ValueError("the mean of no values")
+    mean, error = _mean_and_error(values)
+    if error is None:
+        return Estimate(value=mean, low=None, high=None, n=1, unit=unit)
+    half = student_t(len(values) - 1) * error
+    return Estimate(value=mean, low=mean - half, high=mean + half, n=len(values), unit=unit)
+
+
 def ratio(above: Sequence[float], below: Sequence[float], factor: float = 1.0, unit: str = "×") -> Estimate:
     """``factor`` × geometric mean of ``above`` ÷ that of ``below``, with Welch's interval on the logarithms."""
     first, second = _logs(above), _logs(below)

@@ -54,6 +54,7 @@ def _trace(series: Series, go: Any) -> Any:
         above = [0 if high is None else high - y for y, high in zip(series.y, series.high, strict=True)]
         below = [0 if low is None else y - low for y, low in zip(series.y, series.low, strict=True)]
         errors = {"type": "data", "symmetric": False, "array": above, "arrayminus": below, "thickness": 1.5, "width": 5}
+    symbol = MARKERS[series.style % len(MARKERS)]
     return go.Scatter(
         x=list(series.x),
         y=list(series.y),
@@ -61,7 +62,7 @@ def _trace(series: Series, go: Any) -> Any:
         name=series.name,
         mode="lines+markers",
         line={"color": COLOURS[series.style % len(COLOURS)], "dash": DASHES[series.style % len(DASHES)], "width": 2},
-        marker={"symbol": MARKERS[series.style % len(MARKERS)], "size": 9},
+        marker={"symbol": [f"{symbol}-open" if hollow else symbol for hollow in series.hollow], "size": 9},
         hovertemplate="%{y:.4g} at %{x}" + ("" if known else " (interval unknown)") + "<extra>%{fullData.name}</extra>",
     )
 

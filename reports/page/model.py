@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from bench.records import Case
 from reports import flags
@@ -33,6 +33,8 @@ class Series:
     high: tuple[float | None, ...]
     style: int
     """Which colour, dash and marker: the same backend has the same in every figure."""
+    hollow: tuple[bool, ...]
+    """Points that feed no claim (oversubscribed) are drawn hollow."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,6 @@ class Figure:
 class Section:
     title: str
     subtitle: str
-    answer: str
     figures: tuple[Figure, ...]
 
 
@@ -75,7 +76,6 @@ class Page:
     flags: Table
     provenance: Table
     settings: Table
-    meta: dict[str, str] = field(default_factory=dict)
 
 
 def make_page(
@@ -114,7 +114,7 @@ def _section(key: str, cells: Sequence[Cell], styles: dict[str, int]) -> Section
     shown = _shown(cells)
     figures = _message_figures(key, shown, styles) if any(cell.messages for cell in shown) else ()
     return Section(
-        words.group_title(cells), words.conditions(case), answer, figures or _rank_figures(key, shown, styles, answer)
+        words.group_title(cells), words.conditions(case), figures or _rank_figures(key, shown, styles, answer)
     )
 
 
@@ -128,7 +128,7 @@ def _rank_figures(key: str, cells: Sequence[Cell], styles: dict[str, int], answe
     figures = []
     for attribute, title, y_title, sentence, shown, ideal in drafts:
         series, rows = _curves(cells, styles, attribute, shown)
-        header = ("backend", "ranks", f"{title.lower()} (95 % interval)", "trials")
+        header = ("backend", "ranks", f"{title.lower()} (95 % interval)", "trials", "flags")
         table = Table(f"{title} over ranks", header, rows)
         figures.append(Figure(f"{key}-{attribute}", title, "ranks", y_title, series, sentence, table, ideal))
     return tuple(figure for figure in figures if figure.series)
@@ -141,21 +141,23 @@ def _curves(
     series, rows = [], []
     for name in dict.fromkeys(words.backend_title(cell.case) for cell in cells):
         points = [
-            (cell.case.ranks, found)
+            (cell.case.ranks, found, ", ".join(cell.flags))
             for cell in sorted(cells, key=lambda cell: cell.case.ranks)
             if words.backend_title(cell.case) == name and (found := getattr(cell, attribute)) is not None
         ]
-        rows += [(name, str(ranks), shown(found), str(found.n)) for ranks, found in points]
+        rows += [(name, str(ranks), shown(found), str(found.n), flags or "–") for ranks, found, flags in points]
         if len(points) > 1 or (points and attribute == "throughput"):
-            x = tuple(float(ranks) for ranks, _ in points)
-            series.append(_series(name, x, [found for _, found in points], styles[name]))
+            x = tuple(float(ranks) for ranks, _, _ in points)
+            hollow = tuple("oversubscribed" in flags for _, _, flags in points)
+            series.append(_series(name, x, [found for _, found, _ in points], styles[name], hollow))
     return tuple(series), tuple(rows)
 
 
-def _series(name: str, x: tuple[float, ...], found: Sequence[Estimate], style: int) -> Series:
-    return Series(
-        name, x, tuple(f.value for f in found), tuple(f.low for f in found), tuple(f.high for f in found), style
-    )
+def _series(
+    name: str, x: tuple[float, ...], found: Sequence[Estimate], style: int, hollow: tuple[bool, ...] | None = None
+) -> Series:
+    low, high = tuple(f.low for f in found), tuple(f.high for f in found)
+    return Series(name, x, tuple(f.value for f in found), low, high, style, hollow or (False,) * len(x))
 
 
 def _scaling_sentence(cells: Sequence[Cell]) -> str:
@@ -267,8 +269,20 @@ def _readings(cells: Sequence[Cell]) -> Table:
 
 
 def _troubles(cells: Sequence[Cell]) -> Table:
-    rows = [(words.case_title(cell.case), cell.outcome, cell.reason or "") for cell in cells if cell.outcome != "ok"]
-    return Table("Failed, invalid and skipped cells", ("cell", "outcome", "reason and remedy"), tuple(rows))
+    rows = [
+        (words.case_title(cell.case), cell.outcome, cell.reason or "", _last_lines(cell))
+        for cell in cells
+        if cell.outcome != "ok"
+    ]
+    header = ("cell", "outcome", "reason and remedy", "last lines")
+    return Table("Failed, invalid and skipped cells", header, tuple(rows))
+
+
+def _last_lines(cell: Cell) -> str:
+    failures = [
+        f"{failure.role} {failure.rank} on {failure.host}:\n" + "\n".join(failure.tail) for failure in cell.failures
+    ]
+    return "\n".join(failures[:2] or cell.log_tail) or "–"
 
 
 def _not_applicable(found: Sequence[tuple[Case, str]]) -> Table:

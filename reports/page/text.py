@@ -33,7 +33,7 @@ def _table(cells: Sequence[Cell], *, wide: bool) -> Any:
     first = cells[0].case
     unit = next((cell.throughput.unit for cell in cells if cell.throughput), "")
     title = f"{words.group_title(cells)} · {words.conditions(first)}"
-    made = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    made = Table(title=Text(title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
     columns: list[tuple[str, bool, Callable[[Cell], str | Text]]] = [
         ("backend", False, lambda cell: words.backend_title(cell.case)),
         ("ranks", True, lambda cell: str(cell.case.ranks)),
@@ -47,7 +47,8 @@ def _table(cells: Sequence[Cell], *, wide: bool) -> Any:
     for name, right, _ in columns:
         made.add_column(name, justify="right" if right else "left", overflow="fold", no_wrap=right)
     for cell in cells:
-        made.add_row(*(shown(cell) for _, _, shown in columns))
+        shown_row = (shown(cell) for _, _, shown in columns)
+        made.add_row(*(Text(value) if isinstance(value, str) else value for value in shown_row))
     return made
 
 

@@ -111,8 +111,9 @@ def group_title(cells: Sequence[Cell]) -> str:
     """The workload of a group, its largest message where it is a collective, and that a stand-in is one."""
     sizes = [message.message_bytes for cell in cells for message in cell.messages]
     size = f" of {message_size(max(sizes))}" if sizes else ""
-    stand_in = any("stand_in_data" in cell.flags for cell in cells)
-    return f"{workload_title(cells[0].case)}{size}{' (digits standing in for MNIST)' if stand_in else ''}"
+    data = cells[0].case.data
+    stand_in = f" ({data.name.split(',')[0]} standing in for {data.stands_for})" if data and data.stands_for else ""
+    return f"{workload_title(cells[0].case)}{size}{stand_in}"
 
 
 def answer(cells: Sequence[Cell]) -> str:
@@ -127,7 +128,7 @@ def answer(cells: Sequence[Cell]) -> str:
     best = level[0]
     if best.efficiency is not None and most > 1:
         said += f"; {backend_title(best.case)} reaches {percent(best.efficiency)} of {best.case.scaling} scaling"
-    alone = next((cell for cell in shown if cell.case.backend == "single"), None)
+    alone = next((cell for cell in shown if cell.case.transport == "none"), None)
     if alone is not None and most > 1 and _rate(alone) > _rate(best):
         said += f"; a single device alone is faster, with {measured(alone.throughput)}"
     return f"{said}."

@@ -79,11 +79,11 @@ def test_a_rank_that_raises_is_named_and_the_sweep_goes_on(misbehaving, backend)
     misbehaving.nothing_left()
 
 
-@pytest.mark.parametrize("how", ["hang", "stop"])
-def test_a_rank_that_hangs_ends_in_time_with_stacks(misbehaving, how):
+@pytest.mark.parametrize(("how", "backend"), [("hang", "ddp"), ("stop", "ddp"), ("hang", "horovod"), ("hang", "dask")])
+def test_a_rank_that_hangs_ends_in_time_with_stacks(misbehaving, how, backend):
     began = time.monotonic()
     document = misbehaving.sweep(
-        "--backends", "ddp", "--workloads", "misbehaving,synthetic", "--ranks", "2", "--steps", "5", "--timeout", "8",
+        "--backends", backend, "--workloads", "misbehaving,synthetic", "--ranks", "2", "--steps", "5", "--timeout", "8",
         "--set", f"misbehaving.how={how}", status=4,
     )  # fmt: skip
     assert time.monotonic() - began < 45
@@ -95,6 +95,19 @@ def test_a_rank_that_hangs_ends_in_time_with_stacks(misbehaving, how):
     bodies = [json.loads(body) for (body,) in store.execute("select body from trials where outcome = 'timeout'")]
     tail = "\n".join(bodies[0]["log_tail"])
     assert "in step" in tail, "faulthandler's stacks show where a rank was"
+    misbehaving.nothing_left()
+
+
+@pytest.mark.parametrize("how", ["hang", "raise"])
+def test_ranks_under_mpirun_end_like_the_others(misbehaving, how):
+    document = misbehaving.sweep(
+        "--backends", "horovod", "--workloads", "misbehaving", "--ranks", "2", "--steps", "5", "--timeout", "15",
+        "--set", f"misbehaving.how={how}", "--set", "horovod.transport=mpi", status=4,
+    )  # fmt: skip
+    (cell,) = document["cells"]
+    assert cell["outcome"] == ("timeout" if how == "hang" else "failed")
+    assert how == "hang" or "rank 1: ValueError: the loss went for a walk" in cell["reason"]
+    assert how == "hang" or "went for a walk" in cell["failures"][0]["tail"][-1]
     misbehaving.nothing_left()
 
 
@@ -146,8 +159,9 @@ def test_an_interrupted_sweep_is_tidy(harness, sign):
     assert document["cells"][0]["trials"] >= 1
 
 
-def test_a_harness_that_is_killed_leaves_its_trials_and_no_process(harness):
-    process = harness.start(*LONG)
+@pytest.mark.parametrize("transport", ["ddp.transport=gloo", "horovod.transport=mpi", "dask.transport=tasks"])
+def test_a_harness_that_is_killed_leaves_its_trials_and_no_process(harness, transport):
+    process = harness.start(*LONG, "--backends", transport.split(".")[0], "--set", transport)
     until_first_trial(harness, process)
     os.kill(process.pid, signal.SIGKILL)
     process.communicate(timeout=30)

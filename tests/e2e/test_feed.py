@@ -35,8 +35,7 @@ def test_a_step_takes_the_same_samples_at_every_world_size():
 
 
 def test_a_feed_hands_out_the_images_it_names():
-    mnist_data.prepare(None, "digits")
-    split = mnist_data.load(None, "digits").train
+    split = mnist_data.load(mnist_data.prepare(None, "digits")).train
     case = Case(workload="mnist", backend="ddp", transport="gloo", ranks=2, batch=64)
     feed = ShardFeed(split, case, Session(rank=1, world=2))
     for _ in range(2 * feed.steps_an_epoch + 3):
@@ -49,10 +48,9 @@ def test_a_feed_hands_out_the_images_it_names():
 
 
 def test_the_stand_in_is_the_size_of_mnist_and_repeats():
-    mnist_data.prepare(None, "digits")
-    found = mnist_data.load(None, "digits")
+    found = mnist_data.load(mnist_data.prepare(None, "digits"))
     assert found.train.images.shape == (60_000, 784)
     assert found.test.images.shape == (10_000, 784)
     assert set(found.train.labels.tolist()) == set(range(10))
-    assert found.source.stand_in
+    assert found.source.stands_for == "MNIST"
     assert "stand-in for MNIST" in found.source.name

@@ -19,7 +19,7 @@ _told: list[str] = []
 
 @pytest.fixture(scope="session", autouse=True)
 def warm_site():
-    SITE.warm(("torch", "horovod", "dask", "distributed"))
+    SITE.warm(("horovod.torch", "distributed"))
     return SITE
 
 

@@ -23,8 +23,7 @@ STEPS = {"synthetic": 200, "mnist": 1000}
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory) -> Path:
-    mnist_data.prepare(None, "auto")
-    split = mnist_data.load(None, "auto").train
+    split = mnist_data.load(mnist_data.prepare(None, "auto")).train
     path = tmp_path_factory.mktemp("data") / "mnist.npz"
     np.savez(path, images=split.images, labels=split.labels)
     return path
@@ -58,7 +57,7 @@ def by_hand(backend: str, workload: str, data: Path) -> float:
 @pytest.mark.parametrize("backend", ["ddp", "horovod"])
 def test_our_cell_beside_a_script_by_hand(side_by_side, images, backend, workload):
     case = Case(workload=workload, backend=backend, transport="gloo", ranks=RANKS, batch=BATCH, threads=1,
-                steps=STEPS[workload], warmup=WARMUP)  # fmt: skip
+                steps=STEPS[workload], warmup=WARMUP, data=mnist_data.prepare(None, "auto"))  # fmt: skip
     ratios = side_by_side(lambda: throughput(case), lambda: by_hand(backend, workload, images), PAIRS,
                           f"samples/s of our {backend} {workload} cell ÷ the script's")  # fmt: skip
     assert len(ratios) == PAIRS

@@ -17,14 +17,14 @@ from bench.workloads.mnist import ShardFeed, make_model
 from perf.conftest import throughput
 
 BATCH, STEPS, PAIRS = 64, 900, 12
-CASE = Case(workload="mnist", backend="single", transport="none", ranks=1, batch=BATCH, steps=STEPS, threads=1)
+CASE = Case(workload="mnist", backend="single", transport="none", ranks=1, batch=BATCH, steps=STEPS, threads=1,
+            data=mnist_data.prepare(None, "auto"))  # fmt: skip
 
 
 @pytest.fixture(scope="module", autouse=True)
 def data():
     torch.set_num_threads(1)
-    mnist_data.prepare(None, "auto")
-    return mnist_data.load(None, "auto").train
+    return mnist_data.load(mnist_data.prepare(None, "auto")).train
 
 
 class PerSample(Dataset):
