@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import sqlalchemy as sa
+from pydantic import ValidationError
 from sqlalchemy.exc import DatabaseError, IntegrityError, OperationalError, SQLAlchemyError
 
 from bench.records import Trial, Value
@@ -122,7 +123,7 @@ class Store:
             raise StoreError(f"store {self._place} has no sweep '{wanted}'{nearest(wanted, known)}")
         with self._reading() as connection:
             row = connection.execute(sa.select(_sweeps).where(_sweeps.c.id == found)).one()
-        info = SweepInfo.model_validate_json(row.body)
+            info = SweepInfo.model_validate_json(row.body)
         return info.model_copy(update={"finished_at": row.finished_at})
 
     def trials(self, sweep: str) -> list[Trial]:
@@ -148,6 +149,11 @@ class Store:
                 yield connection
         except SQLAlchemyError as problem:
             raise StoreError(f"store {self._place}: cannot be read ({_say(problem)})") from problem
+        except ValidationError as problem:
+            first = problem.errors()[0]
+            where = ".".join(str(part) for part in first["loc"])
+            said = f"holds a record that can't be read ({where}: {first['msg']}); it is damaged or of another version"
+            raise StoreError(f"store {self._place}: {said}") from None
 
 
 def check_store(place: str) -> None:

@@ -107,6 +107,17 @@ def test_two_sweeps_at_once_share_a_store(tmp_path):
     assert [len(store.trials(name)) for name in ("one", "two")] == [20, 20]
 
 
+def test_a_damaged_record_is_one_line(tmp_path):
+    store = open_store(str(tmp_path / "r.sqlite"), create=True)
+    begin(store)
+    store.add_trial("s1", make_trial(make_case()))
+    with sqlite3.connect(tmp_path / "r.sqlite") as other:
+        other.execute("update trials set body = substr(body, 1, 50)")
+    with pytest.raises(StoreError, match="can't be read") as told:
+        store.trials("s1")
+    assert "\n" not in str(told.value)
+
+
 def refuse(place, said, create=True):
     with pytest.raises(StoreError) as told:
         open_store(place, create=create)
