@@ -10,14 +10,17 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
 from harness.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_TRIALS_FAILED, EXIT_USAGE, HarnessError
 from harness.store import DEFAULT_STORE
-from harness.suite import DEFAULT_SUITE
+from harness.suite import DEFAULT_SUITE, parse_duration, parse_percent
+
+if TYPE_CHECKING:
+    from harness.sweeping import Done
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -39,7 +42,8 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on s
     "`python -m harness sweep` — the quick suite, all backends\n\n"
     "`python -m harness sweep --backends ddp,horovod --ranks 1,2 --set horovod.cycle_time_ms=0.1,1`\n\n"
     "`python -m harness sweep --workloads mnist --set mnist.model=cnn --set mnist.eval=true`\n\n"
-    "`python -m harness sweep scaling --dry-run`"
+    "`python -m harness sweep --precision 2% --budget 10m` — repeat until the intervals are that narrow\n\n"
+    "`python -m harness sweep scaling --dry-run`\n\n`python -m harness sweep --resume`"
 )
 def sweep(
     suite: Annotated[str, typer.Argument(help="A suite's name (see `list`) or a TOML file.")] = DEFAULT_SUITE,
@@ -64,8 +68,15 @@ def sweep(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="An option of a workload or backend; several values sweep it."),
     ] = None,
+    precision: Annotated[
+        str | None, typer.Option(metavar="2%", help="Repeat rounds until each throughput is known this well.")
+    ] = None,
+    budget: Annotated[
+        str | None, typer.Option(metavar="10m", help="How long --precision may go on; default 10m.")
+    ] = None,
     site: Annotated[str, typer.Option(metavar="NAME", help="Where the ranks run.")] = "local",
     store: Store = DEFAULT_STORE,
+    resume: Annotated[bool, typer.Option("--resume", help="Finish the sweep that was interrupted last.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print cases and skips; run nothing.")] = False,
     report: Annotated[
         Path | None, typer.Option(metavar="FILE.html", help="Where the page goes; default: beside the store.")
@@ -83,27 +94,23 @@ def sweep(
         "backends": _names(backends), "workloads": _names(workloads), "ranks": _names(ranks),
         "scaling": _names(scaling), "repeats": repeats, "steps": steps, "window_s": window, "warmup": warmup,
         "batch": batch, "threads": threads, "seed": seed, "timeout_s": timeout, "device": device,
+        "precision": None if precision is None else parse_percent(precision),
+        "budget_s": None if budget is None else parse_duration(budget),
     }  # fmt: skip
     said = {name: value for name, value in changes.items() if value is not None}
     chosen = sweeping.choose_suite(suite, said, settings)
     where = sweeping.find_site(site)
+    if resume and not dry_run:
+        asked = bool(said or settings or suite != DEFAULT_SUITE)
+        with _terminated_as_interrupted():
+            return _show(sweeping.resume(chosen if asked else None, where, store, report, people), as_json=as_json)
     plan = sweeping.plan(chosen, where, sweeping.place_in(suite, said, settings))
     _warn_of_broken_plugins()
     if dry_run:
         _print_json(plan.model_dump(mode="json")) if as_json else sweeping.print_plan(plan, Console())
         return EXIT_OK
     with _terminated_as_interrupted():
-        done = sweeping.run(chosen, plan, where, store, report, _command(), people)
-    cells = done.cells
-    if as_json:
-        _print_json(done.as_json())
-    else:
-        done.print(_paper())
-    if done.interrupted:
-        people.print("interrupted: what had ended is stored and reported", style="yellow")
-        return EXIT_INTERRUPTED
-    failed = any(cell.outcome in ("failed", "timeout", "invalid") for cell in cells)
-    return EXIT_TRIALS_FAILED if failed else EXIT_OK
+        return _show(sweeping.run(chosen, plan, where, store, report, _command(), people), as_json=as_json)
 
 
 @app.command(
@@ -175,6 +182,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {' '.join(problem.format_message().split())} (see --help)", file=sys.stderr)
         return EXIT_USAGE
     return int(status or 0)
+
+
+def _show(done: Done, *, as_json: bool) -> int:
+    """Print how a sweep ended; returns the exit status."""
+    if as_json:
+        _print_json(done.as_json())
+    else:
+        done.print(_paper())
+    if done.interrupted:
+        people.print("interrupted: what had ended is stored and reported; --resume finishes it", style="yellow")
+        return EXIT_INTERRUPTED
+    failed = any(cell.outcome in ("failed", "timeout", "invalid") for cell in done.cells)
+    return EXIT_TRIALS_FAILED if failed else EXIT_OK
 
 
 def _paper() -> Console:

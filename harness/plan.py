@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from pydantic import ValidationError
@@ -14,6 +14,7 @@ from bench.records import Case, Device, Scalar, Value
 from bench.workloads import Workload
 from harness.errors import UsageError, nearest
 from harness.suite import Suite
+from reports.analysis.stats import estimate, half_width
 
 PASSED_ON = {"seed", "steps", "window_s", "warmup", "verify_steps", "timeout_s"}
 """What a suite says and every case repeats."""
@@ -88,10 +89,28 @@ def choose_device(suite: Suite, machine: Machine) -> Device:
 def rounds(plan: Plan, seed: int) -> Iterator[tuple[int, Case]]:
     """Every case once a round, each round in its own seeded order, so that a drift of the machine hits all alike."""
     for number in range(plan.repeats):
-        order = list(plan.cases)
-        random.Random(f"{seed}/{number}").shuffle(order)
-        for case in order:
+        for case in shuffled(plan.cases, seed, number):
             yield number, case
+
+
+def shuffled(cases: Sequence[Case], seed: int, round_number: int) -> list[Case]:
+    order = list(cases)
+    random.Random(f"{seed}/{round_number}").shuffle(order)
+    return order
+
+
+def still_wide(plan: Plan, rates: Mapping[str, Sequence[float]], precision: float) -> list[Case]:
+    """The cases whose interval of throughput is wider than ± ``precision``. ``rates``: of the good trials, by key.
+
+    A case without a good trial is left out: more rounds would not make its number precise.
+    """
+    wide = []
+    for case in plan.cases:
+        found = rates.get(case.key)
+        width = half_width(estimate(found, "")) if found else 0.0
+        if width is None or width > precision:
+            wide.append(case)
+    return wide
 
 
 def _check_names(suite: Suite, backends: Mapping[str, Backend], workloads: Mapping[str, Workload]) -> None:

@@ -35,7 +35,7 @@ def cells_of(
         and case.workload in workloads
         and (sentence := backends[case.backend].machinery.get(workloads[case.workload].kind))
     }
-    return make_cells(cases, skipped, trials, machinery)
+    return make_cells(cases, skipped, trials, machinery, info.suite.precision)
 
 
 def provenance(info: SweepInfo, cells: tuple[Cell, ...]) -> list[tuple[str, str]]:

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
 import secrets
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
 from bench.backends import Backend
 from bench.records import Case, Outcome, SameWork, Trial
-from harness.plan import Plan, rounds
+from harness.plan import Plan, rounds, shuffled, still_wide
 from harness.sites import Ending, Job, Site
 from harness.store import Store, SweepInfo
 from reports.analysis.same_work import judge
+from reports.cells import throughput_of
 
 
 class Watcher(Protocol):
@@ -38,15 +40,40 @@ def now() -> str:
 def run_sweep(
     info: SweepInfo, store: Store, site: Site, backends: Mapping[str, Backend], folder: Path, watcher: Watcher
 ) -> None:
-    """Run every trial of the plan. Whatever happens, what has ended is in the store."""
-    store.begin_sweep(info)
+    """Run every trial of the plan that the store does not hold. Whatever happens, what has ended is in the store."""
     site.warm(modules_of(info.plan, backends))
-    for round_number, case in rounds(info.plan, info.suite.seed):
+    deadline = time.monotonic() + info.suite.budget_s
+    done = store.done(info.id)
+
+    def run(round_number: int, case: Case) -> None:
         watcher.begins(case, round_number)
         trial = run_trial(case, round_number, site, backends[case.backend], folder, info.environment.id)
         store.add_trial(info.id, trial)
         watcher.ends(trial)
+
+    for round_number, case in rounds(info.plan, info.suite.seed):
+        if (case.key, round_number) not in done:
+            run(round_number, case)
+    if info.suite.precision is not None:
+        for round_number, case in _until_precise(info, info.suite.precision, store, deadline):
+            run(round_number, case)
     store.finish_sweep(info.id, now())
+
+
+def _until_precise(info: SweepInfo, precision: float, store: Store, deadline: float) -> Iterator[tuple[int, Case]]:
+    """Further rounds of the cells whose intervals are too wide, until none is or the time is spent."""
+    for round_number in itertools.count(max((number for _, number in store.done(info.id)), default=-1) + 1):
+        rates: dict[str, list[float]] = {}
+        for trial in store.trials(info.id):
+            if trial.outcome == "ok":
+                rates.setdefault(trial.case.key, []).append(throughput_of(trial.ranks))
+        wide = still_wide(info.plan, rates, precision)
+        for case in shuffled(wide, info.suite.seed, round_number):
+            if time.monotonic() > deadline:
+                return
+            yield round_number, case
+        if not wide:
+            return
 
 
 def modules_of(plan: Plan, backends: Mapping[str, Backend]) -> tuple[str, ...]:

@@ -131,6 +131,20 @@ class Store:
             query = sa.select(_trials.c.body).where(_trials.c.sweep == sweep).order_by(_trials.c.key, _trials.c.round)
             return [Trial.model_validate_json(body) for body in connection.execute(query).scalars()]
 
+    def done(self, sweep: str) -> set[tuple[str, int]]:
+        """Case key and round of the trials that have ended, however they ended."""
+        with self._reading() as connection:
+            query = sa.select(_trials.c.key, _trials.c.round).where(_trials.c.sweep == sweep)
+            return {(row.key, row.round) for row in connection.execute(query)}
+
+    def unfinished(self) -> str | None:
+        """The sweep that began last and has not ended."""
+        with self._reading() as connection:
+            query = sa.select(_sweeps.c.id).where(_sweeps.c.finished_at.is_(None))
+            return (
+                connection.execute(query.order_by(_sweeps.c.started_at.desc(), _sweeps.c.id.desc())).scalars().first()
+            )
+
     def close(self) -> None:
         self._engine.dispose()
 

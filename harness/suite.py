@@ -47,6 +47,10 @@ class Suite(Numbers):
     warmup: int | None = Field(None, ge=0)
     verify_steps: int = Field(4, ge=0)
     timeout_s: float = Field(120.0, gt=0)
+    precision: float | None = Field(None, gt=0, lt=1)
+    """Repeat rounds until each cell's 95 % interval of throughput is at most ± this fraction."""
+    budget_s: float = Field(600.0, gt=0)
+    """How long precision may take, from the start of the sweep."""
     options: Axes = Field(default={})
 
     @field_validator("backends", "workloads", "ranks", "scaling")
@@ -152,6 +156,22 @@ def _as_axes(raw: Any, path: Path, text: str) -> Axes:
         scope: {name: tuple(value) if isinstance(value, list) else (value,) for name, value in axes.items()}
         for scope, axes in raw.items()
     }
+
+
+def parse_percent(text: str) -> float:
+    """``2%`` or ``0.02`` → 0.02. Raises :class:`UsageError`."""
+    try:
+        return float(text.removesuffix("%")) / 100 if text.endswith("%") else float(text)
+    except ValueError:
+        raise UsageError(f"--precision {text}: expected a share, for example 2%") from None
+
+
+def parse_duration(text: str) -> float:
+    """``90``, ``90s``, ``10m`` or ``2h`` → seconds. Raises :class:`UsageError`."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text)
+    if found is None:
+        raise UsageError(f"--budget {text}: expected a duration, for example 90s, 10m or 2h")
+    return float(found.group(1)) * {"": 1, "s": 1, "m": 60, "h": 3600}[found.group(2)]
 
 
 def parse_settings(settings: list[str]) -> Axes:

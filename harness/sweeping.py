@@ -117,7 +117,7 @@ def run(
     suite: Suite, found: Plan, site: Site, store_place: str, page: Path | None, command: str, people: Console
 ) -> Done:
     """Prepare the data, open the store, run the trials, write the page. Raises before anything is written."""
-    backends, workloads, _ = survey()
+    _, workloads, _ = survey()
     name = new_sweep_id()
     target = (page or page_beside(store_place, name)).resolve()
     _check_writable(target, wanted=page is not None)
@@ -127,8 +127,43 @@ def run(
         id=name, started_at=now(), command=command, suite=suite, plan=ready, environment=read_environment()
     )
     store = open_store(store_place, create=True)
+    store.begin_sweep(info)
+    return _go(info, store, site, store_place, target, people)
+
+
+def resume(suite: Suite | None, site: Site, store_place: str, page: Path | None, people: Console) -> Done:
+    """Finish the sweep that began last and has not ended; ``suite``: what was asked for, where anything was.
+
+    Raises :class:`UsageError` where there is none, or where it was another one, elsewhere, or over other data.
+    """
+    _, workloads, _ = survey()
+    store = open_store(store_place, create=False)
+    name = store.unfinished()
+    if name is None:
+        raise UsageError(f"--resume: store {store_place} holds no unfinished sweep; leave --resume out")
+    info = store.sweep(name)
+    if suite is not None and suite != info.suite:
+        raise UsageError(
+            f"--resume: sweep {name} was asked for otherwise: {info.command}; repeat that, or only --resume"
+        )
+    here = read_environment().model_dump(exclude={"changed_files"})
+    differ = [field for field, value in info.environment.model_dump(exclude={"changed_files"}).items()
+              if value != here[field]]  # fmt: skip
+    if differ:
+        raise UsageError(f"--resume: sweep {name} began with another {', '.join(differ)}; start a new one")
+    if prepare_data(info.plan, workloads, people) != info.plan:
+        raise DataError(f"--resume: the data of sweep {name} has changed since; start a new one")
+    target = (page or page_beside(store_place, name)).resolve()
+    _check_writable(target, wanted=page is not None)
+    return _go(info, store, site, store_place, target, people)
+
+
+def _go(info: SweepInfo, store: Store, site: Site, store_place: str, target: Path, people: Console) -> Done:
+    """Run what the store does not hold yet, then write the page of what it holds."""
+    backends, workloads, _ = survey()
     interrupted = False
-    with ProgressWatcher(people, len(found.cases) * found.repeats) as watcher:
+    left = len(info.plan.cases) * info.plan.repeats - len(store.done(info.id))
+    with ProgressWatcher(people, max(0, left)) as watcher:
         try:
             run_sweep(info, store, site, backends, _folder_beside(store_place, info.id), watcher)
         except KeyboardInterrupt:

@@ -41,7 +41,9 @@ class ProgressWatcher:
 
     def ends(self, trial: Trial) -> None:
         self.done += 1
-        self.bar.update(self.task, advance=1, left=self._left())
+        # Rounds that precision asks for come on top of what was planned.
+        self.total = max(self.total, self.done)
+        self.bar.update(self.task, advance=1, total=self.total, left=self._left())
         if not self.console.is_terminal or trial.outcome != "ok":
             self.console.print(self._line(trial), markup=False, highlight=False, soft_wrap=True)
 

@@ -9,7 +9,7 @@ from statistics import median
 from pydantic import Field
 
 from bench.records import Case, Outcome, RankFailure, RankRecord, SameWork, Trial, Value
-from reports.analysis.stats import Estimate, arithmetic, estimate, ratio
+from reports.analysis.stats import Estimate, arithmetic, estimate, half_width, ratio
 
 UNITS = {"samples": "samples/s", "bytes": "B/s", "elements": "elements/s"}
 FEW_TRIALS = 3
@@ -68,11 +68,16 @@ def slowest_steps(ranks: Sequence[RankRecord]) -> list[float]:
 
 
 def make_cells(
-    cases: Sequence[Case], skipped: Mapping[str, str], trials: Sequence[Trial], machinery: Mapping[str, str]
+    cases: Sequence[Case],
+    skipped: Mapping[str, str],
+    trials: Sequence[Trial],
+    machinery: Mapping[str, str],
+    precision: float | None = None,
 ) -> tuple[Cell, ...]:
     """One cell a case, in the order of ``cases``; those without a trial are skipped or failed with a reason.
 
     ``skipped``: reason by case key. ``machinery``: by case key, how a backend's machinery differs from the rest's.
+    ``precision``: the half width that was asked for; wider cells are flagged.
     """
     by_key: dict[str, list[Trial]] = defaultdict(list)
     for trial in trials:
@@ -81,10 +86,18 @@ def make_cells(
         key: [throughput_of(trial.ranks) for trial in found if trial.outcome == "ok"] for key, found in by_key.items()
     }
     baselines = _baselines(cases, by_key, rates)
-    return tuple(
+    cells = (
         _cell(case, by_key[case.key], skipped.get(case.key), rates, baselines, machinery.get(case.key))
         for case in cases
     )
+    return tuple(_mark_imprecise(cell, precision) for cell in cells)
+
+
+def _mark_imprecise(cell: Cell, precision: float | None) -> Cell:
+    width = half_width(cell.throughput)
+    if precision is None or cell.throughput is None or (width is not None and width <= precision):
+        return cell
+    return cell.model_copy(update={"flags": (*cell.flags, "imprecise")})
 
 
 def _baselines(

@@ -23,6 +23,10 @@ MEANING: dict[str, tuple[str, str]] = {
         "no measurement at 1 rank: speed-up and efficiency start from the smallest rank count",
         "add 1 to --ranks",
     ),
+    "imprecise": (
+        "the interval is wider than the precision asked for, and the budget is spent",
+        "raise --budget, or quieten the machine",
+    ),
     "few_trials": ("fewer than 3 trials: the interval is wide or missing", "raise --repeats"),
     "loose_tolerance": (
         "same work is judged with a looser tolerance than float32's",

@@ -111,6 +111,14 @@ def test_flags_name_what_matters():
     assert found.readings[1].estimate.value == 0
 
 
+def test_what_was_not_reached_is_marked():
+    case = make_case(ranks=1)
+    trials = [make_trial(case, number, step_s) for number, step_s in enumerate((0.1, 0.12, 0.11))]
+    assert "imprecise" in make_cells([case], {}, trials, {}, precision=0.01)[0].flags
+    assert "imprecise" not in make_cells([case], {}, trials, {}, precision=0.9)[0].flags
+    assert "imprecise" not in make_cells([case], {}, trials, {})[0].flags
+
+
 def test_step_time_is_the_median_of_the_slowest_rank_s_steps():
     case = make_case(ranks=1)
     record = make_record(step_s=(0.1, 0.2, 9.0))

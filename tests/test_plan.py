@@ -6,7 +6,7 @@ import pytest
 
 from bench.registry import survey
 from harness.errors import UsageError
-from harness.plan import Machine, default_ranks, make_plan, rounds
+from harness.plan import Machine, default_ranks, make_plan, rounds, still_wide
 from harness.suite import Suite, parse_settings
 
 BACKENDS, WORKLOADS, _ = survey()
@@ -128,6 +128,14 @@ def test_what_computes_on_the_cpu_alone_is_not_called_cuda():
     machine = Machine(cores=2, gpus=1, cuda_torch=True)
     found = plan(machine=machine, workloads=("array_mean",), backends=("single",), ranks=(1,))
     assert [case.device for case in found.cases] == ["cpu"]
+
+
+def test_rounds_go_on_for_what_is_not_known_well_enough():
+    found = plan(workloads=("synthetic",), backends=("single", "ddp"), ranks=(1, 2))
+    narrow, wide, unknown = (case.key for case in found.cases)
+    rates = {narrow: [100.0, 100.1, 99.9], wide: [100.0, 120.0, 80.0], unknown: [100.0]}
+    assert [case.key for case in still_wide(found, rates, 0.02)] == [wide, unknown]
+    assert still_wide(found, rates | {unknown: []}, 10.0) == [], "what never worked is not repeated"
 
 
 def test_rounds_visit_every_case_once_each_in_a_seeded_order_of_their_own():

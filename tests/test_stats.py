@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from reports.analysis.stats import Estimate, apart, estimate, ratio, student_t
+from reports.analysis.stats import Estimate, apart, estimate, half_width, ratio, student_t
 
 
 def test_against_hand_computed_numbers():
@@ -49,6 +49,13 @@ def test_intervals_cover_the_truth_about_as_often_as_they_say():
         ratio_hits += quotient.low <= 2 <= quotient.high
     assert 0.935 <= hits / rounds <= 0.965
     assert 0.935 <= ratio_hits / rounds <= 0.97
+
+
+def test_half_width_is_how_far_the_interval_reaches():
+    found = estimate([100.0, 102.0, 98.0], "u")
+    assert half_width(found) == pytest.approx(found.high / found.value - 1)
+    assert half_width(estimate([1.0], "u")) is None
+    assert half_width(None) is None
 
 
 def test_apart_only_where_intervals_do_not_touch():

@@ -107,6 +107,19 @@ def test_two_sweeps_at_once_share_a_store(tmp_path):
     assert [len(store.trials(name)) for name in ("one", "two")] == [20, 20]
 
 
+def test_a_sweep_knows_what_is_done_and_whether_it_ended(tmp_path):
+    store = open_store(str(tmp_path / "r.sqlite"), create=True)
+    begin(store, "old", "2026-01-01T00:00:00+00:00")
+    begin(store, "new", "2026-01-02T00:00:00+00:00")
+    store.add_trial("new", make_trial(make_case(), 0))
+    store.add_trial("new", make_trial(make_case(), 1, outcome="failed"))
+    assert store.done("new") == {(make_case().key, 0), (make_case().key, 1)}
+    assert store.unfinished() == "new"
+    store.finish_sweep("new", "2026-01-03T00:00:00+00:00")
+    store.finish_sweep("old", "2026-01-03T00:00:00+00:00")
+    assert store.unfinished() is None
+
+
 def test_a_damaged_record_is_one_line(tmp_path):
     store = open_store(str(tmp_path / "r.sqlite"), create=True)
     begin(store)

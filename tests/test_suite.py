@@ -3,7 +3,16 @@ from __future__ import annotations
 import pytest
 
 from harness.errors import UsageError
-from harness.suite import Suite, line_of, override, parse_settings, read_suite, suite_names
+from harness.suite import (
+    Suite,
+    line_of,
+    override,
+    parse_duration,
+    parse_percent,
+    parse_settings,
+    read_suite,
+    suite_names,
+)
 
 
 @pytest.mark.parametrize("name", suite_names())
@@ -79,6 +88,22 @@ def test_a_wrong_flag_is_named(changes, said):
 def test_a_setting_has_a_form(setting):
     with pytest.raises(UsageError, match=r"expected SCOPE\.OPTION=VALUE"):
         parse_settings([setting])
+
+
+@pytest.mark.parametrize(("text", "share"), [("2%", 0.02), ("0.05", 0.05)])
+def test_a_precision_is_a_share(text, share):
+    assert parse_percent(text) == pytest.approx(share)
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("90", 90), ("90s", 90), ("10m", 600), ("1.5h", 5400)])
+def test_a_budget_is_a_duration(text, seconds):
+    assert parse_duration(text) == seconds
+
+
+@pytest.mark.parametrize("parse", [parse_percent, parse_duration])
+def test_nonsense_is_neither(parse):
+    with pytest.raises(UsageError, match="for example"):
+        parse("soon")
 
 
 def test_line_of_a_nested_key():

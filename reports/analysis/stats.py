@@ -69,6 +69,13 @@ def ratio(above: Sequence[float], below: Sequence[float], factor: float = 1.0, u
     return Estimate(value=value, low=value / spread, high=value * spread, n=n, unit=unit)
 
 
+def half_width(found: Estimate | None) -> float | None:
+    """How far the interval reaches from the value, as a fraction: 0.02 for ± 2 %; ``None`` without an interval."""
+    if found is None or found.low is None or found.high is None:
+        return None
+    return math.sqrt(found.high / found.low) - 1
+
+
 def apart(one: Estimate, other: Estimate) -> bool | None:
     """Whether two intervals don't touch; ``None`` where either has no interval."""
     if one.low is None or one.high is None or other.low is None or other.high is None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import sqlite3
+import subprocess
 import time
+from random import Random
 
 import pytest
 
@@ -169,6 +172,66 @@ def test_a_harness_that_is_killed_leaves_its_trials_and_no_process(harness, tran
     document = json.loads(harness.run("report", "--json").stdout)
     assert document["cells"][0]["trials"] >= 1
     assert document["cells"][0]["outcome"] == "ok"
+
+
+SHORT = (
+    "sweep",
+    "--backends",
+    "ddp",
+    "--workloads",
+    "synthetic,mnist",
+    "--ranks",
+    "1,2",
+    "--repeats",
+    "3",
+    "--steps",
+    "5",
+)
+
+
+def test_a_sweep_killed_at_random_moments_is_resumed_to_its_end(harness):
+    random = Random(11)
+    process = harness.start(*SHORT)
+    until_first_trial(harness, process)
+    for _ in range(4):
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=random.uniform(0, 7))
+        process.kill()
+        process.communicate(timeout=30)
+        harness.nothing_left(within_s=10)
+        process = harness.start("sweep", "--resume")
+        if process.poll() is not None:
+            break
+    process.communicate(timeout=120)
+    last = harness.run("sweep", "--resume")
+    while last.returncode == 0:
+        last = harness.run("sweep", "--resume")
+    assert "holds no unfinished sweep" in last.stderr
+    with sqlite3.connect(harness.folder / ".runs" / "results.sqlite") as store:
+        found = store.execute("select sweep, key, round from trials").fetchall()
+    assert len(found) == len(set(found)) == 4 * 3, "every trial once"
+    assert {number for _, _, number in found} == {0, 1, 2}
+
+
+def test_resume_refuses_another_sweep(harness):
+    process = harness.start(*LONG)
+    until_first_trial(harness, process)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=30)
+    done = harness.run("sweep", "--resume", "--backends", "horovod")
+    assert done.returncode == 2
+    assert "was asked for by `python -m harness sweep --backends ddp" in done.stderr
+
+
+def test_rounds_go_on_until_the_interval_is_narrow_or_the_budget_is_spent(harness):
+    arguments = ("--backends", "single", "--workloads", "synthetic", "--steps", "20")
+    easy = json.loads(harness.run("sweep", *arguments, "--repeats", "2", "--precision", "90%", "--json").stdout)
+    assert "imprecise" not in easy["cells"][0]["flags"]
+    hard = json.loads(
+        harness.run("sweep", *arguments, "--repeats", "2", "--precision", "0.001%", "--budget", "8s", "--json").stdout
+    )
+    assert "imprecise" in hard["cells"][0]["flags"]
+    assert hard["cells"][0]["trials"] > 2
 
 
 def test_damaged_data_stops_the_sweep_before_it_starts(harness):
