@@ -136,6 +136,8 @@ class LocalJob(Job):
         self.ended = True
         for member in self.members:
             if member.process.pid:
+                # By itself first: it may be so young that it leads no session yet.
+                member.process.kill()
                 kill_session(member.process.pid)
         for member in self.members:
             member.process.join()
