@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import asyncio
 import queue
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from bench.backends import Pair, Session
@@ -86,9 +87,19 @@ class TaskSession(Session):
     def __init__(self, rank: int, world: int, *, sharded: bool) -> None:
         super().__init__(rank, world)
         self.sharded = sharded
+        self.optimizer: Any = None
 
     def wrap(self, model: Any, optimizer: Any) -> tuple[Any, Any]:
-        return model, ExchangingOptimizer(optimizer, list(model.parameters()), self)
+        self.optimizer = ExchangingOptimizer(optimizer, list(model.parameters()), self)
+        return model, self.optimizer
+
+    @contextmanager
+    def unsynced(self) -> Iterator[None]:
+        self.optimizer.exchanging = False
+        try:
+            yield
+        finally:
+            self.optimizer.exchanging = True
 
     def all_reduce_sum(self, tensor: Any) -> Any:
         # A copy, since other ranks may still be fetching it when this one goes on and changes the tensor.
@@ -116,11 +127,23 @@ class ExchangingOptimizer:
 
     def __init__(self, optimizer: Any, parameters: Sequence[Any], session: TaskSession) -> None:
         self.optimizer, self.parameters, self.session = optimizer, parameters, session
+        self.exchanging = True
 
     def zero_grad(self) -> None:
         self.optimizer.zero_grad()
 
+    def state_dict(self) -> Any:
+        return self.optimizer.state_dict()
+
+    def load_state_dict(self, state: Any) -> None:
+        self.optimizer.load_state_dict(state)
+
     def step(self) -> None:
+        if self.exchanging:
+            self._exchange()
+        self.optimizer.step()
+
+    def _exchange(self) -> None:
         import torch
 
         own = torch.cat([parameter.grad.view(-1) for parameter in self.parameters])
@@ -128,7 +151,6 @@ class ExchangingOptimizer:
         sizes = [parameter.numel() for parameter in self.parameters]
         for parameter, gradient in zip(self.parameters, mean.split(sizes), strict=True):
             parameter.grad = gradient.view_as(parameter)
-        self.optimizer.step()
 
 
 def mean_by_dask_array(session: Session, blocks: Pair, side: Pair, make_block: Callable[[int, int], Any]) -> float:

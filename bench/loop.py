@@ -1,20 +1,20 @@
-"""The only clock: verified prefix, warm-up, measured window. It does not judge what it measured."""
+"""One rank's measurement: verified prefix, warm-up, measured window, decomposition. It judges nothing."""
 
 from __future__ import annotations
 
 import gc
 import hashlib
-import itertools
 import math
 import os
 import platform
 import time
-from collections.abc import Callable
 from statistics import median
 from typing import Any
 
 from bench.backends import Backend, Session
-from bench.records import Case, RankRecord, Reference, Tolerance, WorkProof
+from bench.clock import time_steps
+from bench.decompose import decompose
+from bench.records import Case, PhaseTimes, RankRecord, Reference, Tolerance, WorkProof
 from bench.workloads import Work, Workload
 
 FURTHEST_DEVIATION = 1e9
@@ -32,6 +32,9 @@ def measure(case: Case, backend: Backend, workload: Workload, session: Session, 
     session.barrier()
     step_s = time_steps(work.step, steps, session.device)
     readings, messages = work.finish()
+    final = digest(work.snapshot()) if workload.kind == "training" else None
+    phases = decompose(work, session, median(step_s)) if case.decompose else None
+    afterwards = digest(work.snapshot()) if phases else ""
     return RankRecord(
         rank=session.rank,
         world=session.world,
@@ -45,42 +48,12 @@ def measure(case: Case, backend: Backend, workload: Workload, session: Session, 
         warmup_steps=max(1, settle) if sized else settle,
         startup_s=startup_s,
         proof=proof,
-        final_digest=digest(work.snapshot()) if workload.kind == "training" else None,
+        final_digest=final,
         settings={"threads": str(case.threads), **session.settings()},
         readings=readings,
         messages=messages,
+        phases=PhaseTimes(together_s=phases[0], alone_s=phases[1], digest=afterwards) if phases else None,
     )
-
-
-def time_steps(step: Callable[[], Any], count: int, device: str = "cpu") -> list[float]:
-    """The durations of ``count`` steps, in seconds, end to end: they add up to the whole window.
-
-    On CUDA the device's own events mark the steps, so that nothing waits for the device in between.
-    """
-    if device != "cpu":
-        return _time_on_cuda(step, count)
-    clock = time.perf_counter
-    times = []
-    before = clock()
-    for _ in range(count):
-        step()
-        after = clock()
-        times.append(after - before)
-        before = after
-    return times
-
-
-def _time_on_cuda(step: Callable[[], Any], count: int) -> list[float]:
-    import torch
-
-    marks = [torch.cuda.Event(enable_timing=True) for _ in range(count + 1)]
-    torch.cuda.synchronize()
-    marks[0].record()
-    for mark in marks[1:]:
-        step()
-        mark.record()
-    torch.cuda.synchronize()
-    return [before.elapsed_time(after) / 1e3 for before, after in itertools.pairwise(marks)]
 
 
 def _agree_on_steps(case: Case, work: Work, session: Session, settle: int) -> int:

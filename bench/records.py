@@ -54,6 +54,8 @@ class Case(Value):
     """Steps before the window; ``None`` takes the workload's own number."""
     verify_steps: int = 4
     timeout_s: float = 120.0
+    decompose: bool = True
+    """Measure where the time of a step goes, after the window."""
     flags: tuple[str, ...] = ()
     data: DataSource | None = None
     """What was prepared for it: every rank of every trial reads this and nothing else."""
@@ -112,6 +114,17 @@ class Reading(Value):
     value: float | None
     unit: str
     reason: str | None = None
+
+
+class PhaseTimes(Value):
+    """One rank's raw times for the decomposition of a step; see :mod:`bench.decompose`."""
+
+    together_s: tuple[float, ...]
+    """Ordinary steps, exchange and all."""
+    alone_s: dict[str, tuple[float, ...]]
+    """The parts of steps that exchange nothing: ``data``, ``forward``, ``backward``, ``optimizer``."""
+    digest: str
+    """Of the parameters afterwards: the ranks must still agree."""
 
 
 class MessageTiming(Value):
@@ -174,6 +187,8 @@ class RankRecord(Value):
     """What was in force: threads, library versions, knobs with their defaults spelled out."""
     readings: tuple[Reading, ...] = ()
     messages: tuple[MessageTiming, ...] = ()
+    phases: PhaseTimes | None = None
+    """``None`` for work that has no parts to tell apart."""
 
 
 class RankFailure(Value):

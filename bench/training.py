@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -42,6 +43,7 @@ class Training(Work):
         self.loss_of, self.feed, self.session = loss_of, feed, session
         self.amount_per_step = global_batch
         self.loss: Any = None
+        self.batch: Any = None
 
     def step(self) -> None:
         inputs, targets = self.feed.next()
@@ -57,6 +59,42 @@ class Training(Work):
             samples.append(self.feed.last_samples())
             losses.append(float(self.loss.detach()))
         return tuple(samples), tuple(losses)
+
+    def parts(self) -> tuple[tuple[str, Callable[[], None]], ...]:
+        return (
+            ("data", self._fetch),
+            ("forward", self._forward),
+            ("backward", self._backward),
+            ("optimizer", self._update),
+        )
+
+    def _fetch(self) -> None:
+        self.batch = self.feed.next()
+
+    def _forward(self) -> None:
+        # The model's own, since Horovod's optimizer refuses to clear gradients that it has not exchanged.
+        self.plain_model.zero_grad()
+        self.loss = self.loss_of(self.model(self.batch[0]), self.batch[1])
+
+    def _backward(self) -> None:
+        self.loss.backward()
+
+    def _update(self) -> None:
+        self.optimizer.step()
+
+    def save(self) -> Any:
+        weights = [parameter.detach().clone() for parameter in self.plain_model.parameters()]
+        return weights, copy.deepcopy(self.optimizer.state_dict())
+
+    def restore(self, kept: Any) -> None:
+        import torch
+
+        weights, state = kept
+        with torch.no_grad():
+            for parameter, weight in zip(self.plain_model.parameters(), weights, strict=True):
+                parameter.copy_(weight)
+        self.plain_model.zero_grad()
+        self.optimizer.load_state_dict(state)
 
     def snapshot(self) -> list[Any]:
         return [parameter.detach().to("cpu", copy=True) for parameter in self.plain_model.parameters()]

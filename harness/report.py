@@ -144,6 +144,7 @@ def _cell_as_json(cell: Cell) -> dict[str, Any]:
         "log_tail": list(cell.log_tail),
         "settings": cell.settings,
         "readings": {reading.name: _estimate(reading.estimate) for reading in cell.readings},
+        "decomposition": cell.decomposition.model_dump() if cell.decomposition else None,
         "messages": [message.model_dump() for message in cell.messages],
     }  # fmt: skip
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from statistics import median
+from statistics import fmean, median
 
 from pydantic import Field
 
 from bench.records import Case, Outcome, RankFailure, RankRecord, SameWork, Trial, Value
+from reports.analysis.efficiency import StepSplit, Straggler, split
 from reports.analysis.stats import Estimate, arithmetic, estimate, half_width, ratio
 
 UNITS = {"samples": "samples/s", "bytes": "B/s", "elements": "elements/s"}
@@ -32,6 +33,25 @@ class ReadingCell(Value):
     reason: str | None = None
 
 
+class Decomposition(Value):
+    """Where the time of a step goes: each over the trials, in seconds or as a share."""
+
+    parts_s: dict[str, Estimate]
+    """``data``, ``forward``, ``backward``, ``optimizer``, ``waiting``, ``exposed``: they add up to ``step_s``."""
+    step_s: Estimate
+    load_balance: Estimate
+    communication_efficiency: Estimate
+    parallel_efficiency: Estimate
+    computation_scaling: Estimate | None = None
+    """Own time of all ranks at the baseline ÷ here, for the same samples; 1 at the baseline."""
+    global_efficiency: float | None = None
+    """Parallel efficiency × computation scaling."""
+    unexplained: float | None = None
+    """Global efficiency ÷ the baseline's ÷ the measured efficiency − 1: what the decomposition does not account for."""
+    stragglers: tuple[Straggler, ...] = ()
+    """Of the trials that had one."""
+
+
 class Cell(Value):
     """A case over its trials. What is not known is ``None``, with :attr:`reason` or :attr:`scaling_reason`."""
 
@@ -51,6 +71,7 @@ class Cell(Value):
     readings: tuple[ReadingCell, ...] = ()
     messages: tuple[MessageCell, ...] = ()
     machinery: str | None = None
+    decomposition: Decomposition | None = None
     failures: tuple[RankFailure, ...] = ()
     """Of its first trial that did not end well: which rank, which exception, the last lines."""
     log_tail: tuple[str, ...] = ()
@@ -86,10 +107,7 @@ def make_cells(
         key: [throughput_of(trial.ranks) for trial in found if trial.outcome == "ok"] for key, found in by_key.items()
     }
     baselines = _baselines(cases, by_key, rates)
-    cells = (
-        _cell(case, by_key[case.key], skipped.get(case.key), rates, baselines, machinery.get(case.key))
-        for case in cases
-    )
+    cells = (_cell(case, by_key, skipped.get(case.key), rates, baselines, machinery.get(case.key)) for case in cases)
     return tuple(_mark_imprecise(cell, precision) for cell in cells)
 
 
@@ -119,12 +137,13 @@ def _worst(trials: Sequence[Trial]) -> Outcome:
 
 def _cell(
     case: Case,
-    trials: Sequence[Trial],
+    by_key: Mapping[str, Sequence[Trial]],
     skipped: str | None,
     rates: Mapping[str, Sequence[float]],
     baselines: Mapping[str, Case],
     machinery: str | None,
 ) -> Cell:
+    trials = by_key.get(case.key, ())
     if skipped is not None:
         return Cell(case=case, outcome="skipped", reason=skipped, flags=case.flags, machinery=machinery)
     if not trials:
@@ -145,6 +164,8 @@ def _cell(
         return whole
     first = good[0].ranks[0]
     speedup, efficiency, why = _scaling(case, good, rates, baselines)
+    base = baselines.get(case.curve)
+    base_trials = [trial for trial in by_key[base.key] if trial.outcome == "ok"] if base else []
     return whole.model_copy(
         update={
             "throughput": estimate(rates[case.key], UNITS[first.unit]),
@@ -156,6 +177,7 @@ def _cell(
             "settings": first.settings,
             "readings": _readings(good),
             "messages": _messages(good),
+            "decomposition": _decomposition(good, base_trials, efficiency),
         }
     )
 
@@ -217,6 +239,36 @@ def _readings(good: Sequence[Trial]) -> tuple[ReadingCell, ...]:
         found = arithmetic(known, sample.unit) if known else None
         cells.append(ReadingCell(name=name, estimate=found, reason=None if found else sample.reason))
     return tuple(cells)
+
+
+def _decomposition(good: Sequence[Trial], base: Sequence[Trial], measured: Estimate | None) -> Decomposition | None:
+    splits = _splits(good)
+    if not splits:
+        return None
+    names = ("data", "forward", "backward", "optimizer", "waiting", "exposed")
+    found = Decomposition(
+        parts_s={name: arithmetic([getattr(one, f"{name}_s") for one in splits], "s") for name in names},
+        step_s=arithmetic([one.step_s for one in splits], "s"),
+        load_balance=arithmetic([one.load_balance for one in splits], "1"),
+        communication_efficiency=arithmetic([one.communication_efficiency for one in splits], "1"),
+        parallel_efficiency=arithmetic([one.parallel_efficiency for one in splits], "1"),
+        stragglers=tuple(one.straggler for one in splits if one.straggler is not None),
+    )
+    base_splits = _splits(base)
+    if not base_splits or measured is None:
+        return found
+    more = good[0].ranks[0].amount_per_step / base[0].ranks[0].amount_per_step
+    scaling = ratio([sum(one.own_s) for one in base_splits], [sum(one.own_s) for one in splits], more, "1")
+    whole = found.parallel_efficiency.value * scaling.value
+    at_base = fmean(one.parallel_efficiency for one in base_splits)
+    unexplained = whole / at_base / measured.value - 1
+    return found.model_copy(
+        update={"computation_scaling": scaling, "global_efficiency": whole, "unexplained": unexplained}
+    )
+
+
+def _splits(trials: Sequence[Trial]) -> list[StepSplit]:
+    return [found for trial in trials if (found := split(trial.ranks)) is not None]
 
 
 def _messages(good: Sequence[Trial]) -> tuple[MessageCell, ...]:

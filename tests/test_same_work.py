@@ -5,6 +5,7 @@ import math
 import pytest
 from conftest import make_proof, make_record
 
+from bench.records import PhaseTimes
 from reports.analysis.same_work import interleave, judge
 
 
@@ -60,6 +61,12 @@ def test_ranks_that_hold_different_bits():
     drifted = ranks()
     drifted[1] = drifted[1].model_copy(update={"final_digest": "other"})
     assert judge(drifted).reason.startswith("at the end rank 1")
+
+
+def test_ranks_that_came_apart_while_they_were_decomposed():
+    phases = [PhaseTimes(together_s=(0.1,), alone_s={}, digest=digest) for digest in ("a", "b")]
+    apart = [record.model_copy(update={"phases": found}) for record, found in zip(ranks(), phases, strict=True)]
+    assert judge(apart).reason.startswith("after the decomposition rank 1")
 
 
 def test_no_prefix_is_no_proof():

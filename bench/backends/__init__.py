@@ -10,8 +10,8 @@ from __future__ import annotations
 import importlib.util
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +60,11 @@ class Session:
         slots = torch.zeros(self.world, dtype=torch.float64)
         slots[self.rank] = value
         return float(self.all_reduce_sum(slots).max())
+
+    @contextmanager
+    def unsynced(self) -> Iterator[None]:
+        """Training steps inside exchange nothing; the caller puts the parameters back afterwards."""
+        yield
 
     def blocks_mean(
         self, blocks: tuple[int, int], side: tuple[int, int], make_block: Callable[[int, int], Any]

@@ -29,6 +29,7 @@ class ProcessGroupSession(Session):
     def __init__(self, rank: int, world: int, device: str, options: DdpOptions, transport: str) -> None:
         super().__init__(rank, world, device)
         self.options, self.transport = options, transport
+        self.model: Any = None
 
     def wrap(self, model: Any, optimizer: Any) -> tuple[Any, Any]:
         from torch.nn.parallel import DistributedDataParallel
@@ -40,7 +41,13 @@ class ProcessGroupSession(Session):
             gradient_as_bucket_view=self.options.gradient_as_bucket_view,
             static_graph=self.options.static_graph,
         )
+        self.model = wrapped
         return wrapped, optimizer
+
+    @contextmanager
+    def unsynced(self) -> Iterator[None]:
+        with self.model.no_sync():
+            yield
 
     def all_reduce_sum(self, tensor: Any) -> Any:
         import torch.distributed as dist

@@ -26,6 +26,7 @@ from bench.records import Case, Role, Tolerance
 # What Horovod 0.28.1 uses where nothing is said (horovod/common/operations.cc, BackgroundThreadLoop).
 DEFAULT_CYCLE_TIME_MS = 1.0
 DEFAULT_FUSION_MB = 128.0
+NEVER = 2**30
 BUILD = "python -m harness.horovod_wheel --strict"
 
 
@@ -42,6 +43,7 @@ class HorovodSession(Session):
     def __init__(self, rank: int, world: int, device: str, options: HorovodOptions, used: dict[str, str]) -> None:
         super().__init__(rank, world, device)
         self.options, self.used = options, used
+        self.optimizer: Any = None
 
     def wrap(self, model: Any, optimizer: Any) -> tuple[Any, Any]:
         import horovod.torch as hvd
@@ -52,7 +54,18 @@ class HorovodSession(Session):
         wrapped = hvd.DistributedOptimizer(
             optimizer, named_parameters=model.named_parameters(), compression=compression, op=hvd.Average
         )
+        self.optimizer = wrapped
         return model, wrapped
+
+    @contextmanager
+    def unsynced(self) -> Iterator[None]:
+        # Gradients accumulate for more passes than there will be, so that none is ever sent.
+        self.optimizer.set_backward_passes_per_step(NEVER)
+        try:
+            with self.optimizer.skip_synchronize():
+                yield
+        finally:
+            self.optimizer.set_backward_passes_per_step(1)
 
     def all_reduce_sum(self, tensor: Any) -> Any:
         import horovod.torch as hvd

@@ -7,6 +7,7 @@ imported inside :meth:`Workload.build` and the :class:`Work` it returns, which l
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any, Literal
 
 from bench.backends import Options, Session
@@ -42,6 +43,18 @@ class Work(ABC):
     @abstractmethod
     def snapshot(self) -> list[Any]:
         """A copy of the result so far (a trained model's parameters) as float64 or float32 CPU tensors."""
+
+    def parts(self) -> tuple[tuple[str, Callable[[], None]], ...]:
+        """What a step consists of, by name, in order; empty where there is nothing to tell apart."""
+        return ()
+
+    def save(self) -> Any:
+        """A copy of all that a step changes, for :meth:`restore`."""
+        return None
+
+    def restore(self, kept: Any) -> None:
+        """Put back what :meth:`save` copied."""
+        return
 
     def finish(self) -> tuple[tuple[Reading, ...], tuple[MessageTiming, ...]]:
         """What else is worth measuring, outside the timed window."""

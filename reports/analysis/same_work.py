@@ -26,6 +26,7 @@ def judge(records: Sequence[RankRecord]) -> SameWork:
         _samples_differ(proofs, reference)
         or _ranks_differ("after the verified prefix", [proof.digest for proof in proofs])
         or _ranks_differ("at the end", [record.final_digest for record in records])
+        or _ranks_differ("after the decomposition", [r.phases.digest for r in records if r.phases is not None])
         or _too_far(apart, allowed.value)
     )
     return SameWork(

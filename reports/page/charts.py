@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from reports.page.model import Figure, Series
+from reports.page.values import Figure, Series
 
 # At least 3:1 against white and against the dark page (#14171c).
 COLOURS = ("#0b7fc7", "#d55e00", "#0a8f6a", "#b5588c", "#7d6fd1", "#8a7a1f", "#c2414b", "#5c7d8a")

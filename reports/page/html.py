@@ -8,7 +8,7 @@ import json
 from functools import cache
 
 from reports.page.charts import draw
-from reports.page.model import Page
+from reports.page.values import Page
 
 
 def render(page: Page) -> str:

@@ -1,81 +1,14 @@
-"""What is on the page, as values: sections, tables, figures. It draws nothing."""
+"""From cells to the page: its sections and figures. It draws nothing."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from bench.records import Case
-from reports import flags
 from reports.analysis.stats import Estimate
 from reports.cells import Cell
-from reports.page import text, words
-
-
-@dataclass(frozen=True)
-class Table:
-    """``note`` stands under it. A cell of a row is text."""
-
-    caption: str
-    header: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    note: str = ""
-
-
-@dataclass(frozen=True)
-class Series:
-    """One curve: ``x`` ranks (or bytes), ``y`` with its interval where there is one."""
-
-    name: str
-    x: tuple[float, ...]
-    y: tuple[float, ...]
-    low: tuple[float | None, ...]
-    high: tuple[float | None, ...]
-    style: int
-    """Which colour, dash and marker: the same backend has the same in every figure."""
-    hollow: tuple[bool, ...]
-    """Points that feed no claim (oversubscribed) are drawn hollow."""
-
-
-@dataclass(frozen=True)
-class Figure:
-    """``sentence`` says what it shows; ``table`` holds its numbers."""
-
-    key: str
-    title: str
-    x_title: str
-    y_title: str
-    series: tuple[Series, ...]
-    sentence: str
-    table: Table
-    ideal: str | None = None
-    """``linear``: y = x, ``one``: y = 1."""
-    log_x: bool = False
-    log_y: bool = False
-
-
-@dataclass(frozen=True)
-class Section:
-    title: str
-    subtitle: str
-    figures: tuple[Figure, ...]
-
-
-@dataclass(frozen=True)
-class Page:
-    title: str
-    answers: tuple[str, ...]
-    warnings: tuple[str, ...]
-    sections: tuple[Section, ...]
-    results: Table
-    same_work: Table
-    readings: Table
-    troubles: Table
-    not_applicable: Table
-    machinery: Table
-    flags: Table
-    provenance: Table
-    settings: Table
+from reports.page import tables, text, words
+from reports.page.values import Figure, Page, Section, Series, Table
 
 
 def make_page(
@@ -92,15 +25,16 @@ def make_page(
         answers=tuple(words.answer(group) for group in groups),
         warnings=tuple(text.remarks(cells)),
         sections=tuple(_section(f"g{number}", group, styles) for number, group in enumerate(groups) if _shown(group)),
-        results=_results(cells),
-        same_work=_same_work(cells),
-        readings=_readings(cells),
-        troubles=_troubles(cells),
-        not_applicable=_not_applicable(not_applicable),
-        machinery=_machinery(cells),
-        flags=_flags(cells),
+        results=tables.results(cells),
+        same_work=tables.same_work(cells),
+        readings=tables.readings(cells),
+        decomposition=tables.decomposition(cells),
+        troubles=tables.troubles(cells),
+        not_applicable=tables.not_applicable(not_applicable),
+        machinery=tables.machinery(cells),
+        flags=tables.flags(cells),
         provenance=Table("Provenance", ("what", "value"), tuple(provenance)),
-        settings=_settings(cells),
+        settings=tables.settings(cells),
     )
 
 
@@ -216,110 +150,3 @@ def _message_figures(key: str, cells: Sequence[Cell], styles: dict[str, int]) ->
                f"The smallest message takes {words.number(smallest.y[0] * 1e3)} ms at best, with {smallest.name}.",
                table, log_x=True, log_y=True),
     )  # fmt: skip
-
-
-def _results(cells: Sequence[Cell]) -> Table:
-    rows = tuple(
-        (
-            words.workload_title(cell.case), words.backend_title(cell.case), str(cell.case.ranks), cell.case.scaling,
-            words.measured(cell.throughput), words.milliseconds(cell.step_s), words.measured(cell.speedup),
-            words.percent(cell.efficiency) if cell.efficiency or not cell.throughput else f"– ({cell.scaling_reason})",
-            str(cell.trials), cell.outcome, ", ".join(cell.flags) or "–",
-        )
-        for cell in cells
-    )  # fmt: skip
-    header = ("workload", "backend", "ranks", "scaling", "throughput (95 %)", "median step", "speed-up (95 %)",
-              "efficiency (95 %)", "trials", "outcome", "flags")  # fmt: skip
-    return Table("All cells", header, rows, "Intervals are 95 %, from trials (fresh processes), not from steps.")
-
-
-def _same_work(cells: Sequence[Cell]) -> Table:
-    judged = [cell for cell in cells if cell.same_work is not None]
-    counts = sorted({cell.case.ranks for cell in judged})
-    rows: dict[tuple[str, str, str], dict[int, str]] = {}
-    for cell in judged:
-        proof = cell.same_work
-        assert proof is not None
-        row = (words.workload_title(cell.case), words.backend_title(cell.case), cell.case.scaling)
-        if proof.deviation is None:
-            shown = f"unproven: {proof.reason}"
-        elif proof.verdict == "different":
-            shown = f"DIFFERENT: {proof.reason}"
-        else:
-            shown = f"same, {proof.deviation:.1e} of {proof.tolerance:g} allowed ({proof.label})"
-        rows.setdefault(row, {})[cell.case.ranks] = shown
-    return Table(
-        "Same work: largest deviation from a single process, and the verdict",
-        ("workload", "backend", "scaling", *(words.ranks(count) for count in counts)),
-        tuple((*row, *(found.get(count, "–") for count in counts)) for row, found in rows.items()),
-        "Before the timed window every rank takes a few verified steps. Rank 0 takes the same global batches alone; "
-        "samples, their order, losses and parameters must agree, and all ranks must hold the same bits. "
-        "The deviation of parameters is relative to how far training moved them.",
-    )
-
-
-def _readings(cells: Sequence[Cell]) -> Table:
-    rows = [
-        (words.case_title(cell.case), reading.name.replace("_", " "),
-         words.measured(reading.estimate) if reading.estimate else f"unknown: {reading.reason}")
-        for cell in cells
-        for reading in cell.readings
-    ]  # fmt: skip
-    return Table("Further readings", ("cell", "reading", "value (95 %)"), tuple(rows))
-
-
-def _troubles(cells: Sequence[Cell]) -> Table:
-    rows = [
-        (words.case_title(cell.case), cell.outcome, cell.reason or "", _last_lines(cell))
-        for cell in cells
-        if cell.outcome != "ok"
-    ]
-    header = ("cell", "outcome", "reason and remedy", "last lines")
-    return Table("Failed, invalid and skipped cells", header, tuple(rows))
-
-
-def _last_lines(cell: Cell) -> str:
-    failures = [
-        f"{failure.role} {failure.rank} on {failure.host}:\n" + "\n".join(failure.tail) for failure in cell.failures
-    ]
-    return "\n".join(failures[:2] or cell.log_tail) or "–"
-
-
-def _not_applicable(found: Sequence[tuple[Case, str]]) -> Table:
-    grouped: dict[tuple[str, str], list[Case]] = {}
-    for case, reason in found:
-        grouped.setdefault((reason, words.backend_title(case)), []).append(case)
-    rows = [
-        (name, ", ".join(sorted({words.workload_title(case) for case in cases})),
-         ", ".join(str(count) for count in sorted({case.ranks for case in cases})), reason)
-        for (reason, name), cases in grouped.items()
-    ]  # fmt: skip
-    return Table("Combinations that make no sense and were not planned", ("backend", "workloads", "ranks", "reason"),
-                 tuple(rows))  # fmt: skip
-
-
-def _machinery(cells: Sequence[Cell]) -> Table:
-    rows = {
-        (words.workload_title(cell.case), words.backend_title(cell.case), cell.machinery)
-        for cell in cells
-        if cell.machinery
-    }
-    return Table("Other machinery", ("workload", "backend", "how it differs from the rest"), tuple(sorted(rows)))
-
-
-def _flags(cells: Sequence[Cell]) -> Table:
-    counts: dict[str, int] = {}
-    for cell in cells:
-        for flag in cell.flags:
-            counts[flag] = counts.get(flag, 0) + 1
-    rows = tuple((name, str(count), flags.explain(name)) for name, count in sorted(counts.items()))
-    return Table("Flags", ("flag", "cells", "what was seen; what to do"), rows)
-
-
-def _settings(cells: Sequence[Cell]) -> Table:
-    rows = {
-        (words.backend_title(cell.case), ", ".join(f"{name} {value}" for name, value in sorted(cell.settings.items())))
-        for cell in cells
-        if cell.settings
-    }
-    return Table("What was in force", ("backend", "settings"), tuple(sorted(rows)))

@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from bench import mnist_data
 from bench.backends import Session
-from bench.loop import time_steps
+from bench.clock import time_steps
 from bench.records import Case
 from bench.training import Training
 from bench.workloads.mnist import ShardFeed, make_model

@@ -1,0 +1,145 @@
+"""The tables of a page: one function each, from cells to rows of text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from bench.records import Case
+from reports import flags as meaning
+from reports.cells import Cell
+from reports.page import words
+from reports.page.values import Table
+
+
+def results(cells: Sequence[Cell]) -> Table:
+    rows = tuple(
+        (
+            words.workload_title(cell.case), words.backend_title(cell.case), str(cell.case.ranks), cell.case.scaling,
+            words.measured(cell.throughput), words.milliseconds(cell.step_s), words.measured(cell.speedup),
+            words.percent(cell.efficiency) if cell.efficiency or not cell.throughput else f"– ({cell.scaling_reason})",
+            str(cell.trials), cell.outcome, ", ".join(cell.flags) or "–",
+        )
+        for cell in cells
+    )  # fmt: skip
+    header = ("workload", "backend", "ranks", "scaling", "throughput (95 %)", "median step", "speed-up (95 %)",
+              "efficiency (95 %)", "trials", "outcome", "flags")  # fmt: skip
+    return Table("All cells", header, rows, "Intervals are 95 %, from trials (fresh processes), not from steps.")
+
+
+def same_work(cells: Sequence[Cell]) -> Table:
+    judged = [cell for cell in cells if cell.same_work is not None]
+    counts = sorted({cell.case.ranks for cell in judged})
+    rows: dict[tuple[str, str, str], dict[int, str]] = {}
+    for cell in judged:
+        proof = cell.same_work
+        assert proof is not None
+        row = (words.workload_title(cell.case), words.backend_title(cell.case), cell.case.scaling)
+        if proof.deviation is None:
+            shown = f"unproven: {proof.reason}"
+        elif proof.verdict == "different":
+            shown = f"DIFFERENT: {proof.reason}"
+        else:
+            shown = f"same, {proof.deviation:.1e} of {proof.tolerance:g} allowed ({proof.label})"
+        rows.setdefault(row, {})[cell.case.ranks] = shown
+    return Table(
+        "Same work: largest deviation from a single process, and the verdict",
+        ("workload", "backend", "scaling", *(words.ranks(count) for count in counts)),
+        tuple((*row, *(found.get(count, "–") for count in counts)) for row, found in rows.items()),
+        "Before the timed window every rank takes a few verified steps. Rank 0 takes the same global batches alone; "
+        "samples, their order, losses and parameters must agree, and all ranks must hold the same bits. "
+        "The deviation of parameters is relative to how far training moved them.",
+    )
+
+
+def decomposition(cells: Sequence[Cell]) -> Table:
+    rows = []
+    for cell in cells:
+        found = cell.decomposition
+        if found is None:
+            continue
+        parts = (words.milliseconds(part) for part in found.parts_s.values())
+        shares = (found.load_balance, found.communication_efficiency, found.parallel_efficiency)
+        late = ", ".join(f"rank {one.rank} by {words.number(one.delay_s * 1e3)} ms" for one in found.stragglers)
+        unexplained = "–" if found.unexplained is None else f"{100 * found.unexplained:+.1f} %"
+        rows.append(
+            (words.case_title(cell.case), *parts, words.milliseconds(found.step_s), *map(words.percent, shares),
+             words.percent(found.computation_scaling), unexplained, late or "–")
+        )  # fmt: skip
+    header = ("cell", "data", "forward", "backward", "optimizer", "waiting", "exposed", "step", "load balance",
+              "communication efficiency", "parallel efficiency", "computation scaling", "unexplained",
+              "stragglers")  # fmt: skip
+    note = (
+        "From blocks of steps with and without the exchange, alternating in the same processes after the timed window. "
+        "Waiting is for the slowest rank; exposed is communication that compute could not hide; the parts add up to "
+        "the step. Parallel efficiency = load balance × communication efficiency. Computation scaling: own time of all "
+        "ranks at the smallest rank count ÷ here. Unexplained: how far their product, over the baseline's, is from "
+        "the efficiency measured in the timed window."
+    )
+    return Table("Where the time of a step goes (means over ranks and trials)", header, tuple(rows), note)
+
+
+def readings(cells: Sequence[Cell]) -> Table:
+    rows = [
+        (words.case_title(cell.case), reading.name.replace("_", " "),
+         words.measured(reading.estimate) if reading.estimate else f"unknown: {reading.reason}")
+        for cell in cells
+        for reading in cell.readings
+    ]  # fmt: skip
+    return Table("Further readings", ("cell", "reading", "value (95 %)"), tuple(rows))
+
+
+def troubles(cells: Sequence[Cell]) -> Table:
+    rows = [
+        (words.case_title(cell.case), cell.outcome, cell.reason or "", _last_lines(cell))
+        for cell in cells
+        if cell.outcome != "ok"
+    ]
+    header = ("cell", "outcome", "reason and remedy", "last lines")
+    return Table("Failed, invalid and skipped cells", header, tuple(rows))
+
+
+def _last_lines(cell: Cell) -> str:
+    failures = [
+        f"{failure.role} {failure.rank} on {failure.host}:\n" + "\n".join(failure.tail) for failure in cell.failures
+    ]
+    return "\n".join(failures[:2] or cell.log_tail) or "–"
+
+
+def not_applicable(found: Sequence[tuple[Case, str]]) -> Table:
+    grouped: dict[tuple[str, str], list[Case]] = {}
+    for case, reason in found:
+        grouped.setdefault((reason, words.backend_title(case)), []).append(case)
+    rows = [
+        (name, ", ".join(sorted({words.workload_title(case) for case in cases})),
+         ", ".join(str(count) for count in sorted({case.ranks for case in cases})), reason)
+        for (reason, name), cases in grouped.items()
+    ]  # fmt: skip
+    return Table("Combinations that make no sense and were not planned", ("backend", "workloads", "ranks", "reason"),
+                 tuple(rows))  # fmt: skip
+
+
+def machinery(cells: Sequence[Cell]) -> Table:
+    rows = {
+        (words.workload_title(cell.case), words.backend_title(cell.case), cell.machinery)
+        for cell in cells
+        if cell.machinery
+    }
+    return Table("Other machinery", ("workload", "backend", "how it differs from the rest"), tuple(sorted(rows)))
+
+
+def flags(cells: Sequence[Cell]) -> Table:
+    counts: dict[str, int] = {}
+    for cell in cells:
+        for flag in cell.flags:
+            counts[flag] = counts.get(flag, 0) + 1
+    rows = tuple((name, str(count), meaning.explain(name)) for name, count in sorted(counts.items()))
+    return Table("Flags", ("flag", "cells", "what was seen; what to do"), rows)
+
+
+def settings(cells: Sequence[Cell]) -> Table:
+    rows = {
+        (words.backend_title(cell.case), ", ".join(f"{name} {value}" for name, value in sorted(cell.settings.items())))
+        for cell in cells
+        if cell.settings
+    }
+    return Table("What was in force", ("backend", "settings"), tuple(sorted(rows)))

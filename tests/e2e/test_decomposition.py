@@ -1,0 +1,36 @@
+"""Where the time goes, on real ranks: it adds up, whatever carries the gradients, and a straggler is named."""
+
+from __future__ import annotations
+
+import pytest
+
+from e2e.conftest import ROOT
+
+
+def test_every_backend_is_decomposed_alike(harness):
+    document = harness.sweep(
+        "--backends", "single,ddp,horovod,dask", "--workloads", "synthetic,mnist", "--ranks", "1,2",
+        "--set", "horovod.transport=gloo,mpi", "--set", "dask.transport=tasks,gloo",
+    )  # fmt: skip
+    assert {cell["outcome"] for cell in document["cells"]} == {"ok"}, "ranks that came apart would be invalid"
+    for cell in document["cells"]:
+        found = cell["decomposition"]
+        parts = {name: part["value"] for name, part in found["parts_s"].items()}
+        assert sum(parts.values()) == pytest.approx(found["step_s"]["value"], rel=1e-9)
+        assert min(parts["forward"], parts["backward"], parts["optimizer"]) > 0
+        assert parts["waiting"] >= 0
+        if cell["ranks"] == 2:
+            assert parts["exposed"] > 0, "on one machine's CPUs the exchange is never free"
+        assert found["computation_scaling"] is not None
+
+
+def test_a_straggler_is_named_although_all_steps_are_equally_long(planted):
+    text = (ROOT / "bench/training.py").read_text()
+    slow = "self.loss.register_hook(lambda g: __import__('time').sleep(0.08 * (self.session.rank == 1)))"
+    assert text.count("self.loss.backward()") == 2
+    harness = planted({"bench/training.py": text.replace("self.loss.backward()", f"{slow}; self.loss.backward()")})
+    document = harness.sweep("--backends", "ddp,horovod,dask", "--workloads", "synthetic", "--ranks", "2")
+    for cell in document["cells"]:
+        (late,) = cell["decomposition"]["stragglers"]
+        assert late["rank"] == 1
+        assert 0.06 < late["delay_s"] < 0.12, cell["title"]
