@@ -143,9 +143,7 @@ def resume(suite: Suite | None, site: Site, store_place: str, page: Path | None,
         raise UsageError(f"--resume: store {store_place} holds no unfinished sweep; leave --resume out")
     info = store.sweep(name)
     if suite is not None and suite != info.suite:
-        raise UsageError(
-            f"--resume: sweep {name} was asked for otherwise: {info.command}; repeat that, or only --resume"
-        )
+        raise UsageError(f"--resume: sweep {name} was asked for by `{info.command}`; repeat that, or say --resume only")
     here = read_environment().model_dump(exclude={"changed_files"})
     differ = [field for field, value in info.environment.model_dump(exclude={"changed_files"}).items()
               if value != here[field]]  # fmt: skip

@@ -68,6 +68,10 @@ def test_overlapping_intervals_are_not_a_ranking():
     assert "fastest" not in said
 
 
+def test_no_scaling_is_claimed_without_a_single_rank_to_start_from():
+    assert "scaling" not in answer(("ddp", 2, [0.06, 0.061]), ("horovod", 2, [0.09, 0.091]))
+
+
 def test_one_trial_each_is_no_verdict():
     assert "no verdict" in answer(("ddp", 2, [0.06]), ("horovod", 2, [0.09]))
 

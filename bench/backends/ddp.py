@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import timedelta
 from typing import Any
 
@@ -46,7 +46,8 @@ class ProcessGroupSession(Session):
 
     @contextmanager
     def unsynced(self) -> Iterator[None]:
-        with self.model.no_sync():
+        # Before anything is wrapped there is nothing that could exchange.
+        with self.model.no_sync() if self.model is not None else nullcontext():
             yield
 
     def all_reduce_sum(self, tensor: Any) -> Any:

@@ -126,7 +126,7 @@ def answer(cells: Sequence[Cell]) -> str:
     level = sorted((cell for cell in shown if cell.case.ranks == most), key=_rate, reverse=True)
     said = f"{title}: at {ranks(most)} {_leaders(level)}"
     best = level[0]
-    if best.efficiency is not None and most > 1:
+    if best.efficiency is not None and most > 1 and "no_baseline" not in best.flags:
         said += f"; {backend_title(best.case)} reaches {percent(best.efficiency)} of {best.case.scaling} scaling"
     alone = next((cell for cell in shown if cell.case.transport == "none"), None)
     if alone is not None and most > 1 and _rate(alone) > _rate(best):
