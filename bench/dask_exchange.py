@@ -113,9 +113,7 @@ class TaskSession(Session):
         received = _mailbox.exchange(flat.numpy())
         return torch.from_numpy(np.concatenate(received) if self.sharded else add_up(*received))
 
-    def blocks_mean(
-        self, blocks: tuple[int, int], side: tuple[int, int], make_block: Callable[[int, int], Any]
-    ) -> float:
+    def blocks_mean(self, blocks: Pair, side: Pair, make_block: Callable[[int, int], Any]) -> float:
         return mean_by_dask_array(self, blocks, side, make_block)
 
     def settings(self) -> dict[str, str]:

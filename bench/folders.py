@@ -8,6 +8,8 @@ import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+BUILD_HOROVOD = "python -m harness.horovod_wheel --strict"
+
 
 def cache_folder(name: str) -> Path:
     """A folder of the user's cache, shared by every clone and every environment."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import shutil
 import socket
 import sys
@@ -19,3 +20,14 @@ def find_mpirun() -> str | None:
     """mpirun of this environment, else of the machine."""
     beside = Path(sys.executable).parent / "mpirun"
     return str(beside) if beside.exists() else shutil.which("mpirun")
+
+
+def torch_cuda_version() -> str | None:
+    """The CUDA version torch was built with, read from its version file; ``None`` for a CPU build or no torch."""
+    spec = importlib.util.find_spec("torch")
+    if spec is None or spec.origin is None:
+        return None
+    for line in (Path(spec.origin).parent / "version.py").read_text().splitlines():
+        if line.startswith("cuda") and "'" in line:
+            return line.split("'")[1]
+    return None

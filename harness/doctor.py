@@ -8,12 +8,11 @@ import subprocess
 import sys
 from typing import Any, Literal
 
-from bench.folders import read_horovod_build
-from bench.local import find_mpirun
+from bench.folders import BUILD_HOROVOD, read_horovod_build
+from bench.local import find_mpirun, torch_cuda_version
 from bench.records import Value
-from harness.environment import installed_version, read_cpu_name, read_gpus, torch_cuda_version, usable_cores
+from harness.environment import installed_version, read_cpu_name, read_gpus, usable_cores
 
-BUILD = "python -m harness.horovod_wheel --strict"
 FRAMEWORKS = 'pip install "scaling-harness[frameworks]", or `tox run -e sweep`'
 ASK_HOROVOD = """
 import json, horovod, horovod.torch as hvd
@@ -83,7 +82,7 @@ def ask(program: str) -> tuple[dict[str, Any] | None, str]:
 
 
 def _horovod() -> list[Finding]:
-    remedy = f"run `{BUILD}`"
+    remedy = f"run `{BUILD_HOROVOD}`"
     build = read_horovod_build()
     if installed_version("horovod") is None or (build and build.problem):
         why = f"not built: {build.problem}" if build else "not installed"

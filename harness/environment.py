@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
-import importlib.util
 import os
 import platform
 import subprocess
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import psutil
 
+from bench.local import torch_cuda_version
 from bench.records import Value
 from harness.plan import Machine
 
@@ -92,17 +92,6 @@ def installed_version(package: str) -> str | None:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return None
-
-
-def torch_cuda_version() -> str | None:
-    """The CUDA version torch was built with, read from its version file; ``None`` for a CPU build or no torch."""
-    spec = importlib.util.find_spec("torch")
-    if spec is None or spec.origin is None:
-        return None
-    for line in (Path(spec.origin).parent / "version.py").read_text().splitlines():
-        if line.startswith("cuda") and "'" in line:
-            return line.split("'")[1]
-    return None
 
 
 def _read_git() -> tuple[str | None, bool | None]:

@@ -35,6 +35,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from bench.folders import HorovodBuild, cache_folder, read_horovod_build, write_horovod_build
+from bench.local import torch_cuda_version
 
 HOROVOD_VERSION = "0.28.1"
 BUILD_TOOLS = ("cmake==3.31.10", "setuptools==80.9.0", "wheel==0.45.1", "packaging==26.3")
@@ -120,7 +121,7 @@ def find_nccl() -> Nccl | None:
     spec = importlib.util.find_spec("torch")
     if spec is None or spec.origin is None:
         return None
-    if "cuda: Optional[str] = None" in (Path(spec.origin).parent / "version.py").read_text():
+    if torch_cuda_version() is None:
         return None
     nvcc = shutil.which("nvcc") or "/usr/local/cuda/bin/nvcc"
     if not Path(nvcc).exists():

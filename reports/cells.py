@@ -8,6 +8,7 @@ from statistics import fmean, median
 
 from pydantic import Field
 
+from bench.backends import FLOAT32
 from bench.records import Case, Outcome, RankFailure, RankRecord, SameWork, Trial, Value
 from reports.analysis.efficiency import StepSplit, Straggler, split
 from reports.analysis.stats import Estimate, arithmetic, estimate, half_width, ratio
@@ -197,7 +198,7 @@ def _flags(
         "other_machinery": machinery is not None,
         "no_baseline": base is not None and base.ranks > 1 and not _is_collective(good),
         "few_trials": len(good) < FEW_TRIALS,
-        "loose_tolerance": proof is not None and (proof.tolerance or 0) > 1e-3,
+        "loose_tolerance": proof is not None and (proof.tolerance or 0) > FLOAT32.value,
         "unproven": proof is not None and proof.verdict == "unproven",
     }
     return (*case.flags, *(name for name, holds in extra.items() if holds))

@@ -66,9 +66,7 @@ class Session:
         """Training steps inside exchange nothing; the caller puts the parameters back afterwards."""
         yield
 
-    def blocks_mean(
-        self, blocks: tuple[int, int], side: tuple[int, int], make_block: Callable[[int, int], Any]
-    ) -> float:
+    def blocks_mean(self, blocks: Pair, side: Pair, make_block: Callable[[int, int], Any]) -> float:
         """The mean of an array of ``blocks`` rows × columns of blocks, each ``side`` elements, made by ``make_block``.
 
         Each rank sums every ``world``-th block and one reduction adds the sums; one block at a time is held.

@@ -18,7 +18,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from bench.backends import FLOAT32, Backend, Options, Session, set_variables
-from bench.folders import read_horovod_build
+from bench.folders import BUILD_HOROVOD, read_horovod_build
 from bench.identity import Identity
 from bench.local import find_mpirun
 from bench.records import Case, Role, Tolerance
@@ -27,7 +27,6 @@ from bench.records import Case, Role, Tolerance
 DEFAULT_CYCLE_TIME_MS = 1.0
 DEFAULT_FUSION_MB = 128.0
 NEVER = 2**30
-BUILD = "python -m harness.horovod_wheel --strict"
 
 
 class HorovodOptions(Options):
@@ -163,7 +162,7 @@ class HorovodBackend(Backend):
     summary = "Horovod's DistributedOptimizer"
     requires = ("torch", "horovod")
     preload = ("horovod.torch", "horovod.runner.http.http_server", "horovod.runner.common.util.hosts")
-    remedy = f"run `{BUILD}`"
+    remedy = f"run `{BUILD_HOROVOD}`"
     transports = {"cpu": ("gloo", "mpi"), "cuda": ("nccl", "gloo", "mpi")}  # noqa: RUF012 - read-only by contract
     options = HorovodOptions
 

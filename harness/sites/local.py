@@ -183,7 +183,7 @@ def _tail(member: Member, count: int) -> list[str]:
 def kill_session(leader: int) -> None:
     """End every process of a session: its leader's descendants, whatever process groups they made, and nobody else."""
     for _ in range(KILL_ROUNDS):
-        members = [pid for pid in psutil.pids() if _session_of(pid) == leader]
+        members = [pid for pid in psutil.pids() if _lives_in(pid, leader)]
         for pid in members:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
@@ -191,11 +191,11 @@ def kill_session(leader: int) -> None:
             return
 
 
-def _session_of(pid: int) -> int | None:
+def _lives_in(pid: int, leader: int) -> bool:
     try:
-        return os.getsid(pid) if psutil.Process(pid).status() != psutil.STATUS_ZOMBIE else None
+        return os.getsid(pid) == leader and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except (ProcessLookupError, PermissionError, psutil.Error):
-        return None
+        return False
 
 
 class Local(Site):
