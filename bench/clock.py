@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from statistics import fmean, stdev
 from typing import Any
+
+BATCHES = 10
+STUDENT_T_9 = 2.262
 
 
 def time_steps(step: Callable[[], Any], count: int, device: str = "cpu") -> list[float]:
@@ -24,6 +29,27 @@ def time_steps(step: Callable[[], Any], count: int, device: str = "cpu") -> list
         times.append(after - before)
         before = after
     return times
+
+
+def wait_for(device: str) -> None:
+    """Return when the device has done what it was given; at once on a CPU."""
+    if device != "cpu":
+        import torch
+
+        torch.cuda.synchronize()
+
+
+def half_width(times: Sequence[float]) -> float:
+    """Half the 95 % interval of the mean step, as a share of it, from the means of ten batches of neighbouring steps.
+
+    Neighbours are not independent, long batches nearly are (Law and Kelton, Simulation Modeling and Analysis, §9.5).
+    Endless for fewer than two steps a batch.
+    """
+    each = len(times) // BATCHES
+    if each < 2:
+        return math.inf
+    means = [fmean(times[number * each : (number + 1) * each]) for number in range(BATCHES)]
+    return STUDENT_T_9 * stdev(means) / math.sqrt(BATCHES) / fmean(means)
 
 
 def _time_on_cuda(step: Callable[[], Any], count: int) -> list[float]:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 
 from bench.backends import Session
-from bench.clock import time_steps
+from bench.clock import time_steps, wait_for
 from bench.workloads import Work
 
 BLOCKS = 4
@@ -56,8 +56,5 @@ def _time_parts(parts: tuple[tuple[str, Callable[[], None]], ...], into: dict[st
 
 
 def _now(device: str) -> float:
-    if device != "cpu":
-        import torch
-
-        torch.cuda.synchronize()
+    wait_for(device)
     return time.perf_counter()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import faulthandler
 import importlib
 import multiprocessing
 import os
@@ -70,8 +69,6 @@ def live(birth: Birth) -> None:
     os.dup2(log, 2)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    # On a timeout the harness asks for the stacks of all threads before it ends the process.
-    faulthandler.register(signal.SIGUSR1, all_threads=True)
     os.environ.update(birth.env)
     if birth.command:
         os.execvpe(birth.command[0], birth.command, os.environ)

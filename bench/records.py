@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import Field
+
+from bench.telemetry import NodeTelemetry
+from bench.value import Value as Value
 
 Scalar = bool | int | float | str
 Scaling = Literal["strong", "weak"]
 Device = Literal["cpu", "cuda"]
 Outcome = Literal["ok", "skipped", "failed", "timeout", "invalid"]
-
-
-class Value(BaseModel):
-    """Base of every exchanged value: immutable, and an unknown field is an error rather than a silent loss."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
 
 
 class DataSource(Value):
@@ -29,6 +26,26 @@ class DataSource(Value):
     """The name of the data this is a stand-in for, where it is one."""
 
 
+FaultKind = Literal["kill", "stop", "raise", "slow", "oom", "exit"]
+
+
+class Fault(Value):
+    """Something that goes wrong on purpose on one rank; see :mod:`bench.faults`."""
+
+    kind: FaultKind
+    rank: int
+    step: int | None = None
+    """Of the measured window, from 1; 0 is before the rank joins the others."""
+    ms: float | None = None
+    """``slow``: how much later each backward pass begins."""
+
+    @property
+    def label(self) -> str:
+        """As it was asked for: ``slow:rank=1,ms=200``."""
+        given = {"rank": self.rank, "step": self.step, "ms": self.ms}
+        return f"{self.kind}:" + ",".join(f"{name}={value:g}" for name, value in given.items() if value is not None)
+
+
 class Case(Value):
     """One measurement to make: a workload under a backend at a rank count.
 
@@ -36,10 +53,10 @@ class Case(Value):
     """
 
     workload: str
-    workload_options: dict[str, Scalar] = {}
+    workload_options: dict[str, Scalar] = Field(default={})
     backend: str
     transport: str
-    backend_options: dict[str, Scalar] = {}
+    backend_options: dict[str, Scalar] = Field(default={})
     device: Device = "cpu"
     ranks: int
     scaling: Scaling = "strong"
@@ -50,12 +67,21 @@ class Case(Value):
     steps: int | None = None
     """Measured steps; ``None`` sizes the window by :attr:`window_s`."""
     window_s: float = 1.0
+    precision: float | None = None
+    """The window is stretched until its own mean is known this well, or it is three times as long."""
     warmup: int | None = None
-    """Steps before the window; ``None`` takes the workload's own number."""
+    """Steps before the window; ``None`` warms up until step times have settled."""
     verify_steps: int = 4
     timeout_s: float = 120.0
     decompose: bool = True
     """Measure where the time of a step goes, after the window."""
+    own_cost: bool = False
+    """Measure what timing and sampling cost, after the window."""
+    affinity: Literal["cores", "none"] = "cores"
+    """On CPUs: each rank gets as many cores of its own as it has threads, or may use all."""
+    telemetry: str = "auto"
+    """``auto``: the host, and GPUs where the ranks compute on them; ``always``: GPUs too; ``off``; ``replay:FILE``."""
+    fault: Fault | None = None
     flags: tuple[str, ...] = ()
     data: DataSource | None = None
     """What was prepared for it: every rank of every trial reads this and nothing else."""
@@ -84,7 +110,7 @@ class Case(Value):
     @property
     def key(self) -> str:
         """Stable across time: what the case is, not how long it is measured."""
-        return f"{self.curve}/ranks={self.ranks}"
+        return _joined(f"{self.curve}/ranks={self.ranks}", f"fault={self.fault.label}" if self.fault else "")
 
 
 def _bracketed(options: dict[str, Scalar]) -> str:
@@ -104,7 +130,9 @@ class Role(Value):
     """``each``: the site starts ``count`` processes; ``mpi``: one mpirun starts them."""
     service: bool = False
     """A service has no end of its own: it is ended when the other roles are done."""
-    env: dict[str, str] = {}
+    observer: bool = False
+    """Watches the others: its end ends nothing, and it may finish a sentence before it is ended."""
+    env: dict[str, str] = Field(default={})
 
 
 class Reading(Value):
@@ -125,6 +153,24 @@ class PhaseTimes(Value):
     """The parts of steps that exchange nothing: ``data``, ``forward``, ``backward``, ``optimizer``."""
     digest: str
     """Of the parameters afterwards: the ranks must still agree."""
+
+
+class OwnCost(Value):
+    """Blocks of steps with the harness's own measuring on and off, alternating; the k-th of each are neighbours."""
+
+    steps: int
+    """In a block."""
+    watched_s: tuple[float, ...]
+    unwatched_s: tuple[float, ...]
+
+
+class Window(Value):
+    """When the measured window was on the node's monotonic clock, and what the rank's process used in it."""
+
+    began_s: float
+    ended_s: float
+    cpu_s: float
+    """Processor time of all threads of the rank's process."""
 
 
 class MessageTiming(Value):
@@ -179,16 +225,28 @@ class RankRecord(Value):
     """Of all ranks together."""
     step_s: tuple[float, ...]
     warmup_steps: int
+    settled: bool | None = None
+    """Whether step times had settled when the window began; ``None`` where a number of warm-up steps was given."""
     startup_s: float
     """From the start of this rank's own code to its first step."""
+    stepping_s: tuple[float, float] | None = None
+    """When its first step began and its last ended, on the node's monotonic clock."""
+    window: Window | None = None
+    memory_peak_bytes: int | None = None
+    """The most that was resident in the rank's process."""
+    cores: tuple[int, ...] = ()
+    """Where it was allowed to run; empty where it was not asked."""
+    gpu: str | None = None
+    """The UUID of the device it computed on."""
     proof: WorkProof | None = None
     final_digest: str | None = None
-    settings: dict[str, str] = {}
+    settings: dict[str, str] = Field(default={})
     """What was in force: threads, library versions, knobs with their defaults spelled out."""
     readings: tuple[Reading, ...] = ()
     messages: tuple[MessageTiming, ...] = ()
     phases: PhaseTimes | None = None
     """``None`` for work that has no parts to tell apart."""
+    own_cost: OwnCost | None = None
 
 
 class RankFailure(Value):
@@ -203,6 +261,17 @@ class RankFailure(Value):
     """When it failed, in seconds of the Unix epoch: the first to fail is the cause, others fail because it is gone."""
     tail: tuple[str, ...] = ()
     """The last lines of its traceback or log."""
+    where: str = ""
+    """Which step it was in."""
+
+
+class Condition(Value):
+    """Something that may have spoilt a number; see :mod:`reports.analysis.conditions`."""
+
+    name: str
+    seen: str
+    serious: bool = False
+    """The trial's number is not to be used."""
 
 
 class SameWork(Value):
@@ -229,3 +298,6 @@ class Trial(Value):
     started_at: str
     wall_s: float
     log_tail: tuple[str, ...] = ()
+    telemetry: tuple[NodeTelemetry, ...] = ()
+    """One a node, cut to the measured window."""
+    conditions: tuple[Condition, ...] = ()

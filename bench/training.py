@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -49,7 +50,7 @@ class Training(Work):
         inputs, targets = self.feed.next()
         self.optimizer.zero_grad()
         self.loss = self.loss_of(self.model(inputs), targets)
-        self.loss.backward()
+        self._backward()
         self.optimizer.step()
 
     def verify(self, steps: int) -> tuple[tuple[tuple[int, ...], ...], tuple[float, ...]]:
@@ -77,6 +78,8 @@ class Training(Work):
         self.loss = self.loss_of(self.model(self.batch[0]), self.batch[1])
 
     def _backward(self) -> None:
+        if self.late_s:
+            time.sleep(self.late_s)
         self.loss.backward()
 
     def _update(self) -> None:

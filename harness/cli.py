@@ -17,7 +17,7 @@ from rich.console import Console
 
 from harness.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_TRIALS_FAILED, EXIT_USAGE, HarnessError
 from harness.store import DEFAULT_STORE
-from harness.suite import DEFAULT_SUITE, parse_duration, parse_percent
+from harness.suite import DEFAULT_SUITE, parse_duration, parse_fault, parse_percent
 
 if TYPE_CHECKING:
     from harness.sweeping import Done
@@ -43,6 +43,8 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on s
     "`python -m harness sweep --backends ddp,horovod --ranks 1,2 --set horovod.cycle_time_ms=0.1,1`\n\n"
     "`python -m harness sweep --workloads mnist --set mnist.model=cnn --set mnist.eval=true`\n\n"
     "`python -m harness sweep --precision 2% --budget 10m` — repeat until the intervals are that narrow\n\n"
+    "`python -m harness sweep --inject slow:rank=1,ms=200` — a straggler, on purpose\n\n"
+    "`python -m harness sweep --inject kill:rank=1,step=5` — in the window's 5th step; step=0: before it joins\n\n"
     "`python -m harness sweep scaling --dry-run`\n\n`python -m harness sweep --resume`"
 )
 def sweep(
@@ -74,6 +76,16 @@ def sweep(
     budget: Annotated[
         str | None, typer.Option(metavar="10m", help="How long --precision may go on; default 10m.")
     ] = None,
+    inject: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KIND:rank=R[,step=S][,ms=T]",
+            help="Let a rank fail on purpose: kill, stop, raise, slow, oom or exit.",
+        ),
+    ] = None,
+    telemetry: Annotated[
+        str | None, typer.Option(metavar="auto|always|off|replay:FILE", help="What is sampled while ranks work.")
+    ] = None,
     site: Annotated[str, typer.Option(metavar="NAME", help="Where the ranks run.")] = "local",
     store: Store = DEFAULT_STORE,
     resume: Annotated[bool, typer.Option("--resume", help="Finish the sweep that was interrupted last.")] = False,
@@ -95,7 +107,8 @@ def sweep(
         "scaling": _names(scaling), "repeats": repeats, "steps": steps, "window_s": window, "warmup": warmup,
         "batch": batch, "threads": threads, "seed": seed, "timeout_s": timeout, "device": device,
         "precision": None if precision is None else parse_percent(precision),
-        "budget_s": None if budget is None else parse_duration(budget),
+        "budget_s": None if budget is None else parse_duration(budget), "telemetry": telemetry,
+        "fault": None if inject is None else parse_fault(inject),
     }  # fmt: skip
     said = {name: value for name, value in changes.items() if value is not None}
     chosen = sweeping.choose_suite(suite, said, settings)
@@ -212,7 +225,7 @@ def _print_json(document: Any) -> None:
 
 
 def _command() -> str:
-    from harness.store import masked
+    from harness.opening import masked
 
     return shlex.join(["python", "-m", "harness", *map(masked, sys.argv[1:])])
 

@@ -16,7 +16,10 @@ from harness.errors import UsageError, nearest
 from harness.suite import Suite
 from reports.analysis.stats import estimate, half_width
 
-PASSED_ON = {"seed", "steps", "window_s", "warmup", "verify_steps", "timeout_s"}
+PASSED_ON = {
+    "seed", "steps", "window_s", "precision", "warmup", "verify_steps", "timeout_s", "decompose", "own_cost",
+    "affinity", "telemetry",
+}  # fmt: skip
 """What a suite says and every case repeats."""
 
 
@@ -163,6 +166,9 @@ def _expand(
             flags = workload.flags(workload.options(**workload_options))
             if count * threads > machine.cores and where == "cpu" and "emulated_compute" not in flags:
                 flags = (*flags, "oversubscribed")
+            fault = suite.fault if suite.fault is not None and suite.fault.rank < count else None
+            if fault is not None:
+                flags = (*flags, "injected")
             yield Case(
                 workload=workload_name,
                 workload_options=workload_options,
@@ -175,6 +181,7 @@ def _expand(
                 batch=suite.batch if workload.uses_batch else 1,
                 threads=threads,
                 flags=flags,
+                fault=fault,
                 **suite.model_dump(include=PASSED_ON),
             )
 

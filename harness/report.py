@@ -15,6 +15,7 @@ from harness.errors import UsageError
 from harness.store import SweepInfo
 from reports.analysis.stats import Estimate
 from reports.cells import Cell, make_cells
+from reports.details import ReadingCell
 from reports.page import words
 from reports.page.html import render
 from reports.page.model import make_page
@@ -38,7 +39,7 @@ def cells_of(
     return make_cells(cases, skipped, trials, machinery, info.suite.precision)
 
 
-def provenance(info: SweepInfo, cells: tuple[Cell, ...]) -> list[tuple[str, str]]:
+def provenance(info: SweepInfo, cells: tuple[Cell, ...], cost: Estimate | None) -> list[tuple[str, str]]:
     """What a reader needs to repeat the sweep."""
     environment = info.environment
     changed = " with changed files" if environment.changed_files else ""
@@ -57,17 +58,18 @@ def provenance(info: SweepInfo, cells: tuple[Cell, ...]) -> list[tuple[str, str]
                     f"{environment.memory_bytes / 2**30:.0f} GiB, GPUs: {', '.join(environment.gpus) or 'none'}"),
         ("system", f"{environment.system}, Python {environment.python}"),
         ("packages", ", ".join(f"{name} {version}" for name, version in environment.packages.items())),
+        ("harness's own cost", words.own_cost(cost)),
         *(("data", source) for source in sorted(sources)),
     ]  # fmt: skip
 
 
-def write_page(info: SweepInfo, cells: tuple[Cell, ...], target: Path) -> None:
+def write_page(info: SweepInfo, cells: tuple[Cell, ...], target: Path, cost: Estimate | None) -> None:
     """Write the page; it appears under its name when it is whole. Raises :class:`UsageError`."""
     page = make_page(
         f"Scaling report: {info.suite.name}",
         cells,
         [(skip.case, skip.reason) for skip in info.plan.not_applicable],
-        provenance(info, cells),
+        provenance(info, cells, cost),
     )
     write_whole(target, render(page))
 
@@ -89,11 +91,12 @@ def write_whole(target: Path, text: str) -> None:
         raise UsageError(f"{target}: cannot be written ({problem.strerror}); name another place") from None
 
 
-def as_json(info: SweepInfo, cells: tuple[Cell, ...], page: Path) -> dict[str, Any]:
+def as_json(info: SweepInfo, cells: tuple[Cell, ...], page: Path, cost: Estimate | None) -> dict[str, Any]:
     """The document that ``--json`` prints."""
     return {
         "sweep": info.id,
         "report": str(page),
+        "own_cost": _estimate(cost),
         "cells": [_cell_as_json(cell) for cell in cells],
         "not_applicable": [
             {**_what(skip.case), "reason": skip.reason} for skip in info.plan.not_applicable
@@ -144,6 +147,10 @@ def _cell_as_json(cell: Cell) -> dict[str, Any]:
         "log_tail": list(cell.log_tail),
         "settings": cell.settings,
         "readings": {reading.name: _estimate(reading.estimate) for reading in cell.readings},
+        "usage": {reading.name: _known(reading) for reading in cell.usage},
+        "coverage": cell.coverage.model_dump() if cell.coverage else None,
+        "conditions": [condition.model_dump() for condition in cell.conditions],
+        "contaminated_trials": cell.contaminated,
         "decomposition": cell.decomposition.model_dump() if cell.decomposition else None,
         "messages": [message.model_dump() for message in cell.messages],
     }  # fmt: skip
@@ -157,6 +164,11 @@ def _data(case: Case) -> dict[str, Any] | None:
 
 def _estimate(found: Estimate | None) -> dict[str, Any] | None:
     return None if found is None else found.model_dump()
+
+
+def _known(reading: ReadingCell) -> dict[str, Any]:
+    """An unknown reading is null with its reason."""
+    return {**(_estimate(reading.estimate) or {"value": None}), "reason": reading.reason}
 
 
 def _finite(value: float | None) -> float | None:

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import secrets
 import shutil
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
+from bench import sampler
 from bench.backends import Backend
-from bench.records import Case, Outcome, SameWork, Trial
+from bench.records import Case, Outcome, Role, SameWork, Trial
+from bench.telemetry import NodeTelemetry, cut
+from harness.errors import StoreError
 from harness.plan import Plan, rounds, shuffled, still_wide
 from harness.sites import Ending, Job, Site
 from harness.store import Store, SweepInfo
+from reports.analysis.conditions import find_conditions
 from reports.analysis.same_work import judge
 from reports.cells import throughput_of
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 
 
 class Watcher(Protocol):
@@ -47,7 +55,9 @@ def run_sweep(
 
     def run(round_number: int, case: Case) -> None:
         watcher.begins(case, round_number)
-        trial = run_trial(case, round_number, site, backends[case.backend], folder, info.environment.id)
+        # What measuring costs is asked once a case: it takes as long as a window.
+        asked = case.model_copy(update={"own_cost": case.own_cost and round_number == 0})
+        trial = run_trial(asked, round_number, site, backends[case.backend], folder, info.environment.id)
         store.add_trial(info.id, trial)
         watcher.ends(trial)
 
@@ -86,11 +96,17 @@ def run_trial(
 ) -> Trial:
     """One fresh set of processes. Its folder stays where the trial did not end well."""
     folder = sweep_folder / f"{round_number:02d}-{secrets.token_hex(4)}"
-    folder.mkdir(parents=True)
     started_at, began = now(), time.monotonic()
-    job = site.start(case, backend.launch(case), folder)
+    with _room_in(sweep_folder):
+        folder.mkdir(parents=True)
+        job = site.start(case, roles_of(case, backend), folder)
     ending = _wait(job, case.timeout_s)
+    telemetry = telemetry_of(ending)
     outcome, reason, proof = assess(ending, case)
+    conditions = find_conditions(ending.ranks, telemetry) if outcome == "ok" else ()
+    serious = [condition for condition in conditions if condition.serious]
+    if serious:
+        outcome, reason = "invalid", f"contaminated: {serious[0].seen}"
     if outcome == "ok":
         shutil.rmtree(folder, ignore_errors=True)
     return Trial(
@@ -105,7 +121,37 @@ def run_trial(
         started_at=started_at,
         wall_s=time.monotonic() - began,
         log_tail=ending.log_tail,
+        telemetry=telemetry,
+        conditions=conditions,
     )
+
+
+@contextmanager
+def _room_in(folder: Path) -> Iterator[None]:
+    """A full or read-only disk as one line. Raises :class:`StoreError`."""
+    try:
+        yield
+    except OSError as problem:
+        if problem.errno not in NO_ROOM:
+            raise
+        raise StoreError(f"folder {folder}: cannot be written ({problem.strerror}); free some space or make it "
+                         "writable, then `python -m harness sweep --resume`") from None  # fmt: skip
+
+
+def roles_of(case: Case, backend: Backend) -> tuple[Role, ...]:
+    """What the backend needs, and a sampler where the case is to be watched."""
+    return (*backend.launch(case), *((sampler.ROLE,) if case.telemetry != "off" else ()))
+
+
+def telemetry_of(ending: Ending) -> tuple[NodeTelemetry, ...]:
+    """Each node's recording, cut to the measured window of the ranks that were on it."""
+    found = []
+    for recording in ending.recordings:
+        windows = [rank.window for rank in ending.ranks if rank.window and rank.host == recording.header.host]
+        if windows:
+            began_s = min(window.began_s for window in windows)
+            found.append(cut(recording, began_s, max(window.ended_s for window in windows)))
+    return tuple(found)
 
 
 def _wait(job: Job, timeout_s: float) -> Ending:

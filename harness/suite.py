@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast, get_args
 
 from pydantic import ConfigDict, Field, ValidationError, field_validator
 
-from bench.records import Scalar, Scaling, Value
+from bench.records import Fault, FaultKind, Scalar, Scaling, Value
 from harness.errors import UsageError, nearest
 
 _HERE = Path(__file__).resolve().parent
@@ -51,6 +51,12 @@ class Suite(Numbers):
     """Repeat rounds until each cell's 95 % interval of throughput is at most ± this fraction."""
     budget_s: float = Field(600.0, gt=0)
     """How long precision may take, from the start of the sweep."""
+    decompose: bool = True
+    own_cost: bool = True
+    affinity: Literal["cores", "none"] = "cores"
+    telemetry: str = Field("auto", pattern=r"^(auto|always|off|replay:.+)$")
+    fault: Fault | None = None
+    """What goes wrong on purpose, on every case that has such a rank."""
     options: Axes = Field(default={})
 
     @field_validator("backends", "workloads", "ranks", "scaling")
@@ -172,6 +178,33 @@ def parse_duration(text: str) -> float:
     if found is None:
         raise UsageError(f"--budget {text}: expected a duration, for example 90s, 10m or 2h")
     return float(found.group(1)) * {"": 1, "s": 1, "m": 60, "h": 3600}[found.group(2)]
+
+
+def parse_fault(text: str) -> Fault:
+    """``kill:rank=1,step=3`` or ``slow:rank=1,ms=200``. Raises :class:`UsageError`."""
+    kind, _, said = text.partition(":")
+    place = f"--inject {text}"
+    if kind not in get_args(FaultKind):
+        raise UsageError(f"{place}: unknown kind '{kind}'{nearest(kind, get_args(FaultKind))}")
+    given: dict[str, Any] = {}
+    for setting in filter(None, said.split(",")):
+        name, _, value = setting.partition("=")
+        if name not in ("rank", "step", "ms"):
+            raise UsageError(f"{place}: unknown setting '{name}'{nearest(name, ('rank', 'step', 'ms'))}")
+        number = float if name == "ms" else int
+        try:
+            given[name] = number(value)
+        except ValueError:
+            raise UsageError(f"{place}: {name} = '{value}' is not a number") from None
+    if "rank" not in given:
+        raise UsageError(f"{place}: which rank? for example --inject {kind}:rank=1")
+    if (kind == "slow") != ("ms" in given):
+        raise UsageError(f"{place}: " + ("how late? for example --inject slow:rank=1,ms=200" if kind == "slow"
+                                         else f"{kind} takes no ms"))  # fmt: skip
+    negative = next((name for name, value in given.items() if value < 0 or value == float("inf")), None)
+    if negative:
+        raise UsageError(f"{place}: {negative} must be 0 or more, and finite")
+    return Fault(kind=cast(FaultKind, kind), **given)
 
 
 def parse_settings(settings: list[str]) -> Axes:

@@ -22,12 +22,15 @@ from bench.workloads import DataProblem, Workload
 from harness import report, sites
 from harness.environment import read_environment, read_machine
 from harness.errors import DataError, UsageError, nearest
+from harness.opening import check_store, open_store, path_of
 from harness.plan import Plan, make_plan
 from harness.run import new_sweep_id, now, run_sweep
 from harness.sites import Site
-from harness.store import DEFAULT_STORE, Store, SweepInfo, check_store, open_store, path_of
+from harness.store import DEFAULT_STORE, Store, SweepInfo
 from harness.suite import Suite, find_suite, line_of, override, parse_settings, read_suite
 from harness.watch import ProgressWatcher
+from reports.analysis.own_cost import own_cost
+from reports.analysis.stats import Estimate
 from reports.cells import Cell
 from reports.page import text, words
 
@@ -39,10 +42,11 @@ class Done:
     info: SweepInfo
     cells: tuple[Cell, ...]
     page: Path
+    own_cost: Estimate | None = None
     interrupted: bool = False
 
     def as_json(self) -> dict[str, Any]:
-        return report.as_json(self.info, self.cells, self.page)
+        return report.as_json(self.info, self.cells, self.page, self.own_cost)
 
     def print(self, console: Console) -> None:
         for table in text.tables(self.cells, console.width):
@@ -51,6 +55,9 @@ class Done:
             console.print(line, style="yellow", markup=False, highlight=False, soft_wrap=True)
         for group in text.grouped(self.cells):
             console.print(words.answer(group), markup=False, highlight=False, soft_wrap=True)
+        if self.own_cost is not None:
+            said = words.own_cost(self.own_cost)
+            console.print(f"harness's own cost: {said}", markup=False, highlight=False, soft_wrap=True)
         console.print(f"report: {self.page}", markup=False, highlight=False, soft_wrap=True)
 
 
@@ -141,6 +148,7 @@ def resume(suite: Suite | None, site: Site, store_place: str, page: Path | None,
     name = store.unfinished()
     if name is None:
         raise UsageError(f"--resume: store {store_place} holds no unfinished sweep; leave --resume out")
+    check_store(store_place)
     info = store.sweep(name)
     if suite is not None and suite != info.suite:
         raise UsageError(f"--resume: sweep {name} was asked for by `{info.command}`; repeat that, or say --resume only")
@@ -187,11 +195,11 @@ def _finish(
     *,
     interrupted: bool,
 ) -> Done:
-    info = store.sweep(sweep)
-    cells = report.cells_of(info, store.trials(sweep), backends, workloads)
+    info, trials = store.sweep(sweep), store.trials(sweep)
     store.close()
-    report.write_page(info, cells, target)
-    return Done(info, cells, target, interrupted)
+    cells, cost = report.cells_of(info, trials, backends, workloads), own_cost(trials)
+    report.write_page(info, cells, target, cost)
+    return Done(info, cells, target, cost, interrupted)
 
 
 def prepare_data(found: Plan, workloads: dict[str, Workload], people: Console) -> Plan:

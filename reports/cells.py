@@ -4,53 +4,26 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from statistics import fmean, median
+from statistics import median
 
 from pydantic import Field
 
 from bench.backends import FLOAT32
-from bench.records import Case, Outcome, RankFailure, RankRecord, SameWork, Trial, Value
-from reports.analysis.efficiency import StepSplit, Straggler, split
-from reports.analysis.stats import Estimate, arithmetic, estimate, half_width, ratio
+from bench.records import Case, Condition, Outcome, RankFailure, RankRecord, SameWork, Trial, Value
+from reports.analysis.stats import Estimate, estimate, half_width, ratio
+from reports.analysis.telemetry import View, usage_of
+from reports.details import Decomposition, MessageCell, ReadingCell, decomposition, messages, readings
 
 UNITS = {"samples": "samples/s", "bytes": "B/s", "elements": "elements/s"}
 FEW_TRIALS = 3
 
 
-class MessageCell(Value):
-    """The allreduce of one message size: its time is the slowest rank's."""
+class Coverage(Value):
+    """How well a cell's windows were sampled: on the node and in the trial where it was least."""
 
-    message_bytes: int
-    time_s: Estimate
-    algorithm_bandwidth: Estimate
-    bus_bandwidth: Estimate
-
-
-class ReadingCell(Value):
-    """A further reading over the trials; no estimate where it is unknown, with the reason."""
-
-    name: str
-    estimate: Estimate | None
-    reason: str | None = None
-
-
-class Decomposition(Value):
-    """Where the time of a step goes: each over the trials, in seconds or as a share."""
-
-    parts_s: dict[str, Estimate]
-    """``data``, ``forward``, ``backward``, ``optimizer``, ``waiting``, ``exposed``: they add up to ``step_s``."""
-    step_s: Estimate
-    load_balance: Estimate
-    communication_efficiency: Estimate
-    parallel_efficiency: Estimate
-    computation_scaling: Estimate | None = None
-    """Own time of all ranks at the baseline ÷ here, for the same samples; 1 at the baseline."""
-    global_efficiency: float | None = None
-    """Parallel efficiency × computation scaling."""
-    unexplained: float | None = None
-    """Global efficiency ÷ the baseline's ÷ the measured efficiency − 1: what the decomposition does not account for."""
-    stragglers: tuple[Straggler, ...] = ()
-    """Of the trials that had one."""
+    samples: int
+    share: float
+    """Of the window, between its first and last sample."""
 
 
 class Cell(Value):
@@ -70,6 +43,13 @@ class Cell(Value):
     device: str | None = None
     settings: dict[str, str] = Field(default={})
     readings: tuple[ReadingCell, ...] = ()
+    usage: tuple[ReadingCell, ...] = ()
+    """Of ranks, hosts and GPUs during the window, over the trials."""
+    coverage: Coverage | None = None
+    conditions: tuple[Condition, ...] = ()
+    """What may have spoilt its trials' numbers."""
+    contaminated: int = 0
+    """Trials whose numbers were left out for that."""
     messages: tuple[MessageCell, ...] = ()
     machinery: str | None = None
     decomposition: Decomposition | None = None
@@ -125,15 +105,25 @@ def _baselines(
     """By curve, the case with the fewest ranks whose number may be shown and isn't oversubscribed."""
     found: dict[str, Case] = {}
     for case in sorted(cases, key=lambda case: case.ranks):
-        shown = rates.get(case.key) and _worst(trials.get(case.key, ())) != "invalid"
-        if shown and "oversubscribed" not in case.flags:
+        shown = rates.get(case.key) and _outcome(trials.get(case.key, ())) != "invalid"
+        if shown and "oversubscribed" not in case.flags and case.fault is None:
             found.setdefault(case.curve, case)
     return found
 
 
-def _worst(trials: Sequence[Trial]) -> Outcome:
-    order: tuple[Outcome, ...] = ("invalid", "failed", "timeout", "ok")
+def _outcome(trials: Sequence[Trial]) -> Outcome:
+    """Of the cell: a trial that did other work spoils it, one that was contaminated is left out."""
+    if any(trial.same_work is not None and trial.same_work.verdict == "different" for trial in trials):
+        return "invalid"
+    order: tuple[Outcome, ...] = ("failed", "timeout", "ok", "invalid")
     return next((outcome for outcome in order if any(trial.outcome == outcome for trial in trials)), "failed")
+
+
+def _coverage(good: Sequence[Trial]) -> Coverage | None:
+    found = [View(node).coverage() for trial in good for node in trial.telemetry]
+    if not found:
+        return None
+    return Coverage(samples=min(samples for samples, _ in found), share=min(share for _, share in found))
 
 
 def _cell(
@@ -149,16 +139,19 @@ def _cell(
         return Cell(case=case, outcome="skipped", reason=skipped, flags=case.flags, machinery=machinery)
     if not trials:
         return Cell(case=case, outcome="skipped", reason="the sweep ended before its first trial", flags=case.flags)
-    outcome = _worst(trials)
+    outcome = _outcome(trials)
     good = [trial for trial in trials if trial.outcome == "ok"]
     reason = None
     bad = [trial for trial in trials if trial.outcome == outcome != "ok"]
     if bad:
         reason = f"{len(bad)} of {len(trials)} trials: {bad[0].reason}"
+    conditions = tuple(condition for trial in trials for condition in trial.conditions)
+    contaminated = sum(any(condition.serious for condition in trial.conditions) for trial in trials)
     proof = _hardest([trial.same_work for trial in trials if trial.same_work is not None])
     whole = Cell(
         case=case, outcome=outcome, reason=reason, trials=len(good), same_work=proof, machinery=machinery,
-        flags=_flags(case, good, baselines, proof, machinery),
+        flags=(*_flags(case, good, baselines, proof, machinery), *dict.fromkeys(found.name for found in conditions)),
+        conditions=conditions, contaminated=contaminated,
         failures=bad[0].failures if bad else (), log_tail=bad[0].log_tail if bad else (),
     )  # fmt: skip
     if not good or outcome == "invalid":
@@ -176,9 +169,11 @@ def _cell(
             "scaling_reason": why,
             "device": first.device,
             "settings": first.settings,
-            "readings": _readings(good),
-            "messages": _messages(good),
-            "decomposition": _decomposition(good, base_trials, efficiency),
+            "readings": readings(good, lambda trial: trial.ranks[0].readings),
+            "usage": readings(good, lambda trial: usage_of(trial.ranks, trial.telemetry)),
+            "coverage": _coverage(good),
+            "messages": messages(good),
+            "decomposition": decomposition(good, base_trials, efficiency),
         }
     )
 
@@ -200,6 +195,7 @@ def _flags(
         "few_trials": len(good) < FEW_TRIALS,
         "loose_tolerance": proof is not None and (proof.tolerance or 0) > FLOAT32.value,
         "unproven": proof is not None and proof.verdict == "unproven",
+        "never_settled": any(record.settled is False for trial in good for record in trial.ranks),
     }
     return (*case.flags, *(name for name, holds in extra.items() if holds))
 
@@ -225,70 +221,3 @@ def _scaling(
     speedup = ratio(rates[case.key], rates[base.key], factor=base.ranks)
     efficiency = ratio(rates[case.key], rates[base.key], factor=base.ranks / case.ranks, unit="1")
     return speedup, efficiency, None
-
-
-def _readings(good: Sequence[Trial]) -> tuple[ReadingCell, ...]:
-    names = {reading.name: reading for trial in good for record in trial.ranks for reading in record.readings}
-    cells = []
-    for name, sample in names.items():
-        known = [
-            reading.value
-            for trial in good
-            for reading in trial.ranks[0].readings
-            if reading.name == name and reading.value is not None
-        ]
-        found = arithmetic(known, sample.unit) if known else None
-        cells.append(ReadingCell(name=name, estimate=found, reason=None if found else sample.reason))
-    return tuple(cells)
-
-
-def _decomposition(good: Sequence[Trial], base: Sequence[Trial], measured: Estimate | None) -> Decomposition | None:
-    splits = _splits(good)
-    if not splits:
-        return None
-    names = ("data", "forward", "backward", "optimizer", "waiting", "exposed")
-    found = Decomposition(
-        parts_s={name: arithmetic([getattr(one, f"{name}_s") for one in splits], "s") for name in names},
-        step_s=arithmetic([one.step_s for one in splits], "s"),
-        load_balance=arithmetic([one.load_balance for one in splits], "1"),
-        communication_efficiency=arithmetic([one.communication_efficiency for one in splits], "1"),
-        parallel_efficiency=arithmetic([one.parallel_efficiency for one in splits], "1"),
-        stragglers=tuple(one.straggler for one in splits if one.straggler is not None),
-    )
-    base_splits = _splits(base)
-    if not base_splits or measured is None:
-        return found
-    more = good[0].ranks[0].amount_per_step / base[0].ranks[0].amount_per_step
-    scaling = ratio([sum(one.own_s) for one in base_splits], [sum(one.own_s) for one in splits], more, "1")
-    whole = found.parallel_efficiency.value * scaling.value
-    at_base = fmean(one.parallel_efficiency for one in base_splits)
-    unexplained = whole / at_base / measured.value - 1
-    return found.model_copy(
-        update={"computation_scaling": scaling, "global_efficiency": whole, "unexplained": unexplained}
-    )
-
-
-def _splits(trials: Sequence[Trial]) -> list[StepSplit]:
-    return [found for trial in trials if (found := split(trial.ranks)) is not None]
-
-
-def _messages(good: Sequence[Trial]) -> tuple[MessageCell, ...]:
-    cells = []
-    world = len(good[0].ranks)
-    for position, first in enumerate(good[0].ranks[0].messages):
-        times = [
-            median(
-                [max(once) for once in zip(*(record.messages[position].times_s for record in trial.ranks), strict=True)]
-            )
-            for trial in good
-        ]
-        bandwidths = [first.message_bytes / time_s for time_s in times]
-        cells.append(
-            MessageCell(
-                message_bytes=first.message_bytes,
-                time_s=estimate(times, "s"),
-                algorithm_bandwidth=estimate(bandwidths, "B/s"),
-                bus_bandwidth=estimate([value * 2 * (world - 1) / world for value in bandwidths], "B/s"),
-            )
-        )
-    return tuple(cells)

@@ -32,6 +32,25 @@ MEANING: dict[str, tuple[str, str]] = {
         "same work is judged with a looser tolerance than float32's",
         "read the tolerance in the same-work table",
     ),
+    "injected": ("a fault was injected on purpose", "leave --inject out; it is never a baseline"),
+    "never_settled": (
+        "step times had not settled when the measured window began",
+        "give --warmup more steps, or look for what disturbs them",
+    ),
+    "cpu_steal": ("the hypervisor gave cores to other machines", "measure on a host of your own, or at another time"),
+    "host_load": ("other processes used the cores", "end them, or measure at another time"),
+    "cpu_clock_moved": ("the cores' clock changed within the window", "fix the clock, or let the machine cool down"),
+    "swapping": ("memory went to disk and back; much of it makes the trial invalid", "use a smaller batch or model"),
+    "foreign_gpu_process": ("somebody else computed on the GPUs: the trial is invalid", "have the GPUs to yourself"),
+    "gpu_thermal_throttling": ("a GPU slowed down by heat: the trial is invalid", "improve the cooling"),
+    "gpu_power_brake": ("a GPU's power supply slowed it down: the trial is invalid", "check the power supply"),
+    "gpu_power_capped": ("a GPU ran at its power limit", "compare it with runs at the same limit only"),
+    "gpu_xid": ("a GPU reported an error: the trial is invalid", "look the Xid up in the kernel's log"),
+    "gpu_memory_errors": (
+        "a GPU's memory had errors that could not be corrected: the trial is invalid",
+        "retire the GPU",
+    ),
+    "gpu_clock_moved": ("a GPU's clock changed within the window", "fix it with nvidia-smi --lock-gpu-clocks"),
     "unproven": ("the same-work check was switched off", "set verify_steps above 0"),
 }
 

@@ -5,7 +5,7 @@ import math
 import pytest
 from conftest import make_case, make_record, make_trial
 
-from bench.records import DataSource, MessageTiming, Reading, SameWork
+from bench.records import Condition, DataSource, Fault, MessageTiming, Reading, SameWork
 from reports.cells import make_cells, slowest_steps, throughput_of
 
 
@@ -59,9 +59,37 @@ def test_one_invalid_trial_takes_the_number_away():
     assert "1 of 2 trials: not the same work" in found.reason
 
 
+def other_work(trial):
+    proof = SameWork(verdict="different", deviation=1.0, tolerance=1e-3, reason="…")
+    return trial.model_copy(update={"outcome": "invalid", "same_work": proof})
+
+
+def test_a_contaminated_trial_is_left_out_and_counted():
+    case = make_case()
+    hot = Condition(name="gpu_thermal_throttling", seen="hot", serious=True)
+    bad = make_trial(case, 1, step_s=10.0, outcome="invalid", reason="contaminated: hot", conditions=(hot,))
+    (found,) = cells([case], [make_trial(case), bad])
+    assert (found.outcome, found.trials, found.contaminated) == ("ok", 1, 1)
+    assert found.throughput.value == pytest.approx(80)
+    assert "gpu_thermal_throttling" in found.flags
+    (alone,) = cells([case], [bad])
+    assert (alone.outcome, alone.throughput) == ("invalid", None)
+    assert alone.reason == "1 of 1 trials: contaminated: hot"
+
+
+def test_a_case_with_a_fault_is_never_a_baseline():
+    one = make_case(ranks=1, fault=Fault(kind="slow", rank=0, ms=5), flags=("injected",))
+    two = make_case(ranks=2)
+    slow, fast = cells([one, two], [make_trial(one), make_trial(two)])
+    assert one.key != make_case(ranks=1).key, "nor can it be taken for the case itself, ever"
+    assert "no_baseline" in fast.flags
+    assert "injected" in slow.flags
+    assert fast.speedup.value == 2.0, "the smallest rank count stands in for itself"
+
+
 def test_an_invalid_baseline_is_no_baseline():
     one, two = make_case(ranks=1), make_case(ranks=2)
-    found = cells([one, two], [make_trial(one), make_trial(one, 1, outcome="invalid"), make_trial(two)])[1]
+    found = cells([one, two], [make_trial(one), other_work(make_trial(one, 1)), make_trial(two)])[1]
     assert "no_baseline" in found.flags
 
 

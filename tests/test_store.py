@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import resource
 import sqlite3
 import threading
+import time
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -9,8 +12,9 @@ from conftest import make_case, make_trial
 
 from harness.environment import read_environment
 from harness.errors import StoreError
+from harness.opening import check_store, masked, open_store, path_of
 from harness.plan import Plan
-from harness.store import FORMAT, SweepInfo, check_store, masked, open_store, path_of
+from harness.store import FORMAT, SweepInfo
 from harness.suite import Suite
 
 
@@ -74,7 +78,7 @@ def test_the_same_trial_twice_is_refused(tmp_path):
     store = open_store(str(tmp_path / "r.sqlite"), create=True)
     begin(store)
     store.add_trial("s1", make_trial(make_case()))
-    with pytest.raises(StoreError, match="UNIQUE"):
+    with pytest.raises(StoreError, match=r"UNIQUE.*let the other process that runs this sweep end, then"):
         store.add_trial("s1", make_trial(make_case()))
 
 
@@ -164,7 +168,11 @@ def test_a_store_of_a_newer_format(tmp_path):
     open_store(place, create=True).close()
     with sqlite3.connect(place) as other:
         other.execute("update scaling_harness_about set format = ?", (FORMAT + 1,))
+    before = Path(place).read_bytes()
     refuse(place, "written by a newer version")
+    with pytest.raises(StoreError, match="update the harness"):
+        check_store(place)
+    assert Path(place).read_bytes() == before
 
 
 def test_a_place_that_cannot_be_written(tmp_path):
@@ -175,7 +183,124 @@ def test_a_place_that_cannot_be_written(tmp_path):
 def test_a_read_only_store(tmp_path):
     place = tmp_path / "r.sqlite"
     open_store(str(place), create=True).close()
-    refuse(f"sqlite:///file:{place}?mode=ro&uri=true", "readonly")
+    refuse(f"sqlite:///file:{place}?mode=ro&uri=true", "readonly database); make the file and its folder writable")
+    assert open_store(f"sqlite:///file:{place}?mode=ro&uri=true", create=False).sweep_ids() == []
+
+
+@contextmanager
+def largest_file(size: int):
+    """No file of this process may grow beyond ``size``: a disk without room that needs no disk of its own."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_store_without_room_is_made_whole_or_not_at_all(tmp_path):
+    place = str(tmp_path / "r.sqlite")
+    with largest_file(3 * 4096):
+        refuse(place, "cannot be opened (disk I/O error)")
+    with closing(sqlite3.connect(place)) as other:
+        assert other.execute("select name from sqlite_master").fetchall() == []
+    assert open_store(place, create=True).sweep_ids() == []
+
+
+def test_a_trial_without_room_takes_no_other_with_it(tmp_path):
+    place = tmp_path / "r.sqlite"
+    store = open_store(str(place), create=True)
+    begin(store)
+
+    def fill():
+        for number in range(1000):
+            store.add_trial("s1", make_trial(make_case(), number))
+
+    with largest_file(place.stat().st_size + 5 * 4096), pytest.raises(StoreError) as told:
+        fill()
+    assert f"then `python -m harness sweep --resume --store {place}`" in str(told.value)
+    kept = store.trials("s1")
+    assert 0 < len(kept) < 1000
+    assert [trial.round for trial in kept] == list(range(len(kept)))
+    store.add_trial("s1", make_trial(make_case(), len(kept)))
+    assert len(open_store(str(place), create=False).done("s1")) == len(kept) + 1
+
+
+@pytest.fixture
+def held(tmp_path):
+    """A store that another program holds, and that program."""
+    path = tmp_path / "r.sqlite"
+    open_store(str(path), create=True).close()
+    with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as other:
+        other.execute("begin exclusive")
+        yield path, other
+
+
+@pytest.mark.parametrize("create", [True, False])
+def test_the_url_says_how_long_a_locked_store_is_waited_for(held, create):
+    began = time.monotonic()
+    refuse(f"sqlite:///{held[0]}?timeout=0.2", "(database is locked); let the other sweep or program", create=create)
+    assert 0.2 <= time.monotonic() - began < 5
+
+
+def test_a_store_locked_for_a_moment_is_waited_for(held):
+    path, other = held
+    release = threading.Timer(0.5, other.rollback)
+    release.start()
+    store = open_store(str(path), create=True)
+    release.join()
+    begin(store)
+    assert store.sweep_ids() == ["s1"]
+
+
+@pytest.mark.parametrize("options", ["timeout=soon", "timeout=1&timeout=2"])
+def test_a_url_with_an_option_that_makes_no_sense(tmp_path, options):
+    refuse(f"sqlite:///{tmp_path}/r.sqlite?{options}", "correct the URL")
+    assert list(tmp_path.iterdir()) == []
+
+
+def zeroed_page(content: bytes) -> bytes:
+    """Page after page is whole; one holds nothing any more."""
+    last = len(content) // 4096 - 1
+    return content[: last * 4096] + bytes(4096)
+
+
+def swapped_bytes(content: bytes) -> bytes:
+    """Every page is whole; the text of a trial is no JSON any more."""
+    assert content.count(b'"outcome":"ok"') >= 1
+    return content.replace(b'"outcome":"ok"', b'"outcome":"o\x1b\xff')
+
+
+def missing_end(content: bytes) -> bytes:
+    return content[:-4096]
+
+
+@pytest.mark.parametrize("damage", [zeroed_page, swapped_bytes, missing_end])
+def test_damage_anywhere_is_found_before_anything_is_written(tmp_path, damage):
+    path = tmp_path / "r.sqlite"
+    store = open_store(str(path), create=True)
+    begin(store)
+    for number in range(20):
+        store.add_trial("s1", make_trial(make_case(), number))
+    store.close()
+    damaged = damage(path.read_bytes())
+    path.write_bytes(damaged)
+    with pytest.raises(StoreError, match=r"is damaged.*restore a copy of it") as told:
+        check_store(str(path))
+    assert str(told.value).isprintable()
+    assert path.read_bytes() == damaged
+
+
+def test_a_damaged_trial_is_found_before_the_sweep_goes_on(tmp_path):
+    path = tmp_path / "r.sqlite"
+    store = open_store(str(path), create=True)
+    begin(store)
+    store.add_trial("s1", make_trial(make_case()))
+    store.close()
+    path.write_bytes(swapped_bytes(path.read_bytes()))
+    with pytest.raises(StoreError, match="restore a copy of it, or name another with --store") as told:
+        open_store(str(path), create=False).done("s1")
+    assert str(told.value).isprintable(), "what a damaged file holds does not reach the terminal"
 
 
 def test_a_url_nobody_knows():

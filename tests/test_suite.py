@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from harness.errors import UsageError
@@ -8,6 +10,7 @@ from harness.suite import (
     line_of,
     override,
     parse_duration,
+    parse_fault,
     parse_percent,
     parse_settings,
     read_suite,
@@ -111,3 +114,26 @@ def test_line_of_a_nested_key():
     assert line_of(text, ("options", "ddp", "x", "0")) == 5
     assert line_of("options.ddp.x = 3\n", ("options", "ddp", "x")) == 1
     assert line_of(text, ("options", "ddp", "y")) == 4
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("kil:rank=1", "unknown kind 'kil'; did you mean 'kill'?"),
+        ("kill", "which rank?"),
+        ("kill:rank=one", "rank = 'one' is not a number"),
+        ("kill:rank=-1", "rank must be 0 or more"),
+        ("kill:rnk=1", "unknown setting 'rnk'; did you mean 'rank'?"),
+        ("slow:rank=1", "how late?"),
+        ("kill:rank=1,ms=3", "kill takes no ms"),
+        ("slow:rank=1,ms=inf", "ms must be 0 or more"),
+    ],
+)
+def test_a_wrong_fault_is_said(text, said):
+    with pytest.raises(UsageError, match=re.escape(said)):
+        parse_fault(text)
+
+
+def test_a_fault_is_read_as_it_is_written():
+    for text in ("kill:rank=1,step=3", "slow:rank=0,ms=200", "stop:rank=2"):
+        assert parse_fault(text).label == text

@@ -85,7 +85,7 @@ def driver(case: Case, me: Identity, out: Path) -> None:
         addresses = [address for _, address in sorted((about["name"], address) for address, about in found.items())]
         port = client.submit(free_port, workers=addresses[:1], pure=False).result()
         ranks = [
-            client.submit(rank_in_worker, case.model_dump_json(), rank, me.meeting_host, port,
+            client.submit(rank_in_worker, case.model_dump_json(), rank, me.meeting_host, port, str(out),
                           workers=[address], pure=False, key=f"rank-{rank}")
             for rank, address in enumerate(addresses)
         ]  # fmt: skip
@@ -115,7 +115,7 @@ def _patient_client(client_class: Any, me: Identity, timeout_s: float) -> Any:
             time.sleep(0.01)
 
 
-def rank_in_worker(case_json: str, rank: int, meeting_host: str, port: int) -> RankRecord | RankFailure:
+def rank_in_worker(case_json: str, rank: int, meeting_host: str, port: int, out: str) -> RankRecord | RankFailure:
     """A rank as one long task; returns its record, or its failure as a value.
 
     It leaves the worker's pool, so that the pool's threads serve the exchange.
@@ -128,7 +128,8 @@ def rank_in_worker(case_json: str, rank: int, meeting_host: str, port: int) -> R
     failures: list[RankFailure] = []
     distributed.secede()
     try:
-        return measure_rank(case, Identity(rank, case.ranks, rank, case.ranks, meeting_host, port), failures.append)
+        me = Identity(rank, case.ranks, rank, case.ranks, meeting_host, port)
+        return measure_rank(case, me, Path(out), failures.append)
     except Exception as problem:
         return failures[0] if failures else describe_failure("rank", rank, problem)
 

@@ -16,6 +16,8 @@ from bench.records import Case, Role
 # The harness ends a trial that takes too long, and asks for stacks first; torch's own timeout must not come before.
 HARNESS_FIRST_S = 60
 
+_never_freed: list[Any] = []
+
 
 class DdpOptions(Options):
     bucket_cap_mb: float = Field(25.0, gt=0, description="gradients are exchanged in buckets of this many MiB")
@@ -77,8 +79,12 @@ def process_group(case: Case, me: Identity, transport: str, options: DdpOptions)
         world_size=me.world,
         timeout=timedelta(seconds=case.timeout_s + HARNESS_FIRST_S),
     )
+    session = ProcessGroupSession(me.rank, me.world, device, options, transport)
+    # Freeing a group joins Gloo's threads while it holds the interpreter's lock, which such a thread may be waiting
+    # for. A rank's process ends right afterwards: whatever lives until then is never freed that way.
+    _never_freed.append((dist.group.WORLD, session))
     try:
-        yield ProcessGroupSession(me.rank, me.world, device, options, transport)
+        yield session
     finally:
         dist.destroy_process_group()
 

@@ -27,10 +27,13 @@ class Work(ABC):
     amount_per_step: float
     """In ``unit``, of all ranks together."""
     warmup_steps: int = 10
+    """At least, before step times may count as settled."""
     min_steps: int = 10
     max_steps: int = 20_000
     fixed_steps: int | None = None
     """The measured steps where the work itself says how many (whole epochs)."""
+    late_s: float = 0.0
+    """How much later than it could this rank's backward pass (or the step, where there is none) begins: a fault."""
 
     @abstractmethod
     def step(self) -> None:

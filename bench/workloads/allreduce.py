@@ -60,6 +60,8 @@ class Reduction(Work):
         self.results: list[Any] = [torch.zeros(size // 4) for size in self.sizes]
 
     def step(self) -> None:
+        if self.late_s:
+            time.sleep(self.late_s)
         self.session.all_reduce_sum(self.buffer)
 
     def verify(self, steps: int) -> tuple[tuple[tuple[int, ...], ...], tuple[float, ...]]:

@@ -5,6 +5,7 @@ Chunk (i, j) is drawn from a generator seeded with (seed, i, j), so that the num
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from pydantic import Field, model_validator
@@ -43,6 +44,8 @@ class BlocksMean(Work):
         self.mean = 0.0
 
     def step(self) -> None:
+        if self.late_s:
+            time.sleep(self.late_s)
         self.mean = self.session.blocks_mean(self.blocks, self.side, self._make_block)
 
     def _make_block(self, row: int, column: int) -> Any:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.records import Case, Outcome, RankFailure, RankRecord, Role
+from bench.telemetry import Recording
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,8 @@ class Ending:
     ranks: tuple[RankRecord, ...]
     failures: tuple[RankFailure, ...]
     log_tail: tuple[str, ...]
+    recordings: tuple[Recording, ...] = ()
+    """Of the nodes' samplers."""
 
 
 class Site(ABC):

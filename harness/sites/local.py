@@ -18,14 +18,14 @@ import psutil
 
 from bench.local import find_mpirun, free_port
 from bench.nursery import Birth, bear, warm_up
-from bench.records import Case, Outcome, RankFailure, RankRecord, Role
+from bench.progress import read_progress
+from bench.records import Case, Role
+from harness.aftermath import MPIRUN, Gone, Scene, collect
 from harness.sites import Ending, Job, Site
+from harness.stacks import Stuck, gather, is_stopped
 
 KILL_ROUNDS = 20
 LAST_WORDS_S = 2.0
-STACKS_S = 0.5
-TAIL_LINES = 20
-STACK_LINES = 120
 LOOPBACK = "127.0.0.1"
 
 
@@ -77,32 +77,26 @@ class LocalJob(Job):
     def __init__(self, members: list[Member], folder: Path) -> None:
         self.members, self.folder = members, folder
         self.ended = False
+        self.memory_kills = count_memory_kills()
 
     def wait(self, timeout_s: float) -> Ending:
         try:
-            ended = self._await_end(time.monotonic() + timeout_s)
-            if ended is not None:
+            first = self._await_end(time.monotonic() + timeout_s)
+            if first is not None:
                 # Whoever fails next because of it may still say so.
-                self._linger(LAST_WORDS_S)
-                ended = self._killed() or ended
-                outcome: Outcome = "failed"
-            elif self._unfinished():
-                self._ask_for_stacks()
-                outcome = "timeout"
-            else:
-                outcome = "ok"
-            status = ended.process.exitcode if ended else None
-            late = ", ".join(member.title for member in self._unfinished())
+                self._linger(self._unfinished(), LAST_WORDS_S)
+            self._dismiss_observers()
+            scene = self._look_around(first, timeout_s)
         finally:
             self.cancel()
-        return self._collect(outcome, ended, status, f"not done within {timeout_s:g} s: {late}")
+        return collect(self.folder, scene)
 
     def _unfinished(self) -> list[Member]:
         return [member for member in self.members if not member.role.service and member.process.is_alive()]
 
     def _await_end(self, deadline: float) -> Member | None:
         """Wait until all but the services are done; returns the first process that ended badly, if one did."""
-        running = list(self.members)
+        running = [member for member in self.members if not member.role.observer]
         while self._unfinished():
             left = deadline - time.monotonic()
             if left <= 0:
@@ -114,21 +108,57 @@ class LocalJob(Job):
                     return member
         return None
 
-    def _killed(self) -> Member | None:
-        """A process that somebody else ended: the cause, whatever the others say about their lost connections."""
-        return next((member for member in self.members if member.process.exitcode == -signal.SIGKILL), None)
-
-    def _linger(self, seconds: float) -> None:
+    def _linger(self, members: list[Member], seconds: float) -> None:
         deadline = time.monotonic() + seconds
-        while self._unfinished() and time.monotonic() < deadline:
-            wait_for_any([member.process.sentinel for member in self._unfinished()], timeout=0.1)
+        while members and (left := deadline - time.monotonic()) > 0:
+            wait_for_any([member.process.sentinel for member in members], timeout=left)
+            members = [member for member in members if member.process.is_alive()]
 
-    def _ask_for_stacks(self) -> None:
+    def _dismiss_observers(self) -> None:
+        observers = [member for member in self.members if member.role.observer and member.process.is_alive()]
+        for member in observers:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(member.process.pid or 0, signal.SIGTERM)
+        self._linger(observers, LAST_WORDS_S)
+
+    def _look_around(self, first: Member | None, timeout_s: float) -> Scene:
+        """What there is to see before everything is ended."""
+        late = self._unfinished()
+        if first is None and not late:
+            return Scene(timed_out=False, timeout_s=timeout_s)
+        stuck = self._stuck()
+        bad = [member for member in self.members if not member.role.observer and member.process.exitcode]
+        ended = [first, *(member for member in bad if member is not first)] if first is not None else []
+        return Scene(
+            timed_out=first is None,
+            timeout_s=timeout_s,
+            gone=tuple(
+                Gone(
+                    MPIRUN if member.role.fanout == "mpi" else member.role.name,
+                    member.number,
+                    member.process.exitcode or 0,
+                    member.log,
+                )
+                for member in ended
+            ),
+            stopped=tuple(one.title for one in stuck if one.stopped),
+            stacks=gather(stuck),
+            out_of_memory=count_memory_kills() > self.memory_kills,
+        )
+
+    def _stuck(self) -> list[Stuck]:
+        """Every rank that is still there, and whatever else the backend started; under mpirun its ranks."""
+        found = []
         for member in self.members:
-            if member.process.pid and member.process.is_alive() and member.role.fanout == "each":
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(member.process.pid, signal.SIGUSR1)
-        time.sleep(STACKS_S)
+            pid = member.process.pid
+            if member.role.observer or pid is None or not member.process.is_alive():
+                continue
+            if member.role.fanout == "mpi":
+                ranks = [one for one in read_progress(self.folder) if psutil.pid_exists(one.pid)]
+                found += [Stuck(f"rank {one.rank}", one.pid, member.log, is_stopped(one.pid)) for one in ranks]
+            else:
+                found.append(Stuck(member.title, pid, member.log, is_stopped(pid)))
+        return found
 
     def cancel(self) -> None:
         if self.ended:
@@ -143,41 +173,13 @@ class LocalJob(Job):
             member.process.join()
             member.process.close()
 
-    def _collect(self, outcome: Outcome, culprit: Member | None, status: int | None, late: str) -> Ending:
-        records = sorted(
-            (RankRecord.model_validate_json(path.read_text()) for path in self.folder.glob("record-*.json")),
-            key=lambda record: record.rank,
-        )
-        failures = [RankFailure.model_validate_json(path.read_text()) for path in self.folder.glob("failure-*.json")]
-        failures.sort(key=lambda failure: failure.at)
-        reason = None
-        if outcome == "timeout":
-            reason = late
-        elif culprit is not None and status is not None and _is_cause(status, failures):
-            reason = f"{culprit.title} was killed by {signal.Signals(-status).name}"
-        elif failures:
-            reason = f"{failures[0].role} {failures[0].rank}: {failures[0].error}"
-            outcome = "failed"
-        elif culprit is not None:
-            reason = f"{culprit.title} ended with status {status} and no word; see the log's last lines"
-        tail: tuple[str, ...] = ()
-        if outcome != "ok":
-            told = [culprit] if culprit else self.members
-            lines = STACK_LINES if outcome == "timeout" else TAIL_LINES
-            tail = tuple(line for member in told for line in _tail(member, lines))
-        return Ending(outcome, reason, tuple(records), tuple(failures), tail)
 
-
-def _is_cause(status: int, failures: Sequence[RankFailure]) -> bool:
-    """Whether a signal ended the trial: any where nobody says more, and SIGKILL whatever the others say."""
-    return status == -signal.SIGKILL or (status < 0 and not failures)
-
-
-def _tail(member: Member, count: int) -> list[str]:
-    with contextlib.suppress(OSError):
-        lines = member.log.read_text(errors="replace").splitlines()[-count:]
-        return [f"{member.title}: {line}" for line in lines]
-    return []
+def count_memory_kills() -> int:
+    """How many processes the kernel has ended for lack of memory since it started; 0 where it does not say."""
+    with contextlib.suppress(OSError, StopIteration, ValueError):
+        lines = Path("/proc/vmstat").read_text().splitlines()
+        return int(next(line.split()[1] for line in lines if line.startswith("oom_kill ")))
+    return 0
 
 
 def kill_session(leader: int) -> None:

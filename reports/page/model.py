@@ -28,6 +28,8 @@ def make_page(
         results=tables.results(cells),
         same_work=tables.same_work(cells),
         readings=tables.readings(cells),
+        usage=tables.usage(cells),
+        conditions=tables.conditions(cells),
         decomposition=tables.decomposition(cells),
         troubles=tables.troubles(cells),
         not_applicable=tables.not_applicable(not_applicable),

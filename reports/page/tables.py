@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from bench.records import Case
 from reports import flags as meaning
+from reports.analysis.telemetry import FEWEST_SAMPLES
 from reports.cells import Cell
 from reports.page import words
 from reports.page.values import Table
@@ -86,6 +87,40 @@ def readings(cells: Sequence[Cell]) -> Table:
         for reading in cell.readings
     ]  # fmt: skip
     return Table("Further readings", ("cell", "reading", "value (95 %)"), tuple(rows))
+
+
+def usage(cells: Sequence[Cell]) -> Table:
+    """A row a cell, a column for each reading that is known anywhere; why the others aren't stands below."""
+    known = dict.fromkeys(one.name for cell in cells for one in cell.usage if one.estimate is not None)
+    missing: dict[str, list[str]] = {}
+    for cell in cells:
+        for one in cell.usage:
+            if one.estimate is None:
+                missing.setdefault(one.reason or "unknown", []).append(one.name)
+    rows = []
+    for cell in (cell for cell in cells if cell.usage):
+        found = {one.name: one.estimate for one in cell.usage}
+        taken = f"{cell.coverage.samples}, {cell.coverage.share:.0%}" if cell.coverage else "none"
+        rows.append((words.case_title(cell.case), *(words.reading(found.get(name)) for name in known), taken))
+    header = ("cell", *(name.replace("_", " ").replace("gpu", "GPU").replace("cpu", "CPU") for name in known),
+              "samples, coverage (least)")  # fmt: skip
+    reasons = "; ".join(f"{', '.join(dict.fromkeys(names)).replace('_', ' ')}: {why}" for why, names in missing.items())
+    note = (
+        "During the measured window, means over trials; host: the cores that this job may use. "
+        f"A window needs {FEWEST_SAMPLES} samples. " + (f"Unknown — {reasons}." if reasons else "")
+    )
+    return Table("What ranks, hosts and GPUs did", header, tuple(rows), note)
+
+
+def conditions(cells: Sequence[Cell]) -> Table:
+    rows = []
+    for cell in cells:
+        for flag in dict.fromkeys(condition.name for condition in cell.conditions):
+            seen = [condition for condition in cell.conditions if condition.name == flag]
+            left_out = "left out" if seen[0].serious else "kept"
+            rows.append((words.case_title(cell.case), flag, f"{len(seen)}", seen[0].seen, left_out))
+    header = ("cell", "condition", "times seen", "what was seen first", "the trial's number")
+    return Table("What may have spoilt a number", header, tuple(rows))
 
 
 def troubles(cells: Sequence[Cell]) -> Table:

@@ -63,6 +63,8 @@ class Page:
     results: Table
     same_work: Table
     readings: Table
+    usage: Table
+    conditions: Table
     decomposition: Table
     troubles: Table
     not_applicable: Table

@@ -1,0 +1,81 @@
+"""Things that go wrong on purpose, so that people can see what their own pipeline does then.
+
+``kill`` and ``stop`` send the rank SIGKILL and SIGSTOP, ``raise`` raises, ``exit`` leaves without a word, ``oom`` runs
+out of memory (its own limit, not the machine's), ``slow`` begins each backward pass late.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from bench.records import Fault
+from bench.workloads import Work
+
+EXIT_STATUS = 3
+HEADROOM_BYTES = 64 * 2**20
+CHUNK_BYTES = 2**20
+
+
+class Injected(RuntimeError):
+    """What ``raise`` raises."""
+
+
+def at_start(fault: Fault | None, rank: int) -> None:
+    """Strike a rank before it joins the others, where that was asked for."""
+    if fault is not None and fault.rank == rank and fault.step == 0:
+        strike(fault)
+
+
+def armed(fault: Fault | None, rank: int, work: Work, step: Callable[[], Any]) -> Callable[[], Any]:
+    """The measured step with the fault in it; the step itself for every rank it does not touch."""
+    if fault is None or fault.rank != rank or fault.step == 0:
+        return step
+    at, taken = fault.step or 1, 0
+
+    def struck() -> None:
+        nonlocal taken
+        taken += 1
+        if taken == at:
+            strike(fault, work)
+        step()
+
+    return struck
+
+
+def slow_down(fault: Fault | None, rank: int, work: Work) -> None:
+    """Be late from the first step on, where no later step was named."""
+    if fault is not None and fault.rank == rank and fault.kind == "slow" and not fault.step:
+        strike(fault, work)
+
+
+def strike(fault: Fault, work: Work | None = None) -> None:
+    """Do it to this process, or to its work."""
+    if fault.kind == "slow":
+        if work is not None:
+            work.late_s = (fault.ms or 0.0) / 1e3
+        return
+    print(f"injected: {fault.label}", file=sys.stderr, flush=True)
+    if fault.kind in ("kill", "stop"):
+        os.kill(os.getpid(), signal.SIGKILL if fault.kind == "kill" else signal.SIGSTOP)
+    elif fault.kind == "raise":
+        raise Injected(f"injected by {fault.label}")
+    elif fault.kind == "exit":
+        os._exit(EXIT_STATUS)
+    elif fault.kind == "oom":
+        _run_out_of_memory()
+
+
+def _run_out_of_memory() -> None:
+    """Allocate until this process may have no more; the machine's other processes notice nothing."""
+    with open("/proc/self/statm") as about:  # noqa: PTH123 - one line of a kernel file
+        used = int(about.read().split()[0]) * resource.getpagesize()
+    _, most = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (used + HEADROOM_BYTES, most))
+    hoard = []
+    while True:
+        hoard.append(bytearray(CHUNK_BYTES))

@@ -1,0 +1,103 @@
+"""How NVML is asked, through the package ``nvidia-ml-py``: whatever goes wrong becomes a short reason."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+# By NVML's own codes: its texts ("RM has detected an NVML/RM version mismatch.") help nobody.
+REASONS: Mapping[int, str] = {
+    1: "NVML is not initialised",
+    2: "not known to this driver",
+    3: "not supported by this device",
+    4: "no permission",
+    6: "not found",
+    9: "the NVIDIA driver is not loaded",
+    10: "no answer in time",
+    12: "libnvidia-ml.so.1 can't be loaded",
+    13: "the driver's library lacks this call",
+    15: "GPU is lost",
+    16: "the GPU needs a reset",
+    17: "the operating system refused",
+    18: "the driver and its library are of different versions; reload the driver or restart the machine",
+    20: "out of memory",
+    21: "no data",
+    25: "the driver's library lacks this version of the call",
+    28: "no such GPU",
+    999: "the driver met an unknown error",
+}
+DEAD = frozenset(REASONS[code] for code in (15, 16))
+"""The whole device answers nothing more."""
+NEVER = frozenset(REASONS[code] for code in (2, 3, 4, 13, 25))
+"""This question will not be answered however often it is put."""
+
+TWO_SAMPLES = "needs two samples"
+SAMPLES_APART_S = 0.1
+"""NVIDIA's own minimum for GPM."""
+
+ACTIVITIES = {
+    "sm_activity": "NVML_GPM_METRIC_SM_UTIL",
+    "tensor_activity": "NVML_GPM_METRIC_ANY_TENSOR_UTIL",
+    "dram_activity": "NVML_GPM_METRIC_DRAM_BW_UTIL",
+}
+
+
+class Answer(NamedTuple):
+    value: Any
+    reason: str | None = None
+
+
+def ask(function: Callable[..., Any], *arguments: Any) -> Answer:
+    """What the function gives, or why it gives nothing."""
+    try:
+        return Answer(function(*arguments))
+    except ImportError:
+        return Answer(None, "the package nvidia-ml-py is not installed")
+    except Exception as error:  # a library that isn't what the package takes it for may fail in any way
+        code = getattr(error, "value", None)
+        if not isinstance(code, int):
+            return Answer(None, f"{type(error).__name__}: {error}")
+        return Answer(None, REASONS.get(code, f"NVML error {code}"))
+
+
+class Activity:
+    """How busy the parts of a GPU were between two samples of its counters (GPM, from Hopper on)."""
+
+    def __init__(self, nvml: Any, gpu: Any, take: Callable[[Any], Any]) -> None:
+        if not nvml.nvmlGpmQueryDeviceSupport(gpu).isSupportedDevice:
+            raise nvml.NVMLError(nvml.NVML_ERROR_NOT_SUPPORTED)
+        self._nvml, self._take = nvml, take
+        self._samples = [nvml.nvmlGpmSampleAlloc(), nvml.nvmlGpmSampleAlloc()]
+        self._taken_at: float | None = None
+        self._latest = dict.fromkeys(ACTIVITIES, Answer(None, TWO_SAMPLES))
+
+    def read(self) -> dict[str, Answer]:
+        """Of the latest span; asked again too soon, the span goes on."""
+        if self._taken_at is not None and time.monotonic() - self._taken_at < SAMPLES_APART_S:
+            return self._latest
+        older, newer = self._samples
+        self._take(newer)
+        if self._taken_at is not None:
+            self._latest = self._between(older, newer)
+        self._samples, self._taken_at = [newer, older], time.monotonic()
+        return self._latest
+
+    def _between(self, older: Any, newer: Any) -> dict[str, Answer]:
+        nvml = self._nvml
+        asked = nvml.c_nvmlGpmMetricsGet_t()
+        asked.version, asked.numMetrics = nvml.NVML_GPM_METRICS_GET_VERSION, len(ACTIVITIES)
+        asked.sample1, asked.sample2 = older, newer
+        for slot, metric in enumerate(ACTIVITIES.values()):
+            asked.metrics[slot].metricId = getattr(nvml, metric)
+        nvml.nvmlGpmMetricsGet(asked)
+        return {name: ask(self._fraction, asked.metrics[slot]) for slot, name in enumerate(ACTIVITIES)}
+
+    def _fraction(self, metric: Any) -> float:
+        if metric.nvmlReturn:
+            raise self._nvml.NVMLError(metric.nvmlReturn)
+        return float(metric.value) / 100
+
+    def close(self) -> None:
+        for sample in self._samples:
+            ask(self._nvml.nvmlGpmSampleFree, sample)

@@ -1,0 +1,91 @@
+"""How far a rank has come, where others can still read it after the rank's sudden end: a few bytes of a shared file."""
+
+from __future__ import annotations
+
+import mmap
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+PID, PHASE, STEP = range(3)
+CELLS, CELL_BYTES = 3, 8
+
+PHASES = (
+    "joining the other ranks",
+    "building the workload",
+    "verified steps",
+    "reference of the verified steps",
+    "warm-up step",
+    "measured step",
+    "further measurements",
+    "decomposition",
+    "leaving",
+)
+COUNTED = ("warm-up step", "measured step")
+
+
+class Whereabouts(NamedTuple):
+    """Where a rank was last seen."""
+
+    rank: int
+    pid: int
+    phase: str
+    step: int
+
+    @property
+    def said(self) -> str:
+        """``in measured step 17``, ``while joining the other ranks``."""
+        if self.phase in COUNTED:
+            return f"in {self.phase} {self.step}"
+        return f"while {self.phase}" if self.phase.split()[0].endswith("ing") else f"in the {self.phase}"
+
+
+class Progress:
+    """This rank's own notes; without a folder they are kept nowhere else."""
+
+    def __init__(self, folder: Path | None = None, rank: int = 0) -> None:
+        size = CELLS * CELL_BYTES
+        if folder is None:
+            self._cells = memoryview(bytearray(size)).cast("q")
+        else:
+            with (folder / f"progress-{rank}").open("wb+") as file:
+                file.truncate(size)
+                self._cells = memoryview(mmap.mmap(file.fileno(), size)).cast("q")
+        self._cells[PID] = os.getpid()
+
+    def enter(self, phase: str) -> None:
+        self._cells[STEP] = 0
+        self._cells[PHASE] = PHASES.index(phase)
+
+    @property
+    def step(self) -> int:
+        return self._cells[STEP]
+
+    def counting(self, step: Callable[[], Any]) -> Callable[[], Any]:
+        """The step, counted as it begins: a fraction of a microsecond's work, for steps inside a timed window."""
+        cells = self._cells
+
+        def counted() -> None:
+            cells[STEP] += 1
+            step()
+
+        return counted
+
+    @property
+    def whereabouts(self) -> Whereabouts:
+        return _read(self._cells, 0)
+
+
+def read_progress(folder: Path) -> list[Whereabouts]:
+    """Of every rank that left notes, in the order of the ranks."""
+    found = []
+    for path in folder.glob("progress-*"):
+        with suppress(OSError, ValueError, TypeError, IndexError):
+            found.append(_read(memoryview(path.read_bytes()).cast("q"), int(path.name.removeprefix("progress-"))))
+    return sorted(found)
+
+
+def _read(cells: memoryview[int], rank: int) -> Whereabouts:
+    return Whereabouts(rank, cells[PID], PHASES[cells[PHASE]], cells[STEP])

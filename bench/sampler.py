@@ -1,0 +1,104 @@
+"""One process a node that watches it while the ranks work, and writes what it sees as it sees it.
+
+It appends to ``telemetry-<host>.jsonl``, so that a sudden end costs nothing but the last line. Who computes on the GPUs
+is asked before the ranks are ready and after they are gone, never in between.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import platform
+import signal
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TextIO
+
+from bench.probes import Probe
+from bench.probes.gpu import GpuProbe
+from bench.probes.host import HostProbe
+from bench.probes.replay import ReplayProbe
+from bench.records import Case, Role
+from bench.telemetry import Check, Header, Tick
+from bench.value import Value
+
+INTERVAL_S = 0.2
+ROLE = Role(name="sampler", count=1, service=True, observer=True)
+REPLAY = "replay:"
+
+
+def play(case: Case, out: Path) -> None:
+    """Sample until told to end (SIGTERM)."""
+    told = threading.Event()
+
+    def end(signum: int, frame: FrameType | None) -> None:
+        told.set()
+
+    signal.signal(signal.SIGTERM, end)
+    probes = choose_probes(case)
+    # Watching is worth less than working: where a core is short, the ranks have it.
+    os.nice(5)
+    with (out / f"telemetry-{platform.node()}.jsonl").open("a") as file:
+        source = case.telemetry if case.telemetry.startswith(REPLAY) else "live"
+        devices = tuple(device for probe in probes for device in probe.devices)
+        problems = tuple(problem for probe in probes for problem in probe.problems)
+        _append(file, Header(host=platform.node(), source=source, interval_s=INTERVAL_S, devices=devices,
+                             problems=problems))  # fmt: skip
+        _append(file, _check(probes))
+        _sample(probes, told, file, out)
+        _append(file, _check(probes))
+    for probe in probes:
+        probe.close()
+
+
+def choose_probes(case: Case) -> list[Probe]:
+    """What to sample for a case: the host; GPUs where the ranks compute on them, or always; or a recorded file."""
+    if case.telemetry.startswith(REPLAY):
+        return [ReplayProbe(Path(case.telemetry.removeprefix(REPLAY)))]
+    cores = tuple(sorted(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else ()
+    probes: list[Probe] = [HostProbe(cores)]
+    if case.device == "cuda" or case.telemetry == "always":
+        probes.append(GpuProbe())
+    return probes
+
+
+def _sample(probes: Sequence[Probe], told: threading.Event, file: TextIO, out: Path) -> None:
+    with _lock_file(out).open("a") as lock:
+        due = time.monotonic()
+        while not told.is_set():
+            fcntl.flock(lock, fcntl.LOCK_SH)
+            readings = tuple(reading for probe in probes for reading in probe.read())
+            _append(file, Tick(at_s=time.monotonic(), readings=readings))
+            fcntl.flock(lock, fcntl.LOCK_UN)
+            due = max(due + INTERVAL_S, time.monotonic())
+            told.wait(due - time.monotonic())
+
+
+@contextmanager
+def silence(out: Path) -> Iterator[None]:
+    """No sample is taken inside; if the process that asked for it dies, sampling goes on."""
+    with _lock_file(out).open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _lock_file(out: Path) -> Path:
+    return out / f"sampling-{platform.node()}.lock"
+
+
+def _check(probes: Sequence[Probe]) -> Check:
+    found = [probe.processes() for probe in probes]
+    return Check(
+        checked_at_s=time.monotonic(),
+        processes=tuple(process for processes, _ in found for process in processes),
+        problems=tuple(problem for _, problems in found for problem in problems),
+    )
+
+
+def _append(file: TextIO, value: Value) -> None:
+    file.write(value.model_dump_json() + "\n")
+    file.flush()

@@ -1,0 +1,52 @@
+"""Steps before the measured window, until step times have settled."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from statistics import median
+from typing import Any, NamedTuple
+
+from bench.backends import Session
+from bench.clock import time_steps
+
+BLOCK_S = 0.05
+STEPS_A_BLOCK = 200
+WITHIN = 0.1
+LONGEST_S = 2.0
+BLOCKS_AT_MOST = 12
+
+
+class Settled(NamedTuple):
+    """How the warm-up ended: the same on every rank."""
+
+    steps: int
+    settled: bool
+    step_s: float
+    """The slowest rank's median step of the last block."""
+
+
+def warm_up(step: Callable[[], Any], session: Session, at_least: int) -> Settled:
+    """Take steps in blocks until two blocks in a row agree, or the time for it is spent.
+
+    Each block's median is the slowest rank's, known to all ranks, so that all of them stop after the same step.
+    """
+    steps, medians, spent_s = 1, [session.largest(time_steps(step, 1, session.device)[0])], 0.0
+    while True:
+        block = max(1, min(STEPS_A_BLOCK, math.ceil(BLOCK_S / max(medians[-1], 1e-9))))
+        medians.append(session.largest(median(time_steps(step, block, session.device))))
+        steps += block
+        spent_s += block * medians[-1]
+        # The very first step loads and allocates: it says nothing about the rest.
+        done = has_settled(medians[1:] if block > 1 else medians)
+        if done and steps >= at_least:
+            return Settled(steps, True, medians[-1])
+        if spent_s > LONGEST_S or len(medians) > BLOCKS_AT_MOST:
+            return Settled(steps, done, medians[-1])
+
+
+def has_settled(medians: Sequence[float]) -> bool:
+    """Whether the last two blocks took the same time, within a tenth (pure)."""
+    if len(medians) < 2:
+        return False
+    return abs(medians[-1] / max(medians[-2], 1e-12) - 1) <= WITHIN

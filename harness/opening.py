@@ -1,0 +1,156 @@
+"""Opening a results store: what it is, whether it may be written, and what is wrong with it, before anything runs."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
+
+from harness.database_words import CURES, ELSEWHERE, FAULTS, code_of, say, why
+from harness.errors import StoreError
+from harness.store import FORMAT, Store, about_table, metadata, transaction, trials_table
+
+LOCK_PATIENCE_S = 30
+
+
+def check_store(place: str) -> None:
+    """Find out whether a sweep may write there; where there is no store yet, nothing is written.
+
+    Raises :class:`StoreError` as :func:`open_store` does.
+    """
+    path = path_of(place)
+    if path is None or path.exists():
+        with _explained(place):
+            engine = _engine(place)
+            if _is_ours(engine, place):
+                _look_for_damage(engine, place)
+                _try_to_write(engine)
+        return
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    if not (folder.is_dir() and os.access(folder, os.W_OK)):
+        raise StoreError(f"store {place}: cannot be created in {folder}; {ELSEWHERE}")
+
+
+def open_store(place: str, *, create: bool) -> Store:
+    """Open a store by SQLAlchemy URL or file name.
+
+    Raises :class:`StoreError` where it can't be opened, holds something else, or is of a newer format. With
+    ``create`` an absent one is made; nothing is written into a file that holds anything else.
+    """
+    path = path_of(place)
+    if path is not None and not path.exists() and not create:
+        raise StoreError(f"store {place}: no such file; run `python -m harness sweep` first, or name another")
+    with _explained(place):
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        engine = _engine(place)
+        if _is_ours(engine, place):
+            if create:
+                _try_to_write(engine)
+        elif create:
+            _make_tables(engine, place)
+        else:
+            raise StoreError(f"store {masked(place)}: is empty; run `python -m harness sweep` first")
+    return Store(engine, masked(place))
+
+
+@contextmanager
+def _explained(place: str) -> Iterator[None]:
+    """What goes wrong while a store is opened, as one line."""
+    said = f"store {masked(place)}"
+    try:
+        yield
+    except OSError as problem:
+        raise StoreError(f"{said}: cannot be created ({problem.strerror}); {ELSEWHERE}") from None
+    except DBAPIError as problem:
+        fault = FAULTS.get(code_of(problem), "cannot be opened")
+        raise StoreError(f"{said}: {fault} {why(problem)}, or {ELSEWHERE}") from None
+    except (SQLAlchemyError, ImportError) as problem:
+        raise StoreError(f"{said}: {say(problem)}; correct the URL, or install its driver") from None
+
+
+def _engine(place: str) -> sa.Engine:
+    url = sa.make_url(place if "://" in place else f"sqlite:///{place}")
+    ours = url.get_backend_name() == "sqlite" and "timeout" not in url.query
+    try:
+        return sa.create_engine(url, connect_args={"timeout": LOCK_PATIENCE_S} if ours else {})
+    except (ValueError, TypeError) as problem:  # SQLAlchemy makes numbers of some of a URL's options
+        raise StoreError(f"store {masked(place)}: {say(problem)}; correct the URL") from None
+
+
+def _is_ours(engine: sa.Engine, place: str) -> bool:
+    """Whether the store holds results of a format we read; ``False`` where it holds nothing."""
+    tables = sa.inspect(engine).get_table_names()
+    if about_table.name not in tables:
+        if tables:
+            raise StoreError(f"store {masked(place)}: holds other tables ({', '.join(tables[:3])}), not results; "
+                             f"{ELSEWHERE}")  # fmt: skip
+        return False
+    with engine.connect() as connection:
+        found = connection.execute(sa.select(about_table.c.format)).scalar_one_or_none()
+    if found is not None and found > FORMAT:
+        raise StoreError(f"store {masked(place)}: written by a newer version (format {found}, this one reads up to "
+                         f"{FORMAT}); update the harness, or {ELSEWHERE}")  # fmt: skip
+    return found is not None
+
+
+def _make_tables(engine: sa.Engine, place: str) -> None:
+    """Safe where two sweeps make the same store at the same moment: whoever comes second finds it made."""
+    try:
+        with transaction(engine) as connection:
+            metadata.create_all(connection)
+            with suppress(IntegrityError), connection.begin_nested():
+                connection.execute(about_table.insert().values(only=1, format=FORMAT))
+    except DBAPIError:
+        if not _is_ours(engine, place):
+            raise
+
+
+def _look_for_damage(engine: sa.Engine, place: str) -> None:
+    """All of a SQLite file: by itself SQLite notices damage only where it reads, and would write into the rest."""
+    if engine.dialect.name != "sqlite":
+        return
+    with engine.connect() as connection:
+        found = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar_one().splitlines()[-1]
+        unreadable = (
+            sa.select(sa.func.count()).select_from(trials_table).where(sa.not_(sa.func.json_valid(trials_table.c.body)))
+        )
+        count = connection.execute(unreadable).scalar_one() if found == "ok" else 0
+    if found != "ok" or count:
+        said = f"{count} of its trials can't be read" if count else found
+        cure = CURES[sqlite3.SQLITE_CORRUPT]
+        raise StoreError(f"store {masked(place)}: is damaged ({said}); {cure}, or {ELSEWHERE}")
+
+
+def _try_to_write(engine: sa.Engine) -> None:
+    """Fails before anything ran where the store can't be written."""
+    with transaction(engine) as connection:
+        connection.execute(about_table.update().values(format=about_table.c.format))
+
+
+def masked(place: str) -> str:
+    """The place without its password."""
+    if "://" not in place:
+        return place
+    try:
+        return sa.make_url(place).render_as_string(hide_password=True)
+    except SQLAlchemyError:
+        return place
+
+
+def path_of(place: str) -> Path | None:
+    """The file of a SQLite store; ``None`` for a server, a database in memory or SQLite's own ``file:`` notation."""
+    if "://" not in place:
+        return Path(place)
+    try:
+        url = sa.make_url(place)
+    except SQLAlchemyError as problem:
+        raise StoreError(f"store {place}: {say(problem)}") from None
+    name = url.database or ""
+    plain = url.drivername.startswith("sqlite") and name and name != ":memory:" and not name.startswith("file:")
+    return Path(name) if plain else None

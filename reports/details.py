@@ -1,0 +1,112 @@
+"""What a cell holds beside its throughput, over its trials: usage, the parts of a step, a collective's messages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from statistics import fmean, median
+
+from bench.records import Reading, Trial, Value
+from reports.analysis.efficiency import StepSplit, Straggler, split
+from reports.analysis.stats import Estimate, arithmetic, estimate, ratio
+
+
+class MessageCell(Value):
+    """The allreduce of one message size: its time is the slowest rank's."""
+
+    message_bytes: int
+    time_s: Estimate
+    algorithm_bandwidth: Estimate
+    bus_bandwidth: Estimate
+
+
+class ReadingCell(Value):
+    """A further reading over the trials; no estimate where it is unknown, with the reason."""
+
+    name: str
+    estimate: Estimate | None
+    reason: str | None = None
+
+
+class Decomposition(Value):
+    """Where the time of a step goes: each over the trials, in seconds or as a share."""
+
+    parts_s: dict[str, Estimate]
+    """``data``, ``forward``, ``backward``, ``optimizer``, ``waiting``, ``exposed``: they add up to ``step_s``."""
+    step_s: Estimate
+    load_balance: Estimate
+    communication_efficiency: Estimate
+    parallel_efficiency: Estimate
+    computation_scaling: Estimate | None = None
+    """Own time of all ranks at the baseline ÷ here, for the same samples; 1 at the baseline."""
+    global_efficiency: float | None = None
+    """Parallel efficiency × computation scaling."""
+    unexplained: float | None = None
+    """Global efficiency ÷ the baseline's ÷ the measured efficiency − 1: what the decomposition does not account for."""
+    stragglers: tuple[Straggler, ...] = ()
+    """Of the trials that had one."""
+
+
+def readings(good: Sequence[Trial], of: Callable[[Trial], Sequence[Reading]]) -> tuple[ReadingCell, ...]:
+    """The mean of each reading over the trials that know it; ``of`` gives those of one trial."""
+    gathered: dict[str, list[Reading]] = {}
+    for trial in good:
+        for reading in of(trial):
+            gathered.setdefault(reading.name, []).append(reading)
+    cells = []
+    for name, found in gathered.items():
+        known = [reading.value for reading in found if reading.value is not None]
+        mean = arithmetic(known, found[0].unit) if known else None
+        cells.append(ReadingCell(name=name, estimate=mean, reason=None if mean else found[0].reason))
+    return tuple(cells)
+
+
+def decomposition(good: Sequence[Trial], base: Sequence[Trial], measured: Estimate | None) -> Decomposition | None:
+    splits = _splits(good)
+    if not splits:
+        return None
+    names = ("data", "forward", "backward", "optimizer", "waiting", "exposed")
+    found = Decomposition(
+        parts_s={name: arithmetic([getattr(one, f"{name}_s") for one in splits], "s") for name in names},
+        step_s=arithmetic([one.step_s for one in splits], "s"),
+        load_balance=arithmetic([one.load_balance for one in splits], "1"),
+        communication_efficiency=arithmetic([one.communication_efficiency for one in splits], "1"),
+        parallel_efficiency=arithmetic([one.parallel_efficiency for one in splits], "1"),
+        stragglers=tuple(one.straggler for one in splits if one.straggler is not None),
+    )
+    base_splits = _splits(base)
+    if not base_splits or measured is None:
+        return found
+    more = good[0].ranks[0].amount_per_step / base[0].ranks[0].amount_per_step
+    scaling = ratio([sum(one.own_s) for one in base_splits], [sum(one.own_s) for one in splits], more, "1")
+    whole = found.parallel_efficiency.value * scaling.value
+    at_base = fmean(one.parallel_efficiency for one in base_splits)
+    unexplained = whole / at_base / measured.value - 1
+    return found.model_copy(
+        update={"computation_scaling": scaling, "global_efficiency": whole, "unexplained": unexplained}
+    )
+
+
+def _splits(trials: Sequence[Trial]) -> list[StepSplit]:
+    return [found for trial in trials if (found := split(trial.ranks)) is not None]
+
+
+def messages(good: Sequence[Trial]) -> tuple[MessageCell, ...]:
+    cells = []
+    world = len(good[0].ranks)
+    for position, first in enumerate(good[0].ranks[0].messages):
+        times = [
+            median(
+                [max(once) for once in zip(*(record.messages[position].times_s for record in trial.ranks), strict=True)]
+            )
+            for trial in good
+        ]
+        bandwidths = [first.message_bytes / time_s for time_s in times]
+        cells.append(
+            MessageCell(
+                message_bytes=first.message_bytes,
+                time_s=estimate(times, "s"),
+                algorithm_bandwidth=estimate(bandwidths, "B/s"),
+                bus_bandwidth=estimate([value * 2 * (world - 1) / world for value in bandwidths], "B/s"),
+            )
+        )
+    return tuple(cells)

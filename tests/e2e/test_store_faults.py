@@ -1,0 +1,248 @@
+"""Whatever befalls the store: one line that names it and the remedy, nothing lost, and --resume finishes the sweep."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sqlite3
+import subprocess
+import sys
+import time
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from e2e.conftest import Harness
+
+CELL = (
+    "sweep", "--backends", "single", "--workloads", "synthetic", "--device", "cpu", "--steps", "5", "--window", "0.1",
+)  # fmt: skip
+PROGRESS = re.compile(r"\d+/\d+ ")
+
+
+class Room(Harness):
+    """A harness that sees mounts which nobody else sees; they go when it is left."""
+
+    def __init__(self, folder: Path, mounts: str) -> None:
+        super().__init__(folder)
+        root = os.geteuid() == 0
+        made = ["unshare", "--mount"] if root else ["unshare", "--user", "--map-root-user", "--mount"]
+        entered = ["nsenter", "--mount"] if root else ["nsenter", "--user", "--preserve-credentials", "--mount"]
+        try:
+            # `cat` keeps the room open until the test, or the whole test run, is gone.
+            self.holder = subprocess.Popen(
+                [*made, "sh", "-c", f"{mounts} && echo made && exec cat"],
+                cwd=folder, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            )  # fmt: skip
+        except FileNotFoundError:
+            pytest.skip("mounting needs unshare (util-linux)")
+        if self.holder.stdout.readline() != "made\n":
+            pytest.skip(f"mounting is not permitted here: {self.holder.communicate()[1].strip()}")
+        self.enter = [*entered, "--target", str(self.holder.pid), "sh", "-c", 'cd "$0" && exec "$@"', str(folder)]
+
+    def start(self, *arguments: str) -> subprocess.Popen:
+        return subprocess.Popen(
+            [*self.enter, sys.executable, "-m", "harness", *arguments],
+            env=self.env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+
+    def inside(self, *command: str) -> int:
+        return subprocess.run([*self.enter, *command], stderr=subprocess.DEVNULL, timeout=30, check=False).returncode
+
+    def leave(self) -> None:
+        self.holder.communicate(timeout=30)
+
+
+@pytest.fixture
+def room(tmp_path):
+    rooms = []
+
+    def make(mounts: str) -> Room:
+        (tmp_path / "disk").mkdir(exist_ok=True)
+        rooms.append(Room(tmp_path, mounts))
+        return rooms[-1]
+
+    yield make
+    for made in rooms:
+        made.leave()
+
+
+@pytest.fixture(scope="session")
+def swept(tmp_path_factory) -> bytes:
+    """A real store that holds one finished sweep of two trials."""
+    folder = tmp_path_factory.mktemp("swept")
+    done = Harness(folder).run(*CELL, "--repeats", "2")
+    assert done.returncode == 0, done.stderr
+    return (folder / ".runs" / "results.sqlite").read_bytes()
+
+
+@pytest.fixture
+def interrupted(swept, tmp_path) -> Path:
+    """A real store whose sweep lacks its second trial."""
+    path = tmp_path / "disk" / "r.sqlite"
+    path.parent.mkdir()
+    path.write_bytes(swept)
+    with closing(sqlite3.connect(path)) as store, store:
+        store.execute("delete from trials where round = 1")
+        store.execute("update sweeps set finished_at = null")
+    return path
+
+
+def told(done: subprocess.CompletedProcess, place: str) -> str:
+    """The one line that an error is, beside the lines of trials that went well before."""
+    assert done.returncode == 2, done.stderr
+    assert done.stdout == ""
+    (line,) = [line for line in done.stderr.splitlines() if not PROGRESS.match(line)]
+    assert line.startswith(f"error: store {place}: ")
+    return line
+
+
+def trials(path: Path) -> dict[int, str]:
+    """Outcome and body of each stored round."""
+    with closing(sqlite3.connect(path)) as store, store:
+        found = store.execute("select round, outcome, body from trials").fetchall()
+    assert len(found) == len({number for number, _, _ in found}), "every trial once"
+    return {number: f"{outcome} {body}" for number, outcome, body in found}
+
+
+def after_first_trial(process: subprocess.Popen) -> None:
+    while not (line := process.stderr.readline()).startswith("1/"):
+        assert line, "the sweep ended before its first trial did"
+
+
+def rest(process: subprocess.Popen) -> subprocess.CompletedProcess:
+    with process:
+        out, err = process.stdout.read(), process.stderr.read()
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
+def locked(path: Path) -> sqlite3.Connection:
+    """Another program that holds the store."""
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("begin exclusive")
+    return other
+
+
+def test_a_disk_that_fills_up_loses_no_trial(room, tmp_path):
+    here = room("mount -t tmpfs -o size=64m none disk")
+
+    def stored() -> dict[int, str]:
+        assert here.inside("cp", "disk/r.sqlite", "seen.sqlite") == 0
+        return trials(tmp_path / "seen.sqlite")
+
+    process = here.start(*CELL, "--repeats", "3", "--store", "disk/r.sqlite")
+    after_first_trial(process)
+    assert here.inside("sh", "-c", "cat /dev/zero > disk/ballast") != 0, "until nothing more fits"
+    line = told(rest(process), "disk/r.sqlite")
+    assert "cannot be written (database or disk is full); free some space" in line
+    assert "then `python -m harness sweep --resume --store disk/r.sqlite`" in line
+    before = stored()
+    assert list(before) == [0]
+    assert before[0].startswith("ok")
+    for place in ("disk/r.sqlite", "disk/another.sqlite"):
+        assert "free some space, or name another" in told(here.run(*CELL, "--store", place), place)
+
+    assert here.inside("rm", "disk/ballast") == 0
+    done = here.run("sweep", "--resume", "--store", "disk/r.sqlite")
+    assert done.returncode == 0, done.stderr
+    after = stored()
+    assert sorted(after) == [0, 1, 2]
+    assert all(trial.startswith("ok") for trial in after.values())
+    assert after[0] == before[0]
+    here.nothing_left()
+
+
+def test_a_read_only_store_can_be_reported_but_not_added_to(room, interrupted):
+    before = interrupted.read_bytes()
+    here = room("mount --bind disk disk && mount -o remount,bind,ro disk")
+    assert "make the file and its folder writable" in told(here.run(*CELL, "--store", "disk/r.sqlite"), "disk/r.sqlite")
+    assert "cannot be created in" in told(here.run(*CELL, "--store", "disk/new.sqlite"), "disk/new.sqlite")
+    told(here.run("sweep", "--resume", "--store", "disk/r.sqlite"), "disk/r.sqlite")
+    done = here.run("report", "--json", "--store", "disk/r.sqlite", "--out", "page.html")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["cells"][0]["trials"] == 1
+    assert interrupted.read_bytes() == before
+    assert list(interrupted.parent.iterdir()) == [interrupted]
+
+
+def test_a_store_that_another_holds_is_waited_for_as_long_as_the_url_says(harness, interrupted):
+    place = f"sqlite:///{interrupted}?timeout=1"
+    before = interrupted.read_bytes()
+    other = locked(interrupted)
+    for command in (CELL, ("report",), ("sweep", "--resume")):
+        began = time.monotonic()
+        line = told(harness.run(*command, "--store", place), place)
+        assert time.monotonic() - began < 15, "the URL's second, not our half minute"
+        assert "database is locked" in line
+        assert "let the other sweep or program that holds it end" in line
+    other.close()
+    assert interrupted.read_bytes() == before
+
+
+def test_a_store_locked_between_two_trials_is_resumed(harness, tmp_path):
+    path = tmp_path / "r.sqlite"
+    place = f"sqlite:///{path}?timeout=0.5"
+    process = harness.start(*CELL, "--repeats", "2", "--store", place)
+    after_first_trial(process)
+    other = locked(path)
+    assert f"then `python -m harness sweep --resume --store '{place}'`" in told(rest(process), place)
+    other.close()
+    before = trials(path)
+    assert list(before) == [0]
+
+    # Held again, but only for a while: it is waited for.
+    other = locked(path)
+    process = harness.start("sweep", "--resume", "--store", str(path))
+    time.sleep(2)
+    assert process.poll() is None, process.communicate()
+    other.close()
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    assert sorted(trials(path)) == [0, 1]
+    assert trials(path)[0] == before[0]
+
+
+def test_a_store_of_a_newer_format_is_left_as_it_is(harness, interrupted):
+    with closing(sqlite3.connect(interrupted)) as store, store:
+        store.execute("update scaling_harness_about set format = format + 1")
+    before = interrupted.read_bytes()
+    for command in (CELL, ("report",), ("sweep", "--resume")):
+        line = told(harness.run(*command, "--store", "disk/r.sqlite"), "disk/r.sqlite")
+        assert "written by a newer version (format 2, this one reads up to 1); update the harness" in line
+    assert interrupted.read_bytes() == before
+    assert list(interrupted.parent.iterdir()) == [interrupted]
+
+
+def overwritten(content: bytes) -> bytes:
+    middle = len(content) // 2
+    return content[:middle] + b"\xa5" * 4096 + content[middle + 4096 :]
+
+
+def truncated(content: bytes) -> bytes:
+    return content[: len(content) // 2]
+
+
+@pytest.mark.parametrize("damage", [overwritten, truncated])
+def test_a_damaged_store_is_left_as_it_is(harness, interrupted, damage):
+    damaged = damage(interrupted.read_bytes())
+    interrupted.write_bytes(damaged)
+    for command in (CELL, ("report",), ("sweep", "--resume")):
+        line = told(harness.run(*command, "--store", "disk/r.sqlite"), "disk/r.sqlite")
+        assert "restore a copy of it, or name another with --store" in line
+        assert len(line) < 400
+    assert interrupted.read_bytes() == damaged
+    assert list(interrupted.parent.iterdir()) == [interrupted]
+
+
+def test_two_sweeps_at_once_make_and_share_a_store(harness):
+    both = [harness.start(*CELL, "--repeats", "2", "--json") for _ in range(2)]
+    ended = [(process.communicate(timeout=120), process.returncode) for process in both]
+    assert [status for _, status in ended] == [0, 0], ended
+    sweeps = {json.loads(out)["sweep"] for (out, _), _ in ended}
+    assert len(sweeps) == 2
+    for sweep in sweeps:
+        done = harness.run("report", sweep, "--json")
+        assert done.returncode == 0, done.stderr
+        assert [cell["trials"] for cell in json.loads(done.stdout)["cells"]] == [2]
