@@ -41,6 +41,7 @@ def warm_up(modules: Sequence[str]) -> Any:
     One parent serves one harness; a module that can't be imported is left to the rank that needs it.
     """
     os.environ["SCALING_PRELOAD"] = ",".join([*ALWAYS, *modules])
+    os.environ["SCALING_HARNESS"] = str(os.getpid())
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["bench._preload"])
     return context
@@ -48,6 +49,9 @@ def warm_up(modules: Sequence[str]) -> Any:
 
 def preload_all() -> None:
     """Import what ``SCALING_PRELOAD`` names. Runs in the warm parent; see :mod:`bench._preload`."""
+    # A rank holds the warm parent open and the warm parent its ranks: neither would notice a killed harness by itself.
+    die_with_parent(int(os.environ["SCALING_HARNESS"]))
+    os.environ["SCALING_WARM_PARENT"] = str(os.getpid())
     for name in os.environ.get("SCALING_PRELOAD", "").split(","):
         with contextlib.suppress(Exception):
             importlib.import_module(name)
@@ -63,7 +67,7 @@ def bear(context: Any, birth: Birth, name: str) -> BaseProcess:
 def live(birth: Birth) -> None:
     """The first lines of a new process: a session and a log of its own, and an end with its parent's."""
     os.setsid()
-    die_with_parent()
+    die_with_parent(int(os.environ["SCALING_WARM_PARENT"]))
     log = os.open(birth.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.dup2(log, 1)
     os.dup2(log, 2)
@@ -85,7 +89,12 @@ def _worker_main() -> Callable[[Sequence[str]], int]:
     return main
 
 
-def die_with_parent() -> None:
-    """SIGKILL this process when its parent goes (Linux only; elsewhere the harness ends what it started)."""
+def die_with_parent(parent: int | None = None) -> None:
+    """SIGKILL this process when its parent goes (Linux only; elsewhere the harness ends what it started).
+
+    ``parent``: who that is meant to be. If it has gone before this was called, no signal would ever come.
+    """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if parent is not None and os.getppid() != parent:
+        os._exit(1)

@@ -12,6 +12,7 @@ from bench.folders import BUILD_HOROVOD, read_horovod_build
 from bench.local import find_mpirun, torch_cuda_version
 from bench.records import Value
 from harness.environment import installed_version, read_cpu_name, read_gpus, usable_cores
+from harness.stacks import find_py_spy
 
 FRAMEWORKS = 'pip install "scaling-harness[frameworks]", or `tox run -e sweep`'
 ASK_HOROVOD = """
@@ -47,6 +48,7 @@ def examine() -> list[Finding]:
         _mpi(),
         _package("Dask", "distributed", FRAMEWORKS),
         *_nvml(),
+        _py_spy(),
         Finding(name="cores", status="ok", found=f"{usable_cores()} usable ({read_cpu_name()})"),
         _memory(),
     ]
@@ -128,6 +130,14 @@ def _nvml() -> list[Finding]:
         Finding(name="NVML and driver", status="missing", found=problem, remedy=remedy),
         Finding(name="GPUs", status="missing", found=f"{len(gpus)} device files", remedy="cells run on CPU"),
     ]
+
+
+def _py_spy() -> Finding:
+    found = find_py_spy()
+    if found is None:
+        remedy = "pip install py-spy: it reads the stacks of ranks that are stopped"
+        return Finding(name="py-spy", status="missing", found="not installed", remedy=remedy)
+    return Finding(name="py-spy", status="ok", found=installed_version("py-spy") or found)
 
 
 def _memory() -> Finding:

@@ -14,6 +14,10 @@ from reports.cells import UNITS, throughput_of
 from reports.page import words
 
 
+# Drawing takes cores from the ranks that are being measured.
+REDRAWN_PER_S = 2
+
+
 class ProgressWatcher:
     """A context that shows ``total`` trials on ``console`` (standard error)."""
 
@@ -23,7 +27,7 @@ class ProgressWatcher:
         self.bar = Progress(
             SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(bar_width=24),
             MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.fields[left]}"), console=console,
-            transient=True, disable=not console.is_terminal,
+            transient=True, disable=not console.is_terminal, refresh_per_second=REDRAWN_PER_S,
         )  # fmt: skip
         self.task = self.bar.add_task("starting", total=total, left="")
 

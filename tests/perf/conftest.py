@@ -1,10 +1,11 @@
-"""Measures two things side by side in one run and reports their ratio with its spread. Nothing here asserts a time."""
+"""Measures, alone or two things side by side in one run, and tells the spread. Nothing here asserts a time."""
 
 from __future__ import annotations
 
 import statistics
+import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,11 @@ _told: list[str] = []
 @pytest.fixture(scope="session", autouse=True)
 def warm_site():
     SITE.warm(("horovod.torch", "distributed"))
-    return SITE
+    with pytest.MonkeyPatch.context() as patch:
+        # A new process imports the file that Python was started with: of `pytest`, unlike of `python -m harness`, that
+        # is all of pytest, in every rank.
+        patch.delattr(sys.modules["__main__"], "__file__", raising=False)
+        yield SITE
 
 
 def throughput(case: Case) -> float:
@@ -31,8 +36,27 @@ def throughput(case: Case) -> float:
     return throughput_of(ending.ranks)
 
 
+def spread(values: Sequence[float], counted: str) -> str:
+    """The median and how far the values lie apart; ``counted``: what there are so many of."""
+    low, middle, high = statistics.quantiles(values, n=4)
+    return (
+        f"{middle:.3f} (quartiles {low:.3f}–{high:.3f}, range {min(values):.3f}–{max(values):.3f}, "
+        f"{len(values)} {counted})"
+    )
+
+
 @pytest.fixture
-def side_by_side(benchmark, request):
+def tell(request):
+    """``tell(line)``: a line about this test in the summary at the end."""
+
+    def say(line: str) -> None:
+        _told.append(f"{request.node.name}: {line}")
+
+    return say
+
+
+@pytest.fixture
+def side_by_side(benchmark, tell):
     """``side_by_side(ours, theirs, pairs)``: alternate, and record the ratio ours ÷ theirs of every pair."""
 
     def measure(ours: Callable[[], float], theirs: Callable[[], float], pairs: int, what: str) -> list[float]:
@@ -48,11 +72,9 @@ def side_by_side(benchmark, request):
 
         benchmark.pedantic(pair, rounds=pairs, iterations=1)
         ratios = [our / their for our, their in seen]
-        low, middle, high = statistics.quantiles(ratios, n=4)
         benchmark.extra_info |= {"ratios": ratios, "ours": [o for o, _ in seen], "theirs": [t for _, t in seen]}
-        _told.append(
-            f"{request.node.name}: {what}: median ratio {middle:.3f} (quartiles {low:.3f}–{high:.3f}, range "
-            f"{min(ratios):.3f}–{max(ratios):.3f}, {pairs} pairs); ours {statistics.median(o for o, _ in seen):.4g}, "
+        tell(
+            f"{what}: median ratio {spread(ratios, 'pairs')}; ours {statistics.median(o for o, _ in seen):.4g}, "
             f"theirs {statistics.median(t for _, t in seen):.4g}"
         )
         return ratios
@@ -62,6 +84,6 @@ def side_by_side(benchmark, request):
 
 def pytest_terminal_summary(terminalreporter):
     if _told:
-        terminalreporter.section("ratios, measured side by side")
+        terminalreporter.section("measured: medians and spreads")
         for line in _told:
             terminalreporter.write_line(line)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +12,12 @@ import pytest
 
 from bench import mnist_data
 from bench.records import Case
+from perf import by_hand
 from perf.conftest import throughput
 
-SCRIPT = Path(__file__).parent / "scripts" / "minimal.py"
 PAIRS, WARMUP, BATCH, RANKS = 12, 50, 128, 2
 STEPS = {"synthetic": 200, "mnist": 1000}
+MODELS = {"synthetic": "mlp", "mnist": "mnist"}
 
 
 @pytest.fixture(scope="module")
@@ -29,28 +28,25 @@ def images(tmp_path_factory) -> Path:
     return path
 
 
-def by_hand(backend: str, workload: str, data: Path) -> float:
+def script_rate(backend: str, workload: str, data: Path) -> float:
     """Samples per second of the script's slowest rank; ranks are started directly, as torchrun and horovodrun do."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    script = [str(SCRIPT), backend, workload, str(STEPS[workload]), str(WARMUP), str(BATCH), str(data)]
+    arguments = (backend, MODELS[workload], STEPS[workload], WARMUP, BATCH, data)
     if backend == "ddp":
-        commands = [([sys.executable, *script], {"RANK": str(r), "WORLD_SIZE": str(RANKS), "MASTER_ADDR": "127.0.0.1",
+        commands = [(by_hand.script(*arguments), {"RANK": str(r), "WORLD_SIZE": str(RANKS), "MASTER_ADDR": "127.0.0.1",
                      "MASTER_PORT": str(port), "GLOO_SOCKET_IFNAME": "lo"}) for r in range(RANKS)]  # fmt: skip
     else:
-        run = Path(sys.executable).parent / "horovodrun"
-        commands = [
-            ([str(run), "-np", str(RANKS), "--gloo", "--network-interfaces", "lo", sys.executable, *script], {})
-        ]
+        commands = [(by_hand.horovodrun(RANKS, *arguments), {})]
     started = [
         subprocess.Popen(command, env={**os.environ, **env}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         for command, env in commands
     ]
     said = [process.communicate(timeout=120) for process in started]
-    lines = [line[line.index("{") :] for out, _ in said for line in out.splitlines() if '"seconds"' in line]
-    assert len(lines) == RANKS, said
-    return STEPS[workload] * BATCH / max(json.loads(line)["seconds"] for line in lines)
+    seconds = [one for out, _ in said for one in by_hand.seconds_told(out)]
+    assert len(seconds) == RANKS, said
+    return STEPS[workload] * BATCH / max(seconds)
 
 
 @pytest.mark.parametrize("workload", ["synthetic", "mnist"])
@@ -58,6 +54,6 @@ def by_hand(backend: str, workload: str, data: Path) -> float:
 def test_our_cell_beside_a_script_by_hand(side_by_side, images, backend, workload):
     case = Case(workload=workload, backend=backend, transport="gloo", ranks=RANKS, batch=BATCH, threads=1,
                 steps=STEPS[workload], warmup=WARMUP, data=mnist_data.prepare(None, "auto"))  # fmt: skip
-    ratios = side_by_side(lambda: throughput(case), lambda: by_hand(backend, workload, images), PAIRS,
+    ratios = side_by_side(lambda: throughput(case), lambda: script_rate(backend, workload, images), PAIRS,
                           f"samples/s of our {backend} {workload} cell ÷ the script's")  # fmt: skip
     assert len(ratios) == PAIRS

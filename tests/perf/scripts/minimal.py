@@ -1,6 +1,8 @@
 """What a careful person would write by hand: one model, one backend, one timed loop. Measured beside our cells.
 
-python minimal.py ddp|horovod synthetic|mnist STEPS WARMUP GLOBAL_BATCH DATA.npz
+python minimal.py ddp|horovod mlp|transformer|convnet|mnist STEPS WARMUP GLOBAL_BATCH [MNIST.npz]
+
+All but mnist train on random data. Their shapes are those of our synthetic workload's models.
 """
 
 from __future__ import annotations
@@ -14,13 +16,23 @@ import numpy as np
 import torch
 from torch import nn
 
-backend, workload, steps, warmup, batch, data = sys.argv[1:7]
-steps, warmup, batch = int(steps), int(warmup), int(batch)
+backend, workload = sys.argv[1:3]
+steps, warmup, batch = map(int, sys.argv[3:6])
 torch.set_num_threads(1)
 torch.manual_seed(0)
 
-if workload == "synthetic":
+if workload == "mlp":
     model = nn.Sequential(nn.Linear(784, 1024), nn.ReLU(), nn.Linear(1024, 10))
+elif workload == "transformer":
+    block = nn.TransformerEncoderLayer(128, 4, 512, dropout=0.0, batch_first=True, norm_first=True)
+    encoder = nn.TransformerEncoder(block, 2, enable_nested_tensor=False)
+    model = nn.Sequential(nn.Embedding(1000, 128), encoder, nn.Linear(128, 1000))
+elif workload == "convnet":
+    model = nn.Sequential(
+        nn.Conv2d(3, 32, 3, padding=1), nn.GroupNorm(1, 32), nn.ReLU(),
+        nn.Conv2d(32, 32, 3, padding=1), nn.GroupNorm(1, 32), nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 10),
+    )  # fmt: skip
 else:
     model = nn.Linear(784, 10)
 optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
@@ -45,14 +57,8 @@ else:
 
 
 each = batch // world
-if workload == "synthetic":
-    pool = [(torch.randn(each, 784), torch.randint(0, 10, (each,))) for _ in range(4)]
-
-    def next_batch(step: int):
-        return pool[step % 4]
-
-else:
-    loaded = np.load(data)
+if workload == "mnist":
+    loaded = np.load(sys.argv[6])
     images = (torch.from_numpy(loaded["images"]).float() / 255 - 0.1307) / 0.3081
     labels = torch.from_numpy(loaded["labels"])
     shard = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))[rank::world]
@@ -62,8 +68,27 @@ else:
         chosen = shard[step % per_epoch * each : (step % per_epoch + 1) * each]
         return images[chosen], labels[chosen]
 
+else:
 
-criterion = nn.CrossEntropyLoss()
+    def random_batch():
+        if workload == "transformer":
+            tokens = torch.randint(0, 1000, (each, 33))
+            return tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous()
+        shape = (784,) if workload == "mlp" else (3, 16, 16)
+        return torch.randn(each, *shape), torch.randint(0, 10, (each,))
+
+    pool = [random_batch() for _ in range(4)]
+
+    def next_batch(step: int):
+        return pool[step % 4]
+
+
+cross_entropy = nn.CrossEntropyLoss()
+
+
+def criterion(scores, targets):
+    # Every token of a sequence is a prediction of its own.
+    return cross_entropy(scores.flatten(0, -2), targets.flatten())
 
 
 def run(first: int, count: int) -> None:
