@@ -13,7 +13,6 @@ from reports.analysis.stats import estimate
 from reports.cells import UNITS, throughput_of
 from reports.page import words
 
-
 # Drawing takes cores from the ranks that are being measured.
 REDRAWN_PER_S = 2
 

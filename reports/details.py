@@ -78,6 +78,8 @@ def decomposition(good: Sequence[Trial], base: Sequence[Trial], measured: Estima
         return found
     more = good[0].ranks[0].amount_per_step / base[0].ranks[0].amount_per_step
     scaling = ratio([sum(one.own_s) for one in base_splits], [sum(one.own_s) for one in splits], more, "1")
+    if good[0].case.key == base[0].case.key:
+        scaling = Estimate(value=1.0, low=None, high=None, n=len(splits), unit="1")
     whole = found.parallel_efficiency.value * scaling.value
     at_base = fmean(one.parallel_efficiency for one in base_splits)
     unexplained = whole / at_base / measured.value - 1

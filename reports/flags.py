@@ -55,6 +55,11 @@ MEANING: dict[str, tuple[str, str]] = {
 }
 
 
+def remedy(flag: str) -> str:
+    """What to do about it."""
+    return MEANING.get(flag, ("", ""))[1]
+
+
 def explain(flag: str) -> str:
     """The flag as a sentence: what was seen; what to do."""
     seen, remedy = MEANING.get(flag, ("", ""))

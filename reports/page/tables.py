@@ -100,11 +100,12 @@ def usage(cells: Sequence[Cell]) -> Table:
     rows = []
     for cell in (cell for cell in cells if cell.usage):
         found = {one.name: one.estimate for one in cell.usage}
-        taken = f"{cell.coverage.samples}, {cell.coverage.share:.0%}" if cell.coverage else "none"
+        taken = f"{cell.coverage.samples}, {cell.coverage.share * 100:.0f} %" if cell.coverage else "none"
         rows.append((words.case_title(cell.case), *(words.reading(found.get(name)) for name in known), taken))
-    header = ("cell", *(name.replace("_", " ").replace("gpu", "GPU").replace("cpu", "CPU") for name in known),
-              "samples, coverage (least)")  # fmt: skip
-    reasons = "; ".join(f"{', '.join(dict.fromkeys(names)).replace('_', ' ')}: {why}" for why, names in missing.items())
+    header = ("cell", *map(words.reading_title, known), "samples, coverage (least)")
+    reasons = "; ".join(
+        f"{', '.join(map(words.reading_title, dict.fromkeys(names)))}: {why}" for why, names in missing.items()
+    )
     note = (
         "During the measured window, means over trials; host: the cores that this job may use. "
         f"A window needs {FEWEST_SAMPLES} samples. " + (f"Unknown — {reasons}." if reasons else "")

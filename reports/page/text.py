@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from reports.cells import Cell
+from reports.flags import remedy
 from reports.page import words
 
 ALL_COLUMNS = 96
@@ -61,7 +62,7 @@ def same_work(cell: Cell) -> str:
 
 
 def remarks(cells: Sequence[Cell]) -> list[str]:
-    """One line for each reason why a cell isn't ok."""
+    """One line for each reason why a cell isn't ok, then one for each condition that may have spoilt numbers."""
     found: dict[str, list[Cell]] = {}
     for cell in cells:
         if cell.outcome != "ok":
@@ -71,4 +72,18 @@ def remarks(cells: Sequence[Cell]) -> list[str]:
         first = words.case_title(group[0].case)
         more = f" and {len(group) - 1} more" if len(group) > 1 else ""
         lines.append(f"{first}{more} {said}")
+    return [*lines, *_conditions(cells)]
+
+
+def _conditions(cells: Sequence[Cell]) -> list[str]:
+    """One line for each thing that may have spoilt numbers, with what was seen first and what to do."""
+    found: dict[str, list[Cell]] = {}
+    for cell in cells:
+        for name in dict.fromkeys(condition.name for condition in cell.conditions):
+            found.setdefault(name, []).append(cell)
+    lines = []
+    for name, group in found.items():
+        seen = next(condition.seen for condition in group[0].conditions if condition.name == name)
+        count = f"{len(group)} cell{'s' * (len(group) != 1)}"
+        lines.append(f"{name} in {count}: {seen} ({words.case_title(group[0].case)}); {remedy(name)}")
     return lines

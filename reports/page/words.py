@@ -46,6 +46,11 @@ def measured(found: Estimate | None, *, unit: bool = True) -> str:
     return f"{shown} {found.unit}"
 
 
+def reading_title(name: str) -> str:
+    """``GPU memory peak``"""
+    return name.replace("_", " ").replace("gpu", "GPU").replace("cpu", "CPU")
+
+
 def reading(found: Estimate | None) -> str:
     """A reading without its interval: ``1.62 cores``, ``71 %`` for a share, ``412 MB``."""
     if found is None:
@@ -66,7 +71,12 @@ def percent(found: Estimate | None) -> str:
 
 
 def milliseconds(found: Estimate | None) -> str:
-    return "–" if found is None else f"{number(found.value * 1e3)} ms"
+    """``18.6 ms``; ``4.50 µs`` below a tenth of a millisecond."""
+    if found is None:
+        return "–"
+    if 0 < abs(found.value) < 1e-4:
+        return f"{number(found.value * 1e6)} µs"
+    return f"{number(found.value * 1e3)} ms"
 
 
 def own_cost(found: Estimate | None) -> str:
