@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import shutil
 import socket
 import sys
+import time
 from pathlib import Path
 
 
@@ -14,6 +16,18 @@ def free_port(host: str = "") -> int:
     with socket.socket() as probe:
         probe.bind((host, 0))
         return int(probe.getsockname()[1])
+
+
+def await_listener(host: str, port: int, timeout_s: float) -> None:
+    """Return once somebody listens there. The frameworks' own retries begin late and back off coarsely: half a second
+    is lost where one of them asks a moment too early. Raises ``TimeoutError``."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        with contextlib.suppress(OSError), socket.create_connection((host, port), timeout=1):
+            return
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"nobody listens at {host}:{port}, where rank 0 is to be met, within {timeout_s:g} s")
+        time.sleep(0.002)
 
 
 def find_mpirun() -> str | None:

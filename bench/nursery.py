@@ -15,6 +15,7 @@ import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from multiprocessing import forkserver
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, cast
@@ -44,6 +45,8 @@ def warm_up(modules: Sequence[str]) -> Any:
     os.environ["SCALING_HARNESS"] = str(os.getpid())
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["bench._preload"])
+    # It loads while the harness prepares.
+    forkserver.ensure_running()
     return context
 
 

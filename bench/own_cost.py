@@ -13,7 +13,8 @@ from bench.clock import time_steps, wait_for
 from bench.records import OwnCost
 
 PAIRS = 6
-BLOCK_S = 0.1
+BLOCK_S = 0.06
+LONGEST_STEP_S = 0.1
 STEPS_AT_LEAST = 2
 
 
@@ -29,7 +30,7 @@ def measure_own_cost(
     ``None`` where steps are so long that measuring would take longer than there is to find out. Within a pair the one
     that goes first alternates, so that a drift of the machine falls on both.
     """
-    if step_s > BLOCK_S:
+    if step_s > LONGEST_STEP_S:
         return None
     steps = max(STEPS_AT_LEAST, math.ceil(BLOCK_S / max(step_s, 1e-9)))
 

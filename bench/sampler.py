@@ -13,7 +13,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import TextIO
@@ -70,10 +70,11 @@ def _sample(probes: Sequence[Probe], told: threading.Event, file: TextIO, out: P
     with _lock_file(out).open("a") as lock:
         due = time.monotonic()
         while not told.is_set():
-            fcntl.flock(lock, fcntl.LOCK_SH)
-            readings = tuple(reading for probe in probes for reading in probe.read())
-            _append(file, Tick(at_s=time.monotonic(), readings=readings))
-            fcntl.flock(lock, fcntl.LOCK_UN)
+            with suppress(BlockingIOError):
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                readings = tuple(reading for probe in probes for reading in probe.read())
+                _append(file, Tick(at_s=time.monotonic(), readings=readings))
+                fcntl.flock(lock, fcntl.LOCK_UN)
             due = max(due + INTERVAL_S, time.monotonic())
             told.wait(due - time.monotonic())
 

@@ -49,7 +49,6 @@ def run_sweep(
     info: SweepInfo, store: Store, site: Site, backends: Mapping[str, Backend], folder: Path, watcher: Watcher
 ) -> None:
     """Run every trial of the plan that the store does not hold. Whatever happens, what has ended is in the store."""
-    site.warm(modules_of(info.plan, backends))
     deadline = time.monotonic() + info.suite.budget_s
     done = store.done(info.id)
 

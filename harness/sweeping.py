@@ -24,7 +24,7 @@ from harness.environment import read_environment, read_machine
 from harness.errors import DataError, UsageError, nearest
 from harness.opening import check_store, open_store, path_of
 from harness.plan import Plan, make_plan
-from harness.run import new_sweep_id, now, run_sweep
+from harness.run import modules_of, new_sweep_id, now, run_sweep
 from harness.sites import Site
 from harness.store import DEFAULT_STORE, Store, SweepInfo
 from harness.suite import Suite, find_suite, line_of, override, parse_settings, read_suite
@@ -124,11 +124,12 @@ def run(
     suite: Suite, found: Plan, site: Site, store_place: str, page: Path | None, command: str, people: Console
 ) -> Done:
     """Prepare the data, open the store, run the trials, write the page. Raises before anything is written."""
-    _, workloads, _ = survey()
+    backends, workloads, _ = survey()
     name = new_sweep_id()
     target = (page or page_beside(store_place, name)).resolve()
     _check_writable(target, wanted=page is not None)
     check_store(store_place)
+    site.warm(modules_of(found, backends))
     ready = prepare_data(found, workloads, people)
     info = SweepInfo(
         id=name, started_at=now(), command=command, suite=suite, plan=ready, environment=read_environment()
@@ -143,7 +144,7 @@ def resume(suite: Suite | None, site: Site, store_place: str, page: Path | None,
 
     Raises :class:`UsageError` where there is none, or where it was another one, elsewhere, or over other data.
     """
-    _, workloads, _ = survey()
+    backends, workloads, _ = survey()
     store = open_store(store_place, create=False)
     name = store.unfinished()
     if name is None:
@@ -157,6 +158,7 @@ def resume(suite: Suite | None, site: Site, store_place: str, page: Path | None,
               if value != here[field]]  # fmt: skip
     if differ:
         raise UsageError(f"--resume: sweep {name} began with another {', '.join(differ)}; start a new one")
+    site.warm(modules_of(info.plan, backends))
     if prepare_data(info.plan, workloads, people) != info.plan:
         raise DataError(f"--resume: the data of sweep {name} has changed since; start a new one")
     target = (page or page_beside(store_place, name)).resolve()

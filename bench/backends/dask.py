@@ -7,11 +7,10 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field
 
@@ -19,7 +18,7 @@ from bench.backends import Backend, Options, Session
 from bench.backends.ddp import DdpOptions, process_group
 from bench.dask_exchange import TaskSession, keep_ahead, mean_by_dask_array
 from bench.identity import Identity
-from bench.local import free_port
+from bench.local import await_listener, free_port
 from bench.records import Case, RankFailure, RankRecord, Role
 
 SHARDED_FROM = 4
@@ -79,7 +78,9 @@ def driver(case: Case, me: Identity, out: Path) -> None:
 
     from bench.worker import write
 
-    with dask.config.set(QUIET), _patient_client(Client, me, case.timeout_s) as client:
+    await_listener(me.meeting_host, me.meeting_port, case.timeout_s)
+    meeting = f"tcp://{me.meeting_host}:{me.meeting_port}"
+    with dask.config.set(QUIET), Client(meeting, timeout=case.timeout_s) as client:
         client.wait_for_workers(case.ranks, timeout=case.timeout_s)
         found = client.scheduler_info(n_workers=-1)["workers"]
         addresses = [address for _, address in sorted((about["name"], address) for address, about in found.items())]
@@ -98,21 +99,6 @@ def driver(case: Case, me: Identity, out: Path) -> None:
                 write(out, f"failure-{found.role}-{found.rank}.json", found)
                 raise SystemExit(1)
             write(out, f"record-{found.rank}.json", found)
-
-
-def _patient_client(client_class: Any, me: Identity, timeout_s: float) -> Any:
-    """Connect once the scheduler listens; Dask's own first retry comes late and its back-off is coarse."""
-    import socket
-
-    deadline = time.monotonic() + timeout_s
-    while True:
-        try:
-            socket.create_connection((me.meeting_host, me.meeting_port), timeout=1).close()
-            return client_class(f"tcp://{me.meeting_host}:{me.meeting_port}", timeout=timeout_s)
-        except OSError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.01)
 
 
 def rank_in_worker(case_json: str, rank: int, meeting_host: str, port: int, out: str) -> RankRecord | RankFailure:

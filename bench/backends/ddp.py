@@ -11,6 +11,7 @@ from pydantic import Field
 
 from bench.backends import Backend, Options, Session
 from bench.identity import Identity
+from bench.local import await_listener
 from bench.records import Case, Role
 
 # The harness ends a trial that takes too long, and asks for stacks first; torch's own timeout must not come before.
@@ -72,6 +73,8 @@ def process_group(case: Case, me: Identity, transport: str, options: DdpOptions)
     device = f"cuda:{me.local_rank}" if case.device == "cuda" else "cpu"
     if device != "cpu":
         torch.cuda.set_device(device)
+    if me.rank:
+        await_listener(me.meeting_host, me.meeting_port, case.timeout_s)
     dist.init_process_group(
         transport,
         init_method=f"tcp://{me.meeting_host}:{me.meeting_port}",

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import socket
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
@@ -20,7 +18,7 @@ from pydantic import Field
 from bench.backends import FLOAT32, Backend, Options, Session, set_variables
 from bench.folders import BUILD_HOROVOD, read_horovod_build
 from bench.identity import Identity
-from bench.local import find_mpirun
+from bench.local import await_listener, find_mpirun
 from bench.records import Case, Role, Tolerance
 
 # What Horovod 0.28.1 uses where nothing is said (horovod/common/operations.cc, BackgroundThreadLoop).
@@ -124,7 +122,7 @@ def variables(options: HorovodOptions, transport: str, me: Identity, interface: 
 def _meeting_place(me: Identity, timeout_s: float) -> Iterator[None]:
     """Rank 0 serves the rendezvous; the others wait until it answers, since Horovod itself retries for 1.5 s only."""
     if me.rank:
-        _wait_for(me.meeting_host, me.meeting_port, timeout_s)
+        await_listener(me.meeting_host, me.meeting_port, timeout_s)
         yield
         return
     from horovod.runner.common.util.hosts import SlotInfo
@@ -139,22 +137,13 @@ def _meeting_place(me: Identity, timeout_s: float) -> Iterator[None]:
             for rank in range(me.world)
         ]
     )  # fmt: skip
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    # Shutting down waits for the server's next look around: by default that is every half second.
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
     try:
         yield
     finally:
         server.shutdown()
         server.server_close()
-
-
-def _wait_for(host: str, port: int, timeout_s: float) -> None:
-    deadline = time.monotonic() + timeout_s
-    while True:
-        with contextlib.suppress(OSError), socket.create_connection((host, port), timeout=1):
-            return
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"rank 0's rendezvous at {host}:{port} did not answer within {timeout_s:g} s")
-        time.sleep(0.005)
 
 
 class HorovodBackend(Backend):

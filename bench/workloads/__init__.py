@@ -26,7 +26,7 @@ class Work(ABC):
     unit: str = "samples"
     amount_per_step: float
     """In ``unit``, of all ranks together."""
-    warmup_steps: int = 10
+    warmup_steps: int = 4
     """At least, before step times may count as settled."""
     min_steps: int = 10
     max_steps: int = 20_000

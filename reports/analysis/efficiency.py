@@ -64,7 +64,8 @@ def split(records: Sequence[RankRecord]) -> StepSplit | None:
     phases = [record.phases for record in records if record.phases is not None]
     if len(phases) != len(records) or not phases:
         return None
-    step_s = fmean(max(times) for times in zip(*(found.together_s for found in phases), strict=True))
+    # Not the mean of each step's slowest rank: where ranks take turns at being late the others catch up.
+    step_s = max(fmean(found.together_s) for found in phases)
     parts = {name: fmean(fmean(found.alone_s[name]) for found in phases) for name in phases[0].alone_s}
     own = tuple(sum(fmean(times) for times in found.alone_s.values()) for found in phases)
     return StepSplit(
