@@ -12,8 +12,8 @@ from bench.backends import Session
 from bench.clock import time_steps, wait_for
 from bench.records import OwnCost
 
-PAIRS = 6
-BLOCK_S = 0.06
+PAIRS = 12
+BLOCK_S = 0.04
 LONGEST_STEP_S = 0.1
 STEPS_AT_LEAST = 2
 

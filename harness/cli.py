@@ -146,6 +146,29 @@ def report(
     return EXIT_OK
 
 
+@app.command(
+    epilog="Examples:\n\n`python -m harness fit scaling.csv`\n\n"
+    "`python -m harness fit scaling.csv --model usl --predict 64,1024 --json`\n\n"
+    "The file: columns `ranks` (or `n`) and `throughput`, repeats as further rows; a column `curve` tells curves apart."
+)
+def fit(
+    file: Annotated[Path, typer.Argument(help="A CSV file.", metavar="FILE.csv")],
+    model: Annotated[str, typer.Option(metavar="usl|amdahl|linear|best", help="What to fit.")] = "best",
+    method: Annotated[str, typer.Option(metavar="log|nls", help="Residuals of ln X (default), or of X.")] = "log",
+    predict: Annotated[str | None, typer.Option(metavar="8,64,1024", help="Rank counts that were not run.")] = None,
+    as_json: Json = False,
+) -> int:
+    """Fit speed-up laws to measured throughputs: USL, Amdahl or linear, with intervals and traps named."""
+    from harness import fitting
+
+    curves = fitting.fit_file(file, model, method, fitting.parse_counts(predict))
+    if as_json:
+        _print_json(fitting.as_json(curves))
+    else:
+        fitting.show(curves, _paper())
+    return EXIT_OK
+
+
 @app.command("list", epilog="Example: `python -m harness list --json`")
 def list_all(as_json: Json = False) -> int:
     """List backends, workloads with their options, suites and sites."""

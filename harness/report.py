@@ -12,9 +12,11 @@ from bench.backends import Backend
 from bench.records import Case, Trial
 from bench.workloads import Workload
 from harness.errors import UsageError
+from harness.fitting import curve_as_json
 from harness.store import SweepInfo
 from reports.analysis.stats import Estimate
 from reports.cells import Cell, make_cells
+from reports.curves import curves_of
 from reports.details import ReadingCell
 from reports.page import words
 from reports.page.html import render
@@ -98,6 +100,7 @@ def as_json(info: SweepInfo, cells: tuple[Cell, ...], page: Path, cost: Estimate
         "report": str(page),
         "own_cost": _estimate(cost),
         "cells": [_cell_as_json(cell) for cell in cells],
+        "curves": [curve_as_json(curve) for curve in curves_of(cells).values()],
         "not_applicable": [
             {**_what(skip.case), "reason": skip.reason} for skip in info.plan.not_applicable
         ],

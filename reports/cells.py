@@ -35,6 +35,8 @@ class Cell(Value):
     flags: tuple[str, ...] = ()
     trials: int = 0
     throughput: Estimate | None = None
+    rates: tuple[float, ...] = ()
+    """The throughput of each trial that counts."""
     step_s: Estimate | None = None
     speedup: Estimate | None = None
     efficiency: Estimate | None = None
@@ -163,6 +165,7 @@ def _cell(
     return whole.model_copy(
         update={
             "throughput": estimate(rates[case.key], UNITS[first.unit]),
+            "rates": tuple(rates[case.key]),
             "step_s": estimate([median(slowest_steps(trial.ranks)) for trial in good], "s"),
             "speedup": speedup,
             "efficiency": efficiency,

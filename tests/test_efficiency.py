@@ -37,12 +37,12 @@ def test_by_hand():
         record(1, 2, (0.11, 0.10), ((0.01,), (0.02,), (0.02,), (0.01,))),
     ]
     found = split(records)
-    assert found.step_s == pytest.approx(0.115), "each step lasts as long as its slowest rank"
+    assert found.step_s == pytest.approx(0.11), "as long as on the slowest rank; who was late may catch up"
     assert found.own_s == pytest.approx((0.08, 0.06))
     assert found.waiting_s == pytest.approx(0.01)
-    assert found.exposed_s == pytest.approx(0.035)
+    assert found.exposed_s == pytest.approx(0.03)
     assert found.load_balance == pytest.approx(0.875)
-    assert found.communication_efficiency == pytest.approx(0.08 / 0.115)
+    assert found.communication_efficiency == pytest.approx(0.08 / 0.11)
 
 
 def test_a_straggler_is_named_with_its_delay():

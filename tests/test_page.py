@@ -132,3 +132,31 @@ def luminance(colour):
 def test_every_colour_stands_out_in_light_and_dark(colour, background):
     bright, dark = sorted((luminance(colour), luminance(background)), reverse=True)
     assert (bright + 0.05) / (dark + 0.05) >= 3
+
+
+def test_a_curve_of_four_rank_counts_is_fitted_and_drawn():
+    cases = [make_case(ranks=ranks) for ranks in (1, 2, 4, 8)]
+    # Amdahl with a serial share of a tenth, and repeats that differ by a thousandth.
+    trials = [
+        make_trial(case, number, 0.1 * (0.1 + 0.9 / case.ranks) * (1 + number / 1000))
+        for case in cases
+        for number in range(3)
+    ]
+    page = make_page("t", make_cells(cases, {}, trials, {}), [], [])
+    (row,) = page.scaling.rows
+    assert row[1] == "Amdahl"
+    assert row[2].startswith("10 % (")
+    assert row[5].startswith("10 %")
+    throughput = page.sections[0].figures[0]
+    (fitted,) = [series for series in throughput.series if series.fitted]
+    assert (fitted.name, fitted.x[0], fitted.x[-1]) == ("ddp/gloo: Amdahl", 1, pytest.approx(8))
+    measured = throughput.series[0]
+    assert fitted.y[-1] == pytest.approx(measured.y[-1], rel=0.01)
+    drawn = draw(throughput)
+    assert [trace["mode"] for trace in drawn["data"]] == ["lines+markers", "lines"]
+    assert drawn["layout"]["xaxis"]["tickvals"] == [1.0, 2.0, 4.0, 8.0]
+
+
+def test_two_rank_counts_are_too_few_and_say_so(page):
+    assert {row[1].split(":")[0] for row in page.scaling.rows} <= {"linear", "none"}
+    assert all(row[-1] for row in page.scaling.rows)

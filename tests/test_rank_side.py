@@ -13,9 +13,10 @@ from statistics import median
 import pytest
 from conftest import make_case
 
-from bench import faults
+from bench import faults, loop
 from bench.affinity import cores_for
 from bench.backends import Session
+from bench.backends.single import BACKEND
 from bench.clock import half_width
 from bench.probes.host import PackageEnergy
 from bench.probes.replay import ReplayProbe
@@ -24,7 +25,7 @@ from bench.records import Fault
 from bench.sampler import choose_probes, silence
 from bench.telemetry import Device, Header, Reading, Tick, read_recording
 from bench.warmup import has_settled, warm_up
-from bench.workloads import Work
+from bench.workloads import Work, Workload
 
 
 class Alone(Session):
@@ -106,6 +107,29 @@ def test_every_phase_reads_as_english():
         said.append(mine.whereabouts.said)
     assert said[:3] == ["while joining the other ranks", "while building the workload", "in the verified steps"]
     assert said[-1] == "while leaving"
+
+
+class Uneven(Workload):
+    """Steps of a millisecond and now and then ten."""
+
+    name, summary, kind = "uneven", "", "collective"
+
+    def build(self, case, session):
+        work = Counted()
+        taken = itertools.count()
+        work.step = lambda: time.sleep(0.01 if next(taken) % 7 == 0 else 0.001)
+        return work
+
+
+@pytest.mark.parametrize(("precision", "times"), [(None, 1), (0.9, 1), (1e-6, 3)])
+def test_the_window_is_stretched_until_it_is_precise_but_not_for_ever(precision, times):
+    case = make_case(ranks=1, precision=precision, window_s=0.06, warmup=8, verify_steps=0, decompose=False)
+    found = loop.measure(case, BACKEND, Uneven(), Alone(), loop.Surroundings(time.monotonic()))
+    once = loop.measure(case.model_copy(update={"precision": None}), BACKEND, Uneven(), Alone(),
+                        loop.Surroundings(time.monotonic()))  # fmt: skip
+    assert len(found.step_s) / len(once.step_s) == pytest.approx(times, rel=0.35)
+    assert found.settled is None, "a number of warm-up steps was given"
+    assert found.window.ended_s - found.window.began_s >= sum(found.step_s)
 
 
 class Counted(Work):

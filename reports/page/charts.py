@@ -24,7 +24,7 @@ def draw(figure: Figure) -> dict[str, Any]:
     for series in figure.series:
         drawn.add_trace(_trace(series, go))
     axis = {"gridcolor": GRID, "zerolinecolor": GRID, "linecolor": GRID, "automargin": True}
-    ticks = sorted({x for series in figure.series for x in series.x})
+    ticks = sorted({x for series in figure.series if not series.fitted for x in series.x})
     x_axis = {"type": "log"} if figure.log_x else {"tickvals": ticks}
     drawn.update_layout(
         template="none",
@@ -48,6 +48,10 @@ def draw(figure: Figure) -> dict[str, Any]:
 
 
 def _trace(series: Series, go: Any) -> Any:
+    if series.fitted:
+        line = {"color": COLOURS[series.style % len(COLOURS)], "width": 1, "dash": "dot"}
+        return go.Scatter(x=list(series.x), y=list(series.y), name=series.name, mode="lines", line=line,
+                          hovertemplate="%{y:.4g} at %{x:.3g}<extra>%{fullData.name}</extra>")  # fmt: skip
     known = all(low is not None for low in series.low)
     errors = None
     if any(high is not None for high in series.high):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from bench.records import Case
+from reports.analysis.curve import Curve
 from reports.analysis.stats import Estimate
 from reports.cells import Cell
+from reports.curves import curves_of
 from reports.page import tables, text, words
 from reports.page.values import Figure, Page, Section, Series, Table
 
@@ -18,19 +20,22 @@ def make_page(
     provenance: Sequence[tuple[str, str]],
 ) -> Page:
     """The page of one sweep."""
-    groups = text.grouped(cells)
+    groups, curves = text.grouped(cells), curves_of(cells)
     styles = {name: number for number, name in enumerate(dict.fromkeys(words.backend_title(c.case) for c in cells))}
     return Page(
         title=title,
         answers=tuple(words.answer(group) for group in groups),
         warnings=tuple(text.remarks(cells)),
-        sections=tuple(_section(f"g{number}", group, styles) for number, group in enumerate(groups) if _shown(group)),
+        sections=tuple(
+            _section(f"g{number}", group, styles, curves) for number, group in enumerate(groups) if _shown(group)
+        ),
         results=tables.results(cells),
         same_work=tables.same_work(cells),
         readings=tables.readings(cells),
         usage=tables.usage(cells),
         conditions=tables.conditions(cells),
         decomposition=tables.decomposition(cells),
+        scaling=tables.scaling(cells, curves),
         troubles=tables.troubles(cells),
         not_applicable=tables.not_applicable(not_applicable),
         machinery=tables.machinery(cells),
@@ -44,17 +49,19 @@ def _shown(cells: Sequence[Cell]) -> list[Cell]:
     return [cell for cell in cells if cell.throughput is not None]
 
 
-def _section(key: str, cells: Sequence[Cell], styles: dict[str, int]) -> Section:
+def _section(key: str, cells: Sequence[Cell], styles: dict[str, int], curves: Mapping[str, Curve]) -> Section:
     case = cells[0].case
     answer = words.answer(cells)
     shown = _shown(cells)
     figures = _message_figures(key, shown, styles) if any(cell.messages for cell in shown) else ()
     return Section(
-        words.group_title(cells), words.conditions(case), figures or _rank_figures(key, shown, styles, answer)
+        words.group_title(cells), words.conditions(case), figures or _rank_figures(key, shown, styles, answer, curves)
     )
 
 
-def _rank_figures(key: str, cells: Sequence[Cell], styles: dict[str, int], answer: str) -> tuple[Figure, ...]:
+def _rank_figures(
+    key: str, cells: Sequence[Cell], styles: dict[str, int], answer: str, curves: Mapping[str, Curve]
+) -> tuple[Figure, ...]:
     unit = next(cell.throughput.unit for cell in cells if cell.throughput)
     drafts = (
         ("throughput", "Throughput", f"throughput ({unit})", answer, words.measured, None),
@@ -64,6 +71,8 @@ def _rank_figures(key: str, cells: Sequence[Cell], styles: dict[str, int], answe
     figures = []
     for attribute, title, y_title, sentence, shown, ideal in drafts:
         series, rows = _curves(cells, styles, attribute, shown)
+        if attribute == "throughput":
+            series = (*series, *_fits(cells, styles, curves))
         header = ("backend", "ranks", f"{title.lower()} (95 % interval)", "trials", "flags")
         table = Table(f"{title} over ranks", header, rows)
         figures.append(Figure(f"{key}-{attribute}", title, "ranks", y_title, series, sentence, table, ideal))
@@ -87,6 +96,21 @@ def _curves(
             hollow = tuple("oversubscribed" in flags for _, _, flags in points)
             series.append(_series(name, x, [found for _, found, _ in points], styles[name], hollow))
     return tuple(series), tuple(rows)
+
+
+def _fits(cells: Sequence[Cell], styles: dict[str, int], curves: Mapping[str, Curve]) -> list[Series]:
+    """The fitted line of each curve, between its first and its last rank count."""
+    lines = []
+    for key in dict.fromkeys(cell.case.curve for cell in cells):
+        curve = curves.get(key)
+        if curve is None or curve.model in (None, "linear") or not curve.fitted:
+            continue
+        name = words.backend_title(next(cell.case for cell in cells if cell.case.curve == key))
+        x, y = zip(*curve.fitted, strict=True)
+        unknown = (None,) * len(x)
+        lines.append(Series(f"{name}: {words.MODELS[curve.model]}", x, y, unknown, unknown, styles[name],
+                            (False,) * len(x), fitted=True))  # fmt: skip
+    return lines
 
 
 def _series(

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from bench.records import Case
 from reports import flags as meaning
+from reports.analysis.curve import Curve
 from reports.analysis.telemetry import FEWEST_SAMPLES
 from reports.cells import Cell
 from reports.page import words
@@ -77,6 +78,30 @@ def decomposition(cells: Sequence[Cell]) -> Table:
         "the efficiency measured in the timed window."
     )
     return Table("Where the time of a step goes (means over ranks and trials)", header, tuple(rows), note)
+
+
+def scaling(cells: Sequence[Cell], curves: Mapping[str, Curve]) -> Table:
+    rows = []
+    for key, curve in curves.items():
+        case = next(cell.case for cell in cells if cell.case.curve == key)
+        name = f"{words.workload_title(case)} · {words.backend_title(case)} · {case.scaling}"
+        noticed = "; ".join(f"{trap}: {seen}" for trap, seen in curve.traps.items()) or "–"
+        if curve.model is None:
+            rows.append((name, f"none: {curve.reason}", "–", "–", "–", "–", noticed))
+            continue
+        peak = "–" if curve.peak_ranks is None else f"highest at {words.number(curve.peak_ranks)} ranks"
+        limit = "–" if curve.limit is None else f"never above {words.number(curve.limit)}"
+        rows.append(
+            (name, words.MODELS[curve.model], words.share(curve.sigma), words.share(curve.kappa),
+             peak if curve.peak_ranks is not None else limit, words.serial_share(curve), noticed)
+        )  # fmt: skip
+    header = ("curve", "model", "contention σ (95 %)", "coherency κ (95 %)", "bound", "Karp–Flatt e", "noticed")
+    note = (
+        "X(N) = γN ÷ (1 + σ(N−1) + κN(N−1)), fitted to ln X of every trial. The richest model whose last parameter can "
+        "be told from 0: USL where κ can, Amdahl where σ can, else linear. USL takes 4 rank counts, Amdahl 3. "
+        "e: the serial share that the speed-up at the largest rank count betrays."
+    )
+    return Table("Laws of scaling", header, tuple(rows), note)
 
 
 def readings(cells: Sequence[Cell]) -> Table:

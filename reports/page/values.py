@@ -28,6 +28,8 @@ class Series:
     """Which colour, dash and marker: the same backend has the same in every figure."""
     hollow: tuple[bool, ...]
     """Points that feed no claim (oversubscribed) are drawn hollow."""
+    fitted: bool = False
+    """A model's line, without markers."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,7 @@ class Page:
     usage: Table
     conditions: Table
     decomposition: Table
+    scaling: Table
     troubles: Table
     not_applicable: Table
     machinery: Table

@@ -6,9 +6,12 @@ import math
 from collections.abc import Sequence
 
 from bench.records import Case, Scalar
+from reports.analysis.curve import Curve
+from reports.analysis.scaling import Parameter
 from reports.analysis.stats import Estimate, apart
 from reports.cells import Cell
 
+MODELS = {"usl": "USL", "amdahl": "Amdahl", "linear": "linear"}
 PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 
@@ -44,6 +47,20 @@ def measured(found: Estimate | None, *, unit: bool = True) -> str:
     if found.unit == "B/s":
         return f"{shown.replace(prefix, '', 1) if prefix else shown} {prefix}B/s"
     return f"{shown} {found.unit}"
+
+
+def share(found: Parameter | None) -> str:
+    """``3.1 % (2.9–3.3)`` of a fitted σ or κ."""
+    if found is None or (found.value == 0 and found.high is None):
+        return "–"
+    span = "" if found.low is None or found.high is None else f" ({100 * found.low:.2g}–{100 * found.high:.2g})"
+    return f"{100 * found.value:.2g} %{span}"
+
+
+def serial_share(curve: Curve) -> str:
+    """Karp–Flatt's e at the largest rank count."""
+    last = curve.points[-1]
+    return "–" if last.karp_flatt is None else f"{percent(last.karp_flatt)} at {ranks(last.ranks)}"
 
 
 def reading_title(name: str) -> str:

@@ -25,7 +25,7 @@ from reports.analysis.own_cost import ratio_of
 from reports.analysis.stats import estimate
 from reports.page import words
 
-TRIALS, BATCH, RANKS = 12, 128, 2
+TRIALS, BATCH, RANKS = 24, 128, 2
 COST_GOAL, SHARE_GOAL = 1, 2
 """Percent: of throughput, and of one core."""
 SWEEPS, WINDOW_S, WATCHED_S = 3, 15, 10

@@ -1,0 +1,188 @@
+"""``fit``: anyone's throughputs over rank counts, from a CSV file to curves."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+from rich.console import Console
+
+from harness.errors import UsageError, nearest
+from reports.analysis.curve import Curve, analyse
+from reports.analysis.scaling import Method, Model, Parameter
+from reports.page import words
+
+RANKS = ("ranks", "n")
+THROUGHPUT = "throughput"
+CURVE = "curve"
+ONLY = "all"
+"""The name of the curve of a file without a ``curve`` column."""
+
+Rows = dict[str, dict[int, list[float]]]
+"""Throughputs by curve and rank count."""
+
+
+def read_rows(path: Path) -> Rows:
+    """Raises :class:`UsageError` with file and line for whatever is not a positive number in its place."""
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            lines = csv.reader(file)
+            header = [name.strip().lower() for name in next(lines, [])]
+            ranks, throughput, curve = _columns(header, path)
+            rows: Rows = {}
+            for cells in lines:
+                if not any(cell.strip() for cell in cells):
+                    continue
+                place = f"{path}:{lines.line_num}"
+                if len(cells) != len(header):
+                    raise UsageError(f"{place}: {len(cells)} values under {len(header)} column names")
+                name = cells[curve].strip() if curve is not None else ONLY
+                count = _count(cells[ranks], place, header[ranks])
+                rows.setdefault(name, {}).setdefault(count, []).append(_rate(cells[throughput], place))
+    except (OSError, UnicodeDecodeError, csv.Error) as problem:
+        said = getattr(problem, "strerror", None) or str(problem)
+        raise UsageError(f"{path}: cannot be read as a CSV file ({said})") from None
+    if not rows:
+        raise UsageError(f"{path}: holds no rows; give ranks and throughput, a line each")
+    return rows
+
+
+def _columns(header: Sequence[str], path: Path) -> tuple[int, int, int | None]:
+    if not header:
+        raise UsageError(f"{path}: is empty; the first line names the columns ranks and throughput")
+    ranks = next((header.index(name) for name in RANKS if name in header), None)
+    for found, wanted in ((ranks, RANKS[0]), (header.index(THROUGHPUT) if THROUGHPUT in header else None, THROUGHPUT)):
+        if found is None:
+            raise UsageError(f"{path}:1: no column '{wanted}' among {', '.join(header)}")
+    assert ranks is not None
+    return ranks, header.index(THROUGHPUT), header.index(CURVE) if CURVE in header else None
+
+
+def _count(text: str, place: str, column: str) -> int:
+    number = _number(text, place, column)
+    if number < 1 or number != int(number):
+        raise UsageError(f"{place}: {column} = {text.strip()}: a rank count is a whole number from 1 on")
+    return int(number)
+
+
+def _rate(text: str, place: str) -> float:
+    number = _number(text, place, THROUGHPUT)
+    if number <= 0:
+        raise UsageError(f"{place}: throughput = {text.strip()}: a throughput is above 0")
+    return number
+
+
+def _number(text: str, place: str, column: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        raise UsageError(f"{place}: {column} = '{text.strip()}' is not a number") from None
+    if not math.isfinite(number):
+        raise UsageError(f"{place}: {column} = {text.strip()} is not a finite number")
+    return number
+
+
+def fit_file(path: Path, model: str, method: str, predict: Sequence[int]) -> list[Curve]:
+    """The curves of a file. Raises :class:`UsageError`."""
+    models = (*get_args(Model), "best")
+    if model not in models:
+        raise UsageError(f"--model {model}: unknown model{nearest(model, models)}")
+    if method not in get_args(Method):
+        raise UsageError(f"--method {method}: unknown method{nearest(method, get_args(Method))}")
+    return [
+        analyse(name, rates, model, method, predict)  # type: ignore[arg-type]
+        for name, rates in read_rows(path).items()
+    ]
+
+
+def parse_counts(text: str | None) -> tuple[int, ...]:
+    """``8,64,1024``. Raises :class:`UsageError`."""
+    try:
+        counts = tuple(int(part) for part in (text or "").split(",") if part.strip())
+    except ValueError:
+        raise UsageError(f"--predict {text}: expected rank counts, for example 8,64,1024") from None
+    if any(count < 1 for count in counts):
+        raise UsageError(f"--predict {text}: a rank count is 1 or more")
+    return counts
+
+
+def as_json(curves: Sequence[Curve]) -> dict[str, Any]:
+    return {"curves": [curve_as_json(curve) for curve in curves]}
+
+
+def curve_as_json(curve: Curve) -> dict[str, Any]:
+    parameters = {"gamma": curve.gamma, "sigma": curve.sigma, "kappa": curve.kappa}
+    return {
+        "curve": curve.name,
+        "model": curve.model,
+        "method": curve.method,
+        "reason": curve.reason,
+        **{name: found.value if found else None for name, found in parameters.items()},
+        "intervals": {name: [found.low, found.high] if found else None for name, found in parameters.items()},
+        "standard_errors": {name: found.standard_error if found else None for name, found in parameters.items()},
+        "n_peak": curve.peak_ranks,
+        "x_peak": curve.peak_throughput,
+        "limit": curve.limit,
+        "points": [point.model_dump() for point in curve.points],
+        "speedup": {str(point.ranks): point.speedup.value for point in curve.points},
+        "efficiency": {str(point.ranks): point.efficiency.value for point in curve.points},
+        "karp_flatt": {
+            str(point.ranks): point.karp_flatt.value if point.karp_flatt else None for point in curve.points
+        },
+        "predictions": [prediction.model_dump() for prediction in curve.predictions],
+        "flags": list(curve.traps),
+        "seen": curve.traps,
+        "largest_relative_residual": curve.largest_residual,
+    }
+
+
+def show(curves: Sequence[Curve], console: Console) -> None:
+    """For people: what was fitted, the points, the predictions, what was noticed."""
+    from rich import box
+    from rich.table import Table
+
+    for curve in curves:
+        console.print(f"[bold]{curve.name}[/]: {_sentence(curve)}", highlight=False, soft_wrap=True)
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+        for name in ("ranks", "throughput (95 %)", "model", "speed-up", "efficiency", "Karp–Flatt"):
+            table.add_column(name, justify="right")
+        for point in curve.points:
+            table.add_row(
+                str(point.ranks),
+                words.measured(point.throughput, unit=False),
+                "–" if point.modelled is None else words.number(point.modelled),
+                words.measured(point.speedup),
+                words.percent(point.efficiency),
+                words.percent(point.karp_flatt),
+            )
+        for one in curve.predictions:
+            span = "" if one.low is None or one.high is None else f" ({words.number(one.low)}–{words.number(one.high)})"
+            kind = "extrapolated" if one.extrapolated else "within the range"
+            table.add_row(str(one.ranks), f"predicted, {kind}", f"{words.number(one.throughput)}{span}", "", "", "")
+        console.print(table)
+        for name, seen in curve.traps.items():
+            console.print(f"{name}: {seen}", style="yellow", highlight=False, markup=False, soft_wrap=True)
+
+
+def _sentence(curve: Curve) -> str:
+    if curve.model is None or curve.gamma is None or curve.sigma is None or curve.kappa is None:
+        return f"no model: {curve.reason}"
+    parts = [f"{curve.model} by {curve.method}: γ = {words.number(curve.gamma.value)}{_span(curve.gamma, 1)}"]
+    if curve.model != "linear":
+        parts.append(f"σ = {100 * curve.sigma.value:.2g} %{_span(curve.sigma, 100)}")
+    if curve.model == "usl":
+        parts.append(f"κ = {100 * curve.kappa.value:.2g} %{_span(curve.kappa, 100)}")
+    if curve.peak_ranks is not None and curve.peak_throughput is not None:
+        parts.append(f"highest at {curve.peak_ranks:.0f} ranks with {words.number(curve.peak_throughput)}")
+    elif curve.limit is not None:
+        parts.append(f"never above {words.number(curve.limit)}")
+    return ", ".join(parts)
+
+
+def _span(found: Parameter, factor: float) -> str:
+    if found.low is None or found.high is None:
+        return ""
+    return f" ({words.number(factor * found.low)}–{words.number(factor * found.high)})"

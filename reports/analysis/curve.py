@@ -1,0 +1,138 @@
+"""Everything that can be said of one curve of throughputs over rank counts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+from pydantic import Field
+
+from bench.records import Value
+from reports.analysis.scaling import (
+    CannotFit,
+    Fit,
+    Method,
+    Model,
+    Parameter,
+    Prediction,
+    fit,
+    fit_best,
+    karp_flatt,
+    time_parts,
+)
+from reports.analysis.stats import Estimate, estimate, ratio
+from reports.analysis.traps import find_traps, residuals
+
+Rates = Mapping[int, Sequence[float]]
+
+LINE_STEPS = 32
+
+
+class Point(Value):
+    """One rank count of a curve. Speed-up and efficiency start from the smallest rank count."""
+
+    ranks: int
+    throughput: Estimate
+    speedup: Estimate
+    efficiency: Estimate
+    karp_flatt: Estimate | None
+    """The serial share that the speed-up betrays; ``None`` where it was measured from."""
+    modelled: float | None = None
+    time_parts: dict[str, float] = Field(default={})
+    """T(N) ÷ T(1) of the model: ideal, contention, coherency."""
+
+
+class Curve(Value):
+    """A curve and what was fitted to it; without a model :attr:`reason` says why."""
+
+    name: str
+    points: tuple[Point, ...]
+    model: Model | None = None
+    method: Method
+    reason: str | None = None
+    gamma: Parameter | None = None
+    sigma: Parameter | None = None
+    kappa: Parameter | None = None
+    peak_ranks: float | None = None
+    peak_throughput: float | None = None
+    limit: float | None = None
+    """What throughput never exceeds; ``None`` where the model has no such bound."""
+    largest_residual: float | None = None
+    predictions: tuple[Prediction, ...] = ()
+    traps: dict[str, str] = Field(default={})
+    fitted: tuple[tuple[float, float], ...] = ()
+    """The model's line between the smallest and the largest rank count: (ranks, throughput)."""
+
+
+def analyse(
+    name: str,
+    rates: Rates,
+    model: Model | Literal["best"] = "best",
+    method: Method = "log",
+    predict: Sequence[int] = (),
+) -> Curve:
+    """``rates``: repeated throughputs by rank count. Raises ``ValueError`` for values that aren't positive."""
+    points = [(ranks, rate) for ranks, repeats in sorted(rates.items()) for rate in repeats]
+    try:
+        found = fit_best(points, method) if model == "best" else fit(points, model, method)
+    except CannotFit as problem:
+        traps = {"too_few_points": str(problem)}
+        if min(rates) != 1:
+            traps["no_baseline"] = f"nothing was measured at 1 rank: {min(rates)} stands in"
+        return Curve(name=name, points=_points(rates, None), method=method, reason=str(problem), traps=traps)
+    peak = found.peak_ranks
+    return Curve(
+        name=name,
+        points=_points(rates, found),
+        model=found.model,
+        method=method,
+        gamma=found.gamma,
+        sigma=found.sigma,
+        kappa=found.kappa,
+        peak_ranks=peak,
+        peak_throughput=None if peak is None else found.throughput(peak),
+        limit=found.limit,
+        largest_residual=max(map(abs, residuals(rates, found).values())),
+        predictions=tuple(found.predict(ranks) for ranks in predict),
+        traps=find_traps(rates, found),
+        fitted=_line(found, min(rates), max(rates)),
+    )
+
+
+def _line(found: Fit, first: int, last: int) -> tuple[tuple[float, float], ...]:
+    steps = range(LINE_STEPS + 1)
+    counts = [first * (last / first) ** (step / LINE_STEPS) for step in steps]
+    return tuple((count, found.throughput(count)) for count in counts)
+
+
+def _points(rates: Rates, found: Fit | None) -> tuple[Point, ...]:
+    base = min(rates)
+    return tuple(_point(ranks, rates, base, found) for ranks in sorted(rates))
+
+
+def _point(ranks: int, rates: Rates, base: int, found: Fit | None) -> Point:
+    if ranks == base:
+        exact = Estimate(value=float(base), low=None, high=None, n=len(rates[ranks]), unit="×")
+        speedup, efficiency = exact, exact.model_copy(update={"value": 1.0, "unit": "1"})
+    else:
+        speedup = ratio(rates[ranks], rates[base], factor=base)
+        efficiency = ratio(rates[ranks], rates[base], factor=base / ranks, unit="1")
+    return Point(
+        ranks=ranks,
+        throughput=estimate(rates[ranks], "/s"),
+        speedup=speedup,
+        efficiency=efficiency,
+        karp_flatt=None if ranks == base else _serial_share(speedup, ranks),
+        modelled=found.throughput(ranks) if found else None,
+        time_parts=time_parts(ranks, found.sigma.value, found.kappa.value) if found else {},
+    )
+
+
+def _serial_share(speedup: Estimate, ranks: int) -> Estimate | None:
+    """Karp–Flatt's e falls as the speed-up rises: the ends of the interval change places."""
+    value = karp_flatt(speedup.value, ranks)
+    if value is None:
+        return None
+    low = None if speedup.high is None else karp_flatt(speedup.high, ranks)
+    high = None if speedup.low is None else karp_flatt(speedup.low, ranks)
+    return Estimate(value=value, low=low, high=high, n=speedup.n, unit="1")

@@ -1,0 +1,273 @@
+"""How throughput depends on the number of ranks: speed-up laws fitted to measured points, with intervals.
+
+With N ranks and throughput X(N) = γN ÷ D(N):
+
+    linear   D = 1
+    Amdahl   D = 1 + σ(N−1)                 Amdahl 1967, doi:10.1145/1465482.1465560
+    USL      D = 1 + σ(N−1) + κN(N−1)       Gunther, Guerrilla Capacity Planning, 2007, ch. 4–6
+
+γ is the throughput of one rank, σ the share of contention, κ that of coherency; γ ≥ 0, 0 ≤ σ, κ ≤ 1. The time of a
+given amount of work is T(N) ÷ T(1) = 1/N + σ(N−1)/N + κ(N−1): ideal, contention, coherency.
+
+Two methods. ``log`` takes the residuals of ln X, which is right where errors are in proportion to the value; its
+intervals, estimate ± t(0.975, n−p) × standard error from the Jacobian (Seber and Wild, Nonlinear Regression, §5.1), are
+the ones to quote. ``nls`` takes those of X, as R's ``nls`` does. n counts every repeat, p the fitted parameters.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from bench.records import Value
+from reports.analysis.stats import CONFIDENCE
+
+Model = Literal["usl", "amdahl", "linear"]
+Method = Literal["log", "nls"]
+NAMES = ("gamma", "sigma", "kappa")
+PARAMETERS: Mapping[Model, int] = {"usl": 3, "amdahl": 2, "linear": 1}
+FEWEST_RANK_COUNTS: Mapping[Model, int] = {"usl": 4, "amdahl": 3, "linear": 1}
+TRUSTED_FROM = 6
+"""Rank counts below which a fitted USL carries a warning."""
+NEAR_A_BOUND = 1e-9
+
+
+class CannotFit(ValueError):
+    """The points do not allow this model. The text says why."""
+
+
+class Parameter(Value):
+    """A fitted parameter with its 95 % interval, cut to the values it may take; unknown without degrees of freedom."""
+
+    value: float
+    low: float | None
+    high: float | None
+    standard_error: float | None
+
+
+class Prediction(Value):
+    """Throughput at a rank count, with a 95 % interval for one further measurement there."""
+
+    ranks: int
+    throughput: float
+    low: float | None
+    high: float | None
+    extrapolated: bool
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A model fitted to points. ``covariance`` is of (ln γ, σ, κ), the first ``p`` of them, and ``None`` without
+    degrees of freedom; ``spread`` is the standard deviation of ln X around the model."""
+
+    model: Model
+    method: Method
+    gamma: Parameter
+    sigma: Parameter
+    kappa: Parameter
+    largest_ranks: int
+    observations: int
+    spread: float
+    covariance: Any
+    at_bound: tuple[str, ...]
+
+    def throughput(self, ranks: float) -> float:
+        return self.gamma.value * ranks / denominator(ranks, self.sigma.value, self.kappa.value)
+
+    @property
+    def limit(self) -> float | None:
+        """γ ÷ σ, which throughput never exceeds; ``None`` without contention."""
+        return self.gamma.value / self.sigma.value if self.sigma.value > 0 else None
+
+    @property
+    def peak_ranks(self) -> float | None:
+        """√((1−σ) ÷ κ), where throughput is highest; ``None`` where κ can't be told from 0."""
+        if self.model != "usl" or self.kappa.value <= 0 or not (self.kappa.low or 0) > 0:
+            return None
+        return math.sqrt((1 - self.sigma.value) / self.kappa.value)
+
+    def predict(self, ranks: int) -> Prediction:
+        """The interval holds what one further measurement would give: the doubt about the curve, and its scatter."""
+        expected = self.throughput(ranks)
+        low = high = None
+        if self.covariance is not None:
+            slope = log_gradient(ranks, self.sigma.value, self.kappa.value)[: PARAMETERS[self.model]]
+            doubt = float(slope @ self.covariance @ slope)
+            half = _student(self.observations - PARAMETERS[self.model]) * math.sqrt(doubt + self.spread**2)
+            low, high = expected * math.exp(-half), expected * math.exp(half)
+        return Prediction(ranks=ranks, throughput=expected, low=low, high=high, extrapolated=ranks > self.largest_ranks)
+
+
+def denominator(ranks: float, sigma: float, kappa: float) -> float:
+    return 1 + sigma * (ranks - 1) + kappa * ranks * (ranks - 1)
+
+
+def time_parts(ranks: int, sigma: float, kappa: float) -> dict[str, float]:
+    """T(N) ÷ T(1) as ``ideal``, ``contention``, ``coherency``: they add up to D(N) ÷ N."""
+    return {"ideal": 1 / ranks, "contention": sigma * (ranks - 1) / ranks, "coherency": kappa * (ranks - 1)}
+
+
+def karp_flatt(speedup: float, ranks: int) -> float | None:
+    """The serial share that a measured speed-up betrays: e = (1/S − 1/N) ÷ (1 − 1/N); ``None`` on one rank.
+
+    Karp and Flatt 1990, doi:10.1145/78607.78614.
+    """
+    return None if ranks < 2 else (1 / speedup - 1 / ranks) / (1 - 1 / ranks)
+
+
+def gustafson(serial_share: float, ranks: int) -> float:
+    """Scaled speed-up S = N − s(N−1), for weak scaling. Gustafson 1988, doi:10.1145/42411.42415."""
+    return ranks - serial_share * (ranks - 1)
+
+
+def log_gradient(ranks: float, sigma: float, kappa: float) -> Any:
+    """∂ ln X by (ln γ, σ, κ): a vector of three."""
+    import numpy as np
+
+    below = denominator(ranks, sigma, kappa)
+    return np.array([1.0, -(ranks - 1) / below, -ranks * (ranks - 1) / below])
+
+
+def fit(points: Sequence[tuple[int, float]], model: Model = "usl", method: Method = "log") -> Fit:
+    """Fit ``(ranks, throughput)`` points, repeats as further points, in any order.
+
+    Raises :class:`CannotFit` for too few different rank counts, and ``ValueError`` for values that aren't positive.
+    """
+    if any(ranks < 1 or not (0 < rate < math.inf) for ranks, rate in points):
+        raise ValueError("ranks must be 1 or more, and throughputs positive and finite")
+    counts = {ranks for ranks, _ in points}
+    if len(counts) < FEWEST_RANK_COUNTS[model]:
+        raise CannotFit(f"{model} takes {FEWEST_RANK_COUNTS[model]} different rank counts, there are {len(counts)}")
+    return _fit(points, model, method)
+
+
+def fit_best(points: Sequence[tuple[int, float]], method: Method = "log") -> Fit:
+    """The richest model whose last parameter can be told from 0: USL where κ can, Amdahl where σ can, else linear."""
+    for model, last in (("usl", "kappa"), ("amdahl", "sigma")):
+        try:
+            found = fit(points, model, method)  # type: ignore[arg-type]
+        except CannotFit:
+            continue
+        low = getattr(found, last).low
+        if low is not None and low > 0:
+            return found
+    return fit(points, "linear", method)
+
+
+def _fit(points: Sequence[tuple[int, float]], model: Model, method: Method) -> Fit:
+    import numpy as np
+
+    size = PARAMETERS[model]
+    ranks: Any = np.array([count for count, _ in points], dtype=float)
+    rates: Any = np.array([rate for _, rate in points], dtype=float)
+    # Throughputs of 10⁹ and of 10⁻³ are fitted alike.
+    unit = float(np.exp(np.mean(np.log(rates / ranks))))
+    scaled = rates / unit
+    logs = np.log(scaled)
+
+    def model_logs(at: Any) -> Any:
+        sigma, kappa = (*at[1:], 0.0, 0.0)[:2]
+        return at[0] + np.log(ranks) - np.log(denominator(ranks, sigma, kappa))
+
+    def residuals(at: Any) -> Any:
+        found = model_logs(at)
+        return logs - found if method == "log" else scaled - np.exp(found)
+
+    def jacobian(at: Any) -> Any:
+        sigma, kappa = (*at[1:], 0.0, 0.0)[:2]
+        below = denominator(ranks, sigma, kappa)
+        slopes = np.stack([np.ones_like(ranks), -(ranks - 1) / below, -ranks * (ranks - 1) / below], axis=1)[:, :size]
+        return -slopes if method == "log" else -slopes * np.exp(model_logs(at))[:, None]
+
+    at = _solve(residuals, jacobian, _start(ranks, scaled, size))
+    freedom = len(points) - size
+    left = residuals(at)
+    covariance = None
+    if freedom > 0:
+        slopes = jacobian(at)
+        covariance = np.linalg.pinv(slopes.T @ slopes) * float(left @ left) / freedom
+    spread = math.sqrt(float(np.sum((logs - model_logs(at)) ** 2)) / freedom) if freedom > 0 else 0.0
+    errors = [None if covariance is None else math.sqrt(max(0.0, covariance[k][k])) for k in range(size)]
+    half = _student(freedom) if freedom > 0 else 0.0
+    gamma = unit * math.exp(at[0])
+    return Fit(
+        model=model,
+        method=method,
+        gamma=_gamma(gamma, errors[0], half),
+        sigma=_share(at[1], errors[1], half) if size > 1 else _absent(),
+        kappa=_share(at[2], errors[2], half) if size > 2 else _absent(),
+        largest_ranks=int(ranks.max()),
+        observations=len(points),
+        spread=spread,
+        covariance=covariance,
+        at_bound=tuple(name for name, value in zip(NAMES[1:size], at[1:], strict=True) if value in (0.0, 1.0)),
+    )
+
+
+def _solve(residuals: Callable[[Any], Any], jacobian: Callable[[Any], Any], start: Sequence[float]) -> Any:
+    """Levenberg–Marquardt, which knows no bounds and is quick; where it leaves them, a trust region within them."""
+    import numpy as np
+    from scipy.optimize import least_squares
+
+    lower: Any = np.array([-np.inf, 0.0, 0.0])[: len(start)]
+    upper: Any = np.array([np.inf, 1.0, 1.0])[: len(start)]
+    exact: Any = {"x_scale": "jac", "xtol": 1e-15, "ftol": 1e-15, "gtol": 1e-15, "max_nfev": 2000}
+    # A denominator that a step beyond the bounds has made negative has no logarithm.
+    with np.errstate(invalid="ignore"), suppress(ValueError):
+        at: Any = least_squares(residuals, start, jacobian, method="lm", **exact).x
+        if np.all(at >= lower) and np.all(at <= upper):
+            return _settle_on_bounds(at, lower, upper)
+    found = least_squares(residuals, start, jacobian, bounds=(lower, upper), **exact)
+    return _settle_on_bounds(found.x, lower, upper)
+
+
+def _start(ranks: Any, scaled: Any, size: int) -> list[float]:
+    """N ÷ X = (1 + σ(N−1) + κN(N−1)) ÷ γ is linear in 1/γ, σ/γ and κ/γ: solved without negative ones."""
+    import numpy as np
+    from scipy.optimize import nnls
+
+    columns = np.stack([np.ones_like(ranks), ranks - 1, ranks * (ranks - 1)], axis=1)[:, :size]
+    slowness = ranks / scaled
+    solved, _ = nnls(columns / slowness[:, None], np.ones_like(slowness))
+    first = max(float(solved[0]), 1e-12)
+    shares = [min(max(float(value) / first, 1e-12), 1 - 1e-12) for value in solved[1:]]
+    return [-math.log(first), *shares]
+
+
+def _settle_on_bounds(at: Any, lower: Sequence[float], upper: Sequence[float]) -> Any:
+    """The solver stays a hair inside its bounds."""
+    settled = at.copy()
+    for number, (low, high) in enumerate(zip(lower, upper, strict=True)):
+        if at[number] - low < NEAR_A_BOUND:
+            settled[number] = low
+        elif high - at[number] < NEAR_A_BOUND:
+            settled[number] = high
+    return settled
+
+
+def _gamma(value: float, error: float | None, half: float) -> Parameter:
+    """γ is fitted as its logarithm; its standard error is carried back to first order."""
+    if error is None:
+        return Parameter(value=value, low=None, high=None, standard_error=None)
+    return Parameter(value=value, low=value * math.exp(-half * error), high=value * math.exp(half * error),
+                     standard_error=value * error)  # fmt: skip
+
+
+def _share(value: float, error: float | None, half: float) -> Parameter:
+    if error is None:
+        return Parameter(value=float(value), low=None, high=None, standard_error=None)
+    return Parameter(value=float(value), low=max(0.0, value - half * error), high=min(1.0, value + half * error),
+                     standard_error=error)  # fmt: skip
+
+
+def _absent() -> Parameter:
+    return Parameter(value=0.0, low=None, high=None, standard_error=None)
+
+
+def _student(freedom: float) -> float:
+    from scipy.special import stdtrit
+
+    return float(stdtrit(freedom, 0.5 + CONFIDENCE / 2))

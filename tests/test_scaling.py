@@ -1,0 +1,151 @@
+"""Closed forms are recovered, intervals cover, traps are named and clean curves are not accused."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reports.analysis.curve import analyse
+from reports.analysis.scaling import CannotFit, denominator, fit, fit_best, gustafson, karp_flatt, time_parts
+
+COUNTS = (1, 2, 4, 8, 16, 32, 64)
+
+
+def exact(gamma, sigma, kappa, counts=COUNTS):
+    return {ranks: [gamma * ranks / denominator(ranks, sigma, kappa)] for ranks in counts}
+
+
+def points(rates):
+    return [(ranks, rate) for ranks, repeats in rates.items() for rate in repeats]
+
+
+def noisy(seed, gamma=1000.0, sigma=0.03, kappa=0.0005, counts=COUNTS, repeats=5, noise=0.02):
+    random = np.random.default_rng(seed)
+    return {
+        ranks: list(rates[0] * np.exp(noise * random.standard_normal(repeats)))
+        for ranks, rates in exact(gamma, sigma, kappa, counts).items()
+    }
+
+
+@pytest.mark.parametrize("method", ["log", "nls"])
+@pytest.mark.parametrize(
+    ("gamma", "sigma", "kappa"),
+    [
+        (1000.0, 0.03, 0.0005),  # its peak, 44, lies in the range
+        (2.5e9, 0.02, 1e-5),  # its peak, 313, does not
+        (0.004, 0.3, 0.01),  # retrograde
+        (70.0, 0.1, 0.0),  # Amdahl
+        (12.0, 0.0, 0.0),  # linear
+        (12.0, 0.0, 0.002),  # no contention
+    ],
+)
+def test_closed_forms_are_recovered(gamma, sigma, kappa, method):
+    found = fit(points(exact(gamma, sigma, kappa)), "usl", method)
+    assert found.gamma.value == pytest.approx(gamma, rel=1e-6)
+    assert found.sigma.value == pytest.approx(sigma, abs=1e-6)
+    assert found.kappa.value == pytest.approx(kappa, abs=1e-6)
+    assert found.predict(1024).throughput == pytest.approx(gamma * 1024 / denominator(1024, sigma, kappa), rel=1e-3)
+
+
+def test_the_model_that_suffices_is_chosen():
+    assert fit_best(points(exact(10, 0.05, 0.001))).model == "usl"
+    assert fit_best(points(exact(10, 0.05, 0.0))).model == "amdahl"
+    assert fit_best(points(exact(10, 0.0, 0.0))).model == "linear"
+
+
+def test_peak_and_limit():
+    found = fit(points(exact(1000.0, 0.03, 0.0005)))
+    assert found.peak_ranks == pytest.approx(math.sqrt(0.97 / 0.0005))
+    assert found.limit == pytest.approx(1000 / 0.03)
+    assert fit(points(exact(10, 0.05, 0.0))).peak_ranks is None
+    assert fit_best(points(exact(10, 0.0, 0.0))).limit is None
+
+
+def test_too_few_rank_counts_are_refused():
+    with pytest.raises(CannotFit, match="usl takes 4 different rank counts, there are 3"):
+        fit([(1, 1.0), (2, 1.9), (4, 3.5), (4, 3.6)])
+    assert fit_best([(1, 1.0), (2, 1.9), (4, 3.5), (4, 3.6)]).model in ("amdahl", "linear")
+    with pytest.raises(ValueError, match="positive and finite"):
+        fit([(1, 1.0), (2, float("nan"))], "linear")
+
+
+def test_order_and_repeats_do_not_matter():
+    rates = noisy(3)
+    one = fit(points(rates))
+    other = fit(list(reversed(points(rates))))
+    assert other.sigma.value == pytest.approx(one.sigma.value, rel=1e-9)
+
+
+@given(st.integers(1, 4096), st.floats(0, 1), st.floats(0, 1))
+def test_the_parts_of_the_time_add_up(ranks, sigma, kappa):
+    parts = time_parts(ranks, sigma, kappa)
+    whole = denominator(ranks, sigma, kappa) / ranks
+    assert math.fsum(parts.values()) == pytest.approx(whole, rel=1e-12)
+
+
+def test_karp_flatt_and_gustafson_by_hand():
+    # Amdahl with a serial share of 10 % on 8 ranks: S = 1 / (0.1 + 0.9/8).
+    assert karp_flatt(1 / (0.1 + 0.9 / 8), 8) == pytest.approx(0.1)
+    assert karp_flatt(1.0, 1) is None
+    assert gustafson(0.1, 8) == pytest.approx(8 - 0.7)
+
+
+def test_intervals_cover_what_they_promise():
+    """95 % intervals over 1,000 seeded curves with 2 % noise."""
+    truth = {"gamma": 1000.0, "sigma": 0.03, "kappa": 0.0005}
+    held = dict.fromkeys(truth, 0)
+    ahead = 0
+    for seed in range(1000):
+        found = fit(points(noisy(seed)))
+        for name, value in truth.items():
+            parameter = getattr(found, name)
+            held[name] += parameter.low <= value <= parameter.high
+        new = noisy(seed + 10**6, counts=(128,), repeats=1)[128][0]
+        prediction = found.predict(128)
+        ahead += prediction.low <= new <= prediction.high
+    assert all(930 <= count <= 970 for count in held.values()), held
+    assert 930 <= ahead <= 970, "what is measured next lies in the interval of the prediction"
+
+
+def test_clean_curves_are_not_accused():
+    accused = {seed: found.traps for seed in range(1000) if (found := analyse("clean", noisy(seed), "usl")).traps}
+    assert accused == {}
+
+
+def test_a_prediction_widens_with_distance():
+    found = fit(points(noisy(1)))
+    widths = [math.log(one.high / one.low) for one in map(found.predict, (64, 128, 512, 2048))]
+    assert widths == sorted(widths)
+    assert [one.extrapolated for one in map(found.predict, (64, 128))] == [False, True]
+
+
+def changed(rates, **factors):
+    return {ranks: [rate * factors.get(f"at{ranks}", 1.0) for rate in repeats] for ranks, repeats in rates.items()}
+
+
+@pytest.mark.parametrize(
+    ("rates", "trap"),
+    [
+        (changed(noisy(1, sigma=0.0, kappa=0.0), at2=1.3, at4=1.3, at8=1.3), "superlinear"),
+        ({ranks: [1000.0 * min(ranks, 6)] for ranks in (1, 2, 3, 4, 5, 6, 8, 12, 16, 24)}, "misfit"),
+        (noisy(1, sigma=0.1, kappa=0.02), "retrograde"),
+        (noisy(1, sigma=0.05, kappa=0.0, noise=0.0), "at_bound"),
+        (changed(noisy(1), at8=0.6), "outlier"),
+        (noisy(1, counts=(2, 4, 8, 16, 32, 64)), "no_baseline"),
+        (noisy(1, kappa=1e-4), "extrapolated_peak"),
+        (noisy(1, counts=(1, 2, 4, 8), kappa=0.01), "few_points"),
+        (noisy(1, counts=(1, 2, 4)), "too_few_points"),
+    ],
+)
+def test_traps_are_named(rates, trap):
+    found = analyse("trapped", rates, "usl")
+    assert trap in found.traps, found.traps
+    assert found.traps[trap]
+    if trap == "too_few_points":
+        assert found.model is None
+        assert found.reason == "usl takes 4 different rank counts, there are 3"
+        assert found.points[1].efficiency.value == pytest.approx(1 / 1.031, rel=0.05), "what was measured is there"
