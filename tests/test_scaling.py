@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reports.analysis.curve import analyse
-from reports.analysis.scaling import CannotFit, denominator, fit, fit_best, gustafson, karp_flatt, time_parts
+from reports.analysis.scaling import CannotFit, denominator, fit, fit_best, karp_flatt, time_parts
 
 COUNTS = (1, 2, 4, 8, 16, 32, 64)
 
@@ -87,11 +87,10 @@ def test_the_parts_of_the_time_add_up(ranks, sigma, kappa):
     assert math.fsum(parts.values()) == pytest.approx(whole, rel=1e-12)
 
 
-def test_karp_flatt_and_gustafson_by_hand():
+def test_karp_flatt_by_hand():
     # Amdahl with a serial share of 10 % on 8 ranks: S = 1 / (0.1 + 0.9/8).
     assert karp_flatt(1 / (0.1 + 0.9 / 8), 8) == pytest.approx(0.1)
     assert karp_flatt(1.0, 1) is None
-    assert gustafson(0.1, 8) == pytest.approx(8 - 0.7)
 
 
 def test_intervals_cover_what_they_promise():

@@ -118,11 +118,6 @@ def karp_flatt(speedup: float, ranks: int) -> float | None:
     return None if ranks < 2 else (1 / speedup - 1 / ranks) / (1 - 1 / ranks)
 
 
-def gustafson(serial_share: float, ranks: int) -> float:
-    """Scaled speed-up S = N − s(N−1), for weak scaling. Gustafson 1988, doi:10.1145/42411.42415."""
-    return ranks - serial_share * (ranks - 1)
-
-
 def log_gradient(ranks: float, sigma: float, kappa: float) -> Any:
     """∂ ln X by (ln γ, σ, κ): a vector of three."""
     import numpy as np
