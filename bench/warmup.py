@@ -26,7 +26,7 @@ class Settled(NamedTuple):
     """The slowest rank's median step of the last block."""
 
 
-def warm_up(step: Callable[[], Any], session: Session, at_least: int) -> Settled:
+def warm_up(step: Callable[[], Any], session: Session, at_least: int, longest_s: float = LONGEST_S) -> Settled:
     """Take steps in blocks until two blocks in a row agree, or the time for it is spent.
 
     Each block's median is the slowest rank's, known to all ranks, so that all of them stop after the same step.
@@ -41,7 +41,7 @@ def warm_up(step: Callable[[], Any], session: Session, at_least: int) -> Settled
         done = has_settled(medians[1:] if block > 1 else medians)
         if done and steps >= at_least:
             return Settled(steps, True, medians[-1])
-        if spent_s > LONGEST_S or len(medians) > BLOCKS_AT_MOST:
+        if spent_s > longest_s or len(medians) > BLOCKS_AT_MOST:
             return Settled(steps, done, medians[-1])
 
 

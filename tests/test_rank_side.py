@@ -47,7 +47,8 @@ def test_warm_up_lasts_until_steps_are_alike():
 
 
 def test_steps_that_never_settle_are_said():
-    found = warm_up(stepping([0.1 + 0.09 * (number % 2) for number in range(100)]), Alone(), at_least=1)
+    restless = stepping([0.05 + 0.04 * (number % 2) for number in range(100)])
+    found = warm_up(restless, Alone(), at_least=1, longest_s=0.4)
     assert not found.settled
 
 
@@ -237,9 +238,9 @@ def test_the_sampler_writes_as_it_goes_and_is_silent_when_asked(tmp_path):
         time.sleep(0.05)
     with silence(tmp_path):
         began = time.monotonic()
-        time.sleep(0.6)
+        time.sleep(0.45)
         quiet = time.monotonic()
-    time.sleep(0.5)
+    time.sleep(0.3)
     sampler.terminate()
     assert sampler.wait(timeout=5) == 0
     assert [at for at in ticks() if began < at < quiet] == []
