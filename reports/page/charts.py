@@ -10,6 +10,7 @@ from reports.page.values import Figure, Series
 COLOURS = ("#0b7fc7", "#d55e00", "#0a8f6a", "#b5588c", "#7d6fd1", "#8a7a1f", "#c2414b", "#5c7d8a")
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 MARKERS = ("circle", "square", "diamond", "triangle-up", "cross", "x", "star", "pentagon")
+PATTERNS = ("", "/", "x", ".", "\\", "-")
 GRID = "rgba(128,128,128,0.28)"
 INK = "#7a828c"
 
@@ -19,32 +20,52 @@ def draw(figure: Figure) -> dict[str, Any]:
     import plotly.graph_objects as go
 
     drawn = go.Figure()
+    if figure.categories:
+        return _draw_bars(figure, go)
     if figure.ideal:
         drawn.add_trace(_ideal(figure, go))
     for series in figure.series:
         drawn.add_trace(_trace(series, go))
-    axis = {"gridcolor": GRID, "zerolinecolor": GRID, "linecolor": GRID, "automargin": True}
     ticks = sorted({x for series in figure.series if not series.fitted for x in series.x})
-    x_axis = {"type": "log"} if figure.log_x else {"tickvals": ticks}
-    drawn.update_layout(
-        template="none",
-        height=340,
-        margin={"l": 60, "r": 12, "t": 34, "b": 48},
-        paper_bgcolor="rgba(0,0,0,0)",
-        plot_bgcolor="rgba(0,0,0,0)",
-        font={"family": "system-ui, sans-serif", "size": 13, "color": INK},
-        hovermode="closest",
-        legend={"orientation": "h", "y": 1.02, "x": 0, "yanchor": "bottom"},
-        modebar={"bgcolor": "rgba(0,0,0,0)", "color": INK},
-        xaxis={**axis, "title": {"text": figure.x_title}, **x_axis},
-        yaxis={
-            **axis,
-            "title": {"text": figure.y_title},
-            **({"type": "log"} if figure.log_y else {"rangemode": "tozero"}),
-            **({"tickformat": ".0%"} if figure.ideal == "one" else {}),
-        },
-    )
+    layout = _layout(figure)
+    layout["xaxis"] |= {"type": "log"} if figure.log_x else {"tickvals": ticks}
+    layout["yaxis"] |= {"type": "log"} if figure.log_y else {"rangemode": "tozero"}
+    layout["yaxis"] |= {"tickformat": ".0%"} if figure.ideal == "one" else {}
+    drawn.update_layout(**layout)
     return dict(drawn.to_plotly_json())
+
+
+def _draw_bars(figure: Figure, go: Any) -> dict[str, Any]:
+    """Layers are told apart by pattern as well as by colour."""
+    drawn = go.Figure()
+    for series in figure.series:
+        pattern = {"shape": PATTERNS[series.style % len(PATTERNS)], "fgcolor": "rgba(255,255,255,0.7)",
+                   "fillmode": "overlay", "size": 6}  # fmt: skip
+        marker = {"color": COLOURS[series.style % len(COLOURS)], "pattern": pattern}
+        names = [figure.categories[int(x)] for x in series.x]
+        drawn.add_trace(go.Bar(x=names, y=list(series.y), name=series.name, marker=marker,
+                               hovertemplate="%{y:.3g} ms, %{x}<extra>%{fullData.name}</extra>"))  # fmt: skip
+    drawn.update_layout(barmode="stack", **_layout(figure))
+    drawn.update_layout(legend_traceorder="normal")
+    return dict(drawn.to_plotly_json())
+
+
+def _layout(figure: Figure) -> dict[str, Any]:
+    """What all charts share."""
+    axis = {"gridcolor": GRID, "zerolinecolor": GRID, "linecolor": GRID, "automargin": True}
+    return {
+        "template": "none",
+        "height": 340,
+        "margin": {"l": 60, "r": 12, "t": 34, "b": 48},
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "font": {"family": "system-ui, sans-serif", "size": 13, "color": INK},
+        "hovermode": "closest",
+        "legend": {"orientation": "h", "y": 1.02, "x": 0, "yanchor": "bottom"},
+        "modebar": {"bgcolor": "rgba(0,0,0,0)", "color": INK},
+        "xaxis": {**axis, "title": {"text": figure.x_title}},
+        "yaxis": {**axis, "title": {"text": figure.y_title}},
+    }
 
 
 def _trace(series: Series, go: Any) -> Any:

@@ -10,6 +10,7 @@ from reports.analysis.stats import Estimate
 from reports.cells import Cell
 from reports.curves import curves_of
 from reports.page import tables, text, words
+from reports.page.time_figure import time_figure
 from reports.page.values import Figure, Page, Section, Series, Table
 
 
@@ -76,7 +77,8 @@ def _rank_figures(
         header = ("backend", "ranks", f"{title.lower()} (95 % interval)", "trials", "flags")
         table = Table(f"{title} over ranks", header, rows)
         figures.append(Figure(f"{key}-{attribute}", title, "ranks", y_title, series, sentence, table, ideal))
-    return tuple(figure for figure in figures if figure.series)
+    parts = time_figure(key, cells)
+    return (*(figure for figure in figures if figure.series), *((parts,) if parts else ()))
 
 
 def _curves(

@@ -45,6 +45,8 @@ class Figure:
     table: Table
     ideal: str | None = None
     """``linear``: y = x, ``one``: y = 1."""
+    categories: tuple[str, ...] = ()
+    """Where there are any, the series are layers of stacked bars, and ``x`` numbers the bars."""
     log_x: bool = False
     log_y: bool = False
 

@@ -7,11 +7,14 @@ from collections.abc import Sequence
 
 from bench.records import Case, Scalar
 from reports.analysis.curve import Curve
+from reports.analysis.losses import losses
 from reports.analysis.scaling import Parameter
 from reports.analysis.stats import Estimate, apart
 from reports.cells import Cell
 
 MODELS = {"usl": "USL", "amdahl": "Amdahl", "linear": "linear"}
+LEAST_SHARE = 0.05
+"""Of a step: a loss below is not worth a word."""
 PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 
@@ -177,10 +180,20 @@ def answer(cells: Sequence[Cell]) -> str:
     best = level[0]
     if best.efficiency is not None and most > 1 and "no_baseline" not in best.flags:
         said += f"; {backend_title(best.case)} reaches {percent(best.efficiency)} of {best.case.scaling} scaling"
+    if causes := limits(best):
+        said += f"; what a step loses there: {causes}"
     alone = next((cell for cell in shown if cell.case.transport == "none"), None)
     if alone is not None and most > 1 and _rate(alone) > _rate(best):
         said += f"; a single device alone is faster, with {measured(alone.throughput)}"
     return f"{said}."
+
+
+def limits(cell: Cell) -> str:
+    """``communication that compute could not hide 54 %, …`` of a step: the largest first; empty where none is large."""
+    if cell.decomposition is None or cell.case.ranks < 2:
+        return ""
+    found = sorted(losses(cell.decomposition).items(), key=lambda item: -item[1])
+    return ", ".join(f"{cause} {share * 100:.0f} %" for cause, share in found if share >= LEAST_SHARE)
 
 
 def _leaders(level: Sequence[Cell]) -> str:

@@ -1,0 +1,50 @@
+"""Where the time of a step goes, as stacked bars: one bar a cell, one layer a part; the layers add up to the step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from reports.cells import Cell
+from reports.page import words
+from reports.page.values import Figure, Series, Table
+
+PARTS = ("forward", "backward", "optimizer", "data", "waiting", "exposed")
+
+
+def time_figure(key: str, cells: Sequence[Cell]) -> Figure | None:
+    """``None`` where no cell was decomposed."""
+    shown = [cell for cell in cells if cell.decomposition is not None]
+    if not shown:
+        return None
+    names = tuple(f"{words.backend_title(cell.case)}, {cell.case.ranks}" for cell in shown)
+    series = tuple(_layer(part, number, shown) for number, part in enumerate(PARTS))
+    rows = tuple(
+        (name, *(words.milliseconds(cell.decomposition.parts_s[part]) for part in PARTS),
+         words.milliseconds(cell.decomposition.step_s))
+        for name, cell in zip(names, shown, strict=True)
+        if cell.decomposition
+    )  # fmt: skip
+    table = Table("Parts of a step, means over ranks and trials", ("backend, ranks", *PARTS, "step"), rows)
+    return Figure(f"{key}-time-parts", "Where the time goes", "backend, ranks", "step (ms)", series, _sentence(shown),
+                  table, categories=names)  # fmt: skip
+
+
+def _layer(part: str, number: int, cells: Sequence[Cell]) -> Series:
+    # An exchange that noise has made shorter than nothing can't be drawn; the table has its number.
+    heights = tuple(
+        max(0.0, 1e3 * cell.decomposition.parts_s[part].value) if cell.decomposition else 0.0 for cell in cells
+    )
+    unknown = (None,) * len(cells)
+    return Series(part, tuple(map(float, range(len(cells)))), heights, unknown, unknown, number, (False,) * len(cells))
+
+
+def _sentence(cells: Sequence[Cell]) -> str:
+    most = max(cell.case.ranks for cell in cells)
+    said = [
+        f"{words.backend_title(cell.case)}: {causes}"
+        for cell in cells
+        if cell.case.ranks == most > 1 and cell.decomposition and (causes := words.limits(cell))
+    ]
+    if not said:
+        return "Own work of the ranks, waiting for the slowest one, and communication that compute could not hide."
+    return f"What a step loses at {words.ranks(most)} — {'; '.join(said)}."
