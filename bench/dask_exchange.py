@@ -210,8 +210,12 @@ def exchange_turns(
     return handed
 
 
-def keep_ahead(client: Any, addresses: Sequence[str], sharded: bool, ranks: Sequence[Any]) -> None:
-    """Submit the exchange graph in pieces, some pieces ahead of the ranks, until the ranks are done."""
+def keep_ahead(client: Any, addresses: Sequence[str], sharded: bool, ranks: Sequence[Any]) -> list[Any]:
+    """Submit the exchange graph in pieces, some pieces ahead of the ranks, until the first rank is done.
+
+    Returns what was submitted last, to be held until all ranks are done: dropping it cancels its tasks, and the
+    exchange that let the first rank finish may still be on its way to the others.
+    """
     import dask
     from distributed import wait
 
@@ -221,12 +225,12 @@ def keep_ahead(client: Any, addresses: Sequence[str], sharded: bool, ranks: Sequ
 
     ahead: list[list[Any]] = []
     first = 0
-    while not all(rank.done() for rank in ranks):
+    while True:
         while len(ahead) < GRAPHS_AHEAD:
             last = exchange_turns(call, first, TURNS_A_GRAPH, addresses, ahead[-1] if ahead else (), sharded=sharded)
             ahead.append(client.compute(last, optimize_graph=False))
             first += TURNS_A_GRAPH
         done = wait([ahead[0][0], *ranks], return_when="FIRST_COMPLETED").done
         if any(rank in done for rank in ranks):
-            return
+            return ahead
         ahead.pop(0)

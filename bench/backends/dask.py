@@ -90,8 +90,7 @@ def driver(case: Case, me: Identity, out: Path) -> None:
                           workers=[address], pure=False, key=f"rank-{rank}")
             for rank, address in enumerate(addresses)
         ]  # fmt: skip
-        if case.transport == "tasks":
-            keep_ahead(client, addresses, is_sharded(case), ranks)
+        held = keep_ahead(client, addresses, is_sharded(case), ranks) if case.transport == "tasks" else []
         for finished in as_completed(ranks):
             found = finished.result()
             if isinstance(found, RankFailure):
@@ -99,6 +98,7 @@ def driver(case: Case, me: Identity, out: Path) -> None:
                 write(out, f"failure-{found.role}-{found.rank}.json", found)
                 raise SystemExit(1)
             write(out, f"record-{found.rank}.json", found)
+        del held
 
 
 def rank_in_worker(case_json: str, rank: int, meeting_host: str, port: int, out: str) -> RankRecord | RankFailure:
