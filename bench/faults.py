@@ -10,6 +10,7 @@ import os
 import resource
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -61,7 +62,8 @@ def strike(fault: Fault, work: Work | None = None) -> None:
         return
     print(f"injected: {fault.label}", file=sys.stderr, flush=True)
     if fault.kind in ("kill", "stop"):
-        os.kill(os.getpid(), signal.SIGKILL if fault.kind == "kill" else signal.SIGSTOP)
+        # Sent to this thread, which takes it at once; sent to the process, another thread may, and this one go on.
+        signal.pthread_kill(threading.get_ident(), signal.SIGKILL if fault.kind == "kill" else signal.SIGSTOP)
     elif fault.kind == "raise":
         raise Injected(f"injected by {fault.label}")
     elif fault.kind == "exit":
