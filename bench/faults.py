@@ -12,6 +12,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from bench.records import Fault
@@ -74,8 +75,7 @@ def strike(fault: Fault, work: Work | None = None) -> None:
 
 def _run_out_of_memory() -> None:
     """Allocate until this process may have no more; the machine's other processes notice nothing."""
-    with open("/proc/self/statm") as about:  # noqa: PTH123 - one line of a kernel file
-        used = int(about.read().split()[0]) * resource.getpagesize()
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     _, most = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (used + HEADROOM_BYTES, most))
     hoard = []

@@ -59,10 +59,6 @@ class Progress:
         self._cells[STEP] = 0
         self._cells[PHASE] = PHASES.index(phase)
 
-    @property
-    def step(self) -> int:
-        return self._cells[STEP]
-
     def counting(self, step: Callable[[], Any]) -> Callable[[], Any]:
         """The step, counted as it begins: a fraction of a microsecond's work, for steps inside a timed window."""
         cells = self._cells

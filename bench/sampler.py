@@ -18,6 +18,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TextIO
 
+from bench.affinity import usable_cores
 from bench.probes import Probe
 from bench.probes.gpu import GpuProbe
 from bench.probes.host import HostProbe
@@ -59,8 +60,7 @@ def choose_probes(case: Case) -> list[Probe]:
     """What to sample for a case: the host; GPUs where the ranks compute on them, or always; or a recorded file."""
     if case.telemetry.startswith(REPLAY):
         return [ReplayProbe(Path(case.telemetry.removeprefix(REPLAY)))]
-    cores = tuple(sorted(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else ()
-    probes: list[Probe] = [HostProbe(cores)]
+    probes: list[Probe] = [HostProbe(usable_cores())]
     if case.device == "cuda" or case.telemetry == "always":
         probes.append(GpuProbe())
     return probes

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psutil
 
+from bench import affinity
 from bench.local import torch_cuda_version
 from bench.records import Value
 from harness.plan import Machine
@@ -62,7 +63,7 @@ def read_machine() -> Machine:
 
 def usable_cores() -> int:
     """The cores this process may run on, not all there are."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return len(affinity.usable_cores()) or os.cpu_count() or 1
 
 
 def read_gpus() -> tuple[str, ...]:

@@ -93,7 +93,7 @@ def fit_file(path: Path, model: str, method: str, predict: Sequence[int]) -> lis
     if method not in get_args(Method):
         raise UsageError(f"--method {method}: unknown method{nearest(method, get_args(Method))}")
     return [
-        analyse(name, rates, model, method, predict)  # type: ignore[arg-type]
+        analyse(name, rates, model, method, predict)  # type: ignore[arg-type]  # both names were checked above
         for name, rates in read_rows(path).items()
     ]
 

@@ -149,6 +149,7 @@ class Dask(Backend):
             yield TaskSession(me.rank, me.world, sharded=is_sharded(case))
             return
         with process_group(case, me, "gloo", DdpOptions()) as joined:
+            # The rank's exchange is torch's; only the array is taken by Dask's own machinery.
             joined.blocks_mean = lambda *what: mean_by_dask_array(joined, *what)  # type: ignore[method-assign]
             yield joined
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
 from pydantic import Field
@@ -21,9 +21,7 @@ from reports.analysis.scaling import (
     time_parts,
 )
 from reports.analysis.stats import Estimate, estimate, ratio
-from reports.analysis.traps import find_traps, residuals
-
-Rates = Mapping[int, Sequence[float]]
+from reports.analysis.traps import Rates, find_traps, residuals
 
 LINE_STEPS = 32
 

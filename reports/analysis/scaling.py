@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from bench.records import Value
-from reports.analysis.stats import CONFIDENCE
+from reports.analysis.stats import student_t
 
 Model = Literal["usl", "amdahl", "linear"]
 Method = Literal["log", "nls"]
@@ -96,7 +96,7 @@ class Fit:
         if self.covariance is not None:
             slope = log_gradient(ranks, self.sigma.value, self.kappa.value)[: PARAMETERS[self.model]]
             doubt = float(slope @ self.covariance @ slope)
-            half = _student(self.observations - PARAMETERS[self.model]) * math.sqrt(doubt + self.spread**2)
+            half = student_t(self.observations - PARAMETERS[self.model]) * math.sqrt(doubt + self.spread**2)
             low, high = expected * math.exp(-half), expected * math.exp(half)
         return Prediction(ranks=ranks, throughput=expected, low=low, high=high, extrapolated=ranks > self.largest_ranks)
 
@@ -141,9 +141,10 @@ def fit(points: Sequence[tuple[int, float]], model: Model = "usl", method: Metho
 
 def fit_best(points: Sequence[tuple[int, float]], method: Method = "log") -> Fit:
     """The richest model whose last parameter can be told from 0: USL where κ can, Amdahl where σ can, else linear."""
-    for model, last in (("usl", "kappa"), ("amdahl", "sigma")):
+    richer: tuple[tuple[Model, str], ...] = (("usl", "kappa"), ("amdahl", "sigma"))
+    for model, last in richer:
         try:
-            found = fit(points, model, method)  # type: ignore[arg-type]
+            found = fit(points, model, method)
         except CannotFit:
             continue
         low = getattr(found, last).low
@@ -186,7 +187,7 @@ def _fit(points: Sequence[tuple[int, float]], model: Model, method: Method) -> F
         covariance = np.linalg.pinv(slopes.T @ slopes) * float(left @ left) / freedom
     spread = math.sqrt(float(np.sum((logs - model_logs(at)) ** 2)) / freedom) if freedom > 0 else 0.0
     errors = [None if covariance is None else math.sqrt(max(0.0, covariance[k][k])) for k in range(size)]
-    half = _student(freedom) if freedom > 0 else 0.0
+    half = student_t(freedom) if freedom > 0 else 0.0
     gamma = unit * math.exp(at[0])
     return Fit(
         model=model,
@@ -260,9 +261,3 @@ def _share(value: float, error: float | None, half: float) -> Parameter:
 
 def _absent() -> Parameter:
     return Parameter(value=0.0, low=None, high=None, standard_error=None)
-
-
-def _student(freedom: float) -> float:
-    from scipy.special import stdtrit
-
-    return float(stdtrit(freedom, 0.5 + CONFIDENCE / 2))
