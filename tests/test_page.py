@@ -68,7 +68,7 @@ def test_figures_have_a_sentence_and_their_numbers(page):
 
 
 def test_an_invalid_cell_shows_no_number(page):
-    row = next(row for row in page.results.rows if row[1] == "dask/tasks")
+    row = next(row for row in page.table("All cells").rows if row[1] == "dask/tasks")
     assert row[4] == "–"
     assert row[9] == "invalid"
     figures = [figure for section in page.sections for figure in section.figures]
@@ -76,15 +76,15 @@ def test_an_invalid_cell_shows_no_number(page):
 
 
 def test_the_same_work_table_has_backends_by_ranks(page):
-    assert page.same_work.header == ("workload", "backend", "scaling", "1 rank", "2 ranks")
-    shown = {row[1]: row[3:] for row in page.same_work.rows}
+    assert page.table("Same work").header == ("workload", "backend", "scaling", "1 rank", "2 ranks")
+    shown = {row[1]: row[3:] for row in page.table("Same work").rows}
     assert shown["ddp/gloo"][1].startswith("same, 4.0e-07 of 0.001 allowed (float32)")
     assert shown["dask/tasks"][1].startswith("DIFFERENT")
 
 
 def test_what_differs_in_kind_is_said(page):
-    assert page.machinery.rows == (("synthetic", "dask/tasks", "otherwise"),)
-    assert page.not_applicable.rows[0][3] == "single is one rank by definition"
+    assert page.table("Other machinery").rows == (("synthetic", "dask/tasks", "otherwise"),)
+    assert page.table("Combinations").rows[0][3] == "single is one rank by definition"
 
 
 def test_one_file_that_asks_for_nothing(html):
@@ -143,12 +143,12 @@ def test_a_curve_of_four_rank_counts_is_fitted_and_drawn():
         for number in range(3)
     ]
     page = make_page("t", make_cells(cases, {}, trials, {}), [], [])
-    (row,) = page.scaling.rows
+    (row,) = page.table("Laws of scaling").rows
     assert row[1] == "Amdahl"
     assert row[2].startswith("10 % (")
     assert row[5].startswith("10 %")
     throughput = page.sections[0].figures[0]
-    (fitted,) = [series for series in throughput.series if series.fitted]
+    (fitted,) = [series for series in throughput.series if series.look == "fitted"]
     assert (fitted.name, fitted.x[0], fitted.x[-1]) == ("ddp/gloo: Amdahl", 1, pytest.approx(8))
     measured = throughput.series[0]
     assert fitted.y[-1] == pytest.approx(measured.y[-1], rel=0.01)
@@ -158,5 +158,5 @@ def test_a_curve_of_four_rank_counts_is_fitted_and_drawn():
 
 
 def test_two_rank_counts_are_too_few_and_say_so(page):
-    assert {row[1].split(":")[0] for row in page.scaling.rows} <= {"linear", "none"}
-    assert all(row[-1] for row in page.scaling.rows)
+    assert {row[1].split(":")[0] for row in page.table("Laws of scaling").rows} <= {"linear", "none"}
+    assert all(row[-1] for row in page.table("Laws of scaling").rows)

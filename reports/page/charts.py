@@ -20,17 +20,17 @@ def draw(figure: Figure) -> dict[str, Any]:
     import plotly.graph_objects as go
 
     drawn = go.Figure()
-    if figure.categories:
+    if figure.stacked:
         return _draw_bars(figure, go)
     if figure.ideal:
         drawn.add_trace(_ideal(figure, go))
     for series in figure.series:
         drawn.add_trace(_trace(series, go))
-    ticks = sorted({x for series in figure.series if not series.fitted for x in series.x})
+    ticks = sorted({x for series in figure.series if series.look != "fitted" for x in series.x})
     layout = _layout(figure)
     layout["xaxis"] |= {"type": "log"} if figure.log_x else {"tickvals": ticks}
     layout["yaxis"] |= {"type": "log"} if figure.log_y else {"rangemode": "tozero"}
-    layout["yaxis"] |= {"tickformat": ".0%"} if figure.ideal == "one" else {}
+    layout["yaxis"] |= {"tickformat": ".0%"} if figure.percent else {}
     drawn.update_layout(**layout)
     return dict(drawn.to_plotly_json())
 
@@ -69,7 +69,7 @@ def _layout(figure: Figure) -> dict[str, Any]:
 
 
 def _trace(series: Series, go: Any) -> Any:
-    if series.fitted:
+    if series.look == "fitted":
         line = {"color": COLOURS[series.style % len(COLOURS)], "width": 1, "dash": "dot"}
         return go.Scatter(x=list(series.x), y=list(series.y), name=series.name, mode="lines", line=line,
                           hovertemplate="%{y:.4g} at %{x:.3g}<extra>%{fullData.name}</extra>")  # fmt: skip

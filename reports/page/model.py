@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from bench.records import Case
 from reports.analysis.curve import Curve
@@ -11,7 +11,7 @@ from reports.cells import Cell
 from reports.curves import curves_of
 from reports.page import tables, text, words
 from reports.page.time_figure import time_figure
-from reports.page.values import Figure, Page, Section, Series, Table
+from reports.page.values import Figure, Ideal, Page, Section, Series, Table
 
 
 def make_page(
@@ -27,23 +27,36 @@ def make_page(
         title=title,
         answers=tuple(words.answer(group) for group in groups),
         warnings=tuple(text.remarks(cells)),
-        sections=tuple(
-            _section(f"g{number}", group, styles, curves) for number, group in enumerate(groups) if _shown(group)
+        sections=(
+            *(_section(f"g{number}", group, styles, curves) for number, group in enumerate(groups) if _shown(group)),
+            *_appendix(cells, curves, not_applicable, provenance),
         ),
-        results=tables.results(cells),
-        same_work=tables.same_work(cells),
-        readings=tables.readings(cells),
-        usage=tables.usage(cells),
-        conditions=tables.conditions(cells),
-        decomposition=tables.decomposition(cells),
-        scaling=tables.scaling(cells, curves),
-        troubles=tables.troubles(cells),
-        not_applicable=tables.not_applicable(not_applicable),
-        machinery=tables.machinery(cells),
-        flags=tables.flags(cells),
-        provenance=Table("Provenance", ("what", "value"), tuple(provenance)),
-        settings=tables.settings(cells),
     )
+
+
+def _appendix(
+    cells: Sequence[Cell],
+    curves: Mapping[str, Curve],
+    not_applicable: Sequence[tuple[Case, str]],
+    provenance: Sequence[tuple[str, str]],
+) -> Iterator[Section]:
+    """The tables that stand by themselves; empty ones are left out."""
+    titled = (
+        ("All cells", tables.results(cells)),
+        ("Same work", tables.same_work(cells)),
+        ("Laws of scaling", tables.scaling(cells, curves)),
+        ("Where the time goes", tables.decomposition(cells)),
+        ("Use of ranks, hosts and GPUs", tables.usage(cells)),
+        ("Conditions", tables.conditions(cells)),
+        ("Further readings", tables.readings(cells)),
+        ("Failed and skipped", tables.troubles(cells)),
+        ("Other machinery", tables.machinery(cells)),
+        ("Not applicable", tables.not_applicable(not_applicable)),
+        ("Flags", tables.flags(cells)),
+        ("Settings", tables.settings(cells)),
+        ("Provenance", Table("Provenance", ("what", "value"), tuple(provenance))),
+    )
+    return (Section(title, tables=(table,)) for title, table in titled if table.rows)
 
 
 def _shown(cells: Sequence[Cell]) -> list[Cell]:
@@ -64,7 +77,7 @@ def _rank_figures(
     key: str, cells: Sequence[Cell], styles: dict[str, int], answer: str, curves: Mapping[str, Curve]
 ) -> tuple[Figure, ...]:
     unit = next(cell.throughput.unit for cell in cells if cell.throughput)
-    drafts = (
+    drafts: tuple[tuple[str, str, str, str, Callable[[Estimate], str], Ideal | None], ...] = (
         ("throughput", "Throughput", f"throughput ({unit})", answer, words.measured, None),
         ("speedup", "Speed-up", "speed-up", _scaling_sentence(cells), words.measured, "linear"),
         ("efficiency", "Efficiency", "efficiency", _efficiency_sentence(cells), words.percent, "one"),
@@ -76,7 +89,8 @@ def _rank_figures(
             series = (*series, *_fits(cells, styles, curves))
         header = ("backend", "ranks", f"{title.lower()} (95 % interval)", "trials", "flags")
         table = Table(f"{title} over ranks", header, rows)
-        figures.append(Figure(f"{key}-{attribute}", title, "ranks", y_title, series, sentence, table, ideal))
+        figures.append(Figure(f"{key}-{attribute}", title, "ranks", y_title, series, sentence, table, ideal,
+                              percent=ideal == "one"))  # fmt: skip
     parts = time_figure(key, cells)
     return (*(figure for figure in figures if figure.series), *((parts,) if parts else ()))
 
@@ -111,7 +125,7 @@ def _fits(cells: Sequence[Cell], styles: dict[str, int], curves: Mapping[str, Cu
         x, y = zip(*curve.fitted, strict=True)
         unknown = (None,) * len(x)
         lines.append(Series(f"{name}: {words.MODELS[curve.model]}", x, y, unknown, unknown, styles[name],
-                            (False,) * len(x), fitted=True))  # fmt: skip
+                            (False,) * len(x), look="fitted"))  # fmt: skip
     return lines
 
 

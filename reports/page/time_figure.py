@@ -26,7 +26,7 @@ def time_figure(key: str, cells: Sequence[Cell]) -> Figure | None:
     )  # fmt: skip
     table = Table("Parts of a step, means over ranks and trials", ("backend, ranks", *PARTS, "step"), rows)
     return Figure(f"{key}-time-parts", "Where the time goes", "backend, ranks", "step (ms)", series, _sentence(shown),
-                  table, categories=names)  # fmt: skip
+                  table, categories=names, stacked=True, wide=True)  # fmt: skip
 
 
 def _layer(part: str, number: int, cells: Sequence[Cell]) -> Series:

@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
+
+Ideal = Literal["linear", "one"]
+
+
+@dataclass(frozen=True)
+class Link:
+    """A cell of a table that leads to another page; ``href`` is relative to this one."""
+
+    text: str
+    href: str
 
 
 @dataclass(frozen=True)
 class Table:
-    """``note`` stands under it. A cell of a row is text."""
+    """``note`` stands under it. A cell of a row is text, or a link."""
 
     caption: str
     header: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
+    rows: tuple[tuple[str | Link, ...], ...]
     note: str = ""
 
 
 @dataclass(frozen=True)
 class Series:
-    """One curve: ``x`` ranks (or bytes), ``y`` with its interval where there is one."""
+    """One curve: ``x`` ranks (bytes, seconds), ``y`` with its interval where there is one."""
 
     name: str
     x: tuple[float, ...]
@@ -28,8 +39,9 @@ class Series:
     """Which colour, dash and marker: the same backend has the same in every figure."""
     hollow: tuple[bool, ...]
     """Points that feed no claim (oversubscribed) are drawn hollow."""
-    fitted: bool = False
-    """A model's line, without markers."""
+    look: Literal["points", "line", "fitted", "markers"] = "points"
+    """``points``: a line through markers; ``line``: without markers, for many points; ``fitted``: a model's line,
+    thin and dotted, with a band between ``low`` and ``high`` where they are known; ``markers``: no line."""
 
 
 @dataclass(frozen=True)
@@ -37,43 +49,64 @@ class Figure:
     """``sentence`` says what it shows; ``table`` holds its numbers."""
 
     key: str
+    """Unique on the page; fit for an element's id."""
     title: str
     x_title: str
     y_title: str
     series: tuple[Series, ...]
     sentence: str
     table: Table
-    ideal: str | None = None
+    ideal: Ideal | None = None
     """``linear``: y = x, ``one``: y = 1."""
     categories: tuple[str, ...] = ()
-    """Where there are any, the series are layers of stacked bars, and ``x`` numbers the bars."""
+    """Where there are any, ``x`` numbers them."""
+    stacked: bool = False
+    """The series are layers of stacked bars over the categories."""
+    percent: bool = False
+    """``y`` is a share, shown in per cent."""
+    window: tuple[float, float] | None = None
+    """A stretch of ``x`` that is shaded: the measured window."""
     log_x: bool = False
     log_y: bool = False
+    wide: bool = False
+    """It takes the whole width of the page."""
 
 
 @dataclass(frozen=True)
 class Section:
+    """Figures and tables under one heading; a ``folded`` one is opened on demand."""
+
     title: str
-    subtitle: str
-    figures: tuple[Figure, ...]
+    subtitle: str = ""
+    figures: tuple[Figure, ...] = ()
+    tables: tuple[Table, ...] = ()
+    folded: bool = False
+
+
+@dataclass(frozen=True)
+class Download:
+    """A file that the page hands out: ``label`` says what it holds."""
+
+    name: str
+    label: str
+    media_type: str
+    text: str
 
 
 @dataclass(frozen=True)
 class Page:
+    """``answers`` stand on top, then ``warnings``; the sections follow in order."""
+
     title: str
     answers: tuple[str, ...]
     warnings: tuple[str, ...]
     sections: tuple[Section, ...]
-    results: Table
-    same_work: Table
-    readings: Table
-    usage: Table
-    conditions: Table
-    decomposition: Table
-    scaling: Table
-    troubles: Table
-    not_applicable: Table
-    machinery: Table
-    flags: Table
-    provenance: Table
-    settings: Table
+    downloads: tuple[Download, ...] = ()
+
+    def table(self, caption: str) -> Table:
+        """The table whose caption begins so. Raises ``KeyError``."""
+        every = (table for section in self.sections for table in section.tables)
+        found = next((table for table in every if table.caption.startswith(caption)), None)
+        if found is None:
+            raise KeyError(caption)
+        return found
