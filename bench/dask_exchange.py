@@ -16,9 +16,12 @@ from contextlib import contextmanager
 from typing import Any
 
 from bench.backends import Pair, Session
+from bench.gradients import Grouping
 
 TURNS_A_GRAPH = 64
 GRAPHS_AHEAD = 2
+WHOLE = 2**62
+"""Bytes: all gradients make one message."""
 
 
 class Mailbox:
@@ -88,6 +91,10 @@ class TaskSession(Session):
         super().__init__(rank, world)
         self.sharded = sharded
         self.optimizer: Any = None
+
+    @property
+    def grouping(self) -> Grouping:
+        return Grouping(first_bytes=WHOLE, most_bytes=WHOLE, laid_out=True, overlaps=False)
 
     def wrap(self, model: Any, optimizer: Any) -> tuple[Any, Any]:
         self.optimizer = ExchangingOptimizer(optimizer, list(model.parameters()), self)

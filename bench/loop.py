@@ -16,6 +16,7 @@ from bench import faults
 from bench.backends import Backend, Session
 from bench.clock import half_width, time_steps
 from bench.decompose import decompose
+from bench.gradients import Gradients
 from bench.own_cost import measure_own_cost
 from bench.progress import Progress
 from bench.prove import digest, prove
@@ -86,7 +87,13 @@ def measure(case: Case, backend: Backend, workload: Workload, session: Session, 
         messages=messages,
         phases=PhaseTimes(together_s=phases[0], alone_s=phases[1], digest=afterwards) if phases else None,
         own_cost=cost,
+        gradients=_gradients(work, session),
     )
+
+
+def _gradients(work: Work, session: Session) -> Gradients | None:
+    sizes = work.gradient_bytes()
+    return Gradients(tensor_bytes=sizes, grouping=session.grouping) if sizes and session.grouping else None
 
 
 def _warm_up(case: Case, work: Work, session: Session, progress: Progress) -> Settled:

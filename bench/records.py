@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from bench.gradients import Gradients
 from bench.telemetry import NodeTelemetry
 from bench.value import Value as Value
 
@@ -247,6 +248,8 @@ class RankRecord(Value):
     phases: PhaseTimes | None = None
     """``None`` for work that has no parts to tell apart."""
     own_cost: OwnCost | None = None
+    gradients: Gradients | None = None
+    """``None`` where nothing is exchanged, or it isn't known how."""
 
 
 class RankFailure(Value):

@@ -61,6 +61,9 @@ class Training(Work):
             losses.append(float(self.loss.detach()))
         return tuple(samples), tuple(losses)
 
+    def gradient_bytes(self) -> tuple[int, ...]:
+        return tuple(one.numel() * one.element_size() for one in self.plain_model.parameters() if one.requires_grad)
+
     def parts(self) -> tuple[tuple[str, Callable[[], None]], ...]:
         return (
             ("data", self._fetch),

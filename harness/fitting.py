@@ -159,9 +159,8 @@ def show(curves: Sequence[Curve], console: Console) -> None:
                 words.percent(point.karp_flatt),
             )
         for one in curve.predictions:
-            span = "" if one.low is None or one.high is None else f" ({words.number(one.low)}–{words.number(one.high)})"
             kind = "extrapolated" if one.extrapolated else "within the range"
-            table.add_row(str(one.ranks), f"predicted, {kind}", f"{words.number(one.throughput)}{span}", "", "", "")
+            table.add_row(str(one.ranks), f"predicted, {kind}", words.prediction(one), "", "", "")
         console.print(table)
         for name, seen in curve.traps.items():
             console.print(f"{name}: {seen}", style="yellow", highlight=False, markup=False, soft_wrap=True)

@@ -9,6 +9,7 @@ from statistics import median
 from pydantic import Field
 
 from bench.backends import FLOAT32
+from bench.gradients import Gradients
 from bench.records import Case, Condition, Outcome, RankFailure, RankRecord, SameWork, Trial, Value
 from reports.analysis.stats import Estimate, estimate, half_width, ratio
 from reports.analysis.telemetry import View, usage_of
@@ -53,6 +54,8 @@ class Cell(Value):
     contaminated: int = 0
     """Trials whose numbers were left out for that."""
     messages: tuple[MessageCell, ...] = ()
+    gradients: Gradients | None = None
+    """What a rank exchanges in a step, where that is known."""
     machinery: str | None = None
     decomposition: Decomposition | None = None
     failures: tuple[RankFailure, ...] = ()
@@ -176,6 +179,7 @@ def _cell(
             "usage": readings(good, lambda trial: usage_of(trial.ranks, trial.telemetry)),
             "coverage": _coverage(good),
             "messages": messages(good),
+            "gradients": first.gradients,
             "decomposition": decomposition(good, base_trials, efficiency),
         }
     )

@@ -17,6 +17,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from bench.gradients import Grouping
 from bench.identity import Identity
 from bench.records import Case, Device, Role, Tolerance
 
@@ -36,6 +37,11 @@ class Session:
 
     def __init__(self, rank: int = 0, world: int = 1, device: str = "cpu") -> None:
         self.rank, self.world, self.device = rank, world, device
+
+    @property
+    def grouping(self) -> Grouping | None:
+        """How it puts gradients together for the exchange; ``None`` where that is not known, or there is none."""
+        return None
 
     def wrap(self, model: Any, optimizer: Any) -> tuple[Any, Any]:
         """Make ``loss.backward(); optimizer.step()`` exchange gradients, so that every rank steps by their mean."""

@@ -10,12 +10,15 @@ from typing import Any
 from pydantic import Field
 
 from bench.backends import Backend, Options, Session
+from bench.gradients import MIB, Grouping
 from bench.identity import Identity
 from bench.local import await_listener
 from bench.records import Case, Role
 
 # The harness ends a trial that takes too long, and asks for stacks first; torch's own timeout must not come before.
 HARNESS_FIRST_S = 60
+# torch.distributed._DEFAULT_FIRST_BUCKET_BYTES: a small first bucket lets the exchange begin early.
+FIRST_BUCKET_BYTES = MIB
 
 _never_freed: list[Any] = []
 
@@ -33,6 +36,11 @@ class ProcessGroupSession(Session):
         super().__init__(rank, world, device)
         self.options, self.transport = options, transport
         self.model: Any = None
+
+    @property
+    def grouping(self) -> Grouping:
+        most = int(self.options.bucket_cap_mb * MIB)
+        return Grouping(first_bytes=min(FIRST_BUCKET_BYTES, most), most_bytes=most, laid_out=True)
 
     def wrap(self, model: Any, optimizer: Any) -> tuple[Any, Any]:
         from torch.nn.parallel import DistributedDataParallel

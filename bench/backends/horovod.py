@@ -17,6 +17,7 @@ from pydantic import Field
 
 from bench.backends import FLOAT32, Backend, Options, Session, set_variables
 from bench.folders import BUILD_HOROVOD, read_horovod_build
+from bench.gradients import MIB, Grouping
 from bench.identity import Identity
 from bench.local import await_listener, find_mpirun
 from bench.records import Case, Role, Tolerance
@@ -41,6 +42,12 @@ class HorovodSession(Session):
         super().__init__(rank, world, device)
         self.options, self.used = options, used
         self.optimizer: Any = None
+
+    @property
+    def grouping(self) -> Grouping:
+        most = int((DEFAULT_FUSION_MB if self.options.fusion_mb is None else self.options.fusion_mb) * MIB)
+        share = 0.5 if self.options.compression == "fp16" else 1.0
+        return Grouping(first_bytes=most, most_bytes=most, laid_out=False, share=share)
 
     def wrap(self, model: Any, optimizer: Any) -> tuple[Any, Any]:
         import horovod.torch as hvd

@@ -47,6 +47,10 @@ class Work(ABC):
     def snapshot(self) -> list[Any]:
         """A copy of the result so far (a trained model's parameters) as float64 or float32 CPU tensors."""
 
+    def gradient_bytes(self) -> tuple[int, ...]:
+        """Of each parameter, in the model's order; empty where nothing is trained."""
+        return ()
+
     def parts(self) -> tuple[tuple[str, Callable[[], None]], ...]:
         """What a step consists of, by name, in order; empty where there is nothing to tell apart."""
         return ()

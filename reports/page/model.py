@@ -9,7 +9,9 @@ from reports.analysis.curve import Curve
 from reports.analysis.stats import Estimate
 from reports.cells import Cell
 from reports.curves import curves_of
-from reports.page import tables, text, words
+from reports.exchanges import exchanges_of
+from reports.forecasts import Link, forecasts_of
+from reports.page import predictions, tables, text, words
 from reports.page.time_figure import time_figure
 from reports.page.values import Figure, Ideal, Page, Section, Series, Table
 
@@ -19,8 +21,10 @@ def make_page(
     cells: Sequence[Cell],
     not_applicable: Sequence[tuple[Case, str]],
     provenance: Sequence[tuple[str, str]],
+    counts: Sequence[int] = (),
+    link: Link | None = None,
 ) -> Page:
-    """The page of one sweep."""
+    """The page of one sweep. ``counts``: where to foretell throughput; ``link``: over what else than was measured."""
     groups, curves = text.grouped(cells), curves_of(cells)
     styles = {name: number for number, name in enumerate(dict.fromkeys(words.backend_title(c.case) for c in cells))}
     return Page(
@@ -29,9 +33,22 @@ def make_page(
         warnings=tuple(text.remarks(cells)),
         sections=(
             *(_section(f"g{number}", group, styles, curves) for number, group in enumerate(groups) if _shown(group)),
+            *_predictions(cells, curves, styles, counts, link),
             *_appendix(cells, curves, not_applicable, provenance),
         ),
     )
+
+
+def _predictions(
+    cells: Sequence[Cell],
+    curves: Mapping[str, Curve],
+    styles: dict[str, int],
+    counts: Sequence[int],
+    link: Link | None,
+) -> list[Section]:
+    forecasts, exchanges = forecasts_of(cells, curves, counts, link), exchanges_of(cells)
+    found = predictions.section(cells, forecasts, exchanges, link, styles)
+    return [found] if found.tables else []
 
 
 def _appendix(

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from bench.records import Case, Scalar
 from reports.analysis.curve import Curve
 from reports.analysis.losses import losses
-from reports.analysis.scaling import Parameter
+from reports.analysis.scaling import Parameter, Prediction
 from reports.analysis.stats import Estimate, apart
 from reports.cells import Cell
 
@@ -58,6 +58,34 @@ def share(found: Parameter | None) -> str:
         return "–"
     span = "" if found.low is None or found.high is None else f" ({100 * found.low:.2g}–{100 * found.high:.2g})"
     return f"{100 * found.value:.2g} %{span}"
+
+
+def model_title(name: str) -> str:
+    """``USL`` for ``usl``; what is said in words already stays as it is."""
+    return MODELS.get(name, name)
+
+
+def prediction(found: Prediction) -> str:
+    """``15.8k (14.9k–16.7k)``: throughput with the interval of one further measurement."""
+    span = "" if found.low is None or found.high is None else f" ({number(found.low)}–{number(found.high)})"
+    return f"{number(found.throughput)}{span}"
+
+
+def latency(found: Parameter) -> str:
+    """``355 µs (301–419)``"""
+    span = "" if found.low is None or found.high is None else f" ({number(found.low * 1e6)}–{number(found.high * 1e6)})"
+    return f"{number(found.value * 1e6)} µs{span}"
+
+
+def inverse(found: Parameter) -> str:
+    """``763MB/s (640M–910M)`` of a fitted time per byte."""
+    span = "" if found.low is None or found.high is None else f" ({number(1 / found.high)}–{number(1 / found.low)})"
+    return f"{number(1 / found.value)}B/s{span}"
+
+
+def way_title(case: Case) -> str:
+    """``ddp/gloo · cpu``: how gradients travel."""
+    return f"{backend_title(case)} · {case.device}"
 
 
 def serial_share(curve: Curve) -> str:

@@ -1,0 +1,152 @@
+"""The time of an allreduce by its size and the number of ranks: latency α and inverse bandwidth β, fitted.
+
+    ring   2(N−1)·α + 2(N−1)/N·S·β       reduce-scatter, then allgather
+    tree   2⌈log₂N⌉·(α + S·β)            reduce to a root, then broadcast
+
+N ranks, message S in bytes, α in seconds for each of the messages that follow one another, β in seconds per byte.
+Thakur, Rabenseifner and Gropp 2005, doi:10.1177/1094342005051521. Fitted to ln t, since errors are in proportion to
+the time: small and large messages count alike. The interval of ln α and ln β is Student's t on their standard errors.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, NamedTuple, get_args
+
+from bench.records import Value
+from reports.analysis.scaling import Parameter
+from reports.analysis.stats import student_t
+
+Algorithm = Literal["ring", "tree"]
+FEWEST_SIZES = 3
+NEGLIGIBLE = 1e-15
+
+
+class Timing(NamedTuple):
+    """One allreduce as it was measured."""
+
+    ranks: int
+    message_bytes: float
+    time_s: float
+
+
+def bus_bandwidth(timing: Timing) -> float:
+    """S ÷ t · 2(N−1)/N in bytes a second: what each link must have carried, whatever the number of ranks.
+
+    As NVIDIA's nccl-tests define it (PERFORMANCE.md).
+    """
+    return timing.message_bytes / timing.time_s * 2 * (timing.ranks - 1) / timing.ranks
+
+
+class CannotFitExchange(ValueError):
+    """The timings do not allow a fit. The text says why."""
+
+
+class Exchange(Value):
+    """A fitted model of the allreduce. ``misfit`` is the largest relative residual and where it was."""
+
+    algorithm: Algorithm
+    latency_s: Parameter
+    byte_s: Parameter
+    scatter: float
+    """Standard deviation of ln t around the model."""
+    misfit: float
+    misfit_ranks: int
+    misfit_bytes: float
+    rank_counts: tuple[int, ...]
+    largest_bytes: float
+
+    def time_s(self, ranks: int, message_bytes: float) -> float:
+        return time_s(self.algorithm, ranks, message_bytes, self.latency_s.value, self.byte_s.value)
+
+    @property
+    def bandwidth(self) -> float:
+        """1 ÷ β: what a link carries in bytes a second, as the exchange sees it."""
+        return 1 / self.byte_s.value
+
+
+def weights(algorithm: Algorithm, ranks: int, message_bytes: float) -> tuple[float, float]:
+    """How often α, and how many bytes' β, an allreduce takes."""
+    if algorithm == "ring":
+        return 2.0 * (ranks - 1), 2.0 * (ranks - 1) / ranks * message_bytes
+    rounds = 2.0 * math.ceil(math.log2(ranks))
+    return rounds, rounds * message_bytes
+
+
+def time_s(algorithm: Algorithm, ranks: int, message_bytes: float, latency_s: float, byte_s: float) -> float:
+    """The model's time; 0 for one rank, which has nobody to exchange with."""
+    steps, carried = weights(algorithm, ranks, message_bytes)
+    return steps * latency_s + carried * byte_s
+
+
+def fastest_time(latency_s: float, byte_s: float) -> Callable[[int, float], float]:
+    """By rank count and message size, the time of the algorithm that suits them best, as tuned libraries choose."""
+
+    def best(ranks: int, message_bytes: float) -> float:
+        return min(time_s(one, ranks, message_bytes, latency_s, byte_s) for one in get_args(Algorithm))
+
+    return best
+
+
+def fit_exchange(timings: Sequence[Timing]) -> Exchange:
+    """The algorithm whose model is nearer to the timings. Raises :class:`CannotFitExchange` for too few sizes."""
+    known = [timing for timing in timings if timing.ranks > 1]
+    sizes = {timing.message_bytes for timing in known}
+    if len(sizes) < FEWEST_SIZES:
+        raise CannotFitExchange(f"α and β take {FEWEST_SIZES} message sizes, there are {len(sizes)}")
+    if any(not (0 < timing.time_s < math.inf) for timing in known):
+        raise ValueError("times must be positive and finite")
+    # Where only one rank count was measured the two differ by constants only; a ring is what gloo and NCCL run.
+    return min((_fit(known, algorithm) for algorithm in get_args(Algorithm)), key=lambda found: round(found.scatter, 9))
+
+
+def _fit(timings: Sequence[Timing], algorithm: Algorithm) -> Exchange:
+    import numpy as np
+    from scipy.optimize import least_squares
+
+    columns: Any = np.array([weights(algorithm, one.ranks, one.message_bytes) for one in timings])
+    times: Any = np.array([one.time_s for one in timings])
+
+    def residuals(at: Any) -> Any:
+        return np.log(columns @ np.exp(at)) - np.log(times)
+
+    def jacobian(at: Any) -> Any:
+        parts = columns * np.exp(at)
+        return parts / parts.sum(axis=1, keepdims=True)
+
+    found = least_squares(residuals, _start(columns, times), jacobian, method="lm", xtol=1e-14, ftol=1e-14)
+    left, slopes = residuals(found.x), jacobian(found.x)
+    freedom = len(timings) - 2
+    scatter = math.sqrt(float(left @ left) / freedom) if freedom > 0 else 0.0
+    errors = np.sqrt(np.diag(np.linalg.pinv(slopes.T @ slopes))) * scatter
+    worst = int(np.argmax(np.abs(left)))
+    return Exchange(
+        algorithm=algorithm,
+        latency_s=_parameter(math.exp(found.x[0]), float(errors[0]), freedom),
+        byte_s=_parameter(math.exp(found.x[1]), float(errors[1]), freedom),
+        scatter=scatter,
+        misfit=math.exp(float(left[worst])) - 1,
+        misfit_ranks=timings[worst].ranks,
+        misfit_bytes=timings[worst].message_bytes,
+        rank_counts=tuple(sorted({timing.ranks for timing in timings})),
+        largest_bytes=max(timing.message_bytes for timing in timings),
+    )
+
+
+def _start(columns: Any, times: Any) -> list[float]:
+    """The relative residuals are linear in α and β: solved without negative ones."""
+    import numpy as np
+    from scipy.optimize import nnls
+
+    solved, _ = nnls(columns / times[:, None], np.ones_like(times))
+    return [math.log(max(float(value), NEGLIGIBLE)) for value in solved]
+
+
+def _parameter(value: float, error: float, freedom: int) -> Parameter:
+    if freedom < 1:
+        return Parameter(value=value, low=None, high=None, standard_error=None)
+    half = min(700.0, student_t(freedom) * error)
+    return Parameter(
+        value=value, low=value * math.exp(-half), high=value * math.exp(half), standard_error=value * error
+    )

@@ -1,0 +1,126 @@
+"""The time of a training step from its parts: what a rank does by itself, and messages that travel beside it.
+
+The gradients are ready one after another while the backward pass goes on, in proportion to their bytes. The backend
+puts them together into messages (:class:`bench.gradients.Grouping`), which travel one at a time. The step has ended
+when the last has arrived and the optimizer has taken its turn:
+
+    T = data + forward + max(backward, end of the last message) + optimizer
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from itertools import accumulate
+
+from bench.gradients import Gradients
+from bench.records import Value
+
+PARTS = ("data", "forward", "backward", "optimizer")
+
+
+class OwnTimes(Value):
+    """What a rank does by itself in a step, in seconds."""
+
+    data_s: float
+    forward_s: float
+    backward_s: float
+    optimizer_s: float
+    waiting_s: float = 0.0
+    """For the slowest rank."""
+
+    @property
+    def total_s(self) -> float:
+        return self.data_s + self.forward_s + self.backward_s + self.optimizer_s + self.waiting_s
+
+
+def predict_step(own: OwnTimes, gradients: Gradients, exchange_s: Callable[[float], float]) -> float:
+    """The time of a step; ``exchange_s`` gives the time of one message of so many bytes."""
+    before_s = own.data_s + own.waiting_s + own.forward_s
+    travel = _laid_out if gradients.grouping.laid_out else _whatever_is_ready
+    ready = _ready(own.backward_s, gradients)
+    last_s = travel(ready, gradients, exchange_s)
+    return before_s + max(own.backward_s, last_s) + own.optimizer_s
+
+
+def _ready(backward_s: float, gradients: Gradients) -> list[tuple[float, float]]:
+    """When in the backward pass each gradient is ready, and its bytes on the wire; the first one first."""
+    sizes = list(reversed(gradients.tensor_bytes))
+    whole = sum(sizes) or 1
+    share = gradients.grouping.share
+    if not gradients.grouping.overlaps:
+        return [(backward_s, size * share) for size in sizes]
+    return [(backward_s * done / whole, size * share) for size, done in zip(sizes, accumulate(sizes), strict=True)]
+
+
+def _laid_out(
+    ready: Sequence[tuple[float, float]], gradients: Gradients, exchange_s: Callable[[float], float]
+) -> float:
+    free_s = held = 0.0
+    limit = gradients.grouping.first_bytes
+    for number, (at_s, size) in enumerate(ready):
+        held += size
+        if held >= limit * gradients.grouping.share or number == len(ready) - 1:
+            free_s = max(free_s, at_s) + exchange_s(held)
+            held, limit = 0.0, gradients.grouping.most_bytes
+    return free_s
+
+
+def _whatever_is_ready(
+    ready: Sequence[tuple[float, float]], gradients: Gradients, exchange_s: Callable[[float], float]
+) -> float:
+    free_s = 0.0
+    waiting = list(ready)
+    while waiting:
+        begins_s = max(free_s, waiting[0][0])
+        held = 0.0
+        while (
+            waiting
+            and waiting[0][0] <= begins_s
+            and (held == 0 or held + waiting[0][1] <= gradients.grouping.most_bytes)
+        ):
+            held += waiting.pop(0)[1]
+        free_s = begins_s + exchange_s(held)
+    return free_s
+
+
+class OwnModel(Value):
+    """Each part of a step as ``fixed_s`` + ``share_s`` × the share of the batch that a rank has."""
+
+    fixed_s: Mapping[str, float]
+    share_s: Mapping[str, float]
+    waiting_s: float
+    """For the slowest rank, wherever there are several: no matter of the batch."""
+
+    def at(self, share: float, *, alone: bool) -> OwnTimes:
+        own = {f"{part}_s": self.fixed_s[part] + self.share_s[part] * share for part in PARTS}
+        return OwnTimes(**own, waiting_s=0.0 if alone else self.waiting_s)
+
+
+def fit_own(parts_s: Mapping[float, Mapping[str, float]], waiting_s: float) -> OwnModel:
+    """``parts_s``: seconds by part, by the share of the batch that a rank had: 1/N under strong scaling, 1 under weak.
+
+    Neither term is negative. Where only one share was measured, all is taken to be in proportion to it.
+    Raises ``ValueError`` for no parts.
+    """
+    if not parts_s:
+        raise ValueError("no parts to fit")
+    lines = {part: _line({share: parts[part] for share, parts in parts_s.items()}) for part in PARTS}
+    return OwnModel(
+        fixed_s={part: fixed for part, (fixed, _) in lines.items()},
+        share_s={part: growing for part, (_, growing) in lines.items()},
+        waiting_s=waiting_s,
+    )
+
+
+def _line(seen: Mapping[float, float]) -> tuple[float, float]:
+    import numpy as np
+    from scipy.optimize import nnls
+
+    if len(seen) == 1:
+        ((share, value),) = seen.items()
+        return 0.0, max(0.0, value) / share
+    values = np.maximum(np.array(list(seen.values())), 1e-12)
+    columns = np.stack([np.ones(len(seen)), np.array(list(seen))], axis=1)
+    # In proportion to the value: the small parts of many ranks count as much as the large ones of few.
+    solved, _ = nnls(columns / values[:, None], np.ones(len(seen)))
+    return float(solved[0]), float(solved[1])

@@ -1,0 +1,59 @@
+"""The fitted exchange of each way that gradients travel in a sweep: a backend, its transport, its options."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from bench.records import Case, Value
+from reports.analysis.communication import CannotFitExchange, Exchange, Timing, bus_bandwidth, fit_exchange
+from reports.cells import Cell
+
+
+class FittedExchange(Value):
+    """α and β of one way, from the allreduce cells of a sweep; without a model :attr:`reason` says why."""
+
+    case: Case
+    """One of the allreduce cases it comes from."""
+    model: Exchange | None
+    reason: str | None = None
+    rank_counts: tuple[int, ...] = ()
+    bus_bandwidth: float | None = None
+    """The highest that was measured, in bytes a second."""
+    timings: tuple[Timing, ...] = ()
+
+    def below(self, ranks: int) -> FittedExchange:
+        """As the measurements at fewer ranks alone would have given it."""
+        return _fitted(self.case, [one for one in self.timings if one.ranks < ranks])
+
+
+def way_of(case: Case) -> str:
+    """What must be the same for one case's exchange to speak for another's."""
+    options = sorted(case.backend_options.items())
+    return f"{case.backend}/{case.transport} {options} {case.device}"
+
+
+def timings_of(cells: Sequence[Cell]) -> list[Timing]:
+    return [
+        Timing(cell.case.ranks, message.message_bytes, message.time_s.value)
+        for cell in cells
+        for message in cell.messages
+    ]
+
+
+def exchanges_of(cells: Sequence[Cell]) -> dict[str, FittedExchange]:
+    """By :func:`way_of`. Oversubscribed cells and those with a fault are left out."""
+    by_way: dict[str, list[Cell]] = {}
+    for cell in cells:
+        if cell.messages and cell.case.fault is None and "oversubscribed" not in cell.flags:
+            by_way.setdefault(way_of(cell.case), []).append(cell)
+    return {way: _fitted(found[0].case, timings_of(found)) for way, found in by_way.items()}
+
+
+def _fitted(case: Case, timings: Sequence[Timing]) -> FittedExchange:
+    counts = tuple(sorted({timing.ranks for timing in timings}))
+    best = max((bus_bandwidth(timing) for timing in timings), default=None)
+    known = FittedExchange(case=case, model=None, rank_counts=counts, bus_bandwidth=best, timings=tuple(timings))
+    try:
+        return known.model_copy(update={"model": fit_exchange(timings)})
+    except CannotFitExchange as problem:
+        return known.model_copy(update={"reason": str(problem)})
