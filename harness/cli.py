@@ -156,12 +156,13 @@ def fit(
     model: Annotated[str, typer.Option(metavar="usl|amdahl|linear|best", help="What to fit.")] = "best",
     method: Annotated[str, typer.Option(metavar="log|nls", help="Residuals of ln X (default), or of X.")] = "log",
     predict: Annotated[str | None, typer.Option(metavar="8,64,1024", help="Rank counts that were not run.")] = None,
+    scaling: Annotated[str, typer.Option(metavar="strong|weak", help="weak: serial shares by Gustafson.")] = "strong",
     as_json: Json = False,
 ) -> int:
     """Fit speed-up laws to measured throughputs: USL, Amdahl or linear, with intervals and traps named."""
     from harness import fitting
 
-    curves = fitting.fit_file(file, model, method, fitting.parse_counts(predict))
+    curves = fitting.fit_file(file, model, method, fitting.parse_counts(predict), scaling)
     if as_json:
         _print_json(fitting.as_json(curves))
     else:

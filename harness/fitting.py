@@ -10,6 +10,7 @@ from typing import Any, get_args
 
 from rich.console import Console
 
+from bench.records import Scaling
 from harness.errors import UsageError, nearest
 from reports.analysis.curve import Curve, analyse
 from reports.analysis.scaling import Method, Model, Parameter
@@ -85,15 +86,17 @@ def _number(text: str, place: str, column: str) -> float:
     return number
 
 
-def fit_file(path: Path, model: str, method: str, predict: Sequence[int]) -> list[Curve]:
+def fit_file(path: Path, model: str, method: str, predict: Sequence[int], scaling: str = "strong") -> list[Curve]:
     """The curves of a file. Raises :class:`UsageError`."""
     models = (*get_args(Model), "best")
     if model not in models:
         raise UsageError(f"--model {model}: unknown model{nearest(model, models)}")
     if method not in get_args(Method):
         raise UsageError(f"--method {method}: unknown method{nearest(method, get_args(Method))}")
+    if scaling not in get_args(Scaling):
+        raise UsageError(f"--scaling {scaling}: unknown scaling{nearest(scaling, get_args(Scaling))}")
     return [
-        analyse(name, rates, model, method, predict)  # type: ignore[arg-type]  # both names were checked above
+        analyse(name, rates, model, method, predict, scaling)  # type: ignore[arg-type]  # the names were checked above
         for name, rates in read_rows(path).items()
     ]
 
@@ -132,6 +135,7 @@ def curve_as_json(curve: Curve) -> dict[str, Any]:
         "karp_flatt": {
             str(point.ranks): point.karp_flatt.value if point.karp_flatt else None for point in curve.points
         },
+        "gustafson": {str(point.ranks): point.gustafson.value if point.gustafson else None for point in curve.points},
         "predictions": [prediction.model_dump() for prediction in curve.predictions],
         "flags": list(curve.traps),
         "seen": curve.traps,
@@ -147,7 +151,9 @@ def show(curves: Sequence[Curve], console: Console) -> None:
     for curve in curves:
         console.print(f"[bold]{curve.name}[/]: {_sentence(curve)}", highlight=False, soft_wrap=True)
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-        for name in ("ranks", "throughput (95 %)", "model", "speed-up", "efficiency", "Karp–Flatt"):
+        weak = any(point.gustafson for point in curve.points)
+        serial = "Gustafson" if weak else "Karp–Flatt"
+        for name in ("ranks", "throughput (95 %)", "model", "speed-up", "efficiency", serial):
             table.add_column(name, justify="right")
         for point in curve.points:
             table.add_row(
@@ -156,7 +162,7 @@ def show(curves: Sequence[Curve], console: Console) -> None:
                 "–" if point.modelled is None else words.number(point.modelled),
                 words.measured(point.speedup),
                 words.percent(point.efficiency),
-                words.percent(point.karp_flatt),
+                words.percent(point.gustafson if weak else point.karp_flatt),
             )
         for one in curve.predictions:
             kind = "extrapolated" if one.extrapolated else "within the range"

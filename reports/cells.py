@@ -62,6 +62,11 @@ class Cell(Value):
     """Of its first trial that did not end well: which rank, which exception, the last lines."""
     log_tail: tuple[str, ...] = ()
 
+    @property
+    def feeds_a_curve(self) -> bool:
+        """Not what is oversubscribed, has a fault or is a collective alone."""
+        return bool(self.rates) and self.speedup is not None and self.case.fault is None
+
 
 def throughput_of(ranks: Sequence[RankRecord]) -> float:
     """Of all ranks, per second of the measured window; the window lasts as long as on its slowest rank."""

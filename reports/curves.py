@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from reports.analysis.curve import Curve, analyse
 from reports.cells import Cell
@@ -13,8 +13,22 @@ FEWEST_RANK_COUNTS = 2
 
 def curves_of(cells: Sequence[Cell]) -> dict[str, Curve]:
     """By the cases' curve key. Cells that feed no claim (oversubscribed, injected, collectives) are left out."""
-    rates: dict[str, dict[int, tuple[float, ...]]] = {}
+    fed: dict[str, dict[int, Cell]] = {}
+    left_out: dict[str, list[int]] = {}
     for cell in cells:
-        if cell.rates and cell.speedup is not None and cell.case.fault is None:
-            rates.setdefault(cell.case.curve, {})[cell.case.ranks] = cell.rates
-    return {key: analyse(key, found) for key, found in rates.items() if len(found) >= FEWEST_RANK_COUNTS}
+        if cell.feeds_a_curve:
+            fed.setdefault(cell.case.curve, {})[cell.case.ranks] = cell
+        elif cell.rates and "oversubscribed" in cell.flags:
+            left_out.setdefault(cell.case.curve, []).append(cell.case.ranks)
+    return {
+        key: _curve(key, found, left_out.get(key, [])) for key, found in fed.items() if len(found) >= FEWEST_RANK_COUNTS
+    }
+
+
+def _curve(key: str, cells: Mapping[int, Cell], left_out: Sequence[int]) -> Curve:
+    scaling = next(iter(cells.values())).case.scaling
+    curve = analyse(key, {ranks: cell.rates for ranks, cell in cells.items()}, scaling=scaling)
+    if not left_out:
+        return curve
+    said = f"left out: {', '.join(map(str, sorted(left_out)))} ranks have more threads than there are cores"
+    return curve.model_copy(update={"traps": {**curve.traps, "oversubscribed": said}})

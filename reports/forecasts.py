@@ -84,13 +84,10 @@ def forecasts_of(
     exchanges = exchanges_of(cells)
     found = []
     for key in curves:
-        own = sorted((cell for cell in cells if _feeds(cell, key)), key=lambda cell: cell.case.ranks)
+        fed = (cell for cell in cells if cell.case.curve == key and cell.feeds_a_curve)
+        own = sorted(fed, key=lambda cell: cell.case.ranks)
         found.append(_forecast(key, own, exchanges.get(way_of(own[0].case)), counts, link))
     return tuple(found)
-
-
-def _feeds(cell: Cell, curve: str) -> bool:
-    return cell.case.curve == curve and bool(cell.rates) and cell.speedup is not None and cell.case.fault is None
 
 
 def _forecast(

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 from pydantic import Field
 
-from bench.records import Value
+from bench.records import Scaling, Value
 from reports.analysis.scaling import (
     CannotFit,
     Fit,
@@ -17,6 +17,7 @@ from reports.analysis.scaling import (
     Prediction,
     fit,
     fit_best,
+    gustafson,
     karp_flatt,
     time_parts,
 )
@@ -35,6 +36,8 @@ class Point(Value):
     efficiency: Estimate
     karp_flatt: Estimate | None
     """The serial share that the speed-up betrays; ``None`` where it was measured from."""
+    gustafson: Estimate | None = None
+    """The serial share that a scaled speed-up betrays: under weak scaling only."""
     modelled: float | None = None
     time_parts: dict[str, float] = Field(default={})
     """T(N) ÷ T(1) of the model: ideal, contention, coherency."""
@@ -68,6 +71,7 @@ def analyse(
     model: Model | Literal["best"] = "best",
     method: Method = "log",
     predict: Sequence[int] = (),
+    scaling: Scaling = "strong",
 ) -> Curve:
     """``rates``: repeated throughputs by rank count. Raises ``ValueError`` for values that aren't positive."""
     points = [(ranks, rate) for ranks, repeats in sorted(rates.items()) for rate in repeats]
@@ -77,11 +81,11 @@ def analyse(
         traps = {"too_few_points": str(problem)}
         if min(rates) != 1:
             traps["no_baseline"] = f"nothing was measured at 1 rank: {min(rates)} stands in"
-        return Curve(name=name, points=_points(rates, None), method=method, reason=str(problem), traps=traps)
+        return Curve(name=name, points=_points(rates, None, scaling), method=method, reason=str(problem), traps=traps)
     peak = found.peak_ranks
     return Curve(
         name=name,
-        points=_points(rates, found),
+        points=_points(rates, found, scaling),
         model=found.model,
         method=method,
         gamma=found.gamma,
@@ -103,12 +107,12 @@ def _line(found: Fit, first: int, last: int) -> tuple[tuple[float, float], ...]:
     return tuple((count, found.throughput(count)) for count in counts)
 
 
-def _points(rates: Rates, found: Fit | None) -> tuple[Point, ...]:
+def _points(rates: Rates, found: Fit | None, scaling: Scaling) -> tuple[Point, ...]:
     base = min(rates)
-    return tuple(_point(ranks, rates, base, found) for ranks in sorted(rates))
+    return tuple(_point(ranks, rates, base, found, scaling) for ranks in sorted(rates))
 
 
-def _point(ranks: int, rates: Rates, base: int, found: Fit | None) -> Point:
+def _point(ranks: int, rates: Rates, base: int, found: Fit | None, scaling: Scaling) -> Point:
     if ranks == base:
         exact = Estimate(value=float(base), low=None, high=None, n=len(rates[ranks]), unit="×")
         speedup, efficiency = exact, exact.model_copy(update={"value": 1.0, "unit": "1"})
@@ -120,17 +124,18 @@ def _point(ranks: int, rates: Rates, base: int, found: Fit | None) -> Point:
         throughput=estimate(rates[ranks], "/s"),
         speedup=speedup,
         efficiency=efficiency,
-        karp_flatt=None if ranks == base else _serial_share(speedup, ranks),
+        karp_flatt=None if ranks == base else _serial_share(speedup, ranks, karp_flatt),
+        gustafson=None if ranks == base or scaling == "strong" else _serial_share(speedup, ranks, gustafson),
         modelled=found.throughput(ranks) if found else None,
         time_parts=time_parts(ranks, found.sigma.value, found.kappa.value) if found else {},
     )
 
 
-def _serial_share(speedup: Estimate, ranks: int) -> Estimate | None:
-    """Karp–Flatt's e falls as the speed-up rises: the ends of the interval change places."""
-    value = karp_flatt(speedup.value, ranks)
+def _serial_share(speedup: Estimate, ranks: int, law: Callable[[float, int], float | None]) -> Estimate | None:
+    """A serial share falls as the speed-up rises: the ends of the interval change places."""
+    value = law(speedup.value, ranks)
     if value is None:
         return None
-    low = None if speedup.high is None else karp_flatt(speedup.high, ranks)
-    high = None if speedup.low is None else karp_flatt(speedup.low, ranks)
+    low = None if speedup.high is None else law(speedup.high, ranks)
+    high = None if speedup.low is None else law(speedup.low, ranks)
     return Estimate(value=value, low=low, high=high, n=speedup.n, unit="1")

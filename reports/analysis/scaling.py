@@ -118,6 +118,14 @@ def karp_flatt(speedup: float, ranks: int) -> float | None:
     return None if ranks < 2 else (1 / speedup - 1 / ranks) / (1 - 1 / ranks)
 
 
+def gustafson(scaled_speedup: float, ranks: int) -> float | None:
+    """The serial share s of the time on N ranks that a scaled speed-up betrays, S = N − s(N−1); ``None`` on one rank.
+
+    For weak scaling, where the work grows with the ranks. Gustafson 1988, doi:10.1145/42411.42415.
+    """
+    return None if ranks < 2 else (ranks - scaled_speedup) / (ranks - 1)
+
+
 def log_gradient(ranks: float, sigma: float, kappa: float) -> Any:
     """∂ ln X by (ln γ, σ, κ): a vector of three."""
     import numpy as np

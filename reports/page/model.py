@@ -11,9 +11,10 @@ from reports.cells import Cell
 from reports.curves import curves_of
 from reports.exchanges import exchanges_of
 from reports.forecasts import Link, forecasts_of
-from reports.page import predictions, tables, text, words
+from reports.page import predictions, tables, text, why_table, words
 from reports.page.time_figure import time_figure
 from reports.page.values import Figure, Ideal, Page, Section, Series, Table
+from reports.why import reasons
 
 
 def make_page(
@@ -61,6 +62,7 @@ def _appendix(
     titled = (
         ("All cells", tables.results(cells)),
         ("Same work", tables.same_work(cells)),
+        ("Why it stops scaling", why_table.table(reasons(cells, curves))),
         ("Laws of scaling", tables.scaling(cells, curves)),
         ("Where the time goes", tables.decomposition(cells)),
         ("Use of ranks, hosts and GPUs", tables.usage(cells)),

@@ -95,11 +95,12 @@ def scaling(cells: Sequence[Cell], curves: Mapping[str, Curve]) -> Table:
             (name, words.MODELS[curve.model], words.share(curve.sigma), words.share(curve.kappa),
              peak if curve.peak_ranks is not None else limit, words.serial_share(curve), noticed)
         )  # fmt: skip
-    header = ("curve", "model", "contention σ (95 %)", "coherency κ (95 %)", "bound", "Karp–Flatt e", "noticed")
+    header = ("curve", "model", "contention σ (95 %)", "coherency κ (95 %)", "bound", "serial share", "noticed")
     note = (
         "X(N) = γN ÷ (1 + σ(N−1) + κN(N−1)), fitted to ln X of every trial. The richest model whose last parameter can "
         "be told from 0: USL where κ can, Amdahl where σ can, else linear. USL takes 4 rank counts, Amdahl 3. "
-        "e: the serial share that the speed-up at the largest rank count betrays."
+        "Serial share: what the speed-up at the largest rank count betrays, by Karp and Flatt under strong scaling, "
+        "e = (1/S − 1/N) ÷ (1 − 1/N), by Gustafson under weak, s = (N − S) ÷ (N − 1)."
     )
     return Table("Laws of scaling", header, tuple(rows), note)
 

@@ -89,9 +89,10 @@ def way_title(case: Case) -> str:
 
 
 def serial_share(curve: Curve) -> str:
-    """Karp–Flatt's e at the largest rank count."""
+    """At the largest rank count: Gustafson's under weak scaling, Karp–Flatt's under strong."""
     last = curve.points[-1]
-    return "–" if last.karp_flatt is None else f"{percent(last.karp_flatt)} at {ranks(last.ranks)}"
+    found = last.gustafson or last.karp_flatt
+    return "–" if found is None else f"{percent(found)} at {ranks(last.ranks)}"
 
 
 def reading_title(name: str) -> str:

@@ -1,0 +1,33 @@
+"""Why each curve stops scaling, as a sentence and as a table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from reports.analysis.losses import EXPOSED, WAITING
+from reports.page import words
+from reports.page.values import Table
+from reports.why import COMPUTE, DATA, Why
+
+
+def table(found: Sequence[Why]) -> Table:
+    rows = tuple(
+        (f"{words.workload_title(why.case)} · {words.backend_title(why.case)} · {why.case.scaling}",
+         words.ranks(why.case.ranks), why.limited_by,
+         *(_percent(why.shares[term]) for term in (COMPUTE, DATA, WAITING, EXPOSED)),
+         _percent(why.slower), _percent(why.contention), _percent(why.coherency), "; ".join(why.conditions) or "–")
+        for why in found
+    )  # fmt: skip
+    header = ("curve", "at", "limited by", "compute", "data", "load imbalance", "exposed communication",
+              "of compute: slower than alone", "contention σ", "coherency κ", "what else slowed it")  # fmt: skip
+    note = (
+        "Compute, data, load imbalance (waiting for the slowest rank) and exposed communication add up to a step. "
+        "Slower: compute beyond what the same work takes at the smallest rank count, as a share of the "
+        "step. Contention and coherency are shares of the time by the fitted law, σ(N−1) and κN(N−1) of its "
+        "denominator: the law's own view of the same losses, not a further part."
+    )
+    return Table("Why it stops scaling", header, rows, note)
+
+
+def _percent(share: float | None) -> str:
+    return "–" if share is None else f"{100 * share:.0f} %"

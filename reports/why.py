@@ -1,0 +1,84 @@
+"""Which term limits a curve, and its share: of the step, from the decomposition; of the fitted time, from the law."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from bench.records import Case, Value
+from reports.analysis.curve import Curve
+from reports.analysis.losses import EXPOSED, SLOWER, WAITING, losses
+from reports.cells import Cell
+
+COMPUTE, DATA = "compute", "fetching data"
+LEAST_SHARE = 0.05
+"""Of a step: a loss below is not what limits it."""
+SLOWED_BY = {
+    "gpu_thermal_throttling": "throttling: a GPU slowed down by heat",
+    "gpu_power_brake": "throttling: a GPU's power brake",
+    "gpu_power_capped": "throttling: a GPU at its power limit",
+    "gpu_clock_moved": "throttling: a GPU's clock moved",
+    "cpu_clock_moved": "throttling: the cores' clock moved",
+    "cpu_steal": "cores stolen by the hypervisor",
+    "host_load": "cores shared with others",
+}
+
+
+class Why(Value):
+    """Of one curve, at the largest rank count whose step was taken apart."""
+
+    curve: str
+    case: Case
+    shares: dict[str, float]
+    """Of the step, by term: compute, data, waiting and exposed communication add up to 1."""
+    slower: float | None
+    """How much of the step is compute beyond what the same work takes at the smallest rank count."""
+    contention: float | None
+    """Of the fitted time at that rank count; ``None`` where no law with contention was fitted."""
+    coherency: float | None
+    limited_by: str
+    conditions: tuple[str, ...] = ()
+
+
+def reasons(cells: Sequence[Cell], curves: Mapping[str, Curve]) -> tuple[Why, ...]:
+    """One a curve with several rank counts, decomposed at the largest that feeds it."""
+    found = []
+    for key, curve in curves.items():
+        fed = (cell for cell in cells if cell.case.curve == key and cell.feeds_a_curve and cell.decomposition)
+        last = max(fed, key=lambda cell: cell.case.ranks, default=None)
+        if last is not None and last.case.ranks > 1:
+            found.append(_why(last, curve))
+    return tuple(found)
+
+
+def _why(cell: Cell, curve: Curve) -> Why:
+    assert cell.decomposition is not None
+    parts, step_s = cell.decomposition.parts_s, cell.decomposition.step_s.value
+    compute_s = sum(parts[name].value for name in ("forward", "backward", "optimizer"))
+    shares = {
+        COMPUTE: compute_s / step_s,
+        DATA: parts["data"].value / step_s,
+        WAITING: parts["waiting"].value / step_s,
+        EXPOSED: parts["exposed"].value / step_s,
+    }
+    slower = losses(cell.decomposition).get(SLOWER)
+    point = next((point for point in curve.points if point.ranks == cell.case.ranks), None)
+    law = point.time_parts if point and curve.model not in (None, "linear") else {}
+    whole = sum(law.values())
+    seen = dict.fromkeys(condition.name for condition in cell.conditions)
+    return Why(
+        curve=curve.name,
+        case=cell.case,
+        shares=shares,
+        slower=slower,
+        contention=law["contention"] / whole if law else None,
+        coherency=law["coherency"] / whole if law and curve.model == "usl" else None,
+        limited_by=limiting_term(shares, slower),
+        conditions=tuple(SLOWED_BY[name] for name in seen if name in SLOWED_BY),
+    )
+
+
+def limiting_term(shares: Mapping[str, float], slower: float | None) -> str:
+    """The largest share of a step that a perfectly scaling one would not have; compute where none is worth a word."""
+    lost = {term: share for term, share in shares.items() if term != COMPUTE} | {SLOWER: slower or 0.0}
+    worst = max(lost, key=lambda term: lost[term])
+    return worst if lost[worst] >= LEAST_SHARE else COMPUTE
