@@ -86,6 +86,8 @@ class Case(Value):
     flags: tuple[str, ...] = ()
     data: DataSource | None = None
     """What was prepared for it: every rank of every trial reads this and nothing else."""
+    label: str = ""
+    """Which sweep it is from, where several are shown side by side; never stored."""
 
     @property
     def global_batch(self) -> int:
@@ -106,6 +108,7 @@ class Case(Value):
             f"threads={self.threads}",
             self.device,
             f"seed={self.seed}",
+            f"sweep={self.label}" if self.label else "",
         )
 
     @property

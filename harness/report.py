@@ -6,7 +6,7 @@ import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from bench.backends import Backend
 from bench.records import Case, Trial
@@ -18,9 +18,12 @@ from reports.analysis.stats import Estimate
 from reports.cells import Cell, make_cells
 from reports.curves import curves_of
 from reports.details import ReadingCell
+from reports.exchanges import FittedExchange, exchanges_of
+from reports.forecasts import Forecast, Link, forecasts_of
 from reports.page import words
 from reports.page.html import render
 from reports.page.model import make_page
+from reports.why import reasons
 
 
 def cells_of(
@@ -65,13 +68,20 @@ def provenance(info: SweepInfo, cells: tuple[Cell, ...], cost: Estimate | None) 
     ]  # fmt: skip
 
 
-def write_page(info: SweepInfo, cells: tuple[Cell, ...], target: Path, cost: Estimate | None) -> None:
+class Outlook(NamedTuple):
+    """What a page is asked to foretell: at which rank counts, over which link that was not measured."""
+
+    counts: tuple[int, ...] = ()
+    link: Link | None = None
+
+
+def write_page(
+    info: SweepInfo, cells: tuple[Cell, ...], target: Path, cost: Estimate | None, outlook: Outlook = Outlook()
+) -> None:
     """Write the page; it appears under its name when it is whole. Raises :class:`UsageError`."""
+    never = [(skip.case, skip.reason) for skip in info.plan.not_applicable]
     page = make_page(
-        f"Scaling report: {info.suite.name}",
-        cells,
-        [(skip.case, skip.reason) for skip in info.plan.not_applicable],
-        provenance(info, cells, cost),
+        f"Scaling report: {info.suite.name}", cells, never, provenance(info, cells, cost), outlook.counts, outlook.link
     )
     write_whole(target, render(page))
 
@@ -93,18 +103,44 @@ def write_whole(target: Path, text: str) -> None:
         raise UsageError(f"{target}: cannot be written ({problem.strerror}); name another place") from None
 
 
-def as_json(info: SweepInfo, cells: tuple[Cell, ...], page: Path, cost: Estimate | None) -> dict[str, Any]:
+def as_json(
+    info: SweepInfo, cells: tuple[Cell, ...], page: Path, cost: Estimate | None, outlook: Outlook = Outlook()
+) -> dict[str, Any]:
     """The document that ``--json`` prints."""
+    curves = curves_of(cells)
     return {
         "sweep": info.id,
         "report": str(page),
         "own_cost": _estimate(cost),
         "cells": [_cell_as_json(cell) for cell in cells],
-        "curves": [curve_as_json(curve) for curve in curves_of(cells).values()],
+        "curves": [curve_as_json(curve) for curve in curves.values()],
+        "why": [why.model_dump(exclude={"case"}) for why in reasons(cells, curves)],
+        "exchanges": [_exchange_as_json(found) for found in exchanges_of(cells).values()],
+        "forecasts": [
+            _forecast_as_json(found) for found in forecasts_of(cells, curves, outlook.counts, outlook.link)
+        ],
         "not_applicable": [
             {**_what(skip.case), "reason": skip.reason} for skip in info.plan.not_applicable
         ],
     }  # fmt: skip
+
+
+def _exchange_as_json(found: FittedExchange) -> dict[str, Any]:
+    return {
+        "backend": found.case.backend,
+        "transport": found.case.transport,
+        "backend_options": found.case.backend_options,
+        "device": found.case.device,
+        **found.model_dump(include={"model", "reason", "rank_counts", "bus_bandwidth"}),
+    }
+
+
+def _forecast_as_json(found: Forecast) -> dict[str, Any]:
+    return {
+        **found.model_dump(exclude={"case", "explained", "backtests"}),
+        "explained": [{**one.model_dump(), "error": one.error} for one in found.explained],
+        "backtests": [{**one.model_dump(), "error": one.error, "held": one.held} for one in found.backtests],
+    }
 
 
 def _what(case: Case) -> dict[str, Any]:

@@ -57,7 +57,7 @@ def test_the_intervals_of_alpha_and_beta_cover():
     assert (held >= 0.9 * 200).all()
 
 
-def test_the_formulas_are_those_of_the_issue_at_hand():
+def test_the_formulas_are_those_of_ring_and_tree():
     assert time_s("ring", 4, 1000, 2.0, 3.0) == 2 * 3 * 2.0 + 2 * 3 / 4 * 1000 * 3.0
     assert time_s("tree", 5, 1000, 2.0, 3.0) == 2 * 3 * (2.0 + 1000 * 3.0)
     assert time_s("ring", 1, 1000, 2.0, 3.0) == 0
@@ -104,8 +104,9 @@ def test_float16_halves_what_travels():
 
 
 def parts(forward_s, fixed_s=0.0, share=1.0):
-    return {"data": 0.0, "forward": fixed_s + share * forward_s, "backward": 2 * share * forward_s, "optimizer": fixed_s,
-            "waiting": 0.0}  # fmt: skip
+    forward = fixed_s + share * forward_s
+    backward = 2 * share * forward_s
+    return {"data": 0.0, "forward": forward, "backward": backward, "optimizer": fixed_s, "waiting": 0.0}
 
 
 def test_fixed_and_shared_work_are_told_apart():

@@ -8,10 +8,11 @@ from bench.records import Case
 from reports.analysis.curve import Curve
 from reports.analysis.stats import Estimate
 from reports.cells import Cell
+from reports.comparison import Comparison
 from reports.curves import curves_of
 from reports.exchanges import exchanges_of
 from reports.forecasts import Link, forecasts_of
-from reports.page import predictions, tables, text, why_table, words
+from reports.page import comparison_section, predictions, tables, text, why_table, words
 from reports.page.time_figure import time_figure
 from reports.page.values import Figure, Ideal, Page, Section, Series, Table
 from reports.why import reasons
@@ -21,18 +22,27 @@ def make_page(
     title: str,
     cells: Sequence[Cell],
     not_applicable: Sequence[tuple[Case, str]],
-    provenance: Sequence[tuple[str, str]],
+    provenance: Sequence[tuple[str, ...]],
     counts: Sequence[int] = (),
     link: Link | None = None,
+    comparisons: Sequence[Comparison] = (),
 ) -> Page:
-    """The page of one sweep. ``counts``: where to foretell throughput; ``link``: over what else than was measured."""
+    """The page of one sweep, or of several side by side whose cells are labelled.
+
+    ``provenance``: what, and its value in each sweep. ``counts``: where to foretell throughput; ``link``: over what
+    else than was measured.
+    """
     groups, curves = text.grouped(cells), curves_of(cells)
     styles = {name: number for number, name in enumerate(dict.fromkeys(words.backend_title(c.case) for c in cells))}
     return Page(
         title=title,
-        answers=tuple(words.answer(group) for group in groups),
+        answers=(
+            *(comparison_section.sentence(one) for one in comparisons),
+            *(words.answer(group) for group in groups),
+        ),
         warnings=tuple(text.remarks(cells)),
         sections=(
+            *([comparison_section.section(comparisons)] if any(one.changes for one in comparisons) else ()),
             *(_section(f"g{number}", group, styles, curves) for number, group in enumerate(groups) if _shown(group)),
             *_predictions(cells, curves, styles, counts, link),
             *_appendix(cells, curves, not_applicable, provenance),
@@ -56,7 +66,7 @@ def _appendix(
     cells: Sequence[Cell],
     curves: Mapping[str, Curve],
     not_applicable: Sequence[tuple[Case, str]],
-    provenance: Sequence[tuple[str, str]],
+    provenance: Sequence[tuple[str, ...]],
 ) -> Iterator[Section]:
     """The tables that stand by themselves; empty ones are left out."""
     titled = (
@@ -73,7 +83,7 @@ def _appendix(
         ("Not applicable", tables.not_applicable(not_applicable)),
         ("Flags", tables.flags(cells)),
         ("Settings", tables.settings(cells)),
-        ("Provenance", Table("Provenance", ("what", "value"), tuple(provenance))),
+        ("Provenance", tables.provenance(provenance)),
     )
     return (Section(title, tables=(table,)) for title, table in titled if table.rows)
 

@@ -198,6 +198,19 @@ def flags(cells: Sequence[Cell]) -> Table:
     return Table("Flags", ("flag", "cells", "what was seen; what to do"), rows)
 
 
+def provenance(rows: Sequence[tuple[str, ...]]) -> Table:
+    """What, and its value in each sweep; those that differ are named."""
+    sweeps = len(rows[0]) - 1 if rows else 1
+    header = ("what", "value") if sweeps == 1 else ("what", *(sweep_label(number) for number in range(sweeps)))
+    differ = [row[0] for row in rows if len(set(row[1:])) > 1]
+    return Table("Provenance", header, tuple(rows), f"They differ in: {', '.join(differ)}." if differ else "")
+
+
+def sweep_label(number: int) -> str:
+    """``A``, ``B``, …: how one of several sweeps is called on their page."""
+    return chr(ord("A") + number)
+
+
 def settings(cells: Sequence[Cell]) -> Table:
     rows = {
         (words.backend_title(cell.case), ", ".join(f"{name} {value}" for name, value in sorted(cell.settings.items())))

@@ -162,7 +162,7 @@ def backend_title(case: Case) -> str:
     """``ddp/gloo (bucket_cap_mb=1)``"""
     transport = "" if case.transport == "none" else f"/{case.transport}"
     chosen = f" ({options(case.backend_options)})" if case.backend_options else ""
-    return f"{case.backend}{transport}{chosen}"
+    return f"{case.backend}{transport}{chosen}{f' · {case.label}' if case.label else ''}"
 
 
 def case_title(case: Case) -> str:

@@ -1,0 +1,77 @@
+"""What changed between sweeps: sentences for the top of the page, and a table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from reports.comparison import Change, Comparison
+from reports.page import words
+from reports.page.values import Section, Table
+
+MOST_NAMED = 3
+
+
+def section(comparisons: Sequence[Comparison]) -> Section:
+    tables = tuple(_table(one) for one in comparisons if one.changes)
+    return Section(
+        "What changed", "Ratios with 95 % intervals over trials: a description, not a verdict.", tables=tables
+    )
+
+
+def sentence(found: Comparison) -> str:
+    """``B against A: slower in 2 of 12 cells: …``"""
+    if not found.changes:
+        return f"{found.other} and {found.first} have no case in common; they are shown side by side."
+    known = [change for change in found.changes if change.direction != "unknown"]
+    said = [
+        f"{kind} in {len(those)} of {len(found.changes)} cells ({_named(those)})"
+        for kind in ("slower", "faster")
+        if (those := [change for change in known if change.direction == kind])
+    ]
+    alike = sum(change.direction == "alike" for change in known)
+    if alike:
+        said.append(f"no difference can be told in {alike}")
+    unknown = len(found.changes) - len(known)
+    if unknown:
+        said.append(f"{unknown} can't be compared")
+    return f"{found.other} against {found.first}: {'; '.join(said)}."
+
+
+def _named(changes: Sequence[Change]) -> str:
+    """The largest changes first."""
+    ranked = sorted(changes, key=lambda change: abs(_share(change)), reverse=True)
+    named = [f"{words.case_title(change.after)} {_percent(change)}" for change in ranked[:MOST_NAMED]]
+    more = len(ranked) - len(named)
+    return "; ".join(named) + (f"; and {more} more" if more else "")
+
+
+def _share(change: Change) -> float:
+    return change.ratio.value - 1 if change.ratio else 0.0
+
+
+def _percent(change: Change) -> str:
+    """``−12.1 % (−14.0 to −10.2)``"""
+    found = change.ratio
+    if found is None:
+        return "–"
+    span = ""
+    if found.low is not None and found.high is not None:
+        span = f" ({100 * found.low - 100:+.1f} to {100 * found.high - 100:+.1f})"
+    return f"{100 * found.value - 100:+.1f} %{span}"
+
+
+def _table(found: Comparison) -> Table:
+    rows = tuple(
+        (words.workload_title(change.after), _backends(found, change), str(change.after.ranks), change.after.scaling,
+         _percent(change), change.reason or change.direction)
+        for change in found.changes
+    )  # fmt: skip
+    note = f"Only in {found.first}: {found.only_first} cells; only in {found.other}: {found.only_other}."
+    header = ("workload", "backend", "ranks", "scaling", f"throughput of {found.other} against {found.first} (95 %)",
+              "which is")  # fmt: skip
+    return Table(f"{found.other} against {found.first}", header, rows, note)
+
+
+def _backends(found: Comparison, change: Change) -> str:
+    after = words.backend_title(change.after)
+    return f"{after} against {words.backend_title(change.before)}" if found.across else after
