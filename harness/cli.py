@@ -161,8 +161,9 @@ def fit(
 ) -> int:
     """Fit speed-up laws to measured throughputs: USL, Amdahl or linear, with intervals and traps named."""
     from harness import fitting
+    from harness.outlook import parse_counts
 
-    curves = fitting.fit_file(file, model, method, fitting.parse_counts(predict), scaling)
+    curves = fitting.fit_file(file, model, method, parse_counts(predict), scaling)
     if as_json:
         _print_json(fitting.as_json(curves))
     else:

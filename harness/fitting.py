@@ -101,17 +101,6 @@ def fit_file(path: Path, model: str, method: str, predict: Sequence[int], scalin
     ]
 
 
-def parse_counts(text: str | None) -> tuple[int, ...]:
-    """``8,64,1024``. Raises :class:`UsageError`."""
-    try:
-        counts = tuple(int(part) for part in (text or "").split(",") if part.strip())
-    except ValueError:
-        raise UsageError(f"--predict {text}: expected rank counts, for example 8,64,1024") from None
-    if any(count < 1 for count in counts):
-        raise UsageError(f"--predict {text}: a rank count is 1 or more")
-    return counts
-
-
 def as_json(curves: Sequence[Curve]) -> dict[str, Any]:
     return {"curves": [curve_as_json(curve) for curve in curves]}
 

@@ -6,20 +6,21 @@ import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from bench.backends import Backend
 from bench.records import Case, Trial
 from bench.workloads import Workload
 from harness.errors import UsageError
 from harness.fitting import curve_as_json
+from harness.outlook import Outlook
 from harness.store import SweepInfo
 from reports.analysis.stats import Estimate
 from reports.cells import Cell, make_cells
 from reports.curves import curves_of
 from reports.details import ReadingCell
 from reports.exchanges import FittedExchange, exchanges_of
-from reports.forecasts import Forecast, Link, forecasts_of
+from reports.forecasts import Forecast, forecasts_of
 from reports.page import words
 from reports.page.html import render
 from reports.page.model import make_page
@@ -66,13 +67,6 @@ def provenance(info: SweepInfo, cells: tuple[Cell, ...], cost: Estimate | None) 
         ("harness's own cost", words.own_cost(cost)),
         *(("data", source) for source in sorted(sources)),
     ]  # fmt: skip
-
-
-class Outlook(NamedTuple):
-    """What a page is asked to foretell: at which rank counts, over which link that was not measured."""
-
-    counts: tuple[int, ...] = ()
-    link: Link | None = None
 
 
 def write_page(

@@ -23,7 +23,7 @@ FURTHER = (2, 4, 8)
 AT_SCALE = (8, 64, 512, 4096)
 
 
-class Link(Value):
+class LinkSpec(Value):
     """A link that was not measured but is asked about."""
 
     label: str
@@ -78,7 +78,7 @@ class Forecast(Value):
 
 
 def forecasts_of(
-    cells: Sequence[Cell], curves: Mapping[str, Curve], counts: Sequence[int] = (), link: Link | None = None
+    cells: Sequence[Cell], curves: Mapping[str, Curve], counts: Sequence[int] = (), link: LinkSpec | None = None
 ) -> tuple[Forecast, ...]:
     """One a curve with several rank counts. ``counts``: where to foretell; else 2, 4 and 8 times the largest."""
     exchanges = exchanges_of(cells)
@@ -91,7 +91,7 @@ def forecasts_of(
 
 
 def _forecast(
-    key: str, cells: Sequence[Cell], exchange: FittedExchange | None, counts: Sequence[int], link: Link | None
+    key: str, cells: Sequence[Cell], exchange: FittedExchange | None, counts: Sequence[int], link: LinkSpec | None
 ) -> Forecast:
     case, largest = cells[0].case, cells[-1].case.ranks
     wanted = [count for count in counts or (largest * factor for factor in FURTHER) if _possible(case, count)]

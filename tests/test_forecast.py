@@ -23,7 +23,7 @@ from reports.analysis.step_model import OwnTimes, fit_own, predict_step
 from reports.cells import make_cells
 from reports.curves import curves_of
 from reports.exchanges import exchanges_of
-from reports.forecasts import Link, forecasts_of
+from reports.forecasts import LinkSpec, forecasts_of
 
 SIZES = tuple(1024 * 4**power for power in range(8))
 DDP = Grouping(first_bytes=2**20, most_bytes=25 * 2**20, laid_out=True)
@@ -219,7 +219,7 @@ def test_the_backtest_does_not_look_at_what_it_foretells():
 
 def test_another_link_is_asked_about_up_to_thousands_of_ranks():
     cells = a_sweep(batch=1024)
-    link = Link(label="100Gbit,5us", bytes_s=12.5e9, latency_s=5e-6)
+    link = LinkSpec(label="100Gbit,5us", bytes_s=12.5e9, latency_s=5e-6)
     (forecast,) = forecasts_of(cells, curves_of(cells), link=link)
     # A batch of 1024 can't be cut into more pieces.
     assert [one.prediction.ranks for one in forecast.at_scale] == [8, 64, 512]

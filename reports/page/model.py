@@ -11,7 +11,7 @@ from reports.cells import Cell
 from reports.comparison import Comparison
 from reports.curves import curves_of
 from reports.exchanges import exchanges_of
-from reports.forecasts import Link, forecasts_of
+from reports.forecasts import LinkSpec, forecasts_of
 from reports.page import comparison_section, predictions, tables, text, why_table, words
 from reports.page.time_figure import time_figure
 from reports.page.values import Figure, Ideal, Page, Section, Series, Table
@@ -24,7 +24,7 @@ def make_page(
     not_applicable: Sequence[tuple[Case, str]],
     provenance: Sequence[tuple[str, ...]],
     counts: Sequence[int] = (),
-    link: Link | None = None,
+    link: LinkSpec | None = None,
     comparisons: Sequence[Comparison] = (),
 ) -> Page:
     """The page of one sweep, or of several side by side whose cells are labelled.
@@ -55,7 +55,7 @@ def _predictions(
     curves: Mapping[str, Curve],
     styles: dict[str, int],
     counts: Sequence[int],
-    link: Link | None,
+    link: LinkSpec | None,
 ) -> list[Section]:
     forecasts, exchanges = forecasts_of(cells, curves, counts, link), exchanges_of(cells)
     found = predictions.section(cells, forecasts, exchanges, link, styles)

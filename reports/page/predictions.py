@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from reports.cells import Cell
 from reports.exchanges import FittedExchange
-from reports.forecasts import Forecast, Foretold, Link
+from reports.forecasts import Forecast, Foretold, LinkSpec
 from reports.page import words
 from reports.page.values import Figure, Section, Series, Table
 
@@ -17,7 +17,7 @@ def section(
     cells: Sequence[Cell],
     forecasts: Sequence[Forecast],
     exchanges: Mapping[str, FittedExchange],
-    link: Link | None,
+    link: LinkSpec | None,
     styles: Styles,
 ) -> Section:
     tables = (*(_at_scale(forecasts, link) if link else ()), _foretold(forecasts), _backtests(forecasts),
@@ -57,7 +57,7 @@ def _foretold(forecasts: Sequence[Forecast]) -> Table:
     return Table("Foretold throughput", header, tuple(rows), note)
 
 
-def _at_scale(forecasts: Sequence[Forecast], link: Link) -> tuple[Table, ...]:
+def _at_scale(forecasts: Sequence[Forecast], link: LinkSpec) -> tuple[Table, ...]:
     rows = tuple(
         (_title(forecast), str(found.prediction.ranks), *_span(found))
         for forecast in forecasts
@@ -103,7 +103,7 @@ def _explained(forecasts: Sequence[Forecast]) -> Table:
     return Table("Measured compute + predicted exchange, beside the measured step", header, rows, note)
 
 
-def _exchanges(exchanges: Mapping[str, FittedExchange], link: Link | None) -> Table:
+def _exchanges(exchanges: Mapping[str, FittedExchange], link: LinkSpec | None) -> Table:
     rows: list[tuple[str, ...]] = []
     for found in exchanges.values():
         name, counts = words.way_title(found.case), ", ".join(map(str, found.rank_counts))

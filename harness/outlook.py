@@ -1,0 +1,47 @@
+"""What a report is asked to foretell, as it was said on the command line."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from harness.errors import UsageError
+from reports.forecasts import LinkSpec
+
+BITS = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12}
+SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
+RATE = re.compile(r"(\d+(?:\.\d+)?)([kmgt]?)bit(?:/s)?", re.IGNORECASE)
+LATENCY = re.compile(r"(\d+(?:\.\d+)?)(s|ms|us|µs|ns)")
+MOST_RANKS = 1_000_000
+
+
+class Outlook(NamedTuple):
+    """At which rank counts, and over which link that was not measured."""
+
+    counts: tuple[int, ...] = ()
+    link: LinkSpec | None = None
+
+
+def parse_counts(text: str | None) -> tuple[int, ...]:
+    """``8,64,1024``. Raises :class:`UsageError`."""
+    try:
+        counts = tuple(int(part) for part in (text or "").split(",") if part.strip())
+    except ValueError:
+        raise UsageError(f"--predict {text}: expected rank counts, for example 8,64,1024") from None
+    if any(not 1 <= count <= MOST_RANKS for count in counts):
+        raise UsageError(f"--predict {text}: a rank count is between 1 and {MOST_RANKS}")
+    return tuple(dict.fromkeys(counts))
+
+
+def parse_link(text: str | None) -> LinkSpec | None:
+    """``100Gbit,5us``: the rate of the link of each rank, and the latency of a message. Raises :class:`UsageError`."""
+    if text is None:
+        return None
+    rate_text, _, latency_text = text.replace(" ", "").partition(",")
+    rate, latency = RATE.fullmatch(rate_text), LATENCY.fullmatch(latency_text)
+    if rate is None or latency is None:
+        raise UsageError(f"--link {text}: expected a rate and a latency, for example 100Gbit,5us")
+    bytes_s = float(rate[1]) * BITS[rate[2].lower()] / 8
+    if bytes_s == 0:
+        raise UsageError(f"--link {text}: a link carries more than nothing")
+    return LinkSpec(label=text, bytes_s=bytes_s, latency_s=float(latency[1]) * SECONDS[latency[2]])
