@@ -18,6 +18,7 @@ from rich.console import Console
 from harness.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_TRIALS_FAILED, EXIT_USAGE, HarnessError
 from harness.store import DEFAULT_STORE
 from harness.suite import DEFAULT_SUITE, parse_duration, parse_fault, parse_percent
+from reports.exports import format_names
 
 if TYPE_CHECKING:
     from harness.sweeping import Done
@@ -163,11 +164,38 @@ def fit(
     from harness import fitting
     from harness.outlook import parse_counts
 
-    curves = fitting.fit_file(file, model, method, parse_counts(predict), scaling)
+    found = fitting.fit_file(file, model, method, parse_counts(predict), scaling)
     if as_json:
-        _print_json(fitting.as_json(curves))
+        _print_json(fitting.as_json(found))
     else:
-        fitting.show(curves, _paper())
+        fitting.show(found, _paper())
+    return EXIT_OK
+
+
+@app.command(
+    epilog="Examples:\n\n`python -m harness export > trials.csv` — the latest sweep, a row a trial\n\n"
+    "`python -m harness export 20261121-101500-ab12 latest --out trials.parquet`\n\n"
+    "`python -m harness export --out now.json && pytest-benchmark compare now.json`\n\n"
+    "`python -m harness export --out steps.jsonl && extrap --json steps.jsonl` — Extra-P\n\n"
+    "`python -m harness export --out trials.csv && python -m harness fit trials.csv`"
+)
+def export(
+    sweeps: Annotated[list[str] | None, typer.Argument(metavar="SWEEP ...", help="Ids; default: the latest.")] = None,
+    store: Store = DEFAULT_STORE,
+    format_name: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            metavar="NAME",
+            help=f"One of {', '.join(format_names())}. Default: as the file's suffix says, else csv.",
+        ),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Default: text goes to standard output.")] = None,
+) -> int:
+    """Hand stored trials to other tools: CSV, Parquet, pytest-benchmark's JSON or Extra-P's JSON Lines."""
+    from harness import exporting
+
+    exporting.export(sweeps or [], store, format_name, out, people)
     return EXIT_OK
 
 

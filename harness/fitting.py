@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
 from rich.console import Console
+from rich.markup import escape
 
 from bench.records import Scaling
 from harness.errors import UsageError, nearest
 from reports.analysis.curve import Curve, analyse
 from reports.analysis.scaling import Method, Model, Parameter
 from reports.page import words
+from reports.trial_rows import LIST_SEPARATOR, NO_CLAIM
 
 RANKS = ("ranks", "n")
 THROUGHPUT = "throughput"
 CURVE = "curve"
+# Columns of an export that say whether a row counts, and with which others.
+OUTCOME, FLAGS, ENVIRONMENT = "outcome", "flags", "environment"
+OK = "ok"
 ONLY = "all"
 """The name of the curve of a file without a ``curve`` column."""
 
@@ -26,40 +33,84 @@ Rows = dict[str, dict[int, list[float]]]
 """Throughputs by curve and rank count."""
 
 
-def read_rows(path: Path) -> Rows:
-    """Raises :class:`UsageError` with file and line for whatever is not a positive number in its place."""
+@dataclass(frozen=True)
+class Measured:
+    """What a file holds: throughputs, and how many rows were left out, by reason."""
+
+    rows: Rows
+    left_out: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Fit:
+    """The curves of a file, and how many of its rows were left out, by reason."""
+
+    curves: list[Curve]
+    left_out: dict[str, int]
+
+
+def read_rows(path: Path) -> Measured:
+    """Rows of an export that gave no number or feed no claim are left out, and environments kept apart.
+
+    Raises :class:`UsageError` with file and line for whatever else is not a positive number in its place.
+    """
+    found: dict[tuple[str, str], dict[int, list[float]]] = {}
+    left_out: Counter[str] = Counter()
+    for place, line in _lines(path):
+        if why := _why_left_out(line):
+            left_out[why] += 1
+            continue
+        ranks = next(name for name in RANKS if name in line)
+        count, rate = _count(line[ranks], place, ranks), _rate(line[THROUGHPUT], place)
+        key = (line.get(CURVE, ONLY), line.get(ENVIRONMENT, ""))
+        found.setdefault(key, {}).setdefault(count, []).append(rate)
+    if not found:
+        told = "; ".join(f"{count} left out: {why}" for why, count in left_out.items())
+        raise UsageError(f"{path}: holds no rows{f' to fit ({told})' if told else ''}; "
+                         "give ranks and throughput, a line each")  # fmt: skip
+    return Measured(_by_curve(found), dict(left_out))
+
+
+def _lines(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
+    """Each line's place, and its values by column name. Raises :class:`UsageError`."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             lines = csv.reader(file)
             header = [name.strip().lower() for name in next(lines, [])]
-            ranks, throughput, curve = _columns(header, path)
-            rows: Rows = {}
+            _check_columns(header, path)
             for cells in lines:
                 if not any(cell.strip() for cell in cells):
                     continue
                 place = f"{path}:{lines.line_num}"
                 if len(cells) != len(header):
                     raise UsageError(f"{place}: {len(cells)} values under {len(header)} column names")
-                name = cells[curve].strip() if curve is not None else ONLY
-                count = _count(cells[ranks], place, header[ranks])
-                rows.setdefault(name, {}).setdefault(count, []).append(_rate(cells[throughput], place))
+                # Reversed: of two columns with one name the first counts.
+                yield place, {name: cell.strip() for name, cell in zip(header[::-1], cells[::-1], strict=True)}
     except (OSError, UnicodeDecodeError, csv.Error) as problem:
         said = getattr(problem, "strerror", None) or str(problem)
         raise UsageError(f"{path}: cannot be read as a CSV file ({said})") from None
-    if not rows:
-        raise UsageError(f"{path}: holds no rows; give ranks and throughput, a line each")
-    return rows
 
 
-def _columns(header: Sequence[str], path: Path) -> tuple[int, int, int | None]:
+def _check_columns(header: Sequence[str], path: Path) -> None:
     if not header:
         raise UsageError(f"{path}: is empty; the first line names the columns ranks and throughput")
-    ranks = next((header.index(name) for name in RANKS if name in header), None)
-    for found, wanted in ((ranks, RANKS[0]), (header.index(THROUGHPUT) if THROUGHPUT in header else None, THROUGHPUT)):
-        if found is None:
-            raise UsageError(f"{path}:1: no column '{wanted}' among {', '.join(header)}")
-    assert ranks is not None
-    return ranks, header.index(THROUGHPUT), header.index(CURVE) if CURVE in header else None
+    for names in (RANKS, (THROUGHPUT,)):
+        if not any(name in header for name in names):
+            raise UsageError(f"{path}:1: no column '{names[0]}' among {', '.join(header)}")
+
+
+def _why_left_out(line: Mapping[str, str]) -> str | None:
+    """An empty throughput is a result where the outcome says why, and a mistake elsewhere."""
+    outcome = line.get(OUTCOME) or OK
+    if outcome != OK and not line[THROUGHPUT]:
+        return f"{OUTCOME} {outcome}"
+    return next(iter(sorted(NO_CLAIM.intersection(line.get(FLAGS, "").split(LIST_SEPARATOR)))), None)
+
+
+def _by_curve(found: Mapping[tuple[str, str], dict[int, list[float]]]) -> Rows:
+    """A curve from several environments is several curves."""
+    times = Counter(curve for curve, _ in found)
+    return {f"{curve} ({where})" if times[curve] > 1 else curve: rates for (curve, where), rates in found.items()}
 
 
 def _count(text: str, place: str, column: str) -> int:
@@ -86,8 +137,8 @@ def _number(text: str, place: str, column: str) -> float:
     return number
 
 
-def fit_file(path: Path, model: str, method: str, predict: Sequence[int], scaling: str = "strong") -> list[Curve]:
-    """The curves of a file. Raises :class:`UsageError`."""
+def fit_file(path: Path, model: str, method: str, predict: Sequence[int], scaling: str = "strong") -> Fit:
+    """Fit the curves of a file. Raises :class:`UsageError`."""
     models = (*get_args(Model), "best")
     if model not in models:
         raise UsageError(f"--model {model}: unknown model{nearest(model, models)}")
@@ -95,14 +146,16 @@ def fit_file(path: Path, model: str, method: str, predict: Sequence[int], scalin
         raise UsageError(f"--method {method}: unknown method{nearest(method, get_args(Method))}")
     if scaling not in get_args(Scaling):
         raise UsageError(f"--scaling {scaling}: unknown scaling{nearest(scaling, get_args(Scaling))}")
-    return [
+    measured = read_rows(path)
+    curves = [
         analyse(name, rates, model, method, predict, scaling)  # type: ignore[arg-type]  # the names were checked above
-        for name, rates in read_rows(path).items()
+        for name, rates in measured.rows.items()
     ]
+    return Fit(curves, measured.left_out)
 
 
-def as_json(curves: Sequence[Curve]) -> dict[str, Any]:
-    return {"curves": [curve_as_json(curve) for curve in curves]}
+def as_json(fit: Fit) -> dict[str, Any]:
+    return {"curves": [curve_as_json(curve) for curve in fit.curves], "left_out": fit.left_out}
 
 
 def curve_as_json(curve: Curve) -> dict[str, Any]:
@@ -132,13 +185,15 @@ def curve_as_json(curve: Curve) -> dict[str, Any]:
     }
 
 
-def show(curves: Sequence[Curve], console: Console) -> None:
-    """For people: what was fitted, the points, the predictions, what was noticed."""
+def show(fit: Fit, console: Console) -> None:
+    """For people: what was fitted, the points, the predictions, what was noticed, what was left out."""
     from rich import box
     from rich.table import Table
 
-    for curve in curves:
-        console.print(f"[bold]{curve.name}[/]: {_sentence(curve)}", highlight=False, soft_wrap=True)
+    for curve in fit.curves:
+        # A curve of an export has brackets in its name, which must not be taken for a style.
+        said = f"[bold]{escape(curve.name)}[/]: {escape(_sentence(curve))}"
+        console.print(said, highlight=False, soft_wrap=True)
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
         weak = any(point.gustafson for point in curve.points)
         serial = "Gustafson" if weak else "Karp–Flatt"
@@ -159,6 +214,9 @@ def show(curves: Sequence[Curve], console: Console) -> None:
         console.print(table)
         for name, seen in curve.traps.items():
             console.print(f"{name}: {seen}", style="yellow", highlight=False, markup=False, soft_wrap=True)
+    for why, count in fit.left_out.items():
+        said = f"left out: {count} row{'s' * (count != 1)}: {why}"
+        console.print(said, style="yellow", highlight=False, markup=False, soft_wrap=True)
 
 
 def _sentence(curve: Curve) -> str:

@@ -24,6 +24,7 @@ from reports.forecasts import Forecast, forecasts_of
 from reports.page import words
 from reports.page.html import render
 from reports.page.model import make_page
+from reports.trial_rows import SweepFacts
 from reports.why import reasons
 
 
@@ -43,6 +44,13 @@ def cells_of(
         and (sentence := backends[case.backend].machinery.get(workloads[case.workload].kind))
     }
     return make_cells(cases, skipped, trials, machinery, info.suite.precision)
+
+
+def facts_of(info: SweepInfo) -> SweepFacts:
+    """What each row of an export repeats of its sweep."""
+    here = info.environment
+    known = here.model_dump(include=set(SweepFacts.model_fields))
+    return SweepFacts(id=info.id, started_at=info.started_at, environment=here.id, **known)
 
 
 def provenance(info: SweepInfo, cells: tuple[Cell, ...], cost: Estimate | None) -> list[tuple[str, str]]:
@@ -80,14 +88,14 @@ def write_page(
     write_whole(target, render(page))
 
 
-def write_whole(target: Path, text: str) -> None:
+def write_whole(target: Path, content: str | bytes) -> None:
     """Write beside the target, then rename. Raises :class:`UsageError` where that can't be done."""
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         descriptor, partial = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
         try:
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                file.write(text)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(content.encode() if isinstance(content, str) else content)
             Path(partial).chmod(0o644)
             Path(partial).rename(target)
         except BaseException:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import json
 import shutil
 
 import pytest
@@ -85,6 +88,17 @@ def test_the_page_can_be_written_again_from_the_store(swept):
     done = harness.run("report", document["sweep"], "--out", str(page))
     assert done.returncode == 0, done.stderr
     assert page.read_bytes() == (harness.folder / ".runs" / document["sweep"] / "report.html").read_bytes()
+
+
+def test_an_export_says_what_the_sweep_said(swept):
+    harness, document = swept
+    rows = list(csv.DictReader(io.StringIO(harness.run("export").stdout)))
+    said = {cell["key"]: cell["throughput"]["value"] for cell in document["cells"]}
+    assert {row["case"]: float(row["throughput"]) for row in rows} == pytest.approx(said)
+    assert all(int(row["memory_peak_bytes"]) > 0 for row in rows)
+    harness.run("export", "--out", "trials.csv")
+    fitted = json.loads(harness.run("fit", "trials.csv", "--json").stdout)
+    assert {curve["curve"] for curve in fitted["curves"]} == {row["curve"] for row in rows}
 
 
 @pytest.fixture(scope="module")

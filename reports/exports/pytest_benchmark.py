@@ -1,0 +1,106 @@
+"""Cases as the JSON file of pytest-benchmark, for `pytest-benchmark compare FILE...`.
+
+A case is a benchmark, a trial one of its rounds, and a round's time is the trial's median step.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from statistics import mean, median, stdev
+from typing import Any
+
+from reports.exports import CannotExport, Export, Format
+from reports.trial_rows import SweepFacts, SweepTable, TrialRow
+
+VERSION = "5.0.0"
+"""The version of pytest-benchmark whose format this is."""
+PARAMS = ("backend", "transport", "ranks", "batch", "threads", "seed", "fault")
+
+
+def render(table: SweepTable) -> Export:
+    if len(table.sweeps) != 1:
+        raise CannotExport("pytest-benchmark compares files: export each sweep to a file of its own")
+    (sweep,) = table.sweeps
+    cases: dict[str, list[TrialRow]] = {}
+    for row in table.rows:
+        cases.setdefault(row.case, []).append(row)
+    counted = [[row for row in rows if row.step_s is not None] for rows in cases.values()]
+    document = {
+        "machine_info": machine_info(sweep),
+        "commit_info": {"id": sweep.commit, "dirty": sweep.changed_files, "project": "scaling-harness"},
+        "benchmarks": [_benchmark(rows) for rows in counted if rows],
+        "datetime": sweep.started_at,
+        "version": VERSION,
+    }
+    silent = [rows[0] for rows, numbers in zip(cases.values(), counted, strict=True) if not numbers]
+    return Export(
+        json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n",
+        tuple(f"{row.title}: {row.outcome}, {row.reason}" for row in silent),
+    )
+
+
+def machine_info(sweep: SweepFacts) -> dict[str, Any]:
+    """Under pytest-benchmark's names where it has one."""
+    return {
+        "node": sweep.host,
+        "system": sweep.system,
+        "python_version": sweep.python,
+        "cpu": {"brand_raw": sweep.cpu, "count": sweep.cores},
+        "memory_bytes": sweep.memory_bytes,
+        "gpus": list(sweep.gpus),
+        "packages": sweep.packages,
+    }
+
+
+def _benchmark(rows: Sequence[TrialRow]) -> dict[str, Any]:
+    first = rows[0]
+    options = {f"workload.{name}": value for name, value in first.workload_options.items()}
+    options |= {f"backend.{name}": value for name, value in first.backend_options.items()}
+    return {
+        "group": f"{first.workload}/{first.scaling}",
+        "name": first.title,
+        "fullname": first.case,
+        "params": {name: getattr(first, name) for name in PARAMS} | options,
+        "param": f"{first.backend}-{first.transport}-{first.ranks}",
+        "extra_info": {
+            "sweep": first.sweep,
+            "curve": first.curve,
+            "unit": first.unit,
+            "throughput": [row.throughput for row in rows],
+            "flags": list(first.flags),
+            "same_work": first.same_work,
+        },
+        "options": {},
+        "stats": stats_of([row.step_s for row in rows if row.step_s is not None]),
+    }
+
+
+def stats_of(times_s: Sequence[float]) -> dict[str, Any]:
+    """What pytest-benchmark computes of its rounds, by its definitions: Tukey's fences, quartiles by method 3 of
+    https://en.wikipedia.org/wiki/Quartile, and a deviation of 0 where there is one round."""
+    middle, deviation = mean(times_s), stdev(times_s) if len(times_s) > 1 else 0.0
+    ordered = sorted(times_s)
+    q1, q3 = _quartile(ordered), -_quartile([-time_s for time_s in reversed(ordered)])
+    low, high = q1 - 1.5 * (q3 - q1), q3 + 1.5 * (q3 - q1)
+    far = sum(not middle - deviation <= time_s <= middle + deviation for time_s in times_s)
+    beyond = sum(not low <= time_s <= high for time_s in times_s)
+    return {
+        "min": ordered[0], "max": ordered[-1], "mean": middle, "stddev": deviation, "rounds": len(times_s),
+        "median": median(times_s), "iqr": q3 - q1, "q1": q1, "q3": q3,
+        "iqr_outliers": beyond, "stddev_outliers": far, "outliers": f"{far};{beyond}",
+        "ld15iqr": min(time_s for time_s in ordered if time_s >= low),
+        "hd15iqr": max(time_s for time_s in ordered if time_s <= high),
+        "ops": len(times_s) / sum(times_s), "total": sum(times_s), "data": list(times_s), "iterations": 1,
+    }  # fmt: skip
+
+
+def _quartile(ordered: Sequence[float]) -> float:
+    """The lower one: between the medians of the lower half with and without the middle."""
+    half, odd = divmod(len(ordered), 2)
+    if not half:
+        return ordered[0]
+    return (median(ordered[:half]) + median(ordered[: half + odd])) / 2
+
+
+FORMAT = Format("a benchmark a case, for `pytest-benchmark compare`", (".json",), render)

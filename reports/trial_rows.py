@@ -1,0 +1,181 @@
+"""Sweeps as a table: one row a trial, plain values in a stable order, for other tools to read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from statistics import median
+from typing import Any
+
+from bench.records import Outcome, Scalar, Scaling, Trial, Value
+from reports.analysis.telemetry import usage_of
+from reports.cells import Cell, slowest_steps, throughput_of
+from reports.page import words
+
+NO_CLAIM = frozenset({"oversubscribed", "injected"})
+"""Flags of numbers that are true but feed no scaling claim."""
+LIST_SEPARATOR = ";"
+READINGS = {
+    "rank_memory_peak": "memory_peak_bytes",
+    "gpu_memory_peak": "gpu_memory_peak_bytes",
+    "cpu_energy": "cpu_energy_j_per_unit",
+    "gpu_energy": "gpu_energy_j_per_unit",
+}
+"""A trial's readings that have a column; their units are in the columns' names."""
+
+Plain = str | int | float | bool | None
+
+
+class SweepFacts(Value):
+    """A sweep, and the machine and versions it ran on."""
+
+    id: str
+    started_at: str
+    environment: str
+    commit: str | None
+    changed_files: bool | None
+    host: str
+    system: str
+    cpu: str
+    cores: int
+    memory_bytes: int
+    gpus: tuple[str, ...]
+    python: str
+    packages: dict[str, str]
+
+
+class TrialRow(Value):
+    """One trial. What was measured is ``None`` where it is unknown or does not count; ``reason`` says why not.
+
+    The order of the fields is the order of the columns: new ones go to the end.
+    """
+
+    sweep: str
+    started_at: str
+    """Of the sweep."""
+    commit: str | None
+    changed_files: bool | None
+    """Whether the code that ran differed from the commit's."""
+    environment: str
+    """Rows of one environment may be compared without a thought."""
+    host: str
+    cpu: str
+    cores: int
+    gpus: tuple[str, ...]
+    case: str
+    """The case's key."""
+    curve: str
+    """The case's key without the rank count."""
+    title: str
+    workload: str
+    workload_options: dict[str, Scalar]
+    backend: str
+    transport: str
+    backend_options: dict[str, Scalar]
+    device: str
+    ranks: int
+    scaling: Scaling
+    batch: int
+    """Samples a step: of all ranks under strong scaling, of each rank under weak scaling."""
+    threads: int
+    seed: int
+    fault: str | None
+    round: int | None
+    """From 0; ``None`` where the case never ran."""
+    trial_started_at: str | None
+    wall_s: float | None
+    outcome: Outcome
+    reason: str | None
+    unit: str | None
+    """What throughput counts: ``samples``, ``bytes`` or ``elements``."""
+    throughput: float | None
+    """Units per second, of all ranks together."""
+    steps: int | None
+    step_s: float | None
+    """The median over the window of each step's slowest rank."""
+    flags: tuple[str, ...]
+    """Of the case over its trials, as the report shows them."""
+    conditions: tuple[str, ...]
+    """What may have spoilt this trial's number."""
+    same_work: str | None
+    same_work_deviation: float | None
+    same_work_tolerance: float | None
+    memory_peak_bytes: int | None
+    """Of the rank that held the most."""
+    gpu_memory_peak_bytes: int | None
+    cpu_energy_j_per_unit: float | None
+    gpu_energy_j_per_unit: float | None
+    unknown: dict[str, str]
+    """Why a column has no reading, by its name."""
+
+    @property
+    def feeds_scaling(self) -> bool:
+        return self.throughput is not None and not NO_CLAIM.intersection(self.flags)
+
+
+class SweepTable(Value):
+    """What is exported: the rows of one sweep or several, and where those ran."""
+
+    sweeps: tuple[SweepFacts, ...]
+    rows: tuple[TrialRow, ...]
+
+
+def rows_of(sweep: SweepFacts, cells: Sequence[Cell], trials: Sequence[Trial]) -> Iterator[TrialRow]:
+    """In the order of the cells, then of the rounds; a case that never ran is one row with its outcome and reason."""
+    for cell in cells:
+        mine = sorted((trial for trial in trials if trial.case.key == cell.case.key), key=lambda trial: trial.round)
+        if not mine:
+            yield _row(sweep, cell, None)
+        for trial in mine:
+            yield _row(sweep, cell, trial)
+
+
+def plain(row: TrialRow) -> dict[str, Plain]:
+    """By column: options as JSON, lists joined by semicolons."""
+    return {name: _plain(getattr(row, name)) for name in TrialRow.model_fields}
+
+
+def _plain(value: Plain | dict[str, Any] | tuple[str, ...]) -> Plain:
+    if isinstance(value, dict):
+        return json.dumps(value, sort_keys=True, ensure_ascii=False) if value else None
+    return (LIST_SEPARATOR.join(value) or None) if isinstance(value, tuple) else value
+
+
+def _row(sweep: SweepFacts, cell: Cell, trial: Trial | None) -> TrialRow:
+    case, proof = cell.case, trial.same_work if trial else None
+    outcome, reason = _ending(cell, trial)
+    counts = trial.ranks if trial and outcome == "ok" else ()
+    usage = {one.name: one for one in usage_of(counts, trial.telemetry if trial else ()) if one.name in READINGS}
+    known = {READINGS[name]: one.value for name, one in usage.items() if one.value is not None}
+    return TrialRow(
+        sweep=sweep.id, started_at=sweep.started_at, commit=sweep.commit, changed_files=sweep.changed_files,
+        environment=trial.environment if trial else sweep.environment,
+        host=sweep.host, cpu=sweep.cpu, cores=sweep.cores, gpus=sweep.gpus,
+        case=case.key, curve=case.curve, title=words.case_title(case),
+        workload=case.workload, workload_options=case.workload_options,
+        backend=case.backend, transport=case.transport, backend_options=case.backend_options,
+        device=case.device, ranks=case.ranks, scaling=case.scaling, batch=case.batch, threads=case.threads,
+        seed=case.seed, fault=case.fault.label if case.fault else None,
+        round=trial.round if trial else None,
+        trial_started_at=trial.started_at if trial else None,
+        wall_s=trial.wall_s if trial else None,
+        outcome=outcome, reason=reason,
+        unit=counts[0].unit if counts else None,
+        throughput=throughput_of(counts) if counts else None,
+        steps=len(counts[0].step_s) if counts else None,
+        step_s=median(slowest_steps(counts)) if counts else None,
+        flags=cell.flags,
+        conditions=tuple(dict.fromkeys(found.name for found in trial.conditions)) if trial else (),
+        same_work=proof.verdict if proof else None,
+        same_work_deviation=proof.deviation if proof else None,
+        same_work_tolerance=proof.tolerance if proof else None,
+        **{column: known.get(column) for column in READINGS.values()},
+        unknown={READINGS[name]: one.reason or "" for name, one in usage.items() if one.value is None},
+    )  # fmt: skip
+
+
+def _ending(cell: Cell, trial: Trial | None) -> tuple[Outcome, str | None]:
+    """A trial that did other work spoils its whole case, as in the report: the others' numbers don't count either."""
+    if trial is None or (trial.outcome == "ok" and cell.outcome == "invalid"):
+        return cell.outcome, cell.reason
+    return trial.outcome, trial.reason
