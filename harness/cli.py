@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from harness.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_TRIALS_FAILED, EXIT_USAGE, HarnessError
+from harness.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_TRIALS_FAILED, EXIT_USAGE, HarnessError, UsageError
 from harness.store import DEFAULT_STORE
 from harness.suite import DEFAULT_SUITE, parse_duration, parse_fault, parse_percent
 from reports.exports import format_names
 
 if TYPE_CHECKING:
+    from harness.indexing import Indexed
     from harness.sweeping import Done
 
 app = typer.Typer(
@@ -128,23 +129,31 @@ def sweep(
 
 
 @app.command(
-    epilog="Examples:\n\n`python -m harness report`\n\n`python -m harness report 20261121-101500-ab12 --out night.html`"
+    epilog="Examples:\n\n`python -m harness report`\n\n"
+    "`python -m harness report 20261121-101500-ab12 --out night.html`\n\n"
+    "`python -m harness report --index nights/` — a report of each finished sweep, and the trend over them"
 )
 def report(
-    sweep: Annotated[str, typer.Argument(help="A sweep's id, or `latest`.")] = "latest",
+    sweeps: Annotated[list[str] | None, typer.Argument(metavar="SWEEP", help="Ids; default: the latest.")] = None,
     store: Store = DEFAULT_STORE,
     out: Annotated[Path | None, typer.Option(metavar="FILE.html", help="Default: beside the store.")] = None,
+    index: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="The trend over the sweeps named, or all, with their reports.")
+    ] = None,
     as_json: Json = False,
 ) -> int:
-    """Write the page of a stored sweep again."""
+    """Write the page of a stored sweep again, or an index over many."""
+    if index is not None:
+        if out is not None:
+            raise UsageError("--out names one page and --index a folder of them; leave one of them out")
+        from harness import indexing
+
+        return _told(indexing.write_index(sweeps or [], store, index), as_json=as_json)
+    if sweeps and len(sweeps) > 1:
+        raise UsageError(f"several sweeps: {', '.join(sweeps)}; name one, or index them with --index DIR")
     from harness import sweeping
 
-    done = sweeping.report_again(sweep, store, out)
-    if as_json:
-        _print_json(done.as_json())
-    else:
-        done.print(_paper())
-    return EXIT_OK
+    return _told(sweeping.report_again(sweeps[0] if sweeps else "latest", store, out), as_json=as_json)
 
 
 @app.command(
@@ -261,6 +270,15 @@ def _show(done: Done, *, as_json: bool) -> int:
         return EXIT_INTERRUPTED
     failed = any(cell.outcome in ("failed", "timeout", "invalid") for cell in done.cells)
     return EXIT_TRIALS_FAILED if failed else EXIT_OK
+
+
+def _told(done: Done | Indexed, *, as_json: bool) -> int:
+    """Print what was written; returns the exit status."""
+    if as_json:
+        _print_json(done.as_json())
+    else:
+        done.print(_paper())
+    return EXIT_OK
 
 
 def _paper() -> Console:

@@ -39,6 +39,13 @@ class Environment(Value):
     def id(self) -> str:
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:12]
 
+    @property
+    def place(self) -> dict[str, str]:
+        """What must be the same before sweeps of two commits may be compared, by name: machine and versions."""
+        machine = self.model_dump(exclude={"gpus", "packages", "commit", "changed_files"})
+        gpus = {"GPUs": ", ".join(self.gpus) or "none"}
+        return {name: str(value) for name, value in machine.items()} | gpus | self.packages
+
 
 def read_environment() -> Environment:
     commit, changed = _read_git()

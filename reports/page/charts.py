@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from reports.page.values import Figure, Series
@@ -13,6 +16,7 @@ MARKERS = ("circle", "square", "diamond", "triangle-up", "cross", "x", "star", "
 PATTERNS = ("", "/", "x", ".", "\\", "-")
 GRID = "rgba(128,128,128,0.28)"
 INK = "#7a828c"
+MOST_TICKS = 12
 
 
 def draw(figure: Figure) -> dict[str, Any]:
@@ -25,10 +29,11 @@ def draw(figure: Figure) -> dict[str, Any]:
     if figure.ideal:
         drawn.add_trace(_ideal(figure, go))
     for series in figure.series:
-        drawn.add_trace(_trace(series, go))
+        drawn.add_trace(_trace(_with_gaps(series) if figure.categories else series, go))
     ticks = sorted({x for series in figure.series if series.look != "fitted" for x in series.x})
     layout = _layout(figure)
     layout["xaxis"] |= {"type": "log"} if figure.log_x else {"tickvals": ticks}
+    layout["xaxis"] |= _category_ticks(figure.categories) if figure.categories else {}
     layout["yaxis"] |= {"type": "log"} if figure.log_y else {"rangemode": "tozero"}
     layout["yaxis"] |= {"tickformat": ".0%"} if figure.percent else {}
     drawn.update_layout(**layout)
@@ -73,7 +78,7 @@ def _trace(series: Series, go: Any) -> Any:
         line = {"color": COLOURS[series.style % len(COLOURS)], "width": 1, "dash": "dot"}
         return go.Scatter(x=list(series.x), y=list(series.y), name=series.name, mode="lines", line=line,
                           hovertemplate="%{y:.4g} at %{x:.3g}<extra>%{fullData.name}</extra>")  # fmt: skip
-    known = all(low is not None for low in series.low)
+    known = all(low is not None for low, y in zip(series.low, series.y, strict=True) if y is not None)
     errors = None
     if any(high is not None for high in series.high):
         above = [0 if high is None else high - y for y, high in zip(series.y, series.high, strict=True)]
@@ -90,6 +95,22 @@ def _trace(series: Series, go: Any) -> Any:
         marker={"symbol": [f"{symbol}-open" if hollow else symbol for hollow in series.hollow], "size": 9},
         hovertemplate="%{y:.4g} at %{x}" + ("" if known else " (interval unknown)") + "<extra>%{fullData.name}</extra>",
     )
+
+
+def _with_gaps(series: Series) -> Series:
+    """Over categories a line breaks where one has no point: the categories between are filled with nothing."""
+    if not series.x:
+        return series
+    points = dict(zip(series.x, zip(series.y, series.low, series.high, series.hollow, strict=True), strict=True))
+    every = tuple(float(x) for x in range(int(series.x[0]), int(series.x[-1]) + 1))
+    y, low, high, hollow = zip(*(points.get(x, (None, None, None, False)) for x in every), strict=True)
+    return replace(series, x=every, y=y, low=low, high=high, hollow=hollow)
+
+
+def _category_ticks(categories: Sequence[str]) -> dict[str, Any]:
+    """The names of at most a dozen categories, evenly spaced."""
+    numbers = range(0, len(categories), math.ceil(len(categories) / MOST_TICKS))
+    return {"tickvals": list(numbers), "ticktext": [categories[number] for number in numbers]}
 
 
 def _ideal(figure: Figure, go: Any) -> Any:

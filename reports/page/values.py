@@ -59,7 +59,7 @@ class Figure:
     ideal: Ideal | None = None
     """``linear``: y = x, ``one``: y = 1."""
     categories: tuple[str, ...] = ()
-    """Where there are any, ``x`` numbers them."""
+    """Where there are any, ``x`` numbers them from 0, and the line of a series breaks where one has no point."""
     stacked: bool = False
     """The series are layers of stacked bars over the categories."""
     percent: bool = False

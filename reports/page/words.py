@@ -192,9 +192,13 @@ def group_title(cells: Sequence[Cell]) -> str:
     """The workload of a group, its largest message where it is a collective, and that a stand-in is one."""
     sizes = [message.message_bytes for cell in cells for message in cell.messages]
     size = f" of {message_size(max(sizes))}" if sizes else ""
-    data = cells[0].case.data
-    stand_in = f" ({data.name.split(',')[0]} standing in for {data.stands_for})" if data and data.stands_for else ""
-    return f"{workload_title(cells[0].case)}{size}{stand_in}"
+    return f"{workload_title(cells[0].case)}{size}{stand_in(cells[0].case)}"
+
+
+def stand_in(case: Case) -> str:
+    """`` (digits standing in for MNIST)``; empty for the data itself."""
+    data = case.data
+    return f" ({data.name.split(',')[0]} standing in for {data.stands_for})" if data and data.stands_for else ""
 
 
 def answer(cells: Sequence[Cell]) -> str:

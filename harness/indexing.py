@@ -1,0 +1,122 @@
+"""``report --index``: a page over many stored sweeps, and a report for each that has none there yet."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from bench.registry import survey
+from harness import report
+from harness.errors import UsageError
+from harness.opening import open_store
+from harness.store import Store, SweepInfo
+from reports.analysis.own_cost import own_cost
+from reports.analysis.stats import Estimate
+from reports.cells import Cell
+from reports.nights import Night, keep
+from reports.page.html import render
+from reports.page.index_model import make_index
+from reports.page.values import Page
+
+INDEX = "index.html"
+
+
+@dataclass(frozen=True)
+class Indexed:
+    """The index, and which of its sweeps got a report; the others had one."""
+
+    page: Page
+    path: Path
+    sweeps: tuple[str, ...]
+    written: tuple[str, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "index": str(self.path),
+            "sweeps": [
+                {"sweep": name, "report": str(self.path.parent / _page_of(name)), "written": name in self.written}
+                for name in self.sweeps
+            ],
+        }
+
+    def print(self, console: Console) -> None:
+        for line in (*self.page.answers, *self.page.warnings):
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
+        kept = len(self.sweeps) - len(self.written)
+        console.print(f"reports: {len(self.written)} written, {kept} kept", highlight=False)
+        console.print(f"index: {self.path}", markup=False, highlight=False, soft_wrap=True)
+
+
+def write_index(wanted: Sequence[str], store_place: str, folder: Path) -> Indexed:
+    """Index the sweeps named, or every finished one. Raises :class:`UsageError` and :class:`StoreError`."""
+    folder = folder.resolve()
+    store = open_store(store_place, create=False)
+    chosen, unfinished = _choose(store, wanted)
+    if not chosen:
+        raise UsageError(f"store {store_place} holds no finished sweep; run `python -m harness sweep`, or name one")
+    nights, written = [], []
+    for name in chosen:
+        night, fresh = _add(store, name, folder)
+        nights.append(night)
+        written += [name] if fresh else []
+    store.close()
+    page = make_index(nights, unfinished)
+    report.write_whole(folder / INDEX, render(page))
+    return Indexed(page, folder / INDEX, tuple(chosen), tuple(written))
+
+
+def _choose(store: Store, wanted: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The sweeps to index, the oldest first, and those left out: unfinished, and not named."""
+    named = {store.sweep(name).id for name in wanted}
+    if named:
+        return [name for name in store.sweep_ids() if name in named], []
+    finished = {name: store.sweep(name).finished_at is not None for name in store.sweep_ids()}
+    return [name for name in finished if finished[name]], [name for name in finished if not finished[name]]
+
+
+def _add(store: Store, name: str, folder: Path) -> tuple[Night, bool]:
+    """What the index keeps of a sweep, and whether its report had to be written.
+
+    Its trials hold every step and sample: they are gone before the next sweep's are read.
+    """
+    backends, workloads, _ = survey()
+    info, trials = store.sweep(name), store.trials(name)
+    cells, cost = report.cells_of(info, trials, backends, workloads), own_cost(trials)
+    target = folder / _page_of(name)
+    fresh = not _is_current(target, info)
+    if fresh:
+        report.write_page(info, cells, target, cost)
+    return _night(info, cells, cost), fresh
+
+
+def _page_of(sweep: str) -> str:
+    return f"{sweep}.html"
+
+
+def _is_current(page: Path, info: SweepInfo) -> bool:
+    """A report that was written after its sweep had finished can't have changed since."""
+    if info.finished_at is None or not page.is_file():
+        return False
+    return page.stat().st_mtime >= datetime.fromisoformat(info.finished_at).timestamp()
+
+
+def _night(info: SweepInfo, cells: Sequence[Cell], cost: Estimate | None) -> Night:
+    environment = info.environment
+    changed = " with changed files" if environment.changed_files else ""
+    return Night(
+        sweep=info.id,
+        href=_page_of(info.id),
+        started_at=info.started_at,
+        finished=info.finished_at is not None,
+        suite=info.suite.name,
+        commit=f"{environment.commit}{changed}" if environment.commit else "unknown",
+        machine=f"{environment.host}: {environment.cpu}, {environment.cores} cores",
+        place=environment.place,
+        cells=tuple(map(keep, cells)),
+        own_cost=cost,
+    )
