@@ -21,6 +21,7 @@ from harness.suite import DEFAULT_SUITE, parse_duration, parse_fault, parse_perc
 from reports.exports import format_names
 
 if TYPE_CHECKING:
+    from harness.comparing import Compared
     from harness.indexing import Indexed
     from harness.sweeping import Done
 
@@ -131,6 +132,8 @@ def sweep(
 @app.command(
     epilog="Examples:\n\n`python -m harness report`\n\n"
     "`python -m harness report 20261121-101500-ab12 --out night.html`\n\n"
+    "`python -m harness report 20261120-101500-cd34 latest` — side by side, and what changed\n\n"
+    "`python -m harness report --predict 8,64 --link 100Gbit,5us` — what to expect where nothing was run\n\n"
     "`python -m harness report --index nights/` — a report of each finished sweep, and the trend over them"
 )
 def report(
@@ -140,20 +143,32 @@ def report(
     index: Annotated[
         Path | None, typer.Option(metavar="DIR", help="The trend over the sweeps named, or all, with their reports.")
     ] = None,
+    predict: Annotated[
+        str | None,
+        typer.Option(metavar="8,64,1024", help="Rank counts to foretell; else 2, 4 and 8 times the largest."),
+    ] = None,
+    link: Annotated[
+        str | None, typer.Option(metavar="100Gbit,5us", help="Foretell up to 4,096 ranks over such a link.")
+    ] = None,
     as_json: Json = False,
 ) -> int:
-    """Write the page of a stored sweep again, or an index over many."""
+    """Write the page of a stored sweep again, of several side by side, or an index over many."""
+    from harness.outlook import Outlook, parse_counts, parse_link
+
     if index is not None:
         if out is not None:
             raise UsageError("--out names one page and --index a folder of them; leave one of them out")
         from harness import indexing
 
         return _told(indexing.write_index(sweeps or [], store, index), as_json=as_json)
+    outlook = Outlook(parse_counts(predict), parse_link(link))
     if sweeps and len(sweeps) > 1:
-        raise UsageError(f"several sweeps: {', '.join(sweeps)}; name one, or index them with --index DIR")
+        from harness import comparing
+
+        return _told(comparing.compare_sweeps(sweeps, store, out, outlook), as_json=as_json)
     from harness import sweeping
 
-    return _told(sweeping.report_again(sweeps[0] if sweeps else "latest", store, out), as_json=as_json)
+    return _told(sweeping.report_again(sweeps[0] if sweeps else "latest", store, out, outlook), as_json=as_json)
 
 
 @app.command(
@@ -272,7 +287,7 @@ def _show(done: Done, *, as_json: bool) -> int:
     return EXIT_TRIALS_FAILED if failed else EXIT_OK
 
 
-def _told(done: Done | Indexed, *, as_json: bool) -> int:
+def _told(done: Compared | Done | Indexed, *, as_json: bool) -> int:
     """Print what was written; returns the exit status."""
     if as_json:
         _print_json(done.as_json())

@@ -22,6 +22,9 @@ class Outlook(NamedTuple):
     link: LinkSpec | None = None
 
 
+NOTHING_ASKED = Outlook()
+
+
 def parse_counts(text: str | None) -> tuple[int, ...]:
     """``8,64,1024``. Raises :class:`UsageError`."""
     try:

@@ -13,7 +13,7 @@ from bench.records import Case, Trial
 from bench.workloads import Workload
 from harness.errors import UsageError
 from harness.fitting import curve_as_json
-from harness.outlook import Outlook
+from harness.outlook import NOTHING_ASKED, Outlook
 from harness.store import SweepInfo
 from reports.analysis.stats import Estimate
 from reports.cells import Cell, make_cells
@@ -78,7 +78,7 @@ def provenance(info: SweepInfo, cells: tuple[Cell, ...], cost: Estimate | None) 
 
 
 def write_page(
-    info: SweepInfo, cells: tuple[Cell, ...], target: Path, cost: Estimate | None, outlook: Outlook = Outlook()
+    info: SweepInfo, cells: tuple[Cell, ...], target: Path, cost: Estimate | None, outlook: Outlook = NOTHING_ASKED
 ) -> None:
     """Write the page; it appears under its name when it is whole. Raises :class:`UsageError`."""
     never = [(skip.case, skip.reason) for skip in info.plan.not_applicable]
@@ -106,7 +106,7 @@ def write_whole(target: Path, content: str | bytes) -> None:
 
 
 def as_json(
-    info: SweepInfo, cells: tuple[Cell, ...], page: Path, cost: Estimate | None, outlook: Outlook = Outlook()
+    info: SweepInfo, cells: tuple[Cell, ...], page: Path, cost: Estimate | None, outlook: Outlook = NOTHING_ASKED
 ) -> dict[str, Any]:
     """The document that ``--json`` prints."""
     curves = curves_of(cells)

@@ -23,6 +23,7 @@ from harness import report, sites
 from harness.environment import read_environment, read_machine
 from harness.errors import DataError, UsageError, nearest
 from harness.opening import check_store, open_store, path_of
+from harness.outlook import NOTHING_ASKED, Outlook
 from harness.plan import Plan, make_plan
 from harness.run import modules_of, new_sweep_id, now, run_sweep
 from harness.sites import Site
@@ -44,9 +45,10 @@ class Done:
     page: Path
     own_cost: Estimate | None = None
     interrupted: bool = False
+    outlook: Outlook = NOTHING_ASKED
 
     def as_json(self) -> dict[str, Any]:
-        return report.as_json(self.info, self.cells, self.page, self.own_cost)
+        return report.as_json(self.info, self.cells, self.page, self.own_cost, self.outlook)
 
     def print(self, console: Console) -> None:
         for table in text.tables(self.cells, console.width):
@@ -179,13 +181,13 @@ def _go(info: SweepInfo, store: Store, site: Site, store_place: str, target: Pat
     return _finish(store, info.id, target, backends, workloads, interrupted=interrupted)
 
 
-def report_again(sweep: str, store_place: str, page: Path | None) -> Done:
+def report_again(sweep: str, store_place: str, page: Path | None, outlook: Outlook = NOTHING_ASKED) -> Done:
     """The page of a stored sweep, written again."""
     backends, workloads, _ = survey()
     store = open_store(store_place, create=False)
     found = store.sweep(sweep).id
     target = (page or page_beside(store_place, found)).resolve()
-    return _finish(store, found, target, backends, workloads, interrupted=False)
+    return _finish(store, found, target, backends, workloads, outlook, interrupted=False)
 
 
 def _finish(
@@ -194,14 +196,15 @@ def _finish(
     target: Path,
     backends: dict[str, Backend],
     workloads: dict[str, Workload],
+    outlook: Outlook = NOTHING_ASKED,
     *,
     interrupted: bool,
 ) -> Done:
     info, trials = store.sweep(sweep), store.trials(sweep)
     store.close()
     cells, cost = report.cells_of(info, trials, backends, workloads), own_cost(trials)
-    report.write_page(info, cells, target, cost)
-    return Done(info, cells, target, cost, interrupted)
+    report.write_page(info, cells, target, cost, outlook)
+    return Done(info, cells, target, cost, interrupted, outlook)
 
 
 def prepare_data(found: Plan, workloads: dict[str, Workload], people: Console) -> Plan:

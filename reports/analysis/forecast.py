@@ -22,6 +22,8 @@ from reports.analysis.scaling import Prediction
 from reports.analysis.stats import student_t
 from reports.analysis.step_model import OwnModel, OwnTimes, fit_own, predict_step
 
+FEWEST_FOR_AN_INTERVAL = 2
+"""Rank counts with an exchange: how far a model is off at one of them tells nothing of how far it may be at others."""
 ExchangeTime = Callable[[int, float], float]
 """By rank count and bytes of a message, its seconds."""
 
@@ -77,11 +79,13 @@ class StepModel(Value):
 
     def predict(self, ranks: int, exchange: ExchangeTime) -> Prediction:
         expected = _amount(self.scaling, self.batch, ranks) / self.step_s(ranks, exchange)
+        further = ranks > self.largest_ranks
         widening = 1 + max(0.0, math.log2(ranks / self.largest_ranks))
+        if self.seen < FEWEST_FOR_AN_INTERVAL:
+            return Prediction(ranks=ranks, throughput=expected, low=None, high=None, extrapolated=further)
         chance = student_t(self.freedom) * self.scatter if self.freedom else 0.0
         half = math.hypot(student_t(self.seen) * self.misfit * widening, chance)
         low, high = expected * math.exp(-half), expected * math.exp(half)
-        further = ranks > self.largest_ranks
         return Prediction(ranks=ranks, throughput=expected, low=low, high=high, extrapolated=further)
 
 
