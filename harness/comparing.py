@@ -17,6 +17,7 @@ from harness.outlook import Outlook
 from harness.store import DEFAULT_STORE, SweepInfo
 from reports.analysis.own_cost import own_cost
 from reports.analysis.stats import Estimate
+from reports.cells import Cell
 from reports.comparison import Comparison, compare, labelled
 from reports.page import comparison_section
 from reports.page.html import render
