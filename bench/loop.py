@@ -16,11 +16,13 @@ from bench import faults
 from bench.backends import Backend, Session
 from bench.clock import half_width, time_steps
 from bench.decompose import decompose
+from bench.device_peak import NO_ROOM, measure_peak
 from bench.gradients import Gradients
 from bench.own_cost import measure_own_cost
 from bench.progress import Progress
 from bench.prove import digest, prove
 from bench.records import Case, PhaseTimes, RankRecord, Window
+from bench.step_work import count_step
 from bench.usage import device_name, device_uuid, memory_peak_bytes
 from bench.warmup import Settled, warm_up
 from bench.workloads import Work, Workload
@@ -60,7 +62,9 @@ def measure(case: Case, backend: Backend, workload: Workload, session: Session, 
     if case.own_cost and workload.kind == "training":
         slowest_s = session.largest(median(step_s))
         cost = measure_own_cost(progress.counting(work.step), work.step, session, around.silence, slowest_s)
-    last_s = time.monotonic()
+    last_s, memory_bytes = time.monotonic(), memory_peak_bytes()
+    progress.enter("further measurements")
+    roof = _roofline(case, work, session)
     progress.enter("leaving")
     return RankRecord(
         rank=session.rank,
@@ -78,7 +82,7 @@ def measure(case: Case, backend: Backend, workload: Workload, session: Session, 
         startup_s=first_s - around.began_s,
         stepping_s=(first_s, last_s),
         window=window,
-        memory_peak_bytes=memory_peak_bytes(),
+        memory_peak_bytes=memory_bytes,
         cores=around.cores,
         proof=proof,
         final_digest=final,
@@ -88,12 +92,21 @@ def measure(case: Case, backend: Backend, workload: Workload, session: Session, 
         phases=PhaseTimes(together_s=phases[0], alone_s=phases[1], digest=afterwards) if phases else None,
         own_cost=cost,
         gradients=_gradients(work, session),
+        **roof,
     )
 
 
 def _gradients(work: Work, session: Session) -> Gradients | None:
     sizes = work.gradient_bytes()
     return Gradients(tensor_bytes=sizes, grouping=session.grouping) if sizes and session.grouping else None
+
+
+def _roofline(case: Case, work: Work, session: Session) -> dict[str, Any]:
+    """The fields of the record that a roofline takes; none where it isn't asked for, or no model computes."""
+    if not case.roofline or not work.parts() or "emulated_compute" in case.flags:
+        return {}
+    counted, peak = count_step(work, session), measure_peak(session)
+    return {"step_work": counted, "peak": peak, "peak_reason": None if peak else NO_ROOM}
 
 
 def _warm_up(case: Case, work: Work, session: Session, progress: Progress) -> Settled:

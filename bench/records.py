@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from bench.gradients import Gradients
+from bench.roofline import DevicePeak, StepWork
 from bench.telemetry import NodeTelemetry
 from bench.value import Value as Value
 
@@ -78,6 +79,8 @@ class Case(Value):
     """Measure where the time of a step goes, after the window."""
     own_cost: bool = False
     """Measure what timing and sampling cost, after the window."""
+    roofline: bool = False
+    """Count the work of a step and measure the device's peak, at the very end."""
     affinity: Literal["cores", "none"] = "cores"
     """On CPUs: each rank gets as many cores of its own as it has threads, or may use all."""
     telemetry: str = "auto"
@@ -253,6 +256,11 @@ class RankRecord(Value):
     own_cost: OwnCost | None = None
     gradients: Gradients | None = None
     """``None`` where nothing is exchanged, or it isn't known how."""
+    step_work: StepWork | None = None
+    """``None`` where it was not asked for, or no model computes."""
+    peak: DevicePeak | None = None
+    peak_reason: str | None = None
+    """Why the peak is unknown where it was asked for."""
 
 
 class RankFailure(Value):

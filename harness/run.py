@@ -54,8 +54,9 @@ def run_sweep(
 
     def run(round_number: int, case: Case) -> None:
         watcher.begins(case, round_number)
-        # What measuring costs is asked once a case: it takes as long as a window.
-        asked = case.model_copy(update={"own_cost": case.own_cost and round_number == 0})
+        # What measuring costs, and the device's peak, are asked once a case: the first takes as long as a window.
+        once = {name: getattr(case, name) and round_number == 0 for name in ("own_cost", "roofline")}
+        asked = case.model_copy(update=once)
         trial = run_trial(asked, round_number, site, backends[case.backend], folder, info.environment.id)
         store.add_trial(info.id, trial)
         watcher.ends(trial)

@@ -53,6 +53,7 @@ class Suite(Numbers):
     """How long precision may take, from the start of the sweep."""
     decompose: bool = True
     own_cost: bool = True
+    roofline: bool = True
     affinity: Literal["cores", "none"] = "cores"
     telemetry: str = Field("auto", pattern=r"^(auto|always|off|replay:.+)$")
     fault: Fault | None = None

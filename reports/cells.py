@@ -11,6 +11,7 @@ from pydantic import Field
 from bench.backends import FLOAT32
 from bench.gradients import Gradients
 from bench.records import Case, Condition, Outcome, RankFailure, RankRecord, SameWork, Trial, Value
+from reports.analysis.roofline import Roofline, roofline_of
 from reports.analysis.stats import Estimate, estimate, half_width, ratio
 from reports.analysis.telemetry import View, usage_of
 from reports.details import Decomposition, MessageCell, ReadingCell, decomposition, messages, readings
@@ -58,6 +59,8 @@ class Cell(Value):
     """What a rank exchanges in a step, where that is known."""
     machinery: str | None = None
     decomposition: Decomposition | None = None
+    roofline: Roofline | None = None
+    roofline_reason: str | None = "the cell has no number"
     failures: tuple[RankFailure, ...] = ()
     """Of its first trial that did not end well: which rank, which exception, the last lines."""
     log_tail: tuple[str, ...] = ()
@@ -170,6 +173,7 @@ def _cell(
     speedup, efficiency, why = _scaling(case, good, rates, baselines)
     base = baselines.get(case.curve)
     base_trials = [trial for trial in by_key[base.key] if trial.outcome == "ok"] if base else []
+    roofline, no_roofline = roofline_of(good)
     return whole.model_copy(
         update={
             "throughput": estimate(rates[case.key], UNITS[first.unit]),
@@ -186,6 +190,8 @@ def _cell(
             "messages": messages(good),
             "gradients": first.gradients,
             "decomposition": decomposition(good, base_trials, efficiency),
+            "roofline": roofline,
+            "roofline_reason": no_roofline,
         }
     )
 

@@ -13,6 +13,8 @@ from reports.curves import curves_of
 from reports.exchanges import exchanges_of
 from reports.forecasts import LinkSpec, forecasts_of
 from reports.page import comparison_section, predictions, tables, text, why_table, words
+from reports.page.roofline import TITLE as ROOFLINE
+from reports.page.roofline import roofline_figures, roofline_table
 from reports.page.time_figure import time_figure
 from reports.page.values import Figure, Ideal, Page, Section, Series, Table
 from reports.why import reasons
@@ -75,6 +77,7 @@ def _appendix(
         ("Why it stops scaling", why_table.table(reasons(cells, curves))),
         ("Laws of scaling", tables.scaling(cells, curves)),
         ("Where the time goes", tables.decomposition(cells)),
+        (ROOFLINE, roofline_table(cells)),
         ("Use of ranks, hosts and GPUs", tables.usage(cells)),
         ("Conditions", tables.conditions(cells)),
         ("Further readings", tables.readings(cells)),
@@ -85,7 +88,8 @@ def _appendix(
         ("Settings", tables.settings(cells)),
         ("Provenance", tables.provenance(provenance)),
     )
-    return (Section(title, tables=(table,)) for title, table in titled if table.rows)
+    figures = {ROOFLINE: roofline_figures(cells)}
+    return (Section(title, figures=figures.get(title, ()), tables=(table,)) for title, table in titled if table.rows)
 
 
 def _shown(cells: Sequence[Cell]) -> list[Cell]:

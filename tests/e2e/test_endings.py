@@ -69,6 +69,7 @@ repeats = 12
 steps = 5
 decompose = false
 own_cost = false
+roofline = false
 """
 KILLS = 20
 

@@ -39,7 +39,7 @@ window_s = {WINDOW_S}
 [options.synthetic]
 model = ["mlp", "transformer", "convnet"]
 """
-KINDS = {"complete": "", "window_only": "decompose = false\nown_cost = false\n"}
+KINDS = {"complete": "", "window_only": "decompose = false\nown_cost = false\nroofline = false\n"}
 LAUNCHERS: dict[str, Callable[..., list[str]]] = {"ddp": by_hand.torchrun, "horovod": by_hand.horovodrun}
 
 Cell = tuple[str, str, int]

@@ -1,0 +1,112 @@
+"""Model FLOPs utilization (MFU) and the roofline of a cell, against a peak measured on the same devices.
+
+With F and Q the FLOPs and the bytes of one step on all ranks, T the time of a step (the mean over the measured window,
+on its slowest rank), P and B the ranks' peak FLOP/s and copy bandwidth added up:
+
+    MFU                  = F ÷ (T × P)
+    MFU of own time      = F ÷ Σ(own time of a rank × its peak): neither waiting nor exposed communication is in it
+    arithmetic intensity = F ÷ Q
+    attainable           = min(P, intensity × B)
+    reached share        = F ÷ T ÷ attainable
+
+MFU: Chowdhery et al. 2022, PaLM, arXiv:2204.02311, appendix B. Roofline: Williams, Waterman and Patterson 2009,
+doi:10.1145/1498765.1498785. Q assumes no cache, so the intensity is a lower bound, and where caches serve a step the
+reached share may exceed 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import fmean
+from typing import Literal
+
+from bench.records import RankRecord, Trial, Value
+from reports.analysis.efficiency import split
+from reports.analysis.stats import Estimate, estimate
+
+NO_MODEL = "no model is trained"
+A_WAIT = "the compute is a wait"
+NOT_MEASURED = "not measured: the work of a step and the device's peak are asked of a cell's first trial"
+NOTHING_COUNTED = "no operation of the step has a known number of FLOPs"
+DISTURBED = "the steps took more FLOP/s than the device's measured peak: that was disturbed, measure again"
+PEAK_OF = "float32"
+
+
+class Roofline(Value):
+    """Of all ranks together. Work and peak are from one trial, times from every trial that counts."""
+
+    flops: float
+    """In a step."""
+    bytes_moved: float
+    """In a step: an upper bound."""
+    intensity: float
+    """FLOPs a byte."""
+    peak_flop_s: float
+    peak_bytes_s: float
+    attainable_flop_s: float
+    bound: Literal["compute", "memory"]
+    how: str
+    """How the peak was measured."""
+    mfu: Estimate
+    own_mfu: Estimate | None
+    """``None`` where steps were not decomposed."""
+    reached_flop_s: Estimate
+    reached_share: Estimate
+    """Of the attainable."""
+
+
+def roofline_of(good: Sequence[Trial]) -> tuple[Roofline | None, str | None]:
+    """The roofline of a cell over its trials that count, at least one; or ``None`` and why not."""
+    why = _why_not(good)
+    if why:
+        return None, why
+    found = _roofline(good, _measured(good))
+    return (None, DISTURBED) if found.mfu.value > 1 else (found, None)
+
+
+def _measured(good: Sequence[Trial]) -> tuple[RankRecord, ...]:
+    """The ranks of the trial that counted and measured; empty where none did."""
+    return next((trial.ranks for trial in good if all(rank.step_work for rank in trial.ranks)), ())
+
+
+def _why_not(good: Sequence[Trial]) -> str | None:
+    if good[0].ranks[0].kind != "training":
+        return NO_MODEL
+    if "emulated_compute" in good[0].case.flags:
+        return A_WAIT
+    ranks = _measured(good)
+    if not ranks:
+        return NOT_MEASURED
+    if without := [rank for rank in ranks if rank.peak is None]:
+        return f"rank {without[0].rank}: {without[0].peak_reason}"
+    works = [rank.step_work for rank in ranks if rank.step_work is not None]
+    if not all(work.flops for work in works):
+        return NOTHING_COUNTED
+    others = sorted({name for work in works for name in work.dtypes} - {PEAK_OF})
+    return f"the step computes in {', '.join(others)}, the measured peak is of {PEAK_OF}" if others else None
+
+
+def _roofline(good: Sequence[Trial], ranks: Sequence[RankRecord]) -> Roofline:
+    works = [rank.step_work for rank in ranks if rank.step_work is not None]
+    peaks = [rank.peak for rank in ranks if rank.peak is not None]
+    flops, moved = sum(work.flops for work in works), sum(work.bytes_moved for work in works)
+    flop_s, bytes_s = sum(peak.flop_s for peak in peaks), sum(peak.bytes_s for peak in peaks)
+    intensity = flops / moved
+    attainable = min(flop_s, intensity * bytes_s)
+    reached = [flops / max(fmean(rank.step_s) for rank in trial.ranks) for trial in good]
+    own = [found.own_s for trial in good if (found := split(trial.ranks)) is not None]
+    at_peak = [sum(s * peak.flop_s for s, peak in zip(own_s, peaks, strict=True)) for own_s in own]
+    return Roofline(
+        flops=flops,
+        bytes_moved=moved,
+        intensity=intensity,
+        peak_flop_s=flop_s,
+        peak_bytes_s=bytes_s,
+        attainable_flop_s=attainable,
+        bound="compute" if attainable == flop_s else "memory",
+        how=peaks[0].how,
+        mfu=estimate([rate / flop_s for rate in reached], "1"),
+        own_mfu=estimate([flops / most for most in at_peak], "1") if at_peak else None,
+        reached_flop_s=estimate(reached, "FLOP/s"),
+        reached_share=estimate([rate / attainable for rate in reached], "1"),
+    )

@@ -1,0 +1,124 @@
+"""Model FLOPs utilization and the roofline on the page: a table, and a figure where any cell has one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import median
+
+from reports.analysis.roofline import NO_MODEL, Roofline
+from reports.analysis.stats import Estimate
+from reports.cells import Cell
+from reports.page import words
+from reports.page.values import Figure, Series, Table
+
+TITLE = "Model FLOPs utilization and roofline"
+AROUND = 3.0
+"""How far, as a factor of the intensity, the roof reaches beyond the cells and its ridge."""
+
+
+def roofline_table(cells: Sequence[Cell]) -> Table:
+    rows = []
+    for cell in cells:
+        found = cell.roofline
+        if found is None:
+            if cell.throughput is not None and cell.roofline_reason != NO_MODEL:
+                rows.append((words.case_title(cell.case), f"unknown: {cell.roofline_reason}", *("–",) * 9))
+            continue
+        rows.append(
+            (words.case_title(cell.case), _percent(found.mfu), _percent(found.own_mfu),
+             _scaled(found.flops, "FLOP"), _scaled(found.bytes_moved, "B"), words.number(found.intensity),
+             _scaled(found.peak_flop_s, "FLOP/s"), _scaled(found.peak_bytes_s, "B/s"),
+             _scaled(found.attainable_flop_s, "FLOP/s"), found.bound, _percent(found.reached_share))
+        )  # fmt: skip
+    header = ("cell", "MFU (95 %)", "MFU of own time", "FLOPs a step", "bytes a step", "FLOPs a byte", "peak",
+              "copy bandwidth", "attainable", "bound", "reached of attainable")  # fmt: skip
+    return Table(TITLE, header, tuple(rows), _note(cells))
+
+
+def _note(cells: Sequence[Cell]) -> str:
+    measured = dict.fromkeys(cell.roofline.how for cell in cells if cell.roofline)
+    return (
+        "All ranks together. FLOPs: of matrix products, convolutions and attention in one step, forward and backward, "
+        "two a multiply-add. Bytes: what the operations of forward, backward and optimizer read and write, as if there "
+        "were no cache: an upper bound. Peak and copy bandwidth: measured in the same ranks after everything that is "
+        f"timed{': ' if measured else ''}{'; '.join(measured)}. MFU = FLOPs ÷ (step × peak), the step as in the timed "
+        "window; MFU of own time leaves out waiting and exposed communication. Attainable = min(peak, FLOPs a byte × "
+        "copy bandwidth); bound: which of the two it is. Above 100 % of it, caches served what the count takes for "
+        "traffic. Intervals are over trials and do not hold the error of the peak, which one trial measured."
+    )
+
+
+def roofline_figures(cells: Sequence[Cell]) -> tuple[Figure, ...]:
+    """Every cell under the roof of its rank count, all of one rank: the mean of the cell's ranks."""
+    shown = [(cell, cell.roofline) for cell in cells if cell.roofline is not None]
+    if not shown:
+        return ()
+    names = tuple(dict.fromkeys(words.backend_title(cell.case) for cell, _ in shown))
+    dots = tuple(_dots(name, number, shown) for number, name in enumerate(names))
+    roofs = tuple(
+        _roof(ranks, len(names) + number, shown)
+        for number, ranks in enumerate(sorted({cell.case.ranks for cell, _ in shown}))
+    )
+    rows = tuple(
+        (words.case_title(cell.case), words.number(found.intensity),
+         *(_scaled(value / cell.case.ranks, "FLOP/s") for value in
+           (found.reached_flop_s.value, found.attainable_flop_s, found.peak_flop_s)))
+        for cell, found in shown
+    )  # fmt: skip
+    table = Table("Roofline, FLOP/s of one rank", ("cell", "FLOPs a byte", "reached", "attainable", "peak"), rows)
+    return (
+        Figure("roofline", "Roofline", "arithmetic intensity (FLOPs a byte)", "FLOP/s of one rank", (*roofs, *dots),
+               _sentence(shown), table, log_x=True, log_y=True, wide=True),
+    )  # fmt: skip
+
+
+def _dots(name: str, style: int, shown: Sequence[tuple[Cell, Roofline]]) -> Series:
+    mine = [(cell, found) for cell, found in shown if words.backend_title(cell.case) == name]
+    reached = [(found.reached_flop_s, cell.case.ranks) for cell, found in mine]
+    return Series(
+        name,
+        tuple(found.intensity for _, found in mine),
+        tuple(rate.value / ranks for rate, ranks in reached),
+        tuple(None if rate.low is None else rate.low / ranks for rate, ranks in reached),
+        tuple(None if rate.high is None else rate.high / ranks for rate, ranks in reached),
+        style,
+        tuple("oversubscribed" in cell.flags for cell, _ in mine),
+        look="markers",
+    )
+
+
+def _roof(ranks: int, style: int, shown: Sequence[tuple[Cell, Roofline]]) -> Series:
+    """The median over the cells of this rank count: each measured its own."""
+    mine = [found for cell, found in shown if cell.case.ranks == ranks]
+    flop_s = median(found.peak_flop_s for found in mine) / ranks
+    bytes_s = median(found.peak_bytes_s for found in mine) / ranks
+    ridge = flop_s / bytes_s
+    intensities = [ridge, *(found.intensity for _, found in shown)]
+    x = (min(intensities) / AROUND, ridge, max(intensities) * AROUND)
+    y = tuple(min(flop_s, bytes_s * intensity) for intensity in x)
+    return Series(f"roof, {words.ranks(ranks)}", x, y, (None,) * 3, (None,) * 3, style, (False,) * 3, look="line")
+
+
+def _sentence(shown: Sequence[tuple[Cell, Roofline]]) -> str:
+    best, its = max(shown, key=lambda one: one[1].mfu.value)
+    memory = sum(found.bound == "memory" for _, found in shown)
+    return (
+        f"The highest model FLOPs utilization is {_percent(its.mfu)}, of {words.case_title(best.case)}. "
+        f"Under the slope, where memory would bound a step if there were no cache: {memory} of {len(shown)} cells."
+    )
+
+
+def _scaled(value: float, unit: str) -> str:
+    """``101 GFLOP/s``"""
+    digits = words.number(value).rstrip("kMGT")
+    return f"{digits} {words.number(value).removeprefix(digits)}{unit}"
+
+
+def _percent(found: Estimate | None) -> str:
+    """``61.8 % (58.3–65.5)``, ``0.056 %``: a small model's share is far below one per cent."""
+    if found is None:
+        return "–"
+    span = ""
+    if found.low is not None and found.high is not None:
+        span = f" ({words.number(100 * found.low)}–{words.number(100 * found.high)})"
+    return f"{words.number(100 * found.value)} %{span}"
