@@ -19,6 +19,7 @@ from reports.analysis.own_cost import own_cost
 from reports.analysis.stats import Estimate
 from reports.cells import Cell
 from reports.comparison import Comparison, compare, labelled
+from reports.findings import find
 from reports.page import comparison_section
 from reports.page.html import render
 from reports.page.model import make_page
@@ -85,11 +86,9 @@ def compare_sweeps(wanted: Sequence[str], store_place: str, page: Path | None, o
     never = {skip.case.key: (skip.case, skip.reason) for side in sides for skip in side.info.plan.not_applicable}
     made = make_page(
         f"Scaling report: {titles}",
-        [cell for side in sides for cell in labelled(side.cells, side.label)],
+        find([cell for side in sides for cell in labelled(side.cells, side.label)], outlook.counts, outlook.link),
         list(never.values()),
         side_by_side([report.provenance(side.info, side.cells, side.cost) for side in sides]),
-        outlook.counts,
-        outlook.link,
         comparisons,
     )
     report.write_whole(target, render(made))

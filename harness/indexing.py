@@ -18,6 +18,7 @@ from harness.store import Store, SweepInfo
 from reports.analysis.own_cost import own_cost
 from reports.analysis.stats import Estimate
 from reports.cells import Cell
+from reports.findings import find
 from reports.nights import Night, keep
 from reports.page.html import render
 from reports.page.index_model import make_index
@@ -90,7 +91,7 @@ def _add(store: Store, name: str, folder: Path) -> tuple[Night, bool]:
     target = folder / _page_of(name)
     fresh = not _is_current(target, info)
     if fresh:
-        report.write_page(info, cells, target, cost)
+        report.write_page(info, find(cells), target, cost)
     return _night(info, cells, cost), fresh
 
 

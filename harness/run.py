@@ -23,7 +23,7 @@ from harness.sites import Ending, Job, Site
 from harness.store import Store, SweepInfo
 from reports.analysis.conditions import find_conditions
 from reports.analysis.same_work import judge
-from reports.cells import throughput_of
+from reports.analysis.throughput import throughput_of
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 

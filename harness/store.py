@@ -8,6 +8,7 @@ Format history
 
 from __future__ import annotations
 
+import gc
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -134,7 +135,9 @@ class Store:
                 .where(trials_table.c.sweep == sweep)
                 .order_by(trials_table.c.key, trials_table.c.round)
             )
-            return [Trial.model_validate_json(body) for body in connection.execute(query).scalars()]
+            bodies = connection.execute(query).scalars()
+            with _no_search_for_cycles():
+                return [Trial.model_validate_json(body) for body in bodies]
 
     def done(self, sweep: str) -> set[tuple[str, int]]:
         """Case key and round of the trials that have ended, however they ended.
@@ -181,6 +184,22 @@ class Store:
             where = ".".join(str(part) for part in first["loc"]) or "all of it"
             said = f"holds a record that can't be read ({where}: {first['msg']}); it is damaged or of another version"
             raise StoreError(f"store {self._place}: {said}: restore a copy of it, or {ELSEWHERE}") from None
+
+
+@contextmanager
+def _no_search_for_cycles() -> Iterator[None]:
+    """Records hold no cycles, and to look for some while thousands are built takes as long as building them.
+
+    Later searches leave them out too; they go when nothing refers to them, as anything does.
+    """
+    searching = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        if searching:
+            gc.enable()
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from bench.records import DataSource
 from bench.registry import survey
 from bench.workloads import DataProblem, Workload
 from harness import report, sites
+from harness.document import as_json
 from harness.environment import read_environment, read_machine
 from harness.errors import DataError, UsageError, nearest
 from harness.opening import check_store, open_store, path_of
@@ -33,6 +34,7 @@ from harness.watch import ProgressWatcher
 from reports.analysis.own_cost import own_cost
 from reports.analysis.stats import Estimate
 from reports.cells import Cell
+from reports.findings import Findings, find
 from reports.page import text, words
 
 
@@ -41,14 +43,17 @@ class Done:
     """A sweep that has ended, with its cells and its page."""
 
     info: SweepInfo
-    cells: tuple[Cell, ...]
+    findings: Findings
     page: Path
     own_cost: Estimate | None = None
     interrupted: bool = False
-    outlook: Outlook = NOTHING_ASKED
+
+    @property
+    def cells(self) -> tuple[Cell, ...]:
+        return self.findings.cells
 
     def as_json(self) -> dict[str, Any]:
-        return report.as_json(self.info, self.cells, self.page, self.own_cost, self.outlook)
+        return as_json(self.info, self.findings, self.page, self.own_cost)
 
     def print(self, console: Console) -> None:
         for table in text.tables(self.cells, console.width):
@@ -202,9 +207,10 @@ def _finish(
 ) -> Done:
     info, trials = store.sweep(sweep), store.trials(sweep)
     store.close()
-    cells, cost = report.cells_of(info, trials, backends, workloads), own_cost(trials)
-    report.write_page(info, cells, target, cost, outlook)
-    return Done(info, cells, target, cost, interrupted, outlook)
+    findings = find(report.cells_of(info, trials, backends, workloads), outlook.counts, outlook.link)
+    cost = own_cost(trials)
+    report.write_page(info, findings, target, cost)
+    return Done(info, findings, target, cost, interrupted)
 
 
 def prepare_data(found: Plan, workloads: dict[str, Workload], people: Console) -> Plan:

@@ -10,7 +10,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 
 from bench.records import Case, Trial
 from reports.analysis.stats import estimate
-from reports.cells import UNITS, throughput_of
+from reports.analysis.throughput import throughput_of
+from reports.cells import UNITS
 from reports.page import words
 
 # Drawing takes cores from the ranks that are being measured.

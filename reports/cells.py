@@ -10,11 +10,14 @@ from pydantic import Field
 
 from bench.backends import FLOAT32
 from bench.gradients import Gradients
-from bench.records import Case, Condition, Outcome, RankFailure, RankRecord, SameWork, Trial, Value
+from bench.records import Case, Condition, Outcome, RankFailure, SameWork, Trial, Value
 from reports.analysis.roofline import Roofline, roofline_of
 from reports.analysis.stats import Estimate, estimate, half_width, ratio
+from reports.analysis.step_times import StepTimes, step_times_of
 from reports.analysis.telemetry import View, usage_of
+from reports.analysis.throughput import slowest_steps, throughput_of
 from reports.details import Decomposition, MessageCell, ReadingCell, decomposition, messages, readings
+from reports.timeline import Timeline, timelines_of
 
 UNITS = {"samples": "samples/s", "bytes": "B/s", "elements": "elements/s"}
 FEW_TRIALS = 3
@@ -57,6 +60,10 @@ class Cell(Value):
     messages: tuple[MessageCell, ...] = ()
     gradients: Gradients | None = None
     """What a rank exchanges in a step, where that is known."""
+    step_times: tuple[StepTimes, ...] = ()
+    """By rank, over the steps of all trials that count."""
+    timelines: tuple[Timeline, ...] = ()
+    """Of one trial's devices."""
     machinery: str | None = None
     decomposition: Decomposition | None = None
     roofline: Roofline | None = None
@@ -69,17 +76,6 @@ class Cell(Value):
     def feeds_a_curve(self) -> bool:
         """Not what is oversubscribed, has a fault or is a collective alone."""
         return bool(self.rates) and self.speedup is not None and self.case.fault is None
-
-
-def throughput_of(ranks: Sequence[RankRecord]) -> float:
-    """Of all ranks, per second of the measured window; the window lasts as long as on its slowest rank."""
-    window_s = max(sum(record.step_s) for record in ranks)
-    return ranks[0].amount_per_step * len(ranks[0].step_s) / window_s
-
-
-def slowest_steps(ranks: Sequence[RankRecord]) -> list[float]:
-    """The duration of each step on its slowest rank, in seconds."""
-    return [max(times) for times in zip(*(record.step_s for record in ranks), strict=True)]
 
 
 def make_cells(
@@ -189,6 +185,8 @@ def _cell(
             "coverage": _coverage(good),
             "messages": messages(good),
             "gradients": first.gradients,
+            "step_times": step_times_of([trial.ranks for trial in good]),
+            "timelines": timelines_of(good),
             "decomposition": decomposition(good, base_trials, efficiency),
             "roofline": roofline,
             "roofline_reason": no_roofline,

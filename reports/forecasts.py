@@ -12,7 +12,7 @@ from reports.analysis.forecast import ExchangeTime, Explained, Observed, StepMod
 from reports.analysis.scaling import Prediction
 from reports.analysis.stats import Estimate, estimate
 from reports.cells import Cell
-from reports.exchanges import FittedExchange, exchanges_of, way_of
+from reports.exchanges import FittedExchange, way_of
 
 Kind = Literal["step", "law"]
 """``step``: from compute, α and β; ``law``: USL, Amdahl or linear, whichever suffices."""
@@ -78,10 +78,13 @@ class Forecast(Value):
 
 
 def forecasts_of(
-    cells: Sequence[Cell], curves: Mapping[str, Curve], counts: Sequence[int] = (), link: LinkSpec | None = None
+    cells: Sequence[Cell],
+    curves: Mapping[str, Curve],
+    exchanges: Mapping[str, FittedExchange],
+    counts: Sequence[int] = (),
+    link: LinkSpec | None = None,
 ) -> tuple[Forecast, ...]:
     """One a curve with several rank counts. ``counts``: where to foretell; else 2, 4 and 8 times the largest."""
-    exchanges = exchanges_of(cells)
     found = []
     for key in curves:
         fed = (cell for cell in cells if cell.case.curve == key and cell.feeds_a_curve)

@@ -9,7 +9,8 @@ from typing import Any
 
 from bench.records import Outcome, Scalar, Scaling, Trial, Value
 from reports.analysis.telemetry import usage_of
-from reports.cells import Cell, slowest_steps, throughput_of
+from reports.analysis.throughput import slowest_steps, throughput_of
+from reports.cells import Cell
 from reports.page import words
 
 NO_CLAIM = frozenset({"oversubscribed", "injected"})

@@ -6,7 +6,8 @@ import pytest
 from conftest import make_case, make_record, make_trial
 
 from bench.records import Condition, DataSource, Fault, MessageTiming, Reading, SameWork
-from reports.cells import make_cells, slowest_steps, throughput_of
+from reports.analysis.throughput import slowest_steps, throughput_of
+from reports.cells import make_cells
 
 
 def cells(cases, trials, skipped=None, machinery=None):

@@ -8,7 +8,8 @@ from conftest import make_case, make_trial
 from harness.comparing import side_by_side
 from reports.cells import make_cells
 from reports.comparison import compare, labelled
-from reports.page.comparison_section import section, sentence
+from reports.findings import find
+from reports.page.comparison_section import sections, sentence
 from reports.page.html import render
 from reports.page.model import make_page
 
@@ -51,7 +52,8 @@ def test_backends_are_compared_where_sweeps_ran_one_each():
     found = compare("A", cells(0.1), "B", cells(0.05, backend="horovod"))
     assert found.across
     assert [change.direction for change in found.changes] == ["faster", "faster"]
-    assert section([found]).tables[0].rows[0][1] == "horovod/gloo against ddp/gloo"
+    (section,) = sections([found])
+    assert section.tables[0].rows[0][1] == "horovod/gloo against ddp/gloo"
 
 
 def test_nothing_in_common_is_said():
@@ -65,7 +67,7 @@ def test_both_sweeps_stand_in_one_figure():
     comparison = compare("A", first, "B", other)
     every = [*labelled(first, "A"), *labelled(other, "B")]
     rows = side_by_side([[("machine", "one"), ("python", "3.11")], [("machine", "two"), ("python", "3.11")]])
-    page = make_page("two", every, [], rows, comparisons=[comparison])
+    page = make_page("two", find(every), [], rows, comparisons=[comparison])
     assert page.answers[0].startswith("B against A: slower")
     throughput = next(figure for shown in page.sections for figure in shown.figures)
     assert [series.name for series in throughput.series] == ["ddp/gloo · A", "ddp/gloo · B"]

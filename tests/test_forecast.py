@@ -21,9 +21,9 @@ from reports.analysis.communication import (
 from reports.analysis.forecast import Observed, explain, fit_steps
 from reports.analysis.step_model import OwnTimes, fit_own, predict_step
 from reports.cells import make_cells
-from reports.curves import curves_of
 from reports.exchanges import exchanges_of
-from reports.forecasts import LinkSpec, forecasts_of
+from reports.findings import find
+from reports.forecasts import LinkSpec
 
 SIZES = tuple(1024 * 4**power for power in range(8))
 DDP = Grouping(first_bytes=2**20, most_bytes=25 * 2**20, laid_out=True)
@@ -196,7 +196,7 @@ def test_a_sweep_tells_alpha_beta_and_what_comes_next():
     (exchange,) = exchanges_of(cells).values()
     assert exchange.model.latency_s.value == pytest.approx(ALPHA, rel=1e-6)
     assert exchange.rank_counts == (2, 4, 8)
-    (forecast,) = forecasts_of(cells, curves_of(cells))
+    (forecast,) = find(cells).forecasts
     assert forecast.kind == "step"
     assert [one.prediction.ranks for one in forecast.foretold] == [16, 32, 64]
     assert all(one.efficiency.low < one.efficiency.value < one.efficiency.high for one in forecast.foretold)
@@ -210,9 +210,9 @@ def test_a_sweep_tells_alpha_beta_and_what_comes_next():
 
 
 def test_the_backtest_does_not_look_at_what_it_foretells():
-    honest = forecasts_of(a_sweep(), curves_of(a_sweep()))[0].backtests[0].prediction
+    honest = find(a_sweep()).forecasts[0].backtests[0].prediction
     seen = a_sweep((1, 2, 4))
-    foretold = forecasts_of(seen, curves_of(seen), counts=(8,))[0].foretold[0].prediction
+    foretold = find(seen, counts=(8,)).forecasts[0].foretold[0].prediction
     assert honest.throughput == pytest.approx(foretold.throughput, rel=1e-9)
     assert (honest.low, honest.high) == pytest.approx((foretold.low, foretold.high), rel=1e-9)
 
@@ -220,7 +220,7 @@ def test_the_backtest_does_not_look_at_what_it_foretells():
 def test_another_link_is_asked_about_up_to_thousands_of_ranks():
     cells = a_sweep(batch=1024)
     link = LinkSpec(label="100Gbit,5us", bytes_s=12.5e9, latency_s=5e-6)
-    (forecast,) = forecasts_of(cells, curves_of(cells), link=link)
+    (forecast,) = find(cells, link=link).forecasts
     # A batch of 1024 can't be cut into more pieces.
     assert [one.prediction.ranks for one in forecast.at_scale] == [8, 64, 512]
     here = next(cell for cell in cells if cell.case.ranks == 8 and cell.throughput)
@@ -229,10 +229,10 @@ def test_another_link_is_asked_about_up_to_thousands_of_ranks():
 
 def test_without_an_allreduce_the_law_of_scaling_speaks():
     cells = [cell for cell in a_sweep() if not cell.messages]
-    (forecast,) = forecasts_of(cells, curves_of(cells))
+    (forecast,) = find(cells).forecasts
     assert forecast.kind == "law"
     assert forecast.reason == "no allreduce was measured under ddp/gloo"
     two = [cell for cell in cells if cell.case.ranks < 4]
-    (forecast,) = forecasts_of(two, curves_of(two))
+    (forecast,) = find(two).forecasts
     assert forecast.kind is None
     assert forecast.reason.endswith("a law of scaling takes 3 rank counts")

@@ -6,9 +6,10 @@ from conftest import make_case, make_record, make_trial
 from bench.records import Case, PhaseTimes
 from bench.roofline import DevicePeak, StepWork
 from bench.step_work import attention_flops
-from harness.report import _cell_as_json
+from harness.document import cell_as_json
 from reports.analysis.roofline import roofline_of
 from reports.cells import make_cells
+from reports.findings import find
 from reports.page.model import make_page
 from reports.page.roofline import TITLE
 
@@ -97,7 +98,7 @@ def cells():
 
 
 def test_the_page_tables_and_draws_it(cells):
-    (section,) = [one for one in make_page("t", cells, [], []).sections if one.title == TITLE]
+    (section,) = [one for one in make_page("t", find(cells), [], []).sections if one.title == TITLE]
     (table,) = section.tables
     assert [row[1] for row in table.rows] == ["60.0 %", "60.0 %", "unknown: the compute is a wait"], "no model, no row"
     assert {len(row) for row in table.rows} == {len(table.header)}
@@ -114,12 +115,12 @@ def test_the_page_tables_and_draws_it(cells):
 
 
 def test_no_figure_without_a_roofline(cells):
-    (section,) = [one for one in make_page("t", cells[2:], [], []).sections if one.title == TITLE]
+    (section,) = [one for one in make_page("t", find(cells[2:]), [], []).sections if one.title == TITLE]
     assert section.figures == ()
 
 
 def test_json_holds_it_or_the_reason(cells):
-    said = [_cell_as_json(cell) for cell in cells]
+    said = [cell_as_json(cell) for cell in cells]
     assert said[0]["roofline"]["mfu"]["value"] == pytest.approx(0.6)
     assert [cell["roofline_reason"] for cell in said] == [
         None, None, "the compute is a wait", "no model is trained", "the cell has no number"

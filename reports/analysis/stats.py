@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 
 from bench.records import Value
 
@@ -25,6 +26,7 @@ class Estimate(Value):
     unit: str
 
 
+@lru_cache(maxsize=256)
 def student_t(freedom: float) -> float:
     """The two-sided 95 % quantile of Student's t."""
     from scipy.special import stdtrit

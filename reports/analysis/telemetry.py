@@ -6,14 +6,19 @@ values there interpolated between the samples on either side.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
+from operator import itemgetter
 from statistics import fmean
 from typing import NamedTuple
 
 from bench.records import RankRecord, Reading
 from bench.telemetry import HOST, NodeTelemetry, Series
+from reports.analysis.throughput import throughput_of
 
 FEWEST_SAMPLES = 3
+ENERGY = ("cpu_energy", "gpu_energy")
+"""The readings that say what a sample (a byte, an element) costs in joules."""
 
 
 class Known(NamedTuple):
@@ -93,11 +98,10 @@ class View:
 
 def _at(known: Sequence[tuple[float, float]], moment_s: float) -> float:
     """The value of a counter at a moment: on the line between its neighbours, else the nearest's."""
-    before = [sample for sample in known if sample[0] <= moment_s]
-    after = [sample for sample in known if sample[0] > moment_s]
-    if not before or not after:
-        return (before[-1] if before else after[0])[1]
-    (early_s, low), (late_s, high) = before[-1], after[0]
+    after = bisect_right(known, moment_s, key=itemgetter(0))
+    if after in (0, len(known)):
+        return known[min(after, len(known) - 1)][1]
+    (early_s, low), (late_s, high) = known[after - 1], known[after]
     return low + (high - low) * (moment_s - early_s) / (late_s - early_s)
 
 
@@ -173,8 +177,6 @@ def _energy(name: str, ranks: Sequence[RankRecord], power_w: Sequence[Known]) ->
     """Joules by sample (or byte, or element): the power of all devices ÷ the throughput of all ranks."""
     unit = {"samples": "J/sample", "bytes": "J/B", "elements": "J/element"}[ranks[0].unit]
     total = _reading(name, unit, power_w, sum)
-    window_s = max(sum(rank.step_s) for rank in ranks)
-    if total.value is None or window_s <= 0:
+    if total.value is None:
         return total
-    throughput = ranks[0].amount_per_step * len(ranks[0].step_s) / window_s
-    return total.model_copy(update={"value": total.value / throughput})
+    return total.model_copy(update={"value": total.value / throughput_of(ranks)})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from reports.comparison import Change, Comparison
 from reports.page import words
@@ -11,11 +11,12 @@ from reports.page.values import Section, Table
 MOST_NAMED = 3
 
 
-def section(comparisons: Sequence[Comparison]) -> Section:
+def sections(comparisons: Sequence[Comparison]) -> Iterator[Section]:
+    """One, where the sweeps have cases in common."""
     tables = tuple(_table(one) for one in comparisons if one.changes)
-    return Section(
-        "What changed", "Ratios with 95 % intervals over trials: a description, not a verdict.", tables=tables
-    )
+    if tables:
+        said = "Ratios with 95 % intervals over trials: a description, not a verdict."
+        yield Section("What changed", said, tables=tables)
 
 
 def sentence(found: Comparison) -> str:

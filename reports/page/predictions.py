@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from reports.cells import Cell
 from reports.exchanges import FittedExchange
+from reports.findings import Findings
 from reports.forecasts import Forecast, Foretold, LinkSpec
 from reports.page import words
 from reports.page.values import Figure, Section, Series, Table
@@ -13,21 +14,23 @@ from reports.page.values import Figure, Section, Series, Table
 Styles = Mapping[str, int]
 
 
-def section(
-    cells: Sequence[Cell],
-    forecasts: Sequence[Forecast],
-    exchanges: Mapping[str, FittedExchange],
-    link: LinkSpec | None,
-    styles: Styles,
-) -> Section:
-    tables = (*(_at_scale(forecasts, link) if link else ()), _foretold(forecasts), _backtests(forecasts),
-              _explained(forecasts), _exchanges(exchanges, link))  # fmt: skip
-    return Section(
-        "Predictions",
-        "None of these rank counts was measured; the intervals are for one further measurement there.",
-        figures=tuple(_figures(cells, forecasts, styles)),
-        tables=tuple(table for table in tables if table.rows),
+def sections(findings: Findings, styles: Styles) -> Iterator[Section]:
+    """One, where there is anything to foretell, or to foretell it from."""
+    forecasts, link = findings.forecasts, findings.link
+    tables = (
+        *(_at_scale(forecasts, link) if link else ()),
+        _foretold(forecasts),
+        _backtests(forecasts),
+        _explained(forecasts),
+        _exchanges(findings.exchanges, link),
     )
+    if any(table.rows for table in tables):
+        yield Section(
+            "Predictions",
+            "None of these rank counts was measured; the intervals are for one further measurement there.",
+            figures=tuple(_figures(findings.cells, forecasts, styles)),
+            tables=tuple(table for table in tables if table.rows),
+        )
 
 
 def _title(forecast: Forecast) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from bench.records import Case
 from reports import flags as meaning
 from reports.analysis.curve import Curve
-from reports.analysis.telemetry import FEWEST_SAMPLES
+from reports.analysis.telemetry import ENERGY, FEWEST_SAMPLES
 from reports.cells import Cell
 from reports.page import words
 from reports.page.values import Table
@@ -81,9 +81,10 @@ def decomposition(cells: Sequence[Cell]) -> Table:
 
 
 def scaling(cells: Sequence[Cell], curves: Mapping[str, Curve]) -> Table:
+    cases = {cell.case.curve: cell.case for cell in cells}
     rows = []
     for key, curve in curves.items():
-        case = next(cell.case for cell in cells if cell.case.curve == key)
+        case = cases[key]
         name = f"{words.workload_title(case)} · {words.backend_title(case)} · {case.scaling}"
         noticed = "; ".join(f"{trap}: {seen}" for trap, seen in curve.traps.items()) or "–"
         if curve.model is None:
@@ -116,13 +117,16 @@ def readings(cells: Sequence[Cell]) -> Table:
 
 
 def usage(cells: Sequence[Cell]) -> Table:
-    """A row a cell, a column for each reading that is known anywhere; why the others aren't stands below."""
-    known = dict.fromkeys(one.name for cell in cells for one in cell.usage if one.estimate is not None)
+    """A row a cell, a column for each reading that is known anywhere; why the others aren't stands below.
+
+    Energy has a section of its own.
+    """
+    every = [one for cell in cells for one in cell.usage if one.name not in ENERGY]
+    known = dict.fromkeys(one.name for one in every if one.estimate is not None)
     missing: dict[str, list[str]] = {}
-    for cell in cells:
-        for one in cell.usage:
-            if one.estimate is None:
-                missing.setdefault(one.reason or "unknown", []).append(one.name)
+    for one in every:
+        if one.estimate is None:
+            missing.setdefault(one.reason or "unknown", []).append(one.name)
     rows = []
     for cell in (cell for cell in cells if cell.usage):
         found = {one.name: one.estimate for one in cell.usage}

@@ -104,11 +104,24 @@ def reading(found: Estimate | None) -> str:
     """A reading without its interval: ``1.62 cores``, ``71 %`` for a share, ``412 MB``."""
     if found is None:
         return "–"
-    if found.unit == "1":
-        return f"{found.value * 100:.0f} %"
-    factor, prefix = _scale(found.value)
-    gap = "" if prefix and found.unit[0] not in "BHW" else " "
-    return f"{_three(found.value / factor)}{gap}{prefix}{found.unit}"
+    return quantity(found.value, found.unit)
+
+
+def quantity(value: float, unit: str) -> str:
+    """``1.62 cores``, ``71 %`` for a share, ``412 MB``."""
+    if unit == "1":
+        return f"{value * 100:.0f} %"
+    factor, prefix = _scale(value)
+    gap = "" if prefix and unit[0] not in "BHW" else " "
+    return f"{_three(value / factor)}{gap}{prefix}{unit}"
+
+
+def with_range(mean: float, least: float, most: float, unit: str) -> str:
+    """``468 (300–585) MB/s``, ``71 (68–74) %``: all three in the unit that suits the mean."""
+    if unit == "1":
+        return f"{100 * mean:.0f} ({100 * least:.0f}–{100 * most:.0f}) %"
+    factor, prefix = _scale(mean)
+    return f"{_three(mean / factor)} ({_three(least / factor)}–{_three(most / factor)}) {prefix}{unit}"
 
 
 def percent(found: Estimate | None) -> str:
@@ -121,11 +134,14 @@ def percent(found: Estimate | None) -> str:
 
 def milliseconds(found: Estimate | None) -> str:
     """``18.6 ms``; ``4.50 µs`` below a tenth of a millisecond."""
-    if found is None:
-        return "–"
-    if 0 < abs(found.value) < 1e-4:
-        return f"{number(found.value * 1e6)} µs"
-    return f"{number(found.value * 1e3)} ms"
+    return "–" if found is None else duration(found.value)
+
+
+def duration(time_s: float) -> str:
+    """``18.6 ms``; ``4.50 µs`` below a tenth of a millisecond."""
+    if 0 < abs(time_s) < 1e-4:
+        return f"{number(time_s * 1e6)} µs"
+    return f"{number(time_s * 1e3)} ms"
 
 
 def own_cost(found: Estimate | None) -> str:
@@ -204,21 +220,31 @@ def stand_in(case: Case) -> str:
 def answer(cells: Sequence[Cell]) -> str:
     """Which backend, how far: one sentence for the cells of one group, with intervals."""
     title = group_title(cells)
-    shown = [cell for cell in cells if cell.throughput is not None and "oversubscribed" not in cell.case.flags]
-    if not shown:
+    level = largest(cells)
+    if not level:
         return f"{title}: no cell gave a number."
-    most = max(cell.case.ranks for cell in shown)
-    level = sorted((cell for cell in shown if cell.case.ranks == most), key=_rate, reverse=True)
-    said = f"{title}: at {ranks(most)} {_leaders(level)}"
     best = level[0]
+    most = best.case.ranks
+    said = f"{title}: at {ranks(most)} {_leaders(level)}"
     if best.efficiency is not None and most > 1 and "no_baseline" not in best.flags:
         said += f"; {backend_title(best.case)} reaches {percent(best.efficiency)} of {best.case.scaling} scaling"
     if causes := limits(best):
         said += f"; what a step loses there: {causes}"
-    alone = next((cell for cell in shown if cell.case.transport == "none"), None)
+    alone = next((cell for cell in _feeding(cells) if cell.case.transport == "none"), None)
     if alone is not None and most > 1 and _rate(alone) > _rate(best):
         said += f"; a single device alone is faster, with {measured(alone.throughput)}"
     return f"{said}."
+
+
+def largest(cells: Sequence[Cell]) -> list[Cell]:
+    """The cells at the largest rank count that feeds a claim, the fastest first; empty where there is none."""
+    shown = _feeding(cells)
+    most = max((cell.case.ranks for cell in shown), default=0)
+    return sorted((cell for cell in shown if cell.case.ranks == most), key=_rate, reverse=True)
+
+
+def _feeding(cells: Sequence[Cell]) -> list[Cell]:
+    return [cell for cell in cells if cell.throughput is not None and "oversubscribed" not in cell.case.flags]
 
 
 def limits(cell: Cell) -> str:

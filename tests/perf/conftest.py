@@ -13,7 +13,7 @@ import pytest
 from bench import registry
 from bench.records import Case
 from harness.sites.local import SITE
-from reports.cells import throughput_of
+from reports.analysis.throughput import throughput_of
 
 _told: list[str] = []
 

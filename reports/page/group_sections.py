@@ -1,0 +1,93 @@
+"""The sections of one workload: throughput, speed-up and efficiency over ranks, where time goes, what was in use."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from operator import attrgetter
+
+from reports.analysis.curve import Curve
+from reports.analysis.stats import Estimate
+from reports.cells import Cell
+from reports.findings import Findings
+from reports.page import words
+from reports.page.message_figures import message_figures
+from reports.page.over_ranks import over_ranks
+from reports.page.step_figure import step_figure
+from reports.page.time_figure import time_figure
+from reports.page.timeline_figures import timeline_section
+from reports.page.values import Figure, Ideal, Section, Series, Table
+
+
+def group_sections(key: str, cells: Sequence[Cell], styles: Mapping[str, int], findings: Findings) -> Iterator[Section]:
+    """Of the cells of one group; none where no cell gave a number. ``key`` begins the keys of its figures."""
+    shown = [cell for cell in cells if cell.throughput is not None]
+    if not shown:
+        return
+    if any(cell.messages for cell in shown):
+        figures = message_figures(key, shown, styles, findings.exchanges)
+    else:
+        figures = _rank_figures(key, shown, styles, words.answer(cells), findings.curves)
+    steps = step_figure(key, shown)
+    case = cells[0].case
+    yield Section(words.group_title(cells), words.conditions(case), (*figures, *((steps,) if steps else ())))
+    if (over_time := timeline_section(key, shown, styles)) is not None:
+        yield over_time
+
+
+def _rank_figures(
+    key: str, cells: Sequence[Cell], styles: Mapping[str, int], answer: str, curves: Mapping[str, Curve]
+) -> tuple[Figure, ...]:
+    unit = next(cell.throughput.unit for cell in cells if cell.throughput)
+    drafts: tuple[tuple[str, str, str, str, Callable[[Estimate], str], Ideal | None], ...] = (
+        ("throughput", "Throughput", f"throughput ({unit})", answer, words.measured, None),
+        ("speedup", "Speed-up", "speed-up", _scaling_sentence(cells), words.measured, "linear"),
+        ("efficiency", "Efficiency", "efficiency", _efficiency_sentence(cells), words.percent, "one"),
+    )
+    figures = []
+    for attribute, title, y_title, sentence, shown, ideal in drafts:
+        series, rows = over_ranks(cells, styles, attrgetter(attribute), shown, 1 if attribute == "throughput" else 2)
+        if attribute == "throughput":
+            series = (*series, *_fits(cells, styles, curves))
+        header = ("backend", "ranks", f"{title.lower()} (95 % interval)", "trials", "flags")
+        table = Table(f"{title} over ranks", header, rows)
+        figures.append(Figure(f"{key}-{attribute}", title, "ranks", y_title, series, sentence, table, ideal,
+                              percent=ideal == "one"))  # fmt: skip
+    parts = time_figure(key, cells)
+    return (*(figure for figure in figures if figure.series), *((parts,) if parts else ()))
+
+
+def _fits(cells: Sequence[Cell], styles: Mapping[str, int], curves: Mapping[str, Curve]) -> list[Series]:
+    """The fitted line of each curve, between its first and its last rank count."""
+    lines = []
+    for key in dict.fromkeys(cell.case.curve for cell in cells):
+        curve = curves.get(key)
+        if curve is None or curve.model in (None, "linear") or not curve.fitted:
+            continue
+        name = words.backend_title(next(cell.case for cell in cells if cell.case.curve == key))
+        x, y = zip(*curve.fitted, strict=True)
+        unknown = (None,) * len(x)
+        lines.append(Series(f"{name}: {words.MODELS[curve.model]}", x, y, unknown, unknown, styles[name],
+                            (False,) * len(x), look="fitted"))  # fmt: skip
+    return lines
+
+
+def _scaling_sentence(cells: Sequence[Cell]) -> str:
+    found = [cell for cell in cells if cell.speedup is not None and cell.case.ranks > 1]
+    if not found:
+        return "No speed-up can be told: it takes one curve at two rank counts that are not oversubscribed."
+    parts = [f"{words.backend_title(cell.case)} {words.measured(cell.speedup)}× at {words.ranks(cell.case.ranks)}"
+             for cell in found if cell.case.ranks == max(other.case.ranks for other in found)]  # fmt: skip
+    return f"Speed-up: {'; '.join(parts)}. The dotted line is ideal."
+
+
+def _efficiency_sentence(cells: Sequence[Cell]) -> str:
+    found = [cell for cell in cells if cell.efficiency is not None and cell.case.ranks > 1]
+    if not found:
+        return "No efficiency can be told: it takes one curve at two rank counts that are not oversubscribed."
+    best = max(found, key=lambda cell: cell.efficiency.value if cell.efficiency else 0)
+    worst = min(found, key=lambda cell: cell.efficiency.value if cell.efficiency else 0)
+    return (
+        f"Efficiency lies between {words.percent(worst.efficiency)} ({words.backend_title(worst.case)}, "
+        f"{words.ranks(worst.case.ranks)}) and {words.percent(best.efficiency)} ({words.backend_title(best.case)}, "
+        f"{words.ranks(best.case.ranks)}); 100 % is ideal."
+    )

@@ -1,0 +1,45 @@
+"""Estimates over rank counts, one series a backend, and the rows that hold their numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from reports.analysis.stats import Estimate
+from reports.cells import Cell
+from reports.page import words
+from reports.page.values import Series
+
+Rows = tuple[tuple[str, ...], ...]
+
+
+def over_ranks(
+    cells: Sequence[Cell],
+    styles: Mapping[str, int],
+    of: Callable[[Cell], Estimate | None],
+    shown: Callable[[Estimate], str],
+    fewest: int = 1,
+) -> tuple[tuple[Series, ...], Rows]:
+    """One series a backend of what ``of`` gives, where it has ``fewest`` points; the rows have all that is known.
+
+    A row: backend, ranks, the estimate as ``shown``, trials, flags.
+    """
+    series, rows = [], []
+    for name in dict.fromkeys(words.backend_title(cell.case) for cell in cells):
+        points = [
+            (cell.case.ranks, found, ", ".join(cell.flags))
+            for cell in sorted(cells, key=lambda cell: cell.case.ranks)
+            if words.backend_title(cell.case) == name and (found := of(cell)) is not None
+        ]
+        rows += [(name, str(ranks), shown(found), str(found.n), flags or "–") for ranks, found, flags in points]
+        if len(points) >= fewest:
+            x = tuple(float(ranks) for ranks, _, _ in points)
+            hollow = tuple("oversubscribed" in flags for _, _, flags in points)
+            series.append(series_of(name, x, [found for _, found, _ in points], styles[name], hollow))
+    return tuple(series), tuple(rows)
+
+
+def series_of(
+    name: str, x: tuple[float, ...], found: Sequence[Estimate], style: int, hollow: tuple[bool, ...] | None = None
+) -> Series:
+    low, high = tuple(f.low for f in found), tuple(f.high for f in found)
+    return Series(name, x, tuple(f.value for f in found), low, high, style, hollow or (False,) * len(x))
