@@ -16,6 +16,8 @@ class Identity:
     local_world: int
     meeting_host: str
     meeting_port: int
+    own_host: str | None = None
+    """Where the others reach this process; ``None``: where rank 0 is met."""
 
 
 # Variable names for rank, world size, local rank, local world size; the first launcher whose rank is set wins.
@@ -31,10 +33,10 @@ LAUNCHERS: dict[str, tuple[str, str, str, str]] = {
 def identify(env: Mapping[str, str]) -> Identity:
     """Read the place of this process from its environment; without a launcher it is rank 0 of 1."""
     host, port = env.get("MASTER_ADDR", "127.0.0.1"), int(env.get("MASTER_PORT", "29500"))
+    own = env.get("OWN_ADDR")
     for rank, world, local_rank, local_world in LAUNCHERS.values():
         if rank in env:
             size = int(env.get(world, "1"))
-            return Identity(
-                int(env[rank]), size, int(env.get(local_rank, env[rank])), int(env.get(local_world, size)), host, port
-            )
-    return Identity(0, 1, 0, 1, host, port)
+            place = int(env.get(local_rank, env[rank]))
+            return Identity(int(env[rank]), size, place, int(env.get(local_world, size)), host, port, own)
+    return Identity(0, 1, 0, 1, host, port, own)

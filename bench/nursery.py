@@ -20,6 +20,8 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, cast
 
+from bench.namespaces import enter
+
 PR_SET_PDEATHSIG = 1
 
 # What a training step touches sooner or later; torch._dynamo is pulled in by the first optimizer, 1.5 s a rank.
@@ -34,6 +36,8 @@ class Birth:
     env: Mapping[str, str] = field(default_factory=dict)
     arguments: tuple[str, ...] = ()
     command: tuple[str, ...] = ()
+    namespace: str | None = None
+    """The network namespace it lives in, as a path; ``None``: the machine's."""
 
 
 def warm_up(modules: Sequence[str]) -> Any:
@@ -76,6 +80,8 @@ def live(birth: Birth) -> None:
     os.dup2(log, 2)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    if birth.namespace:
+        enter(birth.namespace)
     os.environ.update(birth.env)
     if birth.command:
         os.execvpe(birth.command[0], birth.command, os.environ)

@@ -86,6 +86,9 @@ class Case(Value):
     telemetry: str = "auto"
     """``auto``: the host, and GPUs where the ranks compute on them; ``always``: GPUs too; ``off``; ``replay:FILE``."""
     fault: Fault | None = None
+    net: str | None = None
+    """Each rank has a network namespace of its own, joined by links of this rate (:mod:`bench.links`); ``None``: all
+    are on the loopback interface."""
     flags: tuple[str, ...] = ()
     data: DataSource | None = None
     """What was prepared for it: every rank of every trial reads this and nothing else."""
@@ -112,6 +115,7 @@ class Case(Value):
             self.device,
             f"seed={self.seed}",
             f"sweep={self.label}" if self.label else "",
+            f"net={self.net}" if self.net else "",
         )
 
     @property
@@ -279,6 +283,18 @@ class RankFailure(Value):
     """Which step it was in."""
 
 
+class Link(Value):
+    """What the links between namespaces carried when nobody else used them, measured once a sweep."""
+
+    net: str
+    wanted_bytes_s: float | None
+    """Of whole Ethernet frames, each way; ``None`` where nothing is shaped."""
+    achieved_bytes_s: float
+    """Of payload, both ways at once, in the slower direction."""
+    round_trip_s: float
+    """Of one byte: the median."""
+
+
 class Condition(Value):
     """Something that may have spoilt a number; see :mod:`reports.analysis.conditions`."""
 
@@ -315,3 +331,5 @@ class Trial(Value):
     telemetry: tuple[NodeTelemetry, ...] = ()
     """One a node, cut to the measured window."""
     conditions: tuple[Condition, ...] = ()
+    link: Link | None = None
+    """What joined the ranks, where they ran in namespaces."""

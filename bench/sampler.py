@@ -60,7 +60,7 @@ def choose_probes(case: Case) -> list[Probe]:
     """What to sample for a case: the host; GPUs where the ranks compute on them, or always; or a recorded file."""
     if case.telemetry.startswith(REPLAY):
         return [ReplayProbe(Path(case.telemetry.removeprefix(REPLAY)))]
-    probes: list[Probe] = [HostProbe(usable_cores())]
+    probes: list[Probe] = [HostProbe(usable_cores(), of_links=case.net is not None)]
     if case.device == "cuda" or case.telemetry == "always":
         probes.append(GpuProbe())
     return probes

@@ -48,6 +48,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on s
     "`python -m harness sweep --precision 2% --budget 10m` — repeat until the intervals are that narrow\n\n"
     "`python -m harness sweep --inject slow:rank=1,ms=200` — a straggler, on purpose\n\n"
     "`python -m harness sweep --inject kill:rank=1,step=5` — in the window's 5th step; step=0: before it joins\n\n"
+    "`python -m harness sweep emulated --net 100mbit,1gbit,unshaped` — what a slower network would cost\n\n"
     "`python -m harness sweep scaling --dry-run`\n\n`python -m harness sweep --resume`"
 )
 def sweep(
@@ -79,6 +80,10 @@ def sweep(
     budget: Annotated[
         str | None, typer.Option(metavar="10m", help="How long --precision may go on; default 10m.")
     ] = None,
+    net: Annotated[
+        str | None,
+        typer.Option(metavar="1gbit,100mbit,unshaped", help="Ranks in namespaces, joined by links of these rates."),
+    ] = None,
     inject: Annotated[
         str | None,
         typer.Option(
@@ -108,7 +113,7 @@ def sweep(
     changes = {
         "backends": _names(backends), "workloads": _names(workloads), "ranks": _names(ranks),
         "scaling": _names(scaling), "repeats": repeats, "steps": steps, "window_s": window, "warmup": warmup,
-        "batch": batch, "threads": threads, "seed": seed, "timeout_s": timeout, "device": device,
+        "batch": batch, "threads": threads, "seed": seed, "timeout_s": timeout, "device": device, "net": _names(net),
         "precision": None if precision is None else parse_percent(precision),
         "budget_s": None if budget is None else parse_duration(budget), "telemetry": telemetry,
         "fault": None if inject is None else parse_fault(inject),

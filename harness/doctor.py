@@ -12,6 +12,7 @@ from bench.folders import BUILD_HOROVOD, read_horovod_build
 from bench.local import find_mpirun, torch_cuda_version
 from bench.records import Value
 from harness.environment import installed_version, read_cpu_name, read_gpus, usable_cores
+from harness.networks import why_not_here
 from harness.stacks import find_py_spy
 
 FRAMEWORKS = 'pip install "scaling-harness[frameworks]", or `tox run -e sweep`'
@@ -49,6 +50,7 @@ def examine() -> list[Finding]:
         _package("Dask", "distributed", FRAMEWORKS),
         *_nvml(),
         _py_spy(),
+        _links(),
         Finding(name="cores", status="ok", found=f"{usable_cores()} usable ({read_cpu_name()})"),
         _memory(),
     ]
@@ -138,6 +140,14 @@ def _py_spy() -> Finding:
         remedy = "pip install py-spy: it reads the stacks of ranks that are stopped"
         return Finding(name="py-spy", status="missing", found="not installed", remedy=remedy)
     return Finding(name="py-spy", status="ok", found=installed_version("py-spy") or found)
+
+
+def _links() -> Finding:
+    problem = why_not_here()
+    name = "shaped links (--net)"
+    if problem:
+        return Finding(name=name, status="missing", found="not here", remedy=problem)
+    return Finding(name=name, status="ok", found="namespaces, veth, tbf")
 
 
 def _memory() -> Finding:

@@ -40,6 +40,7 @@ def _exchange_as_json(found: FittedExchange) -> dict[str, Any]:
         "transport": found.case.transport,
         "backend_options": found.case.backend_options,
         "device": found.case.device,
+        "net": found.case.net,
         **found.model_dump(include={"model", "reason", "rank_counts", "bus_bandwidth"}),
     }
 
@@ -72,6 +73,8 @@ def cell_as_json(cell: Cell) -> dict[str, Any]:
         "backend_options": cell.case.backend_options,
         "device": cell.case.device,
         "batch": cell.case.batch,
+        "net": cell.case.net,
+        "link": cell.link.model_dump() if cell.link else None,
         "threads": cell.case.threads,
         "outcome": cell.outcome,
         "reason": cell.reason,

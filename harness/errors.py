@@ -3,6 +3,7 @@
     HarnessError          exit 2
     ├── UsageError        a wrong name, option, number or key
     ├── DataError         a missing or damaged data file
+    ├── NetworkError      links between ranks that can't be made
     └── StoreError        a store that can't be read or written
 
 Exit codes: 0 fine · 1 regression found · 2 bad usage or input · 3 cannot tell · 4 some trials failed · 130 interrupted.
@@ -35,6 +36,10 @@ class UsageError(HarnessError):
 
 class DataError(HarnessError):
     """A missing or damaged data file."""
+
+
+class NetworkError(HarnessError):
+    """Links between ranks that can't be made."""
 
 
 class StoreError(HarnessError):

@@ -151,8 +151,9 @@ def _expand(
         workload, backend = workloads[workload_name], backends[backend_name]
         where: Device = device if device in workload.devices else "cpu"
         transports, knobs = _split_transport(suite.options.get(backend_name, {}), backend, where)
-        for scaling, transport, workload_options, backend_options, count in itertools.product(
+        for scaling, net, transport, workload_options, backend_options, count in itertools.product(
             [scaling for scaling in suite.scaling if scaling in workload.scalings] or workload.scalings,
+            suite.net or (None,),
             transports,
             choices(workload_name, workload.options, suite.options.get(workload_name, {})),
             choices(backend_name, backend.options, knobs),
@@ -180,6 +181,7 @@ def _expand(
                 scaling=scaling,
                 batch=suite.batch if workload.uses_batch else 1,
                 threads=threads,
+                net=net,
                 flags=flags,
                 fault=fault,
                 **suite.model_dump(include=PASSED_ON),

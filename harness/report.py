@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from bench.backends import Backend
-from bench.records import Trial
+from bench.records import Link, Trial
 from bench.workloads import Workload
 from harness.errors import UsageError
 from harness.store import SweepInfo
@@ -66,8 +66,14 @@ def provenance(info: SweepInfo, cells: tuple[Cell, ...], cost: Estimate | None) 
         ("system", f"{environment.system}, Python {environment.python}"),
         ("packages", ", ".join(f"{name} {version}" for name, version in environment.packages.items())),
         ("harness's own cost", words.own_cost(cost)),
+        *(("links", words.link(link)) for link in _links(cells)),
         *(("data", source) for source in sorted(sources)),
     ]  # fmt: skip
+
+
+def _links(cells: tuple[Cell, ...]) -> list[Link]:
+    """One a rate, in the order of the cells."""
+    return list({cell.link.net: cell.link for cell in cells if cell.link is not None}.values())
 
 
 def write_page(info: SweepInfo, findings: Findings, target: Path, cost: Estimate | None) -> None:

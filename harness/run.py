@@ -123,6 +123,7 @@ def run_trial(
         log_tail=ending.log_tail,
         telemetry=telemetry,
         conditions=conditions,
+        link=ending.link,
     )
 
 

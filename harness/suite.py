@@ -7,8 +7,9 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast, get_args
 
-from pydantic import ConfigDict, Field, ValidationError, field_validator
+from pydantic import AfterValidator, ConfigDict, Field, ValidationError, field_validator
 
+from bench.links import read_net
 from bench.records import Fault, FaultKind, Scalar, Scaling, Value
 from harness.errors import UsageError, nearest
 
@@ -55,12 +56,14 @@ class Suite(Numbers):
     own_cost: bool = True
     roofline: bool = True
     affinity: Literal["cores", "none"] = "cores"
+    net: tuple[Annotated[str, AfterValidator(read_net)], ...] | None = None
+    """Rates of the links between ranks in namespaces of their own (:mod:`bench.links`); ``None``: no such links."""
     telemetry: str = Field("auto", pattern=r"^(auto|always|off|replay:.+)$")
     fault: Fault | None = None
     """What goes wrong on purpose, on every case that has such a rank."""
     options: Axes = Field(default={})
 
-    @field_validator("backends", "workloads", "ranks", "scaling")
+    @field_validator("backends", "workloads", "ranks", "scaling", "net")
     @classmethod
     def _something_once(cls, values: tuple[Any, ...] | None) -> tuple[Any, ...] | None:
         if values is None:

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from bench.backends import FLOAT32
 from bench.gradients import Gradients
-from bench.records import Case, Condition, Outcome, RankFailure, SameWork, Trial, Value
+from bench.records import Case, Condition, Link, Outcome, RankFailure, SameWork, Trial, Value
 from reports.analysis.roofline import Roofline, roofline_of
 from reports.analysis.stats import Estimate, estimate, half_width, ratio
 from reports.analysis.step_times import StepTimes, step_times_of
@@ -21,6 +21,8 @@ from reports.timeline import Timeline, timelines_of
 
 UNITS = {"samples": "samples/s", "bytes": "B/s", "elements": "elements/s"}
 FEW_TRIALS = 3
+FULL_RATE = 0.9
+"""Of the rate wanted: links that carry less are flagged. A full one carries 0.956 in payload."""
 
 
 class Coverage(Value):
@@ -48,6 +50,8 @@ class Cell(Value):
     scaling_reason: str | None = None
     same_work: SameWork | None = None
     device: str | None = None
+    link: Link | None = None
+    """What joined the ranks, where they ran in namespaces: the slowest of what its trials had."""
     settings: dict[str, str] = Field(default={})
     readings: tuple[ReadingCell, ...] = ()
     usage: tuple[ReadingCell, ...] = ()
@@ -156,11 +160,12 @@ def _cell(
         reason = f"{len(bad)} of {len(trials)} trials: {bad[0].reason}"
     conditions = tuple(condition for trial in trials for condition in trial.conditions)
     contaminated = sum(any(condition.serious for condition in trial.conditions) for trial in trials)
+    link = _slowest([trial.link for trial in trials if trial.link is not None])
     proof = _hardest([trial.same_work for trial in trials if trial.same_work is not None])
     whole = Cell(
         case=case, outcome=outcome, reason=reason, trials=len(good), same_work=proof, machinery=machinery,
-        flags=(*_flags(case, good, baselines, proof, machinery), *dict.fromkeys(found.name for found in conditions)),
-        conditions=conditions, contaminated=contaminated,
+        flags=(*_flags(case, good, baselines, proof, machinery, link), *dict.fromkeys(one.name for one in conditions)),
+        conditions=conditions, contaminated=contaminated, link=link,
         failures=bad[0].failures if bad else (), log_tail=bad[0].log_tail if bad else (),
     )  # fmt: skip
     if not good or outcome == "invalid":
@@ -200,8 +205,17 @@ def _hardest(proofs: Sequence[SameWork]) -> SameWork | None:
     return max(failed or proofs, key=lambda proof: proof.deviation or 0.0, default=None)
 
 
+def _slowest(links: Sequence[Link]) -> Link | None:
+    return min(links, key=lambda link: link.achieved_bytes_s, default=None)
+
+
 def _flags(
-    case: Case, good: Sequence[Trial], baselines: Mapping[str, Case], proof: SameWork | None, machinery: str | None
+    case: Case,
+    good: Sequence[Trial],
+    baselines: Mapping[str, Case],
+    proof: SameWork | None,
+    machinery: str | None,
+    link: Link | None,
 ) -> tuple[str, ...]:
     base = baselines.get(case.curve)
     extra = {
@@ -211,6 +225,7 @@ def _flags(
         "few_trials": len(good) < FEW_TRIALS,
         "loose_tolerance": proof is not None and (proof.tolerance or 0) > FLOAT32.value,
         "unproven": proof is not None and proof.verdict == "unproven",
+        "slow_links": link is not None and link.achieved_bytes_s < FULL_RATE * (link.wanted_bytes_s or 0),
         "never_settled": any(record.settled is False for trial in good for record in trial.ranks),
     }
     return (*case.flags, *(name for name, holds in extra.items() if holds))

@@ -19,6 +19,8 @@ class FittedExchange(Value):
     rank_counts: tuple[int, ...] = ()
     bus_bandwidth: float | None = None
     """The highest that was measured, in bytes a second."""
+    link_bytes_s: float | None = None
+    """What each rank's link carries, as it was measured; ``None`` where the link is not known."""
     timings: tuple[Timing, ...] = ()
 
     def below(self, ranks: int) -> FittedExchange:
@@ -29,7 +31,7 @@ class FittedExchange(Value):
 def way_of(case: Case) -> str:
     """What must be the same for one case's exchange to speak for another's."""
     options = sorted(case.backend_options.items())
-    return f"{case.backend}/{case.transport} {options} {case.device}"
+    return f"{case.backend}/{case.transport} {options} {case.device} {case.net}"
 
 
 def timings_of(cells: Sequence[Cell]) -> list[Timing]:
@@ -41,12 +43,19 @@ def timings_of(cells: Sequence[Cell]) -> list[Timing]:
 
 
 def exchanges_of(cells: Sequence[Cell]) -> dict[str, FittedExchange]:
-    """By :func:`way_of`. Oversubscribed cells and those with a fault are left out."""
+    """By :func:`way_of`. Cells with a fault are left out, and oversubscribed ones unless they crossed shaped links:
+    there the ranks wait for the wire and not for each other's cores."""
     by_way: dict[str, list[Cell]] = {}
     for cell in cells:
-        if cell.messages and cell.case.fault is None and "oversubscribed" not in cell.flags:
+        waits_for_cores = "oversubscribed" in cell.flags and cell.case.net is None
+        if cell.messages and cell.case.fault is None and not waits_for_cores:
             by_way.setdefault(way_of(cell.case), []).append(cell)
-    return {way: _fitted(found[0].case, timings_of(found)) for way, found in by_way.items()}
+    return {way: _of_way(found) for way, found in by_way.items()}
+
+
+def _of_way(cells: Sequence[Cell]) -> FittedExchange:
+    carried = next((cell.link.achieved_bytes_s for cell in cells if cell.link is not None), None)
+    return _fitted(cells[0].case, timings_of(cells)).model_copy(update={"link_bytes_s": carried})
 
 
 def _fitted(case: Case, timings: Sequence[Timing]) -> FittedExchange:

@@ -32,6 +32,10 @@ MEANING: dict[str, tuple[str, str]] = {
         "same work is judged with a looser tolerance than float32's",
         "read the tolerance in the same-work table",
     ),
+    "slow_links": (
+        "the links between ranks carried less than 90 % of their rate: this machine is the bottleneck, not they",
+        "read the rate that was achieved under Provenance; ask for a lower one",
+    ),
     "injected": ("a fault was injected on purpose", "leave --inject out; it is never a baseline"),
     "never_settled": (
         "step times had not settled when the measured window began",

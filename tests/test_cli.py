@@ -70,6 +70,8 @@ WRONG = [
     (["sweep", "--report", "/tmp"], "it is a folder"),
     (["sweep", "--precision", "very"], "--precision very: expected a share, for example 2%"),
     (["sweep", "--budget", "soon"], "--budget soon: expected a duration"),
+    (["sweep", "--net", "fast"], "--net: net = 'fast': expected a rate like 100mbit or 1gbit, or unshaped"),
+    (["sweep", "--net", "1gbit,1000mbit"], "names 1gbit twice"),
     (["sweep", "--resume"], "store .runs/results.sqlite: no such file"),
     (["sweep", "--no-such-flag"], "--no-such-flag"),
     (["sweep", "--backends", "single", "--ranks", "2"], "plans nothing to run"),

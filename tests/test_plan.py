@@ -62,6 +62,19 @@ def test_an_option_with_several_values_is_an_axis_and_defaults_leave_no_trace():
     assert [case.backend_options for case in found.cases] == [{"bucket_cap_mb": 1.0}, {}]
 
 
+def test_a_net_is_an_axis_and_none_is_the_default():
+    asked = {"workloads": ("synthetic",), "backends": ("single", "ddp"), "ranks": (1, 2)}
+    found = plan(net=("1gbit", "unshaped"), **asked)
+    assert [(case.backend, case.net, case.ranks) for case in found.cases] == [
+        (backend, net, ranks)
+        for backend in ("single", "ddp")
+        for net in ("1gbit", "unshaped")
+        for ranks in (1, 2)
+        if (backend, ranks) != ("single", 2)
+    ]
+    assert {case.net for case in plan(**asked).cases} == {None}
+
+
 def test_transport_is_an_axis_too():
     found = plan(settings=["horovod.transport=gloo,mpi"], workloads=("mnist",), backends=("horovod",), ranks=(2,))
     assert [case.transport for case in found.cases] == ["gloo", "mpi"]

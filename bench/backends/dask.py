@@ -59,7 +59,7 @@ def worker(case: Case, me: Identity, out: Path) -> None:
         async with Worker(
             f"tcp://{me.meeting_host}:{me.meeting_port}",
             name=me.rank,
-            host=me.meeting_host,
+            host=me.own_host or me.meeting_host,
             nthreads=case.threads + (case.transport == "tasks"),
             memory_limit=0,
             local_directory=str(out),

@@ -11,6 +11,7 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, Literal
 
 from pydantic import Field
@@ -20,6 +21,7 @@ from bench.folders import BUILD_HOROVOD, read_horovod_build
 from bench.gradients import MIB, Grouping
 from bench.identity import Identity
 from bench.local import await_listener, find_mpirun
+from bench.namespaces import host_named
 from bench.records import Case, Role, Tolerance
 
 # What Horovod 0.28.1 uses where nothing is said (horovod/common/operations.cc, BackgroundThreadLoop).
@@ -187,12 +189,16 @@ class HorovodBackend(Backend):
     @contextmanager
     def session(self, case: Case, me: Identity) -> Iterator[Session]:
         options = HorovodOptions(**case.backend_options)
-        set_variables(variables(options, case.transport, me, os.environ.get("GLOO_SOCKET_IFNAME")))
+        # Horovod joins the ranks of a host over its loopback, and namespaces have none in common: each is a host.
+        place = me if case.net is None else replace(me, local_rank=0, local_world=1)
+        set_variables(variables(options, case.transport, place, os.environ.get("GLOO_SOCKET_IFNAME")))
         import horovod
         import horovod.torch as hvd
 
-        with contextlib.nullcontext() if case.transport == "mpi" else _meeting_place(me, case.timeout_s):
-            hvd.init()
+        with contextlib.nullcontext() if case.transport == "mpi" else _meeting_place(place, case.timeout_s):
+            # Horovod 0.28.1 forgets the interface for its process sets, and takes the address of the host's name.
+            with host_named(me.own_host) if case.net and me.own_host else contextlib.nullcontext():
+                hvd.init()
             if case.transport in ("mpi", "nccl") and not getattr(hvd, f"{case.transport}_built")():
                 raise RuntimeError(f"this Horovod was built without {case.transport}; {self.remedy}")
             device = f"cuda:{me.local_rank}" if case.device == "cuda" else "cpu"

@@ -19,11 +19,16 @@ LOOPBACKS = ("lo", "lo0")
 
 
 class HostProbe(Probe):
-    """Counters and gauges of this machine; those of cores are of the ``cores`` named."""
+    """Counters and gauges of this machine; those of cores are of the ``cores`` named.
 
-    def __init__(self, cores: tuple[int, ...], packages: Path = PACKAGES) -> None:
+    ``of_links``: it is asked in the hub of a trial's own network (:mod:`bench.links`). What its ports carried then is
+    what the ranks sent and received, each transfer counted at both ends, as it would be on machines of their own.
+    """
+
+    def __init__(self, cores: tuple[int, ...], packages: Path = PACKAGES, *, of_links: bool = False) -> None:
         self.devices = (Device(id=HOST, name=platform.node()),)
         self.cores = cores
+        self.of_links = of_links
         self.job = JobTime(os.getppid())
         self.energy = PackageEnergy(packages)
 
@@ -49,7 +54,10 @@ class HostProbe(Probe):
         loopback = sum(count for name, count in moved.items() if name in LOOPBACKS)
         outward = sum(count for name, count in moved.items() if name not in LOOPBACKS)
         # What goes out on the loopback comes in on it: each byte was counted twice.
-        return [Reading(HOST, "network_bytes", outward), Reading(HOST, "loopback_bytes", loopback / 2)]
+        inward = Reading(HOST, "loopback_bytes", loopback / 2)
+        if self.of_links:
+            inward = _unknown("loopback_bytes", "each rank is in a namespace with a loopback of its own")
+        return [Reading(HOST, "network_bytes", outward), inward]
 
 
 def _unknown(name: str, reason: str) -> Reading:

@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.records import Case, Outcome, RankFailure, RankRecord, Role
+from bench.records import Case, Link, Outcome, RankFailure, RankRecord, Role
 from bench.telemetry import Recording
 
 
@@ -24,6 +24,7 @@ class Ending:
     log_tail: tuple[str, ...]
     recordings: tuple[Recording, ...] = ()
     """Of the nodes' samplers."""
+    link: Link | None = None
 
 
 class Site(ABC):

@@ -8,7 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import wait as wait_for_any
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -16,11 +16,14 @@ from typing import Any
 
 import psutil
 
+from bench.links import INTERFACE, address
 from bench.local import find_mpirun, free_port
 from bench.nursery import Birth, bear, warm_up
 from bench.progress import read_progress
-from bench.records import Case, Role
+from bench.records import Case, Link, Role
+from harness import networks
 from harness.aftermath import MPIRUN, Gone, Scene, collect
+from harness.networks import Network
 from harness.sites import Ending, Job, Site
 from harness.stacks import Stuck, gather, is_stopped
 
@@ -43,16 +46,21 @@ class Member:
         return f"{self.role.name} {self.number}"
 
 
-def variables(role: Role, number: int, port: int) -> dict[str, str]:
-    """The environment of one process (pure). Everything meets on the loopback interface."""
+def variables(role: Role, number: int, port: int, net: str | None = None) -> dict[str, str]:
+    """The environment of one process (pure). Everything meets on the loopback interface, or at the rank 0 of a network
+    of namespaces."""
+    host, interface = LOOPBACK, "lo" if sys.platform == "linux" else "lo0"
+    if net is not None:
+        host, interface = address(0), INTERFACE
     return {
         "RANK": str(number),
         "WORLD_SIZE": str(role.count),
         "LOCAL_RANK": str(number),
         "LOCAL_WORLD_SIZE": str(role.count),
-        "MASTER_ADDR": LOOPBACK,
+        "MASTER_ADDR": host,
         "MASTER_PORT": str(port),
-        "GLOO_SOCKET_IFNAME": "lo" if sys.platform == "linux" else "lo0",
+        "GLOO_SOCKET_IFNAME": interface,
+        **({} if net is None else {"OWN_ADDR": address(number)}),
         **role.env,
     }
 
@@ -74,8 +82,10 @@ def worker_arguments(role: Role, folder: str) -> tuple[str, ...]:
 class LocalJob(Job):
     """Processes of one trial on this machine."""
 
-    def __init__(self, members: list[Member], folder: Path) -> None:
-        self.members, self.folder = members, folder
+    def __init__(
+        self, members: list[Member], folder: Path, network: Network | None = None, link: Link | None = None
+    ) -> None:
+        self.members, self.folder, self.network, self.link = members, folder, network, link
         self.ended = False
         self.memory_kills = count_memory_kills()
 
@@ -89,7 +99,7 @@ class LocalJob(Job):
             scene = self._look_around(first, timeout_s)
         finally:
             self.cancel()
-        return collect(self.folder, scene)
+        return replace(collect(self.folder, scene), link=self.link)
 
     def _unfinished(self) -> list[Member]:
         return [member for member in self.members if not member.role.service and member.process.is_alive()]
@@ -172,6 +182,8 @@ class LocalJob(Job):
         for member in self.members:
             member.process.join()
             member.process.close()
+        if self.network is not None:
+            self.network.end()
 
 
 def count_memory_kills() -> int:
@@ -206,6 +218,11 @@ class Local(Site):
 
     def __init__(self) -> None:
         self.context: Any = None
+        self.links: dict[str, Link] = {}
+        """What each network that was asked for carries: measured before its first trial."""
+
+    def why_not(self, case: Case) -> str | None:
+        return networks.why_not(case)
 
     def warm(self, modules: tuple[str, ...]) -> None:
         self.context = warm_up(modules)
@@ -218,7 +235,7 @@ class Local(Site):
                 lines.append(" ".join(mpirun_command(role, arguments, "mpirun", "python", as_root=False)))
                 continue
             for number in range(role.count):
-                named = " ".join(f"{key}={value}" for key, value in variables(role, number, 29500).items())
+                named = " ".join(f"{key}={value}" for key, value in variables(role, number, 29500, case.net).items())
                 lines.append(f"{named} python -m bench.worker {' '.join(arguments)}")
         return {"commands.sh": "\n".join(lines) + "\n"}
 
@@ -226,27 +243,35 @@ class Local(Site):
         (folder / "case.json").write_text(case.model_dump_json())
         port = free_port(LOOPBACK)
         members: list[Member] = []
-        job = LocalJob(members, folder)
+        job = LocalJob(members, folder, *self._network_of(case))
         try:
             for role in roles:
                 for number in range(1 if role.fanout == "mpi" else role.count):
-                    members.append(self._bear(role, number, port, folder))
+                    members.append(self._bear(job, case, role, number, port))
         except BaseException:
             job.cancel()
             raise
         return job
 
-    def _bear(self, role: Role, number: int, port: int, folder: Path) -> Member:
-        log = folder / f"{role.name}-{number}.log"
-        arguments = worker_arguments(role, str(folder))
-        env: Mapping[str, str] = variables(role, number, port)
+    def _network_of(self, case: Case) -> tuple[Network | None, Link | None]:
+        if case.net is None:
+            return None, None
+        if case.net not in self.links:
+            self.links[case.net] = networks.measure(self.context, case.net)
+        return Network(self.context, case.net, case.ranks), self.links[case.net]
+
+    def _bear(self, job: LocalJob, case: Case, role: Role, number: int, port: int) -> Member:
+        log = job.folder / f"{role.name}-{number}.log"
+        arguments = worker_arguments(role, str(job.folder))
+        env: Mapping[str, str] = variables(role, number, port, case.net)
         command: tuple[str, ...] = ()
         if role.fanout == "mpi":
             mpirun = find_mpirun() or "mpirun"
             command = mpirun_command(role, arguments, mpirun, sys.executable, as_root=os.geteuid() == 0)
             # mpirun tells each rank who it is.
             env = {name: value for name, value in env.items() if "RANK" not in name and "WORLD" not in name}
-        birth = Birth(log=log, env=env, arguments=arguments, command=command)
+        namespace = job.network.place_of(role, number) if job.network else None
+        birth = Birth(log=log, env=env, arguments=arguments, command=command, namespace=namespace)
         return Member(role, number, bear(self.context, birth, f"{role.name}-{number}"), log)
 
 

@@ -22,7 +22,7 @@ def sections(findings: Findings, styles: Styles) -> Iterator[Section]:
         _foretold(forecasts),
         _backtests(forecasts),
         _explained(forecasts),
-        _exchanges(findings.exchanges, link),
+        _exchanges(findings.exchanges),
     )
     if any(table.rows for table in tables):
         yield Section(
@@ -106,12 +106,12 @@ def _explained(forecasts: Sequence[Forecast]) -> Table:
     return Table("Measured compute + predicted exchange, beside the measured step", header, rows, note)
 
 
-def _exchanges(exchanges: Mapping[str, FittedExchange], link: LinkSpec | None) -> Table:
+def _exchanges(exchanges: Mapping[str, FittedExchange]) -> Table:
     rows: list[tuple[str, ...]] = []
     for found in exchanges.values():
         name, counts = words.way_title(found.case), ", ".join(map(str, found.rank_counts))
         best = "–" if found.bus_bandwidth is None else f"{words.number(found.bus_bandwidth)}B/s"
-        share = f"{found.bus_bandwidth / link.bytes_s:.0%}" if link and found.bus_bandwidth else "–"
+        share = _of_the_link(found)
         if found.model is None:
             rows.append((name, counts, f"none: {found.reason}", "–", "–", "–", best, share))
             continue
@@ -124,9 +124,16 @@ def _exchanges(exchanges: Mapping[str, FittedExchange], link: LinkSpec | None) -
               "highest bus bandwidth", "of the link")  # fmt: skip
     note = (
         "Fitted to ln t of the allreduces of all sizes. Ring: 2(N−1)α + 2(N−1)/N·Sβ; tree: 2⌈log₂N⌉(α + Sβ); the "
-        "nearer one is shown. Bus bandwidth = S ÷ t · 2(N−1)/N: what each link must have carried."
+        "nearer one is shown. Bus bandwidth = S ÷ t · 2(N−1)/N: what each link must have carried, "
+        "beside what a plain transfer over it achieved; through memory there is no link to compare with."
     )
     return Table("The exchange: latency and bandwidth", header, tuple(rows), note)
+
+
+def _of_the_link(found: FittedExchange) -> str:
+    if found.bus_bandwidth is None or found.link_bytes_s is None:
+        return "–"
+    return f"{found.bus_bandwidth / found.link_bytes_s:.0%} of {words.number(found.link_bytes_s)}B/s"
 
 
 def _figures(cells: Sequence[Cell], forecasts: Sequence[Forecast], styles: Styles) -> list[Figure]:

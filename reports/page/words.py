@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from bench.records import Case, Scalar
+from bench.links import UNSHAPED
+from bench.records import Case, Link, Scalar
 from reports.analysis.curve import Curve
 from reports.analysis.losses import losses
 from reports.analysis.scaling import Parameter, Prediction
@@ -85,7 +86,7 @@ def inverse(found: Parameter) -> str:
 
 def way_title(case: Case) -> str:
     """``ddp/gloo · cpu``: how gradients travel."""
-    return f"{backend_title(case)} · {case.device}"
+    return f"{backend_title(case)} · {case.device}{f' · {net_title(case.net)}' if case.net else ''}"
 
 
 def serial_share(curve: Curve) -> str:
@@ -168,10 +169,30 @@ def options(chosen: dict[str, Scalar]) -> str:
 
 
 def workload_title(case: Case) -> str:
-    """``synthetic (model=cnn)``, and *emulated compute* where the compute was a wait."""
+    """``synthetic (model=cnn)``, *emulated compute* where the compute was a wait, and the links between the ranks."""
     chosen = f" ({options(case.workload_options)})" if case.workload_options else ""
     emulated = ", emulated compute" if "emulated_compute" in case.flags else ""
-    return f"{case.workload}{chosen}{emulated}"
+    net = f", {net_title(case.net)}" if case.net else ""
+    return f"{case.workload}{chosen}{emulated}{net}"
+
+
+def net_title(net: str) -> str:
+    """``1 Gbit/s links``; ``unshaped links``"""
+    if net == UNSHAPED:
+        return "unshaped links"
+    unit = {"gbit": "Gbit/s", "mbit": "Mbit/s", "kbit": "kbit/s"}[net[-4:]]
+    return f"{net[:-4]} {unit} links"
+
+
+def link(found: Link) -> str:
+    """``1 Gbit/s links: 119 MB/s of payload each way at once (95 % of the rate), round trip 15.0 µs``"""
+    wanted, achieved = found.wanted_bytes_s, found.achieved_bytes_s
+    rate = measured(Estimate(value=achieved, low=None, high=None, n=1, unit="B/s"))
+    share = f" ({100 * achieved / wanted:.0f} % of the rate)" if wanted else ""
+    return (
+        f"{net_title(found.net)}: {rate} of payload each way at once{share}, "
+        f"round trip {number(found.round_trip_s * 1e6)} µs"
+    )
 
 
 def backend_title(case: Case) -> str:

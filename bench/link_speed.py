@@ -1,0 +1,93 @@
+"""What a link between two namespaces really carries: both ways at once, and the round trip of a small message."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import suppress
+from statistics import median
+
+from bench.links import address, rate_bytes_s
+from bench.records import Link
+
+PORT = 7077
+ROUND_TRIPS = 50
+CHUNK_BYTES = 2**18
+WINDOW_S = 0.8
+LONGEST_WINDOW_S = 3.0
+# Of a slow link at least this much, so that a packet more or less does not count.
+WINDOW_BYTES = 1000 * 1448
+# Until the buckets are empty and TCP has found its pace: with less, one direction may still starve the other.
+SETTLING_S = 0.5
+PATIENCE_S = 10.0
+
+
+def measure_link(net: str, enter: Sequence[Callable[[], None]]) -> Link:
+    """The slower direction of a transfer both ways at once, in payload bytes a second, and the median round trip.
+
+    ``enter``: two functions that move this thread into the namespace of rank 0 and of rank 1. A socket belongs to the
+    namespace that it was made in, whoever uses it later.
+    """
+    wanted = rate_bytes_s(net)
+    enter[0]()
+    with socket.create_server((address(0), PORT)) as listener:
+        enter[1]()
+        near = socket.create_connection((address(0), PORT), timeout=PATIENCE_S)
+        far, _ = listener.accept()
+    with near, far:
+        for end in (near, far):
+            end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            end.settimeout(PATIENCE_S)
+        round_trip_s = median(_round_trip(near, far) for _ in range(ROUND_TRIPS))
+        window_s = max(WINDOW_S, min(LONGEST_WINDOW_S, WINDOW_BYTES / wanted)) if wanted else WINDOW_S
+        achieved = _both_ways(near, far, window_s)
+    return Link(net=net, wanted_bytes_s=wanted, achieved_bytes_s=achieved, round_trip_s=round_trip_s)
+
+
+def _round_trip(near: socket.socket, far: socket.socket) -> float:
+    began = time.perf_counter()
+    for sender, receiver in ((near, far), (far, near)):
+        sender.sendall(b"?")
+        receiver.recv(1)
+    return time.perf_counter() - began
+
+
+def _both_ways(near: socket.socket, far: socket.socket, window_s: float) -> float:
+    """Send as fast as the link takes it, both ways; returns the slower direction's bytes a second."""
+    begins_s = time.perf_counter() + SETTLING_S
+    ends_s = begins_s + window_s
+    with ThreadPoolExecutor(max_workers=4) as threads:
+        for end in (near, far):
+            threads.submit(_send, end)
+        receiving = [threads.submit(_receive, end, begins_s, ends_s) for end in (near, far)]
+        wait(receiving)
+        for end in (near, far):
+            # The other end may have gone by now, and this one with it.
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+    return min(received.result() for received in receiving)
+
+
+def _send(end: socket.socket) -> None:
+    """Until the connection is shut down."""
+    chunk = bytes(CHUNK_BYTES)
+    with suppress(OSError):
+        while True:
+            end.send(chunk)
+
+
+def _receive(end: socket.socket, begins_s: float, ends_s: float) -> float:
+    """Bytes a second from the first arrival after ``begins_s`` to the first after ``ends_s``."""
+    buffer = bytearray(CHUNK_BYTES)
+    first_s, held = None, 0
+    while True:
+        count = end.recv_into(buffer)
+        now_s = time.perf_counter()
+        if first_s is None:
+            first_s = now_s if now_s >= begins_s else None
+            continue
+        held += count
+        if now_s >= ends_s:
+            return held / (now_s - first_s)

@@ -1,0 +1,94 @@
+"""Network namespaces without names: the kernel clears them away with the last process that is in them or holds them.
+
+One process makes the network of a trial and holds it (:mod:`bench.holder`); the ranks enter it as they are born.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import socket
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple
+
+from bench.links import INTERFACE, hub_lines, port_names, rank_lines, shaping_lines
+
+CLONE_NEWNET = 0x40000000
+CLONE_NEWUTS = 0x04000000
+
+
+class NoNetwork(Exception):
+    """The network could not be made; says what the system said."""
+
+
+class Places(NamedTuple):
+    """Where the namespaces of a network are found, as paths that can be entered."""
+
+    hub: str
+    ranks: tuple[str, ...]
+
+
+def enter(place: str) -> None:
+    """Move this thread, and what it starts from now on, into a namespace. Raises ``OSError``."""
+    descriptor = os.open(place, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        _checked(_libc().setns(descriptor, CLONE_NEWNET))
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def host_named(name: str) -> Iterator[None]:
+    """Inside, this thread and those that it starts see the machine under another name; nobody else does.
+
+    Raises ``OSError``.
+    """
+    _checked(_libc().unshare(CLONE_NEWUTS))
+    real = socket.gethostname()
+    socket.sethostname(name)
+    try:
+        yield
+    finally:
+        socket.sethostname(real)
+
+
+def _fresh() -> str:
+    """Make a namespace and enter it; this process holds it open for as long as it lives."""
+    _checked(_libc().unshare(CLONE_NEWNET))
+    return f"/proc/{os.getpid()}/fd/{os.open('/proc/thread-self/ns/net', os.O_RDONLY | os.O_CLOEXEC)}"
+
+
+def _libc() -> ctypes.CDLL:
+    # os.setns and os.unshare came with Python 3.12.
+    return ctypes.CDLL(None, use_errno=True)
+
+
+def _checked(status: int) -> None:
+    if status:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+
+
+def make_network(net: str, ranks: int) -> Places:
+    """A hub and a namespace for each rank, joined by links of the rate ``net``. Raises :class:`NoNetwork`."""
+    try:
+        places = Places(_fresh(), tuple(_fresh() for _ in range(ranks)))
+        enter(places.hub)
+        _run("ip", hub_lines(places.ranks))
+        _run("tc", shaping_lines(port_names(ranks), net))
+        for number, place in enumerate(places.ranks):
+            enter(place)
+            _run("ip", rank_lines(number, net))
+            _run("tc", shaping_lines([INTERFACE], net))
+    except OSError as problem:
+        raise NoNetwork(str(problem)) from None
+    return places
+
+
+def _run(tool: str, lines: Sequence[str]) -> None:
+    if not lines:
+        return
+    done = subprocess.run([tool, "-batch", "-"], input="\n".join(lines), capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise NoNetwork(f"{tool}: {' '.join(done.stderr.split())}")

@@ -1,0 +1,113 @@
+"""Networks of namespaces on this machine: whether they can be made, and the harness's end of those that are."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+from bench.holder import hold, survey
+from bench.links import INTERFACE, hub_lines, shaping_lines
+from bench.namespaces import NoNetwork, Places
+from bench.records import Case, Link, Role
+from harness.errors import NetworkError
+
+PATIENCE_S = 60.0
+INSTALL = "install them: apt-get install iproute2"
+
+
+def why_not(case: Case) -> str | None:
+    """Why the links of a case can't be made, with the remedy, or ``None``."""
+    if case.net is None:
+        return None
+    if case.transport == "mpi":
+        return "mpirun starts all its ranks in one network namespace; use --set horovod.transport=gloo, or no --net"
+    if case.transport == "nccl":
+        return "NCCL joins the GPUs of one machine without its network: leave --net out, or --device cpu"
+    return why_not_here()
+
+
+@cache
+def why_not_here() -> str | None:
+    """Why this machine makes no such links at all, with the remedy, or ``None``."""
+    if sys.platform != "linux":
+        return "network namespaces are Linux's: leave --net out"
+    if os.geteuid() != 0:
+        return "network namespaces are root's to make: run as root, or leave --net out"
+    missing = [tool for tool in ("ip", "tc", "unshare") if shutil.which(tool) is None]
+    if missing:
+        return f"no {' and no '.join(missing)} on this machine; {INSTALL}"
+    problem = _try_out()
+    if problem:
+        needs = "they take CAP_SYS_ADMIN and the kernel's veth, bridge and sch_tbf"
+        return f"this system makes no shaped links ({problem}): {needs}; leave --net out"
+    return None
+
+
+def _try_out() -> str:
+    """Make a hub and a shaped link in a namespace that is gone a moment later; what failed, or nothing."""
+    veth = f"link add {INTERFACE} type veth peer name far"
+    commands = [f"ip {line}" for line in (*hub_lines(()), veth)]
+    commands += [f"tc {line}" for line in shaping_lines([INTERFACE], "1mbit")]
+    done = subprocess.run(
+        ["unshare", "--net", "sh", "-c", " && ".join(commands)], capture_output=True, text=True, check=False
+    )
+    return " ".join(done.stderr.split()) or f"exit status {done.returncode}" if done.returncode else ""
+
+
+class Network:
+    """The network of one trial, held by a process of its own until :meth:`end`. Raises :class:`NetworkError`."""
+
+    def __init__(self, context: Any, net: str, ranks: int) -> None:
+        self.process, self.pipe = _start(context, hold, net, ranks)
+        try:
+            self.places: Places = _answer(self.pipe, net)
+        except BaseException:
+            self.end()
+            raise
+
+    def place_of(self, role: Role, number: int) -> str:
+        """The namespace of a process: an observer sits in the hub, the others in that of the rank of their number."""
+        return self.places.hub if role.observer else self.places.ranks[number]
+
+    def end(self) -> None:
+        _end(self.process, self.pipe)
+
+
+def measure(context: Any, net: str) -> Link:
+    """What the links of such a network carry. Raises :class:`NetworkError`."""
+    process, pipe = _start(context, survey, net)
+    try:
+        found: Link = _answer(pipe, net)
+        return found
+    finally:
+        _end(process, pipe)
+
+
+def _start(context: Any, life: Callable[..., None], *arguments: Any) -> tuple[Any, Any]:
+    ours, theirs = context.Pipe()
+    process = context.Process(target=life, args=(theirs, *arguments), name=f"network-{life.__name__}")
+    process.start()
+    theirs.close()
+    return process, ours
+
+
+def _end(process: Any, pipe: Any) -> None:
+    pipe.close()
+    process.kill()
+    process.join()
+    process.close()
+
+
+def _answer(pipe: Any, net: str) -> Any:
+    try:
+        found = pipe.recv() if pipe.poll(PATIENCE_S) else NoNetwork(f"no answer within {PATIENCE_S:g} s")
+    except EOFError:
+        found = NoNetwork("the process that makes them ended")
+    if isinstance(found, NoNetwork):
+        raise NetworkError(f"--net {net}: links can't be made: {found}; leave --net out")
+    return found

@@ -1,0 +1,108 @@
+"""Links of a stated rate: how they are asked for, and the lines that make them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from conftest import make_case, make_trial
+
+from bench.backends.ddp import BACKEND as DDP
+from bench.links import address, hub_lines, port_names, rank_lines, rate_bytes_s, read_net, shaping_lines
+from bench.probes.host import HostProbe
+from bench.records import Link
+from harness import networks
+from harness.sites.local import SITE
+from reports.cells import make_cells
+from reports.page import text, words
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+@pytest.mark.parametrize(
+    ("text", "net", "bytes_s"),
+    [("1gbit", "1gbit", 125e6), ("1000mbit", "1gbit", 125e6), ("2.5Gbit", "2.5gbit", 312.5e6),
+     ("100mbit", "100mbit", 12.5e6), ("0.5mbit", "500kbit", 62_500), ("unshaped", "unshaped", None)],
+)  # fmt: skip
+def test_a_rate_has_one_spelling(text, net, bytes_s):
+    assert read_net(text) == net
+    assert rate_bytes_s(net) == bytes_s
+    assert read_net(net) == net
+
+
+@pytest.mark.parametrize(
+    "text", ["1gb", "fast", "0mbit", "0.5kbit", "1000000000gbit", "-1gbit", "1 gbit", "gbit", "1e9", ""]
+)
+def test_what_is_no_rate_is_refused(text):
+    with pytest.raises(ValueError, match="expected a rate like 100mbit"):
+        read_net(text)
+
+
+@pytest.mark.parametrize("net", ["100mbit", "unshaped"])
+def test_lines_for_ip_and_tc(net):
+    parts = {
+        "ip, in the hub": hub_lines(["/proc/7/fd/4", "/proc/7/fd/5"]),
+        "tc, in the hub": shaping_lines(port_names(2), net),
+        "ip, in rank 1's namespace": rank_lines(1, net),
+        "tc, in rank 1's namespace": shaping_lines(["eth0"], net),
+    }
+    said = "".join("\n".join([f"# {title}", *lines]) + "\n" for title, lines in parts.items())
+    assert said == (GOLDEN / f"links-{net}.txt").read_text()
+
+
+def test_many_ranks_have_addresses_of_their_own():
+    assert len({address(number) for number in range(1000)}) == 1000
+    assert address(300) == "10.77.1.45"
+
+
+def test_ranks_meet_over_the_links():
+    lines = SITE.render(make_case(net="1gbit"), DDP.launch(make_case()))["commands.sh"].splitlines()
+    assert "MASTER_ADDR=10.77.0.1" in lines[1]
+    assert "GLOO_SOCKET_IFNAME=eth0" in lines[1]
+    assert "OWN_ADDR=10.77.0.2" in lines[1]
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"backend": "horovod", "transport": "mpi"}, "horovod.transport=gloo"),
+        ({"transport": "nccl", "device": "cuda"}, "--device cpu"),
+    ],
+)
+def test_what_would_not_use_the_links_is_skipped_with_a_remedy(changes, said):
+    assert said in (networks.why_not(make_case(net="1gbit", **changes)) or "")
+    assert networks.why_not(make_case(**changes)) is None
+
+
+def test_the_network_of_a_hub_is_the_links_and_its_loopback_says_nothing():
+    found = {reading.name: reading for reading in HostProbe((0,), of_links=True).read()}
+    assert found["network_bytes"].value is not None
+    assert found["loopback_bytes"].value is None
+    assert "loopback of its own" in found["loopback_bytes"].reason
+
+
+def test_a_net_is_part_of_the_key_only_where_there_is_one():
+    assert make_case(net="1gbit").curve == f"{make_case().curve}/net=1gbit"
+    assert make_case(net="1gbit").curve != make_case(net="100mbit").curve
+
+
+def linked(net, achieved_bytes_s):
+    case = make_case(net=net)
+    link = Link(net=net, wanted_bytes_s=rate_bytes_s(net), achieved_bytes_s=achieved_bytes_s, round_trip_s=2e-5)
+    return make_cells([case], {}, [make_trial(case, link=link)], {})[0]
+
+
+def test_links_that_carry_less_than_their_rate_are_flagged():
+    assert "slow_links" not in linked("1gbit", 119e6).flags
+    assert "slow_links" in linked("10gbit", 500e6).flags
+    assert "slow_links" not in linked("unshaped", 1.0).flags
+
+
+def test_nets_are_told_apart_and_named():
+    cells = [linked("1gbit", 119e6), linked("100mbit", 11.9e6), linked("unshaped", 1e9)]
+    assert len(text.grouped(cells)) == 3
+    assert [words.case_title(cell.case) for cell in cells] == [
+        f"synthetic, {name} links · ddp/gloo · 2 ranks · strong" for name in ("1 Gbit/s", "100 Mbit/s", "unshaped")
+    ]
+    said = "1 Gbit/s links: 119 MB/s of payload each way at once (95 % of the rate), round trip 20.0 µs"
+    assert words.link(cells[0].link) == said
