@@ -14,6 +14,7 @@ from bench.records import Value
 from harness.environment import installed_version, read_cpu_name, read_gpus, usable_cores
 from harness.networks import why_not_here
 from harness.stacks import find_py_spy
+from reports.page.library import FETCH, VERSION, bundle_file, read_bundle
 
 FRAMEWORKS = 'pip install "scaling-harness[frameworks]", or `tox run -e sweep`'
 ASK_HOROVOD = """
@@ -51,6 +52,7 @@ def examine() -> list[Finding]:
         *_nvml(),
         _py_spy(),
         _links(),
+        _plotly_js(),
         Finding(name="cores", status="ok", found=f"{usable_cores()} usable ({read_cpu_name()})"),
         _memory(),
     ]
@@ -148,6 +150,13 @@ def _links() -> Finding:
     if problem:
         return Finding(name=name, status="missing", found="not here", remedy=problem)
     return Finding(name=name, status="ok", found="namespaces, veth, tbf")
+
+
+def _plotly_js() -> Finding:
+    if read_bundle(bundle_file()) is not None:
+        return Finding(name="plotly.js", status="ok", found=f"{VERSION}, basic bundle: pages of 0.6 MB and more")
+    found = "the small bundle is not kept; pages carry the whole library, 1.4 MB more"
+    return Finding(name="plotly.js", status="missing", found=found, remedy=f"run `{FETCH} --strict` (it takes npm)")
 
 
 def _memory() -> Finding:

@@ -1,120 +1,173 @@
-"""Figures of the page model as plotly figures. Colours carry in light and dark; dash and marker tell them apart too."""
+"""Figures of the page as plotly figures: plain data for plotly.js, in the looks and on the axes of the static ones."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 from typing import Any
 
+from reports.page.axes import Axis, ideal_line
+from reports.page.canvas import BOTTOM, LEFT, RIGHT, SLANT, TOP, Canvas, cut
+from reports.page.looks import FEW, IDEAL_DOTS, INK, Look, banded, looks_of, marked, side_by_side
 from reports.page.values import Figure, Series
 
-# At least 3:1 against white and against the dark page (#14171c).
-COLOURS = ("#0b7fc7", "#d55e00", "#0a8f6a", "#b5588c", "#7d6fd1", "#8a7a1f", "#c2414b", "#5c7d8a")
-DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
-MARKERS = ("circle", "square", "diamond", "triangle-up", "cross", "x", "star", "pentagon")
-PATTERNS = ("", "/", "x", ".", "\\", "-")
-GRID = "rgba(128,128,128,0.28)"
-INK = "#7a828c"
-MOST_TICKS = 12
+GRID = "rgba(128,128,128,0.22)"
+SHADE = "rgba(128,128,128,0.14)"
+TEXT = "#5b6470"
+"""The page sets its own, for light and dark."""
 
 
 def draw(figure: Figure) -> dict[str, Any]:
-    """The plotly figure as plain data: ``{"data": […], "layout": {…}}``."""
-    import plotly.graph_objects as go
-
-    drawn = go.Figure()
-    if figure.stacked:
-        return _draw_bars(figure, go)
-    if figure.ideal:
-        drawn.add_trace(_ideal(figure, go))
-    for series in figure.series:
-        drawn.add_trace(_trace(_with_gaps(series) if figure.categories else series, go))
-    ticks = sorted({x for series in figure.series if series.look != "fitted" for x in series.x})
-    layout = _layout(figure)
-    layout["xaxis"] |= {"type": "log"} if figure.log_x else {"tickvals": ticks}
-    layout["xaxis"] |= _category_ticks(figure.categories) if figure.categories else {}
-    layout["yaxis"] |= {"type": "log"} if figure.log_y else {"rangemode": "tozero"}
-    layout["yaxis"] |= {"tickformat": ".0%"} if figure.percent else {}
-    drawn.update_layout(**layout)
-    return dict(drawn.to_plotly_json())
-
-
-def _draw_bars(figure: Figure, go: Any) -> dict[str, Any]:
-    """Layers are told apart by pattern as well as by colour."""
-    drawn = go.Figure()
-    for series in figure.series:
-        pattern = {"shape": PATTERNS[series.style % len(PATTERNS)], "fgcolor": "rgba(255,255,255,0.7)",
-                   "fillmode": "overlay", "size": 6}  # fmt: skip
-        marker = {"color": COLOURS[series.style % len(COLOURS)], "pattern": pattern}
-        names = [figure.categories[int(x)] for x in series.x]
-        drawn.add_trace(go.Bar(x=names, y=list(series.y), name=series.name, marker=marker,
-                               hovertemplate="%{y:.3g} ms, %{x}<extra>%{fullData.name}</extra>"))  # fmt: skip
-    drawn.update_layout(barmode="stack", **_layout(figure))
-    drawn.update_layout(legend_traceorder="normal")
-    return dict(drawn.to_plotly_json())
+    """``{"data": […], "layout": {…}}``: one trace a series, in order, then bands and the ideal."""
+    figure = side_by_side(figure)
+    looks = looks_of(figure)
+    make = _bar if figure.stacked else _curve
+    traces = [make(series, look, figure) for series, look in zip(figure.series, looks, strict=True)]
+    bands = [band for series, look in zip(figure.series, looks, strict=True) if (band := _band(series, look))]
+    return {"data": [*traces, *bands, *_ideal(figure)], "layout": _layout(figure)}
 
 
 def _layout(figure: Figure) -> dict[str, Any]:
-    """What all charts share."""
-    axis = {"gridcolor": GRID, "zerolinecolor": GRID, "linecolor": GRID, "automargin": True}
-    return {
+    """The legend and the titles of the axes are the page's: they wrap, and are there without JavaScript."""
+    canvas = Canvas(figure)
+    x, y = canvas.x, canvas.y
+    names = [cut(name, canvas.letters) for _, name in x.ticks]
+    across = _axis(x) | {"tickvals": [_number(at, 7) for at, _ in x.ticks], "ticktext": names}
+    # Margins that plotly finds by itself cost it a second and a third drawing: only names of categories may need them.
+    across |= {"automargin": True} if figure.categories else {}
+    if canvas.slanted or not figure.wide:
+        across |= {"tickangle": SLANT if canvas.slanted else 0, "ticklabeloverflow": "allow"}
+    down = _axis(y) | {"ticks": "", "showline": False}
+    if y.log:
+        down |= {"tickvals": [_number(at, 7) for at, _ in y.ticks], "ticktext": [name for _, name in y.ticks]}
+    if figure.percent:
+        down["tickformat"] = ".0%"
+    layout: dict[str, Any] = {
         "template": "none",
-        "height": 340,
-        "margin": {"l": 60, "r": 12, "t": 34, "b": 48},
+        "margin": {"l": LEFT, "r": RIGHT, "t": TOP, "b": BOTTOM},
         "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)",
-        "font": {"family": "system-ui, sans-serif", "size": 13, "color": INK},
+        "font": {"family": "system-ui, sans-serif", "size": 12, "color": TEXT},
         "hovermode": "closest",
-        "legend": {"orientation": "h", "y": 1.02, "x": 0, "yanchor": "bottom"},
-        "modebar": {"bgcolor": "rgba(0,0,0,0)", "color": INK},
-        "xaxis": {**axis, "title": {"text": figure.x_title}},
-        "yaxis": {**axis, "title": {"text": figure.y_title}},
+        "showlegend": False,
+        "xaxis": across | {"showgrid": False},
+        "yaxis": down,
     }
+    if figure.stacked:
+        layout |= {"barmode": "stack", "bargap": 0.28 if len(figure.categories) > 2 else 0.6}
+    if figure.window:
+        left, right = figure.window
+        layout["shapes"] = [{"type": "rect", "xref": "x", "yref": "paper", "x0": left, "x1": right, "y0": 0, "y1": 1,
+                             "fillcolor": SHADE, "line": {"width": 0}, "layer": "below"}]  # fmt: skip
+    return layout
 
 
-def _trace(series: Series, go: Any) -> Any:
-    if series.look == "fitted":
-        line = {"color": COLOURS[series.style % len(COLOURS)], "width": 1, "dash": "dot"}
-        return go.Scatter(x=list(series.x), y=list(series.y), name=series.name, mode="lines", line=line,
-                          hovertemplate="%{y:.4g} at %{x:.3g}<extra>%{fullData.name}</extra>")  # fmt: skip
-    known = all(low is not None for low, y in zip(series.low, series.y, strict=True) if y is not None)
-    errors = None
-    if any(high is not None for high in series.high):
-        above = [0 if high is None else high - y for y, high in zip(series.y, series.high, strict=True)]
-        below = [0 if low is None else y - low for y, low in zip(series.y, series.low, strict=True)]
-        errors = {"type": "data", "symmetric": False, "array": above, "arrayminus": below, "thickness": 1.5, "width": 5}
-    symbol = MARKERS[series.style % len(MARKERS)]
-    return go.Scatter(
-        x=list(series.x),
-        y=list(series.y),
-        error_y=errors,
-        name=series.name,
-        mode="lines+markers",
-        line={"color": COLOURS[series.style % len(COLOURS)], "dash": DASHES[series.style % len(DASHES)], "width": 2},
-        marker={"symbol": [f"{symbol}-open" if hollow else symbol for hollow in series.hollow], "size": 9},
-        hovertemplate="%{y:.4g} at %{x}" + ("" if known else " (interval unknown)") + "<extra>%{fullData.name}</extra>",
-    )
+def _axis(axis: Axis) -> dict[str, Any]:
+    ends = [math.log10(end) if axis.log else end for end in (axis.low, axis.high)]
+    return {"type": "log" if axis.log else "linear", "range": [_number(end, 7) for end in ends], "gridcolor": GRID,
+            "zeroline": False, "linecolor": INK, "showline": True, "ticks": "outside", "tickcolor": INK, "ticklen": 4,
+            "exponentformat": "SI"}  # fmt: skip
 
 
-def _with_gaps(series: Series) -> Series:
-    """Over categories a line breaks where one has no point: the categories between are filled with nothing."""
-    if not series.x:
-        return series
-    points = dict(zip(series.x, zip(series.y, series.low, series.high, series.hollow, strict=True), strict=True))
-    every = tuple(float(x) for x in range(int(series.x[0]), int(series.x[-1]) + 1))
-    y, low, high, hollow = zip(*(points.get(x, (None, None, None, False)) for x in every), strict=True)
-    return replace(series, x=every, y=y, low=low, high=high, hollow=hollow)
+def _bar(layer: Series, look: Look, figure: Figure) -> dict[str, Any]:
+    pattern = {"shape": look.pattern, "fgcolor": "rgba(255,255,255,0.75)", "fillmode": "overlay", "size": 6}
+    return {"type": "bar", "name": layer.name, "x": _places(layer.x), "y": _heights(layer.y),
+            "text": _told(layer, figure), "textposition": "none", "marker": {"color": look.colour, "pattern": pattern},
+            "hovertemplate": "%{y:,.4~r}<br>%{text}<extra>%{fullData.name}</extra>"}  # fmt: skip
 
 
-def _category_ticks(categories: Sequence[str]) -> dict[str, Any]:
-    """The names of at most a dozen categories, evenly spaced."""
-    numbers = range(0, len(categories), math.ceil(len(categories) / MOST_TICKS))
-    return {"tickvals": list(numbers), "ticktext": [categories[number] for number in numbers]}
+def _curve(series: Series, look: Look, figure: Figure) -> dict[str, Any]:
+    lines = "" if series.look == "markers" else "lines"
+    markers = "markers" if marked(series) else ""
+    trace: dict[str, Any] = {
+        "type": "scatter",
+        "name": series.name,
+        "x": _places(series.x),
+        "y": _heights(series.y),
+        "mode": "+".join(filter(None, (lines, markers))),
+        "line": {"color": look.colour, "dash": _dash(look.dash), "width": 2 if markers else 1.5},
+    }
+    text = _told(series, figure)
+    over = "" if figure.categories else " at %{x:,.4~r}"
+    shown = "%{y:.1%}" if figure.percent else "%{y:,.4~r}"
+    told = "<br>%{text}" if any(text) else ""
+    trace["hovertemplate"] = f"{shown}{over}{told}<extra>%{{fullData.name}}</extra>"
+    if told:
+        trace["text"] = text
+    if markers:
+        shape = [f"{look.marker}-open" if hollow else look.marker for hollow in series.hollow]
+        size = 9 if len(series.x) <= FEW else 5
+        trace["marker"] = {"symbol": shape if any(series.hollow) else look.marker, "size": size, "color": look.colour}
+    if not banded(series) and any(high is not None for high in series.high):
+        trace["error_y"] = _intervals(series)
+    return trace
 
 
-def _ideal(figure: Figure, go: Any) -> Any:
-    ends = sorted({x for series in figure.series for x in series.x}) or [1.0]
-    values = ends if figure.ideal == "linear" else [1.0 for _ in ends]
-    line = {"color": INK, "dash": "dot", "width": 1.5}
-    return go.Scatter(x=ends, y=values, name="ideal", mode="lines", line=line, hoverinfo="skip")
+def _intervals(series: Series) -> dict[str, Any]:
+    above = [0 if high is None else _number(high - y, 3) for y, high in zip(series.y, series.high, strict=True)]
+    below = [0 if low is None else _number(y - low, 3) for y, low in zip(series.y, series.low, strict=True)]
+    return {"type": "data", "symmetric": False, "array": above, "arrayminus": below, "thickness": 1.5, "width": 0}
+
+
+def _told(series: Series, figure: Figure) -> list[str]:
+    """What is said of each point beside its place; nothing where there are many."""
+    if len(series.x) > FEW:
+        return []
+    shown: Callable[[float], str] = (lambda y: f"{100 * y:.3g} %") if figure.percent else (lambda y: f"{y:.4g}")
+    told = []
+    for x, low, high in zip(series.x, series.low, series.high, strict=True):
+        parts = [figure.categories[round(x)]] if figure.categories else []
+        if low is not None and high is not None:
+            parts.append(f"interval {shown(low)} to {shown(high)}")
+        elif series.look == "points" and not figure.stacked:
+            parts.append("interval unknown")
+        told.append("<br>".join(parts))
+    return told
+
+
+def _band(series: Series, look: Look) -> dict[str, Any] | None:
+    """Between ``low`` and ``high`` of a curve that has both, there and back."""
+    spans = [(x, low, high) for x, low, high in zip(series.x, series.low, series.high, strict=True)
+             if low is not None and high is not None]  # fmt: skip
+    if not banded(series) or len(spans) < 2:
+        return None
+    x, low, high = zip(*spans, strict=True)
+    return {"type": "scatter", "x": _places([*x, *x[::-1]]), "y": _heights([*high, *low[::-1]]), "mode": "lines",
+            "line": {"width": 0}, "fill": "toself", "fillcolor": f"rgba{(*_channels(look.colour), 0.15)}",
+            "hoverinfo": "skip"}  # fmt: skip
+
+
+def _ideal(figure: Figure) -> list[dict[str, Any]]:
+    points = ideal_line(figure)
+    if not points:
+        return []
+    x, y = zip(*points, strict=True)
+    line = {"color": INK, "dash": _dash(IDEAL_DOTS), "width": 1.5}
+    return [{"type": "scatter", "x": _places(x), "y": _heights(y), "name": "ideal", "mode": "lines", "line": line,
+             "hoverinfo": "skip"}]  # fmt: skip
+
+
+def _channels(colour: str) -> tuple[int, int, int]:
+    red, green, blue = bytes.fromhex(colour.removeprefix("#"))
+    return red, green, blue
+
+
+def _dash(dash: Sequence[int]) -> str:
+    return ",".join(f"{length}px" for length in dash) or "solid"
+
+
+def _places(values: Sequence[float]) -> list[float | None]:
+    """Of ``x``, whose axis need not begin at 0."""
+    return [_number(value, 7) for value in values]
+
+
+def _heights(values: Sequence[float]) -> list[float | None]:
+    """Of ``y``: on an axis from 0 on, the fifth digit is a fraction of a pixel; dropping it packs far better."""
+    return [_number(value, 4) for value in values]
+
+
+def _number(value: float, digits: int) -> float | None:
+    """So many significant digits; whole numbers keep all; JSON has no NaN."""
+    if not math.isfinite(value):
+        return None
+    return int(value) if value == int(value) else float(f"{value:.{digits}g}")

@@ -4,36 +4,131 @@ from __future__ import annotations
 
 import base64
 import gzip
+import hashlib
 import json
+import re
+from collections.abc import Sequence
 from functools import cache
+from typing import Any
 
 from reports.page.charts import draw
-from reports.page.values import Page
+from reports.page.library import Library, plotly_library
+from reports.page.looks import looks_of
+from reports.page.svg import further_swatches, static, swatch
+from reports.page.values import Figure, Link, Page, Table
+
+MOST_NUMBERS = 100
+"""Rows shown of the table behind a figure; tables of a section are whole."""
+MANY_ROWS = 40
+"""A longer table of a section is opened on demand."""
+NUMBER = re.compile(r"[+\-−±<>≤≥~]?\s?\d[\d.,]*\s?([%×]|[kMGT]?[A-Za-zµ/]{0,3}\b)?(\s?\(.*\))?(\s[\w/]+)?")
+UNKNOWN = ("–", "—", "")
 
 
-def render(page: Page) -> str:
-    """The page as text."""
+def render(page: Page, library: Library | None = None) -> str:
+    """The page as text; ``library`` is what draws its figures, by default the one that is kept here."""
+    from markupsafe import Markup
+
+    script = _source("page.js")
+    library = library or plotly_library()
+    figures = {figure.key: draw(figure) for section in page.sections for figure in section.figures}
+    html: str = (
+        _environment()
+        .get_template("report.html")
+        .render(
+            page=page,
+            anchors=_anchors([section.title for section in page.sections]),
+            style=Markup(_source("page.css")),
+            script=Markup(script),
+            # Two scripts may run, and no other: the page's own, and plotly.js once it is unpacked.
+            hashes=[_hash(script), _hash(library.text)],
+            library=_packed(library.text),
+            figures=_packed(json.dumps(figures, allow_nan=False, separators=(",", ":"))),
+            downloads=[(download, _packed(download.text)) for download in page.downloads],
+            drawing=lambda figure: Markup(static(figure)),
+            legend=_legend,
+            numbers=lambda table: shortened(table, bool(page.downloads)),
+            right=right_aligned,
+            bad=_bad,
+            is_link=lambda cell: isinstance(cell, Link),
+            many=MANY_ROWS,
+        )
+    )
+    return html
+
+
+def shortened(table: Table, has_downloads: bool) -> Table:
+    """Evenly spaced rows of a long table, the first and the last among them, and a note that says so."""
+    count = len(table.rows)
+    if count <= MOST_NUMBERS:
+        return table
+    kept = tuple(table.rows[round(at * (count - 1) / (MOST_NUMBERS - 1))] for at in range(MOST_NUMBERS))
+    whole = " All of it is in the download." if has_downloads else ""
+    said = f"{MOST_NUMBERS} of {count:,} rows, evenly spaced.{whole}"
+    return Table(table.caption, table.header, kept, f"{said} {table.note}".strip())
+
+
+def right_aligned(table: Table) -> tuple[bool, ...]:
+    """Which columns hold nothing but numbers."""
+    columns = zip(*table.rows, strict=True) if table.rows else ((),) * len(table.header)
+    return tuple(_all_numbers([cell.text if isinstance(cell, Link) else cell for cell in column]) for column in columns)
+
+
+def _all_numbers(cells: Sequence[str]) -> bool:
+    known = [cell for cell in cells if cell not in UNKNOWN]
+    return bool(known) and all(NUMBER.fullmatch(cell) for cell in known)
+
+
+def _bad(cell: object) -> bool:
+    return isinstance(cell, str) and (cell in ("failed", "timeout", "invalid") or cell.startswith("DIFFERENT"))
+
+
+def _legend(figure: Figure) -> list[tuple[Any, str]]:
+    """A swatch and a name for each series, in the order in which they are drawn, then for what else is there."""
+    from markupsafe import Markup
+
+    own = [(swatch(look, series, stacked=figure.stacked), series.name)
+           for series, look in zip(figure.series, looks_of(figure), strict=True)]  # fmt: skip
+    return [(Markup(drawn), name) for drawn, name in (*own, *further_swatches(figure))]
+
+
+def _anchors(titles: Sequence[str]) -> list[str]:
+    """An id for each title, made of its words, so that a link to a section outlives the sweep it was made in."""
+    anchors: list[str] = []
+    for title in titles:
+        plain = re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")[:60] or "section"
+        count = sum(re.fullmatch(rf"s-{re.escape(plain)}(-\d+)?", anchor) is not None for anchor in anchors)
+        anchors.append(f"s-{plain}-{count + 1}" if count else f"s-{plain}")
+    return anchors
+
+
+def _hash(script: str) -> str:
+    """As a Content-Security-Policy names a script."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
+
+
+@cache
+def _packed(text: str) -> str:
+    """Gzipped and base64-coded: the page unpacks it. Whatever the text holds, nothing in it can end an element."""
+    return base64.b64encode(gzip.compress(text.encode(), compresslevel=9, mtime=0)).decode()
+
+
+@cache
+def _environment() -> Any:
     from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
-    templates = Environment(
+    return Environment(
         loader=PackageLoader("reports.page", "templates"),
         autoescape=select_autoescape(["html"]),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    figures = {figure.key: draw(figure) for section in page.sections for figure in section.figures}
-    return templates.get_template("report.html").render(
-        page=page,
-        # "<" escaped, so that no text in the data can end the script element.
-        figures=json.dumps(figures, allow_nan=False).replace("<", "\\u003c"),
-        library=_plotly_library(),
-    )
 
 
 @cache
-def _plotly_library() -> str:
-    """plotly.js, gzipped and base64-coded: the page unpacks it when it opens (a third of the plain size)."""
-    from plotly.offline import get_plotlyjs
-
-    return base64.b64encode(gzip.compress(get_plotlyjs().encode(), compresslevel=9, mtime=0)).decode()
+def _source(name: str) -> str:
+    """A file beside the template, as it is."""
+    environment = _environment()
+    text: str = environment.loader.get_source(environment, name)[0]
+    return text

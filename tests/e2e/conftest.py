@@ -14,6 +14,7 @@ from typing import Any
 
 import psutil
 import pytest
+from chromium import chromium
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 MARK = "SCALING_TEST_MARK"
@@ -59,6 +60,12 @@ class Harness:
         while self.left_running() and time.monotonic() < deadline:
             time.sleep(0.05)
         assert self.left_running() == []
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    with chromium(tmp_path_factory.mktemp("profile")) as started:
+        yield started
 
 
 @pytest.fixture

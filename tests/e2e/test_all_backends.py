@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import shutil
 
 import pytest
 
@@ -101,48 +100,15 @@ def test_an_export_says_what_the_sweep_said(swept):
     assert {curve["curve"] for curve in fitted["curves"]} == {row["curve"] for row in rows}
 
 
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    from selenium import webdriver
-    from selenium.webdriver.chrome.service import Service
-
-    chromium = shutil.which("chromium") or shutil.which("google-chrome")
-    driver = shutil.which("chromedriver")
-    if chromium is None or driver is None:
-        pytest.skip("no browser: apt-get install chromium chromium-driver")
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    for flag in ("headless=new", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run",
-                 "disable-background-networking", "disable-component-update", "disable-sync",
-                 f"user-data-dir={tmp_path_factory.mktemp('profile')}"):  # fmt: skip
-        options.add_argument(f"--{flag}")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    started = webdriver.Chrome(options=options, service=Service(driver))
-    yield started
-    started.quit()
-
-
 @pytest.mark.parametrize(("width", "scheme"), [(1400, "light"), (1400, "dark"), (400, "light")])
 def test_the_page_opens_draws_and_asks_for_nothing(swept, browser, width, scheme):
-    import json
-
-    from selenium.webdriver.support.ui import WebDriverWait
-
-    media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
-    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
-    size = {"width": width, "height": 1200, "deviceScaleFactor": 1, "mobile": False}
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-    browser.get_log("performance")
-    browser.get(f"file://{swept[1]['report']}")
-    drawn = WebDriverWait(browser, 20).until(
-        lambda page: page.execute_script("return document.documentElement.dataset.drawn")
-    )
-    charts = browser.execute_script("return document.querySelectorAll('.chart').length")
-    assert int(drawn) == charts >= 4
-    assert browser.execute_script("return document.querySelectorAll('.chart .main-svg').length") >= charts
-    assert browser.execute_script("return document.documentElement.scrollWidth <= innerWidth"), "nothing sticks out"
-    assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
-    events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
-    asked = [e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"]
-    assert [url for url in asked if not url.startswith(("file://", "data:", "blob:"))] == []
-    assert "synthetic: at 2 ranks" in browser.find_element("id", "answers").text
+    browser.media(scheme)
+    browser.width(width)
+    browser.open(swept[1]["report"])
+    charts = browser.draw_all()
+    assert int(browser.until("document.documentElement.dataset.drawn")) == charts >= 4
+    assert browser.run("return document.querySelectorAll('.chart .main-svg').length") >= charts
+    assert browser.run("return document.documentElement.scrollWidth <= innerWidth"), "nothing sticks out"
+    assert browser.errors() == []
+    assert browser.requests() == []
+    assert "synthetic: at 2 ranks" in browser.driver.find_element("id", "answers").text

@@ -1,0 +1,53 @@
+"""plotly.js for a page: the small bundle where it is kept, else the whole of it from plotly's Python package."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from bench.folders import cache_folder
+
+BUNDLE = "plotly.js-basic-dist-min"
+BUNDLE_FILE = "package/plotly-basic.min.js"
+VERSION = "4.1.1"
+"""The plotly.js that plotly 7.1.0 carries. The bundle has scatter and bars, in a quarter of the whole's size."""
+SHA256 = "99784e3abfb07b142a15e521a439e6d9addceadb3f79553fd24c72774f0649ba"
+FETCH = "python -m harness.plotly_bundle"
+
+
+@dataclass(frozen=True)
+class Library:
+    """``name`` says which it is."""
+
+    name: str
+    text: str
+
+
+def bundle_file() -> Path:
+    """Where the bundle is kept, once it was fetched."""
+    return cache_folder("npm") / f"{BUNDLE}-{VERSION}.js"
+
+
+@cache
+def plotly_library() -> Library:
+    """The library that pages made here carry."""
+    kept = read_bundle(bundle_file())
+    return whole_library() if kept is None else Library(f"plotly.js {VERSION}, basic bundle", kept)
+
+
+def whole_library() -> Library:
+    """plotly.js of the Python package: all kinds of figure, four times the size."""
+    from plotly.offline import get_plotlyjs, get_plotlyjs_version
+
+    return Library(f"plotly.js {get_plotlyjs_version()}, whole", get_plotlyjs())
+
+
+def read_bundle(path: Path) -> str | None:
+    """The text of the kept bundle; ``None`` where there is none, or it is not what was published."""
+    try:
+        content = path.read_bytes()
+    except OSError:
+        return None
+    return content.decode() if hashlib.sha256(content).hexdigest() == SHA256 else None
