@@ -9,6 +9,7 @@ from typing import Any
 
 from rich.console import Console
 
+from bench.records import Trial
 from bench.registry import survey
 from harness import report
 from harness.errors import UsageError
@@ -73,6 +74,7 @@ class Side:
     label: str
     info: SweepInfo
     cells: tuple[Cell, ...]
+    trials: list[Trial]
     cost: Estimate | None
 
 
@@ -90,6 +92,7 @@ def compare_sweeps(wanted: Sequence[str], store_place: str, page: Path | None, o
         list(never.values()),
         side_by_side([report.provenance(side.info, side.cells, side.cost) for side in sides]),
         comparisons,
+        [report.raw_numbers((side.info, side.cells, side.trials) for side in sides)],
     )
     report.write_whole(target, render(made))
     return Compared({side.label: side.info.id for side in sides}, comparisons, target)
@@ -107,7 +110,7 @@ def _sides(wanted: Sequence[str], store_place: str) -> list[Side]:
             raise UsageError(f"sweep {info.id} is named twice; name different ones")
         trials = store.trials(info.id)
         cells = report.cells_of(info, trials, backends, workloads)
-        sides.append(Side(sweep_label(number), info, cells, own_cost(trials)))
+        sides.append(Side(sweep_label(number), info, cells, trials, own_cost(trials)))
     store.close()
     return sides
 

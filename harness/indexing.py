@@ -91,7 +91,7 @@ def _add(store: Store, name: str, folder: Path) -> tuple[Night, bool]:
     target = folder / _page_of(name)
     fresh = not _is_current(target, info)
     if fresh:
-        report.write_page(info, find(cells), target, cost)
+        report.write_page(info, trials, find(cells), target, cost)
     return _night(info, cells, cost), fresh
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from bench.backends import Backend
@@ -14,11 +14,13 @@ from harness.errors import UsageError
 from harness.store import SweepInfo
 from reports.analysis.stats import Estimate
 from reports.cells import Cell, make_cells
+from reports.exports.csv import trials_csv
 from reports.findings import Findings
 from reports.page import words
 from reports.page.html import render
 from reports.page.model import make_page
-from reports.trial_rows import SweepFacts
+from reports.page.values import Download
+from reports.trial_rows import SweepFacts, rows_of
 
 
 def cells_of(
@@ -76,11 +78,21 @@ def _links(cells: tuple[Cell, ...]) -> list[Link]:
     return list({cell.link.net: cell.link for cell in cells if cell.link is not None}.values())
 
 
-def write_page(info: SweepInfo, findings: Findings, target: Path, cost: Estimate | None) -> None:
+def raw_numbers(sweeps: Iterable[tuple[SweepInfo, Sequence[Cell], Sequence[Trial]]]) -> Download:
+    """What the page hands out: a row a trial, of one sweep or several."""
+    rows = [row for info, cells, trials in sweeps for row in rows_of(facts_of(info), cells, trials)]
+    return Download("trials.csv", f"every trial, a row each ({len(rows):,})", "text/csv", trials_csv(rows))
+
+
+def write_page(
+    info: SweepInfo, trials: Sequence[Trial], findings: Findings, target: Path, cost: Estimate | None
+) -> None:
     """Write the page; it appears under its name when it is whole. Raises :class:`UsageError`."""
     never = [(skip.case, skip.reason) for skip in info.plan.not_applicable]
     title = f"Scaling report: {info.suite.name}"
-    write_whole(target, render(make_page(title, findings, never, provenance(info, findings.cells, cost))))
+    origin = provenance(info, findings.cells, cost)
+    raw = raw_numbers([(info, findings.cells, trials)])
+    write_whole(target, render(make_page(title, findings, never, origin, downloads=[raw])))
 
 
 def write_whole(target: Path, content: str | bytes) -> None:

@@ -209,7 +209,7 @@ def _finish(
     store.close()
     findings = find(report.cells_of(info, trials, backends, workloads), outlook.counts, outlook.link)
     cost = own_cost(trials)
-    report.write_page(info, findings, target, cost)
+    report.write_page(info, trials, findings, target, cost)
     return Done(info, findings, target, cost, interrupted)
 
 

@@ -123,11 +123,14 @@ class SweepTable(Value):
 
 def rows_of(sweep: SweepFacts, cells: Sequence[Cell], trials: Sequence[Trial]) -> Iterator[TrialRow]:
     """In the order of the cells, then of the rounds; a case that never ran is one row with its outcome and reason."""
+    by_key: dict[str, list[Trial]] = {}
+    for trial in trials:
+        by_key.setdefault(trial.case.key, []).append(trial)
     for cell in cells:
-        mine = sorted((trial for trial in trials if trial.case.key == cell.case.key), key=lambda trial: trial.round)
+        mine = by_key.get(cell.case.key, [])
         if not mine:
             yield _row(sweep, cell, None)
-        for trial in mine:
+        for trial in sorted(mine, key=lambda trial: trial.round):
             yield _row(sweep, cell, trial)
 
 

@@ -26,7 +26,7 @@ def group_sections(key: str, cells: Sequence[Cell], styles: Mapping[str, int], f
     if any(cell.messages for cell in shown):
         figures = message_figures(key, shown, styles, findings.exchanges)
     else:
-        figures = _rank_figures(key, shown, styles, words.answer(cells), findings.curves)
+        figures = _rank_figures(key, shown, styles, findings.curves)
     steps = step_figure(key, shown)
     case = cells[0].case
     yield Section(words.group_title(cells), words.conditions(case), (*figures, *((steps,) if steps else ())))
@@ -35,11 +35,11 @@ def group_sections(key: str, cells: Sequence[Cell], styles: Mapping[str, int], f
 
 
 def _rank_figures(
-    key: str, cells: Sequence[Cell], styles: Mapping[str, int], answer: str, curves: Mapping[str, Curve]
+    key: str, cells: Sequence[Cell], styles: Mapping[str, int], curves: Mapping[str, Curve]
 ) -> tuple[Figure, ...]:
     unit = next(cell.throughput.unit for cell in cells if cell.throughput)
     drafts: tuple[tuple[str, str, str, str, Callable[[Estimate], str], Ideal | None], ...] = (
-        ("throughput", "Throughput", f"throughput ({unit})", answer, words.measured, None),
+        ("throughput", "Throughput", f"throughput ({unit})", _throughput_sentence(cells), words.measured, None),
         ("speedup", "Speed-up", "speed-up", _scaling_sentence(cells), words.measured, "linear"),
         ("efficiency", "Efficiency", "efficiency", _efficiency_sentence(cells), words.percent, "one"),
     )
@@ -69,6 +69,12 @@ def _fits(cells: Sequence[Cell], styles: Mapping[str, int], curves: Mapping[str,
         lines.append(Series(f"{name}: {words.MODELS[curve.model]}", x, y, unknown, unknown, styles[name],
                             (False,) * len(x), look="fitted"))  # fmt: skip
     return lines
+
+
+def _throughput_sentence(cells: Sequence[Cell]) -> str:
+    best = max(cells, key=lambda cell: cell.throughput.value if cell.throughput else 0)
+    where = f"{words.backend_title(best.case)} at {words.ranks(best.case.ranks)}"
+    return f"The highest value: {words.measured(best.throughput)}, {where}. Bars are 95 % intervals over trials."
 
 
 def _scaling_sentence(cells: Sequence[Cell]) -> str:

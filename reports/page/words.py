@@ -129,8 +129,8 @@ def percent(found: Estimate | None) -> str:
     """``71 % (68–74)``"""
     if found is None:
         return "–"
-    span = "" if found.low is None or found.high is None else f" ({found.low * 100:.0f}–{found.high * 100:.0f})"
-    return f"{found.value * 100:.0f} %{span}"
+    span = "" if found.low is None or found.high is None else f" ({found.low * 100:,.0f}–{found.high * 100:,.0f})"
+    return f"{found.value * 100:,.0f} %{span}"
 
 
 def milliseconds(found: Estimate | None) -> str:
