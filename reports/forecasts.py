@@ -17,6 +17,7 @@ from reports.exchanges import FittedExchange, way_of
 Kind = Literal["step", "law"]
 """``step``: from compute, α and β; ``law``: USL, Amdahl or linear, whichever suffices."""
 FEWEST_FOR_A_LAW = 3
+FEWEST_DECOMPOSED = 2
 TRUSTED_BELOW = 0.2
 """A step model that misses the measured by more is not used to foretell."""
 FURTHER = (2, 4, 8)
@@ -130,7 +131,9 @@ def _possible(case: Case, ranks: int) -> bool:
     return case.scaling == "weak" or ranks <= case.batch
 
 
-def _steps(cells: Sequence[Cell], exchange: FittedExchange | None) -> tuple[StepModel, ExchangeTime] | str:
+def _steps(
+    cells: Sequence[Cell], exchange: FittedExchange | None, fewest: int = FEWEST_DECOMPOSED
+) -> tuple[StepModel, ExchangeTime] | str:
     """The step model of a curve, or why there is none."""
     gradients = next((cell.gradients for cell in cells if cell.gradients is not None), None)
     if gradients is None:
@@ -139,8 +142,8 @@ def _steps(cells: Sequence[Cell], exchange: FittedExchange | None) -> tuple[Step
         named = f"{cells[0].case.backend}/{cells[0].case.transport}"
         return exchange.reason if exchange and exchange.reason else f"no allreduce was measured under {named}"
     observed = _observed(cells)
-    if len(observed) < 2:
-        return "fewer than two rank counts were decomposed"
+    if len(observed) < fewest:
+        return f"{len(observed)} rank counts were decomposed, it takes {fewest}"
     return fit_steps(observed, cells[0].case.scaling, cells[0].case.batch, gradients, exchange.model.time_s), (
         exchange.model.time_s
     )
@@ -179,13 +182,17 @@ def _foretold(prediction: Prediction, base: Cell) -> Foretold:
 
 
 def _backtests(cells: Sequence[Cell], exchange: FittedExchange | None) -> tuple[Backtest, ...]:
-    """By each model that the smaller rank counts allow. The exchange at the largest is not looked at either."""
+    """By each model that the smaller rank counts allow.
+
+    The exchange at the largest is not looked at either, unless it is the only one: the compute of one rank and the
+    allreduces of two then foretell the step of two, which neither has seen.
+    """
     smaller, last = cells[:-1], cells[-1]
     if last.throughput is None:
         return ()
     ranks, counts = last.case.ranks, tuple(cell.case.ranks for cell in smaller)
     found = []
-    steps = _steps(smaller, exchange.below(ranks) if exchange else None)
+    steps = _steps(smaller, exchange if counts == (1,) or exchange is None else exchange.below(ranks), fewest=1)
     if not isinstance(steps, str):
         model, time = steps
         found.append(Backtest(kind="step", model="compute + α–β", smaller=counts, measured=last.throughput,
