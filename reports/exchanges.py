@@ -31,7 +31,7 @@ class FittedExchange(Value):
 def way_of(case: Case) -> str:
     """What must be the same for one case's exchange to speak for another's."""
     options = sorted(case.backend_options.items())
-    return f"{case.backend}/{case.transport} {options} {case.device} {case.net}"
+    return f"{case.backend}/{case.transport} {options} {case.device} {case.net} {case.label}"
 
 
 def timings_of(cells: Sequence[Cell]) -> list[Timing]:
@@ -43,11 +43,12 @@ def timings_of(cells: Sequence[Cell]) -> list[Timing]:
 
 
 def exchanges_of(cells: Sequence[Cell]) -> dict[str, FittedExchange]:
-    """By :func:`way_of`. Cells with a fault are left out, and oversubscribed ones unless they crossed shaped links:
-    there the ranks wait for the wire and not for each other's cores."""
+    """By :func:`way_of`. Cells with a fault are left out, and oversubscribed ones unless they crossed shaped links
+    that kept their rate: there the ranks wait for the wire and not for each other's cores."""
     by_way: dict[str, list[Cell]] = {}
     for cell in cells:
-        waits_for_cores = "oversubscribed" in cell.flags and cell.case.net is None
+        by_the_wire = cell.link is not None and cell.link.wanted_bytes_s and "slow_links" not in cell.flags
+        waits_for_cores = "oversubscribed" in cell.flags and not by_the_wire
         if cell.messages and cell.case.fault is None and not waits_for_cores:
             by_way.setdefault(way_of(cell.case), []).append(cell)
     return {way: _of_way(found) for way, found in by_way.items()}

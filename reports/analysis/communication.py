@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple, get_args
 
 from bench.records import Value
-from reports.analysis.scaling import Parameter
+from reports.analysis.scaling import Parameter, around
 from reports.analysis.stats import student_t
 
 Algorithm = Literal["ring", "tree"]
@@ -54,16 +54,11 @@ class Exchange(Value):
     misfit: float
     misfit_ranks: int
     misfit_bytes: float
-    rank_counts: tuple[int, ...]
-    largest_bytes: float
+    assumed: bool
+    """Ring and tree could not be told apart, since one rank count was measured: a ring is what gloo and NCCL run."""
 
     def time_s(self, ranks: int, message_bytes: float) -> float:
         return time_s(self.algorithm, ranks, message_bytes, self.latency_s.value, self.byte_s.value)
-
-    @property
-    def bandwidth(self) -> float:
-        """1 ÷ β: what a link carries in bytes a second, as the exchange sees it."""
-        return 1 / self.byte_s.value
 
 
 def weights(algorithm: Algorithm, ranks: int, message_bytes: float) -> tuple[float, float]:
@@ -97,7 +92,7 @@ def fit_exchange(timings: Sequence[Timing]) -> Exchange:
         raise CannotFitExchange(f"α and β take {FEWEST_SIZES} message sizes, there are {len(sizes)}")
     if any(not (0 < timing.time_s < math.inf) for timing in known):
         raise ValueError("times must be positive and finite")
-    # Where only one rank count was measured the two differ by constants only; a ring is what gloo and NCCL run.
+    # Where one rank count was measured the two differ by constants only: the first stands.
     return min((_fit(known, algorithm) for algorithm in get_args(Algorithm)), key=lambda found: round(found.scatter, 9))
 
 
@@ -129,8 +124,7 @@ def _fit(timings: Sequence[Timing], algorithm: Algorithm) -> Exchange:
         misfit=math.exp(float(left[worst])) - 1,
         misfit_ranks=timings[worst].ranks,
         misfit_bytes=timings[worst].message_bytes,
-        rank_counts=tuple(sorted({timing.ranks for timing in timings})),
-        largest_bytes=max(timing.message_bytes for timing in timings),
+        assumed=len({timing.ranks for timing in timings}) == 1,
     )
 
 
@@ -146,7 +140,5 @@ def _start(columns: Any, times: Any) -> list[float]:
 def _parameter(value: float, error: float, freedom: int) -> Parameter:
     if freedom < 1:
         return Parameter(value=value, low=None, high=None, standard_error=None)
-    half = min(700.0, student_t(freedom) * error)
-    return Parameter(
-        value=value, low=value * math.exp(-half), high=value * math.exp(half), standard_error=value * error
-    )
+    low, high = around(value, student_t(freedom) * error)
+    return Parameter(value=value, low=low, high=high, standard_error=value * error)

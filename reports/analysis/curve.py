@@ -95,7 +95,7 @@ def analyse(
         peak_throughput=None if peak is None else found.throughput(peak),
         limit=found.limit,
         largest_residual=max(map(abs, residuals(rates, found).values())),
-        predictions=tuple(found.predict(ranks) for ranks in predict),
+        predictions=tuple(found.predict(ranks, chosen=model == "best") for ranks in predict),
         traps=find_traps(rates, found),
         fitted=_line(found, min(rates), max(rates)),
     )

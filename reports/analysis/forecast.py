@@ -18,7 +18,7 @@ from statistics import fmean
 
 from bench.gradients import Gradients
 from bench.records import Scaling, Value
-from reports.analysis.scaling import Prediction
+from reports.analysis.scaling import Prediction, around, widening
 from reports.analysis.stats import student_t
 from reports.analysis.step_model import OwnModel, OwnTimes, fit_own, predict_step
 
@@ -80,12 +80,11 @@ class StepModel(Value):
     def predict(self, ranks: int, exchange: ExchangeTime) -> Prediction:
         expected = _amount(self.scaling, self.batch, ranks) / self.step_s(ranks, exchange)
         further = ranks > self.largest_ranks
-        widening = 1 + max(0.0, math.log2(ranks / self.largest_ranks))
         if self.seen < FEWEST_FOR_AN_INTERVAL:
             return Prediction(ranks=ranks, throughput=expected, low=None, high=None, extrapolated=further)
         chance = student_t(self.freedom) * self.scatter if self.freedom else 0.0
-        half = math.hypot(student_t(self.seen) * self.misfit * widening, chance)
-        low, high = expected * math.exp(-half), expected * math.exp(half)
+        model = student_t(self.seen) * self.misfit * widening(ranks, self.largest_ranks)
+        low, high = around(expected, math.hypot(model, chance))
         return Prediction(ranks=ranks, throughput=expected, low=low, high=high, extrapolated=further)
 
 

@@ -33,6 +33,8 @@ FEWEST_RANK_COUNTS: Mapping[Model, int] = {"usl": 4, "amdahl": 3, "linear": 1}
 TRUSTED_FROM = 6
 """Rank counts below which a fitted USL carries a warning."""
 NEAR_A_BOUND = 1e-9
+BOUNDLESS = 1000.0
+"""An interval that reaches further than this factor bounds nothing."""
 
 
 class CannotFit(ValueError):
@@ -84,21 +86,39 @@ class Fit:
 
     @property
     def peak_ranks(self) -> float | None:
-        """√((1−σ) ÷ κ), where throughput is highest; ``None`` where κ can't be told from 0."""
+        """√((1−σ) ÷ κ), where throughput is highest; ``None`` where κ can't be told from 0, or it only falls."""
         if self.model != "usl" or self.kappa.value <= 0 or not (self.kappa.low or 0) > 0:
             return None
-        return math.sqrt((1 - self.sigma.value) / self.kappa.value)
+        peak = math.sqrt((1 - self.sigma.value) / self.kappa.value)
+        return peak if peak >= 1 else None
 
-    def predict(self, ranks: int) -> Prediction:
-        """The interval holds what one further measurement would give: the doubt about the curve, and its scatter."""
+    def predict(self, ranks: int, *, chosen: bool = False) -> Prediction:
+        """The interval holds what one further measurement would give: the doubt about the curve, and its scatter.
+
+        It takes for granted that the law holds. Where the law was ``chosen`` for lack of evidence against it, nobody
+        knows beyond the measured rank counts: there it widens by its own size with each doubling. It is unknown where
+        it would reach further than a factor of :data:`BOUNDLESS`.
+        """
         expected = self.throughput(ranks)
         low = high = None
         if self.covariance is not None:
             slope = log_gradient(ranks, self.sigma.value, self.kappa.value)[: PARAMETERS[self.model]]
             doubt = float(slope @ self.covariance @ slope)
             half = student_t(self.observations - PARAMETERS[self.model]) * math.sqrt(doubt + self.spread**2)
-            low, high = expected * math.exp(-half), expected * math.exp(half)
+            low, high = around(expected, half * (widening(ranks, self.largest_ranks) if chosen else 1))
         return Prediction(ranks=ranks, throughput=expected, low=low, high=high, extrapolated=ranks > self.largest_ranks)
+
+
+def widening(ranks: int, largest_ranks: int) -> float:
+    """1 + log₂(N ÷ largest measured N), at least 1: how much less a model is trusted. A choice, not a theorem."""
+    return 1 + max(0.0, math.log2(ranks / largest_ranks))
+
+
+def around(value: float, half: float) -> tuple[float | None, float | None]:
+    """``value`` ÷ e^half and × e^half; unknown where that is further than a factor of :data:`BOUNDLESS`."""
+    if half > math.log(BOUNDLESS):
+        return None, None
+    return value * math.exp(-half), value * math.exp(half)
 
 
 def denominator(ranks: float, sigma: float, kappa: float) -> float:
@@ -256,8 +276,8 @@ def _gamma(value: float, error: float | None, half: float) -> Parameter:
     """γ is fitted as its logarithm; its standard error is carried back to first order."""
     if error is None:
         return Parameter(value=value, low=None, high=None, standard_error=None)
-    return Parameter(value=value, low=value * math.exp(-half * error), high=value * math.exp(half * error),
-                     standard_error=value * error)  # fmt: skip
+    low, high = around(value, half * error)
+    return Parameter(value=value, low=low, high=high, standard_error=value * error)
 
 
 def _share(value: float, error: float | None, half: float) -> Parameter:

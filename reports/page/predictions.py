@@ -118,14 +118,15 @@ def _exchanges(exchanges: Mapping[str, FittedExchange]) -> Table:
         model = found.model
         where = f"{words.ranks(model.misfit_ranks)}, {words.message_size(int(model.misfit_bytes))}"
         off = f"{100 * model.misfit:+.0f} % at {where}"
+        algorithm = f"{model.algorithm}, assumed" if model.assumed else model.algorithm
         alpha, beta = words.latency(model.latency_s), words.inverse(model.byte_s)
-        rows.append((name, counts, model.algorithm, alpha, beta, off, best, share))
+        rows.append((name, counts, algorithm, alpha, beta, off, best, share))
     header = ("exchange", "ranks", "algorithm", "α: latency (95 %)", "1/β: bandwidth (95 %)", "largest misfit",
               "highest bus bandwidth", "of the link")  # fmt: skip
     note = (
         "Fitted to ln t of the allreduces of all sizes. Ring: 2(N−1)α + 2(N−1)/N·Sβ; tree: 2⌈log₂N⌉(α + Sβ); the "
-        "nearer one is shown. Bus bandwidth = S ÷ t · 2(N−1)/N: what each link must have carried, "
-        "beside what a plain transfer over it achieved; through memory there is no link to compare with."
+        "nearer one is shown; from one rank count they can't be told apart. Bus bandwidth = S ÷ t · 2(N−1)/N: what each "
+        "link must have carried, beside what a plain transfer over it achieved; through memory there is no link."
     )
     return Table("The exchange: latency and bandwidth", header, tuple(rows), note)
 

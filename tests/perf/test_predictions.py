@@ -49,6 +49,6 @@ def test_eight_ranks_from_one_two_and_four(swept, benchmark, tell):
     for forecast in found["forecasts"]:
         for backtest in forecast["backtests"]:
             tell(
-                f"{forecast['curve']}: from {backtest['smaller']} by {backtest['model']}: throughput of 8 ranks foretold "
+                f"{forecast['curve']}: from {backtest['smaller']} by {backtest['model']}: 8 ranks' throughput foretold "
                 f"{backtest['error']:+.1%} off (goal ±{GOAL_EIGHT:.0%}), interval held it: {backtest['held']}"
             )
