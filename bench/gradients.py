@@ -27,8 +27,3 @@ class Gradients(Value):
 
     tensor_bytes: tuple[int, ...]
     grouping: Grouping
-
-    @property
-    def total_bytes(self) -> float:
-        """On the wire, before the algorithm of the exchange has its say."""
-        return sum(self.tensor_bytes) * self.grouping.share

@@ -12,6 +12,8 @@ import ipaddress
 import re
 from collections.abc import Sequence
 
+LEAST_BITS_S = 64e3
+"""Below, a trial would spend its whole time on the first message."""
 UNSHAPED = "unshaped"
 INTERFACE = "eth0"
 HUB = "hub"
@@ -38,7 +40,7 @@ def read_net(text: str) -> str:
     found = re.fullmatch(r"(\d{1,6}(?:\.\d{1,6})?)([kmg]bit)", text.strip().lower())
     bits_s = float(found.group(1)) * UNITS[found.group(2)] if found else 0.0
     unit = next((unit for unit, factor in UNITS.items() if bits_s >= factor), None)
-    if unit is None:
+    if unit is None or bits_s < LEAST_BITS_S:
         raise ValueError(f"expected a rate like 100mbit or 1gbit, or {UNSHAPED}")
     return f"{bits_s / UNITS[unit]:.9g}{unit}"
 

@@ -163,6 +163,8 @@ def report(
     if index is not None:
         if out is not None:
             raise UsageError("--out names one page and --index a folder of them; leave one of them out")
+        if predict or link:
+            raise UsageError("--predict and --link are asked of a page of sweeps, not of an --index; leave them out")
         from harness import indexing
 
         return _told(indexing.write_index(sweeps or [], store, index), as_json=as_json)

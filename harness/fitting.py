@@ -15,11 +15,13 @@ from rich.markup import escape
 
 from bench.records import Scaling
 from harness.errors import UsageError, nearest
+from harness.outlook import MOST_RANKS
 from reports.analysis.curve import Curve, analyse
 from reports.analysis.scaling import Method, Model, Parameter
 from reports.page import words
 from reports.trial_rows import LIST_SEPARATOR, NO_CLAIM
 
+IMMENSE = 1e60
 RANKS = ("ranks", "n")
 THROUGHPUT = "throughput"
 CURVE = "curve"
@@ -115,8 +117,8 @@ def _by_curve(found: Mapping[tuple[str, str], dict[int, list[float]]]) -> Rows:
 
 def _count(text: str, place: str, column: str) -> int:
     number = _number(text, place, column)
-    if number < 1 or number != int(number):
-        raise UsageError(f"{place}: {column} = {text.strip()}: a rank count is a whole number from 1 on")
+    if not 1 <= number <= MOST_RANKS or number != int(number):
+        raise UsageError(f"{place}: {column} = {text.strip()}: a rank count is a whole number from 1 to {MOST_RANKS}")
     return int(number)
 
 
@@ -124,6 +126,8 @@ def _rate(text: str, place: str) -> float:
     number = _number(text, place, THROUGHPUT)
     if number <= 0:
         raise UsageError(f"{place}: throughput = {text.strip()}: a throughput is above 0")
+    if not 1 / IMMENSE < number < IMMENSE:
+        raise UsageError(f"{place}: throughput = {text.strip()} can't be reckoned with; choose another unit")
     return number
 
 

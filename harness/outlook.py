@@ -33,7 +33,7 @@ def parse_counts(text: str | None) -> tuple[int, ...]:
         raise UsageError(f"--predict {text}: expected rank counts, for example 8,64,1024") from None
     if any(not 1 <= count <= MOST_RANKS for count in counts):
         raise UsageError(f"--predict {text}: a rank count is between 1 and {MOST_RANKS}")
-    return tuple(dict.fromkeys(counts))
+    return tuple(sorted(set(counts)))
 
 
 def parse_link(text: str | None) -> LinkSpec | None:

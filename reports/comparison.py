@@ -9,7 +9,8 @@ from bench.records import Case, Value
 from reports.analysis.stats import Estimate, ratio
 from reports.cells import Cell
 
-Direction = Literal["faster", "slower", "alike", "unknown"]
+Direction = Literal["faster", "slower", "unclear", "unknown"]
+"""``unclear``: the interval holds 1; ``unknown``: there is none."""
 
 
 class Change(Value):
@@ -28,7 +29,7 @@ class Change(Value):
             return "unknown"
         if self.ratio.low > 1:
             return "faster"
-        return "slower" if self.ratio.high < 1 else "alike"
+        return "slower" if self.ratio.high < 1 else "unclear"
 
 
 class Comparison(Value):
@@ -47,10 +48,15 @@ def compare(first: str, before: Sequence[Cell], other: str, after: Sequence[Cell
 
     Where no case is in both and each sweep ran one backend only, the backends are compared.
     """
-    by_case = _pairs(before, after, lambda cell: cell.case.key)
+    by_case = _pairs(before, after, identity)
     if by_case or not _one_backend(before) or not _one_backend(after):
         return _comparison(first, other, by_case, before, after, across=False)
     return _comparison(first, other, _pairs(before, after, _without_backend), before, after, across=True)
+
+
+def identity(cell: Cell) -> str:
+    """The case and the data it read: a stand-in is never compared with what it stands for."""
+    return f"{cell.case.key} {_data(cell)}"
 
 
 def labelled(cells: Sequence[Cell], label: str) -> tuple[Cell, ...]:
@@ -67,7 +73,11 @@ def _pairs(before: Sequence[Cell], after: Sequence[Cell], key: Callable[[Cell], 
 
 def _without_backend(cell: Cell) -> str:
     plain = {"backend": "any", "transport": "any", "backend_options": {}}
-    return cell.case.model_copy(update=plain).key
+    return f"{cell.case.model_copy(update=plain).key} {_data(cell)}"
+
+
+def _data(cell: Cell) -> str:
+    return cell.case.data.digest if cell.case.data else ""
 
 
 def _one_backend(cells: Sequence[Cell]) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from statistics import fmean, median
 
 from bench.records import Reading, Trial, Value
+from reports.analysis.communication import Timing, bus_bandwidth
 from reports.analysis.efficiency import StepSplit, Straggler, split
 from reports.analysis.stats import Estimate, arithmetic, estimate, ratio
 
@@ -108,7 +109,9 @@ def messages(good: Sequence[Trial]) -> tuple[MessageCell, ...]:
                 message_bytes=first.message_bytes,
                 time_s=estimate(times, "s"),
                 algorithm_bandwidth=estimate(bandwidths, "B/s"),
-                bus_bandwidth=estimate([value * 2 * (world - 1) / world for value in bandwidths], "B/s"),
+                bus_bandwidth=estimate(
+                    [bus_bandwidth(Timing(world, first.message_bytes, time_s)) for time_s in times], "B/s"
+                ),
             )
         )
     return tuple(cells)

@@ -55,6 +55,23 @@ MEANING: dict[str, tuple[str, str]] = {
         "retire the GPU",
     ),
     "gpu_clock_moved": ("a GPU's clock changed within the window", "fix it with nvidia-smi --lock-gpu-clocks"),
+    "superlinear": (
+        "more than proportional throughput: smaller pieces fit into a cache, or the baseline is unfair",
+        "compare weak scaling, or measure the smallest rank count again",
+    ),
+    "retrograde": ("more ranks gave less throughput", "stop at the peak, or look at what limits the curve there"),
+    "misfit": (
+        "the points follow another law than the fitted one, such as a hard ceiling",
+        "read the points, not the law; look for a shared limit",
+    ),
+    "at_bound": ("a fitted parameter ended at the edge of what it may be", "measure more rank counts"),
+    "extrapolated_peak": (
+        "the peak lies beyond what was measured",
+        "measure there before you believe it",
+    ),
+    "outlier": ("one rank count is far from where the others say it should be", "measure that rank count again"),
+    "few_points": ("as many parameters as there is evidence for", "measure at least 6 rank counts"),
+    "too_few_points": ("too few rank counts for any law", "measure at least 3 rank counts, 4 for USL"),
     "unproven": ("the same-work check was switched off", "set verify_steps above 0"),
 }
 

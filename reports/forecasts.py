@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
+from bench.gradients import Gradients
 from bench.records import Case, Value
 from reports.analysis.communication import fastest_time
 from reports.analysis.curve import Curve, analyse
 from reports.analysis.forecast import ExchangeTime, Explained, Observed, StepModel, explain, fit_steps
-from reports.analysis.scaling import Prediction
+from reports.analysis.scaling import Prediction, around
 from reports.analysis.stats import Estimate, estimate
 from reports.cells import Cell
 from reports.exchanges import FittedExchange, way_of
 
 Kind = Literal["step", "law"]
 """``step``: from compute, α and β; ``law``: USL, Amdahl or linear, whichever suffices."""
+STEP_MODEL = "compute + α–β"
 FEWEST_FOR_A_LAW = 3
 FEWEST_DECOMPOSED = 2
 TRUSTED_BELOW = 0.2
@@ -45,6 +48,8 @@ class Backtest(Value):
     kind: Kind
     model: str
     smaller: tuple[int, ...]
+    exchange_ranks: tuple[int, ...] = ()
+    """Where the allreduces were measured that α and β come from."""
     prediction: Prediction
     measured: Estimate
 
@@ -66,16 +71,31 @@ class Forecast(Value):
 
     curve: str
     case: Case
-    kind: Kind | None
-    model: str
+    measured_at: tuple[int, ...]
+    kind: Kind | None = None
+    model: str = "none"
     reason: str | None = None
     explained: tuple[Explained, ...] = ()
     misfit: float | None = None
     """Of the step model, where there is one."""
     foretold: tuple[Foretold, ...] = ()
+    impossible: tuple[int, ...] = ()
+    """Rank counts that were asked for and have no share of the batch."""
     at_scale: tuple[Foretold, ...] = ()
-    """Over the link that was asked about."""
+    """Over the link that was asked about; without any :attr:`at_scale_reason` says why."""
+    at_scale_reason: str | None = None
     backtests: tuple[Backtest, ...] = ()
+
+
+class Known(NamedTuple):
+    """What a step model is made of, but for the exchange."""
+
+    observed: list[Observed]
+    gradients: Gradients
+    case: Case
+
+    def fit(self, exchange: ExchangeTime | None) -> StepModel:
+        return fit_steps(self.observed, self.case.scaling, self.case.batch, self.gradients, exchange)
 
 
 def forecasts_of(
@@ -90,33 +110,32 @@ def forecasts_of(
     for key in curves:
         fed = (cell for cell in cells if cell.case.curve == key and cell.feeds_a_curve)
         own = sorted(fed, key=lambda cell: cell.case.ranks)
-        found.append(_forecast(key, own, exchanges.get(way_of(own[0].case)), counts, link))
+        forecast = _forecast(key, own, exchanges.get(way_of(own[0].case)), counts)
+        found.append(_over_link(forecast, own, counts, link) if link else forecast)
     return tuple(found)
 
 
-def _forecast(
-    key: str, cells: Sequence[Cell], exchange: FittedExchange | None, counts: Sequence[int], link: LinkSpec | None
-) -> Forecast:
-    case, largest = cells[0].case, cells[-1].case.ranks
-    wanted = [count for count in counts or (largest * factor for factor in FURTHER) if _possible(case, count)]
-    scale = [count for count in dict.fromkeys((*AT_SCALE, *counts)) if _possible(case, count)]
-    measured = _steps(cells, exchange)
-    forecast = Forecast(curve=key, case=case, kind=None, model="none", backtests=_backtests(cells, exchange))
-    if isinstance(measured, str):
-        why = measured
-    else:
-        model, time = measured
-        why = f"the step model misses the measured steps by {model.misfit:.0%}"
-        explained = explain(_observed(cells), case.scaling, case.batch, model.gradients, time)
+def _forecast(key: str, cells: Sequence[Cell], exchange: FittedExchange | None, counts: Sequence[int]) -> Forecast:
+    case, measured_at = cells[0].case, tuple(cell.case.ranks for cell in cells)
+    asked = sorted(set(counts)) or [measured_at[-1] * factor for factor in FURTHER]
+    wanted = [count for count in asked if _possible(case, count)]
+    forecast = Forecast(
+        curve=key,
+        case=case,
+        measured_at=measured_at,
+        impossible=tuple(count for count in asked if not _possible(case, count)),
+        backtests=_backtests(cells, exchange),
+    )
+    known, time = _known(cells, FEWEST_DECOMPOSED), _exchange_time(case, exchange)
+    why = known if isinstance(known, str) else time if isinstance(time, str) else None
+    if not isinstance(known, str) and not isinstance(time, str):
+        model = known.fit(time)
+        explained = explain(known.observed, case.scaling, case.batch, known.gradients, time)
         forecast = forecast.model_copy(update={"explained": tuple(explained), "misfit": model.misfit})
         if model.misfit <= TRUSTED_BELOW:
             foretold = tuple(_foretold(model.predict(count, time), cells[0]) for count in wanted)
-            there = fastest_time(link.latency_s, 1 / link.bytes_s) if link else time
-            at_scale = tuple(_foretold(model.predict(count, there), cells[0]) for count in scale) if link else ()
-            name = f"compute + {exchange.model.algorithm} α–β" if exchange and exchange.model else "compute + exchange"
-            return forecast.model_copy(
-                update={"kind": "step", "model": name, "foretold": foretold, "at_scale": at_scale}
-            )
+            return forecast.model_copy(update={"kind": "step", "model": STEP_MODEL, "foretold": foretold})
+        why = f"the step model misses the measured steps by {model.misfit:.0%}"
     if len(cells) < FEWEST_FOR_A_LAW:
         return forecast.model_copy(update={"reason": f"{why}; a law of scaling takes {FEWEST_FOR_A_LAW} rank counts"})
     law = analyse(key, _rates(cells), predict=wanted)
@@ -126,31 +145,37 @@ def _forecast(
     )
 
 
+def _over_link(forecast: Forecast, cells: Sequence[Cell], counts: Sequence[int], link: LinkSpec) -> Forecast:
+    """With what the curve would give over another link: it takes the ranks' own work, and no measured exchange."""
+    known = _known(cells, FEWEST_DECOMPOSED)
+    if isinstance(known, str):
+        return forecast.model_copy(update={"at_scale_reason": known})
+    there = fastest_time(link.latency_s, 1 / link.bytes_s)
+    model = known.fit(None)
+    if forecast.misfit is not None:
+        # How far the model is off where it could be judged is the least that it may be off elsewhere.
+        judged = sum(one.ranks > 1 for one in forecast.explained)
+        model = model.model_copy(update={"misfit": forecast.misfit, "seen": judged})
+    found = tuple(
+        _foretold(model.predict(count, there), cells[0])
+        for count in sorted({*AT_SCALE, *counts})
+        if _possible(forecast.case, count)
+    )
+    why = None if found else f"a batch of {forecast.case.batch} can't be cut into that many"
+    return forecast.model_copy(update={"at_scale": found, "at_scale_reason": why})
+
+
 def _possible(case: Case, ranks: int) -> bool:
     """A batch can't be cut into more pieces than it has samples."""
     return case.scaling == "weak" or ranks <= case.batch
 
 
-def _steps(
-    cells: Sequence[Cell], exchange: FittedExchange | None, fewest: int = FEWEST_DECOMPOSED
-) -> tuple[StepModel, ExchangeTime] | str:
-    """The step model of a curve, or why there is none."""
+def _known(cells: Sequence[Cell], fewest: int) -> Known | str:
+    """What the cells of a curve tell of a step, or why that is not enough."""
     gradients = next((cell.gradients for cell in cells if cell.gradients is not None), None)
     if gradients is None:
         return "it is not known what a step exchanges"
-    if exchange is None or exchange.model is None:
-        named = f"{cells[0].case.backend}/{cells[0].case.transport}"
-        return exchange.reason if exchange and exchange.reason else f"no allreduce was measured under {named}"
-    observed = _observed(cells)
-    if len(observed) < fewest:
-        return f"{len(observed)} rank counts were decomposed, it takes {fewest}"
-    return fit_steps(observed, cells[0].case.scaling, cells[0].case.batch, gradients, exchange.model.time_s), (
-        exchange.model.time_s
-    )
-
-
-def _observed(cells: Sequence[Cell]) -> list[Observed]:
-    return [
+    observed = [
         Observed(
             ranks=cell.case.ranks,
             rates=cell.rates,
@@ -159,6 +184,17 @@ def _observed(cells: Sequence[Cell]) -> list[Observed]:
         for cell in cells
         if cell.decomposition is not None
     ]
+    if len(observed) < fewest:
+        return f"{len(observed)} rank counts were decomposed, it takes {fewest}"
+    return Known(observed, gradients, cells[0].case)
+
+
+def _exchange_time(case: Case, exchange: FittedExchange | None) -> ExchangeTime | str:
+    if exchange is not None and exchange.model is not None:
+        return exchange.model.time_s
+    if exchange is not None and exchange.reason:
+        return exchange.reason
+    return f"no allreduce was measured under {case.backend}/{case.transport}"
 
 
 def _rates(cells: Sequence[Cell]) -> dict[int, tuple[float, ...]]:
@@ -166,19 +202,16 @@ def _rates(cells: Sequence[Cell]) -> dict[int, tuple[float, ...]]:
 
 
 def _foretold(prediction: Prediction, base: Cell) -> Foretold:
-    """Efficiency starts from the smallest measured rank count."""
-    ideal = estimate(base.rates, "samples/s").value / base.case.ranks * prediction.ranks
-    low, high = prediction.low, prediction.high
-    return Foretold(
-        prediction=prediction,
-        efficiency=Estimate(
-            value=prediction.throughput / ideal,
-            low=None if low is None else low / ideal,
-            high=None if high is None else high / ideal,
-            n=len(base.rates),
-            unit="1",
-        ),
-    )
+    """Efficiency starts from the smallest measured rank count, which has an interval of its own."""
+    start = estimate(base.rates, "samples/s")
+    ideal = start.value / base.case.ranks * prediction.ranks
+    found = Estimate(value=prediction.throughput / ideal, low=None, high=None, n=len(base.rates), unit="1")
+    if prediction.low is not None and prediction.high is not None:
+        of_base = math.log(start.high / start.value) if start.high is not None else 0.0
+        half = math.hypot(math.log(prediction.high / prediction.throughput), of_base)
+        low, high = around(found.value, half)
+        found = found.model_copy(update={"low": low, "high": high})
+    return Foretold(prediction=prediction, efficiency=found)
 
 
 def _backtests(cells: Sequence[Cell], exchange: FittedExchange | None) -> tuple[Backtest, ...]:
@@ -192,11 +225,13 @@ def _backtests(cells: Sequence[Cell], exchange: FittedExchange | None) -> tuple[
         return ()
     ranks, counts = last.case.ranks, tuple(cell.case.ranks for cell in smaller)
     found = []
-    steps = _steps(smaller, exchange if counts == (1,) or exchange is None else exchange.below(ranks), fewest=1)
-    if not isinstance(steps, str):
-        model, time = steps
-        found.append(Backtest(kind="step", model="compute + α–β", smaller=counts, measured=last.throughput,
-                              prediction=model.predict(ranks, time)))  # fmt: skip
+    used = exchange if counts == (1,) or exchange is None else exchange.below(ranks)
+    known, time = _known(smaller, 1), _exchange_time(last.case, used)
+    if not isinstance(known, str) and not isinstance(time, str) and used is not None:
+        found.append(
+            Backtest(kind="step", model=STEP_MODEL, smaller=counts, exchange_ranks=used.rank_counts,
+                     measured=last.throughput, prediction=known.fit(time).predict(ranks, time))
+        )  # fmt: skip
     if len(smaller) >= FEWEST_FOR_A_LAW:
         law = analyse("", _rates(smaller), predict=(ranks,))
         if law.predictions:

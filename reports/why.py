@@ -6,12 +6,10 @@ from collections.abc import Mapping, Sequence
 
 from bench.records import Case, Value
 from reports.analysis.curve import Curve
-from reports.analysis.losses import EXPOSED, SLOWER, WAITING, losses
+from reports.analysis.losses import EXPOSED, LEAST_SHARE, SLOWER, WAITING, losses
 from reports.cells import Cell
 
 COMPUTE, DATA = "compute", "fetching data"
-LEAST_SHARE = 0.05
-"""Of a step: a loss below is not what limits it."""
 SLOWED_BY = {
     "gpu_thermal_throttling": "throttling: a GPU slowed down by heat",
     "gpu_power_brake": "throttling: a GPU's power brake",
@@ -29,7 +27,7 @@ class Why(Value):
     curve: str
     case: Case
     shares: dict[str, float]
-    """Of the step, by term: compute, data, waiting and exposed communication add up to 1."""
+    """Of the step, by term: compute, data, waiting and exposed communication add up to 1; empty without its parts."""
     slower: float | None
     """How much of the step is compute beyond what the same work takes at the smallest rank count."""
     contention: float | None
@@ -40,14 +38,33 @@ class Why(Value):
 
 
 def reasons(cells: Sequence[Cell], curves: Mapping[str, Curve]) -> tuple[Why, ...]:
-    """One a curve with several rank counts, decomposed at the largest that feeds it."""
+    """One a curve with several rank counts, at the largest that was decomposed; else what its law alone says."""
     found = []
     for key, curve in curves.items():
         fed = (cell for cell in cells if cell.case.curve == key and cell.feeds_a_curve and cell.decomposition)
         last = max(fed, key=lambda cell: cell.case.ranks, default=None)
         if last is not None and last.case.ranks > 1:
             found.append(_why(last, curve))
+        elif curve.model not in (None, "linear"):
+            found.append(_by_law(next(cell.case for cell in cells if cell.case.curve == key), curve))
     return tuple(found)
+
+
+def _by_law(case: Case, curve: Curve) -> Why:
+    """Of a curve whose steps were not taken apart."""
+    last = curve.points[-1]
+    whole = sum(last.time_parts.values())
+    shares = {name: last.time_parts[name] / whole for name in ("contention", "coherency")}
+    worst = max(shares, key=lambda name: shares[name])
+    return Why(
+        curve=curve.name,
+        case=case.model_copy(update={"ranks": last.ranks}),
+        shares={},
+        slower=None,
+        contention=shares["contention"],
+        coherency=shares["coherency"] if curve.model == "usl" else None,
+        limited_by=f"{worst}, by the law" if shares[worst] >= LEAST_SHARE else COMPUTE,
+    )
 
 
 def _why(cell: Cell, curve: Curve) -> Why:
@@ -64,7 +81,8 @@ def _why(cell: Cell, curve: Curve) -> Why:
     point = next((point for point in curve.points if point.ranks == cell.case.ranks), None)
     law = point.time_parts if point and curve.model not in (None, "linear") else {}
     whole = sum(law.values())
-    seen = dict.fromkeys(condition.name for condition in cell.conditions)
+    # The numbers of trials with serious conditions were left out: they explain nothing.
+    seen = dict.fromkeys(condition.name for condition in cell.conditions if not condition.serious)
     return Why(
         curve=curve.name,
         case=cell.case,
@@ -78,7 +96,7 @@ def _why(cell: Cell, curve: Curve) -> Why:
 
 
 def limiting_term(shares: Mapping[str, float], slower: float | None) -> str:
-    """The largest share of a step that a perfectly scaling one would not have; compute where none is worth a word."""
+    """The largest share of a step that is not compute, or that compute has lost; compute where none is worth a word."""
     lost = {term: share for term, share in shares.items() if term != COMPUTE} | {SLOWER: slower or 0.0}
     worst = max(lost, key=lambda term: lost[term])
     return worst if lost[worst] >= LEAST_SHARE else COMPUTE

@@ -37,7 +37,7 @@ def test_a_slowdown_is_told_with_its_interval():
 
 def test_what_noise_covers_is_not_called_a_change():
     found = compare("A", cells(0.1, spread=0.2), "B", cells(0.101, spread=0.2))
-    assert {change.direction for change in found.changes} == {"alike"}
+    assert {change.direction for change in found.changes} == {"unclear"}
     assert sentence(found) == "B against A: no difference can be told in 2."
 
 

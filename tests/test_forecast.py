@@ -99,7 +99,6 @@ def test_horovod_takes_whatever_is_ready_and_ddp_what_was_laid_out():
 
 def test_float16_halves_what_travels():
     half = Gradients(tensor_bytes=(1000,), grouping=HOROVOD.model_copy(update={"share": 0.5}))
-    assert half.total_bytes == 500
     assert predict_step(OWN, half, lambda size: size * 1e-4) == pytest.approx(OWN.total_s + 0.05)
 
 

@@ -104,13 +104,18 @@ def explain(
 
 
 def fit_steps(
-    observed: Sequence[Observed], scaling: Scaling, batch: int, gradients: Gradients, exchange: ExchangeTime
+    observed: Sequence[Observed], scaling: Scaling, batch: int, gradients: Gradients, exchange: ExchangeTime | None
 ) -> StepModel:
-    """Fit to every rank count that was measured, in any order. Raises ``ValueError`` for none."""
+    """Fit to every rank count that was measured, in any order. Raises ``ValueError`` for none.
+
+    Without the exchange that was measured nobody knows how far the model is off, and it gives no intervals.
+    """
     waits = [one.parts_s["waiting"] for one in observed if one.ranks > 1]
     own = fit_own(_by_share(observed, scaling), max(0.0, fmean(waits)) if waits else 0.0)
     model = StepModel(scaling=scaling, batch=batch, own=own, gradients=gradients, misfit=0.0, scatter=0.0,
-                      seen=1, freedom=0, largest_ranks=max(one.ranks for one in observed))  # fmt: skip
+                      seen=0, freedom=0, largest_ranks=max(one.ranks for one in observed))  # fmt: skip
+    if exchange is None:
+        return model
     # One rank exchanges nothing: it says something of the exchange only where there is no other.
     judged = [one for one in observed if one.ranks > 1] or list(observed)
     off = [

@@ -14,6 +14,8 @@ from reports.details import Decomposition
 
 EXPOSED = "communication that compute could not hide"
 WAITING = "waiting for the slowest rank"
+LEAST_SHARE = 0.05
+"""Of a step: a loss below is not worth a word."""
 SLOWER = "compute that takes longer than at the smallest rank count"
 
 

@@ -29,9 +29,9 @@ def sentence(found: Comparison) -> str:
         for kind in ("slower", "faster")
         if (those := [change for change in known if change.direction == kind])
     ]
-    alike = sum(change.direction == "alike" for change in known)
-    if alike:
-        said.append(f"no difference can be told in {alike}")
+    unclear = sum(change.direction == "unclear" for change in known)
+    if unclear:
+        said.append(f"no difference can be told in {unclear}")
     unknown = len(found.changes) - len(known)
     if unknown:
         said.append(f"{unknown} can't be compared")

@@ -10,6 +10,7 @@ from reports.analysis.stats import Estimate
 from reports.cells import Cell
 from reports.findings import Findings
 from reports.page import words
+from reports.page.loss_figure import loss_figure
 from reports.page.message_figures import message_figures
 from reports.page.over_ranks import over_ranks
 from reports.page.step_figure import step_figure
@@ -52,8 +53,8 @@ def _rank_figures(
         table = Table(f"{title} over ranks", header, rows)
         figures.append(Figure(f"{key}-{attribute}", title, "ranks", y_title, series, sentence, table, ideal,
                               percent=ideal == "one"))  # fmt: skip
-    parts = time_figure(key, cells)
-    return (*(figure for figure in figures if figure.series), *((parts,) if parts else ()))
+    further = (loss_figure(key, cells), time_figure(key, cells))
+    return (*(figure for figure in figures if figure.series), *(figure for figure in further if figure))
 
 
 def _fits(cells: Sequence[Cell], styles: Mapping[str, int], curves: Mapping[str, Curve]) -> list[Series]:

@@ -1,24 +1,26 @@
-"""The section that looks ahead: α and β, how well compute and exchange explain the measured steps, what is foretold."""
+"""The section that looks ahead: what is foretold, whether it would have been right, and what it is made of."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from reports.cells import Cell
 from reports.exchanges import FittedExchange
 from reports.findings import Findings
-from reports.forecasts import Forecast, Foretold, LinkSpec
+from reports.forecasts import Backtest, Forecast, Foretold, LinkSpec
 from reports.page import words
 from reports.page.values import Figure, Section, Series, Table
 
 Styles = Mapping[str, int]
+THROUGHPUT = "throughput, samples/s (95 %)"
+EFFICIENCY = "efficiency (95 %)"
 
 
 def sections(findings: Findings, styles: Styles) -> Iterator[Section]:
     """One, where there is anything to foretell, or to foretell it from."""
     forecasts, link = findings.forecasts, findings.link
     tables = (
-        *(_at_scale(forecasts, link) if link else ()),
+        *([_at_scale(forecasts, link)] if link else ()),
         _foretold(forecasts),
         _backtests(forecasts),
         _explained(forecasts),
@@ -27,8 +29,8 @@ def sections(findings: Findings, styles: Styles) -> Iterator[Section]:
     if any(table.rows for table in tables):
         yield Section(
             "Predictions",
-            "None of these rank counts was measured; the intervals are for one further measurement there.",
-            figures=tuple(_figures(findings.cells, forecasts, styles)),
+            "What is called foretold was not measured; its intervals are for one further measurement there.",
+            figures=tuple(_figures(findings, styles)),
             tables=tuple(table for table in tables if table.rows),
         )
 
@@ -44,48 +46,71 @@ def _span(found: Foretold) -> tuple[str, str]:
 def _foretold(forecasts: Sequence[Forecast]) -> Table:
     rows: list[tuple[str, ...]] = []
     for forecast in forecasts:
+        model = words.model_title(forecast.model)
         for found in forecast.foretold:
-            where = "beyond the measured" if found.prediction.extrapolated else "between the measured"
-            model, ranks = words.model_title(forecast.model), str(found.prediction.ranks)
-            rows.append((_title(forecast), model, ranks, *_span(found), where))
-        if not forecast.foretold:
-            rows.append((_title(forecast), "none", "–", "–", "–", forecast.reason or "nothing was asked for"))
+            ranks = found.prediction.ranks
+            rows.append((_title(forecast), model, str(ranks), *_span(found), _where(ranks, forecast.measured_at)))
+        for ranks in forecast.impossible:
+            why = f"a batch of {forecast.case.batch} can't be cut into {ranks:,}"
+            rows.append((_title(forecast), "–", str(ranks), "–", "–", why))
+        if not forecast.foretold and forecast.reason:
+            rows.append((_title(forecast), "none", "–", "–", "–", forecast.reason))
     note = (
         "Compute + α–β: each part of a step is fitted as a fixed time plus one in proportion to a rank's share of the "
         "batch; gradients become messages as the backend makes them, and travel while the backward pass goes on. "
-        "Where that can't be had, or misses the measured steps by over 20 %, the law of scaling speaks. "
-        "The interval widens with each doubling beyond the largest measured rank count."
+        "Where that can't be had, or misses the measured steps by over 20 %, a law of scaling speaks, and its interval "
+        "takes for granted that the law holds. Both widen with each doubling beyond the largest measured rank count. "
+        "There is no interval where one rank count alone exchanges: it can't tell how far off the model is elsewhere."
     )
-    header = ("curve", "model", "ranks", "throughput, samples/s (95 %)", "efficiency (95 %)", "kind")
-    return Table("Foretold throughput", header, tuple(rows), note)
+    return Table("Foretold throughput", ("curve", "model", "ranks", THROUGHPUT, EFFICIENCY, "lies"), tuple(rows), note)
 
 
-def _at_scale(forecasts: Sequence[Forecast], link: LinkSpec) -> tuple[Table, ...]:
-    rows = tuple(
+def _where(ranks: int, measured_at: Sequence[int]) -> str:
+    if ranks in measured_at:
+        return "where it was measured too"
+    if measured_at[0] < ranks < measured_at[-1]:
+        return "between the measured"
+    return "beyond the measured" if ranks > measured_at[-1] else "below the measured"
+
+
+def _at_scale(forecasts: Sequence[Forecast], link: LinkSpec) -> Table:
+    rows = [
         (_title(forecast), str(found.prediction.ranks), *_span(found))
         for forecast in forecasts
         for found in forecast.at_scale
-    )
+    ]
+    rows += [(_title(one), "–", f"none: {one.at_scale_reason}", "–") for one in forecasts if one.at_scale_reason]
     note = (
-        f"PREDICTIONS for a link of {link.label} from each rank: the compute was measured here, the exchange was not. "
-        "Ring or tree, whichever is faster for a message; nothing else shares the link."
+        f"PREDICTIONS for a link of {link.label} from each rank. A rank's own work is taken from what was measured "
+        "here; the exchange is ring or tree, whichever is faster, and nothing else shares the link. The interval "
+        "holds how far the model was off over the measured exchange, if there was one, and nothing of the other link."
     )
-    return (Table(f"Predicted over {link.label}", ("curve", "ranks", "throughput, samples/s (95 %)",
-                                                   "efficiency (95 %)"), rows, note),)  # fmt: skip
+    return Table(f"Predicted over {link.label}", ("curve", "ranks", THROUGHPUT, EFFICIENCY), tuple(rows), note)
 
 
 def _backtests(forecasts: Sequence[Forecast]) -> Table:
     rows = tuple(
-        (_title(forecast), words.model_title(found.model), ", ".join(map(str, found.smaller)),
+        (_title(forecast), words.model_title(found.model), _counts(found.smaller), _counts(found.exchange_ranks),
          str(found.prediction.ranks), words.prediction(found.prediction), words.measured(found.measured),
-         f"{100 * found.error:+.1f} %", {True: "yes", False: "NO", None: "no interval"}[found.held])
+         f"{100 * found.error:+.1f} %", _held(found))
         for forecast in forecasts
         for found in forecast.backtests
     )  # fmt: skip
-    header = ("curve", "model", "from ranks", "foretold for", "foretold (95 %)", "measured (95 %)", "error",
-              "interval held it")  # fmt: skip
-    note = "How the largest measured rank count would have been foretold from the smaller ones, exchange included."
+    header = ("curve", "model", "from ranks", "α–β from ranks", "foretold for", "foretold (95 %)", "measured (95 %)",
+              "error", "interval held it")  # fmt: skip
+    note = (
+        "How the largest measured rank count would have been foretold from the smaller ones. Of two rank counts the "
+        "allreduces of the larger are used, its steps are not."
+    )
     return Table("Would it have been right?", header, rows, note)
+
+
+def _counts(ranks: Sequence[int]) -> str:
+    return ", ".join(map(str, ranks)) or "–"
+
+
+def _held(found: Backtest) -> str:
+    return {True: "yes", False: "NO", None: "no interval: too few rank counts to judge the model by"}[found.held]
 
 
 def _explained(forecasts: Sequence[Forecast]) -> Table:
@@ -109,7 +134,7 @@ def _explained(forecasts: Sequence[Forecast]) -> Table:
 def _exchanges(exchanges: Mapping[str, FittedExchange]) -> Table:
     rows: list[tuple[str, ...]] = []
     for found in exchanges.values():
-        name, counts = words.way_title(found.case), ", ".join(map(str, found.rank_counts))
+        name, counts = words.way_title(found.case), _counts(found.rank_counts)
         best = "–" if found.bus_bandwidth is None else f"{words.number(found.bus_bandwidth)}B/s"
         share = _of_the_link(found)
         if found.model is None:
@@ -125,8 +150,8 @@ def _exchanges(exchanges: Mapping[str, FittedExchange]) -> Table:
               "highest bus bandwidth", "of the link")  # fmt: skip
     note = (
         "Fitted to ln t of the allreduces of all sizes. Ring: 2(N−1)α + 2(N−1)/N·Sβ; tree: 2⌈log₂N⌉(α + Sβ); the "
-        "nearer one is shown; from one rank count they can't be told apart. Bus bandwidth = S ÷ t · 2(N−1)/N: what each "
-        "link must have carried, beside what a plain transfer over it achieved; through memory there is no link."
+        "nearer one is shown; from one rank count they can't be told apart. Bus bandwidth = S ÷ t · 2(N−1)/N: what "
+        "each link must have carried, beside what a plain transfer over it achieved; through memory there is no link."
     )
     return Table("The exchange: latency and bandwidth", header, tuple(rows), note)
 
@@ -137,50 +162,67 @@ def _of_the_link(found: FittedExchange) -> str:
     return f"{found.bus_bandwidth / found.link_bytes_s:.0%} of {words.number(found.link_bytes_s)}B/s"
 
 
-def _figures(cells: Sequence[Cell], forecasts: Sequence[Forecast], styles: Styles) -> list[Figure]:
-    """One a workload: the measured throughputs, and the foretold with their intervals."""
+def _figures(findings: Findings, styles: Styles) -> Iterator[Figure]:
+    """One a workload: the measured throughputs, and the foretold with their intervals; another for another link."""
+    by_curve = {cell.case.curve: cell for cell in findings.cells}
     groups: dict[tuple[str, ...], list[Forecast]] = {}
-    by_curve = {cell.case.curve: cell for cell in cells}
-    for forecast in forecasts:
-        if forecast.foretold:
-            groups.setdefault(words.group_key(by_curve[forecast.curve]), []).append(forecast)
-    return [_figure(number, cells, found, styles) for number, found in enumerate(groups.values())]
+    for forecast in findings.forecasts:
+        groups.setdefault(words.group_key(by_curve[forecast.curve]), []).append(forecast)
+    for number, group in enumerate(groups.values()):
+        if any(one.foretold for one in group):
+            yield _figure(f"foretold-{number}", "Foretold", group, lambda one: one.foretold, findings.cells, styles)
+        if findings.link and any(one.at_scale for one in group):
+            title = f"Predicted over {findings.link.label}"
+            yield _figure(f"at-scale-{number}", title, group, lambda one: one.at_scale, (), styles)
 
 
-def _figure(number: int, cells: Sequence[Cell], forecasts: Sequence[Forecast], styles: Styles) -> Figure:
-    series: list[Series] = []
-    for forecast in forecasts:
-        name = words.backend_title(forecast.case)
-        own = sorted((cell for cell in cells if cell.case.curve == forecast.curve and cell.speedup and cell.throughput),
-                     key=lambda cell: cell.case.ranks)  # fmt: skip
-        known = [(float(cell.case.ranks), cell.throughput) for cell in own if cell.throughput]
-        style = styles[name]
-        series.append(Series(name, tuple(x for x, _ in known), tuple(y.value for _, y in known),
-                             tuple(y.low for _, y in known), tuple(y.high for _, y in known), style,
-                             (False,) * len(known)))  # fmt: skip
-        ahead = [(known[-1][0], known[-1][1].value, None, None)] if known else []
-        further = [one.prediction for one in forecast.foretold if one.prediction.extrapolated]
-        line = [*ahead, *((float(one.ranks), one.throughput, one.low, one.high) for one in further)]
-        if further:
-            x, y, low, high = zip(*line, strict=True)
-            series.append(Series(f"{name}: foretold", x, y, low, high, style, (False,) * len(line), look="fitted"))
-    first = forecasts[0]
+def _figure(
+    key: str,
+    title: str,
+    forecasts: Sequence[Forecast],
+    of: Callable[[Forecast], Sequence[Foretold]],
+    cells: Sequence[Cell],
+    styles: Styles,
+) -> Figure:
+    series = tuple(one for forecast in forecasts for one in _curve(forecast, of(forecast), cells, styles))
     rows = tuple(
         (words.backend_title(forecast.case), str(one.prediction.ranks), *_span(one))
         for forecast in forecasts
-        for one in forecast.foretold
+        for one in of(forecast)
     )
-    title = f"{words.workload_title(first.case)} · {first.case.scaling}"
-    table = Table(f"Foretold: {title}", ("backend", "ranks", "throughput, samples/s (95 %)", "efficiency (95 %)"), rows)
-    return Figure(f"foretold-{number}", title, "ranks", "throughput (samples/s)", tuple(series), _sentence(forecasts),
-                  table, log_x=True, log_y=True)  # fmt: skip
+    case = forecasts[0].case
+    whole = f"{title}: {words.workload_title(case)} · {case.scaling}"
+    said = "; ".join(_last_word(forecast, of(forecast)) for forecast in forecasts if of(forecast))
+    return Figure(key, whole, "ranks", "throughput (samples/s)", series, f"Foretold, not measured — {said}.",
+                  Table(whole, ("backend", "ranks", THROUGHPUT, EFFICIENCY), rows), log_x=True, log_y=True)  # fmt: skip
 
 
-def _sentence(forecasts: Sequence[Forecast]) -> str:
-    said = []
-    for forecast in forecasts:
-        last = forecast.foretold[-1]
-        throughput, efficiency = _span(last)
-        name, ranks = words.backend_title(forecast.case), words.ranks(last.prediction.ranks)
-        said.append(f"{name} at {ranks}: {throughput} samples/s, efficiency {efficiency}")
-    return f"Foretold, not measured — {'; '.join(said)}."
+def _last_word(forecast: Forecast, found: Sequence[Foretold]) -> str:
+    throughput, efficiency = _span(found[-1])
+    name, ranks = words.backend_title(forecast.case), words.ranks(found[-1].prediction.ranks)
+    return f"{name} at {ranks}: {throughput} samples/s, efficiency {efficiency}"
+
+
+def _curve(forecast: Forecast, found: Sequence[Foretold], cells: Sequence[Cell], styles: Styles) -> Iterator[Series]:
+    """The measured points, and from the last of them on what is foretold."""
+    name = words.backend_title(forecast.case)
+    own = [cell for cell in cells if cell.case.curve == forecast.curve and cell.feeds_a_curve]
+    known = sorted((float(cell.case.ranks), cell.throughput) for cell in own if cell.throughput)
+    points = [(x, y.value, y.low, y.high) for x, y in known]
+    if points:
+        yield _series(name, points, styles[name])
+    ahead = [one.prediction for one in found if not known or one.prediction.ranks > known[-1][0]]
+    line = [*points[-1:], *((float(one.ranks), one.throughput, one.low, one.high) for one in ahead)]
+    if ahead:
+        yield _series(f"{name}: foretold", line, styles[name], foretold=True)
+
+
+def _series(
+    name: str,
+    points: Sequence[tuple[float, float, float | None, float | None]],
+    style: int,
+    *,
+    foretold: bool = False,
+) -> Series:
+    x, y, low, high = zip(*points, strict=True)
+    return Series(name, x, y, low, high, style, (False,) * len(points), look="fitted" if foretold else "points")

@@ -12,6 +12,9 @@ from reports.cells import Cell
 from reports.page import words
 from reports.page.values import Table
 
+ALWAYS_DIFFER = ("command", "sweep", "started, finished", "harness's own cost")
+"""What sets two sweeps apart without making them another experiment."""
+
 
 def results(cells: Sequence[Cell]) -> Table:
     rows = tuple(
@@ -206,7 +209,7 @@ def provenance(rows: Sequence[tuple[str, ...]]) -> Table:
     """What, and its value in each sweep; those that differ are named."""
     sweeps = len(rows[0]) - 1 if rows else 1
     header = ("what", "value") if sweeps == 1 else ("what", *(sweep_label(number) for number in range(sweeps)))
-    differ = [row[0] for row in rows if len(set(row[1:])) > 1]
+    differ = [row[0] for row in rows if len(set(row[1:])) > 1 and row[0] not in ALWAYS_DIFFER]
     return Table("Provenance", header, tuple(rows), f"They differ in: {', '.join(differ)}." if differ else "")
 
 

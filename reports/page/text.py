@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from reports.analysis.curve import Curve
 from reports.cells import Cell
 from reports.flags import remedy
 from reports.page import words
@@ -73,6 +74,24 @@ def remarks(cells: Sequence[Cell]) -> list[str]:
         more = f" and {len(group) - 1} more" if len(group) > 1 else ""
         lines.append(f"{first}{more} {said}")
     return [*lines, *_conditions(cells)]
+
+
+def flagged(cells: Sequence[Cell], curves: Mapping[str, Curve]) -> list[str]:
+    """One line for the flags of all cells, and one for each trap of a fitted curve, with what to do."""
+    counts: dict[str, int] = {}
+    for name in (name for cell in cells for name in cell.flags):
+        counts[name] = counts.get(name, 0) + 1
+    told = ", ".join(f"{name} ({count})" for name, count in sorted(counts.items()))
+    lines = [f"Flagged cells: {told}; what each means stands under Flags."] if told else []
+    seen: dict[str, list[str]] = {}
+    for key, curve in curves.items():
+        case = next(cell.case for cell in cells if cell.case.curve == key)
+        for name, what in curve.traps.items():
+            seen.setdefault(name, []).append(f"{words.workload_title(case)} · {words.backend_title(case)}: {what}")
+    for name, curves_with in seen.items():
+        more = f" (and {len(curves_with) - 1} more curves)" if len(curves_with) > 1 else ""
+        lines.append(f"{name}: {curves_with[0]}{more}; {remedy(name)}")
+    return lines
 
 
 def _conditions(cells: Sequence[Cell]) -> list[str]:

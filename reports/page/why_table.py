@@ -14,12 +14,12 @@ def table(found: Sequence[Why]) -> Table:
     rows = tuple(
         (f"{words.workload_title(why.case)} · {words.backend_title(why.case)} · {why.case.scaling}",
          words.ranks(why.case.ranks), why.limited_by,
-         *(_percent(why.shares[term]) for term in (COMPUTE, DATA, WAITING, EXPOSED)),
+         *(_percent(why.shares.get(term)) for term in (COMPUTE, DATA, WAITING, EXPOSED)),
          _percent(why.slower), _percent(why.contention), _percent(why.coherency), "; ".join(why.conditions) or "–")
         for why in found
     )  # fmt: skip
     header = ("curve", "at", "limited by", "compute", "data", "load imbalance", "exposed communication",
-              "of compute: slower than alone", "contention σ", "coherency κ", "what else slowed it")  # fmt: skip
+              "compute slower than at the fewest", "contention σ", "coherency κ", "what else slowed it")  # fmt: skip
     note = (
         "Compute, data, load imbalance (waiting for the slowest rank) and exposed communication add up to a step. "
         "Slower: compute beyond what the same work takes at the smallest rank count, as a share of the "

@@ -8,14 +8,12 @@ from collections.abc import Sequence
 from bench.links import UNSHAPED
 from bench.records import Case, Link, Scalar
 from reports.analysis.curve import Curve
-from reports.analysis.losses import losses
+from reports.analysis.losses import LEAST_SHARE, losses
 from reports.analysis.scaling import Parameter, Prediction
 from reports.analysis.stats import Estimate, apart
 from reports.cells import Cell
 
 MODELS = {"usl": "USL", "amdahl": "Amdahl", "linear": "linear"}
-LEAST_SHARE = 0.05
-"""Of a step: a loss below is not worth a word."""
 PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 
@@ -74,14 +72,16 @@ def prediction(found: Prediction) -> str:
 
 def latency(found: Parameter) -> str:
     """``355 µs (301–419)``"""
-    span = "" if found.low is None or found.high is None else f" ({number(found.low * 1e6)}–{number(found.high * 1e6)})"
-    return f"{number(found.value * 1e6)} µs{span}"
+    if found.low is None or found.high is None:
+        return f"{number(found.value * 1e6)} µs (can't be told apart from 0)"
+    return f"{number(found.value * 1e6)} µs ({number(found.low * 1e6)}–{number(found.high * 1e6)})"
 
 
 def inverse(found: Parameter) -> str:
     """``763MB/s (640M–910M)`` of a fitted time per byte."""
-    span = "" if found.low is None or found.high is None else f" ({number(1 / found.high)}–{number(1 / found.low)})"
-    return f"{number(1 / found.value)}B/s{span}"
+    if found.low is None or found.high is None:
+        return f"{number(1 / found.value)}B/s (can't be told apart from none)"
+    return f"{number(1 / found.value)}B/s ({number(1 / found.high)}–{number(1 / found.low)})"
 
 
 def way_title(case: Case) -> str:
