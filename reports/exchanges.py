@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from statistics import fmean
 
 from bench.records import Case, Value
 from reports.analysis.communication import CannotFitExchange, Exchange, Timing, bus_bandwidth, fit_exchange
@@ -21,11 +22,14 @@ class FittedExchange(Value):
     """The highest that was measured, in bytes a second."""
     link_bytes_s: float | None = None
     """What each rank's link carries, as it was measured; ``None`` where the link is not known."""
+    core_share: float = 0.0
+    """Of a rank's own cores, that its processes were busy while they did nothing but exchange; at most 1."""
     timings: tuple[Timing, ...] = ()
 
     def below(self, ranks: int) -> FittedExchange:
         """As the measurements at fewer ranks alone would have given it."""
-        return _fitted(self.case, [one for one in self.timings if one.ranks < ranks])
+        known = {"link_bytes_s": self.link_bytes_s, "core_share": self.core_share}
+        return _fitted(self.case, [one for one in self.timings if one.ranks < ranks]).model_copy(update=known)
 
 
 def way_of(case: Case) -> str:
@@ -56,7 +60,18 @@ def exchanges_of(cells: Sequence[Cell]) -> dict[str, FittedExchange]:
 
 def _of_way(cells: Sequence[Cell]) -> FittedExchange:
     carried = next((cell.link.achieved_bytes_s for cell in cells if cell.link is not None), None)
-    return _fitted(cells[0].case, timings_of(cells)).model_copy(update={"link_bytes_s": carried})
+    known = {"link_bytes_s": carried, "core_share": _core_share(cells)}
+    return _fitted(cells[0].case, timings_of(cells)).model_copy(update=known)
+
+
+def _core_share(cells: Sequence[Cell]) -> float:
+    busy = [
+        reading.estimate.value / cell.case.threads
+        for cell in cells
+        for reading in cell.usage
+        if reading.name == "rank_cpu" and reading.estimate is not None
+    ]
+    return min(1.0, fmean(busy)) if busy else 0.0
 
 
 def _fitted(case: Case, timings: Sequence[Timing]) -> FittedExchange:

@@ -10,10 +10,11 @@ from bench.gradients import Gradients
 from bench.records import Case, Value
 from reports.analysis.communication import fastest_time
 from reports.analysis.curve import Curve, analyse
-from reports.analysis.forecast import ExchangeTime, Explained, Observed, StepModel, explain, fit_steps
+from reports.analysis.forecast import Carrier, Explained, Observed, StepModel, explain, fit_steps
 from reports.analysis.scaling import Prediction, around
 from reports.analysis.stats import Estimate, estimate
 from reports.cells import Cell
+from reports.details import Decomposition
 from reports.exchanges import FittedExchange, way_of
 
 Kind = Literal["step", "law"]
@@ -94,8 +95,8 @@ class Known(NamedTuple):
     gradients: Gradients
     case: Case
 
-    def fit(self, exchange: ExchangeTime | None) -> StepModel:
-        return fit_steps(self.observed, self.case.scaling, self.case.batch, self.gradients, exchange)
+    def fit(self, carrier: Carrier | None) -> StepModel:
+        return fit_steps(self.observed, self.case.scaling, self.case.batch, self.gradients, carrier)
 
 
 def forecasts_of(
@@ -126,7 +127,7 @@ def _forecast(key: str, cells: Sequence[Cell], exchange: FittedExchange | None, 
         impossible=tuple(count for count in asked if not _possible(case, count)),
         backtests=_backtests(cells, exchange),
     )
-    known, time = _known(cells, FEWEST_DECOMPOSED), _exchange_time(case, exchange)
+    known, time = _known(cells, FEWEST_DECOMPOSED), _carrier(case, exchange)
     why = known if isinstance(known, str) else time if isinstance(time, str) else None
     if not isinstance(known, str) and not isinstance(time, str):
         model = known.fit(time)
@@ -150,7 +151,7 @@ def _over_link(forecast: Forecast, cells: Sequence[Cell], counts: Sequence[int],
     known = _known(cells, FEWEST_DECOMPOSED)
     if isinstance(known, str):
         return forecast.model_copy(update={"at_scale_reason": known})
-    there = fastest_time(link.latency_s, 1 / link.bytes_s)
+    there = Carrier(fastest_time(link.latency_s, 1 / link.bytes_s))
     model = known.fit(None)
     if forecast.misfit is not None:
         # How far the model is off where it could be judged is the least that it may be off elsewhere.
@@ -175,11 +176,13 @@ def _known(cells: Sequence[Cell], fewest: int) -> Known | str:
     gradients = next((cell.gradients for cell in cells if cell.gradients is not None), None)
     if gradients is None:
         return "it is not known what a step exchanges"
+    alone = next((cell.decomposition for cell in cells if cell.case.ranks == 1 and cell.decomposition), None)
+    handling_s = max(0.0, alone.parts_s["exposed"].value) if alone else 0.0
     observed = [
         Observed(
             ranks=cell.case.ranks,
             rates=cell.rates,
-            parts_s={part: found.value for part, found in cell.decomposition.parts_s.items() if part != "exposed"},
+            parts_s=_own_parts(cell.decomposition, handling_s),
         )
         for cell in cells
         if cell.decomposition is not None
@@ -189,9 +192,15 @@ def _known(cells: Sequence[Cell], fewest: int) -> Known | str:
     return Known(observed, gradients, cells[0].case)
 
 
-def _exchange_time(case: Case, exchange: FittedExchange | None) -> ExchangeTime | str:
+def _own_parts(found: Decomposition, handling_s: float) -> dict[str, float]:
+    own = {name: part.value for name, part in found.parts_s.items() if name != "exposed"}
+    return {**own, "handling": handling_s}
+
+
+def _carrier(case: Case, exchange: FittedExchange | None) -> Carrier | str:
     if exchange is not None and exchange.model is not None:
-        return exchange.model.time_s
+        busy = case.device == "cpu" and case.affinity == "cores" and "emulated_compute" not in case.flags
+        return Carrier(exchange.model.time_s, exchange.core_share if busy else 0.0)
     if exchange is not None and exchange.reason:
         return exchange.reason
     return f"no allreduce was measured under {case.backend}/{case.transport}"
@@ -226,7 +235,7 @@ def _backtests(cells: Sequence[Cell], exchange: FittedExchange | None) -> tuple[
     ranks, counts = last.case.ranks, tuple(cell.case.ranks for cell in smaller)
     found = []
     used = exchange if counts == (1,) or exchange is None else exchange.below(ranks)
-    known, time = _known(smaller, 1), _exchange_time(last.case, used)
+    known, time = _known(smaller, 1), _carrier(last.case, used)
     if not isinstance(known, str) and not isinstance(time, str) and used is not None:
         found.append(
             Backtest(kind="step", model=STEP_MODEL, smaller=counts, exchange_ranks=used.rank_counts,

@@ -18,8 +18,8 @@ from reports.analysis.communication import (
     fit_exchange,
     time_s,
 )
-from reports.analysis.forecast import Observed, explain, fit_steps
-from reports.analysis.step_model import OwnTimes, fit_own, predict_step
+from reports.analysis.forecast import Carrier, Observed, explain, fit_steps
+from reports.analysis.step_model import PARTS, OwnTimes, fit_own, predict_step
 from reports.cells import make_cells
 from reports.exchanges import exchanges_of
 from reports.findings import find
@@ -97,6 +97,20 @@ def test_horovod_takes_whatever_is_ready_and_ddp_what_was_laid_out():
     assert messages == [4 * 4096]
 
 
+def test_what_is_hidden_slows_the_compute_it_shares_a_core_with():
+    halves = Gradients(tensor_bytes=(2**20, 2**20), grouping=DDP.model_copy(update={"most_bytes": 2**20}))
+    free = predict_step(OWN, halves, lambda size: 0.008)
+    # 8 of 16 ms are hidden; an exchange that is always ready gets half of the core.
+    assert predict_step(OWN, halves, lambda size: 0.008, core_share=1.0) == pytest.approx(free + 0.004)
+    assert predict_step(OWN, halves, lambda size: 0.008, core_share=0.25) == pytest.approx(free + 0.0016)
+
+
+def test_what_a_backend_does_on_one_rank_is_done_on_many():
+    handled = OWN.model_copy(update={"handling_s": 0.003})
+    whole = Gradients(tensor_bytes=(1000,), grouping=DDP)
+    assert predict_step(handled, whole, lambda size: 0.1) == pytest.approx(OWN.total_s + 0.103)
+
+
 def test_float16_halves_what_travels():
     half = Gradients(tensor_bytes=(1000,), grouping=HOROVOD.model_copy(update={"share": 0.5}))
     assert predict_step(OWN, half, lambda size: size * 1e-4) == pytest.approx(OWN.total_s + 0.05)
@@ -105,7 +119,14 @@ def test_float16_halves_what_travels():
 def parts(forward_s, fixed_s=0.0, share=1.0):
     forward = fixed_s + share * forward_s
     backward = 2 * share * forward_s
-    return {"data": 0.0, "forward": forward, "backward": backward, "optimizer": fixed_s, "waiting": 0.0}
+    return {
+        "data": 0.0,
+        "forward": forward,
+        "backward": backward,
+        "optimizer": fixed_s,
+        "waiting": 0.0,
+        "handling": 0.0,
+    }
 
 
 def test_fixed_and_shared_work_are_told_apart():
@@ -121,7 +142,9 @@ def observed(counts, gradients, exchange, off=0.0, spread=0.001):
     found = []
     for ranks in counts:
         own = OwnTimes(**{f"{name}_s": value for name, value in parts(0.08, 0.002, 1 / ranks).items()})
-        step = own.total_s if ranks == 1 else predict_step(own, gradients, lambda size, n=ranks: exchange(n, size))
+        step = (
+            own.total_s if ranks == 1 else predict_step(own, gradients, lambda size, n=ranks: exchange.time_s(n, size))
+        )
         rates = tuple(128 / (step * (1 + off * (ranks > 1))) * (1 + spread * sign) for sign in (-1, 0, 1))
         found.append(Observed(ranks=ranks, rates=rates, parts_s=parts(0.08, 0.002, 1 / ranks)))
     return found
@@ -129,7 +152,7 @@ def observed(counts, gradients, exchange, off=0.0, spread=0.001):
 
 def test_a_step_that_follows_the_model_is_foretold():
     gradients = Gradients(tensor_bytes=(10**6,) * 4, grouping=DDP)
-    exchange = fit_exchange(timings("ring", 1e-4, 8e-9)).time_s
+    exchange = Carrier(fit_exchange(timings("ring", 1e-4, 8e-9)).time_s)
     model = fit_steps(observed((1, 2, 4), gradients, exchange), "strong", 128, gradients, exchange)
     (true,) = observed((16,), gradients, exchange)
     found = model.predict(16, exchange)
@@ -143,7 +166,7 @@ def test_a_step_that_follows_the_model_is_foretold():
 
 def test_the_interval_widens_with_distance_and_with_misfit():
     gradients = Gradients(tensor_bytes=(10**6,) * 4, grouping=DDP)
-    exchange = fit_exchange(timings("ring", 1e-4, 8e-9)).time_s
+    exchange = Carrier(fit_exchange(timings("ring", 1e-4, 8e-9)).time_s)
     near = fit_steps(observed((1, 2, 4), gradients, exchange, off=0.05), "strong", 128, gradients, exchange)
     assert near.misfit == pytest.approx(math.log(1.05), rel=1e-3)
     widths = [math.log((found := near.predict(ranks, exchange)).high / found.low) for ranks in (4, 8, 64)]
@@ -162,7 +185,7 @@ def a_sweep(counts=(1, 2, 4, 8), batch=128):
     cases, trials = [], []
     for ranks in counts:
         case = make_case(ranks=ranks, batch=batch)
-        own = {name: value for name, value in parts(0.08, 0.002, 1 / ranks).items() if name != "waiting"}
+        own = {name: parts(0.08, 0.002, 1 / ranks)[name] for name in PARTS}
         times = OwnTimes(**{f"{name}_s": value for name, value in own.items()})
         step_s = times.total_s
         if ranks > 1:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
+from typing import NamedTuple
 
 from bench.gradients import Gradients
 from bench.records import Scaling, Value
@@ -24,8 +25,15 @@ from reports.analysis.step_model import OwnModel, OwnTimes, fit_own, predict_ste
 
 FEWEST_FOR_AN_INTERVAL = 2
 """Rank counts with an exchange: how far a model is off at one of them tells nothing of how far it may be at others."""
-ExchangeTime = Callable[[int, float], float]
-"""By rank count and bytes of a message, its seconds."""
+
+
+class Carrier(NamedTuple):
+    """What carries the messages."""
+
+    time_s: Callable[[int, float], float]
+    """By rank count and bytes of a message."""
+    core_share: float = 0.0
+    """Of a rank's own cores, while it exchanges and does nothing else; 0 where others do the work."""
 
 
 class Observed(Value):
@@ -35,7 +43,7 @@ class Observed(Value):
     rates: tuple[float, ...]
     """Throughput of each trial, in samples a second."""
     parts_s: dict[str, float]
-    """Own time of a rank by part of a step, and its waiting."""
+    """Own time of a rank by part of a step, its waiting, and what its backend does with gradients (``handling``)."""
 
 
 class Explained(Value):
@@ -73,12 +81,12 @@ class StepModel(Value):
     """f, that the scatter is of; 0 where each rank count had one trial."""
     largest_ranks: int
 
-    def step_s(self, ranks: int, exchange: ExchangeTime) -> float:
+    def step_s(self, ranks: int, carrier: Carrier) -> float:
         own = self.own.at(_share(self.scaling, ranks), alone=ranks == 1)
-        return _step(own, self.gradients, ranks, exchange)
+        return _step(own, self.gradients, ranks, carrier)
 
-    def predict(self, ranks: int, exchange: ExchangeTime) -> Prediction:
-        expected = _amount(self.scaling, self.batch, ranks) / self.step_s(ranks, exchange)
+    def predict(self, ranks: int, carrier: Carrier) -> Prediction:
+        expected = _amount(self.scaling, self.batch, ranks) / self.step_s(ranks, carrier)
         further = ranks > self.largest_ranks
         if self.seen < FEWEST_FOR_AN_INTERVAL:
             return Prediction(ranks=ranks, throughput=expected, low=None, high=None, extrapolated=further)
@@ -89,14 +97,14 @@ class StepModel(Value):
 
 
 def explain(
-    observed: Sequence[Observed], scaling: Scaling, batch: int, gradients: Gradients, exchange: ExchangeTime
+    observed: Sequence[Observed], scaling: Scaling, batch: int, gradients: Gradients, carrier: Carrier
 ) -> list[Explained]:
     """Each measured step beside the model's, with the compute measured at that very rank count."""
     found = []
     for one in observed:
         own = OwnTimes(**{f"{part}_s": max(0.0, seconds) for part, seconds in one.parts_s.items()})
         measured_s = _amount(scaling, batch, one.ranks) / _geometric(one.rates)
-        modelled_s = _step(own, gradients, one.ranks, exchange)
+        modelled_s = _step(own, gradients, one.ranks, carrier)
         found.append(
             Explained(ranks=one.ranks, compute_s=own.total_s, modelled_s=modelled_s, measured_s=measured_s)
         )  # fmt: skip
@@ -104,22 +112,23 @@ def explain(
 
 
 def fit_steps(
-    observed: Sequence[Observed], scaling: Scaling, batch: int, gradients: Gradients, exchange: ExchangeTime | None
+    observed: Sequence[Observed], scaling: Scaling, batch: int, gradients: Gradients, carrier: Carrier | None
 ) -> StepModel:
     """Fit to every rank count that was measured, in any order. Raises ``ValueError`` for none.
 
     Without the exchange that was measured nobody knows how far the model is off, and it gives no intervals.
     """
     waits = [one.parts_s["waiting"] for one in observed if one.ranks > 1]
-    own = fit_own(_by_share(observed, scaling), max(0.0, fmean(waits)) if waits else 0.0)
+    handling_s = fmean(one.parts_s["handling"] for one in observed)
+    own = fit_own(_by_share(observed, scaling), max(0.0, fmean(waits)) if waits else 0.0, handling_s)
     model = StepModel(scaling=scaling, batch=batch, own=own, gradients=gradients, misfit=0.0, scatter=0.0,
                       seen=0, freedom=0, largest_ranks=max(one.ranks for one in observed))  # fmt: skip
-    if exchange is None:
+    if carrier is None:
         return model
     # One rank exchanges nothing: it says something of the exchange only where there is no other.
     judged = [one for one in observed if one.ranks > 1] or list(observed)
     off = [
-        [math.log(rate / model.predict(one.ranks, exchange).throughput) for rate in one.rates] for one in judged
+        [math.log(rate / model.predict(one.ranks, carrier).throughput) for rate in one.rates] for one in judged
     ]  # fmt: skip
     means = [fmean(one) for one in off]
     freedom = sum(len(one) - 1 for one in off)
@@ -145,10 +154,10 @@ def _by_share(observed: Sequence[Observed], scaling: Scaling) -> dict[float, Map
     }
 
 
-def _step(own: OwnTimes, gradients: Gradients, ranks: int, exchange: ExchangeTime) -> float:
+def _step(own: OwnTimes, gradients: Gradients, ranks: int, carrier: Carrier) -> float:
     if ranks < 2:
         return own.total_s
-    return predict_step(own, gradients, lambda size: exchange(ranks, size))
+    return predict_step(own, gradients, lambda size: carrier.time_s(ranks, size), carrier.core_share)
 
 
 def _share(scaling: Scaling, ranks: int) -> float:

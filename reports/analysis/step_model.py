@@ -4,7 +4,10 @@ The gradients are ready one after another while the backward pass goes on, in pr
 puts them together into messages (:class:`bench.gradients.Grouping`), which travel one at a time. The step has ended
 when the last has arrived and the optimizer has taken its turn:
 
-    T = data + forward + max(backward, end of the last message) + optimizer
+    T = data + forward + max(backward, end of the last message) + optimizer + handling
+
+A message that travels beside the backward pass is not free where it takes the rank's own core: with a share u of the
+core for the exchange alone, two that are always ready share it as 1 : u, and T grows by u ÷ (1 + u) of the time hidden.
 """
 
 from __future__ import annotations
@@ -27,19 +30,33 @@ class OwnTimes(Value):
     optimizer_s: float
     waiting_s: float = 0.0
     """For the slowest rank."""
+    handling_s: float = 0.0
+    """What the backend does with the gradients of a single rank too, such as copies into buckets and back."""
 
     @property
     def total_s(self) -> float:
-        return self.data_s + self.forward_s + self.backward_s + self.optimizer_s + self.waiting_s
+        return self.data_s + self.forward_s + self.backward_s + self.optimizer_s + self.waiting_s + self.handling_s
 
 
-def predict_step(own: OwnTimes, gradients: Gradients, exchange_s: Callable[[float], float]) -> float:
-    """The time of a step; ``exchange_s`` gives the time of one message of so many bytes."""
+def predict_step(
+    own: OwnTimes, gradients: Gradients, exchange_s: Callable[[float], float], core_share: float = 0.0
+) -> float:
+    """The time of a step; ``exchange_s`` gives the time of one message of so many bytes, ``core_share`` is u."""
     before_s = own.data_s + own.waiting_s + own.forward_s
     travel = _laid_out if gradients.grouping.laid_out else _whatever_is_ready
     ready = _ready(own.backward_s, gradients)
-    last_s = travel(ready, gradients, exchange_s)
-    return before_s + max(own.backward_s, last_s) + own.optimizer_s
+    travelled_s = 0.0
+
+    def carried(size: float) -> float:
+        nonlocal travelled_s
+        seconds = exchange_s(size)
+        travelled_s += seconds
+        return seconds
+
+    last_s = travel(ready, gradients, carried)
+    hidden_s = travelled_s - max(0.0, last_s - own.backward_s)
+    slowed_s = core_share / (1 + core_share) * hidden_s
+    return before_s + max(own.backward_s, last_s) + slowed_s + own.optimizer_s + own.handling_s
 
 
 def _ready(backward_s: float, gradients: Gradients) -> list[tuple[float, float]]:
@@ -90,13 +107,14 @@ class OwnModel(Value):
     share_s: Mapping[str, float]
     waiting_s: float
     """For the slowest rank, wherever there are several: no matter of the batch."""
+    handling_s: float = 0.0
 
     def at(self, share: float, *, alone: bool) -> OwnTimes:
         own = {f"{part}_s": self.fixed_s[part] + self.share_s[part] * share for part in PARTS}
-        return OwnTimes(**own, waiting_s=0.0 if alone else self.waiting_s)
+        return OwnTimes(**own, waiting_s=0.0 if alone else self.waiting_s, handling_s=self.handling_s)
 
 
-def fit_own(parts_s: Mapping[float, Mapping[str, float]], waiting_s: float) -> OwnModel:
+def fit_own(parts_s: Mapping[float, Mapping[str, float]], waiting_s: float, handling_s: float = 0.0) -> OwnModel:
     """``parts_s``: seconds by part, by the share of the batch that a rank had: 1/N under strong scaling, 1 under weak.
 
     Neither term is negative. Where only one share was measured, all is taken to be in proportion to it.
@@ -109,6 +127,7 @@ def fit_own(parts_s: Mapping[float, Mapping[str, float]], waiting_s: float) -> O
         fixed_s={part: fixed for part, (fixed, _) in lines.items()},
         share_s={part: growing for part, (_, growing) in lines.items()},
         waiting_s=waiting_s,
+        handling_s=handling_s,
     )
 
 
