@@ -188,7 +188,9 @@ def fit(
     model: Annotated[str, typer.Option(metavar="usl|amdahl|linear|best", help="What to fit.")] = "best",
     method: Annotated[str, typer.Option(metavar="log|nls", help="Residuals of ln X (default), or of X.")] = "log",
     predict: Annotated[str | None, typer.Option(metavar="8,64,1024", help="Rank counts that were not run.")] = None,
-    scaling: Annotated[str, typer.Option(metavar="strong|weak", help="weak: serial shares by Gustafson.")] = "strong",
+    scaling: Annotated[
+        str | None, typer.Option(metavar="strong|weak", help="weak: serial shares by Gustafson; else as the file says.")
+    ] = None,
     as_json: Json = False,
 ) -> int:
     """Fit speed-up laws to measured throughputs: USL, Amdahl or linear, with intervals and traps named."""

@@ -19,15 +19,15 @@ from harness.outlook import MOST_RANKS
 from reports.analysis.curve import Curve, analyse
 from reports.analysis.scaling import Method, Model, Parameter
 from reports.page import words
-from reports.trial_rows import LIST_SEPARATOR, NO_CLAIM
+from reports.trial_rows import COLLECTIVE, LIST_SEPARATOR, NO_CLAIM
 
 IMMENSE = 1e60
 RANKS = ("ranks", "n")
 THROUGHPUT = "throughput"
 CURVE = "curve"
 # Columns of an export that say whether a row counts, and with which others.
-OUTCOME, FLAGS, ENVIRONMENT = "outcome", "flags", "environment"
-OK = "ok"
+OUTCOME, FLAGS, ENVIRONMENT, UNIT, SCALING = "outcome", "flags", "environment", "unit", "scaling"
+OK, WEAK = "ok", "weak"
 ONLY = "all"
 """The name of the curve of a file without a ``curve`` column."""
 
@@ -41,6 +41,8 @@ class Measured:
 
     rows: Rows
     left_out: dict[str, int]
+    weak: frozenset[str]
+    """The curves that a ``scaling`` column says so of."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,7 @@ def read_rows(path: Path) -> Measured:
     """
     found: dict[tuple[str, str], dict[int, list[float]]] = {}
     left_out: Counter[str] = Counter()
+    weak: set[tuple[str, str]] = set()
     for place, line in _lines(path):
         if why := _why_left_out(line):
             left_out[why] += 1
@@ -66,11 +69,15 @@ def read_rows(path: Path) -> Measured:
         count, rate = _count(line[ranks], place, ranks), _rate(line[THROUGHPUT], place)
         key = (line.get(CURVE, ONLY), line.get(ENVIRONMENT, ""))
         found.setdefault(key, {}).setdefault(count, []).append(rate)
+        if line.get(SCALING) == WEAK:
+            weak.add(key)
     if not found:
         told = "; ".join(f"{count} left out: {why}" for why, count in left_out.items())
         raise UsageError(f"{path}: holds no rows{f' to fit ({told})' if told else ''}; "
                          "give ranks and throughput, a line each")  # fmt: skip
-    return Measured(_by_curve(found), dict(left_out))
+    names = _names(list(found))
+    rows = {names[key]: rates for key, rates in found.items()}
+    return Measured(rows, dict(left_out), frozenset(names[key] for key in weak))
 
 
 def _lines(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
@@ -106,13 +113,15 @@ def _why_left_out(line: Mapping[str, str]) -> str | None:
     outcome = line.get(OUTCOME) or OK
     if outcome != OK and not line[THROUGHPUT]:
         return f"{OUTCOME} {outcome}"
+    if line.get(UNIT) == COLLECTIVE:
+        return "a collective alone has no speed-up"
     return next(iter(sorted(NO_CLAIM.intersection(line.get(FLAGS, "").split(LIST_SEPARATOR)))), None)
 
 
-def _by_curve(found: Mapping[tuple[str, str], dict[int, list[float]]]) -> Rows:
-    """A curve from several environments is several curves."""
-    times = Counter(curve for curve, _ in found)
-    return {f"{curve} ({where})" if times[curve] > 1 else curve: rates for (curve, where), rates in found.items()}
+def _names(keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], str]:
+    """By curve and environment: a curve from several environments is several curves."""
+    times = Counter(curve for curve, _ in keys)
+    return {(curve, where): f"{curve} ({where})" if times[curve] > 1 else curve for curve, where in keys}
 
 
 def _count(text: str, place: str, column: str) -> int:
@@ -141,18 +150,21 @@ def _number(text: str, place: str, column: str) -> float:
     return number
 
 
-def fit_file(path: Path, model: str, method: str, predict: Sequence[int], scaling: str = "strong") -> Fit:
-    """Fit the curves of a file. Raises :class:`UsageError`."""
+def fit_file(path: Path, model: str, method: str, predict: Sequence[int], scaling: str | None = None) -> Fit:
+    """Fit the curves of a file; without ``scaling`` its own column says which it is, else strong.
+
+    Raises :class:`UsageError`.
+    """
     models = (*get_args(Model), "best")
     if model not in models:
         raise UsageError(f"--model {model}: unknown model{nearest(model, models)}")
     if method not in get_args(Method):
         raise UsageError(f"--method {method}: unknown method{nearest(method, get_args(Method))}")
-    if scaling not in get_args(Scaling):
+    if scaling is not None and scaling not in get_args(Scaling):
         raise UsageError(f"--scaling {scaling}: unknown scaling{nearest(scaling, get_args(Scaling))}")
     measured = read_rows(path)
     curves = [
-        analyse(name, rates, model, method, predict, scaling)  # type: ignore[arg-type]  # the names were checked above
+        analyse(name, rates, model, method, predict, scaling or ("weak" if name in measured.weak else "strong"))  # type: ignore[arg-type]  # the names were checked above
         for name, rates in measured.rows.items()
     ]
     return Fit(curves, measured.left_out)

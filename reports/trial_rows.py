@@ -15,6 +15,8 @@ from reports.page import words
 
 NO_CLAIM = frozenset({"oversubscribed", "injected"})
 """Flags of numbers that are true but feed no scaling claim."""
+COLLECTIVE = "bytes"
+"""The unit of a collective's throughput."""
 LIST_SEPARATOR = ";"
 READINGS = {
     "rank_memory_peak": "memory_peak_bytes",
@@ -108,10 +110,13 @@ class TrialRow(Value):
     gpu_energy_j_per_unit: float | None
     unknown: dict[str, str]
     """Why a column has no reading, by its name."""
+    net: str | None
+    """The rate of the links between the ranks, where they had links of their own."""
 
     @property
     def feeds_scaling(self) -> bool:
-        return self.throughput is not None and not NO_CLAIM.intersection(self.flags)
+        """A collective alone has no speed-up."""
+        return self.throughput is not None and self.unit != COLLECTIVE and not NO_CLAIM.intersection(self.flags)
 
 
 class SweepTable(Value):
@@ -159,7 +164,7 @@ def _row(sweep: SweepFacts, cell: Cell, trial: Trial | None) -> TrialRow:
         workload=case.workload, workload_options=case.workload_options,
         backend=case.backend, transport=case.transport, backend_options=case.backend_options,
         device=case.device, ranks=case.ranks, scaling=case.scaling, batch=case.batch, threads=case.threads,
-        seed=case.seed, fault=case.fault.label if case.fault else None,
+        seed=case.seed, net=case.net, fault=case.fault.label if case.fault else None,
         round=trial.round if trial else None,
         trial_started_at=trial.started_at if trial else None,
         wall_s=trial.wall_s if trial else None,

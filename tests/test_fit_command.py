@@ -70,6 +70,8 @@ def test_people_read_a_table(tmp_path, capsys):
         ("ranks,throughput\n1.5,7\n", ":2: ranks = 1.5: a rank count is a whole number"),
         ("ranks,throughput\n0,7\n", ":2: ranks = 0"),
         ("ranks,throughput\n1,7,8\n", ":2: 3 values under 2 column names"),
+        ("ranks,throughput\n1e300,7\n", ":2: ranks = 1e300: a rank count is a whole number from 1 to"),
+        ("ranks,throughput\n1,1e308\n", ":2: throughput = 1e308 can't be reckoned with"),
     ],
 )
 def test_bad_input_is_one_line(tmp_path, capsys, text, said):
@@ -92,3 +94,22 @@ def test_what_is_not_there_or_not_text(tmp_path, capsys):
     assert "did you mean 'usl'" in capsys.readouterr().err
     assert main(["fit", str(path), "--predict", "8,x"]) == 2
     assert "--predict 8,x" in capsys.readouterr().err
+
+
+def test_weak_curves_are_told_by_the_file_or_the_flag(tmp_path, capsys):
+    path = write(tmp_path, "curve,scaling,ranks,throughput\na,weak,1,10\na,weak,2,18\nb,strong,1,10\nb,strong,2,18\n")
+    assert main(["fit", str(path), "--json"]) == 0
+    weak, strong = json.loads(capsys.readouterr().out)["curves"]
+    # S = N − s(N−1): 1.8 = 2 − s.
+    assert weak["gustafson"]["2"] == pytest.approx(0.2)
+    assert strong["gustafson"]["2"] is None
+    assert main(["fit", str(path), "--json", "--scaling", "weak"]) == 0
+    assert all(curve["gustafson"]["2"] == pytest.approx(0.2) for curve in json.loads(capsys.readouterr().out)["curves"])
+    assert main(["fit", str(path), "--scaling", "week"]) == 2
+    assert "did you mean 'weak'?" in capsys.readouterr().err
+
+
+def test_a_collective_is_left_out_and_counted(tmp_path, capsys):
+    path = write(tmp_path, "unit,ranks,throughput\nsamples,1,10\nsamples,2,18\nbytes,2,100\n")
+    assert main(["fit", str(path), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["left_out"] == {"a collective alone has no speed-up": 1}

@@ -21,9 +21,11 @@ from reports.analysis.communication import (
 from reports.analysis.forecast import Carrier, Observed, explain, fit_steps
 from reports.analysis.step_model import PARTS, OwnTimes, fit_own, predict_step
 from reports.cells import make_cells
+from reports.comparison import labelled
 from reports.exchanges import exchanges_of
 from reports.findings import find
 from reports.forecasts import LinkSpec
+from reports.page.model import make_page
 
 SIZES = tuple(1024 * 4**power for power in range(8))
 DDP = Grouping(first_bytes=2**20, most_bytes=25 * 2**20, laid_out=True)
@@ -258,3 +260,32 @@ def test_without_an_allreduce_the_law_of_scaling_speaks():
     (forecast,) = find(two).forecasts
     assert forecast.kind is None
     assert forecast.reason.endswith("a law of scaling takes 3 rank counts")
+
+
+def test_counts_that_a_batch_has_no_share_for_are_named():
+    (forecast,) = find(a_sweep(batch=16), counts=(8, 1024)).forecasts
+    assert forecast.impossible == (1024,)
+    page = make_page("t", find(a_sweep(batch=16), counts=(8, 1024)), [], [])
+    rows = [row for row in page.table("Foretold").rows if row[2] == "1024"]
+    assert rows[0][-1] == "a batch of 16 can't be cut into 1,024"
+
+
+def test_another_link_needs_no_measured_exchange_but_then_gives_no_interval():
+    cells = [cell for cell in a_sweep(batch=1024) if not cell.messages]
+    (forecast,) = find(cells, link=LinkSpec(label="x", bytes_s=12.5e9, latency_s=5e-6)).forecasts
+    assert len(forecast.at_scale) == 3
+    assert all(one.prediction.low is None for one in forecast.at_scale)
+    page = make_page("t", find(cells, link=LinkSpec(label="x", bytes_s=12.5e9, latency_s=5e-6)), [], [])
+    assert "PREDICTIONS" in page.table("Predicted over x").note
+
+
+def test_the_exchanges_of_two_sweeps_stay_apart():
+    both = [*labelled(a_sweep(), "A"), *labelled(a_sweep(), "B")]
+    assert [found.case.label for found in exchanges_of(both).values()] == ["A", "B"]
+
+
+def test_losses_add_up_in_their_figure():
+    figures = [figure for section in make_page("t", find(a_sweep()), [], []).sections for figure in section.figures]
+    figure = next(figure for figure in figures if figure.title == "Where the efficiency goes")
+    for place, row in enumerate(figure.table.rows):
+        assert sum(series.y[place] for series in figure.series) == pytest.approx(float(row[-1][:-2]) / 100, abs=1e-3)

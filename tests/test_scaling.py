@@ -148,3 +148,30 @@ def test_traps_are_named(rates, trap):
         assert found.model is None
         assert found.reason == "usl takes 4 different rank counts, there are 3"
         assert found.points[1].efficiency.value == pytest.approx(1 / 1.031, rel=0.05), "what was measured is there"
+
+
+def test_a_curve_that_only_falls_has_no_peak_and_breaks_nothing():
+    """X = c ÷ N, as over a slow link: σ ends at 1, or the root of (1−σ) ÷ κ lies below one rank."""
+    for seed in range(40):
+        random = np.random.default_rng(seed)
+        rates = {ranks: list(100 / ranks * np.exp(0.05 * random.standard_normal(3))) for ranks in (1, 2, 4, 8)}
+        curve = analyse("falling", rates, predict=(16, 1024))
+        assert curve.peak_ranks is None
+        assert "retrograde" in curve.traps
+        assert all(one.low is None or one.low <= one.throughput <= one.high for one in curve.predictions)
+
+
+def test_an_interval_that_bounds_nothing_is_unknown():
+    random = np.random.default_rng(1)
+    rates = {ranks: [ranks * float(np.exp(random.standard_normal()))] for ranks in (1, 2, 4, 8)}
+    (found,) = analyse("wild", rates, "usl", predict=(1024,)).predictions
+    assert (found.low, found.high) == (None, None)
+
+
+def test_a_law_that_was_chosen_is_trusted_less_with_distance():
+    rates = {ranks: [10.0 * ranks * factor for factor in (0.99, 1.0, 1.01)] for ranks in (1, 2, 4)}
+    chosen = [math.log((one := found).high / one.low) for found in analyse("a", rates, predict=(4, 8, 64)).predictions]
+    assert chosen == sorted(chosen)
+    assert chosen[2] > 3 * chosen[0]
+    named = analyse("a", rates, "linear", predict=(4, 64)).predictions
+    assert math.log(named[1].high / named[1].low) == pytest.approx(math.log(named[0].high / named[0].low))

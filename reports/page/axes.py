@@ -12,9 +12,12 @@ from reports.page.values import Figure, Series
 
 FEW = 40
 """So many different values of ``x``, or fewer, are the ticks themselves: rank counts, message sizes."""
+FEW_FORETOLD = 16
+"""A fitted line through so many points, or fewer, speaks of just those; through more it is a curve."""
 CHARACTER = 0.018
 """Of the axis: about what a character of a label takes. Labels must not run into each other."""
 TICKS = 6
+FEWEST_TICKS = 3
 PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1e-3, "m"), (1e-6, "µ"), (1e-9, "n"))
 
 
@@ -42,7 +45,8 @@ def x_axis(figure: Figure) -> Axis:
     if figure.window:
         shown += [x for x in figure.window if _drawable(x, figure.log_x)]
     low, high = _roomy(min(shown, default=1.0), max(shown, default=1.0), 0.04, log=figure.log_x)
-    values = sorted({x for series in figure.series if series.look != "fitted" for x in series.x if low <= x <= high})
+    marked = (series for series in figure.series if series.look != "fitted" or len(series.x) <= FEW_FORETOLD)
+    values = sorted({x for series in marked for x in series.x if low <= x <= high})
     many = len(values) > FEW or any(series.look == "line" for series in figure.series)
     draft = Axis(low, high, figure.log_x, ())
     places = _even(low, high, figure.log_x) if many else _thinned(values, draft, figure.x_title)
@@ -148,7 +152,12 @@ def _even(low: float, high: float, log: bool) -> list[float]:
         return [float(10.0**power) for power in range(first, last + 1, every)]
     if log:
         decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-        return [digit * 10.0**power for power in decades for digit in (1, 2, 5) if low <= digit * 10.0**power <= high]
+        for digits in ((1, 2, 5), range(1, 10)):
+            places = [digit * 10.0**power for power in decades for digit in digits]
+            inside = [place for place in places if low <= place <= high]
+            if len(inside) >= FEWEST_TICKS:
+                break
+        return inside
     rough = (high - low) / TICKS
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(digit * power for digit in (1, 2, 5, 10) if digit * power >= rough * 0.999)

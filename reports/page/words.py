@@ -165,7 +165,9 @@ def message_size(size: int) -> str:
 
 
 def options(chosen: dict[str, Scalar]) -> str:
-    return ", ".join(f"{name}={value}" for name, value in sorted(chosen.items()))
+    """``compute_ms=400, model=emulated``"""
+    told = {name: f"{value:g}" if isinstance(value, float) else str(value) for name, value in chosen.items()}
+    return ", ".join(f"{name}={value}" for name, value in sorted(told.items()))
 
 
 def workload_title(case: Case) -> str:
