@@ -18,6 +18,11 @@ from chromium import chromium
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 MARK = "SCALING_TEST_MARK"
+LEAN = """
+decompose = false
+own_cost = false
+roofline = false
+"""
 
 
 class Harness:
@@ -43,6 +48,11 @@ class Harness:
         done = self.run("sweep", "--json", "--repeats", "1", "--window", "0.2", *arguments)
         assert done.returncode == status, done.stderr
         return json.loads(done.stdout)
+
+    def lean_sweep(self, *arguments: str, status: int = 0) -> dict[str, Any]:
+        """The same, of trials that measure nothing after their window."""
+        (self.folder / "lean.toml").write_text(LEAN)
+        return self.sweep("lean.toml", *arguments, status=status)
 
     def left_running(self) -> list[str]:
         """Processes that this harness started and that are still there."""

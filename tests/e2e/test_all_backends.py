@@ -77,7 +77,7 @@ def test_allreduce_covers_its_sizes(swept):
 def test_what_was_in_force_is_recorded(swept):
     settings = {cell["backend"]: cell["settings"] for cell in swept[1]["cells"]}
     assert settings["horovod"]["cycle_time_ms"] == "1 (Horovod's default)"
-    assert settings["ddp"]["bucket_cap_mb"] == "25.0"
+    assert settings["ddp"]["bucket_cap_mb"] == "25, the first 1 (torch's default)"
     assert {found["threads"] for found in settings.values()} == {"1"}
 
 

@@ -22,8 +22,9 @@ def trials(harness, outcome):
 
 
 def injected(harness, fault, *arguments, timeout="60", status=4):
-    """The touched and the untouched cells of a sweep with a fault."""
-    document = harness.sweep(*arguments, "--timeout", timeout, "--inject", fault, status=status)
+    """The touched and the untouched cells of a sweep with a fault; one that ends well takes its steps apart too."""
+    sweep = harness.lean_sweep if status else harness.sweep
+    document = sweep(*arguments, "--timeout", timeout, "--inject", fault, status=status)
     harness.nothing_left()
     touched = [cell for cell in document["cells"] if cell["ranks"] > 1]
     spared = [cell for cell in document["cells"] if cell["ranks"] == 1]
@@ -107,8 +108,8 @@ BACKEND = Unreachable()
 
 def test_a_rendezvous_that_nobody_reaches_is_said(planted):
     harness = planted({"bench/backends/unreachable.py": UNREACHABLE})
-    document = harness.sweep("--backends", "unreachable,ddp", "--workloads", "synthetic", "--ranks", "2", "--steps",
-                             "8", "--timeout", "8", status=4)  # fmt: skip
+    document = harness.lean_sweep("--backends", "unreachable,ddp", "--workloads", "synthetic", "--ranks", "2",
+                                  "--steps", "8", "--timeout", "8", status=4)  # fmt: skip
     cells = {cell["backend"]: cell for cell in document["cells"]}
     assert cells["unreachable"]["outcome"] in ("timeout", "failed")
     assert "joining the other ranks" in cells["unreachable"]["reason"]
@@ -137,7 +138,7 @@ def test_a_straggler_from_a_later_step_on(harness):
 
 
 def test_a_touched_cell_is_no_baseline(harness):
-    document = harness.sweep("--backends", "ddp", "--workloads", "synthetic", "--ranks", "1,2", "--steps", "5",
+    document = harness.lean_sweep("--backends", "ddp", "--workloads", "synthetic", "--ranks", "1,2", "--steps", "5",
                              "--inject", "slow:rank=0,ms=20")  # fmt: skip
     cells = by_title(document).values()
     assert all(cell["speedup"] is None for cell in cells)

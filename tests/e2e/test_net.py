@@ -23,6 +23,7 @@ warmup = 3
 steps = 12
 decompose = false
 own_cost = false
+roofline = false
 [options.synthetic]
 model = ["emulated"]
 compute_ms = [0]

@@ -69,7 +69,7 @@ SEEDED_APART = """
 )
 def test_a_mistake_in_the_exchange_is_caught(planted, mistake, said):
     harness = planted({"bench/backends/wrong.py": BASE.format(mistake=mistake)})
-    document = harness.sweep("--backends", "wrong,ddp", "--workloads", "synthetic", "--ranks", "2", status=4)
+    document = harness.lean_sweep("--backends", "wrong,ddp", "--workloads", "synthetic", "--ranks", "2", status=4)
     wrong = next(cell for cell in document["cells"] if cell["backend"] == "wrong")
     assert wrong["outcome"] == "invalid"
     assert wrong["throughput"] is None
@@ -90,7 +90,7 @@ def test_a_rank_that_reads_another_s_shard_is_caught(planted, workload, file, ri
     text = (ROOT / file).read_text()
     assert text.count(right) == 1
     harness = planted({file: text.replace(right, wrong)})
-    document = harness.sweep("--backends", "ddp", "--workloads", workload, "--ranks", "2", status=4)
+    document = harness.lean_sweep("--backends", "ddp", "--workloads", workload, "--ranks", "2", status=4)
     (cell,) = document["cells"]
     assert (cell["outcome"], cell["throughput"]) == ("invalid", None)
     assert "did not take the reference's samples" in cell["reason"]

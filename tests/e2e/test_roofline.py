@@ -21,6 +21,7 @@ ranks = [1, 2]
 steps = 5
 warmup = 2
 own_cost = false
+decompose = false
 """
 
 

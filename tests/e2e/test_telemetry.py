@@ -37,7 +37,7 @@ def stored(harness):
 
 def test_gpus_are_sampled_in_the_window_and_energy_is_told_by_sample(with_gpus):
     harness = with_gpus("gpus=2,power=250,gpm=1")
-    (cell,) = harness.sweep(*ONE, "--telemetry", "always")["cells"]
+    (cell,) = harness.lean_sweep(*ONE, "--telemetry", "always")["cells"]
     usage = cell["usage"]
     assert usage["gpu_power"]["value"] == pytest.approx(500)
     assert usage["gpu_energy"]["value"] == pytest.approx(500 / cell["throughput"]["value"], rel=0.05)
@@ -53,7 +53,7 @@ def test_gpus_are_sampled_in_the_window_and_energy_is_told_by_sample(with_gpus):
 
 
 def test_a_gpu_that_is_too_hot_makes_the_trial_invalid(with_gpus):
-    (cell,) = with_gpus("gpus=1,throttle=0.5").sweep(*ONE, "--telemetry", "always", status=4)["cells"]
+    (cell,) = with_gpus("gpus=1,throttle=0.5").lean_sweep(*ONE, "--telemetry", "always", status=4)["cells"]
     assert cell["outcome"] == "invalid"
     assert "slowed down by heat" in cell["reason"]
     assert cell["throughput"] is None
@@ -61,7 +61,7 @@ def test_a_gpu_that_is_too_hot_makes_the_trial_invalid(with_gpus):
 
 
 def test_somebody_else_s_process_makes_the_trial_invalid(with_gpus):
-    (cell,) = with_gpus("gpus=1,process=1").sweep(*ONE, "--telemetry", "always", status=4)["cells"]
+    (cell,) = with_gpus("gpus=1,process=1").lean_sweep(*ONE, "--telemetry", "always", status=4)["cells"]
     assert cell["outcome"] == "invalid"
     assert "not ours, computing on the GPUs: 1" in cell["reason"]
 
@@ -76,7 +76,7 @@ def test_somebody_else_s_process_makes_the_trial_invalid(with_gpus):
     ],
 )
 def test_however_nvml_fails_the_sweep_goes_on_and_says_why(with_gpus, setting, said):
-    (cell,) = with_gpus(setting).sweep(*ONE, "--telemetry", "always")["cells"]
+    (cell,) = with_gpus(setting).lean_sweep(*ONE, "--telemetry", "always")["cells"]
     assert cell["outcome"] == "ok"
     unknown = [reading for name, reading in cell["usage"].items() if name.startswith("gpu") and not reading["value"]]
     assert unknown
@@ -92,7 +92,7 @@ def test_a_recorded_file_stands_in_for_the_devices(harness):
     ]
     recorded = harness.folder / "recorded.jsonl"
     recorded.write_text("\n".join(line.model_dump_json() for line in lines))
-    (cell,) = harness.sweep(*ONE, "--telemetry", f"replay:{recorded}")["cells"]
+    (cell,) = harness.lean_sweep(*ONE, "--telemetry", f"replay:{recorded}")["cells"]
     assert cell["usage"]["gpu_power"]["value"] == pytest.approx(300)
     assert cell["usage"]["gpu_energy"]["value"] == pytest.approx(300 / cell["throughput"]["value"], rel=0.1)
     assert cell["usage"]["gpu_utilization"]["value"] is None
@@ -120,7 +120,7 @@ def test_hosts_ranks_and_the_harness_s_own_cost_are_told(harness):
 
 
 def test_without_telemetry_nothing_is_sampled(harness):
-    (cell,) = harness.sweep(*ONE, "--telemetry", "off")["cells"]
+    (cell,) = harness.lean_sweep(*ONE, "--telemetry", "off")["cells"]
     assert cell["outcome"] == "ok"
     assert cell["coverage"] is None
     assert "host_cpu_busy" not in cell["usage"]

@@ -12,7 +12,7 @@ def all_same(document) -> None:
 
 
 def test_horovod_over_mpi_and_with_half_precision_gradients(harness):
-    document = harness.sweep(
+    document = harness.lean_sweep(
         "--backends", "horovod", "--workloads", "synthetic", "--ranks", "2",
         "--set", "horovod.transport=gloo,mpi", "--set", "horovod.compression=none,fp16",
     )  # fmt: skip
@@ -27,13 +27,13 @@ def test_horovod_over_mpi_and_with_half_precision_gradients(harness):
 
 
 def test_dask_carries_gradients_whole_in_shards_or_by_gloo(harness):
-    tasks = harness.sweep(
+    tasks = harness.lean_sweep(
         "--backends", "dask", "--workloads", "synthetic", "--ranks", "2,3", "--batch", "12",
         "--set", "dask.exchange=direct,sharded",
     )  # fmt: skip
     all_same(tasks)
     assert len(tasks["cells"]) == 4
-    gloo = harness.sweep(
+    gloo = harness.lean_sweep(
         "--backends", "dask", "--workloads", "synthetic,array_mean", "--ranks", "2", "--set", "dask.transport=gloo",
         "--set", "array_mean.rows=4000", "--set", "array_mean.columns=4000",
     )  # fmt: skip
@@ -42,7 +42,7 @@ def test_dask_carries_gradients_whole_in_shards_or_by_gloo(harness):
 
 
 def test_knobs_reach_the_library(harness):
-    document = harness.sweep(
+    document = harness.lean_sweep(
         "--backends", "ddp,horovod", "--workloads", "synthetic", "--ranks", "2", "--set", "ddp.bucket_cap_mb=1",
         "--set", "horovod.cycle_time_ms=0.1", "--set", "horovod.fusion_mb=1",
     )  # fmt: skip
@@ -54,7 +54,7 @@ def test_knobs_reach_the_library(harness):
 
 
 def test_every_model_under_every_scaling(harness):
-    document = harness.sweep(
+    document = harness.lean_sweep(
         "--backends", "ddp", "--workloads", "synthetic", "--ranks", "1,2", "--scaling", "strong,weak",
         "--batch", "16", "--set", "synthetic.model=mlp,toy,transformer,convnet",
     )  # fmt: skip
@@ -63,7 +63,7 @@ def test_every_model_under_every_scaling(harness):
 
 
 def test_emulated_compute_lets_ranks_outnumber_cores(harness):
-    document = harness.sweep(
+    document = harness.lean_sweep(
         "--backends", "ddp,horovod,dask", "--workloads", "synthetic", "--ranks", "4", "--set",
         "synthetic.model=emulated", "--set", "synthetic.parameters=100000",
     )  # fmt: skip
@@ -76,7 +76,7 @@ def test_emulated_compute_lets_ranks_outnumber_cores(harness):
 
 
 def test_training_is_real(harness):
-    document = harness.sweep(
+    document = harness.lean_sweep(
         "--backends", "ddp", "--workloads", "mnist", "--ranks", "2", "--set", "mnist.eval=true",
         "--set", "mnist.model=mlp",
     )  # fmt: skip
