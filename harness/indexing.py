@@ -100,7 +100,7 @@ def _page_of(sweep: str) -> str:
 
 
 def _is_current(page: Path, info: SweepInfo) -> bool:
-    """A report that was written after its sweep had finished can't have changed since."""
+    """A report that was written after its sweep had finished is kept: delete it to have it written anew."""
     if info.finished_at is None or not page.is_file():
         return False
     return page.stat().st_mtime >= datetime.fromisoformat(info.finished_at).timestamp()

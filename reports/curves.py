@@ -11,6 +11,15 @@ FEWEST_RANK_COUNTS = 2
 """Fewer are no curve."""
 
 
+def fed_by_curve(cells: Sequence[Cell]) -> dict[str, tuple[Cell, ...]]:
+    """By the cases' curve key, the cells that feed a claim; the fewest ranks first."""
+    found: dict[str, list[Cell]] = {}
+    for cell in cells:
+        if cell.feeds_a_curve:
+            found.setdefault(cell.case.curve, []).append(cell)
+    return {key: tuple(sorted(fed, key=lambda cell: cell.case.ranks)) for key, fed in found.items()}
+
+
 def curves_of(cells: Sequence[Cell]) -> dict[str, Curve]:
     """By the cases' curve key. Cells that feed no claim (oversubscribed, injected, collectives) are left out."""
     fed: dict[str, dict[int, Cell]] = {}

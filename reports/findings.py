@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from reports.analysis.curve import Curve
 from reports.cells import Cell
-from reports.curves import curves_of
+from reports.curves import curves_of, fed_by_curve
 from reports.exchanges import FittedExchange, exchanges_of
 from reports.forecasts import Forecast, LinkSpec, forecasts_of
 from reports.why import Why, reasons
@@ -20,6 +20,8 @@ class Findings:
     cells: tuple[Cell, ...]
     curves: Mapping[str, Curve]
     """By the cases' curve key."""
+    fed: Mapping[str, tuple[Cell, ...]]
+    """The cells that each curve is made of, the fewest ranks first."""
     reasons: tuple[Why, ...]
     exchanges: Mapping[str, FittedExchange]
     forecasts: tuple[Forecast, ...]
@@ -29,13 +31,14 @@ class Findings:
 
 def find(cells: Sequence[Cell], counts: Sequence[int] = (), link: LinkSpec | None = None) -> Findings:
     """``counts``: where to foretell; else at 2, 4, 8 times the largest. ``link``: over what else than was measured."""
-    curves = curves_of(cells)
+    curves, fed = curves_of(cells), fed_by_curve(cells)
     exchanges = exchanges_of(cells)
     return Findings(
         cells=tuple(cells),
         curves=curves,
-        reasons=reasons(cells, curves),
+        fed=fed,
+        reasons=reasons(fed, curves),
         exchanges=exchanges,
-        forecasts=forecasts_of(cells, curves, exchanges, counts, link),
+        forecasts=forecasts_of({key: fed[key] for key in curves}, exchanges, counts, link),
         link=link,
     )

@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 from bench.gradients import Gradients
 from bench.records import Case, Value
 from reports.analysis.communication import fastest_time
-from reports.analysis.curve import Curve, analyse
+from reports.analysis.curve import analyse
 from reports.analysis.forecast import Carrier, Explained, Observed, StepModel, explain, fit_steps
 from reports.analysis.scaling import Prediction, around
 from reports.analysis.stats import Estimate, estimate
@@ -100,17 +100,15 @@ class Known(NamedTuple):
 
 
 def forecasts_of(
-    cells: Sequence[Cell],
-    curves: Mapping[str, Curve],
+    fed: Mapping[str, Sequence[Cell]],
     exchanges: Mapping[str, FittedExchange],
     counts: Sequence[int] = (),
     link: LinkSpec | None = None,
 ) -> tuple[Forecast, ...]:
-    """One a curve with several rank counts. ``counts``: where to foretell; else 2, 4 and 8 times the largest."""
+    """One a curve; ``fed``: its cells, the fewest ranks first. ``counts``: where to foretell; else 2, 4 and 8 times
+    the largest."""
     found = []
-    for key in curves:
-        fed = (cell for cell in cells if cell.case.curve == key and cell.feeds_a_curve)
-        own = sorted(fed, key=lambda cell: cell.case.ranks)
+    for key, own in fed.items():
         forecast = _forecast(key, own, exchanges.get(way_of(own[0].case)), counts)
         found.append(_over_link(forecast, own, counts, link) if link else forecast)
     return tuple(found)

@@ -37,16 +37,15 @@ class Why(Value):
     conditions: tuple[str, ...] = ()
 
 
-def reasons(cells: Sequence[Cell], curves: Mapping[str, Curve]) -> tuple[Why, ...]:
+def reasons(fed: Mapping[str, Sequence[Cell]], curves: Mapping[str, Curve]) -> tuple[Why, ...]:
     """One a curve with several rank counts, at the largest that was decomposed; else what its law alone says."""
     found = []
     for key, curve in curves.items():
-        fed = (cell for cell in cells if cell.case.curve == key and cell.feeds_a_curve and cell.decomposition)
-        last = max(fed, key=lambda cell: cell.case.ranks, default=None)
+        last = next((cell for cell in reversed(fed[key]) if cell.decomposition), None)
         if last is not None and last.case.ranks > 1:
             found.append(_why(last, curve))
         elif curve.model not in (None, "linear"):
-            found.append(_by_law(next(cell.case for cell in cells if cell.case.curve == key), curve))
+            found.append(_by_law(fed[key][0].case, curve))
     return tuple(found)
 
 

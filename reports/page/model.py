@@ -45,7 +45,7 @@ def make_page(
     return Page(
         title=title,
         answers=(*changed, summary(groups)) if long else (*changed, *(words.answer(group) for group in groups)),
-        warnings=(*text.remarks(cells), *text.flagged(cells, findings.curves)),
+        warnings=(*text.remarks(cells), *text.flagged(findings)),
         sections=(overview(groups), *map(folded, sections)) if long else sections,
         downloads=tuple(downloads),
     )

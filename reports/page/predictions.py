@@ -164,16 +164,15 @@ def _of_the_link(found: FittedExchange) -> str:
 
 def _figures(findings: Findings, styles: Styles) -> Iterator[Figure]:
     """One a workload: the measured throughputs, and the foretold with their intervals; another for another link."""
-    by_curve = {cell.case.curve: cell for cell in findings.cells}
     groups: dict[tuple[str, ...], list[Forecast]] = {}
     for forecast in findings.forecasts:
-        groups.setdefault(words.group_key(by_curve[forecast.curve]), []).append(forecast)
+        groups.setdefault(words.group_key(findings.fed[forecast.curve][0]), []).append(forecast)
     for number, group in enumerate(groups.values()):
         if any(one.foretold for one in group):
-            yield _figure(f"foretold-{number}", "Foretold", group, lambda one: one.foretold, findings.cells, styles)
+            yield _figure(f"foretold-{number}", "Foretold", group, lambda one: one.foretold, findings.fed, styles)
         if findings.link and any(one.at_scale for one in group):
             title = f"Predicted over {findings.link.label}"
-            yield _figure(f"at-scale-{number}", title, group, lambda one: one.at_scale, (), styles)
+            yield _figure(f"at-scale-{number}", title, group, lambda one: one.at_scale, {}, styles)
 
 
 def _figure(
@@ -181,10 +180,12 @@ def _figure(
     title: str,
     forecasts: Sequence[Forecast],
     of: Callable[[Forecast], Sequence[Foretold]],
-    cells: Sequence[Cell],
+    fed: Mapping[str, Sequence[Cell]],
     styles: Styles,
 ) -> Figure:
-    series = tuple(one for forecast in forecasts for one in _curve(forecast, of(forecast), cells, styles))
+    series = tuple(
+        one for forecast in forecasts for one in _curve(forecast, of(forecast), fed.get(forecast.curve, ()), styles)
+    )
     rows = tuple(
         (words.backend_title(forecast.case), str(one.prediction.ranks), *_span(one))
         for forecast in forecasts
@@ -206,8 +207,7 @@ def _last_word(forecast: Forecast, found: Sequence[Foretold]) -> str:
 def _curve(forecast: Forecast, found: Sequence[Foretold], cells: Sequence[Cell], styles: Styles) -> Iterator[Series]:
     """The measured points, and from the last of them on what is foretold."""
     name = words.backend_title(forecast.case)
-    own = [cell for cell in cells if cell.case.curve == forecast.curve and cell.feeds_a_curve]
-    known = sorted((float(cell.case.ranks), cell.throughput) for cell in own if cell.throughput)
+    known = [(float(cell.case.ranks), cell.throughput) for cell in cells if cell.throughput]
     points = [(x, y.value, y.low, y.high) for x, y in known]
     if points:
         yield _series(name, points, styles[name])

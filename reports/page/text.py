@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from reports.analysis.curve import Curve
 from reports.cells import Cell
+from reports.findings import Findings
 from reports.flags import remedy
 from reports.page import words
 
@@ -76,16 +76,16 @@ def remarks(cells: Sequence[Cell]) -> list[str]:
     return [*lines, *_conditions(cells)]
 
 
-def flagged(cells: Sequence[Cell], curves: Mapping[str, Curve]) -> list[str]:
+def flagged(findings: Findings) -> list[str]:
     """One line for the flags of all cells, and one for each trap of a fitted curve, with what to do."""
     counts: dict[str, int] = {}
-    for name in (name for cell in cells for name in cell.flags):
+    for name in (name for cell in findings.cells for name in cell.flags):
         counts[name] = counts.get(name, 0) + 1
     told = ", ".join(f"{name} ({count})" for name, count in sorted(counts.items()))
     lines = [f"Flagged cells: {told}; what each means stands under Flags."] if told else []
     seen: dict[str, list[str]] = {}
-    for key, curve in curves.items():
-        case = next(cell.case for cell in cells if cell.case.curve == key)
+    for key, curve in findings.curves.items():
+        case = findings.fed[key][0].case
         for name, what in curve.traps.items():
             seen.setdefault(name, []).append(f"{words.workload_title(case)} · {words.backend_title(case)}: {what}")
     for name, curves_with in seen.items():
