@@ -228,6 +228,10 @@ def show(fit: Fit, console: Console) -> None:
             kind = "extrapolated" if one.extrapolated else "within the range"
             table.add_row(str(one.ranks), f"predicted, {kind}", words.prediction(one), "", "", "")
         console.print(table)
+        if curve.method == "nls" and curve.model is not None:
+            console.print(
+                "the intervals of nls hold less often than they say: quote those of --method log", style="yellow"
+            )
         for name, seen in curve.traps.items():
             console.print(f"{name}: {seen}", style="yellow", highlight=False, markup=False, soft_wrap=True)
     for why, count in fit.left_out.items():
