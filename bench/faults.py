@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bench.records import Fault
+from bench.case import Fault
 from bench.workloads import Work
 
 EXIT_STATUS = 3

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from bench import faults
 from bench.backends import Backend, Session
+from bench.case import Case
 from bench.clock import half_width, time_steps
 from bench.decompose import decompose
 from bench.device_peak import NO_ROOM, measure_peak
@@ -21,7 +22,7 @@ from bench.gradients import Gradients
 from bench.own_cost import measure_own_cost
 from bench.progress import Progress
 from bench.prove import digest, prove
-from bench.records import Case, PhaseTimes, RankRecord, Window
+from bench.records import PhaseTimes, RankRecord, Window
 from bench.step_work import count_step
 from bench.usage import device_name, device_uuid, memory_peak_bytes
 from bench.warmup import Settled, warm_up

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench.case import DataSource
 from bench.folders import cache_folder
-from bench.records import DataSource
 from bench.workloads import DataProblem
 
 MEAN, STD = 0.1307, 0.3081  # of MNIST's training pixels, scaled to 0…1

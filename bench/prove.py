@@ -7,8 +7,9 @@ import math
 from typing import Any
 
 from bench.backends import Backend, Session
+from bench.case import Case
 from bench.progress import Progress
-from bench.records import Case, Reference, Tolerance, WorkProof
+from bench.records import Reference, Tolerance, WorkProof
 from bench.workloads import Work, Workload
 
 FURTHEST_DEVIATION = 1e9

@@ -19,11 +19,11 @@ from types import FrameType
 from typing import TextIO
 
 from bench.affinity import usable_cores
+from bench.case import Case, Role
 from bench.probes import Probe
 from bench.probes.gpu import GpuProbe
 from bench.probes.host import HostProbe
 from bench.probes.replay import ReplayProbe
-from bench.records import Case, Role
 from bench.telemetry import Check, Header, Tick
 from bench.value import Value
 

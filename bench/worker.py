@@ -22,10 +22,11 @@ from pathlib import Path
 
 from bench import faults, loop, registry, sampler
 from bench.affinity import cores_for, pin, usable_cores
+from bench.case import Case
 from bench.identity import Identity, identify
 from bench.nursery import die_with_parent
 from bench.progress import Progress
-from bench.records import Case, RankFailure, RankRecord, Value
+from bench.records import RankFailure, RankRecord, Value
 from bench.usage import forget_memory_peak
 
 TAIL_LINES = 12

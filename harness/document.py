@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from bench.records import Case
+from bench.case import Case
 from harness.fitting import curve_as_json
 from harness.store import SweepInfo
 from reports.analysis.stats import Estimate

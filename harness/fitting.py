@@ -13,7 +13,7 @@ from typing import Any, get_args
 from rich.console import Console
 from rich.markup import escape
 
-from bench.records import Scaling
+from bench.case import Scaling
 from harness.errors import UsageError, nearest
 from harness.outlook import MOST_RANKS
 from reports.analysis.curve import Curve, analyse

@@ -10,10 +10,11 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
+from bench.case import Case, Role
 from bench.holder import hold, survey
 from bench.links import INTERFACE, hub_lines, shaping_lines
 from bench.namespaces import NoNetwork, Places
-from bench.records import Case, Link, Role
+from bench.records import Link
 from harness.errors import NetworkError
 
 PATIENCE_S = 60.0

@@ -10,7 +10,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from bench.backends import Backend, Options
-from bench.records import Case, Device, Scalar, Value
+from bench.case import Case, Device, Scalar
+from bench.records import Value
 from bench.workloads import Workload
 from harness.errors import UsageError, nearest
 from harness.suite import Suite

@@ -15,7 +15,8 @@ from typing import Protocol
 
 from bench import sampler
 from bench.backends import Backend
-from bench.records import Case, Outcome, Role, SameWork, Trial
+from bench.case import Case, Role
+from bench.records import Outcome, SameWork, Trial
 from bench.telemetry import NodeTelemetry, cut
 from harness.errors import StoreError
 from harness.plan import Plan, rounds, shuffled, still_wide

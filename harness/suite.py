@@ -9,8 +9,9 @@ from typing import Annotated, Any, Literal, cast, get_args
 
 from pydantic import AfterValidator, ConfigDict, Field, ValidationError, field_validator
 
+from bench.case import Fault, FaultKind, Scalar, Scaling
 from bench.links import read_net
-from bench.records import Fault, FaultKind, Scalar, Scaling, Value
+from bench.records import Value
 from harness.errors import UsageError, nearest
 
 _HERE = Path(__file__).resolve().parent

@@ -16,7 +16,7 @@ from typing import Any
 from rich.console import Console
 
 from bench.backends import Backend
-from bench.records import DataSource
+from bench.case import DataSource
 from bench.registry import survey
 from bench.workloads import DataProblem, Workload
 from harness import report, sites

@@ -8,7 +8,8 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from bench.records import Case, Trial
+from bench.case import Case
+from bench.records import Trial
 from reports.analysis.stats import estimate
 from reports.analysis.throughput import throughput_of
 from reports.cells import UNITS

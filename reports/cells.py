@@ -9,8 +9,9 @@ from statistics import median
 from pydantic import Field
 
 from bench.backends import FLOAT32
+from bench.case import Case
 from bench.gradients import Gradients
-from bench.records import Case, Condition, Link, Outcome, RankFailure, SameWork, Trial, Value
+from bench.records import Condition, Link, Outcome, RankFailure, SameWork, Trial, Value
 from reports.analysis.roofline import Roofline, roofline_of
 from reports.analysis.stats import Estimate, estimate, half_width, ratio
 from reports.analysis.step_times import StepTimes, step_times_of
@@ -170,15 +171,26 @@ def _cell(
     )  # fmt: skip
     if not good or outcome == "invalid":
         return whole
-    first = good[0].ranks[0]
-    speedup, efficiency, why = _scaling(case, good, rates, baselines)
     base = baselines.get(case.curve)
     base_trials = [trial for trial in by_key[base.key] if trial.outcome == "ok"] if base else []
+    return _with_numbers(whole, good, base_trials, rates[case.key], _scaling(case, good, rates, baselines))
+
+
+def _with_numbers(
+    cell: Cell,
+    good: Sequence[Trial],
+    base: Sequence[Trial],
+    rates: Sequence[float],
+    scaling: tuple[Estimate | None, Estimate | None, str | None],
+) -> Cell:
+    """The cell with what its good trials measured; ``base``: those that speed-up starts from."""
+    first = good[0].ranks[0]
+    speedup, efficiency, why = scaling
     roofline, no_roofline = roofline_of(good)
-    return whole.model_copy(
+    return cell.model_copy(
         update={
-            "throughput": estimate(rates[case.key], UNITS[first.unit]),
-            "rates": tuple(rates[case.key]),
+            "throughput": estimate(rates, UNITS[first.unit]),
+            "rates": tuple(rates),
             "step_s": estimate([median(slowest_steps(trial.ranks)) for trial in good], "s"),
             "speedup": speedup,
             "efficiency": efficiency,
@@ -192,7 +204,7 @@ def _cell(
             "gradients": first.gradients,
             "step_times": step_times_of([trial.ranks for trial in good]),
             "timelines": timelines_of(good),
-            "decomposition": decomposition(good, base_trials, efficiency),
+            "decomposition": decomposition(good, base, efficiency),
             "roofline": roofline,
             "roofline_reason": no_roofline,
         }

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
-from bench.records import Case, Value
+from bench.case import Case
+from bench.records import Value
 from reports.analysis.stats import Estimate, ratio
 from reports.cells import Cell
 

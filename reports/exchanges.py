@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import fmean
 
-from bench.records import Case, Value
+from bench.case import Case
+from bench.records import Value
 from reports.analysis.communication import CannotFitExchange, Exchange, Timing, bus_bandwidth, fit_exchange
 from reports.cells import Cell
 

@@ -6,8 +6,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
+from bench.case import Case
 from bench.gradients import Gradients
-from bench.records import Case, Value
+from bench.records import Value
 from reports.analysis.communication import fastest_time
 from reports.analysis.curve import analyse
 from reports.analysis.forecast import Carrier, Explained, Observed, StepModel, explain, fit_steps

@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from bench.records import Case, Outcome
+from bench.case import Case
+from bench.records import Outcome
 from bench.value import Value
 from reports.analysis.stats import Estimate, ratio
 from reports.cells import Cell

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from statistics import median
 from typing import Any
 
-from bench.records import Outcome, Scalar, Scaling, Trial, Value
+from bench.case import Scalar, Scaling
+from bench.records import Outcome, Trial, Value
 from reports.analysis.telemetry import usage_of
 from reports.analysis.throughput import slowest_steps, throughput_of
 from reports.cells import Cell

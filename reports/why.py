@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from bench.records import Case, Value
+from bench.case import Case
+from bench.records import Value
 from reports.analysis.curve import Curve
 from reports.analysis.losses import EXPOSED, LEAST_SHARE, SLOWER, WAITING, losses
 from reports.cells import Cell

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from bench.records import Case, RankRecord, Reference, Tolerance, Trial, WorkProof
+from bench.case import Case
+from bench.records import RankRecord, Reference, Tolerance, Trial, WorkProof
 
 
 def make_case(**changes) -> Case:

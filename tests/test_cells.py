@@ -5,7 +5,8 @@ import math
 import pytest
 from conftest import make_case, make_record, make_trial
 
-from bench.records import Condition, DataSource, Fault, MessageTiming, Reading, SameWork
+from bench.case import DataSource, Fault
+from bench.records import Condition, MessageTiming, Reading, SameWork
 from reports.analysis.throughput import slowest_steps, throughput_of
 from reports.cells import make_cells
 

@@ -17,7 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pytest_benchmark.stats import Stats
 
-from bench.records import Condition, Fault, SameWork, Trial
+from bench.case import Fault
+from bench.records import Condition, SameWork, Trial
 from harness.cli import main
 from harness.environment import read_environment
 from harness.opening import open_store

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from conftest import make_case, make_trial
 
-from bench.records import Fault
+from bench.case import Fault
 from harness.cli import main
 from harness.environment import read_environment
 from harness.indexing import write_index

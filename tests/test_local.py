@@ -9,8 +9,8 @@ from bench.backends.dask import BACKEND as DASK
 from bench.backends.ddp import BACKEND as DDP
 from bench.backends.horovod import BACKEND as HOROVOD
 from bench.backends.horovod import HorovodOptions, effective_settings, variables
+from bench.case import Role
 from bench.identity import Identity
-from bench.records import Role
 from harness.sites.local import SITE, mpirun_command
 
 GOLDEN = Path(__file__).parent / "golden"

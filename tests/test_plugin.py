@@ -16,7 +16,7 @@ PLUGIN = '''
 """A backend like any other, for a test."""
 from contextlib import contextmanager
 from bench.backends import Backend, Session
-from bench.records import Role
+from bench.case import Role
 
 class Pigeon(Backend):
     name = "pigeon"

@@ -6,8 +6,9 @@ import pytest
 from conftest import make_case, make_record
 from pydantic import ValidationError
 
+from bench.case import Case
 from bench.identity import Identity, identify
-from bench.records import Case, RankRecord
+from bench.records import RankRecord
 
 
 def test_key_names_what_the_case_is_and_not_how_long_it_is_measured():

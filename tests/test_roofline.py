@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 from conftest import make_case, make_record, make_trial
 
-from bench.records import Case, PhaseTimes
+from bench.case import Case
+from bench.records import PhaseTimes
 from bench.roofline import DevicePeak, StepWork
 from bench.step_work import attention_flops
 from harness.document import cell_as_json

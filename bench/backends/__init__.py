@@ -17,9 +17,10 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from bench.case import Case, Device, Role
 from bench.gradients import Grouping
 from bench.identity import Identity
-from bench.records import Case, Device, Role, Tolerance
+from bench.records import Tolerance
 
 Pair = tuple[int, int]
 

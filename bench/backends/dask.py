@@ -16,10 +16,11 @@ from pydantic import Field
 
 from bench.backends import Backend, Options, Session
 from bench.backends.ddp import DdpOptions, process_group
+from bench.case import Case, Role
 from bench.dask_exchange import TaskSession, keep_ahead, mean_by_dask_array
 from bench.identity import Identity
 from bench.local import await_listener, free_port
-from bench.records import Case, RankFailure, RankRecord, Role
+from bench.records import RankFailure, RankRecord
 
 SHARDED_FROM = 4
 QUIET = {

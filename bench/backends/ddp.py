@@ -10,10 +10,10 @@ from typing import Any
 from pydantic import Field
 
 from bench.backends import Backend, Options, Session
+from bench.case import Case, Role
 from bench.gradients import MIB, Grouping
 from bench.identity import Identity
 from bench.local import await_listener
-from bench.records import Case, Role
 
 # The harness ends a trial that takes too long, and asks for stacks first; torch's own timeout must not come before.
 HARNESS_FIRST_S = 60

@@ -17,12 +17,13 @@ from typing import Any, Literal
 from pydantic import Field
 
 from bench.backends import FLOAT32, Backend, Options, Session, set_variables
+from bench.case import Case, Role
 from bench.folders import BUILD_HOROVOD, read_horovod_build
 from bench.gradients import MIB, Grouping
 from bench.identity import Identity
 from bench.local import await_listener, find_mpirun
 from bench.namespaces import host_named
-from bench.records import Case, Role, Tolerance
+from bench.records import Tolerance
 
 # What Horovod 0.28.1 uses where nothing is said (horovod/common/operations.cc, BackgroundThreadLoop).
 DEFAULT_CYCLE_TIME_MS = 1.0

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from bench.backends import Backend, Session
+from bench.case import Case, Role
 from bench.identity import Identity
-from bench.records import Case, Role
 
 
 class Single(Backend):

@@ -11,7 +11,8 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 from bench.backends import Options, Session
-from bench.records import Case, DataSource, Device, MessageTiming, Reading, Scaling
+from bench.case import Case, DataSource, Device, Scaling
+from bench.records import MessageTiming, Reading
 
 Kind = Literal["training", "collective", "array"]
 

@@ -13,7 +13,8 @@ from typing import Any
 from pydantic import ByteSize, Field, model_validator
 
 from bench.backends import Options, Session
-from bench.records import Case, MessageTiming, Reading
+from bench.case import Case
+from bench.records import MessageTiming, Reading
 from bench.workloads import Work, Workload
 
 SECONDS_A_SIZE = 0.15

@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import Field, model_validator
 
 from bench.backends import Options, Session
-from bench.records import Case
+from bench.case import Case
 from bench.workloads import Work, Workload
 
 

@@ -8,7 +8,8 @@ from pydantic import Field
 
 from bench import mnist_data
 from bench.backends import Options, Session
-from bench.records import Case, DataSource, MessageTiming, Reading
+from bench.case import Case, DataSource
+from bench.records import MessageTiming, Reading
 from bench.training import Training, epoch_order, shard_of
 from bench.workloads import DataProblem, Work, Workload
 

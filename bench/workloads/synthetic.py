@@ -13,7 +13,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from bench.backends import Options, Session
-from bench.records import Case
+from bench.case import Case
 from bench.training import Training
 from bench.workloads import Work, Workload
 

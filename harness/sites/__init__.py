@@ -9,7 +9,8 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.records import Case, Link, Outcome, RankFailure, RankRecord, Role
+from bench.case import Case, Role
+from bench.records import Link, Outcome, RankFailure, RankRecord
 from bench.telemetry import Recording
 
 

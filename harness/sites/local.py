@@ -16,11 +16,12 @@ from typing import Any
 
 import psutil
 
+from bench.case import Case, Role
 from bench.links import INTERFACE, address
 from bench.local import find_mpirun, free_port
 from bench.nursery import Birth, bear, warm_up
 from bench.progress import read_progress
-from bench.records import Case, Link, Role
+from bench.records import Link
 from harness import networks
 from harness.aftermath import MPIRUN, Gone, Scene, collect
 from harness.networks import Network

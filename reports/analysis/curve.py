@@ -7,7 +7,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from bench.records import Scaling, Value
+from bench.case import Scaling
+from bench.records import Value
 from reports.analysis.scaling import (
     CannotFit,
     Fit,

@@ -17,8 +17,9 @@ from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
 from typing import NamedTuple
 
+from bench.case import Scaling
 from bench.gradients import Gradients
-from bench.records import Scaling, Value
+from bench.records import Value
 from reports.analysis.scaling import Prediction, around, widening
 from reports.analysis.stats import student_t
 from reports.analysis.step_model import OwnModel, OwnTimes, fit_own, predict_step

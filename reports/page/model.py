@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 
-from bench.records import Case
+from bench.case import Case
 from reports.cells import Cell
 from reports.comparison import Comparison
 from reports.findings import Findings

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from bench.records import Case
+from bench.case import Case
 from reports import flags as meaning
 from reports.analysis.curve import Curve
 from reports.analysis.telemetry import ENERGY, FEWEST_SAMPLES

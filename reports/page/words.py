@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from bench.case import Case, Scalar
 from bench.links import UNSHAPED
-from bench.records import Case, Link, Scalar
+from bench.records import Link
 from reports.analysis.curve import Curve
 from reports.analysis.losses import LEAST_SHARE, losses
 from reports.analysis.scaling import Parameter, Prediction

@@ -94,7 +94,7 @@ def test_a_rank_that_hangs_at_start_is_named(harness):
 UNREACHABLE = '''
 """DDP whose ranks are told to meet where nobody is."""
 from bench.backends.ddp import Ddp
-from bench.records import Role
+from bench.case import Role
 
 class Unreachable(Ddp):
     name = "unreachable"

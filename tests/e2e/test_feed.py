@@ -8,7 +8,7 @@ from torch.utils.data.distributed import DistributedSampler
 
 from bench import mnist_data
 from bench.backends import Session
-from bench.records import Case
+from bench.case import Case
 from bench.training import epoch_order, shard_of
 from bench.workloads.mnist import ShardFeed
 

@@ -11,7 +11,7 @@ BASE = '''
 from contextlib import contextmanager
 from bench.backends import Backend
 from bench.backends.ddp import DdpOptions, process_group
-from bench.records import Role
+from bench.case import Role
 
 class Wrong(Backend):
     name = "wrong"

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from bench import registry
-from bench.records import Case
+from bench.case import Case
 from harness.sites.local import SITE
 from reports.analysis.throughput import throughput_of
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.records import Case
+from bench.case import Case
 from perf.conftest import spread, throughput
 from reports.analysis.stats import Estimate, apart, estimate
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from bench import mnist_data
-from bench.records import Case
+from bench.case import Case
 from perf import by_hand
 from perf.conftest import throughput
 

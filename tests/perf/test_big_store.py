@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.records import Case, PhaseTimes, RankRecord, SameWork, Tolerance, Trial, Window, WorkProof
+from bench.case import Case
+from bench.records import PhaseTimes, RankRecord, SameWork, Tolerance, Trial, Window, WorkProof
 from bench.telemetry import HOST, Device, NodeTelemetry, Series
 from harness.environment import read_environment
 from harness.opening import open_store

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from bench.records import Case
+from bench.case import Case
 from perf.conftest import throughput
 
 STEPS, PAIRS, BATCH, RANKS = 100, 10, 128, 2

@@ -10,8 +10,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from bench import mnist_data
 from bench.backends import Session
+from bench.case import Case
 from bench.clock import time_steps
-from bench.records import Case
 from bench.training import Training
 from bench.workloads.mnist import ShardFeed, make_model
 from perf.conftest import throughput

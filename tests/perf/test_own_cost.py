@@ -16,8 +16,8 @@ import psutil
 import pytest
 
 from bench import registry
+from bench.case import Case
 from bench.progress import read_progress
-from bench.records import Case
 from harness.run import run_trial
 from harness.sites.local import SITE
 from perf.conftest import spread

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import pytest
 
 from bench import registry
-from bench.records import Case
+from bench.case import Case
 from harness.run import run_trial
 from harness.sites.local import SITE
 from perf.conftest import spread
