@@ -42,7 +42,7 @@ def render(page: Page, library: Library | None = None) -> str:
             script=Markup(script),
             # Two scripts may run, and no other: the page's own, and plotly.js once it is unpacked.
             hashes=[_hash(script), _hash(library.text)],
-            library=_packed(library.text),
+            library=_packed_library(library.text),
             figures=_packed(json.dumps(figures, allow_nan=False, separators=(",", ":"))),
             downloads=[(download, _packed(download.text)) for download in page.downloads],
             drawing=lambda figure: Markup(static(figure)),
@@ -108,6 +108,11 @@ def _hash(script: str) -> str:
 
 
 @cache
+def _packed_library(text: str) -> str:
+    """It is the same in every page that one process writes."""
+    return _packed(text)
+
+
 def _packed(text: str) -> str:
     """Gzipped and base64-coded: the page unpacks it. Whatever the text holds, nothing in it can end an element."""
     return base64.b64encode(gzip.compress(text.encode(), compresslevel=9, mtime=0)).decode()
