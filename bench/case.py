@@ -89,7 +89,7 @@ class Case(Value):
     data: DataSource | None = None
     """What was prepared for it: every rank of every trial reads this and nothing else."""
     label: str = ""
-    """Which sweep it is from, where several are shown side by side; never stored."""
+    """Which sweep it is from, where several are shown side by side; empty in what is stored."""
 
     @property
     def global_batch(self) -> int:

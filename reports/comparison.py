@@ -14,6 +14,20 @@ Direction = Literal["faster", "slower", "unclear", "unknown"]
 """``unclear``: the interval holds 1; ``unknown``: there is none."""
 
 
+def identity(case: Case) -> str:
+    """The case and the data it read: a stand-in is never compared with what it stands for."""
+    return f"{case.key} {case.data.digest if case.data else ''}"
+
+
+def direction(found: Estimate | None) -> Direction:
+    """What the interval of a ratio of throughputs allows to say."""
+    if found is None or found.low is None or found.high is None:
+        return "unknown"
+    if found.low > 1:
+        return "faster"
+    return "slower" if found.high < 1 else "unclear"
+
+
 class Change(Value):
     """One case in both sweeps; without a ratio :attr:`reason` says why."""
 
@@ -25,12 +39,7 @@ class Change(Value):
 
     @property
     def direction(self) -> Direction:
-        """What the interval allows to say."""
-        if self.ratio is None or self.ratio.low is None or self.ratio.high is None:
-            return "unknown"
-        if self.ratio.low > 1:
-            return "faster"
-        return "slower" if self.ratio.high < 1 else "unclear"
+        return direction(self.ratio)
 
 
 class Comparison(Value):
@@ -49,15 +58,10 @@ def compare(first: str, before: Sequence[Cell], other: str, after: Sequence[Cell
 
     Where no case is in both and each sweep ran one backend only, the backends are compared.
     """
-    by_case = _pairs(before, after, identity)
+    by_case = _pairs(before, after, lambda cell: identity(cell.case))
     if by_case or not _one_backend(before) or not _one_backend(after):
         return _comparison(first, other, by_case, before, after, across=False)
     return _comparison(first, other, _pairs(before, after, _without_backend), before, after, across=True)
-
-
-def identity(cell: Cell) -> str:
-    """The case and the data it read: a stand-in is never compared with what it stands for."""
-    return f"{cell.case.key} {_data(cell)}"
 
 
 def labelled(cells: Sequence[Cell], label: str) -> tuple[Cell, ...]:
@@ -74,11 +78,7 @@ def _pairs(before: Sequence[Cell], after: Sequence[Cell], key: Callable[[Cell], 
 
 def _without_backend(cell: Cell) -> str:
     plain = {"backend": "any", "transport": "any", "backend_options": {}}
-    return f"{cell.case.model_copy(update=plain).key} {_data(cell)}"
-
-
-def _data(cell: Cell) -> str:
-    return cell.case.data.digest if cell.case.data else ""
+    return identity(cell.case.model_copy(update=plain))
 
 
 def _one_backend(cells: Sequence[Cell]) -> bool:

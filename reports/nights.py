@@ -14,6 +14,7 @@ from bench.records import Outcome
 from bench.value import Value
 from reports.analysis.stats import Estimate, ratio
 from reports.cells import Cell
+from reports.comparison import direction, identity
 
 
 class NightCell(Value):
@@ -32,8 +33,7 @@ class NightCell(Value):
 
     @property
     def key(self) -> str:
-        """The case and the data it read: a stand-in is never compared with what it stands for."""
-        return f"{self.case.key} {self.case.data.digest if self.case.data else ''}"
+        return identity(self.case)
 
 
 class Night(Value):
@@ -66,9 +66,8 @@ class Change(Value):
     @property
     def told(self) -> str | None:
         """``slower`` or ``faster``; ``None`` where the interval holds 1, or one trial gave none."""
-        if self.ratio.low is None or self.ratio.high is None or self.ratio.low <= 1 <= self.ratio.high:
-            return None
-        return "slower" if self.ratio.value < 1 else "faster"
+        found = direction(self.ratio)
+        return found if found in ("slower", "faster") else None
 
 
 class Comparison(Value):

@@ -21,7 +21,7 @@ from bench.case import Scaling
 from bench.gradients import Gradients
 from bench.records import Value
 from reports.analysis.scaling import Prediction, around, widening
-from reports.analysis.stats import student_t
+from reports.analysis.stats import estimate, student_t
 from reports.analysis.step_model import OwnModel, OwnTimes, fit_own, predict_step
 
 FEWEST_FOR_AN_INTERVAL = 2
@@ -104,7 +104,7 @@ def explain(
     found = []
     for one in observed:
         own = OwnTimes(**{f"{part}_s": max(0.0, seconds) for part, seconds in one.parts_s.items()})
-        measured_s = _amount(scaling, batch, one.ranks) / _geometric(one.rates)
+        measured_s = _amount(scaling, batch, one.ranks) / estimate(one.rates, "samples/s").value
         modelled_s = _step(own, gradients, one.ranks, carrier)
         found.append(
             Explained(ranks=one.ranks, compute_s=own.total_s, modelled_s=modelled_s, measured_s=measured_s)
@@ -133,11 +133,11 @@ def fit_steps(
     ]  # fmt: skip
     means = [fmean(one) for one in off]
     freedom = sum(len(one) - 1 for one in off)
-    around = sum((value - mean) ** 2 for one, mean in zip(off, means, strict=True) for value in one)
+    squares = sum((value - mean) ** 2 for one, mean in zip(off, means, strict=True) for value in one)
     return model.model_copy(
         update={
             "misfit": math.sqrt(fmean(mean**2 for mean in means)),
-            "scatter": math.sqrt(around / freedom) if freedom else 0.0,
+            "scatter": math.sqrt(squares / freedom) if freedom else 0.0,
             "seen": len(judged),
             "freedom": freedom,
         }
@@ -167,7 +167,3 @@ def _share(scaling: Scaling, ranks: int) -> float:
 
 def _amount(scaling: Scaling, batch: int, ranks: int) -> int:
     return batch if scaling == "strong" else batch * ranks
-
-
-def _geometric(values: Sequence[float]) -> float:
-    return math.exp(fmean(map(math.log, values)))

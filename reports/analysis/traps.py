@@ -5,11 +5,10 @@ A point is judged by the geometric mean of its repeats; where it has repeats, ch
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 
 from reports.analysis.scaling import FEWEST_RANK_COUNTS, TRUSTED_FROM, CannotFit, Fit, fit
-from reports.analysis.stats import ratio
+from reports.analysis.stats import estimate, ratio
 
 SUPERLINEAR_BY = 0.05
 RETROGRADE_BY = 0.05
@@ -29,8 +28,7 @@ Rates = Mapping[int, Sequence[float]]
 def residuals(rates: Rates, found: Fit) -> dict[int, float]:
     """By rank count, how far the mean of its repeats is from the model, as a share of the model."""
     return {
-        ranks: math.exp(math.fsum(map(math.log, repeats)) / len(repeats)) / found.throughput(ranks) - 1
-        for ranks, repeats in sorted(rates.items())
+        ranks: estimate(repeats, "/s").value / found.throughput(ranks) - 1 for ranks, repeats in sorted(rates.items())
     }
 
 
