@@ -13,7 +13,8 @@ from bench.case import Case
 from bench.gradients import Gradients
 from bench.records import Condition, Link, Outcome, RankFailure, SameWork, Trial, Value
 from reports.analysis.roofline import Roofline, roofline_of
-from reports.analysis.stats import Estimate, estimate, half_width, ratio
+from reports.analysis.speedup import speedup_and_efficiency
+from reports.analysis.stats import Estimate, estimate, half_width
 from reports.analysis.step_times import StepTimes, step_times_of
 from reports.analysis.telemetry import View, usage_of
 from reports.analysis.throughput import slowest_steps, throughput_of
@@ -250,7 +251,7 @@ def _is_collective(good: Sequence[Trial]) -> bool:
 def _scaling(
     case: Case, good: Sequence[Trial], rates: Mapping[str, Sequence[float]], baselines: Mapping[str, Case]
 ) -> tuple[Estimate | None, Estimate | None, str | None]:
-    """S = X(N) ÷ X(base) × base ranks and E = S ÷ N; the base is 1 rank where it was measured."""
+    """Speed-up, efficiency, or why there are none; the base is 1 rank where it was measured."""
     if _is_collective(good):
         return None, None, "a collective alone has no speed-up"
     if "oversubscribed" in case.flags:
@@ -258,9 +259,5 @@ def _scaling(
     base = baselines.get(case.curve)
     if base is None:
         return None, None, "no rank count of this curve gave a baseline"
-    if base.key == case.key:
-        exact = Estimate(value=float(base.ranks), low=None, high=None, n=len(rates[case.key]), unit="×")
-        return exact, exact.model_copy(update={"value": 1.0, "unit": "1"}), None
-    speedup = ratio(rates[case.key], rates[base.key], factor=base.ranks)
-    efficiency = ratio(rates[case.key], rates[base.key], factor=base.ranks / case.ranks, unit="1")
+    speedup, efficiency = speedup_and_efficiency(rates[case.key], case.ranks, rates[base.key], base.ranks)
     return speedup, efficiency, None

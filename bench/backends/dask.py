@@ -10,12 +10,12 @@ import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
-from bench.backends import Backend, Options, Session
-from bench.backends.ddp import DdpOptions, process_group
+from bench.backends import Backend, Options, Pair, Session
+from bench.backends.ddp import DdpOptions, ProcessGroupSession, process_group
 from bench.case import Case, Role
 from bench.dask_exchange import TaskSession, keep_ahead, mean_by_dask_array
 from bench.identity import Identity
@@ -36,6 +36,13 @@ class DaskOptions(Options):
         "auto",
         description=f"tasks: whole gradients in one hop, or shards in two; auto shards from {SHARDED_FROM} ranks",
     )
+
+
+class PlacedSession(ProcessGroupSession):
+    """A rank that Dask placed: its exchange is torch's, and an array is taken by Dask's own machinery."""
+
+    def blocks_mean(self, blocks: Pair, side: Pair, make_block: Callable[[int, int], Any]) -> float:
+        return mean_by_dask_array(self, blocks, side, make_block)
 
 
 def scheduler(case: Case, me: Identity, out: Path) -> None:
@@ -149,9 +156,7 @@ class Dask(Backend):
         if case.transport == "tasks":
             yield TaskSession(me.rank, me.world, sharded=is_sharded(case))
             return
-        with process_group(case, me, "gloo", DdpOptions()) as joined:
-            # The rank's exchange is torch's; only the array is taken by Dask's own machinery.
-            joined.blocks_mean = lambda *what: mean_by_dask_array(joined, *what)  # type: ignore[method-assign]
+        with process_group(case, me, "gloo", DdpOptions(), PlacedSession) as joined:
             yield joined
 
     def role(self, name: str) -> Callable[[Case, Identity, Path], None] | None:

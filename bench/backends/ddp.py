@@ -80,8 +80,14 @@ class ProcessGroupSession(Session):
 
 
 @contextmanager
-def process_group(case: Case, me: Identity, transport: str, options: DdpOptions) -> Iterator[Session]:
-    """Join ``MASTER_ADDR:MASTER_PORT``."""
+def process_group(
+    case: Case,
+    me: Identity,
+    transport: str,
+    options: DdpOptions,
+    kind: type[ProcessGroupSession] = ProcessGroupSession,
+) -> Iterator[Session]:
+    """Join ``MASTER_ADDR:MASTER_PORT``; the session is of this ``kind``."""
     import torch
     import torch.distributed as dist
 
@@ -97,7 +103,7 @@ def process_group(case: Case, me: Identity, transport: str, options: DdpOptions)
         world_size=me.world,
         timeout=timedelta(seconds=case.timeout_s + HARNESS_FIRST_S),
     )
-    session = ProcessGroupSession(me.rank, me.world, device, options, transport)
+    session = kind(me.rank, me.world, device, options, transport)
     # Freeing a group joins Gloo's threads while it holds the interpreter's lock, which such a thread may be waiting
     # for. A rank's process ends right afterwards: whatever lives until then is never freed that way.
     _never_freed.append((dist.group.WORLD, session))

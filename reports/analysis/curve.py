@@ -22,7 +22,8 @@ from reports.analysis.scaling import (
     karp_flatt,
     time_parts,
 )
-from reports.analysis.stats import Estimate, estimate, ratio
+from reports.analysis.speedup import speedup_and_efficiency
+from reports.analysis.stats import Estimate, estimate
 from reports.analysis.traps import Rates, find_traps, residuals
 
 LINE_STEPS = 32
@@ -114,12 +115,7 @@ def _points(rates: Rates, found: Fit | None, scaling: Scaling) -> tuple[Point, .
 
 
 def _point(ranks: int, rates: Rates, base: int, found: Fit | None, scaling: Scaling) -> Point:
-    if ranks == base:
-        exact = Estimate(value=float(base), low=None, high=None, n=len(rates[ranks]), unit="×")
-        speedup, efficiency = exact, exact.model_copy(update={"value": 1.0, "unit": "1"})
-    else:
-        speedup = ratio(rates[ranks], rates[base], factor=base)
-        efficiency = ratio(rates[ranks], rates[base], factor=base / ranks, unit="1")
+    speedup, efficiency = speedup_and_efficiency(rates[ranks], ranks, rates[base], base)
     return Point(
         ranks=ranks,
         throughput=estimate(rates[ranks], "/s"),
