@@ -1,4 +1,4 @@
-"""What a verdict is made of and what it says: the nights of a series, the pairs that confirm a suspicion, the answer."""
+"""What a verdict is made of and what it says: the nights of a series, the pairs that confirm a suspicion."""
 
 from __future__ import annotations
 
@@ -81,3 +81,45 @@ class Assurance(Value):
     """What it was measured on, with the command."""
     found_pct: dict[str, float] = Field(default={})
     """Nights within which 95 % are found → the smallest such slowdown in per cent, by the number of nights as text."""
+
+
+FindingKind = Literal["slower", "lost scaling", "more memory", "more energy", "faster", "other"]
+
+
+class Finding(Value):
+    """What the verdicts of one curve say together: four slower rank counts are one slowdown, or one loss of scaling."""
+
+    curve: str
+    kind: FindingKind
+    status: Status
+    ranks: tuple[int, ...] = ()
+    """Where it shows."""
+    change_pct: float | None = None
+    low_pct: float | None = None
+    high_pct: float | None = None
+    said: str
+    """One sentence for people, with the numbers."""
+    verdicts: tuple[str, ...] = ()
+    """Names of the series behind it."""
+
+
+class Judgement(Value):
+    """All that one ``check`` has to say."""
+
+    judged: str
+    """The newest night: a sweep's id, or the night of a CSV file."""
+    started_at: str | None = None
+    """ISO 8601."""
+    commit: str | None = None
+    base_commit: str | None = None
+    machine: str | None = None
+    verdicts: tuple[Verdict, ...]
+    """The worst first."""
+    findings: tuple[Finding, ...] = ()
+    """The worst first; of everything that is no plain pass."""
+    trials: int = 0
+    """Of the night itself."""
+    extra_trials: int = 0
+    """Spent on pairs."""
+    assurance: Assurance | None = None
+    command: str = ""
