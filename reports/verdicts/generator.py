@@ -1,0 +1,116 @@
+"""Made-up nightly histories with a known truth, to measure what a rule does: how often it is wrong, what it finds.
+
+A world says how its machines misbehave. ``tuned`` is the one the rule's numbers were chosen on; ``foreign`` has other
+noise in every part, and nothing was chosen on it. All randomness comes from the seed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Literal
+
+import numpy as np
+
+from bench.value import Value
+from reports.verdicts.robust import Array
+
+Generator = np.random.Generator
+
+
+class World(Value):
+    """Noise of one kind of machine; ranges are drawn from uniformly, once a series. Shares are of the value."""
+
+    name: Literal["tuned", "foreign"]
+    runs: int = 5
+    samples: int = 20
+    run: tuple[float, float]
+    """Standard deviation of the offset that a run has as a whole."""
+    sample: tuple[float, float]
+    """Of samples within a run."""
+    day: tuple[float, float]
+    """Of the offset that a night has as a whole."""
+    slope: float
+    """Standard deviation, over the series, of a steady drift per night."""
+    walk: float
+    """Of the random step from each night's level to the next."""
+    wild_runs: float
+    """Share of runs that something else slowed, by an exponential of :attr:`wild_size`."""
+    wild_size: float
+    wild_samples: float
+    """Share of samples that took up to twice as long."""
+
+
+WORLDS: Mapping[str, World] = MappingProxyType({
+    "tuned": World(
+        name="tuned", run=(0.01, 0.03), sample=(0.01, 0.03), day=(0.005, 0.015), slope=0.0005, walk=0.001,
+        wild_runs=0.03, wild_size=0.1, wild_samples=0.03,
+    ),
+    "foreign": World(
+        name="foreign", run=(0.01, 0.03), sample=(0.005, 0.06), day=(0.002, 0.012), slope=0.0003, walk=0.0015,
+        wild_runs=0.05, wild_size=0.06, wild_samples=0.08,
+    ),
+})  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Histories:
+    """``trials``: ln of run medians, shape (series, nights, runs); the noise of each series, to draw its pairs from."""
+
+    world: World
+    trials: Array
+    run: Array
+    sample: Array
+    offsets: Generator
+
+    def pairs(self, count: int, slowdown: float = 0.0) -> Array:
+        """ln(head ÷ base) of fresh interleaved runs; ``slowdown`` 0.05 makes head take 5 % longer.
+
+        Shape (series, count).
+        """
+        shape = (len(self.run), count)
+        head = _runs(self.offsets, self.world, shape, self.run, self.sample)
+        return np.log1p(slowdown) + head - _runs(self.offsets, self.world, shape, self.run, self.sample)
+
+
+def histories(world: World, series: int, nights: int, seed: int) -> Histories:
+    """``nights`` of ``series`` unchanged series."""
+    rng = np.random.default_rng(seed)
+    run, sample, day = (rng.uniform(*span, series) for span in (world.run, world.sample, world.day))
+    level = rng.normal(0, world.slope, series)[:, None] * np.arange(nights)
+    level = level + np.cumsum(rng.normal(0, world.walk, (series, nights)), axis=1)
+    level = level + _days(rng, world, day, nights)
+    trials = level[..., None] + _runs(rng, world, (series, nights, world.runs), run, sample)
+    return Histories(world, trials, run, sample, rng)
+
+
+def _days(rng: Generator, world: World, day: Array, nights: int) -> Array:
+    """The offset of each night. Foreign ones last: a third of a night's carries over, and weekends differ."""
+    fresh: Array = rng.normal(0, 1, (len(day), nights)) * day[:, None]
+    if world.name == "tuned":
+        return fresh
+    for night in range(1, nights):
+        fresh[:, night] += fresh[:, night - 1] / 3
+    weekend = np.isin(np.arange(nights) % 7, (5, 6))
+    return np.asarray(fresh + weekend * rng.normal(0, 0.005, len(day))[:, None])
+
+
+def _runs(rng: Generator, world: World, shape: tuple[int, ...], run: Array, sample: Array) -> Array:
+    """ln of the median of each run's samples."""
+    wide = (..., *(None,) * (len(shape) - 1))
+    if world.name == "tuned":
+        offsets = rng.normal(0, 1, shape)
+        noise = rng.normal(0, 1, (*shape, world.samples))
+    else:
+        # Two ways a run can fall out (memory, clocks), and heavy tails about each; skewed samples.
+        modes = np.where(rng.random(shape) < 0.3, 1.2, -0.5)
+        offsets = 0.75 * modes + 0.5 * rng.standard_t(4, shape)
+        noise = rng.gamma(2.0, 1.0, (*shape, world.samples)) - 2.0
+    found = offsets * run[wide]
+    found = found + (rng.random(shape) < world.wild_runs) * rng.exponential(world.wild_size, shape)
+    scale = sample[(*wide, None)]
+    samples = noise * scale
+    wild = rng.random((*shape, world.samples)) < world.wild_samples
+    samples = samples + np.where(wild, np.log1p(rng.random((*shape, world.samples))), 0.0)
+    return np.asarray(found + np.median(samples, axis=-1))

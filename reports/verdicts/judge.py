@@ -1,0 +1,82 @@
+"""Series in, verdicts out: screen all of them, confirm the suspects by the pairs there are, say the answer."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from reports.verdicts.confirm import Decision, confirm
+from reports.verdicts.rule import RULE, Rule
+from reports.verdicts.screen import Screened, arrays_of, screen
+from reports.verdicts.values import Metric, Series, Verdict
+
+NIGHTS_KEPT = 60
+"""More of a history changes nothing in what the screen says."""
+POINTS: tuple[Metric, ...] = ("serial", "exposed")
+"""Shares: what is called their log is the share itself, and their change is in percentage points."""
+SURE = 1.96
+
+
+def judge(series: Sequence[Series], rule: Rule = RULE, *, by_pairs_only: bool = False) -> tuple[Verdict, ...]:
+    """One verdict a series, in the order given.
+
+    Series of one metric are judged together: how noisy one is, is partly learnt from the others. With
+    ``by_pairs_only`` every series is confirmed as if it were suspect, history or not.
+    """
+    found: dict[int, Verdict] = {}
+    for metric in dict.fromkeys(one.metric for one in series):
+        places = [place for place, one in enumerate(series) if one.metric == metric]
+        screened = screen(arrays_of([series[place] for place in places], NIGHTS_KEPT), rule)
+        for row, place in enumerate(places):
+            found[place] = _verdict(series[place], screened, row, rule, by_pairs_only=by_pairs_only)
+    return tuple(found[place] for place in range(len(series)))
+
+
+def _verdict(one: Series, screened: Screened, row: int, rule: Rule, *, by_pairs_only: bool) -> Verdict:
+    plain = Verdict(name=one.name, metric=one.metric, status="pass", nights=len(one.past))
+    if one.outcome is not None:
+        return plain.model_copy(update={"status": one.outcome, "reason": one.reason})
+    if one.newest is None or not one.newest.logs:
+        reason = one.reason or "the newest night has no measurement"
+        return plain.model_copy(update={"status": "missing", "reason": reason})
+    decision = confirm(one.pairs, float(screened.trial_scale[row]), rule)
+    slower = float(screened.slower_z[row])
+    if by_pairs_only:
+        return _confirmed(plain, one, decision, "every case was asked for")
+    if math.isnan(slower):
+        if one.pairs:
+            return _confirmed(plain, one, decision, "too few nights for a screen")
+        had = f"{len(one.past)} comparable night{'s' * (len(one.past) != 1)}; {rule.least_nights} are needed"
+        return plain.model_copy(update={"status": "new", "reason": had})
+    if slower > screened.threshold:
+        return _confirmed(
+            plain, one, decision, f"z {slower:.1f} of the nights before, suspicious from {screened.threshold:.1f}"
+        )
+    half = SURE * float(screened.error[row])
+    change = float(screened.change[row])
+    seen = _changed(one, change, change - half, change + half)
+    if float(screened.faster_z[row]) < -rule.improvement_z:
+        return plain.model_copy(update={**seen, "status": "improved", "reason": "better than the nights before"})
+    return plain.model_copy(update={**seen, "reason": "as the nights before"})
+
+
+def _confirmed(plain: Verdict, one: Series, decision: Decision, suspicion: str) -> Verdict:
+    """The verdict of a suspect."""
+    pairs = f"{decision.used} pair{'s' * (decision.used != 1)}"
+    status, reason = {
+        "slower": ("regressed", f"confirmed by {pairs}; {suspicion}"),
+        "faster": ("improved", f"better in {pairs}; {suspicion}"),
+        "unchanged": ("pass", f"suspected ({suspicion}), not confirmed by {pairs}"),
+        "more": ("suspect", f"{suspicion}; {decision.wanted} pairs of head and base decide, {decision.used} are there"),
+        "undecided": ("inconclusive", f"{pairs} gave no answer; {suspicion}"),
+    }[decision.answer]
+    seen = _changed(one, decision.change, *decision.interval) if decision.used > 1 else {}
+    counted = {"pairs_used": decision.used, "pairs_wanted": decision.wanted}
+    return plain.model_copy(update={**seen, **counted, "status": status, "reason": reason})
+
+
+def _changed(one: Series, change: float, low: float, high: float) -> dict[str, float]:
+    """Change with its interval, in per cent of the value, or in points of a share."""
+    ends = [-change, -high, -low] if one.more_is_better else [change, low, high]
+    told = [100 * (end if one.metric in POINTS else math.expm1(end)) for end in ends]
+    return dict(zip(("change_pct", "low_pct", "high_pct"), told, strict=True))

@@ -1,0 +1,182 @@
+"""The screen: are the newest nights slower than the nights before? It only suspects; pairs decide.
+
+A night's value is a robust location over its trials. The newest 1, 2, 3 and 5 nights are held against up to fourteen
+before them; the scale of night-to-night changes is each series' own, drawn toward the suite's. Everything is done for
+all series of a metric at once, in arrays of shape (series, nights) whose last column is the newest night.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from reports.verdicts.robust import Array, location, median, spread, toward_common
+from reports.verdicts.rule import Rule
+from reports.verdicts.values import NightOfTrials, Series
+
+USUAL_TRIAL_SCALE = 0.02
+USUAL_NIGHT_RATIO = 1.3
+"""How much more a night's value differs from night to night than its trials alone would have it."""
+USUAL_SPREAD = 0.35
+"""Of the logarithms of scales between series of one suite."""
+PERSISTENT = 5
+"""The newest nights may hold a slowdown already: they don't say how often the screen suspects by chance."""
+CALIBRATING_NIGHTS = 12
+NEVER_BELOW = 1e-5
+"""A scale of nothing but equal values would suspect anything."""
+PER_SIDE = 1.1
+"""Variance of a Huber location of a reference, against that of a mean."""
+
+
+@dataclass(frozen=True)
+class Nights:
+    """Series as arrays: ``trials`` (series, nights, trials) and ``usable`` (series, nights), the newest night last."""
+
+    trials: Array
+    usable: np.ndarray
+    """Nights that may serve as a reference: good, and of the newest accepted level."""
+    level: np.ndarray
+    """Accepted level of each night, counted from 0."""
+
+    @property
+    def past(self) -> Array:
+        """How many nights each series has before the newest."""
+        return np.asarray((~np.isnan(self.trials[:, :-1]).all(-1)).sum(-1), dtype=float)
+
+
+@dataclass(frozen=True)
+class Screened:
+    """Of each series; shape (series,) throughout."""
+
+    slower_z: Array
+    """Largest z of the look-backs; NaN where nights are too few."""
+    faster_z: Array
+    change: Array
+    """ln of the newest night's value ÷ the reference of that look-back which differs most surely."""
+    error: Array
+    """Standard error of :attr:`change`."""
+    trial_scale: Array
+    """Standard deviation of a trial within a night."""
+    threshold: float
+
+
+def arrays_of(series: Sequence[Series], keep: int) -> Nights:
+    """The newest ``keep`` nights of each series, right-aligned."""
+    rows = [(*one.past[-keep:], *((one.newest,) if one.newest else ())) for one in series]
+    widest = max((len(night.logs) for row in rows for night in row), default=1)
+    nights = keep + 1
+    trials = np.full((len(rows), nights, max(widest, 1)), np.nan)
+    usable = np.zeros((len(rows), nights), dtype=bool)
+    level = np.zeros((len(rows), nights), dtype=int)
+    for place, (row, one) in enumerate(zip(rows, series, strict=True)):
+        last = row[-1].level if row else 0
+        start = nights - len(row) if one.newest else nights - 1 - len(row)
+        for column, night in enumerate(_without_old_trouble(row), start=start):
+            if night is None:
+                continue
+            trials[place, column, : len(night.logs)] = night.logs
+            usable[place, column] = night.good and night.level == last
+            level[place, column] = night.level
+    return Nights(trials, usable, level)
+
+
+def _without_old_trouble(row: Sequence[NightOfTrials]) -> list[NightOfTrials | None]:
+    """Nights known to be bad count among the newest while they are; older ones say nothing about the level."""
+    last_good = max((place for place, night in enumerate(row[:-1]) if night.good), default=-1)
+    return [night if night.good or place > last_good else None for place, night in enumerate(row)]
+
+
+def screen(nights: Nights, rule: Rule) -> Screened:
+    """Shapes: see :class:`Nights`. A series with fewer than ``rule.least_nights`` nights before gets NaN."""
+    trial_scale = trial_scales(nights)
+    values = night_values(nights, trial_scale)
+    columns = values.shape[1]
+    found = _at(values, nights, trial_scale, columns - 1, rule)
+    return Screened(
+        slower_z=found.slower_z,
+        faster_z=found.faster_z,
+        change=found.change,
+        error=found.error,
+        trial_scale=trial_scale,
+        threshold=_threshold(values, nights, trial_scale, rule),
+    )
+
+
+def trial_scales(nights: Nights) -> Array:
+    """Standard deviation of trials within a night: the median over nights, so that a wild trial spoils one of them."""
+    counts = (~np.isnan(nights.trials)).sum(-1)
+    freedom = np.maximum(counts - 1, 1)
+    mean = np.nansum(nights.trials, -1) / np.maximum(counts, 1)
+    squares = np.nansum((nights.trials - mean[..., None]) ** 2, -1) / freedom
+    # The median of χ²(ν) ÷ ν is (1 − 2/9ν)³ (Wilson and Hilferty 1931).
+    deviations = np.where(counts > 1, np.sqrt(squares / (1 - 2 / (9 * freedom)) ** 3), np.nan)
+    informed = (counts > 1).sum(-1) * np.maximum(freedom.max(-1), 1) / 1.4
+    found = toward_common(median(deviations), informed.astype(float), USUAL_TRIAL_SCALE, 2 * USUAL_SPREAD)
+    return np.maximum(found, NEVER_BELOW)
+
+
+def night_values(nights: Nights, trial_scale: Array) -> Array:
+    """A robust location of each night's trials. Shape (series, nights); NaN for nights without a trial."""
+    return location(nights.trials, np.repeat(trial_scale[:, None], nights.trials.shape[1], axis=1))
+
+
+def _at(values: Array, nights: Nights, trial_scale: Array, newest: int, rule: Rule) -> Screened:
+    """The screen as it stands when ``newest`` is the last column."""
+    shape = values.shape[0]
+    slower, faster = np.full(shape, np.nan), np.full(shape, np.nan)
+    change, error = np.full(shape, np.nan), np.full(shape, np.nan)
+    trials = np.maximum(median((~np.isnan(nights.trials)).sum(-1).astype(float)), 1.0)
+    for window in rule.windows:
+        start = newest - window + 1
+        if start < 1:
+            break
+        recent = values[:, start : newest + 1]
+        before, count = _last(values[:, :start], nights.usable[:, :start], rule.reference_nights)
+        residuals = _about_their_level(values[:, :start], nights.level[:, :start])[:, -rule.scale_nights :]
+        known = (~np.isnan(residuals)).sum(-1).astype(float)
+        alone = trial_scale / np.sqrt(trials)
+        scale = alone * toward_common(spread(residuals) / alone, known, USUAL_NIGHT_RATIO, USUAL_SPREAD)
+        enough = (known >= rule.least_nights) & (count > 0) & ~np.isnan(recent).any(-1)
+        difference = recent.mean(-1) - location(before, scale)
+        deviation = scale * np.sqrt(1 / window + PER_SIDE / np.maximum(count, 1))
+        z = np.where(enough, difference / deviation, np.nan)
+        first = np.isnan(slower) | (np.abs(z) > np.maximum(np.abs(slower), np.abs(faster)))
+        change, error = np.where(first, difference, change), np.where(first, deviation, error)
+        slower, faster = np.fmax(slower, z), np.fmin(faster, z)
+    change, error = np.where(np.isnan(slower), np.nan, change), np.where(np.isnan(slower), np.nan, error)
+    return Screened(slower, faster, change, error, trial_scale, rule.suspicion_z)
+
+
+def _last(values: Array, usable: np.ndarray, most: int) -> tuple[Array, Array]:
+    """The newest ``most`` usable values of each row, the others NaN; and how many there are."""
+    there = usable & ~np.isnan(values)
+    rank = np.cumsum(there[:, ::-1], axis=1)[:, ::-1]
+    chosen = there & (rank <= most)
+    kept = np.where(chosen, values, np.nan)
+    reach = int(np.max(np.where(chosen.any(0), values.shape[1] - np.arange(values.shape[1]), 1)))
+    return kept[:, -reach:], chosen.sum(-1).astype(float)
+
+
+def _about_their_level(values: Array, level: np.ndarray) -> Array:
+    """Each night's value less the median of its accepted level."""
+    centred = values.copy()
+    for one in np.unique(level):
+        here = np.where(level == one, values, np.nan)
+        centred = np.where(level == one, values - median(here)[:, None], centred)
+    return centred
+
+
+def _threshold(values: Array, nights: Nights, trial_scale: Array, rule: Rule) -> float:
+    """The z of a suspicion: higher than usual where this suite's past would have been suspected too often by it."""
+    last = values.shape[1] - 1 - PERSISTENT
+    past = [
+        _at(values, nights, trial_scale, column, rule).slower_z
+        for column in range(max(last - CALIBRATING_NIGHTS + 1, rule.least_nights), last + 1)
+    ]
+    seen = np.concatenate(past) if past else np.empty(0)
+    seen = seen[~np.isnan(seen)]
+    if len(seen) < 5 * CALIBRATING_NIGHTS:
+        return rule.suspicion_z
+    return max(rule.suspicion_z, float(np.quantile(seen, 1 - rule.suspects)))
