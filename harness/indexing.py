@@ -13,7 +13,7 @@ from rich.console import Console
 from bench.registry import survey
 from harness import report
 from harness.errors import UsageError
-from harness.opening import open_store
+from harness.opening import masked, open_store
 from harness.store import Store, SweepInfo
 from reports.analysis.own_cost import own_cost
 from reports.analysis.stats import Estimate
@@ -59,7 +59,9 @@ def write_index(wanted: Sequence[str], store_place: str, folder: Path) -> Indexe
     store = open_store(store_place, create=False)
     chosen, unfinished = _choose(store, wanted)
     if not chosen:
-        raise UsageError(f"store {store_place} holds no finished sweep; run `python -m harness sweep`, or name one")
+        raise UsageError(
+            f"store {masked(store_place)} holds no finished sweep; run `python -m harness sweep`, or name one"
+        )
     nights, written = [], []
     for name in chosen:
         night, fresh = _add(store, name, folder)

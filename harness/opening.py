@@ -5,17 +5,21 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import sqlalchemy as sa
-from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
+from harness import upgrading
+from harness.database import Database, transaction
 from harness.database_words import CURES, ELSEWHERE, FAULTS, code_of, say, why
 from harness.errors import StoreError
-from harness.store import FORMAT, Store, about_table, metadata, transaction, trials_table
+from harness.store import Store
+from harness.tables import FORMAT, about_table, add_missing, metadata, trials_table
 
-LOCK_PATIENCE_S = 30
+# How long an attempt to connect may take, or another's lock be waited for, in each database's own words.
+PATIENCE = {"sqlite": {"timeout": 30}, "postgresql": {"connect_timeout": 10}}
 
 
 def check_store(place: str) -> None:
@@ -27,20 +31,22 @@ def check_store(place: str) -> None:
     if path is None or path.exists():
         with _explained(place):
             engine = _engine(place)
-            if _is_ours(engine, place):
+            if _format_of(engine, place) is not None:
                 _look_for_damage(engine, place)
                 _try_to_write(engine)
+            engine.dispose()
         return
     folder = next(parent for parent in path.absolute().parents if parent.exists())
     if not (folder.is_dir() and os.access(folder, os.W_OK)):
         raise StoreError(f"store {place}: cannot be created in {folder}; {ELSEWHERE}")
 
 
-def open_store(place: str, *, create: bool) -> Store:
+def open_store(place: str, *, create: bool, upgrade: bool = False) -> Store:
     """Open a store by SQLAlchemy URL or file name.
 
     Raises :class:`StoreError` where it can't be opened, holds something else, or is of a newer format. With
-    ``create`` an absent one is made; nothing is written into a file that holds anything else.
+    ``create`` an absent one is made; nothing is written into a file that holds anything else. One of an older format
+    is read as it is, but upgraded for whoever wants to write, or to check what it holds (``upgrade``).
     """
     path = path_of(place)
     if path is not None and not path.exists() and not create:
@@ -48,15 +54,17 @@ def open_store(place: str, *, create: bool) -> Store:
     with _explained(place):
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
-        engine = _engine(place)
-        if _is_ours(engine, place):
-            if create:
-                _try_to_write(engine)
-        elif create:
-            _make_tables(engine, place)
-        else:
+        database = Database(_engine(place), masked(place))
+        found = _format_of(database.engine, place)
+        if found is None and create:
+            _make_tables(database.engine, place)
+        elif found is None:
             raise StoreError(f"store {masked(place)}: is empty; run `python -m harness sweep` first")
-    return Store(engine, masked(place))
+        elif found < FORMAT and (create or upgrade):
+            upgrading.upgrade(database)
+        elif create:
+            _try_to_write(database.engine)
+    return Store(database)
 
 
 @contextmanager
@@ -76,27 +84,31 @@ def _explained(place: str) -> Iterator[None]:
 
 def _engine(place: str) -> sa.Engine:
     url = sa.make_url(place if "://" in place else f"sqlite:///{place}")
-    ours = url.get_backend_name() == "sqlite" and "timeout" not in url.query
+    kind = url.get_backend_name()
+    if kind not in PATIENCE:
+        raise StoreError(f"store {masked(place)}: is neither SQLite nor PostgreSQL; correct the URL")
+    ours = {name: seconds for name, seconds in PATIENCE[kind].items() if name not in url.query}
     try:
-        return sa.create_engine(url, connect_args={"timeout": LOCK_PATIENCE_S} if ours else {})
+        # A server may have been started anew between two trials.
+        return sa.create_engine(url, connect_args=ours, pool_pre_ping=kind == "postgresql")
     except (ValueError, TypeError) as problem:  # SQLAlchemy makes numbers of some of a URL's options
         raise StoreError(f"store {masked(place)}: {say(problem)}; correct the URL") from None
 
 
-def _is_ours(engine: sa.Engine, place: str) -> bool:
-    """Whether the store holds results of a format we read; ``False`` where it holds nothing."""
+def _format_of(engine: sa.Engine, place: str) -> int | None:
+    """The format of a store that we read; ``None`` where it holds nothing."""
     tables = sa.inspect(engine).get_table_names()
     if about_table.name not in tables:
         if tables:
             raise StoreError(f"store {masked(place)}: holds other tables ({', '.join(tables[:3])}), not results; "
                              f"{ELSEWHERE}")  # fmt: skip
-        return False
+        return None
     with engine.connect() as connection:
         found = connection.execute(sa.select(about_table.c.format)).scalar_one_or_none()
     if found is not None and found > FORMAT:
         raise StoreError(f"store {masked(place)}: written by a newer version (format {found}, this one reads up to "
                          f"{FORMAT}); update the harness, or {ELSEWHERE}")  # fmt: skip
-    return found is not None
+    return found
 
 
 def _make_tables(engine: sa.Engine, place: str) -> None:
@@ -104,10 +116,9 @@ def _make_tables(engine: sa.Engine, place: str) -> None:
     try:
         with transaction(engine) as connection:
             metadata.create_all(connection)
-            with suppress(IntegrityError), connection.begin_nested():
-                connection.execute(about_table.insert().values(only=1, format=FORMAT))
+            add_missing(connection, about_table, [{"only": 1, "format": FORMAT}])
     except DBAPIError:
-        if not _is_ours(engine, place):
+        if _format_of(engine, place) is None:
             raise
 
 

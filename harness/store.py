@@ -1,60 +1,40 @@
-"""The results store: raw trials as they were measured. Statistics are functions of them and are not kept here.
+"""The results store: raw trials as they were measured. Statistics are functions of them; what nightly checks need of
+them and keep is in the store's ledger.
 
-A SQLite file by default, any SQLAlchemy URL otherwise. A trial is committed when it ends, before the next starts.
-
-Format history
-    1  first format
+A SQLite file by default, PostgreSQL by URL. A trial is committed when it ends, before the next starts.
 """
 
 from __future__ import annotations
 
 import gc
+import json
 import shlex
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
+from functools import cached_property
 
 import sqlalchemy as sa
-from pydantic import ValidationError
-from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from bench.records import Trial, Value
-from harness.database_words import ELSEWHERE, why
+from harness.database import Database
+from harness.database_words import ELSEWHERE
 from harness.environment import Environment
 from harness.errors import StoreError, nearest
+from harness.ledger import Ledger
 from harness.plan import Plan
 from harness.suite import Suite
+from harness.tables import (
+    add_missing,
+    cells_table,
+    environments_table,
+    measures_table,
+    nights_table,
+    sweeps_table,
+    trials_table,
+)
+from reports.verdicts.measures import measures_of, settings_of
 
-FORMAT = 1
 DEFAULT_STORE = ".runs/results.sqlite"
-
-metadata = sa.MetaData()
-about_table = sa.Table(
-    "scaling_harness_about",
-    metadata,
-    sa.Column("only", sa.Integer, primary_key=True),  # one row, number 1, whoever writes it first
-    sa.Column("format", sa.Integer, nullable=False),
-)
-environments_table = sa.Table(
-    "environments", metadata, sa.Column("id", sa.String, primary_key=True), sa.Column("body", sa.Text, nullable=False)
-)
-sweeps_table = sa.Table(
-    "sweeps",
-    metadata,
-    sa.Column("id", sa.String, primary_key=True),
-    sa.Column("started_at", sa.String, nullable=False),
-    sa.Column("finished_at", sa.String),
-    sa.Column("environment", sa.String, sa.ForeignKey("environments.id"), nullable=False),
-    sa.Column("body", sa.Text, nullable=False),
-)
-trials_table = sa.Table(
-    "trials",
-    metadata,
-    sa.Column("sweep", sa.String, sa.ForeignKey("sweeps.id"), primary_key=True),
-    sa.Column("key", sa.String, primary_key=True),
-    sa.Column("round", sa.Integer, primary_key=True),
-    sa.Column("outcome", sa.String, nullable=False),
-    sa.Column("body", sa.Text, nullable=False),
-)
 
 
 class SweepInfo(Value):
@@ -72,15 +52,23 @@ class SweepInfo(Value):
 class Store:
     """An open results store."""
 
-    def __init__(self, engine: sa.Engine, place: str) -> None:
-        self._engine, self._place = engine, place
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    @property
+    def database(self) -> Database:
+        return self._database
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        """What nightly checks read and keep, in the same store."""
+        return Ledger(self._database)
 
     def begin_sweep(self, info: SweepInfo) -> None:
-        with self._writing(f"or {ELSEWHERE}") as connection:
+        with self._database.writing(f"or {ELSEWHERE}") as connection:
             # Another sweep may be writing the same environment at this moment.
-            with suppress(IntegrityError), connection.begin_nested():
-                body = info.environment.model_dump_json()
-                connection.execute(environments_table.insert().values(id=info.environment.id, body=body))
+            here = {"id": info.environment.id, "body": info.environment.model_dump_json()}
+            add_missing(connection, environments_table, [here])
             connection.execute(
                 sweeps_table.insert().values(
                     id=info.id,
@@ -89,9 +77,10 @@ class Store:
                     body=info.model_dump_json(exclude={"finished_at"}),
                 )
             )
+            keep_night(connection, info)
 
     def add_trial(self, sweep: str, trial: Trial) -> None:
-        with self._writing(self._resume()) as connection:
+        with self._database.writing(self._resume()) as connection:
             connection.execute(
                 trials_table.insert().values(
                     sweep=sweep,
@@ -101,14 +90,15 @@ class Store:
                     body=trial.model_dump_json(),
                 )
             )
+            keep_measures(connection, sweep, trial)
 
     def finish_sweep(self, sweep: str, finished_at: str) -> None:
-        with self._writing(self._resume()) as connection:
+        with self._database.writing(self._resume()) as connection:
             connection.execute(sweeps_table.update().where(sweeps_table.c.id == sweep).values(finished_at=finished_at))
 
     def sweep_ids(self) -> list[str]:
         """All sweeps, the oldest first."""
-        with self._reading() as connection:
+        with self._database.reading() as connection:
             return list(
                 connection.execute(
                     sa.select(sweeps_table.c.id).order_by(sweeps_table.c.started_at, sweeps_table.c.id)
@@ -119,17 +109,17 @@ class Store:
         """One sweep by its id, or ``latest``. Raises :class:`StoreError`."""
         known = self.sweep_ids()
         if not known:
-            raise StoreError(f"store {self._place} holds no sweep yet; run `python -m harness sweep` first")
+            raise StoreError(f"store {self._database.place} holds no sweep yet; run `python -m harness sweep` first")
         found = known[-1] if wanted == "latest" else wanted
         if found not in known:
-            raise StoreError(f"store {self._place} has no sweep '{wanted}'{nearest(wanted, known)}")
-        with self._reading() as connection:
+            raise StoreError(f"store {self._database.place} has no sweep '{wanted}'{nearest(wanted, known)}")
+        with self._database.reading() as connection:
             row = connection.execute(sa.select(sweeps_table).where(sweeps_table.c.id == found)).one()
             info = SweepInfo.model_validate_json(row.body)
         return info.model_copy(update={"finished_at": row.finished_at})
 
     def trials(self, sweep: str) -> list[Trial]:
-        with self._reading() as connection:
+        with self._database.reading() as connection:
             query = (
                 sa.select(trials_table.c.body)
                 .where(trials_table.c.sweep == sweep)
@@ -148,7 +138,7 @@ class Store:
 
     def unfinished(self) -> str | None:
         """The sweep that began last and has not ended."""
-        with self._reading() as connection:
+        with self._database.reading() as connection:
             query = sa.select(sweeps_table.c.id).where(sweeps_table.c.finished_at.is_(None))
             return (
                 connection.execute(query.order_by(sweeps_table.c.started_at.desc(), sweeps_table.c.id.desc()))
@@ -157,33 +147,30 @@ class Store:
             )
 
     def close(self) -> None:
-        self._engine.dispose()
+        self._database.close()
 
     def _resume(self) -> str:
-        where = "" if self._place == DEFAULT_STORE else f" --store {shlex.quote(self._place)}"
+        where = "" if self._database.place == DEFAULT_STORE else f" --store {shlex.quote(self._database.place)}"
         return f"then `python -m harness sweep --resume{where}`"
 
-    @contextmanager
-    def _writing(self, then: str) -> Iterator[sa.Connection]:
-        """``then``: what to do once the cause of a failure is gone."""
-        try:
-            with transaction(self._engine) as connection:
-                yield connection
-        except SQLAlchemyError as problem:
-            raise StoreError(f"store {self._place}: cannot be written {why(problem)}, {then}") from problem
 
-    @contextmanager
-    def _reading(self) -> Iterator[sa.Connection]:
-        try:
-            with self._engine.connect() as connection:
-                yield connection
-        except SQLAlchemyError as problem:
-            raise StoreError(f"store {self._place}: cannot be read {why(problem)}, or {ELSEWHERE}") from problem
-        except ValidationError as problem:
-            first = problem.errors()[0]
-            where = ".".join(str(part) for part in first["loc"]) or "all of it"
-            said = f"holds a record that can't be read ({where}: {first['msg']}); it is damaged or of another version"
-            raise StoreError(f"store {self._place}: {said}: restore a copy of it, or {ELSEWHERE}") from None
+def keep_night(connection: sa.Connection, info: SweepInfo) -> None:
+    """What a check asks of a sweep without reading its plan."""
+    add_missing(connection, nights_table, [{"sweep": info.id, "suite": info.suite.name}])
+
+
+def keep_measures(connection: sa.Connection, sweep: str, trial: Trial) -> None:
+    """What a check asks of a trial without reading its steps. A fault on purpose is nothing to judge."""
+    if trial.case.fault is not None:
+        return
+    key = trial.case.key
+    settings = json.dumps(settings_of(trial.case), sort_keys=True)
+    add_missing(connection, cells_table, [{"sweep": sweep, "key": key, "settings": settings}])
+    rows = [
+        {"sweep": sweep, "key": key, "round": trial.round, "name": name, "value": value}
+        for name, value in measures_of(trial).items()
+    ]
+    add_missing(connection, measures_table, rows)
 
 
 @contextmanager
@@ -200,12 +187,3 @@ def _no_search_for_cycles() -> Iterator[None]:
         gc.freeze()
         if searching:
             gc.enable()
-
-
-@contextmanager
-def transaction(engine: sa.Engine) -> Iterator[sa.Connection]:
-    """All of it or nothing. SQLite is told at once that it will be written: it then waits for others up front."""
-    with engine.begin() as connection:
-        if engine.dialect.name == "sqlite":
-            connection.exec_driver_sql("BEGIN IMMEDIATE")
-        yield connection

@@ -23,7 +23,7 @@ from harness import report, sites
 from harness.document import as_json
 from harness.environment import read_environment, read_machine
 from harness.errors import DataError, UsageError, nearest
-from harness.opening import check_store, open_store, path_of
+from harness.opening import check_store, masked, open_store, path_of
 from harness.outlook import NOTHING_ASKED, Outlook
 from harness.plan import Plan, make_plan
 from harness.run import modules_of, new_sweep_id, now, run_sweep
@@ -152,10 +152,10 @@ def resume(suite: Suite | None, site: Site, store_place: str, page: Path | None,
     Raises :class:`UsageError` where there is none, or where it was another one, elsewhere, or over other data.
     """
     backends, workloads, _ = survey()
-    store = open_store(store_place, create=False)
+    store = open_store(store_place, create=False, upgrade=True)
     name = store.unfinished()
     if name is None:
-        raise UsageError(f"--resume: store {store_place} holds no unfinished sweep; leave --resume out")
+        raise UsageError(f"--resume: store {masked(store_place)} holds no unfinished sweep; leave --resume out")
     check_store(store_place)
     info = store.sweep(name)
     if suite is not None and suite != info.suite:

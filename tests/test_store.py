@@ -14,8 +14,9 @@ from harness.environment import read_environment
 from harness.errors import StoreError
 from harness.opening import check_store, masked, open_store, path_of
 from harness.plan import Plan
-from harness.store import FORMAT, SweepInfo
+from harness.store import SweepInfo
 from harness.suite import Suite
+from harness.tables import FORMAT
 
 
 def begin(store, name="s1", started_at="2026-01-01T00:00:00+00:00"):

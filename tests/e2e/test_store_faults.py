@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from e2e.conftest import Harness
+from harness.tables import FORMAT
 
 CELL = (
     "sweep", "--backends", "single", "--workloads", "synthetic", "--device", "cpu", "--steps", "5", "--window", "0.1",
@@ -210,7 +211,10 @@ def test_a_store_of_a_newer_format_is_left_as_it_is(harness, interrupted):
     before = interrupted.read_bytes()
     for command in (CELL, ("report",), ("sweep", "--resume")):
         line = told(harness.run(*command, "--store", "disk/r.sqlite"), "disk/r.sqlite")
-        assert "written by a newer version (format 2, this one reads up to 1); update the harness" in line
+        assert (
+            f"written by a newer version (format {FORMAT + 1}, this one reads up to {FORMAT}); update the harness"
+            in line
+        )
     assert interrupted.read_bytes() == before
     assert list(interrupted.parent.iterdir()) == [interrupted]
 

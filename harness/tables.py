@@ -1,0 +1,119 @@
+"""What a results store is made of: its tables, and the history of its format.
+
+Format history
+    1  environments, sweeps, trials
+    2  nights, cells, measures (functions of sweeps and trials, kept so that a check parses none), verdicts,
+       acceptances, pairs, ingested runs. Tables were added and none was changed: what reads trials reads both formats.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+
+FORMAT = 2
+
+# PostgreSQL sorts text by its database's language unless told otherwise; SQLite by its bytes.
+Name = sa.String().with_variant(sa.String(collation="C"), "postgresql")
+
+metadata = sa.MetaData()
+about_table = sa.Table(
+    "scaling_harness_about",
+    metadata,
+    sa.Column("only", sa.Integer, primary_key=True),  # one row, number 1, whoever writes it first
+    sa.Column("format", sa.Integer, nullable=False),
+)
+environments_table = sa.Table(
+    "environments", metadata, sa.Column("id", Name, primary_key=True), sa.Column("body", sa.Text, nullable=False)
+)
+sweeps_table = sa.Table(
+    "sweeps",
+    metadata,
+    sa.Column("id", Name, primary_key=True),
+    sa.Column("started_at", Name, nullable=False),
+    sa.Column("finished_at", Name),
+    sa.Column("environment", Name, sa.ForeignKey("environments.id"), nullable=False),
+    sa.Column("body", sa.Text, nullable=False),
+)
+trials_table = sa.Table(
+    "trials",
+    metadata,
+    sa.Column("sweep", Name, sa.ForeignKey("sweeps.id"), primary_key=True),
+    sa.Column("key", Name, primary_key=True),
+    sa.Column("round", sa.Integer, primary_key=True),
+    sa.Column("outcome", Name, nullable=False),
+    sa.Column("body", sa.Text, nullable=False),
+)
+
+nights_table = sa.Table(
+    "nights",
+    metadata,
+    sa.Column("sweep", Name, sa.ForeignKey("sweeps.id"), primary_key=True),
+    sa.Column("suite", Name, nullable=False),
+)
+cells_table = sa.Table(
+    "cells",
+    metadata,
+    sa.Column("sweep", Name, sa.ForeignKey("sweeps.id"), primary_key=True),
+    sa.Column("key", Name, primary_key=True),
+    sa.Column("settings", sa.Text, nullable=False),
+    sqlite_with_rowid=False,
+)
+measures_table = sa.Table(
+    "measures",
+    metadata,
+    sa.Column("sweep", Name, sa.ForeignKey("sweeps.id"), primary_key=True),
+    sa.Column("key", Name, primary_key=True),
+    sa.Column("round", sa.Integer, primary_key=True),
+    sa.Column("name", Name, primary_key=True),
+    sa.Column("value", sa.Double, nullable=False),
+    sqlite_with_rowid=False,  # most of the table is its key: not written twice
+)
+
+# A night is a sweep, or one of ingested runs that belong to no sweep: the tables below refer to none.
+verdicts_table = sa.Table(
+    "verdicts",
+    metadata,
+    sa.Column("night", Name, primary_key=True),
+    sa.Column("series", Name, primary_key=True),
+    sa.Column("metric", Name, primary_key=True),
+    sa.Column("status", Name, nullable=False),
+    sa.Column("body", sa.Text, nullable=False),
+)
+acceptances_table = sa.Table(
+    "acceptances",
+    metadata,
+    sa.Column("curve", Name, primary_key=True),
+    sa.Column("since", Name, primary_key=True),
+    sa.Column("body", sa.Text, nullable=False),
+)
+pairs_table = sa.Table(
+    "pairs",
+    metadata,
+    sa.Column("night", Name, primary_key=True),
+    sa.Column("key", Name, primary_key=True),
+    sa.Column("pair", sa.Integer, primary_key=True),
+    sa.Column("side", Name, primary_key=True),
+    sa.Column("body", sa.Text, nullable=False),
+)
+runs_table = sa.Table(
+    "ingested_runs",
+    metadata,
+    sa.Column("benchmark", Name, primary_key=True),
+    sa.Column("run", Name, primary_key=True),
+    sa.Column("night", Name, nullable=False, index=True),
+    sa.Column("at", Name, nullable=False),
+    sa.Column("body", sa.Text, nullable=False),
+)
+KEPT_BESIDE_TRIALS = (verdicts_table, acceptances_table, pairs_table, runs_table)
+
+
+def add_missing(connection: sa.Connection, table: sa.Table, rows: Sequence[dict[str, Any]]) -> int:
+    """Insert the rows whose key is not there, also where another process inserts them now; returns how many."""
+    if not rows:
+        return 0
+    insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+    return connection.execute(insert(table).on_conflict_do_nothing(), list(rows)).rowcount
