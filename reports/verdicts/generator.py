@@ -71,7 +71,8 @@ class Histories:
         """
         shape = (len(self.run), count)
         head = _runs(self.offsets, self.world, shape, self.run, self.sample)
-        return np.log1p(slowdown) + head - _runs(self.offsets, self.world, shape, self.run, self.sample)
+        base = _runs(self.offsets, self.world, shape, self.run, self.sample)
+        return np.asarray(np.log1p(slowdown) + head - base)
 
 
 def histories(world: World, series: int, nights: int, seed: int) -> Histories:

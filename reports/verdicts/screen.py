@@ -26,6 +26,8 @@ PERSISTENT = 5
 CALIBRATING_NIGHTS = 12
 NEVER_BELOW = 1e-5
 """A scale of nothing but equal values would suspect anything."""
+LEAST_ERROR = 0.003
+"""Of the logarithm: where a number hardly ever changes, a change of half a per cent is no suspicion yet."""
 PER_SIDE = 1.1
 """Variance of a Huber location of a reference, against that of a mean."""
 
@@ -140,7 +142,7 @@ def _at(values: Array, nights: Nights, trial_scale: Array, newest: int, rule: Ru
         scale = alone * toward_common(spread(residuals) / alone, known, USUAL_NIGHT_RATIO, USUAL_SPREAD)
         enough = (known >= rule.least_nights) & (count > 0) & ~np.isnan(recent).any(-1)
         difference = recent.mean(-1) - location(before, scale)
-        deviation = scale * np.sqrt(1 / window + PER_SIDE / np.maximum(count, 1))
+        deviation = np.maximum(scale * np.sqrt(1 / window + PER_SIDE / np.maximum(count, 1)), LEAST_ERROR)
         z = np.where(enough, difference / deviation, np.nan)
         first = np.isnan(slower) | (np.abs(z) > np.maximum(np.abs(slower), np.abs(faster)))
         change, error = np.where(first, difference, change), np.where(first, deviation, error)

@@ -1,0 +1,179 @@
+"""From sweeps to series: which nights may be compared with the newest, and which may serve as reference. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from bench.case import Case
+from reports.verdicts.subjects import Numbers, Subject, logs_of, subjects_of
+from reports.verdicts.values import Metric, NightOfTrials, Series, Status
+
+Settings = Mapping[str, Mapping[str, str]]
+
+
+@dataclass(frozen=True)
+class NightFacts:
+    """One sweep, as far as a check needs it. Mappings are by case key."""
+
+    night: str
+    started_at: str
+    place: Mapping[str, str]
+    """What must be the same before two nights may be compared, by name: machine and versions."""
+    commit: str | None
+    """``None`` too where files differed from it: nobody could check it out again."""
+    numbers: Numbers
+    settings: Settings
+    """What must match beside the key: data, window, warm-up…"""
+    troubles: Mapping[str, str] = field(default_factory=dict)
+    """Why a cell has no number that counts, or not all of its trials."""
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """A change of level that was meant."""
+
+    curve: str
+    since: str
+    """The first night of the new level."""
+    at: str
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What earlier checks found, and what was accepted since."""
+
+    statuses: Mapping[tuple[str, str, Metric], Status] = field(default_factory=dict)
+    """By night, series and metric."""
+    accepted: tuple[Accepted, ...] = ()
+
+    def level(self, subject: Subject, night: NightFacts, order: Mapping[str, int]) -> int:
+        """How many accepted changes of the subject's curve lie before or at a night."""
+        return sum(
+            one.curve == subject.curve and order.get(one.since, 0) <= order[night.night] for one in self.accepted
+        )
+
+    def good(self, subject: Subject, night: NightFacts, order: Mapping[str, int]) -> bool:
+        """Not where a regression was found and not accepted afterwards."""
+        if self.statuses.get((night.night, subject.name, subject.metric)) != "regressed":
+            return True
+        return any(
+            one.curve == subject.curve and order.get(one.since, 0) <= order[night.night] and night.started_at <= one.at
+            for one in self.accepted
+        )
+
+
+def series_of(
+    cases: Sequence[Case],
+    newest: NightFacts,
+    past: Sequence[NightFacts],
+    judged: Judged,
+    pairs: Mapping[str, Numbers],
+    only: str | None = None,
+) -> tuple[tuple[Subject, Series], ...]:
+    """Every subject of the newest night's ``cases`` with its nights; ``past``: the oldest first.
+
+    ``pairs``: by side, the numbers of each pair. ``only``: the one night that may serve as reference.
+    """
+    order = {night.night: place for place, night in enumerate((*past, newest))}
+    found = []
+    for subject in subjects_of(cases):
+        made = _one(subject, newest, past, judged, pairs, order, only)
+        if made is not None:
+            found.append((subject, made))
+    return (*found, *_missing(cases, newest, past))
+
+
+def comparable(keys: Iterable[str], newest: NightFacts, night: NightFacts) -> bool:
+    """Whether these cells were measured in the same place with the same settings."""
+    return night.place == newest.place and all(
+        night.settings.get(key) == newest.settings.get(key) for key in keys
+    )  # fmt: skip
+
+
+def differences(key: str, newest: NightFacts, night: NightFacts) -> tuple[str, ...]:
+    """``torch 2.13.0, not 2.12.1``: what keeps two nights of one cell from being compared."""
+    here = {**newest.place, **newest.settings.get(key, {})}
+    there = {**night.place, **night.settings.get(key, {})}
+    names = dict.fromkeys((*here, *there))
+    return tuple(
+        f"{name} {here.get(name, 'none')}, not {there.get(name, 'none')}"
+        for name in names
+        if here.get(name) != there.get(name)
+    )
+
+
+def _one(
+    subject: Subject,
+    newest: NightFacts,
+    past: Sequence[NightFacts],
+    judged: Judged,
+    pairs: Mapping[str, Numbers],
+    order: Mapping[str, int],
+    only: str | None,
+) -> Series | None:
+    """The series of a subject; ``None`` where the subject has never had a number, or its cell's trouble is told."""
+    trouble = next((newest.troubles[key] for key in subject.keys if key in newest.troubles), None)
+    if trouble is not None:
+        told = subject.metric == "step"
+        return Series(name=subject.name, metric="step", outcome="failed", reason=trouble) if told else None
+    logs = logs_of(subject, newest.numbers)
+    nights, others = [], []
+    for night in past:
+        values = logs_of(subject, night.numbers)
+        if not values:
+            continue
+        if not comparable(subject.keys, newest, night):
+            others.append(night)
+            continue
+        good = judged.good(subject, night, order) if only is None else night.night == only
+        nights.append(
+            NightOfTrials(
+                night=night.night, logs=tuple(values.values()), level=judged.level(subject, night, order), good=good
+            )
+        )  # fmt: skip
+    if not logs:
+        return None if not nights else _unmeasured(subject, nights)
+    level = judged.level(subject, newest, order)
+    known = Series(
+        name=subject.name,
+        metric=subject.metric,
+        past=tuple(nights),
+        newest=NightOfTrials(night=newest.night, logs=tuple(logs.values()), level=level),
+        pairs=_pairs(subject, pairs),
+        more_is_better=subject.more_is_better,
+    )
+    if nights or not others:
+        return known
+    why = "; ".join(differences(subject.key, newest, others[-1])) or "what its curve starts from was measured otherwise"
+    return known.model_copy(update={"outcome": "incomparable", "reason": why})
+
+
+def _unmeasured(subject: Subject, nights: Sequence[NightOfTrials]) -> Series:
+    reason = "no trial of the newest night gave this number"
+    return Series(
+        name=subject.name, metric=subject.metric, past=tuple(nights), outcome="missing", reason=reason,
+        more_is_better=subject.more_is_better,
+    )  # fmt: skip
+
+
+def _pairs(subject: Subject, pairs: Mapping[str, Numbers]) -> tuple[float, ...]:
+    """ln(head ÷ base) of every pair that both sides measured, in their order."""
+    head, base = (logs_of(subject, pairs.get(side, {})) for side in ("head", "base"))
+    return tuple(head[number] - base[number] for number in sorted(head.keys() & base.keys()))
+
+
+def _missing(
+    cases: Sequence[Case], newest: NightFacts, past: Sequence[NightFacts]
+) -> tuple[tuple[Subject, Series], ...]:
+    """Cells of the last night in this place that the newest does not even plan."""
+    planned = {case.key for case in cases}
+    last = next((night for night in reversed(past) if night.place == newest.place), None)
+    gone = [key for key in last.numbers if key not in planned and key not in newest.troubles] if last else []
+    found = []
+    for key in gone:
+        curve, _, ranks = key.rpartition("/ranks=")
+        subject = Subject(key, "step", curve, key, int(ranks) if ranks.isdigit() else 1)
+        reason = f"measured on {last.night if last else '?'}, and no part of the newest sweep"
+        found.append((subject, Series(name=key, outcome="missing", reason=reason)))
+    return tuple(found)
