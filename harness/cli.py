@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import json
 import shlex
-import signal
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
 from harness.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_TRIALS_FAILED, EXIT_USAGE, HarnessError, UsageError
+from harness.signals import terminated_as_interrupted
 from harness.store import DEFAULT_STORE
 from harness.suite import DEFAULT_SUITE, parse_duration, parse_fault, parse_percent
 from reports.exports import format_names
@@ -123,14 +121,14 @@ def sweep(
     where = sweeping.find_site(site)
     if resume and not dry_run:
         asked = bool(said or settings or suite != DEFAULT_SUITE)
-        with _terminated_as_interrupted():
+        with terminated_as_interrupted():
             return _show(sweeping.resume(chosen if asked else None, where, store, report, people), as_json=as_json)
     plan = sweeping.plan(chosen, where, sweeping.place_in(suite, said, settings))
     _warn_of_broken_plugins()
     if dry_run:
         _print_json(plan.model_dump(mode="json")) if as_json else sweeping.print_plan(plan, Console())
         return EXIT_OK
-    with _terminated_as_interrupted():
+    with terminated_as_interrupted():
         return _show(sweeping.run(chosen, plan, where, store, report, _command(), people), as_json=as_json)
 
 
@@ -330,17 +328,3 @@ def _warn_of_broken_plugins() -> None:
 
     for broken in survey()[2]:
         people.print(f"{BROKE}: {broken.kind} {broken.name}: {broken.error}", style="yellow", markup=False)
-
-
-@contextmanager
-def _terminated_as_interrupted() -> Iterator[None]:
-    """SIGTERM ends a sweep as tidily as Ctrl-C does."""
-
-    def interrupt(signum: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -1,15 +1,17 @@
-"""Shows a running sweep: a live line with an estimate on a terminal, one plain line a trial when piped."""
+"""Shows running trials: a live line with an estimate on a terminal, one plain line a trial when piped."""
 
 from __future__ import annotations
 
 import time
 from types import TracebackType
+from typing import Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from bench.case import Case
 from bench.records import Trial
+from harness.ledger import PairTrial
 from reports.analysis.stats import estimate
 from reports.analysis.throughput import throughput_of
 from reports.cells import UNITS
@@ -19,8 +21,8 @@ from reports.page import words
 REDRAWN_PER_S = 2
 
 
-class ProgressWatcher:
-    """A context that shows ``total`` trials on ``console`` (standard error)."""
+class Watching:
+    """A context that shows on ``console`` (standard error) how many of ``total`` trials have ended."""
 
     def __init__(self, console: Console, total: int) -> None:
         self.console, self.total, self.done = console, total, 0
@@ -32,7 +34,7 @@ class ProgressWatcher:
         )  # fmt: skip
         self.task = self.bar.add_task("starting", total=total, left="")
 
-    def __enter__(self) -> ProgressWatcher:
+    def __enter__(self) -> Self:
         self.bar.start()
         return self
 
@@ -41,24 +43,50 @@ class ProgressWatcher:
     ) -> None:
         self.bar.stop()
 
-    def begins(self, case: Case, round_number: int) -> None:
-        self.bar.update(self.task, description=f"{words.case_title(case)} · round {round_number + 1}")
+    def _begin(self, title: str) -> None:
+        self.bar.update(self.task, description=title)
 
-    def ends(self, trial: Trial) -> None:
+    def _end(self, title: str, trial: Trial) -> None:
         self.done += 1
         # Rounds that precision asks for come on top of what was planned.
         self.total = max(self.total, self.done)
         self.bar.update(self.task, advance=1, total=self.total, left=self._left())
         if not self.console.is_terminal or trial.outcome != "ok":
-            self.console.print(self._line(trial), markup=False, highlight=False, soft_wrap=True)
+            self.console.print(self._line(title, trial), markup=False, highlight=False, soft_wrap=True)
 
     def _left(self) -> str:
         left_s = (time.monotonic() - self.began) / self.done * (self.total - self.done)
         return f"about {left_s / 60:.0f} min left" if left_s >= 90 else f"about {left_s:.0f} s left"
 
-    def _line(self, trial: Trial) -> str:
-        told = f"{self.done}/{self.total} {words.case_title(trial.case)} · round {trial.round + 1}: {trial.outcome}"
+    def _line(self, title: str, trial: Trial) -> str:
+        told = f"{self.done}/{self.total} {title}: {trial.outcome}"
         if trial.outcome == "ok":
             rate = estimate([throughput_of(trial.ranks)], UNITS[trial.ranks[0].unit])
             return f"{told}, {words.measured(rate)}, {trial.wall_s:.1f} s, {self._left()}"
         return f"{told}, {trial.reason}"
+
+
+class ProgressWatcher(Watching):
+    """Of a sweep."""
+
+    def begins(self, case: Case, round_number: int) -> None:
+        self._begin(self._title(case, round_number))
+
+    def ends(self, trial: Trial) -> None:
+        self._end(self._title(trial.case, trial.round), trial)
+
+    def _title(self, case: Case, round_number: int) -> str:
+        return f"{words.case_title(case)} · round {round_number + 1}"
+
+
+class PairWatcher(Watching):
+    """Of pairs: ``total`` counts both trials of each."""
+
+    def begins(self, case: Case, pair: int, side: str) -> None:
+        self._begin(self._title(case, pair, side))
+
+    def ends(self, found: PairTrial) -> None:
+        self._end(self._title(found.trial.case, found.pair, found.side), found.trial)
+
+    def _title(self, case: Case, pair: int, side: str) -> str:
+        return f"{words.case_title(case)} · pair {pair + 1}, {side}"

@@ -27,6 +27,8 @@ class NightFacts:
     """What must match beside the key: data, window, warm-up…"""
     troubles: Mapping[str, str] = field(default_factory=dict)
     """Why a cell has no number that counts, or not all of its trials."""
+    absent: Mapping[str, str] = field(default_factory=dict)
+    """Why a cell was not run."""
 
 
 @dataclass(frozen=True)
@@ -133,7 +135,7 @@ def _one(
             )
         )  # fmt: skip
     if not logs:
-        return None if not nights else _unmeasured(subject, nights)
+        return None if not nights else _unmeasured(subject, nights, newest.absent.get(subject.key))
     level = judged.level(subject, newest, order)
     known = Series(
         name=subject.name,
@@ -149,8 +151,8 @@ def _one(
     return known.model_copy(update={"outcome": "incomparable", "reason": why})
 
 
-def _unmeasured(subject: Subject, nights: Sequence[NightOfTrials]) -> Series:
-    reason = "no trial of the newest night gave this number"
+def _unmeasured(subject: Subject, nights: Sequence[NightOfTrials], why: str | None) -> Series:
+    reason = why or "no trial of the newest night gave this number"
     return Series(
         name=subject.name, metric=subject.metric, past=tuple(nights), outcome="missing", reason=reason,
         more_is_better=subject.more_is_better,

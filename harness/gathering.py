@@ -1,0 +1,129 @@
+"""What a check needs of a store: the newest sweep, the nights it may be held against, and what was found before."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from bench.case import Case
+from harness.errors import UsageError
+from harness.ledger import Ledger, NightRow
+from harness.store import Store, SweepInfo
+from reports.verdicts.evidence import Accepted, Judged, NightFacts
+from reports.verdicts.judge import NIGHTS_KEPT
+
+Numbers = dict[str, dict[int, dict[str, float]]]
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """The evidence for one night."""
+
+    info: SweepInfo
+    cases: tuple[Case, ...]
+    """Planned and skipped ones: a cell that is skipped now may have been measured before."""
+    newest: NightFacts
+    past: tuple[NightFacts, ...]
+    """The oldest first."""
+    judged: Judged
+    trials: int
+
+
+def gather(store: Store, suite: str | None = None, baseline: str | None = None) -> Gathered:
+    """Of the newest sweep (of a suite, where one is named). Raises :class:`UsageError` and :class:`StoreError`."""
+    ledger = store.ledger
+    nights = ledger.nights(suite)
+    if not nights:
+        which = f"of suite '{suite}' " if suite else ""
+        raise UsageError(f"the store holds no sweep {which}to judge; run `python -m harness sweep` first")
+    newest = nights[-1]
+    info = store.sweep(newest.id)
+    earlier = [night for night in nights[:-1] if night.suite == newest.suite]
+    pinned = None if baseline is None else _pinned(store, baseline, newest)
+    chosen = _worth_reading(ledger, newest, earlier)
+    if pinned is not None and pinned not in chosen:
+        chosen = sorted([*chosen, pinned], key=lambda night: (night.started_at, night.id))
+    facts = _facts(ledger, [*chosen, newest])
+    names = [night.id for night in (*chosen, newest)]
+    outcomes = ledger.outcomes(newest.id)
+    absent = {skip.case.key: skip.reason for skip in info.plan.skips}
+    return Gathered(
+        info=info,
+        cases=(*info.plan.cases, *(skip.case for skip in info.plan.skips)),
+        newest=_with_troubles(facts[-1], outcomes, absent),
+        past=tuple(facts[:-1]),
+        judged=Judged(
+            statuses=ledger.statuses(names),
+            accepted=tuple(Accepted(one.curve, one.since, one.at) for one in ledger.acceptances()),
+        ),
+        trials=len(outcomes),
+    )
+
+
+def _pinned(store: Store, baseline: str, newest: NightRow) -> NightRow:
+    wanted = store.sweep(baseline).id
+    if wanted == newest.id:
+        raise UsageError(f"--baseline {baseline} is the newest sweep itself; name an earlier one")
+    return next(night for night in store.ledger.nights() if night.id == wanted)
+
+
+def _worth_reading(ledger: Ledger, newest: NightRow, earlier: Sequence[NightRow]) -> list[NightRow]:
+    """The newest nights of this place, and the last of another: it says what differs where there is nothing else."""
+    environments = ledger.environments()
+    here = environments[newest.environment].place
+    alike = {name for name, one in environments.items() if one.place == here}
+    same = [night for night in earlier if night.environment in alike][-NIGHTS_KEPT:]
+    other = [night for night in earlier if night.environment not in alike][-1:]
+    return [night for night in earlier if night in same or night in other]
+
+
+def _facts(ledger: Ledger, nights: Sequence[NightRow]) -> list[NightFacts]:
+    names = [night.id for night in nights]
+    environments = ledger.environments()
+    numbers = numbers_of(ledger.measures(names))
+    settings = ledger.settings(names)
+    found = []
+    for night in nights:
+        where = environments[night.environment]
+        found.append(
+            NightFacts(
+                night=night.id,
+                started_at=night.started_at,
+                place=where.place,
+                commit=None if where.changed_files else where.commit,
+                numbers=numbers.get(night.id, {}),
+                settings={key: values for (sweep, key), values in settings.items() if sweep == night.id},
+            )
+        )
+    return found
+
+
+def numbers_of(rows: Iterable[tuple[str, str, int, str, float]]) -> dict[str, Numbers]:
+    """By sweep: case key → round → name → value."""
+    found: dict[str, Numbers] = defaultdict(lambda: defaultdict(lambda: defaultdict(dict)))
+    for sweep, key, round_number, name, value in rows:
+        found[sweep][key][round_number][name] = value
+    return found
+
+
+def _with_troubles(
+    night: NightFacts, outcomes: Iterable[tuple[str, int, str, str | None]], absent: dict[str, str]
+) -> NightFacts:
+    """A cell with a failed trial is failed, as in the report; contaminated trials are left out while others remain."""
+    by_key: dict[str, list[tuple[str, str | None]]] = defaultdict(list)
+    for key, _, outcome, reason in outcomes:
+        by_key[key].append((outcome, reason))
+    troubles = {}
+    for key, ended in by_key.items():
+        count = Counter(outcome for outcome, _ in ended)
+        bad = next((name for name in ("failed", "timeout", "invalid") if count[name]), None)
+        contaminated_only = bad == "invalid" and count["ok"] and not any(
+            outcome == "invalid" and (reason or "").startswith("not the same work") for outcome, reason in ended
+        )  # fmt: skip
+        if bad is not None and not contaminated_only:
+            reason = next(reason for outcome, reason in ended if outcome == bad)
+            troubles[key] = f"{count[bad]} of {len(ended)} trials {bad}: {reason}"
+    return NightFacts(
+        night.night, night.started_at, night.place, night.commit, night.numbers, night.settings, troubles, absent
+    )  # fmt: skip

@@ -1,0 +1,130 @@
+"""Micro-benchmarks (``suites/test_micro.py``) as fresh processes of pytest: each leaves a file for ``ingest``."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from harness.errors import UsageError
+from harness.suite import SUITES
+
+HERE = Path(__file__).resolve().parent.parent
+"""The folder that holds the code's packages."""
+FILE = SUITES / "test_micro.py"
+RUNS_A_NIGHT = 3
+TIMEOUT_S = 180.0
+PYTEST_TESTS_FAILED, PYTEST_NOTHING_CHOSEN = 1, 5
+_FAILED = re.compile(r"^(?:FAILED|ERROR) (?P<name>\S+::.+?)(?: - (?P<why>.*))?$", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class MicroRun:
+    """How one process of pytest ended."""
+
+    file: Path | None
+    """pytest-benchmark's JSON with the benchmarks that gave numbers; ``None`` where none did, for :attr:`reason`."""
+    failed: dict[str, str] = field(default_factory=dict)
+    """Benchmarks that gave none, by their full names, with the last line of what was wrong."""
+    reason: str | None = None
+
+
+def run_night(
+    folder: Path,
+    runs: int = RUNS_A_NIGHT,
+    only: Sequence[str] = (),
+    matching: str | None = None,
+    timeout_s: float = TIMEOUT_S,
+) -> tuple[MicroRun, ...]:
+    """Run the file ``runs`` times, each time in a fresh process; results go to ``folder``. See :func:`run_once`."""
+    return tuple(
+        run_once(folder / f"micro-{number}.json", only, matching, timeout_s=timeout_s) for number in range(runs)
+    )
+
+
+def run_once(
+    target: Path,
+    only: Sequence[str] = (),
+    matching: str | None = None,
+    tree: Path | None = None,
+    timeout_s: float = TIMEOUT_S,
+) -> MicroRun:
+    """One fresh process.
+
+    ``only``: full names of benchmarks; ``matching``: pytest's ``-k``. ``tree``: a checkout whose code is measured
+    instead of this one's; the benchmarks are this one's all the same, so that only what they call can differ.
+    Raises :class:`UsageError` where pytest-benchmark is not installed.
+    """
+    if importlib.util.find_spec("pytest_benchmark") is None:
+        raise UsageError('micro-benchmarks need pytest-benchmark: run `pip install "scaling-harness[micro]"`')
+    target = target.absolute()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.unlink(missing_ok=True)
+    status, said = _run(command(target, only, matching), (tree or HERE).absolute(), timeout_s)
+    return ending(target, status, said, timeout_s)
+
+
+def command(target: Path, only: Sequence[str] = (), matching: str | None = None) -> list[str]:
+    """pytest's arguments (pure): nobody's settings, plugins or cache, and names that begin with ``suites/``."""
+    chosen = [f"{FILE}::{name.partition('::')[2] or name}" for name in only] or [str(FILE)]
+    return [
+        sys.executable, "-m", "pytest", *chosen, "-p", "benchmark", "-p", "no:cacheprovider",
+        "-c", os.devnull, "--rootdir", str(SUITES.parent), "-q", "-rfE", "--tb", "line",
+        "--benchmark-only", "--benchmark-quiet", "--benchmark-json", str(target),
+        *(("-k", matching) if matching else ()),
+    ]  # fmt: skip
+
+
+def ending(target: Path, status: int | None, said: str, timeout_s: float) -> MicroRun:
+    """What pytest's exit status and words mean (pure but for whether the file is there). ``None``: it took too long."""
+    if status is None:
+        return MicroRun(None, reason=f"took longer than {timeout_s:g} s; what it said last: {_last_line(said)}")
+    failed = {found["name"]: found["why"] or "failed" for found in _FAILED.finditer(said)}
+    if status == PYTEST_NOTHING_CHOSEN:
+        return MicroRun(None, reason="no benchmark has such a name, or all were skipped")
+    if status not in (0, PYTEST_TESTS_FAILED) or not target.is_file():
+        first = next((f"{name}: {why}" for name, why in failed.items()), _last_line(said))
+        return MicroRun(None, failed, f"pytest ended with status {status}: {first}")
+    return MicroRun(target, failed)
+
+
+def _run(arguments: Sequence[str], source: Path, timeout_s: float) -> tuple[int | None, str]:
+    """Exit status and output; no status where it had to be ended. Nothing of it is left running."""
+    process = subprocess.Popen(
+        arguments, cwd=source, env=_environment(source), text=True, errors="replace", start_new_session=True,
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    try:
+        said, _ = process.communicate(timeout=timeout_s)
+        return process.returncode, said
+    except subprocess.TimeoutExpired:
+        _end(process)
+        return None, process.communicate()[0]
+    finally:
+        if process.returncode is None:
+            _end(process)
+
+
+def _environment(source: Path) -> dict[str, str]:
+    env = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    paths = [str(source), *filter(None, [env.get("PYTHONPATH")])]
+    # A line of the summary is cut to the width of the terminal, and with it the reason.
+    return env | {"PYTHONPATH": os.pathsep.join(paths), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "COLUMNS": "2000"}
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """With all that it started and that stayed in its process group; ranks of its own end with it."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def _last_line(said: str) -> str:
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    return lines[-1] if lines else "nothing"
