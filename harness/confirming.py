@@ -18,8 +18,18 @@ from reports.verdicts.measures import measures_of
 from reports.verdicts.subjects import Numbers, Subject
 from reports.verdicts.values import Series, Verdict
 
-Judge = Callable[[Mapping[str, Numbers]], Sequence[tuple[Subject, Series, Verdict]]]
+Member = tuple[Subject, Series, Verdict]
+Judge = Callable[[Mapping[str, Numbers]], Sequence[Member]]
 """Numbers of the pairs by side → every subject with its verdict."""
+
+
+@dataclass(frozen=True)
+class Confirmed:
+    """Every subject with its verdict, the base that suspects were held against, and the trials that took."""
+
+    members: Sequence[Member]
+    base: str | None = None
+    extra_trials: int = 0
 
 
 @dataclass
@@ -53,7 +63,7 @@ def confirm_suspects(
     judge: Judge,
     folder: Path,
     watcher: Watcher,
-) -> tuple[Pairs, Sequence[tuple[Subject, Series, Verdict]]]:
+) -> Confirmed:
     """Run pairs until no verdict asks for more, or they give none. Every trial is stored when it ends.
 
     Pairs that an earlier call stored against the same two commits count. Raises :class:`UsageError`.
@@ -79,11 +89,12 @@ def confirm_suspects(
             verdicts = judge(pairs.numbers)
             if pairs.trials == before or _given_up(head, base):
                 break
-    return pairs, [_without_pairs(one, pairs, head, base) for one in verdicts]
+        told = [_without_pairs(one, pairs, head, base) for one in verdicts]
+        return Confirmed(told, base.tree.commit, pairs.trials)
 
 
 def _wanted(
-    verdicts: Sequence[tuple[Subject, Series, Verdict]], cases: Mapping[str, Case], pairs: Pairs
+    verdicts: Sequence[Member], cases: Mapping[str, Case], pairs: Pairs
 ) -> dict[tuple[int, int, bool], list[str]]:
     """By first pair, number of pairs, and whether the parts of a step are told apart: the cases to run."""
     needs: dict[str, tuple[int, bool]] = {}
@@ -111,9 +122,7 @@ def _given_up(head: Side, base: Side) -> bool:
     return bool(head.why_not or base.why_not)
 
 
-def _without_pairs(
-    one: tuple[Subject, Series, Verdict], pairs: Pairs, head: Side, base: Side
-) -> tuple[Subject, Series, Verdict]:
+def _without_pairs(one: Member, pairs: Pairs, head: Side, base: Side) -> Member:
     """A suspect that could not be confirmed is inconclusive, with the reason."""
     subject, series, verdict = one
     if verdict.status != "suspect":
@@ -124,9 +133,7 @@ def _without_pairs(
     return subject, series, verdict.model_copy(update=said)
 
 
-def last_good_commit(
-    verdicts: Sequence[tuple[Subject, Series, Verdict]], past: Sequence[NightFacts], judged: Judged
-) -> str | None:
+def last_good_commit(verdicts: Sequence[Member], past: Sequence[NightFacts], judged: Judged) -> str | None:
     """Of the newest night on which none of the suspects had regressed; ``None`` where no such commit is known."""
     order = {night.night: place for place, night in enumerate(past)}
     suspects = [(subject, {one.night for one in series.past}) for subject, series, verdict in verdicts

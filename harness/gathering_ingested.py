@@ -16,7 +16,9 @@ Runs = Mapping[str, Sequence[IngestedRun]]
 """By night."""
 
 
-def gather_ingested(ledger: Ledger, sweeps: Sequence[NightRow]) -> tuple[str | None, tuple[tuple[Subject, Series], ...]]:
+def gather_ingested(
+    ledger: Ledger, sweeps: Sequence[NightRow]
+) -> tuple[str | None, tuple[tuple[Subject, Series], ...]]:
     """The newest ingested night and its series; ``None`` and nothing where that is not tonight's.
 
     Tonight's are those run since the sweep before the newest. Where the night before had some and tonight has none,

@@ -48,16 +48,23 @@ def _verdict(one: Series, screened: Screened, row: int, rule: Rule, *, by_pairs_
             return _confirmed(plain, one, decision, "too few nights for a screen")
         had = f"{len(one.past)} comparable night{'s' * (len(one.past) != 1)}; {rule.least_nights} are needed"
         return plain.model_copy(update={"status": "new", "reason": had})
-    if slower > screened.threshold:
-        return _confirmed(
-            plain, one, decision, f"z {slower:.1f} of the nights before, suspicious from {screened.threshold:.1f}"
-        )
     half = SURE * float(screened.error[row])
     change = float(screened.change[row])
-    seen = _changed(one, change, change - half, change + half)
+    seen = plain.model_copy(update=_changed(one, change, change - half, change + half))
+    if slower > screened.threshold:
+        suspicion = f"z {slower:.1f} against the nights before, suspicious from {screened.threshold:.1f}"
+        return _confirmed(seen, one, decision, suspicion)
     if float(screened.faster_z[row]) < -rule.improvement_z:
-        return plain.model_copy(update={**seen, "status": "improved", "reason": "better than the nights before"})
-    return plain.model_copy(update={**seen, "reason": "as the nights before"})
+        return seen.model_copy(update={"status": "improved", "reason": "better than the nights before"})
+    return seen.model_copy(update={"reason": "as the nights before"})
+
+
+def is_unmistakable(verdict: Verdict, rule: Rule) -> bool:
+    """Whether a change that was only screened is as large as an improvement has to be."""
+    if verdict.change_pct is None or verdict.high_pct is None or verdict.low_pct is None:
+        return False
+    half = (verdict.high_pct - verdict.low_pct) / 2
+    return abs(verdict.change_pct) > rule.improvement_z / SURE * half
 
 
 def _confirmed(plain: Verdict, one: Series, decision: Decision, suspicion: str) -> Verdict:

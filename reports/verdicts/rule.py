@@ -18,7 +18,7 @@ class Rule(Value):
     """The least z of a suspicion; raised where a suite's own past would have raised more than :attr:`suspects`."""
     suspects: float = 0.2
     """Share of a suite's unchanged series that a night may suspect: what extra trials cost."""
-    improvement_z: float = 4.0
+    improvement_z: float = 4.5
     """An improvement alarms nobody and needs no pairs, but as much evidence."""
     looks: tuple[int, ...] = (3, 4, 6, 8, 12, 18, 27, 40)
     """After how many pairs a decision may fall."""
