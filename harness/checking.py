@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -16,6 +17,7 @@ from harness.histories import read_histories
 from harness.micro_suspects import confirm_micro
 from harness.opening import open_store
 from harness.store import Store
+from harness.sweeping import folder_beside
 from harness.watch import PairWatcher
 from reports.verdicts.assurance import shipped
 from reports.verdicts.evidence import series_of
@@ -50,20 +52,20 @@ def check_store(
     suite: str | None,
     baseline: str | None,
     confirmation: Confirmation,
-    folder: Path,
     command: str,
     people: Console,
 ) -> Checked:
     """Judge the newest sweep of a store and the benchmarks ingested since the one before it; the verdicts are kept.
 
-    ``folder``: where logs of pairs go. Raises :class:`UsageError` and :class:`harness.errors.StoreError`.
+    Raises :class:`UsageError` and :class:`harness.errors.StoreError`.
     """
+    folder = folder_beside(place, "pairs")
     store = open_store(place, create=False, upgrade=True)
     sweeps = store.ledger.nights(suite)
     label, ingested = gather_ingested(store.ledger, sweeps)
     found = gather(store, suite, baseline) if sweeps or label is None else None
     sweep = Confirmed(()) if found is None else _judge_sweep(found, baseline, confirmation, store, folder, people)
-    micro = Confirmed(_judged(ingested, RULE))
+    micro = Confirmed(judged(ingested, RULE))
     if confirmation.wanted:
         micro = confirm_micro(micro.members, confirmation.base_rev or sweep.base, folder)
     members = (*sweep.members, *micro.members)
@@ -75,13 +77,13 @@ def check_store(
     store.close()
     where = environments[found.info.environment.id] if found else None
     runs = sum(len(series.newest.logs) for _, series, _ in micro.members if series.newest)
-    return _checked(
+    return checked(
         members,
         judged=found.newest.night if found else str(label),
         started_at=found.newest.started_at if found else None,
         commit=where.commit if where else None,
         base_commit=sweep.base or micro.base,
-        machine=f"{where.host}: {where.cpu}, {where.cores} cores" if where else None,
+        machine=where.machine if where else None,
         trials=(found.trials if found else 0) + runs,
         extra_trials=sweep.extra_trials + micro.extra_trials,
         command=command,
@@ -91,9 +93,9 @@ def check_store(
 def check_files(history: Path, current: Path, pairs: Path | None, command: str) -> Checked:
     """Judge anyone's numbers. Raises :class:`UsageError`."""
     series = read_histories(history, current, pairs)
-    members = _judged([(Subject(one.name, one.metric, one.name, one.name, 1), one) for one in series], RULE)
+    members = judged([(Subject(one.name, one.metric, one.name, one.name, 1), one) for one in series], RULE)
     nights = [one.newest.night for one in series if one.newest]
-    return _checked(
+    return checked(
         members,
         judged=f"night {nights[0]}" if nights else str(current),
         trials=sum(len(one.newest.logs) for one in series if one.newest),
@@ -109,7 +111,7 @@ def _judge_sweep(
     rule = RULE if only is None else PINNED
 
     def members(pairs: Mapping[str, Numbers]) -> tuple[Member, ...]:
-        return _judged(series_of(found.cases, found.newest, found.past, found.judged, pairs, only), rule)
+        return judged(series_of(found.cases, found.newest, found.past, found.judged, pairs, only), rule)
 
     screened = members({})
     suspects = [member for member in screened if member[2].status == "suspect"]
@@ -142,12 +144,14 @@ def _of_unchanged_code(members: Sequence[Member], commit: str | None) -> tuple[M
     return tuple(found)
 
 
-def _judged(series: Sequence[tuple[Subject, Series]], rule: Rule) -> tuple[Member, ...]:
-    verdicts = judge([one for _, one in series], rule)
+def judged(series: Sequence[tuple[Subject, Series]], rule: Rule, *, by_pairs_only: bool = False) -> tuple[Member, ...]:
+    """Each with its verdict."""
+    verdicts = judge([one for _, one in series], rule, by_pairs_only=by_pairs_only)
     return tuple((subject, one, verdict) for (subject, one), verdict in zip(series, verdicts, strict=True))
 
 
-def _checked(members: Sequence[Member], **about: object) -> Checked:
+def checked(members: Sequence[Member], **about: Any) -> Checked:
+    """``about``: the other fields of a judgement."""
     ranked = sorted(members, key=lambda one: (WORST_FIRST.index(one[2].status), -abs(one[2].change_pct or 0)))
     judgement = Judgement(
         verdicts=tuple(verdict for _, _, verdict in ranked),

@@ -40,6 +40,11 @@ class Environment(Value):
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:12]
 
     @property
+    def machine(self) -> str:
+        """For people: ``node7: AMD EPYC 7763, 64 cores``."""
+        return f"{self.host}: {self.cpu}, {self.cores} cores"
+
+    @property
     def place(self) -> dict[str, str]:
         """What must be the same before sweeps of two commits may be compared, by name: machine and versions."""
         machine = self.model_dump(exclude={"gpus", "packages", "commit", "changed_files"})

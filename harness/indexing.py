@@ -118,7 +118,7 @@ def _night(info: SweepInfo, cells: Sequence[Cell], cost: Estimate | None) -> Nig
         finished=info.finished_at is not None,
         suite=info.suite.name,
         commit=f"{environment.commit}{changed}" if environment.commit else "unknown",
-        machine=f"{environment.host}: {environment.cpu}, {environment.cores} cores",
+        machine=environment.machine,
         place=environment.place,
         cells=tuple(map(keep, cells)),
         own_cost=cost,

@@ -180,7 +180,7 @@ def _go(info: SweepInfo, store: Store, site: Site, store_place: str, target: Pat
     left = len(info.plan.cases) * info.plan.repeats - len(store.done(info.id))
     with ProgressWatcher(people, max(0, left)) as watcher:
         try:
-            run_sweep(info, store, site, backends, _folder_beside(store_place, info.id), watcher)
+            run_sweep(info, store, site, backends, folder_beside(store_place, info.id), watcher)
         except KeyboardInterrupt:
             interrupted = True
     return _finish(store, info.id, target, backends, workloads, interrupted=interrupted)
@@ -233,10 +233,10 @@ def prepare_data(found: Plan, workloads: dict[str, Workload], people: Console) -
 
 
 def page_beside(store_place: str, sweep: str) -> Path:
-    return _folder_beside(store_place, sweep) / "report.html"
+    return folder_beside(store_place, sweep) / "report.html"
 
 
-def _folder_beside(store_place: str, sweep: str) -> Path:
+def folder_beside(store_place: str, sweep: str) -> Path:
     """Pages and logs of a sweep lie beside a file store; where the default one would be for a server."""
     return (path_of(store_place) or Path(DEFAULT_STORE)).parent / sweep
 

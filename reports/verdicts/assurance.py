@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from bench.value import Value
+from reports.verdicts.calibration import Calibration, share
 from reports.verdicts.rule import RULE, Rule
 from reports.verdicts.values import Assurance
 
 SHIPPED = Path(__file__).with_name("assurance.json")
 """Written by ``python -m harness check --calibrate --keep``."""
+
+
+FOUND = 0.95
+"""The share of slowdowns of a size that must be found for it to be quoted."""
 
 
 class Kept(Value):
@@ -25,6 +31,27 @@ class Kept(Value):
 def fingerprint(rule: Rule) -> str:
     """Changes with any number of the rule."""
     return hashlib.sha256(rule.model_dump_json().encode()).hexdigest()[:12]
+
+
+def assurance_of(measured: Sequence[Calibration], command: str) -> Assurance:
+    """Over all that was measured on made-up histories; a slowdown counts as found where it is in each of them."""
+    alarms = share(sum(one.false_alarms.count for one in measured), sum(one.false_alarms.of for one in measured))
+    least: dict[tuple[int, float], float] = {}
+    for power in (power for one in measured for power in one.powers):
+        which = (power.nights_more, power.slowdown_pct)
+        least[which] = min(power.found.value, least.get(which, 1.0))
+    found: dict[str, float] = {}
+    for (more, size), value in sorted(least.items(), reverse=True):
+        if value >= FOUND:
+            found[str(more)] = size
+    return Assurance(
+        checks=alarms.of,
+        false_alarms=alarms.count,
+        false_alarm_rate=alarms.value,
+        false_alarm_high=alarms.high,
+        source=f"{' and '.join(one.source for one in measured)}, by `{command}`",
+        found_pct=found,
+    )
 
 
 def shipped(rule: Rule = RULE) -> Assurance | None:

@@ -71,6 +71,10 @@ class Unchanged:
     pairs: Callable[[int, float], Array]
 
 
+Maker = Callable[[int, int], Unchanged | None]
+"""Number of series, seed → a suite of unchanged series; ``None`` where there is no history."""
+
+
 def made_up(world: World, series: int, seed: int) -> Unchanged:
     """Histories with one night to judge and as many more as power is asked for."""
     found: Histories = histories(world, series, NIGHTS + 1 + max(LATER), seed)
@@ -116,11 +120,11 @@ def _nights(one: Series) -> list[Array]:
 
 
 def calibrate(
-    make: Callable[[int, int], Unchanged | None], source: str, checks: int, slowdowns: Sequence[float], rule: Rule
+    make: Maker, source: str, checks: int, slowdowns: Sequence[float], rule: Rule
 ) -> Iterator[Calibration | float]:
     """Shares done as they come, between 0 and 1, then the calibration; nothing where there is no history.
 
-    ``make(series, seed)`` gives a suite of unchanged series. ``slowdowns``: 0.05 is 5 %. Power is measured on a tenth
+    ``slowdowns``: 0.05 is 5 %. Power is measured on a tenth
     of the checks for each.
     """
     suites = max(checks // SUITE, 1)
@@ -169,7 +173,7 @@ def _count(counts: dict[str, int], suite: Unchanged, rule: Rule) -> None:
     trials = suite.trials[:, : NIGHTS + 1]
     screened = screen(_as_nights(trials), rule)
     suspects = screened.slower_z > screened.threshold
-    decisions = confirm_all(suite.pairs(rule.looks[-1], 0.0)[suspects], screened.trial_scale[suspects], rule)
+    decisions = confirm_all(suite.pairs(rule.looks[-1], 0.0)[suspects], screened.pair_scale[suspects], rule)
     counts["alarms"] += sum(one.answer == "slower" for one in decisions)
     counts["suspects"] += int(suspects.sum())
     counts["pairs"] += sum(one.used for one in decisions)
@@ -187,7 +191,7 @@ def _caught(suite: Unchanged, slowdown: float, rule: Rule) -> dict[int, int]:
     for more in range(max(LATER) + 1):
         screened = screen(_as_nights(slowed[:, : NIGHTS + 1 + more]), rule)
         suspects = (screened.slower_z > screened.threshold) & ~caught
-        decisions = confirm_all(suite.pairs(rule.looks[-1], slowdown)[suspects], screened.trial_scale[suspects], rule)
+        decisions = confirm_all(suite.pairs(rule.looks[-1], slowdown)[suspects], screened.pair_scale[suspects], rule)
         caught[np.flatnonzero(suspects)] = [one.answer == "slower" for one in decisions]
         if more in LATER:
             found[more] = int(caught.sum())

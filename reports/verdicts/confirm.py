@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -27,6 +28,10 @@ SMALLEST = 0.01
 """ln of the smallest slowdown that is worth an extra trial."""
 ORDINARY = 0.04
 """ln of the slowdown a suspicion is tried against, unless the series' noise is much smaller or larger."""
+UNKNOWN_AT_LEAST = 1e-4
+"""Pairs that happen to be equal are not known without error."""
+PER_LOOK = 2e-4
+"""One-sided error of a look by Student's t, where only the pairs themselves tell their scale."""
 BELOW_ORDINARY, ABOVE_ORDINARY = 1.4, 0.9
 """Times the noise of a pair."""
 
@@ -50,22 +55,23 @@ class Decision:
         return self.change - half, self.change + half
 
 
-def confirm(pairs: Sequence[float], trial_scale: float, rule: Rule) -> Decision:
-    """``pairs``: ln(head ÷ base) in the order they were run; ``trial_scale``: of a trial's log within a night."""
-    found = confirm_all(np.asarray([pairs], dtype=float).reshape(1, -1), np.asarray([trial_scale]), rule)
+def confirm(pairs: Sequence[float], scale: float, rule: Rule) -> Decision:
+    """``pairs``: ln(head ÷ base) in the order they were run; ``scale``: their standard deviation as the history
+    foretells it, NaN where nothing does: the pairs are then judged by their own, and early looks need more."""
+    found = confirm_all(np.asarray([pairs], dtype=float).reshape(1, -1), np.asarray([scale]), rule)
     return found[0]
 
 
-def confirm_all(pairs: Array, trial_scale: Array, rule: Rule) -> list[Decision]:
-    """Of many series at once: ``pairs`` (series, pairs), ``trial_scale`` (series,)."""
+def confirm_all(pairs: Array, scale: Array, rule: Rule) -> list[Decision]:
+    """Of many series at once: ``pairs`` (series, pairs), ``scale`` (series,)."""
     series, there = pairs.shape
     decided: list[Decision | None] = [None] * series
     open_ones = np.arange(series)
     for look in rule.looks:
         if look > there or not len(open_ones):
             break
-        change, error = mean_of_pairs(pairs[open_ones, :look], trial_scale[open_ones], rule)
-        answers = _answers(change, error, look, trial_scale[open_ones], rule)
+        change, error = mean_of_pairs(pairs[open_ones, :look], scale[open_ones], rule)
+        answers = _answers(change, error, look, scale[open_ones], rule)
         for place, answer, one, two in zip(open_ones, answers, change, error, strict=True):
             final = "undecided" if answer == "more" and look == rule.looks[-1] else answer
             if final != "more":
@@ -74,7 +80,7 @@ def confirm_all(pairs: Array, trial_scale: Array, rule: Rule) -> list[Decision]:
     if len(open_ones):
         wanted = next((look for look in rule.looks if look > there), rule.looks[-1])
         if there:
-            change, error = mean_of_pairs(pairs[open_ones], trial_scale[open_ones], rule)
+            change, error = mean_of_pairs(pairs[open_ones], scale[open_ones], rule)
         else:
             change = error = np.full(len(open_ones), np.nan)
         for place, one, two in zip(open_ones, change, error, strict=True):
@@ -82,31 +88,41 @@ def confirm_all(pairs: Array, trial_scale: Array, rule: Rule) -> list[Decision]:
     return [one for one in decided if one is not None]
 
 
-def mean_of_pairs(pairs: Array, trial_scale: Array, rule: Rule) -> tuple[Array, Array]:
+def mean_of_pairs(pairs: Array, scale: Array, rule: Rule) -> tuple[Array, Array]:
     """Robust mean and its standard error. Shapes (series, pairs), (series,) → (series,), (series,).
 
     The error is Huber's (ψ² ÷ ψ'²), its scale what the history foretells together with what the pairs show.
     """
-    foretold = np.sqrt(2.0) * trial_scale
     count = pairs.shape[1]
+    known = ~np.isnan(scale)
     # With few pairs the history's scale alone says what is wild.
+    foretold = np.where(known, scale, np.maximum(pairs.std(-1, ddof=1) if count > 1 else np.inf, UNKNOWN_AT_LEAST))
+    weight = np.where(known, rule.prior_pairs, 0.0)
     mean = location(pairs, foretold, TUNING)
     off = np.abs(pairs - mean[:, None])
     reach = TUNING * foretold[:, None]
     squares = (np.minimum(off, reach) ** 2).sum(-1)
-    variance = (rule.prior_pairs * foretold**2 + squares) / (rule.prior_pairs + count - 1)
-    inside = (rule.prior_pairs + (off <= reach).sum(-1)) / (rule.prior_pairs + count)
-    return mean, np.sqrt(variance / count) / inside
+    variance = (weight * foretold**2 + squares) / np.maximum(weight + count - 1, 1)
+    inside = (weight + (off <= reach).sum(-1)) / (weight + count)
+    return mean, np.maximum(np.sqrt(variance / count) / inside, UNKNOWN_AT_LEAST / np.sqrt(count))
 
 
-def _answers(change: Array, error: Array, look: int, trial_scale: Array, rule: Rule) -> list[Answer]:
-    boundary = rule.boundary(look)
+@lru_cache
+def student(freedom: int) -> float:
+    """Student's t that is exceeded with probability :data:`PER_LOOK`."""
+    from scipy.special import stdtrit
+
+    return float(stdtrit(freedom, 1 - PER_LOOK))
+
+
+def _answers(change: Array, error: Array, look: int, scale: Array, rule: Rule) -> list[Answer]:
+    boundary = np.where(np.isnan(scale), max(rule.boundary(look), student(look - 1)), rule.boundary(look))
     z = change / error
     noise = error * np.sqrt(look)
     sought = np.maximum(np.minimum(BELOW_ORDINARY * noise, ORDINARY), ABOVE_ORDINARY * noise).clip(min=SMALLEST)
     likelihood = sought / error**2 * (change - sought / 2)
     dropped = likelihood < np.log(rule.doubt)
     return [
-        "slower" if one > boundary else "faster" if one < -boundary else "unchanged" if drop else "more"
-        for one, drop in zip(z, dropped, strict=True)
+        "slower" if one > least else "faster" if one < -least else "unchanged" if drop else "more"
+        for one, drop, least in zip(z, dropped, boundary, strict=True)
     ]

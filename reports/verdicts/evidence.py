@@ -86,6 +86,19 @@ def series_of(
     return (*found, *_missing(cases, newest, past))
 
 
+def paired(cases: Sequence[Case], pairs: Mapping[str, Numbers]) -> tuple[tuple[Subject, Series], ...]:
+    """Every subject that pairs gave a number for, without any night; before there are some, the step times."""
+    found = []
+    for subject in subjects_of(cases):
+        logs = _pairs(subject, pairs)
+        if logs or subject.metric == "step":
+            made = Series(
+                name=subject.name, metric=subject.metric, pairs=logs, more_is_better=subject.more_is_better
+            )  # fmt: skip
+            found.append((subject, made))
+    return tuple(found)
+
+
 def comparable(keys: Iterable[str], newest: NightFacts, night: NightFacts) -> bool:
     """Whether these cells were measured in the same place with the same settings."""
     return night.place == newest.place and all(

@@ -77,13 +77,23 @@ class Histories:
 
 def histories(world: World, series: int, nights: int, seed: int) -> Histories:
     """``nights`` of ``series`` unchanged series."""
+    whole, run, sample, rng = _all_samples(world, series, nights, seed)
+    return Histories(world, np.median(whole, axis=-1), run, sample, rng)
+
+
+def samples_s(world: World, series: int, nights: int, seed: int) -> Array:
+    """The same histories, sample by sample: seconds about 1, shape (series, nights, runs, samples)."""
+    return np.asarray(np.exp(_all_samples(world, series, nights, seed)[0]))
+
+
+def _all_samples(world: World, series: int, nights: int, seed: int) -> tuple[Array, Array, Array, Generator]:
     rng = np.random.default_rng(seed)
     run, sample, day = (rng.uniform(*span, series) for span in (world.run, world.sample, world.day))
     level = rng.normal(0, world.slope, series)[:, None] * np.arange(nights)
     level = level + np.cumsum(rng.normal(0, world.walk, (series, nights)), axis=1)
     level = level + _days(rng, world, day, nights)
-    trials = level[..., None] + _runs(rng, world, (series, nights, world.runs), run, sample)
-    return Histories(world, trials, run, sample, rng)
+    whole = _samples(rng, world, (series, nights, world.runs), run, sample)
+    return level[..., None, None] + whole, run, sample, rng
 
 
 def _days(rng: Generator, world: World, day: Array, nights: int) -> Array:
@@ -99,6 +109,11 @@ def _days(rng: Generator, world: World, day: Array, nights: int) -> Array:
 
 def _runs(rng: Generator, world: World, shape: tuple[int, ...], run: Array, sample: Array) -> Array:
     """ln of the median of each run's samples."""
+    return np.asarray(np.median(_samples(rng, world, shape, run, sample), axis=-1))
+
+
+def _samples(rng: Generator, world: World, shape: tuple[int, ...], run: Array, sample: Array) -> Array:
+    """ln of every sample; shape (*shape, samples)."""
     wide = (..., *(None,) * (len(shape) - 1))
     if world.name == "tuned":
         offsets = rng.normal(0, 1, shape)
@@ -114,4 +129,4 @@ def _runs(rng: Generator, world: World, shape: tuple[int, ...], run: Array, samp
     samples = noise * scale
     wild = rng.random((*shape, world.samples)) < world.wild_samples
     samples = samples + np.where(wild, np.log1p(rng.random((*shape, world.samples))), 0.0)
-    return np.asarray(found + np.median(samples, axis=-1))
+    return np.asarray(found[..., None] + samples)

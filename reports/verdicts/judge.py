@@ -36,13 +36,13 @@ def _verdict(one: Series, screened: Screened, row: int, rule: Rule, *, by_pairs_
     plain = Verdict(name=one.name, metric=one.metric, status="pass", nights=len(one.past))
     if one.outcome is not None:
         return plain.model_copy(update={"status": one.outcome, "reason": one.reason})
+    decision = confirm(one.pairs, float(screened.pair_scale[row]), rule)
+    if by_pairs_only:
+        return _confirmed(plain, one, decision, "every case was asked for")
     if one.newest is None or not one.newest.logs:
         reason = one.reason or "the newest night has no measurement"
         return plain.model_copy(update={"status": "missing", "reason": reason})
-    decision = confirm(one.pairs, float(screened.trial_scale[row]), rule)
     slower = float(screened.slower_z[row])
-    if by_pairs_only:
-        return _confirmed(plain, one, decision, "every case was asked for")
     if math.isnan(slower):
         if one.pairs:
             return _confirmed(plain, one, decision, "too few nights for a screen")

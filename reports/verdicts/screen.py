@@ -26,6 +26,8 @@ PERSISTENT = 5
 CALIBRATING_NIGHTS = 12
 NEVER_BELOW = 1e-5
 """A scale of nothing but equal values would suspect anything."""
+ENOUGH_FREEDOM = 20
+"""Degrees of freedom within nights: from fewer the scale of pairs is learnt from the pairs themselves."""
 LEAST_ERROR = 0.003
 """Of the logarithm: where a number hardly ever changes, a change of half a per cent is no suspicion yet."""
 PER_SIDE = 1.1
@@ -59,8 +61,8 @@ class Screened:
     """ln of the newest night's value ÷ the reference of that look-back which differs most surely."""
     error: Array
     """Standard error of :attr:`change`."""
-    trial_scale: Array
-    """Standard deviation of a trial within a night."""
+    pair_scale: Array
+    """Standard deviation of ln(head ÷ base) as the nights foretell it; NaN where they hold too few trials."""
     threshold: float
 
 
@@ -95,13 +97,13 @@ def screen(nights: Nights, rule: Rule) -> Screened:
     trial_scale = trial_scales(nights)
     values = night_values(nights, trial_scale)
     columns = values.shape[1]
-    found = _at(values, nights, trial_scale, columns - 1, rule)
+    slower, faster, change, error = _at(values, nights, trial_scale, columns - 1, rule)
     return Screened(
-        slower_z=found.slower_z,
-        faster_z=found.faster_z,
-        change=found.change,
-        error=found.error,
-        trial_scale=trial_scale,
+        slower_z=slower,
+        faster_z=faster,
+        change=change,
+        error=error,
+        pair_scale=np.where(_freedom(nights) >= ENOUGH_FREEDOM, np.sqrt(2) * trial_scale, np.nan),
         threshold=_threshold(values, nights, trial_scale, rule),
     )
 
@@ -119,13 +121,20 @@ def trial_scales(nights: Nights) -> Array:
     return np.maximum(found, NEVER_BELOW)
 
 
+def _freedom(nights: Nights) -> Array:
+    counts = (~np.isnan(nights.trials)).sum(-1)
+    return np.asarray(np.maximum(counts - 1, 0).sum(-1), dtype=float)
+
+
 def night_values(nights: Nights, trial_scale: Array) -> Array:
     """A robust location of each night's trials. Shape (series, nights); NaN for nights without a trial."""
     return location(nights.trials, np.repeat(trial_scale[:, None], nights.trials.shape[1], axis=1))
 
 
-def _at(values: Array, nights: Nights, trial_scale: Array, newest: int, rule: Rule) -> Screened:
-    """The screen as it stands when ``newest`` is the last column."""
+def _at(
+    values: Array, nights: Nights, trial_scale: Array, newest: int, rule: Rule
+) -> tuple[Array, Array, Array, Array]:
+    """Largest and smallest z, change and its error, when ``newest`` is the last column."""
     shape = values.shape[0]
     slower, faster = np.full(shape, np.nan), np.full(shape, np.nan)
     change, error = np.full(shape, np.nan), np.full(shape, np.nan)
@@ -148,7 +157,7 @@ def _at(values: Array, nights: Nights, trial_scale: Array, newest: int, rule: Ru
         change, error = np.where(first, difference, change), np.where(first, deviation, error)
         slower, faster = np.fmax(slower, z), np.fmin(faster, z)
     change, error = np.where(np.isnan(slower), np.nan, change), np.where(np.isnan(slower), np.nan, error)
-    return Screened(slower, faster, change, error, trial_scale, rule.suspicion_z)
+    return slower, faster, change, error
 
 
 def _last(values: Array, usable: np.ndarray, most: int) -> tuple[Array, Array]:
@@ -174,7 +183,7 @@ def _threshold(values: Array, nights: Nights, trial_scale: Array, rule: Rule) ->
     """The z of a suspicion: higher than usual where this suite's past would have been suspected too often by it."""
     last = values.shape[1] - 1 - PERSISTENT
     past = [
-        _at(values, nights, trial_scale, column, rule).slower_z
+        _at(values, nights, trial_scale, column, rule)[0]
         for column in range(max(last - CALIBRATING_NIGHTS + 1, rule.least_nights), last + 1)
     ]
     seen = np.concatenate(past) if past else np.empty(0)

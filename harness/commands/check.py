@@ -1,0 +1,140 @@
+"""``python -m harness check``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from harness.commands.shared import Json, Store, command, paper, people, print_json, writable
+from harness.errors import EXIT_OK, UsageError
+from harness.store import DEFAULT_STORE
+
+if TYPE_CHECKING:
+    from harness.checking import Checked
+
+EXAMPLES = (
+    "Examples:\n\n`python -m harness check` — the newest sweep against the nights before\n\n"
+    "`python -m harness check --confirm` — run suspects again, in pairs with the last good commit\n\n"
+    "`python -m harness check --pairs-only --suite pull_request --base-rev origin/main` — no history needed\n\n"
+    "`python -m harness check --junit junit.xml --markdown summary.md --html verdict.html`\n\n"
+    "`python -m harness check --history H.csv --current C.csv --pairs P.csv --json` — anyone's numbers\n\n"
+    '`python -m harness check --accept synthetic/ddp --because "larger batches, on purpose"`\n\n'
+    "`python -m harness check --calibrate` — how often the rule is wrong, and what it finds\n\n"
+    "Exit: 0 pass or improved, 1 regressed, 2 bad input, 3 cannot tell, 4 failed trials."
+)
+
+
+def check(
+    store: Store = DEFAULT_STORE,
+    suite: Annotated[str | None, typer.Option(metavar="NAME", help="Judge this suite's newest sweep.")] = None,
+    baseline: Annotated[
+        str | None, typer.Option(metavar="SWEEP", help="The one sweep to compare with, instead of the nights before.")
+    ] = None,
+    confirm: Annotated[
+        bool, typer.Option("--confirm", help="Run suspects again: interleaved pairs of this code and the base's.")
+    ] = False,
+    base_rev: Annotated[
+        str | None, typer.Option(metavar="REV", help="The base commit; default: the last good night's.")
+    ] = None,
+    pairs_only: Annotated[
+        bool, typer.Option("--pairs-only", help="Pairs of every case of --suite; no sweep and no history.")
+    ] = False,
+    history: Annotated[
+        Path | None, typer.Option(metavar="H.csv", help="Columns night, benchmark, run, sample, seconds.")
+    ] = None,
+    current: Annotated[Path | None, typer.Option(metavar="C.csv", help="The night to judge; the same columns.")] = None,
+    pairs: Annotated[
+        Path | None, typer.Option(metavar="P.csv", help="Columns benchmark, pair, head_s, base_s.")
+    ] = None,
+    accept: Annotated[
+        str | None, typer.Option(metavar="CURVE", help="This change was meant: its level is the new base.")
+    ] = None,
+    because: Annotated[str | None, typer.Option(metavar="TEXT", help="Why, for --accept.")] = None,
+    calibrate: Annotated[
+        bool, typer.Option("--calibrate", help="Measure the rule on this store's history and on made-up ones.")
+    ] = False,
+    checks: Annotated[int, typer.Option(min=100, help="Unchanged series that --calibrate judges.")] = 30_000,
+    keep: Annotated[
+        Path | None, typer.Option(metavar="FILE.json", help="Where --calibrate writes what verdicts quote.")
+    ] = None,
+    junit: Annotated[Path | None, typer.Option(metavar="FILE.xml", help="JUnit, for CI.")] = None,
+    markdown: Annotated[Path | None, typer.Option(metavar="FILE.md", help="For a job's summary or a comment.")] = None,
+    html: Annotated[Path | None, typer.Option(metavar="FILE.html", help="One page with a figure a finding.")] = None,
+    as_json: Json = False,
+) -> int:
+    """Judge the newest sweep against the nights before it.
+
+    Nights are screened; what is suspect is confirmed by interleaved pairs, or left open. A verdict quotes the
+    false-alarm rate that the rule was measured to have.
+    """
+    from harness import checking
+
+    if accept is not None or because is not None:
+        return _accept(store, accept, because)
+    if calibrate:
+        from harness.calibrating import calibrate_store
+
+        return calibrate_store(store, suite, checks, keep, people, paper(), as_json=as_json)
+    files = {
+        name: writable(f"--{name}", target)
+        for name, target in (("junit", junit), ("markdown", markdown), ("html", html))
+    }
+    if history is not None or current is not None or pairs is not None:
+        if history is None or current is None:
+            raise UsageError("--history and --current belong together: give both, each a CSV file")
+        if confirm or base_rev or baseline or pairs_only or suite:
+            raise UsageError("--history judges files: pairs come by --pairs, and no other option of a sweep applies")
+        return _tell(checking.check_files(history, current, pairs, command()), files, as_json=as_json)
+    if pairs_only:
+        if suite is None or base_rev is None:
+            raise UsageError("--pairs-only: name the cases and the base with --suite NAME --base-rev REV")
+        from harness.pairs_only import check_pairs
+
+        return _tell(check_pairs(suite, base_rev, store, command(), people), files, as_json=as_json)
+    if base_rev is not None and not confirm:
+        raise UsageError("--base-rev is what --confirm runs pairs against; say --confirm too")
+    confirmation = checking.Confirmation(confirm, base_rev)
+    found = checking.check_store(store, suite, baseline, confirmation, command(), people)
+    return _tell(found, files, as_json=as_json)
+
+
+def _accept(store: str, curve: str | None, because: str | None) -> int:
+    from harness.accepting import accept
+
+    if curve is None:
+        raise UsageError('--because belongs to --accept: check --accept CURVE --because "…"')
+    found = accept(store, curve, because)
+    told = f"accepted: {found.curve}, from {found.since} on: {found.because}"
+    paper().print(told, markup=False, highlight=False, soft_wrap=True)
+    return EXIT_OK
+
+
+def _tell(found: Checked, files: dict[str, Path | None], *, as_json: bool) -> int:
+    """Write what was asked for and say the verdict; returns the exit code."""
+    from harness.report import write_whole
+    from reports.verdicts import document, outcome, terminal
+    from reports.verdicts.junit import junit
+    from reports.verdicts.markdown import markdown
+    from reports.verdicts.page import page
+
+    judgement = found.judgement
+    texts = {
+        "junit": lambda: junit(judgement),
+        "markdown": lambda: markdown(judgement),
+        "html": lambda: page(judgement, found.series),
+    }
+    for name, target in files.items():
+        if target is not None:
+            write_whole(target, texts[name]())
+    if as_json:
+        print_json(document.as_json(judgement))
+    else:
+        console = paper()
+        for line in terminal.above(judgement):
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
+        console.print(terminal.table(judgement, console.width))
+        for line in terminal.below(judgement):
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
+    return outcome.exit_code(judgement)

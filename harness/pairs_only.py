@@ -1,0 +1,55 @@
+"""``check --pairs-only``: the cases of a suite under this code and another commit, in turn; no history is needed.
+
+What a pull request asks: every case counts as suspect until the pairs have answered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from rich.console import Console
+
+from bench.registry import survey
+from harness.checking import Checked, checked, judged
+from harness.confirming import Member, confirm_suspects
+from harness.environment import read_environment
+from harness.errors import UsageError
+from harness.opening import open_store
+from harness.run import new_sweep_id, now
+from harness.sweeping import choose_suite, find_site, folder_beside, place_in, plan, prepare_data
+from harness.trees import find_commit, head_tree
+from harness.watch import PairWatcher
+from reports.verdicts.evidence import paired
+from reports.verdicts.rule import RULE
+from reports.verdicts.subjects import Numbers
+
+
+def check_pairs(suite: str, base_rev: str, place: str, command: str, people: Console) -> Checked:
+    """Run and judge them; the trials are stored. Raises :class:`UsageError`."""
+    if head_tree().commit == find_commit(base_rev)[:12] and not head_tree().changed_files:
+        raise UsageError(f"--base-rev {base_rev} is the commit that is checked out; name the one to compare with")
+    chosen = choose_suite(suite, {}, None)
+    found = prepare_data(plan(chosen, find_site("local"), place_in(suite, {}, None)), survey()[1], people)
+    environment = read_environment()
+    began, night = now(), new_sweep_id()
+    store = open_store(place, create=True)
+
+    def members(pairs: Mapping[str, Numbers]) -> tuple[Member, ...]:
+        return judged(paired(found.cases, pairs), RULE, by_pairs_only=True)
+
+    with PairWatcher(people, 2 * RULE.looks[0] * len(found.cases)) as watcher:
+        confirmed = confirm_suspects(
+            night, found.cases, base_rev, environment.id, store.ledger, members,
+            folder_beside(place, night), watcher,
+        )  # fmt: skip
+    store.close()
+    return checked(
+        confirmed.members,
+        judged=f"pairs of suite {suite}",
+        started_at=began,
+        commit=environment.commit,
+        base_commit=confirmed.base,
+        machine=environment.machine,
+        extra_trials=confirmed.extra_trials,
+        command=command,
+    )
