@@ -21,6 +21,7 @@ from reports.exports import format_names
 if TYPE_CHECKING:
     from harness.comparing import Compared
     from harness.indexing import Indexed
+    from harness.merging import Merged
     from harness.sweeping import Done
 
 app = typer.Typer(
@@ -230,6 +231,24 @@ def export(
     return EXIT_OK
 
 
+@app.command(
+    epilog="Examples:\n\n`python -m harness merge artifact/results.sqlite`\n\n"
+    "`python -m harness merge .runs/results.sqlite --store postgresql+psycopg://team@db/results`"
+)
+def merge(
+    other: Annotated[str, typer.Argument(metavar="OTHER", help="The store to take from: a file or a database URL.")],
+    store: Store = DEFAULT_STORE,
+    as_json: Json = False,
+) -> int:
+    """Bring what another store holds into this one.
+
+    A second time doubles nothing; a sweep that has grown since is completed.
+    """
+    from harness import merging
+
+    return _told(merging.merge(other, store), as_json=as_json)
+
+
 @app.command("list", epilog="Example: `python -m harness list --json`")
 def list_all(as_json: Json = False) -> int:
     """List backends, workloads with their options, suites and sites."""
@@ -294,8 +313,8 @@ def _show(done: Done, *, as_json: bool) -> int:
     return EXIT_TRIALS_FAILED if failed else EXIT_OK
 
 
-def _told(done: Compared | Done | Indexed, *, as_json: bool) -> int:
-    """Print what was written; returns the exit status."""
+def _told(done: Compared | Done | Indexed | Merged, *, as_json: bool) -> int:
+    """Print what was written or brought in; returns the exit status."""
     if as_json:
         _print_json(done.as_json())
     else:

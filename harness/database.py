@@ -23,7 +23,7 @@ class Database:
     def writing(self, then: str) -> Iterator[sa.Connection]:
         """All of it or nothing. ``then``: what to do once a failure's cause is gone. Raises :class:`StoreError`."""
         try:
-            with self._readable_records(), transaction(self.engine) as connection:
+            with self.readable(), transaction(self.engine) as connection:
                 yield connection
         except SQLAlchemyError as problem:
             raise StoreError(f"store {self.place}: cannot be written {why(problem)}, {then}") from problem
@@ -32,7 +32,7 @@ class Database:
     def reading(self) -> Iterator[sa.Connection]:
         """Raises :class:`StoreError`."""
         try:
-            with self._readable_records(), self.engine.connect() as connection:
+            with self.readable(), self.engine.connect() as connection:
                 yield connection
         except SQLAlchemyError as problem:
             raise StoreError(f"store {self.place}: cannot be read {why(problem)}, or {ELSEWHERE}") from problem
@@ -41,7 +41,8 @@ class Database:
         self.engine.dispose()
 
     @contextmanager
-    def _readable_records(self) -> Iterator[None]:
+    def readable(self) -> Iterator[None]:
+        """Around what reads records. Raises :class:`StoreError` for one that is damaged."""
         try:
             yield
         except ValidationError as problem:

@@ -59,9 +59,8 @@ def write_index(wanted: Sequence[str], store_place: str, folder: Path) -> Indexe
     store = open_store(store_place, create=False)
     chosen, unfinished = _choose(store, wanted)
     if not chosen:
-        raise UsageError(
-            f"store {masked(store_place)} holds no finished sweep; run `python -m harness sweep`, or name one"
-        )
+        said = f"store {masked(store_place)} holds no finished sweep"
+        raise UsageError(f"{said}; run `python -m harness sweep`, or name one")
     nights, written = [], []
     for name in chosen:
         night, fresh = _add(store, name, folder)

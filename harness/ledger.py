@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from sys import intern
 from typing import Any, Literal, TypeVar
 
 import sqlalchemy as sa
@@ -30,6 +31,7 @@ from harness.tables import (
 from reports.verdicts.values import Metric, Status, Verdict
 
 Kind = TypeVar("Kind", bound=Value)
+ROWS_AT_ONCE = 10_000
 AGAIN = f"then repeat the command, or {ELSEWHERE}"
 
 
@@ -111,7 +113,12 @@ class Ledger:
         """Sweep, case key, round, name and value of each number of :func:`reports.verdicts.measures.measures_of`."""
         table = measures_table
         query = sa.select(table).where(table.c.sweep.in_(sweeps)).order_by(*table.primary_key)
-        return [tuple(row) for row in self._rows(query)]
+        with self._database.reading() as connection:
+            rows = connection.execution_options(yield_per=ROWS_AT_ONCE).execute(query)
+            # The same few names in a million rows: each is held once.
+            return [
+                (intern(sweep), intern(key), number, intern(name), value) for sweep, key, number, name, value in rows
+            ]
 
     def settings(self, sweeps: Sequence[str]) -> dict[tuple[str, str], dict[str, str]]:
         """By sweep and key, what :func:`reports.verdicts.measures.settings_of` says; not of faults on purpose."""

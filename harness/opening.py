@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,10 +32,12 @@ def check_store(place: str) -> None:
     if path is None or path.exists():
         with _explained(place):
             engine = _engine(place)
-            if _format_of(engine, place) is not None:
-                _look_for_damage(engine, place)
-                _try_to_write(engine)
-            engine.dispose()
+            try:
+                if _format_of(engine, place) is not None:
+                    _look_for_damage(engine, place)
+                    _try_to_write(engine)
+            finally:
+                engine.dispose()
         return
     folder = next(parent for parent in path.absolute().parents if parent.exists())
     if not (folder.is_dir() and os.access(folder, os.W_OK)):
@@ -55,16 +58,24 @@ def open_store(place: str, *, create: bool, upgrade: bool = False) -> Store:
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
         database = Database(_engine(place), masked(place))
-        found = _format_of(database.engine, place)
-        if found is None and create:
-            _make_tables(database.engine, place)
-        elif found is None:
-            raise StoreError(f"store {masked(place)}: is empty; run `python -m harness sweep` first")
-        elif found < FORMAT and (create or upgrade):
-            upgrading.upgrade(database)
-        elif create:
-            _try_to_write(database.engine)
+        try:
+            _make_ready(database, place, create=create, upgrade=upgrade)
+        except BaseException:
+            database.close()
+            raise
     return Store(database)
+
+
+def _make_ready(database: Database, place: str, *, create: bool, upgrade: bool) -> None:
+    found = _format_of(database.engine, place)
+    if found is None and create:
+        _make_tables(database.engine, place)
+    elif found is None:
+        raise StoreError(f"store {masked(place)}: is empty; run `python -m harness sweep` first")
+    elif found < FORMAT and (create or upgrade):
+        upgrading.upgrade(database)
+    elif create:
+        _try_to_write(database.engine)
 
 
 @contextmanager
@@ -79,11 +90,14 @@ def _explained(place: str) -> Iterator[None]:
         fault = FAULTS.get(code_of(problem), "cannot be opened")
         raise StoreError(f"{said}: {fault} {why(problem)}, or {ELSEWHERE}") from None
     except (SQLAlchemyError, ImportError) as problem:
-        raise StoreError(f"{said}: {say(problem)}; correct the URL, or install its driver") from None
+        raise StoreError(
+            f"{said}: {say(problem)}; correct the URL, or install its driver (PostgreSQL's is in the "
+            "extra `postgresql`)"
+        ) from None
 
 
 def _engine(place: str) -> sa.Engine:
-    url = sa.make_url(place if "://" in place else f"sqlite:///{place}")
+    url = _url_of(place)
     kind = url.get_backend_name()
     if kind not in PATIENCE:
         raise StoreError(f"store {masked(place)}: is neither SQLite nor PostgreSQL; correct the URL")
@@ -145,23 +159,25 @@ def _try_to_write(engine: sa.Engine) -> None:
 
 
 def masked(place: str) -> str:
-    """The place without its password."""
-    if "://" not in place:
-        return place
+    """The place without its password, wherever in a URL that stands; also of a URL with a mistake in it."""
+    return re.sub(r"([?&]password=)[^&]*", r"\1***", re.sub(r"(://[^:/?]*):.*@", r"\1:***@", place))
+
+
+def _url_of(place: str) -> sa.URL:
     try:
-        return sa.make_url(place).render_as_string(hide_password=True)
-    except SQLAlchemyError:
-        return place
+        url = sa.make_url(place if "://" in place else f"sqlite:///{place}")
+    except (SQLAlchemyError, ValueError):  # what it says may quote the password
+        raise StoreError(f"store {masked(place)}: is no URL that can be read; correct it") from None
+    if "@" in (url.host or ""):
+        raise StoreError(f"store {masked(place)}: names no host; write an @ in a password as %40")
+    return url
 
 
 def path_of(place: str) -> Path | None:
     """The file of a SQLite store; ``None`` for a server, a database in memory or SQLite's own ``file:`` notation."""
     if "://" not in place:
         return Path(place)
-    try:
-        url = sa.make_url(place)
-    except SQLAlchemyError as problem:
-        raise StoreError(f"store {place}: {say(problem)}") from None
+    url = _url_of(place)
     name = url.database or ""
     plain = url.drivername.startswith("sqlite") and name and name != ":memory:" and not name.startswith("file:")
     return Path(name) if plain else None

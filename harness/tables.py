@@ -116,4 +116,6 @@ def add_missing(connection: sa.Connection, table: sa.Table, rows: Sequence[dict[
     if not rows:
         return 0
     insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
-    return connection.execute(insert(table).on_conflict_do_nothing(), list(rows)).rowcount
+    # Not the count of rows: psycopg does not tell it of several.
+    added = insert(table).on_conflict_do_nothing().returning(next(iter(table.primary_key)))
+    return len(connection.execute(added, list(rows)).all())

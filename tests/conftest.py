@@ -7,6 +7,8 @@ import pytest
 from bench.case import Case
 from bench.records import RankRecord, Reference, Tolerance, Trial, WorkProof
 
+pytest.register_assert_rewrite("store_behaviour", "merge_behaviour")
+
 
 def make_case(**changes) -> Case:
     base = {"workload": "synthetic", "backend": "ddp", "transport": "gloo", "ranks": 2, "batch": 8}

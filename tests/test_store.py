@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import resource
 import sqlite3
 import threading
@@ -9,34 +10,57 @@ from pathlib import Path
 
 import pytest
 from conftest import make_case, make_trial
+from merge_behaviour import MergeBehaviour, UpgradeBehaviour
+from store_behaviour import LedgerBehaviour, StoreBehaviour
+from stores import begin, make_format_1
+from stores import opened as opened
 
-from harness.environment import read_environment
 from harness.errors import StoreError
 from harness.opening import check_store, masked, open_store, path_of
-from harness.plan import Plan
-from harness.store import SweepInfo
-from harness.suite import Suite
 from harness.tables import FORMAT
 
 
-def begin(store, name="s1", started_at="2026-01-01T00:00:00+00:00"):
-    case = make_case()
-    info = SweepInfo(
-        id=name, started_at=started_at, command="python -m harness sweep", suite=Suite(),
-        plan=Plan(cases=(case,), skips=(), not_applicable=(), repeats=1), environment=read_environment(),
-    )  # fmt: skip
-    store.begin_sweep(info)
-    return info
+@pytest.fixture
+def new_place(tmp_path):
+    numbers = itertools.count()
+    return lambda: str(tmp_path / f"{next(numbers)}.sqlite")
 
 
-def test_two_sweeps_may_make_the_same_store(tmp_path):
-    place = str(tmp_path / "r.sqlite")
-    makers = [threading.Thread(target=lambda: open_store(place, create=True).close()) for _ in range(8)]
-    for maker in makers:
-        maker.start()
-    for maker in makers:
-        maker.join()
-    assert open_store(place, create=False).sweep_ids() == []
+@pytest.fixture
+def other_place(new_place):
+    return new_place
+
+
+class TestStore(StoreBehaviour):
+    def test_an_empty_store_is_not_made_by_reading(self, new_place):
+        place = new_place()
+        check_store(place)
+        with pytest.raises(StoreError, match="no such file"):
+            open_store(place, create=False)
+        assert not Path(place).exists()
+
+    def test_the_folder_of_a_store_is_made(self, tmp_path, opened):
+        assert opened(str(tmp_path / "deep" / "r.sqlite")).sweep_ids() == []
+
+
+class TestLedger(LedgerBehaviour):
+    pass
+
+
+class TestUpgrade(UpgradeBehaviour):
+    def test_format_1_that_cannot_be_written_is_reported_but_not_checked(self, tmp_path, opened):
+        path = tmp_path / "r.sqlite"
+        make_format_1(str(path), make_trial(make_case()))
+        read_only = f"sqlite:///file:{path}?mode=ro&uri=true"
+        assert len(opened(read_only, create=False).trials("s1")) == 1
+        with pytest.raises(StoreError, match="make the file and its folder writable, then repeat") as told:
+            open_store(read_only, create=False, upgrade=True)
+        assert f"to format {FORMAT} first" in str(told.value)
+        assert "\n" not in str(told.value)
+
+
+class TestMerge(MergeBehaviour):
+    pass
 
 
 def test_checking_writes_nothing(tmp_path):
@@ -50,21 +74,10 @@ def test_checking_writes_nothing(tmp_path):
 def test_a_password_stays_out_of_what_is_said():
     assert "secret" not in masked("postgresql://me:secret@db/results")
     assert masked("a/b.sqlite") == "a/b.sqlite"
+    assert masked("--store=postgresql+psycopg://me:se/c@ret@db:1/x") == "--store=postgresql+psycopg://me:***@db:1/x"
+    assert masked("postgresql://db/x?user=me&password=secret&a=b") == "postgresql://db/x?user=me&password=***&a=b"
+    assert masked("sqlite:////tmp/a:b@c.sqlite") == "sqlite:////tmp/a:b@c.sqlite"
     assert path_of("sqlite+pysqlite:////tmp/x/r.sqlite") == Path("/tmp/x/r.sqlite")
-
-
-def test_what_goes_in_comes_out(tmp_path):
-    place = str(tmp_path / "deep" / "r.sqlite")
-    store = open_store(place, create=True)
-    info = begin(store)
-    trial = make_trial(make_case())
-    store.add_trial("s1", trial)
-    store.finish_sweep("s1", "2026-01-01T01:00:00+00:00")
-    store.close()
-
-    again = open_store(place, create=False)
-    assert again.trials("s1") == [trial]
-    assert again.sweep("latest") == info.model_copy(update={"finished_at": "2026-01-01T01:00:00+00:00"})
 
 
 def test_a_trial_is_there_before_the_next_begins(tmp_path):
@@ -73,56 +86,6 @@ def test_a_trial_is_there_before_the_next_begins(tmp_path):
     store.add_trial("s1", make_trial(make_case()))
     with sqlite3.connect(tmp_path / "r.sqlite") as other:
         assert other.execute("select count(*) from trials").fetchone() == (1,)
-
-
-def test_the_same_trial_twice_is_refused(tmp_path):
-    store = open_store(str(tmp_path / "r.sqlite"), create=True)
-    begin(store)
-    store.add_trial("s1", make_trial(make_case()))
-    with pytest.raises(StoreError, match=r"UNIQUE.*let the other process that runs this sweep end, then"):
-        store.add_trial("s1", make_trial(make_case()))
-
-
-def test_latest_is_the_one_that_began_last(tmp_path):
-    store = open_store(str(tmp_path / "r.sqlite"), create=True)
-    begin(store, "b", "2026-01-02T00:00:00+00:00")
-    begin(store, "a", "2026-01-03T00:00:00+00:00")
-    assert store.sweep("latest").id == "a"
-    with pytest.raises(StoreError, match="has no sweep 'c'"):
-        store.sweep("c")
-
-
-def test_two_sweeps_at_once_share_a_store(tmp_path):
-    place = str(tmp_path / "r.sqlite")
-    open_store(place, create=True).close()
-
-    def write(name):
-        store = open_store(place, create=True)
-        begin(store, name)
-        for number in range(20):
-            store.add_trial(name, make_trial(make_case(), number))
-        store.close()
-
-    writers = [threading.Thread(target=write, args=(name,)) for name in ("one", "two")]
-    for writer in writers:
-        writer.start()
-    for writer in writers:
-        writer.join()
-    store = open_store(place, create=False)
-    assert [len(store.trials(name)) for name in ("one", "two")] == [20, 20]
-
-
-def test_a_sweep_knows_what_is_done_and_whether_it_ended(tmp_path):
-    store = open_store(str(tmp_path / "r.sqlite"), create=True)
-    begin(store, "old", "2026-01-01T00:00:00+00:00")
-    begin(store, "new", "2026-01-02T00:00:00+00:00")
-    store.add_trial("new", make_trial(make_case(), 0))
-    store.add_trial("new", make_trial(make_case(), 1, outcome="failed"))
-    assert store.done("new") == {(make_case().key, 0), (make_case().key, 1)}
-    assert store.unfinished() == "new"
-    store.finish_sweep("new", "2026-01-03T00:00:00+00:00")
-    store.finish_sweep("old", "2026-01-03T00:00:00+00:00")
-    assert store.unfinished() is None
 
 
 def test_a_damaged_record_is_one_line(tmp_path):
@@ -304,8 +267,14 @@ def test_a_damaged_trial_is_found_before_the_sweep_goes_on(tmp_path):
     assert str(told.value).isprintable(), "what a damaged file holds does not reach the terminal"
 
 
-def test_a_url_nobody_knows():
-    refuse("nosql://here", "store nosql://here")
+@pytest.mark.parametrize("url", ["nosql://here", "mysql://me:secret@db/x", "postgresql://me:secret@db:port/x",
+                                 "postgresql://me:a@secret@db/x"])  # fmt: skip
+def test_a_url_that_names_no_store(url):
+    for ask in (lambda: open_store(url, create=True), lambda: check_store(url)):
+        with pytest.raises(StoreError, match=r"correct|write an @") as told:
+            ask()
+        assert str(told.value).startswith(f"store {masked(url)}: ")
+        assert "secret" not in str(told.value)
 
 
 def test_an_engine_error_while_writing_is_one_line(tmp_path):

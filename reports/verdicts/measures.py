@@ -22,7 +22,10 @@ def measures_of(trial: Trial) -> dict[str, float]:
     ``joules_per_sample``: of the devices that computed. ``exposed_s``: communication of a step that compute could not
     hide; it may be negative. What is unknown or not finite is left out.
     """
-    if trial.outcome != "ok" or trial.case.fault is not None or not trial.ranks:
+    if trial.outcome != "ok" or trial.case.fault is not None:
+        return {}
+    window_s = max((sum(rank.step_s) for rank in trial.ranks), default=0.0)
+    if not 0 < window_s < math.inf:  # nor where it is no number
         return {}
     usage = {reading.name: reading.value for reading in usage_of(trial.ranks, trial.telemetry)}
     found = {

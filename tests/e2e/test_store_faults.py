@@ -211,10 +211,8 @@ def test_a_store_of_a_newer_format_is_left_as_it_is(harness, interrupted):
     before = interrupted.read_bytes()
     for command in (CELL, ("report",), ("sweep", "--resume")):
         line = told(harness.run(*command, "--store", "disk/r.sqlite"), "disk/r.sqlite")
-        assert (
-            f"written by a newer version (format {FORMAT + 1}, this one reads up to {FORMAT}); update the harness"
-            in line
-        )
+        said = f"(format {FORMAT + 1}, this one reads up to {FORMAT}); update the harness"
+        assert f"written by a newer version {said}" in line
     assert interrupted.read_bytes() == before
     assert list(interrupted.parent.iterdir()) == [interrupted]
 
