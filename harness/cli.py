@@ -21,6 +21,7 @@ from reports.exports import format_names
 if TYPE_CHECKING:
     from harness.comparing import Compared
     from harness.indexing import Indexed
+    from harness.ingesting import Ingested
     from harness.merging import Merged
     from harness.sweeping import Done
 
@@ -232,6 +233,24 @@ def export(
 
 
 @app.command(
+    epilog="Examples:\n\n`pytest benchmarks --benchmark-json one.json && python -m harness ingest one.json`\n\n"
+    "`python -m harness ingest runs/*.json --night 2026-11-21`"
+)
+def ingest(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE ...", help="pytest-benchmark's JSON, a file a run.")],
+    store: Store = DEFAULT_STORE,
+    night: Annotated[
+        str | None, typer.Option(metavar="LABEL", help="The night they are runs of; default: each file's day (UTC).")
+    ] = None,
+    as_json: Json = False,
+) -> int:
+    """Take pytest-benchmark's numbers into the store: they become series beside the sweeps'."""
+    from harness import ingesting
+
+    return _told(ingesting.ingest(files, store, night), as_json=as_json)
+
+
+@app.command(
     epilog="Examples:\n\n`python -m harness merge artifact/results.sqlite`\n\n"
     "`python -m harness merge .runs/results.sqlite --store postgresql+psycopg://team@db/results`"
 )
@@ -313,7 +332,7 @@ def _show(done: Done, *, as_json: bool) -> int:
     return EXIT_TRIALS_FAILED if failed else EXIT_OK
 
 
-def _told(done: Compared | Done | Indexed | Merged, *, as_json: bool) -> int:
+def _told(done: Compared | Done | Indexed | Ingested | Merged, *, as_json: bool) -> int:
     """Print what was written or brought in; returns the exit status."""
     if as_json:
         _print_json(done.as_json())

@@ -5,19 +5,24 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
+from statistics import median
 
 from rich.console import Console
 
 from bench.registry import survey
 from harness.errors import UsageError, nearest
+from harness.ledger import IngestedRun
 from harness.opening import open_store
 from harness.report import cells_of, facts_of, write_whole
 from harness.store import Store, SweepInfo
-from reports.exports import CannotExport, Export, format_names, load_format
+from reports.exports import CannotExport, Export, Format, format_names, load_format
+from reports.exports.pytest_benchmark import render_night
 from reports.trial_rows import SweepTable, TrialRow, rows_of
 
 DEFAULT_FORMAT = "csv"
+NIGHT_FORMAT = "pytest-benchmark"
 
 
 def export(sweeps: Sequence[str], store_place: str, wanted: str | None, out: Path | None, people: Console) -> None:
@@ -28,17 +33,25 @@ def export(sweeps: Sequence[str], store_place: str, wanted: str | None, out: Pat
         raise UsageError(f"--format {name}: is not text; name a file with --out")
     if out is not None:
         _check_ordinary(out)
-    table = read_table(store_place, sweeps)
-    try:
-        made = chosen.render(table)
-    except CannotExport as problem:
-        raise UsageError(f"--format {name}: {problem}") from None
+    runs = _runs_of_night(store_place, sweeps)
+    if runs:
+        made, what = export_night(runs, name), f"{len(runs)} runs of {runs[0].night}"
+    else:
+        table = read_table(store_place, sweeps)
+        made = _rendered(chosen, table, name)
+        what = f"{len(table.rows)} rows of {', '.join(sweep.id for sweep in table.sweeps)}"
     _deliver(made, out)
     for line in made.left_out:
         people.print(f"left out: {line}", style="yellow", markup=False, highlight=False, soft_wrap=True)
     if out is not None:
-        said = f"{name}: {len(table.rows)} rows of {', '.join(sweep.id for sweep in table.sweeps)}"
-        people.print(f"{said} → {out}", markup=False, highlight=False, soft_wrap=True)
+        people.print(f"{name}: {what} → {out}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _rendered(chosen: Format, table: SweepTable, name: str) -> Export:
+    try:
+        return chosen.render(table)
+    except CannotExport as problem:
+        raise UsageError(f"--format {name}: {problem}") from None
 
 
 def _check_ordinary(out: Path) -> None:
@@ -72,6 +85,33 @@ def read_table(store_place: str, wanted: Sequence[str]) -> SweepTable:
     finally:
         store.close()
     return SweepTable(sweeps=tuple(facts_of(info) for info in infos.values()), rows=rows)
+
+
+def _runs_of_night(store_place: str, wanted: Sequence[str]) -> Sequence[IngestedRun]:
+    """Where one night of ingested runs is wanted, and no sweep is named so; else none."""
+    if len(wanted) != 1 or wanted[0] == "latest":
+        return ()
+    with closing(open_store(store_place, create=False)) as store:
+        if wanted[0] in store.sweep_ids():
+            return ()
+    # Only a store of today's format can hold runs.
+    with closing(open_store(store_place, create=False, upgrade=True)) as store:
+        return store.ledger.runs(wanted)
+
+
+def export_night(runs: Sequence[IngestedRun], name: str) -> Export:
+    """A night of ingested runs, the way it came. Raises :class:`UsageError`."""
+    night = runs[0].night
+    if name != NIGHT_FORMAT:
+        raise UsageError(f"--format {name}: has no place for ingested runs, which {night} is; use {NIGHT_FORMAT}")
+    origins = {(run.commit, tuple(sorted(run.place.items()))) for run in runs}
+    if len(origins) > 1:
+        raise UsageError(f"{night}: its runs are of {len(origins)} commits or machines, and a file tells of one; "
+                         "ingest them as nights of their own with --night")  # fmt: skip
+    benchmarks: dict[str, dict[str, float]] = {}
+    for run in runs:
+        benchmarks.setdefault(run.benchmark, {})[run.run] = median(run.seconds)
+    return render_night(benchmarks, runs[0].place, runs[0].commit, min(run.at for run in runs))
 
 
 def _rows(store: Store, info: SweepInfo) -> Sequence[TrialRow]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -21,12 +22,11 @@ from rich.console import Console
 from harness.errors import UsageError
 from harness.ledger import IngestedRun, Ledger
 from harness.opening import open_store
+from reports.exports.pytest_benchmark import MACHINE, RUNS
 
 REMEDY = "write it anew with `pytest --benchmark-json FILE`"
 MEDIAN_ONLY = " (median only)"
 """Ends the source of runs whose rounds were not saved."""
-RUNS = "scaling_harness_runs"
-"""Of a benchmark's ``extra_info``, in our own exports: a name for each round, which is then a run of its own."""
 NO_COMMIT = frozenset({"", "unversioned", "unknown"})
 """What pytest-benchmark calls the commit where there is none."""
 
@@ -58,22 +58,8 @@ class _Commit(_Part):
     id: str | None = None
 
 
-class _Cpu(_Part):
-    brand_raw: str | None = None
-    count: int | None = None
-
-
-class _Machine(_Part):
-    node: str | None = None
-    cpu: _Cpu = _Cpu()
-    python_version: str | None = None
-    python_implementation: str | None = None
-    packages: Any = None
-    """By name, the version; pytest-benchmark itself says nothing of them."""
-
-
 class _File(_Part):
-    machine_info: _Machine
+    machine_info: dict[str, Any]
     commit_info: _Commit
     benchmarks: tuple[_Benchmark, ...] = Field(min_length=1)
     moment: datetime = Field(alias="datetime")
@@ -93,7 +79,7 @@ class Ingested:
     def print(self, console: Console) -> None:
         for night, counts in self.nights.items():
             known = f", {counts['known']} were there before" if counts["known"] else ""
-            said = f"{night}: {counts['added']} runs of {counts['benchmarks']} benchmarks added{known}"
+            said = f"{night}: {counts['benchmarks']} benchmarks, {counts['added']} runs added{known}"
             console.print(said, markup=False, highlight=False, soft_wrap=True)
         for note in self.notes:
             console.print(f"note: {note}", style="yellow", markup=False, highlight=False, soft_wrap=True)
@@ -105,11 +91,8 @@ def ingest(files: Sequence[Path], store_place: str, night: str | None) -> Ingest
         raise UsageError("--night: is empty; name the night, or leave --night out")
     read = {path: read_pytest_benchmark(path, night) for path in dict.fromkeys(files)}
     runs = [run for some in read.values() for run in some]
-    store = open_store(store_place, create=True)
-    try:
+    with closing(open_store(store_place, create=True)) as store:
         return _keep(store.ledger, runs)
-    finally:
-        store.close()
 
 
 def _keep(ledger: Ledger, runs: Sequence[IngestedRun]) -> Ingested:
@@ -159,7 +142,7 @@ def _runs_of(path: Path, file: _File, digest: str, night: str | None) -> Iterabl
     moment = file.moment if file.moment.tzinfo else file.moment.replace(tzinfo=UTC)
     at = moment.astimezone(UTC)
     shared: dict[str, Any] = {
-        "night": night or at.date().isoformat(), "at": at.isoformat(), "place": _place(file.machine_info),
+        "night": night or at.date().isoformat(), "at": at.isoformat(), "place": place_of(file.machine_info),
         "commit": None if file.commit_info.id in NO_COMMIT else file.commit_info.id,
     }  # fmt: skip
     for number, one in enumerate(file.benchmarks):
@@ -178,18 +161,25 @@ def _runs_of(path: Path, file: _File, digest: str, night: str | None) -> Iterabl
             yield IngestedRun(benchmark=name, run=run, seconds=(seconds,), source=source, **shared)
 
 
-def _place(machine: _Machine) -> dict[str, str]:
-    """By name, what must be the same before two nights may be compared; what is unknown is left out."""
-    known = {
-        "host": machine.node, "cpu": machine.cpu.brand_raw, "cores": machine.cpu.count,
-        "python": machine.python_version, "implementation": machine.python_implementation,
-    }  # fmt: skip
-    packages = machine.packages if isinstance(machine.packages, dict) else {}
-    return {name: str(value) for name, value in {**known, **packages}.items() if value is not None}
+def place_of(machine_info: Any) -> dict[str, str]:
+    """By name, what must be the same before two nights may be compared; what the file does not say is left out.
+
+    Of packages pytest-benchmark itself says nothing; a project's ``pytest_benchmark_update_machine_info`` may.
+    """
+    packages = _inside(machine_info, ("packages",))
+    known = {name: _inside(machine_info, path) for name, path in MACHINE.items()}
+    known |= packages if isinstance(packages, dict) else {}
+    return {name: str(value) for name, value in known.items() if isinstance(value, str | int)}
+
+
+def _inside(holder: Any, path: Sequence[str]) -> Any:
+    for part in path:
+        holder = holder.get(part) if isinstance(holder, dict) else None
+    return holder
 
 
 def stable_name(fullname: str) -> str:
-    """pytest's name of a test, without the folders of a file outside pytest's root: those lie elsewhere elsewhere."""
+    """pytest's name of a test, without the folders of a file outside pytest's root: on another machine they differ."""
     file, separator, test = fullname.partition("::")
     inside = not file.startswith("..") and not PurePosixPath(file).is_absolute() and not PureWindowsPath(file).drive
     return fullname if inside or not separator else f"{PureWindowsPath(file).name}::{test}"

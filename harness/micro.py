@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import re
 import signal
@@ -19,10 +20,12 @@ from harness.suite import SUITES
 HERE = Path(__file__).resolve().parent.parent
 """The folder that holds the code's packages."""
 FILE = SUITES / "test_micro.py"
+NAME = f"{SUITES.name}/{FILE.name}"
+"""How the names of its benchmarks begin."""
 RUNS_A_NIGHT = 3
-TIMEOUT_S = 180.0
+TIMEOUT_S = 300.0
 PYTEST_TESTS_FAILED, PYTEST_NOTHING_CHOSEN = 1, 5
-_FAILED = re.compile(r"^(?:FAILED|ERROR) (?P<name>\S+::.+?)(?: - (?P<why>.*))?$", re.MULTILINE)
+_FAILED = re.compile(r"^(?:FAILED|ERROR) \S+?::(?P<test>.+?)(?: - (?P<why>.*))?$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -78,20 +81,23 @@ def command(target: Path, only: Sequence[str] = (), matching: str | None = None)
         sys.executable, "-m", "pytest", *chosen, "-p", "benchmark", "-p", "no:cacheprovider",
         "-c", os.devnull, "--rootdir", str(SUITES.parent), "-q", "-rfE", "--tb", "line",
         "--benchmark-only", "--benchmark-quiet", "--benchmark-json", str(target),
+        "--benchmark-storage", str(target.parent),
         *(("-k", matching) if matching else ()),
     ]  # fmt: skip
 
 
 def ending(target: Path, status: int | None, said: str, timeout_s: float) -> MicroRun:
-    """What pytest's exit status and words mean (pure but for whether the file is there). ``None``: it took too long."""
+    """What pytest's exit status, words and file mean. ``None`` for a status: it took too long."""
     if status is None:
-        return MicroRun(None, reason=f"took longer than {timeout_s:g} s; what it said last: {_last_line(said)}")
-    failed = {found["name"]: found["why"] or "failed" for found in _FAILED.finditer(said)}
+        return MicroRun(None, reason=f"took longer than {timeout_s:g} s; {_complaint(said)}")
+    failed = {f"{NAME}::{found['test']}": found["why"] or "failed" for found in _FAILED.finditer(said)}
     if status == PYTEST_NOTHING_CHOSEN:
         return MicroRun(None, reason="no benchmark has such a name, or all were skipped")
-    if status not in (0, PYTEST_TESTS_FAILED) or not target.is_file():
-        first = next((f"{name}: {why}" for name, why in failed.items()), _last_line(said))
+    first = next((f"{name}: {why}" for name, why in failed.items()), _complaint(said))
+    if status not in (0, PYTEST_TESTS_FAILED):
         return MicroRun(None, failed, f"pytest ended with status {status}: {first}")
+    if not (target.is_file() and json.loads(target.read_text())["benchmarks"]):
+        return MicroRun(None, failed, f"no benchmark gave a number: {first}")
     return MicroRun(target, failed)
 
 
@@ -125,6 +131,7 @@ def _end(process: subprocess.Popen[str]) -> None:
         os.killpg(process.pid, signal.SIGKILL)
 
 
-def _last_line(said: str) -> str:
+def _complaint(said: str) -> str:
+    """pytest's own, else whatever was said last."""
     lines = [line.strip() for line in said.splitlines() if line.strip()]
-    return lines[-1] if lines else "nothing"
+    return next((line for line in lines if line.startswith("ERROR")), lines[-1] if lines else "it said nothing")

@@ -1,13 +1,27 @@
-"""What pytest-benchmark's files say of the machine, beside what they say by themselves."""
+"""What pytest-benchmark's files say of the machine, and what they keep silent about."""
 
 from __future__ import annotations
 
 import importlib.metadata
 from typing import Any
 
+import pytest
+
 DECISIVE = ("torch", "numpy")
 """Packages that do the work: of another version, nights may not be compared."""
+
+_failed: set[str] = set()
 
 
 def pytest_benchmark_update_machine_info(machine_info: dict[str, Any]) -> None:
     machine_info["packages"] = {name: importlib.metadata.version(name) for name in DECISIVE}
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    if report.failed:
+        _failed.add(report.nodeid)
+
+
+def pytest_benchmark_update_json(output_json: dict[str, Any]) -> None:
+    """A benchmark that did something else than it should gave no number, however long that took."""
+    output_json["benchmarks"] = [one for one in output_json["benchmarks"] if one["fullname"] not in _failed]

@@ -133,7 +133,7 @@ def test_synthetic_step(benchmark: BenchmarkFixture, model: str) -> None:
     """Batch, forward, backward and optimizer."""
     work = build("synthetic", Session(), SMALLER_BATCH.get(model, BATCH), model=model)
     benchmark(work.step)
-    assert torch.isfinite(work.loss)
+    assert torch.isfinite(work.loss), f"the loss became {float(work.loss)}"
 
 
 @pytest.mark.parametrize("model", ["linear", "mlp", "cnn"])
@@ -142,4 +142,4 @@ def test_mnist_step(benchmark: BenchmarkFixture, model: str) -> None:
     """Batch, forward, backward and optimizer; once an epoch the batch includes its gather."""
     work = build("mnist", Session(), model=model, source="digits")
     benchmark(work.step)
-    assert torch.isfinite(work.loss)
+    assert torch.isfinite(work.loss), f"the loss became {float(work.loss)}"

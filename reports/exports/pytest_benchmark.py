@@ -1,12 +1,13 @@
 """Cases as the JSON file of pytest-benchmark, for `pytest-benchmark compare FILE...`.
 
-A case is a benchmark, a trial one of its rounds, and a round's time is the trial's median step.
+A case is a benchmark, a trial one of its rounds, and a round's time is the trial's median step. Nights that came from
+such files go out the same way: a run is a round, and its time is the run's median.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import mean, median, stdev
 from typing import Any
 
@@ -15,6 +16,13 @@ from reports.trial_rows import SweepFacts, SweepTable, TrialRow
 
 VERSION = "5.0.0"
 """The version of pytest-benchmark whose format this is."""
+RUNS = "scaling_harness_runs"
+"""In ``extra_info``: a name for each round, since each is the median of a run, a fresh process."""
+MACHINE = {
+    "host": ("node",), "cpu": ("cpu", "brand_raw"), "cores": ("cpu", "count"), "python": ("python_version",),
+    "implementation": ("python_implementation",),
+}  # fmt: skip
+"""Where ``machine_info`` has what we know by another name; all else that we know are packages."""
 PARAMS = ("backend", "transport", "ranks", "batch", "threads", "seed", "fault")
 
 
@@ -26,18 +34,41 @@ def render(table: SweepTable) -> Export:
     for row in table.rows:
         cases.setdefault(row.case, []).append(row)
     counted = [[row for row in rows if row.step_s is not None] for rows in cases.values()]
-    document = {
-        "machine_info": machine_info(sweep),
-        "commit_info": {"id": sweep.commit, "dirty": sweep.changed_files, "project": "scaling-harness"},
-        "benchmarks": [_benchmark(rows) for rows in counted if rows],
-        "datetime": sweep.started_at,
-        "version": VERSION,
-    }
+    commit = {"id": sweep.commit, "dirty": sweep.changed_files, "project": "scaling-harness"}
+    benchmarks = [_benchmark(rows) for rows in counted if rows]
     silent = [rows[0] for rows, numbers in zip(cases.values(), counted, strict=True) if not numbers]
     return Export(
-        json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n",
+        _document(machine_info(sweep), commit, benchmarks, sweep.started_at),
         tuple(f"{row.title}: {row.outcome}, {row.reason}" for row in silent),
     )
+
+
+def render_night(
+    benchmarks: Mapping[str, Mapping[str, float]], place: Mapping[str, str], commit: str | None, at: str
+) -> Export:
+    """A night of ingested runs. ``benchmarks``: by name, each run's median in seconds; ``place``: where they ran."""
+    info: dict[str, Any] = {"packages": {name: text for name, text in place.items() if name not in MACHINE}}
+    for name, (*outer, last) in MACHINE.items():
+        holder = info
+        for part in outer:
+            holder = holder.setdefault(part, {})
+        if name in place:
+            holder[last] = int(place[name]) if name == "cores" else place[name]
+    made = [
+        {
+            "group": None, "name": name.rpartition("::")[2], "fullname": name, "params": None, "param": None,
+            "extra_info": {RUNS: list(runs)}, "options": {}, "stats": stats_of(list(runs.values())),
+        }
+        for name, runs in benchmarks.items()
+    ]  # fmt: skip
+    return Export(_document(info, {"id": commit}, made, at))
+
+
+def _document(machine: Any, commit: Any, benchmarks: Any, at: str) -> str:
+    whole = {
+        "machine_info": machine, "commit_info": commit, "benchmarks": benchmarks, "datetime": at, "version": VERSION,
+    }  # fmt: skip
+    return json.dumps(whole, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def machine_info(sweep: SweepFacts) -> dict[str, Any]:
@@ -70,6 +101,7 @@ def _benchmark(rows: Sequence[TrialRow]) -> dict[str, Any]:
             "throughput": [row.throughput for row in rows],
             "flags": list(first.flags),
             "same_work": first.same_work,
+            RUNS: [f"{row.sweep}/{row.round}" for row in rows],
         },
         "options": {},
         "stats": stats_of([row.step_s for row in rows if row.step_s is not None]),
