@@ -80,8 +80,9 @@ def test_pairs_without_a_history_need_more_of_them():
 
 
 def test_pairs_without_a_history_raise_no_false_alarm_on_a_noisy_machine():
-    from reports.verdicts.confirm import confirm_all
     import numpy as np
+
+    from reports.verdicts.confirm import confirm_all
 
     noisy = np.random.default_rng(5).normal(0, 0.14, (4000, 40))
     answers = [one.answer for one in confirm_all(noisy, np.full(4000, np.nan), RULE)]
@@ -105,7 +106,7 @@ def test_what_is_known_without_a_judge_is_passed_on():
 
 
 def test_a_regression_that_was_not_accepted_does_not_become_the_reference():
-    (one,), drawn = unchanged(1, nights=40, seed=2)
+    (one,), _ = unchanged(1, nights=40, seed=2)
     late = [[log + math.log(1.1) for log in night.logs] for night in one.past[-20:]]
     crept = one.past[:-20] + nights_of(late, 20, good=False)
     known = slowed(one.model_copy(update={"past": crept}), math.log(1.1))
