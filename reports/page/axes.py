@@ -16,6 +16,8 @@ FEW_FORETOLD = 16
 """A fitted line through so many points, or fewer, speaks of just those; through more it is a curve."""
 CHARACTER = 0.018
 """Of the axis: about what a character of a label takes. Labels must not run into each other."""
+MOST_DATES = 16
+"""More than so many in a row run into each other on a narrow screen."""
 TICKS = 6
 FEWEST_TICKS = 3
 PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1e-3, "m"), (1e-6, "µ"), (1e-9, "n"))
@@ -40,7 +42,9 @@ def x_axis(figure: Figure) -> Axis:
     """A category takes a step of one; a curve has a little room at both ends."""
     if figure.categories:
         ticks = tuple((float(number), name) for number, name in enumerate(figure.categories))
-        return Axis(-0.5, len(figure.categories) - 0.5, False, ticks)
+        # Names must all be there; of dates every second or third says when the others were.
+        every = math.ceil(len(ticks) / MOST_DATES) if figure.x_title in ("night", "sweep") else 1
+        return Axis(-0.5, len(ticks) - 0.5, False, ticks[::-1][::every][::-1])
     shown = [x for series in figure.series for x in series.x if _drawable(x, figure.log_x)]
     if figure.window:
         shown += [x for x in figure.window if _drawable(x, figure.log_x)]

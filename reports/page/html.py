@@ -23,6 +23,8 @@ MANY_ROWS = 40
 """A longer table of a section is opened on demand."""
 NUMBER = re.compile(r"[+\-−±<>≤≥~]?\s?\d[\d.,]*\s?([%×]|[kMGT]?[A-Za-zµ/]{0,3}\b)?(\s?\(.*\))?(\s[\w/]+)?")
 UNKNOWN = ("–", "—", "")
+BAD = ("failed", "timeout", "invalid", "regressed", "missing")
+"""Cells that say so are coloured."""
 
 
 def render(page: Page, library: Library | None = None) -> str:
@@ -80,7 +82,9 @@ def _all_numbers(cells: Sequence[str]) -> bool:
 
 
 def _bad(cell: object) -> bool:
-    return isinstance(cell, str) and (cell in ("failed", "timeout", "invalid") or cell.startswith("DIFFERENT"))
+    return isinstance(cell, str) and (
+        cell in ("failed", "timeout", "invalid", "regressed", "missing") or cell.startswith("DIFFERENT")
+    )
 
 
 def _legend(figure: Figure) -> list[tuple[Any, str]]:

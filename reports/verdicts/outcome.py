@@ -1,0 +1,190 @@
+"""What a judgement comes down to: an exit code, a sentence, and what to do next."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from reports.verdicts import words
+from reports.verdicts.values import WORST_FIRST, Judgement, Status, Verdict
+
+CHECK = ("python", "-m", "harness", "check")
+TITLES = {0: "passed", 1: "regressed", 3: "cannot tell", 4: "failed"}
+"""By exit code."""
+MOST_NAMED = 3
+
+
+@dataclass(frozen=True)
+class Step:
+    """Something to do next: for what, and the command, empty where there is none."""
+
+    said: str
+    command: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.said}: run `{self.command}`" if self.command else self.said
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Statuses that are counted together, and how their count is told at the start of a sentence and later in it."""
+
+    statuses: tuple[Status, ...]
+    one: str
+    many: str
+    later: str
+
+
+GROUPS = (
+    _Group(("regressed",), "regressed", "regressed", "regressed"),
+    _Group(("failed",), "failed", "failed", "failed"),
+    _Group(("missing",), "is missing", "are missing", "missing"),
+    _Group(("suspect",), "is suspect", "are suspect", "suspect"),
+    _Group(("inconclusive", "incomparable"), "could not be told", "could not be told", "could not be told"),
+    _Group(("new",), "is new", "are new", "new"),
+    _Group(("improved",), "improved", "improved", "improved"),
+    _Group(("pass",), "passed", "passed", "passed"),
+)
+"""The worst first."""
+
+
+def exit_code(judgement: Judgement) -> int:
+    """0 pass or improved · 1 regressed · 3 cannot tell · 4 failed trials; of several the worst: 1, 4, 3, 0.
+
+    Cannot tell: something is suspect, inconclusive, incomparable or missing, or there is nothing but what is new, or
+    nothing at all. A finding counts as the verdicts do.
+    """
+    found = {*_counts(judgement), *(finding.status for finding in judgement.findings)}
+    if "regressed" in found:
+        return 1
+    if "failed" in found:
+        return 4
+    return 0 if found & {"pass", "improved"} and found <= {"pass", "improved", "new"} else 3
+
+
+def title(judgement: Judgement) -> str:
+    """``regressed``, ``cannot tell``: the verdict in a word or two."""
+    return TITLES[exit_code(judgement)]
+
+
+def headline(judgement: Judgement) -> str:
+    """``1 of 54 series regressed: mlp/ddp-gloo lost 10.4 % (8.9–11.8) of its throughput; 50 passed, 3 could not be
+    told``: the sentence to read first, without a full stop."""
+    counts, total = _counts(judgement), len(judgement.verdicts)
+    if not total and not judgement.findings:
+        return "Nothing was judged: there is no series to be seen"
+    group = _worst_group(judgement)
+    count = sum(counts[status] for status in group.statuses)
+    if count == total:
+        whole = "The only series" if total == 1 else f"All {total:,} series"
+        opening = f"{whole} {group.one if total == 1 else group.many}"
+    elif count:
+        opening = f"{count:,} of {total:,} series {group.one if count == 1 else group.many}"
+    else:
+        opening = f"Findings over several series {group.many}"
+    example = _example(judgement, group)
+    later = _later(counts, group)
+    return opening + (f": {example}" if example else "") + (f"; {later}" if later else "")
+
+
+def about(judgement: Judgement) -> str:
+    """``night-03 · commit 1a2b3c4 against 9f8e7d6 · host · 162 trials, 32 more for pairs``"""
+    commit = f"commit {words.one_line(judgement.commit, 13)}" if judgement.commit else ""
+    if judgement.base_commit:
+        commit = f"{commit or 'commit unknown'} against {words.one_line(judgement.base_commit, 13)}"
+    trials = f"{judgement.trials:,} trials" if judgement.trials else ""
+    if judgement.extra_trials:
+        trials = ", ".join(filter(None, (trials, f"{judgement.extra_trials:,} more for pairs")))
+    began = (judgement.started_at or "")[:16].replace("T", " ")
+    parts = (words.one_line(judgement.judged, 80), began, commit, words.one_line(judgement.machine or "", 120), trials)
+    return " · ".join(filter(None, parts))
+
+
+def next_steps(judgement: Judgement) -> tuple[Step, ...]:
+    """What to do about it, the most pressing first; empty where all is well."""
+    return (*_accept(judgement), *_look(judgement), *_confirm(judgement), *_wait(judgement))
+
+
+def _accept(judgement: Judgement) -> Iterator[Step]:
+    found = [finding.curve for finding in judgement.findings if finding.status == "regressed"]
+    found += [words.split_name(one.name)[0] for one in judgement.verdicts if one.status == "regressed"]
+    curves = list(dict.fromkeys(found))
+    for curve in curves[:MOST_NAMED]:
+        command = words.shell(*CHECK, "--accept", words.one_line(curve))
+        yield Step("regressed, and intended", f'{command} --because "…"')
+    if len(curves) > MOST_NAMED:
+        yield Step(f"regressed too: {len(curves) - MOST_NAMED} more curves, accepted in the same way if intended")
+
+
+def _look(judgement: Judgement) -> Iterator[Step]:
+    counts = _counts(judgement)
+    if counts["failed"] and not _from_files(judgement):
+        sweep = words.one_line(judgement.judged)
+        yield Step("failed: why stands in the report", words.shell("python", "-m", "harness", "report", sweep))
+    elif counts["failed"]:
+        yield Step("failed: it gave no number that can be judged; measure it again")
+    if counts["missing"]:
+        yield Step("missing: measured on earlier nights and not on this one; look at what was left out")
+
+
+def _confirm(judgement: Judgement) -> Iterator[Step]:
+    waiting = [one for one in judgement.verdicts if one.pairs_wanted > one.pairs_used]
+    if not waiting:
+        return
+    most = max(one.pairs_wanted for one in waiting)
+    several = f" for each of {len(waiting):,} series" if len(waiting) > 1 else ""
+    wanted = f"{'up to ' if several else ''}{most} pairs wanted{several}"
+    status = "suspect" if any(one.status == "suspect" for one in waiting) else waiting[0].status
+    if _from_files(judgement):
+        yield Step(f"{status}: {wanted}: measure head and base in turn, and give the pairs with `--pairs P.csv`")
+        return
+    base = ("--base-rev", judgement.base_commit) if judgement.base_commit else ()
+    yield Step(f"{status}: {wanted}", words.shell(*CHECK, "--confirm", *base))
+
+
+def _wait(judgement: Judgement) -> Iterator[Step]:
+    counts = _counts(judgement)
+    if counts["incomparable"]:
+        yield Step("incomparable: what differs stands beside each; nights measured alike from now on can be compared")
+    if counts["new"]:
+        yield Step("new: judged once there are nights before it")
+
+
+def _from_files(judgement: Judgement) -> bool:
+    """Whether the numbers came from CSV files, not from a store."""
+    return "--history" in judgement.command
+
+
+def _counts(judgement: Judgement) -> Counter[Status]:
+    return Counter(verdict.status for verdict in judgement.verdicts)
+
+
+def _worst_group(judgement: Judgement) -> _Group:
+    found = {*_counts(judgement), *(finding.status for finding in judgement.findings)}
+    if found <= {"pass", "improved", "new"} and found & {"pass", "improved"}:
+        # What is new beside what passed is no news.
+        found -= {"new"}
+    worst = next(status for status in WORST_FIRST if status in found)
+    return next(group for group in GROUPS if worst in group.statuses)
+
+
+def _later(counts: Counter[Status], told: _Group) -> str:
+    """``50 passed, 3 could not be told``: of all that the sentence didn't begin with, what is good first."""
+    others = [(sum(counts[status] for status in group.statuses), group.later) for group in GROUPS if group != told]
+    return ", ".join(f"{count:,} {later}" for count, later in reversed(others) if count)
+
+
+def _example(judgement: Judgement, group: _Group) -> str:
+    """The worst of a group in words, and how many findings or series there are beside it."""
+    if group.statuses == ("pass",):
+        return ""
+    if group.statuses == ("new",):
+        return "there are no nights before to judge by"
+    findings = [finding for finding in judgement.findings if finding.status in group.statuses]
+    if findings:
+        more = f"; and {len(findings) - 1} more such finding{'s' * (len(findings) != 2)}" if len(findings) > 1 else ""
+        return words.one_line(findings[0].said, 300).rstrip(".") + more
+    verdicts: list[Verdict] = [one for one in judgement.verdicts if one.status in group.statuses]
+    more = f"; and {len(verdicts) - 1:,} more" if len(verdicts) > 1 else ""
+    return words.one_line(words.sentence(verdicts[0]), 300).rstrip(".") + more
