@@ -14,7 +14,7 @@ from harness.store import DEFAULT_STORE
 if TYPE_CHECKING:
     from harness.checking import Checked
 
-EXAMPLES = (
+CHECK_EXAMPLES = (
     "Examples:\n\n`python -m harness check` — the newest sweep against the nights before\n\n"
     "`python -m harness check --confirm` — run suspects again, in pairs with the last good commit\n\n"
     "`python -m harness check --pairs-only --suite pull_request --base-rev origin/main` — no history needed\n\n"
@@ -114,16 +114,17 @@ def _accept(store: str, curve: str | None, because: str | None) -> int:
 def _tell(found: Checked, files: dict[str, Path | None], *, as_json: bool) -> int:
     """Write what was asked for and say the verdict; returns the exit code."""
     from harness.report import write_whole
+    from reports.page.check_model import make_check_page
+    from reports.page.html import render
     from reports.verdicts import document, outcome, terminal
     from reports.verdicts.junit import junit
     from reports.verdicts.markdown import markdown
-    from reports.verdicts.page import page
 
     judgement = found.judgement
     texts = {
         "junit": lambda: junit(judgement),
         "markdown": lambda: markdown(judgement),
-        "html": lambda: page(judgement, found.series),
+        "html": lambda: render(make_check_page(judgement, found.series)),
     }
     for name, target in files.items():
         if target is not None:
@@ -134,7 +135,8 @@ def _tell(found: Checked, files: dict[str, Path | None], *, as_json: bool) -> in
         console = paper()
         for line in terminal.above(judgement):
             console.print(line, markup=False, highlight=False, soft_wrap=True)
-        console.print(terminal.table(judgement, console.width))
+        if (table := terminal.table(judgement, console.width)) is not None:
+            console.print(table)
         for line in terminal.below(judgement):
             console.print(line, markup=False, highlight=False, soft_wrap=True)
     return outcome.exit_code(judgement)

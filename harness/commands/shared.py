@@ -6,18 +6,36 @@ import json
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol
 
 import typer
 from rich.console import Console
 
-from harness.errors import UsageError
+from harness.errors import EXIT_OK, UsageError
 
 people = Console(stderr=True)
 PIPED_WIDTH = 110
 
+
+class Telling(Protocol):
+    """What a command has to say, to people and to programs."""
+
+    def as_json(self) -> dict[str, Any]: ...
+
+    def print(self, console: Console) -> None: ...
+
+
 Store = Annotated[str, typer.Option("--store", metavar="URL", help="Results store: a SQLite file or a database URL.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output and nothing else.")]
+
+
+def told(done: Telling, *, as_json: bool) -> int:
+    """Print what was written or brought in; returns the exit status."""
+    if as_json:
+        print_json(done.as_json())
+    else:
+        done.print(paper())
+    return EXIT_OK
 
 
 def paper() -> Console:

@@ -11,7 +11,7 @@ from statistics import median
 from reports.page import words as numbers
 from reports.page.values import Figure, Series, Table
 from reports.verdicts import words
-from reports.verdicts.values import Metric, NightOfTrials, Verdict
+from reports.verdicts.values import POINTS, Metric, NightOfTrials, Verdict
 from reports.verdicts.values import Series as Nights
 
 SHOWN_NIGHTS = 30
@@ -70,9 +70,14 @@ def _nights(series: Nights) -> tuple[Drawn, ...]:
     reference = _reference(series, shown[-1][1] if shown else ())
     sign = -1 if series.more_is_better else 1
     return tuple(
-        Drawn(at, night, tuple(math.expm1(min(LARGEST_LOG, sign * (log - reference))) for log in logs), newest)
+        Drawn(at, night, tuple(_off(sign * (log - reference), series.metric) for log in logs), newest)
         for at, (night, logs, newest) in enumerate(shown)
     )  # fmt: skip
+
+
+def _off(difference: float, metric: Metric) -> float:
+    """As a share of the accepted level; of a share in points ÷ 100."""
+    return difference if metric in POINTS else math.expm1(min(LARGEST_LOG, difference))
 
 
 def _usable(night: NightOfTrials) -> tuple[float, ...]:
@@ -126,7 +131,7 @@ def _pairs(verdict: Verdict, at: int) -> tuple[Series, ...]:
 
 def _sentence(series: Nights, verdict: Verdict, nights: Sequence[Drawn]) -> str:
     """The verdict with its change, what it rests on, and what hollow points are."""
-    change = words.change(verdict.change_pct, verdict.low_pct, verdict.high_pct)
+    change = words.change(verdict.change_pct, verdict.low_pct, verdict.high_pct, verdict.metric)
     told = "" if change == "–" else f", {change}"
     if told and (towards := words.direction(verdict)):
         told += f", {towards}"
@@ -145,7 +150,7 @@ def _sentence(series: Nights, verdict: Verdict, nights: Sequence[Drawn]) -> str:
 def _table(series: Nights, nights: Sequence[Drawn]) -> Table:
     rows = tuple(
         (words.one_line(one.night.night), str(len(one.offs)), _value(series, _usable(one.night)),
-         words.change(100 * one.level, None, None), str(one.night.level), _note(one))
+         words.change(100 * one.level, None, None, series.metric), str(one.night.level), _note(one))
         for one in reversed(nights)
     )  # fmt: skip
     header = ("night", "trials", "median", "against the accepted level", "accepted changes", "note")
@@ -159,11 +164,12 @@ def _note(one: Drawn) -> str:
 
 def _value(series: Nights, logs: Sequence[float]) -> str:
     """In the metric's own unit; throughput may be of samples or of bytes, and has none."""
+    if series.metric in POINTS:
+        return f"{100 * median(logs):.1f} %"
     value = math.exp(median(logs) * (-1 if series.more_is_better else 1))
     forms = {"memory": f"{numbers.quantity(value, 'B')}", "energy": f"{numbers.number(value)} J"}
     of_metric: dict[Metric, str] = {
-        "step": numbers.duration(value), "exposed": numbers.duration(value), "throughput": numbers.number(value),
-        "efficiency": f"{100 * value:.1f} %", "serial": f"{100 * value:.2g} %",
+        "step": numbers.duration(value), "throughput": numbers.number(value), "efficiency": f"{100 * value:.1f} %",
     }  # fmt: skip
     return of_metric.get(series.metric) or forms[series.metric]
 

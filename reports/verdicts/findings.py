@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 
+from reports.verdicts import words
 from reports.verdicts.subjects import Subject
 from reports.verdicts.values import WORST_FIRST, Finding, FindingKind, Status, Verdict
 
@@ -51,7 +52,7 @@ def _plain(curve: str, status: Status, members: Sequence[Member]) -> list[Findin
         reasons[one[1].reason].append(one)
     return [
         Finding(
-            curve=curve, kind="other", status=status, ranks=_ranks(of_it), said=f"{_where(curve, of_it)}: {reason}",
+            curve=curve, kind="other", status=status, ranks=_ranks(of_it), said=f"{_where(of_it)}: {reason}",
             verdicts=tuple(verdict.name for _, verdict in of_it),
         )
         for reason, of_it in reasons.items()
@@ -89,24 +90,16 @@ def _slower_at_least(verdict: Verdict) -> float:
 
 
 def _finding(curve: str, kind: FindingKind, status: Status, of_it: Sequence[Member], leading: Member) -> Finding:
-    subject, verdict = leading
-    what = {"lost scaling": "lost scaling", "slower": "slower", "faster": "faster"}.get(kind, subject.metric)
-    said = f"{_where(curve, of_it)}: {what}, {told(verdict)}; {verdict.reason}"
+    verdict = leading[1]
+    said = words.sentence(verdict)
+    others = [ranks for ranks in _ranks(of_it) if ranks != leading[0].ranks]
+    where = f", and at {', '.join(map(str, others))} too" if others else ""
+    scaling = "; fewer ranks are as fast as before" if kind == "lost scaling" and leading[0].ranks > 1 else ""
     return Finding(
         curve=curve, kind=kind, status=status, ranks=_ranks(of_it), change_pct=verdict.change_pct,
-        low_pct=verdict.low_pct, high_pct=verdict.high_pct, said=said,
+        low_pct=verdict.low_pct, high_pct=verdict.high_pct, said=f"{said}{where}{scaling}; {verdict.reason}",
         verdicts=tuple(dict.fromkeys(one.name for _, one in of_it)),
     )  # fmt: skip
-
-
-def told(verdict: Verdict) -> str:
-    """``step time +10.4 % (8.9 to 11.8)``."""
-    names = {"step": "step time", "serial": "serial share", "exposed": "exposed communication's share of a step"}
-    unit = " points" if verdict.metric in ("serial", "exposed") else " %"
-    name = names.get(verdict.metric, verdict.metric)
-    if verdict.change_pct is None or verdict.low_pct is None or verdict.high_pct is None:
-        return f"{name} by an unknown amount"
-    return f"{name} {verdict.change_pct:+.1f}{unit} ({verdict.low_pct:+.1f} to {verdict.high_pct:+.1f})"
 
 
 def _largest(members: Sequence[Member]) -> Member:
@@ -117,6 +110,8 @@ def _ranks(members: Sequence[Member]) -> tuple[int, ...]:
     return tuple(sorted({subject.ranks for subject, _ in members}))
 
 
-def _where(curve: str, members: Sequence[Member]) -> str:
+def _where(members: Sequence[Member]) -> str:
+    names = dict.fromkeys(words.split_name(words.name_line(verdict.name))[0] for _, verdict in members)
     counts = _ranks(members)
-    return f"{curve} at {', '.join(map(str, counts))} rank{'s' * (counts != (1,))}"
+    at = f" at {', '.join(map(str, counts))} rank{'s' * (counts != (1,))}" if "/ranks=" in members[0][1].name else ""
+    return f"{', '.join(names)}{at}"

@@ -8,12 +8,10 @@ from collections.abc import Sequence
 from reports.verdicts.confirm import Decision, confirm
 from reports.verdicts.rule import RULE, Rule
 from reports.verdicts.screen import Screened, arrays_of, screen
-from reports.verdicts.values import Metric, Series, Verdict
+from reports.verdicts.values import POINTS, Series, Verdict
 
 NIGHTS_KEPT = 60
 """More of a history changes nothing in what the screen says."""
-POINTS: tuple[Metric, ...] = ("serial", "exposed")
-"""Shares: what is called their log is the share itself, and their change is in percentage points."""
 SURE = 1.96
 
 

@@ -60,7 +60,7 @@ def _add_case(suite: Element, name: str, verdict: Verdict) -> None:
 
 def _told(verdict: Verdict) -> str:
     """``regressed: step time +10.4 % (+8.9 to +11.8), slower, 16 pairs; the reason``"""
-    change = words.change(verdict.change_pct, verdict.low_pct, verdict.high_pct)
+    change = words.change(verdict.change_pct, verdict.low_pct, verdict.high_pct, verdict.metric)
     spent = words.pairs(verdict.pairs_used, verdict.pairs_wanted)
     parts = [
         "" if change == "–" else f"{words.NAMING[verdict.metric].title} {change}",

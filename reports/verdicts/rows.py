@@ -44,7 +44,7 @@ def row_of(verdict: Verdict, short: Mapping[str, str]) -> Row:
         ranks=ranks,
         what=f"{towards}: {about}" if towards in ("slower", "faster", "lost scaling", "better scaling")
         else towards or about,
-        change=words.change(verdict.change_pct, verdict.low_pct, verdict.high_pct),
+        change=words.change(verdict.change_pct, verdict.low_pct, verdict.high_pct, verdict.metric),
         pairs=words.pairs(verdict.pairs_used, verdict.pairs_wanted),
         why=words.one_line(verdict.reason),
         verdicts=(verdict,),
@@ -55,12 +55,13 @@ def row_of(verdict: Verdict, short: Mapping[str, str]) -> Row:
 def _findings(judgement: Judgement, short: Mapping[str, str]) -> Iterator[Row]:
     for finding in judgement.findings:
         verdicts = words.behind(finding, judgement.verdicts)
+        metric = words.metric_of(finding, judgement.verdicts)
         yield Row(
             status=finding.status,
             curve=words.name_line(short.get(finding.curve, finding.curve)),
             ranks=", ".join(map(str, finding.ranks)) or "–",
-            what=words.what(finding, words.metric_of(finding, judgement.verdicts)),
-            change=words.change(finding.change_pct, finding.low_pct, finding.high_pct),
+            what=words.what(finding, metric),
+            change=words.change(finding.change_pct, finding.low_pct, finding.high_pct, metric),
             pairs=_pairs(verdicts),
             why=words.one_line(finding.said),
             verdicts=verdicts,

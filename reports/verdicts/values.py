@@ -19,6 +19,10 @@ WORST_FIRST: tuple[Status, ...] = (
 Metric = Literal["step", "throughput", "memory", "energy", "efficiency", "serial", "exposed"]
 
 
+POINTS: tuple[Metric, ...] = ("serial", "exposed")
+"""Shares: what is called their log is the share itself, and they change by percentage points."""
+
+
 class NightOfTrials(Value):
     """One series on one night."""
 
@@ -58,7 +62,8 @@ class Verdict(Value):
     metric: Metric = "step"
     status: Status
     change_pct: float | None = None
-    """Of the value itself, in per cent: +5 of a step time is slower, −5 of a throughput is slower."""
+    """Of the value itself, in per cent: +5 of a step time is slower, −5 of a throughput is slower; of :data:`POINTS`
+    in percentage points."""
     low_pct: float | None = None
     high_pct: float | None = None
     pairs_used: int = 0

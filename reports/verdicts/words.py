@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from reports.page import words
-from reports.verdicts.values import Assurance, Finding, FindingKind, Metric, Verdict
+from reports.verdicts.values import POINTS, Assurance, Finding, FindingKind, Metric, Verdict
 
 RANKS = re.compile(r"/ranks=([0-9]{1,7})(?![0-9])")
 NAMELESS = "(no name)"
@@ -34,10 +34,11 @@ NAMING: dict[Metric, Naming] = {
                      "takes {} less energy for a sample"),
     "efficiency": Naming("efficiency", "better scaling", "lost scaling", "gained {} of efficiency",
                          "lost {} of its efficiency"),
-    "serial": Naming("serial fraction", "lost scaling", "better scaling", "has {} more of a serial fraction",
-                     "has {} less of a serial fraction"),
-    "exposed": Naming("exposed communication", "lost scaling", "better scaling", "waits {} longer for communication",
-                      "waits {} less for communication"),
+    "serial": Naming("serial fraction", "lost scaling", "better scaling", "has a serial fraction {} larger",
+                     "has a serial fraction {} smaller"),
+    "exposed": Naming("exposed communication", "lost scaling", "better scaling",
+                      "spends {} more of a step on exposed communication",
+                      "spends {} less of a step on exposed communication"),
 }  # fmt: skip
 METRICS: dict[FindingKind, tuple[Metric, ...]] = {
     "slower": ("step", "throughput"),
@@ -102,13 +103,19 @@ def within_curve(verdict: Verdict) -> str:
     return name if verdict.metric == "step" else f"{name}: {about}"
 
 
-def change(percent: float | None, low: float | None, high: float | None) -> str:
-    """``+10.4 % (+8.9 to +11.8)``; ``–`` for an unknown one."""
+def change(percent: float | None, low: float | None, high: float | None, metric: Metric | None = None) -> str:
+    """``+10.4 % (+8.9 to +11.8)``, of a share ``+4.0 points (…)``; ``–`` for an unknown one."""
+    unit = unit_of(metric)
     if percent is None or not math.isfinite(percent):
         return "–"
     if low is None or high is None or not (math.isfinite(low) and math.isfinite(high)):
-        return f"{_signed(percent)} %"
-    return f"{_signed(percent)} % ({_signed(low)} to {_signed(high)})"
+        return f"{_signed(percent)} {unit}"
+    return f"{_signed(percent)} {unit} ({_signed(low)} to {_signed(high)})"
+
+
+def unit_of(metric: Metric | None) -> str:
+    """What a change of it is told in."""
+    return "points" if metric in POINTS else "%"
 
 
 def direction(verdict: Verdict) -> str:
@@ -188,9 +195,9 @@ def _size(verdict: Verdict) -> str:
     ends = (verdict.low_pct, verdict.high_pct)
     assert verdict.change_pct is not None
     if any(end is None or not math.isfinite(end) or end * verdict.change_pct < 0 for end in ends):
-        return change(verdict.change_pct, *ends).lstrip("+-")
+        return change(verdict.change_pct, *ends, verdict.metric).lstrip("+-")
     low, high = sorted(abs(end) for end in ends if end is not None)
-    return f"{abs(verdict.change_pct):.1f} % ({low:.1f}–{high:.1f})"
+    return f"{abs(verdict.change_pct):.1f} {unit_of(verdict.metric)} ({low:.1f}–{high:.1f})"
 
 
 def _signed(percent: float) -> str:

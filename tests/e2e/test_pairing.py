@@ -22,7 +22,7 @@ CONFIRM = """
 import json, sys
 from pathlib import Path
 from bench.case import Case
-from harness.cli import people
+from harness.commands.shared import people
 from harness.pairing import interleave, two_sides
 from harness.watch import PairWatcher
 

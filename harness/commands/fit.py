@@ -1,0 +1,39 @@
+"""``python -m harness fit``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harness.commands.shared import Json, paper, print_json
+from harness.errors import EXIT_OK
+
+FIT_EXAMPLES = (
+    "Examples:\n\n`python -m harness fit scaling.csv`\n\n"
+    "`python -m harness fit scaling.csv --model usl --predict 64,1024 --json`\n\n"
+    "The file: columns `ranks` (or `n`) and `throughput`, repeats as further rows; a column `curve` tells curves apart."
+)
+
+
+def fit(
+    file: Annotated[Path, typer.Argument(help="A CSV file.", metavar="FILE.csv")],
+    model: Annotated[str, typer.Option(metavar="usl|amdahl|linear|best", help="What to fit.")] = "best",
+    method: Annotated[str, typer.Option(metavar="log|nls", help="Residuals of ln X (default), or of X.")] = "log",
+    predict: Annotated[str | None, typer.Option(metavar="8,64,1024", help="Rank counts that were not run.")] = None,
+    scaling: Annotated[
+        str | None, typer.Option(metavar="strong|weak", help="weak: serial shares by Gustafson; else as the file says.")
+    ] = None,
+    as_json: Json = False,
+) -> int:
+    """Fit speed-up laws to measured throughputs: USL, Amdahl or linear, with intervals and traps named."""
+    from harness import fitting
+    from harness.outlook import parse_counts
+
+    found = fitting.fit_file(file, model, method, parse_counts(predict), scaling)
+    if as_json:
+        print_json(fitting.as_json(found))
+    else:
+        fitting.show(found, paper())
+    return EXIT_OK

@@ -1,0 +1,57 @@
+"""``python -m harness report``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harness.commands.shared import Json, Store, told
+from harness.errors import UsageError
+from harness.store import DEFAULT_STORE
+
+REPORT_EXAMPLES = (
+    "Examples:\n\n`python -m harness report`\n\n"
+    "`python -m harness report 20261121-101500-ab12 --out night.html`\n\n"
+    "`python -m harness report 20261120-101500-cd34 latest` — side by side, and what changed\n\n"
+    "`python -m harness report --predict 8,64 --link 100Gbit,5us` — what to expect where nothing was run\n\n"
+    "`python -m harness report --index nights/` — a report of each finished sweep, and the trend over them"
+)
+
+
+def report(
+    sweeps: Annotated[list[str] | None, typer.Argument(metavar="SWEEP", help="Ids; default: the latest.")] = None,
+    store: Store = DEFAULT_STORE,
+    out: Annotated[Path | None, typer.Option(metavar="FILE.html", help="Default: beside the store.")] = None,
+    index: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="The trend over the sweeps named, or all, with their reports.")
+    ] = None,
+    predict: Annotated[
+        str | None,
+        typer.Option(metavar="8,64,1024", help="Rank counts to foretell; else 2, 4 and 8 times the largest."),
+    ] = None,
+    link: Annotated[
+        str | None, typer.Option(metavar="100Gbit,5us", help="Foretell up to 4,096 ranks over such a link.")
+    ] = None,
+    as_json: Json = False,
+) -> int:
+    """Write the page of a stored sweep again, of several side by side, or an index over many."""
+    from harness.outlook import Outlook, parse_counts, parse_link
+
+    if index is not None:
+        if out is not None:
+            raise UsageError("--out names one page and --index a folder of them; leave one of them out")
+        if predict or link:
+            raise UsageError("--predict and --link are asked of a page of sweeps, not of an --index; leave them out")
+        from harness import indexing
+
+        return told(indexing.write_index(sweeps or [], store, index), as_json=as_json)
+    outlook = Outlook(parse_counts(predict), parse_link(link))
+    if sweeps and len(sweeps) > 1:
+        from harness import comparing
+
+        return told(comparing.compare_sweeps(sweeps, store, out, outlook), as_json=as_json)
+    from harness import sweeping
+
+    return told(sweeping.report_again(sweeps[0] if sweeps else "latest", store, out, outlook), as_json=as_json)
