@@ -2,58 +2,74 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from rich import box
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from harness.commands.shared import command, print_json
-from harness.errors import EXIT_OK, StoreError, UsageError
+from harness.errors import StoreError, UsageError
 from harness.gathering import gather
 from harness.opening import open_store
 from harness.report import write_whole
 from reports.verdicts.assurance import Kept, assurance_of, fingerprint
-from reports.verdicts.calibration import LATER, Calibration, Maker, Share, calibrate, made_up, resampled
+from reports.verdicts.calibration import LATER, PLENTY, Calibration, Maker, Share, calibrate, made_up, resampled
 from reports.verdicts.evidence import series_of
 from reports.verdicts.generator import WORLDS
 from reports.verdicts.rule import RULE
-from reports.verdicts.values import Series
+from reports.verdicts.values import Assurance, Series
 
 SLOWDOWNS = (0.02, 0.033, 0.05, 0.1, 0.2)
 OWN_CHECKS = 3_000
 """A store's own history holds so few nights that more draws say nothing more."""
 
 
+@dataclass(frozen=True)
+class Calibrated:
+    """What was measured, what verdicts quote of it, and why nothing was on a history of the store's own."""
+
+    found: tuple[Calibration, ...]
+    assurance: Assurance
+    without: str = ""
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "calibrations": [one.model_dump() for one in self.found],
+            "assurance": self.assurance.model_dump(),
+            "rule": RULE.model_dump(),
+            "own_history": self.without or None,
+        }
+
+    def print(self, console: Console) -> None:
+        for one in self.found:
+            console.print(_table(one))
+        if self.without:
+            console.print(self.without, markup=False, highlight=False, soft_wrap=True)
+
+
 def calibrate_store(
-    place: str, suite: str | None, checks: int, keep: Path | None, people: Console, paper: Console, *, as_json: bool
-) -> int:
-    """Measure, print, and keep what verdicts quote. A store without history is no hindrance, and said."""
-    found, without = [], ""
+    place: str, suite: str | None, checks: int, keep: Path | None, said: str, people: Console
+) -> Calibrated:
+    """Measure, and keep what verdicts quote in a file where one is named. A store without history is no hindrance."""
+    found = []
     for name, world in WORLDS.items():
         found += _measured(f"made-up histories, {name} noise", partial(made_up, world), checks, people)
+    assurance = assurance_of(found, said)
+    without = ""
     try:
         own = _own_series(place, suite)
+        on_own = _measured(f"the history of {place}", partial(resampled, own), min(checks, OWN_CHECKS), people)
+        without = "" if on_own else f"not on a history of your own: no series has {PLENTY} nights of two trials"
+        found += on_own
     except (StoreError, UsageError) as problem:
-        own, without = (), f"not on a history of your own: {problem}"
-    if own:
-        found += _measured(f"the history of {place}", partial(resampled, own), min(checks, OWN_CHECKS), people)
-        if len(found) == len(WORLDS):
-            without = "not on a history of your own: no series has 15 nights of two trials"
-    assurance = assurance_of(found[: len(WORLDS)], command())
+        without = f"not on a history of your own: {problem}"
     if keep is not None:
         write_whole(keep, Kept(rule=fingerprint(RULE), assurance=assurance).model_dump_json(indent=2) + "\n")
-    if as_json:
-        document = {"calibrations": [one.model_dump() for one in found], "assurance": assurance.model_dump()}
-        print_json({**document, "rule": RULE.model_dump(), "own_history": without or None})
-        return EXIT_OK
-    for one in found:
-        paper.print(_table(one))
-    if without:
-        paper.print(without, markup=False, highlight=False, soft_wrap=True)
-    return EXIT_OK
+    return Calibrated(tuple(found), assurance, without)
 
 
 def _own_series(place: str, suite: str | None) -> tuple[Series, ...]:

@@ -93,7 +93,7 @@ def check_store(
 def check_files(history: Path, current: Path, pairs: Path | None, command: str) -> Checked:
     """Judge anyone's numbers. Raises :class:`UsageError`."""
     series = read_histories(history, current, pairs)
-    members = judged([(Subject(one.name, one.metric, one.name, one.name, 1), one) for one in series], RULE)
+    members = judged([(Subject(one.name, one.metric, one.name, one.name, 0), one) for one in series], RULE)
     nights = [one.newest.night for one in series if one.newest]
     return checked(
         members,
@@ -132,13 +132,13 @@ def _judge_sweep(
 
 def _of_unchanged_code(members: Sequence[Member], commit: str | None) -> tuple[Member, ...]:
     """Suspects whose code is that of the last good night: pairs would hold the same code against itself."""
-    said = f"the code is that of the last good night ({commit}), so that no pairs are run"
+    said = f"the code is that of the last good night ({commit}): the machine changed"
     found = []
     for subject, series, verdict in members:
         if verdict.status == "suspect":
             # What chance hardly does, the machine did: then nobody can say how the code would have done.
             status = "inconclusive" if is_unmistakable(verdict, RULE) else "pass"
-            told = {"status": status, "pairs_wanted": 0, "reason": f"{said}; {verdict.reason}"}
+            told = {"status": status, "pairs_wanted": 0, "reason": said}
             verdict = verdict.model_copy(update=told)
         found.append((subject, series, verdict))
     return tuple(found)

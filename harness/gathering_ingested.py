@@ -38,7 +38,7 @@ def gather_ingested(
     statuses = ledger.statuses(nights)
     newest = nights[-1] if tonight else None
     found = (
-        (Subject(name, "step", name, name, 1), _series(name, of_it, nights, newest, statuses))
+        (Subject(name, "step", name, name, 0), _series(name, of_it, nights, newest, statuses))
         for name, of_it in sorted(runs.items())
     )
     return nights[-1], tuple((subject, one) for subject, one in found if one is not None)

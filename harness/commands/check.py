@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.commands.shared import Json, Store, command, paper, people, print_json, writable
+from harness.commands.shared import Json, Store, command, paper, people, print_json, told, writable
 from harness.errors import EXIT_OK, UsageError
 from harness.store import DEFAULT_STORE
 
@@ -76,7 +76,8 @@ def check(
     if calibrate:
         from harness.calibrating import calibrate_store
 
-        return calibrate_store(store, suite, checks, keep, people, paper(), as_json=as_json)
+        kept = writable("--keep", keep)
+        return told(calibrate_store(store, suite, checks, kept, command(), people), as_json=as_json)
     files = {
         name: writable(f"--{name}", target)
         for name, target in (("junit", junit), ("markdown", markdown), ("html", html))

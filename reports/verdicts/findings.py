@@ -94,10 +94,11 @@ def _finding(curve: str, kind: FindingKind, status: Status, of_it: Sequence[Memb
     said = words.sentence(verdict)
     others = [ranks for ranks in _ranks(of_it) if ranks != leading[0].ranks]
     where = f", and at {', '.join(map(str, others))} too" if others else ""
+    why = f"; {verdict.reason}" if verdict.reason and verdict.reason not in said else ""
     scaling = "; fewer ranks are as fast as before" if kind == "lost scaling" and leading[0].ranks > 1 else ""
     return Finding(
         curve=curve, kind=kind, status=status, ranks=_ranks(of_it), change_pct=verdict.change_pct,
-        low_pct=verdict.low_pct, high_pct=verdict.high_pct, said=f"{said}{where}{scaling}; {verdict.reason}",
+        low_pct=verdict.low_pct, high_pct=verdict.high_pct, said=f"{said}{where}{scaling}{why}",
         verdicts=tuple(dict.fromkeys(one.name for _, one in of_it)),
     )  # fmt: skip
 
@@ -107,7 +108,7 @@ def _largest(members: Sequence[Member]) -> Member:
 
 
 def _ranks(members: Sequence[Member]) -> tuple[int, ...]:
-    return tuple(sorted({subject.ranks for subject, _ in members}))
+    return tuple(sorted({subject.ranks for subject, _ in members if subject.ranks}))
 
 
 def _where(members: Sequence[Member]) -> str:

@@ -50,7 +50,7 @@ def _verdict(one: Series, screened: Screened, row: int, rule: Rule, *, by_pairs_
     change = float(screened.change[row])
     seen = plain.model_copy(update=_changed(one, change, change - half, change + half))
     if slower > screened.threshold:
-        suspicion = f"z {slower:.1f} against the nights before, suspicious from {screened.threshold:.1f}"
+        suspicion = f"z {slower:.1f} against the nights before; {screened.threshold:.1f} is suspicious"
         return _confirmed(seen, one, decision, suspicion)
     if float(screened.faster_z[row]) < -rule.improvement_z:
         return seen.model_copy(update={"status": "improved", "reason": "better than the nights before"})
@@ -72,7 +72,7 @@ def _confirmed(plain: Verdict, one: Series, decision: Decision, suspicion: str) 
         "slower": ("regressed", f"confirmed by {pairs}; {suspicion}"),
         "faster": ("improved", f"better in {pairs}; {suspicion}"),
         "unchanged": ("pass", f"suspected ({suspicion}), not confirmed by {pairs}"),
-        "more": ("suspect", f"{suspicion}; {decision.wanted} pairs of head and base decide, {decision.used} are there"),
+        "more": ("suspect", f"{suspicion}; it takes {decision.wanted} pairs to go on, {decision.used} are there"),
         "undecided": ("inconclusive", f"{pairs} gave no answer; {suspicion}"),
     }[decision.answer]
     seen = _changed(one, decision.change, *decision.interval) if decision.used > 1 else {}

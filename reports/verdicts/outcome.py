@@ -107,6 +107,8 @@ def next_steps(judgement: Judgement) -> tuple[Step, ...]:
 
 
 def _accept(judgement: Judgement) -> Iterator[Step]:
+    if _from_files(judgement):
+        return
     found = [finding.curve for finding in judgement.findings if finding.status == "regressed"]
     found += [words.split_name(one.name)[0] for one in judgement.verdicts if one.status == "regressed"]
     curves = list(dict.fromkeys(found))

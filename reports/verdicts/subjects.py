@@ -23,6 +23,7 @@ class Subject:
     curve: str
     key: str
     ranks: int
+    """0 where there are none to speak of."""
     base_key: str | None = None
     """The cell with the fewest ranks of the curve, for what is relative to it."""
     base_ranks: int = 1
