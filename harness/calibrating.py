@@ -23,7 +23,7 @@ from reports.verdicts.generator import WORLDS
 from reports.verdicts.rule import RULE
 from reports.verdicts.values import Assurance, Series
 
-SLOWDOWNS = (0.02, 0.033, 0.05, 0.1, 0.2)
+SLOWDOWNS = (0.02, 0.03, 0.033, 0.04, 0.05, 0.06, 0.1, 0.2)
 OWN_CHECKS = 3_000
 """A store's own history holds so few nights that more draws say nothing more."""
 

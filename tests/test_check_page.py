@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 
 import judgements
@@ -125,7 +126,7 @@ def test_without_a_number_there_is_no_figure(logs):
 @pytest.mark.parametrize(("metric", "value", "shown"), [
     ("step", 0.0042, "4.20 ms"), ("throughput", 8000.0, "8,000"), ("memory", 412e6, "412 MB"),
     ("energy", 0.021, "0.0210 J"),
-    ("efficiency", 0.81, "81.0 %"), ("serial", 0.031, "3.1 %"), ("exposed", 0.001, "1.00 ms"),
+    ("efficiency", 0.81, "81.0 %"), ("serial", math.exp(0.031), "3.1 %"), ("exposed", math.exp(0.4), "40.0 %"),
 ])  # fmt: skip
 def test_each_metric_has_its_unit(metric, value, shown):
     series = nights("a", metric, value=value, changed=1.0, noise=0.0)

@@ -51,7 +51,7 @@ class Decision:
     @property
     def interval(self) -> tuple[float, float]:
         """95 %; of ln(head ÷ base)."""
-        half = student_t(self.used + 5) * self.error
+        half = student_t(self.used + 3) * self.error
         return self.change - half, self.change + half
 
 
@@ -71,7 +71,8 @@ def confirm_all(pairs: Array, scale: Array, rule: Rule) -> list[Decision]:
         if look > there or not len(open_ones):
             break
         change, error = mean_of_pairs(pairs[open_ones, :look], scale[open_ones], rule)
-        answers = _answers(change, error, look, scale[open_ones], rule)
+        agreed = _agreed(pairs[open_ones, :look], change)
+        answers = _answers(change, error, agreed, look, scale[open_ones], rule)
         for place, answer, one, two in zip(open_ones, answers, change, error, strict=True):
             final = "undecided" if answer == "more" and look == rule.looks[-1] else answer
             if final != "more":
@@ -115,7 +116,16 @@ def student(freedom: int) -> float:
     return float(stdtrit(freedom, 1 - PER_LOOK))
 
 
-def _answers(change: Array, error: Array, look: int, scale: Array, rule: Rule) -> list[Answer]:
+def _agreed(pairs: Array, change: Array) -> np.ndarray:
+    """Whether the pairs show the change, each by a third of it: all of the first four, then one of every two more.
+
+    A few runs that something else slowed can all fall on one side while pairs are few.
+    """
+    shown = np.sign(change)[:, None] * pairs > np.abs(change)[:, None] / 3
+    return np.asarray(shown.sum(-1) >= pairs.shape[1] - max(0, (pairs.shape[1] - 4) // 2))
+
+
+def _answers(change: Array, error: Array, agreed: np.ndarray, look: int, scale: Array, rule: Rule) -> list[Answer]:
     boundary = np.where(np.isnan(scale), max(rule.boundary(look), student(look - 1)), rule.boundary(look))
     z = change / error
     noise = error * np.sqrt(look)
@@ -123,6 +133,12 @@ def _answers(change: Array, error: Array, look: int, scale: Array, rule: Rule) -
     likelihood = sought / error**2 * (change - sought / 2)
     dropped = likelihood < np.log(rule.doubt)
     return [
-        "slower" if one > least else "faster" if one < -least else "unchanged" if drop else "more"
-        for one, drop, least in zip(z, dropped, boundary, strict=True)
+        "slower"
+        if all_show and one > least
+        else "faster"
+        if all_show and one < -least
+        else "unchanged"
+        if drop and one < least
+        else "more"
+        for one, drop, least, all_show in zip(z, dropped, boundary, agreed, strict=True)
     ]

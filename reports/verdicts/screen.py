@@ -26,6 +26,8 @@ PERSISTENT = 5
 CALIBRATING_NIGHTS = 12
 NEVER_BELOW = 1e-5
 """A scale of nothing but equal values would suspect anything."""
+DRIFT_NIGHTS = 12
+"""Fewer say nothing about a drift."""
 ENOUGH_FREEDOM = 20
 """Degrees of freedom within nights: from fewer the scale of pairs is learnt from the pairs themselves."""
 LEAST_ERROR = 0.003
@@ -36,18 +38,18 @@ PER_SIDE = 1.1
 
 @dataclass(frozen=True)
 class Nights:
-    """Series as arrays: ``trials`` (series, nights, trials) and ``usable`` (series, nights), the newest night last."""
+    """Series as arrays: ``trials`` (series, nights, trials), the others (series, nights), the newest night last."""
 
     trials: Array
-    usable: np.ndarray
-    """Nights that may serve as a reference: good, and of the newest accepted level."""
+    good: np.ndarray
+    """Nights that say how a series varies: not where a regression was found."""
     level: np.ndarray
     """Accepted level of each night, counted from 0."""
 
     @property
-    def past(self) -> Array:
-        """How many nights each series has before the newest."""
-        return np.asarray((~np.isnan(self.trials[:, :-1]).all(-1)).sum(-1), dtype=float)
+    def usable(self) -> np.ndarray:
+        """Nights that may serve as a reference: good, and of the newest accepted level."""
+        return np.asarray(self.good & (self.level == self.level[:, -1:]))
 
 
 @dataclass(frozen=True)
@@ -72,18 +74,19 @@ def arrays_of(series: Sequence[Series], keep: int) -> Nights:
     widest = max((len(night.logs) for row in rows for night in row), default=1)
     nights = keep + 1
     trials = np.full((len(rows), nights, max(widest, 1)), np.nan)
-    usable = np.zeros((len(rows), nights), dtype=bool)
+    good = np.zeros((len(rows), nights), dtype=bool)
     level = np.zeros((len(rows), nights), dtype=int)
     for place, (row, one) in enumerate(zip(rows, series, strict=True)):
-        last = row[-1].level if row else 0
         start = nights - len(row) if one.newest else nights - 1 - len(row)
         for column, night in enumerate(_without_old_trouble(row), start=start):
             if night is None:
                 continue
             trials[place, column, : len(night.logs)] = night.logs
-            usable[place, column] = night.good and night.level == last
+            good[place, column] = night.good
             level[place, column] = night.level
-    return Nights(trials, usable, level)
+        if row:
+            level[place, -1] = row[-1].level
+    return Nights(trials, good, level)
 
 
 def _without_old_trouble(row: Sequence[NightOfTrials]) -> list[NightOfTrials | None]:
@@ -145,19 +148,46 @@ def _at(
             break
         recent = values[:, start : newest + 1]
         before, count = _last(values[:, :start], nights.usable[:, :start], rule.reference_nights)
-        residuals = _about_their_level(values[:, :start], nights.level[:, :start])[:, -rule.scale_nights :]
+        past = np.where(nights.good[:, :start], values[:, :start], np.nan)
+        residuals = _about_their_level(past, nights.level[:, :start])[:, -rule.scale_nights :]
         known = (~np.isnan(residuals)).sum(-1).astype(float)
         alone = trial_scale / np.sqrt(trials)
         scale = alone * toward_common(spread(residuals) / alone, known, USUAL_NIGHT_RATIO, USUAL_SPREAD)
         enough = (known >= rule.least_nights) & (count > 0) & ~np.isnan(recent).any(-1)
-        difference = recent.mean(-1) - location(before, scale)
-        deviation = np.maximum(scale * np.sqrt(1 / window + PER_SIDE / np.maximum(count, 1)), LEAST_ERROR)
+        drift, unsure = _drift(residuals, scale, rule)
+        ahead = (before.shape[1] + window) / 2
+        difference = recent.mean(-1) - location(before, scale) - ahead * drift
+        variance = scale**2 * (1 / window + PER_SIDE / np.maximum(count, 1)) + (ahead * unsure) ** 2
+        deviation = np.maximum(np.sqrt(variance), LEAST_ERROR)
         z = np.where(enough, difference / deviation, np.nan)
         first = np.isnan(slower) | (np.abs(z) > np.maximum(np.abs(slower), np.abs(faster)))
         change, error = np.where(first, difference, change), np.where(first, deviation, error)
         slower, faster = np.fmax(slower, z), np.fmin(faster, z)
     change, error = np.where(np.isnan(slower), np.nan, change), np.where(np.isnan(slower), np.nan, error)
     return slower, faster, change, error
+
+
+def _drift(residuals: Array, scale: Array, rule: Rule) -> tuple[Array, Array]:
+    """The slope per night that a series has beyond chance, and its standard error.
+
+    Least squares on values that are held to 2.5 scales, each slope drawn toward 0 as far as those of all series
+    together are no larger than their errors (empirical Bayes).
+    """
+    there = ~np.isnan(residuals)
+    count = there.sum(-1)
+    place = np.arange(residuals.shape[1], dtype=float)
+    centre = (place * there).sum(-1) / np.maximum(count, 1)
+    off = np.where(there, place - centre[:, None], 0.0)
+    held = np.where(there, np.clip(residuals, -2.5 * scale[:, None], 2.5 * scale[:, None]), 0.0)
+    squares = np.maximum((off**2).sum(-1), 1.0)
+    slope, error2 = (off * held).sum(-1) / squares, scale**2 / squares
+    enough = count >= DRIFT_NIGHTS
+    if not enough.any():
+        return np.zeros_like(slope), np.zeros_like(slope)
+    excess = float(np.median((slope**2)[enough]) / 0.455 - np.median(error2[enough]))
+    between = max(excess, 0.0) if enough.sum() >= 8 else float(np.median(error2[enough]))
+    share = np.where(enough, between / (between + error2), 0.0)
+    return share * slope, np.sqrt(share * error2)
 
 
 def _last(values: Array, usable: np.ndarray, most: int) -> tuple[Array, Array]:

@@ -120,7 +120,7 @@ def unit_of(metric: Metric | None) -> str:
 
 def direction(verdict: Verdict) -> str:
     """``slower``, ``less memory``, …: which way it changed; empty where no change is told."""
-    if verdict.change_pct is None or verdict.status not in ("regressed", "improved", "suspect"):
+    if verdict.change_pct is None or verdict.status not in ("regressed", "improved", "suspect", "inconclusive"):
         return ""
     return NAMING[verdict.metric].more if verdict.change_pct > 0 else NAMING[verdict.metric].less
 
