@@ -11,6 +11,7 @@ import typer
 from harness.commands.check import CHECK_EXAMPLES, check
 from harness.commands.fit import FIT_EXAMPLES, fit
 from harness.commands.looking import DOCTOR_EXAMPLES, LIST_ALL_EXAMPLES, doctor, list_all
+from harness.commands.nightly import NIGHTLY_EXAMPLES, nightly
 from harness.commands.report import REPORT_EXAMPLES, report
 from harness.commands.stores import EXPORT_EXAMPLES, INGEST_EXAMPLES, MERGE_EXAMPLES, export, ingest, merge
 from harness.commands.sweep import SWEEP_EXAMPLES, sweep
@@ -26,6 +27,7 @@ app = typer.Typer(
 app.command(epilog=SWEEP_EXAMPLES)(sweep)
 app.command(epilog=REPORT_EXAMPLES)(report)
 app.command(epilog=CHECK_EXAMPLES)(check)
+app.command(epilog=NIGHTLY_EXAMPLES)(nightly)
 app.command(epilog=FIT_EXAMPLES)(fit)
 app.command(epilog=EXPORT_EXAMPLES)(export)
 app.command(epilog=INGEST_EXAMPLES)(ingest)

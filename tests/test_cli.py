@@ -133,7 +133,7 @@ def test_a_dry_run_as_json_is_one_document(harness):
     assert len(document["cases"]) + len(document["skips"]) > 0
 
 
-@pytest.mark.parametrize("command", ["sweep", "report", "export", "list", "doctor"])
+@pytest.mark.parametrize("command", ["sweep", "report", "nightly", "export", "list", "doctor"])
 def test_help_has_examples(harness, command):
     done = harness(command, "--help")
     assert done.returncode == 0
