@@ -82,7 +82,7 @@ def check_store(
         judged=found.newest.night if found else str(label),
         started_at=found.newest.started_at if found else None,
         commit=where.commit if where else None,
-        base_commit=sweep.base or micro.base,
+        base_commit=_other_than(where.commit if where else None, sweep.base or micro.base),
         machine=where.machine if where else None,
         trials=(found.trials if found else 0) + runs,
         extra_trials=sweep.extra_trials + micro.extra_trials,
@@ -121,13 +121,23 @@ def _judge_sweep(
     if not suspects or same_code or not confirmation.wanted:
         return Confirmed(_of_unchanged_code(screened, good) if same_code else screened, base)
     if base is None:
-        raise UsageError("--confirm: no night before has a commit that can be checked out; name one with --base-rev")
+        return Confirmed(_without_base(screened))
     info = found.info
     check_head(info.environment.commit, changed=bool(info.environment.changed_files))
     with PairWatcher(people, 2 * sum(verdict.pairs_wanted for _, _, verdict in suspects)) as watcher:
         return confirm_suspects(
             found.newest.night, info.plan.cases, base, info.environment.id, store.ledger, members, folder, watcher
         )  # fmt: skip
+
+
+def _without_base(members: Sequence[Member]) -> tuple[Member, ...]:
+    said = "no night before has a commit that can be checked out: name one with --base-rev"
+    return tuple(
+        (subject, series, verdict.model_copy(update={
+            "status": "inconclusive", "pairs_wanted": 0, "reason": f"{said}; {verdict.reason}"
+        }) if verdict.status == "suspect" else verdict)
+        for subject, series, verdict in members
+    )  # fmt: skip
 
 
 def _of_unchanged_code(members: Sequence[Member], commit: str | None) -> tuple[Member, ...]:
@@ -142,6 +152,10 @@ def _of_unchanged_code(members: Sequence[Member], commit: str | None) -> tuple[M
             verdict = verdict.model_copy(update=told)
         found.append((subject, series, verdict))
     return tuple(found)
+
+
+def _other_than(commit: str | None, base: str | None) -> str | None:
+    return None if base is not None and base == commit else base
 
 
 def judged(series: Sequence[tuple[Subject, Series]], rule: Rule, *, by_pairs_only: bool = False) -> tuple[Member, ...]:

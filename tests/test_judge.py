@@ -170,3 +170,10 @@ def test_night_of_one_trial_each_can_be_judged():
         for one in series
     ]  # fmt: skip
     assert {verdict.status for verdict in judge(single)} <= {"pass", "suspect"}
+
+
+@pytest.mark.parametrize("scale", [0.001, math.nan])
+def test_a_change_too_small_to_matter_is_none_however_sure(scale):
+    tiny = [0.004, 0.0041, 0.0039, 0.004, 0.0042, 0.004] * 7
+    assert confirm(tiny, scale, RULE).answer == "unchanged"
+    assert confirm([-one for one in tiny], scale, RULE).answer == "unchanged"

@@ -25,9 +25,11 @@ Answer = Literal["slower", "faster", "unchanged", "more", "undecided"]
 
 TUNING = 2.0
 SMALLEST = 0.01
-"""ln of the smallest slowdown that is worth an extra trial."""
+"""ln of the smallest change that is worth a trial, and a word: a memory peak may differ by less, and surely."""
 ORDINARY = 0.04
 """ln of the slowdown a suspicion is tried against, unless the series' noise is much smaller or larger."""
+SURELY = 3.0
+"""Standard errors below :data:`SMALLEST` at which a change is no longer followed."""
 UNKNOWN_AT_LEAST = 1e-4
 """Pairs that happen to be equal are not known without error."""
 PER_LOOK = 2e-4
@@ -72,7 +74,7 @@ def confirm_all(pairs: Array, scale: Array, rule: Rule) -> list[Decision]:
             break
         change, error = mean_of_pairs(pairs[open_ones, :look], scale[open_ones], rule)
         agreed = _agreed(pairs[open_ones, :look], change)
-        answers = _answers(change, error, agreed, look, scale[open_ones], rule)
+        answers = _answers(change, error, agreed & (np.abs(change) >= SMALLEST), look, scale[open_ones], rule)
         for place, answer, one, two in zip(open_ones, answers, change, error, strict=True):
             final = "undecided" if answer == "more" and look == rule.looks[-1] else answer
             if final != "more":
@@ -131,14 +133,9 @@ def _answers(change: Array, error: Array, agreed: np.ndarray, look: int, scale: 
     noise = error * np.sqrt(look)
     sought = np.maximum(np.minimum(BELOW_ORDINARY * noise, ORDINARY), ABOVE_ORDINARY * noise).clip(min=SMALLEST)
     likelihood = sought / error**2 * (change - sought / 2)
-    dropped = likelihood < np.log(rule.doubt)
+    small = change + SURELY * error < SMALLEST
+    dropped = small | ((likelihood < np.log(rule.doubt)) & (z < boundary))
     return [
-        "slower"
-        if all_show and one > least
-        else "faster"
-        if all_show and one < -least
-        else "unchanged"
-        if drop and one < least
-        else "more"
-        for one, drop, least, all_show in zip(z, dropped, boundary, agreed, strict=True)
+        "slower" if sure > 0 else "faster" if sure < 0 else "unchanged" if drop else "more"
+        for sure, drop in zip(agreed * ((z > boundary).astype(int) - (z < -boundary)), dropped, strict=True)
     ]
