@@ -55,6 +55,12 @@ def tell(request):
     return say
 
 
+@pytest.fixture(scope="module")
+def tell_whole():
+    """``tell_whole(line)``: as ``tell``, but of the tests of a file together, so that the lines make a table."""
+    return _told.append
+
+
 @pytest.fixture
 def side_by_side(benchmark, tell):
     """``side_by_side(ours, theirs, pairs)``: alternate, and record the ratio ours ÷ theirs of every pair."""

@@ -1,0 +1,156 @@
+"""Others' rules and ours on the same made-up histories: how often each is wrong and what it finds. No rate is asserted.
+
+The table at the end is Markdown, one for each world of :mod:`reports.verdicts.generator`; docs/verdicts.md shows one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import pytest
+
+from perf.peers import PEERS, NotInstalled, Peer
+from reports.verdicts.calibration import LATER, NIGHTS, SUITE, Share, calibrate, made_up, share
+from reports.verdicts.confirm import confirm_all
+from reports.verdicts.generator import WORLDS, World, samples_s
+from reports.verdicts.robust import Array
+from reports.verdicts.rule import RULE
+from reports.verdicts.screen import Nights, screen
+
+SMALL, LARGE = 0.05, 0.10
+OURS_CHECKS, OURS_POWERED = 20_000, 500
+FOUND, STEP, MOST = 0.95, 0.005, 0.64
+"""The smallest slowdown found is looked for in half per cents."""
+HEADER = (
+    "rule", "unchanged checks", "false alarms a check", "95 % interval", "finds 5 % on its first night",
+    "or the next", "finds 10 % on its first night", "finds 95 % from", "extra trials",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Row:
+    """What one rule does in one world."""
+
+    rule: str
+    alarms: Share
+    small: Share
+    small_later: Share
+    large: Share
+    least: float | None
+    extra_trials: float = 0.0
+
+    def cells(self) -> tuple[str, ...]:
+        seen = self.alarms
+        return (
+            self.rule, f"{seen.of:,}", f"{percent(seen.value)} ({seen.count})",
+            f"{percent(seen.low)} – {percent(seen.high)}", f"{percent(self.small.value, 3)} of {self.small.of:,}",
+            percent(self.small_later.value, 3), percent(self.large.value, 3),
+            f"over {percent(MOST)}" if self.least is None else percent(self.least, 3), percent(self.extra_trials),
+        )  # fmt: skip
+
+
+def percent(share_of_one: float, digits: int = 2) -> str:
+    """``digits``: significant ones."""
+    return f"{100 * share_of_one:.{digits}g} %"
+
+
+@pytest.fixture(scope="module")
+def rows(tell_whole):
+    found: dict[str, list[Row]] = {name: [] for name in WORLDS}
+    yield found
+    for name, told in found.items():
+        tell_whole(f"The {name} world, {NIGHTS} nights before the one that is judged:\n")
+        for cells in (HEADER, ["---"] * len(HEADER), *(row.cells() for row in told)):
+            tell_whole(f"| {' | '.join(cells)} |")
+        tell_whole("")
+
+
+@pytest.fixture(params=WORLDS.values(), ids=lambda world: world.name)
+def world(request) -> World:
+    return request.param
+
+
+@pytest.mark.parametrize("peer", PEERS, ids=lambda peer: peer.name)
+def test_a_peer(peer, world, rows):
+    try:
+        rows[world.name].append(measured(peer, world))
+    except NotInstalled as why:
+        pytest.skip(str(why))
+
+
+def test_ours(world, rows):
+    *_, ours = calibrate(
+        lambda series, seed: made_up(world, series, seed), world.name, OURS_CHECKS, (SMALL, LARGE), RULE
+    )
+    found = {(power.slowdown_pct, power.nights_more): power.found for power in ours.powers}
+    rows[world.name].append(
+        Row(
+            rule="ours",
+            alarms=ours.false_alarms,
+            small=found[100 * SMALL, 0],
+            small_later=found[100 * SMALL, 1],
+            large=found[100 * LARGE, 0],
+            least=least(lambda slowdown: ours_found(world, slowdown)),
+            extra_trials=ours.extra_trials,
+        )
+    )
+
+
+def measured(peer: Peer, world: World) -> Row:
+    seconds = history(world.name)
+
+    def found(checks: int, slowdown: float = 0.0, more: int = 0) -> Array:
+        judged = seconds[:checks, : NIGHTS + 1 + more].copy()
+        judged[:, NIGHTS:] *= 1 + slowdown
+        answers = peer.alarms(judged)
+        assert answers.shape == (checks,)
+        assert answers.dtype == bool
+        return answers
+
+    small = found(peer.powered, SMALL)
+    later = small | found(peer.powered, SMALL, more=1)
+    return Row(
+        rule=peer.name,
+        alarms=share(int(found(peer.checks).sum()), peer.checks),
+        small=share(int(small.sum()), peer.powered),
+        small_later=share(int(later.sum()), peer.powered),
+        large=share(int(found(peer.powered, LARGE).sum()), peer.powered),
+        least=least(lambda slowdown: float(found(peer.powered, slowdown).mean())),
+    )
+
+
+@cache
+def history(name: str) -> Array:
+    """The nights that :func:`made_up` makes, sample by sample, up to one after the first that is judged."""
+    suites = max(peer.checks for peer in PEERS) // SUITE
+    nights = NIGHTS + 1 + max(LATER)
+    return np.concatenate([samples_s(WORLDS[name], SUITE, nights, seed)[:, : NIGHTS + 2] for seed in range(suites)])
+
+
+def ours_found(world: World, slowdown: float) -> float:
+    """The share of slowed series that are called slower on their first night."""
+    suites = OURS_POWERED // SUITE
+    found = 0
+    for seed in range(suites):
+        suite = made_up(world, SUITE, seed)
+        trials = suite.trials[:, : NIGHTS + 1].copy()
+        trials[:, NIGHTS] += np.log1p(slowdown)
+        screened = screen(Nights(trials, np.ones(trials.shape[:2], bool), np.zeros(trials.shape[:2], int)), RULE)
+        suspects = screened.slower_z > screened.threshold
+        pairs = suite.pairs(RULE.looks[-1], slowdown)[suspects]
+        found += sum(one.answer == "slower" for one in confirm_all(pairs, screened.pair_scale[suspects], RULE))
+    return found / (suites * SUITE)
+
+
+def least(found: Callable[[float], float]) -> float | None:
+    """The smallest slowdown of which :data:`FOUND` are found; ``None`` where that is above :data:`MOST`."""
+    missed, enough = 0, round(MOST / STEP)
+    if found(MOST) < FOUND:
+        return None
+    while enough - missed > 1:
+        middle = (missed + enough) // 2
+        missed, enough = (missed, middle) if found(middle * STEP) >= FOUND else (middle, enough)
+    return enough * STEP
