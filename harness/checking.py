@@ -10,7 +10,6 @@ from typing import Any
 from rich.console import Console
 
 from harness.confirming import Confirmed, Member, check_head, confirm_suspects, last_good_commit
-from harness.errors import UsageError
 from harness.gathering import Gathered, gather
 from harness.gathering_ingested import gather_ingested
 from harness.histories import read_histories
