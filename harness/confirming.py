@@ -12,11 +12,14 @@ from harness.errors import UsageError
 from harness.ledger import Ledger, PairTrial
 from harness.pairing import Watcher, interleave, two_sides
 from harness.sides import Side
-from harness.trees import head_tree
+from harness.trees import Tree, find_commit, head_tree
 from reports.verdicts.evidence import Judged, NightFacts
 from reports.verdicts.measures import measures_of
 from reports.verdicts.subjects import Numbers, Subject
 from reports.verdicts.values import Series, Verdict
+
+SHORT = 12
+"""Characters of a commit's id, as everywhere here."""
 
 Member = tuple[Subject, Series, Verdict]
 Judge = Callable[[Mapping[str, Numbers]], Sequence[Member]]
@@ -69,20 +72,18 @@ def confirm_suspects(
     Pairs that an earlier call stored against the same two commits count. Raises :class:`UsageError`.
     """
     by_key = {case.key: case for case in cases}
-    pairs = Pairs()
+    base_commit = find_commit(base_rev)[:SHORT]
+    pairs = _stored(ledger, night, {"head": head_tree(), "base": Tree(path=Path(), commit=base_commit)})
+    verdicts = judge(pairs.numbers)
+    if not _wanted(verdicts, by_key, pairs):
+        return Confirmed(verdicts, base_commit, pairs.trials)
     with two_sides(base_rev, cases, folder, environment) as (head, base):
-        for found in ledger.pairs(night):
-            if found.commit == (head if found.side == "head" else base).tree.commit:
-                pairs.add(found)
-            else:
-                pairs.next_pair[found.key] = max(pairs.next_pair[found.key], found.pair + 1)
-        verdicts = judge(pairs.numbers)
         while wanted := _wanted(verdicts, by_key, pairs):
             before = pairs.trials
             for (first, count, decompose), keys in wanted.items():
                 suspects = [by_key[key] for key in keys]
                 for found in interleave(
-                    night, suspects, head, base, first, count, watcher, seed=len(pairs.trouble), decompose=decompose
+                    night, suspects, head, base, first, count, watcher, seed=first, decompose=decompose
                 ):
                     ledger.add_pair(found)
                     pairs.add(found)
@@ -90,7 +91,19 @@ def confirm_suspects(
             if pairs.trials == before or _given_up(head, base):
                 break
         told = [_without_pairs(one, pairs, head, base) for one in verdicts]
-        return Confirmed(told, base.tree.commit, pairs.trials)
+    return Confirmed(told, base_commit, pairs.trials)
+
+
+def _stored(ledger: Ledger, night: str, trees: Mapping[str, Tree]) -> Pairs:
+    """What earlier calls measured of the same two commits; of changed files nobody knows what they were then."""
+    pairs = Pairs()
+    for found in ledger.pairs(night):
+        tree = trees[found.side]
+        if found.commit == tree.commit and not tree.changed_files:
+            pairs.add(found)
+        else:
+            pairs.next_pair[found.key] = max(pairs.next_pair[found.key], found.pair + 1)
+    return pairs
 
 
 def _wanted(

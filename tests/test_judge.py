@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
+from histories import nights_of, slowed, unchanged
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -12,7 +13,6 @@ from reports.verdicts.confirm import confirm
 from reports.verdicts.judge import judge
 from reports.verdicts.rule import RULE, Rule
 from reports.verdicts.values import NightOfTrials, Series
-from tests.histories import nights_of, slowed, unchanged
 
 
 def test_no_unchanged_series_is_called_regressed_whatever_its_pairs():

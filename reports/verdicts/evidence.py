@@ -100,9 +100,12 @@ def paired(cases: Sequence[Case], pairs: Mapping[str, Numbers]) -> tuple[tuple[S
 
 
 def comparable(keys: Iterable[str], newest: NightFacts, night: NightFacts) -> bool:
-    """Whether these cells were measured in the same place with the same settings."""
+    """Whether these cells were measured in the same place with the same settings.
+
+    A cell that the newest night did not run has no settings there, and may be any of its nights'.
+    """
     return night.place == newest.place and all(
-        night.settings.get(key) == newest.settings.get(key) for key in keys
+        newest.settings.get(key) in (None, night.settings.get(key)) for key in keys
     )  # fmt: skip
 
 

@@ -1,0 +1,88 @@
+"""A slowdown that only the exchange has, found on real ranks: screened, confirmed by pairs, told as lost scaling."""
+
+from __future__ import annotations
+
+import json
+import random
+from xml.etree import ElementTree
+
+import pytest
+from checkouts import Checkout
+
+from harness.opening import open_store
+from tests.e2e.conftest import LEAN, Harness
+
+STEP = "    def step(self) -> None:\n"
+SLOWER_S = 0.01
+ASKED = ("--backends", "ddp", "--workloads", "synthetic", "--ranks", "1,2", "--repeats", "3", "--window", "0.2")
+
+
+@pytest.fixture
+def nightly(tmp_path):
+    checkout = Checkout(tmp_path)
+    (tmp_path / "here").mkdir()
+    harness = Harness(tmp_path / "here", checkout.path)
+    harness.env |= checkout.env
+    (harness.folder / "lean.toml").write_text(LEAN)
+    return harness, checkout
+
+
+def sweep(harness: Harness) -> str:
+    done = harness.run("sweep", "lean.toml", "--json", *ASKED)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)["sweep"]
+
+
+def repeat_night(harness: Harness, sweep: str, nights: int) -> None:
+    """As many nights before it, each of the same trials a few per cent off."""
+    store = open_store(str(harness.folder / ".runs/results.sqlite"), create=True)
+    info, trials = store.sweep(sweep), store.trials(sweep)
+    noise = random.Random(0)
+    for number in range(nights):
+        name = f"20260101-00000{number}-abcd"
+        store.begin_sweep(info.model_copy(update={"id": name, "started_at": f"2026-01-01T00:00:0{number}+00:00"}))
+        for trial in trials:
+            factor = 1 + noise.gauss(0, 0.03)
+            ranks = tuple(
+                rank.model_copy(update={"step_s": tuple(step_s * factor for step_s in rank.step_s)})
+                for rank in trial.ranks
+            )
+            store.add_trial(name, trial.model_copy(update={"ranks": ranks}))
+        store.finish_sweep(name, info.started_at)
+    store.close()
+
+
+def test_a_slower_exchange_is_confirmed_and_told_as_lost_scaling(nightly):
+    harness, checkout = nightly
+    repeat_night(harness, sweep(harness), 6)
+    base = checkout.head()
+    alone = '__import__("os").environ["WORLD_SIZE"] == "1"'
+    checkout.edit("bench/training.py", STEP, f"{STEP}        {alone} or time.sleep({SLOWER_S})\n")
+    head = checkout.commit()
+    sweep(harness)
+    files = ("--junit", "j.xml", "--markdown", "v.md", "--html", "v.html")
+    done = harness.run("check", "--confirm", "--json", *files)
+    assert done.returncode == 1, done.stderr
+    document = json.loads(done.stdout)
+    (found,) = [finding for finding in document["findings"] if finding["status"] == "regressed"]
+    assert (found["kind"], found["ranks"]) == ("lost scaling", [2])
+    assert (document["commit"], document["base_commit"]) == (head, base)
+    slower = next(one for name, one in document["benchmarks"].items() if name.endswith("ranks=2"))
+    assert slower["status"] == "regressed"
+    assert slower["pairs_used"] >= 3
+    assert slower["low_pct"] > 0
+    assert not any(one["status"] == "regressed" for name, one in document["benchmarks"].items() if "ranks=1" in name)
+    assert document["extra_trials"] >= 6
+    failures = ElementTree.parse(harness.folder / "j.xml").getroot().findall(".//failure")
+    assert failures
+    assert "lost scaling" in (harness.folder / "v.md").read_text()
+    assert "lost scaling" in (harness.folder / "v.html").read_text()
+    assert checkout.worktrees() == []
+    harness.nothing_left()
+
+    again = harness.run("check", "--confirm", "--json")
+    assert json.loads(again.stdout)["extra_trials"] == document["extra_trials"], "the stored pairs are enough"
+    checkout.edit("bench/training.py", "or time.sleep", "or time.time() or time.sleep")
+    refused = harness.run("check", "--confirm")
+    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
+    assert "changed files" in refused.stderr
