@@ -21,6 +21,10 @@ PACKAGES = (
 )  # fmt: skip
 
 
+MACHINE = "SCALING_MACHINE"
+"""Names the machine where its host name is another one each time: runners of one kind are then one machine."""
+
+
 class Environment(Value):
     """Where a trial ran. Two trials with the same :attr:`id` may be compared without a thought."""
 
@@ -55,7 +59,7 @@ class Environment(Value):
 def read_environment() -> Environment:
     commit, changed = _read_git()
     return Environment(
-        host=platform.node(),
+        host=os.environ.get(MACHINE) or platform.node(),
         system=f"{platform.system()} {platform.release()}",
         cpu=read_cpu_name(),
         cores=usable_cores(),

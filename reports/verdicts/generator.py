@@ -97,14 +97,15 @@ def _all_samples(world: World, series: int, nights: int, seed: int) -> tuple[Arr
 
 
 def _days(rng: Generator, world: World, day: Array, nights: int) -> Array:
-    """The offset of each night. Foreign ones last: a third of a night's carries over, and weekends differ."""
+    """The offset of each night. Foreign ones last (half of a night's carries over), weekends differ, some are bad."""
     fresh: Array = rng.normal(0, 1, (len(day), nights)) * day[:, None]
     if world.name == "tuned":
         return fresh
     for night in range(1, nights):
-        fresh[:, night] += fresh[:, night - 1] / 3
+        fresh[:, night] += fresh[:, night - 1] / 2
     weekend = np.isin(np.arange(nights) % 7, (5, 6))
-    return np.asarray(fresh + weekend * rng.normal(0, 0.005, len(day))[:, None])
+    bad = (rng.random(fresh.shape) < 0.05) * rng.exponential(0.02, fresh.shape)
+    return np.asarray(fresh + bad + weekend * rng.normal(0, 0.006, len(day))[:, None])
 
 
 def _runs(rng: Generator, world: World, shape: tuple[int, ...], run: Array, sample: Array) -> Array:
@@ -119,9 +120,9 @@ def _samples(rng: Generator, world: World, shape: tuple[int, ...], run: Array, s
         offsets = rng.normal(0, 1, shape)
         noise = rng.normal(0, 1, (*shape, world.samples))
     else:
-        # Two ways a run can fall out (memory, clocks), and heavy tails about each; skewed samples.
-        modes = np.where(rng.random(shape) < 0.3, 1.2, -0.5)
-        offsets = 0.75 * modes + 0.5 * rng.standard_t(4, shape)
+        # Three ways a run can fall out (memory, clocks), and heavy tails about each; skewed samples.
+        modes = rng.choice([-0.8, 0.2, 1.5], shape, p=[0.3, 0.5, 0.2])
+        offsets = 0.6 * modes + 0.5 * rng.standard_t(3, shape)
         noise = rng.gamma(2.0, 1.0, (*shape, world.samples)) - 2.0
     found = offsets * run[wide]
     found = found + (rng.random(shape) < world.wild_runs) * rng.exponential(world.wild_size, shape)
