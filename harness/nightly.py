@@ -209,15 +209,7 @@ def _clear(out: Path) -> None:
     """A night that breaks must not leave an earlier one's verdict behind. Raises :class:`UsageError`."""
     try:
         out.mkdir(parents=True, exist_ok=True)
-        for name in (
-            "report.html",
-            "index.html",
-            "verdict.html",
-            "verdict.md",
-            "verdict.json",
-            "junit.xml",
-            "verdict.json.part",
-        ):
+        for name in WRITTEN:
             (out / name).unlink(missing_ok=True)
         if (out / "micro").exists():
             shutil.rmtree(out / "micro")

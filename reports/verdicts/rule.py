@@ -14,9 +14,9 @@ class Rule(Value):
     scale_nights: int = 30
     least_nights: int = 4
     """Fewer comparable nights give no screen."""
-    suspicion_z: float = 1.6
+    suspicion_z: float = 1.5
     """The least z of a suspicion; raised where a suite's own past would have raised more than :attr:`suspects`."""
-    suspects: float = 0.19
+    suspects: float = 0.21
     """Share of a suite's unchanged series that a night may suspect: what extra trials cost."""
     improvement_z: float = 4.5
     """An improvement alarms nobody and needs no pairs, but as much evidence."""
