@@ -13,7 +13,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from harness.errors import StoreError, UsageError
-from harness.gathering import gather
+from harness.gathering import Which, gather
 from harness.opening import open_store
 from harness.report import write_whole
 from reports.verdicts.assurance import Kept, assurance_of, fingerprint
@@ -62,7 +62,7 @@ def calibrate_store(
     without = ""
     try:
         own = _own_series(place, suite)
-        on_own = _measured(f"the history of {place}", partial(resampled, own), min(checks, OWN_CHECKS), people)
+        on_own = _measured(f"step times in {place}", partial(resampled, own), min(checks, OWN_CHECKS), people)
         without = "" if on_own else f"not on a history of your own: no series has {PLENTY} nights of two trials"
         found += on_own
     except (StoreError, UsageError) as problem:
@@ -74,9 +74,11 @@ def calibrate_store(
 
 def _own_series(place: str, suite: str | None) -> tuple[Series, ...]:
     store = open_store(place, create=False, upgrade=True)
-    found = gather(store, suite)
+    found = gather(store, Which(suite))
     store.close()
-    return tuple(one for _, one in series_of(found.cases, found.newest, found.past, found.judged, {}))
+    every = series_of(found.cases, found.newest, found.past, found.judged, {})
+    # Series of one metric are judged together.
+    return tuple(one for subject, one in every if subject.metric == "step")
 
 
 def _measured(what: str, make: Maker, checks: int, people: Console) -> list[Calibration]:

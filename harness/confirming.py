@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench.case import Case
+from harness.environment import read_environment
 from harness.errors import UsageError
 from harness.ledger import Ledger, PairTrial
 from harness.pairing import Watcher, interleave, two_sides
-from harness.sides import Side
-from harness.trees import Tree, find_commit, head_tree
-from reports.verdicts.evidence import Judged, NightFacts
+from harness.trees import find_commit, head_tree
+from reports.verdicts.evidence import Judged, NightFacts, unlike
 from reports.verdicts.measures import measures_of
 from reports.verdicts.subjects import Numbers, Subject
 from reports.verdicts.values import Series, Verdict
@@ -44,8 +44,8 @@ class Pairs:
     )
     next_pair: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     """By case key."""
-    trouble: dict[str, str] = field(default_factory=dict)
-    """By case key: why its last pair gave no number."""
+    failed: dict[str, list[PairTrial]] = field(default_factory=lambda: defaultdict(list))
+    """By case key: trials that gave no number."""
     trials: int = 0
 
     def add(self, found: PairTrial) -> None:
@@ -54,7 +54,23 @@ class Pairs:
         if found.trial.outcome == "ok":
             self.numbers[found.side][found.key][found.pair] = measures_of(found.trial)
         else:
-            self.trouble[found.key] = f"{found.side} {found.commit}: {found.trial.reason}"
+            self.failed[found.key].append(found)
+
+    def hopeless(self, key: str) -> bool:
+        """Two trials and more have failed, and not fewer than pairs have gone well."""
+        good = self.numbers["head"].get(key, {}).keys() & self.numbers["base"].get(key, {}).keys()
+        return len(self.failed[key]) >= 2 and len(self.failed[key]) >= len(good)
+
+
+def stored_pairs(ledger: Ledger, night: str, head: str | None, base: str | None) -> Pairs:
+    """What earlier calls measured for a night of these two commits; none where a side's commit is unknown."""
+    pairs = Pairs()
+    for found in ledger.pairs(night):
+        if found.commit == {"head": head, "base": base}[found.side]:
+            pairs.add(found)
+        else:
+            pairs.next_pair[found.key] = max(pairs.next_pair[found.key], found.pair + 1)
+    return pairs
 
 
 def confirm_suspects(
@@ -72,14 +88,15 @@ def confirm_suspects(
     Pairs that an earlier call stored against the same two commits count. Raises :class:`UsageError`.
     """
     by_key = {case.key: case for case in cases}
-    base_commit = find_commit(base_rev)[:SHORT]
-    pairs = _stored(ledger, night, {"head": head_tree(), "base": Tree(path=Path(), commit=base_commit)})
+    base_commit, ours = find_commit(base_rev)[:SHORT], head_tree()
+    # Of changed files nobody knows what they were when they were measured.
+    pairs = stored_pairs(ledger, night, None if ours.changed_files else ours.commit, base_commit)
     verdicts = judge(pairs.numbers)
     if not _wanted(verdicts, by_key, pairs):
-        return Confirmed(verdicts, base_commit, pairs.trials)
+        return Confirmed([_without_pairs(one, pairs, "") for one in verdicts], base_commit, pairs.trials)
     with two_sides(base_rev, cases, folder, environment) as (head, base):
         while wanted := _wanted(verdicts, by_key, pairs):
-            before = pairs.trials
+            used = _used(verdicts)
             for (first, count, decompose), keys in wanted.items():
                 suspects = [by_key[key] for key in keys]
                 for found in interleave(
@@ -88,22 +105,15 @@ def confirm_suspects(
                     ledger.add_pair(found)
                     pairs.add(found)
             verdicts = judge(pairs.numbers)
-            if pairs.trials == before or _given_up(head, base):
+            # Trials can go well and lack the very number that is asked for.
+            if _used(verdicts) == used or head.why_not or base.why_not:
                 break
-        told = [_without_pairs(one, pairs, head, base) for one in verdicts]
+        told = [_without_pairs(one, pairs, base.why_not or head.why_not or "") for one in verdicts]
     return Confirmed(told, base_commit, pairs.trials)
 
 
-def _stored(ledger: Ledger, night: str, trees: Mapping[str, Tree]) -> Pairs:
-    """What earlier calls measured of the same two commits; of changed files nobody knows what they were then."""
-    pairs = Pairs()
-    for found in ledger.pairs(night):
-        tree = trees[found.side]
-        if found.commit == tree.commit and not tree.changed_files:
-            pairs.add(found)
-        else:
-            pairs.next_pair[found.key] = max(pairs.next_pair[found.key], found.pair + 1)
-    return pairs
+def _used(verdicts: Sequence[Member]) -> int:
+    return sum(verdict.pairs_used for _, _, verdict in verdicts)
 
 
 def _wanted(
@@ -112,7 +122,7 @@ def _wanted(
     """By first pair, number of pairs, and whether the parts of a step are told apart: the cases to run."""
     needs: dict[str, tuple[int, bool]] = {}
     for subject, _, verdict in verdicts:
-        if verdict.status != "suspect" or any(_hopeless(key, pairs) for key in subject.keys):
+        if verdict.status != "suspect" or any(pairs.hopeless(key) for key in subject.keys):
             continue
         for key in subject.keys:
             if key in cases:
@@ -125,46 +135,47 @@ def _wanted(
     return found
 
 
-def _hopeless(key: str, pairs: Pairs) -> bool:
-    """Half of a case's pairs and more have failed."""
-    good = len(pairs.numbers["head"].get(key, {}).keys() & pairs.numbers["base"].get(key, {}).keys())
-    return pairs.next_pair[key] >= 2 and 2 * good < pairs.next_pair[key]
+def _without_pairs(one: Member, pairs: Pairs, side: str) -> Member:
+    """A suspect without an answer: failed where the running code fails, else inconclusive, with the reason.
 
-
-def _given_up(head: Side, base: Side) -> bool:
-    return bool(head.why_not or base.why_not)
-
-
-def _without_pairs(one: Member, pairs: Pairs, head: Side, base: Side) -> Member:
-    """A suspect that could not be confirmed is inconclusive, with the reason."""
+    ``side``: why one of the two can't be run at all.
+    """
     subject, series, verdict = one
     if verdict.status != "suspect":
         return one
-    trouble = next((pairs.trouble[key] for key in subject.keys if key in pairs.trouble), None)
-    why = trouble or base.why_not or head.why_not or "the pairs gave no number"
-    said = {"status": "inconclusive", "pairs_wanted": 0, "reason": f"{why}; {verdict.reason}"}
+    failed = [trial for key in subject.keys for trial in pairs.failed[key]]
+    heads = [trial for trial in failed if trial.side == "head"]
+    worst = next(iter(heads or failed), None)
+    why = f"{worst.side} {worst.commit}: {worst.trial.reason}" if worst else side or "the pairs gave no number"
+    status = "failed" if len(heads) >= 2 and len(heads) == len(failed) else "inconclusive"
+    said = {"status": status, "pairs_wanted": 0, "reason": f"{why}; {verdict.reason}"}
     return subject, series, verdict.model_copy(update=said)
 
 
-def last_good_commit(verdicts: Sequence[Member], past: Sequence[NightFacts], judged: Judged) -> str | None:
-    """Of the newest night on which none of the suspects had regressed; ``None`` where no such commit is known."""
+def last_good_commit(members: Sequence[Member], past: Sequence[NightFacts], judged: Judged, back: int) -> str | None:
+    """Of the newest night before the last ``back`` on which all of these series stood well: it can't hold what those
+    nights are suspected of. The oldest such night where there are no others; ``None`` where no commit is known.
+    """
     order = {night.night: place for place, night in enumerate(past)}
-    suspects = [(subject, {one.night for one in series.past}) for subject, series, verdict in verdicts
-                if verdict.status == "suspect"]  # fmt: skip
-    for night in reversed(past):
-        if night.commit and all(
-            night.night in there and judged.good(subject, night, order) for subject, there in suspects
-        ):
-            return night.commit
-    return None
+    wanted = [(subject, {night.night for night in series.past}) for subject, series, _ in members]
+    fit = [
+        night
+        for night in past
+        if night.commit
+        and all(night.night in there and judged.stood_well(subject, night, order) for subject, there in wanted)
+    ]  # fmt: skip
+    before = [night for night in fit if order[night.night] < len(past) - back]
+    found = before[-1] if before else fit[0] if fit else None
+    return found.commit if found else None
 
 
-def check_head(measured: str | None, *, changed: bool) -> str:
-    """The running code's commit. Raises :class:`UsageError` where the newest sweep measured other code."""
+def check_head(measured: str | None, place: Mapping[str, str], *, changed: bool) -> None:
+    """Raises :class:`UsageError` where the sweep measured other code than is running, or another machine."""
     here = head_tree()
     if measured is not None and (here.commit != measured or (here.changed_files and not changed)):
         raise UsageError(
             f"--confirm: the newest sweep measured commit {measured}, and the code here is {here.title}; "
             f"`git checkout {measured}`, or sweep again"
         )
-    return here.commit
+    if differ := unlike(read_environment().place, place):
+        raise UsageError(f"--confirm: the newest sweep ran elsewhere ({differ}); confirm it there, or sweep here")

@@ -12,8 +12,21 @@ from harness.ledger import Ledger, NightRow
 from harness.store import Store, SweepInfo
 from reports.verdicts.evidence import Accepted, Judged, NightFacts
 from reports.verdicts.judge import NIGHTS_KEPT
+from reports.verdicts.subjects import Numbers
 
-Numbers = dict[str, dict[int, dict[str, float]]]
+
+@dataclass(frozen=True)
+class Which:
+    """What is to be judged: a sweep (default: the newest), of a suite, against one other only."""
+
+    suite: str | None = None
+    sweep: str | None = None
+    baseline: str | None = None
+
+    @property
+    def asked(self) -> bool:
+        """Whether anything was named: then it has to be there."""
+        return any((self.suite, self.sweep, self.baseline))
 
 
 @dataclass(frozen=True)
@@ -26,22 +39,21 @@ class Gathered:
     newest: NightFacts
     past: tuple[NightFacts, ...]
     """The oldest first."""
+    earlier: tuple[NightRow, ...]
+    """Every night of the suite before, wherever it was measured."""
     judged: Judged
     trials: int
+    pinned: str | None
+    """The one night that may serve as reference."""
 
 
-def gather(store: Store, suite: str | None = None, baseline: str | None = None) -> Gathered:
-    """Of the newest sweep (of a suite, where one is named). Raises :class:`UsageError` and :class:`StoreError`."""
+def gather(store: Store, which: Which) -> Gathered:
+    """Raises :class:`UsageError` and :class:`StoreError`."""
     ledger = store.ledger
-    nights = ledger.nights(suite)
-    if not nights:
-        which = f"of suite '{suite}' " if suite else ""
-        raise UsageError(f"the store holds no sweep {which}to judge; run `python -m harness sweep` first")
-    newest = nights[-1]
+    newest, earlier = _choose(store, which)
     info = store.sweep(newest.id)
-    earlier = [night for night in nights[:-1] if night.suite == newest.suite]
-    pinned = None if baseline is None else _pinned(store, baseline, newest)
     chosen = _worth_reading(ledger, newest, earlier)
+    pinned = None if which.baseline is None else _pinned(store, which.baseline, newest)
     if pinned is not None and pinned not in chosen:
         chosen = sorted([*chosen, pinned], key=lambda night: (night.started_at, night.id))
     facts = _facts(ledger, [*chosen, newest])
@@ -53,12 +65,28 @@ def gather(store: Store, suite: str | None = None, baseline: str | None = None) 
         cases=(*info.plan.cases, *(skip.case for skip in info.plan.skips)),
         newest=_with_troubles(facts[-1], outcomes, absent),
         past=tuple(facts[:-1]),
+        earlier=tuple(earlier),
         judged=Judged(
             statuses=ledger.statuses(names),
             accepted=tuple(Accepted(one.curve, one.since, one.at) for one in ledger.acceptances()),
         ),
         trials=len(outcomes),
+        pinned=pinned.id if pinned else None,
     )
+
+
+def _choose(store: Store, which: Which) -> tuple[NightRow, list[NightRow]]:
+    """The sweep to judge and those of its suite before it, the oldest first."""
+    nights = store.ledger.nights(which.suite)
+    if which.sweep is not None:
+        wanted = store.sweep(which.sweep).id
+        nights = nights[: next((place for place, night in enumerate(nights, 1) if night.id == wanted), 0)]
+    if not nights:
+        named = f" {which.sweep}" if which.sweep else ""
+        suite = f" of suite '{which.suite}'" if which.suite else ""
+        raise UsageError(f"the store holds no sweep{named}{suite} to judge; see the sweeps in `.runs/`, or run one")
+    newest = nights[-1]
+    return newest, [night for night in nights[:-1] if night.suite == newest.suite]
 
 
 def _pinned(store: Store, baseline: str, newest: NightRow) -> NightRow:
@@ -81,7 +109,7 @@ def _worth_reading(ledger: Ledger, newest: NightRow, earlier: Sequence[NightRow]
 def _facts(ledger: Ledger, nights: Sequence[NightRow]) -> list[NightFacts]:
     names = [night.id for night in nights]
     environments = ledger.environments()
-    numbers = numbers_of(ledger.measures(names))
+    numbers = _numbers_of(ledger.measures(names))
     settings = ledger.settings(names)
     found = []
     for night in nights:
@@ -99,12 +127,12 @@ def _facts(ledger: Ledger, nights: Sequence[NightRow]) -> list[NightFacts]:
     return found
 
 
-def numbers_of(rows: Iterable[tuple[str, str, int, str, float]]) -> dict[str, Numbers]:
+def _numbers_of(rows: Iterable[tuple[str, str, int, str, float]]) -> dict[str, Numbers]:
     """By sweep: case key → round → name → value."""
-    found: dict[str, Numbers] = defaultdict(lambda: defaultdict(lambda: defaultdict(dict)))
+    found: dict[str, dict[str, dict[int, dict[str, float]]]] = {}
     for sweep, key, round_number, name, value in rows:
-        found[sweep][key][round_number][name] = value
-    return found
+        found.setdefault(sweep, {}).setdefault(key, {}).setdefault(round_number, {})[name] = value
+    return dict(found)
 
 
 def _with_troubles(

@@ -17,13 +17,12 @@ from harness.errors import UsageError, nearest
 from harness.long_tables import Words, read_table
 from harness.night_order import ranks_of
 from harness.table_faults import NUMBER, BadLabelError, Layout, find_lines, read_header
+from reports.verdicts.judge import NIGHTS_KEPT
 from reports.verdicts.values import NightOfTrials, Series
 
 if TYPE_CHECKING:
     import pandas as pd
 
-NIGHTS_KEPT = 60
-"""The newest of each benchmark; older ones are forgotten while they are read."""
 READINGS = Layout(labels=("night", "benchmark", "run", "sample"), numbers=("seconds",))
 PAIRS = Layout(labels=("benchmark", "pair"), numbers=("head_s", "base_s"), may_be_empty=True)
 LEAST_KNOWN = 0.5

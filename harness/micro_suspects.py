@@ -1,4 +1,4 @@
-"""Confirming suspects among the micro-benchmarks: the suite's file in both trees, in turn, until each is answered."""
+"""Ingested benchmarks judged; of the suite's own the suspects are run again in both trees until each is answered."""
 
 from __future__ import annotations
 
@@ -7,63 +7,108 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from harness.confirming import Confirmed, Member
+from harness.confirming import Confirmed, Member, check_head, last_good_commit
+from harness.environment import read_environment
+from harness.gathering_ingested import Ingested
+from harness.ledger import Ledger
 from harness.micro import NAME
 from harness.micro_pairs import MicroPair, interleave_micro
+from harness.suspicions import Confirmation, base_trouble, left_open, of_unchanged_code
 from harness.trees import checked_out, head_tree
 from reports.verdicts.judge import judge
 from reports.verdicts.rule import RULE
 
 
-def confirm_micro(members: Sequence[Member], base_rev: str | None, folder: Path) -> Confirmed:
-    """``members``: of ingested benchmarks. Those that are none of the suite's own stay suspect: nobody here can run
-    them again. Raises :class:`harness.errors.UsageError`."""
-    suspects = [subject.name for subject, _, verdict in members if _can_be_run(subject.name) and verdict.pairs_wanted]
-    if not suspects or base_rev is None:
+def judge_ingested(ingested: Ingested, confirmation: Confirmation, ledger: Ledger, folder: Path) -> Confirmed:
+    """Benchmarks that are none of the suite's own stay suspect: nobody here can run them again.
+
+    An answer that pairs gave earlier stands. Raises :class:`harness.errors.UsageError`.
+    """
+    verdicts = judge([series for _, series in ingested.series], RULE)
+    members = [(*one, verdict) for one, verdict in zip(ingested.series, verdicts, strict=True)]
+    members = _answered_before(members, ingested, ledger)
+    suspects = [member for member in members if member[2].status == "suspect"]
+    if not suspects:
         return Confirmed(members)
+    base = confirmation.base_rev or last_good_commit(
+        suspects, ingested.past, ingested.judged, max(RULE.windows) - 1
+    )  # fmt: skip
+    if base is not None and base == ingested.commit:
+        return Confirmed(of_unchanged_code(members, base), base)
+    if not confirmation.wanted or not any(_can_be_run(subject.name) for subject, _, _ in suspects):
+        return Confirmed(members, base)
+    why_not = base_trouble(base, asked=confirmation.base_rev is not None)
+    if base is None or why_not:
+        return Confirmed(left_open(members, why_not))
+    check_head(ingested.commit, read_environment().place, changed=False)
+    return _confirm(members, base, folder)
+
+
+def _answered_before(members: Sequence[Member], ingested: Ingested, ledger: Ledger) -> list[Member]:
+    """Verdicts of the same night that rest on pairs: these are not kept, and would be spent again."""
+    stored = ledger.verdicts(ingested.tonight) if ingested.tonight else ()
+    known = {verdict.name: verdict for verdict in stored if verdict.pairs_used}
+    return [
+        (subject, series, known.get(verdict.name, verdict) if verdict.status == "suspect" else verdict)
+        for subject, series, verdict in members
+    ]
+
+
+def _confirm(members: Sequence[Member], base_rev: str, folder: Path) -> Confirmed:
     found: dict[str, list[MicroPair]] = defaultdict(list)
     trials = 0
     with checked_out(base_rev) as base:
         head = head_tree()
-        # Where both are the same code, nothing of it can have slowed them.
-        while base.commit != head.commit and (wanted := _wanted(members)):
+        while wanted := _wanted(members, found):
             first, count, names = wanted
             for pair in interleave_micro(names, head, base, folder, first, count):
                 found[pair.benchmark].append(pair)
-            trials += 2 * count
+                trials += 2
             members = _again(members, found)
-        return Confirmed(members, base.commit, trials)
+        return Confirmed(_without_pairs(members, found), base.commit, trials)
 
 
 def _can_be_run(name: str) -> bool:
     return name.startswith(f"{NAME}::")
 
 
-def _wanted(members: Sequence[Member]) -> tuple[int, int, list[str]] | None:
-    """First pair, number of pairs and benchmarks; ``None`` where no more are asked for."""
+def _wanted(members: Sequence[Member], found: Mapping[str, Sequence[MicroPair]]) -> tuple[int, int, list[str]] | None:
+    """First pair, number of pairs and benchmarks; ``None`` where no more are asked for, or they give none."""
     waiting = [
         (subject.name, verdict)
         for subject, _, verdict in members
-        if verdict.status == "suspect" and _can_be_run(subject.name)
+        if verdict.status == "suspect" and _can_be_run(subject.name) and not _hopeless(found.get(subject.name, ()))
     ]
     if not waiting:
         return None
-    used = min(verdict.pairs_used for _, verdict in waiting)
-    now = [(name, verdict) for name, verdict in waiting if verdict.pairs_used == used]
-    return used, max(verdict.pairs_wanted for _, verdict in now) - used, [name for name, _ in now]
+    tried = min(len(found.get(name, ())) for name, _ in waiting)
+    now = [(name, verdict) for name, verdict in waiting if len(found.get(name, ())) == tried]
+    return tried, max(verdict.pairs_wanted - verdict.pairs_used for _, verdict in now), [name for name, _ in now]
+
+
+def _hopeless(pairs: Sequence[MicroPair]) -> bool:
+    failed = sum(bool(pair.reason) for pair in pairs)
+    return failed >= 2 and 2 * failed >= len(pairs)
 
 
 def _again(members: Sequence[Member], found: Mapping[str, Sequence[MicroPair]]) -> list[Member]:
-    """Judged anew with the pairs there are; inconclusive where one gave no number."""
+    """Judged anew with the pairs there are; what had its answer before keeps it."""
     series = [one.model_copy(update={"pairs": _logs(found.get(subject.name, ()))}) for subject, one, _ in members]
-    again = []
-    for (subject, _, _), one, verdict in zip(members, series, judge(series, RULE), strict=True):
+    return [
+        (subject, one, new if old.status == "suspect" else old)
+        for (subject, _, old), one, new in zip(members, series, judge(series, RULE), strict=True)
+    ]
+
+
+def _without_pairs(members: Sequence[Member], found: Mapping[str, Sequence[MicroPair]]) -> list[Member]:
+    told = []
+    for subject, one, verdict in members:
         failed = next((pair.reason for pair in found.get(subject.name, ()) if pair.reason), None)
         if verdict.status == "suspect" and failed is not None:
             said = {"status": "inconclusive", "pairs_wanted": 0, "reason": f"{failed}; {verdict.reason}"}
             verdict = verdict.model_copy(update=said)
-        again.append((subject, one, verdict))
-    return again
+        told.append((subject, one, verdict))
+    return told
 
 
 def _logs(pairs: Sequence[MicroPair]) -> tuple[float, ...]:

@@ -86,9 +86,9 @@ def read_micro(runs: Sequence[MicroRun]) -> Ended:
     return Ended("micro", EXIT_TRIALS_FAILED, f"broke: {said[0]}" + (f"; {len(said) - 1} more" if said[1:] else ""))
 
 
-def check_command(night: Night, *, confirm: bool) -> list[str]:
-    """The check of the suite's newest sweep; its JSON goes to standard output."""
-    suite = ["--suite", read_suite(night.suite).name]
+def check_command(night: Night, sweep: str, *, confirm: bool) -> list[str]:
+    """The check of this night's sweep, whatever others write meanwhile; its JSON goes to standard output."""
+    suite = ["--suite", read_suite(night.suite).name, "--sweep", sweep]
     base = ["--base-rev", night.base_rev] if night.base_rev else []
     pages = [("--junit", "junit.xml"), ("--markdown", "verdict.md"), ("--html", "verdict.html")]
     written = [word for option, name in pages for word in (option, str(night.out / name))]
@@ -115,7 +115,7 @@ def spend(night: Night, people: Console) -> int:
     if night.micro:
         spent.measure_micro(tonight)
     if tonight:
-        spent.check()
+        spent.check(tonight)
         page = str(night.out / "report.html")
         spent.run("report", _harness("report", "--store", night.store, "--out", page), document=SAID_BEFORE)
     else:
@@ -156,15 +156,15 @@ class _Spent:
             named = ["--night", f"micro-{night}"] if night else []
             self.run("ingest", _harness("ingest", *files, "--store", self.night.store, *named))
 
-    def check(self) -> None:
+    def check(self, sweep: str) -> None:
         """Where suspects can't be confirmed, what the nights alone say is still worth knowing."""
-        if not (self.night.confirm and self._judge("check", confirm=True)):
-            self._judge("check alone" if self.night.confirm else "check", confirm=False)
+        if not (self.night.confirm and self._judge("check", sweep, confirm=True)):
+            self._judge("check alone" if self.night.confirm else "check", sweep, confirm=False)
 
-    def _judge(self, step: str, *, confirm: bool) -> bool:
+    def _judge(self, step: str, sweep: str, *, confirm: bool) -> bool:
         """Whether there is a verdict now. An exit code without one is that of a crash: Python's own is 1 as well."""
         said = self.night.out / ".verdict.json"
-        ended = self.run(step, check_command(self.night, confirm=confirm), CHECK, said)
+        ended = self.run(step, check_command(self.night, sweep, confirm=confirm), CHECK, said)
         verdict = _read_json(said)
         if verdict is None:
             said.unlink()

@@ -15,13 +15,16 @@ from harness.confirming import Member, confirm_suspects
 from harness.environment import read_environment
 from harness.errors import UsageError
 from harness.opening import open_store
+from harness.plan import Plan
 from harness.run import new_sweep_id, now
 from harness.sweeping import choose_suite, find_site, folder_beside, place_in, plan, prepare_data
 from harness.trees import find_commit, head_tree
 from harness.watch import PairWatcher
 from reports.verdicts.evidence import paired
 from reports.verdicts.rule import RULE
-from reports.verdicts.subjects import Numbers
+from reports.verdicts.shape import without_good_news
+from reports.verdicts.subjects import Numbers, Subject
+from reports.verdicts.values import Series
 
 
 def check_pairs(suite: str, base_rev: str, place: str, command: str, people: Console) -> Checked:
@@ -35,7 +38,7 @@ def check_pairs(suite: str, base_rev: str, place: str, command: str, people: Con
     store = open_store(place, create=True)
 
     def members(pairs: Mapping[str, Numbers]) -> tuple[Member, ...]:
-        return judged(paired(found.cases, pairs), RULE, by_pairs_only=True)
+        return tuple(without_good_news(judged(paired(found.cases, pairs), RULE, by_pairs_only=True)))
 
     with PairWatcher(people, 2 * RULE.looks[0] * len(found.cases)) as watcher:
         confirmed = confirm_suspects(
@@ -44,7 +47,8 @@ def check_pairs(suite: str, base_rev: str, place: str, command: str, people: Con
         )  # fmt: skip
     store.close()
     return checked(
-        confirmed.members,
+        (*confirmed.members, *_skipped(found)),
+        quoted=False,
         judged=f"pairs of suite {suite}",
         started_at=began,
         commit=environment.commit,
@@ -53,3 +57,13 @@ def check_pairs(suite: str, base_rev: str, place: str, command: str, people: Con
         extra_trials=confirmed.extra_trials,
         command=command,
     )
+
+
+def _skipped(found: Plan) -> list[Member]:
+    """Cases that can't run here: nobody has seen them pass."""
+    series = [
+        (Subject(skip.case.key, "step", skip.case.curve, skip.case.key, skip.case.ranks),
+         Series(name=skip.case.key, outcome="missing", reason=skip.reason))
+        for skip in found.skips
+    ]  # fmt: skip
+    return list(judged(series, RULE))

@@ -85,7 +85,9 @@ def decide(document: Document, tickets: Sequence[Ticket], run: str) -> list[Acti
 def _body(document: Document, curve: str, findings: Sequence[Mapping[str, Any]], run: str) -> str:
     said = "\n".join(f"- {finding['kind']}: {_plain(finding['said'])}" for finding in findings)
     against = f", against {document['base_commit']}" if document["base_commit"] else ""
-    accept = shlex.join(["python", "-m", "harness", "check", "--accept", curve, "--because", "…"])
+    accept = shlex.join(
+        ["python", "-m", "harness", "check", *document.get("again", ()), "--accept", curve, "--because", "…"]
+    )
     marker = json.dumps({"curve": curve, "series": sorted(_series(document, findings))})
     # Nothing in a name may end the comment that holds the marker.
     hidden = marker.replace("-", "\\u002d").replace(">", "\\u003e")

@@ -65,7 +65,7 @@ def test_only_nights_of_the_same_place_and_settings_count():
     assert [one.night for one in found[ONE.key, "step"].past] == ["2"]
     alone = series(night("9"), [past[0]])[ONE.key, "step"]
     assert (alone.outcome, alone.reason) == ("incomparable", "host a, not b")
-    assert differences(ONE.key, night("9"), past[2]) == ("window_s 0.5, not 1.0",)
+    assert differences(ONE.key, night("9"), past[2]) == "window_s 0.5, not 1.0"
 
 
 def test_no_history_at_all_is_for_the_judge_to_tell():

@@ -55,10 +55,11 @@ def test_micro_benchmarks_without_a_number_are_told():
 
 def test_what_the_check_is_asked():
     night = Night("nightly", "store.sqlite", Path("out"), base_rev="v1")
-    asked = check_command(night, confirm=True)[3:]
-    assert asked[:8] == ["check", "--store", "store.sqlite", "--suite", "nightly", "--confirm", "--base-rev", "v1"]
+    asked = check_command(night, "s1", confirm=True)[3:]
+    assert asked[:7] == ["check", "--store", "store.sqlite", "--suite", "nightly", "--sweep", "s1"]
+    assert asked[7:10] == ["--confirm", "--base-rev", "v1"]
     assert {"--junit", "out/junit.xml", "--markdown", "out/verdict.md", "--html", "--json"} <= set(asked)
-    assert not {"--confirm", "--base-rev"} & set(check_command(night, confirm=False))
+    assert not {"--confirm", "--base-rev"} & set(check_command(night, "s1", confirm=False))
 
 
 @pytest.mark.parametrize(

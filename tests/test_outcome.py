@@ -74,7 +74,7 @@ def test_what_to_do_next_has_commands_that_can_be_copied():
 
 def test_pairs_of_files_are_asked_for_as_a_file():
     waiting = [verdict(name, "suspect", pairs_wanted=wanted, pairs_used=4) for name, wanted in (("a", 8), ("b", 16))]
-    (step,) = next_steps(of(*waiting, command="python -m harness check --history H.csv --current C.csv"))
+    (step,) = next_steps(of(*waiting, from_files=True))
     assert str(step).startswith("suspect: up to 16 pairs wanted for each of 2 series:")
     assert "--pairs P.csv" in str(step)
 

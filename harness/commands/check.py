@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from harness.commands.shared import Json, Store, command, paper, people, print_json, told, writable
-from harness.errors import EXIT_OK, UsageError
+from harness.errors import UsageError
 from harness.store import DEFAULT_STORE
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ CHECK_EXAMPLES = (
 def check(
     store: Store = DEFAULT_STORE,
     suite: Annotated[str | None, typer.Option(metavar="NAME", help="Judge this suite's newest sweep.")] = None,
+    sweep: Annotated[str | None, typer.Option(metavar="SWEEP", help="Judge this sweep, not the newest.")] = None,
     baseline: Annotated[
         str | None, typer.Option(metavar="SWEEP", help="The one sweep to compare with, instead of the nights before.")
     ] = None,
@@ -70,9 +71,11 @@ def check(
     false-alarm rate that the rule was measured to have.
     """
     from harness import checking
+    from harness.gathering import Which
+    from harness.suspicions import Confirmation
 
     if accept is not None or because is not None:
-        return _accept(store, accept, because)
+        return _accept(store, accept, because, suite, as_json=as_json)
     if calibrate:
         from harness.calibrating import calibrate_store
 
@@ -85,7 +88,7 @@ def check(
     if history is not None or current is not None or pairs is not None:
         if history is None or current is None:
             raise UsageError("--history and --current belong together: give both, each a CSV file")
-        if confirm or base_rev or baseline or pairs_only or suite:
+        if confirm or base_rev or baseline or pairs_only or suite or sweep:
             raise UsageError("--history judges files: pairs come by --pairs, and no other option of a sweep applies")
         return _tell(checking.check_files(history, current, pairs, command()), files, as_json=as_json)
     if pairs_only:
@@ -96,20 +99,17 @@ def check(
         return _tell(check_pairs(suite, base_rev, store, command(), people), files, as_json=as_json)
     if base_rev is not None and not confirm:
         raise UsageError("--base-rev is what --confirm runs pairs against; say --confirm too")
-    confirmation = checking.Confirmation(confirm, base_rev)
-    found = checking.check_store(store, suite, baseline, confirmation, command(), people)
+    which, confirmation = Which(suite, sweep, baseline), Confirmation(confirm, base_rev)
+    found = checking.check_sweep(store, which, confirmation, command(), people)
     return _tell(found, files, as_json=as_json)
 
 
-def _accept(store: str, curve: str | None, because: str | None) -> int:
+def _accept(store: str, curve: str | None, because: str | None, suite: str | None, *, as_json: bool) -> int:
     from harness.accepting import accept
 
     if curve is None:
         raise UsageError('--because belongs to --accept: check --accept CURVE --because "…"')
-    found = accept(store, curve, because)
-    told = f"accepted: {found.curve}, from {found.since} on: {found.because}"
-    paper().print(told, markup=False, highlight=False, soft_wrap=True)
-    return EXIT_OK
+    return told(accept(store, curve, because, suite), as_json=as_json)
 
 
 def _tell(found: Checked, files: dict[str, Path | None], *, as_json: bool) -> int:

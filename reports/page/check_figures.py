@@ -143,7 +143,7 @@ def _sentence(series: Nights, verdict: Verdict, nights: Sequence[Drawn]) -> str:
     if every > len(nights):
         parts.append(f"The last {len(nights)} of {every:,} nights.")
     if any(not one.night.good for one in nights):
-        parts.append("Hollow trials: of nights that are no reference, for a regression was found in them.")
+        parts.append("Hollow trials: of nights that are no reference.")
     return " ".join(parts)
 
 

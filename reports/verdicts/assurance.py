@@ -29,8 +29,9 @@ class Kept(Value):
 
 
 def fingerprint(rule: Rule) -> str:
-    """Changes with any number of the rule."""
-    return hashlib.sha256(rule.model_dump_json().encode()).hexdigest()[:12]
+    """Changes with any number of the rule, and with the code that applies it."""
+    code = "".join(Path(__file__).with_name(f"{name}.py").read_text() for name in ("robust", "screen", "confirm"))
+    return hashlib.sha256(f"{rule.model_dump_json()}{code}".encode()).hexdigest()[:12]
 
 
 def assurance_of(measured: Sequence[Calibration], command: str) -> Assurance:
@@ -43,7 +44,7 @@ def assurance_of(measured: Sequence[Calibration], command: str) -> Assurance:
     found: dict[str, float] = {}
     for (more, size), value in sorted(least.items(), reverse=True):
         if value >= FOUND:
-            found[str(more)] = size
+            found[str(more + 1)] = size
     return Assurance(
         checks=alarms.of,
         false_alarms=alarms.count,

@@ -17,7 +17,7 @@ from typing import Literal
 import numpy as np
 
 from reports.analysis.stats import student_t
-from reports.verdicts.robust import Array, location
+from reports.verdicts.robust import Array, location, spread
 from reports.verdicts.rule import Rule
 
 Answer = Literal["slower", "faster", "unchanged", "more", "undecided"]
@@ -34,6 +34,8 @@ UNKNOWN_AT_LEAST = 1e-4
 """Pairs that happen to be equal are not known without error."""
 PER_LOOK = 2e-4
 """One-sided error of a look by Student's t, where only the pairs themselves tell their scale."""
+ENOUGH_PAIRS, WILDER = 6, 1.5
+"""From so many pairs on their own spread counts, where it is so many times what the history foretells."""
 BELOW_ORDINARY, ABOVE_ORDINARY = 1.4, 0.9
 """Times the noise of a pair."""
 
@@ -49,11 +51,13 @@ class Decision:
     """Pairs the decision rests on."""
     wanted: int
     """Pairs in all up to the next look; 0 when it is decided."""
+    freedom: int = 1
+    """Degrees of freedom behind the error."""
 
     @property
     def interval(self) -> tuple[float, float]:
         """95 %; of ln(head ÷ base)."""
-        half = student_t(self.used + 3) * self.error
+        half = student_t(self.freedom) * self.error
         return self.change - half, self.change + half
 
 
@@ -67,6 +71,7 @@ def confirm(pairs: Sequence[float], scale: float, rule: Rule) -> Decision:
 def confirm_all(pairs: Array, scale: Array, rule: Rule) -> list[Decision]:
     """Of many series at once: ``pairs`` (series, pairs), ``scale`` (series,)."""
     series, there = pairs.shape
+    prior = np.where(np.isnan(scale), 0, int(rule.prior_pairs))
     decided: list[Decision | None] = [None] * series
     open_ones = np.arange(series)
     for look in rule.looks:
@@ -78,7 +83,7 @@ def confirm_all(pairs: Array, scale: Array, rule: Rule) -> list[Decision]:
         for place, answer, one, two in zip(open_ones, answers, change, error, strict=True):
             final = "undecided" if answer == "more" and look == rule.looks[-1] else answer
             if final != "more":
-                decided[place] = Decision(final, float(one), float(two), look, 0)
+                decided[place] = Decision(final, float(one), float(two), look, 0, int(prior[place]) + look - 1)
         open_ones = np.asarray([place for place in open_ones if decided[place] is None], dtype=int)
     if len(open_ones):
         wanted = next((look for look in rule.looks if look > there), rule.looks[-1])
@@ -87,7 +92,8 @@ def confirm_all(pairs: Array, scale: Array, rule: Rule) -> list[Decision]:
         else:
             change = error = np.full(len(open_ones), np.nan)
         for place, one, two in zip(open_ones, change, error, strict=True):
-            decided[place] = Decision("more", float(one), float(two), there, wanted)
+            freedom = max(int(prior[place]) + there - 1, 1)
+            decided[place] = Decision("more", float(one), float(two), there, wanted, freedom)
     return [one for one in decided if one is not None]
 
 
@@ -98,8 +104,11 @@ def mean_of_pairs(pairs: Array, scale: Array, rule: Rule) -> tuple[Array, Array]
     """
     count = pairs.shape[1]
     known = ~np.isnan(scale)
-    # With few pairs the history's scale alone says what is wild.
-    foretold = np.where(known, scale, np.maximum(pairs.std(-1, ddof=1) if count > 1 else np.inf, UNKNOWN_AT_LEAST))
+    shown = spread(pairs)
+    # A few pairs can't say what is wild: the history does, unless many of them are far wilder than it foretells.
+    own = np.maximum(pairs.std(-1, ddof=1), UNKNOWN_AT_LEAST) if count > 1 else np.full(len(pairs), 1.0)
+    wilder = (count >= ENOUGH_PAIRS) & (shown > WILDER * np.where(known, scale, np.inf))
+    foretold = np.where(known, np.where(wilder, shown, scale), own)
     weight = np.where(known, rule.prior_pairs, 0.0)
     mean = location(pairs, foretold, TUNING)
     off = np.abs(pairs - mean[:, None])

@@ -13,7 +13,8 @@ from reports.verdicts.values import WORST_FIRST, Judgement, Verdict
 def as_json(judgement: Judgement) -> dict[str, Any]:
     """The document. Its names are stable; what is unknown is null, never 0 and never NaN.
 
-    - ``judged``, ``started_at`` (ISO 8601), ``commit``, ``base_commit``, ``machine``, ``command``: what was judged
+    - ``judged``, ``started_at`` (ISO 8601), ``commit``, ``base_commit``, ``machine``, ``command``: what was judged;
+      ``again``: options that a further command needs to speak of the same sweeps
     - ``exit``: the exit code, ``headline``: the verdict in a sentence, ``counts``: series by status
     - ``benchmarks``: by ``NAME`` for step times, by ``NAME · METRIC`` for other metrics (``a · memory``), each with
       ``status``, ``change_pct`` with its 95 % interval ``low_pct`` to ``high_pct`` (per cent of the value itself),
@@ -30,7 +31,8 @@ def as_json(judgement: Judgement) -> dict[str, Any]:
     """
     worst_last = sorted(judgement.verdicts, key=lambda one: -WORST_FIRST.index(one.status))
     found: dict[str, Any] = _finite({
-        **judgement.model_dump(include={"judged", "started_at", "commit", "base_commit", "machine", "command"}),
+        **judgement.model_dump(include={"judged", "started_at", "commit", "base_commit", "machine"}),
+        **judgement.model_dump(include={"command", "again"}),
         "exit": exit_code(judgement),
         "headline": headline(judgement),
         "counts": {status: sum(one.status == status for one in judgement.verdicts) for status in WORST_FIRST},

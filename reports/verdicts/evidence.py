@@ -56,9 +56,18 @@ class Judged:
         )
 
     def good(self, subject: Subject, night: NightFacts, order: Mapping[str, int]) -> bool:
-        """Not where a regression was found and not accepted afterwards."""
-        if self.statuses.get((night.night, subject.name, subject.metric)) != "regressed":
-            return True
+        """Whether it may serve as reference: not where a regression was found and not accepted afterwards."""
+        return self._status(subject, night) != "regressed" or self._accepted(subject, night, order)
+
+    def stood_well(self, subject: Subject, night: NightFacts, order: Mapping[str, int]) -> bool:
+        """Whether its code may be a base: not where a suspicion was left open either."""
+        opened = self._status(subject, night) in ("regressed", "suspect", "inconclusive")
+        return not opened or self._accepted(subject, night, order)
+
+    def _status(self, subject: Subject, night: NightFacts) -> Status | None:
+        return self.statuses.get((night.night, subject.name, subject.metric))
+
+    def _accepted(self, subject: Subject, night: NightFacts, order: Mapping[str, int]) -> bool:
         return any(
             one.curve == subject.curve and order.get(one.since, 0) <= order[night.night] and night.started_at <= one.at
             for one in self.accepted
@@ -109,12 +118,17 @@ def comparable(keys: Iterable[str], newest: NightFacts, night: NightFacts) -> bo
     )  # fmt: skip
 
 
-def differences(key: str, newest: NightFacts, night: NightFacts) -> tuple[str, ...]:
-    """``torch 2.13.0, not 2.12.1``: what keeps two nights of one cell from being compared."""
-    here = {**newest.place, **newest.settings.get(key, {})}
-    there = {**night.place, **night.settings.get(key, {})}
+def differences(key: str, newest: NightFacts, night: NightFacts) -> str:
+    """``torch 2.13.0, not 2.12.1; …``: what keeps two nights of one cell from being compared."""
+    return unlike(
+        {**newest.place, **newest.settings.get(key, {})}, {**night.place, **night.settings.get(key, {})}
+    )  # fmt: skip
+
+
+def unlike(here: Mapping[str, str], there: Mapping[str, str]) -> str:
+    """``host b, not a``: where two sets of names differ."""
     names = dict.fromkeys((*here, *there))
-    return tuple(
+    return "; ".join(
         f"{name} {here.get(name, 'none')}, not {there.get(name, 'none')}"
         for name in names
         if here.get(name) != there.get(name)
@@ -136,43 +150,52 @@ def _one(
         told = subject.metric == "step"
         return Series(name=subject.name, metric="step", outcome="failed", reason=trouble) if told else None
     logs = logs_of(subject, newest.numbers)
-    nights, others = [], []
-    for night in past:
-        values = logs_of(subject, night.numbers)
-        if not values:
-            continue
-        if not comparable(subject.keys, newest, night):
-            others.append(night)
-            continue
-        good = judged.good(subject, night, order) if only is None else night.night == only
-        nights.append(
-            NightOfTrials(
-                night=night.night, logs=tuple(values.values()), level=judged.level(subject, night, order), good=good
-            )
-        )  # fmt: skip
+    with_values = [(night, values) for night in past if (values := logs_of(subject, night.numbers))]
+    alike = [(night, values) for night, values in with_values if comparable(subject.keys, newest, night)]
     if not logs:
-        return None if not nights else _unmeasured(subject, nights, newest.absent.get(subject.key))
-    level = judged.level(subject, newest, order)
+        return _unmeasured(subject, newest, past, alike)
     known = Series(
         name=subject.name,
         metric=subject.metric,
-        past=tuple(nights),
-        newest=NightOfTrials(night=newest.night, logs=tuple(logs.values()), level=level),
+        past=tuple(
+            NightOfTrials(
+                night=night.night,
+                logs=tuple(values.values()),
+                level=judged.level(subject, night, order),
+                good=judged.good(subject, night, order) if only is None else night.night == only,
+            )
+            for night, values in alike
+        ),
+        newest=NightOfTrials(
+            night=newest.night, logs=tuple(logs.values()), level=judged.level(subject, newest, order)
+        ),
         pairs=_pairs(subject, pairs),
         more_is_better=subject.more_is_better,
-    )
-    if nights or not others:
+    )  # fmt: skip
+    wanted = [night for night, _ in with_values if only in (None, night.night)]
+    if not wanted or any(night in wanted for night, _ in alike):
         return known
-    why = "; ".join(differences(subject.key, newest, others[-1])) or "what its curve starts from was measured otherwise"
+    why = differences(subject.key, newest, wanted[-1]) or "what its curve starts from was measured otherwise"
     return known.model_copy(update={"outcome": "incomparable", "reason": why})
 
 
-def _unmeasured(subject: Subject, nights: Sequence[NightOfTrials], why: str | None) -> Series:
-    reason = why or "no trial of the newest night gave this number"
+def _unmeasured(
+    subject: Subject,
+    newest: NightFacts,
+    past: Sequence[NightFacts],
+    alike: Sequence[tuple[NightFacts, Mapping[int, float]]],
+) -> Series | None:
+    """Missing where the last night in this place had it; what was given up earlier is no news."""
+    last = next((night for night in reversed(past) if night.place == newest.place), None)
+    if not alike or alike[-1][0] is not last:
+        return None
     return Series(
-        name=subject.name, metric=subject.metric, past=tuple(nights), outcome="missing", reason=reason,
+        name=subject.name,
+        metric=subject.metric,
+        outcome="missing",
+        reason=newest.absent.get(subject.key, "no trial of the newest night gave this number"),
         more_is_better=subject.more_is_better,
-    )  # fmt: skip
+    )
 
 
 def _pairs(subject: Subject, pairs: Mapping[str, Numbers]) -> tuple[float, ...]:

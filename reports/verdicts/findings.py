@@ -6,11 +6,11 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from reports.verdicts import words
+from reports.verdicts.shape import SHAPE
 from reports.verdicts.subjects import Subject
 from reports.verdicts.values import WORST_FIRST, Finding, FindingKind, Status, Verdict
 
 SPEED = ("step", "throughput")
-SHAPE = ("efficiency", "serial", "exposed")
 CHANGES: tuple[Status, ...] = ("regressed", "suspect", "improved", "inconclusive")
 
 Member = tuple[Subject, Verdict]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from reports.verdicts.confirm import Decision, confirm
 from reports.verdicts.rule import RULE, Rule
-from reports.verdicts.screen import Screened, arrays_of, screen
+from reports.verdicts.screen import Change, Screened, arrays_of, screen
 from reports.verdicts.values import POINTS, Series, Verdict
 
 NIGHTS_KEPT = 60
@@ -42,19 +42,35 @@ def _verdict(one: Series, screened: Screened, row: int, rule: Rule, *, by_pairs_
         return plain.model_copy(update={"status": "missing", "reason": reason})
     slower = float(screened.slower_z[row])
     if math.isnan(slower):
-        if one.pairs:
-            return _confirmed(plain, one, decision, "too few nights for a screen")
-        had = f"{len(one.past)} comparable night{'s' * (len(one.past) != 1)}; {rule.least_nights} are needed"
-        return plain.model_copy(update={"status": "new", "reason": had})
-    half = SURE * float(screened.error[row])
-    change = float(screened.change[row])
-    seen = plain.model_copy(update=_changed(one, change, change - half, change + half))
+        return _unscreened(plain, one, decision, rule)
     if slower > screened.threshold:
         suspicion = f"z {slower:.1f} against the nights before; {screened.threshold:.1f} is suspicious"
-        return _confirmed(seen, one, decision, suspicion)
+        return _confirmed(_seen(plain, one, screened.slower, row), one, decision, suspicion)
+    seen = _seen(plain, one, screened.newest, row)
+    also = f"; {one.reason}" if one.reason else ""
     if float(screened.faster_z[row]) < -rule.improvement_z:
-        return seen.model_copy(update={"status": "improved", "reason": "better than the nights before"})
-    return seen.model_copy(update={"reason": "as the nights before"})
+        return seen.model_copy(update={"status": "improved", "reason": f"better than the nights before{also}"})
+    return seen.model_copy(update={"reason": f"as the nights before{also}"})
+
+
+def _unscreened(plain: Verdict, one: Series, decision: Decision, rule: Rule) -> Verdict:
+    """Where no screen is possible: too few nights, or none that may serve as a reference."""
+    assert one.newest is not None
+    if any(night.level < one.newest.level for night in one.past) and len(one.past) >= rule.least_nights:
+        return plain.model_copy(update={"status": "new", "reason": "the first night of the level that was accepted"})
+    count = f"{len(one.past)} comparable night{'s' * (len(one.past) != 1)}"
+    if len(one.past) < rule.least_nights:
+        few = f"{count}; {rule.least_nights} are needed"
+        return _confirmed(plain, one, decision, few) if one.pairs else plain.model_copy(
+            update={"status": "new", "reason": few}
+        )  # fmt: skip
+    return _confirmed(plain, one, decision, f"{count}, of which none may serve as a reference")
+
+
+def _seen(plain: Verdict, one: Series, change: Change, row: int) -> Verdict:
+    """With the change that the screen saw, where it saw one."""
+    value, half = float(change.value[row]), SURE * float(change.error[row])
+    return plain if math.isnan(value) else plain.model_copy(update=_changed(one, value, value - half, value + half))
 
 
 def is_unmistakable(verdict: Verdict, rule: Rule) -> bool:

@@ -107,13 +107,13 @@ def next_steps(judgement: Judgement) -> tuple[Step, ...]:
 
 
 def _accept(judgement: Judgement) -> Iterator[Step]:
-    if _from_files(judgement):
+    if judgement.from_files:
         return
     found = [finding.curve for finding in judgement.findings if finding.status == "regressed"]
     found += [words.split_name(one.name)[0] for one in judgement.verdicts if one.status == "regressed"]
     curves = list(dict.fromkeys(found))
     for curve in curves[:MOST_NAMED]:
-        command = words.shell(*CHECK, "--accept", words.one_line(curve))
+        command = words.shell(*CHECK, *judgement.again, "--accept", words.one_line(curve))
         yield Step("regressed, and intended", f'{command} --because "…"')
     if len(curves) > MOST_NAMED:
         yield Step(f"regressed too: {len(curves) - MOST_NAMED} more curves, accepted in the same way if intended")
@@ -121,9 +121,11 @@ def _accept(judgement: Judgement) -> Iterator[Step]:
 
 def _look(judgement: Judgement) -> Iterator[Step]:
     counts = _counts(judgement)
-    if counts["failed"] and not _from_files(judgement):
+    if counts["failed"] and not judgement.from_files:
+        store = judgement.again[:2] if "--store" in judgement.again else ()
         sweep = words.one_line(judgement.judged)
-        yield Step("failed: why stands in the report", words.shell("python", "-m", "harness", "report", sweep))
+        command = words.shell("python", "-m", "harness", "report", sweep, *store)
+        yield Step("failed: why stands in the report", command)
     elif counts["failed"]:
         yield Step("failed: it gave no number that can be judged; measure it again")
     if counts["missing"]:
@@ -138,11 +140,11 @@ def _confirm(judgement: Judgement) -> Iterator[Step]:
     several = f" for each of {len(waiting):,} series" if len(waiting) > 1 else ""
     wanted = f"{'up to ' if several else ''}{most} pairs wanted{several}"
     status = "suspect" if any(one.status == "suspect" for one in waiting) else waiting[0].status
-    if _from_files(judgement):
+    if judgement.from_files:
         yield Step(f"{status}: {wanted}: measure head and base in turn, and give the pairs with `--pairs P.csv`")
         return
     base = ("--base-rev", judgement.base_commit) if judgement.base_commit else ()
-    yield Step(f"{status}: {wanted}", words.shell(*CHECK, "--confirm", *base))
+    yield Step(f"{status}: {wanted}", words.shell(*CHECK, "--confirm", *base, *judgement.again))
 
 
 def _wait(judgement: Judgement) -> Iterator[Step]:
@@ -151,11 +153,6 @@ def _wait(judgement: Judgement) -> Iterator[Step]:
         yield Step("incomparable: what differs stands beside each; nights measured alike from now on can be compared")
     if counts["new"]:
         yield Step("new: judged once there are nights before it")
-
-
-def _from_files(judgement: Judgement) -> bool:
-    """Whether the numbers came from CSV files, not from a store."""
-    return "--history" in judgement.command
 
 
 def _counts(judgement: Judgement) -> Counter[Status]:

@@ -1,4 +1,4 @@
-"""The numbers of the rule, in one place. `check --calibrate` measures what they are worth."""
+"""The numbers that trade false alarms for power and cost. `check --calibrate` measures what they are worth."""
 
 from __future__ import annotations
 

@@ -53,16 +53,25 @@ class Nights:
 
 
 @dataclass(frozen=True)
+class Change:
+    """ln of what a look-back's nights are to their reference, a drift taken off; and its standard error."""
+
+    value: Array
+    error: Array
+
+
+@dataclass(frozen=True)
 class Screened:
     """Of each series; shape (series,) throughout."""
 
     slower_z: Array
     """Largest z of the look-backs; NaN where nights are too few."""
     faster_z: Array
-    change: Array
-    """ln of the newest night's value ÷ the reference of that look-back which differs most surely."""
-    error: Array
-    """Standard error of :attr:`change`."""
+    """Smallest."""
+    slower: Change
+    """In the look-back of the largest z."""
+    newest: Change
+    """Of the newest night alone."""
     pair_scale: Array
     """Standard deviation of ln(head ÷ base) as the nights foretell it; NaN where they hold too few trials."""
     threshold: float
@@ -99,13 +108,14 @@ def screen(nights: Nights, rule: Rule) -> Screened:
     """Shapes: see :class:`Nights`. A series with fewer than ``rule.least_nights`` nights before gets NaN."""
     trial_scale = trial_scales(nights)
     values = night_values(nights, trial_scale)
-    columns = values.shape[1]
-    slower, faster, change, error = _at(values, nights, trial_scale, columns - 1, rule)
+    looks = _look_back(values, nights, trial_scale, values.shape[1] - 1, rule)
+    z = looks.value / looks.error
+    largest = np.argmax(np.where(np.isnan(z), -np.inf, z), axis=0)
     return Screened(
-        slower_z=slower,
-        faster_z=faster,
-        change=change,
-        error=error,
+        slower_z=np.fmax.reduce(z, axis=0),
+        faster_z=np.fmin.reduce(z, axis=0),
+        slower=Change(*(np.take_along_axis(part, largest[None], 0)[0] for part in (looks.value, looks.error))),
+        newest=Change(looks.value[0], looks.error[0]),
         pair_scale=np.where(_freedom(nights) >= ENOUGH_FREEDOM, np.sqrt(2) * trial_scale, np.nan),
         threshold=_threshold(values, nights, trial_scale, rule),
     )
@@ -134,40 +144,35 @@ def night_values(nights: Nights, trial_scale: Array) -> Array:
     return location(nights.trials, np.repeat(trial_scale[:, None], nights.trials.shape[1], axis=1))
 
 
-def _at(
-    values: Array, nights: Nights, trial_scale: Array, newest: int, rule: Rule
-) -> tuple[Array, Array, Array, Array]:
-    """Largest and smallest z, change and its error, when ``newest`` is the last column."""
-    shape = values.shape[0]
-    slower, faster = np.full(shape, np.nan), np.full(shape, np.nan)
-    change, error = np.full(shape, np.nan), np.full(shape, np.nan)
+def _look_back(values: Array, nights: Nights, trial_scale: Array, newest: int, rule: Rule) -> Change:
+    """Every look-back that ends with column ``newest``; shape (windows, series), NaN where nights are too few."""
     trials = np.maximum(median((~np.isnan(nights.trials)).sum(-1).astype(float)), 1.0)
-    for window in rule.windows:
-        start = newest - window + 1
-        if start < 1:
-            break
-        recent = values[:, start : newest + 1]
-        before, count = _last(values[:, :start], nights.usable[:, :start], rule.reference_nights)
-        past = np.where(nights.good[:, :start], values[:, :start], np.nan)
-        residuals = _about_their_level(past, nights.level[:, :start])[:, -rule.scale_nights :]
-        known = (~np.isnan(residuals)).sum(-1).astype(float)
-        alone = trial_scale / np.sqrt(trials)
-        scale = alone * toward_common(spread(residuals) / alone, known, USUAL_NIGHT_RATIO, USUAL_SPREAD)
-        enough = (known >= rule.least_nights) & (count > 0) & ~np.isnan(recent).any(-1)
-        drift, unsure = _drift(residuals, scale, rule)
-        ahead = (before.shape[1] + window) / 2
-        difference = recent.mean(-1) - location(before, scale) - ahead * drift
-        variance = scale**2 * (1 / window + PER_SIDE / np.maximum(count, 1)) + (ahead * unsure) ** 2
-        deviation = np.maximum(np.sqrt(variance), LEAST_ERROR)
-        z = np.where(enough, difference / deviation, np.nan)
-        first = np.isnan(slower) | (np.abs(z) > np.maximum(np.abs(slower), np.abs(faster)))
-        change, error = np.where(first, difference, change), np.where(first, deviation, error)
-        slower, faster = np.fmax(slower, z), np.fmin(faster, z)
-    change, error = np.where(np.isnan(slower), np.nan, change), np.where(np.isnan(slower), np.nan, error)
-    return slower, faster, change, error
+    alone = trial_scale / np.sqrt(trials)
+    looks = [_look(values, nights, alone, newest - window + 1, newest, rule) for window in rule.windows]
+    return Change(np.stack([look.value for look in looks]), np.stack([look.error for look in looks]))
 
 
-def _drift(residuals: Array, scale: Array, rule: Rule) -> tuple[Array, Array]:
+def _look(values: Array, nights: Nights, alone: Array, start: int, newest: int, rule: Rule) -> Change:
+    """Columns ``start`` to ``newest`` against those before; ``alone``: how much a night differs for its trials."""
+    if start < 1:
+        absent = np.full(values.shape[0], np.nan)
+        return Change(absent, absent)
+    recent = values[:, start : newest + 1]
+    before, count, age = _last(values[:, :start], nights.usable[:, :start], rule.reference_nights)
+    past = np.where(nights.good[:, :start], values[:, :start], np.nan)
+    residuals = _about_their_level(past, nights.level[:, :start])[:, -rule.scale_nights :]
+    known = (~np.isnan(residuals)).sum(-1).astype(float)
+    scale = alone * toward_common(spread(residuals) / alone, known, USUAL_NIGHT_RATIO, USUAL_SPREAD)
+    enough = (known >= rule.least_nights) & (count > 0) & ~np.isnan(recent).any(-1)
+    drift, unsure = _drift(residuals, scale)
+    ahead = age + (newest - start) / 2
+    difference = recent.mean(-1) - location(before, scale) - ahead * drift
+    nights_apart = 1 / (newest - start + 1) + PER_SIDE / np.maximum(count, 1)
+    error = np.maximum(np.sqrt(scale**2 * nights_apart + (ahead * unsure) ** 2), LEAST_ERROR)
+    return Change(np.where(enough, difference, np.nan), np.where(enough, error, np.nan))
+
+
+def _drift(residuals: Array, scale: Array) -> tuple[Array, Array]:
     """The slope per night that a series has beyond chance, and its standard error.
 
     Least squares on values that are held to 2.5 scales, each slope drawn toward 0 as far as those of all series
@@ -190,14 +195,15 @@ def _drift(residuals: Array, scale: Array, rule: Rule) -> tuple[Array, Array]:
     return share * slope, np.sqrt(share * error2)
 
 
-def _last(values: Array, usable: np.ndarray, most: int) -> tuple[Array, Array]:
-    """The newest ``most`` usable values of each row, the others NaN; and how many there are."""
+def _last(values: Array, usable: np.ndarray, most: int) -> tuple[Array, Array, Array]:
+    """The newest ``most`` usable values of each row, the others NaN; how many there are, and how many columns their
+    mean lies before the next."""
     there = usable & ~np.isnan(values)
     rank = np.cumsum(there[:, ::-1], axis=1)[:, ::-1]
     chosen = there & (rank <= most)
-    kept = np.where(chosen, values, np.nan)
-    reach = int(np.max(np.where(chosen.any(0), values.shape[1] - np.arange(values.shape[1]), 1)))
-    return kept[:, -reach:], chosen.sum(-1).astype(float)
+    count = chosen.sum(-1).astype(float)
+    columns = values.shape[1] - np.arange(values.shape[1])
+    return np.where(chosen, values, np.nan), count, (chosen * columns).sum(-1) / np.maximum(count, 1)
 
 
 def _about_their_level(values: Array, level: np.ndarray) -> Array:
@@ -210,12 +216,16 @@ def _about_their_level(values: Array, level: np.ndarray) -> Array:
 
 
 def _threshold(values: Array, nights: Nights, trial_scale: Array, rule: Rule) -> float:
-    """The z of a suspicion: higher than usual where this suite's past would have been suspected too often by it."""
+    """The z of a suspicion: higher than usual where this suite's past would have been suspected too often by it.
+
+    Nights with a regression don't count: what was rightly suspected must not raise the limit for itself.
+    """
     last = values.shape[1] - 1 - PERSISTENT
-    past = [
-        _at(values, nights, trial_scale, column, rule)[0]
-        for column in range(max(last - CALIBRATING_NIGHTS + 1, rule.least_nights), last + 1)
-    ]
+    past = []
+    for column in range(max(last - CALIBRATING_NIGHTS + 1, max(rule.windows)), last + 1):
+        looks = _look_back(values, nights, trial_scale, column, rule)
+        clean = nights.good[:, column - max(rule.windows) + 1 : column + 1].all(-1)
+        past.append(np.fmax.reduce(looks.value / looks.error, axis=0)[clean])
     seen = np.concatenate(past) if past else np.empty(0)
     seen = seen[~np.isnan(seen)]
     if len(seen) < 5 * CALIBRATING_NIGHTS:

@@ -128,3 +128,7 @@ class Judgement(Value):
     """Spent on pairs."""
     assurance: Assurance | None = None
     command: str = ""
+    again: tuple[str, ...] = ()
+    """Options that a further command needs to speak of the same sweeps: ``--store``, ``--suite``."""
+    from_files: bool = False
+    """The numbers came from CSV files, not from a store."""

@@ -1,4 +1,4 @@
-"""A slowdown that only the exchange has, found on real ranks: screened, confirmed by pairs, told as lost scaling."""
+"""A slowdown that only more ranks have, found on real ranks: screened, confirmed by pairs, told as lost scaling."""
 
 from __future__ import annotations
 
