@@ -9,8 +9,9 @@ from conftest import make_case
 
 from reports.verdicts.evidence import Accepted, Judged, NightFacts, differences, paired, series_of
 from reports.verdicts.findings import findings_of
+from reports.verdicts.shape import without_good_news
 from reports.verdicts.subjects import Subject, logs_of, subjects_of
-from reports.verdicts.values import Verdict
+from reports.verdicts.values import Series, Verdict
 
 ONE, TWO, FOUR = (make_case(ranks=ranks, backend="ddp") for ranks in (1, 2, 4))
 CASES = (ONE, TWO, FOUR)
@@ -150,3 +151,26 @@ def test_findings_come_worst_first_and_passes_make_none():
     assert findings_of(judged({})) == ()
     found = findings_of(judged({(1, "memory"): ("regressed", 8.0), (2, "step"): ("improved", -5.0)}))
     assert [(one.kind, one.status) for one in found] == [("more memory", "regressed"), ("faster", "improved")]
+
+
+def test_where_fewer_ranks_got_faster_nothing_is_lost():
+    efficiency = Subject(FOUR.key, "efficiency", FOUR.curve, FOUR.key, 4, ONE.key)
+    step = Subject(FOUR.key, "step", FOUR.curve, FOUR.key, 4)
+
+    def told(step_log):
+        members = [
+            (step, Series(name=FOUR.key, pairs=(step_log,) * 4), Verdict(name=FOUR.key, status="pass")),
+            (efficiency, Series(name=FOUR.key, metric="efficiency"),
+             Verdict(name=FOUR.key, metric="efficiency", status="regressed", reason="confirmed by 4 pairs")),
+        ]  # fmt: skip
+        return without_good_news(members)[1][2]
+
+    assert told(-0.05).status == "pass"
+    assert "got faster" in told(-0.05).reason
+    assert told(0.05).status == "regressed"
+
+
+def test_the_baseline_of_another_machine_is_incomparable():
+    past = [night("1", place={"host": "b"}), *(night(str(number)) for number in range(2, 8))]
+    found = series(night("9"), past, only="1")[ONE.key, "step"]
+    assert (found.outcome, found.reason) == ("incomparable", "host a, not b")

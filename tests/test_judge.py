@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 from histories import nights_of, slowed, unchanged
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reports.verdicts.confirm import confirm
+from reports.verdicts.confirm import confirm, confirm_all
 from reports.verdicts.judge import judge
 from reports.verdicts.rule import RULE, Rule
 from reports.verdicts.values import NightOfTrials, Series
@@ -80,10 +81,6 @@ def test_pairs_without_a_history_need_more_of_them():
 
 
 def test_pairs_without_a_history_raise_no_false_alarm_on_a_noisy_machine():
-    import numpy as np
-
-    from reports.verdicts.confirm import confirm_all
-
     noisy = np.random.default_rng(5).normal(0, 0.14, (4000, 40))
     answers = [one.answer for one in confirm_all(noisy, np.full(4000, np.nan), RULE)]
     assert answers.count("slower") <= 6, "0.05 % would be two"
@@ -177,3 +174,37 @@ def test_a_change_too_small_to_matter_is_none_however_sure(scale):
     tiny = [0.004, 0.0041, 0.0039, 0.004, 0.0042, 0.004] * 7
     assert confirm(tiny, scale, RULE).answer == "unchanged"
     assert confirm([-one for one in tiny], scale, RULE).answer == "unchanged"
+
+
+def test_a_slowdown_of_the_whole_suite_does_not_raise_the_limit_for_itself():
+    series, _ = unchanged(40, nights=45)
+    late = 0.1
+    slow = []
+    for one in series:
+        bad = [[log + late for log in night.logs] for night in one.past[-25:]]
+        slow.append(
+            slowed(one.model_copy(update={"past": one.past[:-25] + nights_of(bad, 20, good=False)}), late)
+        )  # fmt: skip
+    assert {verdict.status for verdict in judge(slow)} == {"suspect"}
+
+
+def test_one_series_with_many_bad_nights_moves_no_other():
+    series, _ = unchanged(30, nights=40)
+    alone = judge(series)
+    bad = nights_of([[log + 0.3 for log in night.logs] for night in series[0].past[-20:]], 20, good=False)
+    with_it = judge([series[0].model_copy(update={"past": series[0].past[:-20] + bad}), *series[1:]])
+    moved = [abs(one.change_pct - two.change_pct) for one, two in zip(alone[1:], with_it[1:], strict=True)]
+    assert max(moved) < 0.3
+
+
+def test_what_was_left_out_of_a_night_is_told_with_its_verdict():
+    (one,), _ = unchanged(1, seed=4)
+    (verdict,) = judge([one.model_copy(update={"reason": "1 of 5 trials left out"})])
+    assert verdict.status == "pass"
+    assert "1 of 5 trials left out" in verdict.reason
+
+
+def test_pairs_wilder_than_the_history_foretells_are_seldom_taken_for_an_answer():
+    wild = np.random.default_rng(7).normal(0, 0.06, (4000, 40))
+    answers = [one.answer for one in confirm_all(wild, np.full(4000, 0.03), RULE)]
+    assert answers.count("slower") <= 30, "below one in a hundred suspects at twice the noise"

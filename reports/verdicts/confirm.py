@@ -34,8 +34,9 @@ UNKNOWN_AT_LEAST = 1e-4
 """Pairs that happen to be equal are not known without error."""
 PER_LOOK = 2e-4
 """One-sided error of a look by Student's t, where only the pairs themselves tell their scale."""
-ENOUGH_PAIRS, WILDER = 6, 1.5
-"""From so many pairs on their own spread counts, where it is so many times what the history foretells."""
+ENOUGH_PAIRS = 6
+WILDER_FEW, WILDER = 2.5, 1.6
+"""Times what the history foretells: the spread of few pairs, and of enough of them, beyond which it isn't believed."""
 BELOW_ORDINARY, ABOVE_ORDINARY = 1.4, 0.9
 """Times the noise of a pair."""
 
@@ -71,30 +72,46 @@ def confirm(pairs: Sequence[float], scale: float, rule: Rule) -> Decision:
 def confirm_all(pairs: Array, scale: Array, rule: Rule) -> list[Decision]:
     """Of many series at once: ``pairs`` (series, pairs), ``scale`` (series,)."""
     series, there = pairs.shape
-    prior = np.where(np.isnan(scale), 0, int(rule.prior_pairs))
-    decided: list[Decision | None] = [None] * series
-    open_ones = np.arange(series)
-    for look in rule.looks:
-        if look > there or not len(open_ones):
+    nothing = Decision("more", float("nan"), float("nan"), 0, rule.looks[0])
+    found = [nothing] * series
+    going_on = np.arange(series)
+    for look in sorted({look for look in (*rule.looks, there) if 0 < look <= min(there, rule.looks[-1])}):
+        for place, one in zip(going_on, _look(pairs[going_on, :look], scale[going_on], rule), strict=True):
+            found[place] = one
+        going_on = np.asarray([place for place in going_on if found[place].answer == "more"], dtype=int)
+        if not len(going_on):
             break
-        change, error = mean_of_pairs(pairs[open_ones, :look], scale[open_ones], rule)
-        agreed = _agreed(pairs[open_ones, :look], change)
-        answers = _answers(change, error, agreed & (np.abs(change) >= SMALLEST), look, scale[open_ones], rule)
-        for place, answer, one, two in zip(open_ones, answers, change, error, strict=True):
-            final = "undecided" if answer == "more" and look == rule.looks[-1] else answer
-            if final != "more":
-                decided[place] = Decision(final, float(one), float(two), look, 0, int(prior[place]) + look - 1)
-        open_ones = np.asarray([place for place in open_ones if decided[place] is None], dtype=int)
-    if len(open_ones):
-        wanted = next((look for look in rule.looks if look > there), rule.looks[-1])
-        if there:
-            change, error = mean_of_pairs(pairs[open_ones], scale[open_ones], rule)
-        else:
-            change = error = np.full(len(open_ones), np.nan)
-        for place, one, two in zip(open_ones, change, error, strict=True):
-            freedom = max(int(prior[place]) + there - 1, 1)
-            decided[place] = Decision("more", float(one), float(two), there, wanted, freedom)
-    return [one for one in decided if one is not None]
+    return found
+
+
+def _look(pairs: Array, scale: Array, rule: Rule) -> list[Decision]:
+    """What so many pairs say; between two looks only that more are wanted."""
+    count = pairs.shape[1]
+    believed = _believed(pairs, scale)
+    change, error = mean_of_pairs(pairs, believed, rule)
+    freedom = np.where(np.isnan(believed), 0, int(rule.prior_pairs)) + max(count - 1, 1)
+    if count in rule.looks:
+        agreed = _agreed(pairs, change) & (np.abs(change) >= SMALLEST)
+        answers = _answers(change, error, agreed, count, believed, rule)
+    else:
+        answers = ["more"] * len(change)
+    wanted = next((look for look in rule.looks if look > count), 0)
+    last = count == rule.looks[-1]
+    return [
+        Decision("undecided" if last and answer == "more" else answer, float(value), float(deviation), count,
+                 wanted if answer == "more" else 0, int(free))
+        for answer, value, deviation, free in zip(answers, change, error, freedom, strict=True)
+    ]  # fmt: skip
+
+
+def _believed(pairs: Array, scale: Array) -> Array:
+    """The scale that the history foretells; NaN where these pairs are far wilder: then they speak for themselves."""
+    count = pairs.shape[1]
+    if count < 2:
+        return scale
+    few = count < ENOUGH_PAIRS
+    shown = pairs.std(-1, ddof=1) if few else spread(pairs)
+    return np.where(shown > (WILDER_FEW if few else WILDER) * scale, np.nan, scale)
 
 
 def mean_of_pairs(pairs: Array, scale: Array, rule: Rule) -> tuple[Array, Array]:
@@ -104,11 +121,8 @@ def mean_of_pairs(pairs: Array, scale: Array, rule: Rule) -> tuple[Array, Array]
     """
     count = pairs.shape[1]
     known = ~np.isnan(scale)
-    shown = spread(pairs)
-    # A few pairs can't say what is wild: the history does, unless many of them are far wilder than it foretells.
     own = np.maximum(pairs.std(-1, ddof=1), UNKNOWN_AT_LEAST) if count > 1 else np.full(len(pairs), 1.0)
-    wilder = (count >= ENOUGH_PAIRS) & (shown > WILDER * np.where(known, scale, np.inf))
-    foretold = np.where(known, np.where(wilder, shown, scale), own)
+    foretold = np.where(known, scale, own)
     weight = np.where(known, rule.prior_pairs, 0.0)
     mean = location(pairs, foretold, TUNING)
     off = np.abs(pairs - mean[:, None])

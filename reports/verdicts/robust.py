@@ -11,6 +11,8 @@ TUNING = 1.5
 """Huber's k: a value this many scales off counts as much as any further one. 96 % efficient for normal values."""
 NORMAL_MAD = 1.4826
 ROUNDS = 4
+TINY = 1e-12
+"""Values nearer than this are equal."""
 
 
 def location(values: Array, scale: Array, tuning: float = TUNING) -> Array:
@@ -24,9 +26,8 @@ def location(values: Array, scale: Array, tuning: float = TUNING) -> Array:
     for _ in range(ROUNDS):
         off = np.abs(filled - found[..., None])
         reach = tuning * scale[..., None]
-        weights = np.where(present, np.where(off > reach, reach / np.where(off > 0, off, 1.0), 1.0), 0.0)
+        weights = np.where(present, np.minimum(reach / np.maximum(off, TINY), 1.0), 0.0)
         total = weights.sum(-1)
-        # A scale of 0 gives every value but the median itself no weight at all.
         found = np.where(total > 0, (weights * filled).sum(-1) / np.where(total > 0, total, 1.0), found)
     return found
 
