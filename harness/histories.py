@@ -73,7 +73,7 @@ def read_histories(history: Path, current: Path, pairs: Path | None, keep: int =
     before = rows[~newest]
     past = _nights_of_benchmarks(_newest(before, before["rank"].to_numpy(), keep), words)
     paired = {} if pairs is None else _read_pairs(pairs, words, tuple(present), tonight)
-    judged = (_series(name, past.get(name, {}), nights, paired.get(name)) for name, nights in present.items())
+    judged = (_series(name, past.get(name, {}), measured, paired.get(name)) for name, measured in present.items())
     gone = (_missing(name, past[name], tonight) for name in sorted(past.keys() - present.keys()))
     return (*judged, *gone)
 
