@@ -51,14 +51,12 @@ class Calibrated:
             console.print(self.without, markup=False, highlight=False, soft_wrap=True)
 
 
-def calibrate_store(
-    place: str, suite: str | None, checks: int, keep: Path | None, said: str, people: Console
-) -> Calibrated:
+def calibrate_store(place: str, suite: str | None, checks: int, keep: Path | None, people: Console) -> Calibrated:
     """Measure, and keep what verdicts quote in a file where one is named. A store without history is no hindrance."""
     found = []
     for name, world in WORLDS.items():
-        found += _measured(f"made-up histories, {name} noise", partial(made_up, world), checks, people)
-    assurance = assurance_of(found, said)
+        found += _measured(f"made-up histories with {name} noise", partial(made_up, world), checks, people)
+    assurance = assurance_of(found, f"python -m harness check --calibrate --checks {checks}")
     without = ""
     try:
         own = _own_series(place, suite)

@@ -80,7 +80,7 @@ def check(
         from harness.calibrating import calibrate_store
 
         kept = writable("--keep", keep)
-        return told(calibrate_store(store, suite, checks, kept, command(), people), as_json=as_json)
+        return told(calibrate_store(store, suite, checks, kept, people), as_json=as_json)
     files = {
         name: writable(f"--{name}", target)
         for name, target in (("junit", junit), ("markdown", markdown), ("html", html))

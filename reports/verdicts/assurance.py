@@ -44,13 +44,13 @@ def assurance_of(measured: Sequence[Calibration], command: str) -> Assurance:
     found: dict[str, float] = {}
     for (more, size), value in sorted(least.items(), reverse=True):
         if value >= FOUND:
-            found[str(more + 1)] = size
+            found[str(more + 1)] = round(size, 3)
     return Assurance(
         checks=alarms.of,
         false_alarms=alarms.count,
         false_alarm_rate=alarms.value,
         false_alarm_high=alarms.high,
-        source=f"{' and '.join(one.source for one in measured)}, by `{command}`",
+        source=f"{' and '.join(one.source for one in measured)}; `{command}`",
         found_pct=found,
     )
 
