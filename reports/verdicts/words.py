@@ -179,7 +179,7 @@ def assurance(found: Assurance | None) -> str:
     if found.found_pct:
         sizes = ", ".join(
             f"{percent:.1f} % within {nights} night{'s' * (nights != '1')}"
-            for nights, percent in list(found.found_pct.items())[:5]
+            for nights, percent in sorted(found.found_pct.items(), key=lambda one: int(one[0]))[:5]
         )
         said += f" It finds 95 of 100 slowdowns of {sizes}."
     return said
