@@ -85,10 +85,11 @@ def _read(pipe: Connection) -> dict[str, Any]:
 def variables(tree: Path, outside: os._Environ[str] | dict[str, str]) -> dict[str, str]:
     """The environment of a side (pure): its tree comes before all else that is installed, in every process it starts.
 
-    The working folder stays what it is, for the sake of relative paths; so it must not be searched for modules.
+    The working folder stays what it is, for the sake of relative paths; so it must not be searched for modules. What
+    it says is in its log at once, where it may be ended at any moment.
     """
     path = os.pathsep.join(filter(None, [str(tree), outside.get("PYTHONPATH")]))
-    return {**outside, "PYTHONPATH": path, "PYTHONSAFEPATH": "1"}
+    return {**outside, "PYTHONPATH": path, "PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1"}
 
 
 @dataclass(frozen=True)

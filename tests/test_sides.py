@@ -130,7 +130,8 @@ def test_a_side_that_hangs_is_ended(side):
 
 def test_the_tree_comes_before_all_else(tmp_path):
     told = variables(tmp_path, {"PYTHONPATH": "/other", "HOME": "/h"})
-    assert told == {"PYTHONPATH": f"{tmp_path}{os.pathsep}/other", "PYTHONSAFEPATH": "1", "HOME": "/h"}
+    ours = {"PYTHONPATH": f"{tmp_path}{os.pathsep}/other", "PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1"}
+    assert told == {**ours, "HOME": "/h"}
     assert variables(tmp_path, {})["PYTHONPATH"] == str(tmp_path)
     assert foreign({"bench": f"{tmp_path}/bench"}, tmp_path) == ""
     assert "bench came from /other/bench" in foreign({"bench": "/other/bench"}, tmp_path)

@@ -24,7 +24,7 @@ NIGHTS = 30
 LATER = (0, 1, 3)
 """A slowdown is looked for on the night it lands, and within so many more."""
 SUITE = 50
-PLENTY = 15
+PLENTY = 10
 """Nights that a series needs before it is resampled."""
 
 
