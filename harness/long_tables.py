@@ -7,7 +7,8 @@ is wrong there, is for :mod:`harness.table_faults` to find out.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -136,7 +137,17 @@ def _pieces(path: Path, layout: Layout, names: Sequence[str], named: Any) -> Ite
             compression="gzip" if is_packed(path) else None,
             chunksize=PIECE_ROWS,
         ) as pieces:
-            yield from pieces
+            yield from _ahead(pieces)
+
+
+def _ahead(pieces: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+    """The next piece is parsed while this one is thinned out: pandas' parser leaves the interpreter free meanwhile."""
+    remaining = iter(pieces)
+    with ThreadPoolExecutor(1) as parser:
+        coming = parser.submit(next, remaining, None)
+        while (piece := coming.result()) is not None:
+            coming = parser.submit(next, remaining, None)
+            yield piece
 
 
 def _numbered(piece: pd.DataFrame, layout: Layout, words: dict[str, Words]) -> pd.DataFrame:
