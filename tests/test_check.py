@@ -37,11 +37,11 @@ def statuses(document):
 
 
 def test_unchanged_nights_pass_or_are_suspected_and_never_regress(capsys, store):
-    write_nights(store, 20)
+    write_nights(store, 12)
     status, document = check(capsys, store)
     assert status in (0, 3)
     assert set(statuses(document).values()) <= {"pass", "improved", "suspect"}
-    assert document["benchmarks"][TWO.key]["nights"] == 19
+    assert document["benchmarks"][TWO.key]["nights"] == 11
 
 
 def test_a_slow_night_is_suspect_until_pairs_say_so(capsys, store):
