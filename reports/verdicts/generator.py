@@ -1,7 +1,7 @@
 """Made-up nightly histories with a known truth, to measure what a rule does: how often it is wrong, what it finds.
 
 A world says how its machines misbehave. ``tuned`` is the one the rule's numbers were chosen on; ``foreign`` has other
-noise in every part, and nothing was chosen on it. All randomness comes from the seed.
+noise in every part. All randomness comes from the seed.
 """
 
 from __future__ import annotations
