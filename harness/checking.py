@@ -9,7 +9,14 @@ from typing import Any
 
 from rich.console import Console
 
-from harness.confirming import Confirmed, Member, check_head, confirm_suspects, last_good_commit, stored_pairs
+from harness.confirming import (
+    Confirmed,
+    check_head,
+    check_place,
+    confirm_suspects,
+    last_good_commit,
+    stored_pairs,
+)
 from harness.errors import UsageError
 from harness.gathering import Gathered, Which, gather
 from harness.gathering_ingested import gather_ingested
@@ -19,11 +26,12 @@ from harness.opening import masked, open_store
 from harness.store import DEFAULT_STORE, Store
 from harness.suspicions import Confirmation, base_trouble, left_open, of_unchanged_code
 from harness.sweeping import folder_beside
+from harness.trees import short_commit
 from harness.watch import PairWatcher
 from reports.verdicts.assurance import shipped
 from reports.verdicts.evidence import series_of
 from reports.verdicts.findings import findings_of
-from reports.verdicts.judge import judge
+from reports.verdicts.members import Member, judged
 from reports.verdicts.rule import RULE, Rule
 from reports.verdicts.shape import without_good_news
 from reports.verdicts.subjects import Numbers, Subject
@@ -101,19 +109,22 @@ def _judge_sweep(
 ) -> Confirmed:
     rule = RULE if found.pinned is None else PINNED
 
-    def members(pairs: Mapping[str, Numbers]) -> tuple[Member, ...]:
+    def members(pairs: Mapping[str, Numbers]) -> list[Member]:
         series = series_of(found.cases, found.newest, found.past, found.judged, pairs, found.pinned)
-        return tuple(without_good_news(judged(series, rule)))
+        return without_good_news(judged(series, rule))
 
-    suspects = [member for member in members({}) if member[2].status == "suspect"]
-    base = confirmation.base_rev or _base_of(found, suspects)
-    known = members(stored_pairs(store.ledger, found.newest.night, found.newest.commit, base).numbers)
+    screened = members({})
+    suspects = [member for member in screened if member[2].status == "suspect"]
+    base = _base_of(found, suspects) if confirmation.base_rev is None else short_commit(confirmation.base_rev)
     if base is not None and base == found.newest.commit:
-        return Confirmed(of_unchanged_code(known, base), base)
+        return Confirmed(of_unchanged_code(screened, base), base)
+    stored = stored_pairs(store.ledger, found.newest.night, found.newest.commit, base)
+    known = members(stored.numbers) if stored.trials else screened
     if not suspects or not confirmation.wanted:
-        return Confirmed(known, base)
+        return Confirmed(known, base, stored.trials)
     environment = found.info.environment
-    check_head(environment.commit, environment.place, changed=bool(environment.changed_files))
+    check_head(environment.commit, changed=bool(environment.changed_files))
+    check_place(environment.place)
     why_not = base_trouble(base, asked=confirmation.base_rev is not None)
     if base is None or why_not:
         return Confirmed(left_open(known, why_not))
@@ -128,12 +139,6 @@ def _base_of(found: Gathered, suspects: Sequence[Member]) -> str | None:
     if found.pinned is not None:
         return next((night.commit for night in found.past if night.night == found.pinned), None)
     return last_good_commit(suspects, found.past, found.judged, max(RULE.windows) - 1)
-
-
-def judged(series: Sequence[tuple[Subject, Series]], rule: Rule, *, by_pairs_only: bool = False) -> tuple[Member, ...]:
-    """Each with its verdict."""
-    verdicts = judge([one for _, one in series], rule, by_pairs_only=by_pairs_only)
-    return tuple((subject, one, verdict) for (subject, one), verdict in zip(series, verdicts, strict=True))
 
 
 def checked(members: Sequence[Member], *, quoted: bool = True, **about: Any) -> Checked:

@@ -12,16 +12,13 @@ from harness.environment import read_environment
 from harness.errors import UsageError
 from harness.ledger import Ledger, PairTrial
 from harness.pairing import Watcher, interleave, two_sides
-from harness.trees import find_commit, head_tree
+from harness.trees import head_tree, short_commit
 from reports.verdicts.evidence import Judged, NightFacts, unlike
 from reports.verdicts.measures import measures_of
-from reports.verdicts.subjects import Numbers, Subject
-from reports.verdicts.values import Series, Verdict
+from reports.verdicts.members import Member, settled
+from reports.verdicts.subjects import Numbers
+from reports.verdicts.values import Status
 
-SHORT = 12
-"""Characters of a commit's id, as everywhere here."""
-
-Member = tuple[Subject, Series, Verdict]
 Judge = Callable[[Mapping[str, Numbers]], Sequence[Member]]
 """Numbers of the pairs by side → every subject with its verdict."""
 
@@ -88,7 +85,7 @@ def confirm_suspects(
     Pairs that an earlier call stored against the same two commits count. Raises :class:`UsageError`.
     """
     by_key = {case.key: case for case in cases}
-    base_commit, ours = find_commit(base_rev)[:SHORT], head_tree()
+    base_commit, ours = short_commit(base_rev), head_tree()
     # Of changed files nobody knows what they were when they were measured.
     pairs = stored_pairs(ledger, night, None if ours.changed_files else ours.commit, base_commit)
     verdicts = judge(pairs.numbers)
@@ -140,16 +137,13 @@ def _without_pairs(one: Member, pairs: Pairs, side: str) -> Member:
 
     ``side``: why one of the two can't be run at all.
     """
-    subject, series, verdict = one
-    if verdict.status != "suspect":
-        return one
+    subject, _, verdict = one
     failed = [trial for key in subject.keys for trial in pairs.failed[key]]
     heads = [trial for trial in failed if trial.side == "head"]
     worst = next(iter(heads or failed), None)
     why = f"{worst.side} {worst.commit}: {worst.trial.reason}" if worst else side or "the pairs gave no number"
-    status = "failed" if len(heads) >= 2 and len(heads) == len(failed) else "inconclusive"
-    said = {"status": status, "pairs_wanted": 0, "reason": f"{why}; {verdict.reason}"}
-    return subject, series, verdict.model_copy(update=said)
+    status: Status = "failed" if len(heads) >= 2 and len(heads) == len(failed) else "inconclusive"
+    return settled(one, status, f"{why}; {verdict.reason}")
 
 
 def last_good_commit(members: Sequence[Member], past: Sequence[NightFacts], judged: Judged, back: int) -> str | None:
@@ -169,13 +163,17 @@ def last_good_commit(members: Sequence[Member], past: Sequence[NightFacts], judg
     return found.commit if found else None
 
 
-def check_head(measured: str | None, place: Mapping[str, str], *, changed: bool) -> None:
-    """Raises :class:`UsageError` where the sweep measured other code than is running, or another machine."""
+def check_head(measured: str | None, *, changed: bool) -> None:
+    """Raises :class:`UsageError` where the night measured other code than is running."""
     here = head_tree()
     if measured is not None and (here.commit != measured or (here.changed_files and not changed)):
         raise UsageError(
-            f"--confirm: the newest sweep measured commit {measured}, and the code here is {here.title}; "
+            f"--confirm: the newest night measured commit {measured}, and the code here is {here.title}; "
             f"`git checkout {measured}`, or sweep again"
         )
+
+
+def check_place(place: Mapping[str, str]) -> None:
+    """Raises :class:`UsageError` where the sweep ran on another machine, or with other versions."""
     if differ := unlike(read_environment().place, place):
         raise UsageError(f"--confirm: the newest sweep ran elsewhere ({differ}); confirm it there, or sweep here")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from bench.case import Case
+from harness.environment import Environment
 from harness.errors import UsageError
 from harness.ledger import Ledger, NightRow
+from harness.run import OTHER_WORK
 from harness.store import Store, SweepInfo
 from reports.verdicts.evidence import Accepted, Judged, NightFacts
 from reports.verdicts.judge import NIGHTS_KEPT
@@ -52,11 +54,12 @@ def gather(store: Store, which: Which) -> Gathered:
     ledger = store.ledger
     newest, earlier = _choose(store, which)
     info = store.sweep(newest.id)
-    chosen = _worth_reading(ledger, newest, earlier)
+    environments = ledger.environments()
+    chosen = _worth_reading(environments, newest, earlier)
     pinned = None if which.baseline is None else _pinned(store, which.baseline, newest)
     if pinned is not None and pinned not in chosen:
         chosen = sorted([*chosen, pinned], key=lambda night: (night.started_at, night.id))
-    facts = _facts(ledger, [*chosen, newest])
+    facts = _facts(ledger, environments, [*chosen, newest])
     names = [night.id for night in (*chosen, newest)]
     outcomes = ledger.outcomes(newest.id)
     absent = {skip.case.key: skip.reason for skip in info.plan.skips}
@@ -96,9 +99,10 @@ def _pinned(store: Store, baseline: str, newest: NightRow) -> NightRow:
     return next(night for night in store.ledger.nights() if night.id == wanted)
 
 
-def _worth_reading(ledger: Ledger, newest: NightRow, earlier: Sequence[NightRow]) -> list[NightRow]:
+def _worth_reading(
+    environments: Mapping[str, Environment], newest: NightRow, earlier: Sequence[NightRow]
+) -> list[NightRow]:
     """The newest nights of this place, and the last of another: it says what differs where there is nothing else."""
-    environments = ledger.environments()
     here = environments[newest.environment].place
     alike = {name for name, one in environments.items() if one.place == here}
     same = [night for night in earlier if night.environment in alike][-NIGHTS_KEPT:]
@@ -106,11 +110,12 @@ def _worth_reading(ledger: Ledger, newest: NightRow, earlier: Sequence[NightRow]
     return [night for night in earlier if night in same or night in other]
 
 
-def _facts(ledger: Ledger, nights: Sequence[NightRow]) -> list[NightFacts]:
+def _facts(ledger: Ledger, environments: Mapping[str, Environment], nights: Sequence[NightRow]) -> list[NightFacts]:
     names = [night.id for night in nights]
-    environments = ledger.environments()
     numbers = _numbers_of(ledger.measures(names))
-    settings = ledger.settings(names)
+    settings: dict[str, dict[str, dict[str, str]]] = defaultdict(dict)
+    for (sweep, key), values in ledger.settings(names).items():
+        settings[sweep][key] = values
     found = []
     for night in nights:
         where = environments[night.environment]
@@ -121,18 +126,18 @@ def _facts(ledger: Ledger, nights: Sequence[NightRow]) -> list[NightFacts]:
                 place=where.place,
                 commit=None if where.changed_files else where.commit,
                 numbers=numbers.get(night.id, {}),
-                settings={key: values for (sweep, key), values in settings.items() if sweep == night.id},
+                settings=settings[night.id],
             )
         )
     return found
 
 
-def _numbers_of(rows: Iterable[tuple[str, str, int, str, float]]) -> dict[str, Numbers]:
+def _numbers_of(rows: Iterable[tuple[str, str, int, str, float]]) -> Mapping[str, Numbers]:
     """By sweep: case key → round → name → value."""
     found: dict[str, dict[str, dict[int, dict[str, float]]]] = {}
     for sweep, key, round_number, name, value in rows:
         found.setdefault(sweep, {}).setdefault(key, {}).setdefault(round_number, {})[name] = value
-    return dict(found)
+    return found
 
 
 def _with_troubles(
@@ -147,7 +152,7 @@ def _with_troubles(
         count = Counter(outcome for outcome, _ in ended)
         bad = next((name for name in ("failed", "timeout", "invalid") if count[name]), None)
         contaminated_only = bad == "invalid" and count["ok"] and not any(
-            outcome == "invalid" and (reason or "").startswith("not the same work") for outcome, reason in ended
+            outcome == "invalid" and (reason or "").startswith(OTHER_WORK) for outcome, reason in ended
         )  # fmt: skip
         if bad is not None and not contaminated_only:
             reason = next(reason for outcome, reason in ended if outcome == bad)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from statistics import median
 
 from harness.ledger import IngestedRun, Ledger, NightRow
+from harness.trees import SHORT
 from reports.verdicts.evidence import Accepted, Judged, NightFacts, unlike
 from reports.verdicts.judge import NIGHTS_KEPT
 from reports.verdicts.subjects import Subject
@@ -16,7 +17,6 @@ from reports.verdicts.values import NightOfTrials, Series
 
 Runs = Mapping[str, Sequence[IngestedRun]]
 """By night."""
-SHORT = 12
 
 
 @dataclass(frozen=True)

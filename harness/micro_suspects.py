@@ -7,15 +7,14 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from harness.confirming import Confirmed, Member, check_head, last_good_commit
-from harness.environment import read_environment
+from harness.confirming import Confirmed, check_head, last_good_commit
 from harness.gathering_ingested import Ingested
 from harness.ledger import Ledger
 from harness.micro import NAME
 from harness.micro_pairs import MicroPair, interleave_micro
 from harness.suspicions import Confirmation, base_trouble, left_open, of_unchanged_code
-from harness.trees import checked_out, head_tree
-from reports.verdicts.judge import judge
+from harness.trees import checked_out, head_tree, short_commit
+from reports.verdicts.members import Member, judged, settled
 from reports.verdicts.rule import RULE
 
 
@@ -24,15 +23,14 @@ def judge_ingested(ingested: Ingested, confirmation: Confirmation, ledger: Ledge
 
     An answer that pairs gave earlier stands. Raises :class:`harness.errors.UsageError`.
     """
-    verdicts = judge([series for _, series in ingested.series], RULE)
-    members = [(*one, verdict) for one, verdict in zip(ingested.series, verdicts, strict=True)]
-    members = _answered_before(members, ingested, ledger)
+    members = _answered_before(judged(ingested.series, RULE), ingested, ledger)
     suspects = [member for member in members if member[2].status == "suspect"]
     if not suspects:
         return Confirmed(members)
-    base = confirmation.base_rev or last_good_commit(
-        suspects, ingested.past, ingested.judged, max(RULE.windows) - 1
-    )  # fmt: skip
+    if confirmation.base_rev is None:
+        base = last_good_commit(suspects, ingested.past, ingested.judged, max(RULE.windows) - 1)
+    else:
+        base = short_commit(confirmation.base_rev)
     if base is not None and base == ingested.commit:
         return Confirmed(of_unchanged_code(members, base), base)
     if not confirmation.wanted or not any(_can_be_run(subject.name) for subject, _, _ in suspects):
@@ -40,7 +38,7 @@ def judge_ingested(ingested: Ingested, confirmation: Confirmation, ledger: Ledge
     why_not = base_trouble(base, asked=confirmation.base_rev is not None)
     if base is None or why_not:
         return Confirmed(left_open(members, why_not))
-    check_head(ingested.commit, read_environment().place, changed=False)
+    check_head(ingested.commit, changed=False)
     return _confirm(members, base, folder)
 
 
@@ -93,22 +91,18 @@ def _hopeless(pairs: Sequence[MicroPair]) -> bool:
 
 def _again(members: Sequence[Member], found: Mapping[str, Sequence[MicroPair]]) -> list[Member]:
     """Judged anew with the pairs there are; what had its answer before keeps it."""
-    series = [one.model_copy(update={"pairs": _logs(found.get(subject.name, ()))}) for subject, one, _ in members]
-    return [
-        (subject, one, new if old.status == "suspect" else old)
-        for (subject, _, old), one, new in zip(members, series, judge(series, RULE), strict=True)
+    series = [
+        (subject, one.model_copy(update={"pairs": _logs(found.get(subject.name, ()))})) for subject, one, _ in members
     ]
+    return [new if old[2].status == "suspect" else old for old, new in zip(members, judged(series, RULE), strict=True)]
 
 
 def _without_pairs(members: Sequence[Member], found: Mapping[str, Sequence[MicroPair]]) -> list[Member]:
-    told = []
-    for subject, one, verdict in members:
-        failed = next((pair.reason for pair in found.get(subject.name, ()) if pair.reason), None)
-        if verdict.status == "suspect" and failed is not None:
-            said = {"status": "inconclusive", "pairs_wanted": 0, "reason": f"{failed}; {verdict.reason}"}
-            verdict = verdict.model_copy(update=said)
-        told.append((subject, one, verdict))
-    return told
+    failed = {name: next((pair.reason for pair in pairs if pair.reason), None) for name, pairs in found.items()}
+    return [
+        settled(one, "inconclusive", f"{why}; {one[2].reason}") if (why := failed.get(one[0].name)) else one
+        for one in members
+    ]
 
 
 def _logs(pairs: Sequence[MicroPair]) -> tuple[float, ...]:

@@ -10,17 +10,18 @@ from collections.abc import Mapping
 from rich.console import Console
 
 from bench.registry import survey
-from harness.checking import Checked, checked, judged
-from harness.confirming import Member, confirm_suspects
+from harness.checking import Checked, checked
+from harness.confirming import confirm_suspects
 from harness.environment import read_environment
 from harness.errors import UsageError
 from harness.opening import open_store
 from harness.plan import Plan
 from harness.run import new_sweep_id, now
 from harness.sweeping import choose_suite, find_site, folder_beside, place_in, plan, prepare_data
-from harness.trees import find_commit, head_tree
+from harness.trees import head_tree, short_commit
 from harness.watch import PairWatcher
 from reports.verdicts.evidence import paired
+from reports.verdicts.members import Member, judged
 from reports.verdicts.rule import RULE
 from reports.verdicts.shape import without_good_news
 from reports.verdicts.subjects import Numbers, Subject
@@ -29,7 +30,8 @@ from reports.verdicts.values import Series
 
 def check_pairs(suite: str, base_rev: str, place: str, command: str, people: Console) -> Checked:
     """Run and judge them; the trials are stored. Raises :class:`UsageError`."""
-    if head_tree().commit == find_commit(base_rev)[:12] and not head_tree().changed_files:
+    ours = head_tree()
+    if ours.commit == short_commit(base_rev) and not ours.changed_files:
         raise UsageError(f"--base-rev {base_rev} is the commit that is checked out; name the one to compare with")
     chosen = choose_suite(suite, {}, None)
     found = prepare_data(plan(chosen, find_site("local"), place_in(suite, {}, None)), survey()[1], people)
@@ -37,8 +39,8 @@ def check_pairs(suite: str, base_rev: str, place: str, command: str, people: Con
     began, night = now(), new_sweep_id()
     store = open_store(place, create=True)
 
-    def members(pairs: Mapping[str, Numbers]) -> tuple[Member, ...]:
-        return tuple(without_good_news(judged(paired(found.cases, pairs), RULE, by_pairs_only=True)))
+    def members(pairs: Mapping[str, Numbers]) -> list[Member]:
+        return without_good_news(judged(paired(found.cases, pairs), RULE, by_pairs_only=True))
 
     with PairWatcher(people, 2 * RULE.looks[0] * len(found.cases)) as watcher:
         confirmed = confirm_suspects(
@@ -66,4 +68,4 @@ def _skipped(found: Plan) -> list[Member]:
          Series(name=skip.case.key, outcome="missing", reason=skip.reason))
         for skip in found.skips
     ]  # fmt: skip
-    return list(judged(series, RULE))
+    return judged(series, RULE)

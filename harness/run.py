@@ -28,6 +28,9 @@ from reports.analysis.throughput import throughput_of
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 
+OTHER_WORK = "not the same work"
+"""How the reason of an invalid trial begins that was not contaminated: it spoils its cell."""
+
 
 class Watcher(Protocol):
     """Is told what happens, to show it to people."""
@@ -176,5 +179,5 @@ def assess(ending: Ending, case: Case) -> tuple[Outcome, str | None, SameWork | 
         return "failed", "the ranks measured different numbers of steps", None
     proof = judge(ending.ranks)
     if proof.verdict == "different":
-        return "invalid", f"not the same work: {proof.reason}", proof
+        return "invalid", f"{OTHER_WORK}: {proof.reason}", proof
     return "ok", None, proof

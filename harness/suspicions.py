@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from harness.confirming import Member
 from harness.errors import UsageError
 from harness.trees import find_commit
 from reports.verdicts.judge import is_unmistakable
+from reports.verdicts.members import Member, settled
 from reports.verdicts.rule import RULE
-from reports.verdicts.values import Status
 
 
 @dataclass(frozen=True)
@@ -24,23 +23,13 @@ class Confirmation:
 def of_unchanged_code(members: Sequence[Member], commit: str) -> list[Member]:
     """Suspects whose code is that of the last good night: pairs would hold the same code against itself."""
     said = f"the code is that of the last good night ({commit}): the machine changed"
-    found = []
-    for subject, series, verdict in members:
-        # What chance hardly does, the machine did: then nobody can say how the code would have done.
-        status: Status = "inconclusive" if is_unmistakable(verdict, RULE) else "pass"
-        told = verdict.model_copy(update={"status": status, "pairs_wanted": 0, "reason": said})
-        found.append((subject, series, told if verdict.status == "suspect" else verdict))
-    return found
+    # What chance hardly does, the machine did: then nobody can say how the code would have done.
+    return [settled(one, "inconclusive" if is_unmistakable(one[2], RULE) else "pass", said) for one in members]
 
 
 def left_open(members: Sequence[Member], why: str) -> list[Member]:
     """Suspects that can't be confirmed."""
-    return [
-        (subject, series, verdict.model_copy(update={
-            "status": "inconclusive", "pairs_wanted": 0, "reason": f"{why}; {verdict.reason}"
-        }) if verdict.status == "suspect" else verdict)
-        for subject, series, verdict in members
-    ]  # fmt: skip
+    return [settled(one, "inconclusive", f"{why}; {one[2].reason}") for one in members]
 
 
 def base_trouble(base: str | None, *, asked: bool) -> str:

@@ -24,6 +24,10 @@ LOCK = "lock"
 OF_HOOKS = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX")
 
 
+SHORT = 12
+"""Characters of a commit's id, as in every record."""
+
+
 class Tree(Value):
     """Code in a folder: ``bench``, ``reports`` and ``harness`` lie in :attr:`path`."""
 
@@ -41,7 +45,7 @@ def head_tree() -> Tree:
     """The running code. Raises :class:`UsageError` where it is in no git checkout."""
     _check_checkout()
     changed = bool(_git("status", "--porcelain"))
-    return Tree(path=ROOT, commit=_git("rev-parse", "--short=12", "HEAD"), changed_files=changed)
+    return Tree(path=ROOT, commit=_git("rev-parse", f"--short={SHORT}", "HEAD"), changed_files=changed)
 
 
 @contextmanager
@@ -61,7 +65,7 @@ def checked_out(rev: str) -> Iterator[Tree]:
                 place = folder / "tree"
                 _git("worktree", "add", "--quiet", "--detach", str(place), commit)
                 inside = _git("rev-parse", "--show-prefix")
-                yield Tree(path=place / inside, commit=_git("rev-parse", "--short=12", commit))
+                yield Tree(path=place / inside, commit=_git("rev-parse", f"--short={SHORT}", commit))
         finally:
             _remove(folder)
 
@@ -76,6 +80,11 @@ def find_commit(rev: str) -> str:
         raise UsageError(f"--base-rev {rev}: not in this shallow clone; run `git fetch --unshallow` first "
                          "(GitHub Actions: `fetch-depth: 0` of actions/checkout)")  # fmt: skip
     raise UsageError(f"--base-rev {rev}: {ROOT} has no such commit; see `git log`, or `git fetch` it first")
+
+
+def short_commit(rev: str) -> str:
+    """As records have it. Raises :class:`UsageError`."""
+    return find_commit(rev)[:SHORT]
 
 
 def _check_checkout() -> None:

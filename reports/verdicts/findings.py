@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from reports.verdicts import words
 from reports.verdicts.shape import SHAPE
 from reports.verdicts.subjects import Subject
-from reports.verdicts.values import WORST_FIRST, Finding, FindingKind, Status, Verdict
+from reports.verdicts.values import WORST_FIRST, Finding, FindingKind, Metric, Status, Verdict
 
 SPEED = ("step", "throughput")
+MORE: dict[Metric, FindingKind] = {"memory": "more memory", "energy": "more energy"}
 CHANGES: tuple[Status, ...] = ("regressed", "suspect", "improved", "inconclusive")
 
 Member = tuple[Subject, Verdict]
@@ -37,11 +38,10 @@ def _of_curve(curve: str, members: Sequence[Member]) -> list[Finding]:
         speed = [one for one in here if one[0].metric in (*SPEED, *SHAPE)]
         if speed:
             found.append(_speed(curve, status, speed, members))
-        for metric, kind in (("memory", "more memory"), ("energy", "more energy")):
+        for metric, kind in MORE.items():
             of_it = [one for one in here if one[0].metric == metric]
             if of_it:
-                kind_here: FindingKind = "other" if status == "improved" else kind  # type: ignore[assignment]
-                found.append(_finding(curve, kind_here, status, of_it, _largest(of_it)))
+                found.append(_finding(curve, "other" if status == "improved" else kind, status, of_it, _largest(of_it)))
     return found
 
 

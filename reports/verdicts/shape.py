@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import median
 
-from reports.verdicts.subjects import Subject
-from reports.verdicts.values import Metric, Series, Verdict
+from reports.verdicts.members import Member
+from reports.verdicts.values import Metric
 
 SHAPE: tuple[Metric, ...] = ("efficiency", "serial", "exposed")
 SLOWER = 0.005
 """ln of the least that a step must take longer for its scaling to have regressed."""
 SAID = "its own step takes no longer: fewer ranks, or the compute, got faster"
-
-Member = tuple[Subject, Series, Verdict]
 
 
 def without_good_news(members: Sequence[Member]) -> list[Member]:

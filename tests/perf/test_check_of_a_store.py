@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import random
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -19,6 +16,7 @@ from harness.plan import Plan
 from harness.store import Store, SweepInfo
 from harness.suite import Suite
 from harness.tables import cells_table, environments_table, measures_table, nights_table, sweeps_table, trials_table
+from perf.whole_command import harness
 from reports.verdicts.measures import settings_of
 
 NIGHTS, LAST, TRIALS = 1000, 60, 5
@@ -91,16 +89,10 @@ def test_a_store_of_a_thousand_nights_is_checked(benchmark, tell, place):
     peaks: list[int] = []
 
     def check() -> None:
-        process = subprocess.Popen([sys.executable, "-m", "harness", "check", "--store", str(place), "--json"],
-                                   stdout=subprocess.PIPE)  # fmt: skip
-        assert process.stdout is not None
-        said = process.stdout.read()
-        process.stdout.close()
-        _, status, used = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        assert process.returncode in (0, 3)
-        assert len({one["name"] for one in json.loads(said)["verdicts"]}) == len(CASES)
-        peaks.append(used.ru_maxrss * 1024)
+        ran = harness("check", "--store", str(place), "--json")
+        assert ran.status in (0, 3)
+        assert len({one["name"] for one in json.loads(ran.said)["verdicts"]}) == len(CASES)
+        peaks.append(ran.peak_bytes)
 
     benchmark.pedantic(check, rounds=5, iterations=1)
     benchmark.extra_info |= {"peak_bytes": max(peaks)}

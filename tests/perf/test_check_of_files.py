@@ -6,15 +6,14 @@ What it takes is measured of the whole command: a process of its own, with Pytho
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Sequence
 from datetime import date, timedelta
 from pathlib import Path
 
 import numpy as np
 import pytest
+
+from perf.whole_command import harness
 
 NIGHTS, BENCHMARKS, RUNS, SAMPLES = 1000, 50, 5, 20
 FIRST = date(2023, 1, 1)
@@ -56,17 +55,11 @@ def test_a_long_history_is_checked(benchmark, tell, files):
     cpu_s: list[float] = []
 
     def check() -> None:
-        command = [sys.executable, "-m", "harness", "check", "--history", history, "--current", current, "--json"]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        assert process.stdout is not None
-        said = process.stdout.read()
-        process.stdout.close()
-        _, status, used = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        assert process.returncode in (0, 3)
-        assert len(json.loads(said)["benchmarks"]) == BENCHMARKS
-        peaks.append(used.ru_maxrss * 1024)
-        cpu_s.append(used.ru_utime + used.ru_stime)
+        ran = harness("check", "--history", history, "--current", current, "--json")
+        assert ran.status in (0, 3)
+        assert len(json.loads(ran.said)["benchmarks"]) == BENCHMARKS
+        peaks.append(ran.peak_bytes)
+        cpu_s.append(ran.cpu_s)
 
     benchmark.pedantic(check, rounds=5, iterations=1)
     benchmark.extra_info |= {"cpu_s": cpu_s, "peak_bytes": max(peaks), "file_bytes": history.stat().st_size}
