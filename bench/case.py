@@ -57,6 +57,9 @@ class Case(Value):
     backend_options: dict[str, Scalar] = Field(default={})
     device: Device = "cpu"
     ranks: int
+    ranks_per_node: int | None = None
+    """How many ranks a full node holds: they fill one node after the other. ``None``: all are on one node."""
+    site: str = "local"
     scaling: Scaling = "strong"
     batch: int
     """Samples a step: of all ranks under strong scaling, of each rank under weak scaling."""
@@ -100,6 +103,15 @@ class Case(Value):
         return self.global_batch // self.ranks
 
     @property
+    def nodes(self) -> int:
+        return -(-self.ranks // self.ranks_per_node) if self.ranks_per_node else 1
+
+    @property
+    def ranks_on_a_node(self) -> int:
+        """How many each node really holds: one that is not full stands alone."""
+        return min(self.ranks, self.ranks_per_node or self.ranks)
+
+    @property
     def curve(self) -> str:
         """The key without the rank count: the points of one curve share it."""
         return _joined(
@@ -112,6 +124,8 @@ class Case(Value):
             f"seed={self.seed}",
             f"sweep={self.label}" if self.label else "",
             f"net={self.net}" if self.net else "",
+            f"site={self.site}" if self.site != "local" else "",
+            f"per-node={self.ranks_per_node}" if self.ranks_per_node else "",
         )
 
     @property

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from bench.case import Case
 from bench.gradients import Gradients
+from bench.machine import NodeFacts
 from bench.roofline import DevicePeak, StepWork
 from bench.telemetry import NodeTelemetry
 from bench.value import Value as Value
@@ -202,3 +203,7 @@ class Trial(Value):
     conditions: tuple[Condition, ...] = ()
     link: Link | None = None
     """What joined the ranks, where they ran in namespaces."""
+    nodes: tuple[NodeFacts, ...] = ()
+    """Where they ran, beyond the harness's own machine."""
+    cost: float | None = None
+    """What it was billed, in the unit of the price that was given."""

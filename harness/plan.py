@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import math
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 from pydantic import ValidationError
 
@@ -17,6 +18,16 @@ from harness.errors import UsageError, nearest
 from harness.suite import Suite
 from reports.analysis.stats import estimate, half_width
 
+UNKNOWN_UNITS = 2
+
+
+class Placement(NamedTuple):
+    """A rank count, and how many ranks a full node holds."""
+
+    ranks: int
+    ranks_per_node: int | None
+
+
 PASSED_ON = {
     "seed", "steps", "window_s", "precision", "warmup", "verify_steps", "timeout_s", "decompose", "own_cost",
     "roofline", "affinity", "telemetry",
@@ -25,10 +36,14 @@ PASSED_ON = {
 
 
 class Machine(Value):
-    """What the plan needs to know of the machine."""
+    """What the plan needs to know of the machines of a site. ``None``: not known before the ranks are there."""
 
-    cores: int
-    gpus: int = 0
+    site: str = "local"
+    spreads: bool = False
+    """It has many such machines: ranks fill one node after the other, one a node where nothing else is said."""
+    cores: int | None
+    """Of one node."""
+    gpus: int | None = 0
     cuda_torch: bool = False
 
 
@@ -48,25 +63,35 @@ class Plan(Value):
     repeats: int
 
 
+class Where(Protocol):
+    """What the plan asks of a site; see :class:`harness.sites.Site`."""
+
+    options: ClassVar[type[Options]]
+    shares_environment: bool
+
+    def why_not(self, case: Case) -> str | None: ...
+
+
 def make_plan(
     suite: Suite,
     machine: Machine,
     backends: Mapping[str, Backend],
     workloads: Mapping[str, Workload],
-    site_why_not: Callable[[Case], str | None],
+    where: Where,
 ) -> Plan:
     """Expand the suite. Raises :class:`UsageError` for wrong names, options or numbers, or an empty plan."""
-    _check_names(suite, backends, workloads)
+    _check_names(suite, backends, workloads, (machine.site, where.options))
     device = choose_device(suite, machine)
-    ranks = suite.ranks or default_ranks(machine.gpus if device == "cuda" else machine.cores)
-    threads = suite.threads or max(1, machine.cores // max(ranks))
+    places = placements(suite, machine, device)
+    threads = suite.threads or default_threads(places, machine)
     cases: list[Case] = []
     skips: list[Skip] = []
     never: list[Skip] = []
-    for case in _expand(suite, device, ranks, threads, machine, backends, workloads):
+    for case in _expand(suite, device, places, threads, machine, where.options, backends, workloads):
         backend, workload = backends[case.backend], workloads[case.workload]
         senseless = workload.why_never(case) or backend.why_never(case)
-        missing = _too_few_gpus(case, machine) or backend.why_not(case) or site_why_not(case)
+        lacking = backend.why_not(case) if where.shares_environment else None
+        missing = _too_few_gpus(case, machine) or lacking or where.why_not(case)
         if senseless:
             never.append(Skip(case=case, reason=senseless))
         elif missing:
@@ -77,6 +102,34 @@ def make_plan(
         because = f": {never[0].reason}" if never else ""
         raise UsageError(f"suite '{suite.name}' plans nothing to run{because}")
     return Plan(cases=tuple(cases), skips=tuple(skips), not_applicable=tuple(never), repeats=suite.repeats)
+
+
+def placements(suite: Suite, machine: Machine, device: Device) -> list[Placement]:
+    """Rank counts, each with how many ranks a full node holds. Raises :class:`UsageError`."""
+    if suite.nodes and suite.ranks:
+        raise UsageError("nodes and ranks say the same twice: leave one of them out", ("nodes",))
+    widths: tuple[int | None, ...] = suite.ranks_per_node or (1 if machine.spreads or suite.nodes else None,)
+    units = machine.gpus if device == "cuda" else machine.cores
+    found = []
+    for width in widths:
+        counts = suite.ranks or default_ranks(UNKNOWN_UNITS if units is None else units)
+        if suite.nodes:
+            counts = tuple(count * (width or 1) for count in suite.nodes)
+        for count in counts:
+            if width is not None and count > width and count % width:
+                raise UsageError(f"{count} ranks do not fill nodes of {width}: choose a multiple, or another "
+                                 "ranks_per_node", ("ranks_per_node",))  # fmt: skip
+            found.append(Placement(count, width))
+    return found
+
+
+def default_threads(places: Sequence[Placement], machine: Machine) -> int:
+    """As many as a node's cores allow at the most ranks; one where the cores are not known."""
+    if machine.cores is None:
+        return 1
+    most = max(min(place.ranks, place.ranks_per_node or place.ranks) if machine.spreads else place.ranks
+               for place in places)  # fmt: skip
+    return max(1, machine.cores // most)
 
 
 def default_ranks(units: int) -> tuple[int, ...]:
@@ -117,7 +170,12 @@ def still_wide(plan: Plan, rates: Mapping[str, Sequence[float]], precision: floa
     return wide
 
 
-def _check_names(suite: Suite, backends: Mapping[str, Backend], workloads: Mapping[str, Workload]) -> None:
+def _check_names(
+    suite: Suite,
+    backends: Mapping[str, Backend],
+    workloads: Mapping[str, Workload],
+    site: tuple[str, type[Options]],
+) -> None:
     for name in suite.backends:
         if name not in backends:
             raise UsageError(f"unknown backend '{name}'{nearest(name, backends)}", ("backends",))
@@ -125,11 +183,17 @@ def _check_names(suite: Suite, backends: Mapping[str, Backend], workloads: Mappi
         if name not in workloads:
             raise UsageError(f"unknown workload '{name}'{nearest(name, workloads)}", ("workloads",))
     for scope, axes in suite.options.items():
-        if scope not in backends and scope not in workloads:
-            meant = nearest(scope, [*backends, *workloads])
-            message = f"option {scope}.{next(iter(axes), '')}: unknown backend or workload '{scope}'{meant}"
+        known = [
+            name
+            for owner in (backends.get(scope), workloads.get(scope))
+            if owner is not None
+            for name in owner.options.model_fields
+        ]
+        known += list(site[1].model_fields) if scope == site[0] else []
+        if scope not in (*backends, *workloads, site[0]):
+            meant = nearest(scope, [*backends, *workloads, site[0]])
+            message = f"option {scope}.{next(iter(axes), '')}: unknown backend, workload or site '{scope}'{meant}"
             raise UsageError(message, ("options", scope))
-        known = list((backends.get(scope) or workloads[scope]).options.model_fields)
         known += ["transport"] if scope in backends else []
         for name in axes:
             if name not in known:
@@ -142,23 +206,27 @@ def _check_names(suite: Suite, backends: Mapping[str, Backend], workloads: Mappi
 def _expand(
     suite: Suite,
     device: Device,
-    ranks: tuple[int, ...],
+    places: Sequence[Placement],
     threads: int,
     machine: Machine,
+    site_options: type[Options],
     backends: Mapping[str, Backend],
     workloads: Mapping[str, Workload],
 ) -> Iterator[Case]:
     for workload_name, backend_name in itertools.product(suite.workloads, suite.backends):
         workload, backend = workloads[workload_name], backends[backend_name]
         where: Device = device if device in workload.devices else "cpu"
-        transports, knobs = _split_transport(suite.options.get(backend_name, {}), backend, where)
-        for scaling, net, transport, workload_options, backend_options, count in itertools.product(
+        axes = suite.options.get(backend_name, {})
+        if backend_name == machine.site:
+            axes = {name: values for name, values in axes.items() if name not in site_options.model_fields}
+        transports, knobs = _split_transport(axes, backend, where)
+        for scaling, net, transport, workload_options, backend_options, (count, width) in itertools.product(
             [scaling for scaling in suite.scaling if scaling in workload.scalings] or workload.scalings,
             suite.net or (None,),
             transports,
             choices(workload_name, workload.options, suite.options.get(workload_name, {})),
             choices(backend_name, backend.options, knobs),
-            ranks,
+            places,
         ):
             if workload.uses_batch and scaling == "strong" and suite.batch % count:
                 raise UsageError(
@@ -166,7 +234,8 @@ def _expand(
                     "batch: choose a multiple, or --scaling weak"
                 )
             flags = workload.flags(workload.options(**workload_options))
-            if count * threads > machine.cores and where == "cpu" and "emulated_compute" not in flags:
+            here = min(count, width or count) if machine.spreads else count
+            if here * threads > (machine.cores or math.inf) and where == "cpu" and "emulated_compute" not in flags:
                 flags = (*flags, "oversubscribed")
             fault = suite.fault if suite.fault is not None and suite.fault.rank < count else None
             if fault is not None:
@@ -179,6 +248,8 @@ def _expand(
                 backend_options=backend_options,
                 device=where,
                 ranks=count,
+                ranks_per_node=width,
+                site=machine.site,
                 scaling=scaling,
                 batch=suite.batch if workload.uses_batch else 1,
                 threads=threads,
@@ -234,10 +305,10 @@ def choices(scope: str, options: type[Options], axes: Mapping[str, tuple[Scalar,
 
 
 def _too_few_gpus(case: Case, machine: Machine) -> str | None:
-    if case.device == "cpu":
+    if case.device == "cpu" or machine.gpus is None:
         return None
     if not machine.cuda_torch:
         return "torch is not a CUDA build; install one, or --device cpu"
-    if case.ranks > machine.gpus:
+    if (case.ranks_on_a_node if machine.spreads else case.ranks) > machine.gpus:
         return f"{case.ranks} ranks need {case.ranks} GPUs, {machine.gpus} found; use fewer ranks or --device cpu"
     return None

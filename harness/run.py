@@ -13,14 +13,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
-from bench import sampler
+from bench.node import roles_of
+
 from bench.backends import Backend
-from bench.case import Case, Role
+from bench.case import Case
 from bench.records import Outcome, SameWork, Trial
 from bench.telemetry import NodeTelemetry, cut
 from harness.errors import StoreError
 from harness.plan import Plan, rounds, shuffled, still_wide
-from harness.sites import Ending, Job, Site
+from harness.sites import Asked, Ending, Job, Site
 from harness.store import Store, SweepInfo
 from reports.analysis.conditions import find_conditions
 from reports.analysis.same_work import judge
@@ -103,7 +104,7 @@ def run_trial(
     started_at, began = now(), time.monotonic()
     with _room_in(sweep_folder):
         folder.mkdir(parents=True)
-        job = site.start(case, roles_of(case, backend), folder)
+        job = site.start(Asked(case, roles_of(case, backend), folder))
     ending = _wait(job, case.timeout_s)
     telemetry = telemetry_of(ending)
     outcome, reason, proof = assess(ending, case)
@@ -128,6 +129,8 @@ def run_trial(
         telemetry=telemetry,
         conditions=conditions,
         link=ending.link,
+        nodes=ending.nodes,
+        cost=ending.cost,
     )
 
 
@@ -141,11 +144,6 @@ def _room_in(folder: Path) -> Iterator[None]:
             raise
         raise StoreError(f"folder {folder}: cannot be written ({problem.strerror}); free some space or make it "
                          "writable, then `python -m harness sweep --resume`") from None  # fmt: skip
-
-
-def roles_of(case: Case, backend: Backend) -> tuple[Role, ...]:
-    """What the backend needs, and a sampler where the case is to be watched."""
-    return (*backend.launch(case), *((sampler.ROLE,) if case.telemetry != "off" else ()))
 
 
 def telemetry_of(ending: Ending) -> tuple[NodeTelemetry, ...]:

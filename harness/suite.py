@@ -38,6 +38,10 @@ class Suite(Numbers):
     backends: tuple[str, ...] = ("single", "ddp", "horovod", "dask")
     workloads: tuple[str, ...] = ("mnist", "synthetic")
     ranks: tuple[Annotated[int, Field(ge=1)], ...] | None = None
+    nodes: tuple[Annotated[int, Field(ge=1)], ...] | None = None
+    """Full nodes: with :attr:`ranks_per_node` another way to say :attr:`ranks`."""
+    ranks_per_node: tuple[Annotated[int, Field(ge=1)], ...] | None = None
+    """How many ranks a full node holds; ``None``: the site knows."""
     scaling: tuple[Scaling, ...] = ("strong",)
     device: Literal["auto", "cpu", "cuda"] = "auto"
     repeats: int = Field(3, ge=1)
@@ -64,7 +68,7 @@ class Suite(Numbers):
     """What goes wrong on purpose, on every case that has such a rank."""
     options: Axes = Field(default={})
 
-    @field_validator("backends", "workloads", "ranks", "scaling", "net")
+    @field_validator("backends", "workloads", "ranks", "nodes", "ranks_per_node", "scaling", "net")
     @classmethod
     def _something_once(cls, values: tuple[Any, ...] | None) -> tuple[Any, ...] | None:
         if values is None:
@@ -117,6 +121,9 @@ def override(suite: Suite, changes: dict[str, Any], options: Axes) -> Suite:
     merged = {scope: dict(axes) for scope, axes in suite.options.items()}
     for scope, axes in options.items():
         merged.setdefault(scope, {}).update(axes)
+    # Nodes that are asked for stand in the place of the suite's rank counts, and the other way round.
+    other = {"nodes": "ranks", "ranks": "nodes"}
+    changes = {**{other[name]: None for name in other if name in changes}, **changes}
     try:
         return Suite.model_validate({**suite.model_dump(), **changes, "options": merged})
     except ValidationError as problem:

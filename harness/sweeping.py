@@ -13,19 +13,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench.node import roles_of
 from rich.console import Console
 
 from bench.backends import Backend
 from bench.case import DataSource
-from bench.registry import survey
+from bench.registry import load_backend, survey
 from bench.workloads import DataProblem, Workload
 from harness import report, sites
 from harness.document import as_json
-from harness.environment import read_environment, read_machine
+from harness.environment import read_environment
 from harness.errors import DataError, UsageError, nearest
 from harness.opening import check_store, masked, open_store, path_of
 from harness.outlook import NOTHING_ASKED, Outlook
-from harness.plan import Plan, make_plan
+from harness.plan import Plan, choices, make_plan
 from harness.run import modules_of, new_sweep_id, now, run_sweep
 from harness.sites import Site
 from harness.store import DEFAULT_STORE, Store, SweepInfo
@@ -85,6 +86,16 @@ def site_names() -> list[str]:
     return sorted(found.name for found in pkgutil.iter_modules(sites.__path__))
 
 
+def choose_site(name: str, suite: Suite) -> Site:
+    """The named site with the suite's options for it. Raises :class:`UsageError` that names the option."""
+    site = find_site(name)
+    axes = suite.options.get(name, {})
+    # A site has one value a knob: what looked like several was one with commas in it.
+    given = {knob: (",".join(map(str, values)),) if len(values) > 1 else values
+             for knob, values in axes.items() if knob in site.options.model_fields}  # fmt: skip
+    return site.configured(site.options(**choices(name, site.options, given)[0]))
+
+
 def plan(suite: Suite, site: Site, place_of: Callable[[tuple[str, ...]], str]) -> Plan:
     """The plan of a suite. Raises :class:`UsageError`, with file and line where the suite's file holds the mistake."""
     backends, workloads, broken = survey()
@@ -92,7 +103,7 @@ def plan(suite: Suite, site: Site, place_of: Callable[[tuple[str, ...]], str]) -
         if found.name in (*suite.backends, *suite.workloads):
             raise UsageError(f"{found.kind} '{found.name}' can't be loaded: {found.error}")
     try:
-        return make_plan(suite, read_machine(), backends, workloads, site.why_not)
+        return make_plan(suite, site.machine(), backends, workloads, site)
     except UsageError as problem:
         raise UsageError(f"{place_of(problem.place)}{problem}") from None
 
@@ -112,8 +123,8 @@ def place_in(name: str, changes: dict[str, Any], settings: list[str] | None) -> 
     return tell
 
 
-def print_plan(found: Plan, console: Console) -> None:
-    """Cases, skips and what makes no sense, a line each."""
+def print_plan(found: Plan, site: Site, console: Console) -> None:
+    """Cases, skips and what makes no sense, a line each, and what would be submitted for each beyond this machine."""
     for case in found.cases:
         flags = f"  [{', '.join(case.flags)}]" if case.flags else ""
         console.print(f"run    {words.case_title(case)}{flags}", markup=False, highlight=False, soft_wrap=True)
@@ -123,6 +134,10 @@ def print_plan(found: Plan, console: Console) -> None:
     for skip in found.not_applicable:
         line = f"never  {words.case_title(skip.case)}: {skip.reason}"
         console.print(line, markup=False, highlight=False, soft_wrap=True)
+    for case in found.cases if site.name != "local" else ():
+        for name, content in site.render(case, roles_of(case, load_backend(case.backend))).items():
+            console.print(f"\n# {words.case_title(case)}: {name}", markup=False, highlight=False, soft_wrap=True)
+            console.print(content.rstrip(), markup=False, highlight=False, soft_wrap=True)
     total = len(found.cases) * found.repeats
     console.print(f"{len(found.cases)} cases × {found.repeats} rounds = {total} trials; {len(found.skips)} skipped")
 

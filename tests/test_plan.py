@@ -4,6 +4,7 @@ from collections import Counter
 
 import pytest
 
+from bench.backends import Options
 from bench.registry import survey
 from harness.errors import UsageError
 from harness.plan import Machine, default_ranks, make_plan, rounds, still_wide
@@ -13,11 +14,21 @@ BACKENDS, WORKLOADS, _ = survey()
 TWO_CORES = Machine(cores=2)
 
 
+class Somewhere:
+    """A site as the plan sees it."""
+
+    options = Options
+    shares_environment = True
+
+    def __init__(self, why_not):
+        self.why_not = why_not
+
+
 def plan(machine=TWO_CORES, settings=(), why_not=lambda case: None, **changes):
     """The plan where every backend is installed: what is missing here is another test's business."""
     there = {name: _Installed(backend) for name, backend in BACKENDS.items()}
     suite = Suite(**{**changes, "options": parse_settings(list(settings))})
-    return make_plan(suite, machine, there, WORKLOADS, why_not)
+    return make_plan(suite, machine, there, WORKLOADS, Somewhere(why_not))
 
 
 class _Installed:
@@ -92,7 +103,7 @@ def test_a_collective_is_weak_whatever_was_asked_and_needs_two_ranks():
         ([], {"backends": ("ddq",)}, "unknown backend 'ddq'; did you mean 'ddp'?"),
         ([], {"workloads": ("mnits",)}, "unknown workload 'mnits'; did you mean 'mnist'?"),
         (["ddp.bucket_cap=1"], {}, "ddp has no option 'bucket_cap'; did you mean 'bucket_cap_mb'?"),
-        (["dpd.bucket_cap_mb=1"], {}, "unknown backend or workload 'dpd'; did you mean 'ddp'?"),
+        (["dpd.bucket_cap_mb=1"], {}, "unknown backend, workload or site 'dpd'; did you mean 'ddp'?"),
         (["ddp.bucket_cap_mb=x"], {}, "option ddp.bucket_cap_mb = x: input should be a valid number"),
         (["ddp.bucket_cap_mb=-1"], {}, "option ddp.bucket_cap_mb = -1: input should be greater than 0"),
         (["mnist.model=cnm"], {}, "option mnist.model = cnm: input should be 'linear', 'mlp' or 'cnn'"),
@@ -132,7 +143,7 @@ def test_a_backend_for_the_cpu_alone_is_no_trouble_on_a_gpu_machine():
     backend.transports = {"cpu": ("gloo",)}
     there = {"ddp": backend, "single": _Installed(BACKENDS["single"])}
     suite = Suite(backends=("ddp", "single"), workloads=("synthetic",), ranks=(1,))
-    found = make_plan(suite, Machine(cores=2, gpus=1, cuda_torch=True), there, WORKLOADS, lambda case: None)
+    found = make_plan(suite, Machine(cores=2, gpus=1, cuda_torch=True), there, WORKLOADS, Somewhere(lambda case: None))
     assert [case.backend for case in found.cases] == ["single"]
     assert len(found.not_applicable) == 1
 

@@ -29,6 +29,7 @@ SWEEP_EXAMPLES = (
     "`python -m harness sweep --inject slow:rank=1,ms=200` — a straggler, on purpose\n\n"
     "`python -m harness sweep --inject kill:rank=1,step=5` — in the window's 5th step; step=0: before it joins\n\n"
     "`python -m harness sweep emulated --net 100mbit,1gbit,unshaped` — what a slower network would cost\n\n"
+    "`python -m harness sweep --site slurm --nodes 1,2,4 --ranks-per-node 2 --set slurm.partition=batch`\n\n"
     "`python -m harness sweep scaling --dry-run`\n\n`python -m harness sweep --resume`"
 )
 
@@ -39,6 +40,12 @@ def sweep(
     workloads: Annotated[str | None, typer.Option(metavar="A,B", help="Workloads to run.")] = None,
     ranks: Annotated[
         str | None, typer.Option(metavar="1,2,4", help="Rank counts; default 1, 2, 4, … up to the cores.")
+    ] = None,
+    nodes: Annotated[
+        str | None, typer.Option(metavar="1,2,4", help="Full nodes instead of --ranks: ranks = nodes × ranks a node.")
+    ] = None,
+    ranks_per_node: Annotated[
+        str | None, typer.Option(metavar="K,...", help="How many ranks a node holds; default 1 beyond this machine.")
     ] = None,
     scaling: Annotated[str | None, typer.Option(metavar="strong,weak", help="Which scaling to measure.")] = None,
     repeats: Annotated[int | None, typer.Option(help="Trials of each case, in shuffled rounds.")] = None,
@@ -94,6 +101,7 @@ def sweep(
 
     changes = {
         "backends": _names(backends), "workloads": _names(workloads), "ranks": _names(ranks),
+        "nodes": _names(nodes), "ranks_per_node": _names(ranks_per_node),
         "scaling": _names(scaling), "repeats": repeats, "steps": steps, "window_s": window, "warmup": warmup,
         "batch": batch, "threads": threads, "seed": seed, "timeout_s": timeout, "device": device, "net": _names(net),
         "precision": None if precision is None else parse_percent(precision),
@@ -102,7 +110,7 @@ def sweep(
     }  # fmt: skip
     said = {name: value for name, value in changes.items() if value is not None}
     chosen = sweeping.choose_suite(suite, said, settings)
-    where = sweeping.find_site(site)
+    where = sweeping.choose_site(site, chosen)
     if resume and not dry_run:
         asked = bool(said or settings or suite != DEFAULT_SUITE)
         with terminated_as_interrupted():
@@ -110,7 +118,7 @@ def sweep(
     plan = sweeping.plan(chosen, where, sweeping.place_in(suite, said, settings))
     _warn_of_broken_plugins()
     if dry_run:
-        print_json(plan.model_dump(mode="json")) if as_json else sweeping.print_plan(plan, Console())
+        print_json(plan.model_dump(mode="json")) if as_json else sweeping.print_plan(plan, where, Console())
         return EXIT_OK
     with terminated_as_interrupted():
         return _show(sweeping.run(chosen, plan, where, store, report, command(), people), as_json=as_json)

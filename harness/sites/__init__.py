@@ -1,17 +1,24 @@
 """The contract of a site: where the processes of a case run.
 
-A new site is one new file in this folder that defines ``SITE``, an instance of :class:`Site`.
+A new site is one new file in this folder that defines ``SITE``, an instance of :class:`Site`. What sites that reach
+beyond this machine have in common is in :mod:`harness.remote`; on each of their nodes runs :mod:`bench.node`.
 """
 
 from __future__ import annotations
 
+import importlib.util
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar, NamedTuple, Self
 
+from bench.backends import Options
 from bench.case import Case, Role
+from bench.machine import NodeFacts
 from bench.records import Link, Outcome, RankFailure, RankRecord
 from bench.telemetry import Recording
+from harness.plan import Machine
 
 
 @dataclass(frozen=True)
@@ -26,6 +33,18 @@ class Ending:
     recordings: tuple[Recording, ...] = ()
     """Of the nodes' samplers."""
     link: Link | None = None
+    nodes: tuple[NodeFacts, ...] = ()
+    """Where it ran, beyond this machine."""
+    cost: float | None = None
+    """What it was billed, in the unit of the price that was given."""
+
+
+class Asked(NamedTuple):
+    """A trial that is to be run: its processes' records and logs go to ``folder``."""
+
+    case: Case
+    roles: tuple[Role, ...]
+    folder: Path
 
 
 class Site(ABC):
@@ -33,18 +52,51 @@ class Site(ABC):
 
     name: str
     summary: str
+    options: ClassVar[type[Options]] = Options
+    """Its knobs: ``--set NAME.KNOB=VALUE``, one value each."""
+    requires: tuple[str, ...] = ()
+    """Importable modules without which it can't be used."""
+    extra: str = ""
+    """The optional dependencies of ours that bring them."""
+    shares_environment: bool = False
+    """Its ranks run in this very environment: what a backend lacks here is missing there too."""
+
+    def __init__(self, chosen: Options | None = None) -> None:
+        self.chosen = chosen or self.options()
+
+    def configured(self, chosen: Options) -> Self:
+        """This site with its knobs set."""
+        return type(self)(chosen)
+
+    def machine(self) -> Machine:
+        """What is known of its nodes before anything runs there."""
+        return Machine(site=self.name, spreads=True, cores=None, gpus=None)
 
     def why_not(self, case: Case) -> str | None:
-        """Why the case can't run here, with the remedy, or ``None``."""
-        return None
+        """Why the case can't run there, with the remedy, or ``None``. Asked for every case: costly questions are asked
+        once."""
+        return self.lacking()
+
+    def lacking(self) -> str | None:
+        """Which optional dependency is missing here, with the command that installs it."""
+        missing = [module for module in self.requires if importlib.util.find_spec(module) is None]
+        return f'{", ".join(missing)} not installed: pip install "scaling-harness[{self.extra}]"' if missing else None
 
     @abstractmethod
     def render(self, case: Case, roles: tuple[Role, ...]) -> dict[str, str]:
-        """The files it would submit, by name (pure)."""
+        """The files it would submit, by name (pure). Nothing secret is in them."""
 
     @abstractmethod
-    def start(self, case: Case, roles: tuple[Role, ...], folder: Path) -> Job:
-        """Start the case's processes; their records and logs go to ``folder``."""
+    def start(self, asked: Asked) -> Job:
+        """Start the processes of a trial, or submit them."""
+
+    def start_round(self, trials: Sequence[Asked]) -> list[Job] | None:
+        """Submit all trials of a round at once, to be waited for in this order; ``None``: one after the other."""
+        return None
+
+    def rejoin(self, asked: Asked, handle: str) -> Job | None:
+        """The job of a sweep that was interrupted, under way or ended; ``None`` where nothing of it is left."""
+        return None
 
     def warm(self, modules: tuple[str, ...]) -> None:
         """Prepare for ranks that will import ``modules``."""
@@ -54,9 +106,12 @@ class Site(ABC):
 class Job(ABC):
     """The processes of one trial."""
 
+    handle: str | None = None
+    """By which :meth:`Site.rejoin` finds it again after this process has gone; ``None``: it ends with this process."""
+
     @abstractmethod
     def wait(self, timeout_s: float) -> Ending:
-        """Wait for the end, or end it after ``timeout_s``; either way nothing of it is left running."""
+        """Wait for the end, or end it after ``timeout_s`` of running; either way nothing of it is left running."""
 
     @abstractmethod
     def cancel(self) -> None:

@@ -12,10 +12,11 @@ from dataclasses import dataclass, replace
 from multiprocessing.connection import wait as wait_for_any
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import psutil
 
+from bench.backends import Options
 from bench.case import Case, Role
 from bench.links import INTERFACE, address
 from bench.local import find_mpirun, free_port
@@ -24,8 +25,10 @@ from bench.progress import read_progress
 from bench.records import Link
 from harness import networks
 from harness.aftermath import MPIRUN, Gone, Scene, collect
+from harness.environment import read_machine
 from harness.networks import Network
-from harness.sites import Ending, Job, Site
+from harness.plan import Machine
+from harness.sites import Asked, Ending, Job, Site
 from harness.stacks import Stuck, gather, is_stopped
 
 KILL_ROUNDS = 20
@@ -216,11 +219,20 @@ def _lives_in(pid: int, leader: int) -> bool:
 class Local(Site):
     name = "local"
     summary = "processes on this machine"
+    shares_environment = True
 
-    def __init__(self) -> None:
+    def __init__(self, chosen: Options | None = None) -> None:
+        super().__init__(chosen)
         self.context: Any = None
         self.links: dict[str, Link] = {}
         """What each network that was asked for carries: measured before its first trial."""
+
+    def configured(self, chosen: Options) -> Self:
+        # It has no knobs, and one warm parent.
+        return self
+
+    def machine(self) -> Machine:
+        return read_machine()
 
     def why_not(self, case: Case) -> str | None:
         return networks.why_not(case)
@@ -240,7 +252,8 @@ class Local(Site):
                 lines.append(f"{named} python -m bench.worker {' '.join(arguments)}")
         return {"commands.sh": "\n".join(lines) + "\n"}
 
-    def start(self, case: Case, roles: tuple[Role, ...], folder: Path) -> Job:
+    def start(self, asked: Asked) -> Job:
+        case, roles, folder = asked
         (folder / "case.json").write_text(case.model_dump_json())
         port = free_port(LOOPBACK)
         members: list[Member] = []

