@@ -24,12 +24,12 @@ from harness import report, sites
 from harness.document import as_json
 from harness.environment import read_environment
 from harness.errors import DataError, UsageError, nearest
-from harness.opening import check_store, masked, open_store, path_of
 from harness.outlook import NOTHING_ASKED, Outlook
 from harness.plan import Plan, choices, make_plan
 from harness.run import modules_of, new_sweep_id, now, run_sweep
 from harness.sites import DEFAULT_SITE, Site
-from harness.store import DEFAULT_STORE, Store, SweepInfo
+from harness.storage.opening import check_store, masked, open_store, path_of
+from harness.storage.store import DEFAULT_STORE, Store, SweepInfo
 from harness.suite import Suite, find_suite, line_of, override, parse_settings, read_suite
 from harness.watch import ProgressWatcher
 from reports.analysis.own_cost import own_cost

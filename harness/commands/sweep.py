@@ -12,7 +12,7 @@ from harness.commands.shared import Json, Store, command, paper, people, print_j
 from harness.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_TRIALS_FAILED
 from harness.signals import terminated_as_interrupted
 from harness.sites import DEFAULT_SITE
-from harness.store import DEFAULT_STORE
+from harness.storage.store import DEFAULT_STORE
 from harness.suite import DEFAULT_SUITE, parse_duration, parse_fault, parse_percent
 
 if TYPE_CHECKING:
