@@ -211,6 +211,7 @@ def run_trial(
         link=ending.link,
         nodes=ending.nodes,
         cost=ending.cost,
+        cost_reason=ending.cost_reason,
     )
 
 

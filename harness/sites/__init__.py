@@ -37,6 +37,8 @@ class Ending:
     """Where it ran, beyond this machine."""
     cost: float | None = None
     """What it was billed, in the unit of the price that was given."""
+    cost_reason: str | None = None
+    """Why the cost is unknown where the site bills its trials."""
 
 
 DEFAULT_SITE = "local"

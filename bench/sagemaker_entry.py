@@ -1,0 +1,78 @@
+"""What SageMaker's containers run: :mod:`bench.node` for one host, which learns here who it is.
+
+    python -m bench.sagemaker_entry --case FILE --out FOLDER
+
+SageMaker's own images learn their place by their own entry, which sets SM_HOSTS and SM_CURRENT_HOST; a container that
+runs ours instead finds the same in resourceconfig.json. SageMaker's MPI driver is not used: the ranks meet over Gloo.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from bench import node
+from bench.records import RankFailure
+from bench.scene import NodeEnd
+
+RESOURCES = Path("/opt/ml/input/config/resourceconfig.json")
+FAILURE = Path("/opt/ml/output/failure")
+"""SageMaker gives its first 1,024 characters as the reason of the job's failure."""
+NAMES_KNOWN_S = 120.0
+"""Hosts do not start at the same time; until one has, its name may be unknown."""
+
+
+def variables(resources: Mapping[str, Any], env: Mapping[str, str]) -> dict[str, str]:
+    """Which host this is, of which, and by which interface they meet (pure); what is set already stays."""
+    found = {
+        "SM_HOSTS": json.dumps(resources["hosts"]),
+        "SM_CURRENT_HOST": resources["current_host"],
+        node.INTERFACE: resources.get("network_interface_name", ""),
+    }
+    return {name: value for name, value in found.items() if value and name not in env}
+
+
+def await_names(hosts: Sequence[str], deadline: float) -> None:
+    """Return when all hosts are known by name, or time is up: whoever needs the missing one then says so."""
+    for host in hosts:
+        while time.monotonic() < deadline:
+            try:
+                socket.gethostbyname(host)
+                break
+            except OSError:
+                time.sleep(1)
+
+
+def why_failed(out: Path) -> str:
+    """The first failure on this host in one line, from what was left in ``out``."""
+    failures = [RankFailure.model_validate_json(path.read_text()) for path in out.glob("failure-*.json")]
+    if failures:
+        first = min(failures, key=lambda failure: failure.at)
+        return f"{first.role} {first.rank}: {first.error}"
+    ends = [NodeEnd.model_validate_json(path.read_text()) for path in out.glob("node-*.json")]
+    return next((end.problem for end in ends if end.problem), "a process ended without a word; see the log")
+
+
+def main(arguments: Sequence[str]) -> int:
+    if RESOURCES.exists():
+        resources = json.loads(RESOURCES.read_text())
+        os.environ.update(variables(resources, os.environ))
+        await_names(resources["hosts"], time.monotonic() + NAMES_KNOWN_S)
+    status = node.main(arguments)
+    if status:
+        out = Path(arguments[arguments.index("--out") + 1])
+        FAILURE.write_text(f"{socket.gethostname()}: {why_failed(out)}")
+    return status
+
+
+if __name__ == "__main__":
+    code = main(sys.argv[1:])
+    sys.stdout.flush()
+    # As a node ends: nothing is waited for, since all that counts is written by now.
+    os._exit(code)
