@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from training_jobs import archive_of
 
-from harness.archives import BadArchive, unpack
-from harness.rank_source import NEEDS, pack_source
+from harness.aws.archives import BadArchive, unpack
+from harness.aws.rank_source import NEEDS, pack_source
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -14,10 +14,18 @@ from training_jobs import CHOICES, chosen, there
 from bench import sagemaker_entry
 from bench.case import DataSource
 from bench.records import RankFailure
+from harness.aws.training_job import (
+    SagemakerOptions,
+    cost_of,
+    data_files,
+    job_name,
+    stopping,
+    why_never,
+    with_data_there,
+)
 from harness.errors import UsageError
 from harness.plan import choices
 from harness.sites.sagemaker import SITE, Sagemaker
-from harness.training_job import SagemakerOptions, cost_of, data_files, job_name, stopping, why_never, with_data_there
 
 GOLDEN = Path(__file__).parent / "golden"
 

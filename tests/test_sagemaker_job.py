@@ -13,11 +13,11 @@ from training_jobs import archive_of, chosen, there
 
 from bench.machine import read_facts
 from bench.scene import NodeEnd, Scene
-from harness.aws import Cloud, CloudProblem
+from harness.aws.client import Cloud, CloudProblem
+from harness.aws.training_job import request
 from harness.errors import HarnessError
 from harness.sites import Asked
 from harness.sites.sagemaker import Sagemaker, TrainingJob
-from harness.training_job import request
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import tarfile
 from conftest import make_case
 
 from bench.case import Case
-from harness.training_job import SagemakerOptions
+from harness.aws.training_job import SagemakerOptions
 
 ROLE = "arn:aws:iam::123456789012:role/service-role/trains"
 FRAMEWORK = "763104351884.dkr.ecr.eu-west-1.amazonaws.com/pytorch-training:2.5.1-cpu-py311-ubuntu22.04-sagemaker"

@@ -16,13 +16,10 @@ from typing import cast
 
 from bench.backends import Options
 from bench.case import Case, Role
-from harness.archives import BadArchive, unpack
-from harness.aws import Cloud, CloudProblem, Told
-from harness.errors import HarnessError
-from harness.rank_source import pack_source
-from harness.remote import MARGIN_S, Lost, ends_in, gather
-from harness.sites import Asked, Ending, Job, Site
-from harness.training_job import (
+from harness.aws.archives import BadArchive, unpack
+from harness.aws.client import Cloud, CloudProblem, Told
+from harness.aws.rank_source import pack_source
+from harness.aws.training_job import (
     SOURCE_ARCHIVE,
     SagemakerOptions,
     as_text,
@@ -37,6 +34,9 @@ from harness.training_job import (
     why_never,
     with_data_there,
 )
+from harness.errors import HarnessError
+from harness.remote import MARGIN_S, Lost, ends_in, gather
+from harness.sites import Asked, Ending, Job, Site
 
 SILENCE_S = 600.0
 """How long SageMaker may be out of reach before the sweep is given up."""
