@@ -207,3 +207,5 @@ class Trial(Value):
     """Where they ran, beyond the harness's own machine."""
     cost: float | None = None
     """What it was billed, in the unit of the price that was given."""
+    cost_reason: str | None = None
+    """Why the cost is unknown where the site bills its trials."""

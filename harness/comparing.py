@@ -14,13 +14,13 @@ from bench.registry import survey
 from harness import report
 from harness.errors import UsageError
 from harness.opening import open_store, path_of
-from harness.outlook import Outlook
 from harness.store import DEFAULT_STORE, SweepInfo
 from reports.analysis.own_cost import own_cost
 from reports.analysis.stats import Estimate
 from reports.cells import Cell
 from reports.comparison import Comparison, compare, labelled
 from reports.findings import find
+from reports.forecasts import Asked
 from reports.page import comparison_section
 from reports.page.html import render
 from reports.page.model import make_page
@@ -78,7 +78,7 @@ class Side:
     cost: Estimate | None
 
 
-def compare_sweeps(wanted: Sequence[str], store_place: str, page: Path | None, outlook: Outlook) -> Compared:
+def compare_sweeps(wanted: Sequence[str], store_place: str, page: Path | None, asked: Asked) -> Compared:
     """Write the page of several sweeps side by side. Raises :class:`UsageError` and :class:`StoreError`."""
     sides = _sides(wanted, store_place)
     first, *others = sides
@@ -88,11 +88,12 @@ def compare_sweeps(wanted: Sequence[str], store_place: str, page: Path | None, o
     never = {skip.case.key: (skip.case, skip.reason) for side in sides for skip in side.info.plan.not_applicable}
     made = make_page(
         f"Scaling report: {titles}",
-        find([cell for side in sides for cell in labelled(side.cells, side.label)], outlook.counts, outlook.link),
+        find([cell for side in sides for cell in labelled(side.cells, side.label)], asked),
         list(never.values()),
         side_by_side([report.provenance(side.info, side.cells, side.cost) for side in sides]),
         comparisons,
         [report.raw_numbers((side.info, side.cells, side.trials) for side in sides)],
+        [f"{side.label}: {line}" for side in sides for line in report.node_remarks(side.info, side.cells)],
     )
     report.write_whole(target, render(made))
     return Compared({side.label: side.info.id for side in sides}, comparisons, target)

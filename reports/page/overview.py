@@ -45,5 +45,5 @@ def _row(cells: Sequence[Cell]) -> tuple[str, ...]:
     if not level:
         return (*titled, "–", "no cell gave a number", "–", "–", *ended)
     best = level[0]
-    return (*titled, str(best.case.ranks), words.backend_title(best.case), words.measured(best.throughput),
+    return (*titled, words.count(best.case), words.backend_title(best.case), words.measured(best.throughput),
             words.percent(best.efficiency), *ended)  # fmt: skip

@@ -8,7 +8,9 @@ from typing import Any
 from reports.cells import Cell
 from reports.findings import Findings
 from reports.flags import remedy
-from reports.page import words
+from reports.forecasts import NOTHING_ASKED
+from reports.page import cost_table, network_section, nodes_section, predictions, words
+from reports.page.values import Table
 
 ALL_COLUMNS = 96
 STYLES = {"ok": "green", "skipped": "yellow", "failed": "red", "timeout": "red", "invalid": "red"}
@@ -38,7 +40,7 @@ def _table(cells: Sequence[Cell], *, wide: bool) -> Any:
     made = Table(title=Text(title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
     columns: list[tuple[str, bool, Callable[[Cell], str | Text]]] = [
         ("backend", False, lambda cell: words.backend_title(cell.case)),
-        ("ranks", True, lambda cell: str(cell.case.ranks)),
+        ("ranks", True, lambda cell: words.count(cell.case)),
         (f"{unit or 'throughput'} (95 %)", True, lambda cell: words.measured(cell.throughput, unit=False)),
         ("efficiency", True, lambda cell: words.percent(cell.efficiency)),
         ("same work", False, same_work if wide else lambda cell: cell.same_work.verdict if cell.same_work else "–"),
@@ -51,6 +53,38 @@ def _table(cells: Sequence[Cell], *, wide: bool) -> Any:
     for cell in cells:
         shown_row = (shown(cell) for _, _, shown in columns)
         made.add_row(*(Text(value) if isinstance(value, str) else value for value in shown_row))
+    return made
+
+
+def answers(findings: Findings) -> list[str]:
+    """What the cells of each group say, then what is lost inside nodes and across them: a sentence each."""
+    return [*(words.answer(group) for group in grouped(findings.cells)), *nodes_section.answers(findings.placements)]
+
+
+def further(findings: Findings) -> list[Any]:
+    """Rich tables of what stands beside the cells: placement, networks, what was asked about, costs."""
+    found = (
+        nodes_section.splits(findings.placements.splits),
+        nodes_section.packings(findings.placements.packings),
+        network_section.table(findings.networks),
+        *(predictions.asked_about(findings) if findings.asked != NOTHING_ASKED else ()),
+        cost_table.table(findings.cells),
+    )
+    return [_plain(table) for table in found if table.rows]
+
+
+def _plain(found: Table) -> Any:
+    """A table of the page, as it stands there."""
+    from rich import box
+    from rich.table import Table as Drawn
+    from rich.text import Text
+
+    made = Drawn(title=Text(found.caption), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD,
+                 pad_edge=False)  # fmt: skip
+    for name in found.header:
+        made.add_column(name, overflow="fold")
+    for row in found.rows:
+        made.add_row(*(Text(value if isinstance(value, str) else value.text) for value in row))
     return made
 
 

@@ -7,12 +7,14 @@ from collections.abc import Sequence
 
 from bench.case import Case, Scalar
 from bench.links import UNSHAPED
+from bench.machine import NodeFacts
 from bench.records import Link
 from reports.analysis.curve import Curve
 from reports.analysis.losses import LEAST_SHARE, losses
 from reports.analysis.scaling import Parameter, Prediction
 from reports.analysis.stats import Estimate, apart
 from reports.cells import Cell
+from reports.placement import Place, Spread
 
 MODELS = {"usl": "USL", "amdahl": "Amdahl", "linear": "linear"}
 PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
@@ -87,7 +89,7 @@ def inverse(found: Parameter) -> str:
 
 def way_title(case: Case) -> str:
     """``ddp/gloo · cpu``: how gradients travel."""
-    return f"{backend_title(case)} · {case.device}{f' · {net_title(case.net)}' if case.net else ''}"
+    return f"{_backend(case)}{_whence(case)} · {case.device}{f' · {net_title(case.net)}' if case.net else ''}"
 
 
 def serial_share(curve: Curve) -> str:
@@ -198,17 +200,41 @@ def link(found: Link) -> str:
     )
 
 
+def hosts(found: Sequence[NodeFacts]) -> list[str]:
+    """``n1, n2: Intel Xeon, 8 cores, 16 GiB, GPUs: none; Linux 6.1, Python 3.12; torch 2.8.0``: those alike together."""
+    alike: dict[str, list[str]] = {}
+    for one in found:
+        packages = ", ".join(f"{name} {version}" for name, version in one.packages.items())
+        told = (
+            f"{one.cpu}, {one.cores} cores, {one.memory_bytes / 2**30:.0f} GiB, GPUs: {', '.join(one.gpus) or 'none'}; "
+            f"{one.system}, Python {one.python}; {packages}"
+        )
+        alike.setdefault(told, []).append(one.host)
+    return [f"{', '.join(dict.fromkeys(names))}: {told}" for told, names in alike.items()]
+
+
 def backend_title(case: Case) -> str:
-    """``ddp/gloo (bucket_cap_mb=1)``"""
+    """``ddp/gloo (bucket_cap_mb=1)``, and what tells its curve from others: ranks a node, the sweep, the site."""
+    width = f", {case.ranks_per_node} a node" if case.ranks_per_node else ""
+    return f"{_backend(case)}{width}{_whence(case)}"
+
+
+def _backend(case: Case) -> str:
     transport = "" if case.transport == "none" else f"/{case.transport}"
     chosen = f" ({options(case.backend_options)})" if case.backend_options else ""
-    return f"{case.backend}{transport}{chosen}{f' · {case.label}' if case.label else ''}"
+    return f"{case.backend}{transport}{chosen}"
+
+
+def _whence(case: Case) -> str:
+    """`` · B on slurm``"""
+    site = f" on {case.site}" if case.site != "local" else ""
+    return f" · {case.label}{site}" if case.label else site
 
 
 def case_title(case: Case) -> str:
     """``synthetic · ddp/gloo · 2 ranks · strong``, and the fault that was injected."""
     fault = f" · injected {case.fault.label}" if case.fault else ""
-    return f"{workload_title(case)} · {backend_title(case)} · {ranks(case.ranks)} · {case.scaling}{fault}"
+    return f"{workload_title(case)} · {_backend(case)}{_whence(case)} · {placed(case)} · {case.scaling}{fault}"
 
 
 def conditions(case: Case) -> str:
@@ -220,6 +246,42 @@ def conditions(case: Case) -> str:
 
 def ranks(count: int) -> str:
     return f"{count} rank{'s' * (count != 1)}"
+
+
+def nodes(count: int) -> str:
+    return f"{count:,} node{'s' * (count != 1)}"
+
+
+def placed(case: Case) -> str:
+    """``4 ranks on 2 nodes``, where it was said how many a node holds."""
+    return f"{ranks(case.ranks)} on {nodes(case.nodes)}" if case.ranks_per_node else ranks(case.ranks)
+
+
+def point(case: Case) -> str:
+    """``ddp/gloo, 4 ranks on 2 nodes``"""
+    return f"{_backend(case)}{_whence(case)}, {placed(case)}"
+
+
+def located(case: Case) -> str:
+    """``ddp/gloo at 4 ranks on 2 nodes``"""
+    return f"{_backend(case)}{_whence(case)} at {placed(case)}"
+
+
+def count(case: Case) -> str:
+    """``4 on 2 nodes``: the ranks, in a column of that name."""
+    return spread(Spread(case.ranks, case.ranks_per_node))
+
+
+def spread(found: Spread) -> str:
+    """``512 on 64 nodes``; ``8`` where nobody said how many a node holds."""
+    return f"{found.ranks:,} on {nodes(found.nodes)}" if found.width else f"{found.ranks}"
+
+
+PLACES: dict[Place, str] = {
+    "inside": "inside a node",
+    "across": "across nodes",
+    "both": "several ranks on each of several nodes",
+}
 
 
 def group_key(cell: Cell) -> tuple[str, ...]:
