@@ -21,6 +21,7 @@ from bench.case import Case, Role
 from bench.folders import BUILD_HOROVOD, read_horovod_build
 from bench.gradients import MIB, Grouping
 from bench.identity import Identity
+from bench.links import ranks_on_a_node
 from bench.local import await_listener, find_mpirun
 from bench.namespaces import host_named
 from bench.records import Tolerance
@@ -191,7 +192,8 @@ class HorovodBackend(Backend):
     def session(self, case: Case, me: Identity) -> Iterator[Session]:
         options = HorovodOptions(**case.backend_options)
         # Horovod joins the ranks of a host over its loopback, and namespaces have none in common: each is a host.
-        place = me if case.net is None else replace(me, local_rank=0, local_world=1)
+        here = ranks_on_a_node(case)
+        place = me if case.net is None else replace(me, local_rank=me.rank % here, local_world=here)
         set_variables(variables(options, case.transport, place, os.environ.get("GLOO_SOCKET_IFNAME")))
         import horovod
         import horovod.torch as hvd
