@@ -84,7 +84,7 @@ def compare_sweeps(wanted: Sequence[str], store_place: str, page: Path | None, a
     first, *others = sides
     comparisons = tuple(compare(first.label, first.cells, other.label, other.cells) for other in others)
     target = (page or _page_beside(store_place, [side.info.id for side in sides])).resolve()
-    titles = ", ".join(f"{side.label} = {side.info.suite.name}" for side in sides)
+    titles = ", ".join(f"{side.label} = {side.info.suite.name}{_at(side.cells)}" for side in sides)
     never = {skip.case.key: (skip.case, skip.reason) for side in sides for skip in side.info.plan.not_applicable}
     made = make_page(
         f"Scaling report: {titles}",
@@ -118,10 +118,24 @@ def _sides(wanted: Sequence[str], store_place: str) -> list[Side]:
 
 def side_by_side(rows: Sequence[Sequence[tuple[str, str]]]) -> list[tuple[str, ...]]:
     """One row a name, one column a sweep, in the order of the names' first appearance."""
-    known = [dict(one) for one in rows]
+    known = [_joined(one) for one in rows]
     return [
         (name, *(one.get(name, "–") for one in known)) for name in dict.fromkeys(name for one in known for name in one)
     ]  # fmt: skip
+
+
+def _joined(rows: Sequence[tuple[str, str]]) -> dict[str, str]:
+    """By name, what stands in several rows of it together."""
+    found: dict[str, list[str]] = {}
+    for name, value in rows:
+        found.setdefault(name, []).append(value)
+    return {name: "; ".join(values) for name, values in found.items()}
+
+
+def _at(cells: Sequence[Cell]) -> str:
+    """`` on slurm``; empty for this machine."""
+    places = dict.fromkeys(cell.case.site for cell in cells if cell.case.site != "local")
+    return f" on {', '.join(places)}" if places else ""
 
 
 def _page_beside(store_place: str, names: Sequence[str]) -> Path:

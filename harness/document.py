@@ -29,7 +29,8 @@ def as_json(info: SweepInfo, findings: Findings, page: Path, cost: Estimate | No
         "exchanges": [_exchange_as_json(one) for way in findings.exchanges.values() for one in way.places.values()],
         "layers": [_layers_as_json(way) for way in findings.exchanges.values()],
         "placements": [one.model_dump(exclude={"case"}) for one in findings.placements.splits],
-        "packed": [one.model_dump(exclude={"packed", "spread"}) for one in findings.placements.packings],
+        "packed": [{**one.model_dump(), "packed": one.packed.key, "spread": one.spread.key}
+                   for one in findings.placements.packings],
         "networks": [one.model_dump(exclude={"case"}) for one in findings.networks],
         "forecasts": [_forecast_as_json(found) for found in findings.forecasts],
         "not_applicable": [

@@ -17,7 +17,7 @@ from reports.analysis.stats import Estimate
 from reports.cells import Cell, make_cells
 from reports.exports.csv import trials_csv
 from reports.findings import Findings
-from reports.nodes import differences
+from reports.nodes import differences, distinct
 from reports.page import words
 from reports.page.html import render
 from reports.page.model import make_page
@@ -64,6 +64,7 @@ def provenance(info: SweepInfo, cells: tuple[Cell, ...], cost: Estimate | None) 
         ("sweep", info.id),
         ("started, finished", f"{info.started_at}, {info.finished_at or 'not finished'}"),
         ("suite", f"{info.suite.name}, {info.plan.repeats} rounds in shuffled order, seed {info.suite.seed}"),
+        ("site", ", ".join(dict.fromkeys(cell.case.site for cell in cells)) or "none"),
         ("commit", f"{environment.commit}{changed}" if environment.commit else "unknown: not a git checkout"),
         ("machine", f"{environment.host}: {environment.cpu}, {environment.cores} cores, "
                     f"{environment.memory_bytes / 2**30:.0f} GiB, GPUs: {', '.join(environment.gpus) or 'none'}"),
@@ -82,8 +83,8 @@ def node_remarks(info: SweepInfo, cells: Sequence[Cell]) -> list[str]:
     return differences(_hosts(cells), {"Python": here.python, **here.packages})
 
 
-def _hosts(cells: Sequence[Cell]) -> list[NodeFacts]:
-    return list(dict.fromkeys(facts for cell in cells for facts in cell.hosts))
+def _hosts(cells: Sequence[Cell]) -> tuple[NodeFacts, ...]:
+    return distinct(facts for cell in cells for facts in cell.hosts)
 
 
 def _links(cells: tuple[Cell, ...]) -> list[Link]:
@@ -105,10 +106,8 @@ def write_page(
     title = f"Scaling report: {info.suite.name}"
     origin = provenance(info, findings.cells, cost)
     raw = raw_numbers([(info, findings.cells, trials)])
-    write_whole(
-        target,
-        render(make_page(title, findings, never, origin, downloads=[raw], remarks=node_remarks(info, findings.cells))),
-    )
+    remarks = node_remarks(info, findings.cells)
+    write_whole(target, render(make_page(title, findings, never, origin, downloads=[raw], remarks=remarks)))
 
 
 def write_whole(target: Path, content: str | bytes) -> None:

@@ -37,6 +37,7 @@ from reports.cells import Cell
 from reports.findings import Findings, find
 from reports.forecasts import NOTHING_ASKED, Asked
 from reports.page import text, words
+from reports.page.further_text import further
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ class Done:
             console.print(line, style="yellow", markup=False, highlight=False, soft_wrap=True)
         for line in report.node_remarks(self.info, self.cells):
             console.print(line, style="yellow", markup=False, highlight=False, soft_wrap=True)
-        for table in text.further(self.findings):
+        for table in further(self.findings):
             console.print(table)
         for line in text.answers(self.findings):
             console.print(line, markup=False, highlight=False, soft_wrap=True)

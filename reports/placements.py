@@ -10,7 +10,7 @@ from bench.case import Case
 from bench.records import Value
 from reports.analysis.stats import Estimate, apart, ratio
 from reports.cells import Cell
-from reports.placement import Spread, family
+from reports.placement import family, spread_of
 
 Dearer = Literal["inside", "across", "neither", "unknown"]
 """``neither``: the intervals touch; ``unknown``: there are none, or only one of the two is known."""
@@ -68,14 +68,9 @@ def placements_of(cells: Sequence[Cell]) -> Placements:
     )
 
 
-def _spread(cell: Cell) -> Spread:
-    return Spread(cell.case.ranks, cell.case.ranks_per_node)
-
-
 def _splits(cells: Sequence[Cell]) -> Iterator[Split]:
     """One a cell that shares a node or has several, the fewest ranks first."""
-    on_one = {cell.case.ranks: cell for cell in cells if cell.case.net is None or cell.case.ranks_per_node
-              if cell.case.nodes == 1}  # fmt: skip
+    on_one = {cell.case.ranks: cell for cell in cells if spread_of(cell.case).nodes == 1}
     for cell in sorted(cells, key=lambda cell: (cell.case.ranks_per_node or 0, cell.case.ranks)):
         here = cell.case.ranks_on_a_node
         if cell.case.ranks_per_node is None or cell.case.ranks == 1:

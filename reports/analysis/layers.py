@@ -100,7 +100,7 @@ def judge_layers(inside: Exchange, across: Exchange | None, timings: Sequence[Ti
     candidates = list(_candidates(inside, across, timings))
     if not candidates or not timings:
         return candidates[0] if candidates else None
-    misfits: dict[LayeredAlgorithm, Misfit] = Field(default={})
+    misfits: dict[LayeredAlgorithm, Misfit] = {}
     for one in candidates:
         found = misfit(one, timings)
         if one.algorithm not in misfits or found.typical < misfits[one.algorithm].typical:

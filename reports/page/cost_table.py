@@ -17,10 +17,10 @@ def table(cells: Sequence[Cell]) -> Table:
     rows = tuple(_row(cell) for cell in cells if cell.cost is not None or cell.cost_reason)
     header = ("cell", "cost of a trial (95 %)", "trials", "per million, at least", "per million, at most")
     note = (
-        "In the unit of the price that was given. Per million samples (bytes, elements): at most the whole trial's cost "
-        "over the samples of its measured window, start and warm-up paid for; at least the cost of the time that the "
-        "window takes, as if the trial had been billed from when it was asked for. The longer a run, the nearer to the "
-        "lower one."
+        "In the unit of the price that was given. Per million samples (bytes, elements): at most the whole trial's "
+        "cost over the samples of its measured window, start and warm-up paid for; at least the cost of the time that "
+        "the window takes, as if the trial had been billed from when it was asked for. The longer a run, the nearer "
+        "to the lower one."
     )
     return Table("What it cost", header, rows, note)
 

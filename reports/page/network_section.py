@@ -11,9 +11,9 @@ from reports.page.values import Figure, Section, Series, Table
 
 RATE = "link (bytes/s)"
 NOTE = (
-    "Foretold: measured compute + the exchange by α and β of that network. Floor: a node sends 2(n−1)/n of its gradients "
-    "at the least; what the backward pass does not hide of that, the step has to wait for. Rates are of payload each "
-    "way, as they were measured before the trials."
+    "Foretold: measured compute + the exchange by α and β of that network. Floor: each of n nodes sends 2(n−1)/n of "
+    "the gradients at the least, so that no step is shorter. Rates are of payload each way, as they were measured "
+    "before the trials."
 )
 
 
@@ -70,7 +70,8 @@ def _figures(key: str, found: Sequence[OverLink], styles: Mapping[str, int]) -> 
     if efficiency:
         said = "; ".join(_spoken(line) for line in lines if line[0].efficiency and line[-1].efficiency)
         yield Figure(f"{key}-efficiency", f"Efficiency over bandwidth: {title}", RATE, "efficiency", efficiency,
-                     f"{said}. Dotted: foretold by α and β.", table(found), "one", percent=True, log_x=True)  # fmt: skip
+                     f"{said}. Dotted: foretold by α and β.", table(found), "one", percent=True,
+                     log_x=True)  # fmt: skip
     steps = tuple(one for line in lines for one in _steps(line, styles))
     if steps:
         yield Figure(f"{key}-step", f"Step over bandwidth: {title}", RATE, "step (ms)", steps,

@@ -38,11 +38,8 @@ def _answer(found: Split) -> str:
     title = f"{words.workload_title(found.case)} · {words.located(found.case)}"
     across = f"across nodes {words.percent(found.across)}"
     if found.inside is None:
-        return (
-            f"{title}: {across}"
-            if found.ranks == found.nodes
-            else f"{title}: {across}; inside a node unknown, since {found.inside_reason}"
-        )
+        unknown = "" if found.ranks == found.nodes else f"; inside a node unknown: {found.inside_reason}"
+        return f"{title}: {across}{unknown}."
     verdict = {
         "across": "the network between nodes costs more",
         "inside": "sharing a node costs more",
@@ -102,10 +99,9 @@ def _figure(
     series = tuple(_series(found, of, styles, over_nodes=x_title == "nodes"))
     if not series:
         return
-    known = [one for one in found if of(one) is not None]
-    worst = min(known, key=lambda one: (of(one) or Estimate(value=1, low=None, high=None, n=0, unit="")).value)
+    worst, least = min(((one, value) for one in found if (value := of(one))), key=lambda known: known[1].value)
     table = splits(found)
-    sentence = f"The least, {words.percent(of(worst))}, has {words.located(worst.case)}; 100 % is ideal."
+    sentence = f"The least, {words.percent(least)}, has {words.located(worst.case)}; 100 % is ideal."
     yield Figure(key, title, x_title, "efficiency", series, sentence, table, "one", percent=True)
 
 

@@ -8,9 +8,7 @@ from typing import Any
 from reports.cells import Cell
 from reports.findings import Findings
 from reports.flags import remedy
-from reports.forecasts import NOTHING_ASKED
-from reports.page import cost_table, network_section, nodes_section, predictions, words
-from reports.page.values import Table
+from reports.page import nodes_section, words
 
 ALL_COLUMNS = 96
 STYLES = {"ok": "green", "skipped": "yellow", "failed": "red", "timeout": "red", "invalid": "red"}
@@ -59,33 +57,6 @@ def _table(cells: Sequence[Cell], *, wide: bool) -> Any:
 def answers(findings: Findings) -> list[str]:
     """What the cells of each group say, then what is lost inside nodes and across them: a sentence each."""
     return [*(words.answer(group) for group in grouped(findings.cells)), *nodes_section.answers(findings.placements)]
-
-
-def further(findings: Findings) -> list[Any]:
-    """Rich tables of what stands beside the cells: placement, networks, what was asked about, costs."""
-    found = (
-        nodes_section.splits(findings.placements.splits),
-        nodes_section.packings(findings.placements.packings),
-        network_section.table(findings.networks),
-        *(predictions.asked_about(findings) if findings.asked != NOTHING_ASKED else ()),
-        cost_table.table(findings.cells),
-    )
-    return [_plain(table) for table in found if table.rows]
-
-
-def _plain(found: Table) -> Any:
-    """A table of the page, as it stands there."""
-    from rich import box
-    from rich.table import Table as Drawn
-    from rich.text import Text
-
-    made = Drawn(title=Text(found.caption), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD,
-                 pad_edge=False)  # fmt: skip
-    for name in found.header:
-        made.add_column(name, overflow="fold")
-    for row in found.rows:
-        made.add_row(*(Text(value if isinstance(value, str) else value.text) for value in row))
-    return made
 
 
 def same_work(cell: Cell) -> str:

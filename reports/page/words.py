@@ -201,7 +201,7 @@ def link(found: Link) -> str:
 
 
 def hosts(found: Sequence[NodeFacts]) -> list[str]:
-    """``n1, n2: Intel Xeon, 8 cores, 16 GiB, GPUs: none; Linux 6.1, Python 3.12; torch 2.8.0``: those alike together."""
+    """``n1, n2: Intel Xeon, 8 cores, 16 GiB, GPUs: none; Linux 6.1, Python 3.12; torch 2.8.0``: alike ones together."""
     alike: dict[str, list[str]] = {}
     for one in found:
         packages = ", ".join(f"{name} {version}" for name, version in one.packages.items())
