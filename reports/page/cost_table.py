@@ -30,7 +30,7 @@ def _row(cell: Cell) -> tuple[str, ...]:
     if cell.cost is None:
         return title, f"unknown: {cell.cost_reason or UNKNOWN}", "–", "–", "–"
     bounds = ("–", "–") if cell.cost_per_unit is None else _bounds(cell.cost_per_unit)
-    return title, words.measured(cell.cost), str(cell.cost.n), *bounds
+    return title, words.measured(cell.cost, unit=False), str(cell.cost.n), *bounds
 
 
 def _bounds(found: tuple[float, float]) -> tuple[str, str]:

@@ -96,22 +96,26 @@ def _figure(
     key: str, title: str, x_title: str, found: Sequence[Split], of: Of, styles: Mapping[str, int]
 ) -> Iterator[Figure]:
     """None without a point."""
-    series = tuple(_series(found, of, styles, over_nodes=x_title == "nodes"))
-    if not series:
+    known = [(one, value) for one in found if (value := of(one)) is not None]
+    if not known:
         return
-    worst, least = min(((one, value) for one in found if (value := of(one))), key=lambda known: known[1].value)
-    table = splits(found)
+    rows = tuple((words.backend_title(one.case), words.count(one.case), words.percent(value)) for one, value in known)
+    worst, least = min(known, key=lambda pair: pair[1].value)
     sentence = f"The least, {words.percent(least)}, has {words.located(worst.case)}; 100 % is ideal."
-    yield Figure(key, title, x_title, "efficiency", series, sentence, table, "one", percent=True)
+    yield Figure(key, title, x_title, "efficiency", tuple(_series(known, styles, over_nodes=x_title == "nodes")),
+                 sentence, Table(title, ("backend", "ranks", "efficiency (95 %)"), rows), "one",
+                 percent=True)  # fmt: skip
 
 
-def _series(found: Sequence[Split], of: Of, styles: Mapping[str, int], *, over_nodes: bool) -> Iterator[Series]:
-    lines: dict[str, list[Split]] = {}
-    for one in found:
-        name = words.backend_title(one.case) if over_nodes else words.way_title(one.case)
-        if of(one) is not None:
-            lines.setdefault(name, []).append(one)
+def _series(
+    known: Sequence[tuple[Split, Estimate]], styles: Mapping[str, int], *, over_nodes: bool
+) -> Iterator[Series]:
+    """From one node, or one rank on it, where nothing is lost yet."""
+    lines: dict[str, list[tuple[Split, Estimate]]] = {}
+    for one, value in known:
+        name = words.backend_title(one.case) if over_nodes else words.family_title(one.case)
+        lines.setdefault(name, []).append((one, value))
+    start = Estimate(value=1.0, low=None, high=None, n=1, unit="1")
     for name, own in lines.items():
-        x = tuple(float(one.nodes if over_nodes else one.ranks) for one in own)
-        y = [estimate for one in own if (estimate := of(one)) is not None]
-        yield series_of(name, x, y, styles[words.backend_title(own[0].case)])
+        x = (1.0, *(float(one.nodes if over_nodes else one.ranks) for one, _ in own))
+        yield series_of(name, x, [start, *(value for _, value in own)], styles[words.backend_title(own[0][0].case)])

@@ -89,7 +89,7 @@ def inverse(found: Parameter) -> str:
 
 def way_title(case: Case) -> str:
     """``ddp/gloo · cpu``: how gradients travel."""
-    return f"{_backend(case)}{_whence(case)} · {case.device}{f' · {net_title(case.net)}' if case.net else ''}"
+    return f"{family_title(case)} · {case.device}{f' · {net_title(case.net)}' if case.net else ''}"
 
 
 def serial_share(curve: Curve) -> str:
@@ -129,11 +129,13 @@ def with_range(mean: float, least: float, most: float, unit: str) -> str:
 
 
 def percent(found: Estimate | None) -> str:
-    """``71 % (68–74)``"""
+    """``71 % (68–74)``; ``0.4 % (0.2–0.7)`` where a whole one is much."""
     if found is None:
         return "–"
-    span = "" if found.low is None or found.high is None else f" ({found.low * 100:,.0f}–{found.high * 100:,.0f})"
-    return f"{found.value * 100:,.0f} %{span}"
+    digits = 1 if 0 < found.value < 0.01 else 0
+    low, high = found.low, found.high
+    span = "" if low is None or high is None else f" ({low * 100:,.{digits}f}–{high * 100:,.{digits}f})"
+    return f"{found.value * 100:,.{digits}f} %{span}"
 
 
 def milliseconds(found: Estimate | None) -> str:
@@ -219,6 +221,11 @@ def backend_title(case: Case) -> str:
     return f"{_backend(case)}{width}{_whence(case)}"
 
 
+def family_title(case: Case) -> str:
+    """``ddp/gloo on slurm``: however many ranks a node holds."""
+    return f"{_backend(case)}{_whence(case)}"
+
+
 def _backend(case: Case) -> str:
     transport = "" if case.transport == "none" else f"/{case.transport}"
     chosen = f" ({options(case.backend_options)})" if case.backend_options else ""
@@ -234,7 +241,7 @@ def _whence(case: Case) -> str:
 def case_title(case: Case) -> str:
     """``synthetic · ddp/gloo · 2 ranks · strong``, and the fault that was injected."""
     fault = f" · injected {case.fault.label}" if case.fault else ""
-    return f"{workload_title(case)} · {_backend(case)}{_whence(case)} · {placed(case)} · {case.scaling}{fault}"
+    return f"{workload_title(case)} · {family_title(case)} · {placed(case)} · {case.scaling}{fault}"
 
 
 def conditions(case: Case) -> str:
@@ -259,12 +266,12 @@ def placed(case: Case) -> str:
 
 def point(case: Case) -> str:
     """``ddp/gloo, 4 ranks on 2 nodes``"""
-    return f"{_backend(case)}{_whence(case)}, {placed(case)}"
+    return f"{family_title(case)}, {placed(case)}"
 
 
 def located(case: Case) -> str:
     """``ddp/gloo at 4 ranks on 2 nodes``"""
-    return f"{_backend(case)}{_whence(case)} at {placed(case)}"
+    return f"{family_title(case)} at {placed(case)}"
 
 
 def count(case: Case) -> str:
