@@ -26,6 +26,7 @@ from reports.comparison import labelled
 from reports.exchanges import exchanges_of
 from reports.findings import find
 from reports.forecasts import Asked
+from reports.page import words
 from reports.page.model import make_page
 
 SIZES = tuple(1024 * 4**power for power in range(8))
@@ -291,3 +292,9 @@ def test_losses_add_up_in_their_figure():
     figure = next(figure for figure in figures if figure.title == "Where the efficiency goes")
     for place, row in enumerate(figure.table.rows):
         assert sum(series.y[place] for series in figure.series) == pytest.approx(float(row[-1][:-2]) / 100, abs=1e-3)
+
+
+def test_a_bandwidth_too_high_to_be_told_is_said_so():
+    found = fit_exchange([Timing(2, size, 1e-3 * (1 - 1e-9 * size)) for size in SIZES])
+    assert found.byte_s.low is None
+    assert "too high to be told" in words.inverse(found.byte_s)

@@ -21,6 +21,7 @@ from reports.analysis.stats import student_t
 Algorithm = Literal["ring", "tree"]
 FEWEST_SIZES = 3
 NEGLIGIBLE = 1e-15
+"""Of seconds, and of seconds a byte: what is fitted as less can't be told from nothing."""
 
 
 class Timing(NamedTuple):
@@ -149,7 +150,7 @@ def _start(columns: Any, times: Any, known: Any) -> list[float]:
 
 
 def _parameter(value: float, error: float, freedom: int) -> Parameter:
-    if freedom < 1:
+    if freedom < 1 or value < NEGLIGIBLE:
         return Parameter(value=value, low=None, high=None, standard_error=None)
     low, high = around(value, student_t(freedom) * error)
     return Parameter(value=value, low=low, high=high, standard_error=value * error)

@@ -9,6 +9,7 @@ from bench.case import Case, Scalar
 from bench.links import UNSHAPED
 from bench.machine import NodeFacts
 from bench.records import Link
+from reports.analysis.communication import NEGLIGIBLE
 from reports.analysis.curve import Curve
 from reports.analysis.losses import LEAST_SHARE, losses
 from reports.analysis.scaling import Parameter, Prediction
@@ -82,6 +83,8 @@ def latency(found: Parameter) -> str:
 
 def inverse(found: Parameter) -> str:
     """``763MB/s (640M–910M)`` of a fitted time per byte."""
+    if found.value < NEGLIGIBLE:
+        return "too high to be told: latency is all"
     if found.low is None or found.high is None:
         return f"{number(1 / found.value)}B/s (can't be told apart from none)"
     return f"{number(1 / found.value)}B/s ({number(1 / found.high)}–{number(1 / found.low)})"
