@@ -66,7 +66,7 @@ class Done:
             console.print(line, style="yellow", markup=False, highlight=False, soft_wrap=True)
         for table in further(self.findings):
             console.print(table)
-        for line in text.answers(self.findings):
+        for line in text.answered(self.findings):
             console.print(line, markup=False, highlight=False, soft_wrap=True)
         if self.own_cost is not None:
             said = words.own_cost(self.own_cost)

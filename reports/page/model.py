@@ -57,7 +57,7 @@ def make_page(
     long = is_long(groups)
     return Page(
         title=title,
-        answers=(*changed, summary(groups)) if long else (*changed, *text.answers(findings)),
+        answers=(*changed, summary(groups)) if long else (*changed, *text.answered(findings)),
         warnings=(*text.remarks(cells), *text.flagged(findings), *remarks),
         sections=(overview(groups), *map(folded, sections)) if long else sections,
         downloads=tuple(downloads),

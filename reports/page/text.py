@@ -8,7 +8,7 @@ from typing import Any
 from reports.cells import Cell
 from reports.findings import Findings
 from reports.flags import remedy
-from reports.page import nodes_section, words
+from reports.page import answers, nodes_section, words
 
 ALL_COLUMNS = 96
 STYLES = {"ok": "green", "skipped": "yellow", "failed": "red", "timeout": "red", "invalid": "red"}
@@ -54,9 +54,9 @@ def _table(cells: Sequence[Cell], *, wide: bool) -> Any:
     return made
 
 
-def answers(findings: Findings) -> list[str]:
+def answered(findings: Findings) -> list[str]:
     """What the cells of each group say, then what is lost inside nodes and across them: a sentence each."""
-    return [*(words.answer(group) for group in grouped(findings.cells)), *nodes_section.answers(findings.placements)]
+    return [*(answers.answer(group) for group in grouped(findings.cells)), *nodes_section.answers(findings.placements)]
 
 
 def same_work(cell: Cell) -> str:
