@@ -19,7 +19,7 @@ def further(findings: Findings) -> list[Any]:
     found = (
         nodes_section.splits(findings.placements.splits),
         nodes_section.packings(findings.placements.packings),
-        network_section.table(findings.networks),
+        network_section.brief(findings.networks),
         *(predictions.asked_about(findings) if findings.asked != NOTHING_ASKED else ()),
         cost_table.table(findings.cells),
     )
@@ -58,5 +58,5 @@ def _table(title: str, header: tuple[str, ...], rows: list[tuple[str, ...]]) -> 
 def _lines(title: str, header: tuple[str, ...], rows: list[tuple[str, ...]]) -> Any:
     from rich.text import Text
 
-    told = [f"  {name}: {value}" for row in rows for name, value in zip(header, row, strict=True)]
-    return Text("\n".join([title, *told, ""]))
+    told = ["\n".join(f"  {name}: {value}" for name, value in zip(header, row, strict=True)) for row in rows]
+    return Text("\n\n".join([f"{title}\n{told[0]}", *told[1:], ""]))

@@ -9,7 +9,7 @@ from reports.networks import OverLink, without_net
 from reports.page import words
 from reports.page.values import Figure, Section, Series, Table
 
-RATE = "link (bytes/s)"
+RATE = "what a link carries (B/s)"
 NOTE = (
     "Foretold: measured compute + the exchange by α and β of that network. Floor: each of n nodes sends 2(n−1)/n of "
     "the gradients at the least, so that no step is shorter. Rates are of payload each way, as they were measured "
@@ -36,6 +36,18 @@ def table(found: Sequence[OverLink]) -> Table:
     header = ("workload", "backend", "ranks", "scaling", "network", "it carried", "efficiency (95 %)", "foretold",
               "median step", "foretold step", "the wire's floor", "step ÷ floor")  # fmt: skip
     return Table("Over networks of different speed", header, rows, NOTE)
+
+
+def brief(found: Sequence[OverLink]) -> Table:
+    """The same with what fits a terminal or stands beside a figure."""
+    rows = tuple(
+        (f"{words.workload_title(without_net(one.case))} · {_name(one.case)}", words.net_title(one.net), words.percent(one.efficiency), _share(one.modelled_efficiency),
+         words.milliseconds(one.step_s), "–" if one.modelled_step_s is None else words.duration(one.modelled_step_s),
+         "–" if one.floor_s is None else words.duration(one.floor_s))
+        for one in found
+    )  # fmt: skip
+    header = ("of", "network", "efficiency (95 %)", "foretold", "step", "foretold step", "the wire's floor")
+    return Table("Over networks of different speed", header, rows)
 
 
 def _share(value: float | None) -> str:
@@ -70,12 +82,12 @@ def _figures(key: str, found: Sequence[OverLink], styles: Mapping[str, int]) -> 
     if efficiency:
         said = "; ".join(_spoken(line) for line in lines if line[0].efficiency and line[-1].efficiency)
         yield Figure(f"{key}-efficiency", f"Efficiency over bandwidth: {title}", RATE, "efficiency", efficiency,
-                     f"{said}. Dotted: foretold by α and β.", table(found), "one", percent=True,
+                     f"{said}. Dotted: foretold by α and β.", brief(found), "one", percent=True,
                      log_x=True)  # fmt: skip
-    steps = tuple(one for line in lines for one in _steps(line, styles))
+    steps = (*(one for line in lines for one in _steps(line, styles)), *_floors(lines, styles))
     if steps:
         yield Figure(f"{key}-step", f"Step over bandwidth: {title}", RATE, "step (ms)", steps,
-                     f"{_slowest(lines)} Dotted: foretold, and the wire's floor.", table(found), log_x=True,
+                     f"{_slowest(lines)} Dotted: foretold, and the wire's floor.", brief(found), log_x=True,
                      log_y=True)  # fmt: skip
 
 
@@ -106,25 +118,38 @@ def _slowest(lines: Sequence[Sequence[OverLink]]) -> str:
 
 def _efficiency(line: Sequence[OverLink], styles: Mapping[str, int]) -> Iterator[Series]:
     name, style = _name(line[0].case), styles[words.backend_title(line[0].case)]
-    known = [(one.link_bytes_s, one.efficiency) for one in line if one.efficiency is not None]
+    known = [(_rate(one), one.efficiency) for one in line if one.efficiency is not None]
     if known:
         yield _measured(name, [(x, y.value, y.low, y.high) for x, y in known], style)
-    foretold = [(one.link_bytes_s, one.modelled_efficiency) for one in line if one.modelled_efficiency is not None]
+    foretold = [(_rate(one), one.modelled_efficiency) for one in line if one.modelled_efficiency is not None]
     if len(foretold) > 1:
         yield _dotted(f"{name}: foretold", foretold, style)
 
 
 def _steps(line: Sequence[OverLink], styles: Mapping[str, int]) -> Iterator[Series]:
     name, style = _name(line[0].case), styles[words.backend_title(line[0].case)]
-    known = [(one.link_bytes_s, one.step_s) for one in line if one.step_s is not None]
+    known = [(_rate(one), one.step_s) for one in line if one.step_s is not None]
     if known:
         yield _measured(name, [(x, 1e3 * y.value, _ms(y.low), _ms(y.high)) for x, y in known], style)
-    foretold = [(one.link_bytes_s, 1e3 * one.modelled_step_s) for one in line if one.modelled_step_s is not None]
+    foretold = [(_rate(one), 1e3 * one.modelled_step_s) for one in line if one.modelled_step_s is not None]
     if len(foretold) > 1:
         yield _dotted(f"{name}: foretold", foretold, style)
-    floors = [(one.link_bytes_s, 1e3 * one.floor_s) for one in line if one.floor_s is not None]
-    if len(floors) > 1:
-        yield _dotted(f"{name}: the wire's floor", floors, style)
+
+
+def _floors(lines: Sequence[Sequence[OverLink]], styles: Mapping[str, int]) -> Iterator[Series]:
+    """Backends that send as much have one in common."""
+    drawn: set[tuple[tuple[float, float], ...]] = set()
+    for line in lines:
+        points = tuple((_rate(one), 1e3 * one.floor_s) for one in line if one.floor_s is not None)
+        if len(points) > 1 and points not in drawn:
+            name = "the wire's floor" if not drawn else f"{_name(line[0].case)}: the wire's floor"
+            yield _dotted(name, points, styles[words.backend_title(line[0].case)])
+            drawn.add(points)
+
+
+def _rate(one: OverLink) -> float:
+    """As exactly as an axis tells it: three digits."""
+    return float(f"{one.link_bytes_s:.3g}")
 
 
 def _ms(seconds: float | None) -> float | None:
