@@ -41,7 +41,7 @@ def table(found: Sequence[OverLink]) -> Table:
 def brief(found: Sequence[OverLink]) -> Table:
     """The same with what fits a terminal or stands beside a figure."""
     rows = tuple(
-        (f"{words.workload_title(without_net(one.case))} · {_name(one.case)}", words.net_title(one.net), words.percent(one.efficiency), _share(one.modelled_efficiency),
+        (_title(one.case), words.net_title(one.net), words.percent(one.efficiency), _share(one.modelled_efficiency),
          words.milliseconds(one.step_s), "–" if one.modelled_step_s is None else words.duration(one.modelled_step_s),
          "–" if one.floor_s is None else words.duration(one.floor_s))
         for one in found
@@ -98,6 +98,10 @@ def _lines(found: Sequence[OverLink]) -> list[list[OverLink]]:
         by_name.setdefault(words.backend_title(one.case), []).append(one)
     return [[one for one in own if one.case.ranks == max(other.case.ranks for other in own)]
             for own in by_name.values()]  # fmt: skip
+
+
+def _title(case: Case) -> str:
+    return f"{words.workload_title(without_net(case))} · {_name(case)}"
 
 
 def _name(case: Case) -> str:
