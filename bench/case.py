@@ -86,8 +86,8 @@ class Case(Value):
     """``auto``: the host, and GPUs where the ranks compute on them; ``always``: GPUs too; ``off``; ``replay:FILE``."""
     fault: Fault | None = None
     net: str | None = None
-    """Each rank has a network namespace of its own, joined by links of this rate (:mod:`bench.links`); ``None``: all
-    are on the loopback interface."""
+    """Each node of :attr:`ranks_per_node` is a network namespace (else each rank is), joined by links of this rate
+    (:mod:`bench.links`); ``None``: all are on the loopback interface."""
     flags: tuple[str, ...] = ()
     data: DataSource | None = None
     """What was prepared for it: every rank of every trial reads this and nothing else."""

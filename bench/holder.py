@@ -16,12 +16,12 @@ from bench.namespaces import NoNetwork, enter, make_network
 from bench.nursery import die_with_parent
 
 
-def hold(pipe: Connection, net: str, ranks: int) -> None:
+def hold(pipe: Connection, net: str, nodes: int) -> None:
     """Make the network, send its :class:`Places` or the :class:`NoNetwork` that says why not, and hold it until the
     other end of the pipe goes."""
     _live_apart()
     try:
-        pipe.send(make_network(net, ranks))
+        pipe.send(make_network(net, nodes))
     except NoNetwork as problem:
         pipe.send(problem)
     with suppress(EOFError):
@@ -32,7 +32,7 @@ def survey(pipe: Connection, net: str) -> None:
     """Make a network of two, send its :class:`Link` or the :class:`NoNetwork` that says why not, and go."""
     _live_apart()
     try:
-        pipe.send(measure_link(net, [partial(enter, place) for place in make_network(net, 2).ranks]))
+        pipe.send(measure_link(net, [partial(enter, place) for place in make_network(net, 2).nodes]))
     except (NoNetwork, OSError) as problem:
         pipe.send(NoNetwork(str(problem)))
 

@@ -27,7 +27,7 @@ PATIENCE_S = 10.0
 def measure_link(net: str, enter: Sequence[Callable[[], None]]) -> Link:
     """The slower direction of a transfer both ways at once, in payload bytes a second, and the median round trip.
 
-    ``enter``: two functions that move this thread into the namespace of rank 0 and of rank 1. A socket belongs to the
+    ``enter``: two functions that move this thread into the namespace of node 0 and of node 1. A socket belongs to the
     namespace that it was made in, whoever uses it later.
     """
     wanted = rate_bytes_s(net)

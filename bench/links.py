@@ -1,9 +1,10 @@
-"""Links of a stated rate between ranks of one machine, as the lines that ``ip`` and ``tc`` are given (pure).
+"""Links of a stated rate between nodes made on one machine, as the lines that ``ip`` and ``tc`` are given (pure).
 
-Each rank has a network namespace whose only way out is one end of a veth pair; the other end is a port of a bridge in a
-namespace of its own, the hub. A token bucket on either end lets the rate through, in each direction. The rate counts
-whole Ethernet frames, as a real link's does: TCP's payload is at most 1448 of 1514 bytes. Only the rate is shaped: the
-round trip stays that of the machine.
+A node is a network namespace whose only way out is one end of a veth pair; the other end is a port of a bridge in a
+namespace of its own, the hub. It holds one rank, or as many as were asked for: those reach each other inside it. A
+token bucket on either end lets the rate through, in each direction. The rate counts whole Ethernet frames, as a real
+link's does: TCP's payload is at most 1448 of 1514 bytes. Only the rate is shaped: the round trip stays that of the
+machine.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Sequence
+
+from bench.case import Case
 
 LEAST_BITS_S = 64e3
 """Below, a trial would spend its whole time on the first message."""
@@ -52,16 +55,20 @@ def rate_bytes_s(net: str) -> float | None:
     return float(net[:-4]) * UNITS[net[-4:]] / 8
 
 
-def address(number: int) -> str:
-    """Where the rank of this number is met by the others."""
-    return str(FIRST_ADDRESS + number)
+def ranks_on_a_node(case: Case) -> int:
+    """How many ranks share a namespace and reach each other without the links: one, where nothing was said."""
+    return case.ranks_on_a_node if case.ranks_per_node else 1
+
+
+def address(node: int) -> str:
+    """Where the ranks of this node are met by the others."""
+    return str(FIRST_ADDRESS + node)
 
 
 def hub_lines(places: Sequence[str]) -> list[str]:
-    """For ``ip -batch`` in the hub's namespace: the bridge, and a port for each namespace of a rank."""
+    """For ``ip -batch`` in the hub's namespace: the bridge, and a port for each node."""
     lines = [f"link add {HUB} type bridge stp_state 0 mcast_snooping 0", *_up(HUB)]
-    for number, place in enumerate(places):
-        port = f"port{number}"
+    for port, place in zip(port_names(len(places)), places, strict=True):
         lines += [
             f"link add {port} type veth peer name {INTERFACE} netns {place}",
             f"link set {port} master {HUB}",
@@ -70,9 +77,9 @@ def hub_lines(places: Sequence[str]) -> list[str]:
     return lines
 
 
-def rank_lines(number: int, net: str) -> list[str]:
-    """For ``ip -batch`` in the namespace of a rank: its address, and packets no larger than its bucket."""
-    lines = ["link set lo up", f"address add {address(number)}/{NETWORK_BITS} dev {INTERFACE}"]
+def node_lines(node: int, net: str) -> list[str]:
+    """For ``ip -batch`` in the namespace of a node: its address, and packets no larger than its bucket."""
+    lines = ["link set lo up", f"address add {address(node)}/{NETWORK_BITS} dev {INTERFACE}"]
     rate = rate_bytes_s(net)
     if rate is not None:
         packet = min(LARGEST_PACKET_BYTES, int(burst_bytes(rate) * PAYLOAD_SHARE))
@@ -95,8 +102,8 @@ def shaping_lines(devices: Sequence[str], net: str) -> list[str]:
     return [f"qdisc add dev {device} root tbf rate {net} burst {burst} limit {queue}" for device in devices]
 
 
-def port_names(ranks: int) -> list[str]:
-    return [f"port{number}" for number in range(ranks)]
+def port_names(nodes: int) -> list[str]:
+    return [f"port{node}" for node in range(nodes)]
 
 
 def burst_bytes(rate: float) -> int:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from bench.links import INTERFACE, hub_lines, port_names, rank_lines, shaping_lines
+from bench.links import INTERFACE, hub_lines, node_lines, port_names, shaping_lines
 
 CLONE_NEWNET = 0x40000000
 CLONE_NEWUTS = 0x04000000
@@ -27,7 +27,7 @@ class Places(NamedTuple):
     """Where the namespaces of a network are found, as paths that can be entered."""
 
     hub: str
-    ranks: tuple[str, ...]
+    nodes: tuple[str, ...]
 
 
 def enter(place: str) -> None:
@@ -70,16 +70,16 @@ def _checked(status: int) -> None:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 
 
-def make_network(net: str, ranks: int) -> Places:
-    """A hub and a namespace for each rank, joined by links of the rate ``net``. Raises :class:`NoNetwork`."""
+def make_network(net: str, nodes: int) -> Places:
+    """A hub and a namespace for each node, joined by links of the rate ``net``. Raises :class:`NoNetwork`."""
     try:
-        places = Places(_fresh(), tuple(_fresh() for _ in range(ranks)))
+        places = Places(_fresh(), tuple(_fresh() for _ in range(nodes)))
         enter(places.hub)
-        _run("ip", hub_lines(places.ranks))
-        _run("tc", shaping_lines(port_names(ranks), net))
-        for number, place in enumerate(places.ranks):
+        _run("ip", hub_lines(places.nodes))
+        _run("tc", shaping_lines(port_names(nodes), net))
+        for node, place in enumerate(places.nodes):
             enter(place)
-            _run("ip", rank_lines(number, net))
+            _run("ip", node_lines(node, net))
             _run("tc", shaping_lines([INTERFACE], net))
     except OSError as problem:
         raise NoNetwork(str(problem)) from None

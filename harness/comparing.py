@@ -13,7 +13,6 @@ from bench.records import Trial
 from bench.registry import survey
 from harness import report
 from harness.errors import UsageError
-from harness.outlook import Outlook
 from harness.storage.opening import open_store, path_of
 from harness.storage.store import DEFAULT_STORE, SweepInfo
 from reports.analysis.own_cost import own_cost
@@ -21,6 +20,7 @@ from reports.analysis.stats import Estimate
 from reports.cells import Cell
 from reports.comparison import Comparison, compare, labelled
 from reports.findings import find
+from reports.forecasts import Asked
 from reports.page import comparison_section
 from reports.page.html import render
 from reports.page.model import make_page
@@ -78,21 +78,22 @@ class Side:
     cost: Estimate | None
 
 
-def compare_sweeps(wanted: Sequence[str], store_place: str, page: Path | None, outlook: Outlook) -> Compared:
+def compare_sweeps(wanted: Sequence[str], store_place: str, page: Path | None, asked: Asked) -> Compared:
     """Write the page of several sweeps side by side. Raises :class:`UsageError` and :class:`StoreError`."""
     sides = _sides(wanted, store_place)
     first, *others = sides
     comparisons = tuple(compare(first.label, first.cells, other.label, other.cells) for other in others)
     target = (page or _page_beside(store_place, [side.info.id for side in sides])).resolve()
-    titles = ", ".join(f"{side.label} = {side.info.suite.name}" for side in sides)
+    titles = ", ".join(f"{side.label} = {side.info.suite.name}{_at(side.cells)}" for side in sides)
     never = {skip.case.key: (skip.case, skip.reason) for side in sides for skip in side.info.plan.not_applicable}
     made = make_page(
         f"Scaling report: {titles}",
-        find([cell for side in sides for cell in labelled(side.cells, side.label)], outlook.counts, outlook.link),
+        find([cell for side in sides for cell in labelled(side.cells, side.label)], asked),
         list(never.values()),
         side_by_side([report.provenance(side.info, side.cells, side.cost) for side in sides]),
         comparisons,
         [report.raw_numbers((side.info, side.cells, side.trials) for side in sides)],
+        [f"{side.label}: {line}" for side in sides for line in report.node_remarks(side.info, side.cells)],
     )
     report.write_whole(target, render(made))
     return Compared({side.label: side.info.id for side in sides}, comparisons, target)
@@ -117,10 +118,24 @@ def _sides(wanted: Sequence[str], store_place: str) -> list[Side]:
 
 def side_by_side(rows: Sequence[Sequence[tuple[str, str]]]) -> list[tuple[str, ...]]:
     """One row a name, one column a sweep, in the order of the names' first appearance."""
-    known = [dict(one) for one in rows]
+    known = [_joined(one) for one in rows]
     return [
         (name, *(one.get(name, "–") for one in known)) for name in dict.fromkeys(name for one in known for name in one)
     ]  # fmt: skip
+
+
+def _joined(rows: Sequence[tuple[str, str]]) -> dict[str, str]:
+    """By name, what stands in several rows of it together."""
+    found: dict[str, list[str]] = {}
+    for name, value in rows:
+        found.setdefault(name, []).append(value)
+    return {name: "; ".join(values) for name, values in found.items()}
+
+
+def _at(cells: Sequence[Cell]) -> str:
+    """`` on slurm``; empty for this machine."""
+    places = dict.fromkeys(cell.case.site for cell in cells if cell.case.site != "local")
+    return f" on {', '.join(places)}" if places else ""
 
 
 def _page_beside(store_place: str, names: Sequence[str]) -> Path:

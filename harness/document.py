@@ -11,7 +11,7 @@ from harness.storage.store import SweepInfo
 from reports.analysis.stats import Estimate
 from reports.cells import Cell
 from reports.details import ReadingCell
-from reports.exchanges import FittedExchange
+from reports.exchanges import FittedExchange, Way
 from reports.findings import Findings
 from reports.forecasts import Forecast
 from reports.page import words
@@ -26,7 +26,12 @@ def as_json(info: SweepInfo, findings: Findings, page: Path, cost: Estimate | No
         "cells": [cell_as_json(cell) for cell in findings.cells],
         "curves": [curve_as_json(curve) for curve in findings.curves.values()],
         "why": [why.model_dump(exclude={"case"}) for why in findings.reasons],
-        "exchanges": [_exchange_as_json(found) for found in findings.exchanges.values()],
+        "exchanges": [_exchange_as_json(one) for way in findings.exchanges.values() for one in way.places.values()],
+        "layers": [_layers_as_json(way) for way in findings.exchanges.values()],
+        "placements": [one.model_dump(exclude={"case"}) for one in findings.placements.splits],
+        "packed": [{**one.model_dump(), "packed": one.packed.key, "spread": one.spread.key}
+                   for one in findings.placements.packings],
+        "networks": [one.model_dump(exclude={"case"}) for one in findings.networks],
         "forecasts": [_forecast_as_json(found) for found in findings.forecasts],
         "not_applicable": [
             {**_what(skip.case), "reason": skip.reason} for skip in info.plan.not_applicable
@@ -40,8 +45,22 @@ def _exchange_as_json(found: FittedExchange) -> dict[str, Any]:
         "transport": found.case.transport,
         "backend_options": found.case.backend_options,
         "device": found.case.device,
+        "site": found.case.site,
         "net": found.case.net,
-        **found.model_dump(include={"model", "reason", "rank_counts", "bus_bandwidth"}),
+        **found.model_dump(include={"place", "model", "reason", "rank_counts", "bus_bandwidth"}),
+    }
+
+
+def _layers_as_json(way: Way) -> dict[str, Any]:
+    """How several ranks on each of several nodes exchange, and how well allreduces are foretold."""
+    return {
+        "backend": way.case.backend,
+        "transport": way.case.transport,
+        "site": way.case.site,
+        "net": way.case.net,
+        **(way.layered.model_dump(exclude={"inside", "across"}) if way.layered else {}),
+        "reason": way.layered_reason,
+        "backtests": [{**one._asdict(), "misfit": one.misfit.model_dump()} for one in way.backtests()],
     }
 
 
@@ -73,6 +92,12 @@ def cell_as_json(cell: Cell) -> dict[str, Any]:
         "backend_options": cell.case.backend_options,
         "device": cell.case.device,
         "batch": cell.case.batch,
+        "site": cell.case.site,
+        "nodes": cell.case.nodes,
+        "ranks_per_node": cell.case.ranks_per_node,
+        "cost": _estimate(cell.cost),
+        "cost_per_unit": cell.cost_per_unit,
+        "cost_reason": cell.cost_reason,
         "net": cell.case.net,
         "link": cell.link.model_dump() if cell.link else None,
         "threads": cell.case.threads,

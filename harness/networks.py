@@ -12,19 +12,20 @@ from typing import Any
 
 from bench.case import Case, Role
 from bench.holder import hold, survey
-from bench.links import INTERFACE, hub_lines, shaping_lines
+from bench.links import INTERFACE, hub_lines, ranks_on_a_node, shaping_lines
 from bench.namespaces import NoNetwork, Places
 from bench.records import Link
 from harness.errors import NetworkError
 
 PATIENCE_S = 60.0
 INSTALL = "install them: apt-get install iproute2"
+ONE_NODE = "this machine is one node: --net joins nodes made of namespaces, or name another --site"
 
 
 def why_not(case: Case) -> str | None:
-    """Why the links of a case can't be made, with the remedy, or ``None``."""
+    """Why the nodes of a case or their links can't be made here, with the remedy, or ``None``."""
     if case.net is None:
-        return None
+        return None if case.nodes == 1 else ONE_NODE
     if case.transport == "mpi":
         return "mpirun starts all its ranks in one network namespace; use --set horovod.transport=gloo, or no --net"
     if case.transport == "nccl":
@@ -63,17 +64,19 @@ def _try_out() -> str:
 class Network:
     """The network of one trial, held by a process of its own until :meth:`end`. Raises :class:`NetworkError`."""
 
-    def __init__(self, context: Any, net: str, ranks: int) -> None:
-        self.process, self.pipe = _start(context, hold, net, ranks)
+    def __init__(self, context: Any, case: Case) -> None:
+        assert case.net is not None
+        self.per_node = ranks_on_a_node(case)
+        self.process, self.pipe = _start(context, hold, case.net, case.ranks // self.per_node)
         try:
-            self.places: Places = _answer(self.pipe, net)
+            self.places: Places = _answer(self.pipe, case.net)
         except BaseException:
             self.end()
             raise
 
     def place_of(self, role: Role, number: int) -> str:
-        """The namespace of a process: an observer sits in the hub, the others in that of the rank of their number."""
-        return self.places.hub if role.observer else self.places.ranks[number]
+        """The namespace of a process: an observer sits in the hub, the others where the rank of their number does."""
+        return self.places.hub if role.observer else self.places.nodes[number // self.per_node]
 
     def end(self) -> None:
         _end(self.process, self.pipe)

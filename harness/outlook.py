@@ -3,26 +3,15 @@
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
 
 from harness.errors import UsageError
-from reports.forecasts import LinkSpec
+from reports.carriers import LinkSpec
 
 BITS = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12}
 SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
 RATE = re.compile(r"(\d+(?:\.\d+)?)([kmgt]?)bit(?:/s)?", re.IGNORECASE)
 LATENCY = re.compile(r"(\d+(?:\.\d+)?)(s|ms|us|µs|ns)")
 MOST_RANKS = 1_000_000
-
-
-class Outlook(NamedTuple):
-    """At which rank counts, and over which link that was not measured."""
-
-    counts: tuple[int, ...] = ()
-    link: LinkSpec | None = None
-
-
-NOTHING_ASKED = Outlook()
 
 
 def parse_counts(text: str | None) -> tuple[int, ...]:
@@ -36,8 +25,15 @@ def parse_counts(text: str | None) -> tuple[int, ...]:
     return tuple(sorted(set(counts)))
 
 
+def parse_width(count: int | None) -> int | None:
+    """Ranks a node. Raises :class:`UsageError`."""
+    if count is not None and not 1 <= count <= MOST_RANKS:
+        raise UsageError(f"--ranks-per-node {count}: a node holds between 1 and {MOST_RANKS} ranks")
+    return count
+
+
 def parse_link(text: str | None) -> LinkSpec | None:
-    """``100Gbit,5us``: the rate of the link of each rank, and the latency of a message. Raises :class:`UsageError`."""
+    """``100Gbit,5us``: the rate of the link between nodes, and the latency of a message. Raises :class:`UsageError`."""
     if text is None:
         return None
     rate_text, _, latency_text = text.replace(" ", "").partition(",")

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from bench.backends import Backend
+from bench.machine import NodeFacts
 from bench.records import Link, Trial
 from bench.workloads import Workload
 from harness.errors import UsageError
@@ -16,6 +17,7 @@ from reports.analysis.stats import Estimate
 from reports.cells import Cell, make_cells
 from reports.exports.csv import trials_csv
 from reports.findings import Findings
+from reports.nodes import differences, distinct
 from reports.page import words
 from reports.page.html import render
 from reports.page.model import make_page
@@ -62,15 +64,27 @@ def provenance(info: SweepInfo, cells: tuple[Cell, ...], cost: Estimate | None) 
         ("sweep", info.id),
         ("started, finished", f"{info.started_at}, {info.finished_at or 'not finished'}"),
         ("suite", f"{info.suite.name}, {info.plan.repeats} rounds in shuffled order, seed {info.suite.seed}"),
+        ("site", ", ".join(dict.fromkeys(cell.case.site for cell in cells)) or "none"),
         ("commit", f"{environment.commit}{changed}" if environment.commit else "unknown: not a git checkout"),
         ("machine", f"{environment.host}: {environment.cpu}, {environment.cores} cores, "
                     f"{environment.memory_bytes / 2**30:.0f} GiB, GPUs: {', '.join(environment.gpus) or 'none'}"),
+        *(("nodes", told) for told in words.hosts(_hosts(cells))),
         ("system", f"{environment.system}, Python {environment.python}"),
         ("packages", ", ".join(f"{name} {version}" for name, version in environment.packages.items())),
         ("harness's own cost", words.own_cost(cost)),
         *(("links", words.link(link)) for link in _links(cells)),
         *(("data", source) for source in sorted(sources)),
     ]  # fmt: skip
+
+
+def node_remarks(info: SweepInfo, cells: Sequence[Cell]) -> list[str]:
+    """Where the nodes' versions differ from each other's, or from those of the machine that asked."""
+    here = info.environment
+    return differences(_hosts(cells), {"Python": here.python, **here.packages})
+
+
+def _hosts(cells: Sequence[Cell]) -> tuple[NodeFacts, ...]:
+    return distinct(facts for cell in cells for facts in cell.hosts)
 
 
 def _links(cells: tuple[Cell, ...]) -> list[Link]:
@@ -92,7 +106,8 @@ def write_page(
     title = f"Scaling report: {info.suite.name}"
     origin = provenance(info, findings.cells, cost)
     raw = raw_numbers([(info, findings.cells, trials)])
-    write_whole(target, render(make_page(title, findings, never, origin, downloads=[raw])))
+    remarks = node_remarks(info, findings.cells)
+    write_whole(target, render(make_page(title, findings, never, origin, downloads=[raw], remarks=remarks)))
 
 
 def write_whole(target: Path, content: str | bytes) -> None:

@@ -24,7 +24,6 @@ from harness import report, sites
 from harness.document import as_json
 from harness.environment import read_environment
 from harness.errors import DataError, UsageError, nearest
-from harness.outlook import NOTHING_ASKED, Outlook
 from harness.plan import Plan, choices, make_plan
 from harness.run import modules_of, new_sweep_id, now, run_sweep
 from harness.sites import DEFAULT_SITE, Site
@@ -36,7 +35,9 @@ from reports.analysis.own_cost import own_cost
 from reports.analysis.stats import Estimate
 from reports.cells import Cell
 from reports.findings import Findings, find
+from reports.forecasts import NOTHING_ASKED, Asked
 from reports.page import text, words
+from reports.page.further_text import further
 
 
 @dataclass(frozen=True)
@@ -61,8 +62,12 @@ class Done:
             console.print(table)
         for line in text.remarks(self.cells):
             console.print(line, style="yellow", markup=False, highlight=False, soft_wrap=True)
-        for group in text.grouped(self.cells):
-            console.print(words.answer(group), markup=False, highlight=False, soft_wrap=True)
+        for line in report.node_remarks(self.info, self.cells):
+            console.print(line, style="yellow", markup=False, highlight=False, soft_wrap=True)
+        for table in further(self.findings):
+            console.print(table)
+        for line in text.answered(self.findings):
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
         if self.own_cost is not None:
             said = words.own_cost(self.own_cost)
             console.print(f"harness's own cost: {said}", markup=False, highlight=False, soft_wrap=True)
@@ -210,13 +215,13 @@ def _go(info: SweepInfo, store: Store, site: Site, store_place: str, target: Pat
     return _finish(store, info.id, target, backends, workloads, interrupted=interrupted)
 
 
-def report_again(sweep: str, store_place: str, page: Path | None, outlook: Outlook = NOTHING_ASKED) -> Done:
+def report_again(sweep: str, store_place: str, page: Path | None, asked: Asked = NOTHING_ASKED) -> Done:
     """The page of a stored sweep, written again."""
     backends, workloads, _ = survey()
     store = open_store(store_place, create=False)
     found = store.sweep(sweep).id
     target = (page or page_beside(store_place, found)).resolve()
-    return _finish(store, found, target, backends, workloads, outlook, interrupted=False)
+    return _finish(store, found, target, backends, workloads, asked, interrupted=False)
 
 
 def _finish(
@@ -225,13 +230,13 @@ def _finish(
     target: Path,
     backends: dict[str, Backend],
     workloads: dict[str, Workload],
-    outlook: Outlook = NOTHING_ASKED,
+    asked: Asked = NOTHING_ASKED,
     *,
     interrupted: bool,
 ) -> Done:
     info, trials = store.sweep(sweep), store.trials(sweep)
     store.close()
-    findings = find(report.cells_of(info, trials, backends, workloads), outlook.counts, outlook.link)
+    findings = find(report.cells_of(info, trials, backends, workloads), asked)
     cost = own_cost(trials)
     report.write_page(info, trials, findings, target, cost)
     return Done(info, findings, target, cost, interrupted)

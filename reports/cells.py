@@ -11,6 +11,7 @@ from pydantic import Field
 from bench.backends import FLOAT32
 from bench.case import Case
 from bench.gradients import Gradients
+from bench.machine import NodeFacts
 from bench.records import Condition, Link, Outcome, RankFailure, SameWork, Trial, Value
 from reports.analysis.roofline import Roofline, roofline_of
 from reports.analysis.speedup import speedup_and_efficiency
@@ -18,7 +19,10 @@ from reports.analysis.stats import Estimate, estimate, half_width
 from reports.analysis.step_times import StepTimes, step_times_of
 from reports.analysis.telemetry import View, usage_of
 from reports.analysis.throughput import slowest_steps, throughput_of
+from reports.costs import cost_of, cost_per_unit
 from reports.details import Decomposition, MessageCell, ReadingCell, decomposition, messages, readings
+from reports.nodes import asked_too_much, hosts_of
+from reports.placement import family
 from reports.timeline import Timeline, timelines_of
 
 UNITS = {"samples": "samples/s", "bytes": "B/s", "elements": "elements/s"}
@@ -77,6 +81,14 @@ class Cell(Value):
     failures: tuple[RankFailure, ...] = ()
     """Of its first trial that did not end well: which rank, which exception, the last lines."""
     log_tail: tuple[str, ...] = ()
+    hosts: tuple[NodeFacts, ...] = ()
+    """Where its trials ran, beyond the harness's own machine."""
+    cost: Estimate | None = None
+    """Of a trial, in the unit of the price that was given; ``None`` where none was billed, or nobody knows."""
+    cost_per_unit: tuple[float, float] | None = None
+    """At least and at most; see :mod:`reports.costs`."""
+    cost_reason: str | None = None
+    """Why a cost is unknown, where the site bills its trials."""
 
     @property
     def feeds_a_curve(self) -> bool:
@@ -102,9 +114,17 @@ def make_cells(
     rates = {
         key: [throughput_of(trial.ranks) for trial in found if trial.outcome == "ok"] for key, found in by_key.items()
     }
+    cases = [_as_it_turned_out(case, by_key.get(case.key, ())) for case in cases]
     baselines = _baselines(cases, by_key, rates)
     cells = (_cell(case, by_key, skipped.get(case.key), rates, baselines, machinery.get(case.key)) for case in cases)
     return tuple(_mark_imprecise(cell, precision) for cell in cells)
+
+
+def _as_it_turned_out(case: Case, trials: Sequence[Trial]) -> Case:
+    """The case, marked where its nodes had fewer cores than the plan could know."""
+    if "oversubscribed" in case.flags or not asked_too_much(case, trials):
+        return case
+    return case.model_copy(update={"flags": (*case.flags, "oversubscribed")})
 
 
 def _mark_imprecise(cell: Cell, precision: float | None) -> Cell:
@@ -117,13 +137,20 @@ def _mark_imprecise(cell: Cell, precision: float | None) -> Cell:
 def _baselines(
     cases: Sequence[Case], trials: Mapping[str, Sequence[Trial]], rates: Mapping[str, Sequence[float]]
 ) -> dict[str, Case]:
-    """By curve, the case with the fewest ranks whose number may be shown and isn't oversubscribed."""
+    """By curve, the case with the fewest ranks whose number may be shown and isn't oversubscribed.
+
+    One rank is on one node, whatever others that node had room for: it serves all curves of the same work.
+    """
     found: dict[str, Case] = {}
+    alone: dict[str, Case] = {}
     for case in sorted(cases, key=lambda case: case.ranks):
         shown = rates.get(case.key) and _outcome(trials.get(case.key, ())) != "invalid"
         if shown and "oversubscribed" not in case.flags and case.fault is None:
             found.setdefault(case.curve, case)
-    return found
+            if case.ranks == 1:
+                alone.setdefault(family(case), case)
+    placed = {case.curve: alone[family(case)] for case in cases if case.ranks_per_node and family(case) in alone}
+    return {**found, **{curve: base for curve, base in placed.items() if curve in found and found[curve].ranks > 1}}
 
 
 def _outcome(trials: Sequence[Trial]) -> Outcome:
@@ -167,7 +194,8 @@ def _cell(
     whole = Cell(
         case=case, outcome=outcome, reason=reason, trials=len(good), same_work=proof, machinery=machinery,
         flags=(*_flags(case, good, baselines, proof, machinery, link), *dict.fromkeys(one.name for one in conditions)),
-        conditions=conditions, contaminated=contaminated, link=link,
+        conditions=conditions, contaminated=contaminated, link=link, hosts=hosts_of(trials), cost=cost_of(trials),
+        cost_reason=next((trial.cost_reason for trial in trials if trial.cost_reason), None),
         failures=bad[0].failures if bad else (), log_tail=bad[0].log_tail if bad else (),
     )  # fmt: skip
     if not good or outcome == "invalid":
@@ -206,6 +234,7 @@ def _with_numbers(
             "step_times": step_times_of([trial.ranks for trial in good]),
             "timelines": timelines_of(good),
             "decomposition": decomposition(good, base, efficiency),
+            "cost_per_unit": cost_per_unit(good),
             "roofline": roofline,
             "roofline_reason": no_roofline,
         }

@@ -113,6 +113,12 @@ class TrialRow(Value):
     """Why a column has no reading, by its name."""
     net: str | None
     """The rate of the links between the ranks, where they had links of their own."""
+    site: str
+    nodes: int
+    ranks_per_node: int | None
+    """How many a full node holds; ``None``: nobody said, and all were on one machine."""
+    cost: float | None
+    """What the trial was billed, in the unit of the price that was given."""
 
     @property
     def feeds_scaling(self) -> bool:
@@ -166,6 +172,7 @@ def _row(sweep: SweepFacts, cell: Cell, trial: Trial | None) -> TrialRow:
         backend=case.backend, transport=case.transport, backend_options=case.backend_options,
         device=case.device, ranks=case.ranks, scaling=case.scaling, batch=case.batch, threads=case.threads,
         seed=case.seed, net=case.net, fault=case.fault.label if case.fault else None,
+        site=case.site, nodes=case.nodes, ranks_per_node=case.ranks_per_node, cost=trial.cost if trial else None,
         round=trial.round if trial else None,
         trial_started_at=trial.started_at if trial else None,
         wall_s=trial.wall_s if trial else None,

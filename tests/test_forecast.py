@@ -20,11 +20,13 @@ from reports.analysis.communication import (
 )
 from reports.analysis.forecast import Carrier, Observed, explain, fit_steps
 from reports.analysis.step_model import PARTS, OwnTimes, fit_own, predict_step
+from reports.carriers import LinkSpec
 from reports.cells import make_cells
 from reports.comparison import labelled
 from reports.exchanges import exchanges_of
 from reports.findings import find
-from reports.forecasts import LinkSpec
+from reports.forecasts import Asked
+from reports.page import words
 from reports.page.model import make_page
 
 SIZES = tuple(1024 * 4**power for power in range(8))
@@ -218,8 +220,9 @@ def a_sweep(counts=(1, 2, 4, 8), batch=128):
 def test_a_sweep_tells_alpha_beta_and_what_comes_next():
     cells = a_sweep()
     (exchange,) = exchanges_of(cells).values()
-    assert exchange.model.latency_s.value == pytest.approx(ALPHA, rel=1e-6)
-    assert exchange.rank_counts == (2, 4, 8)
+    assert list(exchange.places) == ["inside"]
+    assert exchange.model("inside").latency_s.value == pytest.approx(ALPHA, rel=1e-6)
+    assert exchange.rank_counts("inside") == (2, 4, 8)
     (forecast,) = find(cells).forecasts
     assert forecast.kind == "step"
     assert [one.prediction.ranks for one in forecast.foretold] == [16, 32, 64]
@@ -236,7 +239,7 @@ def test_a_sweep_tells_alpha_beta_and_what_comes_next():
 def test_the_backtest_does_not_look_at_what_it_foretells():
     honest = find(a_sweep()).forecasts[0].backtests[0].prediction
     seen = a_sweep((1, 2, 4))
-    foretold = find(seen, counts=(8,)).forecasts[0].foretold[0].prediction
+    foretold = find(seen, Asked((8,))).forecasts[0].foretold[0].prediction
     assert honest.throughput == pytest.approx(foretold.throughput, rel=1e-9)
     assert (honest.low, honest.high) == pytest.approx((foretold.low, foretold.high), rel=1e-9)
 
@@ -244,7 +247,7 @@ def test_the_backtest_does_not_look_at_what_it_foretells():
 def test_another_link_is_asked_about_up_to_thousands_of_ranks():
     cells = a_sweep(batch=1024)
     link = LinkSpec(label="100Gbit,5us", bytes_s=12.5e9, latency_s=5e-6)
-    (forecast,) = find(cells, link=link).forecasts
+    (forecast,) = find(cells, Asked(link=link)).forecasts
     # A batch of 1024 can't be cut into more pieces.
     assert [one.prediction.ranks for one in forecast.at_scale] == [8, 64, 512]
     here = next(cell for cell in cells if cell.case.ranks == 8 and cell.throughput)
@@ -263,19 +266,19 @@ def test_without_an_allreduce_the_law_of_scaling_speaks():
 
 
 def test_counts_that_a_batch_has_no_share_for_are_named():
-    (forecast,) = find(a_sweep(batch=16), counts=(8, 1024)).forecasts
+    (forecast,) = find(a_sweep(batch=16), Asked((8, 1024))).forecasts
     assert forecast.impossible == (1024,)
-    page = make_page("t", find(a_sweep(batch=16), counts=(8, 1024)), [], [])
+    page = make_page("t", find(a_sweep(batch=16), Asked((8, 1024))), [], [])
     rows = [row for row in page.table("Foretold").rows if row[2] == "1024"]
     assert rows[0][-1] == "a batch of 16 can't be cut into 1,024"
 
 
 def test_another_link_needs_no_measured_exchange_but_then_gives_no_interval():
     cells = [cell for cell in a_sweep(batch=1024) if not cell.messages]
-    (forecast,) = find(cells, link=LinkSpec(label="x", bytes_s=12.5e9, latency_s=5e-6)).forecasts
+    (forecast,) = find(cells, Asked(link=LinkSpec(label="x", bytes_s=12.5e9, latency_s=5e-6))).forecasts
     assert len(forecast.at_scale) == 3
     assert all(one.prediction.low is None for one in forecast.at_scale)
-    page = make_page("t", find(cells, link=LinkSpec(label="x", bytes_s=12.5e9, latency_s=5e-6)), [], [])
+    page = make_page("t", find(cells, Asked(link=LinkSpec(label="x", bytes_s=12.5e9, latency_s=5e-6))), [], [])
     assert "PREDICTIONS" in page.table("Predicted over x").note
 
 
@@ -289,3 +292,9 @@ def test_losses_add_up_in_their_figure():
     figure = next(figure for figure in figures if figure.title == "Where the efficiency goes")
     for place, row in enumerate(figure.table.rows):
         assert sum(series.y[place] for series in figure.series) == pytest.approx(float(row[-1][:-2]) / 100, abs=1e-3)
+
+
+def test_a_bandwidth_too_high_to_be_told_is_said_so():
+    found = fit_exchange([Timing(2, size, 1e-3 * (1 - 1e-9 * size)) for size in SIZES])
+    assert found.byte_s.low is None
+    assert "too high to be told" in words.inverse(found.byte_s)

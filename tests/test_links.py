@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 from conftest import make_case, make_trial
 
 from bench.backends.ddp import BACKEND as DDP
-from bench.links import address, hub_lines, port_names, rank_lines, rate_bytes_s, read_net, shaping_lines
+from bench.links import address, hub_lines, node_lines, port_names, rate_bytes_s, read_net, shaping_lines
 from bench.probes.host import HostProbe
 from bench.records import Link
 from harness import networks
@@ -43,23 +44,33 @@ def test_lines_for_ip_and_tc(net):
     parts = {
         "ip, in the hub": hub_lines(["/proc/7/fd/4", "/proc/7/fd/5"]),
         "tc, in the hub": shaping_lines(port_names(2), net),
-        "ip, in rank 1's namespace": rank_lines(1, net),
-        "tc, in rank 1's namespace": shaping_lines(["eth0"], net),
+        "ip, in node 1's namespace": node_lines(1, net),
+        "tc, in node 1's namespace": shaping_lines(["eth0"], net),
     }
     said = "".join("\n".join([f"# {title}", *lines]) + "\n" for title, lines in parts.items())
     assert said == (GOLDEN / f"links-{net}.txt").read_text()
 
 
-def test_many_ranks_have_addresses_of_their_own():
+def test_many_nodes_have_addresses_of_their_own():
     assert len({address(number) for number in range(1000)}) == 1000
     assert address(300) == "10.77.1.45"
 
 
-def test_ranks_meet_over_the_links():
-    lines = SITE.render(make_case(net="1gbit"), DDP.launch(make_case()))["commands.sh"].splitlines()
-    assert "MASTER_ADDR=10.77.0.1" in lines[1]
-    assert "GLOO_SOCKET_IFNAME=eth0" in lines[1]
-    assert "OWN_ADDR=10.77.0.2" in lines[1]
+@pytest.mark.parametrize(
+    ("changes", "addresses"), [({"ranks": 2}, ["1", "2"]), ({"ranks": 4, "ranks_per_node": 2}, ["1", "1", "2", "2"])]
+)
+def test_ranks_meet_over_the_links(changes, addresses):
+    case = make_case(net="1gbit", **changes)
+    lines = SITE.render(case, DDP.launch(case))["commands.sh"].splitlines()
+    assert all("MASTER_ADDR=10.77.0.1 " in line and "GLOO_SOCKET_IFNAME=eth0 " in line for line in lines)
+    assert [re.search(r" OWN_ADDR=10\.77\.0\.(\S+)", line)[1] for line in lines] == addresses
+    # Their cores are this machine's.
+    assert [f" LOCAL_RANK={number} " in line for number, line in enumerate(lines)] == [True] * case.ranks
+
+
+def test_nodes_without_a_network_are_other_machines():
+    assert "--net joins nodes made of namespaces" in networks.why_not(make_case(ranks=4, ranks_per_node=2))
+    assert networks.why_not(make_case(ranks=2, ranks_per_node=2)) is None, "one node: this machine"
 
 
 @pytest.mark.parametrize(

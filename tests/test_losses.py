@@ -10,9 +10,9 @@ from conftest import make_case, make_record, make_trial
 from bench.records import PhaseTimes
 from reports.analysis.losses import EXPOSED, SLOWER, WAITING, losses
 from reports.cells import make_cells
+from reports.page.answers import answer, limits
 from reports.page.charts import draw
 from reports.page.time_figure import time_figure
-from reports.page.words import answer, limits
 
 
 def trial(case, number, together_s, own_s):

@@ -5,7 +5,7 @@ from conftest import make_case, make_trial
 
 from reports.analysis.stats import Estimate
 from reports.cells import make_cells
-from reports.page import words
+from reports.page import answers, words
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def answer(*points):
         for case, (_, _, times) in zip(cases, points, strict=True)
         for number, step_s in enumerate(times)
     ]
-    return words.answer(make_cells(cases, {}, trials, {}))
+    return answers.answer(make_cells(cases, {}, trials, {}))
 
 
 def test_the_faster_one_is_named_with_its_efficiency():
@@ -84,4 +84,4 @@ def test_a_single_device_that_is_faster_is_not_hidden():
 
 
 def test_nothing_measured_is_said():
-    assert words.answer(make_cells([make_case()], {}, [], {})) == "synthetic: no cell gave a number."
+    assert answers.answer(make_cells([make_case()], {}, [], {})) == "synthetic: no cell gave a number."

@@ -45,7 +45,10 @@ class Session:
         return None
 
     def wrap(self, model: Any, optimizer: Any) -> tuple[Any, Any]:
-        """Make ``loss.backward(); optimizer.step()`` exchange gradients, so that every rank steps by their mean."""
+        """Make ``loss.backward(); optimizer.step()`` exchange gradients, so that every rank steps by their mean.
+
+        The optimizer is new, without a state, and has the same settings on every rank.
+        """
         return model, optimizer
 
     def all_reduce_sum(self, tensor: Any) -> Any:

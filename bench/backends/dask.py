@@ -19,7 +19,7 @@ from bench.backends.ddp import DdpOptions, ProcessGroupSession, process_group
 from bench.case import Case, Role
 from bench.dask_exchange import TaskSession, keep_ahead, mean_by_dask_array
 from bench.identity import Identity
-from bench.local import await_listener, free_port
+from bench.local import await_listener, free_port, where_to_listen
 from bench.records import RankFailure, RankRecord
 
 SHARDED_FROM = 4
@@ -50,8 +50,10 @@ def scheduler(case: Case, me: Identity, out: Path) -> None:
     import dask
     from distributed import Scheduler
 
+    host = where_to_listen(me.meeting_host, me.own_host)
+
     async def serve() -> None:
-        async with Scheduler(host=me.meeting_host, port=me.meeting_port, dashboard=False) as running:
+        async with Scheduler(host=host, port=me.meeting_port, dashboard=False) as running:
             await running.finished()
 
     with dask.config.set(QUIET):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+import socket
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from datetime import timedelta
 from typing import Any
@@ -13,13 +15,14 @@ from bench.backends import Backend, Options, Session
 from bench.case import Case, Role
 from bench.gradients import MIB, Grouping
 from bench.identity import Identity
-from bench.local import await_listener
+from bench.local import await_listener, where_to_listen
 
 # The harness ends a trial that takes too long, and asks for stacks first; torch's own timeout must not come before.
 HARNESS_FIRST_S = 60
 # What torch 2.13 does where nothing is said (torch/nn/parallel/distributed.py, BucketCapacityConfig): a small first
 # bucket lets the exchange begin early. A size that is named, 25 too, is that of every bucket.
 DEFAULT_FIRST_MB, DEFAULT_MB = 1.0, 25.0
+GROUP = "ranks"
 
 _never_freed: list[Any] = []
 
@@ -94,15 +97,9 @@ def process_group(
     device = f"cuda:{me.local_rank}" if case.device == "cuda" else "cpu"
     if device != "cpu":
         torch.cuda.set_device(device)
-    if me.rank:
-        await_listener(me.meeting_host, me.meeting_port, case.timeout_s)
-    dist.init_process_group(
-        transport,
-        init_method=f"tcp://{me.meeting_host}:{me.meeting_port}",
-        rank=me.rank,
-        world_size=me.world,
-        timeout=timedelta(seconds=case.timeout_s + HARNESS_FIRST_S),
-    )
+    timeout = timedelta(seconds=case.timeout_s + HARNESS_FIRST_S)
+    store = _serve_store(me, timeout) if serves(me, os.environ) else _join_store(me, timeout, case.timeout_s)
+    dist.init_process_group(transport, store=store, rank=me.rank, world_size=me.world, timeout=timeout)
     session = kind(me.rank, me.world, device, options, transport)
     # Freeing a group joins Gloo's threads while it holds the interpreter's lock, which such a thread may be waiting
     # for. A rank's process ends right afterwards: whatever lives until then is never freed that way.
@@ -111,6 +108,33 @@ def process_group(
         yield session
     finally:
         dist.destroy_process_group()
+
+
+def serves(me: Identity, env: Mapping[str, str]) -> bool:
+    """Whether the ranks meet at this one (pure): at rank 0, unless torchrun's agent serves them."""
+    return me.rank == 0 and env.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
+
+
+def _serve_store(me: Identity, timeout: timedelta) -> Any:
+    """torch's store, which by itself would listen on every interface."""
+    from torch.distributed import PrefixStore, TCPStore
+
+    host = where_to_listen(me.meeting_host, me.own_host)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.create_server((host, me.meeting_port), family=family)
+    store = TCPStore(
+        host, me.meeting_port, me.world, is_master=True, timeout=timeout, wait_for_workers=False,
+        master_listen_fd=listener.detach(),
+    )  # fmt: skip
+    return PrefixStore(GROUP, store)
+
+
+def _join_store(me: Identity, timeout: timedelta, patience_s: float) -> Any:
+    from torch.distributed import PrefixStore, TCPStore
+
+    await_listener(me.meeting_host, me.meeting_port, patience_s)
+    store = TCPStore(me.meeting_host, me.meeting_port, me.world, timeout=timeout, wait_for_workers=False)
+    return PrefixStore(GROUP, store)
 
 
 class Ddp(Backend):

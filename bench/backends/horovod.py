@@ -21,7 +21,8 @@ from bench.case import Case, Role
 from bench.folders import BUILD_HOROVOD, read_horovod_build
 from bench.gradients import MIB, Grouping
 from bench.identity import Identity
-from bench.local import await_listener, find_mpirun
+from bench.links import ranks_on_a_node
+from bench.local import await_listener, find_mpirun, where_to_listen
 from bench.namespaces import host_named
 from bench.records import Tolerance
 
@@ -56,8 +57,8 @@ class HorovodSession(Session):
         import horovod.torch as hvd
 
         compression = hvd.Compression.fp16 if self.options.compression == "fp16" else hvd.Compression.none
+        # Not the optimizer: it is as new on every rank, and Horovod would send its settings pickled.
         hvd.broadcast_parameters(model.state_dict(), root_rank=0)
-        hvd.broadcast_optimizer_state(optimizer, root_rank=0)
         wrapped = hvd.DistributedOptimizer(
             optimizer, named_parameters=model.named_parameters(), compression=compression, op=hvd.Average
         )
@@ -138,7 +139,8 @@ def _meeting_place(me: Identity, timeout_s: float) -> Iterator[None]:
     from horovod.runner.common.util.hosts import SlotInfo
     from horovod.runner.http.http_server import RendezvousHandler, RendezvousHTTPServer
 
-    server = RendezvousHTTPServer((me.meeting_host, me.meeting_port), RendezvousHandler, 0)
+    host = where_to_listen(me.meeting_host, me.own_host)
+    server = RendezvousHTTPServer((host, me.meeting_port), RendezvousHandler, 0)
     hosts = me.world // me.local_world
     server.init(
         [
@@ -191,7 +193,8 @@ class HorovodBackend(Backend):
     def session(self, case: Case, me: Identity) -> Iterator[Session]:
         options = HorovodOptions(**case.backend_options)
         # Horovod joins the ranks of a host over its loopback, and namespaces have none in common: each is a host.
-        place = me if case.net is None else replace(me, local_rank=0, local_world=1)
+        here = ranks_on_a_node(case)
+        place = me if case.net is None else replace(me, local_rank=me.rank % here, local_world=here)
         set_variables(variables(options, case.transport, place, os.environ.get("GLOO_SOCKET_IFNAME")))
         import horovod
         import horovod.torch as hvd

@@ -22,7 +22,7 @@ class HostProbe(Probe):
     """Counters and gauges of this machine; those of cores are of the ``cores`` named.
 
     ``of_links``: it is asked in the hub of a trial's own network (:mod:`bench.links`). What its ports carried then is
-    what the ranks sent and received, each transfer counted at both ends, as it would be on machines of their own.
+    what the nodes sent and received, each transfer counted at both ends, as it would be on machines of their own.
     """
 
     def __init__(self, cores: tuple[int, ...], packages: Path = PACKAGES, *, of_links: bool = False) -> None:
@@ -56,7 +56,7 @@ class HostProbe(Probe):
         # What goes out on the loopback comes in on it: each byte was counted twice.
         inward = Reading(HOST, "loopback_bytes", loopback / 2)
         if self.of_links:
-            inward = _unknown("loopback_bytes", "each rank is in a namespace with a loopback of its own")
+            inward = _unknown("loopback_bytes", "each node is a namespace with a loopback of its own")
         return [Reading(HOST, "network_bytes", outward), inward]
 
 

@@ -16,6 +16,7 @@ REPORT_EXAMPLES = (
     "`python -m harness report 20261121-101500-ab12 --out night.html`\n\n"
     "`python -m harness report 20261120-101500-cd34 latest` — side by side, and what changed\n\n"
     "`python -m harness report --predict 8,64 --link 100Gbit,5us` — what to expect where nothing was run\n\n"
+    "`python -m harness report --predict 64,512,4096 --ranks-per-node 8` — on more nodes than there were\n\n"
     "`python -m harness report --index nights/` — a report of each finished sweep, and the trend over them"
 )
 
@@ -34,24 +35,29 @@ def report(
     link: Annotated[
         str | None, typer.Option(metavar="100Gbit,5us", help="Foretell up to 4,096 ranks over such a link.")
     ] = None,
+    ranks_per_node: Annotated[
+        int | None, typer.Option(metavar="K", help="Foretell for nodes of so many ranks; else as they were measured.")
+    ] = None,
     as_json: Json = False,
 ) -> int:
     """Write the page of a stored sweep again, of several side by side, or an index over many."""
-    from harness.outlook import Outlook, parse_counts, parse_link
+    from harness.outlook import parse_counts, parse_link, parse_width
+    from reports.forecasts import Asked
 
     if index is not None:
         if out is not None:
             raise UsageError("--out names one page and --index a folder of them; leave one of them out")
-        if predict or link:
-            raise UsageError("--predict and --link are asked of a page of sweeps, not of an --index; leave them out")
+        if predict or link or ranks_per_node:
+            raise UsageError("--predict, --ranks-per-node and --link are asked of a page of sweeps, not of an --index; "
+                             "leave them out")  # fmt: skip
         from harness import indexing
 
         return told(indexing.write_index(sweeps or [], store, index), as_json=as_json)
-    outlook = Outlook(parse_counts(predict), parse_link(link))
+    asked = Asked(parse_counts(predict), parse_link(link), parse_width(ranks_per_node))
     if sweeps and len(sweeps) > 1:
         from harness import comparing
 
-        return told(comparing.compare_sweeps(sweeps, store, out, outlook), as_json=as_json)
+        return told(comparing.compare_sweeps(sweeps, store, out, asked), as_json=as_json)
     from harness import sweeping
 
-    return told(sweeping.report_again(sweeps[0] if sweeps else "latest", store, out, outlook), as_json=as_json)
+    return told(sweeping.report_again(sweeps[0] if sweeps else "latest", store, out, asked), as_json=as_json)

@@ -12,7 +12,7 @@ from typing import Any, Self
 from bench.backends import Options
 from bench.case import Case, Role
 from bench.crew import Crew, Member
-from bench.links import INTERFACE, address
+from bench.links import INTERFACE, address, ranks_on_a_node
 from bench.local import find_mpirun, free_port
 from bench.nursery import Birth, bear, warm_up
 from bench.records import Link
@@ -27,12 +27,14 @@ from harness.sites import Asked, Ending, Job, Site
 LOOPBACK = "127.0.0.1"
 
 
-def variables(role: Role, number: int, port: int, net: str | None = None) -> dict[str, str]:
-    """The environment of one process (pure). Everything meets on the loopback interface, or at the rank 0 of a network
-    of namespaces."""
+def variables(case: Case, role: Role, number: int, port: int) -> dict[str, str]:
+    """The environment of one process (pure). Everything meets on the loopback interface, or at node 0 of a network of
+    namespaces. A local rank is that on this machine, whose cores and GPUs all nodes made of namespaces share."""
     host, interface = LOOPBACK, "lo" if sys.platform == "linux" else "lo0"
-    if net is not None:
+    own: dict[str, str] = {}
+    if case.net is not None:
         host, interface = address(0), INTERFACE
+        own = {"OWN_ADDR": address(number // ranks_on_a_node(case))}
     return {
         "RANK": str(number),
         "WORLD_SIZE": str(role.count),
@@ -41,7 +43,7 @@ def variables(role: Role, number: int, port: int, net: str | None = None) -> dic
         "MASTER_ADDR": host,
         "MASTER_PORT": str(port),
         "GLOO_SOCKET_IFNAME": interface,
-        **({} if net is None else {"OWN_ADDR": address(number)}),
+        **own,
         **role.env,
     }
 
@@ -112,7 +114,7 @@ class Local(Site):
                 lines.append(" ".join(mpirun_command(role, arguments, "mpirun", "python", as_root=False)))
                 continue
             for number in range(role.count):
-                named = " ".join(f"{key}={value}" for key, value in variables(role, number, 29500, case.net).items())
+                named = " ".join(f"{key}={value}" for key, value in variables(case, role, number, 29500).items())
                 lines.append(f"{named} python -m bench.worker {' '.join(arguments)}")
         return {"commands.sh": "\n".join(lines) + "\n"}
 
@@ -135,12 +137,12 @@ class Local(Site):
             return None, None
         if case.net not in self.links:
             self.links[case.net] = networks.measure(self.context, case.net)
-        return Network(self.context, case.net, case.ranks), self.links[case.net]
+        return Network(self.context, case), self.links[case.net]
 
     def _bear(self, job: LocalJob, case: Case, role: Role, number: int, port: int) -> Member:
         log = job.folder / f"{role.name}-{number}.log"
         arguments = worker_arguments(role, str(job.folder))
-        env: Mapping[str, str] = variables(role, number, port, case.net)
+        env: Mapping[str, str] = variables(case, role, number, port)
         command: tuple[str, ...] = ()
         if role.fanout == "mpi":
             mpirun = find_mpirun() or "mpirun"

@@ -21,6 +21,7 @@ from reports.analysis.stats import student_t
 Algorithm = Literal["ring", "tree"]
 FEWEST_SIZES = 3
 NEGLIGIBLE = 1e-15
+"""Of seconds, and of seconds a byte: what is fitted as less can't be told from nothing."""
 
 
 class Timing(NamedTuple):
@@ -29,6 +30,7 @@ class Timing(NamedTuple):
     ranks: int
     message_bytes: float
     time_s: float
+    nodes: int = 1
 
 
 def bus_bandwidth(timing: Timing) -> float:
@@ -97,20 +99,31 @@ def fit_exchange(timings: Sequence[Timing]) -> Exchange:
 
 
 def _fit(timings: Sequence[Timing], algorithm: Algorithm) -> Exchange:
+    return fit_columns(timings, algorithm, [weights(algorithm, one.ranks, one.message_bytes) for one in timings])
+
+
+def fit_columns(
+    timings: Sequence[Timing],
+    algorithm: Algorithm,
+    columns: Sequence[tuple[float, float]],
+    known_s: Sequence[float] = (),
+) -> Exchange:
+    """α and β, of which each timing holds as much as ``columns`` say, beside a part of it that is known."""
     import numpy as np
     from scipy.optimize import least_squares
 
-    columns: Any = np.array([weights(algorithm, one.ranks, one.message_bytes) for one in timings])
     times: Any = np.array([one.time_s for one in timings])
+    known: Any = np.array(known_s) if known_s else np.zeros_like(times)
+    held: Any = np.array(columns)
 
     def residuals(at: Any) -> Any:
-        return np.log(columns @ np.exp(at)) - np.log(times)
+        return np.log(known + held @ np.exp(at)) - np.log(times)
 
     def jacobian(at: Any) -> Any:
-        parts = columns * np.exp(at)
-        return parts / parts.sum(axis=1, keepdims=True)
+        parts = held * np.exp(at)
+        return parts / (known + parts.sum(axis=1))[:, None]
 
-    found = least_squares(residuals, _start(columns, times), jacobian, method="lm", xtol=1e-14, ftol=1e-14)
+    found = least_squares(residuals, _start(held, times, known), jacobian, method="lm", xtol=1e-14, ftol=1e-14)
     left, slopes = residuals(found.x), jacobian(found.x)
     freedom = len(timings) - 2
     scatter = math.sqrt(float(left @ left) / freedom) if freedom > 0 else 0.0
@@ -128,17 +141,16 @@ def _fit(timings: Sequence[Timing], algorithm: Algorithm) -> Exchange:
     )
 
 
-def _start(columns: Any, times: Any) -> list[float]:
+def _start(columns: Any, times: Any, known: Any) -> list[float]:
     """The relative residuals are linear in α and β: solved without negative ones."""
-    import numpy as np
     from scipy.optimize import nnls
 
-    solved, _ = nnls(columns / times[:, None], np.ones_like(times))
+    solved, _ = nnls(columns / times[:, None], 1 - known / times)
     return [math.log(max(float(value), NEGLIGIBLE)) for value in solved]
 
 
 def _parameter(value: float, error: float, freedom: int) -> Parameter:
-    if freedom < 1:
+    if freedom < 1 or value < NEGLIGIBLE:
         return Parameter(value=value, low=None, high=None, standard_error=None)
     low, high = around(value, student_t(freedom) * error)
     return Parameter(value=value, low=low, high=high, standard_error=value * error)

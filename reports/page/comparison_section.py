@@ -63,7 +63,7 @@ def _percent(change: Change) -> str:
 
 def _table(found: Comparison) -> Table:
     rows = tuple(
-        (words.workload_title(change.after), _backends(found, change), str(change.after.ranks), change.after.scaling,
+        (words.workload_title(change.after), _backends(found, change), words.count(change.after), change.after.scaling,
          _percent(change), change.reason or change.direction)
         for change in found.changes
     )  # fmt: skip

@@ -46,7 +46,7 @@ def _figure(key: str, name: str, cells: Sequence[Cell], styles: Mapping[str, int
         return None
     unit = known[0][1].unit
     least, found = min(known, key=lambda one: one[1].value)
-    where = f"{words.backend_title(least.case)} at {words.ranks(least.case.ranks)}"
+    where = words.located(least.case)
     sentence = f"The least is {words.measured(found)}, with {where}."
     table = Table("Energy over ranks", ("backend", "ranks", "energy (95 % interval)", "trials", "flags"), rows)
     return Figure(f"{key}-{name.replace('_', '-')}", f"{words.group_title(cells)}: {OF[name]}", "ranks",

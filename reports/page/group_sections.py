@@ -74,7 +74,7 @@ def _fits(cells: Sequence[Cell], styles: Mapping[str, int], curves: Mapping[str,
 
 def _throughput_sentence(cells: Sequence[Cell]) -> str:
     best = max(cells, key=lambda cell: cell.throughput.value if cell.throughput else 0)
-    where = f"{words.backend_title(best.case)} at {words.ranks(best.case.ranks)}"
+    where = words.located(best.case)
     return f"The highest value: {words.measured(best.throughput)}, {where}. Bars are 95 % intervals over trials."
 
 
@@ -82,7 +82,7 @@ def _scaling_sentence(cells: Sequence[Cell]) -> str:
     found = [cell for cell in cells if cell.speedup is not None and cell.case.ranks > 1]
     if not found:
         return "No speed-up can be told: it takes one curve at two rank counts that are not oversubscribed."
-    parts = [f"{words.backend_title(cell.case)} {words.measured(cell.speedup)}× at {words.ranks(cell.case.ranks)}"
+    parts = [f"{words.backend_title(cell.case)} {words.measured(cell.speedup)}× at {words.placed(cell.case)}"
              for cell in found if cell.case.ranks == max(other.case.ranks for other in found)]  # fmt: skip
     return f"Speed-up: {'; '.join(parts)}. The dotted line is ideal."
 
@@ -95,6 +95,6 @@ def _efficiency_sentence(cells: Sequence[Cell]) -> str:
     worst = min(found, key=lambda cell: cell.efficiency.value if cell.efficiency else 0)
     return (
         f"Efficiency lies between {words.percent(worst.efficiency)} ({words.backend_title(worst.case)}, "
-        f"{words.ranks(worst.case.ranks)}) and {words.percent(best.efficiency)} ({words.backend_title(best.case)}, "
-        f"{words.ranks(best.case.ranks)}); 100 % is ideal."
+        f"{words.placed(worst.case)}) and {words.percent(best.efficiency)} ({words.backend_title(best.case)}, "
+        f"{words.placed(best.case)}); 100 % is ideal."
     )

@@ -33,7 +33,7 @@ def loss_figure(key: str, cells: Sequence[Cell]) -> Figure | None:
     )  # fmt: skip
     worst = max(shown, key=lambda cell: sum(lost[id(cell)].values()))
     sentence = (
-        f"Most is lost by {words.backend_title(worst.case)} at {words.ranks(worst.case.ranks)}: "
+        f"Most is lost by {words.located(worst.case)}: "
         f"{100 * sum(lost[id(worst)].values()):.0f} % of its step. A layer is a cause; a bar is 1 − global efficiency."
     )
     table = Table("Lost efficiency by cause, as shares of a step", ("backend, ranks", *CAUSES, "lost"), rows)

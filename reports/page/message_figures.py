@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 
 from reports.cells import Cell
-from reports.exchanges import FittedExchange, way_of
+from reports.exchanges import Way, way_of
 from reports.page import words
 from reports.page.over_ranks import series_of
 from reports.page.values import Figure, Series, Table
+from reports.placement import Place, Spread, place_of, spread_of
 
 
 def message_figures(
-    key: str, cells: Sequence[Cell], styles: Mapping[str, int], exchanges: Mapping[str, FittedExchange]
+    key: str, cells: Sequence[Cell], styles: Mapping[str, int], exchanges: Mapping[str, Way]
 ) -> tuple[Figure, ...]:
     bandwidth: list[Series] = []
     times: list[Series] = []
     rows: list[tuple[str, ...]] = []
     for cell in cells:
-        name = f"{words.backend_title(cell.case)}, {words.ranks(cell.case.ranks)}"
+        name = words.point(cell.case)
         sizes = tuple(float(message.message_bytes) for message in cell.messages)
         style = styles[words.backend_title(cell.case)]
         bandwidth.append(series_of(name, sizes, [message.bus_bandwidth for message in cell.messages], style))
@@ -50,17 +52,30 @@ def message_figures(
     )  # fmt: skip
 
 
-def _fitted(cells: Sequence[Cell], styles: Mapping[str, int], exchanges: Mapping[str, FittedExchange]) -> list[Series]:
-    """The time by α and β, for each way that gradients travel, at its largest rank count."""
+def _fitted(cells: Sequence[Cell], styles: Mapping[str, int], exchanges: Mapping[str, Way]) -> list[Series]:
+    """The time by α and β, for each way that gradients travel and each place, at its largest rank count."""
+    largest: dict[tuple[str, Place], Cell] = {}
+    for cell in sorted(cells, key=lambda cell: cell.case.ranks):
+        largest[way_of(cell.case), place_of(cell.case)] = cell
     lines = []
-    for way in dict.fromkeys(way_of(cell.case) for cell in cells):
-        own = max((cell for cell in cells if way_of(cell.case) == way), key=lambda cell: cell.case.ranks)
-        model = exchanges[way].model if way in exchanges else None
-        if model is None or not own.messages:
-            continue
+    for (key, _), own in largest.items():
+        way = exchanges.get(key)
         sizes = tuple(float(message.message_bytes) for message in own.messages)
-        y = tuple(model.time_s(own.case.ranks, size) for size in sizes)
-        name, unknown = words.backend_title(own.case), (None,) * len(sizes)
-        lines.append(Series(f"{name}, {words.ranks(own.case.ranks)}: α–β {model.algorithm}", sizes, y, unknown, unknown,
-                            styles[name], (False,) * len(sizes), look="fitted"))  # fmt: skip
+        unknown, style = (None,) * len(sizes), styles[words.backend_title(own.case)]
+        for said, time_s in _models(way, spread_of(own.case)) if way and sizes else ():
+            y = tuple(time_s(size) for size in sizes)
+            lines.append(Series(f"{words.point(own.case)}: α–β {said}", sizes, y, unknown, unknown, style,
+                                (False,) * len(sizes), look="fitted"))  # fmt: skip
     return lines
+
+
+def _models(way: Way, spread: Spread) -> Iterator[tuple[str, Callable[[float], float]]]:
+    """What foretells an allreduce among such ranks; flat and hierarchical where messages stay inside nodes and cross
+    them too."""
+    if way.why_not(spread) is not None:
+        return
+    if spread.place == "both" and way.layered is not None:
+        for algorithm, model in way.layered.either().items():
+            yield algorithm, partial(model, spread.ranks, spread.nodes)
+    elif (found := way.model(spread.place)) is not None:
+        yield found.algorithm, partial(found.time_s, spread.ranks)

@@ -9,7 +9,17 @@ from bench.case import Case
 from reports.cells import Cell
 from reports.comparison import Comparison
 from reports.findings import Findings
-from reports.page import comparison_section, predictions, tables, text, why_table, words
+from reports.page import (
+    comparison_section,
+    cost_table,
+    network_section,
+    nodes_section,
+    predictions,
+    tables,
+    text,
+    why_table,
+    words,
+)
 from reports.page.energy import energy_section
 from reports.page.group_sections import group_sections
 from reports.page.overview import folded, is_long, overview, summary
@@ -25,10 +35,11 @@ def make_page(
     provenance: Sequence[tuple[str, ...]],
     comparisons: Sequence[Comparison] = (),
     downloads: Sequence[Download] = (),
+    remarks: Sequence[str] = (),
 ) -> Page:
     """The page of one sweep, or of several side by side whose cells are labelled.
 
-    ``provenance``: what, and its value in each sweep.
+    ``provenance``: what, and its value in each sweep; ``remarks``: what else a reader should know.
     """
     cells = findings.cells
     groups = text.grouped(cells)
@@ -38,14 +49,16 @@ def make_page(
     sections = (
         *comparison_section.sections(comparisons),
         *chain.from_iterable(drawn),
+        *nodes_section.sections(findings.placements, styles),
+        *network_section.sections(findings.networks, styles),
         *predictions.sections(findings, styles),
         *_appendix(findings, groups, styles, not_applicable, provenance),
     )
     long = is_long(groups)
     return Page(
         title=title,
-        answers=(*changed, summary(groups)) if long else (*changed, *(words.answer(group) for group in groups)),
-        warnings=(*text.remarks(cells), *text.flagged(findings)),
+        answers=(*changed, summary(groups)) if long else (*changed, *text.answered(findings)),
+        warnings=(*text.remarks(cells), *text.flagged(findings), *remarks),
         sections=(overview(groups), *map(folded, sections)) if long else sections,
         downloads=tuple(downloads),
     )
@@ -69,6 +82,7 @@ def _appendix(
         _plain(ROOFLINE, roofline_table(cells), roofline_figures(cells)),
         _plain("Use of ranks, hosts and GPUs", tables.usage(cells)),
         energy_section(groups, styles),
+        _plain("Costs", cost_table.table(cells)),
         _plain("Conditions", tables.conditions(cells)),
         _plain("Further readings", tables.readings(cells)),
         _plain("Failed and skipped", tables.troubles(cells)),

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from reports.cells import Cell
-from reports.page import words
+from reports.page import answers, words
 from reports.page.values import Section, Table
 
 MOST_OPEN = 40
@@ -41,9 +41,9 @@ def overview(groups: Sequence[Sequence[Cell]]) -> Section:
 def _row(cells: Sequence[Cell]) -> tuple[str, ...]:
     ended = (f"{len(cells)}", f"{sum(cell.outcome != 'ok' for cell in cells) or '–'}")
     titled = (words.group_title(cells), words.conditions(cells[0].case))
-    level = words.largest(cells)
+    level = answers.largest(cells)
     if not level:
         return (*titled, "–", "no cell gave a number", "–", "–", *ended)
     best = level[0]
-    return (*titled, str(best.case.ranks), words.backend_title(best.case), words.measured(best.throughput),
+    return (*titled, words.count(best.case), words.backend_title(best.case), words.measured(best.throughput),
             words.percent(best.efficiency), *ended)  # fmt: skip

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
+from reports.carriers import LinkSpec
 from reports.cells import Cell
-from reports.exchanges import FittedExchange
 from reports.findings import Findings
-from reports.forecasts import Backtest, Forecast, Foretold, LinkSpec
-from reports.page import words
+from reports.forecasts import Backtest, Forecast, Foretold
+from reports.page import exchange_tables, words
+from reports.page.exchange_tables import counts
 from reports.page.values import Figure, Section, Series, Table
+from reports.placement import Spread, spread_of
 
 Styles = Mapping[str, int]
 THROUGHPUT = "throughput, samples/s (95 %)"
@@ -18,13 +20,16 @@ EFFICIENCY = "efficiency (95 %)"
 
 def sections(findings: Findings, styles: Styles) -> Iterator[Section]:
     """One, where there is anything to foretell, or to foretell it from."""
-    forecasts, link = findings.forecasts, findings.link
+    forecasts, link = findings.forecasts, findings.asked.link
     tables = (
         *([_at_scale(forecasts, link)] if link else ()),
         _foretold(forecasts),
+        _inputs(forecasts),
         _backtests(forecasts),
         _explained(forecasts),
-        _exchanges(findings.exchanges),
+        exchange_tables.places(findings.exchanges),
+        exchange_tables.layers(findings.exchanges),
+        exchange_tables.backtests(findings.exchanges),
     )
     if any(table.rows for table in tables):
         yield Section(
@@ -33,6 +38,13 @@ def sections(findings: Findings, styles: Styles) -> Iterator[Section]:
             figures=tuple(_figures(findings, styles)),
             tables=tuple(table for table in tables if table.rows),
         )
+
+
+def asked_about(findings: Findings) -> tuple[Table, ...]:
+    """What a reader who asked for rank counts or a link wants to see at once."""
+    link = findings.asked.link
+    at_scale = (_at_scale(findings.forecasts, link),) if link else ()
+    return (*at_scale, _foretold(findings.forecasts), _inputs(findings.forecasts), _backtests(findings.forecasts))
 
 
 def _title(forecast: Forecast) -> str:
@@ -49,11 +61,14 @@ def _foretold(forecasts: Sequence[Forecast]) -> Table:
         model = words.model_title(forecast.model)
         for found in forecast.foretold:
             ranks = found.prediction.ranks
-            rows.append((_title(forecast), model, str(ranks), *_span(found), _where(ranks, forecast.measured_at)))
+            rows.append((_title(forecast), model, _at(forecast, ranks), *_span(found),
+                         _where(ranks, forecast.measured_at)))  # fmt: skip
         for ranks in forecast.impossible:
             why = f"a batch of {forecast.case.batch} can't be cut into {ranks:,}"
             rows.append((_title(forecast), "–", str(ranks), "–", "–", why))
-        if not forecast.foretold and forecast.reason:
+        for ranks, why in forecast.unknown.items():
+            rows.append((_title(forecast), "none", _at(forecast, ranks), "–", "–", why))
+        if not forecast.foretold and not forecast.unknown and forecast.reason:
             rows.append((_title(forecast), "none", "–", "–", "–", forecast.reason))
     note = (
         "Compute + α–β: each part of a step is fitted as a fixed time plus one in proportion to a rank's share of the "
@@ -63,6 +78,39 @@ def _foretold(forecasts: Sequence[Forecast]) -> Table:
         "There is no interval where one rank count alone exchanges: it can't tell how far off the model is elsewhere."
     )
     return Table("Foretold throughput", ("curve", "model", "ranks", THROUGHPUT, EFFICIENCY, "lies"), tuple(rows), note)
+
+
+def _at(forecast: Forecast, ranks: int) -> str:
+    """``512 on 64 nodes``, where it was said how many a node holds."""
+    told = forecast.case.ranks_per_node or forecast.ranks_per_node != spread_of(forecast.case).width
+    return words.spread(Spread(ranks, forecast.ranks_per_node if told else None))
+
+
+def _inputs(forecasts: Sequence[Forecast]) -> Table:
+    """What each prediction by the step model is made of, and how far that was off where it could be judged."""
+    rows = []
+    for forecast in forecasts:
+        found = forecast.inputs
+        if found is None:
+            continue
+        alone = found.own.at(1.0, alone=True)
+        fixed = sum(found.own.fixed_s.values()) + found.own.handling_s
+        judged = next((one for one in forecast.backtests if one.kind == "step"), None)
+        error = f"{100 * judged.error:+.1f} % at {words.ranks(judged.prediction.ranks)}" if judged else "–"
+        width = "all on one" if forecast.ranks_per_node is None else str(forecast.ranks_per_node)
+        layered = f"{found.layered}, {found.source}" if found.layered else "–"
+        rows.append((_title(forecast), width, *exchange_tables.alpha_beta(found.inside),
+                     *exchange_tables.alpha_beta(found.across), layered,
+                     f"{words.duration(alone.total_s)}, of that {words.duration(fixed)} whatever its share",
+                     f"{100 * (forecast.misfit or 0):.1f} %", error))  # fmt: skip
+    header = ("curve", "ranks a node", "α inside a node (95 %)", "1/β inside", "α across nodes (95 %)", "1/β across",
+              "several on each of several", "own work of one rank", "typical misfit of measured steps",
+              "error of the backtest")  # fmt: skip
+    note = (
+        "Own work: data, forward, backward, optimizer of one rank with all of the batch that it would have alone. "
+        "Every node is taken to have a link that nobody else uses; thousands of ranks may meet shared switches."
+    )
+    return Table("What the predictions are made of", header, tuple(rows), note)
 
 
 def _where(ranks: int, measured_at: Sequence[int]) -> str:
@@ -75,22 +123,24 @@ def _where(ranks: int, measured_at: Sequence[int]) -> str:
 
 def _at_scale(forecasts: Sequence[Forecast], link: LinkSpec) -> Table:
     rows = [
-        (_title(forecast), str(found.prediction.ranks), *_span(found))
+        (_title(forecast), _at(forecast, found.prediction.ranks), *_span(found))
         for forecast in forecasts
         for found in forecast.at_scale
     ]
     rows += [(_title(one), "–", f"none: {one.at_scale_reason}", "–") for one in forecasts if one.at_scale_reason]
     note = (
-        f"PREDICTIONS for a link of {link.label} from each rank. A rank's own work is taken from what was measured "
-        "here; the exchange is ring or tree, whichever is faster, and nothing else shares the link. The interval "
-        "holds how far the model was off over the measured exchange, if there was one, and nothing of the other link."
+        f"PREDICTIONS for a link of {link.label} from each rank, or from each node where several share one: inside it "
+        "they exchange as was measured. A rank's own work is taken from what was measured here; between nodes the "
+        "exchange is ring or tree, flat or hierarchical, whichever is faster; nothing else shares the link. The "
+        "interval holds how far the model was off over the measured exchange, if there was one, and nothing of the "
+        "other link."
     )
     return Table(f"Predicted over {link.label}", ("curve", "ranks", THROUGHPUT, EFFICIENCY), tuple(rows), note)
 
 
 def _backtests(forecasts: Sequence[Forecast]) -> Table:
     rows = tuple(
-        (_title(forecast), words.model_title(found.model), _counts(found.smaller), _counts(found.exchange_ranks),
+        (_title(forecast), words.model_title(found.model), counts(found.smaller), counts(found.exchange_ranks),
          str(found.prediction.ranks), words.prediction(found.prediction), words.measured(found.measured),
          f"{100 * found.error:+.1f} %", _held(found))
         for forecast in forecasts
@@ -100,13 +150,9 @@ def _backtests(forecasts: Sequence[Forecast]) -> Table:
               "error", "interval held it")  # fmt: skip
     note = (
         "How the largest measured rank count would have been foretold from the smaller ones. Of two rank counts the "
-        "allreduces of the larger are used, its steps are not."
+        "allreduces of the larger are used, its steps are not; likewise where only the larger crosses nodes."
     )
     return Table("Would it have been right?", header, rows, note)
-
-
-def _counts(ranks: Sequence[int]) -> str:
-    return ", ".join(map(str, ranks)) or "–"
 
 
 def _held(found: Backtest) -> str:
@@ -131,37 +177,6 @@ def _explained(forecasts: Sequence[Forecast]) -> Table:
     return Table("Measured compute + predicted exchange, beside the measured step", header, rows, note)
 
 
-def _exchanges(exchanges: Mapping[str, FittedExchange]) -> Table:
-    rows: list[tuple[str, ...]] = []
-    for found in exchanges.values():
-        name, counts = words.way_title(found.case), _counts(found.rank_counts)
-        best = "–" if found.bus_bandwidth is None else f"{words.number(found.bus_bandwidth)}B/s"
-        share = _of_the_link(found)
-        if found.model is None:
-            rows.append((name, counts, f"none: {found.reason}", "–", "–", "–", best, share))
-            continue
-        model = found.model
-        where = f"{words.ranks(model.misfit_ranks)}, {words.message_size(int(model.misfit_bytes))}"
-        off = f"{100 * model.misfit:+.0f} % at {where}"
-        algorithm = f"{model.algorithm}, assumed" if model.assumed else model.algorithm
-        alpha, beta = words.latency(model.latency_s), words.inverse(model.byte_s)
-        rows.append((name, counts, algorithm, alpha, beta, off, best, share))
-    header = ("exchange", "ranks", "algorithm", "α: latency (95 %)", "1/β: bandwidth (95 %)", "largest misfit",
-              "highest bus bandwidth", "of the link")  # fmt: skip
-    note = (
-        "Fitted to ln t of the allreduces of all sizes. Ring: 2(N−1)α + 2(N−1)/N·Sβ; tree: 2⌈log₂N⌉(α + Sβ); the "
-        "nearer one is shown; from one rank count they can't be told apart. Bus bandwidth = S ÷ t · 2(N−1)/N: what "
-        "each link must have carried, beside what a plain transfer over it achieved; through memory there is no link."
-    )
-    return Table("The exchange: latency and bandwidth", header, tuple(rows), note)
-
-
-def _of_the_link(found: FittedExchange) -> str:
-    if found.bus_bandwidth is None or found.link_bytes_s is None:
-        return "–"
-    return f"{found.bus_bandwidth / found.link_bytes_s:.0%} of {words.number(found.link_bytes_s)}B/s"
-
-
 def _figures(findings: Findings, styles: Styles) -> Iterator[Figure]:
     """One a workload: the measured throughputs, and the foretold with their intervals; another for another link."""
     groups: dict[tuple[str, ...], list[Forecast]] = {}
@@ -170,8 +185,8 @@ def _figures(findings: Findings, styles: Styles) -> Iterator[Figure]:
     for number, group in enumerate(groups.values()):
         if any(one.foretold for one in group):
             yield _figure(f"foretold-{number}", "Foretold", group, lambda one: one.foretold, findings.fed, styles)
-        if findings.link and any(one.at_scale for one in group):
-            title = f"Predicted over {findings.link.label}"
+        if findings.asked.link and any(one.at_scale for one in group):
+            title = f"Predicted over {findings.asked.link.label}"
             yield _figure(f"at-scale-{number}", title, group, lambda one: one.at_scale, {}, styles)
 
 
@@ -187,7 +202,7 @@ def _figure(
         one for forecast in forecasts for one in _curve(forecast, of(forecast), fed.get(forecast.curve, ()), styles)
     )
     rows = tuple(
-        (words.backend_title(forecast.case), str(one.prediction.ranks), *_span(one))
+        (words.backend_title(forecast.case), _at(forecast, one.prediction.ranks), *_span(one))
         for forecast in forecasts
         for one in of(forecast)
     )

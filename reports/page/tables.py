@@ -19,7 +19,7 @@ ALWAYS_DIFFER = ("command", "sweep", "started, finished", "harness's own cost")
 def results(cells: Sequence[Cell]) -> Table:
     rows = tuple(
         (
-            words.workload_title(cell.case), words.backend_title(cell.case), str(cell.case.ranks), cell.case.scaling,
+            words.workload_title(cell.case), words.backend_title(cell.case), words.count(cell.case), cell.case.scaling,
             words.measured(cell.throughput), words.milliseconds(cell.step_s), words.measured(cell.speedup),
             words.percent(cell.efficiency) if cell.efficiency or not cell.throughput else f"– ({cell.scaling_reason})",
             str(cell.trials), cell.outcome, ", ".join(cell.flags) or "–",

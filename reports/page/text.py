@@ -8,7 +8,7 @@ from typing import Any
 from reports.cells import Cell
 from reports.findings import Findings
 from reports.flags import remedy
-from reports.page import words
+from reports.page import answers, nodes_section, words
 
 ALL_COLUMNS = 96
 STYLES = {"ok": "green", "skipped": "yellow", "failed": "red", "timeout": "red", "invalid": "red"}
@@ -38,7 +38,7 @@ def _table(cells: Sequence[Cell], *, wide: bool) -> Any:
     made = Table(title=Text(title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
     columns: list[tuple[str, bool, Callable[[Cell], str | Text]]] = [
         ("backend", False, lambda cell: words.backend_title(cell.case)),
-        ("ranks", True, lambda cell: str(cell.case.ranks)),
+        ("ranks", True, lambda cell: words.count(cell.case)),
         (f"{unit or 'throughput'} (95 %)", True, lambda cell: words.measured(cell.throughput, unit=False)),
         ("efficiency", True, lambda cell: words.percent(cell.efficiency)),
         ("same work", False, same_work if wide else lambda cell: cell.same_work.verdict if cell.same_work else "–"),
@@ -52,6 +52,11 @@ def _table(cells: Sequence[Cell], *, wide: bool) -> Any:
         shown_row = (shown(cell) for _, _, shown in columns)
         made.add_row(*(Text(value) if isinstance(value, str) else value for value in shown_row))
     return made
+
+
+def answered(findings: Findings) -> list[str]:
+    """What the cells of each group say, then what is lost inside nodes and across them: a sentence each."""
+    return [*(answers.answer(group) for group in grouped(findings.cells)), *nodes_section.answers(findings.placements)]
 
 
 def same_work(cell: Cell) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from reports.cells import Cell
-from reports.page import words
+from reports.page import answers, words
 from reports.page.values import Figure, Series, Table
 
 PARTS = ("forward", "backward", "optimizer", "data", "waiting", "exposed")
@@ -43,7 +43,7 @@ def _sentence(cells: Sequence[Cell]) -> str:
     said = [
         f"{words.backend_title(cell.case)}: {causes}"
         for cell in cells
-        if cell.case.ranks == most > 1 and cell.decomposition and (causes := words.limits(cell))
+        if cell.case.ranks == most > 1 and cell.decomposition and (causes := answers.limits(cell))
     ]
     if not said:
         return "Own work of the ranks, waiting for the slowest one, and communication that compute could not hide."

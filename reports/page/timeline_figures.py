@@ -70,7 +70,7 @@ def _lines(name: str, cells: Sequence[Cell], styles: Mapping[str, int]) -> Itera
             continue
         cell, found = max(sampled, key=lambda one: one[0].case.ranks)
         for position, timeline in enumerate(found):
-            of = f"{backend}, {words.ranks(cell.case.ranks)}"
+            of = f"{backend}, {words.placed(cell.case)}"
             title = f"{of} · {timeline.device}" if len(found) > 1 else of
             # The first device looks like its backend everywhere else; the further ones like no other backend.
             yield Line(title, of, styles[backend] + position * len(styles), timeline)

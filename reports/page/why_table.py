@@ -13,7 +13,7 @@ from reports.why import COMPUTE, DATA, Why
 def table(found: Sequence[Why]) -> Table:
     rows = tuple(
         (f"{words.workload_title(why.case)} · {words.backend_title(why.case)} · {why.case.scaling}",
-         words.ranks(why.case.ranks), why.limited_by,
+         words.placed(why.case), why.limited_by,
          *(_percent(why.shares.get(term)) for term in (COMPUTE, DATA, WAITING, EXPOSED)),
          _percent(why.slower), _percent(why.contention), _percent(why.coherency), "; ".join(why.conditions) or "–")
         for why in found

@@ -7,12 +7,14 @@ from collections.abc import Sequence
 
 from bench.case import Case, Scalar
 from bench.links import UNSHAPED
+from bench.machine import NodeFacts
 from bench.records import Link
+from reports.analysis.communication import NEGLIGIBLE
 from reports.analysis.curve import Curve
-from reports.analysis.losses import LEAST_SHARE, losses
 from reports.analysis.scaling import Parameter, Prediction
-from reports.analysis.stats import Estimate, apart
+from reports.analysis.stats import Estimate
 from reports.cells import Cell
+from reports.placement import Place, Spread
 
 MODELS = {"usl": "USL", "amdahl": "Amdahl", "linear": "linear"}
 PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
@@ -80,6 +82,8 @@ def latency(found: Parameter) -> str:
 
 def inverse(found: Parameter) -> str:
     """``763MB/s (640M–910M)`` of a fitted time per byte."""
+    if found.value < NEGLIGIBLE:
+        return "too high to be told: latency is all"
     if found.low is None or found.high is None:
         return f"{number(1 / found.value)}B/s (can't be told apart from none)"
     return f"{number(1 / found.value)}B/s ({number(1 / found.high)}–{number(1 / found.low)})"
@@ -87,7 +91,7 @@ def inverse(found: Parameter) -> str:
 
 def way_title(case: Case) -> str:
     """``ddp/gloo · cpu``: how gradients travel."""
-    return f"{backend_title(case)} · {case.device}{f' · {net_title(case.net)}' if case.net else ''}"
+    return f"{family_title(case)} · {case.device}{f' · {net_title(case.net)}' if case.net else ''}"
 
 
 def serial_share(curve: Curve) -> str:
@@ -127,11 +131,13 @@ def with_range(mean: float, least: float, most: float, unit: str) -> str:
 
 
 def percent(found: Estimate | None) -> str:
-    """``71 % (68–74)``"""
+    """``71 % (68–74)``; ``0.4 % (0.2–0.7)`` where a whole one is much."""
     if found is None:
         return "–"
-    span = "" if found.low is None or found.high is None else f" ({found.low * 100:,.0f}–{found.high * 100:,.0f})"
-    return f"{found.value * 100:,.0f} %{span}"
+    digits = 1 if 0 < found.value < 0.01 else 0
+    low, high = found.low, found.high
+    span = "" if low is None or high is None else f" ({low * 100:,.{digits}f}–{high * 100:,.{digits}f})"
+    return f"{found.value * 100:,.{digits}f} %{span}"
 
 
 def milliseconds(found: Estimate | None) -> str:
@@ -198,17 +204,46 @@ def link(found: Link) -> str:
     )
 
 
+def hosts(found: Sequence[NodeFacts]) -> list[str]:
+    """``n1, n2: Intel Xeon, 8 cores, 16 GiB, GPUs: none; Linux 6.1, Python 3.12; torch 2.8.0``: alike ones together."""
+    alike: dict[str, list[str]] = {}
+    for one in found:
+        packages = ", ".join(f"{name} {version}" for name, version in one.packages.items())
+        told = (
+            f"{one.cpu}, {one.cores} cores, {one.memory_bytes / 2**30:.0f} GiB, GPUs: {', '.join(one.gpus) or 'none'}; "
+            f"{one.system}, Python {one.python}; {packages}"
+        )
+        alike.setdefault(told, []).append(one.host)
+    return [f"{', '.join(dict.fromkeys(names))}: {told}" for told, names in alike.items()]
+
+
 def backend_title(case: Case) -> str:
-    """``ddp/gloo (bucket_cap_mb=1)``"""
+    """``ddp/gloo (bucket_cap_mb=1)``, and what tells its curve from others: ranks a node, the sweep, the site."""
+    width = f", {case.ranks_per_node} a node" if case.ranks_per_node else ""
+    return f"{_backend(case)}{width}{_whence(case)}"
+
+
+def family_title(case: Case) -> str:
+    """``ddp/gloo on slurm``: however many ranks a node holds."""
+    return f"{_backend(case)}{_whence(case)}"
+
+
+def _backend(case: Case) -> str:
     transport = "" if case.transport == "none" else f"/{case.transport}"
     chosen = f" ({options(case.backend_options)})" if case.backend_options else ""
-    return f"{case.backend}{transport}{chosen}{f' · {case.label}' if case.label else ''}"
+    return f"{case.backend}{transport}{chosen}"
+
+
+def _whence(case: Case) -> str:
+    """`` · B on slurm``"""
+    site = f" on {case.site}" if case.site != "local" else ""
+    return f" · {case.label}{site}" if case.label else site
 
 
 def case_title(case: Case) -> str:
     """``synthetic · ddp/gloo · 2 ranks · strong``, and the fault that was injected."""
     fault = f" · injected {case.fault.label}" if case.fault else ""
-    return f"{workload_title(case)} · {backend_title(case)} · {ranks(case.ranks)} · {case.scaling}{fault}"
+    return f"{workload_title(case)} · {family_title(case)} · {placed(case)} · {case.scaling}{fault}"
 
 
 def conditions(case: Case) -> str:
@@ -220,6 +255,42 @@ def conditions(case: Case) -> str:
 
 def ranks(count: int) -> str:
     return f"{count} rank{'s' * (count != 1)}"
+
+
+def nodes(count: int) -> str:
+    return f"{count:,} node{'s' * (count != 1)}"
+
+
+def placed(case: Case) -> str:
+    """``4 ranks on 2 nodes``, where it was said how many a node holds."""
+    return f"{ranks(case.ranks)} on {nodes(case.nodes)}" if case.ranks_per_node else ranks(case.ranks)
+
+
+def point(case: Case) -> str:
+    """``ddp/gloo, 4 ranks on 2 nodes``"""
+    return f"{family_title(case)}, {placed(case)}"
+
+
+def located(case: Case) -> str:
+    """``ddp/gloo at 4 ranks on 2 nodes``"""
+    return f"{family_title(case)} at {placed(case)}"
+
+
+def count(case: Case) -> str:
+    """``4 on 2 nodes``: the ranks, in a column of that name."""
+    return spread(Spread(case.ranks, case.ranks_per_node))
+
+
+def spread(found: Spread) -> str:
+    """``512 on 64 nodes``; ``8`` where nobody said how many a node holds."""
+    return f"{found.ranks:,} on {nodes(found.nodes)}" if found.width else f"{found.ranks}"
+
+
+PLACES: dict[Place, str] = {
+    "inside": "inside a node",
+    "across": "across nodes",
+    "both": "several ranks on each of several nodes",
+}
 
 
 def group_key(cell: Cell) -> tuple[str, ...]:
@@ -239,62 +310,3 @@ def stand_in(case: Case) -> str:
     """`` (digits standing in for MNIST)``; empty for the data itself."""
     data = case.data
     return f" ({data.name.split(',')[0]} standing in for {data.stands_for})" if data and data.stands_for else ""
-
-
-def answer(cells: Sequence[Cell]) -> str:
-    """Which backend, how far: one sentence for the cells of one group, with intervals."""
-    title = group_title(cells)
-    level = largest(cells)
-    if not level:
-        return f"{title}: no cell gave a number."
-    best = level[0]
-    most = best.case.ranks
-    said = f"{title}: at {ranks(most)} {_leaders(level)}"
-    if best.efficiency is not None and most > 1 and "no_baseline" not in best.flags:
-        said += f"; {backend_title(best.case)} reaches {percent(best.efficiency)} of {best.case.scaling} scaling"
-    if causes := limits(best):
-        said += f"; what a step loses there: {causes}"
-    alone = next((cell for cell in _feeding(cells) if cell.case.transport == "none"), None)
-    if alone is not None and most > 1 and _rate(alone) > _rate(best):
-        said += f"; a single device alone is faster, with {measured(alone.throughput)}"
-    return f"{said}."
-
-
-def largest(cells: Sequence[Cell]) -> list[Cell]:
-    """The cells at the largest rank count that feeds a claim, the fastest first; empty where there is none."""
-    shown = _feeding(cells)
-    most = max((cell.case.ranks for cell in shown), default=0)
-    return sorted((cell for cell in shown if cell.case.ranks == most), key=_rate, reverse=True)
-
-
-def _feeding(cells: Sequence[Cell]) -> list[Cell]:
-    return [cell for cell in cells if cell.throughput is not None and "oversubscribed" not in cell.case.flags]
-
-
-def limits(cell: Cell) -> str:
-    """``communication that compute could not hide 54 %, …`` of a step: the largest first; empty where none is large."""
-    if cell.decomposition is None or cell.case.ranks < 2:
-        return ""
-    found = sorted(losses(cell.decomposition).items(), key=lambda item: -item[1])
-    return ", ".join(f"{cause} {share * 100:.0f} %" for cause, share in found if share >= LEAST_SHARE)
-
-
-def _leaders(level: Sequence[Cell]) -> str:
-    """The fastest of cells sorted by throughput, or those that can't be told apart from it."""
-    best = level[0]
-    first = f"{backend_title(best.case)} with {measured(best.throughput)}"
-    if len(level) == 1:
-        return f"{backend_title(best.case)} has {measured(best.throughput)}"
-    assert best.throughput is not None
-    told = [(cell, apart(best.throughput, cell.throughput)) for cell in level[1:] if cell.throughput is not None]
-    second = f"{backend_title(level[1].case)} with {measured(level[1].throughput)}"
-    if any(verdict is None for _, verdict in told):
-        return f"{first} is ahead of {second}, but one trial gives no interval and so no verdict"
-    alike = [f"{backend_title(cell.case)} with {measured(cell.throughput)}" for cell, verdict in told if not verdict]
-    if alike:
-        return f"{first} can't be told from {' and '.join(alike)}"
-    return f"{backend_title(best.case)} is fastest with {measured(best.throughput)}; {second} follows"
-
-
-def _rate(cell: Cell) -> float:
-    return cell.throughput.value if cell.throughput else 0.0

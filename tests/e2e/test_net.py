@@ -1,4 +1,4 @@
-"""Ranks in network namespaces of their own: the links hold them up as real ones would, and nothing of them is left."""
+"""Nodes made of network namespaces: the links hold ranks up as real ones would, and nothing of them is left."""
 
 from __future__ import annotations
 
@@ -30,6 +30,8 @@ compute_ms = [0]
 """
 GRADIENT_BYTES = 814_090 * 4
 GBIT_S = 125e6
+FEW = 200_000
+"""Gradients, where a slow link is to carry them often."""
 
 
 @pytest.fixture
@@ -65,6 +67,20 @@ def test_a_step_takes_at_least_what_the_wire_takes(harness, suite):
         assert cell["key"].endswith("/net=1gbit/ranks=2")
         assert "reason" in cell["usage"]["loopback"]
     assert socket.gethostname() == name, "Horovod's ranks go by another name among themselves only"
+    harness.nothing_left()
+
+
+def test_the_ranks_of_a_node_reach_each_other_beside_the_links(harness, suite):
+    asked = ("--backends", "ddp,horovod", "--net", "100mbit", "--nodes", "1,2", "--ranks-per-node", "2")
+    document = harness.sweep(suite, *asked, "--telemetry", "off", "--set", f"synthetic.parameters={FEW}")
+    step_s = {}
+    for cell in document["cells"]:
+        assert (cell["outcome"], cell["same_work"]["verdict"]) == ("ok", "same"), cell["reason"]
+        step_s[cell["backend"], cell["ranks"]] = cell["step"]["value"]
+    wire_s = FEW * 4 / (GBIT_S / 10)
+    for backend in ("ddp", "horovod"):
+        # However the ranks are visited, each node sends and receives the gradients once at least.
+        assert step_s[backend, 4] >= wire_s > step_s[backend, 2]
     harness.nothing_left()
 
 

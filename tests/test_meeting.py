@@ -1,0 +1,31 @@
+"""Where the process that others meet listens: on one address, the one that they come in by."""
+
+from __future__ import annotations
+
+import pytest
+
+from bench.backends.ddp import serves
+from bench.identity import identify
+from bench.local import where_to_listen
+
+
+@pytest.mark.parametrize(
+    ("meeting", "own", "bound"),
+    [
+        ("127.0.0.1", None, "127.0.0.1"),
+        ("10.77.0.1", None, "10.77.0.1"),
+        ("10.77.0.1", "10.0.0.5", "10.77.0.1"),
+        ("127.0.1.1", "10.0.0.5", "10.0.0.5"),
+        ("localhost", "10.0.0.5", "10.0.0.5"),
+        ("::1", "fd00::5", "fd00::5"),
+    ],
+)
+def test_a_machine_that_knows_itself_by_its_loopback_listens_where_others_come_in(meeting, own, bound):
+    assert where_to_listen(meeting, own) == bound
+
+
+def test_torchrun_s_agent_serves_the_ranks_that_it_starts():
+    place = {"WORLD_SIZE": "2", "MASTER_ADDR": "h", "MASTER_PORT": "1"}
+    assert serves(identify({**place, "RANK": "0"}), {})
+    assert not serves(identify({**place, "RANK": "1"}), {})
+    assert not serves(identify({**place, "RANK": "0"}), {"TORCHELASTIC_USE_AGENT_STORE": "True"})
