@@ -114,8 +114,9 @@ def serving(folder: Path, nodes: Mapping[str, Node]) -> Iterator[LittleSlurm]:
     with ExitStack() as stack:
         stack.callback(_end, slurm)
         munge = folder / "munge"
+        # Forced: pytest's folders are closed to others, and all that asks it here is root's.
         slurm._daemon(
-            head, "munged", "--foreground", f"--socket={munge}/socket", f"--key-file={munge}/key",
+            head, "munged", "--foreground", "--force", f"--socket={munge}/socket", f"--key-file={munge}/key",
             f"--pid-file={munge}/pid", f"--seed-file={munge}/seed", f"--log-file={munge}/log",
         )  # fmt: skip
         _await(munge / "socket", slurm)
@@ -143,6 +144,7 @@ def _configure(slurm: LittleSlurm) -> None:
 def _await(place: Path, slurm: LittleSlurm) -> None:
     deadline = time.monotonic() + PATIENCE_S
     while not place.exists():
+        assert slurm.daemons[-1].poll() is None, slurm.said()
         assert time.monotonic() < deadline, f"no {place}: {slurm.said()}"
         time.sleep(0.02)
 
