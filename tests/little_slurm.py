@@ -1,4 +1,4 @@
-"""A real Slurm for the tests: munged, slurmctld on a head node and a slurmd on each further node of a cluster.
+"""A real Slurm for the tests: slurmctld on a head node, a slurmd on each further node of a cluster, munged on all.
 
     with cluster(["head", "n1", "n2"], private=PRIVATE) as nodes, serving(folder, nodes) as slurm:
         slurm.run(["srun", "-N", "2", "hostname"])
@@ -22,8 +22,10 @@ from pathlib import Path
 import namespaces
 from namespaces import Node
 
-PRIVATE = ("/run/pmix",)
-"""What each node must have for itself: Slurm's PMIx plugin makes sockets of the same names on all of them."""
+MUNGE, PMIX = "/run/munge", "/run/pmix"
+PRIVATE = (MUNGE, PMIX)
+"""What each node must have for itself: Slurm's PMIx plugin makes sockets of the same names on all of them, and a munged
+that all of them shared would take what was sent to several for a replay."""
 CPUS = 8
 PATIENCE_S = 20
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue")
@@ -33,7 +35,6 @@ ClusterName=little
 SlurmctldHost={head.name}({head.address})
 SlurmUser=root
 AuthType=auth/munge
-AuthInfo=socket={folder}/munge/socket
 StateSaveLocation={folder}/state
 SlurmdSpoolDir={folder}/spool-%n
 SlurmctldPidFile={folder}/slurmctld.pid
@@ -62,8 +63,10 @@ NODE = "NodeName={node.name} NodeAddr={node.address} CPUs={cpus} State=UNKNOWN"
 def why_not() -> str | None:
     """Why Slurm can't be run here, with the remedy, or ``None``."""
     missing = [program for program in PROGRAMS if shutil.which(program) is None]
-    packages = f"no {', '.join(missing)}: apt-get install --no-install-recommends slurm-wlm munge" if missing else None
-    return namespaces.why_not() or packages
+    # Debian's PMIx plugin loads the library by a name that only the package for developers brings.
+    missing += ["libpmix.so"] if not list(Path("/usr/lib").glob("*/pmix2/lib/libpmix.so")) else []
+    remedy = "apt-get install --no-install-recommends slurm-wlm munge libpmix-dev"
+    return namespaces.why_not() or (f"no {', '.join(missing)}: {remedy}" if missing else None)
 
 
 @dataclass
@@ -85,7 +88,21 @@ class LittleSlurm:
         return self.run(["squeue", "--noheader", "--format=%A"]).split()
 
     def start_worker(self, node: Node) -> None:
+        """Also after all that ran there was killed."""
+        self.start_munge(node)
         self._daemon(node, "slurmd", "-D", "-N", node.name)
+
+    def start_munge(self, node: Node) -> None:
+        place, key = node.outside(MUNGE), self.folder / "munge.key"
+        (place / "munge.socket.2").unlink(missing_ok=True)
+        # Forced: pytest's folders are closed to others, and all that asks it here is root's.
+        self._daemon(node, "munged", "--foreground", "--force", f"--key-file={key}", f"--socket={MUNGE}/munge.socket.2",
+                     f"--pid-file={MUNGE}/pid", f"--seed-file={MUNGE}/seed", f"--log-file={MUNGE}/log")  # fmt: skip
+        deadline = time.monotonic() + PATIENCE_S
+        while not (place / "munge.socket.2").exists():
+            assert self.daemons[-1].poll() is None, self.said()
+            assert time.monotonic() < deadline, f"no munged on {node.name}: {self.said()}"
+            time.sleep(0.01)
 
     def ready(self) -> None:
         """Wait until every node is idle."""
@@ -113,13 +130,7 @@ def serving(folder: Path, nodes: Mapping[str, Node]) -> Iterator[LittleSlurm]:
     _configure(slurm)
     with ExitStack() as stack:
         stack.callback(_end, slurm)
-        munge = folder / "munge"
-        # Forced: pytest's folders are closed to others, and all that asks it here is root's.
-        slurm._daemon(
-            head, "munged", "--foreground", "--force", f"--socket={munge}/socket", f"--key-file={munge}/key",
-            f"--pid-file={munge}/pid", f"--seed-file={munge}/seed", f"--log-file={munge}/log",
-        )  # fmt: skip
-        _await(munge / "socket", slurm)
+        slurm.start_munge(head)
         slurm._daemon(head, "slurmctld", "-D")
         for node in workers:
             slurm.start_worker(node)
@@ -129,24 +140,16 @@ def serving(folder: Path, nodes: Mapping[str, Node]) -> Iterator[LittleSlurm]:
 
 def _configure(slurm: LittleSlurm) -> None:
     folder, workers = slurm.folder, slurm.workers
-    for name in ("munge", "state", *(f"spool-{node.name}" for node in workers)):
+    for name in ("state", *(f"spool-{node.name}" for node in workers)):
         (folder / name).mkdir(parents=True)
-    key = folder / "munge" / "key"
+    key = folder / "munge.key"
     key.touch(0o600)
     key.write_bytes(os.urandom(128))
     lines = "\n".join(NODE.format(node=node, cpus=CPUS) for node in workers)
     names = ",".join(node.name for node in workers)
     text = CONFIGURATION.format(head=slurm.head, folder=folder, nodes=lines, names=names)
     (folder / "slurm.conf").write_text(text)
-    (folder / "mpi.conf").write_text(f"PMIxCliTmpDirBase={PRIVATE[0]}\n")
-
-
-def _await(place: Path, slurm: LittleSlurm) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not place.exists():
-        assert slurm.daemons[-1].poll() is None, slurm.said()
-        assert time.monotonic() < deadline, f"no {place}: {slurm.said()}"
-        time.sleep(0.02)
+    (folder / "mpi.conf").write_text(f"PMIxCliTmpDirBase={PMIX}\n")
 
 
 def _end(slurm: LittleSlurm) -> None:

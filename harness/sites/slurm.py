@@ -1,7 +1,7 @@
 """Slurm: each trial is a batch job, or each round where ``slurm.pack`` is set. Needs its command line tools only.
 
-The job's folder is on a disk that the nodes share with this machine. What the nodes leave there says how a trial ended;
-Slurm is asked for what they can't say: why a job waits, that a node died, that a job is gone.
+A trial's folder is on a disk that the nodes share with this machine. What they leave there says how it ended; Slurm is
+asked for what they can't say: why a job waits, that a node is gone, that a job is.
 """
 
 from __future__ import annotations
@@ -9,157 +9,20 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-import time
 from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 
 import bench
 from bench.backends import Options
 from bench.case import Case, Role
-from harness import slurm_queue as queue
-from harness.aftermath import last_lines
-from harness.remote import Lost, ends_in, gather
-from harness.sites import Asked, Ending, Job, Site
-from harness.slurm_queue import NoAnswer, Refused, Seen
-from harness.slurm_script import BEGAN, ENDED, HOSTS, SlurmOptions, limit_s, script
+from harness.sites import Asked, Job, Site
+from harness.slurm import queue
+from harness.slurm.jobs import RefusedJob, SlurmJob, has_begun
+from harness.slurm.queue import NoAnswer, Refused, Seen
+from harness.slurm.scripts import SCRIPT_LOG, SlurmOptions, script
 
 TOOLS = ("sbatch", "squeue", "scancel", "sinfo", "scontrol")
 SOURCE = Path(bench.__file__).resolve().parent.parent
-MOST_OFTEN_S, LEAST_OFTEN_S = 0.2, 5.0
-"""Slurm is asked for news at such distances: short ones at first, then a share of how long the job has taken."""
-NEWS_SHARE = 0.05
-GRACE_S = 15.0
-"""How much later than the script itself this process ends what takes too long."""
-SETTLE_S = 10.0
-"""How long is waited for Slurm's word on a silent node, and for files on a shared disk that shows them late."""
-TAIL_LINES = 20
-
-
-class SlurmJob(Job):
-    """A trial of a job of Slurm's, alone there or one of several."""
-
-    def __init__(self, asked: Asked, number: str, options: SlurmOptions, *, shared: bool) -> None:
-        self.asked, self.handle, self.options, self.shared = asked, number, options, shared
-        self.number = number
-        self.submitted = time.monotonic()
-        self.news = Seen("PENDING")
-        self._asked_at = 0.0
-
-    def wait(self, timeout_s: float) -> Ending:
-        began: float | None = None
-        hopeless_since: float | None = None
-        while not self._is_done():
-            now = time.monotonic()
-            if began is None and (self.asked.folder / BEGAN).exists():
-                began = now
-            if began is not None and now > began + limit_s(self.asked.case) + GRACE_S:
-                self.cancel()
-                return self._ending(timed_out=True)
-            if self.news.waits:
-                hopeless_since = (hopeless_since or now) if self.news.hopeless else None
-                given_up = self._why_not_longer(now, hopeless_since)
-                if given_up:
-                    self.cancel()
-                    return never_began(given_up)
-            time.sleep(MOST_OFTEN_S / 2)
-        return self._ending(timed_out=self.news.state == "TIMEOUT")
-
-    def cancel(self) -> None:
-        """End the whole job, other trials of it included, and see it leave the queue."""
-        queue.cancel(self.number)
-        self._leave()
-
-    def _is_done(self) -> bool:
-        return (self.asked.folder / ENDED).exists() or self._look().over
-
-    def _look(self) -> Seen:
-        """Slurm's news, asked for no more often than is polite."""
-        now = time.monotonic()
-        distance = min(LEAST_OFTEN_S, max(MOST_OFTEN_S, NEWS_SHARE * (now - self.submitted)))
-        if now - self._asked_at >= distance:
-            self._asked_at = now
-            # A controller that is being restarted loses no job.
-            with suppress(NoAnswer):
-                self.news = queue.look(self.number)
-        return self.news
-
-    def _why_not_longer(self, now: float, hopeless_since: float | None) -> str | None:
-        if hopeless_since is not None and now - hopeless_since >= self.options.patience_s:
-            return f"it would never have begun: {self.news.said}"
-        waited = now - self.submitted
-        if waited > self.options.queue_timeout_s:
-            return f"waited {waited:.0f} s in the queue: {self.news.said}; more time: --set slurm.queue_timeout_s=…"
-        return None
-
-    def _leave(self) -> None:
-        """Wait until nothing of the job runs; one that would not go by itself is cancelled."""
-        for _ in range(2):
-            deadline = time.monotonic() + SETTLE_S
-            while time.monotonic() < deadline:
-                if self._look().over or self.news.state == "COMPLETING":
-                    return
-                time.sleep(MOST_OFTEN_S)
-            queue.cancel(self.number)
-
-    def _ending(self, *, timed_out: bool) -> Ending:
-        folder, case = self.asked.folder, self.asked.case
-        if not self.shared:
-            self._leave()
-        lost = self._lost()
-        tail = tuple(f"slurm: {line}" for name in ("ranks.log", "srun.log", "slurm.log")
-                     for line in last_lines(folder / name, TAIL_LINES))  # fmt: skip
-        ending = gather(folder, case, lost, timed_out=timed_out, why_silent=self.news.said, log_tail=tail)
-        if ending.outcome == "ok" and len(ending.ranks) < case.ranks:
-            # The nodes were told to end, or never knew why nothing happened.
-            reason = "; ".join([*_complaints(tail)[:1], self.news.said])
-            return replace(ending, outcome="failed", reason=reason, log_tail=(*ending.log_tail, *tail))
-        return ending
-
-    def _lost(self) -> list[Lost]:
-        """The nodes that left no word, where Slurm says why."""
-        folder, case = self.asked.folder, self.asked.case
-        deadline = time.monotonic() + SETTLE_S
-        while silent := sorted(set(range(case.nodes)) - set(ends := ends_in(folder))):
-            hosts = _hosts(folder, case.nodes, {node: end.facts.host for node, end in ends.items()})
-            trouble = queue.troubled(list(hosts.values())) if hosts else {}
-            found = [Lost(node, hosts[node], trouble[hosts[node]]) for node in silent if hosts.get(node) in trouble]
-            if found or time.monotonic() > deadline or not (folder / BEGAN).exists():
-                return found
-            time.sleep(MOST_OFTEN_S)
-        return []
-
-
-class RefusedJob(Job):
-    """What Slurm did not take."""
-
-    def __init__(self, why: str) -> None:
-        self.why = why
-
-    def wait(self, timeout_s: float) -> Ending:
-        return never_began(f"Slurm did not take the job: {self.why}")
-
-    def cancel(self) -> None:
-        return
-
-
-def never_began(why: str) -> Ending:
-    return Ending("failed", why, (), (), ())
-
-
-def _hosts(folder: Path, nodes: int, spoken: dict[int, str]) -> dict[int, str]:
-    """Names by node. In a job with more nodes than the trial has, the silent ones are among those that nobody was."""
-    listed = last_lines(folder / HOSTS, 10**6)
-    if len(listed) == nodes:
-        return dict(enumerate(listed))
-    rest = [name for name in listed if name not in spoken.values()]
-    silent = [node for node in range(nodes) if node not in spoken]
-    return dict(zip(silent, rest, strict=False))
-
-
-def _complaints(tail: Sequence[str]) -> list[str]:
-    return [line.partition("error: ")[2] for line in tail if "error: " in line]
 
 
 class Slurm(Site):
@@ -183,10 +46,10 @@ class Slurm(Site):
         return None
 
     def render(self, case: Case, roles: tuple[Role, ...]) -> dict[str, str]:
-        return {"job.sh": script(self.chosen, [Asked(case, roles, Path("trial"))], "trial/slurm.log")}
+        return {"job.sh": script(self.chosen, [Asked(case, roles, Path("trial"))], f"trial/{SCRIPT_LOG}")}
 
     def start(self, asked: Asked) -> Job:
-        return self._submit([asked], f"{asked.folder.name}/slurm.log")[0]
+        return self._submit([asked], f"{asked.folder.name}/{SCRIPT_LOG}")[0]
 
     @property
     def packs(self) -> bool:
@@ -202,7 +65,7 @@ class Slurm(Site):
             seen = queue.look(handle)
         except NoAnswer:
             seen = Seen("PENDING")
-        if seen.over and not (asked.folder / BEGAN).exists():
+        if seen.over and not has_begun(asked.folder):
             return None
         return SlurmJob(asked, handle, self.chosen, shared=self.packs)
 

@@ -21,9 +21,11 @@ NAMES = r"^[A-Za-z0-9_][A-Za-z0-9_.@+-]*(,[A-Za-z0-9_][A-Za-z0-9_.@+-]*)*$"
 START_S = 60.0
 """What the nodes may take to start Python, before a trial's own time begins."""
 LAST_WORDS_S = 10
-"""How long the other tasks of a step live on after the first has ended: the nodes see the first one first."""
+"""How long MPI ranks live on after the first has ended: the nodes see the first one first, and the rest end soon."""
 BEGAN, ENDED, HOSTS = "began", "ended", "hosts.txt"
 """What the script leaves in a trial's folder."""
+LOGS = RANKS_LOG, NODES_LOG, SCRIPT_LOG = "ranks.log", "srun.log", "slurm.log"
+"""What Slurm's programs said, there too: the step of the ranks, that of the nodes, the script's own."""
 
 SAFE_EXTRAS = {
     "comment", "contiguous", "core-spec", "cpu-freq", "exclude", "gpu-freq", "gres", "gres-flags", "hint", "licenses",
@@ -152,12 +154,12 @@ def _trial(options: SlurmOptions, trial: Asked) -> list[str]:
 
 
 def _ranks_by_nodes(options: SlurmOptions, case: Case) -> list[str]:
-    return [f"{_srun(options, case, _on_nodes(case))} {_node(options, case)} >srun.log 2>&1"]
+    return [f"{_srun(options, case, _on_nodes(case), MARGIN_S)} {_node(options, case)} >{NODES_LOG} 2>&1"]
 
 
 def _ranks_by_srun(options: SlurmOptions, case: Case) -> list[str]:
-    """MPI ranks are srun's tasks; beside them a node's watcher. What is left of either when the other is done is ended:
-    ranks that never began would be waited for."""
+    """MPI ranks are srun's tasks; beside them is each node's watcher. Once the one step has ended, the other does soon
+    or is ended: ranks that never began would be waited for, and ranks that hang have been seen."""
     ranks = {
         "nodes": case.nodes,
         "ntasks": case.ranks,
@@ -166,14 +168,17 @@ def _ranks_by_srun(options: SlurmOptions, case: Case) -> list[str]:
         "mpi": options.mpi,
         "output": "rank-%t.log",
     }
+    nodes = f"{_srun(options, case, _on_nodes(case), MARGIN_S)} {_node(options, case, '--ranks', 'elsewhere')}"
     worker = _command(options, case, "bench.worker", "--case", "case.json", "--role", "rank", "--out", ".")
     return [
-        f"{_srun(options, case, _on_nodes(case))} {_node(options, case, '--ranks', 'elsewhere')} >srun.log 2>&1 &",
+        f"{_srun(options, case, ranks, LAST_WORDS_S)} {worker} >{RANKS_LOG} 2>&1 &",
+        "ranks=$!",
+        f"{nodes} >{NODES_LOG} 2>&1 &",
         "nodes=$!",
-        f"{_srun(options, case, ranks)} {worker} >ranks.log 2>&1",
-        "status=$?",
-        f'[ $status = 0 ] || {{ sleep {LAST_WORDS_S}; kill "$nodes"; }} 2>/dev/null',
-        'wait "$nodes"',
+        "wait -n $ranks $nodes",
+        f"for step in $ranks $nodes; do timeout {LAST_WORDS_S} tail --pid=$step -s 0.2 -f /dev/null; done",
+        "kill $ranks $nodes 2>/dev/null",
+        "wait",
     ]
 
 
@@ -185,13 +190,13 @@ def _node(options: SlurmOptions, case: Case, *more: str) -> str:
     return _command(options, case, "bench.node", "--case", "case.json", "--out", ".", *more)
 
 
-def _srun(options: SlurmOptions, case: Case, asked: Mapping[str, object]) -> str:
+def _srun(options: SlurmOptions, case: Case, asked: Mapping[str, object], linger_s: float) -> str:
     """srun for one step, which is ended by force where it outlives its time. Cores are given to ranks by themselves;
-    the first task that fails does not cost the others their last words."""
+    the first task that ends leaves the others ``linger_s`` for their last words."""
     words = [
         "timeout", "--kill-after=10", f"{limit_s(case):.0f}",
         "srun", *(f"--{name}={value}" for name, value in asked.items()),
-        "--distribution=block", "--cpu-bind=none", "--overlap", "--kill-on-bad-exit=0", f"--wait={LAST_WORDS_S}",
+        "--distribution=block", "--cpu-bind=none", "--overlap", "--kill-on-bad-exit=0", f"--wait={linger_s:.0f}",
     ]  # fmt: skip
     if options.container and options.container_by == "pyxis":
         words += [f"--container-image={options.container}"]
