@@ -60,6 +60,8 @@ class Seen(NamedTuple):
 
     @property
     def said(self) -> str:
+        if not self.state:
+            return self.reason
         reason = self.reason if self.reason not in ("", "None", self.state) else ""
         return f"Slurm says {self.state}" + (f" ({reason})" if reason else "")
 

@@ -154,7 +154,7 @@ def _trial(options: SlurmOptions, trial: Asked) -> list[str]:
 
 
 def _ranks_by_nodes(options: SlurmOptions, case: Case) -> list[str]:
-    return [f"{_srun(options, case, _on_nodes(case), MARGIN_S)} {_node(options, case)} >{NODES_LOG} 2>&1"]
+    return [f"{_srun(options, case, _on_nodes(case), MARGIN_S)} \\\n    {_node(options, case)} >{NODES_LOG} 2>&1"]
 
 
 def _ranks_by_srun(options: SlurmOptions, case: Case) -> list[str]:
@@ -168,10 +168,10 @@ def _ranks_by_srun(options: SlurmOptions, case: Case) -> list[str]:
         "mpi": options.mpi,
         "output": "rank-%t.log",
     }
-    nodes = f"{_srun(options, case, _on_nodes(case), MARGIN_S)} {_node(options, case, '--ranks', 'elsewhere')}"
+    nodes = f"{_srun(options, case, _on_nodes(case), MARGIN_S)} \\\n    {_node(options, case, '--ranks', 'elsewhere')}"
     worker = _command(options, case, "bench.worker", "--case", "case.json", "--role", "rank", "--out", ".")
     return [
-        f"{_srun(options, case, ranks, LAST_WORDS_S)} {worker} >{RANKS_LOG} 2>&1 &",
+        f"{_srun(options, case, ranks, LAST_WORDS_S)} \\\n    {worker} >{RANKS_LOG} 2>&1 &",
         "ranks=$!",
         f"{nodes} >{NODES_LOG} 2>&1 &",
         "nodes=$!",

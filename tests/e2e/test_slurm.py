@@ -39,20 +39,30 @@ class SlurmHarness(Harness):
     def __init__(self, folder: Path, slurm: LittleSlurm) -> None:
         super().__init__(folder)
         self.slurm = slurm
+        self.started: list[subprocess.Popen] = []
         (folder / "lean.toml").write_text(SUITE)
 
     def start(self, *arguments: str) -> subprocess.Popen:
-        return self.slurm.head.start(
+        process = self.slurm.head.start(
             [sys.executable, "-m", "harness", *arguments], env={**self.env, **self.slurm.env}, cwd=self.folder,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
+        self.started.append(process)
+        return process
+
+    def end(self) -> None:
+        """Whatever a test that failed has left."""
+        for process in self.started:
+            process.kill()
+            process.communicate()
+        self.slurm.run(["scancel", "--me"])
 
     def sweeping(self, *arguments: str) -> subprocess.Popen:
         return self.start("sweep", "lean.toml", "--site", "slurm", "--json", "--repeats", "1", *arguments)
 
     def ended(self, process: subprocess.Popen, status: int = 0) -> list[dict]:
         """Its cells, once it has ended as expected; by then no job is left."""
-        out, err = process.communicate(timeout=300)
+        out, err = process.communicate(timeout=500)
         assert process.returncode == status, err + self.slurm.said()
         assert self.slurm.jobs() == []
         return json.loads(out)["cells"]
@@ -80,7 +90,8 @@ def slurm(tmp_path_factory):
 @pytest.fixture
 def harness(tmp_path, slurm) -> SlurmHarness:
     yield (found := SlurmHarness(tmp_path, slurm))
-    found.nothing_left()
+    found.end()
+    found.nothing_left(within_s=10)
 
 
 def test_a_node_that_dies_is_named_and_the_rest_of_the_sweep_is_there(harness, slurm):
