@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -74,6 +77,11 @@ class SlurmHarness(Harness):
             assert time.monotonic() < deadline, self.slurm.said()
             time.sleep(0.02)
 
+    def outcomes(self) -> list[str]:
+        """Of the trials that have ended so far."""
+        with closing(sqlite3.connect(self.folder / ".runs" / "results.sqlite")) as store:
+            return [outcome for (outcome,) in store.execute("select outcome from trials")]
+
     def measuring(self, rank: int) -> bool:
         """Whether a rank of this number is in its measured window."""
         folders = (self.folder / ".runs").glob("*/00-*")
@@ -101,8 +109,8 @@ def test_a_node_that_dies_is_named_and_the_rest_of_the_sweep_is_there(harness, s
     harness.until(lambda: harness.measuring(rank=2), process)
     third = slurm.workers[2]
     third.kill_all()
-    # It is away for as long as it takes to see that, and comes back for the trials that need it.
-    harness.until(lambda: "n3" in slurm.run(["sinfo", "--noheader", "--dead", "--format=%n"]), process)
+    harness.until(lambda: "failed" in harness.outcomes(), process)
+    # The others that need it wait for it.
     slurm.start_worker(third)
     cells = harness.ended(process, status=4)
     assert {(cell["backend"], cell["transport"], cell["ranks"]) for cell in cells} == {
@@ -112,7 +120,7 @@ def test_a_node_that_dies_is_named_and_the_rest_of_the_sweep_is_there(harness, s
     }
     (struck,) = [cell for cell in cells if cell["outcome"] != "ok"]
     assert struck["outcome"] == "failed"
-    assert struck["reason"].startswith("node 2 (n3) is gone: Slurm says the node is DOWN"), struck["reason"]
+    assert "node 2 (n3) is gone: Slurm says the node is" in struck["reason"], struck["reason"]
     assert "rank 2 in measured step" in struck["reason"]
     for cell in cells:
         if cell is not struck:
@@ -169,7 +177,11 @@ def test_what_slurm_will_not_run_is_given_up_with_its_reason(harness, slurm):
     finally:
         slurm.run(["scontrol", "update", "nodename=n4", "state=resume"])
     reasons = {cell["ranks"]: cell["reason"] for cell in cells}
-    assert "it would never have begun: Slurm says PENDING (ReqNodeNotAvail, UnavailableNodes:n4)" in reasons[4]
+    # Two of Slurm's schedulers look at a job, and each has words of its own.
+    why = (
+        r"it would never have begun: Slurm says PENDING \((ReqNodeNotAvail, UnavailableNodes:n4|Nodes required for job)"
+    )
+    assert re.search(why, reasons[4]), reasons[4]
     assert "it would never have begun: Slurm says PENDING (PartitionNodeLimit)" in reasons[8]
     (refused,) = harness.ended(harness.sweeping("--nodes", "1", "--set", "slurm.partition=nowhere"), status=4)
     assert "Slurm did not take the job: " in refused["reason"]
