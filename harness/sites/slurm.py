@@ -1,0 +1,87 @@
+"""Slurm: each trial is a batch job, or each round where ``slurm.pack`` is set. Needs its command line tools only.
+
+A trial's folder is on a disk that the nodes share with this machine. What they leave there says how it ended; Slurm is
+asked for what they can't say: why a job waits, that a node is gone, that a job is.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import bench
+from bench.backends import Options
+from bench.case import Case, Role
+from harness.sites import Asked, Job, Site
+from harness.slurm import queue
+from harness.slurm.jobs import RefusedJob, SlurmJob, has_begun
+from harness.slurm.queue import NoAnswer, Refused, Seen
+from harness.slurm.scripts import SCRIPT_LOG, SlurmOptions, script
+
+TOOLS = ("sbatch", "squeue", "scancel", "sinfo", "scontrol")
+SOURCE = Path(bench.__file__).resolve().parent.parent
+
+
+class Slurm(Site):
+    name = "slurm"
+    summary = "batch jobs of a Slurm cluster that shares a disk with this machine"
+    options = SlurmOptions
+    chosen: SlurmOptions
+
+    def __init__(self, chosen: Options | None = None) -> None:
+        super().__init__(chosen)
+        self.shares_environment = self.chosen.rank_python == sys.executable
+
+    def why_not(self, case: Case) -> str | None:
+        missing = [tool for tool in TOOLS if shutil.which(tool) is None]
+        if missing:
+            return f"no {', '.join(missing)} here: run on a login node of the cluster, or install Slurm's client"
+        if case.net is not None:
+            return "a cluster's links are what they are: leave --net out"
+        if case.transport == "mpi" and self.chosen.mpi not in queue.mpi_kinds():
+            return f"srun --mpi=list knows no {self.chosen.mpi}; choose another by --set slurm.mpi=…, or transport gloo"
+        return None
+
+    def render(self, case: Case, roles: tuple[Role, ...]) -> dict[str, str]:
+        return {"job.sh": script(self.chosen, [Asked(case, roles, Path("trial"))], f"trial/{SCRIPT_LOG}")}
+
+    def start(self, asked: Asked) -> Job:
+        return self._submit([asked], f"{asked.folder.name}/{SCRIPT_LOG}")[0]
+
+    @property
+    def packs(self) -> bool:
+        return self.chosen.pack
+
+    def start_round(self, trials: Sequence[Asked]) -> list[Job]:
+        return self._submit(trials, "slurm-%j.log")
+
+    def rejoin(self, asked: Asked, handle: str) -> Job | None:
+        if not handle.isdigit():
+            return None
+        try:
+            seen = queue.look(handle)
+        except NoAnswer:
+            seen = Seen("PENDING")
+        if seen.over and not has_begun(asked.folder):
+            return None
+        return SlurmJob(asked, handle, self.chosen, shared=self.packs)
+
+    def _submit(self, trials: Sequence[Asked], output: str) -> list[Job]:
+        for case, _, folder in trials:
+            (folder / "case.json").write_text(case.model_dump_json())
+        first = trials[0].folder.resolve()
+        text = script(self.chosen, trials, output)
+        (first / "job.sh").write_text(text)
+        more = {"PYTHONPATH": queue.source_path(os.environ, SOURCE)} if self.shares_environment else {}
+        env = queue.submission_environment(os.environ, text, more)
+        try:
+            number = queue.submit(first / "job.sh", first.parent, f"scaling-{first.name}", env)
+        except Refused as refused:
+            return [RefusedJob(str(refused)) for _ in trials]
+        return [SlurmJob(trial, number, self.chosen, shared=len(trials) > 1) for trial in trials]
+
+
+SITE = Slurm()

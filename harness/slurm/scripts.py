@@ -1,0 +1,212 @@
+"""The batch script that Slurm is given for one trial, or for a round of them, and the knobs that shape it (pure)."""
+
+from __future__ import annotations
+
+import math
+import re
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from bench.backends import Options
+from bench.case import Case
+from harness.remote import MARGIN_S, meeting_port
+from harness.sites import Asked
+
+NAME = r"^[A-Za-z0-9_][A-Za-z0-9_.@+-]*$"
+NAMES = r"^[A-Za-z0-9_][A-Za-z0-9_.@+-]*(,[A-Za-z0-9_][A-Za-z0-9_.@+-]*)*$"
+START_S = 60.0
+"""What the nodes may take to start Python, before a trial's own time begins."""
+LAST_WORDS_S = 10
+"""How long MPI ranks live on after the first has ended: the nodes see the first one first, and the rest end soon."""
+BEGAN, ENDED, HOSTS = "began", "ended", "hosts.txt"
+"""What the script leaves in a trial's folder."""
+LOGS = RANKS_LOG, NODES_LOG, SCRIPT_LOG = "ranks.log", "srun.log", "slurm.log"
+"""What Slurm's programs said, there too: the step of the ranks, that of the nodes, the script's own."""
+
+SAFE_EXTRAS = {
+    "comment", "contiguous", "core-spec", "cpu-freq", "exclude", "gpu-freq", "gres", "gres-flags", "hint", "licenses",
+    "mem-per-cpu", "mem-per-gpu", "nice", "nodelist", "reservation", "switches", "threads-per-core", "tmp", "wckey",
+}  # fmt: skip
+"""sbatch's options that change where a job runs or what it is billed to, and nothing that the harness relies on."""
+
+
+class SlurmOptions(Options):
+    partition: str | None = Field(None, pattern=NAMES, description="where jobs go; several: whichever starts first")
+    account: str | None = Field(None, pattern=NAME, description="what they are billed to")
+    qos: str | None = Field(None, pattern=NAME, description="their quality of service")
+    constraint: str | None = Field(
+        None, pattern=r"^[A-Za-z0-9_.,&|*()\[\]+-]+$", description="features that the nodes must have"
+    )
+    gpus_per_node: str | None = Field(
+        None, pattern=r"^([A-Za-z0-9_.-]+:)?[0-9]{1,3}$",
+        description="4 or a100:4; by default as many as there are ranks on a node, where they compute on GPUs",
+    )  # fmt: skip
+    memory: str | None = Field(None, pattern=r"^[0-9]+[KMGT]?$", description="of each node; 0 is all of it")
+    exclusive: bool = Field(False, description="share no node with other jobs")
+    time_limit_min: int | None = Field(
+        None, gt=0, description="of a job; by default what its trials may take, and a margin"
+    )
+    queue_timeout_s: float = Field(86400, gt=0, description="how long a job may wait in the queue")
+    patience_s: float = Field(
+        60, ge=0, description="how long a job may wait for what Slurm says will not come, such as a node that is down"
+    )
+    pack: bool = Field(False, description="one job for all trials of a round, one after the other: queue once")
+    mpi: str = Field("pmix", pattern=r"^pmix(_v[0-9])?$", description="how srun starts MPI ranks: see srun --mpi=list")
+    interface: str | None = Field(
+        None, pattern=r"^[A-Za-z0-9_.-]{1,15}$",
+        description="the network interface to meet on; by default the one that leads to the first node",
+    )  # fmt: skip
+    python: str | None = Field(
+        None, pattern=r"^[A-Za-z0-9_./~+-]+$",
+        description="Python on the nodes; by default this one, or the container's own",
+    )  # fmt: skip
+    container: str | None = Field(
+        None, pattern=r"^[A-Za-z0-9_/.][A-Za-z0-9_./:@#+-]*$", description="the image that ranks run in"
+    )
+    container_by: Literal["pyxis", "apptainer"] = Field(
+        "pyxis", description="pyxis: srun --container-image; apptainer: apptainer exec"
+    )
+    extra: str = Field("", description="further options of sbatch, such as --reservation=night --nodelist=n[1-4]")
+
+    @field_validator("extra")
+    @classmethod
+    def _known_to_be_safe(cls, text: str) -> str:
+        for word in text.split():
+            found = re.fullmatch(r"--([a-z][a-z-]*)(=[A-Za-z0-9_.,:/@%+\[\]-]+)?", word)
+            if found is None:
+                raise ValueError(f"'{word}' is not like --name or --name=value")
+            if found[1] not in SAFE_EXTRAS:
+                raise ValueError(f"--{found[1]} is not one of {', '.join(sorted(SAFE_EXTRAS))}")
+        return text
+
+    @property
+    def rank_python(self) -> str:
+        return self.python or ("python" if self.container else sys.executable)
+
+
+def script(options: SlurmOptions, trials: Sequence[Asked], output: str) -> str:
+    """The script that runs the trials one after the other. It starts in the folder that holds theirs; ``output`` is
+    where its own words go.
+
+    It ends well whatever becomes of them: that is in their folders.
+    """
+    lines = [f"#SBATCH {line}" for line in directives(options, [trial.case for trial in trials], output)]
+    blocks = [block for trial in trials for block in ("", *_trial(options, trial))]
+    return "\n".join(["#!/bin/bash", *lines, *blocks, "", "exit 0", ""])
+
+
+def directives(options: SlurmOptions, cases: Sequence[Case], output: str) -> list[str]:
+    """What is asked of sbatch: room for the largest of the cases, time for all of them."""
+    seconds = sum(limit_s(case) for case in cases) + START_S
+    asked = {
+        "job-name": "scaling",
+        "nodes": str(max(case.nodes for case in cases)),
+        "ntasks-per-node": "1",
+        "cpus-per-task": str(max(cores_on_a_node(case) for case in cases)),
+        "gpus-per-node": gpus_on_a_node(options, cases),
+        "mem": options.memory,
+        "time": str(options.time_limit_min or math.ceil(seconds / 60)),
+        "partition": options.partition,
+        "account": options.account,
+        "qos": options.qos,
+        "constraint": options.constraint,
+        "output": output,
+    }
+    switches = ["--no-requeue"]
+    switches += ["--exclusive"] if options.exclusive else []
+    # A node that dies takes the trial with it, not those that come after.
+    switches += ["--no-kill"] if len(cases) > 1 else []
+    return [*(f"--{name}={value}" for name, value in asked.items() if value), *switches, *options.extra.split()]
+
+
+def limit_s(case: Case) -> float:
+    """How long a trial's step may take, in seconds: its own time, and what starting and last words take."""
+    return START_S + case.timeout_s + MARGIN_S
+
+
+def cores_on_a_node(case: Case) -> int:
+    return case.ranks_on_a_node * case.threads
+
+
+def gpus_on_a_node(options: SlurmOptions, cases: Sequence[Case]) -> str | None:
+    wanted = max((case.ranks_on_a_node for case in cases if case.device == "cuda"), default=0)
+    return options.gpus_per_node or (str(wanted) if wanted else None)
+
+
+def _trial(options: SlurmOptions, trial: Asked) -> list[str]:
+    """One trial: what happens in its folder stays there."""
+    case, roles, folder = trial
+    port = meeting_port(folder.name)
+    setup = [
+        f"cd {shlex.quote(folder.name)} || exit",
+        f"scontrol show hostnames >{HOSTS}",
+        f"export MASTER_PORT={port}",
+        *([f"export SCALING_INTERFACE={options.interface}"] if options.interface else []),
+        f"touch {BEGAN}",
+    ]
+    own = any(role.fanout == "mpi" for role in roles)
+    steps = _ranks_by_srun(options, case) if own else _ranks_by_nodes(options, case)
+    return ["(", *setup, *steps, f"touch {ENDED}", ")"]
+
+
+def _ranks_by_nodes(options: SlurmOptions, case: Case) -> list[str]:
+    return [f"{_srun(options, case, _on_nodes(case), MARGIN_S)} \\\n    {_node(options, case)} >{NODES_LOG} 2>&1"]
+
+
+def _ranks_by_srun(options: SlurmOptions, case: Case) -> list[str]:
+    """MPI ranks are srun's tasks; beside them is each node's watcher. Once the one step has ended, the other does soon
+    or is ended: ranks that never began would be waited for, and ranks that hang have been seen."""
+    ranks = {
+        "nodes": case.nodes,
+        "ntasks": case.ranks,
+        "ntasks-per-node": case.ranks_on_a_node,
+        "cpus-per-task": case.threads,
+        "mpi": options.mpi,
+        "output": "rank-%t.log",
+    }
+    nodes = f"{_srun(options, case, _on_nodes(case), MARGIN_S)} \\\n    {_node(options, case, '--ranks', 'elsewhere')}"
+    worker = _command(options, case, "bench.worker", "--case", "case.json", "--role", "rank", "--out", ".")
+    return [
+        f"{_srun(options, case, ranks, LAST_WORDS_S)} \\\n    {worker} >{RANKS_LOG} 2>&1 &",
+        "ranks=$!",
+        f"{nodes} >{NODES_LOG} 2>&1 &",
+        "nodes=$!",
+        "wait -n $ranks $nodes",
+        f"for step in $ranks $nodes; do timeout {LAST_WORDS_S} tail --pid=$step -s 0.2 -f /dev/null; done",
+        "kill $ranks $nodes 2>/dev/null",
+        "wait",
+    ]
+
+
+def _on_nodes(case: Case) -> dict[str, object]:
+    return {"nodes": case.nodes, "ntasks": case.nodes, "ntasks-per-node": 1, "cpus-per-task": cores_on_a_node(case)}
+
+
+def _node(options: SlurmOptions, case: Case, *more: str) -> str:
+    return _command(options, case, "bench.node", "--case", "case.json", "--out", ".", *more)
+
+
+def _srun(options: SlurmOptions, case: Case, asked: Mapping[str, object], linger_s: float) -> str:
+    """srun for one step, which is ended by force where it outlives its time. Cores are given to ranks by themselves;
+    the first task that ends leaves the others ``linger_s`` for their last words."""
+    words = [
+        "timeout", "--kill-after=10", f"{limit_s(case):.0f}",
+        "srun", *(f"--{name}={value}" for name, value in asked.items()),
+        "--distribution=block", "--cpu-bind=none", "--overlap", "--kill-on-bad-exit=0", f"--wait={linger_s:.0f}",
+    ]  # fmt: skip
+    if options.container and options.container_by == "pyxis":
+        words += [f"--container-image={options.container}"]
+        return f'{shlex.join(words)} --container-mounts="$PWD:$PWD" --container-workdir="$PWD"'
+    return shlex.join(words)
+
+
+def _command(options: SlurmOptions, case: Case, module: str, *arguments: str) -> str:
+    command = shlex.join([options.rank_python, "-m", module, *arguments])
+    if options.container and options.container_by == "apptainer":
+        gpus = " --nv" if case.device == "cuda" else ""
+        return f'apptainer exec{gpus} --bind "$PWD" --pwd "$PWD" {shlex.quote(options.container)} {command}'
+    return command

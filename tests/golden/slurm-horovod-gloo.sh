@@ -1,0 +1,30 @@
+#!/bin/bash
+#SBATCH --job-name=scaling
+#SBATCH --nodes=2
+#SBATCH --ntasks-per-node=1
+#SBATCH --cpus-per-task=1
+#SBATCH --gpus-per-node=a100:4
+#SBATCH --mem=0
+#SBATCH --time=90
+#SBATCH --partition=gpu,long
+#SBATCH --account=lab
+#SBATCH --qos=high
+#SBATCH --constraint=a100&ib
+#SBATCH --output=trial/slurm.log
+#SBATCH --no-requeue
+#SBATCH --exclusive
+#SBATCH --reservation=night
+#SBATCH --nice=5
+
+(
+cd trial || exit
+scontrol show hostnames >hosts.txt
+export MASTER_PORT=22707
+export SCALING_INTERFACE=ib0
+touch began
+timeout --kill-after=10 210 srun --nodes=2 --ntasks=2 --ntasks-per-node=1 --cpus-per-task=1 --distribution=block --cpu-bind=none --overlap --kill-on-bad-exit=0 --wait=30 \
+    /opt/python/bin/python -m bench.node --case case.json --out . >srun.log 2>&1
+touch ended
+)
+
+exit 0

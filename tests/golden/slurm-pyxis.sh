@@ -1,0 +1,21 @@
+#!/bin/bash
+#SBATCH --job-name=scaling
+#SBATCH --nodes=2
+#SBATCH --ntasks-per-node=1
+#SBATCH --cpus-per-task=1
+#SBATCH --gpus-per-node=1
+#SBATCH --time=5
+#SBATCH --output=trial/slurm.log
+#SBATCH --no-requeue
+
+(
+cd trial || exit
+scontrol show hostnames >hosts.txt
+export MASTER_PORT=22707
+touch began
+timeout --kill-after=10 210 srun --nodes=2 --ntasks=2 --ntasks-per-node=1 --cpus-per-task=1 --distribution=block --cpu-bind=none --overlap --kill-on-bad-exit=0 --wait=30 '--container-image=nvcr.io#nvidia/pytorch:26.01-py3' --container-mounts="$PWD:$PWD" --container-workdir="$PWD" \
+    /opt/python/bin/python -m bench.node --case case.json --out . >srun.log 2>&1
+touch ended
+)
+
+exit 0

@@ -1,0 +1,183 @@
+"""What Slurm is given, and what is made of its answers; on real daemons: e2e/test_slurm.py."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+from conftest import make_case
+from pydantic import ValidationError
+
+from bench.registry import load_backend
+from harness.sites import Asked
+from harness.sites.slurm import SITE, Slurm
+from harness.slurm.queue import (
+    VANISHED,
+    Seen,
+    read_nodes,
+    read_sacct,
+    read_squeue,
+    spoken,
+    submission_environment,
+)
+from harness.slurm.scripts import SlurmOptions, limit_s, script
+
+GOLDEN = Path(__file__).parent / "golden"
+PYTHON = "/opt/python/bin/python"
+RICH = {
+    "partition": "gpu,long", "account": "lab", "qos": "high", "constraint": "a100&ib", "gpus_per_node": "a100:4",
+    "memory": "0", "exclusive": True, "time_limit_min": 90, "interface": "ib0", "extra": "--reservation=night --nice=5",
+}  # fmt: skip
+
+
+def asked(name: str = "trial", **changes) -> Asked:
+    case = make_case(site="slurm", ranks_per_node=1, **changes)
+    return Asked(case, load_backend(case.backend).launch(case), Path(name))
+
+
+def rendered(options: dict, *trials: Asked) -> str:
+    return script(SlurmOptions(python=PYTHON, **options), trials, "trial/slurm.log")
+
+
+MPI = {"backend": "horovod", "transport": "mpi", "ranks": 4, "ranks_per_node": 2, "threads": 3}
+
+
+def mpi_trial(name: str = "trial") -> Asked:
+    case = make_case(site="slurm", **MPI)
+    return Asked(case, load_backend("horovod").launch(case), Path(name))
+
+
+SCRIPTS = {
+    "ddp": rendered({}, asked()),
+    "horovod-gloo": rendered(RICH, asked(backend="horovod")),
+    "horovod-mpi": rendered({}, mpi_trial()),
+    "dask": rendered({}, asked(backend="dask", transport="tasks", ranks=4)),
+    "pyxis": rendered({"container": "nvcr.io#nvidia/pytorch:26.01-py3"}, asked(device="cuda", transport="nccl")),
+    "apptainer": rendered(
+        {"container": "/images/torch.sif", "container_by": "apptainer"}, asked(device="cuda", transport="nccl")
+    ),
+    "packed": rendered({"pack": True}, asked("00-a", ranks=1), mpi_trial("00-b"), asked("00-c", ranks=4)),
+}
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_rendered_scripts(name):
+    assert SCRIPTS[name] == (GOLDEN / f"slurm-{name}.sh").read_text()
+    checked = subprocess.run(["bash", "-n"], input=SCRIPTS[name], text=True, capture_output=True, check=False)
+    assert (checked.returncode, checked.stderr) == (0, "")
+
+
+def test_a_job_has_room_for_the_largest_of_its_trials_and_time_for_all():
+    lines = SCRIPTS["packed"].splitlines()
+    assert "#SBATCH --nodes=4" in lines
+    assert "#SBATCH --cpus-per-task=6" in lines
+    assert "#SBATCH --no-kill" in lines
+    minutes = next(int(line.rpartition("=")[2]) for line in lines if line.startswith("#SBATCH --time="))
+    assert minutes * 60 >= 3 * limit_s(make_case())
+
+
+@pytest.mark.parametrize(
+    ("knob", "value"),
+    [
+        ("partition", "a b"), ("partition", "a\n#SBATCH --uid=0"), ("account", "$(id)"), ("qos", "a;b"),
+        ("constraint", "a'b"), ("gpus_per_node", "4;rm"), ("memory", "lots"), ("python", "python -c x"),
+        ("container", "--image"), ("container", "a b"), ("interface", "eth0;x"), ("mpi", "pmix --export=ALL"),
+        ("extra", "--wrap=x"), ("extra", "--output=/etc/passwd"), ("extra", "-p x"), ("extra", "--nice=$(id)"),
+        ("extra", "--array=1-5"), ("extra", "--nodelist=a;b"),
+    ],
+)  # fmt: skip
+def test_what_does_not_look_like_a_name_is_refused(knob, value):
+    with pytest.raises(ValidationError):
+        SlurmOptions(**{knob: value})
+
+
+def test_names_of_folders_are_quoted():
+    text = rendered({}, asked("it's; a trap"))
+    (line,) = [line for line in text.splitlines() if line.startswith("cd ")]
+    assert shlex.split(line)[1] == "it's; a trap"
+
+
+def test_a_container_brings_its_own_python_and_another_python_its_own_packages():
+    assert Slurm().shares_environment
+    assert not Slurm(SlurmOptions(python=PYTHON)).shares_environment
+    assert not Slurm(SlurmOptions(container="x.sif")).shares_environment
+    assert SlurmOptions(container="x.sif").rank_python == "python"
+
+
+def test_shaped_links_are_refused(monkeypatch, tmp_path):
+    for tool in ("sbatch", "squeue", "scancel", "sinfo", "scontrol"):
+        (tmp_path / tool).touch(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert SITE.why_not(make_case()) is None
+    assert "leave --net out" in SITE.why_not(make_case(net="1gbit"))
+    (tmp_path / "squeue").unlink()
+    assert SITE.why_not(make_case()).startswith("no squeue here: run on a login node")
+
+
+def test_the_queue_s_lines():
+    text = "7|RUNNING|n[1-2]|None\n8|PENDING||ReqNodeNotAvail, UnavailableNodes:n3|x\n"
+    assert read_squeue(text, "7") == Seen("RUNNING", "n[1-2]", "None")
+    assert read_squeue(text, "8") == Seen("PENDING", "", "ReqNodeNotAvail, UnavailableNodes:n3|x")
+    assert read_squeue(text, "9") is None
+    assert read_squeue("", "7") is None
+
+
+def test_the_accounts_lines():
+    assert read_sacct("CANCELLED by 0|n[1-4]|None\n") == Seen("CANCELLED", "n[1-4]", "None")
+    assert read_sacct("NODE_FAIL|n[1-4]|\n").over
+    assert read_sacct("\n") is None
+    assert read_sacct("Slurm accounting storage is disabled\n") is None
+
+
+@pytest.mark.parametrize(
+    ("reason", "hopeless"),
+    [
+        ("Resources", False), ("Priority", False), ("Dependency", False), ("BeginTime", False),
+        ("QOSMaxNodePerUserLimit", False), ("AssocGrpCpuLimit", False), ("Licenses", False), ("None", False),
+        ("ReqNodeNotAvail, UnavailableNodes:n4", True), ("PartitionNodeLimit", True), ("PartitionDown", True),
+        ("DependencyNeverSatisfied", True), ("BadConstraints", True), ("InvalidQOS", True), ("JobHeldUser", True),
+        ("AssocMaxWallDurationPerJobLimit", True), ("QOSMaxCpuPerJobLimit", True), ("QOSMaxNodePerJobLimit", True),
+        ("Nodes required for job are DOWN, DRAINED or reserved for jobs in higher priority partitions", True),
+    ],
+)  # fmt: skip
+def test_what_a_job_waits_for_in_vain(reason, hopeless):
+    assert Seen("PENDING", "", reason).hopeless is hopeless
+    assert not Seen("RUNNING", "n1", reason).hopeless
+
+
+def test_a_job_is_over_when_nothing_of_it_runs_or_waits():
+    over = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "BOOT_FAIL")
+    assert all(Seen(state).over for state in over)
+    assert not any(Seen(state).over for state in ("PENDING", "CONFIGURING", "RUNNING", "COMPLETING", "SUSPENDED"))
+    assert VANISHED.over
+    assert Seen("NODE_FAIL", "", "None").said == "Slurm says NODE_FAIL"
+    assert VANISHED.said == "Slurm knows the job no more"
+
+
+def test_nodes_in_trouble():
+    text = "n1|allocated|none\nn2|idle*|none\nn3|down*|Not responding\nn4|drained|fan broken\nn5|idle|none\n"
+    assert read_nodes(text) == {
+        "n2": "Slurm says the node is IDLE and does not answer",
+        "n3": "Slurm says the node is DOWN and does not answer (Not responding)",
+        "n4": "Slurm says the node is DRAINED (fan broken)",
+    }
+
+
+def test_what_the_script_says_overrules_the_user_s_environment():
+    env = {
+        "HOME": "/h", "SLURM_CONF": "/c", "SBATCH_TIMELIMIT": "1", "SBATCH_OUTPUT": "x", "SBATCH_REQUEUE": "1",
+        "SBATCH_PARTITION": "theirs",
+    }  # fmt: skip
+    found = submission_environment(env, SCRIPTS["ddp"], {"PYTHONPATH": "/src"})
+    assert found == {"HOME": "/h", "SLURM_CONF": "/c", "SBATCH_PARTITION": "theirs", "PYTHONPATH": "/src"}
+    assert "SBATCH_PARTITION" not in submission_environment(env, SCRIPTS["horovod-gloo"], {})
+    inside = {**env, "SLURM_JOB_ID": "5", "SLURM_MEM_PER_NODE": "100"}
+    assert {name for name in submission_environment(inside, "", {}) if name.startswith("SLURM_")} == {"SLURM_CONF"}
+
+
+def test_slurm_s_words_become_one_line():
+    said = "sbatch: error: invalid partition specified: x\nsbatch: error: Batch job submission failed\n"
+    assert spoken(said) == "invalid partition specified: x; Batch job submission failed"
+    assert spoken("") == "no word of why"
