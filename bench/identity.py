@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 
 @dataclass(frozen=True)
@@ -20,23 +21,34 @@ class Identity:
     """Where the others reach this process; ``None``: where rank 0 is met."""
 
 
-# Variable names for rank, world size, local rank, local world size; the first launcher whose rank is set wins.
-# Open MPI comes first: mpirun hands the environment of its parent on, and that may hold a RANK of its own.
-LAUNCHERS: dict[str, tuple[str, str, str, str]] = {
-    "openmpi": (
-        "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK", "OMPI_COMM_WORLD_LOCAL_SIZE",
+class Launcher(NamedTuple):
+    """The variables that a launcher tells its ranks their place by."""
+
+    rank: str
+    world: str
+    local_rank: str
+    local_world: str
+
+
+# The first launcher whose rank is set wins. mpirun comes first, since it hands on the environment of its parent, which
+# may hold a RANK. srun comes last: what it says of the process that starts a node's ranks is in their environment too.
+LAUNCHERS: dict[str, Launcher] = {
+    "openmpi": Launcher(
+        "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK", "OMPI_COMM_WORLD_LOCAL_SIZE"
     ),
-    "torchrun": ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"),
-}  # fmt: skip
+    "torchrun": Launcher("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"),
+    "horovodrun": Launcher("HOROVOD_RANK", "HOROVOD_SIZE", "HOROVOD_LOCAL_RANK", "HOROVOD_LOCAL_SIZE"),
+    "slurm": Launcher("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID", "SLURM_NTASKS_PER_NODE"),
+}
 
 
 def identify(env: Mapping[str, str]) -> Identity:
     """Read the place of this process from its environment; without a launcher it is rank 0 of 1."""
     host, port = env.get("MASTER_ADDR", "127.0.0.1"), int(env.get("MASTER_PORT", "29500"))
     own = env.get("OWN_ADDR")
-    for rank, world, local_rank, local_world in LAUNCHERS.values():
-        if rank in env:
-            size = int(env.get(world, "1"))
-            place = int(env.get(local_rank, env[rank]))
-            return Identity(int(env[rank]), size, place, int(env.get(local_world, size)), host, port, own)
+    for names in LAUNCHERS.values():
+        if names.rank in env:
+            rank, size = int(env[names.rank]), int(env.get(names.world, "1"))
+            place = int(env.get(names.local_rank, env[names.rank]))
+            return Identity(rank, size, place, int(env.get(names.local_world, size)), host, port, own)
     return Identity(0, 1, 0, 1, host, port, own)

@@ -1,7 +1,7 @@
 """One process a node that watches it while the ranks work, and writes what it sees as it sees it.
 
-It appends to ``telemetry-<host>.jsonl``, so that a sudden end costs nothing but the last line. Who computes on the GPUs
-is asked before the ranks are ready and after they are gone, never in between.
+It appends to ``telemetry-<node>-<host>.jsonl``, so that a sudden end costs nothing but the last line. Who computes on
+the GPUs is asked before the ranks are ready and after they are gone, never in between.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def play(case: Case, out: Path) -> None:
     probes = choose_probes(case)
     # Watching is worth less than working: where a core is short, the ranks have it.
     os.nice(5)
-    with (out / f"telemetry-{platform.node()}.jsonl").open("a") as file:
+    with (out / f"telemetry-{os.environ.get('RANK', '0')}-{platform.node()}.jsonl").open("a") as file:
         source = case.telemetry if case.telemetry.startswith(REPLAY) else "live"
         devices = tuple(device for probe in probes for device in probe.devices)
         problems = tuple(problem for probe in probes for problem in probe.problems)

@@ -127,4 +127,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    status = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Frameworks leave threads behind whose end may hang or abort; all that counts is on disk by now.
+    os._exit(status)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import re
 import signal
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 from bench.progress import Whereabouts, read_progress
 from bench.records import Outcome, RankFailure, RankRecord
+from bench.scene import MPIRUN, Gone, Scene
 from bench.telemetry import Recording, read_recording
 from harness.sites import Ending
 
@@ -25,42 +26,24 @@ MPI_SIGNALLED = re.compile(r"process rank (\d+)\b.*?exited on\s+signal (\d+)", r
 MPI_STATUS = re.compile(r"Process name: \[[^\]]*,(\d+)\]\s+Exit code:\s+(\d+)")
 
 
-MPIRUN = "mpirun"
 HOLDERS = ("rank", "worker")
 """Roles whose processes hold the rank of their own number: Dask's workers do."""
 
 
 @dataclass(frozen=True)
-class Gone:
-    """A process that has ended badly: ``status`` as Python gives it, below 0 for a signal. mpirun goes by its own
-    name, since it stands for all its ranks."""
+class Lost:
+    """A node that went without a word, and what is known of why."""
 
-    role: str
-    number: int
-    status: int
-    log: Path
+    node: int
+    name: str
+    why: str
 
     @property
     def title(self) -> str:
-        return f"{self.role} {self.number}"
+        return f"node {self.node} ({self.name})"
 
 
-@dataclass(frozen=True)
-class Scene:
-    """What was found when the trial ended, before anything was cleared away."""
-
-    timed_out: bool
-    timeout_s: float
-    gone: tuple[Gone, ...] = ()
-    """Those that ended badly, the first one first."""
-    stopped: tuple[str, ...] = ()
-    """Titles of processes that somebody has stopped."""
-    stacks: Mapping[str, list[str]] = field(default_factory=dict)
-    out_of_memory: bool = False
-    """The kernel ended a process for lack of memory meanwhile."""
-
-
-def collect(folder: Path, scene: Scene) -> Ending:
+def collect(folder: Path, scene: Scene, lost: Sequence[Lost] = (), ranks_on_a_node: int = 1) -> Ending:
     """Read what is in the trial's folder and say how it ended."""
     records = sorted(_read(folder, "record-*.json", RankRecord), key=lambda record: record.rank)
     seen = read_progress(folder)
@@ -68,6 +51,8 @@ def collect(folder: Path, scene: Scene) -> Ending:
         _placed(failure, seen) for failure in sorted(_read(folder, "failure-*.json", RankFailure), key=lambda f: f.at)
     )
     outcome, reason = judge(scene, failures, seen)
+    if lost:
+        outcome, reason = "failed", where_it_was(lost[0], seen, ranks_on_a_node)
     tail: list[str] = []
     if outcome != "ok":
         for gone in scene.gone[:2]:
@@ -98,6 +83,13 @@ def judge(scene: Scene, failures: Sequence[RankFailure], seen: Sequence[Whereabo
     return "failed", f"{_with_place(lost or first, seen)}; see the log's last lines"
 
 
+def where_it_was(lost: Lost, seen: Sequence[Whereabouts], ranks_on_a_node: int) -> str:
+    """``node 2 (n3) is gone: Slurm says NODE_FAIL; rank 2 was last seen in measured step 17``."""
+    there = [one for one in seen if one.rank // ranks_on_a_node == lost.node]
+    said = f"; last seen: {where_all_were(there)}" if there else ""
+    return f"{lost.title} is gone: {lost.why}{said}"
+
+
 def where_all_were(seen: Sequence[Whereabouts], stopped: Sequence[str] = ()) -> str:
     """``rank 0 in measured step 17, rank 1 in measured step 17 (stopped)``."""
     if not seen:
@@ -107,7 +99,9 @@ def where_all_were(seen: Sequence[Whereabouts], stopped: Sequence[str] = ()) -> 
 
 
 def _with_place(gone: Gone, seen: Sequence[Whereabouts]) -> str:
-    if gone.status < 0:
+    if gone.status is None:
+        how = "ended without a word"
+    elif gone.status < 0:
         how = f"was killed by {signal.Signals(-gone.status).name}"
     else:
         how = f"ended with status {gone.status} and no word"

@@ -12,8 +12,8 @@ from bench.folders import BUILD_HOROVOD, read_horovod_build
 from bench.local import find_mpirun, torch_cuda_version
 from bench.machine import installed_version, read_cpu_name, read_gpus, usable_cores
 from bench.records import Value
+from bench.stacks import find_py_spy
 from harness.networks import why_not_here
-from harness.stacks import find_py_spy
 from reports.page.library import FETCH, VERSION, bundle_file, read_bundle
 
 FRAMEWORKS = 'pip install "scaling-harness[frameworks]", or `tox run -e sweep`'

@@ -7,18 +7,18 @@ import itertools
 import secrets
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Protocol
-
-from bench.node import roles_of
+from typing import NamedTuple, Protocol
 
 from bench.backends import Backend
 from bench.case import Case
+from bench.node import roles_of
 from bench.records import Outcome, SameWork, Trial
 from bench.telemetry import NodeTelemetry, cut
+from harness.claims import Claim, claims_in, give_up, stake
 from harness.errors import StoreError
 from harness.plan import Plan, rounds, shuffled, still_wide
 from harness.sites import Asked, Ending, Job, Site
@@ -57,22 +57,93 @@ def run_sweep(
     deadline = time.monotonic() + info.suite.budget_s
     done = store.done(info.id)
 
-    def run(round_number: int, case: Case) -> None:
-        watcher.begins(case, round_number)
+    def run(round_number: int, cases: Sequence[Case]) -> None:
         # What measuring costs, and the device's peak, are asked once a case: the first takes as long as a window.
-        once = {name: getattr(case, name) and round_number == 0 for name in ("own_cost", "roofline")}
-        asked = case.model_copy(update=once)
-        trial = run_trial(asked, round_number, site, backends[case.backend], folder, info.environment.id)
-        store.add_trial(info.id, trial)
-        watcher.ends(trial)
+        first = round_number == 0
+        asked = [
+            case.model_copy(update={"own_cost": case.own_cost and first, "roofline": case.roofline and first})
+            for case in cases
+        ]
+        for trial in run_round(asked, round_number, site, backends, folder, info.environment.id, watcher):
+            store.add_trial(info.id, trial)
+            watcher.ends(trial)
 
-    for round_number, case in rounds(info.plan, info.suite.seed):
-        if (case.key, round_number) not in done:
-            run(round_number, case)
+    for round_number, planned in itertools.groupby(rounds(info.plan, info.suite.seed), key=lambda one: one[0]):
+        run(round_number, [case for _, case in planned if (case.key, round_number) not in done])
     if info.suite.precision is not None:
         for round_number, case in _until_precise(info, info.suite.precision, store, deadline):
-            run(round_number, case)
+            run(round_number, [case])
     store.finish_sweep(info.id, now())
+
+
+def run_round(
+    cases: Sequence[Case],
+    round_number: int,
+    site: Site,
+    backends: Mapping[str, Backend],
+    folder: Path,
+    environment: str,
+    watcher: Watcher,
+) -> Iterator[Trial]:
+    """The trials of a round, in its order. Jobs of an interrupted sweep are taken up where they are."""
+    known = claims_in(folder)
+    left = [case for case in cases if (case.key, round_number) not in known]
+    packed = _submitted_together(left, round_number, site, backends, folder)
+    try:
+        for case in cases:
+            watcher.begins(case, round_number)
+            job = packed.pop(case.key, None) or _taken_up(known.get((case.key, round_number)), site, backends)
+            yield run_trial(case, round_number, site, backends[case.backend], folder, environment, job)
+    finally:
+        for started in packed.values():
+            started.job.cancel()
+            give_up(started.folder)
+
+
+class Started(NamedTuple):
+    """A trial under way, and where it leaves what it leaves."""
+
+    job: Job
+    folder: Path
+    began: float
+    started_at: str
+
+
+def _submitted_together(
+    cases: Sequence[Case], round_number: int, site: Site, backends: Mapping[str, Backend], folder: Path
+) -> dict[str, Started]:
+    """By key, where the site takes a whole round at once; else nothing."""
+    if not site.packs or len(cases) < 2:
+        return {}
+    asked = [Asked(case, roles_of(case, backends[case.backend]), _fresh(folder, round_number)) for case in cases]
+    with _room_in(folder):
+        jobs = site.start_round(asked)
+    found = {}
+    for one, job in zip(asked, jobs, strict=True):
+        found[one.case.key] = _claimed(Started(job, one.folder, time.monotonic(), now()), one.case, round_number)
+    return found
+
+
+def _taken_up(known: tuple[Claim, Path] | None, site: Site, backends: Mapping[str, Backend]) -> Started | None:
+    """A job that was submitted before the sweep was interrupted, under way or ended."""
+    if known is None:
+        return None
+    claim, folder = known
+    job = site.rejoin(Asked(claim.case, roles_of(claim.case, backends[claim.case.backend]), folder), claim.handle)
+    return None if job is None else Started(job, folder, time.monotonic(), now())
+
+
+def _fresh(sweep_folder: Path, round_number: int) -> Path:
+    folder = sweep_folder / f"{round_number:02d}-{secrets.token_hex(4)}"
+    with _room_in(sweep_folder):
+        folder.mkdir(parents=True)
+    return folder
+
+
+def _claimed(started: Started, case: Case, round_number: int) -> Started:
+    if started.job.handle is not None:
+        stake(started.folder, Claim(case=case, round=round_number, handle=started.job.handle))
+    return started
 
 
 def _until_precise(info: SweepInfo, precision: float, store: Store, deadline: float) -> Iterator[tuple[int, Case]]:
@@ -97,15 +168,22 @@ def modules_of(plan: Plan, backends: Mapping[str, Backend]) -> tuple[str, ...]:
 
 
 def run_trial(
-    case: Case, round_number: int, site: Site, backend: Backend, sweep_folder: Path, environment: str
+    case: Case,
+    round_number: int,
+    site: Site,
+    backend: Backend,
+    sweep_folder: Path,
+    environment: str,
+    started: Started | None = None,
 ) -> Trial:
-    """One fresh set of processes. Its folder stays where the trial did not end well."""
-    folder = sweep_folder / f"{round_number:02d}-{secrets.token_hex(4)}"
-    started_at, began = now(), time.monotonic()
-    with _room_in(sweep_folder):
-        folder.mkdir(parents=True)
-        job = site.start(Asked(case, roles_of(case, backend), folder))
-    ending = _wait(job, case.timeout_s)
+    """One fresh set of processes, or one that was ``started`` already. Its folder stays where the trial did not end
+    well."""
+    if started is None:
+        folder, began, started_at = _fresh(sweep_folder, round_number), time.monotonic(), now()
+        with _room_in(sweep_folder):
+            job = site.start(Asked(case, roles_of(case, backend), folder))
+        started = _claimed(Started(job, folder, began, started_at), case, round_number)
+    ending = _wait(started, case.timeout_s)
     telemetry = telemetry_of(ending)
     outcome, reason, proof = assess(ending, case)
     conditions = find_conditions(ending.ranks, telemetry) if outcome == "ok" else ()
@@ -113,7 +191,9 @@ def run_trial(
     if serious:
         outcome, reason = "invalid", f"contaminated: {serious[0].seen}"
     if outcome == "ok":
-        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(started.folder, ignore_errors=True)
+    else:
+        give_up(started.folder)
     return Trial(
         case=case,
         round=round_number,
@@ -123,8 +203,8 @@ def run_trial(
         failures=ending.failures,
         same_work=proof,
         environment=environment,
-        started_at=started_at,
-        wall_s=time.monotonic() - began,
+        started_at=started.started_at,
+        wall_s=time.monotonic() - started.began,
         log_tail=ending.log_tail,
         telemetry=telemetry,
         conditions=conditions,
@@ -157,11 +237,12 @@ def telemetry_of(ending: Ending) -> tuple[NodeTelemetry, ...]:
     return tuple(found)
 
 
-def _wait(job: Job, timeout_s: float) -> Ending:
+def _wait(started: Started, timeout_s: float) -> Ending:
     try:
-        return job.wait(timeout_s)
+        return started.job.wait(timeout_s)
     except BaseException:
-        job.cancel()
+        started.job.cancel()
+        give_up(started.folder)
         raise
 
 

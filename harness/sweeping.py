@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.node import roles_of
 from rich.console import Console
 
 from bench.backends import Backend
 from bench.case import DataSource
+from bench.node import roles_of
 from bench.registry import load_backend, survey
 from bench.workloads import DataProblem, Workload
 from harness import report, sites
@@ -28,7 +28,7 @@ from harness.opening import check_store, masked, open_store, path_of
 from harness.outlook import NOTHING_ASKED, Outlook
 from harness.plan import Plan, choices, make_plan
 from harness.run import modules_of, new_sweep_id, now, run_sweep
-from harness.sites import Site
+from harness.sites import DEFAULT_SITE, Site
 from harness.store import DEFAULT_STORE, Store, SweepInfo
 from harness.suite import Suite, find_suite, line_of, override, parse_settings, read_suite
 from harness.watch import ProgressWatcher
@@ -161,8 +161,9 @@ def run(
     return _go(info, store, site, store_place, target, people)
 
 
-def resume(suite: Suite | None, site: Site, store_place: str, page: Path | None, people: Console) -> Done:
-    """Finish the sweep that began last and has not ended; ``suite``: what was asked for, where anything was.
+def resume(suite: Suite | None, asked_site: str | None, store_place: str, page: Path | None, people: Console) -> Done:
+    """Finish the sweep that began last and has not ended; ``suite``, ``asked_site``: what was asked for, where anything
+    was.
 
     Raises :class:`UsageError` where there is none, or where it was another one, elsewhere, or over other data.
     """
@@ -173,13 +174,15 @@ def resume(suite: Suite | None, site: Site, store_place: str, page: Path | None,
         raise UsageError(f"--resume: store {masked(store_place)} holds no unfinished sweep; leave --resume out")
     check_store(store_place)
     info = store.sweep(name)
-    if suite is not None and suite != info.suite:
+    place = next((case.site for case in info.plan.cases), DEFAULT_SITE)
+    if (suite is not None and suite != info.suite) or asked_site not in (None, place):
         raise UsageError(f"--resume: sweep {name} was asked for by `{info.command}`; repeat that, or say --resume only")
     here = read_environment().model_dump(exclude={"changed_files"})
     differ = [field for field, value in info.environment.model_dump(exclude={"changed_files"}).items()
               if value != here[field]]  # fmt: skip
     if differ:
         raise UsageError(f"--resume: sweep {name} began with another {', '.join(differ)}; start a new one")
+    site = choose_site(place, info.suite)
     site.warm(modules_of(info.plan, backends))
     if prepare_data(info.plan, workloads, people) != info.plan:
         raise DataError(f"--resume: the data of sweep {name} has changed since; start a new one")

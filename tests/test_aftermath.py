@@ -6,7 +6,8 @@ from pathlib import Path
 
 from bench.progress import Whereabouts
 from bench.records import RankFailure
-from harness.aftermath import MPIRUN, Gone, Scene, judge, where_all_were
+from bench.scene import MPIRUN, Gone, Scene
+from harness.aftermath import judge, where_all_were
 
 LOG = Path("/nonexistent")
 SEEN = [Whereabouts(0, 10, "measured step", 17), Whereabouts(1, 11, "measured step", 16)]

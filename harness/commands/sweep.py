@@ -11,6 +11,7 @@ from rich.console import Console
 from harness.commands.shared import Json, Store, command, paper, people, print_json
 from harness.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_TRIALS_FAILED
 from harness.signals import terminated_as_interrupted
+from harness.sites import DEFAULT_SITE
 from harness.store import DEFAULT_STORE
 from harness.suite import DEFAULT_SUITE, parse_duration, parse_fault, parse_percent
 
@@ -83,7 +84,7 @@ def sweep(
     telemetry: Annotated[
         str | None, typer.Option(metavar="auto|always|off|replay:FILE", help="What is sampled while ranks work.")
     ] = None,
-    site: Annotated[str, typer.Option(metavar="NAME", help="Where the ranks run.")] = "local",
+    site: Annotated[str | None, typer.Option(metavar="NAME", help="Where the ranks run; default local.")] = None,
     store: Store = DEFAULT_STORE,
     resume: Annotated[bool, typer.Option("--resume", help="Finish the sweep that was interrupted last.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print cases and skips; run nothing.")] = False,
@@ -110,11 +111,11 @@ def sweep(
     }  # fmt: skip
     said = {name: value for name, value in changes.items() if value is not None}
     chosen = sweeping.choose_suite(suite, said, settings)
-    where = sweeping.choose_site(site, chosen)
     if resume and not dry_run:
         asked = bool(said or settings or suite != DEFAULT_SUITE)
         with terminated_as_interrupted():
-            return _show(sweeping.resume(chosen if asked else None, where, store, report, people), as_json=as_json)
+            return _show(sweeping.resume(chosen if asked else None, site, store, report, people), as_json=as_json)
+    where = sweeping.choose_site(site or DEFAULT_SITE, chosen)
     plan = sweeping.plan(chosen, where, sweeping.place_in(suite, said, settings))
     _warn_of_broken_plugins()
     if dry_run:

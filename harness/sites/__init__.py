@@ -39,6 +39,9 @@ class Ending:
     """What it was billed, in the unit of the price that was given."""
 
 
+DEFAULT_SITE = "local"
+
+
 class Asked(NamedTuple):
     """A trial that is to be run: its processes' records and logs go to ``folder``."""
 
@@ -90,9 +93,14 @@ class Site(ABC):
     def start(self, asked: Asked) -> Job:
         """Start the processes of a trial, or submit them."""
 
-    def start_round(self, trials: Sequence[Asked]) -> list[Job] | None:
-        """Submit all trials of a round at once, to be waited for in this order; ``None``: one after the other."""
-        return None
+    @property
+    def packs(self) -> bool:
+        """Whether it takes all trials of a round at once."""
+        return False
+
+    def start_round(self, trials: Sequence[Asked]) -> list[Job]:
+        """Submit them all at once where the site :attr:`packs`, to be waited for in this order."""
+        return [self.start(asked) for asked in trials]
 
     def rejoin(self, asked: Asked, handle: str) -> Job | None:
         """The job of a sweep that was interrupted, under way or ended; ``None`` where nothing of it is left."""
