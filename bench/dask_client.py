@@ -7,18 +7,23 @@ need not: its functions return JSON text, and whatever else arrives as a pickle 
 from __future__ import annotations
 
 import builtins
+import logging
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from bench.dask_places import NoRoom, Offer
 from bench.value import Value
 
 PLAIN = ("msgpack", "error")
 """Dask's names for what results may be made of."""
-NOTICES = ("str", "bytes")
+NOTICES = ("str", "bytes", "list")
 """What Dask names in a pickle when it tells the type of a result."""
 CONNECT_S = 10.0
+
+_this_thread = threading.local()
 
 
 class Refused(TypeError):
@@ -55,14 +60,30 @@ def is_harmless(module: str, name: str) -> bool:
 def refuse_pickles() -> None:
     """From now on any pickle this process loads that names something not :func:`is_harmless` raises :class:`Refused`.
 
-    Python asks before it looks up a name for a pickle, and whoever was registered here cannot be taken out again.
+    Python asks before it looks up a name for a pickle, and whoever was registered here cannot be taken out again. Only
+    a thread inside :func:`building_graphs` is not asked.
     """
 
     def audit(event: str, arguments: tuple[Any, ...]) -> None:
-        if event == "pickle.find_class" and not is_harmless(*map(str, arguments)):
+        if event != "pickle.find_class" or getattr(_this_thread, "builds_graphs", False):
+            return
+        if not is_harmless(*map(str, arguments)):
             raise Refused(f"a pickle that names {arguments[0]}.{arguments[1]} is not taken from a cluster")
 
     sys.addaudithook(audit)
+    # It tells of every refused notice with a traceback.
+    logging.getLogger("distributed.protocol.pickle").setLevel(logging.WARNING)
+
+
+@contextmanager
+def building_graphs() -> Iterator[None]:
+    """This thread may read pickles: Dask names a graph by pickling it and reading that again. What comes from the
+    network is read by other threads, the client's event loop and its helpers."""
+    _this_thread.builds_graphs = True
+    try:
+        yield
+    finally:
+        _this_thread.builds_graphs = False
 
 
 def security_of(tls: Tls | None) -> Any:
@@ -93,3 +114,15 @@ def connect(cluster: Cluster) -> Iterator[Any]:
             raise Unreachable(f"no Dask scheduler answers at {cluster.address} ({said})") from None
         with client:
             yield client
+
+
+def read_offers(client: Any) -> list[Offer]:
+    """Every worker as it describes itself. Raises :class:`NoRoom` where one can't."""
+    from bench.dask_worker import describe_worker
+
+    found = []
+    for address, told in client.run(describe_worker, on_error="return").items():
+        if not isinstance(told, str):
+            raise NoRoom(f"worker {address} can't load this package ({told}): install it there")
+        found.append(Offer.model_validate_json(told))
+    return found

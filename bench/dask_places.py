@@ -76,7 +76,8 @@ def _seats_on(mine: Sequence[Offer], case: Case) -> tuple[Offer, ...]:
     taken: list[Offer] = []
     for offer in mine:
         taken.append(offer)
-        if sum(one.threads for one in taken) >= ranks * case.threads:
+        enough = sum(one.threads for one in taken) >= ranks * case.threads
+        if enough and len(taken) >= min(ranks, len(mine)):
             return tuple(taken)
     return ()
 

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 from urllib.parse import urlsplit
 
 from pydantic import Field
@@ -183,7 +183,7 @@ class Dask(Backend):
                 yield TaskSession(me.rank, me.world, sharded=is_sharded(case), asks=asks)
                 return
             with process_group(case, me, "gloo", DdpOptions(), PlacedSession) as joined:
-                joined.asks = asks
+                cast(PlacedSession, joined).asks = asks
                 yield joined
 
     def role(self, name: str) -> Callable[[Case, Identity, Path], None] | None:
