@@ -158,8 +158,11 @@ def keep_until_told(jobs: Jobs, orders: SystemOrders) -> int:
     return 0
 
 
-def _said_by(problem: Exception) -> str:
+def _said_by(problem: BaseException) -> str:
     """In one line: what the queueing system's command said, where it was that."""
+    # Closing what was never open fails too.
+    while problem.__context__ is not None:
+        problem = problem.__context__
     lines = [line.strip() for line in str(problem).splitlines() if line.strip()]
     said = lines[lines.index("stderr:") + 1 :] if "stderr:" in lines else lines
     return said[0] if said else type(problem).__name__

@@ -22,7 +22,7 @@ def test_every_turn_hands_every_rank_the_sum(world, sharded):
     def call(address, key, function, *arguments):
         if function is not give:
             return function(*arguments)
-        trial, turn, rank, *received = arguments
+        _, turn, rank, *received = arguments
         assert address == f"worker-{rank}"
         if received:
             handed[turn - 1, rank] = np.concatenate(received) if sharded else add_up(*received)
