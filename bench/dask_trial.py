@@ -9,12 +9,14 @@ closed the harness has gone: this process ends, the scheduler lets go of its tas
 from __future__ import annotations
 
 import argparse
+import asyncio
 import os
 import secrets
 import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -87,7 +89,7 @@ class Trial:
     def _exchange(self) -> None:
         addresses = [offer.address for offer in self.workers]
         # It ends with the ranks: when they are cancelled it can't wait for them any more.
-        with building_graphs():
+        with suppress(Exception, asyncio.CancelledError), building_graphs():
             self.exchange = keep_ahead(self.client, addresses, is_sharded(self.case), self.tasks, self.name)
 
     def watch(self, orders: SystemOrders) -> Scene:
@@ -143,14 +145,14 @@ class Trial:
             unpacker.take(line)
 
     def _stacks(self) -> dict[str, list[str]]:
-        """Of the ranks in workers' threads. Those of ranks in processes come from their node."""
+        """Of the ranks in workers' threads, the latest call first. Those of ranks in processes come from their node."""
         if not self.by_tasks:
             return {}
         pending = {self.tasks[number].key: number for number in self._to_be_heard()}
         found: dict[str, list[str]] = {}
         for tasks in (self.client.call_stack(keys=list(pending)) if pending else {}).values():
             for key, frames in tasks.items():
-                lines = [line for frame in frames for line in frame.rstrip().splitlines()]
+                lines = [line for frame in reversed(frames) for line in frame.rstrip().splitlines()]
                 found[f"rank {pending[key]}"] = lines
         return found
 

@@ -1,4 +1,4 @@
-"""Where ranks are put among a cluster's workers, what is refused and why, and what its client takes from the network."""
+"""Where ranks go among a cluster's workers, what is refused and why, and what its client takes from the network."""
 
 from __future__ import annotations
 

@@ -155,6 +155,8 @@ class DaskSite(Site):
     name = "dask"
     summary = "a Dask cluster that is running, or one of Slurm jobs"
     options = DaskSiteOptions
+    requires = ("dask", "distributed")
+    extra = "frameworks"
     chosen: DaskSiteOptions
 
     def __init__(self, chosen: Options | None = None) -> None:
@@ -168,12 +170,9 @@ class DaskSite(Site):
         """Of the cluster of jobs."""
 
     def lacking(self) -> str | None:
-        needed = {"dask": "frameworks", "distributed": "frameworks"}
-        if self.chosen.jobqueue:
-            needed["dask_jobqueue"] = "slurm"
-        missing = [module for module in needed if importlib.util.find_spec(module) is None]
-        extras = ",".join(dict.fromkeys(needed[module] for module in missing))
-        return f'{", ".join(missing)} not installed: pip install "scaling-harness[{extras}]"' if missing else None
+        if self.chosen.jobqueue and importlib.util.find_spec("dask_jobqueue") is None:
+            return 'dask_jobqueue not installed: pip install "scaling-harness[slurm]"'
+        return super().lacking()
 
     def why_not(self, case: Case) -> str | None:
         if case.backend != "dask":
