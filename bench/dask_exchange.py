@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from bench.backends import Pair, Session
+from bench.dask_holding import Asks
 from bench.gradients import Grouping
 
 TURNS_A_GRAPH = 64
@@ -24,22 +25,42 @@ WHOLE = 2**62
 """Bytes: all gradients make one message."""
 
 
+class Abandoned(Exception):
+    """The trial was ended from outside while this rank waited for the others."""
+
+
 class Mailbox:
     """Between a rank's training thread and the exchange tasks on its worker's event loop."""
 
     def __init__(self) -> None:
+        self.closed = False
         self.loop: asyncio.AbstractEventLoop | None = None
         self.given: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self.waiting: asyncio.Future[None] | None = None
         self.received: queue.SimpleQueue[tuple[Any, ...]] = queue.SimpleQueue()
 
     def exchange(self, array: Any) -> tuple[Any, ...]:
-        """Give this rank's array, return what came of all ranks'. Called by the training thread."""
+        """Give this rank's array, return what came of all ranks'. Called by the training thread.
+
+        Raises :class:`Abandoned` once the mailbox is closed.
+        """
         self.given.put(array)
+        self._rouse()
+        received = () if self.closed else self.received.get()
+        if not received:
+            raise Abandoned
+        return received
+
+    def close(self) -> None:
+        """Let go of whoever waits at either end, now and later."""
+        self.closed = True
+        self.received.put(())
+        self._rouse()
+
+    def _rouse(self) -> None:
         loop = self.loop
-        if loop is not None:
+        if loop is not None and not loop.is_closed():
             loop.call_soon_threadsafe(self._wake)
-        return self.received.get()
 
     def _wake(self) -> None:
         if self.waiting is not None and not self.waiting.done():
@@ -50,20 +71,32 @@ class Mailbox:
         self.loop = asyncio.get_running_loop()
         if received:
             self.received.put(received)
-        while True:
+        while not self.closed:
             self.waiting = self.loop.create_future()
             try:
                 return self.given.get_nowait()
             except queue.Empty:
                 await self.waiting
+        return None
 
 
-_mailbox = Mailbox()  # one to a worker process
+_mailboxes: dict[str, Mailbox] = {}  # by trial: a worker holds one rank of a trial, and may outlive many trials
 
 
-async def give(turn: int, rank: int, *received: Any) -> Any:
+def mailbox(trial: str) -> Mailbox:
+    """This worker's of a trial. Whoever asks first makes it: the rank, or the task that waits for it."""
+    return _mailboxes.setdefault(trial, Mailbox())
+
+
+def close_mailbox(trial: str) -> None:
+    """Nobody of that trial waits here any more."""
+    mailbox(trial).close()
+    del _mailboxes[trial]
+
+
+async def give(trial: str, turn: int, rank: int, *received: Any) -> Any:
     """Task (k, r): deliver the last turn's arrays to this rank's loop and return what it gives next."""
-    return await _mailbox.turn(received)
+    return await mailbox(trial).turn(received)
 
 
 def take_shard(array: Any, shard: int, world: int) -> Any:
@@ -87,9 +120,10 @@ def add_up(*parts: Any) -> Any:
 class TaskSession(Session):
     """A rank whose exchange goes through Dask tasks."""
 
-    def __init__(self, rank: int, world: int, *, sharded: bool) -> None:
+    def __init__(self, rank: int, world: int, *, sharded: bool, asks: Asks) -> None:
         super().__init__(rank, world)
-        self.sharded = sharded
+        self.sharded, self.asks = sharded, asks
+        self.mailbox = mailbox(asks.trial)
         self.optimizer: Any = None
 
     @property
@@ -117,14 +151,15 @@ class TaskSession(Session):
         import numpy as np
         import torch
 
-        received = _mailbox.exchange(flat.numpy())
+        received = self.mailbox.exchange(flat.numpy())
         return torch.from_numpy(np.concatenate(received) if self.sharded else add_up(*received))
 
     def blocks_mean(self, blocks: Pair, side: Pair, make_block: Callable[[int, int], Any]) -> float:
-        return mean_by_dask_array(self, blocks, side, make_block)
+        return mean_by_dask_array(self, self.asks, blocks, side, make_block)
 
     def settings(self) -> dict[str, str]:
-        return {"transport": "tasks", "exchange": "sharded" if self.sharded else "direct", **versions()}
+        exchange = "sharded" if self.sharded else "direct"
+        return {"transport": "tasks", "exchange": exchange, **self.asks.settings, **versions()}
 
 
 class ExchangingOptimizer:
@@ -158,21 +193,22 @@ class ExchangingOptimizer:
             parameter.grad = gradient.view_as(parameter)
 
 
-def mean_by_dask_array(session: Session, blocks: Pair, side: Pair, make_block: Callable[[int, int], Any]) -> float:
-    """The mean as ``dask.array`` takes it, over all workers; rank 0 asks for it and tells the others."""
+def mean_by_dask_array(
+    session: Session, asks: Asks, blocks: Pair, side: Pair, make_block: Callable[[int, int], Any]
+) -> float:
+    """The mean as ``dask.array`` takes it, over the ranks' workers; rank 0 asks for it and tells the others."""
     import torch
 
     mean = 0.0
     if session.rank == 0:
         import dask.array
-        import distributed
 
         def block(block_id: tuple[int, int]) -> Any:
             return make_block(*block_id)
 
         chunks = ((side[0],) * blocks[0], (side[1],) * blocks[1])
         array = dask.array.map_blocks(block, chunks=chunks, dtype="float64", meta=_empty())
-        mean = float(distributed.get_client().compute(array.mean(), sync=True))
+        mean = float(asks.client().compute(array.mean(), sync=True, **asks.only))
     told = session.all_reduce_sum(torch.tensor([mean], dtype=torch.float64))
     return float(told[0])
 
@@ -191,7 +227,14 @@ def versions() -> dict[str, str]:
 
 
 def exchange_turns(
-    call: Callable[..., Any], first: int, turns: int, addresses: Sequence[str], before: Sequence[Any], *, sharded: bool
+    call: Callable[..., Any],
+    trial: str,
+    first: int,
+    turns: int,
+    addresses: Sequence[str],
+    before: Sequence[Any],
+    *,
+    sharded: bool,
 ) -> list[Any]:
     """The graph of ``turns`` exchanges from turn ``first`` on (pure); returns what its last turn hands on.
 
@@ -202,7 +245,8 @@ def exchange_turns(
     handed = list(before)
     for turn in range(first, first + turns):
         given = [
-            call(address, f"give-{turn}-{rank}", give, turn, rank, *handed) for rank, address in enumerate(addresses)
+            call(address, f"give-{turn}-{rank}", give, trial, turn, rank, *handed)
+            for rank, address in enumerate(addresses)
         ]
         if not sharded:
             handed = given
@@ -217,7 +261,9 @@ def exchange_turns(
     return handed
 
 
-def keep_ahead(client: Any, addresses: Sequence[str], sharded: bool, ranks: Sequence[Any]) -> list[Any]:
+def keep_ahead(
+    client: Any, addresses: Sequence[str], sharded: bool, ranks: Sequence[Any], trial: str = ""
+) -> list[Any]:
     """Submit the exchange graph in pieces, some pieces ahead of the ranks, until the first rank is done.
 
     Returns what was submitted last, to be held until all ranks are done: dropping it cancels its tasks, and the
@@ -228,13 +274,14 @@ def keep_ahead(client: Any, addresses: Sequence[str], sharded: bool, ranks: Sequ
 
     def call(address: str, key: str, function: Callable[..., Any], *arguments: Any) -> Any:
         with dask.annotate(workers=[address], allow_other_workers=False):
-            return dask.delayed(function, pure=False)(*arguments, dask_key_name=key)
+            return dask.delayed(function, pure=False)(*arguments, dask_key_name=trial + key)
 
     ahead: list[list[Any]] = []
     first = 0
     while True:
         while len(ahead) < GRAPHS_AHEAD:
-            last = exchange_turns(call, first, TURNS_A_GRAPH, addresses, ahead[-1] if ahead else (), sharded=sharded)
+            before = ahead[-1] if ahead else ()
+            last = exchange_turns(call, trial, first, TURNS_A_GRAPH, addresses, before, sharded=sharded)
             ahead.append(client.compute(last, optimize_graph=False))
             first += TURNS_A_GRAPH
         done = wait([ahead[0][0], *ranks], return_when="FIRST_COMPLETED").done

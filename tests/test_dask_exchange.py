@@ -22,15 +22,15 @@ def test_every_turn_hands_every_rank_the_sum(world, sharded):
     def call(address, key, function, *arguments):
         if function is not give:
             return function(*arguments)
-        turn, rank, *received = arguments
+        _, turn, rank, *received = arguments
         assert address == f"worker-{rank}"
         if received:
             handed[turn - 1, rank] = np.concatenate(received) if sharded else add_up(*received)
         return given[turn, rank]
 
     addresses = [f"worker-{rank}" for rank in range(world)]
-    before = exchange_turns(call, 0, 2, addresses, (), sharded=sharded)
-    exchange_turns(call, 2, 1, addresses, before, sharded=sharded)
+    before = exchange_turns(call, "t", 0, 2, addresses, (), sharded=sharded)
+    exchange_turns(call, "t", 2, 1, addresses, before, sharded=sharded)
     for turn in range(2):
         expected = sum(given[turn, rank] for rank in range(world))
         for rank in range(world):
@@ -57,7 +57,7 @@ def test_keys_are_told_apart():
         keys.append(key)
         return np.zeros(4)
 
-    exchange_turns(call, 0, 3, ["a", "b"], (), sharded=True)
+    exchange_turns(call, "t", 0, 3, ["a", "b"], (), sharded=True)
     assert len(keys) == len(set(keys))
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-FRAMEWORKS = {"torch", "horovod", "dask", "distributed", "pynvml", "sklearn"}
+FRAMEWORKS = {"torch", "horovod", "dask", "dask_jobqueue", "distributed", "pynvml", "sklearn"}
 CLIENTS = {"kubernetes"}
 FORBIDDEN = {"bench": {"harness", "reports"}, "reports": {"harness"}, "harness": set()}
 

@@ -10,7 +10,8 @@ import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
+from urllib.parse import urlsplit
 
 from pydantic import Field
 
@@ -18,9 +19,11 @@ from bench.backends import Backend, Options, Pair, Session
 from bench.backends.ddp import DdpOptions, ProcessGroupSession, process_group
 from bench.case import Case, Role
 from bench.dask_exchange import TaskSession, keep_ahead, mean_by_dask_array
+from bench.dask_holding import Asks, asking
 from bench.identity import Identity
 from bench.local import await_listener, free_port, where_to_listen
 from bench.records import RankFailure, RankRecord
+from bench.value import Value
 
 SHARDED_FROM = 4
 QUIET = {
@@ -41,8 +44,10 @@ class DaskOptions(Options):
 class PlacedSession(ProcessGroupSession):
     """A rank that Dask placed: its exchange is torch's, and an array is taken by Dask's own machinery."""
 
+    asks = Asks()
+
     def blocks_mean(self, blocks: Pair, side: Pair, make_block: Callable[[int, int], Any]) -> float:
-        return mean_by_dask_array(self, blocks, side, make_block)
+        return mean_by_dask_array(self, self.asks, blocks, side, make_block)
 
 
 def scheduler(case: Case, me: Identity, out: Path) -> None:
@@ -102,17 +107,25 @@ def driver(case: Case, me: Identity, out: Path) -> None:
         ]  # fmt: skip
         held = keep_ahead(client, addresses, is_sharded(case), ranks) if case.transport == "tasks" else []
         for finished in as_completed(ranks):
-            found = finished.result()
-            if isinstance(found, RankFailure):
+            told = Told.model_validate_json(finished.result())
+            if told.failure is not None:
                 # The other ranks wait for this one in vain.
-                write(out, f"failure-{found.role}-{found.rank}.json", found)
+                write(out, f"failure-{told.failure.role}-{told.failure.rank}.json", told.failure)
                 raise SystemExit(1)
-            write(out, f"record-{found.rank}.json", found)
+            if told.record is not None:
+                write(out, f"record-{told.record.rank}.json", told.record)
         del held
 
 
-def rank_in_worker(case_json: str, rank: int, meeting_host: str, port: int, out: str) -> RankRecord | RankFailure:
-    """A rank as one long task; returns its record, or its failure as a value.
+class Told(Value):
+    """What comes back of a rank: one of the two, as JSON text."""
+
+    record: RankRecord | None = None
+    failure: RankFailure | None = None
+
+
+def rank_in_worker(case_json: str, rank: int, meeting_host: str, port: int, out: str) -> str:
+    """A rank as one long task; returns its record, or its failure, as the text of a :class:`Told`.
 
     It leaves the worker's pool, so that the pool's threads serve the exchange.
     """
@@ -124,10 +137,19 @@ def rank_in_worker(case_json: str, rank: int, meeting_host: str, port: int, out:
     failures: list[RankFailure] = []
     distributed.secede()
     try:
-        me = Identity(rank, case.ranks, rank, case.ranks, meeting_host, port)
-        return measure_rank(case, me, Path(out), failures.append)
+        here = case.ranks_on_a_node
+        me = Identity(rank, case.ranks, rank % here, here, meeting_host, port, own_host=own_host())
+        return Told(record=measure_rank(case, me, Path(out), failures.append)).model_dump_json()
     except Exception as problem:
-        return failures[0] if failures else describe_failure("rank", rank, problem)
+        failure = failures[0] if failures else describe_failure("rank", rank, problem)
+        return Told(failure=failure).model_dump_json()
+
+
+def own_host() -> str:
+    """The address by which the others reach the worker that runs this task."""
+    import distributed
+
+    return urlsplit(distributed.get_worker().address).hostname or ""
 
 
 def is_sharded(case: Case) -> bool:
@@ -147,6 +169,9 @@ class Dask(Backend):
     }
 
     def launch(self, case: Case) -> tuple[Role, ...]:
+        if case.site == "dask":
+            # Scheduler and workers are there, and the site places the ranks.
+            return (Role(name="rank", count=case.ranks),)
         return (
             Role(name="scheduler", count=1, service=True),
             Role(name="worker", count=case.ranks, service=True),
@@ -155,11 +180,13 @@ class Dask(Backend):
 
     @contextmanager
     def session(self, case: Case, me: Identity) -> Iterator[Session]:
-        if case.transport == "tasks":
-            yield TaskSession(me.rank, me.world, sharded=is_sharded(case))
-            return
-        with process_group(case, me, "gloo", DdpOptions(), PlacedSession) as joined:
-            yield joined
+        with asking(case, me) as asks:
+            if case.transport == "tasks":
+                yield TaskSession(me.rank, me.world, sharded=is_sharded(case), asks=asks)
+                return
+            with process_group(case, me, "gloo", DdpOptions(), PlacedSession) as joined:
+                cast(PlacedSession, joined).asks = asks
+                yield joined
 
     def role(self, name: str) -> Callable[[Case, Identity, Path], None] | None:
         return {"scheduler": scheduler, "worker": worker, "driver": driver}.get(name)

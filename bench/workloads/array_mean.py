@@ -6,6 +6,7 @@ Chunk (i, j) is drawn from a generator seeded with (seed, i, j), so that the num
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import Any
 
 from pydantic import Field, model_validator
@@ -46,10 +47,8 @@ class BlocksMean(Work):
     def step(self) -> None:
         if self.late_s:
             time.sleep(self.late_s)
-        self.mean = self.session.blocks_mean(self.blocks, self.side, self._make_block)
-
-    def _make_block(self, row: int, column: int) -> Any:
-        return random_block(self.seed, self.side, row, column)
+        # It travels to whoever makes a block: with what it needs, and not with the rank's session.
+        self.mean = self.session.blocks_mean(self.blocks, self.side, partial(random_block, self.seed, self.side))
 
     def verify(self, steps: int) -> tuple[tuple[tuple[int, ...], ...], tuple[float, ...]]:
         self.step()

@@ -1,0 +1,128 @@
+"""The harness's way into a Dask cluster: a client that takes text and numbers from the network, and no pickle.
+
+Dask's own processes trust each other: a scheduler and its workers execute what they are sent. The client of the harness
+need not: its functions return JSON text, and whatever else arrives as a pickle may name nothing but plain exceptions.
+"""
+
+from __future__ import annotations
+
+import builtins
+import logging
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from bench.dask_places import NoRoom, Offer
+from bench.value import Value
+
+PLAIN = ("msgpack", "error")
+"""Dask's names for what results may be made of."""
+NOTICES = ("str", "bytes", "list")
+"""What Dask names in a pickle when it tells the type of a result."""
+CONNECT_S = 10.0
+
+_this_thread = threading.local()
+
+
+class Refused(TypeError):
+    """A pickle from the network named something that the harness would have to run."""
+
+
+class Unreachable(Exception):
+    """No scheduler answers. The text says where and why."""
+
+
+class Tls(Value):
+    """Paths of PEM files, never what is in them."""
+
+    ca: str
+    cert: str
+    key: str
+
+
+class Cluster(Value):
+    """Where a cluster is met, and by which certificate this side is known there."""
+
+    address: str
+    tls: Tls | None = None
+
+
+def is_harmless(module: str, name: str) -> bool:
+    """Whether a pickle may name it: an exception of Python itself, or the type of a text (pure)."""
+    if module != "builtins":
+        return False
+    found = getattr(builtins, name, None)
+    return name in NOTICES or (isinstance(found, type) and issubclass(found, Exception))
+
+
+def refuse_pickles() -> None:
+    """From now on any pickle this process loads that names something not :func:`is_harmless` raises :class:`Refused`.
+
+    Python asks before it looks up a name for a pickle, and whoever was registered here cannot be taken out again. Only
+    a thread inside :func:`building_graphs` is not asked.
+    """
+
+    def audit(event: str, arguments: tuple[Any, ...]) -> None:
+        if event != "pickle.find_class" or getattr(_this_thread, "builds_graphs", False):
+            return
+        if not is_harmless(*map(str, arguments)):
+            raise Refused(f"a pickle that names {arguments[0]}.{arguments[1]} is not taken from a cluster")
+
+    sys.addaudithook(audit)
+    # It tells of every refused notice with a traceback.
+    logging.getLogger("distributed.protocol.pickle").setLevel(logging.WARNING)
+
+
+@contextmanager
+def building_graphs() -> Iterator[None]:
+    """This thread may read pickles: Dask names a graph by pickling it and reading that again. What comes from the
+    network is read by other threads, the client's event loop and its helpers."""
+    _this_thread.builds_graphs = True
+    try:
+        yield
+    finally:
+        _this_thread.builds_graphs = False
+
+
+def security_of(tls: Tls | None) -> Any:
+    """Dask's ``Security`` for every role that this side may play; ``None`` without TLS."""
+    if tls is None:
+        return None
+    from distributed.security import Security
+
+    roles = ("client", "scheduler", "worker")
+    pairs = {f"tls_{role}_{kind}": value for role in roles for kind, value in (("cert", tls.cert), ("key", tls.key))}
+    return Security(require_encryption=True, tls_ca_file=tls.ca, **pairs)
+
+
+@contextmanager
+def connect(cluster: Cluster) -> Iterator[Any]:
+    """A client that asks for plain results only. Raises :class:`Unreachable`."""
+    import dask
+    from distributed import Client
+
+    # The scheduler may be gone for good: nobody waits half a minute for it.
+    with dask.config.set({"distributed.comm.timeouts.connect": f"{CONNECT_S:g}s"}):
+        try:
+            client = Client(
+                cluster.address, security=security_of(cluster.tls), timeout=CONNECT_S, deserializers=list(PLAIN)
+            )
+        except (OSError, TimeoutError, ValueError, RuntimeError) as problem:
+            said = str(problem).splitlines()[0] if str(problem) else type(problem).__name__
+            raise Unreachable(f"no Dask scheduler answers at {cluster.address} ({said})") from None
+        with client:
+            yield client
+
+
+def read_offers(client: Any) -> list[Offer]:
+    """Every worker as it describes itself. Raises :class:`NoRoom` where one can't."""
+    from bench.dask_worker import describe_worker
+
+    found = []
+    for address, told in client.run(describe_worker, on_error="return").items():
+        if not isinstance(told, str):
+            raise NoRoom(f"worker {address} can't load this package ({told}): install it there")
+        found.append(Offer.model_validate_json(told))
+    return found

@@ -1,0 +1,267 @@
+"""A Dask cluster as an engine: one that is running already, or one started as Slurm jobs for the sweep."""
+
+from __future__ import annotations
+
+import atexit
+import importlib.util
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from bench.backends import Options
+from bench.case import Case, Role
+from bench.dask_client import Cluster, Tls
+from bench.dask_cluster import Jobs, Survey
+from bench.dask_places import NoRoom, seat, threads_needed
+from bench.dask_trial import FILE, TrialEnd
+from harness import dask_processes
+from harness.aftermath import last_lines
+from harness.dask_processes import KeptJobs, NoCluster
+from harness.remote import MARGIN_S, ends_in, gather
+from harness.sites import Asked, Ending, Job, Site
+
+ADDRESS = r"^(tcp|tls)://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+):\d{1,5}$"
+NAME = r"^[A-Za-z0-9][A-Za-z0-9_.,-]*$"
+PATH = r"^[A-Za-z0-9_./~+@-]+$"
+DIRECTIVES = r"^--[a-z-]+(=[A-Za-z0-9_.:/@+-]+)?(,--[a-z-]+(=[A-Za-z0-9_.:/@+-]+)?)*$"
+ENDS_A_PROCESS = ("kill", "stop", "oom", "exit")
+"""Faults that would hit the cluster's own worker where it holds the rank itself."""
+HERE_ONLY = "a Dask cluster runs the dask backend only: --backends dask"
+NO_CLUSTER = "no Dask cluster is named: --set dask.address=tcp://HOST:8786, or --set dask.jobqueue=slurm"
+LOG_LINES = 20
+
+
+class DaskSiteOptions(Options):
+    address: str | None = Field(None, pattern=ADDRESS, description="the scheduler of a cluster that is running")
+    tls_ca: str | None = Field(None, pattern=PATH, description="path of the certificate authority's PEM file")
+    tls_cert: str | None = Field(None, pattern=PATH, description="path of this side's certificate")
+    tls_key: str | None = Field(None, pattern=PATH, description="path of this side's private key")
+    jobqueue: Literal["slurm"] | None = Field(None, description="start a cluster as jobs of this system for the sweep")
+    queue: str | None = Field(None, pattern=NAME, coerce_numbers_to_str=True, description="partition of the jobs")
+    account: str | None = Field(None, pattern=NAME, coerce_numbers_to_str=True, description="whom the jobs are billed")
+    walltime: str = Field("01:00:00", pattern=r"^(\d+-)?\d{1,2}:\d\d:\d\d$", description="how long the jobs may last")
+    memory: str = Field("0", pattern=r"^\d+[KMGT]?$", coerce_numbers_to_str=True,
+                        description="memory of a job as Slurm writes it; 0: all that its node has")  # fmt: skip
+    exclusive: bool = Field(True, description="each job has a node to itself, so that ranks are where they are said")
+    directives: str | None = Field(
+        None, pattern=DIRECTIVES, description="further #SBATCH lines: --qos=long,--exclude=n7"
+    )
+    interface: str | None = Field(None, pattern=NAME, description="network interface of scheduler and workers, by name")
+    python: str = Field(sys.executable, pattern=PATH, description="Python of the jobs")
+    start_s: float = Field(600.0, gt=0, description="how long the jobs may wait in the queue")
+
+    @model_validator(mode="after")
+    def _agrees(self) -> DaskSiteOptions:
+        given = [self.tls_ca, self.tls_cert, self.tls_key]
+        if any(given) and not all(given):
+            raise ValueError("tls_ca, tls_cert and tls_key belong together")
+        if self.address and self.jobqueue:
+            raise ValueError("address names a running cluster, jobqueue starts one: leave one of them out")
+        if self.address and (self.address.startswith("tls://") != all(given)):
+            raise ValueError("an address tls://… goes with tls_ca, tls_cert and tls_key, and they with it")
+        return self
+
+    @property
+    def tls(self) -> Tls | None:
+        if self.tls_ca is None or self.tls_cert is None or self.tls_key is None:
+            return None
+        return Tls(ca=self.tls_ca, cert=self.tls_cert, key=self.tls_key)
+
+
+def jobs_for(cases: Sequence[Case], options: DaskSiteOptions) -> Jobs:
+    """The jobs that can hold any of these cases: a host a node, a worker a rank (pure)."""
+    workers = max(case.ranks_on_a_node for case in cases)
+    extra = tuple(options.directives.split(",")) if options.directives else ()
+    return Jobs(
+        count=max(case.nodes for case in cases),
+        workers=workers,
+        threads=max(threads_needed(case) for case in cases),
+        cores=workers * max(case.threads for case in cases),
+        queue=options.queue,
+        account=options.account,
+        walltime=options.walltime,
+        memory=options.memory,
+        directives=(*(("--exclusive",) if options.exclusive else ()), *extra),
+        interface=options.interface,
+        python=options.python,
+        tls=options.tls,
+        start_s=options.start_s,
+    )
+
+
+def covers(jobs: Jobs, other: Jobs) -> bool:
+    """Whether a cluster of these jobs serves whoever asks for the others (pure)."""
+    return all(getattr(jobs, name) >= getattr(other, name) for name in ("count", "workers", "threads", "cores"))
+
+
+class DaskJob(Job):
+    """One trial on the cluster: a process that is its client."""
+
+    def __init__(self, case: Case, folder: Path, cluster: Cluster) -> None:
+        self.case, self.folder, self.log = case, folder, folder / "client.log"
+        (folder / "case.json").write_text(case.model_dump_json())
+        arguments = dask_processes.arguments_of(folder)
+        self.process = dask_processes.start("bench.dask_trial", *arguments, asked=cluster, log=self.log)
+
+    def wait(self, timeout_s: float) -> Ending:
+        timed_out = False
+        try:
+            self.process.wait(timeout_s + MARGIN_S)
+        except subprocess.TimeoutExpired:
+            timed_out = True
+        self.cancel()
+        return self._ending(timed_out=timed_out)
+
+    def _ending(self, *, timed_out: bool) -> Ending:
+        path = self.folder / FILE
+        told = TrialEnd.model_validate_json(path.read_text()) if path.exists() else self._client_failed()
+        ending = gather(self.folder, self.case, timed_out=timed_out, log_tail=told.log_tail)
+        if told.problem and not timed_out and (ending.outcome == "ok" or not ends_in(self.folder)):
+            return replace(ending, outcome="failed", reason=told.problem)
+        return ending
+
+    def _client_failed(self) -> TrialEnd:
+        said = last_lines(self.log, LOG_LINES)
+        status, last = self.process.returncode, said[-1] if said else "it said nothing"
+        return TrialEnd(problem=f"the Dask client ended with status {status}: {last}",
+                        log_tail=tuple(f"client: {line}" for line in said))  # fmt: skip
+
+    def cancel(self) -> None:
+        dask_processes.end(self.process)
+
+
+class NeverStarted(Job):
+    """A trial for which there is no cluster."""
+
+    def __init__(self, why: str) -> None:
+        self.why = why
+
+    def wait(self, timeout_s: float) -> Ending:
+        return Ending("failed", self.why, (), (), ())
+
+    def cancel(self) -> None:
+        return
+
+
+class DaskSite(Site):
+    name = "dask"
+    summary = "a Dask cluster that is running, or one of Slurm jobs"
+    options = DaskSiteOptions
+    requires = ("dask", "distributed")
+    extra = "frameworks"
+    chosen: DaskSiteOptions
+
+    def __init__(self, chosen: Options | None = None) -> None:
+        super().__init__(chosen)
+        self.survey: Survey | None = None
+        """Of the running cluster: asked once."""
+        self.asked: list[Case] = []
+        """Cases that a cluster of jobs is to hold."""
+        self.jobs: KeptJobs | None = None
+        self.address = ""
+        """Of the cluster of jobs."""
+
+    def lacking(self) -> str | None:
+        if self.chosen.jobqueue and importlib.util.find_spec("dask_jobqueue") is None:
+            return 'dask_jobqueue not installed: pip install "scaling-harness[slurm]"'
+        return super().lacking()
+
+    def why_not(self, case: Case) -> str | None:
+        if case.backend != "dask":
+            return HERE_ONLY
+        if not self.chosen.address and not self.chosen.jobqueue:
+            return NO_CLUSTER
+        if case.net is not None:
+            return "networks of a chosen rate are made on this machine only: leave --net out, or --site local"
+        if case.transport == "tasks" and case.fault is not None and case.fault.kind in ENDS_A_PROCESS:
+            return f"{case.fault.kind} would hit the cluster's own worker: --set dask.transport=gloo"
+        return self.lacking() or (self._why_not_there(case) if self.chosen.address else self._why_not_as_jobs(case))
+
+    def _why_not_there(self, case: Case) -> str | None:
+        if self.survey is None:
+            try:
+                self.survey = dask_processes.ask_cluster(self._running)
+            except NoCluster as problem:
+                self.survey = Survey(problem=str(problem))
+        if self.survey.problem:
+            return self.survey.problem
+        try:
+            seat(case, self.survey.offers)
+        except NoRoom as problem:
+            return str(problem)
+        return None
+
+    def _why_not_as_jobs(self, case: Case) -> str | None:
+        if shutil.which("sbatch") is None:
+            return "no sbatch on this machine: run the harness where Slurm's commands are"
+        self.asked.append(case)
+        return None
+
+    @property
+    def _running(self) -> Cluster:
+        return Cluster(address=self.chosen.address or "", tls=self.chosen.tls)
+
+    def render(self, case: Case, roles: tuple[Role, ...]) -> dict[str, str]:
+        hold = "bench.dask_worker.hold_rank" if case.transport == "tasks" else "bench.dask_worker.hold_node"
+        tasks = case.ranks if case.transport == "tasks" else case.nodes
+        here = case.ranks_on_a_node
+        plan = {
+            "scheduler": self.chosen.address or self.chosen.jobqueue,
+            "tls": None if self.chosen.tls is None else self.chosen.tls.model_dump(),
+            "tasks": [
+                {"calls": hold, "host": number // here if case.transport == "tasks" else number}
+                for number in range(tasks)
+            ],
+            "ranks": [{"rank": rank, "host": rank // here} for rank in range(case.ranks)],
+        }
+        files = {"plan.json": json.dumps(plan, indent=2) + "\n"}
+        if self.chosen.jobqueue:
+            files["worker.sh"] = dask_processes.answer("script", jobs_for([case], self.chosen))
+        return files
+
+    def start(self, asked: Asked) -> Job:
+        try:
+            return DaskJob(asked.case, asked.folder, self._cluster_for(asked))
+        except NoCluster as problem:
+            return NeverStarted(str(problem))
+
+    def _cluster_for(self, asked: Asked) -> Cluster:
+        """Raises :class:`NoCluster`."""
+        if self.chosen.address:
+            return self._running
+        self.asked.append(asked.case)
+        wanted = jobs_for(self.asked, self.chosen)
+        if self.jobs is None or not covers(self.jobs.jobs, wanted):
+            self._end_jobs()
+            logs = (asked.folder.parent / "dask-jobs").resolve()
+            logs.mkdir(exist_ok=True)
+            # It stands in the job script unquoted: it is plain, or left out.
+            told = wanted.model_copy(update={"logs": str(logs)}) if re.match(PATH, str(logs)) else wanted
+            self.jobs = KeptJobs(told, logs / "scheduler.log")
+            atexit.register(self._end_jobs)
+            self.address = self._settled()
+        return Cluster(address=self.address, tls=self.chosen.tls)
+
+    def _settled(self) -> str:
+        assert self.jobs is not None
+        try:
+            return self.jobs.address()
+        except BaseException:
+            self._end_jobs()
+            raise
+
+    def _end_jobs(self) -> None:
+        if self.jobs is not None:
+            self.jobs.end()
+            self.jobs = None
+
+
+SITE = DaskSite()

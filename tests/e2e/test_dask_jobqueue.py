@@ -1,0 +1,71 @@
+"""A Dask cluster as jobs of a real Slurm: started for a sweep, gone with it."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+
+import little_slurm
+import pytest
+from little_slurm import PRIVATE, serving
+from namespaces import cluster
+
+from bench.links import INTERFACE
+from e2e.conftest import LEAN, ROOT
+
+pytestmark = pytest.mark.skipif(little_slurm.why_not() is not None, reason=str(little_slurm.why_not()))
+
+
+@pytest.fixture(scope="module")
+def slurm(tmp_path_factory):
+    pytest.importorskip("dask_jobqueue")
+    with (
+        cluster(["head", "n1", "n2"], private=PRIVATE) as nodes,
+        serving(tmp_path_factory.mktemp("slurm"), nodes) as running,
+    ):
+        yield running
+
+
+def harness(slurm, folder, *arguments: str, status: int = 0) -> str:
+    (folder / "lean.toml").write_text(LEAN)
+    command = [sys.executable, "-m", "harness", "sweep", "lean.toml", "--site", "dask", "--backends", "dask",
+               "--set", "dask.jobqueue=slurm", "--set", "dask.queue=short", "--set", f"dask.interface={INTERFACE}",
+               "--set", "dask.walltime=00:10:00", "--workloads", "synthetic", "--nodes", "2", "--telemetry", "off",
+               *arguments]  # fmt: skip
+    env = {**slurm.env, "PYTHONPATH": str(ROOT)}
+    done = slurm.head.run(command, env=env, cwd=folder, timeout=240)
+    assert done.returncode == status, done.stderr + slurm.said()
+    return done.stdout
+
+
+def test_a_sweep_has_a_cluster_of_its_own_and_leaves_no_job(slurm, tmp_path):
+    said = harness(slurm, tmp_path, "--json", "--repeats", "1", "--window", "0.2", "--set",
+                   "dask.transport=tasks,gloo")  # fmt: skip
+    cells = json.loads(said)["cells"]
+    told = {cell["title"]: (cell["outcome"], cell["reason"]) for cell in cells}
+    assert len(told) == 2
+    assert all(outcome == "ok" for outcome, _ in told.values()), told
+    assert {cell["same_work"]["verdict"] for cell in cells} == {"same"}
+    deadline = time.monotonic() + 10
+    while slurm.jobs() and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert slurm.jobs() == []
+
+
+def test_the_job_script_is_shown_and_nothing_is_submitted(slurm, tmp_path):
+    said = harness(slurm, tmp_path, "--dry-run", "--set", "dask.account=physics")
+    for line in ("#SBATCH -p short", "#SBATCH -A physics", "#SBATCH --mem=0", "#SBATCH -t 00:10:00",
+                 "#SBATCH --cpus-per-task=1", "#SBATCH --exclusive"):  # fmt: skip
+        assert line in said.splitlines()
+    assert "--nthreads 2 --memory-limit 1.00GiB" in said
+    assert f"--interface {INTERFACE}" in said
+    assert slurm.jobs() == []
+
+
+def test_what_slurm_refuses_is_the_reason(slurm, tmp_path):
+    said = harness(slurm, tmp_path, "--json", "--repeats", "1", "--set", "dask.transport=tasks", "--set",
+                   "dask.directives=--partition=none", status=4)  # fmt: skip
+    (cell,) = json.loads(said)["cells"]
+    assert cell["outcome"] == "failed"
+    assert "no Dask cluster could be started: sbatch: error: " in cell["reason"]
