@@ -71,6 +71,15 @@ class Outsiders:
             if not _alive(one.pid) and not (self.folder / f"record-{one.rank}.json").exists()
         ]
 
+    def end(self) -> None:
+        """End those that whoever started them has left behind."""
+        for one in self.seen():
+            with contextlib.suppress(psutil.Error):
+                process = psutil.Process(one.pid)
+                # The number may be another process's by now.
+                if str(self.folder) in process.cmdline():
+                    process.kill()
+
 
 class Crew:
     """The processes of one trial on this machine."""
@@ -179,6 +188,8 @@ class Crew:
         if self.ended:
             return
         self.ended = True
+        if self.outsiders is not None:
+            self.outsiders.end()
         for member in self.members:
             if member.process.pid:
                 # By itself first: it may be so young that it leads no session yet.

@@ -101,14 +101,19 @@ def effective_settings(options: HorovodOptions, transport: str, version: str) ->
     }
 
 
-def variables(options: HorovodOptions, transport: str, me: Identity, interface: str | None) -> dict[str, str | None]:
-    """Horovod's environment variables for this rank (pure); ``None`` leaves Horovod's default."""
+def variables(
+    options: HorovodOptions, transport: str, me: Identity, interface: str | None, *, placed: bool = False
+) -> dict[str, str | None]:
+    """Horovod's environment variables for this rank (pure); ``None`` leaves Horovod's default. ``placed``: horovodrun
+    has told it already who it is and where the others are met."""
     fusion = None if options.fusion_mb is None else str(int(options.fusion_mb * 2**20))
     found: dict[str, str | None] = {
         "HOROVOD_CYCLE_TIME": None if options.cycle_time_ms is None else str(options.cycle_time_ms),
         "HOROVOD_FUSION_THRESHOLD": fusion,
         "HOROVOD_CACHE_CAPACITY": None if options.cache_capacity is None else str(options.cache_capacity),
     }
+    if placed:
+        return found
     if transport == "mpi":
         return found | {"HOROVOD_CONTROLLER": "mpi", "HOROVOD_CPU_OPERATIONS": "mpi"}
     host = me.rank // me.local_world
@@ -192,11 +197,13 @@ class HorovodBackend(Backend):
         options = HorovodOptions(**case.backend_options)
         # Horovod joins the ranks of a host over its loopback, and namespaces have none in common: each is a host.
         place = me if case.net is None else replace(me, local_rank=0, local_world=1)
-        set_variables(variables(options, case.transport, place, os.environ.get("GLOO_SOCKET_IFNAME")))
+        placed = "HOROVOD_GLOO_RENDEZVOUS_PORT" in os.environ
+        set_variables(variables(options, case.transport, place, os.environ.get("GLOO_SOCKET_IFNAME"), placed=placed))
         import horovod
         import horovod.torch as hvd
 
-        with contextlib.nullcontext() if case.transport == "mpi" else _meeting_place(place, case.timeout_s):
+        meets_itself = case.transport == "mpi" or placed
+        with contextlib.nullcontext() if meets_itself else _meeting_place(place, case.timeout_s):
             # Horovod 0.28.1 forgets the interface for its process sets, and takes the address of the host's name.
             with host_named(me.own_host) if case.net and me.own_host else contextlib.nullcontext():
                 hvd.init()

@@ -1,0 +1,143 @@
+"""A trial on hosts: a session of ssh for each node, one more where a launcher starts the ranks."""
+
+from __future__ import annotations
+
+import queue
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from bench.case import Case
+from bench.parcel import Unpacker
+from harness import ssh
+from harness.hosts_file import Host
+from harness.remote import MARGIN_S, Lost, ends_in, gather
+from harness.sites import Ending, Job
+from harness.ssh_session import Session
+
+LAST_WORDS_S = 3.0
+"""How long the others may go on once a node has ended badly: their ranks may still say why."""
+PARTING_S = 15.0
+"""How long nodes that are told to end may take for stacks and parcels."""
+HANG_UP_S = 3.0
+
+
+class Order(NamedTuple):
+    """A command for one host. ``node``: which one it stands for; ``None``: it is the launcher."""
+
+    title: str
+    node: int | None
+    host: Host
+    command: list[str]
+
+
+class HostsJob(Job):
+    """The sessions of one trial."""
+
+    def __init__(self, case: Case, folder: Path, orders: Sequence[Order], config: str, access: ssh.Access) -> None:
+        self.case, self.folder, self.access = case, folder, access
+        self.arrived: queue.Queue[Session] = queue.Queue()
+        self.nodes: dict[int, Session] = {}
+        self.launcher: Session | None = None
+        self.launcher_title = ""
+        try:
+            for order in orders:
+                self._open(order, config)
+        except BaseException:
+            self.cancel()
+            raise
+
+    def _open(self, order: Order, config: str) -> None:
+        begin_with: Any = config if order.node is None else self.case.model_dump(mode="json")
+        session = Session(
+            order.host, order.command, self.folder / f"{order.title}.log",
+            begin_with=begin_with, take=Unpacker(self.folder).take, arrived=self.arrived,
+        )  # fmt: skip
+        if order.node is None:
+            self.launcher, self.launcher_title = session, order.title
+        else:
+            self.nodes[order.node] = session
+
+    @property
+    def _sessions(self) -> list[Session]:
+        return [*self.nodes.values(), *([self.launcher] if self.launcher else [])]
+
+    def wait(self, timeout_s: float) -> Ending:
+        try:
+            # A node's own word on what took too long comes first.
+            timed_out = not self._first_end(time.monotonic() + timeout_s + MARGIN_S)
+            for session in self._running() if timed_out or self._running_after(LAST_WORDS_S) else ():
+                session.dismiss()
+            self._running_after(PARTING_S)
+        finally:
+            self.cancel()
+        return self._ending(timed_out=timed_out)
+
+    def _running(self) -> list[Session]:
+        return [session for session in self.nodes.values() if not session.ended]
+
+    def _first_end(self, deadline: float) -> bool:
+        """Wait until all nodes have ended, or one session has ended badly; whether that came in time."""
+        while self._running():
+            try:
+                session = self.arrived.get(timeout=max(0.0, deadline - time.monotonic()))
+            except queue.Empty:
+                return False
+            if session.status:
+                return True
+        return True
+
+    def _running_after(self, seconds: float) -> bool:
+        """Whether one still runs when all have been given this long."""
+        deadline = time.monotonic() + seconds
+        while self._running() and (left := deadline - time.monotonic()) > 0:
+            with suppress(queue.Empty):
+                self.arrived.get(timeout=left)
+        return bool(self._running())
+
+    def _ending(self, *, timed_out: bool) -> Ending:
+        spoken = ends_in(self.folder)
+        lost = [
+            Lost(number, session.host.name, self._why(session))
+            for number, session in self.nodes.items()
+            if number not in spoken and not session.cut_off
+        ]
+        ending = gather(self.folder, self.case, lost, timed_out=timed_out)
+        return self._with_launcher(ending) if self.launcher is not None and not lost else ending
+
+    def _why(self, session: Session) -> str:
+        if session.problem:
+            return session.problem
+        if session.status == ssh.FAILED:
+            return ssh.why_it_failed(session.last_words(), session.host, self.access)
+        said = next((line for line in reversed(session.last_words()) if line.strip()), "no word")
+        return f"its agent ended with status {session.status} ({said.strip()})"
+
+    def _with_launcher(self, ending: Ending) -> Ending:
+        """The launcher's own words count where the ranks had none."""
+        assert self.launcher is not None
+        words = [line for line in self.launcher.last_words() if line.strip()]
+        if ending.outcome == "ok":
+            return ending
+        tail = (*ending.log_tail, *(f"{self.launcher_title}: {line}" for line in words))
+        reason = ending.reason
+        if self.launcher.status and not self.launcher.cut_off and not ending.failures and not ending.ranks:
+            reason = f"{self.launcher_title} on {self.launcher.host.name}: {_telling(words)}"
+        return replace(ending, log_tail=tail, reason=reason)
+
+    def cancel(self) -> None:
+        for session in self._sessions:
+            session.hang_up()
+        deadline = time.monotonic() + HANG_UP_S
+        for session in self._sessions:
+            session.close(deadline)
+
+
+def _telling(words: Sequence[str]) -> str:
+    marks = ("denied", "verification failed", "refused", "Error", "not ")
+    return next(
+        (line.strip() for line in words if any(mark in line for mark in marks)), words[-1] if words else "ended"
+    )
