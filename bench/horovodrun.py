@@ -10,7 +10,6 @@ is at ``ADDRESS`` only.
 from __future__ import annotations
 
 import sys
-from typing import Any
 
 
 def main() -> None:
@@ -20,11 +19,8 @@ def main() -> None:
     from horovod.runner.http import http_server
     from horovod.runner.util import remote
 
-    class AtOneAddress(http_server.RendezvousHTTPServer):
-        def __init__(self, place: tuple[str, int], *rest: Any) -> None:
-            super().__init__((address, place[1]), *rest)
-
-    http_server.RendezvousHTTPServer = AtOneAddress
+    find_port = http_server.find_port
+    http_server.find_port = lambda serve: find_port(lambda anywhere: serve((address, anywhere[1])))
     remote.SSH_COMMAND_PREFIX = ssh
     launch.run_commandline()
 

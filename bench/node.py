@@ -91,7 +91,8 @@ class Node:
         """Start what belongs here and watch it to its end. Raises :class:`bench.orders.HarnessHasGone`."""
         write(self.case_file.parent, self.case_file.name, self.case)
         backend = registry.load_backend(self.case.backend)
-        context = warm_up(backend.preload)
+        # Ranks that others start import by themselves what they need.
+        context = warm_up(backend.preload) if self.ranks == "own" else warm_up((), always=("bench.worker",))
         try:
             for role in roles_of(self.case, backend):
                 for member in self._members(context, role):

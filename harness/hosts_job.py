@@ -106,7 +106,7 @@ class HostsJob(Job):
             if number not in spoken and not session.cut_off
         ]
         ending = gather(self.folder, self.case, lost, timed_out=timed_out)
-        return self._with_launcher(ending) if self.launcher is not None and not lost else ending
+        return ending if self.launcher is None or lost else self._with_launcher(self.launcher, ending)
 
     def _why(self, session: Session) -> str:
         if session.problem:
@@ -116,17 +116,17 @@ class HostsJob(Job):
         said = next((line for line in reversed(session.last_words()) if line.strip()), "no word")
         return f"its agent ended with status {session.status} ({said.strip()})"
 
-    def _with_launcher(self, ending: Ending) -> Ending:
+    def _with_launcher(self, launcher: Session, ending: Ending) -> Ending:
         """The launcher's own words count where the ranks had none."""
-        assert self.launcher is not None
-        words = [line for line in self.launcher.last_words() if line.strip()]
-        if ending.outcome == "ok":
+        failed = bool(launcher.status) and not launcher.cut_off
+        if ending.outcome == "ok" and not failed:
             return ending
-        tail = (*ending.log_tail, *(f"{self.launcher_title}: {line}" for line in words))
-        reason = ending.reason
-        if self.launcher.status and not self.launcher.cut_off and not ending.failures and not ending.ranks:
-            reason = f"{self.launcher_title} on {self.launcher.host.name}: {_telling(words)}"
-        return replace(ending, log_tail=tail, reason=reason)
+        words = [line for line in launcher.last_words() if line.strip()]
+        ending = replace(ending, log_tail=(*ending.log_tail, *(f"{self.launcher_title}: {line}" for line in words)))
+        if failed and not ending.failures and ending.outcome == "ok":
+            why = f"{self.launcher_title} on {launcher.host.name}: {_telling(words)}"
+            return replace(ending, outcome="failed", reason=why)
+        return ending
 
     def cancel(self) -> None:
         for session in self._sessions:
@@ -137,7 +137,9 @@ class HostsJob(Job):
 
 
 def _telling(words: Sequence[str]) -> str:
-    marks = ("denied", "verification failed", "refused", "Error", "not ")
-    return next(
-        (line.strip() for line in words if any(mark in line for mark in marks)), words[-1] if words else "ended"
-    )
+    """The line that says most, in the order of what may be said."""
+    for mark in ("verification failed", "denied", "ssh:", "Error", "error"):
+        found = next((line.strip() for line in words if mark in line), None)
+        if found is not None:
+            return found
+    return words[-1].strip() if words else "ended without a word"
