@@ -2,8 +2,8 @@
 
     python -m bench.launcher mpirun --hosts n1:1,n2:1 --ranks 2 --out FOLDER
 
-Standard input begins with ssh's configuration as one line of JSON and stays open: its end ends the ranks. A node's own
-watch (``bench.node --ranks elsewhere``) has made the folder, under the same path on all nodes.
+Standard input begins with ssh's configuration as one line of JSON and stays open: its end ends the ranks. The watches of
+the nodes (``bench.node --ranks elsewhere``) have made the folder with the case, under the same path on all nodes.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -27,7 +26,6 @@ from bench.node import INTERFACE
 
 LAUNCHERS = ("mpirun", "horovodrun")
 CASE_FILE = "case.json"
-PATIENCE_S = 60.0
 LAST_WORDS_S = 3.0
 HANDED_ON = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "HOME", "USER", "LANG", "LC_ALL", "TMPDIR")
 """What a rank's environment is made of: horovodrun writes all of its own on command lines that anyone may read."""
@@ -97,7 +95,6 @@ def launch(kind: str, hosts: str, ranks: int, folder: Path) -> int:
     """Write ssh's configuration into the folder and start the ranks of all hosts; returns the launcher's status."""
     ssh_config = folder / ".ssh_config"
     text = json.loads(sys.stdin.buffer.readline())
-    _await(folder / CASE_FILE)
     ssh_config.write_text(text)
     ssh, rank = f"ssh -F {ssh_config}", rank_command(str(folder), sys.executable)
     env, wanted = environment(os.environ), os.environ.get(INTERFACE) or None
@@ -115,14 +112,6 @@ def launch(kind: str, hosts: str, ranks: int, folder: Path) -> int:
     return run_tethered(command, env)
 
 
-def _await(file: Path) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not file.exists():
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"{file} was not made within {PATIENCE_S:g} s")
-        time.sleep(0.02)
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.launcher", description=__doc__.splitlines()[0])
     parser.add_argument("kind", choices=LAUNCHERS)
@@ -132,7 +121,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = parser.parse_args(arguments)
     try:
         return launch(chosen.kind, chosen.hosts, chosen.ranks, chosen.out)
-    except (NoInterface, TimeoutError) as problem:
+    except NoInterface as problem:
         print(problem, file=sys.stderr)
         return 1
 

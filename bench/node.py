@@ -35,6 +35,8 @@ from bench.worker import write
 from bench.workloads import DataProblem
 
 INTERFACE = "SCALING_INTERFACE"
+READY = "scaling-ready"
+"""Said on standard output once the case is where ranks that somebody else starts will read it."""
 PATIENCE_S = 5.0
 """How much later than its ranks' own time a node's ends: the first to notice says more."""
 
@@ -83,13 +85,16 @@ class Node:
 
     def __init__(self, case: Case, place: Place, own: Interface, out: Path, ranks: str, case_file: Path | None) -> None:
         self.case, self.place, self.own, self.out, self.ranks = case, place, own, out, ranks
+        self.awaited = case_file is not None
         self.case_file = case_file or out / f".case-{place.node}.json"
         mine = range(place.node * case.ranks_on_a_node, (place.node + 1) * case.ranks_on_a_node)
         self.crew = Crew(out, Outsiders(out, mine) if ranks == "elsewhere" else None)
 
     def play(self, orders: SystemOrders) -> Scene:
         """Start what belongs here and watch it to its end. Raises :class:`bench.orders.HarnessHasGone`."""
-        write(self.case_file.parent, self.case_file.name, self.case)
+        self.case_file.write_text(self.case.model_dump_json())
+        if self.awaited:
+            print(READY, flush=True)
         backend = registry.load_backend(self.case.backend)
         # Ranks that others start import by themselves what they need.
         context = warm_up(backend.preload) if self.ranks == "own" else warm_up((), always=("bench.worker",))

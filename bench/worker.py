@@ -30,7 +30,6 @@ from bench.records import RankFailure, RankRecord, Value
 from bench.usage import forget_memory_peak
 
 TAIL_LINES = 12
-CASE_PATIENCE_S = 60.0
 
 
 def write(folder: Path, name: str, value: Value) -> None:
@@ -115,14 +114,6 @@ def run(case: Case, role: str, out: Path) -> int:
         return 1
 
 
-def read_case(file: Path) -> Case:
-    """A launcher may be quicker on another host than what brings the case there. Raises ``OSError``."""
-    deadline = time.monotonic() + CASE_PATIENCE_S
-    while not file.exists() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    return Case.model_validate_json(file.read_text())
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.worker", description=__doc__.splitlines()[0])
     parser.add_argument("--case", type=Path, required=True, help="file with the case as JSON")
@@ -132,7 +123,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     die_with_parent()
     # On a timeout the harness asks for the stacks of all threads before it ends the process.
     faulthandler.register(signal.SIGUSR1, all_threads=True)
-    return run(read_case(chosen.case), chosen.role, chosen.out)
+    return run(Case.model_validate_json(chosen.case.read_text()), chosen.role, chosen.out)
 
 
 if __name__ == "__main__":

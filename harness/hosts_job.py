@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from bench.case import Case
+from bench.node import READY
 from bench.parcel import Unpacker
 from harness import ssh
 from harness.hosts_file import Host
@@ -38,32 +39,41 @@ class HostsJob(Job):
     """The sessions of one trial."""
 
     def __init__(self, case: Case, folder: Path, orders: Sequence[Order], config: str, access: ssh.Access) -> None:
-        self.case, self.folder, self.access = case, folder, access
-        self.arrived: queue.Queue[Session] = queue.Queue()
+        self.case, self.folder, self.access, self.config = case, folder, access, config
+        self.happened: queue.Queue[Session | int] = queue.Queue()
+        """Sessions that have ended, and numbers of nodes that are ready for a launcher's ranks."""
         self.nodes: dict[int, Session] = {}
+        self.awaited = set(range(case.nodes))
+        self.to_launch = next((order for order in orders if order.node is None), None)
         self.launcher: Session | None = None
-        self.launcher_title = ""
         try:
             for order in orders:
-                self._open(order, config)
+                if order.node is not None:
+                    self.nodes[order.node] = self._open(order, case.model_dump(mode="json"))
         except BaseException:
             self.cancel()
             raise
 
-    def _open(self, order: Order, config: str) -> None:
-        begin_with: Any = config if order.node is None else self.case.model_dump(mode="json")
-        session = Session(
-            order.host, order.command, self.folder / f"{order.title}.log",
-            begin_with=begin_with, take=Unpacker(self.folder).take, arrived=self.arrived,
-        )  # fmt: skip
-        if order.node is None:
-            self.launcher, self.launcher_title = session, order.title
-        else:
-            self.nodes[order.node] = session
+    def _open(self, order: Order, begin_with: Any) -> Session:
+        unpacker = Unpacker(self.folder)
+
+        def take(line: str) -> bool:
+            if order.node is not None and line.rstrip() == READY:
+                self.happened.put(order.node)
+                return True
+            return unpacker.take(line)
+
+        log = self.folder / f"{order.title}.log"
+        return Session(order.host, order.command, log, begin_with=begin_with, take=take, ended=self.happened.put)
+
+    def _is_ready(self, node: int) -> None:
+        self.awaited.discard(node)
+        if not self.awaited and self.to_launch is not None and self.launcher is None:
+            self.launcher = self._open(self.to_launch, self.config)
 
     @property
     def _sessions(self) -> list[Session]:
-        return [*self.nodes.values(), *([self.launcher] if self.launcher else [])]
+        return [*self.nodes.values(), *((self.launcher,) if self.launcher else ())]
 
     def wait(self, timeout_s: float) -> Ending:
         try:
@@ -83,10 +93,12 @@ class HostsJob(Job):
         """Wait until all nodes have ended, or one session has ended badly; whether that came in time."""
         while self._running():
             try:
-                session = self.arrived.get(timeout=max(0.0, deadline - time.monotonic()))
+                found = self.happened.get(timeout=max(0.0, deadline - time.monotonic()))
             except queue.Empty:
                 return False
-            if session.status:
+            if isinstance(found, int):
+                self._is_ready(found)
+            elif found.status:
                 return True
         return True
 
@@ -95,7 +107,7 @@ class HostsJob(Job):
         deadline = time.monotonic() + seconds
         while self._running() and (left := deadline - time.monotonic()) > 0:
             with suppress(queue.Empty):
-                self.arrived.get(timeout=left)
+                self.happened.get(timeout=left)
         return bool(self._running())
 
     def _ending(self, *, timed_out: bool) -> Ending:
@@ -122,9 +134,9 @@ class HostsJob(Job):
         if ending.outcome == "ok" and not failed:
             return ending
         words = [line for line in launcher.last_words() if line.strip()]
-        ending = replace(ending, log_tail=(*ending.log_tail, *(f"{self.launcher_title}: {line}" for line in words)))
+        ending = replace(ending, log_tail=(*ending.log_tail, *(f"{launcher.title}: {line}" for line in words)))
         if failed and not ending.failures and ending.outcome == "ok":
-            why = f"{self.launcher_title} on {launcher.host.name}: {_telling(words)}"
+            why = f"{launcher.title} on {launcher.host.name}: {_telling(words)}"
             return replace(ending, outcome="failed", reason=why)
         return ending
 

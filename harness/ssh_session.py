@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import queue
 import subprocess
 import threading
 import time
@@ -25,16 +24,16 @@ TAIL_LINES = 40
 
 
 class Session:
-    """A running ssh. ``arrived``: is told when it has ended; ``take``: takes each line of standard output, and says
-    whether it was meant for it; the others are kept in ``log``, as is what the far side says on standard error."""
+    """A running ssh. ``take``: takes each line of standard output, and says whether it was meant for it; the others are
+    kept in ``log``, as is what the far side says on standard error. ``ended``: is told when it has ended."""
 
     def __init__(
         self, host: Host, command: Sequence[str], log: Path, *, begin_with: Any,
-        take: Callable[[str], bool], arrived: queue.Queue[Session],
+        take: Callable[[str], bool], ended: Callable[[Session], None],
     ) -> None:  # fmt: skip
         self.host, self.log, self.problem = host, log, ""
         self.cut_off = False
-        self._take, self._arrived = take, arrived
+        self._take, self._tell = take, ended
         # A session of its own: Ctrl-C is for the harness, which ends this in order.
         with log.open("ab") as errors:
             self.process = subprocess.Popen(
@@ -56,7 +55,7 @@ class Session:
                 if not taken:
                     log.write(line)
         self.process.wait()
-        self._arrived.put(self)
+        self._tell(self)
 
     def _say(self, text: str) -> None:
         assert self.process.stdin is not None
@@ -64,6 +63,10 @@ class Session:
         with contextlib.suppress(OSError, ValueError):
             self.process.stdin.write(text)
             self.process.stdin.flush()
+
+    @property
+    def title(self) -> str:
+        return self.log.stem
 
     @property
     def ended(self) -> bool:

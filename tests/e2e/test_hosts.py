@@ -156,8 +156,9 @@ def test_ranks_that_others_start(place, start, backend):
 
 def test_a_host_whose_key_is_not_known_is_refused(place):
     document = place.sweep("--backends", "ddp", "--nodes", "2", known_hosts="nobody")
-    (skip,) = document["skips"]
-    assert "n1: its host key is not known here: `ssh-keyscan n1 >>" in skip["reason"]
+    (cell,) = document["cells"]
+    assert cell["outcome"] == "skipped"
+    assert "n1: its host key is not known here: `ssh-keyscan n1 >>" in cell["reason"]
     assert (place.folder / "nobody").read_text() == ""
 
 
@@ -165,7 +166,7 @@ def test_a_killed_harness_leaves_no_rank(place):
     process = place.start(
         "--backends", "horovod", "--nodes", "2", "--steps", "100000", "--set", "hosts.start=horovodrun"
     )
-    _await_ranks(place, process)
+    _await(place, process, "--role rank")
     process.send_signal(signal.SIGKILL)
     process.communicate(timeout=30)
     place.nothing_left()
@@ -173,7 +174,7 @@ def test_a_killed_harness_leaves_no_rank(place):
 
 def test_a_host_that_dies_is_named_and_the_rest_is_there(place):
     process = place.start("--backends", "ddp", "--nodes", "1,2", "--steps", "2000", "--repeats", "2")
-    _await_ranks(place, process)
+    _await(place, process, "forkserver")
     place.nodes["n2"].kill_all()
     out, err = process.communicate(timeout=120)
     assert process.returncode == 4, err
@@ -184,10 +185,10 @@ def test_a_host_that_dies_is_named_and_the_rest_is_there(place):
     place.nothing_left()
 
 
-def _await_ranks(place: Place, process: subprocess.Popen) -> None:
-    """Until a rank runs on the second host."""
+def _await(place: Place, process: subprocess.Popen, sign: str) -> None:
+    """Until such a process runs on the second host."""
     deadline = time.monotonic() + 90
-    while not any("bench.worker" in line or "forkserver" in line for line in place.on_hosts()["n2"]):
+    while not any(sign in line for line in place.on_hosts()["n2"]):
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline, "no rank within 90 s"
         time.sleep(0.1)
