@@ -13,7 +13,6 @@ import json
 import os
 import shutil
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -143,23 +142,20 @@ def with_data_here(case: Case) -> Case:
 
 
 @contextmanager
-def folder_for(out: Path | None, *, fresh: bool) -> Iterator[Path]:
-    """Where the ranks leave what they leave. ``fresh``: made for this trial, closed to others, gone afterwards.
+def made(out: Path, *, fresh: bool) -> Iterator[Path]:
+    """The folder for what the ranks leave. ``fresh``: for this trial only, closed to others, gone afterwards.
 
-    Raises ``FileExistsError`` where a fresh one is there already.
+    Raises ``OSError`` where a fresh one is there already, or can't be made.
     """
     if not fresh:
-        assert out is not None
         out.mkdir(parents=True, exist_ok=True)
         yield out
         return
-    made = Path(tempfile.mkdtemp(prefix="scaling-")) if out is None else out
-    if out is not None:
-        out.mkdir(mode=0o700)
+    out.mkdir(mode=0o700)
     try:
-        yield made
+        yield out
     finally:
-        shutil.rmtree(made, ignore_errors=True)
+        shutil.rmtree(out, ignore_errors=True)
 
 
 def play(
@@ -186,20 +182,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.node", description=__doc__.splitlines()[0])
     parser.add_argument("--case", type=Path, help="file with the case as JSON; with --stdio it is written there, for "
                         "ranks that somebody else starts")  # fmt: skip
-    parser.add_argument("--out", type=Path, help="folder for what the ranks leave; with --stdio a fresh one, gone "
-                        "afterwards, by default a temporary one")  # fmt: skip
+    parser.add_argument("--out", type=Path, required=True, help="folder for what the ranks leave; with --stdio a new "
+                        "one, gone afterwards")  # fmt: skip
     parser.add_argument("--ranks", choices=("own", TORCHRUN, "elsewhere"), default="own",
                         help="who starts this node's ranks: itself, torchrun, or somebody else")  # fmt: skip
     parser.add_argument("--parcel", action="store_true", help="print what the ranks left, as lines")
     parser.add_argument("--stdio", action="store_true", help="read the case, and orders, from standard input")
     chosen = parser.parse_args(arguments)
-    if not chosen.stdio and (chosen.case is None or chosen.out is None):
-        parser.error("--case FILE and --out FOLDER, or --stdio")
+    if not chosen.stdio and chosen.case is None:
+        parser.error("--case FILE, or --stdio")
     orders = SystemOrders(listen=chosen.stdio)
     try:
         text = json.dumps(orders.first_line()) if chosen.stdio else chosen.case.read_text()
         case_file = chosen.case if chosen.stdio else None
-        with folder_for(chosen.out, fresh=chosen.stdio) as out:
+        with made(chosen.out, fresh=chosen.stdio) as out:
             status = play(Case.model_validate_json(text), os.environ, out, chosen.ranks, orders, case_file)
             if chosen.parcel or chosen.stdio:
                 for line in lines_of(out):

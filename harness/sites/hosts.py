@@ -41,7 +41,7 @@ class HostsOptions(Options):
     )
     python: str | None = Field(None, pattern=PATH, description="the interpreter there; else the path of this one")
     folder: str | None = Field(None, pattern=PATH, description="the checkout there; else the package is installed")
-    scratch: str = Field("/tmp", pattern=FOLDER, description="where mpirun's and horovodrun's trials have a folder")
+    scratch: str = Field("/tmp", pattern=FOLDER, description="where a trial has a folder there")
     interface: str | None = Field(None, pattern=INTERFACE, description="by which the hosts meet; else the one that "
                                   "leads to the first of them")  # fmt: skip
     start: Literal["auto", "own", "torchrun", "horovodrun", "mpirun"] = Field(
@@ -105,12 +105,13 @@ class Hosts(Site):
     def _orders(self, case: Case, hosts: Sequence[Host], config: str, token: str, port: int) -> list[Order]:
         """The commands of a trial (pure): one for each node, and one that starts the ranks where nodes don't."""
         start, shared = starter(case, self.set.start), f"{self.set.scratch.rstrip('/')}/scaling-{token}"
-        how = [] if start == "own" else ["--ranks", start]
-        if start in LAUNCHERS:
-            how = ["--ranks", "elsewhere", "--case", f"{shared}/{CASE_FILE}", "--out", shared]
         env = self._variables(case, hosts, port)
         orders = []
         for number, host in enumerate(hosts):
+            how = ["--ranks", start, "--out", f"{shared}-{number}"]
+            if start in LAUNCHERS:
+                # They give all ranks the same arguments: the same path everywhere.
+                how = ["--ranks", "elsewhere", "--case", f"{shared}/{CASE_FILE}", "--out", shared]
             words = node_command("--stdio", *how, python=self._python(host))
             line = ssh.remote_line(self.set.folder, {"SCALING_NODE": str(number), **env}, words)
             orders.append(Order(f"agent-{number}", number, host, ssh.command(config, host, line)))
