@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 DEFAULT_PORT = 29500
 MOST_NODES = 100_000
+NAMES = r"(?:[^,\[\]]|\[[^\[\]]+\])+"
+"""One entry of a node list: a name with ranges in it."""
 
 
 class Misplaced(ValueError):
@@ -29,12 +31,9 @@ class Place(NamedTuple):
 
 def expand_nodes(text: str) -> list[str]:
     """Slurm's node lists: ``n[1-3,08],gpu7`` → n1, n2, n3, n08, gpu7. Raises :class:`Misplaced`."""
-    found: list[str] = []
-    for part in re.findall(r"[^,\[]+(?:\[[^\]]*\][^,\[]*)*", text):
-        found += _expanded(part)
-    if not found:
-        raise Misplaced(f"node list '{text}' names no node")
-    return found
+    if not re.fullmatch(f"{NAMES}(?:,{NAMES})*", text):
+        raise Misplaced(f"node list '{text}' can't be read")
+    return [name for part in re.findall(NAMES, text) for name in _expanded(part)]
 
 
 def _expanded(part: str) -> list[str]:
@@ -48,9 +47,8 @@ def _expanded(part: str) -> list[str]:
         if not low.isdigit() or not (high or low).isdigit() or int(high or low) - int(low) > MOST_NODES:
             raise Misplaced(f"node list '{part}' can't be read")
         names += [f"{number:0{len(low)}d}" for number in range(int(low), int(high or low) + 1)]
-    return (
-        [before + name + tail for name in names for tail in _expanded(after)] if after else [before + n for n in names]
-    )
+    tails = _expanded(after) if after else [""]
+    return [before + name + tail for name in names for tail in tails]
 
 
 def _ours(env: Mapping[str, str]) -> tuple[int, int, str]:

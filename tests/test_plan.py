@@ -12,6 +12,7 @@ from harness.suite import Suite, parse_settings
 
 BACKENDS, WORKLOADS, _ = survey()
 TWO_CORES = Machine(cores=2)
+FAR = Machine(site="slurm", spreads=True, cores=None, gpus=None)
 
 
 class Somewhere:
@@ -171,3 +172,42 @@ def test_rounds_visit_every_case_once_each_in_a_seeded_order_of_their_own():
     assert len(counts) == 4 * len(found.cases)
     orders = {tuple(case.key for number, case in visits if number == wanted) for wanted in range(4)}
     assert len(orders) == 4
+
+
+def test_nodes_times_ranks_a_node_are_ranks_and_each_width_is_a_curve_of_its_own():
+    found = plan(
+        machine=FAR, backends=("ddp",), workloads=("synthetic",), nodes=(1, 2), ranks_per_node=(1, 2), threads=1
+    )
+    assert [(case.ranks, case.nodes, case.ranks_on_a_node) for case in found.cases] == [
+        (1, 1, 1), (2, 2, 1), (2, 1, 2), (4, 2, 2)
+    ]  # fmt: skip
+    assert len({case.curve for case in found.cases}) == 2
+    assert found.cases[1].key.endswith("/site=slurm/per-node=1/ranks=2")
+
+
+def test_ranks_fill_one_node_before_the_next():
+    found = plan(machine=FAR, backends=("ddp",), workloads=("synthetic",), ranks=(1, 2, 4, 8), ranks_per_node=(4,))
+    assert [(case.nodes, case.ranks_on_a_node) for case in found.cases] == [(1, 1), (1, 2), (1, 4), (2, 4)]
+    assert len({case.curve for case in found.cases}) == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"ranks": (6,), "ranks_per_node": (4,)}, "6 ranks do not fill nodes of 4"),
+        ({"ranks": (2,), "nodes": (2,)}, "nodes and ranks say the same twice"),
+    ],
+)
+def test_ranks_that_fill_no_nodes_are_refused(changes, said):
+    with pytest.raises(UsageError, match=said):
+        plan(machine=FAR, backends=("ddp",), workloads=("synthetic",), **changes)
+
+
+def test_beyond_this_machine_nothing_is_called_oversubscribed_before_its_cores_are_known():
+    far = plan(machine=FAR, backends=("ddp",), workloads=("synthetic",), nodes=(4,))
+    assert [(case.threads, case.flags) for case in far.cases] == [(1, ())]
+    known = plan(
+        machine=FAR.model_copy(update={"cores": 2}), backends=("ddp",), workloads=("synthetic",), nodes=(1, 4),
+        ranks_per_node=(2, 4), threads=1,
+    )  # fmt: skip
+    assert {(case.ranks_on_a_node, "oversubscribed" in case.flags) for case in known.cases} == {(2, False), (4, True)}

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from e2e.conftest import Harness
-from harness.tables import FORMAT
+from harness.storage.tables import FORMAT
 
 CELL = (
     "sweep", "--backends", "single", "--workloads", "synthetic", "--device", "cpu", "--steps", "5", "--window", "0.1",

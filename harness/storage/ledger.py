@@ -12,10 +12,10 @@ from pydantic import BaseModel, Field
 
 from bench.records import Outcome, Trial
 from bench.value import Value
-from harness.database import Database
-from harness.database_words import ELSEWHERE
 from harness.environment import Environment
-from harness.tables import (
+from harness.storage.database import Database
+from harness.storage.database_words import ELSEWHERE
+from harness.storage.tables import (
     acceptances_table,
     add_missing,
     cells_table,

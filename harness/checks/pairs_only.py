@@ -10,15 +10,15 @@ from collections.abc import Mapping
 from rich.console import Console
 
 from bench.registry import survey
-from harness.checking import Checked, checked
-from harness.confirming import confirm_suspects
+from harness.checks.checking import Checked, checked
+from harness.checks.confirming import confirm_suspects
 from harness.environment import read_environment
 from harness.errors import UsageError
-from harness.opening import open_store
+from harness.pairs.trees import head_tree, short_commit
 from harness.plan import Plan
 from harness.run import new_sweep_id, now
+from harness.storage.opening import open_store
 from harness.sweeping import choose_suite, find_site, folder_beside, place_in, plan, prepare_data
-from harness.trees import head_tree, short_commit
 from harness.watch import PairWatcher
 from reports.verdicts.evidence import paired
 from reports.verdicts.members import Member, judged

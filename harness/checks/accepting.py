@@ -9,10 +9,10 @@ from typing import Any
 from rich.console import Console
 
 from harness.errors import UsageError, nearest
-from harness.ledger import Acceptance, Ledger
-from harness.opening import open_store
 from harness.run import now
-from harness.store import Store
+from harness.storage.ledger import Acceptance, Ledger
+from harness.storage.opening import open_store
+from harness.storage.store import Store
 from reports.verdicts.subjects import subjects_of
 from reports.verdicts.values import Metric, Status
 

@@ -9,9 +9,9 @@ from statistics import median
 from bench.value import Value
 from harness.ingesting import read_pytest_benchmark
 from harness.micro import MicroRun, run_once
-from harness.pairing import GIVEN_UP_AFTER, order
-from harness.sides import SideName
-from harness.trees import Tree
+from harness.pairs.pairing import GIVEN_UP_AFTER, order
+from harness.pairs.sides import SideName
+from harness.pairs.trees import Tree
 
 
 class MicroPair(Value):

@@ -12,12 +12,12 @@ from pathlib import Path
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from harness import upgrading
-from harness.database import Database, transaction
-from harness.database_words import CURES, ELSEWHERE, FAULTS, code_of, say, why
 from harness.errors import StoreError
-from harness.store import Store
-from harness.tables import FORMAT, about_table, add_missing, metadata, trials_table
+from harness.storage import upgrading
+from harness.storage.database import Database, transaction
+from harness.storage.database_words import CURES, ELSEWHERE, FAULTS, code_of, say, why
+from harness.storage.store import Store
+from harness.storage.tables import FORMAT, about_table, add_missing, metadata, trials_table
 
 # How long an attempt to connect may take, or another's lock be waited for, in each database's own words.
 PATIENCE = {"sqlite": {"timeout": 30}, "postgresql": {"connect_timeout": 10}}

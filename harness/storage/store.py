@@ -16,14 +16,13 @@ from functools import cached_property
 import sqlalchemy as sa
 
 from bench.records import Trial, Value
-from harness.database import Database
-from harness.database_words import ELSEWHERE
 from harness.environment import Environment
 from harness.errors import StoreError, nearest
-from harness.ledger import Ledger
 from harness.plan import Plan
-from harness.suite import Suite
-from harness.tables import (
+from harness.storage.database import Database
+from harness.storage.database_words import ELSEWHERE
+from harness.storage.ledger import Ledger
+from harness.storage.tables import (
     add_missing,
     cells_table,
     environments_table,
@@ -32,6 +31,7 @@ from harness.tables import (
     sweeps_table,
     trials_table,
 )
+from harness.suite import Suite
 from reports.verdicts.measures import measures_of, settings_of
 
 DEFAULT_STORE = ".runs/results.sqlite"

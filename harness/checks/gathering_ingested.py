@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 
-from harness.ledger import IngestedRun, Ledger, NightRow
-from harness.trees import SHORT
+from harness.pairs.trees import SHORT
+from harness.storage.ledger import IngestedRun, Ledger, NightRow
 from reports.verdicts.evidence import Accepted, Judged, NightFacts, unlike
 from reports.verdicts.judge import NIGHTS_KEPT
 from reports.verdicts.subjects import Subject

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from harness.errors import UsageError
-from harness.trees import find_commit
+from harness.pairs.trees import find_commit
 from reports.verdicts.judge import is_unmistakable
 from reports.verdicts.members import Member, settled
 from reports.verdicts.rule import RULE

@@ -7,13 +7,13 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from harness.confirming import Confirmed, check_head, last_good_commit
-from harness.gathering_ingested import Ingested
-from harness.ledger import Ledger
+from harness.checks.confirming import Confirmed, check_head, last_good_commit
+from harness.checks.gathering_ingested import Ingested
+from harness.checks.micro_pairs import MicroPair, interleave_micro
+from harness.checks.suspicions import Confirmation, base_trouble, left_open, of_unchanged_code
 from harness.micro import NAME
-from harness.micro_pairs import MicroPair, interleave_micro
-from harness.suspicions import Confirmation, base_trouble, left_open, of_unchanged_code
-from harness.trees import checked_out, head_tree, short_commit
+from harness.pairs.trees import checked_out, head_tree, short_commit
+from harness.storage.ledger import Ledger
 from reports.verdicts.members import Member, judged, settled
 from reports.verdicts.rule import RULE
 

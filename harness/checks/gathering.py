@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from bench.case import Case
 from harness.environment import Environment
 from harness.errors import UsageError
-from harness.ledger import Ledger, NightRow
 from harness.run import OTHER_WORK
-from harness.store import Store, SweepInfo
+from harness.storage.ledger import Ledger, NightRow
+from harness.storage.store import Store, SweepInfo
 from reports.verdicts.evidence import Accepted, Judged, NightFacts
 from reports.verdicts.judge import NIGHTS_KEPT
 from reports.verdicts.subjects import Numbers

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import UsageError, nearest
-from harness.long_tables import Words, read_table
-from harness.night_order import ranks_of
-from harness.table_faults import NUMBER, BadLabelError, Layout, find_lines, read_header
+from harness.histories.long_tables import Words, read_table
+from harness.histories.night_order import ranks_of
+from harness.histories.table_faults import NUMBER, BadLabelError, Layout, find_lines, read_header
 from reports.verdicts.judge import NIGHTS_KEPT
 from reports.verdicts.values import NightOfTrials, Series
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.console import Console
 
-from harness.confirming import (
+from harness.checks.confirming import (
     Confirmed,
     check_head,
     check_place,
@@ -17,16 +17,16 @@ from harness.confirming import (
     last_good_commit,
     stored_pairs,
 )
+from harness.checks.gathering import Gathered, Which, gather
+from harness.checks.gathering_ingested import gather_ingested
+from harness.checks.micro_suspects import judge_ingested
+from harness.checks.suspicions import Confirmation, base_trouble, left_open, of_unchanged_code
 from harness.errors import UsageError
-from harness.gathering import Gathered, Which, gather
-from harness.gathering_ingested import gather_ingested
-from harness.histories import read_histories
-from harness.micro_suspects import judge_ingested
-from harness.opening import masked, open_store
-from harness.store import DEFAULT_STORE, Store
-from harness.suspicions import Confirmation, base_trouble, left_open, of_unchanged_code
+from harness.histories.reading import read_histories
+from harness.pairs.trees import short_commit
+from harness.storage.opening import masked, open_store
+from harness.storage.store import DEFAULT_STORE, Store
 from harness.sweeping import folder_beside
-from harness.trees import short_commit
 from harness.watch import PairWatcher
 from reports.verdicts.assurance import shipped
 from reports.verdicts.evidence import series_of

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from functools import lru_cache
 
-from harness.table_faults import NUMBER, BadLabelError
+from harness.histories.table_faults import NUMBER, BadLabelError
 
 Moment = Decimal | datetime
 

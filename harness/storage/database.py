@@ -9,8 +9,8 @@ import sqlalchemy as sa
 from pydantic import ValidationError
 from sqlalchemy.exc import SQLAlchemyError
 
-from harness.database_words import ELSEWHERE, why
 from harness.errors import StoreError
+from harness.storage.database_words import ELSEWHERE, why
 
 
 class Database:

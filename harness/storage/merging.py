@@ -9,12 +9,12 @@ import sqlalchemy as sa
 from rich.console import Console
 
 from bench.records import Trial
-from harness.database import Database
-from harness.database_words import ELSEWHERE
 from harness.errors import UsageError
-from harness.opening import masked, open_store, path_of
-from harness.store import SweepInfo, keep_measures, keep_night
-from harness.tables import KEPT_BESIDE_TRIALS, add_missing, environments_table, sweeps_table, trials_table
+from harness.storage.database import Database
+from harness.storage.database_words import ELSEWHERE
+from harness.storage.opening import masked, open_store, path_of
+from harness.storage.store import SweepInfo, keep_measures, keep_night
+from harness.storage.tables import KEPT_BESIDE_TRIALS, add_missing, environments_table, sweeps_table, trials_table
 
 AGAIN = f"then repeat the merge, or {ELSEWHERE}"
 

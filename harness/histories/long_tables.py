@@ -1,7 +1,7 @@
 """Tables of readings, one a line, from CSV files of any size: read piece by piece, and thinned out on the way.
 
 A piece is parsed in C. That something is wrong with it is seen by whole columns at a time; which line it is, and what
-is wrong there, is for :mod:`harness.table_faults` to find out.
+is wrong there, is for :mod:`harness.histories.table_faults` to find out.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import UsageError
-from harness.table_faults import (
+from harness.histories.table_faults import (
     UNKNOWN,
     BadLabelError,
     Layout,

@@ -10,9 +10,9 @@ from pathlib import Path
 from bench.case import Case
 from harness.environment import read_environment
 from harness.errors import UsageError
-from harness.ledger import Ledger, PairTrial
-from harness.pairing import Watcher, interleave, two_sides
-from harness.trees import head_tree, short_commit
+from harness.pairs.pairing import Watcher, interleave, two_sides
+from harness.pairs.trees import head_tree, short_commit
+from harness.storage.ledger import Ledger, PairTrial
 from reports.verdicts.evidence import Judged, NightFacts, unlike
 from reports.verdicts.measures import measures_of
 from reports.verdicts.members import Member, settled

@@ -18,9 +18,9 @@ from pydantic import ValidationError
 
 from bench.case import Case
 from bench.records import Trial
-from harness import side_program
+from harness.pairs import side_program
+from harness.pairs.trees import Tree
 from harness.run import now
-from harness.trees import Tree
 
 SideName = Literal["head", "base"]
 

@@ -16,7 +16,7 @@ from bench.value import Value
 from harness.errors import UsageError
 from harness.signals import terminated_as_interrupted
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parent.parent.parent
 PREFIX = "scaling-base-"
 LOCK = "lock"
 

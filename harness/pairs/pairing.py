@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Protocol
 
 from bench.case import Case
-from harness.ledger import PairTrial
+from harness.pairs.sides import Ground, Side, SideName, backends_of
+from harness.pairs.trees import checked_out, head_tree
 from harness.plan import shuffled
-from harness.sides import Ground, Side, SideName, backends_of
-from harness.trees import checked_out, head_tree
+from harness.storage.ledger import PairTrial
 
 GIVEN_UP_AFTER = 2
 """Pairs of a case in a row that gave no number: the next would cost its time and give none either."""

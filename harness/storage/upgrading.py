@@ -5,10 +5,10 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 from bench.records import Trial
-from harness.database import Database
-from harness.database_words import ELSEWHERE
-from harness.store import SweepInfo, keep_measures, keep_night
-from harness.tables import FORMAT, about_table, metadata, sweeps_table, trials_table
+from harness.storage.database import Database
+from harness.storage.database_words import ELSEWHERE
+from harness.storage.store import SweepInfo, keep_measures, keep_night
+from harness.storage.tables import FORMAT, about_table, metadata, sweeps_table, trials_table
 
 
 def upgrade(database: Database) -> None:

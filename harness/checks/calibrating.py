@@ -12,10 +12,10 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from harness.checks.gathering import Which, gather
 from harness.errors import StoreError, UsageError
-from harness.gathering import Which, gather
-from harness.opening import open_store
 from harness.report import write_whole
+from harness.storage.opening import open_store
 from reports.verdicts.assurance import Kept, assurance_of, fingerprint
 from reports.verdicts.calibration import LATER, PLENTY, Calibration, Maker, Share, calibrate, made_up, resampled
 from reports.verdicts.evidence import series_of

@@ -1,0 +1,68 @@
+"""Files as lines: they come out as they went in, and nothing else comes out."""
+
+from __future__ import annotations
+
+import base64
+import json
+import zlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bench import parcel
+from bench.parcel import MARK, BadParcel, Unpacker, lines_of
+
+
+def line(name: object, content: bytes = b"x") -> str:
+    return MARK + json.dumps({"file": name, "packed": base64.b85encode(zlib.compress(content)).decode()})
+
+
+@given(st.binary())
+def test_what_goes_in_comes_out(content):
+    import tempfile
+    from pathlib import Path
+
+    with tempfile.TemporaryDirectory() as here, tempfile.TemporaryDirectory() as there:
+        (Path(here) / "record-0.json").write_bytes(content)
+        (found,) = lines_of(Path(here))
+        assert "\n" not in found
+        assert Unpacker(Path(there)).take(found)
+        assert (Path(there) / "record-0.json").read_bytes() == content
+
+
+def test_folders_links_and_hidden_files_stay_behind(tmp_path):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / ".hidden").write_text("x")
+    (tmp_path / "link").symlink_to("/etc/passwd")
+    assert list(lines_of(tmp_path)) == []
+
+
+def test_other_lines_are_not_ours(tmp_path):
+    assert not Unpacker(tmp_path).take("epoch 1 of 3")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["../up", "/etc/passwd", "a/b", ".bashrc", "", "x" * 200, None, 3])
+def test_a_name_that_leads_elsewhere_is_refused(tmp_path, name):
+    with pytest.raises(BadParcel, match="with the name"):
+        Unpacker(tmp_path / "in").take(line(name))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [MARK + "{", MARK + "[]", line("a")[:-20], MARK + '{"file": "a", "packed": "\\u00e4"}',
+     MARK + json.dumps({"file": "a", "packed": base64.b85encode(b"no zlib").decode()})],
+)  # fmt: skip
+def test_a_damaged_line_is_refused(tmp_path, damaged):
+    with pytest.raises(BadParcel):
+        Unpacker(tmp_path).take(damaged)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_line_that_unpacks_to_too_much_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(parcel, "LARGEST_BYTES", 1000)
+    with pytest.raises(BadParcel, match="larger than 1000"):
+        Unpacker(tmp_path).take(line("bomb", bytes(2000)))
+    assert list(tmp_path.iterdir()) == []
