@@ -15,12 +15,12 @@ from pydantic import Field
 from bench.backends import Options
 from bench.case import Case, Role
 from bench.launcher import CASE_FILE, LAUNCHERS, arguments_for
-from harness import ssh
-from harness.hosts_file import PATH, USER, Host, read_hosts
-from harness.hosts_job import HostsJob, Order
-from harness.hosts_probe import Probes
 from harness.remote import meeting_port, node_command
 from harness.sites import Asked, Job, Site
+from harness.ssh import client
+from harness.ssh.hosts_file import PATH, USER, Host, read_hosts
+from harness.ssh.job import HostsJob, Order
+from harness.ssh.probes import Probes
 
 INTERFACE = r"^[A-Za-z0-9_][A-Za-z0-9_.:-]{0,14}$"
 FOLDER = r"^/[A-Za-z0-9._/-]*$"
@@ -70,7 +70,7 @@ class Hosts(Site):
         super().__init__(chosen)
         assert isinstance(self.chosen, HostsOptions)
         self.set: HostsOptions = self.chosen
-        self.access = ssh.Access(self.set.user, self.set.port, self.set.identity, self.set.known_hosts,
+        self.access = client.Access(self.set.user, self.set.port, self.set.identity, self.set.known_hosts,
                                  self.set.host_key_checking)  # fmt: skip
         self.probes = Probes(self.access, self.set.folder, self._python)
 
@@ -113,13 +113,13 @@ class Hosts(Site):
                 # They give all ranks the same arguments: the same path everywhere.
                 how = ["--ranks", "elsewhere", "--case", f"{shared}/{CASE_FILE}", "--out", shared]
             words = node_command("--stdio", *how, python=self._python(host))
-            line = ssh.remote_line(self.set.folder, {"SCALING_NODE": str(number), **env}, words)
-            orders.append(Order(f"agent-{number}", number, host, ssh.command(config, host, line)))
+            line = client.remote_line(self.set.folder, {"SCALING_NODE": str(number), **env}, words)
+            orders.append(Order(f"agent-{number}", number, host, client.command(config, host, line)))
         if start in LAUNCHERS:
             met = [(host.met_at, case.ranks_on_a_node) for host in hosts]
             words = [self._python(hosts[0]), *arguments_for(start, met, case.ranks, shared)]
-            line = ssh.remote_line(self.set.folder, env, words)
-            orders.append(Order(start, None, hosts[0], ssh.command(config, hosts[0], line)))
+            line = client.remote_line(self.set.folder, env, words)
+            orders.append(Order(start, None, hosts[0], client.command(config, hosts[0], line)))
         return orders
 
     def _variables(self, case: Case, hosts: Sequence[Host], port: int) -> dict[str, str]:
@@ -131,12 +131,12 @@ class Hosts(Site):
         orders = self._orders(case, hosts, CONFIG, "trial", 29500)
         head = "# Each reads the case as a line of standard input, which stays open: its end ends everything there.\n"
         lines = "".join(f"{shlex.join(order.command)}\n" for order in orders)
-        return {CONFIG: ssh.config(hosts, self.access), "commands.sh": head + lines}
+        return {CONFIG: client.config(hosts, self.access), "commands.sh": head + lines}
 
     def start(self, asked: Asked) -> Job:
         case, folder = asked.case, asked.folder
         hosts = self._nodes(case)
-        text = ssh.config(hosts, self.access)
+        text = client.config(hosts, self.access)
         (folder / CONFIG).write_text(text)
         orders = self._orders(case, hosts, str(folder / CONFIG), secrets.token_hex(8), meeting_port(folder.name))
         return HostsJob(case, folder, orders, text, self.access)

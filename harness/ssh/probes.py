@@ -9,17 +9,17 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from bench.sources import MARK, digest
-from harness import ssh
-from harness.hosts_file import Host
+from harness.ssh import client
+from harness.ssh.hosts_file import Host
 
-PATIENCE_S = ssh.CONNECT_S + 20.0
+PATIENCE_S = client.CONNECT_S + 20.0
 MOST_AT_ONCE = 32
 
 
 class Probes:
     """What hosts have answered so far."""
 
-    def __init__(self, access: ssh.Access, folder: str | None, python: Callable[[Host], str]) -> None:
+    def __init__(self, access: client.Access, folder: str | None, python: Callable[[Host], str]) -> None:
         self.access, self.folder, self.python = access, folder, python
         self._found: dict[Host, str | None] = {}
 
@@ -28,21 +28,21 @@ class Probes:
         new = [host for host in hosts if host not in self._found]
         with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(MOST_AT_ONCE) as pool:
             config = Path(folder) / "ssh_config"
-            config.write_text(ssh.config(hosts, self.access))
+            config.write_text(client.config(hosts, self.access))
             self._found |= dict(zip(new, pool.map(lambda host: self._ask(config, host), new), strict=True))
         return next((f"{host.name}: {why}" for host in hosts if (why := self._found[host])), None)
 
     def _ask(self, config: Path, host: Host) -> str | None:
-        line = ssh.remote_line(self.folder, {}, [self.python(host), "-m", "bench.sources"])
+        line = client.remote_line(self.folder, {}, [self.python(host), "-m", "bench.sources"])
         try:
             done = subprocess.run(
-                ssh.command(str(config), host, line), stdin=subprocess.DEVNULL, capture_output=True, text=True,
+                client.command(str(config), host, line), stdin=subprocess.DEVNULL, capture_output=True, text=True,
                 errors="replace", timeout=PATIENCE_S, check=False,
             )  # fmt: skip
         except subprocess.TimeoutExpired:
             return f"no answer within {PATIENCE_S:g} s"
-        if done.returncode == ssh.FAILED:
-            return ssh.why_it_failed(done.stderr.splitlines(), host, self.access)
+        if done.returncode == client.FAILED:
+            return client.why_it_failed(done.stderr.splitlines(), host, self.access)
         return _judge(done, self.python(host), self.folder)
 
 

@@ -13,11 +13,11 @@ from typing import Any, NamedTuple
 from bench.case import Case
 from bench.node import READY
 from bench.parcel import Unpacker
-from harness import ssh
-from harness.hosts_file import Host
 from harness.remote import MARGIN_S, Lost, ends_in, gather
 from harness.sites import Ending, Job
-from harness.ssh_session import Session
+from harness.ssh import client
+from harness.ssh.hosts_file import Host
+from harness.ssh.session import Session
 
 LAST_WORDS_S = 3.0
 """How long the others may go on once a node has ended badly: their ranks may still say why."""
@@ -38,7 +38,7 @@ class Order(NamedTuple):
 class HostsJob(Job):
     """The sessions of one trial."""
 
-    def __init__(self, case: Case, folder: Path, orders: Sequence[Order], config: str, access: ssh.Access) -> None:
+    def __init__(self, case: Case, folder: Path, orders: Sequence[Order], config: str, access: client.Access) -> None:
         self.case, self.folder, self.access, self.config = case, folder, access, config
         self.happened: queue.Queue[Session | int] = queue.Queue()
         """Sessions that have ended, and numbers of nodes that are ready for a launcher's ranks."""
@@ -123,8 +123,8 @@ class HostsJob(Job):
     def _why(self, session: Session) -> str:
         if session.problem:
             return session.problem
-        if session.status == ssh.FAILED:
-            return ssh.why_it_failed(session.last_words(), session.host, self.access)
+        if session.status == client.FAILED:
+            return client.why_it_failed(session.last_words(), session.host, self.access)
         said = next((line for line in reversed(session.last_words()) if line.strip()), "no word")
         return f"its agent ended with status {session.status} ({said.strip()})"
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.parcel import BadParcel
-from harness.hosts_file import Host
+from harness.ssh.hosts_file import Host
 
 END = "end\n"
 GOODBYE_S = 3.0

@@ -10,7 +10,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
-from harness.hosts_file import Host
+from harness.ssh.hosts_file import Host
 
 CONNECT_S = 10
 # A host that has lost its power or its network is noticed this many times later.
