@@ -56,7 +56,8 @@ class Outsiders:
         self.folder, self.ranks = folder, tuple(ranks)
 
     def seen(self) -> list[Whereabouts]:
-        return [one for one in read_progress(self.folder) if one.rank in self.ranks]
+        # A note that has just been begun names no process yet.
+        return [one for one in read_progress(self.folder) if one.rank in self.ranks and one.pid]
 
     def unfinished(self) -> bool:
         """Whether one of them still lives, or has not begun."""

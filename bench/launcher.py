@@ -2,8 +2,8 @@
 
     python -m bench.launcher mpirun --hosts n1:1,n2:1 --ranks 2 --out FOLDER
 
-Standard input begins with ssh's configuration as one line of JSON and stays open: its end ends the ranks. The watches of
-the nodes (``bench.node --ranks elsewhere``) have made the folder with the case, under the same path on all nodes.
+Standard input begins with ssh's configuration as one line of JSON and stays open: its end ends the ranks. Each node's
+watch (``bench.node --ranks elsewhere``) has made the folder with the case, under the same path on all of them.
 """
 
 from __future__ import annotations

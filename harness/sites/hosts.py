@@ -70,6 +70,7 @@ class Hosts(Site):
         super().__init__(chosen)
         assert isinstance(self.chosen, HostsOptions)
         self.set: HostsOptions = self.chosen
+        self.file = None if self.set.file is None else Path(self.set.file).expanduser()
         self.access = client.Access(self.set.user, self.set.port, self.set.identity, self.set.known_hosts,
                                  self.set.host_key_checking)  # fmt: skip
         self.probes = Probes(self.access, self.set.folder, self._python)
@@ -77,30 +78,33 @@ class Hosts(Site):
     def _python(self, host: Host) -> str:
         return host.python or self.set.python or sys.executable
 
+    def lacking(self) -> str | None:
+        return None if shutil.which("ssh") else "no ssh on this machine: apt-get install openssh-client"
+
     def why_not(self, case: Case) -> str | None:
-        if shutil.which("ssh") is None:
-            return "no ssh on this machine; install it: apt-get install openssh-client"
-        if self.set.file is None:
+        if lacking := self.lacking():
+            return lacking
+        if self.file is None:
             return "no hosts are named: --set hosts.file=FILE, one host a line"
         if case.net is not None:
             return "the links between hosts are the real ones: leave --net out"
         if self.set.start == "own" and case.transport == "mpi":
             return "ranks over mpi are mpirun's to start: leave --set hosts.start=own out, or use another transport"
-        hosts = read_hosts(Path(self.set.file))
+        hosts = read_hosts(self.file)
         chosen = self._roomy(hosts, case)
         if len(chosen) < case.nodes:
             width = case.ranks_on_a_node
             room = f" with {width} slots" if len(chosen) < len(hosts) else ""
-            return f"{len(chosen)} host{'s' * (len(chosen) != 1)}{room} in {self.set.file}, the case takes {case.nodes}"
+            return f"{len(chosen)} host{'s' * (len(chosen) != 1)}{room} in {self.file}, the case takes {case.nodes}"
         return self.probes.why_not(chosen[: case.nodes])
 
     def _roomy(self, hosts: Sequence[Host], case: Case) -> list[Host]:
         return [host for host in hosts if host.slots is None or host.slots >= case.ranks_on_a_node]
 
     def _nodes(self, case: Case) -> list[Host]:
-        if self.set.file is None:
+        if self.file is None:
             return [Host(name=f"host-{number}") for number in range(case.nodes)]
-        return self._roomy(read_hosts(Path(self.set.file)), case)[: case.nodes]
+        return self._roomy(read_hosts(self.file), case)[: case.nodes]
 
     def _orders(self, case: Case, hosts: Sequence[Host], config: str, token: str, port: int) -> list[Order]:
         """The commands of a trial (pure): one for each node, and one that starts the ranks where nodes don't."""

@@ -120,6 +120,7 @@ def _about_keys(lines: Sequence[str], host: Host, access: Access) -> str:
                 f"`ssh-keygen -R {host.met_at}` and add the new key")  # fmt: skip
     port = host.port or access.port
     scan = f"ssh-keyscan {f'-p {port} ' if port else ''}{host.met_at}"
-    known = shlex.quote(access.known_hosts or "~/.ssh/known_hosts").replace("'~/", "~/'").replace("~/''", "~/")
+    known = access.known_hosts or "~/.ssh/known_hosts"
+    known = "~/" + shlex.quote(known[2:]) if known.startswith("~/") else shlex.quote(known)
     return (f"its host key is not known here: `{scan} >> {known}` adds it (compare the fingerprint on the host first), "
             "or --set hosts.host_key_checking=accept-new")  # fmt: skip

@@ -173,7 +173,7 @@ def test_a_killed_harness_leaves_no_rank(place):
 
 
 def test_a_host_that_dies_is_named_and_the_rest_is_there(place):
-    process = place.start("--backends", "ddp", "--nodes", "1,2", "--steps", "3000", "--seed", "SEED")
+    process = place.start("--backends", "ddp", "--nodes", "1,2", "--steps", "3000", "--seed", "6")
     _await(place, process, "forkserver")
     place.nodes["n2"].kill_all()
     out, err = process.communicate(timeout=120)
