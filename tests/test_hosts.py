@@ -71,9 +71,9 @@ def test_ssh_itself_reads_the_configuration_as_meant(tmp_path):
             ["ssh", "-F", tmp_path / "ssh_config", "-G", name], capture_output=True, text=True, check=True
         )
         said = dict(line.split(" ", 1) for line in done.stdout.splitlines())
-        assert (said["stricthostkeychecking"], said["batchmode"]) in (("true", "yes"), ("yes", "yes"))
-        assert said["userknownhostsfile"] == '"/known here"' or said["userknownhostsfile"] == "/known here"
-        assert said["identityfile"] in ("/a key/50%", "/a key/50%%")
+        assert (said["stricthostkeychecking"], said["batchmode"]) == ("true", "yes")
+        assert said["userknownhostsfile"] == "/known here"
+        assert said["identityfile"].replace("%%", "%") == "/a key/50%"
         assert (said["hostname"], said["port"]) == (("n1", "22") if name == "n1" else ("10.0.0.2", "2222"))
 
 

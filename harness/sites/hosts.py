@@ -41,7 +41,9 @@ class HostsOptions(Options):
     )
     python: str | None = Field(None, pattern=PATH, description="the interpreter there; else the path of this one")
     folder: str | None = Field(None, pattern=PATH, description="the checkout there; else the package is installed")
-    scratch: str = Field("/tmp", pattern=FOLDER, description="where a trial has a folder there")
+    scratch: str = Field(
+        "/tmp", pattern=FOLDER, description="where a trial has its folder there: no disk that they share"
+    )
     interface: str | None = Field(None, pattern=INTERFACE, description="by which the hosts meet; else the one that "
                                   "leads to the first of them")  # fmt: skip
     start: Literal["auto", "own", "torchrun", "horovodrun", "mpirun"] = Field(
@@ -108,20 +110,19 @@ class Hosts(Site):
 
     def _orders(self, case: Case, hosts: Sequence[Host], config: str, token: str, port: int) -> list[Order]:
         """The commands of a trial (pure): one for each node, and one that starts the ranks where nodes don't."""
-        start, shared = starter(case, self.set.start), f"{self.set.scratch.rstrip('/')}/scaling-{token}"
+        start, out = starter(case, self.set.start), f"{self.set.scratch.rstrip('/')}/scaling-{token}"
+        launched = start in LAUNCHERS
+        # The path is the same everywhere: launchers, and Dask's driver, tell it to all ranks.
+        how = ["--ranks", "elsewhere", "--case", f"{out}/{CASE_FILE}"] if launched else ["--ranks", start]
         env = self._variables(case, hosts, port)
         orders = []
         for number, host in enumerate(hosts):
-            how = ["--ranks", start, "--out", f"{shared}-{number}"]
-            if start in LAUNCHERS:
-                # They give all ranks the same arguments: the same path everywhere.
-                how = ["--ranks", "elsewhere", "--case", f"{shared}/{CASE_FILE}", "--out", shared]
-            words = node_command("--stdio", *how, python=self._python(host))
+            words = node_command("--stdio", *how, "--out", out, python=self._python(host))
             line = client.remote_line(self.set.folder, {"SCALING_NODE": str(number), **env}, words)
             orders.append(Order(f"agent-{number}", number, host, client.command(config, host, line)))
-        if start in LAUNCHERS:
+        if launched:
             met = [(host.met_at, case.ranks_on_a_node) for host in hosts]
-            words = [self._python(hosts[0]), *arguments_for(start, met, case.ranks, shared)]
+            words = [self._python(hosts[0]), *arguments_for(start, met, case.ranks, out)]
             line = client.remote_line(self.set.folder, env, words)
             orders.append(Order(start, None, hosts[0], client.command(config, hosts[0], line)))
         return orders

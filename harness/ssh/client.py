@@ -90,6 +90,19 @@ def remote_line(folder: str | None, env: Mapping[str, str], arguments: Sequence[
     return there + "exec " + shlex.join(["env", *named, *arguments] if named else arguments)
 
 
+TELLING = (
+    "ssh:",
+    "Connection",
+    "connection",
+    "Permission denied",
+    "Timeout",
+    "timed out",
+    "Broken pipe",
+    "kex_exchange",
+)
+"""What marks ssh's own words among those of a login."""
+
+
 def why_it_failed(said: Sequence[str], host: Host, access: Access) -> str:
     """ssh's own line about a connection that was refused or lost, with the remedy where there is one."""
     lines = [line.strip() for line in said if line.strip()]
@@ -100,18 +113,6 @@ def why_it_failed(said: Sequence[str], host: Host, access: Access) -> str:
     if "Permission denied" in found:
         return f"{found.rstrip('.')}; name a key that it takes: --set hosts.identity=FILE"
     return found
-
-
-TELLING = (
-    "ssh:",
-    "Connection",
-    "connection",
-    "Permission denied",
-    "Timeout",
-    "Broken pipe",
-    "kex_exchange",
-    "timed out",
-)
 
 
 def _about_keys(lines: Sequence[str], host: Host, access: Access) -> str:
