@@ -7,7 +7,9 @@ length of the session; no horovodrun and no ssh is needed.
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import os
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +23,7 @@ from bench.case import Case, Role
 from bench.folders import BUILD_HOROVOD, read_horovod_build
 from bench.gradients import MIB, Grouping
 from bench.identity import Identity
+from bench.interfaces import own_interface
 from bench.local import await_listener, find_mpirun
 from bench.namespaces import host_named
 from bench.records import Tolerance
@@ -161,6 +164,33 @@ def _meeting_place(me: Identity, timeout_s: float) -> Iterator[None]:
         server.server_close()
 
 
+@contextmanager
+def _known_as(address: str | None) -> Iterator[None]:
+    """Inside, this host's name stands for ``address``. Raises ``RuntimeError`` where it can't, and has to.
+
+    Horovod 0.28.1 forgets the interface for its process sets and takes the address of the host's name. In a namespace
+    that is another machine's, and on Debian one that nobody else reaches.
+    """
+    with contextlib.ExitStack() as stack:
+        found = _address_of_name()
+        if address is not None and found != address:
+            try:
+                stack.enter_context(host_named(address))
+            except PermissionError:
+                if found is None or ipaddress.ip_address(found).is_loopback:
+                    raise RuntimeError(
+                        f"the name {socket.gethostname()} stands for {found} on its own host, where no other host "
+                        f"reaches it, and Horovod goes by it: give it {address} in /etc/hosts there"
+                    ) from None
+        yield
+
+
+def _address_of_name() -> str | None:
+    with contextlib.suppress(OSError):
+        return socket.gethostbyname(socket.gethostname())
+    return None
+
+
 class HorovodBackend(Backend):
     name = "horovod"
     summary = "Horovod's DistributedOptimizer"
@@ -204,8 +234,9 @@ class HorovodBackend(Backend):
 
         meets_itself = case.transport == "mpi" or placed
         with contextlib.nullcontext() if meets_itself else _meeting_place(place, case.timeout_s):
-            # Horovod 0.28.1 forgets the interface for its process sets, and takes the address of the host's name.
-            with host_named(me.own_host) if case.net and me.own_host else contextlib.nullcontext():
+            # horovodrun names the interface only.
+            own = own_interface("", 1, os.environ["HOROVOD_GLOO_IFACE"]).address if placed else me.own_host
+            with _known_as(own):
                 hvd.init()
             if case.transport in ("mpi", "nccl") and not getattr(hvd, f"{case.transport}_built")():
                 raise RuntimeError(f"this Horovod was built without {case.transport}; {self.remedy}")
