@@ -50,7 +50,7 @@ WRONG = [
     (["sweep", "--workloads", "mnits"], "unknown workload 'mnits'; did you mean 'mnist'?"),
     (["sweep", "qiuck"], "unknown suite 'qiuck'; did you mean 'quick'?"),
     (["sweep", "missing.toml"], "suite missing.toml: no such file"),
-    (["sweep", "--site", "moon"], "unknown site 'moon'; known: local"),
+    (["sweep", "--site", "moon"], "unknown site 'moon'; known: "),
     (["sweep", "--ranks", "0"], "--ranks: ranks = '0'"),
     (["sweep", "--ranks", "-1"], "--ranks: ranks = '-1'"),
     (["sweep", "--ranks", "1,x"], "--ranks: ranks = 'x'"),
