@@ -22,7 +22,7 @@ from bench import registry, sampler
 from bench.backends import Backend
 from bench.case import Case, Role
 from bench.crew import Crew, Member, Outsiders
-from bench.interfaces import Interface, NoInterface, own_interface
+from bench.interfaces import Interface, NoInterface, await_name, own_interface
 from bench.local import find_mpirun
 from bench.machine import read_facts
 from bench.nursery import Birth, bear, warm_up
@@ -36,6 +36,8 @@ from bench.workloads import DataProblem
 INTERFACE = "SCALING_INTERFACE"
 READY = "scaling-ready"
 """Said on standard output once the case is where ranks that somebody else starts will read it."""
+AWAIT = "SCALING_AWAIT_S"
+"""How long node 0 may not be known yet, where nodes are not there all at once."""
 PATIENCE_S = 5.0
 """How much later than its ranks' own time a node's ends: the first to notice says more."""
 
@@ -168,6 +170,7 @@ def play(
     try:
         place = find_place(env)
         node = place.node
+        await_name(place.meeting_host, float(env.get(AWAIT) or 0))
         own = own_interface(place.meeting_host, place.nodes, env.get(INTERFACE) or None)
         scene = Node(with_data_here(case), place, own, out, ranks, case_file).play(orders)
     except (Misplaced, NoInterface, DataProblem) as trouble:

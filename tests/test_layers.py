@@ -11,6 +11,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 FRAMEWORKS = {"torch", "horovod", "dask", "distributed", "pynvml", "sklearn"}
+CLIENTS = {"kubernetes"}
 FORBIDDEN = {"bench": {"harness", "reports"}, "reports": {"harness"}, "harness": set()}
 
 
@@ -52,13 +53,21 @@ def test_only_bench_uses_frameworks_at_all(package):
         assert not imports_of(path, at_top=False) & FRAMEWORKS, path
 
 
-@pytest.mark.parametrize("arguments", [["sweep", "--dry-run"], ["list"], ["sweep", "--dry-run", "--json"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["sweep", "--dry-run"],
+        ["list"],
+        ["sweep", "--dry-run", "--json"],
+        ["sweep", "--dry-run", "--site", "kubernetes"],
+    ],
+)
 def test_planning_and_listing_load_no_framework(arguments):
     program = f"""
 import sys
 from harness.cli import main
 assert main({arguments!r}) == 0
-loaded = sorted({FRAMEWORKS!r} & set(sys.modules))
+loaded = sorted({FRAMEWORKS | CLIENTS!r} & set(sys.modules))
 sys.exit(f"loaded {{loaded}}" if loaded else 0)
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=False)
