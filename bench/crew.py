@@ -56,7 +56,8 @@ class Outsiders:
         self.folder, self.ranks = folder, tuple(ranks)
 
     def seen(self) -> list[Whereabouts]:
-        return [one for one in read_progress(self.folder) if one.rank in self.ranks]
+        # A note that has just been begun names no process yet.
+        return [one for one in read_progress(self.folder) if one.rank in self.ranks and one.pid]
 
     def unfinished(self) -> bool:
         """Whether one of them still lives, or has not begun."""
@@ -70,6 +71,15 @@ class Outsiders:
             for one in self.seen()
             if not _alive(one.pid) and not (self.folder / f"record-{one.rank}.json").exists()
         ]
+
+    def end(self) -> None:
+        """End those that whoever started them has left behind."""
+        for one in self.seen():
+            with contextlib.suppress(psutil.Error):
+                process = psutil.Process(one.pid)
+                # The number may be another process's by now.
+                if str(self.folder) in process.cmdline():
+                    process.kill()
 
 
 class Crew:
@@ -179,6 +189,8 @@ class Crew:
         if self.ended:
             return
         self.ended = True
+        if self.outsiders is not None:
+            self.outsiders.end()
         for member in self.members:
             if member.process.pid:
                 # By itself first: it may be so young that it leads no session yet.

@@ -11,8 +11,10 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,8 @@ from bench.worker import write
 from bench.workloads import DataProblem
 
 INTERFACE = "SCALING_INTERFACE"
+READY = "scaling-ready"
+"""Said on standard output once the case is where ranks that somebody else starts will read it."""
 AWAIT = "SCALING_AWAIT_S"
 """How long node 0 may not be known yet, where nodes are not there all at once."""
 PATIENCE_S = 5.0
@@ -80,17 +84,21 @@ def torchrun_command(case: Case, place: Place, own: Interface, arguments: Sequen
 class Node:
     """This node's part of a trial."""
 
-    def __init__(self, case: Case, place: Place, own: Interface, out: Path, ranks: str) -> None:
+    def __init__(self, case: Case, place: Place, own: Interface, out: Path, ranks: str, case_file: Path | None) -> None:
         self.case, self.place, self.own, self.out, self.ranks = case, place, own, out, ranks
-        self.case_file = out / f".case-{place.node}.json"
+        self.awaited = case_file is not None
+        self.case_file = case_file or out / f".case-{place.node}.json"
         mine = range(place.node * case.ranks_on_a_node, (place.node + 1) * case.ranks_on_a_node)
         self.crew = Crew(out, Outsiders(out, mine) if ranks == "elsewhere" else None)
 
     def play(self, orders: SystemOrders) -> Scene:
         """Start what belongs here and watch it to its end. Raises :class:`bench.orders.HarnessHasGone`."""
         self.case_file.write_text(self.case.model_dump_json())
+        if self.awaited:
+            print(READY, flush=True)
         backend = registry.load_backend(self.case.backend)
-        context = warm_up(backend.preload)
+        # Ranks that others start import by themselves what they need.
+        context = warm_up(backend.preload) if self.ranks == "own" else warm_up((), always=("bench.worker",))
         try:
             for role in roles_of(self.case, backend):
                 for member in self._members(context, role):
@@ -135,9 +143,28 @@ def with_data_here(case: Case) -> Case:
     return case.model_copy(update={"data": again})
 
 
-def play(case: Case, env: Mapping[str, str], out: Path, ranks: str, orders: SystemOrders) -> int:
-    """Play this node's part and write its last word; returns the exit status."""
-    out.mkdir(parents=True, exist_ok=True)
+@contextmanager
+def made(out: Path, *, fresh: bool) -> Iterator[Path]:
+    """The folder for what the ranks leave. ``fresh``: for this trial only, closed to others, gone afterwards.
+
+    Raises ``OSError`` where a fresh one is there already, or can't be made.
+    """
+    if not fresh:
+        out.mkdir(parents=True, exist_ok=True)
+        yield out
+        return
+    out.mkdir(mode=0o700)
+    try:
+        yield out
+    finally:
+        shutil.rmtree(out, ignore_errors=True)
+
+
+def play(
+    case: Case, env: Mapping[str, str], out: Path, ranks: str, orders: SystemOrders, case_file: Path | None = None
+) -> int:
+    """Play this node's part and write its last word; returns the exit status. ``case_file``: where ranks that somebody
+    else starts read the case."""
     node = int(env.get("SCALING_NODE", "0"))
     scene, problem = None, None
     try:
@@ -145,7 +172,7 @@ def play(case: Case, env: Mapping[str, str], out: Path, ranks: str, orders: Syst
         node = place.node
         await_name(place.meeting_host, float(env.get(AWAIT) or 0))
         own = own_interface(place.meeting_host, place.nodes, env.get(INTERFACE) or None)
-        scene = Node(with_data_here(case), place, own, out, ranks).play(orders)
+        scene = Node(with_data_here(case), place, own, out, ranks, case_file).play(orders)
     except (Misplaced, NoInterface, DataProblem) as trouble:
         problem = str(trouble)
         print(problem, file=sys.stderr, flush=True)
@@ -156,8 +183,10 @@ def play(case: Case, env: Mapping[str, str], out: Path, ranks: str, orders: Syst
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.node", description=__doc__.splitlines()[0])
-    parser.add_argument("--case", type=Path, help="file with the case as JSON")
-    parser.add_argument("--out", type=Path, required=True, help="folder for what the ranks leave")
+    parser.add_argument("--case", type=Path, help="file with the case as JSON; with --stdio it is written there, for "
+                        "ranks that somebody else starts")  # fmt: skip
+    parser.add_argument("--out", type=Path, required=True, help="folder for what the ranks leave; with --stdio a new "
+                        "one, gone afterwards")  # fmt: skip
     parser.add_argument("--ranks", choices=("own", TORCHRUN, "elsewhere"), default="own",
                         help="who starts this node's ranks: itself, torchrun, or somebody else")  # fmt: skip
     parser.add_argument("--parcel", action="store_true", help="print what the ranks left, as lines")
@@ -168,13 +197,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     orders = SystemOrders(listen=chosen.stdio)
     try:
         text = json.dumps(orders.first_line()) if chosen.stdio else chosen.case.read_text()
-        status = play(Case.model_validate_json(text), os.environ, chosen.out, chosen.ranks, orders)
+        case_file = chosen.case if chosen.stdio else None
+        with made(chosen.out, fresh=chosen.stdio) as out:
+            status = play(Case.model_validate_json(text), os.environ, out, chosen.ranks, orders, case_file)
+            if chosen.parcel or chosen.stdio:
+                for line in lines_of(out):
+                    print(line)
+                sys.stdout.flush()
     except HarnessHasGone:
         return 1
-    if chosen.parcel or chosen.stdio:
-        for line in lines_of(chosen.out):
-            print(line)
-        sys.stdout.flush()
     return status
 
 

