@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.links import INTERFACE, address, hub_lines, port_names, rank_lines, read_net, shaping_lines
+from bench.links import INTERFACE, address, hub_lines, node_lines, port_names, read_net, shaping_lines
 from harness.networks import why_not_here
 
 KINDS = ("net", "uts", "mnt")
@@ -143,7 +143,7 @@ def _join(hub: int, keepers: Sequence[int], net: str) -> None:
     _batch(hub, "tc", shaping_lines(port_names(len(keepers)), net))
     for number, keeper in enumerate(keepers):
         # Its loopback is up already: a second time does no harm.
-        _batch(keeper, "ip", rank_lines(number, net))
+        _batch(keeper, "ip", node_lines(number, net))
         _batch(keeper, "tc", shaping_lines([INTERFACE], net))
 
 
