@@ -104,7 +104,7 @@ def harness(tmp_path, slurm) -> SlurmHarness:
 
 def test_a_node_that_dies_is_named_and_the_rest_of_the_sweep_is_there(harness, slurm):
     process = harness.sweeping(
-        "--nodes", "1,2,4", "--backends", "ddp,horovod,dask", "--set", "horovod.transport=gloo,mpi", "--steps", "60",
+        "--nodes", "4", "--backends", "ddp,horovod,dask", "--set", "horovod.transport=gloo,mpi", "--steps", "60",
     )  # fmt: skip
     harness.until(lambda: harness.measuring(rank=2), process)
     third = slurm.workers[2]
@@ -114,10 +114,8 @@ def test_a_node_that_dies_is_named_and_the_rest_of_the_sweep_is_there(harness, s
     slurm.start_worker(third)
     cells = harness.ended(process, status=4)
     assert {(cell["backend"], cell["transport"], cell["ranks"]) for cell in cells} == {
-        (backend, transport, ranks)
-        for backend, transport in [("ddp", "gloo"), ("horovod", "gloo"), ("horovod", "mpi"), ("dask", "tasks")]
-        for ranks in (1, 2, 4)
-    }
+        ("ddp", "gloo", 4), ("horovod", "gloo", 4), ("horovod", "mpi", 4), ("dask", "tasks", 4)
+    }  # fmt: skip
     (struck,) = [cell for cell in cells if cell["outcome"] != "ok"]
     assert struck["outcome"] == "failed"
     assert "node 2 (n3) is gone: Slurm says the node is" in struck["reason"], struck["reason"]
