@@ -13,6 +13,7 @@ import json
 import os
 import shutil
 import sys
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -165,7 +166,8 @@ def play(
 ) -> int:
     """Play this node's part and write its last word; returns the exit status. ``case_file``: where ranks that somebody
     else starts read the case."""
-    node = int(env.get("SCALING_NODE", "0"))
+    said = env.get("SCALING_NODE", "0")
+    node = int(said) if said.isdigit() else 0
     scene, problem = None, None
     try:
         place = find_place(env)
@@ -173,9 +175,14 @@ def play(
         await_name(place.meeting_host, float(env.get(AWAIT) or 0))
         own = own_interface(place.meeting_host, place.nodes, env.get(INTERFACE) or None)
         scene = Node(with_data_here(case), place, own, out, ranks, case_file).play(orders)
+    except HarnessHasGone:
+        raise
     except (Misplaced, NoInterface, DataProblem) as trouble:
         problem = str(trouble)
         print(problem, file=sys.stderr, flush=True)
+    except Exception as trouble:
+        traceback.print_exc()
+        problem = traceback.format_exception_only(trouble)[-1].strip()
     end = NodeEnd(facts=read_facts(node), scene=scene, problem=problem)
     write(out, end.file, end)
     return 0 if scene is not None and scene.well else 1

@@ -19,6 +19,9 @@ class Claim(Value):
     case: Case
     round: int
     handle: str
+    started_at: str
+    began_s: float
+    """When it was submitted, in seconds of the Unix epoch."""
 
 
 def stake(folder: Path, claim: Claim) -> None:

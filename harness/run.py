@@ -2,32 +2,26 @@
 
 from __future__ import annotations
 
-import errno
 import itertools
 import secrets
-import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from bench.backends import Backend
 from bench.case import Case
-from bench.node import roles_of
 from bench.records import Outcome, SameWork, Trial
 from bench.telemetry import NodeTelemetry, cut
-from harness.claims import Claim, claims_in, give_up, stake
-from harness.errors import StoreError
+from harness.claims import claims_in
 from harness.plan import Plan, rounds, shuffled, still_wide
-from harness.sites import Asked, Ending, Job, Site
+from harness.sites import Ending, Site
+from harness.started import Started, now, start, start_together, take_up
 from harness.storage.store import Store, SweepInfo
 from reports.analysis.conditions import find_conditions
 from reports.analysis.same_work import judge
 from reports.analysis.throughput import throughput_of
-
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 
 OTHER_WORK = "not the same work"
 """How the reason of an invalid trial begins that was not contaminated: it spoils its cell."""
@@ -44,10 +38,6 @@ class Watcher(Protocol):
 def new_sweep_id() -> str:
     """Sorts by time, and two sweeps begun in the same second differ."""
     return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
-
-
-def now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 def run_sweep(
@@ -71,8 +61,8 @@ def run_sweep(
     for round_number, planned in itertools.groupby(rounds(info.plan, info.suite.seed), key=lambda one: one[0]):
         run(round_number, [case for _, case in planned if (case.key, round_number) not in done])
     if info.suite.precision is not None:
-        for round_number, case in _until_precise(info, info.suite.precision, store, deadline):
-            run(round_number, [case])
+        for round_number, cases in _until_precise(info, info.suite.precision, store, deadline, together=site.packs):
+            run(round_number, cases)
     store.finish_sweep(info.id, now())
 
 
@@ -85,79 +75,44 @@ def run_round(
     environment: str,
     watcher: Watcher,
 ) -> Iterator[Trial]:
-    """The trials of a round, in its order. Jobs of an interrupted sweep are taken up where they are."""
-    known = claims_in(folder)
-    left = [case for case in cases if (case.key, round_number) not in known]
-    packed = _submitted_together(left, round_number, site, backends, folder)
+    """The trials of a round, in its order. Jobs of an interrupted sweep are taken up where they are; what a trial left
+    is cleared away when the next one is asked for, since this one is stored by then."""
+    claims = claims_in(folder)
+    known = {case.key: claims[case.key, round_number] for case in cases if (case.key, round_number) in claims}
+    packed = start_together([case for case in cases if case.key not in known], round_number, site, backends, folder)
     try:
         for case in cases:
             watcher.begins(case, round_number)
-            job = packed.pop(case.key, None) or _taken_up(known.get((case.key, round_number)), site, backends)
-            yield run_trial(case, round_number, site, backends[case.backend], folder, environment, job)
+            backend = backends[case.backend]
+            started = packed.pop(case.key, None)
+            if started is None and case.key in known:
+                started = take_up(*known[case.key], site, backend)
+            if started is None:
+                started = start(case, round_number, site, backend, folder)
+            trial = trial_of(started, case, round_number, environment)
+            yield trial
+            started.clear(well=trial.outcome == "ok")
     finally:
-        for started in packed.values():
-            started.job.cancel()
-            give_up(started.folder)
+        for left in packed.values():
+            left.cancel()
 
 
-class Started(NamedTuple):
-    """A trial under way, and where it leaves what it leaves."""
-
-    job: Job
-    folder: Path
-    began: float
-    started_at: str
-
-
-def _submitted_together(
-    cases: Sequence[Case], round_number: int, site: Site, backends: Mapping[str, Backend], folder: Path
-) -> dict[str, Started]:
-    """By key, where the site takes a whole round at once; else nothing."""
-    if not site.packs or len(cases) < 2:
-        return {}
-    asked = [Asked(case, roles_of(case, backends[case.backend]), _fresh(folder, round_number)) for case in cases]
-    with _room_in(folder):
-        jobs = site.start_round(asked)
-    found = {}
-    for one, job in zip(asked, jobs, strict=True):
-        found[one.case.key] = _claimed(Started(job, one.folder, time.monotonic(), now()), one.case, round_number)
-    return found
-
-
-def _taken_up(known: tuple[Claim, Path] | None, site: Site, backends: Mapping[str, Backend]) -> Started | None:
-    """A job that was submitted before the sweep was interrupted, under way or ended."""
-    if known is None:
-        return None
-    claim, folder = known
-    job = site.rejoin(Asked(claim.case, roles_of(claim.case, backends[claim.case.backend]), folder), claim.handle)
-    return None if job is None else Started(job, folder, time.monotonic(), now())
-
-
-def _fresh(sweep_folder: Path, round_number: int) -> Path:
-    folder = sweep_folder / f"{round_number:02d}-{secrets.token_hex(4)}"
-    with _room_in(sweep_folder):
-        folder.mkdir(parents=True)
-    return folder
-
-
-def _claimed(started: Started, case: Case, round_number: int) -> Started:
-    if started.job.handle is not None:
-        stake(started.folder, Claim(case=case, round=round_number, handle=started.job.handle))
-    return started
-
-
-def _until_precise(info: SweepInfo, precision: float, store: Store, deadline: float) -> Iterator[tuple[int, Case]]:
-    """Further rounds of the cells whose intervals are too wide, until none is or the time is spent."""
+def _until_precise(
+    info: SweepInfo, precision: float, store: Store, deadline: float, *, together: bool
+) -> Iterator[tuple[int, list[Case]]]:
+    """Further rounds of the cells whose intervals are too wide, until none is or the time is spent: a case at a time,
+    or a round."""
     for round_number in itertools.count(max((number for _, number in store.done(info.id)), default=-1) + 1):
         rates: dict[str, list[float]] = {}
         for trial in store.trials(info.id):
             if trial.outcome == "ok":
                 rates.setdefault(trial.case.key, []).append(throughput_of(trial.ranks))
         wide = still_wide(info.plan, rates, precision)
-        for case in shuffled(wide, info.suite.seed, round_number):
+        order = shuffled(wide, info.suite.seed, round_number)
+        for cases in [order] if together and order else [[case] for case in order]:
             if time.monotonic() > deadline:
                 return
-            yield round_number, case
+            yield round_number, cases
         if not wide:
             return
 
@@ -168,32 +123,24 @@ def modules_of(plan: Plan, backends: Mapping[str, Backend]) -> tuple[str, ...]:
 
 
 def run_trial(
-    case: Case,
-    round_number: int,
-    site: Site,
-    backend: Backend,
-    sweep_folder: Path,
-    environment: str,
-    started: Started | None = None,
+    case: Case, round_number: int, site: Site, backend: Backend, sweep_folder: Path, environment: str
 ) -> Trial:
-    """One fresh set of processes, or one that was ``started`` already. Its folder stays where the trial did not end
-    well."""
-    if started is None:
-        folder, began, started_at = _fresh(sweep_folder, round_number), time.monotonic(), now()
-        with _room_in(sweep_folder):
-            job = site.start(Asked(case, roles_of(case, backend), folder))
-        started = _claimed(Started(job, folder, began, started_at), case, round_number)
-    ending = _wait(started, case.timeout_s)
+    """One fresh set of processes. Its folder stays where the trial did not end well."""
+    started = start(case, round_number, site, backend, sweep_folder)
+    trial = trial_of(started, case, round_number, environment)
+    started.clear(well=trial.outcome == "ok")
+    return trial
+
+
+def trial_of(started: Started, case: Case, round_number: int, environment: str) -> Trial:
+    """Wait for a trial's end and say what it came to."""
+    ending = started.wait(case.timeout_s)
     telemetry = telemetry_of(ending)
     outcome, reason, proof = assess(ending, case)
     conditions = find_conditions(ending.ranks, telemetry) if outcome == "ok" else ()
     serious = [condition for condition in conditions if condition.serious]
     if serious:
         outcome, reason = "invalid", f"contaminated: {serious[0].seen}"
-    if outcome == "ok":
-        shutil.rmtree(started.folder, ignore_errors=True)
-    else:
-        give_up(started.folder)
     return Trial(
         case=case,
         round=round_number,
@@ -204,7 +151,7 @@ def run_trial(
         same_work=proof,
         environment=environment,
         started_at=started.started_at,
-        wall_s=time.monotonic() - started.began,
+        wall_s=started.wall_s,
         log_tail=ending.log_tail,
         telemetry=telemetry,
         conditions=conditions,
@@ -213,18 +160,6 @@ def run_trial(
         cost=ending.cost,
         cost_reason=ending.cost_reason,
     )
-
-
-@contextmanager
-def _room_in(folder: Path) -> Iterator[None]:
-    """A full or read-only disk as one line. Raises :class:`StoreError`."""
-    try:
-        yield
-    except OSError as problem:
-        if problem.errno not in NO_ROOM:
-            raise
-        raise StoreError(f"folder {folder}: cannot be written ({problem.strerror}); free some space or make it "
-                         "writable, then `python -m harness sweep --resume`") from None  # fmt: skip
 
 
 def telemetry_of(ending: Ending) -> tuple[NodeTelemetry, ...]:
@@ -236,15 +171,6 @@ def telemetry_of(ending: Ending) -> tuple[NodeTelemetry, ...]:
             began_s = min(window.began_s for window in windows)
             found.append(cut(recording, began_s, max(window.ended_s for window in windows)))
     return tuple(found)
-
-
-def _wait(started: Started, timeout_s: float) -> Ending:
-    try:
-        return started.job.wait(timeout_s)
-    except BaseException:
-        started.job.cancel()
-        give_up(started.folder)
-        raise
 
 
 def assess(ending: Ending, case: Case) -> tuple[Outcome, str | None, SameWork | None]:

@@ -25,8 +25,9 @@ from harness.document import as_json
 from harness.environment import read_environment
 from harness.errors import DataError, UsageError, nearest
 from harness.plan import Plan, choices, make_plan
-from harness.run import modules_of, new_sweep_id, now, run_sweep
+from harness.run import modules_of, new_sweep_id, run_sweep
 from harness.sites import DEFAULT_SITE, Site
+from harness.started import now
 from harness.storage.opening import check_store, masked, open_store, path_of
 from harness.storage.store import DEFAULT_STORE, Store, SweepInfo
 from harness.suite import Suite, find_suite, line_of, override, parse_settings, read_suite

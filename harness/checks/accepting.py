@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 
 from harness.errors import UsageError, nearest
-from harness.run import now
+from harness.started import now
 from harness.storage.ledger import Acceptance, Ledger
 from harness.storage.opening import open_store
 from harness.storage.store import Store

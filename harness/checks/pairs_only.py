@@ -16,7 +16,8 @@ from harness.environment import read_environment
 from harness.errors import UsageError
 from harness.pairs.trees import head_tree, short_commit
 from harness.plan import Plan
-from harness.run import new_sweep_id, now
+from harness.run import new_sweep_id
+from harness.started import now
 from harness.storage.opening import open_store
 from harness.sweeping import choose_suite, find_site, folder_beside, place_in, plan, prepare_data
 from harness.watch import PairWatcher

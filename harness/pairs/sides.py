@@ -20,7 +20,7 @@ from bench.case import Case
 from bench.records import Trial
 from harness.pairs import side_program
 from harness.pairs.trees import Tree
-from harness.run import now
+from harness.started import now
 
 SideName = Literal["head", "base"]
 
