@@ -23,6 +23,13 @@ AFTERWARDS = ("decompose", "own_cost", "roofline")
 """What trials measure after their window, where nothing else is said."""
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _nobody_s_worker() -> None:
+    """A pytest that a test starts is not one of those that run side by side: pytest-benchmark would time nothing."""
+    for name in [name for name in os.environ if name.startswith("PYTEST_XDIST")]:
+        del os.environ[name]
+
+
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """Of the two halves of these tests (those marked ``alone``, and the others) one may hold nothing that was asked
     for."""
