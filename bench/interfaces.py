@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import ipaddress
 import socket
+import time
 from typing import NamedTuple
 
 import psutil
 
 ANYWHERE = "192.0.2.1"
 """An address for documentation (RFC 5737): nothing is ever sent there."""
+ASK_AGAIN_S = 1.0
 
 
 class Interface(NamedTuple):
@@ -40,6 +42,20 @@ def own_interface(meeting_host: str, nodes: int, wanted: str | None = None) -> I
     if name is None or (nodes > 1 and ipaddress.ip_address(address).is_loopback):
         raise NoInterface(f"{socket.gethostname()} has no interface that leads to {meeting_host}; name one")
     return Interface(name, address)
+
+
+def await_name(host: str, within_s: float) -> None:
+    """Wait until a host's name is known, but no longer: where nodes come one by one, the first one's name comes with
+    it. Whoever then uses the name says what is wrong with it."""
+    deadline = time.monotonic() + within_s
+    while True:
+        try:
+            socket.getaddrinfo(host, None, socket.AF_INET)
+        except socket.gaierror:
+            if time.monotonic() < deadline:
+                time.sleep(ASK_AGAIN_S)
+                continue
+        return
 
 
 def _leading_to(host: str) -> str:

@@ -20,7 +20,7 @@ from bench import registry, sampler
 from bench.backends import Backend
 from bench.case import Case, Role
 from bench.crew import Crew, Member, Outsiders
-from bench.interfaces import Interface, NoInterface, own_interface
+from bench.interfaces import Interface, NoInterface, await_name, own_interface
 from bench.local import find_mpirun
 from bench.machine import read_facts
 from bench.nursery import Birth, bear, warm_up
@@ -32,6 +32,8 @@ from bench.worker import write
 from bench.workloads import DataProblem
 
 INTERFACE = "SCALING_INTERFACE"
+AWAIT = "SCALING_AWAIT_S"
+"""How long node 0 may not be known yet, where nodes are not there all at once."""
 PATIENCE_S = 5.0
 """How much later than its ranks' own time a node's ends: the first to notice says more."""
 
@@ -141,6 +143,7 @@ def play(case: Case, env: Mapping[str, str], out: Path, ranks: str, orders: Syst
     try:
         place = find_place(env)
         node = place.node
+        await_name(place.meeting_host, float(env.get(AWAIT) or 0))
         own = own_interface(place.meeting_host, place.nodes, env.get(INTERFACE) or None)
         scene = Node(with_data_here(case), place, own, out, ranks).play(orders)
     except (Misplaced, NoInterface, DataProblem) as trouble:

@@ -13,9 +13,9 @@ from bench.records import Trial
 from bench.registry import survey
 from harness import report
 from harness.errors import UsageError
-from harness.opening import open_store, path_of
 from harness.outlook import Outlook
-from harness.store import DEFAULT_STORE, SweepInfo
+from harness.storage.opening import open_store, path_of
+from harness.storage.store import DEFAULT_STORE, SweepInfo
 from reports.analysis.own_cost import own_cost
 from reports.analysis.stats import Estimate
 from reports.cells import Cell

@@ -14,6 +14,8 @@ from bench.machine import installed_version, read_cpu_name, read_gpus, usable_co
 from bench.records import Value
 from bench.stacks import find_py_spy
 from harness.networks import why_not_here
+from harness.sites import DEFAULT_SITE
+from harness.sweeping import find_site, site_names
 from reports.page.library import FETCH, VERSION, bundle_file, read_bundle
 
 FRAMEWORKS = 'pip install "scaling-harness[frameworks]", or `tox run -e sweep`'
@@ -52,6 +54,7 @@ def examine() -> list[Finding]:
         *_nvml(),
         _py_spy(),
         _links(),
+        *_sites(),
         _plotly_js(),
         Finding(name="cores", status="ok", found=f"{usable_cores()} usable ({read_cpu_name()})"),
         _memory(),
@@ -150,6 +153,18 @@ def _links() -> Finding:
     if problem:
         return Finding(name=name, status="missing", found="not here", remedy=problem)
     return Finding(name=name, status="ok", found="namespaces, veth, tbf")
+
+
+def _sites() -> list[Finding]:
+    """What each site beyond this machine lacks here."""
+    found = []
+    for name in site_names():
+        site = find_site(name)
+        lacking = site.lacking()
+        if name != DEFAULT_SITE:
+            told = {"found": lacking.split(":")[0], "remedy": lacking} if lacking else {"found": site.summary}
+            found.append(Finding(name=f"site {name}", status="missing" if lacking else "ok", **told))
+    return found
 
 
 def _plotly_js() -> Finding:

@@ -7,7 +7,7 @@ from typing import Any
 
 from bench.case import Case
 from harness.fitting import curve_as_json
-from harness.store import SweepInfo
+from harness.storage.store import SweepInfo
 from reports.analysis.stats import Estimate
 from reports.cells import Cell
 from reports.details import ReadingCell

@@ -4,6 +4,7 @@
     ├── UsageError        a wrong name, option, number or key
     ├── DataError         a missing or damaged data file
     ├── NetworkError      links between ranks that can't be made
+    ├── SiteError         a cluster that refuses what is asked of it, or can't be reached
     └── StoreError        a store that can't be read or written
 
 Exit codes: 0 fine · 1 regression found · 2 bad usage or input · 3 cannot tell · 4 some trials failed · 130 interrupted.
@@ -40,6 +41,10 @@ class DataError(HarnessError):
 
 class NetworkError(HarnessError):
     """Links between ranks that can't be made."""
+
+
+class SiteError(HarnessError):
+    """A cluster that refuses what is asked of it, or can't be reached."""
 
 
 class StoreError(HarnessError):

@@ -13,10 +13,10 @@ from rich.console import Console
 
 from bench.registry import survey
 from harness.errors import UsageError, nearest
-from harness.ledger import IngestedRun
-from harness.opening import open_store
 from harness.report import cells_of, facts_of, write_whole
-from harness.store import Store, SweepInfo
+from harness.storage.ledger import IngestedRun
+from harness.storage.opening import open_store
+from harness.storage.store import Store, SweepInfo
 from reports.exports import CannotExport, Export, Format, format_names, load_format
 from reports.exports.pytest_benchmark import render_night
 from reports.trial_rows import SweepTable, TrialRow, rows_of

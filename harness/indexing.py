@@ -13,8 +13,8 @@ from rich.console import Console
 from bench.registry import survey
 from harness import report
 from harness.errors import UsageError
-from harness.opening import masked, open_store
-from harness.store import Store, SweepInfo
+from harness.storage.opening import masked, open_store
+from harness.storage.store import Store, SweepInfo
 from reports.analysis.own_cost import own_cost
 from reports.analysis.stats import Estimate
 from reports.cells import Cell

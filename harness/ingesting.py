@@ -20,8 +20,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from rich.console import Console
 
 from harness.errors import UsageError
-from harness.ledger import IngestedRun, Ledger
-from harness.opening import open_store
+from harness.storage.ledger import IngestedRun, Ledger
+from harness.storage.opening import open_store
 from reports.exports.pytest_benchmark import MACHINE, RUNS
 
 REMEDY = "write it anew with `pytest --benchmark-json FILE`"

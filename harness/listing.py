@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import Any
 
 from rich.console import Console
@@ -10,7 +9,7 @@ from rich.console import Console
 from bench.backends import Options
 from bench.registry import survey
 from harness.suite import read_suite, suite_names
-from harness.sweeping import site_names
+from harness.sweeping import find_site, site_names
 
 
 def everything() -> dict[str, Any]:
@@ -32,8 +31,8 @@ def everything() -> dict[str, Any]:
         ],
         "suites": [{"name": name, "summary": read_suite(name).summary} for name in suite_names()],
         "sites": [
-            {"name": name, "summary": importlib.import_module(f"harness.sites.{name}").SITE.summary}
-            for name in site_names()
+            {"name": name, "summary": site.summary, "options": _options(site.options), "lacking": site.lacking()}
+            for name, site in ((name, find_site(name)) for name in site_names())
         ],
         "broken": [{"kind": found.kind, "name": found.name, "error": found.error} for found in broken],
     }
@@ -53,12 +52,19 @@ def show(found: dict[str, Any], console: Console) -> None:
             console.print(f"  {plugin['name']:12} {plugin['summary']}", markup=False, highlight=False, soft_wrap=True)
             for device, names in plugin.get("transports", {}).items():
                 console.print(f"      transport on {device}: {', '.join(names)}", markup=False, highlight=False)
-            for option in plugin["options"]:
-                line = f"      {plugin['name']}.{option['name']} = {option['default']}: {option['description']}"
-                console.print(line, markup=False, highlight=False, soft_wrap=True)
+            _show_options(plugin, console)
     for kind in ("suites", "sites"):
         console.print(kind, style="bold")
         for plugin in found[kind]:
-            console.print(f"  {plugin['name']:12} {plugin['summary']}", markup=False, highlight=False, soft_wrap=True)
+            missing = f" ({plugin['lacking']})" if plugin.get("lacking") else ""
+            line = f"  {plugin['name']:12} {plugin['summary']}{missing}"
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
+            _show_options(plugin, console)
     for plugin in found["broken"]:
         console.print(f"broken {plugin['kind']} {plugin['name']}: {plugin['error']}", markup=False, style="yellow")
+
+
+def _show_options(plugin: dict[str, Any], console: Console) -> None:
+    for option in plugin.get("options", ()):
+        line = f"      {plugin['name']}.{option['name']} = {option['default']}: {option['description']}"
+        console.print(line, markup=False, highlight=False, soft_wrap=True)

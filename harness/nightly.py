@@ -24,7 +24,7 @@ from bench.nursery import die_with_parent
 from harness import micro
 from harness.errors import EXIT_OK, EXIT_TRIALS_FAILED, EXIT_USAGE, HarnessError, UsageError
 from harness.micro import MicroRun
-from harness.opening import check_store, open_store, path_of
+from harness.storage.opening import check_store, open_store, path_of
 from harness.suite import read_suite
 
 INDEX_NIGHTS = 14

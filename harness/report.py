@@ -11,7 +11,7 @@ from bench.backends import Backend
 from bench.records import Link, Trial
 from bench.workloads import Workload
 from harness.errors import UsageError
-from harness.store import SweepInfo
+from harness.storage.store import SweepInfo
 from reports.analysis.stats import Estimate
 from reports.cells import Cell, make_cells
 from reports.exports.csv import trials_csv

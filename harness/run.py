@@ -22,7 +22,7 @@ from harness.claims import Claim, claims_in, give_up, stake
 from harness.errors import StoreError
 from harness.plan import Plan, rounds, shuffled, still_wide
 from harness.sites import Asked, Ending, Job, Site
-from harness.store import Store, SweepInfo
+from harness.storage.store import Store, SweepInfo
 from reports.analysis.conditions import find_conditions
 from reports.analysis.same_work import judge
 from reports.analysis.throughput import throughput_of

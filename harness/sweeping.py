@@ -24,12 +24,12 @@ from harness import report, sites
 from harness.document import as_json
 from harness.environment import read_environment
 from harness.errors import DataError, UsageError, nearest
-from harness.opening import check_store, masked, open_store, path_of
 from harness.outlook import NOTHING_ASKED, Outlook
 from harness.plan import Plan, choices, make_plan
 from harness.run import modules_of, new_sweep_id, now, run_sweep
 from harness.sites import DEFAULT_SITE, Site
-from harness.store import DEFAULT_STORE, Store, SweepInfo
+from harness.storage.opening import check_store, masked, open_store, path_of
+from harness.storage.store import DEFAULT_STORE, Store, SweepInfo
 from harness.suite import Suite, find_suite, line_of, override, parse_settings, read_suite
 from harness.watch import ProgressWatcher
 from reports.analysis.own_cost import own_cost
@@ -134,12 +134,18 @@ def print_plan(found: Plan, site: Site, console: Console) -> None:
     for skip in found.not_applicable:
         line = f"never  {words.case_title(skip.case)}: {skip.reason}"
         console.print(line, markup=False, highlight=False, soft_wrap=True)
-    for case in found.cases if site.name != "local" else ():
-        for name, content in site.render(case, roles_of(case, load_backend(case.backend))).items():
-            console.print(f"\n# {words.case_title(case)}: {name}", markup=False, highlight=False, soft_wrap=True)
-            console.print(content.rstrip(), markup=False, highlight=False, soft_wrap=True)
+    for key, files in files_of(found, site).items():
+        for name, content in files.items():
+            console.print(f"\n# {key}: {name}\n{content.rstrip()}", markup=False, highlight=False, soft_wrap=True)
     total = len(found.cases) * found.repeats
     console.print(f"{len(found.cases)} cases × {found.repeats} rounds = {total} trials; {len(found.skips)} skipped")
+
+
+def files_of(found: Plan, site: Site) -> dict[str, dict[str, str]]:
+    """What would be submitted for each case beyond this machine, by case key and file name."""
+    if site.name == DEFAULT_SITE:
+        return {}
+    return {case.key: site.render(case, roles_of(case, load_backend(case.backend))) for case in found.cases}
 
 
 def run(

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 
 from bench.case import Case
 from bench.records import Trial
-from harness.ledger import PairTrial
+from harness.storage.ledger import PairTrial
 from reports.analysis.stats import estimate
 from reports.analysis.throughput import throughput_of
 from reports.cells import UNITS

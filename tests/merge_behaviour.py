@@ -10,10 +10,10 @@ from conftest import make_case, make_trial
 from stores import begin, make_format_1, pair, run
 
 from harness.errors import StoreError, UsageError
-from harness.ledger import Acceptance
-from harness.merging import merge
-from harness.opening import open_store
-from harness.store import Store
+from harness.storage.ledger import Acceptance
+from harness.storage.merging import merge
+from harness.storage.opening import open_store
+from harness.storage.store import Store
 from reports.verdicts.values import Verdict
 
 

@@ -9,9 +9,9 @@ from conftest import make_case, make_trial
 
 from bench.records import Trial
 from harness.environment import Environment, read_environment
-from harness.opening import open_store
 from harness.plan import Plan, Skip
-from harness.store import SweepInfo
+from harness.storage.opening import open_store
+from harness.storage.store import SweepInfo
 from harness.suite import Suite
 
 CASES = tuple(make_case(ranks=ranks) for ranks in (1, 2, 4))

@@ -15,8 +15,8 @@ from stores import begin, pair, run, write_sweep
 from bench.case import DataSource, Fault
 from harness.environment import read_environment
 from harness.errors import StoreError
-from harness.ledger import Acceptance
-from harness.opening import check_store, open_store
+from harness.storage.ledger import Acceptance
+from harness.storage.opening import check_store, open_store
 from reports.verdicts.values import Verdict
 
 

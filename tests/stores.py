@@ -7,10 +7,10 @@ import sqlalchemy as sa
 from conftest import make_case, make_trial
 
 from harness.environment import read_environment
-from harness.ledger import IngestedRun, PairTrial
-from harness.opening import open_store
 from harness.plan import Plan
-from harness.store import Store, SweepInfo
+from harness.storage.ledger import IngestedRun, PairTrial
+from harness.storage.opening import open_store
+from harness.storage.store import Store, SweepInfo
 from harness.suite import Suite
 
 FIRST_NIGHT = "2026-01-01T00:00:00+00:00"

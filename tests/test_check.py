@@ -13,7 +13,7 @@ from nights import CASES, write_nights
 from stores import run
 
 from harness.cli import main
-from harness.opening import open_store
+from harness.storage.opening import open_store
 from reports.verdicts.generator import WORLDS, samples_s
 
 ONE, TWO, FOUR = CASES

@@ -50,7 +50,7 @@ WRONG = [
     (["sweep", "--workloads", "mnits"], "unknown workload 'mnits'; did you mean 'mnist'?"),
     (["sweep", "qiuck"], "unknown suite 'qiuck'; did you mean 'quick'?"),
     (["sweep", "missing.toml"], "suite missing.toml: no such file"),
-    (["sweep", "--site", "moon"], "unknown site 'moon'; known: local"),
+    (["sweep", "--site", "moon"], "unknown site 'moon'; known: "),
     (["sweep", "--ranks", "0"], "--ranks: ranks = '0'"),
     (["sweep", "--ranks", "-1"], "--ranks: ranks = '-1'"),
     (["sweep", "--ranks", "1,x"], "--ranks: ranks = 'x'"),
@@ -129,7 +129,7 @@ def test_a_dry_run_writes_nothing(harness, tmp_path):
 def test_a_dry_run_as_json_is_one_document(harness):
     done = harness("sweep", "--dry-run", "--json", "--ranks", "1,2", "--backends", "ddp")
     document = json.loads(done.stdout)
-    assert {"cases", "skips", "not_applicable", "repeats"} == set(document)
+    assert {"cases", "skips", "not_applicable", "repeats", "files"} == set(document)
     assert len(document["cases"]) + len(document["skips"]) > 0
 
 

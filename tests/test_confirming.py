@@ -5,11 +5,11 @@ from __future__ import annotations
 from conftest import make_trial
 from nights import CASES, write_nights
 
+from harness.checks.confirming import Pairs, last_good_commit, stored_pairs
+from harness.checks.gathering import Which, gather
 from harness.cli import main
-from harness.confirming import Pairs, last_good_commit, stored_pairs
-from harness.gathering import Which, gather
-from harness.ledger import PairTrial
-from harness.opening import open_store
+from harness.storage.ledger import PairTrial
+from harness.storage.opening import open_store
 from reports.verdicts.evidence import Accepted, Judged, NightFacts
 from reports.verdicts.subjects import Subject
 from reports.verdicts.values import NightOfTrials, Series, Verdict

@@ -21,9 +21,9 @@ from bench.case import Fault
 from bench.records import Condition, SameWork, Trial
 from harness.cli import main
 from harness.environment import read_environment
-from harness.opening import open_store
 from harness.plan import Plan, Skip
-from harness.store import SweepInfo
+from harness.storage.opening import open_store
+from harness.storage.store import SweepInfo
 from harness.suite import Suite
 from reports.cells import throughput_of
 from reports.exports import CannotExport, format_names, load_format

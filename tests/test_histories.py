@@ -11,9 +11,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from harness import long_tables
 from harness.errors import UsageError
-from harness.histories import read_histories
+from harness.histories import long_tables
+from harness.histories.reading import read_histories
 
 HEADER = "night,benchmark,run,sample,seconds"
 PAIR_HEADER = "benchmark,pair,head_s,base_s"

@@ -14,9 +14,9 @@ from bench.case import Fault
 from harness.cli import main
 from harness.environment import read_environment
 from harness.indexing import write_index
-from harness.opening import open_store
 from harness.plan import Plan, Skip
-from harness.store import SweepInfo
+from harness.storage.opening import open_store
+from harness.storage.store import SweepInfo
 from harness.suite import Suite
 from reports.page.charts import draw
 

@@ -16,7 +16,7 @@ from test_export import compare, curve, store_sweep
 from harness.cli import main
 from harness.environment import read_environment
 from harness.ingesting import read_pytest_benchmark, stable_name
-from harness.opening import open_store
+from harness.storage.opening import open_store
 
 BENCHMARKS = """
 import pytest

@@ -11,6 +11,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 FRAMEWORKS = {"torch", "horovod", "dask", "distributed", "pynvml", "sklearn"}
+CLIENTS = {"kubernetes"}
 FORBIDDEN = {"bench": {"harness", "reports"}, "reports": {"harness"}, "harness": set()}
 HOLDERS = (ast.stmt, ast.excepthandler, ast.match_case)
 """What may hold an import, or be one."""
@@ -44,9 +45,10 @@ def test_planning_and_listing_load_no_framework():
     program = f"""
 import sys
 from harness.cli import main
-for arguments in ["sweep", "--dry-run"], ["list"], ["sweep", "--dry-run", "--json"]:
+dry = ["sweep", "--dry-run"]
+for arguments in dry, ["list"], [*dry, "--json"], [*dry, "--site", "kubernetes"]:
     assert main(arguments) == 0
-loaded = sorted({FRAMEWORKS!r} & set(sys.modules))
+loaded = sorted({FRAMEWORKS | CLIENTS!r} & set(sys.modules))
 sys.exit(f"loaded {{loaded}}" if loaded else 0)
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=False)

@@ -135,7 +135,7 @@ class Asked(Alone):
 @pytest.mark.parametrize(("precision", "stretches"), [(None, 0), (1e9, 1), (1e-9, 2)])
 def test_the_window_is_stretched_until_it_is_precise_but_not_for_ever(precision, stretches):
     """The ranks agree after each stretch but the last possible, on whether another is needed."""
-    case = make_case(ranks=1, precision=precision, window_s=0.06, warmup=8, verify_steps=0, decompose=False)
+    case = make_case(ranks=1, precision=precision, window_s=0.2, warmup=8, verify_steps=0, decompose=False)
     asked, plain = Asked(), Asked()
     found = loop.measure(case, BACKEND, Uneven(), asked, loop.Surroundings(time.monotonic()))
     loop.measure(case.model_copy(update={"precision": None}), BACKEND, Uneven(), plain,

@@ -9,9 +9,9 @@ import pytest
 from checkouts import ROOT
 from conftest import make_case, make_trial
 
-from harness.pairing import lean, order, visits
-from harness.sides import Child, Ground, Lost, Side, foreign, read_trial, spare, variables
-from harness.trees import Tree
+from harness.pairs.pairing import lean, order, visits
+from harness.pairs.sides import Child, Ground, Lost, Side, foreign, read_trial, spare, variables
+from harness.pairs.trees import Tree
 
 CASE = """
 class Case:

@@ -16,8 +16,8 @@ from stores import begin, make_format_1
 from stores import opened as opened
 
 from harness.errors import StoreError
-from harness.opening import check_store, masked, open_store, path_of
-from harness.tables import FORMAT
+from harness.storage.opening import check_store, masked, open_store, path_of
+from harness.storage.tables import FORMAT
 
 
 @pytest.fixture

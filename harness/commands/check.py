@@ -9,10 +9,10 @@ import typer
 
 from harness.commands.shared import Json, Store, command, paper, people, print_json, told, writable
 from harness.errors import UsageError
-from harness.store import DEFAULT_STORE
+from harness.storage.store import DEFAULT_STORE
 
 if TYPE_CHECKING:
-    from harness.checking import Checked
+    from harness.checks.checking import Checked
 
 CHECK_EXAMPLES = (
     "Examples:\n\n`python -m harness check` — the newest sweep against the nights before\n\n"
@@ -70,14 +70,14 @@ def check(
     Nights are screened; what is suspect is confirmed by interleaved pairs, or left open. A verdict quotes the
     false-alarm rate that the rule was measured to have.
     """
-    from harness import checking
-    from harness.gathering import Which
-    from harness.suspicions import Confirmation
+    from harness.checks import checking
+    from harness.checks.gathering import Which
+    from harness.checks.suspicions import Confirmation
 
     if accept is not None or because is not None:
         return _accept(store, accept, because, suite, as_json=as_json)
     if calibrate:
-        from harness.calibrating import calibrate_store
+        from harness.checks.calibrating import calibrate_store
 
         kept = writable("--keep", keep)
         return told(calibrate_store(store, suite, checks, kept, people), as_json=as_json)
@@ -94,7 +94,7 @@ def check(
     if pairs_only:
         if suite is None or base_rev is None:
             raise UsageError("--pairs-only: name the cases and the base with --suite NAME --base-rev REV")
-        from harness.pairs_only import check_pairs
+        from harness.checks.pairs_only import check_pairs
 
         return _tell(check_pairs(suite, base_rev, store, command(), people), files, as_json=as_json)
     if base_rev is not None and not confirm:
@@ -105,7 +105,7 @@ def check(
 
 
 def _accept(store: str, curve: str | None, because: str | None, suite: str | None, *, as_json: bool) -> int:
-    from harness.accepting import accept
+    from harness.checks.accepting import accept
 
     if curve is None:
         raise UsageError('--because belongs to --accept: check --accept CURVE --because "…"')

@@ -9,7 +9,7 @@ import typer
 
 from harness.commands.shared import Store, people
 from harness.signals import terminated_as_interrupted
-from harness.store import DEFAULT_STORE
+from harness.storage.store import DEFAULT_STORE
 
 NIGHTLY_EXAMPLES = (
     "Examples:\n\n`python -m harness nightly`\n\n"

@@ -9,7 +9,7 @@ import typer
 
 from harness.commands.shared import Json, Store, told
 from harness.errors import UsageError
-from harness.store import DEFAULT_STORE
+from harness.storage.store import DEFAULT_STORE
 
 REPORT_EXAMPLES = (
     "Examples:\n\n`python -m harness report`\n\n"

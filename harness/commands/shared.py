@@ -50,7 +50,7 @@ def print_json(document: Any) -> None:
 
 def command() -> str:
     """What was typed, without passwords."""
-    from harness.opening import masked
+    from harness.storage.opening import masked
 
     return shlex.join(["python", "-m", "harness", *map(masked, sys.argv[1:])])
 

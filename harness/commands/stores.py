@@ -9,7 +9,7 @@ import typer
 
 from harness.commands.shared import Json, Store, people, told
 from harness.errors import EXIT_OK
-from harness.store import DEFAULT_STORE
+from harness.storage.store import DEFAULT_STORE
 from reports.exports import format_names
 
 EXPORT_EXAMPLES = (
@@ -76,6 +76,6 @@ def merge(
 
     A second time doubles nothing; a sweep that has grown since is completed.
     """
-    from harness import merging
+    from harness.storage import merging
 
     return told(merging.merge(other, store), as_json=as_json)

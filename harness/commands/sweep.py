@@ -12,7 +12,7 @@ from harness.commands.shared import Json, Store, command, paper, people, print_j
 from harness.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_TRIALS_FAILED
 from harness.signals import terminated_as_interrupted
 from harness.sites import DEFAULT_SITE
-from harness.store import DEFAULT_STORE
+from harness.storage.store import DEFAULT_STORE
 from harness.suite import DEFAULT_SUITE, parse_duration, parse_fault, parse_percent
 
 if TYPE_CHECKING:
@@ -119,7 +119,8 @@ def sweep(
     plan = sweeping.plan(chosen, where, sweeping.place_in(suite, said, settings))
     _warn_of_broken_plugins()
     if dry_run:
-        print_json(plan.model_dump(mode="json")) if as_json else sweeping.print_plan(plan, where, Console())
+        files = {"files": sweeping.files_of(plan, where)}
+        print_json(plan.model_dump(mode="json") | files) if as_json else sweeping.print_plan(plan, where, Console())
         return EXIT_OK
     with terminated_as_interrupted():
         return _show(sweeping.run(chosen, plan, where, store, report, command(), people), as_json=as_json)

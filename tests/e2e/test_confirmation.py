@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 import pytest
 from checkouts import Checkout
 
-from harness.opening import open_store
+from harness.storage.opening import open_store
 from tests.e2e.conftest import Harness
 
 STEP = "    def step(self) -> None:\n"

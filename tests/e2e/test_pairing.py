@@ -23,7 +23,7 @@ import json, sys
 from pathlib import Path
 from bench.case import Case
 from harness.commands.shared import people
-from harness.pairing import interleave, two_sides
+from harness.pairs.pairing import interleave, two_sides
 from harness.watch import PairWatcher
 
 rev, pairs, cases = sys.argv[1], int(sys.argv[2]), [Case(**case) for case in json.loads(sys.argv[3])]
@@ -123,15 +123,15 @@ def test_pairs_that_are_broken_off_leave_nothing(confirming, sign):
     if sign == signal.SIGKILL:
         # Nobody was left to clear up: the next one does.
         assert confirming.checkout.worktrees() != []
-        confirming.checkout.run("from harness.trees import checked_out\nwith checked_out('HEAD'): pass")
+        confirming.checkout.run("from harness.pairs.trees import checked_out\nwith checked_out('HEAD'): pass")
     assert confirming.checkout.worktrees() == []
 
 
 CONFIRM_MICRO = """
 import sys
 from pathlib import Path
-from harness.micro_pairs import interleave_micro
-from harness.trees import checked_out, head_tree
+from harness.checks.micro_pairs import interleave_micro
+from harness.pairs.trees import checked_out, head_tree
 
 with checked_out("HEAD~1") as base:
     for found in interleave_micro(sys.argv[1:], head_tree(), base, Path("micro"), 0, 1):

@@ -19,8 +19,8 @@ from stores import begin, write_sweep
 from stores import opened as opened
 
 from harness.errors import StoreError
-from harness.merging import merge
-from harness.opening import check_store, open_store
+from harness.storage.merging import merge
+from harness.storage.opening import check_store, open_store
 
 pytest.importorskip("psycopg", reason="the extra `postgresql` is not installed")
 

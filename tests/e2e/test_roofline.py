@@ -11,7 +11,7 @@ from bench.backends import Session
 from bench.device_peak import measure_peak
 from bench.registry import load_workload
 from bench.step_work import count_step, count_traffic
-from harness.opening import open_store
+from harness.storage.opening import open_store
 from reports.analysis.roofline import DISTURBED
 
 BATCH, SIZES = 128, (784, 1024, 10)

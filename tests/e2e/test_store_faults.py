@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from e2e.conftest import Harness
-from harness.tables import FORMAT
+from harness.storage.tables import FORMAT
 
 CELL = ("sweep", "lean.toml", "--backends", "single", "--workloads", "synthetic", "--device", "cpu", "--steps", "5")
 PROGRESS = re.compile(r"\d+/\d+ ")

@@ -12,7 +12,7 @@ from checkouts import Checkout
 CHECK_OUT = """
 import sys
 from harness.errors import UsageError
-from harness.trees import checked_out, head_tree
+from harness.pairs.trees import checked_out, head_tree
 try:
     with checked_out(sys.argv[1]) as tree:
         print(head_tree().title, tree.commit, (tree.path / "bench" / "mark").read_text())

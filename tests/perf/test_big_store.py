@@ -19,9 +19,9 @@ from bench.case import Case
 from bench.records import PhaseTimes, RankRecord, SameWork, Tolerance, Trial, Window, WorkProof
 from bench.telemetry import HOST, Device, NodeTelemetry, Series
 from harness.environment import read_environment
-from harness.opening import open_store
 from harness.plan import Plan
-from harness.store import SweepInfo
+from harness.storage.opening import open_store
+from harness.storage.store import SweepInfo
 from harness.suite import Suite
 
 WIDTHS, BACKENDS, RANKS, TRIALS = 125, ("ddp", "horovod"), (1, 2, 3, 4), 5

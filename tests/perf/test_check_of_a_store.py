@@ -11,11 +11,18 @@ import pytest
 
 from bench.case import Case
 from harness.environment import read_environment
-from harness.opening import open_store
 from harness.plan import Plan
-from harness.store import Store, SweepInfo
+from harness.storage.opening import open_store
+from harness.storage.store import Store, SweepInfo
+from harness.storage.tables import (
+    cells_table,
+    environments_table,
+    measures_table,
+    nights_table,
+    sweeps_table,
+    trials_table,
+)
 from harness.suite import Suite
-from harness.tables import cells_table, environments_table, measures_table, nights_table, sweeps_table, trials_table
 from perf.whole_command import harness
 from reports.verdicts.measures import settings_of
 

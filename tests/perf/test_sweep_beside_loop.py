@@ -19,8 +19,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.opening import open_store
-from harness.store import DEFAULT_STORE
+from harness.storage.opening import open_store
+from harness.storage.store import DEFAULT_STORE
 from perf import by_hand
 
 # Of this batch even the slowest model takes the fewest steps that are measured, 10, in about a second.

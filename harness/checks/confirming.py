@@ -1,0 +1,179 @@
+"""Confirming a night's suspects: pairs of head and base until each has its answer, as many as the rule asks for."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bench.case import Case
+from harness.environment import read_environment
+from harness.errors import UsageError
+from harness.pairs.pairing import Watcher, interleave, two_sides
+from harness.pairs.trees import head_tree, short_commit
+from harness.storage.ledger import Ledger, PairTrial
+from reports.verdicts.evidence import Judged, NightFacts, unlike
+from reports.verdicts.measures import measures_of
+from reports.verdicts.members import Member, settled
+from reports.verdicts.subjects import Numbers
+from reports.verdicts.values import Status
+
+Judge = Callable[[Mapping[str, Numbers]], Sequence[Member]]
+"""Numbers of the pairs by side → every subject with its verdict."""
+
+
+@dataclass(frozen=True)
+class Confirmed:
+    """Every subject with its verdict, the base that suspects were held against, and the trials that took."""
+
+    members: Sequence[Member]
+    base: str | None = None
+    extra_trials: int = 0
+
+
+@dataclass
+class Pairs:
+    """The pairs of a night against one base, as they come."""
+
+    numbers: dict[str, dict[str, dict[int, dict[str, float]]]] = field(
+        default_factory=lambda: {"head": defaultdict(dict), "base": defaultdict(dict)}
+    )
+    next_pair: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    """By case key."""
+    failed: dict[str, list[PairTrial]] = field(default_factory=lambda: defaultdict(list))
+    """By case key: trials that gave no number."""
+    trials: int = 0
+
+    def add(self, found: PairTrial) -> None:
+        self.trials += 1
+        self.next_pair[found.key] = max(self.next_pair[found.key], found.pair + 1)
+        if found.trial.outcome == "ok":
+            self.numbers[found.side][found.key][found.pair] = measures_of(found.trial)
+        else:
+            self.failed[found.key].append(found)
+
+    def hopeless(self, key: str) -> bool:
+        """Two trials and more have failed, and not fewer than pairs have gone well."""
+        good = self.numbers["head"].get(key, {}).keys() & self.numbers["base"].get(key, {}).keys()
+        return len(self.failed[key]) >= 2 and len(self.failed[key]) >= len(good)
+
+
+def stored_pairs(ledger: Ledger, night: str, head: str | None, base: str | None) -> Pairs:
+    """What earlier calls measured for a night of these two commits; none where a side's commit is unknown."""
+    pairs = Pairs()
+    for found in ledger.pairs(night):
+        if found.commit == {"head": head, "base": base}[found.side]:
+            pairs.add(found)
+        else:
+            pairs.next_pair[found.key] = max(pairs.next_pair[found.key], found.pair + 1)
+    return pairs
+
+
+def confirm_suspects(
+    night: str,
+    cases: Sequence[Case],
+    base_rev: str,
+    environment: str,
+    ledger: Ledger,
+    judge: Judge,
+    folder: Path,
+    watcher: Watcher,
+) -> Confirmed:
+    """Run pairs until no verdict asks for more, or they give none. Every trial is stored when it ends.
+
+    Pairs that an earlier call stored against the same two commits count. Raises :class:`UsageError`.
+    """
+    by_key = {case.key: case for case in cases}
+    base_commit, ours = short_commit(base_rev), head_tree()
+    # Of changed files nobody knows what they were when they were measured.
+    pairs = stored_pairs(ledger, night, None if ours.changed_files else ours.commit, base_commit)
+    verdicts = judge(pairs.numbers)
+    if not _wanted(verdicts, by_key, pairs):
+        return Confirmed([_without_pairs(one, pairs, "") for one in verdicts], base_commit, pairs.trials)
+    with two_sides(base_rev, cases, folder, environment) as (head, base):
+        while wanted := _wanted(verdicts, by_key, pairs):
+            used = _used(verdicts)
+            for (first, count, decompose), keys in wanted.items():
+                suspects = [by_key[key] for key in keys]
+                for found in interleave(
+                    night, suspects, head, base, first, count, watcher, seed=first, decompose=decompose
+                ):
+                    ledger.add_pair(found)
+                    pairs.add(found)
+            verdicts = judge(pairs.numbers)
+            # Trials can go well and lack the very number that is asked for.
+            if _used(verdicts) == used or head.why_not or base.why_not:
+                break
+        told = [_without_pairs(one, pairs, base.why_not or head.why_not or "") for one in verdicts]
+    return Confirmed(told, base_commit, pairs.trials)
+
+
+def _used(verdicts: Sequence[Member]) -> int:
+    return sum(verdict.pairs_used for _, _, verdict in verdicts)
+
+
+def _wanted(
+    verdicts: Sequence[Member], cases: Mapping[str, Case], pairs: Pairs
+) -> dict[tuple[int, int, bool], list[str]]:
+    """By first pair, number of pairs, and whether the parts of a step are told apart: the cases to run."""
+    needs: dict[str, tuple[int, bool]] = {}
+    for subject, _, verdict in verdicts:
+        if verdict.status != "suspect" or any(pairs.hopeless(key) for key in subject.keys):
+            continue
+        for key in subject.keys:
+            if key in cases:
+                more, parts = needs.get(key, (0, False))
+                missing = verdict.pairs_wanted - verdict.pairs_used
+                needs[key] = (max(more, missing), parts or subject.metric == "exposed")
+    found: dict[tuple[int, int, bool], list[str]] = defaultdict(list)
+    for key, (more, parts) in needs.items():
+        found[pairs.next_pair[key], more, parts].append(key)
+    return found
+
+
+def _without_pairs(one: Member, pairs: Pairs, side: str) -> Member:
+    """A suspect without an answer: failed where the running code fails, else inconclusive, with the reason.
+
+    ``side``: why one of the two can't be run at all.
+    """
+    subject, _, verdict = one
+    failed = [trial for key in subject.keys for trial in pairs.failed[key]]
+    heads = [trial for trial in failed if trial.side == "head"]
+    worst = next(iter(heads or failed), None)
+    why = f"{worst.side} {worst.commit}: {worst.trial.reason}" if worst else side or "the pairs gave no number"
+    status: Status = "failed" if len(heads) >= 2 and len(heads) == len(failed) else "inconclusive"
+    return settled(one, status, f"{why}; {verdict.reason}")
+
+
+def last_good_commit(members: Sequence[Member], past: Sequence[NightFacts], judged: Judged, back: int) -> str | None:
+    """Of the newest night before the last ``back`` on which all of these series stood well: it can't hold what those
+    nights are suspected of. The oldest such night where there are no others; ``None`` where no commit is known.
+    """
+    order = {night.night: place for place, night in enumerate(past)}
+    wanted = [(subject, {night.night for night in series.past}) for subject, series, _ in members]
+    fit = [
+        night
+        for night in past
+        if night.commit
+        and all(night.night in there and judged.stood_well(subject, night, order) for subject, there in wanted)
+    ]  # fmt: skip
+    before = [night for night in fit if order[night.night] < len(past) - back]
+    found = before[-1] if before else fit[0] if fit else None
+    return found.commit if found else None
+
+
+def check_head(measured: str | None, *, changed: bool) -> None:
+    """Raises :class:`UsageError` where the night measured other code than is running."""
+    here = head_tree()
+    if measured is not None and (here.commit != measured or (here.changed_files and not changed)):
+        raise UsageError(
+            f"--confirm: the newest night measured commit {measured}, and the code here is {here.title}; "
+            f"`git checkout {measured}`, or sweep again"
+        )
+
+
+def check_place(place: Mapping[str, str]) -> None:
+    """Raises :class:`UsageError` where the sweep ran on another machine, or with other versions."""
+    if differ := unlike(read_environment().place, place):
+        raise UsageError(f"--confirm: the newest sweep ran elsewhere ({differ}); confirm it there, or sweep here")

@@ -1,0 +1,189 @@
+"""The results store: raw trials as they were measured. Statistics are functions of them; what nightly checks need of
+them and keep is in the store's ledger.
+
+A SQLite file by default, PostgreSQL by URL. A trial is committed when it ends, before the next starts.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+
+import sqlalchemy as sa
+
+from bench.records import Trial, Value
+from harness.environment import Environment
+from harness.errors import StoreError, nearest
+from harness.plan import Plan
+from harness.storage.database import Database
+from harness.storage.database_words import ELSEWHERE
+from harness.storage.ledger import Ledger
+from harness.storage.tables import (
+    add_missing,
+    cells_table,
+    environments_table,
+    measures_table,
+    nights_table,
+    sweeps_table,
+    trials_table,
+)
+from harness.suite import Suite
+from reports.verdicts.measures import measures_of, settings_of
+
+DEFAULT_STORE = ".runs/results.sqlite"
+
+
+class SweepInfo(Value):
+    """What was asked for, where, and when."""
+
+    id: str
+    started_at: str
+    finished_at: str | None = None
+    command: str
+    suite: Suite
+    plan: Plan
+    environment: Environment
+
+
+class Store:
+    """An open results store."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    @property
+    def database(self) -> Database:
+        return self._database
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        """What nightly checks read and keep, in the same store."""
+        return Ledger(self._database)
+
+    def begin_sweep(self, info: SweepInfo) -> None:
+        with self._database.writing(f"or {ELSEWHERE}") as connection:
+            # Another sweep may be writing the same environment at this moment.
+            here = {"id": info.environment.id, "body": info.environment.model_dump_json()}
+            add_missing(connection, environments_table, [here])
+            connection.execute(
+                sweeps_table.insert().values(
+                    id=info.id,
+                    started_at=info.started_at,
+                    environment=info.environment.id,
+                    body=info.model_dump_json(exclude={"finished_at"}),
+                )
+            )
+            keep_night(connection, info)
+
+    def add_trial(self, sweep: str, trial: Trial) -> None:
+        with self._database.writing(self._resume()) as connection:
+            connection.execute(
+                trials_table.insert().values(
+                    sweep=sweep,
+                    key=trial.case.key,
+                    round=trial.round,
+                    outcome=trial.outcome,
+                    body=trial.model_dump_json(),
+                )
+            )
+            keep_measures(connection, sweep, trial)
+
+    def finish_sweep(self, sweep: str, finished_at: str) -> None:
+        with self._database.writing(self._resume()) as connection:
+            connection.execute(sweeps_table.update().where(sweeps_table.c.id == sweep).values(finished_at=finished_at))
+
+    def sweep_ids(self) -> list[str]:
+        """All sweeps, the oldest first."""
+        with self._database.reading() as connection:
+            return list(
+                connection.execute(
+                    sa.select(sweeps_table.c.id).order_by(sweeps_table.c.started_at, sweeps_table.c.id)
+                ).scalars()
+            )
+
+    def sweep(self, wanted: str) -> SweepInfo:
+        """One sweep by its id, or ``latest``. Raises :class:`StoreError`."""
+        known = self.sweep_ids()
+        if not known:
+            raise StoreError(f"store {self._database.place} holds no sweep yet; run `python -m harness sweep` first")
+        found = known[-1] if wanted == "latest" else wanted
+        if found not in known:
+            raise StoreError(f"store {self._database.place} has no sweep '{wanted}'{nearest(wanted, known)}")
+        with self._database.reading() as connection:
+            row = connection.execute(sa.select(sweeps_table).where(sweeps_table.c.id == found)).one()
+            info = SweepInfo.model_validate_json(row.body)
+        return info.model_copy(update={"finished_at": row.finished_at})
+
+    def trials(self, sweep: str) -> list[Trial]:
+        with self._database.reading() as connection:
+            query = (
+                sa.select(trials_table.c.body)
+                .where(trials_table.c.sweep == sweep)
+                .order_by(trials_table.c.key, trials_table.c.round)
+            )
+            bodies = connection.execute(query).scalars()
+            with _no_search_for_cycles():
+                return [Trial.model_validate_json(body) for body in bodies]
+
+    def done(self, sweep: str) -> set[tuple[str, int]]:
+        """Case key and round of the trials that have ended, however they ended.
+
+        They are read whole: one that is damaged is found before more are run, not in the report after them.
+        """
+        return {(trial.case.key, trial.round) for trial in self.trials(sweep)}
+
+    def unfinished(self) -> str | None:
+        """The sweep that began last and has not ended."""
+        with self._database.reading() as connection:
+            query = sa.select(sweeps_table.c.id).where(sweeps_table.c.finished_at.is_(None))
+            return (
+                connection.execute(query.order_by(sweeps_table.c.started_at.desc(), sweeps_table.c.id.desc()))
+                .scalars()
+                .first()
+            )
+
+    def close(self) -> None:
+        self._database.close()
+
+    def _resume(self) -> str:
+        where = "" if self._database.place == DEFAULT_STORE else f" --store {shlex.quote(self._database.place)}"
+        return f"then `python -m harness sweep --resume{where}`"
+
+
+def keep_night(connection: sa.Connection, info: SweepInfo) -> None:
+    """What a check asks of a sweep without reading its plan."""
+    add_missing(connection, nights_table, [{"sweep": info.id, "suite": info.suite.name}])
+
+
+def keep_measures(connection: sa.Connection, sweep: str, trial: Trial) -> None:
+    """What a check asks of a trial without reading its steps. A fault on purpose is nothing to judge."""
+    if trial.case.fault is not None:
+        return
+    key = trial.case.key
+    settings = json.dumps(settings_of(trial.case), sort_keys=True)
+    add_missing(connection, cells_table, [{"sweep": sweep, "key": key, "settings": settings}])
+    rows = [
+        {"sweep": sweep, "key": key, "round": trial.round, "name": name, "value": value}
+        for name, value in measures_of(trial).items()
+    ]
+    add_missing(connection, measures_table, rows)
+
+
+@contextmanager
+def _no_search_for_cycles() -> Iterator[None]:
+    """Records hold no cycles, and to look for some while thousands are built takes as long as building them.
+
+    Later searches leave them out too; they go when nothing refers to them, as anything does.
+    """
+    searching = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        if searching:
+            gc.enable()
