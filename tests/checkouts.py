@@ -6,6 +6,8 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
+import weakref
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -16,8 +18,10 @@ class Checkout:
     """The copy lies in ``path``; its programs make their temporary files in ``temporary``."""
 
     def __init__(self, folder: Path) -> None:
-        self.path, self.temporary = folder / "source", folder / "tmp"
-        self.temporary.mkdir()
+        self.path = folder / "source"
+        # Sockets are made there, and a test's own folder has a name that may be too long for theirs.
+        self.temporary = Path(tempfile.mkdtemp(prefix="checkout-"))
+        weakref.finalize(self, shutil.rmtree, self.temporary, ignore_errors=True)
         for package in PACKAGES:
             shutil.copytree(ROOT / package, self.path / package, ignore=shutil.ignore_patterns("__pycache__"))
         (self.path / ".gitignore").write_text("__pycache__/\n")
@@ -46,9 +50,7 @@ class Checkout:
     def run(self, program: str, *arguments: str) -> subprocess.CompletedProcess:
         """Run a Python program over the copy."""
         command = [sys.executable, "-c", program, *arguments]
-        return subprocess.run(
-            command, cwd=self.temporary.parent, env=self.env, capture_output=True, text=True, check=False
-        )
+        return subprocess.run(command, cwd=self.path.parent, env=self.env, capture_output=True, text=True, check=False)
 
     def worktrees(self) -> list[str]:
         """Beside the first, and what lies where they are made."""

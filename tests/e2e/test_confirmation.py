@@ -10,7 +10,7 @@ import pytest
 from checkouts import Checkout
 
 from harness.storage.opening import open_store
-from tests.e2e.conftest import LEAN, Harness
+from tests.e2e.conftest import Harness
 
 STEP = "    def step(self) -> None:\n"
 SLOWER_S = 0.01
@@ -23,12 +23,11 @@ def nightly(tmp_path):
     (tmp_path / "here").mkdir()
     harness = Harness(tmp_path / "here", checkout.path)
     harness.env |= checkout.env
-    (harness.folder / "lean.toml").write_text(LEAN)
     return harness, checkout
 
 
 def sweep(harness: Harness) -> str:
-    done = harness.run("sweep", "lean.toml", "--json", *ASKED)
+    done = harness.run("sweep", harness.lean(), "--json", *ASKED)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)["sweep"]
 
@@ -52,6 +51,7 @@ def repeat_night(harness: Harness, sweep: str, nights: int) -> None:
     store.close()
 
 
+@pytest.mark.alone
 def test_a_slower_exchange_is_confirmed_and_told_as_lost_scaling(nightly):
     harness, checkout = nightly
     repeat_night(harness, sweep(harness), 6)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 
 
+@pytest.mark.alone
 def test_every_backend_is_decomposed_alike(harness):
-    document = harness.sweep(
+    document = harness.lean_sweep(
         "--backends", "single,ddp,horovod,dask", "--workloads", "synthetic", "--ranks", "1,2",
-        "--set", "horovod.transport=gloo,mpi", "--set", "dask.transport=tasks,gloo",
+        "--set", "horovod.transport=gloo,mpi", "--set", "dask.transport=tasks,gloo", keeping=("decompose",),
     )  # fmt: skip
     assert {cell["outcome"] for cell in document["cells"]} == {"ok"}, "ranks that came apart would be invalid"
     for cell in document["cells"]:

@@ -23,8 +23,9 @@ def trials(harness, outcome):
 
 def injected(harness, fault, *arguments, timeout="60", status=4):
     """The touched and the untouched cells of a sweep with a fault; one that ends well takes its steps apart too."""
-    sweep = harness.lean_sweep if status else harness.sweep
-    document = sweep(*arguments, "--timeout", timeout, "--inject", fault, status=status)
+    kept = () if status else ("decompose",)
+    asked = (*arguments, "--timeout", timeout, "--inject", fault)
+    document = harness.lean_sweep(*asked, keeping=kept, status=status)
     harness.nothing_left()
     touched = [cell for cell in document["cells"] if cell["ranks"] > 1]
     spared = [cell for cell in document["cells"] if cell["ranks"] == 1]
@@ -35,17 +36,17 @@ def injected(harness, fault, *arguments, timeout="60", status=4):
 
 
 @pytest.mark.parametrize(
-    ("fault", "said"),
+    ("fault", "said", "ranks"),
     [
-        ("kill:rank=1,step=3", "1 was killed by SIGKILL"),
-        ("exit:rank=1,step=3", "1 ended with status 3 and no word"),
-        ("raise:rank=1,step=3", "rank 1: bench.faults.Injected: injected by raise:rank=1,step=3"),
-        ("oom:rank=1,step=3", "rank 1: MemoryError"),
+        ("kill:rank=1,step=3", "1 was killed by SIGKILL", "1,2"),
+        ("exit:rank=1,step=3", "1 ended with status 3 and no word", "2"),
+        ("raise:rank=1,step=3", "rank 1: bench.faults.Injected: injected by raise:rank=1,step=3", "2"),
+        ("oom:rank=1,step=3", "rank 1: MemoryError", "2"),
     ],
 )
-def test_a_rank_that_fails_is_named_at_once(harness, fault, said):
+def test_a_rank_that_fails_is_named_at_once(harness, fault, said, ranks):
     began = time.monotonic()
-    for cell in injected(harness, fault, *EVERY):
+    for cell in injected(harness, fault, *EVERY, "--ranks", ranks):
         assert cell["outcome"] == "failed", cell["reason"]
         assert said in cell["reason"], cell["title"]
         assert "in measured step 3" in cell["reason"], cell["title"]
@@ -53,6 +54,7 @@ def test_a_rank_that_fails_is_named_at_once(harness, fault, said):
     assert time.monotonic() - began < 50, "nobody waited for the timeout"
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("fault", ["kill:rank=1,step=3", "raise:rank=1,step=3", "exit:rank=0,step=3"])
 def test_a_rank_that_fails_under_mpirun_is_named(harness, fault):
     (cell,) = injected(harness, fault, *MPI)
@@ -62,6 +64,7 @@ def test_a_rank_that_fails_under_mpirun_is_named(harness, fault):
     assert "in measured step 3" in cell["reason"]
 
 
+@pytest.mark.alone
 def test_a_rank_that_hangs_in_a_step_ends_in_time_with_every_stack(harness):
     for cell in injected(harness, "stop:rank=1,step=3", *EVERY, timeout="7"):
         assert cell["outcome"] == "timeout"
@@ -77,6 +80,7 @@ def test_a_rank_that_hangs_in_a_step_ends_in_time_with_every_stack(harness):
         assert ("MainThread" in tail) or ("py-spy" in tail), backend
 
 
+@pytest.mark.alone
 def test_a_rank_that_hangs_under_mpirun_is_named(harness):
     (cell,) = injected(harness, "stop:rank=1,step=3", *MPI, timeout="15")
     assert cell["outcome"] == "timeout"
@@ -85,6 +89,7 @@ def test_a_rank_that_hangs_under_mpirun_is_named(harness):
     assert any(line.startswith("rank 0:   File") for line in trial["log_tail"])
 
 
+@pytest.mark.alone
 def test_a_rank_that_hangs_at_start_is_named(harness):
     for cell in injected(harness, "stop:rank=0,step=0", *EVERY, "--ranks", "2", timeout="6"):
         assert cell["outcome"] == "timeout"
@@ -117,6 +122,7 @@ def test_a_rendezvous_that_nobody_reaches_is_said(planted):
     harness.nothing_left()
 
 
+@pytest.mark.alone
 def test_a_straggler_is_named_although_all_steps_are_equally_long(harness):
     for cell in injected(harness, "slow:rank=1,ms=80", *EVERY, status=0):
         (late,) = cell["decomposition"]["stragglers"]
@@ -128,6 +134,7 @@ def test_a_straggler_is_named_although_all_steps_are_equally_long(harness):
             assert both[0] == pytest.approx(both[1], rel=0.15), "the exchange makes all ranks' steps equally long"
 
 
+@pytest.mark.alone
 def test_a_straggler_from_a_later_step_on(harness):
     (cell,) = injected(harness, "slow:rank=0,step=5,ms=60", "--backends", "ddp", "--workloads", "synthetic", "--ranks",
                        "2", "--steps", "12", status=0)  # fmt: skip

@@ -7,7 +7,7 @@ from contextlib import suppress
 
 import psutil
 
-from e2e.conftest import LEAN, MARK
+from e2e.conftest import MARK
 
 
 def listeners(mark: str) -> set[tuple[int, str]]:
@@ -22,9 +22,8 @@ def listeners(mark: str) -> set[tuple[int, str]]:
 
 
 def test_everything_listens_on_the_chosen_interface_only(harness):
-    (harness.folder / "lean.toml").write_text(LEAN)
     process = harness.start(
-        "sweep", "lean.toml", "--repeats", "1", "--window", "0.2", "--backends", "ddp,horovod,dask",
+        "sweep", harness.lean(), "--repeats", "1", "--window", "0.2", "--backends", "ddp,horovod,dask",
         "--workloads", "synthetic", "--ranks", "2", "--set", "dask.transport=tasks,gloo",
     )  # fmt: skip
     seen: set[tuple[int, str]] = set()

@@ -55,6 +55,7 @@ def namespaces(mark: str | None = None) -> set[int]:
 OURS = Path("/proc/self/ns/net").stat().st_ino
 
 
+@pytest.mark.alone
 def test_a_step_takes_at_least_what_the_wire_takes(harness, suite):
     name = socket.gethostname()
     document = harness.sweep(suite, "--backends", "ddp,horovod,dask", "--net", "1gbit")
@@ -70,6 +71,7 @@ def test_a_step_takes_at_least_what_the_wire_takes(harness, suite):
     harness.nothing_left()
 
 
+@pytest.mark.alone
 def test_the_ranks_of_a_node_reach_each_other_beside_the_links(harness, suite):
     asked = ("--backends", "ddp,horovod", "--net", "100mbit", "--nodes", "1,2", "--ranks-per-node", "2")
     document = harness.sweep(suite, *asked, "--telemetry", "off", "--set", f"synthetic.parameters={FEW}")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from e2e.conftest import ROOT
 
 BASE = '''
@@ -14,7 +12,7 @@ from bench.backends.ddp import DdpOptions, process_group
 from bench.case import Role
 
 class Wrong(Backend):
-    name = "wrong"
+    name = "{name}"
     summary = "makes a mistake"
     transports = {{"cpu": ("gloo",)}}
 
@@ -58,39 +56,44 @@ SEEDED_APART = """
 """
 
 
-@pytest.mark.parametrize(
-    ("mistake", "said"),
-    [
-        (SUMMED, "deviate by"),
-        (NOT_EXCHANGED, "rank 1 holds other parameters than rank 0"),
-        (SEEDED_APART, "rank 1 holds other parameters than rank 0"),
-    ],
-    ids=["summed", "not exchanged", "another start"],
-)
-def test_a_mistake_in_the_exchange_is_caught(planted, mistake, said):
-    harness = planted({"bench/backends/wrong.py": BASE.format(mistake=mistake)})
-    document = harness.lean_sweep("--backends", "wrong,ddp", "--workloads", "synthetic", "--ranks", "2", status=4)
-    wrong = next(cell for cell in document["cells"] if cell["backend"] == "wrong")
-    assert wrong["outcome"] == "invalid"
-    assert wrong["throughput"] is None
-    assert wrong["same_work"]["verdict"] == "different"
-    assert said in wrong["reason"]
-    right = next(cell for cell in document["cells"] if cell["backend"] == "ddp")
-    assert (right["outcome"], right["same_work"]["verdict"]) == ("ok", "same")
+MISTAKES = {
+    "summed": (SUMMED, "deviate by"),
+    "not_exchanged": (NOT_EXCHANGED, "rank 1 holds other parameters than rank 0"),
+    "seeded_apart": (SEEDED_APART, "rank 1 holds other parameters than rank 0"),
+}
 
 
-@pytest.mark.parametrize(
-    ("workload", "file", "right", "wrong"),
-    [
-        ("mnist", "bench/training.py", "order[rank:usable:world]", "order[0:usable:world]"),
-        ("synthetic", "bench/workloads/synthetic.py", "* global_batch + session.rank", "* global_batch"),
-    ],
+def test_a_mistake_in_the_exchange_is_caught(planted):
+    harness = planted({
+        f"bench/backends/{name}.py": BASE.format(name=name, mistake=mistake) for name, (mistake, _) in MISTAKES.items()
+    })  # fmt: skip
+    backends = ",".join([*MISTAKES, "ddp"])
+    document = harness.lean_sweep("--backends", backends, "--workloads", "synthetic", "--ranks", "2", status=4)
+    cells = {cell["backend"]: cell for cell in document["cells"]}
+    for name, (_, said) in MISTAKES.items():
+        assert cells[name]["outcome"] == "invalid"
+        assert cells[name]["throughput"] is None
+        assert cells[name]["same_work"]["verdict"] == "different"
+        assert said in cells[name]["reason"]
+    assert (cells["ddp"]["outcome"], cells["ddp"]["same_work"]["verdict"]) == ("ok", "same")
+
+
+WRONG_SHARDS = (
+    ("bench/training.py", "order[rank:usable:world]", "order[0:usable:world]"),
+    ("bench/workloads/synthetic.py", "* global_batch + session.rank", "* global_batch"),
 )
-def test_a_rank_that_reads_another_s_shard_is_caught(planted, workload, file, right, wrong):
-    text = (ROOT / file).read_text()
-    assert text.count(right) == 1
-    harness = planted({file: text.replace(right, wrong)})
-    document = harness.lean_sweep("--backends", "ddp", "--workloads", workload, "--ranks", "2", status=4)
-    (cell,) = document["cells"]
-    assert (cell["outcome"], cell["throughput"]) == ("invalid", None)
-    assert "did not take the reference's samples" in cell["reason"]
+"""Of MNIST's samples, and of the synthetic ones."""
+
+
+def test_a_rank_that_reads_another_s_shard_is_caught(planted):
+    changed = {}
+    for file, right, wrong in WRONG_SHARDS:
+        text = (ROOT / file).read_text()
+        assert text.count(right) == 1
+        changed[file] = text.replace(right, wrong)
+    harness = planted(changed)
+    document = harness.lean_sweep("--backends", "ddp", "--workloads", "mnist,synthetic", "--ranks", "2", status=4)
+    assert {cell["workload"] for cell in document["cells"]} == {"mnist", "synthetic"}
+    for cell in document["cells"]:
+        assert (cell["outcome"], cell["throughput"]) == ("invalid", None)
+        assert "did not take the reference's samples" in cell["reason"]

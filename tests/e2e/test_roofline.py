@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 
+import pytest
 from conftest import make_case
 
 from bench.backends import Session
@@ -25,6 +26,7 @@ decompose = false
 """
 
 
+@pytest.mark.alone
 def test_every_backend_s_step_is_counted_alike(harness):
     (harness.folder / "short.toml").write_text(SHORT)
     document = harness.sweep("short.toml", "--batch", str(BATCH))

@@ -17,9 +17,7 @@ import pytest
 from e2e.conftest import Harness
 from harness.storage.tables import FORMAT
 
-CELL = (
-    "sweep", "--backends", "single", "--workloads", "synthetic", "--device", "cpu", "--steps", "5", "--window", "0.1",
-)  # fmt: skip
+CELL = ("sweep", "lean.toml", "--backends", "single", "--workloads", "synthetic", "--device", "cpu", "--steps", "5")
 PROGRESS = re.compile(r"\d+/\d+ ")
 
 
@@ -56,6 +54,11 @@ class Room(Harness):
         self.holder.communicate(timeout=30)
 
 
+@pytest.fixture(autouse=True)
+def lean(harness):
+    harness.lean()
+
+
 @pytest.fixture
 def room(tmp_path):
     rooms = []
@@ -73,10 +76,11 @@ def room(tmp_path):
 @pytest.fixture(scope="session")
 def swept(tmp_path_factory) -> bytes:
     """A real store that holds one finished sweep of two trials."""
-    folder = tmp_path_factory.mktemp("swept")
-    done = Harness(folder).run(*CELL, "--repeats", "2")
+    harness = Harness(tmp_path_factory.mktemp("swept"))
+    harness.lean()
+    done = harness.run(*CELL, "--repeats", "2")
     assert done.returncode == 0, done.stderr
-    return (folder / ".runs" / "results.sqlite").read_bytes()
+    return (harness.folder / ".runs" / "results.sqlite").read_bytes()
 
 
 @pytest.fixture

@@ -35,6 +35,7 @@ def stored(harness):
         return [json.loads(body) for (body,) in store.execute("select body from trials")]
 
 
+@pytest.mark.alone
 def test_gpus_are_sampled_in_the_window_and_energy_is_told_by_sample(with_gpus):
     harness = with_gpus("gpus=2,power=250,gpm=1")
     (cell,) = harness.lean_sweep(*ONE, "--telemetry", "always")["cells"]
@@ -84,6 +85,7 @@ def test_however_nvml_fails_the_sweep_goes_on_and_says_why(with_gpus, setting, s
     assert any(said in reading["reason"] for reading in unknown), unknown
 
 
+@pytest.mark.alone
 def test_a_recorded_file_stands_in_for_the_devices(harness):
     lines = [Header(host="elsewhere", source="live", interval_s=0.2, devices=(Device(id="GPU-7", name="H200"),))]
     lines += [
@@ -98,6 +100,7 @@ def test_a_recorded_file_stands_in_for_the_devices(harness):
     assert cell["usage"]["gpu_utilization"]["value"] is None
 
 
+@pytest.mark.alone
 def test_hosts_ranks_and_the_harness_s_own_cost_are_told(harness):
     document = harness.sweep(*CELLS, "--ranks", "1,2")
     assert 0.5 < document["own_cost"]["value"] < 1.5
