@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 from pydantic import ValidationError
@@ -78,9 +78,13 @@ def make_plan(
     backends: Mapping[str, Backend],
     workloads: Mapping[str, Workload],
     where: Where,
+    sites: Collection[str] = (),
 ) -> Plan:
-    """Expand the suite. Raises :class:`UsageError` for wrong names, options or numbers, or an empty plan."""
-    _check_names(suite, backends, workloads, (machine.site, where.options))
+    """Expand the suite. ``sites``: all there are; what a suite says of others than the one it runs on is theirs.
+
+    Raises :class:`UsageError` for wrong names, options or numbers, or an empty plan.
+    """
+    _check_names(suite, backends, workloads, {**dict.fromkeys(sites), machine.site: where.options})
     device = choose_device(suite, machine)
     places = placements(suite, machine, device)
     threads = suite.threads or default_threads(places, machine)
@@ -174,8 +178,9 @@ def _check_names(
     suite: Suite,
     backends: Mapping[str, Backend],
     workloads: Mapping[str, Workload],
-    site: tuple[str, type[Options]],
+    sites: Mapping[str, type[Options] | None],
 ) -> None:
+    """``sites``: with the options of the one that is used."""
     for name in suite.backends:
         if name not in backends:
             raise UsageError(f"unknown backend '{name}'{nearest(name, backends)}", ("backends",))
@@ -189,14 +194,15 @@ def _check_names(
             if owner is not None
             for name in owner.options.model_fields
         ]
-        known += list(site[1].model_fields) if scope == site[0] else []
-        if scope not in (*backends, *workloads, site[0]):
-            meant = nearest(scope, [*backends, *workloads, site[0]])
+        used = sites.get(scope)
+        known += list(used.model_fields) if used else []
+        if scope not in (*backends, *workloads, *sites):
+            meant = nearest(scope, [*backends, *workloads, *sites])
             message = f"option {scope}.{next(iter(axes), '')}: unknown backend, workload or site '{scope}'{meant}"
             raise UsageError(message, ("options", scope))
         known += ["transport"] if scope in backends else []
         for name in axes:
-            if name not in known:
+            if known and name not in known:
                 raise UsageError(
                     f"option {scope}.{name}: {scope} has no option '{name}'{nearest(name, known)}",
                     ("options", scope, name),

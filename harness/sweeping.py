@@ -109,7 +109,7 @@ def plan(suite: Suite, site: Site, place_of: Callable[[tuple[str, ...]], str]) -
         if found.name in (*suite.backends, *suite.workloads):
             raise UsageError(f"{found.kind} '{found.name}' can't be loaded: {found.error}")
     try:
-        return make_plan(suite, site.machine(), backends, workloads, site)
+        return make_plan(suite, site.machine(), backends, workloads, site, site_names())
     except UsageError as problem:
         raise UsageError(f"{place_of(problem.place)}{problem}") from None
 
@@ -151,13 +151,17 @@ def files_of(found: Plan, site: Site) -> dict[str, dict[str, str]]:
     """What would be submitted for each case beyond this machine, by case key and file name."""
     if site.name == DEFAULT_SITE:
         return {}
-    return {case.key: site.render(case, roles_of(case, load_backend(case.backend))) for case in found.cases}
+    # Where something is missing here, people look at what it would have been.
+    cases = found.cases or [skip.case for skip in found.skips if site.unset() or site.lacking()]
+    return {case.key: site.render(case, roles_of(case, load_backend(case.backend))) for case in cases}
 
 
 def run(
     suite: Suite, found: Plan, site: Site, store_place: str, page: Path | None, command: str, people: Console
 ) -> Done:
     """Prepare the data, open the store, run the trials, write the page. Raises before anything is written."""
+    if unset := site.unset():
+        raise UsageError(f"--site {site.name}: {unset}")
     backends, workloads, _ = survey()
     name = new_sweep_id()
     target = (page or page_beside(store_place, name)).resolve()

@@ -211,3 +211,14 @@ def test_beyond_this_machine_nothing_is_called_oversubscribed_before_its_cores_a
         ranks_per_node=(2, 4), threads=1,
     )  # fmt: skip
     assert {(case.ranks_on_a_node, "oversubscribed" in case.flags) for case in known.cases} == {(2, False), (4, True)}
+
+
+def test_what_a_suite_says_of_another_site_is_left_to_that_site():
+    suite = Suite(
+        workloads=("synthetic",), backends=("single",), ranks=(1,), options={"slurm": {"partition": ("gpu",)}}
+    )
+    found = make_plan(suite, TWO_CORES, BACKENDS, WORKLOADS, Somewhere(lambda case: None), ("local", "slurm"))
+    assert len(found.cases) == 1
+    with pytest.raises(UsageError, match="unknown backend, workload or site 'slrm'; did you mean 'slurm'"):
+        make_plan(suite.model_copy(update={"options": {"slrm": {"partition": ("gpu",)}}}), TWO_CORES, BACKENDS,
+                  WORKLOADS, Somewhere(lambda case: None), ("local", "slurm"))  # fmt: skip

@@ -7,8 +7,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, cast
 from urllib.parse import urlsplit
@@ -20,7 +22,7 @@ from bench.backends.ddp import DdpOptions, ProcessGroupSession, process_group
 from bench.case import Case, Role
 from bench.dask_exchange import TaskSession, keep_ahead, mean_by_dask_array
 from bench.dask_holding import Asks, asking
-from bench.identity import Identity
+from bench.identity import Identity, identify
 from bench.local import await_listener, free_port, where_to_listen
 from bench.records import RankFailure, RankRecord
 from bench.value import Value
@@ -137,8 +139,11 @@ def rank_in_worker(case_json: str, rank: int, meeting_host: str, port: int, out:
     failures: list[RankFailure] = []
     distributed.secede()
     try:
-        here = case.ranks_on_a_node
-        me = Identity(rank, case.ranks, rank % here, here, meeting_host, port, own_host=own_host())
+        # Its place on the machine is that of the worker it runs in.
+        worker = identify(os.environ)
+        me = replace(
+            worker, rank=rank, world=case.ranks, meeting_host=meeting_host, meeting_port=port, own_host=own_host()
+        )
         return Told(record=measure_rank(case, me, Path(out), failures.append)).model_dump_json()
     except Exception as problem:
         failure = failures[0] if failures else describe_failure("rank", rank, problem)

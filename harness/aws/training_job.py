@@ -121,12 +121,17 @@ def tags_of(chosen: SagemakerOptions) -> list[tuple[str, str]]:
     return [(key, value) for key, _, value in found]
 
 
+def unset(chosen: SagemakerOptions) -> str | None:
+    """Which option has no default and was not set, with how to set it."""
+    examples = {"role": "arn:aws:iam::123456789012:role/NAME", "image": "ECR_URI", "s3": "s3://BUCKET/PREFIX"}
+    name = next((name for name in examples if not getattr(chosen, name)), None)
+    return f"sagemaker.{name} is not set: --set sagemaker.{name}={examples[name]}" if name else None
+
+
 def why_never(case: Case, chosen: SagemakerOptions) -> str | None:
     """What neither the API's model nor the types of the options say, with the remedy, or ``None``."""
-    examples = {"role": "arn:aws:iam::123456789012:role/NAME", "image": "ECR_URI", "s3": "s3://BUCKET/PREFIX"}
-    unset = next((name for name in examples if not getattr(chosen, name)), None)
-    if unset:
-        return f"sagemaker.{unset} is not set: --set sagemaker.{unset}={examples[unset]}"
+    if said := unset(chosen):
+        return said
     if case.net is not None:
         return "SageMaker's network is AWS's: --net is for the local site"
     if case.transport == "mpi":

@@ -82,6 +82,10 @@ class Site(ABC):
         once."""
         return self.lacking()
 
+    def unset(self) -> str | None:
+        """Which knob has no default and was not set, with how to set it."""
+        return None
+
     def lacking(self) -> str | None:
         """Which optional dependency is missing here, with the command that installs it."""
         missing = [module for module in self.requires if importlib.util.find_spec(module) is None]

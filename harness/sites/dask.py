@@ -174,11 +174,14 @@ class DaskSite(Site):
             return 'dask_jobqueue not installed: pip install "scaling-harness[slurm]"'
         return super().lacking()
 
+    def unset(self) -> str | None:
+        return None if self.chosen.address or self.chosen.jobqueue else NO_CLUSTER
+
     def why_not(self, case: Case) -> str | None:
         if case.backend != "dask":
             return HERE_ONLY
-        if not self.chosen.address and not self.chosen.jobqueue:
-            return NO_CLUSTER
+        if unset := self.unset():
+            return unset
         if case.net is not None:
             return "networks of a chosen rate are made on this machine only: leave --net out, or --site local"
         if case.transport == "tasks" and case.fault is not None and case.fault.kind in ENDS_A_PROCESS:

@@ -83,11 +83,13 @@ class Hosts(Site):
     def lacking(self) -> str | None:
         return None if shutil.which("ssh") else "no ssh on this machine: apt-get install openssh-client"
 
+    def unset(self) -> str | None:
+        return None if self.file else "no hosts are named: --set hosts.file=FILE, one host a line"
+
     def why_not(self, case: Case) -> str | None:
-        if lacking := self.lacking():
-            return lacking
-        if self.file is None:
-            return "no hosts are named: --set hosts.file=FILE, one host a line"
+        missing = self.lacking() or self.unset()
+        if missing or self.file is None:
+            return missing
         if case.net is not None:
             return "the links between hosts are the real ones: leave --net out"
         if self.set.start == "own" and case.transport == "mpi":

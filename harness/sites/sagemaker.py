@@ -31,6 +31,7 @@ from harness.aws.training_job import (
     job_name,
     output_archive,
     request,
+    unset,
     why_never,
     with_data_there,
 )
@@ -59,6 +60,9 @@ class Sagemaker(Site):
         super().__init__(chosen)
         self.wanted = cast(SagemakerOptions, self.chosen)
         self.cloud = Cloud(self.wanted.region, self.wanted.profile)
+
+    def unset(self) -> str | None:
+        return unset(self.wanted)
 
     def why_not(self, case: Case) -> str | None:
         return self.lacking() or why_never(case, self.wanted) or self._out_of_reach
