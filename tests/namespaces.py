@@ -10,6 +10,7 @@ everything in them is killed, daemons that nobody knows of included: they are fo
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shlex
 import shutil
@@ -29,6 +30,8 @@ from harness.networks import why_not_here
 
 KINDS = ("net", "uts", "mnt")
 PATIENCE_S = 10.0
+MOUNTED = Path(tempfile.gettempdir()) / "scaling-tests-mounts"
+"""Held by every cluster that is up; in it, the folders that were made to mount on."""
 Command = Sequence[str | Path]
 
 
@@ -86,8 +89,7 @@ def cluster(names: Sequence[str], net: str = "unshaped", private: Sequence[str] 
     with ExitStack() as stack:
         folder = Path(tempfile.mkdtemp(prefix="nodes-"))
         stack.callback(shutil.rmtree, folder)
-        for path in private:
-            stack.enter_context(_mount_point(Path(path)))
+        stack.enter_context(_mount_points(private))
         _write_hosts(folder / "hosts", names)
         hub = stack.enter_context(_keeper("hub", []))
         nodes = {}
@@ -104,15 +106,26 @@ def cluster(names: Sequence[str], net: str = "unshaped", private: Sequence[str] 
 
 
 @contextmanager
-def _mount_point(path: Path) -> Iterator[None]:
-    """A folder to mount on; one that wasn't there goes again, with the parents it took."""
-    made = [folder for folder in (path, *path.parents) if not folder.exists()]
-    path.mkdir(parents=True, exist_ok=True)
-    try:
-        yield
-    finally:
-        for folder in made:
-            folder.rmdir()
+def _mount_points(paths: Sequence[str]) -> Iterator[None]:
+    """Folders to mount on; those that weren't there go again with the last cluster that may use them: tests run side by
+    side, and a folder that is removed takes along what is mounted on it elsewhere."""
+    with MOUNTED.open("a+") as users:
+        fcntl.flock(users, fcntl.LOCK_SH)
+        for path in map(Path, paths):
+            made = [folder for folder in (path, *path.parents) if not folder.exists()]
+            path.mkdir(parents=True, exist_ok=True)
+            users.write("".join(f"{folder}\n" for folder in made))
+            users.flush()
+        try:
+            yield
+        finally:
+            with suppress(BlockingIOError):
+                fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                users.seek(0)
+                for folder in dict.fromkeys(users.read().splitlines()):
+                    with suppress(FileNotFoundError):
+                        Path(folder).rmdir()
+                users.truncate(0)
 
 
 def _write_hosts(place: Path, names: Sequence[str]) -> None:
