@@ -65,10 +65,15 @@ def variables(role: Role, number: int, case: Case, place: Place, own: Interface)
         "LOCAL_WORLD_SIZE": str(min(here, role.count)),
         "MASTER_ADDR": place.meeting_host,
         "MASTER_PORT": str(place.meeting_port),
-        "GLOO_SOCKET_IFNAME": own.name,
+        **bound_to(own),
         **({"OWN_ADDR": own.address} if place.nodes > 1 else {}),
         **role.env,
     }
+
+
+def bound_to(own: Interface) -> dict[str, str]:
+    """What keeps Gloo and NCCL to an interface (pure). NCCL takes a bare name for the beginning of one."""
+    return {"GLOO_SOCKET_IFNAME": own.name, "NCCL_SOCKET_IFNAME": f"={own.name}"}
 
 
 def torchrun_command(case: Case, place: Place, own: Interface, arguments: Sequence[str]) -> tuple[str, ...]:
@@ -120,7 +125,7 @@ class Node:
             launched = role.name == "rank" and self.ranks == TORCHRUN
             if launched:
                 command = torchrun_command(self.case, self.place, self.own, arguments)
-                env = {"GLOO_SOCKET_IFNAME": self.own.name, "OWN_ADDR": self.own.address, "OMP_NUM_THREADS": "1"}
+                env = {**bound_to(self.own), "OWN_ADDR": self.own.address, "OMP_NUM_THREADS": "1"}
             elif role.fanout == "mpi":
                 raise Misplaced(f"{self.case.backend} over {self.case.transport}: mpirun starts its ranks, "
                                 f"not a node ({find_mpirun() or 'no mpirun here'})")  # fmt: skip

@@ -108,7 +108,7 @@ def test_a_rank_learns_its_place_and_meets_the_others_over_its_own_interface():
     me = identify(told)
     assert (me.rank, me.world, me.local_rank, me.local_world) == (3, 4, 1, 2)
     assert (me.meeting_host, me.meeting_port, me.own_host) == ("a", 7, "10.0.0.2")
-    assert told["GLOO_SOCKET_IFNAME"] == "eth1"
+    assert (told["GLOO_SOCKET_IFNAME"], told["NCCL_SOCKET_IFNAME"]) == ("eth1", "=eth1")
 
 
 @pytest.mark.parametrize(

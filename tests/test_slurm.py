@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import subprocess
 from pathlib import Path
@@ -10,20 +11,33 @@ import pytest
 from conftest import make_case
 from pydantic import ValidationError
 
+from bench.local import torch_cuda_version
+from bench.machine import NodeFacts
 from bench.registry import load_backend
-from harness.sites import Asked
+from bench.scene import NodeEnd, Scene
+from harness.plan import choose_device
+from harness.sites import Asked, Ending
 from harness.sites.slurm import SITE, Slurm
+from harness.slurm import jobs
+from harness.slurm.jobs import SlurmJob, Submission, hosts_heard_of
 from harness.slurm.queue import (
     VANISHED,
+    NoAnswer,
+    Refused,
     Seen,
+    cancel,
     read_nodes,
     read_sacct,
     read_squeue,
     spoken,
     submission_environment,
+    submit,
+    why_no_mpi,
 )
 from harness.slurm.scripts import SlurmOptions, limit_s, script
+from harness.suite import Suite
 
+CASE = make_case(site="slurm", ranks=2, ranks_per_node=1)
 GOLDEN = Path(__file__).parent / "golden"
 PYTHON = "/opt/python/bin/python"
 RICH = {
@@ -52,7 +66,7 @@ def mpi_trial(name: str = "trial") -> Asked:
 SCRIPTS = {
     "ddp": rendered({}, asked()),
     "horovod-gloo": rendered(RICH, asked(backend="horovod")),
-    "horovod-mpi": rendered({}, mpi_trial()),
+    "horovod-mpi": rendered({"interface": "ib0"}, mpi_trial()),
     "dask": rendered({}, asked(backend="dask", transport="tasks", ranks=4)),
     "pyxis": rendered({"container": "nvcr.io#nvidia/pytorch:26.01-py3"}, asked(device="cuda", transport="nccl")),
     "apptainer": rendered(
@@ -107,13 +121,114 @@ def test_a_container_brings_its_own_python_and_another_python_its_own_packages()
 
 
 def test_shaped_links_are_refused(monkeypatch, tmp_path):
-    for tool in ("sbatch", "squeue", "scancel", "sinfo", "scontrol"):
+    for tool in ("sbatch", "squeue", "scancel", "sinfo", "scontrol", "srun"):
         (tmp_path / tool).touch(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
     assert SITE.why_not(make_case()) is None
     assert "leave --net out" in SITE.why_not(make_case(net="1gbit"))
     (tmp_path / "squeue").unlink()
     assert SITE.why_not(make_case()).startswith("no squeue here: run on a login node")
+    assert SITE.why_not(make_case()) == SITE.lacking(), "said by `doctor` and `list` too"
+
+
+def test_gpus_that_are_asked_for_are_computed_on():
+    def device(**options) -> str:
+        return choose_device(Suite(name="s"), Slurm(SlurmOptions(python=PYTHON, **options)).machine())
+
+    assert device() == "cpu"
+    assert device(gpus_per_node="4") == device(gpus_per_node="a100:4") == "cuda"
+    assert device(gpus_per_node="0") == "cpu"
+    here = Slurm(SlurmOptions(gpus_per_node="4")).machine()
+    assert (here.gpus, here.cuda_torch) == (4, torch_cuda_version() is not None)
+
+
+def test_what_slurm_s_commands_do_wrong_is_one_line(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(NoAnswer, match=r"scancel can't be run \(No such file or directory\)"):
+        cancel("7")
+    with pytest.raises(Refused, match="sbatch can't be run"):
+        submit(tmp_path / "job.sh", tmp_path, "x", {"PATH": str(tmp_path)})
+    assert "srun can't be run" in why_no_mpi("pmix_v9")
+    slow = tmp_path / "scancel"
+    slow.write_text("#!/bin/sh\nexec /bin/sleep 60\n")
+    slow.chmod(0o755)
+    monkeypatch.setattr("harness.slurm.queue.ANSWER_S", 0.1)
+    with pytest.raises(NoAnswer, match=r"scancel gave no answer within 0\.1 s"):
+        cancel("7")
+
+
+def facts(node: int) -> NodeFacts:
+    return NodeFacts(node=node, host=f"n{node}", system="Linux", cpu="c", cores=2, memory_bytes=1, gpus=(), python="3",
+                     packages={})  # fmt: skip
+
+
+def job(folder: Path, submission: Submission, **options) -> SlurmJob:
+    folder.mkdir()
+    return SlurmJob(Asked(CASE, (), folder), submission, SlurmOptions(**options))
+
+
+def slurm_says(monkeypatch, folder: Path, **commands: str) -> None:
+    """Programs that stand in for Slurm's, each a line of shell."""
+    for name in ("squeue", "scancel", "sinfo", "sacct"):
+        (folder / name).write_text(f"#!/bin/sh\n{commands.get(name, '')}\n")
+        (folder / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
+
+
+def test_trials_of_a_job_that_was_given_up_say_why(monkeypatch, tmp_path):
+    slurm_says(
+        monkeypatch, tmp_path,
+        squeue=f"test -e {tmp_path}/gone && echo '7|CANCELLED||None' || echo '7|PENDING||PartitionDown'",
+        scancel=f"touch {tmp_path}/gone",
+    )  # fmt: skip
+    submission = Submission("7", shared=True)
+    endings = [job(tmp_path / name, submission, patience_s=0).wait(9) for name in ("a", "b")]
+    assert {ending.reason for ending in endings} == {"it would never have begun: Slurm says PENDING (PartitionDown)"}
+
+
+def test_a_trial_that_takes_too_long_is_ended_without_those_after_it(monkeypatch, tmp_path):
+    trial = tmp_path / "00-a"
+    slurm_says(
+        monkeypatch, tmp_path,
+        squeue="case $* in *--steps*) echo '7.batch|job'; echo '7.1|00-a'; echo '7.2|00-b';; "
+               "*) echo '7|RUNNING|n[1-2]|None';; esac",
+        scancel=f"echo $* >>{tmp_path}/said; touch {trial}/ended",
+    )  # fmt: skip
+    monkeypatch.setattr(jobs, "GRACE_S", -limit_s(CASE))
+    monkeypatch.setattr(jobs, "SETTLE_S", 0)
+    monkeypatch.setattr(jobs, "LATE_S", 0.5)
+    submission = Submission("7", shared=True)
+    late = job(trial, submission)
+    (trial / "began").touch()
+    assert late.wait(9).outcome == "timeout"
+    assert (tmp_path / "said").read_text() == "7.1\n"
+    assert submission.given_up is None
+
+
+def test_nodes_that_were_ended_by_force_at_the_limit_are_a_timeout(monkeypatch, tmp_path):
+    slurm_says(monkeypatch, tmp_path, squeue="echo '7|COMPLETED|n[1-2]|None'")
+    monkeypatch.setattr(jobs, "LATE_S", 0)
+    monkeypatch.setattr(jobs, "SETTLE_S", 0)
+
+    def ending(name: str, took_s: float, *, timed_out: bool) -> Ending:
+        ended = job(tmp_path / name, Submission("7", shared=True))
+        scene = Scene(timed_out=timed_out, timeout_s=9)
+        (ended.folder / "node-0.json").write_text(NodeEnd(facts=facts(0), scene=scene).model_dump_json())
+        (ended.folder / "hosts.txt").write_text("n0\nn1\n")
+        for file, at in (("began", 0.0), ("ended", took_s)):
+            (ended.folder / file).touch()
+            os.utime(ended.folder / file, (at, at))
+        return ended.wait(9)
+
+    assert ending("early", 20, timed_out=False).reason.startswith("node 1 (n1) is gone: it left no word")
+    assert ending("noticed", 20, timed_out=True).outcome == "timeout"
+    assert ending("ended", limit_s(CASE) + 1, timed_out=False).outcome == "timeout"
+
+
+def test_nodes_whose_end_srun_heard_of():
+    lines = ["srun: error: n[1-2]: tasks 0-1: Exited with exit code 1", "srun: error: n7: task 4: Killed",
+             "srun: error: Unable to create step", "n9: task 3: a rank's own words"]  # fmt: skip
+    assert hosts_heard_of(lines) == {"n1", "n2", "n7"}
 
 
 def test_the_queue_s_lines():
@@ -136,8 +251,10 @@ def test_the_accounts_lines():
     [
         ("Resources", False), ("Priority", False), ("Dependency", False), ("BeginTime", False),
         ("QOSMaxNodePerUserLimit", False), ("AssocGrpCpuLimit", False), ("Licenses", False), ("None", False),
-        ("ReqNodeNotAvail, UnavailableNodes:n4", True), ("PartitionNodeLimit", True), ("PartitionDown", True),
-        ("DependencyNeverSatisfied", True), ("BadConstraints", True), ("InvalidQOS", True), ("JobHeldUser", True),
+        ("ReqNodeNotAvail, UnavailableNodes:n4", True), ("ReqNodeNotAvail, UnavailableNodes:", False),
+        ("ReqNodeNotAvail, Reserved for maintenance", False), ("JobHeldAdmin", False), ("JobHeldUser", False),
+        ("PartitionNodeLimit", True), ("PartitionDown", True),
+        ("DependencyNeverSatisfied", True), ("BadConstraints", True), ("InvalidQOS", True),
         ("AssocMaxWallDurationPerJobLimit", True), ("QOSMaxCpuPerJobLimit", True), ("QOSMaxNodePerJobLimit", True),
         ("Nodes required for job are DOWN, DRAINED or reserved for jobs in higher priority partitions", True),
     ],

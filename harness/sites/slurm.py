@@ -15,13 +15,15 @@ from pathlib import Path
 import bench
 from bench.backends import Options
 from bench.case import Case, Role
+from bench.local import torch_cuda_version
+from harness.plan import Machine
 from harness.sites import Asked, Job, Site
 from harness.slurm import queue
-from harness.slurm.jobs import RefusedJob, SlurmJob, has_begun
+from harness.slurm.jobs import RefusedJob, SlurmJob, Submission, has_begun
 from harness.slurm.queue import NoAnswer, Refused, Seen
 from harness.slurm.scripts import SCRIPT_LOG, SlurmOptions, script
 
-TOOLS = ("sbatch", "squeue", "scancel", "sinfo", "scontrol")
+TOOLS = ("sbatch", "squeue", "scancel", "sinfo", "scontrol", "srun")
 SOURCE = Path(bench.__file__).resolve().parent.parent
 
 
@@ -33,16 +35,26 @@ class Slurm(Site):
 
     def __init__(self, chosen: Options | None = None) -> None:
         super().__init__(chosen)
+        self._submissions: dict[str, Submission] = {}
         self.shares_environment = self.chosen.rank_python == sys.executable
 
-    def why_not(self, case: Case) -> str | None:
+    def machine(self) -> Machine:
+        # What another Python or a container brings is not seen from here.
+        cuda_torch = not self.shares_environment or torch_cuda_version() is not None
+        return Machine(site=self.name, spreads=True, cores=None, gpus=self.chosen.gpus, cuda_torch=cuda_torch)
+
+    def lacking(self) -> str | None:
         missing = [tool for tool in TOOLS if shutil.which(tool) is None]
-        if missing:
-            return f"no {', '.join(missing)} here: run on a login node of the cluster, or install Slurm's client"
+        remedy = "run on a login node of the cluster, or install Slurm's client"
+        return f"no {', '.join(missing)} here: {remedy}" if missing else None
+
+    def why_not(self, case: Case) -> str | None:
+        if lacking := self.lacking():
+            return lacking
         if case.net is not None:
             return "a cluster's links are what they are: leave --net out"
-        if case.transport == "mpi" and self.chosen.mpi not in queue.mpi_kinds():
-            return f"srun --mpi=list knows no {self.chosen.mpi}; choose another by --set slurm.mpi=…, or transport gloo"
+        if case.transport == "mpi" and (problem := queue.why_no_mpi(self.chosen.mpi)):
+            return f"{problem}; choose another by --set slurm.mpi=…, or transport gloo"
         return None
 
     def render(self, case: Case, roles: tuple[Role, ...]) -> dict[str, str]:
@@ -67,7 +79,8 @@ class Slurm(Site):
             seen = Seen("PENDING")
         if seen.over and not has_begun(asked.folder):
             return None
-        return SlurmJob(asked, handle, self.chosen, shared=self.packs)
+        submission = self._submissions.setdefault(handle, Submission(handle, shared=self.packs))
+        return SlurmJob(asked, submission, self.chosen)
 
     def _submit(self, trials: Sequence[Asked], output: str) -> list[Job]:
         for case, _, folder in trials:
@@ -81,7 +94,8 @@ class Slurm(Site):
             number = queue.submit(first / "job.sh", first.parent, f"scaling-{first.name}", env)
         except Refused as refused:
             return [RefusedJob(str(refused)) for _ in trials]
-        return [SlurmJob(trial, number, self.chosen, shared=len(trials) > 1) for trial in trials]
+        submission = Submission(number, shared=len(trials) > 1)
+        return [SlurmJob(trial, submission, self.chosen) for trial in trials]
 
 
 SITE = Slurm()

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from bench.case import Case
+from bench.place import Misplaced, expand_nodes
 from bench.progress import read_progress
 from harness.aftermath import last_lines
 from harness.remote import Lost, ends_in, gather
@@ -24,18 +26,32 @@ MOST_OFTEN_S, LEAST_OFTEN_S, NEWS_SHARE = 0.2, 5.0, 0.05
 GRACE_S = 15.0
 """How much later than the script itself this process ends what takes too long."""
 SETTLE_S = 5.0
-"""How long is waited for a job to leave, and for files on a shared disk that shows them late."""
+"""How long is waited for a job to leave, and for the files of nodes whose end was heard of."""
+LATE_S = 30.0
+"""How long is waited for the files of other nodes: a shared disk may show them that late."""
 TAIL_LINES = 20
+SRUN_TOLD = re.compile(r"error: (\S+): tasks? ")
 SRUN_TASK = re.compile(r"error: (\S+): tasks? (\d+)[^:]*: (.+)")
 WORDLESS = re.compile(r"rank \d+ ended without a word")
 
 
-class SlurmJob(Job):
-    """A trial of a job of Slurm's: alone there, or one of several (``shared``)."""
+@dataclass
+class Submission:
+    """A job of Slurm's, of one trial or of several (``shared``)."""
 
-    def __init__(self, asked: Asked, number: str, options: SlurmOptions, *, shared: bool) -> None:
+    number: str
+    shared: bool
+    given_up: str | None = None
+    """Why we ended all of it: what holds for every trial that had not begun."""
+
+
+class SlurmJob(Job):
+    """A trial of a job of Slurm's."""
+
+    def __init__(self, asked: Asked, submission: Submission, options: SlurmOptions) -> None:
         self.case, self.folder = asked.case, asked.folder
-        self.handle, self.number, self.options, self.shared = number, number, options, shared
+        self.submission, self.options = submission, options
+        self.handle = self.number = submission.number
         self.news = Seen("PENDING")
         self.trouble: dict[str, str] = {}
         """What Slurm has said of nodes while they were silent: they may be back by the time the trial has ended."""
@@ -43,6 +59,9 @@ class SlurmJob(Job):
         self._asked = 0.0
 
     def wait(self, timeout_s: float) -> Ending:
+        # Trials of one job are waited for one after the other.
+        if self.submission.given_up and not self._has_ended():
+            return never_began(self.submission.given_up)
         began: float | None = None
         hopeless_since: float | None = None
         while not self._is_done():
@@ -50,24 +69,46 @@ class SlurmJob(Job):
             if began is None and (self.folder / BEGAN).exists():
                 began = now
             if began is not None and now > began + limit_s(self.case) + GRACE_S:
-                self.cancel()
+                self._end_alone()
                 return self._ending(timed_out=True)
             if self.news.waits:
                 hopeless_since = (hopeless_since or now) if self.news.hopeless else None
-                given_up = self._why_not_longer(now, hopeless_since)
-                if given_up:
+                self.submission.given_up = self._why_not_longer(now, hopeless_since)
+                if self.submission.given_up:
                     self.cancel()
-                    return never_began(given_up)
+                    return never_began(self.submission.given_up)
             time.sleep(GLANCE_S)
-        return self._ending(timed_out=self.news.state == "TIMEOUT")
+        return self._ending(timed_out=self.news.state == "TIMEOUT" or was_ended_by_force(self.folder, self.case))
 
     def cancel(self) -> None:
         """End the whole job, other trials of it included, and see it leave the queue."""
-        queue.cancel(self.number)
+        self._cancel(self.number)
         self._leave()
 
+    def _cancel(self, *names: str) -> None:
+        # Who waits for the job to leave asks again; the script's own limits end what nobody could cancel.
+        with suppress(NoAnswer):
+            queue.cancel(*names)
+
+    def _end_alone(self) -> None:
+        """End this trial: its steps, so that the job's other trials have their turn; the job if that does not help."""
+        if self.submission.shared:
+            with suppress(NoAnswer):
+                if steps := queue.steps_named(self.number, self.folder.name):
+                    self._cancel(*steps)
+            deadline = time.monotonic() + LATE_S
+            while time.monotonic() < deadline:
+                if self._has_ended():
+                    return
+                time.sleep(GLANCE_S)
+            self.submission.given_up = f"ended with a trial of the same job that would not end, {self.folder.name}"
+        self.cancel()
+
+    def _has_ended(self) -> bool:
+        return (self.folder / ENDED).exists()
+
     def _is_done(self) -> bool:
-        return (self.folder / ENDED).exists() or (self._ask() and (self.news.over or self._only_lost_ones_are_silent()))
+        return self._has_ended() or (self._ask() and (self.news.over or self._only_lost_ones_are_silent()))
 
     def _ask(self) -> bool:
         """Ask Slurm for news, unless it was asked just now."""
@@ -118,12 +159,12 @@ class SlurmJob(Job):
                 if self._ask() and (self.news.over or self.news.state == "COMPLETING"):
                     return
                 time.sleep(GLANCE_S)
-            queue.cancel(self.number)
+            self._cancel(self.number)
 
     def _ending(self, *, timed_out: bool) -> Ending:
-        if not self.shared:
+        if not self.submission.shared:
             self._leave()
-        lost = self._lost()
+        lost = self._lost(timed_out=timed_out)
         tail = [f"slurm: {line}" for name in LOGS for line in last_lines(self.folder / name, TAIL_LINES)]
         why = "; ".join([*complaints(tail)[:1], self.news.said])
         ending = gather(self.folder, self.case, lost, timed_out=timed_out, why_silent=why, log_tail=tail)
@@ -141,25 +182,32 @@ class SlurmJob(Job):
         seen = next((f" {one.said}" for one in read_progress(self.folder) if one.rank == int(found[2])), "")
         return f"rank {found[2]} ended{seen}: srun says '{found[3]}' of {found[1]}"
 
-    def _lost(self) -> list[Lost]:
+    def _lost(self, *, timed_out: bool) -> list[Lost]:
         """The nodes that left no word and did not live to be ended."""
-        deadline = time.monotonic() + SETTLE_S
-        while (silent := self._silent()) and time.monotonic() < deadline and not self._only_lost_ones_are_silent():
+        began, heard = time.monotonic(), self._heard_of()
+        while (silent := self._silent()) and not self._only_lost_ones_are_silent():
+            expected = has_begun(self.folder) and not heard.issuperset(silent.values())
+            if time.monotonic() - began > (LATE_S if expected else SETTLE_S):
+                break
             time.sleep(MOST_OFTEN_S)
-        if not ends_in(self.folder):
+        ends = ends_in(self.folder)
+        if not ends:
             return []
-        whys = {node: self._why_lost(name) for node, name in silent.items()}
+        # Nodes that were ended by force at the limit are silent too.
+        timed_out = timed_out or any(end.scene is not None and end.scene.timed_out for end in ends.values())
+        heard |= set(silent.values()) if timed_out else set()
+        whys = {node: self._why_lost(name, heard) for node, name in silent.items()}
         return [Lost(node, silent[node] or "?", why) for node, why in whys.items() if why]
 
-    def _why_lost(self, host: str) -> str | None:
+    def _heard_of(self) -> set[str]:
+        return hosts_heard_of([line for name in LOGS for line in last_lines(self.folder / name, 10**4)])
+
+    def _why_lost(self, host: str, heard: Collection[str]) -> str | None:
         if host in self.trouble:
             return self.trouble[host]
         if self.news.state == "NODE_FAIL":
             return self.news.said
-        # srun tells of each task that it saw end, by itself or by force.
-        if any(f"{host}: task" in line for name in LOGS for line in last_lines(self.folder / name, 10**4)):
-            return None
-        return "it left no word, and srun did not hear of its end"
+        return None if host in heard else "it left no word, and srun did not hear of its end"
 
 
 class RefusedJob(Job):
@@ -184,6 +232,16 @@ def complaints(lines: Sequence[str]) -> list[str]:
     return [line.partition("error: ")[2] for line in lines if "error: " in line]
 
 
+def hosts_heard_of(lines: Sequence[str]) -> set[str]:
+    """The nodes of the tasks that srun saw end badly, by themselves or by force (pure)."""
+    lists = [found[1] for line in lines if (found := SRUN_TOLD.search(line))]
+    heard: set[str] = set()
+    for listed in lists:
+        with suppress(Misplaced):
+            heard.update(expand_nodes(listed))
+    return heard
+
+
 def unexplained(ending: Ending) -> bool:
     """Whether all that is known is that an MPI rank was gone."""
     return ending.outcome == "failed" and WORDLESS.match(ending.reason or "") is not None
@@ -191,3 +249,12 @@ def unexplained(ending: Ending) -> bool:
 
 def has_begun(folder: Path) -> bool:
     return (folder / BEGAN).exists()
+
+
+def was_ended_by_force(folder: Path, case: Case) -> bool:
+    """Whether the script ended the trial at its limit, before all nodes had said their last word."""
+    try:
+        took_s = (folder / ENDED).stat().st_mtime - (folder / BEGAN).stat().st_mtime
+    except OSError:
+        return False
+    return took_s >= int(limit_s(case)) and len(ends_in(folder)) < case.nodes

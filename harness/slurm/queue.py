@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -18,11 +19,13 @@ WAITING = ("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "SPECIAL_EXIT",
 FIELDS = "%A|%T|%N|%r"
 
 # By how Slurm's reason of a job that waits begins (its REASON CODES, and what it says in words): what only a person
-# can change. Limits over all of a user's jobs pass by themselves; limits of a single job do not.
+# can change. Limits over all of a user's jobs pass by themselves; limits of a single job do not. Maintenance and holds
+# pass too; nodes that are named as unavailable are down or drained.
 HOPELESS = re.compile(
-    r"(Nodes required for job are DOWN|ReqNodeNotAvail|NodeDown|Partition(Down|Inactive|NodeLimit|TimeLimit)"
+    r"(Nodes required for job are DOWN|ReqNodeNotAvail, UnavailableNodes:\w|NodeDown"
+    r"|Partition(Down|Inactive|NodeLimit|TimeLimit)"
     r"|BadConstraints|DependencyNeverSatisfied|InvalidAccount|InvalidQOS|AccountNotAllowed|QOSNotAllowed"
-    r"|JobHeld(Admin|User)|launch failed requeued held|Reservation(Deleted|NotAvail)|AssociationJobLimit"
+    r"|launch failed requeued held|Reservation(Deleted|NotAvail)|AssociationJobLimit"
     r"|(Assoc|QOS)(Max|Min)\w*(PerJob|PerNode)|(Assoc|QOS)Min\w*NotSatisfied|QOSUsageThreshold)",
     re.IGNORECASE,
 )
@@ -35,7 +38,7 @@ class Refused(Exception):
 
 
 class NoAnswer(Exception):
-    """Slurm's controller does not answer, for now."""
+    """One of Slurm's commands has said nothing of use, for now or because it is not here; the text says which."""
 
 
 class Seen(NamedTuple):
@@ -120,7 +123,8 @@ def submit(script: Path, folder: Path, name: str, env: Mapping[str, str]) -> str
         done = _run(asked, env)
     except BaseException as problem:
         # It may have been taken all the same.
-        subprocess.run(["scancel", "--me", f"--name={name}"], capture_output=True, check=False)
+        with suppress(NoAnswer):
+            _run(["scancel", "--me", f"--name={name}"])
         if isinstance(problem, NoAnswer):
             raise Refused(str(problem)) from None
         raise
@@ -145,13 +149,21 @@ def _accounted(job: str) -> Seen:
     try:
         done = _run(["sacct", "--noheader", "--allocations", "--parsable2", f"--jobs={job}",
                      "--format=State,NodeList,Reason"])  # fmt: skip
-    except (NoAnswer, OSError):
+    except NoAnswer:
         return VANISHED
     return (read_sacct(done.stdout) if done.returncode == 0 else None) or VANISHED
 
 
-def cancel(job: str) -> None:
-    subprocess.run(["scancel", job], capture_output=True, check=False, timeout=ANSWER_S)
+def cancel(*names: str) -> None:
+    """End jobs, or steps of them. Raises :class:`NoAnswer`."""
+    _run(["scancel", *names])
+
+
+def steps_named(job: str, name: str) -> list[str]:
+    """The ids of the job's steps of this name that are under way. Raises :class:`NoAnswer`."""
+    said = _run(["squeue", "--noheader", "--steps", f"--jobs={job}", "--format=%i|%j"]).stdout
+    pairs = (line.strip().partition("|") for line in said.splitlines())
+    return [step for step, _, named in pairs if named == name]
 
 
 def troubled(hosts: Collection[str]) -> dict[str, str]:
@@ -164,10 +176,14 @@ def troubled(hosts: Collection[str]) -> dict[str, str]:
 
 
 @cache
-def mpi_kinds() -> tuple[str, ...]:
-    """What ``srun --mpi`` may name here."""
-    done = subprocess.run(["srun", "--mpi=list"], capture_output=True, text=True, check=False, timeout=ANSWER_S)
-    return tuple(re.findall(r"\b(pmi\w+)\b", done.stdout + done.stderr))
+def why_no_mpi(kind: str) -> str | None:
+    """Why srun can't start MPI ranks this way here, or ``None``."""
+    try:
+        done = _run(["srun", "--mpi=list"])
+    except NoAnswer as problem:
+        return str(problem)
+    known = re.findall(r"\b(pmi\w+)\b", done.stdout + done.stderr)
+    return None if kind in known else f"srun --mpi=list knows no {kind}"
 
 
 def spoken(text: str) -> str:
@@ -177,6 +193,7 @@ def spoken(text: str) -> str:
 
 
 def _run(command: Sequence[str], env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """Raises :class:`NoAnswer`."""
     try:
         return subprocess.run(
             command, env=None if env is None else dict(env), capture_output=True, text=True, check=False,
@@ -184,6 +201,8 @@ def _run(command: Sequence[str], env: Mapping[str, str] | None = None) -> subpro
         )  # fmt: skip
     except subprocess.TimeoutExpired:
         raise NoAnswer(f"{command[0]} gave no answer within {ANSWER_S:g} s") from None
+    except OSError as problem:
+        raise NoAnswer(f"{command[0]} can't be run ({problem.strerror})") from None
 
 
 def source_path(env: Mapping[str, str], root: Path) -> str:

@@ -84,6 +84,11 @@ class SlurmOptions(Options):
         return text
 
     @property
+    def gpus(self) -> int | None:
+        """Of each node; ``None`` where that is not said."""
+        return int(self.gpus_per_node.rpartition(":")[2]) if self.gpus_per_node else None
+
+    @property
     def rank_python(self) -> str:
         return self.python or ("python" if self.container else sys.executable)
 
@@ -140,27 +145,40 @@ def gpus_on_a_node(options: SlurmOptions, cases: Sequence[Case]) -> str | None:
 def _trial(options: SlurmOptions, trial: Asked) -> list[str]:
     """One trial: what happens in its folder stays there."""
     case, roles, folder = trial
+    by_srun = any(role.fanout == "mpi" for role in roles)
     port = meeting_port(folder.name)
     setup = [
         f"cd {shlex.quote(folder.name)} || exit",
         f"scontrol show hostnames >{HOSTS}",
         f"export MASTER_PORT={port}",
-        *([f"export SCALING_INTERFACE={options.interface}"] if options.interface else []),
+        *_bound(options.interface, by_srun=by_srun),
         f"touch {BEGAN}",
     ]
-    own = any(role.fanout == "mpi" for role in roles)
-    steps = _ranks_by_srun(options, case) if own else _ranks_by_nodes(options, case)
+    steps = (_ranks_by_srun if by_srun else _ranks_by_nodes)(options, case, folder.name)
     return ["(", *setup, *steps, f"touch {ENDED}", ")"]
 
 
-def _ranks_by_nodes(options: SlurmOptions, case: Case) -> list[str]:
-    return [f"{_srun(options, case, _on_nodes(case), MARGIN_S)} \\\n    {_node(options, case)} >{NODES_LOG} 2>&1"]
+def _bound(interface: str | None, *, by_srun: bool) -> list[str]:
+    """What keeps a trial to an interface. Nodes tell the ranks that they start; srun's know Open MPI's names, and
+    NCCL's own."""
+    if interface is None:
+        return []
+    names = {"SCALING_INTERFACE": interface}
+    if by_srun:
+        names |= {f"OMPI_MCA_{part}_tcp_if_include": interface for part in ("btl", "oob")}
+        names |= {"NCCL_SOCKET_IFNAME": f"={interface}"}
+    return [f"export {name}={value}" for name, value in names.items()]
 
 
-def _ranks_by_srun(options: SlurmOptions, case: Case) -> list[str]:
+def _ranks_by_nodes(options: SlurmOptions, case: Case, name: str) -> list[str]:
+    return [f"{_srun(options, case, _on_nodes(case, name), MARGIN_S)} \\\n    {_node(options, case)} >{NODES_LOG} 2>&1"]
+
+
+def _ranks_by_srun(options: SlurmOptions, case: Case, name: str) -> list[str]:
     """MPI ranks are srun's tasks; beside them is each node's watcher. Once the one step has ended, the other does soon
     or is ended: ranks that never began would be waited for, and ranks that hang have been seen."""
     ranks = {
+        "job-name": name,
         "nodes": case.nodes,
         "ntasks": case.ranks,
         "ntasks-per-node": case.ranks_on_a_node,
@@ -168,7 +186,8 @@ def _ranks_by_srun(options: SlurmOptions, case: Case) -> list[str]:
         "mpi": options.mpi,
         "output": "rank-%t.log",
     }
-    nodes = f"{_srun(options, case, _on_nodes(case), MARGIN_S)} \\\n    {_node(options, case, '--ranks', 'elsewhere')}"
+    on_nodes = _on_nodes(case, name)
+    nodes = f"{_srun(options, case, on_nodes, MARGIN_S)} \\\n    {_node(options, case, '--ranks', 'elsewhere')}"
     worker = _command(options, case, "bench.worker", "--case", "case.json", "--role", "rank", "--out", ".")
     return [
         f"{_srun(options, case, ranks, LAST_WORDS_S)} \\\n    {worker} >{RANKS_LOG} 2>&1 &",
@@ -182,8 +201,15 @@ def _ranks_by_srun(options: SlurmOptions, case: Case) -> list[str]:
     ]
 
 
-def _on_nodes(case: Case) -> dict[str, object]:
-    return {"nodes": case.nodes, "ntasks": case.nodes, "ntasks-per-node": 1, "cpus-per-task": cores_on_a_node(case)}
+def _on_nodes(case: Case, name: str) -> dict[str, object]:
+    """A task a node. By its name a step is found that has to be ended alone."""
+    return {
+        "job-name": name,
+        "nodes": case.nodes,
+        "ntasks": case.nodes,
+        "ntasks-per-node": 1,
+        "cpus-per-task": cores_on_a_node(case),
+    }
 
 
 def _node(options: SlurmOptions, case: Case, *more: str) -> str:
