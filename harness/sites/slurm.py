@@ -15,9 +15,10 @@ from pathlib import Path
 import bench
 from bench.backends import Options
 from bench.case import Case, Role
+from harness.remote import NeverBegan
 from harness.sites import Asked, Job, Site
 from harness.slurm import queue
-from harness.slurm.jobs import RefusedJob, SlurmJob, has_begun
+from harness.slurm.jobs import SlurmJob, has_begun
 from harness.slurm.queue import NoAnswer, Refused, Seen
 from harness.slurm.scripts import SCRIPT_LOG, SlurmOptions, script
 
@@ -80,7 +81,7 @@ class Slurm(Site):
         try:
             number = queue.submit(first / "job.sh", first.parent, f"scaling-{first.name}", env)
         except Refused as refused:
-            return [RefusedJob(str(refused)) for _ in trials]
+            return [NeverBegan(f"Slurm did not take the job: {refused}") for _ in trials]
         return [SlurmJob(trial, number, self.chosen, shared=len(trials) > 1) for trial in trials]
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from bench.progress import read_progress
 from harness.aftermath import last_lines
-from harness.remote import Lost, ends_in, gather
+from harness.remote import Lost, ends_in, gather, never_began
 from harness.sites import Asked, Ending, Job
 from harness.slurm import queue
 from harness.slurm.queue import NoAnswer, Seen
@@ -160,23 +160,6 @@ class SlurmJob(Job):
         if any(f"{host}: task" in line for name in LOGS for line in last_lines(self.folder / name, 10**4)):
             return None
         return "it left no word, and srun did not hear of its end"
-
-
-class RefusedJob(Job):
-    """What Slurm did not take."""
-
-    def __init__(self, why: str) -> None:
-        self.why = why
-
-    def wait(self, timeout_s: float) -> Ending:
-        return never_began(f"Slurm did not take the job: {self.why}")
-
-    def cancel(self) -> None:
-        return
-
-
-def never_began(why: str) -> Ending:
-    return Ending("failed", why, (), (), ())
 
 
 def complaints(lines: Sequence[str]) -> list[str]:

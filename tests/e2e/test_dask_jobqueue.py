@@ -65,7 +65,7 @@ def test_the_job_script_is_shown_and_nothing_is_submitted(slurm, tmp_path):
 
 def test_what_slurm_refuses_is_the_reason(slurm, tmp_path):
     said = harness(slurm, tmp_path, "--json", "--repeats", "1", "--set", "dask.transport=tasks", "--set",
-                   "dask.directives=--partition=none", status=4)  # fmt: skip
+                   "dask.directives=--reservation=none", status=4)  # fmt: skip
     (cell,) = json.loads(said)["cells"]
     assert cell["outcome"] == "failed"
     assert "no Dask cluster could be started: sbatch: error: " in cell["reason"]
