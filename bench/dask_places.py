@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 from bench.case import Case
 from bench.machine import NodeFacts
+from bench.sources import digest
 from bench.value import Value
 
 SAME = ("python", "dask", "distributed")
 """What must be alike for one side to read what the other sends."""
 
 
-def digest_of_package() -> str:
-    """Of this package's source files, as they were when this process first asked."""
-    root = Path(__file__).parent
-    found = hashlib.sha256()
-    for path in sorted(root.rglob("*.py")):
-        found.update(str(path.relative_to(root)).encode() + path.read_bytes())
-    return found.hexdigest()[:12]
-
-
-PACKAGE = digest_of_package()
+PACKAGE = digest()
+"""Of this package's sources as this process found them: a kept worker may be older than what lies on its disk."""
 
 
 class Offer(Value):

@@ -197,8 +197,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.node", description=__doc__.splitlines()[0])
     parser.add_argument("--case", type=Path, help="file with the case as JSON; with --stdio it is written there, for "
                         "ranks that somebody else starts")  # fmt: skip
-    parser.add_argument("--out", type=Path, required=True, help="folder for what the ranks leave; with --stdio a new "
-                        "one, gone afterwards")  # fmt: skip
+    parser.add_argument("--out", type=Path, required=True, help="folder for what the ranks leave")
+    parser.add_argument("--fresh", action="store_true", help="make that folder for this trial only, closed to others, "
+                        "and remove it afterwards")  # fmt: skip
     parser.add_argument("--ranks", choices=("own", TORCHRUN, "elsewhere"), default="own",
                         help="who starts this node's ranks: itself, torchrun, or somebody else")  # fmt: skip
     parser.add_argument("--parcel", action="store_true", help="print what the ranks left, as lines")
@@ -210,7 +211,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         text = json.dumps(orders.first_line()) if chosen.stdio else chosen.case.read_text()
         case_file = chosen.case if chosen.stdio else None
-        with made(chosen.out, fresh=chosen.stdio) as out:
+        with made(chosen.out, fresh=chosen.fresh) as out:
             status = play(Case.model_validate_json(text), os.environ, out, chosen.ranks, orders, case_file)
             if chosen.parcel or chosen.stdio:
                 for line in lines_of(out):

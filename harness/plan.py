@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import random
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple, Protocol
 
@@ -301,13 +302,18 @@ def choices(scope: str, options: type[Options], axes: Mapping[str, tuple[Scalar,
             name = str(first["loc"][0]) if first["loc"] else ", ".join(given)
             value = given.get(name, "")
             said = first["msg"].removeprefix("Value error, ")
-            message = f"option {scope}.{name} = {value}: {said[0].lower()}{said[1:]}"
+            message = f"option {scope}.{name} = {without_credentials(str(value))}: {said[0].lower()}{said[1:]}"
             raise UsageError(message, ("options", scope, name)) from None
         different = {name: value for name, value in dumped.items() if value != defaults[name]}
         if different in found:
             raise UsageError(f"option {scope}: {given} is named twice", ("options", scope, *axes))
         found.append(different)
     return found
+
+
+def without_credentials(text: str) -> str:
+    """``tcp://me:secret@host`` → ``***@host`` (pure): what is refused is shown, and may stay in a log."""
+    return re.sub(r"(?s).*:.*@", "***@", text)
 
 
 def _too_few_gpus(case: Case, machine: Machine) -> str | None:

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from bench.case import Case
 from bench.scene import Gone, NodeEnd, Scene
 from harness.aftermath import Lost, collect
-from harness.sites import Ending
+from harness.sites import Ending, Job
 
 MARGIN_S = 30.0
 """How long after a case's own time the harness waits for its nodes' own words."""
@@ -30,6 +30,23 @@ def node_command(*arguments: str, python: str = sys.executable) -> list[str]:
 def meeting_port(seed: str) -> int:
     """A port for one trial, by its name: two trials on one host seldom share it (pure)."""
     return random.Random(seed).randint(*PORTS)
+
+
+def never_began(why: str) -> Ending:
+    return Ending("failed", why, (), (), ())
+
+
+class NeverBegan(Job):
+    """A trial that could not be started: its site refused it, or isn't there."""
+
+    def __init__(self, why: str) -> None:
+        self.why = why
+
+    def wait(self, timeout_s: float) -> Ending:
+        return never_began(self.why)
+
+    def cancel(self) -> None:
+        return
 
 
 def ends_in(folder: Path) -> dict[int, NodeEnd]:
@@ -91,4 +108,5 @@ def _found_in(folder: Path, gone: Gone) -> Gone:
     return replace(gone, log=folder / gone.log.name)
 
 
-__all__ = ["MARGIN_S", "Lost", "all_have_spoken", "ends_in", "gather", "meeting_port", "node_command"]
+__all__ = ["MARGIN_S", "Lost", "NeverBegan", "all_have_spoken", "ends_in", "gather", "meeting_port", "never_began",
+           "node_command"]  # fmt: skip

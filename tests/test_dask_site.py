@@ -101,7 +101,8 @@ def test_what_differs_on_the_cluster_is_one_line(scheduler, worker, said):
         ({"address": ADDRESS, "jobqueue": "slurm"}, "leave one of them out"),
         ({"queue": "short\n#SBATCH --uid=0"}, "queue"),
         ({"python": "/usr/bin/python; reboot"}, "python"),
-        ({"directives": "--wrap=$(reboot)"}, "directives"),
+        ({"directives": "--wrap=reboot"}, "directives"),
+        ({"directives": "--exclude=$(reboot)"}, "directives"),
         ({"walltime": "long"}, "walltime"),
     ],
 )  # fmt: skip
@@ -110,6 +111,13 @@ def test_options_that_make_no_sense_are_refused(given, said):
         DaskSiteOptions(**given)
     with pytest.raises(UsageError, match=r"option dask\."):
         choices("dask", DaskSiteOptions, {name: (value,) for name, value in given.items()})
+
+
+@pytest.mark.parametrize("address", ["tcp://me:s3cret@host:8786", "me:s3cret@host", "tcp://me:s3/c@ret@host:1"])
+def test_a_refused_address_tells_no_password(address):
+    with pytest.raises(UsageError, match=r"option dask.address = \*\*\*@host") as refused:
+        choices("dask", DaskSiteOptions, {"address": (address,)})
+    assert "s3" not in str(refused.value)
 
 
 def test_what_looks_like_a_number_is_a_name_all_the_same():
@@ -132,9 +140,9 @@ def test_what_can_t_run_there_is_said_before_the_cluster_is_asked(options, case,
 
 def test_jobs_hold_the_largest_of_all_cases():
     cases = [make(ranks=4, ranks_per_node=1), make(ranks=4, ranks_per_node=2, threads=3)]
-    jobs = jobs_for(cases, DaskSiteOptions(jobqueue="slurm", queue="gpu", directives="--qos=long,--spread-job"))
+    jobs = jobs_for(cases, DaskSiteOptions(jobqueue="slurm", queue="gpu", directives="--qos=long --exclude=n7,n8"))
     assert (jobs.count, jobs.workers, jobs.threads, jobs.cores) == (4, 2, 4, 6)
-    assert jobs.directives == ("--exclusive", "--qos=long", "--spread-job")
+    assert jobs.directives == ("--exclusive", "--qos=long", "--exclude=n7,n8")
     told = job_arguments(jobs)
     assert (told["cores"], told["processes"], told["job_cpu"]) == (8, 2, 6)
     assert covers(jobs, jobs_for(cases[:1], DaskSiteOptions()))

@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from bench.backends import Options
 from bench.case import Case, Role
@@ -25,13 +25,15 @@ from bench.dask_trial import FILE, TrialEnd
 from harness import dask_processes
 from harness.aftermath import last_lines
 from harness.dask_processes import KeptJobs, NoCluster
-from harness.remote import MARGIN_S, ends_in, gather
+from harness.remote import MARGIN_S, NeverBegan, ends_in, gather
 from harness.sites import Asked, Ending, Job, Site
+from harness.slurm.scripts import SAFE_EXTRAS, only_safe
 
 ADDRESS = r"^(tcp|tls)://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+):\d{1,5}$"
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.,-]*$"
 PATH = r"^[A-Za-z0-9_./~+@-]+$"
-DIRECTIVES = r"^--[a-z-]+(=[A-Za-z0-9_.:/@+-]+)?(,--[a-z-]+(=[A-Za-z0-9_.:/@+-]+)?)*$"
+SAFE_DIRECTIVES = {*SAFE_EXTRAS, "constraint", "gpus-per-node", "qos"}
+"""For these the slurm site has options of their own, which check them more closely."""
 ENDS_A_PROCESS = ("kill", "stop", "oom", "exit")
 """Faults that would hit the cluster's own worker where it holds the rank itself."""
 HERE_ONLY = "a Dask cluster runs the dask backend only: --backends dask"
@@ -51,12 +53,15 @@ class DaskSiteOptions(Options):
     memory: str = Field("0", pattern=r"^\d+[KMGT]?$", coerce_numbers_to_str=True,
                         description="memory of a job as Slurm writes it; 0: all that its node has")  # fmt: skip
     exclusive: bool = Field(True, description="each job has a node to itself, so that ranks are where they are said")
-    directives: str | None = Field(
-        None, pattern=DIRECTIVES, description="further #SBATCH lines: --qos=long,--exclude=n7"
-    )
+    directives: str = Field("", description="further #SBATCH lines, such as --qos=long --exclude=n7")
     interface: str | None = Field(None, pattern=NAME, description="network interface of scheduler and workers, by name")
     python: str = Field(sys.executable, pattern=PATH, description="Python of the jobs")
     start_s: float = Field(600.0, gt=0, description="how long the jobs may wait in the queue")
+
+    @field_validator("directives")
+    @classmethod
+    def _known_to_be_safe(cls, text: str) -> str:
+        return only_safe(text, SAFE_DIRECTIVES)
 
     @model_validator(mode="after")
     def _agrees(self) -> DaskSiteOptions:
@@ -79,7 +84,6 @@ class DaskSiteOptions(Options):
 def jobs_for(cases: Sequence[Case], options: DaskSiteOptions) -> Jobs:
     """The jobs that can hold any of these cases: a host a node, a worker a rank (pure)."""
     workers = max(case.ranks_on_a_node for case in cases)
-    extra = tuple(options.directives.split(",")) if options.directives else ()
     return Jobs(
         count=max(case.nodes for case in cases),
         workers=workers,
@@ -89,7 +93,7 @@ def jobs_for(cases: Sequence[Case], options: DaskSiteOptions) -> Jobs:
         account=options.account,
         walltime=options.walltime,
         memory=options.memory,
-        directives=(*(("--exclusive",) if options.exclusive else ()), *extra),
+        directives=(*(("--exclusive",) if options.exclusive else ()), *options.directives.split()),
         interface=options.interface,
         python=options.python,
         tls=options.tls,
@@ -136,19 +140,6 @@ class DaskJob(Job):
 
     def cancel(self) -> None:
         dask_processes.end(self.process)
-
-
-class NeverStarted(Job):
-    """A trial for which there is no cluster."""
-
-    def __init__(self, why: str) -> None:
-        self.why = why
-
-    def wait(self, timeout_s: float) -> Ending:
-        return Ending("failed", self.why, (), (), ())
-
-    def cancel(self) -> None:
-        return
 
 
 class DaskSite(Site):
@@ -234,7 +225,7 @@ class DaskSite(Site):
         try:
             return DaskJob(asked.case, asked.folder, self._cluster_for(asked))
         except NoCluster as problem:
-            return NeverStarted(str(problem))
+            return NeverBegan(str(problem))
 
     def _cluster_for(self, asked: Asked) -> Cluster:
         """Raises :class:`NoCluster`."""

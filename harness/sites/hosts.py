@@ -119,7 +119,7 @@ class Hosts(Site):
         env = self._variables(case, hosts, port)
         orders = []
         for number, host in enumerate(hosts):
-            words = node_command("--stdio", *how, "--out", out, python=self._python(host))
+            words = node_command("--stdio", *how, "--fresh", "--out", out, python=self._python(host))
             line = client.remote_line(self.set.folder, {"SCALING_NODE": str(number), **env}, words)
             orders.append(Order(f"agent-{number}", number, host, client.command(config, host, line)))
         if launched:

@@ -36,7 +36,7 @@ from harness.aws.training_job import (
     with_data_there,
 )
 from harness.errors import HarnessError
-from harness.remote import MARGIN_S, Lost, ends_in, gather
+from harness.remote import MARGIN_S, Lost, NeverBegan, ends_in, gather
 from harness.sites import Asked, Ending, Job, Site
 
 SILENCE_S = 600.0
@@ -85,7 +85,7 @@ class Sagemaker(Site):
             if problem.general:
                 raise HarnessError(f"SageMaker can't be asked for jobs ({problem}); mend that, then `python -m harness "
                                    "sweep --resume`") from None  # fmt: skip
-            return Refused(f"SageMaker did not take the job: {problem}")
+            return NeverBegan(f"SageMaker did not take the job: {problem}")
         except BaseException:
             # Whether it had been created by then is not known.
             job.cancel()
@@ -201,19 +201,6 @@ class TrainingJob(Job):
             return self.cloud.log_tail(self.name, LOG_LINES)
         except CloudProblem as problem:
             return [f"CloudWatch's log is not to be had: {problem}"]
-
-
-class Refused(Job):
-    """A job that never was."""
-
-    def __init__(self, reason: str) -> None:
-        self.reason = reason
-
-    def wait(self, timeout_s: float) -> Ending:
-        return Ending("failed", self.reason, (), (), ())
-
-    def cancel(self) -> None:
-        return
 
 
 SITE = Sagemaker()

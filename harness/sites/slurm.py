@@ -17,9 +17,10 @@ from bench.backends import Options
 from bench.case import Case, Role
 from bench.local import torch_cuda_version
 from harness.plan import Machine
+from harness.remote import NeverBegan
 from harness.sites import Asked, Job, Site
 from harness.slurm import queue
-from harness.slurm.jobs import RefusedJob, SlurmJob, Submission, has_begun
+from harness.slurm.jobs import SlurmJob, Submission, has_begun
 from harness.slurm.queue import NoAnswer, Refused, Seen
 from harness.slurm.scripts import SCRIPT_LOG, SlurmOptions, script
 
@@ -93,7 +94,7 @@ class Slurm(Site):
         try:
             number = queue.submit(first / "job.sh", first.parent, f"scaling-{first.name}", env)
         except Refused as refused:
-            return [RefusedJob(str(refused)) for _ in trials]
+            return [NeverBegan(f"Slurm did not take the job: {refused}") for _ in trials]
         submission = Submission(number, shared=len(trials) > 1)
         return [SlurmJob(trial, submission, self.chosen) for trial in trials]
 

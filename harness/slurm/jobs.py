@@ -13,7 +13,7 @@ from bench.case import Case
 from bench.place import Misplaced, expand_nodes
 from bench.progress import read_progress
 from harness.aftermath import last_lines
-from harness.remote import Lost, ends_in, gather
+from harness.remote import Lost, ends_in, gather, never_began
 from harness.sites import Asked, Ending, Job
 from harness.slurm import queue
 from harness.slurm.queue import NoAnswer, Seen
@@ -208,23 +208,6 @@ class SlurmJob(Job):
         if self.news.state == "NODE_FAIL":
             return self.news.said
         return None if host in heard else "it left no word, and srun did not hear of its end"
-
-
-class RefusedJob(Job):
-    """What Slurm did not take."""
-
-    def __init__(self, why: str) -> None:
-        self.why = why
-
-    def wait(self, timeout_s: float) -> Ending:
-        return never_began(f"Slurm did not take the job: {self.why}")
-
-    def cancel(self) -> None:
-        return
-
-
-def never_began(why: str) -> Ending:
-    return Ending("failed", why, (), (), ())
 
 
 def complaints(lines: Sequence[str]) -> list[str]:

@@ -6,7 +6,7 @@ import math
 import re
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Literal
 
 from pydantic import Field, field_validator
@@ -32,6 +32,17 @@ SAFE_EXTRAS = {
     "mem-per-cpu", "mem-per-gpu", "nice", "nodelist", "reservation", "switches", "threads-per-core", "tmp", "wckey",
 }  # fmt: skip
 """sbatch's options that change where a job runs or what it is billed to, and nothing that the harness relies on."""
+
+
+def only_safe(text: str, safe: Set[str]) -> str:
+    """The text, where all its words are options of sbatch that are ``safe`` (pure). Raises ``ValueError``."""
+    for word in text.split():
+        found = re.fullmatch(r"--([a-z][a-z-]*)(=[A-Za-z0-9_.,:/@%+\[\]-]+)?", word)
+        if found is None:
+            raise ValueError(f"'{word}' is not like --name or --name=value")
+        if found[1] not in safe:
+            raise ValueError(f"--{found[1]} is not one of {', '.join(sorted(safe))}")
+    return text
 
 
 class SlurmOptions(Options):
@@ -75,13 +86,7 @@ class SlurmOptions(Options):
     @field_validator("extra")
     @classmethod
     def _known_to_be_safe(cls, text: str) -> str:
-        for word in text.split():
-            found = re.fullmatch(r"--([a-z][a-z-]*)(=[A-Za-z0-9_.,:/@%+\[\]-]+)?", word)
-            if found is None:
-                raise ValueError(f"'{word}' is not like --name or --name=value")
-            if found[1] not in SAFE_EXTRAS:
-                raise ValueError(f"--{found[1]} is not one of {', '.join(sorted(SAFE_EXTRAS))}")
-        return text
+        return only_safe(text, SAFE_EXTRAS)
 
     @property
     def gpus(self) -> int | None:

@@ -54,7 +54,7 @@ def test_a_sweep_has_a_cluster_of_its_own_and_leaves_no_job(slurm, tmp_path):
 
 
 def test_the_job_script_is_shown_and_nothing_is_submitted(slurm, tmp_path):
-    said = harness(slurm, tmp_path, "--dry-run", "--set", "dask.account=physics")
+    said = harness(slurm, tmp_path, "--dry-run", "--set", "dask.account=physics", "--set", "dask.transport=tasks")
     for line in ("#SBATCH -p short", "#SBATCH -A physics", "#SBATCH --mem=0", "#SBATCH -t 00:10:00",
                  "#SBATCH --cpus-per-task=1", "#SBATCH --exclusive"):  # fmt: skip
         assert line in said.splitlines()
@@ -65,7 +65,7 @@ def test_the_job_script_is_shown_and_nothing_is_submitted(slurm, tmp_path):
 
 def test_what_slurm_refuses_is_the_reason(slurm, tmp_path):
     said = harness(slurm, tmp_path, "--json", "--repeats", "1", "--set", "dask.transport=tasks", "--set",
-                   "dask.directives=--partition=none", status=4)  # fmt: skip
+                   "dask.directives=--reservation=none", status=4)  # fmt: skip
     (cell,) = json.loads(said)["cells"]
     assert cell["outcome"] == "failed"
     assert "no Dask cluster could be started: sbatch: error: " in cell["reason"]
