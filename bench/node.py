@@ -71,12 +71,12 @@ def variables(role: Role, number: int, case: Case, place: Place, own: Interface)
 
 
 def torchrun_command(case: Case, place: Place, own: Interface, arguments: Sequence[str]) -> tuple[str, ...]:
-    """torchrun's argument list for the ranks of this node (pure), through its own rendezvous."""
+    """torchrun's argument list for the ranks of this node (pure). Its static rendezvous exchanges JSON, where
+    c10d's would unpickle what anyone wrote into the store; torch binds that store to every interface all the same."""
     return (
         sys.executable, "-m", "torch.distributed.run", "--nnodes", str(place.nodes), "--node-rank", str(place.node),
-        "--nproc-per-node", str(case.ranks_on_a_node), "--rdzv-backend", "c10d",
-        "--rdzv-endpoint", f"{place.meeting_host}:{place.meeting_port}", "--rdzv-id", "trial",
-        "--rdzv-conf", f"is_host={int(place.node == 0)}", "--local-addr", own.address,
+        "--nproc-per-node", str(case.ranks_on_a_node), "--rdzv-backend", "static",
+        "--master-addr", place.meeting_host, "--master-port", str(place.meeting_port), "--local-addr", own.address,
         "-m", "bench.worker", *arguments,
     )  # fmt: skip
 

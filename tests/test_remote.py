@@ -130,7 +130,8 @@ def test_torchrun_is_told_the_node_and_the_meeting_place():
     command = torchrun_command(CASE, Place(1, 2, "a", 7), Interface("eth1", "10.0.0.2"), ("--case", "c"))
     after = dict(itertools.pairwise(command))
     assert (after["--nnodes"], after["--node-rank"], after["--nproc-per-node"]) == ("2", "1", "2")
-    assert (after["--rdzv-endpoint"], after["--local-addr"]) == ("a:7", "10.0.0.2")
+    assert (after["--master-addr"], after["--master-port"], after["--local-addr"]) == ("a", "7", "10.0.0.2")
+    assert after["--rdzv-backend"] == "static", "no other one does without pickles"
     assert command[-4:] == ("-m", "bench.worker", "--case", "c")
 
 
