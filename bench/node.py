@@ -22,7 +22,7 @@ from bench import registry, sampler
 from bench.backends import Backend
 from bench.case import Case, Role
 from bench.crew import Crew, Member, Outsiders
-from bench.interfaces import Interface, NoInterface, await_name, own_interface
+from bench.interfaces import Interface, NoInterface, await_names, insist_on_meeting_at, own_interface
 from bench.local import find_mpirun
 from bench.machine import read_facts
 from bench.nursery import Birth, bear, warm_up
@@ -170,8 +170,10 @@ def play(
     try:
         place = find_place(env)
         node = place.node
-        await_name(place.meeting_host, float(env.get(AWAIT) or 0))
+        await_names([place.meeting_host], float(env.get(AWAIT) or 0))
         own = own_interface(place.meeting_host, place.nodes, env.get(INTERFACE) or None)
+        if place.node == 0 and place.nodes > 1:
+            insist_on_meeting_at(own, place.meeting_host)
         scene = Node(with_data_here(case), place, own, out, ranks, case_file).play(orders)
     except (Misplaced, NoInterface, DataProblem) as trouble:
         problem = str(trouble)
