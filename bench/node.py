@@ -23,7 +23,7 @@ from bench import registry, sampler
 from bench.backends import Backend
 from bench.case import Case, Role
 from bench.crew import Crew, Member, Outsiders
-from bench.interfaces import Interface, NoInterface, await_name, own_interface
+from bench.interfaces import Interface, NoInterface, await_names, insist_on_meeting_at, own_interface
 from bench.local import find_mpirun
 from bench.machine import read_facts
 from bench.nursery import Birth, bear, warm_up
@@ -77,12 +77,12 @@ def bound_to(own: Interface) -> dict[str, str]:
 
 
 def torchrun_command(case: Case, place: Place, own: Interface, arguments: Sequence[str]) -> tuple[str, ...]:
-    """torchrun's argument list for the ranks of this node (pure), through its own rendezvous."""
+    """torchrun's argument list for the ranks of this node (pure). Its static rendezvous exchanges JSON, where
+    c10d's would unpickle what anyone wrote into the store; torch binds that store to every interface all the same."""
     return (
         sys.executable, "-m", "torch.distributed.run", "--nnodes", str(place.nodes), "--node-rank", str(place.node),
-        "--nproc-per-node", str(case.ranks_on_a_node), "--rdzv-backend", "c10d",
-        "--rdzv-endpoint", f"{place.meeting_host}:{place.meeting_port}", "--rdzv-id", "trial",
-        "--rdzv-conf", f"is_host={int(place.node == 0)}", "--local-addr", own.address,
+        "--nproc-per-node", str(case.ranks_on_a_node), "--rdzv-backend", "static",
+        "--master-addr", place.meeting_host, "--master-port", str(place.meeting_port), "--local-addr", own.address,
         "-m", "bench.worker", *arguments,
     )  # fmt: skip
 
@@ -177,8 +177,10 @@ def play(
     try:
         place = find_place(env)
         node = place.node
-        await_name(place.meeting_host, float(env.get(AWAIT) or 0))
+        await_names([place.meeting_host], float(env.get(AWAIT) or 0))
         own = own_interface(place.meeting_host, place.nodes, env.get(INTERFACE) or None)
+        if place.node == 0 and place.nodes > 1:
+            insist_on_meeting_at(own, place.meeting_host)
         scene = Node(with_data_here(case), place, own, out, ranks, case_file).play(orders)
     except HarnessHasGone:
         raise

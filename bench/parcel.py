@@ -12,17 +12,27 @@ from pathlib import Path
 
 MARK = "scaling-parcel "
 LARGEST_BYTES = 2**28
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,120}")
+LEFT = re.compile(
+    r"(record|node)-[0-9]+\.json|failure-[A-Za-z0-9_-]+-[0-9]+\.json|progress-[0-9]+"
+    r"|telemetry-[A-Za-z0-9._-]+\.jsonl|[A-Za-z0-9][A-Za-z0-9._-]*\.log"
+)
+LONGEST_NAME = 200
 
 
 class BadParcel(ValueError):
     """A line that is no file of a parcel."""
 
 
+def is_left_by_a_node(name: str) -> bool:
+    """Whether a file of this name is a node's to leave (pure). What the harness keeps beside them, such as claims and
+    configurations of ssh, is nobody else's to write."""
+    return len(name) <= LONGEST_NAME and LEFT.fullmatch(name) is not None
+
+
 def lines_of(folder: Path) -> Iterator[str]:
-    """Every plain file in ``folder``, a line each; folders in it stay behind."""
+    """Every plain file that a node leaves in ``folder``, a line each; all else stays behind."""
     for path in sorted(folder.iterdir()):
-        if path.is_file() and not path.is_symlink() and NAME.fullmatch(path.name):
+        if path.is_file() and not path.is_symlink() and is_left_by_a_node(path.name):
             packed = base64.b85encode(zlib.compress(path.read_bytes())).decode()
             yield MARK + json.dumps({"file": path.name, "packed": packed})
 
@@ -42,8 +52,8 @@ class Unpacker:
             name, packed = found["file"], base64.b85decode(found["packed"])
         except (ValueError, KeyError, TypeError):
             raise BadParcel("a line of a parcel is cut off or damaged") from None
-        if not isinstance(name, str) or not NAME.fullmatch(name):
-            raise BadParcel(f"a parcel holds a file with the name {name!r}")
+        if not isinstance(name, str) or not is_left_by_a_node(name):
+            raise BadParcel(f"a parcel holds a file with the name {name!r}, which no node leaves")
         unpacking = zlib.decompressobj()
         try:
             content = unpacking.decompress(packed, LARGEST_BYTES)

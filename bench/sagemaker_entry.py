@@ -12,12 +12,12 @@ import json
 import os
 import socket
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from bench import node
+from bench.interfaces import await_names
 from bench.records import RankFailure
 from bench.scene import NodeEnd
 
@@ -38,17 +38,6 @@ def variables(resources: Mapping[str, Any], env: Mapping[str, str]) -> dict[str,
     return {name: value for name, value in found.items() if value and name not in env}
 
 
-def await_names(hosts: Sequence[str], deadline: float) -> None:
-    """Return when all hosts are known by name, or time is up: whoever needs the missing one then says so."""
-    for host in hosts:
-        while time.monotonic() < deadline:
-            try:
-                socket.gethostbyname(host)
-                break
-            except OSError:
-                time.sleep(1)
-
-
 def why_failed(out: Path) -> str:
     """The first failure on this host in one line, from what was left in ``out``."""
     failures = [RankFailure.model_validate_json(path.read_text()) for path in out.glob("failure-*.json")]
@@ -63,7 +52,7 @@ def main(arguments: Sequence[str]) -> int:
     if RESOURCES.exists():
         resources = json.loads(RESOURCES.read_text())
         os.environ.update(variables(resources, os.environ))
-        await_names(resources["hosts"], time.monotonic() + NAMES_KNOWN_S)
+        await_names(resources["hosts"], NAMES_KNOWN_S)
     status = node.main(arguments)
     if status:
         out = Path(arguments[arguments.index("--out") + 1])

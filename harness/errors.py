@@ -13,7 +13,10 @@ Exit codes: 0 fine · 1 regression found · 2 bad usage or input · 3 cannot tel
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from pydantic.fields import FieldInfo
 
 EXIT_OK = 0
 EXIT_USAGE = 2
@@ -49,6 +52,16 @@ class SiteError(HarnessError):
 
 class StoreError(HarnessError):
     """A store that can't be read or written."""
+
+
+def told(complaint: Mapping[str, Any], fields: Mapping[str, FieldInfo]) -> str:
+    """What pydantic says is wrong with a value, in our words; a pattern is told by what its field is for."""
+    if complaint["type"] == "string_pattern_mismatch":
+        name = next((str(part) for part in complaint["loc"] if part in fields), "")
+        about = fields[name].description if name else None
+        return "holds what it can't" + (f"; {name}: {about}" if about else "")
+    said = str(complaint["msg"]).removeprefix("Value error, ")
+    return f"{said[0].lower()}{said[1:]}"
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -15,7 +15,7 @@ from bench.backends import Backend, Options
 from bench.case import Case, Device, Scalar
 from bench.records import Value
 from bench.workloads import Workload
-from harness.errors import UsageError, nearest
+from harness.errors import UsageError, nearest, told
 from harness.suite import Suite
 from reports.analysis.stats import estimate, half_width
 
@@ -301,8 +301,8 @@ def choices(scope: str, options: type[Options], axes: Mapping[str, tuple[Scalar,
             first = problem.errors()[0]
             name = str(first["loc"][0]) if first["loc"] else ", ".join(given)
             value = given.get(name, "")
-            said = first["msg"].removeprefix("Value error, ")
-            message = f"option {scope}.{name} = {without_credentials(str(value))}: {said[0].lower()}{said[1:]}"
+            shown = without_credentials(str(value))
+            message = f"option {scope}.{name} = {shown}: {told(dict(first), options.model_fields)}"
             raise UsageError(message, ("options", scope, name)) from None
         different = {name: value for name, value in dumped.items() if value != defaults[name]}
         if different in found:

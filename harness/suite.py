@@ -12,7 +12,7 @@ from pydantic import AfterValidator, ConfigDict, Field, ValidationError, field_v
 from bench.case import Fault, FaultKind, Scalar, Scaling
 from bench.links import read_net
 from bench.records import Value
-from harness.errors import UsageError, nearest
+from harness.errors import UsageError, nearest, told
 
 _HERE = Path(__file__).resolve().parent
 SUITES = next(place for place in (_HERE.parent / "suites", _HERE / "suites") if place.is_dir() or place.parent == _HERE)
@@ -63,7 +63,9 @@ class Suite(Numbers):
     affinity: Literal["cores", "none"] = "cores"
     net: tuple[Annotated[str, AfterValidator(read_net)], ...] | None = None
     """Rates of the links between ranks in namespaces of their own (:mod:`bench.links`); ``None``: no such links."""
-    telemetry: str = Field("auto", pattern=r"^(auto|always|off|replay:.+)$")
+    telemetry: str = Field(
+        "auto", pattern=r"^(auto|always|off|replay:.+)$", description="auto, always, off or replay:FILE"
+    )
     fault: Fault | None = None
     """What goes wrong on purpose, on every case that has such a rank."""
     options: Axes = Field(default={})
@@ -137,8 +139,8 @@ def explain(problem: ValidationError, place_of: Any) -> str:
     name = place[-1] if place else ""
     if first["type"] == "extra_forbidden":
         return f"{place_of(place)}: unknown key '{name}'{nearest(name, Suite.model_fields)}"
-    said = first["msg"].removeprefix("Value error, ")
-    return f"{place_of(place)}: {place[0] if place else ''} = {first['input']!r}: {said[0].lower()}{said[1:]}"
+    said = told(dict(first), Suite.model_fields)
+    return f"{place_of(place)}: {place[0] if place else ''} = {first['input']!r}: {said}"
 
 
 def line_of(text: str, place: tuple[str, ...]) -> int:

@@ -116,8 +116,10 @@ def test_a_file_without_hosts_and_no_file_at_all(tmp_path):
     (tmp_path / "empty").write_text("# nobody\n")
     with pytest.raises(UsageError, match="names no host; write one a line"):
         read_hosts(tmp_path / "empty")
-    with pytest.raises(UsageError, match="cannot be read"):
+    with pytest.raises(UsageError) as problem:
         read_hosts(tmp_path / "missing")
+    assert str(problem.value) == (f"hosts.file = {tmp_path}/missing: cannot be read: no such file or directory; name a "
+                                  "file with one host a line, for example `n1 slots=2`")  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -164,13 +166,15 @@ def test_what_ssh_says_comes_with_the_remedy():
     assert why_it_failed([], N1, Access()) == "ssh ended without a word"
 
 
-def test_launchers_use_our_ssh_and_bind_nothing():
-    command = mpirun_command("n1:2,n2:2", 4, "ssh -F c", ("r",), mpirun="m", interface="eth0", exported=("PATH",),
+def test_launchers_use_our_ssh_and_one_interface_and_bind_no_rank():
+    eth0 = Interface("eth0", "10.0.0.1")
+    command = mpirun_command("n1:2,n2:2", 4, "ssh -F c", ("r",), mpirun="m", interface=eth0, exported=("PATH",),
                              as_root=False)  # fmt: skip
     pairs = list(itertools.pairwise(command))
     assert {("plm_ssh_agent", "ssh -F c"), ("--bind-to", "none"), ("--host", "n1:2,n2:2"), ("-x", "PATH"),
-            ("btl_tcp_if_include", "eth0")} <= set(pairs)  # fmt: skip
-    command = horovodrun_command("n1:2", 2, "ssh -F c", ("r",), python="p", interface=Interface("eth0", "10.0.0.1"))
+            ("btl_tcp_if_include", "eth0"),
+            ("prte_if_include", "eth0")} <= set(pairs)  # fmt: skip
+    command = horovodrun_command("n1:2", 2, "ssh -F c", ("r",), python="p", interface=eth0)
     assert command[:5] == ("p", "-m", "bench.horovodrun", "10.0.0.1", "ssh -F c")
     assert {("--network-interfaces", "eth0"), ("-np", "2")} <= set(itertools.pairwise(command))
 

@@ -14,13 +14,14 @@ from bench.local import where_to_listen
     [
         ("127.0.0.1", None, "127.0.0.1"),
         ("10.77.0.1", None, "10.77.0.1"),
-        ("10.77.0.1", "10.0.0.5", "10.77.0.1"),
+        ("10.77.0.1", "10.0.0.5", "10.0.0.5"),
         ("127.0.1.1", "10.0.0.5", "10.0.0.5"),
         ("localhost", "10.0.0.5", "10.0.0.5"),
         ("::1", "fd00::5", "fd00::5"),
+        ("no such name", "10.0.0.5", "10.0.0.5"),
     ],
 )
-def test_a_machine_that_knows_itself_by_its_loopback_listens_where_others_come_in(meeting, own, bound):
+def test_whoever_serves_listens_on_its_own_interface_whatever_its_name_means_to_it(meeting, own, bound):
     assert where_to_listen(meeting, own) == bound
 
 

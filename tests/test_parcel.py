@@ -31,9 +31,18 @@ def test_what_goes_in_comes_out(content):
         assert (Path(there) / "record-0.json").read_bytes() == content
 
 
-def test_folders_links_and_hidden_files_stay_behind(tmp_path):
+@pytest.mark.parametrize(
+    "name", ["node-0.json", "failure-rank-12.json", "progress-3", "telemetry-0-ip-10.eu.jsonl", "bench-node-1.log"]
+)  # fmt: skip
+def test_what_nodes_leave_is_taken(tmp_path, name):
+    assert Unpacker(tmp_path).take(line(name))
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_folders_links_and_what_is_nodes_own_stay_behind(tmp_path):
     (tmp_path / "folder").mkdir()
-    (tmp_path / ".hidden").write_text("x")
+    for name in (".hidden", "case.json", "sampling-n1.lock"):
+        (tmp_path / name).write_text("x")
     (tmp_path / "link").symlink_to("/etc/passwd")
     assert list(lines_of(tmp_path)) == []
 
@@ -43,7 +52,11 @@ def test_other_lines_are_not_ours(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("name", ["../up", "/etc/passwd", "a/b", ".bashrc", "", "x" * 200, None, 3])
+@pytest.mark.parametrize(
+    "name",
+    ["../up", "/etc/passwd", "a/b", ".bashrc", "", f"{'x' * 200}.log", None, 3, "ssh_config", "claim.json", "case.json",
+     "ticket.json", "record-0.json\\n", "a/record-0.json", "node-.json", "x.log/../y.log"],
+)  # fmt: skip
 def test_a_name_that_leads_elsewhere_is_refused(tmp_path, name):
     with pytest.raises(BadParcel, match="with the name"):
         Unpacker(tmp_path / "in").take(line(name))
@@ -52,8 +65,8 @@ def test_a_name_that_leads_elsewhere_is_refused(tmp_path, name):
 
 @pytest.mark.parametrize(
     "damaged",
-    [MARK + "{", MARK + "[]", line("a")[:-20], MARK + '{"file": "a", "packed": "\\u00e4"}',
-     MARK + json.dumps({"file": "a", "packed": base64.b85encode(b"no zlib").decode()})],
+    [MARK + "{", MARK + "[]", line("a.log")[:-20], MARK + '{"file": "a.log", "packed": "\\u00e4"}',
+     MARK + json.dumps({"file": "a.log", "packed": base64.b85encode(b"no zlib").decode()})],
 )  # fmt: skip
 def test_a_damaged_line_is_refused(tmp_path, damaged):
     with pytest.raises(BadParcel):
@@ -64,5 +77,5 @@ def test_a_damaged_line_is_refused(tmp_path, damaged):
 def test_a_line_that_unpacks_to_too_much_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(parcel, "LARGEST_BYTES", 1000)
     with pytest.raises(BadParcel, match="larger than 1000"):
-        Unpacker(tmp_path).take(line("bomb", bytes(2000)))
+        Unpacker(tmp_path).take(line("bomb.log", bytes(2000)))
     assert list(tmp_path.iterdir()) == []

@@ -3,11 +3,12 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
+from pydantic import Field
 
 from bench.backends import Options
 from bench.registry import survey
 from harness.errors import UsageError
-from harness.plan import Machine, default_ranks, make_plan, rounds, still_wide
+from harness.plan import Machine, choices, default_ranks, make_plan, rounds, still_wide
 from harness.suite import Suite, parse_settings
 
 BACKENDS, WORKLOADS, _ = survey()
@@ -201,6 +202,15 @@ def test_ranks_fill_one_node_before_the_next():
 def test_ranks_that_fill_no_nodes_are_refused(changes, said):
     with pytest.raises(UsageError, match=said):
         plan(machine=FAR, backends=("ddp",), workloads=("synthetic",), **changes)
+
+
+def test_a_value_of_the_wrong_form_is_told_by_what_its_option_is_for():
+    class Wishes(Options):
+        queue: str = Field("all", pattern="^[a-z]+$", description="where jobs go")
+
+    with pytest.raises(UsageError) as problem:
+        choices("far", Wishes, {"queue": ("a;b",)})
+    assert str(problem.value) == "option far.queue = a;b: holds what it can't; queue: where jobs go"
 
 
 def test_beyond_this_machine_nothing_is_called_oversubscribed_before_its_cores_are_known():

@@ -10,7 +10,7 @@ from conftest import make_case, make_record
 
 from bench.case import Role
 from bench.identity import identify
-from bench.interfaces import Interface, NoInterface, own_interface
+from bench.interfaces import Interface, NoInterface, await_names, insist_on_meeting_at, own_interface
 from bench.machine import NodeFacts
 from bench.node import numbers_here, torchrun_command, variables
 from bench.place import Place
@@ -130,7 +130,8 @@ def test_torchrun_is_told_the_node_and_the_meeting_place():
     command = torchrun_command(CASE, Place(1, 2, "a", 7), Interface("eth1", "10.0.0.2"), ("--case", "c"))
     after = dict(itertools.pairwise(command))
     assert (after["--nnodes"], after["--node-rank"], after["--nproc-per-node"]) == ("2", "1", "2")
-    assert (after["--rdzv-endpoint"], after["--local-addr"]) == ("a:7", "10.0.0.2")
+    assert (after["--master-addr"], after["--master-port"], after["--local-addr"]) == ("a", "7", "10.0.0.2")
+    assert after["--rdzv-backend"] == "static", "no other one does without pickles"
     assert command[-4:] == ("-m", "bench.worker", "--case", "c")
 
 
@@ -138,6 +139,18 @@ def test_an_interface_that_is_not_there_is_refused_with_those_that_are():
     with pytest.raises(NoInterface, match=r"there are .*lo"):
         own_interface("127.0.0.1", 1, "ib7")
     assert own_interface("127.0.0.1", 1).address == "127.0.0.1"
+
+
+def test_node_0_insists_on_being_met_at_its_own_interface():
+    own = Interface("ib0", "10.1.0.1")
+    insist_on_meeting_at(own, "10.1.0.1")
+    insist_on_meeting_at(own, "127.0.1.1")
+    with pytest.raises(NoInterface, match=r"10\.0\.0\.1 is met at 10\.0\.0\.1, but interface ib0 has 10\.1\.0\.1: "):
+        insist_on_meeting_at(own, "10.0.0.1")
+
+
+def test_waiting_for_names_ends():
+    await_names(["127.0.0.1", "a name that nobody has"], 0)
 
 
 def test_ports_differ_from_trial_to_trial_and_not_from_node_to_node():

@@ -1,14 +1,14 @@
-"""Archives that come from elsewhere: plain files are taken out of them, anything else is refused."""
+"""Archives that come from elsewhere: what nodes leave is taken out of them, and nothing else."""
 
 from __future__ import annotations
 
-import re
 import tarfile
 from pathlib import Path, PurePosixPath
 from typing import IO
 
+from bench.parcel import is_left_by_a_node
+
 MOST_BYTES = 2**30
-SAFE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
 
 class BadArchive(Exception):
@@ -16,9 +16,10 @@ class BadArchive(Exception):
 
 
 def unpack(archive: IO[bytes], folder: Path, most_bytes: int = MOST_BYTES) -> None:
-    """Put the files of a tar.gz into an existing folder, whatever folders they were in.
+    """Put what nodes have left, of a tar.gz, into an existing folder, whatever folders it was in. Other plain files
+    are passed over: containers may leave some of their own.
 
-    Raises :class:`BadArchive` for absolute paths, ``..``, odd names, links and devices, names that clash, and more than
+    Raises :class:`BadArchive` for absolute paths, ``..``, links and devices, names that clash, and more than
     ``most_bytes`` in all; then nothing is written that was not checked.
     """
     left = most_bytes
@@ -32,6 +33,8 @@ def unpack(archive: IO[bytes], folder: Path, most_bytes: int = MOST_BYTES) -> No
                 left -= member.size
                 if left < 0:
                     raise BadArchive(f"holds more than {most_bytes} bytes")
+                if not is_left_by_a_node(name):
+                    continue
                 seen.add(name)
                 content = members.extractfile(member)
                 assert content is not None, "a regular file has content"
@@ -46,8 +49,6 @@ def _checked_name(member: tarfile.TarInfo, seen: set[str]) -> str:
         raise BadArchive(f"holds {member.name!r}, which is not a plain file")
     if place.is_absolute() or ".." in place.parts:
         raise BadArchive(f"holds {member.name!r}, which would lie outside")
-    if not SAFE_NAME.fullmatch(place.name):
-        raise BadArchive(f"holds {member.name!r}, an odd name")
     if place.name in seen:
         raise BadArchive(f"holds {place.name!r} twice")
     return place.name

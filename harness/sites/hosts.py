@@ -26,6 +26,8 @@ INTERFACE = r"^[A-Za-z0-9_][A-Za-z0-9_.:-]{0,14}$"
 FOLDER = r"^/[A-Za-z0-9._/-]*$"
 Start = Literal["own", "torchrun", "horovodrun", "mpirun"]
 CONFIG = "ssh_config"
+OURS = "ours"
+"""Inside the trial's folder, where nothing that hosts send is unpacked."""
 
 
 class HostsOptions(Options):
@@ -47,8 +49,8 @@ class HostsOptions(Options):
     interface: str | None = Field(None, pattern=INTERFACE, description="by which the hosts meet; else the one that "
                                   "leads to the first of them")  # fmt: skip
     start: Literal["auto", "own", "torchrun", "horovodrun", "mpirun"] = Field(
-        "auto", description="who starts ranks: torchrun those of ddp, horovodrun those of horovod over gloo, mpirun "
-        "always those over mpi; auto and own: we do"
+        "auto", description="who starts ranks: torchrun those of ddp (torch's store then listens on every interface of "
+        "the first host), horovodrun those of horovod over gloo, mpirun always those over mpi; auto and own: we do"
     )  # fmt: skip
 
 
@@ -144,8 +146,10 @@ class Hosts(Site):
         case, folder = asked.case, asked.folder
         hosts = self._nodes(case)
         text = client.config(hosts, self.access)
-        (folder / CONFIG).write_text(text)
-        orders = self._orders(case, hosts, str(folder / CONFIG), secrets.token_hex(8), meeting_port(folder.name))
+        config = folder / OURS / CONFIG
+        config.parent.mkdir(mode=0o700)
+        config.write_text(text)
+        orders = self._orders(case, hosts, str(config), secrets.token_hex(8), meeting_port(folder.name))
         return HostsJob(case, folder, orders, text, self.access)
 
 

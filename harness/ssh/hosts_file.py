@@ -48,7 +48,9 @@ def read_hosts(path: Path) -> tuple[Host, ...]:
     try:
         text = path.read_text()
     except (OSError, UnicodeDecodeError) as problem:
-        raise UsageError(f"hosts.file = {path}: cannot be read ({problem})") from None
+        why = (problem.strerror or str(problem)).lower() if isinstance(problem, OSError) else "it is no text in UTF-8"
+        raise UsageError(f"hosts.file = {path}: cannot be read: {why}; name a file with one host a line, for example "
+                         "`n1 slots=2`") from None  # fmt: skip
     found = parse_hosts(text, str(path))
     if not found:
         raise UsageError(f"{path}: names no host; write one a line, for example `n1 slots=2`")
