@@ -98,6 +98,12 @@ class SlurmOptions(Options):
         return self.python or ("python" if self.container else sys.executable)
 
 
+MEETING_ADDRESS = (
+    """export MASTER_ADDR=$(ip -o -4 address show dev {interface} | sed -n '1s|.* inet \\([^/]*\\)/.*|\\1|p')"""
+)
+"""The script runs on node 0: by its name the others may know it on another network than the one that was chosen."""
+
+
 def script(options: SlurmOptions, trials: Sequence[Asked], output: str) -> str:
     """The script that runs the trials one after the other. It starts in the folder that holds theirs; ``output`` is
     where its own words go.
@@ -172,7 +178,7 @@ def _bound(interface: str | None, *, by_srun: bool) -> list[str]:
     if by_srun:
         names |= {f"OMPI_MCA_{part}_tcp_if_include": interface for part in ("btl", "oob")}
         names |= {"NCCL_SOCKET_IFNAME": f"={interface}"}
-    return [f"export {name}={value}" for name, value in names.items()]
+    return [*(f"export {name}={value}" for name, value in names.items()), MEETING_ADDRESS.format(interface=interface)]
 
 
 def _ranks_by_nodes(options: SlurmOptions, case: Case, name: str) -> list[str]:

@@ -15,6 +15,7 @@ export SCALING_INTERFACE=ib0
 export OMPI_MCA_btl_tcp_if_include=ib0
 export OMPI_MCA_oob_tcp_if_include=ib0
 export NCCL_SOCKET_IFNAME==ib0
+export MASTER_ADDR=$(ip -o -4 address show dev ib0 | sed -n '1s|.* inet \([^/]*\)/.*|\1|p')
 touch began
 timeout --kill-after=10 210 srun --job-name=trial --nodes=2 --ntasks=4 --ntasks-per-node=2 --cpus-per-task=3 --mpi=pmix --output=rank-%t.log --distribution=block --cpu-bind=none --overlap --kill-on-bad-exit=0 --wait=10 \
     /opt/python/bin/python -m bench.worker --case case.json --role rank --out . >ranks.log 2>&1 &
