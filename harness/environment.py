@@ -13,7 +13,7 @@ import psutil
 from bench.local import torch_cuda_version
 from bench.machine import read_cpu_name, read_gpus, read_versions, usable_cores
 from bench.records import Value
-from harness.plan import Machine
+from harness.machines import Machine
 
 MACHINE = "SCALING_MACHINE"
 """Names the machine where its host name is another one each time: runners of one kind are then one machine."""

@@ -5,47 +5,24 @@ from __future__ import annotations
 import itertools
 import math
 import random
-import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple, Protocol
-
-from pydantic import ValidationError
+from typing import ClassVar, Protocol
 
 from bench.backends import Backend, Options
 from bench.case import Case, Device, Scalar
 from bench.records import Value
 from bench.workloads import Workload
-from harness.errors import UsageError, nearest, told
+from harness.errors import UsageError, nearest
+from harness.knobs import choices
+from harness.machines import Machine, Placement, choose_device, default_threads, placements
 from harness.suite import Suite
 from reports.analysis.stats import estimate, half_width
-
-UNKNOWN_UNITS = 2
-
-
-class Placement(NamedTuple):
-    """A rank count, and how many ranks a full node holds."""
-
-    ranks: int
-    ranks_per_node: int | None
-
 
 PASSED_ON = {
     "seed", "steps", "window_s", "precision", "warmup", "verify_steps", "timeout_s", "decompose", "own_cost",
     "roofline", "affinity", "telemetry",
 }  # fmt: skip
 """What a suite says and every case repeats."""
-
-
-class Machine(Value):
-    """What the plan needs to know of the machines of a site. ``None``: not known before the ranks are there."""
-
-    site: str = "local"
-    spreads: bool = False
-    """It has many such machines: ranks fill one node after the other, one a node where nothing else is said."""
-    cores: int | None
-    """Of one node."""
-    gpus: int | None = 0
-    cuda_torch: bool = False
 
 
 class Skip(Value):
@@ -107,45 +84,6 @@ def make_plan(
         because = f": {never[0].reason}" if never else ""
         raise UsageError(f"suite '{suite.name}' plans nothing to run{because}")
     return Plan(cases=tuple(cases), skips=tuple(skips), not_applicable=tuple(never), repeats=suite.repeats)
-
-
-def placements(suite: Suite, machine: Machine, device: Device) -> list[Placement]:
-    """Rank counts, each with how many ranks a full node holds. Raises :class:`UsageError`."""
-    if suite.nodes and suite.ranks:
-        raise UsageError("nodes and ranks say the same twice: leave one of them out", ("nodes",))
-    widths: tuple[int | None, ...] = suite.ranks_per_node or (1 if machine.spreads or suite.nodes else None,)
-    units = machine.gpus if device == "cuda" else machine.cores
-    found = []
-    for width in widths:
-        counts = suite.ranks or default_ranks(UNKNOWN_UNITS if units is None else units)
-        if suite.nodes:
-            counts = tuple(count * (width or 1) for count in suite.nodes)
-        for count in counts:
-            if width is not None and count > width and count % width:
-                raise UsageError(f"{count} ranks do not fill nodes of {width}: choose a multiple, or another "
-                                 "ranks_per_node", ("ranks_per_node",))  # fmt: skip
-            found.append(Placement(count, width))
-    return found
-
-
-def default_threads(places: Sequence[Placement], machine: Machine) -> int:
-    """As many as a node's cores allow at the most ranks; one where the cores are not known."""
-    if machine.cores is None:
-        return 1
-    most = max(min(place.ranks, place.ranks_per_node or place.ranks) if machine.spreads else place.ranks
-               for place in places)  # fmt: skip
-    return max(1, machine.cores // most)
-
-
-def default_ranks(units: int) -> tuple[int, ...]:
-    """1, 2, 4, … up to ``units`` (cores or GPUs)."""
-    return tuple(itertools.takewhile(lambda count: count <= max(1, units), (2**power for power in range(32))))
-
-
-def choose_device(suite: Suite, machine: Machine) -> Device:
-    if suite.device != "auto":
-        return suite.device
-    return "cuda" if machine.gpus and machine.cuda_torch else "cpu"
 
 
 def rounds(plan: Plan, seed: int) -> Iterator[tuple[int, Case]]:
@@ -284,36 +222,6 @@ def _split_transport(
             meant = nearest(name, everywhere)
             raise UsageError(f"option {backend.name}.transport: unknown transport '{name}'{meant}", place)
     return chosen, knobs
-
-
-def choices(scope: str, options: type[Options], axes: Mapping[str, tuple[Scalar, ...]]) -> list[dict[str, Scalar]]:
-    """Every combination of the axes' values, checked, each as what differs from the defaults.
-
-    Raises :class:`UsageError` that names the option and its value.
-    """
-    defaults = options().model_dump()
-    found: list[dict[str, Scalar]] = []
-    for values in itertools.product(*axes.values()):
-        given: dict[str, Any] = dict(zip(axes, values, strict=True))
-        try:
-            dumped = options(**given).model_dump()
-        except ValidationError as problem:
-            first = problem.errors()[0]
-            name = str(first["loc"][0]) if first["loc"] else ", ".join(given)
-            value = given.get(name, "")
-            shown = without_credentials(str(value))
-            message = f"option {scope}.{name} = {shown}: {told(dict(first), options.model_fields)}"
-            raise UsageError(message, ("options", scope, name)) from None
-        different = {name: value for name, value in dumped.items() if value != defaults[name]}
-        if different in found:
-            raise UsageError(f"option {scope}: {given} is named twice", ("options", scope, *axes))
-        found.append(different)
-    return found
-
-
-def without_credentials(text: str) -> str:
-    """``tcp://me:secret@host`` → ``***@host`` (pure): what is refused is shown, and may stay in a log."""
-    return re.sub(r"(?s).*:.*@", "***@", text)
 
 
 def _too_few_gpus(case: Case, machine: Machine) -> str | None:

@@ -24,7 +24,8 @@ from harness import report, sites
 from harness.document import as_json
 from harness.environment import read_environment
 from harness.errors import DataError, UsageError, nearest
-from harness.plan import Plan, choices, make_plan
+from harness.knobs import choices
+from harness.plan import Plan, make_plan
 from harness.run import modules_of, new_sweep_id, run_sweep
 from harness.sites import DEFAULT_SITE, Site
 from harness.started import now

@@ -17,7 +17,7 @@ from bench.dask_exchange import Abandoned, Mailbox
 from bench.dask_places import NoRoom, Offer, differing, seat
 from bench.machine import NodeFacts
 from harness.errors import UsageError
-from harness.plan import choices
+from harness.knobs import choices
 from harness.sites.dask import SITE, DaskSiteOptions, covers, jobs_for
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -13,10 +13,10 @@ from conftest import make_case
 from kubernetes_server import Rejected, admit
 
 from harness.errors import UsageError
+from harness.knobs import choices
 from harness.kube.checks import faults
 from harness.kube.manifests import as_yaml, name_of, render_job
 from harness.kube.options import KubernetesOptions
-from harness.plan import choices
 from harness.sites.kubernetes import Kubernetes
 
 GOLDEN = Path(__file__).parent / "golden"

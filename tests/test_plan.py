@@ -8,7 +8,9 @@ from pydantic import Field
 from bench.backends import Options
 from bench.registry import survey
 from harness.errors import UsageError
-from harness.plan import Machine, choices, default_ranks, make_plan, rounds, still_wide
+from harness.knobs import choices
+from harness.machines import Machine, default_ranks
+from harness.plan import make_plan, rounds, still_wide
 from harness.suite import Suite, parse_settings
 
 BACKENDS, WORKLOADS, _ = survey()

@@ -24,7 +24,7 @@ from harness.aws.training_job import (
     with_data_there,
 )
 from harness.errors import UsageError
-from harness.plan import choices
+from harness.knobs import choices
 from harness.sites.sagemaker import SITE, Sagemaker
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -15,7 +15,7 @@ from bench.local import torch_cuda_version
 from bench.machine import NodeFacts
 from bench.registry import load_backend
 from bench.scene import NodeEnd, Scene
-from harness.plan import choose_device
+from harness.machines import choose_device
 from harness.sites import Asked, Ending
 from harness.sites.slurm import SITE, Slurm
 from harness.slurm import jobs

@@ -62,7 +62,9 @@ def sweep(
     device: Annotated[str | None, typer.Option(metavar="auto|cpu|cuda", help="Where the ranks compute.")] = None,
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="An option of a workload or backend; several values sweep it."),
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="An option of a workload, backend or site; several values sweep it."
+        ),
     ] = None,
     precision: Annotated[
         str | None, typer.Option(metavar="2%", help="Repeat rounds until each throughput is known this well.")

@@ -18,7 +18,7 @@ from bench.case import Case, Role
 from bench.machine import NodeFacts
 from bench.records import Link, Outcome, RankFailure, RankRecord
 from bench.telemetry import Recording
-from harness.plan import Machine
+from harness.machines import Machine
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from harness.kube.jobs import KubernetesJob
 from harness.kube.kubeflow import render_mpijob, render_trainjob
 from harness.kube.manifests import Manifest, as_yaml, gpus_of_a_node, name_of, render_job, sweep_label
 from harness.kube.options import DNS_LABEL, KubernetesOptions
-from harness.plan import Machine
+from harness.machines import Machine
 from harness.sites import Asked, Job, Site
 
 RENDERERS = {"job": render_job, "trainjob": render_trainjob, "mpijob": render_mpijob}

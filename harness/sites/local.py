@@ -20,8 +20,8 @@ from bench.scene import MPIRUN
 from harness import networks
 from harness.aftermath import collect
 from harness.environment import read_machine
+from harness.machines import Machine
 from harness.networks import Network
-from harness.plan import Machine
 from harness.sites import Asked, Ending, Job, Site
 
 LOOPBACK = "127.0.0.1"

@@ -16,7 +16,7 @@ import bench
 from bench.backends import Options
 from bench.case import Case, Role
 from bench.local import torch_cuda_version
-from harness.plan import Machine
+from harness.machines import Machine
 from harness.remote import NeverBegan
 from harness.sites import Asked, Job, Site
 from harness.slurm import queue

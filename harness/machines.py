@@ -1,0 +1,72 @@
+"""The machines of a site, and how ranks lie on them where nothing more was said."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from bench.case import Device
+from bench.records import Value
+from harness.errors import UsageError
+from harness.suite import Suite
+
+UNKNOWN_UNITS = 2
+
+
+class Placement(NamedTuple):
+    """A rank count, and how many ranks a full node holds."""
+
+    ranks: int
+    ranks_per_node: int | None
+
+
+class Machine(Value):
+    """What the plan needs to know of the machines of a site. ``None``: not known before the ranks are there."""
+
+    site: str = "local"
+    spreads: bool = False
+    """It has many such machines: ranks fill one node after the other, one a node where nothing else is said."""
+    cores: int | None
+    """Of one node."""
+    gpus: int | None = 0
+    cuda_torch: bool = False
+
+
+def placements(suite: Suite, machine: Machine, device: Device) -> list[Placement]:
+    """Rank counts, each with how many ranks a full node holds. Raises :class:`UsageError`."""
+    if suite.nodes and suite.ranks:
+        raise UsageError("nodes and ranks say the same twice: leave one of them out", ("nodes",))
+    widths: tuple[int | None, ...] = suite.ranks_per_node or (1 if machine.spreads or suite.nodes else None,)
+    units = machine.gpus if device == "cuda" else machine.cores
+    found = []
+    for width in widths:
+        counts = suite.ranks or default_ranks(UNKNOWN_UNITS if units is None else units)
+        if suite.nodes:
+            counts = tuple(count * (width or 1) for count in suite.nodes)
+        for count in counts:
+            if width is not None and count > width and count % width:
+                raise UsageError(f"{count} ranks do not fill nodes of {width}: choose a multiple, or another "
+                                 "ranks_per_node", ("ranks_per_node",))  # fmt: skip
+            found.append(Placement(count, width))
+    return found
+
+
+def default_threads(places: Sequence[Placement], machine: Machine) -> int:
+    """As many as a node's cores allow at the most ranks; one where the cores are not known."""
+    if machine.cores is None:
+        return 1
+    most = max(min(place.ranks, place.ranks_per_node or place.ranks) if machine.spreads else place.ranks
+               for place in places)  # fmt: skip
+    return max(1, machine.cores // most)
+
+
+def default_ranks(units: int) -> tuple[int, ...]:
+    """1, 2, 4, … up to ``units`` (cores or GPUs)."""
+    return tuple(itertools.takewhile(lambda count: count <= max(1, units), (2**power for power in range(32))))
+
+
+def choose_device(suite: Suite, machine: Machine) -> Device:
+    if suite.device != "auto":
+        return suite.device
+    return "cuda" if machine.gpus and machine.cuda_torch else "cpu"
