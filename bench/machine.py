@@ -17,10 +17,9 @@ PACKAGES = (
 )  # fmt: skip
 
 
-class NodeFacts(Value):
-    """A node beyond the harness's own machine, as it described itself when a trial ran there."""
+class MachineFacts(Value):
+    """A machine as it describes itself: what may make two measurements differ."""
 
-    node: int
     host: str
     system: str
     cpu: str
@@ -31,9 +30,18 @@ class NodeFacts(Value):
     packages: dict[str, str]
 
 
+class NodeFacts(MachineFacts):
+    """A node beyond the harness's own machine, when a trial ran there."""
+
+    node: int
+
+
 def read_facts(node: int) -> NodeFacts:
-    return NodeFacts(
-        node=node,
+    return NodeFacts(node=node, **read_machine_facts().model_dump())
+
+
+def read_machine_facts() -> MachineFacts:
+    return MachineFacts(
         host=platform.node(),
         system=f"{platform.system()} {platform.release()}",
         cpu=read_cpu_name(),

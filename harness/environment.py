@@ -4,32 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import os
-import platform
 import subprocess
 from pathlib import Path
 
-import psutil
-
 from bench.local import torch_cuda_version
-from bench.machine import read_cpu_name, read_gpus, read_versions, usable_cores
-from bench.records import Value
+from bench.machine import MachineFacts, read_gpus, read_machine_facts, usable_cores
 from harness.machines import Machine
 
 MACHINE = "SCALING_MACHINE"
 """Names the machine where its host name is another one each time: runners of one kind are then one machine."""
 
 
-class Environment(Value):
+class Environment(MachineFacts):
     """Where a trial ran. Two trials with the same :attr:`id` may be compared without a thought."""
 
-    host: str
-    system: str
-    cpu: str
-    cores: int
-    memory_bytes: int
-    gpus: tuple[str, ...]
-    python: str
-    packages: dict[str, str]
     commit: str | None
     changed_files: bool | None
 
@@ -52,17 +40,9 @@ class Environment(Value):
 
 def read_environment() -> Environment:
     commit, changed = _read_git()
+    facts = read_machine_facts().model_dump()
     return Environment(
-        host=os.environ.get(MACHINE) or platform.node(),
-        system=f"{platform.system()} {platform.release()}",
-        cpu=read_cpu_name(),
-        cores=usable_cores(),
-        memory_bytes=psutil.virtual_memory().total,
-        gpus=read_gpus(),
-        python=platform.python_version(),
-        packages=read_versions(),
-        commit=commit,
-        changed_files=changed,
+        **facts | {"host": os.environ.get(MACHINE) or facts["host"], "commit": commit, "changed_files": changed}
     )
 
 
