@@ -226,11 +226,11 @@ def test_beyond_this_machine_nothing_is_called_oversubscribed_before_its_cores_a
 
 
 def test_what_a_suite_says_of_another_site_is_left_to_that_site():
-    suite = Suite(
-        workloads=("synthetic",), backends=("single",), ranks=(1,), options={"slurm": {"partition": ("gpu",)}}
-    )
-    found = make_plan(suite, TWO_CORES, BACKENDS, WORKLOADS, Somewhere(lambda case: None), ("local", "slurm"))
+    there = {name: _Installed(backend) for name, backend in BACKENDS.items()}
+    suite = Suite(workloads=("synthetic",), backends=("single",), ranks=(1,))
+    known = (TWO_CORES, there, WORKLOADS, Somewhere(lambda case: None), ("local", "slurm"))
+    partition = {"partition": ("gpu",)}
+    found = make_plan(suite.model_copy(update={"options": {"slurm": partition}}), *known)
     assert len(found.cases) == 1
     with pytest.raises(UsageError, match="unknown backend, workload or site 'slrm'; did you mean 'slurm'"):
-        make_plan(suite.model_copy(update={"options": {"slrm": {"partition": ("gpu",)}}}), TWO_CORES, BACKENDS,
-                  WORKLOADS, Somewhere(lambda case: None), ("local", "slurm"))  # fmt: skip
+        make_plan(suite.model_copy(update={"options": {"slrm": partition}}), *known)
