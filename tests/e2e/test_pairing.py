@@ -98,8 +98,8 @@ def test_each_side_runs_its_own_code_in_turn(confirming, backend, transport, ran
 
 def test_a_base_that_dies_costs_its_own_trials_and_not_for_ever(confirming):
     checkout = confirming.checkout
-    start = "    started = start("
-    checkout.edit("harness/run.py", start, f"    __import__('os')._exit(3)\n{start}")
+    begin = '    """One fresh set of processes. Its folder stays where the trial did not end well."""\n'
+    checkout.edit("harness/run.py", begin, f"{begin}    __import__('os')._exit(3)\n")
     checkout.commit()
     checkout.git("revert", "--no-edit", "HEAD")
     found = confirming.pairs("HEAD~1", 3, a_case(ranks=1, backend="single", transport="any"))
