@@ -78,8 +78,10 @@ class LocalJob(Job):
 
     def cancel(self) -> None:
         self.crew.end()
-        if self.network is not None:
-            self.network.end()
+        # A second call finds nothing left to end.
+        network, self.network = self.network, None
+        if network is not None:
+            network.end()
 
 
 class Local(Site):
