@@ -59,10 +59,6 @@ def ends_in(folder: Path) -> dict[int, NodeEnd]:
     return found
 
 
-def all_have_spoken(folder: Path, case: Case) -> bool:
-    return len(ends_in(folder)) >= case.nodes
-
-
 def gather(
     folder: Path, case: Case, lost: Sequence[Lost] = (), *, timed_out: bool = False, why_silent: str = "",
     log_tail: Sequence[str] = (),
@@ -108,5 +104,5 @@ def _found_in(folder: Path, gone: Gone) -> Gone:
     return replace(gone, log=folder / gone.log.name)
 
 
-__all__ = ["MARGIN_S", "Lost", "NeverBegan", "all_have_spoken", "ends_in", "gather", "meeting_port", "never_began",
+__all__ = ["MARGIN_S", "Lost", "NeverBegan", "ends_in", "gather", "meeting_port", "never_began",
            "node_command"]  # fmt: skip

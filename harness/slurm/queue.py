@@ -29,7 +29,6 @@ HOPELESS = re.compile(
     r"|(Assoc|QOS)(Max|Min)\w*(PerJob|PerNode)|(Assoc|QOS)Min\w*NotSatisfied|QOSUsageThreshold)",
     re.IGNORECASE,
 )
-WELL = "COMPLETED"
 TROUBLED = re.compile(r"^(down|drain|fail|error|unknown|power|reboot|no_respond)|\*$", re.IGNORECASE)
 
 
