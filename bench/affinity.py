@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 
-def cores_for(local_rank: int, threads: int, usable: Sequence[int]) -> tuple[int, ...]:
+def cores_of_rank(local_rank: int, threads: int, usable: Sequence[int]) -> tuple[int, ...]:
     """The cores of a rank on its host (pure): the next ``threads`` after the ranks before it, from the start again
     where there are more ranks than cores. More threads than cores get all of them."""
     first = local_rank * threads
@@ -20,7 +20,7 @@ def usable_cores() -> tuple[int, ...]:
     return tuple(sorted(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else ()
 
 
-def pin(cores: Sequence[int]) -> None:
+def pin_threads(cores: Sequence[int]) -> None:
     """Put every thread of this process, and those it starts later, onto ``cores``."""
     for task in Path("/proc/self/task").glob("[0-9]*"):
         # A thread may end while the others are being moved.

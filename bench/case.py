@@ -6,14 +6,14 @@ from typing import Literal
 
 from pydantic import Field
 
-from bench.value import Value
+from bench.value import FrozenModel
 
 Scalar = bool | int | float | str
 Scaling = Literal["strong", "weak"]
 Device = Literal["cpu", "cuda"]
 
 
-class DataSource(Value):
+class DataSource(FrozenModel):
     """Where a workload's samples come from, with the digest of what was read."""
 
     name: str
@@ -27,7 +27,7 @@ class DataSource(Value):
 FaultKind = Literal["kill", "stop", "raise", "slow", "oom", "exit"]
 
 
-class Fault(Value):
+class Fault(FrozenModel):
     """Something that goes wrong on purpose on one rank; see :mod:`bench.faults`."""
 
     kind: FaultKind
@@ -44,7 +44,7 @@ class Fault(Value):
         return f"{self.kind}:" + ",".join(f"{name}={value:g}" for name, value in given.items() if value is not None)
 
 
-class Case(Value):
+class Case(FrozenModel):
     """One measurement to make: a workload under a backend at a rank count.
 
     Options hold only what differs from the defaults, so that a new option with a default keeps old keys valid.
@@ -114,9 +114,9 @@ class Case(Value):
     @property
     def curve(self) -> str:
         """The key without the rank count: the points of one curve share it."""
-        return _joined(
-            self.workload + _bracketed(self.workload_options),
-            f"{self.backend}-{self.transport}" + _bracketed(self.backend_options),
+        return _join_parts(
+            self.workload + _format_options(self.workload_options),
+            f"{self.backend}-{self.transport}" + _format_options(self.backend_options),
             self.scaling,
             f"batch={self.batch}",
             f"threads={self.threads}",
@@ -131,18 +131,18 @@ class Case(Value):
     @property
     def key(self) -> str:
         """Stable across time: what the case is, not how long it is measured."""
-        return _joined(f"{self.curve}/ranks={self.ranks}", f"fault={self.fault.label}" if self.fault else "")
+        return _join_parts(f"{self.curve}/ranks={self.ranks}", f"fault={self.fault.label}" if self.fault else "")
 
 
-def _bracketed(options: dict[str, Scalar]) -> str:
+def _format_options(options: dict[str, Scalar]) -> str:
     return "[" + ",".join(f"{name}={options[name]}" for name in sorted(options)) + "]" if options else ""
 
 
-def _joined(*parts: str) -> str:
+def _join_parts(*parts: str) -> str:
     return "/".join(part for part in parts if part)
 
 
-class Role(Value):
+class Role(FrozenModel):
     """One kind of process that a case needs, as a value: who starts it is the site's business."""
 
     name: str

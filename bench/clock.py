@@ -31,7 +31,7 @@ def time_steps(step: Callable[[], Any], count: int, device: str = "cpu") -> list
     return times
 
 
-def wait_for(device: str) -> None:
+def synchronize(device: str) -> None:
     """Return when the device has done what it was given; at once on a CPU."""
     if device != "cpu":
         import torch
@@ -45,21 +45,21 @@ def half_width(times: Sequence[float]) -> float:
     Neighbours are not independent, long batches nearly are (Law and Kelton, Simulation Modeling and Analysis, §9.5).
     Endless for fewer than two steps a batch.
     """
-    each = len(times) // BATCHES
-    if each < 2:
+    batch_length = len(times) // BATCHES
+    if batch_length < 2:
         return math.inf
-    means = [fmean(times[number * each : (number + 1) * each]) for number in range(BATCHES)]
+    means = [fmean(times[number * batch_length : (number + 1) * batch_length]) for number in range(BATCHES)]
     return STUDENT_T_9 * stdev(means) / math.sqrt(BATCHES) / fmean(means)
 
 
 def _time_on_cuda(step: Callable[[], Any], count: int) -> list[float]:
     import torch
 
-    marks = [torch.cuda.Event(enable_timing=True) for _ in range(count + 1)]
+    events = [torch.cuda.Event(enable_timing=True) for _ in range(count + 1)]
     torch.cuda.synchronize()
-    marks[0].record()
-    for mark in marks[1:]:
+    events[0].record()
+    for event in events[1:]:
         step()
-        mark.record()
+        event.record()
     torch.cuda.synchronize()
-    return [before.elapsed_time(after) / 1e3 for before, after in itertools.pairwise(marks)]
+    return [before.elapsed_time(after) / 1e3 for before, after in itertools.pairwise(events)]

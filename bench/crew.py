@@ -16,17 +16,17 @@ from typing import Protocol
 import psutil
 
 from bench.case import Role
-from bench.progress import Whereabouts, read_progress
-from bench.scene import Gone, Scene
-from bench.stacks import Stuck, gather, is_stopped
+from bench.progress import RankProgress, read_progress
+from bench.scene import ExitReport, FailedProcess
+from bench.stacks import HungProcess, dump_stacks, is_stopped
 
 KILL_ROUNDS = 20
-LAST_WORDS_S = 2.0
-LOOK_AGAIN_S = 0.2
+EXIT_GRACE_S = 2.0
+POLL_INTERVAL_S = 0.2
 
 
 @dataclass(frozen=True)
-class Member:
+class WorkerProcess:
     """One started process of a role; a launcher (mpirun, torchrun) stands for all the ranks that it starts here."""
 
     role: Role
@@ -40,41 +40,41 @@ class Member:
         return f"{self.role.name} {self.number}"
 
 
-class Orders(Protocol):
+class ControlChannel(Protocol):
     """Whoever may tell a crew to end: a file descriptor to wait for, and what is read there."""
 
     @property
     def descriptors(self) -> Sequence[int]: ...
 
-    def heard(self) -> bool: ...
+    def stop_requested(self) -> bool: ...
 
 
-class Outsiders:
+class ExternalRanks:
     """Ranks of this machine that somebody else starts and ends: known by the notes they keep in the trial's folder."""
 
     def __init__(self, folder: Path, ranks: Sequence[int]) -> None:
         self.folder, self.ranks = folder, tuple(ranks)
 
-    def seen(self) -> list[Whereabouts]:
+    def progress(self) -> list[RankProgress]:
         # A note that has just been begun names no process yet.
         return [one for one in read_progress(self.folder) if one.rank in self.ranks and one.pid]
 
-    def unfinished(self) -> bool:
+    def is_running(self) -> bool:
         """Whether one of them still lives, or has not begun."""
-        seen = self.seen()
-        return len(seen) < len(self.ranks) or any(_alive(one.pid) for one in seen)
+        progress = self.progress()
+        return len(progress) < len(self.ranks) or any(pid_alive(one.pid) for one in progress)
 
-    def lost(self) -> list[Gone]:
+    def failed(self) -> list[FailedProcess]:
         """Those that have gone without their record."""
         return [
-            Gone("rank", one.rank, None, self.folder / f"rank-{one.rank}.log", time.time())
-            for one in self.seen()
-            if not _alive(one.pid) and not (self.folder / f"record-{one.rank}.json").exists()
+            FailedProcess("rank", one.rank, None, self.folder / f"rank-{one.rank}.log", time.time())
+            for one in self.progress()
+            if not pid_alive(one.pid) and not (self.folder / f"record-{one.rank}.json").exists()
         ]
 
     def end(self) -> None:
         """End those that whoever started them has left behind."""
-        for one in self.seen():
+        for one in self.progress():
             with contextlib.suppress(psutil.Error):
                 process = psutil.Process(one.pid)
                 # The number may be another process's by now.
@@ -82,106 +82,110 @@ class Outsiders:
                     process.kill()
 
 
-class Crew:
+class ProcessGroup:
     """The processes of one trial on this machine."""
 
-    def __init__(self, folder: Path, outsiders: Outsiders | None = None) -> None:
-        self.folder, self.outsiders = folder, outsiders
-        self.members: list[Member] = []
+    def __init__(self, folder: Path, external_ranks: ExternalRanks | None = None) -> None:
+        self.folder, self.external_ranks = folder, external_ranks
+        self.workers: list[WorkerProcess] = []
         self.ended = False
         self._memory_kills = count_memory_kills()
 
-    def watch(self, timeout_s: float, orders: Orders | None = None) -> Scene:
+    def watch(self, timeout_s: float, control: ControlChannel | None = None) -> ExitReport:
         """Wait until all but the services are done, one ends badly, ``orders`` say so or the time is up. Nothing is
         ended but the observers."""
-        first, dismissed = self._await_end(time.monotonic() + timeout_s, orders)
-        if first is not None:
+        first_failed, dismissed = self._wait_for_end(time.monotonic() + timeout_s, control)
+        if first_failed is not None:
             # Whoever fails next because of it may still say so.
-            self._linger(self._unfinished(), LAST_WORDS_S)
-        self._dismiss_observers()
-        return self._look_around(first, timeout_s, dismissed=dismissed)
+            self._wait_for_exit(self._unfinished_workers(), EXIT_GRACE_S)
+        self._stop_observers()
+        return self._build_exit_report(first_failed, timeout_s, cancelled=dismissed)
 
-    def _unfinished(self) -> list[Member]:
-        return [member for member in self.members if not member.role.service and member.process.is_alive()]
+    def _unfinished_workers(self) -> list[WorkerProcess]:
+        return [worker for worker in self.workers if not worker.role.service and worker.process.is_alive()]
 
-    def _at_work(self) -> bool:
+    def _is_running(self) -> bool:
         """Whether there is somebody to wait for. Where there are only services, their own end is the end."""
-        if self.outsiders is not None:
-            return self.outsiders.unfinished()
-        lasting = [member for member in self.members if not member.role.observer]
-        if all(member.role.service for member in lasting):
-            return any(member.process.is_alive() for member in lasting)
-        return bool(self._unfinished())
+        if self.external_ranks is not None:
+            return self.external_ranks.is_running()
+        required_workers = [worker for worker in self.workers if not worker.role.observer]
+        if all(worker.role.service for worker in required_workers):
+            return any(worker.process.is_alive() for worker in required_workers)
+        return bool(self._unfinished_workers())
 
-    def _await_end(self, deadline: float, orders: Orders | None) -> tuple[Member | Gone | None, bool]:
+    def _wait_for_end(
+        self, deadline: float, control: ControlChannel | None
+    ) -> tuple[WorkerProcess | FailedProcess | None, bool]:
         """The first process that ended badly, if one did, and whether the crew was told to end."""
-        running = [member for member in self.members if not member.role.observer]
-        while self._at_work():
+        running = [worker for worker in self.workers if not worker.role.observer]
+        while self._is_running():
             left = deadline - time.monotonic()
             if left <= 0:
                 return None, False
-            heard: Sequence[int] = orders.descriptors if orders else ()
+            control_fds: Sequence[int] = control.descriptors if control else ()
             wait_for_any(
-                [*(member.process.sentinel for member in running), *heard],
-                timeout=min(left, LOOK_AGAIN_S) if self.outsiders else left,
+                [*(worker.process.sentinel for worker in running), *control_fds],
+                timeout=min(left, POLL_INTERVAL_S) if self.external_ranks else left,
             )
-            if orders is not None and orders.heard():
+            if control is not None and control.stop_requested():
                 return None, True
-            if self.outsiders is not None and (lost := self.outsiders.lost()):
-                return lost[0], False
-            for member in [member for member in running if not member.process.is_alive()]:
-                running.remove(member)
-                if member.process.exitcode != 0 or (member.role.service and self._unfinished()):
-                    return member, False
+            if self.external_ranks is not None and (failed := self.external_ranks.failed()):
+                return failed[0], False
+            for worker in [worker for worker in running if not worker.process.is_alive()]:
+                running.remove(worker)
+                if worker.process.exitcode != 0 or (worker.role.service and self._unfinished_workers()):
+                    return worker, False
         return None, False
 
-    def _linger(self, members: list[Member], seconds: float) -> None:
+    def _wait_for_exit(self, workers: list[WorkerProcess], seconds: float) -> None:
         deadline = time.monotonic() + seconds
-        while members and (left := deadline - time.monotonic()) > 0:
-            wait_for_any([member.process.sentinel for member in members], timeout=left)
-            members = [member for member in members if member.process.is_alive()]
+        while workers and (left := deadline - time.monotonic()) > 0:
+            wait_for_any([worker.process.sentinel for worker in workers], timeout=left)
+            workers = [worker for worker in workers if worker.process.is_alive()]
 
-    def _dismiss_observers(self) -> None:
-        observers = [member for member in self.members if member.role.observer and member.process.is_alive()]
-        for member in observers:
+    def _stop_observers(self) -> None:
+        observers = [worker for worker in self.workers if worker.role.observer and worker.process.is_alive()]
+        for worker in observers:
             with contextlib.suppress(ProcessLookupError):
-                os.kill(member.process.pid or 0, signal.SIGTERM)
-        self._linger(observers, LAST_WORDS_S)
+                os.kill(worker.process.pid or 0, signal.SIGTERM)
+        self._wait_for_exit(observers, EXIT_GRACE_S)
 
-    def _look_around(self, first: Member | Gone | None, timeout_s: float, *, dismissed: bool) -> Scene:
+    def _build_exit_report(
+        self, first_failed: WorkerProcess | FailedProcess | None, timeout_s: float, *, cancelled: bool
+    ) -> ExitReport:
         """What there is to see before everything is ended."""
-        if first is None and (dismissed or not self._at_work()):
-            return Scene(timed_out=False, timeout_s=timeout_s, dismissed=dismissed)
-        stuck = self._stuck()
-        bad = [member for member in self.members if not member.role.observer and member.process.exitcode]
-        ended: list[Member | Gone] = [one for one in (first,) if one is not None]
-        ended += [member for member in bad if member is not first]
-        return Scene(
-            timed_out=first is None,
+        if first_failed is None and (cancelled or not self._is_running()):
+            return ExitReport(timed_out=False, timeout_s=timeout_s, cancelled=cancelled)
+        hung = self._hung()
+        failed_workers = [worker for worker in self.workers if not worker.role.observer and worker.process.exitcode]
+        ended: list[WorkerProcess | FailedProcess] = [one for one in (first_failed,) if one is not None]
+        ended += [worker for worker in failed_workers if worker is not first_failed]
+        return ExitReport(
+            timed_out=first_failed is None,
             timeout_s=timeout_s,
-            gone=tuple(one if isinstance(one, Gone) else _as_gone(one) for one in ended),
-            stopped=tuple(one.title for one in stuck if one.stopped),
-            stacks=gather(stuck),
+            failed=tuple(one if isinstance(one, FailedProcess) else _as_failed_process(one) for one in ended),
+            stopped=tuple(one.title for one in hung if one.stopped),
+            stacks=dump_stacks(hung),
             out_of_memory=count_memory_kills() > self._memory_kills,
         )
 
-    def _stuck(self) -> list[Stuck]:
+    def _hung(self) -> list[HungProcess]:
         """Every rank that is still there, and whatever else the backend started; the ranks of a launcher too."""
         found = []
-        if self.outsiders is not None:
-            found += [_stuck(one, self.folder) for one in self.outsiders.seen() if _alive(one.pid)]
-        for member in self.members:
-            pid = member.process.pid
-            if member.role.observer or pid is None or not member.process.is_alive():
+        if self.external_ranks is not None:
+            found += [_hung(one, self.folder) for one in self.external_ranks.progress() if pid_alive(one.pid)]
+        for worker in self.workers:
+            pid = worker.process.pid
+            if worker.role.observer or pid is None or not worker.process.is_alive():
                 continue
-            if member.launcher:
+            if worker.launcher:
                 found += [
-                    Stuck(f"rank {one.rank}", one.pid, member.log, is_stopped(one.pid))
+                    HungProcess(f"rank {one.rank}", one.pid, worker.log, is_stopped(one.pid))
                     for one in read_progress(self.folder)
                     if psutil.pid_exists(one.pid)
                 ]
             else:
-                found.append(Stuck(member.title, pid, member.log, is_stopped(pid)))
+                found.append(HungProcess(worker.title, pid, worker.log, is_stopped(pid)))
         return found
 
     def end(self) -> None:
@@ -189,28 +193,28 @@ class Crew:
         if self.ended:
             return
         self.ended = True
-        if self.outsiders is not None:
-            self.outsiders.end()
-        for member in self.members:
-            if member.process.pid:
+        if self.external_ranks is not None:
+            self.external_ranks.end()
+        for worker in self.workers:
+            if worker.process.pid:
                 # By itself first: it may be so young that it leads no session yet.
-                member.process.kill()
-                kill_session(member.process.pid)
-        for member in self.members:
-            member.process.join()
-            member.process.close()
+                worker.process.kill()
+                kill_session(worker.process.pid)
+        for worker in self.workers:
+            worker.process.join()
+            worker.process.close()
 
 
-def _as_gone(member: Member) -> Gone:
-    role = member.launcher or member.role.name
-    return Gone(role, member.number, member.process.exitcode or 0, member.log, time.time())
+def _as_failed_process(worker: WorkerProcess) -> FailedProcess:
+    role = worker.launcher or worker.role.name
+    return FailedProcess(role, worker.number, worker.process.exitcode or 0, worker.log, time.time())
 
 
-def _stuck(one: Whereabouts, folder: Path) -> Stuck:
-    return Stuck(f"rank {one.rank}", one.pid, folder / f"rank-{one.rank}.log", is_stopped(one.pid))
+def _hung(one: RankProgress, folder: Path) -> HungProcess:
+    return HungProcess(f"rank {one.rank}", one.pid, folder / f"rank-{one.rank}.log", is_stopped(one.pid))
 
 
-def _alive(pid: int) -> bool:
+def pid_alive(pid: int) -> bool:
     try:
         return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
     except psutil.Error:
@@ -228,15 +232,15 @@ def count_memory_kills() -> int:
 def kill_session(leader: int) -> None:
     """End every process of a session: its leader's descendants, whatever process groups they made, and nobody else."""
     for _ in range(KILL_ROUNDS):
-        members = [pid for pid in psutil.pids() if _lives_in(pid, leader)]
-        for pid in members:
+        workers = [pid for pid in psutil.pids() if _is_in_session(pid, leader)]
+        for pid in workers:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
-        if not members:
+        if not workers:
             return
 
 
-def _lives_in(pid: int, leader: int) -> bool:
+def _is_in_session(pid: int, leader: int) -> bool:
     try:
         return os.getsid(pid) == leader and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except (ProcessLookupError, PermissionError, psutil.Error):

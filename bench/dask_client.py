@@ -14,27 +14,27 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from bench.dask_places import NoRoom, Offer
-from bench.value import Value
+from bench.dask_places import DaskWorkerInfo, UnsuitableCluster
+from bench.value import FrozenModel
 
-PLAIN = ("msgpack", "error")
+SAFE_SERIALIZERS = ("msgpack", "error")
 """Dask's names for what results may be made of."""
-NOTICES = ("str", "bytes", "list")
+SAFE_TYPE_NAMES = ("str", "bytes", "list")
 """What Dask names in a pickle when it tells the type of a result."""
-CONNECT_S = 10.0
+CONNECT_TIMEOUT_S = 10.0
 
 _this_thread = threading.local()
 
 
-class Refused(TypeError):
+class UnsafePickle(TypeError):
     """A pickle from the network named something that the harness would have to run."""
 
 
-class Unreachable(Exception):
+class SchedulerUnreachable(Exception):
     """No scheduler answers. The text says where and why."""
 
 
-class Tls(Value):
+class Tls(FrozenModel):
     """Paths of PEM files, never what is in them."""
 
     ca: str
@@ -42,33 +42,34 @@ class Tls(Value):
     key: str
 
 
-class Cluster(Value):
+class SchedulerAddress(FrozenModel):
     """Where a cluster is met, and by which certificate this side is known there."""
 
     address: str
     tls: Tls | None = None
 
 
-def is_harmless(module: str, name: str) -> bool:
+def is_safe_to_name(module: str, name: str) -> bool:
     """Whether a pickle may name it: an exception of Python itself, or the type of a text (pure)."""
     if module != "builtins":
         return False
     found = getattr(builtins, name, None)
-    return name in NOTICES or (isinstance(found, type) and issubclass(found, Exception))
+    return name in SAFE_TYPE_NAMES or (isinstance(found, type) and issubclass(found, Exception))
 
 
 def refuse_pickles() -> None:
-    """From now on any pickle this process loads that names something not :func:`is_harmless` raises :class:`Refused`.
+    """From now on any pickle this process loads that names something not :func:`is_safe_to_name` raises
+    :class:`UnsafePickle`.
 
     Python asks before it looks up a name for a pickle, and whoever was registered here cannot be taken out again. Only
-    a thread inside :func:`building_graphs` is not asked.
+    a thread inside :func:`pickles_allowed` is not asked.
     """
 
     def audit(event: str, arguments: tuple[Any, ...]) -> None:
         if event != "pickle.find_class" or getattr(_this_thread, "builds_graphs", False):
             return
-        if not is_harmless(*map(str, arguments)):
-            raise Refused(f"a pickle that names {arguments[0]}.{arguments[1]} is not taken from a cluster")
+        if not is_safe_to_name(*map(str, arguments)):
+            raise UnsafePickle(f"a pickle that names {arguments[0]}.{arguments[1]} is not taken from a cluster")
 
     sys.addaudithook(audit)
     # It tells of every refused notice with a traceback.
@@ -76,7 +77,7 @@ def refuse_pickles() -> None:
 
 
 @contextmanager
-def building_graphs() -> Iterator[None]:
+def pickles_allowed() -> Iterator[None]:
     """This thread may read pickles: Dask names a graph by pickling it and reading that again. What comes from the
     network is read by other threads, the client's event loop and its helpers."""
     _this_thread.builds_graphs = True
@@ -86,7 +87,7 @@ def building_graphs() -> Iterator[None]:
         _this_thread.builds_graphs = False
 
 
-def security_of(tls: Tls | None) -> Any:
+def make_security(tls: Tls | None) -> Any:
     """Dask's ``Security`` for every role that this side may play; ``None`` without TLS."""
     if tls is None:
         return None
@@ -98,31 +99,34 @@ def security_of(tls: Tls | None) -> Any:
 
 
 @contextmanager
-def connect(cluster: Cluster) -> Iterator[Any]:
-    """A client that asks for plain results only. Raises :class:`Unreachable`."""
+def connect(cluster: SchedulerAddress) -> Iterator[Any]:
+    """A client that asks for plain results only. Raises :class:`SchedulerUnreachable`."""
     import dask
     from distributed import Client
 
     # The scheduler may be gone for good: nobody waits half a minute for it.
-    with dask.config.set({"distributed.comm.timeouts.connect": f"{CONNECT_S:g}s"}):
+    with dask.config.set({"distributed.comm.timeouts.connect": f"{CONNECT_TIMEOUT_S:g}s"}):
         try:
             client = Client(
-                cluster.address, security=security_of(cluster.tls), timeout=CONNECT_S, deserializers=list(PLAIN)
+                cluster.address,
+                security=make_security(cluster.tls),
+                timeout=CONNECT_TIMEOUT_S,
+                deserializers=list(SAFE_SERIALIZERS),
             )
         except (OSError, TimeoutError, ValueError, RuntimeError) as problem:
-            said = str(problem).splitlines()[0] if str(problem) else type(problem).__name__
-            raise Unreachable(f"no Dask scheduler answers at {cluster.address} ({said})") from None
+            message = str(problem).splitlines()[0] if str(problem) else type(problem).__name__
+            raise SchedulerUnreachable(f"no Dask scheduler answers at {cluster.address} ({message})") from None
         with client:
             yield client
 
 
-def read_offers(client: Any) -> list[Offer]:
-    """Every worker as it describes itself. Raises :class:`NoRoom` where one can't."""
+def read_worker_infos(client: Any) -> list[DaskWorkerInfo]:
+    """Every worker as it describes itself. Raises :class:`UnsuitableCluster` where one can't."""
     from bench.dask_worker import describe_worker
 
     found = []
-    for address, told in client.run(describe_worker, on_error="return").items():
-        if not isinstance(told, str):
-            raise NoRoom(f"worker {address} can't load this package ({told}): install it there")
-        found.append(Offer.model_validate_json(told))
+    for address, answer in client.run(describe_worker, on_error="return").items():
+        if not isinstance(answer, str):
+            raise UnsuitableCluster(f"worker {address} can't load this package ({answer}): install it there")
+        found.append(DaskWorkerInfo.model_validate_json(answer))
     return found

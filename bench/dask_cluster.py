@@ -19,26 +19,34 @@ import traceback
 from collections.abc import Sequence
 from typing import Any
 
-from bench.backends.dask import QUIET
-from bench.dask_client import Cluster, Tls, Unreachable, connect, read_offers, refuse_pickles, security_of
-from bench.dask_places import PACKAGE, NoRoom, Offer, differing, minor
-from bench.interfaces import ANYWHERE, NoInterface, own_interface
-from bench.machine import read_facts
-from bench.orders import HarnessHasGone, SystemOrders
-from bench.value import Value
+from bench.backends.dask import DASK_CONFIG
+from bench.dask_client import (
+    SchedulerAddress,
+    SchedulerUnreachable,
+    Tls,
+    connect,
+    make_security,
+    read_worker_infos,
+    refuse_pickles,
+)
+from bench.dask_places import SOURCE_DIGEST, DaskWorkerInfo, UnsuitableCluster, find_mismatch, minor_version
+from bench.interfaces import DOCUMENTATION_ADDRESS, InterfaceError, select_interface
+from bench.machine import read_node_facts
+from bench.orders import HarnessDisconnected, NodeControl
+from bench.value import FrozenModel
 
-LOOK_AGAIN_S = 0.1
-A_GIB = "1GiB"
+POLL_INTERVAL_S = 0.1
+WORKER_MEMORY = "1GiB"
 
 
-class Survey(Value):
+class ClusterInfo(FrozenModel):
     """What a running cluster is."""
 
     problem: str | None = None
-    offers: tuple[Offer, ...] = ()
+    worker_infos: tuple[DaskWorkerInfo, ...] = ()
 
 
-class Jobs(Value):
+class JobQueueSpec(FrozenModel):
     """A cluster as jobs of a queueing system: each job is a host of its own with ``workers`` workers."""
 
     count: int
@@ -62,14 +70,14 @@ class Jobs(Value):
     """How long the jobs may wait in the queue."""
 
 
-class Started(Value):
+class ClusterStartResult(FrozenModel):
     """Where a cluster was started, or why it was not."""
 
     address: str = ""
     problem: str | None = None
 
 
-def job_arguments(jobs: Jobs) -> dict[str, Any]:
+def slurm_cluster_arguments(jobs: JobQueueSpec) -> dict[str, Any]:
     """What dask-jobqueue's ``SLURMCluster`` is told of a job (pure)."""
     return {
         "queue": jobs.queue,
@@ -81,7 +89,7 @@ def job_arguments(jobs: Jobs) -> dict[str, Any]:
         "cores": jobs.workers * jobs.threads,
         "processes": jobs.workers,
         # It must be told some memory. The workers watch none: ranks are not Dask's data.
-        "memory": A_GIB,
+        "memory": WORKER_MEMORY,
         "worker_extra_args": ["--memory-limit", "0", "--no-dashboard"],
         "interface": jobs.interface,
         "python": shlex.quote(jobs.python),
@@ -90,100 +98,106 @@ def job_arguments(jobs: Jobs) -> dict[str, Any]:
     }
 
 
-def survey(cluster: Cluster) -> Survey:
+def inspect_cluster(cluster: SchedulerAddress) -> ClusterInfo:
     refuse_pickles()
     try:
         with connect(cluster) as client:
-            told = client.get_versions(check=False)["scheduler"]["packages"]
-            offers = read_offers(client)
-    except (Unreachable, NoRoom) as problem:
-        return Survey(problem=str(problem))
-    here = Offer(address="here", threads=0, package=PACKAGE, facts=read_facts(0))
-    scheduler = {**told, "python": minor(told["python"])}
-    return Survey(problem=differing(here, scheduler, offers), offers=tuple(offers))
+            scheduler_versions = client.get_versions(check=False)["scheduler"]["packages"]
+            offers = read_worker_infos(client)
+    except (SchedulerUnreachable, UnsuitableCluster) as problem:
+        return ClusterInfo(problem=str(problem))
+    here = DaskWorkerInfo(address="here", threads=0, package=SOURCE_DIGEST, facts=read_node_facts(0))
+    scheduler = {**scheduler_versions, "python": minor_version(scheduler_versions["python"])}
+    return ClusterInfo(problem=find_mismatch(here, scheduler, offers), worker_infos=tuple(offers))
 
 
-def script(jobs: Jobs) -> str:
+def job_script(jobs: JobQueueSpec) -> str:
     """dask-jobqueue's own; nothing is submitted."""
     from dask_jobqueue.slurm import SLURMJob
 
-    arguments = {**job_arguments(jobs), "log_directory": None, "security": security_of(jobs.tls)}
-    found: str = SLURMJob(scheduler="SCHEDULER", name="NAME", **arguments).job_script()
-    return found
+    arguments = {**slurm_cluster_arguments(jobs), "log_directory": None, "security": make_security(jobs.tls)}
+    text: str = SLURMJob(scheduler="SCHEDULER", name="NAME", **arguments).job_script()
+    return text
 
 
-async def keep(jobs: Jobs, orders: SystemOrders) -> None:
+async def run_cluster(jobs: JobQueueSpec, control: NodeControl) -> None:
     """Start the cluster, say where it is, end it when told to or when the harness has gone."""
     from dask_jobqueue import SLURMCluster
 
-    own = own_interface(ANYWHERE, jobs.count, jobs.interface)
+    host_interface = select_interface(DOCUMENTATION_ADDRESS, jobs.count, jobs.interface)
     cluster = SLURMCluster(
-        asynchronous=True, security=security_of(jobs.tls), **job_arguments(jobs),
-        scheduler_options={"host": own.address, "dashboard": False, "dashboard_address": None},
-    )  # fmt: skip
+        asynchronous=True,
+        security=make_security(jobs.tls),
+        **slurm_cluster_arguments(jobs),
+        scheduler_options={"host": host_interface.address, "dashboard": False, "dashboard_address": None},
+    )
     async with cluster:
         cluster.scale(jobs=jobs.count)
         # It submits the jobs and raises what the queueing system says.
         await cluster
-        wanted, deadline = jobs.count * jobs.workers, time.monotonic() + jobs.start_s
-        while (there := len(cluster.scheduler.workers)) < wanted:
-            if orders.heard():
+        expected_workers, deadline = jobs.count * jobs.workers, time.monotonic() + jobs.start_s
+        while (present_workers := len(cluster.scheduler.workers)) < expected_workers:
+            if control.stop_requested():
                 return
             if time.monotonic() > deadline:
-                say(Started(problem=f"{there} of {wanted} Dask workers came within {jobs.start_s:g} s; see squeue"))
+                print_json(
+                    ClusterStartResult(
+                        problem=f"{present_workers} of {expected_workers} Dask workers came within {jobs.start_s:g} s; see squeue"
+                    )
+                )
                 return
-            await asyncio.sleep(LOOK_AGAIN_S)
-        say(Started(address=cluster.scheduler_address))
-        while not orders.heard():
-            await asyncio.sleep(LOOK_AGAIN_S)
+            await asyncio.sleep(POLL_INTERVAL_S)
+        print_json(ClusterStartResult(address=cluster.scheduler_address))
+        while not control.stop_requested():
+            await asyncio.sleep(POLL_INTERVAL_S)
 
 
-def say(value: Value) -> None:
+def print_json(value: FrozenModel) -> None:
     print(value.model_dump_json(), flush=True)
 
 
-def keep_until_told(jobs: Jobs, orders: SystemOrders) -> int:
+def run_cluster_until_stopped(jobs: JobQueueSpec, control: NodeControl) -> int:
     import dask
 
     try:
-        with dask.config.set(QUIET):
-            asyncio.run(keep(jobs, orders))
-    except HarnessHasGone:
+        with dask.config.set(DASK_CONFIG):
+            asyncio.run(run_cluster(jobs, control))
+    except HarnessDisconnected:
         return 0
-    except NoInterface as problem:
-        say(Started(problem=f"{problem}: --set dask.interface=NAME"))
+    except InterfaceError as problem:
+        print_json(ClusterStartResult(problem=f"{problem}: --set dask.interface=NAME"))
     except Exception as problem:
         traceback.print_exc()
-        say(Started(problem=f"no Dask cluster could be started: {_said_by(problem)}"))
+        print_json(ClusterStartResult(problem=f"no Dask cluster could be started: {_error_line(problem)}"))
     return 0
 
 
-def _said_by(problem: BaseException) -> str:
+def _error_line(problem: BaseException) -> str:
     """In one line: what the queueing system's command said, where it was that."""
     # Closing what was never open fails too.
     while problem.__context__ is not None:
         problem = problem.__context__
     lines = [line.strip() for line in str(problem).splitlines() if line.strip()]
-    said = lines[lines.index("stderr:") + 1 :] if "stderr:" in lines else lines
-    return said[0] if said else type(problem).__name__
+    message_lines = lines[lines.index("stderr:") + 1 :] if "stderr:" in lines else lines
+    return message_lines[0] if message_lines else type(problem).__name__
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.dask_cluster", description=__doc__.splitlines()[0])
     parser.add_argument("what", choices=("survey", "keep", "script"))
     chosen = parser.parse_args(arguments)
-    orders = SystemOrders(listen=True)
+    control = NodeControl(listen=True)
     try:
-        asked = orders.first_line()
-    except HarnessHasGone:
+        request = control.read_first_line()
+    except HarnessDisconnected:
         return 1
     if chosen.what == "survey":
-        say(survey(Cluster.model_validate(asked)))
+        print_json(inspect_cluster(SchedulerAddress.model_validate(request)))
         return 0
-    jobs = Jobs.model_validate(asked)
+    jobs = JobQueueSpec.model_validate(request)
     if chosen.what == "keep":
-        return keep_until_told(jobs, orders)
-    print(script(jobs), end="", flush=True)
+        return run_cluster_until_stopped(jobs, control)
+    print(job_script(jobs), end="", flush=True)
     return 0
 
 

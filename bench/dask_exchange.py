@@ -15,17 +15,17 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from bench.backends import Pair, Session
-from bench.dask_holding import Asks
-from bench.gradients import Grouping
+from bench.backends import Session, Shape2D
+from bench.dask_holding import DaskContext
+from bench.gradients import GradientBuckets
 
-TURNS_A_GRAPH = 64
+TURNS_PER_GRAPH = 64
 GRAPHS_AHEAD = 2
-WHOLE = 2**62
+NO_SIZE_LIMIT = 2**62
 """Bytes: all gradients make one message."""
 
 
-class Abandoned(Exception):
+class ExchangeClosed(Exception):
     """The trial was ended from outside while this rank waited for the others."""
 
 
@@ -35,29 +35,29 @@ class Mailbox:
     def __init__(self) -> None:
         self.closed = False
         self.loop: asyncio.AbstractEventLoop | None = None
-        self.given: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self.outgoing: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self.waiting: asyncio.Future[None] | None = None
         self.received: queue.SimpleQueue[tuple[Any, ...]] = queue.SimpleQueue()
 
     def exchange(self, array: Any) -> tuple[Any, ...]:
         """Give this rank's array, return what came of all ranks'. Called by the training thread.
 
-        Raises :class:`Abandoned` once the mailbox is closed.
+        Raises :class:`ExchangeClosed` once the mailbox is closed.
         """
-        self.given.put(array)
-        self._rouse()
+        self.outgoing.put(array)
+        self._wake_threadsafe()
         received = () if self.closed else self.received.get()
         if not received:
-            raise Abandoned
+            raise ExchangeClosed
         return received
 
     def close(self) -> None:
         """Let go of whoever waits at either end, now and later."""
         self.closed = True
         self.received.put(())
-        self._rouse()
+        self._wake_threadsafe()
 
-    def _rouse(self) -> None:
+    def _wake_threadsafe(self) -> None:
         loop = self.loop
         if loop is not None and not loop.is_closed():
             loop.call_soon_threadsafe(self._wake)
@@ -74,7 +74,7 @@ class Mailbox:
         while not self.closed:
             self.waiting = self.loop.create_future()
             try:
-                return self.given.get_nowait()
+                return self.outgoing.get_nowait()
             except queue.Empty:
                 await self.waiting
         return None
@@ -94,7 +94,7 @@ def close_mailbox(trial: str) -> None:
     del _mailboxes[trial]
 
 
-async def give(trial: str, turn: int, rank: int, *received: Any) -> Any:
+async def exchange_task(trial: str, turn: int, rank: int, *received: Any) -> Any:
     """Task (k, r): deliver the last turn's arrays to this rank's loop and return what it gives next."""
     return await mailbox(trial).turn(received)
 
@@ -105,7 +105,7 @@ def take_shard(array: Any, shard: int, world: int) -> Any:
     return array[bounds[shard] : bounds[shard + 1]]
 
 
-def add_up(*parts: Any) -> Any:
+def sum_arrays(*parts: Any) -> Any:
     """The element-wise sum, in the order of the ranks, so that every rank gets the same bits."""
     import numpy as np
 
@@ -117,57 +117,57 @@ def add_up(*parts: Any) -> Any:
     return total
 
 
-class TaskSession(Session):
+class DaskTaskSession(Session):
     """A rank whose exchange goes through Dask tasks."""
 
-    def __init__(self, rank: int, world: int, *, sharded: bool, asks: Asks) -> None:
+    def __init__(self, rank: int, world: int, *, sharded: bool, dask_context: DaskContext) -> None:
         super().__init__(rank, world)
-        self.sharded, self.asks = sharded, asks
-        self.mailbox = mailbox(asks.trial)
+        self.sharded, self.dask_context = sharded, dask_context
+        self.mailbox = mailbox(dask_context.trial)
         self.optimizer: Any = None
 
     @property
-    def grouping(self) -> Grouping:
-        return Grouping(first_bytes=WHOLE, most_bytes=WHOLE, laid_out=True, overlaps=False)
+    def grouping(self) -> GradientBuckets:
+        return GradientBuckets(first_bytes=NO_SIZE_LIMIT, most_bytes=NO_SIZE_LIMIT, laid_out=True, overlaps=False)
 
     def wrap(self, model: Any, optimizer: Any) -> tuple[Any, Any]:
-        self.optimizer = ExchangingOptimizer(optimizer, list(model.parameters()), self)
+        self.optimizer = AveragingOptimizer(optimizer, list(model.parameters()), self)
         return model, self.optimizer
 
     @contextmanager
-    def unsynced(self) -> Iterator[None]:
-        self.optimizer.exchanging = False
+    def no_sync(self) -> Iterator[None]:
+        self.optimizer.sync_gradients = False
         try:
             yield
         finally:
-            self.optimizer.exchanging = True
+            self.optimizer.sync_gradients = True
 
     def all_reduce_sum(self, tensor: Any) -> Any:
         # A copy, since other ranks may still be fetching it when this one goes on and changes the tensor.
-        return self.sum_of(tensor.detach().flatten().clone()).view(tensor.shape)
+        return self.sum_over_ranks(tensor.detach().flatten().clone()).view(tensor.shape)
 
-    def sum_of(self, flat: Any) -> Any:
+    def sum_over_ranks(self, flat: Any) -> Any:
         """The sum over the ranks of a flat tensor that nobody changes afterwards."""
         import numpy as np
         import torch
 
         received = self.mailbox.exchange(flat.numpy())
-        return torch.from_numpy(np.concatenate(received) if self.sharded else add_up(*received))
+        return torch.from_numpy(np.concatenate(received) if self.sharded else sum_arrays(*received))
 
-    def blocks_mean(self, blocks: Pair, side: Pair, make_block: Callable[[int, int], Any]) -> float:
-        return mean_by_dask_array(self, self.asks, blocks, side, make_block)
+    def blocks_mean(self, grid_shape: Shape2D, block_shape: Shape2D, make_block: Callable[[int, int], Any]) -> float:
+        return dask_array_mean(self, self.dask_context, grid_shape, block_shape, make_block)
 
     def settings(self) -> dict[str, str]:
         exchange = "sharded" if self.sharded else "direct"
-        return {"transport": "tasks", "exchange": exchange, **self.asks.settings, **versions()}
+        return {"transport": "tasks", "exchange": exchange, **self.dask_context.settings, **versions()}
 
 
-class ExchangingOptimizer:
+class AveragingOptimizer:
     """An optimizer whose step first replaces the gradients by their mean over the ranks."""
 
-    def __init__(self, optimizer: Any, parameters: Sequence[Any], session: TaskSession) -> None:
+    def __init__(self, optimizer: Any, parameters: Sequence[Any], session: DaskTaskSession) -> None:
         self.optimizer, self.parameters, self.session = optimizer, parameters, session
-        self.exchanging = True
+        self.sync_gradients = True
 
     def zero_grad(self) -> None:
         self.optimizer.zero_grad()
@@ -179,22 +179,26 @@ class ExchangingOptimizer:
         self.optimizer.load_state_dict(state)
 
     def step(self) -> None:
-        if self.exchanging:
+        if self.sync_gradients:
             self._exchange()
         self.optimizer.step()
 
     def _exchange(self) -> None:
         import torch
 
-        own = torch.cat([parameter.grad.view(-1) for parameter in self.parameters])
-        mean = self.session.sum_of(own).div_(self.session.world)
+        own_gradients = torch.cat([parameter.grad.view(-1) for parameter in self.parameters])
+        mean = self.session.sum_over_ranks(own_gradients).div_(self.session.world)
         sizes = [parameter.numel() for parameter in self.parameters]
         for parameter, gradient in zip(self.parameters, mean.split(sizes), strict=True):
             parameter.grad = gradient.view_as(parameter)
 
 
-def mean_by_dask_array(
-    session: Session, asks: Asks, blocks: Pair, side: Pair, make_block: Callable[[int, int], Any]
+def dask_array_mean(
+    session: Session,
+    dask_context: DaskContext,
+    grid_shape: Shape2D,
+    block_shape: Shape2D,
+    make_block: Callable[[int, int], Any],
 ) -> float:
     """The mean as ``dask.array`` takes it, over the ranks' workers; rank 0 asks for it and tells the others."""
     import torch
@@ -206,11 +210,11 @@ def mean_by_dask_array(
         def block(block_id: tuple[int, int]) -> Any:
             return make_block(*block_id)
 
-        chunks = ((side[0],) * blocks[0], (side[1],) * blocks[1])
+        chunks = ((block_shape[0],) * grid_shape[0], (block_shape[1],) * grid_shape[1])
         array = dask.array.map_blocks(block, chunks=chunks, dtype="float64", meta=_empty())
-        mean = float(asks.client().compute(array.mean(), sync=True, **asks.only))
-    told = session.all_reduce_sum(torch.tensor([mean], dtype=torch.float64))
-    return float(told[0])
+        mean = float(dask_context.client().compute(array.mean(), sync=True, **dask_context.compute_options))
+    reduced = session.all_reduce_sum(torch.tensor([mean], dtype=torch.float64))
+    return float(reduced[0])
 
 
 def _empty() -> Any:
@@ -226,13 +230,13 @@ def versions() -> dict[str, str]:
     return {"dask": dask.__version__, "distributed": distributed.__version__}
 
 
-def exchange_turns(
+def build_exchange_graph(
     call: Callable[..., Any],
     trial: str,
     first: int,
     turns: int,
     addresses: Sequence[str],
-    before: Sequence[Any],
+    previous: Sequence[Any],
     *,
     sharded: bool,
 ) -> list[Any]:
@@ -242,26 +246,26 @@ def exchange_turns(
     handed on: one array a rank, or one summed shard a rank.
     """
     world = len(addresses)
-    handed = list(before)
+    results = list(previous)
     for turn in range(first, first + turns):
-        given = [
-            call(address, f"give-{turn}-{rank}", give, trial, turn, rank, *handed)
+        outgoing = [
+            call(address, f"give-{turn}-{rank}", exchange_task, trial, turn, rank, *results)
             for rank, address in enumerate(addresses)
         ]
         if not sharded:
-            handed = given
+            results = outgoing
             continue
-        handed = []
+        results = []
         for shard, target in enumerate(addresses):
             parts = [
-                call(address, f"shard-{turn}-{rank}-{shard}", take_shard, given[rank], shard, world)
+                call(address, f"shard-{turn}-{rank}-{shard}", take_shard, outgoing[rank], shard, world)
                 for rank, address in enumerate(addresses)
             ]
-            handed.append(call(target, f"sum-{turn}-{shard}", add_up, *parts))
-    return handed
+            results.append(call(target, f"sum-{turn}-{shard}", sum_arrays, *parts))
+    return results
 
 
-def keep_ahead(
+def submit_exchange_graphs(
     client: Any, addresses: Sequence[str], sharded: bool, ranks: Sequence[Any], trial: str = ""
 ) -> list[Any]:
     """Submit the exchange graph in pieces, some pieces ahead of the ranks, until the first rank is done.
@@ -276,15 +280,15 @@ def keep_ahead(
         with dask.annotate(workers=[address], allow_other_workers=False):
             return dask.delayed(function, pure=False)(*arguments, dask_key_name=trial + key)
 
-    ahead: list[list[Any]] = []
+    submitted: list[list[Any]] = []
     first = 0
     while True:
-        while len(ahead) < GRAPHS_AHEAD:
-            before = ahead[-1] if ahead else ()
-            last = exchange_turns(call, trial, first, TURNS_A_GRAPH, addresses, before, sharded=sharded)
-            ahead.append(client.compute(last, optimize_graph=False))
-            first += TURNS_A_GRAPH
-        done = wait([ahead[0][0], *ranks], return_when="FIRST_COMPLETED").done
+        while len(submitted) < GRAPHS_AHEAD:
+            previous = submitted[-1] if submitted else ()
+            last = build_exchange_graph(call, trial, first, TURNS_PER_GRAPH, addresses, previous, sharded=sharded)
+            submitted.append(client.compute(last, optimize_graph=False))
+            first += TURNS_PER_GRAPH
+        done = wait([submitted[0][0], *ranks], return_when="FIRST_COMPLETED").done
         if any(rank in done for rank in ranks):
-            return ahead
-        ahead.pop(0)
+            return submitted
+        submitted.pop(0)

@@ -10,63 +10,66 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bench.case import Case
-from bench.dask_client import Cluster, security_of
-from bench.identity import Identity
+from bench.dask_client import SchedulerAddress, make_security
+from bench.identity import RankInfo
 from bench.registry import load_workload
-from bench.value import Value
+from bench.value import FrozenModel
 
-VARIABLE = "SCALING_DASK"
+CLUSTER_REF_VARIABLE = "SCALING_DASK"
 
 
-class Holding(Value):
+class ClusterRef(FrozenModel):
     """A cluster that was there before the trial and stays: who its scheduler is, which workers the ranks may use."""
 
     trial: str
-    cluster: Cluster
+    cluster: SchedulerAddress
     workers: tuple[str, ...]
 
 
-in_this_thread: ContextVar[Holding | None] = ContextVar("in_this_thread", default=None)
-"""Set by whoever starts a rank in a worker's thread; a rank of its own process finds it in :data:`VARIABLE`."""
+thread_cluster_ref: ContextVar[ClusterRef | None] = ContextVar("in_this_thread", default=None)
+"""Set by whoever starts a rank in a worker's thread; a rank of its own process finds it in
+:data:`CLUSTER_REF_VARIABLE`."""
 
 
-def held_by() -> Holding | None:
+def current_cluster_ref() -> ClusterRef | None:
     """The cluster that holds this rank; ``None``: the trial has one of its own."""
-    found = os.environ.get(VARIABLE)
-    return in_this_thread.get() or (Holding.model_validate_json(found) if found else None)
+    text = os.environ.get(CLUSTER_REF_VARIABLE)
+    return thread_cluster_ref.get() or (ClusterRef.model_validate_json(text) if text else None)
 
 
-def _own_client() -> Any:
+def _worker_client() -> Any:
     import distributed
 
     return distributed.get_client()
 
 
 @dataclass(frozen=True)
-class Asks:
+class DaskContext:
     """How a rank asks Dask for a computation, and of whom."""
 
     trial: str = ""
-    client: Callable[[], Any] = _own_client
-    only: dict[str, Any] = field(default_factory=dict)
+    client: Callable[[], Any] = _worker_client
+    compute_options: dict[str, Any] = field(default_factory=dict)
     """What ``Client.compute`` is told besides: on which workers."""
     settings: dict[str, str] = field(default_factory=dict)
 
 
 @contextmanager
-def asking(case: Case, me: Identity) -> Iterator[Asks]:
+def open_dask_context(case: Case, me: RankInfo) -> Iterator[DaskContext]:
     """A client of the cluster that holds this rank, for as long as rank 0 may need one."""
-    held = held_by()
-    if held is None:
-        yield Asks()
+    cluster_ref = current_cluster_ref()
+    if cluster_ref is None:
+        yield DaskContext()
         return
     settings = {"workers": "kept by the cluster"} if case.transport == "tasks" else {}
     if me.rank or load_workload(case.workload).kind != "array":
-        yield Asks(trial=held.trial, settings=settings)
+        yield DaskContext(trial=cluster_ref.trial, settings=settings)
         return
     from distributed import Client
 
     # Its own, not the worker's: that would stay behind in the worker.
-    only = {"workers": list(held.workers), "allow_other_workers": False}
-    with Client(held.cluster.address, security=security_of(held.cluster.tls), set_as_default=False) as client:
-        yield Asks(held.trial, lambda: client, only, settings)
+    compute_options = {"workers": list(cluster_ref.workers), "allow_other_workers": False}
+    with Client(
+        cluster_ref.cluster.address, security=make_security(cluster_ref.cluster.tls), set_as_default=False
+    ) as client:
+        yield DaskContext(cluster_ref.trial, lambda: client, compute_options, settings)

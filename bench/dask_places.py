@@ -6,36 +6,36 @@ from collections.abc import Mapping, Sequence
 
 from bench.case import Case
 from bench.machine import NodeFacts
-from bench.sources import digest
-from bench.value import Value
+from bench.sources import sources_digest
+from bench.value import FrozenModel
 
-SAME = ("python", "dask", "distributed")
+MUST_MATCH = ("python", "dask", "distributed")
 """What must be alike for one side to read what the other sends."""
 
 
-PACKAGE = digest()
+SOURCE_DIGEST = sources_digest()
 """Of this package's sources as this process found them: a kept worker may be older than what lies on its disk."""
 
 
-class Offer(Value):
+class DaskWorkerInfo(FrozenModel):
     """A worker of the cluster as it described itself."""
 
     address: str
     threads: int
     package: str
-    """:data:`PACKAGE` in that worker."""
+    """:data:`SOURCE_DIGEST` in that worker."""
     facts: NodeFacts
 
     @property
-    def place(self) -> str:
+    def label(self) -> str:
         return f"{self.address} on {self.facts.host}"
 
 
-class NoRoom(Exception):
+class UnsuitableCluster(Exception):
     """The cluster has no place for the ranks. The text says what it has."""
 
 
-Seats = tuple[tuple[Offer, ...], ...]
+Assignment = tuple[tuple[DaskWorkerInfo, ...], ...]
 """For each node the workers that serve it."""
 
 
@@ -44,36 +44,36 @@ def threads_needed(case: Case) -> int:
     return case.threads + 1
 
 
-def seat(case: Case, offers: Sequence[Offer]) -> Seats:
-    """Hosts in the order of their names, as many as the case has nodes (pure). Raises :class:`NoRoom`.
+def assign(case: Case, worker_infos: Sequence[DaskWorkerInfo]) -> Assignment:
+    """Hosts in the order of their names, as many as the case has nodes (pure). Raises :class:`UnsuitableCluster`.
 
     ``tasks``: a worker a rank. ``gloo``: ranks are processes beside the workers; a host takes as many as the threads of
     its workers would.
     """
-    hosts: dict[str, list[Offer]] = {}
-    for offer in sorted(offers, key=lambda one: (one.facts.host, one.address)):
-        hosts.setdefault(offer.facts.host, []).append(offer)
-    found = [seats for mine in hosts.values() if (seats := _seats_on(mine, case))]
+    hosts: dict[str, list[DaskWorkerInfo]] = {}
+    for worker in sorted(worker_infos, key=lambda candidate: (candidate.facts.host, candidate.address)):
+        hosts.setdefault(worker.facts.host, []).append(worker)
+    found = [node_workers for mine in hosts.values() if (node_workers := _workers_for_node(mine, case))]
     if len(found) < case.nodes:
-        raise NoRoom(f"{_wanted(case)}; {_there_is(hosts)}")
+        raise UnsuitableCluster(f"{_describe_need(case)}; {_describe_cluster(hosts)}")
     return tuple(found[: case.nodes])
 
 
-def _seats_on(mine: Sequence[Offer], case: Case) -> tuple[Offer, ...]:
+def _workers_for_node(mine: Sequence[DaskWorkerInfo], case: Case) -> tuple[DaskWorkerInfo, ...]:
     ranks = case.ranks_on_a_node
     if case.transport == "tasks":
-        fit = [offer for offer in mine if offer.threads >= threads_needed(case)]
-        return tuple(fit[:ranks]) if len(fit) >= ranks else ()
-    taken: list[Offer] = []
-    for offer in mine:
-        taken.append(offer)
-        enough = sum(one.threads for one in taken) >= ranks * case.threads
-        if enough and len(taken) >= min(ranks, len(mine)):
-            return tuple(taken)
+        suitable = [worker for worker in mine if worker.threads >= threads_needed(case)]
+        return tuple(suitable[:ranks]) if len(suitable) >= ranks else ()
+    selected: list[DaskWorkerInfo] = []
+    for worker in mine:
+        selected.append(worker)
+        enough = sum(candidate.threads for candidate in selected) >= ranks * case.threads
+        if enough and len(selected) >= min(ranks, len(mine)):
+            return tuple(selected)
     return ()
 
 
-def _wanted(case: Case) -> str:
+def _describe_need(case: Case) -> str:
     hosts = f"{case.nodes} host{'s' if case.nodes > 1 else ''}"
     ranks = case.ranks_on_a_node
     if case.transport == "tasks":
@@ -83,37 +83,43 @@ def _wanted(case: Case) -> str:
     return f"{case.ranks} ranks take {hosts} whose workers have {threads} thread{'s' if threads > 1 else ''}"
 
 
-def _there_is(hosts: Mapping[str, Sequence[Offer]]) -> str:
+def _describe_cluster(hosts: Mapping[str, Sequence[DaskWorkerInfo]]) -> str:
     if not hosts:
         return "the cluster has no workers"
-    told = [f"{host} ({', '.join(str(one.threads) for one in mine)} threads)" for host, mine in hosts.items()]
-    return "the cluster has workers on " + ", ".join(told)
+    host_texts = [
+        f"{host} ({', '.join(str(candidate.threads) for candidate in mine)} threads)" for host, mine in hosts.items()
+    ]
+    return "the cluster has workers on " + ", ".join(host_texts)
 
 
-def differing(here: Offer, scheduler: Mapping[str, str | None], offers: Sequence[Offer]) -> str | None:
+def find_mismatch(
+    here: DaskWorkerInfo, scheduler: Mapping[str, str | None], worker_infos: Sequence[DaskWorkerInfo]
+) -> str | None:
     """What is not the same there as here, in one line, or ``None`` (pure)."""
-    mine = versions_of(here.facts)
+    mine = matched_versions(here.facts)
     for name, there in scheduler.items():
         if name in mine and there != mine[name]:
             return f"the scheduler has {name} {there or 'not at all'}, here it is {mine[name]}: install the same"
-    for offer in offers:
-        for name, version in versions_of(offer.facts).items():
+    for worker in worker_infos:
+        for name, version in matched_versions(worker.facts).items():
             if version != mine[name]:
-                return f"worker {offer.place} has {name} {version}, here it is {mine[name]}: install the same"
-        if "torch" not in offer.facts.packages:
-            return f'worker {offer.place} has no torch: pip install "scaling-harness[frameworks]" there'
-        if offer.package != here.package:
-            return (f"worker {offer.place} has other sources of this package ({offer.package}, here {here.package}): "
-                    "install the same and restart it")  # fmt: skip
+                return f"worker {worker.label} has {name} {version}, here it is {mine[name]}: install the same"
+        if "torch" not in worker.facts.packages:
+            return f'worker {worker.label} has no torch: pip install "scaling-harness[frameworks]" there'
+        if worker.package != here.package:
+            return (
+                f"worker {worker.label} has other sources of this package ({worker.package}, here {here.package}): "
+                "install the same and restart it"
+            )
     return None
 
 
-def versions_of(facts: NodeFacts) -> dict[str, str]:
+def matched_versions(facts: NodeFacts) -> dict[str, str]:
     """Python's without its patch level."""
-    found = {**facts.packages, "python": minor(facts.python)}
-    return {name: found.get(name, "not at all") for name in SAME}
+    found = {**facts.packages, "python": minor_version(facts.python)}
+    return {name: found.get(name, "not at all") for name in MUST_MATCH}
 
 
-def minor(python: str) -> str:
+def minor_version(python: str) -> str:
     """``3.11.7`` → ``3.11``."""
     return ".".join(python.split(".")[:2])

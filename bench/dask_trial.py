@@ -21,30 +21,46 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from bench.backends.dask import QUIET, is_sharded
+from bench.backends.dask import DASK_CONFIG, is_sharded
 from bench.case import Case
-from bench.dask_client import Cluster, Unreachable, building_graphs, connect, read_offers, refuse_pickles
-from bench.dask_exchange import keep_ahead
-from bench.dask_places import NoRoom, Seats, seat
-from bench.dask_worker import Errand, clear, end_all, hold_node, hold_rank, look, port_on, still_held
-from bench.orders import HarnessHasGone, SystemOrders
-from bench.parcel import Unpacker
+from bench.dask_client import (
+    SchedulerAddress,
+    SchedulerUnreachable,
+    connect,
+    pickles_allowed,
+    read_worker_infos,
+    refuse_pickles,
+)
+from bench.dask_exchange import submit_exchange_graphs
+from bench.dask_places import Assignment, UnsuitableCluster, assign
+from bench.dask_worker import (
+    RankTask,
+    active_task_titles,
+    end_trial_tasks,
+    free_port_on,
+    read_trial_folder,
+    remove_trial_folder,
+    run_node,
+    run_rank,
+)
+from bench.orders import HarnessDisconnected, NodeControl
+from bench.parcel import TransferReceiver
 from bench.progress import read_progress
-from bench.scene import NodeEnd, Scene
-from bench.value import Value
-from bench.worker import write
+from bench.scene import ExitReport, NodeReport
+from bench.value import FrozenModel
+from bench.worker import write_model
 
-LOOK_AGAIN_S = 0.05
-ASK_AGAIN_S = 0.5
-LAST_WORDS_S = 8.0
+POLL_INTERVAL_S = 0.05
+WORKER_CHECK_INTERVAL_S = 0.5
+EXIT_GRACE_S = 8.0
 """How long those that are left may take to end when one has failed."""
-NODES_OWN_WORD_S = 15.0
+NODE_TIMEOUT_MARGIN_S = 15.0
 """Nodes keep a trial's time themselves: how much later than theirs this side's ends."""
 LOG_LINES = 10
-FILE = "dask.json"
+CLIENT_REPORT_FILE = "dask.json"
 
 
-class TrialEnd(Value):
+class ClientReport(FrozenModel):
     """What the client saw besides what the nodes said."""
 
     problem: str | None = None
@@ -52,95 +68,103 @@ class TrialEnd(Value):
     log_tail: tuple[str, ...] = ()
 
 
-class Trial:
+class DaskTrial:
     """The ranks of one case on the workers that were chosen for them."""
 
-    def __init__(self, client: Any, case: Case, out: Path, seats: Seats) -> None:
-        self.client, self.case, self.out, self.seats = client, case, out, seats
+    def __init__(self, client: Any, case: Case, out: Path, assignment: Assignment) -> None:
+        self.client, self.case, self.out, self.assignment = client, case, out, assignment
         self.name = secrets.token_hex(8)
         self.by_tasks = case.transport == "tasks"
-        self.workers = tuple(offer for mine in seats for offer in mine)
-        self.holders = self.workers if self.by_tasks else tuple(mine[0] for mine in seats)
+        self.workers = tuple(worker for node_workers in assignment for worker in node_workers)
+        self.task_workers = self.workers if self.by_tasks else tuple(node_workers[0] for node_workers in assignment)
         """The worker of each task: one a rank, or one a node."""
         self.tasks: list[Any] = []
         self.exchange: list[Any] = []
         self.lost: set[str] = set()
         self.failed = False
-        self._taken: set[int] = set()
+        self._collected: set[int] = set()
 
     def start(self) -> None:
         first = self.workers[0].address
         host = urlsplit(first).hostname or ""
-        port = self._ask(port_on, host, of=[first])[first]
-        hold = hold_rank if self.by_tasks else hold_node
-        for number, holder in enumerate(self.holders):
-            errand = Errand(
-                case=self.case, trial=self.name, number=number, meeting_host=host, meeting_port=port,
-                workers=tuple(offer.address for offer in self.workers),
-            )  # fmt: skip
+        port = self._run_on(free_port_on, host, of=[first])[first]
+        task_function = run_rank if self.by_tasks else run_node
+        for number, task_worker in enumerate(self.task_workers):
+            rank_task = RankTask(
+                case=self.case,
+                trial=self.name,
+                number=number,
+                rendezvous_host=host,
+                rendezvous_port=port,
+                workers=tuple(worker.address for worker in self.workers),
+            )
             task = self.client.submit(
-                hold, errand.model_dump_json(), key=f"{self.name}-{hold.__name__}-{number}", pure=False,
-                workers=[holder.address], allow_other_workers=False,
-            )  # fmt: skip
+                task_function,
+                rank_task.model_dump_json(),
+                key=f"{self.name}-{task_function.__name__}-{number}",
+                pure=False,
+                workers=[task_worker.address],
+                allow_other_workers=False,
+            )
             self.tasks.append(task)
         if self.by_tasks:
             threading.Thread(target=self._exchange, daemon=True).start()
 
     def _exchange(self) -> None:
-        addresses = [offer.address for offer in self.workers]
+        addresses = [worker.address for worker in self.workers]
         # It ends with the ranks: when they are cancelled it can't wait for them any more.
-        with suppress(Exception, asyncio.CancelledError), building_graphs():
-            self.exchange = keep_ahead(self.client, addresses, is_sharded(self.case), self.tasks, self.name)
+        with suppress(Exception, asyncio.CancelledError), pickles_allowed():
+            self.exchange = submit_exchange_graphs(self.client, addresses, is_sharded(self.case), self.tasks, self.name)
 
-    def watch(self, orders: SystemOrders) -> Scene:
+    def watch(self, control: NodeControl) -> ExitReport:
         """Wait for the ranks; when one has failed, its worker has gone or the time is up, for the others' last words.
 
-        Raises :class:`bench.orders.HarnessHasGone`.
+        Raises :class:`bench.orders.HarnessDisconnected`.
         """
-        allowed_s = self.case.timeout_s + (0.0 if self.by_tasks else NODES_OWN_WORD_S)
-        self._await(lambda: self.failed or orders.heard(), time.monotonic() + allowed_s)
-        late = bool(self._pending())
-        stacks = self._stacks() if late else {}
-        if late:
-            for lines in self._ask(look, self.name, of=self._there()).values():
+        allowed_s = self.case.timeout_s + (0.0 if self.by_tasks else NODE_TIMEOUT_MARGIN_S)
+        self._await(lambda: self.failed or control.stop_requested(), time.monotonic() + allowed_s)
+        unfinished = bool(self._pending())
+        stacks = self._stacks() if unfinished else {}
+        if unfinished:
+            for lines in self._run_on(read_trial_folder, self.name, of=self._present_addresses()).values():
                 self._unpack(lines)
-            self._ask(end_all, self.name, of=self._there())
-            self._await(lambda: not self._to_be_heard(), time.monotonic() + LAST_WORDS_S)
-        scene = Scene(timed_out=late and not self.failed, timeout_s=self.case.timeout_s, stacks=stacks)
-        self._speak_for_nodes(scene)
+            self._run_on(end_trial_tasks, self.name, of=self._present_addresses())
+            self._await(lambda: not self._reachable(), time.monotonic() + EXIT_GRACE_S)
+        scene = ExitReport(timed_out=unfinished and not self.failed, timeout_s=self.case.timeout_s, stacks=stacks)
+        self._write_node_reports(scene)
         return scene
 
-    def _await(self, enough: Callable[[], bool], deadline: float) -> None:
+    def _await(self, should_stop: Callable[[], bool], deadline: float) -> None:
         """Until all are done, there is ``enough``, or the time is up."""
-        ask_again = time.monotonic() + ASK_AGAIN_S
-        while self._pending() and time.monotonic() < deadline and not enough():
-            time.sleep(LOOK_AGAIN_S)
+        ask_again = time.monotonic() + WORKER_CHECK_INTERVAL_S
+        while self._pending() and time.monotonic() < deadline and not should_stop():
+            time.sleep(POLL_INTERVAL_S)
             if time.monotonic() >= ask_again:
-                there = self.client.nthreads()
-                self.lost |= {offer.address for offer in self.workers if offer.address not in there}
+                present = self.client.nthreads()
+                self.lost |= {worker.address for worker in self.workers if worker.address not in present}
                 self.failed = self.failed or bool(self.lost)
-                ask_again = time.monotonic() + ASK_AGAIN_S
+                ask_again = time.monotonic() + WORKER_CHECK_INTERVAL_S
 
     def _pending(self) -> list[int]:
         """Numbers of the tasks that are not done; what others left is taken."""
         for number, task in enumerate(self.tasks):
-            if task.done() and number not in self._taken:
-                self._taken.add(number)
+            if task.done() and number not in self._collected:
+                self._collected.add(number)
                 lines = task.result() if task.status == "finished" else []
                 self._unpack(lines)
-                self.failed = self.failed or not lines or self._ended_badly()
-        return [number for number in range(len(self.tasks)) if number not in self._taken]
+                self.failed = self.failed or not lines or self._any_failure()
+        return [number for number in range(len(self.tasks)) if number not in self._collected]
 
-    def _to_be_heard(self) -> list[int]:
-        return [number for number in self._pending() if self.holders[number].address not in self.lost]
+    def _reachable(self) -> list[int]:
+        return [number for number in self._pending() if self.task_workers[number].address not in self.lost]
 
-    def _ended_badly(self) -> bool:
-        ends = [NodeEnd.model_validate_json(path.read_text()) for path in self.out.glob("node-*.json")]
-        silent = any(end.scene is None or not end.scene.well for end in ends)
-        return silent or any(self.out.glob("failure-*.json"))
+    def _any_failure(self) -> bool:
+        ends = [NodeReport.model_validate_json(path.read_text()) for path in self.out.glob("node-*.json")]
+        node_failed = any(end.exit_report is None or not end.exit_report.succeeded for end in ends)
+        return node_failed or any(self.out.glob("failure-*.json"))
 
     def _unpack(self, lines: Sequence[str]) -> None:
-        unpacker = Unpacker(self.out)
+        unpacker = TransferReceiver(self.out)
         for line in lines:
             unpacker.take(line)
 
@@ -148,7 +172,7 @@ class Trial:
         """Of the ranks in workers' threads, the latest call first. Those of ranks in processes come from their node."""
         if not self.by_tasks:
             return {}
-        pending = {self.tasks[number].key: number for number in self._to_be_heard()}
+        pending = {self.tasks[number].key: number for number in self._reachable()}
         found: dict[str, list[str]] = {}
         for tasks in (self.client.call_stack(keys=list(pending)) if pending else {}).values():
             for key, frames in tasks.items():
@@ -156,53 +180,57 @@ class Trial:
                 found[f"rank {pending[key]}"] = lines
         return found
 
-    def _speak_for_nodes(self, scene: Scene) -> None:
+    def _write_node_reports(self, exit_report: ExitReport) -> None:
         """Write the last word of nodes that can't speak: ranks in workers' threads have none, and some are lost."""
-        for node, mine in enumerate(self.seats):
-            facts = mine[0].facts.model_copy(update={"node": node})
-            end = NodeEnd(facts=facts, scene=scene, problem=self._loss_on(node))
+        for node, node_workers in enumerate(self.assignment):
+            facts = node_workers[0].facts.model_copy(update={"node": node})
+            end = NodeReport(facts=facts, exit_report=exit_report, problem=self._lost_worker_on(node))
             if end.problem or self.by_tasks:
-                write(self.out, end.file, end)
+                write_model(self.out, end.file, end)
 
-    def _loss_on(self, node: int) -> str | None:
+    def _lost_worker_on(self, node: int) -> str | None:
         """``worker tcp://10.0.0.3:40123 has left the cluster; it held rank 1 in measured step 17``."""
-        seen = {one.rank: one.said for one in read_progress(self.out)}
-        here = self.case.ranks_on_a_node
-        for place, offer in enumerate(self.seats[node]):
-            if offer.address not in self.lost:
+        progress_by_rank = {one.rank: one.description for one in read_progress(self.out)}
+        ranks_per_node = self.case.ranks_on_a_node
+        for index, worker in enumerate(self.assignment[node]):
+            if worker.address not in self.lost:
                 continue
-            ranks = [node * here + place] if self.by_tasks else list(range(node * here, (node + 1) * here))
-            told = ", ".join(f"rank {rank} {seen.get(rank, 'that had not begun')}" for rank in ranks)
-            holding = f"; it held {told}" if self.by_tasks or not place else ""
-            return f"worker {offer.address} has left the cluster{holding}"
+            ranks = (
+                [node * ranks_per_node + index]
+                if self.by_tasks
+                else list(range(node * ranks_per_node, (node + 1) * ranks_per_node))
+            )
+            rank_texts = ", ".join(f"rank {rank} {progress_by_rank.get(rank, 'that had not begun')}" for rank in ranks)
+            ranks_note = f"; it held {rank_texts}" if self.by_tasks or not index else ""
+            return f"worker {worker.address} has left the cluster{ranks_note}"
         return None
 
     def end(self) -> str | None:
         """Release everything; says what has not ended after all."""
         self.client.cancel([*self.tasks, *(one for graph in self.exchange for one in graph)], force=True)
         self.tasks, self.exchange = [], []
-        deadline = time.monotonic() + LAST_WORDS_S
-        while (left := self._left()) and time.monotonic() < deadline:
-            time.sleep(LOOK_AGAIN_S)
-        hosts = {offer.facts.host: offer.address for offer in self.workers if offer.address not in self.lost}
-        self._ask(clear, self.name, of=list(hosts.values()))
-        return f"{left}: restart that worker" if left else None
+        deadline = time.monotonic() + EXIT_GRACE_S
+        while (leftover := self._running_titles()) and time.monotonic() < deadline:
+            time.sleep(POLL_INTERVAL_S)
+        hosts = {worker.facts.host: worker.address for worker in self.workers if worker.address not in self.lost}
+        self._run_on(remove_trial_folder, self.name, of=list(hosts.values()))
+        return f"{leftover}: restart that worker" if leftover else None
 
-    def _left(self) -> str:
-        found = self._ask(still_held, self.name, of=self._there())
+    def _running_titles(self) -> str:
+        found = self._run_on(active_task_titles, self.name, of=self._present_addresses())
         return next((f"{titles[0]} still runs in worker {address}" for address, titles in found.items() if titles), "")
 
     def log_tail(self) -> tuple[str, ...]:
         """The last lines of the workers' logs, the oldest first."""
         lines = []
-        for address, said in self.client.get_worker_logs(n=LOG_LINES, workers=self._there()).items():
+        for address, said in self.client.get_worker_logs(n=LOG_LINES, workers=self._present_addresses()).items():
             lines += [f"worker {address}: {line}" for _, text in reversed(said) for line in text.splitlines()]
         return tuple(lines)
 
-    def _there(self) -> list[str]:
-        return [offer.address for offer in self.workers if offer.address not in self.lost]
+    def _present_addresses(self) -> list[str]:
+        return [worker.address for worker in self.workers if worker.address not in self.lost]
 
-    def _ask(self, function: Callable[..., Any], *arguments: Any, of: Sequence[str]) -> dict[str, Any]:
+    def _run_on(self, function: Callable[..., Any], *arguments: Any, of: Sequence[str]) -> dict[str, Any]:
         """What the workers answer that are still there."""
         if not of:
             return {}
@@ -210,22 +238,22 @@ class Trial:
         return found
 
 
-def run(cluster: Cluster, case: Case, out: Path, orders: SystemOrders) -> TrialEnd:
-    """Raises :class:`bench.orders.HarnessHasGone`."""
+def run(cluster: SchedulerAddress, case: Case, out: Path, control: NodeControl) -> ClientReport:
+    """Raises :class:`bench.orders.HarnessDisconnected`."""
     import dask
 
     try:
-        with dask.config.set(QUIET), connect(cluster) as client:
-            trial = Trial(client, case, out, seat(case, read_offers(client)))
+        with dask.config.set(DASK_CONFIG), connect(cluster) as client:
+            trial = DaskTrial(client, case, out, assign(case, read_worker_infos(client)))
             try:
                 trial.start()
-                scene = trial.watch(orders)
-                tail = () if scene.well and not trial.failed else trial.log_tail()
+                scene = trial.watch(control)
+                tail = () if scene.succeeded and not trial.failed else trial.log_tail()
             finally:
-                left = trial.end()
-            return TrialEnd(problem=left, log_tail=tail)
-    except (Unreachable, NoRoom) as problem:
-        return TrialEnd(problem=str(problem))
+                leftover = trial.end()
+            return ClientReport(problem=leftover, log_tail=tail)
+    except (SchedulerUnreachable, UnsuitableCluster) as problem:
+        return ClientReport(problem=str(problem))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -233,14 +261,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--case", type=Path, required=True, help="file with the case as JSON")
     parser.add_argument("--out", type=Path, required=True, help="folder for what the ranks leave")
     chosen = parser.parse_args(arguments)
-    orders = SystemOrders(listen=True)
+    control = NodeControl(listen=True)
     refuse_pickles()
     try:
-        cluster = Cluster.model_validate(orders.first_line())
-        end = run(cluster, Case.model_validate_json(chosen.case.read_text()), chosen.out, orders)
-    except HarnessHasGone:
+        cluster = SchedulerAddress.model_validate(control.read_first_line())
+        end = run(cluster, Case.model_validate_json(chosen.case.read_text()), chosen.out, control)
+    except HarnessDisconnected:
         return 1
-    write(chosen.out, FILE, end)
+    write_model(chosen.out, CLIENT_REPORT_FILE, end)
     return 0
 
 

@@ -20,256 +20,287 @@ from typing import IO, Any
 
 from bench import sampler
 from bench.case import Case
-from bench.dask_client import Cluster, Tls
-from bench.dask_exchange import Abandoned, close_mailbox, mailbox
-from bench.dask_holding import VARIABLE, Holding, in_this_thread
-from bench.dask_places import PACKAGE, Offer
-from bench.identity import Identity
+from bench.dask_client import SchedulerAddress, Tls
+from bench.dask_exchange import ExchangeClosed, close_mailbox, mailbox
+from bench.dask_holding import CLUSTER_REF_VARIABLE, ClusterRef, thread_cluster_ref
+from bench.dask_places import SOURCE_DIGEST, DaskWorkerInfo
+from bench.identity import RankInfo
 from bench.local import free_port
-from bench.machine import read_facts
-from bench.parcel import lines_of
+from bench.machine import read_node_facts
+from bench.parcel import encode_folder
 from bench.records import RankFailure
-from bench.value import Value
+from bench.value import FrozenModel
 
-LOOK_AGAIN_S = 0.1
-LAST_WORDS_S = 5.0
-UNWANTED = ("cancelled", "released", "forgotten", "error")
+POLL_INTERVAL_S = 0.1
+EXIT_GRACE_S = 5.0
+UNNEEDED_STATES = ("cancelled", "released", "forgotten", "error")
 """States of a task that nobody waits for."""
-OF_A_NANNY = ("MALLOC_TRIM_THRESHOLD_", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+NANNY_VARIABLES = ("MALLOC_TRIM_THRESHOLD_", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 """What a worker's nanny sets for Dask's sake; ranks of other sites do without."""
 
 
-class Errand(Value):
+class RankTask(FrozenModel):
     """What a task is to hold: all ranks of a node as processes, or one rank in the worker's own thread."""
 
     case: Case
     trial: str
     number: int
     """Of the node, or of the rank."""
-    meeting_host: str
-    meeting_port: int
+    rendezvous_host: str
+    rendezvous_port: int
     workers: tuple[str, ...]
 
 
-def describe(address: str, threads: int) -> str:
-    """This worker, as the JSON text of an :class:`Offer`."""
-    return Offer(address=address, threads=threads, package=PACKAGE, facts=read_facts(0)).model_dump_json()
+def worker_info_json(address: str, threads: int) -> str:
+    """This worker, as the JSON text of an :class:`DaskWorkerInfo`."""
+    return DaskWorkerInfo(
+        address=address, threads=threads, package=SOURCE_DIGEST, facts=read_node_facts(0)
+    ).model_dump_json()
 
 
 def describe_worker(dask_worker: Any) -> str:
-    return describe(dask_worker.address, dask_worker.state.nthreads)
+    return worker_info_json(dask_worker.address, dask_worker.state.nthreads)
 
 
-def port_on(host: str) -> int:
+def free_port_on(host: str) -> int:
     return free_port(host)
 
 
-def folder_of(trial: str) -> Path:
+def trial_folder(trial: str) -> Path:
     """Of all that a trial leaves on this host, whichever worker it was in."""
     return Path(tempfile.gettempdir()) / f"scaling-{trial}"
 
 
-def look(trial: str) -> list[str]:
+def read_trial_folder(trial: str) -> list[str]:
     """What lies in the trial's folder by now, as lines of a parcel."""
-    folder = folder_of(trial)
-    return list(lines_of(folder)) if folder.is_dir() else []
+    folder = trial_folder(trial)
+    return list(encode_folder(folder)) if folder.is_dir() else []
 
 
-def clear(trial: str) -> None:
+def remove_trial_folder(trial: str) -> None:
     """Nothing of the trial stays on this host's disk."""
-    shutil.rmtree(folder_of(trial), ignore_errors=True)
+    shutil.rmtree(trial_folder(trial), ignore_errors=True)
 
 
-class Held:
+class ActiveTask:
     """Something that a task holds here. ``end``: told to come to an end."""
 
-    def __init__(self, errand: Errand, title: str) -> None:
+    def __init__(self, rank_task: RankTask, title: str) -> None:
         import distributed
 
         worker = distributed.get_worker()
-        self.errand, self.title, self.key = errand, title, worker.get_current_task()
+        self.rank_task, self.title, self.key = rank_task, title, worker.get_current_task()
         self.tasks: Mapping[str, Any] = worker.state.tasks
         self.end = threading.Event()
-        self.holding = Holding(trial=errand.trial, cluster=_cluster_of(worker), workers=errand.workers)
+        self.cluster_ref = ClusterRef(
+            trial=rank_task.trial, cluster=_scheduler_address(worker), workers=rank_task.workers
+        )
 
     @property
-    def wanted(self) -> bool:
+    def is_needed(self) -> bool:
         task = self.tasks.get(self.key)
-        return task is not None and task.state not in UNWANTED
+        return task is not None and task.state not in UNNEEDED_STATES
 
 
-_held: set[Held] = set()  # of this worker process; a kept worker outlives what it holds
+_active_tasks: set[ActiveTask] = set()  # of this worker process; a kept worker outlives what it holds
 
 
-def end_all(trial: str) -> None:
+def end_trial_tasks(trial: str) -> None:
     """Bring what is held for the trial to an orderly end: its tasks return what they have."""
-    for held in list(_held):
-        if held.errand.trial == trial:
-            held.end.set()
+    for active_task in list(_active_tasks):
+        if active_task.rank_task.trial == trial:
+            active_task.end.set()
 
 
-def still_held(trial: str) -> list[str]:
+def active_task_titles(trial: str) -> list[str]:
     """Titles of what has not ended yet."""
-    return sorted(held.title for held in list(_held) if held.errand.trial == trial)
+    return sorted(active_task.title for active_task in list(_active_tasks) if active_task.rank_task.trial == trial)
 
 
-def _cluster_of(worker: Any) -> Cluster:
+def _scheduler_address(worker: Any) -> SchedulerAddress:
     """The worker's own way to its scheduler. Certificates that are no files are left out: nothing but paths is told."""
-    found = [worker.security.tls_ca_file, worker.security.tls_worker_cert, worker.security.tls_worker_key]
-    paths = [path for path in found if path and "\n" not in path and Path(path).is_file()]
-    tls = Tls(ca=paths[0], cert=paths[1], key=paths[2] or paths[1]) if len(paths) == len(found) else None
-    return Cluster(address=worker.scheduler.address, tls=tls)
+    pem_values = [worker.security.tls_ca_file, worker.security.tls_worker_cert, worker.security.tls_worker_key]
+    paths = [path for path in pem_values if path and "\n" not in path and Path(path).is_file()]
+    tls = Tls(ca=paths[0], cert=paths[1], key=paths[2] or paths[1]) if len(paths) == len(pem_values) else None
+    return SchedulerAddress(address=worker.scheduler.address, tls=tls)
 
 
-def hold_node(text: str) -> list[str]:
+def run_node(text: str) -> list[str]:
     """The ranks of a node as fresh processes beside this worker, until they are done; returns what they left.
 
     :mod:`bench.node` starts them, and ends them when this process is gone: it holds the other end of a pipe.
     """
     import distributed
 
-    errand = Errand.model_validate_json(text)
-    held = Held(errand, f"node {errand.number}")
-    folder = folder_of(errand.trial)
+    rank_task = RankTask.model_validate_json(text)
+    active_task = ActiveTask(rank_task, f"node {rank_task.number}")
+    folder = trial_folder(rank_task.trial)
     folder.mkdir(mode=0o700, exist_ok=True)
     distributed.secede()
-    _held.add(held)
+    _active_tasks.add(active_task)
     try:
-        with (folder / f"bench-node-{errand.number}.log").open("w") as log:
-            process = _start_node(held, folder, log)
-            _wait_for(process, held)
-        return list(lines_of(folder))
+        with (folder / f"bench-node-{rank_task.number}.log").open("w") as log:
+            process = _start_node(active_task, folder, log)
+            _wait_for(process, active_task)
+        return list(encode_folder(folder))
     finally:
-        if not held.wanted:
-            clear(errand.trial)
-        _held.discard(held)
+        if not active_task.is_needed:
+            remove_trial_folder(rank_task.trial)
+        _active_tasks.discard(active_task)
 
 
-def _start_node(held: Held, folder: Path, log: IO[str]) -> subprocess.Popen[str]:
-    errand = held.errand
+def _start_node(active_task: ActiveTask, folder: Path, log: IO[str]) -> subprocess.Popen[str]:
+    rank_task = active_task.rank_task
     env = {
-        **_fresh_environment(),
-        "SCALING_NODE": str(errand.number),
-        "SCALING_NODES": str(errand.case.nodes),
-        "MASTER_ADDR": errand.meeting_host,
-        "MASTER_PORT": str(errand.meeting_port),
-        VARIABLE: held.holding.model_dump_json(),
+        **_child_environment(),
+        "SCALING_NODE": str(rank_task.number),
+        "SCALING_NODES": str(rank_task.case.nodes),
+        "MASTER_ADDR": rank_task.rendezvous_host,
+        "MASTER_PORT": str(rank_task.rendezvous_port),
+        CLUSTER_REF_VARIABLE: active_task.cluster_ref.model_dump_json(),
     }
     command = [sys.executable, "-m", "bench.node", "--stdio", "--out", str(folder)]
     process = subprocess.Popen(
-        command, env=env, text=True, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=log,
+        command,
+        env=env,
+        text=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=log,
         start_new_session=True,
-    )  # fmt: skip
+    )
     assert process.stdin is not None
-    print(errand.case.model_dump_json(), file=process.stdin, flush=True)
+    print(rank_task.case.model_dump_json(), file=process.stdin, flush=True)
     return process
 
 
-def _fresh_environment() -> dict[str, str]:
+def _child_environment() -> dict[str, str]:
     """This process's without what Dask put there; the package is found where it was found here."""
-    kept = {name: value for name, value in os.environ.items() if name not in OF_A_NANNY}
-    places = [str(Path(__file__).parent.parent), *filter(None, [kept.get("PYTHONPATH")])]
-    return {**kept, "PYTHONPATH": os.pathsep.join(places)}
+    inherited = {name: value for name, value in os.environ.items() if name not in NANNY_VARIABLES}
+    import_paths = [str(Path(__file__).parent.parent), *filter(None, [inherited.get("PYTHONPATH")])]
+    return {**inherited, "PYTHONPATH": os.pathsep.join(import_paths)}
 
 
-def _wait_for(process: subprocess.Popen[str], held: Held) -> None:
+def _wait_for(process: subprocess.Popen[str], active_task: ActiveTask) -> None:
     """Until it ends; told to, it is asked; not wanted any more, it is cut off."""
     assert process.stdin is not None
-    asked = False
-    while process.poll() is None and held.wanted:
-        if held.end.is_set() and not asked:
-            asked = True
+    end_requested = False
+    while process.poll() is None and active_task.is_needed:
+        if active_task.end.is_set() and not end_requested:
+            end_requested = True
             with suppress(BrokenPipeError):
                 print("end", file=process.stdin, flush=True)
-        time.sleep(LOOK_AGAIN_S)
+        time.sleep(POLL_INTERVAL_S)
     with suppress(BrokenPipeError):
         process.stdin.close()
     try:
-        process.wait(LAST_WORDS_S)
+        process.wait(EXIT_GRACE_S)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
 
 
-def hold_rank(text: str) -> list[str]:
+def run_rank(text: str) -> list[str]:
     """One rank in a thread of this worker, until it is done; returns what it left.
 
     It leaves the worker's pool, so that the pool's threads serve the exchange.
     """
     import distributed
 
-    errand = Errand.model_validate_json(text)
-    held = Held(errand, f"rank {errand.number}")
-    folder = folder_of(errand.trial)
+    rank_task = RankTask.model_validate_json(text)
+    active_task = ActiveTask(rank_task, f"rank {rank_task.number}")
+    folder = trial_folder(rank_task.trial)
     folder.mkdir(mode=0o700, exist_ok=True)
     distributed.secede()
-    _held.add(held)
-    mailbox(errand.trial)
-    me = _identity(errand)
-    watch = threading.Thread(target=_let_go, args=(held, threading.current_thread()), daemon=True)
+    _active_tasks.add(active_task)
+    mailbox(rank_task.trial)
+    me = _rank_info(rank_task)
+    watch = threading.Thread(target=_release_when_unneeded, args=(active_task, threading.current_thread()), daemon=True)
     watch.start()
-    with _sampled(errand, me, folder):
-        _play_rank(errand, me, folder, held)
-    return list(lines_of(folder))
+    with _sampling(rank_task, me, folder):
+        _measure(rank_task, me, folder, active_task)
+    return list(encode_folder(folder))
 
 
-def _identity(errand: Errand) -> Identity:
-    case, here = errand.case, errand.case.ranks_on_a_node
-    return Identity(errand.number, case.ranks, errand.number % here, here, errand.meeting_host, errand.meeting_port)
+def _rank_info(rank_task: RankTask) -> RankInfo:
+    case, ranks_per_node = rank_task.case, rank_task.case.ranks_on_a_node
+    return RankInfo(
+        rank_task.number,
+        case.ranks,
+        rank_task.number % ranks_per_node,
+        ranks_per_node,
+        rank_task.rendezvous_host,
+        rank_task.rendezvous_port,
+    )
 
 
-def _play_rank(errand: Errand, me: Identity, folder: Path, held: Held) -> None:
+def _measure(rank_task: RankTask, me: RankInfo, folder: Path, active_task: ActiveTask) -> None:
     import torch
 
-    from bench.worker import describe_failure, measure_rank, write
+    from bench.worker import describe_failure, measure_rank, write_model
 
     failures: list[RankFailure] = []
     threads = torch.get_num_threads()
-    token = in_this_thread.set(held.holding)
+    token = thread_cluster_ref.set(active_task.cluster_ref)
     try:
-        write(folder, f"record-{me.rank}.json", measure_rank(errand.case, me, folder, failures.append))
-    except Abandoned:
+        write_model(folder, f"record-{me.rank}.json", measure_rank(rank_task.case, me, folder, failures.append))
+    except ExchangeClosed:
         pass
     except Exception as problem:
         failure = failures[0] if failures else describe_failure("rank", me.rank, problem)
-        write(folder, f"failure-rank-{me.rank}.json", failure)
+        write_model(folder, f"failure-rank-{me.rank}.json", failure)
     finally:
-        in_this_thread.reset(token)
+        thread_cluster_ref.reset(token)
         torch.set_num_threads(threads)
 
 
-def _let_go(held: Held, rank: threading.Thread) -> None:
+def _release_when_unneeded(active_task: ActiveTask, rank: threading.Thread) -> None:
     """When nobody wants the rank any more, or it is told to end: nobody waits in its mailbox. The exchange of a rank
     that is done stays open as long as others may wait for it."""
-    while held.wanted and not held.end.is_set():
-        time.sleep(LOOK_AGAIN_S)
-    mailbox(held.errand.trial).close()
+    while active_task.is_needed and not active_task.end.is_set():
+        time.sleep(POLL_INTERVAL_S)
+    mailbox(active_task.rank_task.trial).close()
     rank.join()
-    while held.wanted:
-        time.sleep(LOOK_AGAIN_S)
-    close_mailbox(held.errand.trial)
-    clear(held.errand.trial)
-    _held.discard(held)
+    while active_task.is_needed:
+        time.sleep(POLL_INTERVAL_S)
+    close_mailbox(active_task.rank_task.trial)
+    remove_trial_folder(active_task.rank_task.trial)
+    _active_tasks.discard(active_task)
 
 
 @contextmanager
-def _sampled(errand: Errand, me: Identity, folder: Path) -> Iterator[None]:
+def _sampling(rank_task: RankTask, me: RankInfo, folder: Path) -> Iterator[None]:
     """The first rank of a host has it sampled, where the case is to be watched."""
-    if me.local_rank or errand.case.telemetry == "off":
+    if me.local_rank or rank_task.case.telemetry == "off":
         yield
         return
     case_file = folder / ".case.json"
-    case_file.write_text(errand.case.model_dump_json())
-    command = [sys.executable, "-m", "bench.worker", "--case", str(case_file), "--role", sampler.ROLE.name,
-               "--out", str(folder)]  # fmt: skip
-    process = subprocess.Popen(command, env=_fresh_environment(), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                               stderr=subprocess.DEVNULL, start_new_session=True)  # fmt: skip
+    case_file.write_text(rank_task.case.model_dump_json())
+    command = [
+        sys.executable,
+        "-m",
+        "bench.worker",
+        "--case",
+        str(case_file),
+        "--role",
+        sampler.ROLE.name,
+        "--out",
+        str(folder),
+    ]
+    process = subprocess.Popen(
+        command,
+        env=_child_environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
     try:
         yield
     finally:
         process.terminate()
         try:
-            process.wait(LAST_WORDS_S)
+            process.wait(EXIT_GRACE_S)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()

@@ -13,51 +13,53 @@ import time
 from collections.abc import Callable
 
 from bench.backends import Session
-from bench.clock import time_steps, wait_for
+from bench.clock import synchronize, time_steps
 from bench.workloads import Work
 
 BLOCKS = 4
 BLOCK_S = 0.12
-STEPS_AT_LEAST, STEPS_AT_MOST = 3, 200
+MIN_STEPS, MAX_STEPS = 3, 200
 
 
-Times = tuple[tuple[float, ...], dict[str, tuple[float, ...]]]
+StepTimes = tuple[tuple[float, ...], dict[str, tuple[float, ...]]]
 """Ordinary steps, and the parts of steps without exchange by name; see :class:`bench.records.PhaseTimes`."""
 
 
-def decompose(work: Work, session: Session, step_s: float) -> Times | None:
+def decompose(work: Work, session: Session, step_s: float) -> StepTimes | None:
     """Raw times of both kinds of steps on this rank; ``None`` for work without parts. ``step_s``: about a step."""
     parts = work.parts()
     if not parts:
         return None
     slowest_s = session.largest(step_s)
-    steps = max(STEPS_AT_LEAST, min(STEPS_AT_MOST, math.ceil(BLOCK_S / max(slowest_s, 1e-9))))
+    steps = max(MIN_STEPS, min(MAX_STEPS, math.ceil(BLOCK_S / max(slowest_s, 1e-9))))
     together: list[float] = []
     alone: dict[str, list[float]] = {name: [] for name, _ in parts}
     for _ in range(BLOCKS):
         session.barrier()
         # The first step of a block finds the caches as the other kind left them.
         together += time_steps(work.step, 1 + steps, session.device)[1:]
-        kept = work.save()
+        saved = work.save()
         session.barrier()
-        with session.unsynced():
+        with session.no_sync():
             for _ in range(1 + steps):
                 _time_parts(parts, alone, session.device)
         for times in alone.values():
             del times[-1 - steps]
-        work.restore(kept)
+        work.restore(saved)
     return tuple(together), {name: tuple(times) for name, times in alone.items()}
 
 
-def _time_parts(parts: tuple[tuple[str, Callable[[], None]], ...], into: dict[str, list[float]], device: str) -> None:
+def _time_parts(
+    parts: tuple[tuple[str, Callable[[], None]], ...], times_by_part: dict[str, list[float]], device: str
+) -> None:
     before = _now(device)
     for name, part in parts:
         part()
         after = _now(device)
-        into[name].append(after - before)
+        times_by_part[name].append(after - before)
         before = after
 
 
 def _now(device: str) -> float:
-    wait_for(device)
+    synchronize(device)
     return time.perf_counter()

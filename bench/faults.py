@@ -18,66 +18,66 @@ from typing import Any
 from bench.case import Fault
 from bench.workloads import Work
 
-EXIT_STATUS = 3
+INJECTED_EXIT_STATUS = 3
 HEADROOM_BYTES = 64 * 2**20
 CHUNK_BYTES = 2**20
 
 
-class Injected(RuntimeError):
+class InjectedFault(RuntimeError):
     """What ``raise`` raises."""
 
 
-def at_start(fault: Fault | None, rank: int) -> None:
+def inject_at_start(fault: Fault | None, rank: int) -> None:
     """Strike a rank before it joins the others, where that was asked for."""
     if fault is not None and fault.rank == rank and fault.step == 0:
-        strike(fault)
+        inject(fault)
 
 
-def armed(fault: Fault | None, rank: int, work: Work, step: Callable[[], Any]) -> Callable[[], Any]:
+def with_fault(fault: Fault | None, rank: int, work: Work, step: Callable[[], Any]) -> Callable[[], Any]:
     """The measured step with the fault in it; the step itself for every rank it does not touch."""
     if fault is None or fault.rank != rank or fault.step == 0:
         return step
-    at, taken = fault.step or 1, 0
+    fault_step, taken = fault.step or 1, 0
 
-    def struck() -> None:
+    def step_with_fault() -> None:
         nonlocal taken
         taken += 1
-        if taken == at:
-            strike(fault, work)
+        if taken == fault_step:
+            inject(fault, work)
         step()
 
-    return struck
+    return step_with_fault
 
 
-def slow_down(fault: Fault | None, rank: int, work: Work) -> None:
+def delay_from_start(fault: Fault | None, rank: int, work: Work) -> None:
     """Be late from the first step on, where no later step was named."""
     if fault is not None and fault.rank == rank and fault.kind == "slow" and not fault.step:
-        strike(fault, work)
+        inject(fault, work)
 
 
-def strike(fault: Fault, work: Work | None = None) -> None:
+def inject(fault: Fault, work: Work | None = None) -> None:
     """Do it to this process, or to its work."""
     if fault.kind == "slow":
         if work is not None:
-            work.late_s = (fault.ms or 0.0) / 1e3
+            work.injected_delay_s = (fault.ms or 0.0) / 1e3
         return
     print(f"injected: {fault.label}", file=sys.stderr, flush=True)
     if fault.kind in ("kill", "stop"):
         # Sent to this thread, which takes it at once; sent to the process, another thread may, and this one go on.
         signal.pthread_kill(threading.get_ident(), signal.SIGKILL if fault.kind == "kill" else signal.SIGSTOP)
     elif fault.kind == "raise":
-        raise Injected(f"injected by {fault.label}")
+        raise InjectedFault(f"injected by {fault.label}")
     elif fault.kind == "exit":
-        os._exit(EXIT_STATUS)
+        os._exit(INJECTED_EXIT_STATUS)
     elif fault.kind == "oom":
-        _run_out_of_memory()
+        _exhaust_memory()
 
 
-def _run_out_of_memory() -> None:
+def _exhaust_memory() -> None:
     """Allocate until this process may have no more; the machine's other processes notice nothing."""
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    _, most = resource.getrlimit(resource.RLIMIT_AS)
-    resource.setrlimit(resource.RLIMIT_AS, (used + HEADROOM_BYTES, most))
-    hoard = []
+    _, hard_limit = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (used + HEADROOM_BYTES, hard_limit))
+    allocated = []
     while True:
-        hoard.append(bytearray(CHUNK_BYTES))
+        allocated.append(bytearray(CHUNK_BYTES))

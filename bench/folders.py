@@ -8,7 +8,7 @@ import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-BUILD_HOROVOD = "python -m harness.horovod_wheel --strict"
+HOROVOD_BUILD_COMMAND = "python -m harness.horovod_wheel --strict"
 
 
 def cache_folder(name: str) -> Path:

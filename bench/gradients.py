@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from bench.value import Value
+from bench.value import FrozenModel
 
 MIB = 2**20
 
 
-class Grouping(Value):
+class GradientBuckets(FrozenModel):
     """How gradients become messages."""
 
     first_bytes: int
@@ -22,8 +22,8 @@ class Grouping(Value):
     """Bytes on the wire for each byte of a gradient: a half where float32 is sent as float16."""
 
 
-class Gradients(Value):
+class Gradients(FrozenModel):
     """Of one rank. ``tensor_bytes`` are in the order of the model's parameters; they are ready in reverse order."""
 
     tensor_bytes: tuple[int, ...]
-    grouping: Grouping
+    grouping: GradientBuckets

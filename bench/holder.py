@@ -12,32 +12,32 @@ from functools import partial
 from multiprocessing.connection import Connection
 
 from bench.link_speed import measure_link
-from bench.namespaces import NoNetwork, enter, make_network
+from bench.namespaces import NamespaceError, enter_namespace, make_network
 from bench.nursery import die_with_parent
 
 
-def hold(pipe: Connection, net: str, nodes: int) -> None:
-    """Make the network, send its :class:`Places` or the :class:`NoNetwork` that says why not, and hold it until the
-    other end of the pipe goes."""
-    _live_apart()
+def hold_network(pipe: Connection, net: str, nodes: int) -> None:
+    """Make the network, send its :class:`Places` or the :class:`NamespaceError` that says why not, and hold it until
+    the other end of the pipe goes."""
+    _detach()
     try:
         pipe.send(make_network(net, nodes))
-    except NoNetwork as problem:
+    except NamespaceError as problem:
         pipe.send(problem)
     with suppress(EOFError):
         pipe.recv()
 
 
-def survey(pipe: Connection, net: str) -> None:
-    """Make a network of two, send its :class:`Link` or the :class:`NoNetwork` that says why not, and go."""
-    _live_apart()
+def measure_network_link(pipe: Connection, net: str) -> None:
+    """Make a network of two, send its :class:`Link` or the :class:`NamespaceError` that says why not, and go."""
+    _detach()
     try:
-        pipe.send(measure_link(net, [partial(enter, place) for place in make_network(net, 2).nodes]))
-    except (NoNetwork, OSError) as problem:
-        pipe.send(NoNetwork(str(problem)))
+        pipe.send(measure_link(net, [partial(enter_namespace, namespace) for namespace in make_network(net, 2).nodes]))
+    except (NamespaceError, OSError) as problem:
+        pipe.send(NamespaceError(str(problem)))
 
 
-def _live_apart() -> None:
+def _detach() -> None:
     """No Ctrl-C reaches this process, and it goes when its parent does."""
     os.setsid()
     die_with_parent(int(os.environ["SCALING_WARM_PARENT"]))

@@ -20,7 +20,7 @@ def main() -> None:
     from horovod.runner.util import remote
 
     find_port = http_server.find_port
-    http_server.find_port = lambda serve: find_port(lambda anywhere: serve((address, anywhere[1])))
+    http_server.find_port = lambda serve: find_port(lambda wildcard: serve((address, wildcard[1])))
     remote.SSH_COMMAND_PREFIX = ssh
     launch.run_commandline()
 

@@ -8,20 +8,20 @@ from typing import NamedTuple
 
 
 @dataclass(frozen=True)
-class Identity:
+class RankInfo:
     """A process's place: its rank of ``world``, its place on its host, and where rank 0 is met."""
 
     rank: int
     world: int
     local_rank: int
     local_world: int
-    meeting_host: str
-    meeting_port: int
+    rendezvous_host: str
+    rendezvous_port: int
     own_host: str | None = None
     """Where the others reach this process; ``None``: where rank 0 is met."""
 
 
-class Launcher(NamedTuple):
+class LauncherVariables(NamedTuple):
     """The variables that a launcher tells its ranks their place by."""
 
     rank: str
@@ -32,23 +32,23 @@ class Launcher(NamedTuple):
 
 # The first launcher whose rank is set wins. mpirun comes first, since it hands on the environment of its parent, which
 # may hold a RANK. srun comes last: what it says of the process that starts a node's ranks is in their environment too.
-LAUNCHERS: dict[str, Launcher] = {
-    "openmpi": Launcher(
+LAUNCHER_VARIABLES: dict[str, LauncherVariables] = {
+    "openmpi": LauncherVariables(
         "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK", "OMPI_COMM_WORLD_LOCAL_SIZE"
     ),
-    "torchrun": Launcher("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"),
-    "horovodrun": Launcher("HOROVOD_RANK", "HOROVOD_SIZE", "HOROVOD_LOCAL_RANK", "HOROVOD_LOCAL_SIZE"),
-    "slurm": Launcher("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID", "SLURM_NTASKS_PER_NODE"),
+    "torchrun": LauncherVariables("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"),
+    "horovodrun": LauncherVariables("HOROVOD_RANK", "HOROVOD_SIZE", "HOROVOD_LOCAL_RANK", "HOROVOD_LOCAL_SIZE"),
+    "slurm": LauncherVariables("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID", "SLURM_NTASKS_PER_NODE"),
 }
 
 
-def identify(env: Mapping[str, str]) -> Identity:
+def read_rank_info(env: Mapping[str, str]) -> RankInfo:
     """Read the place of this process from its environment; without a launcher it is rank 0 of 1."""
     host, port = env.get("MASTER_ADDR", "127.0.0.1"), int(env.get("MASTER_PORT", "29500"))
-    own = env.get("OWN_ADDR")
-    for names in LAUNCHERS.values():
+    own_host = env.get("OWN_ADDR")
+    for names in LAUNCHER_VARIABLES.values():
         if names.rank in env:
-            rank, size = int(env[names.rank]), int(env.get(names.world, "1"))
-            place = int(env.get(names.local_rank, env[names.rank]))
-            return Identity(rank, size, place, int(env.get(names.local_world, size)), host, port, own)
-    return Identity(0, 1, 0, 1, host, port, own)
+            rank, world = int(env[names.rank]), int(env.get(names.world, "1"))
+            local_rank = int(env.get(names.local_rank, env[names.rank]))
+            return RankInfo(rank, world, local_rank, int(env.get(names.local_world, world)), host, port, own_host)
+    return RankInfo(0, 1, 0, 1, host, port, own_host)

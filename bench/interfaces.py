@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 import psutil
 
-ANYWHERE = "192.0.2.1"
+DOCUMENTATION_ADDRESS = "192.0.2.1"
 """An address for documentation (RFC 5737): nothing is ever sent there."""
-ASK_AGAIN_S = 1.0
+POLL_INTERVAL_S = 1.0
 
 
 class Interface(NamedTuple):
@@ -20,55 +20,63 @@ class Interface(NamedTuple):
     address: str
 
 
-class NoInterface(OSError):
+class InterfaceError(OSError):
     """There is none that the others could reach. The text says so, with the remedy."""
 
 
-def own_interface(meeting_host: str, nodes: int, wanted: str | None = None) -> Interface:
-    """Raises :class:`NoInterface`. Its address is IPv4, as Gloo and Horovod want it."""
-    here = [
-        Interface(name, one.address) for name, found in psutil.net_if_addrs().items() for one in found
-        if one.family == socket.AF_INET
-    ]  # fmt: skip
-    if wanted is not None:
-        named = [one for one in here if one.name == wanted]
-        if not named:
-            raise NoInterface(f"no interface '{wanted}' with an IPv4 address on {socket.gethostname()}; "
-                              f"there are {', '.join(sorted({one.name for one in here}))}")  # fmt: skip
+def select_interface(rendezvous_host: str, nodes: int, requested_name: str | None = None) -> Interface:
+    """Raises :class:`InterfaceError`. Its address is IPv4, as Gloo and Horovod want it."""
+    interfaces = [
+        Interface(name, entry.address)
+        for name, found in psutil.net_if_addrs().items()
+        for entry in found
+        if entry.family == socket.AF_INET
+    ]
+    if requested_name is not None:
+        matching = [entry for entry in interfaces if entry.name == requested_name]
+        if not matching:
+            raise InterfaceError(
+                f"no interface '{requested_name}' with an IPv4 address on {socket.gethostname()}; "
+                f"there are {', '.join(sorted({entry.name for entry in interfaces}))}"
+            )
         # It may have several: others come to the one that is told to them.
-        told = _addresses_of(meeting_host)
-        return next((one for one in named if one.address in told), named[0])
-    address = _leading_to(meeting_host)
+        rendezvous_addresses = _ipv4_addresses(rendezvous_host)
+        return next((entry for entry in matching if entry.address in rendezvous_addresses), matching[0])
+    address = _source_address_to(rendezvous_host)
     if nodes > 1 and ipaddress.ip_address(address).is_loopback:
         # Debian gives a host's own name a loopback address; nobody else could come there.
-        address = _leading_to(ANYWHERE)
-    name = next((one.name for one in here if one.address == address), None)
+        address = _source_address_to(DOCUMENTATION_ADDRESS)
+    name = next((entry.name for entry in interfaces if entry.address == address), None)
     if name is None or (nodes > 1 and ipaddress.ip_address(address).is_loopback):
-        raise NoInterface(f"{socket.gethostname()} has no interface that leads to {meeting_host}; name one")
+        raise InterfaceError(f"{socket.gethostname()} has no interface that leads to {rendezvous_host}; name one")
     return Interface(name, address)
 
 
-def insist_on_meeting_at(own: Interface, meeting_host: str) -> None:
+def check_rendezvous_interface(interface: Interface, rendezvous_host: str) -> None:
     """On node 0: what the others come to must be this interface, or they would meet over another network.
 
-    Raises :class:`NoInterface`. A loopback address says nothing: only the machine itself goes by that.
+    Raises :class:`InterfaceError`. A loopback address says nothing: only the machine itself goes by that.
     """
-    others_go_to = sorted(one for one in _addresses_of(meeting_host) if not ipaddress.ip_address(one).is_loopback)
-    if others_go_to and own.address not in others_go_to:
-        raise NoInterface(f"{meeting_host} is met at {others_go_to[0]}, but interface {own.name} has {own.address}: "
-                          "name this host by its address there, or name the interface of that network")  # fmt: skip
+    rendezvous_addresses = sorted(
+        entry for entry in _ipv4_addresses(rendezvous_host) if not ipaddress.ip_address(entry).is_loopback
+    )
+    if rendezvous_addresses and interface.address not in rendezvous_addresses:
+        raise InterfaceError(
+            f"{rendezvous_host} is met at {rendezvous_addresses[0]}, but interface {interface.name} has {interface.address}: "
+            "name this host by its address there, or name the interface of that network"
+        )
 
 
-def await_names(hosts: Sequence[str], within_s: float) -> None:
+def wait_for_hostnames(hosts: Sequence[str], within_s: float) -> None:
     """Wait until the hosts are known by name, but no longer than this in all: nodes may come one by one, and their
     names with them. Whoever then uses a name says what is wrong with it."""
     deadline = time.monotonic() + within_s
     for host in hosts:
-        while not _addresses_of(host) and time.monotonic() < deadline:
-            time.sleep(ASK_AGAIN_S)
+        while not _ipv4_addresses(host) and time.monotonic() < deadline:
+            time.sleep(POLL_INTERVAL_S)
 
 
-def _addresses_of(host: str) -> set[str]:
+def _ipv4_addresses(host: str) -> set[str]:
     """Those of IPv4; none while the name is not known."""
     try:
         return {str(found[4][0]) for found in socket.getaddrinfo(host, None, socket.AF_INET)}
@@ -76,13 +84,13 @@ def _addresses_of(host: str) -> set[str]:
         return set()
 
 
-def _leading_to(host: str) -> str:
+def _source_address_to(host: str) -> str:
     try:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
             # Nothing is sent: the system only chooses the way.
             probe.connect((host, 9))
             return str(probe.getsockname()[0])
     except OSError as problem:
-        raise NoInterface(
+        raise InterfaceError(
             f"{host} can't be reached from {socket.gethostname()} ({problem.strerror or problem})"
         ) from None

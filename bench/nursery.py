@@ -20,16 +20,24 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, cast
 
-from bench.namespaces import enter
+from bench.namespaces import enter_namespace
 
 PR_SET_PDEATHSIG = 1
 
 # What a training step touches sooner or later; torch._dynamo is pulled in by the first optimizer, 1.5 s a rank.
-ALWAYS = ("bench.worker", "numpy", "torch", "torch.distributed", "torch.nn.parallel", "torch.optim", "torch._dynamo")
+ALWAYS_PRELOADED = (
+    "bench.worker",
+    "numpy",
+    "torch",
+    "torch.distributed",
+    "torch.nn.parallel",
+    "torch.optim",
+    "torch._dynamo",
+)
 
 
 @dataclass(frozen=True)
-class Birth:
+class ProcessSpec:
     """A process to start: a worker's arguments, or a command that takes its place (mpirun)."""
 
     log: Path
@@ -40,7 +48,7 @@ class Birth:
     """The network namespace it lives in, as a path; ``None``: the machine's."""
 
 
-def warm_up(modules: Sequence[str], always: Sequence[str] = ALWAYS) -> Any:
+def start_forkserver(modules: Sequence[str], always: Sequence[str] = ALWAYS_PRELOADED) -> Any:
     """A context whose processes are forked from a parent that has loaded ``always`` and ``modules``.
 
     One parent serves one harness; a module that can't be imported is left to the rank that needs it.
@@ -54,7 +62,7 @@ def warm_up(modules: Sequence[str], always: Sequence[str] = ALWAYS) -> Any:
     return context
 
 
-def preload_all() -> None:
+def preload_modules() -> None:
     """Import what ``SCALING_PRELOAD`` names. Runs in the warm parent; see :mod:`bench._preload`."""
     # A rank holds the warm parent open and the warm parent its ranks: neither would notice a killed harness by itself.
     die_with_parent(int(os.environ["SCALING_HARNESS"]))
@@ -64,28 +72,28 @@ def preload_all() -> None:
             importlib.import_module(name)
 
 
-def bear(context: Any, birth: Birth, name: str) -> BaseProcess:
+def start_process(context: Any, spec: ProcessSpec, name: str) -> BaseProcess:
     """Start the process and return its handle."""
-    process = cast(BaseProcess, context.Process(target=live, args=(birth,), name=name))
+    process = cast(BaseProcess, context.Process(target=child_main, args=(spec,), name=name))
     process.start()
     return process
 
 
-def live(birth: Birth) -> None:
+def child_main(spec: ProcessSpec) -> None:
     """The first lines of a new process: a session and a log of its own, and an end with its parent's."""
     os.setsid()
     die_with_parent(int(os.environ["SCALING_WARM_PARENT"]))
-    log = os.open(birth.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    log = os.open(spec.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.dup2(log, 1)
     os.dup2(log, 2)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    if birth.namespace:
-        enter(birth.namespace)
-    os.environ.update(birth.env)
-    if birth.command:
-        os.execvpe(birth.command[0], birth.command, os.environ)
-    status = _worker_main()(birth.arguments)
+    if spec.namespace:
+        enter_namespace(spec.namespace)
+    os.environ.update(spec.env)
+    if spec.command:
+        os.execvpe(spec.command[0], spec.command, os.environ)
+    status = _worker_main()(spec.arguments)
     sys.stdout.flush()
     sys.stderr.flush()
     # Frameworks leave threads behind whose end may hang; all that counts is on disk by now.

@@ -9,49 +9,51 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 from bench.backends import Session
-from bench.clock import time_steps, wait_for
-from bench.records import OwnCost
+from bench.clock import synchronize, time_steps
+from bench.records import Overhead
 
-PAIRS = 12
+BLOCK_PAIRS = 12
 BLOCK_S = 0.04
-LONGEST_STEP_S = 0.1
-STEPS_AT_LEAST = 2
+MAX_STEP_S = 0.1
+MIN_STEPS = 2
 
 
-def measure_own_cost(
-    watched: Callable[[], Any],
+def measure_overhead(
+    instrumented: Callable[[], Any],
     plain: Callable[[], Any],
     session: Session,
-    silence: Callable[[], AbstractContextManager[None]],
+    pause_sampling: Callable[[], AbstractContextManager[None]],
     step_s: float,
-) -> OwnCost | None:
+) -> Overhead | None:
     """``watched``: the step as the window takes it; ``plain``: the work's own. ``step_s``: about a step, on all ranks.
 
     ``None`` where steps are so long that measuring would take longer than there is to find out. Within a pair the one
     that goes first alternates, so that a drift of the machine falls on both.
     """
-    if step_s > LONGEST_STEP_S:
+    if step_s > MAX_STEP_S:
         return None
-    steps = max(STEPS_AT_LEAST, math.ceil(BLOCK_S / max(step_s, 1e-9)))
+    steps = max(MIN_STEPS, math.ceil(BLOCK_S / max(step_s, 1e-9)))
 
-    def with_it() -> float:
+    def time_instrumented() -> float:
         session.barrier()
         began = time.perf_counter()
-        time_steps(watched, steps, session.device)
+        time_steps(instrumented, steps, session.device)
         return time.perf_counter() - began
 
-    def without() -> float:
-        with silence():
+    def time_plain() -> float:
+        with pause_sampling():
             session.barrier()
             began = time.perf_counter()
             for _ in range(steps):
                 plain()
-            wait_for(session.device)
+            synchronize(session.device)
             return time.perf_counter() - began
 
     on: list[float] = []
     off: list[float] = []
-    for pair in range(PAIRS):
-        for block, times in ((with_it, on), (without, off)) if pair % 2 else ((without, off), (with_it, on)):
+    for pair in range(BLOCK_PAIRS):
+        for block, times in (
+            ((time_instrumented, on), (time_plain, off)) if pair % 2 else ((time_plain, off), (time_instrumented, on))
+        ):
             times.append(block())
-    return OwnCost(steps=steps, watched_s=tuple(on), unwatched_s=tuple(off))
+    return Overhead(steps=steps, watched_s=tuple(on), unwatched_s=tuple(off))

@@ -26,7 +26,7 @@ PHASES = (
 COUNTED = ("warm-up step", "measured step")
 
 
-class Whereabouts(NamedTuple):
+class RankProgress(NamedTuple):
     """Where a rank was last seen."""
 
     rank: int
@@ -35,7 +35,7 @@ class Whereabouts(NamedTuple):
     step: int
 
     @property
-    def said(self) -> str:
+    def description(self) -> str:
         """``in measured step 17``, ``while joining the other ranks``."""
         if self.phase in COUNTED:
             return f"in {self.phase} {self.step}"
@@ -59,7 +59,7 @@ class Progress:
         self._cells[STEP] = 0
         self._cells[PHASE] = PHASES.index(phase)
 
-    def counting(self, step: Callable[[], Any]) -> Callable[[], Any]:
+    def count_steps(self, step: Callable[[], Any]) -> Callable[[], Any]:
         """The step, counted as it begins: a fraction of a microsecond's work, for steps inside a timed window."""
         cells = self._cells
 
@@ -70,18 +70,18 @@ class Progress:
         return counted
 
     @property
-    def whereabouts(self) -> Whereabouts:
+    def current(self) -> RankProgress:
         return _read(self._cells, 0)
 
 
-def read_progress(folder: Path) -> list[Whereabouts]:
+def read_progress(folder: Path) -> list[RankProgress]:
     """Of every rank that left notes, in the order of the ranks."""
-    found = []
+    ranks = []
     for path in folder.glob("progress-*"):
         with suppress(OSError, ValueError, TypeError, IndexError):
-            found.append(_read(memoryview(path.read_bytes()).cast("q"), int(path.name.removeprefix("progress-"))))
-    return sorted(found)
+            ranks.append(_read(memoryview(path.read_bytes()).cast("q"), int(path.name.removeprefix("progress-"))))
+    return sorted(ranks)
 
 
-def _read(cells: memoryview[int], rank: int) -> Whereabouts:
-    return Whereabouts(rank, cells[PID], PHASES[cells[PHASE]], cells[STEP])
+def _read(cells: memoryview[int], rank: int) -> RankProgress:
+    return RankProgress(rank, cells[PID], PHASES[cells[PHASE]], cells[STEP])

@@ -12,10 +12,10 @@ from bench.progress import Progress
 from bench.records import Reference, Tolerance, WorkProof
 from bench.workloads import Work, Workload
 
-FURTHEST_DEVIATION = 1e9
+MAX_DEVIATION = 1e9
 
 
-def prove(
+def verify_prefix(
     case: Case, backend: Backend, workload: Workload, session: Session, work: Work, progress: Progress
 ) -> WorkProof:
     """Take the verified prefix; on rank 0 also take it as a single process would, and compare.
@@ -25,37 +25,41 @@ def prove(
     """
     progress.enter("verified steps")
     samples, losses = work.verify(case.verify_steps)
-    after = work.snapshot()
+    final = work.snapshot()
     progress.enter("reference of the verified steps")
-    allowed = backend.tolerance(case)
+    tolerance = backend.tolerance(case)
     if workload.tolerance is not None:
-        allowed = Tolerance(value=workload.tolerance, label=f"{workload.kind} of float numbers")
+        tolerance = Tolerance(value=workload.tolerance, label=f"{workload.kind} of float numbers")
     reference = None
     if session.rank == 0:
-        alone = workload.build(case, Session(device=session.device))
-        start = alone.snapshot()
-        its_samples, its_losses = alone.verify(case.verify_steps)
+        single_process = workload.build(case, Session(device=session.device))
+        start = single_process.snapshot()
+        reference_samples, reference_losses = single_process.verify(case.verify_steps)
         reference = Reference(
-            samples=its_samples, losses=its_losses, deviation=deviation(after, alone.snapshot(), start)
+            samples=reference_samples,
+            losses=reference_losses,
+            deviation=deviation(final, single_process.snapshot(), start),
         )
     session.barrier()
-    return WorkProof(samples=samples, losses=losses, digest=digest(after), tolerance=allowed, reference=reference)
+    return WorkProof(
+        samples=samples, losses=losses, digest=digest_tensors(final), tolerance=tolerance, reference=reference
+    )
 
 
 def deviation(result: list[Any], reference: list[Any], start: list[Any]) -> float:
     """Largest, over the tensors, of ‖result − reference‖₂ ÷ ‖reference − start‖₂; not a number stays one."""
     worst = 0.0
-    for mine, its, before in zip(result, reference, start, strict=True):
-        apart = float((mine.double() - its.double()).norm())
-        moved = float((its.double() - before.double()).norm())
-        ratio = 0.0 if apart == 0 else min(apart / moved, FURTHEST_DEVIATION) if moved else FURTHEST_DEVIATION
+    for actual, expected, before in zip(result, reference, start, strict=True):
+        difference = float((actual.double() - expected.double()).norm())
+        distance = float((expected.double() - before.double()).norm())
+        ratio = 0.0 if difference == 0 else min(difference / distance, MAX_DEVIATION) if distance else MAX_DEVIATION
         worst = ratio if math.isnan(ratio) or ratio > worst else worst
     return worst
 
 
-def digest(tensors: list[Any]) -> str:
+def digest_tensors(tensors: list[Any]) -> str:
     """SHA-256 over the bytes of the tensors, in order."""
-    whole = hashlib.sha256()
+    sha = hashlib.sha256()
     for tensor in tensors:
-        whole.update(tensor.contiguous().numpy().tobytes())
-    return whole.hexdigest()
+        sha.update(tensor.contiguous().numpy().tobytes())
+    return sha.hexdigest()

@@ -11,12 +11,12 @@ from bench.gradients import Gradients
 from bench.machine import NodeFacts
 from bench.roofline import DevicePeak, StepWork
 from bench.telemetry import NodeTelemetry
-from bench.value import Value as Value
+from bench.value import FrozenModel as FrozenModel
 
 Outcome = Literal["ok", "skipped", "failed", "timeout", "invalid"]
 
 
-class Reading(Value):
+class Reading(FrozenModel):
     """One further measured number. An unknown one is ``None`` with the reason, never 0."""
 
     name: str
@@ -25,7 +25,7 @@ class Reading(Value):
     reason: str | None = None
 
 
-class PhaseTimes(Value):
+class PhaseTimes(FrozenModel):
     """One rank's raw times for the decomposition of a step; see :mod:`bench.decompose`."""
 
     together_s: tuple[float, ...]
@@ -36,7 +36,7 @@ class PhaseTimes(Value):
     """Of the parameters afterwards: the ranks must still agree."""
 
 
-class OwnCost(Value):
+class Overhead(FrozenModel):
     """Blocks of steps with the harness's own measuring on and off, alternating; the k-th of each are neighbours."""
 
     steps: int
@@ -45,7 +45,7 @@ class OwnCost(Value):
     unwatched_s: tuple[float, ...]
 
 
-class Window(Value):
+class Window(FrozenModel):
     """When the measured window was on the node's monotonic clock, and what the rank's process used in it."""
 
     began_s: float
@@ -54,21 +54,21 @@ class Window(Value):
     """Processor time of all threads of the rank's process."""
 
 
-class MessageTiming(Value):
+class MessageTiming(FrozenModel):
     """The allreduce of one message size on one rank."""
 
     message_bytes: int
     times_s: tuple[float, ...]
 
 
-class Tolerance(Value):
+class Tolerance(FrozenModel):
     """How far a result may be from the reference, and why that much."""
 
     value: float
     label: str
 
 
-class Reference(Value):
+class Reference(FrozenModel):
     """What a single process gets for the same seed and the same global batches. Computed on rank 0."""
 
     samples: tuple[tuple[int, ...], ...]
@@ -78,7 +78,7 @@ class Reference(Value):
     For an array: |mean − mean_ref| ÷ |mean_ref|."""
 
 
-class WorkProof(Value):
+class WorkProof(FrozenModel):
     """What one rank did in the verified prefix, before the timed window."""
 
     samples: tuple[tuple[int, ...], ...]
@@ -90,7 +90,7 @@ class WorkProof(Value):
     reference: Reference | None = None
 
 
-class RankRecord(Value):
+class RankRecord(FrozenModel):
     """All that one rank measured. Times are seconds of its own monotonic clock."""
 
     rank: int
@@ -127,7 +127,7 @@ class RankRecord(Value):
     messages: tuple[MessageTiming, ...] = ()
     phases: PhaseTimes | None = None
     """``None`` for work that has no parts to tell apart."""
-    own_cost: OwnCost | None = None
+    own_cost: Overhead | None = None
     gradients: Gradients | None = None
     """``None`` where nothing is exchanged, or it isn't known how."""
     step_work: StepWork | None = None
@@ -137,7 +137,7 @@ class RankRecord(Value):
     """Why the peak is unknown where it was asked for."""
 
 
-class RankFailure(Value):
+class RankFailure(FrozenModel):
     """How one process of a trial ended badly."""
 
     role: str
@@ -153,7 +153,7 @@ class RankFailure(Value):
     """Which step it was in."""
 
 
-class Link(Value):
+class Link(FrozenModel):
     """What the links between namespaces carried when nobody else used them, measured once a sweep."""
 
     net: str
@@ -165,7 +165,7 @@ class Link(Value):
     """Of one byte: the median."""
 
 
-class Condition(Value):
+class Condition(FrozenModel):
     """Something that may have spoilt a number; see :mod:`reports.analysis.conditions`."""
 
     name: str
@@ -174,7 +174,7 @@ class Condition(Value):
     """The trial's number is not to be used."""
 
 
-class SameWork(Value):
+class SameWork(FrozenModel):
     """Whether a trial did the same work as a single process."""
 
     verdict: Literal["same", "different", "unproven"]
@@ -184,7 +184,7 @@ class SameWork(Value):
     reason: str | None = None
 
 
-class Trial(Value):
+class Trial(FrozenModel):
     """One fresh set of processes, and how it ended. ``round`` counts the repeats from 0."""
 
     case: Case

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from bench.workloads import Workload
 
 
-class UnknownName(LookupError):
+class UnknownPlugin(LookupError):
     """No plugin of that name. ``known`` lists those there are."""
 
     def __init__(self, kind: str, name: str, known: list[str]) -> None:
@@ -25,7 +25,7 @@ class UnknownName(LookupError):
 
 
 @dataclass(frozen=True)
-class Broken:
+class BrokenPlugin:
     """A plugin that can't be imported. The others stay usable."""
 
     kind: str
@@ -33,57 +33,57 @@ class Broken:
     error: str
 
 
-def _names(package: ModuleType) -> list[str]:
-    return sorted(found.name for found in pkgutil.iter_modules(package.__path__) if not found.name.startswith("_"))
+def _plugin_names(package: ModuleType) -> list[str]:
+    return sorted(plugin.name for plugin in pkgutil.iter_modules(package.__path__) if not plugin.name.startswith("_"))
 
 
 def backend_names() -> list[str]:
-    return _names(backends)
+    return _plugin_names(backends)
 
 
 def workload_names() -> list[str]:
-    return _names(workloads)
+    return _plugin_names(workloads)
 
 
 @cache
 def load_backend(name: str) -> Backend:
-    """The backend in ``bench/backends/<name>.py``. Raises :class:`UnknownName`."""
+    """The backend in ``bench/backends/<name>.py``. Raises :class:`UnknownPlugin`."""
     if name not in backend_names():
-        raise UnknownName("backend", name, backend_names())
-    found: Backend = importlib.import_module(f"bench.backends.{name}").BACKEND
-    _insist(found, "name", "summary", "transports", "options")
-    return found
+        raise UnknownPlugin("backend", name, backend_names())
+    plugin: Backend = importlib.import_module(f"bench.backends.{name}").BACKEND
+    _require_attributes(plugin, "name", "summary", "transports", "options")
+    return plugin
 
 
 @cache
 def load_workload(name: str) -> Workload:
-    """The workload in ``bench/workloads/<name>.py``. Raises :class:`UnknownName`."""
+    """The workload in ``bench/workloads/<name>.py``. Raises :class:`UnknownPlugin`."""
     if name not in workload_names():
-        raise UnknownName("workload", name, workload_names())
-    found: Workload = importlib.import_module(f"bench.workloads.{name}").WORKLOAD
-    _insist(found, "name", "summary", "kind", "options")
-    return found
+        raise UnknownPlugin("workload", name, workload_names())
+    plugin: Workload = importlib.import_module(f"bench.workloads.{name}").WORKLOAD
+    _require_attributes(plugin, "name", "summary", "kind", "options")
+    return plugin
 
 
-def _insist(plugin: object, *attributes: str) -> None:
+def _require_attributes(plugin: object, *attributes: str) -> None:
     missing = [name for name in attributes if not hasattr(plugin, name)]
     if missing:
         raise TypeError(f"{type(plugin).__name__} does not say its {', '.join(missing)}")
 
 
-def survey() -> tuple[dict[str, Backend], dict[str, Workload], list[Broken]]:
+def load_plugins() -> tuple[dict[str, Backend], dict[str, Workload], list[BrokenPlugin]]:
     """Every plugin that loads, and those that don't with the reason."""
     usable_backends: dict[str, Backend] = {}
     usable_workloads: dict[str, Workload] = {}
-    broken: list[Broken] = []
+    broken: list[BrokenPlugin] = []
     for name in backend_names():
         try:
             usable_backends[name] = load_backend(name)
         except Exception as problem:
-            broken.append(Broken("backend", name, f"{type(problem).__name__}: {problem}"))
+            broken.append(BrokenPlugin("backend", name, f"{type(problem).__name__}: {problem}"))
     for name in workload_names():
         try:
             usable_workloads[name] = load_workload(name)
         except Exception as problem:
-            broken.append(Broken("workload", name, f"{type(problem).__name__}: {problem}"))
+            broken.append(BrokenPlugin("workload", name, f"{type(problem).__name__}: {problem}"))
     return usable_backends, usable_workloads, broken

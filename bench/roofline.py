@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from bench.value import Value
+from bench.value import FrozenModel
 
 
-class StepWork(Value):
+class StepWork(FrozenModel):
     """One training step of one rank, without the exchange; see :mod:`bench.step_work`."""
 
     flops: float
@@ -16,7 +16,7 @@ class StepWork(Value):
     """The floating-point types it computes in: ``float32``."""
 
 
-class DevicePeak(Value):
+class DevicePeak(FrozenModel):
     """The most that this rank got from its device while all ranks tried; see :mod:`bench.device_peak`."""
 
     flop_s: float

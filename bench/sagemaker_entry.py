@@ -17,46 +17,46 @@ from pathlib import Path
 from typing import Any
 
 from bench import node
-from bench.interfaces import await_names
+from bench.interfaces import wait_for_hostnames
 from bench.records import RankFailure
-from bench.scene import NodeEnd
+from bench.scene import NodeReport
 
-RESOURCES = Path("/opt/ml/input/config/resourceconfig.json")
-FAILURE = Path("/opt/ml/output/failure")
+RESOURCE_CONFIG_FILE = Path("/opt/ml/input/config/resourceconfig.json")
+FAILURE_FILE = Path("/opt/ml/output/failure")
 """SageMaker gives its first 1,024 characters as the reason of the job's failure."""
-NAMES_KNOWN_S = 120.0
+HOSTNAME_TIMEOUT_S = 120.0
 """Hosts do not start at the same time; until one has, its name may be unknown."""
 
 
-def variables(resources: Mapping[str, Any], env: Mapping[str, str]) -> dict[str, str]:
+def host_variables(resources: Mapping[str, Any], env: Mapping[str, str]) -> dict[str, str]:
     """Which host this is, of which, and by which interface they meet (pure); what is set already stays."""
-    found = {
+    variables = {
         "SM_HOSTS": json.dumps(resources["hosts"]),
         "SM_CURRENT_HOST": resources["current_host"],
-        node.INTERFACE: resources.get("network_interface_name", ""),
+        node.INTERFACE_VARIABLE: resources.get("network_interface_name", ""),
     }
-    return {name: value for name, value in found.items() if value and name not in env}
+    return {name: value for name, value in variables.items() if value and name not in env}
 
 
-def why_failed(out: Path) -> str:
+def failure_reason(out: Path) -> str:
     """The first failure on this host in one line, from what was left in ``out``."""
     failures = [RankFailure.model_validate_json(path.read_text()) for path in out.glob("failure-*.json")]
     if failures:
         first = min(failures, key=lambda failure: failure.at)
         return f"{first.role} {first.rank}: {first.error}"
-    ends = [NodeEnd.model_validate_json(path.read_text()) for path in out.glob("node-*.json")]
-    return next((end.problem for end in ends if end.problem), "a process ended without a word; see the log")
+    reports = [NodeReport.model_validate_json(path.read_text()) for path in out.glob("node-*.json")]
+    return next((report.problem for report in reports if report.problem), "a process ended without a word; see the log")
 
 
 def main(arguments: Sequence[str]) -> int:
-    if RESOURCES.exists():
-        resources = json.loads(RESOURCES.read_text())
-        os.environ.update(variables(resources, os.environ))
-        await_names(resources["hosts"], NAMES_KNOWN_S)
+    if RESOURCE_CONFIG_FILE.exists():
+        resources = json.loads(RESOURCE_CONFIG_FILE.read_text())
+        os.environ.update(host_variables(resources, os.environ))
+        wait_for_hostnames(resources["hosts"], HOSTNAME_TIMEOUT_S)
     status = node.main(arguments)
     if status:
         out = Path(arguments[arguments.index("--out") + 1])
-        FAILURE.write_text(f"{socket.gethostname()}: {why_failed(out)}")
+        FAILURE_FILE.write_text(f"{socket.gethostname()}: {failure_reason(out)}")
     return status
 
 

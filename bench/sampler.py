@@ -24,33 +24,34 @@ from bench.probes import Probe
 from bench.probes.gpu import GpuProbe
 from bench.probes.host import HostProbe
 from bench.probes.replay import ReplayProbe
-from bench.telemetry import Check, Header, Tick
-from bench.value import Value
+from bench.telemetry import Header, ProcessCheck, Tick
+from bench.value import FrozenModel
 
 INTERVAL_S = 0.2
 ROLE = Role(name="sampler", count=1, service=True, observer=True)
-REPLAY = "replay:"
+REPLAY_PREFIX = "replay:"
 
 
-def play(case: Case, out: Path) -> None:
+def run(case: Case, out: Path) -> None:
     """Sample until told to end (SIGTERM)."""
-    told = threading.Event()
+    stop = threading.Event()
 
     def end(signum: int, frame: FrameType | None) -> None:
-        told.set()
+        stop.set()
 
     signal.signal(signal.SIGTERM, end)
     probes = choose_probes(case)
     # Watching is worth less than working: where a core is short, the ranks have it.
     os.nice(5)
     with (out / f"telemetry-{os.environ.get('RANK', '0')}-{platform.node()}.jsonl").open("a") as file:
-        source = case.telemetry if case.telemetry.startswith(REPLAY) else "live"
+        source = case.telemetry if case.telemetry.startswith(REPLAY_PREFIX) else "live"
         devices = tuple(device for probe in probes for device in probe.devices)
         problems = tuple(problem for probe in probes for problem in probe.problems)
-        _append(file, Header(host=platform.node(), source=source, interval_s=INTERVAL_S, devices=devices,
-                             problems=problems))  # fmt: skip
+        _append(
+            file, Header(host=platform.node(), source=source, interval_s=INTERVAL_S, devices=devices, problems=problems)
+        )
         _append(file, _check(probes))
-        _sample(probes, told, file, out)
+        _sample(probes, stop, file, out)
         _append(file, _check(probes))
     for probe in probes:
         probe.close()
@@ -58,29 +59,29 @@ def play(case: Case, out: Path) -> None:
 
 def choose_probes(case: Case) -> list[Probe]:
     """What to sample for a case: the host; GPUs where the ranks compute on them, or always; or a recorded file."""
-    if case.telemetry.startswith(REPLAY):
-        return [ReplayProbe(Path(case.telemetry.removeprefix(REPLAY)))]
-    probes: list[Probe] = [HostProbe(usable_cores(), of_links=case.net is not None)]
+    if case.telemetry.startswith(REPLAY_PREFIX):
+        return [ReplayProbe(Path(case.telemetry.removeprefix(REPLAY_PREFIX)))]
+    probes: list[Probe] = [HostProbe(usable_cores(), in_network_hub=case.net is not None)]
     if case.device == "cuda" or case.telemetry == "always":
         probes.append(GpuProbe())
     return probes
 
 
-def _sample(probes: Sequence[Probe], told: threading.Event, file: TextIO, out: Path) -> None:
+def _sample(probes: Sequence[Probe], stop: threading.Event, file: TextIO, out: Path) -> None:
     with _lock_file(out).open("a") as lock:
-        due = time.monotonic()
-        while not told.is_set():
+        next_sample_s = time.monotonic()
+        while not stop.is_set():
             with suppress(BlockingIOError):
                 fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
                 readings = tuple(reading for probe in probes for reading in probe.read())
                 _append(file, Tick(at_s=time.monotonic(), readings=readings))
                 fcntl.flock(lock, fcntl.LOCK_UN)
-            due = max(due + INTERVAL_S, time.monotonic())
-            told.wait(due - time.monotonic())
+            next_sample_s = max(next_sample_s + INTERVAL_S, time.monotonic())
+            stop.wait(next_sample_s - time.monotonic())
 
 
 @contextmanager
-def silence(out: Path) -> Iterator[None]:
+def pause_sampling(out: Path) -> Iterator[None]:
     """No sample is taken inside; if the process that asked for it dies, sampling goes on."""
     with _lock_file(out).open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -91,15 +92,15 @@ def _lock_file(out: Path) -> Path:
     return out / f"sampling-{platform.node()}.lock"
 
 
-def _check(probes: Sequence[Probe]) -> Check:
-    found = [probe.processes() for probe in probes]
-    return Check(
+def _check(probes: Sequence[Probe]) -> ProcessCheck:
+    results = [probe.processes() for probe in probes]
+    return ProcessCheck(
         checked_at_s=time.monotonic(),
-        processes=tuple(process for processes, _ in found for process in processes),
-        problems=tuple(problem for _, problems in found for problem in problems),
+        processes=tuple(process for processes, _ in results for process in processes),
+        problems=tuple(problem for _, problems in results for problem in problems),
     )
 
 
-def _append(file: TextIO, value: Value) -> None:
+def _append(file: TextIO, value: FrozenModel) -> None:
     file.write(value.model_dump_json() + "\n")
     file.flush()

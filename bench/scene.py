@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench.machine import NodeFacts
-from bench.value import Value
+from bench.value import FrozenModel
 
 MPIRUN = "mpirun"
 TORCHRUN = "torchrun"
 
 
 @dataclass(frozen=True)
-class Gone:
+class FailedProcess:
     """A process that has ended badly: ``status`` as Python gives it, below 0 for a signal, ``None`` where nobody was
     told. A launcher goes by its own name, since it stands for all its ranks."""
 
@@ -31,31 +31,31 @@ class Gone:
 
 
 @dataclass(frozen=True)
-class Scene:
+class ExitReport:
     """What was found when the trial ended on a machine, or on all of them."""
 
     timed_out: bool
     timeout_s: float
-    gone: tuple[Gone, ...] = ()
+    failed: tuple[FailedProcess, ...] = ()
     """Those that ended badly, the first one first."""
     stopped: tuple[str, ...] = ()
     """Titles of processes that somebody has stopped."""
     stacks: Mapping[str, list[str]] = field(default_factory=dict)
     out_of_memory: bool = False
     """The kernel ended a process for lack of memory meanwhile."""
-    dismissed: bool = False
+    cancelled: bool = False
     """It was told to end."""
 
     @property
-    def well(self) -> bool:
-        return not (self.timed_out or self.gone or self.dismissed)
+    def succeeded(self) -> bool:
+        return not (self.timed_out or self.failed or self.cancelled)
 
 
-class NodeEnd(Value):
+class NodeReport(FrozenModel):
     """The last word of a node beyond the harness's machine."""
 
     facts: NodeFacts
-    scene: Scene | None = None
+    exit_report: ExitReport | None = None
     problem: str | None = None
     """Why it started no rank at all."""
 

@@ -8,17 +8,17 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-MARK = "scaling-sources "
+DIGEST_PREFIX = "scaling-sources "
 
 
-def digest() -> str:
+def sources_digest() -> str:
     """Of every module of this package, by name and content."""
-    here = Path(__file__).resolve().parent
-    found = hashlib.sha256()
-    for path in sorted(here.rglob("*.py")):
-        found.update(f"{path.relative_to(here)}\0".encode() + path.read_bytes() + b"\0")
-    return found.hexdigest()[:16]
+    package = Path(__file__).resolve().parent
+    sha = hashlib.sha256()
+    for path in sorted(package.rglob("*.py")):
+        sha.update(f"{path.relative_to(package)}\0".encode() + path.read_bytes() + b"\0")
+    return sha.hexdigest()[:16]
 
 
 if __name__ == "__main__":
-    print(MARK + digest())
+    print(DIGEST_PREFIX + sources_digest())

@@ -15,12 +15,12 @@ from pathlib import Path
 
 import psutil
 
-PATIENCE_S = 0.5
-LOOK_S = 10.0
+DUMP_WAIT_S = 0.5
+PY_SPY_TIMEOUT_S = 10.0
 
 
 @dataclass(frozen=True)
-class Stuck:
+class HungProcess:
     """A process that did not end, and the log that its own stacks go to."""
 
     title: str
@@ -37,23 +37,23 @@ def is_stopped(pid: int) -> bool:
         return False
 
 
-def gather(stuck: Sequence[Stuck]) -> dict[str, list[str]]:
+def dump_stacks(processes: Sequence[HungProcess]) -> dict[str, list[str]]:
     """The stacks of each process by title: from faulthandler where the process can still answer SIGUSR1, else from
     py-spy where that is installed and allowed, else a line that says why there are none."""
-    sizes = {one.log: one.log.stat().st_size if one.log.exists() else 0 for one in stuck}
-    for one in stuck:
+    sizes = {process.log: process.log.stat().st_size if process.log.exists() else 0 for process in processes}
+    for process in processes:
         with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.kill(one.pid, signal.SIGUSR1)
-    if stuck:
-        time.sleep(PATIENCE_S)
-    found = {}
-    for one in stuck:
-        said = [] if one.stopped else _since(one.log, sizes[one.log])
-        found[one.title] = said or _look_into(one)
-    return found
+            os.kill(process.pid, signal.SIGUSR1)
+    if processes:
+        time.sleep(DUMP_WAIT_S)
+    stacks_by_title = {}
+    for process in processes:
+        stack_lines = [] if process.stopped else _stacks_since(process.log, sizes[process.log])
+        stacks_by_title[process.title] = stack_lines or _run_py_spy(process)
+    return stacks_by_title
 
 
-def _since(log: Path, size: int) -> list[str]:
+def _stacks_since(log: Path, size: int) -> list[str]:
     with contextlib.suppress(OSError), log.open(errors="replace") as file:
         file.seek(size)
         lines = file.read().splitlines()
@@ -66,17 +66,24 @@ def find_py_spy() -> str | None:
     return str(beside) if beside.exists() else shutil.which("py-spy")
 
 
-def _look_into(one: Stuck) -> list[str]:
-    state = "it is stopped" if one.stopped else "it did not answer SIGUSR1"
+def _run_py_spy(process: HungProcess) -> list[str]:
+    state = "it is stopped" if process.stopped else "it did not answer SIGUSR1"
     spy = find_py_spy()
     if spy is None:
         return [f"no stack: {state}; with `pip install py-spy` its stack could be read all the same"]
     try:
-        seen = subprocess.run([spy, "dump", "--nonblocking", "--pid", str(one.pid)], capture_output=True, text=True,
-                              timeout=LOOK_S, check=False)  # fmt: skip
+        result = subprocess.run(
+            [spy, "dump", "--nonblocking", "--pid", str(process.pid)],
+            capture_output=True,
+            text=True,
+            timeout=PY_SPY_TIMEOUT_S,
+            check=False,
+        )
     except (OSError, subprocess.TimeoutExpired) as problem:
         return [f"no stack: {state}, and py-spy failed ({problem})"]
-    said = (seen.stdout or seen.stderr).strip().splitlines()
-    if seen.returncode:
-        return [f"no stack: {state}, and py-spy failed ({said[-1] if said else f'status {seen.returncode}'})"]
-    return said
+    stack_lines = (result.stdout or result.stderr).strip().splitlines()
+    if result.returncode:
+        return [
+            f"no stack: {state}, and py-spy failed ({stack_lines[-1] if stack_lines else f'status {result.returncode}'})"
+        ]
+    return stack_lines

@@ -20,18 +20,18 @@ from bench.roofline import StepWork
 from bench.workloads import Work
 
 
-def count_step(work: Work, session: Session) -> StepWork:
+def count_step_work(work: Work, session: Session) -> StepWork:
     """Take one step without exchange, counted; then the parameters are as they were."""
     from torch.utils.flop_counter import FlopCounterMode
 
-    kept = work.save()
-    traffic = count_traffic()
+    saved = work.save()
+    traffic = count_memory_traffic()
     parts = dict(work.parts())
     parts.pop("data")()
-    with session.unsynced(), traffic, FlopCounterMode(display=False, custom_mapping=_attention()) as counter:
+    with session.no_sync(), traffic, FlopCounterMode(display=False, custom_mapping=_attention()) as counter:
         for part in parts.values():
             part()
-    work.restore(kept)
+    work.restore(saved)
     return StepWork(
         flops=counter.get_total_flops(), bytes_moved=traffic.bytes_moved, dtypes=tuple(sorted(traffic.dtypes))
     )
@@ -59,7 +59,7 @@ def _attention() -> dict[Any, Any]:
     return formulas
 
 
-def count_traffic() -> Any:
+def count_memory_traffic() -> Any:
     """A context that adds up the bytes of what runs in it, in ``bytes_moved``, and gathers ``dtypes``."""
     from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -70,30 +70,30 @@ def count_traffic() -> Any:
             self.dtypes: set[str] = set()
 
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            made = func(*args, **(kwargs or {}))
-            read, written = _touched(func, args, kwargs or {}, made)
-            self.bytes_moved += sum(map(_bytes_of, read)) + sum(map(_bytes_of, written))
+            result = func(*args, **(kwargs or {}))
+            read, written = _read_and_written_tensors(func, args, kwargs or {}, result)
+            self.bytes_moved += sum(map(_stored_bytes, read)) + sum(map(_stored_bytes, written))
             self.dtypes |= {str(one.dtype).removeprefix("torch.") for one in written if one.is_floating_point()}
-            return made
+            return result
 
     return Traffic()
 
 
-def _touched(func: Any, args: Any, kwargs: Any, made: Any) -> tuple[list[Any], list[Any]]:
+def _read_and_written_tensors(func: Any, args: Any, kwargs: Any, result: Any) -> tuple[list[Any], list[Any]]:
     """The tensors that an operation reads and those that it writes; neither for a view or an empty tensor."""
-    given = _tensors((args, kwargs))
-    there = {tensor.untyped_storage()._cdata for tensor in given}
-    fresh = [tensor for tensor in _tensors(made) if tensor.untyped_storage()._cdata not in there]
-    named = {**dict(zip((one.name for one in func._schema.arguments), args, strict=False)), **kwargs}
-    written = fresh + [
+    inputs = _tensors((args, kwargs))
+    input_storages = {tensor.untyped_storage()._cdata for tensor in inputs}
+    outputs = [tensor for tensor in _tensors(result) if tensor.untyped_storage()._cdata not in input_storages]
+    arguments = {**dict(zip((one.name for one in func._schema.arguments), args, strict=False)), **kwargs}
+    written = outputs + [
         tensor
         for one in func._schema.arguments
         if one.alias_info is not None and one.alias_info.is_write
-        for tensor in _tensors(named.get(one.name))
+        for tensor in _tensors(arguments.get(one.name))
     ]
     if not written or "empty" in func._schema.name:
         return [], []
-    return given, written
+    return inputs, written
 
 
 def _tensors(values: Any) -> list[Any]:
@@ -103,7 +103,7 @@ def _tensors(values: Any) -> list[Any]:
     return [leaf for leaf in tree_leaves(values) if isinstance(leaf, torch.Tensor)]
 
 
-def _bytes_of(tensor: Any) -> int:
+def _stored_bytes(tensor: Any) -> int:
     """An expanded dimension is one element in memory."""
     sizes = zip(tensor.shape, tensor.stride(), strict=True)
     return int(prod(size for size, stride in sizes if stride or not size) * tensor.element_size())

@@ -1,8 +1,8 @@
 """What the sampler of a node saw: a recording of readings over time, and its cut to a measured window.
 
-A recording is a file of JSON lines: one :class:`Header`, then :class:`Tick` and :class:`Check` lines as they come. A
-line that was cut short by a sudden end is left out. The same file can be replayed. Times are seconds of the node's
-monotonic clock, which the ranks on that node share.
+A recording is a file of JSON lines: one :class:`Header`, then :class:`Tick` and :class:`ProcessCheck` lines as they
+come. A line that was cut short by a sudden end is left out. The same file can be replayed. Times are seconds of the
+node's monotonic clock, which the ranks on that node share.
 """
 
 from __future__ import annotations
@@ -12,20 +12,20 @@ from typing import Literal, NamedTuple
 
 from pydantic import ValidationError
 
-from bench.value import Value
+from bench.value import FrozenModel
 
 FORMAT = 1
 HOST = "host"
 """The device that stands for the node itself."""
 
-Kind = Literal["gauge", "counter"]
+QuantityKind = Literal["gauge", "counter"]
 
 
 class Quantity(NamedTuple):
     """A ``counter`` only ever grows and means something by its growth; a ``gauge`` means what it says."""
 
     unit: str
-    kind: Kind
+    kind: QuantityKind
 
 
 QUANTITIES: Mapping[str, Quantity] = {
@@ -60,7 +60,7 @@ QUANTITIES: Mapping[str, Quantity] = {
 }
 
 
-class Reading(NamedTuple):
+class Sample(NamedTuple):
     """One number of one device at one moment; an unknown one is ``None`` with its reason."""
 
     device: str
@@ -70,7 +70,7 @@ class Reading(NamedTuple):
     reason: str | None = None
 
 
-class Device(Value):
+class Device(FrozenModel):
     """What is sampled: the host, a GPU (``id`` is its UUID) or a MIG slice of one."""
 
     id: str
@@ -79,7 +79,7 @@ class Device(Value):
     """The UUID of the GPU that a MIG slice is cut from."""
 
 
-class Process(Value):
+class GpuProcess(FrozenModel):
     """A process that computes on a GPU outside the timed window."""
 
     device: str
@@ -88,7 +88,7 @@ class Process(Value):
     memory_bytes: int | None = None
 
 
-class Header(Value):
+class Header(FrozenModel):
     """The first line of a recording."""
 
     format: int = FORMAT
@@ -101,22 +101,22 @@ class Header(Value):
     """Why whole groups of devices could not be sampled (no NVML library, no permission …)."""
 
 
-class Tick(Value):
+class Tick(FrozenModel):
     """What was read at one moment."""
 
     at_s: float
-    readings: tuple[Reading, ...]
+    readings: tuple[Sample, ...]
 
 
-class Check(Value):
+class ProcessCheck(FrozenModel):
     """Who else was on the GPUs, asked outside the timed window."""
 
     checked_at_s: float
-    processes: tuple[Process, ...]
+    processes: tuple[GpuProcess, ...]
     problems: tuple[str, ...] = ()
 
 
-class Series(Value):
+class Series(FrozenModel):
     """One quantity of one device: the samples inside a window, and one on either side where there is one."""
 
     device: str
@@ -127,7 +127,7 @@ class Series(Value):
     """Why values are missing: the last reason given."""
 
 
-class NodeTelemetry(Value):
+class NodeTelemetry(FrozenModel):
     """What was sampled on one node, cut to the measured window of the ranks on it."""
 
     host: str
@@ -137,7 +137,7 @@ class NodeTelemetry(Value):
     ended_s: float
     devices: tuple[Device, ...]
     series: tuple[Series, ...]
-    processes: tuple[Process, ...] = ()
+    processes: tuple[GpuProcess, ...] = ()
     problems: tuple[str, ...] = ()
 
 
@@ -146,7 +146,7 @@ class Recording(NamedTuple):
 
     header: Header
     ticks: tuple[Tick, ...]
-    checks: tuple[Check, ...] = ()
+    checks: tuple[ProcessCheck, ...] = ()
 
 
 def read_recording(lines: Iterable[str]) -> Recording:
@@ -162,7 +162,7 @@ def read_recording(lines: Iterable[str]) -> Recording:
     for line in rest:
         try:
             if '"checked_at_s"' in line:
-                checks.append(Check.model_validate_json(line))
+                checks.append(ProcessCheck.model_validate_json(line))
             else:
                 ticks.append(Tick.model_validate_json(line))
         except ValidationError:
@@ -170,17 +170,17 @@ def read_recording(lines: Iterable[str]) -> Recording:
     return Recording(header, tuple(ticks), tuple(checks))
 
 
-def cut(recording: Recording, began_s: float, ended_s: float) -> NodeTelemetry:
+def cut_to_window(recording: Recording, began_s: float, ended_s: float) -> NodeTelemetry:
     """The part of a recording that belongs to a window."""
     inside = [number for number, tick in enumerate(recording.ticks) if began_s <= tick.at_s <= ended_s]
     before = sum(tick.at_s < began_s for tick in recording.ticks)
     first, last = (inside[0], inside[-1]) if inside else (before, before - 1)
-    kept = recording.ticks[max(0, first - 1) : last + 2]
-    gathered: dict[tuple[str, str], list[tuple[float, float | None, str | None]]] = {}
-    for tick in kept:
+    ticks = recording.ticks[max(0, first - 1) : last + 2]
+    samples_by_series: dict[tuple[str, str], list[tuple[float, float | None, str | None]]] = {}
+    for tick in ticks:
         for device, name, value, reason in tick.readings:
-            gathered.setdefault((device, name), []).append((tick.at_s, value, reason))
-    processes = {(found.device, found.pid): found for check in recording.checks for found in check.processes}
+            samples_by_series.setdefault((device, name), []).append((tick.at_s, value, reason))
+    processes = {(process.device, process.pid): process for check in recording.checks for process in check.processes}
     problems = [*recording.header.problems, *(said for check in recording.checks for said in check.problems)]
     return NodeTelemetry(
         host=recording.header.host,
@@ -197,7 +197,7 @@ def cut(recording: Recording, began_s: float, ended_s: float) -> NodeTelemetry:
                 values=tuple(value for _, value, _ in samples),
                 reason=next((reason for _, _, reason in reversed(samples) if reason), None),
             )
-            for (device, name), samples in gathered.items()
+            for (device, name), samples in samples_by_series.items()
         ),
         processes=tuple(processes.values()),
         problems=tuple(dict.fromkeys(problems)),

@@ -31,7 +31,7 @@ class Training(Work):
         self,
         session: Session,
         model: Any,
-        loss_of: Callable[[Any, Any], Any],
+        loss_function: Callable[[Any, Any], Any],
         feed: Feed,
         global_batch: int,
         learning_rate: float = LEARNING_RATE,
@@ -41,7 +41,7 @@ class Training(Work):
         self.plain_model = model.to(session.device)
         optimizer = torch.optim.SGD(self.plain_model.parameters(), lr=learning_rate, momentum=MOMENTUM)
         self.model, self.optimizer = session.wrap(self.plain_model, optimizer)
-        self.loss_of, self.feed, self.session = loss_of, feed, session
+        self.loss_function, self.feed, self.session = loss_function, feed, session
         self.amount_per_step = global_batch
         self.loss: Any = None
         self.batch: Any = None
@@ -49,7 +49,7 @@ class Training(Work):
     def step(self) -> None:
         inputs, targets = self.feed.next()
         self.optimizer.zero_grad()
-        self.loss = self.loss_of(self.model(inputs), targets)
+        self.loss = self.loss_function(self.model(inputs), targets)
         self._backward()
         self.optimizer.step()
 
@@ -78,11 +78,11 @@ class Training(Work):
     def _forward(self) -> None:
         # The model's own, since Horovod's optimizer refuses to clear gradients that it has not exchanged.
         self.plain_model.zero_grad()
-        self.loss = self.loss_of(self.model(self.batch[0]), self.batch[1])
+        self.loss = self.loss_function(self.model(self.batch[0]), self.batch[1])
 
     def _backward(self) -> None:
-        if self.late_s:
-            time.sleep(self.late_s)
+        if self.injected_delay_s:
+            time.sleep(self.injected_delay_s)
         self.loss.backward()
 
     def _update(self) -> None:
@@ -92,10 +92,10 @@ class Training(Work):
         weights = [parameter.detach().clone() for parameter in self.plain_model.parameters()]
         return weights, copy.deepcopy(self.optimizer.state_dict())
 
-    def restore(self, kept: Any) -> None:
+    def restore(self, saved: Any) -> None:
         import torch
 
-        weights, state = kept
+        weights, state = saved
         with torch.no_grad():
             for parameter, weight in zip(self.plain_model.parameters(), weights, strict=True):
                 parameter.copy_(weight)

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 
-def forget_memory_peak() -> None:
+def reset_memory_peak() -> None:
     """The peak counts from here: a forked process starts with its parent's (Linux; elsewhere it stays)."""
     try:
         Path("/proc/self/clear_refs").write_text("5")
@@ -23,8 +23,8 @@ def memory_peak_bytes() -> int:
                 return int(line.split()[1]) * 1024
     except OSError:
         pass
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return most if sys.platform == "darwin" else most * 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def device_name(device: str) -> str:
@@ -42,5 +42,5 @@ def device_uuid(device: str) -> str | None:
         return None
     import torch
 
-    found = str(torch.cuda.get_device_properties(device).uuid)
-    return found if found.startswith(("GPU-", "MIG-")) else f"GPU-{found}"
+    uuid = str(torch.cuda.get_device_properties(device).uuid)
+    return uuid if uuid.startswith(("GPU-", "MIG-")) else f"GPU-{uuid}"

@@ -21,27 +21,27 @@ from functools import partial
 from pathlib import Path
 
 from bench import faults, loop, registry, sampler
-from bench.affinity import cores_for, pin, usable_cores
+from bench.affinity import cores_of_rank, pin_threads, usable_cores
 from bench.case import Case
-from bench.identity import Identity, identify
+from bench.identity import RankInfo, read_rank_info
 from bench.nursery import die_with_parent
 from bench.progress import Progress
-from bench.records import RankFailure, RankRecord, Value
-from bench.usage import forget_memory_peak
+from bench.records import FrozenModel, RankFailure, RankRecord
+from bench.usage import reset_memory_peak
 
 TAIL_LINES = 12
 
 
-def write(folder: Path, name: str, value: Value) -> None:
+def write_model(folder: Path, name: str, value: FrozenModel) -> None:
     """Write under a hidden name, then rename: whoever watches the folder never reads half a file."""
     partial = folder / f".{name}.{os.getpid()}"
     partial.write_text(value.model_dump_json())
     partial.rename(folder / name)
 
 
-def measure_rank(case: Case, me: Identity, out: Path, failed: Callable[[RankFailure], None]) -> RankRecord:
+def measure_rank(case: Case, me: RankInfo, out: Path, on_failure: Callable[[RankFailure], None]) -> RankRecord:
     """Join the other ranks, measure, leave. ``failed`` is told of a failure while the others are still there."""
-    around = _settle_in(case, me, out)
+    context = _prepare_process(case, me, out)
     import torch
 
     torch.set_num_threads(case.threads)
@@ -49,42 +49,44 @@ def measure_rank(case: Case, me: Identity, out: Path, failed: Callable[[RankFail
     if case.device == "cuda":
         # TensorFloat-32 would make results depend on how a batch is cut, beyond what float32 rounding explains.
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-    faults.at_start(case.fault, me.rank)
+    faults.inject_at_start(case.fault, me.rank)
     with backend.session(case, me) as session:
         try:
-            return loop.measure(case, backend, workload, session, around)
+            return loop.measure(case, backend, workload, session, context)
         except Exception as problem:
             # Told before the session is left: leaving may wait for the others, and makes them fail too.
-            failed(describe_failure("rank", me.rank, problem, around.progress.whereabouts.said))
+            on_failure(describe_failure("rank", me.rank, problem, context.progress.current.description))
             raise
 
 
-def _settle_in(case: Case, me: Identity, out: Path) -> loop.Surroundings:
+def _prepare_process(case: Case, me: RankInfo, out: Path) -> loop.RankContext:
     began_s = time.monotonic()
-    forget_memory_peak()
+    reset_memory_peak()
     cores = usable_cores()
     # A rank with a GPU needs cores for more than its own thread: those are left to the system.
     if case.affinity == "cores" and case.device == "cpu" and cores:
-        cores = cores_for(me.local_rank, case.threads, cores)
-        pin(cores)
+        cores = cores_of_rank(me.local_rank, case.threads, cores)
+        pin_threads(cores)
     # One rank a node holds the sampler still while it measures what sampling costs.
-    silence = partial(sampler.silence, out) if me.local_rank == 0 else nullcontext
-    return loop.Surroundings(began_s, cores, Progress(out, me.rank), silence)
+    pause_sampling = partial(sampler.pause_sampling, out) if me.local_rank == 0 else nullcontext
+    return loop.RankContext(began_s, cores, Progress(out, me.rank), pause_sampling)
 
 
 def describe_failure(role: str, rank: int, problem: BaseException, where: str = "") -> RankFailure:
     """The failure as a value: the exception's line, the end of its traceback, the step it was in."""
     lines = "".join(traceback.format_exception(problem)).rstrip().splitlines()
-    said = traceback.format_exception_only(problem)[-1].strip()
+    error_line = traceback.format_exception_only(problem)[-1].strip()
     tail = tuple(lines[-TAIL_LINES:])
-    return RankFailure(role=role, rank=rank, host=platform.node(), error=said, at=time.time(), tail=tail, where=where)
+    return RankFailure(
+        role=role, rank=rank, host=platform.node(), error=error_line, at=time.time(), tail=tail, where=where
+    )
 
 
-def _leave(out: Path) -> Callable[[RankFailure], None]:
+def _exit_on_failure(out: Path) -> Callable[[RankFailure], None]:
     """Write the failure and end this process at once: its session may never let it go."""
 
     def leave(failure: RankFailure) -> None:
-        write(out, f"failure-{failure.role}-{failure.rank}.json", failure)
+        write_model(out, f"failure-{failure.role}-{failure.rank}.json", failure)
         print("\n".join(failure.tail), file=sys.stderr, flush=True)
         os._exit(1)
 
@@ -93,24 +95,24 @@ def _leave(out: Path) -> Callable[[RankFailure], None]:
 
 def run(case: Case, role: str, out: Path) -> int:
     """Play one role to its end; returns the exit status."""
-    me = identify(os.environ)
+    me = read_rank_info(os.environ)
     try:
         if role == "rank":
-            write(out, f"record-{me.rank}.json", measure_rank(case, me, out, _leave(out)))
+            write_model(out, f"record-{me.rank}.json", measure_rank(case, me, out, _exit_on_failure(out)))
             return 0
         if role == sampler.ROLE.name:
-            sampler.play(case, out)
+            sampler.run(case, out)
             return 0
-        play = registry.load_backend(case.backend).role(role)
-        if play is None:
+        role_main = registry.load_backend(case.backend).role(role)
+        if role_main is None:
             raise LookupError(f"backend {case.backend} has no role '{role}'")
-        play(case, me, out)
+        role_main(case, me, out)
         return 0
-    except SystemExit as ended:
-        return int(ended.code or 0)
+    except SystemExit as system_exit:
+        return int(system_exit.code or 0)
     except BaseException as problem:
         traceback.print_exc()
-        write(out, f"failure-{role}-{me.rank}.json", describe_failure(role, me.rank, problem))
+        write_model(out, f"failure-{role}-{me.rank}.json", describe_failure(role, me.rank, problem))
         return 1
 
 

@@ -10,28 +10,28 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from bench.progress import Whereabouts, read_progress
+from bench.progress import RankProgress, read_progress
 from bench.records import Outcome, RankFailure, RankRecord
-from bench.scene import MPIRUN, Gone, Scene
+from bench.scene import MPIRUN, ExitReport, FailedProcess
 from bench.telemetry import Recording, read_recording
-from harness.sites import Ending
+from harness.sites import TrialResult
 
-Kind = TypeVar("Kind", RankRecord, RankFailure)
+RecordT = TypeVar("RecordT", RankRecord, RankFailure)
 
 TAIL_LINES = 20
 STACK_LINES = 120
 
 # How mpirun (Open MPI 5) names the rank that it lost.
-MPI_SIGNALLED = re.compile(r"process rank (\d+)\b.*?exited on\s+signal (\d+)", re.DOTALL)
-MPI_STATUS = re.compile(r"Process name: \[[^\]]*,(\d+)\]\s+Exit code:\s+(\d+)")
+MPI_SIGNAL_PATTERN = re.compile(r"process rank (\d+)\b.*?exited on\s+signal (\d+)", re.DOTALL)
+MPI_STATUS_PATTERN = re.compile(r"Process name: \[[^\]]*,(\d+)\]\s+Exit code:\s+(\d+)")
 
 
-HOLDERS = ("rank", "worker")
+RANK_ROLES = ("rank", "worker")
 """Roles whose processes hold the rank of their own number: Dask's workers do."""
 
 
 @dataclass(frozen=True)
-class Lost:
+class LostNode:
     """A node that went without a word, and what is known of why."""
 
     node: int
@@ -43,93 +43,103 @@ class Lost:
         return f"node {self.node} ({self.name})"
 
 
-def collect(folder: Path, scene: Scene, lost: Sequence[Lost] = (), ranks_on_a_node: int = 1) -> Ending:
+def diagnose(
+    folder: Path, exit_report: ExitReport, lost: Sequence[LostNode] = (), ranks_on_a_node: int = 1
+) -> TrialResult:
     """Read what is in the trial's folder and say how it ended."""
-    records = sorted(_read(folder, "record-*.json", RankRecord), key=lambda record: record.rank)
-    seen = read_progress(folder)
+    records = sorted(_read_records(folder, "record-*.json", RankRecord), key=lambda record: record.rank)
+    progress = read_progress(folder)
     failures = tuple(
-        _placed(failure, seen) for failure in sorted(_read(folder, "failure-*.json", RankFailure), key=lambda f: f.at)
+        _with_progress(failure, progress)
+        for failure in sorted(_read_records(folder, "failure-*.json", RankFailure), key=lambda f: f.at)
     )
-    outcome, reason = judge(scene, failures, seen)
+    outcome, reason = determine_outcome(exit_report, failures, progress)
     if lost:
-        outcome, reason = "failed", where_it_was(lost[0], seen, ranks_on_a_node)
+        outcome, reason = "failed", describe_lost_node(lost[0], progress, ranks_on_a_node)
     tail: list[str] = []
     if outcome != "ok":
-        for gone in scene.gone[:2]:
-            tail += _headed(gone.title, last_lines(gone.log, TAIL_LINES))
-        for title, lines in scene.stacks.items():
-            tail += _headed(title, lines[:STACK_LINES])
-    return Ending(outcome, reason, tuple(records), failures, tuple(tail), recordings_in(folder))
+        for failed in exit_report.failed[:2]:
+            tail += _prefixed(failed.title, last_lines(failed.log, TAIL_LINES))
+        for title, lines in exit_report.stacks.items():
+            tail += _prefixed(title, lines[:STACK_LINES])
+    return TrialResult(outcome, reason, tuple(records), failures, tuple(tail), read_recordings(folder))
 
 
-def judge(scene: Scene, failures: Sequence[RankFailure], seen: Sequence[Whereabouts]) -> tuple[Outcome, str | None]:
+def determine_outcome(
+    exit_report: ExitReport, failures: Sequence[RankFailure], progress: Sequence[RankProgress]
+) -> tuple[Outcome, str | None]:
     """Outcome and reason (pure but for the log of mpirun): who was first, and in which step."""
-    if scene.timed_out:
-        return "timeout", f"not done within {scene.timeout_s:g} s: {where_all_were(seen, scene.stopped)}"
-    killed = next((gone for gone in scene.gone if gone.status == -signal.SIGKILL), None)
+    if exit_report.timed_out:
+        return (
+            "timeout",
+            f"not done within {exit_report.timeout_s:g} s: {describe_progress(progress, exit_report.stopped)}",
+        )
+    killed = next((failed for failed in exit_report.failed if failed.status == -signal.SIGKILL), None)
     if killed is not None:
-        why = " (the kernel ran out of memory)" if scene.out_of_memory else ""
-        return "failed", _with_place(killed, seen) + why
+        why = " (the kernel ran out of memory)" if exit_report.out_of_memory else ""
+        return "failed", _describe_exit(killed, progress) + why
     said = {(failure.role, failure.rank) for failure in failures}
-    first = scene.gone[0] if scene.gone else None
+    first = exit_report.failed[0] if exit_report.failed else None
     # Who left without a word was not told why by the others; they fail because it is gone.
-    if failures and (first is None or first.role not in HOLDERS or ("rank", first.number) in said):
+    if failures and (first is None or first.role not in RANK_ROLES or ("rank", first.number) in said):
         cause = failures[0]
         where = f" ({cause.where})" if cause.where else ""
         return "failed", f"{cause.role} {cause.rank}: {cause.error}{where}"
     if first is None:
         return "ok", None
-    lost = _lost_by_mpirun(first) if first.role == MPIRUN else None
-    return "failed", f"{_with_place(lost or first, seen)}; see the log's last lines"
+    lost = _rank_lost_by_mpirun(first) if first.role == MPIRUN else None
+    return "failed", f"{_describe_exit(lost or first, progress)}; see the log's last lines"
 
 
-def where_it_was(lost: Lost, seen: Sequence[Whereabouts], ranks_on_a_node: int) -> str:
+def describe_lost_node(lost: LostNode, progress: Sequence[RankProgress], ranks_on_a_node: int) -> str:
     """``node 2 (n3) is gone: Slurm says NODE_FAIL; rank 2 was last seen in measured step 17``."""
-    there = [one for one in seen if one.rank // ranks_on_a_node == lost.node]
-    said = f"; last seen: {where_all_were(there)}" if there else ""
+    on_node = [one for one in progress if one.rank // ranks_on_a_node == lost.node]
+    said = f"; last seen: {describe_progress(on_node)}" if on_node else ""
     return f"{lost.title} is gone: {lost.why}{said}"
 
 
-def where_all_were(seen: Sequence[Whereabouts], stopped: Sequence[str] = ()) -> str:
+def describe_progress(progress: Sequence[RankProgress], stopped: Sequence[str] = ()) -> str:
     """``rank 0 in measured step 17, rank 1 in measured step 17 (stopped)``."""
-    if not seen:
+    if not progress:
         return "no rank had begun"
-    halted = {int(title.split()[-1]) for title in stopped if title.split()[0] in HOLDERS}
-    return ", ".join(f"rank {one.rank} {one.said}{' (stopped)' if one.rank in halted else ''}" for one in seen)
+    stopped_ranks = {int(title.split()[-1]) for title in stopped if title.split()[0] in RANK_ROLES}
+    return ", ".join(
+        f"rank {one.rank} {one.description}{' (stopped)' if one.rank in stopped_ranks else ''}" for one in progress
+    )
 
 
-def _with_place(gone: Gone, seen: Sequence[Whereabouts]) -> str:
-    if gone.status is None:
-        how = "ended without a word"
-    elif gone.status < 0:
-        how = f"was killed by {signal.Signals(-gone.status).name}"
+def _describe_exit(failed: FailedProcess, progress: Sequence[RankProgress]) -> str:
+    if failed.status is None:
+        description = "ended without a word"
+    elif failed.status < 0:
+        description = f"was killed by {signal.Signals(-failed.status).name}"
     else:
-        how = f"ended with status {gone.status} and no word"
-    where = next((one.said for one in seen if one.rank == gone.number and gone.role in HOLDERS), None)
+        description = f"ended with status {failed.status} and no word"
+    where = next((one.description for one in progress if one.rank == failed.number and failed.role in RANK_ROLES), None)
     if where is None:
-        return f"{gone.title} {how}"
-    place = where if gone.role == "rank" else f"with rank {gone.number} {where}"
-    return f"{gone.title} {how} {place}"
+        return f"{failed.title} {description}"
+    place = where if failed.role == "rank" else f"with rank {failed.number} {where}"
+    return f"{failed.title} {description} {place}"
 
 
-def _lost_by_mpirun(gone: Gone) -> Gone | None:
+def _rank_lost_by_mpirun(failed: FailedProcess) -> FailedProcess | None:
     """The rank that mpirun says it lost."""
-    text = "\n".join(last_lines(gone.log, STACK_LINES))
-    if signalled := MPI_SIGNALLED.search(text):
-        return Gone("rank", int(signalled[1]), -int(signalled[2]), gone.log)
-    if ended := MPI_STATUS.search(text):
-        return Gone("rank", int(ended[1]), int(ended[2]), gone.log)
+    text = "\n".join(last_lines(failed.log, STACK_LINES))
+    if signalled := MPI_SIGNAL_PATTERN.search(text):
+        return FailedProcess("rank", int(signalled[1]), -int(signalled[2]), failed.log)
+    if ended := MPI_STATUS_PATTERN.search(text):
+        return FailedProcess("rank", int(ended[1]), int(ended[2]), failed.log)
     return None
 
 
-def _placed(failure: RankFailure, seen: Sequence[Whereabouts]) -> RankFailure:
+def _with_progress(failure: RankFailure, progress: Sequence[RankProgress]) -> RankFailure:
     if failure.where or failure.role != "rank":
         return failure
-    where = next((one.said for one in seen if one.rank == failure.rank), "")
+    where = next((one.description for one in progress if one.rank == failure.rank), "")
     return failure.model_copy(update={"where": where})
 
 
-def recordings_in(folder: Path) -> tuple[Recording, ...]:
+def read_recordings(folder: Path) -> tuple[Recording, ...]:
     """What the samplers wrote; a recording that can't be read is left out."""
     found = []
     for path in sorted(folder.glob("telemetry-*.jsonl")):
@@ -144,9 +154,9 @@ def last_lines(log: Path, count: int) -> list[str]:
     return []
 
 
-def _headed(title: str, lines: Sequence[str]) -> list[str]:
+def _prefixed(title: str, lines: Sequence[str]) -> list[str]:
     return [f"{title}: {line}" for line in lines]
 
 
-def _read(folder: Path, pattern: str, kind: type[Kind]) -> list[Kind]:
+def _read_records(folder: Path, pattern: str, kind: type[RecordT]) -> list[RecordT]:
     return [kind.model_validate_json(path.read_text()) for path in folder.glob(pattern)]

@@ -8,12 +8,12 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from bench.case import Case
-from bench.records import Value
+from bench.records import FrozenModel
 
-FILE = "claim.json"
+HANDLE_FILE = "claim.json"
 
 
-class Claim(Value):
+class JobHandle(FrozenModel):
     """Which trial a job was submitted for, and by what handle its site knows it."""
 
     case: Case
@@ -24,21 +24,21 @@ class Claim(Value):
     """When it was submitted, in seconds of the Unix epoch."""
 
 
-def stake(folder: Path, claim: Claim) -> None:
+def save_job_handle(folder: Path, job_handle: JobHandle) -> None:
     """Written as soon as the job is there."""
-    (folder / FILE).write_text(claim.model_dump_json())
+    (folder / HANDLE_FILE).write_text(job_handle.model_dump_json())
 
 
-def give_up(folder: Path) -> None:
+def delete_job_handle(folder: Path) -> None:
     """Nobody is to find this job again: it was cancelled."""
-    (folder / FILE).unlink(missing_ok=True)
+    (folder / HANDLE_FILE).unlink(missing_ok=True)
 
 
-def claims_in(sweep_folder: Path) -> dict[tuple[str, int], tuple[Claim, Path]]:
+def read_job_handles(sweep_folder: Path) -> dict[tuple[str, int], tuple[JobHandle, Path]]:
     """By case key and round, with the trial's folder."""
-    found = {}
-    for path in sweep_folder.glob(f"*/{FILE}"):
+    job_handles = {}
+    for path in sweep_folder.glob(f"*/{HANDLE_FILE}"):
         with suppress(OSError, ValidationError):
-            claim = Claim.model_validate_json(path.read_text())
-            found[claim.case.key, claim.round] = (claim, path.parent)
-    return found
+            job_handle = JobHandle.model_validate_json(path.read_text())
+            job_handles[job_handle.case.key, job_handle.round] = (job_handle, path.parent)
+    return job_handles

@@ -10,27 +10,27 @@ from typing import Any
 from rich.console import Console
 
 from bench.records import Trial
-from bench.registry import survey
+from bench.registry import load_plugins
 from harness import report
 from harness.errors import UsageError
-from harness.storage.opening import open_store, path_of
+from harness.storage.opening import open_store, store_path
 from harness.storage.store import DEFAULT_STORE, SweepInfo
 from reports.analysis.own_cost import own_cost
 from reports.analysis.stats import Estimate
 from reports.cells import Cell
 from reports.comparison import Comparison, compare, labelled
-from reports.findings import find
-from reports.forecasts import Asked
+from reports.findings import analyse_cells
+from reports.forecasts import PredictOptions
 from reports.page import comparison_section
 from reports.page.html import render
 from reports.page.model import make_page
 from reports.page.tables import sweep_label
 
-MOST_SWEEPS = 8
+MAX_SWEEPS = 8
 
 
 @dataclass(frozen=True)
-class Compared:
+class ComparisonResult:
     """The sweeps by label, what changed, and their page."""
 
     sweeps: dict[str, str]
@@ -63,12 +63,12 @@ class Compared:
         for label, sweep in self.sweeps.items():
             console.print(f"{label}: {sweep}", markup=False, highlight=False, soft_wrap=True)
         for one in self.comparisons:
-            console.print(comparison_section.sentence(one), markup=False, highlight=False, soft_wrap=True)
+            console.print(comparison_section.comparison_sentence(one), markup=False, highlight=False, soft_wrap=True)
         console.print(f"report: {self.page}", markup=False, highlight=False, soft_wrap=True)
 
 
 @dataclass(frozen=True)
-class Side:
+class ComparedSweep:
     """One of the sweeps, and what it is called on the page."""
 
     label: str
@@ -78,53 +78,58 @@ class Side:
     cost: Estimate | None
 
 
-def compare_sweeps(wanted: Sequence[str], store_place: str, page: Path | None, asked: Asked) -> Compared:
+def compare_sweeps(
+    sweep_names: Sequence[str], store_url: str, page: Path | None, predict_options: PredictOptions
+) -> ComparisonResult:
     """Write the page of several sweeps side by side. Raises :class:`UsageError` and :class:`StoreError`."""
-    sides = _sides(wanted, store_place)
+    sides = _load_sweeps(sweep_names, store_url)
     first, *others = sides
     comparisons = tuple(compare(first.label, first.cells, other.label, other.cells) for other in others)
-    target = (page or _page_beside(store_place, [side.info.id for side in sides])).resolve()
-    titles = ", ".join(f"{side.label} = {side.info.suite.name}{_at(side.cells)}" for side in sides)
-    never = {skip.case.key: (skip.case, skip.reason) for side in sides for skip in side.info.plan.not_applicable}
-    made = make_page(
+    target = (page or _default_page(store_url, [side.info.id for side in sides])).resolve()
+    titles = ", ".join(f"{side.label} = {side.info.suite.name}{_site_suffix(side.cells)}" for side in sides)
+    not_applicable = {
+        skip.case.key: (skip.case, skip.reason) for side in sides for skip in side.info.plan.not_applicable
+    }
+    page_model = make_page(
         f"Scaling report: {titles}",
-        find([cell for side in sides for cell in labelled(side.cells, side.label)], asked),
-        list(never.values()),
-        side_by_side([report.provenance(side.info, side.cells, side.cost) for side in sides]),
+        analyse_cells([cell for side in sides for cell in labelled(side.cells, side.label)], predict_options),
+        list(not_applicable.values()),
+        join_provenance([report.provenance(side.info, side.cells, side.cost) for side in sides]),
         comparisons,
-        [report.raw_numbers((side.info, side.cells, side.trials) for side in sides)],
+        [report.trials_download((side.info, side.cells, side.trials) for side in sides)],
         [f"{side.label}: {line}" for side in sides for line in report.node_remarks(side.info, side.cells)],
     )
-    report.write_whole(target, render(made))
-    return Compared({side.label: side.info.id for side in sides}, comparisons, target)
+    report.write_atomically(target, render(page_model))
+    return ComparisonResult({side.label: side.info.id for side in sides}, comparisons, target)
 
 
-def _sides(wanted: Sequence[str], store_place: str) -> list[Side]:
-    if len(wanted) > MOST_SWEEPS:
-        raise UsageError(f"{len(wanted)} sweeps side by side: at most {MOST_SWEEPS}; use --index DIR for more")
-    backends, workloads, _ = survey()
-    store = open_store(store_place, create=False)
-    sides: list[Side] = []
-    for number, name in enumerate(wanted):
+def _load_sweeps(sweep_names: Sequence[str], store_url: str) -> list[ComparedSweep]:
+    if len(sweep_names) > MAX_SWEEPS:
+        raise UsageError(f"{len(sweep_names)} sweeps side by side: at most {MAX_SWEEPS}; use --index DIR for more")
+    backends, workloads, _ = load_plugins()
+    store = open_store(store_url, create=False)
+    sides: list[ComparedSweep] = []
+    for number, name in enumerate(sweep_names):
         info = store.sweep(name)
         if any(side.info.id == info.id for side in sides):
             raise UsageError(f"sweep {info.id} is named twice; name different ones")
         trials = store.trials(info.id)
-        cells = report.cells_of(info, trials, backends, workloads)
-        sides.append(Side(sweep_label(number), info, cells, trials, own_cost(trials)))
+        cells = report.sweep_cells(info, trials, backends, workloads)
+        sides.append(ComparedSweep(sweep_label(number), info, cells, trials, own_cost(trials)))
     store.close()
     return sides
 
 
-def side_by_side(rows: Sequence[Sequence[tuple[str, str]]]) -> list[tuple[str, ...]]:
+def join_provenance(rows: Sequence[Sequence[tuple[str, str]]]) -> list[tuple[str, ...]]:
     """One row a name, one column a sweep, in the order of the names' first appearance."""
-    known = [_joined(one) for one in rows]
+    tables = [_join_rows(one) for one in rows]
     return [
-        (name, *(one.get(name, "–") for one in known)) for name in dict.fromkeys(name for one in known for name in one)
-    ]  # fmt: skip
+        (name, *(one.get(name, "–") for one in tables))
+        for name in dict.fromkeys(name for one in tables for name in one)
+    ]
 
 
-def _joined(rows: Sequence[tuple[str, str]]) -> dict[str, str]:
+def _join_rows(rows: Sequence[tuple[str, str]]) -> dict[str, str]:
     """By name, what stands in several rows of it together."""
     found: dict[str, list[str]] = {}
     for name, value in rows:
@@ -132,12 +137,12 @@ def _joined(rows: Sequence[tuple[str, str]]) -> dict[str, str]:
     return {name: "; ".join(values) for name, values in found.items()}
 
 
-def _at(cells: Sequence[Cell]) -> str:
+def _site_suffix(cells: Sequence[Cell]) -> str:
     """`` on slurm``; empty for this machine."""
     places = dict.fromkeys(cell.case.site for cell in cells if cell.case.site != "local")
     return f" on {', '.join(places)}" if places else ""
 
 
-def _page_beside(store_place: str, names: Sequence[str]) -> Path:
-    folder = (path_of(store_place) or Path(DEFAULT_STORE)).parent
+def _default_page(store_url: str, names: Sequence[str]) -> Path:
+    folder = (store_path(store_url) or Path(DEFAULT_STORE)).parent
     return folder / names[-1] / f"beside-{'-'.join(names[:-1])}.html"

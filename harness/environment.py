@@ -8,10 +8,10 @@ import subprocess
 from pathlib import Path
 
 from bench.local import torch_cuda_version
-from bench.machine import MachineFacts, read_gpus, read_machine_facts, usable_cores
+from bench.machine import MachineFacts, read_gpus, read_machine_facts, usable_core_count
 from harness.machines import Machine
 
-MACHINE = "SCALING_MACHINE"
+MACHINE_VARIABLE = "SCALING_MACHINE"
 """Names the machine where its host name is another one each time: runners of one kind are then one machine."""
 
 
@@ -42,13 +42,14 @@ def read_environment() -> Environment:
     commit, changed = _read_git()
     facts = read_machine_facts().model_dump()
     return Environment(
-        **facts | {"host": os.environ.get(MACHINE) or facts["host"], "commit": commit, "changed_files": changed}
+        **facts
+        | {"host": os.environ.get(MACHINE_VARIABLE) or facts["host"], "commit": commit, "changed_files": changed}
     )
 
 
 def read_machine() -> Machine:
     """What the plan needs, in a few milliseconds."""
-    return Machine(cores=usable_cores(), gpus=len(read_gpus()), cuda_torch=torch_cuda_version() is not None)
+    return Machine(cores=usable_core_count(), gpus=len(read_gpus()), cuda_torch=torch_cuda_version() is not None)
 
 
 def _read_git() -> tuple[str | None, bool | None]:

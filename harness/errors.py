@@ -54,17 +54,17 @@ class StoreError(HarnessError):
     """A store that can't be read or written."""
 
 
-def told(complaint: Mapping[str, Any], fields: Mapping[str, FieldInfo]) -> str:
+def describe_validation_error(error: Mapping[str, Any], fields: Mapping[str, FieldInfo]) -> str:
     """What pydantic says is wrong with a value, in our words; a pattern is told by what its field is for."""
-    if complaint["type"] == "string_pattern_mismatch":
-        name = next((str(part) for part in complaint["loc"] if part in fields), "")
-        about = fields[name].description if name else None
-        return "holds what it can't" + (f"; {name}: {about}" if about else "")
-    said = str(complaint["msg"]).removeprefix("Value error, ")
-    return f"{said[0].lower()}{said[1:]}"
+    if error["type"] == "string_pattern_mismatch":
+        name = next((str(part) for part in error["loc"] if part in fields), "")
+        description = fields[name].description if name else None
+        return "holds what it can't" + (f"; {name}: {description}" if description else "")
+    message = str(error["msg"]).removeprefix("Value error, ")
+    return f"{message[0].lower()}{message[1:]}"
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
+def suggest_name(name: str, known: Iterable[str]) -> str:
     """``; did you mean 'x'?`` where a known name is close, else ``; known: a, b``."""
     options = sorted(known)
     close = difflib.get_close_matches(name, options, n=1, cutoff=0.5)

@@ -11,9 +11,9 @@ from statistics import median
 
 from rich.console import Console
 
-from bench.registry import survey
-from harness.errors import UsageError, nearest
-from harness.report import cells_of, facts_of, write_whole
+from bench.registry import load_plugins
+from harness.errors import UsageError, suggest_name
+from harness.report import sweep_cells, sweep_facts, write_atomically
 from harness.storage.ledger import IngestedRun
 from harness.storage.opening import open_store
 from harness.storage.store import Store, SweepInfo
@@ -22,45 +22,47 @@ from reports.exports.pytest_benchmark import render_night
 from reports.trial_rows import SweepTable, TrialRow, rows_of
 
 DEFAULT_FORMAT = "csv"
-NIGHT_FORMAT = "pytest-benchmark"
+INGESTED_FORMAT = "pytest-benchmark"
 
 
-def export(sweeps: Sequence[str], store_place: str, wanted: str | None, out: Path | None, people: Console) -> None:
+def export(
+    sweeps: Sequence[str], store_url: str, wanted: str | None, out: Path | None, stderr_console: Console
+) -> None:
     """Write the sweeps to ``out``, or to standard output. Raises :class:`UsageError` before anything is written."""
     name = choose_format(wanted, out)
-    chosen = load_format(name)
-    if out is None and not chosen.text:
+    output_format = load_format(name)
+    if out is None and not output_format.text:
         raise UsageError(f"--format {name}: is not text; name a file with --out")
     if out is not None:
-        _check_ordinary(out)
-    runs = _runs_of_night(store_place, sweeps)
+        _check_regular_file(out)
+    runs = _ingested_runs(store_url, sweeps)
     if runs:
-        made, what = export_night(runs, name), f"{len(runs)} runs of {runs[0].night}"
+        exported, what = export_ingested(runs, name), f"{len(runs)} runs of {runs[0].night}"
     else:
-        table = read_table(store_place, sweeps)
-        made = _rendered(chosen, table, name)
+        table = read_table(store_url, sweeps)
+        exported = _rendered(output_format, table, name)
         what = f"{len(table.rows)} rows of {', '.join(sweep.id for sweep in table.sweeps)}"
-    _deliver(made, out)
-    for line in made.left_out:
-        people.print(f"left out: {line}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+    _write_output(exported, out)
+    for line in exported.left_out:
+        stderr_console.print(f"left out: {line}", style="yellow", markup=False, highlight=False, soft_wrap=True)
     if out is not None:
-        people.print(f"{name}: {what} → {out}", markup=False, highlight=False, soft_wrap=True)
+        stderr_console.print(f"{name}: {what} → {out}", markup=False, highlight=False, soft_wrap=True)
 
 
-def _rendered(chosen: Format, table: SweepTable, name: str) -> Export:
+def _rendered(output_format: Format, table: SweepTable, name: str) -> Export:
     try:
-        return chosen.render(table)
+        return output_format.render(table)
     except CannotExport as problem:
         raise UsageError(f"--format {name}: {problem}") from None
 
 
-def _check_ordinary(out: Path) -> None:
+def _check_regular_file(out: Path) -> None:
     """A folder, a pipe or a device would be replaced by the file. Raises :class:`UsageError`."""
     try:
-        ordinary = out.is_file() or not out.exists()
+        regular = out.is_file() or not out.exists()
     except OSError as problem:
         raise UsageError(f"--out {out}: cannot be looked at ({problem.strerror}); name another") from None
-    if not ordinary:
+    if not regular:
         raise UsageError(f"--out {out}: is not an ordinary file; name another, or leave --out out")
 
 
@@ -69,45 +71,47 @@ def choose_format(wanted: str | None, out: Path | None) -> str:
     known = format_names()
     if wanted is not None:
         if wanted not in known:
-            raise UsageError(f"--format {wanted}: unknown format{nearest(wanted, known)}")
+            raise UsageError(f"--format {wanted}: unknown format{suggest_name(wanted, known)}")
         return wanted
     suffix = out.suffix.lower() if out else ""
-    fitting = [name for name in known if suffix in load_format(name).suffixes]
-    return fitting[0] if len(fitting) == 1 else DEFAULT_FORMAT
+    matching = [name for name in known if suffix in load_format(name).suffixes]
+    return matching[0] if len(matching) == 1 else DEFAULT_FORMAT
 
 
-def read_table(store_place: str, wanted: Sequence[str]) -> SweepTable:
+def read_table(store_url: str, wanted: Sequence[str]) -> SweepTable:
     """The rows of the wanted sweeps, in that order, each sweep once; of the latest where none is named."""
-    store = open_store(store_place, create=False)
+    store = open_store(store_url, create=False)
     try:
         infos = {info.id: info for info in map(store.sweep, wanted or ["latest"])}
         rows = tuple(row for info in infos.values() for row in _rows(store, info))
     finally:
         store.close()
-    return SweepTable(sweeps=tuple(facts_of(info) for info in infos.values()), rows=rows)
+    return SweepTable(sweeps=tuple(sweep_facts(info) for info in infos.values()), rows=rows)
 
 
-def _runs_of_night(store_place: str, wanted: Sequence[str]) -> Sequence[IngestedRun]:
+def _ingested_runs(store_url: str, wanted: Sequence[str]) -> Sequence[IngestedRun]:
     """Where one night of ingested runs is wanted, and no sweep is named so; else none."""
     if len(wanted) != 1 or wanted[0] == "latest":
         return ()
-    with closing(open_store(store_place, create=False)) as store:
+    with closing(open_store(store_url, create=False)) as store:
         if wanted[0] in store.sweep_ids():
             return ()
     # Only a store of today's format can hold runs.
-    with closing(open_store(store_place, create=False, upgrade=True)) as store:
+    with closing(open_store(store_url, create=False, upgrade=True)) as store:
         return store.ledger.runs(wanted)
 
 
-def export_night(runs: Sequence[IngestedRun], name: str) -> Export:
+def export_ingested(runs: Sequence[IngestedRun], name: str) -> Export:
     """A night of ingested runs, the way it came. Raises :class:`UsageError`."""
     night = runs[0].night
-    if name != NIGHT_FORMAT:
-        raise UsageError(f"--format {name}: has no place for ingested runs, which {night} is; use {NIGHT_FORMAT}")
+    if name != INGESTED_FORMAT:
+        raise UsageError(f"--format {name}: has no place for ingested runs, which {night} is; use {INGESTED_FORMAT}")
     origins = {(run.commit, tuple(sorted(run.place.items()))) for run in runs}
     if len(origins) > 1:
-        raise UsageError(f"{night}: its runs are of {len(origins)} commits or machines, and a file tells of one; "
-                         "ingest them as nights of their own with --night")  # fmt: skip
+        raise UsageError(
+            f"{night}: its runs are of {len(origins)} commits or machines, and a file tells of one; "
+            "ingest them as nights of their own with --night"
+        )
     benchmarks: dict[str, dict[str, float]] = {}
     for run in runs:
         benchmarks.setdefault(run.benchmark, {})[run.run] = median(run.seconds)
@@ -115,18 +119,18 @@ def export_night(runs: Sequence[IngestedRun], name: str) -> Export:
 
 
 def _rows(store: Store, info: SweepInfo) -> Sequence[TrialRow]:
-    backends, workloads, _ = survey()
+    backends, workloads, _ = load_plugins()
     trials = store.trials(info.id)
-    return tuple(rows_of(facts_of(info), cells_of(info, trials, backends, workloads), trials))
+    return tuple(rows_of(sweep_facts(info), sweep_cells(info, trials, backends, workloads), trials))
 
 
-def _deliver(made: Export, out: Path | None) -> None:
+def _write_output(exported: Export, out: Path | None) -> None:
     if out is not None:
-        write_whole(out, made.content)
+        write_atomically(out, exported.content)
         return
-    assert isinstance(made.content, str)
+    assert isinstance(exported.content, str)
     try:
-        sys.stdout.write(made.content)
+        sys.stdout.write(exported.content)
         sys.stdout.flush()
     except BrokenPipeError:
         # The reader has seen enough, as `head` does. What is still buffered must not fail again at exit.

@@ -44,8 +44,8 @@ BUILD_TOOLS = ("cmake==3.31.10", "setuptools==80.9.0", "wheel==0.45.1", "packagi
 # project and the included file inside it, so the standard is raised without touching Horovod's source.
 # The run path is relative to the installed extension (site-packages/horovod/torch), so that the wheel finds
 # Open MPI in whichever environment it is installed.
-TOOLCHAIN = 'set(CMAKE_PROJECT_horovod_INCLUDE "${CMAKE_CURRENT_LIST_DIR}/project.cmake")\n'
-PROJECT = """\
+TOOLCHAIN_CMAKE = 'set(CMAKE_PROJECT_horovod_INCLUDE "${CMAKE_CURRENT_LIST_DIR}/project.cmake")\n'
+PROJECT_CMAKE = """\
 set(CMAKE_CXX14_STANDARD_COMPILE_OPTION "-std=c++20")
 set(CMAKE_CXX17_STANDARD_COMPILE_OPTION "-std=c++20")
 set(CMAKE_BUILD_WITH_INSTALL_RPATH ON)
@@ -83,7 +83,7 @@ class BuildKey:
         return f"horovod-{self.horovod}-torch-{self.torch}-{self.python}-{digest[:16]}"
 
 
-class CannotBuild(Exception):
+class BuildError(Exception):
     """Horovod can't be built here. The text is one line: what is missing and how to get it."""
 
 
@@ -142,15 +142,15 @@ def find_nccl() -> Nccl | None:
 def describe_build(nccl: Nccl | None) -> BuildKey:
     """The key of the build this environment needs.
 
-    Raises :class:`CannotBuild` where torch or a C++ compiler is missing.
+    Raises :class:`BuildError` where torch or a C++ compiler is missing.
     """
     try:
         torch = importlib.metadata.version("torch")
     except importlib.metadata.PackageNotFoundError:
-        raise CannotBuild("torch is not installed in this environment; run `pip install torch` first") from None
+        raise BuildError("torch is not installed in this environment; run `pip install torch` first") from None
     compiler = shutil.which("c++") or shutil.which("g++")
     if compiler is None:
-        raise CannotBuild("no C++ compiler (c++ or g++) on PATH; install one, for example Debian's package g++")
+        raise BuildError("no C++ compiler (c++ or g++) on PATH; install one, for example Debian's package g++")
     version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=True).stdout
     return BuildKey(
         horovod=HOROVOD_VERSION,
@@ -160,7 +160,7 @@ def describe_build(nccl: Nccl | None) -> BuildKey:
         compiler=version.splitlines()[0],
         open_mpi=_open_mpi_version(),
         nccl=nccl.versions if nccl else None,
-        recipe=hashlib.sha256("\n".join([TOOLCHAIN, PROJECT, *BUILD_TOOLS]).encode()).hexdigest()[:12],
+        recipe=hashlib.sha256("\n".join([TOOLCHAIN_CMAKE, PROJECT_CMAKE, *BUILD_TOOLS]).encode()).hexdigest()[:12],
     )
 
 
@@ -180,7 +180,7 @@ def find_wheel(key: BuildKey, cache: Path) -> Path | None:
 
 
 @contextlib.contextmanager
-def _one_builder(cache: Path) -> Iterator[None]:
+def _build_lock(cache: Path) -> Iterator[None]:
     """Two environments made at the same time build once: the second waits for the first's wheel."""
     cache.mkdir(parents=True, exist_ok=True)
     with (cache / "building.lock").open("w") as handle:
@@ -189,11 +189,11 @@ def _one_builder(cache: Path) -> Iterator[None]:
 
 
 def build_wheel(key: BuildKey, nccl: Nccl | None, cache: Path) -> Path:
-    """Compile Horovod and put the wheel into ``cache`` (about 5 minutes on 2 cores). Raises :class:`CannotBuild`."""
+    """Compile Horovod and put the wheel into ``cache`` (about 5 minutes on 2 cores). Raises :class:`BuildError`."""
     with tempfile.TemporaryDirectory(prefix="horovod-build-") as scratch:
         work = Path(scratch)
-        (work / "toolchain.cmake").write_text(TOOLCHAIN)
-        (work / "project.cmake").write_text(PROJECT)
+        (work / "toolchain.cmake").write_text(TOOLCHAIN_CMAKE)
+        (work / "project.cmake").write_text(PROJECT_CMAKE)
         tools, wheels, log = work / "tools", work / "wheels", work / "build.log"
         pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
         env = build_environment(key, nccl, work / "toolchain.cmake", tools, os.environ)
@@ -203,16 +203,26 @@ def build_wheel(key: BuildKey, nccl: Nccl | None, cache: Path) -> Path:
         env.pop("PIP_CONSTRAINT", None)
         steps = (
             [*pip, "install", "--quiet", "--target", str(tools), *BUILD_TOOLS],
-            [*pip, "wheel", "--no-build-isolation", "--no-deps", "--no-cache-dir", "--no-binary", "horovod",
-             "--wheel-dir", str(wheels), f"horovod=={key.horovod}"],
-        )  # fmt: skip
+            [
+                *pip,
+                "wheel",
+                "--no-build-isolation",
+                "--no-deps",
+                "--no-cache-dir",
+                "--no-binary",
+                "horovod",
+                "--wheel-dir",
+                str(wheels),
+                f"horovod=={key.horovod}",
+            ],
+        )
         for step in steps:
             with log.open("a") as out:
                 done = subprocess.run(step, env=env, stdout=out, stderr=subprocess.STDOUT, check=False)
             if done.returncode:
-                kept = cache / f"{key.name}.log"
-                shutil.copy(log, kept)
-                raise CannotBuild(f"{_last_error(log.read_text(errors='replace'))} (whole log: {kept})")
+                kept_log = cache / f"{key.name}.log"
+                shutil.copy(log, kept_log)
+                raise BuildError(f"{_last_error(log.read_text(errors='replace'))} (whole log: {kept_log})")
         folder = cache / key.name
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "key.json").write_text(json.dumps(asdict(key), indent=2) + "\n")
@@ -245,7 +255,7 @@ def ensure_horovod(cache: Path) -> str:
     wheel = find_wheel(key, cache)
     how = "kept wheel"
     if wheel is None:
-        with _one_builder(cache):
+        with _build_lock(cache):
             wheel = find_wheel(key, cache)
             if wheel is None:
                 print(f"building Horovod {key.horovod} against torch {key.torch} (some minutes, once)", flush=True)
@@ -254,10 +264,19 @@ def ensure_horovod(cache: Path) -> str:
     build = HorovodBuild(name=key.name, mpi=key.open_mpi is not None, nccl=nccl is not None)
     if read_horovod_build() != build or importlib.util.find_spec("horovod") is None:
         subprocess.run(
-            [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps",
-             "--force-reinstall", str(wheel)],
+            [
+                sys.executable,
+                "-m",
+                "pip",
+                "install",
+                "--quiet",
+                "--disable-pip-version-check",
+                "--no-deps",
+                "--force-reinstall",
+                str(wheel),
+            ],
             check=True,
-        )  # fmt: skip
+        )
         write_horovod_build(build)
     return f"Horovod {key.horovod} for torch {key.torch}: {how}, {time.monotonic() - began:.0f} s"
 
@@ -268,7 +287,7 @@ def main() -> int:
     strict = parser.parse_args().strict
     try:
         print(ensure_horovod(cache_folder("wheels")), flush=True)
-    except (CannotBuild, subprocess.CalledProcessError, OSError) as problem:
+    except (BuildError, subprocess.CalledProcessError, OSError) as problem:
         write_horovod_build(HorovodBuild(name="none", problem=str(problem)))
         print(f"Horovod was not built: {problem}\nIts cells will be skipped; everything else works.", flush=True)
         return 1 if strict else 0

@@ -10,16 +10,16 @@ from typing import Any
 
 from rich.console import Console
 
-from bench.registry import survey
+from bench.registry import load_plugins
 from harness import report
 from harness.errors import UsageError
-from harness.storage.opening import masked, open_store
+from harness.storage.opening import mask_password, open_store
 from harness.storage.store import Store, SweepInfo
 from reports.analysis.own_cost import own_cost
 from reports.analysis.stats import Estimate
 from reports.cells import Cell
-from reports.findings import find
-from reports.nights import Night, keep
+from reports.findings import analyse_cells
+from reports.nights import Night, night_cell
 from reports.page.html import render
 from reports.page.index_model import make_index
 from reports.page.values import Page
@@ -28,7 +28,7 @@ INDEX = "index.html"
 
 
 @dataclass(frozen=True)
-class Indexed:
+class IndexResult:
     """The index, and which of its sweeps got a report; the others had one."""
 
     page: Page
@@ -53,47 +53,47 @@ class Indexed:
         console.print(f"index: {self.path}", markup=False, highlight=False, soft_wrap=True)
 
 
-def write_index(wanted: Sequence[str], store_place: str, folder: Path) -> Indexed:
+def write_index(names: Sequence[str], store_url: str, folder: Path) -> IndexResult:
     """Index the sweeps named, or every finished one. Raises :class:`UsageError` and :class:`StoreError`."""
     folder = folder.resolve()
-    store = open_store(store_place, create=False)
-    chosen, unfinished = _choose(store, wanted)
+    store = open_store(store_url, create=False)
+    chosen, unfinished = _choose(store, names)
     if not chosen:
-        said = f"store {masked(store_place)} holds no finished sweep"
-        raise UsageError(f"{said}; run `python -m harness sweep`, or name one")
+        message = f"store {mask_password(store_url)} holds no finished sweep"
+        raise UsageError(f"{message}; run `python -m harness sweep`, or name one")
     nights, written = [], []
     for name in chosen:
-        night, fresh = _add(store, name, folder)
+        night, rewritten = _add_sweep(store, name, folder)
         nights.append(night)
-        written += [name] if fresh else []
+        written += [name] if rewritten else []
     store.close()
     page = make_index(nights, unfinished)
-    report.write_whole(folder / INDEX, render(page))
-    return Indexed(page, folder / INDEX, tuple(chosen), tuple(written))
+    report.write_atomically(folder / INDEX, render(page))
+    return IndexResult(page, folder / INDEX, tuple(chosen), tuple(written))
 
 
-def _choose(store: Store, wanted: Sequence[str]) -> tuple[list[str], list[str]]:
+def _choose(store: Store, names: Sequence[str]) -> tuple[list[str], list[str]]:
     """The sweeps to index, the oldest first, and those left out: unfinished, and not named."""
-    named = {store.sweep(name).id for name in wanted}
+    named = {store.sweep(name).id for name in names}
     if named:
         return [name for name in store.sweep_ids() if name in named], []
     finished = {name: store.sweep(name).finished_at is not None for name in store.sweep_ids()}
     return [name for name in finished if finished[name]], [name for name in finished if not finished[name]]
 
 
-def _add(store: Store, name: str, folder: Path) -> tuple[Night, bool]:
+def _add_sweep(store: Store, name: str, folder: Path) -> tuple[Night, bool]:
     """What the index keeps of a sweep, and whether its report had to be written.
 
     Its trials hold every step and sample: they are gone before the next sweep's are read.
     """
-    backends, workloads, _ = survey()
+    backends, workloads, _ = load_plugins()
     info, trials = store.sweep(name), store.trials(name)
-    cells, cost = report.cells_of(info, trials, backends, workloads), own_cost(trials)
+    cells, cost = report.sweep_cells(info, trials, backends, workloads), own_cost(trials)
     target = folder / _page_of(name)
-    fresh = not _is_current(target, info)
-    if fresh:
-        report.write_page(info, trials, find(cells), target, cost)
-    return _night(info, cells, cost), fresh
+    rewritten = not _is_current(target, info)
+    if rewritten:
+        report.write_page(info, trials, analyse_cells(cells), target, cost)
+    return _night(info, cells, cost), rewritten
 
 
 def _page_of(sweep: str) -> str:
@@ -119,6 +119,6 @@ def _night(info: SweepInfo, cells: Sequence[Cell], cost: Estimate | None) -> Nig
         commit=f"{environment.commit}{changed}" if environment.commit else "unknown",
         machine=environment.machine,
         place=environment.place,
-        cells=tuple(map(keep, cells)),
+        cells=tuple(map(night_cell, cells)),
         own_cost=cost,
     )

@@ -22,7 +22,7 @@ from rich.console import Console
 from harness.errors import UsageError
 from harness.storage.ledger import IngestedRun, Ledger
 from harness.storage.opening import open_store
-from reports.exports.pytest_benchmark import MACHINE, RUNS
+from reports.exports.pytest_benchmark import MACHINE_FIELDS, RUN_NAMES
 
 REMEDY = "write it anew with `pytest --benchmark-json FILE`"
 MEDIAN_ONLY = " (median only)"
@@ -33,32 +33,32 @@ NO_COMMIT = frozenset({"", "unversioned", "unknown"})
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
-class _Part(BaseModel):
+class _Section(BaseModel):
     """What is read of pytest-benchmark's file; it may hold anything else."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
 
 
-class _Stats(_Part):
+class _Stats(_Section):
     data: tuple[Seconds, ...] | None = Field(None, min_length=1)
     median: Seconds
 
 
-class _Extra(_Part):
-    runs: tuple[str, ...] | None = Field(None, alias=RUNS)
+class _Extra(_Section):
+    runs: tuple[str, ...] | None = Field(None, alias=RUN_NAMES)
 
 
-class _Benchmark(_Part):
+class _Benchmark(_Section):
     fullname: str = Field(min_length=1)
     extra_info: _Extra = _Extra()
     stats: _Stats
 
 
-class _Commit(_Part):
+class _Commit(_Section):
     id: str | None = None
 
 
-class _File(_Part):
+class _File(_Section):
     machine_info: dict[str, Any]
     commit_info: _Commit
     benchmarks: tuple[_Benchmark, ...] = Field(min_length=1)
@@ -66,7 +66,7 @@ class _File(_Part):
 
 
 @dataclass(frozen=True)
-class Ingested:
+class IngestResult:
     """What a call of ``ingest`` has done."""
 
     nights: dict[str, dict[str, int]]
@@ -79,38 +79,38 @@ class Ingested:
     def print(self, console: Console) -> None:
         for night, counts in self.nights.items():
             known = f", {counts['known']} were there before" if counts["known"] else ""
-            said = f"{night}: {counts['benchmarks']} benchmarks, {counts['added']} runs added{known}"
-            console.print(said, markup=False, highlight=False, soft_wrap=True)
+            line = f"{night}: {counts['benchmarks']} benchmarks, {counts['added']} runs added{known}"
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
         for note in self.notes:
             console.print(f"note: {note}", style="yellow", markup=False, highlight=False, soft_wrap=True)
 
 
-def ingest(files: Sequence[Path], store_place: str, night: str | None) -> Ingested:
+def ingest(files: Sequence[Path], store_url: str, night: str | None) -> IngestResult:
     """Store the runs of all files, or of none: raises :class:`UsageError` before anything is written."""
     if night is not None and not night.strip():
         raise UsageError("--night: is empty; name the night, or leave --night out")
     read = {path: read_pytest_benchmark(path, night) for path in dict.fromkeys(files)}
     runs = [run for some in read.values() for run in some]
-    with closing(open_store(store_place, create=True)) as store:
-        return _keep(store.ledger, runs)
+    with closing(open_store(store_url, create=True)) as store:
+        return _store_runs(store.ledger, runs)
 
 
-def _keep(ledger: Ledger, runs: Sequence[IngestedRun]) -> Ingested:
+def _store_runs(ledger: Ledger, runs: Sequence[IngestedRun]) -> IngestResult:
     nights: dict[str, dict[str, int]] = {}
     for night in dict.fromkeys(run.night for run in runs):
-        mine = [run for run in runs if run.night == night]
-        added = sum(map(ledger.add_run, mine))
-        names = len({run.benchmark for run in mine})
-        nights[night] = {"benchmarks": names, "added": added, "known": len(mine) - added}
-    return Ingested(nights, (*_lone_medians(runs), *_mixed_nights(ledger.runs(list(nights)))))
+        night_runs = [run for run in runs if run.night == night]
+        added = sum(map(ledger.add_run, night_runs))
+        names = len({run.benchmark for run in night_runs})
+        nights[night] = {"benchmarks": names, "added": added, "known": len(night_runs) - added}
+    return IngestResult(nights, (*_median_only_notes(runs), *_mixed_commit_notes(ledger.runs(list(nights)))))
 
 
-def _lone_medians(runs: Iterable[IngestedRun]) -> list[str]:
-    lone = dict.fromkeys(run.source for run in runs if run.source.endswith(MEDIAN_ONLY))
-    return [f"{source}: its rounds were not saved" for source in lone]
+def _median_only_notes(runs: Iterable[IngestedRun]) -> list[str]:
+    median_only = dict.fromkeys(run.source for run in runs if run.source.endswith(MEDIAN_ONLY))
+    return [f"{source}: its rounds were not saved" for source in median_only]
 
 
-def _mixed_nights(runs: Iterable[IngestedRun]) -> list[str]:
+def _mixed_commit_notes(runs: Iterable[IngestedRun]) -> list[str]:
     commits: dict[str, set[str]] = {}
     for run in runs:
         commits.setdefault(run.night, set()).add(run.commit or "no commit")
@@ -130,7 +130,7 @@ def read_pytest_benchmark(path: Path, night: str | None = None) -> tuple[Ingeste
     try:
         file = _File.model_validate_json(content)
     except ValidationError as problem:
-        raise UsageError(f"{path}: {_said(problem)}; {REMEDY}") from None
+        raise UsageError(f"{path}: {_first_error(problem)}; {REMEDY}") from None
     (name, count), *_ = Counter(stable_name(one.fullname) for one in file.benchmarks).most_common(1)
     if count > 1:
         raise UsageError(f"{path}: holds {count} benchmarks named '{name}'; give each another name")
@@ -142,9 +142,11 @@ def _runs_of(path: Path, file: _File, digest: str, night: str | None) -> Iterabl
     moment = file.moment if file.moment.tzinfo else file.moment.replace(tzinfo=UTC)
     at = moment.astimezone(UTC)
     shared: dict[str, Any] = {
-        "night": night or at.date().isoformat(), "at": at.isoformat(), "place": place_of(file.machine_info),
+        "night": night or at.date().isoformat(),
+        "at": at.isoformat(),
+        "place": place_of(file.machine_info),
         "commit": None if file.commit_info.id in NO_COMMIT else file.commit_info.id,
-    }  # fmt: skip
+    }
     for number, one in enumerate(file.benchmarks):
         name, rounds = stable_name(one.fullname), one.stats.data
         source = str(path) if rounds else f"{path}{MEDIAN_ONLY}"
@@ -155,8 +157,10 @@ def _runs_of(path: Path, file: _File, digest: str, night: str | None) -> Iterabl
             )
             continue
         if rounds is None or len(runs) != len(rounds) or len(set(runs)) != len(runs):
-            raise UsageError(f"{path}: benchmarks.{number}.extra_info.{RUNS}: is no name for each round of stats.data; "
-                             "export the file again")  # fmt: skip
+            raise UsageError(
+                f"{path}: benchmarks.{number}.extra_info.{RUN_NAMES}: is no name for each round of stats.data; "
+                "export the file again"
+            )
         for run, seconds in zip(runs, rounds, strict=True):
             yield IngestedRun(benchmark=name, run=run, seconds=(seconds,), source=source, **shared)
 
@@ -166,13 +170,13 @@ def place_of(machine_info: Any) -> dict[str, str]:
 
     Of packages pytest-benchmark itself says nothing; a project's ``pytest_benchmark_update_machine_info`` may.
     """
-    packages = _inside(machine_info, ("packages",))
-    known = {name: _inside(machine_info, path) for name, path in MACHINE.items()}
+    packages = _nested(machine_info, ("packages",))
+    known = {name: _nested(machine_info, path) for name, path in MACHINE_FIELDS.items()}
     known |= packages if isinstance(packages, dict) else {}
     return {name: str(value) for name, value in known.items() if isinstance(value, str | int)}
 
 
-def _inside(holder: Any, path: Sequence[str]) -> Any:
+def _nested(holder: Any, path: Sequence[str]) -> Any:
     for part in path:
         holder = holder.get(part) if isinstance(holder, dict) else None
     return holder
@@ -185,7 +189,7 @@ def stable_name(fullname: str) -> str:
     return fullname if inside or not separator else f"{PureWindowsPath(file).name}::{test}"
 
 
-def _said(problem: ValidationError) -> str:
+def _first_error(problem: ValidationError) -> str:
     """The first thing that is wrong, with its place in the file."""
     first = problem.errors()[0]
     where = ".".join(str(part) for part in first["loc"])

@@ -20,33 +20,33 @@ from typing import Any
 
 def newest_run(artifacts: Iterable[Mapping[str, Any]], branch: str) -> int | None:
     """The run that kept the newest artifact of a branch of this repository: a fork may name its branch alike."""
-    ours = [
+    own_artifacts = [
         (artifact["created_at"], artifact["workflow_run"]["id"])
         for artifact in artifacts
         if not artifact["expired"]
         and artifact["workflow_run"]["head_branch"] == branch
         and artifact["workflow_run"]["head_repository_id"] == artifact["workflow_run"]["repository_id"]
     ]
-    return max(ours)[1] if ours else None
+    return max(own_artifacts)[1] if own_artifacts else None
 
 
 def parser() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(prog="python -m harness.kept_store", description=__doc__.splitlines()[0])
-    made.add_argument("name", help="of the artifact")
-    made.add_argument("folder", help="where it is unpacked")
-    return made
+    argument_parser = argparse.ArgumentParser(prog="python -m harness.kept_store", description=__doc__.splitlines()[0])
+    argument_parser.add_argument("name", help="of the artifact")
+    argument_parser.add_argument("folder", help="where it is unpacked")
+    return argument_parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    asked = parser().parse_args(arguments)
+    options = parser().parse_args(arguments)
     repository = os.environ["GITHUB_REPOSITORY"]
     branch = _api(f"repos/{repository}")["default_branch"]
-    found = _api(f"repos/{repository}/actions/artifacts?name={asked.name}&per_page=100")["artifacts"]
-    run = newest_run(found, branch)
+    listed = _api(f"repos/{repository}/actions/artifacts?name={options.name}&per_page=100")["artifacts"]
+    run = newest_run(listed, branch)
     if run is None:
-        print(f"{branch} has kept no {asked.name} yet: a new history begins")
+        print(f"{branch} has kept no {options.name} yet: a new history begins")
         return 0
-    subprocess.run(["gh", "run", "download", str(run), "--name", asked.name, "--dir", asked.folder], check=True)
+    subprocess.run(["gh", "run", "download", str(run), "--name", options.name, "--dir", options.folder], check=True)
     print(f"the history goes on from run {run}")
     return 0
 

@@ -7,14 +7,14 @@ from typing import Any
 from rich.console import Console
 
 from bench.backends import Options
-from bench.registry import survey
+from bench.registry import load_plugins
 from harness.suite import read_suite, suite_names
 from harness.sweeping import find_site, site_names
 
 
-def everything() -> dict[str, Any]:
+def list_plugins() -> dict[str, Any]:
     """All plugins as plain data; a broken one with its error."""
-    backends, workloads, broken = survey()
+    backends, workloads, broken = load_plugins()
     return {
         "backends": [
             {
@@ -31,7 +31,12 @@ def everything() -> dict[str, Any]:
         ],
         "suites": [{"name": name, "summary": read_suite(name).summary} for name in suite_names()],
         "sites": [
-            {"name": name, "summary": site.summary, "options": _options(site.options), "lacking": site.lacking()}
+            {
+                "name": name,
+                "summary": site.summary,
+                "options": _options(site.options),
+                "lacking": site.missing_dependency(),
+            }
             for name, site in ((name, find_site(name)) for name in site_names())
         ],
         "broken": [{"kind": found.kind, "name": found.name, "error": found.error} for found in broken],
@@ -40,12 +45,12 @@ def everything() -> dict[str, Any]:
 
 def _options(options: type[Options]) -> list[dict[str, Any]]:
     return [
-        {"name": name, "default": getattr(options(), name), "description": about.description or ""}
-        for name, about in options.model_fields.items()
+        {"name": name, "default": getattr(options(), name), "description": field.description or ""}
+        for name, field in options.model_fields.items()
     ]
 
 
-def show(found: dict[str, Any], console: Console) -> None:
+def print_plugins(found: dict[str, Any], console: Console) -> None:
     for kind in ("backends", "workloads"):
         console.print(kind, style="bold")
         for plugin in found[kind]:

@@ -15,16 +15,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness.errors import UsageError
-from harness.suite import SUITES
+from harness.suite import SUITES_FOLDER
 
-HERE = Path(__file__).resolve().parent.parent
+CODE_ROOT = Path(__file__).resolve().parent.parent
 """The folder that holds the code's packages."""
-FILE = SUITES / "test_micro.py"
-NAME = f"{SUITES.name}/{FILE.name}"
+BENCHMARK_FILE = SUITES_FOLDER / "test_micro.py"
+NAME_PREFIX = f"{SUITES_FOLDER.name}/{BENCHMARK_FILE.name}"
 """How the names of its benchmarks begin."""
-RUNS_A_NIGHT = 3
+RUNS_PER_NIGHT = 3
 TIMEOUT_S = 300.0
-PYTEST_TESTS_FAILED, PYTEST_NOTHING_CHOSEN = 1, 5
+PYTEST_TESTS_FAILED, PYTEST_NO_TESTS_COLLECTED = 1, 5
 _FAILED = re.compile(r"^(?:FAILED|ERROR) \S+?::(?P<test>.+?)(?: - (?P<why>.*))?$", re.MULTILINE)
 
 
@@ -41,7 +41,7 @@ class MicroRun:
 
 def run_night(
     folder: Path,
-    runs: int = RUNS_A_NIGHT,
+    runs: int = RUNS_PER_NIGHT,
     only: Sequence[str] = (),
     matching: str | None = None,
     timeout_s: float = TIMEOUT_S,
@@ -70,30 +70,48 @@ def run_once(
     target = target.absolute()
     target.parent.mkdir(parents=True, exist_ok=True)
     target.unlink(missing_ok=True)
-    status, said = _run(command(target, only, matching), (tree or HERE).absolute(), timeout_s)
-    return ending(target, status, said, timeout_s)
+    status, output = _run(pytest_command(target, only, matching), (tree or CODE_ROOT).absolute(), timeout_s)
+    return read_result(target, status, output, timeout_s)
 
 
-def command(target: Path, only: Sequence[str] = (), matching: str | None = None) -> list[str]:
+def pytest_command(target: Path, only: Sequence[str] = (), matching: str | None = None) -> list[str]:
     """pytest's arguments (pure): nobody's settings, plugins or cache, and names that begin with ``suites/``."""
-    chosen = [f"{FILE}::{name.partition('::')[2] or name}" for name in only] or [str(FILE)]
+    chosen = [f"{BENCHMARK_FILE}::{name.partition('::')[2] or name}" for name in only] or [str(BENCHMARK_FILE)]
     return [
-        sys.executable, "-m", "pytest", *chosen, "-p", "benchmark", "-p", "no:cacheprovider",
-        "-c", os.devnull, "--rootdir", str(SUITES.parent), "-q", "-rfE", "--tb", "line",
-        "--benchmark-only", "--benchmark-quiet", "--benchmark-json", str(target),
-        "--benchmark-storage", str(target.parent),
+        sys.executable,
+        "-m",
+        "pytest",
+        *chosen,
+        "-p",
+        "benchmark",
+        "-p",
+        "no:cacheprovider",
+        "-c",
+        os.devnull,
+        "--rootdir",
+        str(SUITES_FOLDER.parent),
+        "-q",
+        "-rfE",
+        "--tb",
+        "line",
+        "--benchmark-only",
+        "--benchmark-quiet",
+        "--benchmark-json",
+        str(target),
+        "--benchmark-storage",
+        str(target.parent),
         *(("-k", matching) if matching else ()),
-    ]  # fmt: skip
+    ]
 
 
-def ending(target: Path, status: int | None, said: str, timeout_s: float) -> MicroRun:
+def read_result(target: Path, status: int | None, output: str, timeout_s: float) -> MicroRun:
     """What pytest's exit status, words and file mean. ``None`` for a status: it took too long."""
     if status is None:
-        return MicroRun(None, reason=f"took longer than {timeout_s:g} s; {_complaint(said)}")
-    failed = {f"{NAME}::{found['test']}": found["why"] or "failed" for found in _FAILED.finditer(said)}
-    if status == PYTEST_NOTHING_CHOSEN:
+        return MicroRun(None, reason=f"took longer than {timeout_s:g} s; {_error_line(output)}")
+    failed = {f"{NAME_PREFIX}::{match['test']}": match["why"] or "failed" for match in _FAILED.finditer(output)}
+    if status == PYTEST_NO_TESTS_COLLECTED:
         return MicroRun(None, reason="no benchmark has such a name, or all were skipped")
-    first = next((f"{name}: {why}" for name, why in failed.items()), _complaint(said))
+    first = next((f"{name}: {why}" for name, why in failed.items()), _error_line(output))
     if status not in (0, PYTEST_TESTS_FAILED):
         return MicroRun(None, failed, f"pytest ended with status {status}: {first}")
     if not (target.is_file() and json.loads(target.read_text())["benchmarks"]):
@@ -104,12 +122,19 @@ def ending(target: Path, status: int | None, said: str, timeout_s: float) -> Mic
 def _run(arguments: Sequence[str], source: Path, timeout_s: float) -> tuple[int | None, str]:
     """Exit status and output; no status where it had to be ended. Nothing of it is left running."""
     process = subprocess.Popen(
-        arguments, cwd=source, env=_environment(source), text=True, errors="replace", start_new_session=True,
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
+        arguments,
+        cwd=source,
+        env=_environment(source),
+        text=True,
+        errors="replace",
+        start_new_session=True,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
     try:
-        said, _ = process.communicate(timeout=timeout_s)
-        return process.returncode, said
+        output, _ = process.communicate(timeout=timeout_s)
+        return process.returncode, output
     except subprocess.TimeoutExpired:
         _end(process)
         return None, process.communicate()[0]
@@ -131,7 +156,7 @@ def _end(process: subprocess.Popen[str]) -> None:
         os.killpg(process.pid, signal.SIGKILL)
 
 
-def _complaint(said: str) -> str:
+def _error_line(output: str) -> str:
     """pytest's own, else whatever was said last."""
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
     return next((line for line in lines if line.startswith("ERROR")), lines[-1] if lines else "it said nothing")

@@ -24,24 +24,24 @@ from bench.nursery import die_with_parent
 from harness import micro
 from harness.errors import EXIT_OK, EXIT_TRIALS_FAILED, EXIT_USAGE, HarnessError, UsageError
 from harness.micro import MicroRun
-from harness.storage.opening import check_store, open_store, path_of
+from harness.storage.opening import check_store, open_store, store_path
 from harness.suite import read_suite
 
 INDEX_NIGHTS = 14
 """The index links a page of each of its nights; in an empty folder all of them are written anew."""
 
-SAID_BEFORE = Path(os.devnull)
+DISCARDED = Path(os.devnull)
 """For the output of a step that repeats another's."""
-WRITTEN = ("report.html", "index.html", "verdict.html", "verdict.md", "verdict.json", ".verdict.json", "junit.xml")
+OUTPUT_FILES = ("report.html", "index.html", "verdict.html", "verdict.md", "verdict.json", ".verdict.json", "junit.xml")
 
-SWEEP = {EXIT_OK: "every trial gave a number", EXIT_TRIALS_FAILED: "some trials gave no number"}
-CHECK = {EXIT_OK: "pass", 1: "regressed", 3: "cannot tell", EXIT_TRIALS_FAILED: "failed cells"}
-DONE = {EXIT_OK: "done"}
+SWEEP_MEANINGS = {EXIT_OK: "every trial gave a number", EXIT_TRIALS_FAILED: "some trials gave no number"}
+CHECK_MEANINGS = {EXIT_OK: "pass", 1: "regressed", 3: "cannot tell", EXIT_TRIALS_FAILED: "failed cells"}
+DEFAULT_MEANINGS = {EXIT_OK: "done"}
 SEVEREST_FIRST = (1, EXIT_USAGE, EXIT_TRIALS_FAILED, 3, EXIT_OK)
 
 
 @dataclass(frozen=True)
-class Night:
+class NightlyOptions:
     """What is asked for. ``base_rev``: the commit that suspects are run against; ``None``: the last good one."""
 
     suite: str
@@ -53,7 +53,7 @@ class Night:
 
 
 @dataclass(frozen=True)
-class Ended:
+class StepResult:
     """How a step ended; ``status`` is its share in the exit status."""
 
     step: str
@@ -61,42 +61,44 @@ class Ended:
     said: str
 
 
-def exit_status(steps: Sequence[Ended]) -> int:
+def exit_status(steps: Sequence[StepResult]) -> int:
     """The gravest: a regression, then bad input, then what gave no number, then what can't be told."""
     found = {step.status for step in steps}
     return next(status for status in SEVEREST_FIRST if status in found)
 
 
-def read_end(step: str, code: int, meanings: Mapping[int, str]) -> Ended:
+def read_exit_code(step: str, code: int, meanings: Mapping[int, str]) -> StepResult:
     """What an exit code says of a step. One that has no meaning for it is a crash: a number that was not given."""
     if code in meanings:
-        return Ended(step, code, meanings[code])
+        return StepResult(step, code, meanings[code])
     if code == EXIT_USAGE:
-        return Ended(step, EXIT_USAGE, "refused, for the reason above")
-    how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-    return Ended(step, EXIT_TRIALS_FAILED, f"broke: {how}")
+        return StepResult(step, EXIT_USAGE, "refused, for the reason above")
+    cause = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+    return StepResult(step, EXIT_TRIALS_FAILED, f"broke: {cause}")
 
 
-def read_micro(runs: Sequence[MicroRun]) -> Ended:
+def summarize_micro(runs: Sequence[MicroRun]) -> StepResult:
     """What the processes of a night's micro-benchmarks say together."""
     failed = {name: why for run in runs for name, why in run.failed.items()}
     said = [run.reason for run in runs if run.reason] or [f"{name}: {why}" for name, why in failed.items()]
     if not said:
-        return Ended("micro", EXIT_OK, "done")
-    return Ended("micro", EXIT_TRIALS_FAILED, f"broke: {said[0]}" + (f"; {len(said) - 1} more" if said[1:] else ""))
+        return StepResult("micro", EXIT_OK, "done")
+    return StepResult(
+        "micro", EXIT_TRIALS_FAILED, f"broke: {said[0]}" + (f"; {len(said) - 1} more" if said[1:] else "")
+    )
 
 
-def check_command(night: Night, sweep: str, *, confirm: bool) -> list[str]:
+def check_command(night: NightlyOptions, sweep: str, *, confirm: bool) -> list[str]:
     """The check of this night's sweep, whatever others write meanwhile; its JSON goes to standard output."""
     suite = ["--suite", read_suite(night.suite).name, "--sweep", sweep]
     base = ["--base-rev", night.base_rev] if night.base_rev else []
     pages = [("--junit", "junit.xml"), ("--markdown", "verdict.md"), ("--html", "verdict.html")]
-    written = [word for option, name in pages for word in (option, str(night.out / name))]
+    output_options = [argument for option, name in pages for argument in (option, str(night.out / name))]
     pairs = ["--confirm", *base] if confirm else []
-    return _harness("check", "--store", night.store, *suite, *pairs, *written, "--json")
+    return _harness("check", "--store", night.store, *suite, *pairs, *output_options, "--json")
 
 
-def spend(night: Night, people: Console) -> int:
+def run_nightly(night: NightlyOptions, stderr_console: Console) -> int:
     """Run the night and return its exit status.
 
     Raises :class:`HarnessError` before anything is run, and KeyboardInterrupt where it is interrupted, as soon as the
@@ -107,50 +109,54 @@ def spend(night: Night, people: Console) -> int:
     if night.base_rev and not night.confirm:
         raise UsageError("--base-rev is what suspects are confirmed against; leave --no-confirm out")
     _clear(night.out)
-    spent = _Spent(night, people)
+    nightly_run = _NightlyRun(night, stderr_console)
     before = _sweeps(night.store)
-    spent.run("sweep", _harness("sweep", night.suite, "--store", night.store), SWEEP)
+    nightly_run.run("sweep", _harness("sweep", night.suite, "--store", night.store), SWEEP_MEANINGS)
     nights = _sweeps(night.store)
     tonight = nights[-1] if nights[-1:] != before[-1:] else None
     if night.micro:
-        spent.measure_micro(tonight)
+        nightly_run.measure_micro(tonight)
     if tonight:
-        spent.check(tonight)
+        nightly_run.check(tonight)
         page = str(night.out / "report.html")
-        spent.run("report", _harness("report", "--store", night.store, "--out", page), document=SAID_BEFORE)
+        nightly_run.run("report", _harness("report", "--store", night.store, "--out", page), document=DISCARDED)
     else:
         # The newest sweep of the store is another night's; its pass would be none of this one.
-        spent.ended.append(Ended("check", EXIT_TRIALS_FAILED, "not run: there is no sweep of this night"))
+        nightly_run.ended.append(StepResult("check", EXIT_TRIALS_FAILED, "not run: there is no sweep of this night"))
     if nights:
         index = ["--index", str(night.out), *nights[-INDEX_NIGHTS:]]
-        spent.run("index", _harness("report", "--store", night.store, *index))
-    return spent.tell()
+        nightly_run.run("index", _harness("report", "--store", night.store, *index))
+    return nightly_run.print_summary()
 
 
 @dataclass
-class _Spent:
+class _NightlyRun:
     """What has been run of a night so far."""
 
-    night: Night
-    people: Console
-    ended: list[Ended] = field(default_factory=list)
+    night: NightlyOptions
+    stderr_console: Console
+    ended: list[StepResult] = field(default_factory=list)
 
     def run(
-        self, step: str, command: Sequence[str], meanings: Mapping[int, str] = DONE, document: Path | None = None
-    ) -> Ended:
-        self.people.rule(step, align="left")
-        self.ended.append(read_end(step, execute(command, document), meanings))
+        self,
+        step: str,
+        command: Sequence[str],
+        meanings: Mapping[int, str] = DEFAULT_MEANINGS,
+        document: Path | None = None,
+    ) -> StepResult:
+        self.stderr_console.rule(step, align="left")
+        self.ended.append(read_exit_code(step, run_command(command, document), meanings))
         return self.ended[-1]
 
     def measure_micro(self, night: str | None) -> None:
         """Into the store under a name after the night's sweep, or under the day where it has none."""
-        self.people.rule("micro", align="left")
+        self.stderr_console.rule("micro", align="left")
         try:
             runs = micro.run_night(self.night.out / "micro")
         except HarnessError as problem:
-            self.ended.append(Ended("micro", problem.exit_code, str(problem)))
+            self.ended.append(StepResult("micro", problem.exit_code, str(problem)))
             return
-        self.ended.append(read_micro(runs))
+        self.ended.append(summarize_micro(runs))
         files = [str(run.file) for run in runs if run.file]
         if files:
             named = ["--night", f"micro-{night}"] if night else []
@@ -164,27 +170,27 @@ class _Spent:
     def _judge(self, step: str, sweep: str, *, confirm: bool) -> bool:
         """Whether there is a verdict now. An exit code without one is that of a crash: Python's own is 1 as well."""
         said = self.night.out / ".verdict.json"
-        ended = self.run(step, check_command(self.night, sweep, confirm=confirm), CHECK, said)
+        ended = self.run(step, check_command(self.night, sweep, confirm=confirm), CHECK_MEANINGS, said)
         verdict = _read_json(said)
         if verdict is None:
             said.unlink()
             if ended.status != EXIT_USAGE:
-                self.ended[-1] = Ended(step, EXIT_TRIALS_FAILED, "broke: it gave no verdict")
+                self.ended[-1] = StepResult(step, EXIT_TRIALS_FAILED, "broke: it gave no verdict")
             return False
         said.rename(self.night.out / "verdict.json")
-        self.ended[-1] = Ended(step, ended.status, f"{ended.said}: {verdict['headline']}")
+        self.ended[-1] = StepResult(step, ended.status, f"{ended.said}: {verdict['headline']}")
         return True
 
-    def tell(self) -> int:
+    def print_summary(self) -> int:
         """Say how each step ended and where the pages are; returns the exit status."""
-        self.people.rule("nightly", align="left")
+        self.stderr_console.rule("nightly", align="left")
         for step in self.ended:
-            self.people.print(f"{step.step:12} {step.said}", markup=False, highlight=False, soft_wrap=True)
-        self.people.print(f"pages: {self.night.out}", markup=False, highlight=False, soft_wrap=True)
+            self.stderr_console.print(f"{step.step:12} {step.said}", markup=False, highlight=False, soft_wrap=True)
+        self.stderr_console.print(f"pages: {self.night.out}", markup=False, highlight=False, soft_wrap=True)
         return exit_status(self.ended)
 
 
-def execute(command: Sequence[str], document: Path | None = None) -> int:
+def run_command(command: Sequence[str], document: Path | None = None) -> int:
     """Run a command to its end and return its exit code; ``document``: where its standard output goes.
 
     It hears of an interrupt once and may end tidily, whoever was told: a terminal tells all processes, a service only
@@ -196,8 +202,8 @@ def execute(command: Sequence[str], document: Path | None = None) -> int:
     while process.returncode is None:
         try:
             process.wait()
-        except KeyboardInterrupt as told:
-            interrupt = told
+        except KeyboardInterrupt as interruption:
+            interrupt = interruption
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGINT)
     if interrupt:
@@ -209,7 +215,7 @@ def _clear(out: Path) -> None:
     """A night that breaks must not leave an earlier one's verdict behind. Raises :class:`UsageError`."""
     try:
         out.mkdir(parents=True, exist_ok=True)
-        for name in WRITTEN:
+        for name in OUTPUT_FILES:
             (out / name).unlink(missing_ok=True)
         if (out / "micro").exists():
             shutil.rmtree(out / "micro")
@@ -219,7 +225,7 @@ def _clear(out: Path) -> None:
 
 def _sweeps(place: str) -> list[str]:
     """Of the store, the oldest first; none where there is no store yet."""
-    path = path_of(place)
+    path = store_path(place)
     if path is not None and not path.exists():
         return []
     store = open_store(place, create=False)

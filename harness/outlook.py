@@ -7,28 +7,28 @@ import re
 from harness.errors import UsageError
 from reports.carriers import LinkSpec
 
-BITS = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12}
-SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
-RATE = re.compile(r"(\d+(?:\.\d+)?)([kmgt]?)bit(?:/s)?", re.IGNORECASE)
-LATENCY = re.compile(r"(\d+(?:\.\d+)?)(s|ms|us|µs|ns)")
-MOST_RANKS = 1_000_000
+BIT_PREFIXES = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12}
+SECONDS_PER_UNIT = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
+RATE_PATTERN = re.compile(r"(\d+(?:\.\d+)?)([kmgt]?)bit(?:/s)?", re.IGNORECASE)
+LATENCY_PATTERN = re.compile(r"(\d+(?:\.\d+)?)(s|ms|us|µs|ns)")
+MAX_RANKS = 1_000_000
 
 
-def parse_counts(text: str | None) -> tuple[int, ...]:
+def parse_rank_counts(text: str | None) -> tuple[int, ...]:
     """``8,64,1024``. Raises :class:`UsageError`."""
     try:
         counts = tuple(int(part) for part in (text or "").split(",") if part.strip())
     except ValueError:
         raise UsageError(f"--predict {text}: expected rank counts, for example 8,64,1024") from None
-    if any(not 1 <= count <= MOST_RANKS for count in counts):
-        raise UsageError(f"--predict {text}: a rank count is between 1 and {MOST_RANKS}")
+    if any(not 1 <= count <= MAX_RANKS for count in counts):
+        raise UsageError(f"--predict {text}: a rank count is between 1 and {MAX_RANKS}")
     return tuple(sorted(set(counts)))
 
 
-def parse_width(count: int | None) -> int | None:
+def parse_ranks_per_node(count: int | None) -> int | None:
     """Ranks a node. Raises :class:`UsageError`."""
-    if count is not None and not 1 <= count <= MOST_RANKS:
-        raise UsageError(f"--ranks-per-node {count}: a node holds between 1 and {MOST_RANKS} ranks")
+    if count is not None and not 1 <= count <= MAX_RANKS:
+        raise UsageError(f"--ranks-per-node {count}: a node holds between 1 and {MAX_RANKS} ranks")
     return count
 
 
@@ -37,10 +37,10 @@ def parse_link(text: str | None) -> LinkSpec | None:
     if text is None:
         return None
     rate_text, _, latency_text = text.replace(" ", "").partition(",")
-    rate, latency = RATE.fullmatch(rate_text), LATENCY.fullmatch(latency_text)
+    rate, latency = RATE_PATTERN.fullmatch(rate_text), LATENCY_PATTERN.fullmatch(latency_text)
     if rate is None or latency is None:
         raise UsageError(f"--link {text}: expected a rate and a latency, for example 100Gbit,5us")
-    bytes_s = float(rate[1]) * BITS[rate[2].lower()] / 8
+    bytes_s = float(rate[1]) * BIT_PREFIXES[rate[2].lower()] / 8
     if bytes_s == 0:
         raise UsageError(f"--link {text}: a link carries more than nothing")
-    return LinkSpec(label=text, bytes_s=bytes_s, latency_s=float(latency[1]) * SECONDS[latency[2]])
+    return LinkSpec(label=text, bytes_s=bytes_s, latency_s=float(latency[1]) * SECONDS_PER_UNIT[latency[2]])

@@ -10,29 +10,39 @@ from typing import ClassVar, Protocol
 
 from bench.backends import Backend, Options
 from bench.case import Case, Device, Scalar
-from bench.records import Value
+from bench.records import FrozenModel
 from bench.workloads import Workload
-from harness.errors import UsageError, nearest
-from harness.knobs import choices
+from harness.errors import UsageError, suggest_name
+from harness.knobs import option_combinations
 from harness.machines import Machine, Placement, choose_device, default_threads, placements
 from harness.suite import Suite
 from reports.analysis.stats import estimate, half_width
 
-PASSED_ON = {
-    "seed", "steps", "window_s", "precision", "warmup", "verify_steps", "timeout_s", "decompose", "own_cost",
-    "roofline", "affinity", "telemetry",
-}  # fmt: skip
+SUITE_FIELDS_OF_CASES = {
+    "seed",
+    "steps",
+    "window_s",
+    "precision",
+    "warmup",
+    "verify_steps",
+    "timeout_s",
+    "decompose",
+    "own_cost",
+    "roofline",
+    "affinity",
+    "telemetry",
+}
 """What a suite says and every case repeats."""
 
 
-class Skip(Value):
+class Skip(FrozenModel):
     """A case that can't run here, with the reason and the remedy."""
 
     case: Case
     reason: str
 
 
-class Plan(Value):
+class Plan(FrozenModel):
     """What will run, what can't run here, and what makes no sense anywhere."""
 
     cases: tuple[Case, ...]
@@ -41,13 +51,13 @@ class Plan(Value):
     repeats: int
 
 
-class Where(Protocol):
+class SiteProtocol(Protocol):
     """What the plan asks of a site; see :class:`harness.sites.Site`."""
 
     options: ClassVar[type[Options]]
     shares_environment: bool
 
-    def why_not(self, case: Case) -> str | None: ...
+    def unavailable_reason(self, case: Case) -> str | None: ...
 
 
 def make_plan(
@@ -55,7 +65,7 @@ def make_plan(
     machine: Machine,
     backends: Mapping[str, Backend],
     workloads: Mapping[str, Workload],
-    where: Where,
+    where: SiteProtocol,
     sites: Collection[str] = (),
 ) -> Plan:
     """Expand the suite. ``sites``: all there are; what a suite says of others than the one it runs on is theirs.
@@ -68,38 +78,38 @@ def make_plan(
     threads = suite.threads or default_threads(places, machine)
     cases: list[Case] = []
     skips: list[Skip] = []
-    never: list[Skip] = []
+    not_applicable: list[Skip] = []
     for case in _expand(suite, device, places, threads, machine, where.options, backends, workloads):
         backend, workload = backends[case.backend], workloads[case.workload]
-        senseless = workload.why_never(case) or backend.why_never(case)
-        lacking = backend.why_not(case) if where.shares_environment else None
-        missing = _too_few_gpus(case, machine) or lacking or where.why_not(case)
-        if senseless:
-            never.append(Skip(case=case, reason=senseless))
-        elif missing:
-            skips.append(Skip(case=case, reason=missing))
+        unsupported = workload.unsupported_reason(case) or backend.unsupported_reason(case)
+        unavailable = backend.unavailable_reason(case) if where.shares_environment else None
+        skip_reason = _too_few_gpus(case, machine) or unavailable or where.unavailable_reason(case)
+        if unsupported:
+            not_applicable.append(Skip(case=case, reason=unsupported))
+        elif skip_reason:
+            skips.append(Skip(case=case, reason=skip_reason))
         else:
             cases.append(case)
     if not cases and not skips:
-        because = f": {never[0].reason}" if never else ""
-        raise UsageError(f"suite '{suite.name}' plans nothing to run{because}")
-    return Plan(cases=tuple(cases), skips=tuple(skips), not_applicable=tuple(never), repeats=suite.repeats)
+        reason_text = f": {not_applicable[0].reason}" if not_applicable else ""
+        raise UsageError(f"suite '{suite.name}' plans nothing to run{reason_text}")
+    return Plan(cases=tuple(cases), skips=tuple(skips), not_applicable=tuple(not_applicable), repeats=suite.repeats)
 
 
-def rounds(plan: Plan, seed: int) -> Iterator[tuple[int, Case]]:
+def shuffled_rounds(plan: Plan, seed: int) -> Iterator[tuple[int, Case]]:
     """Every case once a round, each round in its own seeded order, so that a drift of the machine hits all alike."""
     for number in range(plan.repeats):
-        for case in shuffled(plan.cases, seed, number):
+        for case in shuffle_cases(plan.cases, seed, number):
             yield number, case
 
 
-def shuffled(cases: Sequence[Case], seed: int, round_number: int) -> list[Case]:
+def shuffle_cases(cases: Sequence[Case], seed: int, round_number: int) -> list[Case]:
     order = list(cases)
     random.Random(f"{seed}/{round_number}").shuffle(order)
     return order
 
 
-def still_wide(plan: Plan, rates: Mapping[str, Sequence[float]], precision: float) -> list[Case]:
+def imprecise_cases(plan: Plan, rates: Mapping[str, Sequence[float]], precision: float) -> list[Case]:
     """The cases whose interval of throughput is wider than ± ``precision``. ``rates``: of the good trials, by key.
 
     A case without a good trial is left out: more rounds would not make its number precise.
@@ -107,8 +117,8 @@ def still_wide(plan: Plan, rates: Mapping[str, Sequence[float]], precision: floa
     wide = []
     for case in plan.cases:
         found = rates.get(case.key)
-        width = half_width(estimate(found, "")) if found else 0.0
-        if width is None or width > precision:
+        ranks_on_node = half_width(estimate(found, "")) if found else 0.0
+        if ranks_on_node is None or ranks_on_node > precision:
             wide.append(case)
     return wide
 
@@ -122,10 +132,10 @@ def _check_names(
     """``sites``: with the options of the one that is used."""
     for name in suite.backends:
         if name not in backends:
-            raise UsageError(f"unknown backend '{name}'{nearest(name, backends)}", ("backends",))
+            raise UsageError(f"unknown backend '{name}'{suggest_name(name, backends)}", ("backends",))
     for name in suite.workloads:
         if name not in workloads:
-            raise UsageError(f"unknown workload '{name}'{nearest(name, workloads)}", ("workloads",))
+            raise UsageError(f"unknown workload '{name}'{suggest_name(name, workloads)}", ("workloads",))
     for scope, axes in suite.options.items():
         known = [
             name
@@ -136,14 +146,14 @@ def _check_names(
         used = sites.get(scope)
         known += list(used.model_fields) if used else []
         if scope not in (*backends, *workloads, *sites):
-            meant = nearest(scope, [*backends, *workloads, *sites])
+            meant = suggest_name(scope, [*backends, *workloads, *sites])
             message = f"option {scope}.{next(iter(axes), '')}: unknown backend, workload or site '{scope}'{meant}"
             raise UsageError(message, ("options", scope))
         known += ["transport"] if scope in backends else []
         for name in axes:
             if known and name not in known:
                 raise UsageError(
-                    f"option {scope}.{name}: {scope} has no option '{name}'{nearest(name, known)}",
+                    f"option {scope}.{name}: {scope} has no option '{name}'{suggest_name(name, known)}",
                     ("options", scope, name),
                 )
 
@@ -164,13 +174,13 @@ def _expand(
         axes = suite.options.get(backend_name, {})
         if backend_name == machine.site:
             axes = {name: values for name, values in axes.items() if name not in site_options.model_fields}
-        transports, knobs = _split_transport(axes, backend, where)
-        for scaling, net, transport, workload_options, backend_options, (count, width) in itertools.product(
+        transports, option_axes = _split_transport(axes, backend, where)
+        for scaling, net, transport, workload_options, backend_options, (count, ranks_on_node) in itertools.product(
             [scaling for scaling in suite.scaling if scaling in workload.scalings] or workload.scalings,
             suite.net or (None,),
             transports,
-            choices(workload_name, workload.options, suite.options.get(workload_name, {})),
-            choices(backend_name, backend.options, knobs),
+            option_combinations(workload_name, workload.options, suite.options.get(workload_name, {})),
+            option_combinations(backend_name, backend.options, option_axes),
             places,
         ):
             if workload.uses_batch and scaling == "strong" and suite.batch % count:
@@ -179,8 +189,12 @@ def _expand(
                     "batch: choose a multiple, or --scaling weak"
                 )
             flags = workload.flags(workload.options(**workload_options))
-            here = min(count, width or count) if machine.spreads else count
-            if here * threads > (machine.cores or math.inf) and where == "cpu" and "emulated_compute" not in flags:
+            ranks_here = min(count, ranks_on_node or count) if machine.multi_node else count
+            if (
+                ranks_here * threads > (machine.cores or math.inf)
+                and where == "cpu"
+                and "emulated_compute" not in flags
+            ):
                 flags = (*flags, "oversubscribed")
             fault = suite.fault if suite.fault is not None and suite.fault.rank < count else None
             if fault is not None:
@@ -193,7 +207,7 @@ def _expand(
                 backend_options=backend_options,
                 device=where,
                 ranks=count,
-                ranks_per_node=width,
+                ranks_per_node=ranks_on_node,
                 site=machine.site,
                 scaling=scaling,
                 batch=suite.batch if workload.uses_batch else 1,
@@ -201,27 +215,27 @@ def _expand(
                 net=net,
                 flags=flags,
                 fault=fault,
-                **suite.model_dump(include=PASSED_ON),
+                **suite.model_dump(include=SUITE_FIELDS_OF_CASES),
             )
 
 
 def _split_transport(
     axes: Mapping[str, tuple[Scalar, ...]], backend: Backend, device: Device
 ) -> tuple[tuple[str, ...], dict[str, tuple[Scalar, ...]]]:
-    knobs = dict(axes)
-    chosen = tuple(str(name) for name in knobs.pop("transport", ()))
+    option_axes = dict(axes)
+    chosen = tuple(str(name) for name in option_axes.pop("transport", ()))
     if not chosen:
         # A backend that does not run on this device says so itself, whatever the transport.
-        return backend.transports.get(device, ("any",))[:1], knobs
+        return backend.transports.get(device, ("any",))[:1], option_axes
     place = ("options", backend.name, "transport")
     if len(set(chosen)) < len(chosen):
         raise UsageError(f"option {backend.name}.transport: {', '.join(chosen)} names one twice", place)
     everywhere = sorted({name for names in backend.transports.values() for name in names})
     for name in chosen:
         if name not in everywhere:
-            meant = nearest(name, everywhere)
+            meant = suggest_name(name, everywhere)
             raise UsageError(f"option {backend.name}.transport: unknown transport '{name}'{meant}", place)
-    return chosen, knobs
+    return chosen, option_axes
 
 
 def _too_few_gpus(case: Case, machine: Machine) -> str | None:
@@ -229,6 +243,6 @@ def _too_few_gpus(case: Case, machine: Machine) -> str | None:
         return None
     if not machine.cuda_torch:
         return "torch is not a CUDA build; install one, or --device cpu"
-    if (case.ranks_on_a_node if machine.spreads else case.ranks) > machine.gpus:
+    if (case.ranks_on_a_node if machine.multi_node else case.ranks) > machine.gpus:
         return f"{case.ranks} ranks need {case.ranks} GPUs, {machine.gpus} found; use fewer ranks or --device cpu"
     return None

@@ -19,13 +19,13 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from reports.page.library import BUNDLE, BUNDLE_FILE, SHA256, VERSION, bundle_file
+from reports.page.library import BUNDLE_FILE, BUNDLE_SHA256, NPM_PACKAGE, PLOTLY_JS_VERSION, bundle_file
 
-PATIENCE_S = 120
+NPM_TIMEOUT_S = 120
 
 
 @dataclass(frozen=True)
-class Published:
+class NpmFile:
     """One file of a package of npm's registry, and the digest it must have."""
 
     package: str
@@ -34,20 +34,22 @@ class Published:
     sha256: str
 
 
-PLOTLY = Published(BUNDLE, VERSION, BUNDLE_FILE, SHA256)
+PLOTLY = NpmFile(NPM_PACKAGE, PLOTLY_JS_VERSION, BUNDLE_FILE, BUNDLE_SHA256)
 
 
-class CannotFetch(Exception):
+class FetchError(Exception):
     """The file can't be had here. The text is one line: what is missing and how to get it."""
 
 
-def ensure_file(wanted: Published, target: Path) -> str:
-    """Fetch it to ``target`` unless it is there already; whether it was, in a word. Raises :class:`CannotFetch`."""
-    if target.exists() and _digest(target.read_bytes()) == wanted.sha256:
+def ensure_npm_file(npm_file: NpmFile, target: Path) -> str:
+    """Fetch it to ``target`` unless it is there already; whether it was, in a word. Raises :class:`FetchError`."""
+    if target.exists() and _digest(target.read_bytes()) == npm_file.sha256:
         return "kept"
-    content = _fetch(wanted)
-    if _digest(content) != wanted.sha256:
-        raise CannotFetch(f"{wanted.file} of {wanted.package} {wanted.version} is not what was published; try again")
+    content = _fetch(npm_file)
+    if _digest(content) != npm_file.sha256:
+        raise FetchError(
+            f"{npm_file.file} of {npm_file.package} {npm_file.version} is not what was published; try again"
+        )
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=target.parent, delete=False) as partial:
         partial.write(content)
@@ -57,26 +59,32 @@ def ensure_file(wanted: Published, target: Path) -> str:
     return "fetched"
 
 
-def _fetch(wanted: Published) -> bytes:
+def _fetch(npm_file: NpmFile) -> bytes:
     npm = shutil.which("npm")
     if npm is None:
-        raise CannotFetch("no npm on PATH; install it, for example Debian's package npm")
-    package = f"{wanted.package}@{wanted.version}"
+        raise FetchError("no npm on PATH; install it, for example Debian's package npm")
+    package = f"{npm_file.package}@{npm_file.version}"
     with tempfile.TemporaryDirectory(prefix="npm-pack-") as folder:
         try:
-            done = subprocess.run([npm, "pack", package, "--silent", "--pack-destination", folder], cwd=folder,
-                                  capture_output=True, text=True, timeout=PATIENCE_S, check=False)  # fmt: skip
+            done = subprocess.run(
+                [npm, "pack", package, "--silent", "--pack-destination", folder],
+                cwd=folder,
+                capture_output=True,
+                text=True,
+                timeout=NPM_TIMEOUT_S,
+                check=False,
+            )
         except subprocess.TimeoutExpired:
-            raise CannotFetch(f"`npm pack {package}` gave no answer within {PATIENCE_S} s") from None
+            raise FetchError(f"`npm pack {package}` gave no answer within {NPM_TIMEOUT_S} s") from None
         archive = next(Path(folder).glob("*.tgz"), None)
         if done.returncode or archive is None:
-            said = [line for line in done.stderr.splitlines() if "error" in line.lower()] or ["it said nothing"]
-            raise CannotFetch(f"`npm pack {package}` failed: {said[0].strip()}")
-        with tarfile.open(archive) as packed:
-            found = packed.extractfile(wanted.file)
-            if found is None:
-                raise CannotFetch(f"{package} has no {wanted.file}")
-            return found.read()
+            error_lines = [line for line in done.stderr.splitlines() if "error" in line.lower()] or ["it said nothing"]
+            raise FetchError(f"`npm pack {package}` failed: {error_lines[0].strip()}")
+        with tarfile.open(archive) as tar:
+            member = tar.extractfile(npm_file.file)
+            if member is None:
+                raise FetchError(f"{package} has no {npm_file.file}")
+            return member.read()
 
 
 def _digest(content: bytes) -> str:
@@ -88,8 +96,8 @@ def main() -> int:
     parser.add_argument("--strict", action="store_true", help="exit 1 where the bundle can't be fetched")
     strict = parser.parse_args().strict
     try:
-        print(f"plotly.js {VERSION}, basic bundle: {ensure_file(PLOTLY, bundle_file())}", flush=True)
-    except (CannotFetch, OSError, KeyError, tarfile.TarError) as problem:
+        print(f"plotly.js {PLOTLY_JS_VERSION}, basic bundle: {ensure_npm_file(PLOTLY, bundle_file())}", flush=True)
+    except (FetchError, OSError, KeyError, tarfile.TarError) as problem:
         print(f"plotly.js's small bundle was not fetched: {problem}. Pages will be bigger, not poorer.", flush=True)
         return 1 if strict else 0
     return 0

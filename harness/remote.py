@@ -12,13 +12,13 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from bench.case import Case
-from bench.scene import Gone, NodeEnd, Scene
-from harness.aftermath import Lost, collect
-from harness.sites import Ending, Job
+from bench.scene import ExitReport, FailedProcess, NodeReport
+from harness.aftermath import LostNode, diagnose
+from harness.sites import Job, TrialResult
 
 MARGIN_S = 30.0
 """How long after a case's own time the harness waits for its nodes' own words."""
-PORTS = (20_000, 29_999)
+PORT_RANGE = (20_000, 29_999)
 """Where rank 0 may be met: below the ports that systems hand out by themselves."""
 
 
@@ -27,82 +27,97 @@ def node_command(*arguments: str, python: str = sys.executable) -> list[str]:
     return [python, "-m", "bench.node", *arguments]
 
 
-def meeting_port(seed: str) -> int:
+def rendezvous_port(seed: str) -> int:
     """A port for one trial, by its name: two trials on one host seldom share it (pure)."""
-    return random.Random(seed).randint(*PORTS)
+    return random.Random(seed).randint(*PORT_RANGE)
 
 
-def never_began(why: str) -> Ending:
-    return Ending("failed", why, (), (), ())
+def failed_start(reason: str) -> TrialResult:
+    return TrialResult("failed", reason, (), (), ())
 
 
-class NeverBegan(Job):
+class UnstartedJob(Job):
     """A trial that could not be started: its site refused it, or isn't there."""
 
-    def __init__(self, why: str) -> None:
-        self.why = why
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
 
-    def wait(self, timeout_s: float) -> Ending:
-        return never_began(self.why)
+    def wait(self, timeout_s: float) -> TrialResult:
+        return failed_start(self.reason)
 
     def cancel(self) -> None:
         return
 
 
-def ends_in(folder: Path) -> dict[int, NodeEnd]:
+def read_node_ends(folder: Path) -> dict[int, NodeReport]:
     """The last words of the nodes that have spoken, by node."""
     found = {}
     for path in folder.glob("node-*.json"):
         with suppress(OSError, ValidationError):
-            end = NodeEnd.model_validate_json(path.read_text())
+            end = NodeReport.model_validate_json(path.read_text())
             found[end.facts.node] = end
     return found
 
 
-def gather(
-    folder: Path, case: Case, lost: Sequence[Lost] = (), *, timed_out: bool = False, why_silent: str = "",
+def gather_result(
+    folder: Path,
+    case: Case,
+    lost: Sequence[LostNode] = (),
+    *,
+    timed_out: bool = False,
+    silence_reason: str = "",
     log_tail: Sequence[str] = (),
-) -> Ending:  # fmt: skip
+) -> TrialResult:
     """How a trial ended, from what its nodes left in ``folder``.
 
-    ``lost``: nodes that the site knows to be gone. ``timed_out``: the harness had to end it. ``why_silent``: what the
-    site knows of why nodes said nothing. ``log_tail``: the site's own last lines, kept where the trial ended badly.
+    ``lost``: nodes that the site knows to be gone. ``timed_out``: the harness had to end it. ``silence_reason``: what
+    the site knows of why nodes said nothing. ``log_tail``: the site's own last lines, kept where the trial ended badly.
     """
-    ends = ends_in(folder)
-    ending = collect(folder, _merged(folder, case, ends, timed_out=timed_out), lost, case.ranks_on_a_node)
+    ends = read_node_ends(folder)
+    result = diagnose(folder, _merge_exit_reports(folder, case, ends, timed_out=timed_out), lost, case.ranks_on_a_node)
     problem = next(
         (f"node {node} ({end.facts.host}): {end.problem}" for node, end in ends.items() if end.problem), None
     )
     silent = sorted(set(range(case.nodes)) - set(ends))
     if not lost and problem is not None:
-        ending = replace(ending, outcome="failed", reason=problem)
-    elif silent and ending.outcome == "ok":
-        said = f": {why_silent}" if why_silent else ""
-        ending = replace(ending, outcome="failed", reason=f"node {silent[0]} ended without a word{said}")
-    if ending.outcome != "ok":
-        ending = replace(ending, log_tail=(*ending.log_tail, *log_tail))
-    return replace(ending, nodes=tuple(ends[node].facts for node in sorted(ends)))
+        result = replace(result, outcome="failed", reason=problem)
+    elif silent and result.outcome == "ok":
+        detail = f": {silence_reason}" if silence_reason else ""
+        result = replace(result, outcome="failed", reason=f"node {silent[0]} ended without a word{detail}")
+    if result.outcome != "ok":
+        result = replace(result, log_tail=(*result.log_tail, *log_tail))
+    return replace(result, nodes=tuple(ends[node].facts for node in sorted(ends)))
 
 
-def _merged(folder: Path, case: Case, ends: dict[int, NodeEnd], *, timed_out: bool) -> Scene:
+def _merge_exit_reports(folder: Path, case: Case, ends: dict[int, NodeReport], *, timed_out: bool) -> ExitReport:
     """What all nodes saw, as if it had been one machine. A process that ended badly says more than the time that the
     others waited for it."""
-    scenes = [end.scene for end in ends.values() if end.scene is not None]
-    gone = sorted((one for scene in scenes for one in scene.gone), key=lambda one: one.at)
-    return Scene(
-        timed_out=not gone and (timed_out or any(scene.timed_out for scene in scenes)),
+    scenes = [end.exit_report for end in ends.values() if end.exit_report is not None]
+    failed = sorted(
+        (gone_process for scene in scenes for gone_process in scene.failed), key=lambda gone_process: gone_process.at
+    )
+    return ExitReport(
+        timed_out=not failed and (timed_out or any(scene.timed_out for scene in scenes)),
         timeout_s=case.timeout_s,
-        gone=tuple(_found_in(folder, one) for one in gone),
+        failed=tuple(_with_local_log(folder, gone_process) for gone_process in failed),
         stopped=tuple(title for scene in scenes for title in scene.stopped),
         stacks={title: lines for scene in scenes for title, lines in scene.stacks.items()},
         out_of_memory=any(scene.out_of_memory for scene in scenes),
     )
 
 
-def _found_in(folder: Path, gone: Gone) -> Gone:
+def _with_local_log(folder: Path, failed: FailedProcess) -> FailedProcess:
     """Its log lies here by now, whatever the path on its node was."""
-    return replace(gone, log=folder / gone.log.name)
+    return replace(failed, log=folder / failed.log.name)
 
 
-__all__ = ["MARGIN_S", "Lost", "NeverBegan", "ends_in", "gather", "meeting_port", "never_began",
-           "node_command"]  # fmt: skip
+__all__ = [
+    "MARGIN_S",
+    "LostNode",
+    "UnstartedJob",
+    "failed_start",
+    "gather_result",
+    "node_command",
+    "read_node_ends",
+    "rendezvous_port",
+]

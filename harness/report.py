@@ -17,7 +17,7 @@ from reports.analysis.stats import Estimate
 from reports.cells import Cell, make_cells
 from reports.exports.csv import trials_csv
 from reports.findings import Findings
-from reports.nodes import differences, distinct
+from reports.nodes import distinct_hosts, version_differences
 from reports.page import words
 from reports.page.html import render
 from reports.page.model import make_page
@@ -25,7 +25,7 @@ from reports.page.values import Download
 from reports.trial_rows import SweepFacts, rows_of
 
 
-def cells_of(
+def sweep_cells(
     info: SweepInfo, trials: list[Trial], backends: Mapping[str, Backend], workloads: Mapping[str, Workload]
 ) -> tuple[Cell, ...]:
     """The cells of a sweep, in the plan's order, skipped ones included."""
@@ -43,11 +43,11 @@ def cells_of(
     return make_cells(cases, skipped, trials, machinery, info.suite.precision)
 
 
-def facts_of(info: SweepInfo) -> SweepFacts:
+def sweep_facts(info: SweepInfo) -> SweepFacts:
     """What each row of an export repeats of its sweep."""
-    here = info.environment
-    known = here.model_dump(include=set(SweepFacts.model_fields))
-    return SweepFacts(id=info.id, started_at=info.started_at, environment=here.id, **known)
+    environment = info.environment
+    fields = environment.model_dump(include=set(SweepFacts.model_fields))
+    return SweepFacts(id=info.id, started_at=info.started_at, environment=environment.id, **fields)
 
 
 def provenance(info: SweepInfo, cells: tuple[Cell, ...], cost: Estimate | None) -> list[tuple[str, str]]:
@@ -66,25 +66,28 @@ def provenance(info: SweepInfo, cells: tuple[Cell, ...], cost: Estimate | None) 
         ("suite", f"{info.suite.name}, {info.plan.repeats} rounds in shuffled order, seed {info.suite.seed}"),
         ("site", ", ".join(dict.fromkeys(cell.case.site for cell in cells)) or "none"),
         ("commit", f"{environment.commit}{changed}" if environment.commit else "unknown: not a git checkout"),
-        ("machine", f"{environment.host}: {environment.cpu}, {environment.cores} cores, "
-                    f"{environment.memory_bytes / 2**30:.0f} GiB, GPUs: {', '.join(environment.gpus) or 'none'}"),
-        *(("nodes", told) for told in words.hosts(_hosts(cells))),
+        (
+            "machine",
+            f"{environment.host}: {environment.cpu}, {environment.cores} cores, "
+            f"{environment.memory_bytes / 2**30:.0f} GiB, GPUs: {', '.join(environment.gpus) or 'none'}",
+        ),
+        *(("nodes", line) for line in words.host_summaries(_hosts(cells))),
         ("system", f"{environment.system}, Python {environment.python}"),
         ("packages", ", ".join(f"{name} {version}" for name, version in environment.packages.items())),
-        ("harness's own cost", words.own_cost(cost)),
-        *(("links", words.link(link)) for link in _links(cells)),
+        ("harness's own cost", words.overhead(cost)),
+        *(("links", words.link_summary(link)) for link in _links(cells)),
         *(("data", source) for source in sorted(sources)),
-    ]  # fmt: skip
+    ]
 
 
 def node_remarks(info: SweepInfo, cells: Sequence[Cell]) -> list[str]:
     """Where the nodes' versions differ from each other's, or from those of the machine that asked."""
-    here = info.environment
-    return differences(_hosts(cells), {"Python": here.python, **here.packages})
+    environment = info.environment
+    return version_differences(_hosts(cells), {"Python": environment.python, **environment.packages})
 
 
 def _hosts(cells: Sequence[Cell]) -> tuple[NodeFacts, ...]:
-    return distinct(facts for cell in cells for facts in cell.hosts)
+    return distinct_hosts(facts for cell in cells for facts in cell.hosts)
 
 
 def _links(cells: tuple[Cell, ...]) -> list[Link]:
@@ -92,9 +95,9 @@ def _links(cells: tuple[Cell, ...]) -> list[Link]:
     return list({cell.link.net: cell.link for cell in cells if cell.link is not None}.values())
 
 
-def raw_numbers(sweeps: Iterable[tuple[SweepInfo, Sequence[Cell], Sequence[Trial]]]) -> Download:
+def trials_download(sweeps: Iterable[tuple[SweepInfo, Sequence[Cell], Sequence[Trial]]]) -> Download:
     """What the page hands out: a row a trial, of one sweep or several."""
-    rows = [row for info, cells, trials in sweeps for row in rows_of(facts_of(info), cells, trials)]
+    rows = [row for info, cells, trials in sweeps for row in rows_of(sweep_facts(info), cells, trials)]
     return Download("trials.csv", f"every trial, a row each ({len(rows):,})", "text/csv", trials_csv(rows))
 
 
@@ -102,15 +105,17 @@ def write_page(
     info: SweepInfo, trials: Sequence[Trial], findings: Findings, target: Path, cost: Estimate | None
 ) -> None:
     """Write the page; it appears under its name when it is whole. Raises :class:`UsageError`."""
-    never = [(skip.case, skip.reason) for skip in info.plan.not_applicable]
+    not_applicable = [(skip.case, skip.reason) for skip in info.plan.not_applicable]
     title = f"Scaling report: {info.suite.name}"
     origin = provenance(info, findings.cells, cost)
-    raw = raw_numbers([(info, findings.cells, trials)])
+    raw = trials_download([(info, findings.cells, trials)])
     remarks = node_remarks(info, findings.cells)
-    write_whole(target, render(make_page(title, findings, never, origin, downloads=[raw], remarks=remarks)))
+    write_atomically(
+        target, render(make_page(title, findings, not_applicable, origin, downloads=[raw], remarks=remarks))
+    )
 
 
-def write_whole(target: Path, content: str | bytes) -> None:
+def write_atomically(target: Path, content: str | bytes) -> None:
     """Write beside the target, then rename. Raises :class:`UsageError` where that can't be done."""
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -9,7 +9,7 @@ from types import FrameType
 
 
 @contextmanager
-def terminated_as_interrupted() -> Iterator[None]:
+def sigterm_as_interrupt() -> Iterator[None]:
     """SIGTERM raises :class:`KeyboardInterrupt` inside. For the main thread only."""
 
     def interrupt(signum: int, frame: FrameType | None) -> None:

@@ -14,15 +14,15 @@ from typing import NamedTuple
 
 from bench.backends import Backend
 from bench.case import Case
-from bench.node import roles_of
-from harness.claims import Claim, give_up, stake
+from bench.node import required_roles
+from harness.claims import JobHandle, delete_job_handle, save_job_handle
 from harness.errors import HarnessError, StoreError
-from harness.sites import Asked, Ending, Job, Site
+from harness.sites import Job, Site, TrialRequest, TrialResult
 
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 
 
-class Started(NamedTuple):
+class RunningTrial(NamedTuple):
     """A trial's job, where it leaves what it leaves, and when it began: for people, and in seconds of the epoch."""
 
     job: Job
@@ -30,7 +30,7 @@ class Started(NamedTuple):
     started_at: str
     began_s: float
 
-    def wait(self, timeout_s: float) -> Ending:
+    def wait(self, timeout_s: float) -> TrialResult:
         """Its ending. Where waiting itself fails in a way that the user can mend, the job and its claim stay: a resumed
         sweep takes it up. Whatever else comes between, a Ctrl-C too, ends it."""
         try:
@@ -43,76 +43,83 @@ class Started(NamedTuple):
 
     def cancel(self) -> None:
         self.job.cancel()
-        give_up(self.folder)
+        delete_job_handle(self.folder)
 
-    def clear(self, *, well: bool) -> None:
+    def clear(self, *, succeeded: bool) -> None:
         """What it measured is safe: its folder goes, or stays for people to look into where it did not end well."""
-        if well:
+        if succeeded:
             shutil.rmtree(self.folder, ignore_errors=True)
         else:
-            give_up(self.folder)
+            delete_job_handle(self.folder)
 
     @property
     def wall_s(self) -> float:
         return time.time() - self.began_s
 
 
-def now() -> str:
+def utc_now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
-def start(case: Case, round_number: int, site: Site, backend: Backend, sweep_folder: Path) -> Started:
-    began = (now(), time.time())
-    asked = _asked(case, round_number, backend, sweep_folder)
-    with room_in(sweep_folder):
-        return _claimed(Started(site.start(asked), asked.folder, *began), case, round_number)
+def start_trial(case: Case, round_number: int, site: Site, backend: Backend, sweep_folder: Path) -> RunningTrial:
+    began = (utc_now(), time.time())
+    request = _make_request(case, round_number, backend, sweep_folder)
+    with disk_errors_reported(sweep_folder):
+        return _with_handle(RunningTrial(site.start(request), request.folder, *began), case, round_number)
 
 
-def start_together(
+def start_all(
     cases: Sequence[Case], round_number: int, site: Site, backends: Mapping[str, Backend], sweep_folder: Path
-) -> dict[str, Started]:
+) -> dict[str, RunningTrial]:
     """By key, where the site takes a whole round at once; else nothing."""
-    if not site.packs or len(cases) < 2:
+    if not site.submits_rounds or len(cases) < 2:
         return {}
-    began = (now(), time.time())
-    asked = [_asked(case, round_number, backends[case.backend], sweep_folder) for case in cases]
-    with room_in(sweep_folder):
-        started = [Started(job, one.folder, *began) for job, one in zip(site.start_round(asked), asked, strict=True)]
-        return {case.key: _claimed(one, case, round_number) for case, one in zip(cases, started, strict=True)}
+    began = (utc_now(), time.time())
+    request = [_make_request(case, round_number, backends[case.backend], sweep_folder) for case in cases]
+    with disk_errors_reported(sweep_folder):
+        running = [
+            RunningTrial(job, item.folder, *began)
+            for job, item in zip(site.submit_round(request), request, strict=True)
+        ]
+        return {case.key: _with_handle(item, case, round_number) for case, item in zip(cases, running, strict=True)}
 
 
-def take_up(claim: Claim, folder: Path, site: Site, backend: Backend) -> Started | None:
+def reattach_trial(job_handle: JobHandle, folder: Path, site: Site, backend: Backend) -> RunningTrial | None:
     """A job that was submitted before the sweep was interrupted, under way or ended; ``None`` where it is lost."""
-    job = site.rejoin(Asked(claim.case, roles_of(claim.case, backend), folder), claim.handle)
+    job = site.reattach(
+        TrialRequest(job_handle.case, required_roles(job_handle.case, backend), folder), job_handle.handle
+    )
     if job is None:
         # Or the next one who looks would find this claim beside that of the job which takes its place.
-        give_up(folder)
+        delete_job_handle(folder)
         return None
-    return Started(job, folder, claim.started_at, claim.began_s)
+    return RunningTrial(job, folder, job_handle.started_at, job_handle.began_s)
 
 
-def _asked(case: Case, round_number: int, backend: Backend, sweep_folder: Path) -> Asked:
+def _make_request(case: Case, round_number: int, backend: Backend, sweep_folder: Path) -> TrialRequest:
     folder = sweep_folder / f"{round_number:02d}-{secrets.token_hex(4)}"
-    with room_in(sweep_folder):
+    with disk_errors_reported(sweep_folder):
         folder.mkdir(parents=True)
-    return Asked(case, roles_of(case, backend), folder)
+    return TrialRequest(case, required_roles(case, backend), folder)
 
 
-def _claimed(started: Started, case: Case, round_number: int) -> Started:
-    handle = started.job.handle
+def _with_handle(running: RunningTrial, case: Case, round_number: int) -> RunningTrial:
+    handle = running.job.handle
     if handle is not None:
-        times = {"started_at": started.started_at, "began_s": started.began_s}
-        stake(started.folder, Claim(case=case, round=round_number, handle=handle, **times))
-    return started
+        times = {"started_at": running.started_at, "began_s": running.began_s}
+        save_job_handle(running.folder, JobHandle(case=case, round=round_number, handle=handle, **times))
+    return running
 
 
 @contextmanager
-def room_in(folder: Path) -> Iterator[None]:
+def disk_errors_reported(folder: Path) -> Iterator[None]:
     """A full or read-only disk as one line. Raises :class:`StoreError`."""
     try:
         yield
     except OSError as problem:
-        if problem.errno not in NO_ROOM:
+        if problem.errno not in DISK_ERRORS:
             raise
-        raise StoreError(f"folder {folder}: cannot be written ({problem.strerror}); free some space or make it "
-                         "writable, then `python -m harness sweep --resume`") from None  # fmt: skip
+        raise StoreError(
+            f"folder {folder}: cannot be written ({problem.strerror}); free some space or make it "
+            "writable, then `python -m harness sweep --resume`"
+        ) from None

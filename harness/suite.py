@@ -10,17 +10,21 @@ from typing import Annotated, Any, Literal, cast, get_args
 from pydantic import AfterValidator, ConfigDict, Field, ValidationError, field_validator
 
 from bench.case import Fault, FaultKind, Scalar, Scaling
-from bench.links import read_net
-from bench.records import Value
-from harness.errors import UsageError, nearest, told
+from bench.links import parse_rate
+from bench.records import FrozenModel
+from harness.errors import UsageError, describe_validation_error, suggest_name
 
-_HERE = Path(__file__).resolve().parent
-SUITES = next(place for place in (_HERE.parent / "suites", _HERE / "suites") if place.is_dir() or place.parent == _HERE)
+_PACKAGE_FOLDER = Path(__file__).resolve().parent
+SUITES_FOLDER = next(
+    location
+    for location in (_PACKAGE_FOLDER.parent / "suites", _PACKAGE_FOLDER / "suites")
+    if location.is_dir() or location.parent == _PACKAGE_FOLDER
+)
 """At the top of a checkout; inside the package where it was installed as a wheel."""
 DEFAULT_SUITE = "quick"
 
 
-class Numbers(Value):
+class FiniteModel(FrozenModel):
     """A value whose numbers are finite."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -30,7 +34,7 @@ Axes = dict[str, dict[str, tuple[Scalar, ...]]]
 """``{"ddp": {"bucket_cap_mb": (1, 25)}}``: an option with several values is an axis of the sweep."""
 
 
-class Suite(Numbers):
+class Suite(FiniteModel):
     """What to sweep. ``None`` leaves the choice to the plan, which knows the machine."""
 
     name: str = "flags"
@@ -61,7 +65,7 @@ class Suite(Numbers):
     own_cost: bool = True
     roofline: bool = True
     affinity: Literal["cores", "none"] = "cores"
-    net: tuple[Annotated[str, AfterValidator(read_net)], ...] | None = None
+    net: tuple[Annotated[str, AfterValidator(parse_rate)], ...] | None = None
     """Rates of the links between ranks in namespaces of their own (:mod:`bench.links`); ``None``: no such links."""
     telemetry: str = Field(
         "auto", pattern=r"^(auto|always|off|replay:.+)$", description="auto, always, off or replay:FILE"
@@ -72,32 +76,32 @@ class Suite(Numbers):
 
     @field_validator("backends", "workloads", "ranks", "nodes", "ranks_per_node", "scaling", "net")
     @classmethod
-    def _something_once(cls, values: tuple[Any, ...] | None) -> tuple[Any, ...] | None:
+    def _check_unique(cls, values: tuple[Any, ...] | None) -> tuple[Any, ...] | None:
         if values is None:
             return None
         if not values:
             raise ValueError("is empty")
-        twice = sorted({str(value) for value in values if values.count(value) > 1})
-        if twice:
-            raise ValueError(f"names {', '.join(twice)} twice")
+        duplicates = sorted({str(value) for value in values if values.count(value) > 1})
+        if duplicates:
+            raise ValueError(f"names {', '.join(duplicates)} twice")
         return values
 
 
 def suite_names() -> list[str]:
     """The suites that ship with the project."""
-    return sorted(path.stem for path in SUITES.glob("*.toml"))
+    return sorted(path.stem for path in SUITES_FOLDER.glob("*.toml"))
 
 
 def find_suite(name: str) -> Path:
     """The file of a suite named by its stem or by a path. Raises :class:`UsageError`."""
     if name in suite_names():
-        return SUITES / f"{name}.toml"
+        return SUITES_FOLDER / f"{name}.toml"
     path = Path(name)
     if path.suffix == ".toml" and path.is_file():
         return path
     if path.suffix == ".toml":
         raise UsageError(f"suite {name}: no such file")
-    raise UsageError(f"unknown suite '{name}'{nearest(name, suite_names())}")
+    raise UsageError(f"unknown suite '{name}'{suggest_name(name, suite_names())}")
 
 
 def read_suite(name: str) -> Suite:
@@ -115,10 +119,12 @@ def read_suite(name: str) -> Suite:
     try:
         return Suite.model_validate(raw)
     except ValidationError as problem:
-        raise UsageError(explain(problem, lambda place: f"{path}:{line_of(text, place)}")) from None
+        raise UsageError(
+            explain_invalid_suite(problem, lambda location: f"{path}:{find_toml_line(text, location)}")
+        ) from None
 
 
-def override(suite: Suite, changes: dict[str, Any], options: Axes) -> Suite:
+def apply_flags(suite: Suite, changes: dict[str, Any], options: Axes) -> Suite:
     """The suite with flags laid over it. Raises :class:`UsageError` that names the flag."""
     merged = {scope: dict(axes) for scope, axes in suite.options.items()}
     for scope, axes in options.items():
@@ -129,23 +135,25 @@ def override(suite: Suite, changes: dict[str, Any], options: Axes) -> Suite:
     try:
         return Suite.model_validate({**suite.model_dump(), **changes, "options": merged})
     except ValidationError as problem:
-        raise UsageError(explain(problem, lambda place: f"--{place[0].replace('_s', '').replace('_', '-')}")) from None
+        raise UsageError(
+            explain_invalid_suite(problem, lambda location: f"--{location[0].replace('_s', '').replace('_', '-')}")
+        ) from None
 
 
-def explain(problem: ValidationError, place_of: Any) -> str:
+def explain_invalid_suite(problem: ValidationError, locate: Any) -> str:
     """The first of pydantic's complaints as one line: place, value, what is wrong, nearest name."""
     first = problem.errors()[0]
-    place = tuple(str(part) for part in first["loc"])
-    name = place[-1] if place else ""
+    location = tuple(str(part) for part in first["loc"])
+    name = location[-1] if location else ""
     if first["type"] == "extra_forbidden":
-        return f"{place_of(place)}: unknown key '{name}'{nearest(name, Suite.model_fields)}"
-    said = told(dict(first), Suite.model_fields)
-    return f"{place_of(place)}: {place[0] if place else ''} = {first['input']!r}: {said}"
+        return f"{locate(location)}: unknown key '{name}'{suggest_name(name, Suite.model_fields)}"
+    details = describe_validation_error(dict(first), Suite.model_fields)
+    return f"{locate(location)}: {location[0] if location else ''} = {first['input']!r}: {details}"
 
 
-def line_of(text: str, place: tuple[str, ...]) -> int:
+def find_toml_line(text: str, location: tuple[str, ...]) -> int:
     """The line of a TOML text where the innermost named key of ``place`` is set (1 where it can't be found)."""
-    wanted = tuple(part for part in place if not part.isdigit())
+    key_path = tuple(part for part in location if not part.isdigit())
     best, line_number = 0, 1
     table: tuple[str, ...] = ()
     for number, line in enumerate(text.splitlines(), start=1):
@@ -154,7 +162,7 @@ def line_of(text: str, place: tuple[str, ...]) -> int:
             table = found = _dotted(header.group(1))
         else:
             found = table + _dotted(line.split("=", 1)[0]) if "=" in line else ()
-        if len(found) > best and found == wanted[: len(found)]:
+        if len(found) > best and found == key_path[: len(found)]:
             best, line_number = len(found), number
     return line_number
 
@@ -165,12 +173,12 @@ def _dotted(key: str) -> tuple[str, ...]:
 
 def _as_axes(raw: Any, path: Path, text: str) -> Axes:
     if not isinstance(raw, dict) or not all(isinstance(axes, dict) for axes in raw.values()):
-        where = f"{path}:{line_of(text, ('options',))}"
+        where = f"{path}:{find_toml_line(text, ('options',))}"
         raise UsageError(f"{where}: options must be tables, for example [options.ddp] with bucket_cap_mb = [1, 25]")
     for scope, axes in raw.items():
         for name, value in axes.items():
             if value == []:
-                where = f"{path}:{line_of(text, ('options', scope, name))}"
+                where = f"{path}:{find_toml_line(text, ('options', scope, name))}"
                 raise UsageError(f"{where}: options.{scope}.{name} is empty: name at least one value")
     return {
         scope: {name: tuple(value) if isinstance(value, list) else (value,) for name, value in axes.items()}
@@ -196,29 +204,31 @@ def parse_duration(text: str) -> float:
 
 def parse_fault(text: str) -> Fault:
     """``kill:rank=1,step=3`` or ``slow:rank=1,ms=200``. Raises :class:`UsageError`."""
-    kind, _, said = text.partition(":")
-    place = f"--inject {text}"
+    kind, _, details = text.partition(":")
+    location = f"--inject {text}"
     if kind not in get_args(FaultKind):
-        raise UsageError(f"{place}: unknown kind '{kind}'{nearest(kind, get_args(FaultKind))}")
-    given: dict[str, Any] = {}
-    for setting in filter(None, said.split(",")):
+        raise UsageError(f"{location}: unknown kind '{kind}'{suggest_name(kind, get_args(FaultKind))}")
+    settings: dict[str, Any] = {}
+    for setting in filter(None, details.split(",")):
         name, _, value = setting.partition("=")
         if name not in ("rank", "step", "ms"):
-            raise UsageError(f"{place}: unknown setting '{name}'{nearest(name, ('rank', 'step', 'ms'))}")
+            raise UsageError(f"{location}: unknown setting '{name}'{suggest_name(name, ('rank', 'step', 'ms'))}")
         number = float if name == "ms" else int
         try:
-            given[name] = number(value)
+            settings[name] = number(value)
         except ValueError:
-            raise UsageError(f"{place}: {name} = '{value}' is not a number") from None
-    if "rank" not in given:
-        raise UsageError(f"{place}: which rank? for example --inject {kind}:rank=1")
-    if (kind == "slow") != ("ms" in given):
-        raise UsageError(f"{place}: " + ("how late? for example --inject slow:rank=1,ms=200" if kind == "slow"
-                                         else f"{kind} takes no ms"))  # fmt: skip
-    negative = next((name for name, value in given.items() if value < 0 or value == float("inf")), None)
+            raise UsageError(f"{location}: {name} = '{value}' is not a number") from None
+    if "rank" not in settings:
+        raise UsageError(f"{location}: which rank? for example --inject {kind}:rank=1")
+    if (kind == "slow") != ("ms" in settings):
+        raise UsageError(
+            f"{location}: "
+            + ("how late? for example --inject slow:rank=1,ms=200" if kind == "slow" else f"{kind} takes no ms")
+        )
+    negative = next((name for name, value in settings.items() if value < 0 or value == float("inf")), None)
     if negative:
-        raise UsageError(f"{place}: {negative} must be 0 or more, and finite")
-    return Fault(kind=cast(FaultKind, kind), **given)
+        raise UsageError(f"{location}: {negative} must be 0 or more, and finite")
+    return Fault(kind=cast(FaultKind, kind), **settings)
 
 
 def parse_settings(settings: list[str]) -> Axes:

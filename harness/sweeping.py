@@ -17,33 +17,33 @@ from rich.console import Console
 
 from bench.backends import Backend
 from bench.case import DataSource
-from bench.node import roles_of
-from bench.registry import load_backend, survey
+from bench.node import required_roles
+from bench.registry import load_backend, load_plugins
 from bench.workloads import DataProblem, Workload
 from harness import report, sites
 from harness.document import as_json
 from harness.environment import read_environment
-from harness.errors import DataError, UsageError, nearest
-from harness.knobs import choices
+from harness.errors import DataError, UsageError, suggest_name
+from harness.knobs import option_combinations
 from harness.plan import Plan, make_plan
-from harness.run import modules_of, new_sweep_id, run_sweep
+from harness.run import new_sweep_id, preload_modules, run_sweep
 from harness.sites import DEFAULT_SITE, Site
-from harness.started import now
-from harness.storage.opening import check_store, masked, open_store, path_of
+from harness.started import utc_now
+from harness.storage.opening import check_store, mask_password, open_store, store_path
 from harness.storage.store import DEFAULT_STORE, Store, SweepInfo
-from harness.suite import Suite, find_suite, line_of, override, parse_settings, read_suite
-from harness.watch import ProgressWatcher
+from harness.suite import Suite, apply_flags, find_suite, find_toml_line, parse_settings, read_suite
+from harness.watch import SweepProgress
 from reports.analysis.own_cost import own_cost
 from reports.analysis.stats import Estimate
 from reports.cells import Cell
-from reports.findings import Findings, find
-from reports.forecasts import NOTHING_ASKED, Asked
+from reports.findings import Findings, analyse_cells
+from reports.forecasts import DEFAULT_PREDICT_OPTIONS, PredictOptions
 from reports.page import text, words
-from reports.page.further_text import further
+from reports.page.further_text import finding_tables
 
 
 @dataclass(frozen=True)
-class Done:
+class SweepResult:
     """A sweep that has ended, with its cells and its page."""
 
     info: SweepInfo
@@ -60,31 +60,31 @@ class Done:
         return as_json(self.info, self.findings, self.page, self.own_cost)
 
     def print(self, console: Console) -> None:
-        for table in text.tables(self.cells, console.width):
+        for table in text.cell_tables(self.cells, console.width):
             console.print(table)
-        for line in text.remarks(self.cells):
+        for line in text.problem_lines(self.cells):
             console.print(line, style="yellow", markup=False, highlight=False, soft_wrap=True)
         for line in report.node_remarks(self.info, self.cells):
             console.print(line, style="yellow", markup=False, highlight=False, soft_wrap=True)
-        for table in further(self.findings):
+        for table in finding_tables(self.findings):
             console.print(table)
-        for line in text.answered(self.findings):
+        for line in text.answer_sentences(self.findings):
             console.print(line, markup=False, highlight=False, soft_wrap=True)
         if self.own_cost is not None:
-            said = words.own_cost(self.own_cost)
+            said = words.overhead(self.own_cost)
             console.print(f"harness's own cost: {said}", markup=False, highlight=False, soft_wrap=True)
         console.print(f"report: {self.page}", markup=False, highlight=False, soft_wrap=True)
 
 
-def choose_suite(name: str, changes: dict[str, Any], settings: list[str] | None) -> Suite:
+def load_suite(name: str, changes: dict[str, Any], settings: list[str] | None) -> Suite:
     """The named suite with flags laid over it."""
-    return override(read_suite(name), changes, parse_settings(settings or []))
+    return apply_flags(read_suite(name), changes, parse_settings(settings or []))
 
 
 def find_site(name: str) -> Site:
     known = site_names()
     if name not in known:
-        raise UsageError(f"unknown site '{name}'{nearest(name, known)}")
+        raise UsageError(f"unknown site '{name}'{suggest_name(name, known)}")
     found: Site = importlib.import_module(f"harness.sites.{name}").SITE
     return found
 
@@ -98,36 +98,39 @@ def choose_site(name: str, suite: Suite) -> Site:
     site = find_site(name)
     axes = suite.options.get(name, {})
     # A site has one value a knob: what looked like several was one with commas in it.
-    given = {knob: (",".join(map(str, values)),) if len(values) > 1 else values
-             for knob, values in axes.items() if knob in site.options.model_fields}  # fmt: skip
-    return site.configured(site.options(**choices(name, site.options, given)[0]))
+    site_options = {
+        option: (",".join(map(str, values)),) if len(values) > 1 else values
+        for option, values in axes.items()
+        if option in site.options.model_fields
+    }
+    return site.with_options(site.options(**option_combinations(name, site.options, site_options)[0]))
 
 
-def plan(suite: Suite, site: Site, place_of: Callable[[tuple[str, ...]], str]) -> Plan:
+def plan(suite: Suite, site: Site, locate_key: Callable[[tuple[str, ...]], str]) -> Plan:
     """The plan of a suite. Raises :class:`UsageError`, with file and line where the suite's file holds the mistake."""
-    backends, workloads, broken = survey()
+    backends, workloads, broken = load_plugins()
     for found in broken:
         if found.name in (*suite.backends, *suite.workloads):
             raise UsageError(f"{found.kind} '{found.name}' can't be loaded: {found.error}")
     try:
         return make_plan(suite, site.machine(), backends, workloads, site, site_names())
     except UsageError as problem:
-        raise UsageError(f"{place_of(problem.place)}{problem}") from None
+        raise UsageError(f"{locate_key(problem.place)}{problem}") from None
 
 
-def place_in(name: str, changes: dict[str, Any], settings: list[str] | None) -> Callable[[tuple[str, ...]], str]:
+def key_locator(name: str, changes: dict[str, Any], settings: list[str] | None) -> Callable[[tuple[str, ...]], str]:
     """Tells ``file:line: `` of a key of the named suite; nothing for a key that a flag has set."""
     path = find_suite(name)
     said = parse_settings(settings or [])
 
-    def tell(place: tuple[str, ...]) -> str:
+    def locate(place: tuple[str, ...]) -> str:
         by_flag = bool(place) and (place[0] in changes or (len(place) > 2 and place[2] in said.get(place[1], {})))
         if not place or by_flag or (len(place) == 2 and place[1] in said):
             return ""
         text = path.read_text()
-        return f"{path}:{line_of(text, place)}: " if place[0] in tomllib.loads(text) else ""
+        return f"{path}:{find_toml_line(text, place)}: " if place[0] in tomllib.loads(text) else ""
 
-    return tell
+    return locate
 
 
 def print_plan(found: Plan, site: Site, console: Console) -> None:
@@ -141,114 +144,121 @@ def print_plan(found: Plan, site: Site, console: Console) -> None:
     for skip in found.not_applicable:
         line = f"never  {words.case_title(skip.case)}: {skip.reason}"
         console.print(line, markup=False, highlight=False, soft_wrap=True)
-    for key, files in files_of(found, site).items():
+    for key, files in rendered_files(found, site).items():
         for name, content in files.items():
             console.print(f"\n# {key}: {name}\n{content.rstrip()}", markup=False, highlight=False, soft_wrap=True)
     total = len(found.cases) * found.repeats
     console.print(f"{len(found.cases)} cases × {found.repeats} rounds = {total} trials; {len(found.skips)} skipped")
 
 
-def files_of(found: Plan, site: Site) -> dict[str, dict[str, str]]:
+def rendered_files(found: Plan, site: Site) -> dict[str, dict[str, str]]:
     """What would be submitted for each case beyond this machine, by case key and file name."""
     if site.name == DEFAULT_SITE:
         return {}
     # Where something is missing here, people look at what it would have been.
-    cases = found.cases or [skip.case for skip in found.skips if site.unset() or site.lacking()]
-    return {case.key: site.render(case, roles_of(case, load_backend(case.backend))) for case in cases}
+    cases = found.cases or [skip.case for skip in found.skips if site.missing_option() or site.missing_dependency()]
+    return {case.key: site.render(case, required_roles(case, load_backend(case.backend))) for case in cases}
 
 
 def run(
-    suite: Suite, found: Plan, site: Site, store_place: str, page: Path | None, command: str, people: Console
-) -> Done:
+    suite: Suite, found: Plan, site: Site, store_url: str, page: Path | None, command: str, stderr_console: Console
+) -> SweepResult:
     """Prepare the data, open the store, run the trials, write the page. Raises before anything is written."""
-    if unset := site.unset():
-        raise UsageError(f"--site {site.name}: {unset}")
-    backends, workloads, _ = survey()
+    if missing_option := site.missing_option():
+        raise UsageError(f"--site {site.name}: {missing_option}")
+    backends, workloads, _ = load_plugins()
     name = new_sweep_id()
-    target = (page or page_beside(store_place, name)).resolve()
-    _check_writable(target, wanted=page is not None)
-    check_store(store_place)
-    site.warm(modules_of(found, backends))
-    ready = prepare_data(found, workloads, people)
+    target = (page or default_page(store_url, name)).resolve()
+    _check_page_writable(target, wanted=page is not None)
+    check_store(store_url)
+    site.warm(preload_modules(found, backends))
+    ready = prepare_data(found, workloads, stderr_console)
     info = SweepInfo(
-        id=name, started_at=now(), command=command, suite=suite, plan=ready, environment=read_environment()
+        id=name, started_at=utc_now(), command=command, suite=suite, plan=ready, environment=read_environment()
     )
-    store = open_store(store_place, create=True)
+    store = open_store(store_url, create=True)
     store.begin_sweep(info)
-    return _go(info, store, site, store_place, target, people)
+    return _run_and_report(info, store, site, store_url, target, stderr_console)
 
 
-def resume(suite: Suite | None, asked_site: str | None, store_place: str, page: Path | None, people: Console) -> Done:
-    """Finish the sweep that began last and has not ended; ``suite``, ``asked_site``: what was asked for, where anything
+def resume(
+    suite: Suite | None, site_name: str | None, store_url: str, page: Path | None, stderr_console: Console
+) -> SweepResult:
+    """Finish the sweep that began last and has not ended; ``suite``, ``site_name``: what was asked for, where anything
     was.
 
     Raises :class:`UsageError` where there is none, or where it was another one, elsewhere, or over other data.
     """
-    backends, workloads, _ = survey()
-    store = open_store(store_place, create=False, upgrade=True)
+    backends, workloads, _ = load_plugins()
+    store = open_store(store_url, create=False, upgrade=True)
     name = store.unfinished()
     if name is None:
-        raise UsageError(f"--resume: store {masked(store_place)} holds no unfinished sweep; leave --resume out")
-    check_store(store_place)
+        raise UsageError(f"--resume: store {mask_password(store_url)} holds no unfinished sweep; leave --resume out")
+    check_store(store_url)
     info = store.sweep(name)
     place = next((case.site for case in info.plan.cases), DEFAULT_SITE)
-    if (suite is not None and suite != info.suite) or asked_site not in (None, place):
+    if (suite is not None and suite != info.suite) or site_name not in (None, place):
         raise UsageError(f"--resume: sweep {name} was asked for by `{info.command}`; repeat that, or say --resume only")
     here = read_environment().model_dump(exclude={"changed_files"})
-    differ = [field for field, value in info.environment.model_dump(exclude={"changed_files"}).items()
-              if value != here[field]]  # fmt: skip
-    if differ:
-        raise UsageError(f"--resume: sweep {name} began with another {', '.join(differ)}; start a new one")
+    differing = [
+        field for field, value in info.environment.model_dump(exclude={"changed_files"}).items() if value != here[field]
+    ]
+    if differing:
+        raise UsageError(f"--resume: sweep {name} began with another {', '.join(differing)}; start a new one")
     site = choose_site(place, info.suite)
-    site.warm(modules_of(info.plan, backends))
-    if prepare_data(info.plan, workloads, people) != info.plan:
+    site.warm(preload_modules(info.plan, backends))
+    if prepare_data(info.plan, workloads, stderr_console) != info.plan:
         raise DataError(f"--resume: the data of sweep {name} has changed since; start a new one")
-    target = (page or page_beside(store_place, name)).resolve()
-    _check_writable(target, wanted=page is not None)
-    return _go(info, store, site, store_place, target, people)
+    target = (page or default_page(store_url, name)).resolve()
+    _check_page_writable(target, wanted=page is not None)
+    return _run_and_report(info, store, site, store_url, target, stderr_console)
 
 
-def _go(info: SweepInfo, store: Store, site: Site, store_place: str, target: Path, people: Console) -> Done:
+def _run_and_report(
+    info: SweepInfo, store: Store, site: Site, store_url: str, target: Path, stderr_console: Console
+) -> SweepResult:
     """Run what the store does not hold yet, then write the page of what it holds."""
-    backends, workloads, _ = survey()
+    backends, workloads, _ = load_plugins()
     interrupted = False
     left = len(info.plan.cases) * info.plan.repeats - len(store.done(info.id))
-    with ProgressWatcher(people, max(0, left)) as watcher:
+    with SweepProgress(stderr_console, max(0, left)) as watcher:
         try:
-            run_sweep(info, store, site, backends, folder_beside(store_place, info.id), watcher)
+            run_sweep(info, store, site, backends, artifact_folder(store_url, info.id), watcher)
         except KeyboardInterrupt:
             interrupted = True
-    return _finish(store, info.id, target, backends, workloads, interrupted=interrupted)
+    return _write_report(store, info.id, target, backends, workloads, interrupted=interrupted)
 
 
-def report_again(sweep: str, store_place: str, page: Path | None, asked: Asked = NOTHING_ASKED) -> Done:
+def rewrite_report(
+    sweep: str, store_url: str, page: Path | None, predict_options: PredictOptions = DEFAULT_PREDICT_OPTIONS
+) -> SweepResult:
     """The page of a stored sweep, written again."""
-    backends, workloads, _ = survey()
-    store = open_store(store_place, create=False)
+    backends, workloads, _ = load_plugins()
+    store = open_store(store_url, create=False)
     found = store.sweep(sweep).id
-    target = (page or page_beside(store_place, found)).resolve()
-    return _finish(store, found, target, backends, workloads, asked, interrupted=False)
+    target = (page or default_page(store_url, found)).resolve()
+    return _write_report(store, found, target, backends, workloads, predict_options, interrupted=False)
 
 
-def _finish(
+def _write_report(
     store: Store,
     sweep: str,
     target: Path,
     backends: dict[str, Backend],
     workloads: dict[str, Workload],
-    asked: Asked = NOTHING_ASKED,
+    predict_options: PredictOptions = DEFAULT_PREDICT_OPTIONS,
     *,
     interrupted: bool,
-) -> Done:
+) -> SweepResult:
     info, trials = store.sweep(sweep), store.trials(sweep)
     store.close()
-    findings = find(report.cells_of(info, trials, backends, workloads), asked)
+    findings = analyse_cells(report.sweep_cells(info, trials, backends, workloads), predict_options)
     cost = own_cost(trials)
     report.write_page(info, trials, findings, target, cost)
-    return Done(info, findings, target, cost, interrupted)
+    return SweepResult(info, findings, target, cost, interrupted)
 
 
-def prepare_data(found: Plan, workloads: dict[str, Workload], people: Console) -> Plan:
+def prepare_data(found: Plan, workloads: dict[str, Workload], stderr_console: Console) -> Plan:
     """Fetch each workload's data once, before any rank starts; the plan's cases then name it.
 
     Raises :class:`DataError`.
@@ -256,27 +266,31 @@ def prepare_data(found: Plan, workloads: dict[str, Workload], people: Console) -
     prepared: dict[str, DataSource | None] = {}
     cases = []
     for case in found.cases:
-        what = f"{case.workload} {sorted(case.workload_options.items())} {case.global_batch}"
-        if what not in prepared:
+        data_key = f"{case.workload} {sorted(case.workload_options.items())} {case.global_batch}"
+        if data_key not in prepared:
             try:
-                with people.status(f"preparing {case.workload}'s data") if people.is_terminal else nullcontext():
-                    prepared[what] = workloads[case.workload].prepare(case)
+                with (
+                    stderr_console.status(f"preparing {case.workload}'s data")
+                    if stderr_console.is_terminal
+                    else nullcontext()
+                ):
+                    prepared[data_key] = workloads[case.workload].prepare(case)
             except DataProblem as problem:
                 raise DataError(str(problem)) from None
-        cases.append(case.model_copy(update={"data": prepared[what]}))
+        cases.append(case.model_copy(update={"data": prepared[data_key]}))
     return found.model_copy(update={"cases": tuple(cases)})
 
 
-def page_beside(store_place: str, sweep: str) -> Path:
-    return folder_beside(store_place, sweep) / "report.html"
+def default_page(store_url: str, sweep: str) -> Path:
+    return artifact_folder(store_url, sweep) / "report.html"
 
 
-def folder_beside(store_place: str, sweep: str) -> Path:
+def artifact_folder(store_url: str, sweep: str) -> Path:
     """Pages and logs of a sweep lie beside a file store; where the default one would be for a server."""
-    return (path_of(store_place) or Path(DEFAULT_STORE)).parent / sweep
+    return (store_path(store_url) or Path(DEFAULT_STORE)).parent / sweep
 
 
-def _check_writable(target: Path, *, wanted: bool) -> None:
+def _check_page_writable(target: Path, *, wanted: bool) -> None:
     """A page that can't be written is found out before the sweep, not after it. Raises :class:`UsageError`."""
     if not wanted:
         return

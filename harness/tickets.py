@@ -21,15 +21,15 @@ from typing import Any
 
 LABEL = "scaling-regression"
 MARKER = re.compile(r"<!-- scaling-regression (\{.*\}) -->\s*\Z")
-LONGEST_TITLE = 200
-GOOD = {"pass", "improved"}
+MAX_TITLE_LENGTH = 200
+PASSING = {"pass", "improved"}
 
 Document = Mapping[str, Any]
 """What ``check --json`` printed."""
 
 
 @dataclass(frozen=True)
-class Ticket:
+class Issue:
     """An open issue about a curve. ``series``: name and metric of what regressed."""
 
     number: int
@@ -45,19 +45,21 @@ class Action:
     body: str = ""
 
 
-def read_tickets(issues: Iterable[Mapping[str, Any]]) -> list[Ticket]:
+def read_issues(issues: Iterable[Mapping[str, Any]]) -> list[Issue]:
     """Those that this module has opened, the oldest first; people's own issues under the label are left alone."""
-    found = []
+    own_issues = []
     for issue in issues:
         if marker := MARKER.search(issue["body"]):
-            about = json.loads(marker[1])
-            found.append(Ticket(issue["number"], about["curve"], frozenset(map(tuple, about["series"]))))
-    return sorted(found, key=lambda ticket: ticket.number)
+            marker_data = json.loads(marker[1])
+            own_issues.append(
+                Issue(issue["number"], marker_data["curve"], frozenset(map(tuple, marker_data["series"])))
+            )
+    return sorted(own_issues, key=lambda issue: issue.number)
 
 
-def decide(document: Document, tickets: Sequence[Ticket], run: str) -> list[Action]:
+def plan_actions(document: Document, open_issues: Sequence[Issue], run: str) -> list[Action]:
     """What to do about a night. A curve that can't be told, failed or is missing leaves its issue as it was."""
-    known = {ticket.curve: ticket for ticket in reversed(tickets)}
+    issue_by_curve = {issue.curve: issue for issue in reversed(open_issues)}
     regressed: dict[str, list[Mapping[str, Any]]] = {}
     for finding in document["findings"]:
         if finding["status"] == "regressed":
@@ -65,25 +67,25 @@ def decide(document: Document, tickets: Sequence[Ticket], run: str) -> list[Acti
     actions = []
     for curve, findings in regressed.items():
         body = _body(document, curve, findings, run)
-        if curve in known:
-            actions.append(Action(("issue", "edit", str(known[curve].number), "--body-file", "-"), body))
+        if curve in issue_by_curve:
+            actions.append(Action(("issue", "edit", str(issue_by_curve[curve].number), "--body-file", "-"), body))
         else:
-            title = f"Regressed: {curve}"[:LONGEST_TITLE]
+            title = f"Regressed: {curve}"[:MAX_TITLE_LENGTH]
             actions.append(Action(("issue", "create", "--label", LABEL, "--title", title, "--body-file", "-"), body))
     statuses = {(one["name"], one["metric"]): one["status"] for one in document["verdicts"]}
-    for ticket in tickets:
+    for issue in open_issues:
         if (
-            ticket.curve not in regressed
-            and ticket.series
-            and {statuses.get(series) for series in ticket.series} <= GOOD
+            issue.curve not in regressed
+            and issue.series
+            and {statuses.get(series) for series in issue.series} <= PASSING
         ):
             comment = f"Passes again on night {document['judged']}: {run}"
-            actions.append(Action(("issue", "close", str(ticket.number), "--comment", comment)))
+            actions.append(Action(("issue", "close", str(issue.number), "--comment", comment)))
     return actions
 
 
 def _body(document: Document, curve: str, findings: Sequence[Mapping[str, Any]], run: str) -> str:
-    said = "\n".join(f"- {finding['kind']}: {_plain(finding['said'])}" for finding in findings)
+    summary = "\n".join(f"- {finding['kind']}: {_escape(finding['said'])}" for finding in findings)
     against = f", against {document['base_commit']}" if document["base_commit"] else ""
     accept = shlex.join(
         ["python", "-m", "harness", "check", *document.get("again", ()), "--accept", curve, "--because", "…"]
@@ -91,7 +93,7 @@ def _body(document: Document, curve: str, findings: Sequence[Mapping[str, Any]],
     marker = json.dumps({"curve": curve, "series": sorted(_series(document, findings))})
     # Nothing in a name may end the comment that holds the marker.
     hidden = marker.replace("-", "\\u002d").replace(">", "\\u003e")
-    return f"""{said}
+    return f"""{summary}
 
 Night {document["judged"]}, commit {document["commit"] or "unknown"}{against}. Report and log: {run}
 
@@ -107,14 +109,14 @@ intended:
 def _series(document: Document, findings: Sequence[Mapping[str, Any]]) -> set[tuple[str, str]]:
     """What must pass before the curve does: the series behind the findings that regressed, or else all behind them."""
     names = {name for finding in findings for name in finding["verdicts"]}
-    behind = [one for one in document["verdicts"] if one["name"] in names]
-    worst = [one for one in behind if one["status"] == "regressed"] or behind
-    return {(one["name"], one["metric"]) for one in worst}
+    finding_verdicts = [one for one in document["verdicts"] if one["name"] in names]
+    regressed_verdicts = [one for one in finding_verdicts if one["status"] == "regressed"] or finding_verdicts
+    return {(one["name"], one["metric"]) for one in regressed_verdicts}
 
 
-def _plain(said: str) -> str:
+def _escape(summary: str) -> str:
     """On one line, and nobody is called by it."""
-    return " ".join(said.split()).replace("@", "@\u200b").replace("<", "&lt;")
+    return " ".join(summary.split()).replace("@", "@\u200b").replace("<", "&lt;")
 
 
 def gh(arguments: Sequence[str], body: str = "") -> str:
@@ -124,17 +126,17 @@ def gh(arguments: Sequence[str], body: str = "") -> str:
 
 
 def parser() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(prog="python -m harness.tickets", description=__doc__.splitlines()[0])
-    made.add_argument("verdict", type=Path, help="what `check --json` printed")
-    made.add_argument("--run", required=True, metavar="URL", help="where the report and the log are")
-    return made
+    argument_parser = argparse.ArgumentParser(prog="python -m harness.tickets", description=__doc__.splitlines()[0])
+    argument_parser.add_argument("verdict", type=Path, help="what `check --json` printed")
+    argument_parser.add_argument("--run", required=True, metavar="URL", help="where the report and the log are")
+    return argument_parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    asked = parser().parse_args(arguments)
-    document = json.loads(asked.verdict.read_text())
-    wanted = ("--label", LABEL, "--state", "open", "--limit", "1000", "--json", "number,body")
-    actions = decide(document, read_tickets(json.loads(gh(("issue", "list", *wanted)))), asked.run)
+    options = parser().parse_args(arguments)
+    document = json.loads(options.verdict.read_text())
+    list_options = ("--label", LABEL, "--state", "open", "--limit", "1000", "--json", "number,body")
+    actions = plan_actions(document, read_issues(json.loads(gh(("issue", "list", *list_options)))), options.run)
     if any(action.arguments[1] == "create" for action in actions):
         gh(("label", "create", LABEL, "--force", "--color", "B60205", "--description", "Found by the nightly check"))
     for action in actions:

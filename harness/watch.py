@@ -18,20 +18,27 @@ from reports.cells import UNITS
 from reports.page import words
 
 # Drawing takes cores from the ranks that are being measured.
-REDRAWN_PER_S = 2
+REFRESH_PER_S = 2
 
 
-class Watching:
+class TrialProgress:
     """A context that shows on ``console`` (standard error) how many of ``total`` trials have ended."""
 
     def __init__(self, console: Console, total: int) -> None:
         self.console, self.total, self.done = console, total, 0
         self.began = time.monotonic()
         self.bar = Progress(
-            SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(bar_width=24),
-            MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.fields[left]}"), console=console,
-            transient=True, disable=not console.is_terminal, refresh_per_second=REDRAWN_PER_S,
-        )  # fmt: skip
+            SpinnerColumn(),
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[left]}"),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+            refresh_per_second=REFRESH_PER_S,
+        )
         self.task = self.bar.add_task("starting", total=total, left="")
 
     def __enter__(self) -> Self:
@@ -50,23 +57,23 @@ class Watching:
         self.done += 1
         # Rounds that precision asks for come on top of what was planned.
         self.total = max(self.total, self.done)
-        self.bar.update(self.task, advance=1, total=self.total, left=self._left())
+        self.bar.update(self.task, advance=1, total=self.total, left=self._time_left())
         if not self.console.is_terminal or trial.outcome != "ok":
             self.console.print(self._line(title, trial), markup=False, highlight=False, soft_wrap=True)
 
-    def _left(self) -> str:
+    def _time_left(self) -> str:
         left_s = (time.monotonic() - self.began) / self.done * (self.total - self.done)
         return f"about {left_s / 60:.0f} min left" if left_s >= 90 else f"about {left_s:.0f} s left"
 
     def _line(self, title: str, trial: Trial) -> str:
-        told = f"{self.done}/{self.total} {title}: {trial.outcome}"
+        line = f"{self.done}/{self.total} {title}: {trial.outcome}"
         if trial.outcome == "ok":
             rate = estimate([throughput_of(trial.ranks)], UNITS[trial.ranks[0].unit])
-            return f"{told}, {words.measured(rate)}, {trial.wall_s:.1f} s, {self._left()}"
-        return f"{told}, {trial.reason}"
+            return f"{line}, {words.estimate(rate)}, {trial.wall_s:.1f} s, {self._time_left()}"
+        return f"{line}, {trial.reason}"
 
 
-class ProgressWatcher(Watching):
+class SweepProgress(TrialProgress):
     """Of a sweep."""
 
     def begins(self, case: Case, round_number: int) -> None:
@@ -79,14 +86,14 @@ class ProgressWatcher(Watching):
         return f"{words.case_title(case)} · round {round_number + 1}"
 
 
-class PairWatcher(Watching):
+class PairProgress(TrialProgress):
     """Of pairs: ``total`` counts both trials of each."""
 
     def begins(self, case: Case, pair: int, side: str) -> None:
         self._begin(self._title(case, pair, side))
 
-    def ends(self, found: PairTrial) -> None:
-        self._end(self._title(found.trial.case, found.pair, found.side), found.trial)
+    def ends(self, pair_trial: PairTrial) -> None:
+        self._end(self._title(pair_trial.trial.case, pair_trial.pair, pair_trial.side), pair_trial.trial)
 
     def _title(self, case: Case, pair: int, side: str) -> str:
         return f"{words.case_title(case)} · pair {pair + 1}, {side}"

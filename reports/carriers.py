@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bench.case import Case
-from bench.records import Value
-from reports.analysis.communication import fastest_time
-from reports.analysis.forecast import Carrier
-from reports.analysis.layers import Hop, hop_of, time_over
+from bench.records import FrozenModel
+from reports.analysis.communication import fastest_allreduce_time
+from reports.analysis.forecast import CommunicationCost
+from reports.analysis.layers import LinkModel, layered_time_over_links, link_model
 from reports.cells import Cell
-from reports.exchanges import REMEDY, Way
-from reports.placement import Spread, spread_of
+from reports.exchanges import MISSING_ALLREDUCE, CommunicationPath
+from reports.placement import Placement, placement_of
 
 
-class LinkSpec(Value):
+class LinkSpec(FrozenModel):
     """A link that was not measured but is asked about: of each rank, or of each node where several share one."""
 
     label: str
@@ -22,33 +22,40 @@ class LinkSpec(Value):
     latency_s: float
 
 
-def measured_carrier(way: Way | None, cells: Sequence[Cell]) -> Carrier | str:
+def measured_communication(path: CommunicationPath | None, cells: Sequence[Cell]) -> CommunicationCost | str:
     """For ranks placed as the cells' are, or why their exchange is not known."""
     case = cells[0].case
-    if way is None:
+    if path is None:
         return f"no allreduce was measured under {case.backend}/{case.transport}"
-    spreads = [spread_of(cell.case) for cell in cells if cell.case.ranks > 1]
-    why = next((reason for spread in spreads if (reason := way.why_not(spread)) is not None), None)
+    placements = [placement_of(cell.case) for cell in cells if cell.case.ranks > 1]
+    why = next((reason for placement in placements if (reason := path.unavailable_reason(placement)) is not None), None)
     if why is not None:
         return why
-    width = spread_of(case).width
-    return Carrier(lambda ranks, size: way.time_s(Spread(ranks, width), size), busy_cores(way, spreads, case))
+    ranks_per_node = placement_of(case).ranks_per_node
+    return CommunicationCost(
+        lambda ranks, size: path.time_s(Placement(ranks, ranks_per_node), size),
+        communication_core_share(path, placements, case),
+    )
 
 
-def busy_cores(way: Way, spreads: Sequence[Spread], case: Case) -> float:
+def communication_core_share(path: CommunicationPath, placements: Sequence[Placement], case: Case) -> float:
     """Of a rank's own cores, what the exchange at the most ranks takes; none where others do the work."""
     busy = case.device == "cpu" and case.affinity == "cores" and "emulated_compute" not in case.flags
-    return way.core_share(max(spreads).place) if busy and spreads else 0.0
+    return path.core_share(max(placements).place) if busy and placements else 0.0
 
 
-def over_link(link: LinkSpec, way: Way | None, width: int) -> Carrier | str:
+def communication_over_link(
+    link: LinkSpec, path: CommunicationPath | None, ranks_per_node: int
+) -> CommunicationCost | str:
     """Between nodes of ``width`` ranks, in the algorithm that suits best; or why what is inside a node isn't known."""
-    across = Hop(link.latency_s, 1 / link.bytes_s, fastest_time(link.latency_s, 1 / link.bytes_s))
-    if width == 1:
-        return Carrier(across.allreduce_s)
-    measured = way.model("inside") if way is not None else None
+    across = LinkModel(link.latency_s, 1 / link.bytes_s, fastest_allreduce_time(link.latency_s, 1 / link.bytes_s))
+    if ranks_per_node == 1:
+        return CommunicationCost(across.allreduce_s)
+    measured = path.model("inside") if path is not None else None
     if measured is None:
-        return REMEDY["inside"]
-    inside = hop_of(measured)
-    ways = [time_over(algorithm, inside, across) for algorithm in ("flat ring", "hierarchical")]
-    return Carrier(lambda ranks, size: min(time(ranks, Spread(ranks, width).nodes, size) for time in ways))
+        return MISSING_ALLREDUCE["inside"]
+    inside = link_model(measured)
+    times = [layered_time_over_links(algorithm, inside, across) for algorithm in ("flat ring", "hierarchical")]
+    return CommunicationCost(
+        lambda ranks, size: min(time(ranks, Placement(ranks, ranks_per_node).nodes, size) for time in times)
+    )

@@ -8,30 +8,30 @@ from statistics import median
 
 from pydantic import Field
 
-from bench.backends import FLOAT32
+from bench.backends import FLOAT32_TOLERANCE
 from bench.case import Case
 from bench.gradients import Gradients
 from bench.machine import NodeFacts
-from bench.records import Condition, Link, Outcome, RankFailure, SameWork, Trial, Value
+from bench.records import Condition, FrozenModel, Link, Outcome, RankFailure, SameWork, Trial
 from reports.analysis.roofline import Roofline, roofline_of
 from reports.analysis.speedup import speedup_and_efficiency
 from reports.analysis.stats import Estimate, estimate, half_width
 from reports.analysis.step_times import StepTimes, step_times_of
-from reports.analysis.telemetry import View, usage_of
+from reports.analysis.telemetry import TelemetryWindow, usage_of
 from reports.analysis.throughput import slowest_steps, throughput_of
 from reports.costs import cost_of, cost_per_unit
 from reports.details import Decomposition, MessageCell, ReadingCell, decomposition, messages, readings
-from reports.nodes import asked_too_much, hosts_of
-from reports.placement import family
+from reports.nodes import exceeds_cores, hosts_of
+from reports.placement import curve_family
 from reports.timeline import Timeline, timelines_of
 
 UNITS = {"samples": "samples/s", "bytes": "B/s", "elements": "elements/s"}
-FEW_TRIALS = 3
-FULL_RATE = 0.9
+MIN_TRIALS = 3
+FULL_RATE_SHARE = 0.9
 """Of the rate wanted: links that carry less are flagged. A full one carries 0.956 in payload."""
 
 
-class Coverage(Value):
+class Coverage(FrozenModel):
     """How well a cell's windows were sampled: on the node and in the trial where it was least."""
 
     samples: int
@@ -39,7 +39,7 @@ class Coverage(Value):
     """Of the window, between its first and last sample."""
 
 
-class Cell(Value):
+class Cell(FrozenModel):
     """A case over its trials. What is not known is ``None``, with :attr:`reason` or :attr:`scaling_reason`."""
 
     case: Case
@@ -114,15 +114,15 @@ def make_cells(
     rates = {
         key: [throughput_of(trial.ranks) for trial in found if trial.outcome == "ok"] for key, found in by_key.items()
     }
-    cases = [_as_it_turned_out(case, by_key.get(case.key, ())) for case in cases]
+    cases = [_with_oversubscription(case, by_key.get(case.key, ())) for case in cases]
     baselines = _baselines(cases, by_key, rates)
     cells = (_cell(case, by_key, skipped.get(case.key), rates, baselines, machinery.get(case.key)) for case in cases)
     return tuple(_mark_imprecise(cell, precision) for cell in cells)
 
 
-def _as_it_turned_out(case: Case, trials: Sequence[Trial]) -> Case:
+def _with_oversubscription(case: Case, trials: Sequence[Trial]) -> Case:
     """The case, marked where its nodes had fewer cores than the plan could know."""
-    if "oversubscribed" in case.flags or not asked_too_much(case, trials):
+    if "oversubscribed" in case.flags or not exceeds_cores(case, trials):
         return case
     return case.model_copy(update={"flags": (*case.flags, "oversubscribed")})
 
@@ -142,14 +142,18 @@ def _baselines(
     One rank is on one node, whatever others that node had room for: it serves all curves of the same work.
     """
     found: dict[str, Case] = {}
-    alone: dict[str, Case] = {}
+    single_rank_cases: dict[str, Case] = {}
     for case in sorted(cases, key=lambda case: case.ranks):
         shown = rates.get(case.key) and _outcome(trials.get(case.key, ())) != "invalid"
         if shown and "oversubscribed" not in case.flags and case.fault is None:
             found.setdefault(case.curve, case)
             if case.ranks == 1:
-                alone.setdefault(family(case), case)
-    placed = {case.curve: alone[family(case)] for case in cases if case.ranks_per_node and family(case) in alone}
+                single_rank_cases.setdefault(curve_family(case), case)
+    placed = {
+        case.curve: single_rank_cases[curve_family(case)]
+        for case in cases
+        if case.ranks_per_node and curve_family(case) in single_rank_cases
+    }
     return {**found, **{curve: base for curve, base in placed.items() if curve in found and found[curve].ranks > 1}}
 
 
@@ -162,7 +166,7 @@ def _outcome(trials: Sequence[Trial]) -> Outcome:
 
 
 def _coverage(good: Sequence[Trial]) -> Coverage | None:
-    found = [View(node).coverage() for trial in good for node in trial.telemetry]
+    found = [TelemetryWindow(node).coverage() for trial in good for node in trial.telemetry]
     if not found:
         return None
     return Coverage(samples=min(samples for samples, _ in found), share=min(share for _, share in found))
@@ -189,20 +193,33 @@ def _cell(
         reason = f"{len(bad)} of {len(trials)} trials: {bad[0].reason}"
     conditions = tuple(condition for trial in trials for condition in trial.conditions)
     contaminated = sum(any(condition.serious for condition in trial.conditions) for trial in trials)
-    link = _slowest([trial.link for trial in trials if trial.link is not None])
-    proof = _hardest([trial.same_work for trial in trials if trial.same_work is not None])
-    whole = Cell(
-        case=case, outcome=outcome, reason=reason, trials=len(good), same_work=proof, machinery=machinery,
-        flags=(*_flags(case, good, baselines, proof, machinery, link), *dict.fromkeys(one.name for one in conditions)),
-        conditions=conditions, contaminated=contaminated, link=link, hosts=hosts_of(trials), cost=cost_of(trials),
+    link = _slowest_link([trial.link for trial in trials if trial.link is not None])
+    proof = _decisive_proof([trial.same_work for trial in trials if trial.same_work is not None])
+    cell = Cell(
+        case=case,
+        outcome=outcome,
+        reason=reason,
+        trials=len(good),
+        same_work=proof,
+        machinery=machinery,
+        flags=(
+            *_flags(case, good, baselines, proof, machinery, link),
+            *dict.fromkeys(condition.name for condition in conditions),
+        ),
+        conditions=conditions,
+        contaminated=contaminated,
+        link=link,
+        hosts=hosts_of(trials),
+        cost=cost_of(trials),
         cost_reason=next((trial.cost_reason for trial in trials if trial.cost_reason), None),
-        failures=bad[0].failures if bad else (), log_tail=bad[0].log_tail if bad else (),
-    )  # fmt: skip
+        failures=bad[0].failures if bad else (),
+        log_tail=bad[0].log_tail if bad else (),
+    )
     if not good or outcome == "invalid":
-        return whole
+        return cell
     base = baselines.get(case.curve)
     base_trials = [trial for trial in by_key[base.key] if trial.outcome == "ok"] if base else []
-    return _with_numbers(whole, good, base_trials, rates[case.key], _scaling(case, good, rates, baselines))
+    return _with_numbers(cell, good, base_trials, rates[case.key], _scaling(case, good, rates, baselines))
 
 
 def _with_numbers(
@@ -214,7 +231,7 @@ def _with_numbers(
 ) -> Cell:
     """The cell with what its good trials measured; ``base``: those that speed-up starts from."""
     first = good[0].ranks[0]
-    speedup, efficiency, why = scaling
+    speedup, efficiency, scaling_reason = scaling
     roofline, no_roofline = roofline_of(good)
     return cell.model_copy(
         update={
@@ -223,7 +240,7 @@ def _with_numbers(
             "step_s": estimate([median(slowest_steps(trial.ranks)) for trial in good], "s"),
             "speedup": speedup,
             "efficiency": efficiency,
-            "scaling_reason": why,
+            "scaling_reason": scaling_reason,
             "device": first.device,
             "settings": first.settings,
             "readings": readings(good, lambda trial: trial.ranks[0].readings),
@@ -241,13 +258,13 @@ def _with_numbers(
     )
 
 
-def _hardest(proofs: Sequence[SameWork]) -> SameWork | None:
+def _decisive_proof(proofs: Sequence[SameWork]) -> SameWork | None:
     """The verdict that counts for the cell: a failed one, else the one with the largest deviation."""
     failed = [proof for proof in proofs if proof.verdict == "different"]
     return max(failed or proofs, key=lambda proof: proof.deviation or 0.0, default=None)
 
 
-def _slowest(links: Sequence[Link]) -> Link | None:
+def _slowest_link(links: Sequence[Link]) -> Link | None:
     return min(links, key=lambda link: link.achieved_bytes_s, default=None)
 
 
@@ -264,10 +281,10 @@ def _flags(
         "stand_in_data": case.data is not None and case.data.stands_for is not None,
         "other_machinery": machinery is not None,
         "no_baseline": base is not None and base.ranks > 1 and not _is_collective(good),
-        "few_trials": len(good) < FEW_TRIALS,
-        "loose_tolerance": proof is not None and (proof.tolerance or 0) > FLOAT32.value,
+        "few_trials": len(good) < MIN_TRIALS,
+        "loose_tolerance": proof is not None and (proof.tolerance or 0) > FLOAT32_TOLERANCE.value,
         "unproven": proof is not None and proof.verdict == "unproven",
-        "slow_links": link is not None and link.achieved_bytes_s < FULL_RATE * (link.wanted_bytes_s or 0),
+        "slow_links": link is not None and link.achieved_bytes_s < FULL_RATE_SHARE * (link.wanted_bytes_s or 0),
         "never_settled": any(record.settled is False for trial in good for record in trial.ranks),
     }
     return (*case.flags, *(name for name, holds in extra.items() if holds))

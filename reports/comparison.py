@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 from bench.case import Case
-from bench.records import Value
+from bench.records import FrozenModel
 from reports.analysis.stats import Estimate, ratio
 from reports.cells import Cell
 
@@ -14,7 +14,7 @@ Direction = Literal["faster", "slower", "unclear", "unknown"]
 """``unclear``: the interval holds 1; ``unknown``: there is none."""
 
 
-def identity(case: Case) -> str:
+def comparison_key(case: Case) -> str:
     """The case and the data it read: a stand-in is never compared with what it stands for."""
     return f"{case.key} {case.data.digest if case.data else ''}"
 
@@ -28,7 +28,7 @@ def direction(found: Estimate | None) -> Direction:
     return "slower" if found.high < 1 else "unclear"
 
 
-class Change(Value):
+class Change(FrozenModel):
     """One case in both sweeps; without a ratio :attr:`reason` says why."""
 
     before: Case
@@ -42,7 +42,7 @@ class Change(Value):
         return direction(self.ratio)
 
 
-class Comparison(Value):
+class Comparison(FrozenModel):
     """All that two sweeps have in common. ``across``: backends are compared with each other, not with themselves."""
 
     first: str
@@ -58,7 +58,7 @@ def compare(first: str, before: Sequence[Cell], other: str, after: Sequence[Cell
 
     Where no case is in both and each sweep ran one backend only, the backends are compared.
     """
-    by_case = _pairs(before, after, lambda cell: identity(cell.case))
+    by_case = _pairs(before, after, lambda cell: comparison_key(cell.case))
     if by_case or not _one_backend(before) or not _one_backend(after):
         return _comparison(first, other, by_case, before, after, across=False)
     return _comparison(first, other, _pairs(before, after, _without_backend), before, after, across=True)
@@ -66,19 +66,17 @@ def compare(first: str, before: Sequence[Cell], other: str, after: Sequence[Cell
 
 def labelled(cells: Sequence[Cell], label: str) -> tuple[Cell, ...]:
     """The same cells as those of a named sweep: their curves are told apart from other sweeps'."""
-    return tuple(
-        cell.model_copy(update={"case": cell.case.model_copy(update={"label": label})}) for cell in cells
-    )  # fmt: skip
+    return tuple(cell.model_copy(update={"case": cell.case.model_copy(update={"label": label})}) for cell in cells)
 
 
 def _pairs(before: Sequence[Cell], after: Sequence[Cell], key: Callable[[Cell], str]) -> list[tuple[Cell, Cell]]:
-    known: Mapping[str, Cell] = {key(cell): cell for cell in before}
-    return [(known[key(cell)], cell) for cell in after if key(cell) in known]
+    first_by_key: Mapping[str, Cell] = {key(cell): cell for cell in before}
+    return [(first_by_key[key(cell)], cell) for cell in after if key(cell) in first_by_key]
 
 
 def _without_backend(cell: Cell) -> str:
     plain = {"backend": "any", "transport": "any", "backend_options": {}}
-    return identity(cell.case.model_copy(update=plain))
+    return comparison_key(cell.case.model_copy(update=plain))
 
 
 def _one_backend(cells: Sequence[Cell]) -> bool:
@@ -97,7 +95,7 @@ def _comparison(
     return Comparison(
         first=first,
         other=other,
-        changes=tuple(_change(one, two) for one, two in pairs),
+        changes=tuple(_change(earlier, later) for earlier, later in pairs),
         across=across,
         only_first=len(before) - len(pairs),
         only_other=len(after) - len(pairs),

@@ -13,14 +13,14 @@ from collections.abc import Sequence
 from statistics import fmean
 
 from bench.records import Trial
-from reports.analysis.stats import Estimate, arithmetic
+from reports.analysis.stats import Estimate, arithmetic_mean
 from reports.analysis.throughput import throughput_of
 
 
 def cost_of(trials: Sequence[Trial]) -> Estimate | None:
     """The mean over the trials whose cost is known, failed ones too: they are billed as well."""
     known = [trial.cost for trial in trials if trial.cost is not None]
-    return arithmetic(known, "") if known else None
+    return arithmetic_mean(known, "") if known else None
 
 
 def cost_per_unit(good: Sequence[Trial]) -> tuple[float, float] | None:
@@ -29,10 +29,10 @@ def cost_per_unit(good: Sequence[Trial]) -> tuple[float, float] | None:
     if not known:
         return None
     least = fmean(cost / trial.wall_s / throughput_of(trial.ranks) for trial, cost in known)
-    most = fmean(cost / _amount(trial) for trial, cost in known)
+    most = fmean(cost / _window_units(trial) for trial, cost in known)
     return least, max(least, most)
 
 
-def _amount(trial: Trial) -> float:
+def _window_units(trial: Trial) -> float:
     first = trial.ranks[0]
     return first.amount_per_step * len(first.step_s)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from statistics import fmean, median
 
-from bench.records import Reading, Trial, Value
-from reports.analysis.communication import Timing, bus_bandwidth
-from reports.analysis.efficiency import StepSplit, Straggler, split
-from reports.analysis.stats import Estimate, arithmetic, estimate, ratio
+from bench.records import FrozenModel, Reading, Trial
+from reports.analysis.communication import AllreduceTiming, bus_bandwidth
+from reports.analysis.efficiency import StepSplit, Straggler, split_step
+from reports.analysis.stats import Estimate, arithmetic_mean, estimate, ratio
 
 
-class MessageCell(Value):
+class MessageCell(FrozenModel):
     """The allreduce of one message size: its time is the slowest rank's."""
 
     message_bytes: int
@@ -20,7 +20,7 @@ class MessageCell(Value):
     bus_bandwidth: Estimate
 
 
-class ReadingCell(Value):
+class ReadingCell(FrozenModel):
     """A further reading over the trials; no estimate where it is unknown, with the reason."""
 
     name: str
@@ -28,7 +28,7 @@ class ReadingCell(Value):
     reason: str | None = None
 
 
-class Decomposition(Value):
+class Decomposition(FrozenModel):
     """Where the time of a step goes: each over the trials, in seconds or as a share."""
 
     parts_s: dict[str, Estimate]
@@ -56,7 +56,7 @@ def readings(good: Sequence[Trial], of: Callable[[Trial], Sequence[Reading]]) ->
     cells = []
     for name, found in gathered.items():
         known = [reading.value for reading in found if reading.value is not None]
-        mean = arithmetic(known, found[0].unit) if known else None
+        mean = arithmetic_mean(known, found[0].unit) if known else None
         cells.append(ReadingCell(name=name, estimate=mean, reason=None if mean else found[0].reason))
     return tuple(cells)
 
@@ -67,30 +67,37 @@ def decomposition(good: Sequence[Trial], base: Sequence[Trial], measured: Estima
         return None
     names = ("data", "forward", "backward", "optimizer", "waiting", "exposed")
     found = Decomposition(
-        parts_s={name: arithmetic([getattr(one, f"{name}_s") for one in splits], "s") for name in names},
-        step_s=arithmetic([one.step_s for one in splits], "s"),
-        load_balance=arithmetic([one.load_balance for one in splits], "1"),
-        communication_efficiency=arithmetic([one.communication_efficiency for one in splits], "1"),
-        parallel_efficiency=arithmetic([one.parallel_efficiency for one in splits], "1"),
-        stragglers=tuple(one.straggler for one in splits if one.straggler is not None),
+        parts_s={
+            name: arithmetic_mean([getattr(step_split, f"{name}_s") for step_split in splits], "s") for name in names
+        },
+        step_s=arithmetic_mean([step_split.step_s for step_split in splits], "s"),
+        load_balance=arithmetic_mean([step_split.load_balance for step_split in splits], "1"),
+        communication_efficiency=arithmetic_mean([step_split.communication_efficiency for step_split in splits], "1"),
+        parallel_efficiency=arithmetic_mean([step_split.parallel_efficiency for step_split in splits], "1"),
+        stragglers=tuple(step_split.straggler for step_split in splits if step_split.straggler is not None),
     )
     base_splits = _splits(base)
     if not base_splits or measured is None:
         return found
-    more = good[0].ranks[0].amount_per_step / base[0].ranks[0].amount_per_step
-    scaling = ratio([sum(one.own_s) for one in base_splits], [sum(one.own_s) for one in splits], more, "1")
+    work_ratio = good[0].ranks[0].amount_per_step / base[0].ranks[0].amount_per_step
+    scaling = ratio(
+        [sum(step_split.own_s) for step_split in base_splits],
+        [sum(step_split.own_s) for step_split in splits],
+        work_ratio,
+        "1",
+    )
     if good[0].case.key == base[0].case.key:
         scaling = Estimate(value=1.0, low=None, high=None, n=len(splits), unit="1")
-    whole = found.parallel_efficiency.value * scaling.value
-    at_base = fmean(one.parallel_efficiency for one in base_splits)
-    unexplained = whole / at_base / measured.value - 1
+    global_efficiency = found.parallel_efficiency.value * scaling.value
+    base_efficiency = fmean(step_split.parallel_efficiency for step_split in base_splits)
+    unexplained = global_efficiency / base_efficiency / measured.value - 1
     return found.model_copy(
-        update={"computation_scaling": scaling, "global_efficiency": whole, "unexplained": unexplained}
+        update={"computation_scaling": scaling, "global_efficiency": global_efficiency, "unexplained": unexplained}
     )
 
 
 def _splits(trials: Sequence[Trial]) -> list[StepSplit]:
-    return [found for trial in trials if (found := split(trial.ranks)) is not None]
+    return [found for trial in trials if (found := split_step(trial.ranks)) is not None]
 
 
 def messages(good: Sequence[Trial]) -> tuple[MessageCell, ...]:
@@ -110,7 +117,7 @@ def messages(good: Sequence[Trial]) -> tuple[MessageCell, ...]:
                 time_s=estimate(times, "s"),
                 algorithm_bandwidth=estimate(bandwidths, "B/s"),
                 bus_bandwidth=estimate(
-                    [bus_bandwidth(Timing(world, first.message_bytes, time_s)) for time_s in times], "B/s"
+                    [bus_bandwidth(AllreduceTiming(world, first.message_bytes, time_s)) for time_s in times], "B/s"
                 ),
             )
         )

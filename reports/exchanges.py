@@ -7,25 +7,31 @@ from statistics import fmean
 from typing import NamedTuple
 
 from bench.case import Case
-from bench.records import Value
-from reports.analysis.communication import CannotFitExchange, Exchange, Timing, bus_bandwidth, fit_exchange
-from reports.analysis.layers import Layered, Misfit, judge_layers, misfit_of
+from bench.records import FrozenModel
+from reports.analysis.communication import (
+    AllreduceModel,
+    AllreduceTiming,
+    CannotFitAllreduce,
+    bus_bandwidth,
+    fit_allreduce,
+)
+from reports.analysis.layers import LayeredAllreduce, Misfit, misfit_of, select_layered_allreduce
 from reports.cells import Cell
-from reports.placement import Place, Spread, place_of, spread_of
+from reports.placement import Place, Placement, place_of, placement_of
 
-REMEDY: dict[Place, str] = {
+MISSING_ALLREDUCE: dict[Place, str] = {
     "inside": "inside a node no allreduce was measured: add 1 to --nodes, and allreduce to --workloads",
     "across": "across nodes no allreduce was measured: add 1 to --ranks-per-node, and allreduce to --workloads",
 }
 
 
-class FittedExchange(Value):
+class FittedExchange(FrozenModel):
     """α and β of one way at one place, from the allreduce cells of a sweep; without a model :attr:`reason` says why."""
 
     case: Case
     """One of the allreduce cases it comes from."""
     place: Place
-    model: Exchange | None
+    model: AllreduceModel | None
     """None where messages go both inside nodes and across them: that has two of each, see :attr:`Way.layered`."""
     reason: str | None = None
     rank_counts: tuple[int, ...] = ()
@@ -35,14 +41,17 @@ class FittedExchange(Value):
     """What each link carries, as it was measured; ``None`` where the link is not known."""
     core_share: float = 0.0
     """Of a rank's own cores, that its processes were busy while they did nothing but exchange; at most 1."""
-    timings: tuple[Timing, ...] = ()
+    timings: tuple[AllreduceTiming, ...] = ()
 
-    def below(self, spread: Spread) -> FittedExchange:
+    def fitted_below(self, placement: Placement) -> FittedExchange:
         """As the measurements at fewer nodes alone, or on one node at fewer ranks, would have given it."""
         known = {"link_bytes_s": self.link_bytes_s, "core_share": self.core_share}
-        fewer = [one for one in self.timings
-                 if one.nodes < spread.nodes or (spread.nodes == 1 and one.ranks < spread.ranks)]  # fmt: skip
-        return _fitted(self.case, self.place, fewer).model_copy(update=known)
+        fewer = [
+            one
+            for one in self.timings
+            if one.nodes < placement.nodes or (placement.nodes == 1 and one.ranks < placement.ranks)
+        ]
+        return _fit_timings(self.case, self.place, fewer).model_copy(update=known)
 
 
 class ExchangeBacktest(NamedTuple):
@@ -56,34 +65,34 @@ class ExchangeBacktest(NamedTuple):
     misfit: Misfit
 
 
-class Way(Value):
+class CommunicationPath(FrozenModel):
     """One way that gradients travel, wherever it was measured."""
 
     case: Case
     places: dict[Place, FittedExchange]
-    layered: Layered | None = None
+    layered: LayeredAllreduce | None = None
     """What several ranks on each of several nodes take; without it :attr:`layered_reason` says why."""
     layered_reason: str | None = None
 
-    def model(self, place: Place) -> Exchange | None:
+    def model(self, place: Place) -> AllreduceModel | None:
         return self.places[place].model if place in self.places else None
 
-    def why_not(self, spread: Spread) -> str | None:
+    def unavailable_reason(self, placement: Placement) -> str | None:
         """Why an allreduce among such ranks can't be foretold, or ``None``."""
-        if spread.ranks == 1 or (spread.place == "both" and self.layered is not None):
+        if placement.ranks == 1 or (placement.place == "both" and self.layered is not None):
             return None
-        if spread.place == "both":
+        if placement.place == "both":
             return self.layered_reason
-        return None if self.model(spread.place) is not None else self._missing(spread.place)
+        return None if self.model(placement.place) is not None else self._missing_reason(placement.place)
 
-    def time_s(self, spread: Spread, message_bytes: float) -> float:
-        """Of one allreduce. Raises ``ValueError`` where :meth:`why_not` has a reason."""
-        if (why := self.why_not(spread)) is not None:
+    def time_s(self, placement: Placement, message_bytes: float) -> float:
+        """Of one allreduce. Raises ``ValueError`` where :meth:`unavailable_reason` has a reason."""
+        if (why := self.unavailable_reason(placement)) is not None:
             raise ValueError(why)
-        if spread.place == "both" and self.layered is not None:
-            return self.layered.time_s(spread.ranks, spread.nodes, message_bytes)
-        model = self.model(spread.place)
-        return 0.0 if model is None else model.time_s(spread.ranks, message_bytes)
+        if placement.place == "both" and self.layered is not None:
+            return self.layered.time_s(placement.ranks, placement.nodes, message_bytes)
+        model = self.model(placement.place)
+        return 0.0 if model is None else model.time_s(placement.ranks, message_bytes)
 
     def core_share(self, place: Place) -> float:
         """Where it was not measured at this place, as at another."""
@@ -92,82 +101,92 @@ class Way(Value):
 
     def rank_counts(self, place: Place) -> tuple[int, ...]:
         """Where the allreduces were measured that speak for ranks at this place."""
-        used = self.places if place == "both" else {place: self.places[place]} if place in self.places else {}
-        return tuple(sorted({count for one in used.values() for count in one.rank_counts}))
+        fits = self.places if place == "both" else {place: self.places[place]} if place in self.places else {}
+        return tuple(sorted({count for one in fits.values() for count in one.rank_counts}))
 
-    def below(self, spread: Spread) -> Way:
+    def fitted_below(self, placement: Placement) -> CommunicationPath:
         """As the measurements at fewer nodes alone, or on one node at fewer ranks, would have given it."""
-        return _joined(self.case, {place: found.below(spread) for place, found in self.places.items()})
+        return _build_path(self.case, {place: found.fitted_below(placement) for place, found in self.places.items()})
 
     def backtests(self) -> tuple[ExchangeBacktest, ...]:
         """One a place where two different counts were measured, or where the parts of an exchange foretell it."""
         found = (self._backtest(one) for one in self.places.values())
         return tuple(one for one in found if one is not None)
 
-    def _missing(self, place: Place) -> str:
+    def _missing_reason(self, place: Place) -> str:
         found = self.places.get(place)
-        return found.reason if found is not None and found.reason else REMEDY[place]
+        return found.reason if found is not None and found.reason else MISSING_ALLREDUCE[place]
 
     def _backtest(self, found: FittedExchange) -> ExchangeBacktest | None:
         if not found.timings:
             return None
         nodes, ranks = max((one.nodes, one.ranks) for one in found.timings)
         last = [one for one in found.timings if (one.nodes, one.ranks) == (nodes, ranks)]
-        spread = Spread(ranks, -(-ranks // nodes))
-        earlier = self.below(spread)
-        if earlier.why_not(spread) is not None or (earlier.layered is None and spread.place == "both"):
+        placement = Placement(ranks, -(-ranks // nodes))
+        smaller_path = self.fitted_below(placement)
+        if smaller_path.unavailable_reason(placement) is not None or (
+            smaller_path.layered is None and placement.place == "both"
+        ):
             return None
-        layered = spread.place == "both" and earlier.layered
-        model = earlier.model(found.place)
+        layered = placement.place == "both" and smaller_path.layered
+        model = smaller_path.model(found.place)
         name = layered.algorithm if layered else model.algorithm if model else ""
-        off = misfit_of(lambda one: earlier.time_s(Spread(one.ranks, spread.width), one.message_bytes), last)
-        smaller = earlier.rank_counts(found.place)
-        return ExchangeBacktest(found.place, name, smaller, ranks, nodes, off)
+        misfit = misfit_of(
+            lambda one: smaller_path.time_s(Placement(one.ranks, placement.ranks_per_node), one.message_bytes), last
+        )
+        smaller = smaller_path.rank_counts(found.place)
+        return ExchangeBacktest(found.place, name, smaller, ranks, nodes, misfit)
 
 
-def way_of(case: Case) -> str:
+def path_key(case: Case) -> str:
     """What must be the same for one case's exchange to speak for another's."""
     options = sorted(case.backend_options.items())
     return f"{case.backend}/{case.transport} {options} {case.device} {case.net} {case.site} {case.label}"
 
 
-def timings_of(cells: Sequence[Cell]) -> list[Timing]:
+def timings_of(cells: Sequence[Cell]) -> list[AllreduceTiming]:
     return [
-        Timing(cell.case.ranks, message.message_bytes, message.time_s.value, spread_of(cell.case).nodes)
+        AllreduceTiming(cell.case.ranks, message.message_bytes, message.time_s.value, placement_of(cell.case).nodes)
         for cell in cells
         for message in cell.messages
     ]
 
 
-def exchanges_of(cells: Sequence[Cell]) -> dict[str, Way]:
-    """By :func:`way_of`. Cells with a fault are left out, and oversubscribed ones unless they crossed shaped links
+def communication_paths(cells: Sequence[Cell]) -> dict[str, CommunicationPath]:
+    """By :func:`path_key`. Cells with a fault are left out, and oversubscribed ones unless they crossed shaped links
     that kept their rate: there the ranks wait for the wire and not for each other's cores."""
-    by_way: dict[str, dict[Place, list[Cell]]] = {}
+    by_path: dict[str, dict[Place, list[Cell]]] = {}
     for cell in cells:
-        crossed = cell.link is not None and spread_of(cell.case).nodes > 1
-        by_the_wire = crossed and cell.link is not None and cell.link.wanted_bytes_s and "slow_links" not in cell.flags
-        waits_for_cores = "oversubscribed" in cell.flags and not by_the_wire
+        crossed = cell.link is not None and placement_of(cell.case).nodes > 1
+        limited_by_link = (
+            crossed and cell.link is not None and cell.link.wanted_bytes_s and "slow_links" not in cell.flags
+        )
+        waits_for_cores = "oversubscribed" in cell.flags and not limited_by_link
         if cell.messages and cell.case.fault is None and not waits_for_cores and cell.case.ranks > 1:
-            by_way.setdefault(way_of(cell.case), {}).setdefault(place_of(cell.case), []).append(cell)
+            by_path.setdefault(path_key(cell.case), {}).setdefault(place_of(cell.case), []).append(cell)
     return {
-        way: _joined(next(iter(found.values()))[0].case, {place: _of_place(place, own) for place, own in found.items()})
-        for way, found in by_way.items()
+        path: _build_path(
+            next(iter(found.values()))[0].case, {place: _fit_place(place, own) for place, own in found.items()}
+        )
+        for path, found in by_path.items()
     }
 
 
-def _joined(case: Case, places: dict[Place, FittedExchange]) -> Way:
-    way = Way(case=case, places=places)
-    inside, across = way.model("inside"), way.model("across")
+def _build_path(case: Case, places: dict[Place, FittedExchange]) -> CommunicationPath:
+    path = CommunicationPath(case=case, places=places)
+    inside, across = path.model("inside"), path.model("across")
     if inside is None:
-        return way.model_copy(update={"layered_reason": way._missing("inside")})
-    found = judge_layers(inside, across, places["both"].timings if "both" in places else ())
-    return way.model_copy(update={"layered": found, "layered_reason": None if found else way._missing("across")})
+        return path.model_copy(update={"layered_reason": path._missing_reason("inside")})
+    found = select_layered_allreduce(inside, across, places["both"].timings if "both" in places else ())
+    return path.model_copy(
+        update={"layered": found, "layered_reason": None if found else path._missing_reason("across")}
+    )
 
 
-def _of_place(place: Place, cells: Sequence[Cell]) -> FittedExchange:
-    carried = next((cell.link.achieved_bytes_s for cell in cells if cell.link is not None), None)
-    known = {"link_bytes_s": carried if place != "inside" else None, "core_share": _core_share(cells)}
-    return _fitted(cells[0].case, place, timings_of(cells)).model_copy(update=known)
+def _fit_place(place: Place, cells: Sequence[Cell]) -> FittedExchange:
+    link_rate = next((cell.link.achieved_bytes_s for cell in cells if cell.link is not None), None)
+    known = {"link_bytes_s": link_rate if place != "inside" else None, "core_share": _core_share(cells)}
+    return _fit_timings(cells[0].case, place, timings_of(cells)).model_copy(update=known)
 
 
 def _core_share(cells: Sequence[Cell]) -> float:
@@ -180,7 +199,7 @@ def _core_share(cells: Sequence[Cell]) -> float:
     return min(1.0, fmean(busy)) if busy else 0.0
 
 
-def _fitted(case: Case, place: Place, timings: Sequence[Timing]) -> FittedExchange:
+def _fit_timings(case: Case, place: Place, timings: Sequence[AllreduceTiming]) -> FittedExchange:
     counts = tuple(sorted({timing.ranks for timing in timings}))
     best = max((bus_bandwidth(timing) for timing in timings), default=None)
     known = FittedExchange(
@@ -189,6 +208,6 @@ def _fitted(case: Case, place: Place, timings: Sequence[Timing]) -> FittedExchan
     if place == "both":
         return known
     try:
-        return known.model_copy(update={"model": fit_exchange(timings)})
-    except CannotFitExchange as problem:
+        return known.model_copy(update={"model": fit_allreduce(timings)})
+    except CannotFitAllreduce as problem:
         return known.model_copy(update={"reason": str(problem)})

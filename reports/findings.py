@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 from reports.analysis.curve import Curve
 from reports.cells import Cell
-from reports.curves import curves_of, fed_by_curve
-from reports.exchanges import Way, exchanges_of
-from reports.forecasts import NOTHING_ASKED, Asked, Forecast, forecasts_of
-from reports.networks import OverLink, networks_of
-from reports.placements import Placements, placements_of
-from reports.why import Why, reasons
+from reports.curves import cells_by_curve, curves_of
+from reports.exchanges import CommunicationPath, communication_paths
+from reports.forecasts import DEFAULT_PREDICT_OPTIONS, CurvePrediction, PredictOptions, predict_curves
+from reports.networks import CellOverLink, compare_networks
+from reports.placements import PlacementEffects, placement_effects
+from reports.why import Bottleneck, bottlenecks
 
 
 @dataclass(frozen=True)
@@ -22,30 +22,30 @@ class Findings:
     cells: tuple[Cell, ...]
     curves: Mapping[str, Curve]
     """By the cases' curve key."""
-    fed: Mapping[str, tuple[Cell, ...]]
+    curve_cells: Mapping[str, tuple[Cell, ...]]
     """The cells that each curve is made of, the fewest ranks first."""
-    reasons: tuple[Why, ...]
-    exchanges: Mapping[str, Way]
-    forecasts: tuple[Forecast, ...]
-    asked: Asked
-    placements: Placements
-    networks: tuple[OverLink, ...]
+    bottlenecks: tuple[Bottleneck, ...]
+    exchanges: Mapping[str, CommunicationPath]
+    curve_predictions: tuple[CurvePrediction, ...]
+    options: PredictOptions
+    placements: PlacementEffects
+    networks: tuple[CellOverLink, ...]
     """Cells of curves that were measured over several networks."""
 
 
-def find(cells: Sequence[Cell], asked: Asked = NOTHING_ASKED) -> Findings:
+def analyse_cells(cells: Sequence[Cell], options: PredictOptions = DEFAULT_PREDICT_OPTIONS) -> Findings:
     """``asked``: what is to be foretold."""
-    curves, fed = curves_of(cells), fed_by_curve(cells)
-    exchanges = exchanges_of(cells)
-    forecasts = forecasts_of({key: fed[key] for key in curves}, exchanges, asked)
+    curves, curve_cells = curves_of(cells), cells_by_curve(cells)
+    exchanges = communication_paths(cells)
+    forecasts = predict_curves({key: curve_cells[key] for key in curves}, exchanges, options)
     return Findings(
         cells=tuple(cells),
         curves=curves,
-        fed=fed,
-        reasons=reasons(fed, curves),
+        curve_cells=curve_cells,
+        bottlenecks=bottlenecks(curve_cells, curves),
         exchanges=exchanges,
-        forecasts=forecasts,
-        asked=asked,
-        placements=placements_of(cells),
-        networks=networks_of(cells, forecasts),
+        curve_predictions=forecasts,
+        options=options,
+        placements=placement_effects(cells),
+        networks=compare_networks(cells, forecasts),
     )

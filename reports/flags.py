@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-MEANING: dict[str, tuple[str, str]] = {
+FLAG_MEANINGS: dict[str, tuple[str, str]] = {
     "oversubscribed": (
         "more threads than cores: ranks waited for each other's cores",
         "use fewer ranks or threads; it feeds no scaling claim",
@@ -78,10 +78,10 @@ MEANING: dict[str, tuple[str, str]] = {
 
 def remedy(flag: str) -> str:
     """What to do about it."""
-    return MEANING.get(flag, ("", ""))[1]
+    return FLAG_MEANINGS.get(flag, ("", ""))[1]
 
 
-def explain(flag: str) -> str:
+def explain_flag(flag: str) -> str:
     """The flag as a sentence: what was seen; what to do."""
-    seen, remedy = MEANING.get(flag, ("", ""))
+    seen, remedy = FLAG_MEANINGS.get(flag, ("", ""))
     return f"{seen}; {remedy}" if seen else flag

@@ -9,17 +9,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from bench.case import Case
-from bench.records import Value
-from reports.analysis.forecast import Explained
+from bench.records import FrozenModel
+from reports.analysis.forecast import ModelledStep
 from reports.analysis.stats import Estimate
 from reports.cells import Cell
-from reports.forecasts import Forecast
-from reports.placement import Spread, spread_of
+from reports.forecasts import CurvePrediction
+from reports.placement import Placement, placement_of
 
-FEWEST_NETS = 2
+MIN_NETWORKS = 2
 
 
-class OverLink(Value):
+class CellOverLink(FrozenModel):
     """A cell over links of a measured rate."""
 
     key: str
@@ -37,46 +37,58 @@ class OverLink(Value):
     """The least that the links take for the gradients of a step."""
 
 
-def networks_of(cells: Sequence[Cell], forecasts: Sequence[Forecast]) -> tuple[OverLink, ...]:
+def compare_networks(cells: Sequence[Cell], curve_predictions: Sequence[CurvePrediction]) -> tuple[CellOverLink, ...]:
     """Of each curve that was measured over several networks; the slowest link first, the fewest ranks first."""
-    known = {forecast.curve: forecast for forecast in forecasts}
+    prediction_by_curve = {curve_prediction.curve: curve_prediction for curve_prediction in curve_predictions}
     by_work: dict[str, list[Cell]] = {}
     for cell in cells:
         if _crossed_links(cell):
             by_work.setdefault(without_net(cell.case).curve, []).append(cell)
-    several = [own for own in by_work.values() if len({cell.case.net for cell in own}) >= FEWEST_NETS]
-    return tuple(_over_link(cell, known) for own in several for cell in sorted(own, key=_order))
+    groups = [
+        work_cells for work_cells in by_work.values() if len({cell.case.net for cell in work_cells}) >= MIN_NETWORKS
+    ]
+    return tuple(
+        _cell_over_link(cell, prediction_by_curve)
+        for work_cells in groups
+        for cell in sorted(work_cells, key=_sort_key)
+    )
 
 
 def _crossed_links(cell: Cell) -> bool:
     """In steps, not in allreduces alone."""
     counts = cell.throughput is not None and not cell.messages and cell.case.fault is None
-    return counts and cell.link is not None and spread_of(cell.case).nodes > 1
+    return counts and cell.link is not None and placement_of(cell.case).nodes > 1
 
 
 def without_net(case: Case) -> Case:
     return case.model_copy(update={"net": None})
 
 
-def floor_s(gradients_bytes: float, spread: Spread, link_bytes_s: float) -> float:
+def floor_s(gradients_bytes: float, placement: Placement, link_bytes_s: float) -> float:
     """Seconds: 2(n−1)/n·S ÷ rate."""
-    return 2 * (spread.nodes - 1) / spread.nodes * gradients_bytes / link_bytes_s
+    return 2 * (placement.nodes - 1) / placement.nodes * gradients_bytes / link_bytes_s
 
 
-def _order(cell: Cell) -> tuple[int, float]:
+def _sort_key(cell: Cell) -> tuple[int, float]:
     return cell.case.ranks, cell.link.achieved_bytes_s if cell.link else 0.0
 
 
-def _over_link(cell: Cell, forecasts: Mapping[str, Forecast]) -> OverLink:
+def _cell_over_link(cell: Cell, curve_predictions: Mapping[str, CurvePrediction]) -> CellOverLink:
     assert cell.link is not None
-    forecast = forecasts.get(cell.case.curve)
-    explained = next((one for one in forecast.explained if one.ranks == cell.case.ranks), None) if forecast else None
+    curve_prediction = curve_predictions.get(cell.case.curve)
+    explained = (
+        next((step for step in curve_prediction.explained if step.ranks == cell.case.ranks), None)
+        if curve_prediction
+        else None
+    )
     reason = None
     if explained is None:
-        reason = (forecast.reason if forecast else None) or "this cell is on no curve that could be explained"
+        reason = (
+            curve_prediction.reason if curve_prediction else None
+        ) or "this cell is on no curve that could be explained"
     sent = sum(cell.gradients.tensor_bytes) * cell.gradients.grouping.share if cell.gradients else None
     rate = cell.link.achieved_bytes_s
-    return OverLink(
+    return CellOverLink(
         key=cell.case.key,
         case=cell.case,
         net=cell.link.net,
@@ -86,11 +98,11 @@ def _over_link(cell: Cell, forecasts: Mapping[str, Forecast]) -> OverLink:
         modelled_step_s=explained.modelled_s if explained else None,
         modelled_efficiency=_efficiency(cell, explained),
         modelled_reason=reason,
-        floor_s=None if sent is None else floor_s(sent, spread_of(cell.case), rate),
+        floor_s=None if sent is None else floor_s(sent, placement_of(cell.case), rate),
     )
 
 
-def _efficiency(cell: Cell, explained: Explained | None) -> float | None:
+def _efficiency(cell: Cell, explained: ModelledStep | None) -> float | None:
     """The measured one, had the step taken as long as modelled."""
     if explained is None or cell.efficiency is None:
         return None

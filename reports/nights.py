@@ -11,13 +11,13 @@ from collections.abc import Sequence
 
 from bench.case import Case
 from bench.records import Outcome
-from bench.value import Value
+from bench.value import FrozenModel
 from reports.analysis.stats import Estimate, ratio
 from reports.cells import Cell
-from reports.comparison import direction, identity
+from reports.comparison import comparison_key, direction
 
 
-class NightCell(Value):
+class NightCell(FrozenModel):
     """The numbers of a cell that a trend needs, or why there are none."""
 
     case: Case
@@ -33,10 +33,10 @@ class NightCell(Value):
 
     @property
     def key(self) -> str:
-        return identity(self.case)
+        return comparison_key(self.case)
 
 
-class Night(Value):
+class Night(FrozenModel):
     """One sweep; ``href`` leads to its report, relative to the index."""
 
     sweep: str
@@ -57,29 +57,29 @@ class Night(Value):
         return {cell.key: cell for cell in self.cells if cell.rates and cell.case.fault is None}
 
 
-class Change(Value):
+class NightChange(FrozenModel):
     """A cell's throughput ÷ the same cell's in an earlier night."""
 
     cell: NightCell
     ratio: Estimate
 
     @property
-    def told(self) -> str | None:
+    def clear_direction(self) -> str | None:
         """``slower`` or ``faster``; ``None`` where the interval holds 1, or one trial gave none."""
         found = direction(self.ratio)
         return found if found in ("slower", "faster") else None
 
 
-class Comparison(Value):
+class NightComparison(FrozenModel):
     """Two nights that may be compared; the changes that can be told come first, the largest first."""
 
     before: Night
     after: Night
-    changes: tuple[Change, ...]
+    changes: tuple[NightChange, ...]
     """Of the cells that both measured: at least one."""
 
 
-def keep(cell: Cell) -> NightCell:
+def night_cell(cell: Cell) -> NightCell:
     by_definition = cell.efficiency is not None and cell.efficiency.value == 1 and cell.efficiency.low is None
     return NightCell(
         case=cell.case,
@@ -92,35 +92,41 @@ def keep(cell: Cell) -> NightCell:
     )
 
 
-def compare(before: Night, after: Night) -> Comparison | None:
+def compare_nights(before: Night, after: Night) -> NightComparison | None:
     """``None`` where the places differ, or no cell was measured in both."""
     if before.place != after.place:
         return None
     old, new = before.measured(), after.measured()
-    found = [Change(cell=cell, ratio=ratio(cell.rates, old[key].rates)) for key, cell in new.items() if key in old]
+    found = [NightChange(cell=cell, ratio=ratio(cell.rates, old[key].rates)) for key, cell in new.items() if key in old]
     if not found:
         return None
-    found.sort(key=lambda change: (change.told is None, -abs(math.log(change.ratio.value))))
-    return Comparison(before=before, after=after, changes=tuple(found))
+    found.sort(key=lambda change: (change.clear_direction is None, -abs(math.log(change.ratio.value))))
+    return NightComparison(before=before, after=after, changes=tuple(found))
 
 
-def last_two(nights: Sequence[Night]) -> Comparison | None:
+def latest_comparison(nights: Sequence[Night]) -> NightComparison | None:
     """Of the newest night that an earlier one may be compared with, and the newest such. ``nights``: oldest first."""
     for number in range(len(nights) - 1, 0, -1):
         for before in reversed(nights[:number]):
-            if found := compare(before, nights[number]):
+            if found := compare_nights(before, nights[number]):
                 return found
     return None
 
 
-def first_to(nights: Sequence[Night], last: Night) -> Comparison | None:
+def comparison_with_oldest(nights: Sequence[Night], last: Night) -> NightComparison | None:
     """With the oldest night that ``last`` may be compared with. ``nights``: oldest first."""
     earlier = nights[: nights.index(last)]
-    return next((found for before in earlier if (found := compare(before, last))), None)
+    return next((found for before in earlier if (found := compare_nights(before, last))), None)
 
 
-def differences(night: Night, reference: Night) -> tuple[str, ...]:
+def environment_differences(night: Night, reference: Night) -> tuple[str, ...]:
     """``host b, not a``: where a night's machine and versions are other than the reference's."""
     names = dict.fromkeys((*night.place, *reference.place))
-    here, there = ({name: one.place.get(name, "none") for name in names} for one in (night, reference))
-    return tuple(f"{name} {here[name]}, not {there[name]}" for name in names if here[name] != there[name])
+    values, reference_values = (
+        {name: either.place.get(name, "none") for name in names} for either in (night, reference)
+    )
+    return tuple(
+        f"{name} {values[name]}, not {reference_values[name]}"
+        for name in names
+        if values[name] != reference_values[name]
+    )

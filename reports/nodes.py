@@ -7,56 +7,58 @@ from collections.abc import Iterable, Mapping, Sequence
 from bench.case import Case
 from bench.machine import NodeFacts
 from bench.records import Trial
-from reports.placement import spread_of
+from reports.placement import placement_of
 
 
 def hosts_of(trials: Iterable[Trial]) -> tuple[NodeFacts, ...]:
     """Each host once in each of its states, in the order of its first trial."""
-    return distinct(facts.model_copy(update={"node": 0}) for trial in trials for facts in trial.nodes)
+    return distinct_hosts(facts.model_copy(update={"node": 0}) for trial in trials for facts in trial.nodes)
 
 
-def distinct(hosts: Iterable[NodeFacts]) -> tuple[NodeFacts, ...]:
+def distinct_hosts(hosts: Iterable[NodeFacts]) -> tuple[NodeFacts, ...]:
     """Those that differ, in their order."""
     return tuple({facts.model_dump_json(): facts for facts in hosts}.values())
 
 
-def asked_too_much(case: Case, trials: Iterable[Trial]) -> bool:
+def exceeds_cores(case: Case, trials: Iterable[Trial]) -> bool:
     """Whether somewhere the ranks had more threads than their host had cores: beyond this machine nobody knows before.
 
     Nodes may turn out to be one host.
     """
     if case.device != "cpu" or "emulated_compute" in case.flags:
         return False
-    spread = spread_of(case)
+    placement = placement_of(case)
     for trial in trials:
         ranks: dict[str, int] = {}
         for facts in trial.nodes:
-            first = facts.node * (spread.width or spread.ranks)
-            here = min(spread.ranks - first, spread.width or spread.ranks)
+            first = facts.node * (placement.ranks_per_node or placement.ranks)
+            here = min(placement.ranks - first, placement.ranks_per_node or placement.ranks)
             ranks[facts.host] = ranks.get(facts.host, 0) + max(0, here)
         if any(ranks[facts.host] * case.threads > facts.cores for facts in trial.nodes):
             return True
     return False
 
 
-def differences(hosts: Sequence[NodeFacts], here: Mapping[str, str]) -> list[str]:
+def version_differences(hosts: Sequence[NodeFacts], here: Mapping[str, str]) -> list[str]:
     """A sentence for each version that is not the same everywhere; ``here``: those of the machine that asked, by name.
 
     What one side does not have at all is told too: it may be what makes the difference.
     """
     if not hosts:
         return []
-    found = [(facts.host, {"Python": facts.python, **facts.packages}) for facts in hosts]
+    host_versions = [(facts.host, {"Python": facts.python, **facts.packages}) for facts in hosts]
     lines = []
-    for name in dict.fromkeys(name for _, versions in (*found, ("", here)) for name in versions):
+    for name in dict.fromkeys(name for _, versions in (*host_versions, ("", here)) for name in versions):
         by_version: dict[str, list[str]] = {}
-        for host, versions in found:
+        for host, versions in host_versions:
             by_version.setdefault(versions.get(name, "none"), []).append(host)
         among = len(by_version) > 1
         if among or set(by_version) != {here.get(name, "none")}:
             by_version.setdefault(here.get(name, "none"), []).append("the machine that asked")
-            told = "; ".join(f"{version} on {_named(where)}" for version, where in by_version.items())
-            lines.append(f"{name} is not the same everywhere: {told}")
+            versions_text = "; ".join(
+                f"{version} on {_named(host_names)}" for version, host_names in by_version.items()
+            )
+            lines.append(f"{name} is not the same everywhere: {versions_text}")
     return lines
 
 

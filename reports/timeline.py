@@ -7,25 +7,25 @@ from itertools import pairwise
 from statistics import fmean
 from typing import Literal, NamedTuple
 
-from bench.records import Trial, Value
+from bench.records import FrozenModel, Trial
 from bench.telemetry import HOST, QUANTITIES, NodeTelemetry, Series
 from reports.analysis.telemetry import gpus_of
 
-MOST_POINTS = 500
+MAX_POINTS = 500
 
 
-class Timeline(Value):
+class Timeline(FrozenModel):
     """One quantity of one device. Times are seconds since the window began; the first and last may lie outside it."""
 
     device: str
     """``node-0``, or ``node-0 GPU 1``."""
     name: str
-    """A key of :data:`SHOWN`."""
+    """A key of :data:`TIMELINE_QUANTITIES`."""
     unit: str
     window_s: float
     times_s: tuple[float, ...]
     values: tuple[float, ...]
-    """At most :data:`MOST_POINTS`: of a longer recording, the lowest and the highest of each stretch."""
+    """At most :data:`MAX_POINTS`: of a longer recording, the lowest and the highest of each stretch."""
     samples: int
     """In the window; so are the next three, over all of them."""
     mean: float
@@ -33,7 +33,7 @@ class Timeline(Value):
     most: float
 
 
-class Shown(NamedTuple):
+class TimelineQuantity(NamedTuple):
     """What is drawn of a sampled series; of a counter its growth per second."""
 
     series: str
@@ -41,13 +41,13 @@ class Shown(NamedTuple):
     on: Literal["host", "gpu"]
 
 
-SHOWN = {
-    "job_cpu": Shown("job_cpu_s", "cores", "host"),
-    "network": Shown("network_bytes", "B/s", "host"),
-    "loopback": Shown("loopback_bytes", "B/s", "host"),
-    "gpu_utilization": Shown("utilization", "1", "gpu"),
-    "gpu_power": Shown("power_w", "W", "gpu"),
-    "gpu_memory": Shown("memory_bytes", "B", "gpu"),
+TIMELINE_QUANTITIES = {
+    "job_cpu": TimelineQuantity("job_cpu_s", "cores", "host"),
+    "network": TimelineQuantity("network_bytes", "B/s", "host"),
+    "loopback": TimelineQuantity("loopback_bytes", "B/s", "host"),
+    "gpu_utilization": TimelineQuantity("utilization", "1", "gpu"),
+    "gpu_power": TimelineQuantity("power_w", "W", "gpu"),
+    "gpu_memory": TimelineQuantity("memory_bytes", "B", "gpu"),
 }
 
 Samples = list[tuple[float, float]]
@@ -58,19 +58,19 @@ def timelines_of(good: Sequence[Trial]) -> tuple[Timeline, ...]:
     trial = next((trial for trial in reversed(good) if trial.telemetry), None)
     if trial is None:
         return ()
-    return tuple(found for node in trial.telemetry for found in _of_node(node, gpus_of(node, trial.ranks)))
+    return tuple(found for node in trial.telemetry for found in _node_timelines(node, gpus_of(node, trial.ranks)))
 
 
-def _of_node(node: NodeTelemetry, gpus: Sequence[str]) -> Iterator[Timeline]:
+def _node_timelines(node: NodeTelemetry, gpus: Sequence[str]) -> Iterator[Timeline]:
     series = {(found.device, found.name): found for found in node.series}
     sampled = [device.id for device in node.devices if device.id != HOST]
-    for name, shown in SHOWN.items():
+    for name, shown in TIMELINE_QUANTITIES.items():
         for device in (HOST,) if shown.on == "host" else gpus:
             found = series.get((device, shown.series))
             label = node.host if device == HOST else f"{node.host} GPU {sampled.index(device)}"
-            made = _timeline(label, name, found, node) if found else None
-            if made is not None:
-                yield made
+            timeline = _timeline(label, name, found, node) if found else None
+            if timeline is not None:
+                yield timeline
 
 
 def _timeline(device: str, name: str, series: Series, node: NodeTelemetry) -> Timeline | None:
@@ -79,20 +79,27 @@ def _timeline(device: str, name: str, series: Series, node: NodeTelemetry) -> Ti
         (at - node.began_s, value) for at, value in zip(series.times_s, series.values, strict=True) if value is not None
     ]
     if QUANTITIES[series.name].kind == "counter":
-        samples = rates(samples)
+        samples = counter_rates(samples)
     window_s = node.ended_s - node.began_s
-    inside = [value for at, value in samples if 0 <= at <= window_s]
-    if not inside:
+    window_values = [value for at, value in samples if 0 <= at <= window_s]
+    if not window_values:
         return None
-    kept = thin(samples, MOST_POINTS)
+    kept = downsample(samples, MAX_POINTS)
     return Timeline(
-        device=device, name=name, unit=SHOWN[name].unit, window_s=window_s, times_s=tuple(at for at, _ in kept),
-        values=tuple(value for _, value in kept), samples=len(inside), mean=fmean(inside), least=min(inside),
-        most=max(inside),
-    )  # fmt: skip
+        device=device,
+        name=name,
+        unit=TIMELINE_QUANTITIES[name].unit,
+        window_s=window_s,
+        times_s=tuple(at for at, _ in kept),
+        values=tuple(value for _, value in kept),
+        samples=len(window_values),
+        mean=fmean(window_values),
+        least=min(window_values),
+        most=max(window_values),
+    )
 
 
-def rates(samples: Samples) -> Samples:
+def counter_rates(samples: Samples) -> Samples:
     """The growth of a counter per second between two samples, said of the moment in their middle."""
     return [
         ((early_s + late_s) / 2, (high - low) / (late_s - early_s))
@@ -101,7 +108,7 @@ def rates(samples: Samples) -> Samples:
     ]
 
 
-def thin(samples: Samples, most: int) -> Samples:
+def downsample(samples: Samples, most: int) -> Samples:
     """At most so many: the lowest and the highest of equal stretches, so that no peak is lost."""
     if len(samples) <= most:
         return samples

@@ -8,18 +8,18 @@ from statistics import median
 from typing import Any
 
 from bench.case import Scalar, Scaling
-from bench.records import Outcome, Trial, Value
+from bench.records import FrozenModel, Outcome, Trial
 from reports.analysis.telemetry import usage_of
 from reports.analysis.throughput import slowest_steps, throughput_of
 from reports.cells import Cell
 from reports.page import words
 
-NO_CLAIM = frozenset({"oversubscribed", "injected"})
+NO_SCALING_CLAIM = frozenset({"oversubscribed", "injected"})
 """Flags of numbers that are true but feed no scaling claim."""
-COLLECTIVE = "bytes"
+COLLECTIVE_UNIT = "bytes"
 """The unit of a collective's throughput."""
 LIST_SEPARATOR = ";"
-READINGS = {
+READING_COLUMNS = {
     "rank_memory_peak": "memory_peak_bytes",
     "gpu_memory_peak": "gpu_memory_peak_bytes",
     "cpu_energy": "cpu_energy_j_per_unit",
@@ -27,10 +27,10 @@ READINGS = {
 }
 """A trial's readings that have a column; their units are in the columns' names."""
 
-Plain = str | int | float | bool | None
+PlainValue = str | int | float | bool | None
 
 
-class SweepFacts(Value):
+class SweepFacts(FrozenModel):
     """A sweep, and the machine and versions it ran on."""
 
     id: str
@@ -48,7 +48,7 @@ class SweepFacts(Value):
     packages: dict[str, str]
 
 
-class TrialRow(Value):
+class TrialRow(FrozenModel):
     """One trial. What was measured is ``None`` where it is unknown or does not count; ``reason`` says why not.
 
     The order of the fields is the order of the columns: new ones go to the end.
@@ -123,10 +123,14 @@ class TrialRow(Value):
     @property
     def feeds_scaling(self) -> bool:
         """A collective alone has no speed-up."""
-        return self.throughput is not None and self.unit != COLLECTIVE and not NO_CLAIM.intersection(self.flags)
+        return (
+            self.throughput is not None
+            and self.unit != COLLECTIVE_UNIT
+            and not NO_SCALING_CLAIM.intersection(self.flags)
+        )
 
 
-class SweepTable(Value):
+class SweepTable(FrozenModel):
     """What is exported: the rows of one sweep or several, and where those ran."""
 
     sweeps: tuple[SweepFacts, ...]
@@ -139,19 +143,19 @@ def rows_of(sweep: SweepFacts, cells: Sequence[Cell], trials: Sequence[Trial]) -
     for trial in trials:
         by_key.setdefault(trial.case.key, []).append(trial)
     for cell in cells:
-        mine = by_key.get(cell.case.key, [])
-        if not mine:
+        case_trials = by_key.get(cell.case.key, [])
+        if not case_trials:
             yield _row(sweep, cell, None)
-        for trial in sorted(mine, key=lambda trial: trial.round):
+        for trial in sorted(case_trials, key=lambda trial: trial.round):
             yield _row(sweep, cell, trial)
 
 
-def plain(row: TrialRow) -> dict[str, Plain]:
+def plain_values(row: TrialRow) -> dict[str, PlainValue]:
     """By column: options as JSON, lists joined by semicolons."""
     return {name: _plain(getattr(row, name)) for name in TrialRow.model_fields}
 
 
-def _plain(value: Plain | dict[str, Any] | tuple[str, ...]) -> Plain:
+def _plain(value: PlainValue | dict[str, Any] | tuple[str, ...]) -> PlainValue:
     if isinstance(value, dict):
         return json.dumps(value, sort_keys=True, ensure_ascii=False) if value else None
     return (LIST_SEPARATOR.join(value) or None) if isinstance(value, tuple) else value
@@ -159,39 +163,66 @@ def _plain(value: Plain | dict[str, Any] | tuple[str, ...]) -> Plain:
 
 def _row(sweep: SweepFacts, cell: Cell, trial: Trial | None) -> TrialRow:
     case, proof = cell.case, trial.same_work if trial else None
-    outcome, reason = _ending(cell, trial)
-    counts = trial.ranks if trial and outcome == "ok" else ()
-    usage = {one.name: one for one in usage_of(counts, trial.telemetry if trial else ()) if one.name in READINGS}
-    known = {READINGS[name]: one.value for name, one in usage.items() if one.value is not None}
+    outcome, reason = _outcome_and_reason(cell, trial)
+    ok_ranks = trial.ranks if trial and outcome == "ok" else ()
+    usage = {
+        reading.name: reading
+        for reading in usage_of(ok_ranks, trial.telemetry if trial else ())
+        if reading.name in READING_COLUMNS
+    }
+    values = {READING_COLUMNS[name]: reading.value for name, reading in usage.items() if reading.value is not None}
     return TrialRow(
-        sweep=sweep.id, started_at=sweep.started_at, commit=sweep.commit, changed_files=sweep.changed_files,
+        sweep=sweep.id,
+        started_at=sweep.started_at,
+        commit=sweep.commit,
+        changed_files=sweep.changed_files,
         environment=trial.environment if trial else sweep.environment,
-        host=sweep.host, cpu=sweep.cpu, cores=sweep.cores, gpus=sweep.gpus,
-        case=case.key, curve=case.curve, title=words.case_title(case),
-        workload=case.workload, workload_options=case.workload_options,
-        backend=case.backend, transport=case.transport, backend_options=case.backend_options,
-        device=case.device, ranks=case.ranks, scaling=case.scaling, batch=case.batch, threads=case.threads,
-        seed=case.seed, net=case.net, fault=case.fault.label if case.fault else None,
-        site=case.site, nodes=case.nodes, ranks_per_node=case.ranks_per_node, cost=trial.cost if trial else None,
+        host=sweep.host,
+        cpu=sweep.cpu,
+        cores=sweep.cores,
+        gpus=sweep.gpus,
+        case=case.key,
+        curve=case.curve,
+        title=words.case_title(case),
+        workload=case.workload,
+        workload_options=case.workload_options,
+        backend=case.backend,
+        transport=case.transport,
+        backend_options=case.backend_options,
+        device=case.device,
+        ranks=case.ranks,
+        scaling=case.scaling,
+        batch=case.batch,
+        threads=case.threads,
+        seed=case.seed,
+        net=case.net,
+        fault=case.fault.label if case.fault else None,
+        site=case.site,
+        nodes=case.nodes,
+        ranks_per_node=case.ranks_per_node,
+        cost=trial.cost if trial else None,
         round=trial.round if trial else None,
         trial_started_at=trial.started_at if trial else None,
         wall_s=trial.wall_s if trial else None,
-        outcome=outcome, reason=reason,
-        unit=counts[0].unit if counts else None,
-        throughput=throughput_of(counts) if counts else None,
-        steps=len(counts[0].step_s) if counts else None,
-        step_s=median(slowest_steps(counts)) if counts else None,
+        outcome=outcome,
+        reason=reason,
+        unit=ok_ranks[0].unit if ok_ranks else None,
+        throughput=throughput_of(ok_ranks) if ok_ranks else None,
+        steps=len(ok_ranks[0].step_s) if ok_ranks else None,
+        step_s=median(slowest_steps(ok_ranks)) if ok_ranks else None,
         flags=cell.flags,
-        conditions=tuple(dict.fromkeys(found.name for found in trial.conditions)) if trial else (),
+        conditions=tuple(dict.fromkeys(condition.name for condition in trial.conditions)) if trial else (),
         same_work=proof.verdict if proof else None,
         same_work_deviation=proof.deviation if proof else None,
         same_work_tolerance=proof.tolerance if proof else None,
-        **{column: known.get(column) for column in READINGS.values()},
-        unknown={READINGS[name]: one.reason or "" for name, one in usage.items() if one.value is None},
-    )  # fmt: skip
+        **{column: values.get(column) for column in READING_COLUMNS.values()},
+        unknown={
+            READING_COLUMNS[name]: reading.reason or "" for name, reading in usage.items() if reading.value is None
+        },
+    )
 
 
-def _ending(cell: Cell, trial: Trial | None) -> tuple[Outcome, str | None]:
+def _outcome_and_reason(cell: Cell, trial: Trial | None) -> tuple[Outcome, str | None]:
     """A trial that did other work spoils its whole case, as in the report: the others' numbers don't count either."""
     if trial is None or (trial.outcome == "ok" and cell.outcome == "invalid"):
         return cell.outcome, cell.reason

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from bench.case import Case
-from bench.records import Value
+from bench.records import FrozenModel
 from reports.analysis.curve import Curve
-from reports.analysis.losses import EXPOSED, LEAST_SHARE, SLOWER, WAITING, losses
+from reports.analysis.losses import EXPOSED, MIN_SHARE, SLOWER, WAITING, efficiency_losses
 from reports.cells import Cell
 
 COMPUTE, DATA = "compute", "fetching data"
@@ -22,7 +22,7 @@ SLOWED_BY = {
 }
 
 
-class Why(Value):
+class Bottleneck(FrozenModel):
     """Of one curve, at the largest rank count whose step was taken apart."""
 
     curve: str
@@ -38,36 +38,36 @@ class Why(Value):
     conditions: tuple[str, ...] = ()
 
 
-def reasons(fed: Mapping[str, Sequence[Cell]], curves: Mapping[str, Curve]) -> tuple[Why, ...]:
+def bottlenecks(curve_cells: Mapping[str, Sequence[Cell]], curves: Mapping[str, Curve]) -> tuple[Bottleneck, ...]:
     """One a curve with several rank counts, at the largest that was decomposed; else what its law alone says."""
     found = []
     for key, curve in curves.items():
-        last = next((cell for cell in reversed(fed[key]) if cell.decomposition), None)
+        last = next((cell for cell in reversed(curve_cells[key]) if cell.decomposition), None)
         if last is not None and last.case.ranks > 1:
-            found.append(_why(last, curve))
+            found.append(_step_bottleneck(last, curve))
         elif curve.model not in (None, "linear"):
-            found.append(_by_law(fed[key][0].case, curve))
+            found.append(_law_bottleneck(curve_cells[key][0].case, curve))
     return tuple(found)
 
 
-def _by_law(case: Case, curve: Curve) -> Why:
+def _law_bottleneck(case: Case, curve: Curve) -> Bottleneck:
     """Of a curve whose steps were not taken apart."""
     last = curve.points[-1]
     whole = sum(last.time_parts.values())
     shares = {name: last.time_parts[name] / whole for name in ("contention", "coherency")}
     worst = max(shares, key=lambda name: shares[name])
-    return Why(
+    return Bottleneck(
         curve=curve.name,
         case=case.model_copy(update={"ranks": last.ranks}),
         shares={},
         slower=None,
         contention=shares["contention"],
         coherency=shares["coherency"] if curve.model == "usl" else None,
-        limited_by=f"{worst}, by the law" if shares[worst] >= LEAST_SHARE else COMPUTE,
+        limited_by=f"{worst}, by the law" if shares[worst] >= MIN_SHARE else COMPUTE,
     )
 
 
-def _why(cell: Cell, curve: Curve) -> Why:
+def _step_bottleneck(cell: Cell, curve: Curve) -> Bottleneck:
     assert cell.decomposition is not None
     parts, step_s = cell.decomposition.parts_s, cell.decomposition.step_s.value
     compute_s = sum(parts[name].value for name in ("forward", "backward", "optimizer"))
@@ -77,13 +77,13 @@ def _why(cell: Cell, curve: Curve) -> Why:
         WAITING: parts["waiting"].value / step_s,
         EXPOSED: parts["exposed"].value / step_s,
     }
-    slower = losses(cell.decomposition).get(SLOWER)
+    slower = efficiency_losses(cell.decomposition).get(SLOWER)
     point = next((point for point in curve.points if point.ranks == cell.case.ranks), None)
     law = point.time_parts if point and curve.model not in (None, "linear") else {}
     whole = sum(law.values())
     # The numbers of trials with serious conditions were left out: they explain nothing.
-    seen = dict.fromkeys(condition.name for condition in cell.conditions if not condition.serious)
-    return Why(
+    condition_names = dict.fromkeys(condition.name for condition in cell.conditions if not condition.serious)
+    return Bottleneck(
         curve=curve.name,
         case=cell.case,
         shares=shares,
@@ -91,7 +91,7 @@ def _why(cell: Cell, curve: Curve) -> Why:
         contention=law["contention"] / whole if law else None,
         coherency=law["coherency"] / whole if law and curve.model == "usl" else None,
         limited_by=limiting_term(shares, slower),
-        conditions=tuple(SLOWED_BY[name] for name in seen if name in SLOWED_BY),
+        conditions=tuple(SLOWED_BY[name] for name in condition_names if name in SLOWED_BY),
     )
 
 
@@ -99,4 +99,4 @@ def limiting_term(shares: Mapping[str, float], slower: float | None) -> str:
     """The largest share of a step that is not compute, or that compute has lost; compute where none is worth a word."""
     lost = {term: share for term, share in shares.items() if term != COMPUTE} | {SLOWER: slower or 0.0}
     worst = max(lost, key=lambda term: lost[term])
-    return worst if lost[worst] >= LEAST_SHARE else COMPUTE
+    return worst if lost[worst] >= MIN_SHARE else COMPUTE

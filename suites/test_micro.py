@@ -14,7 +14,7 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from bench import registry
-from bench.affinity import cores_for, pin, usable_cores
+from bench.affinity import cores_of_rank, pin_threads, usable_cores
 from bench.backends import Session
 from bench.case import Case, Scalar
 from bench.training import Training, epoch_order, shard_of
@@ -40,11 +40,11 @@ def one_core() -> Iterator[None]:
     threads, cores = torch.get_num_threads(), usable_cores()
     torch.set_num_threads(1)
     if cores:
-        pin(cores_for(0, 1, cores))
+        pin_threads(cores_of_rank(0, 1, cores))
     yield
     torch.set_num_threads(threads)
     if cores:
-        pin(cores)
+        pin_threads(cores)
 
 
 def build(workload: str, session: Session, batch: int = BATCH, **options: Scalar) -> Training:
@@ -104,9 +104,17 @@ def allreduce_s(tmp_path_factory: pytest.TempPathFactory) -> dict[int, tuple[flo
     """By the bytes of a message: how long the slower of two fresh ranks took for each allreduce."""
     folder = tmp_path_factory.mktemp("allreduce")
     case = Case(
-        workload="allreduce", workload_options={"smallest": SMALL, "largest": LARGE}, backend="ddp", transport="gloo",
-        ranks=2, scaling="weak", batch=1, window_s=0.1, verify_steps=0, decompose=False,
-    )  # fmt: skip
+        workload="allreduce",
+        workload_options={"smallest": SMALL, "largest": LARGE},
+        backend="ddp",
+        transport="gloo",
+        ranks=2,
+        scaling="weak",
+        batch=1,
+        window_s=0.1,
+        verify_steps=0,
+        decompose=False,
+    )
     SITE.warm(())
     ending = SITE.start(case, registry.load_backend("ddp").launch(case), folder).wait(RANKS_PATIENCE_S)
     assert ending.outcome == "ok", (ending.reason, ending.log_tail)

@@ -10,8 +10,16 @@ from pathlib import Path
 
 import pytest
 
-FLAGS = ("headless=new", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run",
-         "disable-background-networking", "disable-component-update", "disable-sync")  # fmt: skip
+FLAGS = (
+    "headless=new",
+    "no-sandbox",
+    "disable-gpu",
+    "disable-quic",
+    "no-first-run",
+    "disable-background-networking",
+    "disable-component-update",
+    "disable-sync",
+)
 WAIT_S = 20
 
 
@@ -46,12 +54,16 @@ class Browser:
         self.send = driver.execute_cdp_cmd
 
     def media(self, scheme: str = "light", kind: str = "screen") -> None:
-        self.send("Emulation.setEmulatedMedia",
-                  {"media": kind, "features": [{"name": "prefers-color-scheme", "value": scheme}]})  # fmt: skip
+        self.send(
+            "Emulation.setEmulatedMedia",
+            {"media": kind, "features": [{"name": "prefers-color-scheme", "value": scheme}]},
+        )
 
     def width(self, pixels: int) -> None:
-        self.send("Emulation.setDeviceMetricsOverride",
-                  {"width": pixels, "height": 1200, "deviceScaleFactor": 1, "mobile": False})  # fmt: skip
+        self.send(
+            "Emulation.setDeviceMetricsOverride",
+            {"width": pixels, "height": 1200, "deviceScaleFactor": 1, "mobile": False},
+        )
 
     def scripts(self, allowed: bool) -> None:
         self.send("Emulation.setScriptExecutionDisabled", {"value": not allowed})

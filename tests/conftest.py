@@ -31,19 +31,34 @@ def make_proof(rank: int, world: int, **changes) -> WorkProof:
 
 def make_record(rank: int = 0, world: int = 1, step_s=(0.1, 0.1), **changes) -> RankRecord:
     base = {
-        "rank": rank, "world": world, "host": "here", "pid": 1, "device": "cpu", "kind": "training", "unit": "samples",
-        "amount_per_step": 8, "step_s": step_s, "warmup_steps": 1, "startup_s": 0.1, "final_digest": "end",
+        "rank": rank,
+        "world": world,
+        "host": "here",
+        "pid": 1,
+        "device": "cpu",
+        "kind": "training",
+        "unit": "samples",
+        "amount_per_step": 8,
+        "step_s": step_s,
+        "warmup_steps": 1,
+        "startup_s": 0.1,
+        "final_digest": "end",
         "proof": make_proof(rank, world),
-    }  # fmt: skip
+    }
     return RankRecord(**{**base, **changes})
 
 
 def make_trial(case: Case, round_number: int = 0, step_s: float = 0.1, **changes) -> Trial:
     ranks = tuple(make_record(rank, case.ranks, (step_s, step_s)) for rank in range(case.ranks))
     base = {
-        "case": case, "round": round_number, "outcome": "ok", "ranks": ranks, "environment": "e",
-        "started_at": "2026-01-01T00:00:00+00:00", "wall_s": 1.0,
-    }  # fmt: skip
+        "case": case,
+        "round": round_number,
+        "outcome": "ok",
+        "ranks": ranks,
+        "environment": "e",
+        "started_at": "2026-01-01T00:00:00+00:00",
+        "wall_s": 1.0,
+    }
     return Trial(**{**base, **changes})
 
 

@@ -5,23 +5,32 @@ from __future__ import annotations
 import math
 import random
 
-from reports.verdicts.values import Assurance, Finding, Judgement, NightOfTrials, Series, Verdict
+from reports.verdicts.values import Assurance, Finding, Judgement, MetricSeries, NightTrials, Verdict
 
 MLP = "synthetic[model=mlp]/ddp-gloo/strong/batch=128/threads=1/cpu/seed=0"
 CNN = "synthetic[model=cnn]/ddp-gloo/strong/batch=128/threads=1/cpu/seed=0"
 MNIST = "mnist/horovod-mpi/strong/batch=128/threads=1/cpu/seed=0"
 DASK = "synthetic[model=mlp]/dask-tasks/strong/batch=128/threads=1/cpu/seed=0"
 ODD = (
-    'a|b`c`<img src=x onerror=alert(1)>&amp;"q"', "line\nbreak\r\nand\ttab", "bell\x07 \x1b[31m nul\x00 \ud800\uffff",
-    "@somebody #12 https://example.org/x", "**bold** [link](http://example.org) \\| ~~no~~ $x$", "]]> --> </details>",
-    "ü–Ω 模型 🙂", " ", "x" * 5000,
-)  # fmt: skip
+    'a|b`c`<img src=x onerror=alert(1)>&amp;"q"',
+    "line\nbreak\r\nand\ttab",
+    "bell\x07 \x1b[31m nul\x00 \ud800\uffff",
+    "@somebody #12 https://example.org/x",
+    "**bold** [link](http://example.org) \\| ~~no~~ $x$",
+    "]]> --> </details>",
+    "ü–Ω 模型 🙂",
+    " ",
+    "x" * 5000,
+)
 """Names that could break out of what they stand in."""
 ASSURANCE = Assurance(
-    checks=31_000, false_alarms=7, false_alarm_rate=7 / 31_000, false_alarm_high=0.000465,
+    checks=31_000,
+    false_alarms=7,
+    false_alarm_rate=7 / 31_000,
+    false_alarm_high=0.000465,
     source="on generated histories, by `python -m harness check --calibrate`",
     found_pct={"1": 6.4, "2": 4.6, "4": 3.3},
-)  # fmt: skip
+)
 
 
 def verdict(name, status="pass", metric="step", change=None, low=None, high=None, **more) -> Verdict:
@@ -49,28 +58,71 @@ def everything() -> Judgement:
         verdict(at(CNN, 4), "regressed", "efficiency", -12.8, -14.9, -10.7, pairs_used=8, nights=29),
         verdict(at(MNIST, 2), "failed", "throughput", reason="rank 1 was killed (signal 9): out of memory"),
         verdict(at(DASK, 4), "missing", "throughput", reason="measured on 29 nights, not on this one"),
-        verdict(at(MLP, 4), "suspect", "step", 4.8, 1.9, 7.8, pairs_wanted=8, nights=29,
-                reason="z 2.6 against the 14 nights before"),
-        verdict(at(MNIST, 1), "inconclusive", "energy", 2.2, -1.0, 5.5, pairs_used=40, nights=12,
-                reason="40 pairs gave no answer"),
+        verdict(
+            at(MLP, 4),
+            "suspect",
+            "step",
+            4.8,
+            1.9,
+            7.8,
+            pairs_wanted=8,
+            nights=29,
+            reason="z 2.6 against the 14 nights before",
+        ),
+        verdict(
+            at(MNIST, 1),
+            "inconclusive",
+            "energy",
+            2.2,
+            -1.0,
+            5.5,
+            pairs_used=40,
+            nights=12,
+            reason="40 pairs gave no answer",
+        ),
         verdict(at(DASK, 1), "incomparable", "throughput", reason="torch 2.9.1, not 2.9.0"),
         verdict(at(DASK, 2), "incomparable", "throughput", reason="torch 2.9.1, not 2.9.0"),
         verdict("suites/test_micro.py::test_batching[32]", "new", reason="no night before"),
         verdict(at(MLP, 1), "improved", "memory", -21.0, -22.5, -19.4, pairs_used=8, nights=29),
         *passes(43),
-    )  # fmt: skip
+    )
     findings = (
-        Finding(curve=MLP, kind="slower", status="regressed", ranks=(2,), change_pct=-10.4, low_pct=-11.8,
-                high_pct=-8.9, said="ddp/gloo mlp lost 10.4 % (8.9–11.8) of its throughput", verdicts=(at(MLP, 2),)),
-        Finding(curve=CNN, kind="lost scaling", status="regressed", ranks=(2, 4), change_pct=-12.8, low_pct=-14.9,
-                high_pct=-10.7, said="ddp/gloo cnn lost 12.8 % (10.7–14.9) of its efficiency at 4 ranks, 6.1 % at 2",
-                verdicts=(at(CNN, 2), at(CNN, 4))),
-    )  # fmt: skip
+        Finding(
+            curve=MLP,
+            kind="slower",
+            status="regressed",
+            ranks=(2,),
+            change_pct=-10.4,
+            low_pct=-11.8,
+            high_pct=-8.9,
+            said="ddp/gloo mlp lost 10.4 % (8.9–11.8) of its throughput",
+            verdicts=(at(MLP, 2),),
+        ),
+        Finding(
+            curve=CNN,
+            kind="lost scaling",
+            status="regressed",
+            ranks=(2, 4),
+            change_pct=-12.8,
+            low_pct=-14.9,
+            high_pct=-10.7,
+            said="ddp/gloo cnn lost 12.8 % (10.7–14.9) of its efficiency at 4 ranks, 6.1 % at 2",
+            verdicts=(at(CNN, 2), at(CNN, 4)),
+        ),
+    )
     return Judgement(
-        judged="20261003-030000-ab12", started_at="2026-10-03T03:00:00.000+02:00", commit="1a2b3c4d5e6f70819",
-        base_commit="9f8e7d6c5b4a39281", machine="bench-1: Some CPU, 8 cores", verdicts=verdicts, findings=findings,
-        trials=270, extra_trials=96, assurance=ASSURANCE, command="python -m harness check",
-    )  # fmt: skip
+        judged="20261003-030000-ab12",
+        started_at="2026-10-03T03:00:00.000+02:00",
+        commit="1a2b3c4d5e6f70819",
+        base_commit="9f8e7d6c5b4a39281",
+        machine="bench-1: Some CPU, 8 cores",
+        verdicts=verdicts,
+        findings=findings,
+        trials=270,
+        extra_trials=96,
+        assurance=ASSURANCE,
+        command="python -m harness check",
+    )
 
 
 def of(*verdicts: Verdict, **more) -> Judgement:
@@ -86,10 +138,12 @@ def nothing() -> Judgement:
 
 
 def thousand(status="regressed", name="bench_{}", reason="because of {}") -> Judgement:
-    return of(*(
-        verdict(name.format(number), status, "step", 10.0, 8.0, 12.0, nights=30, reason=reason.format(number))
-        for number in range(1000)
-    ))  # fmt: skip
+    return of(
+        *(
+            verdict(name.format(number), status, "step", 10.0, 8.0, 12.0, nights=30, reason=reason.format(number))
+            for number in range(1000)
+        )
+    )
 
 
 def odd(status="regressed") -> Judgement:
@@ -100,11 +154,15 @@ def odd(status="regressed") -> Judgement:
 
 
 def numberless() -> Judgement:
-    return of(verdict("nan", "inconclusive", "step", math.nan, -math.inf, math.inf),
-              verdict("far", "regressed", "step", 1e300, 1e299, math.inf))  # fmt: skip
+    return of(
+        verdict("nan", "inconclusive", "step", math.nan, -math.inf, math.inf),
+        verdict("far", "regressed", "step", 1e300, 1e299, math.inf),
+    )
 
 
-def nights(name, metric="step", *, value=0.1, changed=1.1, count=29, accepted_at=None, noise=0.01, seed=0) -> Series:
+def nights(
+    name, metric="step", *, value=0.1, changed=1.1, count=29, accepted_at=None, noise=0.01, seed=0
+) -> MetricSeries:
     """A history of five trials a night; ``changed`` is what the newest is of the others; ``accepted_at``: the night
     from which on a level 20 % worse was accepted."""
     draw = random.Random(ascii((name, metric, seed)))
@@ -112,17 +170,17 @@ def nights(name, metric="step", *, value=0.1, changed=1.1, count=29, accepted_at
     levels = [int(accepted_at is not None and night >= accepted_at) for night in range(count)]
     past = tuple(_night(draw, night, value * (1.2**level), noise, better, level) for night, level in enumerate(levels))
     newest = _night(draw, count, value * 1.2 ** max(levels, default=0) * changed, noise, better, max(levels, default=0))
-    return Series(name=name, metric=metric, past=past, newest=newest, more_is_better=better)
+    return MetricSeries(name=name, metric=metric, past=past, newest=newest, more_is_better=better)
 
 
-def _night(draw, number, value, noise, better, level) -> NightOfTrials:
+def _night(draw, number, value, noise, better, level) -> NightTrials:
     day = draw.gauss(0, noise)
     logs = tuple((-1 if better else 1) * (math.log(value) + day + draw.gauss(0, noise)) for _ in range(5))
     name = f"2026{9 if number < 30 else 10:02}{number % 30 + 1:02}-030000-ab12"
-    return NightOfTrials(night=name, logs=logs, level=level)
+    return NightTrials(night=name, logs=logs, level=level)
 
 
-def history() -> tuple[Series, ...]:
+def history() -> tuple[MetricSeries, ...]:
     """The series behind :func:`everything`."""
     return (
         nights(at(MLP, 2), "throughput", value=8000, changed=0.896),

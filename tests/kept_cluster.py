@@ -11,9 +11,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from bench.dask_client import Cluster
+from bench.dask_client import SchedulerAddress
 from bench.local import free_port
-from harness.dask_processes import ask_cluster
+from harness.dask_processes import inspect_running_cluster
 
 ROOT = Path(__file__).resolve().parent.parent
 PATIENCE_S = 40
@@ -26,9 +26,9 @@ def state(dask_worker):
     import threading
     from bench import dask_exchange, dask_worker as ours
     return {
-        "tasks": len(dask_worker.state.tasks), "held": len(ours._held), "mailboxes": len(dask_exchange._mailboxes),
+        "tasks": len(dask_worker.state.tasks), "held": len(ours._active_tasks), "mailboxes": len(dask_exchange._mailboxes),
         "client": dask_worker._client is not None, "processes": len(psutil.Process().children()),
-        "threads": [one.name for one in threading.enumerate() if "rank" in one.name or "_let_go" in one.name],
+        "threads": [one.name for one in threading.enumerate() if "rank" in one.name or "_release_when_unneeded" in one.name],
     }
 
 with Client(sys.argv[1]) as client:
@@ -47,16 +47,28 @@ class Kept:
     def start(self, name: str, *command: str) -> None:
         with (self.folder / f"{name}.log").open("a") as log:
             program = "from dask.__main__ import main; main()"
-            self.processes[name] = subprocess.Popen([sys.executable, "-c", program, *command], cwd=self.folder,
-                                                    env=self.env, stdout=log, stderr=log)  # fmt: skip
+            self.processes[name] = subprocess.Popen(
+                [sys.executable, "-c", program, *command], cwd=self.folder, env=self.env, stdout=log, stderr=log
+            )
 
     def start_worker(self, name: str) -> None:
-        self.start(name, "worker", self.address, "--host", "127.0.0.1", "--nthreads", "2", "--no-nanny",
-                   "--no-dashboard", "--name", name)  # fmt: skip
+        self.start(
+            name,
+            "worker",
+            self.address,
+            "--host",
+            "127.0.0.1",
+            "--nthreads",
+            "2",
+            "--no-nanny",
+            "--no-dashboard",
+            "--name",
+            name,
+        )
 
     def workers(self) -> list[str]:
         """Addresses of those that are there."""
-        return [offer.address for offer in ask_cluster(Cluster(address=self.address)).offers]
+        return [offer.address for offer in inspect_running_cluster(SchedulerAddress(address=self.address)).worker_infos]
 
     def ready(self, workers: int = 2) -> None:
         deadline = time.monotonic() + PATIENCE_S
@@ -69,8 +81,14 @@ class Kept:
 
     def left(self) -> dict[str, dict]:
         """By worker: what of a trial is still in it."""
-        done = subprocess.run([sys.executable, "-c", LEFT, self.address], env=self.env, capture_output=True, text=True,
-                              check=False, timeout=60)  # fmt: skip
+        done = subprocess.run(
+            [sys.executable, "-c", LEFT, self.address],
+            env=self.env,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
 
@@ -89,8 +107,15 @@ def kept(folder: Path, env: Mapping[str, str] | None = None) -> Iterator[Kept]:
     """Both workers have joined; all of it ends with the context."""
     cluster = Kept(folder, env or {})
     try:
-        cluster.start("scheduler", "scheduler", "--host", "127.0.0.1", "--port", cluster.address.rpartition(":")[2],
-                      "--no-dashboard")  # fmt: skip
+        cluster.start(
+            "scheduler",
+            "scheduler",
+            "--host",
+            "127.0.0.1",
+            "--port",
+            cluster.address.rpartition(":")[2],
+            "--no-dashboard",
+        )
         for name in ("a", "b"):
             cluster.start_worker(name)
         cluster.ready()

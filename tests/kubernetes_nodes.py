@@ -64,9 +64,10 @@ class Kubelet(threading.Thread):
                     return True
         count = len(self.cluster.nodes)
         message = f"0/{count} nodes are available: {count} node(s) didn't match Pod's node affinity/selector."
-        self._say("Pending", conditions=[
-            {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message}
-        ])  # fmt: skip
+        self._say(
+            "Pending",
+            conditions=[{"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message}],
+        )
         return False
 
     def _image_is_there(self) -> bool:
@@ -84,9 +85,14 @@ class Kubelet(threading.Thread):
         command[0] = sys.executable if command[0] == "python" else command[0]
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                command, env=self._environment(container), cwd=self.folder, stdout=log, stderr=log,
-                stdin=subprocess.DEVNULL, start_new_session=True,
-            )  # fmt: skip
+                command,
+                env=self._environment(container),
+                cwd=self.folder,
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+            )
         self._say("Running", containerStatuses=[{"name": "node", "state": {"running": {}}}])
         deadline = None
         while self.process.poll() is None:
@@ -98,8 +104,10 @@ class Kubelet(threading.Thread):
             time.sleep(TICK_S)
         status = self.process.returncode if self.process.returncode >= 0 else 128 - self.process.returncode
         terminated = {"exitCode": status, "reason": self.reason or ("Error" if status else "Completed")}
-        self._say("Failed" if status else "Succeeded",
-                  containerStatuses=[{"name": "node", "state": {"terminated": terminated}}])  # fmt: skip
+        self._say(
+            "Failed" if status else "Succeeded",
+            containerStatuses=[{"name": "node", "state": {"terminated": terminated}}],
+        )
         self.cluster.settle(self.about["labels"]["job-name"])
 
     def kill(self, reason: str | None = None) -> None:

@@ -44,8 +44,14 @@ class Rejected(LookupError):
 
     @property
     def status(self) -> Manifest:
-        return {"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": self.code,
-                "reason": self.reason, "message": str(self)}  # fmt: skip
+        return {
+            "kind": "Status",
+            "apiVersion": "v1",
+            "status": "Failure",
+            "code": self.code,
+            "reason": self.reason,
+            "message": str(self),
+        }
 
 
 def admit(kind: str, one: Manifest) -> None:
@@ -60,8 +66,11 @@ def admit(kind: str, one: Manifest) -> None:
     if kind in RESTARTS:
         policy = one["spec"]["template"]["spec"].get("restartPolicy", "Always")
         if policy not in RESTARTS[kind]:
-            raise Rejected(422, "Invalid", f'{kind} "{name}" is invalid: spec.template.spec.restartPolicy: '
-                                           f'Unsupported value: "{policy}"')  # fmt: skip
+            raise Rejected(
+                422,
+                "Invalid",
+                f'{kind} "{name}" is invalid: spec.template.spec.restartPolicy: Unsupported value: "{policy}"',
+            )
 
 
 class State:
@@ -117,12 +126,20 @@ class StandIn:
         return f"http://{LOOPBACK}:{self.server.server_port}"
 
     def kubeconfig(self, path: Path, token: str | None = None) -> Path:
-        path.write_text(json.dumps({
-            "apiVersion": "v1", "kind": "Config", "current-context": "here",
-            "clusters": [{"name": "here", "cluster": {"server": self.address}}],
-            "users": [{"name": "me", "user": {"token": token or self.token}}],
-            "contexts": [{"name": "here", "context": {"cluster": "here", "user": "me", "namespace": NAMESPACE}}],
-        }))  # fmt: skip
+        path.write_text(
+            json.dumps(
+                {
+                    "apiVersion": "v1",
+                    "kind": "Config",
+                    "current-context": "here",
+                    "clusters": [{"name": "here", "cluster": {"server": self.address}}],
+                    "users": [{"name": "me", "user": {"token": token or self.token}}],
+                    "contexts": [
+                        {"name": "here", "context": {"cluster": "here", "user": "me", "namespace": NAMESPACE}}
+                    ],
+                }
+            )
+        )
         return path
 
     def create(self, kind: str, one: Manifest) -> Manifest:

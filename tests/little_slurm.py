@@ -66,7 +66,7 @@ def why_not() -> str | None:
     # Debian's PMIx plugin loads the library by a name that only the package for developers brings.
     missing += ["libpmix.so"] if not list(Path("/usr/lib").glob("*/pmix2/lib/libpmix.so")) else []
     remedy = "apt-get install --no-install-recommends slurm-wlm munge libpmix-dev"
-    return namespaces.why_not() or (f"no {', '.join(missing)}: {remedy}" if missing else None)
+    return namespaces.unavailable_reason() or (f"no {', '.join(missing)}: {remedy}" if missing else None)
 
 
 @dataclass
@@ -96,8 +96,17 @@ class LittleSlurm:
         place, key = node.outside(MUNGE), self.folder / "munge.key"
         (place / "munge.socket.2").unlink(missing_ok=True)
         # Forced: pytest's folders are closed to others, and all that asks it here is root's.
-        self._daemon(node, "munged", "--foreground", "--force", f"--key-file={key}", f"--socket={MUNGE}/munge.socket.2",
-                     f"--pid-file={MUNGE}/pid", f"--seed-file={MUNGE}/seed", f"--log-file={MUNGE}/log")  # fmt: skip
+        self._daemon(
+            node,
+            "munged",
+            "--foreground",
+            "--force",
+            f"--key-file={key}",
+            f"--socket={MUNGE}/munge.socket.2",
+            f"--pid-file={MUNGE}/pid",
+            f"--seed-file={MUNGE}/seed",
+            f"--log-file={MUNGE}/log",
+        )
         deadline = time.monotonic() + PATIENCE_S
         while not (place / "munge.socket.2").exists():
             assert self.daemons[-1].poll() is None, self.said()

@@ -71,7 +71,7 @@ class UpgradeBehaviour:
 def fill(store: Store) -> None:
     begin(store, "s1", "2026-01-01T00:00:00+00:00", "nightly")
     store.add_trial("s1", make_trial(make_case(), 0))
-    store.ledger.keep_verdicts("s1", [Verdict(name="a", status="pass")])
+    store.ledger.save_verdicts("s1", [Verdict(name="a", status="pass")])
     store.ledger.accept(Acceptance(curve="c", since="s1", because="meant", at="2026-01-02"))
     store.ledger.add_pair(pair(0, "head"))
     store.ledger.add_run(run("r1"))
@@ -80,10 +80,17 @@ def fill(store: Store) -> None:
 def everything(store: Store) -> tuple:
     ledger, sweeps = store.ledger, store.sweep_ids()
     return (
-        [store.sweep(name) for name in sweeps], [store.trials(name) for name in sweeps], ledger.nights(),
-        ledger.measures(sweeps), ledger.settings(sweeps), ledger.environments(), ledger.statuses(sweeps),
-        ledger.acceptances(), ledger.pairs("s1"), ledger.runs(["n1"]),
-    )  # fmt: skip
+        [store.sweep(name) for name in sweeps],
+        [store.trials(name) for name in sweeps],
+        ledger.nights(),
+        ledger.measures(sweeps),
+        ledger.settings(sweeps),
+        ledger.environments(),
+        ledger.statuses(sweeps),
+        ledger.acceptances(),
+        ledger.pairs("s1"),
+        ledger.runs(["n1"]),
+    )
 
 
 class MergeBehaviour:
@@ -136,7 +143,7 @@ class MergeBehaviour:
             connection.exec_driver_sql("update trials set body = '{}' where sweep = 's2'")
         with pytest.raises(StoreError, match="restore a copy of it") as told:
             merge(other, place)
-        assert source.database.place in str(told.value), "it says which of the two is damaged"
+        assert source.database.label in str(told.value), "it says which of the two is damaged"
         assert everything(target) == before
 
     def test_format_1_is_taken_from_without_being_written(self, new_place, other_place, opened):

@@ -25,8 +25,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.links import INTERFACE, address, hub_lines, node_lines, port_names, read_net, shaping_lines
-from harness.networks import why_not_here
+from bench.links import (
+    NODE_INTERFACE,
+    hub_commands,
+    node_address,
+    node_commands,
+    parse_rate,
+    port_names,
+    shaping_commands,
+)
+from harness.networks import links_unavailable_reason
 
 KINDS = ("net", "uts", "mnt")
 PATIENCE_S = 10.0
@@ -38,7 +46,7 @@ Command = Sequence[str | Path]
 def why_not() -> str | None:
     """Why no such cluster can be made here, with the remedy, or ``None``."""
     missing = None if shutil.which("nsenter") else "no nsenter on this machine; install it: apt-get install util-linux"
-    return why_not_here() or missing
+    return links_unavailable_reason() or missing
 
 
 @dataclass(frozen=True)
@@ -50,14 +58,22 @@ class Node:
     folder: Path
     keeper: int
 
-    def start(self, command: Command, *, env: Mapping[str, str] | None = None, cwd: Path | None = None,
-              **how: Any) -> subprocess.Popen:  # fmt: skip
+    def start(
+        self, command: Command, *, env: Mapping[str, str] | None = None, cwd: Path | None = None, **how: Any
+    ) -> subprocess.Popen:
         """Start a process there; it is the command itself, so that signals reach it. ``env`` adds to this one's."""
         entered = [*_entering(self.keeper), "env", f"--chdir={cwd or Path.cwd()}", *map(str, command)]
         return subprocess.Popen(entered, env={**os.environ, **(env or {})}, text=True, **how)
 
-    def run(self, command: Command, *, env: Mapping[str, str] | None = None, cwd: Path | None = None,
-            timeout: float = 60.0, check: bool = False) -> subprocess.CompletedProcess:  # fmt: skip
+    def run(
+        self,
+        command: Command,
+        *,
+        env: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
+        timeout: float = 60.0,
+        check: bool = False,
+    ) -> subprocess.CompletedProcess:
         """Run it to its end; what it said comes back as text."""
         process = self.start(command, env=env, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         try:
@@ -99,9 +115,9 @@ def cluster(names: Sequence[str], net: str = "unshaped", private: Sequence[str] 
                 (folder / name / path.lstrip("/")).mkdir(parents=True)
                 mounts.append((str(folder / name / path.lstrip("/")), path))
             keeper = stack.enter_context(_keeper(name, mounts))
-            nodes[name] = Node(name, address(number), folder / name, keeper)
+            nodes[name] = Node(name, node_address(number), folder / name, keeper)
         stack.enter_context(_guarded([hub, *(node.keeper for node in nodes.values())]))
-        _join(hub, [node.keeper for node in nodes.values()], read_net(net))
+        _join(hub, [node.keeper for node in nodes.values()], parse_rate(net))
         yield nodes
 
 
@@ -129,7 +145,7 @@ def _mount_points(paths: Sequence[str]) -> Iterator[None]:
 
 
 def _write_hosts(place: Path, names: Sequence[str]) -> None:
-    lines = ["127.0.0.1 localhost", *(f"{address(number)} {name}" for number, name in enumerate(names))]
+    lines = ["127.0.0.1 localhost", *(f"{node_address(number)} {name}" for number, name in enumerate(names))]
     place.write_text("\n".join(lines) + "\n")
 
 
@@ -140,8 +156,11 @@ def _keeper(name: str, mounts: Sequence[tuple[str, str]]) -> Iterator[int]:
     setup += [f"mount --bind {shlex.quote(source)} {shlex.quote(target)}" for source, target in mounts]
     process = subprocess.Popen(
         ["unshare", "--net", "--uts", "--mount", "sh", "-c", f"{' && '.join(setup)} && echo ready && exec cat"],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True,
-    )  # fmt: skip
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
     with process:
         try:
             assert process.stdout is not None
@@ -152,12 +171,12 @@ def _keeper(name: str, mounts: Sequence[tuple[str, str]]) -> Iterator[int]:
 
 
 def _join(hub: int, keepers: Sequence[int], net: str) -> None:
-    _batch(hub, "ip", hub_lines([f"/proc/{keeper}/ns/net" for keeper in keepers]))
-    _batch(hub, "tc", shaping_lines(port_names(len(keepers)), net))
+    _batch(hub, "ip", hub_commands([f"/proc/{keeper}/ns/net" for keeper in keepers]))
+    _batch(hub, "tc", shaping_commands(port_names(len(keepers)), net))
     for number, keeper in enumerate(keepers):
         # Its loopback is up already: a second time does no harm.
-        _batch(keeper, "ip", node_lines(number, net))
-        _batch(keeper, "tc", shaping_lines([INTERFACE], net))
+        _batch(keeper, "ip", node_commands(number, net))
+        _batch(keeper, "tc", shaping_commands([NODE_INTERFACE], net))
 
 
 def _batch(keeper: int, tool: str, lines: Sequence[str]) -> None:
@@ -201,9 +220,13 @@ def _guarded(keepers: Sequence[int]) -> Iterator[None]:
     """A process outside that ends all that is in the keepers' namespaces: at the end, or when this process dies."""
     root = str(Path(__file__).resolve().parent.parent)
     guard = subprocess.Popen(
-        [sys.executable, __file__, *map(str, keepers)], env={**os.environ, "PYTHONPATH": root}, text=True,
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True,
-    )  # fmt: skip
+        [sys.executable, __file__, *map(str, keepers)],
+        env={**os.environ, "PYTHONPATH": root},
+        text=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    )
     assert guard.stdout is not None
     assert guard.stdout.readline() == "ready\n"
     try:

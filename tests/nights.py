@@ -44,12 +44,21 @@ def _write(place, count: int, first: int, slower=None, commit=None, cases=CASES,
     for number in range(first, first + count):
         name = f"202601{number:02d}-000000-abcd"
         where = environment(commit or f"c{number}", **changes)
-        store.begin_sweep(SweepInfo(
-            id=name, started_at=f"2026-01-{number:02d}T00:00:00+00:00", command="python -m harness sweep nightly",
-            suite=Suite(name="nightly"), environment=where,
-            plan=Plan(cases=cases, skips=tuple(Skip(case=case, reason="4 ranks need 4 cores") for case in skips),
-                      not_applicable=(), repeats=5),
-        ))  # fmt: skip
+        store.begin_sweep(
+            SweepInfo(
+                id=name,
+                started_at=f"2026-01-{number:02d}T00:00:00+00:00",
+                command="python -m harness sweep nightly",
+                suite=Suite(name="nightly"),
+                environment=where,
+                plan=Plan(
+                    cases=cases,
+                    skips=tuple(Skip(case=case, reason="4 ranks need 4 cores") for case in skips),
+                    not_applicable=(),
+                    repeats=5,
+                ),
+            )
+        )
         for case in cases:
             for trial in trials_of(case, number, (slower or {}).get(case.ranks, 1.0)):
                 store.add_trial(name, trial)
@@ -60,6 +69,4 @@ def _write(place, count: int, first: int, slower=None, commit=None, cases=CASES,
 def trials_of(case, seed: int, factor: float = 1.0) -> list[Trial]:
     """Five, whose medians differ by some two per cent."""
     noise = random.Random(f"{case.key} {seed}")
-    return [
-        make_trial(case, number, STEP_S[case.ranks] * factor * (1 + noise.gauss(0, 0.02))) for number in range(5)
-    ]  # fmt: skip
+    return [make_trial(case, number, STEP_S[case.ranks] * factor * (1 + noise.gauss(0, 0.02))) for number in range(5)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from reports.page.values import Download, Figure, Link, Page, Section, Series, Table
+from reports.page.values import Download, Figure, Hyperlink, Page, Section, Series, Table
 
 RANKS = (1, 2, 4, 8, 16)
 BACKENDS = ("ddp/gloo", "horovod/mpi", "dask/tasks", "single/none")
@@ -13,8 +13,16 @@ CSV = "key,ranks\n" + "ddp </script><b>é,1\n" * 40
 
 def series(name, x, y, style=0, low=None, high=None, hollow=None, look="points"):
     unknown = (None,) * len(x)
-    return Series(name, tuple(map(float, x)), tuple(map(float, y)), tuple(low or unknown), tuple(high or unknown),
-                  style, tuple(hollow or (False,) * len(x)), look)  # fmt: skip
+    return Series(
+        name,
+        tuple(map(float, x)),
+        tuple(map(float, y)),
+        tuple(low or unknown),
+        tuple(high or unknown),
+        style,
+        tuple(hollow or (False,) * len(x)),
+        look,
+    )
 
 
 def figure(key="f", curves=(), title="Title", x_title="ranks", y_title="y", rows=3, **more):
@@ -38,19 +46,24 @@ def throughput() -> Figure:
 
 def bandwidth() -> Figure:
     sizes = [2**power for power in range(10, 27)]
-    curves = [series(f"ddp/gloo, {ranks} ranks", sizes, [1e9 * s / (s + 1e5 * ranks) for s in sizes])
-              for ranks in (2, 4, 8)]  # fmt: skip
-    return figure("bandwidth", curves, "Bus bandwidth", "message (bytes)", "bus bandwidth (B/s)",
-                  log_x=True, log_y=True)  # fmt: skip
+    curves = [
+        series(f"ddp/gloo, {ranks} ranks", sizes, [1e9 * s / (s + 1e5 * ranks) for s in sizes]) for ranks in (2, 4, 8)
+    ]
+    return figure(
+        "bandwidth", curves, "Bus bandwidth", "message (bytes)", "bus bandwidth (B/s)", log_x=True, log_y=True
+    )
 
 
 def telemetry() -> Figure:
     noise = random.Random(1)
     time_s = [number / 10 for number in range(1000)]
-    curves = [series(f"rank {rank}", time_s, [noise.uniform(0.1, 0.9) for _ in time_s], rank, look="line")
-              for rank in range(2)]  # fmt: skip
-    return figure("telemetry", curves, "Utilisation", "time (s)", "busy", 1000, percent=True, window=(20.0, 80.0),
-                  wide=True)  # fmt: skip
+    curves = [
+        series(f"rank {rank}", time_s, [noise.uniform(0.1, 0.9) for _ in time_s], rank, look="line")
+        for rank in range(2)
+    ]
+    return figure(
+        "telemetry", curves, "Utilisation", "time (s)", "busy", 1000, percent=True, window=(20.0, 80.0), wide=True
+    )
 
 
 def trials() -> Figure:
@@ -64,8 +77,16 @@ def trials() -> Figure:
 
 def parts() -> Figure:
     layers = [series(name, range(3), (2, 3, number + 1), number) for number, name in enumerate(("own", "wait", "comm"))]
-    return figure("parts", layers, "Where the time goes", "backend", "step (ms)", stacked=True, wide=True,
-                  categories=("ddp, 1", "ddp, 2", "ddp, 4"))  # fmt: skip
+    return figure(
+        "parts",
+        layers,
+        "Where the time goes",
+        "backend",
+        "step (ms)",
+        stacked=True,
+        wide=True,
+        categories=("ddp, 1", "ddp, 2", "ddp, 4"),
+    )
 
 
 def speedup() -> Figure:
@@ -74,19 +95,22 @@ def speedup() -> Figure:
 
 
 def everything(rows: int = 1000) -> Page:
-    cells = tuple((Link("synthetic", f"cells/{n}.html"), str(n), ("ok", "failed")[n % 50 == 7]) for n in range(rows))
+    cells = tuple(
+        (Hyperlink("synthetic", f"cells/{n}.html"), str(n), ("ok", "failed")[n % 50 == 7]) for n in range(rows)
+    )
     return Page(
         "Report: <everything>",
         ("synthetic: at 16 ranks ddp/gloo is fastest.", "A sentence without a subject."),
         ("dask/tasks skipped: no scheduler",),
         (
-            Section("Training", "global batch 64",
-                    (throughput(), speedup(), bandwidth(), telemetry(), trials(), parts())),
+            Section(
+                "Training", "global batch 64", (throughput(), speedup(), bandwidth(), telemetry(), trials(), parts())
+            ),
             Section("All cells", tables=(Table("All cells", ("workload", "ranks", "outcome"), cells, "A note."),)),
             Section("Training", "every rank", (figure("deep", [series("a", RANKS, RANKS)]),), folded=True),
         ),
         (Download("results.csv", "one row a trial", "text/csv", CSV),),
-    )  # fmt: skip
+    )
 
 
 def sized(figures: int, points: int = 1000, look: str = "line") -> Page:
@@ -99,6 +123,15 @@ def sized(figures: int, points: int = 1000, look: str = "line") -> Page:
         low, high = ([v * noise.uniform(*ends) for v in y] for ends in ((0.8, 0.95), (1.05, 1.2)))
         curve = series("ddp/gloo", x, y, number, *((low, high) if look != "line" else (None, None)), look=look)
         rows = tuple((f"{a:.1f} s", f"{b:.3g} ms", "–") for a, b in zip(x, y, strict=True))
-        drawn.append(Figure(f"f{number}", f"Figure {number}", "time (s)", "step (ms)", (curve,), "Steps over time.",
-                            Table(f"Steps {number}", ("time", "step", "flags"), rows)))  # fmt: skip
+        drawn.append(
+            Figure(
+                f"f{number}",
+                f"Figure {number}",
+                "time (s)",
+                "step (ms)",
+                (curve,),
+                "Steps over time.",
+                Table(f"Steps {number}", ("time", "step", "flags"), rows),
+            )
+        )
     return Page("t", ("a: b",), (), (Section("Steps", figures=tuple(drawn)),))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from conftest import make_case, make_record, make_trial
 
-from bench.gradients import Gradients, Grouping
+from bench.gradients import GradientBuckets, Gradients
 from bench.records import MessageTiming, PhaseTimes
 from reports.analysis.communication import time_s
-from reports.analysis.layers import Hop, time_over
+from reports.analysis.layers import LinkModel, layered_time_over_links
 from reports.analysis.step_model import OwnTimes, predict_step
 from reports.cells import make_cells
 
@@ -16,18 +16,18 @@ INSIDE = (2e-5, 2e-10)
 ACROSS = (1e-4, 8e-9)
 """α in seconds, β in seconds a byte."""
 TENSORS = Gradients(
-    tensor_bytes=(800_000,) * 4, grouping=Grouping(first_bytes=2**20, most_bytes=25 * 2**20, laid_out=True)
+    tensor_bytes=(800_000,) * 4, grouping=GradientBuckets(first_bytes=2**20, most_bytes=25 * 2**20, laid_out=True)
 )
 OWN = {"data": 0.0, "forward": 0.02, "backward": 0.04, "optimizer": 0.002}
 
 
 def hop(alpha, beta):
-    return Hop(alpha, beta, lambda ranks, size: time_s("ring", ranks, size, alpha, beta))
+    return LinkModel(alpha, beta, lambda ranks, size: time_s("ring", ranks, size, alpha, beta))
 
 
 def exchange_s(algorithm="flat ring", across=ACROSS):
     """By ranks, nodes, bytes."""
-    return time_over(algorithm, hop(*INSIDE), hop(*across))
+    return layered_time_over_links(algorithm, hop(*INSIDE), hop(*across))
 
 
 def placed(algorithm="flat ring", nodes=(1, 2, 4), widths=(1, 2), across=ACROSS, link=None, trials=3, **changes):
@@ -38,9 +38,12 @@ def placed(algorithm="flat ring", nodes=(1, 2, 4), widths=(1, 2), across=ACROSS,
         for count in nodes:
             for workload in ("synthetic", "allreduce"):
                 case = make_case(
-                    workload=workload, ranks=count * width, ranks_per_node=width, scaling="weak",
+                    workload=workload,
+                    ranks=count * width,
+                    ranks_per_node=width,
+                    scaling="weak",
                     **{"batch": 64 if workload == "synthetic" else 1, "site": "slurm", **changes},
-                )  # fmt: skip
+                )
                 if workload == "allreduce" and case.ranks == 1:
                     continue
                 cases.append(case)

@@ -77,15 +77,35 @@ def _start(programs: Path, home: Path, port: int) -> subprocess.Popen:
     secret.chmod(0o644)
     data = home / "data"
     subprocess.run(
-        [programs / "initdb", "-D", data, "-U", OWNER, "-A", "scram-sha-256", "--pwfile", secret, "-E", "UTF8",
-         "--locale", "C.UTF-8", "--no-sync"],
-        cwd=home, check=True, stdout=subprocess.DEVNULL, **user,
-    )  # fmt: skip
+        [
+            programs / "initdb",
+            "-D",
+            data,
+            "-U",
+            OWNER,
+            "-A",
+            "scram-sha-256",
+            "--pwfile",
+            secret,
+            "-E",
+            "UTF8",
+            "--locale",
+            "C.UTF-8",
+            "--no-sync",
+        ],
+        cwd=home,
+        check=True,
+        stdout=subprocess.DEVNULL,
+        **user,
+    )
     with (home / "log").open("w") as log:
         return subprocess.Popen(
             [programs / "postgres", "-D", data, "-k", home, "-h", "127.0.0.1", "-p", str(port), "-c", "fsync=off"],
-            cwd=home, stdout=log, stderr=log, **user,
-        )  # fmt: skip
+            cwd=home,
+            stdout=log,
+            stderr=log,
+            **user,
+        )
 
 
 def _unprivileged(home: Path) -> dict:

@@ -30,7 +30,7 @@ from moto.sagemaker.responses import SageMakerResponse
 from moto.server import ThreadedMotoServer
 from namespaces import Node
 
-from bench.links import INTERFACE
+from bench.links import NODE_INTERFACE
 
 ACCOUNT, REGION, BUCKET = "123456789012", "us-east-1", "our-bucket"
 KEY_ID, SECRET, TOKEN = "AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMIK7MDENGSecretOfNobody", "FwoGZXIvYXdzTokenOfNobody"
@@ -54,14 +54,20 @@ class SageMaker:
     def env(self) -> dict[str, str]:
         """AWS's own settings, by which the harness finds it."""
         return {
-            "AWS_ENDPOINT_URL": self.url, "AWS_DEFAULT_REGION": REGION, "AWS_ACCESS_KEY_ID": KEY_ID,
-            "AWS_SECRET_ACCESS_KEY": SECRET, "AWS_SESSION_TOKEN": TOKEN, "AWS_EC2_METADATA_DISABLED": "true",
-            "AWS_CONFIG_FILE": "/nowhere", "AWS_SHARED_CREDENTIALS_FILE": "/nowhere",
-        }  # fmt: skip
+            "AWS_ENDPOINT_URL": self.url,
+            "AWS_DEFAULT_REGION": REGION,
+            "AWS_ACCESS_KEY_ID": KEY_ID,
+            "AWS_SECRET_ACCESS_KEY": SECRET,
+            "AWS_SESSION_TOKEN": TOKEN,
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "AWS_CONFIG_FILE": "/nowhere",
+            "AWS_SHARED_CREDENTIALS_FILE": "/nowhere",
+        }
 
     def client(self, service: str) -> Any:
-        return boto3.client(service, endpoint_url=self.url, region_name=REGION, aws_access_key_id=KEY_ID,
-                            aws_secret_access_key=SECRET)  # fmt: skip
+        return boto3.client(
+            service, endpoint_url=self.url, region_name=REGION, aws_access_key_id=KEY_ID, aws_secret_access_key=SECRET
+        )
 
     def job(self, name: str) -> FakeTrainingJob:
         return sagemaker_backends[ACCOUNT][REGION].training_jobs[name]
@@ -109,7 +115,7 @@ class SageMaker:
             shutil.rmtree(left)
         for folder in ("input/config", "input/data", "output/data", "model"):
             (root / folder).mkdir(parents=True)
-        about = {"current_host": host, "hosts": hosts, "network_interface_name": INTERFACE}
+        about = {"current_host": host, "hosts": hosts, "network_interface_name": NODE_INTERFACE}
         (root / "input/config/resourceconfig.json").write_text(json.dumps(about))
         for channel in channels:
             prefix = channel["DataSource"]["S3DataSource"]["S3Uri"].removeprefix(f"s3://{BUCKET}/")
@@ -160,8 +166,11 @@ class SageMaker:
                         archive.add(path, path.name)
                 stream = f"{name}/{host}-1700000000"
                 logs.create_log_stream(logGroupName=group, logStreamName=stream)
-                printed = [{"timestamp": int(time.time() * 1000), "message": line}
-                           for line in (output / "log").read_text().splitlines() if line]  # fmt: skip
+                printed = [
+                    {"timestamp": int(time.time() * 1000), "message": line}
+                    for line in (output / "log").read_text().splitlines()
+                    if line
+                ]
                 if printed:
                     logs.put_log_events(logGroupName=group, logStreamName=stream, logEvents=printed)
         place = request["OutputDataConfig"]["S3OutputPath"].removeprefix(f"s3://{BUCKET}/")

@@ -128,9 +128,9 @@ class LedgerBehaviour:
     def test_a_second_check_of_a_night_replaces_its_verdicts(self, new_place, opened):
         ledger = opened(new_place()).ledger
         first = [Verdict(name="a", status="suspect", pairs_wanted=8), Verdict(name="b", status="pass")]
-        ledger.keep_verdicts("n1", first)
-        ledger.keep_verdicts("n2", [Verdict(name="a", metric="memory", status="new", change_pct=1.5)])
-        ledger.keep_verdicts("n1", [Verdict(name="a", status="pass")])
+        ledger.save_verdicts("n1", first)
+        ledger.save_verdicts("n2", [Verdict(name="a", metric="memory", status="new", change_pct=1.5)])
+        ledger.save_verdicts("n1", [Verdict(name="a", status="pass")])
         assert ledger.statuses(["n1", "n2"]) == {("n1", "a", "step"): "pass", ("n2", "a", "memory"): "new"}
         assert ledger.statuses(["n2"]) == {("n2", "a", "memory"): "new"}
         assert ledger.verdicts("n2") == (Verdict(name="a", metric="memory", status="new", change_pct=1.5),)
@@ -162,5 +162,7 @@ class LedgerBehaviour:
         assert ledger.ingested_nights() == ["a-night", "b-night"]
         assert ledger.ingested_nights(last=1) == ["b-night"]
         assert [(one.benchmark, one.run) for one in ledger.runs(["a-night", "b-night"])] == [
-            ("a", "r1"), ("b", "r2"), ("b", "r1"),
-        ]  # fmt: skip
+            ("a", "r1"),
+            ("b", "r2"),
+            ("b", "r1"),
+        ]

@@ -28,9 +28,13 @@ FORMAT_1 = (
 def begin(store: Store, name: str = "s1", started_at: str = FIRST_NIGHT, suite: str = "quick") -> SweepInfo:
     case = make_case()
     info = SweepInfo(
-        id=name, started_at=started_at, command="python -m harness sweep", suite=Suite(name=suite),
-        plan=Plan(cases=(case,), skips=(), not_applicable=(), repeats=1), environment=read_environment(),
-    )  # fmt: skip
+        id=name,
+        started_at=started_at,
+        command="python -m harness sweep",
+        suite=Suite(name=suite),
+        plan=Plan(cases=(case,), skips=(), not_applicable=(), repeats=1),
+        environment=read_environment(),
+    )
     store.begin_sweep(info)
     return info
 
@@ -49,20 +53,33 @@ def make_format_1(place: str, *trials) -> None:
     engine = sa.create_engine(place if "://" in place else f"sqlite:///{place}")
     here = read_environment()
     plan = Plan(cases=(make_case(),), skips=(), not_applicable=(), repeats=1)
-    info = SweepInfo(id="s1", started_at=FIRST_NIGHT, command="", suite=Suite(name="old"), plan=plan,
-                     environment=here)  # fmt: skip
+    info = SweepInfo(id="s1", started_at=FIRST_NIGHT, command="", suite=Suite(name="old"), plan=plan, environment=here)
     with engine.begin() as connection:
         for statement in FORMAT_1:
             connection.exec_driver_sql(statement)
         add = sa.text("insert into environments values (:id, :body)")
         connection.execute(add, {"id": here.id, "body": here.model_dump_json()})
         add = sa.text("insert into sweeps values (:id, :started_at, null, :environment, :body)")
-        connection.execute(add, {"id": info.id, "started_at": info.started_at, "environment": here.id,
-                                 "body": info.model_dump_json(exclude={"finished_at"})})  # fmt: skip
+        connection.execute(
+            add,
+            {
+                "id": info.id,
+                "started_at": info.started_at,
+                "environment": here.id,
+                "body": info.model_dump_json(exclude={"finished_at"}),
+            },
+        )
         for trial in trials:
             add = sa.text("insert into trials values ('s1', :key, :round, :outcome, :body)")
-            connection.execute(add, {"key": trial.case.key, "round": trial.round, "outcome": trial.outcome,
-                                     "body": trial.model_dump_json()})  # fmt: skip
+            connection.execute(
+                add,
+                {
+                    "key": trial.case.key,
+                    "round": trial.round,
+                    "outcome": trial.outcome,
+                    "body": trial.model_dump_json(),
+                },
+            )
     engine.dispose()
 
 
@@ -73,9 +90,15 @@ def pair(number: int, side: str) -> PairTrial:
 
 def run(name: str, night: str = "n1", at: str = "2026-01-01", benchmark: str = "b") -> IngestedRun:
     return IngestedRun(
-        night=night, benchmark=benchmark, run=name, at=at, commit=None, place={"cpu": "x"}, seconds=(0.1, 0.2),
+        night=night,
+        benchmark=benchmark,
+        run=name,
+        at=at,
+        commit=None,
+        place={"cpu": "x"},
+        seconds=(0.1, 0.2),
         source="a.json",
-    )  # fmt: skip
+    )
 
 
 @pytest.fixture

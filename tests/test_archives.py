@@ -12,7 +12,7 @@ import pytest
 from training_jobs import archive_of
 
 from harness.aws.archives import BadArchive, unpack
-from harness.aws.rank_source import NEEDS, pack_source
+from harness.aws.rank_source import RANK_REQUIREMENTS, pack_source
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -26,7 +26,9 @@ def test_the_source_archive_holds_bench_and_names_what_it_needs():
         assert content is not None
         assert content.read() == (ROOT / "bench/backends/ddp.py").read_bytes()
     assert {name.split("/")[0] for name in names} == {"bench", "requirements.txt"}
-    assert set(NEEDS) <= set(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"])
+    assert set(RANK_REQUIREMENTS) <= set(
+        tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    )
 
 
 def test_files_of_all_hosts_are_unpacked_side_by_side(tmp_path):

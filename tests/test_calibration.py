@@ -7,9 +7,9 @@ from functools import partial
 import pytest
 from histories import unchanged
 
-from reports.verdicts.assurance import assurance_of, fingerprint, shipped
-from reports.verdicts.calibration import Calibration, Power, calibrate, made_up, resampled, share
-from reports.verdicts.generator import WORLDS, histories
+from reports.verdicts.assurance import assurance_of, rule_fingerprint, shipped_assurance
+from reports.verdicts.calibration import Calibration, Power, calibrate, proportion, resampled_suite, synthetic_suite
+from reports.verdicts.generator import NOISE_MODELS, synthetic_histories
 from reports.verdicts.rule import RULE
 
 
@@ -21,17 +21,17 @@ def measured(make, checks=100, slowdowns=(0.2,)) -> Calibration:
 
 def test_what_is_shipped_was_measured_with_this_rule():
     """Where this fails: `python -m harness check --calibrate --keep reports/verdicts/assurance.json`."""
-    found = shipped()
+    found = shipped_assurance()
     assert found is not None, "the rule has changed since it was measured"
     assert found.checks >= 30_000
     assert found.false_alarm_high < 0.001
-    assert fingerprint(RULE) != fingerprint(RULE.model_copy(update={"boundary_z": 3.0}))
-    assert shipped(RULE.model_copy(update={"boundary_z": 3.0})) is None
+    assert rule_fingerprint(RULE) != rule_fingerprint(RULE.model_copy(update={"boundary_z": 3.0}))
+    assert shipped_assurance(RULE.model_copy(update={"boundary_z": 3.0})) is None
 
 
-@pytest.mark.parametrize("world", WORLDS)
+@pytest.mark.parametrize("world", NOISE_MODELS)
 def test_a_world_is_measured(world):
-    found = measured(partial(made_up, WORLDS[world]))
+    found = measured(partial(synthetic_suite, NOISE_MODELS[world]))
     assert found.false_alarms.of == 100
     assert found.false_alarms.count <= 1
     assert 0 < found.suspects.value < 0.5
@@ -40,34 +40,40 @@ def test_a_world_is_measured(world):
 
 
 def test_worlds_are_the_same_from_the_same_seed_and_differ_otherwise():
-    one, two, other = (histories(WORLDS["foreign"], 3, 5, seed).trials for seed in (1, 1, 2))
+    one, two, other = (synthetic_histories(NOISE_MODELS["foreign"], 3, 5, seed).trials for seed in (1, 1, 2))
     assert (one == two).all()
     assert (one != other).any()
 
 
 def test_a_stores_own_history_is_resampled_without_its_changes():
     series, _ = unchanged(4, nights=20)
-    found = measured(partial(resampled, series))
+    found = measured(partial(resampled_suite, series))
     assert found.false_alarms.count <= 1
     assert found.powers[-1].found.value > 0.9
     short, _ = unchanged(4, nights=5)
-    assert list(calibrate(partial(resampled, short), "here", 100, (0.1,), RULE)) == []
+    assert list(calibrate(partial(resampled_suite, short), "here", 100, (0.1,), RULE)) == []
 
 
 def test_intervals_of_shares_are_those_of_clopper_and_pearson():
-    assert share(0, 30_000).high == pytest.approx(1 - 0.025 ** (1 / 30_000))
-    assert (share(0, 10).low, share(10, 10).high) == (0.0, 1.0)
-    half = share(5, 10)
+    assert proportion(0, 30_000).high == pytest.approx(1 - 0.025 ** (1 / 30_000))
+    assert (proportion(0, 10).low, proportion(10, 10).high) == (0.0, 1.0)
+    half = proportion(5, 10)
     assert (half.low, half.high) == (pytest.approx(0.1871, abs=1e-4), pytest.approx(0.8129, abs=1e-4))
 
 
 def test_a_slowdown_is_quoted_where_every_world_finds_it():
     def told(good: int) -> Calibration:
-        return Calibration(source="w", false_alarms=share(1, 1000), improved=share(0, 10), suspects=share(1, 10),
-                           extra_trials=0.4, powers=(
-            Power(slowdown_pct=5, nights_more=1, found=share(good, 100)),
-            Power(slowdown_pct=10, nights_more=1, found=share(100, 100)),
-        ))  # fmt: skip
+        return Calibration(
+            source="w",
+            false_alarms=proportion(1, 1000),
+            improved=proportion(0, 10),
+            suspects=proportion(1, 10),
+            extra_trials=0.4,
+            powers=(
+                Power(slowdown_pct=5, nights_more=1, found=proportion(good, 100)),
+                Power(slowdown_pct=10, nights_more=1, found=proportion(100, 100)),
+            ),
+        )
 
     assert assurance_of([told(99), told(96)], "c").found_pct == {"2": 5}
     assert assurance_of([told(99), told(90)], "c").found_pct == {"2": 10}

@@ -53,8 +53,13 @@ def test_an_oversubscribed_cell_has_a_throughput_and_no_claim():
 
 def test_one_invalid_trial_takes_the_number_away():
     case = make_case(ranks=1)
-    bad = make_trial(case, 1, outcome="invalid", reason="not the same work: …",
-                     same_work=SameWork(verdict="different", deviation=1.0, tolerance=1e-3))  # fmt: skip
+    bad = make_trial(
+        case,
+        1,
+        outcome="invalid",
+        reason="not the same work: …",
+        same_work=SameWork(verdict="different", deviation=1.0, tolerance=1e-3),
+    )
     found = cells([case], [make_trial(case, 0), bad])[0]
     assert (found.outcome, found.throughput) == ("invalid", None)
     assert found.same_work.verdict == "different"
@@ -116,10 +121,16 @@ def test_a_case_the_sweep_never_reached():
 def test_bus_bandwidth_is_the_algorithm_s_times_two_n_minus_one_over_n():
     case = make_case(workload="allreduce", ranks=4)
     records = tuple(
-        make_record(rank, 4, kind="collective", unit="bytes", amount_per_step=2**20,
-                    messages=(MessageTiming(message_bytes=2**20, times_s=(0.001, 0.002 + 0.001 * (rank == 3), 0.004)),))
+        make_record(
+            rank,
+            4,
+            kind="collective",
+            unit="bytes",
+            amount_per_step=2**20,
+            messages=(MessageTiming(message_bytes=2**20, times_s=(0.001, 0.002 + 0.001 * (rank == 3), 0.004)),),
+        )
         for rank in range(4)
-    )  # fmt: skip
+    )
     found = cells([case], [make_trial(case, ranks=records)])[0]
     message = found.messages[0]
     assert message.time_s.value == pytest.approx(0.003), "the median over repetitions of the slowest rank"

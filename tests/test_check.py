@@ -14,7 +14,7 @@ from stores import run
 
 from harness.cli import main
 from harness.storage.opening import open_store
-from reports.verdicts.generator import WORLDS, samples_s
+from reports.verdicts.generator import NOISE_MODELS, synthetic_samples_s
 
 ONE, TWO, FOUR = CASES
 
@@ -139,8 +139,11 @@ def test_ingested_benchmarks_are_judged_beside_the_sweep(capsys, store):
     for night in range(1, 13):
         for number in range(3):
             late = 2.0 if night == 12 else 1.0
-            opened.ledger.add_run(run(f"{night}-{number}", f"n{night:02d}", f"2026-01-{night:02d}T02:00:00").model_copy(
-                update={"seconds": (late * (0.1 + 0.001 * number),)}))  # fmt: skip
+            opened.ledger.add_run(
+                run(f"{night}-{number}", f"n{night:02d}", f"2026-01-{night:02d}T02:00:00").model_copy(
+                    update={"seconds": (late * (0.1 + 0.001 * number),)}
+                )
+            )
     opened.close()
     _, document = check(capsys, store)
     assert document["benchmarks"]["b"]["status"] == "suspect"
@@ -158,10 +161,18 @@ def test_files_for_ci_are_written_and_name_the_regression(capsys, store):
     assert main(["check", "--store", str(store), "--junit", "no/such/folder/j.xml"]) == 2
 
 
-@pytest.mark.parametrize("arguments", [
-    ("--store", "none.sqlite"), ("--base-rev", "HEAD"), ("--because", "x"), ("--current", "C.csv"),
-    ("--history", "H.csv"), ("--pairs-only",), ("--pairs", "P.csv"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--store", "none.sqlite"),
+        ("--base-rev", "HEAD"),
+        ("--because", "x"),
+        ("--current", "C.csv"),
+        ("--history", "H.csv"),
+        ("--pairs-only",),
+        ("--pairs", "P.csv"),
+    ],
+)
 def test_bad_usage_is_one_line(capsys, store, arguments):
     assert main(["check", *arguments]) == 2
     told = capsys.readouterr().err
@@ -173,14 +184,17 @@ def write_csv(path, seconds, nights, names):
     rows = ["night,benchmark,run,sample,seconds"]
     for column, night in enumerate(nights):
         for row, name in enumerate(names):
-            rows += [f"{night},{name},{number},{at},{value:.6g}" for number, of_run in enumerate(seconds[row, column])
-                     for at, value in enumerate(of_run)]  # fmt: skip
+            rows += [
+                f"{night},{name},{number},{at},{value:.6g}"
+                for number, of_run in enumerate(seconds[row, column])
+                for at, value in enumerate(of_run)
+            ]
     path.write_text("\n".join(rows) + "\n")
 
 
 def test_anyones_numbers_are_judged_and_more_pairs_continue(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    seconds = samples_s(WORLDS["tuned"], 6, 31, 1)
+    seconds = synthetic_samples_s(NOISE_MODELS["tuned"], 6, 31, 1)
     seconds[0, 30] *= 1.15
     names = [f"b{number}" for number in range(6)]
     write_csv(tmp_path / "H.csv", seconds[:, :30], range(30), names)

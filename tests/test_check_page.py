@@ -11,15 +11,15 @@ import pytest
 from judgements import CNN, MLP, MNIST, at, nights, of, verdict
 
 from reports.page.axes import x_axis
-from reports.page.charts import draw
-from reports.page.check_figures import SHOWN_NIGHTS, figure
-from reports.page.check_model import MOST_FIGURES, make_check_page
+from reports.page.charts import plotly_figure
+from reports.page.check_figures import MAX_NIGHTS, night_figure
+from reports.page.check_model import MAX_FIGURES, make_check_page
 from reports.page.html import render
-from reports.page.library import Library
+from reports.page.library import PlotlyJs
 from reports.page.values import Figure
-from reports.verdicts.values import NightOfTrials, Series
+from reports.verdicts.values import MetricSeries, NightTrials
 
-LIBRARY = Library("a stand-in", "window.Plotly = {};")
+LIBRARY = PlotlyJs("a stand-in", "window.Plotly = {};")
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +60,7 @@ def test_keys_are_unique_and_plotly_knows_all_of_it(page):
     keys = [one.key for one in figures(page)]
     assert len(keys) == len(set(keys))
     for one in figures(page):
-        go.Figure(draw(one))
+        go.Figure(plotly_figure(one))
 
 
 def test_throughput_falls_where_it_got_worse(page):
@@ -77,7 +77,7 @@ def test_throughput_falls_where_it_got_worse(page):
 
 def test_an_accepted_change_is_a_break_and_what_came_before_lies_apart():
     series = nights("a", changed=1.0, accepted_at=17)
-    made = figure("f", series, verdict("a", "suspect"))
+    made = night_figure("f", series, verdict("a", "suspect"))
     before, after = (one for one in made.series if one.name.startswith("night"))
     assert before.x == tuple(map(float, range(17)))
     assert after.x == tuple(map(float, range(17, 29)))
@@ -86,23 +86,23 @@ def test_an_accepted_change_is_a_break_and_what_came_before_lies_apart():
 
 
 def test_the_level_is_that_of_good_nights():
-    past = [NightOfTrials(night=str(n), logs=(0.0, 0.0)) for n in range(4)]
-    past += [NightOfTrials(night=str(n), logs=(0.5, 0.5), good=False) for n in range(4, 14)]
-    newest = NightOfTrials(night="14", logs=(0.0,))
-    made = figure("f", Series(name="a", past=tuple(past), newest=newest), verdict("a", "inconclusive"))
+    past = [NightTrials(night=str(n), logs=(0.0, 0.0)) for n in range(4)]
+    past += [NightTrials(night=str(n), logs=(0.5, 0.5), good=False) for n in range(4, 14)]
+    newest = NightTrials(night="14", logs=(0.0,))
+    made = night_figure("f", MetricSeries(name="a", past=tuple(past), newest=newest), verdict("a", "inconclusive"))
     assert named(made, "newest night").y == (0.0,)
     assert named(made, "trial").hollow == (False,) * 8 + (True,) * 20 + (False,)
     assert "Hollow" in made.sentence
 
 
 def test_only_the_last_nights_are_drawn_and_that_is_said():
-    made = figure("f", nights("a", count=1000), verdict("a", "regressed"))
-    assert len(made.categories) == SHOWN_NIGHTS
+    made = night_figure("f", nights("a", count=1000), verdict("a", "regressed"))
+    assert len(made.categories) == MAX_NIGHTS
     assert "The last 30 of 1,001 nights." in made.sentence
 
 
 def test_many_nights_are_dated_evenly_up_to_the_last():
-    made = figure("f", nights("a", count=29), verdict("a", "regressed"))
+    made = night_figure("f", nights("a", count=29), verdict("a", "regressed"))
     dates = [name for _, name in x_axis(made).ticks]
     assert len(dates) <= 16
     assert dates[-2:] == ["09-28", "09-30"]
@@ -111,32 +111,41 @@ def test_many_nights_are_dated_evenly_up_to_the_last():
 
 
 def test_nights_of_one_day_are_told_apart_by_the_time():
-    past = tuple(NightOfTrials(night=f"20261003-{hour:02}1500-abcd", logs=(0.1,)) for hour in range(3))
-    assert figure("f", Series(name="a", past=past), verdict("a", "missing")).categories == (
-        "10-03 00:15", "10-03 01:15", "10-03 02:15",
-    )  # fmt: skip
+    past = tuple(NightTrials(night=f"20261003-{hour:02}1500-abcd", logs=(0.1,)) for hour in range(3))
+    assert night_figure("f", MetricSeries(name="a", past=past), verdict("a", "missing")).categories == (
+        "10-03 00:15",
+        "10-03 01:15",
+        "10-03 02:15",
+    )
 
 
 @pytest.mark.parametrize("logs", [(), (float("nan"),), (float("inf"), -float("inf"))])
 def test_without_a_number_there_is_no_figure(logs):
-    past = (NightOfTrials(night="1", logs=logs),)
-    assert figure("f", Series(name="a", past=past, newest=past[0]), verdict("a", "failed")) is None
+    past = (NightTrials(night="1", logs=logs),)
+    assert night_figure("f", MetricSeries(name="a", past=past, newest=past[0]), verdict("a", "failed")) is None
 
 
-@pytest.mark.parametrize(("metric", "value", "shown"), [
-    ("step", 0.0042, "4.20 ms"), ("throughput", 8000.0, "8,000"), ("memory", 412e6, "412 MB"),
-    ("energy", 0.021, "0.0210 J"),
-    ("efficiency", 0.81, "81.0 %"), ("serial", math.exp(0.031), "3.1 %"), ("exposed", math.exp(0.4), "40.0 %"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("metric", "value", "shown"),
+    [
+        ("step", 0.0042, "4.20 ms"),
+        ("throughput", 8000.0, "8,000"),
+        ("memory", 412e6, "412 MB"),
+        ("energy", 0.021, "0.0210 J"),
+        ("efficiency", 0.81, "81.0 %"),
+        ("serial", math.exp(0.031), "3.1 %"),
+        ("exposed", math.exp(0.4), "40.0 %"),
+    ],
+)
 def test_each_metric_has_its_unit(metric, value, shown):
     series = nights("a", metric, value=value, changed=1.0, noise=0.0)
-    assert figure("f", series, verdict("a", "suspect", metric)).table.rows[0][2] == shown
+    assert night_figure("f", series, verdict("a", "suspect", metric)).table.rows[0][2] == shown
 
 
 def test_a_thousand_regressions_make_a_page_of_a_dozen_figures():
     judgement = judgements.thousand()
     html = render(make_check_page(judgement, [nights(one.name) for one in judgement.verdicts[:40]]), LIBRARY)
-    assert html.count('class="chart"') == MOST_FIGURES
+    assert html.count('class="chart"') == MAX_FIGURES
     assert "<summary>Found, 1,000 rows</summary>" in html
 
 

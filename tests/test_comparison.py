@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 from conftest import make_case, make_trial
 
-from harness.comparing import side_by_side
+from harness.comparing import join_provenance
 from reports.cells import make_cells
 from reports.comparison import compare, labelled
-from reports.findings import find
-from reports.page.comparison_section import sections, sentence
+from reports.findings import analyse_cells
+from reports.page.comparison_section import comparison_sentence, sections
 from reports.page.html import render
 from reports.page.model import make_page
 
@@ -31,21 +31,21 @@ def test_a_slowdown_is_told_with_its_interval():
     change = found.changes[0].ratio
     assert change.value == pytest.approx(1 / 1.1, rel=1e-6)
     assert change.low < 1 / 1.1 < change.high
-    said = sentence(found)
+    said = comparison_sentence(found)
     assert said.startswith("B against A: slower in 2 of 2 cells (synthetic · ddp/gloo · 1 rank · strong -9.1 % (")
 
 
 def test_what_noise_covers_is_not_called_a_change():
     found = compare("A", cells(0.1, spread=0.2), "B", cells(0.101, spread=0.2))
     assert {change.direction for change in found.changes} == {"unclear"}
-    assert sentence(found) == "B against A: no difference can be told in 2."
+    assert comparison_sentence(found) == "B against A: no difference can be told in 2."
 
 
 def test_a_missing_cell_is_named_and_not_passed_over():
     found = compare("A", cells(0.1), "B", cells(0.1, missing=(2,)))
     assert found.changes[1].ratio is None
     assert found.changes[1].reason == "the later is skipped: the sweep ended before its first trial"
-    assert sentence(found).endswith("1 can't be compared.")
+    assert comparison_sentence(found).endswith("1 can't be compared.")
 
 
 def test_backends_are_compared_where_sweeps_ran_one_each():
@@ -58,7 +58,7 @@ def test_backends_are_compared_where_sweeps_ran_one_each():
 
 def test_nothing_in_common_is_said():
     found = compare("A", cells(0.1), "B", cells(0.1, batch=64))
-    assert sentence(found) == "B and A have no case in common; they are shown side by side."
+    assert comparison_sentence(found) == "B and A have no case in common; they are shown side by side."
     assert (found.only_first, found.only_other) == (2, 2)
 
 
@@ -66,8 +66,8 @@ def test_both_sweeps_stand_in_one_figure():
     first, other = cells(0.1), cells(0.11)
     comparison = compare("A", first, "B", other)
     every = [*labelled(first, "A"), *labelled(other, "B")]
-    rows = side_by_side([[("machine", "one"), ("python", "3.11")], [("machine", "two"), ("python", "3.11")]])
-    page = make_page("two", find(every), [], rows, comparisons=[comparison])
+    rows = join_provenance([[("machine", "one"), ("python", "3.11")], [("machine", "two"), ("python", "3.11")]])
+    page = make_page("two", analyse_cells(every), [], rows, comparisons=[comparison])
     assert page.answers[0].startswith("B against A: slower")
     throughput = next(figure for shown in page.sections for figure in shown.figures)
     assert [series.name for series in throughput.series] == ["ddp/gloo · A", "ddp/gloo · B"]

@@ -5,31 +5,31 @@ from __future__ import annotations
 from conftest import make_trial
 from nights import CASES, write_nights
 
-from harness.checks.confirming import Pairs, last_good_commit, stored_pairs
-from harness.checks.gathering import Which, gather
+from harness.checks.confirming import NightPairs, last_good_commit, stored_pairs
+from harness.checks.gathering import SweepSelection, gather_sweep
 from harness.cli import main
 from harness.storage.ledger import PairTrial
 from harness.storage.opening import open_store
-from reports.verdicts.evidence import Accepted, Judged, NightFacts
+from reports.verdicts.evidence import AcceptedLevel, EarlierVerdicts, NightFacts
 from reports.verdicts.subjects import Subject
-from reports.verdicts.values import NightOfTrials, Series, Verdict
+from reports.verdicts.values import MetricSeries, NightTrials, Verdict
 
 TWO = CASES[1]
 SUBJECT = Subject(TWO.key, "step", TWO.curve, TWO.key, 2)
 NAMES = tuple("abcdefgh")
 PAST = tuple(
     NightFacts(night=name, started_at=name, place={}, commit=f"c{name}", numbers={}, settings={}) for name in NAMES
-)  # fmt: skip
+)
 MEMBER = (
     SUBJECT,
-    Series(name=TWO.key, past=tuple(NightOfTrials(night=name, logs=(0.0,)) for name in NAMES)),
+    MetricSeries(name=TWO.key, past=tuple(NightTrials(night=name, logs=(0.0,)) for name in NAMES)),
     Verdict(name=TWO.key, status="suspect"),
 )
 
 
 def base(statuses=None, accepted=()):
     known = {(name, TWO.key, "step"): status for name, status in (statuses or {}).items()}
-    return last_good_commit([MEMBER], PAST, Judged(known, accepted), 4)
+    return last_good_commit([MEMBER], PAST, EarlierVerdicts(known, accepted), 4)
 
 
 def test_the_base_is_older_than_what_is_looked_back_over():
@@ -40,7 +40,7 @@ def test_nights_that_were_left_open_are_no_base():
     assert base({"d": "suspect", "c": "inconclusive", "b": "pass"}) == "cb"
     assert base(dict.fromkeys("abcd", "regressed")) == "ce", "younger ones are better than none"
     assert base(dict.fromkeys(NAMES, "regressed")) is None
-    assert base({"d": "regressed"}, (Accepted(TWO.curve, since="d", at="z"),)) == "cd"
+    assert base({"d": "regressed"}, (AcceptedLevel(TWO.curve, since="d", at="z"),)) == "cd"
 
 
 def pair(number, side, commit, outcome="ok"):
@@ -49,11 +49,11 @@ def pair(number, side, commit, outcome="ok"):
 
 
 def test_failed_trials_make_a_case_hopeless_and_foreign_pairs_do_not():
-    pairs = Pairs()
+    pairs = NightPairs()
     for number in range(2):
         pairs.add(pair(number, "head", "h", outcome="failed"))
     assert pairs.hopeless(TWO.key)
-    assert not Pairs(next_pair={TWO.key: 12}).hopeless(TWO.key)
+    assert not NightPairs(next_pair={TWO.key: 12}).hopeless(TWO.key)
 
 
 def test_an_answer_that_pairs_gave_stays_when_nobody_confirms(tmp_path, capsys):
@@ -61,7 +61,7 @@ def test_an_answer_that_pairs_gave_stays_when_nobody_confirms(tmp_path, capsys):
     write_nights(place, 12)
     write_nights(place, 1, first=13, slower={2: 1.3})
     store = open_store(place, create=True)
-    night = gather(store, Which()).newest.night
+    night = gather_sweep(store, SweepSelection()).newest.night
     for number in range(6):
         for side, commit in (("head", "c13"), ("base", "c8")):
             store.ledger.add_pair(pair(number, side, commit).model_copy(update={"sweep": night}))

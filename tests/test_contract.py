@@ -10,7 +10,7 @@ import pytest
 from conftest import make_case
 
 from bench.backends import Backend
-from bench.registry import backend_names, load_backend, load_workload, survey, workload_names
+from bench.registry import backend_names, load_backend, load_plugins, load_workload, workload_names
 from bench.workloads import Workload
 from harness.sites import Site
 from harness.sweeping import site_names
@@ -33,7 +33,7 @@ def workload(request) -> Workload:
 
 
 def test_every_plugin_loads():
-    assert survey()[2] == []
+    assert load_plugins()[2] == []
 
 
 def test_backend_is_named_after_its_file(backend):
@@ -49,7 +49,7 @@ def test_backend_names_a_default_transport_for_the_cpu(backend):
 
 def test_backend_starts_all_its_ranks_and_ends(backend):
     for case in cases_of(backend):
-        if backend.why_never(case):
+        if backend.unsupported_reason(case):
             continue
         roles = backend.launch(case)
         assert roles == backend.launch(case), "launch is pure"
@@ -62,12 +62,12 @@ def test_backend_starts_all_its_ranks_and_ends(backend):
 
 def test_backend_says_why_not_in_one_line(backend):
     for case in cases_of(backend):
-        for said in (backend.why_never(case), backend.why_not(case)):
+        for said in (backend.unsupported_reason(case), backend.unavailable_reason(case)):
             assert said is None or (said and "\n" not in said)
 
 
 def test_backend_knows_only_its_own_transports(backend):
-    assert backend.why_never(make_case(backend=backend.name, transport="pigeon", ranks=1)) is not None
+    assert backend.unsupported_reason(make_case(backend=backend.name, transport="pigeon", ranks=1)) is not None
 
 
 def test_backend_tolerates_little(backend):

@@ -10,7 +10,7 @@ import pytest
 from conftest import make_case
 
 from bench.backends.dask import is_sharded
-from bench.dask_exchange import Mailbox, add_up, exchange_turns, give, take_shard
+from bench.dask_exchange import Mailbox, build_exchange_graph, exchange_task, sum_arrays, take_shard
 
 
 @pytest.mark.parametrize("world", [1, 2, 3, 5])
@@ -20,17 +20,17 @@ def test_every_turn_hands_every_rank_the_sum(world, sharded):
     handed: dict[tuple[int, int], np.ndarray] = {}
 
     def call(address, key, function, *arguments):
-        if function is not give:
+        if function is not exchange_task:
             return function(*arguments)
         _, turn, rank, *received = arguments
         assert address == f"worker-{rank}"
         if received:
-            handed[turn - 1, rank] = np.concatenate(received) if sharded else add_up(*received)
+            handed[turn - 1, rank] = np.concatenate(received) if sharded else sum_arrays(*received)
         return given[turn, rank]
 
     addresses = [f"worker-{rank}" for rank in range(world)]
-    before = exchange_turns(call, "t", 0, 2, addresses, (), sharded=sharded)
-    exchange_turns(call, "t", 2, 1, addresses, before, sharded=sharded)
+    before = build_exchange_graph(call, "t", 0, 2, addresses, (), sharded=sharded)
+    build_exchange_graph(call, "t", 2, 1, addresses, before, sharded=sharded)
     for turn in range(2):
         expected = sum(given[turn, rank] for rank in range(world))
         for rank in range(world):
@@ -45,8 +45,8 @@ def test_shards_are_a_partition(length, world):
 
 def test_a_sum_never_aliases_what_it_was_given():
     alone = np.ones(3)
-    assert add_up(alone) is not alone
-    add_up(alone, alone)[:] = 9
+    assert sum_arrays(alone) is not alone
+    sum_arrays(alone, alone)[:] = 9
     np.testing.assert_array_equal(alone, np.ones(3))
 
 
@@ -57,7 +57,7 @@ def test_keys_are_told_apart():
         keys.append(key)
         return np.zeros(4)
 
-    exchange_turns(call, "t", 0, 3, ["a", "b"], (), sharded=True)
+    build_exchange_graph(call, "t", 0, 3, ["a", "b"], (), sharded=True)
     assert len(keys) == len(set(keys))
 
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.records import PhaseTimes
-from reports.analysis.efficiency import find_straggler, split
+from reports.analysis.efficiency import find_straggler, split_step
 
 PARTS = ("data", "forward", "backward", "optimizer")
 seconds = st.floats(1e-5, 10)
@@ -23,7 +23,7 @@ def test_the_parts_add_up_and_the_shares_multiply(ranks):
         record(number, len(ranks), (together, together * 2), tuple((part, part * 3) for part in alone))
         for number, (together, alone) in enumerate(ranks)
     ]
-    found = split(records)
+    found = split_step(records)
     parts = found.data_s + found.forward_s + found.backward_s + found.optimizer_s + found.waiting_s + found.exposed_s
     assert parts == pytest.approx(found.step_s, rel=1e-12, abs=1e-12)
     mean = sum(found.own_s) / len(found.own_s)
@@ -36,7 +36,7 @@ def test_by_hand():
         record(0, 2, (0.10, 0.12), ((0.01,), (0.02,), (0.04,), (0.01,))),
         record(1, 2, (0.11, 0.10), ((0.01,), (0.02,), (0.02,), (0.01,))),
     ]
-    found = split(records)
+    found = split_step(records)
     assert found.step_s == pytest.approx(0.11), "as long as on the slowest rank; who was late may catch up"
     assert found.own_s == pytest.approx((0.08, 0.06))
     assert found.waiting_s == pytest.approx(0.01)
@@ -55,4 +55,4 @@ def test_a_straggler_is_named_with_its_delay():
 
 
 def test_a_rank_without_times_is_no_split():
-    assert split([make_record(0, 1)]) is None
+    assert split_step([make_record(0, 1)]) is None

@@ -7,9 +7,9 @@ from conftest import make_case, make_record, make_trial
 
 from bench.telemetry import HOST, Device, NodeTelemetry, Series
 from reports.cells import make_cells
-from reports.findings import find
+from reports.findings import analyse_cells
 from reports.page.model import make_page
-from reports.page.overview import MOST_OPEN
+from reports.page.overview import MAX_EXPANDED_GROUPS
 
 TIMES = (0.0, 0.5, 1.0, 1.5, 2.0)
 
@@ -17,20 +17,32 @@ TIMES = (0.0, 0.5, 1.0, 1.5, 2.0)
 def sampled(case, *, watts=None, gpu_watts=None):
     """Two steps of a second by ranks that do 8 samples together: 8 samples a second."""
     series = [
-        Series(device=device, name=name, times_s=TIMES, reason="no RAPL counters",
-               values=tuple(None if power is None else power * at for at in TIMES))
+        Series(
+            device=device,
+            name=name,
+            times_s=TIMES,
+            reason="no RAPL counters",
+            values=tuple(None if power is None else power * at for at in TIMES),
+        )
         for device, name, power in ((HOST, "cpu_energy_j", watts), ("GPU-a", "energy_j", gpu_watts))
-    ]  # fmt: skip
+    ]
     gpus = (Device(id="GPU-a", name="GPU"),) if gpu_watts else ()
-    node = NodeTelemetry(host="here", source="live", interval_s=0.5, began_s=0, ended_s=2, series=tuple(series),
-                         devices=(Device(id=HOST, name="here"), *gpus))  # fmt: skip
+    node = NodeTelemetry(
+        host="here",
+        source="live",
+        interval_s=0.5,
+        began_s=0,
+        ended_s=2,
+        series=tuple(series),
+        devices=(Device(id=HOST, name="here"), *gpus),
+    )
     ranks = tuple(make_record(rank, case.ranks, (1.0, 1.0)) for rank in range(case.ranks))
     return make_trial(case, ranks=ranks, telemetry=(node,))
 
 
 def page_of(trials):
     cases = list({trial.case.key: trial.case for trial in trials}.values())
-    return make_page("t", find(make_cells(cases, {}, trials, {})), [], [])
+    return make_page("t", analyse_cells(make_cells(cases, {}, trials, {})), [], [])
 
 
 def energy(page):
@@ -64,15 +76,18 @@ def test_a_long_page_begins_with_a_summary_and_is_folded():
     def page(workloads):
         return page_of([make_trial(make_case(workload_options={"width": width})) for width in range(workloads)])
 
-    long = page(MOST_OPEN + 1)
+    long = page(MAX_EXPANDED_GROUPS + 1)
     assert long.answers == ("41 workloads, 41 cells: 41 ok. The overview has a row for each workload.",)
     first, *rest = long.sections
     assert (first.title, first.folded) == ("Overview", False)
     assert first.tables[0].rows[0][:5] == (
-        "synthetic (width=0)", "strong scaling · global batch 8 · 1 thread per rank · cpu", "2", "ddp/gloo",
+        "synthetic (width=0)",
+        "strong scaling · global batch 8 · 1 thread per rank · cpu",
+        "2",
+        "ddp/gloo",
         "80.0 samples/s",
-    )  # fmt: skip
+    )
     assert all(section.folded for section in rest)
-    short = page(MOST_OPEN)
-    assert len(short.answers) == MOST_OPEN
+    short = page(MAX_EXPANDED_GROUPS)
+    assert len(short.answers) == MAX_EXPANDED_GROUPS
     assert not any(section.folded for section in short.sections)

@@ -7,11 +7,18 @@ import math
 import pytest
 from conftest import make_case
 
-from reports.verdicts.evidence import Accepted, Judged, NightFacts, differences, paired, series_of
+from reports.verdicts.evidence import (
+    AcceptedLevel,
+    EarlierVerdicts,
+    NightFacts,
+    cell_differences,
+    paired_series,
+    series_of,
+)
 from reports.verdicts.findings import findings_of
-from reports.verdicts.shape import without_good_news
+from reports.verdicts.shape import pass_scaling_without_slowdown
 from reports.verdicts.subjects import Subject, logs_of, subjects_of
-from reports.verdicts.values import Series, Verdict
+from reports.verdicts.values import MetricSeries, Verdict
 
 ONE, TWO, FOUR = (make_case(ranks=ranks, backend="ddp") for ranks in (1, 2, 4))
 CASES = (ONE, TWO, FOUR)
@@ -24,13 +31,18 @@ def measured(step_s, rate):
 def night(name, rates=(100.0, 160.0, 240.0), place=None, settings=None, **about):
     numbers = {case.key: measured(8 / rate, rate) for case, rate in zip(CASES, rates, strict=True)}
     return NightFacts(
-        night=name, started_at=name, place=place or {"host": "a"}, commit=f"c{name}", numbers=numbers,
-        settings=settings or {case.key: {"window_s": "0.5"} for case in CASES}, **about,
-    )  # fmt: skip
+        night=name,
+        started_at=name,
+        place=place or {"host": "a"},
+        commit=f"c{name}",
+        numbers=numbers,
+        settings=settings or {case.key: {"window_s": "0.5"} for case in CASES},
+        **about,
+    )
 
 
 def series(newest, past, judged=None, pairs=None, only=None, cases=CASES):
-    found = series_of(cases, newest, past, judged or Judged(), pairs or {}, only)
+    found = series_of(cases, newest, past, judged or EarlierVerdicts(), pairs or {}, only)
     return {(subject.name, subject.metric): one for subject, one in found}
 
 
@@ -66,7 +78,7 @@ def test_only_nights_of_the_same_place_and_settings_count():
     assert [one.night for one in found[ONE.key, "step"].past] == ["2"]
     alone = series(night("9"), [past[0]])[ONE.key, "step"]
     assert (alone.outcome, alone.reason) == ("incomparable", "host a, not b")
-    assert differences(ONE.key, night("9"), past[2]) == "window_s 0.5, not 1.0"
+    assert cell_differences(ONE.key, night("9"), past[2]) == "window_s 0.5, not 1.0"
 
 
 def test_no_history_at_all_is_for_the_judge_to_tell():
@@ -94,13 +106,15 @@ def test_a_cell_that_was_not_run_is_missing_with_the_reason():
 def test_a_night_that_regressed_is_no_reference_until_it_is_accepted():
     past = [night(str(number)) for number in range(1, 6)]
     statuses = {(one, TWO.key, "step"): "regressed" for one in ("4", "5")}
-    bad = series(night("9"), past, Judged(statuses))[TWO.key, "step"]
+    bad = series(night("9"), past, EarlierVerdicts(statuses))[TWO.key, "step"]
     assert [one.good for one in bad.past] == [True, True, True, False, False]
-    accepted = Judged(statuses, (Accepted(TWO.curve, since="4", at="6"),))
+    accepted = EarlierVerdicts(statuses, (AcceptedLevel(TWO.curve, since="4", at="6"),))
     good = series(night("9"), past, accepted)[TWO.key, "step"]
     assert [one.good for one in good.past] == [True] * 5
     assert [one.level for one in (*good.past, good.newest)] == [0, 0, 0, 1, 1, 1]
-    later = Judged({**statuses, ("5", TWO.key, "step"): "regressed"}, (Accepted(TWO.curve, since="4", at="4"),))
+    later = EarlierVerdicts(
+        {**statuses, ("5", TWO.key, "step"): "regressed"}, (AcceptedLevel(TWO.curve, since="4", at="4"),)
+    )
     assert [one.good for one in series(night("9"), past, later)[TWO.key, "step"].past][-1] is False
 
 
@@ -111,7 +125,7 @@ def test_pairs_are_ratios_of_what_both_sides_measured():
     }
     found = series(night("9"), [night("1")], pairs=pairs)[TWO.key, "step"]
     assert found.pairs == (pytest.approx(math.log(1.1)),)
-    alone = {(subject.name, subject.metric): one for subject, one in paired(CASES, pairs)}
+    alone = {(subject.name, subject.metric): one for subject, one in paired_series(CASES, pairs)}
     assert alone[TWO.key, "step"].pairs == found.pairs
     assert (TWO.key, "memory") not in alone
 
@@ -122,8 +136,19 @@ def judged(changes):
     for subject in subjects_of(CASES):
         status, change = changes.get((subject.ranks, subject.metric), ("pass", 0.0))
         wide = 1.0
-        found.append((subject, Verdict(name=subject.name, metric=subject.metric, status=status, change_pct=change,
-                                       low_pct=change - wide, high_pct=change + wide)))  # fmt: skip
+        found.append(
+            (
+                subject,
+                Verdict(
+                    name=subject.name,
+                    metric=subject.metric,
+                    status=status,
+                    change_pct=change,
+                    low_pct=change - wide,
+                    high_pct=change + wide,
+                ),
+            )
+        )
     return found
 
 
@@ -159,11 +184,14 @@ def test_where_fewer_ranks_got_faster_nothing_is_lost():
 
     def told(step_log):
         members = [
-            (step, Series(name=FOUR.key, pairs=(step_log,) * 4), Verdict(name=FOUR.key, status="pass")),
-            (efficiency, Series(name=FOUR.key, metric="efficiency"),
-             Verdict(name=FOUR.key, metric="efficiency", status="regressed", reason="confirmed by 4 pairs")),
-        ]  # fmt: skip
-        return without_good_news(members)[1][2]
+            (step, MetricSeries(name=FOUR.key, pairs=(step_log,) * 4), Verdict(name=FOUR.key, status="pass")),
+            (
+                efficiency,
+                MetricSeries(name=FOUR.key, metric="efficiency"),
+                Verdict(name=FOUR.key, metric="efficiency", status="regressed", reason="confirmed by 4 pairs"),
+            ),
+        ]
+        return pass_scaling_without_slowdown(members)[1][2]
 
     assert told(-0.05).status == "pass"
     assert "got faster" in told(-0.05).reason

@@ -38,10 +38,13 @@ def store_sweep(place, trials, skips=(), name="s1", started_at="2026-01-01T00:00
     """A finished sweep of those trials, in the order of their cases."""
     cases = {trial.case.key: trial.case for trial in trials}
     info = SweepInfo(
-        id=name, started_at=started_at, command="python -m harness sweep", suite=Suite(),
+        id=name,
+        started_at=started_at,
+        command="python -m harness sweep",
+        suite=Suite(),
         plan=Plan(cases=tuple(cases.values()), skips=tuple(skips), not_applicable=(), repeats=1),
         environment=read_environment(),
-    )  # fmt: skip
+    )
     store = open_store(str(place), create=True)
     store.begin_sweep(info)
     for trial in trials:
@@ -402,8 +405,9 @@ def test_extrap_takes_what_varies_for_a_parameter(exported):
     trials = [trial for batch in (8, 16) for trial in curve(counts=(1, 2), rounds=1, batch=batch)]
     trials += [trial for batch in (8, 16) for trial in curve("horovod", (1, 2), 1, batch=batch)]
     found = points(exported(trials, "--format", "extrap").out)
-    assert {path for path, *_ in found} == {f"synthetic/{name}-gloo/strong/threads=1/cpu/seed=0"
-                                            for name in ("ddp", "horovod")}  # fmt: skip
+    assert {path for path, *_ in found} == {
+        f"synthetic/{name}-gloo/strong/threads=1/cpu/seed=0" for name in ("ddp", "horovod")
+    }
     assert [dict(params) for _, params, _ in found[:4]] == [
         {"ranks": ranks, "batch": batch} for ranks in (1, 2) for batch in (8, 16)
     ]

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import nvml_library
 import pytest
 
-from bench.probes.visible import GpuFound, SliceFound, choose_devices
+from bench.probes.visible import GpuInfo, MigSlice, choose_devices
 from bench.telemetry import QUANTITIES
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -83,7 +83,8 @@ SCENARIOS = {
     "lost": Scenario("gpus=2,lost=3", pauses=(0, 0, 0), counted=("nvmlDeviceGetMemoryInfo_v2", "nvmlEventSetWait_v2")),
     "older driver": Scenario(
         "fault=nvmlDeviceGetTemperatureV:13,fault=nvmlDeviceGetMemoryInfo_v2:13,fault=field186:3",
-        pauses=(0, 0, 0), counted=("nvmlDeviceGetTemperatureV", "field186"),
+        pauses=(0, 0, 0),
+        counted=("nvmlDeviceGetTemperatureV", "field186"),
     ),
     "little supported": Scenario(
         "fault=nvmlDeviceGetTemperatureV:3,fault=nvmlDeviceGetTemperature:3,fault=field74:4,fault=field269:3,"
@@ -94,7 +95,7 @@ SCENARIOS = {
     "no fields": Scenario("fault=nvmlDeviceGetFieldValues:3", pauses=(0, 0), counted=("nvmlDeviceGetFieldValues",)),
     "xid": Scenario("gpus=2,xid=0.05,xid=0.05", pauses=(0, 0.1, 0)),
     "counter back": Scenario("throttle=-1", pauses=(0, 0.01, 0)),
-}  # fmt: skip
+}
 INIT_FAULTS = {
     4: "no permission",
     9: "the NVIDIA driver is not loaded",
@@ -139,10 +140,16 @@ def test_a_healthy_gpu_gives_every_quantity_in_its_unit(seen):
     assert None not in values.values()
     gauges = {name: value for name, value in values.items() if QUANTITIES[name].kind == "gauge"}
     assert gauges == {
-        "utilization": 0.75, "memory_bytes": 2 * 2**30, "power_w": 250, "temperature_c": 61,
-        "sm_clock_hz": 1.98e9, "memory_clock_hz": 2.619e9,
-        "sm_activity": 0.8, "tensor_activity": 0.4, "dram_activity": 0.3,
-    }  # fmt: skip
+        "utilization": 0.75,
+        "memory_bytes": 2 * 2**30,
+        "power_w": 250,
+        "temperature_c": 61,
+        "sm_clock_hz": 1.98e9,
+        "memory_clock_hz": 2.619e9,
+        "sm_activity": 0.8,
+        "tensor_activity": 0.4,
+        "dram_activity": 0.3,
+    }
     assert (values["xid_errors"], values["double_bit_errors"]) == (0, 0)
 
 
@@ -271,11 +278,18 @@ def test_what_is_not_supported_is_asked_once(seen):
         assert unknown == {
             "power_capped_s": "no permission",
             **dict.fromkeys(
-                ["temperature_c", "pcie_bytes", "double_bit_errors", "xid_errors",
-                 "sm_activity", "tensor_activity", "dram_activity"],
+                [
+                    "temperature_c",
+                    "pcie_bytes",
+                    "double_bit_errors",
+                    "xid_errors",
+                    "sm_activity",
+                    "tensor_activity",
+                    "dram_activity",
+                ],
                 "not supported by this device",
             ),
-        }  # fmt: skip
+        }
         assert values["thermal_throttled_s"] == 5  # of the one counter that is known
     assert scenario["reads"][-1].calls == [1, 1, 1, 1]
     assert scenario["unlisted"] == [f"processes of {GPU_0}: no permission"]
@@ -291,20 +305,24 @@ def test_without_fields_the_rest_is_still_read(seen):
 def test_xids_are_counted_on_the_gpu_that_had_them(seen):
     reads = seen["xid"]["reads"]
     assert [(read.values[GPU_0]["xid_errors"], read.values[GPU_1]["xid_errors"]) for read in reads] == [
-        (0, 0), (2, 0), (2, 0),
-    ]  # fmt: skip
+        (0, 0),
+        (2, 0),
+        (2, 0),
+    ]
 
 
 def test_a_counter_that_went_back_stays_unknown(seen):
-    found = [(read.values[GPU_0]["power_capped_s"], read.reasons[GPU_0]["power_capped_s"])
-             for read in seen["counter back"]["reads"]]  # fmt: skip
+    found = [
+        (read.values[GPU_0]["power_capped_s"], read.reasons[GPU_0]["power_capped_s"])
+        for read in seen["counter back"]["reads"]
+    ]
     assert found[0][0] is not None
     assert found[1:] == [(None, "the counter started over")] * 2
 
 
-WHOLE = (GpuFound("GPU-aa11", "H100"), GpuFound("GPU-aa22", "H100"), GpuFound("GPU-bb", "H100"))
-PARTS = (SliceFound("MIG-cc1", "1g", 1, 0), SliceFound("MIG-cc2", "1g", 11, 0))
-CUT = (GpuFound("GPU-aa11", "H100", mig=True, slices=PARTS), GpuFound("GPU-bb", "H100"))
+WHOLE = (GpuInfo("GPU-aa11", "H100"), GpuInfo("GPU-aa22", "H100"), GpuInfo("GPU-bb", "H100"))
+PARTS = (MigSlice("MIG-cc1", "1g", 1, 0), MigSlice("MIG-cc2", "1g", 11, 0))
+CUT = (GpuInfo("GPU-aa11", "H100", mig=True, slices=PARTS), GpuInfo("GPU-bb", "H100"))
 
 
 @pytest.mark.parametrize(
@@ -339,7 +357,7 @@ def test_visible_devices_are_those_that_cuda_would_use(visible, found, chosen):
         ("MIG-cc1", WHOLE, [], "stops at 'MIG-cc1'"),
         ("all", WHOLE, [], "stops at 'all'"),
         ("0,GPU-aa11", WHOLE, [], "twice"),
-        (None, (GpuFound("GPU-aa", "H100", mig=True),), [], "has no slices"),
+        (None, (GpuInfo("GPU-aa", "H100", mig=True),), [], "has no slices"),
     ],
 )
 def test_what_cuda_would_not_understand_is_said(visible, found, chosen, said):
@@ -352,5 +370,5 @@ def test_what_cuda_would_not_understand_is_said(visible, found, chosen, said):
     ("visible", "order", "problems"), [("0", None, 1), ("0", "PCI_BUS_ID", 0), ("GPU-bb", None, 0), (None, None, 0)]
 )
 def test_a_count_over_different_models_depends_on_the_order(visible, order, problems):
-    found = (GpuFound("GPU-aa", "A100"), GpuFound("GPU-bb", "H100"))
+    found = (GpuInfo("GPU-aa", "A100"), GpuInfo("GPU-bb", "H100"))
     assert len(choose_devices(visible, found, order).problems) == problems

@@ -273,11 +273,16 @@ def test_a_repeated_row_counts_once(read):
 
 ROWS = st.lists(
     st.tuples(
-        st.integers(1, 8), st.sampled_from("abc"), st.integers(0, 12), st.integers(0, 3),
+        st.integers(1, 8),
+        st.sampled_from("abc"),
+        st.integers(0, 12),
+        st.integers(0, 3),
         st.one_of(st.floats(1e-6, 1e3), st.just("")),
     ),
-    min_size=1, max_size=40, unique_by=lambda row: row[:4],
-)  # fmt: skip
+    min_size=1,
+    max_size=40,
+    unique_by=lambda row: row[:4],
+)
 
 
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -13,12 +13,26 @@ from harness.horovod_wheel import BuildKey, Nccl, build_environment, find_wheel
 
 ROOT = Path(__file__).resolve().parent.parent
 KEY = BuildKey(
-    horovod="0.28.1", torch="2.13.0+cpu", python="cpython-311-x86_64-linux-gnu", machine="x86_64",
-    compiler="g++ 12", open_mpi="5.0.11", nccl=None, recipe="r",
-)  # fmt: skip
+    horovod="0.28.1",
+    torch="2.13.0+cpu",
+    python="cpython-311-x86_64-linux-gnu",
+    machine="x86_64",
+    compiler="g++ 12",
+    open_mpi="5.0.11",
+    nccl=None,
+    recipe="r",
+)
 NCCL = Nccl(include="/n/include", lib="/n/lib", cuda_home="/cuda", versions="nccl 22703, nvcc 13.0")
-OTHER = {"horovod": "0.29", "torch": "2.14.0", "python": "cpython-312", "machine": "aarch64", "compiler": "clang",
-         "open_mpi": None, "nccl": NCCL.versions, "recipe": "s"}  # fmt: skip
+OTHER = {
+    "horovod": "0.29",
+    "torch": "2.14.0",
+    "python": "cpython-312",
+    "machine": "aarch64",
+    "compiler": "clang",
+    "open_mpi": None,
+    "nccl": NCCL.versions,
+    "recipe": "s",
+}
 
 
 @pytest.mark.parametrize("field", OTHER)

@@ -13,13 +13,13 @@ from html import unescape
 import pages
 import pytest
 
-from reports.page.charts import draw
-from reports.page.html import MOST_NUMBERS, render, right_aligned, shortened
-from reports.page.library import Library, read_bundle, whole_library
-from reports.page.looks import COLOURS, INK
-from reports.page.values import Link, Page, Section, Table
+from reports.page.charts import plotly_figure
+from reports.page.html import MAX_FIGURE_ROWS, render, right_aligned, sample_rows
+from reports.page.library import PlotlyJs, read_bundle, whole_library
+from reports.page.looks import COLOURS, NEUTRAL_COLOUR
+from reports.page.values import Hyperlink, Page, Section, Table
 
-LIBRARY = Library("a stand-in", "window.Plotly = {};")
+LIBRARY = PlotlyJs("a stand-in", "window.Plotly = {};")
 BACKGROUNDS = ("#ffffff", "#14171c")
 
 
@@ -92,26 +92,36 @@ def test_a_folded_section_is_closed(html):
 
 def test_numbers_behind_a_figure_are_a_choice_that_says_so():
     table = pages.telemetry().table
-    shown = shortened(table, has_downloads=True)
-    assert len(shown.rows) == MOST_NUMBERS
+    shown = sample_rows(table, has_downloads=True)
+    assert len(shown.rows) == MAX_FIGURE_ROWS
     assert (shown.rows[0], shown.rows[-1]) == (table.rows[0], table.rows[-1])
-    assert shown.note == f"{MOST_NUMBERS} of 1,000 rows, evenly spaced. All of it is in the download."
-    assert "download" not in shortened(table, has_downloads=False).note
+    assert shown.note == f"{MAX_FIGURE_ROWS} of 1,000 rows, evenly spaced. All of it is in the download."
+    assert "download" not in sample_rows(table, has_downloads=False).note
     short = pages.speedup().table
-    assert shortened(short, has_downloads=True) is short
+    assert sample_rows(short, has_downloads=True) is short
 
 
-@pytest.mark.parametrize(("cells", "right"), [
-    (("1", "16"), True), (("15.8k (15.1k–16.5k) samples/s", "–"), True), (("71 % (68–74)", "100 %"), True),
-    (("4.50 µs", "18.6 ms"), True), (("-0.5", "+1.2 %"), True), (("1.36 (1.18–1.58) GB/s",), True),
-    (("ddp/gloo", "1"), False), (("–", "–"), False), (("2 trials failed: out of memory",), False), ((), False),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("cells", "right"),
+    [
+        (("1", "16"), True),
+        (("15.8k (15.1k–16.5k) samples/s", "–"), True),
+        (("71 % (68–74)", "100 %"), True),
+        (("4.50 µs", "18.6 ms"), True),
+        (("-0.5", "+1.2 %"), True),
+        (("1.36 (1.18–1.58) GB/s",), True),
+        (("ddp/gloo", "1"), False),
+        (("–", "–"), False),
+        (("2 trials failed: out of memory",), False),
+        ((), False),
+    ],
+)
 def test_numbers_stand_to_the_right(cells, right):
     assert right_aligned(Table("t", ("a",), tuple((cell,) for cell in cells))) == (right,)
 
 
 def test_a_link_is_aligned_by_its_text():
-    assert right_aligned(Table("t", ("a",), ((Link("12", "x.html"),),))) == (True,)
+    assert right_aligned(Table("t", ("a",), ((Hyperlink("12", "x.html"),),))) == (True,)
 
 
 def luminance(colour):
@@ -121,7 +131,7 @@ def luminance(colour):
 
 
 @pytest.mark.parametrize("background", BACKGROUNDS)
-@pytest.mark.parametrize("colour", [*COLOURS, INK])
+@pytest.mark.parametrize("colour", [*COLOURS, NEUTRAL_COLOUR])
 def test_every_colour_stands_out_in_light_and_dark(colour, background):
     bright, dark = sorted((luminance(colour), luminance(background)), reverse=True)
     assert (bright + 0.05) / (dark + 0.05) >= 3
@@ -136,7 +146,7 @@ def test_plotly_knows_all_that_is_asked_of_it(made):
     """A property or value that plotly doesn't know would be passed over in silence in the browser."""
     import plotly.graph_objects as go
 
-    drawn = draw(made)
+    drawn = plotly_figure(made)
     json.dumps(drawn, allow_nan=False)
     go.Figure(drawn)
     assert [trace["name"] for trace in drawn["data"][: len(made.series)]] == [series.name for series in made.series]
@@ -148,11 +158,11 @@ def test_figures_are_strict_json(html):
 
 
 def test_what_is_pointed_at_tells_its_value_interval_and_name():
-    trace = draw(pages.throughput())["data"][0]
+    trace = plotly_figure(pages.throughput())["data"][0]
     assert "%{y" in trace["hovertemplate"]
     assert "fullData.name" in trace["hovertemplate"]
     assert trace["text"][0] == "interval 900 to 1100"
-    assert draw(pages.trials())["data"][1]["text"][0].startswith("mnist · ddp/gloo · strong<br>interval")
+    assert plotly_figure(pages.trials())["data"][1]["text"][0].startswith("mnist · ddp/gloo · strong<br>interval")
 
 
 @pytest.mark.parametrize("look", ["line", "points"])

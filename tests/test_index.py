@@ -18,7 +18,7 @@ from harness.plan import Plan, Skip
 from harness.storage.opening import open_store
 from harness.storage.store import SweepInfo
 from harness.suite import Suite
-from reports.page.charts import draw
+from reports.page.charts import plotly_figure
 
 HERE = read_environment()
 ONE, TWO = make_case(ranks=1), make_case(ranks=2)
@@ -41,10 +41,16 @@ def sweep(place, day, step_s, *, skipped=(), failed=(), finished=True, environme
         not_applicable=(),
         repeats=3,
     )
-    store.begin_sweep(SweepInfo(
-        id=name, started_at=began, command="python -m harness sweep", suite=Suite(name="nightly"), plan=plan,
-        environment=environment,
-    ))  # fmt: skip
+    store.begin_sweep(
+        SweepInfo(
+            id=name,
+            started_at=began,
+            command="python -m harness sweep",
+            suite=Suite(name="nightly"),
+            plan=plan,
+            environment=environment,
+        )
+    )
     for key, time_s in step_s.items():
         for number, noise in enumerate(STEADY):
             store.add_trial(name, make_trial(cases[key], number, time_s * noise))
@@ -153,7 +159,7 @@ def test_a_missing_cell_is_a_gap_with_its_reason(place):
     assert [series.name for series in trend.series] == ["ddp/gloo, 2 ranks"], "a failure last night moves no curve"
     assert trend.categories == ("01-01", "01-02", "01-03", "01-04", "01-05")
     assert trend.series[0].x == (0.0, 3.0)
-    drawn = draw(trend)["data"][0]
+    drawn = plotly_figure(trend)["data"][0]
     assert [y is None for y in drawn["y"]] == [False, True, True, False], "the line breaks"
     assert [row[1] == "–" for row in trend.table.rows] == [True, False, True, True, False]
     rows = {row[1]: row for row in found.page.table("Cells that failed").rows}

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from reports.verdicts.confirm import confirm, confirm_all
 from reports.verdicts.judge import judge
 from reports.verdicts.rule import RULE, Rule
-from reports.verdicts.values import NightOfTrials, Series
+from reports.verdicts.values import MetricSeries, NightTrials
 
 
 def test_no_unchanged_series_is_called_regressed_whatever_its_pairs():
@@ -96,9 +96,9 @@ def test_too_few_nights_are_new_unless_pairs_decide():
 
 def test_what_is_known_without_a_judge_is_passed_on():
     for status in ("failed", "missing", "incomparable"):
-        (verdict,) = judge([Series(name="one", outcome=status, reason="why")])
+        (verdict,) = judge([MetricSeries(name="one", outcome=status, reason="why")])
         assert (verdict.status, verdict.reason) == (status, "why")
-    assert judge([Series(name="one")])[0].status == "missing"
+    assert judge([MetricSeries(name="one")])[0].status == "missing"
     assert judge([]) == ()
 
 
@@ -115,7 +115,7 @@ def test_a_regression_that_was_not_accepted_does_not_become_the_reference():
 def test_an_accepted_level_is_the_new_base():
     (one,), _ = unchanged(1, nights=40, seed=2)
     late = [[log + math.log(1.2) for log in night.logs] for night in one.past[-2:]]
-    newest = NightOfTrials(night="now", logs=tuple(log + math.log(1.2) for log in one.newest.logs), level=1)
+    newest = NightTrials(night="now", logs=tuple(log + math.log(1.2) for log in one.newest.logs), level=1)
     accepted = one.model_copy(update={"past": one.past[:-2] + nights_of(late, 38, level=1), "newest": newest})
     assert judge([accepted])[0].status == "pass"
     slower = slowed(accepted, math.log(1.15))
@@ -150,22 +150,24 @@ def test_one_night_may_be_the_only_reference():
 
 
 def test_numbers_that_never_change_are_not_suspected_for_a_trifle():
-    past = tuple(NightOfTrials(night=str(number), logs=(20.0,) * 5) for number in range(20))
-    memory = Series(name="one", metric="memory", past=past, newest=NightOfTrials(night="now", logs=(20.003,) * 5))
+    past = tuple(NightTrials(night=str(number), logs=(20.0,) * 5) for number in range(20))
+    memory = MetricSeries(name="one", metric="memory", past=past, newest=NightTrials(night="now", logs=(20.003,) * 5))
     assert judge([memory])[0].status == "pass"
-    grown = memory.model_copy(update={"newest": NightOfTrials(night="now", logs=(20.05,) * 5)})
+    grown = memory.model_copy(update={"newest": NightTrials(night="now", logs=(20.05,) * 5)})
     assert judge([grown])[0].status == "suspect"
 
 
 def test_night_of_one_trial_each_can_be_judged():
     series, _ = unchanged(5)
     single = [
-        one.model_copy(update={
-            "past": tuple(night.model_copy(update={"logs": night.logs[:1]}) for night in one.past),
-            "newest": one.newest.model_copy(update={"logs": one.newest.logs[:1]}),
-        })
+        one.model_copy(
+            update={
+                "past": tuple(night.model_copy(update={"logs": night.logs[:1]}) for night in one.past),
+                "newest": one.newest.model_copy(update={"logs": one.newest.logs[:1]}),
+            }
+        )
         for one in series
-    ]  # fmt: skip
+    ]
     assert {verdict.status for verdict in judge(single)} <= {"pass", "suspect"}
 
 
@@ -182,9 +184,7 @@ def test_a_slowdown_of_the_whole_suite_does_not_raise_the_limit_for_itself():
     slow = []
     for one in series:
         bad = [[log + late for log in night.logs] for night in one.past[-25:]]
-        slow.append(
-            slowed(one.model_copy(update={"past": one.past[:-25] + nights_of(bad, 20, good=False)}), late)
-        )  # fmt: skip
+        slow.append(slowed(one.model_copy(update={"past": one.past[:-25] + nights_of(bad, 20, good=False)}), late))
     assert {verdict.status for verdict in judge(slow)} == {"suspect"}
 
 

@@ -13,11 +13,11 @@ from conftest import make_case
 from kubernetes_server import Rejected, admit
 
 from harness.errors import UsageError
-from harness.knobs import choices
-from harness.kube.checks import faults
-from harness.kube.manifests import as_yaml, name_of, render_job
+from harness.knobs import option_combinations
+from harness.kube.checks import manifest_problems
+from harness.kube.manifests import as_yaml, object_name, render_job
 from harness.kube.options import KubernetesOptions
-from harness.sites.kubernetes import Kubernetes
+from harness.sites.kubernetes import KubernetesSite
 
 GOLDEN = Path(__file__).parent / "golden"
 SERVER_VERSIONS = ("1.31", "1.37")
@@ -29,19 +29,25 @@ RENDERED = {
     "job-cpu": (CPU, {"cpus": 2, "memory": "4Gi", "interface": "eth0"}),
     "job-gpu": (
         GPU,
-        {"namespace": "bench", "image": "registry.example/scaling:1", "node_selector": "gpu=h200,disk=ssd",
-         "tolerations": "nvidia.com/gpu:NoSchedule;team=ml:NoExecute", "service_account": "trainer",
-         "shm_size": "16Gi", "spread": "preferred"},
+        {
+            "namespace": "bench",
+            "image": "registry.example/scaling:1",
+            "node_selector": "gpu=h200,disk=ssd",
+            "tolerations": "nvidia.com/gpu:NoSchedule;team=ml:NoExecute",
+            "service_account": "trainer",
+            "shm_size": "16Gi",
+            "spread": "preferred",
+        },
     ),
     "trainjob": (GPU, {"kind": "trainjob", "node_selector": "gpu=h200"}),
     "mpijob": (MPI, {"kind": "mpijob", "cpus": 2}),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", RENDERED)
 def test_rendered_manifests(name):
     case, wishes = RENDERED[name]
-    rendered = Kubernetes(KubernetesOptions(**wishes)).render(case, ())["manifest.yaml"]
+    rendered = KubernetesSite(KubernetesOptions(**wishes)).render(case, ())["manifest.yaml"]
     assert rendered == (GOLDEN / f"kubernetes-{name}.yaml").read_text()
 
 
@@ -49,7 +55,7 @@ def test_rendered_manifests(name):
 @pytest.mark.parametrize("name", RENDERED)
 def test_every_core_object_is_of_the_schema(name, version):
     case, wishes = RENDERED[name]
-    objects = list(yaml.safe_load_all(Kubernetes(KubernetesOptions(**wishes)).render(case, ())["manifest.yaml"]))
+    objects = list(yaml.safe_load_all(KubernetesSite(KubernetesOptions(**wishes)).render(case, ())["manifest.yaml"]))
     core = [one for one in objects if "kubeflow" not in one["apiVersion"]]
     assert [one["kind"] for one in core] == (["ConfigMap", "Service", "Job"] if "job-" in name else ["ConfigMap"])
     for one in core:
@@ -59,7 +65,7 @@ def test_every_core_object_is_of_the_schema(name, version):
 def test_pods_that_kubeflow_makes_are_of_the_schema_too():
     """Their own schemas come with their controllers; what is in them of Kubernetes' is known."""
     for kind, case in (("trainjob", GPU), ("mpijob", MPI)):
-        rendered = Kubernetes(KubernetesOptions(kind=kind)).render(case, ())["manifest.yaml"]
+        rendered = KubernetesSite(KubernetesOptions(kind=kind)).render(case, ())["manifest.yaml"]
         spec = list(yaml.safe_load_all(rendered))[1]["spec"]
         if kind == "mpijob":
             pods = [replica["template"] for replica in spec["mpiReplicaSpecs"].values()]
@@ -77,7 +83,7 @@ def objects_of(case=CPU):
 
 
 def test_what_is_rendered_has_no_fault():
-    assert faults(objects_of(), CPU) == []
+    assert manifest_problems(objects_of(), CPU) == []
 
 
 PLANTED = {
@@ -100,7 +106,7 @@ PLANTED = {
     "which is not its ConfigMap": lambda job, service, config: config["metadata"].update(name="other"),
     "more than 1048576 bytes": lambda job, service, config: config["data"].update(case="x" * 2**20),
     "there is none": lambda job, service, config: pod_of(job).update(volumes=pod_of(job)["volumes"][:2]),
-}  # fmt: skip
+}
 
 
 def pod_of(job):
@@ -115,20 +121,22 @@ def env_of(job):
 def test_what_no_schema_says_is_found(said):
     config, service, job = copy.deepcopy(objects_of())
     PLANTED[said](job, service, config)
-    found = faults([config, service, job], CPU)
+    found = manifest_problems([config, service, job], CPU)
     assert any(said in fault for fault in found), found
 
 
 def test_a_job_without_its_service_is_at_fault():
-    assert "no Service" in faults(objects_of()[::2], CPU)[0]
+    assert "no Service" in manifest_problems(objects_of()[::2], CPU)[0]
 
 
 def test_a_deployment_can_not_be_a_job():
     deployment = {
-        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "d"},
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": "d"},
         "spec": {"selector": {"matchLabels": {"a": "b"}}, "template": objects_of()[2]["spec"]["template"]},
-    }  # fmt: skip
-    assert "Deployment: its pods' restartPolicy is Never, allowed: Always" in faults([deployment], CPU)
+    }
+    assert "Deployment: its pods' restartPolicy is Never, allowed: Always" in manifest_problems([deployment], CPU)
     with pytest.raises(Rejected, match='Unsupported value: "Never"'):
         admit("deployments", deployment)
     job = copy.deepcopy(objects_of()[2])
@@ -139,30 +147,41 @@ def test_a_deployment_can_not_be_a_job():
 
 
 def test_names_are_dns_labels_whatever_the_folder(tmp_path):
-    assert name_of(Path("runs/20260101-000000-ab12/00-deadbeef")) == "scaling-20260101-000000-ab12-00-deadbeef"
+    assert object_name(Path("runs/20260101-000000-ab12/00-deadbeef")) == "scaling-20260101-000000-ab12-00-deadbeef"
     for folder in ("A sweep of mine/00-deadbeef", "x" * 90 + "/07-0123abcd", "_/_"):
-        objects = render_job(CPU, KubernetesOptions(), name_of(Path(folder)), "s")
-        assert faults(objects, CPU) == [], folder
-    assert name_of(Path("x" * 90 + "/07-0123abcd")).endswith("-07-0123abcd")
+        objects = render_job(CPU, KubernetesOptions(), object_name(Path(folder)), "s")
+        assert manifest_problems(objects, CPU) == [], folder
+    assert object_name(Path("x" * 90 + "/07-0123abcd")).endswith("-07-0123abcd")
 
 
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("namespace", "Bench"), ("image", "a; rm"), ("node_selector", "a"), ("node_selector", "a=b=c"),
-        ("tolerations", "a=b"), ("tolerations", "a:Sometimes"), ("memory", "much"), ("memory", "0Gi"),
-        ("service_account", "a/b"), ("python", "python -c"), ("interface", "eth0;x"), ("gpus", "-1"), ("kind", "pod"),
-        ("image_pull_policy", "Often"), ("queue_timeout_s", "0"),
+        ("namespace", "Bench"),
+        ("image", "a; rm"),
+        ("node_selector", "a"),
+        ("node_selector", "a=b=c"),
+        ("tolerations", "a=b"),
+        ("tolerations", "a:Sometimes"),
+        ("memory", "much"),
+        ("memory", "0Gi"),
+        ("service_account", "a/b"),
+        ("python", "python -c"),
+        ("interface", "eth0;x"),
+        ("gpus", "-1"),
+        ("kind", "pod"),
+        ("image_pull_policy", "Often"),
+        ("queue_timeout_s", "0"),
     ],
-)  # fmt: skip
+)
 def test_bad_options_are_named(name, value):
     with pytest.raises(UsageError, match=f"option kubernetes.{name} = {re.escape(value)}"):
-        choices("kubernetes", KubernetesOptions, {name: (value,)})
+        option_combinations("kubernetes", KubernetesOptions, {name: (value,)})
 
 
 def test_what_makes_no_sense_in_pods_is_skipped_with_the_remedy():
-    def why_not(case, **wishes):
-        return Kubernetes(KubernetesOptions(**wishes)).why_not(case)
+    def why_not(case, **options):
+        return KubernetesSite(KubernetesOptions(**options)).unavailable_reason(case)
 
     assert why_not(CPU) is None
     assert "kind=mpijob" in why_not(MPI)
@@ -171,7 +190,7 @@ def test_what_makes_no_sense_in_pods_is_skipped_with_the_remedy():
     assert "--set kubernetes.gpus=4" in why_not(GPU, gpus=2)
     assert "--net" in why_not(CPU.model_copy(update={"net": "1gbit"}))
     with pytest.raises(UsageError, match="needs Kubeflow Trainer"):
-        Kubernetes(KubernetesOptions(kind="trainjob")).warm(())
+        KubernetesSite(KubernetesOptions(kind="trainjob")).warm(())
 
 
 def test_manifests_hold_the_case_as_it_is():

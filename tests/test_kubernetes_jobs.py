@@ -7,19 +7,22 @@ from conftest import make_case
 from kubernetes_server import stand_in
 
 from harness.errors import SiteError
-from harness.kube.manifests import GRACE_S
+from harness.kube.manifests import TERMINATION_GRACE_S
 from harness.kube.options import KubernetesOptions
-from harness.kube.pods import gone, read_pod, standing, waiting_for
-from harness.sites import Asked
-from harness.sites.kubernetes import Kubernetes
+from harness.kube.pods import deleted_pod, pending_reason, read_pod, trial_phase
+from harness.sites import TrialRequest
+from harness.sites.kubernetes import KubernetesSite
 
 CASE = make_case(ranks=4, ranks_per_node=2, site="kubernetes")
 
 
 def pod(phase, index=1, **status):
     labels = {"batch.kubernetes.io/job-completion-index": str(index)}
-    return {"metadata": {"name": f"p-{index}", "labels": labels}, "spec": {"nodeName": "worker-3"},
-            "status": {"phase": phase, **status}}  # fmt: skip
+    return {
+        "metadata": {"name": f"p-{index}", "labels": labels},
+        "spec": {"nodeName": "worker-3"},
+        "status": {"phase": phase, **status},
+    }
 
 
 def container(**state):
@@ -39,9 +42,12 @@ STATUSES = [
     (pod("Failed", reason="Evicted", message="low on memory"), "lost", "Evicted: low on memory"),
     (pod("Running", reason="NodeLost"), "lost", "out of reach"),
     (pod("Unknown"), "lost", "out of reach"),
-    (pod("Failed", conditions=[{"type": "DisruptionTarget", "status": "True", "reason": "PreemptionByScheduler"}]),
-     "lost", "PreemptionByScheduler"),
-]  # fmt: skip
+    (
+        pod("Failed", conditions=[{"type": "DisruptionTarget", "status": "True", "reason": "PreemptionByScheduler"}]),
+        "lost",
+        "PreemptionByScheduler",
+    ),
+]
 
 
 @pytest.mark.parametrize(("sent", "phase", "why"), STATUSES)
@@ -54,16 +60,16 @@ def test_how_a_pod_stands(sent, phase, why):
 
 def test_how_a_trial_stands():
     def of(*sent):
-        return standing([read_pod(one) for one in sent], 2)
+        return trial_phase([read_pod(one) for one in sent], 2)
 
     assert of() == of(pod("Running")) == of(pod("Running"), pod("Pending", 0)) == "queued"
     assert of(pod("Running"), pod("Succeeded", 0)) == "running"
     assert of(pod("Failed"), pod("Running", 0)) == of(pod("Failed")) == "breaking"
     assert of(pod("Failed"), pod("Succeeded", 0)) == "over"
     assert of(pod("Pending", **container(waiting={"reason": "ImagePullBackOff"}))) == "hopeless"
-    assert gone(read_pod(pod("Running"))).why == "its pod was deleted"
-    assert gone(read_pod(pod("Succeeded"))).phase == "done"
-    assert waiting_for([], 2) == "0 of 2 pods were made"
+    assert deleted_pod(read_pod(pod("Running"))).why == "its pod was deleted"
+    assert deleted_pod(read_pod(pod("Succeeded"))).phase == "done"
+    assert pending_reason([], 2) == "0 of 2 pods were made"
 
 
 @pytest.fixture
@@ -73,12 +79,12 @@ def cluster(tmp_path, monkeypatch):
         yield found
 
 
-def begin(tmp_path, **wishes):
+def begin(tmp_path, **options):
     folder = tmp_path / "sweep" / "00-0123abcd"
     folder.mkdir(parents=True)
-    site = Kubernetes(KubernetesOptions(**wishes))
+    site = KubernetesSite(KubernetesOptions(**options))
     site.warm(())
-    return site.start(Asked(CASE, (), folder))
+    return site.start(TrialRequest(CASE, (), folder))
 
 
 def test_an_image_that_can_not_be_pulled_is_named(cluster, tmp_path):
@@ -117,7 +123,7 @@ while true; do sleep 0.05; done
 
 
 def test_pods_that_do_not_notice_are_told_to_end_and_heard(cluster, tmp_path, monkeypatch):
-    monkeypatch.setattr("harness.kube.jobs.LAST_WORDS_S", 0.3)
+    monkeypatch.setattr("harness.kube.jobs.EXIT_GRACE_S", 0.3)
     ending = begin(tmp_path, python=program(tmp_path, ONE_FAILS)).wait(60)
     host = cluster.pod(1).pod["spec"]["nodeName"]
     assert ending.outcome == "failed"
@@ -134,8 +140,8 @@ def test_pods_that_never_end_are_ended_after_the_trial_s_time(cluster, tmp_path,
 
 
 def test_an_api_that_is_away_for_a_while_costs_nothing(cluster, tmp_path, monkeypatch):
-    monkeypatch.setattr("harness.kube.cluster.PAUSE_S", 0.05)
-    monkeypatch.setattr("harness.kube.jobs.PAUSE_S", 0.05)
+    monkeypatch.setattr("harness.kube.cluster.RETRY_PAUSE_S", 0.05)
+    monkeypatch.setattr("harness.kube.jobs.RETRY_PAUSE_S", 0.05)
     job = begin(tmp_path, python=program(tmp_path, "sleep 0.3; echo here I was"))
     cluster.failures |= {"pods": 8, "log": 2}
     ending = job.wait(60)
@@ -147,13 +153,13 @@ def test_an_api_that_is_away_for_a_while_costs_nothing(cluster, tmp_path, monkey
 
 def test_a_cancelled_job_leaves_nothing_and_is_not_found_again(cluster, tmp_path):
     job = begin(tmp_path, node_selector="disk=tape")
-    site, asked = Kubernetes(), Asked(CASE, (), tmp_path / "sweep" / "00-0123abcd")
-    assert site.rejoin(asked, job.handle) is not None
+    site, asked = KubernetesSite(), TrialRequest(CASE, (), tmp_path / "sweep" / "00-0123abcd")
+    assert site.reattach(asked, job.handle) is not None
     assert {kind for kind, _ in cluster.left()} == {"configmaps", "services", "jobs", "pods"}
     job.cancel()
     assert cluster.left() == []
-    assert site.rejoin(asked, job.handle) is None
-    assert site.rejoin(asked, "../secrets") is None
+    assert site.reattach(asked, job.handle) is None
+    assert site.reattach(asked, "../secrets") is None
 
 
 def test_whoever_deletes_the_job_deletes_all_of_it(cluster, tmp_path):
@@ -161,7 +167,7 @@ def test_whoever_deletes_the_job_deletes_all_of_it(cluster, tmp_path):
     job = begin(tmp_path, node_selector="disk=tape")
     cluster.delete("jobs", job.handle)
     for kubelet in cluster.kubelets.values():
-        kubelet.join(GRACE_S)
+        kubelet.join(TERMINATION_GRACE_S)
     assert cluster.left() == []
 
 
@@ -169,7 +175,7 @@ def test_a_refusal_is_one_line_and_holds_no_token(cluster, tmp_path, monkeypatch
     token = "sha256~wrong-and-secret"
     monkeypatch.setenv("KUBECONFIG", str(cluster.kubeconfig(tmp_path / "other", token)))
     with pytest.raises(SiteError) as caught:
-        Kubernetes().warm(())
+        KubernetesSite().warm(())
     assert str(caught.value) == (
         f"kubernetes: asked for jobs, {cluster.address} answered 401 Unauthorized: Unauthorized"
     )
@@ -178,19 +184,19 @@ def test_a_refusal_is_one_line_and_holds_no_token(cluster, tmp_path, monkeypatch
 def test_a_cluster_that_is_not_there_is_one_line(tmp_path, cluster, monkeypatch):
     cluster.server.shutdown()
     cluster.server.server_close()
-    monkeypatch.setattr("harness.kube.cluster.PAUSE_S", 0.01)
+    monkeypatch.setattr("harness.kube.cluster.RETRY_PAUSE_S", 0.01)
     with pytest.raises(SiteError, match=r"^kubernetes: asked for jobs, http://127.0.0.1:\d+ did not answer \(\w+\)$"):
-        Kubernetes().warm(())
+        KubernetesSite().warm(())
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
     with pytest.raises(SiteError, match="set KUBECONFIG") as caught:
-        Kubernetes().warm(())
+        KubernetesSite().warm(())
     assert "\n" not in str(caught.value)
     (tmp_path / "none").write_text("token: [secret")
     with pytest.raises(SiteError, match="kubeconfig") as caught:
-        Kubernetes().warm(())
+        KubernetesSite().warm(())
     assert "secret" not in str(caught.value)
 
 
 def test_another_namespace_is_asked_by_its_name(cluster):
     with pytest.raises(SiteError, match='answered 404 Not Found: namespaces "other" not found'):
-        Kubernetes(KubernetesOptions(namespace="other")).warm(())
+        KubernetesSite(KubernetesOptions(namespace="other")).warm(())

@@ -7,17 +7,17 @@ from placed import ACROSS, INSIDE, exchange_s, placed
 
 from reports.analysis.communication import time_s
 from reports.carriers import LinkSpec
-from reports.exchanges import exchanges_of
-from reports.findings import find
-from reports.forecasts import Asked
+from reports.exchanges import communication_paths
+from reports.findings import analyse_cells
+from reports.forecasts import PredictOptions
 from reports.page.model import make_page
-from reports.placement import Spread
+from reports.placement import Placement
 
 FASTER = LinkSpec(label="10Gbit,20us", bytes_s=1.25e9, latency_s=2e-5)
 
 
 def way(cells):
-    (found,) = exchanges_of(cells).values()
+    (found,) = communication_paths(cells).values()
     return found
 
 
@@ -58,21 +58,26 @@ def test_without_one_rank_a_node_the_link_between_nodes_is_fitted(algorithm):
 
 def test_what_is_missing_is_named_and_not_guessed():
     only_inside = way(placed(nodes=(1,), widths=(2, 4)))
-    assert only_inside.why_not(Spread(4, None)) is None
-    assert "across nodes no allreduce was measured" in only_inside.why_not(Spread(8, 2))
+    assert only_inside.unavailable_reason(Placement(4, None)) is None
+    assert "across nodes no allreduce was measured" in only_inside.unavailable_reason(Placement(8, 2))
     only_across = way(placed(widths=(1,)))
-    assert only_across.why_not(Spread(64, 1)) is None
-    assert "inside a node no allreduce was measured" in only_across.why_not(Spread(64, 8))
-    (forecast,) = find(placed(widths=(1,)), Asked((64,), ranks_per_node=8)).forecasts
+    assert only_across.unavailable_reason(Placement(64, 1)) is None
+    assert "inside a node no allreduce was measured" in only_across.unavailable_reason(Placement(64, 8))
+    (forecast,) = analyse_cells(placed(widths=(1,)), PredictOptions((64,), ranks_per_node=8)).curve_predictions
     assert forecast.foretold == ()
     assert "inside a node" in forecast.unknown[64]
-    row = next(row for row in make_page("t", find(placed(widths=(1,)), Asked((64,), ranks_per_node=8)), [], [])
-               .table("Foretold").rows if row[2] == "64 on 8 nodes")  # fmt: skip
+    row = next(
+        row
+        for row in make_page("t", analyse_cells(placed(widths=(1,)), PredictOptions((64,), ranks_per_node=8)), [], [])
+        .table("Foretold")
+        .rows
+        if row[2] == "64 on 8 nodes"
+    )
     assert "add 1 to --nodes" in row[-1]
 
 
 def test_thousands_of_ranks_are_foretold_from_both_kinds_of_links():
-    spread, packed = find(placed(), Asked((8, 64, 512, 4096))).forecasts
+    spread, packed = analyse_cells(placed(), PredictOptions((8, 64, 512, 4096))).curve_predictions
     assert [one.prediction.ranks for one in packed.foretold] == [8, 64, 512, 4096]
     assert (packed.ranks_per_node, packed.inputs.layered, packed.inputs.source) == (2, "flat ring", "tested")
     assert packed.inputs.inside.latency_s.value == pytest.approx(INSIDE[0], rel=1e-3)
@@ -84,15 +89,17 @@ def test_thousands_of_ranks_are_foretold_from_both_kinds_of_links():
 
 
 def test_another_link_joins_the_nodes_and_what_is_inside_them_stays():
-    asked = Asked((64,), FASTER, ranks_per_node=8)
-    (forecast, *_) = find(placed(widths=(2,)), asked).forecasts
+    asked = PredictOptions((64,), FASTER, ranks_per_node=8)
+    (forecast, *_) = analyse_cells(placed(widths=(2,)), asked).curve_predictions
     faster = {one.prediction.ranks: one.prediction.throughput for one in forecast.at_scale}
     # Eight ranks are on one node: the link is not used.
-    (alone, *_) = find(placed(widths=(2,)), Asked((), LinkSpec(label="slow", bytes_s=1e6, latency_s=1), 8)).forecasts
+    (alone, *_) = analyse_cells(
+        placed(widths=(2,)), PredictOptions((), LinkSpec(label="slow", bytes_s=1e6, latency_s=1), 8)
+    ).curve_predictions
     slow = {one.prediction.ranks: one.prediction.throughput for one in alone.at_scale}
     assert faster[8] == pytest.approx(slow[8])
     assert faster[64] > 2 * slow[64]
-    (blind, *_) = find(placed(widths=(1,)), asked).forecasts
+    (blind, *_) = analyse_cells(placed(widths=(1,)), asked).curve_predictions
     assert "inside a node no allreduce was measured" in blind.at_scale_reason
 
 
@@ -104,7 +111,7 @@ def test_the_allreduces_at_the_most_nodes_are_foretold_from_fewer():
 
 
 def test_the_page_shows_both_kinds_of_links():
-    page = make_page("t", find(placed()), [], [])
+    page = make_page("t", analyse_cells(placed()), [], [])
     places = {row[1] for row in page.table("The exchange").rows}
     assert places == {"inside a node", "across nodes", "several ranks on each of several nodes"}
     rows = page.table("Several ranks on each").rows

@@ -9,7 +9,15 @@ import pytest
 from conftest import make_case, make_trial
 
 from bench.backends.ddp import BACKEND as DDP
-from bench.links import address, hub_lines, node_lines, port_names, rate_bytes_s, read_net, shaping_lines
+from bench.links import (
+    hub_commands,
+    node_address,
+    node_commands,
+    parse_rate,
+    port_names,
+    rate_bytes_s,
+    shaping_commands,
+)
 from bench.probes.host import HostProbe
 from bench.records import Link
 from harness import networks
@@ -22,13 +30,19 @@ GOLDEN = Path(__file__).parent / "golden"
 
 @pytest.mark.parametrize(
     ("text", "net", "bytes_s"),
-    [("1gbit", "1gbit", 125e6), ("1000mbit", "1gbit", 125e6), ("2.5Gbit", "2.5gbit", 312.5e6),
-     ("100mbit", "100mbit", 12.5e6), ("0.5mbit", "500kbit", 62_500), ("unshaped", "unshaped", None)],
-)  # fmt: skip
+    [
+        ("1gbit", "1gbit", 125e6),
+        ("1000mbit", "1gbit", 125e6),
+        ("2.5Gbit", "2.5gbit", 312.5e6),
+        ("100mbit", "100mbit", 12.5e6),
+        ("0.5mbit", "500kbit", 62_500),
+        ("unshaped", "unshaped", None),
+    ],
+)
 def test_a_rate_has_one_spelling(text, net, bytes_s):
-    assert read_net(text) == net
+    assert parse_rate(text) == net
     assert rate_bytes_s(net) == bytes_s
-    assert read_net(net) == net
+    assert parse_rate(net) == net
 
 
 @pytest.mark.parametrize(
@@ -36,24 +50,24 @@ def test_a_rate_has_one_spelling(text, net, bytes_s):
 )
 def test_what_is_no_rate_is_refused(text):
     with pytest.raises(ValueError, match="expected a rate like 100mbit"):
-        read_net(text)
+        parse_rate(text)
 
 
 @pytest.mark.parametrize("net", ["100mbit", "unshaped"])
 def test_lines_for_ip_and_tc(net):
     parts = {
-        "ip, in the hub": hub_lines(["/proc/7/fd/4", "/proc/7/fd/5"]),
-        "tc, in the hub": shaping_lines(port_names(2), net),
-        "ip, in node 1's namespace": node_lines(1, net),
-        "tc, in node 1's namespace": shaping_lines(["eth0"], net),
+        "ip, in the hub": hub_commands(["/proc/7/fd/4", "/proc/7/fd/5"]),
+        "tc, in the hub": shaping_commands(port_names(2), net),
+        "ip, in node 1's namespace": node_commands(1, net),
+        "tc, in node 1's namespace": shaping_commands(["eth0"], net),
     }
     said = "".join("\n".join([f"# {title}", *lines]) + "\n" for title, lines in parts.items())
     assert said == (GOLDEN / f"links-{net}.txt").read_text()
 
 
 def test_many_nodes_have_addresses_of_their_own():
-    assert len({address(number) for number in range(1000)}) == 1000
-    assert address(300) == "10.77.1.45"
+    assert len({node_address(number) for number in range(1000)}) == 1000
+    assert node_address(300) == "10.77.1.45"
 
 
 @pytest.mark.parametrize(
@@ -69,8 +83,8 @@ def test_ranks_meet_over_the_links(changes, addresses):
 
 
 def test_nodes_without_a_network_are_other_machines():
-    assert "--net joins nodes made of namespaces" in networks.why_not(make_case(ranks=4, ranks_per_node=2))
-    assert networks.why_not(make_case(ranks=2, ranks_per_node=2)) is None, "one node: this machine"
+    assert "--net joins nodes made of namespaces" in networks.unavailable_reason(make_case(ranks=4, ranks_per_node=2))
+    assert networks.unavailable_reason(make_case(ranks=2, ranks_per_node=2)) is None, "one node: this machine"
 
 
 @pytest.mark.parametrize(
@@ -81,12 +95,12 @@ def test_nodes_without_a_network_are_other_machines():
     ],
 )
 def test_what_would_not_use_the_links_is_skipped_with_a_remedy(changes, said):
-    assert said in (networks.why_not(make_case(net="1gbit", **changes)) or "")
-    assert networks.why_not(make_case(**changes)) is None
+    assert said in (networks.unavailable_reason(make_case(net="1gbit", **changes)) or "")
+    assert networks.unavailable_reason(make_case(**changes)) is None
 
 
 def test_the_network_of_a_hub_is_the_links_and_its_loopback_says_nothing():
-    found = {reading.name: reading for reading in HostProbe((0,), of_links=True).read()}
+    found = {reading.name: reading for reading in HostProbe((0,), in_network_hub=True).read()}
     assert found["network_bytes"].value is not None
     assert found["loopback_bytes"].value is None
     assert "loopback of its own" in found["loopback_bytes"].reason
@@ -111,9 +125,9 @@ def test_links_that_carry_less_than_their_rate_are_flagged():
 
 def test_nets_are_told_apart_and_named():
     cells = [linked("1gbit", 119e6), linked("100mbit", 11.9e6), linked("unshaped", 1e9)]
-    assert len(text.grouped(cells)) == 3
+    assert len(text.group_cells(cells)) == 3
     assert [words.case_title(cell.case) for cell in cells] == [
         f"synthetic, {name} links · ddp/gloo · 2 ranks · strong" for name in ("1 Gbit/s", "100 Mbit/s", "unshaped")
     ]
     said = "1 Gbit/s links: 119 MB/s of payload each way at once (95 % of the rate), round trip 20.0 µs"
-    assert words.link(cells[0].link) == said
+    assert words.link_summary(cells[0].link) == said

@@ -8,9 +8,9 @@ from conftest import make_case
 from bench.backends.dask import BACKEND as DASK
 from bench.backends.ddp import BACKEND as DDP
 from bench.backends.horovod import BACKEND as HOROVOD
-from bench.backends.horovod import HorovodOptions, effective_settings, variables
+from bench.backends.horovod import HorovodOptions, effective_settings, environment_variables
 from bench.case import Role
-from bench.identity import Identity
+from bench.identity import RankInfo
 from harness.sites.local import SITE, mpirun_command
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -36,20 +36,20 @@ def test_mpirun_binds_nothing_and_asks_root_s_leave_only_as_root():
 
 
 def test_horovod_s_variables_say_who_and_where():
-    me = Identity(rank=3, world=4, local_rank=1, local_world=2, meeting_host="10.0.0.1", meeting_port=99)
-    found = variables(HorovodOptions(cycle_time_ms=0.1, fusion_mb=2), "gloo", me, "eth1")
+    me = RankInfo(rank=3, world=4, local_rank=1, local_world=2, rendezvous_host="10.0.0.1", rendezvous_port=99)
+    found = environment_variables(HorovodOptions(cycle_time_ms=0.1, fusion_mb=2), "gloo", me, "eth1")
     assert found["HOROVOD_RANK"] == "3"
     assert (found["HOROVOD_CROSS_RANK"], found["HOROVOD_CROSS_SIZE"]) == ("1", "2")
     assert (found["HOROVOD_GLOO_RENDEZVOUS_ADDR"], found["HOROVOD_GLOO_RENDEZVOUS_PORT"]) == ("10.0.0.1", "99")
     assert found["HOROVOD_GLOO_IFACE"] == "eth1"
     assert found["HOROVOD_FUSION_THRESHOLD"] == str(2 * 2**20)
     assert found["HOROVOD_CYCLE_TIME"] == "0.1"
-    assert variables(HorovodOptions(), "gloo", me, None)["HOROVOD_CYCLE_TIME"] is None
+    assert environment_variables(HorovodOptions(), "gloo", me, None)["HOROVOD_CYCLE_TIME"] is None
 
 
 def test_horovod_under_mpi_leaves_ranks_to_mpirun():
-    me = Identity(0, 1, 0, 1, "h", 1)
-    assert "HOROVOD_RANK" not in variables(HorovodOptions(), "mpi", me, None)
+    me = RankInfo(0, 1, 0, 1, "h", 1)
+    assert "HOROVOD_RANK" not in environment_variables(HorovodOptions(), "mpi", me, None)
 
 
 def test_defaults_in_force_are_spelled_out():

@@ -8,21 +8,28 @@ import pytest
 from conftest import make_case, make_record, make_trial
 
 from bench.records import PhaseTimes
-from reports.analysis.losses import EXPOSED, SLOWER, WAITING, losses
+from reports.analysis.losses import EXPOSED, SLOWER, WAITING, efficiency_losses
 from reports.cells import make_cells
-from reports.page.answers import answer, limits
-from reports.page.charts import draw
+from reports.page.answers import group_answer, loss_summary
+from reports.page.charts import plotly_figure
 from reports.page.time_figure import time_figure
 
 
 def trial(case, number, together_s, own_s):
     """Ranks whose step takes ``together_s`` and whose own work takes ``own_s`` of it, by rank."""
     ranks = tuple(
-        make_record(rank, case.ranks, (together_s,) * 2, phases=PhaseTimes(
-            together_s=(together_s,), digest="d",
-            alone_s={"data": (0.0,), "forward": (own / 2,), "backward": (own / 4,), "optimizer": (own / 4,)}))
+        make_record(
+            rank,
+            case.ranks,
+            (together_s,) * 2,
+            phases=PhaseTimes(
+                together_s=(together_s,),
+                digest="d",
+                alone_s={"data": (0.0,), "forward": (own / 2,), "backward": (own / 4,), "optimizer": (own / 4,)},
+            ),
+        )
         for rank, own in enumerate(own_s)
-    )  # fmt: skip
+    )
     return make_trial(case, number, ranks=ranks)
 
 
@@ -36,7 +43,7 @@ def two_ranks():
 
 def test_the_losses_add_up_to_the_lost_efficiency(two_ranks):
     found = two_ranks[1].decomposition
-    lost = losses(found)
+    lost = efficiency_losses(found)
     assert lost[EXPOSED] == pytest.approx(0.30)
     assert lost[WAITING] == pytest.approx(0.05)
     assert lost[SLOWER] == pytest.approx(0.15)
@@ -45,10 +52,10 @@ def test_the_losses_add_up_to_the_lost_efficiency(two_ranks):
 
 
 def test_what_is_lost_is_said_the_largest_first(two_ranks):
-    assert limits(two_ranks[0]) == ""
-    said = limits(two_ranks[1])
+    assert loss_summary(two_ranks[0]) == ""
+    said = loss_summary(two_ranks[1])
     assert said == f"{EXPOSED} 30 %, {SLOWER} 15 %, {WAITING} 5 %"
-    assert said in answer(two_ranks)
+    assert said in group_answer(two_ranks)
 
 
 def test_the_bars_add_up_to_the_step(two_ranks):
@@ -57,7 +64,7 @@ def test_the_bars_add_up_to_the_step(two_ranks):
     for bar, step_ms in enumerate((100, 100)):
         assert math.fsum(layer.y[bar] for layer in figure.series) == pytest.approx(step_ms)
     assert "communication that compute could not hide 30 %" in figure.sentence
-    drawn = draw(figure)
+    drawn = plotly_figure(figure)
     assert drawn["layout"]["barmode"] == "stack"
     assert {trace["type"] for trace in drawn["data"]} == {"bar"}
     assert len({trace["marker"]["pattern"]["shape"] for trace in drawn["data"]}) == len(drawn["data"])

@@ -47,8 +47,9 @@ def energy(device: str, name: str) -> NodeTelemetry:
     """20 W over a window of 1 s."""
     series = Series(device=device, name=name, times_s=(0.0, 0.5, 1.0), values=(100.0, 110.0, 120.0))
     devices = (Device(id=HOST, name="here"), *((Device(id=device, name="GPU"),) if device != HOST else ()))
-    return NodeTelemetry(host="here", source="live", interval_s=1, began_s=0, ended_s=1, devices=devices,
-                         series=(series,))  # fmt: skip
+    return NodeTelemetry(
+        host="here", source="live", interval_s=1, began_s=0, ended_s=1, devices=devices, series=(series,)
+    )
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from bench.backends.ddp import serves
-from bench.identity import identify
-from bench.local import where_to_listen
+from bench.backends.ddp import hosts_store
+from bench.identity import read_rank_info
+from bench.local import bind_address
 
 
 @pytest.mark.parametrize(
@@ -22,11 +22,11 @@ from bench.local import where_to_listen
     ],
 )
 def test_whoever_serves_listens_on_its_own_interface_whatever_its_name_means_to_it(meeting, own, bound):
-    assert where_to_listen(meeting, own) == bound
+    assert bind_address(meeting, own) == bound
 
 
 def test_torchrun_s_agent_serves_the_ranks_that_it_starts():
     place = {"WORLD_SIZE": "2", "MASTER_ADDR": "h", "MASTER_PORT": "1"}
-    assert serves(identify({**place, "RANK": "0"}), {})
-    assert not serves(identify({**place, "RANK": "1"}), {})
-    assert not serves(identify({**place, "RANK": "0"}), {"TORCHELASTIC_USE_AGENT_STORE": "True"})
+    assert hosts_store(read_rank_info({**place, "RANK": "0"}), {})
+    assert not hosts_store(read_rank_info({**place, "RANK": "1"}), {})
+    assert not hosts_store(read_rank_info({**place, "RANK": "0"}), {"TORCHELASTIC_USE_AGENT_STORE": "True"})

@@ -72,9 +72,13 @@ def damage_empty(path):
 
 @pytest.mark.parametrize(
     ("damage", "said"),
-    [(damage_truncate, "where its header promises 20×28×28"), (damage_header, "not an IDX file"),
-     (damage_remove, "no such file"), (damage_empty, "not an IDX file")],
-)  # fmt: skip
+    [
+        (damage_truncate, "where its header promises 20×28×28"),
+        (damage_header, "not an IDX file"),
+        (damage_remove, "no such file"),
+        (damage_empty, "not an IDX file"),
+    ],
+)
 def test_a_damaged_file_is_named(tmp_path, damage, said):
     folder = write_folder(tmp_path / "mnist")
     damage(folder / "train-images-idx3-ubyte")

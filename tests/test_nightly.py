@@ -13,7 +13,17 @@ import pytest
 
 from harness.cli import main
 from harness.micro import MicroRun
-from harness.nightly import CHECK, SWEEP, Ended, Night, check_command, execute, exit_status, read_end, read_micro
+from harness.nightly import (
+    CHECK_MEANINGS,
+    SWEEP_MEANINGS,
+    NightlyOptions,
+    StepResult,
+    check_command,
+    exit_status,
+    read_exit_code,
+    run_command,
+    summarize_micro,
+)
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -23,38 +33,38 @@ ROOT = Path(__file__).resolve().parent.parent
     [([0, 0], 0), ([0, 3, 0], 3), ([4, 3], 4), ([4, 1], 1), ([2, 1], 1), ([2, 4], 2), ([4, 0], 4)],
 )
 def test_the_gravest_step_is_the_exit_status(statuses, said):
-    assert exit_status([Ended("step", status, "") for status in statuses]) == said
+    assert exit_status([StepResult("step", status, "") for status in statuses]) == said
 
 
 @pytest.mark.parametrize(
     ("meanings", "code", "status", "said"),
     [
-        (SWEEP, 0, 0, "every trial gave a number"),
-        (SWEEP, 4, 4, "some trials gave no number"),
-        (SWEEP, 1, 4, "broke: exit code 1"),
-        (SWEEP, 2, 2, "refused, for the reason above"),
-        (SWEEP, -9, 4, "broke: killed by SIGKILL"),
-        (CHECK, 1, 1, "regressed"),
-        (CHECK, 3, 3, "cannot tell"),
-        (CHECK, -11, 4, "broke: killed by SIGSEGV"),
+        (SWEEP_MEANINGS, 0, 0, "every trial gave a number"),
+        (SWEEP_MEANINGS, 4, 4, "some trials gave no number"),
+        (SWEEP_MEANINGS, 1, 4, "broke: exit code 1"),
+        (SWEEP_MEANINGS, 2, 2, "refused, for the reason above"),
+        (SWEEP_MEANINGS, -9, 4, "broke: killed by SIGKILL"),
+        (CHECK_MEANINGS, 1, 1, "regressed"),
+        (CHECK_MEANINGS, 3, 3, "cannot tell"),
+        (CHECK_MEANINGS, -11, 4, "broke: killed by SIGSEGV"),
     ],
 )
 def test_an_exit_code_without_a_meaning_is_a_crash(meanings, code, status, said):
-    assert read_end("step", code, meanings) == Ended("step", status, said)
+    assert read_exit_code("step", code, meanings) == StepResult("step", status, said)
 
 
 def test_micro_benchmarks_without_a_number_are_told():
     fine = MicroRun(Path("1.json"))
-    assert read_micro([fine, fine]).status == 0
-    assert read_micro([fine, MicroRun(None, reason="took longer than 180 s")]) == Ended(
+    assert summarize_micro([fine, fine]).status == 0
+    assert summarize_micro([fine, MicroRun(None, reason="took longer than 180 s")]) == StepResult(
         "micro", 4, "broke: took longer than 180 s"
     )
     failed = MicroRun(Path("2.json"), failed={"a": "KeyError", "b": "OSError"})
-    assert read_micro([failed, failed]).said == "broke: a: KeyError; 1 more"
+    assert summarize_micro([failed, failed]).said == "broke: a: KeyError; 1 more"
 
 
 def test_what_the_check_is_asked():
-    night = Night("nightly", "store.sqlite", Path("out"), base_rev="v1")
+    night = NightlyOptions("nightly", "store.sqlite", Path("out"), base_rev="v1")
     asked = check_command(night, "s1", confirm=True)[3:]
     assert asked[:7] == ["check", "--store", "store.sqlite", "--suite", "nightly", "--sweep", "s1"]
     assert asked[7:10] == ["--confirm", "--base-rev", "v1"]
@@ -95,7 +105,7 @@ def test_a_night_without_a_sweep_is_not_judged_and_leaves_no_earlier_verdict(tmp
 
 def test_a_step_s_output_is_kept_and_its_exit_code_told(tmp_path):
     said = tmp_path / "said.json"
-    assert execute([sys.executable, "-c", "print('{}'); raise SystemExit(3)"], said) == 3
+    assert run_command([sys.executable, "-c", "print('{}'); raise SystemExit(3)"], said) == 3
     assert said.read_text() == "{}\n"
 
 
@@ -111,9 +121,9 @@ print("tidied up after", len(told), flush=True)
 """
 NIGHT = f"""
 import sys
-from harness.nightly import execute
+from harness.nightly import run_command
 try:
-    execute([sys.executable, "-c", {STEP!r}])
+    run_command([sys.executable, "-c", {STEP!r}])
 except KeyboardInterrupt:
     print("interrupted", flush=True)
 """

@@ -16,12 +16,22 @@ from reports.verdicts.values import WORST_FIRST, Finding
 CANNOT_TELL = ("suspect", "inconclusive", "incomparable", "missing")
 
 
-@pytest.mark.parametrize(("statuses", "code"), [
-    (("pass",), 0), (("improved",), 0), (("pass", "improved", "new"), 0), (("improved", "new"), 0),
-    (("new",), 3), ((), 3), *(((one,), 3) for one in CANNOT_TELL),
-    *((("pass", "improved", one), 3) for one in CANNOT_TELL),
-    (("pass", "failed"), 4), (("failed", *CANNOT_TELL), 4), (("pass", "regressed", "failed", *CANNOT_TELL), 1),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("statuses", "code"),
+    [
+        (("pass",), 0),
+        (("improved",), 0),
+        (("pass", "improved", "new"), 0),
+        (("improved", "new"), 0),
+        (("new",), 3),
+        ((), 3),
+        *(((one,), 3) for one in CANNOT_TELL),
+        *((("pass", "improved", one), 3) for one in CANNOT_TELL),
+        (("pass", "failed"), 4),
+        (("failed", *CANNOT_TELL), 4),
+        (("pass", "regressed", "failed", *CANNOT_TELL), 1),
+    ],
+)
 def test_exit_code(statuses, code):
     assert {exit_code(one_each(*order)) for order in itertools.islice(itertools.permutations(statuses), 6)} == {code}
 
@@ -41,25 +51,40 @@ def test_the_headline_names_the_worst_and_counts_all():
     assert said.endswith("43 passed, 1 improved, 1 new, 3 could not be told, 1 suspect, 1 missing, 1 failed")
 
 
-@pytest.mark.parametrize(("judgement", "said"), [
-    (of(), "Nothing was judged: there is no series to be seen"),
-    (one_each("pass"), "The only series passed"),
-    (one_each("pass", "pass"), "All 2 series passed"),
-    (one_each("pass", "pass", "new"), "2 of 3 series passed; 1 new"),
-    (one_each("new", "new"), "All 2 series are new: there are no nights before to judge by"),
-    (of(verdict("a", "regressed", "step", 10, 8, 12)),
-     "The only series regressed: a takes 10.0 % (8.0–12.0) longer for a step"),
-    (of(verdict("m/ddp/ranks=4", "regressed", "memory", 50, 40, 60), verdict("b")),
-     "1 of 2 series regressed: m/ddp at 4 ranks takes 50.0 % (40.0–60.0) more memory; 1 passed"),
-    (of(verdict("a", "improved", "throughput", 5, 3, 7), verdict("b")),
-     "1 of 2 series improved: a gained 5.0 % (3.0–7.0) of throughput; 1 passed"),
-    (of(verdict("a", "suspect", "step", 3, -1, 7)),
-     "The only series is suspect: a takes 3.0 % (-1.0 to +7.0) longer for a step"),
-    (of(verdict("a", "incomparable", reason="torch 2, not 1"), verdict("b", "inconclusive")),
-     "All 2 series could not be told: a: torch 2, not 1; and 1 more"),
-    (of(verdict("a", "missing", reason="was there"), verdict("b", "new")),
-     "1 of 2 series is missing: a: was there; 1 new"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("judgement", "said"),
+    [
+        (of(), "Nothing was judged: there is no series to be seen"),
+        (one_each("pass"), "The only series passed"),
+        (one_each("pass", "pass"), "All 2 series passed"),
+        (one_each("pass", "pass", "new"), "2 of 3 series passed; 1 new"),
+        (one_each("new", "new"), "All 2 series are new: there are no nights before to judge by"),
+        (
+            of(verdict("a", "regressed", "step", 10, 8, 12)),
+            "The only series regressed: a takes 10.0 % (8.0–12.0) longer for a step",
+        ),
+        (
+            of(verdict("m/ddp/ranks=4", "regressed", "memory", 50, 40, 60), verdict("b")),
+            "1 of 2 series regressed: m/ddp at 4 ranks takes 50.0 % (40.0–60.0) more memory; 1 passed",
+        ),
+        (
+            of(verdict("a", "improved", "throughput", 5, 3, 7), verdict("b")),
+            "1 of 2 series improved: a gained 5.0 % (3.0–7.0) of throughput; 1 passed",
+        ),
+        (
+            of(verdict("a", "suspect", "step", 3, -1, 7)),
+            "The only series is suspect: a takes 3.0 % (-1.0 to +7.0) longer for a step",
+        ),
+        (
+            of(verdict("a", "incomparable", reason="torch 2, not 1"), verdict("b", "inconclusive")),
+            "All 2 series could not be told: a: torch 2, not 1; and 1 more",
+        ),
+        (
+            of(verdict("a", "missing", reason="was there"), verdict("b", "new")),
+            "1 of 2 series is missing: a: was there; 1 new",
+        ),
+    ],
+)
 def test_headlines(judgement, said):
     assert headline(judgement) == said
 
@@ -99,13 +124,18 @@ def test_a_finding_hides_no_other_metric_and_no_other_status_of_its_series():
     )
     found = rows(of(*verdicts, findings=(slower,)))
     assert [(row.finding, row.status, row.what) for row in found] == [
-        (True, "regressed", "slower: step time"), (False, "regressed", "more memory"), (False, "failed", "throughput"),
-    ]  # fmt: skip
+        (True, "regressed", "slower: step time"),
+        (False, "regressed", "more memory"),
+        (False, "failed", "throughput"),
+    ]
 
 
 def test_what_all_curves_share_is_said_once():
     found = rows(judgements.everything())
     assert {row.curve for row in found} == {
-        "synthetic[model=mlp] · ddp-gloo", "synthetic[model=cnn] · ddp-gloo", "mnist · horovod-mpi",
-        "synthetic[model=mlp] · dask-tasks", "suites/test_micro.py::test_batching[32]",
-    }  # fmt: skip
+        "synthetic[model=mlp] · ddp-gloo",
+        "synthetic[model=cnn] · ddp-gloo",
+        "mnist · horovod-mpi",
+        "synthetic[model=mlp] · dask-tasks",
+        "suites/test_micro.py::test_batching[32]",
+    }

@@ -5,8 +5,8 @@ from conftest import make_case, make_record, make_trial
 
 from bench.records import MessageTiming, SameWork
 from reports.cells import make_cells
-from reports.findings import find
-from reports.page.charts import draw
+from reports.findings import analyse_cells
+from reports.page.charts import plotly_figure
 from reports.page.model import make_page
 
 SAME = SameWork(verdict="same", deviation=4e-7, tolerance=1e-3, label="float32")
@@ -21,16 +21,27 @@ def cells_of_a_sweep():
     ]
     bad = make_case(backend="dask", transport="tasks", ranks=2)
     trials.append(
-        make_trial(bad, outcome="invalid", reason="not the same work: </script><b>x", same_work=SameWork(
-            verdict="different", deviation=1.0, tolerance=1e-3, label="float32", reason="off"))
-    )  # fmt: skip
+        make_trial(
+            bad,
+            outcome="invalid",
+            reason="not the same work: </script><b>x",
+            same_work=SameWork(verdict="different", deviation=1.0, tolerance=1e-3, label="float32", reason="off"),
+        )
+    )
     collective = make_case(workload="allreduce", ranks=2, scaling="weak", batch=1)
     records = tuple(
-        make_record(rank, 2, kind="collective", unit="bytes", messages=(
-            MessageTiming(message_bytes=1024, times_s=(0.001,)), MessageTiming(message_bytes=2**20, times_s=(0.01,))
-        ))
+        make_record(
+            rank,
+            2,
+            kind="collective",
+            unit="bytes",
+            messages=(
+                MessageTiming(message_bytes=1024, times_s=(0.001,)),
+                MessageTiming(message_bytes=2**20, times_s=(0.01,)),
+            ),
+        )
         for rank in range(2)
-    )  # fmt: skip
+    )
     trials.append(make_trial(collective, ranks=records))
     skipped = make_case(backend="single", transport="none", ranks=1)
     every = [*cases, bad, collective, skipped]
@@ -41,7 +52,7 @@ def cells_of_a_sweep():
 def page():
     never = [(make_case(backend="single", transport="none"), "single is one rank by definition")]
     return make_page(
-        "Scaling report: <test>", find(cells_of_a_sweep()), never, [("command", "python -m harness sweep")]
+        "Scaling report: <test>", analyse_cells(cells_of_a_sweep()), never, [("command", "python -m harness sweep")]
     )
 
 
@@ -54,8 +65,14 @@ def test_figures_have_a_sentence_and_their_numbers(page):
     figures = [figure for section in page.sections for figure in section.figures]
     steps = "Step times by rank"
     assert [figure.title for figure in figures] == [
-        "Throughput", "Speed-up", "Efficiency", steps, "Bus bandwidth", "Time", steps,
-    ]  # fmt: skip
+        "Throughput",
+        "Speed-up",
+        "Efficiency",
+        steps,
+        "Bus bandwidth",
+        "Time",
+        steps,
+    ]
     for figure in figures:
         assert figure.sentence
         points = sum(len(series.x) for series in figure.series)
@@ -90,7 +107,7 @@ def test_a_curve_of_four_rank_counts_is_fitted_and_drawn():
         for case in cases
         for number in range(3)
     ]
-    page = make_page("t", find(make_cells(cases, {}, trials, {})), [], [])
+    page = make_page("t", analyse_cells(make_cells(cases, {}, trials, {})), [], [])
     (row,) = page.table("Laws of scaling").rows
     assert row[1] == "Amdahl"
     assert row[2].startswith("10 % (")
@@ -100,7 +117,7 @@ def test_a_curve_of_four_rank_counts_is_fitted_and_drawn():
     assert (fitted.name, fitted.x[0], fitted.x[-1]) == ("ddp/gloo: Amdahl", 1, pytest.approx(8))
     measured = throughput.series[0]
     assert fitted.y[-1] == pytest.approx(measured.y[-1], rel=0.01)
-    drawn = draw(throughput)
+    drawn = plotly_figure(throughput)
     assert [trace["mode"] for trace in drawn["data"]] == ["lines+markers", "lines"]
     assert drawn["layout"]["xaxis"]["tickvals"] == [1.0, 2.0, 4.0, 8.0]
 

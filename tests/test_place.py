@@ -6,38 +6,48 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.place import Misplaced, Place, expand_nodes, find_place
+from bench.place import Rendezvous, RendezvousError, expand_nodes, read_rendezvous
 
 SITES = {
-    "ours": ({"SCALING_NODE": "1", "SCALING_NODES": "4", "MASTER_ADDR": "a", "MASTER_PORT": "7"}, Place(1, 4, "a", 7)),
+    "ours": (
+        {"SCALING_NODE": "1", "SCALING_NODES": "4", "MASTER_ADDR": "a", "MASTER_PORT": "7"},
+        Rendezvous(1, 4, "a", 7),
+    ),
     "slurm": (
         {"SLURM_NODEID": "2", "SLURM_NNODES": "4", "SLURM_JOB_NODELIST": "n[08-11]", "MASTER_PORT": "7"},
-        Place(2, 4, "n08", 7),
+        Rendezvous(2, 4, "n08", 7),
     ),
     "slurm, a step on fewer nodes": (
-        {"SLURM_NODEID": "0", "SLURM_NNODES": "4", "SLURM_JOB_NODELIST": "n[1-4]", "SLURM_STEP_NUM_NODES": "2",
-         "SLURM_STEP_NODELIST": "n[3-4]", "MASTER_PORT": "7"},
-        Place(0, 2, "n3", 7),
+        {
+            "SLURM_NODEID": "0",
+            "SLURM_NNODES": "4",
+            "SLURM_JOB_NODELIST": "n[1-4]",
+            "SLURM_STEP_NUM_NODES": "2",
+            "SLURM_STEP_NODELIST": "n[3-4]",
+            "MASTER_PORT": "7",
+        },
+        Rendezvous(0, 2, "n3", 7),
     ),
     "kubernetes": (
         {"JOB_COMPLETION_INDEX": "3", "SCALING_NODES": "4", "MASTER_ADDR": "j-0.s", "MASTER_PORT": "7"},
-        Place(3, 4, "j-0.s", 7),
+        Rendezvous(3, 4, "j-0.s", 7),
     ),
     "sagemaker": (
-        {"SM_HOSTS": '["algo-10", "algo-2", "algo-1"]', "SM_CURRENT_HOST": "algo-10"}, Place(2, 3, "algo-1", 29500),
+        {"SM_HOSTS": '["algo-10", "algo-2", "algo-1"]', "SM_CURRENT_HOST": "algo-10"},
+        Rendezvous(2, 3, "algo-1", 29500),
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("site", SITES)
 def test_each_site_s_variables_say_which_node_this_is(site):
     env, place = SITES[site]
-    assert find_place(env) == place
+    assert read_rendezvous(env) == place
 
 
 def test_what_we_say_ourselves_wins_over_a_site_s_variables():
     env = {**SITES["slurm"][0], **SITES["ours"][0]}
-    assert find_place(env) == Place(1, 4, "a", 7)
+    assert read_rendezvous(env) == Rendezvous(1, 4, "a", 7)
 
 
 @pytest.mark.parametrize(
@@ -52,8 +62,8 @@ def test_what_we_say_ourselves_wins_over_a_site_s_variables():
     ],
 )
 def test_what_is_missing_is_named(env, said):
-    with pytest.raises(Misplaced, match=said):
-        find_place(env)
+    with pytest.raises(RendezvousError, match=said):
+        read_rendezvous(env)
 
 
 @pytest.mark.parametrize(
@@ -71,7 +81,7 @@ def test_node_lists(text, nodes):
 
 @pytest.mark.parametrize("text", ["", "n[", "n[a-b]", "n[1-99999999]"])
 def test_a_node_list_that_can_t_be_read(text):
-    with pytest.raises(Misplaced):
+    with pytest.raises(RendezvousError):
         expand_nodes(text)
 
 

@@ -8,24 +8,27 @@ from placed import placed
 
 from bench.machine import NodeFacts
 from bench.records import Link
-from harness.comparing import side_by_side
+from harness.comparing import join_provenance
 from reports.cells import make_cells
 from reports.comparison import compare, labelled
-from reports.findings import find
+from reports.findings import analyse_cells
 from reports.networks import floor_s
-from reports.nodes import differences
+from reports.nodes import version_differences
 from reports.page import nodes_section, words
 from reports.page.model import make_page
-from reports.placement import Spread
-from reports.placements import placements_of
+from reports.placement import Placement
+from reports.placements import placement_effects
 
 RANKS_S = {(1, 1): 0.1, (2, 1): 0.1, (4, 1): 0.125, (2, 2): 0.125, (4, 2): 0.2, (8, 2): 0.25}
 """Seconds of a step by ranks and ranks a node: inside 80 %, across 62.5 and 50 % with two a node."""
 
 
 def sweep(leave_out=(), spread=0.001, **changes):
-    cases = [make_case(ranks=ranks, ranks_per_node=width, scaling="weak", site="slurm", **changes)
-             for ranks, width in RANKS_S if (ranks, width) not in leave_out]  # fmt: skip
+    cases = [
+        make_case(ranks=ranks, ranks_per_node=width, scaling="weak", site="slurm", **changes)
+        for ranks, width in RANKS_S
+        if (ranks, width) not in leave_out
+    ]
     trials = [
         make_trial(case, number, RANKS_S[case.ranks, case.ranks_per_node] / case.ranks * (1 + spread * number))
         for case in cases
@@ -35,13 +38,19 @@ def sweep(leave_out=(), spread=0.001, **changes):
 
 
 def facts(node, host=None, cores=2, **changes):
-    base = {"system": "Linux 6", "cpu": "cpu", "memory_bytes": 2**33, "gpus": (), "python": "3.11.2",
-            "packages": {"torch": "2.8.0"}}  # fmt: skip
+    base = {
+        "system": "Linux 6",
+        "cpu": "cpu",
+        "memory_bytes": 2**33,
+        "gpus": (),
+        "python": "3.11.2",
+        "packages": {"torch": "2.8.0"},
+    }
     return NodeFacts(**{**base, "node": node, "host": host or f"n{node}", "cores": cores, **changes})
 
 
 def test_efficiency_is_a_product_of_inside_and_across():
-    found = {(one.ranks, one.nodes): one for one in placements_of(sweep()).splits}
+    found = {(one.ranks, one.nodes): one for one in placement_effects(sweep()).splits}
     assert found[2, 2].inside is None
     assert found[2, 2].across.value == pytest.approx(1.0)
     assert found[2, 1].inside.value == pytest.approx(0.8, rel=1e-6)
@@ -55,22 +64,23 @@ def test_efficiency_is_a_product_of_inside_and_across():
 
 
 def test_the_answer_says_what_costs_more():
-    said = nodes_section.answers(placements_of(sweep()))
-    assert any("8 ranks on 4 nodes: inside a node 80 %" in one and one.endswith("between nodes costs more.")
-               for one in said)  # fmt: skip
-    noisy = nodes_section.answers(placements_of(sweep(spread=0.4)))
+    said = nodes_section.node_answers(placement_effects(sweep()))
+    assert any(
+        "8 ranks on 4 nodes: inside a node 80 %" in one and one.endswith("between nodes costs more.") for one in said
+    )
+    noisy = nodes_section.node_answers(placement_effects(sweep(spread=0.4)))
     assert any("can't be told" in one for one in noisy)
 
 
 def test_what_was_not_measured_is_named():
-    splits = placements_of(sweep(leave_out={(1, 1)})).splits
+    splits = placement_effects(sweep(leave_out={(1, 1)})).splits
     assert next(one for one in splits if one.ranks == 8).inside_reason == "1 rank on one node was not measured"
-    splits = placements_of(sweep(leave_out={(2, 2)})).splits
+    splits = placement_effects(sweep(leave_out={(2, 2)})).splits
     assert next(one for one in splits if one.ranks == 8).across_reason == "2 ranks on one node were not measured"
 
 
 def test_packed_and_spread_are_compared():
-    packings = {one.ranks: one for one in placements_of(sweep()).packings}
+    packings = {one.ranks: one for one in placement_effects(sweep()).packings}
     assert (packings[4].packed_nodes, packings[4].spread_nodes) == (2, 4)
     assert packings[4].ratio.value == pytest.approx(0.125 / 0.2)
     assert set(packings) == {2, 4}
@@ -81,7 +91,7 @@ def test_titles_tell_nodes_and_site():
     assert words.case_title(case) == "synthetic · ddp/gloo on slurm · 4 ranks on 2 nodes · strong"
     assert words.backend_title(case) == "ddp/gloo, 2 a node on slurm"
     assert words.case_title(make_case(ranks=4)) == "synthetic · ddp/gloo · 4 ranks · strong"
-    assert Spread(5, 2).nodes == 3
+    assert Placement(5, 2).nodes == 3
 
 
 def test_too_few_cores_are_found_out_where_the_ranks_were():
@@ -102,10 +112,10 @@ def test_too_few_cores_are_found_out_where_the_ranks_were():
 
 def test_versions_that_differ_are_a_remark():
     here = {"Python": "3.11.2", "torch": "2.8.0"}
-    assert differences([facts(0), facts(1)], here) == []
-    (line,) = differences([facts(0), facts(1, packages={"torch": "2.7.1"})], here)
+    assert version_differences([facts(0), facts(1)], here) == []
+    (line,) = version_differences([facts(0), facts(1, packages={"torch": "2.7.1"})], here)
     assert line == "torch is not the same everywhere: 2.8.0 on n0, the machine that asked; 2.7.1 on n1"
-    (line,) = differences([facts(0, packages={})], here)
+    (line,) = version_differences([facts(0, packages={})], here)
     assert line == "torch is not the same everywhere: none on n0; 2.8.0 on the machine that asked"
 
 
@@ -119,7 +129,7 @@ def test_what_it_cost_is_bounded_from_both_sides_and_the_unknown_says_why():
     assert most == pytest.approx(0.5 / 16)
     other = make_case(ranks=4, ranks_per_node=1, site="sagemaker")
     trials = [*billed, make_trial(other, cost_reason="no price was given")]
-    page = make_page("t", find(make_cells([case, other], {}, trials, {})), [], [])
+    page = make_page("t", analyse_cells(make_cells([case, other], {}, trials, {})), [], [])
     rows = page.table("What it cost").rows
     assert [row[1] for row in rows] == ["0.500 (0.500–0.500)", "unknown: no price was given"]
 
@@ -135,7 +145,7 @@ def test_seven_sites_stand_in_one_report():
     cells = [cell for label, own in sides for cell in labelled(own, label)]
     assert len({cell.case.key for cell in cells}) == len(cells)
     comparisons = [compare("A", sides[0][1], label, own) for label, own in sides[1:]]
-    page = make_page("t", find(cells), [], [], comparisons)
+    page = make_page("t", analyse_cells(cells), [], [], comparisons)
     names = {row[1] for row in page.table("All cells").rows}
     assert {"ddp/gloo, 2 a node · A", "ddp/gloo, 2 a node · C on slurm", "ddp/gloo, 1 a node · F on dask"} <= names
     figure = next(figure for section in page.sections for figure in section.figures if figure.title == "Throughput")
@@ -145,7 +155,7 @@ def test_seven_sites_stand_in_one_report():
 
 
 def test_rows_of_one_name_stand_together():
-    rows = side_by_side([[("nodes", "n1"), ("nodes", "n2")], [("nodes", "n3")]])
+    rows = join_provenance([[("nodes", "n1"), ("nodes", "n2")], [("nodes", "n3")]])
     assert rows == [("nodes", "n1; n2", "n3")]
 
 
@@ -156,7 +166,7 @@ def over(net, rate, **changes):
 
 def test_networks_are_an_axis():
     cells = [*over("100mbit", 12e6), *over("1gbit", 119e6), *over("unshaped", 2e9)]
-    found = find(cells)
+    found = analyse_cells(cells)
     assert [(one.net, one.case.ranks) for one in found.networks] == [("100mbit", 2), ("1gbit", 2), ("unshaped", 2)]
     for one in found.networks:
         assert one.floor_s == pytest.approx(3.2e6 / one.link_bytes_s)
@@ -169,10 +179,10 @@ def test_networks_are_an_axis():
     assert efficiency.series[0].x == (12e6, 119e6, 2e9)
     assert [series.look for series in efficiency.series] == ["points", "fitted"]
     assert len(step.series) == 3
-    assert find(over("1gbit", 119e6)).networks == (), "one network is no axis"
+    assert analyse_cells(over("1gbit", 119e6)).networks == (), "one network is no axis"
 
 
 def test_the_wires_floor():
-    assert floor_s(4 * 814_090, Spread(2, 1), 125e6) == pytest.approx(0.026, rel=0.01)
-    assert floor_s(4 * 814_090, Spread(2, 1), 12.5e6) == pytest.approx(0.261, rel=0.01)
-    assert floor_s(1e6, Spread(8, 2), 1e6) == pytest.approx(1.5), "the ranks of a node share its link"
+    assert floor_s(4 * 814_090, Placement(2, 1), 125e6) == pytest.approx(0.026, rel=0.01)
+    assert floor_s(4 * 814_090, Placement(2, 1), 12.5e6) == pytest.approx(0.261, rel=0.01)
+    assert floor_s(1e6, Placement(8, 2), 1e6) == pytest.approx(1.5), "the ranks of a node share its link"

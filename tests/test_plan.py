@@ -6,16 +6,16 @@ import pytest
 from pydantic import Field
 
 from bench.backends import Options
-from bench.registry import survey
+from bench.registry import load_plugins
 from harness.errors import UsageError
-from harness.knobs import choices
+from harness.knobs import option_combinations
 from harness.machines import Machine, default_ranks
-from harness.plan import make_plan, rounds, still_wide
+from harness.plan import imprecise_cases, make_plan, shuffled_rounds
 from harness.suite import Suite, parse_settings
 
-BACKENDS, WORKLOADS, _ = survey()
+BACKENDS, WORKLOADS, _ = load_plugins()
 TWO_CORES = Machine(cores=2)
-FAR = Machine(site="slurm", spreads=True, cores=None, gpus=None)
+FAR = Machine(site="slurm", multi_node=True, cores=None, gpus=None)
 
 
 class Somewhere:
@@ -24,15 +24,15 @@ class Somewhere:
     options = Options
     shares_environment = True
 
-    def __init__(self, why_not):
-        self.why_not = why_not
+    def __init__(self, unavailable_reason):
+        self.unavailable_reason = unavailable_reason
 
 
-def plan(machine=TWO_CORES, settings=(), why_not=lambda case: None, **changes):
+def plan(machine=TWO_CORES, settings=(), unavailable_reason=lambda case: None, **changes):
     """The plan where every backend is installed: what is missing here is another test's business."""
     there = {name: _Installed(backend) for name, backend in BACKENDS.items()}
     suite = Suite(**{**changes, "options": parse_settings(list(settings))})
-    return make_plan(suite, machine, there, WORKLOADS, Somewhere(why_not))
+    return make_plan(suite, machine, there, WORKLOADS, Somewhere(unavailable_reason))
 
 
 class _Installed:
@@ -44,7 +44,7 @@ class _Installed:
     def __getattr__(self, name):
         return getattr(self._backend, name)
 
-    def why_not(self, case):
+    def unavailable_reason(self, case):
         return None
 
 
@@ -117,7 +117,7 @@ def test_a_collective_is_weak_whatever_was_asked_and_needs_two_ranks():
         ([], {"batch": 7}, "batch 7 does not divide among 2 ranks"),
         ([], {"backends": ("single",), "ranks": (2,)}, "plans nothing to run: single is one rank by definition"),
     ],
-)  # fmt: skip
+)
 def test_wrong_input_is_one_line(settings, changes, said):
     with pytest.raises(UsageError) as told:
         plan(settings=settings, **changes)
@@ -127,7 +127,9 @@ def test_wrong_input_is_one_line(settings, changes, said):
 
 def test_what_a_site_cannot_do_is_skipped_with_its_reason():
     found = plan(
-        workloads=("synthetic",), backends=("ddp",), why_not=lambda case: "no such queue" if case.ranks > 1 else None
+        workloads=("synthetic",),
+        backends=("ddp",),
+        unavailable_reason=lambda case: "no such queue" if case.ranks > 1 else None,
     )
     assert [skip.reason for skip in found.skips] == ["no such queue"]
     assert [case.ranks for case in found.cases] == [1]
@@ -162,14 +164,14 @@ def test_rounds_go_on_for_what_is_not_known_well_enough():
     found = plan(workloads=("synthetic",), backends=("single", "ddp"), ranks=(1, 2))
     narrow, wide, unknown = (case.key for case in found.cases)
     rates = {narrow: [100.0, 100.1, 99.9], wide: [100.0, 120.0, 80.0], unknown: [100.0]}
-    assert [case.key for case in still_wide(found, rates, 0.02)] == [wide, unknown]
-    assert still_wide(found, rates | {unknown: []}, 10.0) == [], "what never worked is not repeated"
+    assert [case.key for case in imprecise_cases(found, rates, 0.02)] == [wide, unknown]
+    assert imprecise_cases(found, rates | {unknown: []}, 10.0) == [], "what never worked is not repeated"
 
 
 def test_rounds_visit_every_case_once_each_in_a_seeded_order_of_their_own():
     found = plan(workloads=("synthetic", "mnist"), repeats=4)
-    visits = list(rounds(found, seed=3))
-    assert visits == list(rounds(found, seed=3))
+    visits = list(shuffled_rounds(found, seed=3))
+    assert visits == list(shuffled_rounds(found, seed=3))
     counts = Counter((number, case.key) for number, case in visits)
     assert set(counts.values()) == {1}
     assert len(counts) == 4 * len(found.cases)
@@ -182,8 +184,11 @@ def test_nodes_times_ranks_a_node_are_ranks_and_each_width_is_a_curve_of_its_own
         machine=FAR, backends=("ddp",), workloads=("synthetic",), nodes=(1, 2), ranks_per_node=(1, 2), threads=1
     )
     assert [(case.ranks, case.nodes, case.ranks_on_a_node) for case in found.cases] == [
-        (1, 1, 1), (2, 2, 1), (2, 1, 2), (4, 2, 2)
-    ]  # fmt: skip
+        (1, 1, 1),
+        (2, 2, 1),
+        (2, 1, 2),
+        (4, 2, 2),
+    ]
     assert len({case.curve for case in found.cases}) == 2
     assert found.cases[1].key.endswith("/site=slurm/per-node=1/ranks=2")
 
@@ -211,7 +216,7 @@ def test_a_value_of_the_wrong_form_is_told_by_what_its_option_is_for():
         queue: str = Field("all", pattern="^[a-z]+$", description="where jobs go")
 
     with pytest.raises(UsageError) as problem:
-        choices("far", Wishes, {"queue": ("a;b",)})
+        option_combinations("far", Wishes, {"queue": ("a;b",)})
     assert str(problem.value) == "option far.queue = a;b: holds what it can't; queue: where jobs go"
 
 
@@ -219,9 +224,13 @@ def test_beyond_this_machine_nothing_is_called_oversubscribed_before_its_cores_a
     far = plan(machine=FAR, backends=("ddp",), workloads=("synthetic",), nodes=(4,))
     assert [(case.threads, case.flags) for case in far.cases] == [(1, ())]
     known = plan(
-        machine=FAR.model_copy(update={"cores": 2}), backends=("ddp",), workloads=("synthetic",), nodes=(1, 4),
-        ranks_per_node=(2, 4), threads=1,
-    )  # fmt: skip
+        machine=FAR.model_copy(update={"cores": 2}),
+        backends=("ddp",),
+        workloads=("synthetic",),
+        nodes=(1, 4),
+        ranks_per_node=(2, 4),
+        threads=1,
+    )
     assert {(case.ranks_on_a_node, "oversubscribed" in case.flags) for case in known.cases} == {(2, False), (4, True)}
 
 

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from harness.plotly_bundle import CannotFetch, Published, ensure_file
+from harness.plotly_bundle import FetchError, NpmFile, ensure_npm_file
 
 ROOT = Path(__file__).resolve().parent.parent
 CONTENT = b"window.Plotly = {};"
-WANTED = Published("a-package", "1.2.3", "package/file.js", hashlib.sha256(CONTENT).hexdigest())
+WANTED = NpmFile("a-package", "1.2.3", "package/file.js", hashlib.sha256(CONTENT).hexdigest())
 
 
 @pytest.fixture
@@ -43,30 +43,30 @@ def npm(tmp_path, monkeypatch):
 def test_a_file_is_fetched_once_and_kept(npm, tmp_path):
     npm(CONTENT)
     target = tmp_path / "cache" / "file.js"
-    assert ensure_file(WANTED, target) == "fetched"
+    assert ensure_npm_file(WANTED, target) == "fetched"
     assert target.read_bytes() == CONTENT
     npm(None)
-    assert ensure_file(WANTED, target) == "kept"
+    assert ensure_npm_file(WANTED, target) == "kept"
     assert [path.name for path in target.parent.iterdir()] == ["file.js"]
 
 
 def test_what_is_not_as_published_is_refused(npm, tmp_path):
     npm(b"alert(1)")
-    with pytest.raises(CannotFetch, match=r"a-package 1.2.3 is not what was published"):
-        ensure_file(WANTED, tmp_path / "file.js")
+    with pytest.raises(FetchError, match=r"a-package 1.2.3 is not what was published"):
+        ensure_npm_file(WANTED, tmp_path / "file.js")
     assert not (tmp_path / "file.js").exists()
 
 
 def test_what_was_changed_on_disk_is_fetched_again(npm, tmp_path):
     npm(CONTENT)
     (tmp_path / "file.js").write_text("alert(1)")
-    assert ensure_file(WANTED, tmp_path / "file.js") == "fetched"
+    assert ensure_npm_file(WANTED, tmp_path / "file.js") == "fetched"
 
 
 def test_a_client_that_fails_is_quoted(npm, tmp_path):
     npm(None)
-    with pytest.raises(CannotFetch, match=r"`npm pack a-package@1.2.3` failed: npm error code ENOTFOUND"):
-        ensure_file(WANTED, tmp_path / "file.js")
+    with pytest.raises(FetchError, match=r"`npm pack a-package@1.2.3` failed: npm error code ENOTFOUND"):
+        ensure_npm_file(WANTED, tmp_path / "file.js")
 
 
 @pytest.mark.parametrize(("options", "status"), [((), 0), (("--strict",), 1)])

@@ -14,16 +14,16 @@ import pytest
 from conftest import make_case
 
 from bench import faults, loop
-from bench.affinity import cores_for
+from bench.affinity import cores_of_rank
 from bench.backends import Session
 from bench.backends.single import BACKEND
 from bench.case import Fault
 from bench.clock import half_width
-from bench.probes.host import PackageEnergy
+from bench.probes.host import RaplEnergy
 from bench.probes.replay import ReplayProbe
 from bench.progress import PHASES, Progress, read_progress
-from bench.sampler import choose_probes, silence
-from bench.telemetry import Device, Header, Reading, Tick, read_recording
+from bench.sampler import choose_probes, pause_sampling
+from bench.telemetry import Device, Header, Sample, Tick, read_recording
 from bench.warmup import has_settled, warm_up
 from bench.workloads import Work, Workload
 
@@ -40,7 +40,7 @@ def stepping(durations):
 
 
 def test_warm_up_lasts_until_steps_are_alike():
-    found = warm_up(stepping([0.12, 0.09, 0.06, 0.06]), Alone(), at_least=1)
+    found = warm_up(stepping([0.12, 0.09, 0.06, 0.06]), Alone(), min_warmup_steps=1)
     assert found.settled
     assert found.steps >= 4
     assert found.step_s == pytest.approx(0.06, rel=0.15)
@@ -48,12 +48,12 @@ def test_warm_up_lasts_until_steps_are_alike():
 
 def test_steps_that_never_settle_are_said():
     restless = stepping([0.05 + 0.04 * (number % 2) for number in range(100)])
-    found = warm_up(restless, Alone(), at_least=1, longest_s=0.4)
+    found = warm_up(restless, Alone(), min_warmup_steps=1, max_s=0.4)
     assert not found.settled
 
 
 def test_a_number_of_steps_is_taken_at_least():
-    assert warm_up(lambda: time.sleep(0.051), Alone(), at_least=9).steps >= 9
+    assert warm_up(lambda: time.sleep(0.051), Alone(), min_warmup_steps=9).steps >= 9
 
 
 def test_settled_means_two_alike():
@@ -83,19 +83,19 @@ def test_the_window_s_own_interval_is_about_its_mean():
     ],
 )
 def test_each_rank_has_as_many_cores_as_threads(rank, threads, usable, cores):
-    assert cores_for(rank, threads, usable) == cores
+    assert cores_of_rank(rank, threads, usable) == cores
 
 
 def test_progress_outlives_its_process(tmp_path):
     program = (
         "import os, sys; from pathlib import Path; from bench.progress import Progress\n"
-        "mine = Progress(Path(sys.argv[1]), 3); mine.enter('measured step'); step = mine.counting(lambda: None)\n"
+        "mine = Progress(Path(sys.argv[1]), 3); mine.enter('measured step'); step = mine.count_steps(lambda: None)\n"
         "[step() for _ in range(17)]; os.kill(os.getpid(), 9)"
     )
     done = subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=False)
     assert done.returncode == -signal.SIGKILL
     (found,) = read_progress(tmp_path)
-    assert (found.rank, found.said) == (3, "in measured step 17")
+    assert (found.rank, found.description) == (3, "in measured step 17")
     (tmp_path / "progress-4").write_bytes(b"short")
     assert len(read_progress(tmp_path)) == 1
 
@@ -105,7 +105,7 @@ def test_every_phase_reads_as_english():
     said = []
     for phase in PHASES:
         mine.enter(phase)
-        said.append(mine.whereabouts.said)
+        said.append(mine.current.description)
     assert said[:3] == ["while joining the other ranks", "while building the workload", "in the verified steps"]
     assert said[-1] == "while leaving"
 
@@ -137,9 +137,10 @@ def test_the_window_is_stretched_until_it_is_precise_but_not_for_ever(precision,
     """The ranks agree after each stretch but the last possible, on whether another is needed."""
     case = make_case(ranks=1, precision=precision, window_s=0.2, warmup=8, verify_steps=0, decompose=False)
     asked, plain = Asked(), Asked()
-    found = loop.measure(case, BACKEND, Uneven(), asked, loop.Surroundings(time.monotonic()))
-    loop.measure(case.model_copy(update={"precision": None}), BACKEND, Uneven(), plain,
-                 loop.Surroundings(time.monotonic()))  # fmt: skip
+    found = loop.measure(case, BACKEND, Uneven(), asked, loop.RankContext(time.monotonic()))
+    loop.measure(
+        case.model_copy(update={"precision": None}), BACKEND, Uneven(), plain, loop.RankContext(time.monotonic())
+    )
     assert asked.times - plain.times == stretches
     assert len(found.step_s) % (3 if stretches == 2 else 1) == 0
     assert found.settled is None, "a number of warm-up steps was given"
@@ -161,33 +162,33 @@ class Counted(Work):
 
 def test_a_fault_strikes_its_rank_in_its_step():
     work, fault = Counted(), Fault(kind="raise", rank=1, step=3)
-    spared = faults.armed(fault, 0, work, work.step)
+    spared = faults.with_fault(fault, 0, work, work.step)
     for _ in range(5):
         spared()
-    struck = faults.armed(fault, 1, work, work.step)
+    struck = faults.with_fault(fault, 1, work, work.step)
     struck()
     struck()
-    with pytest.raises(faults.Injected, match="raise:rank=1,step=3"):
+    with pytest.raises(faults.InjectedFault, match="raise:rank=1,step=3"):
         struck()
 
 
 def test_a_late_rank_is_late_from_the_step_on():
     work = Counted()
-    faults.slow_down(Fault(kind="slow", rank=0, ms=200), 0, work)
-    assert work.late_s == 0.2
+    faults.delay_from_start(Fault(kind="slow", rank=0, ms=200), 0, work)
+    assert work.injected_delay_s == 0.2
     later, fault = Counted(), Fault(kind="slow", rank=0, ms=200, step=2)
-    faults.slow_down(fault, 0, later)
-    step = faults.armed(fault, 0, later, later.step)
+    faults.delay_from_start(fault, 0, later)
+    step = faults.with_fault(fault, 0, later, later.step)
     step()
-    assert later.late_s == 0
+    assert later.injected_delay_s == 0
     step()
-    assert later.late_s == 0.2
+    assert later.injected_delay_s == 0.2
 
 
 def test_out_of_memory_is_this_process_s_own():
     program = (
-        "from bench.faults import strike; from bench.case import Fault\n"
-        "try: strike(Fault(kind='oom', rank=0))\n"
+        "from bench.faults import inject; from bench.case import Fault\n"
+        "try: inject(Fault(kind='oom', rank=0))\n"
         "except MemoryError: print('full')"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
@@ -199,12 +200,12 @@ def test_package_energy_wraps_around(tmp_path):
         (tmp_path / name).mkdir()
         (tmp_path / name / "energy_uj").write_text(f"{now}\n")
         (tmp_path / name / "max_energy_range_uj").write_text("1000\n")
-    energy = PackageEnergy(tmp_path)
+    energy = RaplEnergy(tmp_path)
     assert energy.read().value == 0
     (tmp_path / "intel-rapl:0" / "energy_uj").write_text("50")
     (tmp_path / "intel-rapl:1" / "energy_uj").write_text("400")
     assert energy.read().value == pytest.approx((150 + 300) / 1e6)
-    assert PackageEnergy(tmp_path / "none").read().reason == "no RAPL counters on this machine"
+    assert RaplEnergy(tmp_path / "none").read().reason == "no RAPL counters on this machine"
 
 
 def test_the_host_s_own_counters_move():
@@ -220,7 +221,7 @@ def test_the_host_s_own_counters_move():
 
 def test_a_recording_is_replayed_in_its_own_time(tmp_path):
     lines = [Header(host="then", source="live", interval_s=0.1, devices=(Device(id="GPU-1", name="X"),))]
-    lines += [Tick(at_s=50 + 0.1 * n, readings=(Reading("GPU-1", "power_w", float(n)),)) for n in range(3)]
+    lines += [Tick(at_s=50 + 0.1 * n, readings=(Sample("GPU-1", "power_w", float(n)),)) for n in range(3)]
     (tmp_path / "r.jsonl").write_text("\n".join(line.model_dump_json() for line in lines))
     probe = ReplayProbe(tmp_path / "r.jsonl")
     assert probe.devices[0].id == "GPU-1"
@@ -236,8 +237,19 @@ def test_a_recording_is_replayed_in_its_own_time(tmp_path):
 
 def test_the_sampler_writes_as_it_goes_and_is_silent_when_asked(tmp_path):
     (tmp_path / "case.json").write_text(make_case().model_dump_json())
-    sampler = subprocess.Popen([sys.executable, "-m", "bench.worker", "--case", str(tmp_path / "case.json"),
-                                "--role", "sampler", "--out", str(tmp_path)])  # fmt: skip
+    sampler = subprocess.Popen(
+        [
+            sys.executable,
+            "-m",
+            "bench.worker",
+            "--case",
+            str(tmp_path / "case.json"),
+            "--role",
+            "sampler",
+            "--out",
+            str(tmp_path),
+        ]
+    )
 
     def ticks():
         return [
@@ -249,7 +261,7 @@ def test_the_sampler_writes_as_it_goes_and_is_silent_when_asked(tmp_path):
     deadline = time.monotonic() + 10
     while not (list(tmp_path.glob("telemetry-*")) and len(ticks()) > 2) and time.monotonic() < deadline:
         time.sleep(0.05)
-    with silence(tmp_path):
+    with pause_sampling(tmp_path):
         began = time.monotonic()
         time.sleep(0.45)
         quiet = time.monotonic()

@@ -7,7 +7,7 @@ from conftest import make_case, make_record
 from pydantic import ValidationError
 
 from bench.case import Case
-from bench.identity import Identity, identify
+from bench.identity import RankInfo, read_rank_info
 from bench.records import RankRecord
 
 
@@ -48,11 +48,23 @@ def test_a_record_survives_json_with_a_loss_that_is_not_a_number():
 
 
 def test_identity_from_each_launcher():
-    assert identify({}) == Identity(0, 1, 0, 1, "127.0.0.1", 29500)
-    torchrun = {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2",
-                "MASTER_ADDR": "h", "MASTER_PORT": "7"}  # fmt: skip
-    assert identify(torchrun) == Identity(3, 4, 1, 2, "h", 7)
-    mpi = {"OMPI_COMM_WORLD_RANK": "1", "OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_LOCAL_RANK": "1",
-           "OMPI_COMM_WORLD_LOCAL_SIZE": "2", "RANK": "0", "WORLD_SIZE": "1"}  # fmt: skip
-    found = identify(mpi)
+    assert read_rank_info({}) == RankInfo(0, 1, 0, 1, "127.0.0.1", 29500)
+    torchrun = {
+        "RANK": "3",
+        "WORLD_SIZE": "4",
+        "LOCAL_RANK": "1",
+        "LOCAL_WORLD_SIZE": "2",
+        "MASTER_ADDR": "h",
+        "MASTER_PORT": "7",
+    }
+    assert read_rank_info(torchrun) == RankInfo(3, 4, 1, 2, "h", 7)
+    mpi = {
+        "OMPI_COMM_WORLD_RANK": "1",
+        "OMPI_COMM_WORLD_SIZE": "2",
+        "OMPI_COMM_WORLD_LOCAL_RANK": "1",
+        "OMPI_COMM_WORLD_LOCAL_SIZE": "2",
+        "RANK": "0",
+        "WORLD_SIZE": "1",
+    }
+    found = read_rank_info(mpi)
     assert (found.rank, found.world) == (1, 2), "mpirun's own word counts, whatever it inherited"

@@ -10,9 +10,9 @@ from bench.step_work import attention_flops
 from harness.document import cell_as_json
 from reports.analysis.roofline import roofline_of
 from reports.cells import make_cells
-from reports.findings import find
+from reports.findings import analyse_cells
 from reports.page.model import make_page
-from reports.page.roofline import TITLE
+from reports.page.roofline import ROOFLINE_TITLE
 
 HOW = "float32 product of 512×512 matrices"
 
@@ -73,10 +73,12 @@ def test_one_trial_counts_every_trial_is_timed():
         (trial_of(make_case(), peak=None, peak_reason="no room"), "rank 0: no room"),
         (trial_of(make_case(), peak=(1e10, 1e10)), "that was disturbed"),
         (trial_of(make_case(), flops=0), "no operation of the step has a known number of FLOPs"),
-        (trial_of(make_case(), step_work=StepWork(flops=1, bytes_moved=1, dtypes=("bfloat16", "float32"))),
-         "computes in bfloat16, the measured peak is of float32"),
+        (
+            trial_of(make_case(), step_work=StepWork(flops=1, bytes_moved=1, dtypes=("bfloat16", "float32"))),
+            "computes in bfloat16, the measured peak is of float32",
+        ),
     ],
-)  # fmt: skip
+)
 def test_unknown_has_its_reason(trial, said):
     found, why = roofline_of([trial])
     assert found is None
@@ -99,7 +101,7 @@ def cells():
 
 
 def test_the_page_tables_and_draws_it(cells):
-    (section,) = [one for one in make_page("t", find(cells), [], []).sections if one.title == TITLE]
+    (section,) = [one for one in make_page("t", analyse_cells(cells), [], []).sections if one.title == ROOFLINE_TITLE]
     (table,) = section.tables
     assert [row[1] for row in table.rows] == ["60.0 %", "60.0 %", "unknown: the compute is a wait"], "no model, no row"
     assert {len(row) for row in table.rows} == {len(table.header)}
@@ -116,7 +118,9 @@ def test_the_page_tables_and_draws_it(cells):
 
 
 def test_no_figure_without_a_roofline(cells):
-    (section,) = [one for one in make_page("t", find(cells[2:]), [], []).sections if one.title == TITLE]
+    (section,) = [
+        one for one in make_page("t", analyse_cells(cells[2:]), [], []).sections if one.title == ROOFLINE_TITLE
+    ]
     assert section.figures == ()
 
 
@@ -124,5 +128,9 @@ def test_json_holds_it_or_the_reason(cells):
     said = [cell_as_json(cell) for cell in cells]
     assert said[0]["roofline"]["mfu"]["value"] == pytest.approx(0.6)
     assert [cell["roofline_reason"] for cell in said] == [
-        None, None, "the compute is a wait", "no model is trained", "the cell has no number"
-    ]  # fmt: skip
+        None,
+        None,
+        "the compute is a wait",
+        "no model is trained",
+        "the cell has no number",
+    ]

@@ -19,27 +19,31 @@ from harness.aws.training_job import (
     cost_of,
     data_files,
     job_name,
-    stopping,
-    why_never,
-    with_data_there,
+    stopping_condition,
+    unsupported_reason,
+    with_remote_data,
 )
 from harness.errors import UsageError
-from harness.knobs import choices
-from harness.sites.sagemaker import SITE, Sagemaker
+from harness.knobs import option_combinations
+from harness.sites.sagemaker import SITE, SagemakerSite
 
 GOLDEN = Path(__file__).parent / "golden"
 
 
 def rendered(name: str, **changes) -> str:
-    return Sagemaker(chosen(name)).render(there(**changes), ())["training-job.json"]
+    return SagemakerSite(chosen(name)).render(there(**changes), ())["training-job.json"]
 
 
 @pytest.fixture
 def keys(monkeypatch):
     """AWS's own settings, as variables; nothing of this machine's is read."""
-    for name, value in {"AWS_ACCESS_KEY_ID": "AKIAIOSFODNN7EXAMPLE", "AWS_SECRET_ACCESS_KEY": "wJalrSecretOfNobody",
-                        "AWS_CONFIG_FILE": "/nowhere", "AWS_SHARED_CREDENTIALS_FILE": "/nowhere",
-                        "AWS_EC2_METADATA_DISABLED": "true"}.items():  # fmt: skip
+    for name, value in {
+        "AWS_ACCESS_KEY_ID": "AKIAIOSFODNN7EXAMPLE",
+        "AWS_SECRET_ACCESS_KEY": "wJalrSecretOfNobody",
+        "AWS_CONFIG_FILE": "/nowhere",
+        "AWS_SHARED_CREDENTIALS_FILE": "/nowhere",
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }.items():
         monkeypatch.setenv(name, value)
     for name in ("AWS_PROFILE", "AWS_DEFAULT_REGION", "AWS_REGION", "AWS_ENDPOINT_URL"):
         monkeypatch.delenv(name, raising=False)
@@ -102,16 +106,16 @@ def test_data_goes_along_and_is_read_where_its_channel_lies(tmp_path):
     (tmp_path / "labels.npy").write_bytes(b"2")
     folder = there(data=DataSource(name="digits", digest="d", path=str(tmp_path)))
     assert set(data_files(folder)) == {"part/images.npy", "labels.npy"}
-    assert with_data_there(folder).data == folder.data.model_copy(update={"path": "/opt/ml/input/data/data"})
+    assert with_remote_data(folder).data == folder.data.model_copy(update={"path": "/opt/ml/input/data/data"})
     file = there(data=DataSource(name="labels", digest="d", path=str(tmp_path / "labels.npy")))
     assert set(data_files(file)) == {"labels.npy"}
-    assert with_data_there(file).data.path == "/opt/ml/input/data/data/labels.npy"
-    assert (data_files(there()), with_data_there(there())) == ({}, there())
+    assert with_remote_data(file).data.path == "/opt/ml/input/data/data/labels.npy"
+    assert (data_files(there()), with_remote_data(there())) == ({}, there())
 
 
 def test_limits_leave_room_for_setting_up_and_for_spot_s_queue():
-    assert stopping(there(timeout_s=100.5), chosen())["MaxRuntimeInSeconds"] > 101
-    spot = stopping(there(), chosen(spot=True))
+    assert stopping_condition(there(timeout_s=100.5), chosen())["MaxRuntimeInSeconds"] > 101
+    spot = stopping_condition(there(), chosen(spot=True))
     assert spot["MaxWaitTimeInSeconds"] > spot["MaxRuntimeInSeconds"]
 
 
@@ -140,7 +144,7 @@ def test_limits_leave_room_for_setting_up_and_for_spot_s_queue():
 )
 def test_options_are_checked_by_name(options, said):
     with pytest.raises(UsageError, match=re.escape(said)):
-        choices("sagemaker", SagemakerOptions, {name: (value,) for name, value in options.items()})
+        option_combinations("sagemaker", SagemakerOptions, {name: (value,) for name, value in options.items()})
 
 
 @pytest.mark.parametrize(
@@ -156,23 +160,23 @@ def test_options_are_checked_by_name(options, said):
     ],
 )
 def test_what_can_t_work_is_skipped_with_the_remedy(case, options, said):
-    assert said in (why_never(case, chosen(**options)) or "")
+    assert said in (unsupported_reason(case, chosen(**options)) or "")
 
 
 def test_what_works_is_not_skipped(keys):
-    assert Sagemaker(chosen()).why_not(there()) is None
-    assert Sagemaker(chosen("spot-vpc")).why_not(there(device="cuda", transport="nccl")) is None
+    assert SagemakerSite(chosen()).unavailable_reason(there()) is None
+    assert SagemakerSite(chosen("spot-vpc")).unavailable_reason(there(device="cuda", transport="nccl")) is None
 
 
 def test_without_region_credentials_or_boto3_the_skip_says_what_to_do(keys, monkeypatch):
-    assert "--set sagemaker.region=" in (Sagemaker(chosen(region="")).why_not(there()) or "")
-    assert "aws configure" in (Sagemaker(chosen(profile="nobody")).why_not(there()) or "")
+    assert "--set sagemaker.region=" in (SagemakerSite(chosen(region="")).unavailable_reason(there()) or "")
+    assert "aws configure" in (SagemakerSite(chosen(profile="nobody")).unavailable_reason(there()) or "")
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     monkeypatch.setattr("botocore.utils.ContainerMetadataFetcher.retrieve_uri", None)
-    assert "no AWS credentials: run `aws configure`" in (Sagemaker(chosen()).why_not(there()) or "")
-    monkeypatch.setattr(Sagemaker, "requires", ("no_such_client",))
-    assert 'pip install "scaling-harness[sagemaker]"' in (SITE.why_not(there()) or "")
+    assert "no AWS credentials: run `aws configure`" in (SagemakerSite(chosen()).unavailable_reason(there()) or "")
+    monkeypatch.setattr(SagemakerSite, "requires", ("no_such_client",))
+    assert 'pip install "scaling-harness[sagemaker]"' in (SITE.unavailable_reason(there()) or "")
 
 
 # --- inside a container -----------------------------------------------------------------------------------------------
@@ -180,17 +184,17 @@ def test_without_region_credentials_or_boto3_the_skip_says_what_to_do(keys, monk
 
 def test_a_host_learns_its_place_unless_it_knows_it():
     resources = {"hosts": ["algo-1", "algo-2"], "current_host": "algo-2", "network_interface_name": "eth1"}
-    found = sagemaker_entry.variables(resources, {})
+    found = sagemaker_entry.host_variables(resources, {})
     assert found == {"SM_HOSTS": '["algo-1", "algo-2"]', "SM_CURRENT_HOST": "algo-2", "SCALING_INTERFACE": "eth1"}
-    assert sagemaker_entry.variables(resources, {"SCALING_INTERFACE": "eth0"}).get("SCALING_INTERFACE") is None
+    assert sagemaker_entry.host_variables(resources, {"SCALING_INTERFACE": "eth0"}).get("SCALING_INTERFACE") is None
 
 
 def test_a_host_tells_the_first_failure(tmp_path):
-    assert sagemaker_entry.why_failed(tmp_path) == "a process ended without a word; see the log"
+    assert sagemaker_entry.failure_reason(tmp_path) == "a process ended without a word; see the log"
     for rank, at in ((0, 2.0), (1, 1.0)):
         failure = RankFailure(role="rank", rank=rank, host="h", error=f"ValueError: {rank}", at=at)
         (tmp_path / f"failure-rank-{rank}.json").write_text(failure.model_dump_json())
-    assert sagemaker_entry.why_failed(tmp_path) == "rank 1: ValueError: 1"
+    assert sagemaker_entry.failure_reason(tmp_path) == "rank 1: ValueError: 1"
 
 
 # --- costs ------------------------------------------------------------------------------------------------------------

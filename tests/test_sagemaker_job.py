@@ -11,22 +11,22 @@ from botocore.stub import Stubber
 from conftest import make_record
 from training_jobs import archive_of, chosen, there
 
-from bench.machine import read_facts
-from bench.scene import NodeEnd, Scene
-from harness.aws.client import Cloud, CloudProblem
-from harness.aws.training_job import request
+from bench.machine import read_node_facts
+from bench.scene import ExitReport, NodeReport
+from harness.aws.client import AwsClient, AwsError
+from harness.aws.training_job import training_job_request
 from harness.errors import HarnessError
-from harness.sites import Asked
-from harness.sites.sagemaker import Sagemaker, TrainingJob
+from harness.sites import TrialRequest
+from harness.sites.sagemaker import SagemakerJob, SagemakerSite
 
 
 @pytest.fixture(scope="module")
-def account() -> Cloud:
+def account() -> AwsClient:
     """Its clients are made once: the model of the API is large."""
     with pytest.MonkeyPatch.context() as variables:
         variables.setenv("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE")
         variables.setenv("AWS_SECRET_ACCESS_KEY", "wJalrSecretOfNobody")
-        cloud = Cloud("eu-west-1")
+        cloud = AwsClient("eu-west-1")
         assert cloud._jobs
         assert cloud._logs
     return cloud
@@ -40,12 +40,17 @@ def cloud(account):
 
 def described(status: str, detail: str, **more) -> dict:
     return {
-        "TrainingJobName": "job", "TrainingJobArn": "arn:aws:sagemaker:eu-west-1:123456789012:training-job/job",
-        "ModelArtifacts": {"S3ModelArtifacts": "s3://our-bucket/m"}, "TrainingJobStatus": status,
-        "SecondaryStatus": detail, "AlgorithmSpecification": {"TrainingInputMode": "File"},
-        "ResourceConfig": {"InstanceCount": 2, "VolumeSizeInGB": 30}, "StoppingCondition": {},
-        "CreationTime": 0, **more,
-    }  # fmt: skip
+        "TrainingJobName": "job",
+        "TrainingJobArn": "arn:aws:sagemaker:eu-west-1:123456789012:training-job/job",
+        "ModelArtifacts": {"S3ModelArtifacts": "s3://our-bucket/m"},
+        "TrainingJobStatus": status,
+        "SecondaryStatus": detail,
+        "AlgorithmSpecification": {"TrainingInputMode": "File"},
+        "ResourceConfig": {"InstanceCount": 2, "VolumeSizeInGB": 30},
+        "StoppingCondition": {},
+        "CreationTime": 0,
+        **more,
+    }
 
 
 @pytest.mark.parametrize(
@@ -59,8 +64,8 @@ def described(status: str, detail: str, **more) -> dict:
 )
 def test_what_aws_says_is_told_in_one_line_without_secrets(cloud, code, message, said):
     cloud.jobs.add_client_error("create_training_job", code, message, response_meta={"RequestId": "c0ffee"})
-    with pytest.raises(CloudProblem) as told:
-        cloud.create(request(there(), chosen(), "job"))
+    with pytest.raises(AwsError) as told:
+        cloud.create(training_job_request(there(), chosen(), "job"))
     assert said in str(told.value)
     assert str(told.value).startswith(code)
     assert len(str(told.value)) < 400
@@ -73,7 +78,7 @@ def test_a_problem_before_aws_answers_is_told_alike(cloud, monkeypatch):
         raise NoCredentialsError
 
     monkeypatch.setattr(cloud._jobs, "create_training_job", nobody)
-    with pytest.raises(CloudProblem, match="NoCredentialsError: Unable to locate credentials"):
+    with pytest.raises(AwsError, match="NoCredentialsError: Unable to locate credentials"):
         cloud.create({})
 
 
@@ -83,7 +88,7 @@ def test_stopping_asks_for_it_and_a_job_that_has_ended_is_left_alone(cloud):
     cloud.jobs.add_client_error("stop_training_job", "ValidationException", "is in Completed state")
     cloud.stop("job")
     cloud.jobs.add_client_error("stop_training_job", "AccessDeniedException", "no")
-    with pytest.raises(CloudProblem):
+    with pytest.raises(AwsError):
         cloud.stop("job")
     cloud.jobs.assert_no_pending_responses()
 
@@ -124,7 +129,9 @@ class Bucket:
 
 
 def left_by(*nodes: int) -> io.BytesIO:
-    ends = [NodeEnd(facts=read_facts(node), scene=Scene(timed_out=False, timeout_s=1)) for node in nodes]
+    ends = [
+        NodeReport(facts=read_node_facts(node), exit_report=ExitReport(timed_out=False, timeout_s=1)) for node in nodes
+    ]
     records = [make_record(rank, 4) for node in nodes for rank in (2 * node, 2 * node + 1)]
     return archive_of(
         *((end.file, end.model_dump_json().encode()) for end in ends),
@@ -134,10 +141,10 @@ def left_by(*nodes: int) -> io.BytesIO:
 
 @pytest.fixture
 def job_of(cloud, tmp_path, monkeypatch):
-    def make(archive: io.BytesIO | None, **options) -> TrainingJob:
+    def make(archive: io.BytesIO | None, **options) -> SagemakerJob:
         monkeypatch.setattr(cloud, "fetch", Bucket(archive).fetch)
         monkeypatch.setattr("harness.sites.sagemaker.time", Clock())
-        return TrainingJob(cloud, chosen(**options), Asked(there(), (), tmp_path), "job")
+        return SagemakerJob(cloud, chosen(**options), TrialRequest(there(), (), tmp_path), "job")
 
     return make
 
@@ -203,21 +210,21 @@ def test_a_job_that_can_t_be_stopped_is_named(cloud, job_of):
 
 
 def test_an_interrupted_sweep_finds_its_jobs_again(cloud, tmp_path):
-    site, asked = Sagemaker(chosen()), Asked(there(), (), tmp_path)
+    site, asked = SagemakerSite(chosen()), TrialRequest(there(), (), tmp_path)
     site.cloud = cloud
     for status, found in (("InProgress", True), ("Completed", True), ("Failed", True), ("Stopped", False)):
         tell(cloud, (status, status if status != "InProgress" else "Training"))
-        assert (site.rejoin(asked, "job") is not None) == found, status
+        assert (site.reattach(asked, "job") is not None) == found, status
     cloud.jobs.add_client_error("describe_training_job", "ValidationException", "Requested resource not found.")
-    assert site.rejoin(asked, "job") is None
+    assert site.reattach(asked, "job") is None
 
 
 def test_a_refused_job_is_a_failed_trial_with_the_reason(cloud, tmp_path, monkeypatch):
-    site = Sagemaker(chosen())
+    site = SagemakerSite(chosen())
     site.cloud = cloud
     monkeypatch.setattr(cloud, "put", lambda place, content: None)
     cloud.jobs.add_client_error("create_training_job", "ResourceLimitExceeded", "ml.m5.xlarge: 0 instances")
-    asked = Asked(there(), (), tmp_path)
+    asked = TrialRequest(there(), (), tmp_path)
     ending = site.start(asked).wait(1)
     assert ending.reason == "SageMaker did not take the job: ResourceLimitExceeded: ml.m5.xlarge: 0 instances"
     cloud.jobs.add_client_error("create_training_job", "ExpiredTokenException", "a token")

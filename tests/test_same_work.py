@@ -6,7 +6,7 @@ import pytest
 from conftest import make_proof, make_record
 
 from bench.records import PhaseTimes
-from reports.analysis.same_work import interleave, judge
+from reports.analysis.same_work import interleave, judge_same_work
 
 
 def ranks(world=2, **by_rank):
@@ -19,7 +19,7 @@ def ranks(world=2, **by_rank):
 
 @pytest.mark.parametrize("world", [1, 2, 4])
 def test_ranks_that_did_the_reference_s_work(world):
-    verdict = judge(ranks(world))
+    verdict = judge_same_work(ranks(world))
     assert (verdict.verdict, verdict.reason) == ("same", None)
     assert verdict.deviation == 1e-7
 
@@ -29,45 +29,45 @@ def test_samples_are_dealt_out_in_turn():
 
 
 def test_a_rank_that_reads_another_s_shard():
-    verdict = judge(ranks(rank1={"samples": ((0, 2), (4, 6))}))
+    verdict = judge_same_work(ranks(rank1={"samples": ((0, 2), (4, 6))}))
     assert verdict.verdict == "different"
     assert "step 0" in verdict.reason
     assert "2 of 4 missing" in verdict.reason
 
 
 def test_the_right_samples_in_another_order():
-    assert judge(ranks(rank1={"samples": ((3, 1), (5, 7))})).verdict == "different"
+    assert judge_same_work(ranks(rank1={"samples": ((3, 1), (5, 7))})).verdict == "different"
 
 
 def test_parameters_that_went_elsewhere():
     reference = make_proof(0, 2).reference.model_copy(update={"deviation": 1.0})
-    verdict = judge(ranks(rank0={"reference": reference}))
+    verdict = judge_same_work(ranks(rank0={"reference": reference}))
     assert verdict.verdict == "different"
     assert "deviate by 1 " in verdict.reason
 
 
 def test_losses_are_averaged_over_the_ranks_before_they_are_compared():
-    assert judge(ranks(rank0={"losses": (1.5, 0.5)}, rank1={"losses": (0.5, 0.5)})).verdict == "same"
-    assert judge(ranks(rank1={"losses": (1.5, 0.5)})).deviation == pytest.approx(0.25)
+    assert judge_same_work(ranks(rank0={"losses": (1.5, 0.5)}, rank1={"losses": (0.5, 0.5)})).verdict == "same"
+    assert judge_same_work(ranks(rank1={"losses": (1.5, 0.5)})).deviation == pytest.approx(0.25)
 
 
 @pytest.mark.parametrize("loss", [math.nan, math.inf])
 def test_a_loss_that_is_not_a_number_is_never_the_same(loss):
-    assert judge(ranks(rank1={"losses": (loss, 0.5)})).verdict == "different"
+    assert judge_same_work(ranks(rank1={"losses": (loss, 0.5)})).verdict == "different"
 
 
 def test_ranks_that_hold_different_bits():
-    assert "rank 1 holds other parameters" in judge(ranks(rank1={"digest": "other"})).reason
+    assert "rank 1 holds other parameters" in judge_same_work(ranks(rank1={"digest": "other"})).reason
     drifted = ranks()
     drifted[1] = drifted[1].model_copy(update={"final_digest": "other"})
-    assert judge(drifted).reason.startswith("at the end rank 1")
+    assert judge_same_work(drifted).reason.startswith("at the end rank 1")
 
 
 def test_ranks_that_came_apart_while_they_were_decomposed():
     phases = [PhaseTimes(together_s=(0.1,), alone_s={}, digest=digest) for digest in ("a", "b")]
     apart = [record.model_copy(update={"phases": found}) for record, found in zip(ranks(), phases, strict=True)]
-    assert judge(apart).reason.startswith("after the decomposition rank 1")
+    assert judge_same_work(apart).reason.startswith("after the decomposition rank 1")
 
 
 def test_no_prefix_is_no_proof():
-    assert judge([make_record(0, 1, proof=None)]).verdict == "unproven"
+    assert judge_same_work([make_record(0, 1, proof=None)]).verdict == "unproven"

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reports.analysis.curve import analyse
+from reports.analysis.curve import fit_curve
 from reports.analysis.scaling import CannotFit, denominator, fit, fit_best, karp_flatt, time_parts
 
 COUNTS = (1, 2, 4, 8, 16, 32, 64)
@@ -111,7 +111,9 @@ def test_intervals_cover_what_they_promise():
 
 
 def test_clean_curves_are_not_accused():
-    accused = {seed: found.traps for seed in range(1000) if (found := analyse("clean", noisy(seed), "usl")).traps}
+    accused = {
+        seed: found.fit_flags for seed in range(1000) if (found := fit_curve("clean", noisy(seed), "usl")).fit_flags
+    }
     assert accused == {}
 
 
@@ -141,9 +143,9 @@ def changed(rates, **factors):
     ],
 )
 def test_traps_are_named(rates, trap):
-    found = analyse("trapped", rates, "usl")
-    assert trap in found.traps, found.traps
-    assert found.traps[trap]
+    found = fit_curve("trapped", rates, "usl")
+    assert trap in found.fit_flags, found.fit_flags
+    assert found.fit_flags[trap]
     if trap == "too_few_points":
         assert found.model is None
         assert found.reason == "usl takes 4 different rank counts, there are 3"
@@ -155,23 +157,25 @@ def test_a_curve_that_only_falls_has_no_peak_and_breaks_nothing():
     for seed in range(40):
         random = np.random.default_rng(seed)
         rates = {ranks: list(100 / ranks * np.exp(0.05 * random.standard_normal(3))) for ranks in (1, 2, 4, 8)}
-        curve = analyse("falling", rates, predict=(16, 1024))
+        curve = fit_curve("falling", rates, predict=(16, 1024))
         assert curve.peak_ranks is None
-        assert "retrograde" in curve.traps
+        assert "retrograde" in curve.fit_flags
         assert all(one.low is None or one.low <= one.throughput <= one.high for one in curve.predictions)
 
 
 def test_an_interval_that_bounds_nothing_is_unknown():
     random = np.random.default_rng(1)
     rates = {ranks: [ranks * float(np.exp(random.standard_normal()))] for ranks in (1, 2, 4, 8)}
-    (found,) = analyse("wild", rates, "usl", predict=(1024,)).predictions
+    (found,) = fit_curve("wild", rates, "usl", predict=(1024,)).predictions
     assert (found.low, found.high) == (None, None)
 
 
 def test_a_law_that_was_chosen_is_trusted_less_with_distance():
     rates = {ranks: [10.0 * ranks * factor for factor in (0.99, 1.0, 1.01)] for ranks in (1, 2, 4)}
-    chosen = [math.log((one := found).high / one.low) for found in analyse("a", rates, predict=(4, 8, 64)).predictions]
+    chosen = [
+        math.log((one := found).high / one.low) for found in fit_curve("a", rates, predict=(4, 8, 64)).predictions
+    ]
     assert chosen == sorted(chosen)
     assert chosen[2] > 3 * chosen[0]
-    named = analyse("a", rates, "linear", predict=(4, 64)).predictions
+    named = fit_curve("a", rates, "linear", predict=(4, 64)).predictions
     assert math.log(named[1].high / named[1].low) == pytest.approx(math.log(named[0].high / named[0].low))

@@ -9,9 +9,18 @@ import pytest
 from checkouts import ROOT
 from conftest import make_case, make_trial
 
-from harness.pairs.pairing import lean, order, visits
-from harness.pairs.sides import Child, Ground, Lost, Side, foreign, read_trial, spare, variables
-from harness.pairs.trees import Tree
+from harness.pairs.pairing import pair_schedule, side_order, timing_only_case
+from harness.pairs.sides import (
+    PairContext,
+    Side,
+    SideProcess,
+    SideProcessLost,
+    compact_case,
+    describe_foreign_packages,
+    read_trial,
+    side_environment,
+)
+from harness.pairs.trees import SourceTree
 
 CASE = """
 class Case:
@@ -41,17 +50,23 @@ def side(tmp_path):
 
     def make(files: dict[str, str | None], said: str = "") -> Side:
         small = {
-            "bench/__init__.py": "", "bench/worker.py": "", "bench/case.py": CASE, "bench/registry.py": REGISTRY,
-            "reports/__init__.py": "", "harness/__init__.py": "", "harness/sites/__init__.py": "",
-            "harness/sites/local.py": SITE, "harness/run.py": RUN.format(said=said),
-        }  # fmt: skip
+            "bench/__init__.py": "",
+            "bench/worker.py": "",
+            "bench/case.py": CASE,
+            "bench/registry.py": REGISTRY,
+            "reports/__init__.py": "",
+            "harness/__init__.py": "",
+            "harness/sites/__init__.py": "",
+            "harness/sites/local.py": SITE,
+            "harness/run.py": RUN.format(said=said),
+        }
         for name, text in {**small, **files}.items():
             if text is not None:
                 path = tmp_path / "tree" / name
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_text(text)
-        tree = Tree(path=tmp_path / "tree", commit="abc123")
-        sides.append(Side("base", tree, Ground(tmp_path / "logs", "e", ("any",))))
+        tree = SourceTree(path=tmp_path / "tree", commit="abc123")
+        sides.append(Side("base", tree, PairContext(tmp_path / "logs", "e", ("any",))))
         return sides[-1]
 
     yield make
@@ -65,7 +80,7 @@ def test_a_trial_of_the_tree_comes_back(side):
     noisy = side({"bench/worker.py": "print('{}')"}, said=make_trial(case, 3).model_dump_json())
     trial = noisy.measure(case, 3)
     assert trial == make_trial(case, 3)
-    assert noisy.why_not is None
+    assert noisy.unavailable_reason is None
     assert "{}" in noisy.log.read_text()
 
 
@@ -82,7 +97,7 @@ def test_a_tree_that_cannot_be_run_says_why(side, files, reason):
     broken = side(files)
     trial = broken.measure(make_case(), 0)
     assert trial.outcome == "failed"
-    assert trial.reason == broken.why_not
+    assert trial.reason == broken.unavailable_reason
     assert trial.reason.startswith("base abc123 can't be run: ")
     assert re.search(reason, trial.reason)
 
@@ -92,7 +107,7 @@ def test_a_package_from_elsewhere_is_noticed(side, monkeypatch):
     lacking = side({"reports/__init__.py": None})
     trial = lacking.measure(make_case(), 0)
     assert trial.reason == f"base abc123 can't be run by itself: reports came from {ROOT}/reports"
-    assert lacking.why_not == trial.reason
+    assert lacking.unavailable_reason == trial.reason
 
 
 @pytest.mark.parametrize(
@@ -115,30 +130,30 @@ def test_an_error_of_one_trial_is_the_reason_of_that_one(side):
     trial = refusing.measure(make_case(), 0)
     assert trial.reason.startswith("base abc123: TypeError: run_trial() takes 1 positional argument")
     assert any("TypeError" in line for line in trial.log_tail)
-    assert refusing.why_not is None
+    assert refusing.unavailable_reason is None
 
 
 def test_a_side_that_hangs_is_ended(side):
     hanging = side({"bench/worker.py": "import time; time.sleep(600)"})
     hanging.folder.mkdir(parents=True)
-    child = Child(hanging.tree.path, hanging.log)
-    with pytest.raises(Lost, match=r"gave no answer within 0\.5 s"):
+    child = SideProcess(hanging.tree.path, hanging.log)
+    with pytest.raises(SideProcessLost, match=r"gave no answer within 0\.5 s"):
         child.ask(0.5, do="begin", site="local", backends=[])
     child.end()
     assert child.process.returncode is not None
 
 
 def test_the_tree_comes_before_all_else(tmp_path):
-    told = variables(tmp_path, {"PYTHONPATH": "/other", "HOME": "/h"})
+    told = side_environment(tmp_path, {"PYTHONPATH": "/other", "HOME": "/h"})
     ours = {"PYTHONPATH": f"{tmp_path}{os.pathsep}/other", "PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1"}
     assert told == {**ours, "HOME": "/h"}
-    assert variables(tmp_path, {})["PYTHONPATH"] == str(tmp_path)
-    assert foreign({"bench": f"{tmp_path}/bench"}, tmp_path) == ""
-    assert "bench came from /other/bench" in foreign({"bench": "/other/bench"}, tmp_path)
+    assert side_environment(tmp_path, {})["PYTHONPATH"] == str(tmp_path)
+    assert describe_foreign_packages({"bench": f"{tmp_path}/bench"}, tmp_path) == ""
+    assert "bench came from /other/bench" in describe_foreign_packages({"bench": "/other/bench"}, tmp_path)
 
 
 def test_an_older_tree_is_told_only_what_differs_from_the_defaults():
-    told = spare(make_case(window_s=0.5))
+    told = compact_case(make_case(window_s=0.5))
     assert told["window_s"] == 0.5
     assert "timeout_s" not in told
     assert read_trial(make_trial(make_case()).model_dump_json(), make_case())[1] == ""
@@ -146,20 +161,20 @@ def test_an_older_tree_is_told_only_what_differs_from_the_defaults():
 
 def test_pairs_go_round_the_cases_and_take_turns():
     cases = [make_case(ranks=ranks) for ranks in (1, 2, 4, 8)]
-    seen = list(visits(cases, 3, 4, seed=1))
+    seen = list(pair_schedule(cases, 3, 4, seed=1))
     assert [pair for pair, _ in seen] == [3] * 4 + [4] * 4 + [5] * 4 + [6] * 4
     rounds = [tuple(case.ranks for pair, case in seen if pair == number) for number in (3, 4, 5, 6)]
     assert all(sorted(order) == [1, 2, 4, 8] for order in rounds)
     assert len(set(rounds)) > 1
     # Calling again for the pairs that come next continues the same order.
-    assert seen[4:] == list(visits(cases, 4, 3, seed=1))
-    assert [order(pair)[0] for pair in range(4)] == ["head", "base", "head", "base"]
+    assert seen[4:] == list(pair_schedule(cases, 4, 3, seed=1))
+    assert [side_order(pair)[0] for pair in range(4)] == ["head", "base", "head", "base"]
 
 
 def test_pairs_measure_nothing_beside_their_steps():
     night = make_case(own_cost=True, roofline=True, decompose=True)
-    assert lean(night, decompose=False) == night.model_copy(
+    assert timing_only_case(night, decompose=False) == night.model_copy(
         update={"own_cost": False, "roofline": False, "decompose": False}
     )
-    assert lean(night, decompose=True).decompose
-    assert lean(night, decompose=False).key == night.key
+    assert timing_only_case(night, decompose=True).decompose
+    assert timing_only_case(night, decompose=False).key == night.key

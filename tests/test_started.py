@@ -8,10 +8,10 @@ import pytest
 from conftest import make_case, make_record
 
 from bench.backends.ddp import BACKEND
-from harness.claims import claims_in
+from harness.claims import read_job_handles
 from harness.errors import HarnessError
 from harness.run import run_round
-from harness.sites import Ending, Job, Site
+from harness.sites import Job, Site, TrialResult
 
 CASES = [make_case(ranks=1, ranks_per_node=1, site="far"), make_case(ranks=2, ranks_per_node=1, site="far")]
 
@@ -26,7 +26,7 @@ class FarJob(Job):
         if self.site.trouble is not None:
             raise self.site.trouble
         records = tuple(make_record(rank, self.ranks) for rank in range(self.ranks))
-        return Ending("ok", None, records, (), ())
+        return TrialResult("ok", None, records, (), ())
 
     def cancel(self):
         self.site.cancelled.append(self.handle)
@@ -37,14 +37,14 @@ class Far(Site):
 
     name, summary = "far", ""
 
-    def __init__(self, packs=False, trouble=None, lost=()):
+    def __init__(self, submits_rounds=False, trouble=None, lost=()):
         super().__init__()
-        self._packs, self.trouble, self.lost = packs, trouble, lost
+        self._packs, self.trouble, self.lost = submits_rounds, trouble, lost
         self.started: list[str] = []
         self.cancelled: list[str] = []
 
     @property
-    def packs(self):
+    def submits_rounds(self):
         return self._packs
 
     def render(self, case, roles):
@@ -54,7 +54,7 @@ class Far(Site):
         self.started.append(f"job{asked.case.ranks}")
         return FarJob(self, self.started[-1], asked.case.ranks)
 
-    def rejoin(self, asked, handle):
+    def reattach(self, asked, handle):
         return None if handle in self.lost else FarJob(self, handle, asked.case.ranks)
 
 
@@ -79,23 +79,23 @@ def test_a_job_that_can_t_be_reached_for_the_moment_keeps_its_claim_and_is_taken
     trials = list(round_of(back, tmp_path))
     assert [trial.case.ranks for trial in trials] == [1, 2]
     assert back.started == ["job2"], "the first was there already"
-    assert claims_in(tmp_path) == {}
+    assert read_job_handles(tmp_path) == {}
 
 
-@pytest.mark.parametrize("packs", [False, True])
-def test_an_interrupted_round_cancels_what_it_submitted_and_leaves_no_claim(tmp_path, packs):
-    site = Far(packs, trouble=KeyboardInterrupt())
+@pytest.mark.parametrize("submits_rounds", [False, True])
+def test_an_interrupted_round_cancels_what_it_submitted_and_leaves_no_claim(tmp_path, submits_rounds):
+    site = Far(submits_rounds, trouble=KeyboardInterrupt())
     with pytest.raises(KeyboardInterrupt):
         next(round_of(site, tmp_path))
-    assert sorted(site.cancelled) == sorted(site.started) == ["job1", "job2"][: 1 + packs]
-    assert claims_in(tmp_path) == {}
+    assert sorted(site.cancelled) == sorted(site.started) == ["job1", "job2"][: 1 + submits_rounds]
+    assert read_job_handles(tmp_path) == {}
 
 
 def test_a_trial_that_could_not_be_stored_is_found_again(tmp_path):
     trials = round_of(Far(), tmp_path)
     next(trials)
     trials.close()
-    assert [claim.handle for claim, _ in claims_in(tmp_path).values()] == ["job1"]
+    assert [claim.handle for claim, _ in read_job_handles(tmp_path).values()] == ["job1"]
 
 
 def test_a_lost_job_loses_its_claim_to_the_one_in_its_place(tmp_path):
@@ -111,7 +111,7 @@ def test_a_lost_job_loses_its_claim_to_the_one_in_its_place(tmp_path):
 def test_a_trial_that_was_taken_up_counts_from_its_submission(tmp_path):
     with pytest.raises(HarnessError):
         next(round_of(Far(trouble=HarnessError("away")), tmp_path))
-    (claim, folder) = next(iter(claims_in(tmp_path).values()))
+    (claim, folder) = next(iter(read_job_handles(tmp_path).values()))
     earlier = claim.model_copy(update={"began_s": claim.began_s - 1000})
     (folder / "claim.json").write_text(earlier.model_dump_json())
     first = next(round_of(Far(), tmp_path))

@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from reports.analysis.stats import Estimate, apart, estimate, half_width, ratio, student_t
+from reports.analysis.stats import Estimate, estimate, half_width, intervals_disjoint, ratio, student_t
 
 
 def test_against_hand_computed_numbers():
@@ -62,6 +62,6 @@ def test_apart_only_where_intervals_do_not_touch():
     def made(low, high):
         return Estimate(value=1, low=low, high=high, n=3, unit="u")
 
-    assert apart(made(1, 2), made(3, 4)) is True
-    assert apart(made(1, 3), made(2, 4)) is False
-    assert apart(made(None, None), made(2, 4)) is None
+    assert intervals_disjoint(made(1, 2), made(3, 4)) is True
+    assert intervals_disjoint(made(1, 3), made(2, 4)) is False
+    assert intervals_disjoint(made(None, None), made(2, 4)) is None

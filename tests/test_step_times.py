@@ -7,9 +7,9 @@ from conftest import make_case, make_record, make_trial
 
 from reports.analysis.step_times import step_times_of
 from reports.cells import make_cells
-from reports.findings import find
+from reports.findings import analyse_cells
 from reports.page.model import make_page
-from reports.page.step_figure import MOST_CATEGORIES
+from reports.page.step_figure import MAX_CATEGORIES
 
 
 def test_percentiles_of_known_steps_over_all_trials():
@@ -30,7 +30,7 @@ def test_ranks_are_kept_apart():
 
 def figure_of(trials):
     cases = list({trial.case.key: trial.case for trial in trials}.values())
-    page = make_page("t", find(make_cells(cases, {}, trials, {})), [], [])
+    page = make_page("t", analyse_cells(make_cells(cases, {}, trials, {})), [], [])
     found = [figure for section in page.sections for figure in section.figures if figure.key.endswith("step-times")]
     return found[0] if found else None
 
@@ -67,7 +67,7 @@ def test_a_slow_step_far_above_the_rest_takes_a_logarithmic_scale():
 
 def test_too_many_ranks_leave_the_slowest_of_each_backend_and_say_so():
     figure = figure_of([uneven(make_case(backend=name, ranks=24)) for name in ("ddp", "horovod")])
-    assert len(figure.categories) == MOST_CATEGORIES
+    assert len(figure.categories) == MAX_CATEGORIES
     assert figure.categories[0] == "ddp/gloo, 24 · rank 16"
     assert figure.categories[-1] == "horovod/gloo, 24 · rank 23"
     assert "rank 23, 23.0 % above rank 0" in figure.sentence, "the quickest rank is told though it is not drawn"

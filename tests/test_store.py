@@ -16,7 +16,7 @@ from stores import begin, make_format_1
 from stores import opened as opened
 
 from harness.errors import StoreError
-from harness.storage.opening import check_store, masked, open_store, path_of
+from harness.storage.opening import check_store, mask_password, open_store, store_path
 from harness.storage.tables import FORMAT
 
 
@@ -72,12 +72,16 @@ def test_checking_writes_nothing(tmp_path):
 
 
 def test_a_password_stays_out_of_what_is_said():
-    assert "secret" not in masked("postgresql://me:secret@db/results")
-    assert masked("a/b.sqlite") == "a/b.sqlite"
-    assert masked("--store=postgresql+psycopg://me:se/c@ret@db:1/x") == "--store=postgresql+psycopg://me:***@db:1/x"
-    assert masked("postgresql://db/x?user=me&password=secret&a=b") == "postgresql://db/x?user=me&password=***&a=b"
-    assert masked("sqlite:////tmp/a:b@c.sqlite") == "sqlite:////tmp/a:b@c.sqlite"
-    assert path_of("sqlite+pysqlite:////tmp/x/r.sqlite") == Path("/tmp/x/r.sqlite")
+    assert "secret" not in mask_password("postgresql://me:secret@db/results")
+    assert mask_password("a/b.sqlite") == "a/b.sqlite"
+    assert (
+        mask_password("--store=postgresql+psycopg://me:se/c@ret@db:1/x") == "--store=postgresql+psycopg://me:***@db:1/x"
+    )
+    assert (
+        mask_password("postgresql://db/x?user=me&password=secret&a=b") == "postgresql://db/x?user=me&password=***&a=b"
+    )
+    assert mask_password("sqlite:////tmp/a:b@c.sqlite") == "sqlite:////tmp/a:b@c.sqlite"
+    assert store_path("sqlite+pysqlite:////tmp/x/r.sqlite") == Path("/tmp/x/r.sqlite")
 
 
 def test_a_trial_is_there_before_the_next_begins(tmp_path):
@@ -267,13 +271,15 @@ def test_a_damaged_trial_is_found_before_the_sweep_goes_on(tmp_path):
     assert str(told.value).isprintable(), "what a damaged file holds does not reach the terminal"
 
 
-@pytest.mark.parametrize("url", ["nosql://here", "mysql://me:secret@db/x", "postgresql://me:secret@db:port/x",
-                                 "postgresql://me:a@secret@db/x"])  # fmt: skip
+@pytest.mark.parametrize(
+    "url",
+    ["nosql://here", "mysql://me:secret@db/x", "postgresql://me:secret@db:port/x", "postgresql://me:a@secret@db/x"],
+)
 def test_a_url_that_names_no_store(url):
     for ask in (lambda: open_store(url, create=True), lambda: check_store(url)):
         with pytest.raises(StoreError, match=r"correct|write an @") as told:
             ask()
-        assert str(told.value).startswith(f"store {masked(url)}: ")
+        assert str(told.value).startswith(f"store {mask_password(url)}: ")
         assert "secret" not in str(told.value)
 
 

@@ -7,8 +7,8 @@ import pytest
 from harness.errors import UsageError
 from harness.suite import (
     Suite,
-    line_of,
-    override,
+    apply_flags,
+    find_toml_line,
     parse_duration,
     parse_fault,
     parse_percent,
@@ -67,7 +67,7 @@ def test_an_unknown_suite_names_the_nearest():
 
 def test_flags_win_over_the_file(tmp_path):
     suite = read_suite(write(tmp_path, "repeats = 3\n[options.ddp]\nbucket_cap_mb = 1\nstatic_graph = true\n"))
-    changed = override(suite, {"repeats": 5}, parse_settings(["ddp.bucket_cap_mb=2,4"]))
+    changed = apply_flags(suite, {"repeats": 5}, parse_settings(["ddp.bucket_cap_mb=2,4"]))
     assert changed.repeats == 5
     assert changed.options["ddp"] == {"bucket_cap_mb": ("2", "4"), "static_graph": (True,)}
 
@@ -83,7 +83,7 @@ def test_flags_win_over_the_file(tmp_path):
 )
 def test_a_wrong_flag_is_named(changes, said):
     with pytest.raises(UsageError) as told:
-        override(Suite(), changes, {})
+        apply_flags(Suite(), changes, {})
     assert said in str(told.value)
 
 
@@ -111,9 +111,9 @@ def test_nonsense_is_neither(parse):
 
 def test_line_of_a_nested_key():
     text = "a = 1\n[options.horovod]\nx = 2\n[options.ddp]\nx = 3\n"
-    assert line_of(text, ("options", "ddp", "x", "0")) == 5
-    assert line_of("options.ddp.x = 3\n", ("options", "ddp", "x")) == 1
-    assert line_of(text, ("options", "ddp", "y")) == 4
+    assert find_toml_line(text, ("options", "ddp", "x", "0")) == 5
+    assert find_toml_line("options.ddp.x = 3\n", ("options", "ddp", "x")) == 1
+    assert find_toml_line(text, ("options", "ddp", "y")) == 4
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,9 @@ import pytest
 from pages import figure, series
 
 from reports.page.axes import x_axis, y_axis
-from reports.page.charts import draw
-from reports.page.looks import looks_of
-from reports.page.svg import static, thinned
+from reports.page.charts import plotly_figure
+from reports.page.looks import series_styles
+from reports.page.svg import downsample, figure_svg
 
 FIGURES = [figure for section in pages.everything().sections for figure in section.figures]
 
@@ -24,7 +24,7 @@ def numbers(path):
 
 
 def drawn(made):
-    return ElementTree.fromstring(static(made))
+    return ElementTree.fromstring(figure_svg(made))
 
 
 def labels(made):
@@ -37,7 +37,7 @@ def test_every_kind_of_figure_is_well_formed_and_inside_its_box(made):
     ids = [element.get("id") for element in picture.iter() if element.get("id")]
     assert len(ids) == len(set(ids))
     assert all(name.startswith(made.key) for name in ids)
-    used = re.findall(r"url\(#([^)]+)\)", static(made))
+    used = re.findall(r"url\(#([^)]+)\)", figure_svg(made))
     assert set(used) <= set(ids)
     width = float(picture.get("viewBox").split()[2])
     for text in picture.iter("text"):
@@ -64,15 +64,16 @@ def test_layers_of_bars_stand_on_each_other():
 
 
 def test_curves_of_one_backend_are_told_apart_by_more_than_colour():
-    looks = looks_of(pages.bandwidth())
+    looks = series_styles(pages.bandwidth())
     assert len({look.colour for look in looks}) == 1
     assert len({look.dash for look in looks}) == len({look.marker for look in looks}) == 3
 
 
 @pytest.mark.parametrize("look", ["points", "line", "fitted", "markers"])
 def test_no_two_of_four_curves_look_alike_without_colour(look):
-    looks = looks_of(figure(curves=[series(str(n), (1, 2), (1, 2), style, look=look)
-                                    for n, style in enumerate((0, 8, 0, 6))]))  # fmt: skip
+    looks = series_styles(
+        figure(curves=[series(str(n), (1, 2), (1, 2), style, look=look) for n, style in enumerate((0, 8, 0, 6))])
+    )
     known = [one.marker if look in ("points", "markers") else one.dash for one in looks]
     assert len(set(known)) == 4
 
@@ -81,20 +82,20 @@ def test_a_long_line_is_thinned_and_keeps_its_peaks():
     y = [0.0] * 5000
     y[1234], y[4321] = 9.0, -7.0
     curve = series("a", range(5000), y, look="line")
-    kept = thinned(curve, x_axis(figure(curves=[curve])), 75)
+    kept = downsample(curve, x_axis(figure(curves=[curve])), 75)
     assert len(kept) <= 152
     assert {1234, 4321} <= set(kept)
-    assert len(static(figure(curves=[curve]))) < 4000
+    assert len(figure_svg(figure(curves=[curve]))) < 4000
 
 
 def test_a_curve_of_many_points_is_a_line_with_a_band():
     x = range(500)
     curve = series("a", x, x, 0, [0.9 * v for v in x], [1.1 * v for v in x])
     hollow = series("a", x, x, 0, hollow=[True] * 500)
-    assert "<marker" not in static(figure(curves=[curve]))
-    assert "fill-opacity" in static(figure(curves=[curve]))
-    assert "<marker" in static(figure(curves=[hollow]))
-    trace, band = draw(figure(curves=[curve]))["data"]
+    assert "<marker" not in figure_svg(figure(curves=[curve]))
+    assert "fill-opacity" in figure_svg(figure(curves=[curve]))
+    assert "<marker" in figure_svg(figure(curves=[hollow]))
+    trace, band = plotly_figure(figure(curves=[curve]))["data"]
     assert trace["mode"] == "lines"
     assert "error_y" not in trace
     assert (band["y"][0], band["y"][-1]) == (0, 0)
@@ -133,8 +134,9 @@ def test_what_a_logarithm_or_a_screen_cannot_show_leaves_a_gap():
     assert line.get("d").count("M") == 2
 
 
-@pytest.mark.parametrize("curves", [(), [series("a", (3,), (0,))], [series("a", (2, 2), (5, 5))],
-                                    [series("a", (1, 2), (-3, -1))]])  # fmt: skip
+@pytest.mark.parametrize(
+    "curves", [(), [series("a", (3,), (0,))], [series("a", (2, 2), (5, 5))], [series("a", (1, 2), (-3, -1))]]
+)
 def test_figures_of_next_to_nothing_have_axes(curves):
     made = figure(curves=curves)
     assert drawn(made) is not None

@@ -15,17 +15,22 @@ from markdown_it import MarkdownIt
 from rich.console import Console
 
 from reports.verdicts import terminal
-from reports.verdicts.document import as_json
+from reports.verdicts.document import verdict_document
 from reports.verdicts.junit import junit
-from reports.verdicts.markdown import LIMIT, OPEN_ROWS, markdown
+from reports.verdicts.markdown import GITHUB_COMMENT_LIMIT, UNFOLDED_ROWS, markdown
 from reports.verdicts.rows import rows
 from reports.verdicts.values import WORST_FIRST
 
 EVERY = {
-    "everything": judgements.everything(), "nothing": judgements.nothing(), "thousand": judgements.thousand(),
-    "odd": judgements.odd(), "odd skips": judgements.odd("incomparable"), "numberless": judgements.numberless(),
-    "passes": of(*judgements.passes(20), assurance=judgements.ASSURANCE), "one each": one_each(*WORST_FIRST),
-}  # fmt: skip
+    "everything": judgements.everything(),
+    "nothing": judgements.nothing(),
+    "thousand": judgements.thousand(),
+    "odd": judgements.odd(),
+    "odd skips": judgements.odd("incomparable"),
+    "numberless": judgements.numberless(),
+    "passes": of(*judgements.passes(20), assurance=judgements.ASSURANCE),
+    "one each": one_each(*WORST_FIRST),
+}
 NOT_GREEN = ("suspect", "inconclusive", "incomparable", "new")
 
 
@@ -38,11 +43,11 @@ def printed(judgement, width, colours=False):
     console = Console(
         file=io.StringIO(), width=width, force_terminal=colours, color_system="standard" if colours else None
     )
-    for line in terminal.above(judgement):
+    for line in terminal.header_lines(judgement):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     if (table := terminal.table(judgement, width)) is not None:
         console.print(table)
-    for line in terminal.below(judgement):
+    for line in terminal.footer_lines(judgement):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     return console.file.getvalue()
 
@@ -62,8 +67,10 @@ def test_the_table_fits_and_keeps_every_number_whole(width):
     assert max(map(len, lines)) <= width
     assert any("-10.4 % (-11.8 to -8.9)" in line for line in lines)
     assert [line.split()[0] for line in lines if line.strip().split(" ")[0] in WORST_FIRST][:3] == [
-        "regressed", "regressed", "failed",
-    ]  # fmt: skip
+        "regressed",
+        "regressed",
+        "failed",
+    ]
 
 
 def test_colours_are_for_terminals_only():
@@ -78,51 +85,58 @@ def test_no_name_steers_a_terminal(judgement):
 
 
 def test_one_reason_of_many_series_is_said_once():
-    lines = terminal.below(judgements.thousand("incomparable", reason="other machine"))
+    lines = terminal.footer_lines(judgements.thousand("incomparable", reason="other machine"))
     assert "incomparable: bench_0, step time and 999 more: other machine" in lines
     assert "… and 960 more; `--json` has them all" in lines
-    assert len(terminal.below(judgements.thousand())) < 30
+    assert len(terminal.footer_lines(judgements.thousand())) < 30
 
 
 def test_where_all_passed_there_is_no_table_and_the_count_is_told():
     assert terminal.table(EVERY["passes"]) is None
-    assert terminal.above(EVERY["passes"])[0] == "All 20 series passed."
+    assert terminal.header_lines(EVERY["passes"])[0] == "All 20 series passed."
 
 
 def test_what_the_rule_gets_wrong_is_always_said():
-    assert "7 in 31,000 checks, 0.0226 % (at most 0.0465 %)" in terminal.below(judgements.everything())[-1]
-    assert "has not been measured" in terminal.below(one_each("pass"))[-1]
+    assert "7 in 31,000 checks, 0.0226 % (at most 0.0465 %)" in terminal.footer_lines(judgements.everything())[-1]
+    assert "has not been measured" in terminal.footer_lines(one_each("pass"))[-1]
 
 
 # JSON
 
 
 def test_json_is_strict_and_complete(judgement):
-    document = json.loads(json.dumps(as_json(judgement), allow_nan=False))
+    document = json.loads(json.dumps(verdict_document(judgement), allow_nan=False))
     assert len(document["verdicts"]) == len(judgement.verdicts) == len(document["benchmarks"])
     assert sum(document["counts"].values()) == len(judgement.verdicts)
     assert document["exit"] in (0, 1, 3, 4)
 
 
 def test_benchmarks_are_found_by_name_and_metric():
-    found = as_json(judgements.everything())["benchmarks"]
+    found = verdict_document(judgements.everything())["benchmarks"]
     assert found["bench_0"]["status"] == "pass"
     assert found[f"{judgements.MLP}/ranks=4"]["pairs_wanted"] == 8
     slower = found[f"{judgements.MLP}/ranks=2 · throughput"]
     assert slower == {
-        "metric": "throughput", "status": "regressed", "change_pct": -10.4, "low_pct": -11.8, "high_pct": -8.9,
-        "pairs_used": 16, "pairs_wanted": 0, "nights": 29, "reason": "",
-    }  # fmt: skip
+        "metric": "throughput",
+        "status": "regressed",
+        "change_pct": -10.4,
+        "low_pct": -11.8,
+        "high_pct": -8.9,
+        "pairs_used": 16,
+        "pairs_wanted": 0,
+        "nights": 29,
+        "reason": "",
+    }
 
 
 def test_of_two_verdicts_with_one_key_the_worse_is_kept():
-    found = as_json(of(verdict("a"), verdict("a", "regressed"), verdict("a", "new")))
+    found = verdict_document(of(verdict("a"), verdict("a", "regressed"), verdict("a", "new")))
     assert [one["status"] for one in found["benchmarks"].values()] == ["regressed"]
 
 
 def test_json_keeps_names_as_they_are_and_has_no_infinity():
-    assert set(as_json(judgements.odd())["benchmarks"]) == set(ODD)
-    assert as_json(judgements.numberless())["benchmarks"]["nan"]["change_pct"] is None
+    assert set(verdict_document(judgements.odd())["benchmarks"]) == set(ODD)
+    assert verdict_document(judgements.numberless())["benchmarks"]["nan"]["change_pct"] is None
 
 
 # JUnit
@@ -140,8 +154,11 @@ def test_a_reader_of_junit_counts_what_the_file_says(judgement):
     declared = {name: int(root.get(name)) for name in ("tests", "failures", "errors", "skipped")}
     suites.update_statistics()
     assert declared == {
-        "tests": suites.tests, "failures": suites.failures, "errors": suites.errors, "skipped": suites.skipped,
-    }  # fmt: skip
+        "tests": suites.tests,
+        "failures": suites.failures,
+        "errors": suites.errors,
+        "skipped": suites.skipped,
+    }
     assert declared["tests"] == len(judgement.verdicts)
 
 
@@ -159,9 +176,15 @@ def test_the_file_has_the_shape_that_readers_expect(judgement):
             assert case[0].tag == "system-out" or case[0].get("message")
 
 
-@pytest.mark.parametrize(("status", "element"), [
-    ("regressed", Failure), ("failed", Error), ("missing", Error), *((status, Skipped) for status in NOT_GREEN),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("status", "element"),
+    [
+        ("regressed", Failure),
+        ("failed", Error),
+        ("missing", Error),
+        *((status, Skipped) for status in NOT_GREEN),
+    ],
+)
 def test_what_is_no_pass_is_not_green(status, element):
     ((result,),) = read(of(verdict("a", status, reason="so it is"))).values()
     assert isinstance(result, element)
@@ -199,7 +222,7 @@ def rendered(judgement):
 
 
 def test_markdown_fits_a_comment_and_is_a_table_of_every_row(judgement):
-    assert len(markdown(judgement)) <= LIMIT
+    assert len(markdown(judgement)) <= GITHUB_COMMENT_LIMIT
     html = rendered(judgement)
     told = html.count("<tr>") - html.count("<thead>")
     expected = len(rows(judgement))
@@ -209,15 +232,15 @@ def test_markdown_fits_a_comment_and_is_a_table_of_every_row(judgement):
 
 def test_twenty_rows_are_open_and_the_others_folded():
     opened, folded = rendered(judgements.thousand()).split("<details>")
-    assert opened.count("<tr>") == OPEN_ROWS + 1
+    assert opened.count("<tr>") == UNFOLDED_ROWS + 1
     assert folded.count("<tr>") > 100
 
 
 @pytest.mark.parametrize("letter", ["|", "<", "x", "\u6a21"])
 def test_long_names_and_reasons_leave_it_short_enough(letter):
-    assert len(markdown(judgements.thousand(name=letter * 300 + "{}", reason=letter * 300))) <= LIMIT
+    assert len(markdown(judgements.thousand(name=letter * 300 + "{}", reason=letter * 300))) <= GITHUB_COMMENT_LIMIT
     alone = of(verdict(letter * 90_000, "regressed"), machine=letter * 90_000, judged=letter * 90_000)
-    assert len(markdown(alone)) <= LIMIT
+    assert len(markdown(alone)) <= GITHUB_COMMENT_LIMIT
 
 
 def test_no_name_becomes_markup():

@@ -9,17 +9,18 @@ from conftest import make_case, make_record, make_trial
 
 from bench.telemetry import HOST, Device, NodeTelemetry, Series
 from reports.cells import make_cells
-from reports.findings import find
+from reports.findings import analyse_cells
 from reports.page.model import make_page
-from reports.timeline import MOST_POINTS, rates, thin, timelines_of
+from reports.timeline import MAX_POINTS, counter_rates, downsample, timelines_of
 
 GPUS = ("GPU-a", "GPU-b")
 
 
 def node(*series, began_s=10.0, ended_s=12.0, host="here"):
     devices = tuple(Device(id=name, name=name) for name in (HOST, *GPUS))
-    return NodeTelemetry(host=host, source="live", interval_s=0.5, began_s=began_s, ended_s=ended_s, devices=devices,
-                         series=series)  # fmt: skip
+    return NodeTelemetry(
+        host=host, source="live", interval_s=0.5, began_s=began_s, ended_s=ended_s, devices=devices, series=series
+    )
 
 
 def sampled(name, values, device=HOST, first_s=9.75):
@@ -52,7 +53,7 @@ def test_samples_around_the_window_are_drawn_but_not_counted():
 
 
 def test_unknown_samples_leave_no_zeros():
-    assert rates([(0.0, 1.0), (2.0, 5.0)]) == [(1.0, 2.0)]
+    assert counter_rates([(0.0, 1.0), (2.0, 5.0)]) == [(1.0, 2.0)]
     (found,) = timelines_of([trial(node(sampled("utilization", [None, 0.5, None, 0.7, None], device="GPU-a")))])
     assert found.values == (0.5, 0.7)
     assert timelines_of([trial(node(sampled("utilization", [None] * 5, device="GPU-a")))]) == ()
@@ -74,24 +75,24 @@ def test_thinning_keeps_the_extremes_and_the_order():
     samples = [(float(number), chance.random()) for number in range(7919)]
     samples[4321] = (4321.0, 99.0)
     samples[7000] = (7000.0, -99.0)
-    kept = thin(samples, MOST_POINTS)
-    assert len(kept) <= MOST_POINTS
+    kept = downsample(samples, MAX_POINTS)
+    assert len(kept) <= MAX_POINTS
     assert {(4321.0, 99.0), (7000.0, -99.0)} <= set(kept) <= set(samples)
     assert kept == sorted(kept)
-    assert thin(samples[:MOST_POINTS], MOST_POINTS) == samples[:MOST_POINTS]
+    assert downsample(samples[:MAX_POINTS], MAX_POINTS) == samples[:MAX_POINTS]
 
 
 def test_the_mean_is_of_all_samples_not_of_those_kept():
     values = [0.0] * 2000
     values[1000] = 2000.0
     (found,) = timelines_of([trial(node(sampled("power_w", values, "GPU-a", 10.0), ended_s=2000.0))])
-    assert len(found.values) <= MOST_POINTS
+    assert len(found.values) <= MAX_POINTS
     assert (found.samples, found.mean, found.most) == (2000, 1, 2000)
 
 
 def page_of(trials):
     cases = list({trial.case.key: trial.case for trial in trials}.values())
-    return make_page("t", find(make_cells(cases, {}, trials, {})), [], [])
+    return make_page("t", analyse_cells(make_cells(cases, {}, trials, {})), [], [])
 
 
 def over_time(page):

@@ -10,9 +10,18 @@ from reports.page import answers, words
 
 @pytest.mark.parametrize(
     ("value", "shown"),
-    [(0, "0"), (0.00123, "0.00123"), (3.14159, "3.14"), (980, "980"), (9999, "9,999"), (15_812, "15.8k"),
-     (1.5e9, "1.50G"), (-2.5e6, "-2.50M"), (float("inf"), "inf")],
-)  # fmt: skip
+    [
+        (0, "0"),
+        (0.00123, "0.00123"),
+        (3.14159, "3.14"),
+        (980, "980"),
+        (9999, "9,999"),
+        (15_812, "15.8k"),
+        (1.5e9, "1.50G"),
+        (-2.5e6, "-2.50M"),
+        (float("inf"), "inf"),
+    ],
+)
 def test_numbers(value, shown):
     assert words.number(value) == shown
 
@@ -22,11 +31,11 @@ def made(value, low=None, high=None, unit="samples/s"):
 
 
 def test_an_interval_has_the_scale_of_its_value():
-    assert words.measured(made(12_400, 7_860, 19_500)) == "12.4k (7.86–19.5) samples/s"
-    assert words.measured(made(12_400)) == "12.4k samples/s"
-    assert words.measured(made(1.6, unit="×")) == "1.60"
-    assert words.measured(made(1.67e9, 1.42e9, 1.97e9, unit="B/s")) == "1.67 (1.42–1.97) GB/s"
-    assert words.measured(None) == "–"
+    assert words.estimate(made(12_400, 7_860, 19_500)) == "12.4k (7.86–19.5) samples/s"
+    assert words.estimate(made(12_400)) == "12.4k samples/s"
+    assert words.estimate(made(1.6, unit="×")) == "1.60"
+    assert words.estimate(made(1.67e9, 1.42e9, 1.97e9, unit="B/s")) == "1.67 (1.42–1.97) GB/s"
+    assert words.estimate(None) == "–"
     assert words.percent(made(0.714, 0.68, 0.741)) == "71 % (68–74)"
 
 
@@ -52,7 +61,7 @@ def answer(*points):
         for case, (_, _, times) in zip(cases, points, strict=True)
         for number, step_s in enumerate(times)
     ]
-    return answers.answer(make_cells(cases, {}, trials, {}))
+    return answers.group_answer(make_cells(cases, {}, trials, {}))
 
 
 def test_the_faster_one_is_named_with_its_efficiency():
@@ -84,4 +93,4 @@ def test_a_single_device_that_is_faster_is_not_hidden():
 
 
 def test_nothing_measured_is_said():
-    assert answers.answer(make_cells([make_case()], {}, [], {})) == "synthetic: no cell gave a number."
+    assert answers.group_answer(make_cells([make_case()], {}, [], {})) == "synthetic: no cell gave a number."

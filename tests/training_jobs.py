@@ -19,10 +19,15 @@ CHOICES = {
     "script": BASE,
     "image": {**BASE, "mode": "image", "image": OURS, "s3": "s3://our-bucket", "interface": "eth0"},
     "spot-vpc": {
-        **BASE, **VPC, "spot": True, "max_runtime_s": 600, "instance_type": "ml.g5.xlarge", "encrypt_traffic": True,
+        **BASE,
+        **VPC,
+        "spot": True,
+        "max_runtime_s": 600,
+        "instance_type": "ml.g5.xlarge",
+        "encrypt_traffic": True,
         "tags": "team=ml;cost centre=42=b",
     },
-}  # fmt: skip
+}
 
 
 def there(**changes) -> Case:

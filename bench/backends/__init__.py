@@ -18,13 +18,13 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from bench.case import Case, Device, Role
-from bench.gradients import Grouping
-from bench.identity import Identity
+from bench.gradients import GradientBuckets
+from bench.identity import RankInfo
 from bench.records import Tolerance
 
-Pair = tuple[int, int]
+Shape2D = tuple[int, int]
 
-FLOAT32 = Tolerance(value=1e-3, label="float32")
+FLOAT32_TOLERANCE = Tolerance(value=1e-3, label="float32")
 
 
 class Options(BaseModel):
@@ -40,7 +40,7 @@ class Session:
         self.rank, self.world, self.device = rank, world, device
 
     @property
-    def grouping(self) -> Grouping | None:
+    def grouping(self) -> GradientBuckets | None:
         """How it puts gradients together for the exchange; ``None`` where that is not known, or there is none."""
         return None
 
@@ -72,11 +72,11 @@ class Session:
         return float(self.all_reduce_sum(slots).max())
 
     @contextmanager
-    def unsynced(self) -> Iterator[None]:
+    def no_sync(self) -> Iterator[None]:
         """Training steps inside exchange nothing; the caller puts the parameters back afterwards."""
         yield
 
-    def blocks_mean(self, blocks: Pair, side: Pair, make_block: Callable[[int, int], Any]) -> float:
+    def blocks_mean(self, grid_shape: Shape2D, block_shape: Shape2D, make_block: Callable[[int, int], Any]) -> float:
         """The mean of an array of ``blocks`` rows × columns of blocks, each ``side`` elements, made by ``make_block``.
 
         Each rank sums every ``world``-th block and one reduction adds the sums; one block at a time is held.
@@ -84,10 +84,10 @@ class Session:
         import torch
 
         total = 0.0
-        for number in range(self.rank, blocks[0] * blocks[1], self.world):
-            total += float(make_block(*divmod(number, blocks[1])).sum())
-        whole = self.all_reduce_sum(torch.tensor([total], dtype=torch.float64))
-        return float(whole[0]) / (blocks[0] * blocks[1] * side[0] * side[1])
+        for block_index in range(self.rank, grid_shape[0] * grid_shape[1], self.world):
+            total += float(make_block(*divmod(block_index, grid_shape[1])).sum())
+        total_sum = self.all_reduce_sum(torch.tensor([total], dtype=torch.float64))
+        return float(total_sum[0]) / (grid_shape[0] * grid_shape[1] * block_shape[0] * block_shape[1])
 
     def settings(self) -> dict[str, str]:
         """What was in force in this session: versions and knobs, defaults spelled out."""
@@ -110,16 +110,16 @@ class Backend(ABC):
     machinery: Mapping[str, str] = {}
     """Workload kinds that it runs by other means than the rest, with a sentence that says which."""
 
-    def why_never(self, case: Case) -> str | None:
+    def unsupported_reason(self, case: Case) -> str | None:
         """Why this combination makes no sense on any machine, or ``None``."""
-        known = self.transports.get(case.device, ())
-        if not known:
+        supported = self.transports.get(case.device, ())
+        if not supported:
             return f"{self.name} does not run on {case.device}"
-        if case.transport not in known:
-            return f"{self.name} has no transport '{case.transport}' on {case.device} ({', '.join(known)})"
+        if case.transport not in supported:
+            return f"{self.name} has no transport '{case.transport}' on {case.device} ({', '.join(supported)})"
         return None
 
-    def why_not(self, case: Case) -> str | None:
+    def unavailable_reason(self, case: Case) -> str | None:
         """Why it can't run here, with the remedy, or ``None``. Loads no framework."""
         missing = [module for module in self.requires if importlib.util.find_spec(module) is None]
         return f"{', '.join(missing)} not installed: {self.remedy}" if missing else None
@@ -129,19 +129,19 @@ class Backend(ABC):
         """The processes it needs (pure)."""
 
     @abstractmethod
-    def session(self, case: Case, me: Identity) -> AbstractContextManager[Session]:
+    def session(self, case: Case, me: RankInfo) -> AbstractContextManager[Session]:
         """Join the other ranks; leave them at the end. Runs in a rank."""
 
     def tolerance(self, case: Case) -> Tolerance:
         """How far its result may be from a single process's."""
-        return FLOAT32
+        return FLOAT32_TOLERANCE
 
-    def role(self, name: str) -> Callable[[Case, Identity, Path], None] | None:
+    def role(self, name: str) -> Callable[[Case, RankInfo, Path], None] | None:
         """The function behind a role other than ``rank``, or ``None``. Runs in that role's process."""
         return None
 
 
-def set_variables(variables: Mapping[str, str | None]) -> None:
+def set_environment(variables: Mapping[str, str | None]) -> None:
     """Set them in this process's environment; those that are ``None`` are unset, so that the default holds."""
     for name, value in variables.items():
         if value is None:

@@ -17,18 +17,18 @@ from urllib.parse import urlsplit
 
 from pydantic import Field
 
-from bench.backends import Backend, Options, Pair, Session
-from bench.backends.ddp import DdpOptions, ProcessGroupSession, process_group
+from bench.backends import Backend, Options, Session, Shape2D
+from bench.backends.ddp import DdpOptions, TorchDistributedSession, join_torch_distributed
 from bench.case import Case, Role
-from bench.dask_exchange import TaskSession, keep_ahead, mean_by_dask_array
-from bench.dask_holding import Asks, asking
-from bench.identity import Identity, identify
-from bench.local import await_listener, free_port, where_to_listen
+from bench.dask_exchange import DaskTaskSession, dask_array_mean, submit_exchange_graphs
+from bench.dask_holding import DaskContext, open_dask_context
+from bench.identity import RankInfo, read_rank_info
+from bench.local import bind_address, free_port, wait_for_listener
 from bench.records import RankFailure, RankRecord
-from bench.value import Value
+from bench.value import FrozenModel
 
-SHARDED_FROM = 4
-QUIET = {
+MIN_SHARDED_RANKS = 4
+DASK_CONFIG = {
     "distributed.worker.profile.enabled": False,
     "distributed.scheduler.work-stealing": False,
     "distributed.admin.low-level-log-length": 0,
@@ -39,44 +39,44 @@ QUIET = {
 class DaskOptions(Options):
     exchange: Literal["auto", "direct", "sharded"] = Field(
         "auto",
-        description=f"tasks: whole gradients in one hop, or shards in two; auto shards from {SHARDED_FROM} ranks",
+        description=f"tasks: whole gradients in one hop, or shards in two; auto shards from {MIN_SHARDED_RANKS} ranks",
     )
 
 
-class PlacedSession(ProcessGroupSession):
+class DaskGlooSession(TorchDistributedSession):
     """A rank that Dask placed: its exchange is torch's, and an array is taken by Dask's own machinery."""
 
-    asks = Asks()
+    dask_context = DaskContext()
 
-    def blocks_mean(self, blocks: Pair, side: Pair, make_block: Callable[[int, int], Any]) -> float:
-        return mean_by_dask_array(self, self.asks, blocks, side, make_block)
+    def blocks_mean(self, grid_shape: Shape2D, block_shape: Shape2D, make_block: Callable[[int, int], Any]) -> float:
+        return dask_array_mean(self, self.dask_context, grid_shape, block_shape, make_block)
 
 
-def scheduler(case: Case, me: Identity, out: Path) -> None:
+def scheduler(case: Case, me: RankInfo, out: Path) -> None:
     """Listen at the meeting place until ended."""
     import dask
     from distributed import Scheduler
 
-    host = where_to_listen(me.meeting_host, me.own_host)
+    host = bind_address(me.rendezvous_host, me.own_host)
 
     async def serve() -> None:
-        async with Scheduler(host=host, port=me.meeting_port, dashboard=False) as running:
+        async with Scheduler(host=host, port=me.rendezvous_port, dashboard=False) as running:
             await running.finished()
 
-    with dask.config.set(QUIET):
+    with dask.config.set(DASK_CONFIG):
         asyncio.run(serve())
 
 
-def worker(case: Case, me: Identity, out: Path) -> None:
+def worker(case: Case, me: RankInfo, out: Path) -> None:
     """Hold one rank: as many threads as the rank has, and one for the exchange tasks."""
     import dask
     from distributed import Worker
 
     async def serve() -> None:
         async with Worker(
-            f"tcp://{me.meeting_host}:{me.meeting_port}",
+            f"tcp://{me.rendezvous_host}:{me.rendezvous_port}",
             name=me.rank,
-            host=me.own_host or me.meeting_host,
+            host=me.own_host or me.rendezvous_host,
             nthreads=case.threads + (case.transport == "tasks"),
             memory_limit=0,
             local_directory=str(out),
@@ -84,50 +84,65 @@ def worker(case: Case, me: Identity, out: Path) -> None:
         ) as running:
             await running.finished()
 
-    with dask.config.set(QUIET):
+    with dask.config.set(DASK_CONFIG):
         asyncio.run(serve())
 
 
-def driver(case: Case, me: Identity, out: Path) -> None:
+def driver(case: Case, me: RankInfo, out: Path) -> None:
     """Place the ranks on the workers, keep the exchange graph ahead of them, write what they return."""
     import dask
     from distributed import Client, as_completed
 
-    from bench.worker import write
+    from bench.worker import write_model
 
-    await_listener(me.meeting_host, me.meeting_port, case.timeout_s)
-    meeting = f"tcp://{me.meeting_host}:{me.meeting_port}"
-    with dask.config.set(QUIET), Client(meeting, timeout=case.timeout_s) as client:
+    wait_for_listener(me.rendezvous_host, me.rendezvous_port, case.timeout_s)
+    scheduler_address = f"tcp://{me.rendezvous_host}:{me.rendezvous_port}"
+    with dask.config.set(DASK_CONFIG), Client(scheduler_address, timeout=case.timeout_s) as client:
         client.wait_for_workers(case.ranks, timeout=case.timeout_s)
-        found = client.scheduler_info(n_workers=-1)["workers"]
-        addresses = [address for _, address in sorted((about["name"], address) for address, about in found.items())]
+        worker_infos = client.scheduler_info(n_workers=-1)["workers"]
+        addresses = [
+            address for _, address in sorted((info["name"], address) for address, info in worker_infos.items())
+        ]
         port = client.submit(free_port, workers=addresses[:1], pure=False).result()
         ranks = [
-            client.submit(rank_in_worker, case.model_dump_json(), rank, me.meeting_host, port, str(out),
-                          workers=[address], pure=False, key=f"rank-{rank}")
+            client.submit(
+                run_rank_in_worker,
+                case.model_dump_json(),
+                rank,
+                me.rendezvous_host,
+                port,
+                str(out),
+                workers=[address],
+                pure=False,
+                key=f"rank-{rank}",
+            )
             for rank, address in enumerate(addresses)
-        ]  # fmt: skip
-        held = keep_ahead(client, addresses, is_sharded(case), ranks) if case.transport == "tasks" else []
+        ]
+        submitted_graphs = (
+            submit_exchange_graphs(client, addresses, is_sharded(case), ranks) if case.transport == "tasks" else []
+        )
         for finished in as_completed(ranks):
-            told = Told.model_validate_json(finished.result())
-            if told.failure is not None:
+            rank_result = RankResult.model_validate_json(finished.result())
+            if rank_result.failure is not None:
                 # The other ranks wait for this one in vain.
-                write(out, f"failure-{told.failure.role}-{told.failure.rank}.json", told.failure)
+                write_model(
+                    out, f"failure-{rank_result.failure.role}-{rank_result.failure.rank}.json", rank_result.failure
+                )
                 raise SystemExit(1)
-            if told.record is not None:
-                write(out, f"record-{told.record.rank}.json", told.record)
-        del held
+            if rank_result.record is not None:
+                write_model(out, f"record-{rank_result.record.rank}.json", rank_result.record)
+        del submitted_graphs
 
 
-class Told(Value):
+class RankResult(FrozenModel):
     """What comes back of a rank: one of the two, as JSON text."""
 
     record: RankRecord | None = None
     failure: RankFailure | None = None
 
 
-def rank_in_worker(case_json: str, rank: int, meeting_host: str, port: int, out: str) -> str:
-    """A rank as one long task; returns its record, or its failure, as the text of a :class:`Told`.
+def run_rank_in_worker(case_json: str, rank: int, rendezvous_host: str, port: int, out: str) -> str:
+    """A rank as one long task; returns its record, or its failure, as the text of a :class:`RankResult`.
 
     It leaves the worker's pool, so that the pool's threads serve the exchange.
     """
@@ -140,14 +155,19 @@ def rank_in_worker(case_json: str, rank: int, meeting_host: str, port: int, out:
     distributed.secede()
     try:
         # Its place on the machine is that of the worker it runs in.
-        worker = identify(os.environ)
+        worker = read_rank_info(os.environ)
         me = replace(
-            worker, rank=rank, world=case.ranks, meeting_host=meeting_host, meeting_port=port, own_host=own_host()
+            worker,
+            rank=rank,
+            world=case.ranks,
+            rendezvous_host=rendezvous_host,
+            rendezvous_port=port,
+            own_host=own_host(),
         )
-        return Told(record=measure_rank(case, me, Path(out), failures.append)).model_dump_json()
+        return RankResult(record=measure_rank(case, me, Path(out), failures.append)).model_dump_json()
     except Exception as problem:
         failure = failures[0] if failures else describe_failure("rank", rank, problem)
-        return Told(failure=failure).model_dump_json()
+        return RankResult(failure=failure).model_dump_json()
 
 
 def own_host() -> str:
@@ -158,8 +178,8 @@ def own_host() -> str:
 
 
 def is_sharded(case: Case) -> bool:
-    chosen = DaskOptions(**case.backend_options).exchange
-    return chosen == "sharded" or (chosen == "auto" and case.ranks >= SHARDED_FROM)
+    exchange_mode = DaskOptions(**case.backend_options).exchange
+    return exchange_mode == "sharded" or (exchange_mode == "auto" and case.ranks >= MIN_SHARDED_RANKS)
 
 
 class Dask(Backend):
@@ -184,16 +204,16 @@ class Dask(Backend):
         )
 
     @contextmanager
-    def session(self, case: Case, me: Identity) -> Iterator[Session]:
-        with asking(case, me) as asks:
+    def session(self, case: Case, me: RankInfo) -> Iterator[Session]:
+        with open_dask_context(case, me) as asks:
             if case.transport == "tasks":
-                yield TaskSession(me.rank, me.world, sharded=is_sharded(case), asks=asks)
+                yield DaskTaskSession(me.rank, me.world, sharded=is_sharded(case), dask_context=asks)
                 return
-            with process_group(case, me, "gloo", DdpOptions(), PlacedSession) as joined:
-                cast(PlacedSession, joined).asks = asks
-                yield joined
+            with join_torch_distributed(case, me, "gloo", DdpOptions(), DaskGlooSession) as gloo_session:
+                cast(DaskGlooSession, gloo_session).dask_context = asks
+                yield gloo_session
 
-    def role(self, name: str) -> Callable[[Case, Identity, Path], None] | None:
+    def role(self, name: str) -> Callable[[Case, RankInfo, Path], None] | None:
         return {"scheduler": scheduler, "worker": worker, "driver": driver}.get(name)
 
 

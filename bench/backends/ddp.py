@@ -13,18 +13,18 @@ from pydantic import Field
 
 from bench.backends import Backend, Options, Session
 from bench.case import Case, Role
-from bench.gradients import MIB, Grouping
-from bench.identity import Identity
-from bench.local import await_listener, where_to_listen
+from bench.gradients import MIB, GradientBuckets
+from bench.identity import RankInfo
+from bench.local import bind_address, wait_for_listener
 
 # The harness ends a trial that takes too long, and asks for stacks first; torch's own timeout must not come before.
-HARNESS_FIRST_S = 60
+TORCH_TIMEOUT_MARGIN_S = 60
 # What torch 2.13 does where nothing is said (torch/nn/parallel/distributed.py, BucketCapacityConfig): a small first
 # bucket lets the exchange begin early. A size that is named, 25 too, is that of every bucket.
 DEFAULT_FIRST_MB, DEFAULT_MB = 1.0, 25.0
-GROUP = "ranks"
+STORE_PREFIX = "ranks"
 
-_never_freed: list[Any] = []
+_kept_alive: list[Any] = []
 
 
 class DdpOptions(Options):
@@ -35,7 +35,7 @@ class DdpOptions(Options):
     static_graph: bool = Field(False, description="promise DDP that every step uses the same parameters")
 
 
-class ProcessGroupSession(Session):
+class TorchDistributedSession(Session):
     """A session over an initialised torch.distributed process group."""
 
     def __init__(self, rank: int, world: int, device: str, options: DdpOptions, transport: str) -> None:
@@ -44,10 +44,10 @@ class ProcessGroupSession(Session):
         self.model: Any = None
 
     @property
-    def grouping(self) -> Grouping:
-        named = self.options.bucket_cap_mb
-        first, most = (DEFAULT_FIRST_MB, DEFAULT_MB) if named is None else (named, named)
-        return Grouping(first_bytes=int(first * MIB), most_bytes=int(most * MIB), laid_out=True)
+    def grouping(self) -> GradientBuckets:
+        bucket_mb = self.options.bucket_cap_mb
+        first_mb, max_mb = (DEFAULT_FIRST_MB, DEFAULT_MB) if bucket_mb is None else (bucket_mb, bucket_mb)
+        return GradientBuckets(first_bytes=int(first_mb * MIB), most_bytes=int(max_mb * MIB), laid_out=True)
 
     def wrap(self, model: Any, optimizer: Any) -> tuple[Any, Any]:
         from torch.nn.parallel import DistributedDataParallel
@@ -63,7 +63,7 @@ class ProcessGroupSession(Session):
         return wrapped, optimizer
 
     @contextmanager
-    def unsynced(self) -> Iterator[None]:
+    def no_sync(self) -> Iterator[None]:
         # Before anything is wrapped there is nothing that could exchange.
         with self.model.no_sync() if self.model is not None else nullcontext():
             yield
@@ -83,12 +83,12 @@ class ProcessGroupSession(Session):
 
 
 @contextmanager
-def process_group(
+def join_torch_distributed(
     case: Case,
-    me: Identity,
+    me: RankInfo,
     transport: str,
     options: DdpOptions,
-    kind: type[ProcessGroupSession] = ProcessGroupSession,
+    session_type: type[TorchDistributedSession] = TorchDistributedSession,
 ) -> Iterator[Session]:
     """Join ``MASTER_ADDR:MASTER_PORT``; the session is of this ``kind``."""
     import torch
@@ -97,44 +97,49 @@ def process_group(
     device = f"cuda:{me.local_rank}" if case.device == "cuda" else "cpu"
     if device != "cpu":
         torch.cuda.set_device(device)
-    timeout = timedelta(seconds=case.timeout_s + HARNESS_FIRST_S)
-    store = _serve_store(me, timeout) if serves(me, os.environ) else _join_store(me, timeout, case.timeout_s)
+    timeout = timedelta(seconds=case.timeout_s + TORCH_TIMEOUT_MARGIN_S)
+    store = _serve_store(me, timeout) if hosts_store(me, os.environ) else _join_store(me, timeout, case.timeout_s)
     dist.init_process_group(transport, store=store, rank=me.rank, world_size=me.world, timeout=timeout)
-    session = kind(me.rank, me.world, device, options, transport)
+    session = session_type(me.rank, me.world, device, options, transport)
     # Freeing a group joins Gloo's threads while it holds the interpreter's lock, which such a thread may be waiting
     # for. A rank's process ends right afterwards: whatever lives until then is never freed that way.
-    _never_freed.append((dist.group.WORLD, session))
+    _kept_alive.append((dist.group.WORLD, session))
     try:
         yield session
     finally:
         dist.destroy_process_group()
 
 
-def serves(me: Identity, env: Mapping[str, str]) -> bool:
+def hosts_store(me: RankInfo, env: Mapping[str, str]) -> bool:
     """Whether the ranks meet at this one (pure): at rank 0, unless torchrun's agent serves them."""
     return me.rank == 0 and env.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
 
 
-def _serve_store(me: Identity, timeout: timedelta) -> Any:
+def _serve_store(me: RankInfo, timeout: timedelta) -> Any:
     """torch's store, which by itself would listen on every interface."""
     from torch.distributed import PrefixStore, TCPStore
 
-    host = where_to_listen(me.meeting_host, me.own_host)
+    host = bind_address(me.rendezvous_host, me.own_host)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.create_server((host, me.meeting_port), family=family)
+    listener = socket.create_server((host, me.rendezvous_port), family=family)
     store = TCPStore(
-        host, me.meeting_port, me.world, is_master=True, timeout=timeout, wait_for_workers=False,
+        host,
+        me.rendezvous_port,
+        me.world,
+        is_master=True,
+        timeout=timeout,
+        wait_for_workers=False,
         master_listen_fd=listener.detach(),
-    )  # fmt: skip
-    return PrefixStore(GROUP, store)
+    )
+    return PrefixStore(STORE_PREFIX, store)
 
 
-def _join_store(me: Identity, timeout: timedelta, patience_s: float) -> Any:
+def _join_store(me: RankInfo, timeout: timedelta, connect_timeout_s: float) -> Any:
     from torch.distributed import PrefixStore, TCPStore
 
-    await_listener(me.meeting_host, me.meeting_port, patience_s)
-    store = TCPStore(me.meeting_host, me.meeting_port, me.world, timeout=timeout, wait_for_workers=False)
-    return PrefixStore(GROUP, store)
+    wait_for_listener(me.rendezvous_host, me.rendezvous_port, connect_timeout_s)
+    store = TCPStore(me.rendezvous_host, me.rendezvous_port, me.world, timeout=timeout, wait_for_workers=False)
+    return PrefixStore(STORE_PREFIX, store)
 
 
 class Ddp(Backend):
@@ -147,9 +152,9 @@ class Ddp(Backend):
         return (Role(name="rank", count=case.ranks),)
 
     @contextmanager
-    def session(self, case: Case, me: Identity) -> Iterator[Session]:
-        with process_group(case, me, case.transport, DdpOptions(**case.backend_options)) as joined:
-            yield joined
+    def session(self, case: Case, me: RankInfo) -> Iterator[Session]:
+        with join_torch_distributed(case, me, case.transport, DdpOptions(**case.backend_options)) as session:
+            yield session
 
 
 BACKEND = Ddp()

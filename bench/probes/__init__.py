@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
-from bench.telemetry import Device, Process, Reading
+from bench.telemetry import Device, GpuProcess, Sample
 
 
 class Probe(ABC):
@@ -19,10 +19,10 @@ class Probe(ABC):
     """Why devices that were wanted can't be sampled at all."""
 
     @abstractmethod
-    def read(self) -> list[Reading]:
+    def read(self) -> list[Sample]:
         """All readings of all devices now. Cheap: it runs inside the timed window."""
 
-    def processes(self) -> tuple[list[Process], list[str]]:
+    def processes(self) -> tuple[list[GpuProcess], list[str]]:
         """Who computes on the devices now, and what could not be found out. Slow: never inside a timed window."""
         return [], []
 

@@ -12,10 +12,10 @@ from typing import Any
 import psutil
 
 from bench.probes import Probe
-from bench.probes.nvml import Activity, ask
-from bench.probes.visible import GpuFound, SliceFound, choose_devices
-from bench.probes.watched import Watched
-from bench.telemetry import Device, Process, Reading
+from bench.probes.nvml import GpmSampler, query
+from bench.probes.visible import GpuInfo, MigSlice, choose_devices
+from bench.probes.watched import NvmlDevice
+from bench.telemetry import Device, GpuProcess, Sample
 
 
 class GpuProbe(Probe):
@@ -24,76 +24,80 @@ class GpuProbe(Probe):
     def __init__(self, environment: Mapping[str, str] = os.environ) -> None:
         self._nvml: Any = None
         self._handles: dict[str, Any] = {}
-        self._watched: list[Watched] = []
-        nvml, reason = ask(importlib.import_module, "pynvml")
-        reason = reason or ask(nvml.nvmlInit).reason
+        self._nvml_devices: list[NvmlDevice] = []
+        nvml, reason = query(importlib.import_module, "pynvml")
+        reason = reason or query(nvml.nvmlInit).reason
         if reason:
             self.problems = (f"NVML: {reason}",)
             return
         self._nvml = nvml
         found, problems = self._find()
         choice = choose_devices(environment.get("CUDA_VISIBLE_DEVICES"), found, environment.get("CUDA_DEVICE_ORDER"))
-        known = {part.id if part else gpu.id: (gpu, part) for gpu in found for part in (None, *gpu.slices)}
-        self._watched = [self._watch(*known[name]) for name in choice.ids]
-        self.devices = tuple(watched.device for watched in self._watched)
+        devices_by_id = {
+            mig_slice.id if mig_slice else gpu.id: (gpu, mig_slice)
+            for gpu in found
+            for mig_slice in (None, *gpu.slices)
+        }
+        self._nvml_devices = [self._make_device(*devices_by_id[name]) for name in choice.ids]
+        self.devices = tuple(nvml_device.device for nvml_device in self._nvml_devices)
         self.problems = (*problems, *choice.problems)
 
-    def read(self) -> list[Reading]:
-        return [reading for watched in self._watched for reading in watched.read()]
+    def read(self) -> list[Sample]:
+        return [reading for nvml_device in self._nvml_devices for reading in nvml_device.read()]
 
-    def processes(self) -> tuple[list[Process], list[str]]:
+    def processes(self) -> tuple[list[GpuProcess], list[str]]:
         """By whole GPU: what runs on another slice of it shares its power and its way to memory."""
         processes, problems = [], []
         for gpu in dict.fromkeys(device.part_of or device.id for device in self.devices):
-            found, reason = ask(self._nvml.nvmlDeviceGetComputeRunningProcesses, self._handles[gpu])
+            found, reason = query(self._nvml.nvmlDeviceGetComputeRunningProcesses, self._handles[gpu])
             if reason:
                 problems.append(f"processes of {gpu}: {reason}")
-            for one in found or ():
+            for process in found or ():
                 name = None
                 with contextlib.suppress(psutil.Error):  # gone meanwhile, or of another container
-                    name = psutil.Process(one.pid).name()
-                processes.append(Process(device=gpu, pid=one.pid, name=name, memory_bytes=one.usedGpuMemory))
+                    name = psutil.Process(process.pid).name()
+                processes.append(GpuProcess(device=gpu, pid=process.pid, name=name, memory_bytes=process.usedGpuMemory))
         return processes, problems
 
     def close(self) -> None:
-        for watched in self._watched:
-            watched.close()
+        for nvml_device in self._nvml_devices:
+            nvml_device.close()
         if self._nvml is not None:
-            ask(self._nvml.nvmlShutdown)
-        self._nvml, self._watched, self.devices = None, [], ()
+            query(self._nvml.nvmlShutdown)
+        self._nvml, self._nvml_devices, self.devices = None, [], ()
 
-    def _find(self) -> tuple[list[GpuFound], list[str]]:
-        count, reason = ask(self._nvml.nvmlDeviceGetCount)
-        answers = [ask(self._look_at, index) for index in range(count or 0)]
+    def _find(self) -> tuple[list[GpuInfo], list[str]]:
+        count, reason = query(self._nvml.nvmlDeviceGetCount)
+        answers = [query(self._describe_gpu, index) for index in range(count or 0)]
         problems = [f"NVML: GPU {index}: {answer.reason}" for index, answer in enumerate(answers) if answer.reason]
         if not answers:
             problems.append(f"NVML: {reason or 'no GPU here'}")
         return [answer.value for answer in answers if answer.value], problems
 
-    def _look_at(self, index: int) -> GpuFound:
+    def _describe_gpu(self, index: int) -> GpuInfo:
         nvml = self._nvml
         gpu = nvml.nvmlDeviceGetHandleByIndex(index)
         name = nvml.nvmlDeviceGetUUID(gpu)
         self._handles[name] = gpu
-        mode = ask(nvml.nvmlDeviceGetMigMode, gpu).value  # most GPUs know no such mode
+        mode = query(nvml.nvmlDeviceGetMigMode, gpu).value  # most GPUs know no such mode
         mig = bool(mode) and mode[0] == nvml.NVML_DEVICE_MIG_ENABLE
-        places = range(nvml.nvmlDeviceGetMaxMigDeviceCount(gpu)) if mig else ()
-        slices = [ask(self._look_at_slice, gpu, place).value for place in places]  # places may be empty
-        return GpuFound(name, nvml.nvmlDeviceGetName(gpu), mig, tuple(found for found in slices if found))
+        slots = range(nvml.nvmlDeviceGetMaxMigDeviceCount(gpu)) if mig else ()
+        slices = [query(self._look_at_slice, gpu, slot).value for slot in slots]  # places may be empty
+        return GpuInfo(name, nvml.nvmlDeviceGetName(gpu), mig, tuple(found for found in slices if found))
 
-    def _look_at_slice(self, gpu: Any, place: int) -> SliceFound:
+    def _look_at_slice(self, gpu: Any, slot: int) -> MigSlice:
         nvml = self._nvml
-        part = nvml.nvmlDeviceGetMigDeviceHandleByIndex(gpu, place)
-        name = nvml.nvmlDeviceGetUUID(part)
-        self._handles[name] = part
-        instances = nvml.nvmlDeviceGetGpuInstanceId(part), nvml.nvmlDeviceGetComputeInstanceId(part)
-        return SliceFound(name, nvml.nvmlDeviceGetName(part), *instances)
+        mig_slice = nvml.nvmlDeviceGetMigDeviceHandleByIndex(gpu, slot)
+        name = nvml.nvmlDeviceGetUUID(mig_slice)
+        self._handles[name] = mig_slice
+        instances = nvml.nvmlDeviceGetGpuInstanceId(mig_slice), nvml.nvmlDeviceGetComputeInstanceId(mig_slice)
+        return MigSlice(name, nvml.nvmlDeviceGetName(mig_slice), *instances)
 
-    def _watch(self, gpu: GpuFound, part: SliceFound | None) -> Watched:
-        nvml, whole = self._nvml, self._handles[gpu.id]
-        take = partial(nvml.nvmlGpmSampleGet, whole)
+    def _make_device(self, gpu: GpuInfo, mig_slice: MigSlice | None) -> NvmlDevice:
+        nvml, gpu_handle = self._nvml, self._handles[gpu.id]
+        take_sample = partial(nvml.nvmlGpmSampleGet, gpu_handle)
         device = Device(id=gpu.id, name=gpu.name)
-        if part:  # sampled through its GPU, by the number of its instance
-            take = partial(nvml.nvmlGpmMigSampleGet, whole, part.gpu_instance)
-            device = Device(id=part.id, name=part.name, part_of=gpu.id)
-        return Watched(nvml, device, self._handles[device.id], partial(Activity, nvml, whole, take))
+        if mig_slice:  # sampled through its GPU, by the number of its instance
+            take_sample = partial(nvml.nvmlGpmMigSampleGet, gpu_handle, mig_slice.gpu_instance)
+            device = Device(id=mig_slice.id, name=mig_slice.name, part_of=gpu.id)
+        return NvmlDevice(nvml, device, self._handles[device.id], partial(GpmSampler, nvml, gpu_handle, take_sample))

@@ -27,71 +27,71 @@ REASONS: Mapping[int, str] = {
     28: "no such GPU",
     999: "the driver met an unknown error",
 }
-DEAD = frozenset(REASONS[code] for code in (15, 16))
+DEVICE_LOST = frozenset(REASONS[code] for code in (15, 16))
 """The whole device answers nothing more."""
-NEVER = frozenset(REASONS[code] for code in (2, 3, 4, 13, 25))
+PERMANENT = frozenset(REASONS[code] for code in (2, 3, 4, 13, 25))
 """This question will not be answered however often it is put."""
 
-TWO_SAMPLES = "needs two samples"
-SAMPLES_APART_S = 0.1
+NEEDS_TWO_SAMPLES = "needs two samples"
+MIN_SAMPLE_INTERVAL_S = 0.1
 """NVIDIA's own minimum for GPM."""
 
-ACTIVITIES = {
+GPM_METRICS = {
     "sm_activity": "NVML_GPM_METRIC_SM_UTIL",
     "tensor_activity": "NVML_GPM_METRIC_ANY_TENSOR_UTIL",
     "dram_activity": "NVML_GPM_METRIC_DRAM_BW_UTIL",
 }
 
 
-class Answer(NamedTuple):
+class QueryResult(NamedTuple):
     value: Any
     reason: str | None = None
 
 
-def ask(function: Callable[..., Any], *arguments: Any) -> Answer:
+def query(function: Callable[..., Any], *arguments: Any) -> QueryResult:
     """What the function gives, or why it gives nothing."""
     try:
-        return Answer(function(*arguments))
+        return QueryResult(function(*arguments))
     except ImportError:
-        return Answer(None, "the package nvidia-ml-py is not installed")
+        return QueryResult(None, "the package nvidia-ml-py is not installed")
     except Exception as error:  # a library that isn't what the package takes it for may fail in any way
         code = getattr(error, "value", None)
         if not isinstance(code, int):
-            return Answer(None, f"{type(error).__name__}: {error}")
-        return Answer(None, REASONS.get(code, f"NVML error {code}"))
+            return QueryResult(None, f"{type(error).__name__}: {error}")
+        return QueryResult(None, REASONS.get(code, f"NVML error {code}"))
 
 
-class Activity:
+class GpmSampler:
     """How busy the parts of a GPU were between two samples of its counters (GPM, from Hopper on)."""
 
-    def __init__(self, nvml: Any, gpu: Any, take: Callable[[Any], Any]) -> None:
+    def __init__(self, nvml: Any, gpu: Any, take_sample: Callable[[Any], Any]) -> None:
         if not nvml.nvmlGpmQueryDeviceSupport(gpu).isSupportedDevice:
             raise nvml.NVMLError(nvml.NVML_ERROR_NOT_SUPPORTED)
-        self._nvml, self._take = nvml, take
+        self._nvml, self._take_sample = nvml, take_sample
         self._samples = [nvml.nvmlGpmSampleAlloc(), nvml.nvmlGpmSampleAlloc()]
         self._taken_at: float | None = None
-        self._latest = dict.fromkeys(ACTIVITIES, Answer(None, TWO_SAMPLES))
+        self._latest = dict.fromkeys(GPM_METRICS, QueryResult(None, NEEDS_TWO_SAMPLES))
 
-    def read(self) -> dict[str, Answer]:
+    def read(self) -> dict[str, QueryResult]:
         """Of the latest span; asked again too soon, the span goes on."""
-        if self._taken_at is not None and time.monotonic() - self._taken_at < SAMPLES_APART_S:
+        if self._taken_at is not None and time.monotonic() - self._taken_at < MIN_SAMPLE_INTERVAL_S:
             return self._latest
         older, newer = self._samples
-        self._take(newer)
+        self._take_sample(newer)
         if self._taken_at is not None:
             self._latest = self._between(older, newer)
         self._samples, self._taken_at = [newer, older], time.monotonic()
         return self._latest
 
-    def _between(self, older: Any, newer: Any) -> dict[str, Answer]:
+    def _between(self, older: Any, newer: Any) -> dict[str, QueryResult]:
         nvml = self._nvml
-        asked = nvml.c_nvmlGpmMetricsGet_t()
-        asked.version, asked.numMetrics = nvml.NVML_GPM_METRICS_GET_VERSION, len(ACTIVITIES)
-        asked.sample1, asked.sample2 = older, newer
-        for slot, metric in enumerate(ACTIVITIES.values()):
-            asked.metrics[slot].metricId = getattr(nvml, metric)
-        nvml.nvmlGpmMetricsGet(asked)
-        return {name: ask(self._fraction, asked.metrics[slot]) for slot, name in enumerate(ACTIVITIES)}
+        request = nvml.c_nvmlGpmMetricsGet_t()
+        request.version, request.numMetrics = nvml.NVML_GPM_METRICS_GET_VERSION, len(GPM_METRICS)
+        request.sample1, request.sample2 = older, newer
+        for slot, metric in enumerate(GPM_METRICS.values()):
+            request.metrics[slot].metricId = getattr(nvml, metric)
+        nvml.nvmlGpmMetricsGet(request)
+        return {name: query(self._fraction, request.metrics[slot]) for slot, name in enumerate(GPM_METRICS)}
 
     def _fraction(self, metric: Any) -> float:
         if metric.nvmlReturn:
@@ -100,4 +100,4 @@ class Activity:
 
     def close(self) -> None:
         for sample in self._samples:
-            ask(self._nvml.nvmlGpmSampleFree, sample)
+            query(self._nvml.nvmlGpmSampleFree, sample)

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from bench.probes import Probe
-from bench.telemetry import Process, Reading, Recording, read_recording
+from bench.telemetry import GpuProcess, Recording, Sample, read_recording
 
 
 class ReplayProbe(Probe):
@@ -24,7 +24,7 @@ class ReplayProbe(Probe):
             self.devices = self.recording.header.devices
             self.problems = self.recording.header.problems
 
-    def read(self) -> list[Reading]:
+    def read(self) -> list[Sample]:
         """The latest tick that is due."""
         if self.recording is None or not self.recording.ticks:
             return []
@@ -32,10 +32,10 @@ class ReplayProbe(Probe):
         due = first + time.monotonic() - self.began_s
         if due > last + self.recording.header.interval_s:
             return []
-        passed = [tick for tick in self.recording.ticks if tick.at_s <= due]
-        return list(passed[-1].readings) if passed else []
+        due_ticks = [tick for tick in self.recording.ticks if tick.at_s <= due]
+        return list(due_ticks[-1].readings) if due_ticks else []
 
-    def processes(self) -> tuple[list[Process], list[str]]:
+    def processes(self) -> tuple[list[GpuProcess], list[str]]:
         if self.recording is None:
             return [], []
-        return [found for check in self.recording.checks for found in check.processes], []
+        return [process for check in self.recording.checks for process in check.processes], []

@@ -14,7 +14,7 @@ from bench.backends import Options, Session
 from bench.case import Case, DataSource, Device, Scaling
 from bench.records import MessageTiming, Reading
 
-Kind = Literal["training", "collective", "array"]
+WorkloadKind = Literal["training", "collective", "array"]
 
 
 class DataProblem(Exception):
@@ -33,7 +33,7 @@ class Work(ABC):
     max_steps: int = 20_000
     fixed_steps: int | None = None
     """The measured steps where the work itself says how many (whole epochs)."""
-    late_s: float = 0.0
+    injected_delay_s: float = 0.0
     """How much later than it could this rank's backward pass (or the step, where there is none) begins: a fault."""
 
     @abstractmethod
@@ -74,7 +74,7 @@ class Workload(ABC):
 
     name: str
     summary: str
-    kind: Kind = "training"
+    kind: WorkloadKind = "training"
     options: type[Options] = Options
     scalings: tuple[Scaling, ...] = ("strong", "weak")
     devices: tuple[Device, ...] = ("cpu", "cuda")
@@ -83,7 +83,7 @@ class Workload(ABC):
     tolerance: float | None = None
     """Overrides the backend's tolerance where the result is not a trained model."""
 
-    def why_never(self, case: Case) -> str | None:
+    def unsupported_reason(self, case: Case) -> str | None:
         """Why this combination makes no sense on any machine, or ``None``."""
         return None
 

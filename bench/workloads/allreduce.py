@@ -17,9 +17,9 @@ from bench.case import Case
 from bench.records import MessageTiming, Reading
 from bench.workloads import Work, Workload
 
-SECONDS_A_SIZE = 0.15
-TIMES_AT_LEAST, TIMES_AT_MOST = 5, 200
-FACTOR = 4
+SECONDS_PER_SIZE = 0.15
+MIN_REPETITIONS, MAX_REPETITIONS = 5, 200
+SIZE_FACTOR = 4
 
 
 class AllreduceOptions(Options):
@@ -35,16 +35,16 @@ class AllreduceOptions(Options):
         return self
 
     def sizes(self) -> tuple[int, ...]:
-        """From the smallest, each ``FACTOR`` times the one before, ending with the largest; in bytes."""
-        found = []
+        """From the smallest, each ``SIZE_FACTOR`` times the one before, ending with the largest; in bytes."""
+        message_sizes = []
         size = int(self.smallest)
         while size < self.largest:
-            found.append(size)
-            size *= FACTOR
-        return (*found, int(self.largest))
+            message_sizes.append(size)
+            size *= SIZE_FACTOR
+        return (*message_sizes, int(self.largest))
 
 
-class Reduction(Work):
+class AllreduceWork(Work):
     """One allreduce of the largest message a step."""
 
     unit = "bytes"
@@ -61,8 +61,8 @@ class Reduction(Work):
         self.results: list[Any] = [torch.zeros(size // 4) for size in self.sizes]
 
     def step(self) -> None:
-        if self.late_s:
-            time.sleep(self.late_s)
+        if self.injected_delay_s:
+            time.sleep(self.injected_delay_s)
         self.session.all_reduce_sum(self.buffer)
 
     def verify(self, steps: int) -> tuple[tuple[tuple[int, ...], ...], tuple[float, ...]]:
@@ -72,10 +72,10 @@ class Reduction(Work):
         means = []
         for number, size in enumerate(self.sizes):
             generator = torch.Generator().manual_seed(self.seed + number)
-            whole = torch.rand(size // 4, generator=generator)
-            mine = torch.zeros_like(whole)
-            mine[self.session.rank :: self.session.world] = whole[self.session.rank :: self.session.world]
-            self.results[number] = self.session.all_reduce_sum(mine).to("cpu")
+            full_message = torch.rand(size // 4, generator=generator)
+            own_part = torch.zeros_like(full_message)
+            own_part[self.session.rank :: self.session.world] = full_message[self.session.rank :: self.session.world]
+            self.results[number] = self.session.all_reduce_sum(own_part).to("cpu")
             means.append(float(self.results[number].mean(dtype=torch.float64)))
         return tuple((size,) if self.session.rank == 0 else () for size in self.sizes), tuple(means)
 
@@ -88,13 +88,13 @@ class Reduction(Work):
     def _time(self, size: int) -> MessageTiming:
         message = self.buffer[: size // 4]
         self.session.barrier()
-        first = self._once(message)
-        second = self.session.largest(min(first, self._once(message)))
-        count = int(min(TIMES_AT_MOST, max(TIMES_AT_LEAST, SECONDS_A_SIZE / max(second, 1e-9))))
+        first = self._time_once(message)
+        second = self.session.largest(min(first, self._time_once(message)))
+        count = int(min(MAX_REPETITIONS, max(MIN_REPETITIONS, SECONDS_PER_SIZE / max(second, 1e-9))))
         self.session.barrier()
-        return MessageTiming(message_bytes=size, times_s=tuple(self._once(message) for _ in range(count)))
+        return MessageTiming(message_bytes=size, times_s=tuple(self._time_once(message) for _ in range(count)))
 
-    def _once(self, message: Any) -> float:
+    def _time_once(self, message: Any) -> float:
         began = time.perf_counter()
         self.session.all_reduce_sum(message)
         if self.session.device != "cpu":
@@ -113,11 +113,11 @@ class Allreduce(Workload):
     uses_batch = False
     tolerance = 1e-6
 
-    def why_never(self, case: Case) -> str | None:
+    def unsupported_reason(self, case: Case) -> str | None:
         return "an allreduce needs at least 2 ranks" if case.ranks < 2 else None
 
     def build(self, case: Case, session: Session) -> Work:
-        return Reduction(AllreduceOptions(**case.workload_options), case.seed, session)
+        return AllreduceWork(AllreduceOptions(**case.workload_options), case.seed, session)
 
 
 WORKLOAD = Allreduce()

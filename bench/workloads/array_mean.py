@@ -28,7 +28,7 @@ class ArrayMeanOptions(Options):
         return self
 
 
-class BlocksMean(Work):
+class ArrayMeanWork(Work):
     """One mean of the whole array a step."""
 
     unit = "elements"
@@ -38,17 +38,19 @@ class BlocksMean(Work):
 
     def __init__(self, options: ArrayMeanOptions, case: Case, session: Session) -> None:
         rows = options.rows * (case.ranks if case.scaling == "weak" else 1)
-        self.blocks = (rows // options.chunk, options.columns // options.chunk)
-        self.side = (options.chunk, options.chunk)
+        self.grid_shape = (rows // options.chunk, options.columns // options.chunk)
+        self.block_shape = (options.chunk, options.chunk)
         self.seed, self.session = case.seed, session
         self.amount_per_step = rows * options.columns
         self.mean = 0.0
 
     def step(self) -> None:
-        if self.late_s:
-            time.sleep(self.late_s)
+        if self.injected_delay_s:
+            time.sleep(self.injected_delay_s)
         # It travels to whoever makes a block: with what it needs, and not with the rank's session.
-        self.mean = self.session.blocks_mean(self.blocks, self.side, partial(random_block, self.seed, self.side))
+        self.mean = self.session.blocks_mean(
+            self.grid_shape, self.block_shape, partial(random_block, self.seed, self.block_shape)
+        )
 
     def verify(self, steps: int) -> tuple[tuple[tuple[int, ...], ...], tuple[float, ...]]:
         self.step()
@@ -60,11 +62,11 @@ class BlocksMean(Work):
         return [torch.tensor([self.mean], dtype=torch.float64)]
 
 
-def random_block(seed: int, side: tuple[int, int], row: int, column: int) -> Any:
+def random_block(seed: int, block_shape: tuple[int, int], row: int, column: int) -> Any:
     """Chunk (row, column): float64 of shape ``side``, uniform in [0, 1)."""
     import numpy as np
 
-    return np.random.default_rng([seed, row, column]).random(side)
+    return np.random.default_rng([seed, row, column]).random(block_shape)
 
 
 class ArrayMean(Workload):
@@ -77,7 +79,7 @@ class ArrayMean(Workload):
     tolerance = 1e-12
 
     def build(self, case: Case, session: Session) -> Work:
-        return BlocksMean(ArrayMeanOptions(**case.workload_options), case, session)
+        return ArrayMeanWork(ArrayMeanOptions(**case.workload_options), case, session)
 
 
 WORKLOAD = ArrayMean()

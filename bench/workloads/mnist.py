@@ -44,9 +44,9 @@ class ShardFeed:
         self.steps_an_epoch = len(self.images) // case.global_batch
         pixels = split.images.shape[1]
         self.gathered = torch.empty((self.steps_an_epoch * self.batch, pixels), dtype=torch.uint8, device=device)
-        self.bytes = self.gathered.split(self.batch)
+        self.uint8_batches = self.gathered.split(self.batch)
         self.inputs = torch.empty((self.batch, pixels), device=device)
-        self.minus_mean = torch.tensor(-mnist_data.MEAN / mnist_data.STD, device=device)
+        self.offset = torch.tensor(-mnist_data.MEAN / mnist_data.STD, device=device)
         self.scale = 1 / 255 / mnist_data.STD
         self.epoch, self.position = -1, self.steps_an_epoch
         self.shard: Any = None
@@ -58,7 +58,7 @@ class ShardFeed:
         if self.position == self.steps_an_epoch:
             self._begin_epoch()
         targets = self.targets[self.position]
-        torch.add(self.minus_mean, self.inputs.copy_(self.bytes[self.position]), alpha=self.scale, out=self.inputs)
+        torch.add(self.offset, self.inputs.copy_(self.uint8_batches[self.position]), alpha=self.scale, out=self.inputs)
         self.position += 1
         return self.inputs, targets
 
@@ -66,9 +66,9 @@ class ShardFeed:
         self.epoch, self.position = self.epoch + 1, 0
         order = epoch_order(len(self.images), self.seed, self.epoch)
         self.shard = shard_of(order, self.session.rank, self.session.world, self.global_batch)
-        chosen = self.shard.to(self.session.device)
-        gather_rows(self.images, chosen, self.gathered)
-        self.targets = self.labels[chosen].split(self.batch)
+        shard_rows = self.shard.to(self.session.device)
+        gather_rows(self.images, shard_rows, self.gathered)
+        self.targets = self.labels[shard_rows].split(self.batch)
 
     def last_samples(self) -> tuple[int, ...]:
         rows = slice((self.position - 1) * self.batch, self.position * self.batch)
@@ -97,13 +97,13 @@ class MnistTraining(Training):
             return (), ()
         import torch
 
-        hits = 0
+        correct = 0
         images, labels = torch.from_numpy(self.test.images), torch.from_numpy(self.test.labels)
         with torch.no_grad():
-            for some, wanted in zip(images.split(TEST_BATCH), labels.split(TEST_BATCH), strict=True):
-                inputs = (some.to(self.session.device, torch.float32) / 255 - mnist_data.MEAN) / mnist_data.STD
-                hits += int((self.plain_model(inputs).argmax(dim=1).cpu() == wanted).sum())
-        accuracy = Reading(name="test_accuracy", value=100 * hits / len(labels), unit="%")
+            for batch_images, batch_labels in zip(images.split(TEST_BATCH), labels.split(TEST_BATCH), strict=True):
+                inputs = (batch_images.to(self.session.device, torch.float32) / 255 - mnist_data.MEAN) / mnist_data.STD
+                correct += int((self.plain_model(inputs).argmax(dim=1).cpu() == batch_labels).sum())
+        accuracy = Reading(name="test_accuracy", value=100 * correct / len(labels), unit="%")
         loss = Reading(name="final_loss", value=float(self.loss.detach()), unit="nats")
         return (accuracy, loss), ()
 
@@ -120,10 +120,17 @@ def make_model(name: str, seed: int) -> Any:
         return nn.Sequential(nn.Linear(784, 256), nn.ReLU(), nn.Linear(256, 128), nn.ReLU(), nn.Linear(128, 10))
     return nn.Sequential(
         nn.Unflatten(1, (1, 28, 28)),
-        nn.Conv2d(1, 16, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
-        nn.Conv2d(16, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
-        nn.Flatten(), nn.Linear(32 * 7 * 7, 64), nn.ReLU(), nn.Linear(64, 10),
-    )  # fmt: skip
+        nn.Conv2d(1, 16, 3, padding=1),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(16, 32, 3, padding=1),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(32 * 7 * 7, 64),
+        nn.ReLU(),
+        nn.Linear(64, 10),
+    )
 
 
 class Mnist(Workload):
@@ -131,7 +138,7 @@ class Mnist(Workload):
     summary = "classify handwritten digits: linear, mlp or cnn"
     options = MnistOptions
 
-    def why_never(self, case: Case) -> str | None:
+    def unsupported_reason(self, case: Case) -> str | None:
         if case.steps is not None and MnistOptions(**case.workload_options).eval:
             return "mnist.eval trains whole epochs: leave --steps out"
         return None
@@ -152,8 +159,14 @@ class Mnist(Workload):
             raise DataProblem("mnist's data was not prepared: the harness does it before it starts ranks")
         dataset = mnist_data.load(case.data)
         feed = ShardFeed(dataset.train, case, session)
-        work = MnistTraining(session, make_model(options.model, case.seed), nn.CrossEntropyLoss(), feed,
-                             case.global_batch, learning_rate=0.01)  # fmt: skip
+        work = MnistTraining(
+            session,
+            make_model(options.model, case.seed),
+            nn.CrossEntropyLoss(),
+            feed,
+            case.global_batch,
+            learning_rate=0.01,
+        )
         if options.eval:
             # The verified prefix is the first epoch's beginning.
             work.fixed_steps = options.epochs * feed.steps_an_epoch - case.verify_steps

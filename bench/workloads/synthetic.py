@@ -47,18 +47,18 @@ class PoolFeed:
     def __init__(self, inputs: Any, targets: Any, global_batch: int, session: Session) -> None:
         self.batches = []
         for number in range(POOL_BATCHES):
-            mine = slice(number * global_batch + session.rank, (number + 1) * global_batch, session.world)
-            self.batches.append((inputs[mine].to(session.device), targets[mine].to(session.device), mine))
-        self.taken = 0
+            own_rows = slice(number * global_batch + session.rank, (number + 1) * global_batch, session.world)
+            self.batches.append((inputs[own_rows].to(session.device), targets[own_rows].to(session.device), own_rows))
+        self.batches_taken = 0
 
     def next(self) -> tuple[Any, Any]:
-        batch = self.batches[self.taken % POOL_BATCHES]
-        self.taken += 1
+        batch = self.batches[self.batches_taken % POOL_BATCHES]
+        self.batches_taken += 1
         return batch[0], batch[1]
 
     def last_samples(self) -> tuple[int, ...]:
-        mine = self.batches[(self.taken - 1) % POOL_BATCHES][2]
-        return tuple(range(mine.start, mine.stop, mine.step))
+        own_rows = self.batches[(self.batches_taken - 1) % POOL_BATCHES][2]
+        return tuple(range(own_rows.start, own_rows.stop, own_rows.step))
 
 
 def _mlp(options: SyntheticOptions, samples: int) -> tuple[Any, Any, Any, Any]:
@@ -104,15 +104,15 @@ def _convnet(options: SyntheticOptions, samples: int) -> tuple[Any, Any, Any, An
     # Group norm, not batch norm: batch statistics would make the work depend on how the batch is sharded.
     blocks: list[Any] = []
     for number in range(options.layers):
-        before = 3 if number == 0 else options.channels
-        convolution = nn.Conv2d(before, options.channels, 3, padding=1)
+        in_channels = 3 if number == 0 else options.channels
+        convolution = nn.Conv2d(in_channels, options.channels, 3, padding=1)
         blocks += [convolution, nn.GroupNorm(1, options.channels), nn.ReLU()]
     model = nn.Sequential(*blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(options.channels, 10))
     images = torch.randn(samples, 3, options.image, options.image)
     return model, nn.CrossEntropyLoss(), images, torch.randint(0, 10, (samples,))
 
 
-class Waiter:
+class CompensatedSleep:
     """Waits that add up to what was asked for: how much one overslept is taken off the next."""
 
     def __init__(self) -> None:
@@ -120,10 +120,10 @@ class Waiter:
 
     def wait(self, seconds: float) -> None:
         began = time.perf_counter()
-        wanted = seconds - self.overslept_s
-        if wanted > 0:
-            time.sleep(wanted)
-        self.overslept_s = time.perf_counter() - began - wanted
+        sleep_s = seconds - self.overslept_s
+        if sleep_s > 0:
+            time.sleep(sleep_s)
+        self.overslept_s = time.perf_counter() - began - sleep_s
 
 
 def _emulated(options: SyntheticOptions, samples: int, share: float) -> tuple[Any, Any, Any, Any]:
@@ -135,37 +135,37 @@ def _emulated(options: SyntheticOptions, samples: int, share: float) -> tuple[An
     import torch
     from torch import nn
 
-    waiter = Waiter()
+    sleeper = CompensatedSleep()
     forward_s = options.compute_ms / 1e3 * share / 3 / EMULATED_LAYERS
 
-    class Waited(torch.autograd.Function):
+    class EmulatedLayer(torch.autograd.Function):
         @staticmethod
-        def forward(context: Any, flow: Any, weights: Any) -> Any:
-            context.save_for_backward(flow, weights)
-            waiter.wait(forward_s)
-            return flow + flow * weights.mean()
+        def forward(context: Any, activations: Any, weights: Any) -> Any:
+            context.save_for_backward(activations, weights)
+            sleeper.wait(forward_s)
+            return activations + activations * weights.mean()
 
         @staticmethod
         def backward(context: Any, gradient: Any) -> Any:
-            flow, weights = context.saved_tensors
-            waiter.wait(2 * forward_s)
-            slope = (gradient * flow).sum() / weights.numel()
-            return gradient * (1 + weights.mean()), slope.expand_as(weights).contiguous()
+            activations, weights = context.saved_tensors
+            sleeper.wait(2 * forward_s)
+            weight_gradient = (gradient * activations).sum() / weights.numel()
+            return gradient * (1 + weights.mean()), weight_gradient.expand_as(weights).contiguous()
 
     class Layers(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            each, more = divmod(options.parameters, EMULATED_LAYERS)
-            sizes = [each + (number < more) for number in range(EMULATED_LAYERS)]
+            layer_size, remainder = divmod(options.parameters, EMULATED_LAYERS)
+            sizes = [layer_size + (number < remainder) for number in range(EMULATED_LAYERS)]
             self.weights = nn.ParameterList([nn.Parameter(torch.zeros(size)) for size in sizes])
 
-        def forward(self, flow: Any) -> Any:
+        def forward(self, activations: Any) -> Any:
             for weights in self.weights:
-                flow = Waited.apply(flow, weights)
-            return flow
+                activations = EmulatedLayer.apply(activations, weights)
+            return activations
 
-    def loss_of(flow: Any, targets: Any) -> Any:
-        return (flow * targets).mean()
+    def loss_of(activations: Any, targets: Any) -> Any:
+        return (activations * targets).mean()
 
     return Layers(), loss_of, torch.rand(samples, 1), torch.rand(samples, 1)
 
@@ -188,13 +188,14 @@ class Synthetic(Workload):
         if options.model == "emulated":
             # The reference is about results: where it can be told from the case's own session, it need not wait.
             share = 0.0 if session.world != case.ranks else case.local_batch / case.batch
-            made = _emulated(options, samples, share)
+            components = _emulated(options, samples, share)
         else:
             makers = {"mlp": _mlp, "toy": _toy, "transformer": _transformer, "convnet": _convnet}
-            made = makers[options.model](options, samples)
-        model, loss_of, inputs, targets = made
-        return Training(session, model, loss_of, PoolFeed(inputs, targets, case.global_batch, session),
-                        case.global_batch)  # fmt: skip
+            components = makers[options.model](options, samples)
+        model, loss_of, inputs, targets = components
+        return Training(
+            session, model, loss_of, PoolFeed(inputs, targets, case.global_batch, session), case.global_batch
+        )
 
 
 WORKLOAD = Synthetic()

@@ -6,36 +6,36 @@ import tarfile
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from bench.parcel import is_left_by_a_node
+from bench.parcel import is_node_output
 
-MOST_BYTES = 2**30
+MAX_UNPACKED_BYTES = 2**30
 
 
 class BadArchive(Exception):
     """It can't be read, or holds what has no business in it; says what."""
 
 
-def unpack(archive: IO[bytes], folder: Path, most_bytes: int = MOST_BYTES) -> None:
+def unpack(archive: IO[bytes], folder: Path, most_bytes: int = MAX_UNPACKED_BYTES) -> None:
     """Put what nodes have left, of a tar.gz, into an existing folder, whatever folders it was in. Other plain files
     are passed over: containers may leave some of their own.
 
     Raises :class:`BadArchive` for absolute paths, ``..``, links and devices, names that clash, and more than
     ``most_bytes`` in all; then nothing is written that was not checked.
     """
-    left = most_bytes
-    seen: set[str] = set()
+    bytes_left = most_bytes
+    names: set[str] = set()
     try:
         with tarfile.open(fileobj=archive, mode="r|gz") as members:
             for member in members:
                 if member.isdir():
                     continue
-                name = _checked_name(member, seen)
-                left -= member.size
-                if left < 0:
+                name = _checked_name(member, names)
+                bytes_left -= member.size
+                if bytes_left < 0:
                     raise BadArchive(f"holds more than {most_bytes} bytes")
-                if not is_left_by_a_node(name):
+                if not is_node_output(name):
                     continue
-                seen.add(name)
+                names.add(name)
                 content = members.extractfile(member)
                 assert content is not None, "a regular file has content"
                 (folder / name).write_bytes(content.read())
@@ -43,12 +43,12 @@ def unpack(archive: IO[bytes], folder: Path, most_bytes: int = MOST_BYTES) -> No
         raise BadArchive(f"can't be read: {problem}") from None
 
 
-def _checked_name(member: tarfile.TarInfo, seen: set[str]) -> str:
-    place = PurePosixPath(member.name)
+def _checked_name(member: tarfile.TarInfo, names: set[str]) -> str:
+    path = PurePosixPath(member.name)
     if not member.isreg():
         raise BadArchive(f"holds {member.name!r}, which is not a plain file")
-    if place.is_absolute() or ".." in place.parts:
+    if path.is_absolute() or ".." in path.parts:
         raise BadArchive(f"holds {member.name!r}, which would lie outside")
-    if place.name in seen:
-        raise BadArchive(f"holds {place.name!r} twice")
-    return place.name
+    if path.name in names:
+        raise BadArchive(f"holds {path.name!r} twice")
+    return path.name

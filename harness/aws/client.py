@@ -14,30 +14,30 @@ from pathlib import Path
 from typing import Any
 
 LOG_GROUP = "/aws/sagemaker/TrainingJobs"
-ABOUT_KEYS = re.compile(r"Signature|Token|Credential|AccessKey|Auth|UnrecognizedClient", re.IGNORECASE)
-KEY_ID = re.compile(r"\b(AKIA|ASIA)[A-Z0-9]{12,}\b")
-LONGEST = 300
-OVER = ("Completed", "Failed", "Stopped")
+CREDENTIAL_ERRORS = re.compile(r"Signature|Token|Credential|AccessKey|Auth|UnrecognizedClient", re.IGNORECASE)
+ACCESS_KEY_ID = re.compile(r"\b(AKIA|ASIA)[A-Z0-9]{12,}\b")
+MAX_MESSAGE_LENGTH = 300
+FINAL_STATUSES = ("Completed", "Failed", "Stopped")
 
 
-class CloudProblem(Exception):
+class AwsError(Exception):
     """What AWS, or the way to it, said: in one line, without what could hold a secret.
 
-    ``code``: AWS's own, or the name of the exception; ``passing``: the next attempt may succeed.
+    ``code``: AWS's own, or the name of the exception; ``transient``: the next attempt may succeed.
     """
 
-    def __init__(self, code: str, message: str, *, passing: bool = False) -> None:
+    def __init__(self, code: str, message: str, *, transient: bool = False) -> None:
         super().__init__(f"{code}: {message}" if message else code)
-        self.code, self.passing = code, passing
+        self.code, self.transient = code, transient
 
     @property
-    def general(self) -> bool:
+    def concerns_account(self) -> bool:
         """It is about keys or the network: whatever is asked next will meet it too."""
-        return self.passing or ABOUT_KEYS.search(self.code) is not None
+        return self.transient or CREDENTIAL_ERRORS.search(self.code) is not None
 
 
 @dataclass(frozen=True)
-class Told:
+class TrainingJobDescription:
     """What DescribeTrainingJob says of a job."""
 
     status: str
@@ -48,44 +48,44 @@ class Told:
 
     @property
     def over(self) -> bool:
-        return self.status in OVER
+        return self.status in FINAL_STATUSES
 
     @property
-    def training(self) -> bool:
+    def containers_running(self) -> bool:
         """The containers run: what was before is queueing, and fetching images and channels."""
         return self.detail in ("Training", "Uploading")
 
     @property
-    def said(self) -> str | None:
+    def failure(self) -> str | None:
         """Why it did not end well, in SageMaker's words; ``None`` where it did."""
         if self.status == "Completed":
             return None
         return _one_line(self.reason or (self.detail if self.detail != self.status else self.status))
 
 
-class Cloud:
-    """One account and region. Every method raises :class:`CloudProblem`."""
+class AwsClient:
+    """One account and region. Every method raises :class:`AwsError`."""
 
     def __init__(self, region: str = "", profile: str = "") -> None:
-        self.asked = {"region_name": region or None, "profile_name": profile or None}
+        self.session_arguments = {"region_name": region or None, "profile_name": profile or None}
 
     @cached_property
     def _session(self) -> Any:
         import boto3
 
-        with _told():
-            return boto3.Session(**self.asked)
+        with _translated_errors():
+            return boto3.Session(**self.session_arguments)
 
-    def why_not(self) -> str | None:
+    def unavailable_reason(self) -> str | None:
         """Why it can't be reached with what is set here, with the remedy, or ``None``; nothing is sent to AWS."""
         try:
             session = self._session
             if session.region_name is None:
                 return "no AWS region: --set sagemaker.region=REGION, or AWS_DEFAULT_REGION"
-            with _told():
+            with _translated_errors():
                 if session.get_credentials() is None:
                     return "no AWS credentials: run `aws configure`, or set AWS_PROFILE"
-        except CloudProblem as problem:
+        except AwsError as problem:
             return f"AWS's settings are of no use ({problem}): mend them with `aws configure`"
         return None
 
@@ -93,7 +93,7 @@ class Cloud:
         from botocore.config import Config
 
         patient = Config(retries={"mode": "standard", "max_attempts": 5}, connect_timeout=10, read_timeout=60)
-        with _told():
+        with _translated_errors():
             return self._session.client(service, config=patient)
 
     @cached_property
@@ -109,19 +109,19 @@ class Cloud:
         return self._client("logs")
 
     def create(self, request: dict[str, Any]) -> None:
-        with _told():
+        with _translated_errors():
             self._jobs.create_training_job(**request)
 
-    def describe(self, name: str) -> Told | None:
+    def describe(self, name: str) -> TrainingJobDescription | None:
         """What is known of a job; ``None``: there is none of this name."""
         try:
-            with _told():
+            with _translated_errors():
                 found = self._jobs.describe_training_job(TrainingJobName=name)
-        except CloudProblem as problem:
+        except AwsError as problem:
             if problem.code in ("ValidationException", "ResourceNotFound"):
                 return None
             raise
-        return Told(
+        return TrainingJobDescription(
             status=found["TrainingJobStatus"],
             detail=found["SecondaryStatus"],
             reason=found.get("FailureReason"),
@@ -132,37 +132,37 @@ class Cloud:
     def stop(self, name: str) -> None:
         """Ask for the end of a job; one that has ended is left as it is."""
         try:
-            with _told():
+            with _translated_errors():
                 self._jobs.stop_training_job(TrainingJobName=name)
-        except CloudProblem as problem:
+        except AwsError as problem:
             if problem.code not in ("ValidationException", "ResourceNotFound"):
                 raise
 
-    def put(self, place: str, content: bytes) -> None:
-        bucket, key = _parts(place)
-        with _told():
+    def put(self, uri: str, content: bytes) -> None:
+        bucket, key = _bucket_and_key(uri)
+        with _translated_errors():
             self._objects.put_object(Bucket=bucket, Key=key, Body=content)
 
-    def put_file(self, place: str, path: Path) -> None:
+    def put_file(self, uri: str, path: Path) -> None:
         """Send a file, unless one of this name and size is there."""
-        bucket, key = _parts(place)
+        bucket, key = _bucket_and_key(uri)
         try:
-            with _told():
+            with _translated_errors():
                 if self._objects.head_object(Bucket=bucket, Key=key)["ContentLength"] == path.stat().st_size:
                     return
-        except CloudProblem as problem:
+        except AwsError as problem:
             if problem.code not in ("404", "NoSuchKey", "403"):
                 raise
-        with _told():
+        with _translated_errors():
             self._objects.upload_file(str(path), bucket, key)
 
-    def fetch(self, place: str, path: Path) -> bool:
+    def fetch(self, uri: str, path: Path) -> bool:
         """Bring an object home; ``False``: there is none."""
-        bucket, key = _parts(place)
+        bucket, key = _bucket_and_key(uri)
         try:
-            with _told():
+            with _translated_errors():
                 self._objects.download_file(bucket, key, str(path))
-        except CloudProblem as problem:
+        except AwsError as problem:
             if problem.code in ("404", "NoSuchKey"):
                 return False
             raise
@@ -171,7 +171,7 @@ class Cloud:
     def log_tail(self, name: str, count: int) -> list[str]:
         """The last lines that each host of a job printed, as ``algo-1: …``."""
         lines = []
-        with _told():
+        with _translated_errors():
             streams = self._logs.describe_log_streams(logGroupName=LOG_GROUP, logStreamNamePrefix=f"{name}/")
             for stream in streams["logStreams"]:
                 title = stream["logStreamName"]
@@ -183,14 +183,14 @@ class Cloud:
         return lines
 
 
-def _parts(place: str) -> tuple[str, str]:
-    bucket, _, key = place.removeprefix("s3://").partition("/")
+def _bucket_and_key(uri: str) -> tuple[str, str]:
+    bucket, _, key = uri.removeprefix("s3://").partition("/")
     return bucket, key
 
 
 @contextlib.contextmanager
-def _told() -> Iterator[None]:
-    """Whatever boto3 raises, as :class:`CloudProblem`."""
+def _translated_errors() -> Iterator[None]:
+    """Whatever boto3 raises, as :class:`AwsError`."""
     import boto3.exceptions
     import botocore.exceptions as wrong
 
@@ -198,17 +198,17 @@ def _told() -> Iterator[None]:
     try:
         yield
     except wrong.ClientError as problem:
-        said = problem.response.get("Error", {})
-        code = str(said.get("Code", "Unknown"))
+        failure = problem.response.get("Error", {})
+        code = str(failure.get("Code", "Unknown"))
         # Such messages quote the request that was signed.
-        message = "" if ABOUT_KEYS.search(code) else str(said.get("Message", ""))
-        raise CloudProblem(code, _one_line(message), passing=code.startswith("Throttling")) from None
+        message = "" if CREDENTIAL_ERRORS.search(code) else str(failure.get("Message", ""))
+        raise AwsError(code, _one_line(message), transient=code.startswith("Throttling")) from None
     except (wrong.BotoCoreError, boto3.exceptions.Boto3Error) as problem:
-        raise CloudProblem(
-            type(problem).__name__, _one_line(str(problem)), passing=isinstance(problem, passing)
+        raise AwsError(
+            type(problem).__name__, _one_line(str(problem)), transient=isinstance(problem, passing)
         ) from None
 
 
 def _one_line(text: str) -> str:
-    line = KEY_ID.sub("(a key)", " ".join(text.split()))
-    return line if len(line) <= LONGEST else f"{line[:LONGEST]}…"
+    line = ACCESS_KEY_ID.sub("(a key)", " ".join(text.split()))
+    return line if len(line) <= MAX_MESSAGE_LENGTH else f"{line[:MAX_MESSAGE_LENGTH]}…"

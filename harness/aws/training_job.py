@@ -14,36 +14,37 @@ from pydantic import Field, StringConstraints, model_validator
 from bench.backends import Options
 from bench.case import Case
 
-ML = "/opt/ml"
+ML_FOLDER = "/opt/ml"
 """Where SageMaker puts what a container reads, and takes what it leaves."""
-CASE_FILE = f"{ML}/input/data/case/case.json"
-DATA_FOLDER = f"{ML}/input/data/data"
+CASE_FILE = f"{ML_FOLDER}/input/data/case/case.json"
+DATA_FOLDER = f"{ML_FOLDER}/input/data/data"
 SOURCE_ARCHIVE = "sourcedir.tar.gz"
-COMMAND = ("python", "-m", "bench.sagemaker_entry", "--case", CASE_FILE, "--out", f"{ML}/output/data")
+NODE_COMMAND = ("python", "-m", "bench.sagemaker_entry", "--case", CASE_FILE, "--out", f"{ML_FOLDER}/output/data")
 
 # Script mode: an image that knows nothing of us gets our source first, and what it lacks for it: most images lack
 # nothing, and pip's looking around would be billed. An argument may have 256 characters.
-UNPACK = (
-    f"mkdir -p {ML}/code && cd {ML}/code && tar -xzf {ML}/input/data/code/{SOURCE_ARCHIVE} --no-same-owner"
+UNPACK_AND_RUN = (
+    f"mkdir -p {ML_FOLDER}/code && cd {ML_FOLDER}/code && tar -xzf {ML_FOLDER}/input/data/code/{SOURCE_ARCHIVE} --no-same-owner"
     ' && (python -c "import bench.node, pynvml" || python -m pip install -q -r requirements.txt) && exec "$@"'
 )
 
-NAME_LENGTH = 63
-SETUP_S = 900
+MAX_NAME_LENGTH = 63
+SETUP_ALLOWANCE_S = 900
 """Of a job's running time, what fetching the image and the channels may take: SageMaker counts that too."""
-SPOT_QUEUE_S = 3600
+SPOT_QUEUE_ALLOWANCE_S = 3600
 
-TAG = r"[\p{L}\p{Z}\p{N}_.:/+@-]+=[\p{L}\p{Z}\p{N}_.:/=+@-]*"
-MOST_TAGS, TAG_KEY_LENGTH, TAG_VALUE_LENGTH = 50, 128, 256
-Name = Annotated[str, StringConstraints(max_length=1024)]
+TAG_PATTERN = r"[\p{L}\p{Z}\p{N}_.:/+@-]+=[\p{L}\p{Z}\p{N}_.:/=+@-]*"
+MAX_TAGS, MAX_TAG_KEY_LENGTH, MAX_TAG_VALUE_LENGTH = 50, 128, 256
+ShortText = Annotated[str, StringConstraints(max_length=1024)]
 
 
 class SagemakerOptions(Options):
-    role: Name = Field(
-        "", pattern=r"^(arn:aws[a-z-]*:iam::[0-9]{12}:role/[A-Za-z0-9_+=,.@/-]+)?$",
+    role: ShortText = Field(
+        "",
+        pattern=r"^(arn:aws[a-z-]*:iam::[0-9]{12}:role/[A-Za-z0-9_+=,.@/-]+)?$",
         description="ARN of the IAM role that jobs take on",
-    )  # fmt: skip
-    image: Name = Field(
+    )
+    image: ShortText = Field(
         "",
         max_length=255,
         pattern=r"^([0-9]{12}\.dkr\.ecr\.[a-z0-9-]+\.amazonaws\.com(\.cn)?/[a-z0-9._/-]+"
@@ -53,18 +54,19 @@ class SagemakerOptions(Options):
     mode: Literal["script", "image"] = Field(
         "script", description="script: our source is sent into the image; image: the image holds it"
     )
-    instance_type: Name = Field(
+    instance_type: ShortText = Field(
         "ml.m5.xlarge", pattern=r"^ml\.[a-z0-9-]+\.[a-z0-9]+$", description="of every node; as many as a case has nodes"
     )
     volume_gb: int = Field(30, ge=1, le=16384, description="disk of each instance, in GB")
-    s3: Name = Field(
-        "", pattern=r"^(s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9_-][A-Za-z0-9_.-]*)*/?)?$",
+    s3: ShortText = Field(
+        "",
+        pattern=r"^(s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9_-][A-Za-z0-9_.-]*)*/?)?$",
         description="where inputs and results go: s3://BUCKET/PREFIX",
-    )  # fmt: skip
-    region: Name = Field(
+    )
+    region: ShortText = Field(
         "", pattern=r"^([a-z]{2}(-[a-z0-9]+)+-[0-9])?$", description="AWS region; unset: as AWS's own settings say"
     )
-    profile: Name = Field(
+    profile: ShortText = Field(
         "", pattern=r"^[A-Za-z0-9_.@+-]*$", description="profile of AWS's own settings, which hold the keys"
     )
     spot: bool = Field(False, description="managed spot instances: cheaper, may be interrupted")
@@ -81,12 +83,15 @@ class SagemakerOptions(Options):
         description="with spot: waiting and running together; unset: an hour more than running",
     )
     tags: str = Field(
-        "", pattern=rf"^({TAG}(;{TAG})*)?$", max_length=4096, description="tags of the jobs: key=value;key=value"
+        "",
+        pattern=rf"^({TAG_PATTERN}(;{TAG_PATTERN})*)?$",
+        max_length=4096,
+        description="tags of the jobs: key=value;key=value",
     )
-    subnets: Name = Field(
+    subnets: ShortText = Field(
         "", pattern=r"^(subnet-[0-9a-f]+(;subnet-[0-9a-f]+){0,15})?$", description="of a VPC: subnet-a;subnet-b"
     )
-    security_groups: Name = Field(
+    security_groups: ShortText = Field(
         "", pattern=r"^(sg-[0-9a-f]+(;sg-[0-9a-f]+){0,4})?$", description="of the VPC: sg-a;sg-b"
     )
     encrypt_traffic: bool = Field(False, description="encrypt what instances send each other; costs speed")
@@ -99,7 +104,7 @@ class SagemakerOptions(Options):
     poll_s: float = Field(5.0, ge=0.05, le=300, description="how often a job is asked for at first, in seconds")
 
     @model_validator(mode="after")
-    def _whole(self) -> Self:
+    def _consistent(self) -> Self:
         if bool(self.subnets) != bool(self.security_groups):
             raise ValueError("subnets and security_groups go together: a VPC needs both")
         if self.max_wait_s is not None and not self.spot:
@@ -109,51 +114,57 @@ class SagemakerOptions(Options):
         tags = tags_of(self)
         if any(key.lower().startswith("aws:") for key, _ in tags):
             raise ValueError("tags: keys that begin with aws: are AWS's own; choose others")
-        if len({key for key, _ in tags}) < len(tags) or len(tags) > MOST_TAGS:
-            raise ValueError(f"tags: up to {MOST_TAGS}, and each key once")
-        if any(len(key) > TAG_KEY_LENGTH or len(value) > TAG_VALUE_LENGTH for key, value in tags):
-            raise ValueError(f"tags: keys have up to {TAG_KEY_LENGTH} characters, values up to {TAG_VALUE_LENGTH}")
+        if len({key for key, _ in tags}) < len(tags) or len(tags) > MAX_TAGS:
+            raise ValueError(f"tags: up to {MAX_TAGS}, and each key once")
+        if any(len(key) > MAX_TAG_KEY_LENGTH or len(value) > MAX_TAG_VALUE_LENGTH for key, value in tags):
+            raise ValueError(
+                f"tags: keys have up to {MAX_TAG_KEY_LENGTH} characters, values up to {MAX_TAG_VALUE_LENGTH}"
+            )
         return self
 
 
-def tags_of(chosen: SagemakerOptions) -> list[tuple[str, str]]:
-    found = [tag.partition("=") for tag in chosen.tags.split(";") if tag]
+def tags_of(options: SagemakerOptions) -> list[tuple[str, str]]:
+    found = [tag.partition("=") for tag in options.tags.split(";") if tag]
     return [(key, value) for key, _, value in found]
 
 
-def unset(chosen: SagemakerOptions) -> str | None:
+def missing_option(options: SagemakerOptions) -> str | None:
     """Which option has no default and was not set, with how to set it."""
     examples = {"role": "arn:aws:iam::123456789012:role/NAME", "image": "ECR_URI", "s3": "s3://BUCKET/PREFIX"}
-    name = next((name for name in examples if not getattr(chosen, name)), None)
+    name = next((name for name in examples if not getattr(options, name)), None)
     return f"sagemaker.{name} is not set: --set sagemaker.{name}={examples[name]}" if name else None
 
 
-def why_never(case: Case, chosen: SagemakerOptions) -> str | None:
+def unsupported_reason(case: Case, options: SagemakerOptions) -> str | None:
     """What neither the API's model nor the types of the options say, with the remedy, or ``None``."""
-    if said := unset(chosen):
+    if said := missing_option(options):
         return said
     if case.net is not None:
         return "SageMaker's network is AWS's: --net is for the local site"
     if case.transport == "mpi":
         return f"no mpirun starts ranks here: --set {case.backend}.transport=gloo"
-    if case.device == "cuda" and not re.match(r"ml\.[gp]\d", chosen.instance_type):
-        return f"{chosen.instance_type} has no GPU: --set sagemaker.instance_type=ml.g5.xlarge, or --device cpu"
-    limits = stopping(case, chosen)
+    if case.device == "cuda" and not re.match(r"ml\.[gp]\d", options.instance_type):
+        return f"{options.instance_type} has no GPU: --set sagemaker.instance_type=ml.g5.xlarge, or --device cpu"
+    limits = stopping_condition(case, options)
     if limits["MaxRuntimeInSeconds"] < case.timeout_s:
-        return (f"sagemaker.max_runtime_s = {chosen.max_runtime_s} ends a trial before --timeout {case.timeout_s:g} "
-                "does: raise it, or leave it out")  # fmt: skip
+        return (
+            f"sagemaker.max_runtime_s = {options.max_runtime_s} ends a trial before --timeout {case.timeout_s:g} "
+            "does: raise it, or leave it out"
+        )
     if limits.get("MaxWaitTimeInSeconds", math.inf) < limits["MaxRuntimeInSeconds"]:
-        return (f"sagemaker.max_wait_s = {chosen.max_wait_s} is shorter than a job may run "
-                f"({limits['MaxRuntimeInSeconds']} s): raise it, or leave it out")  # fmt: skip
+        return (
+            f"sagemaker.max_wait_s = {options.max_wait_s} is shorter than a job may run "
+            f"({limits['MaxRuntimeInSeconds']} s): raise it, or leave it out"
+        )
     return None
 
 
-def stopping(case: Case, chosen: SagemakerOptions) -> dict[str, int]:
+def stopping_condition(case: Case, options: SagemakerOptions) -> dict[str, int]:
     """After how long SageMaker itself ends a job: a net below the harness's own timeout."""
-    runtime = chosen.max_runtime_s or math.ceil(case.timeout_s) + SETUP_S
+    runtime = options.max_runtime_s or math.ceil(case.timeout_s) + SETUP_ALLOWANCE_S
     limits = {"MaxRuntimeInSeconds": runtime}
-    if chosen.spot:
-        limits["MaxWaitTimeInSeconds"] = chosen.max_wait_s or runtime + SPOT_QUEUE_S
+    if options.spot:
+        limits["MaxWaitTimeInSeconds"] = options.max_wait_s or runtime + SPOT_QUEUE_ALLOWANCE_S
     return limits
 
 
@@ -162,27 +173,27 @@ def job_name(case: Case, unique: str | None = None) -> str:
     the case where it isn't given."""
     unique = unique or hashlib.sha256(case.key.encode()).hexdigest()[:8]
     said = f"scaling-{case.workload}-{case.backend}-{case.nodes}x{case.ranks_on_a_node}"
-    clean = re.sub(r"[^A-Za-z0-9]+", "-", said)[: NAME_LENGTH - len(unique) - 1]
+    clean = re.sub(r"[^A-Za-z0-9]+", "-", said)[: MAX_NAME_LENGTH - len(unique) - 1]
     return f"{clean.strip('-')}-{unique}"
 
 
-def hosts_of(count: int) -> list[str]:
+def host_names(count: int) -> list[str]:
     """The names of a job's hosts, in the order of its nodes."""
     return [f"algo-{number}" for number in range(1, count + 1)]
 
 
-def job_folder(chosen: SagemakerOptions, name: str) -> str:
+def job_folder(options: SagemakerOptions, name: str) -> str:
     """Everything of one job lies under it."""
-    return f"{chosen.s3.rstrip('/')}/{name}"
+    return f"{options.s3.rstrip('/')}/{name}"
 
 
-def output_archive(chosen: SagemakerOptions, name: str) -> str:
-    return f"{job_folder(chosen, name)}/output/output.tar.gz"
+def output_archive(options: SagemakerOptions, name: str) -> str:
+    return f"{job_folder(options, name)}/output/output.tar.gz"
 
 
-def data_folder(chosen: SagemakerOptions, digest: str) -> str:
+def data_folder(options: SagemakerOptions, digest: str) -> str:
     """Prepared data is sent once and serves all jobs."""
-    return f"{chosen.s3.rstrip('/')}/data/{re.sub(r'[^A-Za-z0-9]+', '-', digest)}"
+    return f"{options.s3.rstrip('/')}/data/{re.sub(r'[^A-Za-z0-9]+', '-', digest)}"
 
 
 def data_files(case: Case) -> dict[str, Path]:
@@ -193,65 +204,65 @@ def data_files(case: Case) -> dict[str, Path]:
     return {str(found.relative_to(path)): found for found in sorted(path.rglob("*")) if found.is_file()}
 
 
-def with_data_there(case: Case) -> Case:
+def with_remote_data(case: Case) -> Case:
     """The case as its hosts read it: its data is where SageMaker puts the channel."""
     if case.data is None:
         return case
     path = Path(case.data.path)
-    there = f"{DATA_FOLDER}/{path.name}" if path.is_file() else DATA_FOLDER
-    return case.model_copy(update={"data": case.data.model_copy(update={"path": there})})
+    remote_path = f"{DATA_FOLDER}/{path.name}" if path.is_file() else DATA_FOLDER
+    return case.model_copy(update={"data": case.data.model_copy(update={"path": remote_path})})
 
 
-def request(case: Case, chosen: SagemakerOptions, name: str) -> dict[str, Any]:
+def training_job_request(case: Case, options: SagemakerOptions, name: str) -> dict[str, Any]:
     """The arguments of CreateTrainingJob."""
-    folder = job_folder(chosen, name)
+    folder = job_folder(options, name)
     channels = {"case": f"{folder}/input/case/"}
-    if chosen.mode == "script":
+    if options.mode == "script":
         channels["code"] = f"{folder}/input/code/"
     if case.data is not None:
-        channels["data"] = f"{data_folder(chosen, case.data.digest)}/"
-    program, *arguments = COMMAND if chosen.mode == "image" else ("sh", "-c", UNPACK, "sh", *COMMAND)
-    asked: dict[str, Any] = {
+        channels["data"] = f"{data_folder(options, case.data.digest)}/"
+    program, *arguments = NODE_COMMAND if options.mode == "image" else ("sh", "-c", UNPACK_AND_RUN, "sh", *NODE_COMMAND)
+    request_arguments: dict[str, Any] = {
         "TrainingJobName": name,
         "AlgorithmSpecification": {
-            "TrainingImage": chosen.image,
+            "TrainingImage": options.image,
             "TrainingInputMode": "File",
             "ContainerEntrypoint": [program],
             "ContainerArguments": arguments,
         },
-        "RoleArn": chosen.role,
-        "InputDataConfig": [_channel(title, place) for title, place in channels.items()],
-        "OutputDataConfig": {"S3OutputPath": chosen.s3.rstrip("/")},
+        "RoleArn": options.role,
+        "InputDataConfig": [_channel(title, uri) for title, uri in channels.items()],
+        "OutputDataConfig": {"S3OutputPath": options.s3.rstrip("/")},
         "ResourceConfig": {
-            "InstanceType": chosen.instance_type,
+            "InstanceType": options.instance_type,
             "InstanceCount": case.nodes,
-            "VolumeSizeInGB": chosen.volume_gb,
+            "VolumeSizeInGB": options.volume_gb,
         },
-        "StoppingCondition": stopping(case, chosen),
-        "EnableManagedSpotTraining": chosen.spot,
-        "EnableInterContainerTrafficEncryption": chosen.encrypt_traffic,
+        "StoppingCondition": stopping_condition(case, options),
+        "EnableManagedSpotTraining": options.spot,
+        "EnableInterContainerTrafficEncryption": options.encrypt_traffic,
     }
-    if chosen.interface:
-        asked["Environment"] = {"SCALING_INTERFACE": chosen.interface}
-    if chosen.subnets:
-        groups = chosen.security_groups.split(";")
-        asked["VpcConfig"] = {"SecurityGroupIds": groups, "Subnets": chosen.subnets.split(";")}
-    if chosen.tags:
-        asked["Tags"] = [{"Key": key, "Value": value} for key, value in tags_of(chosen)]
-    return asked
+    if options.interface:
+        request_arguments["Environment"] = {"SCALING_INTERFACE": options.interface}
+    if options.subnets:
+        groups = options.security_groups.split(";")
+        request_arguments["VpcConfig"] = {"SecurityGroupIds": groups, "Subnets": options.subnets.split(";")}
+    if options.tags:
+        request_arguments["Tags"] = [{"Key": key, "Value": value} for key, value in tags_of(options)]
+    return request_arguments
 
 
-def as_text(asked: dict[str, Any]) -> str:
-    return json.dumps(asked, indent=2) + "\n"
+def request_json(request_arguments: dict[str, Any]) -> str:
+    return json.dumps(request_arguments, indent=2) + "\n"
 
 
-def _channel(title: str, place: str) -> dict[str, Any]:
+def _channel(title: str, uri: str) -> dict[str, Any]:
     return {
         "ChannelName": title,
         "DataSource": {
             "S3DataSource": {
                 "S3DataType": "S3Prefix",
-                "S3Uri": place,
+                "S3Uri": uri,
                 "S3DataDistributionType": "FullyReplicated",
             }
         },

@@ -8,8 +8,8 @@ from typing import Any
 
 from rich.console import Console
 
-from harness.errors import UsageError, nearest
-from harness.started import now
+from harness.errors import UsageError, suggest_name
+from harness.started import utc_now
 from harness.storage.ledger import Acceptance, Ledger
 from harness.storage.opening import open_store
 from harness.storage.store import Store
@@ -18,7 +18,7 @@ from reports.verdicts.values import Metric, Status
 
 
 @dataclass(frozen=True)
-class Accepting:
+class AcceptResult:
     """What was recorded."""
 
     found: Acceptance
@@ -27,11 +27,11 @@ class Accepting:
         return self.found.model_dump()
 
     def print(self, console: Console) -> None:
-        told = f"accepted: {self.found.curve}, from {self.found.since} on: {self.found.because}"
-        console.print(told, markup=False, highlight=False, soft_wrap=True)
+        message = f"accepted: {self.found.curve}, from {self.found.since} on: {self.found.because}"
+        console.print(message, markup=False, highlight=False, soft_wrap=True)
 
 
-def accept(place: str, wanted: str, because: str | None, suite: str | None = None) -> Accepting:
+def accept(store_url: str, pattern: str, because: str | None, suite: str | None = None) -> AcceptResult:
     """Accept the newest level of a curve, or of an ingested benchmark, from the night on which it was first found to
     have regressed.
 
@@ -39,50 +39,50 @@ def accept(place: str, wanted: str, because: str | None, suite: str | None = Non
     """
     if not because or not because.strip():
         raise UsageError('--accept: say why, for whoever reads it next: --because "…"')
-    store = open_store(place, create=False, upgrade=True)
+    store = open_store(store_url, create=False, upgrade=True)
     ledger = store.ledger
-    series = {**_of_sweep(store, suite), **_of_ingested(ledger)}
+    series = {**_sweep_curves(store, suite), **_ingested_curves(ledger)}
     if not series:
-        raise UsageError(f"--accept: store {place} holds no night; run `python -m harness sweep` first")
-    curve = _curve(wanted, list(series))
+        raise UsageError(f"--accept: store {store_url} holds no night; run `python -m harness sweep` first")
+    curve = _match_curve(pattern, list(series))
     names, nights = series[curve]
-    since = _since(nights, names, ledger.statuses(nights))
-    found = Acceptance(curve=curve, since=since, because=because.strip(), at=now())
+    since = _first_regressed_night(nights, names, ledger.statuses(nights))
+    found = Acceptance(curve=curve, since=since, because=because.strip(), at=utc_now())
     ledger.accept(found)
     store.close()
-    return Accepting(found)
+    return AcceptResult(found)
 
 
-Known = dict[str, tuple[set[tuple[str, Metric]], list[str]]]
+SeriesByCurve = dict[str, tuple[set[tuple[str, Metric]], list[str]]]
 """By curve: its series, and the nights it is measured on, the oldest first."""
 
 
-def _of_sweep(store: Store, suite: str | None) -> Known:
+def _sweep_curves(store: Store, suite: str | None) -> SeriesByCurve:
     nights = store.ledger.nights(suite)
     if not nights:
         return {}
     names = [night.id for night in nights if night.suite == nights[-1].suite]
-    found: Known = {}
+    found: SeriesByCurve = {}
     for subject in subjects_of(store.sweep(names[-1]).plan.cases):
         found.setdefault(subject.curve, (set(), names))[0].add((subject.name, subject.metric))
     return found
 
 
-def _of_ingested(ledger: Ledger) -> Known:
+def _ingested_curves(ledger: Ledger) -> SeriesByCurve:
     nights = ledger.ingested_nights()
     return {run.benchmark: ({(run.benchmark, "step")}, nights) for run in ledger.runs(nights[-1:])}
 
 
-def _curve(wanted: str, known: Sequence[str]) -> str:
-    alike = [curve for curve in known if wanted == curve] or [curve for curve in known if wanted in curve]
-    if not alike:
-        raise UsageError(f"--accept: the newest night has no curve '{wanted}'{nearest(wanted, known)}")
-    if len(alike) > 1:
-        raise UsageError(f"--accept: '{wanted}' is part of {len(alike)} curves: {', '.join(alike)}; name one")
-    return alike[0]
+def _match_curve(pattern: str, curves: Sequence[str]) -> str:
+    matches = [curve for curve in curves if pattern == curve] or [curve for curve in curves if pattern in curve]
+    if not matches:
+        raise UsageError(f"--accept: the newest night has no curve '{pattern}'{suggest_name(pattern, curves)}")
+    if len(matches) > 1:
+        raise UsageError(f"--accept: '{pattern}' is part of {len(matches)} curves: {', '.join(matches)}; name one")
+    return matches[0]
 
 
-def _since(
+def _first_regressed_night(
     nights: Sequence[str], series: set[tuple[str, Metric]], statuses: Mapping[tuple[str, str, Metric], Status]
 ) -> str:
     """The first of the nights in a row, up to the newest, on which the curve had regressed; else the newest."""

@@ -10,30 +10,30 @@ from pathlib import Path
 from bench.case import Case
 from harness.environment import read_environment
 from harness.errors import UsageError
-from harness.pairs.pairing import Watcher, interleave, two_sides
+from harness.pairs.pairing import PairWatcherProtocol, interleave, open_sides
 from harness.pairs.trees import head_tree, short_commit
 from harness.storage.ledger import Ledger, PairTrial
-from reports.verdicts.evidence import Judged, NightFacts, unlike
+from reports.verdicts.evidence import EarlierVerdicts, NightFacts, describe_differences
 from reports.verdicts.measures import measures_of
-from reports.verdicts.members import Member, settled
-from reports.verdicts.subjects import Numbers
+from reports.verdicts.members import JudgedSeries, resolve_suspect
+from reports.verdicts.subjects import CellMeasures
 from reports.verdicts.values import Status
 
-Judge = Callable[[Mapping[str, Numbers]], Sequence[Member]]
+JudgeFunction = Callable[[Mapping[str, CellMeasures]], Sequence[JudgedSeries]]
 """Numbers of the pairs by side → every subject with its verdict."""
 
 
 @dataclass(frozen=True)
-class Confirmed:
+class ConfirmResult:
     """Every subject with its verdict, the base that suspects were held against, and the trials that took."""
 
-    members: Sequence[Member]
+    members: Sequence[JudgedSeries]
     base: str | None = None
     extra_trials: int = 0
 
 
 @dataclass
-class Pairs:
+class NightPairs:
     """The pairs of a night against one base, as they come."""
 
     numbers: dict[str, dict[str, dict[int, dict[str, float]]]] = field(
@@ -59,9 +59,9 @@ class Pairs:
         return len(self.failed[key]) >= 2 and len(self.failed[key]) >= len(good)
 
 
-def stored_pairs(ledger: Ledger, night: str, head: str | None, base: str | None) -> Pairs:
+def stored_pairs(ledger: Ledger, night: str, head: str | None, base: str | None) -> NightPairs:
     """What earlier calls measured for a night of these two commits; none where a side's commit is unknown."""
-    pairs = Pairs()
+    pairs = NightPairs()
     for found in ledger.pairs(night):
         if found.commit == {"head": head, "base": base}[found.side]:
             pairs.add(found)
@@ -76,24 +76,24 @@ def confirm_suspects(
     base_rev: str,
     environment: str,
     ledger: Ledger,
-    judge: Judge,
+    judge: JudgeFunction,
     folder: Path,
-    watcher: Watcher,
-) -> Confirmed:
+    watcher: PairWatcherProtocol,
+) -> ConfirmResult:
     """Run pairs until no verdict asks for more, or they give none. Every trial is stored when it ends.
 
     Pairs that an earlier call stored against the same two commits count. Raises :class:`UsageError`.
     """
     by_key = {case.key: case for case in cases}
-    base_commit, ours = short_commit(base_rev), head_tree()
+    base_commit, head_code = short_commit(base_rev), head_tree()
     # Of changed files nobody knows what they were when they were measured.
-    pairs = stored_pairs(ledger, night, None if ours.changed_files else ours.commit, base_commit)
+    pairs = stored_pairs(ledger, night, None if head_code.changed_files else head_code.commit, base_commit)
     verdicts = judge(pairs.numbers)
-    if not _wanted(verdicts, by_key, pairs):
-        return Confirmed([_without_pairs(one, pairs, "") for one in verdicts], base_commit, pairs.trials)
-    with two_sides(base_rev, cases, folder, environment) as (head, base):
-        while wanted := _wanted(verdicts, by_key, pairs):
-            used = _used(verdicts)
+    if not _pairs_to_run(verdicts, by_key, pairs):
+        return ConfirmResult([_resolve_without_pairs(one, pairs, "") for one in verdicts], base_commit, pairs.trials)
+    with open_sides(base_rev, cases, folder, environment) as (head, base):
+        while wanted := _pairs_to_run(verdicts, by_key, pairs):
+            used = _total_pairs_used(verdicts)
             for (first, count, decompose), keys in wanted.items():
                 suspects = [by_key[key] for key in keys]
                 for found in interleave(
@@ -103,18 +103,21 @@ def confirm_suspects(
                     pairs.add(found)
             verdicts = judge(pairs.numbers)
             # Trials can go well and lack the very number that is asked for.
-            if _used(verdicts) == used or head.why_not or base.why_not:
+            if _total_pairs_used(verdicts) == used or head.unavailable_reason or base.unavailable_reason:
                 break
-        told = [_without_pairs(one, pairs, base.why_not or head.why_not or "") for one in verdicts]
-    return Confirmed(told, base_commit, pairs.trials)
+        resolved = [
+            _resolve_without_pairs(one, pairs, base.unavailable_reason or head.unavailable_reason or "")
+            for one in verdicts
+        ]
+    return ConfirmResult(resolved, base_commit, pairs.trials)
 
 
-def _used(verdicts: Sequence[Member]) -> int:
+def _total_pairs_used(verdicts: Sequence[JudgedSeries]) -> int:
     return sum(verdict.pairs_used for _, _, verdict in verdicts)
 
 
-def _wanted(
-    verdicts: Sequence[Member], cases: Mapping[str, Case], pairs: Pairs
+def _pairs_to_run(
+    verdicts: Sequence[JudgedSeries], cases: Mapping[str, Case], pairs: NightPairs
 ) -> dict[tuple[int, int, bool], list[str]]:
     """By first pair, number of pairs, and whether the parts of a step are told apart: the cases to run."""
     needs: dict[str, tuple[int, bool]] = {}
@@ -123,47 +126,49 @@ def _wanted(
             continue
         for key in subject.keys:
             if key in cases:
-                more, parts = needs.get(key, (0, False))
+                more, decomposed = needs.get(key, (0, False))
                 missing = verdict.pairs_wanted - verdict.pairs_used
-                needs[key] = (max(more, missing), parts or subject.metric == "exposed")
+                needs[key] = (max(more, missing), decomposed or subject.metric == "exposed")
     found: dict[tuple[int, int, bool], list[str]] = defaultdict(list)
-    for key, (more, parts) in needs.items():
-        found[pairs.next_pair[key], more, parts].append(key)
+    for key, (more, decomposed) in needs.items():
+        found[pairs.next_pair[key], more, decomposed].append(key)
     return found
 
 
-def _without_pairs(one: Member, pairs: Pairs, side: str) -> Member:
+def _resolve_without_pairs(one: JudgedSeries, pairs: NightPairs, side: str) -> JudgedSeries:
     """A suspect without an answer: failed where the running code fails, else inconclusive, with the reason.
 
     ``side``: why one of the two can't be run at all.
     """
     subject, _, verdict = one
     failed = [trial for key in subject.keys for trial in pairs.failed[key]]
-    heads = [trial for trial in failed if trial.side == "head"]
-    worst = next(iter(heads or failed), None)
-    why = f"{worst.side} {worst.commit}: {worst.trial.reason}" if worst else side or "the pairs gave no number"
-    status: Status = "failed" if len(heads) >= 2 and len(heads) == len(failed) else "inconclusive"
-    return settled(one, status, f"{why}; {verdict.reason}")
+    head_failures = [trial for trial in failed if trial.side == "head"]
+    worst = next(iter(head_failures or failed), None)
+    cause = f"{worst.side} {worst.commit}: {worst.trial.reason}" if worst else side or "the pairs gave no number"
+    status: Status = "failed" if len(head_failures) >= 2 and len(head_failures) == len(failed) else "inconclusive"
+    return resolve_suspect(one, status, f"{cause}; {verdict.reason}")
 
 
-def last_good_commit(members: Sequence[Member], past: Sequence[NightFacts], judged: Judged, back: int) -> str | None:
+def last_good_commit(
+    members: Sequence[JudgedSeries], past: Sequence[NightFacts], judged: EarlierVerdicts, back: int
+) -> str | None:
     """Of the newest night before the last ``back`` on which all of these series stood well: it can't hold what those
     nights are suspected of. The oldest such night where there are no others; ``None`` where no commit is known.
     """
     order = {night.night: place for place, night in enumerate(past)}
     wanted = [(subject, {night.night for night in series.past}) for subject, series, _ in members]
-    fit = [
+    candidates = [
         night
         for night in past
         if night.commit
-        and all(night.night in there and judged.stood_well(subject, night, order) for subject, there in wanted)
-    ]  # fmt: skip
-    before = [night for night in fit if order[night.night] < len(past) - back]
-    found = before[-1] if before else fit[0] if fit else None
+        and all(night.night in there and judged.may_be_base(subject, night, order) for subject, there in wanted)
+    ]
+    before = [night for night in candidates if order[night.night] < len(past) - back]
+    found = before[-1] if before else candidates[0] if candidates else None
     return found.commit if found else None
 
 
-def check_head(measured: str | None, *, changed: bool) -> None:
+def check_head_commit(measured: str | None, *, changed: bool) -> None:
     """Raises :class:`UsageError` where the night measured other code than is running."""
     here = head_tree()
     if measured is not None and (here.commit != measured or (here.changed_files and not changed)):
@@ -173,7 +178,7 @@ def check_head(measured: str | None, *, changed: bool) -> None:
         )
 
 
-def check_place(place: Mapping[str, str]) -> None:
+def check_same_machine(place: Mapping[str, str]) -> None:
     """Raises :class:`UsageError` where the sweep ran on another machine, or with other versions."""
-    if differ := unlike(read_environment().place, place):
-        raise UsageError(f"--confirm: the newest sweep ran elsewhere ({differ}); confirm it there, or sweep here")
+    if differences := describe_differences(read_environment().place, place):
+        raise UsageError(f"--confirm: the newest sweep ran elsewhere ({differences}); confirm it there, or sweep here")

@@ -9,16 +9,16 @@ from dataclasses import dataclass
 from bench.case import Case
 from harness.environment import Environment
 from harness.errors import UsageError
-from harness.run import OTHER_WORK
+from harness.run import DIFFERENT_WORK
 from harness.storage.ledger import Ledger, NightRow
 from harness.storage.store import Store, SweepInfo
-from reports.verdicts.evidence import Accepted, Judged, NightFacts
+from reports.verdicts.evidence import AcceptedLevel, EarlierVerdicts, NightFacts
 from reports.verdicts.judge import NIGHTS_KEPT
-from reports.verdicts.subjects import Numbers
+from reports.verdicts.subjects import CellMeasures
 
 
 @dataclass(frozen=True)
-class Which:
+class SweepSelection:
     """What is to be judged: a sweep (default: the newest), of a suite, against one other only."""
 
     suite: str | None = None
@@ -26,13 +26,13 @@ class Which:
     baseline: str | None = None
 
     @property
-    def asked(self) -> bool:
+    def explicit(self) -> bool:
         """Whether anything was named: then it has to be there."""
         return any((self.suite, self.sweep, self.baseline))
 
 
 @dataclass(frozen=True)
-class Gathered:
+class SweepHistory:
     """The evidence for one night."""
 
     info: SweepInfo
@@ -43,19 +43,19 @@ class Gathered:
     """The oldest first."""
     earlier: tuple[NightRow, ...]
     """Every night of the suite before, wherever it was measured."""
-    judged: Judged
+    judged: EarlierVerdicts
     trials: int
     pinned: str | None
     """The one night that may serve as reference."""
 
 
-def gather(store: Store, which: Which) -> Gathered:
+def gather_sweep(store: Store, which: SweepSelection) -> SweepHistory:
     """Raises :class:`UsageError` and :class:`StoreError`."""
     ledger = store.ledger
     newest, earlier = _choose(store, which)
     info = store.sweep(newest.id)
     environments = ledger.environments()
-    chosen = _worth_reading(environments, newest, earlier)
+    chosen = _relevant_nights(environments, newest, earlier)
     pinned = None if which.baseline is None else _pinned(store, which.baseline, newest)
     if pinned is not None and pinned not in chosen:
         chosen = sorted([*chosen, pinned], key=lambda night: (night.started_at, night.id))
@@ -63,27 +63,27 @@ def gather(store: Store, which: Which) -> Gathered:
     names = [night.id for night in (*chosen, newest)]
     outcomes = ledger.outcomes(newest.id)
     absent = {skip.case.key: skip.reason for skip in info.plan.skips}
-    return Gathered(
+    return SweepHistory(
         info=info,
         cases=(*info.plan.cases, *(skip.case for skip in info.plan.skips)),
         newest=_with_troubles(facts[-1], outcomes, absent),
         past=tuple(facts[:-1]),
         earlier=tuple(earlier),
-        judged=Judged(
+        judged=EarlierVerdicts(
             statuses=ledger.statuses(names),
-            accepted=tuple(Accepted(one.curve, one.since, one.at) for one in ledger.acceptances()),
+            accepted=tuple(AcceptedLevel(one.curve, one.since, one.at) for one in ledger.acceptances()),
         ),
         trials=len(outcomes),
         pinned=pinned.id if pinned else None,
     )
 
 
-def _choose(store: Store, which: Which) -> tuple[NightRow, list[NightRow]]:
+def _choose(store: Store, which: SweepSelection) -> tuple[NightRow, list[NightRow]]:
     """The sweep to judge and those of its suite before it, the oldest first."""
     nights = store.ledger.nights(which.suite)
     if which.sweep is not None:
-        wanted = store.sweep(which.sweep).id
-        nights = nights[: next((place for place, night in enumerate(nights, 1) if night.id == wanted), 0)]
+        sweep_id = store.sweep(which.sweep).id
+        nights = nights[: next((place for place, night in enumerate(nights, 1) if night.id == sweep_id), 0)]
     if not nights:
         named = f" {which.sweep}" if which.sweep else ""
         suite = f" of suite '{which.suite}'" if which.suite else ""
@@ -93,26 +93,26 @@ def _choose(store: Store, which: Which) -> tuple[NightRow, list[NightRow]]:
 
 
 def _pinned(store: Store, baseline: str, newest: NightRow) -> NightRow:
-    wanted = store.sweep(baseline).id
-    if wanted == newest.id:
+    sweep_id = store.sweep(baseline).id
+    if sweep_id == newest.id:
         raise UsageError(f"--baseline {baseline} is the newest sweep itself; name an earlier one")
-    return next(night for night in store.ledger.nights() if night.id == wanted)
+    return next(night for night in store.ledger.nights() if night.id == sweep_id)
 
 
-def _worth_reading(
+def _relevant_nights(
     environments: Mapping[str, Environment], newest: NightRow, earlier: Sequence[NightRow]
 ) -> list[NightRow]:
     """The newest nights of this place, and the last of another: it says what differs where there is nothing else."""
     here = environments[newest.environment].place
-    alike = {name for name, one in environments.items() if one.place == here}
-    same = [night for night in earlier if night.environment in alike][-NIGHTS_KEPT:]
-    other = [night for night in earlier if night.environment not in alike][-1:]
+    same_machine = {name for name, one in environments.items() if one.place == here}
+    same = [night for night in earlier if night.environment in same_machine][-NIGHTS_KEPT:]
+    other = [night for night in earlier if night.environment not in same_machine][-1:]
     return [night for night in earlier if night in same or night in other]
 
 
 def _facts(ledger: Ledger, environments: Mapping[str, Environment], nights: Sequence[NightRow]) -> list[NightFacts]:
     names = [night.id for night in nights]
-    numbers = _numbers_of(ledger.measures(names))
+    numbers = _measures_by_night(ledger.measures(names))
     settings: dict[str, dict[str, dict[str, str]]] = defaultdict(dict)
     for (sweep, key), values in ledger.settings(names).items():
         settings[sweep][key] = values
@@ -132,7 +132,7 @@ def _facts(ledger: Ledger, environments: Mapping[str, Environment], nights: Sequ
     return found
 
 
-def _numbers_of(rows: Iterable[tuple[str, str, int, str, float]]) -> Mapping[str, Numbers]:
+def _measures_by_night(rows: Iterable[tuple[str, str, int, str, float]]) -> Mapping[str, CellMeasures]:
     """By sweep: case key → round → name → value."""
     found: dict[str, dict[str, dict[int, dict[str, float]]]] = {}
     for sweep, key, round_number, name, value in rows:
@@ -151,12 +151,14 @@ def _with_troubles(
     for key, ended in by_key.items():
         count = Counter(outcome for outcome, _ in ended)
         bad = next((name for name in ("failed", "timeout", "invalid") if count[name]), None)
-        contaminated_only = bad == "invalid" and count["ok"] and not any(
-            outcome == "invalid" and (reason or "").startswith(OTHER_WORK) for outcome, reason in ended
-        )  # fmt: skip
+        contaminated_only = (
+            bad == "invalid"
+            and count["ok"]
+            and not any(outcome == "invalid" and (reason or "").startswith(DIFFERENT_WORK) for outcome, reason in ended)
+        )
         if bad is not None and not contaminated_only:
             reason = next(reason for outcome, reason in ended if outcome == bad)
             troubles[key] = f"{count[bad]} of {len(ended)} trials {bad}: {reason}"
     return NightFacts(
         night.night, night.started_at, night.place, night.commit, night.numbers, night.settings, troubles, absent
-    )  # fmt: skip
+    )

@@ -6,15 +6,15 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import median
 
-from bench.value import Value
+from bench.value import FrozenModel
 from harness.ingesting import read_pytest_benchmark
 from harness.micro import MicroRun, run_once
-from harness.pairs.pairing import GIVEN_UP_AFTER, order
+from harness.pairs.pairing import MAX_FAILED_PAIRS, side_order
 from harness.pairs.sides import SideName
-from harness.pairs.trees import Tree
+from harness.pairs.trees import SourceTree
 
 
-class MicroPair(Value):
+class MicroPair(FrozenModel):
     """One benchmark on both sides: of each the median of a fresh process, in seconds."""
 
     benchmark: str
@@ -27,29 +27,30 @@ class MicroPair(Value):
 
 
 def interleave_micro(
-    names: Sequence[str], head: Tree, base: Tree, folder: Path, first_pair: int, pairs: int
+    names: Sequence[str], head: SourceTree, base: SourceTree, folder: Path, first_pair: int, pairs: int
 ) -> Iterator[MicroPair]:
     """Pairs ``first_pair`` and the next of the benchmarks, by their full names. All are run in one process a side.
 
     The benchmarks are the running code's on both sides, so that only what they call can differ. ``folder``: for
     pytest-benchmark's files. Raises :class:`harness.errors.UsageError` where pytest-benchmark is not installed.
     """
-    trees: dict[SideName, Tree] = {"head": head, "base": base}
-    wanted, fruitless = list(names), dict.fromkeys(names, 0)
+    trees: dict[SideName, SourceTree] = {"head": head, "base": base}
+    remaining, failures_in_a_row = list(names), dict.fromkeys(names, 0)
     for pair in range(first_pair, first_pair + pairs):
-        if not wanted:
+        if not remaining:
             return
         runs = {
-            side: run_once(folder / f"micro-{pair}-{side}.json", wanted, tree=trees[side].path) for side in order(pair)
+            side: run_once(folder / f"micro-{pair}-{side}.json", remaining, tree=trees[side].path)
+            for side in side_order(pair)
         }
-        for name in wanted:
-            found = joined(name, pair, runs["head"], runs["base"])
-            fruitless[name] = fruitless[name] + 1 if found.reason else 0
-            yield found
-        wanted = [name for name in wanted if fruitless[name] < GIVEN_UP_AFTER]
+        for name in remaining:
+            micro_pair = make_micro_pair(name, pair, runs["head"], runs["base"])
+            failures_in_a_row[name] = failures_in_a_row[name] + 1 if micro_pair.reason else 0
+            yield micro_pair
+        remaining = [name for name in remaining if failures_in_a_row[name] < MAX_FAILED_PAIRS]
 
 
-def joined(name: str, pair: int, head: MicroRun, base: MicroRun) -> MicroPair:
+def make_micro_pair(name: str, pair: int, head: MicroRun, base: MicroRun) -> MicroPair:
     """What both runs say of one benchmark (pure but for the files it reads)."""
     head_s, base_s = medians_s(head).get(name), medians_s(base).get(name)
     reasons = [

@@ -7,100 +7,117 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from harness.checks.confirming import Confirmed, check_head, last_good_commit
-from harness.checks.gathering_ingested import Ingested
+from harness.checks.confirming import ConfirmResult, check_head_commit, last_good_commit
+from harness.checks.gathering_ingested import IngestedHistory
 from harness.checks.micro_pairs import MicroPair, interleave_micro
-from harness.checks.suspicions import Confirmation, base_trouble, left_open, of_unchanged_code
-from harness.micro import NAME
+from harness.checks.suspicions import ConfirmOptions, base_problem, leave_inconclusive, resolve_unchanged_code
+from harness.micro import NAME_PREFIX
 from harness.pairs.trees import checked_out, head_tree, short_commit
 from harness.storage.ledger import Ledger
-from reports.verdicts.members import Member, judged, settled
+from reports.verdicts.members import JudgedSeries, judge_series, resolve_suspect
 from reports.verdicts.rule import RULE
 
 
-def judge_ingested(ingested: Ingested, confirmation: Confirmation, ledger: Ledger, folder: Path) -> Confirmed:
+def judge_ingested(
+    ingested: IngestedHistory, confirmation: ConfirmOptions, ledger: Ledger, folder: Path
+) -> ConfirmResult:
     """Benchmarks that are none of the suite's own stay suspect: nobody here can run them again.
 
     An answer that pairs gave earlier stands. Raises :class:`harness.errors.UsageError`.
     """
-    members = _answered_before(judged(ingested.series, RULE), ingested, ledger)
+    members = _with_stored_answers(judge_series(ingested.series, RULE), ingested, ledger)
     suspects = [member for member in members if member[2].status == "suspect"]
     if not suspects:
-        return Confirmed(members)
+        return ConfirmResult(members)
     if confirmation.base_rev is None:
         base = last_good_commit(suspects, ingested.past, ingested.judged, max(RULE.windows) - 1)
     else:
         base = short_commit(confirmation.base_rev)
     if base is not None and base == ingested.commit:
-        return Confirmed(of_unchanged_code(members, base), base)
-    if not confirmation.wanted or not any(_can_be_run(subject.name) for subject, _, _ in suspects):
-        return Confirmed(members, base)
-    why_not = base_trouble(base, asked=confirmation.base_rev is not None)
+        return ConfirmResult(resolve_unchanged_code(members, base), base)
+    if not confirmation.requested or not any(_is_own_benchmark(subject.name) for subject, _, _ in suspects):
+        return ConfirmResult(members, base)
+    why_not = base_problem(base, explicit=confirmation.base_rev is not None)
     if base is None or why_not:
-        return Confirmed(left_open(members, why_not))
-    check_head(ingested.commit, changed=False)
+        return ConfirmResult(leave_inconclusive(members, why_not))
+    check_head_commit(ingested.commit, changed=False)
     return _confirm(members, base, folder)
 
 
-def _answered_before(members: Sequence[Member], ingested: Ingested, ledger: Ledger) -> list[Member]:
+def _with_stored_answers(
+    members: Sequence[JudgedSeries], ingested: IngestedHistory, ledger: Ledger
+) -> list[JudgedSeries]:
     """Verdicts of the same night that rest on pairs: these are not kept, and would be spent again."""
     stored = ledger.verdicts(ingested.tonight) if ingested.tonight else ()
-    known = {verdict.name: verdict for verdict in stored if verdict.pairs_used}
+    stored_by_name = {verdict.name: verdict for verdict in stored if verdict.pairs_used}
     return [
-        (subject, series, known.get(verdict.name, verdict) if verdict.status == "suspect" else verdict)
+        (subject, series, stored_by_name.get(verdict.name, verdict) if verdict.status == "suspect" else verdict)
         for subject, series, verdict in members
     ]
 
 
-def _confirm(members: Sequence[Member], base_rev: str, folder: Path) -> Confirmed:
-    found: dict[str, list[MicroPair]] = defaultdict(list)
+def _confirm(members: Sequence[JudgedSeries], base_rev: str, folder: Path) -> ConfirmResult:
+    pairs_by_benchmark: dict[str, list[MicroPair]] = defaultdict(list)
     trials = 0
     with checked_out(base_rev) as base:
         head = head_tree()
-        while wanted := _wanted(members, found):
-            first, count, names = wanted
+        while requested := _next_pairs(members, pairs_by_benchmark):
+            first, count, names = requested
             for pair in interleave_micro(names, head, base, folder, first, count):
-                found[pair.benchmark].append(pair)
+                pairs_by_benchmark[pair.benchmark].append(pair)
                 trials += 2
-            members = _again(members, found)
-        return Confirmed(_without_pairs(members, found), base.commit, trials)
+            members = _rejudge(members, pairs_by_benchmark)
+        return ConfirmResult(_resolve_failed(members, pairs_by_benchmark), base.commit, trials)
 
 
-def _can_be_run(name: str) -> bool:
-    return name.startswith(f"{NAME}::")
+def _is_own_benchmark(name: str) -> bool:
+    return name.startswith(f"{NAME_PREFIX}::")
 
 
-def _wanted(members: Sequence[Member], found: Mapping[str, Sequence[MicroPair]]) -> tuple[int, int, list[str]] | None:
+def _next_pairs(
+    members: Sequence[JudgedSeries], pairs_by_benchmark: Mapping[str, Sequence[MicroPair]]
+) -> tuple[int, int, list[str]] | None:
     """First pair, number of pairs and benchmarks; ``None`` where no more are asked for, or they give none."""
     waiting = [
         (subject.name, verdict)
         for subject, _, verdict in members
-        if verdict.status == "suspect" and _can_be_run(subject.name) and not _hopeless(found.get(subject.name, ()))
+        if verdict.status == "suspect"
+        and _is_own_benchmark(subject.name)
+        and not _keeps_failing(pairs_by_benchmark.get(subject.name, ()))
     ]
     if not waiting:
         return None
-    tried = min(len(found.get(name, ())) for name, _ in waiting)
-    now = [(name, verdict) for name, verdict in waiting if len(found.get(name, ())) == tried]
-    return tried, max(verdict.pairs_wanted - verdict.pairs_used for _, verdict in now), [name for name, _ in now]
+    pairs_run = min(len(pairs_by_benchmark.get(name, ())) for name, _ in waiting)
+    due = [(name, verdict) for name, verdict in waiting if len(pairs_by_benchmark.get(name, ())) == pairs_run]
+    return pairs_run, max(verdict.pairs_wanted - verdict.pairs_used for _, verdict in due), [name for name, _ in due]
 
 
-def _hopeless(pairs: Sequence[MicroPair]) -> bool:
+def _keeps_failing(pairs: Sequence[MicroPair]) -> bool:
     failed = sum(bool(pair.reason) for pair in pairs)
     return failed >= 2 and 2 * failed >= len(pairs)
 
 
-def _again(members: Sequence[Member], found: Mapping[str, Sequence[MicroPair]]) -> list[Member]:
+def _rejudge(
+    members: Sequence[JudgedSeries], pairs_by_benchmark: Mapping[str, Sequence[MicroPair]]
+) -> list[JudgedSeries]:
     """Judged anew with the pairs there are; what had its answer before keeps it."""
     series = [
-        (subject, one.model_copy(update={"pairs": _logs(found.get(subject.name, ()))})) for subject, one, _ in members
+        (subject, one.model_copy(update={"pairs": _logs(pairs_by_benchmark.get(subject.name, ()))}))
+        for subject, one, _ in members
     ]
-    return [new if old[2].status == "suspect" else old for old, new in zip(members, judged(series, RULE), strict=True)]
-
-
-def _without_pairs(members: Sequence[Member], found: Mapping[str, Sequence[MicroPair]]) -> list[Member]:
-    failed = {name: next((pair.reason for pair in pairs if pair.reason), None) for name, pairs in found.items()}
     return [
-        settled(one, "inconclusive", f"{why}; {one[2].reason}") if (why := failed.get(one[0].name)) else one
+        new if old[2].status == "suspect" else old for old, new in zip(members, judge_series(series, RULE), strict=True)
+    ]
+
+
+def _resolve_failed(
+    members: Sequence[JudgedSeries], pairs_by_benchmark: Mapping[str, Sequence[MicroPair]]
+) -> list[JudgedSeries]:
+    failed = {
+        name: next((pair.reason for pair in pairs if pair.reason), None) for name, pairs in pairs_by_benchmark.items()
+    }
+    return [
+        resolve_suspect(one, "inconclusive", f"{why}; {one[2].reason}") if (why := failed.get(one[0].name)) else one
         for one in members
     ]
 

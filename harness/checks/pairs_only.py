@@ -9,49 +9,59 @@ from collections.abc import Mapping
 
 from rich.console import Console
 
-from bench.registry import survey
-from harness.checks.checking import Checked, checked
+from bench.registry import load_plugins
+from harness.checks.checking import CheckResult, build_result
 from harness.checks.confirming import confirm_suspects
 from harness.environment import read_environment
 from harness.errors import UsageError
 from harness.pairs.trees import head_tree, short_commit
 from harness.plan import Plan
 from harness.run import new_sweep_id
-from harness.started import now
+from harness.started import utc_now
 from harness.storage.opening import open_store
-from harness.sweeping import choose_suite, find_site, folder_beside, place_in, plan, prepare_data
-from harness.watch import PairWatcher
-from reports.verdicts.evidence import paired
-from reports.verdicts.members import Member, judged
+from harness.sweeping import artifact_folder, find_site, key_locator, load_suite, plan, prepare_data
+from harness.watch import PairProgress
+from reports.verdicts.evidence import paired_series
+from reports.verdicts.members import JudgedSeries, judge_series
 from reports.verdicts.rule import RULE
-from reports.verdicts.shape import without_good_news
-from reports.verdicts.subjects import Numbers, Subject
-from reports.verdicts.values import Series
+from reports.verdicts.shape import pass_scaling_without_slowdown
+from reports.verdicts.subjects import CellMeasures, Subject
+from reports.verdicts.values import MetricSeries
 
 
-def check_pairs(suite: str, base_rev: str, place: str, command: str, people: Console) -> Checked:
+def check_pairs(suite: str, base_rev: str, place: str, command: str, stderr_console: Console) -> CheckResult:
     """Run and judge them; the trials are stored. Raises :class:`UsageError`."""
-    ours = head_tree()
-    if ours.commit == short_commit(base_rev) and not ours.changed_files:
+    head = head_tree()
+    if head.commit == short_commit(base_rev) and not head.changed_files:
         raise UsageError(f"--base-rev {base_rev} is the commit that is checked out; name the one to compare with")
-    chosen = choose_suite(suite, {}, None)
-    found = prepare_data(plan(chosen, find_site("local"), place_in(suite, {}, None)), survey()[1], people)
+    chosen = load_suite(suite, {}, None)
+    suite_plan = prepare_data(
+        plan(chosen, find_site("local"), key_locator(suite, {}, None)), load_plugins()[1], stderr_console
+    )
     environment = read_environment()
-    began, night = now(), new_sweep_id()
+    began, night = utc_now(), new_sweep_id()
     store = open_store(place, create=True)
 
-    def members(pairs: Mapping[str, Numbers]) -> list[Member]:
-        return without_good_news(judged(paired(found.cases, pairs), RULE, by_pairs_only=True))
+    def members(pairs: Mapping[str, CellMeasures]) -> list[JudgedSeries]:
+        return pass_scaling_without_slowdown(
+            judge_series(paired_series(suite_plan.cases, pairs), RULE, by_pairs_only=True)
+        )
 
-    with PairWatcher(people, 2 * RULE.looks[0] * len(found.cases)) as watcher:
+    with PairProgress(stderr_console, 2 * RULE.looks[0] * len(suite_plan.cases)) as watcher:
         confirmed = confirm_suspects(
-            night, found.cases, base_rev, environment.id, store.ledger, members,
-            folder_beside(place, night), watcher,
-        )  # fmt: skip
+            night,
+            suite_plan.cases,
+            base_rev,
+            environment.id,
+            store.ledger,
+            members,
+            artifact_folder(place, night),
+            watcher,
+        )
     store.close()
-    return checked(
-        (*confirmed.members, *_skipped(found)),
-        quoted=False,
+    return build_result(
+        (*confirmed.members, *_skipped_series(suite_plan)),
+        with_assurance=False,
         judged=f"pairs of suite {suite}",
         started_at=began,
         commit=environment.commit,
@@ -62,11 +72,13 @@ def check_pairs(suite: str, base_rev: str, place: str, command: str, people: Con
     )
 
 
-def _skipped(found: Plan) -> list[Member]:
+def _skipped_series(suite_plan: Plan) -> list[JudgedSeries]:
     """Cases that can't run here: nobody has seen them pass."""
     series = [
-        (Subject(skip.case.key, "step", skip.case.curve, skip.case.key, skip.case.ranks),
-         Series(name=skip.case.key, outcome="missing", reason=skip.reason))
-        for skip in found.skips
-    ]  # fmt: skip
-    return judged(series, RULE)
+        (
+            Subject(skip.case.key, "step", skip.case.curve, skip.case.key, skip.case.ranks),
+            MetricSeries(name=skip.case.key, outcome="missing", reason=skip.reason),
+        )
+        for skip in suite_plan.skips
+    ]
+    return judge_series(series, RULE)

@@ -7,12 +7,21 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.commands.shared import Json, Store, command, paper, people, print_json, told, writable
+from harness.commands.shared import (
+    JsonOption,
+    StoreOption,
+    check_writable,
+    command_line,
+    print_json,
+    print_output,
+    stderr_console,
+    stdout_console,
+)
 from harness.errors import UsageError
 from harness.storage.store import DEFAULT_STORE
 
 if TYPE_CHECKING:
-    from harness.checks.checking import Checked
+    from harness.checks.checking import CheckResult
 
 CHECK_EXAMPLES = (
     "Examples:\n\n`python -m harness check` — the newest sweep against the nights before\n\n"
@@ -27,7 +36,7 @@ CHECK_EXAMPLES = (
 
 
 def check(
-    store: Store = DEFAULT_STORE,
+    store: StoreOption = DEFAULT_STORE,
     suite: Annotated[str | None, typer.Option(metavar="NAME", help="Judge this suite's newest sweep.")] = None,
     sweep: Annotated[str | None, typer.Option(metavar="SWEEP", help="Judge this sweep, not the newest.")] = None,
     baseline: Annotated[
@@ -63,7 +72,7 @@ def check(
     junit: Annotated[Path | None, typer.Option(metavar="FILE.xml", help="JUnit, for CI.")] = None,
     markdown: Annotated[Path | None, typer.Option(metavar="FILE.md", help="For a job's summary or a comment.")] = None,
     html: Annotated[Path | None, typer.Option(metavar="FILE.html", help="One page with a figure a finding.")] = None,
-    as_json: Json = False,
+    as_json: JsonOption = False,
 ) -> int:
     """Judge the newest sweep against the nights before it.
 
@@ -71,18 +80,18 @@ def check(
     false-alarm rate that the rule was measured to have.
     """
     from harness.checks import checking
-    from harness.checks.gathering import Which
-    from harness.checks.suspicions import Confirmation
+    from harness.checks.gathering import SweepSelection
+    from harness.checks.suspicions import ConfirmOptions
 
     if accept is not None or because is not None:
         return _accept(store, accept, because, suite, as_json=as_json)
     if calibrate:
         from harness.checks.calibrating import calibrate_store
 
-        kept = writable("--keep", keep)
-        return told(calibrate_store(store, suite, checks, kept, people), as_json=as_json)
+        target_file = check_writable("--keep", keep)
+        return print_output(calibrate_store(store, suite, checks, target_file, stderr_console), as_json=as_json)
     files = {
-        name: writable(f"--{name}", target)
+        name: check_writable(f"--{name}", target)
         for name, target in (("junit", junit), ("markdown", markdown), ("html", html))
     }
     if history is not None or current is not None or pairs is not None:
@@ -90,18 +99,20 @@ def check(
             raise UsageError("--history and --current belong together: give both, each a CSV file")
         if confirm or base_rev or baseline or pairs_only or suite or sweep:
             raise UsageError("--history judges files: pairs come by --pairs, and no other option of a sweep applies")
-        return _tell(checking.check_files(history, current, pairs, command()), files, as_json=as_json)
+        return _report_verdict(checking.check_files(history, current, pairs, command_line()), files, as_json=as_json)
     if pairs_only:
         if suite is None or base_rev is None:
             raise UsageError("--pairs-only: name the cases and the base with --suite NAME --base-rev REV")
         from harness.checks.pairs_only import check_pairs
 
-        return _tell(check_pairs(suite, base_rev, store, command(), people), files, as_json=as_json)
+        return _report_verdict(
+            check_pairs(suite, base_rev, store, command_line(), stderr_console), files, as_json=as_json
+        )
     if base_rev is not None and not confirm:
         raise UsageError("--base-rev is what --confirm runs pairs against; say --confirm too")
-    which, confirmation = Which(suite, sweep, baseline), Confirmation(confirm, base_rev)
-    found = checking.check_sweep(store, which, confirmation, command(), people)
-    return _tell(found, files, as_json=as_json)
+    which, confirmation = SweepSelection(suite, sweep, baseline), ConfirmOptions(confirm, base_rev)
+    checked = checking.check_sweep(store, which, confirmation, command_line(), stderr_console)
+    return _report_verdict(checked, files, as_json=as_json)
 
 
 def _accept(store: str, curve: str | None, because: str | None, suite: str | None, *, as_json: bool) -> int:
@@ -109,35 +120,35 @@ def _accept(store: str, curve: str | None, because: str | None, suite: str | Non
 
     if curve is None:
         raise UsageError('--because belongs to --accept: check --accept CURVE --because "…"')
-    return told(accept(store, curve, because, suite), as_json=as_json)
+    return print_output(accept(store, curve, because, suite), as_json=as_json)
 
 
-def _tell(found: Checked, files: dict[str, Path | None], *, as_json: bool) -> int:
+def _report_verdict(checked: CheckResult, files: dict[str, Path | None], *, as_json: bool) -> int:
     """Write what was asked for and say the verdict; returns the exit code."""
-    from harness.report import write_whole
+    from harness.report import write_atomically
     from reports.page.check_model import make_check_page
     from reports.page.html import render
     from reports.verdicts import document, outcome, terminal
     from reports.verdicts.junit import junit
     from reports.verdicts.markdown import markdown
 
-    judgement = found.judgement
+    judgement = checked.judgement
     texts = {
         "junit": lambda: junit(judgement),
         "markdown": lambda: markdown(judgement),
-        "html": lambda: render(make_check_page(judgement, found.series)),
+        "html": lambda: render(make_check_page(judgement, checked.series)),
     }
     for name, target in files.items():
         if target is not None:
-            write_whole(target, texts[name]())
+            write_atomically(target, texts[name]())
     if as_json:
-        print_json(document.as_json(judgement))
+        print_json(document.verdict_document(judgement))
     else:
-        console = paper()
-        for line in terminal.above(judgement):
+        console = stdout_console()
+        for line in terminal.header_lines(judgement):
             console.print(line, markup=False, highlight=False, soft_wrap=True)
         if (table := terminal.table(judgement, console.width)) is not None:
             console.print(table)
-        for line in terminal.below(judgement):
+        for line in terminal.footer_lines(judgement):
             console.print(line, markup=False, highlight=False, soft_wrap=True)
     return outcome.exit_code(judgement)

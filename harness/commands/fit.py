@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from harness.commands.shared import Json, paper, print_json
+from harness.commands.shared import JsonOption, print_json, stdout_console
 from harness.errors import EXIT_OK
 
 FIT_EXAMPLES = (
@@ -25,15 +25,15 @@ def fit(
     scaling: Annotated[
         str | None, typer.Option(metavar="strong|weak", help="weak: serial shares by Gustafson; else as the file says.")
     ] = None,
-    as_json: Json = False,
+    as_json: JsonOption = False,
 ) -> int:
     """Fit speed-up laws to measured throughputs: USL, Amdahl or linear, with intervals and traps named."""
     from harness import fitting
-    from harness.outlook import parse_counts
+    from harness.outlook import parse_rank_counts
 
-    found = fitting.fit_file(file, model, method, parse_counts(predict), scaling)
+    fits = fitting.fit_csv(file, model, method, parse_rank_counts(predict), scaling)
     if as_json:
-        print_json(fitting.as_json(found))
+        print_json(fitting.fits_as_json(fits))
     else:
-        fitting.show(found, paper())
+        fitting.print_fits(fits, stdout_console())
     return EXIT_OK

@@ -4,32 +4,32 @@ from __future__ import annotations
 
 from rich.console import Console
 
-from harness.commands.shared import Json, print_json
+from harness.commands.shared import JsonOption, print_json
 from harness.errors import EXIT_OK
 
 LIST_ALL_EXAMPLES = "Example: `python -m harness list --json`"
 
 
-def list_all(as_json: Json = False) -> int:
+def list_all(as_json: JsonOption = False) -> int:
     """List backends, workloads with their options, suites and sites."""
     from harness import listing
 
-    found = listing.everything()
+    found = listing.list_plugins()
     if as_json:
         print_json(found)
     else:
-        listing.show(found, Console())
+        listing.print_plugins(found, Console())
     return EXIT_OK
 
 
 DOCTOR_EXAMPLES = "Example: `python -m harness doctor --json`"
 
 
-def doctor(as_json: Json = False) -> int:
+def doctor(as_json: JsonOption = False) -> int:
     """Say what is installed and what is missing, each with a remedy."""
-    from harness.doctor import examine
+    from harness.doctor import run_diagnostics
 
-    findings = examine()
+    findings = run_diagnostics()
     if as_json:
         print_json({"findings": [finding.model_dump() for finding in findings]})
         return EXIT_OK

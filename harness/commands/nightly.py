@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from harness.commands.shared import Store, people
-from harness.signals import terminated_as_interrupted
+from harness.commands.shared import StoreOption, stderr_console
+from harness.signals import sigterm_as_interrupt
 from harness.storage.store import DEFAULT_STORE
 
 NIGHTLY_EXAMPLES = (
@@ -22,7 +22,7 @@ NIGHTLY_EXAMPLES = (
 
 def nightly(
     suite: Annotated[str, typer.Argument(help="A suite's name (see `list`) or a TOML file.")] = "nightly",
-    store: Store = DEFAULT_STORE,
+    store: StoreOption = DEFAULT_STORE,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where pages and verdicts go.")] = Path(".runs/nightly"),
     base_rev: Annotated[
         str | None, typer.Option(metavar="REV", help="What suspects are run against; default: the last good commit.")
@@ -34,7 +34,7 @@ def nightly(
 
     A step that breaks is told, and hides none of the others.
     """
-    from harness.nightly import Night, spend
+    from harness.nightly import NightlyOptions, run_nightly
 
-    with terminated_as_interrupted():
-        return spend(Night(suite, store, out, base_rev, micro, confirm), people)
+    with sigterm_as_interrupt():
+        return run_nightly(NightlyOptions(suite, store, out, base_rev, micro, confirm), stderr_console)

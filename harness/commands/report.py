@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from harness.commands.shared import Json, Store, told
+from harness.commands.shared import JsonOption, StoreOption, print_output
 from harness.errors import UsageError
 from harness.storage.store import DEFAULT_STORE
 
@@ -23,7 +23,7 @@ REPORT_EXAMPLES = (
 
 def report(
     sweeps: Annotated[list[str] | None, typer.Argument(metavar="SWEEP", help="Ids; default: the latest.")] = None,
-    store: Store = DEFAULT_STORE,
+    store: StoreOption = DEFAULT_STORE,
     out: Annotated[Path | None, typer.Option(metavar="FILE.html", help="Default: beside the store.")] = None,
     index: Annotated[
         Path | None, typer.Option(metavar="DIR", help="The trend over the sweeps named, or all, with their reports.")
@@ -38,26 +38,30 @@ def report(
     ranks_per_node: Annotated[
         int | None, typer.Option(metavar="K", help="Foretell for nodes of so many ranks; else as they were measured.")
     ] = None,
-    as_json: Json = False,
+    as_json: JsonOption = False,
 ) -> int:
     """Write the page of a stored sweep again, of several side by side, or an index over many."""
-    from harness.outlook import parse_counts, parse_link, parse_width
-    from reports.forecasts import Asked
+    from harness.outlook import parse_link, parse_rank_counts, parse_ranks_per_node
+    from reports.forecasts import PredictOptions
 
     if index is not None:
         if out is not None:
             raise UsageError("--out names one page and --index a folder of them; leave one of them out")
         if predict or link or ranks_per_node:
-            raise UsageError("--predict, --ranks-per-node and --link are asked of a page of sweeps, not of an --index; "
-                             "leave them out")  # fmt: skip
+            raise UsageError(
+                "--predict, --ranks-per-node and --link are asked of a page of sweeps, not of an --index; "
+                "leave them out"
+            )
         from harness import indexing
 
-        return told(indexing.write_index(sweeps or [], store, index), as_json=as_json)
-    asked = Asked(parse_counts(predict), parse_link(link), parse_width(ranks_per_node))
+        return print_output(indexing.write_index(sweeps or [], store, index), as_json=as_json)
+    predict_options = PredictOptions(parse_rank_counts(predict), parse_link(link), parse_ranks_per_node(ranks_per_node))
     if sweeps and len(sweeps) > 1:
         from harness import comparing
 
-        return told(comparing.compare_sweeps(sweeps, store, out, asked), as_json=as_json)
+        return print_output(comparing.compare_sweeps(sweeps, store, out, predict_options), as_json=as_json)
     from harness import sweeping
 
-    return told(sweeping.report_again(sweeps[0] if sweeps else "latest", store, out, asked), as_json=as_json)
+    return print_output(
+        sweeping.rewrite_report(sweeps[0] if sweeps else "latest", store, out, predict_options), as_json=as_json
+    )

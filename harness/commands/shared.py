@@ -13,11 +13,11 @@ from rich.console import Console
 
 from harness.errors import EXIT_OK, UsageError
 
-people = Console(stderr=True)
+stderr_console = Console(stderr=True)
 PIPED_WIDTH = 110
 
 
-class Telling(Protocol):
+class CommandOutput(Protocol):
     """What a command has to say, to people and to programs."""
 
     def as_json(self) -> dict[str, Any]: ...
@@ -25,20 +25,24 @@ class Telling(Protocol):
     def print(self, console: Console) -> None: ...
 
 
-Store = Annotated[str, typer.Option("--store", metavar="URL", help="Results store: a SQLite file or a database URL.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output and nothing else.")]
+StoreOption = Annotated[
+    str, typer.Option("--store", metavar="URL", help="Results store: a SQLite file or a database URL.")
+]
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="Print one JSON document on standard output and nothing else.")
+]
 
 
-def told(done: Telling, *, as_json: bool) -> int:
+def print_output(output: CommandOutput, *, as_json: bool) -> int:
     """Print what was written or brought in; returns the exit status."""
     if as_json:
-        print_json(done.as_json())
+        print_json(output.as_json())
     else:
-        done.print(paper())
+        output.print(stdout_console())
     return EXIT_OK
 
 
-def paper() -> Console:
+def stdout_console() -> Console:
     """Standard output for people; wide enough for every column where it is not a terminal."""
     console = Console()
     return console if console.is_terminal else Console(width=PIPED_WIDTH)
@@ -48,14 +52,14 @@ def print_json(document: Any) -> None:
     print(json.dumps(document, indent=2, allow_nan=False))
 
 
-def command() -> str:
+def command_line() -> str:
     """What was typed, without passwords."""
-    from harness.storage.opening import masked
+    from harness.storage.opening import mask_password
 
-    return shlex.join(["python", "-m", "harness", *map(masked, sys.argv[1:])])
+    return shlex.join(["python", "-m", "harness", *map(mask_password, sys.argv[1:])])
 
 
-def writable(option: str, target: Path | None) -> Path | None:
+def check_writable(option: str, target: Path | None) -> Path | None:
     """A file that can't be written is found out before the work. Raises :class:`UsageError`."""
     if target is None:
         return None

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from harness.commands.shared import Json, Store, people, told
+from harness.commands.shared import JsonOption, StoreOption, print_output, stderr_console
 from harness.errors import EXIT_OK
 from harness.storage.store import DEFAULT_STORE
 from reports.exports import format_names
@@ -23,7 +23,7 @@ EXPORT_EXAMPLES = (
 
 def export(
     sweeps: Annotated[list[str] | None, typer.Argument(metavar="SWEEP ...", help="Ids; default: the latest.")] = None,
-    store: Store = DEFAULT_STORE,
+    store: StoreOption = DEFAULT_STORE,
     format_name: Annotated[
         str | None,
         typer.Option(
@@ -37,7 +37,7 @@ def export(
     """Hand stored trials to other tools: CSV, Parquet, pytest-benchmark's JSON or Extra-P's JSON Lines."""
     from harness import exporting
 
-    exporting.export(sweeps or [], store, format_name, out, people)
+    exporting.export(sweeps or [], store, format_name, out, stderr_console)
     return EXIT_OK
 
 
@@ -49,16 +49,16 @@ INGEST_EXAMPLES = (
 
 def ingest(
     files: Annotated[list[Path], typer.Argument(metavar="FILE ...", help="pytest-benchmark's JSON, a file a run.")],
-    store: Store = DEFAULT_STORE,
+    store: StoreOption = DEFAULT_STORE,
     night: Annotated[
         str | None, typer.Option(metavar="LABEL", help="The night they are runs of; default: each file's day (UTC).")
     ] = None,
-    as_json: Json = False,
+    as_json: JsonOption = False,
 ) -> int:
     """Take pytest-benchmark's numbers into the store: they become series beside the sweeps'."""
     from harness import ingesting
 
-    return told(ingesting.ingest(files, store, night), as_json=as_json)
+    return print_output(ingesting.ingest(files, store, night), as_json=as_json)
 
 
 MERGE_EXAMPLES = (
@@ -69,8 +69,8 @@ MERGE_EXAMPLES = (
 
 def merge(
     other: Annotated[str, typer.Argument(metavar="OTHER", help="The store to take from: a file or a database URL.")],
-    store: Store = DEFAULT_STORE,
-    as_json: Json = False,
+    store: StoreOption = DEFAULT_STORE,
+    as_json: JsonOption = False,
 ) -> int:
     """Bring what another store holds into this one.
 
@@ -78,4 +78,4 @@ def merge(
     """
     from harness.storage import merging
 
-    return told(merging.merge(other, store), as_json=as_json)
+    return print_output(merging.merge(other, store), as_json=as_json)

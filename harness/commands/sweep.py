@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from harness.commands.shared import Json, Store, command, paper, people, print_json
+from harness.commands.shared import JsonOption, StoreOption, command_line, print_json, stderr_console, stdout_console
 from harness.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_TRIALS_FAILED
-from harness.signals import terminated_as_interrupted
+from harness.signals import sigterm_as_interrupt
 from harness.sites import DEFAULT_SITE
 from harness.storage.store import DEFAULT_STORE
 from harness.suite import DEFAULT_SUITE, parse_duration, parse_fault, parse_percent
 
 if TYPE_CHECKING:
-    from harness.sweeping import Done
+    from harness.sweeping import SweepResult
 
-BROKE = "plugin broken"
+BROKEN_PLUGIN = "plugin broken"
 
 
 SWEEP_EXAMPLES = (
@@ -87,13 +87,13 @@ def sweep(
         str | None, typer.Option(metavar="auto|always|off|replay:FILE", help="What is sampled while ranks work.")
     ] = None,
     site: Annotated[str | None, typer.Option(metavar="NAME", help="Where the ranks run; default local.")] = None,
-    store: Store = DEFAULT_STORE,
+    store: StoreOption = DEFAULT_STORE,
     resume: Annotated[bool, typer.Option("--resume", help="Finish the sweep that was interrupted last.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print cases and skips; run nothing.")] = False,
     report: Annotated[
         Path | None, typer.Option(metavar="FILE.html", help="Where the page goes; default: beside the store.")
     ] = None,
-    as_json: Json = False,
+    as_json: JsonOption = False,
 ) -> int:
     """Run a suite and write its report.
 
@@ -103,50 +103,73 @@ def sweep(
     from harness import sweeping
 
     changes = {
-        "backends": _names(backends), "workloads": _names(workloads), "ranks": _names(ranks),
-        "nodes": _names(nodes), "ranks_per_node": _names(ranks_per_node),
-        "scaling": _names(scaling), "repeats": repeats, "steps": steps, "window_s": window, "warmup": warmup,
-        "batch": batch, "threads": threads, "seed": seed, "timeout_s": timeout, "device": device, "net": _names(net),
+        "backends": _split_names(backends),
+        "workloads": _split_names(workloads),
+        "ranks": _split_names(ranks),
+        "nodes": _split_names(nodes),
+        "ranks_per_node": _split_names(ranks_per_node),
+        "scaling": _split_names(scaling),
+        "repeats": repeats,
+        "steps": steps,
+        "window_s": window,
+        "warmup": warmup,
+        "batch": batch,
+        "threads": threads,
+        "seed": seed,
+        "timeout_s": timeout,
+        "device": device,
+        "net": _split_names(net),
         "precision": None if precision is None else parse_percent(precision),
-        "budget_s": None if budget is None else parse_duration(budget), "telemetry": telemetry,
+        "budget_s": None if budget is None else parse_duration(budget),
+        "telemetry": telemetry,
         "fault": None if inject is None else parse_fault(inject),
-    }  # fmt: skip
-    said = {name: value for name, value in changes.items() if value is not None}
-    chosen = sweeping.choose_suite(suite, said, settings)
+    }
+    overrides = {name: value for name, value in changes.items() if value is not None}
+    chosen_suite = sweeping.load_suite(suite, overrides, settings)
     if resume and not dry_run:
-        asked = bool(said or settings or suite != DEFAULT_SUITE)
-        with terminated_as_interrupted():
-            return _show(sweeping.resume(chosen if asked else None, site, store, report, people), as_json=as_json)
-    where = sweeping.choose_site(site or DEFAULT_SITE, chosen)
-    plan = sweeping.plan(chosen, where, sweeping.place_in(suite, said, settings))
+        has_overrides = bool(overrides or settings or suite != DEFAULT_SUITE)
+        with sigterm_as_interrupt():
+            return _print_result(
+                sweeping.resume(chosen_suite if has_overrides else None, site, store, report, stderr_console),
+                as_json=as_json,
+            )
+    target_site = sweeping.choose_site(site or DEFAULT_SITE, chosen_suite)
+    plan = sweeping.plan(chosen_suite, target_site, sweeping.key_locator(suite, overrides, settings))
     _warn_of_broken_plugins()
     if dry_run:
-        files = {"files": sweeping.files_of(plan, where)}
-        print_json(plan.model_dump(mode="json") | files) if as_json else sweeping.print_plan(plan, where, Console())
+        files = {"files": sweeping.rendered_files(plan, target_site)}
+        print_json(plan.model_dump(mode="json") | files) if as_json else sweeping.print_plan(
+            plan, target_site, Console()
+        )
         return EXIT_OK
-    with terminated_as_interrupted():
-        return _show(sweeping.run(chosen, plan, where, store, report, command(), people), as_json=as_json)
+    with sigterm_as_interrupt():
+        return _print_result(
+            sweeping.run(chosen_suite, plan, target_site, store, report, command_line(), stderr_console),
+            as_json=as_json,
+        )
 
 
-def _show(done: Done, *, as_json: bool) -> int:
+def _print_result(result: SweepResult, *, as_json: bool) -> int:
     """Print how a sweep ended; returns the exit status."""
     if as_json:
-        print_json(done.as_json())
+        print_json(result.as_json())
     else:
-        done.print(paper())
-    if done.interrupted:
-        people.print("interrupted: what had ended is stored and reported; --resume finishes it", style="yellow")
+        result.print(stdout_console())
+    if result.interrupted:
+        stderr_console.print("interrupted: what had ended is stored and reported; --resume finishes it", style="yellow")
         return EXIT_INTERRUPTED
-    failed = any(cell.outcome in ("failed", "timeout", "invalid") for cell in done.cells)
+    failed = any(cell.outcome in ("failed", "timeout", "invalid") for cell in result.cells)
     return EXIT_TRIALS_FAILED if failed else EXIT_OK
 
 
-def _names(text: str | None) -> tuple[str, ...] | None:
+def _split_names(text: str | None) -> tuple[str, ...] | None:
     return None if text is None else tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 def _warn_of_broken_plugins() -> None:
-    from bench.registry import survey
+    from bench.registry import load_plugins
 
-    for broken in survey()[2]:
-        people.print(f"{BROKE}: {broken.kind} {broken.name}: {broken.error}", style="yellow", markup=False)
+    for broken in load_plugins()[2]:
+        stderr_console.print(
+            f"{BROKEN_PLUGIN}: {broken.kind} {broken.name}: {broken.error}", style="yellow", markup=False
+        )

@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING, Any
 
 from harness.errors import UsageError
 from harness.histories.table_faults import (
-    UNKNOWN,
+    MISSING_VALUES,
     BadLabelError,
-    Layout,
+    CsvSchema,
     find_fault,
     find_lines,
-    is_packed,
+    is_gzip,
+    normalize_label,
     open_text,
-    plain,
     read_header,
-    unreadable,
+    unreadable_error,
 )
 
 if TYPE_CHECKING:
@@ -35,16 +35,16 @@ THIN_ROWS = 500_000
 BLOCK_BYTES = 2**20
 
 
-class Words(dict[str, int]):
+class LabelCodes(dict[str, int]):
     """Labels and their numbers, which are the same in every table that is read with them."""
 
-    def numbers(self, column: Any, said: Callable[[str], str] = plain) -> Any:
+    def numbers(self, column: Any, normalize: Callable[[str], str] = normalize_label) -> Any:
         """An array of the numbers of a categorical column's labels."""
         import numpy as np
 
-        labels = [said(str(label)) for label in column.cat.categories]
+        labels = [normalize(str(label)) for label in column.cat.categories]
         if "" in labels:
-            raise _SomethingIsWrongError
+            raise _InvalidTableError
         table = np.array([self.setdefault(label, len(self)) for label in labels], dtype=np.int32)
         return table[column.cat.codes.to_numpy()]
 
@@ -54,16 +54,16 @@ class Words(dict[str, int]):
         return tuple(self)
 
 
-class _SomethingIsWrongError(Exception):
+class _InvalidTableError(Exception):
     """Some line is at fault."""
 
 
-class _NamesAreNumbersError(Exception):
+class _NumericNamesError(Exception):
     """Names that look like numbers were taken for numbers, so that 1.1 and 1.10 would be one."""
 
 
 def read_table(
-    path: Path, layout: Layout, words: dict[str, Words], thin: Callable[[pd.DataFrame], pd.DataFrame]
+    path: Path, schema: CsvSchema, label_codes: dict[str, LabelCodes], thin: Callable[[pd.DataFrame], pd.DataFrame]
 ) -> pd.DataFrame:
     """The file's rows: of labels their numbers in ``words``, of numbers float64, NaN where a reading failed.
 
@@ -71,76 +71,76 @@ def read_table(
     from a part must be those that it would drop from the whole.
     Raises :class:`UsageError` with file and line.
     """
-    names = read_header(path, layout)
+    names = read_header(path, schema)
     try:
         try:
-            return _gather(path, layout, names, words, thin, "category")
-        except _NamesAreNumbersError:
-            return _gather(path, layout, names, words, thin, object)
+            return _gather(path, schema, names, label_codes, thin, "category")
+        except _NumericNamesError:
+            return _gather(path, schema, names, label_codes, thin, object)
     except BadLabelError as problem:
         lines = find_lines(path, names, problem.label)
         raise UsageError(f"{path}{f', line {lines[0]}' if lines else ''}: {problem}") from None
     except (OSError, EOFError) as problem:
-        raise unreadable(path, problem) from None
-    except (_SomethingIsWrongError, ValueError, Warning) as problem:
-        raise find_fault(path, layout, names) or unreadable(path, problem) from None
+        raise unreadable_error(path, problem) from None
+    except (_InvalidTableError, ValueError, Warning) as problem:
+        raise find_fault(path, schema, names) or unreadable_error(path, problem) from None
 
 
 def _gather(
     path: Path,
-    layout: Layout,
+    schema: CsvSchema,
     names: Sequence[str],
-    words: dict[str, Words],
+    label_codes: dict[str, LabelCodes],
     thin: Callable[[pd.DataFrame], pd.DataFrame],
-    named: Any,
+    benchmark_dtype: Any,
 ) -> pd.DataFrame:
     import pandas as pd
 
     kept: list[pd.DataFrame] = []
     rows = gathered = unknown = 0
-    for piece in _pieces(path, layout, names, named):
-        part = _numbered(piece, layout, words)
+    for piece in _pieces(path, schema, names, benchmark_dtype):
+        part = _encode_labels(piece, schema, label_codes)
         rows += len(part)
-        unknown += int(part[list(layout.numbers)].isna().to_numpy().sum())
+        unknown += int(part[list(schema.numbers)].isna().to_numpy().sum())
         kept.append(thin(part))
         gathered += len(kept[-1])
         if gathered >= THIN_ROWS:
             kept, gathered = [thin(pd.concat(kept, ignore_index=True))], 0
     # A line that ends too early looks like one whose last readings failed.
-    ragged = (unknown or names[-1] not in layout.names) and _commas(path) != (rows + 1) * (len(names) - 1)
-    if ragged and (fault := find_fault(path, layout, names)):
+    ragged = (unknown or names[-1] not in schema.names) and _count_commas(path) != (rows + 1) * (len(names) - 1)
+    if ragged and (fault := find_fault(path, schema, names)):
         raise fault
-    if not (rows or layout.may_be_empty):
+    if not (rows or schema.may_be_empty):
         raise UsageError(f"{path}: holds no rows under its column names; give one reading a line")
     return thin(pd.concat(kept, ignore_index=True))
 
 
-def _pieces(path: Path, layout: Layout, names: Sequence[str], named: Any) -> Iterator[pd.DataFrame]:
+def _pieces(path: Path, schema: CsvSchema, names: Sequence[str], benchmark_dtype: Any) -> Iterator[pd.DataFrame]:
     import pandas as pd
 
     # Columns of no concern are cut to a byte: nothing of them is needed, and left out they would hide a surplus value.
-    known = [name if name in layout.names else f"other {place}" for place, name in enumerate(names)]
-    types: dict[str, Any] = dict.fromkeys(known, "S1")
-    types |= dict.fromkeys(layout.labels, "category") | dict.fromkeys(layout.numbers, "float64")
-    types["benchmark"] = named
+    column_names = [name if name in schema.names else f"other {place}" for place, name in enumerate(names)]
+    types: dict[str, Any] = dict.fromkeys(column_names, "S1")
+    types |= dict.fromkeys(schema.labels, "category") | dict.fromkeys(schema.numbers, "float64")
+    types["benchmark"] = benchmark_dtype
     with warnings.catch_warnings():
         warnings.simplefilter("error", pd.errors.ParserWarning)
         with pd.read_csv(
             path,
-            names=known,
+            names=column_names,
             header=0,
             dtype=types,
             index_col=False,
             skipinitialspace=True,
             keep_default_na=False,
-            na_values={name: list(UNKNOWN) for name in layout.numbers},
-            compression="gzip" if is_packed(path) else None,
+            na_values={name: list(MISSING_VALUES) for name in schema.numbers},
+            compression="gzip" if is_gzip(path) else None,
             chunksize=PIECE_ROWS,
         ) as pieces:
-            yield from _ahead(pieces)
+            yield from _prefetch(pieces)
 
 
-def _ahead(pieces: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+def _prefetch(pieces: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
     """The next piece is parsed while this one is thinned out: pandas' parser leaves the interpreter free meanwhile."""
     remaining = iter(pieces)
     with ThreadPoolExecutor(1) as parser:
@@ -150,24 +150,26 @@ def _ahead(pieces: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
             yield piece
 
 
-def _numbered(piece: pd.DataFrame, layout: Layout, words: dict[str, Words]) -> pd.DataFrame:
+def _encode_labels(piece: pd.DataFrame, schema: CsvSchema, label_codes: dict[str, LabelCodes]) -> pd.DataFrame:
     import numpy as np
     import pandas as pd
 
-    numbers = {name: piece[name].to_numpy() for name in layout.numbers}
+    numbers = {name: piece[name].to_numpy() for name in schema.numbers}
     if any(((column <= 0) | np.isinf(column)).any() for column in numbers.values()):
-        raise _SomethingIsWrongError
+        raise _InvalidTableError
     names = piece["benchmark"]
     if names.dtype == "category" and not pd.api.types.is_string_dtype(names.cat.categories.dtype):
-        raise _NamesAreNumbersError
+        raise _NumericNamesError
     labels = {
-        name: words[name].numbers(piece[name].astype("category"), str.strip if name == "benchmark" else plain)
-        for name in layout.labels
+        name: label_codes[name].numbers(
+            piece[name].astype("category"), str.strip if name == "benchmark" else normalize_label
+        )
+        for name in schema.labels
     }
     return pd.DataFrame(labels | numbers)
 
 
-def _commas(path: Path) -> int:
+def _count_commas(path: Path) -> int:
     with open_text(path) as text:
         file = getattr(text, "buffer")  # noqa: B009
         return sum(block.count(b",") for block in iter(lambda: file.read(BLOCK_BYTES), b""))

@@ -12,7 +12,7 @@ Moment = Decimal | datetime
 
 
 @lru_cache(maxsize=4)
-def ranks_of(labels: tuple[str, ...]) -> tuple[int, ...]:
+def night_positions(labels: tuple[str, ...]) -> tuple[int, ...]:
     """The place of each label in time: 0 is the oldest; labels of the same moment share one.
 
     Raises :class:`BadLabelError` where one is no night, or not of the kind of the first.
@@ -22,10 +22,10 @@ def ranks_of(labels: tuple[str, ...]) -> tuple[int, ...]:
         if type(moment) is not type(moments[0]):
             raise BadLabelError(
                 {"night": label},
-                f"night '{label}' is {_kind(moment)}, others such as '{labels[0]}' are {_kind(moments[0])}; "
+                f"night '{label}' is {_moment_kind(moment)}, others such as '{labels[0]}' are {_moment_kind(moments[0])}; "
                 "use one kind throughout",
             )
-    order = {moment: rank for rank, moment in enumerate(sorted(set(moments)))}
+    order = {moment: position for position, moment in enumerate(sorted(set(moments)))}
     return tuple(order[moment] for moment in moments)
 
 
@@ -42,5 +42,5 @@ def _moment_of(label: str) -> Moment:
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
-def _kind(moment: Moment) -> str:
+def _moment_kind(moment: Moment) -> str:
     return "a number" if isinstance(moment, Decimal) else "a date"

@@ -9,20 +9,20 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 
-from bench.parcel import BadParcel, Unpacker
-from harness.kube.cluster import PAUSE_S, TRIES, Cluster, Refused
-from harness.kube.manifests import GRACE_S
-from harness.kube.pods import Pod, Standing, gone, standing, waiting_for
-from harness.remote import MARGIN_S, Lost, ends_in, gather
-from harness.sites import Asked, Ending, Job
+from bench.parcel import TransferError, TransferReceiver
+from harness.kube.cluster import MAX_ATTEMPTS, RETRY_PAUSE_S, KubernetesClient, KubernetesError
+from harness.kube.manifests import TERMINATION_GRACE_S
+from harness.kube.pods import Pod, TrialPhase, deleted_pod, pending_reason, trial_phase
+from harness.remote import MARGIN_S, LostNode, gather_result, read_node_ends
+from harness.sites import Job, TrialRequest, TrialResult
 
-LOOK_S = 5.0
+POLL_S = 5.0
 """The pods are looked at again at least this often."""
-SETTLE_S = 0.2
+DEBOUNCE_S = 0.2
 """Several changes in a row are looked at once."""
-LAST_WORDS_S = 15.0
+EXIT_GRACE_S = 15.0
 """How long the others may go on after a pod has ended badly: they notice, and say so."""
-OUT_OF_REACH_S = 120.0
+MAX_UNREACHABLE_S = 120.0
 """How long the cluster's API may be out of reach."""
 TAIL_LINES = 20
 
@@ -30,107 +30,109 @@ TAIL_LINES = 20
 class KubernetesJob(Job):
     """The pods of one trial, by their numbers."""
 
-    def __init__(self, cluster: Cluster, asked: Asked, name: str, queue_timeout_s: float) -> None:
-        self.cluster, self.case, self.folder = cluster, asked.case, asked.folder
+    def __init__(self, cluster: KubernetesClient, trial: TrialRequest, name: str, queue_timeout_s: float) -> None:
+        self.cluster, self.case, self.folder = cluster, trial.case, trial.folder
         self.queue_timeout_s = queue_timeout_s
         self.name = self.handle = name
         self.pods: dict[int, Pod] = {}
         self.tails: dict[int, deque[str]] = {}
-        self.unpacker = Unpacker(asked.folder)
+        self.unpacker = TransferReceiver(trial.folder)
         self.ended = False
 
-    def wait(self, timeout_s: float) -> Ending:
+    def wait(self, timeout_s: float) -> TrialResult:
         try:
-            last = self._await_end(timeout_s)
-            if last in ("queued", "hopeless"):
-                return Ending("failed", self._why_not_begun(last), (), (), self._log_tail())
-            if last != "over":
-                self._hear_last_words()
-            return gather(self.folder, self.case, self._lost(), timed_out=last == "running", log_tail=self._log_tail())
+            phase = self._await_end(timeout_s)
+            if phase in ("queued", "hopeless"):
+                return TrialResult("failed", self._start_failure(phase), (), (), self._log_tail())
+            if phase != "over":
+                self._delete_and_read_logs()
+            return gather_result(
+                self.folder, self.case, self._lost(), timed_out=phase == "running", log_tail=self._log_tail()
+            )
         finally:
             self.cancel()
 
-    def _await_end(self, timeout_s: float) -> Standing:
+    def _await_end(self, timeout_s: float) -> TrialPhase:
         """How the pods stand when there is nothing to wait for any more."""
-        limits_s: Mapping[Standing, float] = {
+        limits_s: Mapping[TrialPhase, float] = {
             "queued": self.queue_timeout_s,
             "running": timeout_s + MARGIN_S,
-            "breaking": LAST_WORDS_S,
+            "breaking": EXIT_GRACE_S,
         }
-        since: dict[Standing, float] = {}
-        answered = time.monotonic()
+        since: dict[TrialPhase, float] = {}
+        last_answer = time.monotonic()
         while True:
             try:
-                version = self._look()
-                now = answered = time.monotonic()
-                found = standing(self.pods.values(), self.case.nodes)
+                version = self._update_pods()
+                now = last_answer = time.monotonic()
+                found = trial_phase(self.pods.values(), self.case.nodes)
                 left_s = limits_s.get(found, 0.0) - (now - since.setdefault(found, now))
                 if left_s <= 0:
                     return found
-                self.cluster.await_change(self.name, version, min(LOOK_S, left_s))
-            except Refused as refused:
-                if not refused.passing or time.monotonic() - answered > OUT_OF_REACH_S:
+                self.cluster.wait_for_change(self.name, version, min(POLL_S, left_s))
+            except KubernetesError as error:
+                if not error.transient or time.monotonic() - last_answer > MAX_UNREACHABLE_S:
                     raise
-            time.sleep(SETTLE_S)
+            time.sleep(DEBOUNCE_S)
 
-    def _look(self) -> str:
+    def _update_pods(self) -> str:
         """See how the pods stand, and read the logs of those that have ended; returns the version of what was seen."""
-        listed, version = self.cluster.pods(self.name)
-        seen = {pod.node: pod for pod in listed}
+        pods_there, version = self.cluster.pods(self.name)
+        current = {pod.node: pod for pod in pods_there}
         for node, before in self.pods.items():
-            seen.setdefault(node, gone(before))
-        for node, pod in seen.items():
+            current.setdefault(node, deleted_pod(before))
+        for node, pod in current.items():
             if pod.over and not (node in self.pods and self.pods[node].over):
-                self._hear(pod)
-        self.pods = dict(sorted(seen.items()))
+                self._read_log(pod)
+        self.pods = dict(sorted(current.items()))
         return version
 
-    def _hear(self, pod: Pod) -> None:
+    def _read_log(self, pod: Pod) -> None:
         """Read the log of a pod that has ended. Of one on a node that is gone there may be none."""
-        for left in reversed(range(TRIES)):
+        for left in reversed(range(MAX_ATTEMPTS)):
             try:
-                return self._take(pod.node, self.cluster.log(pod.name))
-            except Refused as refused:
-                if not left or not refused.passing:
+                return self._consume_log(pod.node, self.cluster.log(pod.name))
+            except KubernetesError as error:
+                if not left or not error.transient:
                     return None
-            time.sleep(PAUSE_S)
+            time.sleep(RETRY_PAUSE_S)
         return None
 
-    def _take(self, node: int, lines: Iterable[str]) -> None:
+    def _consume_log(self, node: int, lines: Iterable[str]) -> None:
         """Files of a parcel go to the trial's folder; of everything else the last lines are kept."""
         tail = self.tails[node] = deque(maxlen=TAIL_LINES)
         for line in lines:
             try:
                 if not self.unpacker.take(line):
                     tail.append(line)
-            except BadParcel as problem:
+            except TransferError as problem:
                 tail.append(str(problem))
 
-    def _hear_last_words(self) -> None:
+    def _delete_and_read_logs(self) -> None:
         """Tell the pods that are left to end, and listen to what they say then."""
-        listening = []
+        followed_logs = []
         for pod in self.pods.values():
             if not pod.over:
-                with suppress(Refused):
-                    listening.append((pod.node, self.cluster.following(pod.name)))
+                with suppress(KubernetesError):
+                    followed_logs.append((pod.node, self.cluster.follow_log(pod.name)))
         self.cluster.delete(self.name)
-        for node, lines in listening:
-            with suppress(Refused):
-                self._take(node, lines)
+        for node, lines in followed_logs:
+            with suppress(KubernetesError):
+                self._consume_log(node, lines)
 
-    def _why_not_begun(self, last: Standing) -> str:
-        why = waiting_for(self.pods.values(), self.case.nodes)
-        if len(self.pods) < self.case.nodes and (said := self.cluster.why_no_pods(self.name)):
+    def _start_failure(self, phase: TrialPhase) -> str:
+        why = pending_reason(self.pods.values(), self.case.nodes)
+        if len(self.pods) < self.case.nodes and (said := self.cluster.last_warning(self.name)):
             why = f"{why}: {said}"
-        return why if last == "hopeless" else f"not all pods began within {self.queue_timeout_s:g} s; {why}"
+        return why if phase == "hopeless" else f"not all pods began within {self.queue_timeout_s:g} s; {why}"
 
-    def _lost(self) -> list[Lost]:
+    def _lost(self) -> list[LostNode]:
         """The nodes that ended badly without a word of their own."""
-        spoken = ends_in(self.folder)
+        reported = read_node_ends(self.folder)
         return [
-            Lost(node, pod.host or pod.name, pod.why or "its pod failed")
+            LostNode(node, pod.host or pod.name, pod.why or "its pod failed")
             for node, pod in self.pods.items()
-            if pod.badly and node not in spoken
+            if pod.ended_badly and node not in reported
         ]
 
     def _log_tail(self) -> tuple[str, ...]:
@@ -142,10 +144,10 @@ class KubernetesJob(Job):
             return
         self.cluster.delete(self.name)
         self.ended = True
-        deadline = time.monotonic() + GRACE_S + LOOK_S
-        with suppress(Refused):
+        deadline = time.monotonic() + TERMINATION_GRACE_S + POLL_S
+        with suppress(KubernetesError):
             while (left_s := deadline - time.monotonic()) > 0:
-                listed, version = self.cluster.pods(self.name)
-                if not listed:
+                pods_there, version = self.cluster.pods(self.name)
+                if not pods_there:
                     return
-                self.cluster.await_change(self.name, version, min(LOOK_S, left_s))
+                self.cluster.wait_for_change(self.name, version, min(POLL_S, left_s))

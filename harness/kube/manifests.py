@@ -19,95 +19,97 @@ from harness.remote import MARGIN_S, node_command
 
 Manifest = dict[str, Any]
 
-OWNER = "scaling-harness"
-SWEEP, TRIAL = f"{OWNER}/sweep", f"{OWNER}/trial"
-GPU = "nvidia.com/gpu"
-INDEX = "batch.kubernetes.io/job-completion-index"
-HOST = "kubernetes.io/hostname"
+MANAGED_BY = "scaling-harness"
+SWEEP_LABEL, TRIAL_LABEL = f"{MANAGED_BY}/sweep", f"{MANAGED_BY}/trial"
+GPU_RESOURCE = "nvidia.com/gpu"
+COMPLETION_INDEX = "batch.kubernetes.io/job-completion-index"
+HOSTNAME_LABEL = "kubernetes.io/hostname"
 
 CONTAINER = "node"
-CASE_FOLDER, OUT_FOLDER, SHARED_MEMORY = "/case", "/results", "/dev/shm"
-KEPT_S = 86_400
+CASE_FOLDER, RESULTS_FOLDER, SHARED_MEMORY = "/case", "/results", "/dev/shm"
+TTL_AFTER_FINISHED_S = 86_400
 """How long a job that has ended waits for a sweep that was interrupted; the cluster then forgets it by itself."""
-GRACE_S = 10
+TERMINATION_GRACE_S = 10
 """How long a pod that is told to end may take for its last words."""
-LOST_AFTER_S = 30
+UNREACHABLE_TOLERATION_S = 30
 """How long a node may be out of reach before its pod is given up; Kubernetes' own 300 s outlast most trials."""
-LABEL_LENGTH, DRY_RUN = 63, "scaling-sweep-trial"
-INDEX_LENGTH = 6
+MAX_LABEL_LENGTH, DRY_RUN_NAME = 63, "scaling-sweep-trial"
+INDEX_SUFFIX_LENGTH = 6
 
 
-def name_of(folder: Path) -> str:
+def object_name(folder: Path) -> str:
     """The name of a trial's objects, by its folder below the sweep's: a DNS label with room for a pod's number."""
-    spelled = re.sub(r"[^a-z0-9]+", "-", f"scaling-{folder.parent.name}-{folder.name}".lower())
+    normalized = re.sub(r"[^a-z0-9]+", "-", f"scaling-{folder.parent.name}-{folder.name}".lower())
     # The trial's own part is at the end, and makes it the only one of this name.
-    most = LABEL_LENGTH - INDEX_LENGTH
-    return (spelled if len(spelled) <= most else f"scaling-{spelled[-(most - 8) :].lstrip('-')}").strip("-")
+    most = MAX_LABEL_LENGTH - INDEX_SUFFIX_LENGTH
+    return (normalized if len(normalized) <= most else f"scaling-{normalized[-(most - 8) :].lstrip('-')}").strip("-")
 
 
 def sweep_label(folder: Path) -> str:
-    return re.sub(r"[^A-Za-z0-9_.-]+", "-", folder.parent.name)[:LABEL_LENGTH].strip("-_.")
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", folder.parent.name)[:MAX_LABEL_LENGTH].strip("-_.")
 
 
 def labels(name: str, sweep: str) -> dict[str, str]:
     """By which everything of ours is found again."""
-    return {"app.kubernetes.io/managed-by": OWNER, SWEEP: sweep, TRIAL: name}
+    return {"app.kubernetes.io/managed-by": MANAGED_BY, SWEEP_LABEL: sweep, TRIAL_LABEL: name}
 
 
-def render_job(case: Case, wishes: KubernetesOptions, name: str = DRY_RUN, sweep: str = "sweep") -> list[Manifest]:
+def render_job(
+    case: Case, options: KubernetesOptions, name: str = DRY_RUN_NAME, sweep: str = "sweep"
+) -> list[Manifest]:
     """ConfigMap, Service and Job of one trial."""
     return [
-        config_map(case, metadata(wishes, name, sweep)),
-        service(metadata(wishes, name, sweep)),
-        job(case, wishes, metadata(wishes, name, sweep)),
+        config_map(case, metadata(options, name, sweep)),
+        service(metadata(options, name, sweep)),
+        job(case, options, metadata(options, name, sweep)),
     ]
 
 
-def metadata(wishes: KubernetesOptions, name: str, sweep: str) -> Manifest:
-    where = {} if wishes.namespace is None else {"namespace": wishes.namespace}
-    return {"name": name, **where, "labels": labels(name, sweep)}
+def metadata(options: KubernetesOptions, name: str, sweep: str) -> Manifest:
+    namespace = {} if options.namespace is None else {"namespace": options.namespace}
+    return {"name": name, **namespace, "labels": labels(name, sweep)}
 
 
-def config_map(case: Case, about: Manifest) -> Manifest:
+def config_map(case: Case, meta: Manifest) -> Manifest:
     """The case as a file for every pod."""
     text = case.model_dump_json(indent=1)
-    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": about, "immutable": True, "data": {"case.json": text}}
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "immutable": True, "data": {"case.json": text}}
 
 
-def service(about: Manifest) -> Manifest:
+def service(meta: Manifest) -> Manifest:
     """Gives the pods their DNS names: also before they are ready, since they get ready by meeting."""
-    selector = {TRIAL: about["labels"][TRIAL]}
+    selector = {TRIAL_LABEL: meta["labels"][TRIAL_LABEL]}
     spec = {"clusterIP": "None", "publishNotReadyAddresses": True, "selector": selector}
-    return {"apiVersion": "v1", "kind": "Service", "metadata": about, "spec": spec}
+    return {"apiVersion": "v1", "kind": "Service", "metadata": meta, "spec": spec}
 
 
-def job(case: Case, wishes: KubernetesOptions, about: Manifest) -> Manifest:
+def job(case: Case, options: KubernetesOptions, meta: Manifest) -> Manifest:
     """A pod that fails is not started again, and the others may end by their own words: each index is for itself."""
-    name = about["name"]
+    name = meta["name"]
     spec = {
         "completionMode": "Indexed",
         "completions": case.nodes,
         "parallelism": case.nodes,
         "backoffLimitPerIndex": 0,
         "podReplacementPolicy": "Failed",
-        "activeDeadlineSeconds": longest_s(case, wishes),
-        "ttlSecondsAfterFinished": KEPT_S,
-        "template": {"metadata": {"labels": about["labels"]}, "spec": pod(case, wishes, name)},
+        "activeDeadlineSeconds": active_deadline_s(case, options),
+        "ttlSecondsAfterFinished": TTL_AFTER_FINISHED_S,
+        "template": {"metadata": {"labels": meta["labels"]}, "spec": pod(case, options, name)},
     }
-    return {"apiVersion": "batch/v1", "kind": "Job", "metadata": about, "spec": spec}
+    return {"apiVersion": "batch/v1", "kind": "Job", "metadata": meta, "spec": spec}
 
 
-def longest_s(case: Case, wishes: KubernetesOptions) -> int:
+def active_deadline_s(case: Case, options: KubernetesOptions) -> int:
     """After that the cluster ends it by itself, should the harness be gone; the harness ends it before."""
-    return math.ceil(wishes.queue_timeout_s + case.timeout_s + 2 * MARGIN_S + GRACE_S)
+    return math.ceil(options.queue_timeout_s + case.timeout_s + 2 * MARGIN_S + TERMINATION_GRACE_S)
 
 
-def pod(case: Case, wishes: KubernetesOptions, name: str) -> Manifest:
+def pod(case: Case, options: KubernetesOptions, name: str) -> Manifest:
     """The pods' template. What a namespace with the restricted Pod Security Standard asks for is granted beforehand."""
     optional = {
-        "nodeSelector": wishes.wanted_labels,
-        "affinity": affinity(wishes, name) if case.nodes > 1 else {},
-        "serviceAccountName": wishes.service_account,
+        "nodeSelector": options.node_labels,
+        "affinity": affinity(options, name) if case.nodes > 1 else {},
+        "serviceAccountName": options.service_account,
     }
     return {
         "restartPolicy": "Never",
@@ -115,28 +117,28 @@ def pod(case: Case, wishes: KubernetesOptions, name: str) -> Manifest:
         # The pods ask nothing of the cluster; and its services would come as variables, some of them named SCALING_….
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
-        "terminationGracePeriodSeconds": GRACE_S,
+        "terminationGracePeriodSeconds": TERMINATION_GRACE_S,
         "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
         **{field: value for field, value in optional.items() if value},
-        "tolerations": [*wishes.tolerated, *map(_tolerated_for_a_while, ("not-ready", "unreachable"))],
-        "containers": [container(case, wishes, variables(case, wishes, f"{name}-0.{name}"))],
-        "volumes": volumes(wishes, name),
+        "tolerations": [*options.parsed_tolerations, *map(_temporary_toleration, ("not-ready", "unreachable"))],
+        "containers": [container(case, options, container_environment(case, options, f"{name}-0.{name}"))],
+        "volumes": volumes(options, name),
     }
 
 
-def _tolerated_for_a_while(trouble: str) -> Manifest:
+def _temporary_toleration(trouble: str) -> Manifest:
     key = f"node.kubernetes.io/{trouble}"
-    return {"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": LOST_AFTER_S}
+    return {"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": UNREACHABLE_TOLERATION_S}
 
 
-def container(case: Case, wishes: KubernetesOptions, env: list[Manifest]) -> Manifest:
-    resources = asked_of_a_node(case, wishes)
-    arguments = ("--case", f"{CASE_FOLDER}/case.json", "--out", OUT_FOLDER, "--parcel")
+def container(case: Case, options: KubernetesOptions, env: list[Manifest]) -> Manifest:
+    resources = pod_resources(case, options)
+    arguments = ("--case", f"{CASE_FOLDER}/case.json", "--out", RESULTS_FOLDER, "--parcel")
     return {
         "name": CONTAINER,
-        "image": wishes.image,
-        "imagePullPolicy": wishes.image_pull_policy,
-        "command": node_command(*arguments, python=wishes.python),
+        "image": options.image,
+        "imagePullPolicy": options.image_pull_policy,
+        "command": node_command(*arguments, python=options.python),
         "env": env,
         # As much is guaranteed as is allowed: neighbours then take nothing away.
         **({"resources": {"requests": resources, "limits": resources}} if resources else {}),
@@ -145,53 +147,53 @@ def container(case: Case, wishes: KubernetesOptions, env: list[Manifest]) -> Man
     }
 
 
-def variables(case: Case, wishes: KubernetesOptions, meeting_host: str) -> list[Manifest]:
+def container_environment(case: Case, options: KubernetesOptions, rendezvous_host: str) -> list[Manifest]:
     """The container's variables. Each pod has a network of its own, so that one port does for all."""
-    named = {
+    values = {
         "SCALING_NODES": str(case.nodes),
-        "MASTER_ADDR": meeting_host,
+        "MASTER_ADDR": rendezvous_host,
         "MASTER_PORT": str(DEFAULT_PORT),
-        "SCALING_AWAIT_S": f"{wishes.queue_timeout_s:g}",
-        **({} if wishes.interface is None else {"SCALING_INTERFACE": wishes.interface}),
+        "SCALING_AWAIT_S": f"{options.queue_timeout_s:g}",
+        **({} if options.interface is None else {"SCALING_INTERFACE": options.interface}),
     }
-    return [{"name": name, "value": value} for name, value in named.items()]
+    return [{"name": name, "value": value} for name, value in values.items()]
 
 
-def asked_of_a_node(case: Case, wishes: KubernetesOptions) -> dict[str, str]:
-    gpus = gpus_of_a_node(case, wishes)
-    asked = {"cpu": wishes.cpus, "memory": wishes.memory, GPU: gpus or None}
-    return {name: str(amount) for name, amount in asked.items() if amount is not None}
+def pod_resources(case: Case, options: KubernetesOptions) -> dict[str, str]:
+    gpus = gpus_per_pod(case, options)
+    amounts = {"cpu": options.cpus, "memory": options.memory, GPU_RESOURCE: gpus or None}
+    return {name: str(amount) for name, amount in amounts.items() if amount is not None}
 
 
-def gpus_of_a_node(case: Case, wishes: KubernetesOptions) -> int:
-    if wishes.gpus is not None:
-        return wishes.gpus
+def gpus_per_pod(case: Case, options: KubernetesOptions) -> int:
+    if options.gpus is not None:
+        return options.gpus
     return case.ranks_on_a_node if case.device == "cuda" else 0
 
 
-def affinity(wishes: KubernetesOptions, name: str) -> Manifest:
+def affinity(options: KubernetesOptions, name: str) -> Manifest:
     """Two pods of a trial are not on one node of the cluster: ranks across nodes are what was asked for."""
-    apart = {"labelSelector": {"matchLabels": {TRIAL: name}}, "topologyKey": HOST}
-    if wishes.spread == "required":
-        return {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [apart]}}
-    if wishes.spread == "preferred":
-        weighed = [{"weight": 100, "podAffinityTerm": apart}]
-        return {"podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": weighed}}
+    anti_affinity_term = {"labelSelector": {"matchLabels": {TRIAL_LABEL: name}}, "topologyKey": HOSTNAME_LABEL}
+    if options.spread == "required":
+        return {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [anti_affinity_term]}}
+    if options.spread == "preferred":
+        preferred_terms = [{"weight": 100, "podAffinityTerm": anti_affinity_term}]
+        return {"podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": preferred_terms}}
     return {}
 
 
-def volumes(wishes: KubernetesOptions, name: str, results: Manifest | None = None) -> list[Manifest]:
+def volumes(options: KubernetesOptions, name: str, results: Manifest | None = None) -> list[Manifest]:
     return [
         {"name": "case", "configMap": {"name": name}},
         {"name": "results", **(results or {"emptyDir": {}})},
-        {"name": "shared-memory", "emptyDir": {"medium": "Memory", "sizeLimit": wishes.shm_size}},
+        {"name": "shared-memory", "emptyDir": {"medium": "Memory", "sizeLimit": options.shm_size}},
     ]
 
 
 def mounts() -> list[Manifest]:
     return [
         {"name": "case", "mountPath": CASE_FOLDER, "readOnly": True},
-        {"name": "results", "mountPath": OUT_FOLDER},
+        {"name": "results", "mountPath": RESULTS_FOLDER},
         {"name": "shared-memory", "mountPath": SHARED_MEMORY},
     ]
 

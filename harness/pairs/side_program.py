@@ -27,7 +27,7 @@ from typing import Any
 
 PACKAGES = ("bench", "reports", "harness")
 # Imported by ranks or by a sweep: what is broken in them is better said before anything is measured.
-NEEDED = ("bench.worker", "bench.registry", "harness.run")
+REQUIRED_MODULES = ("bench.worker", "bench.registry", "harness.run")
 GRACE_S = 10.0
 
 Request = dict[str, Any]
@@ -38,7 +38,7 @@ def main(descriptor: int) -> None:
     requests: SimpleQueue[Request] = SimpleQueue()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     threading.Thread(target=_listen, args=(pipe, requests), daemon=True).start()
-    side = Side()
+    side = TreeRunner()
     while True:
         pipe.send_bytes(json.dumps(_answer(side, requests.get())).encode())
 
@@ -53,24 +53,24 @@ def _listen(pipe: Connection, requests: SimpleQueue[Request]) -> None:
     os._exit(1)
 
 
-def _answer(side: Side, request: Request) -> dict[str, Any]:
+def _answer(side: TreeRunner, request: Request) -> dict[str, Any]:
     actions: dict[str, Callable[..., dict[str, Any]]] = {"begin": side.begin, "measure": side.measure}
     action = actions[request.pop("do")]
     try:
         return action(**request)
     except Exception as problem:
         traceback.print_exc()
-        return {"problem": _told(problem)}
+        return {"problem": _describe(problem)}
 
 
-def _told(problem: Exception) -> str:
-    said = " ".join(str(problem).split())
+def _describe(problem: Exception) -> str:
+    message = " ".join(str(problem).split())
     if isinstance(problem, SyntaxError) and problem.filename:
-        said = f"{problem.msg} ({problem.filename}, line {problem.lineno})"
-    return f"{type(problem).__name__}: {said}"
+        message = f"{problem.msg} ({problem.filename}, line {problem.lineno})"
+    return f"{type(problem).__name__}: {message}"
 
 
-class Side:
+class TreeRunner:
     """The tree's own site and backends."""
 
     def __init__(self) -> None:
@@ -80,7 +80,7 @@ class Side:
 
     def begin(self, site: str, backends: list[str]) -> dict[str, Any]:
         code = {name: str(Path(str(importlib.import_module(name).__file__)).parent) for name in PACKAGES}
-        for name in NEEDED:
+        for name in REQUIRED_MODULES:
             importlib.import_module(name)
         self.site, self.backends = importlib.import_module(f"harness.sites.{site}").SITE, backends
         return {"code": code}
@@ -90,8 +90,8 @@ class Side:
         from harness.run import run_trial
 
         self._warm_up()
-        asked = Case.model_validate(case)
-        trial = run_trial(asked, number, self.site, _backend(asked.backend), Path(folder), environment)
+        parsed_case = Case.model_validate(case)
+        trial = run_trial(parsed_case, number, self.site, _backend(parsed_case.backend), Path(folder), environment)
         return {"trial": trial.model_dump_json()}
 
     def _warm_up(self) -> None:

@@ -22,7 +22,7 @@ from harness.machines import Machine
 
 
 @dataclass(frozen=True)
-class Ending:
+class TrialResult:
     """How a trial's processes ended, with what they left."""
 
     outcome: Outcome
@@ -44,7 +44,7 @@ class Ending:
 DEFAULT_SITE = "local"
 
 
-class Asked(NamedTuple):
+class TrialRequest(NamedTuple):
     """A trial that is to be run: its processes' records and logs go to ``folder``."""
 
     case: Case
@@ -69,24 +69,24 @@ class Site(ABC):
     def __init__(self, chosen: Options | None = None) -> None:
         self.chosen = chosen or self.options()
 
-    def configured(self, chosen: Options) -> Self:
+    def with_options(self, chosen: Options) -> Self:
         """This site with its knobs set."""
         return type(self)(chosen)
 
     def machine(self) -> Machine:
         """What is known of its nodes before anything runs there."""
-        return Machine(site=self.name, spreads=True, cores=None, gpus=None)
+        return Machine(site=self.name, multi_node=True, cores=None, gpus=None)
 
-    def why_not(self, case: Case) -> str | None:
+    def unavailable_reason(self, case: Case) -> str | None:
         """Why the case can't run there, with the remedy, or ``None``. Asked for every case: costly questions are asked
         once."""
-        return self.lacking()
+        return self.missing_dependency()
 
-    def unset(self) -> str | None:
+    def missing_option(self) -> str | None:
         """Which knob has no default and was not set, with how to set it."""
         return None
 
-    def lacking(self) -> str | None:
+    def missing_dependency(self) -> str | None:
         """Which optional dependency is missing here, with the command that installs it."""
         missing = [module for module in self.requires if importlib.util.find_spec(module) is None]
         return f'{", ".join(missing)} not installed: pip install "scaling-harness[{self.extra}]"' if missing else None
@@ -96,19 +96,19 @@ class Site(ABC):
         """The files it would submit, by name (pure). Nothing secret is in them."""
 
     @abstractmethod
-    def start(self, asked: Asked) -> Job:
+    def start(self, request: TrialRequest) -> Job:
         """Start the processes of a trial, or submit them."""
 
     @property
-    def packs(self) -> bool:
+    def submits_rounds(self) -> bool:
         """Whether it takes all trials of a round at once."""
         return False
 
-    def start_round(self, trials: Sequence[Asked]) -> list[Job]:
-        """Submit them all at once where the site :attr:`packs`, to be waited for in this order."""
-        return [self.start(asked) for asked in trials]
+    def submit_round(self, trials: Sequence[TrialRequest]) -> list[Job]:
+        """Submit them all at once where the site :attr:`submits_rounds`, to be waited for in this order."""
+        return [self.start(request) for request in trials]
 
-    def rejoin(self, asked: Asked, handle: str) -> Job | None:
+    def reattach(self, request: TrialRequest, handle: str) -> Job | None:
         """The job of a sweep that was interrupted, under way or ended; ``None`` where nothing of it is left."""
         return None
 
@@ -121,10 +121,11 @@ class Job(ABC):
     """The processes of one trial."""
 
     handle: str | None = None
-    """By which :meth:`Site.rejoin` finds it again after this process has gone; ``None``: it ends with this process."""
+    """By which :meth:`Site.reattach` finds it again after this process has gone; ``None``: it ends with this
+    process."""
 
     @abstractmethod
-    def wait(self, timeout_s: float) -> Ending:
+    def wait(self, timeout_s: float) -> TrialResult:
         """Wait for the end, or end it after ``timeout_s`` of running; either way nothing of it is left running."""
 
     @abstractmethod

@@ -18,59 +18,69 @@ from pydantic import Field, field_validator, model_validator
 
 from bench.backends import Options
 from bench.case import Case, Role
-from bench.dask_client import Cluster, Tls
-from bench.dask_cluster import Jobs, Survey
-from bench.dask_places import NoRoom, seat, threads_needed
-from bench.dask_trial import FILE, TrialEnd
+from bench.dask_client import SchedulerAddress, Tls
+from bench.dask_cluster import ClusterInfo, JobQueueSpec
+from bench.dask_places import UnsuitableCluster, assign, threads_needed
+from bench.dask_trial import CLIENT_REPORT_FILE, ClientReport
 from harness import dask_processes
 from harness.aftermath import last_lines
-from harness.dask_processes import KeptJobs, NoCluster
-from harness.remote import MARGIN_S, NeverBegan, ends_in, gather
-from harness.sites import Asked, Ending, Job, Site
-from harness.slurm.scripts import SAFE_EXTRAS, only_safe
+from harness.dask_processes import ClusterUnavailable, JobQueueCluster
+from harness.remote import MARGIN_S, UnstartedJob, gather_result, read_node_ends
+from harness.sites import Job, Site, TrialRequest, TrialResult
+from harness.slurm.scripts import SAFE_SBATCH_OPTIONS, check_sbatch_options
 
-ADDRESS = r"^(tcp|tls)://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+):\d{1,5}$"
-NAME = r"^[A-Za-z0-9][A-Za-z0-9_.,-]*$"
-PATH = r"^[A-Za-z0-9_./~+@-]+$"
-SAFE_DIRECTIVES = {*SAFE_EXTRAS, "constraint", "gpus-per-node", "qos"}
+ADDRESS_PATTERN = r"^(tcp|tls)://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+):\d{1,5}$"
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.,-]*$"
+PATH_PATTERN = r"^[A-Za-z0-9_./~+@-]+$"
+SAFE_DIRECTIVES = {*SAFE_SBATCH_OPTIONS, "constraint", "gpus-per-node", "qos"}
 """For these the slurm site has options of their own, which check them more closely."""
-ENDS_A_PROCESS = ("kill", "stop", "oom", "exit")
+PROCESS_FAULTS = ("kill", "stop", "oom", "exit")
 """Faults that would hit the cluster's own worker where it holds the rank itself."""
-HERE_ONLY = "a Dask cluster runs the dask backend only: --backends dask"
-NO_CLUSTER = "no Dask cluster is named: --set dask.address=tcp://HOST:8786, or --set dask.jobqueue=slurm"
+DASK_BACKEND_ONLY = "a Dask cluster runs the dask backend only: --backends dask"
+NO_CLUSTER_NAMED = "no Dask cluster is named: --set dask.address=tcp://HOST:8786, or --set dask.jobqueue=slurm"
 LOG_LINES = 20
 
 
 class DaskSiteOptions(Options):
-    address: str | None = Field(None, pattern=ADDRESS, description="the scheduler of a cluster that is running")
-    tls_ca: str | None = Field(None, pattern=PATH, description="path of the certificate authority's PEM file")
-    tls_cert: str | None = Field(None, pattern=PATH, description="path of this side's certificate")
-    tls_key: str | None = Field(None, pattern=PATH, description="path of this side's private key")
+    address: str | None = Field(None, pattern=ADDRESS_PATTERN, description="the scheduler of a cluster that is running")
+    tls_ca: str | None = Field(None, pattern=PATH_PATTERN, description="path of the certificate authority's PEM file")
+    tls_cert: str | None = Field(None, pattern=PATH_PATTERN, description="path of this side's certificate")
+    tls_key: str | None = Field(None, pattern=PATH_PATTERN, description="path of this side's private key")
     jobqueue: Literal["slurm"] | None = Field(None, description="start a cluster as jobs of this system for the sweep")
-    queue: str | None = Field(None, pattern=NAME, coerce_numbers_to_str=True, description="partition of the jobs")
-    account: str | None = Field(None, pattern=NAME, coerce_numbers_to_str=True, description="whom the jobs are billed")
+    queue: str | None = Field(
+        None, pattern=NAME_PATTERN, coerce_numbers_to_str=True, description="partition of the jobs"
+    )
+    account: str | None = Field(
+        None, pattern=NAME_PATTERN, coerce_numbers_to_str=True, description="whom the jobs are billed"
+    )
     walltime: str = Field("01:00:00", pattern=r"^(\d+-)?\d{1,2}:\d\d:\d\d$", description="how long the jobs may last")
-    memory: str = Field("0", pattern=r"^\d+[KMGT]?$", coerce_numbers_to_str=True,
-                        description="memory of a job as Slurm writes it; 0: all that its node has")  # fmt: skip
+    memory: str = Field(
+        "0",
+        pattern=r"^\d+[KMGT]?$",
+        coerce_numbers_to_str=True,
+        description="memory of a job as Slurm writes it; 0: all that its node has",
+    )
     exclusive: bool = Field(True, description="each job has a node to itself, so that ranks are where they are said")
     directives: str = Field("", description="further #SBATCH lines, such as --qos=long --exclude=n7")
-    interface: str | None = Field(None, pattern=NAME, description="network interface of scheduler and workers, by name")
-    python: str = Field(sys.executable, pattern=PATH, description="Python of the jobs")
+    interface: str | None = Field(
+        None, pattern=NAME_PATTERN, description="network interface of scheduler and workers, by name"
+    )
+    python: str = Field(sys.executable, pattern=PATH_PATTERN, description="Python of the jobs")
     start_s: float = Field(600.0, gt=0, description="how long the jobs may wait in the queue")
 
     @field_validator("directives")
     @classmethod
     def _known_to_be_safe(cls, text: str) -> str:
-        return only_safe(text, SAFE_DIRECTIVES)
+        return check_sbatch_options(text, SAFE_DIRECTIVES)
 
     @model_validator(mode="after")
     def _agrees(self) -> DaskSiteOptions:
-        given = [self.tls_ca, self.tls_cert, self.tls_key]
-        if any(given) and not all(given):
+        tls_paths = [self.tls_ca, self.tls_cert, self.tls_key]
+        if any(tls_paths) and not all(tls_paths):
             raise ValueError("tls_ca, tls_cert and tls_key belong together")
         if self.address and self.jobqueue:
             raise ValueError("address names a running cluster, jobqueue starts one: leave one of them out")
-        if self.address and (self.address.startswith("tls://") != all(given)):
+        if self.address and (self.address.startswith("tls://") != all(tls_paths)):
             raise ValueError("an address tls://… goes with tls_ca, tls_cert and tls_key, and they with it")
         return self
 
@@ -81,10 +91,10 @@ class DaskSiteOptions(Options):
         return Tls(ca=self.tls_ca, cert=self.tls_cert, key=self.tls_key)
 
 
-def jobs_for(cases: Sequence[Case], options: DaskSiteOptions) -> Jobs:
+def jobs_for(cases: Sequence[Case], options: DaskSiteOptions) -> JobQueueSpec:
     """The jobs that can hold any of these cases: a host a node, a worker a rank (pure)."""
     workers = max(case.ranks_on_a_node for case in cases)
-    return Jobs(
+    return JobQueueSpec(
         count=max(case.nodes for case in cases),
         workers=workers,
         threads=max(threads_needed(case) for case in cases),
@@ -101,7 +111,7 @@ def jobs_for(cases: Sequence[Case], options: DaskSiteOptions) -> Jobs:
     )
 
 
-def covers(jobs: Jobs, other: Jobs) -> bool:
+def covers(jobs: JobQueueSpec, other: JobQueueSpec) -> bool:
     """Whether a cluster of these jobs serves whoever asks for the others (pure)."""
     return all(getattr(jobs, name) >= getattr(other, name) for name in ("count", "workers", "threads", "cores"))
 
@@ -109,13 +119,13 @@ def covers(jobs: Jobs, other: Jobs) -> bool:
 class DaskJob(Job):
     """One trial on the cluster: a process that is its client."""
 
-    def __init__(self, case: Case, folder: Path, cluster: Cluster) -> None:
+    def __init__(self, case: Case, folder: Path, cluster: SchedulerAddress) -> None:
         self.case, self.folder, self.log = case, folder, folder / "client.log"
         (folder / "case.json").write_text(case.model_dump_json())
-        arguments = dask_processes.arguments_of(folder)
+        arguments = dask_processes.trial_arguments(folder)
         self.process = dask_processes.start("bench.dask_trial", *arguments, asked=cluster, log=self.log)
 
-    def wait(self, timeout_s: float) -> Ending:
+    def wait(self, timeout_s: float) -> TrialResult:
         timed_out = False
         try:
             self.process.wait(timeout_s + MARGIN_S)
@@ -124,19 +134,21 @@ class DaskJob(Job):
         self.cancel()
         return self._ending(timed_out=timed_out)
 
-    def _ending(self, *, timed_out: bool) -> Ending:
-        path = self.folder / FILE
-        told = TrialEnd.model_validate_json(path.read_text()) if path.exists() else self._client_failed()
-        ending = gather(self.folder, self.case, timed_out=timed_out, log_tail=told.log_tail)
-        if told.problem and not timed_out and (ending.outcome == "ok" or not ends_in(self.folder)):
+    def _ending(self, *, timed_out: bool) -> TrialResult:
+        path = self.folder / CLIENT_REPORT_FILE
+        told = ClientReport.model_validate_json(path.read_text()) if path.exists() else self._client_failure()
+        ending = gather_result(self.folder, self.case, timed_out=timed_out, log_tail=told.log_tail)
+        if told.problem and not timed_out and (ending.outcome == "ok" or not read_node_ends(self.folder)):
             return replace(ending, outcome="failed", reason=told.problem)
         return ending
 
-    def _client_failed(self) -> TrialEnd:
-        said = last_lines(self.log, LOG_LINES)
-        status, last = self.process.returncode, said[-1] if said else "it said nothing"
-        return TrialEnd(problem=f"the Dask client ended with status {status}: {last}",
-                        log_tail=tuple(f"client: {line}" for line in said))  # fmt: skip
+    def _client_failure(self) -> ClientReport:
+        log_lines = last_lines(self.log, LOG_LINES)
+        status, last = self.process.returncode, log_lines[-1] if log_lines else "it said nothing"
+        return ClientReport(
+            problem=f"the Dask client ended with status {status}: {last}",
+            log_tail=tuple(f"client: {line}" for line in log_lines),
+        )
 
     def cancel(self) -> None:
         dask_processes.end(self.process)
@@ -152,99 +164,103 @@ class DaskSite(Site):
 
     def __init__(self, chosen: Options | None = None) -> None:
         super().__init__(chosen)
-        self.survey: Survey | None = None
+        self.cluster_info: ClusterInfo | None = None
         """Of the running cluster: asked once."""
         self.asked: list[Case] = []
         """Cases that a cluster of jobs is to hold."""
-        self.jobs: KeptJobs | None = None
+        self.jobs: JobQueueCluster | None = None
         self.address = ""
         """Of the cluster of jobs."""
 
-    def lacking(self) -> str | None:
+    def missing_dependency(self) -> str | None:
         if self.chosen.jobqueue and importlib.util.find_spec("dask_jobqueue") is None:
             return 'dask_jobqueue not installed: pip install "scaling-harness[slurm]"'
-        return super().lacking()
+        return super().missing_dependency()
 
-    def unset(self) -> str | None:
-        return None if self.chosen.address or self.chosen.jobqueue else NO_CLUSTER
+    def missing_option(self) -> str | None:
+        return None if self.chosen.address or self.chosen.jobqueue else NO_CLUSTER_NAMED
 
-    def why_not(self, case: Case) -> str | None:
+    def unavailable_reason(self, case: Case) -> str | None:
         if case.backend != "dask":
-            return HERE_ONLY
-        if unset := self.unset():
-            return unset
+            return DASK_BACKEND_ONLY
+        if missing_option := self.missing_option():
+            return missing_option
         if case.net is not None:
             return "networks of a chosen rate are made on this machine only: leave --net out, or --site local"
-        if case.transport == "tasks" and case.fault is not None and case.fault.kind in ENDS_A_PROCESS:
+        if case.transport == "tasks" and case.fault is not None and case.fault.kind in PROCESS_FAULTS:
             return f"{case.fault.kind} would hit the cluster's own worker: --set dask.transport=gloo"
-        return self.lacking() or (self._why_not_there(case) if self.chosen.address else self._why_not_as_jobs(case))
+        return self.missing_dependency() or (
+            self._unavailable_on_running_cluster(case) if self.chosen.address else self._unavailable_as_jobs(case)
+        )
 
-    def _why_not_there(self, case: Case) -> str | None:
-        if self.survey is None:
+    def _unavailable_on_running_cluster(self, case: Case) -> str | None:
+        if self.cluster_info is None:
             try:
-                self.survey = dask_processes.ask_cluster(self._running)
-            except NoCluster as problem:
-                self.survey = Survey(problem=str(problem))
-        if self.survey.problem:
-            return self.survey.problem
+                self.cluster_info = dask_processes.inspect_running_cluster(self._running_cluster)
+            except ClusterUnavailable as problem:
+                self.cluster_info = ClusterInfo(problem=str(problem))
+        if self.cluster_info.problem:
+            return self.cluster_info.problem
         try:
-            seat(case, self.survey.offers)
-        except NoRoom as problem:
+            assign(case, self.cluster_info.worker_infos)
+        except UnsuitableCluster as problem:
             return str(problem)
         return None
 
-    def _why_not_as_jobs(self, case: Case) -> str | None:
+    def _unavailable_as_jobs(self, case: Case) -> str | None:
         if shutil.which("sbatch") is None:
             return "no sbatch on this machine: run the harness where Slurm's commands are"
         self.asked.append(case)
         return None
 
     @property
-    def _running(self) -> Cluster:
-        return Cluster(address=self.chosen.address or "", tls=self.chosen.tls)
+    def _running_cluster(self) -> SchedulerAddress:
+        return SchedulerAddress(address=self.chosen.address or "", tls=self.chosen.tls)
 
     def render(self, case: Case, roles: tuple[Role, ...]) -> dict[str, str]:
-        hold = "bench.dask_worker.hold_rank" if case.transport == "tasks" else "bench.dask_worker.hold_node"
+        task_function = "bench.dask_worker.hold_rank" if case.transport == "tasks" else "bench.dask_worker.hold_node"
         tasks = case.ranks if case.transport == "tasks" else case.nodes
-        here = case.ranks_on_a_node
+        ranks_per_node = case.ranks_on_a_node
         plan = {
             "scheduler": self.chosen.address or self.chosen.jobqueue,
             "tls": None if self.chosen.tls is None else self.chosen.tls.model_dump(),
             "tasks": [
-                {"calls": hold, "host": number // here if case.transport == "tasks" else number}
+                {"calls": task_function, "host": number // ranks_per_node if case.transport == "tasks" else number}
                 for number in range(tasks)
             ],
-            "ranks": [{"rank": rank, "host": rank // here} for rank in range(case.ranks)],
+            "ranks": [{"rank": rank, "host": rank // ranks_per_node} for rank in range(case.ranks)],
         }
         files = {"plan.json": json.dumps(plan, indent=2) + "\n"}
         if self.chosen.jobqueue:
-            files["worker.sh"] = dask_processes.answer("script", jobs_for([case], self.chosen))
+            files["worker.sh"] = dask_processes.run_cluster_command("script", jobs_for([case], self.chosen))
         return files
 
-    def start(self, asked: Asked) -> Job:
+    def start(self, asked: TrialRequest) -> Job:
         try:
             return DaskJob(asked.case, asked.folder, self._cluster_for(asked))
-        except NoCluster as problem:
-            return NeverBegan(str(problem))
+        except ClusterUnavailable as problem:
+            return UnstartedJob(str(problem))
 
-    def _cluster_for(self, asked: Asked) -> Cluster:
-        """Raises :class:`NoCluster`."""
+    def _cluster_for(self, asked: TrialRequest) -> SchedulerAddress:
+        """Raises :class:`ClusterUnavailable`."""
         if self.chosen.address:
-            return self._running
+            return self._running_cluster
         self.asked.append(asked.case)
-        wanted = jobs_for(self.asked, self.chosen)
-        if self.jobs is None or not covers(self.jobs.jobs, wanted):
+        needed_jobs = jobs_for(self.asked, self.chosen)
+        if self.jobs is None or not covers(self.jobs.jobs, needed_jobs):
             self._end_jobs()
             logs = (asked.folder.parent / "dask-jobs").resolve()
             logs.mkdir(exist_ok=True)
             # It stands in the job script unquoted: it is plain, or left out.
-            told = wanted.model_copy(update={"logs": str(logs)}) if re.match(PATH, str(logs)) else wanted
-            self.jobs = KeptJobs(told, logs / "scheduler.log")
+            told = (
+                needed_jobs.model_copy(update={"logs": str(logs)}) if re.match(PATH_PATTERN, str(logs)) else needed_jobs
+            )
+            self.jobs = JobQueueCluster(told, logs / "scheduler.log")
             atexit.register(self._end_jobs)
-            self.address = self._settled()
-        return Cluster(address=self.address, tls=self.chosen.tls)
+            self.address = self._wait_for_address()
+        return SchedulerAddress(address=self.address, tls=self.chosen.tls)
 
-    def _settled(self) -> str:
+    def _wait_for_address(self) -> str:
         assert self.jobs is not None
         try:
             return self.jobs.address()

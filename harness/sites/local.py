@@ -11,30 +11,30 @@ from typing import Any, Self
 
 from bench.backends import Options
 from bench.case import Case, Role
-from bench.crew import Crew, Member
-from bench.links import INTERFACE, address, ranks_on_a_node
+from bench.crew import ProcessGroup, WorkerProcess
+from bench.links import NODE_INTERFACE, node_address, ranks_on_a_node
 from bench.local import find_mpirun, free_port
-from bench.nursery import Birth, bear, warm_up
+from bench.nursery import ProcessSpec, start_forkserver, start_process
 from bench.records import Link
 from bench.scene import MPIRUN
 from harness import networks
-from harness.aftermath import collect
+from harness.aftermath import diagnose
 from harness.environment import read_machine
 from harness.machines import Machine
 from harness.networks import Network
-from harness.sites import Asked, Ending, Job, Site
+from harness.sites import Job, Site, TrialRequest, TrialResult
 
-LOOPBACK = "127.0.0.1"
+LOOPBACK_ADDRESS = "127.0.0.1"
 
 
-def variables(case: Case, role: Role, number: int, port: int) -> dict[str, str]:
+def process_environment(case: Case, role: Role, number: int, port: int) -> dict[str, str]:
     """The environment of one process (pure). Everything meets on the loopback interface, or at node 0 of a network of
     namespaces. A local rank is that on this machine, whose cores and GPUs all nodes made of namespaces share."""
-    host, interface = LOOPBACK, "lo" if sys.platform == "linux" else "lo0"
-    own: dict[str, str] = {}
+    host, interface = LOOPBACK_ADDRESS, "lo" if sys.platform == "linux" else "lo0"
+    own_address: dict[str, str] = {}
     if case.net is not None:
-        host, interface = address(0), INTERFACE
-        own = {"OWN_ADDR": address(number // ranks_on_a_node(case))}
+        host, interface = node_address(0), NODE_INTERFACE
+        own_address = {"OWN_ADDR": node_address(number // ranks_on_a_node(case))}
     return {
         "RANK": str(number),
         "WORLD_SIZE": str(role.count),
@@ -43,7 +43,7 @@ def variables(case: Case, role: Role, number: int, port: int) -> dict[str, str]:
         "MASTER_ADDR": host,
         "MASTER_PORT": str(port),
         "GLOO_SOCKET_IFNAME": interface,
-        **own,
+        **own_address,
         **role.env,
     }
 
@@ -52,9 +52,18 @@ def mpirun_command(role: Role, arguments: Sequence[str], mpirun: str, python: st
     """mpirun's argument list (pure). Ranks are not bound: the threads of a rank would share one core."""
     root = ("--allow-run-as-root",) if as_root else ()
     return (
-        mpirun, *root, "--oversubscribe", "--bind-to", "none", "-np", str(role.count),
-        python, "-m", "bench.worker", *arguments,
-    )  # fmt: skip
+        mpirun,
+        *root,
+        "--oversubscribe",
+        "--bind-to",
+        "none",
+        "-np",
+        str(role.count),
+        python,
+        "-m",
+        "bench.worker",
+        *arguments,
+    )
 
 
 def worker_arguments(role: Role, folder: str) -> tuple[str, ...]:
@@ -67,46 +76,46 @@ class LocalJob(Job):
 
     def __init__(self, folder: Path, network: Network | None = None, link: Link | None = None) -> None:
         self.folder, self.network, self.link = folder, network, link
-        self.crew = Crew(folder)
+        self.process_group = ProcessGroup(folder)
 
-    def wait(self, timeout_s: float) -> Ending:
+    def wait(self, timeout_s: float) -> TrialResult:
         try:
-            scene = self.crew.watch(timeout_s)
+            scene = self.process_group.watch(timeout_s)
         finally:
             self.cancel()
-        return replace(collect(self.folder, scene), link=self.link)
+        return replace(diagnose(self.folder, scene), link=self.link)
 
     def cancel(self) -> None:
-        self.crew.end()
+        self.process_group.end()
         # A second call finds nothing left to end.
         network, self.network = self.network, None
         if network is not None:
             network.end()
 
 
-class Local(Site):
+class LocalSite(Site):
     name = "local"
     summary = "processes on this machine"
     shares_environment = True
 
     def __init__(self, chosen: Options | None = None) -> None:
         super().__init__(chosen)
-        self.context: Any = None
+        self.forkserver: Any = None
         self.links: dict[str, Link] = {}
         """What each network that was asked for carries: measured before its first trial."""
 
-    def configured(self, chosen: Options) -> Self:
+    def with_options(self, chosen: Options) -> Self:
         # It has no knobs, and one warm parent.
         return self
 
     def machine(self) -> Machine:
         return read_machine()
 
-    def why_not(self, case: Case) -> str | None:
-        return networks.why_not(case)
+    def unavailable_reason(self, case: Case) -> str | None:
+        return networks.unavailable_reason(case)
 
     def warm(self, modules: tuple[str, ...]) -> None:
-        self.context = warm_up(modules)
+        self.forkserver = start_forkserver(modules)
 
     def render(self, case: Case, roles: tuple[Role, ...]) -> dict[str, str]:
         lines = []
@@ -116,45 +125,47 @@ class Local(Site):
                 lines.append(" ".join(mpirun_command(role, arguments, "mpirun", "python", as_root=False)))
                 continue
             for number in range(role.count):
-                named = " ".join(f"{key}={value}" for key, value in variables(case, role, number, 29500).items())
-                lines.append(f"{named} python -m bench.worker {' '.join(arguments)}")
+                assignments = " ".join(
+                    f"{key}={value}" for key, value in process_environment(case, role, number, 29500).items()
+                )
+                lines.append(f"{assignments} python -m bench.worker {' '.join(arguments)}")
         return {"commands.sh": "\n".join(lines) + "\n"}
 
-    def start(self, asked: Asked) -> Job:
-        case, roles, folder = asked
+    def start(self, trial: TrialRequest) -> Job:
+        case, roles, folder = trial
         (folder / "case.json").write_text(case.model_dump_json())
-        port = free_port(LOOPBACK)
-        job = LocalJob(folder, *self._network_of(case))
+        port = free_port(LOOPBACK_ADDRESS)
+        job = LocalJob(folder, *self._network_for(case))
         try:
             for role in roles:
                 for number in range(1 if role.fanout == "mpi" else role.count):
-                    job.crew.members.append(self._bear(job, case, role, number, port))
+                    job.process_group.workers.append(self._start_process(job, case, role, number, port))
         except BaseException:
             job.cancel()
             raise
         return job
 
-    def _network_of(self, case: Case) -> tuple[Network | None, Link | None]:
+    def _network_for(self, case: Case) -> tuple[Network | None, Link | None]:
         if case.net is None:
             return None, None
         if case.net not in self.links:
-            self.links[case.net] = networks.measure(self.context, case.net)
-        return Network(self.context, case), self.links[case.net]
+            self.links[case.net] = networks.measure_link(self.forkserver, case.net)
+        return Network(self.forkserver, case), self.links[case.net]
 
-    def _bear(self, job: LocalJob, case: Case, role: Role, number: int, port: int) -> Member:
+    def _start_process(self, job: LocalJob, case: Case, role: Role, number: int, port: int) -> WorkerProcess:
         log = job.folder / f"{role.name}-{number}.log"
         arguments = worker_arguments(role, str(job.folder))
-        env: Mapping[str, str] = variables(case, role, number, port)
+        env: Mapping[str, str] = process_environment(case, role, number, port)
         command: tuple[str, ...] = ()
         if role.fanout == "mpi":
             mpirun = find_mpirun() or "mpirun"
             command = mpirun_command(role, arguments, mpirun, sys.executable, as_root=os.geteuid() == 0)
             # mpirun tells each rank who it is.
             env = {name: value for name, value in env.items() if "RANK" not in name and "WORLD" not in name}
-        namespace = job.network.place_of(role, number) if job.network else None
-        birth = Birth(log=log, env=env, arguments=arguments, command=command, namespace=namespace)
-        process = bear(self.context, birth, f"{role.name}-{number}")
-        return Member(role, number, process, log, MPIRUN if role.fanout == "mpi" else None)
+        namespace = job.network.namespace_of(role, number) if job.network else None
+        birth = ProcessSpec(log=log, env=env, arguments=arguments, command=command, namespace=namespace)
+        process = start_process(self.forkserver, birth, f"{role.name}-{number}")
+        return WorkerProcess(role, number, process, log, MPIRUN if role.fanout == "mpi" else None)
 
 
-SITE = Local()
+SITE = LocalSite()

@@ -17,18 +17,18 @@ from bench.backends import Options
 from bench.case import Case, Role
 from bench.local import torch_cuda_version
 from harness.machines import Machine
-from harness.remote import NeverBegan
-from harness.sites import Asked, Job, Site
+from harness.remote import UnstartedJob
+from harness.sites import Job, Site, TrialRequest
 from harness.slurm import queue
 from harness.slurm.jobs import SlurmJob, Submission, has_begun
-from harness.slurm.queue import NoAnswer, Refused, Seen
-from harness.slurm.scripts import SCRIPT_LOG, SlurmOptions, script
+from harness.slurm.queue import SlurmJobState, SlurmUnavailable, SubmissionRejected
+from harness.slurm.scripts import SCRIPT_LOG, SlurmOptions, batch_script
 
-TOOLS = ("sbatch", "squeue", "scancel", "sinfo", "scontrol", "srun")
-SOURCE = Path(bench.__file__).resolve().parent.parent
+SLURM_COMMANDS = ("sbatch", "squeue", "scancel", "sinfo", "scontrol", "srun")
+SOURCE_ROOT = Path(bench.__file__).resolve().parent.parent
 
 
-class Slurm(Site):
+class SlurmSite(Site):
     name = "slurm"
     summary = "batch jobs of a Slurm cluster that shares a disk with this machine"
     options = SlurmOptions
@@ -42,61 +42,61 @@ class Slurm(Site):
     def machine(self) -> Machine:
         # What another Python or a container brings is not seen from here.
         cuda_torch = not self.shares_environment or torch_cuda_version() is not None
-        return Machine(site=self.name, spreads=True, cores=None, gpus=self.chosen.gpus, cuda_torch=cuda_torch)
+        return Machine(site=self.name, multi_node=True, cores=None, gpus=self.chosen.gpus, cuda_torch=cuda_torch)
 
-    def lacking(self) -> str | None:
-        missing = [tool for tool in TOOLS if shutil.which(tool) is None]
+    def missing_dependency(self) -> str | None:
+        missing = [tool for tool in SLURM_COMMANDS if shutil.which(tool) is None]
         remedy = "run on a login node of the cluster, or install Slurm's client"
         return f"no {', '.join(missing)} here: {remedy}" if missing else None
 
-    def why_not(self, case: Case) -> str | None:
-        if lacking := self.lacking():
-            return lacking
+    def unavailable_reason(self, case: Case) -> str | None:
+        if missing_dependency := self.missing_dependency():
+            return missing_dependency
         if case.net is not None:
             return "a cluster's links are what they are: leave --net out"
-        if case.transport == "mpi" and (problem := queue.why_no_mpi(self.chosen.mpi)):
+        if case.transport == "mpi" and (problem := queue.mpi_unavailable_reason(self.chosen.mpi)):
             return f"{problem}; choose another by --set slurm.mpi=…, or transport gloo"
         return None
 
     def render(self, case: Case, roles: tuple[Role, ...]) -> dict[str, str]:
-        return {"job.sh": script(self.chosen, [Asked(case, roles, Path("trial"))], f"trial/{SCRIPT_LOG}")}
+        return {"job.sh": batch_script(self.chosen, [TrialRequest(case, roles, Path("trial"))], f"trial/{SCRIPT_LOG}")}
 
-    def start(self, asked: Asked) -> Job:
-        return self._submit([asked], f"{asked.folder.name}/{SCRIPT_LOG}")[0]
+    def start(self, trial: TrialRequest) -> Job:
+        return self._submit([trial], f"{trial.folder.name}/{SCRIPT_LOG}")[0]
 
     @property
-    def packs(self) -> bool:
+    def submits_rounds(self) -> bool:
         return self.chosen.pack
 
-    def start_round(self, trials: Sequence[Asked]) -> list[Job]:
+    def submit_round(self, trials: Sequence[TrialRequest]) -> list[Job]:
         return self._submit(trials, "slurm-%j.log")
 
-    def rejoin(self, asked: Asked, handle: str) -> Job | None:
+    def reattach(self, trial: TrialRequest, handle: str) -> Job | None:
         if not handle.isdigit():
             return None
         try:
-            seen = queue.look(handle)
-        except NoAnswer:
-            seen = Seen("PENDING")
-        if seen.over and not has_begun(asked.folder):
+            state = queue.query_job(handle)
+        except SlurmUnavailable:
+            state = SlurmJobState("PENDING")
+        if state.over and not has_begun(trial.folder):
             return None
-        submission = self._submissions.setdefault(handle, Submission(handle, shared=self.packs))
-        return SlurmJob(asked, submission, self.chosen)
+        submission = self._submissions.setdefault(handle, Submission(handle, shared=self.submits_rounds))
+        return SlurmJob(trial, submission, self.chosen)
 
-    def _submit(self, trials: Sequence[Asked], output: str) -> list[Job]:
+    def _submit(self, trials: Sequence[TrialRequest], output: str) -> list[Job]:
         for case, _, folder in trials:
             (folder / "case.json").write_text(case.model_dump_json())
         first = trials[0].folder.resolve()
-        text = script(self.chosen, trials, output)
+        text = batch_script(self.chosen, trials, output)
         (first / "job.sh").write_text(text)
-        more = {"PYTHONPATH": queue.source_path(os.environ, SOURCE)} if self.shares_environment else {}
-        env = queue.submission_environment(os.environ, text, more)
+        extra_variables = {"PYTHONPATH": queue.python_path(os.environ, SOURCE_ROOT)} if self.shares_environment else {}
+        env = queue.submission_environment(os.environ, text, extra_variables)
         try:
             number = queue.submit(first / "job.sh", first.parent, f"scaling-{first.name}", env)
-        except Refused as refused:
-            return [NeverBegan(f"Slurm did not take the job: {refused}") for _ in trials]
+        except SubmissionRejected as refused:
+            return [UnstartedJob(f"Slurm did not take the job: {refused}") for _ in trials]
         submission = Submission(number, shared=len(trials) > 1)
         return [SlurmJob(trial, submission, self.chosen) for trial in trials]
 
 
-SITE = Slurm()
+SITE = SlurmSite()

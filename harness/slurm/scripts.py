@@ -13,49 +13,69 @@ from pydantic import Field, field_validator
 
 from bench.backends import Options
 from bench.case import Case
-from harness.remote import MARGIN_S, meeting_port
-from harness.sites import Asked
+from harness.remote import MARGIN_S, rendezvous_port
+from harness.sites import TrialRequest
 
-NAME = r"^[A-Za-z0-9_][A-Za-z0-9_.@+-]*$"
-NAMES = r"^[A-Za-z0-9_][A-Za-z0-9_.@+-]*(,[A-Za-z0-9_][A-Za-z0-9_.@+-]*)*$"
-START_S = 60.0
+NAME_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9_.@+-]*$"
+NAMES_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9_.@+-]*(,[A-Za-z0-9_][A-Za-z0-9_.@+-]*)*$"
+STARTUP_S = 60.0
 """What the nodes may take to start Python, before a trial's own time begins."""
-LAST_WORDS_S = 10
+EXIT_GRACE_S = 10
 """How long MPI ranks live on after the first has ended: the nodes see the first one first, and the rest end soon."""
-BEGAN, ENDED, HOSTS = "began", "ended", "hosts.txt"
+BEGAN_FILE, ENDED_FILE, HOSTS_FILE = "began", "ended", "hosts.txt"
 """What the script leaves in a trial's folder."""
-LOGS = RANKS_LOG, NODES_LOG, SCRIPT_LOG = "ranks.log", "srun.log", "slurm.log"
+LOG_FILES = RANKS_LOG, NODES_LOG, SCRIPT_LOG = "ranks.log", "srun.log", "slurm.log"
 """What Slurm's programs said, there too: the step of the ranks, that of the nodes, the script's own."""
 
-SAFE_EXTRAS = {
-    "comment", "contiguous", "core-spec", "cpu-freq", "exclude", "gpu-freq", "gres", "gres-flags", "hint", "licenses",
-    "mem-per-cpu", "mem-per-gpu", "nice", "nodelist", "reservation", "switches", "threads-per-core", "tmp", "wckey",
-}  # fmt: skip
+SAFE_SBATCH_OPTIONS = {
+    "comment",
+    "contiguous",
+    "core-spec",
+    "cpu-freq",
+    "exclude",
+    "gpu-freq",
+    "gres",
+    "gres-flags",
+    "hint",
+    "licenses",
+    "mem-per-cpu",
+    "mem-per-gpu",
+    "nice",
+    "nodelist",
+    "reservation",
+    "switches",
+    "threads-per-core",
+    "tmp",
+    "wckey",
+}
 """sbatch's options that change where a job runs or what it is billed to, and nothing that the harness relies on."""
 
 
-def only_safe(text: str, safe: Set[str]) -> str:
+def check_sbatch_options(text: str, safe: Set[str]) -> str:
     """The text, where all its words are options of sbatch that are ``safe`` (pure). Raises ``ValueError``."""
     for word in text.split():
-        found = re.fullmatch(r"--([a-z][a-z-]*)(=[A-Za-z0-9_.,:/@%+\[\]-]+)?", word)
-        if found is None:
+        option = re.fullmatch(r"--([a-z][a-z-]*)(=[A-Za-z0-9_.,:/@%+\[\]-]+)?", word)
+        if option is None:
             raise ValueError(f"'{word}' is not like --name or --name=value")
-        if found[1] not in safe:
-            raise ValueError(f"--{found[1]} is not one of {', '.join(sorted(safe))}")
+        if option[1] not in safe:
+            raise ValueError(f"--{option[1]} is not one of {', '.join(sorted(safe))}")
     return text
 
 
 class SlurmOptions(Options):
-    partition: str | None = Field(None, pattern=NAMES, description="where jobs go; several: whichever starts first")
-    account: str | None = Field(None, pattern=NAME, description="what they are billed to")
-    qos: str | None = Field(None, pattern=NAME, description="their quality of service")
+    partition: str | None = Field(
+        None, pattern=NAMES_PATTERN, description="where jobs go; several: whichever starts first"
+    )
+    account: str | None = Field(None, pattern=NAME_PATTERN, description="what they are billed to")
+    qos: str | None = Field(None, pattern=NAME_PATTERN, description="their quality of service")
     constraint: str | None = Field(
         None, pattern=r"^[A-Za-z0-9_.,&|*()\[\]+-]+$", description="features that the nodes must have"
     )
     gpus_per_node: str | None = Field(
-        None, pattern=r"^([A-Za-z0-9_.-]+:)?[0-9]{1,3}$",
+        None,
+        pattern=r"^([A-Za-z0-9_.-]+:)?[0-9]{1,3}$",
         description="4 or a100:4; by default as many as there are ranks on a node, where they compute on GPUs",
-    )  # fmt: skip
+    )
     memory: str | None = Field(None, pattern=r"^[0-9]+[KMGT]?$", description="of each node; 0 is all of it")
     exclusive: bool = Field(False, description="share no node with other jobs")
     time_limit_min: int | None = Field(
@@ -68,13 +88,15 @@ class SlurmOptions(Options):
     pack: bool = Field(False, description="one job for all trials of a round, one after the other: queue once")
     mpi: str = Field("pmix", pattern=r"^pmix(_v[0-9])?$", description="how srun starts MPI ranks: see srun --mpi=list")
     interface: str | None = Field(
-        None, pattern=r"^[A-Za-z0-9_.-]{1,15}$",
+        None,
+        pattern=r"^[A-Za-z0-9_.-]{1,15}$",
         description="the network interface to meet on; by default the one that leads to the first node",
-    )  # fmt: skip
+    )
     python: str | None = Field(
-        None, pattern=r"^[A-Za-z0-9_./~+-]+$",
+        None,
+        pattern=r"^[A-Za-z0-9_./~+-]+$",
         description="Python on the nodes; by default this one, or the container's own",
-    )  # fmt: skip
+    )
     container: str | None = Field(
         None, pattern=r"^[A-Za-z0-9_/.][A-Za-z0-9_./:@#+-]*$", description="the image that ranks run in"
     )
@@ -85,8 +107,8 @@ class SlurmOptions(Options):
 
     @field_validator("extra")
     @classmethod
-    def _known_to_be_safe(cls, text: str) -> str:
-        return only_safe(text, SAFE_EXTRAS)
+    def _only_safe_options(cls, text: str) -> str:
+        return check_sbatch_options(text, SAFE_SBATCH_OPTIONS)
 
     @property
     def gpus(self) -> int | None:
@@ -98,32 +120,32 @@ class SlurmOptions(Options):
         return self.python or ("python" if self.container else sys.executable)
 
 
-MEETING_ADDRESS = (
+MASTER_ADDR_LINE = (
     """export MASTER_ADDR=$(ip -o -4 address show dev {interface} | sed -n '1s|.* inet \\([^/]*\\)/.*|\\1|p')"""
 )
 """The script runs on node 0: by its name the others may know it on another network than the one that was chosen."""
 
 
-def script(options: SlurmOptions, trials: Sequence[Asked], output: str) -> str:
+def batch_script(options: SlurmOptions, trials: Sequence[TrialRequest], output: str) -> str:
     """The script that runs the trials one after the other. It starts in the folder that holds theirs; ``output`` is
     where its own words go.
 
     It ends well whatever becomes of them: that is in their folders.
     """
-    lines = [f"#SBATCH {line}" for line in directives(options, [trial.case for trial in trials], output)]
-    blocks = [block for trial in trials for block in ("", *_trial(options, trial))]
+    lines = [f"#SBATCH {line}" for line in sbatch_directives(options, [trial.case for trial in trials], output)]
+    blocks = [block for trial in trials for block in ("", *_trial_lines(options, trial))]
     return "\n".join(["#!/bin/bash", *lines, *blocks, "", "exit 0", ""])
 
 
-def directives(options: SlurmOptions, cases: Sequence[Case], output: str) -> list[str]:
+def sbatch_directives(options: SlurmOptions, cases: Sequence[Case], output: str) -> list[str]:
     """What is asked of sbatch: room for the largest of the cases, time for all of them."""
-    seconds = sum(limit_s(case) for case in cases) + START_S
+    seconds = sum(step_limit_s(case) for case in cases) + STARTUP_S
     asked = {
         "job-name": "scaling",
         "nodes": str(max(case.nodes for case in cases)),
         "ntasks-per-node": "1",
-        "cpus-per-task": str(max(cores_on_a_node(case) for case in cases)),
-        "gpus-per-node": gpus_on_a_node(options, cases),
+        "cpus-per-task": str(max(cores_per_node(case) for case in cases)),
+        "gpus-per-node": gpus_per_node_for(options, cases),
         "mem": options.memory,
         "time": str(options.time_limit_min or math.ceil(seconds / 60)),
         "partition": options.partition,
@@ -139,37 +161,37 @@ def directives(options: SlurmOptions, cases: Sequence[Case], output: str) -> lis
     return [*(f"--{name}={value}" for name, value in asked.items() if value), *switches, *options.extra.split()]
 
 
-def limit_s(case: Case) -> float:
+def step_limit_s(case: Case) -> float:
     """How long a trial's step may take, in seconds: its own time, and what starting and last words take."""
-    return START_S + case.timeout_s + MARGIN_S
+    return STARTUP_S + case.timeout_s + MARGIN_S
 
 
-def cores_on_a_node(case: Case) -> int:
+def cores_per_node(case: Case) -> int:
     return case.ranks_on_a_node * case.threads
 
 
-def gpus_on_a_node(options: SlurmOptions, cases: Sequence[Case]) -> str | None:
-    wanted = max((case.ranks_on_a_node for case in cases if case.device == "cuda"), default=0)
-    return options.gpus_per_node or (str(wanted) if wanted else None)
+def gpus_per_node_for(options: SlurmOptions, cases: Sequence[Case]) -> str | None:
+    most_ranks = max((case.ranks_on_a_node for case in cases if case.device == "cuda"), default=0)
+    return options.gpus_per_node or (str(most_ranks) if most_ranks else None)
 
 
-def _trial(options: SlurmOptions, trial: Asked) -> list[str]:
+def _trial_lines(options: SlurmOptions, trial: TrialRequest) -> list[str]:
     """One trial: what happens in its folder stays there."""
     case, roles, folder = trial
     by_srun = any(role.fanout == "mpi" for role in roles)
-    port = meeting_port(folder.name)
+    port = rendezvous_port(folder.name)
     setup = [
         f"cd {shlex.quote(folder.name)} || exit",
-        f"scontrol show hostnames >{HOSTS}",
+        f"scontrol show hostnames >{HOSTS_FILE}",
         f"export MASTER_PORT={port}",
-        *_bound(options.interface, by_srun=by_srun),
-        f"touch {BEGAN}",
+        *_interface_lines(options.interface, by_srun=by_srun),
+        f"touch {BEGAN_FILE}",
     ]
     steps = (_ranks_by_srun if by_srun else _ranks_by_nodes)(options, case, folder.name)
-    return ["(", *setup, *steps, f"touch {ENDED}", ")"]
+    return ["(", *setup, *steps, f"touch {ENDED_FILE}", ")"]
 
 
-def _bound(interface: str | None, *, by_srun: bool) -> list[str]:
+def _interface_lines(interface: str | None, *, by_srun: bool) -> list[str]:
     """What keeps a trial to an interface. Nodes tell the ranks that they start; srun's know Open MPI's names, and
     NCCL's own."""
     if interface is None:
@@ -178,11 +200,13 @@ def _bound(interface: str | None, *, by_srun: bool) -> list[str]:
     if by_srun:
         names |= {f"OMPI_MCA_{part}_tcp_if_include": interface for part in ("btl", "oob")}
         names |= {"NCCL_SOCKET_IFNAME": f"={interface}"}
-    return [*(f"export {name}={value}" for name, value in names.items()), MEETING_ADDRESS.format(interface=interface)]
+    return [*(f"export {name}={value}" for name, value in names.items()), MASTER_ADDR_LINE.format(interface=interface)]
 
 
 def _ranks_by_nodes(options: SlurmOptions, case: Case, name: str) -> list[str]:
-    return [f"{_srun(options, case, _on_nodes(case, name), MARGIN_S)} \\\n    {_node(options, case)} >{NODES_LOG} 2>&1"]
+    return [
+        f"{_srun(options, case, _node_step(case, name), MARGIN_S)} \\\n    {_node_command(options, case)} >{NODES_LOG} 2>&1"
+    ]
 
 
 def _ranks_by_srun(options: SlurmOptions, case: Case, name: str) -> list[str]:
@@ -197,44 +221,51 @@ def _ranks_by_srun(options: SlurmOptions, case: Case, name: str) -> list[str]:
         "mpi": options.mpi,
         "output": "rank-%t.log",
     }
-    on_nodes = _on_nodes(case, name)
-    nodes = f"{_srun(options, case, on_nodes, MARGIN_S)} \\\n    {_node(options, case, '--ranks', 'elsewhere')}"
+    on_nodes = _node_step(case, name)
+    nodes = f"{_srun(options, case, on_nodes, MARGIN_S)} \\\n    {_node_command(options, case, '--ranks', 'elsewhere')}"
     worker = _command(options, case, "bench.worker", "--case", "case.json", "--role", "rank", "--out", ".")
     return [
-        f"{_srun(options, case, ranks, LAST_WORDS_S)} \\\n    {worker} >{RANKS_LOG} 2>&1 &",
+        f"{_srun(options, case, ranks, EXIT_GRACE_S)} \\\n    {worker} >{RANKS_LOG} 2>&1 &",
         "ranks=$!",
         f"{nodes} >{NODES_LOG} 2>&1 &",
         "nodes=$!",
         "wait -n $ranks $nodes",
-        f"for step in $ranks $nodes; do timeout {LAST_WORDS_S} tail --pid=$step -s 0.2 -f /dev/null; done",
+        f"for step in $ranks $nodes; do timeout {EXIT_GRACE_S} tail --pid=$step -s 0.2 -f /dev/null; done",
         "kill $ranks $nodes 2>/dev/null",
         "wait",
     ]
 
 
-def _on_nodes(case: Case, name: str) -> dict[str, object]:
+def _node_step(case: Case, name: str) -> dict[str, object]:
     """A task a node. By its name a step is found that has to be ended alone."""
     return {
         "job-name": name,
         "nodes": case.nodes,
         "ntasks": case.nodes,
         "ntasks-per-node": 1,
-        "cpus-per-task": cores_on_a_node(case),
+        "cpus-per-task": cores_per_node(case),
     }
 
 
-def _node(options: SlurmOptions, case: Case, *more: str) -> str:
+def _node_command(options: SlurmOptions, case: Case, *more: str) -> str:
     return _command(options, case, "bench.node", "--case", "case.json", "--out", ".", *more)
 
 
-def _srun(options: SlurmOptions, case: Case, asked: Mapping[str, object], linger_s: float) -> str:
+def _srun(options: SlurmOptions, case: Case, asked: Mapping[str, object], wait_s: float) -> str:
     """srun for one step, which is ended by force where it outlives its time. Cores are given to ranks by themselves;
-    the first task that ends leaves the others ``linger_s`` for their last words."""
+    the first task that ends leaves the others ``wait_s`` for their last words."""
     words = [
-        "timeout", "--kill-after=10", f"{limit_s(case):.0f}",
-        "srun", *(f"--{name}={value}" for name, value in asked.items()),
-        "--distribution=block", "--cpu-bind=none", "--overlap", "--kill-on-bad-exit=0", f"--wait={linger_s:.0f}",
-    ]  # fmt: skip
+        "timeout",
+        "--kill-after=10",
+        f"{step_limit_s(case):.0f}",
+        "srun",
+        *(f"--{name}={value}" for name, value in asked.items()),
+        "--distribution=block",
+        "--cpu-bind=none",
+        "--overlap",
+        "--kill-on-bad-exit=0",
+        f"--wait={wait_s:.0f}",
+    ]
     if options.container and options.container_by == "pyxis":
         words += [f"--container-image={options.container}"]
         return f'{shlex.join(words)} --container-mounts="$PWD:$PWD" --container-workdir="$PWD"'

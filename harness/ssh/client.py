@@ -12,15 +12,15 @@ from typing import Literal, NamedTuple
 
 from harness.ssh.hosts_file import Host
 
-CONNECT_S = 10
+CONNECT_TIMEOUT_S = 10
 # A host that has lost its power or its network is noticed this many times later.
-ALIVE_S = 5
-ALIVE_TIMES = 3
-FAILED = 255
+KEEPALIVE_INTERVAL_S = 5
+KEEPALIVE_COUNT = 3
+SSH_FAILED = 255
 """The status that is ssh's own."""
 
 
-class Access(NamedTuple):
+class SshAccess(NamedTuple):
     """How all hosts are reached where they don't say otherwise. ``None``: as ssh does by itself."""
 
     user: str | None = None
@@ -30,32 +30,32 @@ class Access(NamedTuple):
     host_key_checking: Literal["strict", "accept-new"] = "strict"
 
 
-def config(hosts: Sequence[Host], access: Access) -> str:
+def ssh_config(hosts: Sequence[Host], access: SshAccess) -> str:
     """The text for ``ssh -F``."""
-    lines = [line for host in hosts for line in _own_lines(host, access)]
-    lines += [f"Host {' '.join(_names(hosts))}", *(f"    {line}" for line in _common_lines(access))]
+    lines = [line for host in hosts for line in _host_lines(host, access)]
+    lines += [f"Host {' '.join(_host_names(hosts))}", *(f"    {line}" for line in _shared_lines(access))]
     return "\n".join([*lines, "Match all", "    Include ~/.ssh/config", "    Include /etc/ssh/ssh_config", ""])
 
 
-def _own_lines(host: Host, access: Access) -> list[str]:
+def _host_lines(host: Host, access: SshAccess) -> list[str]:
     user, port = host.user or access.user, host.port or access.port
     said = {"HostName": host.address, "User": user, "Port": port}
     lines = [f"    {name} {value}" for name, value in said.items() if value is not None]
-    return [f"Host {' '.join(_names([host]))}", *lines] if lines else []
+    return [f"Host {' '.join(_host_names([host]))}", *lines] if lines else []
 
 
-def _names(hosts: Sequence[Host]) -> list[str]:
+def _host_names(hosts: Sequence[Host]) -> list[str]:
     """mpirun and horovodrun name a host by its address."""
-    return list(dict.fromkeys(name for host in hosts for name in (host.name, host.met_at)))
+    return list(dict.fromkeys(name for host in hosts for name in (host.name, host.connect_address)))
 
 
-def _common_lines(access: Access) -> list[str]:
+def _shared_lines(access: SshAccess) -> list[str]:
     lines = [
         "BatchMode yes",
         f"StrictHostKeyChecking {'yes' if access.host_key_checking == 'strict' else 'accept-new'}",
-        f"ConnectTimeout {CONNECT_S}",
-        f"ServerAliveInterval {ALIVE_S}",
-        f"ServerAliveCountMax {ALIVE_TIMES}",
+        f"ConnectTimeout {CONNECT_TIMEOUT_S}",
+        f"ServerAliveInterval {KEEPALIVE_INTERVAL_S}",
+        f"ServerAliveCountMax {KEEPALIVE_COUNT}",
         # A connection of its own each: one that is shared would outlive the trial.
         "ControlMaster no",
         "ControlPath none",
@@ -77,20 +77,20 @@ def _quoted(path: str) -> str:
     return '"' + path.replace("%", "%%") + '"'
 
 
-def command(config_file: str, host: Host, remote: str) -> list[str]:
+def ssh_command(config_file: str, host: Host, remote: str) -> list[str]:
     """ssh's argument list. The far shell reads ``remote``."""
     return ["ssh", "-F", config_file, host.name, remote]
 
 
-def remote_line(folder: str | None, env: Mapping[str, str], arguments: Sequence[str]) -> str:
+def remote_command(folder: str | None, env: Mapping[str, str], arguments: Sequence[str]) -> str:
     """A line for any login shell: it becomes the command, in the folder and with the variables."""
     found = {**({"PYTHONPATH": folder} if folder else {}), **env}
     named = [f"{name}={value}" for name, value in found.items()]
-    there = f"cd {shlex.quote(folder)} && " if folder else ""
-    return there + "exec " + shlex.join(["env", *named, *arguments] if named else arguments)
+    change_folder = f"cd {shlex.quote(folder)} && " if folder else ""
+    return change_folder + "exec " + shlex.join(["env", *named, *arguments] if named else arguments)
 
 
-TELLING = (
+SSH_MESSAGE_MARKS = (
     "ssh:",
     "Connection",
     "connection",
@@ -103,25 +103,29 @@ TELLING = (
 """What marks ssh's own words among those of a login."""
 
 
-def why_it_failed(said: Sequence[str], host: Host, access: Access) -> str:
+def connection_failure(said: Sequence[str], host: Host, access: SshAccess) -> str:
     """ssh's own line about a connection that was refused or lost, with the remedy where there is one."""
     lines = [line.strip() for line in said if line.strip()]
     if any("Host key verification failed" in line for line in lines):
-        return _about_keys(lines, host, access)
-    telling = [line for line in lines if any(mark in line for mark in TELLING)]
-    found = (telling or lines or ["ssh ended without a word"])[-1]
+        return _host_key_failure(lines, host, access)
+    ssh_messages = [line for line in lines if any(mark in line for mark in SSH_MESSAGE_MARKS)]
+    found = (ssh_messages or lines or ["ssh ended without a word"])[-1]
     if "Permission denied" in found:
         return f"{found.rstrip('.')}; name a key that it takes: --set hosts.identity=FILE"
     return found
 
 
-def _about_keys(lines: Sequence[str], host: Host, access: Access) -> str:
+def _host_key_failure(lines: Sequence[str], host: Host, access: SshAccess) -> str:
     if any("IDENTIFICATION HAS CHANGED" in line for line in lines):
-        return ("its host key is not the one in known_hosts: somebody else may be answering; if it was reinstalled, "
-                f"`ssh-keygen -R {host.met_at}` and add the new key")  # fmt: skip
+        return (
+            "its host key is not the one in known_hosts: somebody else may be answering; if it was reinstalled, "
+            f"`ssh-keygen -R {host.connect_address}` and add the new key"
+        )
     port = host.port or access.port
-    scan = f"ssh-keyscan {f'-p {port} ' if port else ''}{host.met_at}"
+    scan = f"ssh-keyscan {f'-p {port} ' if port else ''}{host.connect_address}"
     known = access.known_hosts or "~/.ssh/known_hosts"
     known = "~/" + shlex.quote(known[2:]) if known.startswith("~/") else shlex.quote(known)
-    return (f"its host key is not known here: `{scan} >> {known}` adds it (compare the fingerprint on the host first), "
-            "or --set hosts.host_key_checking=accept-new")  # fmt: skip
+    return (
+        f"its host key is not known here: `{scan} >> {known}` adds it (compare the fingerprint on the host first), "
+        "or --set hosts.host_key_checking=accept-new"
+    )

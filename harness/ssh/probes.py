@@ -8,52 +8,61 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from bench.sources import MARK, digest
+from bench.sources import DIGEST_PREFIX, sources_digest
 from harness.ssh import client
 from harness.ssh.hosts_file import Host
 
-PATIENCE_S = client.CONNECT_S + 20.0
-MOST_AT_ONCE = 32
+CHECK_TIMEOUT_S = client.CONNECT_TIMEOUT_S + 20.0
+MAX_PARALLEL = 32
 
 
-class Probes:
+class HostChecks:
     """What hosts have answered so far."""
 
-    def __init__(self, access: client.Access, folder: str | None, python: Callable[[Host], str]) -> None:
+    def __init__(self, access: client.SshAccess, folder: str | None, python: Callable[[Host], str]) -> None:
         self.access, self.folder, self.python = access, folder, python
-        self._found: dict[Host, str | None] = {}
+        self._failures: dict[Host, str | None] = {}
 
-    def why_not(self, hosts: Sequence[Host]) -> str | None:
+    def unavailable_reason(self, hosts: Sequence[Host]) -> str | None:
         """What the first host that can't be used said, with the remedy; ``None`` where all can."""
-        new = [host for host in hosts if host not in self._found]
-        with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(MOST_AT_ONCE) as pool:
+        unchecked = [host for host in hosts if host not in self._failures]
+        with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(MAX_PARALLEL) as pool:
             config = Path(folder) / "ssh_config"
-            config.write_text(client.config(hosts, self.access))
-            self._found |= dict(zip(new, pool.map(lambda host: self._ask(config, host), new), strict=True))
-        return next((f"{host.name}: {why}" for host in hosts if (why := self._found[host])), None)
+            config.write_text(client.ssh_config(hosts, self.access))
+            self._failures |= dict(
+                zip(unchecked, pool.map(lambda host: self._check(config, host), unchecked), strict=True)
+            )
+        return next((f"{host.name}: {why}" for host in hosts if (why := self._failures[host])), None)
 
-    def _ask(self, config: Path, host: Host) -> str | None:
-        line = client.remote_line(self.folder, {}, [self.python(host), "-m", "bench.sources"])
+    def _check(self, config: Path, host: Host) -> str | None:
+        line = client.remote_command(self.folder, {}, [self.python(host), "-m", "bench.sources"])
         try:
-            done = subprocess.run(
-                client.command(str(config), host, line), stdin=subprocess.DEVNULL, capture_output=True, text=True,
-                errors="replace", timeout=PATIENCE_S, check=False,
-            )  # fmt: skip
+            result = subprocess.run(
+                client.ssh_command(str(config), host, line),
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                timeout=CHECK_TIMEOUT_S,
+                check=False,
+            )
         except subprocess.TimeoutExpired:
-            return f"no answer within {PATIENCE_S:g} s"
-        if done.returncode == client.FAILED:
-            return client.why_it_failed(done.stderr.splitlines(), host, self.access)
-        return _judge(done, self.python(host), self.folder)
+            return f"no answer within {CHECK_TIMEOUT_S:g} s"
+        if result.returncode == client.SSH_FAILED:
+            return client.connection_failure(result.stderr.splitlines(), host, self.access)
+        return _source_failure(result, self.python(host), self.folder)
 
 
-def _judge(done: subprocess.CompletedProcess[str], python: str, folder: str | None) -> str | None:
+def _source_failure(result: subprocess.CompletedProcess[str], python: str, folder: str | None) -> str | None:
     """What is wrong with the code there (pure)."""
-    found = next((line for line in done.stdout.splitlines() if line.startswith(MARK)), None)
-    if done.returncode or found is None:
-        said = (done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1]
-        place = f"in {folder}" if folder else "installed"
-        return (f"{python} can't run our code {place} ({said}); name its interpreter and checkout: --set "
-                "hosts.python=FILE --set hosts.folder=FOLDER")  # fmt: skip
-    if found.removeprefix(MARK).strip() != digest():
+    digest_line = next((line for line in result.stdout.splitlines() if line.startswith(DIGEST_PREFIX)), None)
+    if result.returncode or digest_line is None:
+        last_error = (result.stderr.strip().splitlines() or [f"status {result.returncode}"])[-1]
+        location = f"in {folder}" if folder else "installed"
+        return (
+            f"{python} can't run our code {location} ({last_error}); name its interpreter and checkout: --set "
+            "hosts.python=FILE --set hosts.folder=FOLDER"
+        )
+    if digest_line.removeprefix(DIGEST_PREFIX).strip() != sources_digest():
         return "its code is another version than this one: copy this checkout there, or install the same version"
     return None

@@ -15,32 +15,43 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.parcel import BadParcel
+from bench.parcel import TransferError
 from harness.ssh.hosts_file import Host
 
-END = "end\n"
-GOODBYE_S = 3.0
+END_LINE = "end\n"
+READER_JOIN_S = 3.0
 TAIL_LINES = 40
 
 
-class Session:
+class SshSession:
     """A running ssh. ``take``: takes each line of standard output, and says whether it was meant for it; the others are
     kept in ``log``, as is what the far side says on standard error. ``ended``: is told when it has ended."""
 
     def __init__(
-        self, host: Host, command: Sequence[str], log: Path, *, begin_with: Any,
-        take: Callable[[str], bool], ended: Callable[[Session], None],
-    ) -> None:  # fmt: skip
+        self,
+        host: Host,
+        command: Sequence[str],
+        log: Path,
+        *,
+        first_message: Any,
+        take: Callable[[str], bool],
+        ended: Callable[[SshSession], None],
+    ) -> None:
         self.host, self.log, self.problem = host, log, ""
-        self.cut_off = False
-        self._take, self._tell = take, ended
+        self.was_disconnected = False
+        self._on_line, self._on_end = take, ended
         # A session of its own: Ctrl-C is for the harness, which ends this in order.
         with log.open("ab") as errors:
             self.process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True, errors="replace",
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+                errors="replace",
                 start_new_session=True,
-            )  # fmt: skip
-        self._say(json.dumps(begin_with) + "\n")
+            )
+        self._send(json.dumps(first_message) + "\n")
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
@@ -49,15 +60,15 @@ class Session:
         with self.log.open("a") as log:
             for line in self.process.stdout:
                 try:
-                    taken = self._take(line)
-                except BadParcel as problem:
+                    taken = self._on_line(line)
+                except TransferError as problem:
                     self.problem, taken = str(problem), True
                 if not taken:
                     log.write(line)
         self.process.wait()
-        self._tell(self)
+        self._on_end(self)
 
-    def _say(self, text: str) -> None:
+    def _send(self, text: str) -> None:
         assert self.process.stdin is not None
         # ssh that has ended says why by its status and its own words.
         with contextlib.suppress(OSError, ValueError):
@@ -77,13 +88,13 @@ class Session:
         """As Python gives it; 255 is ssh's own."""
         return self.process.returncode
 
-    def dismiss(self) -> None:
+    def request_end(self) -> None:
         """Ask for an orderly end."""
-        self._say(END)
+        self._send(END_LINE)
 
-    def hang_up(self) -> None:
-        """Close the pipe: the far side ends everything at once. ``cut_off``: it had not ended before."""
-        self.cut_off = self.cut_off or not self.ended
+    def disconnect(self) -> None:
+        """Close the pipe: the far side ends everything at once. ``was_disconnected``: it had not ended before."""
+        self.was_disconnected = self.was_disconnected or not self.ended
         assert self.process.stdin is not None
         with contextlib.suppress(OSError):
             self.process.stdin.close()
@@ -95,9 +106,9 @@ class Session:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
-        self._reader.join(GOODBYE_S)
+        self._reader.join(READER_JOIN_S)
 
-    def last_words(self) -> list[str]:
+    def output_tail(self) -> list[str]:
         with contextlib.suppress(OSError):
             return self.log.read_text(errors="replace").splitlines()[-TAIL_LINES:]
         return []

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import sqlite3
 
-LONGEST_WORDS = 160
+MAX_MESSAGE_LENGTH = 160
 
 # What helps, by SQLite's primary result code.
-CURES = {
+REMEDIES = {
     sqlite3.SQLITE_FULL: "free some space",
     sqlite3.SQLITE_BUSY: "let the other sweep or program that holds it end (?timeout=SECONDS in its URL waits longer)",
     sqlite3.SQLITE_READONLY: "make the file and its folder writable",
@@ -18,7 +18,7 @@ CURES = {
     sqlite3.SQLITE_IOERR: "see to its disk",
 }
 # What helps with PostgreSQL, by its code or by its words: refused connections carry no code.
-SERVER_CURES = {
+SERVER_REMEDIES = {
     "23505": "let the other process that runs this sweep end",
     "25006": "take a role that may write",
     "42501": "have the owner of its tables grant it",
@@ -31,11 +31,11 @@ SERVER_CURES = {
     "closed the connection": "start the server, or correct host and port",
     "terminating connection": "start the server",
 }
-FAULTS = {sqlite3.SQLITE_CORRUPT: "is damaged", sqlite3.SQLITE_NOTADB: "not a results store"}
-ELSEWHERE = "name another with --store"
+FILE_FAULTS = {sqlite3.SQLITE_CORRUPT: "is damaged", sqlite3.SQLITE_NOTADB: "not a results store"}
+OTHER_STORE_HINT = "name another with --store"
 
 
-def code_of(problem: BaseException) -> int:
+def sqlite_code(problem: BaseException) -> int:
     """SQLite's primary result code; 0 where another database failed."""
     cause = getattr(problem, "orig", None)
     if "Could not decode to UTF-8" in str(cause):
@@ -44,21 +44,21 @@ def code_of(problem: BaseException) -> int:
     return code & 0xFF
 
 
-def why(problem: BaseException) -> str:
+def describe_error(problem: BaseException) -> str:
     """The database's own words and what helps."""
-    return f"({say(problem)}); {_cure(problem)}"
+    return f"({error_line(problem)}); {_remedy(problem)}"
 
 
-def _cure(problem: BaseException) -> str:
-    code = code_of(problem)
-    if code in CURES:
-        return CURES[code]
+def _remedy(problem: BaseException) -> str:
+    code = sqlite_code(problem)
+    if code in REMEDIES:
+        return REMEDIES[code]
     cause = getattr(problem, "orig", None)
-    said = f"{getattr(cause, 'sqlstate', None)} {cause}"
-    return next((cure for sign, cure in SERVER_CURES.items() if sign in said), "see to that")
+    message = f"{getattr(cause, 'sqlstate', None)} {cause}"
+    return next((remedy for pattern, remedy in SERVER_REMEDIES.items() if pattern in message), "see to that")
 
 
-def say(problem: BaseException) -> str:
+def error_line(problem: BaseException) -> str:
     """The first line, on a line of ours: it may quote what a damaged file holds."""
-    said = str(getattr(problem, "orig", None) or problem).partition("\n")[0].removeprefix("connection failed: ")
-    return "".join(sign if sign.isprintable() else "?" for sign in said[:LONGEST_WORDS])
+    message = str(getattr(problem, "orig", None) or problem).partition("\n")[0].removeprefix("connection failed: ")
+    return "".join(pattern if pattern.isprintable() else "?" for pattern in message[:MAX_MESSAGE_LENGTH])

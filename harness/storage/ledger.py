@@ -11,10 +11,10 @@ import sqlalchemy as sa
 from pydantic import BaseModel, Field
 
 from bench.records import Outcome, Trial
-from bench.value import Value
+from bench.value import FrozenModel
 from harness.environment import Environment
 from harness.storage.database import Database
-from harness.storage.database_words import ELSEWHERE
+from harness.storage.database_words import OTHER_STORE_HINT
 from harness.storage.tables import (
     acceptances_table,
     add_missing,
@@ -30,12 +30,12 @@ from harness.storage.tables import (
 )
 from reports.verdicts.values import Metric, Status, Verdict
 
-Kind = TypeVar("Kind", bound=Value)
+ModelT = TypeVar("ModelT", bound=FrozenModel)
 ROWS_AT_ONCE = 10_000
-AGAIN = f"then repeat the command, or {ELSEWHERE}"
+RETRY_HINT = f"then repeat the command, or {OTHER_STORE_HINT}"
 
 
-class NightRow(Value):
+class NightRow(FrozenModel):
     """A sweep as a night of a history, without its plan. ``environment``: its id."""
 
     id: str
@@ -45,7 +45,7 @@ class NightRow(Value):
     environment: str
 
 
-class Acceptance(Value):
+class Acceptance(FrozenModel):
     """A change that was meant: from the night ``since`` on the new level is the curve's base."""
 
     curve: str
@@ -55,7 +55,7 @@ class Acceptance(Value):
     """When it was accepted: ISO 8601."""
 
 
-class PairTrial(Value):
+class PairTrial(FrozenModel):
     """One trial of an interleaved pair."""
 
     sweep: str
@@ -68,7 +68,7 @@ class PairTrial(Value):
     trial: Trial
 
 
-class IngestedRun(Value):
+class IngestedRun(FrozenModel):
     """One run of a benchmark that another tool timed."""
 
     night: str
@@ -84,7 +84,7 @@ class IngestedRun(Value):
     source: str
 
 
-class _Ending(BaseModel):
+class _TrialReason(BaseModel):
     reason: str | None = None
 
 
@@ -98,13 +98,16 @@ class Ledger:
         """Sweeps, finished or not, the oldest first; of one suite, and the ``last`` of them, where those are given."""
         query = (
             sa.select(
-                sweeps_table.c.id, nights_table.c.suite, sweeps_table.c.started_at, sweeps_table.c.finished_at,
+                sweeps_table.c.id,
+                nights_table.c.suite,
+                sweeps_table.c.started_at,
+                sweeps_table.c.finished_at,
                 sweeps_table.c.environment,
             )
             .join(nights_table, nights_table.c.sweep == sweeps_table.c.id)
             .order_by(sweeps_table.c.started_at.desc(), sweeps_table.c.id.desc())
             .limit(last)
-        )  # fmt: skip
+        )
         if suite is not None:
             query = query.where(nights_table.c.suite == suite)
         return [NightRow(**row._mapping) for row in reversed(self._rows(query))]
@@ -137,7 +140,9 @@ class Ledger:
         query = sa.select(table.c.key, table.c.round, table.c.outcome, body).join(cells_table, meant)
         with self._database.reading() as connection:
             rows = connection.execute(query.where(table.c.sweep == sweep).order_by(table.c.key, table.c.round))
-            return [(row.key, row.round, row.outcome, _Ending.model_validate_json(row.body).reason) for row in rows]
+            return [
+                (row.key, row.round, row.outcome, _TrialReason.model_validate_json(row.body).reason) for row in rows
+            ]
 
     def environments(self) -> dict[str, Environment]:
         """By id."""
@@ -145,14 +150,19 @@ class Ledger:
             rows = connection.execute(sa.select(environments_table))
             return {row.id: Environment.model_validate_json(row.body) for row in rows}
 
-    def keep_verdicts(self, sweep: str, verdicts: Sequence[Verdict]) -> None:
+    def save_verdicts(self, sweep: str, verdicts: Sequence[Verdict]) -> None:
         """In the place of those that an earlier check gave of the same night."""
         rows = [
-            {"night": sweep, "series": one.name, "metric": one.metric, "status": one.status,
-             "body": one.model_dump_json()}
+            {
+                "night": sweep,
+                "series": one.name,
+                "metric": one.metric,
+                "status": one.status,
+                "body": one.model_dump_json(),
+            }
             for one in verdicts
-        ]  # fmt: skip
-        with self._database.writing(AGAIN) as connection:
+        ]
+        with self._database.writing(RETRY_HINT) as connection:
             connection.execute(verdicts_table.delete().where(verdicts_table.c.night == sweep))
             add_missing(connection, verdicts_table, rows)
 
@@ -173,7 +183,7 @@ class Ledger:
         table = acceptances_table
         same = sa.and_(table.c.curve == acceptance.curve, table.c.since == acceptance.since)
         row = {"curve": acceptance.curve, "since": acceptance.since, "body": acceptance.model_dump_json()}
-        with self._database.writing(AGAIN) as connection:
+        with self._database.writing(RETRY_HINT) as connection:
             connection.execute(table.delete().where(same))
             add_missing(connection, table, [row])
 
@@ -185,7 +195,7 @@ class Ledger:
     def add_pair(self, pair: PairTrial) -> None:
         """One that is there already is an error: two processes confirm the same night."""
         row = {"night": pair.sweep, "key": pair.key, "pair": pair.pair, "side": pair.side}
-        with self._database.writing(AGAIN) as connection:
+        with self._database.writing(RETRY_HINT) as connection:
             connection.execute(pairs_table.insert().values(**row, body=pair.model_dump_json()))
 
     def pairs(self, sweep: str) -> tuple[PairTrial, ...]:
@@ -197,7 +207,7 @@ class Ledger:
     def add_run(self, run: IngestedRun) -> bool:
         """``False`` where this run of this benchmark is there already."""
         row = {"benchmark": run.benchmark, "run": run.run, "night": run.night, "at": run.at}
-        with self._database.writing(AGAIN) as connection:
+        with self._database.writing(RETRY_HINT) as connection:
             return bool(add_missing(connection, runs_table, [{**row, "body": run.model_dump_json()}]))
 
     def ingested_nights(self, last: int | None = None) -> list[str]:
@@ -217,6 +227,6 @@ class Ledger:
         with self._database.reading() as connection:
             return connection.execute(query).all()
 
-    def _values(self, query: sa.Select[Any], kind: type[Kind]) -> list[Kind]:
+    def _values(self, query: sa.Select[Any], kind: type[ModelT]) -> list[ModelT]:
         with self._database.reading() as connection:
             return [kind.model_validate_json(body) for body in connection.execute(query).scalars()]

@@ -11,16 +11,16 @@ from rich.console import Console
 from bench.records import Trial
 from harness.errors import UsageError
 from harness.storage.database import Database
-from harness.storage.database_words import ELSEWHERE
-from harness.storage.opening import masked, open_store, path_of
-from harness.storage.store import SweepInfo, keep_measures, keep_night
-from harness.storage.tables import KEPT_BESIDE_TRIALS, add_missing, environments_table, sweeps_table, trials_table
+from harness.storage.database_words import OTHER_STORE_HINT
+from harness.storage.opening import mask_password, open_store, store_path
+from harness.storage.store import SweepInfo, record_measures, record_night
+from harness.storage.tables import NIGHTLY_TABLES, add_missing, environments_table, sweeps_table, trials_table
 
-AGAIN = f"then repeat the merge, or {ELSEWHERE}"
+RETRY_HINT = f"then repeat the merge, or {OTHER_STORE_HINT}"
 
 
 @dataclass(frozen=True)
-class Merged:
+class MergeResult:
     """What was brought in and was not there before."""
 
     sweeps: tuple[str, ...]
@@ -40,90 +40,90 @@ class Merged:
             "trials": self.trials,
             **{name.replace("_", " "): count for name, count in self.beside.items()},
         }
-        said = ", ".join(f"{name}: {count}" for name, count in counts.items() if count)
-        console.print(f"brought in: {said or 'nothing, all of it is here'}", highlight=False, soft_wrap=True)
+        summary = ", ".join(f"{name}: {count}" for name, count in counts.items() if count)
+        console.print(f"brought in: {summary or 'nothing, all of it is here'}", highlight=False, soft_wrap=True)
 
 
-class _Brought(NamedTuple):
+class _MergedSweep(NamedTuple):
     sweep: str
     new: bool
     ended: bool
     trials: int
 
 
-def merge(other_place: str, store_place: str) -> Merged:
+def merge(other_url: str, store_url: str) -> MergeResult:
     """Bring the other store's sweeps, trials and what checks keep beside them into this one, in one transaction.
 
     Where both hold a trial, a verdict or an acceptance of the same key, this store's stands. Raises
     :class:`UsageError` where both are one, and :class:`harness.errors.StoreError`.
     """
-    if _same(other_place, store_place):
-        raise UsageError(f"merge: {masked(other_place)} is the store itself; name two")
-    other = open_store(other_place, create=False)
-    store = open_store(store_place, create=True)
+    if _same(other_url, store_url):
+        raise UsageError(f"merge: {mask_password(other_url)} is the store itself; name two")
+    other = open_store(other_url, create=False)
+    store = open_store(store_url, create=True)
     try:
-        return _bring(other.database, store.database)
+        return _merge_stores(other.database, store.database)
     finally:
         other.close()
         store.close()
 
 
 def _same(one: str, two: str) -> bool:
-    paths = path_of(one), path_of(two)
+    paths = store_path(one), store_path(two)
     return one == two or (None not in paths and len({path.resolve() for path in paths if path}) == 1)
 
 
-def _bring(other: Database, store: Database) -> Merged:
+def _merge_stores(other: Database, store: Database) -> MergeResult:
     """Each read is one of its own, so that what fails says which of the two stores it was."""
     sweeps = _rows(other, sa.select(sweeps_table).order_by(sweeps_table.c.started_at, sweeps_table.c.id))
     environments = _rows(other, sa.select(environments_table))
     with other.reading() as connection:
         present = sa.inspect(connection).get_table_names()
-    with store.writing(AGAIN) as into:
-        add_missing(into, environments_table, environments)
-        brought = [_bring_sweep(other, into, sweep) for sweep in sweeps]
+    with store.writing(RETRY_HINT) as connection_to:
+        add_missing(connection_to, environments_table, environments)
+        merged = [_merge_sweep(other, connection_to, sweep) for sweep in sweeps]
         beside = {
-            table.name: add_missing(into, table, _rows(other, sa.select(table)))
-            for table in KEPT_BESIDE_TRIALS
+            table.name: add_missing(connection_to, table, _rows(other, sa.select(table)))
+            for table in NIGHTLY_TABLES
             if table.name in present
         }
-    return Merged(
-        sweeps=tuple(one.sweep for one in brought if one.new),
-        completed=tuple(one.sweep for one in brought if not one.new and (one.ended or one.trials)),
-        trials=sum(one.trials for one in brought),
+    return MergeResult(
+        sweeps=tuple(one.sweep for one in merged if one.new),
+        completed=tuple(one.sweep for one in merged if not one.new and (one.ended or one.trials)),
+        trials=sum(one.trials for one in merged),
         beside=beside,
     )
 
 
-def _bring_sweep(other: Database, into: sa.Connection, sweep: dict[str, Any]) -> _Brought:
+def _merge_sweep(other: Database, connection_to: sa.Connection, sweep: dict[str, Any]) -> _MergedSweep:
     """One that goes on meanwhile is taken as it stands: whether it has ended was read before its trials are."""
-    with other.readable():
+    with other.validated_records():
         info = SweepInfo.model_validate_json(sweep["body"])
-    new = bool(add_missing(into, sweeps_table, [sweep]))
-    keep_night(into, info)
+    new = bool(add_missing(connection_to, sweeps_table, [sweep]))
+    record_night(connection_to, info)
     still_open = sa.and_(sweeps_table.c.id == info.id, sweeps_table.c.finished_at.is_(None))
     end = sweeps_table.update().where(still_open).values(finished_at=sweep["finished_at"])
-    ended = not new and sweep["finished_at"] is not None and bool(into.execute(end).rowcount)
-    return _Brought(info.id, new, ended, _bring_trials(other, into, info.id))
+    ended = not new and sweep["finished_at"] is not None and bool(connection_to.execute(end).rowcount)
+    return _MergedSweep(info.id, new, ended, _merge_trials(other, connection_to, info.id))
 
 
-def _bring_trials(other: Database, into: sa.Connection, sweep: str) -> int:
+def _merge_trials(other: Database, connection_to: sa.Connection, sweep: str) -> int:
     """Each is read before it is brought, so that none is damaged, and measured anew, whatever the other's format."""
     table = trials_table
     keys = sa.select(table.c.key, table.c.round).where(table.c.sweep == sweep)
-    here = {tuple(row) for row in into.execute(keys)}
+    here = {tuple(row) for row in connection_to.execute(keys)}
     if all((row["key"], row["round"]) in here for row in _rows(other, keys)):
         return 0
     rows = _rows(other, sa.select(table).where(table.c.sweep == sweep))
-    brought = 0
+    merged = 0
     for row in rows:
         if (row["key"], row["round"]) not in here:
-            with other.readable():
+            with other.validated_records():
                 trial = Trial.model_validate_json(row["body"])
-            if add_missing(into, table, [row]):
-                keep_measures(into, sweep, trial)
-                brought += 1
-    return brought
+            if add_missing(connection_to, table, [row]):
+                record_measures(connection_to, sweep, trial)
+                merged += 1
+    return merged
 
 
 def _rows(database: Database, query: sa.Select[Any]) -> list[dict[str, Any]]:

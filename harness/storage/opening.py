@@ -15,128 +15,139 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from harness.errors import StoreError
 from harness.storage import upgrading
 from harness.storage.database import Database, transaction
-from harness.storage.database_words import CURES, ELSEWHERE, FAULTS, code_of, say, why
+from harness.storage.database_words import (
+    FILE_FAULTS,
+    OTHER_STORE_HINT,
+    REMEDIES,
+    describe_error,
+    error_line,
+    sqlite_code,
+)
 from harness.storage.store import Store
 from harness.storage.tables import FORMAT, about_table, add_missing, metadata, trials_table
 
 # How long an attempt to connect may take, or another's lock be waited for, in each database's own words.
-PATIENCE = {"sqlite": {"timeout": 30}, "postgresql": {"connect_timeout": 10}}
+CONNECT_TIMEOUTS = {"sqlite": {"timeout": 30}, "postgresql": {"connect_timeout": 10}}
 
 
-def check_store(place: str) -> None:
+def check_store(location: str) -> None:
     """Find out whether a sweep may write there; where there is no store yet, nothing is written.
 
     Raises :class:`StoreError` as :func:`open_store` does.
     """
-    path = path_of(place)
+    path = store_path(location)
     if path is None or path.exists():
-        with _explained(place):
-            engine = _engine(place)
+        with _connection_errors(location):
+            engine = _engine(location)
             try:
-                if _format_of(engine, place) is not None:
-                    _look_for_damage(engine, place)
-                    _try_to_write(engine)
+                if _format_of(engine, location) is not None:
+                    _check_integrity(engine, location)
+                    _check_writable(engine)
             finally:
                 engine.dispose()
         return
     folder = next(parent for parent in path.absolute().parents if parent.exists())
     if not (folder.is_dir() and os.access(folder, os.W_OK)):
-        raise StoreError(f"store {place}: cannot be created in {folder}; {ELSEWHERE}")
+        raise StoreError(f"store {location}: cannot be created in {folder}; {OTHER_STORE_HINT}")
 
 
-def open_store(place: str, *, create: bool, upgrade: bool = False) -> Store:
+def open_store(location: str, *, create: bool, upgrade: bool = False) -> Store:
     """Open a store by SQLAlchemy URL or file name.
 
     Raises :class:`StoreError` where it can't be opened, holds something else, or is of a newer format. With
     ``create`` an absent one is made; nothing is written into a file that holds anything else. One of an older format
     is read as it is, but upgraded for whoever wants to write, or to check what it holds (``upgrade``).
     """
-    path = path_of(place)
+    path = store_path(location)
     if path is not None and not path.exists() and not create:
-        raise StoreError(f"store {place}: no such file; run `python -m harness sweep` first, or name another")
-    with _explained(place):
+        raise StoreError(f"store {location}: no such file; run `python -m harness sweep` first, or name another")
+    with _connection_errors(location):
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
-        database = Database(_engine(place), masked(place))
+        database = Database(_engine(location), mask_password(location))
         try:
-            _make_ready(database, place, create=create, upgrade=upgrade)
+            _prepare(database, location, create=create, upgrade=upgrade)
         except BaseException:
             database.close()
             raise
     return Store(database)
 
 
-def _make_ready(database: Database, place: str, *, create: bool, upgrade: bool) -> None:
-    found = _format_of(database.engine, place)
+def _prepare(database: Database, location: str, *, create: bool, upgrade: bool) -> None:
+    found = _format_of(database.engine, location)
     if found is None and create:
-        _make_tables(database.engine, place)
+        _create_tables(database.engine, location)
     elif found is None:
-        raise StoreError(f"store {masked(place)}: is empty; run `python -m harness sweep` first")
+        raise StoreError(f"store {mask_password(location)}: is empty; run `python -m harness sweep` first")
     elif found < FORMAT and (create or upgrade):
-        upgrading.upgrade(database)
+        upgrading.upgrade_store(database)
     elif create:
-        _try_to_write(database.engine)
+        _check_writable(database.engine)
 
 
 @contextmanager
-def _explained(place: str) -> Iterator[None]:
+def _connection_errors(location: str) -> Iterator[None]:
     """What goes wrong while a store is opened, as one line."""
-    said = f"store {masked(place)}"
+    message = f"store {mask_password(location)}"
     try:
         yield
     except OSError as problem:
-        raise StoreError(f"{said}: cannot be created ({problem.strerror}); {ELSEWHERE}") from None
+        raise StoreError(f"{message}: cannot be created ({problem.strerror}); {OTHER_STORE_HINT}") from None
     except DBAPIError as problem:
-        fault = FAULTS.get(code_of(problem), "cannot be opened")
-        raise StoreError(f"{said}: {fault} {why(problem)}, or {ELSEWHERE}") from None
+        fault = FILE_FAULTS.get(sqlite_code(problem), "cannot be opened")
+        raise StoreError(f"{message}: {fault} {describe_error(problem)}, or {OTHER_STORE_HINT}") from None
     except (SQLAlchemyError, ImportError) as problem:
         raise StoreError(
-            f"{said}: {say(problem)}; correct the URL, or install its driver (PostgreSQL's is in the "
+            f"{message}: {error_line(problem)}; correct the URL, or install its driver (PostgreSQL's is in the "
             "extra `postgresql`)"
         ) from None
 
 
-def _engine(place: str) -> sa.Engine:
-    url = _url_of(place)
+def _engine(location: str) -> sa.Engine:
+    url = _parse_url(location)
     kind = url.get_backend_name()
-    if kind not in PATIENCE:
-        raise StoreError(f"store {masked(place)}: is neither SQLite nor PostgreSQL; correct the URL")
-    ours = {name: seconds for name, seconds in PATIENCE[kind].items() if name not in url.query}
+    if kind not in CONNECT_TIMEOUTS:
+        raise StoreError(f"store {mask_password(location)}: is neither SQLite nor PostgreSQL; correct the URL")
+    connect_args = {name: seconds for name, seconds in CONNECT_TIMEOUTS[kind].items() if name not in url.query}
     try:
         # A server may have been started anew between two trials.
-        return sa.create_engine(url, connect_args=ours, pool_pre_ping=kind == "postgresql")
+        return sa.create_engine(url, connect_args=connect_args, pool_pre_ping=kind == "postgresql")
     except (ValueError, TypeError) as problem:  # SQLAlchemy makes numbers of some of a URL's options
-        raise StoreError(f"store {masked(place)}: {say(problem)}; correct the URL") from None
+        raise StoreError(f"store {mask_password(location)}: {error_line(problem)}; correct the URL") from None
 
 
-def _format_of(engine: sa.Engine, place: str) -> int | None:
+def _format_of(engine: sa.Engine, location: str) -> int | None:
     """The format of a store that we read; ``None`` where it holds nothing."""
     tables = sa.inspect(engine).get_table_names()
     if about_table.name not in tables:
         if tables:
-            raise StoreError(f"store {masked(place)}: holds other tables ({', '.join(tables[:3])}), not results; "
-                             f"{ELSEWHERE}")  # fmt: skip
+            raise StoreError(
+                f"store {mask_password(location)}: holds other tables ({', '.join(tables[:3])}), not results; "
+                f"{OTHER_STORE_HINT}"
+            )
         return None
     with engine.connect() as connection:
         found = connection.execute(sa.select(about_table.c.format)).scalar_one_or_none()
     if found is not None and found > FORMAT:
-        raise StoreError(f"store {masked(place)}: written by a newer version (format {found}, this one reads up to "
-                         f"{FORMAT}); update the harness, or {ELSEWHERE}")  # fmt: skip
+        raise StoreError(
+            f"store {mask_password(location)}: written by a newer version (format {found}, this one reads up to "
+            f"{FORMAT}); update the harness, or {OTHER_STORE_HINT}"
+        )
     return found
 
 
-def _make_tables(engine: sa.Engine, place: str) -> None:
+def _create_tables(engine: sa.Engine, location: str) -> None:
     """Safe where two sweeps make the same store at the same moment: whoever comes second finds it made."""
     try:
         with transaction(engine) as connection:
             metadata.create_all(connection)
             add_missing(connection, about_table, [{"only": 1, "format": FORMAT}])
     except DBAPIError:
-        if _format_of(engine, place) is None:
+        if _format_of(engine, location) is None:
             raise
 
 
-def _look_for_damage(engine: sa.Engine, place: str) -> None:
+def _check_integrity(engine: sa.Engine, location: str) -> None:
     """All of a SQLite file: by itself SQLite notices damage only where it reads, and would write into the rest."""
     if engine.dialect.name != "sqlite":
         return
@@ -147,37 +158,37 @@ def _look_for_damage(engine: sa.Engine, place: str) -> None:
         )
         count = connection.execute(unreadable).scalar_one() if found == "ok" else 0
     if found != "ok" or count:
-        said = f"{count} of its trials can't be read" if count else found
-        cure = CURES[sqlite3.SQLITE_CORRUPT]
-        raise StoreError(f"store {masked(place)}: is damaged ({said}); {cure}, or {ELSEWHERE}")
+        message = f"{count} of its trials can't be read" if count else found
+        remedy = REMEDIES[sqlite3.SQLITE_CORRUPT]
+        raise StoreError(f"store {mask_password(location)}: is damaged ({message}); {remedy}, or {OTHER_STORE_HINT}")
 
 
-def _try_to_write(engine: sa.Engine) -> None:
+def _check_writable(engine: sa.Engine) -> None:
     """Fails before anything ran where the store can't be written."""
     with transaction(engine) as connection:
         connection.execute(about_table.update().values(format=about_table.c.format))
 
 
-def masked(place: str) -> str:
+def mask_password(location: str) -> str:
     """The place without its password, wherever in a URL that stands; also of a URL with a mistake in it."""
-    return re.sub(r"([?&]password=)[^&]*", r"\1***", re.sub(r"(://[^:/?]*):.*@", r"\1:***@", place))
+    return re.sub(r"([?&]password=)[^&]*", r"\1***", re.sub(r"(://[^:/?]*):.*@", r"\1:***@", location))
 
 
-def _url_of(place: str) -> sa.URL:
+def _parse_url(location: str) -> sa.URL:
     try:
-        url = sa.make_url(place if "://" in place else f"sqlite:///{place}")
+        url = sa.make_url(location if "://" in location else f"sqlite:///{location}")
     except (SQLAlchemyError, ValueError):  # what it says may quote the password
-        raise StoreError(f"store {masked(place)}: is no URL that can be read; correct it") from None
+        raise StoreError(f"store {mask_password(location)}: is no URL that can be read; correct it") from None
     if "@" in (url.host or ""):
-        raise StoreError(f"store {masked(place)}: names no host; write an @ in a password as %40")
+        raise StoreError(f"store {mask_password(location)}: names no host; write an @ in a password as %40")
     return url
 
 
-def path_of(place: str) -> Path | None:
+def store_path(location: str) -> Path | None:
     """The file of a SQLite store; ``None`` for a server, a database in memory or SQLite's own ``file:`` notation."""
-    if "://" not in place:
-        return Path(place)
-    url = _url_of(place)
+    if "://" not in location:
+        return Path(location)
+    url = _parse_url(location)
     name = url.database or ""
-    plain = url.drivername.startswith("sqlite") and name and name != ":memory:" and not name.startswith("file:")
-    return Path(name) if plain else None
+    is_file = url.drivername.startswith("sqlite") and name and name != ":memory:" and not name.startswith("file:")
+    return Path(name) if is_file else None

@@ -15,12 +15,12 @@ from functools import cached_property
 
 import sqlalchemy as sa
 
-from bench.records import Trial, Value
+from bench.records import FrozenModel, Trial
 from harness.environment import Environment
-from harness.errors import StoreError, nearest
+from harness.errors import StoreError, suggest_name
 from harness.plan import Plan
 from harness.storage.database import Database
-from harness.storage.database_words import ELSEWHERE
+from harness.storage.database_words import OTHER_STORE_HINT
 from harness.storage.ledger import Ledger
 from harness.storage.tables import (
     add_missing,
@@ -37,7 +37,7 @@ from reports.verdicts.measures import measures_of, settings_of
 DEFAULT_STORE = ".runs/results.sqlite"
 
 
-class SweepInfo(Value):
+class SweepInfo(FrozenModel):
     """What was asked for, where, and when."""
 
     id: str
@@ -65,10 +65,10 @@ class Store:
         return Ledger(self._database)
 
     def begin_sweep(self, info: SweepInfo) -> None:
-        with self._database.writing(f"or {ELSEWHERE}") as connection:
+        with self._database.writing(f"or {OTHER_STORE_HINT}") as connection:
             # Another sweep may be writing the same environment at this moment.
-            here = {"id": info.environment.id, "body": info.environment.model_dump_json()}
-            add_missing(connection, environments_table, [here])
+            environment_row = {"id": info.environment.id, "body": info.environment.model_dump_json()}
+            add_missing(connection, environments_table, [environment_row])
             connection.execute(
                 sweeps_table.insert().values(
                     id=info.id,
@@ -77,10 +77,10 @@ class Store:
                     body=info.model_dump_json(exclude={"finished_at"}),
                 )
             )
-            keep_night(connection, info)
+            record_night(connection, info)
 
     def add_trial(self, sweep: str, trial: Trial) -> None:
-        with self._database.writing(self._resume()) as connection:
+        with self._database.writing(self._resume_hint()) as connection:
             connection.execute(
                 trials_table.insert().values(
                     sweep=sweep,
@@ -90,10 +90,10 @@ class Store:
                     body=trial.model_dump_json(),
                 )
             )
-            keep_measures(connection, sweep, trial)
+            record_measures(connection, sweep, trial)
 
     def finish_sweep(self, sweep: str, finished_at: str) -> None:
-        with self._database.writing(self._resume()) as connection:
+        with self._database.writing(self._resume_hint()) as connection:
             connection.execute(sweeps_table.update().where(sweeps_table.c.id == sweep).values(finished_at=finished_at))
 
     def sweep_ids(self) -> list[str]:
@@ -105,16 +105,18 @@ class Store:
                 ).scalars()
             )
 
-    def sweep(self, wanted: str) -> SweepInfo:
+    def sweep(self, sweep_id: str) -> SweepInfo:
         """One sweep by its id, or ``latest``. Raises :class:`StoreError`."""
-        known = self.sweep_ids()
-        if not known:
-            raise StoreError(f"store {self._database.place} holds no sweep yet; run `python -m harness sweep` first")
-        found = known[-1] if wanted == "latest" else wanted
-        if found not in known:
-            raise StoreError(f"store {self._database.place} has no sweep '{wanted}'{nearest(wanted, known)}")
+        existing = self.sweep_ids()
+        if not existing:
+            raise StoreError(f"store {self._database.label} holds no sweep yet; run `python -m harness sweep` first")
+        resolved = existing[-1] if sweep_id == "latest" else sweep_id
+        if resolved not in existing:
+            raise StoreError(
+                f"store {self._database.label} has no sweep '{sweep_id}'{suggest_name(sweep_id, existing)}"
+            )
         with self._database.reading() as connection:
-            row = connection.execute(sa.select(sweeps_table).where(sweeps_table.c.id == found)).one()
+            row = connection.execute(sa.select(sweeps_table).where(sweeps_table.c.id == resolved)).one()
             info = SweepInfo.model_validate_json(row.body)
         return info.model_copy(update={"finished_at": row.finished_at})
 
@@ -126,7 +128,7 @@ class Store:
                 .order_by(trials_table.c.key, trials_table.c.round)
             )
             bodies = connection.execute(query).scalars()
-            with _no_search_for_cycles():
+            with _gc_paused():
                 return [Trial.model_validate_json(body) for body in bodies]
 
     def done(self, sweep: str) -> set[tuple[str, int]]:
@@ -149,17 +151,17 @@ class Store:
     def close(self) -> None:
         self._database.close()
 
-    def _resume(self) -> str:
-        where = "" if self._database.place == DEFAULT_STORE else f" --store {shlex.quote(self._database.place)}"
+    def _resume_hint(self) -> str:
+        where = "" if self._database.label == DEFAULT_STORE else f" --store {shlex.quote(self._database.label)}"
         return f"then `python -m harness sweep --resume{where}`"
 
 
-def keep_night(connection: sa.Connection, info: SweepInfo) -> None:
+def record_night(connection: sa.Connection, info: SweepInfo) -> None:
     """What a check asks of a sweep without reading its plan."""
     add_missing(connection, nights_table, [{"sweep": info.id, "suite": info.suite.name}])
 
 
-def keep_measures(connection: sa.Connection, sweep: str, trial: Trial) -> None:
+def record_measures(connection: sa.Connection, sweep: str, trial: Trial) -> None:
     """What a check asks of a trial without reading its steps. A fault on purpose is nothing to judge."""
     if trial.case.fault is not None:
         return
@@ -174,16 +176,16 @@ def keep_measures(connection: sa.Connection, sweep: str, trial: Trial) -> None:
 
 
 @contextmanager
-def _no_search_for_cycles() -> Iterator[None]:
+def _gc_paused() -> Iterator[None]:
     """Records hold no cycles, and to look for some while thousands are built takes as long as building them.
 
     Later searches leave them out too; they go when nothing refers to them, as anything does.
     """
-    searching = gc.isenabled()
+    was_enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
         gc.freeze()
-        if searching:
+        if was_enabled:
             gc.enable()

@@ -17,7 +17,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 FORMAT = 2
 
 # PostgreSQL sorts text by its database's language unless told otherwise; SQLite by its bytes.
-Name = sa.String().with_variant(sa.String(collation="C"), "postgresql")
+SortedString = sa.String().with_variant(sa.String(collation="C"), "postgresql")
 
 metadata = sa.MetaData()
 about_table = sa.Table(
@@ -27,48 +27,51 @@ about_table = sa.Table(
     sa.Column("format", sa.Integer, nullable=False),
 )
 environments_table = sa.Table(
-    "environments", metadata, sa.Column("id", Name, primary_key=True), sa.Column("body", sa.Text, nullable=False)
+    "environments",
+    metadata,
+    sa.Column("id", SortedString, primary_key=True),
+    sa.Column("body", sa.Text, nullable=False),
 )
 sweeps_table = sa.Table(
     "sweeps",
     metadata,
-    sa.Column("id", Name, primary_key=True),
-    sa.Column("started_at", Name, nullable=False),
-    sa.Column("finished_at", Name),
-    sa.Column("environment", Name, sa.ForeignKey("environments.id"), nullable=False),
+    sa.Column("id", SortedString, primary_key=True),
+    sa.Column("started_at", SortedString, nullable=False),
+    sa.Column("finished_at", SortedString),
+    sa.Column("environment", SortedString, sa.ForeignKey("environments.id"), nullable=False),
     sa.Column("body", sa.Text, nullable=False),
 )
 trials_table = sa.Table(
     "trials",
     metadata,
-    sa.Column("sweep", Name, sa.ForeignKey("sweeps.id"), primary_key=True),
-    sa.Column("key", Name, primary_key=True),
+    sa.Column("sweep", SortedString, sa.ForeignKey("sweeps.id"), primary_key=True),
+    sa.Column("key", SortedString, primary_key=True),
     sa.Column("round", sa.Integer, primary_key=True),
-    sa.Column("outcome", Name, nullable=False),
+    sa.Column("outcome", SortedString, nullable=False),
     sa.Column("body", sa.Text, nullable=False),
 )
 
 nights_table = sa.Table(
     "nights",
     metadata,
-    sa.Column("sweep", Name, sa.ForeignKey("sweeps.id"), primary_key=True),
-    sa.Column("suite", Name, nullable=False),
+    sa.Column("sweep", SortedString, sa.ForeignKey("sweeps.id"), primary_key=True),
+    sa.Column("suite", SortedString, nullable=False),
 )
 cells_table = sa.Table(
     "cells",
     metadata,
-    sa.Column("sweep", Name, sa.ForeignKey("sweeps.id"), primary_key=True),
-    sa.Column("key", Name, primary_key=True),
+    sa.Column("sweep", SortedString, sa.ForeignKey("sweeps.id"), primary_key=True),
+    sa.Column("key", SortedString, primary_key=True),
     sa.Column("settings", sa.Text, nullable=False),
     sqlite_with_rowid=False,
 )
 measures_table = sa.Table(
     "measures",
     metadata,
-    sa.Column("sweep", Name, sa.ForeignKey("sweeps.id"), primary_key=True),
-    sa.Column("key", Name, primary_key=True),
+    sa.Column("sweep", SortedString, sa.ForeignKey("sweeps.id"), primary_key=True),
+    sa.Column("key", SortedString, primary_key=True),
     sa.Column("round", sa.Integer, primary_key=True),
-    sa.Column("name", Name, primary_key=True),
+    sa.Column("name", SortedString, primary_key=True),
     sa.Column("value", sa.Double, nullable=False),
     sqlite_with_rowid=False,  # most of the table is its key: not written twice
 )
@@ -77,38 +80,38 @@ measures_table = sa.Table(
 verdicts_table = sa.Table(
     "verdicts",
     metadata,
-    sa.Column("night", Name, primary_key=True),
-    sa.Column("series", Name, primary_key=True),
-    sa.Column("metric", Name, primary_key=True),
-    sa.Column("status", Name, nullable=False),
+    sa.Column("night", SortedString, primary_key=True),
+    sa.Column("series", SortedString, primary_key=True),
+    sa.Column("metric", SortedString, primary_key=True),
+    sa.Column("status", SortedString, nullable=False),
     sa.Column("body", sa.Text, nullable=False),
 )
 acceptances_table = sa.Table(
     "acceptances",
     metadata,
-    sa.Column("curve", Name, primary_key=True),
-    sa.Column("since", Name, primary_key=True),
+    sa.Column("curve", SortedString, primary_key=True),
+    sa.Column("since", SortedString, primary_key=True),
     sa.Column("body", sa.Text, nullable=False),
 )
 pairs_table = sa.Table(
     "pairs",
     metadata,
-    sa.Column("night", Name, primary_key=True),
-    sa.Column("key", Name, primary_key=True),
+    sa.Column("night", SortedString, primary_key=True),
+    sa.Column("key", SortedString, primary_key=True),
     sa.Column("pair", sa.Integer, primary_key=True),
-    sa.Column("side", Name, primary_key=True),
+    sa.Column("side", SortedString, primary_key=True),
     sa.Column("body", sa.Text, nullable=False),
 )
 runs_table = sa.Table(
     "ingested_runs",
     metadata,
-    sa.Column("benchmark", Name, primary_key=True),
-    sa.Column("run", Name, primary_key=True),
-    sa.Column("night", Name, nullable=False, index=True),
-    sa.Column("at", Name, nullable=False),
+    sa.Column("benchmark", SortedString, primary_key=True),
+    sa.Column("run", SortedString, primary_key=True),
+    sa.Column("night", SortedString, nullable=False, index=True),
+    sa.Column("at", SortedString, nullable=False),
     sa.Column("body", sa.Text, nullable=False),
 )
-KEPT_BESIDE_TRIALS = (verdicts_table, acceptances_table, pairs_table, runs_table)
+NIGHTLY_TABLES = (verdicts_table, acceptances_table, pairs_table, runs_table)
 
 
 def add_missing(connection: sa.Connection, table: sa.Table, rows: Sequence[dict[str, Any]]) -> int:

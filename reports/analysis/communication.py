@@ -14,17 +14,17 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple, get_args
 
-from bench.records import Value
-from reports.analysis.scaling import Parameter, around
+from bench.records import FrozenModel
+from reports.analysis.scaling import Parameter, log_interval
 from reports.analysis.stats import student_t
 
 Algorithm = Literal["ring", "tree"]
-FEWEST_SIZES = 3
+MIN_MESSAGE_SIZES = 3
 NEGLIGIBLE = 1e-15
 """Of seconds, and of seconds a byte: what is fitted as less can't be told from nothing."""
 
 
-class Timing(NamedTuple):
+class AllreduceTiming(NamedTuple):
     """One allreduce as it was measured."""
 
     ranks: int
@@ -33,7 +33,7 @@ class Timing(NamedTuple):
     nodes: int = 1
 
 
-def bus_bandwidth(timing: Timing) -> float:
+def bus_bandwidth(timing: AllreduceTiming) -> float:
     """S ÷ t · 2(N−1)/N in bytes a second: what each link must have carried, whatever the number of ranks.
 
     As NVIDIA's nccl-tests define it (PERFORMANCE.md).
@@ -41,11 +41,11 @@ def bus_bandwidth(timing: Timing) -> float:
     return timing.message_bytes / timing.time_s * 2 * (timing.ranks - 1) / timing.ranks
 
 
-class CannotFitExchange(ValueError):
+class CannotFitAllreduce(ValueError):
     """The timings do not allow a fit. The text says why."""
 
 
-class Exchange(Value):
+class AllreduceModel(FrozenModel):
     """A fitted model of the allreduce. ``misfit`` is the largest relative residual and where it was."""
 
     algorithm: Algorithm
@@ -63,7 +63,7 @@ class Exchange(Value):
         return time_s(self.algorithm, ranks, message_bytes, self.latency_s.value, self.byte_s.value)
 
 
-def weights(algorithm: Algorithm, ranks: int, message_bytes: float) -> tuple[float, float]:
+def cost_coefficients(algorithm: Algorithm, ranks: int, message_bytes: float) -> tuple[float, float]:
     """How often α, and how many bytes' β, an allreduce takes."""
     if algorithm == "ring":
         return 2.0 * (ranks - 1), 2.0 * (ranks - 1) / ranks * message_bytes
@@ -73,11 +73,11 @@ def weights(algorithm: Algorithm, ranks: int, message_bytes: float) -> tuple[flo
 
 def time_s(algorithm: Algorithm, ranks: int, message_bytes: float, latency_s: float, byte_s: float) -> float:
     """The model's time; 0 for one rank, which has nobody to exchange with."""
-    steps, carried = weights(algorithm, ranks, message_bytes)
+    steps, carried = cost_coefficients(algorithm, ranks, message_bytes)
     return steps * latency_s + carried * byte_s
 
 
-def fastest_time(latency_s: float, byte_s: float) -> Callable[[int, float], float]:
+def fastest_allreduce_time(latency_s: float, byte_s: float) -> Callable[[int, float], float]:
     """By rank count and message size, the time of the algorithm that suits them best, as tuned libraries choose."""
 
     def best(ranks: int, message_bytes: float) -> float:
@@ -86,62 +86,68 @@ def fastest_time(latency_s: float, byte_s: float) -> Callable[[int, float], floa
     return best
 
 
-def fit_exchange(timings: Sequence[Timing]) -> Exchange:
-    """The algorithm whose model is nearer to the timings. Raises :class:`CannotFitExchange` for too few sizes."""
+def fit_allreduce(timings: Sequence[AllreduceTiming]) -> AllreduceModel:
+    """The algorithm whose model is nearer to the timings. Raises :class:`CannotFitAllreduce` for too few sizes."""
     known = [timing for timing in timings if timing.ranks > 1]
     sizes = {timing.message_bytes for timing in known}
-    if len(sizes) < FEWEST_SIZES:
-        raise CannotFitExchange(f"α and β take {FEWEST_SIZES} message sizes, there are {len(sizes)}")
+    if len(sizes) < MIN_MESSAGE_SIZES:
+        raise CannotFitAllreduce(f"α and β take {MIN_MESSAGE_SIZES} message sizes, there are {len(sizes)}")
     if any(not (0 < timing.time_s < math.inf) for timing in known):
         raise ValueError("times must be positive and finite")
     # Where one rank count was measured the two differ by constants only: the first stands.
     return min((_fit(known, algorithm) for algorithm in get_args(Algorithm)), key=lambda found: round(found.scatter, 9))
 
 
-def _fit(timings: Sequence[Timing], algorithm: Algorithm) -> Exchange:
-    return fit_columns(timings, algorithm, [weights(algorithm, one.ranks, one.message_bytes) for one in timings])
+def _fit(timings: Sequence[AllreduceTiming], algorithm: Algorithm) -> AllreduceModel:
+    return fit_latency_and_bandwidth(
+        timings, algorithm, [cost_coefficients(algorithm, one.ranks, one.message_bytes) for one in timings]
+    )
 
 
-def fit_columns(
-    timings: Sequence[Timing],
+def fit_latency_and_bandwidth(
+    timings: Sequence[AllreduceTiming],
     algorithm: Algorithm,
     columns: Sequence[tuple[float, float]],
     known_s: Sequence[float] = (),
-) -> Exchange:
+) -> AllreduceModel:
     """α and β, of which each timing holds as much as ``columns`` say, beside a part of it that is known."""
     import numpy as np
     from scipy.optimize import least_squares
 
     times: Any = np.array([one.time_s for one in timings])
     known: Any = np.array(known_s) if known_s else np.zeros_like(times)
-    held: Any = np.array(columns)
+    coefficients: Any = np.array(columns)
 
-    def residuals(at: Any) -> Any:
-        return np.log(known + held @ np.exp(at)) - np.log(times)
+    def residuals(params: Any) -> Any:
+        return np.log(known + coefficients @ np.exp(params)) - np.log(times)
 
-    def jacobian(at: Any) -> Any:
-        parts = held * np.exp(at)
+    def jacobian(params: Any) -> Any:
+        parts = coefficients * np.exp(params)
         return parts / (known + parts.sum(axis=1))[:, None]
 
-    found = least_squares(residuals, _start(held, times, known), jacobian, method="lm", xtol=1e-14, ftol=1e-14)
-    left, slopes = residuals(found.x), jacobian(found.x)
-    freedom = len(timings) - 2
-    scatter = math.sqrt(float(left @ left) / freedom) if freedom > 0 else 0.0
+    found = least_squares(
+        residuals, _initial_params(coefficients, times, known), jacobian, method="lm", xtol=1e-14, ftol=1e-14
+    )
+    final_residuals, slopes = residuals(found.x), jacobian(found.x)
+    degrees_of_freedom = len(timings) - 2
+    scatter = (
+        math.sqrt(float(final_residuals @ final_residuals) / degrees_of_freedom) if degrees_of_freedom > 0 else 0.0
+    )
     errors = np.sqrt(np.diag(np.linalg.pinv(slopes.T @ slopes))) * scatter
-    worst = int(np.argmax(np.abs(left)))
-    return Exchange(
+    worst = int(np.argmax(np.abs(final_residuals)))
+    return AllreduceModel(
         algorithm=algorithm,
-        latency_s=_parameter(math.exp(found.x[0]), float(errors[0]), freedom),
-        byte_s=_parameter(math.exp(found.x[1]), float(errors[1]), freedom),
+        latency_s=_parameter(math.exp(found.x[0]), float(errors[0]), degrees_of_freedom),
+        byte_s=_parameter(math.exp(found.x[1]), float(errors[1]), degrees_of_freedom),
         scatter=scatter,
-        misfit=math.exp(float(left[worst])) - 1,
+        misfit=math.exp(float(final_residuals[worst])) - 1,
         misfit_ranks=timings[worst].ranks,
         misfit_bytes=timings[worst].message_bytes,
         assumed=len({timing.ranks for timing in timings}) == 1,
     )
 
 
-def _start(columns: Any, times: Any, known: Any) -> list[float]:
+def _initial_params(columns: Any, times: Any, known: Any) -> list[float]:
     """The relative residuals are linear in α and β: solved without negative ones."""
     from scipy.optimize import nnls
 
@@ -149,8 +155,8 @@ def _start(columns: Any, times: Any, known: Any) -> list[float]:
     return [math.log(max(float(value), NEGLIGIBLE)) for value in solved]
 
 
-def _parameter(value: float, error: float, freedom: int) -> Parameter:
-    if freedom < 1 or value < NEGLIGIBLE:
+def _parameter(value: float, error: float, degrees_of_freedom: int) -> Parameter:
+    if degrees_of_freedom < 1 or value < NEGLIGIBLE:
         return Parameter(value=value, low=None, high=None, standard_error=None)
-    low, high = around(value, student_t(freedom) * error)
+    low, high = log_interval(value, student_t(degrees_of_freedom) * error)
     return Parameter(value=value, low=low, high=high, standard_error=value * error)

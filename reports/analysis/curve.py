@@ -8,14 +8,14 @@ from typing import Literal
 from pydantic import Field
 
 from bench.case import Scaling
-from bench.records import Value
+from bench.records import FrozenModel
 from reports.analysis.scaling import (
     CannotFit,
     Fit,
-    Method,
-    Model,
+    FitMethod,
     Parameter,
     Prediction,
+    ScalingLaw,
     fit,
     fit_best,
     gustafson,
@@ -24,12 +24,12 @@ from reports.analysis.scaling import (
 )
 from reports.analysis.speedup import speedup_and_efficiency
 from reports.analysis.stats import Estimate, estimate
-from reports.analysis.traps import Rates, find_traps, residuals
+from reports.analysis.traps import Rates, find_fit_flags, residuals
 
 LINE_STEPS = 32
 
 
-class Point(Value):
+class Point(FrozenModel):
     """One rank count of a curve. Speed-up and efficiency start from the smallest rank count."""
 
     ranks: int
@@ -45,13 +45,13 @@ class Point(Value):
     """T(N) ÷ T(1) of the model: ideal, contention, coherency."""
 
 
-class Curve(Value):
+class Curve(FrozenModel):
     """A curve and what was fitted to it; without a model :attr:`reason` says why."""
 
     name: str
     points: tuple[Point, ...]
-    model: Model | None = None
-    method: Method
+    model: ScalingLaw | None = None
+    method: FitMethod
     reason: str | None = None
     gamma: Parameter | None = None
     sigma: Parameter | None = None
@@ -62,59 +62,61 @@ class Curve(Value):
     """What throughput never exceeds; ``None`` where the model has no such bound."""
     largest_residual: float | None = None
     predictions: tuple[Prediction, ...] = ()
-    traps: dict[str, str] = Field(default={})
+    fit_flags: dict[str, str] = Field(default={})
     fitted: tuple[tuple[float, float], ...] = ()
     """The model's line between the smallest and the largest rank count: (ranks, throughput)."""
 
 
-def analyse(
+def fit_curve(
     name: str,
     rates: Rates,
-    model: Model | Literal["best"] = "best",
-    method: Method = "log",
+    model: ScalingLaw | Literal["best"] = "best",
+    method: FitMethod = "log",
     predict: Sequence[int] = (),
     scaling: Scaling = "strong",
 ) -> Curve:
     """``rates``: repeated throughputs by rank count. Raises ``ValueError`` for values that aren't positive."""
     points = [(ranks, rate) for ranks, repeats in sorted(rates.items()) for rate in repeats]
     try:
-        found = fit_best(points, method) if model == "best" else fit(points, model, method)
+        fit_result = fit_best(points, method) if model == "best" else fit(points, model, method)
     except CannotFit as problem:
         traps = {"too_few_points": str(problem)}
         if min(rates) != 1:
             traps["no_baseline"] = f"nothing was measured at 1 rank: {min(rates)} stands in"
-        return Curve(name=name, points=_points(rates, None, scaling), method=method, reason=str(problem), traps=traps)
-    peak = found.peak_ranks
+        return Curve(
+            name=name, points=_points(rates, None, scaling), method=method, reason=str(problem), fit_flags=traps
+        )
+    peak = fit_result.peak_ranks
     return Curve(
         name=name,
-        points=_points(rates, found, scaling),
-        model=found.model,
+        points=_points(rates, fit_result, scaling),
+        model=fit_result.model,
         method=method,
-        gamma=found.gamma,
-        sigma=found.sigma,
-        kappa=found.kappa,
+        gamma=fit_result.gamma,
+        sigma=fit_result.sigma,
+        kappa=fit_result.kappa,
         peak_ranks=peak,
-        peak_throughput=None if peak is None else found.throughput(peak),
-        limit=found.limit,
-        largest_residual=max(map(abs, residuals(rates, found).values())),
-        predictions=tuple(found.predict(ranks, chosen=model == "best") for ranks in predict),
-        traps=find_traps(rates, found),
-        fitted=_line(found, min(rates), max(rates)),
+        peak_throughput=None if peak is None else fit_result.throughput(peak),
+        limit=fit_result.limit,
+        largest_residual=max(map(abs, residuals(rates, fit_result).values())),
+        predictions=tuple(fit_result.predict(ranks, chosen=model == "best") for ranks in predict),
+        fit_flags=find_fit_flags(rates, fit_result),
+        fitted=_fitted_line(fit_result, min(rates), max(rates)),
     )
 
 
-def _line(found: Fit, first: int, last: int) -> tuple[tuple[float, float], ...]:
+def _fitted_line(fit_result: Fit, first: int, last: int) -> tuple[tuple[float, float], ...]:
     steps = range(LINE_STEPS + 1)
     counts = [first * (last / first) ** (step / LINE_STEPS) for step in steps]
-    return tuple((count, found.throughput(count)) for count in counts)
+    return tuple((count, fit_result.throughput(count)) for count in counts)
 
 
-def _points(rates: Rates, found: Fit | None, scaling: Scaling) -> tuple[Point, ...]:
+def _points(rates: Rates, fit_result: Fit | None, scaling: Scaling) -> tuple[Point, ...]:
     base = min(rates)
-    return tuple(_point(ranks, rates, base, found, scaling) for ranks in sorted(rates))
+    return tuple(_point(ranks, rates, base, fit_result, scaling) for ranks in sorted(rates))
 
 
-def _point(ranks: int, rates: Rates, base: int, found: Fit | None, scaling: Scaling) -> Point:
+def _point(ranks: int, rates: Rates, base: int, fit_result: Fit | None, scaling: Scaling) -> Point:
     speedup, efficiency = speedup_and_efficiency(rates[ranks], ranks, rates[base], base)
     return Point(
         ranks=ranks,
@@ -123,8 +125,8 @@ def _point(ranks: int, rates: Rates, base: int, found: Fit | None, scaling: Scal
         efficiency=efficiency,
         karp_flatt=None if ranks == base else _serial_share(speedup, ranks, karp_flatt),
         gustafson=None if ranks == base or scaling == "strong" else _serial_share(speedup, ranks, gustafson),
-        modelled=found.throughput(ranks) if found else None,
-        time_parts=time_parts(ranks, found.sigma.value, found.kappa.value) if found else {},
+        modelled=fit_result.throughput(ranks) if fit_result else None,
+        time_parts=time_parts(ranks, fit_result.sigma.value, fit_result.kappa.value) if fit_result else {},
     )
 
 

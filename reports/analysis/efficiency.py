@@ -19,20 +19,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import fmean, median
 
-from bench.records import RankRecord, Value
+from bench.records import FrozenModel, RankRecord
 
-STRAGGLES_BY = 0.2
-STRAGGLES_AT_LEAST_S = 1e-3
+STRAGGLER_SHARE = 0.2
+STRAGGLER_MIN_DELAY_S = 1e-3
 
 
-class Straggler(Value):
+class Straggler(FrozenModel):
     """A rank whose own time exceeds the median of the others'."""
 
     rank: int
     delay_s: float
 
 
-class StepSplit(Value):
+class StepSplit(FrozenModel):
     """The parts of a step; the first six add up to :attr:`step_s`. Parts of ranks are means over the ranks."""
 
     data_s: float
@@ -59,15 +59,15 @@ class StepSplit(Value):
         return self.load_balance * self.communication_efficiency
 
 
-def split(records: Sequence[RankRecord]) -> StepSplit | None:
+def split_step(records: Sequence[RankRecord]) -> StepSplit | None:
     """The split of a trial's step from its ranks' raw times; ``None`` where a rank measured none."""
     phases = [record.phases for record in records if record.phases is not None]
     if len(phases) != len(records) or not phases:
         return None
     # Not the mean of each step's slowest rank: where ranks take turns at being late the others catch up.
-    step_s = max(fmean(found.together_s) for found in phases)
-    parts = {name: fmean(fmean(found.alone_s[name]) for found in phases) for name in phases[0].alone_s}
-    own = tuple(sum(fmean(times) for times in found.alone_s.values()) for found in phases)
+    step_s = max(fmean(rank_phases.together_s) for rank_phases in phases)
+    parts = {name: fmean(fmean(rank_phases.alone_s[name]) for rank_phases in phases) for name in phases[0].alone_s}
+    own = tuple(sum(fmean(times) for times in rank_phases.alone_s.values()) for rank_phases in phases)
     return StepSplit(
         data_s=parts["data"],
         forward_s=parts["forward"],
@@ -88,6 +88,6 @@ def find_straggler(own_s: Sequence[float]) -> Straggler | None:
     rank = max(range(len(own_s)), key=lambda number: own_s[number])
     others = median(own for number, own in enumerate(own_s) if number != rank)
     delay_s = own_s[rank] - others
-    if delay_s < max(STRAGGLES_AT_LEAST_S, STRAGGLES_BY * others):
+    if delay_s < max(STRAGGLER_MIN_DELAY_S, STRAGGLER_SHARE * others):
         return None
     return Straggler(rank=rank, delay_s=delay_s)

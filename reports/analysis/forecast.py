@@ -1,6 +1,6 @@
 """Throughput at rank counts that were not run, from what a step consists of; and how well that explains the measured.
 
-The compute of a rank is extrapolated from its measured parts (:func:`reports.analysis.step_model.fit_own`), the
+The compute of a rank is extrapolated from its measured parts (:func:`reports.analysis.step_model.fit_own_times`), the
 exchange from α and β. The interval is for one further measurement: with d(N) the mean of ln(measured ÷ modelled)
 throughput at each of k rank counts, and s the scatter of trials around it with f degrees of freedom,
 
@@ -19,16 +19,16 @@ from typing import NamedTuple
 
 from bench.case import Scaling
 from bench.gradients import Gradients
-from bench.records import Value
-from reports.analysis.scaling import Prediction, around, widening
+from bench.records import FrozenModel
+from reports.analysis.scaling import Prediction, extrapolation_widening, log_interval
 from reports.analysis.stats import estimate, student_t
-from reports.analysis.step_model import OwnModel, OwnTimes, fit_own, predict_step
+from reports.analysis.step_model import OwnTimeModel, OwnTimes, fit_own_times, predict_step
 
-FEWEST_FOR_AN_INTERVAL = 2
+MIN_RANK_COUNTS_FOR_INTERVAL = 2
 """Rank counts with an exchange: how far a model is off at one of them tells nothing of how far it may be at others."""
 
 
-class Carrier(NamedTuple):
+class CommunicationCost(NamedTuple):
     """What carries the messages."""
 
     time_s: Callable[[int, float], float]
@@ -37,7 +37,7 @@ class Carrier(NamedTuple):
     """Of a rank's own cores, while it exchanges and does nothing else; 0 where others do the work."""
 
 
-class Observed(Value):
+class Observed(FrozenModel):
     """One rank count of a curve, as it was measured."""
 
     ranks: int
@@ -47,7 +47,7 @@ class Observed(Value):
     """Own time of a rank by part of a step, its waiting, and what its backend does with gradients (``handling``)."""
 
 
-class Explained(Value):
+class ModelledStep(FrozenModel):
     """A measured step beside the model's: measured compute and predicted exchange."""
 
     ranks: int
@@ -66,12 +66,12 @@ class Explained(Value):
         return self.modelled_s / self.measured_s - 1
 
 
-class StepModel(Value):
+class StepModel(FrozenModel):
     """A curve's model, able to say what any rank count gives."""
 
     scaling: Scaling
     batch: int
-    own: OwnModel
+    own: OwnTimeModel
     gradients: Gradients
     misfit: float
     """M: how far the modelled throughputs are from the measured, as a root mean square of logarithms."""
@@ -82,38 +82,40 @@ class StepModel(Value):
     """f, that the scatter is of; 0 where each rank count had one trial."""
     largest_ranks: int
 
-    def step_s(self, ranks: int, carrier: Carrier) -> float:
-        own = self.own.at(_share(self.scaling, ranks), alone=ranks == 1)
-        return _step(own, self.gradients, ranks, carrier)
+    def step_s(self, ranks: int, communication: CommunicationCost) -> float:
+        own = self.own.at(_batch_share(self.scaling, ranks), alone=ranks == 1)
+        return _step_time_s(own, self.gradients, ranks, communication)
 
-    def predict(self, ranks: int, carrier: Carrier) -> Prediction:
-        expected = _amount(self.scaling, self.batch, ranks) / self.step_s(ranks, carrier)
+    def predict(self, ranks: int, communication: CommunicationCost) -> Prediction:
+        expected = _samples_per_step(self.scaling, self.batch, ranks) / self.step_s(ranks, communication)
         further = ranks > self.largest_ranks
-        if self.seen < FEWEST_FOR_AN_INTERVAL:
+        if self.seen < MIN_RANK_COUNTS_FOR_INTERVAL:
             return Prediction(ranks=ranks, throughput=expected, low=None, high=None, extrapolated=further)
         chance = student_t(self.freedom) * self.scatter if self.freedom else 0.0
-        model = student_t(self.seen) * self.misfit * widening(ranks, self.largest_ranks)
-        low, high = around(expected, math.hypot(model, chance))
+        model = student_t(self.seen) * self.misfit * extrapolation_widening(ranks, self.largest_ranks)
+        low, high = log_interval(expected, math.hypot(model, chance))
         return Prediction(ranks=ranks, throughput=expected, low=low, high=high, extrapolated=further)
 
 
-def explain(
-    observed: Sequence[Observed], scaling: Scaling, batch: int, gradients: Gradients, carrier: Carrier
-) -> list[Explained]:
+def modelled_steps(
+    observed: Sequence[Observed], scaling: Scaling, batch: int, gradients: Gradients, communication: CommunicationCost
+) -> list[ModelledStep]:
     """Each measured step beside the model's, with the compute measured at that very rank count."""
     found = []
     for one in observed:
         own = OwnTimes(**{f"{part}_s": max(0.0, seconds) for part, seconds in one.parts_s.items()})
-        measured_s = _amount(scaling, batch, one.ranks) / estimate(one.rates, "samples/s").value
-        modelled_s = _step(own, gradients, one.ranks, carrier)
-        found.append(
-            Explained(ranks=one.ranks, compute_s=own.total_s, modelled_s=modelled_s, measured_s=measured_s)
-        )  # fmt: skip
+        measured_s = _samples_per_step(scaling, batch, one.ranks) / estimate(one.rates, "samples/s").value
+        modelled_s = _step_time_s(own, gradients, one.ranks, communication)
+        found.append(ModelledStep(ranks=one.ranks, compute_s=own.total_s, modelled_s=modelled_s, measured_s=measured_s))
     return found
 
 
-def fit_steps(
-    observed: Sequence[Observed], scaling: Scaling, batch: int, gradients: Gradients, carrier: Carrier | None
+def fit_step_model(
+    observed: Sequence[Observed],
+    scaling: Scaling,
+    batch: int,
+    gradients: Gradients,
+    communication: CommunicationCost | None,
 ) -> StepModel:
     """Fit to every rank count that was measured, in any order. Raises ``ValueError`` for none.
 
@@ -121,19 +123,28 @@ def fit_steps(
     """
     waits = [one.parts_s["waiting"] for one in observed if one.ranks > 1]
     handling_s = fmean(one.parts_s["handling"] for one in observed)
-    own = fit_own(_by_share(observed, scaling), max(0.0, fmean(waits)) if waits else 0.0, handling_s)
-    model = StepModel(scaling=scaling, batch=batch, own=own, gradients=gradients, misfit=0.0, scatter=0.0,
-                      seen=0, freedom=0, largest_ranks=max(one.ranks for one in observed))  # fmt: skip
-    if carrier is None:
+    own = fit_own_times(_by_share(observed, scaling), max(0.0, fmean(waits)) if waits else 0.0, handling_s)
+    model = StepModel(
+        scaling=scaling,
+        batch=batch,
+        own=own,
+        gradients=gradients,
+        misfit=0.0,
+        scatter=0.0,
+        seen=0,
+        freedom=0,
+        largest_ranks=max(one.ranks for one in observed),
+    )
+    if communication is None:
         return model
     # One rank exchanges nothing: it says something of the exchange only where there is no other.
     judged = [one for one in observed if one.ranks > 1] or list(observed)
-    off = [
-        [math.log(rate / model.predict(one.ranks, carrier).throughput) for rate in one.rates] for one in judged
-    ]  # fmt: skip
-    means = [fmean(one) for one in off]
-    freedom = sum(len(one) - 1 for one in off)
-    squares = sum((value - mean) ** 2 for one, mean in zip(off, means, strict=True) for value in one)
+    log_errors = [
+        [math.log(rate / model.predict(one.ranks, communication).throughput) for rate in one.rates] for one in judged
+    ]
+    means = [fmean(one) for one in log_errors]
+    freedom = sum(len(one) - 1 for one in log_errors)
+    squares = sum((value - mean) ** 2 for one, mean in zip(log_errors, means, strict=True) for value in one)
     return model.model_copy(
         update={
             "misfit": math.sqrt(fmean(mean**2 for mean in means)),
@@ -148,22 +159,22 @@ def _by_share(observed: Sequence[Observed], scaling: Scaling) -> dict[float, Map
     """The parts by the share of the batch that a rank has; rank counts of the same share are averaged."""
     gathered: dict[float, list[Observed]] = {}
     for one in observed:
-        gathered.setdefault(_share(scaling, one.ranks), []).append(one)
+        gathered.setdefault(_batch_share(scaling, one.ranks), []).append(one)
     return {
         share: {part: fmean(one.parts_s[part] for one in found) for part in found[0].parts_s}
         for share, found in gathered.items()
     }
 
 
-def _step(own: OwnTimes, gradients: Gradients, ranks: int, carrier: Carrier) -> float:
+def _step_time_s(own: OwnTimes, gradients: Gradients, ranks: int, communication: CommunicationCost) -> float:
     if ranks < 2:
         return own.total_s
-    return predict_step(own, gradients, lambda size: carrier.time_s(ranks, size), carrier.core_share)
+    return predict_step(own, gradients, lambda size: communication.time_s(ranks, size), communication.core_share)
 
 
-def _share(scaling: Scaling, ranks: int) -> float:
+def _batch_share(scaling: Scaling, ranks: int) -> float:
     return 1 / ranks if scaling == "strong" else 1.0
 
 
-def _amount(scaling: Scaling, batch: int, ranks: int) -> int:
+def _samples_per_step(scaling: Scaling, batch: int, ranks: int) -> int:
     return batch if scaling == "strong" else batch * ranks

@@ -24,16 +24,16 @@ from typing import Literal, NamedTuple, get_args
 
 from pydantic import Field
 
-from bench.records import Value
-from reports.analysis.communication import Exchange, Timing, fit_columns, weights
+from bench.records import FrozenModel
+from reports.analysis.communication import AllreduceModel, AllreduceTiming, cost_coefficients, fit_latency_and_bandwidth
 
 LayeredAlgorithm = Literal["flat ring", "hierarchical"]
-Source = Literal["assumed", "tested", "fitted"]
+AlgorithmSource = Literal["assumed", "tested", "fitted"]
 """``assumed``: nothing was measured to tell; ``tested``: foretold from its parts and compared with what was measured;
 ``fitted``: α and β between nodes are from the very allreduces it is judged by."""
 
 
-class Misfit(Value):
+class Misfit(FrozenModel):
     """How far modelled times are from measured ones."""
 
     typical: float
@@ -44,13 +44,13 @@ class Misfit(Value):
     message_bytes: float
 
 
-class Layered(Value):
+class LayeredAllreduce(FrozenModel):
     """What suits the allreduces of several ranks on each of several nodes."""
 
     algorithm: LayeredAlgorithm
-    source: Source
-    inside: Exchange
-    across: Exchange
+    source: AlgorithmSource
+    inside: AllreduceModel
+    across: AllreduceModel
     misfits: dict[LayeredAlgorithm, Misfit] = Field(default={})
     """Of either, where one could be judged."""
 
@@ -63,7 +63,7 @@ class Layered(Value):
         return layered_time(self.algorithm, self.inside, self.across)(ranks, nodes, message_bytes)
 
 
-class Hop(NamedTuple):
+class LinkModel(NamedTuple):
     """α and β of one kind of link, and the time of an allreduce that uses no other."""
 
     latency_s: float
@@ -71,16 +71,20 @@ class Hop(NamedTuple):
     allreduce_s: Callable[[int, float], float]
 
 
-def hop_of(found: Exchange) -> Hop:
-    return Hop(found.latency_s.value, found.byte_s.value, found.time_s)
+def link_model(found: AllreduceModel) -> LinkModel:
+    return LinkModel(found.latency_s.value, found.byte_s.value, found.time_s)
 
 
-def layered_time(algorithm: LayeredAlgorithm, inside: Exchange, across: Exchange) -> Callable[[int, int, float], float]:
+def layered_time(
+    algorithm: LayeredAlgorithm, inside: AllreduceModel, across: AllreduceModel
+) -> Callable[[int, int, float], float]:
     """By ranks, nodes and bytes of a message; as many ranks on each node."""
-    return time_over(algorithm, hop_of(inside), hop_of(across))
+    return layered_time_over_links(algorithm, link_model(inside), link_model(across))
 
 
-def time_over(algorithm: LayeredAlgorithm, inside: Hop, across: Hop) -> Callable[[int, int, float], float]:
+def layered_time_over_links(
+    algorithm: LayeredAlgorithm, inside: LinkModel, across: LinkModel
+) -> Callable[[int, int, float], float]:
     def flat(ranks: int, nodes: int, message_bytes: float) -> float:
         if nodes in (1, ranks):
             return (inside if nodes == 1 else across).allreduce_s(ranks, message_bytes)
@@ -94,7 +98,9 @@ def time_over(algorithm: LayeredAlgorithm, inside: Hop, across: Hop) -> Callable
     return flat if algorithm == "flat ring" else hierarchical
 
 
-def judge_layers(inside: Exchange, across: Exchange | None, timings: Sequence[Timing]) -> Layered | None:
+def select_layered_allreduce(
+    inside: AllreduceModel, across: AllreduceModel | None, timings: Sequence[AllreduceTiming]
+) -> LayeredAllreduce | None:
     """Of the two, what is nearer to ``timings``: several ranks on each of several nodes; a flat ring, as gloo and NCCL
     run it, where there are none. Without ``across`` its α and β are fitted to them; ``None`` where that can't be."""
     candidates = list(_candidates(inside, across, timings))
@@ -109,32 +115,36 @@ def judge_layers(inside: Exchange, across: Exchange | None, timings: Sequence[Ti
     return best.model_copy(update={"misfits": misfits})
 
 
-def _candidates(inside: Exchange, across: Exchange | None, timings: Sequence[Timing]) -> Iterator[Layered]:
+def _candidates(
+    inside: AllreduceModel, across: AllreduceModel | None, timings: Sequence[AllreduceTiming]
+) -> Iterator[LayeredAllreduce]:
     if across is not None:
-        source: Source = "tested" if timings else "assumed"
-        yield Layered(algorithm="flat ring", source=source, inside=inside, across=across)
-        yield Layered(algorithm="hierarchical", source=source, inside=inside, across=across)
+        source: AlgorithmSource = "tested" if timings else "assumed"
+        yield LayeredAllreduce(algorithm="flat ring", source=source, inside=inside, across=across)
+        yield LayeredAllreduce(algorithm="hierarchical", source=source, inside=inside, across=across)
     elif len({timing.message_bytes for timing in timings}) > 2:
-        flat = fit_columns(timings, "ring", [weights("ring", one.ranks, one.message_bytes) for one in timings])
-        yield Layered(algorithm="flat ring", source="fitted", inside=inside, across=flat)
-        between = [weights("ring", one.nodes, one.message_bytes) for one in timings]
+        flat = fit_latency_and_bandwidth(
+            timings, "ring", [cost_coefficients("ring", one.ranks, one.message_bytes) for one in timings]
+        )
+        yield LayeredAllreduce(algorithm="flat ring", source="fitted", inside=inside, across=flat)
+        between = [cost_coefficients("ring", one.nodes, one.message_bytes) for one in timings]
         within = [inside.time_s(one.ranks // one.nodes, one.message_bytes) for one in timings]
-        layered = fit_columns(timings, "ring", between, within)
-        yield Layered(algorithm="hierarchical", source="fitted", inside=inside, across=layered)
+        layered = fit_latency_and_bandwidth(timings, "ring", between, within)
+        yield LayeredAllreduce(algorithm="hierarchical", source="fitted", inside=inside, across=layered)
 
 
-def misfit(model: Layered, timings: Sequence[Timing]) -> Misfit:
+def misfit(model: LayeredAllreduce, timings: Sequence[AllreduceTiming]) -> Misfit:
     """Raises ``ValueError`` for no timings."""
     return misfit_of(lambda one: model.time_s(one.ranks, one.nodes, one.message_bytes), timings)
 
 
-def misfit_of(modelled_s: Callable[[Timing], float], timings: Sequence[Timing]) -> Misfit:
+def misfit_of(modelled_s: Callable[[AllreduceTiming], float], timings: Sequence[AllreduceTiming]) -> Misfit:
     """Raises ``ValueError`` for no timings."""
-    off = [math.log(modelled_s(one) / one.time_s) for one in timings]
-    worst = max(range(len(off)), key=lambda number: abs(off[number]))
+    log_ratios = [math.log(modelled_s(one) / one.time_s) for one in timings]
+    worst = max(range(len(log_ratios)), key=lambda number: abs(log_ratios[number]))
     return Misfit(
-        typical=math.sqrt(math.fsum(one**2 for one in off) / len(off)),
-        largest=math.exp(off[worst]) - 1,
+        typical=math.sqrt(math.fsum(one**2 for one in log_ratios) / len(log_ratios)),
+        largest=math.exp(log_ratios[worst]) - 1,
         ranks=timings[worst].ranks,
         message_bytes=timings[worst].message_bytes,
     )

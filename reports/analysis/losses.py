@@ -14,20 +14,20 @@ from reports.details import Decomposition
 
 EXPOSED = "communication that compute could not hide"
 WAITING = "waiting for the slowest rank"
-LEAST_SHARE = 0.05
+MIN_SHARE = 0.05
 """Of a step: a loss below is not worth a word."""
 SLOWER = "compute that takes longer than at the smallest rank count"
 
 
-def losses(found: Decomposition) -> dict[str, float]:
+def efficiency_losses(decomposition: Decomposition) -> dict[str, float]:
     """Shares of a step by cause; empty where the smallest rank count was not decomposed."""
-    if found.computation_scaling is None:
+    if decomposition.computation_scaling is None:
         return {}
-    step_s = found.step_s.value
-    waiting_s, exposed_s = found.parts_s["waiting"].value, found.parts_s["exposed"].value
+    step_s = decomposition.step_s.value
+    waiting_s, exposed_s = decomposition.parts_s["waiting"].value, decomposition.parts_s["exposed"].value
     own_s = step_s - waiting_s - exposed_s
     return {
         EXPOSED: exposed_s / step_s,
         WAITING: waiting_s / step_s,
-        SLOWER: own_s * (1 - found.computation_scaling.value) / step_s,
+        SLOWER: own_s * (1 - decomposition.computation_scaling.value) / step_s,
     }

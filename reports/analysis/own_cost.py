@@ -11,11 +11,11 @@ from reports.analysis.stats import Estimate, estimate
 
 def own_cost(trials: Sequence[Trial]) -> Estimate | None:
     """Throughput watched ÷ unwatched, each trial one observation; ``None`` where none was asked. 0.99: it costs 1 %."""
-    ratios = [found for trial in trials if trial.outcome == "ok" and (found := ratio_of(trial.ranks)) is not None]
+    ratios = [found for trial in trials if trial.outcome == "ok" and (found := overhead_ratio(trial.ranks)) is not None]
     return estimate(ratios, "1") if ratios else None
 
 
-def ratio_of(ranks: Sequence[RankRecord]) -> float | None:
+def overhead_ratio(ranks: Sequence[RankRecord]) -> float | None:
     """Of one trial: the geometric mean over neighbouring blocks, each as long as on its slowest rank."""
     costs = [rank.own_cost for rank in ranks if rank.own_cost is not None]
     if not costs or len(costs) != len(ranks):

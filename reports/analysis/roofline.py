@@ -20,19 +20,19 @@ from collections.abc import Sequence
 from statistics import fmean
 from typing import Literal
 
-from bench.records import RankRecord, Trial, Value
-from reports.analysis.efficiency import split
+from bench.records import FrozenModel, RankRecord, Trial
+from reports.analysis.efficiency import split_step
 from reports.analysis.stats import Estimate, estimate
 
 NO_MODEL = "no model is trained"
-A_WAIT = "the compute is a wait"
+EMULATED_COMPUTE = "the compute is a wait"
 NOT_MEASURED = "not measured: the work of a step and the device's peak are asked of a cell's first trial"
 NOTHING_COUNTED = "no operation of the step has a known number of FLOPs"
 DISTURBED = "the steps took more FLOP/s than the device's measured peak: that was disturbed, measure again"
-PEAK_OF = "float32"
+PEAK_DTYPE = "float32"
 
 
-class Roofline(Value):
+class Roofline(FrozenModel):
     """Of all ranks together. Work and peak are from one trial, times from every trial that counts."""
 
     flops: float
@@ -57,9 +57,9 @@ class Roofline(Value):
 
 def roofline_of(good: Sequence[Trial]) -> tuple[Roofline | None, str | None]:
     """The roofline of a cell over its trials that count, at least one; or ``None`` and why not."""
-    why = _why_not(good)
-    if why:
-        return None, why
+    reason = _missing_reason(good)
+    if reason:
+        return None, reason
     found = _roofline(good, _measured(good))
     return (None, DISTURBED) if found.mfu.value > 1 else (found, None)
 
@@ -69,11 +69,11 @@ def _measured(good: Sequence[Trial]) -> tuple[RankRecord, ...]:
     return next((trial.ranks for trial in good if all(rank.step_work for rank in trial.ranks)), ())
 
 
-def _why_not(good: Sequence[Trial]) -> str | None:
+def _missing_reason(good: Sequence[Trial]) -> str | None:
     if good[0].ranks[0].kind != "training":
         return NO_MODEL
     if "emulated_compute" in good[0].case.flags:
-        return A_WAIT
+        return EMULATED_COMPUTE
     ranks = _measured(good)
     if not ranks:
         return NOT_MEASURED
@@ -82,8 +82,8 @@ def _why_not(good: Sequence[Trial]) -> str | None:
     works = [rank.step_work for rank in ranks if rank.step_work is not None]
     if not all(work.flops for work in works):
         return NOTHING_COUNTED
-    others = sorted({name for work in works for name in work.dtypes} - {PEAK_OF})
-    return f"the step computes in {', '.join(others)}, the measured peak is of {PEAK_OF}" if others else None
+    others = sorted({name for work in works for name in work.dtypes} - {PEAK_DTYPE})
+    return f"the step computes in {', '.join(others)}, the measured peak is of {PEAK_DTYPE}" if others else None
 
 
 def _roofline(good: Sequence[Trial], ranks: Sequence[RankRecord]) -> Roofline:
@@ -94,7 +94,7 @@ def _roofline(good: Sequence[Trial], ranks: Sequence[RankRecord]) -> Roofline:
     intensity = flops / moved
     attainable = min(flop_s, intensity * bytes_s)
     reached = [flops / max(fmean(rank.step_s) for rank in trial.ranks) for trial in good]
-    own = [found.own_s for trial in good if (found := split(trial.ranks)) is not None]
+    own = [found.own_s for trial in good if (found := split_step(trial.ranks)) is not None]
     at_peak = [sum(s * peak.flop_s for s, peak in zip(own_s, peaks, strict=True)) for own_s in own]
     return Roofline(
         flops=flops,
@@ -106,7 +106,7 @@ def _roofline(good: Sequence[Trial], ranks: Sequence[RankRecord]) -> Roofline:
         bound="compute" if attainable == flop_s else "memory",
         how=peaks[0].how,
         mfu=estimate([rate / flop_s for rate in reached], "1"),
-        own_mfu=estimate([flops / most for most in at_peak], "1") if at_peak else None,
+        own_mfu=estimate([flops / own_peak_flops for own_peak_flops in at_peak], "1") if at_peak else None,
         reached_flop_s=estimate(reached, "FLOP/s"),
         reached_share=estimate([rate / attainable for rate in reached], "1"),
     )

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from bench.records import RankRecord, Reference, SameWork, WorkProof
 
 
-def judge(records: Sequence[RankRecord]) -> SameWork:
+def judge_same_work(records: Sequence[RankRecord]) -> SameWork:
     """Compare the verified prefix of all ranks with rank 0's reference.
 
     The same: the ranks' samples, dealt out in turn, are the reference's samples in the same order; the mean of their
@@ -20,20 +20,20 @@ def judge(records: Sequence[RankRecord]) -> SameWork:
     reference = proofs[0].reference if proofs else None
     if len(proofs) != len(records) or reference is None:
         return SameWork(verdict="unproven", reason="the verified prefix was switched off (verify_steps = 0)")
-    allowed = proofs[0].tolerance
-    apart = largest_deviation(proofs, reference)
+    tolerance = proofs[0].tolerance
+    deviation = largest_deviation(proofs, reference)
     reason = (
         _samples_differ(proofs, reference)
         or _ranks_differ("after the verified prefix", [proof.digest for proof in proofs])
         or _ranks_differ("at the end", [record.final_digest for record in records])
         or _ranks_differ("after the decomposition", [r.phases.digest for r in records if r.phases is not None])
-        or _too_far(apart, allowed.value)
+        or _exceeds_tolerance(deviation, tolerance.value)
     )
     return SameWork(
         verdict="different" if reason else "same",
-        deviation=apart,
-        tolerance=allowed.value,
-        label=allowed.label,
+        deviation=deviation,
+        tolerance=tolerance.value,
+        label=tolerance.label,
         reason=reason,
     )
 
@@ -43,8 +43,8 @@ def largest_deviation(proofs: Sequence[WorkProof], reference: Reference) -> floa
     worst = reference.deviation
     for step, expected in enumerate(reference.losses):
         mean = math.fsum(proof.losses[step] for proof in proofs) / len(proofs)
-        off = abs(mean - expected) / max(abs(expected), 1e-12)
-        worst = off if math.isnan(off) or off > worst else worst
+        relative_error = abs(mean - expected) / max(abs(expected), 1e-12)
+        worst = relative_error if math.isnan(relative_error) or relative_error > worst else worst
     return worst
 
 
@@ -68,7 +68,7 @@ def _ranks_differ(when: str, digests: Sequence[str | None]) -> str | None:
     return f"{when} rank {odd[0]} holds other parameters than rank 0" if odd else None
 
 
-def _too_far(apart: float, allowed: float) -> str | None:
-    if apart <= allowed:
+def _exceeds_tolerance(deviation: float, tolerance: float) -> str | None:
+    if deviation <= tolerance:
         return None
-    return f"losses or parameters deviate by {apart:.2g} from a single process, {allowed:g} is allowed"
+    return f"losses or parameters deviate by {deviation:.2g} from a single process, {tolerance:g} is allowed"

@@ -22,18 +22,18 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from bench.records import Value
+from bench.records import FrozenModel
 from reports.analysis.stats import student_t
 
-Model = Literal["usl", "amdahl", "linear"]
-Method = Literal["log", "nls"]
-NAMES = ("gamma", "sigma", "kappa")
-PARAMETERS: Mapping[Model, int] = {"usl": 3, "amdahl": 2, "linear": 1}
-FEWEST_RANK_COUNTS: Mapping[Model, int] = {"usl": 4, "amdahl": 3, "linear": 1}
+ScalingLaw = Literal["usl", "amdahl", "linear"]
+FitMethod = Literal["log", "nls"]
+PARAMETER_NAMES = ("gamma", "sigma", "kappa")
+PARAMETER_COUNT: Mapping[ScalingLaw, int] = {"usl": 3, "amdahl": 2, "linear": 1}
+MIN_RANK_COUNTS: Mapping[ScalingLaw, int] = {"usl": 4, "amdahl": 3, "linear": 1}
 TRUSTED_FROM = 6
 """Rank counts below which a fitted USL carries a warning."""
 NEAR_A_BOUND = 1e-9
-BOUNDLESS = 1000.0
+WIDEST_FACTOR = 1000.0
 """An interval that reaches further than this factor bounds nothing."""
 
 
@@ -41,7 +41,7 @@ class CannotFit(ValueError):
     """The points do not allow this model. The text says why."""
 
 
-class Parameter(Value):
+class Parameter(FrozenModel):
     """A fitted parameter with its 95 % interval, cut to the values it may take; unknown without degrees of freedom."""
 
     value: float
@@ -50,7 +50,7 @@ class Parameter(Value):
     standard_error: float | None
 
 
-class Prediction(Value):
+class Prediction(FrozenModel):
     """Throughput at a rank count, with a 95 % interval for one further measurement there."""
 
     ranks: int
@@ -65,8 +65,8 @@ class Fit:
     """A model fitted to points. ``covariance`` is of (ln γ, σ, κ), the first ``p`` of them, and ``None`` without
     degrees of freedom; ``spread`` is the standard deviation of ln X around the model."""
 
-    model: Model
-    method: Method
+    model: ScalingLaw
+    method: FitMethod
     gamma: Parameter
     sigma: Parameter
     kappa: Parameter
@@ -97,26 +97,28 @@ class Fit:
 
         It takes for granted that the law holds. Where the law was ``chosen`` for lack of evidence against it, nobody
         knows beyond the measured rank counts: there it widens by its own size with each doubling. It is unknown where
-        it would reach further than a factor of :data:`BOUNDLESS`.
+        it would reach further than a factor of :data:`WIDEST_FACTOR`.
         """
         expected = self.throughput(ranks)
         low = high = None
         if self.covariance is not None:
-            slope = log_gradient(ranks, self.sigma.value, self.kappa.value)[: PARAMETERS[self.model]]
+            slope = log_gradient(ranks, self.sigma.value, self.kappa.value)[: PARAMETER_COUNT[self.model]]
             doubt = float(slope @ self.covariance @ slope)
-            half = student_t(self.observations - PARAMETERS[self.model]) * math.sqrt(doubt + self.spread**2)
-            low, high = around(expected, half * (widening(ranks, self.largest_ranks) if chosen else 1))
+            half = student_t(self.observations - PARAMETER_COUNT[self.model]) * math.sqrt(doubt + self.spread**2)
+            low, high = log_interval(
+                expected, half * (extrapolation_widening(ranks, self.largest_ranks) if chosen else 1)
+            )
         return Prediction(ranks=ranks, throughput=expected, low=low, high=high, extrapolated=ranks > self.largest_ranks)
 
 
-def widening(ranks: int, largest_ranks: int) -> float:
+def extrapolation_widening(ranks: int, largest_ranks: int) -> float:
     """1 + log₂(N ÷ largest measured N), at least 1: how much less a model is trusted. A choice, not a theorem."""
     return 1 + max(0.0, math.log2(ranks / largest_ranks))
 
 
-def around(value: float, half: float) -> tuple[float | None, float | None]:
-    """``value`` ÷ e^half and × e^half; unknown where that is further than a factor of :data:`BOUNDLESS`."""
-    if half > math.log(BOUNDLESS):
+def log_interval(value: float, half: float) -> tuple[float | None, float | None]:
+    """``value`` ÷ e^half and × e^half; unknown where that is further than a factor of :data:`WIDEST_FACTOR`."""
+    if half > math.log(WIDEST_FACTOR):
         return None, None
     return value * math.exp(-half), value * math.exp(half)
 
@@ -150,11 +152,11 @@ def log_gradient(ranks: float, sigma: float, kappa: float) -> Any:
     """∂ ln X by (ln γ, σ, κ): a vector of three."""
     import numpy as np
 
-    below = denominator(ranks, sigma, kappa)
-    return np.array([1.0, -(ranks - 1) / below, -ranks * (ranks - 1) / below])
+    divisor = denominator(ranks, sigma, kappa)
+    return np.array([1.0, -(ranks - 1) / divisor, -ranks * (ranks - 1) / divisor])
 
 
-def fit(points: Sequence[tuple[int, float]], model: Model = "usl", method: Method = "log") -> Fit:
+def fit(points: Sequence[tuple[int, float]], model: ScalingLaw = "usl", method: FitMethod = "log") -> Fit:
     """Fit ``(ranks, throughput)`` points, repeats as further points, in any order.
 
     Raises :class:`CannotFit` for too few different rank counts, and ``ValueError`` for values that aren't positive.
@@ -162,14 +164,14 @@ def fit(points: Sequence[tuple[int, float]], model: Model = "usl", method: Metho
     if any(ranks < 1 or not (0 < rate < math.inf) for ranks, rate in points):
         raise ValueError("ranks must be 1 or more, and throughputs positive and finite")
     counts = {ranks for ranks, _ in points}
-    if len(counts) < FEWEST_RANK_COUNTS[model]:
-        raise CannotFit(f"{model} takes {FEWEST_RANK_COUNTS[model]} different rank counts, there are {len(counts)}")
+    if len(counts) < MIN_RANK_COUNTS[model]:
+        raise CannotFit(f"{model} takes {MIN_RANK_COUNTS[model]} different rank counts, there are {len(counts)}")
     return _fit(points, model, method)
 
 
-def fit_best(points: Sequence[tuple[int, float]], method: Method = "log") -> Fit:
+def fit_best(points: Sequence[tuple[int, float]], method: FitMethod = "log") -> Fit:
     """The richest model whose last parameter can be told from 0: USL where κ can, Amdahl where σ can, else linear."""
-    richer: tuple[tuple[Model, str], ...] = (("usl", "kappa"), ("amdahl", "sigma"))
+    richer: tuple[tuple[ScalingLaw, str], ...] = (("usl", "kappa"), ("amdahl", "sigma"))
     for model, last in richer:
         try:
             found = fit(points, model, method)
@@ -181,10 +183,10 @@ def fit_best(points: Sequence[tuple[int, float]], method: Method = "log") -> Fit
     return fit(points, "linear", method)
 
 
-def _fit(points: Sequence[tuple[int, float]], model: Model, method: Method) -> Fit:
+def _fit(points: Sequence[tuple[int, float]], model: ScalingLaw, method: FitMethod) -> Fit:
     import numpy as np
 
-    size = PARAMETERS[model]
+    size = PARAMETER_COUNT[model]
     ranks: Any = np.array([count for count, _ in points], dtype=float)
     rates: Any = np.array([rate for _, rate in points], dtype=float)
     # Throughputs of 10⁹ and of 10⁻³ are fitted alike.
@@ -192,42 +194,50 @@ def _fit(points: Sequence[tuple[int, float]], model: Model, method: Method) -> F
     scaled = rates / unit
     logs = np.log(scaled)
 
-    def model_logs(at: Any) -> Any:
-        sigma, kappa = (*at[1:], 0.0, 0.0)[:2]
-        return at[0] + np.log(ranks) - np.log(denominator(ranks, sigma, kappa))
+    def model_logs(params: Any) -> Any:
+        sigma, kappa = (*params[1:], 0.0, 0.0)[:2]
+        return params[0] + np.log(ranks) - np.log(denominator(ranks, sigma, kappa))
 
-    def residuals(at: Any) -> Any:
-        found = model_logs(at)
+    def residuals(params: Any) -> Any:
+        found = model_logs(params)
         return logs - found if method == "log" else scaled - np.exp(found)
 
-    def jacobian(at: Any) -> Any:
-        sigma, kappa = (*at[1:], 0.0, 0.0)[:2]
-        below = denominator(ranks, sigma, kappa)
-        slopes = np.stack([np.ones_like(ranks), -(ranks - 1) / below, -ranks * (ranks - 1) / below], axis=1)[:, :size]
-        return -slopes if method == "log" else -slopes * np.exp(model_logs(at))[:, None]
+    def jacobian(params: Any) -> Any:
+        sigma, kappa = (*params[1:], 0.0, 0.0)[:2]
+        divisor = denominator(ranks, sigma, kappa)
+        slopes = np.stack([np.ones_like(ranks), -(ranks - 1) / divisor, -ranks * (ranks - 1) / divisor], axis=1)[
+            :, :size
+        ]
+        return -slopes if method == "log" else -slopes * np.exp(model_logs(params))[:, None]
 
-    at = _solve(residuals, jacobian, _start(ranks, scaled, size))
-    freedom = len(points) - size
-    left = residuals(at)
+    params = _solve(residuals, jacobian, _initial_params(ranks, scaled, size))
+    degrees_of_freedom = len(points) - size
+    final_residuals = residuals(params)
     covariance = None
-    if freedom > 0:
-        slopes = jacobian(at)
-        covariance = np.linalg.pinv(slopes.T @ slopes) * float(left @ left) / freedom
-    spread = math.sqrt(float(np.sum((logs - model_logs(at)) ** 2)) / freedom) if freedom > 0 else 0.0
+    if degrees_of_freedom > 0:
+        slopes = jacobian(params)
+        covariance = np.linalg.pinv(slopes.T @ slopes) * float(final_residuals @ final_residuals) / degrees_of_freedom
+    spread = (
+        math.sqrt(float(np.sum((logs - model_logs(params)) ** 2)) / degrees_of_freedom)
+        if degrees_of_freedom > 0
+        else 0.0
+    )
     errors = [None if covariance is None else math.sqrt(max(0.0, covariance[k][k])) for k in range(size)]
-    half = student_t(freedom) if freedom > 0 else 0.0
-    gamma = unit * math.exp(at[0])
+    half = student_t(degrees_of_freedom) if degrees_of_freedom > 0 else 0.0
+    gamma = unit * math.exp(params[0])
     return Fit(
         model=model,
         method=method,
-        gamma=_gamma(gamma, errors[0], half),
-        sigma=_share(at[1], errors[1], half) if size > 1 else _absent(),
-        kappa=_share(at[2], errors[2], half) if size > 2 else _absent(),
+        gamma=_gamma_parameter(gamma, errors[0], half),
+        sigma=_bounded_parameter(params[1], errors[1], half) if size > 1 else _zero_parameter(),
+        kappa=_bounded_parameter(params[2], errors[2], half) if size > 2 else _zero_parameter(),
         largest_ranks=int(ranks.max()),
         observations=len(points),
         spread=spread,
         covariance=covariance,
-        at_bound=tuple(name for name, value in zip(NAMES[1:size], at[1:], strict=True) if value in (0.0, 1.0)),
+        at_bound=tuple(
+            name for name, value in zip(PARAMETER_NAMES[1:size], params[1:], strict=True) if value in (0.0, 1.0)
+        ),
     )
 
 
@@ -241,14 +251,14 @@ def _solve(residuals: Callable[[Any], Any], jacobian: Callable[[Any], Any], star
     exact: Any = {"x_scale": "jac", "xtol": 1e-15, "ftol": 1e-15, "gtol": 1e-15, "max_nfev": 2000}
     # A denominator that a step beyond the bounds has made negative has no logarithm.
     with np.errstate(invalid="ignore"), suppress(ValueError):
-        at: Any = least_squares(residuals, start, jacobian, method="lm", **exact).x
-        if np.all(at >= lower) and np.all(at <= upper):
-            return _settle_on_bounds(at, lower, upper)
+        params: Any = least_squares(residuals, start, jacobian, method="lm", **exact).x
+        if np.all(params >= lower) and np.all(params <= upper):
+            return _settle_on_bounds(params, lower, upper)
     found = least_squares(residuals, start, jacobian, bounds=(lower, upper), **exact)
     return _settle_on_bounds(found.x, lower, upper)
 
 
-def _start(ranks: Any, scaled: Any, size: int) -> list[float]:
+def _initial_params(ranks: Any, scaled: Any, size: int) -> list[float]:
     """N ÷ X = (1 + σ(N−1) + κN(N−1)) ÷ γ is linear in 1/γ, σ/γ and κ/γ: solved without negative ones."""
     import numpy as np
     from scipy.optimize import nnls
@@ -261,31 +271,35 @@ def _start(ranks: Any, scaled: Any, size: int) -> list[float]:
     return [-math.log(first), *shares]
 
 
-def _settle_on_bounds(at: Any, lower: Sequence[float], upper: Sequence[float]) -> Any:
+def _settle_on_bounds(params: Any, lower: Sequence[float], upper: Sequence[float]) -> Any:
     """The solver stays a hair inside its bounds."""
-    settled = at.copy()
+    settled = params.copy()
     for number, (low, high) in enumerate(zip(lower, upper, strict=True)):
-        if at[number] - low < NEAR_A_BOUND:
+        if params[number] - low < NEAR_A_BOUND:
             settled[number] = low
-        elif high - at[number] < NEAR_A_BOUND:
+        elif high - params[number] < NEAR_A_BOUND:
             settled[number] = high
     return settled
 
 
-def _gamma(value: float, error: float | None, half: float) -> Parameter:
+def _gamma_parameter(value: float, error: float | None, half: float) -> Parameter:
     """γ is fitted as its logarithm; its standard error is carried back to first order."""
     if error is None:
         return Parameter(value=value, low=None, high=None, standard_error=None)
-    low, high = around(value, half * error)
+    low, high = log_interval(value, half * error)
     return Parameter(value=value, low=low, high=high, standard_error=value * error)
 
 
-def _share(value: float, error: float | None, half: float) -> Parameter:
+def _bounded_parameter(value: float, error: float | None, half: float) -> Parameter:
     if error is None:
         return Parameter(value=float(value), low=None, high=None, standard_error=None)
-    return Parameter(value=float(value), low=max(0.0, value - half * error), high=min(1.0, value + half * error),
-                     standard_error=error)  # fmt: skip
+    return Parameter(
+        value=float(value),
+        low=max(0.0, value - half * error),
+        high=min(1.0, value + half * error),
+        standard_error=error,
+    )
 
 
-def _absent() -> Parameter:
+def _zero_parameter() -> Parameter:
     return Parameter(value=0.0, low=None, high=None, standard_error=None)

@@ -11,12 +11,12 @@ import math
 from collections.abc import Sequence
 from functools import lru_cache
 
-from bench.records import Value
+from bench.records import FrozenModel
 
 CONFIDENCE = 0.95
 
 
-class Estimate(Value):
+class Estimate(FrozenModel):
     """A value with its 95 % interval over ``n`` trials; from one trial there is a value and no interval."""
 
     value: float
@@ -27,11 +27,11 @@ class Estimate(Value):
 
 
 @lru_cache(maxsize=256)
-def student_t(freedom: float) -> float:
+def student_t(degrees_of_freedom: float) -> float:
     """The two-sided 95 % quantile of Student's t."""
     from scipy.special import stdtrit
 
-    return float(stdtrit(freedom, 0.5 + CONFIDENCE / 2))
+    return float(stdtrit(degrees_of_freedom, 0.5 + CONFIDENCE / 2))
 
 
 def estimate(values: Sequence[float], unit: str) -> Estimate:
@@ -44,7 +44,7 @@ def estimate(values: Sequence[float], unit: str) -> Estimate:
     return Estimate(value=math.exp(mean), low=math.exp(mean - half), high=math.exp(mean + half), n=len(logs), unit=unit)
 
 
-def arithmetic(values: Sequence[float], unit: str) -> Estimate:
+def arithmetic_mean(values: Sequence[float], unit: str) -> Estimate:
     """Arithmetic mean with its t interval: for readings that may be zero. Raises ``ValueError`` for none."""
     if not values:
         raise ValueError("the mean of no values")
@@ -66,8 +66,8 @@ def ratio(above: Sequence[float], below: Sequence[float], factor: float = 1.0, u
     variance = error_a**2 + error_b**2
     if variance == 0:
         return Estimate(value=value, low=value, high=value, n=n, unit=unit)
-    freedom = variance**2 / (error_a**4 / (len(first) - 1) + error_b**4 / (len(second) - 1))
-    spread = math.exp(student_t(freedom) * math.sqrt(variance))
+    degrees_of_freedom = variance**2 / (error_a**4 / (len(first) - 1) + error_b**4 / (len(second) - 1))
+    spread = math.exp(student_t(degrees_of_freedom) * math.sqrt(variance))
     return Estimate(value=value, low=value / spread, high=value * spread, n=n, unit=unit)
 
 
@@ -78,11 +78,11 @@ def half_width(found: Estimate | None) -> float | None:
     return math.sqrt(found.high / found.low) - 1
 
 
-def apart(one: Estimate, other: Estimate) -> bool | None:
+def intervals_disjoint(first: Estimate, second: Estimate) -> bool | None:
     """Whether two intervals don't touch; ``None`` where either has no interval."""
-    if one.low is None or one.high is None or other.low is None or other.high is None:
+    if first.low is None or first.high is None or second.low is None or second.high is None:
         return None
-    return one.low > other.high or other.low > one.high
+    return first.low > second.high or second.low > first.high
 
 
 def _logs(values: Sequence[float]) -> list[float]:

@@ -16,12 +16,12 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import accumulate
 
 from bench.gradients import Gradients
-from bench.records import Value
+from bench.records import FrozenModel
 
-PARTS = ("data", "forward", "backward", "optimizer")
+STEP_PARTS = ("data", "forward", "backward", "optimizer")
 
 
-class OwnTimes(Value):
+class OwnTimes(FrozenModel):
     """What a rank does by itself in a step, in seconds."""
 
     data_s: float
@@ -43,64 +43,66 @@ def predict_step(
 ) -> float:
     """The time of a step; ``exchange_s`` gives the time of one message of so many bytes, ``core_share`` is u."""
     before_s = own.data_s + own.waiting_s + own.forward_s
-    travel = _laid_out if gradients.grouping.laid_out else _whatever_is_ready
-    ready = _ready(own.backward_s, gradients)
-    travelled_s = 0.0
+    schedule = _exchange_buckets if gradients.grouping.laid_out else _exchange_when_ready
+    ready = _ready_times(own.backward_s, gradients)
+    communication_s = 0.0
 
-    def carried(size: float) -> float:
-        nonlocal travelled_s
+    def timed_exchange_s(size: float) -> float:
+        nonlocal communication_s
         seconds = exchange_s(size)
-        travelled_s += seconds
+        communication_s += seconds
         return seconds
 
-    last_s = travel(ready, gradients, carried)
-    hidden_s = travelled_s - max(0.0, last_s - own.backward_s)
+    last_s = schedule(ready, gradients, timed_exchange_s)
+    hidden_s = communication_s - max(0.0, last_s - own.backward_s)
     slowed_s = core_share / (1 + core_share) * hidden_s
     return before_s + max(own.backward_s, last_s) + slowed_s + own.optimizer_s + own.handling_s
 
 
-def _ready(backward_s: float, gradients: Gradients) -> list[tuple[float, float]]:
+def _ready_times(backward_s: float, gradients: Gradients) -> list[tuple[float, float]]:
     """When in the backward pass each gradient is ready, and its bytes on the wire; the first one first."""
     sizes = list(reversed(gradients.tensor_bytes))
-    whole = sum(sizes) or 1
+    total_bytes = sum(sizes) or 1
     share = gradients.grouping.share
     if not gradients.grouping.overlaps:
         return [(backward_s, size * share) for size in sizes]
-    return [(backward_s * done / whole, size * share) for size, done in zip(sizes, accumulate(sizes), strict=True)]
+    return [
+        (backward_s * done / total_bytes, size * share) for size, done in zip(sizes, accumulate(sizes), strict=True)
+    ]
 
 
-def _laid_out(
+def _exchange_buckets(
     ready: Sequence[tuple[float, float]], gradients: Gradients, exchange_s: Callable[[float], float]
 ) -> float:
-    free_s = held = 0.0
+    link_free_s = bucket_bytes = 0.0
     limit = gradients.grouping.first_bytes
     for number, (at_s, size) in enumerate(ready):
-        held += size
-        if held >= limit * gradients.grouping.share or number == len(ready) - 1:
-            free_s = max(free_s, at_s) + exchange_s(held)
-            held, limit = 0.0, gradients.grouping.most_bytes
-    return free_s
+        bucket_bytes += size
+        if bucket_bytes >= limit * gradients.grouping.share or number == len(ready) - 1:
+            link_free_s = max(link_free_s, at_s) + exchange_s(bucket_bytes)
+            bucket_bytes, limit = 0.0, gradients.grouping.most_bytes
+    return link_free_s
 
 
-def _whatever_is_ready(
+def _exchange_when_ready(
     ready: Sequence[tuple[float, float]], gradients: Gradients, exchange_s: Callable[[float], float]
 ) -> float:
-    free_s = 0.0
+    link_free_s = 0.0
     waiting = list(ready)
     while waiting:
-        begins_s = max(free_s, waiting[0][0])
-        held = 0.0
+        begins_s = max(link_free_s, waiting[0][0])
+        bucket_bytes = 0.0
         while (
             waiting
             and waiting[0][0] <= begins_s
-            and (held == 0 or held + waiting[0][1] <= gradients.grouping.most_bytes)
+            and (bucket_bytes == 0 or bucket_bytes + waiting[0][1] <= gradients.grouping.most_bytes)
         ):
-            held += waiting.pop(0)[1]
-        free_s = begins_s + exchange_s(held)
-    return free_s
+            bucket_bytes += waiting.pop(0)[1]
+        link_free_s = begins_s + exchange_s(bucket_bytes)
+    return link_free_s
 
 
-class OwnModel(Value):
+class OwnTimeModel(FrozenModel):
     """Each part of a step as ``fixed_s`` + ``share_s`` × the share of the batch that a rank has."""
 
     fixed_s: Mapping[str, float]
@@ -110,11 +112,13 @@ class OwnModel(Value):
     handling_s: float = 0.0
 
     def at(self, share: float, *, alone: bool) -> OwnTimes:
-        own = {f"{part}_s": self.fixed_s[part] + self.share_s[part] * share for part in PARTS}
+        own = {f"{part}_s": self.fixed_s[part] + self.share_s[part] * share for part in STEP_PARTS}
         return OwnTimes(**own, waiting_s=0.0 if alone else self.waiting_s, handling_s=self.handling_s)
 
 
-def fit_own(parts_s: Mapping[float, Mapping[str, float]], waiting_s: float, handling_s: float = 0.0) -> OwnModel:
+def fit_own_times(
+    parts_s: Mapping[float, Mapping[str, float]], waiting_s: float, handling_s: float = 0.0
+) -> OwnTimeModel:
     """``parts_s``: seconds by part, by the share of the batch that a rank had: 1/N under strong scaling, 1 under weak.
 
     Neither term is negative. Where only one share was measured, all is taken to be in proportion to it.
@@ -122,8 +126,8 @@ def fit_own(parts_s: Mapping[float, Mapping[str, float]], waiting_s: float, hand
     """
     if not parts_s:
         raise ValueError("no parts to fit")
-    lines = {part: _line({share: parts[part] for share, parts in parts_s.items()}) for part in PARTS}
-    return OwnModel(
+    lines = {part: _fit_line({share: parts[part] for share, parts in parts_s.items()}) for part in STEP_PARTS}
+    return OwnTimeModel(
         fixed_s={part: fixed for part, (fixed, _) in lines.items()},
         share_s={part: growing for part, (_, growing) in lines.items()},
         waiting_s=waiting_s,
@@ -131,15 +135,15 @@ def fit_own(parts_s: Mapping[float, Mapping[str, float]], waiting_s: float, hand
     )
 
 
-def _line(seen: Mapping[float, float]) -> tuple[float, float]:
+def _fit_line(times_by_share: Mapping[float, float]) -> tuple[float, float]:
     import numpy as np
     from scipy.optimize import nnls
 
-    if len(seen) == 1:
-        ((share, value),) = seen.items()
+    if len(times_by_share) == 1:
+        ((share, value),) = times_by_share.items()
         return 0.0, max(0.0, value) / share
-    values = np.maximum(np.array(list(seen.values())), 1e-12)
-    columns = np.stack([np.ones(len(seen)), np.array(list(seen))], axis=1)
+    values = np.maximum(np.array(list(times_by_share.values())), 1e-12)
+    columns = np.stack([np.ones(len(times_by_share)), np.array(list(times_by_share))], axis=1)
     # In proportion to the value: the small parts of many ranks count as much as the large ones of few.
-    solved, _ = nnls(columns / values[:, None], np.ones(len(seen)))
+    solved, _ = nnls(columns / values[:, None], np.ones(len(times_by_share)))
     return float(solved[0]), float(solved[1])

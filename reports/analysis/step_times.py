@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bench.records import RankRecord, Value
+from bench.records import FrozenModel, RankRecord
 
 PERCENTILES = (5, 25, 50, 75, 95)
 
 
-class StepTimes(Value):
+class StepTimes(FrozenModel):
     """Of one rank, over the steps of all trials. Times are seconds."""
 
     rank: int
@@ -40,8 +40,18 @@ def step_times_of(trials: Sequence[Sequence[RankRecord]]) -> tuple[StepTimes, ..
     steps = np.concatenate([[record.step_s for record in ranks] for ranks in by_rank], axis=1)
     times_s = [*np.percentile(steps, PERCENTILES, axis=1), steps.max(axis=1)]
     return tuple(
-        StepTimes(rank=record.rank, steps=steps.shape[1], trials=len(trials), p5_s=p5, p25_s=p25, median_s=p50,
-                  p75_s=p75, p95_s=p95, slowest_s=slowest)
+        StepTimes(
+            rank=record.rank,
+            steps=steps.shape[1],
+            trials=len(trials),
+            p5_s=p5,
+            p25_s=p25,
+            median_s=p50,
+            p75_s=p75,
+            p95_s=p95,
+            slowest_s=slowest,
+        )
         for record, p5, p25, p50, p75, p95, slowest in zip(
-            by_rank[0], *(found.tolist() for found in times_s), strict=True)
-    )  # fmt: skip
+            by_rank[0], *(found.tolist() for found in times_s), strict=True
+        )
+    )

@@ -7,7 +7,7 @@ import io
 from collections.abc import Sequence
 
 from reports.exports import Export, Format
-from reports.trial_rows import SweepTable, TrialRow, plain
+from reports.trial_rows import SweepTable, TrialRow, plain_values
 
 
 def trials_csv(rows: Sequence[TrialRow]) -> str:
@@ -15,7 +15,7 @@ def trials_csv(rows: Sequence[TrialRow]) -> str:
     text = io.StringIO()
     lines = csv.DictWriter(text, list(TrialRow.model_fields))
     lines.writeheader()
-    lines.writerows(plain(row) for row in rows)
+    lines.writerows(plain_values(row) for row in rows)
     return text.getvalue()
 
 

@@ -14,9 +14,9 @@ from reports.exports import CannotExport, Export, Format
 from reports.trial_rows import SweepTable, TrialRow
 
 METRIC = "step_s"
-ALSO = ("batch", "threads")
+FURTHER_PARAMETERS = ("batch", "threads")
 """Parameters beside the ranks, where they differ between the rows."""
-FEWEST_POINTS = 2
+MIN_POINTS = 2
 
 Point = tuple[int, ...]
 Curves = dict[str, dict[Point, list[float]]]
@@ -25,16 +25,24 @@ Curves = dict[str, dict[Point, list[float]]]
 
 def render(table: SweepTable) -> Export:
     rows = [row for row in table.rows if row.feeds_scaling]
-    parameters = ("ranks", *(name for name in ALSO if len({getattr(row, name) for row in rows}) > 1))
+    parameters = ("ranks", *(name for name in FURTHER_PARAMETERS if len({getattr(row, name) for row in rows}) > 1))
     curves = _curves(rows, parameters)
     grid = _grid(curves)
     lines = [
-        json.dumps({"params": dict(zip(parameters, point, strict=True)), "callpath": callpath, "metric": METRIC,
-                    "value": step_s}, ensure_ascii=False)
-        for callpath, found in curves.items() if grid <= found.keys()
+        json.dumps(
+            {
+                "params": dict(zip(parameters, point, strict=True)),
+                "callpath": callpath,
+                "metric": METRIC,
+                "value": step_s,
+            },
+            ensure_ascii=False,
+        )
+        for callpath, found in curves.items()
+        if grid <= found.keys()
         for point in sorted(grid)
         for step_s in found[point]
-    ]  # fmt: skip
+    ]
     return Export("".join(f"{line}\n" for line in lines), _left_out(table.rows, curves, grid))
 
 
@@ -61,24 +69,24 @@ def _callpath(row: TrialRow, parameters: Sequence[str], *, several: bool) -> str
 
 def _grid(curves: Mapping[str, Mapping[Point, object]]) -> frozenset[Point]:
     """The points that all curves in the file have: those of one of them, chosen so that the most is kept."""
-    candidates = [frozenset(found) for found in curves.values() if len(found) >= FEWEST_POINTS]
+    candidates = [frozenset(found) for found in curves.values() if len(found) >= MIN_POINTS]
     if not candidates:
         raise CannotExport("Extra-P needs a curve over two rank counts or more, and no curve here has them")
     return max(candidates, key=lambda grid: len(grid) * sum(grid <= found.keys() for found in curves.values()))
 
 
 def _left_out(rows: Sequence[TrialRow], curves: Curves, grid: frozenset[Point]) -> tuple[str, ...]:
-    silent = sum(not row.feeds_scaling for row in rows)
-    said = [f"{silent} rows that failed, were skipped or feed no scaling claim"] if silent else []
+    excluded = sum(not row.feeds_scaling for row in rows)
+    notes = [f"{excluded} rows that failed, were skipped or feed no scaling claim"] if excluded else []
     for callpath, found in curves.items():
         if not grid <= found.keys():
-            said.append(f"{callpath}: lacks {_named(grid - found.keys())}, which others have")
+            notes.append(f"{callpath}: lacks {_points_text(grid - found.keys())}, which others have")
         elif found.keys() - grid:
-            said.append(f"{callpath}: {_named(found.keys() - grid)}, which others lack")
-    return tuple(said)
+            notes.append(f"{callpath}: {_points_text(found.keys() - grid)}, which others lack")
+    return tuple(notes)
 
 
-def _named(points: frozenset[Point] | set[Point]) -> str:
+def _points_text(points: frozenset[Point] | set[Point]) -> str:
     return "ranks " + ", ".join("×".join(map(str, point)) for point in sorted(points))
 
 

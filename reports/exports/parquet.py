@@ -8,7 +8,7 @@ from types import NoneType
 from typing import get_args, get_type_hints
 
 from reports.exports import CannotExport, Export, Format
-from reports.trial_rows import SweepTable, TrialRow, plain
+from reports.trial_rows import SweepTable, TrialRow, plain_values
 
 DTYPES = {bool: "boolean", int: "Int64", float: "Float64"}
 """pandas' types that know an unknown value; whatever else is text."""
@@ -19,7 +19,7 @@ def render(table: SweepTable) -> Export:
         raise CannotExport("pyarrow is not installed; run `python -m pip install pyarrow`, or choose csv")
     import pandas
 
-    frame = pandas.DataFrame([plain(row) for row in table.rows], columns=list(TrialRow.model_fields))
+    frame = pandas.DataFrame([plain_values(row) for row in table.rows], columns=list(TrialRow.model_fields))
     file = io.BytesIO()
     frame.astype(column_types()).to_parquet(file, engine="pyarrow", index=False)
     return Export(file.getvalue())
@@ -31,8 +31,8 @@ def column_types() -> dict[str, str]:
 
 
 def _dtype(hint: object) -> str:
-    known = {kind for kind in (get_args(hint) or (hint,)) if kind is not NoneType}
-    return DTYPES.get(known.pop(), "string") if len(known) == 1 else "string"
+    python_types = {kind for kind in (get_args(hint) or (hint,)) if kind is not NoneType}
+    return DTYPES.get(python_types.pop(), "string") if len(python_types) == 1 else "string"
 
 
 FORMAT = Format("a row a trial, typed, for pandas, DuckDB and Spark", (".parquet", ".pq"), render, text=False)

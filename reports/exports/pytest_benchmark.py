@@ -16,12 +16,15 @@ from reports.trial_rows import SweepFacts, SweepTable, TrialRow
 
 VERSION = "5.0.0"
 """The version of pytest-benchmark whose format this is."""
-RUNS = "scaling_harness_runs"
+RUN_NAMES = "scaling_harness_runs"
 """In ``extra_info``: a name for each round, since each is the median of a run, a fresh process."""
-MACHINE = {
-    "host": ("node",), "cpu": ("cpu", "brand_raw"), "cores": ("cpu", "count"), "python": ("python_version",),
+MACHINE_FIELDS = {
+    "host": ("node",),
+    "cpu": ("cpu", "brand_raw"),
+    "cores": ("cpu", "count"),
+    "python": ("python_version",),
     "implementation": ("python_implementation",),
-}  # fmt: skip
+}
 """Where ``machine_info`` has what we know by another name; all else that we know are packages."""
 PARAMS = ("backend", "transport", "ranks", "batch", "threads", "seed", "fault")
 
@@ -36,39 +39,51 @@ def render(table: SweepTable) -> Export:
     counted = [[row for row in rows if row.step_s is not None] for rows in cases.values()]
     commit = {"id": sweep.commit, "dirty": sweep.changed_files, "project": "scaling-harness"}
     benchmarks = [_benchmark(rows) for rows in counted if rows]
-    silent = [rows[0] for rows, numbers in zip(cases.values(), counted, strict=True) if not numbers]
+    unmeasured = [rows[0] for rows, numbers in zip(cases.values(), counted, strict=True) if not numbers]
     return Export(
         _document(machine_info(sweep), commit, benchmarks, sweep.started_at),
-        tuple(f"{row.title}: {row.outcome}, {row.reason}" for row in silent),
+        tuple(f"{row.title}: {row.outcome}, {row.reason}" for row in unmeasured),
     )
 
 
 def render_night(
-    benchmarks: Mapping[str, Mapping[str, float]], place: Mapping[str, str], commit: str | None, at: str
+    benchmarks: Mapping[str, Mapping[str, float]], environment: Mapping[str, str], commit: str | None, timestamp: str
 ) -> Export:
     """A night of ingested runs. ``benchmarks``: by name, each run's median in seconds; ``place``: where they ran."""
-    info: dict[str, Any] = {"packages": {name: text for name, text in place.items() if name not in MACHINE}}
-    for name, (*outer, last) in MACHINE.items():
+    info: dict[str, Any] = {
+        "packages": {name: text for name, text in environment.items() if name not in MACHINE_FIELDS}
+    }
+    for name, (*outer, last) in MACHINE_FIELDS.items():
         holder = info
         for part in outer:
             holder = holder.setdefault(part, {})
-        if name in place:
-            holder[last] = int(place[name]) if name == "cores" else place[name]
-    made = [
+        if name in environment:
+            holder[last] = int(environment[name]) if name == "cores" else environment[name]
+    entries = [
         {
-            "group": None, "name": name.rpartition("::")[2], "fullname": name, "params": None, "param": None,
-            "extra_info": {RUNS: list(runs)}, "options": {}, "stats": stats_of(list(runs.values())),
+            "group": None,
+            "name": name.rpartition("::")[2],
+            "fullname": name,
+            "params": None,
+            "param": None,
+            "extra_info": {RUN_NAMES: list(runs)},
+            "options": {},
+            "stats": stats_of(list(runs.values())),
         }
         for name, runs in benchmarks.items()
-    ]  # fmt: skip
-    return Export(_document(info, {"id": commit}, made, at))
+    ]
+    return Export(_document(info, {"id": commit}, entries, timestamp))
 
 
-def _document(machine: Any, commit: Any, benchmarks: Any, at: str) -> str:
-    whole = {
-        "machine_info": machine, "commit_info": commit, "benchmarks": benchmarks, "datetime": at, "version": VERSION,
-    }  # fmt: skip
-    return json.dumps(whole, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+def _document(machine: Any, commit: Any, benchmarks: Any, timestamp: str) -> str:
+    document = {
+        "machine_info": machine,
+        "commit_info": commit,
+        "benchmarks": benchmarks,
+        "datetime": timestamp,
+        "version": VERSION,
+    }
+    return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def machine_info(sweep: SweepFacts) -> dict[str, Any]:
@@ -101,7 +116,7 @@ def _benchmark(rows: Sequence[TrialRow]) -> dict[str, Any]:
             "throughput": [row.throughput for row in rows],
             "flags": list(first.flags),
             "same_work": first.same_work,
-            RUNS: [f"{row.sweep}/{row.round}" for row in rows],
+            RUN_NAMES: [f"{row.sweep}/{row.round}" for row in rows],
         },
         "options": {},
         "stats": stats_of([row.step_s for row in rows if row.step_s is not None]),
@@ -113,21 +128,33 @@ def stats_of(times_s: Sequence[float]) -> dict[str, Any]:
     https://en.wikipedia.org/wiki/Quartile, and a deviation of 0 where there is one round."""
     middle, deviation = mean(times_s), stdev(times_s) if len(times_s) > 1 else 0.0
     ordered = sorted(times_s)
-    q1, q3 = _quartile(ordered), -_quartile([-time_s for time_s in reversed(ordered)])
+    q1, q3 = _lower_quartile(ordered), -_lower_quartile([-time_s for time_s in reversed(ordered)])
     low, high = q1 - 1.5 * (q3 - q1), q3 + 1.5 * (q3 - q1)
     far = sum(not middle - deviation <= time_s <= middle + deviation for time_s in times_s)
     beyond = sum(not low <= time_s <= high for time_s in times_s)
     return {
-        "min": ordered[0], "max": ordered[-1], "mean": middle, "stddev": deviation, "rounds": len(times_s),
-        "median": median(times_s), "iqr": q3 - q1, "q1": q1, "q3": q3,
-        "iqr_outliers": beyond, "stddev_outliers": far, "outliers": f"{far};{beyond}",
+        "min": ordered[0],
+        "max": ordered[-1],
+        "mean": middle,
+        "stddev": deviation,
+        "rounds": len(times_s),
+        "median": median(times_s),
+        "iqr": q3 - q1,
+        "q1": q1,
+        "q3": q3,
+        "iqr_outliers": beyond,
+        "stddev_outliers": far,
+        "outliers": f"{far};{beyond}",
         "ld15iqr": min(time_s for time_s in ordered if time_s >= low),
         "hd15iqr": max(time_s for time_s in ordered if time_s <= high),
-        "ops": len(times_s) / sum(times_s), "total": sum(times_s), "data": list(times_s), "iterations": 1,
-    }  # fmt: skip
+        "ops": len(times_s) / sum(times_s),
+        "total": sum(times_s),
+        "data": list(times_s),
+        "iterations": 1,
+    }
 
 
-def _quartile(ordered: Sequence[float]) -> float:
+def _lower_quartile(ordered: Sequence[float]) -> float:
     """The lower one: between the medians of the lower half with and without the middle."""
     half, odd = divmod(len(ordered), 2)
     if not half:

@@ -10,17 +10,17 @@ from itertools import accumulate, pairwise
 from reports.page import words
 from reports.page.values import Figure, Series
 
-FEW = 40
+MAX_VALUE_TICKS = 40
 """So many different values of ``x``, or fewer, are the ticks themselves: rank counts, message sizes."""
-FEW_FORETOLD = 16
+MAX_FITTED_TICKS = 16
 """A fitted line through so many points, or fewer, speaks of just those; through more it is a curve."""
-CHARACTER = 0.018
+CHARACTER_SHARE = 0.018
 """Of the axis: about what a character of a label takes. Labels must not run into each other."""
-MOST_DATES = 16
+MAX_DATE_TICKS = 16
 """More than so many in a row run into each other on a narrow screen."""
-TICKS = 6
-FEWEST_TICKS = 3
-PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1e-3, "m"), (1e-6, "µ"), (1e-9, "n"))
+TARGET_TICKS = 6
+MIN_TICKS = 3
+SI_PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1e-3, "m"), (1e-6, "µ"), (1e-9, "n"))
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Axis:
 
     def at(self, value: float) -> float:
         """Where a value stands, as a share of the axis; outside of 0 to 1 beyond its ends."""
-        low, high, value = (_scaled(one, self.log) for one in (self.low, self.high, value))
+        low, high, value = (_to_scale(one, self.log) for one in (self.low, self.high, value))
         return (value - low) / (high - low)
 
 
@@ -43,17 +43,17 @@ def x_axis(figure: Figure) -> Axis:
     if figure.categories:
         ticks = tuple((float(number), name) for number, name in enumerate(figure.categories))
         # Names must all be there; of dates every second or third says when the others were.
-        every = math.ceil(len(ticks) / MOST_DATES) if figure.x_title in ("night", "sweep") else 1
+        every = math.ceil(len(ticks) / MAX_DATE_TICKS) if figure.x_title in ("night", "sweep") else 1
         return Axis(-0.5, len(ticks) - 0.5, False, ticks[::-1][::every][::-1])
-    shown = [x for series in figure.series for x in series.x if _drawable(x, figure.log_x)]
+    shown = [x for series in figure.series for x in series.x if _is_drawable(x, figure.log_x)]
     if figure.window:
-        shown += [x for x in figure.window if _drawable(x, figure.log_x)]
-    low, high = _roomy(min(shown, default=1.0), max(shown, default=1.0), 0.04, log=figure.log_x)
-    marked = (series for series in figure.series if series.look != "fitted" or len(series.x) <= FEW_FORETOLD)
+        shown += [x for x in figure.window if _is_drawable(x, figure.log_x)]
+    low, high = _padded_range(min(shown, default=1.0), max(shown, default=1.0), 0.04, log=figure.log_x)
+    marked = (series for series in figure.series if series.look != "fitted" or len(series.x) <= MAX_FITTED_TICKS)
     values = sorted({x for series in marked for x in series.x if low <= x <= high})
-    many = len(values) > FEW or any(series.look == "line" for series in figure.series)
-    draft = Axis(low, high, figure.log_x, ())
-    places = _even(low, high, figure.log_x) if many else _thinned(values, draft, figure.x_title)
+    continuous = len(values) > MAX_VALUE_TICKS or any(series.look == "line" for series in figure.series)
+    bare_axis = Axis(low, high, figure.log_x, ())
+    places = _round_ticks(low, high, figure.log_x) if continuous else _spaced_ticks(values, bare_axis, figure.x_title)
     return Axis(low, high, figure.log_x, tuple((x, _label(x, figure.x_title)) for x in places))
 
 
@@ -63,34 +63,41 @@ def y_axis(figure: Figure) -> Axis:
     Every point and every fitted line is inside. Intervals from two trials may be many times as long as all else: they
     are inside up to twice the highest point, and run out of the picture beyond. Bands of fits don't count.
     """
-    points = [y for y in _heights(figure) if _drawable(y, figure.log_y)]
-    ends = [end for series in figure.series if series.look != "fitted" for end in (*series.low, *series.high)
-            if end is not None and _drawable(end, figure.log_y)]  # fmt: skip
+    points = [y for y in _y_values(figure) if _is_drawable(y, figure.log_y)]
+    ends = [
+        end
+        for series in figure.series
+        if series.look != "fitted"
+        for end in (*series.low, *series.high)
+        if end is not None and _is_drawable(end, figure.log_y)
+    ]
     lowest, highest = min(points, default=0.1 if figure.log_y else 0.0), max(points, default=1.0)
-    far = max(abs(lowest), abs(highest))
+    magnitude = max(abs(lowest), abs(highest))
     if figure.log_y:
         low = max(min([lowest, *ends]), lowest / 10)
-        low, high = _roomy(low, min(max([highest, *ends]), 10 * highest), 0.04, log=True)
+        low, high = _padded_range(low, min(max([highest, *ends]), 10 * highest), 0.04, log=True)
     else:
-        low = 0.0 if lowest >= 0 else max(min([lowest, *ends]), -2 * far)
-        high = max(0.0, min(max([highest, *ends]), 2 * far)) or (1.0 if low == 0 else 0.0)
+        low = 0.0 if lowest >= 0 else max(min([lowest, *ends]), -2 * magnitude)
+        high = max(0.0, min(max([highest, *ends]), 2 * magnitude)) or (1.0 if low == 0 else 0.0)
         low, high = (1.05 * low, high + 0.05 * (high - low))
-    places = _even(low, high, figure.log_y)
-    return Axis(low, high, figure.log_y, tuple((y, percent(y) if figure.percent else _label(y, "")) for y in places))
+    places = _round_ticks(low, high, figure.log_y)
+    return Axis(
+        low, high, figure.log_y, tuple((y, percent_label(y) if figure.percent else _label(y, "")) for y in places)
+    )
 
 
-def percent(share: float) -> str:
+def percent_label(share: float) -> str:
     return f"{100 * share:.3g} %"
 
 
-def _heights(figure: Figure) -> list[float]:
+def _y_values(figure: Figure) -> list[float]:
     if figure.stacked:
-        return _tops(figure.series)
+        return _stack_totals(figure.series)
     ideal = ideal_line(figure)
     return [*(y for series in figure.series for y in series.y), *(y for _, y in ideal)]
 
 
-def _tops(layers: Sequence[Series]) -> list[float]:
+def _stack_totals(layers: Sequence[Series]) -> list[float]:
     tops: dict[float, float] = {}
     for layer in layers:
         for x, y in zip(layer.x, layer.y, strict=True):
@@ -98,13 +105,17 @@ def _tops(layers: Sequence[Series]) -> list[float]:
     return list(tops.values())
 
 
-def bottoms(layers: Sequence[Series]) -> list[dict[float, float]]:
+def stack_bases(layers: Sequence[Series]) -> list[dict[float, float]]:
     """On what each layer of stacked bars stands, by ``x``."""
     heights = [dict(zip(layer.x, layer.y, strict=True)) for layer in layers]
-    nothing: dict[float, float] = {}
-    return list(accumulate(heights[:-1], lambda below, layer: {
-        x: below.get(x, 0.0) + layer.get(x, 0.0) for x in below.keys() | layer.keys()
-    }, initial=nothing))  # fmt: skip
+    empty: dict[float, float] = {}
+    return list(
+        accumulate(
+            heights[:-1],
+            lambda below, layer: {x: below.get(x, 0.0) + layer.get(x, 0.0) for x in below.keys() | layer.keys()},
+            initial=empty,
+        )
+    )
 
 
 def ideal_line(figure: Figure) -> list[tuple[float, float]]:
@@ -113,15 +124,15 @@ def ideal_line(figure: Figure) -> list[tuple[float, float]]:
     return [(x, x if figure.ideal == "linear" else 1.0) for x in places]
 
 
-def _drawable(value: float, log: bool) -> bool:
+def _is_drawable(value: float, log: bool) -> bool:
     return math.isfinite(value) and (value > 0 or not log)
 
 
-def _scaled(value: float, log: bool) -> float:
+def _to_scale(value: float, log: bool) -> float:
     return math.log10(value) if log else value
 
 
-def _roomy(low: float, high: float, room: float, *, log: bool) -> tuple[float, float]:
+def _padded_range(low: float, high: float, room: float, *, log: bool) -> tuple[float, float]:
     """A little beyond both ends; where they are one, to both sides of it."""
     if log:
         span = math.log10(high / low) or 1.0
@@ -130,25 +141,25 @@ def _roomy(low: float, high: float, room: float, *, log: bool) -> tuple[float, f
     return low - room * span, high + room * span
 
 
-def _thinned(values: Sequence[float], axis: Axis, title: str) -> list[float]:
+def _spaced_ticks(values: Sequence[float], axis: Axis, title: str) -> list[float]:
     """From the last on, those that leave room between their labels; on a logarithmic axis every second, third, …"""
     if axis.log:
         strides = (list(values[::-stride][::-1]) for stride in range(1, len(values) + 1))
-        return next((kept for kept in strides if all(_room(*pair, axis, title) for pair in pairwise(kept))), [])
+        return next((kept for kept in strides if all(_labels_fit(*pair, axis, title) for pair in pairwise(kept))), [])
     kept: list[float] = []
     for value in reversed(values):
-        if not kept or _room(value, kept[-1], axis, title):
+        if not kept or _labels_fit(value, kept[-1], axis, title):
             kept.append(value)
     return kept[::-1]
 
 
-def _room(left: float, right: float, axis: Axis, title: str) -> bool:
+def _labels_fit(left: float, right: float, axis: Axis, title: str) -> bool:
     """Whether the labels of two values don't run into each other."""
     characters = (len(_label(left, title)) + len(_label(right, title))) / 2 + 1
-    return axis.at(right) - axis.at(left) >= CHARACTER * characters
+    return axis.at(right) - axis.at(left) >= CHARACTER_SHARE * characters
 
 
-def _even(low: float, high: float, log: bool) -> list[float]:
+def _round_ticks(low: float, high: float, log: bool) -> list[float]:
     """Round places: whole decades over more than two of them, else 1, 2 or 5 times a power of ten apart."""
     if log and high / low >= 50:
         first, last = math.ceil(math.log10(low) - 1e-9), math.floor(math.log10(high) + 1e-9)
@@ -159,12 +170,12 @@ def _even(low: float, high: float, log: bool) -> list[float]:
         for digits in ((1, 2, 5), range(1, 10)):
             places = [digit * 10.0**power for power in decades for digit in digits]
             inside = [place for place in places if low <= place <= high]
-            if len(inside) >= FEWEST_TICKS:
+            if len(inside) >= MIN_TICKS:
                 break
         return inside
-    rough = (high - low) / TICKS
-    power = 10.0 ** math.floor(math.log10(rough))
-    step = next(digit * power for digit in (1, 2, 5, 10) if digit * power >= rough * 0.999)
+    target_step = (high - low) / TARGET_TICKS
+    power = 10.0 ** math.floor(math.log10(target_step))
+    step = next(digit * power for digit in (1, 2, 5, 10) if digit * power >= target_step * 0.999)
     return [number * step for number in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
 
 
@@ -174,5 +185,5 @@ def _label(value: float, title: str) -> str:
         return words.message_size(int(value))
     if value == 0 or 1e-3 <= abs(value) < (1e5 if "ranks" in title else 1e3):
         return f"{value:.6g}"
-    factor, prefix = next((pair for pair in PREFIXES if abs(value) >= pair[0] * (1 - 1e-9)), (1.0, ""))
+    factor, prefix = next((pair for pair in SI_PREFIXES if abs(value) >= pair[0] * (1 - 1e-9)), (1.0, ""))
     return f"{value / factor:.6g}{prefix}"

@@ -11,101 +11,112 @@ from statistics import median
 from reports.page import words as numbers
 from reports.page.values import Figure, Series, Table
 from reports.verdicts import words
-from reports.verdicts.values import POINTS, Metric, NightOfTrials, Verdict
-from reports.verdicts.values import Series as Nights
+from reports.verdicts.values import SHARE_METRICS, Metric, NightTrials, Verdict
+from reports.verdicts.values import MetricSeries as Nights
 
-SHOWN_NIGHTS = 30
-FEW_NIGHTS = 12
+MAX_NIGHTS = 30
+MAX_NARROW_NIGHTS = 12
 """More take the whole width of the page."""
-PAIRS = "pairs"
-DATE = re.compile(r"\d{4}-?(\d\d)-?(\d\d)(?:[-T ](\d\d):?(\d\d)\S*)?")
+PAIRS_CATEGORY = "pairs"
+DATE_PATTERN = re.compile(r"\d{4}-?(\d\d)-?(\d\d)(?:[-T ](\d\d):?(\d\d)\S*)?")
 """What a sweep's id and an ISO date begin with."""
-LARGEST_LOG = 700.0
+MAX_LOG = 700.0
 """Beyond it e^x is no number any more."""
-TRIALS, LEVELS, NEWEST, HEAD = range(4)
+TRIAL_STYLE, LEVEL_STYLE, NEWEST_STYLE, HEAD_STYLE = range(4)
 """Styles."""
 
 
 @dataclass(frozen=True)
-class Drawn:
+class NightPoint:
     """One night: where it stands, and the share by which each trial is off the level that was accepted last."""
 
     at: int
-    night: NightOfTrials
-    offs: tuple[float, ...]
+    night: NightTrials
+    relative_changes: tuple[float, ...]
     newest: bool
 
     @property
     def level(self) -> float:
-        return median(self.offs)
+        return median(self.relative_changes)
 
 
-def figure(key: str, series: Nights, verdict: Verdict) -> Figure | None:
+def night_figure(key: str, series: Nights, verdict: Verdict) -> Figure | None:
     """``None`` where no night has a number. Values are drawn against the accepted level, where 5 % can be seen."""
     nights = _nights(series)
     if not nights:
         return None
-    labels = _labels(nights)
-    pairs = _pairs(verdict, len(nights))
-    what = words.NAMING[series.metric].title
+    labels = _night_labels(nights)
+    pairs = _pair_series(verdict, len(nights))
+    what = words.METRIC_WORDING[series.metric].title
     return Figure(
         key=key,
-        title=words.within_curve(verdict),
+        title=words.label_within_curve(verdict),
         x_title="night",
         y_title=f"{what} against the accepted level",
-        series=(*_curves(nights), *pairs),
+        series=(*_night_series(nights), *pairs),
         sentence=_sentence(series, verdict, nights),
-        table=_table(series, nights),
-        categories=(*labels, PAIRS) if pairs else labels,
+        table=_night_table(series, nights),
+        categories=(*labels, PAIRS_CATEGORY) if pairs else labels,
         percent=True,
-        wide=len(nights) > FEW_NIGHTS,
+        wide=len(nights) > MAX_NARROW_NIGHTS,
     )
 
 
-def _nights(series: Nights) -> tuple[Drawn, ...]:
+def _nights(series: Nights) -> tuple[NightPoint, ...]:
     """The last ones that have a number, the newest among them."""
-    every = [(night, False) for night in series.past] + ([(series.newest, True)] if series.newest else [])
-    usable = [(night, _usable(night), newest) for night, newest in every]
-    shown = [found for found in usable if found[1]][-SHOWN_NIGHTS:]
-    reference = _reference(series, shown[-1][1] if shown else ())
+    total = [(night, False) for night in series.past] + ([(series.newest, True)] if series.newest else [])
+    usable = [(night, _usable_logs(night), newest) for night, newest in total]
+    shown = [found for found in usable if found[1]][-MAX_NIGHTS:]
+    reference = _reference_log(series, shown[-1][1] if shown else ())
     sign = -1 if series.more_is_better else 1
     return tuple(
-        Drawn(at, night, tuple(_off(sign * (log - reference), series.metric) for log in logs), newest)
+        NightPoint(at, night, tuple(_relative_change(sign * (log - reference), series.metric) for log in logs), newest)
         for at, (night, logs, newest) in enumerate(shown)
-    )  # fmt: skip
+    )
 
 
-def _off(difference: float, metric: Metric) -> float:
+def _relative_change(difference: float, metric: Metric) -> float:
     """As a share of the accepted level; of a share in points ÷ 100."""
-    return difference if metric in POINTS else math.expm1(min(LARGEST_LOG, difference))
+    return difference if metric in SHARE_METRICS else math.expm1(min(MAX_LOG, difference))
 
 
-def _usable(night: NightOfTrials) -> tuple[float, ...]:
-    return tuple(log for log in night.logs if abs(log) < LARGEST_LOG)
+def _usable_logs(night: NightTrials) -> tuple[float, ...]:
+    return tuple(log for log in night.logs if abs(log) < MAX_LOG)
 
 
-def _reference(series: Nights, otherwise: Sequence[float]) -> float:
+def _reference_log(series: Nights, otherwise: Sequence[float]) -> float:
     """The log of the level that was accepted last: over good nights; else over all of it; else what is there."""
     last = max((night.level for night in series.past), default=0)
-    of_level = [night for night in series.past if night.level == last and _usable(night)]
+    of_level = [night for night in series.past if night.level == last and _usable_logs(night)]
     good = [night for night in of_level if night.good] or of_level
-    return median([median(_usable(night)) for night in good]) if good else median(otherwise or (0.0,))
+    return median([median(_usable_logs(night)) for night in good]) if good else median(otherwise or (0.0,))
 
 
-def _curves(nights: Sequence[Drawn]) -> Iterator[Series]:
+def _night_series(nights: Sequence[NightPoint]) -> Iterator[Series]:
     """Trials, the nights' levels with a break where one was accepted, and the night that is judged by them."""
-    yield _points("trial", [(one.at, off, not one.night.good) for one in nights for off in one.offs], TRIALS, "markers")
-    past = [one for one in nights if not one.newest]
-    for level in dict.fromkeys(one.night.level for one in past):
-        of_level = [(one.at, one.level, False) for one in past if one.night.level == level]
+    yield _point_series(
+        "trial",
+        [
+            (night_point.at, off, not night_point.night.good)
+            for night_point in nights
+            for off in night_point.relative_changes
+        ],
+        TRIAL_STYLE,
+        "markers",
+    )
+    past = [night_point for night_point in nights if not night_point.newest]
+    for level in dict.fromkeys(night_point.night.level for night_point in past):
+        of_level = [
+            (night_point.at, night_point.level, False) for night_point in past if night_point.night.level == level
+        ]
         changed = f", after accepted change {level}" if level else ""
-        yield _points(f"night (median of trials){changed}", of_level, LEVELS, "points")
-    newest = [(one.at, one.level, False) for one in nights if one.newest]
+        yield _point_series(f"night (median of trials){changed}", of_level, LEVEL_STYLE, "points")
+    newest = [(night_point.at, night_point.level, False) for night_point in nights if night_point.newest]
     if newest:
-        yield _points("newest night (median)", newest, NEWEST, "markers")
+        yield _point_series("newest night (median)", newest, NEWEST_STYLE, "markers")
 
 
-def _points(name: str, points: Sequence[tuple[int, float, bool]], style: int, look: str) -> Series:
+def _point_series(name: str, points: Sequence[tuple[int, float, bool]], style: int, look: str) -> Series:
     unknown = (None,) * len(points)
     return Series(
         name=name,
@@ -119,66 +130,80 @@ def _points(name: str, points: Sequence[tuple[int, float, bool]], style: int, lo
     )
 
 
-def _pairs(verdict: Verdict, at: int) -> tuple[Series, ...]:
+def _pair_series(verdict: Verdict, at: int) -> tuple[Series, ...]:
     change, low, high = verdict.change_pct, verdict.low_pct, verdict.high_pct
     if not verdict.pairs_used or change is None or not math.isfinite(change):
         return ()
     ends = (low, high) if low is not None and high is not None and math.isfinite(low + high) else (None, None)
     below, above = (None if end is None else end / 100 for end in ends)
     name = "pairs: head against base (95 %)"
-    return (Series(name, (float(at),), (change / 100,), (below,), (above,), HEAD, (False,), "markers"),)
+    return (Series(name, (float(at),), (change / 100,), (below,), (above,), HEAD_STYLE, (False,), "markers"),)
 
 
-def _sentence(series: Nights, verdict: Verdict, nights: Sequence[Drawn]) -> str:
+def _sentence(series: Nights, verdict: Verdict, nights: Sequence[NightPoint]) -> str:
     """The verdict with its change, what it rests on, and what hollow points are."""
-    change = words.change(verdict.change_pct, verdict.low_pct, verdict.high_pct, verdict.metric)
-    told = "" if change == "–" else f", {change}"
-    if told and (towards := words.direction(verdict)):
-        told += f", {towards}"
-    after = f", after {verdict.pairs_used} interleaved pairs" if verdict.pairs_used else ""
-    parts = [f"{verdict.status.capitalize()}{told}{after}."]
+    change = words.change_text(verdict.change_pct, verdict.low_pct, verdict.high_pct, verdict.metric)
+    change_text = "" if change == "–" else f", {change}"
+    if change_text and (towards := words.direction(verdict)):
+        change_text += f", {towards}"
+    pairs_text = f", after {verdict.pairs_used} interleaved pairs" if verdict.pairs_used else ""
+    parts = [f"{verdict.status.capitalize()}{change_text}{pairs_text}."]
     if verdict.reason:
         parts.append(f"{words.one_line(verdict.reason, 300).rstrip('.')}.")
-    every = len(series.past) + (series.newest is not None)
-    if every > len(nights):
-        parts.append(f"The last {len(nights)} of {every:,} nights.")
-    if any(not one.night.good for one in nights):
+    total = len(series.past) + (series.newest is not None)
+    if total > len(nights):
+        parts.append(f"The last {len(nights)} of {total:,} nights.")
+    if any(not night_point.night.good for night_point in nights):
         parts.append("Hollow trials: of nights that are no reference.")
     return " ".join(parts)
 
 
-def _table(series: Nights, nights: Sequence[Drawn]) -> Table:
+def _night_table(series: Nights, nights: Sequence[NightPoint]) -> Table:
     rows = tuple(
-        (words.one_line(one.night.night), str(len(one.offs)), _value(series, _usable(one.night)),
-         words.change(100 * one.level, None, None, series.metric), str(one.night.level), _note(one))
-        for one in reversed(nights)
-    )  # fmt: skip
+        (
+            words.one_line(night_point.night.night),
+            str(len(night_point.relative_changes)),
+            _metric_value(series, _usable_logs(night_point.night)),
+            words.change_text(100 * night_point.level, None, None, series.metric),
+            str(night_point.night.level),
+            _night_note(night_point),
+        )
+        for night_point in reversed(nights)
+    )
     header = ("night", "trials", "median", "against the accepted level", "accepted changes", "note")
-    return Table(f"{words.NAMING[series.metric].title} by night, the newest first", header, rows)
+    return Table(f"{words.METRIC_WORDING[series.metric].title} by night, the newest first", header, rows)
 
 
-def _note(one: Drawn) -> str:
-    said = ("newest",) if one.newest else ()
-    return ", ".join((*said, *(() if one.night.good else ("no reference",)))) or "–"
+def _night_note(night_point: NightPoint) -> str:
+    notes = ("newest",) if night_point.newest else ()
+    return ", ".join((*notes, *(() if night_point.night.good else ("no reference",)))) or "–"
 
 
-def _value(series: Nights, logs: Sequence[float]) -> str:
+def _metric_value(series: Nights, logs: Sequence[float]) -> str:
     """In the metric's own unit; throughput may be of samples or of bytes, and has none."""
-    if series.metric in POINTS:
+    if series.metric in SHARE_METRICS:
         return f"{100 * median(logs):.1f} %"
     value = math.exp(median(logs) * (-1 if series.more_is_better else 1))
     forms = {"memory": f"{numbers.quantity(value, 'B')}", "energy": f"{numbers.number(value)} J"}
     of_metric: dict[Metric, str] = {
-        "step": numbers.duration(value), "throughput": numbers.number(value), "efficiency": f"{100 * value:.1f} %",
-    }  # fmt: skip
+        "step": numbers.duration(value),
+        "throughput": numbers.number(value),
+        "efficiency": f"{100 * value:.1f} %",
+    }
     return of_metric.get(series.metric) or forms[series.metric]
 
 
-def _labels(nights: Sequence[Drawn]) -> tuple[str, ...]:
+def _night_labels(nights: Sequence[NightPoint]) -> tuple[str, ...]:
     """``11-20`` of a date or a sweep's id, with the time of day where two would be the same; others as they are."""
-    names = [words.one_line(one.night.night) for one in nights]
-    found = [DATE.fullmatch(name) for name in names]
-    days = [f"{one[1]}-{one[2]}" if one else name for one, name in zip(found, names, strict=True)]
+    names = [words.one_line(night_point.night.night) for night_point in nights]
+    found = [DATE_PATTERN.fullmatch(name) for name in names]
+    days = [
+        f"{night_point[1]}-{night_point[2]}" if night_point else name
+        for night_point, name in zip(found, names, strict=True)
+    ]
     if len(set(days)) == len(days):
         return tuple(days)
-    return tuple(f"{day} {one[3]}:{one[4]}" if one and one[3] else day for one, day in zip(found, days, strict=True))
+    return tuple(
+        f"{day} {night_point[3]}:{night_point[4]}" if night_point and night_point[3] else day
+        for night_point, day in zip(found, days, strict=True)
+    )

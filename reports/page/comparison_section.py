@@ -8,45 +8,45 @@ from reports.comparison import Change, Comparison
 from reports.page import words
 from reports.page.values import Section, Table
 
-MOST_NAMED = 3
+MAX_NAMED = 3
 
 
 def sections(comparisons: Sequence[Comparison]) -> Iterator[Section]:
     """One, where the sweeps have cases in common."""
     tables = tuple(_table(one) for one in comparisons if one.changes)
     if tables:
-        said = "Ratios with 95 % intervals over trials: a description, not a verdict."
-        yield Section("What changed", said, tables=tables)
+        parts = "Ratios with 95 % intervals over trials: a description, not a verdict."
+        yield Section("What changed", parts, tables=tables)
 
 
-def sentence(found: Comparison) -> str:
+def comparison_sentence(found: Comparison) -> str:
     """``B against A: slower in 2 of 12 cells: …``"""
     if not found.changes:
         return f"{found.other} and {found.first} have no case in common; they are shown side by side."
     known = [change for change in found.changes if change.direction != "unknown"]
-    said = [
-        f"{kind} in {len(those)} of {len(found.changes)} cells ({_named(those)})"
+    parts = [
+        f"{kind} in {len(those)} of {len(found.changes)} cells ({_largest_changes(those)})"
         for kind in ("slower", "faster")
         if (those := [change for change in known if change.direction == kind])
     ]
-    unclear = sum(change.direction == "unclear" for change in known)
-    if unclear:
-        said.append(f"no difference can be told in {unclear}")
-    unknown = len(found.changes) - len(known)
-    if unknown:
-        said.append(f"{unknown} can't be compared")
-    return f"{found.other} against {found.first}: {'; '.join(said)}."
+    unclear_count = sum(change.direction == "unclear" for change in known)
+    if unclear_count:
+        parts.append(f"no difference can be told in {unclear_count}")
+    unknown_count = len(found.changes) - len(known)
+    if unknown_count:
+        parts.append(f"{unknown_count} can't be compared")
+    return f"{found.other} against {found.first}: {'; '.join(parts)}."
 
 
-def _named(changes: Sequence[Change]) -> str:
+def _largest_changes(changes: Sequence[Change]) -> str:
     """The largest changes first."""
-    ranked = sorted(changes, key=lambda change: abs(_share(change)), reverse=True)
-    named = [f"{words.case_title(change.after)} {_percent(change)}" for change in ranked[:MOST_NAMED]]
+    ranked = sorted(changes, key=lambda change: abs(_relative_change(change)), reverse=True)
+    named = [f"{words.case_title(change.after)} {_percent(change)}" for change in ranked[:MAX_NAMED]]
     more = len(ranked) - len(named)
     return "; ".join(named) + (f"; and {more} more" if more else "")
 
 
-def _share(change: Change) -> float:
+def _relative_change(change: Change) -> float:
     return change.ratio.value - 1 if change.ratio else 0.0
 
 
@@ -63,13 +63,25 @@ def _percent(change: Change) -> str:
 
 def _table(found: Comparison) -> Table:
     rows = tuple(
-        (words.workload_title(change.after), _backends(found, change), words.count(change.after), change.after.scaling,
-         _percent(change), change.reason or change.direction)
+        (
+            words.workload_title(change.after),
+            _backends(found, change),
+            words.case_rank_count(change.after),
+            change.after.scaling,
+            _percent(change),
+            change.reason or change.direction,
+        )
         for change in found.changes
-    )  # fmt: skip
+    )
     note = f"Only in {found.first}: {found.only_first} cells; only in {found.other}: {found.only_other}."
-    header = ("workload", "backend", "ranks", "scaling", f"throughput of {found.other} against {found.first} (95 %)",
-              "which is")  # fmt: skip
+    header = (
+        "workload",
+        "backend",
+        "ranks",
+        "scaling",
+        f"throughput of {found.other} against {found.first} (95 %)",
+        "which is",
+    )
     return Table(f"{found.other} against {found.first}", header, rows, note)
 
 

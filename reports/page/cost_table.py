@@ -8,13 +8,13 @@ from reports.cells import Cell
 from reports.page import words
 from reports.page.values import Table
 
-UNKNOWN = "the site named no cost: give it a price"
+NO_PRICE = "the site named no cost: give it a price"
 MILLION = 1e6
 
 
-def table(cells: Sequence[Cell]) -> Table:
+def cost_table(cells: Sequence[Cell]) -> Table:
     """A row a cell that ran at a site that bills; none where nothing was billed."""
-    rows = tuple(_row(cell) for cell in cells if cell.cost is not None or cell.cost_reason)
+    rows = tuple(_cost_row(cell) for cell in cells if cell.cost is not None or cell.cost_reason)
     header = ("cell", "cost of a trial (95 %)", "trials", "per million, at least", "per million, at most")
     note = (
         "In the unit of the price that was given. Per million samples (bytes, elements): at most the whole trial's "
@@ -25,14 +25,14 @@ def table(cells: Sequence[Cell]) -> Table:
     return Table("What it cost", header, rows, note)
 
 
-def _row(cell: Cell) -> tuple[str, ...]:
+def _cost_row(cell: Cell) -> tuple[str, ...]:
     title = words.case_title(cell.case)
     if cell.cost is None:
-        return title, f"unknown: {cell.cost_reason or UNKNOWN}", "–", "–", "–"
-    bounds = ("–", "–") if cell.cost_per_unit is None else _bounds(cell.cost_per_unit)
-    return title, words.measured(cell.cost, unit=False), str(cell.cost.n), *bounds
+        return title, f"unknown: {cell.cost_reason or NO_PRICE}", "–", "–", "–"
+    bounds = ("–", "–") if cell.cost_per_unit is None else _per_million(cell.cost_per_unit)
+    return title, words.estimate(cell.cost, unit=False), str(cell.cost.n), *bounds
 
 
-def _bounds(found: tuple[float, float]) -> tuple[str, str]:
+def _per_million(found: tuple[float, float]) -> tuple[str, str]:
     least, most = (words.number(MILLION * one) for one in found)
     return least, most

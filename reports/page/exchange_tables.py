@@ -4,30 +4,39 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from reports.analysis.communication import Exchange
+from reports.analysis.communication import AllreduceModel
 from reports.analysis.layers import Misfit
-from reports.exchanges import FittedExchange, Way
+from reports.exchanges import CommunicationPath, FittedExchange
 from reports.page import words
 from reports.page.values import Table
 
-Ways = Mapping[str, Way]
+Paths = Mapping[str, CommunicationPath]
 
 
-def alpha_beta(found: Exchange | None) -> tuple[str, str]:
+def alpha_beta(found: AllreduceModel | None) -> tuple[str, str]:
     """α and 1/β with their intervals."""
-    return ("–", "–") if found is None else (words.latency(found.latency_s), words.inverse(found.byte_s))
+    return ("–", "–") if found is None else (words.latency(found.latency_s), words.bandwidth(found.byte_s))
 
 
-def places(ways: Ways) -> Table:
+def exchange_table(paths: Paths) -> Table:
     """One row a way and place."""
     rows: list[tuple[str, ...]] = []
-    for way in ways.values():
-        for place, found in way.places.items():
-            measured = (words.way_title(found.case), words.PLACES[place], counts(found.rank_counts))
+    for path in paths.values():
+        for place, found in path.places.items():
+            measured = (words.path_title(found.case), words.PLACE_TITLES[place], rank_counts_text(found.rank_counts))
             best = "–" if found.bus_bandwidth is None else f"{words.number(found.bus_bandwidth)}B/s"
-            rows.append((*measured, *_model(found), best, _of_the_link(found)))
-    header = ("exchange", "place", "ranks", "algorithm", "α: latency (95 %)", "1/β: bandwidth (95 %)", "largest misfit",
-              "highest bus bandwidth", "of the link")  # fmt: skip
+            rows.append((*measured, *_model_columns(found), best, _link_share(found)))
+    header = (
+        "exchange",
+        "place",
+        "ranks",
+        "algorithm",
+        "α: latency (95 %)",
+        "1/β: bandwidth (95 %)",
+        "largest misfit",
+        "highest bus bandwidth",
+        "of the link",
+    )
     note = (
         "Fitted to ln t of the allreduces of all sizes. Ring: 2(N−1)α + 2(N−1)/N·Sβ; tree: 2⌈log₂N⌉(α + Sβ); the "
         "nearer one is shown; from one rank count they can't be told apart. Bus bandwidth = S ÷ t · 2(N−1)/N: what "
@@ -36,7 +45,7 @@ def places(ways: Ways) -> Table:
     return Table("The exchange: latency and bandwidth", header, tuple(rows), note)
 
 
-def _model(found: FittedExchange) -> tuple[str, str, str, str]:
+def _model_columns(found: FittedExchange) -> tuple[str, str, str, str]:
     if found.place == "both":
         return "see below: it has two kinds of links", "–", "–", "–"
     if found.model is None:
@@ -47,26 +56,35 @@ def _model(found: FittedExchange) -> tuple[str, str, str, str]:
     return algorithm, *alpha_beta(model), f"{100 * model.misfit:+.0f} % at {where}"
 
 
-def _of_the_link(found: FittedExchange) -> str:
+def _link_share(found: FittedExchange) -> str:
     if found.bus_bandwidth is None or found.link_bytes_s is None:
         return "–"
     return f"{found.bus_bandwidth / found.link_bytes_s:.0%} of {words.number(found.link_bytes_s)}B/s"
 
 
-def layers(ways: Ways) -> Table:
+def layered_table(paths: Paths) -> Table:
     """How the allreduces of several ranks on each of several nodes follow from their parts, by either algorithm."""
     rows = []
-    for way in ways.values():
-        if "both" not in way.places:
+    for path in paths.values():
+        if "both" not in path.places:
             continue
-        title, measured = words.way_title(way.case), counts(way.places["both"].rank_counts)
-        if way.layered is None:
-            rows.append((title, measured, "none", f"unknown: {way.layered_reason}", "–", "–", "–"))
+        title, measured = words.path_title(path.case), rank_counts_text(path.places["both"].rank_counts)
+        if path.layered is None:
+            rows.append((title, measured, "none", f"unknown: {path.layered_reason}", "–", "–", "–"))
             continue
-        for algorithm, found in way.layered.misfits.items():
-            nearer = "nearer" if algorithm == way.layered.algorithm else ""
-            rows.append((title, measured, algorithm, way.layered.source, f"{100 * found.typical:.0f} %",
-                         _largest(found), nearer or "–"))  # fmt: skip
+        for algorithm, found in path.layered.misfits.items():
+            nearer = "nearer" if algorithm == path.layered.algorithm else ""
+            rows.append(
+                (
+                    title,
+                    measured,
+                    algorithm,
+                    path.layered.source,
+                    f"{100 * found.typical:.0f} %",
+                    _largest_misfit(found),
+                    nearer or "–",
+                )
+            )
     header = ("exchange", "ranks", "algorithm", "α and β of its parts", "typical misfit", "largest misfit", "which is")
     note = (
         "N ranks on n nodes, K on each. Flat ring: 2(N−1)·max(αᵢ + S/N·βᵢ, αₓ + S/N·βₓ), whose slowest hop is the link "
@@ -78,13 +96,20 @@ def layers(ways: Ways) -> Table:
     return Table("Several ranks on each of several nodes: flat or hierarchical", header, tuple(rows), note)
 
 
-def backtests(ways: Ways) -> Table:
+def backtest_table(paths: Paths) -> Table:
     rows = tuple(
-        (words.way_title(way.case), words.PLACES[one.place], one.model, counts(one.smaller),
-         f"{one.ranks} on {words.nodes(one.nodes)}", f"{100 * one.misfit.typical:.0f} %", _largest(one.misfit))
-        for way in ways.values()
-        for one in way.backtests()
-    )  # fmt: skip
+        (
+            words.path_title(path.case),
+            words.PLACE_TITLES[one.place],
+            one.model,
+            rank_counts_text(one.smaller),
+            f"{one.ranks} on {words.nodes(one.nodes)}",
+            f"{100 * one.misfit.typical:.0f} %",
+            _largest_misfit(one.misfit),
+        )
+        for path in paths.values()
+        for one in path.backtests()
+    )
     header = ("exchange", "place", "model", "from ranks", "foretold for", "typical error", "largest error")
     note = (
         "How the allreduces at the most nodes (on one node: at the most ranks) would have been foretold by α and β of "
@@ -93,10 +118,10 @@ def backtests(ways: Ways) -> Table:
     return Table("Would the allreduces have been right?", header, rows, note)
 
 
-def _largest(found: Misfit) -> str:
+def _largest_misfit(found: Misfit) -> str:
     where = f"{words.ranks(found.ranks)}, {words.message_size(int(found.message_bytes))}"
     return f"{100 * found.largest:+.0f} % at {where}"
 
 
-def counts(ranks: tuple[int, ...]) -> str:
+def rank_counts_text(ranks: tuple[int, ...]) -> str:
     return ", ".join(map(str, ranks)) or "–"

@@ -11,77 +11,79 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
-from reports.page.charts import draw
-from reports.page.library import Library, plotly_library
-from reports.page.looks import looks_of
-from reports.page.svg import further_swatches, static, swatch
-from reports.page.values import Figure, Link, Page, Table
+from reports.page.charts import plotly_figure
+from reports.page.library import PlotlyJs, plotly_library
+from reports.page.looks import series_styles
+from reports.page.svg import extra_swatches, figure_svg, swatch
+from reports.page.values import Figure, Hyperlink, Page, Table
 
-MOST_NUMBERS = 100
+MAX_FIGURE_ROWS = 100
 """Rows shown of the table behind a figure; tables of a section are whole."""
-MANY_ROWS = 40
+MAX_OPEN_ROWS = 40
 """A longer table of a section is opened on demand."""
-NUMBER = re.compile(r"[+\-−±<>≤≥~]?\s?\d[\d.,]*\s?([%×]|[kMGT]?[A-Za-zµ/]{0,3}\b)?(\s?\(.*\))?(\s[\w/]+)?")
-UNKNOWN = ("–", "—", "")
+NUMBER_PATTERN = re.compile(r"[+\-−±<>≤≥~]?\s?\d[\d.,]*\s?([%×]|[kMGT]?[A-Za-zµ/]{0,3}\b)?(\s?\(.*\))?(\s[\w/]+)?")
+BLANK_CELLS = ("–", "—", "")
 BAD = ("failed", "timeout", "invalid", "regressed", "missing")
 """Cells that say so are coloured."""
 
 
-def render(page: Page, library: Library | None = None) -> str:
+def render(page: Page, library: PlotlyJs | None = None) -> str:
     """The page as text; ``library`` is what draws its figures, by default the one that is kept here."""
     from markupsafe import Markup
 
-    script = _source("page.js")
+    script = _template_source("page.js")
     library = library or plotly_library()
-    figures = {figure.key: draw(figure) for section in page.sections for figure in section.figures}
+    figures = {figure.key: plotly_figure(figure) for section in page.sections for figure in section.figures}
     html: str = (
         _environment()
         .get_template("report.html")
         .render(
             page=page,
             anchors=_anchors([section.title for section in page.sections]),
-            style=Markup(_source("page.css")),
+            style=Markup(_template_source("page.css")),
             script=Markup(script),
             # Two scripts may run, and no other: the page's own, and plotly.js once it is unpacked.
             hashes=[_hash(script), _hash(library.text)],
-            library=_packed_library(library.text),
-            figures=_packed(json.dumps(figures, allow_nan=False, separators=(",", ":"))),
-            downloads=[(download, _packed(download.text)) for download in page.downloads],
-            drawing=lambda figure: Markup(static(figure)),
+            library=_packed_plotly_js(library.text),
+            figures=_gzip_base64(json.dumps(figures, allow_nan=False, separators=(",", ":"))),
+            downloads=[(download, _gzip_base64(download.text)) for download in page.downloads],
+            drawing=lambda figure: Markup(figure_svg(figure)),
             legend=_legend,
-            numbers=lambda table: shortened(table, bool(page.downloads)),
+            numbers=lambda table: sample_rows(table, bool(page.downloads)),
             right=right_aligned,
-            bad=_bad,
-            is_link=lambda cell: isinstance(cell, Link),
-            many=MANY_ROWS,
+            bad=_is_bad,
+            is_link=lambda cell: isinstance(cell, Hyperlink),
+            many=MAX_OPEN_ROWS,
         )
     )
     return html
 
 
-def shortened(table: Table, has_downloads: bool) -> Table:
+def sample_rows(table: Table, has_downloads: bool) -> Table:
     """Evenly spaced rows of a long table, the first and the last among them, and a note that says so."""
     count = len(table.rows)
-    if count <= MOST_NUMBERS:
+    if count <= MAX_FIGURE_ROWS:
         return table
-    kept = tuple(table.rows[round(at * (count - 1) / (MOST_NUMBERS - 1))] for at in range(MOST_NUMBERS))
+    kept = tuple(table.rows[round(at * (count - 1) / (MAX_FIGURE_ROWS - 1))] for at in range(MAX_FIGURE_ROWS))
     whole = " All of it is in the download." if has_downloads else ""
-    said = f"{MOST_NUMBERS} of {count:,} rows, evenly spaced.{whole}"
-    return Table(table.caption, table.header, kept, f"{said} {table.note}".strip())
+    note = f"{MAX_FIGURE_ROWS} of {count:,} rows, evenly spaced.{whole}"
+    return Table(table.caption, table.header, kept, f"{note} {table.note}".strip())
 
 
 def right_aligned(table: Table) -> tuple[bool, ...]:
     """Which columns hold nothing but numbers."""
     columns = zip(*table.rows, strict=True) if table.rows else ((),) * len(table.header)
-    return tuple(_all_numbers([cell.text if isinstance(cell, Link) else cell for cell in column]) for column in columns)
+    return tuple(
+        _all_numbers([cell.text if isinstance(cell, Hyperlink) else cell for cell in column]) for column in columns
+    )
 
 
 def _all_numbers(cells: Sequence[str]) -> bool:
-    known = [cell for cell in cells if cell not in UNKNOWN]
-    return bool(known) and all(NUMBER.fullmatch(cell) for cell in known)
+    filled = [cell for cell in cells if cell not in BLANK_CELLS]
+    return bool(filled) and all(NUMBER_PATTERN.fullmatch(cell) for cell in filled)
 
 
-def _bad(cell: object) -> bool:
+def _is_bad(cell: object) -> bool:
     return isinstance(cell, str) and (
         cell in ("failed", "timeout", "invalid", "regressed", "missing") or cell.startswith("DIFFERENT")
     )
@@ -91,9 +93,11 @@ def _legend(figure: Figure) -> list[tuple[Any, str]]:
     """A swatch and a name for each series, in the order in which they are drawn, then for what else is there."""
     from markupsafe import Markup
 
-    own = [(swatch(look, series, stacked=figure.stacked), series.name)
-           for series, look in zip(figure.series, looks_of(figure), strict=True)]  # fmt: skip
-    return [(Markup(drawn), name) for drawn, name in (*own, *further_swatches(figure))]
+    own = [
+        (swatch(look, series, stacked=figure.stacked), series.name)
+        for series, look in zip(figure.series, series_styles(figure), strict=True)
+    ]
+    return [(Markup(drawn), name) for drawn, name in (*own, *extra_swatches(figure))]
 
 
 def _anchors(titles: Sequence[str]) -> list[str]:
@@ -112,12 +116,12 @@ def _hash(script: str) -> str:
 
 
 @cache
-def _packed_library(text: str) -> str:
+def _packed_plotly_js(text: str) -> str:
     """It is the same in every page that one process writes."""
-    return _packed(text)
+    return _gzip_base64(text)
 
 
-def _packed(text: str) -> str:
+def _gzip_base64(text: str) -> str:
     """Gzipped and base64-coded: the page unpacks it. Whatever the text holds, nothing in it can end an element."""
     return base64.b64encode(gzip.compress(text.encode(), compresslevel=9, mtime=0)).decode()
 
@@ -136,7 +140,7 @@ def _environment() -> Any:
 
 
 @cache
-def _source(name: str) -> str:
+def _template_source(name: str) -> str:
     """A file beside the template, as it is."""
     environment = _environment()
     text: str = environment.loader.get_source(environment, name)[0]

@@ -6,30 +6,30 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 
-from reports.nights import Comparison, Night, differences, first_to, last_two
+from reports.nights import Night, NightComparison, comparison_with_oldest, environment_differences, latest_comparison
 from reports.page import index_tables, words
 from reports.page.trend_figures import Trend, group_of, trend_sections
 from reports.page.values import Page, Section, Table
 
-SHOWN_SWEEPS = 14
+MAX_OPEN_SWEEPS = 14
 """Older ones are folded away."""
-LABELS = ("%m-%d", "%Y-%m-%d", "%m-%d %H:%M", "%Y-%m-%d %H:%M")
+DATE_FORMATS = ("%m-%d", "%Y-%m-%d", "%m-%d %H:%M", "%Y-%m-%d %H:%M")
 
 
 def make_index(nights: Sequence[Night], unfinished: Sequence[str] = ()) -> Page:
     """``nights``: at least one, the oldest first; ``unfinished``: sweeps that were left out for that."""
-    last = last_two(nights)
+    last = latest_comparison(nights)
     reference = last.after if last else nights[-1]
-    first = first_to(nights, reference) if last else None
+    first = comparison_with_oldest(nights, reference) if last else None
     labels = dict(zip((night.sweep for night in nights), short_dates(nights), strict=True))
-    sweeps = index_tables.sweeps(nights, reference, labels)
+    sweeps = index_tables.sweeps_table(nights, reference, labels)
     return Page(
         title=f"Trend over {len(nights)} sweep{'s' * (len(nights) != 1)}",
         answers=tuple(_answers(nights, last, first, labels)),
         warnings=tuple(_warnings(nights[-1], reference, labels, unfinished)),
         sections=(
-            Section("Sweeps", tables=(index_tables.part(sweeps, None, SHOWN_SWEEPS),)),
-            *_older(sweeps),
+            Section("Sweeps", tables=(index_tables.slice_rows(sweeps, None, MAX_OPEN_SWEEPS),)),
+            *_older_sweeps(sweeps),
             *_trends(nights, labels, reference, last),
             *_tables(nights, last, first, labels),
         ),
@@ -38,70 +38,74 @@ def make_index(nights: Sequence[Night], unfinished: Sequence[str] = ()) -> Page:
 
 def short_dates(nights: Sequence[Night]) -> tuple[str, ...]:
     """``11-20``; longer where two would be the same, and the sweep's id where nothing else tells them apart."""
-    began = [datetime.fromisoformat(night.started_at) for night in nights]
-    forms = [[f"{moment:{form}}" for moment in began] for form in LABELS]
+    start_times = [datetime.fromisoformat(night.started_at) for night in nights]
+    forms = [[f"{moment:{form}}" for moment in start_times] for form in DATE_FORMATS]
     unique = [Counter(labels) for labels in forms]
     return tuple(
-        next((labels[number] for labels, count in zip(forms, unique, strict=True) if count[labels[number]] == 1),
-             night.sweep)
+        next(
+            (labels[number] for labels, count in zip(forms, unique, strict=True) if count[labels[number]] == 1),
+            night.sweep,
+        )
         for number, night in enumerate(nights)
-    )  # fmt: skip
+    )
 
 
 def _answers(
-    nights: Sequence[Night], last: Comparison | None, first: Comparison | None, labels: dict[str, str]
+    nights: Sequence[Night], last: NightComparison | None, first: NightComparison | None, labels: dict[str, str]
 ) -> Iterator[str]:
     if last is None or first is None:
-        alone = (
+        reason = (
             "there is one sweep" if len(nights) == 1 else "no two sweeps measured a cell on one machine and versions"
         )
-        yield f"What changed can't be told: {alone}."
+        yield f"What changed can't be told: {reason}."
         return
-    yield _answer("The last two comparable sweeps", last, labels)
+    yield _comparison_answer("The last two comparable sweeps", last, labels)
     if first.before != last.before:
-        yield _answer("The first and the last", first, labels)
+        yield _comparison_answer("The first and the last", first, labels)
     yield (
         "Ratios of throughput, now ÷ then. They describe and judge nothing: their 95 % intervals come from the trials "
         "of two sweeps, hold nothing of what differs from night to night, and one in twenty misses by chance."
     )
 
 
-def _answer(what: str, compared: Comparison, labels: dict[str, str]) -> str:
+def _comparison_answer(what: str, compared: NightComparison, labels: dict[str, str]) -> str:
     """``The last two comparable sweeps (11-19 → 11-20): of 20 cells 6 slower, 14 can't be told. Changed most: …``"""
-    counts = Counter(index_tables.told(change) for change in compared.changes)
-    said = ", ".join(f"{counts[name]} {name}" for name in ("slower", "faster", index_tables.UNCLEAR) if counts[name])
+    counts = Counter(index_tables.clear_direction(change) for change in compared.changes)
+    counts_text = ", ".join(
+        f"{counts[name]} {name}" for name in ("slower", "faster", index_tables.INCONCLUSIVE) if counts[name]
+    )
     largest = compared.changes[0]
-    most = "Changed most" if largest.told else "The largest difference"
+    lead = "Changed most" if largest.clear_direction else "The largest difference"
     return (
-        f"{what} ({index_tables.span(compared, labels)}): of {_cells(len(compared.changes))} {said}. "
-        f"{most}: {words.case_title(largest.cell.case)}, {index_tables.change(largest)}."
+        f"{what} ({index_tables.sweep_span(compared, labels)}): of {_cell_count(len(compared.changes))} {counts_text}. "
+        f"{lead}: {words.case_title(largest.cell.case)}, {index_tables.change_text(largest)}."
     )
 
 
-def _cells(count: int) -> str:
+def _cell_count(count: int) -> str:
     return f"{count} cell{'s' * (count != 1)}"
 
 
 def _warnings(newest: Night, reference: Night, labels: dict[str, str], unfinished: Sequence[str]) -> Iterator[str]:
     bad = [cell for cell in newest.cells if cell.outcome in ("failed", "timeout", "invalid")]
     if bad:
-        yield f"Newest sweep ({labels[newest.sweep]}): {_cells(len(bad))} failed or invalid, see “Not there”."
-    if differ := differences(newest, reference):
+        yield f"Newest sweep ({labels[newest.sweep]}): {_cell_count(len(bad))} failed or invalid, see “Not there”."
+    if differ := environment_differences(newest, reference):
         yield (
             f"Newest sweep ({labels[newest.sweep]}): can't be compared with {labels[reference.sweep]}: "
-            f"{index_tables.few(differ)}."
+            f"{index_tables.join_first(differ)}."
         )
     if unfinished:
-        yield f"Left out, for they have not finished: {index_tables.few(unfinished, ', ')}; name them to include them."
+        yield f"Left out, for they have not finished: {index_tables.join_first(unfinished, ', ')}; name them to include them."
 
 
-def _older(sweeps: Table) -> Iterator[Section]:
-    if len(sweeps.rows) > SHOWN_SWEEPS:
-        yield Section("Older sweeps", tables=(index_tables.part(sweeps, SHOWN_SWEEPS, None),), folded=True)
+def _older_sweeps(sweeps: Table) -> Iterator[Section]:
+    if len(sweeps.rows) > MAX_OPEN_SWEEPS:
+        yield Section("Older sweeps", tables=(index_tables.slice_rows(sweeps, MAX_OPEN_SWEEPS, None),), folded=True)
 
 
 def _trends(
-    nights: Sequence[Night], labels: dict[str, str], reference: Night, last: Comparison | None
+    nights: Sequence[Night], labels: dict[str, str], reference: Night, last: NightComparison | None
 ) -> Iterator[Section]:
     titles = dict.fromkeys(words.backend_title(cell.case) for night in nights for cell in night.cells)
     styles = {name: number for number, name in enumerate(titles)}
@@ -109,16 +113,16 @@ def _trends(
     for number, group in enumerate(groups):
         planned = tuple(night for night in nights if any(group_of(cell) == group for cell in night.cells))
         shown = tuple(labels[night.sweep] for night in planned)
-        since = index_tables.span(last, labels) if last else ""
+        since = index_tables.sweep_span(last, labels) if last else ""
         changes = last.changes if last else ()
         yield from trend_sections(Trend(f"g{number}", group, planned, shown, reference, styles, since, changes))
 
 
 def _tables(
-    nights: Sequence[Night], last: Comparison | None, first: Comparison | None, labels: dict[str, str]
+    nights: Sequence[Night], last: NightComparison | None, first: NightComparison | None, labels: dict[str, str]
 ) -> Iterator[Section]:
     if last is not None and first is not None:
-        yield Section("Changes", tables=(index_tables.changed(last, first, labels),))
-    troubles = index_tables.not_there(nights, labels)
+        yield Section("Changes", tables=(index_tables.changes_table(last, first, labels),))
+    troubles = index_tables.failures_table(nights, labels)
     if troubles.rows:
         yield Section("Not there", tables=(troubles,))

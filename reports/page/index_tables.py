@@ -7,26 +7,26 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from reports.analysis.stats import Estimate
-from reports.nights import Change, Comparison, Night, differences
+from reports.nights import Night, NightChange, NightComparison, environment_differences
 from reports.page import words
-from reports.page.values import Link, Table
+from reports.page.values import Hyperlink, Table
 
-FEW = 4
-UNCLEAR = "can't be told"
+MAX_LISTED = 4
+INCONCLUSIVE = "can't be told"
 
 
-def sweeps(nights: Sequence[Night], reference: Night, labels: dict[str, str]) -> Table:
+def sweeps_table(nights: Sequence[Night], reference: Night, labels: dict[str, str]) -> Table:
     """The newest first; those that can't be compared with ``reference`` say why."""
     rows = tuple(
         (
-            Link(night.sweep, night.href),
+            Hyperlink(night.sweep, night.href),
             night.started_at[:16].replace("T", " "),
             night.suite,
             night.commit,
             night.machine,
             _outcomes(night),
-            _cost(night.own_cost),
-            _note(night, reference, labels[reference.sweep]),
+            _overhead(night.own_cost),
+            _sweep_note(night, reference, labels[reference.sweep]),
         )
         for night in reversed(nights)
     )
@@ -35,25 +35,28 @@ def sweeps(nights: Sequence[Night], reference: Night, labels: dict[str, str]) ->
     return Table("Reports, the newest first", header, rows, note)
 
 
-def part(table: Table, start: int | None, stop: int | None) -> Table:
+def slice_rows(table: Table, start: int | None, stop: int | None) -> Table:
     return replace(table, rows=table.rows[start:stop])
 
 
-def changed(last: Comparison, first: Comparison, labels: dict[str, str]) -> Table:
+def changes_table(last: NightComparison, first: NightComparison, labels: dict[str, str]) -> Table:
     """A row for each cell that both of the last two comparable nights measured."""
-    compared = (last,) if first.before == last.before else (last, first)
-    found = [{one.cell.key: change(one) for one in each.changes} for each in compared]
+    comparisons = (last,) if first.before == last.before else (last, first)
+    found = [{one.cell.key: change_text(one) for one in each.changes} for each in comparisons]
     rows = tuple(
-        (words.case_title(one.cell.case), words.measured(one.cell.throughput),
-         *(known.get(one.cell.key, "–") for known in found))
+        (
+            words.case_title(one.cell.case),
+            words.estimate(one.cell.throughput),
+            *(known.get(one.cell.key, "–") for known in found),
+        )
         for one in last.changes
-    )  # fmt: skip
-    header = ("cell", "throughput (95 %)", *(span(each, labels) for each in compared))
+    )
+    header = ("cell", "throughput (95 %)", *(sweep_span(each, labels) for each in comparisons))
     note = "Ratios of geometric means over trials, with Welch's 95 % interval. Can't be told: the interval holds 1."
     return Table("Throughput now ÷ then", header, rows, note)
 
 
-def not_there(nights: Sequence[Night], labels: dict[str, str]) -> Table:
+def failures_table(nights: Sequence[Night], labels: dict[str, str]) -> Table:
     """A row for each cell and reason, with the sweeps it happened in: the most recent first."""
     found: dict[tuple[str, str, str], list[str]] = {}
     for night in reversed(nights):
@@ -61,41 +64,45 @@ def not_there(nights: Sequence[Night], labels: dict[str, str]) -> Table:
             if cell.outcome != "ok":
                 what = (words.case_title(cell.case), cell.outcome, cell.reason or "unknown")
                 found.setdefault(what, []).append(labels[night.sweep])
-    rows = tuple((*what, few(seen, ", ")) for what, seen in found.items())
+    rows = tuple((*what, join_first(seen, ", ")) for what, seen in found.items())
     header = ("cell", "outcome", "reason and remedy", "sweeps, the newest first")
     return Table("Cells that failed, were invalid or were skipped", header, rows)
 
 
-def span(compared: Comparison, labels: dict[str, str]) -> str:
+def sweep_span(comparisons: NightComparison, labels: dict[str, str]) -> str:
     """``11-19 → 11-20``"""
-    return f"{labels[compared.before.sweep]} → {labels[compared.after.sweep]}"
+    return f"{labels[comparisons.before.sweep]} → {labels[comparisons.after.sweep]}"
 
 
-def change(found: Change) -> str:
+def change_text(found: NightChange) -> str:
     """``0.903× (0.880–0.926), slower``"""
     low, high = found.ratio.low, found.ratio.high
     span = "from one trial" if low is None or high is None else f"{low:.3f}–{high:.3f}"
-    return f"{found.ratio.value:.3f}× ({span}), {told(found)}"
+    return f"{found.ratio.value:.3f}× ({span}), {clear_direction(found)}"
 
 
-def told(found: Change) -> str:
-    return found.told or UNCLEAR
+def clear_direction(found: NightChange) -> str:
+    return found.clear_direction or INCONCLUSIVE
 
 
-def few(said: Sequence[str], separator: str = "; ") -> str:
+def join_first(notes: Sequence[str], separator: str = "; ") -> str:
     """The first few, and how many more there are."""
-    more = f" and {len(said) - FEW} more" if len(said) > FEW else ""
-    return f"{separator.join(said[:FEW])}{more}"
+    more = f" and {len(notes) - MAX_LISTED} more" if len(notes) > MAX_LISTED else ""
+    return f"{separator.join(notes[:MAX_LISTED])}{more}"
 
 
 def _outcomes(night: Night) -> str:
     """``14 ok, 2 skipped``"""
     counts = Counter(cell.outcome for cell in night.cells)
-    return ", ".join(f"{counts[name]} {name}" for name in ("ok", "failed", "timeout", "invalid", "skipped")
-                     if counts[name]) or "none"  # fmt: skip
+    return (
+        ", ".join(
+            f"{counts[name]} {name}" for name in ("ok", "failed", "timeout", "invalid", "skipped") if counts[name]
+        )
+        or "none"
+    )
 
 
-def _cost(found: Estimate | None) -> str:
+def _overhead(found: Estimate | None) -> str:
     """Of an estimate of throughput watched ÷ unwatched."""
     if found is None:
         return "not measured"
@@ -105,9 +112,9 @@ def _cost(found: Estimate | None) -> str:
     return f"{100 - 100 * found.value:.1f} %{span}"
 
 
-def _note(night: Night, reference: Night, label: str) -> str:
-    differ = differences(night, reference)
-    said = [] if night.finished else ["not finished"]
-    if differ:
-        said.append(f"can't be compared with {label}: {few(differ)}")
-    return "; ".join(said) or "–"
+def _sweep_note(night: Night, reference: Night, label: str) -> str:
+    differing = environment_differences(night, reference)
+    notes = [] if night.finished else ["not finished"]
+    if differing:
+        notes.append(f"can't be compared with {label}: {join_first(differing)}")
+    return "; ".join(notes) or "–"

@@ -9,16 +9,16 @@ from pathlib import Path
 
 from bench.folders import cache_folder
 
-BUNDLE = "plotly.js-basic-dist-min"
+NPM_PACKAGE = "plotly.js-basic-dist-min"
 BUNDLE_FILE = "package/plotly-basic.min.js"
-VERSION = "4.1.1"
+PLOTLY_JS_VERSION = "4.1.1"
 """The plotly.js that plotly 7.1.0 carries. The bundle has scatter and bars, in a quarter of the whole's size."""
-SHA256 = "99784e3abfb07b142a15e521a439e6d9addceadb3f79553fd24c72774f0649ba"
-FETCH = "python -m harness.plotly_bundle"
+BUNDLE_SHA256 = "99784e3abfb07b142a15e521a439e6d9addceadb3f79553fd24c72774f0649ba"
+FETCH_COMMAND = "python -m harness.plotly_bundle"
 
 
 @dataclass(frozen=True)
-class Library:
+class PlotlyJs:
     """``name`` says which it is."""
 
     name: str
@@ -27,21 +27,21 @@ class Library:
 
 def bundle_file() -> Path:
     """Where the bundle is kept, once it was fetched."""
-    return cache_folder("npm") / f"{BUNDLE}-{VERSION}.js"
+    return cache_folder("npm") / f"{NPM_PACKAGE}-{PLOTLY_JS_VERSION}.js"
 
 
 @cache
-def plotly_library() -> Library:
+def plotly_library() -> PlotlyJs:
     """The library that pages made here carry."""
-    kept = read_bundle(bundle_file())
-    return whole_library() if kept is None else Library(f"plotly.js {VERSION}, basic bundle", kept)
+    bundle = read_bundle(bundle_file())
+    return whole_library() if bundle is None else PlotlyJs(f"plotly.js {PLOTLY_JS_VERSION}, basic bundle", bundle)
 
 
-def whole_library() -> Library:
+def whole_library() -> PlotlyJs:
     """plotly.js of the Python package: all kinds of figure, four times the size."""
     from plotly.offline import get_plotlyjs, get_plotlyjs_version
 
-    return Library(f"plotly.js {get_plotlyjs_version()}, whole", get_plotlyjs())
+    return PlotlyJs(f"plotly.js {get_plotlyjs_version()}, whole", get_plotlyjs())
 
 
 def read_bundle(path: Path) -> str | None:
@@ -50,4 +50,4 @@ def read_bundle(path: Path) -> str | None:
         content = path.read_bytes()
     except OSError:
         return None
-    return content.decode() if hashlib.sha256(content).hexdigest() == SHA256 else None
+    return content.decode() if hashlib.sha256(content).hexdigest() == BUNDLE_SHA256 else None

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from bench.case import Case
-from reports.networks import OverLink, without_net
+from reports.networks import CellOverLink, without_net
 from reports.page import words
 from reports.page.values import Figure, Section, Series, Table
 
-RATE = "what a link carries (B/s)"
+RATE_TITLE = "what a link carries (B/s)"
 NOTE = (
     "Foretold: measured compute + the exchange by α and β of that network. Floor: each of n nodes sends 2(n−1)/n of "
     "the gradients at the least, so that no step is shorter. Rates are of payload each way, as they were measured "
@@ -17,141 +17,190 @@ NOTE = (
 )
 
 
-def sections(found: Sequence[OverLink], styles: Mapping[str, int]) -> Iterator[Section]:
+def sections(found: Sequence[CellOverLink], styles: Mapping[str, int]) -> Iterator[Section]:
     """One, where the same ranks were measured over several networks."""
     if found:
-        figures = tuple(figure for number, group in enumerate(_groups(found))
-                        for figure in _figures(f"net-{number}", group, styles))  # fmt: skip
-        yield Section("Over networks of different speed", figures=figures, tables=(table(found),))
+        figures = tuple(
+            figure for number, group in enumerate(_groups(found)) for figure in _figures(f"net-{number}", group, styles)
+        )
+        yield Section("Over networks of different speed", figures=figures, tables=(network_table(found),))
 
 
-def table(found: Sequence[OverLink]) -> Table:
+def network_table(found: Sequence[CellOverLink]) -> Table:
     rows = tuple(
-        (words.workload_title(without_net(one.case)), words.backend_title(one.case), words.count(one.case),
-         one.case.scaling, words.net_title(one.net), f"{words.number(one.link_bytes_s)}B/s",
-         words.percent(one.efficiency), _share(one.modelled_efficiency), words.milliseconds(one.step_s),
-         _step(one), "–" if one.floor_s is None else words.duration(one.floor_s), _times(one))
+        (
+            words.workload_title(without_net(one.case)),
+            words.backend_title(one.case),
+            words.case_rank_count(one.case),
+            one.case.scaling,
+            words.net_title(one.net),
+            f"{words.number(one.link_bytes_s)}B/s",
+            words.percent(one.efficiency),
+            _percent(one.modelled_efficiency),
+            words.duration_estimate(one.step_s),
+            _predicted_step(one),
+            "–" if one.floor_s is None else words.duration(one.floor_s),
+            _step_over_floor(one),
+        )
         for one in found
-    )  # fmt: skip
-    header = ("workload", "backend", "ranks", "scaling", "network", "it carried", "efficiency (95 %)", "foretold",
-              "median step", "foretold step", "the wire's floor", "step ÷ floor")  # fmt: skip
+    )
+    header = (
+        "workload",
+        "backend",
+        "ranks",
+        "scaling",
+        "network",
+        "it carried",
+        "efficiency (95 %)",
+        "foretold",
+        "median step",
+        "foretold step",
+        "the wire's floor",
+        "step ÷ floor",
+    )
     return Table("Over networks of different speed", header, rows, NOTE)
 
 
-def brief(found: Sequence[OverLink]) -> Table:
+def compact_network_table(found: Sequence[CellOverLink]) -> Table:
     """The same with what fits a terminal or stands beside a figure."""
     rows = tuple(
-        (_title(one.case), words.net_title(one.net), words.percent(one.efficiency), _share(one.modelled_efficiency),
-         words.milliseconds(one.step_s), "–" if one.modelled_step_s is None else words.duration(one.modelled_step_s),
-         "–" if one.floor_s is None else words.duration(one.floor_s))
+        (
+            _title(one.case),
+            words.net_title(one.net),
+            words.percent(one.efficiency),
+            _percent(one.modelled_efficiency),
+            words.duration_estimate(one.step_s),
+            "–" if one.modelled_step_s is None else words.duration(one.modelled_step_s),
+            "–" if one.floor_s is None else words.duration(one.floor_s),
+        )
         for one in found
-    )  # fmt: skip
+    )
     header = ("of", "network", "efficiency (95 %)", "foretold", "step", "foretold step", "the wire's floor")
     return Table("Over networks of different speed", header, rows)
 
 
-def _share(value: float | None) -> str:
+def _percent(value: float | None) -> str:
     return "–" if value is None else f"{100 * value:.0f} %"
 
 
-def _step(one: OverLink) -> str:
+def _predicted_step(one: CellOverLink) -> str:
     if one.modelled_step_s is None:
         return f"– ({one.modelled_reason})"
     return words.duration(one.modelled_step_s)
 
 
-def _times(one: OverLink) -> str:
+def _step_over_floor(one: CellOverLink) -> str:
     if one.floor_s is None or one.step_s is None:
         return "–"
     return f"{words.number(one.step_s.value / one.floor_s)}×"
 
 
-def _groups(found: Sequence[OverLink]) -> list[list[OverLink]]:
-    groups: dict[tuple[str, str], list[OverLink]] = {}
+def _groups(found: Sequence[CellOverLink]) -> list[list[CellOverLink]]:
+    groups: dict[tuple[str, str], list[CellOverLink]] = {}
     for one in found:
         groups.setdefault((words.workload_title(without_net(one.case)), one.case.scaling), []).append(one)
     return list(groups.values())
 
 
-def _figures(key: str, found: Sequence[OverLink], styles: Mapping[str, int]) -> Iterator[Figure]:
+def _figures(key: str, found: Sequence[CellOverLink], styles: Mapping[str, int]) -> Iterator[Figure]:
     """Of each backend at the most ranks that were measured over several networks."""
     lines = [line for line in _lines(found) if len(line) > 1]
     case = without_net(found[0].case)
     title = f"{words.workload_title(case)} · {case.scaling}"
     efficiency = tuple(one for line in lines for one in _efficiency(line, styles))
     if efficiency:
-        said = "; ".join(_spoken(line) for line in lines if line[0].efficiency and line[-1].efficiency)
-        yield Figure(f"{key}-efficiency", f"Efficiency over bandwidth: {title}", RATE, "efficiency", efficiency,
-                     f"{said}. Dotted: foretold by α and β.", brief(found), "one", percent=True,
-                     log_x=True)  # fmt: skip
+        summaries = "; ".join(_efficiency_summary(line) for line in lines if line[0].efficiency and line[-1].efficiency)
+        yield Figure(
+            f"{key}-efficiency",
+            f"Efficiency over bandwidth: {title}",
+            RATE_TITLE,
+            "efficiency",
+            efficiency,
+            f"{summaries}. Dotted: foretold by α and β.",
+            compact_network_table(found),
+            "one",
+            percent=True,
+            log_x=True,
+        )
     steps = (*(one for line in lines for one in _steps(line, styles)), *_floors(lines, styles))
     if steps:
-        yield Figure(f"{key}-step", f"Step over bandwidth: {title}", RATE, "step (ms)", steps,
-                     f"{_slowest(lines)} Dotted: foretold, and the wire's floor.", brief(found), log_x=True,
-                     log_y=True)  # fmt: skip
+        yield Figure(
+            f"{key}-step",
+            f"Step over bandwidth: {title}",
+            RATE_TITLE,
+            "step (ms)",
+            steps,
+            f"{_slowest_link_summary(lines)} Dotted: foretold, and the wire's floor.",
+            compact_network_table(found),
+            log_x=True,
+            log_y=True,
+        )
 
 
-def _lines(found: Sequence[OverLink]) -> list[list[OverLink]]:
+def _lines(found: Sequence[CellOverLink]) -> list[list[CellOverLink]]:
     """By backend, its cells at its most ranks, the slowest link first."""
-    by_name: dict[str, list[OverLink]] = {}
+    by_name: dict[str, list[CellOverLink]] = {}
     for one in found:
         by_name.setdefault(words.backend_title(one.case), []).append(one)
-    return [[one for one in own if one.case.ranks == max(other.case.ranks for other in own)]
-            for own in by_name.values()]  # fmt: skip
+    return [
+        [one for one in own if one.case.ranks == max(other.case.ranks for other in own)] for own in by_name.values()
+    ]
 
 
 def _title(case: Case) -> str:
-    return f"{words.workload_title(without_net(case))} · {_name(case)}"
+    return f"{words.workload_title(without_net(case))} · {_backend_and_ranks(case)}"
 
 
-def _name(case: Case) -> str:
-    return words.point(without_net(case))
+def _backend_and_ranks(case: Case) -> str:
+    return words.backend_and_ranks(without_net(case))
 
 
-def _spoken(line: Sequence[OverLink]) -> str:
+def _efficiency_summary(line: Sequence[CellOverLink]) -> str:
     slow, fast = line[0], line[-1]
-    return (f"{_name(slow.case)}: {words.percent(slow.efficiency)} over {words.net_title(slow.net)}, "
-            f"{words.percent(fast.efficiency)} over {words.net_title(fast.net)}")  # fmt: skip
+    return (
+        f"{_backend_and_ranks(slow.case)}: {words.percent(slow.efficiency)} over {words.net_title(slow.net)}, "
+        f"{words.percent(fast.efficiency)} over {words.net_title(fast.net)}"
+    )
 
 
-def _slowest(lines: Sequence[Sequence[OverLink]]) -> str:
+def _slowest_link_summary(lines: Sequence[Sequence[CellOverLink]]) -> str:
     slow = next(line[0] for line in lines)
     floor = "" if slow.floor_s is None else f"; the wire alone takes {words.duration(slow.floor_s)}"
-    return f"{_name(slow.case)} over {words.net_title(slow.net)}: {words.milliseconds(slow.step_s)}{floor}."
+    return f"{_backend_and_ranks(slow.case)} over {words.net_title(slow.net)}: {words.duration_estimate(slow.step_s)}{floor}."
 
 
-def _efficiency(line: Sequence[OverLink], styles: Mapping[str, int]) -> Iterator[Series]:
-    name, style = _name(line[0].case), styles[words.backend_title(line[0].case)]
-    known = [(_rate(one), one.efficiency) for one in line if one.efficiency is not None]
-    if known:
-        yield _measured(name, [(x, y.value, y.low, y.high) for x, y in known], style)
-    foretold = [(_rate(one), one.modelled_efficiency) for one in line if one.modelled_efficiency is not None]
+def _efficiency(line: Sequence[CellOverLink], styles: Mapping[str, int]) -> Iterator[Series]:
+    name, style = _backend_and_ranks(line[0].case), styles[words.backend_title(line[0].case)]
+    measured = [(_link_rate(one), one.efficiency) for one in line if one.efficiency is not None]
+    if measured:
+        yield _measured_series(name, [(x, y.value, y.low, y.high) for x, y in measured], style)
+    foretold = [(_link_rate(one), one.modelled_efficiency) for one in line if one.modelled_efficiency is not None]
     if len(foretold) > 1:
-        yield _dotted(f"{name}: foretold", foretold, style)
+        yield _predicted_series(f"{name}: foretold", foretold, style)
 
 
-def _steps(line: Sequence[OverLink], styles: Mapping[str, int]) -> Iterator[Series]:
-    name, style = _name(line[0].case), styles[words.backend_title(line[0].case)]
-    known = [(_rate(one), one.step_s) for one in line if one.step_s is not None]
-    if known:
-        yield _measured(name, [(x, 1e3 * y.value, _ms(y.low), _ms(y.high)) for x, y in known], style)
-    foretold = [(_rate(one), 1e3 * one.modelled_step_s) for one in line if one.modelled_step_s is not None]
+def _steps(line: Sequence[CellOverLink], styles: Mapping[str, int]) -> Iterator[Series]:
+    name, style = _backend_and_ranks(line[0].case), styles[words.backend_title(line[0].case)]
+    measured = [(_link_rate(one), one.step_s) for one in line if one.step_s is not None]
+    if measured:
+        yield _measured_series(name, [(x, 1e3 * y.value, _ms(y.low), _ms(y.high)) for x, y in measured], style)
+    foretold = [(_link_rate(one), 1e3 * one.modelled_step_s) for one in line if one.modelled_step_s is not None]
     if len(foretold) > 1:
-        yield _dotted(f"{name}: foretold", foretold, style)
+        yield _predicted_series(f"{name}: foretold", foretold, style)
 
 
-def _floors(lines: Sequence[Sequence[OverLink]], styles: Mapping[str, int]) -> Iterator[Series]:
+def _floors(lines: Sequence[Sequence[CellOverLink]], styles: Mapping[str, int]) -> Iterator[Series]:
     """Backends that send as much have one in common."""
-    drawn: set[tuple[tuple[float, float], ...]] = set()
+    seen: set[tuple[tuple[float, float], ...]] = set()
     for line in lines:
-        points = tuple((_rate(one), 1e3 * one.floor_s) for one in line if one.floor_s is not None)
-        if len(points) > 1 and points not in drawn:
-            name = "the wire's floor" if not drawn else f"{_name(line[0].case)}: the wire's floor"
-            yield _dotted(name, points, styles[words.backend_title(line[0].case)])
-            drawn.add(points)
+        points = tuple((_link_rate(one), 1e3 * one.floor_s) for one in line if one.floor_s is not None)
+        if len(points) > 1 and points not in seen:
+            name = "the wire's floor" if not seen else f"{_backend_and_ranks(line[0].case)}: the wire's floor"
+            yield _predicted_series(name, points, styles[words.backend_title(line[0].case)])
+            seen.add(points)
 
 
-def _rate(one: OverLink) -> float:
+def _link_rate(one: CellOverLink) -> float:
     """As exactly as an axis tells it: three digits."""
     return float(f"{one.link_bytes_s:.3g}")
 
@@ -160,12 +209,14 @@ def _ms(seconds: float | None) -> float | None:
     return None if seconds is None else 1e3 * seconds
 
 
-def _measured(name: str, points: Sequence[tuple[float, float, float | None, float | None]], style: int) -> Series:
+def _measured_series(
+    name: str, points: Sequence[tuple[float, float, float | None, float | None]], style: int
+) -> Series:
     x, y, low, high = zip(*points, strict=True)
     return Series(name, x, y, low, high, style, (False,) * len(x))
 
 
-def _dotted(name: str, points: Sequence[tuple[float, float]], style: int) -> Series:
+def _predicted_series(name: str, points: Sequence[tuple[float, float]], style: int) -> Series:
     x, y = zip(*points, strict=True)
     unknown = (None,) * len(x)
     return Series(name, x, y, unknown, unknown, style, (False,) * len(x), look="fitted")

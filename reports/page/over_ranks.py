@@ -12,12 +12,12 @@ from reports.page.values import Series
 Rows = tuple[tuple[str, ...], ...]
 
 
-def over_ranks(
+def series_by_ranks(
     cells: Sequence[Cell],
     styles: Mapping[str, int],
     of: Callable[[Cell], Estimate | None],
     shown: Callable[[Estimate], str],
-    fewest: int = 1,
+    min_points: int = 1,
 ) -> tuple[tuple[Series, ...], Rows]:
     """One series a backend of what ``of`` gives, where it has ``fewest`` points; the rows have all that is known.
 
@@ -26,20 +26,22 @@ def over_ranks(
     series, rows = [], []
     for name in dict.fromkeys(words.backend_title(cell.case) for cell in cells):
         points = [
-            (cell.case.ranks, found, ", ".join(cell.flags))
+            (cell.case.ranks, estimates, ", ".join(cell.flags))
             for cell in sorted(cells, key=lambda cell: cell.case.ranks)
-            if words.backend_title(cell.case) == name and (found := of(cell)) is not None
+            if words.backend_title(cell.case) == name and (estimates := of(cell)) is not None
         ]
-        rows += [(name, str(ranks), shown(found), str(found.n), flags or "–") for ranks, found, flags in points]
-        if len(points) >= fewest:
+        rows += [
+            (name, str(ranks), shown(estimates), str(estimates.n), flags or "–") for ranks, estimates, flags in points
+        ]
+        if len(points) >= min_points:
             x = tuple(float(ranks) for ranks, _, _ in points)
             hollow = tuple("oversubscribed" in flags for _, _, flags in points)
-            series.append(series_of(name, x, [found for _, found, _ in points], styles[name], hollow))
+            series.append(estimate_series(name, x, [estimates for _, estimates, _ in points], styles[name], hollow))
     return tuple(series), tuple(rows)
 
 
-def series_of(
-    name: str, x: tuple[float, ...], found: Sequence[Estimate], style: int, hollow: tuple[bool, ...] | None = None
+def estimate_series(
+    name: str, x: tuple[float, ...], estimates: Sequence[Estimate], style: int, hollow: tuple[bool, ...] | None = None
 ) -> Series:
-    low, high = tuple(f.low for f in found), tuple(f.high for f in found)
-    return Series(name, x, tuple(f.value for f in found), low, high, style, hollow or (False,) * len(x))
+    low, high = tuple(f.low for f in estimates), tuple(f.high for f in estimates)
+    return Series(name, x, tuple(f.value for f in estimates), low, high, style, hollow or (False,) * len(x))

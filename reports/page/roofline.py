@@ -11,8 +11,8 @@ from reports.cells import Cell
 from reports.page import words
 from reports.page.values import Figure, Series, Table
 
-TITLE = "Model FLOPs utilization and roofline"
-AROUND = 3.0
+ROOFLINE_TITLE = "Model FLOPs utilization and roofline"
+ROOF_MARGIN = 3.0
 """How far, as a factor of the intensity, the roof reaches beyond the cells and its ridge."""
 
 
@@ -25,14 +25,34 @@ def roofline_table(cells: Sequence[Cell]) -> Table:
                 rows.append((words.case_title(cell.case), f"unknown: {cell.roofline_reason}", *("–",) * 9))
             continue
         rows.append(
-            (words.case_title(cell.case), _percent(found.mfu), _percent(found.own_mfu),
-             _scaled(found.flops, "FLOP"), _scaled(found.bytes_moved, "B"), words.number(found.intensity),
-             _scaled(found.peak_flop_s, "FLOP/s"), _scaled(found.peak_bytes_s, "B/s"),
-             _scaled(found.attainable_flop_s, "FLOP/s"), found.bound, _percent(found.reached_share))
-        )  # fmt: skip
-    header = ("cell", "MFU (95 %)", "MFU of own time", "FLOPs a step", "bytes a step", "FLOPs a byte", "peak",
-              "copy bandwidth", "attainable", "bound", "reached of attainable")  # fmt: skip
-    return Table(TITLE, header, tuple(rows), _note(cells))
+            (
+                words.case_title(cell.case),
+                _utilization(found.mfu),
+                _utilization(found.own_mfu),
+                _with_prefix(found.flops, "FLOP"),
+                _with_prefix(found.bytes_moved, "B"),
+                words.number(found.intensity),
+                _with_prefix(found.peak_flop_s, "FLOP/s"),
+                _with_prefix(found.peak_bytes_s, "B/s"),
+                _with_prefix(found.attainable_flop_s, "FLOP/s"),
+                found.bound,
+                _utilization(found.reached_share),
+            )
+        )
+    header = (
+        "cell",
+        "MFU (95 %)",
+        "MFU of own time",
+        "FLOPs a step",
+        "bytes a step",
+        "FLOPs a byte",
+        "peak",
+        "copy bandwidth",
+        "attainable",
+        "bound",
+        "reached of attainable",
+    )
+    return Table(ROOFLINE_TITLE, header, tuple(rows), _note(cells))
 
 
 def _note(cells: Sequence[Cell]) -> str:
@@ -54,67 +74,82 @@ def roofline_figures(cells: Sequence[Cell]) -> tuple[Figure, ...]:
     if not shown:
         return ()
     names = tuple(dict.fromkeys(words.backend_title(cell.case) for cell, _ in shown))
-    dots = tuple(_dots(name, number, shown) for number, name in enumerate(names))
+    dots = tuple(_cell_points(name, number, shown) for number, name in enumerate(names))
     roofs = tuple(
-        _roof(ranks, len(names) + number, shown)
+        _roof_series(ranks, len(names) + number, shown)
         for number, ranks in enumerate(sorted({cell.case.ranks for cell, _ in shown}))
     )
     rows = tuple(
-        (words.case_title(cell.case), words.number(found.intensity),
-         *(_scaled(value / cell.case.ranks, "FLOP/s") for value in
-           (found.reached_flop_s.value, found.attainable_flop_s, found.peak_flop_s)))
+        (
+            words.case_title(cell.case),
+            words.number(found.intensity),
+            *(
+                _with_prefix(value / cell.case.ranks, "FLOP/s")
+                for value in (found.reached_flop_s.value, found.attainable_flop_s, found.peak_flop_s)
+            ),
+        )
         for cell, found in shown
-    )  # fmt: skip
+    )
     table = Table("Roofline, FLOP/s of one rank", ("cell", "FLOPs a byte", "reached", "attainable", "peak"), rows)
     return (
-        Figure("roofline", "Roofline", "arithmetic intensity (FLOPs a byte)", "FLOP/s of one rank", (*roofs, *dots),
-               _sentence(shown), table, log_x=True, log_y=True, wide=True),
-    )  # fmt: skip
+        Figure(
+            "roofline",
+            "Roofline",
+            "arithmetic intensity (FLOPs a byte)",
+            "FLOP/s of one rank",
+            (*roofs, *dots),
+            _sentence(shown),
+            table,
+            log_x=True,
+            log_y=True,
+            wide=True,
+        ),
+    )
 
 
-def _dots(name: str, style: int, shown: Sequence[tuple[Cell, Roofline]]) -> Series:
-    mine = [(cell, found) for cell, found in shown if words.backend_title(cell.case) == name]
-    reached = [(found.reached_flop_s, cell.case.ranks) for cell, found in mine]
+def _cell_points(name: str, style: int, shown: Sequence[tuple[Cell, Roofline]]) -> Series:
+    own_cells = [(cell, found) for cell, found in shown if words.backend_title(cell.case) == name]
+    reached = [(found.reached_flop_s, cell.case.ranks) for cell, found in own_cells]
     return Series(
         name,
-        tuple(found.intensity for _, found in mine),
+        tuple(found.intensity for _, found in own_cells),
         tuple(rate.value / ranks for rate, ranks in reached),
         tuple(None if rate.low is None else rate.low / ranks for rate, ranks in reached),
         tuple(None if rate.high is None else rate.high / ranks for rate, ranks in reached),
         style,
-        tuple("oversubscribed" in cell.flags for cell, _ in mine),
+        tuple("oversubscribed" in cell.flags for cell, _ in own_cells),
         look="markers",
     )
 
 
-def _roof(ranks: int, style: int, shown: Sequence[tuple[Cell, Roofline]]) -> Series:
+def _roof_series(ranks: int, style: int, shown: Sequence[tuple[Cell, Roofline]]) -> Series:
     """The median over the cells of this rank count: each measured its own."""
-    mine = [found for cell, found in shown if cell.case.ranks == ranks]
-    flop_s = median(found.peak_flop_s for found in mine) / ranks
-    bytes_s = median(found.peak_bytes_s for found in mine) / ranks
+    own_cells = [found for cell, found in shown if cell.case.ranks == ranks]
+    flop_s = median(found.peak_flop_s for found in own_cells) / ranks
+    bytes_s = median(found.peak_bytes_s for found in own_cells) / ranks
     ridge = flop_s / bytes_s
     intensities = [ridge, *(found.intensity for _, found in shown)]
-    x = (min(intensities) / AROUND, ridge, max(intensities) * AROUND)
+    x = (min(intensities) / ROOF_MARGIN, ridge, max(intensities) * ROOF_MARGIN)
     y = tuple(min(flop_s, bytes_s * intensity) for intensity in x)
     return Series(f"roof, {words.ranks(ranks)}", x, y, (None,) * 3, (None,) * 3, style, (False,) * 3, look="line")
 
 
 def _sentence(shown: Sequence[tuple[Cell, Roofline]]) -> str:
-    best, its = max(shown, key=lambda one: one[1].mfu.value)
+    best, best_roofline = max(shown, key=lambda one: one[1].mfu.value)
     memory = sum(found.bound == "memory" for _, found in shown)
     return (
-        f"The highest model FLOPs utilization is {_percent(its.mfu)}, of {words.case_title(best.case)}. "
+        f"The highest model FLOPs utilization is {_utilization(best_roofline.mfu)}, of {words.case_title(best.case)}. "
         f"Under the slope, where memory would bound a step if there were no cache: {memory} of {len(shown)} cells."
     )
 
 
-def _scaled(value: float, unit: str) -> str:
+def _with_prefix(value: float, unit: str) -> str:
     """``101 GFLOP/s``"""
     digits = words.number(value).rstrip("kMGT")
     return f"{digits} {words.number(value).removeprefix(digits)}{unit}"
 
 
-def _percent(found: Estimate | None) -> str:
+def _utilization(found: Estimate | None) -> str:
     """``61.8 % (58.3–65.5)``, ``0.056 %``: a small model's share is far below one per cent."""
     if found is None:
         return "–"

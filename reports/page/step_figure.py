@@ -9,36 +9,40 @@ from reports.cells import Cell
 from reports.page import words
 from reports.page.values import Figure, Series, Table
 
-MOST_CATEGORIES = 16
-WORTH_A_LOG = 20
+MAX_CATEGORIES = 16
+LOG_SCALE_RATIO = 20
 """How many times the smallest time the largest is where an even scale would leave the medians flat on the ground."""
-NOTE = (
+STEP_TIMES_NOTE = (
     "Steps of all trials together, to describe them: steps are not independent samples, so no interval is drawn from "
     "them."
 )
 
-Rank = tuple[Cell, StepTimes]
+RankSteps = tuple[Cell, StepTimes]
 
 
-def step_figure(key: str, cells: Sequence[Cell]) -> Figure | None:
+def step_time_figure(key: str, cells: Sequence[Cell]) -> Figure | None:
     """The largest rank counts first, as many as fit; ``None`` where no step was timed."""
-    known = sorted((cell for cell in cells if cell.step_times), key=lambda cell: -cell.case.ranks)
-    if not known:
+    sampled_cells = sorted((cell for cell in cells if cell.step_times), key=lambda cell: -cell.case.ranks)
+    if not sampled_cells:
         return None
-    shown = _that_fit(known)
-    series = _series([one for _, one in shown])
+    shown = _shown_ranks(sampled_cells)
+    series = _step_time_series([one for _, one in shown])
     header = ("backend, ranks · rank", "5 %", "25 %", "median", "75 %", "95 %", "slowest", "steps", "trials")
     return Figure(
-        f"{key}-step-times", "Step times by rank", "backend, ranks · rank", "step (ms)", series,
-        f"{_sentence(shown)}{_left_out(known, shown)}",
-        Table("Step times by rank", header, tuple(map(_row, shown)), NOTE),
-        categories=tuple(map(_title, shown)),
-        log_y=max(one.slowest_s for _, one in shown) > WORTH_A_LOG * min(one.median_s for _, one in shown),
+        f"{key}-step-times",
+        "Step times by rank",
+        "backend, ranks · rank",
+        "step (ms)",
+        series,
+        f"{_slowest_sentence(shown)}{_omitted_text(sampled_cells, shown)}",
+        Table("Step times by rank", header, tuple(map(_rank_row, shown)), STEP_TIMES_NOTE),
+        categories=tuple(map(_rank_title, shown)),
+        log_y=max(one.slowest_s for _, one in shown) > LOG_SCALE_RATIO * min(one.median_s for _, one in shown),
         wide=True,
-    )  # fmt: skip
+    )
 
 
-def _series(shown: Sequence[StepTimes]) -> tuple[Series, Series]:
+def _step_time_series(shown: Sequence[StepTimes]) -> tuple[Series, Series]:
     places, unknown = tuple(map(float, range(len(shown)))), (None,) * len(shown)
     solid = (False,) * len(shown)
     middle, low, high, slowest = (
@@ -51,65 +55,65 @@ def _series(shown: Sequence[StepTimes]) -> tuple[Series, Series]:
     )
 
 
-def _that_fit(known: Sequence[Cell]) -> list[Rank]:
+def _shown_ranks(sampled_cells: Sequence[Cell]) -> list[RankSteps]:
     """Of the largest rank count the slowest ranks of every cell, then whole cells of smaller ones while there is room.
 
     ``known``: the largest rank count first.
     """
-    level = [cell for cell in known if cell.case.ranks == known[0].case.ranks]
-    each = max(1, MOST_CATEGORIES // len(level))
-    shown = [(cell, one) for cell in level[:MOST_CATEGORIES] for one in _slowest(cell, each)]
-    for cell in known[len(level) :]:
-        if len(shown) + len(cell.step_times) > MOST_CATEGORIES:
+    largest_cells = [cell for cell in sampled_cells if cell.case.ranks == sampled_cells[0].case.ranks]
+    each = max(1, MAX_CATEGORIES // len(largest_cells))
+    shown = [(cell, one) for cell in largest_cells[:MAX_CATEGORIES] for one in _slowest_ranks(cell, each)]
+    for cell in sampled_cells[len(largest_cells) :]:
+        if len(shown) + len(cell.step_times) > MAX_CATEGORIES:
             break
         shown += [(cell, one) for one in cell.step_times]
     return shown
 
 
-def _slowest(cell: Cell, most: int) -> list[StepTimes]:
+def _slowest_ranks(cell: Cell, most: int) -> list[StepTimes]:
     kept = sorted(cell.step_times, key=lambda one: -one.median_s)[:most]
     return sorted(kept, key=lambda one: one.rank)
 
 
-def _left_out(known: Sequence[Cell], shown: Sequence[Rank]) -> str:
+def _omitted_text(sampled_cells: Sequence[Cell], shown: Sequence[RankSteps]) -> str:
     """What has no place, in words; empty where all have."""
-    every = sum(len(cell.step_times) for cell in known)
-    if len(shown) == every:
+    total = sum(len(cell.step_times) for cell in sampled_cells)
+    if len(shown) == total:
         return ""
-    most = known[0].case.ranks
-    level = [cell for cell in known if cell.case.ranks == most]
-    whole = sum(len(cell.step_times) for cell in level) <= len(shown)
+    most = sampled_cells[0].case.ranks
+    largest_cells = [cell for cell in sampled_cells if cell.case.ranks == most]
+    whole = sum(len(cell.step_times) for cell in largest_cells) <= len(shown)
     which = "the largest rank counts" if whole else f"the slowest at {words.ranks(most)}"
-    return f" Shown are {len(shown)} of {every} ranks of all cells: {which}."
+    return f" Shown are {len(shown)} of {total} ranks of all cells: {which}."
 
 
-def _title(one: Rank) -> str:
+def _rank_title(one: RankSteps) -> str:
     cell, found = one
     injected = f" (injected {cell.case.fault.label})" if cell.case.fault else ""
     return f"{words.backend_title(cell.case)}{injected}, {cell.case.ranks} · rank {found.rank}"
 
 
-def _row(one: Rank) -> tuple[str, ...]:
+def _rank_row(one: RankSteps) -> tuple[str, ...]:
     found = one[1]
     times = (found.p5_s, found.p25_s, found.median_s, found.p75_s, found.p95_s, found.slowest_s)
-    return (_title(one), *map(words.duration, times), str(found.steps), str(found.trials))
+    return (_rank_title(one), *map(words.duration, times), str(found.steps), str(found.trials))
 
 
-def _sentence(shown: Sequence[Rank]) -> str:
+def _slowest_sentence(shown: Sequence[RankSteps]) -> str:
     """Who is slowest at the largest rank count, and how slow the slowest step of all was."""
     most = max(cell.case.ranks for cell, _ in shown)
-    level = {id(cell): cell for cell, _ in shown if cell.case.ranks == most > 1}
-    told = [_spread(cell) for cell in level.values()]
-    worst = max(shown, key=lambda one: one[1].slowest_s / one[1].median_s)
-    times = worst[1].slowest_s / worst[1].median_s
+    largest_cells = {id(cell): cell for cell, _ in shown if cell.case.ranks == most > 1}
+    spreads = [_rank_spread(cell) for cell in largest_cells.values()]
+    outlier = max(shown, key=lambda one: one[1].slowest_s / one[1].median_s)
+    times = outlier[1].slowest_s / outlier[1].median_s
     slowest = (
-        f"The step that stands out most took {words.duration(worst[1].slowest_s)}, {words.number(times)} times the "
-        f"median of its rank ({_title(worst)})."
+        f"The step that stands out most took {words.duration(outlier[1].slowest_s)}, {words.number(times)} times the "
+        f"median of its rank ({_rank_title(outlier)})."
     )
-    return f"Slowest by median: {'; '.join(told)}. {slowest}" if told else slowest
+    return f"Slowest by median: {'; '.join(spreads)}. {slowest}" if spreads else slowest
 
 
-def _spread(cell: Cell) -> str:
+def _rank_spread(cell: Cell) -> str:
     slow, quick = (pick(cell.step_times, key=lambda one: one.median_s) for pick in (max, min))
     more = 100 * (slow.median_s / quick.median_s - 1)
     return f"{words.backend_title(cell.case)} rank {slow.rank}, {more:.1f} % above rank {quick.rank}"

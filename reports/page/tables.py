@@ -7,31 +7,49 @@ from collections.abc import Mapping, Sequence
 from bench.case import Case
 from reports import flags as meaning
 from reports.analysis.curve import Curve
-from reports.analysis.telemetry import ENERGY, FEWEST_SAMPLES
+from reports.analysis.telemetry import ENERGY_READINGS, MIN_SAMPLES
 from reports.cells import Cell
 from reports.page import words
 from reports.page.values import Table
 
-ALWAYS_DIFFER = ("command", "sweep", "started, finished", "harness's own cost")
+EXPECTED_DIFFERENCES = ("command", "sweep", "started, finished", "harness's own cost")
 """What sets two sweeps apart without making them another experiment."""
 
 
-def results(cells: Sequence[Cell]) -> Table:
+def results_table(cells: Sequence[Cell]) -> Table:
     rows = tuple(
         (
-            words.workload_title(cell.case), words.backend_title(cell.case), words.count(cell.case), cell.case.scaling,
-            words.measured(cell.throughput), words.milliseconds(cell.step_s), words.measured(cell.speedup),
+            words.workload_title(cell.case),
+            words.backend_title(cell.case),
+            words.case_rank_count(cell.case),
+            cell.case.scaling,
+            words.estimate(cell.throughput),
+            words.duration_estimate(cell.step_s),
+            words.estimate(cell.speedup),
             words.percent(cell.efficiency) if cell.efficiency or not cell.throughput else f"– ({cell.scaling_reason})",
-            str(cell.trials), cell.outcome, ", ".join(cell.flags) or "–",
+            str(cell.trials),
+            cell.outcome,
+            ", ".join(cell.flags) or "–",
         )
         for cell in cells
-    )  # fmt: skip
-    header = ("workload", "backend", "ranks", "scaling", "throughput (95 %)", "median step", "speed-up (95 %)",
-              "efficiency (95 %)", "trials", "outcome", "flags")  # fmt: skip
+    )
+    header = (
+        "workload",
+        "backend",
+        "ranks",
+        "scaling",
+        "throughput (95 %)",
+        "median step",
+        "speed-up (95 %)",
+        "efficiency (95 %)",
+        "trials",
+        "outcome",
+        "flags",
+    )
     return Table("All cells", header, rows, "Intervals are 95 %, from trials (fresh processes), not from steps.")
 
 
-def same_work(cells: Sequence[Cell]) -> Table:
+def same_work_table(cells: Sequence[Cell]) -> Table:
     judged = [cell for cell in cells if cell.same_work is not None]
     counts = sorted({cell.case.ranks for cell in judged})
     rows: dict[tuple[str, str, str], dict[int, str]] = {}
@@ -56,23 +74,45 @@ def same_work(cells: Sequence[Cell]) -> Table:
     )
 
 
-def decomposition(cells: Sequence[Cell]) -> Table:
+def decomposition_table(cells: Sequence[Cell]) -> Table:
     rows = []
     for cell in cells:
         found = cell.decomposition
         if found is None:
             continue
-        parts = (words.milliseconds(part) for part in found.parts_s.values())
+        parts = (words.duration_estimate(part) for part in found.parts_s.values())
         shares = (found.load_balance, found.communication_efficiency, found.parallel_efficiency)
-        late = ", ".join(f"rank {one.rank} by {words.number(one.delay_s * 1e3)} ms" for one in found.stragglers)
+        stragglers_text = ", ".join(
+            f"rank {one.rank} by {words.number(one.delay_s * 1e3)} ms" for one in found.stragglers
+        )
         unexplained = "–" if found.unexplained is None else f"{100 * found.unexplained:+.1f} %"
         rows.append(
-            (words.case_title(cell.case), *parts, words.milliseconds(found.step_s), *map(words.percent, shares),
-             words.percent(found.computation_scaling), unexplained, late or "–")
-        )  # fmt: skip
-    header = ("cell", "data", "forward", "backward", "optimizer", "waiting", "exposed", "step", "load balance",
-              "communication efficiency", "parallel efficiency", "computation scaling", "unexplained",
-              "stragglers")  # fmt: skip
+            (
+                words.case_title(cell.case),
+                *parts,
+                words.duration_estimate(found.step_s),
+                *map(words.percent, shares),
+                words.percent(found.computation_scaling),
+                unexplained,
+                stragglers_text or "–",
+            )
+        )
+    header = (
+        "cell",
+        "data",
+        "forward",
+        "backward",
+        "optimizer",
+        "waiting",
+        "exposed",
+        "step",
+        "load balance",
+        "communication efficiency",
+        "parallel efficiency",
+        "computation scaling",
+        "unexplained",
+        "stragglers",
+    )
     note = (
         "From blocks of steps with and without the exchange, alternating in the same processes after the timed window. "
         "Waiting is for the slowest rank; exposed is communication that compute could not hide; the parts add up to "
@@ -83,22 +123,29 @@ def decomposition(cells: Sequence[Cell]) -> Table:
     return Table("Where the time of a step goes (means over ranks and trials)", header, tuple(rows), note)
 
 
-def scaling(cells: Sequence[Cell], curves: Mapping[str, Curve]) -> Table:
+def scaling_table(cells: Sequence[Cell], curves: Mapping[str, Curve]) -> Table:
     cases = {cell.case.curve: cell.case for cell in cells}
     rows = []
     for key, curve in curves.items():
         case = cases[key]
         name = f"{words.workload_title(case)} · {words.backend_title(case)} · {case.scaling}"
-        noticed = "; ".join(f"{trap}: {seen}" for trap, seen in curve.traps.items()) or "–"
+        traps_text = "; ".join(f"{trap}: {seen}" for trap, seen in curve.fit_flags.items()) or "–"
         if curve.model is None:
-            rows.append((name, f"none: {curve.reason}", "–", "–", "–", "–", noticed))
+            rows.append((name, f"none: {curve.reason}", "–", "–", "–", "–", traps_text))
             continue
         peak = "–" if curve.peak_ranks is None else f"highest at {words.number(curve.peak_ranks)} ranks"
         limit = "–" if curve.limit is None else f"never above {words.number(curve.limit)}"
         rows.append(
-            (name, words.MODELS[curve.model], words.share(curve.sigma), words.share(curve.kappa),
-             peak if curve.peak_ranks is not None else limit, words.serial_share(curve), noticed)
-        )  # fmt: skip
+            (
+                name,
+                words.MODEL_TITLES[curve.model],
+                words.parameter_percent(curve.sigma),
+                words.parameter_percent(curve.kappa),
+                peak if curve.peak_ranks is not None else limit,
+                words.serial_fraction(curve),
+                traps_text,
+            )
+        )
     header = ("curve", "model", "contention σ (95 %)", "coherency κ (95 %)", "bound", "serial share", "noticed")
     note = (
         "X(N) = γN ÷ (1 + σ(N−1) + κN(N−1)), fitted to ln X of every trial. The richest model whose last parameter can "
@@ -109,22 +156,25 @@ def scaling(cells: Sequence[Cell], curves: Mapping[str, Curve]) -> Table:
     return Table("Laws of scaling", header, tuple(rows), note)
 
 
-def readings(cells: Sequence[Cell]) -> Table:
+def readings_table(cells: Sequence[Cell]) -> Table:
     rows = [
-        (words.case_title(cell.case), reading.name.replace("_", " "),
-         words.measured(reading.estimate) if reading.estimate else f"unknown: {reading.reason}")
+        (
+            words.case_title(cell.case),
+            reading.name.replace("_", " "),
+            words.estimate(reading.estimate) if reading.estimate else f"unknown: {reading.reason}",
+        )
         for cell in cells
         for reading in cell.readings
-    ]  # fmt: skip
+    ]
     return Table("Further readings", ("cell", "reading", "value (95 %)"), tuple(rows))
 
 
-def usage(cells: Sequence[Cell]) -> Table:
+def usage_table(cells: Sequence[Cell]) -> Table:
     """A row a cell, a column for each reading that is known anywhere; why the others aren't stands below.
 
     Energy has a section of its own.
     """
-    every = [one for cell in cells for one in cell.usage if one.name not in ENERGY]
+    every = [one for cell in cells for one in cell.usage if one.name not in ENERGY_READINGS]
     known = dict.fromkeys(one.name for one in every if one.estimate is not None)
     missing: dict[str, list[str]] = {}
     for one in every:
@@ -133,20 +183,20 @@ def usage(cells: Sequence[Cell]) -> Table:
     rows = []
     for cell in (cell for cell in cells if cell.usage):
         found = {one.name: one.estimate for one in cell.usage}
-        taken = f"{cell.coverage.samples}, {cell.coverage.share * 100:.0f} %" if cell.coverage else "none"
-        rows.append((words.case_title(cell.case), *(words.reading(found.get(name)) for name in known), taken))
+        coverage_text = f"{cell.coverage.samples}, {cell.coverage.share * 100:.0f} %" if cell.coverage else "none"
+        rows.append((words.case_title(cell.case), *(words.reading(found.get(name)) for name in known), coverage_text))
     header = ("cell", *map(words.reading_title, known), "samples, coverage (least)")
     reasons = "; ".join(
         f"{', '.join(map(words.reading_title, dict.fromkeys(names)))}: {why}" for why, names in missing.items()
     )
     note = (
         "During the measured window, means over trials; host: the cores that this job may use. "
-        f"A window needs {FEWEST_SAMPLES} samples. " + (f"Unknown — {reasons}." if reasons else "")
+        f"A window needs {MIN_SAMPLES} samples. " + (f"Unknown — {reasons}." if reasons else "")
     )
     return Table("What ranks, hosts and GPUs did", header, tuple(rows), note)
 
 
-def conditions(cells: Sequence[Cell]) -> Table:
+def conditions_table(cells: Sequence[Cell]) -> Table:
     rows = []
     for cell in cells:
         for flag in dict.fromkeys(condition.name for condition in cell.conditions):
@@ -157,7 +207,7 @@ def conditions(cells: Sequence[Cell]) -> Table:
     return Table("What may have spoilt a number", header, tuple(rows))
 
 
-def troubles(cells: Sequence[Cell]) -> Table:
+def failures_table(cells: Sequence[Cell]) -> Table:
     rows = [
         (words.case_title(cell.case), cell.outcome, cell.reason or "", _last_lines(cell))
         for cell in cells
@@ -174,20 +224,25 @@ def _last_lines(cell: Cell) -> str:
     return "\n".join(failures[:2] or cell.log_tail) or "–"
 
 
-def not_applicable(found: Sequence[tuple[Case, str]]) -> Table:
+def not_applicable_table(found: Sequence[tuple[Case, str]]) -> Table:
     grouped: dict[tuple[str, str], list[Case]] = {}
     for case, reason in found:
         grouped.setdefault((reason, words.backend_title(case)), []).append(case)
     rows = [
-        (name, ", ".join(sorted({words.workload_title(case) for case in cases})),
-         ", ".join(str(count) for count in sorted({case.ranks for case in cases})), reason)
+        (
+            name,
+            ", ".join(sorted({words.workload_title(case) for case in cases})),
+            ", ".join(str(count) for count in sorted({case.ranks for case in cases})),
+            reason,
+        )
         for (reason, name), cases in grouped.items()
-    ]  # fmt: skip
-    return Table("Combinations that make no sense and were not planned", ("backend", "workloads", "ranks", "reason"),
-                 tuple(rows))  # fmt: skip
+    ]
+    return Table(
+        "Combinations that make no sense and were not planned", ("backend", "workloads", "ranks", "reason"), tuple(rows)
+    )
 
 
-def machinery(cells: Sequence[Cell]) -> Table:
+def implementation_table(cells: Sequence[Cell]) -> Table:
     rows = {
         (words.workload_title(cell.case), words.backend_title(cell.case), cell.machinery)
         for cell in cells
@@ -196,20 +251,20 @@ def machinery(cells: Sequence[Cell]) -> Table:
     return Table("Other machinery", ("workload", "backend", "how it differs from the rest"), tuple(sorted(rows)))
 
 
-def flags(cells: Sequence[Cell]) -> Table:
+def flags_table(cells: Sequence[Cell]) -> Table:
     counts: dict[str, int] = {}
     for cell in cells:
         for flag in cell.flags:
             counts[flag] = counts.get(flag, 0) + 1
-    rows = tuple((name, str(count), meaning.explain(name)) for name, count in sorted(counts.items()))
+    rows = tuple((name, str(count), meaning.explain_flag(name)) for name, count in sorted(counts.items()))
     return Table("Flags", ("flag", "cells", "what was seen; what to do"), rows)
 
 
-def provenance(rows: Sequence[tuple[str, ...]]) -> Table:
+def provenance_table(rows: Sequence[tuple[str, ...]]) -> Table:
     """What, and its value in each sweep; those that differ are named."""
     sweeps = len(rows[0]) - 1 if rows else 1
     header = ("what", "value") if sweeps == 1 else ("what", *(sweep_label(number) for number in range(sweeps)))
-    differ = [row[0] for row in rows if len(set(row[1:])) > 1 and row[0] not in ALWAYS_DIFFER]
+    differ = [row[0] for row in rows if len(set(row[1:])) > 1 and row[0] not in EXPECTED_DIFFERENCES]
     return Table("Provenance", header, tuple(rows), f"They differ in: {', '.join(differ)}." if differ else "")
 
 
@@ -218,7 +273,7 @@ def sweep_label(number: int) -> str:
     return chr(ord("A") + number)
 
 
-def settings(cells: Sequence[Cell]) -> Table:
+def settings_table(cells: Sequence[Cell]) -> Table:
     rows = {
         (words.backend_title(cell.case), ", ".join(f"{name} {value}" for name, value in sorted(cell.settings.items())))
         for cell in cells

@@ -8,7 +8,7 @@ from reports.cells import Cell
 from reports.page import answers, words
 from reports.page.values import Figure, Series, Table
 
-PARTS = ("forward", "backward", "optimizer", "data", "waiting", "exposed")
+STEP_PARTS = ("forward", "backward", "optimizer", "data", "waiting", "exposed")
 
 
 def time_figure(key: str, cells: Sequence[Cell]) -> Figure | None:
@@ -17,19 +17,32 @@ def time_figure(key: str, cells: Sequence[Cell]) -> Figure | None:
     if not shown:
         return None
     names = tuple(f"{words.backend_title(cell.case)}, {cell.case.ranks}" for cell in shown)
-    series = tuple(_layer(part, number, shown) for number, part in enumerate(PARTS))
+    series = tuple(_part_series(part, number, shown) for number, part in enumerate(STEP_PARTS))
     rows = tuple(
-        (name, *(words.milliseconds(cell.decomposition.parts_s[part]) for part in PARTS),
-         words.milliseconds(cell.decomposition.step_s))
+        (
+            name,
+            *(words.duration_estimate(cell.decomposition.parts_s[part]) for part in STEP_PARTS),
+            words.duration_estimate(cell.decomposition.step_s),
+        )
         for name, cell in zip(names, shown, strict=True)
         if cell.decomposition
-    )  # fmt: skip
-    table = Table("Parts of a step, means over ranks and trials", ("backend, ranks", *PARTS, "step"), rows)
-    return Figure(f"{key}-time-parts", "Where the time goes", "backend, ranks", "step (ms)", series, _sentence(shown),
-                  table, categories=names, stacked=True, wide=True)  # fmt: skip
+    )
+    table = Table("Parts of a step, means over ranks and trials", ("backend, ranks", *STEP_PARTS, "step"), rows)
+    return Figure(
+        f"{key}-time-parts",
+        "Where the time goes",
+        "backend, ranks",
+        "step (ms)",
+        series,
+        _parts_sentence(shown),
+        table,
+        categories=names,
+        stacked=True,
+        wide=True,
+    )
 
 
-def _layer(part: str, number: int, cells: Sequence[Cell]) -> Series:
+def _part_series(part: str, number: int, cells: Sequence[Cell]) -> Series:
     # An exchange that noise has made shorter than nothing can't be drawn; the table has its number.
     heights = tuple(
         max(0.0, 1e3 * cell.decomposition.parts_s[part].value) if cell.decomposition else 0.0 for cell in cells
@@ -38,13 +51,13 @@ def _layer(part: str, number: int, cells: Sequence[Cell]) -> Series:
     return Series(part, tuple(map(float, range(len(cells)))), heights, unknown, unknown, number, (False,) * len(cells))
 
 
-def _sentence(cells: Sequence[Cell]) -> str:
+def _parts_sentence(cells: Sequence[Cell]) -> str:
     most = max(cell.case.ranks for cell in cells)
-    said = [
+    losses_text = [
         f"{words.backend_title(cell.case)}: {causes}"
         for cell in cells
-        if cell.case.ranks == most > 1 and cell.decomposition and (causes := answers.limits(cell))
+        if cell.case.ranks == most > 1 and cell.decomposition and (causes := answers.loss_summary(cell))
     ]
-    if not said:
+    if not losses_text:
         return "Own work of the ranks, waiting for the slowest one, and communication that compute could not hide."
-    return f"What a step loses at {words.ranks(most)} — {'; '.join(said)}."
+    return f"What a step loses at {words.ranks(most)} — {'; '.join(losses_text)}."

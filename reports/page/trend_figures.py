@@ -6,19 +6,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from reports.nights import Change, Night, NightCell
+from reports.nights import Night, NightCell, NightChange
 from reports.page import index_tables, words
-from reports.page.values import Figure, Link, Section, Series, Table
+from reports.page.values import Figure, Hyperlink, Section, Series, Table
 
-Group = tuple[str, str, int]
+GroupKey = tuple[str, str, int]
 """What the curves of a section share: workload and data, conditions, seed."""
 Attribute = Literal["throughput", "efficiency"]
-Line = tuple[str, int]
+BackendAtRanks = tuple[str, int]
 """A backend at a rank count."""
-Points = dict[int, NightCell]
+NightPoints = dict[int, NightCell]
 """By number of the night."""
 
-HOLLOW = "Hollow points: another machine, other versions, or oversubscribed."
+HOLLOW_NOTE = "Hollow points: another machine, other versions, or oversubscribed."
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Trend:
     """The nights that planned any of the group, the oldest first, and their labels."""
 
     key: str
-    group: Group
+    group: GroupKey
     nights: tuple[Night, ...]
     labels: tuple[str, ...]
     reference: Night
@@ -35,41 +35,45 @@ class Trend:
     """By backend's title."""
     since: str
     """Which nights :attr:`changes` are between."""
-    changes: tuple[Change, ...]
+    changes: tuple[NightChange, ...]
 
 
-def group_of(cell: NightCell) -> Group:
+def group_of(cell: NightCell) -> GroupKey:
     case = cell.case
-    return f"{words.workload_title(case)}{words.stand_in(case)}", words.conditions(case), case.seed
+    return f"{words.workload_title(case)}{words.stand_in_note(case)}", words.case_conditions(case), case.seed
 
 
 def trend_sections(trend: Trend) -> Iterator[Section]:
     """Each curve at its largest rank count; what it did at others is folded."""
     title, conditions, seed = trend.group
-    said = f"{conditions} · seed {seed}" if seed else conditions
-    lines = _lines(trend)
-    title += _message(lines)
-    top = _largest(trend, lines)
-    yield Section(title, said, _figures(trend, "top", "at each backend's most ranks", top))
+    subtitle = f"{conditions} · seed {seed}" if seed else conditions
+    lines = _measured_lines(trend)
+    title += _message_size(lines)
+    top = _largest_rank_lines(trend, lines)
+    yield Section(title, subtitle, _figures(trend, "top", "at each backend's most ranks", top))
     others = sorted({ranks for name, ranks in lines if (name, ranks) not in top}, reverse=True)
     folded = [
         figure
         for ranks in others
-        for figure in _figures(trend, f"n{ranks}", f"at {words.ranks(ranks)}",
-                               {line: points for line, points in lines.items() if line[1] == ranks})
-    ]  # fmt: skip
+        for figure in _figures(
+            trend,
+            f"n{ranks}",
+            f"at {words.ranks(ranks)}",
+            {line: points for line, points in lines.items() if line[1] == ranks},
+        )
+    ]
     if folded:
-        yield Section(f"{title}: every backend at other rank counts", said, tuple(folded), folded=True)
+        yield Section(f"{title}: every backend at other rank counts", subtitle, tuple(folded), folded=True)
 
 
-def _message(lines: dict[Line, Points]) -> str:
+def _message_size(lines: dict[BackendAtRanks, NightPoints]) -> str:
     """`` of 64 MiB`` where the group is a collective."""
     sizes = [cell.message_bytes for points in lines.values() for cell in points.values() if cell.message_bytes]
     return f" of {words.message_size(max(sizes))}" if sizes else ""
 
 
-def _lines(trend: Trend) -> dict[Line, Points]:
-    lines: dict[Line, Points] = {}
+def _measured_lines(trend: Trend) -> dict[BackendAtRanks, NightPoints]:
+    lines: dict[BackendAtRanks, NightPoints] = {}
     for number, night in enumerate(trend.nights):
         for cell in night.measured().values():
             if group_of(cell) == trend.group:
@@ -77,7 +81,7 @@ def _lines(trend: Trend) -> dict[Line, Points]:
     return dict(sorted(lines.items(), key=lambda line: (trend.styles[line[0][0]], line[0][1])))
 
 
-def _largest(trend: Trend, lines: dict[Line, Points]) -> dict[Line, Points]:
+def _largest_rank_lines(trend: Trend, lines: dict[BackendAtRanks, NightPoints]) -> dict[BackendAtRanks, NightPoints]:
     """Of each backend the line with the most ranks that the newest night planned; oversubscribed only if all are.
 
     Planned, not measured: a cell that failed last night keeps its place, as a gap.
@@ -93,18 +97,32 @@ def _largest(trend: Trend, lines: dict[Line, Points]) -> dict[Line, Points]:
     return {(name, ranks): lines[name, ranks] for name, (_, ranks) in top.items()}
 
 
-def _figures(trend: Trend, key: str, where: str, lines: dict[Line, Points]) -> tuple[Figure, ...]:
+def _figures(trend: Trend, key: str, where: str, lines: dict[BackendAtRanks, NightPoints]) -> tuple[Figure, ...]:
     unit = next(cell.throughput.unit for points in lines.values() for cell in points.values() if cell.throughput)
     efficient = {line: kept for line, points in lines.items() if (kept := _with_efficiency(points))}
-    throughput = _figure(trend, f"{key}-throughput", f"Throughput {where}", f"throughput ({unit})", lines,
-                         "throughput", _changed(trend, lines))  # fmt: skip
+    throughput = _figure(
+        trend,
+        f"{key}-throughput",
+        f"Throughput {where}",
+        f"throughput ({unit})",
+        lines,
+        "throughput",
+        _change_summary(trend, lines),
+    )
     if not efficient:
         return (throughput,)
-    return throughput, _figure(trend, f"{key}-efficiency", f"Efficiency {where}", "efficiency", efficient,
-                               "efficiency", _newest(trend, efficient))  # fmt: skip
+    return throughput, _figure(
+        trend,
+        f"{key}-efficiency",
+        f"Efficiency {where}",
+        "efficiency",
+        efficient,
+        "efficiency",
+        _newest_efficiency(trend, efficient),
+    )
 
 
-def _with_efficiency(points: Points) -> Points:
+def _with_efficiency(points: NightPoints) -> NightPoints:
     return {number: cell for number, cell in points.items() if cell.efficiency is not None}
 
 
@@ -113,38 +131,48 @@ def _figure(
     key: str,
     title: str,
     y_title: str,
-    lines: dict[Line, Points],
+    lines: dict[BackendAtRanks, NightPoints],
     attribute: Attribute,
     sentence: str,
 ) -> Figure:
     share = attribute == "efficiency"
     series = tuple(_series(trend, line, points, attribute) for line, points in lines.items())
     hollow = any(any(one.hollow) for one in series)
-    rows: list[tuple[str | Link, ...]] = [
-        (Link(label, night.href), *(_shown(points.get(number), attribute) for points in lines.values()))
+    rows: list[tuple[str | Hyperlink, ...]] = [
+        (Hyperlink(label, night.href), *(_cell_text(points.get(number), attribute) for points in lines.values()))
         for number, (night, label) in enumerate(zip(trend.nights, trend.labels, strict=True))
     ]
     table = Table(
         f"{title} (95 % interval), the newest sweep first", ("sweep", *map(_title, lines)), tuple(reversed(rows))
     )
-    return Figure(f"{trend.key}-{key}", title, "sweep", y_title, series, f"{sentence} {HOLLOW}" if hollow else sentence,
-                  table, "one" if share else None, categories=trend.labels, percent=share)  # fmt: skip
+    return Figure(
+        f"{trend.key}-{key}",
+        title,
+        "sweep",
+        y_title,
+        series,
+        f"{sentence} {HOLLOW_NOTE}" if hollow else sentence,
+        table,
+        "one" if share else None,
+        categories=trend.labels,
+        percent=share,
+    )
 
 
-def _shown(cell: NightCell | None, attribute: Attribute) -> str:
+def _cell_text(cell: NightCell | None, attribute: Attribute) -> str:
     if cell is None:
         return "–"
-    return words.percent(cell.efficiency) if attribute == "efficiency" else words.measured(cell.throughput)
+    return words.percent(cell.efficiency) if attribute == "efficiency" else words.estimate(cell.throughput)
 
 
-def _series(trend: Trend, line: Line, points: Points, attribute: Attribute) -> Series:
-    found = [getattr(cell, attribute) for cell in points.values()]
+def _series(trend: Trend, line: BackendAtRanks, points: NightPoints, attribute: Attribute) -> Series:
+    summaries = [getattr(cell, attribute) for cell in points.values()]
     return Series(
         name=_title(line),
         x=tuple(map(float, points)),
-        y=tuple(one.value for one in found),
-        low=tuple(one.low for one in found),
-        high=tuple(one.high for one in found),
+        y=tuple(one.value for one in summaries),
+        low=tuple(one.low for one in summaries),
+        high=tuple(one.high for one in summaries),
         style=trend.styles[line[0]],
         hollow=tuple(
             trend.nights[number].place != trend.reference.place or "oversubscribed" in cell.case.flags
@@ -153,25 +181,25 @@ def _series(trend: Trend, line: Line, points: Points, attribute: Attribute) -> S
     )
 
 
-def _title(line: Line) -> str:
+def _title(line: BackendAtRanks) -> str:
     return f"{line[0]}, {words.ranks(line[1])}"
 
 
-def _changed(trend: Trend, lines: dict[Line, Points]) -> str:
+def _change_summary(trend: Trend, lines: dict[BackendAtRanks, NightPoints]) -> str:
     keys = {cell.key: line for line, points in lines.items() for cell in points.values()}
-    found = [
-        f"{_title(keys[change.cell.key])} {index_tables.change(change)}"
+    summaries = [
+        f"{_title(keys[change.cell.key])} {index_tables.change_text(change)}"
         for change in trend.changes
         if change.cell.key in keys
     ]
-    if not found:
+    if not summaries:
         return "No two sweeps here can be compared."
-    return f"{trend.since}: {index_tables.few(found)}."
+    return f"{trend.since}: {index_tables.join_first(summaries)}."
 
 
-def _newest(trend: Trend, lines: dict[Line, Points]) -> str:
+def _newest_efficiency(trend: Trend, lines: dict[BackendAtRanks, NightPoints]) -> str:
     last = max(number for points in lines.values() for number in points)
-    found = [
+    summaries = [
         f"{_title(line)} {words.percent(points[last].efficiency)}" for line, points in lines.items() if last in points
     ]
-    return f"{trend.labels[last]}: {index_tables.few(found)}; 100 % is ideal."
+    return f"{trend.labels[last]}: {index_tables.join_first(summaries)}; 100 % is ideal."

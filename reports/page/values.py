@@ -9,7 +9,7 @@ Ideal = Literal["linear", "one"]
 
 
 @dataclass(frozen=True)
-class Link:
+class Hyperlink:
     """A cell of a table that leads to another page; ``href`` is relative to this one."""
 
     text: str
@@ -22,7 +22,7 @@ class Table:
 
     caption: str
     header: tuple[str, ...]
-    rows: tuple[tuple[str | Link, ...], ...]
+    rows: tuple[tuple[str | Hyperlink, ...], ...]
     note: str = ""
 
 

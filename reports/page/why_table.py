@@ -7,19 +7,36 @@ from collections.abc import Sequence
 from reports.analysis.losses import EXPOSED, WAITING
 from reports.page import words
 from reports.page.values import Table
-from reports.why import COMPUTE, DATA, Why
+from reports.why import COMPUTE, DATA, Bottleneck
 
 
-def table(found: Sequence[Why]) -> Table:
+def bottleneck_table(bottlenecks: Sequence[Bottleneck]) -> Table:
     rows = tuple(
-        (f"{words.workload_title(why.case)} · {words.backend_title(why.case)} · {why.case.scaling}",
-         words.placed(why.case), why.limited_by,
-         *(_percent(why.shares.get(term)) for term in (COMPUTE, DATA, WAITING, EXPOSED)),
-         _percent(why.slower), _percent(why.contention), _percent(why.coherency), "; ".join(why.conditions) or "–")
-        for why in found
-    )  # fmt: skip
-    header = ("curve", "at", "limited by", "compute", "data", "load imbalance", "exposed communication",
-              "compute slower than at the fewest", "contention σ", "coherency κ", "what else slowed it")  # fmt: skip
+        (
+            f"{words.workload_title(bottleneck.case)} · {words.backend_title(bottleneck.case)} · {bottleneck.case.scaling}",
+            words.ranks_on_nodes(bottleneck.case),
+            bottleneck.limited_by,
+            *(_share(bottleneck.shares.get(term)) for term in (COMPUTE, DATA, WAITING, EXPOSED)),
+            _share(bottleneck.slower),
+            _share(bottleneck.contention),
+            _share(bottleneck.coherency),
+            "; ".join(bottleneck.conditions) or "–",
+        )
+        for bottleneck in bottlenecks
+    )
+    header = (
+        "curve",
+        "at",
+        "limited by",
+        "compute",
+        "data",
+        "load imbalance",
+        "exposed communication",
+        "compute slower than at the fewest",
+        "contention σ",
+        "coherency κ",
+        "what else slowed it",
+    )
     note = (
         "Compute, data, load imbalance (waiting for the slowest rank) and exposed communication add up to a step. "
         "Slower: compute beyond what the same work takes at the smallest rank count, as a share of the "
@@ -29,5 +46,5 @@ def table(found: Sequence[Why]) -> Table:
     return Table("Why it stops scaling", header, rows, note)
 
 
-def _percent(share: float | None) -> str:
+def _share(share: float | None) -> str:
     return "–" if share is None else f"{100 * share:.0f} %"

@@ -14,39 +14,39 @@ from reports.analysis.curve import Curve
 from reports.analysis.scaling import Parameter, Prediction
 from reports.analysis.stats import Estimate
 from reports.cells import Cell
-from reports.placement import Place, Spread
+from reports.placement import Place, Placement
 
-MODELS = {"usl": "USL", "amdahl": "Amdahl", "linear": "linear"}
-PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
+MODEL_TITLES = {"usl": "USL", "amdahl": "Amdahl", "linear": "linear"}
+SI_PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 
 def number(value: float) -> str:
     """Three significant digits, with k, M, G or T from 10,000 on: ``15.8k``, ``3.41``, ``980``."""
-    factor, prefix = _scale(value)
-    return f"{_three(value / factor)}{prefix}"
+    factor, prefix = _si_prefix(value)
+    return f"{_three_digits(value / factor)}{prefix}"
 
 
-def _scale(value: float) -> tuple[float, str]:
+def _si_prefix(value: float) -> tuple[float, str]:
     if abs(value) < 1e4 or not math.isfinite(value):
         return 1.0, ""
-    return next(found for found in PREFIXES if abs(value) >= found[0])
+    return next(found for found in SI_PREFIXES if abs(value) >= found[0])
 
 
-def _three(value: float) -> str:
+def _three_digits(value: float) -> str:
     if value == 0 or not math.isfinite(value):
         return "0" if value == 0 else str(value)
     digits = max(0, 2 - math.floor(math.log10(abs(value))))
     return f"{value:.{min(digits, 6)}f}" if abs(value) < 1000 else f"{value:,.0f}"
 
 
-def measured(found: Estimate | None, *, unit: bool = True) -> str:
+def estimate(found: Estimate | None, *, unit: bool = True) -> str:
     """``15.8k (15.1k–16.5k) samples/s``; without an interval just the value; ``–`` for none."""
     if found is None:
         return "–"
-    factor, prefix = _scale(found.value)
-    shown = f"{_three(found.value / factor)}{prefix}"
+    factor, prefix = _si_prefix(found.value)
+    shown = f"{_three_digits(found.value / factor)}{prefix}"
     if found.low is not None and found.high is not None:
-        shown += f" ({_three(found.low / factor)}–{_three(found.high / factor)})"
+        shown += f" ({_three_digits(found.low / factor)}–{_three_digits(found.high / factor)})"
     if not unit or found.unit in ("1", "×"):
         return shown
     if found.unit == "B/s":
@@ -54,7 +54,7 @@ def measured(found: Estimate | None, *, unit: bool = True) -> str:
     return f"{shown} {found.unit}"
 
 
-def share(found: Parameter | None) -> str:
+def parameter_percent(found: Parameter | None) -> str:
     """``3.1 % (2.9–3.3)`` of a fitted σ or κ."""
     if found is None or (found.value == 0 and found.high is None):
         return "–"
@@ -64,7 +64,7 @@ def share(found: Parameter | None) -> str:
 
 def model_title(name: str) -> str:
     """``USL`` for ``usl``; what is said in words already stays as it is."""
-    return MODELS.get(name, name)
+    return MODEL_TITLES.get(name, name)
 
 
 def prediction(found: Prediction) -> str:
@@ -80,7 +80,7 @@ def latency(found: Parameter) -> str:
     return f"{number(found.value * 1e6)} µs ({number(found.low * 1e6)}–{number(found.high * 1e6)})"
 
 
-def inverse(found: Parameter) -> str:
+def bandwidth(found: Parameter) -> str:
     """``763MB/s (640M–910M)`` of a fitted time per byte."""
     if found.value < NEGLIGIBLE:
         return "too high to be told: latency is all"
@@ -89,12 +89,12 @@ def inverse(found: Parameter) -> str:
     return f"{number(1 / found.value)}B/s ({number(1 / found.high)}–{number(1 / found.low)})"
 
 
-def way_title(case: Case) -> str:
+def path_title(case: Case) -> str:
     """``ddp/gloo · cpu``: how gradients travel."""
-    return f"{family_title(case)} · {case.device}{f' · {net_title(case.net)}' if case.net else ''}"
+    return f"{backend_site_title(case)} · {case.device}{f' · {net_title(case.net)}' if case.net else ''}"
 
 
-def serial_share(curve: Curve) -> str:
+def serial_fraction(curve: Curve) -> str:
     """At the largest rank count: Gustafson's under weak scaling, Karp–Flatt's under strong."""
     last = curve.points[-1]
     found = last.gustafson or last.karp_flatt
@@ -117,17 +117,17 @@ def quantity(value: float, unit: str) -> str:
     """``1.62 cores``, ``71 %`` for a share, ``412 MB``."""
     if unit == "1":
         return f"{value * 100:.0f} %"
-    factor, prefix = _scale(value)
+    factor, prefix = _si_prefix(value)
     gap = "" if prefix and unit[0] not in "BHW" else " "
-    return f"{_three(value / factor)}{gap}{prefix}{unit}"
+    return f"{_three_digits(value / factor)}{gap}{prefix}{unit}"
 
 
 def with_range(mean: float, least: float, most: float, unit: str) -> str:
     """``468 (300–585) MB/s``, ``71 (68–74) %``: all three in the unit that suits the mean."""
     if unit == "1":
         return f"{100 * mean:.0f} ({100 * least:.0f}–{100 * most:.0f}) %"
-    factor, prefix = _scale(mean)
-    return f"{_three(mean / factor)} ({_three(least / factor)}–{_three(most / factor)}) {prefix}{unit}"
+    factor, prefix = _si_prefix(mean)
+    return f"{_three_digits(mean / factor)} ({_three_digits(least / factor)}–{_three_digits(most / factor)}) {prefix}{unit}"
 
 
 def percent(found: Estimate | None) -> str:
@@ -140,7 +140,7 @@ def percent(found: Estimate | None) -> str:
     return f"{found.value * 100:,.{digits}f} %{span}"
 
 
-def milliseconds(found: Estimate | None) -> str:
+def duration_estimate(found: Estimate | None) -> str:
     """``18.6 ms``; ``4.50 µs`` below a tenth of a millisecond."""
     return "–" if found is None else duration(found.value)
 
@@ -152,7 +152,7 @@ def duration(time_s: float) -> str:
     return f"{number(time_s * 1e3)} ms"
 
 
-def own_cost(found: Estimate | None) -> str:
+def overhead(found: Estimate | None) -> str:
     """``0.3 % of throughput (-0.2 to 0.8), from 12 trials``: of an estimate of throughput watched ÷ unwatched."""
     if found is None:
         return "not measured"
@@ -171,18 +171,18 @@ def message_size(size: int) -> str:
     return f"{size} B"
 
 
-def options(chosen: dict[str, Scalar]) -> str:
+def options(options_text: dict[str, Scalar]) -> str:
     """``compute_ms=400, model=emulated``"""
-    told = {name: f"{value:g}" if isinstance(value, float) else str(value) for name, value in chosen.items()}
-    return ", ".join(f"{name}={value}" for name, value in sorted(told.items()))
+    text = {name: f"{value:g}" if isinstance(value, float) else str(value) for name, value in options_text.items()}
+    return ", ".join(f"{name}={value}" for name, value in sorted(text.items()))
 
 
 def workload_title(case: Case) -> str:
     """``synthetic (model=cnn)``, *emulated compute* where the compute was a wait, and the links between the ranks."""
-    chosen = f" ({options(case.workload_options)})" if case.workload_options else ""
+    options_text = f" ({options(case.workload_options)})" if case.workload_options else ""
     emulated = ", emulated compute" if "emulated_compute" in case.flags else ""
     net = f", {net_title(case.net)}" if case.net else ""
-    return f"{case.workload}{chosen}{emulated}{net}"
+    return f"{case.workload}{options_text}{emulated}{net}"
 
 
 def net_title(net: str) -> str:
@@ -193,48 +193,48 @@ def net_title(net: str) -> str:
     return f"{net[:-4]} {unit} links"
 
 
-def link(found: Link) -> str:
+def link_summary(found: Link) -> str:
     """``1 Gbit/s links: 119 MB/s of payload each way at once (95 % of the rate), round trip 15.0 µs``"""
-    wanted, achieved = found.wanted_bytes_s, found.achieved_bytes_s
-    rate = measured(Estimate(value=achieved, low=None, high=None, n=1, unit="B/s"))
-    share = f" ({100 * achieved / wanted:.0f} % of the rate)" if wanted else ""
+    target_bytes_s, achieved = found.wanted_bytes_s, found.achieved_bytes_s
+    rate = estimate(Estimate(value=achieved, low=None, high=None, n=1, unit="B/s"))
+    share = f" ({100 * achieved / target_bytes_s:.0f} % of the rate)" if target_bytes_s else ""
     return (
         f"{net_title(found.net)}: {rate} of payload each way at once{share}, "
         f"round trip {number(found.round_trip_s * 1e6)} µs"
     )
 
 
-def hosts(found: Sequence[NodeFacts]) -> list[str]:
+def host_summaries(found: Sequence[NodeFacts]) -> list[str]:
     """``n1, n2: Intel Xeon, 8 cores, 16 GiB, GPUs: none; Linux 6.1, Python 3.12; torch 2.8.0``: alike ones together."""
     alike: dict[str, list[str]] = {}
     for one in found:
         packages = ", ".join(f"{name} {version}" for name, version in one.packages.items())
-        told = (
+        text = (
             f"{one.cpu}, {one.cores} cores, {one.memory_bytes / 2**30:.0f} GiB, GPUs: {', '.join(one.gpus) or 'none'}; "
             f"{one.system}, Python {one.python}; {packages}"
         )
-        alike.setdefault(told, []).append(one.host)
-    return [f"{', '.join(dict.fromkeys(names))}: {told}" for told, names in alike.items()]
+        alike.setdefault(text, []).append(one.host)
+    return [f"{', '.join(dict.fromkeys(names))}: {text}" for text, names in alike.items()]
 
 
 def backend_title(case: Case) -> str:
     """``ddp/gloo (bucket_cap_mb=1)``, and what tells its curve from others: ranks a node, the sweep, the site."""
-    width = f", {case.ranks_per_node} a node" if case.ranks_per_node else ""
-    return f"{_backend(case)}{width}{_whence(case)}"
+    ranks_per_node = f", {case.ranks_per_node} a node" if case.ranks_per_node else ""
+    return f"{_backend_transport(case)}{ranks_per_node}{_label_and_site(case)}"
 
 
-def family_title(case: Case) -> str:
+def backend_site_title(case: Case) -> str:
     """``ddp/gloo on slurm``: however many ranks a node holds."""
-    return f"{_backend(case)}{_whence(case)}"
+    return f"{_backend_transport(case)}{_label_and_site(case)}"
 
 
-def _backend(case: Case) -> str:
+def _backend_transport(case: Case) -> str:
     transport = "" if case.transport == "none" else f"/{case.transport}"
-    chosen = f" ({options(case.backend_options)})" if case.backend_options else ""
-    return f"{case.backend}{transport}{chosen}"
+    options_text = f" ({options(case.backend_options)})" if case.backend_options else ""
+    return f"{case.backend}{transport}{options_text}"
 
 
-def _whence(case: Case) -> str:
+def _label_and_site(case: Case) -> str:
     """`` · B on slurm``"""
     site = f" on {case.site}" if case.site != "local" else ""
     return f" · {case.label}{site}" if case.label else site
@@ -243,10 +243,10 @@ def _whence(case: Case) -> str:
 def case_title(case: Case) -> str:
     """``synthetic · ddp/gloo · 2 ranks · strong``, and the fault that was injected."""
     fault = f" · injected {case.fault.label}" if case.fault else ""
-    return f"{workload_title(case)} · {family_title(case)} · {placed(case)} · {case.scaling}{fault}"
+    return f"{workload_title(case)} · {backend_site_title(case)} · {ranks_on_nodes(case)} · {case.scaling}{fault}"
 
 
-def conditions(case: Case) -> str:
+def case_conditions(case: Case) -> str:
     """``strong scaling · global batch 128 · 1 thread per rank · cpu``"""
     batch = "global batch" if case.scaling == "strong" else "batch per rank"
     size = "" if case.batch == 1 else f"{batch} {case.batch} · "
@@ -261,32 +261,32 @@ def nodes(count: int) -> str:
     return f"{count:,} node{'s' * (count != 1)}"
 
 
-def placed(case: Case) -> str:
+def ranks_on_nodes(case: Case) -> str:
     """``4 ranks on 2 nodes``, where it was said how many a node holds."""
     return f"{ranks(case.ranks)} on {nodes(case.nodes)}" if case.ranks_per_node else ranks(case.ranks)
 
 
-def point(case: Case) -> str:
+def backend_and_ranks(case: Case) -> str:
     """``ddp/gloo, 4 ranks on 2 nodes``"""
-    return f"{family_title(case)}, {placed(case)}"
+    return f"{backend_site_title(case)}, {ranks_on_nodes(case)}"
 
 
-def located(case: Case) -> str:
+def backend_at_ranks(case: Case) -> str:
     """``ddp/gloo at 4 ranks on 2 nodes``"""
-    return f"{family_title(case)} at {placed(case)}"
+    return f"{backend_site_title(case)} at {ranks_on_nodes(case)}"
 
 
-def count(case: Case) -> str:
+def case_rank_count(case: Case) -> str:
     """``4 on 2 nodes``: the ranks, in a column of that name."""
-    return spread(Spread(case.ranks, case.ranks_per_node))
+    return rank_count(Placement(case.ranks, case.ranks_per_node))
 
 
-def spread(found: Spread) -> str:
+def rank_count(found: Placement) -> str:
     """``512 on 64 nodes``; ``8`` where nobody said how many a node holds."""
-    return f"{found.ranks:,} on {nodes(found.nodes)}" if found.width else f"{found.ranks}"
+    return f"{found.ranks:,} on {nodes(found.nodes)}" if found.ranks_per_node else f"{found.ranks}"
 
 
-PLACES: dict[Place, str] = {
+PLACE_TITLES: dict[Place, str] = {
     "inside": "inside a node",
     "across": "across nodes",
     "both": "several ranks on each of several nodes",
@@ -303,10 +303,10 @@ def group_title(cells: Sequence[Cell]) -> str:
     """The workload of a group, its largest message where it is a collective, and that a stand-in is one."""
     sizes = [message.message_bytes for cell in cells for message in cell.messages]
     size = f" of {message_size(max(sizes))}" if sizes else ""
-    return f"{workload_title(cells[0].case)}{size}{stand_in(cells[0].case)}"
+    return f"{workload_title(cells[0].case)}{size}{stand_in_note(cells[0].case)}"
 
 
-def stand_in(case: Case) -> str:
+def stand_in_note(case: Case) -> str:
     """`` (digits standing in for MNIST)``; empty for the data itself."""
     data = case.data
     return f" ({data.name.split(',')[0]} standing in for {data.stands_for})" if data and data.stands_for else ""

@@ -8,27 +8,27 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from bench.value import Value
-from reports.verdicts.calibration import Calibration, share
+from bench.value import FrozenModel
+from reports.verdicts.calibration import Calibration, proportion
 from reports.verdicts.rule import RULE, Rule
 from reports.verdicts.values import Assurance
 
-SHIPPED = Path(__file__).with_name("assurance.json")
+SHIPPED_FILE = Path(__file__).with_name("assurance.json")
 """Written by ``python -m harness check --calibrate --keep``."""
 
 
-FOUND = 0.95
+DETECTION_SHARE = 0.95
 """The share of slowdowns of a size that must be found for it to be quoted."""
 
 
-class Kept(Value):
+class StoredAssurance(FrozenModel):
     """An assurance with the rule it is of."""
 
     rule: str
     assurance: Assurance
 
 
-def fingerprint(rule: Rule) -> str:
+def rule_fingerprint(rule: Rule) -> str:
     """Changes with any number of the rule, and with the code that applies it."""
     code = "".join(Path(__file__).with_name(f"{name}.py").read_text() for name in ("robust", "screen", "confirm"))
     return hashlib.sha256(f"{rule.model_dump_json()}{code}".encode()).hexdigest()[:12]
@@ -36,14 +36,14 @@ def fingerprint(rule: Rule) -> str:
 
 def assurance_of(measured: Sequence[Calibration], command: str) -> Assurance:
     """Over all that was measured on made-up histories; a slowdown counts as found where it is in each of them."""
-    alarms = share(sum(one.false_alarms.count for one in measured), sum(one.false_alarms.of for one in measured))
+    alarms = proportion(sum(one.false_alarms.count for one in measured), sum(one.false_alarms.of for one in measured))
     least: dict[tuple[int, float], float] = {}
     for power in (power for one in measured for power in one.powers):
         which = (power.nights_more, power.slowdown_pct)
         least[which] = min(power.found.value, least.get(which, 1.0))
     found: dict[str, float] = {}
     for (more, size), value in sorted(least.items(), reverse=True):
-        if value >= FOUND:
+        if value >= DETECTION_SHARE:
             found[str(more + 1)] = round(size, 3)
     return Assurance(
         checks=alarms.of,
@@ -55,10 +55,10 @@ def assurance_of(measured: Sequence[Calibration], command: str) -> Assurance:
     )
 
 
-def shipped(rule: Rule = RULE) -> Assurance | None:
+def shipped_assurance(rule: Rule = RULE) -> Assurance | None:
     """``None`` where the rule was changed and not measured since."""
     try:
-        kept = Kept.model_validate_json(SHIPPED.read_text())
+        kept = StoredAssurance.model_validate_json(SHIPPED_FILE.read_text())
     except (OSError, ValidationError):
         return None
-    return kept.assurance if kept.rule == fingerprint(rule) else None
+    return kept.assurance if kept.rule == rule_fingerprint(rule) else None

@@ -12,23 +12,23 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bench.value import Value
+from bench.value import FrozenModel
 from reports.verdicts.confirm import confirm_all
-from reports.verdicts.generator import Histories, World, histories
+from reports.verdicts.generator import NoiseModel, SyntheticHistories, synthetic_histories
 from reports.verdicts.robust import Array, median
 from reports.verdicts.rule import Rule
-from reports.verdicts.screen import Nights, screen
-from reports.verdicts.values import Series
+from reports.verdicts.screen import SeriesArrays, screen
+from reports.verdicts.values import MetricSeries
 
-NIGHTS = 30
-LATER = (0, 1, 3)
+HISTORY_NIGHTS = 30
+DETECTION_DELAYS = (0, 1, 3)
 """A slowdown is looked for on the night it lands, and within so many more."""
-SUITE = 50
-PLENTY = 10
+SUITE_SIZE = 50
+MIN_RESAMPLED_NIGHTS = 10
 """Nights that a series needs before it is resampled."""
 
 
-class Share(Value):
+class Proportion(FrozenModel):
     """How many of how many, with the 95 % interval of Clopper and Pearson (1934, doi:10.1093/biomet/26.4.404)."""
 
     count: int
@@ -41,136 +41,136 @@ class Share(Value):
         return self.count / self.of
 
 
-class Power(Value):
+class Power(FrozenModel):
     """Slowdowns of one size that were found in time."""
 
     slowdown_pct: float
     nights_more: int
     """Within so many nights after the one on which it landed."""
-    found: Share
+    found: Proportion
 
 
-class Calibration(Value):
+class Calibration(FrozenModel):
     """What the rule was measured to do on one kind of history."""
 
     source: str
-    false_alarms: Share
-    improved: Share
+    false_alarms: Proportion
+    improved: Proportion
     """Unchanged series that were called improved: an alarm to nobody, but as wrong."""
-    suspects: Share
+    suspects: Proportion
     extra_trials: float
     """Trials spent on pairs of unchanged series, over those of their nights."""
     powers: tuple[Power, ...]
 
 
 @dataclass(frozen=True)
-class Unchanged:
+class UnchangedSuite:
     """``trials``: (series, nights, trials) of ln seconds; ``pairs(count, slowdown)``: (series, count)."""
 
     trials: Array
     pairs: Callable[[int, float], Array]
 
 
-Maker = Callable[[int, int], Unchanged | None]
+SuiteFactory = Callable[[int, int], UnchangedSuite | None]
 """Number of series, seed → a suite of unchanged series; ``None`` where there is no history."""
 
 
-def made_up(world: World, series: int, seed: int) -> Unchanged:
+def synthetic_suite(world: NoiseModel, series: int, seed: int) -> UnchangedSuite:
     """Histories with one night to judge and as many more as power is asked for."""
-    found: Histories = histories(world, series, NIGHTS + 1 + max(LATER), seed)
-    return Unchanged(found.trials, found.pairs)
+    found: SyntheticHistories = synthetic_histories(world, series, HISTORY_NIGHTS + 1 + max(DETECTION_DELAYS), seed)
+    return UnchangedSuite(found.trials, found.pairs)
 
 
-def resampled(own: Sequence[Series], series: int, seed: int) -> Unchanged | None:
-    """From a store's own series; ``None`` where none has :data:`PLENTY` nights of two trials."""
+def resampled_suite(own: Sequence[MetricSeries], series: int, seed: int) -> UnchangedSuite | None:
+    """From a store's own series; ``None`` where none has :data:`MIN_RESAMPLED_NIGHTS` nights of two trials."""
     rng = np.random.default_rng(seed)
-    plenty = [_nights(one) for one in own]
-    plenty = [nights for nights in plenty if len(nights) >= PLENTY]
-    if not plenty:
+    usable_series = [_nights(one) for one in own]
+    usable_series = [nights for nights in usable_series if len(nights) >= MIN_RESAMPLED_NIGHTS]
+    if not usable_series:
         return None
-    widest = min(min(len(night) for night in nights) for nights in plenty)
-    trials = np.empty((series, NIGHTS + 1 + max(LATER), widest))
-    chosen = rng.integers(len(plenty), size=series)
-    for row, place in enumerate(chosen):
-        nights = plenty[place]
+    trial_count = min(min(len(night) for night in nights) for nights in usable_series)
+    trials = np.empty((series, HISTORY_NIGHTS + 1 + max(DETECTION_DELAYS), trial_count))
+    chosen = rng.integers(len(usable_series), size=series)
+    for row, index in enumerate(chosen):
+        nights = usable_series[index]
         for column in range(trials.shape[1]):
-            trials[row, column] = rng.choice(nights[rng.integers(len(nights))], widest)
+            trials[row, column] = rng.choice(nights[rng.integers(len(nights))], trial_count)
 
     def pairs(count: int, slowdown: float) -> Array:
         found = np.empty((series, count))
-        for row, place in enumerate(chosen):
+        for row, index in enumerate(chosen):
             for column in range(count):
-                night = plenty[place][rng.integers(len(plenty[place]))]
+                night = usable_series[index][rng.integers(len(usable_series[index]))]
                 head, base = rng.choice(night, 2, replace=False)
                 found[row, column] = head - base
         return found + float(np.log1p(slowdown))
 
-    return Unchanged(trials, pairs)
+    return UnchangedSuite(trials, pairs)
 
 
-def _nights(one: Series) -> list[Array]:
+def _nights(one: MetricSeries) -> list[Array]:
     """Good nights with two trials and more, each less the median of its accepted level."""
     there = [night for night in (*one.past, *((one.newest,) if one.newest else ())) if night.good]
     levels = {night.level for night in there}
-    middle = {
+    level_medians = {
         level: float(median(np.asarray([np.median(night.logs) for night in there if night.level == level])))
         for level in levels
     }
-    return [np.asarray(night.logs) - middle[night.level] for night in there if len(night.logs) > 1]
+    return [np.asarray(night.logs) - level_medians[night.level] for night in there if len(night.logs) > 1]
 
 
 def calibrate(
-    make: Maker, source: str, checks: int, slowdowns: Sequence[float], rule: Rule
+    make: SuiteFactory, source: str, checks: int, slowdowns: Sequence[float], rule: Rule
 ) -> Iterator[Calibration | float]:
     """Shares done as they come, between 0 and 1, then the calibration; nothing where there is no history.
 
     ``slowdowns``: 0.05 is 5 %. Power is measured on a tenth
     of the checks for each.
     """
-    suites = max(checks // SUITE, 1)
-    powered = max(suites // 10, 1)
-    total = suites + powered * len(slowdowns) * len(LATER)
+    suites = max(checks // SUITE_SIZE, 1)
+    power_suites = max(suites // 10, 1)
+    total = suites + power_suites * len(slowdowns) * len(DETECTION_DELAYS)
     counts: dict[str, int] = {"alarms": 0, "improved": 0, "suspects": 0, "pairs": 0, "trials": 0}
-    found = {(slowdown, more): 0 for slowdown in slowdowns for more in LATER}
+    found = {(slowdown, delay): 0 for slowdown in slowdowns for delay in DETECTION_DELAYS}
     done = 0
     for seed in range(suites):
-        suite = make(SUITE, seed)
+        suite = make(SUITE_SIZE, seed)
         if suite is None:
             return
-        _count(counts, suite, rule)
+        _count_unchanged(counts, suite, rule)
         done += 1
-        if seed < powered:
+        if seed < power_suites:
             for slowdown in slowdowns:
-                for more, caught in _caught(suite, slowdown, rule).items():
-                    found[slowdown, more] += caught
-                done += len(LATER)
+                for delay, detected in _count_detected(suite, slowdown, rule).items():
+                    found[slowdown, delay] += detected
+                done += len(DETECTION_DELAYS)
         yield done / total
-    of = suites * SUITE
+    of = suites * SUITE_SIZE
     yield Calibration(
         source=source,
-        false_alarms=share(counts["alarms"], of),
-        improved=share(counts["improved"], of),
-        suspects=share(counts["suspects"], of),
+        false_alarms=proportion(counts["alarms"], of),
+        improved=proportion(counts["improved"], of),
+        suspects=proportion(counts["suspects"], of),
         extra_trials=2 * counts["pairs"] / counts["trials"],
         powers=tuple(
-            Power(slowdown_pct=100 * slowdown, nights_more=more, found=share(caught, powered * SUITE))
-            for (slowdown, more), caught in found.items()
+            Power(slowdown_pct=100 * slowdown, nights_more=delay, found=proportion(detected, power_suites * SUITE_SIZE))
+            for (slowdown, delay), detected in found.items()
         ),
     )
 
 
-def share(count: int, of: int) -> Share:
+def proportion(count: int, of: int) -> Proportion:
     """With its interval."""
     from scipy.special import betaincinv
 
     low = float(betaincinv(count, of - count + 1, 0.025)) if count else 0.0
     high = float(betaincinv(count + 1, of - count, 0.975)) if count < of else 1.0
-    return Share(count=count, of=of, low=low, high=high)
+    return Proportion(count=count, of=of, low=low, high=high)
 
 
-def _count(counts: dict[str, int], suite: Unchanged, rule: Rule) -> None:
+def _count_unchanged(counts: dict[str, int], suite: UnchangedSuite, rule: Rule) -> None:
     """One check of a suite without a change."""
-    trials = suite.trials[:, : NIGHTS + 1]
+    trials = suite.trials[:, : HISTORY_NIGHTS + 1]
     screened = screen(_as_nights(trials), rule)
     suspects = screened.slower_z > screened.threshold
     decisions = confirm_all(suite.pairs(rule.looks[-1], 0.0)[suspects], screened.pair_scale[suspects], rule)
@@ -182,22 +182,22 @@ def _count(counts: dict[str, int], suite: Unchanged, rule: Rule) -> None:
     counts["trials"] += trials.shape[0] * trials.shape[2]
 
 
-def _caught(suite: Unchanged, slowdown: float, rule: Rule) -> dict[int, int]:
+def _count_detected(suite: UnchangedSuite, slowdown: float, rule: Rule) -> dict[int, int]:
     """How many of the suite's series are found, by nights after the one on which all of them were slowed."""
     slowed = suite.trials.copy()
-    slowed[:, NIGHTS:] += np.log1p(slowdown)
-    caught = np.zeros(len(slowed), dtype=bool)
+    slowed[:, HISTORY_NIGHTS:] += np.log1p(slowdown)
+    detected = np.zeros(len(slowed), dtype=bool)
     found = {}
-    for more in range(max(LATER) + 1):
-        screened = screen(_as_nights(slowed[:, : NIGHTS + 1 + more]), rule)
-        suspects = (screened.slower_z > screened.threshold) & ~caught
+    for delay in range(max(DETECTION_DELAYS) + 1):
+        screened = screen(_as_nights(slowed[:, : HISTORY_NIGHTS + 1 + delay]), rule)
+        suspects = (screened.slower_z > screened.threshold) & ~detected
         decisions = confirm_all(suite.pairs(rule.looks[-1], slowdown)[suspects], screened.pair_scale[suspects], rule)
-        caught[np.flatnonzero(suspects)] = [one.answer == "slower" for one in decisions]
-        if more in LATER:
-            found[more] = int(caught.sum())
+        detected[np.flatnonzero(suspects)] = [one.answer == "slower" for one in decisions]
+        if delay in DETECTION_DELAYS:
+            found[delay] = int(detected.sum())
     return found
 
 
-def _as_nights(trials: Array) -> Nights:
+def _as_nights(trials: Array) -> SeriesArrays:
     shape = trials.shape[:2]
-    return Nights(trials, np.ones(shape, dtype=bool), np.zeros(shape, dtype=int))
+    return SeriesArrays(trials, np.ones(shape, dtype=bool), np.zeros(shape, dtype=int))

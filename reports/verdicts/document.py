@@ -10,7 +10,7 @@ from reports.verdicts.outcome import exit_code, headline, next_steps
 from reports.verdicts.values import WORST_FIRST, Judgement, Verdict
 
 
-def as_json(judgement: Judgement) -> dict[str, Any]:
+def verdict_document(judgement: Judgement) -> dict[str, Any]:
     """The document. Its names are stable; what is unknown is null, never 0 and never NaN.
 
     - ``judged``, ``started_at`` (ISO 8601), ``commit``, ``base_commit``, ``machine``, ``command``: what was judged;
@@ -30,27 +30,31 @@ def as_json(judgement: Judgement) -> dict[str, Any]:
     Where two verdicts would have one key, ``benchmarks`` has the worse.
     """
     worst_last = sorted(judgement.verdicts, key=lambda one: -WORST_FIRST.index(one.status))
-    found: dict[str, Any] = _finite({
-        **judgement.model_dump(include={"judged", "started_at", "commit", "base_commit", "machine"}),
-        **judgement.model_dump(include={"command", "again"}),
-        "exit": exit_code(judgement),
-        "headline": headline(judgement),
-        "counts": {status: sum(one.status == status for one in judgement.verdicts) for status in WORST_FIRST},
-        "benchmarks": dict(reversed({words.key_of(one): _benchmark(one) for one in worst_last}.items())),
-        **judgement.model_dump(include={"verdicts", "findings", "trials", "extra_trials", "assurance"}),
-        "next": [{"said": step.said, "command": step.command} for step in next_steps(judgement)],
-    })  # fmt: skip
+    found: dict[str, Any] = _replace_non_finite(
+        {
+            **judgement.model_dump(include={"judged", "started_at", "commit", "base_commit", "machine"}),
+            **judgement.model_dump(include={"command", "again"}),
+            "exit": exit_code(judgement),
+            "headline": headline(judgement),
+            "counts": {status: sum(one.status == status for one in judgement.verdicts) for status in WORST_FIRST},
+            "benchmarks": dict(
+                reversed({words.verdict_key(one): _benchmark_fields(one) for one in worst_last}.items())
+            ),
+            **judgement.model_dump(include={"verdicts", "findings", "trials", "extra_trials", "assurance"}),
+            "next": [{"said": step.said, "command": step.command} for step in next_steps(judgement)],
+        }
+    )
     return found
 
 
-def _benchmark(verdict: Verdict) -> dict[str, Any]:
+def _benchmark_fields(verdict: Verdict) -> dict[str, Any]:
     return verdict.model_dump(exclude={"name"})
 
 
-def _finite(value: Any) -> Any:
+def _replace_non_finite(value: Any) -> Any:
     """JSON has no NaN and no infinity."""
     if isinstance(value, dict):
-        return {key: _finite(one) for key, one in value.items()}
+        return {key: _replace_non_finite(one) for key, one in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(one) for one in value]
+        return [_replace_non_finite(one) for one in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -13,13 +13,13 @@ from typing import Literal
 
 import numpy as np
 
-from bench.value import Value
+from bench.value import FrozenModel
 from reports.verdicts.robust import Array
 
 Generator = np.random.Generator
 
 
-class World(Value):
+class NoiseModel(FrozenModel):
     """Noise of one kind of machine; ranges are drawn from uniformly, once a series. Shares are of the value."""
 
     name: Literal["tuned", "foreign"]
@@ -35,30 +35,46 @@ class World(Value):
     """Standard deviation, over the series, of a steady drift per night."""
     walk: float
     """Of the random step from each night's level to the next."""
-    wild_runs: float
-    """Share of runs that something else slowed, by an exponential of :attr:`wild_size`."""
-    wild_size: float
-    wild_samples: float
+    outlier_run_share: float
+    """Share of runs that something else slowed, by an exponential of :attr:`outlier_run_size`."""
+    outlier_run_size: float
+    outlier_sample_share: float
     """Share of samples that took up to twice as long."""
 
 
-WORLDS: Mapping[str, World] = MappingProxyType({
-    "tuned": World(
-        name="tuned", run=(0.01, 0.03), sample=(0.01, 0.03), day=(0.005, 0.015), slope=0.0005, walk=0.001,
-        wild_runs=0.03, wild_size=0.1, wild_samples=0.03,
-    ),
-    "foreign": World(
-        name="foreign", run=(0.01, 0.03), sample=(0.005, 0.06), day=(0.002, 0.012), slope=0.0003, walk=0.0015,
-        wild_runs=0.05, wild_size=0.06, wild_samples=0.08,
-    ),
-})  # fmt: skip
+NOISE_MODELS: Mapping[str, NoiseModel] = MappingProxyType(
+    {
+        "tuned": NoiseModel(
+            name="tuned",
+            run=(0.01, 0.03),
+            sample=(0.01, 0.03),
+            day=(0.005, 0.015),
+            slope=0.0005,
+            walk=0.001,
+            outlier_run_share=0.03,
+            outlier_run_size=0.1,
+            outlier_sample_share=0.03,
+        ),
+        "foreign": NoiseModel(
+            name="foreign",
+            run=(0.01, 0.03),
+            sample=(0.005, 0.06),
+            day=(0.002, 0.012),
+            slope=0.0003,
+            walk=0.0015,
+            outlier_run_share=0.05,
+            outlier_run_size=0.06,
+            outlier_sample_share=0.08,
+        ),
+    }
+)
 
 
 @dataclass(frozen=True)
-class Histories:
+class SyntheticHistories:
     """``trials``: ln of run medians, shape (series, nights, runs); the noise of each series, to draw its pairs from."""
 
-    world: World
+    world: NoiseModel
     trials: Array
     run: Array
     sample: Array
@@ -75,28 +91,28 @@ class Histories:
         return np.asarray(np.log1p(slowdown) + head - base)
 
 
-def histories(world: World, series: int, nights: int, seed: int) -> Histories:
+def synthetic_histories(world: NoiseModel, series: int, nights: int, seed: int) -> SyntheticHistories:
     """``nights`` of ``series`` unchanged series."""
-    whole, run, sample, rng = _all_samples(world, series, nights, seed)
-    return Histories(world, np.median(whole, axis=-1), run, sample, rng)
+    all_samples, run, sample, rng = _all_samples(world, series, nights, seed)
+    return SyntheticHistories(world, np.median(all_samples, axis=-1), run, sample, rng)
 
 
-def samples_s(world: World, series: int, nights: int, seed: int) -> Array:
+def synthetic_samples_s(world: NoiseModel, series: int, nights: int, seed: int) -> Array:
     """The same histories, sample by sample: seconds about 1, shape (series, nights, runs, samples)."""
     return np.asarray(np.exp(_all_samples(world, series, nights, seed)[0]))
 
 
-def _all_samples(world: World, series: int, nights: int, seed: int) -> tuple[Array, Array, Array, Generator]:
+def _all_samples(world: NoiseModel, series: int, nights: int, seed: int) -> tuple[Array, Array, Array, Generator]:
     rng = np.random.default_rng(seed)
     run, sample, day = (rng.uniform(*span, series) for span in (world.run, world.sample, world.day))
     level = rng.normal(0, world.slope, series)[:, None] * np.arange(nights)
     level = level + np.cumsum(rng.normal(0, world.walk, (series, nights)), axis=1)
-    level = level + _days(rng, world, day, nights)
-    whole = _samples(rng, world, (series, nights, world.runs), run, sample)
-    return level[..., None, None] + whole, run, sample, rng
+    level = level + _night_offsets(rng, world, day, nights)
+    all_samples = _samples(rng, world, (series, nights, world.runs), run, sample)
+    return level[..., None, None] + all_samples, run, sample, rng
 
 
-def _days(rng: Generator, world: World, day: Array, nights: int) -> Array:
+def _night_offsets(rng: Generator, world: NoiseModel, day: Array, nights: int) -> Array:
     """The offset of each night. Foreign ones last (half of a night's carries over), weekends differ, some are bad."""
     fresh: Array = rng.normal(0, 1, (len(day), nights)) * day[:, None]
     if world.name == "tuned":
@@ -108,14 +124,14 @@ def _days(rng: Generator, world: World, day: Array, nights: int) -> Array:
     return np.asarray(fresh + bad + weekend * rng.normal(0, 0.006, len(day))[:, None])
 
 
-def _runs(rng: Generator, world: World, shape: tuple[int, ...], run: Array, sample: Array) -> Array:
+def _runs(rng: Generator, world: NoiseModel, shape: tuple[int, ...], run: Array, sample: Array) -> Array:
     """ln of the median of each run's samples."""
     return np.asarray(np.median(_samples(rng, world, shape, run, sample), axis=-1))
 
 
-def _samples(rng: Generator, world: World, shape: tuple[int, ...], run: Array, sample: Array) -> Array:
+def _samples(rng: Generator, world: NoiseModel, shape: tuple[int, ...], run: Array, sample: Array) -> Array:
     """ln of every sample; shape (*shape, samples)."""
-    wide = (..., *(None,) * (len(shape) - 1))
+    per_series = (..., *(None,) * (len(shape) - 1))
     if world.name == "tuned":
         offsets = rng.normal(0, 1, shape)
         noise = rng.normal(0, 1, (*shape, world.samples))
@@ -124,10 +140,12 @@ def _samples(rng: Generator, world: World, shape: tuple[int, ...], run: Array, s
         modes = rng.choice([-0.8, 0.2, 1.5], shape, p=[0.3, 0.5, 0.2])
         offsets = 0.6 * modes + 0.5 * rng.standard_t(3, shape)
         noise = rng.gamma(2.0, 1.0, (*shape, world.samples)) - 2.0
-    found = offsets * run[wide]
-    found = found + (rng.random(shape) < world.wild_runs) * rng.exponential(world.wild_size, shape)
-    scale = sample[(*wide, None)]
+    run_offsets = offsets * run[per_series]
+    run_offsets = run_offsets + (rng.random(shape) < world.outlier_run_share) * rng.exponential(
+        world.outlier_run_size, shape
+    )
+    scale = sample[(*per_series, None)]
     samples = noise * scale
-    wild = rng.random((*shape, world.samples)) < world.wild_samples
-    samples = samples + np.where(wild, np.log1p(rng.random((*shape, world.samples))), 0.0)
-    return np.asarray(found[..., None] + samples)
+    outliers = rng.random((*shape, world.samples)) < world.outlier_sample_share
+    samples = samples + np.where(outliers, np.log1p(rng.random((*shape, world.samples))), 0.0)
+    return np.asarray(run_offsets[..., None] + samples)

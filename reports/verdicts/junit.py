@@ -14,13 +14,18 @@ from reports.verdicts import words
 from reports.verdicts.outcome import headline
 from reports.verdicts.values import Judgement, Status, Verdict
 
-OUTCOMES: dict[Status, str] = {
-    "regressed": "failure", "failed": "error", "missing": "error", "suspect": "skipped", "inconclusive": "skipped",
-    "incomparable": "skipped", "new": "skipped",
-}  # fmt: skip
+ELEMENT_BY_STATUS: dict[Status, str] = {
+    "regressed": "failure",
+    "failed": "error",
+    "missing": "error",
+    "suspect": "skipped",
+    "inconclusive": "skipped",
+    "incomparable": "skipped",
+    "new": "skipped",
+}
 """The element that says so; what passed and what improved have none."""
-COUNTED = (("failures", "failure"), ("errors", "error"), ("skipped", "skipped"))
-LOOSE = "benchmarks"
+COUNTERS = (("failures", "failure"), ("errors", "error"), ("skipped", "skipped"))
+DEFAULT_SUITE = "benchmarks"
 """The suite of benchmarks whose names tell of none."""
 
 
@@ -29,7 +34,7 @@ def junit(judgement: Judgement) -> str:
     root = Element("testsuites", {"name": "harness check", **_counts(judgement.verdicts)})
     suites: dict[str, list[Verdict]] = {}
     for verdict in judgement.verdicts:
-        suites.setdefault(_suite(verdict), []).append(verdict)
+        suites.setdefault(_suite_name(verdict), []).append(verdict)
     for name, verdicts in suites.items():
         _add_suite(root, name, verdicts, judgement)
     indent(root)
@@ -37,8 +42,8 @@ def junit(judgement: Judgement) -> str:
 
 
 def _add_suite(root: Element, name: str, verdicts: Sequence[Verdict], judgement: Judgement) -> None:
-    began = {"timestamp": _utc(judgement.started_at)} if judgement.started_at else {}
-    suite = SubElement(root, "testsuite", {"name": name, **_counts(verdicts), **began})
+    timestamp = {"timestamp": _utc(judgement.started_at)} if judgement.started_at else {}
+    suite = SubElement(root, "testsuite", {"name": name, **_counts(verdicts), **timestamp})
     properties = SubElement(suite, "properties")
     for about, value in _properties(judgement).items():
         SubElement(properties, "property", name=about, value=words.one_line(value))
@@ -47,23 +52,23 @@ def _add_suite(root: Element, name: str, verdicts: Sequence[Verdict], judgement:
 
 
 def _add_case(suite: Element, name: str, verdict: Verdict) -> None:
-    case = SubElement(suite, "testcase", classname=name, name=_case(verdict))
-    outcome = OUTCOMES.get(verdict.status)
+    case = SubElement(suite, "testcase", classname=name, name=_case_name(verdict))
+    outcome = ELEMENT_BY_STATUS.get(verdict.status)
     if outcome is None:
-        SubElement(case, "system-out").text = _told(verdict)
+        SubElement(case, "system-out").text = _message(verdict)
         return
-    said = SubElement(case, outcome, message=_told(verdict))
+    said = SubElement(case, outcome, message=_message(verdict))
     if outcome != "skipped":
         said.set("type", verdict.status)
         said.text = words.sentence(verdict)
 
 
-def _told(verdict: Verdict) -> str:
+def _message(verdict: Verdict) -> str:
     """``regressed: step time +10.4 % (+8.9 to +11.8), slower, 16 pairs; the reason``"""
-    change = words.change(verdict.change_pct, verdict.low_pct, verdict.high_pct, verdict.metric)
-    spent = words.pairs(verdict.pairs_used, verdict.pairs_wanted)
+    change = words.change_text(verdict.change_pct, verdict.low_pct, verdict.high_pct, verdict.metric)
+    spent = words.pairs_text(verdict.pairs_used, verdict.pairs_wanted)
     parts = [
-        "" if change == "–" else f"{words.NAMING[verdict.metric].title} {change}",
+        "" if change == "–" else f"{words.METRIC_WORDING[verdict.metric].title} {change}",
         words.direction(verdict),
         "" if spent == "–" else f"{spent} pairs",
     ]
@@ -72,24 +77,24 @@ def _told(verdict: Verdict) -> str:
     return "; ".join(filter(None, (said, words.one_line(verdict.reason))))
 
 
-def _suite(verdict: Verdict) -> str:
+def _suite_name(verdict: Verdict) -> str:
     """The curve of a case; the file of a ``file::benchmark``."""
     name = words.one_line(verdict.name)
     curve, ranks = words.split_name(name)
     if ranks != "–":
         return curve
-    return name.partition("::")[0] if "::" in name else LOOSE
+    return name.partition("::")[0] if "::" in name else DEFAULT_SUITE
 
 
-def _case(verdict: Verdict) -> str:
+def _case_name(verdict: Verdict) -> str:
     """Stable from night to night: views tell by it what is new, and since when it fails."""
-    told = words.within_curve(verdict)
+    told = words.label_within_curve(verdict)
     return told.partition("::")[2] or told
 
 
 def _counts(verdicts: Sequence[Verdict]) -> dict[str, str]:
-    told = [OUTCOMES.get(verdict.status) for verdict in verdicts]
-    return {"tests": str(len(told)), **{name: str(told.count(element)) for name, element in COUNTED}}
+    told = [ELEMENT_BY_STATUS.get(verdict.status) for verdict in verdicts]
+    return {"tests": str(len(told)), **{name: str(told.count(element)) for name, element in COUNTERS}}
 
 
 def _properties(judgement: Judgement) -> dict[str, str]:
@@ -102,12 +107,12 @@ def _properties(judgement: Judgement) -> dict[str, str]:
         "base": judgement.base_commit,
         "machine": judgement.machine,
         "false_alarm_rate": f"{found.false_alarm_rate:g}" if found else None,
-        "assurance": words.assurance(found),
+        "assurance": words.assurance_text(found),
     }
     return {name: value for name, value in known.items() if value}
 
 
-def _utc(began: str) -> str:
+def _utc(timestamp: str) -> str:
     """As the usual schemas want it: no zone, no fractions. Raises ``ValueError`` for what is no ISO 8601 date."""
-    moment = datetime.fromisoformat(began)
+    moment = datetime.fromisoformat(timestamp)
     return f"{moment.astimezone(UTC) if moment.tzinfo else moment:%Y-%m-%dT%H:%M:%S}"

@@ -7,11 +7,11 @@ from statistics import median
 
 from bench.case import Case
 from bench.records import RankRecord, Trial
-from reports.analysis.efficiency import split
+from reports.analysis.efficiency import split_step
 from reports.analysis.telemetry import usage_of
 from reports.analysis.throughput import slowest_steps, throughput_of
 
-SETTINGS = {"steps", "window_s", "precision", "warmup", "verify_steps", "affinity", "telemetry"}
+COMPARED_SETTINGS = {"steps", "window_s", "precision", "warmup", "verify_steps", "affinity", "telemetry"}
 
 
 def measures_of(trial: Trial) -> dict[str, float]:
@@ -41,8 +41,8 @@ def measures_of(trial: Trial) -> dict[str, float]:
 
 def settings_of(case: Case) -> dict[str, str]:
     """What must match beside the key before two nights' numbers are of the same thing, by name."""
-    said = {name: str(value) for name, value in case.model_dump(include=SETTINGS).items()}
-    return said | {"data": f"{case.data.name} {case.data.digest}" if case.data else "none"}
+    settings = {name: str(value) for name, value in case.model_dump(include=COMPARED_SETTINGS).items()}
+    return settings | {"data": f"{case.data.name} {case.data.digest}" if case.data else "none"}
 
 
 def _memory(ranks: tuple[RankRecord, ...]) -> int | None:
@@ -54,5 +54,5 @@ def _memory(ranks: tuple[RankRecord, ...]) -> int | None:
 
 def _exposed(ranks: tuple[RankRecord, ...]) -> float | None:
     """One rank has nobody to communicate with."""
-    found = split(ranks) if len(ranks) > 1 else None
+    found = split_step(ranks) if len(ranks) > 1 else None
     return None if found is None else found.exposed_s

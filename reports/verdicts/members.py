@@ -7,18 +7,20 @@ from collections.abc import Sequence
 from reports.verdicts.judge import judge
 from reports.verdicts.rule import Rule
 from reports.verdicts.subjects import Subject
-from reports.verdicts.values import Series, Status, Verdict
+from reports.verdicts.values import MetricSeries, Status, Verdict
 
-Member = tuple[Subject, Series, Verdict]
+JudgedSeries = tuple[Subject, MetricSeries, Verdict]
 
 
-def judged(series: Sequence[tuple[Subject, Series]], rule: Rule, *, by_pairs_only: bool = False) -> list[Member]:
+def judge_series(
+    series: Sequence[tuple[Subject, MetricSeries]], rule: Rule, *, by_pairs_only: bool = False
+) -> list[JudgedSeries]:
     """Each with its verdict."""
     verdicts = judge([one for _, one in series], rule, by_pairs_only=by_pairs_only)
     return [(subject, one, verdict) for (subject, one), verdict in zip(series, verdicts, strict=True)]
 
 
-def settled(member: Member, status: Status, reason: str) -> Member:
+def resolve_suspect(member: JudgedSeries, status: Status, reason: str) -> JudgedSeries:
     """A suspect that gets no pairs, or no more of them, with what is said of it instead; others as they are."""
     subject, series, verdict = member
     if verdict.status != "suspect":

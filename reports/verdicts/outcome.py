@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from reports.verdicts import words
 from reports.verdicts.values import WORST_FIRST, Judgement, Status, Verdict
 
-CHECK = ("python", "-m", "harness", "check")
-TITLES = {0: "passed", 1: "regressed", 3: "cannot tell", 4: "failed"}
+CHECK_COMMAND = ("python", "-m", "harness", "check")
+TITLE_BY_EXIT_CODE = {0: "passed", 1: "regressed", 3: "cannot tell", 4: "failed"}
 """By exit code."""
-MOST_NAMED = 3
+MAX_NAMED = 3
 
 
 @dataclass(frozen=True)
-class Step:
+class NextStep:
     """Something to do next: for what, and the command, empty where there is none."""
 
     said: str
@@ -27,7 +27,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class _Group:
+class _StatusGroup:
     """Statuses that are counted together, and how their count is told at the start of a sentence and later in it."""
 
     statuses: tuple[Status, ...]
@@ -36,15 +36,15 @@ class _Group:
     later: str
 
 
-GROUPS = (
-    _Group(("regressed",), "regressed", "regressed", "regressed"),
-    _Group(("failed",), "failed", "failed", "failed"),
-    _Group(("missing",), "is missing", "are missing", "missing"),
-    _Group(("suspect",), "is suspect", "are suspect", "suspect"),
-    _Group(("inconclusive", "incomparable"), "could not be told", "could not be told", "could not be told"),
-    _Group(("new",), "is new", "are new", "new"),
-    _Group(("improved",), "improved", "improved", "improved"),
-    _Group(("pass",), "passed", "passed", "passed"),
+STATUS_GROUPS = (
+    _StatusGroup(("regressed",), "regressed", "regressed", "regressed"),
+    _StatusGroup(("failed",), "failed", "failed", "failed"),
+    _StatusGroup(("missing",), "is missing", "are missing", "missing"),
+    _StatusGroup(("suspect",), "is suspect", "are suspect", "suspect"),
+    _StatusGroup(("inconclusive", "incomparable"), "could not be told", "could not be told", "could not be told"),
+    _StatusGroup(("new",), "is new", "are new", "new"),
+    _StatusGroup(("improved",), "improved", "improved", "improved"),
+    _StatusGroup(("pass",), "passed", "passed", "passed"),
 )
 """The worst first."""
 
@@ -65,7 +65,7 @@ def exit_code(judgement: Judgement) -> int:
 
 def title(judgement: Judgement) -> str:
     """``regressed``, ``cannot tell``: the verdict in a word or two."""
-    return TITLES[exit_code(judgement)]
+    return TITLE_BY_EXIT_CODE[exit_code(judgement)]
 
 
 def headline(judgement: Judgement) -> str:
@@ -84,11 +84,11 @@ def headline(judgement: Judgement) -> str:
     else:
         opening = f"Findings over several series {group.many}"
     example = _example(judgement, group)
-    later = _later(counts, group)
+    later = _remaining_counts(counts, group)
     return opening + (f": {example}" if example else "") + (f"; {later}" if later else "")
 
 
-def about(judgement: Judgement) -> str:
+def subtitle(judgement: Judgement) -> str:
     """``night-03 · commit 1a2b3c4 against 9f8e7d6 · host · 162 trials, 32 more for pairs``"""
     commit = f"commit {words.one_line(judgement.commit, 13)}" if judgement.commit else ""
     if judgement.base_commit:
@@ -101,38 +101,38 @@ def about(judgement: Judgement) -> str:
     return " · ".join(filter(None, parts))
 
 
-def next_steps(judgement: Judgement) -> tuple[Step, ...]:
+def next_steps(judgement: Judgement) -> tuple[NextStep, ...]:
     """What to do about it, the most pressing first; empty where all is well."""
-    return (*_accept(judgement), *_look(judgement), *_confirm(judgement), *_wait(judgement))
+    return (*_accept_steps(judgement), *_inspect_steps(judgement), *_confirm_steps(judgement), *_wait_steps(judgement))
 
 
-def _accept(judgement: Judgement) -> Iterator[Step]:
+def _accept_steps(judgement: Judgement) -> Iterator[NextStep]:
     if judgement.from_files:
         return
     found = [finding.curve for finding in judgement.findings if finding.status == "regressed"]
     found += [words.split_name(one.name)[0] for one in judgement.verdicts if one.status == "regressed"]
     curves = list(dict.fromkeys(found))
-    for curve in curves[:MOST_NAMED]:
-        command = words.shell(*CHECK, *judgement.again, "--accept", words.one_line(curve))
-        yield Step("regressed, and intended", f'{command} --because "…"')
-    if len(curves) > MOST_NAMED:
-        yield Step(f"regressed too: {len(curves) - MOST_NAMED} more curves, accepted in the same way if intended")
+    for curve in curves[:MAX_NAMED]:
+        command = words.shell_command(*CHECK_COMMAND, *judgement.again, "--accept", words.one_line(curve))
+        yield NextStep("regressed, and intended", f'{command} --because "…"')
+    if len(curves) > MAX_NAMED:
+        yield NextStep(f"regressed too: {len(curves) - MAX_NAMED} more curves, accepted in the same way if intended")
 
 
-def _look(judgement: Judgement) -> Iterator[Step]:
+def _inspect_steps(judgement: Judgement) -> Iterator[NextStep]:
     counts = _counts(judgement)
     if counts["failed"] and not judgement.from_files:
         store = judgement.again[:2] if "--store" in judgement.again else ()
         sweep = words.one_line(judgement.judged)
-        command = words.shell("python", "-m", "harness", "report", sweep, *store)
-        yield Step("failed: why stands in the report", command)
+        command = words.shell_command("python", "-m", "harness", "report", sweep, *store)
+        yield NextStep("failed: why stands in the report", command)
     elif counts["failed"]:
-        yield Step("failed: it gave no number that can be judged; measure it again")
+        yield NextStep("failed: it gave no number that can be judged; measure it again")
     if counts["missing"]:
-        yield Step("missing: measured on earlier nights and not on this one; look at what was left out")
+        yield NextStep("missing: measured on earlier nights and not on this one; look at what was left out")
 
 
-def _confirm(judgement: Judgement) -> Iterator[Step]:
+def _confirm_steps(judgement: Judgement) -> Iterator[NextStep]:
     waiting = [one for one in judgement.verdicts if one.pairs_wanted > one.pairs_used]
     if not waiting:
         return
@@ -141,40 +141,44 @@ def _confirm(judgement: Judgement) -> Iterator[Step]:
     wanted = f"{'up to ' if several else ''}{most} pairs wanted{several}"
     status = "suspect" if any(one.status == "suspect" for one in waiting) else waiting[0].status
     if judgement.from_files:
-        yield Step(f"{status}: {wanted}: measure head and base in turn, and give the pairs with `--pairs P.csv`")
+        yield NextStep(f"{status}: {wanted}: measure head and base in turn, and give the pairs with `--pairs P.csv`")
         return
     base = ("--base-rev", judgement.base_commit) if judgement.base_commit else ()
-    yield Step(f"{status}: {wanted}", words.shell(*CHECK, "--confirm", *base, *judgement.again))
+    yield NextStep(f"{status}: {wanted}", words.shell_command(*CHECK_COMMAND, "--confirm", *base, *judgement.again))
 
 
-def _wait(judgement: Judgement) -> Iterator[Step]:
+def _wait_steps(judgement: Judgement) -> Iterator[NextStep]:
     counts = _counts(judgement)
     if counts["incomparable"]:
-        yield Step("incomparable: what differs stands beside each; nights measured alike from now on can be compared")
+        yield NextStep(
+            "incomparable: what differs stands beside each; nights measured alike from now on can be compared"
+        )
     if counts["new"]:
-        yield Step("new: judged once there are nights before it")
+        yield NextStep("new: judged once there are nights before it")
 
 
 def _counts(judgement: Judgement) -> Counter[Status]:
     return Counter(verdict.status for verdict in judgement.verdicts)
 
 
-def _worst_group(judgement: Judgement) -> _Group:
+def _worst_group(judgement: Judgement) -> _StatusGroup:
     found = {*_counts(judgement), *(finding.status for finding in judgement.findings)}
     if found <= {"pass", "improved", "new"} and found & {"pass", "improved"}:
         # What is new beside what passed is no news.
         found -= {"new"}
     worst = next(status for status in WORST_FIRST if status in found)
-    return next(group for group in GROUPS if worst in group.statuses)
+    return next(group for group in STATUS_GROUPS if worst in group.statuses)
 
 
-def _later(counts: Counter[Status], told: _Group) -> str:
+def _remaining_counts(counts: Counter[Status], reported: _StatusGroup) -> str:
     """``50 passed, 3 could not be told``: of all that the sentence didn't begin with, what is good first."""
-    others = [(sum(counts[status] for status in group.statuses), group.later) for group in GROUPS if group != told]
+    others = [
+        (sum(counts[status] for status in group.statuses), group.later) for group in STATUS_GROUPS if group != reported
+    ]
     return ", ".join(f"{count:,} {later}" for count, later in reversed(others) if count)
 
 
-def _example(judgement: Judgement, group: _Group) -> str:
+def _example(judgement: Judgement, group: _StatusGroup) -> str:
     """The worst of a group in words, and how many findings or series there are beside it."""
     if group.statuses == ("pass",):
         return ""

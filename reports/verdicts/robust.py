@@ -7,29 +7,29 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
-TUNING = 1.5
+HUBER_K = 1.5
 """Huber's k: a value this many scales off counts as much as any further one. 96 % efficient for normal values."""
 NORMAL_MAD = 1.4826
-ROUNDS = 4
-TINY = 1e-12
+ITERATIONS = 4
+EPSILON = 1e-12
 """Values nearer than this are equal."""
 
 
-def location(values: Array, scale: Array, tuning: float = TUNING) -> Array:
+def location(values: Array, scale: Array, tuning: float = HUBER_K) -> Array:
     """Huber's estimate over the last axis with a known scale (Huber 1964, doi:10.1214/aoms/1177703732).
 
     ``values``: (…, n) with NaN for absent ones; ``scale``: (…). NaN where all are absent.
     """
     present = ~np.isnan(values)
     filled = np.where(present, values, 0.0)
-    found = median(values)
-    for _ in range(ROUNDS):
-        off = np.abs(filled - found[..., None])
-        reach = tuning * scale[..., None]
-        weights = np.where(present, np.minimum(reach / np.maximum(off, TINY), 1.0), 0.0)
+    estimate = median(values)
+    for _ in range(ITERATIONS):
+        distance = np.abs(filled - estimate[..., None])
+        clip_limit = tuning * scale[..., None]
+        weights = np.where(present, np.minimum(clip_limit / np.maximum(distance, EPSILON), 1.0), 0.0)
         total = weights.sum(-1)
-        found = np.where(total > 0, (weights * filled).sum(-1) / np.where(total > 0, total, 1.0), found)
-    return found
+        estimate = np.where(total > 0, (weights * filled).sum(-1) / np.where(total > 0, total, 1.0), estimate)
+    return estimate
 
 
 def median(values: Array) -> Array:
@@ -41,25 +41,29 @@ def median(values: Array) -> Array:
     return np.where(count > 0, (low + high) / 2, np.nan)
 
 
-def spread(values: Array) -> Array:
+def scaled_mad(values: Array) -> Array:
     """Median absolute deviation from the median, as a normal standard deviation. Shape (…, n) → (…)."""
     return NORMAL_MAD * median(np.abs(values - median(values)[..., None]))
 
 
-def toward_common(scale: Array, counts: Array, usual: float, usual_spread: float) -> Array:
+def shrink_scales(scale: Array, counts: Array, prior_scale: float, prior_spread: float) -> Array:
     """Scales of several series, each drawn toward what is common to them as far as it is poorly known itself.
 
     Empirical Bayes on logarithms (Morris 1983, doi:10.1080/01621459.1983.10477920): a scale from ``counts`` values by
-    :func:`spread` has a variance of 1.35 ÷ counts there; what the series differ by beyond that is theirs. The common
-    scale is the series' median, itself drawn toward ``usual`` (as good as four series) where they are few.
+    :func:`scaled_mad` has a variance of 1.35 ÷ counts there; what the series differ by beyond that is theirs. The
+    common scale is the series' median, itself drawn toward ``usual`` (as good as four series) where they are few.
     """
     known = np.isfinite(scale) & (scale > 0) & (counts > 2)
-    logs = np.log(np.where(known, scale, usual))
-    own = 1.35 / np.maximum(counts, 1.0)
+    logs = np.log(np.where(known, scale, prior_scale))
+    sampling_variance = 1.35 / np.maximum(counts, 1.0)
     if not known.any():
-        return np.full_like(scale, usual)
-    few = known.sum()
-    common = (few * float(np.median(logs[known])) + 4 * np.log(usual)) / (few + 4)
-    between = max(float(np.var(logs[known])) - float(np.mean(own[known])), 0.0) if few > 4 else usual_spread**2
-    weight = np.where(known, own / (own + max(between, 0.1 * usual_spread**2)), 1.0)
+        return np.full_like(scale, prior_scale)
+    known_count = known.sum()
+    common = (known_count * float(np.median(logs[known])) + 4 * np.log(prior_scale)) / (known_count + 4)
+    between = (
+        max(float(np.var(logs[known])) - float(np.mean(sampling_variance[known])), 0.0)
+        if known_count > 4
+        else prior_spread**2
+    )
+    weight = np.where(known, sampling_variance / (sampling_variance + max(between, 0.1 * prior_spread**2)), 1.0)
     return np.asarray(np.exp(weight * common + (1 - weight) * logs))

@@ -10,7 +10,7 @@ from reports.verdicts.values import WORST_FIRST, Judgement, Status, Verdict
 
 
 @dataclass(frozen=True)
-class Row:
+class VerdictRow:
     """A finding, or a verdict that belongs to none. All but ``verdicts`` is text on one line."""
 
     status: Status
@@ -26,42 +26,43 @@ class Row:
     """``why`` is a sentence that names its curve."""
 
 
-def rows(judgement: Judgement) -> tuple[Row, ...]:
+def rows(judgement: Judgement) -> tuple[VerdictRow, ...]:
     """Findings before single series where both are as bad; what passed has no row."""
     short, _ = words.short_names(judgement.verdicts)
-    found = [*_findings(judgement, short), *_single(judgement, short)]
+    found = [*_findings(judgement, short), *_unsummarized(judgement, short)]
     return tuple(sorted(found, key=lambda row: WORST_FIRST.index(row.status)))
 
 
-def row_of(verdict: Verdict, short: Mapping[str, str]) -> Row:
+def row_of(verdict: Verdict, short: Mapping[str, str]) -> VerdictRow:
     """Of a single series, whatever its status; ``short``: names by curve, see :func:`words.short_names`."""
     curve, ranks = words.split_name(verdict.name)
-    about = words.NAMING[verdict.metric].title
-    towards = words.direction(verdict)
-    return Row(
+    metric_title = words.METRIC_WORDING[verdict.metric].title
+    change_direction = words.direction(verdict)
+    return VerdictRow(
         status=verdict.status,
-        curve=words.name_line(short.get(curve, curve)),
+        curve=words.display_name(short.get(curve, curve)),
         ranks=ranks,
-        what=f"{towards}: {about}" if towards in ("slower", "faster", "lost scaling", "better scaling")
-        else towards or about,
-        change=words.change(verdict.change_pct, verdict.low_pct, verdict.high_pct, verdict.metric),
-        pairs=words.pairs(verdict.pairs_used, verdict.pairs_wanted),
+        what=f"{change_direction}: {metric_title}"
+        if change_direction in ("slower", "faster", "lost scaling", "better scaling")
+        else change_direction or metric_title,
+        change=words.change_text(verdict.change_pct, verdict.low_pct, verdict.high_pct, verdict.metric),
+        pairs=words.pairs_text(verdict.pairs_used, verdict.pairs_wanted),
         why=words.one_line(verdict.reason),
         verdicts=(verdict,),
         finding=False,
-    )  # fmt: skip
+    )
 
 
-def _findings(judgement: Judgement, short: Mapping[str, str]) -> Iterator[Row]:
+def _findings(judgement: Judgement, short: Mapping[str, str]) -> Iterator[VerdictRow]:
     for finding in judgement.findings:
-        verdicts = words.behind(finding, judgement.verdicts)
+        verdicts = words.finding_verdicts(finding, judgement.verdicts)
         metric = words.metric_of(finding, judgement.verdicts)
-        yield Row(
+        yield VerdictRow(
             status=finding.status,
-            curve=words.name_line(short.get(finding.curve, finding.curve)),
+            curve=words.display_name(short.get(finding.curve, finding.curve)),
             ranks=", ".join(map(str, finding.ranks)) or "–",
-            what=words.what(finding, metric),
-            change=words.change(finding.change_pct, finding.low_pct, finding.high_pct, metric),
+            what=words.finding_title(finding, metric),
+            change=words.change_text(finding.change_pct, finding.low_pct, finding.high_pct, metric),
             pairs=_pairs(verdicts),
             why=words.one_line(finding.said),
             verdicts=verdicts,
@@ -69,15 +70,15 @@ def _findings(judgement: Judgement, short: Mapping[str, str]) -> Iterator[Row]:
         )
 
 
-def _single(judgement: Judgement, short: Mapping[str, str]) -> Iterator[Row]:
+def _unsummarized(judgement: Judgement, short: Mapping[str, str]) -> Iterator[VerdictRow]:
     """Verdicts that no finding sums up: nothing that is no plain pass goes untold."""
-    known = {id(verdict) for row in _findings(judgement, short) for verdict in row.verdicts}
+    summarized = {id(verdict) for row in _findings(judgement, short) for verdict in row.verdicts}
     for verdict in judgement.verdicts:
-        if verdict.status != "pass" and id(verdict) not in known:
+        if verdict.status != "pass" and id(verdict) not in summarized:
             yield row_of(verdict, short)
 
 
 def _pairs(verdicts: tuple[Verdict, ...]) -> str:
     """Of the series behind a finding the one with the most."""
     used = max((verdict.pairs_used for verdict in verdicts), default=0)
-    return words.pairs(used, max((verdict.pairs_wanted for verdict in verdicts), default=0))
+    return words.pairs_text(used, max((verdict.pairs_wanted for verdict in verdicts), default=0))

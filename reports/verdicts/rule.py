@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from bench.value import Value
+from bench.value import FrozenModel
 
 
-class Rule(Value):
+class Rule(FrozenModel):
     """Screen: nights against nights before. Confirm: interleaved pairs of head and base. Logs of times throughout."""
 
     windows: tuple[int, ...] = (1, 2, 3, 5)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from bench.case import Case
 from reports.verdicts.values import Metric
 
-Numbers = Mapping[str, Mapping[int, Mapping[str, float]]]
+CellMeasures = Mapping[str, Mapping[int, Mapping[str, float]]]
 """Case key → round (or pair) → name → value, as :func:`reports.verdicts.measures.measures_of` names them."""
 
 
@@ -51,11 +51,11 @@ def subjects_of(cases: Sequence[Case]) -> tuple[Subject, ...]:
             cell: tuple[Metric, ...] = ("step", "throughput", "memory", "energy")
             metrics = cell if case.ranks == 1 else (*cell, "exposed")
             found += [Subject(case.key, metric, curve, case.key, case.ranks) for metric in metrics]
-        found += _shape(curve, [case for case in members if "oversubscribed" not in case.flags])
+        found += _scaling_subjects(curve, [case for case in members if "oversubscribed" not in case.flags])
     return tuple(found)
 
 
-def _shape(curve: str, members: Sequence[Case]) -> list[Subject]:
+def _scaling_subjects(curve: str, members: Sequence[Case]) -> list[Subject]:
     """Efficiency at each rank count, and under strong scaling the serial share at the largest."""
     if len(members) < 2:
         return []
@@ -68,7 +68,7 @@ def _shape(curve: str, members: Sequence[Case]) -> list[Subject]:
     return found
 
 
-def logs_of(subject: Subject, numbers: Numbers) -> dict[int, float]:
+def logs_of(subject: Subject, numbers: CellMeasures) -> dict[int, float]:
     """By round: what is judged, such that more is worse. Logarithms; of ``serial`` and ``exposed`` the share itself.
 
     ``serial``: Karp and Flatt's (1/S − 1/p) ÷ (1 − 1/p) (1990, doi:10.1145/78607.78614), with p the ranks over those of
@@ -89,15 +89,19 @@ def _value(subject: Subject, values: Mapping[str, float], base: Mapping[str, flo
         exposed, step_s = values.get("exposed_s"), values.get("step_s")
         return exposed / step_s if exposed is not None and step_s else None
     if subject.base_key is not None:
-        above, below = values.get("rate"), base.get("rate")
-        if not above or not below:
+        rate, base_rate = values.get("rate"), base.get("rate")
+        if not rate or not base_rate:
             return None
         if subject.metric == "efficiency":
-            return -math.log(above / below * subject.base_ranks / subject.ranks)
-        more = subject.ranks / subject.base_ranks
-        return (below / above - 1 / more) / (1 - 1 / more)
-    names = {"step": ("step_s",), "throughput": ("rate",), "memory": ("gpu_memory_bytes", "memory_bytes"),
-             "energy": ("joules_per_sample",)}  # fmt: skip
+            return -math.log(rate / base_rate * subject.base_ranks / subject.ranks)
+        rank_ratio = subject.ranks / subject.base_ranks
+        return (base_rate / rate - 1 / rank_ratio) / (1 - 1 / rank_ratio)
+    names = {
+        "step": ("step_s",),
+        "throughput": ("rate",),
+        "memory": ("gpu_memory_bytes", "memory_bytes"),
+        "energy": ("joules_per_sample",),
+    }
     measured = next((values[name] for name in names[subject.metric] if values.get(name)), None)
     if measured is None or measured <= 0:
         return None

@@ -6,24 +6,32 @@ from typing import Literal
 
 from pydantic import Field
 
-from bench.value import Value
+from bench.value import FrozenModel
 
 Status = Literal["pass", "regressed", "improved", "suspect", "inconclusive", "incomparable", "new", "missing", "failed"]
 """``suspect``: pairs are wanted. ``inconclusive``: no answer, pairs or not. ``missing``: the history has it, the newest
 night has not. ``failed``: it was run and gave no number. Of these only ``pass`` and ``improved`` are good news."""
 
 WORST_FIRST: tuple[Status, ...] = (
-    "regressed", "failed", "missing", "suspect", "inconclusive", "incomparable", "new", "improved", "pass",
-)  # fmt: skip
+    "regressed",
+    "failed",
+    "missing",
+    "suspect",
+    "inconclusive",
+    "incomparable",
+    "new",
+    "improved",
+    "pass",
+)
 
 Metric = Literal["step", "throughput", "memory", "energy", "efficiency", "serial", "exposed"]
 
 
-POINTS: tuple[Metric, ...] = ("serial", "exposed")
+SHARE_METRICS: tuple[Metric, ...] = ("serial", "exposed")
 """Shares: what is called their log is the share itself, and they change by percentage points."""
 
 
-class NightOfTrials(Value):
+class NightTrials(FrozenModel):
     """One series on one night."""
 
     night: str
@@ -36,7 +44,7 @@ class NightOfTrials(Value):
     """Whether it may serve as a reference: not where a regression was found and not accepted."""
 
 
-class Series(Value):
+class MetricSeries(FrozenModel):
     """One number over the nights that may be compared, the oldest first.
 
     The logs of every series are such that more is worse: those of throughput and efficiency have their sign turned.
@@ -44,8 +52,8 @@ class Series(Value):
 
     name: str
     metric: Metric = "step"
-    past: tuple[NightOfTrials, ...] = ()
-    newest: NightOfTrials | None = None
+    past: tuple[NightTrials, ...] = ()
+    newest: NightTrials | None = None
     outcome: Status | None = None
     """What is known without a judge: ``failed``, ``missing``, ``incomparable``, each with :attr:`reason`."""
     reason: str = ""
@@ -55,15 +63,15 @@ class Series(Value):
     """The sign of the logs was turned, and is turned back in what people read."""
 
 
-class Verdict(Value):
+class Verdict(FrozenModel):
     """The answer for one series."""
 
     name: str
     metric: Metric = "step"
     status: Status
     change_pct: float | None = None
-    """Of the value itself, in per cent: +5 of a step time is slower, −5 of a throughput is slower; of :data:`POINTS`
-    in percentage points."""
+    """Of the value itself, in per cent: +5 of a step time is slower, −5 of a throughput is slower; of
+    :data:`SHARE_METRICS` in percentage points."""
     low_pct: float | None = None
     high_pct: float | None = None
     pairs_used: int = 0
@@ -74,7 +82,7 @@ class Verdict(Value):
     reason: str = ""
 
 
-class Assurance(Value):
+class Assurance(FrozenModel):
     """How often the rule is wrong and what it finds, as measured by ``check --calibrate``."""
 
     checks: int
@@ -91,7 +99,7 @@ class Assurance(Value):
 FindingKind = Literal["slower", "lost scaling", "more memory", "more energy", "faster", "other"]
 
 
-class Finding(Value):
+class Finding(FrozenModel):
     """What the verdicts of one curve say together: four slower rank counts are one slowdown, or one loss of scaling."""
 
     curve: str
@@ -108,7 +116,7 @@ class Finding(Value):
     """Names of the series behind it."""
 
 
-class Judgement(Value):
+class Judgement(FrozenModel):
     """All that one ``check`` has to say."""
 
     judged: str

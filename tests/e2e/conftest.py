@@ -51,8 +51,12 @@ class Harness:
     def start(self, *arguments: str) -> subprocess.Popen:
         return subprocess.Popen(
             [sys.executable, "-m", "harness", *arguments],
-            cwd=self.folder, env=self.env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        )  # fmt: skip
+            cwd=self.folder,
+            env=self.env,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess:
         process = self.start(*arguments)

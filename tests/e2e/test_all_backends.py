@@ -18,9 +18,18 @@ TRAINING = ("mnist", "synthetic")
 def swept(tmp_path_factory):
     harness = Harness(tmp_path_factory.mktemp("sweep"))
     document = harness.lean_sweep(
-        "--backends", ",".join(BACKENDS), "--workloads", "mnist,synthetic,allreduce,array_mean", "--ranks", "1,2",
-        "--set", "array_mean.rows=4000", "--set", "array_mean.columns=4000", keeping=("decompose", "roofline"),
-    )  # fmt: skip
+        "--backends",
+        ",".join(BACKENDS),
+        "--workloads",
+        "mnist,synthetic,allreduce,array_mean",
+        "--ranks",
+        "1,2",
+        "--set",
+        "array_mean.rows=4000",
+        "--set",
+        "array_mean.columns=4000",
+        keeping=("decompose", "roofline"),
+    )
     return harness, document
 
 

@@ -11,10 +11,12 @@ import pytest
 from little_slurm import PRIVATE, serving
 from namespaces import cluster
 
-from bench.links import INTERFACE
+from bench.links import NODE_INTERFACE
 from e2e.conftest import LEAN, ROOT
 
-pytestmark = pytest.mark.skipif(little_slurm.why_not() is not None, reason=str(little_slurm.why_not()))
+pytestmark = pytest.mark.skipif(
+    little_slurm.unavailable_reason() is not None, reason=str(little_slurm.unavailable_reason())
+)
 
 
 @pytest.fixture(scope="module")
@@ -29,10 +31,32 @@ def slurm(tmp_path_factory):
 
 def harness(slurm, folder, *arguments: str, status: int = 0) -> str:
     (folder / "lean.toml").write_text(LEAN)
-    command = [sys.executable, "-m", "harness", "sweep", "lean.toml", "--site", "dask", "--backends", "dask",
-               "--set", "dask.jobqueue=slurm", "--set", "dask.queue=short", "--set", f"dask.interface={INTERFACE}",
-               "--set", "dask.walltime=00:10:00", "--workloads", "synthetic", "--nodes", "2", "--telemetry", "off",
-               *arguments]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "harness",
+        "sweep",
+        "lean.toml",
+        "--site",
+        "dask",
+        "--backends",
+        "dask",
+        "--set",
+        "dask.jobqueue=slurm",
+        "--set",
+        "dask.queue=short",
+        "--set",
+        f"dask.interface={NODE_INTERFACE}",
+        "--set",
+        "dask.walltime=00:10:00",
+        "--workloads",
+        "synthetic",
+        "--nodes",
+        "2",
+        "--telemetry",
+        "off",
+        *arguments,
+    ]
     env = {**slurm.env, "PYTHONPATH": str(ROOT)}
     done = slurm.head.run(command, env=env, cwd=folder, timeout=240)
     assert done.returncode == status, done.stderr + slurm.said()
@@ -40,8 +64,7 @@ def harness(slurm, folder, *arguments: str, status: int = 0) -> str:
 
 
 def test_a_sweep_has_a_cluster_of_its_own_and_leaves_no_job(slurm, tmp_path):
-    said = harness(slurm, tmp_path, "--json", "--repeats", "1", "--window", "0.2", "--set",
-                   "dask.transport=tasks,gloo")  # fmt: skip
+    said = harness(slurm, tmp_path, "--json", "--repeats", "1", "--window", "0.2", "--set", "dask.transport=tasks,gloo")
     cells = json.loads(said)["cells"]
     told = {cell["title"]: (cell["outcome"], cell["reason"]) for cell in cells}
     assert len(told) == 2
@@ -55,17 +78,33 @@ def test_a_sweep_has_a_cluster_of_its_own_and_leaves_no_job(slurm, tmp_path):
 
 def test_the_job_script_is_shown_and_nothing_is_submitted(slurm, tmp_path):
     said = harness(slurm, tmp_path, "--dry-run", "--set", "dask.account=physics", "--set", "dask.transport=tasks")
-    for line in ("#SBATCH -p short", "#SBATCH -A physics", "#SBATCH --mem=0", "#SBATCH -t 00:10:00",
-                 "#SBATCH --cpus-per-task=1", "#SBATCH --exclusive"):  # fmt: skip
+    for line in (
+        "#SBATCH -p short",
+        "#SBATCH -A physics",
+        "#SBATCH --mem=0",
+        "#SBATCH -t 00:10:00",
+        "#SBATCH --cpus-per-task=1",
+        "#SBATCH --exclusive",
+    ):
         assert line in said.splitlines()
     assert "--nthreads 2 --memory-limit 1.00GiB" in said
-    assert f"--interface {INTERFACE}" in said
+    assert f"--interface {NODE_INTERFACE}" in said
     assert slurm.jobs() == []
 
 
 def test_what_slurm_refuses_is_the_reason(slurm, tmp_path):
-    said = harness(slurm, tmp_path, "--json", "--repeats", "1", "--set", "dask.transport=tasks", "--set",
-                   "dask.directives=--reservation=none", status=4)  # fmt: skip
+    said = harness(
+        slurm,
+        tmp_path,
+        "--json",
+        "--repeats",
+        "1",
+        "--set",
+        "dask.transport=tasks",
+        "--set",
+        "dask.directives=--reservation=none",
+        status=4,
+    )
     (cell,) = json.loads(said)["cells"]
     assert cell["outcome"] == "failed"
     assert "no Dask cluster could be started: sbatch: error: " in cell["reason"]

@@ -25,8 +25,18 @@ def cluster(tmp_path_factory):
 
 
 def site(cluster: Kept) -> list[str]:
-    return ["--site", "dask", "--set", f"dask.address={cluster.address}", "--ranks", "2", "--ranks-per-node", "2",
-            "--telemetry", "off"]  # fmt: skip
+    return [
+        "--site",
+        "dask",
+        "--set",
+        f"dask.address={cluster.address}",
+        "--ranks",
+        "2",
+        "--ranks-per-node",
+        "2",
+        "--telemetry",
+        "off",
+    ]
 
 
 def on_disk(cluster: Kept) -> list[Path]:
@@ -48,9 +58,18 @@ def wait_for_a_measured_step(cluster: Kept) -> list[int]:
 def test_an_array_by_both_transports_on_a_cluster_that_stays_as_it_was(harness, cluster):
     before = cluster.workers()
     document = harness.lean_sweep(
-        *site(cluster), "--backends", "dask,ddp", "--workloads", "array_mean", "--set",
-        "dask.transport=tasks,gloo", "--set", "array_mean.rows=2000", "--set", "array_mean.columns=2000",
-    )  # fmt: skip
+        *site(cluster),
+        "--backends",
+        "dask,ddp",
+        "--workloads",
+        "array_mean",
+        "--set",
+        "dask.transport=tasks,gloo",
+        "--set",
+        "array_mean.rows=2000",
+        "--set",
+        "array_mean.columns=2000",
+    )
     cells = [cell for cell in document["cells"] if cell["backend"] == "dask"]
     assert len(cells) == 2
     told = {cell["title"]: (cell["outcome"], cell["reason"]) for cell in cells}
@@ -70,16 +89,39 @@ def test_an_array_by_both_transports_on_a_cluster_that_stays_as_it_was(harness, 
 
 
 def test_more_than_the_cluster_has_is_a_skip_that_says_what_there_is(harness, cluster):
-    done = harness.run("sweep", "--dry-run", "--site", "dask", "--set", f"dask.address={cluster.address}", "--backends",
-                       "dask", "--workloads", "synthetic", "--nodes", "2")  # fmt: skip
+    done = harness.run(
+        "sweep",
+        "--dry-run",
+        "--site",
+        "dask",
+        "--set",
+        f"dask.address={cluster.address}",
+        "--backends",
+        "dask",
+        "--workloads",
+        "synthetic",
+        "--nodes",
+        "2",
+    )
     host = platform.node()
     assert f"2 ranks by tasks take 2 hosts with 1 worker of 2 threads; the cluster has workers on {host}" in done.stdout
 
 
 def test_ranks_end_when_the_harness_is_killed(harness, cluster):
     (harness.folder / "lean.toml").write_text(LEAN)
-    sweep = harness.start("sweep", "lean.toml", "--window", "60", *site(cluster), "--backends", "dask", "--workloads",
-                          "synthetic", "--set", "dask.transport=gloo")  # fmt: skip
+    sweep = harness.start(
+        "sweep",
+        "lean.toml",
+        "--window",
+        "60",
+        *site(cluster),
+        "--backends",
+        "dask",
+        "--workloads",
+        "synthetic",
+        "--set",
+        "dask.transport=gloo",
+    )
     ranks = wait_for_a_measured_step(cluster)
     sweep.send_signal(signal.SIGKILL)
     sweep.communicate()
@@ -92,9 +134,21 @@ def killed_in_the_middle(harness: Harness, cluster: Kept, transport: str) -> str
     """The reason of a trial whose first worker was killed; there is another one afterwards."""
     (harness.folder / "lean.toml").write_text(LEAN)
     sweep = harness.start(
-        "sweep", "lean.toml", "--json", "--repeats", "1", "--window", "60", *site(cluster), "--backends", "dask",
-        "--workloads", "synthetic", "--set", f"dask.transport={transport}",
-    )  # fmt: skip
+        "sweep",
+        "lean.toml",
+        "--json",
+        "--repeats",
+        "1",
+        "--window",
+        "60",
+        *site(cluster),
+        "--backends",
+        "dask",
+        "--workloads",
+        "synthetic",
+        "--set",
+        f"dask.transport={transport}",
+    )
     wait_for_a_measured_step(cluster)
     holder = first_worker(cluster)
     cluster.processes[holder].kill()
@@ -110,9 +164,13 @@ def killed_in_the_middle(harness: Harness, cluster: Kept, transport: str) -> str
 def first_worker(cluster: Kept) -> str:
     """The name of the worker that holds rank 0, or the node: the first by its address."""
     port = int(min(cluster.workers()).rpartition(":")[2])
-    return next(name for name, process in cluster.processes.items()
-                if any(one.laddr.port == port and one.status == "LISTEN"
-                       for one in psutil.Process(process.pid).net_connections()))  # fmt: skip
+    return next(
+        name
+        for name, process in cluster.processes.items()
+        if any(
+            one.laddr.port == port and one.status == "LISTEN" for one in psutil.Process(process.pid).net_connections()
+        )
+    )
 
 
 def test_a_worker_that_holds_a_rank_is_killed_and_named(harness, cluster):

@@ -8,9 +8,18 @@ import pytest
 @pytest.mark.alone
 def test_every_backend_is_decomposed_alike(harness):
     document = harness.lean_sweep(
-        "--backends", "single,ddp,horovod,dask", "--workloads", "synthetic", "--ranks", "1,2",
-        "--set", "horovod.transport=gloo,mpi", "--set", "dask.transport=tasks,gloo", keeping=("decompose",),
-    )  # fmt: skip
+        "--backends",
+        "single,ddp,horovod,dask",
+        "--workloads",
+        "synthetic",
+        "--ranks",
+        "1,2",
+        "--set",
+        "horovod.transport=gloo,mpi",
+        "--set",
+        "dask.transport=tasks,gloo",
+        keeping=("decompose",),
+    )
     assert {cell["outcome"] for cell in document["cells"]} == {"ok"}, "ranks that came apart would be invalid"
     for cell in document["cells"]:
         found = cell["decomposition"]

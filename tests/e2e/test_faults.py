@@ -11,8 +11,18 @@ import pytest
 from e2e.conftest import by_title
 
 EVERY = ("--backends", "ddp,horovod,dask", "--workloads", "synthetic", "--ranks", "1,2", "--steps", "8")
-MPI = ("--backends", "horovod", "--set", "horovod.transport=mpi", "--workloads", "synthetic", "--ranks", "2",
-       "--steps", "8")  # fmt: skip
+MPI = (
+    "--backends",
+    "horovod",
+    "--set",
+    "horovod.transport=mpi",
+    "--workloads",
+    "synthetic",
+    "--ranks",
+    "2",
+    "--steps",
+    "8",
+)
 
 
 def trials(harness, outcome):
@@ -40,7 +50,7 @@ def injected(harness, fault, *arguments, timeout="60", status=4):
     [
         ("kill:rank=1,step=3", "1 was killed by SIGKILL", "1,2"),
         ("exit:rank=1,step=3", "1 ended with status 3 and no word", "2"),
-        ("raise:rank=1,step=3", "rank 1: bench.faults.Injected: injected by raise:rank=1,step=3", "2"),
+        ("raise:rank=1,step=3", "rank 1: bench.faults.InjectedFault: injected by raise:rank=1,step=3", "2"),
         ("oom:rank=1,step=3", "rank 1: MemoryError", "2"),
     ],
 )
@@ -113,8 +123,19 @@ BACKEND = Unreachable()
 
 def test_a_rendezvous_that_nobody_reaches_is_said(planted):
     harness = planted({"bench/backends/unreachable.py": UNREACHABLE})
-    document = harness.lean_sweep("--backends", "unreachable,ddp", "--workloads", "synthetic", "--ranks", "2",
-                                  "--steps", "8", "--timeout", "8", status=4)  # fmt: skip
+    document = harness.lean_sweep(
+        "--backends",
+        "unreachable,ddp",
+        "--workloads",
+        "synthetic",
+        "--ranks",
+        "2",
+        "--steps",
+        "8",
+        "--timeout",
+        "8",
+        status=4,
+    )
     cells = {cell["backend"]: cell for cell in document["cells"]}
     assert cells["unreachable"]["outcome"] in ("timeout", "failed")
     assert "joining the other ranks" in cells["unreachable"]["reason"]
@@ -136,8 +157,19 @@ def test_a_straggler_is_named_although_all_steps_are_equally_long(harness):
 
 @pytest.mark.alone
 def test_a_straggler_from_a_later_step_on(harness):
-    (cell,) = injected(harness, "slow:rank=0,step=5,ms=60", "--backends", "ddp", "--workloads", "synthetic", "--ranks",
-                       "2", "--steps", "12", status=0)  # fmt: skip
+    (cell,) = injected(
+        harness,
+        "slow:rank=0,step=5,ms=60",
+        "--backends",
+        "ddp",
+        "--workloads",
+        "synthetic",
+        "--ranks",
+        "2",
+        "--steps",
+        "12",
+        status=0,
+    )
     (trial,) = trials(harness, "ok")
     steps = [max(both) for both in zip(*(rank["step_s"] for rank in trial["ranks"]), strict=True)]
     assert min(steps[4:]) > 0.06 > sorted(steps[:4])[1]
@@ -145,8 +177,18 @@ def test_a_straggler_from_a_later_step_on(harness):
 
 
 def test_a_touched_cell_is_no_baseline(harness):
-    document = harness.lean_sweep("--backends", "ddp", "--workloads", "synthetic", "--ranks", "1,2", "--steps", "5",
-                             "--inject", "slow:rank=0,ms=20")  # fmt: skip
+    document = harness.lean_sweep(
+        "--backends",
+        "ddp",
+        "--workloads",
+        "synthetic",
+        "--ranks",
+        "1,2",
+        "--steps",
+        "5",
+        "--inject",
+        "slow:rank=0,ms=20",
+    )
     cells = by_title(document).values()
     assert all(cell["speedup"] is None for cell in cells)
     assert {cell["scaling_reason"] for cell in cells} == {"no rank count of this curve gave a baseline"}

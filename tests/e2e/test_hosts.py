@@ -55,16 +55,24 @@ class Place:
     folder: Path
 
     def arguments(self, *more: str, known_hosts: str = "known_hosts") -> list[str | Path]:
-        said = {"file": "hosts.txt", "identity": self.folder / "key", "known_hosts": self.folder / known_hosts,
-                "folder": ROOT, "scratch": SCRATCH}  # fmt: skip
+        said = {
+            "file": "hosts.txt",
+            "identity": self.folder / "key",
+            "known_hosts": self.folder / known_hosts,
+            "folder": ROOT,
+            "scratch": SCRATCH,
+        }
         settings = [word for name, value in said.items() for word in ("--set", f"hosts.{name}={value}")]
         return [sys.executable, "-m", "harness", "sweep", "hosts.toml", "--json", "--site", "hosts", *settings, *more]
 
     def start(self, *more: str) -> subprocess.Popen:
         return self.nodes["head"].start(
-            self.arguments(*more), cwd=self.folder, env={"PYTHONPATH": str(ROOT)},
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        )  # fmt: skip
+            self.arguments(*more),
+            cwd=self.folder,
+            env={"PYTHONPATH": str(ROOT)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
 
     def sweep(self, *more: str, status: int = 0, **how: Any) -> dict[str, Any]:
         done = self.nodes["head"].run(
@@ -104,9 +112,15 @@ def _start_sshd(node: Node, folder: Path) -> str:
     key = folder / f"host-{node.name}"
     public = _keygen(key)
     settings = {
-        "ListenAddress": node.address, "HostKey": key, "AuthorizedKeysFile": folder / "key.pub", "PidFile": "none",
-        "StrictModes": "no", "UsePAM": "no", "PasswordAuthentication": "no", "PermitRootLogin": "prohibit-password",
-    }  # fmt: skip
+        "ListenAddress": node.address,
+        "HostKey": key,
+        "AuthorizedKeysFile": folder / "key.pub",
+        "PidFile": "none",
+        "StrictModes": "no",
+        "UsePAM": "no",
+        "PasswordAuthentication": "no",
+        "PermitRootLogin": "prohibit-password",
+    }
     config = folder / f"sshd-{node.name}"
     config.write_text("".join(f"{name} {value}\n" for name, value in settings.items()))
     node.run([str(SSHD), "-E", folder / f"sshd-{node.name}.log", "-f", config], check=True)

@@ -15,9 +15,22 @@ from kubernetes_server import stand_in
 from e2e.conftest import LEAN, MARK
 
 SWEEP = (
-    "sweep", "lean.toml", "--site", "kubernetes", "--nodes", "2", "--workloads", "synthetic", "--repeats", "1",
-    "--telemetry", "off", "--set", "kubernetes.interface=lo", "--json",
-)  # fmt: skip
+    "sweep",
+    "lean.toml",
+    "--site",
+    "kubernetes",
+    "--nodes",
+    "2",
+    "--workloads",
+    "synthetic",
+    "--repeats",
+    "1",
+    "--telemetry",
+    "off",
+    "--set",
+    "kubernetes.interface=lo",
+    "--json",
+)
 
 
 @pytest.fixture

@@ -23,9 +23,21 @@ def listeners(mark: str) -> set[tuple[int, str]]:
 
 def test_everything_listens_on_the_chosen_interface_only(harness):
     process = harness.start(
-        "sweep", harness.lean(), "--repeats", "1", "--window", "0.2", "--backends", "ddp,horovod,dask",
-        "--workloads", "synthetic", "--ranks", "2", "--set", "dask.transport=tasks,gloo",
-    )  # fmt: skip
+        "sweep",
+        harness.lean(),
+        "--repeats",
+        "1",
+        "--window",
+        "0.2",
+        "--backends",
+        "ddp,horovod,dask",
+        "--workloads",
+        "synthetic",
+        "--ranks",
+        "2",
+        "--set",
+        "dask.transport=tasks,gloo",
+    )
     seen: set[tuple[int, str]] = set()
     while process.poll() is None:
         seen |= listeners(harness.mark)

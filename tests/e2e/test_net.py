@@ -12,9 +12,11 @@ import psutil
 import pytest
 
 from e2e.conftest import MARK
-from harness.networks import why_not_here
+from harness.networks import links_unavailable_reason
 
-pytestmark = pytest.mark.skipif(why_not_here() is not None, reason=f"links can't be made: {why_not_here()}")
+pytestmark = pytest.mark.skipif(
+    links_unavailable_reason() is not None, reason=f"links can't be made: {links_unavailable_reason()}"
+)
 
 SUITE = """
 workloads = ["synthetic"]

@@ -11,12 +11,12 @@ import pages
 import pytest
 
 from bench.folders import cache_folder
-from harness.plotly_bundle import CannotFetch, Published, ensure_file
+from harness.plotly_bundle import FetchError, NpmFile, ensure_npm_file
 from reports.page.html import render
 from reports.page.library import bundle_file, plotly_library, read_bundle, whole_library
 from reports.page.values import Page, Section
 
-AXE = Published(
+AXE = NpmFile(
     "axe-core", "4.14.1", "package/axe.min.js", "29348999450cdf2849a8e70b7912fc2da85a849da39c0d0d5394f51d4a9ed95c"
 )
 CHARTS = 7
@@ -148,10 +148,13 @@ def test_what_is_pointed_at_is_told(browser, page):
     browser.open(page)
     browser.until("document.querySelector('#throughput').matches('.drawn')")
     point = browser.driver.find_element("css selector", "#throughput .drag.nsewdrag")
-    box = browser.run("const b = document.querySelectorAll('#throughput .trace .point')[2].getBoundingClientRect();"
-                      "return [b.x + b.width / 2, b.y + b.height / 2]")  # fmt: skip
-    middle = browser.run("const b = arguments[0].getBoundingClientRect();"
-                         "return [b.x + b.width / 2, b.y + b.height / 2]", point)  # fmt: skip
+    box = browser.run(
+        "const b = document.querySelectorAll('#throughput .trace .point')[2].getBoundingClientRect();"
+        "return [b.x + b.width / 2, b.y + b.height / 2]"
+    )
+    middle = browser.run(
+        "const b = arguments[0].getBoundingClientRect();return [b.x + b.width / 2, b.y + b.height / 2]", point
+    )
     ActionChains(browser.driver).move_to_element_with_offset(
         point, round(box[0] - middle[0]), round(box[1] - middle[1])
     ).perform()
@@ -165,8 +168,8 @@ def test_what_is_pointed_at_is_told(browser, page):
 def test_axe_finds_nothing_and_every_chart_has_a_name(browser, folder, scheme):
     kept = cache_folder("npm") / f"{AXE.package}-{AXE.version}.js"
     try:
-        ensure_file(AXE, kept)
-    except CannotFetch as why:
+        ensure_npm_file(AXE, kept)
+    except FetchError as why:
         pytest.skip(str(why))
     browser.media(scheme)
     # It looks at every cell of every table: fifty rows tell as much as a thousand.

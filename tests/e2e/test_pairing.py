@@ -22,12 +22,12 @@ CONFIRM = """
 import json, sys
 from pathlib import Path
 from bench.case import Case
-from harness.commands.shared import people
-from harness.pairs.pairing import interleave, two_sides
-from harness.watch import PairWatcher
+from harness.commands.shared import stderr_console
+from harness.pairs.pairing import interleave, open_sides
+from harness.watch import PairProgress
 
 rev, pairs, cases = sys.argv[1], int(sys.argv[2]), [Case(**case) for case in json.loads(sys.argv[3])]
-with two_sides(rev, cases, Path("pairs"), "e") as (head, base), PairWatcher(people, 2 * pairs) as watcher:
+with open_sides(rev, cases, Path("pairs"), "e") as (head, base), PairProgress(stderr_console, 2 * pairs) as watcher:
     for found in interleave("night", cases, head, base, 0, pairs, watcher):
         print(found.model_dump_json(), flush=True)
 """
@@ -45,8 +45,12 @@ class Confirming(Harness):
     def start(self, *arguments: str) -> subprocess.Popen:
         return subprocess.Popen(
             [sys.executable, "-c", CONFIRM, *arguments],
-            cwd=self.folder, env=self.env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        )  # fmt: skip
+            cwd=self.folder,
+            env=self.env,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
 
     def pairs(self, rev: str, pairs: int, case: str) -> list[dict]:
         done = self.run(rev, str(pairs), case)
@@ -104,8 +108,11 @@ def test_a_base_that_dies_costs_its_own_trials_and_not_for_ever(confirming):
     checkout.git("revert", "--no-edit", "HEAD")
     found = confirming.pairs("HEAD~1", 3, a_case(ranks=1, backend="single", transport="any"))
     assert [(one["side"], one["trial"]["outcome"]) for one in found] == [
-        ("head", "ok"), ("base", "failed"), ("base", "failed"), ("head", "ok"),
-    ]  # fmt: skip
+        ("head", "ok"),
+        ("base", "failed"),
+        ("base", "failed"),
+        ("head", "ok"),
+    ]
     assert all("ended with status 3" in trial.reason for trial in trials_of(found, "base"))
     confirming.nothing_left()
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from harness.networks import why_not_here
+from harness.networks import links_unavailable_reason
 
-pytestmark = pytest.mark.skipif(why_not_here() is not None, reason=f"links can't be made: {why_not_here()}")
+pytestmark = pytest.mark.skipif(
+    links_unavailable_reason() is not None, reason=f"links can't be made: {links_unavailable_reason()}"
+)
 
 SUITE = """
 backends = ["ddp"]

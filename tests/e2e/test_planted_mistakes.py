@@ -8,7 +8,7 @@ BASE = '''
 """A backend with a planted mistake."""
 from contextlib import contextmanager
 from bench.backends import Backend
-from bench.backends.ddp import DdpOptions, process_group
+from bench.backends.ddp import DdpOptions, join_torch_distributed
 from bench.case import Role
 
 class Wrong(Backend):
@@ -21,7 +21,7 @@ class Wrong(Backend):
 
     @contextmanager
     def session(self, case, me):
-        with process_group(case, me, "gloo", DdpOptions()) as session:
+        with join_torch_distributed(case, me, "gloo", DdpOptions()) as session:
 {mistake}
             yield session
 
@@ -64,9 +64,12 @@ MISTAKES = {
 
 
 def test_a_mistake_in_the_exchange_is_caught(planted):
-    harness = planted({
-        f"bench/backends/{name}.py": BASE.format(name=name, mistake=mistake) for name, (mistake, _) in MISTAKES.items()
-    })  # fmt: skip
+    harness = planted(
+        {
+            f"bench/backends/{name}.py": BASE.format(name=name, mistake=mistake)
+            for name, (mistake, _) in MISTAKES.items()
+        }
+    )
     backends = ",".join([*MISTAKES, "ddp"])
     document = harness.lean_sweep("--backends", backends, "--workloads", "synthetic", "--ranks", "2", status=4)
     cells = {cell["backend"]: cell for cell in document["cells"]}

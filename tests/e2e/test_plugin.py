@@ -44,8 +44,12 @@ def test_one_file_is_enough(planted):
     contract = ["-q", str(ROOT / "tests" / "test_contract.py"), "-k", "pigeon", "-p", "no:cacheprovider"]
     tested = subprocess.run(
         [sys.executable, "-m", "pytest", *contract],
-        cwd=harness.folder, env=harness.env, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        cwd=harness.folder,
+        env=harness.env,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert tested.returncode == 0, tested.stdout
     assert " passed" in tested.stdout
 

@@ -158,7 +158,9 @@ def test_a_role_that_may_only_read_reports_but_does_not_sweep(server, new_schema
 def test_a_server_that_dropped_its_connections_is_met_again(server, new_place, opened):
     store = opened(new_place())
     begin(store)
-    server.do("select pg_terminate_backend(pid) from pg_stat_activity where pid <> pg_backend_pid()"
-              " and backend_type = 'client backend'")  # fmt: skip
+    server.do(
+        "select pg_terminate_backend(pid) from pg_stat_activity where pid <> pg_backend_pid()"
+        " and backend_type = 'client backend'"
+    )
     store.add_trial("s1", make_trial(make_case()))
     assert len(store.trials("s1")) == 1

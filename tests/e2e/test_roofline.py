@@ -10,7 +10,7 @@ from conftest import make_case
 from bench.backends import Session
 from bench.device_peak import measure_peak
 from bench.registry import load_workload
-from bench.step_work import count_step, count_traffic
+from bench.step_work import count_memory_traffic, count_step_work
 from harness.storage.opening import open_store
 from reports.analysis.roofline import DISTURBED
 
@@ -53,7 +53,7 @@ def test_a_transformer_s_attention_is_counted_and_its_parameters_stay():
     work = load_workload("synthetic").build(case, session)
     work.step()
     before = work.snapshot()
-    found = count_step(work, session)
+    found = count_step_work(work, session)
     linear = 2 * batch * sequence * (layers * 12 * width**2 + width * vocabulary)
     attention = layers * 2 * batch * sequence**2 * 2 * width
     assert found.flops == 3 * (linear + attention)
@@ -73,7 +73,7 @@ def test_views_move_nothing_and_what_is_written_counts():
         (4 * (32 + 8 + 32), lambda: matrix.add_(row.expand(4, 8))),
         (4 * (32 + 32), lambda: torch._foreach_mul_([matrix], 2.0)),
     ):
-        with count_traffic() as traffic:
+        with count_memory_traffic() as traffic:
             operation()
         assert traffic.bytes_moved == expected, expected
 

@@ -79,7 +79,7 @@ def until(hosts, condition, process=None) -> None:
 def stepping(hosts) -> bool:
     """Whether every host's rank is in its measured window."""
     seen = [one for node in hosts.values() for one in read_progress(node.outside(f"{ML}/output/data"))]
-    return len(seen) == len(hosts) and all("measured" in one.said for one in seen)
+    return len(seen) == len(hosts) and all("measured" in one.description for one in seen)
 
 
 def trials_of(harness):

@@ -43,9 +43,14 @@ poll_s = 0.1
 """
 BEYOND = ("--nodes", "2")
 SYSTEMS = (
-    "dask/tasks · A", "single · B", "ddp/gloo · B", "horovod/gloo · B", "ddp/gloo, 1 a node · C on kubernetes",
-    "ddp/gloo, 1 a node · D on sagemaker", "horovod/mpi, 1 a node · E on slurm",
-)  # fmt: skip
+    "dask/tasks · A",
+    "single · B",
+    "ddp/gloo · B",
+    "horovod/gloo · B",
+    "ddp/gloo, 1 a node · C on kubernetes",
+    "ddp/gloo, 1 a node · D on sagemaker",
+    "horovod/mpi, 1 a node · E on slurm",
+)
 
 
 def test_seven_systems_and_one_report(harness, tmp_path_factory):

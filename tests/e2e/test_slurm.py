@@ -47,9 +47,12 @@ class SlurmHarness(Harness):
 
     def start(self, *arguments: str) -> subprocess.Popen:
         process = self.slurm.head.start(
-            [sys.executable, "-m", "harness", *arguments], env={**self.env, **self.slurm.env}, cwd=self.folder,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        )  # fmt: skip
+            [sys.executable, "-m", "harness", *arguments],
+            env={**self.env, **self.slurm.env},
+            cwd=self.folder,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
         self.started.append(process)
         return process
 
@@ -104,8 +107,15 @@ def harness(tmp_path, slurm) -> SlurmHarness:
 
 def test_a_node_that_dies_is_named_and_the_rest_of_the_sweep_is_there(harness, slurm):
     process = harness.sweeping(
-        "--nodes", "4", "--backends", "ddp,horovod,dask", "--set", "horovod.transport=gloo,mpi", "--steps", "60",
-    )  # fmt: skip
+        "--nodes",
+        "4",
+        "--backends",
+        "ddp,horovod,dask",
+        "--set",
+        "horovod.transport=gloo,mpi",
+        "--steps",
+        "60",
+    )
     harness.until(lambda: harness.measuring(rank=2), process)
     third = slurm.workers[2]
     third.kill_all()
@@ -114,8 +124,11 @@ def test_a_node_that_dies_is_named_and_the_rest_of_the_sweep_is_there(harness, s
     slurm.start_worker(third)
     cells = harness.ended(process, status=4)
     assert {(cell["backend"], cell["transport"], cell["ranks"]) for cell in cells} == {
-        ("ddp", "gloo", 4), ("horovod", "gloo", 4), ("horovod", "mpi", 4), ("dask", "tasks", 4)
-    }  # fmt: skip
+        ("ddp", "gloo", 4),
+        ("horovod", "gloo", 4),
+        ("horovod", "mpi", 4),
+        ("dask", "tasks", 4),
+    }
     (struck,) = [cell for cell in cells if cell["outcome"] != "ok"]
     assert struck["outcome"] == "failed"
     assert "node 2 (n3) is gone: Slurm says the node is" in struck["reason"], struck["reason"]

@@ -33,8 +33,12 @@ class Room(Harness):
             # `cat` keeps the room open until the test, or the whole test run, is gone.
             self.holder = subprocess.Popen(
                 [*made, "sh", "-c", f"{mounts} && echo made && exec cat"],
-                cwd=folder, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            )  # fmt: skip
+                cwd=folder,
+                text=True,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+            )
         except FileNotFoundError:
             pytest.skip("mounting needs unshare (util-linux)")
         if self.holder.stdout.readline() != "made\n":
@@ -44,8 +48,11 @@ class Room(Harness):
     def start(self, *arguments: str) -> subprocess.Popen:
         return subprocess.Popen(
             [*self.enter, sys.executable, "-m", "harness", *arguments],
-            env=self.env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        )  # fmt: skip
+            env=self.env,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
 
     def inside(self, *command: str) -> int:
         return subprocess.run([*self.enter, *command], stderr=subprocess.DEVNULL, timeout=30, check=False).returncode

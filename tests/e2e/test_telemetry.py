@@ -9,7 +9,7 @@ import sqlite3
 import pytest
 from nvml_library import build
 
-from bench.telemetry import Device, Header, Reading, Tick
+from bench.telemetry import Device, Header, Sample, Tick
 
 CELLS = ("--backends", "single,ddp", "--workloads", "synthetic", "--ranks", "2", "--device", "cpu", "--window", "1")
 ONE = ("--backends", "ddp", "--workloads", "synthetic", "--ranks", "2", "--device", "cpu", "--window", "1")
@@ -89,7 +89,7 @@ def test_however_nvml_fails_the_sweep_goes_on_and_says_why(with_gpus, setting, s
 def test_a_recorded_file_stands_in_for_the_devices(harness):
     lines = [Header(host="elsewhere", source="live", interval_s=0.2, devices=(Device(id="GPU-7", name="H200"),))]
     lines += [
-        Tick(at_s=100 + 0.2 * n, readings=(Reading("GPU-7", "power_w", 300.0), Reading("GPU-7", "energy_j", 60.0 * n)))
+        Tick(at_s=100 + 0.2 * n, readings=(Sample("GPU-7", "power_w", 300.0), Sample("GPU-7", "energy_j", 60.0 * n)))
         for n in range(300)
     ]
     recorded = harness.folder / "recorded.jsonl"

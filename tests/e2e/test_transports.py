@@ -16,9 +16,17 @@ def all_same(document) -> None:
 @pytest.mark.alone
 def test_horovod_over_mpi_and_with_half_precision_gradients(harness):
     document = harness.lean_sweep(
-        "--backends", "horovod", "--workloads", "synthetic", "--ranks", "2",
-        "--set", "horovod.transport=gloo,mpi", "--set", "horovod.compression=none,fp16",
-    )  # fmt: skip
+        "--backends",
+        "horovod",
+        "--workloads",
+        "synthetic",
+        "--ranks",
+        "2",
+        "--set",
+        "horovod.transport=gloo,mpi",
+        "--set",
+        "horovod.compression=none,fp16",
+    )
     all_same(document)
     halves = [cell for cell in document["cells"] if cell["backend_options"].get("compression") == "fp16"]
     assert {cell["transport"] for cell in halves} == {"gloo", "mpi"}
@@ -31,24 +39,52 @@ def test_horovod_over_mpi_and_with_half_precision_gradients(harness):
 
 def test_dask_carries_gradients_whole_in_shards_or_by_gloo(harness):
     tasks = harness.lean_sweep(
-        "--backends", "dask", "--workloads", "synthetic", "--ranks", "2,3", "--batch", "12",
-        "--set", "dask.exchange=direct,sharded",
-    )  # fmt: skip
+        "--backends",
+        "dask",
+        "--workloads",
+        "synthetic",
+        "--ranks",
+        "2,3",
+        "--batch",
+        "12",
+        "--set",
+        "dask.exchange=direct,sharded",
+    )
     all_same(tasks)
     assert len(tasks["cells"]) == 4
     gloo = harness.lean_sweep(
-        "--backends", "dask", "--workloads", "synthetic,array_mean", "--ranks", "2", "--set", "dask.transport=gloo",
-        "--set", "array_mean.rows=4000", "--set", "array_mean.columns=4000",
-    )  # fmt: skip
+        "--backends",
+        "dask",
+        "--workloads",
+        "synthetic,array_mean",
+        "--ranks",
+        "2",
+        "--set",
+        "dask.transport=gloo",
+        "--set",
+        "array_mean.rows=4000",
+        "--set",
+        "array_mean.columns=4000",
+    )
     all_same(gloo)
     harness.nothing_left()
 
 
 def test_knobs_reach_the_library(harness):
     document = harness.lean_sweep(
-        "--backends", "ddp,horovod", "--workloads", "synthetic", "--ranks", "2", "--set", "ddp.bucket_cap_mb=1",
-        "--set", "horovod.cycle_time_ms=0.1", "--set", "horovod.fusion_mb=1",
-    )  # fmt: skip
+        "--backends",
+        "ddp,horovod",
+        "--workloads",
+        "synthetic",
+        "--ranks",
+        "2",
+        "--set",
+        "ddp.bucket_cap_mb=1",
+        "--set",
+        "horovod.cycle_time_ms=0.1",
+        "--set",
+        "horovod.fusion_mb=1",
+    )
     all_same(document)
     settings = {cell["backend"]: cell["settings"] for cell in document["cells"]}
     assert settings["ddp"]["bucket_cap_mb"] == "1.0"
@@ -58,18 +94,36 @@ def test_knobs_reach_the_library(harness):
 
 def test_every_model_under_every_scaling(harness):
     document = harness.lean_sweep(
-        "--backends", "ddp", "--workloads", "synthetic", "--ranks", "1,2", "--scaling", "strong,weak",
-        "--batch", "16", "--set", "synthetic.model=mlp,toy,transformer,convnet",
-    )  # fmt: skip
+        "--backends",
+        "ddp",
+        "--workloads",
+        "synthetic",
+        "--ranks",
+        "1,2",
+        "--scaling",
+        "strong,weak",
+        "--batch",
+        "16",
+        "--set",
+        "synthetic.model=mlp,toy,transformer,convnet",
+    )
     all_same(document)
     assert len(document["cells"]) == 4 * 2 * 2
 
 
 def test_emulated_compute_lets_ranks_outnumber_cores(harness):
     document = harness.lean_sweep(
-        "--backends", "ddp,horovod,dask", "--workloads", "synthetic", "--ranks", "4", "--set",
-        "synthetic.model=emulated", "--set", "synthetic.parameters=100000",
-    )  # fmt: skip
+        "--backends",
+        "ddp,horovod,dask",
+        "--workloads",
+        "synthetic",
+        "--ranks",
+        "4",
+        "--set",
+        "synthetic.model=emulated",
+        "--set",
+        "synthetic.parameters=100000",
+    )
     all_same(document)
     for cell in document["cells"]:
         assert "emulated_compute" in cell["flags"]
@@ -80,9 +134,17 @@ def test_emulated_compute_lets_ranks_outnumber_cores(harness):
 
 def test_training_is_real(harness):
     document = harness.lean_sweep(
-        "--backends", "ddp", "--workloads", "mnist", "--ranks", "2", "--set", "mnist.eval=true",
-        "--set", "mnist.model=mlp",
-    )  # fmt: skip
+        "--backends",
+        "ddp",
+        "--workloads",
+        "mnist",
+        "--ranks",
+        "2",
+        "--set",
+        "mnist.eval=true",
+        "--set",
+        "mnist.model=mlp",
+    )
     all_same(document)
     (cell,) = by_title(document).values()
     assert cell["readings"]["test_accuracy"]["value"] > 60, "chance is 10 %"

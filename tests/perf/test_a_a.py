@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from bench.case import Case
 from perf.conftest import spread, throughput
-from reports.analysis.stats import Estimate, apart, estimate
+from reports.analysis.stats import Estimate, estimate, intervals_disjoint
 
 TRIES, TRIALS = 20, 5
 GOAL = 19
-CASE = Case(workload="synthetic", backend="ddp", transport="gloo", ranks=2, batch=128, window_s=0.5, decompose=False,
-            own_cost=False)  # fmt: skip
+CASE = Case(
+    workload="synthetic",
+    backend="ddp",
+    transport="gloo",
+    ranks=2,
+    batch=128,
+    window_s=0.5,
+    decompose=False,
+    own_cost=False,
+)
 
 
 def test_a_case_beside_itself(benchmark, tell):
@@ -20,7 +28,7 @@ def test_a_case_beside_itself(benchmark, tell):
 
     benchmark.pedantic(lambda: rates.append((sweep(), sweep())), rounds=TRIES, iterations=1)
     pairs: list[tuple[Estimate, Estimate]] = [(estimate(a, "samples/s"), estimate(b, "samples/s")) for a, b in rates]
-    overlapping = sum(apart(first, second) is False for first, second in pairs)
+    overlapping = sum(intervals_disjoint(first, second) is False for first, second in pairs)
     benchmark.extra_info |= {"rates": rates, "overlapping": overlapping}
     tell(
         f"{overlapping} of {TRIES} pairs of 95 % intervals overlap; goal {GOAL} or more; second ÷ first: median "

@@ -35,8 +35,19 @@ def script_rate(backend: str, workload: str, data: Path) -> float:
         port = probe.getsockname()[1]
     arguments = (backend, MODELS[workload], STEPS[workload], WARMUP, BATCH, data)
     if backend == "ddp":
-        commands = [(by_hand.script(*arguments), {"RANK": str(r), "WORLD_SIZE": str(RANKS), "MASTER_ADDR": "127.0.0.1",
-                     "MASTER_PORT": str(port), "GLOO_SOCKET_IFNAME": "lo"}) for r in range(RANKS)]  # fmt: skip
+        commands = [
+            (
+                by_hand.script(*arguments),
+                {
+                    "RANK": str(r),
+                    "WORLD_SIZE": str(RANKS),
+                    "MASTER_ADDR": "127.0.0.1",
+                    "MASTER_PORT": str(port),
+                    "GLOO_SOCKET_IFNAME": "lo",
+                },
+            )
+            for r in range(RANKS)
+        ]
     else:
         commands = [(by_hand.horovodrun(RANKS, *arguments), {})]
     started = [
@@ -52,8 +63,21 @@ def script_rate(backend: str, workload: str, data: Path) -> float:
 @pytest.mark.parametrize("workload", ["synthetic", "mnist"])
 @pytest.mark.parametrize("backend", ["ddp", "horovod"])
 def test_our_cell_beside_a_script_by_hand(side_by_side, images, backend, workload):
-    case = Case(workload=workload, backend=backend, transport="gloo", ranks=RANKS, batch=BATCH, threads=1,
-                steps=STEPS[workload], warmup=WARMUP, data=mnist_data.prepare(None, "auto"))  # fmt: skip
-    ratios = side_by_side(lambda: throughput(case), lambda: script_rate(backend, workload, images), PAIRS,
-                          f"samples/s of our {backend} {workload} cell ÷ the script's")  # fmt: skip
+    case = Case(
+        workload=workload,
+        backend=backend,
+        transport="gloo",
+        ranks=RANKS,
+        batch=BATCH,
+        threads=1,
+        steps=STEPS[workload],
+        warmup=WARMUP,
+        data=mnist_data.prepare(None, "auto"),
+    )
+    ratios = side_by_side(
+        lambda: throughput(case),
+        lambda: script_rate(backend, workload, images),
+        PAIRS,
+        f"samples/s of our {backend} {workload} cell ÷ the script's",
+    )
     assert len(ratios) == PAIRS

@@ -59,10 +59,16 @@ def _trial(case: Case, number: int, step_s: float, environment: str, chance: ran
     window = ranks[0].window
     assert window is not None
     return Trial(
-        case=case, round=number, outcome="ok", ranks=ranks, environment=environment, wall_s=5.0,
-        started_at="2026-01-01T00:00:00+00:00", telemetry=(_telemetry(window, chance),),
+        case=case,
+        round=number,
+        outcome="ok",
+        ranks=ranks,
+        environment=environment,
+        wall_s=5.0,
+        started_at="2026-01-01T00:00:00+00:00",
+        telemetry=(_telemetry(window, chance),),
         same_work=SameWork(verdict="same", deviation=4e-7, tolerance=TOLERANCE.value, label=TOLERANCE.label),
-    )  # fmt: skip
+    )
 
 
 def _record(case: Case, rank: int, step_s: float, chance: random.Random) -> RankRecord:
@@ -71,19 +77,38 @@ def _record(case: Case, rank: int, step_s: float, chance: random.Random) -> Rank
 
     steps = times(step_s, STEPS)
     share = case.batch // case.ranks
-    proof = WorkProof(samples=tuple(tuple(range(share)) for _ in range(VERIFIED)), losses=(2.3,) * VERIFIED,
-                      digest="a" * 64, tolerance=TOLERANCE)  # fmt: skip
+    proof = WorkProof(
+        samples=tuple(tuple(range(share)) for _ in range(VERIFIED)),
+        losses=(2.3,) * VERIFIED,
+        digest="a" * 64,
+        tolerance=TOLERANCE,
+    )
     phases = PhaseTimes(
         together_s=times(step_s, BLOCK_STEPS),
         alone_s={part: times(portion * step_s, BLOCK_STEPS) for part, portion in PARTS.items()},
         digest="b" * 64,
     )
     return RankRecord(
-        rank=rank, world=case.ranks, host="node-0", pid=1000 + rank, device="cpu", kind="training", unit="samples",
-        amount_per_step=case.batch, step_s=steps, warmup_steps=10, settled=True, startup_s=1.0, cores=(rank,),
-        window=Window(began_s=100.0, ended_s=100.0 + sum(steps), cpu_s=sum(steps)), memory_peak_bytes=400 * 2**20,
-        proof=proof, phases=phases, final_digest="c" * 64, settings={"threads": "1", "torch": "2.13.0"},
-    )  # fmt: skip
+        rank=rank,
+        world=case.ranks,
+        host="node-0",
+        pid=1000 + rank,
+        device="cpu",
+        kind="training",
+        unit="samples",
+        amount_per_step=case.batch,
+        step_s=steps,
+        warmup_steps=10,
+        settled=True,
+        startup_s=1.0,
+        cores=(rank,),
+        window=Window(began_s=100.0, ended_s=100.0 + sum(steps), cpu_s=sum(steps)),
+        memory_peak_bytes=400 * 2**20,
+        proof=proof,
+        phases=phases,
+        final_digest="c" * 64,
+        settings={"threads": "1", "torch": "2.13.0"},
+    )
 
 
 def _telemetry(window: Window, chance: random.Random) -> NodeTelemetry:
@@ -92,26 +117,41 @@ def _telemetry(window: Window, chance: random.Random) -> NodeTelemetry:
     gap_s = min(INTERVAL_S, length_s / (SAMPLES - 2))
     times = tuple(window.began_s + gap_s * (number - 0.5) for number in range(SAMPLES))
     counters = (
-        Series(device=HOST, name=name, times_s=times,
-               values=tuple(1000.0 * number + chance.random() for number in range(SAMPLES)))
+        Series(
+            device=HOST,
+            name=name,
+            times_s=times,
+            values=tuple(1000.0 * number + chance.random() for number in range(SAMPLES)),
+        )
         for name in COUNTERS
-    )  # fmt: skip
+    )
     unknown = (
         Series(device=HOST, name=name, times_s=times, values=(None,) * SAMPLES, reason="not told by this machine")
         for name in ("cpu_frequency_hz", "cpu_energy_j")
     )
     return NodeTelemetry(
-        host="node-0", source="live", interval_s=INTERVAL_S, began_s=window.began_s, ended_s=window.ended_s,
-        devices=(Device(id=HOST, name="node-0"),), series=(*counters, *unknown),
-    )  # fmt: skip
+        host="node-0",
+        source="live",
+        interval_s=INTERVAL_S,
+        began_s=window.began_s,
+        ended_s=window.ended_s,
+        devices=(Device(id=HOST, name="node-0"),),
+        series=(*counters, *unknown),
+    )
 
 
 def make_store(place: Path) -> None:
     environment = read_environment()
     plan = Plan(cases=tuple(CASES), skips=(), not_applicable=(), repeats=TRIALS)
     suite = Suite(name="big", backends=BACKENDS, workloads=("synthetic",), ranks=RANKS, repeats=TRIALS)
-    info = SweepInfo(id="big", started_at="2026-01-01T00:00:00+00:00", command="python -m harness sweep", suite=suite,
-                     plan=plan, environment=environment)  # fmt: skip
+    info = SweepInfo(
+        id="big",
+        started_at="2026-01-01T00:00:00+00:00",
+        command="python -m harness sweep",
+        suite=suite,
+        plan=plan,
+        environment=environment,
+    )
     store = open_store(str(place), create=True)
     store.begin_sweep(info)
     for trial in trials(environment.id):

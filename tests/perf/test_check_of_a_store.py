@@ -48,8 +48,9 @@ def make_store(place: Path) -> None:
             name = f"{number:04d}"
             info = SweepInfo(id=name, started_at=name, command="", suite=SUITE, plan=PLAN, environment=here)
             body = info.model_dump_json(exclude={"finished_at"}) if number == NIGHTS - 1 else "{}"
-            connection.execute(sweeps_table.insert().values(id=name, started_at=name, finished_at=name,
-                                                            environment=here.id, body=body))  # fmt: skip
+            connection.execute(
+                sweeps_table.insert().values(id=name, started_at=name, finished_at=name, environment=here.id, body=body)
+            )
             connection.execute(nights_table.insert().values(sweep=name, suite="nightly"))
             connection.execute(
                 cells_table.insert(), [{"sweep": name, "key": key, "settings": settings} for key in KEYS]

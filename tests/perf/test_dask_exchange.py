@@ -71,12 +71,20 @@ def plain_chain(client) -> float:
 
 def test_our_tasks_beside_a_plain_chain_of_futures(side_by_side, cluster):
     case = Case(workload="synthetic", backend="dask", transport="tasks", ranks=RANKS, batch=BATCH, steps=STEPS)
-    side_by_side(lambda: throughput(case), lambda: plain_chain(cluster), PAIRS,
-                 "samples/s of our dask/tasks mlp cell ÷ a plain chain of futures, 2 ranks, batch 128")  # fmt: skip
+    side_by_side(
+        lambda: throughput(case),
+        lambda: plain_chain(cluster),
+        PAIRS,
+        "samples/s of our dask/tasks mlp cell ÷ a plain chain of futures, 2 ranks, batch 128",
+    )
 
 
 def test_our_tasks_beside_ddp(side_by_side):
     dask = Case(workload="synthetic", backend="dask", transport="tasks", ranks=RANKS, batch=BATCH, steps=STEPS)
     ddp = Case(workload="synthetic", backend="ddp", transport="gloo", ranks=RANKS, batch=BATCH, steps=STEPS)
-    side_by_side(lambda: throughput(dask), lambda: throughput(ddp), PAIRS,
-                 "samples/s of our dask/tasks mlp cell ÷ our ddp/gloo cell, 2 ranks, global batch 128")  # fmt: skip
+    side_by_side(
+        lambda: throughput(dask),
+        lambda: throughput(ddp),
+        PAIRS,
+        "samples/s of our dask/tasks mlp cell ÷ our ddp/gloo cell, 2 ranks, global batch 128",
+    )

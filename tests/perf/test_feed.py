@@ -17,8 +17,16 @@ from bench.workloads.mnist import ShardFeed, make_model
 from perf.conftest import throughput
 
 BATCH, STEPS, PAIRS = 64, 900, 12
-CASE = Case(workload="mnist", backend="single", transport="none", ranks=1, batch=BATCH, steps=STEPS, threads=1,
-            data=mnist_data.prepare(None, "auto"))  # fmt: skip
+CASE = Case(
+    workload="mnist",
+    backend="single",
+    transport="none",
+    ranks=1,
+    batch=BATCH,
+    steps=STEPS,
+    threads=1,
+    data=mnist_data.prepare(None, "auto"),
+)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -59,8 +67,12 @@ def by_data_loader(split) -> float:
 
 
 def test_our_feed_beside_the_article_s(side_by_side, data):
-    side_by_side(lambda: throughput(CASE), lambda: by_data_loader(data), PAIRS,
-                 "samples/s of our cell ÷ a DataLoader transforming each sample, batch 64, linear")  # fmt: skip
+    side_by_side(
+        lambda: throughput(CASE),
+        lambda: by_data_loader(data),
+        PAIRS,
+        "samples/s of our cell ÷ a DataLoader transforming each sample, batch 64, linear",
+    )
 
 
 class Resident:

@@ -21,7 +21,7 @@ from bench.progress import read_progress
 from harness.run import run_trial
 from harness.sites.local import SITE
 from perf.conftest import spread
-from reports.analysis.own_cost import ratio_of
+from reports.analysis.own_cost import overhead_ratio
 from reports.analysis.stats import estimate
 from reports.page import words
 
@@ -36,14 +36,21 @@ LONGEST_START_S = 60
     ("backend", "transport", "ranks"), [("single", "none", 1), ("ddp", "gloo", RANKS), ("horovod", "gloo", RANKS)]
 )
 def test_throughput_with_timing_and_sampling(benchmark, tell, tmp_path, backend, transport, ranks):
-    case = Case(workload="synthetic", backend=backend, transport=transport, ranks=ranks, batch=BATCH, decompose=False,
-                own_cost=True)  # fmt: skip
+    case = Case(
+        workload="synthetic",
+        backend=backend,
+        transport=transport,
+        ranks=ranks,
+        batch=BATCH,
+        decompose=False,
+        own_cost=True,
+    )
     loaded = registry.load_backend(backend)
     ratios: list[float] = []
 
     def ask() -> None:
         trial = run_trial(case, 0, SITE, loaded, tmp_path, "here")
-        ratio = ratio_of(trial.ranks)
+        ratio = overhead_ratio(trial.ranks)
         assert ratio is not None, (trial.reason, trial.log_tail)
         ratios.append(ratio)
 
@@ -51,7 +58,7 @@ def test_throughput_with_timing_and_sampling(benchmark, tell, tmp_path, backend,
     found = estimate(ratios, "1")
     benchmark.extra_info |= {"with_to_without": ratios, "estimate": found.model_dump()}
     costs = spread([100 * (1 - ratio) for ratio in ratios], "trials")
-    tell(f"{words.own_cost(found)}; goal {COST_GOAL} % or less; median {costs}")
+    tell(f"{words.overhead(found)}; goal {COST_GOAL} % or less; median {costs}")
 
 
 class Screen:
@@ -96,8 +103,24 @@ def in_window(folder: Path) -> bool:
 
 def share_of_a_core(folder: Path, screen: Screen) -> float:
     """Processor time of a sweep's own process, in percent of a core, while its ranks are in the window."""
-    command = [sys.executable, "-m", "harness", "sweep", "--backends", "ddp", "--workloads", "synthetic",
-               "--ranks", str(RANKS), "--batch", str(BATCH), "--repeats", "1", "--window", str(WINDOW_S)]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "harness",
+        "sweep",
+        "--backends",
+        "ddp",
+        "--workloads",
+        "synthetic",
+        "--ranks",
+        str(RANKS),
+        "--batch",
+        str(BATCH),
+        "--repeats",
+        "1",
+        "--window",
+        str(WINDOW_S),
+    ]
     env = {**os.environ, "TERM": "xterm-256color"}
     with subprocess.Popen(command, cwd=folder, env=env, stdout=subprocess.DEVNULL, stderr=screen.end) as sweep:
         try:

@@ -8,7 +8,7 @@ import pages
 import pytest
 from chromium import chromium
 
-from reports.page.charts import draw
+from reports.page.charts import plotly_figure
 from reports.page.html import render
 
 FIGURES = 10
@@ -27,7 +27,7 @@ def plotly_page(page) -> str:
     """The same figures as plotly writes them, all in one page."""
     import plotly.graph_objects as go
 
-    figures = [go.Figure(draw(figure)) for section in page.sections for figure in section.figures]
+    figures = [go.Figure(plotly_figure(figure)) for section in page.sections for figure in section.figures]
     parts = [figure.to_html(full_html=False, include_plotlyjs=not number) for number, figure in enumerate(figures)]
     return f"<!doctype html><html><head><meta charset=utf-8></head><body>{''.join(parts)}</body></html>"
 

@@ -13,21 +13,36 @@ import numpy as np
 import pytest
 
 from perf.peers import PEERS, NotInstalled, Peer
-from reports.verdicts.calibration import LATER, NIGHTS, SUITE, Share, calibrate, made_up, share
+from reports.verdicts.calibration import (
+    DETECTION_DELAYS,
+    HISTORY_NIGHTS,
+    SUITE_SIZE,
+    Proportion,
+    calibrate,
+    proportion,
+    synthetic_suite,
+)
 from reports.verdicts.confirm import confirm_all
-from reports.verdicts.generator import WORLDS, World, samples_s
+from reports.verdicts.generator import NOISE_MODELS, NoiseModel, synthetic_samples_s
 from reports.verdicts.robust import Array
 from reports.verdicts.rule import RULE
-from reports.verdicts.screen import Nights, screen
+from reports.verdicts.screen import SeriesArrays, screen
 
 SMALL, LARGE = 0.05, 0.10
 OURS_CHECKS, OURS_POWERED = 20_000, 500
 FOUND, STEP, MOST = 0.95, 0.005, 0.64
 """The smallest slowdown found is looked for in half per cents."""
 HEADER = (
-    "rule", "unchanged checks", "false alarms a check", "95 % interval", "finds 5 % on its first night",
-    "or the next", "finds 10 % on its first night", "finds 95 % from", "extra trials",
-)  # fmt: skip
+    "rule",
+    "unchanged checks",
+    "false alarms a check",
+    "95 % interval",
+    "finds 5 % on its first night",
+    "or the next",
+    "finds 10 % on its first night",
+    "finds 95 % from",
+    "extra trials",
+)
 
 
 @dataclass(frozen=True)
@@ -35,21 +50,26 @@ class Row:
     """What one rule does in one world."""
 
     rule: str
-    alarms: Share
-    small: Share
-    small_later: Share
-    large: Share
+    alarms: Proportion
+    small: Proportion
+    small_later: Proportion
+    large: Proportion
     least: float | None
     extra_trials: float = 0.0
 
     def cells(self) -> tuple[str, ...]:
         seen = self.alarms
         return (
-            self.rule, f"{seen.of:,}", f"{percent(seen.value)} ({seen.count})",
-            f"{percent(seen.low)} – {percent(seen.high)}", f"{percent(self.small.value, 3)} of {self.small.of:,}",
-            percent(self.small_later.value, 3), percent(self.large.value, 3),
-            f"over {percent(MOST)}" if self.least is None else percent(self.least, 3), percent(self.extra_trials),
-        )  # fmt: skip
+            self.rule,
+            f"{seen.of:,}",
+            f"{percent(seen.value)} ({seen.count})",
+            f"{percent(seen.low)} – {percent(seen.high)}",
+            f"{percent(self.small.value, 3)} of {self.small.of:,}",
+            percent(self.small_later.value, 3),
+            percent(self.large.value, 3),
+            f"over {percent(MOST)}" if self.least is None else percent(self.least, 3),
+            percent(self.extra_trials),
+        )
 
 
 def percent(share_of_one: float, digits: int = 2) -> str:
@@ -59,17 +79,17 @@ def percent(share_of_one: float, digits: int = 2) -> str:
 
 @pytest.fixture(scope="module")
 def rows(tell_whole):
-    found: dict[str, list[Row]] = {name: [] for name in WORLDS}
+    found: dict[str, list[Row]] = {name: [] for name in NOISE_MODELS}
     yield found
     for name, told in found.items():
-        tell_whole(f"The {name} world, {NIGHTS} nights before the one that is judged:\n")
+        tell_whole(f"The {name} world, {HISTORY_NIGHTS} nights before the one that is judged:\n")
         for cells in (HEADER, ["---"] * len(HEADER), *(row.cells() for row in told)):
             tell_whole(f"| {' | '.join(cells)} |")
         tell_whole("")
 
 
-@pytest.fixture(params=WORLDS.values(), ids=lambda world: world.name)
-def world(request) -> World:
+@pytest.fixture(params=NOISE_MODELS.values(), ids=lambda world: world.name)
+def world(request) -> NoiseModel:
     return request.param
 
 
@@ -83,7 +103,7 @@ def test_a_peer(peer, world, rows):
 
 def test_ours(world, rows):
     *_, ours = calibrate(
-        lambda series, seed: made_up(world, series, seed), world.name, OURS_CHECKS, (SMALL, LARGE), RULE
+        lambda series, seed: synthetic_suite(world, series, seed), world.name, OURS_CHECKS, (SMALL, LARGE), RULE
     )
     found = {(power.slowdown_pct, power.nights_more): power.found for power in ours.powers}
     rows[world.name].append(
@@ -99,12 +119,12 @@ def test_ours(world, rows):
     )
 
 
-def measured(peer: Peer, world: World) -> Row:
+def measured(peer: Peer, world: NoiseModel) -> Row:
     seconds = history(world.name)
 
     def found(checks: int, slowdown: float = 0.0, more: int = 0) -> Array:
-        judged = seconds[:checks, : NIGHTS + 1 + more].copy()
-        judged[:, NIGHTS:] *= 1 + slowdown
+        judged = seconds[:checks, : HISTORY_NIGHTS + 1 + more].copy()
+        judged[:, HISTORY_NIGHTS:] *= 1 + slowdown
         answers = peer.alarms(judged)
         assert answers.shape == (checks,)
         assert answers.dtype == bool
@@ -114,35 +134,40 @@ def measured(peer: Peer, world: World) -> Row:
     later = small | found(peer.powered, SMALL, more=1)
     return Row(
         rule=peer.name,
-        alarms=share(int(found(peer.checks).sum()), peer.checks),
-        small=share(int(small.sum()), peer.powered),
-        small_later=share(int(later.sum()), peer.powered),
-        large=share(int(found(peer.powered, LARGE).sum()), peer.powered),
+        alarms=proportion(int(found(peer.checks).sum()), peer.checks),
+        small=proportion(int(small.sum()), peer.powered),
+        small_later=proportion(int(later.sum()), peer.powered),
+        large=proportion(int(found(peer.powered, LARGE).sum()), peer.powered),
         least=least(lambda slowdown: float(found(peer.powered, slowdown).mean())),
     )
 
 
 @cache
 def history(name: str) -> Array:
-    """The nights that :func:`made_up` makes, sample by sample, up to one after the first that is judged."""
-    suites = max(peer.checks for peer in PEERS) // SUITE
-    nights = NIGHTS + 1 + max(LATER)
-    return np.concatenate([samples_s(WORLDS[name], SUITE, nights, seed)[:, : NIGHTS + 2] for seed in range(suites)])
+    """The nights that :func:`synthetic_suite` makes, sample by sample, up to one after the first that is judged."""
+    suites = max(peer.checks for peer in PEERS) // SUITE_SIZE
+    nights = HISTORY_NIGHTS + 1 + max(DETECTION_DELAYS)
+    return np.concatenate(
+        [
+            synthetic_samples_s(NOISE_MODELS[name], SUITE_SIZE, nights, seed)[:, : HISTORY_NIGHTS + 2]
+            for seed in range(suites)
+        ]
+    )
 
 
-def ours_found(world: World, slowdown: float) -> float:
+def ours_found(world: NoiseModel, slowdown: float) -> float:
     """The share of slowed series that are called slower on their first night."""
-    suites = OURS_POWERED // SUITE
+    suites = OURS_POWERED // SUITE_SIZE
     found = 0
     for seed in range(suites):
-        suite = made_up(world, SUITE, seed)
-        trials = suite.trials[:, : NIGHTS + 1].copy()
-        trials[:, NIGHTS] += np.log1p(slowdown)
-        screened = screen(Nights(trials, np.ones(trials.shape[:2], bool), np.zeros(trials.shape[:2], int)), RULE)
+        suite = synthetic_suite(world, SUITE_SIZE, seed)
+        trials = suite.trials[:, : HISTORY_NIGHTS + 1].copy()
+        trials[:, HISTORY_NIGHTS] += np.log1p(slowdown)
+        screened = screen(SeriesArrays(trials, np.ones(trials.shape[:2], bool), np.zeros(trials.shape[:2], int)), RULE)
         suspects = screened.slower_z > screened.threshold
         pairs = suite.pairs(RULE.looks[-1], slowdown)[suspects]
         found += sum(one.answer == "slower" for one in confirm_all(pairs, screened.pair_scale[suspects], RULE))
-    return found / (suites * SUITE)
+    return found / (suites * SUITE_SIZE)
 
 
 def least(found: Callable[[float], float]) -> float | None:

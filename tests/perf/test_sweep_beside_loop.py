@@ -94,7 +94,11 @@ def test_sweep_beside_a_loop_of_launchers(side_by_side, benchmark, tell, tmp_pat
         sweeps.append(sweep(KINDS[kind] + SUITE, tmp_path / str(len(sweeps))))
         return sweeps[-1][0]
 
-    ratios = side_by_side(ours, lambda: loop(sweeps[-1][1], tmp_path), PAIRS,
-                          f"seconds of our sweep of {CELLS} cells ÷ of a loop of launchers")  # fmt: skip
+    ratios = side_by_side(
+        ours,
+        lambda: loop(sweeps[-1][1], tmp_path),
+        PAIRS,
+        f"seconds of our sweep of {CELLS} cells ÷ of a loop of launchers",
+    )
     benchmark.extra_info["steps"] = [{" ".join(map(str, cell)): n for cell, n in steps.items()} for _, steps in sweeps]
     tell(f"median ratio {statistics.median(ratios):.3f}; goal {GOAL} or less")

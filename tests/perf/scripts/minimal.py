@@ -29,10 +29,16 @@ elif workload == "transformer":
     model = nn.Sequential(nn.Embedding(1000, 128), encoder, nn.Linear(128, 1000))
 elif workload == "convnet":
     model = nn.Sequential(
-        nn.Conv2d(3, 32, 3, padding=1), nn.GroupNorm(1, 32), nn.ReLU(),
-        nn.Conv2d(32, 32, 3, padding=1), nn.GroupNorm(1, 32), nn.ReLU(),
-        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 10),
-    )  # fmt: skip
+        nn.Conv2d(3, 32, 3, padding=1),
+        nn.GroupNorm(1, 32),
+        nn.ReLU(),
+        nn.Conv2d(32, 32, 3, padding=1),
+        nn.GroupNorm(1, 32),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(32, 10),
+    )
 else:
     model = nn.Linear(784, 10)
 optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
