@@ -13,12 +13,13 @@ from collections.abc import Iterator
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from bench import registry
-from bench.affinity import cores_of_rank, pin_threads, usable_cores
-from bench.backends import Session
-from bench.case import Case, Scalar
-from bench.training import Training, epoch_order, shard_of
-from harness.sites.local import SITE
+from bench.core.case import Case, Scalar
+from bench.host.resources import cores_of_rank, pin_threads, usable_cores
+from bench.plugins import registry
+from bench.plugins.backend import Session
+from bench.workloads.training import Training, epoch_order, shard_of
+from harness.sites.base.contract import TrialRequest
+from harness.sites.local.site import SITE
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
 
@@ -116,7 +117,7 @@ def allreduce_s(tmp_path_factory: pytest.TempPathFactory) -> dict[int, tuple[flo
         decompose=False,
     )
     SITE.warm(())
-    ending = SITE.start(case, registry.load_backend("ddp").launch(case), folder).wait(RANKS_PATIENCE_S)
+    ending = SITE.start(TrialRequest(case, registry.load_backend("ddp").launch(case), folder)).wait(RANKS_PATIENCE_S)
     assert ending.outcome == "ok", (ending.reason, ending.log_tail)
     return {
         first.message_bytes: tuple(map(max, first.times_s, second.times_s))

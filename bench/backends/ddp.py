@@ -11,11 +11,11 @@ from typing import Any
 
 from pydantic import Field
 
-from bench.backends import Backend, Options, Session
-from bench.case import Case, Role
-from bench.gradients import MIB, GradientBuckets
-from bench.identity import RankInfo
-from bench.local import bind_address, wait_for_listener
+from bench.core.case import Case, Role
+from bench.core.rank_info import RankInfo
+from bench.core.records import MIB, GradientBuckets
+from bench.host.network import bind_address, wait_for_listener
+from bench.plugins.backend import Backend, Options, Session
 
 # The harness ends a trial that takes too long, and asks for stacks first; torch's own timeout must not come before.
 TORCH_TIMEOUT_MARGIN_S = 60

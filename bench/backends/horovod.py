@@ -18,16 +18,14 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from bench.backends import FLOAT32_TOLERANCE, Backend, Options, Session, set_environment
-from bench.case import Case, Role
-from bench.folders import HOROVOD_BUILD_COMMAND, read_horovod_build
-from bench.gradients import MIB, GradientBuckets
-from bench.identity import RankInfo
-from bench.interfaces import select_interface
-from bench.links import ranks_on_a_node
-from bench.local import bind_address, find_mpirun, wait_for_listener
-from bench.namespaces import use_hostname
-from bench.records import Tolerance
+from bench.core.case import Case, Role
+from bench.core.rank_info import RankInfo
+from bench.core.records import MIB, GradientBuckets, Tolerance
+from bench.host.installation import HOROVOD_BUILD_COMMAND, find_mpirun, read_horovod_build
+from bench.host.links import ranks_on_a_node
+from bench.host.namespaces import use_hostname
+from bench.host.network import bind_address, select_interface, wait_for_listener
+from bench.plugins.backend import FLOAT32_TOLERANCE, Backend, Options, Session, set_environment
 
 # What Horovod 0.28.1 uses where nothing is said (horovod/common/operations.cc, BackgroundThreadLoop).
 DEFAULT_CYCLE_TIME_MS = 1.0

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from bench.backends import Backend, Session
-from bench.case import Case, Role
-from bench.identity import RankInfo
+from bench.core.case import Case, Role
+from bench.core.rank_info import RankInfo
+from bench.plugins.backend import Backend, Session
 
 
 class Single(Backend):

@@ -12,10 +12,10 @@ from typing import Any
 
 from pydantic import ByteSize, Field, model_validator
 
-from bench.backends import Options, Session
-from bench.case import Case
-from bench.records import MessageTiming, Reading
-from bench.workloads import Work, Workload
+from bench.core.case import Case
+from bench.core.records import MessageTiming, Reading
+from bench.plugins.backend import Options, Session
+from bench.plugins.workload import Work, Workload
 
 SECONDS_PER_SIZE = 0.15
 MIN_REPETITIONS, MAX_REPETITIONS = 5, 200

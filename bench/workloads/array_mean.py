@@ -11,9 +11,9 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
-from bench.backends import Options, Session
-from bench.case import Case
-from bench.workloads import Work, Workload
+from bench.core.case import Case
+from bench.plugins.backend import Options, Session
+from bench.plugins.workload import Work, Workload
 
 
 class ArrayMeanOptions(Options):

@@ -12,10 +12,10 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from bench.backends import Options, Session
-from bench.case import Case
-from bench.training import Training
-from bench.workloads import Work, Workload
+from bench.core.case import Case
+from bench.plugins.backend import Options, Session
+from bench.plugins.workload import Work, Workload
+from bench.workloads.training import Training
 
 POOL_BATCHES = 4
 EMULATED_LAYERS = 8

@@ -1,1 +1,1 @@
-"""Pure functions of recorded numbers."""
+"""From trials to cells, curves, predictions and findings."""

@@ -14,7 +14,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple, get_args
 
-from bench.records import FrozenModel
+from bench.core.frozen_model import FrozenModel
 from reports.analysis.scaling import Parameter, log_interval
 from reports.analysis.stats import student_t
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from bench.records import Condition, RankRecord
-from bench.telemetry import HOST, NodeTelemetry
+from bench.core.records import Condition, RankRecord
+from bench.core.telemetry import HOST, NodeTelemetry
 from reports.analysis.telemetry import TelemetryWindow, gpus_of
 
 MAX_STEAL_SHARE = 0.02

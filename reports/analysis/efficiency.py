@@ -19,7 +19,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import fmean, median
 
-from bench.records import FrozenModel, RankRecord
+from bench.core.frozen_model import FrozenModel
+from bench.core.records import RankRecord
 
 STRAGGLER_SHARE = 0.2
 STRAGGLER_MIN_DELAY_S = 1e-3

@@ -20,7 +20,8 @@ from collections.abc import Sequence
 from statistics import fmean
 from typing import Literal
 
-from bench.records import FrozenModel, RankRecord, Trial
+from bench.core.frozen_model import FrozenModel
+from bench.core.records import RankRecord, Trial
 from reports.analysis.efficiency import split_step
 from reports.analysis.stats import Estimate, estimate
 

@@ -6,7 +6,7 @@ import itertools
 import math
 from collections.abc import Sequence
 
-from bench.records import RankRecord, Reference, SameWork, WorkProof
+from bench.core.records import RankRecord, Reference, SameWork, WorkProof
 
 
 def judge_same_work(records: Sequence[RankRecord]) -> SameWork:

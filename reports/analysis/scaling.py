@@ -22,7 +22,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from bench.records import FrozenModel
+from bench.core.frozen_model import FrozenModel
 from reports.analysis.stats import student_t
 
 ScalingLaw = Literal["usl", "amdahl", "linear"]

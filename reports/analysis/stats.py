@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 from functools import lru_cache
 
-from bench.records import FrozenModel
+from bench.core.frozen_model import FrozenModel
 
 CONFIDENCE = 0.95
 

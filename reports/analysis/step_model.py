@@ -1,7 +1,7 @@
 """The time of a training step from its parts: what a rank does by itself, and messages that travel beside it.
 
 The gradients are ready one after another while the backward pass goes on, in proportion to their bytes. The backend
-puts them together into messages (:class:`bench.gradients.Grouping`), which travel one at a time. The step has ended
+puts them together into messages (:class:`bench.core.records.Grouping`), which travel one at a time. The step has ended
 when the last has arrived and the optimizer has taken its turn:
 
     T = data + forward + max(backward, end of the last message) + optimizer + handling
@@ -15,8 +15,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from itertools import accumulate
 
-from bench.gradients import Gradients
-from bench.records import FrozenModel
+from bench.core.frozen_model import FrozenModel
+from bench.core.records import Gradients
 
 STEP_PARTS = ("data", "forward", "backward", "optimizer")
 

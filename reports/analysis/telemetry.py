@@ -12,8 +12,8 @@ from operator import itemgetter
 from statistics import fmean
 from typing import NamedTuple
 
-from bench.records import RankRecord, Reading
-from bench.telemetry import HOST, NodeTelemetry, Series
+from bench.core.records import RankRecord, Reading
+from bench.core.telemetry import HOST, NodeTelemetry, Series
 from reports.analysis.throughput import throughput_of
 
 MIN_SAMPLES = 3

@@ -1,1 +1,1 @@
-"""The cells of a sweep as text and as one HTML file."""
+"""The HTML page: values to figures and tables to one file."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from reports.comparison import Change, Comparison
-from reports.page import words
-from reports.page.values import Section, Table
+from reports.analysis import case_titles
+from reports.analysis.comparison import Change, Comparison
+from reports.page.elements import Section, Table
 
 MAX_NAMED = 3
 
@@ -41,7 +41,7 @@ def comparison_sentence(found: Comparison) -> str:
 def _largest_changes(changes: Sequence[Change]) -> str:
     """The largest changes first."""
     ranked = sorted(changes, key=lambda change: abs(_relative_change(change)), reverse=True)
-    named = [f"{words.case_title(change.after)} {_percent(change)}" for change in ranked[:MAX_NAMED]]
+    named = [f"{case_titles.case_title(change.after)} {_percent(change)}" for change in ranked[:MAX_NAMED]]
     more = len(ranked) - len(named)
     return "; ".join(named) + (f"; and {more} more" if more else "")
 
@@ -64,9 +64,9 @@ def _percent(change: Change) -> str:
 def _table(found: Comparison) -> Table:
     rows = tuple(
         (
-            words.workload_title(change.after),
+            case_titles.workload_title(change.after),
             _backends(found, change),
-            words.case_rank_count(change.after),
+            case_titles.case_rank_count(change.after),
             change.after.scaling,
             _percent(change),
             change.reason or change.direction,
@@ -86,5 +86,5 @@ def _table(found: Comparison) -> Table:
 
 
 def _backends(found: Comparison, change: Change) -> str:
-    after = words.backend_title(change.after)
-    return f"{after} against {words.backend_title(change.before)}" if found.across else after
+    after = case_titles.backend_title(change.after)
+    return f"{after} against {case_titles.backend_title(change.before)}" if found.across else after

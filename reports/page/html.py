@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
-from reports.page.charts import plotly_figure
-from reports.page.library import PlotlyJs, plotly_library
-from reports.page.looks import series_styles
+from reports.page.elements import Figure, Hyperlink, Page, Table
+from reports.page.plotly_charts import plotly_figure
+from reports.page.plotly_js import PlotlyJs, plotly_library
+from reports.page.styles import series_styles
 from reports.page.svg import extra_swatches, figure_svg, swatch
-from reports.page.values import Figure, Hyperlink, Page, Table
 
 MAX_FIGURE_ROWS = 100
 """Rows shown of the table behind a figure; tables of a section are whole."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from bench.case import Case
-from reports.networks import CellOverLink, without_net
-from reports.page import words
-from reports.page.values import Figure, Section, Series, Table
+from bench.core.case import Case
+from reports.analysis import case_titles, formatting
+from reports.analysis.networks import CellOverLink, without_net
+from reports.page.elements import Figure, Section, Series, Table
 
 RATE_TITLE = "what a link carries (B/s)"
 NOTE = (
@@ -29,17 +29,17 @@ def sections(found: Sequence[CellOverLink], styles: Mapping[str, int]) -> Iterat
 def network_table(found: Sequence[CellOverLink]) -> Table:
     rows = tuple(
         (
-            words.workload_title(without_net(one.case)),
-            words.backend_title(one.case),
-            words.case_rank_count(one.case),
+            case_titles.workload_title(without_net(one.case)),
+            case_titles.backend_title(one.case),
+            case_titles.case_rank_count(one.case),
             one.case.scaling,
-            words.net_title(one.net),
-            f"{words.number(one.link_bytes_s)}B/s",
-            words.percent(one.efficiency),
+            case_titles.net_title(one.net),
+            f"{formatting.number(one.link_bytes_s)}B/s",
+            formatting.percent(one.efficiency),
             _percent(one.modelled_efficiency),
-            words.duration_estimate(one.step_s),
+            formatting.duration_estimate(one.step_s),
             _predicted_step(one),
-            "–" if one.floor_s is None else words.duration(one.floor_s),
+            "–" if one.floor_s is None else formatting.duration(one.floor_s),
             _step_over_floor(one),
         )
         for one in found
@@ -66,12 +66,12 @@ def compact_network_table(found: Sequence[CellOverLink]) -> Table:
     rows = tuple(
         (
             _title(one.case),
-            words.net_title(one.net),
-            words.percent(one.efficiency),
+            case_titles.net_title(one.net),
+            formatting.percent(one.efficiency),
             _percent(one.modelled_efficiency),
-            words.duration_estimate(one.step_s),
-            "–" if one.modelled_step_s is None else words.duration(one.modelled_step_s),
-            "–" if one.floor_s is None else words.duration(one.floor_s),
+            formatting.duration_estimate(one.step_s),
+            "–" if one.modelled_step_s is None else formatting.duration(one.modelled_step_s),
+            "–" if one.floor_s is None else formatting.duration(one.floor_s),
         )
         for one in found
     )
@@ -86,19 +86,19 @@ def _percent(value: float | None) -> str:
 def _predicted_step(one: CellOverLink) -> str:
     if one.modelled_step_s is None:
         return f"– ({one.modelled_reason})"
-    return words.duration(one.modelled_step_s)
+    return formatting.duration(one.modelled_step_s)
 
 
 def _step_over_floor(one: CellOverLink) -> str:
     if one.floor_s is None or one.step_s is None:
         return "–"
-    return f"{words.number(one.step_s.value / one.floor_s)}×"
+    return f"{formatting.number(one.step_s.value / one.floor_s)}×"
 
 
 def _groups(found: Sequence[CellOverLink]) -> list[list[CellOverLink]]:
     groups: dict[tuple[str, str], list[CellOverLink]] = {}
     for one in found:
-        groups.setdefault((words.workload_title(without_net(one.case)), one.case.scaling), []).append(one)
+        groups.setdefault((case_titles.workload_title(without_net(one.case)), one.case.scaling), []).append(one)
     return list(groups.values())
 
 
@@ -106,7 +106,7 @@ def _figures(key: str, found: Sequence[CellOverLink], styles: Mapping[str, int])
     """Of each backend at the most ranks that were measured over several networks."""
     lines = [line for line in _lines(found) if len(line) > 1]
     case = without_net(found[0].case)
-    title = f"{words.workload_title(case)} · {case.scaling}"
+    title = f"{case_titles.workload_title(case)} · {case.scaling}"
     efficiency = tuple(one for line in lines for one in _efficiency(line, styles))
     if efficiency:
         summaries = "; ".join(_efficiency_summary(line) for line in lines if line[0].efficiency and line[-1].efficiency)
@@ -141,36 +141,40 @@ def _lines(found: Sequence[CellOverLink]) -> list[list[CellOverLink]]:
     """By backend, its cells at its most ranks, the slowest link first."""
     by_name: dict[str, list[CellOverLink]] = {}
     for one in found:
-        by_name.setdefault(words.backend_title(one.case), []).append(one)
+        by_name.setdefault(case_titles.backend_title(one.case), []).append(one)
     return [
         [one for one in own if one.case.ranks == max(other.case.ranks for other in own)] for own in by_name.values()
     ]
 
 
 def _title(case: Case) -> str:
-    return f"{words.workload_title(without_net(case))} · {_backend_and_ranks(case)}"
+    return f"{case_titles.workload_title(without_net(case))} · {_backend_and_ranks(case)}"
 
 
 def _backend_and_ranks(case: Case) -> str:
-    return words.backend_and_ranks(without_net(case))
+    return case_titles.backend_and_ranks(without_net(case))
 
 
 def _efficiency_summary(line: Sequence[CellOverLink]) -> str:
     slow, fast = line[0], line[-1]
     return (
-        f"{_backend_and_ranks(slow.case)}: {words.percent(slow.efficiency)} over {words.net_title(slow.net)}, "
-        f"{words.percent(fast.efficiency)} over {words.net_title(fast.net)}"
+        f"{_backend_and_ranks(slow.case)}: {formatting.percent(slow.efficiency)} "
+        f"over {case_titles.net_title(slow.net)}, "
+        f"{formatting.percent(fast.efficiency)} over {case_titles.net_title(fast.net)}"
     )
 
 
 def _slowest_link_summary(lines: Sequence[Sequence[CellOverLink]]) -> str:
     slow = next(line[0] for line in lines)
-    floor = "" if slow.floor_s is None else f"; the wire alone takes {words.duration(slow.floor_s)}"
-    return f"{_backend_and_ranks(slow.case)} over {words.net_title(slow.net)}: {words.duration_estimate(slow.step_s)}{floor}."
+    floor = "" if slow.floor_s is None else f"; the wire alone takes {formatting.duration(slow.floor_s)}"
+    return (
+        f"{_backend_and_ranks(slow.case)} over {case_titles.net_title(slow.net)}: "
+        f"{formatting.duration_estimate(slow.step_s)}{floor}."
+    )
 
 
 def _efficiency(line: Sequence[CellOverLink], styles: Mapping[str, int]) -> Iterator[Series]:
-    name, style = _backend_and_ranks(line[0].case), styles[words.backend_title(line[0].case)]
+    name, style = _backend_and_ranks(line[0].case), styles[case_titles.backend_title(line[0].case)]
     measured = [(_link_rate(one), one.efficiency) for one in line if one.efficiency is not None]
     if measured:
         yield _measured_series(name, [(x, y.value, y.low, y.high) for x, y in measured], style)
@@ -180,7 +184,7 @@ def _efficiency(line: Sequence[CellOverLink], styles: Mapping[str, int]) -> Iter
 
 
 def _steps(line: Sequence[CellOverLink], styles: Mapping[str, int]) -> Iterator[Series]:
-    name, style = _backend_and_ranks(line[0].case), styles[words.backend_title(line[0].case)]
+    name, style = _backend_and_ranks(line[0].case), styles[case_titles.backend_title(line[0].case)]
     measured = [(_link_rate(one), one.step_s) for one in line if one.step_s is not None]
     if measured:
         yield _measured_series(name, [(x, 1e3 * y.value, _ms(y.low), _ms(y.high)) for x, y in measured], style)
@@ -196,7 +200,7 @@ def _floors(lines: Sequence[Sequence[CellOverLink]], styles: Mapping[str, int]) 
         points = tuple((_link_rate(one), 1e3 * one.floor_s) for one in line if one.floor_s is not None)
         if len(points) > 1 and points not in seen:
             name = "the wire's floor" if not seen else f"{_backend_and_ranks(line[0].case)}: the wire's floor"
-            yield _predicted_series(name, points, styles[words.backend_title(line[0].case)])
+            yield _predicted_series(name, points, styles[case_titles.backend_title(line[0].case)])
             seen.add(points)
 
 

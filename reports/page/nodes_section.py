@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
+from reports.analysis import case_titles, formatting
+from reports.analysis.placement_effects import NodeEfficiency, Packing, PlacementEffects
 from reports.analysis.stats import Estimate
-from reports.page import words
-from reports.page.over_ranks import estimate_series
-from reports.page.values import Figure, Section, Series, Table
-from reports.placements import NodeEfficiency, Packing, PlacementEffects
+from reports.page.elements import Figure, Section, Series, Table
+from reports.page.series import estimate_series
 
 TITLE = "Inside a node and across nodes"
 NOTE = (
@@ -35,8 +35,8 @@ def node_answers(found: PlacementEffects) -> list[str]:
 
 
 def _split_answer(found: NodeEfficiency) -> str:
-    title = f"{words.workload_title(found.case)} · {words.backend_at_ranks(found.case)}"
-    across = f"across nodes {words.percent(found.across)}"
+    title = f"{case_titles.workload_title(found.case)} · {case_titles.backend_at_ranks(found.case)}"
+    across = f"across nodes {formatting.percent(found.across)}"
     if found.inside is None:
         unknown = "" if found.ranks == found.nodes else f"; inside a node unknown: {found.inside_reason}"
         return f"{title}: {across}{unknown}."
@@ -46,15 +46,15 @@ def _split_answer(found: NodeEfficiency) -> str:
         "neither": "which costs more can't be told: their intervals touch",
         "unknown": "which costs more can't be told from one trial",
     }[found.larger_loss]
-    return f"{title}: inside a node {words.percent(found.inside)}, {across}: {verdict}."
+    return f"{title}: inside a node {formatting.percent(found.inside)}, {across}: {verdict}."
 
 
 def split_table(found: Sequence[NodeEfficiency]) -> Table:
     rows = tuple(
         (
-            words.workload_title(one.case),
-            words.backend_title(one.case),
-            words.case_rank_count(one.case),
+            case_titles.workload_title(one.case),
+            case_titles.backend_title(one.case),
+            case_titles.case_rank_count(one.case),
             one.case.scaling,
             _percent_or_reason(one.inside, one.inside_reason),
             _percent_or_reason(one.across, one.across_reason),
@@ -66,19 +66,19 @@ def split_table(found: Sequence[NodeEfficiency]) -> Table:
 
 
 def _percent_or_reason(found: Estimate | None, reason: str | None) -> str:
-    return words.percent(found) if found is not None else f"– ({reason})"
+    return formatting.percent(found) if found is not None else f"– ({reason})"
 
 
 def packing_table(found: Sequence[Packing]) -> Table:
     rows = tuple(
         (
-            words.workload_title(one.packed),
-            words.path_title(one.packed),
+            case_titles.workload_title(one.packed),
+            case_titles.path_title(one.packed),
             one.packed.scaling,
             str(one.ranks),
-            words.nodes(one.packed_nodes),
-            words.nodes(one.spread_nodes),
-            words.estimate(one.ratio),
+            formatting.nodes(one.packed_nodes),
+            formatting.nodes(one.spread_nodes),
+            formatting.estimate(one.ratio),
             _faster(one.ratio),
         )
         for one in found
@@ -98,7 +98,7 @@ def _figures(found: Sequence[NodeEfficiency], styles: Mapping[str, int]) -> Iter
     """Two a workload: over the ranks on a node, and over nodes."""
     groups: dict[str, list[NodeEfficiency]] = {}
     for one in found:
-        groups.setdefault(f"{words.workload_title(one.case)} · {one.case.scaling}", []).append(one)
+        groups.setdefault(f"{case_titles.workload_title(one.case)} · {one.case.scaling}", []).append(one)
     for number, (title, group) in enumerate(groups.items()):
         on_one_node = [one for one in group if one.nodes == 1]
         yield from _figure(
@@ -120,10 +120,13 @@ def _figure(
     if not known:
         return
     rows = tuple(
-        (words.backend_title(one.case), words.case_rank_count(one.case), words.percent(value)) for one, value in known
+        (case_titles.backend_title(one.case), case_titles.case_rank_count(one.case), formatting.percent(value))
+        for one, value in known
     )
     worst, lowest = min(known, key=lambda pair: pair[1].value)
-    sentence = f"The least, {words.percent(lowest)}, has {words.backend_at_ranks(worst.case)}; 100 % is ideal."
+    sentence = (
+        f"The least, {formatting.percent(lowest)}, has {case_titles.backend_at_ranks(worst.case)}; 100 % is ideal."
+    )
     yield Figure(
         key,
         title,
@@ -143,11 +146,11 @@ def _series(
     """From one node, or one rank on it, where nothing is lost yet."""
     lines: dict[str, list[tuple[NodeEfficiency, Estimate]]] = {}
     for one, value in known:
-        name = words.backend_title(one.case) if over_nodes else words.backend_site_title(one.case)
+        name = case_titles.backend_title(one.case) if over_nodes else case_titles.backend_site_title(one.case)
         lines.setdefault(name, []).append((one, value))
     start = Estimate(value=1.0, low=None, high=None, n=1, unit="1")
     for name, group in lines.items():
         x = (1.0, *(float(one.nodes if over_nodes else one.ranks) for one, _ in group))
         yield estimate_series(
-            name, x, [start, *(value for _, value in group)], styles[words.backend_title(group[0][0].case)]
+            name, x, [start, *(value for _, value in group)], styles[case_titles.backend_title(group[0][0].case)]
         )

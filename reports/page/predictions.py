@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from reports.carriers import LinkSpec
-from reports.cells import Cell
-from reports.findings import Findings
-from reports.forecasts import Backtest, CurvePrediction, Predicted
-from reports.page import exchange_tables, words
-from reports.page.exchange_tables import rank_counts_text
-from reports.page.values import Figure, Section, Series, Table
-from reports.placement import Placement, placement_of
+from reports.analysis import case_titles, formatting
+from reports.analysis.cells import Cell
+from reports.analysis.communication_paths import LinkSpec
+from reports.analysis.findings import Findings
+from reports.analysis.placement import Placement, placement_of
+from reports.analysis.predictions import Backtest, CurvePrediction, Predicted
+from reports.page import communication
+from reports.page.communication import rank_counts_text
+from reports.page.elements import Figure, Section, Series, Table
 
 Styles = Mapping[str, int]
 THROUGHPUT_HEADER = "throughput, samples/s (95 %)"
@@ -27,9 +28,9 @@ def sections(findings: Findings, styles: Styles) -> Iterator[Section]:
         _inputs_table(forecasts),
         _backtest_table(forecasts),
         _explained_table(forecasts),
-        exchange_tables.exchange_table(findings.exchanges),
-        exchange_tables.layered_table(findings.exchanges),
-        exchange_tables.backtest_table(findings.exchanges),
+        communication.exchange_table(findings.exchanges),
+        communication.layered_table(findings.exchanges),
+        communication.backtest_table(findings.exchanges),
     )
     if any(table.rows for table in tables):
         yield Section(
@@ -53,17 +54,20 @@ def requested_tables(findings: Findings) -> tuple[Table, ...]:
 
 
 def _title(forecast: CurvePrediction) -> str:
-    return f"{words.workload_title(forecast.case)} · {words.backend_title(forecast.case)} · {forecast.case.scaling}"
+    return (
+        f"{case_titles.workload_title(forecast.case)} · "
+        f"{case_titles.backend_title(forecast.case)} · {forecast.case.scaling}"
+    )
 
 
 def _throughput_and_efficiency(found: Predicted) -> tuple[str, str]:
-    return words.prediction(found.prediction), words.percent(found.efficiency)
+    return formatting.prediction(found.prediction), formatting.percent(found.efficiency)
 
 
 def _predicted_table(curve_predictions: Sequence[CurvePrediction]) -> Table:
     rows: list[tuple[str, ...]] = []
     for forecast in curve_predictions:
-        model = words.model_title(forecast.model)
+        model = formatting.model_title(forecast.model)
         for found in forecast.foretold:
             ranks = found.prediction.ranks
             rows.append(
@@ -100,7 +104,7 @@ def _predicted_table(curve_predictions: Sequence[CurvePrediction]) -> Table:
 def _ranks_on_nodes(forecast: CurvePrediction, ranks: int) -> str:
     """``512 on 64 nodes``, where it was said how many a node holds."""
     show_nodes = forecast.case.ranks_per_node or forecast.ranks_per_node != placement_of(forecast.case).ranks_per_node
-    return words.rank_count(Placement(ranks, forecast.ranks_per_node if show_nodes else None))
+    return formatting.rank_count(Placement(ranks, forecast.ranks_per_node if show_nodes else None))
 
 
 def _inputs_table(curve_predictions: Sequence[CurvePrediction]) -> Table:
@@ -114,7 +118,7 @@ def _inputs_table(curve_predictions: Sequence[CurvePrediction]) -> Table:
         fixed = sum(found.own.fixed_s.values()) + found.own.handling_s
         step_backtest = next((one for one in forecast.backtests if one.kind == "step"), None)
         error = (
-            f"{100 * step_backtest.error:+.1f} % at {words.ranks(step_backtest.prediction.ranks)}"
+            f"{100 * step_backtest.error:+.1f} % at {formatting.ranks(step_backtest.prediction.ranks)}"
             if step_backtest
             else "–"
         )
@@ -124,10 +128,10 @@ def _inputs_table(curve_predictions: Sequence[CurvePrediction]) -> Table:
             (
                 _title(forecast),
                 ranks_per_node,
-                *exchange_tables.alpha_beta(found.inside),
-                *exchange_tables.alpha_beta(found.across),
+                *communication.alpha_beta(found.inside),
+                *communication.alpha_beta(found.across),
                 layered,
-                f"{words.duration(alone.total_s)}, of that {words.duration(fixed)} whatever its share",
+                f"{formatting.duration(alone.total_s)}, of that {formatting.duration(fixed)} whatever its share",
                 f"{100 * (forecast.misfit or 0):.1f} %",
                 error,
             )
@@ -184,12 +188,12 @@ def _backtest_table(curve_predictions: Sequence[CurvePrediction]) -> Table:
     rows = tuple(
         (
             _title(forecast),
-            words.model_title(found.model),
+            formatting.model_title(found.model),
             rank_counts_text(found.smaller),
             rank_counts_text(found.exchange_ranks),
             str(found.prediction.ranks),
-            words.prediction(found.prediction),
-            words.estimate(found.measured),
+            formatting.prediction(found.prediction),
+            formatting.estimate(found.measured),
             f"{100 * found.error:+.1f} %",
             _interval_verdict(found),
         )
@@ -224,7 +228,7 @@ def _explained_table(curve_predictions: Sequence[CurvePrediction]) -> Table:
             _title(forecast),
             str(one.ranks),
             *(
-                f"{words.number(seconds * 1e3)} ms"
+                f"{formatting.number(seconds * 1e3)} ms"
                 for seconds in (one.compute_s, one.exposed_s, one.modelled_s, one.measured_s)
             ),
             f"{100 * one.error:+.1f} %",
@@ -253,7 +257,7 @@ def _figures(findings: Findings, styles: Styles) -> Iterator[Figure]:
     """One a workload: the measured throughputs, and the foretold with their intervals; another for another link."""
     groups: dict[tuple[str, ...], list[CurvePrediction]] = {}
     for forecast in findings.curve_predictions:
-        groups.setdefault(words.group_key(findings.curve_cells[forecast.curve][0]), []).append(forecast)
+        groups.setdefault(case_titles.group_key(findings.curve_cells[forecast.curve][0]), []).append(forecast)
     for number, group in enumerate(groups.values()):
         if any(one.foretold for one in group):
             yield _figure(
@@ -279,7 +283,7 @@ def _figure(
     )
     rows = tuple(
         (
-            words.backend_title(forecast.case),
+            case_titles.backend_title(forecast.case),
             _ranks_on_nodes(forecast, one.prediction.ranks),
             *_throughput_and_efficiency(one),
         )
@@ -287,7 +291,7 @@ def _figure(
         for one in of(forecast)
     )
     case = curve_predictions[0].case
-    full_title = f"{title}: {words.workload_title(case)} · {case.scaling}"
+    full_title = f"{title}: {case_titles.workload_title(case)} · {case.scaling}"
     summaries = "; ".join(_largest_prediction(forecast, of(forecast)) for forecast in curve_predictions if of(forecast))
     return Figure(
         key,
@@ -304,7 +308,7 @@ def _figure(
 
 def _largest_prediction(forecast: CurvePrediction, found: Sequence[Predicted]) -> str:
     throughput, efficiency = _throughput_and_efficiency(found[-1])
-    name, ranks = words.backend_title(forecast.case), words.ranks(found[-1].prediction.ranks)
+    name, ranks = case_titles.backend_title(forecast.case), formatting.ranks(found[-1].prediction.ranks)
     return f"{name} at {ranks}: {throughput} samples/s, efficiency {efficiency}"
 
 
@@ -312,7 +316,7 @@ def _curve(
     forecast: CurvePrediction, found: Sequence[Predicted], cells: Sequence[Cell], styles: Styles
 ) -> Iterator[Series]:
     """The measured points, and from the last of them on what is foretold."""
-    name = words.backend_title(forecast.case)
+    name = case_titles.backend_title(forecast.case)
     known = [(float(cell.case.ranks), cell.throughput) for cell in cells if cell.throughput]
     points = [(x, y.value, y.low, y.high) for x, y in known]
     if points:

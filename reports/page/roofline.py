@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import median
 
+from reports.analysis import case_titles, formatting
+from reports.analysis.cells import Cell
 from reports.analysis.roofline import NO_MODEL, Roofline
 from reports.analysis.stats import Estimate
-from reports.cells import Cell
-from reports.page import words
-from reports.page.values import Figure, Series, Table
+from reports.page.elements import Figure, Series, Table
 
 ROOFLINE_TITLE = "Model FLOPs utilization and roofline"
 ROOF_MARGIN = 3.0
@@ -22,16 +22,16 @@ def roofline_table(cells: Sequence[Cell]) -> Table:
         found = cell.roofline
         if found is None:
             if cell.throughput is not None and cell.roofline_reason != NO_MODEL:
-                rows.append((words.case_title(cell.case), f"unknown: {cell.roofline_reason}", *("–",) * 9))
+                rows.append((case_titles.case_title(cell.case), f"unknown: {cell.roofline_reason}", *("–",) * 9))
             continue
         rows.append(
             (
-                words.case_title(cell.case),
+                case_titles.case_title(cell.case),
                 _utilization(found.mfu),
                 _utilization(found.own_mfu),
                 _with_prefix(found.flops, "FLOP"),
                 _with_prefix(found.bytes_moved, "B"),
-                words.number(found.intensity),
+                formatting.number(found.intensity),
                 _with_prefix(found.peak_flop_s, "FLOP/s"),
                 _with_prefix(found.peak_bytes_s, "B/s"),
                 _with_prefix(found.attainable_flop_s, "FLOP/s"),
@@ -73,7 +73,7 @@ def roofline_figures(cells: Sequence[Cell]) -> tuple[Figure, ...]:
     shown = [(cell, cell.roofline) for cell in cells if cell.roofline is not None]
     if not shown:
         return ()
-    names = tuple(dict.fromkeys(words.backend_title(cell.case) for cell, _ in shown))
+    names = tuple(dict.fromkeys(case_titles.backend_title(cell.case) for cell, _ in shown))
     dots = tuple(_cell_points(name, number, shown) for number, name in enumerate(names))
     roofs = tuple(
         _roof_series(ranks, len(names) + number, shown)
@@ -81,8 +81,8 @@ def roofline_figures(cells: Sequence[Cell]) -> tuple[Figure, ...]:
     )
     rows = tuple(
         (
-            words.case_title(cell.case),
-            words.number(found.intensity),
+            case_titles.case_title(cell.case),
+            formatting.number(found.intensity),
             *(
                 _with_prefix(value / cell.case.ranks, "FLOP/s")
                 for value in (found.reached_flop_s.value, found.attainable_flop_s, found.peak_flop_s)
@@ -108,7 +108,7 @@ def roofline_figures(cells: Sequence[Cell]) -> tuple[Figure, ...]:
 
 
 def _cell_points(name: str, style: int, shown: Sequence[tuple[Cell, Roofline]]) -> Series:
-    own_cells = [(cell, found) for cell, found in shown if words.backend_title(cell.case) == name]
+    own_cells = [(cell, found) for cell, found in shown if case_titles.backend_title(cell.case) == name]
     reached = [(found.reached_flop_s, cell.case.ranks) for cell, found in own_cells]
     return Series(
         name,
@@ -131,22 +131,23 @@ def _roof_series(ranks: int, style: int, shown: Sequence[tuple[Cell, Roofline]])
     intensities = [ridge, *(found.intensity for _, found in shown)]
     x = (min(intensities) / ROOF_MARGIN, ridge, max(intensities) * ROOF_MARGIN)
     y = tuple(min(flop_s, bytes_s * intensity) for intensity in x)
-    return Series(f"roof, {words.ranks(ranks)}", x, y, (None,) * 3, (None,) * 3, style, (False,) * 3, look="line")
+    return Series(f"roof, {formatting.ranks(ranks)}", x, y, (None,) * 3, (None,) * 3, style, (False,) * 3, look="line")
 
 
 def _sentence(shown: Sequence[tuple[Cell, Roofline]]) -> str:
     best, best_roofline = max(shown, key=lambda one: one[1].mfu.value)
     memory = sum(found.bound == "memory" for _, found in shown)
     return (
-        f"The highest model FLOPs utilization is {_utilization(best_roofline.mfu)}, of {words.case_title(best.case)}. "
+        f"The highest model FLOPs utilization is {_utilization(best_roofline.mfu)}, "
+        f"of {case_titles.case_title(best.case)}. "
         f"Under the slope, where memory would bound a step if there were no cache: {memory} of {len(shown)} cells."
     )
 
 
 def _with_prefix(value: float, unit: str) -> str:
     """``101 GFLOP/s``"""
-    digits = words.number(value).rstrip("kMGT")
-    return f"{digits} {words.number(value).removeprefix(digits)}{unit}"
+    digits = formatting.number(value).rstrip("kMGT")
+    return f"{digits} {formatting.number(value).removeprefix(digits)}{unit}"
 
 
 def _utilization(found: Estimate | None) -> str:
@@ -155,5 +156,5 @@ def _utilization(found: Estimate | None) -> str:
         return "–"
     span = ""
     if found.low is not None and found.high is not None:
-        span = f" ({words.number(100 * found.low)}–{words.number(100 * found.high)})"
-    return f"{words.number(100 * found.value)} %{span}"
+        span = f" ({formatting.number(100 * found.low)}–{formatting.number(100 * found.high)})"
+    return f"{formatting.number(100 * found.value)} %{span}"

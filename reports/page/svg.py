@@ -8,9 +8,20 @@ from html import escape
 from itertools import groupby
 from typing import NamedTuple
 
-from reports.page.axes import Axis, ideal_line, stack_bases
-from reports.page.canvas import HEIGHT, LABEL_ANGLE, LEFT, TOP, FigureLayout, ellipsize, pixels
-from reports.page.looks import (
+from reports.page.elements import Figure, Series
+from reports.page.layout import (
+    HEIGHT,
+    LABEL_ANGLE,
+    LEFT,
+    TOP,
+    Axis,
+    FigureLayout,
+    ellipsize,
+    ideal_line,
+    pixels,
+    stack_bases,
+)
+from reports.page.styles import (
     IDEAL_DASH,
     MAX_MARKED_POINTS,
     NEUTRAL_COLOUR,
@@ -20,7 +31,6 @@ from reports.page.looks import (
     has_markers,
     series_styles,
 )
-from reports.page.values import Figure, Series
 
 PIXELS_PER_BUCKET = 6
 """In so many pixels across, a curve is drawn through two points at most."""

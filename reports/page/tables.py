@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from bench.case import Case
-from reports import flags as meaning
+from bench.core.case import Case
+from reports.analysis import case_titles, formatting
+from reports.analysis import flags as meaning
+from reports.analysis.cells import Cell
 from reports.analysis.curve import Curve
 from reports.analysis.telemetry import ENERGY_READINGS, MIN_SAMPLES
-from reports.cells import Cell
-from reports.page import words
-from reports.page.values import Table
+from reports.page.elements import Table
 
 EXPECTED_DIFFERENCES = ("command", "sweep", "started, finished", "harness's own cost")
 """What sets two sweeps apart without making them another experiment."""
@@ -19,14 +19,16 @@ EXPECTED_DIFFERENCES = ("command", "sweep", "started, finished", "harness's own 
 def results_table(cells: Sequence[Cell]) -> Table:
     rows = tuple(
         (
-            words.workload_title(cell.case),
-            words.backend_title(cell.case),
-            words.case_rank_count(cell.case),
+            case_titles.workload_title(cell.case),
+            case_titles.backend_title(cell.case),
+            case_titles.case_rank_count(cell.case),
             cell.case.scaling,
-            words.estimate(cell.throughput),
-            words.duration_estimate(cell.step_s),
-            words.estimate(cell.speedup),
-            words.percent(cell.efficiency) if cell.efficiency or not cell.throughput else f"– ({cell.scaling_reason})",
+            formatting.estimate(cell.throughput),
+            formatting.duration_estimate(cell.step_s),
+            formatting.estimate(cell.speedup),
+            formatting.percent(cell.efficiency)
+            if cell.efficiency or not cell.throughput
+            else f"– ({cell.scaling_reason})",
             str(cell.trials),
             cell.outcome,
             ", ".join(cell.flags) or "–",
@@ -56,7 +58,7 @@ def same_work_table(cells: Sequence[Cell]) -> Table:
     for cell in judged:
         proof = cell.same_work
         assert proof is not None
-        row = (words.workload_title(cell.case), words.backend_title(cell.case), cell.case.scaling)
+        row = (case_titles.workload_title(cell.case), case_titles.backend_title(cell.case), cell.case.scaling)
         if proof.deviation is None:
             shown = f"unproven: {proof.reason}"
         elif proof.verdict == "different":
@@ -66,7 +68,7 @@ def same_work_table(cells: Sequence[Cell]) -> Table:
         rows.setdefault(row, {})[cell.case.ranks] = shown
     return Table(
         "Same work: largest deviation from a single process, and the verdict",
-        ("workload", "backend", "scaling", *(words.ranks(count) for count in counts)),
+        ("workload", "backend", "scaling", *(formatting.ranks(count) for count in counts)),
         tuple((*row, *(found.get(count, "–") for count in counts)) for row, found in rows.items()),
         "Before the timed window every rank takes a few verified steps. Rank 0 takes the same global batches alone; "
         "samples, their order, losses and parameters must agree, and all ranks must hold the same bits. "
@@ -80,19 +82,19 @@ def decomposition_table(cells: Sequence[Cell]) -> Table:
         found = cell.decomposition
         if found is None:
             continue
-        parts = (words.duration_estimate(part) for part in found.parts_s.values())
+        parts = (formatting.duration_estimate(part) for part in found.parts_s.values())
         shares = (found.load_balance, found.communication_efficiency, found.parallel_efficiency)
         stragglers_text = ", ".join(
-            f"rank {one.rank} by {words.number(one.delay_s * 1e3)} ms" for one in found.stragglers
+            f"rank {one.rank} by {formatting.number(one.delay_s * 1e3)} ms" for one in found.stragglers
         )
         unexplained = "–" if found.unexplained is None else f"{100 * found.unexplained:+.1f} %"
         rows.append(
             (
-                words.case_title(cell.case),
+                case_titles.case_title(cell.case),
                 *parts,
-                words.duration_estimate(found.step_s),
-                *map(words.percent, shares),
-                words.percent(found.computation_scaling),
+                formatting.duration_estimate(found.step_s),
+                *map(formatting.percent, shares),
+                formatting.percent(found.computation_scaling),
                 unexplained,
                 stragglers_text or "–",
             )
@@ -128,21 +130,21 @@ def scaling_table(cells: Sequence[Cell], curves: Mapping[str, Curve]) -> Table:
     rows = []
     for key, curve in curves.items():
         case = cases[key]
-        name = f"{words.workload_title(case)} · {words.backend_title(case)} · {case.scaling}"
+        name = f"{case_titles.workload_title(case)} · {case_titles.backend_title(case)} · {case.scaling}"
         traps_text = "; ".join(f"{trap}: {seen}" for trap, seen in curve.fit_flags.items()) or "–"
         if curve.model is None:
             rows.append((name, f"none: {curve.reason}", "–", "–", "–", "–", traps_text))
             continue
-        peak = "–" if curve.peak_ranks is None else f"highest at {words.number(curve.peak_ranks)} ranks"
-        limit = "–" if curve.limit is None else f"never above {words.number(curve.limit)}"
+        peak = "–" if curve.peak_ranks is None else f"highest at {formatting.number(curve.peak_ranks)} ranks"
+        limit = "–" if curve.limit is None else f"never above {formatting.number(curve.limit)}"
         rows.append(
             (
                 name,
-                words.MODEL_TITLES[curve.model],
-                words.parameter_percent(curve.sigma),
-                words.parameter_percent(curve.kappa),
+                formatting.MODEL_TITLES[curve.model],
+                formatting.parameter_percent(curve.sigma),
+                formatting.parameter_percent(curve.kappa),
                 peak if curve.peak_ranks is not None else limit,
-                words.serial_fraction(curve),
+                formatting.serial_fraction(curve),
                 traps_text,
             )
         )
@@ -159,9 +161,9 @@ def scaling_table(cells: Sequence[Cell], curves: Mapping[str, Curve]) -> Table:
 def readings_table(cells: Sequence[Cell]) -> Table:
     rows = [
         (
-            words.case_title(cell.case),
+            case_titles.case_title(cell.case),
             reading.name.replace("_", " "),
-            words.estimate(reading.estimate) if reading.estimate else f"unknown: {reading.reason}",
+            formatting.estimate(reading.estimate) if reading.estimate else f"unknown: {reading.reason}",
         )
         for cell in cells
         for reading in cell.readings
@@ -184,10 +186,12 @@ def usage_table(cells: Sequence[Cell]) -> Table:
     for cell in (cell for cell in cells if cell.usage):
         found = {one.name: one.estimate for one in cell.usage}
         coverage_text = f"{cell.coverage.samples}, {cell.coverage.share * 100:.0f} %" if cell.coverage else "none"
-        rows.append((words.case_title(cell.case), *(words.reading(found.get(name)) for name in known), coverage_text))
-    header = ("cell", *map(words.reading_title, known), "samples, coverage (least)")
+        rows.append(
+            (case_titles.case_title(cell.case), *(formatting.reading(found.get(name)) for name in known), coverage_text)
+        )
+    header = ("cell", *map(formatting.reading_title, known), "samples, coverage (least)")
     reasons = "; ".join(
-        f"{', '.join(map(words.reading_title, dict.fromkeys(names)))}: {why}" for why, names in missing.items()
+        f"{', '.join(map(formatting.reading_title, dict.fromkeys(names)))}: {why}" for why, names in missing.items()
     )
     note = (
         "During the measured window, means over trials; host: the cores that this job may use. "
@@ -202,14 +206,14 @@ def conditions_table(cells: Sequence[Cell]) -> Table:
         for flag in dict.fromkeys(condition.name for condition in cell.conditions):
             seen = [condition for condition in cell.conditions if condition.name == flag]
             left_out = "left out" if seen[0].serious else "kept"
-            rows.append((words.case_title(cell.case), flag, f"{len(seen)}", seen[0].seen, left_out))
+            rows.append((case_titles.case_title(cell.case), flag, f"{len(seen)}", seen[0].seen, left_out))
     header = ("cell", "condition", "times seen", "what was seen first", "the trial's number")
     return Table("What may have spoilt a number", header, tuple(rows))
 
 
 def failures_table(cells: Sequence[Cell]) -> Table:
     rows = [
-        (words.case_title(cell.case), cell.outcome, cell.reason or "", _last_lines(cell))
+        (case_titles.case_title(cell.case), cell.outcome, cell.reason or "", _last_lines(cell))
         for cell in cells
         if cell.outcome != "ok"
     ]
@@ -227,11 +231,11 @@ def _last_lines(cell: Cell) -> str:
 def not_applicable_table(found: Sequence[tuple[Case, str]]) -> Table:
     grouped: dict[tuple[str, str], list[Case]] = {}
     for case, reason in found:
-        grouped.setdefault((reason, words.backend_title(case)), []).append(case)
+        grouped.setdefault((reason, case_titles.backend_title(case)), []).append(case)
     rows = [
         (
             name,
-            ", ".join(sorted({words.workload_title(case) for case in cases})),
+            ", ".join(sorted({case_titles.workload_title(case) for case in cases})),
             ", ".join(str(count) for count in sorted({case.ranks for case in cases})),
             reason,
         )
@@ -244,7 +248,7 @@ def not_applicable_table(found: Sequence[tuple[Case, str]]) -> Table:
 
 def implementation_table(cells: Sequence[Cell]) -> Table:
     rows = {
-        (words.workload_title(cell.case), words.backend_title(cell.case), cell.machinery)
+        (case_titles.workload_title(cell.case), case_titles.backend_title(cell.case), cell.machinery)
         for cell in cells
         if cell.machinery
     }
@@ -275,7 +279,10 @@ def sweep_label(number: int) -> str:
 
 def settings_table(cells: Sequence[Cell]) -> Table:
     rows = {
-        (words.backend_title(cell.case), ", ".join(f"{name} {value}" for name, value in sorted(cell.settings.items())))
+        (
+            case_titles.backend_title(cell.case),
+            ", ".join(f"{name} {value}" for name, value in sorted(cell.settings.items())),
+        )
         for cell in cells
         if cell.settings
     }

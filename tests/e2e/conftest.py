@@ -15,9 +15,10 @@ from typing import Any
 
 import psutil
 import pytest
-from chromium import chromium
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+from tests.support.chromium import chromium
+from tests.support.paths import ROOT
+
 MARK = "SCALING_TEST_MARK"
 LEAN = """
 decompose = false

@@ -7,10 +7,10 @@ import random
 from xml.etree import ElementTree
 
 import pytest
-from checkouts import Checkout
 
-from harness.storage.opening import open_store
+from harness.store.opening import open_store
 from tests.e2e.conftest import Harness
+from tests.support.checkouts import Checkout
 
 STEP = "    def step(self) -> None:\n"
 SLOWER_S = 0.01
@@ -27,7 +27,7 @@ def nightly(tmp_path):
 
 
 def sweep(harness: Harness) -> str:
-    done = harness.run("sweep", harness.lean(), "--json", *ASKED)
+    done = harness.sweep.runner("sweep", harness.lean(), "--json", *ASKED)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)["sweep"]
 
@@ -57,11 +57,11 @@ def test_a_slower_exchange_is_confirmed_and_told_as_lost_scaling(nightly):
     repeat_night(harness, sweep(harness), 6)
     base = checkout.head()
     alone = '__import__("os").environ["WORLD_SIZE"] == "1"'
-    checkout.edit("bench/training.py", STEP, f"{STEP}        {alone} or time.sleep({SLOWER_S})\n")
+    checkout.edit("bench/workloads/training.py", STEP, f"{STEP}        {alone} or time.sleep({SLOWER_S})\n")
     head = checkout.commit()
     sweep(harness)
     files = ("--junit", "j.xml", "--markdown", "v.md", "--html", "v.html")
-    done = harness.run("check", "--confirm", "--json", *files)
+    done = harness.sweep.runner("check", "--confirm", "--json", *files)
     assert done.returncode == 1, done.stderr
     document = json.loads(done.stdout)
     (found,) = [finding for finding in document["findings"] if finding["status"] == "regressed"]
@@ -80,9 +80,9 @@ def test_a_slower_exchange_is_confirmed_and_told_as_lost_scaling(nightly):
     assert checkout.worktrees() == []
     harness.nothing_left()
 
-    again = harness.run("check", "--confirm", "--json")
+    again = harness.sweep.runner("check", "--confirm", "--json")
     assert json.loads(again.stdout)["extra_trials"] == document["extra_trials"], "the stored pairs are enough"
-    checkout.edit("bench/training.py", "or time.sleep", "or time.time() or time.sleep")
-    refused = harness.run("check", "--confirm")
+    checkout.edit("bench/workloads/training.py", "or time.sleep", "or time.time() or time.sleep")
+    refused = harness.sweep.runner("check", "--confirm")
     assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
     assert "changed files" in refused.stderr

@@ -6,16 +6,16 @@ import json
 import sys
 import time
 
-import little_slurm
 import pytest
-from little_slurm import PRIVATE, serving
-from namespaces import cluster
 
-from bench.links import NODE_INTERFACE
-from e2e.conftest import LEAN, ROOT
+from bench.host.links import NODE_INTERFACE
+from tests.e2e.conftest import LEAN, ROOT
+from tests.support import slurm_cluster
+from tests.support.namespaces import cluster
+from tests.support.slurm_cluster import PRIVATE, serving
 
 pytestmark = pytest.mark.skipif(
-    little_slurm.unavailable_reason() is not None, reason=str(little_slurm.unavailable_reason())
+    slurm_cluster.unavailable_reason() is not None, reason=str(slurm_cluster.unavailable_reason())
 )
 
 

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from e2e.conftest import by_title
+from tests.e2e.conftest import by_title
 
 EVERY = ("--backends", "ddp,horovod,dask", "--workloads", "synthetic", "--ranks", "1,2", "--steps", "8")
 MPI = (
@@ -50,7 +50,7 @@ def injected(harness, fault, *arguments, timeout="60", status=4):
     [
         ("kill:rank=1,step=3", "1 was killed by SIGKILL", "1,2"),
         ("exit:rank=1,step=3", "1 ended with status 3 and no word", "2"),
-        ("raise:rank=1,step=3", "rank 1: bench.faults.InjectedFault: injected by raise:rank=1,step=3", "2"),
+        ("raise:rank=1,step=3", "rank 1: bench.rank.faults.InjectedFault: injected by raise:rank=1,step=3", "2"),
         ("oom:rank=1,step=3", "rank 1: MemoryError", "2"),
     ],
 )
@@ -109,7 +109,7 @@ def test_a_rank_that_hangs_at_start_is_named(harness):
 UNREACHABLE = '''
 """DDP whose ranks are told to meet where nobody is."""
 from bench.backends.ddp import Ddp
-from bench.case import Role
+from bench.core.case import Role
 
 class Unreachable(Ddp):
     name = "unreachable"

@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch.utils.data.distributed import DistributedSampler
 
-from bench import mnist_data
-from bench.backends import Session
-from bench.case import Case
-from bench.training import epoch_order, shard_of
-from bench.workloads.mnist import ShardFeed
+from bench.core.case import Case
+from bench.plugins.backend import Session
+from bench.workloads.mnist import data
+from bench.workloads.mnist.workload import ShardFeed
+from bench.workloads.training import epoch_order, shard_of
 
 
 @pytest.mark.parametrize("world", [1, 2, 4])
@@ -35,20 +35,20 @@ def test_a_step_takes_the_same_samples_at_every_world_size():
 
 
 def test_a_feed_hands_out_the_images_it_names():
-    split = mnist_data.load(mnist_data.prepare(None, "digits")).train
+    split = data.load(data.prepare(None, "digits")).train
     case = Case(workload="mnist", backend="ddp", transport="gloo", ranks=2, batch=64)
     feed = ShardFeed(split, case, Session(rank=1, world=2))
     for _ in range(2 * feed.steps_an_epoch + 3):
         inputs, targets = feed.next()
     chosen = list(feed.last_samples())
-    expected = (torch.from_numpy(split.images[chosen]).double() / 255 - mnist_data.MEAN) / mnist_data.STD
+    expected = (torch.from_numpy(split.images[chosen]).double() / 255 - data.MEAN) / data.STD
     torch.testing.assert_close(inputs.double(), expected, rtol=0, atol=1e-6)
     assert targets.tolist() == split.labels[chosen].tolist()
     assert feed.epoch == 2
 
 
 def test_the_stand_in_is_the_size_of_mnist_and_repeats():
-    found = mnist_data.load(mnist_data.prepare(None, "digits"))
+    found = data.load(data.prepare(None, "digits"))
     assert found.train.images.shape == (60_000, 784)
     assert found.test.images.shape == (10_000, 784)
     assert set(found.train.labels.tolist()) == set(range(10))

@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from namespaces import Node, cluster, why_not
 
-from bench.local import find_mpirun
-from bench.progress import read_progress
+from bench.host.installation import find_mpirun
+from bench.rank.progress import read_progress
+from tests.support.namespaces import Node, cluster, why_not
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 SSHD = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin")
 TOOLS = {"ssh": shutil.which("ssh"), "sshd": SSHD, "ssh-keygen": shutil.which("ssh-keygen")}
 MISSING = why_not() or ", ".join(f"no {name}: apt-get install openssh-server" for name, at in TOOLS.items() if not at)

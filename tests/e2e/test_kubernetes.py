@@ -10,9 +10,9 @@ from collections.abc import Callable
 
 import psutil
 import pytest
-from kubernetes_server import stand_in
 
-from e2e.conftest import LEAN, MARK
+from tests.e2e.conftest import LEAN, MARK
+from tests.support.kubernetes_server import stand_in
 
 SWEEP = (
     "sweep",
@@ -74,7 +74,7 @@ def test_ranks_train_in_pods_and_a_harness_that_was_killed_finds_them_again(harn
     while any(one["status"]["phase"] != "Succeeded" for one in cluster.state.of("pods")):
         assert time.monotonic() < until_ended, cluster.state.of("pods")
         time.sleep(0.05)
-    done = harness.run(*arguments, "--resume")
+    done = harness.sweep.runner(*arguments, "--resume")
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
     assert [cell["backend"] for cell in document["cells"]] == ["ddp", "horovod"]

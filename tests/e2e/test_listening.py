@@ -7,7 +7,7 @@ from contextlib import suppress
 
 import psutil
 
-from e2e.conftest import MARK
+from tests.e2e.conftest import MARK
 
 
 def listeners(mark: str) -> set[tuple[int, str]]:

@@ -11,8 +11,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from e2e.conftest import MARK
-from harness.networks import links_unavailable_reason
+from harness.sites.local.networks import links_unavailable_reason
+from tests.e2e.conftest import MARK
 
 pytestmark = pytest.mark.skipif(
     links_unavailable_reason() is not None, reason=f"links can't be made: {links_unavailable_reason()}"

@@ -8,11 +8,11 @@ import subprocess
 import sys
 
 import pytest
-from checkouts import Checkout
-from conftest import make_case
 
-from bench.records import RankRecord, Trial
+from bench.core.records import RankRecord, Trial
 from tests.e2e.conftest import Harness
+from tests.support.builders import make_case
+from tests.support.checkouts import Checkout
 
 SLOWER_S = 0.02
 STEP = "    def step(self) -> None:\n"
@@ -21,10 +21,10 @@ SETTINGS = 'settings={"threads"'
 CONFIRM = """
 import json, sys
 from pathlib import Path
-from bench.case import Case
-from harness.commands.shared import stderr_console
-from harness.pairs.pairing import interleave, open_sides
-from harness.watch import PairProgress
+from bench.core.case import Case
+from harness.cli.output import stderr_console
+from harness.check.interleaving import interleave, open_sides
+from harness.sweep.progress import PairProgress
 
 rev, pairs, cases = sys.argv[1], int(sys.argv[2]), [Case(**case) for case in json.loads(sys.argv[3])]
 with open_sides(rev, cases, Path("pairs"), "e") as (head, base), PairProgress(stderr_console, 2 * pairs) as watcher:
@@ -82,9 +82,9 @@ def ranks_of(found: list[dict], side: str) -> list[RankRecord]:
 @pytest.mark.parametrize(("backend", "transport", "ranks", "pairs"), [("ddp", "gloo", 2, 2), ("horovod", "mpi", 1, 1)])
 def test_each_side_runs_its_own_code_in_turn(confirming, backend, transport, ranks, pairs):
     checkout = confirming.checkout
-    checkout.edit("bench/loop.py", SETTINGS, 'settings={"code": __import__("bench").__file__, "threads"')
+    checkout.edit("bench/rank/loop.py", SETTINGS, 'settings={"code": __import__("bench").__file__, "threads"')
     base = checkout.commit()
-    checkout.edit("bench/training.py", STEP, f"{STEP}        time.sleep({SLOWER_S})\n")
+    checkout.edit("bench/workloads/training.py", STEP, f"{STEP}        time.sleep({SLOWER_S})\n")
     head = checkout.commit()
     found = confirming.pairs("HEAD~1", pairs, a_case(backend=backend, transport=transport, ranks=ranks))
 
@@ -103,7 +103,7 @@ def test_each_side_runs_its_own_code_in_turn(confirming, backend, transport, ran
 def test_a_base_that_dies_costs_its_own_trials_and_not_for_ever(confirming):
     checkout = confirming.checkout
     begin = '    """One fresh set of processes. Its folder stays where the trial did not end well."""\n'
-    checkout.edit("harness/run.py", begin, f"{begin}    __import__('os')._exit(3)\n")
+    checkout.edit("harness/sweep/runner.py", begin, f"{begin}    __import__('os')._exit(3)\n")
     checkout.commit()
     checkout.git("revert", "--no-edit", "HEAD")
     found = confirming.pairs("HEAD~1", 3, a_case(ranks=1, backend="single", transport="any"))
@@ -129,15 +129,15 @@ def test_pairs_that_are_broken_off_leave_nothing(confirming, sign):
     if sign == signal.SIGKILL:
         # Nobody was left to clear up: the next one does.
         assert confirming.checkout.worktrees() != []
-        confirming.checkout.run("from harness.pairs.trees import checked_out\nwith checked_out('HEAD'): pass")
+        confirming.checkout.run("from harness.check.source_trees import checked_out\nwith checked_out('HEAD'): pass")
     assert confirming.checkout.worktrees() == []
 
 
 CONFIRM_MICRO = """
 import sys
 from pathlib import Path
-from harness.checks.micro_pairs import interleave_micro
-from harness.pairs.trees import checked_out, head_tree
+from harness.check.micro_confirmation import interleave_micro
+from harness.check.source_trees import checked_out, head_tree
 
 with checked_out("HEAD~1") as base:
     for found in interleave_micro(sys.argv[1:], head_tree(), base, Path("micro"), 0, 1):
@@ -148,7 +148,7 @@ with checked_out("HEAD~1") as base:
 def test_micro_benchmarks_are_paired_too(confirming):
     checkout = confirming.checkout
     checkout.edit(
-        "bench/training.py", "    usable = len(order)", f"    time.sleep({SLOWER_S})\n    usable = len(order)"
+        "bench/workloads/training.py", "    usable = len(order)", f"    time.sleep({SLOWER_S})\n    usable = len(order)"
     )
     checkout.commit()
     name = "suites/test_micro.py::test_sample_order[1]"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.networks import links_unavailable_reason
+from harness.sites.local.networks import links_unavailable_reason
 
 pytestmark = pytest.mark.skipif(
     links_unavailable_reason() is not None, reason=f"links can't be made: {links_unavailable_reason()}"

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from e2e.conftest import ROOT
+from tests.e2e.conftest import ROOT
 
 BASE = '''
 """A backend with a planted mistake."""
 from contextlib import contextmanager
-from bench.backends import Backend
+from bench.plugins.backend import Backend
 from bench.backends.ddp import DdpOptions, join_torch_distributed
-from bench.case import Role
+from bench.core.case import Role
 
 class Wrong(Backend):
     name = "{name}"
@@ -82,7 +82,7 @@ def test_a_mistake_in_the_exchange_is_caught(planted):
 
 
 WRONG_SHARDS = (
-    ("bench/training.py", "order[rank:usable:world]", "order[0:usable:world]"),
+    ("bench/workloads/training.py", "order[rank:usable:world]", "order[0:usable:world]"),
     ("bench/workloads/synthetic.py", "* global_batch + session.rank", "* global_batch"),
 )
 """Of MNIST's samples, and of the synthetic ones."""

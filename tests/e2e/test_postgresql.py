@@ -11,16 +11,17 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
-from conftest import make_case, make_trial
-from merge_behaviour import MergeBehaviour, UpgradeBehaviour
-from postgresql_server import PASSWORD, CannotServe, serving
-from store_behaviour import LedgerBehaviour, StoreBehaviour
-from stores import begin, write_sweep
-from stores import opened as opened
 
 from harness.errors import StoreError
-from harness.storage.merging import merge
-from harness.storage.opening import check_store, open_store
+from harness.store.merging import merge
+from harness.store.opening import check_store, open_store
+from tests.support.builders import make_case, make_trial
+from tests.support.merge_behaviour import MergeBehaviour, UpgradeBehaviour
+from tests.support.paths import ROOT
+from tests.support.postgresql_server import PASSWORD, CannotServe, serving
+from tests.support.store_behaviour import LedgerBehaviour, StoreBehaviour
+from tests.support.stores import begin, write_sweep
+from tests.support.stores import opened as opened
 
 pytest.importorskip("psycopg", reason="the extra `postgresql` is not installed")
 
@@ -87,7 +88,8 @@ def test_a_store_on_a_server_is_brought_into_a_file_and_back(new_place, new_file
 
 
 @pytest.mark.parametrize("kind", ["new_place", "new_file"])
-def test_two_processes_that_write_at_once_lose_nothing(kind, request, opened):
+def test_two_processes_that_write_at_once_lose_nothing(kind, request, opened, monkeypatch):
+    monkeypatch.syspath_prepend(ROOT)
     place = request.getfixturevalue(kind)()
     spawn = multiprocessing.get_context("spawn")
     writers = [spawn.Process(target=write_sweep, args=(place, name, 20)) for name in ("one", "two")]
@@ -105,12 +107,12 @@ def test_two_processes_that_write_at_once_lose_nothing(kind, request, opened):
 def test_a_sweep_is_run_reported_and_merged(harness, new_place, new_file):
     place, copy = new_place(), new_file()
     harness.lean_sweep("--backends", "single", "--workloads", "synthetic", "--steps", "3", "--store", place)
-    reported = harness.run("report", "--store", place, "--json")
+    reported = harness.sweep.runner("report", "--store", place, "--json")
     assert reported.returncode == 0, reported.stderr
     (cell,) = json.loads(reported.stdout)["cells"]
     assert cell["trials"] == 1
     assert merge(place, copy).trials == 1
-    merged = harness.run("merge", copy, f"--store={place}")
+    merged = harness.sweep.runner("merge", copy, f"--store={place}")
     assert merged.stdout == "brought in: nothing, all of it is here\n"
     secret = quote(PASSWORD, safe="")
     for said in (reported, merged):

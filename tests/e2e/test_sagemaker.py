@@ -8,11 +8,11 @@ import signal
 import time
 
 import pytest
-from namespaces import cluster, why_not
-from sagemaker_hosts import BILLED_S, BUCKET, KEY_ID, ML, SECRET, TOKEN, SageMaker, sagemaker_on
 
-from bench.progress import read_progress
-from harness.storage.opening import open_store
+from bench.rank.progress import read_progress
+from harness.store.opening import open_store
+from tests.support.namespaces import cluster, why_not
+from tests.support.sagemaker_hosts import BILLED_S, BUCKET, KEY_ID, ML, SECRET, TOKEN, SageMaker, sagemaker_on
 
 pytestmark = pytest.mark.skipif(why_not() is not None, reason=f"no hosts can be made: {why_not()}")
 

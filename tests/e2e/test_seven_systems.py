@@ -6,13 +6,13 @@ import json
 import sys
 
 import pytest
-from kubernetes_server import stand_in
-from little_slurm import PRIVATE, serving
-from little_slurm import why_not as no_slurm
-from namespaces import cluster
-from sagemaker_hosts import ML, sagemaker_on
 
-from e2e.conftest import MARK
+from tests.e2e.conftest import MARK
+from tests.support.kubernetes_server import stand_in
+from tests.support.namespaces import cluster
+from tests.support.sagemaker_hosts import ML, sagemaker_on
+from tests.support.slurm_cluster import PRIVATE, serving
+from tests.support.slurm_cluster import why_not as no_slurm
 
 pytestmark = pytest.mark.skipif(no_slurm() is not None, reason=f"Slurm can't be run: {no_slurm()}")
 
@@ -72,7 +72,7 @@ def test_seven_systems_and_one_report(harness, tmp_path_factory):
         assert done.returncode == 0, done.stderr
         sweeps.append(json.loads(done.stdout)["sweep"])
     page = harness.folder / "seven.html"
-    told = harness.run("report", *sweeps, "--out", str(page))
+    told = harness.sweep.runner("report", *sweeps, "--out", str(page))
     assert told.returncode == 0, told.stderr
     text = page.read_text()
     for system in SYSTEMS:
@@ -86,7 +86,7 @@ def command(*arguments: str) -> list[str]:
 
 def swept(harness, *arguments: str) -> str:
     """The id of a sweep whose every cell did the same work as a single process."""
-    done = harness.run(*command(*arguments)[3:])
+    done = harness.sweep.runner(*command(*arguments)[3:])
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
     for cell in document["cells"]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from e2e.conftest import by_title
+from tests.e2e.conftest import by_title
 
 
 def all_same(document) -> None:

@@ -13,7 +13,7 @@ scontrol show hostnames >hosts.txt
 export MASTER_PORT=22707
 touch began
 timeout --kill-after=10 210 srun --job-name=trial --nodes=4 --ntasks=4 --ntasks-per-node=1 --cpus-per-task=1 --distribution=block --cpu-bind=none --overlap --kill-on-bad-exit=0 --wait=30 \
-    /opt/python/bin/python -m bench.node --case case.json --out . >srun.log 2>&1
+    /opt/python/bin/python -m bench.node.agent --case case.json --out . >srun.log 2>&1
 touch ended
 )
 

@@ -24,7 +24,7 @@ export SCALING_INTERFACE=ib0
 export MASTER_ADDR=$(ip -o -4 address show dev ib0 | sed -n '1s|.* inet \([^/]*\)/.*|\1|p')
 touch began
 timeout --kill-after=10 210 srun --job-name=trial --nodes=2 --ntasks=2 --ntasks-per-node=1 --cpus-per-task=1 --distribution=block --cpu-bind=none --overlap --kill-on-bad-exit=0 --wait=30 \
-    /opt/python/bin/python -m bench.node --case case.json --out . >srun.log 2>&1
+    /opt/python/bin/python -m bench.node.agent --case case.json --out . >srun.log 2>&1
 touch ended
 )
 

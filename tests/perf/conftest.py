@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from bench import registry
-from bench.case import Case
-from harness.sites.local import SITE
+from bench.core.case import Case
+from bench.plugins import registry
+from harness.sites.base.contract import TrialRequest
+from harness.sites.local.site import SITE
 from reports.analysis.throughput import throughput_of
 
 _told: list[str] = []
@@ -31,7 +32,8 @@ def warm_site():
 def throughput(case: Case) -> float:
     """One trial of ours, in units per second."""
     with tempfile.TemporaryDirectory() as folder:
-        ending = SITE.start(case, registry.load_backend(case.backend).launch(case), Path(folder)).wait(case.timeout_s)
+        request = TrialRequest(case, registry.load_backend(case.backend).launch(case), Path(folder))
+        ending = SITE.start(request).wait(case.timeout_s)
     assert ending.outcome == "ok", (ending.reason, ending.log_tail)
     return throughput_of(ending.ranks)
 

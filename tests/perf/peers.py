@@ -23,8 +23,8 @@ from pytest_benchmark.stats import Stats
 from pytest_benchmark.utils import parse_compare_fail
 from scipy.stats import mannwhitneyu
 
-from bench.folders import cache_folder
-from reports.verdicts.robust import Array
+from bench.host.installation import cache_folder
+from reports.regression.robust import Array
 
 Alarms = Callable[[Array], Array]
 """Seconds of shape (series, nights, runs, samples), the newest night last → for each series, whether it is slower."""

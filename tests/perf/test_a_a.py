@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from bench.case import Case
-from perf.conftest import spread, throughput
+from bench.core.case import Case
 from reports.analysis.stats import Estimate, estimate, intervals_disjoint
+from tests.perf.conftest import spread, throughput
 
 TRIES, TRIALS = 20, 5
 GOAL = 19

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench import mnist_data
-from bench.case import Case
-from perf import by_hand
-from perf.conftest import throughput
+from bench.core.case import Case
+from bench.workloads.mnist import data
+from tests.perf import by_hand
+from tests.perf.conftest import throughput
 
 PAIRS, WARMUP, BATCH, RANKS = 12, 50, 128, 2
 STEPS = {"synthetic": 200, "mnist": 1000}
@@ -22,7 +22,7 @@ MODELS = {"synthetic": "mlp", "mnist": "mnist"}
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory) -> Path:
-    split = mnist_data.load(mnist_data.prepare(None, "auto")).train
+    split = data.load(data.prepare(None, "auto")).train
     path = tmp_path_factory.mktemp("data") / "mnist.npz"
     np.savez(path, images=split.images, labels=split.labels)
     return path
@@ -72,7 +72,7 @@ def test_our_cell_beside_a_script_by_hand(side_by_side, images, backend, workloa
         threads=1,
         steps=STEPS[workload],
         warmup=WARMUP,
-        data=mnist_data.prepare(None, "auto"),
+        data=data.prepare(None, "auto"),
     )
     ratios = side_by_side(
         lambda: throughput(case),

@@ -15,14 +15,14 @@ from pathlib import Path
 
 import pytest
 
-from bench.case import Case
-from bench.records import PhaseTimes, RankRecord, SameWork, Tolerance, Trial, Window, WorkProof
-from bench.telemetry import HOST, Device, NodeTelemetry, Series
-from harness.environment import read_environment
-from harness.plan import Plan
-from harness.storage.opening import open_store
-from harness.storage.store import SweepInfo
-from harness.suite import Suite
+from bench.core.case import Case
+from bench.core.records import PhaseTimes, RankRecord, SameWork, Tolerance, Trial, Window, WorkProof
+from bench.core.telemetry import HOST, Device, NodeTelemetry, Series
+from harness.planning.environment import read_environment
+from harness.planning.plan import Plan
+from harness.planning.suite import Suite
+from harness.store.opening import open_store
+from harness.store.store import SweepInfo
 
 WIDTHS, BACKENDS, RANKS, TRIALS = 125, ("ddp", "horovod"), (1, 2, 3, 4), 5
 STEPS, BLOCK_STEPS, VERIFIED, SAMPLES, INTERVAL_S = 200, 40, 4, 7, 0.2

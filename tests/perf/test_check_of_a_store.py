@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from bench.case import Case
-from harness.environment import read_environment
-from harness.plan import Plan
-from harness.storage.opening import open_store
-from harness.storage.store import Store, SweepInfo
-from harness.storage.tables import (
+from bench.core.case import Case
+from harness.planning.environment import read_environment
+from harness.planning.plan import Plan
+from harness.planning.suite import Suite
+from harness.store.opening import open_store
+from harness.store.store import Store, SweepInfo
+from harness.store.tables import (
     cells_table,
     environments_table,
     measures_table,
@@ -22,9 +23,8 @@ from harness.storage.tables import (
     sweeps_table,
     trials_table,
 )
-from harness.suite import Suite
-from perf.whole_command import harness
-from reports.verdicts.measures import settings_of
+from reports.analysis.trial_measures import settings_of
+from tests.perf.whole_command import harness
 
 NIGHTS, LAST, TRIALS = 1000, 60, 5
 NAMES = ("step_s", "rate", "memory_bytes", "exposed_s")

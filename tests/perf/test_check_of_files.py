@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from perf.whole_command import harness
+from tests.perf.whole_command import harness
 
 NIGHTS, BENCHMARKS, RUNS, SAMPLES = 1000, 50, 5, 20
 FIRST = date(2023, 1, 1)

@@ -1,6 +1,7 @@
 """Others' rules and ours on the same made-up histories: how often each is wrong and what it finds. No rate is asserted.
 
-The table at the end is Markdown, one for each world of :mod:`reports.verdicts.generator`; docs/verdicts.md shows one.
+The table at the end is Markdown, one for each world of :mod:`reports.regression.synthetic_histories`; docs/verdicts.md
+shows one.
 """
 
 from __future__ import annotations
@@ -12,8 +13,7 @@ from functools import cache
 import numpy as np
 import pytest
 
-from perf.peers import PEERS, NotInstalled, Peer
-from reports.verdicts.calibration import (
+from reports.regression.calibration import (
     DETECTION_DELAYS,
     HISTORY_NIGHTS,
     SUITE_SIZE,
@@ -22,11 +22,12 @@ from reports.verdicts.calibration import (
     proportion,
     synthetic_suite,
 )
-from reports.verdicts.confirm import confirm_all
-from reports.verdicts.generator import NOISE_MODELS, NoiseModel, synthetic_samples_s
-from reports.verdicts.robust import Array
-from reports.verdicts.rule import RULE
-from reports.verdicts.screen import SeriesArrays, screen
+from reports.regression.paired_test import confirm_all
+from reports.regression.robust import Array
+from reports.regression.rule import RULE
+from reports.regression.screen import SeriesArrays, screen
+from reports.regression.synthetic_histories import NOISE_MODELS, NoiseModel, synthetic_samples_s
+from tests.perf.peers import PEERS, NotInstalled, Peer
 
 SMALL, LARGE = 0.05, 0.10
 OURS_CHECKS, OURS_POWERED = 20_000, 500

@@ -7,11 +7,11 @@ from typing import NamedTuple
 
 import pytest
 
-from bench import registry
-from bench.case import Case
-from harness.run import run_trial
-from harness.sites.local import SITE
-from perf.conftest import spread
+from bench.core.case import Case
+from bench.plugins import registry
+from harness.sites.local.site import SITE
+from harness.sweep.runner import run_trial
+from tests.perf.conftest import spread
 
 TRIALS, RANKS, BATCH, STEPS = 20, 2, 128, 50
 FIRST_STEP_GOAL_S, BESIDE_GOAL_S = 0.3, 0.5

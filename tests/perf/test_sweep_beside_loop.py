@@ -19,9 +19,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.storage.opening import open_store
-from harness.storage.store import DEFAULT_STORE
-from perf import by_hand
+from harness.store.opening import open_store
+from harness.store.store import DEFAULT_STORE
+from tests.perf import by_hand
 
 # Of this batch even the slowest model takes the fewest steps that are measured, 10, in about a second.
 PAIRS, BATCH, WINDOW_S = 3, 32, 1.0

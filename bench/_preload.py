@@ -1,5 +1,0 @@
-"""Imported by the fork server as it starts: loads what the ranks will need, and nothing else."""
-
-from bench.nursery import preload_modules
-
-preload_modules()

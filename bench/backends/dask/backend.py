@@ -1,0 +1,220 @@
+"""Dask: a scheduler, workers that hold the ranks, and a driver that submits them.
+
+``gloo``   Dask places the ranks; torch.distributed carries the gradients.
+``tasks``  the gradients are task results and travel from worker to worker through Dask itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal, cast
+from urllib.parse import urlsplit
+
+from pydantic import Field
+
+from bench.backends.dask.cluster_ref import DaskContext, open_dask_context
+from bench.backends.dask.exchange import DaskTaskSession, dask_array_mean, submit_exchange_graphs
+from bench.backends.ddp import DdpOptions, TorchDistributedSession, join_torch_distributed
+from bench.core.case import Case, Role
+from bench.core.frozen_model import FrozenModel
+from bench.core.rank_info import RankInfo, read_rank_info
+from bench.core.records import RankFailure, RankRecord
+from bench.host.network import bind_address, free_port, wait_for_listener
+from bench.plugins.backend import Backend, Options, Session, Shape2D
+
+MIN_SHARDED_RANKS = 4
+DASK_CONFIG = {
+    "distributed.worker.profile.enabled": False,
+    "distributed.scheduler.work-stealing": False,
+    "distributed.admin.low-level-log-length": 0,
+    "distributed.worker.daemon": False,
+}
+
+
+class DaskOptions(Options):
+    exchange: Literal["auto", "direct", "sharded"] = Field(
+        "auto",
+        description=f"tasks: whole gradients in one hop, or shards in two; auto shards from {MIN_SHARDED_RANKS} ranks",
+    )
+
+
+class DaskGlooSession(TorchDistributedSession):
+    """A rank that Dask placed: its exchange is torch's, and an array is taken by Dask's own machinery."""
+
+    dask_context = DaskContext()
+
+    def blocks_mean(self, grid_shape: Shape2D, block_shape: Shape2D, make_block: Callable[[int, int], Any]) -> float:
+        return dask_array_mean(self, self.dask_context, grid_shape, block_shape, make_block)
+
+
+def scheduler(case: Case, me: RankInfo, out: Path) -> None:
+    """Listen at the meeting place until ended."""
+    import dask
+    from distributed import Scheduler
+
+    host = bind_address(me.rendezvous_host, me.own_host)
+
+    async def serve() -> None:
+        async with Scheduler(host=host, port=me.rendezvous_port, dashboard=False) as running:
+            await running.finished()
+
+    with dask.config.set(DASK_CONFIG):
+        asyncio.run(serve())
+
+
+def worker(case: Case, me: RankInfo, out: Path) -> None:
+    """Hold one rank: as many threads as the rank has, and one for the exchange tasks."""
+    import dask
+    from distributed import Worker
+
+    async def serve() -> None:
+        async with Worker(
+            f"tcp://{me.rendezvous_host}:{me.rendezvous_port}",
+            name=me.rank,
+            host=me.own_host or me.rendezvous_host,
+            nthreads=case.threads + (case.transport == "tasks"),
+            memory_limit=0,
+            local_directory=str(out),
+            dashboard=False,
+        ) as running:
+            await running.finished()
+
+    with dask.config.set(DASK_CONFIG):
+        asyncio.run(serve())
+
+
+def driver(case: Case, me: RankInfo, out: Path) -> None:
+    """Place the ranks on the workers, keep the exchange graph ahead of them, write what they return."""
+    import dask
+    from distributed import Client, as_completed
+
+    from bench.core.frozen_model import write_model
+
+    wait_for_listener(me.rendezvous_host, me.rendezvous_port, case.timeout_s)
+    scheduler_address = f"tcp://{me.rendezvous_host}:{me.rendezvous_port}"
+    with dask.config.set(DASK_CONFIG), Client(scheduler_address, timeout=case.timeout_s) as client:
+        client.wait_for_workers(case.ranks, timeout=case.timeout_s)
+        worker_infos = client.scheduler_info(n_workers=-1)["workers"]
+        addresses = [
+            address for _, address in sorted((info["name"], address) for address, info in worker_infos.items())
+        ]
+        port = client.submit(free_port, workers=addresses[:1], pure=False).result()
+        ranks = [
+            client.submit(
+                run_rank_in_worker,
+                case.model_dump_json(),
+                rank,
+                me.rendezvous_host,
+                port,
+                str(out),
+                workers=[address],
+                pure=False,
+                key=f"rank-{rank}",
+            )
+            for rank, address in enumerate(addresses)
+        ]
+        submitted_graphs = (
+            submit_exchange_graphs(client, addresses, is_sharded(case), ranks) if case.transport == "tasks" else []
+        )
+        for finished in as_completed(ranks):
+            rank_result = RankResult.model_validate_json(finished.result())
+            if rank_result.failure is not None:
+                # The other ranks wait for this one in vain.
+                write_model(
+                    out, f"failure-{rank_result.failure.role}-{rank_result.failure.rank}.json", rank_result.failure
+                )
+                raise SystemExit(1)
+            if rank_result.record is not None:
+                write_model(out, f"record-{rank_result.record.rank}.json", rank_result.record)
+        del submitted_graphs
+
+
+class RankResult(FrozenModel):
+    """What comes back of a rank: one of the two, as JSON text."""
+
+    record: RankRecord | None = None
+    failure: RankFailure | None = None
+
+
+def run_rank_in_worker(case_json: str, rank: int, rendezvous_host: str, port: int, out: str) -> str:
+    """A rank as one long task; returns its record, or its failure, as the text of a :class:`RankResult`.
+
+    It leaves the worker's pool, so that the pool's threads serve the exchange.
+    """
+    import distributed
+
+    from bench.rank.worker import describe_failure, measure_rank
+
+    case = Case.model_validate_json(case_json)
+    failures: list[RankFailure] = []
+    distributed.secede()
+    try:
+        # Its place on the machine is that of the worker it runs in.
+        worker = read_rank_info(os.environ)
+        me = replace(
+            worker,
+            rank=rank,
+            world=case.ranks,
+            rendezvous_host=rendezvous_host,
+            rendezvous_port=port,
+            own_host=own_host(),
+        )
+        return RankResult(record=measure_rank(case, me, Path(out), failures.append)).model_dump_json()
+    except Exception as problem:
+        failure = failures[0] if failures else describe_failure("rank", rank, problem)
+        return RankResult(failure=failure).model_dump_json()
+
+
+def own_host() -> str:
+    """The address by which the others reach the worker that runs this task."""
+    import distributed
+
+    return urlsplit(distributed.get_worker().address).hostname or ""
+
+
+def is_sharded(case: Case) -> bool:
+    exchange_mode = DaskOptions(**case.backend_options).exchange
+    return exchange_mode == "sharded" or (exchange_mode == "auto" and case.ranks >= MIN_SHARDED_RANKS)
+
+
+class Dask(Backend):
+    name = "dask"
+    summary = "ranks inside Dask workers, gradients through Dask's tasks or through gloo"
+    requires = ("torch", "dask", "distributed")
+    transports = {"cpu": ("tasks", "gloo"), "cuda": ("gloo",)}  # noqa: RUF012 - declared read-only by the contract
+    preload = ("distributed", "dask.array")
+    options = DaskOptions
+    machinery = {  # noqa: RUF012 - declared read-only by the contract
+        "array": "dask.array makes the chunks and the mean through its own task graph, one partial mean a chunk"
+    }
+
+    def launch(self, case: Case) -> tuple[Role, ...]:
+        if case.site == "dask":
+            # Scheduler and workers are there, and the site places the ranks.
+            return (Role(name="rank", count=case.ranks),)
+        return (
+            Role(name="scheduler", count=1, service=True),
+            Role(name="worker", count=case.ranks, service=True),
+            Role(name="driver", count=1),
+        )
+
+    @contextmanager
+    def session(self, case: Case, me: RankInfo) -> Iterator[Session]:
+        with open_dask_context(case, me) as asks:
+            if case.transport == "tasks":
+                yield DaskTaskSession(me.rank, me.world, sharded=is_sharded(case), dask_context=asks)
+                return
+            with join_torch_distributed(case, me, "gloo", DdpOptions(), DaskGlooSession) as gloo_session:
+                cast(DaskGlooSession, gloo_session).dask_context = asks
+                yield gloo_session
+
+    def role(self, name: str) -> Callable[[Case, RankInfo, Path], None] | None:
+        return {"scheduler": scheduler, "worker": worker, "driver": driver}.get(name)
+
+
+BACKEND = Dask()

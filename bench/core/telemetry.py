@@ -1,0 +1,204 @@
+"""What the sampler of a node saw: a recording of readings over time, and its cut to a measured window.
+
+A recording is a file of JSON lines: one :class:`Header`, then :class:`Tick` and :class:`ProcessCheck` lines as they
+come. A line that was cut short by a sudden end is left out. The same file can be replayed. Times are seconds of the
+node's monotonic clock, which the ranks on that node share.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Literal, NamedTuple
+
+from pydantic import ValidationError
+
+from bench.core.frozen_model import FrozenModel
+
+FORMAT = 1
+HOST = "host"
+"""The device that stands for the node itself."""
+
+QuantityKind = Literal["gauge", "counter"]
+
+
+class Quantity(NamedTuple):
+    """A ``counter`` only ever grows and means something by its growth; a ``gauge`` means what it says."""
+
+    unit: str
+    kind: QuantityKind
+
+
+QUANTITIES: Mapping[str, Quantity] = {
+    # Of the host. Busy and stolen time are of the cores that this job may use, added up.
+    "cores": Quantity("cores", "gauge"),
+    "cpu_busy_s": Quantity("s", "counter"),
+    "job_cpu_s": Quantity("s", "counter"),
+    "cpu_steal_s": Quantity("s", "counter"),
+    "cpu_frequency_hz": Quantity("Hz", "gauge"),
+    "network_bytes": Quantity("B", "counter"),
+    "loopback_bytes": Quantity("B", "counter"),
+    "swapped_bytes": Quantity("B", "counter"),
+    "cpu_energy_j": Quantity("J", "counter"),
+    # Of one GPU.
+    "utilization": Quantity("1", "gauge"),
+    "memory_bytes": Quantity("B", "gauge"),
+    "power_w": Quantity("W", "gauge"),
+    "temperature_c": Quantity("°C", "gauge"),
+    "sm_clock_hz": Quantity("Hz", "gauge"),
+    "memory_clock_hz": Quantity("Hz", "gauge"),
+    "energy_j": Quantity("J", "counter"),
+    "power_capped_s": Quantity("s", "counter"),
+    "thermal_throttled_s": Quantity("s", "counter"),
+    "power_brake_s": Quantity("s", "counter"),
+    "xid_errors": Quantity("events", "counter"),
+    "double_bit_errors": Quantity("errors", "counter"),
+    "pcie_bytes": Quantity("B", "counter"),
+    "nvlink_bytes": Quantity("B", "counter"),
+    "sm_activity": Quantity("1", "gauge"),
+    "tensor_activity": Quantity("1", "gauge"),
+    "dram_activity": Quantity("1", "gauge"),
+}
+
+
+class Sample(NamedTuple):
+    """One number of one device at one moment; an unknown one is ``None`` with its reason."""
+
+    device: str
+    name: str
+    """A key of :data:`QUANTITIES`."""
+    value: float | None
+    reason: str | None = None
+
+
+class Device(FrozenModel):
+    """What is sampled: the host, a GPU (``id`` is its UUID) or a MIG slice of one."""
+
+    id: str
+    name: str
+    part_of: str | None = None
+    """The UUID of the GPU that a MIG slice is cut from."""
+
+
+class GpuProcess(FrozenModel):
+    """A process that computes on a GPU outside the timed window."""
+
+    device: str
+    pid: int
+    name: str | None = None
+    memory_bytes: int | None = None
+
+
+class Header(FrozenModel):
+    """The first line of a recording."""
+
+    format: int = FORMAT
+    host: str
+    source: str
+    """``live`` or what was replayed."""
+    interval_s: float
+    devices: tuple[Device, ...]
+    problems: tuple[str, ...] = ()
+    """Why whole groups of devices could not be sampled (no NVML library, no permission …)."""
+
+
+class Tick(FrozenModel):
+    """What was read at one moment."""
+
+    at_s: float
+    readings: tuple[Sample, ...]
+
+
+class ProcessCheck(FrozenModel):
+    """Who else was on the GPUs, asked outside the timed window."""
+
+    checked_at_s: float
+    processes: tuple[GpuProcess, ...]
+    problems: tuple[str, ...] = ()
+
+
+class Series(FrozenModel):
+    """One quantity of one device: the samples inside a window, and one on either side where there is one."""
+
+    device: str
+    name: str
+    times_s: tuple[float, ...]
+    values: tuple[float | None, ...]
+    reason: str | None = None
+    """Why values are missing: the last reason given."""
+
+
+class NodeTelemetry(FrozenModel):
+    """What was sampled on one node, cut to the measured window of the ranks on it."""
+
+    host: str
+    source: str
+    interval_s: float
+    began_s: float
+    ended_s: float
+    devices: tuple[Device, ...]
+    series: tuple[Series, ...]
+    processes: tuple[GpuProcess, ...] = ()
+    problems: tuple[str, ...] = ()
+
+
+class Recording(NamedTuple):
+    """A whole recording, as it was written."""
+
+    header: Header
+    ticks: tuple[Tick, ...]
+    checks: tuple[ProcessCheck, ...] = ()
+
+
+def read_recording(lines: Iterable[str]) -> Recording:
+    """Raises ``ValueError`` where the first line is not a header of a known format; later broken lines are left out."""
+    rest = iter(lines)
+    try:
+        header = Header.model_validate_json(next(rest, ""))
+    except ValidationError:
+        raise ValueError("not a telemetry recording: its first line is no header") from None
+    if header.format != FORMAT:
+        raise ValueError(f"a telemetry recording of format {header.format}; this one reads {FORMAT}")
+    ticks, checks = [], []
+    for line in rest:
+        try:
+            if '"checked_at_s"' in line:
+                checks.append(ProcessCheck.model_validate_json(line))
+            else:
+                ticks.append(Tick.model_validate_json(line))
+        except ValidationError:
+            continue
+    return Recording(header, tuple(ticks), tuple(checks))
+
+
+def cut_to_window(recording: Recording, began_s: float, ended_s: float) -> NodeTelemetry:
+    """The part of a recording that belongs to a window."""
+    inside = [number for number, tick in enumerate(recording.ticks) if began_s <= tick.at_s <= ended_s]
+    before = sum(tick.at_s < began_s for tick in recording.ticks)
+    first, last = (inside[0], inside[-1]) if inside else (before, before - 1)
+    ticks = recording.ticks[max(0, first - 1) : last + 2]
+    samples_by_series: dict[tuple[str, str], list[tuple[float, float | None, str | None]]] = {}
+    for tick in ticks:
+        for device, name, value, reason in tick.readings:
+            samples_by_series.setdefault((device, name), []).append((tick.at_s, value, reason))
+    processes = {(process.device, process.pid): process for check in recording.checks for process in check.processes}
+    problems = [*recording.header.problems, *(said for check in recording.checks for said in check.problems)]
+    return NodeTelemetry(
+        host=recording.header.host,
+        source=recording.header.source,
+        interval_s=recording.header.interval_s,
+        began_s=began_s,
+        ended_s=ended_s,
+        devices=recording.header.devices,
+        series=tuple(
+            Series(
+                device=device,
+                name=name,
+                times_s=tuple(at for at, _, _ in samples),
+                values=tuple(value for _, value, _ in samples),
+                reason=next((reason for _, _, reason in reversed(samples) if reason), None),
+            )
+            for (device, name), samples in samples_by_series.items()
+        ),
+        processes=tuple(processes.values()),
+        problems=tuple(dict.fromkeys(problems)),
+    )

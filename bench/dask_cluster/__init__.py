@@ -1,0 +1,1 @@
+"""A running Dask cluster as a place for ranks: its client, workers and trials."""

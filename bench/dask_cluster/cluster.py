@@ -1,0 +1,211 @@
+"""Dask clusters as the harness meets them: ask one that runs what it is, or start one as Slurm jobs and end it.
+
+    python -m bench.dask_cluster.cluster survey < cluster.json     what its workers are, or why it can't be used
+    python -m bench.dask_cluster.cluster keep < jobs.json          start one, say where it is, end it with standard
+    input python -m bench.dask_cluster.cluster script < jobs.json        the job script that it would submit
+
+Each answers with one line of JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import shlex
+import sys
+import time
+import traceback
+from collections.abc import Sequence
+from typing import Any
+
+from bench.backends.dask.backend import DASK_CONFIG
+from bench.backends.dask.cluster_ref import SchedulerAddress, Tls, make_security
+from bench.core.frozen_model import FrozenModel
+from bench.dask_cluster.assignment import (
+    SOURCE_DIGEST,
+    DaskWorkerInfo,
+    UnsuitableCluster,
+    find_mismatch,
+    minor_version,
+    read_worker_infos,
+)
+from bench.dask_cluster.client import SchedulerUnreachable, connect, refuse_pickles
+from bench.host.machine import read_node_facts
+from bench.host.network import DOCUMENTATION_ADDRESS, InterfaceError, select_interface
+from bench.node.control import HarnessDisconnected, NodeControl
+
+POLL_INTERVAL_S = 0.1
+WORKER_MEMORY = "1GiB"
+
+
+class ClusterInfo(FrozenModel):
+    """What a running cluster is."""
+
+    problem: str | None = None
+    worker_infos: tuple[DaskWorkerInfo, ...] = ()
+
+
+class JobQueueSpec(FrozenModel):
+    """A cluster as jobs of a queueing system: each job is a host of its own with ``workers`` workers."""
+
+    count: int
+    workers: int
+    threads: int
+    """Of a worker."""
+    cores: int
+    """That a job books."""
+    queue: str | None = None
+    account: str | None = None
+    walltime: str
+    memory: str
+    """As Slurm is told; ``0``: all that the host has."""
+    directives: tuple[str, ...] = ()
+    interface: str | None = None
+    python: str
+    logs: str | None = None
+    """Folder for the jobs' output."""
+    tls: Tls | None = None
+    start_s: float
+    """How long the jobs may wait in the queue."""
+
+
+class ClusterStartResult(FrozenModel):
+    """Where a cluster was started, or why it was not."""
+
+    address: str = ""
+    problem: str | None = None
+
+
+def slurm_cluster_arguments(jobs: JobQueueSpec) -> dict[str, Any]:
+    """What dask-jobqueue's ``SLURMCluster`` is told of a job (pure)."""
+    return {
+        "queue": jobs.queue,
+        "account": jobs.account,
+        "walltime": jobs.walltime,
+        "job_cpu": jobs.cores,
+        "job_mem": jobs.memory,
+        "job_extra_directives": list(jobs.directives),
+        "cores": jobs.workers * jobs.threads,
+        "processes": jobs.workers,
+        # It must be told some memory. The workers watch none: ranks are not Dask's data.
+        "memory": WORKER_MEMORY,
+        "worker_extra_args": ["--memory-limit", "0", "--no-dashboard"],
+        "interface": jobs.interface,
+        "python": shlex.quote(jobs.python),
+        "log_directory": jobs.logs,
+        "protocol": None if jobs.tls is None else "tls://",
+    }
+
+
+def inspect_cluster(cluster: SchedulerAddress) -> ClusterInfo:
+    refuse_pickles()
+    try:
+        with connect(cluster) as client:
+            scheduler_versions = client.get_versions(check=False)["scheduler"]["packages"]
+            offers = read_worker_infos(client)
+    except (SchedulerUnreachable, UnsuitableCluster) as problem:
+        return ClusterInfo(problem=str(problem))
+    here = DaskWorkerInfo(address="here", threads=0, package=SOURCE_DIGEST, facts=read_node_facts(0))
+    scheduler = {**scheduler_versions, "python": minor_version(scheduler_versions["python"])}
+    return ClusterInfo(problem=find_mismatch(here, scheduler, offers), worker_infos=tuple(offers))
+
+
+def job_script(jobs: JobQueueSpec) -> str:
+    """dask-jobqueue's own; nothing is submitted."""
+    from dask_jobqueue.slurm import SLURMJob
+
+    arguments = {**slurm_cluster_arguments(jobs), "log_directory": None, "security": make_security(jobs.tls)}
+    text: str = SLURMJob(scheduler="SCHEDULER", name="NAME", **arguments).job_script()
+    return text
+
+
+async def run_cluster(jobs: JobQueueSpec, control: NodeControl) -> None:
+    """Start the cluster, say where it is, end it when told to or when the harness has gone."""
+    from dask_jobqueue import SLURMCluster
+
+    host_interface = select_interface(DOCUMENTATION_ADDRESS, jobs.count, jobs.interface)
+    cluster = SLURMCluster(
+        asynchronous=True,
+        security=make_security(jobs.tls),
+        **slurm_cluster_arguments(jobs),
+        scheduler_options={"host": host_interface.address, "dashboard": False, "dashboard_address": None},
+    )
+    async with cluster:
+        cluster.scale(jobs=jobs.count)
+        # It submits the jobs and raises what the queueing system says.
+        await cluster
+        expected_workers, deadline = jobs.count * jobs.workers, time.monotonic() + jobs.start_s
+        while (present_workers := len(cluster.scheduler.workers)) < expected_workers:
+            if control.stop_requested():
+                return
+            if time.monotonic() > deadline:
+                print_json(
+                    ClusterStartResult(
+                        problem=(
+                            f"{present_workers} of {expected_workers} Dask "
+                            f"workers came within {jobs.start_s:g} s; see squeue"
+                        )
+                    )
+                )
+                return
+            await asyncio.sleep(POLL_INTERVAL_S)
+        print_json(ClusterStartResult(address=cluster.scheduler_address))
+        while not control.stop_requested():
+            await asyncio.sleep(POLL_INTERVAL_S)
+
+
+def print_json(value: FrozenModel) -> None:
+    print(value.model_dump_json(), flush=True)
+
+
+def run_cluster_until_stopped(jobs: JobQueueSpec, control: NodeControl) -> int:
+    import dask
+
+    try:
+        with dask.config.set(DASK_CONFIG):
+            asyncio.run(run_cluster(jobs, control))
+    except HarnessDisconnected:
+        return 0
+    except InterfaceError as problem:
+        print_json(ClusterStartResult(problem=f"{problem}: --set dask.interface=NAME"))
+    except Exception as problem:
+        traceback.print_exc()
+        print_json(ClusterStartResult(problem=f"no Dask cluster could be started: {_error_line(problem)}"))
+    return 0
+
+
+def _error_line(problem: BaseException) -> str:
+    """In one line: what the queueing system's command said, where it was that."""
+    # Closing what was never open fails too.
+    while problem.__context__ is not None:
+        problem = problem.__context__
+    lines = [line.strip() for line in str(problem).splitlines() if line.strip()]
+    message_lines = lines[lines.index("stderr:") + 1 :] if "stderr:" in lines else lines
+    return message_lines[0] if message_lines else type(problem).__name__
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m bench.dask_cluster.cluster", description=__doc__.splitlines()[0])
+    parser.add_argument("what", choices=("survey", "keep", "script"))
+    chosen = parser.parse_args(arguments)
+    control = NodeControl(listen=True)
+    try:
+        request = control.read_first_line()
+    except HarnessDisconnected:
+        return 1
+    if chosen.what == "survey":
+        print_json(inspect_cluster(SchedulerAddress.model_validate(request)))
+        return 0
+    jobs = JobQueueSpec.model_validate(request)
+    if chosen.what == "keep":
+        return run_cluster_until_stopped(jobs, control)
+    print(job_script(jobs), end="", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    code = main()
+    sys.stdout.flush()
+    # Dask's helpers are not waited for: all that counts is said by now.
+    os._exit(code)

@@ -1,0 +1,272 @@
+"""One trial on a Dask cluster that is there: places the ranks, waits for them, brings back what they left.
+
+    python -m bench.dask_cluster.trial --case case.json --out FOLDER < cluster.json
+
+Standard input begins with the cluster as one line of JSON; then the line ``end`` asks for an orderly end. When it is
+closed the harness has gone: this process ends, the scheduler lets go of its tasks, and the workers of what they hold.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import secrets
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from bench.backends.dask.backend import DASK_CONFIG, is_sharded
+from bench.backends.dask.cluster_ref import SchedulerAddress
+from bench.backends.dask.exchange import submit_exchange_graphs
+from bench.core.case import Case
+from bench.core.exit_report import ExitReport, NodeReport
+from bench.core.frozen_model import FrozenModel, write_model
+from bench.dask_cluster.assignment import Assignment, UnsuitableCluster, assign, read_worker_infos
+from bench.dask_cluster.client import SchedulerUnreachable, connect, pickles_allowed, refuse_pickles
+from bench.dask_cluster.worker import (
+    RankTask,
+    active_task_titles,
+    end_trial_tasks,
+    free_port_on,
+    read_trial_folder,
+    remove_trial_folder,
+    run_node,
+    run_rank,
+)
+from bench.node.control import HarnessDisconnected, NodeControl
+from bench.node.transfer import TransferReceiver
+from bench.rank.progress import read_progress
+
+POLL_INTERVAL_S = 0.05
+WORKER_CHECK_INTERVAL_S = 0.5
+EXIT_GRACE_S = 8.0
+"""How long those that are left may take to end when one has failed."""
+NODE_TIMEOUT_MARGIN_S = 15.0
+"""Nodes keep a trial's time themselves: how much later than theirs this side's ends."""
+LOG_LINES = 10
+CLIENT_REPORT_FILE = "dask.json"
+
+
+class ClientReport(FrozenModel):
+    """What the client saw besides what the nodes said."""
+
+    problem: str | None = None
+    """Why no rank was started, or what of them did not end."""
+    log_tail: tuple[str, ...] = ()
+
+
+class DaskTrial:
+    """The ranks of one case on the workers that were chosen for them."""
+
+    def __init__(self, client: Any, case: Case, out: Path, assignment: Assignment) -> None:
+        self.client, self.case, self.out, self.assignment = client, case, out, assignment
+        self.name = secrets.token_hex(8)
+        self.by_tasks = case.transport == "tasks"
+        self.workers = tuple(worker for node_workers in assignment for worker in node_workers)
+        self.task_workers = self.workers if self.by_tasks else tuple(node_workers[0] for node_workers in assignment)
+        """The worker of each task: one a rank, or one a node."""
+        self.tasks: list[Any] = []
+        self.exchange: list[Any] = []
+        self.lost: set[str] = set()
+        self.failed = False
+        self._collected: set[int] = set()
+
+    def start(self) -> None:
+        first = self.workers[0].address
+        host = urlsplit(first).hostname or ""
+        port = self._run_on(free_port_on, host, of=[first])[first]
+        task_function = run_rank if self.by_tasks else run_node
+        for number, task_worker in enumerate(self.task_workers):
+            rank_task = RankTask(
+                case=self.case,
+                trial=self.name,
+                number=number,
+                rendezvous_host=host,
+                rendezvous_port=port,
+                workers=tuple(worker.address for worker in self.workers),
+            )
+            task = self.client.submit(
+                task_function,
+                rank_task.model_dump_json(),
+                key=f"{self.name}-{task_function.__name__}-{number}",
+                pure=False,
+                workers=[task_worker.address],
+                allow_other_workers=False,
+            )
+            self.tasks.append(task)
+        if self.by_tasks:
+            threading.Thread(target=self._exchange, daemon=True).start()
+
+    def _exchange(self) -> None:
+        addresses = [worker.address for worker in self.workers]
+        # It ends with the ranks: when they are cancelled it can't wait for them any more.
+        with suppress(Exception, asyncio.CancelledError), pickles_allowed():
+            self.exchange = submit_exchange_graphs(self.client, addresses, is_sharded(self.case), self.tasks, self.name)
+
+    def watch(self, control: NodeControl) -> ExitReport:
+        """Wait for the ranks; when one has failed, its worker has gone or the time is up, for the others' last words.
+
+        Raises :class:`bench.node.control.HarnessDisconnected`.
+        """
+        allowed_s = self.case.timeout_s + (0.0 if self.by_tasks else NODE_TIMEOUT_MARGIN_S)
+        self._await(lambda: self.failed or control.stop_requested(), time.monotonic() + allowed_s)
+        unfinished = bool(self._pending())
+        stacks = self._stacks() if unfinished else {}
+        if unfinished:
+            for lines in self._run_on(read_trial_folder, self.name, of=self._present_addresses()).values():
+                self._unpack(lines)
+            self._run_on(end_trial_tasks, self.name, of=self._present_addresses())
+            self._await(lambda: not self._reachable(), time.monotonic() + EXIT_GRACE_S)
+        scene = ExitReport(timed_out=unfinished and not self.failed, timeout_s=self.case.timeout_s, stacks=stacks)
+        self._write_node_reports(scene)
+        return scene
+
+    def _await(self, should_stop: Callable[[], bool], deadline: float) -> None:
+        """Until all are done, there is ``enough``, or the time is up."""
+        ask_again = time.monotonic() + WORKER_CHECK_INTERVAL_S
+        while self._pending() and time.monotonic() < deadline and not should_stop():
+            time.sleep(POLL_INTERVAL_S)
+            if time.monotonic() >= ask_again:
+                present = self.client.nthreads()
+                self.lost |= {worker.address for worker in self.workers if worker.address not in present}
+                self.failed = self.failed or bool(self.lost)
+                ask_again = time.monotonic() + WORKER_CHECK_INTERVAL_S
+
+    def _pending(self) -> list[int]:
+        """Numbers of the tasks that are not done; what others left is taken."""
+        for number, task in enumerate(self.tasks):
+            if task.done() and number not in self._collected:
+                self._collected.add(number)
+                lines = task.result() if task.status == "finished" else []
+                self._unpack(lines)
+                self.failed = self.failed or not lines or self._any_failure()
+        return [number for number in range(len(self.tasks)) if number not in self._collected]
+
+    def _reachable(self) -> list[int]:
+        return [number for number in self._pending() if self.task_workers[number].address not in self.lost]
+
+    def _any_failure(self) -> bool:
+        ends = [NodeReport.model_validate_json(path.read_text()) for path in self.out.glob("node-*.json")]
+        node_failed = any(end.exit_report is None or not end.exit_report.succeeded for end in ends)
+        return node_failed or any(self.out.glob("failure-*.json"))
+
+    def _unpack(self, lines: Sequence[str]) -> None:
+        unpacker = TransferReceiver(self.out)
+        for line in lines:
+            unpacker.take(line)
+
+    def _stacks(self) -> dict[str, list[str]]:
+        """Of the ranks in workers' threads, the latest call first. Those of ranks in processes come from their node."""
+        if not self.by_tasks:
+            return {}
+        pending = {self.tasks[number].key: number for number in self._reachable()}
+        found: dict[str, list[str]] = {}
+        for tasks in (self.client.call_stack(keys=list(pending)) if pending else {}).values():
+            for key, frames in tasks.items():
+                lines = [line for frame in reversed(frames) for line in frame.rstrip().splitlines()]
+                found[f"rank {pending[key]}"] = lines
+        return found
+
+    def _write_node_reports(self, exit_report: ExitReport) -> None:
+        """Write the last word of nodes that can't speak: ranks in workers' threads have none, and some are lost."""
+        for node, node_workers in enumerate(self.assignment):
+            facts = node_workers[0].facts.model_copy(update={"node": node})
+            end = NodeReport(facts=facts, exit_report=exit_report, problem=self._lost_worker_on(node))
+            if end.problem or self.by_tasks:
+                write_model(self.out, end.file, end)
+
+    def _lost_worker_on(self, node: int) -> str | None:
+        """``worker tcp://10.0.0.3:40123 has left the cluster; it held rank 1 in measured step 17``."""
+        progress_by_rank = {one.rank: one.description for one in read_progress(self.out)}
+        ranks_per_node = self.case.ranks_on_a_node
+        for index, worker in enumerate(self.assignment[node]):
+            if worker.address not in self.lost:
+                continue
+            ranks = (
+                [node * ranks_per_node + index]
+                if self.by_tasks
+                else list(range(node * ranks_per_node, (node + 1) * ranks_per_node))
+            )
+            rank_texts = ", ".join(f"rank {rank} {progress_by_rank.get(rank, 'that had not begun')}" for rank in ranks)
+            ranks_note = f"; it held {rank_texts}" if self.by_tasks or not index else ""
+            return f"worker {worker.address} has left the cluster{ranks_note}"
+        return None
+
+    def end(self) -> str | None:
+        """Release everything; says what has not ended after all."""
+        self.client.cancel([*self.tasks, *(one for graph in self.exchange for one in graph)], force=True)
+        self.tasks, self.exchange = [], []
+        deadline = time.monotonic() + EXIT_GRACE_S
+        while (leftover := self._running_titles()) and time.monotonic() < deadline:
+            time.sleep(POLL_INTERVAL_S)
+        hosts = {worker.facts.host: worker.address for worker in self.workers if worker.address not in self.lost}
+        self._run_on(remove_trial_folder, self.name, of=list(hosts.values()))
+        return f"{leftover}: restart that worker" if leftover else None
+
+    def _running_titles(self) -> str:
+        found = self._run_on(active_task_titles, self.name, of=self._present_addresses())
+        return next((f"{titles[0]} still runs in worker {address}" for address, titles in found.items() if titles), "")
+
+    def log_tail(self) -> tuple[str, ...]:
+        """The last lines of the workers' logs, the oldest first."""
+        lines = []
+        for address, said in self.client.get_worker_logs(n=LOG_LINES, workers=self._present_addresses()).items():
+            lines += [f"worker {address}: {line}" for _, text in reversed(said) for line in text.splitlines()]
+        return tuple(lines)
+
+    def _present_addresses(self) -> list[str]:
+        return [worker.address for worker in self.workers if worker.address not in self.lost]
+
+    def _run_on(self, function: Callable[..., Any], *arguments: Any, of: Sequence[str]) -> dict[str, Any]:
+        """What the workers answer that are still there."""
+        if not of:
+            return {}
+        found: dict[str, Any] = self.client.run(function, *arguments, workers=list(of), on_error="ignore")
+        return found
+
+
+def run(cluster: SchedulerAddress, case: Case, out: Path, control: NodeControl) -> ClientReport:
+    """Raises :class:`bench.node.control.HarnessDisconnected`."""
+    import dask
+
+    try:
+        with dask.config.set(DASK_CONFIG), connect(cluster) as client:
+            trial = DaskTrial(client, case, out, assign(case, read_worker_infos(client)))
+            try:
+                trial.start()
+                scene = trial.watch(control)
+                tail = () if scene.succeeded and not trial.failed else trial.log_tail()
+            finally:
+                leftover = trial.end()
+            return ClientReport(problem=leftover, log_tail=tail)
+    except (SchedulerUnreachable, UnsuitableCluster) as problem:
+        return ClientReport(problem=str(problem))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m bench.dask_cluster.trial", description=__doc__.splitlines()[0])
+    parser.add_argument("--case", type=Path, required=True, help="file with the case as JSON")
+    parser.add_argument("--out", type=Path, required=True, help="folder for what the ranks leave")
+    chosen = parser.parse_args(arguments)
+    control = NodeControl(listen=True)
+    refuse_pickles()
+    try:
+        cluster = SchedulerAddress.model_validate(control.read_first_line())
+        end = run(cluster, Case.model_validate_json(chosen.case.read_text()), chosen.out, control)
+    except HarnessDisconnected:
+        return 1
+    write_model(chosen.out, CLIENT_REPORT_FILE, end)
+    return 0
+
+
+if __name__ == "__main__":
+    code = main()
+    sys.stdout.flush()
+    # Dask's helpers are not waited for: all that counts is written by now.
+    os._exit(code)

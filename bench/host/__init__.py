@@ -1,0 +1,1 @@
+"""This machine: processes, sockets, interfaces, cores, cache folders, network namespaces."""

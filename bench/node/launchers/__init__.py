@@ -1,0 +1,1 @@
+"""Programs that start ranks: torchrun, mpirun, horovodrun."""

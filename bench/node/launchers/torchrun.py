@@ -1,0 +1,48 @@
+"""torchrun"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from bench.core.case import Case
+from bench.host.network import (
+    Interface,
+)
+from bench.node.rendezvous import (
+    Rendezvous,
+)
+
+
+def interface_environment(interface: Interface) -> dict[str, str]:
+    """What keeps Gloo and NCCL to an interface (pure). NCCL takes a bare name for the beginning of one."""
+    return {"GLOO_SOCKET_IFNAME": interface.name, "NCCL_SOCKET_IFNAME": f"={interface.name}"}
+
+
+def torchrun_command(
+    case: Case, rendezvous: Rendezvous, interface: Interface, arguments: Sequence[str]
+) -> tuple[str, ...]:
+    """torchrun's argument list for the ranks of this node (pure). Its static rendezvous exchanges JSON, where
+    c10d's would unpickle what anyone wrote into the store; torch binds that store to every interface all the same."""
+    return (
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nnodes",
+        str(rendezvous.nodes),
+        "--node-rank",
+        str(rendezvous.node),
+        "--nproc-per-node",
+        str(case.ranks_on_a_node),
+        "--rdzv-backend",
+        "static",
+        "--master-addr",
+        rendezvous.rendezvous_host,
+        "--master-port",
+        str(rendezvous.rendezvous_port),
+        "--local-addr",
+        interface.address,
+        "-m",
+        "bench.rank.worker",
+        *arguments,
+    )

@@ -1,0 +1,82 @@
+"""Where processes are stuck: they are asked for their threads' stacks; those that can't answer are looked into."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+DUMP_WAIT_S = 0.5
+PY_SPY_TIMEOUT_S = 10.0
+
+
+@dataclass(frozen=True)
+class HungProcess:
+    """A process that did not end, and the log that its own stacks go to."""
+
+    title: str
+    pid: int
+    log: Path
+    stopped: bool
+
+
+def dump_stacks(processes: Sequence[HungProcess]) -> dict[str, list[str]]:
+    """The stacks of each process by title: from faulthandler where the process can still answer SIGUSR1, else from
+    py-spy where that is installed and allowed, else a line that says why there are none."""
+    sizes = {process.log: process.log.stat().st_size if process.log.exists() else 0 for process in processes}
+    for process in processes:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(process.pid, signal.SIGUSR1)
+    if processes:
+        time.sleep(DUMP_WAIT_S)
+    stacks_by_title = {}
+    for process in processes:
+        stack_lines = [] if process.stopped else _stacks_since(process.log, sizes[process.log])
+        stacks_by_title[process.title] = stack_lines or _run_py_spy(process)
+    return stacks_by_title
+
+
+def _stacks_since(log: Path, size: int) -> list[str]:
+    with contextlib.suppress(OSError), log.open(errors="replace") as file:
+        file.seek(size)
+        lines = file.read().splitlines()
+        return lines if any("most recent call first" in line for line in lines) else []
+    return []
+
+
+def find_py_spy() -> str | None:
+    beside = Path(sys.executable).parent / "py-spy"
+    return str(beside) if beside.exists() else shutil.which("py-spy")
+
+
+def _run_py_spy(process: HungProcess) -> list[str]:
+    state = "it is stopped" if process.stopped else "it did not answer SIGUSR1"
+    spy = find_py_spy()
+    if spy is None:
+        return [f"no stack: {state}; with `pip install py-spy` its stack could be read all the same"]
+    try:
+        result = subprocess.run(
+            [spy, "dump", "--nonblocking", "--pid", str(process.pid)],
+            capture_output=True,
+            text=True,
+            timeout=PY_SPY_TIMEOUT_S,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as problem:
+        return [f"no stack: {state}, and py-spy failed ({problem})"]
+    stack_lines = (result.stdout or result.stderr).strip().splitlines()
+    if result.returncode:
+        return [
+            (
+                f"no stack: {state}, and py-spy failed "
+                f"({stack_lines[-1] if stack_lines else f'status {result.returncode}'})"
+            )
+        ]
+    return stack_lines

@@ -1,0 +1,1 @@
+"""The contracts of backends, workloads and probes, and how they are found."""

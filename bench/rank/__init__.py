@@ -1,0 +1,1 @@
+"""One rank of a trial: from the case to its record."""

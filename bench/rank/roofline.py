@@ -1,0 +1,178 @@
+"""What the device of this rank can do at most: a float32 matrix product and a copy, by all ranks at the same time.
+
+The ranks of a node share its memory and its clocks, so a rank's peak is what it gets while the others try as well. Best
+of a few, as STREAM does (McCalpin 1995, https://www.cs.virginia.edu/stream/); products and copies take turns, so that
+neither falls whole into one busy moment of the machine. TensorFloat-32 is off in every rank, so the product is one
+of float32 on a GPU too.
+
+What one training step of this rank does: floating-point operations, and bytes read and written.
+
+FLOPs are those of matrix products, convolutions and attention, two for each multiply-add, as
+``torch.utils.flop_counter`` counts them. Attention is the exception: its backward pass counts twice its forward pass,
+whether or not a kernel computes the scores again, so that the count is the model's and not the kernel's (Chowdhery et
+al. 2022, PaLM, arXiv:2204.02311, appendix B).
+
+Bytes are those of every tensor that an operation reads or writes, as if nothing were ever found in a cache: an upper
+bound of the traffic to memory. Views and metadata move nothing. What fetching the batch moves is left out: which part
+of the data set an index touches can't be told from its tensors.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from math import prod
+from typing import Any
+
+from bench.core.records import DevicePeak, StepWork
+from bench.plugins.backend import Session
+from bench.plugins.workload import Work
+from bench.rank.clock import time_steps
+
+ROUNDS = 8
+PRODUCTS_PER_ROUND = 2
+MIN_PRODUCT_S = 2e-3
+SIDE_RANGE = (512, 16_384)
+COPY_MIB = {"cpu": 64, "cuda": 512}
+NO_MEMORY_FOR_PEAK = "no room on the device for the operands that measure its peak"
+
+
+def measure_peak(session: Session) -> DevicePeak | None:
+    """Takes about 0.3 s on a CPU. ``None`` where a rank's device has no room for the operands."""
+    mebibytes = COPY_MIB[session.device.split(":")[0]]
+    copy, min_side = _prepare_copy(session.device, mebibytes * 2**20)
+    side = session.largest(min_side)
+    if copy is None or side == math.inf:
+        return None
+    product = _product(int(side), session.device)
+    products: list[float] = []
+    copies: list[float] = []
+    for _ in range(ROUNDS):
+        session.barrier()
+        # The first product of a turn finds the caches as the copy left them.
+        products += time_steps(product, PRODUCTS_PER_ROUND, session.device)
+        session.barrier()
+        copies += time_steps(copy, 1, session.device)
+    return DevicePeak(
+        flop_s=2 * side**3 / min(products),
+        bytes_s=2 * mebibytes * 2**20 / min(copies),
+        how=f"float32 product of {side:.0f}×{side:.0f} matrices, copy of {mebibytes} MiB, best of {len(products)} and "
+        f"{len(copies)}, all ranks at once",
+    )
+
+
+def _prepare_copy(device: str, size: int) -> tuple[Callable[[], Any] | None, float]:
+    """The copy of ``size`` bytes, and the side of matrices whose product takes long enough; endless without room."""
+    import torch
+
+    try:
+        source = torch.ones(size // 4, device=device)
+        target = torch.ones_like(source)
+        return lambda: target.copy_(source), _smallest_timeable_side(device)
+    # On CUDA it is torch.OutOfMemoryError, which is one of these; on a CPU it is a plain one.
+    except RuntimeError:
+        return None, math.inf
+
+
+def _smallest_timeable_side(device: str) -> float:
+    """The side of the smallest square matrices, by doubling, whose product can be timed well."""
+    side, largest = SIDE_RANGE
+    while side < largest and min(time_steps(_product(side, device), 2, device)) < MIN_PRODUCT_S:
+        side *= 2
+    return float(side)
+
+
+def _product(side: int, device: str) -> Callable[[], Any]:
+    import torch
+
+    left, right, output = (torch.ones(side, side, device=device) for _ in range(3))
+    return lambda: torch.mm(left, right, out=output)
+
+
+def count_step_work(work: Work, session: Session) -> StepWork:
+    """Take one step without exchange, counted; then the parameters are as they were."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    saved = work.save()
+    traffic = count_memory_traffic()
+    parts = dict(work.parts())
+    parts.pop("data")()
+    with session.no_sync(), traffic, FlopCounterMode(display=False, custom_mapping=_attention()) as counter:
+        for part in parts.values():
+            part()
+    work.restore(saved)
+    return StepWork(
+        flops=counter.get_total_flops(), bytes_moved=traffic.bytes_moved, dtypes=tuple(sorted(traffic.dtypes))
+    )
+
+
+def attention_flops(query: Any, key: Any, value: Any, *_: Any, **__: Any) -> int:
+    """Of shapes (batch, heads, length, size): the scores, and the values weighted by them."""
+    batch, heads, length, size = query
+    return int(2 * batch * heads * length * key[-2] * (size + value[-1]))
+
+
+def _attention() -> dict[Any, Any]:
+    """Formulas for every fused attention: torch's own table lacks the CPU's and counts the scores twice in others."""
+    import torch
+
+    def backward(_gradient: Any, query: Any, key: Any, value: Any, *_: Any, **__: Any) -> int:
+        return 2 * attention_flops(query, key, value)
+
+    formulas = {}
+    for kind in ("flash_attention", "flash_attention_for_cpu", "efficient_attention", "cudnn_attention"):
+        for name, formula in ((kind, attention_flops), (f"{kind}_backward", backward)):
+            operation = getattr(torch.ops.aten, f"_scaled_dot_product_{name}", None)
+            if operation is not None:
+                formulas[operation] = formula
+    return formulas
+
+
+def count_memory_traffic() -> Any:
+    """A context that adds up the bytes of what runs in it, in ``bytes_moved``, and gathers ``dtypes``."""
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    class Traffic(TorchDispatchMode):
+        def __init__(self) -> None:
+            super().__init__()
+            self.bytes_moved = 0
+            self.dtypes: set[str] = set()
+
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            result = func(*args, **(kwargs or {}))
+            read, written = _read_and_written_tensors(func, args, kwargs or {}, result)
+            self.bytes_moved += sum(map(_stored_bytes, read)) + sum(map(_stored_bytes, written))
+            self.dtypes |= {str(one.dtype).removeprefix("torch.") for one in written if one.is_floating_point()}
+            return result
+
+    return Traffic()
+
+
+def _read_and_written_tensors(func: Any, args: Any, kwargs: Any, result: Any) -> tuple[list[Any], list[Any]]:
+    """The tensors that an operation reads and those that it writes; neither for a view or an empty tensor."""
+    inputs = _tensors((args, kwargs))
+    input_storages = {tensor.untyped_storage()._cdata for tensor in inputs}
+    outputs = [tensor for tensor in _tensors(result) if tensor.untyped_storage()._cdata not in input_storages]
+    arguments = {**dict(zip((one.name for one in func._schema.arguments), args, strict=False)), **kwargs}
+    written = outputs + [
+        tensor
+        for one in func._schema.arguments
+        if one.alias_info is not None and one.alias_info.is_write
+        for tensor in _tensors(arguments.get(one.name))
+    ]
+    if not written or "empty" in func._schema.name:
+        return [], []
+    return inputs, written
+
+
+def _tensors(values: Any) -> list[Any]:
+    import torch
+    from torch.utils._pytree import tree_leaves
+
+    return [leaf for leaf in tree_leaves(values) if isinstance(leaf, torch.Tensor)]
+
+
+def _stored_bytes(tensor: Any) -> int:
+    """An expanded dimension is one element in memory."""
+    sizes = zip(tensor.shape, tensor.stride(), strict=True)
+    return int(prod(size for size, stride in sizes if stride or not size) * tensor.element_size())

@@ -1,0 +1,131 @@
+"""One process of a trial: case in, record out. The same entry point under every site.
+
+    python -m bench.rank.worker --case case.json --role rank --out FOLDER
+
+A rank leaves ``record-<rank>.json`` in the folder; any role that fails leaves ``failure-<role>-<rank>.json``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import faulthandler
+import os
+import platform
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from functools import partial
+from pathlib import Path
+
+from bench.core.case import Case
+from bench.core.frozen_model import write_model
+from bench.core.rank_info import RankInfo, read_rank_info
+from bench.core.records import RankFailure, RankRecord
+from bench.host.processes import die_with_parent
+from bench.host.resources import cores_of_rank, pin_threads, reset_memory_peak, usable_cores
+from bench.plugins import registry
+from bench.rank import faults, loop
+from bench.rank.progress import Progress
+from bench.telemetry import sampler
+
+TAIL_LINES = 12
+
+
+def measure_rank(case: Case, me: RankInfo, out: Path, on_failure: Callable[[RankFailure], None]) -> RankRecord:
+    """Join the other ranks, measure, leave. ``failed`` is told of a failure while the others are still there."""
+    context = _prepare_process(case, me, out)
+    import torch
+
+    torch.set_num_threads(case.threads)
+    backend, workload = registry.load_backend(case.backend), registry.load_workload(case.workload)
+    if case.device == "cuda":
+        # TensorFloat-32 would make results depend on how a batch is cut, beyond what float32 rounding explains.
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    faults.inject_at_start(case.fault, me.rank)
+    with backend.session(case, me) as session:
+        try:
+            return loop.measure(case, backend, workload, session, context)
+        except Exception as problem:
+            # Told before the session is left: leaving may wait for the others, and makes them fail too.
+            on_failure(describe_failure("rank", me.rank, problem, context.progress.current.description))
+            raise
+
+
+def _prepare_process(case: Case, me: RankInfo, out: Path) -> loop.RankContext:
+    began_s = time.monotonic()
+    reset_memory_peak()
+    cores = usable_cores()
+    # A rank with a GPU needs cores for more than its own thread: those are left to the system.
+    if case.affinity == "cores" and case.device == "cpu" and cores:
+        cores = cores_of_rank(me.local_rank, case.threads, cores)
+        pin_threads(cores)
+    # One rank a node holds the sampler still while it measures what sampling costs.
+    pause_sampling = partial(sampler.pause_sampling, out) if me.local_rank == 0 else nullcontext
+    return loop.RankContext(began_s, cores, Progress(out, me.rank), pause_sampling)
+
+
+def describe_failure(role: str, rank: int, problem: BaseException, where: str = "") -> RankFailure:
+    """The failure as a value: the exception's line, the end of its traceback, the step it was in."""
+    lines = "".join(traceback.format_exception(problem)).rstrip().splitlines()
+    error_line = traceback.format_exception_only(problem)[-1].strip()
+    tail = tuple(lines[-TAIL_LINES:])
+    return RankFailure(
+        role=role, rank=rank, host=platform.node(), error=error_line, at=time.time(), tail=tail, where=where
+    )
+
+
+def _exit_on_failure(out: Path) -> Callable[[RankFailure], None]:
+    """Write the failure and end this process at once: its session may never let it go."""
+
+    def leave(failure: RankFailure) -> None:
+        write_model(out, f"failure-{failure.role}-{failure.rank}.json", failure)
+        print("\n".join(failure.tail), file=sys.stderr, flush=True)
+        os._exit(1)
+
+    return leave
+
+
+def run(case: Case, role: str, out: Path) -> int:
+    """Play one role to its end; returns the exit status."""
+    me = read_rank_info(os.environ)
+    try:
+        if role == "rank":
+            write_model(out, f"record-{me.rank}.json", measure_rank(case, me, out, _exit_on_failure(out)))
+            return 0
+        if role == sampler.ROLE.name:
+            sampler.run(case, out)
+            return 0
+        role_main = registry.load_backend(case.backend).role(role)
+        if role_main is None:
+            raise LookupError(f"backend {case.backend} has no role '{role}'")
+        role_main(case, me, out)
+        return 0
+    except SystemExit as system_exit:
+        return int(system_exit.code or 0)
+    except BaseException as problem:
+        traceback.print_exc()
+        write_model(out, f"failure-{role}-{me.rank}.json", describe_failure(role, me.rank, problem))
+        return 1
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m bench.rank.worker", description=__doc__.splitlines()[0])
+    parser.add_argument("--case", type=Path, required=True, help="file with the case as JSON")
+    parser.add_argument("--role", default="rank", help="what this process is (default: rank)")
+    parser.add_argument("--out", type=Path, required=True, help="existing folder for the record")
+    chosen = parser.parse_args(arguments)
+    die_with_parent()
+    # On a timeout the harness asks for the stacks of all threads before it ends the process.
+    faulthandler.register(signal.SIGUSR1, all_threads=True)
+    return run(Case.model_validate_json(chosen.case.read_text()), chosen.role, chosen.out)
+
+
+if __name__ == "__main__":
+    status = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Frameworks leave threads behind whose end may hang or abort; all that counts is on disk by now.
+    os._exit(status)

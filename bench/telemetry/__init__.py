@@ -1,0 +1,1 @@
+"""The sampler of a node and its probes."""

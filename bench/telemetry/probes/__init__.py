@@ -1,0 +1,1 @@
+"""The probes: what reads the host, the GPUs, or a recording."""

@@ -1,0 +1,144 @@
+"""The host through psutil and the kernel's own files: what the cores, the network and the memory did."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+
+from bench.core.telemetry import HOST, Device, Sample
+from bench.plugins.probe import Probe
+
+POWERCAP_FOLDER = Path("/sys/class/powercap")
+TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+LOOPBACKS = ("lo", "lo0")
+
+
+class HostProbe(Probe):
+    """Counters and gauges of this machine; those of cores are of the ``cores`` named.
+
+    ``in_network_hub``: it is asked in the hub of a trial's own network (:mod:`bench.host.links`). What its ports
+    carried then is what the nodes sent and received, each transfer counted at both ends, as it would be on machines of
+    their own.
+    """
+
+    def __init__(
+        self, cores: tuple[int, ...], powercap: Path = POWERCAP_FOLDER, *, in_network_hub: bool = False
+    ) -> None:
+        self.devices = (Device(id=HOST, name=platform.node()),)
+        self.cores = cores
+        self.in_network_hub = in_network_hub
+        self.job = JobCpuTime(os.getppid())
+        self.energy = RaplEnergy(powercap)
+
+    def read(self) -> list[Sample]:
+        return [*self._read_cores(), self.job.read(), *self._read_network(), _read_swap(), self.energy.read()]
+
+    def _read_cores(self) -> list[Sample]:
+        all_cpus = psutil.cpu_times(percpu=True)
+        used_cpus = [all_cpus[core] for core in self.cores if core < len(all_cpus)] or all_cpus
+        # Waiting for a disk leaves a core free; stolen time is another machine's and not of use to anyone here.
+        idle = sum(times.idle + getattr(times, "iowait", 0.0) for times in used_cpus)
+        stolen = sum(getattr(times, "steal", 0.0) for times in used_cpus)
+        guests = sum(getattr(times, "guest", 0.0) + getattr(times, "guest_nice", 0.0) for times in used_cpus)
+        busy = sum(sum(times) for times in used_cpus) - idle - stolen - guests
+        steal = Sample(HOST, "cpu_steal_s", stolen)
+        if sys.platform != "linux":
+            steal = _unavailable("cpu_steal_s", "only Linux says")
+        return [Sample(HOST, "cores", len(used_cpus)), Sample(HOST, "cpu_busy_s", busy), steal, _read_frequency()]
+
+    def _read_network(self) -> list[Sample]:
+        interfaces = psutil.net_io_counters(pernic=True)
+        bytes_by_interface = {name: counters.bytes_sent + counters.bytes_recv for name, counters in interfaces.items()}
+        loopback = sum(count for name, count in bytes_by_interface.items() if name in LOOPBACKS)
+        outward = sum(count for name, count in bytes_by_interface.items() if name not in LOOPBACKS)
+        # What goes out on the loopback comes in on it: each byte was counted twice.
+        inward = Sample(HOST, "loopback_bytes", loopback / 2)
+        if self.in_network_hub:
+            inward = _unavailable("loopback_bytes", "each node is a namespace with a loopback of its own")
+        return [Sample(HOST, "network_bytes", outward), inward]
+
+
+def _unavailable(name: str, reason: str) -> Sample:
+    return Sample(HOST, name, None, reason)
+
+
+def _read_frequency() -> Sample:
+    try:
+        frequency = psutil.cpu_freq()
+    except (OSError, NotImplementedError):
+        frequency = None
+    if not frequency or not frequency.current:
+        return _unavailable("cpu_frequency_hz", "this machine does not say")
+    return Sample(HOST, "cpu_frequency_hz", frequency.current * 1e6)
+
+
+def _read_swap() -> Sample:
+    try:
+        pages = [
+            int(line.split()[1])
+            for line in Path("/proc/vmstat").read_text().splitlines()
+            if line.startswith(("pswpin ", "pswpout "))
+        ]
+    except OSError:
+        pages = []
+    if not pages:
+        return _unavailable("swapped_bytes", "this kernel does not say")
+    return Sample(HOST, "swapped_bytes", sum(pages) * os.sysconf("SC_PAGE_SIZE"))
+
+
+class JobCpuTime:
+    """Processor time of the processes that have the same parent as the sampler, and of theirs: the trial's own."""
+
+    def __init__(self, parent: int) -> None:
+        self.parent = parent
+        self.spent_s: dict[int, float] = {}
+
+    def read(self) -> Sample:
+        try:
+            pids = _children(self.parent)
+        except OSError:
+            return _unavailable("job_cpu_s", "this kernel does not list a process's children")
+        for pid in pids:
+            # One that ends keeps what it had spent, so that the sum never falls.
+            with suppress(OSError, IndexError, ValueError):
+                after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+                self.spent_s[pid] = (int(after_name[11]) + int(after_name[12])) / TICKS_PER_S
+                pids += _children(pid)
+        return Sample(HOST, "job_cpu_s", sum(self.spent_s.values()))
+
+
+def _children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+class RaplEnergy:
+    """RAPL's energy counters of all CPU packages, added up; each wraps around at its own maximum."""
+
+    def __init__(self, folder: Path) -> None:
+        self.zones = sorted(folder.glob("intel-rapl:[0-9]*")) if folder.is_dir() else []
+        # ``intel-rapl:0:1`` is a part of ``intel-rapl:0``.
+        self.zones = [zone for zone in self.zones if zone.name.count(":") == 1]
+        self.last: dict[Path, int] = {}
+        self.total_uj = 0
+
+    def read(self) -> Sample:
+        if not self.zones:
+            return _unavailable("cpu_energy_j", "no RAPL counters on this machine")
+        try:
+            for zone in self.zones:
+                now = int((zone / "energy_uj").read_text())
+                increase = now - self.last.get(zone, now)
+                self.total_uj += (
+                    increase if increase >= 0 else increase + int((zone / "max_energy_range_uj").read_text())
+                )
+                self.last[zone] = now
+        except PermissionError:
+            return _unavailable("cpu_energy_j", "no permission to read RAPL's counters (root only by default)")
+        except (OSError, ValueError) as problem:
+            return _unavailable("cpu_energy_j", f"RAPL's counters can't be read: {problem}")
+        return Sample(HOST, "cpu_energy_j", self.total_uj / 1e6)

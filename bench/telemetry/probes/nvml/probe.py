@@ -1,0 +1,103 @@
+"""The GPUs and MIG slices of this node, read through NVML."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import psutil
+
+from bench.core.telemetry import Device, GpuProcess, Sample
+from bench.plugins.probe import Probe
+from bench.telemetry.probes.nvml.fields import NvmlDevice
+from bench.telemetry.probes.nvml.query import GpmSampler, query
+from bench.telemetry.probes.nvml.visible_devices import GpuInfo, MigSlice, choose_devices
+
+
+class GpuProbe(Probe):
+    """The GPUs and MIG slices that ``CUDA_VISIBLE_DEVICES`` names, or all there are."""
+
+    def __init__(self, environment: Mapping[str, str] = os.environ) -> None:
+        self._nvml: Any = None
+        self._handles: dict[str, Any] = {}
+        self._nvml_devices: list[NvmlDevice] = []
+        nvml, reason = query(importlib.import_module, "pynvml")
+        reason = reason or query(nvml.nvmlInit).reason
+        if reason:
+            self.problems = (f"NVML: {reason}",)
+            return
+        self._nvml = nvml
+        found, problems = self._find()
+        choice = choose_devices(environment.get("CUDA_VISIBLE_DEVICES"), found, environment.get("CUDA_DEVICE_ORDER"))
+        devices_by_id = {
+            mig_slice.id if mig_slice else gpu.id: (gpu, mig_slice)
+            for gpu in found
+            for mig_slice in (None, *gpu.slices)
+        }
+        self._nvml_devices = [self._make_device(*devices_by_id[name]) for name in choice.ids]
+        self.devices = tuple(nvml_device.device for nvml_device in self._nvml_devices)
+        self.problems = (*problems, *choice.problems)
+
+    def read(self) -> list[Sample]:
+        return [reading for nvml_device in self._nvml_devices for reading in nvml_device.read()]
+
+    def processes(self) -> tuple[list[GpuProcess], list[str]]:
+        """By whole GPU: what runs on another slice of it shares its power and its way to memory."""
+        processes, problems = [], []
+        for gpu in dict.fromkeys(device.part_of or device.id for device in self.devices):
+            found, reason = query(self._nvml.nvmlDeviceGetComputeRunningProcesses, self._handles[gpu])
+            if reason:
+                problems.append(f"processes of {gpu}: {reason}")
+            for process in found or ():
+                name = None
+                with contextlib.suppress(psutil.Error):  # gone meanwhile, or of another container
+                    name = psutil.Process(process.pid).name()
+                processes.append(GpuProcess(device=gpu, pid=process.pid, name=name, memory_bytes=process.usedGpuMemory))
+        return processes, problems
+
+    def close(self) -> None:
+        for nvml_device in self._nvml_devices:
+            nvml_device.close()
+        if self._nvml is not None:
+            query(self._nvml.nvmlShutdown)
+        self._nvml, self._nvml_devices, self.devices = None, [], ()
+
+    def _find(self) -> tuple[list[GpuInfo], list[str]]:
+        count, reason = query(self._nvml.nvmlDeviceGetCount)
+        answers = [query(self._describe_gpu, index) for index in range(count or 0)]
+        problems = [f"NVML: GPU {index}: {answer.reason}" for index, answer in enumerate(answers) if answer.reason]
+        if not answers:
+            problems.append(f"NVML: {reason or 'no GPU here'}")
+        return [answer.value for answer in answers if answer.value], problems
+
+    def _describe_gpu(self, index: int) -> GpuInfo:
+        nvml = self._nvml
+        gpu = nvml.nvmlDeviceGetHandleByIndex(index)
+        name = nvml.nvmlDeviceGetUUID(gpu)
+        self._handles[name] = gpu
+        mode = query(nvml.nvmlDeviceGetMigMode, gpu).value  # most GPUs know no such mode
+        mig = bool(mode) and mode[0] == nvml.NVML_DEVICE_MIG_ENABLE
+        slots = range(nvml.nvmlDeviceGetMaxMigDeviceCount(gpu)) if mig else ()
+        slices = [query(self._look_at_slice, gpu, slot).value for slot in slots]  # places may be empty
+        return GpuInfo(name, nvml.nvmlDeviceGetName(gpu), mig, tuple(found for found in slices if found))
+
+    def _look_at_slice(self, gpu: Any, slot: int) -> MigSlice:
+        nvml = self._nvml
+        mig_slice = nvml.nvmlDeviceGetMigDeviceHandleByIndex(gpu, slot)
+        name = nvml.nvmlDeviceGetUUID(mig_slice)
+        self._handles[name] = mig_slice
+        instances = nvml.nvmlDeviceGetGpuInstanceId(mig_slice), nvml.nvmlDeviceGetComputeInstanceId(mig_slice)
+        return MigSlice(name, nvml.nvmlDeviceGetName(mig_slice), *instances)
+
+    def _make_device(self, gpu: GpuInfo, mig_slice: MigSlice | None) -> NvmlDevice:
+        nvml, gpu_handle = self._nvml, self._handles[gpu.id]
+        take_sample = partial(nvml.nvmlGpmSampleGet, gpu_handle)
+        device = Device(id=gpu.id, name=gpu.name)
+        if mig_slice:  # sampled through its GPU, by the number of its instance
+            take_sample = partial(nvml.nvmlGpmMigSampleGet, gpu_handle, mig_slice.gpu_instance)
+            device = Device(id=mig_slice.id, name=mig_slice.name, part_of=gpu.id)
+        return NvmlDevice(nvml, device, self._handles[device.id], partial(GpmSampler, nvml, gpu_handle, take_sample))

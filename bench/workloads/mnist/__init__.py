@@ -1,0 +1,1 @@
+"""MNIST: its files and the workload."""

@@ -1,0 +1,1 @@
+"""Verdicts on a night: its history, suspects confirmed in pairs, and what was accepted."""

@@ -1,0 +1,136 @@
+"""``check --calibrate``: how often the rule is wrong and what it finds, on made-up histories and on a store's own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from harness.check.sweep_history import SweepSelection, gather_sweep
+from harness.errors import StoreError, UsageError
+from harness.store.opening import open_store
+from harness.sweep.report import write_atomically
+from reports.regression.calibration import (
+    DETECTION_DELAYS,
+    MIN_RESAMPLED_NIGHTS,
+    Calibration,
+    Proportion,
+    StoredAssurance,
+    SuiteFactory,
+    assurance_of,
+    calibrate,
+    resampled_suite,
+    rule_fingerprint,
+    synthetic_suite,
+)
+from reports.regression.evidence import series_of
+from reports.regression.rule import RULE
+from reports.regression.synthetic_histories import NOISE_MODELS
+from reports.regression.values import Assurance, MetricSeries
+
+SLOWDOWNS = (0.02, 0.03, 0.033, 0.04, 0.05, 0.06, 0.1, 0.2)
+OWN_HISTORY_CHECKS = 3_000
+"""A store's own history holds so few nights that more draws say nothing more."""
+
+
+@dataclass(frozen=True)
+class CalibrationReport:
+    """What was measured, what verdicts quote of it, and why nothing was on a history of the store's own."""
+
+    found: tuple[Calibration, ...]
+    assurance: Assurance
+    own_history_reason: str = ""
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "calibrations": [one.model_dump() for one in self.found],
+            "assurance": self.assurance.model_dump(),
+            "rule": RULE.model_dump(),
+            "own_history": self.own_history_reason or None,
+        }
+
+    def print(self, console: Console) -> None:
+        for one in self.found:
+            console.print(_table(one))
+        if self.own_history_reason:
+            console.print(self.own_history_reason, markup=False, highlight=False, soft_wrap=True)
+
+
+def calibrate_store(
+    place: str, suite: str | None, checks: int, keep: Path | None, stderr_console: Console
+) -> CalibrationReport:
+    """Measure, and keep what verdicts quote in a file where one is named. A store without history is no hindrance."""
+    found = []
+    for name, world in NOISE_MODELS.items():
+        found += _run_calibration(
+            f"made-up histories with {name} noise", partial(synthetic_suite, world), checks, stderr_console
+        )
+    assurance = assurance_of(found, f"python -m harness check --calibrate --checks {checks}")
+    own_history_reason = ""
+    try:
+        own = _own_series(place, suite)
+        on_own = _run_calibration(
+            f"step times in {place}", partial(resampled_suite, own), min(checks, OWN_HISTORY_CHECKS), stderr_console
+        )
+        own_history_reason = (
+            "" if on_own else f"not on a history of your own: no series has {MIN_RESAMPLED_NIGHTS} nights of two trials"
+        )
+        found += on_own
+    except (StoreError, UsageError) as problem:
+        own_history_reason = f"not on a history of your own: {problem}"
+    if keep is not None:
+        write_atomically(
+            keep, StoredAssurance(rule=rule_fingerprint(RULE), assurance=assurance).model_dump_json(indent=2) + "\n"
+        )
+    return CalibrationReport(tuple(found), assurance, own_history_reason)
+
+
+def _own_series(place: str, suite: str | None) -> tuple[MetricSeries, ...]:
+    store = open_store(place, create=False, upgrade=True)
+    found = gather_sweep(store, SweepSelection(suite))
+    store.close()
+    every = series_of(found.cases, found.newest, found.past, found.judged, {})
+    # MetricSeries of one metric are judged together.
+    return tuple(one for subject, one in every if subject.metric == "step")
+
+
+def _run_calibration(what: str, make: SuiteFactory, checks: int, stderr_console: Console) -> list[Calibration]:
+    found = []
+    with Progress(console=stderr_console, transient=True, disable=not stderr_console.is_terminal) as bar:
+        task = bar.add_task(what, total=1.0)
+        for one in calibrate(make, what, checks, SLOWDOWNS, RULE):
+            if isinstance(one, float):
+                bar.update(task, completed=one)
+            else:
+                found.append(one)
+    return found
+
+
+def _table(one: Calibration) -> Table:
+    """False alarms and what they cost, then what is found by when."""
+    table = Table(title=one.source, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
+    for name in ("slowdown", *(f"found within {more} more night{'s' * (more != 1)}" for more in DETECTION_DELAYS)):
+        table.add_column(name, justify="right")
+    by_size: dict[float, list[Proportion]] = {}
+    for power in one.powers:
+        by_size.setdefault(power.slowdown_pct, []).append(power.found)
+    for size, shares in by_size.items():
+        table.add_row(f"{size:.1f} %", *(_percent(share) for share in shares))
+    alarms = one.false_alarms
+    table.caption = (
+        f"{alarms.of:,} checks of unchanged series: {alarms.count} false alarms = {_percent(alarms, 3)}; "
+        f"{_percent(one.suspects)} suspected, {100 * one.extra_trials:.0f} % extra trials; "
+        f"{_percent(one.improved, 2)} called improved"
+    )
+    table.caption_justify = "left"
+    return table
+
+
+def _percent(share: Proportion, digits: int = 1) -> str:
+    return f"{100 * share.value:.{digits}f} % ({100 * share.low:.{digits}f}–{100 * share.high:.{digits}f})"

@@ -1,0 +1,231 @@
+"""``check``: the newest night of a store, or of anyone's files, against its history: gather, judge, confirm, say.
+
+``check --pairs-only``: the cases of a suite under this code and another commit, in turn; no history is needed.
+
+What a pull request asks: every case counts as suspect until the pairs have answered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from bench.plugins.registry import load_plugins
+from harness.check.confirmation import (
+    ConfirmOptions,
+    ConfirmResult,
+    base_problem,
+    check_head_commit,
+    check_same_machine,
+    confirm_suspects,
+    last_good_commit,
+    leave_inconclusive,
+    resolve_unchanged_code,
+    stored_pairs,
+)
+from harness.check.ingested_history import gather_ingested
+from harness.check.micro_confirmation import judge_ingested
+from harness.check.source_trees import head_tree, short_commit
+from harness.check.sweep_history import SweepHistory, SweepSelection, gather_sweep
+from harness.errors import UsageError
+from harness.importers.night_csv import read_histories
+from harness.planning.environment import read_environment
+from harness.planning.plan import Plan
+from harness.sites.base.registry import find_site
+from harness.sites.base.running_trial import utc_now
+from harness.store.opening import mask_password, open_store
+from harness.store.store import DEFAULT_STORE, Store
+from harness.sweep.pipeline import artifact_folder, key_locator, load_suite, plan, prepare_data
+from harness.sweep.progress import PairProgress
+from harness.sweep.runner import new_sweep_id
+from reports.regression.calibration import shipped_assurance
+from reports.regression.evidence import paired_series, series_of
+from reports.regression.findings import findings_of
+from reports.regression.judge import JudgedSeries, judge_series, pass_scaling_without_slowdown
+from reports.regression.rule import RULE, Rule
+from reports.regression.subjects import CellMeasures, Subject
+from reports.regression.values import WORST_FIRST, Judgement, MetricSeries
+
+SINGLE_NIGHT_RULE = Rule(windows=(1,), least_nights=1)
+"""Where one night is the only reference there is nothing to look back over."""
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """A judgement, and the series it is of."""
+
+    judgement: Judgement
+    series: tuple[MetricSeries, ...]
+
+
+def check_sweep(
+    place: str, which: SweepSelection, confirmation: ConfirmOptions, command: str, stderr_console: Console
+) -> CheckResult:
+    """Judge a sweep of a store and the benchmarks ingested since the one before it; the verdicts are kept.
+
+    Raises :class:`UsageError` and :class:`harness.errors.StoreError`.
+    """
+    folder = artifact_folder(place, "pairs")
+    store = open_store(place, create=False, upgrade=True)
+    found = gather_sweep(store, which) if which.explicit or store.sweep_ids() else None
+    ingested = gather_ingested(store.ledger, found.earlier if found else (), found.newest if found else None)
+    if found is None and ingested.night is None:
+        raise UsageError(f"store {place} holds nothing to judge; run `python -m harness sweep` first")
+    sweep = (
+        ConfirmResult(()) if found is None else _judge_sweep(found, which, confirmation, store, folder, stderr_console)
+    )
+    ingested_result = judge_ingested(ingested, confirmation, store.ledger, folder)
+    if found is not None and which.baseline is None:
+        store.ledger.save_verdicts(found.newest.night, [verdict for _, _, verdict in sweep.members])
+    if ingested.tonight:
+        store.ledger.save_verdicts(ingested.tonight, [verdict for _, _, verdict in ingested_result.members])
+    store.close()
+    environment_info = found.info.environment if found else None
+    extra_trials_total = sweep.extra_trials + ingested_result.extra_trials
+    return build_result(
+        (*sweep.members, *ingested_result.members),
+        with_assurance=which.baseline is None,
+        judged=found.newest.night if found else ingested.night,
+        started_at=found.newest.started_at if found else None,
+        commit=environment_info.commit if environment_info else None,
+        base_commit=(sweep.base or ingested_result.base) if extra_trials_total else None,
+        machine=environment_info.machine if environment_info else None,
+        trials=(found.trials if found else 0) + ingested.runs,
+        extra_trials=extra_trials_total,
+        command=command,
+        again=_repeat_options(place, which.suite),
+    )
+
+
+def _repeat_options(place: str, suite: str | None) -> tuple[str, ...]:
+    store = () if place == DEFAULT_STORE else ("--store", mask_password(place))
+    return (*store, *(("--suite", suite) if suite else ()))
+
+
+def check_files(history: Path, current: Path, pairs: Path | None, command: str) -> CheckResult:
+    """Judge anyone's numbers. Raises :class:`UsageError`."""
+    series = read_histories(history, current, pairs)
+    members = judge_series([(Subject(one.name, one.metric, one.name, one.name, 0), one) for one in series], RULE)
+    nights = [one.newest.night for one in series if one.newest]
+    return build_result(
+        members,
+        judged=f"night {nights[0]}" if nights else str(current),
+        trials=sum(len(one.newest.logs) for one in series if one.newest),
+        extra_trials=2 * sum(len(one.pairs) for one in series),
+        from_files=True,
+        command=command,
+    )
+
+
+def _judge_sweep(
+    found: SweepHistory,
+    which: SweepSelection,
+    confirmation: ConfirmOptions,
+    store: Store,
+    folder: Path,
+    stderr_console: Console,
+) -> ConfirmResult:
+    rule = RULE if found.pinned is None else SINGLE_NIGHT_RULE
+
+    def members(pairs: Mapping[str, CellMeasures]) -> list[JudgedSeries]:
+        series = series_of(found.cases, found.newest, found.past, found.judged, pairs, found.pinned)
+        return pass_scaling_without_slowdown(judge_series(series, rule))
+
+    screened = members({})
+    suspects = [member for member in screened if member[2].status == "suspect"]
+    base = _base_commit(found, suspects) if confirmation.base_rev is None else short_commit(confirmation.base_rev)
+    if base is not None and base == found.newest.commit:
+        return ConfirmResult(resolve_unchanged_code(screened, base), base)
+    stored = stored_pairs(store.ledger, found.newest.night, found.newest.commit, base)
+    with_stored_pairs = members(stored.numbers) if stored.trials else screened
+    if not suspects or not confirmation.requested:
+        return ConfirmResult(with_stored_pairs, base, stored.trials)
+    environment = found.info.environment
+    check_head_commit(environment.commit, changed=bool(environment.changed_files))
+    check_same_machine(environment.place)
+    why_not = base_problem(base, explicit=confirmation.base_rev is not None)
+    if base is None or why_not:
+        return ConfirmResult(leave_inconclusive(with_stored_pairs, why_not))
+    with PairProgress(stderr_console, 2 * sum(verdict.pairs_wanted for _, _, verdict in suspects)) as watcher:
+        return confirm_suspects(
+            found.newest.night, found.info.plan.cases, base, environment.id, store.ledger, members, folder, watcher
+        )
+
+
+def _base_commit(found: SweepHistory, suspects: Sequence[JudgedSeries]) -> str | None:
+    """The baseline's own commit, where one night is the only reference; else that of the last good night."""
+    if found.pinned is not None:
+        return next((night.commit for night in found.past if night.night == found.pinned), None)
+    return last_good_commit(suspects, found.past, found.judged, max(RULE.windows) - 1)
+
+
+def build_result(members: Sequence[JudgedSeries], *, with_assurance: bool = True, **fields: Any) -> CheckResult:
+    """``with_assurance``: the rule's measured rates are of this kind of check. ``about``: the judgement's other
+    fields."""
+    ranked = sorted(members, key=lambda one: (WORST_FIRST.index(one[2].status), -abs(one[2].change_pct or 0)))
+    judgement = Judgement(
+        verdicts=tuple(verdict for _, _, verdict in ranked),
+        findings=findings_of([(subject, verdict) for subject, _, verdict in ranked]),
+        assurance=shipped_assurance() if with_assurance else None,
+        **fields,
+    )
+    return CheckResult(judgement, tuple(series for _, series, _ in ranked))
+
+
+def check_pairs(suite: str, base_rev: str, place: str, command: str, stderr_console: Console) -> CheckResult:
+    """Run and judge them; the trials are stored. Raises :class:`UsageError`."""
+    head = head_tree()
+    if head.commit == short_commit(base_rev) and not head.changed_files:
+        raise UsageError(f"--base-rev {base_rev} is the commit that is checked out; name the one to compare with")
+    chosen = load_suite(suite, {}, None)
+    suite_plan = prepare_data(
+        plan(chosen, find_site("local"), key_locator(suite, {}, None)), load_plugins()[1], stderr_console
+    )
+    environment = read_environment()
+    began, night = utc_now(), new_sweep_id()
+    store = open_store(place, create=True)
+
+    def members(pairs: Mapping[str, CellMeasures]) -> list[JudgedSeries]:
+        return pass_scaling_without_slowdown(
+            judge_series(paired_series(suite_plan.cases, pairs), RULE, by_pairs_only=True)
+        )
+
+    with PairProgress(stderr_console, 2 * RULE.looks[0] * len(suite_plan.cases)) as watcher:
+        confirmed = confirm_suspects(
+            night,
+            suite_plan.cases,
+            base_rev,
+            environment.id,
+            store.ledger,
+            members,
+            artifact_folder(place, night),
+            watcher,
+        )
+    store.close()
+    return build_result(
+        (*confirmed.members, *_skipped_series(suite_plan)),
+        with_assurance=False,
+        judged=f"pairs of suite {suite}",
+        started_at=began,
+        commit=environment.commit,
+        base_commit=confirmed.base,
+        machine=environment.machine,
+        extra_trials=confirmed.extra_trials,
+        command=command,
+    )
+
+
+def _skipped_series(suite_plan: Plan) -> list[JudgedSeries]:
+    """Cases that can't run here: nobody has seen them pass."""
+    series = [
+        (
+            Subject(skip.case.key, "step", skip.case.curve, skip.case.key, skip.case.ranks),
+            MetricSeries(name=skip.case.key, outcome="missing", reason=skip.reason),
+        )
+        for skip in suite_plan.skips
+    ]
+    return judge_series(series, RULE)

@@ -1,0 +1,225 @@
+"""Suspicions that no pair can settle: the code did not change, or there is no base to hold it against.
+
+Confirming a night's suspects: pairs of head and base until each has its answer, as many as the rule asks for.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bench.core.case import Case
+from harness.check.interleaving import PairWatcherProtocol, interleave, open_sides
+from harness.check.source_trees import find_commit, head_tree, short_commit
+from harness.errors import UsageError
+from harness.planning.environment import read_environment
+from harness.store.ledger import Ledger, PairTrial
+from reports.analysis.trial_measures import measures_of
+from reports.regression.evidence import EarlierVerdicts, NightFacts, describe_differences
+from reports.regression.judge import JudgedSeries, is_unmistakable, resolve_suspect
+from reports.regression.rule import RULE
+from reports.regression.subjects import CellMeasures
+from reports.regression.values import Status
+
+
+@dataclass(frozen=True)
+class ConfirmOptions:
+    """Whether suspects are run again, and against what; ``None``: the last good commit."""
+
+    requested: bool = False
+    base_rev: str | None = None
+
+
+def resolve_unchanged_code(members: Sequence[JudgedSeries], commit: str) -> list[JudgedSeries]:
+    """Suspects whose code is that of the last good night: pairs would hold the same code against itself."""
+    reason = f"the code is that of the last good night ({commit}): the machine changed"
+    # What chance hardly does, the machine did: then nobody can say how the code would have done.
+    return [
+        resolve_suspect(member, "inconclusive" if is_unmistakable(member[2], RULE) else "pass", reason)
+        for member in members
+    ]
+
+
+def leave_inconclusive(members: Sequence[JudgedSeries], cause: str) -> list[JudgedSeries]:
+    """Suspects that can't be confirmed."""
+    return [resolve_suspect(member, "inconclusive", f"{cause}; {member[2].reason}") for member in members]
+
+
+def base_problem(base: str | None, *, explicit: bool) -> str:
+    """Why the base can't be checked out; empty where it can. Raises :class:`UsageError` where it was ``asked`` for."""
+    if base is None:
+        return "no night before has a commit that can be checked out: name one with --base-rev"
+    try:
+        find_commit(base)
+    except UsageError as problem:
+        if explicit:
+            raise
+        return f"the last good commit {base} is not to be had here ({problem}); name another with --base-rev"
+    return ""
+
+
+JudgeFunction = Callable[[Mapping[str, CellMeasures]], Sequence[JudgedSeries]]
+"""Numbers of the pairs by side → every subject with its verdict."""
+
+
+@dataclass(frozen=True)
+class ConfirmResult:
+    """Every subject with its verdict, the base that suspects were held against, and the trials that took."""
+
+    members: Sequence[JudgedSeries]
+    base: str | None = None
+    extra_trials: int = 0
+
+
+@dataclass
+class NightPairs:
+    """The pairs of a night against one base, as they come."""
+
+    numbers: dict[str, dict[str, dict[int, dict[str, float]]]] = field(
+        default_factory=lambda: {"head": defaultdict(dict), "base": defaultdict(dict)}
+    )
+    next_pair: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    """By case key."""
+    failed: dict[str, list[PairTrial]] = field(default_factory=lambda: defaultdict(list))
+    """By case key: trials that gave no number."""
+    trials: int = 0
+
+    def add(self, found: PairTrial) -> None:
+        self.trials += 1
+        self.next_pair[found.key] = max(self.next_pair[found.key], found.pair + 1)
+        if found.trial.outcome == "ok":
+            self.numbers[found.side][found.key][found.pair] = measures_of(found.trial)
+        else:
+            self.failed[found.key].append(found)
+
+    def hopeless(self, key: str) -> bool:
+        """Two trials and more have failed, and not fewer than pairs have gone well."""
+        good = self.numbers["head"].get(key, {}).keys() & self.numbers["base"].get(key, {}).keys()
+        return len(self.failed[key]) >= 2 and len(self.failed[key]) >= len(good)
+
+
+def stored_pairs(ledger: Ledger, night: str, head: str | None, base: str | None) -> NightPairs:
+    """What earlier calls measured for a night of these two commits; none where a side's commit is unknown."""
+    pairs = NightPairs()
+    for found in ledger.pairs(night):
+        if found.commit == {"head": head, "base": base}[found.side]:
+            pairs.add(found)
+        else:
+            pairs.next_pair[found.key] = max(pairs.next_pair[found.key], found.pair + 1)
+    return pairs
+
+
+def confirm_suspects(
+    night: str,
+    cases: Sequence[Case],
+    base_rev: str,
+    environment: str,
+    ledger: Ledger,
+    judge: JudgeFunction,
+    folder: Path,
+    watcher: PairWatcherProtocol,
+) -> ConfirmResult:
+    """Run pairs until no verdict asks for more, or they give none. Every trial is stored when it ends.
+
+    Pairs that an earlier call stored against the same two commits count. Raises :class:`UsageError`.
+    """
+    by_key = {case.key: case for case in cases}
+    base_commit, head_code = short_commit(base_rev), head_tree()
+    # Of changed files nobody knows what they were when they were measured.
+    pairs = stored_pairs(ledger, night, None if head_code.changed_files else head_code.commit, base_commit)
+    verdicts = judge(pairs.numbers)
+    if not _pairs_to_run(verdicts, by_key, pairs):
+        return ConfirmResult([_resolve_without_pairs(one, pairs, "") for one in verdicts], base_commit, pairs.trials)
+    with open_sides(base_rev, cases, folder, environment) as (head, base):
+        while wanted := _pairs_to_run(verdicts, by_key, pairs):
+            used = _total_pairs_used(verdicts)
+            for (first, count, decompose), keys in wanted.items():
+                suspects = [by_key[key] for key in keys]
+                for found in interleave(
+                    night, suspects, head, base, first, count, watcher, seed=first, decompose=decompose
+                ):
+                    ledger.add_pair(found)
+                    pairs.add(found)
+            verdicts = judge(pairs.numbers)
+            # Trials can go well and lack the very number that is asked for.
+            if _total_pairs_used(verdicts) == used or head.unavailable_reason or base.unavailable_reason:
+                break
+        resolved = [
+            _resolve_without_pairs(one, pairs, base.unavailable_reason or head.unavailable_reason or "")
+            for one in verdicts
+        ]
+    return ConfirmResult(resolved, base_commit, pairs.trials)
+
+
+def _total_pairs_used(verdicts: Sequence[JudgedSeries]) -> int:
+    return sum(verdict.pairs_used for _, _, verdict in verdicts)
+
+
+def _pairs_to_run(
+    verdicts: Sequence[JudgedSeries], cases: Mapping[str, Case], pairs: NightPairs
+) -> dict[tuple[int, int, bool], list[str]]:
+    """By first pair, number of pairs, and whether the parts of a step are told apart: the cases to run."""
+    needs: dict[str, tuple[int, bool]] = {}
+    for subject, _, verdict in verdicts:
+        if verdict.status != "suspect" or any(pairs.hopeless(key) for key in subject.keys):
+            continue
+        for key in subject.keys:
+            if key in cases:
+                more, decomposed = needs.get(key, (0, False))
+                missing = verdict.pairs_wanted - verdict.pairs_used
+                needs[key] = (max(more, missing), decomposed or subject.metric == "exposed")
+    found: dict[tuple[int, int, bool], list[str]] = defaultdict(list)
+    for key, (more, decomposed) in needs.items():
+        found[pairs.next_pair[key], more, decomposed].append(key)
+    return found
+
+
+def _resolve_without_pairs(one: JudgedSeries, pairs: NightPairs, side: str) -> JudgedSeries:
+    """A suspect without an answer: failed where the running code fails, else inconclusive, with the reason.
+
+    ``side``: why one of the two can't be run at all.
+    """
+    subject, _, verdict = one
+    failed = [trial for key in subject.keys for trial in pairs.failed[key]]
+    head_failures = [trial for trial in failed if trial.side == "head"]
+    worst = next(iter(head_failures or failed), None)
+    cause = f"{worst.side} {worst.commit}: {worst.trial.reason}" if worst else side or "the pairs gave no number"
+    status: Status = "failed" if len(head_failures) >= 2 and len(head_failures) == len(failed) else "inconclusive"
+    return resolve_suspect(one, status, f"{cause}; {verdict.reason}")
+
+
+def last_good_commit(
+    members: Sequence[JudgedSeries], past: Sequence[NightFacts], judged: EarlierVerdicts, back: int
+) -> str | None:
+    """Of the newest night before the last ``back`` on which all of these series stood well: it can't hold what those
+    nights are suspected of. The oldest such night where there are no others; ``None`` where no commit is known.
+    """
+    order = {night.night: place for place, night in enumerate(past)}
+    wanted = [(subject, {night.night for night in series.past}) for subject, series, _ in members]
+    candidates = [
+        night
+        for night in past
+        if night.commit
+        and all(night.night in there and judged.may_be_base(subject, night, order) for subject, there in wanted)
+    ]
+    before = [night for night in candidates if order[night.night] < len(past) - back]
+    found = before[-1] if before else candidates[0] if candidates else None
+    return found.commit if found else None
+
+
+def check_head_commit(measured: str | None, *, changed: bool) -> None:
+    """Raises :class:`UsageError` where the night measured other code than is running."""
+    here = head_tree()
+    if measured is not None and (here.commit != measured or (here.changed_files and not changed)):
+        raise UsageError(
+            f"--confirm: the newest night measured commit {measured}, and the code here is {here.title}; "
+            f"`git checkout {measured}`, or sweep again"
+        )
+
+
+def check_same_machine(place: Mapping[str, str]) -> None:
+    """Raises :class:`UsageError` where the sweep ran on another machine, or with other versions."""
+    if differences := describe_differences(read_environment().place, place):
+        raise UsageError(f"--confirm: the newest sweep ran elsewhere ({differences}); confirm it there, or sweep here")

@@ -1,0 +1,162 @@
+"""Micro-benchmarks (``suites/test_micro.py``) as fresh processes of pytest: each leaves a file for ``ingest``."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from harness.errors import UsageError
+from harness.planning.suite import SUITES_FOLDER
+
+CODE_ROOT = Path(__file__).resolve().parents[2]
+"""The folder that holds the code's packages."""
+BENCHMARK_FILE = SUITES_FOLDER / "test_micro.py"
+NAME_PREFIX = f"{SUITES_FOLDER.name}/{BENCHMARK_FILE.name}"
+"""How the names of its benchmarks begin."""
+RUNS_PER_NIGHT = 3
+TIMEOUT_S = 300.0
+PYTEST_TESTS_FAILED, PYTEST_NO_TESTS_COLLECTED = 1, 5
+_FAILED = re.compile(r"^(?:FAILED|ERROR) \S+?::(?P<test>.+?)(?: - (?P<why>.*))?$", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class MicroRun:
+    """How one process of pytest ended."""
+
+    file: Path | None
+    """pytest-benchmark's JSON with the benchmarks that gave numbers; ``None`` where none did, for :attr:`reason`."""
+    failed: dict[str, str] = field(default_factory=dict)
+    """Benchmarks that gave none, by their full names, with the last line of what was wrong."""
+    reason: str | None = None
+
+
+def run_night(
+    folder: Path,
+    runs: int = RUNS_PER_NIGHT,
+    only: Sequence[str] = (),
+    matching: str | None = None,
+    timeout_s: float = TIMEOUT_S,
+) -> tuple[MicroRun, ...]:
+    """Run the file ``runs`` times, each time in a fresh process; results go to ``folder``. See :func:`run_once`."""
+    return tuple(
+        run_once(folder / f"micro-{number}.json", only, matching, timeout_s=timeout_s) for number in range(runs)
+    )
+
+
+def run_once(
+    target: Path,
+    only: Sequence[str] = (),
+    matching: str | None = None,
+    tree: Path | None = None,
+    timeout_s: float = TIMEOUT_S,
+) -> MicroRun:
+    """One fresh process.
+
+    ``only``: full names of benchmarks; ``matching``: pytest's ``-k``. ``tree``: a checkout whose code is measured
+    instead of this one's; the benchmarks are this one's all the same, so that only what they call can differ.
+    Raises :class:`UsageError` where pytest-benchmark is not installed.
+    """
+    if importlib.util.find_spec("pytest_benchmark") is None:
+        raise UsageError('micro-benchmarks need pytest-benchmark: run `pip install "scaling-harness[micro]"`')
+    target = target.absolute()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.unlink(missing_ok=True)
+    status, output = _run(pytest_command(target, only, matching), (tree or CODE_ROOT).absolute(), timeout_s)
+    return read_result(target, status, output, timeout_s)
+
+
+def pytest_command(target: Path, only: Sequence[str] = (), matching: str | None = None) -> list[str]:
+    """pytest's arguments (pure): nobody's settings, plugins or cache, and names that begin with ``suites/``."""
+    chosen = [f"{BENCHMARK_FILE}::{name.partition('::')[2] or name}" for name in only] or [str(BENCHMARK_FILE)]
+    return [
+        sys.executable,
+        "-m",
+        "pytest",
+        *chosen,
+        "-p",
+        "benchmark",
+        "-p",
+        "no:cacheprovider",
+        "-c",
+        os.devnull,
+        "--rootdir",
+        str(SUITES_FOLDER.parent),
+        "-q",
+        "-rfE",
+        "--tb",
+        "line",
+        "--benchmark-only",
+        "--benchmark-quiet",
+        "--benchmark-json",
+        str(target),
+        "--benchmark-storage",
+        str(target.parent),
+        *(("-k", matching) if matching else ()),
+    ]
+
+
+def read_result(target: Path, status: int | None, output: str, timeout_s: float) -> MicroRun:
+    """What pytest's exit status, words and file mean. ``None`` for a status: it took too long."""
+    if status is None:
+        return MicroRun(None, reason=f"took longer than {timeout_s:g} s; {_error_line(output)}")
+    failed = {f"{NAME_PREFIX}::{match['test']}": match["why"] or "failed" for match in _FAILED.finditer(output)}
+    if status == PYTEST_NO_TESTS_COLLECTED:
+        return MicroRun(None, reason="no benchmark has such a name, or all were skipped")
+    first = next((f"{name}: {why}" for name, why in failed.items()), _error_line(output))
+    if status not in (0, PYTEST_TESTS_FAILED):
+        return MicroRun(None, failed, f"pytest ended with status {status}: {first}")
+    if not (target.is_file() and json.loads(target.read_text())["benchmarks"]):
+        return MicroRun(None, failed, f"no benchmark gave a number: {first}")
+    return MicroRun(target, failed)
+
+
+def _run(arguments: Sequence[str], source: Path, timeout_s: float) -> tuple[int | None, str]:
+    """Exit status and output; no status where it had to be ended. Nothing of it is left running."""
+    process = subprocess.Popen(
+        arguments,
+        cwd=source,
+        env=_environment(source),
+        text=True,
+        errors="replace",
+        start_new_session=True,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    try:
+        output, _ = process.communicate(timeout=timeout_s)
+        return process.returncode, output
+    except subprocess.TimeoutExpired:
+        _end(process)
+        return None, process.communicate()[0]
+    finally:
+        if process.returncode is None:
+            _end(process)
+
+
+def _environment(source: Path) -> dict[str, str]:
+    env = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    paths = [str(source), *filter(None, [env.get("PYTHONPATH")])]
+    # A line of the summary is cut to the width of the terminal, and with it the reason.
+    return env | {"PYTHONPATH": os.pathsep.join(paths), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "COLUMNS": "2000"}
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """With all that it started and that stayed in its process group; ranks of its own end with it."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def _error_line(output: str) -> str:
+    """pytest's own, else whatever was said last."""
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    return next((line for line in lines if line.startswith("ERROR")), lines[-1] if lines else "it said nothing")

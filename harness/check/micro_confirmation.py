@@ -1,0 +1,196 @@
+"""Interleaved pairs of micro-benchmarks: fresh processes of pytest over two trees, in turn.
+
+Ingested benchmarks judged; of the suite's own the suspects are run again in both trees until each is answered.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from statistics import median
+
+from bench.core.frozen_model import FrozenModel
+from harness.check.confirmation import (
+    ConfirmOptions,
+    ConfirmResult,
+    base_problem,
+    check_head_commit,
+    last_good_commit,
+    leave_inconclusive,
+    resolve_unchanged_code,
+)
+from harness.check.ingested_history import IngestedHistory
+from harness.check.interleaving import MAX_FAILED_PAIRS, side_order
+from harness.check.micro_benchmarks import NAME_PREFIX, MicroRun, run_once
+from harness.check.sides import SideName
+from harness.check.source_trees import SourceTree, checked_out, head_tree, short_commit
+from harness.importers.pytest_benchmark import read_pytest_benchmark
+from harness.store.ledger import Ledger
+from reports.regression.judge import JudgedSeries, judge_series, resolve_suspect
+from reports.regression.rule import RULE
+
+
+class MicroPair(FrozenModel):
+    """One benchmark on both sides: of each the median of a fresh process, in seconds."""
+
+    benchmark: str
+    pair: int
+    """Counts from 0."""
+    head_s: float | None
+    base_s: float | None
+    reason: str = ""
+    """Why a side gave no number."""
+
+
+def interleave_micro(
+    names: Sequence[str], head: SourceTree, base: SourceTree, folder: Path, first_pair: int, pairs: int
+) -> Iterator[MicroPair]:
+    """Pairs ``first_pair`` and the next of the benchmarks, by their full names. All are run in one process a side.
+
+    The benchmarks are the running code's on both sides, so that only what they call can differ. ``folder``: for
+    pytest-benchmark's files. Raises :class:`harness.errors.UsageError` where pytest-benchmark is not installed.
+    """
+    trees: dict[SideName, SourceTree] = {"head": head, "base": base}
+    remaining, failures_in_a_row = list(names), dict.fromkeys(names, 0)
+    for pair in range(first_pair, first_pair + pairs):
+        if not remaining:
+            return
+        runs = {
+            side: run_once(folder / f"micro-{pair}-{side}.json", remaining, tree=trees[side].path)
+            for side in side_order(pair)
+        }
+        for name in remaining:
+            micro_pair = make_micro_pair(name, pair, runs["head"], runs["base"])
+            failures_in_a_row[name] = failures_in_a_row[name] + 1 if micro_pair.reason else 0
+            yield micro_pair
+        remaining = [name for name in remaining if failures_in_a_row[name] < MAX_FAILED_PAIRS]
+
+
+def make_micro_pair(name: str, pair: int, head: MicroRun, base: MicroRun) -> MicroPair:
+    """What both runs say of one benchmark (pure but for the files it reads)."""
+    head_s, base_s = medians_s(head).get(name), medians_s(base).get(name)
+    reasons = [
+        f"{side}: {run.failed.get(name) or run.reason or 'gave no number'}"
+        for side, run, value_s in (("head", head, head_s), ("base", base, base_s))
+        if value_s is None
+    ]
+    return MicroPair(benchmark=name, pair=pair, head_s=head_s, base_s=base_s, reason="; ".join(reasons))
+
+
+def medians_s(run: MicroRun) -> dict[str, float]:
+    """By benchmark; none where the process gave no file."""
+    if run.file is None:
+        return {}
+    return {one.benchmark: median(one.seconds) for one in read_pytest_benchmark(run.file)}
+
+
+def judge_ingested(
+    ingested: IngestedHistory, confirmation: ConfirmOptions, ledger: Ledger, folder: Path
+) -> ConfirmResult:
+    """Benchmarks that are none of the suite's own stay suspect: nobody here can run them again.
+
+    An answer that pairs gave earlier stands. Raises :class:`harness.errors.UsageError`.
+    """
+    members = _with_stored_answers(judge_series(ingested.series, RULE), ingested, ledger)
+    suspects = [member for member in members if member[2].status == "suspect"]
+    if not suspects:
+        return ConfirmResult(members)
+    if confirmation.base_rev is None:
+        base = last_good_commit(suspects, ingested.past, ingested.judged, max(RULE.windows) - 1)
+    else:
+        base = short_commit(confirmation.base_rev)
+    if base is not None and base == ingested.commit:
+        return ConfirmResult(resolve_unchanged_code(members, base), base)
+    if not confirmation.requested or not any(_is_own_benchmark(subject.name) for subject, _, _ in suspects):
+        return ConfirmResult(members, base)
+    why_not = base_problem(base, explicit=confirmation.base_rev is not None)
+    if base is None or why_not:
+        return ConfirmResult(leave_inconclusive(members, why_not))
+    check_head_commit(ingested.commit, changed=False)
+    return _confirm(members, base, folder)
+
+
+def _with_stored_answers(
+    members: Sequence[JudgedSeries], ingested: IngestedHistory, ledger: Ledger
+) -> list[JudgedSeries]:
+    """Verdicts of the same night that rest on pairs: these are not kept, and would be spent again."""
+    stored = ledger.verdicts(ingested.tonight) if ingested.tonight else ()
+    stored_by_name = {verdict.name: verdict for verdict in stored if verdict.pairs_used}
+    return [
+        (subject, series, stored_by_name.get(verdict.name, verdict) if verdict.status == "suspect" else verdict)
+        for subject, series, verdict in members
+    ]
+
+
+def _confirm(members: Sequence[JudgedSeries], base_rev: str, folder: Path) -> ConfirmResult:
+    pairs_by_benchmark: dict[str, list[MicroPair]] = defaultdict(list)
+    trials = 0
+    with checked_out(base_rev) as base:
+        head = head_tree()
+        while requested := _next_pairs(members, pairs_by_benchmark):
+            first, count, names = requested
+            for pair in interleave_micro(names, head, base, folder, first, count):
+                pairs_by_benchmark[pair.benchmark].append(pair)
+                trials += 2
+            members = _rejudge(members, pairs_by_benchmark)
+        return ConfirmResult(_resolve_failed(members, pairs_by_benchmark), base.commit, trials)
+
+
+def _is_own_benchmark(name: str) -> bool:
+    return name.startswith(f"{NAME_PREFIX}::")
+
+
+def _next_pairs(
+    members: Sequence[JudgedSeries], pairs_by_benchmark: Mapping[str, Sequence[MicroPair]]
+) -> tuple[int, int, list[str]] | None:
+    """First pair, number of pairs and benchmarks; ``None`` where no more are asked for, or they give none."""
+    waiting = [
+        (subject.name, verdict)
+        for subject, _, verdict in members
+        if verdict.status == "suspect"
+        and _is_own_benchmark(subject.name)
+        and not _keeps_failing(pairs_by_benchmark.get(subject.name, ()))
+    ]
+    if not waiting:
+        return None
+    pairs_run = min(len(pairs_by_benchmark.get(name, ())) for name, _ in waiting)
+    due = [(name, verdict) for name, verdict in waiting if len(pairs_by_benchmark.get(name, ())) == pairs_run]
+    return pairs_run, max(verdict.pairs_wanted - verdict.pairs_used for _, verdict in due), [name for name, _ in due]
+
+
+def _keeps_failing(pairs: Sequence[MicroPair]) -> bool:
+    failed = sum(bool(pair.reason) for pair in pairs)
+    return failed >= 2 and 2 * failed >= len(pairs)
+
+
+def _rejudge(
+    members: Sequence[JudgedSeries], pairs_by_benchmark: Mapping[str, Sequence[MicroPair]]
+) -> list[JudgedSeries]:
+    """Judged anew with the pairs there are; what had its answer before keeps it."""
+    series = [
+        (subject, one.model_copy(update={"pairs": _logs(pairs_by_benchmark.get(subject.name, ()))}))
+        for subject, one, _ in members
+    ]
+    return [
+        new if old[2].status == "suspect" else old for old, new in zip(members, judge_series(series, RULE), strict=True)
+    ]
+
+
+def _resolve_failed(
+    members: Sequence[JudgedSeries], pairs_by_benchmark: Mapping[str, Sequence[MicroPair]]
+) -> list[JudgedSeries]:
+    failed = {
+        name: next((pair.reason for pair in pairs if pair.reason), None) for name, pairs in pairs_by_benchmark.items()
+    }
+    return [
+        resolve_suspect(one, "inconclusive", f"{why}; {one[2].reason}") if (why := failed.get(one[0].name)) else one
+        for one in members
+    ]
+
+
+def _logs(pairs: Sequence[MicroPair]) -> tuple[float, ...]:
+    return tuple(
+        math.log(pair.head_s / pair.base_s) for pair in pairs if pair.head_s is not None and pair.base_s is not None
+    )

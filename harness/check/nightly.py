@@ -1,0 +1,246 @@
+"""One night from sweep to verdict: what continuous integration runs, and what it leaves behind.
+
+Every step is a command in a process of its own, so that one that breaks takes no other with it. What broke is told and
+shows in the exit status; it never hides what the other steps found.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from bench.host.processes import die_with_parent
+from harness.check import micro_benchmarks
+from harness.check.micro_benchmarks import MicroRun
+from harness.errors import EXIT_OK, EXIT_TRIALS_FAILED, EXIT_USAGE, HarnessError, UsageError
+from harness.planning.suite import read_suite
+from harness.store.opening import check_store, open_store, store_path
+
+INDEX_NIGHTS = 14
+"""The index links a page of each of its nights; in an empty folder all of them are written anew."""
+
+DISCARDED = Path(os.devnull)
+"""For the output of a step that repeats another's."""
+OUTPUT_FILES = ("report.html", "index.html", "verdict.html", "verdict.md", "verdict.json", ".verdict.json", "junit.xml")
+
+SWEEP_MEANINGS = {EXIT_OK: "every trial gave a number", EXIT_TRIALS_FAILED: "some trials gave no number"}
+CHECK_MEANINGS = {EXIT_OK: "pass", 1: "regressed", 3: "cannot tell", EXIT_TRIALS_FAILED: "failed cells"}
+DEFAULT_MEANINGS = {EXIT_OK: "done"}
+SEVEREST_FIRST = (1, EXIT_USAGE, EXIT_TRIALS_FAILED, 3, EXIT_OK)
+
+
+@dataclass(frozen=True)
+class NightlyOptions:
+    """What is asked for. ``base_rev``: the commit that suspects are run against; ``None``: the last good one."""
+
+    suite: str
+    store: str
+    out: Path
+    base_rev: str | None = None
+    micro: bool = True
+    confirm: bool = True
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """How a step ended; ``status`` is its share in the exit status."""
+
+    step: str
+    status: int
+    said: str
+
+
+def exit_status(steps: Sequence[StepResult]) -> int:
+    """The gravest: a regression, then bad input, then what gave no number, then what can't be told."""
+    found = {step.status for step in steps}
+    return next(status for status in SEVEREST_FIRST if status in found)
+
+
+def read_exit_code(step: str, code: int, meanings: Mapping[int, str]) -> StepResult:
+    """What an exit code says of a step. One that has no meaning for it is a crash: a number that was not given."""
+    if code in meanings:
+        return StepResult(step, code, meanings[code])
+    if code == EXIT_USAGE:
+        return StepResult(step, EXIT_USAGE, "refused, for the reason above")
+    cause = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+    return StepResult(step, EXIT_TRIALS_FAILED, f"broke: {cause}")
+
+
+def summarize_micro(runs: Sequence[MicroRun]) -> StepResult:
+    """What the processes of a night's micro-benchmarks say together."""
+    failed = {name: why for run in runs for name, why in run.failed.items()}
+    said = [run.reason for run in runs if run.reason] or [f"{name}: {why}" for name, why in failed.items()]
+    if not said:
+        return StepResult("micro", EXIT_OK, "done")
+    return StepResult(
+        "micro", EXIT_TRIALS_FAILED, f"broke: {said[0]}" + (f"; {len(said) - 1} more" if said[1:] else "")
+    )
+
+
+def check_command(night: NightlyOptions, sweep: str, *, confirm: bool) -> list[str]:
+    """The check of this night's sweep, whatever others write meanwhile; its JSON goes to standard output."""
+    suite = ["--suite", read_suite(night.suite).name, "--sweep", sweep]
+    base = ["--base-rev", night.base_rev] if night.base_rev else []
+    pages = [("--junit", "junit.xml"), ("--markdown", "verdict.md"), ("--html", "verdict.html")]
+    output_options = [argument for option, name in pages for argument in (option, str(night.out / name))]
+    pairs = ["--confirm", *base] if confirm else []
+    return _harness("check", "--store", night.store, *suite, *pairs, *output_options, "--json")
+
+
+def run_nightly(night: NightlyOptions, stderr_console: Console) -> int:
+    """Run the night and return its exit status.
+
+    Raises :class:`HarnessError` before anything is run, and KeyboardInterrupt where it is interrupted, as soon as the
+    step of that moment has ended.
+    """
+    read_suite(night.suite)
+    check_store(night.store)
+    if night.base_rev and not night.confirm:
+        raise UsageError("--base-rev is what suspects are confirmed against; leave --no-confirm out")
+    _clear(night.out)
+    nightly_run = _NightlyRun(night, stderr_console)
+    before = _sweeps(night.store)
+    nightly_run.run("sweep", _harness("sweep", night.suite, "--store", night.store), SWEEP_MEANINGS)
+    nights = _sweeps(night.store)
+    tonight = nights[-1] if nights[-1:] != before[-1:] else None
+    if night.micro:
+        nightly_run.measure_micro(tonight)
+    if tonight:
+        nightly_run.check(tonight)
+        page = str(night.out / "report.html")
+        nightly_run.run("report", _harness("report", "--store", night.store, "--out", page), document=DISCARDED)
+    else:
+        # The newest sweep of the store is another night's; its pass would be none of this one.
+        nightly_run.ended.append(StepResult("check", EXIT_TRIALS_FAILED, "not run: there is no sweep of this night"))
+    if nights:
+        index = ["--index", str(night.out), *nights[-INDEX_NIGHTS:]]
+        nightly_run.run("index", _harness("report", "--store", night.store, *index))
+    return nightly_run.print_summary()
+
+
+@dataclass
+class _NightlyRun:
+    """What has been run of a night so far."""
+
+    night: NightlyOptions
+    stderr_console: Console
+    ended: list[StepResult] = field(default_factory=list)
+
+    def run(
+        self,
+        step: str,
+        command: Sequence[str],
+        meanings: Mapping[int, str] = DEFAULT_MEANINGS,
+        document: Path | None = None,
+    ) -> StepResult:
+        self.stderr_console.rule(step, align="left")
+        self.ended.append(read_exit_code(step, run_command(command, document), meanings))
+        return self.ended[-1]
+
+    def measure_micro(self, night: str | None) -> None:
+        """Into the store under a name after the night's sweep, or under the day where it has none."""
+        self.stderr_console.rule("micro", align="left")
+        try:
+            runs = micro_benchmarks.run_night(self.night.out / "micro")
+        except HarnessError as problem:
+            self.ended.append(StepResult("micro", problem.exit_code, str(problem)))
+            return
+        self.ended.append(summarize_micro(runs))
+        files = [str(run.file) for run in runs if run.file]
+        if files:
+            named = ["--night", f"micro-{night}"] if night else []
+            self.run("ingest", _harness("ingest", *files, "--store", self.night.store, *named))
+
+    def check(self, sweep: str) -> None:
+        """Where suspects can't be confirmed, what the nights alone say is still worth knowing."""
+        if not (self.night.confirm and self._judge("check", sweep, confirm=True)):
+            self._judge("check alone" if self.night.confirm else "check", sweep, confirm=False)
+
+    def _judge(self, step: str, sweep: str, *, confirm: bool) -> bool:
+        """Whether there is a verdict now. An exit code without one is that of a crash: Python's own is 1 as well."""
+        said = self.night.out / ".verdict.json"
+        ended = self.run(step, check_command(self.night, sweep, confirm=confirm), CHECK_MEANINGS, said)
+        verdict = _read_json(said)
+        if verdict is None:
+            said.unlink()
+            if ended.status != EXIT_USAGE:
+                self.ended[-1] = StepResult(step, EXIT_TRIALS_FAILED, "broke: it gave no verdict")
+            return False
+        said.rename(self.night.out / "verdict.json")
+        self.ended[-1] = StepResult(step, ended.status, f"{ended.said}: {verdict['headline']}")
+        return True
+
+    def print_summary(self) -> int:
+        """Say how each step ended and where the pages are; returns the exit status."""
+        self.stderr_console.rule("nightly", align="left")
+        for step in self.ended:
+            self.stderr_console.print(f"{step.step:12} {step.said}", markup=False, highlight=False, soft_wrap=True)
+        self.stderr_console.print(f"pages: {self.night.out}", markup=False, highlight=False, soft_wrap=True)
+        return exit_status(self.ended)
+
+
+def run_command(command: Sequence[str], document: Path | None = None) -> int:
+    """Run a command to its end and return its exit code; ``document``: where its standard output goes.
+
+    It hears of an interrupt once and may end tidily, whoever was told: a terminal tells all processes, a service only
+    its own. Raises KeyboardInterrupt after that. It does not outlive this process.
+    """
+    with document.open("wb") if document else nullcontext() as out:
+        process = subprocess.Popen(command, stdout=out, start_new_session=True, preexec_fn=die_with_parent)
+    interrupt = None
+    while process.returncode is None:
+        try:
+            process.wait()
+        except KeyboardInterrupt as interruption:
+            interrupt = interruption
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGINT)
+    if interrupt:
+        raise interrupt
+    return process.returncode
+
+
+def _clear(out: Path) -> None:
+    """A night that breaks must not leave an earlier one's verdict behind. Raises :class:`UsageError`."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        for name in OUTPUT_FILES:
+            (out / name).unlink(missing_ok=True)
+        if (out / "micro").exists():
+            shutil.rmtree(out / "micro")
+    except OSError as problem:
+        raise UsageError(f"--out {out}: cannot be written ({problem.strerror}); name another folder") from None
+
+
+def _sweeps(place: str) -> list[str]:
+    """Of the store, the oldest first; none where there is no store yet."""
+    path = store_path(place)
+    if path is not None and not path.exists():
+        return []
+    store = open_store(place, create=False)
+    found = store.sweep_ids()
+    store.close()
+    return found
+
+
+def _read_json(file: Path) -> Any:
+    """``None`` where it is not whole."""
+    try:
+        return json.loads(file.read_text())
+    except ValueError:
+        return None
+
+
+def _harness(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "harness", *arguments]

@@ -1,0 +1,138 @@
+"""What runs in a side: it measures cases with the code of its tree, one at a time, until the pipe closes.
+
+The program is the running harness's while all that it imports is the tree's, which may be older. It calls as little
+of it as it can and answers whatever goes wrong. Requests and answers are JSON:
+
+    {"do": "begin", "site": …, "backends": […]}                             → {"code": {package: folder}}
+    {"do": "measure", "case": …, "number": …, "folder": …, "environment": …} → {"trial": the trial's own JSON}
+    anything that fails                                                     → {"problem": one line}
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import json
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from multiprocessing.connection import Connection
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+PACKAGES = ("bench", "reports", "harness")
+# Imported by ranks or by a sweep: what is broken in them is better said before anything is measured.
+REQUIRED_MODULES = ("worker", "registry", "runner")
+MODULES = {
+    "case": ("bench.core.case", "bench.case"),
+    "worker": ("bench.rank.worker", "bench.worker"),
+    "registry": ("bench.plugins.registry", "bench.registry"),
+    "runner": ("harness.sweep.runner", "harness.run"),
+    "site": ("harness.sites.{site}.site", "harness.sites.{site}"),
+}
+"""Where a tree keeps what is called here: today's name first, then the one before the layout of 2026-11-27."""
+GRACE_S = 10.0
+
+Request = dict[str, Any]
+
+
+def main(descriptor: int) -> None:
+    pipe = Connection(descriptor)
+    requests: SimpleQueue[Request] = SimpleQueue()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    threading.Thread(target=_listen, args=(pipe, requests), daemon=True).start()
+    side = TreeRunner()
+    while True:
+        pipe.send_bytes(json.dumps(_answer(side, requests.get())).encode())
+
+
+def _listen(pipe: Connection, requests: SimpleQueue[Request]) -> None:
+    """Pass requests on. Where the harness has gone, end the trial that runs and this process."""
+    with suppress(EOFError, OSError):
+        while True:
+            requests.put(json.loads(pipe.recv_bytes()))
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(GRACE_S)
+    os._exit(1)
+
+
+def _answer(side: TreeRunner, request: Request) -> dict[str, Any]:
+    actions: dict[str, Callable[..., dict[str, Any]]] = {"begin": side.begin, "measure": side.measure}
+    action = actions[request.pop("do")]
+    try:
+        return action(**request)
+    except Exception as problem:
+        traceback.print_exc()
+        return {"problem": _describe(problem)}
+
+
+def _describe(problem: Exception) -> str:
+    message = " ".join(str(problem).split())
+    if isinstance(problem, SyntaxError) and problem.filename:
+        message = f"{problem.msg} ({problem.filename}, line {problem.lineno})"
+    return f"{type(problem).__name__}: {message}"
+
+
+class TreeRunner:
+    """The tree's own site and backends."""
+
+    def __init__(self) -> None:
+        self.site: Any = None
+        self.backends: list[str] = []
+        self.warm = False
+
+    def begin(self, site: str, backends: list[str]) -> dict[str, Any]:
+        code = {name: str(Path(str(importlib.import_module(name).__file__)).parent) for name in PACKAGES}
+        for name in REQUIRED_MODULES:
+            _module(name)
+        self.site, self.backends = _module("site", site=site).SITE, backends
+        return {"code": code}
+
+    def measure(self, case: Request, number: int, folder: str, environment: str) -> dict[str, Any]:
+        self._warm_up()
+        parsed_case = _module("case").Case.model_validate(case)
+        trial = _module("runner").run_trial(
+            parsed_case, number, self.site, _backend(parsed_case.backend), Path(folder), environment
+        )
+        return {"trial": trial.model_dump_json()}
+
+    def _warm_up(self) -> None:
+        """Before the first trial and no sooner: frameworks that load would take cores from the other side's trial."""
+        if self.warm:
+            return
+        modules: list[str] = []
+        for name in self.backends:
+            # A backend that is broken here fails its own trials, with the reason.
+            with suppress(Exception):
+                modules += _backend(name).preload
+        self.site.warm(tuple(dict.fromkeys(modules)))
+        self.warm = True
+
+
+def _backend(name: str) -> Any:
+    return _module("registry").load_backend(name)
+
+
+def _module(purpose: str, **names: str) -> Any:
+    """The tree's module for a purpose, under the first of its names that the tree has."""
+    candidates = [name.format(**names) for name in MODULES[purpose]]
+    for name in candidates:
+        if _exists(name):
+            return importlib.import_module(name)
+    return importlib.import_module(candidates[0])
+
+
+def _exists(name: str) -> bool:
+    with suppress(ModuleNotFoundError):
+        return importlib.util.find_spec(name) is not None
+    return False
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[2]))

@@ -1,0 +1,240 @@
+"""A side of a comparison: a long-lived process with a warm parent of its own, whose code comes from one tree only."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ValidationError
+
+from bench.core.case import Case
+from bench.core.records import Trial
+from harness.check import side_program
+from harness.check.source_trees import SourceTree
+from harness.sites.base.running_trial import utc_now
+
+SideName = Literal["head", "base"]
+
+BEGIN_TIMEOUT_S = 60.0
+# What a trial may take beyond its own timeout: the frameworks are loaded, stacks are gathered, ranks are ended.
+EXTRA_TIMEOUT_S = 60.0
+SIDE_EXIT_GRACE_S = 5.0
+MAX_STARTS = 2
+TAIL_LINES = 20
+BOOTSTRAP = "import sys; path = sys.argv[1]; exec(compile(open(path).read(), path, 'exec'))"
+"""Not the file itself: every rank would load a main module that has one."""
+
+
+class SideProcessLost(Exception):
+    """The process of a side is of no more use; the message says how it ended."""
+
+
+class SideProcess:
+    """The process of a side, and the pipe to it."""
+
+    def __init__(self, tree: Path, log: Path) -> None:
+        self.pipe, theirs = Pipe()
+        with log.open("ab") as raw_output, theirs:
+            self.process = subprocess.Popen(
+                [sys.executable, "-c", BOOTSTRAP, side_program.__file__, str(theirs.fileno())],
+                env=side_environment(tree, os.environ),
+                pass_fds=[theirs.fileno()],
+                start_new_session=True,
+                stdin=subprocess.DEVNULL,
+                stdout=raw_output,
+                stderr=raw_output,
+            )
+
+    def ask(self, timeout_s: float, **request: Any) -> dict[str, Any]:
+        """Its answer. Raises :class:`SideProcessLost`."""
+        try:
+            self.pipe.send_bytes(json.dumps(request).encode())
+            if not self.pipe.poll(timeout_s):
+                raise SideProcessLost(f"gave no answer within {timeout_s:g} s")
+            return _read(self.pipe)
+        except (EOFError, OSError):
+            raise SideProcessLost(f"ended with status {self.process.wait()}") from None
+
+    def end(self) -> None:
+        """End it with all that it started, whatever it is at."""
+        # A closed pipe tells it to end its trial and go.
+        self.pipe.close()
+        try:
+            self.process.wait(SIDE_EXIT_GRACE_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+def _read(pipe: Connection) -> dict[str, Any]:
+    raw_output = pipe.recv_bytes()
+    try:
+        answer = json.loads(raw_output)
+    except ValueError:
+        answer = None
+    if not isinstance(answer, dict):
+        raise SideProcessLost(f"answered nonsense: {raw_output[:60]!r}")
+    return answer
+
+
+def side_environment(tree: Path, outside: os._Environ[str] | dict[str, str]) -> dict[str, str]:
+    """The environment of a side (pure): its tree comes before all else that is installed, in every process it starts.
+
+    The working folder stays what it is, for the sake of relative paths; so it must not be searched for modules. What
+    it says is in its log at once, where it may be ended at any moment.
+    """
+    path = os.pathsep.join(filter(None, [str(tree), outside.get("PYTHONPATH")]))
+    return {**outside, "PYTHONPATH": path, "PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1"}
+
+
+@dataclass(frozen=True)
+class PairContext:
+    """What both sides of a comparison share."""
+
+    folder: Path
+    """Logs and the folders of trials that did not end well."""
+    environment: str
+    """The id that trials carry."""
+    backends: tuple[str, ...]
+    """Of all cases to come: their modules are loaded once."""
+    site: str = "local"
+
+
+class Side:
+    """A tree that measures. A context; what the tree does wrong is told in values: failed trials,
+    :attr:`unavailable_reason`."""
+
+    def __init__(self, name: SideName, tree: SourceTree, context: PairContext) -> None:
+        self.name, self.tree, self.context = name, tree, context
+        self.folder = (context.folder / f"{name}-{tree.commit}").resolve()
+        self.unavailable_reason: str | None = None
+        """Why it can't measure, once that is known."""
+        self.child: SideProcess | None = None
+        self.starts_left = MAX_STARTS
+
+    def __enter__(self) -> Side:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end()
+
+    @property
+    def title(self) -> str:
+        return f"{self.name} {self.tree.commit}"
+
+    def begin(self) -> str | None:
+        """Start its process and load its code; returns :attr:`unavailable_reason`."""
+        if self.child is None and self.unavailable_reason is None:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self.child = SideProcess(self.tree.path, self.log)
+            try:
+                self.unavailable_reason = self._start_problem()
+            except SideProcessLost as problem:
+                self.unavailable_reason = f"{self.title} can't be run: {problem}"
+            if self.unavailable_reason is not None:
+                self._end()
+        return self.unavailable_reason
+
+    def _start_problem(self) -> str | None:
+        assert self.child is not None
+        answer = self.child.ask(BEGIN_TIMEOUT_S, do="begin", site=self.context.site, backends=self.context.backends)
+        if "problem" in answer:
+            return f"{self.title} can't be run: {answer['problem']}"
+        elsewhere = describe_foreign_packages(answer.get("code", {}), self.tree.path)
+        return f"{self.title} can't be run by itself: {elsewhere}" if elsewhere else None
+
+    def measure(self, case: Case, number: int) -> Trial:
+        """One trial of the case."""
+        began, started_at = time.monotonic(), utc_now()
+        trial, reason = self._measured(case, number)
+        if trial is not None:
+            return trial
+        return Trial(
+            case=case,
+            round=number,
+            outcome="failed",
+            reason=reason,
+            environment=self.context.environment,
+            started_at=started_at,
+            wall_s=time.monotonic() - began,
+            log_tail=self._log_tail(),
+        )
+
+    def _measured(self, case: Case, number: int) -> tuple[Trial | None, str]:
+        if self.begin() is not None or self.child is None:
+            return None, str(self.unavailable_reason)
+        try:
+            answer = self.child.ask(
+                case.timeout_s + EXTRA_TIMEOUT_S,
+                do="measure",
+                case=compact_case(case),
+                number=number,
+                folder=str(self.folder),
+                environment=self.context.environment,
+            )
+        except SideProcessLost as problem:
+            self._discard_process(str(problem))
+            return None, f"{self.title} {problem}"
+        if "problem" in answer:
+            return None, f"{self.title}: {answer['problem']}"
+        trial, mismatch = read_trial(str(answer.get("trial")), case)
+        return trial, f"{self.title} can't be run: {mismatch}"
+
+    def _discard_process(self, how: str) -> None:
+        """Its process is of no more use: the next trial begins another one, but not for ever."""
+        self._end()
+        self.starts_left -= 1
+        if not self.starts_left:
+            self.unavailable_reason = f"{self.title} can't be run: it {how}, {MAX_STARTS} times"
+
+    def _end(self) -> None:
+        if self.child is not None:
+            self.child.end()
+            self.child = None
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "side.log"
+
+    def _log_tail(self) -> tuple[str, ...]:
+        try:
+            return tuple(self.log.read_text(errors="replace").splitlines()[-TAIL_LINES:])
+        except OSError:
+            return ()
+
+
+def describe_foreign_packages(code: dict[str, str], tree: Path) -> str:
+    """Which package came from somewhere else than the tree, in words (pure); empty where none did."""
+    foreign_packages = [f"{name} came from {place}" for name, place in code.items() if Path(place).parent != tree]
+    return "; ".join(foreign_packages)
+
+
+def compact_case(case: Case) -> dict[str, Any]:
+    """The case as an older tree can read it: without the fields that say nothing new."""
+    return case.model_dump(mode="json", exclude_defaults=True)
+
+
+def read_trial(raw_output: str, case: Case) -> tuple[Trial | None, str]:
+    """The trial of another tree, or why it is none of the case: values of the two may differ in what they hold."""
+    try:
+        trial = Trial.model_validate_json(raw_output)
+    except ValidationError as problem:
+        first = problem.errors()[0]
+        place = ".".join(str(part) for part in first["loc"]) or "its trial"
+        return None, f"its trial can't be read here ({place}: {first['msg'].lower()})"
+    theirs, ours = trial.case.model_dump(), case.model_dump()
+    differ = [name for name, value in ours.items() if theirs[name] != value]
+    return (None, f"it measures another case ({', '.join(differ)} differ)") if differ else (trial, "")
+
+
+def backends_of(cases: Sequence[Case]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(case.backend for case in cases))

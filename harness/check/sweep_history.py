@@ -1,0 +1,164 @@
+"""What a check needs of a store: the newest sweep, the nights it may be held against, and what was found before."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from bench.core.case import Case
+from harness.errors import UsageError
+from harness.planning.environment import Environment
+from harness.store.ledger import Ledger, NightRow
+from harness.store.store import Store, SweepInfo
+from harness.sweep.runner import DIFFERENT_WORK
+from reports.regression.evidence import AcceptedLevel, EarlierVerdicts, NightFacts
+from reports.regression.judge import NIGHTS_KEPT
+from reports.regression.subjects import CellMeasures
+
+
+@dataclass(frozen=True)
+class SweepSelection:
+    """What is to be judged: a sweep (default: the newest), of a suite, against one other only."""
+
+    suite: str | None = None
+    sweep: str | None = None
+    baseline: str | None = None
+
+    @property
+    def explicit(self) -> bool:
+        """Whether anything was named: then it has to be there."""
+        return any((self.suite, self.sweep, self.baseline))
+
+
+@dataclass(frozen=True)
+class SweepHistory:
+    """The evidence for one night."""
+
+    info: SweepInfo
+    cases: tuple[Case, ...]
+    """Planned and skipped ones: a cell that is skipped now may have been measured before."""
+    newest: NightFacts
+    past: tuple[NightFacts, ...]
+    """The oldest first."""
+    earlier: tuple[NightRow, ...]
+    """Every night of the suite before, wherever it was measured."""
+    judged: EarlierVerdicts
+    trials: int
+    pinned: str | None
+    """The one night that may serve as reference."""
+
+
+def gather_sweep(store: Store, which: SweepSelection) -> SweepHistory:
+    """Raises :class:`UsageError` and :class:`StoreError`."""
+    ledger = store.ledger
+    newest, earlier = _choose(store, which)
+    info = store.sweep(newest.id)
+    environments = ledger.environments()
+    chosen = _relevant_nights(environments, newest, earlier)
+    pinned = None if which.baseline is None else _pinned(store, which.baseline, newest)
+    if pinned is not None and pinned not in chosen:
+        chosen = sorted([*chosen, pinned], key=lambda night: (night.started_at, night.id))
+    facts = _facts(ledger, environments, [*chosen, newest])
+    names = [night.id for night in (*chosen, newest)]
+    outcomes = ledger.outcomes(newest.id)
+    absent = {skip.case.key: skip.reason for skip in info.plan.skips}
+    return SweepHistory(
+        info=info,
+        cases=(*info.plan.cases, *(skip.case for skip in info.plan.skips)),
+        newest=_with_troubles(facts[-1], outcomes, absent),
+        past=tuple(facts[:-1]),
+        earlier=tuple(earlier),
+        judged=EarlierVerdicts(
+            statuses=ledger.statuses(names),
+            accepted=tuple(AcceptedLevel(one.curve, one.since, one.at) for one in ledger.acceptances()),
+        ),
+        trials=len(outcomes),
+        pinned=pinned.id if pinned else None,
+    )
+
+
+def _choose(store: Store, which: SweepSelection) -> tuple[NightRow, list[NightRow]]:
+    """The sweep to judge and those of its suite before it, the oldest first."""
+    nights = store.ledger.nights(which.suite)
+    if which.sweep is not None:
+        sweep_id = store.sweep(which.sweep).id
+        nights = nights[: next((place for place, night in enumerate(nights, 1) if night.id == sweep_id), 0)]
+    if not nights:
+        named = f" {which.sweep}" if which.sweep else ""
+        suite = f" of suite '{which.suite}'" if which.suite else ""
+        raise UsageError(f"the store holds no sweep{named}{suite} to judge; see the sweeps in `.runs/`, or run one")
+    newest = nights[-1]
+    return newest, [night for night in nights[:-1] if night.suite == newest.suite]
+
+
+def _pinned(store: Store, baseline: str, newest: NightRow) -> NightRow:
+    sweep_id = store.sweep(baseline).id
+    if sweep_id == newest.id:
+        raise UsageError(f"--baseline {baseline} is the newest sweep itself; name an earlier one")
+    return next(night for night in store.ledger.nights() if night.id == sweep_id)
+
+
+def _relevant_nights(
+    environments: Mapping[str, Environment], newest: NightRow, earlier: Sequence[NightRow]
+) -> list[NightRow]:
+    """The newest nights of this place, and the last of another: it says what differs where there is nothing else."""
+    here = environments[newest.environment].place
+    same_machine = {name for name, one in environments.items() if one.place == here}
+    same = [night for night in earlier if night.environment in same_machine][-NIGHTS_KEPT:]
+    other = [night for night in earlier if night.environment not in same_machine][-1:]
+    return [night for night in earlier if night in same or night in other]
+
+
+def _facts(ledger: Ledger, environments: Mapping[str, Environment], nights: Sequence[NightRow]) -> list[NightFacts]:
+    names = [night.id for night in nights]
+    numbers = _measures_by_night(ledger.measures(names))
+    settings: dict[str, dict[str, dict[str, str]]] = defaultdict(dict)
+    for (sweep, key), values in ledger.settings(names).items():
+        settings[sweep][key] = values
+    found = []
+    for night in nights:
+        where = environments[night.environment]
+        found.append(
+            NightFacts(
+                night=night.id,
+                started_at=night.started_at,
+                place=where.place,
+                commit=None if where.changed_files else where.commit,
+                numbers=numbers.get(night.id, {}),
+                settings=settings[night.id],
+            )
+        )
+    return found
+
+
+def _measures_by_night(rows: Iterable[tuple[str, str, int, str, float]]) -> Mapping[str, CellMeasures]:
+    """By sweep: case key → round → name → value."""
+    found: dict[str, dict[str, dict[int, dict[str, float]]]] = {}
+    for sweep, key, round_number, name, value in rows:
+        found.setdefault(sweep, {}).setdefault(key, {}).setdefault(round_number, {})[name] = value
+    return found
+
+
+def _with_troubles(
+    night: NightFacts, outcomes: Iterable[tuple[str, int, str, str | None]], absent: dict[str, str]
+) -> NightFacts:
+    """A cell with a failed trial is failed, as in the report; contaminated trials are left out while others remain."""
+    by_key: dict[str, list[tuple[str, str | None]]] = defaultdict(list)
+    for key, _, outcome, reason in outcomes:
+        by_key[key].append((outcome, reason))
+    troubles = {}
+    for key, ended in by_key.items():
+        count = Counter(outcome for outcome, _ in ended)
+        bad = next((name for name in ("failed", "timeout", "invalid") if count[name]), None)
+        contaminated_only = (
+            bad == "invalid"
+            and count["ok"]
+            and not any(outcome == "invalid" and (reason or "").startswith(DIFFERENT_WORK) for outcome, reason in ended)
+        )
+        if bad is not None and not contaminated_only:
+            reason = next(reason for outcome, reason in ended if outcome == bad)
+            troubles[key] = f"{count[bad]} of {len(ended)} trials {bad}: {reason}"
+    return NightFacts(
+        night.night, night.started_at, night.place, night.commit, night.numbers, night.settings, troubles, absent
+    )

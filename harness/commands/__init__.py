@@ -1,1 +1,0 @@
-"""The command line's commands that are more than a few lines: options in, one call, an exit code out."""

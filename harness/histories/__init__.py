@@ -1,1 +1,0 @@
-"""Anyone's numbers as tables: read, put in order, and told where they are wrong."""

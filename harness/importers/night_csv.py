@@ -1,0 +1,271 @@
+"""When a night was, from how it is called: a number, or an ISO 8601 date or date-time. Never both in one history.
+
+Anyone's nights as series: three CSV files in, what the judge reads out.
+
+``H`` and ``C`` have the columns ``night, benchmark, run, sample, seconds``, ``P`` has ``benchmark, pair, head_s,
+base_s``; rows and columns come in any order, other columns are ignored, files may be packed by gzip.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.errors import UsageError, suggest_name
+from harness.importers.csv_faults import NUMBER, BadLabelError, CsvSchema, find_lines, read_header
+from harness.importers.csv_reader import LabelCodes, read_table
+from reports.regression.judge import NIGHTS_KEPT
+from reports.regression.values import MetricSeries, NightTrials
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Moment = Decimal | datetime
+
+
+@lru_cache(maxsize=4)
+def night_positions(labels: tuple[str, ...]) -> tuple[int, ...]:
+    """The place of each label in time: 0 is the oldest; labels of the same moment share one.
+
+    Raises :class:`BadLabelError` where one is no night, or not of the kind of the first.
+    """
+    moments = [_moment_of(label) for label in labels]
+    for label, moment in zip(labels, moments, strict=True):
+        if type(moment) is not type(moments[0]):
+            raise BadLabelError(
+                {"night": label},
+                f"night '{label}' is {_moment_kind(moment)}, others "
+                f"such as '{labels[0]}' are {_moment_kind(moments[0])}; "
+                "use one kind throughout",
+            )
+    order = {moment: position for position, moment in enumerate(sorted(set(moments)))}
+    return tuple(order[moment] for moment in moments)
+
+
+@lru_cache(maxsize=100_000)
+def _moment_of(label: str) -> Moment:
+    if NUMBER.fullmatch(label):
+        return Decimal(label)
+    try:
+        moment = datetime.fromisoformat(label)
+    except ValueError:
+        raise BadLabelError(
+            {"night": label}, f"night '{label[:40]}' is neither a number nor a date; write it as 2026-01-31 or as 31"
+        ) from None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _moment_kind(moment: Moment) -> str:
+    return "a number" if isinstance(moment, Decimal) else "a date"
+
+
+READING_COLUMNS = CsvSchema(labels=("night", "benchmark", "run", "sample"), numbers=("seconds",))
+PAIR_COLUMNS = CsvSchema(labels=("benchmark", "pair"), numbers=("head_s", "base_s"), may_be_empty=True)
+MIN_KNOWN_SHARE = 0.5
+"""A trial, or one side of a pair, is left out where a smaller share of its readings is known."""
+MAX_NAMED = 3
+
+
+@dataclass(frozen=True)
+class BenchmarkValues:
+    """One benchmark's trials of one night, or its pairs: the logs, and what was left out."""
+
+    logs: tuple[float, ...] = ()
+    left_out: tuple[str, ...] = ()
+
+    def summary(self, what: str) -> str:
+        """``1 of 5 trials left out: run 3 (4 of 20 readings known)``."""
+        if not self.left_out:
+            return ""
+        named = ", ".join(self.left_out[:MAX_NAMED]) + (" …" if len(self.left_out) > MAX_NAMED else "")
+        return f"{len(self.left_out)} of {len(self.logs) + len(self.left_out)} {what} left out: {named}"
+
+
+ValuesByNight = dict[str, BenchmarkValues]
+"""By the name of the night, the oldest first."""
+
+
+def read_histories(
+    history: Path, current: Path, pairs: Path | None, keep: int = NIGHTS_KEPT
+) -> tuple[MetricSeries, ...]:
+    """The series of the newest night of ``current`` in its order, then, by name, those that only the history has.
+
+    A trial is one run of a night: ln of the median of its seconds. Where ``current`` holds several nights the earlier
+    ones join the history. Rows of ``history`` of that night or later are left out, so that it may be the whole table.
+    A row that repeats another counts once. Raises :class:`UsageError` with file, line and remedy; so it does where one
+    sample has two different readings: rows have no order, so neither is the later one.
+    """
+    label_codes = {name: LabelCodes() for name in (*READING_COLUMNS.labels, "pair")}
+    nights = label_codes["night"]
+    recent = read_table(
+        current,
+        READING_COLUMNS,
+        label_codes,
+        lambda rows: _keep_newest(rows, _night_positions_of(rows, nights), keep + 1),
+    )
+    newest_night = _name_of_night(nights, _night_positions_of(recent, nights).max())
+
+    def earlier(rows: pd.DataFrame) -> pd.DataFrame:
+        positions = _night_positions_of(rows, nights)
+        before = positions < night_positions(nights.labels)[nights[newest_night]]
+        return _keep_newest(rows[before], positions[before], keep)
+
+    rows = _join_tables(
+        recent, read_table(history, READING_COLUMNS, label_codes, earlier), label_codes, (current, history)
+    )
+    newest = rows["rank"] == rows["rank"].max()
+    present = _nights_of_benchmarks(rows[newest], label_codes)
+    before = rows[~newest]
+    past = _nights_of_benchmarks(_keep_newest(before, before["rank"].to_numpy(), keep), label_codes)
+    paired = {} if pairs is None else _read_pairs(pairs, label_codes, tuple(present), newest_night)
+    judged = (_series(name, past.get(name, {}), measured, paired.get(name)) for name, measured in present.items())
+    gone = (_missing(name, past[name], newest_night) for name in sorted(past.keys() - present.keys()))
+    return (*judged, *gone)
+
+
+def _night_positions_of(rows: pd.DataFrame, nights: LabelCodes) -> Any:
+    """An array of the place in time of each row's night."""
+    import numpy as np
+
+    return np.array(night_positions(nights.labels), dtype=np.int64)[rows["night"].to_numpy()]
+
+
+def _keep_newest(rows: pd.DataFrame, positions: Any, keep: int) -> pd.DataFrame:
+    """The rows of the newest nights of each benchmark, ``keep`` of each."""
+    import numpy as np
+    import pandas as pd
+
+    if rows.empty:
+        return rows
+    # One number for a benchmark's night, so that all nights of a benchmark are neighbours, in the order of time.
+    span = int(positions.max()) + 1
+    benchmark_offset = rows["benchmark"].to_numpy(np.int64) * span
+    nights = np.sort(pd.unique(benchmark_offset + positions))
+    first = np.searchsorted(nights, np.arange(benchmark_offset.max() // span + 2) * span)
+    oldest = nights[np.minimum(np.maximum(first[:-1], first[1:] - keep), len(nights) - 1)]
+    return rows[benchmark_offset + positions >= oldest[benchmark_offset // span]]
+
+
+def _name_of_night(nights: LabelCodes, rank: int) -> str:
+    """Of several spellings always the same, whatever the order of rows."""
+    return min(
+        label for label, place in zip(nights.labels, night_positions(nights.labels), strict=True) if place == rank
+    )
+
+
+def _join_tables(
+    recent: pd.DataFrame, history: pd.DataFrame, label_codes: Mapping[str, LabelCodes], files: Sequence[Path]
+) -> pd.DataFrame:
+    """All rows, each once. Raises :class:`UsageError` where a sample has two readings."""
+    import pandas as pd
+
+    rows = pd.concat([recent, history], ignore_index=True)
+    rows["rank"] = _night_positions_of(rows, label_codes["night"])
+    sample = ["benchmark", "rank", "run", "sample"]
+    rows = rows.drop_duplicates([*sample, "seconds"])
+    twice = rows[rows.duplicated(sample)]
+    if twice.empty:
+        return rows
+    labels = {name: label_codes[name].labels[twice[name].iloc[0]] for name in READING_COLUMNS.labels}
+    lines = [
+        f"{path}, line {line}"
+        for path in files
+        for line in find_lines(path, read_header(path, READING_COLUMNS), labels)
+    ]
+    details = ", ".join(f"{name} '{label}'" for name, label in labels.items())
+    raise UsageError(
+        f"{' and '.join(lines[:2])}: different seconds for one sample ({details}); "
+        "number the samples of a run, or remove one"
+    )
+
+
+def _nights_of_benchmarks(rows: pd.DataFrame, label_codes: Mapping[str, LabelCodes]) -> dict[str, ValuesByNight]:
+    """In the order in which the benchmarks appear; runs in the order of their names, numbers first."""
+    found: dict[str, ValuesByNight] = {
+        label_codes["benchmark"].labels[number]: {} for number in rows["benchmark"].unique()
+    }
+    runs = sorted(label_codes["run"], key=_by_number)
+    order = {label_codes["run"][run]: place for place, run in enumerate(runs)}
+    trials = rows.assign(run=rows["run"].map(order)).groupby(["benchmark", "rank", "run"])["seconds"]
+    names = {rank: _name_of_night(label_codes["night"], rank) for rank in rows["rank"].unique()}
+    for (benchmark, rank, run), size, known, median in trials.agg(["size", "count", "median"]).itertuples():
+        nights = found[label_codes["benchmark"].labels[benchmark]]
+        measured = nights.get(names[rank], BenchmarkValues())
+        nights[names[rank]] = _add_values(measured, f"run {runs[run]}", size, known, median)
+    return found
+
+
+def _add_values(measured: BenchmarkValues, name: str, size: int, known: int, value: float) -> BenchmarkValues:
+    if known and known >= MIN_KNOWN_SHARE * size:
+        return BenchmarkValues((*measured.logs, math.log(value)), measured.left_out)
+    return BenchmarkValues(measured.logs, (*measured.left_out, f"{name} ({known} of {size} readings known)"))
+
+
+def _by_number(label: str) -> tuple[bool, Decimal, str]:
+    number = bool(NUMBER.fullmatch(label))
+    return not number, Decimal(label) if number else Decimal(0), label
+
+
+def _read_pairs(
+    path: Path, label_codes: dict[str, LabelCodes], known: tuple[str, ...], newest_night: str
+) -> dict[str, BenchmarkValues]:
+    """The pairs of each benchmark in the order of their numbers; several samples of a pair count as their medians."""
+    table = read_table(
+        path, PAIR_COLUMNS, label_codes, lambda rows: _check_pair_labels(rows, label_codes, known, newest_night)
+    )
+    order = {label_codes["pair"][pair]: place for place, pair in enumerate(sorted(label_codes["pair"], key=_by_number))}
+    groups = table.assign(place=table["pair"].map(order)).groupby(["benchmark", "place", "pair"])
+    found: dict[str, BenchmarkValues] = {}
+    sides = groups[["head_s", "base_s"]].agg(["size", "count", "median"])
+    for (benchmark, _, pair), size, head, head_s, _, base, base_s in sides.itertuples():
+        name = label_codes["benchmark"].labels[benchmark]
+        summary = f"pair {label_codes['pair'].labels[pair]}"
+        found[name] = _add_values(found.get(name, BenchmarkValues()), summary, size, min(head, base), head_s / base_s)
+    return found
+
+
+def _check_pair_labels(
+    rows: pd.DataFrame, label_codes: Mapping[str, LabelCodes], known: tuple[str, ...], newest_night: str
+) -> pd.DataFrame:
+    for number in rows["benchmark"].unique():
+        name = label_codes["benchmark"].labels[number]
+        if name not in known:
+            raise BadLabelError(
+                {"benchmark": name}, f"night {newest_night} has no benchmark '{name}'{suggest_name(name, known)}"
+            )
+    for label in label_codes["pair"]:
+        if not NUMBER.fullmatch(label):
+            raise BadLabelError({"pair": label}, f"pair '{label[:40]}' is not a number; number the pairs as they ran")
+    return rows
+
+
+def _series(name: str, past: ValuesByNight, newest: ValuesByNight, paired: BenchmarkValues | None) -> MetricSeries:
+    ((night, trials),) = newest.items()
+    paired = paired or BenchmarkValues()
+    details = "; ".join(filter(None, (trials.summary("trials"), paired.summary("pairs"))))
+    return MetricSeries(
+        name=name,
+        past=_past(past),
+        newest=NightTrials(night=night, logs=trials.logs) if trials.logs else None,
+        outcome=None if trials.logs else "failed",
+        reason=details if trials.logs else f"night {night} gave no number; {details}",
+        pairs=paired.logs,
+    )
+
+
+def _past(nights: ValuesByNight) -> tuple[NightTrials, ...]:
+    return tuple(NightTrials(night=night, logs=trials.logs) for night, trials in nights.items() if trials.logs)
+
+
+def _missing(name: str, past: ValuesByNight, newest_night: str) -> MetricSeries:
+    summary = (
+        f"night {newest_night} has no reading of it, last was "
+        f"{list(past)[-1]}; where it was retired, remove its history"
+    )
+    return MetricSeries(name=name, past=_past(past), outcome="missing", reason=summary)

@@ -1,1 +1,0 @@
-"""Pairs of trials: this code and another commit's in turn, each in a process and a tree of its own."""

@@ -1,0 +1,1 @@
+"""From a suite and options to the cases of a sweep."""

@@ -1,0 +1,248 @@
+"""Suite → ordered cases, skips with reasons, and combinations that make no sense. It starts nothing."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import random
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import ClassVar, Protocol
+
+from bench.core.case import Case, Device, Scalar
+from bench.core.frozen_model import FrozenModel
+from bench.plugins.backend import Backend, Options
+from bench.plugins.workload import Workload
+from harness.errors import UsageError, suggest_name
+from harness.planning.options import option_combinations
+from harness.planning.placements import Machine, Placement, choose_device, default_threads, placements
+from harness.planning.suite import Suite
+from reports.analysis.stats import estimate, half_width
+
+SUITE_FIELDS_OF_CASES = {
+    "seed",
+    "steps",
+    "window_s",
+    "precision",
+    "warmup",
+    "verify_steps",
+    "timeout_s",
+    "decompose",
+    "own_cost",
+    "roofline",
+    "affinity",
+    "telemetry",
+}
+"""What a suite says and every case repeats."""
+
+
+class Skip(FrozenModel):
+    """A case that can't run here, with the reason and the remedy."""
+
+    case: Case
+    reason: str
+
+
+class Plan(FrozenModel):
+    """What will run, what can't run here, and what makes no sense anywhere."""
+
+    cases: tuple[Case, ...]
+    skips: tuple[Skip, ...]
+    not_applicable: tuple[Skip, ...]
+    repeats: int
+
+
+class SiteProtocol(Protocol):
+    """What the plan asks of a site; see :class:`harness.sites.base.contract.Site`."""
+
+    options: ClassVar[type[Options]]
+    shares_environment: bool
+
+    def unavailable_reason(self, case: Case) -> str | None: ...
+
+
+def make_plan(
+    suite: Suite,
+    machine: Machine,
+    backends: Mapping[str, Backend],
+    workloads: Mapping[str, Workload],
+    where: SiteProtocol,
+    sites: Collection[str] = (),
+) -> Plan:
+    """Expand the suite. ``sites``: all there are; what a suite says of others than the one it runs on is theirs.
+
+    Raises :class:`UsageError` for wrong names, options or numbers, or an empty plan.
+    """
+    _check_names(suite, backends, workloads, {**dict.fromkeys(sites), machine.site: where.options})
+    device = choose_device(suite, machine)
+    places = placements(suite, machine, device)
+    threads = suite.threads or default_threads(places, machine)
+    cases: list[Case] = []
+    skips: list[Skip] = []
+    not_applicable: list[Skip] = []
+    for case in _expand(suite, device, places, threads, machine, where.options, backends, workloads):
+        backend, workload = backends[case.backend], workloads[case.workload]
+        unsupported = workload.unsupported_reason(case) or backend.unsupported_reason(case)
+        unavailable = backend.unavailable_reason(case) if where.shares_environment else None
+        skip_reason = _too_few_gpus(case, machine) or unavailable or where.unavailable_reason(case)
+        if unsupported:
+            not_applicable.append(Skip(case=case, reason=unsupported))
+        elif skip_reason:
+            skips.append(Skip(case=case, reason=skip_reason))
+        else:
+            cases.append(case)
+    if not cases and not skips:
+        reason_text = f": {not_applicable[0].reason}" if not_applicable else ""
+        raise UsageError(f"suite '{suite.name}' plans nothing to run{reason_text}")
+    return Plan(cases=tuple(cases), skips=tuple(skips), not_applicable=tuple(not_applicable), repeats=suite.repeats)
+
+
+def shuffled_rounds(plan: Plan, seed: int) -> Iterator[tuple[int, Case]]:
+    """Every case once a round, each round in its own seeded order, so that a drift of the machine hits all alike."""
+    for number in range(plan.repeats):
+        for case in shuffle_cases(plan.cases, seed, number):
+            yield number, case
+
+
+def shuffle_cases(cases: Sequence[Case], seed: int, round_number: int) -> list[Case]:
+    order = list(cases)
+    random.Random(f"{seed}/{round_number}").shuffle(order)
+    return order
+
+
+def imprecise_cases(plan: Plan, rates: Mapping[str, Sequence[float]], precision: float) -> list[Case]:
+    """The cases whose interval of throughput is wider than ± ``precision``. ``rates``: of the good trials, by key.
+
+    A case without a good trial is left out: more rounds would not make its number precise.
+    """
+    wide = []
+    for case in plan.cases:
+        found = rates.get(case.key)
+        ranks_on_node = half_width(estimate(found, "")) if found else 0.0
+        if ranks_on_node is None or ranks_on_node > precision:
+            wide.append(case)
+    return wide
+
+
+def _check_names(
+    suite: Suite,
+    backends: Mapping[str, Backend],
+    workloads: Mapping[str, Workload],
+    sites: Mapping[str, type[Options] | None],
+) -> None:
+    """``sites``: with the options of the one that is used."""
+    for name in suite.backends:
+        if name not in backends:
+            raise UsageError(f"unknown backend '{name}'{suggest_name(name, backends)}", ("backends",))
+    for name in suite.workloads:
+        if name not in workloads:
+            raise UsageError(f"unknown workload '{name}'{suggest_name(name, workloads)}", ("workloads",))
+    for scope, axes in suite.options.items():
+        known = [
+            name
+            for owner in (backends.get(scope), workloads.get(scope))
+            if owner is not None
+            for name in owner.options.model_fields
+        ]
+        used = sites.get(scope)
+        known += list(used.model_fields) if used else []
+        if scope not in (*backends, *workloads, *sites):
+            meant = suggest_name(scope, [*backends, *workloads, *sites])
+            message = f"option {scope}.{next(iter(axes), '')}: unknown backend, workload or site '{scope}'{meant}"
+            raise UsageError(message, ("options", scope))
+        known += ["transport"] if scope in backends else []
+        for name in axes:
+            if known and name not in known:
+                raise UsageError(
+                    f"option {scope}.{name}: {scope} has no option '{name}'{suggest_name(name, known)}",
+                    ("options", scope, name),
+                )
+
+
+def _expand(
+    suite: Suite,
+    device: Device,
+    places: Sequence[Placement],
+    threads: int,
+    machine: Machine,
+    site_options: type[Options],
+    backends: Mapping[str, Backend],
+    workloads: Mapping[str, Workload],
+) -> Iterator[Case]:
+    for workload_name, backend_name in itertools.product(suite.workloads, suite.backends):
+        workload, backend = workloads[workload_name], backends[backend_name]
+        where: Device = device if device in workload.devices else "cpu"
+        axes = suite.options.get(backend_name, {})
+        if backend_name == machine.site:
+            axes = {name: values for name, values in axes.items() if name not in site_options.model_fields}
+        transports, option_axes = _split_transport(axes, backend, where)
+        for scaling, net, transport, workload_options, backend_options, (count, ranks_on_node) in itertools.product(
+            [scaling for scaling in suite.scaling if scaling in workload.scalings] or workload.scalings,
+            suite.net or (None,),
+            transports,
+            option_combinations(workload_name, workload.options, suite.options.get(workload_name, {})),
+            option_combinations(backend_name, backend.options, option_axes),
+            places,
+        ):
+            if workload.uses_batch and scaling == "strong" and suite.batch % count:
+                raise UsageError(
+                    f"batch {suite.batch} does not divide among {count} ranks; under strong scaling it is the global "
+                    "batch: choose a multiple, or --scaling weak"
+                )
+            flags = workload.flags(workload.options(**workload_options))
+            ranks_here = min(count, ranks_on_node or count) if machine.multi_node else count
+            if (
+                ranks_here * threads > (machine.cores or math.inf)
+                and where == "cpu"
+                and "emulated_compute" not in flags
+            ):
+                flags = (*flags, "oversubscribed")
+            fault = suite.fault if suite.fault is not None and suite.fault.rank < count else None
+            if fault is not None:
+                flags = (*flags, "injected")
+            yield Case(
+                workload=workload_name,
+                workload_options=workload_options,
+                backend=backend_name,
+                transport=transport,
+                backend_options=backend_options,
+                device=where,
+                ranks=count,
+                ranks_per_node=ranks_on_node,
+                site=machine.site,
+                scaling=scaling,
+                batch=suite.batch if workload.uses_batch else 1,
+                threads=threads,
+                net=net,
+                flags=flags,
+                fault=fault,
+                **suite.model_dump(include=SUITE_FIELDS_OF_CASES),
+            )
+
+
+def _split_transport(
+    axes: Mapping[str, tuple[Scalar, ...]], backend: Backend, device: Device
+) -> tuple[tuple[str, ...], dict[str, tuple[Scalar, ...]]]:
+    option_axes = dict(axes)
+    chosen = tuple(str(name) for name in option_axes.pop("transport", ()))
+    if not chosen:
+        # A backend that does not run on this device says so itself, whatever the transport.
+        return backend.transports.get(device, ("any",))[:1], option_axes
+    place = ("options", backend.name, "transport")
+    if len(set(chosen)) < len(chosen):
+        raise UsageError(f"option {backend.name}.transport: {', '.join(chosen)} names one twice", place)
+    everywhere = sorted({name for names in backend.transports.values() for name in names})
+    for name in chosen:
+        if name not in everywhere:
+            meant = suggest_name(name, everywhere)
+            raise UsageError(f"option {backend.name}.transport: unknown transport '{name}'{meant}", place)
+    return chosen, option_axes
+
+
+def _too_few_gpus(case: Case, machine: Machine) -> str | None:
+    if case.device == "cpu" or machine.gpus is None:
+        return None
+    if not machine.cuda_torch:
+        return "torch is not a CUDA build; install one, or --device cpu"
+    if (case.ranks_on_a_node if machine.multi_node else case.ranks) > machine.gpus:
+        return f"{case.ranks} ranks need {case.ranks} GPUs, {machine.gpus} found; use fewer ranks or --device cpu"
+    return None

@@ -1,0 +1,1 @@
+"""Pages over several sweeps, exports, and what CI keeps between nights."""

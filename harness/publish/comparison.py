@@ -1,0 +1,148 @@
+"""``report A B``: several stored sweeps on one page, and what changed from the first to each other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from bench.core.records import Trial
+from bench.plugins.registry import load_plugins
+from harness.errors import UsageError
+from harness.store.opening import open_store, store_path
+from harness.store.store import DEFAULT_STORE, SweepInfo
+from harness.sweep import report
+from reports.analysis.cells import Cell
+from reports.analysis.comparison import Comparison, compare, labelled
+from reports.analysis.findings import analyse_cells
+from reports.analysis.predictions import PredictOptions
+from reports.analysis.stats import Estimate
+from reports.analysis.throughput import own_cost
+from reports.page import comparison_section
+from reports.page.html import render
+from reports.page.sweep_page import make_page
+from reports.page.tables import sweep_label
+
+MAX_SWEEPS = 8
+
+
+@dataclass(frozen=True)
+class ComparisonResult:
+    """The sweeps by label, what changed, and their page."""
+
+    sweeps: dict[str, str]
+    comparisons: tuple[Comparison, ...]
+    page: Path
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "sweeps": self.sweeps,
+            "report": str(self.page),
+            "comparisons": [
+                {
+                    **one.model_dump(exclude={"changes"}),
+                    "changes": [
+                        {
+                            "key": change.after.key,
+                            "against": change.before.key,
+                            "ratio": change.ratio.model_dump() if change.ratio else None,
+                            "direction": change.direction,
+                            "reason": change.reason,
+                        }
+                        for change in one.changes
+                    ],
+                }
+                for one in self.comparisons
+            ],
+        }
+
+    def print(self, console: Console) -> None:
+        for label, sweep in self.sweeps.items():
+            console.print(f"{label}: {sweep}", markup=False, highlight=False, soft_wrap=True)
+        for one in self.comparisons:
+            console.print(comparison_section.comparison_sentence(one), markup=False, highlight=False, soft_wrap=True)
+        console.print(f"report: {self.page}", markup=False, highlight=False, soft_wrap=True)
+
+
+@dataclass(frozen=True)
+class ComparedSweep:
+    """One of the sweeps, and what it is called on the page."""
+
+    label: str
+    info: SweepInfo
+    cells: tuple[Cell, ...]
+    trials: list[Trial]
+    cost: Estimate | None
+
+
+def compare_sweeps(
+    sweep_names: Sequence[str], store_url: str, page: Path | None, predict_options: PredictOptions
+) -> ComparisonResult:
+    """Write the page of several sweeps side by side. Raises :class:`UsageError` and :class:`StoreError`."""
+    sides = _load_sweeps(sweep_names, store_url)
+    first, *others = sides
+    comparisons = tuple(compare(first.label, first.cells, other.label, other.cells) for other in others)
+    target = (page or _default_page(store_url, [side.info.id for side in sides])).resolve()
+    titles = ", ".join(f"{side.label} = {side.info.suite.name}{_site_suffix(side.cells)}" for side in sides)
+    not_applicable = {
+        skip.case.key: (skip.case, skip.reason) for side in sides for skip in side.info.plan.not_applicable
+    }
+    page_model = make_page(
+        f"Scaling report: {titles}",
+        analyse_cells([cell for side in sides for cell in labelled(side.cells, side.label)], predict_options),
+        list(not_applicable.values()),
+        join_provenance([report.provenance(side.info, side.cells, side.cost) for side in sides]),
+        comparisons,
+        [report.trials_download((side.info, side.cells, side.trials) for side in sides)],
+        [f"{side.label}: {line}" for side in sides for line in report.node_remarks(side.info, side.cells)],
+    )
+    report.write_atomically(target, render(page_model))
+    return ComparisonResult({side.label: side.info.id for side in sides}, comparisons, target)
+
+
+def _load_sweeps(sweep_names: Sequence[str], store_url: str) -> list[ComparedSweep]:
+    if len(sweep_names) > MAX_SWEEPS:
+        raise UsageError(f"{len(sweep_names)} sweeps side by side: at most {MAX_SWEEPS}; use --index DIR for more")
+    backends, workloads, _ = load_plugins()
+    store = open_store(store_url, create=False)
+    sides: list[ComparedSweep] = []
+    for number, name in enumerate(sweep_names):
+        info = store.sweep(name)
+        if any(side.info.id == info.id for side in sides):
+            raise UsageError(f"sweep {info.id} is named twice; name different ones")
+        trials = store.trials(info.id)
+        cells = report.sweep_cells(info, trials, backends, workloads)
+        sides.append(ComparedSweep(sweep_label(number), info, cells, trials, own_cost(trials)))
+    store.close()
+    return sides
+
+
+def join_provenance(rows: Sequence[Sequence[tuple[str, str]]]) -> list[tuple[str, ...]]:
+    """One row a name, one column a sweep, in the order of the names' first appearance."""
+    tables = [_join_rows(one) for one in rows]
+    return [
+        (name, *(one.get(name, "–") for one in tables))
+        for name in dict.fromkeys(name for one in tables for name in one)
+    ]
+
+
+def _join_rows(rows: Sequence[tuple[str, str]]) -> dict[str, str]:
+    """By name, what stands in several rows of it together."""
+    found: dict[str, list[str]] = {}
+    for name, value in rows:
+        found.setdefault(name, []).append(value)
+    return {name: "; ".join(values) for name, values in found.items()}
+
+
+def _site_suffix(cells: Sequence[Cell]) -> str:
+    """`` on slurm``; empty for this machine."""
+    places = dict.fromkeys(cell.case.site for cell in cells if cell.case.site != "local")
+    return f" on {', '.join(places)}" if places else ""
+
+
+def _default_page(store_url: str, names: Sequence[str]) -> Path:
+    folder = (store_path(store_url) or Path(DEFAULT_STORE)).parent
+    return folder / names[-1] / f"beside-{'-'.join(names[:-1])}.html"

@@ -1,0 +1,137 @@
+"""``export``: stored sweeps as a file, or as text on standard output, in a format that other tools read."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+from statistics import median
+
+from rich.console import Console
+
+from bench.plugins.registry import load_plugins
+from harness.errors import UsageError, suggest_name
+from harness.store.ledger import IngestedRun
+from harness.store.opening import open_store
+from harness.store.store import Store, SweepInfo
+from harness.sweep.report import sweep_cells, sweep_facts, write_atomically
+from reports.formats.exports import CannotExport, Export, Format, format_names, load_format
+from reports.formats.exports.pytest_benchmark import render_night
+from reports.formats.trial_rows import SweepTable, TrialRow, rows_of
+
+DEFAULT_FORMAT = "csv"
+INGESTED_FORMAT = "pytest-benchmark"
+
+
+def export(
+    sweeps: Sequence[str], store_url: str, wanted: str | None, out: Path | None, stderr_console: Console
+) -> None:
+    """Write the sweeps to ``out``, or to standard output. Raises :class:`UsageError` before anything is written."""
+    name = choose_format(wanted, out)
+    output_format = load_format(name)
+    if out is None and not output_format.text:
+        raise UsageError(f"--format {name}: is not text; name a file with --out")
+    if out is not None:
+        _check_regular_file(out)
+    runs = _ingested_runs(store_url, sweeps)
+    if runs:
+        exported, what = export_ingested(runs, name), f"{len(runs)} runs of {runs[0].night}"
+    else:
+        table = read_table(store_url, sweeps)
+        exported = _rendered(output_format, table, name)
+        what = f"{len(table.rows)} rows of {', '.join(sweep.id for sweep in table.sweeps)}"
+    _write_output(exported, out)
+    for line in exported.left_out:
+        stderr_console.print(f"left out: {line}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+    if out is not None:
+        stderr_console.print(f"{name}: {what} → {out}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _rendered(output_format: Format, table: SweepTable, name: str) -> Export:
+    try:
+        return output_format.render(table)
+    except CannotExport as problem:
+        raise UsageError(f"--format {name}: {problem}") from None
+
+
+def _check_regular_file(out: Path) -> None:
+    """A folder, a pipe or a device would be replaced by the file. Raises :class:`UsageError`."""
+    try:
+        regular = out.is_file() or not out.exists()
+    except OSError as problem:
+        raise UsageError(f"--out {out}: cannot be looked at ({problem.strerror}); name another") from None
+    if not regular:
+        raise UsageError(f"--out {out}: is not an ordinary file; name another, or leave --out out")
+
+
+def choose_format(wanted: str | None, out: Path | None) -> str:
+    """The one asked for; else the only one that has the file's suffix; else CSV. Raises :class:`UsageError`."""
+    known = format_names()
+    if wanted is not None:
+        if wanted not in known:
+            raise UsageError(f"--format {wanted}: unknown format{suggest_name(wanted, known)}")
+        return wanted
+    suffix = out.suffix.lower() if out else ""
+    matching = [name for name in known if suffix in load_format(name).suffixes]
+    return matching[0] if len(matching) == 1 else DEFAULT_FORMAT
+
+
+def read_table(store_url: str, wanted: Sequence[str]) -> SweepTable:
+    """The rows of the wanted sweeps, in that order, each sweep once; of the latest where none is named."""
+    store = open_store(store_url, create=False)
+    try:
+        infos = {info.id: info for info in map(store.sweep, wanted or ["latest"])}
+        rows = tuple(row for info in infos.values() for row in _rows(store, info))
+    finally:
+        store.close()
+    return SweepTable(sweeps=tuple(sweep_facts(info) for info in infos.values()), rows=rows)
+
+
+def _ingested_runs(store_url: str, wanted: Sequence[str]) -> Sequence[IngestedRun]:
+    """Where one night of ingested runs is wanted, and no sweep is named so; else none."""
+    if len(wanted) != 1 or wanted[0] == "latest":
+        return ()
+    with closing(open_store(store_url, create=False)) as store:
+        if wanted[0] in store.sweep_ids():
+            return ()
+    # Only a store of today's format can hold runs.
+    with closing(open_store(store_url, create=False, upgrade=True)) as store:
+        return store.ledger.runs(wanted)
+
+
+def export_ingested(runs: Sequence[IngestedRun], name: str) -> Export:
+    """A night of ingested runs, the way it came. Raises :class:`UsageError`."""
+    night = runs[0].night
+    if name != INGESTED_FORMAT:
+        raise UsageError(f"--format {name}: has no place for ingested runs, which {night} is; use {INGESTED_FORMAT}")
+    origins = {(run.commit, tuple(sorted(run.place.items()))) for run in runs}
+    if len(origins) > 1:
+        raise UsageError(
+            f"{night}: its runs are of {len(origins)} commits or machines, and a file tells of one; "
+            "ingest them as nights of their own with --night"
+        )
+    benchmarks: dict[str, dict[str, float]] = {}
+    for run in runs:
+        benchmarks.setdefault(run.benchmark, {})[run.run] = median(run.seconds)
+    return render_night(benchmarks, runs[0].place, runs[0].commit, min(run.at for run in runs))
+
+
+def _rows(store: Store, info: SweepInfo) -> Sequence[TrialRow]:
+    backends, workloads, _ = load_plugins()
+    trials = store.trials(info.id)
+    return tuple(rows_of(sweep_facts(info), sweep_cells(info, trials, backends, workloads), trials))
+
+
+def _write_output(exported: Export, out: Path | None) -> None:
+    if out is not None:
+        write_atomically(out, exported.content)
+        return
+    assert isinstance(exported.content, str)
+    try:
+        sys.stdout.write(exported.content)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader has seen enough, as `head` does. What is still buffered must not fail again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,62 @@
+"""Brings back the results store that the last night left behind as an artifact on GitHub.
+
+    python -m harness.publish.github_artifacts nightly-store .runs
+
+Needs GitHub's command line `gh` and the standard library, nothing else. A cache is no place for a history: it is
+dropped after a week without use, and a night that finds none can't tell that from a first one. Here the first night is
+told by there being no artifact; any other trouble ends the night before it would begin a new history.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+
+def newest_run(artifacts: Iterable[Mapping[str, Any]], branch: str) -> int | None:
+    """The run that kept the newest artifact of a branch of this repository: a fork may name its branch alike."""
+    own_artifacts = [
+        (artifact["created_at"], artifact["workflow_run"]["id"])
+        for artifact in artifacts
+        if not artifact["expired"]
+        and artifact["workflow_run"]["head_branch"] == branch
+        and artifact["workflow_run"]["head_repository_id"] == artifact["workflow_run"]["repository_id"]
+    ]
+    return max(own_artifacts)[1] if own_artifacts else None
+
+
+def parser() -> argparse.ArgumentParser:
+    argument_parser = argparse.ArgumentParser(
+        prog="python -m harness.publish.github_artifacts", description=__doc__.splitlines()[0]
+    )
+    argument_parser.add_argument("name", help="of the artifact")
+    argument_parser.add_argument("folder", help="where it is unpacked")
+    return argument_parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = parser().parse_args(arguments)
+    repository = os.environ["GITHUB_REPOSITORY"]
+    branch = _api(f"repos/{repository}")["default_branch"]
+    listed = _api(f"repos/{repository}/actions/artifacts?name={options.name}&per_page=100")["artifacts"]
+    run = newest_run(listed, branch)
+    if run is None:
+        print(f"{branch} has kept no {options.name} yet: a new history begins")
+        return 0
+    subprocess.run(["gh", "run", "download", str(run), "--name", options.name, "--dir", options.folder], check=True)
+    print(f"the history goes on from run {run}")
+    return 0
+
+
+def _api(path: str) -> Any:
+    done = subprocess.run(["gh", "api", path], stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(done.stdout)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

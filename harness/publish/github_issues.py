@@ -1,0 +1,150 @@
+"""One issue on GitHub per regression: opened when it is found, kept up to date, closed when the curve passes again.
+
+    python -m harness.publish.github_issues .runs/nightly/verdict.json --run https://github.com/OWNER/NAME/actions/runs/1
+
+Needs GitHub's command line `gh` and the standard library, nothing else: it runs in a job that may write issues, where
+nothing is installed and nothing measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+LABEL = "scaling-regression"
+MARKER = re.compile(r"<!-- scaling-regression (\{.*\}) -->\s*\Z")
+MAX_TITLE_LENGTH = 200
+PASSING = {"pass", "improved"}
+
+Document = Mapping[str, Any]
+"""What ``check --json`` printed."""
+
+
+@dataclass(frozen=True)
+class Issue:
+    """An open issue about a curve. ``series``: name and metric of what regressed."""
+
+    number: int
+    curve: str
+    series: frozenset[tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class Action:
+    """One call of ``gh``, with what it reads from standard input."""
+
+    arguments: tuple[str, ...]
+    body: str = ""
+
+
+def read_issues(issues: Iterable[Mapping[str, Any]]) -> list[Issue]:
+    """Those that this module has opened, the oldest first; people's own issues under the label are left alone."""
+    own_issues = []
+    for issue in issues:
+        if marker := MARKER.search(issue["body"]):
+            marker_data = json.loads(marker[1])
+            own_issues.append(
+                Issue(issue["number"], marker_data["curve"], frozenset(map(tuple, marker_data["series"])))
+            )
+    return sorted(own_issues, key=lambda issue: issue.number)
+
+
+def plan_actions(document: Document, open_issues: Sequence[Issue], run: str) -> list[Action]:
+    """What to do about a night. A curve that can't be told, failed or is missing leaves its issue as it was."""
+    issue_by_curve = {issue.curve: issue for issue in reversed(open_issues)}
+    regressed: dict[str, list[Mapping[str, Any]]] = {}
+    for finding in document["findings"]:
+        if finding["status"] == "regressed":
+            regressed.setdefault(finding["curve"], []).append(finding)
+    actions = []
+    for curve, findings in regressed.items():
+        body = _body(document, curve, findings, run)
+        if curve in issue_by_curve:
+            actions.append(Action(("issue", "edit", str(issue_by_curve[curve].number), "--body-file", "-"), body))
+        else:
+            title = f"Regressed: {curve}"[:MAX_TITLE_LENGTH]
+            actions.append(Action(("issue", "create", "--label", LABEL, "--title", title, "--body-file", "-"), body))
+    statuses = {(one["name"], one["metric"]): one["status"] for one in document["verdicts"]}
+    for issue in open_issues:
+        if (
+            issue.curve not in regressed
+            and issue.series
+            and {statuses.get(series) for series in issue.series} <= PASSING
+        ):
+            comment = f"Passes again on night {document['judged']}: {run}"
+            actions.append(Action(("issue", "close", str(issue.number), "--comment", comment)))
+    return actions
+
+
+def _body(document: Document, curve: str, findings: Sequence[Mapping[str, Any]], run: str) -> str:
+    summary = "\n".join(f"- {finding['kind']}: {_escape(finding['said'])}" for finding in findings)
+    against = f", against {document['base_commit']}" if document["base_commit"] else ""
+    accept = shlex.join(
+        ["python", "-m", "harness", "check", *document.get("again", ()), "--accept", curve, "--because", "…"]
+    )
+    marker = json.dumps({"curve": curve, "series": sorted(_series(document, findings))})
+    # Nothing in a name may end the comment that holds the marker.
+    hidden = marker.replace("-", "\\u002d").replace(">", "\\u003e")
+    return f"""{summary}
+
+Night {document["judged"]}, commit {document["commit"] or "unknown"}{against}. Report and log: {run}
+
+Every night that finds it again rewrites this text, and the first one that finds it gone closes the issue. If it was
+intended:
+
+    {accept}
+
+<!-- scaling-regression {hidden} -->
+"""
+
+
+def _series(document: Document, findings: Sequence[Mapping[str, Any]]) -> set[tuple[str, str]]:
+    """What must pass before the curve does: the series behind the findings that regressed, or else all behind them."""
+    names = {name for finding in findings for name in finding["verdicts"]}
+    finding_verdicts = [one for one in document["verdicts"] if one["name"] in names]
+    regressed_verdicts = [one for one in finding_verdicts if one["status"] == "regressed"] or finding_verdicts
+    return {(one["name"], one["metric"]) for one in regressed_verdicts}
+
+
+def _escape(summary: str) -> str:
+    """On one line, and nobody is called by it."""
+    return " ".join(summary.split()).replace("@", "@\u200b").replace("<", "&lt;")
+
+
+def gh(arguments: Sequence[str], body: str = "") -> str:
+    """Raises :class:`CalledProcessError`; what gh complains of is on standard error by then."""
+    done = subprocess.run(["gh", *arguments], input=body, stdout=subprocess.PIPE, text=True, check=True)
+    return done.stdout
+
+
+def parser() -> argparse.ArgumentParser:
+    argument_parser = argparse.ArgumentParser(
+        prog="python -m harness.publish.github_issues", description=__doc__.splitlines()[0]
+    )
+    argument_parser.add_argument("verdict", type=Path, help="what `check --json` printed")
+    argument_parser.add_argument("--run", required=True, metavar="URL", help="where the report and the log are")
+    return argument_parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = parser().parse_args(arguments)
+    document = json.loads(options.verdict.read_text())
+    list_options = ("--label", LABEL, "--state", "open", "--limit", "1000", "--json", "number,body")
+    actions = plan_actions(document, read_issues(json.loads(gh(("issue", "list", *list_options)))), options.run)
+    if any(action.arguments[1] == "create" for action in actions):
+        gh(("label", "create", LABEL, "--force", "--color", "B60205", "--description", "Found by the nightly check"))
+    for action in actions:
+        print(shlex.join(("gh", *action.arguments)), gh(action.arguments, action.body).strip())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

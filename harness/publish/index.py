@@ -1,0 +1,124 @@
+"""``report --index``: a page over many stored sweeps, and a report for each that has none there yet."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from bench.plugins.registry import load_plugins
+from harness.errors import UsageError
+from harness.store.opening import mask_password, open_store
+from harness.store.store import Store, SweepInfo
+from harness.sweep import report
+from reports.analysis.cells import Cell
+from reports.analysis.findings import analyse_cells
+from reports.analysis.nights import Night, night_cell
+from reports.analysis.stats import Estimate
+from reports.analysis.throughput import own_cost
+from reports.page.elements import Page
+from reports.page.html import render
+from reports.page.index_page import make_index
+
+INDEX = "index.html"
+
+
+@dataclass(frozen=True)
+class IndexResult:
+    """The index, and which of its sweeps got a report; the others had one."""
+
+    page: Page
+    path: Path
+    sweeps: tuple[str, ...]
+    written: tuple[str, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "index": str(self.path),
+            "sweeps": [
+                {"sweep": name, "report": str(self.path.parent / _page_of(name)), "written": name in self.written}
+                for name in self.sweeps
+            ],
+        }
+
+    def print(self, console: Console) -> None:
+        for line in (*self.page.answers, *self.page.warnings):
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
+        kept = len(self.sweeps) - len(self.written)
+        console.print(f"reports: {len(self.written)} written, {kept} kept", highlight=False)
+        console.print(f"index: {self.path}", markup=False, highlight=False, soft_wrap=True)
+
+
+def write_index(names: Sequence[str], store_url: str, folder: Path) -> IndexResult:
+    """Index the sweeps named, or every finished one. Raises :class:`UsageError` and :class:`StoreError`."""
+    folder = folder.resolve()
+    store = open_store(store_url, create=False)
+    chosen, unfinished = _choose(store, names)
+    if not chosen:
+        message = f"store {mask_password(store_url)} holds no finished sweep"
+        raise UsageError(f"{message}; run `python -m harness sweep`, or name one")
+    nights, written = [], []
+    for name in chosen:
+        night, rewritten = _add_sweep(store, name, folder)
+        nights.append(night)
+        written += [name] if rewritten else []
+    store.close()
+    page = make_index(nights, unfinished)
+    report.write_atomically(folder / INDEX, render(page))
+    return IndexResult(page, folder / INDEX, tuple(chosen), tuple(written))
+
+
+def _choose(store: Store, names: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The sweeps to index, the oldest first, and those left out: unfinished, and not named."""
+    named = {store.sweep(name).id for name in names}
+    if named:
+        return [name for name in store.sweep_ids() if name in named], []
+    finished = {name: store.sweep(name).finished_at is not None for name in store.sweep_ids()}
+    return [name for name in finished if finished[name]], [name for name in finished if not finished[name]]
+
+
+def _add_sweep(store: Store, name: str, folder: Path) -> tuple[Night, bool]:
+    """What the index keeps of a sweep, and whether its report had to be written.
+
+    Its trials hold every step and sample: they are gone before the next sweep's are read.
+    """
+    backends, workloads, _ = load_plugins()
+    info, trials = store.sweep(name), store.trials(name)
+    cells, cost = report.sweep_cells(info, trials, backends, workloads), own_cost(trials)
+    target = folder / _page_of(name)
+    rewritten = not _is_current(target, info)
+    if rewritten:
+        report.write_page(info, trials, analyse_cells(cells), target, cost)
+    return _night(info, cells, cost), rewritten
+
+
+def _page_of(sweep: str) -> str:
+    return f"{sweep}.html"
+
+
+def _is_current(page: Path, info: SweepInfo) -> bool:
+    """A report that was written after its sweep had finished is kept: delete it to have it written anew."""
+    if info.finished_at is None or not page.is_file():
+        return False
+    return page.stat().st_mtime >= datetime.fromisoformat(info.finished_at).timestamp()
+
+
+def _night(info: SweepInfo, cells: Sequence[Cell], cost: Estimate | None) -> Night:
+    environment = info.environment
+    changed = " with changed files" if environment.changed_files else ""
+    return Night(
+        sweep=info.id,
+        href=_page_of(info.id),
+        started_at=info.started_at,
+        finished=info.finished_at is not None,
+        suite=info.suite.name,
+        commit=f"{environment.commit}{changed}" if environment.commit else "unknown",
+        machine=environment.machine,
+        place=environment.place,
+        cells=tuple(map(night_cell, cells)),
+        own_cost=cost,
+    )

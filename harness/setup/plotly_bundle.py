@@ -1,0 +1,107 @@
+"""Fetches the small bundle of plotly.js once, for pages a third of the size. It makes no page.
+
+    python -m harness.setup.plotly_bundle            fetch it if it isn't kept, and say in one line what is there
+    python -m harness.setup.plotly_bundle --strict   the same, but exit 1 where it can't be fetched
+
+Python's plotly carries plotly.js whole; the bundle with the two kinds of figure that pages draw is published for npm
+alone. Where it can't be fetched nothing is lost: pages carry the whole library and are bigger.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from reports.page.plotly_js import BUNDLE_FILE, BUNDLE_SHA256, NPM_PACKAGE, PLOTLY_JS_VERSION, bundle_file
+
+NPM_TIMEOUT_S = 120
+
+
+@dataclass(frozen=True)
+class NpmFile:
+    """One file of a package of npm's registry, and the digest it must have."""
+
+    package: str
+    version: str
+    file: str
+    sha256: str
+
+
+PLOTLY = NpmFile(NPM_PACKAGE, PLOTLY_JS_VERSION, BUNDLE_FILE, BUNDLE_SHA256)
+
+
+class FetchError(Exception):
+    """The file can't be had here. The text is one line: what is missing and how to get it."""
+
+
+def ensure_npm_file(npm_file: NpmFile, target: Path) -> str:
+    """Fetch it to ``target`` unless it is there already; whether it was, in a word. Raises :class:`FetchError`."""
+    if target.exists() and _digest(target.read_bytes()) == npm_file.sha256:
+        return "kept"
+    content = _fetch(npm_file)
+    if _digest(content) != npm_file.sha256:
+        raise FetchError(
+            f"{npm_file.file} of {npm_file.package} {npm_file.version} is not what was published; try again"
+        )
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=target.parent, delete=False) as partial:
+        partial.write(content)
+    # Renamed into place, so that nobody ever finds half a file.
+    Path(partial.name).chmod(0o644)
+    Path(partial.name).rename(target)
+    return "fetched"
+
+
+def _fetch(npm_file: NpmFile) -> bytes:
+    npm = shutil.which("npm")
+    if npm is None:
+        raise FetchError("no npm on PATH; install it, for example Debian's package npm")
+    package = f"{npm_file.package}@{npm_file.version}"
+    with tempfile.TemporaryDirectory(prefix="npm-pack-") as folder:
+        try:
+            done = subprocess.run(
+                [npm, "pack", package, "--silent", "--pack-destination", folder],
+                cwd=folder,
+                capture_output=True,
+                text=True,
+                timeout=NPM_TIMEOUT_S,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            raise FetchError(f"`npm pack {package}` gave no answer within {NPM_TIMEOUT_S} s") from None
+        archive = next(Path(folder).glob("*.tgz"), None)
+        if done.returncode or archive is None:
+            error_lines = [line for line in done.stderr.splitlines() if "error" in line.lower()] or ["it said nothing"]
+            raise FetchError(f"`npm pack {package}` failed: {error_lines[0].strip()}")
+        with tarfile.open(archive) as tar:
+            member = tar.extractfile(npm_file.file)
+            if member is None:
+                raise FetchError(f"{package} has no {npm_file.file}")
+            return member.read()
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m harness.setup.plotly_bundle", description=__doc__.splitlines()[0])
+    parser.add_argument("--strict", action="store_true", help="exit 1 where the bundle can't be fetched")
+    strict = parser.parse_args().strict
+    try:
+        print(f"plotly.js {PLOTLY_JS_VERSION}, basic bundle: {ensure_npm_file(PLOTLY, bundle_file())}", flush=True)
+    except (FetchError, OSError, KeyError, tarfile.TarError) as problem:
+        print(f"plotly.js's small bundle was not fetched: {problem}. Pages will be bigger, not poorer.", flush=True)
+        return 1 if strict else 0
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

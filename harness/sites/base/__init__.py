@@ -1,0 +1,1 @@
+"""What all sites share: the contract, running trials, job handles, diagnosis."""

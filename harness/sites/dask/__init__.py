@@ -1,0 +1,1 @@
+"""A Dask cluster that exists, or one that dask-jobqueue starts."""

@@ -1,0 +1,1 @@
+"""Plain machines by ssh."""

@@ -1,0 +1,163 @@
+"""A trial on hosts: a session of ssh for each node, one more where a launcher starts the ranks."""
+
+from __future__ import annotations
+
+import queue
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from bench.core.case import Case
+from bench.node.agent import READY_LINE
+from bench.node.transfer import TransferReceiver
+from harness.sites.base.contract import Job, TrialResult
+from harness.sites.base.remote import MARGIN_S, LostNode, gather_result, read_node_ends
+from harness.sites.hosts import client
+from harness.sites.hosts.hosts_file import Host
+from harness.sites.hosts.session import SshSession
+
+EXIT_GRACE_S = 3.0
+"""How long the others may go on once a node has ended badly: their ranks may still say why."""
+STOP_GRACE_S = 15.0
+"""How long nodes that are told to end may take for stacks and parcels."""
+DISCONNECT_GRACE_S = 3.0
+
+
+class HostCommand(NamedTuple):
+    """A command for one host. ``node``: which one it stands for; ``None``: it is the launcher."""
+
+    title: str
+    node: int | None
+    host: Host
+    command: list[str]
+
+
+class SshJob(Job):
+    """The sessions of one trial."""
+
+    def __init__(
+        self, case: Case, folder: Path, host_commands: Sequence[HostCommand], config: str, access: client.SshAccess
+    ) -> None:
+        self.case, self.folder, self.access, self.config = case, folder, access, config
+        self.events: queue.Queue[SshSession | int] = queue.Queue()
+        """Sessions that have ended, and numbers of nodes that are ready for a launcher's ranks."""
+        self.nodes: dict[int, SshSession] = {}
+        self.nodes_not_ready = set(range(case.nodes))
+        self.launcher_command = next(
+            (host_command for host_command in host_commands if host_command.node is None), None
+        )
+        self.launcher: SshSession | None = None
+        try:
+            for host_command in host_commands:
+                if host_command.node is not None:
+                    self.nodes[host_command.node] = self._open(host_command, case.model_dump(mode="json"))
+        except BaseException:
+            self.cancel()
+            raise
+
+    def _open(self, host_command: HostCommand, first_message: Any) -> SshSession:
+        unpacker = TransferReceiver(self.folder)
+
+        def take(line: str) -> bool:
+            if host_command.node is not None and line.rstrip() == READY_LINE:
+                self.events.put(host_command.node)
+                return True
+            return unpacker.take(line)
+
+        log = self.folder / f"{host_command.title}.log"
+        return SshSession(
+            host_command.host, host_command.command, log, first_message=first_message, take=take, ended=self.events.put
+        )
+
+    def _node_ready(self, node: int) -> None:
+        self.nodes_not_ready.discard(node)
+        if not self.nodes_not_ready and self.launcher_command is not None and self.launcher is None:
+            self.launcher = self._open(self.launcher_command, self.config)
+
+    @property
+    def _sessions(self) -> list[SshSession]:
+        return [*self.nodes.values(), *((self.launcher,) if self.launcher else ())]
+
+    def wait(self, timeout_s: float) -> TrialResult:
+        try:
+            # A node's own word on what took too long comes first.
+            timed_out = not self._wait_for_first_end(time.monotonic() + timeout_s + MARGIN_S)
+            for session in self._running() if timed_out or self._any_running_after(EXIT_GRACE_S) else ():
+                session.request_end()
+            self._any_running_after(STOP_GRACE_S)
+        finally:
+            self.cancel()
+        return self._result(timed_out=timed_out)
+
+    def _running(self) -> list[SshSession]:
+        return [session for session in self.nodes.values() if not session.ended]
+
+    def _wait_for_first_end(self, deadline: float) -> bool:
+        """Wait until all nodes have ended, or one session has ended badly; whether that came in time."""
+        while self._running():
+            try:
+                found = self.events.get(timeout=max(0.0, deadline - time.monotonic()))
+            except queue.Empty:
+                return False
+            if isinstance(found, int):
+                self._node_ready(found)
+            elif found.status:
+                return True
+        return True
+
+    def _any_running_after(self, seconds: float) -> bool:
+        """Whether one still runs when all have been given this long."""
+        deadline = time.monotonic() + seconds
+        while self._running() and (left := deadline - time.monotonic()) > 0:
+            with suppress(queue.Empty):
+                self.events.get(timeout=left)
+        return bool(self._running())
+
+    def _result(self, *, timed_out: bool) -> TrialResult:
+        reported = read_node_ends(self.folder)
+        lost = [
+            LostNode(number, session.host.name, self._failure_of(session))
+            for number, session in self.nodes.items()
+            if number not in reported and not session.was_disconnected
+        ]
+        result = gather_result(self.folder, self.case, lost, timed_out=timed_out)
+        return result if self.launcher is None or lost else self._with_launcher_output(self.launcher, result)
+
+    def _failure_of(self, session: SshSession) -> str:
+        if session.problem:
+            return session.problem
+        if session.status == client.SSH_FAILED:
+            return client.connection_failure(session.output_tail(), session.host, self.access)
+        said = next((line for line in reversed(session.output_tail()) if line.strip()), "no word")
+        return f"its agent ended with status {session.status} ({said.strip()})"
+
+    def _with_launcher_output(self, launcher: SshSession, result: TrialResult) -> TrialResult:
+        """The launcher's own words count where the ranks had none."""
+        failed = bool(launcher.status) and not launcher.was_disconnected
+        if result.outcome == "ok" and not failed:
+            return result
+        words = [line for line in launcher.output_tail() if line.strip()]
+        result = replace(result, log_tail=(*result.log_tail, *(f"{launcher.title}: {line}" for line in words)))
+        if failed and not result.failures and result.outcome == "ok":
+            why = f"{launcher.title} on {launcher.host.name}: {_most_telling_line(words)}"
+            return replace(result, outcome="failed", reason=why)
+        return result
+
+    def cancel(self) -> None:
+        for session in self._sessions:
+            session.disconnect()
+        deadline = time.monotonic() + DISCONNECT_GRACE_S
+        for session in self._sessions:
+            session.close(deadline)
+
+
+def _most_telling_line(words: Sequence[str]) -> str:
+    """The line that says most, in the order of what may be said."""
+    for mark in ("verification failed", "denied", "ssh:", "Error", "error"):
+        found = next((line.strip() for line in words if mark in line), None)
+        if found is not None:
+            return found
+    return words[-1].strip() if words else "ended without a word"

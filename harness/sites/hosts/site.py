@@ -1,0 +1,186 @@
+"""Machines that ssh reaches: the nodes are the first hosts of a file, each with an agent for the length of a trial."""
+
+from __future__ import annotations
+
+import secrets
+import shlex
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from bench.core.case import Case, Role
+from bench.node.launchers.runner import CASE_FILE, LAUNCHERS, launcher_arguments
+from bench.plugins.backend import Options
+from harness.sites.base.contract import Job, Site, TrialRequest
+from harness.sites.base.remote import node_command, rendezvous_port
+from harness.sites.hosts import client
+from harness.sites.hosts.host_check import HostChecks
+from harness.sites.hosts.hosts_file import PATH_PATTERN, USER_PATTERN, Host, read_hosts
+from harness.sites.hosts.job import HostCommand, SshJob
+
+INTERFACE_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9_.:-]{0,14}$"
+FOLDER_PATTERN = r"^/[A-Za-z0-9._/-]*$"
+RankStarter = Literal["own", "torchrun", "horovodrun", "mpirun"]
+CONFIG_FILE = "ssh_config"
+PRIVATE_FOLDER = "ours"
+"""Inside the trial's folder, where nothing that hosts send is unpacked."""
+
+
+class SshOptions(Options):
+    file: str | None = Field(
+        None,
+        min_length=1,
+        description="the hosts, one a line: name [slots=K] [address=A] [user=U] [port=P] [python=FILE]",
+    )
+    user: str | None = Field(None, pattern=USER_PATTERN, description="who to be there; else as ssh does by itself")
+    port: int | None = Field(None, ge=1, le=65535, description="where their sshd listens; else 22")
+    identity: str | None = Field(
+        None,
+        pattern=PATH_PATTERN,
+        description="file of the private key; mpirun and horovodrun look for it under the same path on the first host",
+    )
+    known_hosts: str | None = Field(
+        None, pattern=PATH_PATTERN, description="file of the hosts' keys; else ~/.ssh/known_hosts"
+    )
+    host_key_checking: Literal["strict", "accept-new"] = Field(
+        "strict", description="a host whose key is not known is refused, or its key is written to known_hosts"
+    )
+    python: str | None = Field(
+        None, pattern=PATH_PATTERN, description="the interpreter there; else the path of this one"
+    )
+    folder: str | None = Field(
+        None, pattern=PATH_PATTERN, description="the checkout there; else the package is installed"
+    )
+    scratch: str = Field(
+        "/tmp", pattern=FOLDER_PATTERN, description="where a trial has its folder there: no disk that they share"
+    )
+    interface: str | None = Field(
+        None,
+        pattern=INTERFACE_PATTERN,
+        description="by which the hosts meet; else the one that leads to the first of them",
+    )
+    start: Literal["auto", "own", "torchrun", "horovodrun", "mpirun"] = Field(
+        "auto",
+        description="who starts ranks: torchrun those of ddp (torch's store then listens on every interface of "
+        "the first host), horovodrun those of horovod over gloo, mpirun always those over mpi; auto and own: we do",
+    )
+
+
+def rank_starter(case: Case, chosen: str) -> RankStarter:
+    """Who starts the ranks of a case (pure)."""
+    if case.transport == "mpi":
+        return "mpirun"
+    if chosen == "torchrun" and case.backend == "ddp":
+        return "torchrun"
+    if chosen == "horovodrun" and case.backend == "horovod":
+        return "horovodrun"
+    return "own"
+
+
+class SshSite(Site):
+    name = "hosts"
+    summary = "machines that ssh reaches"
+    options = SshOptions
+
+    def __init__(self, chosen: Options | None = None) -> None:
+        super().__init__(chosen)
+        assert isinstance(self.chosen, SshOptions)
+        self.settings: SshOptions = self.chosen
+        self.file = None if self.settings.file is None else Path(self.settings.file).expanduser()
+        self.access = client.SshAccess(
+            self.settings.user,
+            self.settings.port,
+            self.settings.identity,
+            self.settings.known_hosts,
+            self.settings.host_key_checking,
+        )
+        self.host_checks = HostChecks(self.access, self.settings.folder, self._python)
+
+    def _python(self, host: Host) -> str:
+        return host.python or self.settings.python or sys.executable
+
+    def missing_dependency(self) -> str | None:
+        return None if shutil.which("ssh") else "no ssh on this machine: apt-get install openssh-client"
+
+    def missing_option(self) -> str | None:
+        return None if self.file else "no hosts are named: --set hosts.file=FILE, one host a line"
+
+    def unavailable_reason(self, case: Case) -> str | None:
+        missing = self.missing_dependency() or self.missing_option()
+        if missing or self.file is None:
+            return missing
+        if case.net is not None:
+            return "the links between hosts are the real ones: leave --net out"
+        if self.settings.start == "own" and case.transport == "mpi":
+            return "ranks over mpi are mpirun's to start: leave --set hosts.start=own out, or use another transport"
+        hosts = read_hosts(self.file)
+        chosen = self._with_free_slots(hosts, case)
+        if len(chosen) < case.nodes:
+            width = case.ranks_on_a_node
+            room = f" with {width} slots" if len(chosen) < len(hosts) else ""
+            return f"{len(chosen)} host{'s' * (len(chosen) != 1)}{room} in {self.file}, the case takes {case.nodes}"
+        return self.host_checks.unavailable_reason(chosen[: case.nodes])
+
+    def _with_free_slots(self, hosts: Sequence[Host], case: Case) -> list[Host]:
+        return [host for host in hosts if host.slots is None or host.slots >= case.ranks_on_a_node]
+
+    def _hosts_for(self, case: Case) -> list[Host]:
+        if self.file is None:
+            return [Host(name=f"host-{number}") for number in range(case.nodes)]
+        return self._with_free_slots(read_hosts(self.file), case)[: case.nodes]
+
+    def _host_commands(
+        self, case: Case, hosts: Sequence[Host], config: str, token: str, port: int
+    ) -> list[HostCommand]:
+        """The commands of a trial (pure): one for each node, and one that starts the ranks where nodes don't."""
+        start, out = rank_starter(case, self.settings.start), f"{self.settings.scratch.rstrip('/')}/scaling-{token}"
+        launched = start in LAUNCHERS
+        # The path is the same everywhere: launchers, and Dask's driver, tell it to all ranks.
+        rank_arguments = ["--ranks", "elsewhere", "--case", f"{out}/{CASE_FILE}"] if launched else ["--ranks", start]
+        env = self._variables(case, hosts, port)
+        host_commands = []
+        for number, host in enumerate(hosts):
+            words = node_command("--stdio", *rank_arguments, "--fresh", "--out", out, python=self._python(host))
+            line = client.remote_command(self.settings.folder, {"SCALING_NODE": str(number), **env}, words)
+            host_commands.append(HostCommand(f"agent-{number}", number, host, client.ssh_command(config, host, line)))
+        if launched:
+            slots_by_address = [(host.connect_address, case.ranks_on_a_node) for host in hosts]
+            words = [self._python(hosts[0]), *launcher_arguments(start, slots_by_address, case.ranks, out)]
+            line = client.remote_command(self.settings.folder, env, words)
+            host_commands.append(HostCommand(start, None, hosts[0], client.ssh_command(config, hosts[0], line)))
+        return host_commands
+
+    def _variables(self, case: Case, hosts: Sequence[Host], port: int) -> dict[str, str]:
+        named = {"SCALING_INTERFACE": self.settings.interface} if self.settings.interface else {}
+        return {
+            "SCALING_NODES": str(case.nodes),
+            "MASTER_ADDR": hosts[0].connect_address,
+            "MASTER_PORT": str(port),
+            **named,
+        }
+
+    def render(self, case: Case, roles: tuple[Role, ...]) -> dict[str, str]:
+        hosts = self._hosts_for(case)
+        host_commands = self._host_commands(case, hosts, CONFIG_FILE, "trial", 29500)
+        head = "# Each reads the case as a line of standard input, which stays open: its end ends everything there.\n"
+        lines = "".join(f"{shlex.join(host_command.command)}\n" for host_command in host_commands)
+        return {CONFIG_FILE: client.ssh_config(hosts, self.access), "commands.sh": head + lines}
+
+    def start(self, trial: TrialRequest) -> Job:
+        case, folder = trial.case, trial.folder
+        hosts = self._hosts_for(case)
+        text = client.ssh_config(hosts, self.access)
+        config = folder / PRIVATE_FOLDER / CONFIG_FILE
+        config.parent.mkdir(mode=0o700)
+        config.write_text(text)
+        host_commands = self._host_commands(
+            case, hosts, str(config), secrets.token_hex(8), rendezvous_port(folder.name)
+        )
+        return SshJob(case, folder, host_commands, text, self.access)
+
+
+SITE = SshSite()

@@ -1,0 +1,1 @@
+"""Kubernetes: an Indexed Job a trial."""

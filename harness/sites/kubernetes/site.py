@@ -1,0 +1,99 @@
+"""A Kubernetes cluster: a trial is an Indexed Job, a pod a node, and its records come back through the pods' logs."""
+
+from __future__ import annotations
+
+import re
+from contextlib import suppress
+
+from bench.core.case import Case, Role
+from bench.plugins.backend import Options
+from harness.errors import SiteError, UsageError
+from harness.planning.placements import Machine
+from harness.sites.base.contract import Job, Site, TrialRequest
+from harness.sites.kubernetes.client import KubernetesClient
+from harness.sites.kubernetes.job import KubernetesJob
+from harness.sites.kubernetes.kubeflow import render_mpijob, render_trainjob
+from harness.sites.kubernetes.manifest_checks import manifest_problems
+from harness.sites.kubernetes.manifests import Manifest, as_yaml, gpus_per_pod, object_name, render_job, sweep_label
+from harness.sites.kubernetes.options import DNS_LABEL, KubernetesOptions
+
+MANIFEST_RENDERERS = {"job": render_job, "trainjob": render_trainjob, "mpijob": render_mpijob}
+CONTROLLERS = {"trainjob": "Kubeflow Trainer (2.2 or later)", "mpijob": "Kubeflow's MPI Operator"}
+
+
+class KubernetesSite(Site):
+    name = "kubernetes"
+    summary = "pods of a Kubernetes cluster, an Indexed Job a trial"
+    options = KubernetesOptions
+    requires = ("kubernetes", "yaml")
+    extra = "kubernetes"
+    chosen: KubernetesOptions
+
+    def __init__(self, chosen: Options | None = None) -> None:
+        super().__init__(chosen)
+        self._cluster: KubernetesClient | None = None
+
+    def machine(self) -> Machine:
+        chosen = self.chosen
+        return Machine(site=self.name, multi_node=True, cores=chosen.cpus, gpus=chosen.gpus or None, cuda_torch=True)
+
+    def unavailable_reason(self, case: Case) -> str | None:
+        if case.device == "cuda" and gpus_per_pod(case, self.chosen) < case.ranks_on_a_node:
+            remedy = f"--set kubernetes.gpus={case.ranks_on_a_node}, or leave it out"
+            return f"{case.ranks_on_a_node} ranks a pod need as many GPUs: {remedy}"
+        if case.net is not None:
+            return "--net joins namespaces of one machine, not pods: leave it out"
+        if case.transport == "mpi" and self.chosen.kind != "mpijob":
+            return "mpirun starts these ranks: --set kubernetes.kind=mpijob, or another transport"
+        if case.transport != "mpi" and self.chosen.kind == "mpijob":
+            return "an MPIJob starts ranks by mpirun: --set horovod.transport=mpi"
+        return self.missing_dependency()
+
+    def warm(self, modules: tuple[str, ...]) -> None:
+        """Find out before anything is written that the cluster is there."""
+        controller = CONTROLLERS.get(self.chosen.kind)
+        if controller is not None:
+            raise UsageError(
+                f"kubernetes.kind = {self.chosen.kind}: needs {controller}, and is rendered by --dry-run "
+                "only (kubectl apply -f manifest.yaml); leave it out to run a Job"
+            )
+        self.cluster.check()
+
+    @property
+    def cluster(self) -> KubernetesClient:
+        if self._cluster is None:
+            self._cluster = KubernetesClient.connect(self.chosen.context, self.chosen.namespace)
+        return self._cluster
+
+    def render(self, case: Case, roles: tuple[Role, ...]) -> dict[str, str]:
+        return {"manifest.yaml": as_yaml(_checked(MANIFEST_RENDERERS[self.chosen.kind](case, self.chosen), case))}
+
+    def start(self, trial: TrialRequest) -> Job:
+        name = object_name(trial.folder)
+        objects = _checked(render_job(trial.case, self.chosen, name, sweep_label(trial.folder)), trial.case)
+        try:
+            self.cluster.create(objects)
+        except BaseException:
+            with suppress(SiteError):
+                self.cluster.delete(name)
+            raise
+        return self._job(trial, name)
+
+    def reattach(self, trial: TrialRequest, handle: str) -> Job | None:
+        if not re.fullmatch(DNS_LABEL, handle) or not self.cluster.job_exists(handle):
+            return None
+        return self._job(trial, handle)
+
+    def _job(self, trial: TrialRequest, name: str) -> Job:
+        return KubernetesJob(self.cluster, trial, name, self.chosen.queue_timeout_s)
+
+
+def _checked(objects: list[Manifest], case: Case) -> list[Manifest]:
+    """The objects. Raises :class:`SiteError` where a cluster would refuse them, or their pods never meet."""
+    problems = manifest_problems(objects, case)
+    if problems:
+        raise SiteError(f"kubernetes: {'; '.join(problems)}")
+    return objects
+
+
+SITE = KubernetesSite()

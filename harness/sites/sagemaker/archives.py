@@ -1,0 +1,81 @@
+"""Archives that come from elsewhere: what nodes leave is taken out of them, and nothing else.
+
+The source that ranks run, as an archive for machines that have not installed us.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import tarfile
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+import bench
+from bench.node.transfer import is_node_output
+
+MAX_UNPACKED_BYTES = 2**30
+
+
+class BadArchive(Exception):
+    """It can't be read, or holds what has no business in it; says what."""
+
+
+def unpack(archive: IO[bytes], folder: Path, most_bytes: int = MAX_UNPACKED_BYTES) -> None:
+    """Put what nodes have left, of a tar.gz, into an existing folder, whatever folders it was in. Other plain files
+    are passed over: containers may leave some of their own.
+
+    Raises :class:`BadArchive` for absolute paths, ``..``, links and devices, names that clash, and more than
+    ``most_bytes`` in all; then nothing is written that was not checked.
+    """
+    bytes_left = most_bytes
+    names: set[str] = set()
+    try:
+        with tarfile.open(fileobj=archive, mode="r|gz") as members:
+            for member in members:
+                if member.isdir():
+                    continue
+                name = _checked_name(member, names)
+                bytes_left -= member.size
+                if bytes_left < 0:
+                    raise BadArchive(f"holds more than {most_bytes} bytes")
+                if not is_node_output(name):
+                    continue
+                names.add(name)
+                content = members.extractfile(member)
+                assert content is not None, "a regular file has content"
+                (folder / name).write_bytes(content.read())
+    except (tarfile.TarError, EOFError, OSError) as problem:
+        raise BadArchive(f"can't be read: {problem}") from None
+
+
+def _checked_name(member: tarfile.TarInfo, names: set[str]) -> str:
+    path = PurePosixPath(member.name)
+    if not member.isreg():
+        raise BadArchive(f"holds {member.name!r}, which is not a plain file")
+    if path.is_absolute() or ".." in path.parts:
+        raise BadArchive(f"holds {member.name!r}, which would lie outside")
+    if path.name in names:
+        raise BadArchive(f"holds {path.name!r} twice")
+    return path.name
+
+
+RANK_REQUIREMENTS = ("nvidia-ml-py>=13", "psutil>=6", "pydantic>=2.9")
+"""What ranks import beside their framework, as in pyproject.toml; what is there already is not fetched again."""
+
+
+def pack_source() -> bytes:
+    """``bench`` and a requirements.txt as tar.gz; the same source gives the same bytes."""
+    root = Path(bench.__file__).parent
+    files = {f"bench/{path.relative_to(root)}": path.read_bytes() for path in sorted(root.rglob("*.py"))}
+    files["requirements.txt"] = ("\n".join(RANK_REQUIREMENTS) + "\n").encode()
+    packed = io.BytesIO()
+    with (
+        gzip.GzipFile(fileobj=packed, mode="wb", mtime=0) as zipped,
+        tarfile.open(fileobj=zipped, mode="w", format=tarfile.PAX_FORMAT) as archive,
+    ):
+        for name, content in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    return packed.getvalue()

@@ -1,0 +1,213 @@
+"""AWS SageMaker: every trial is a training job, every node an instance of it.
+
+From outside: case and source go to S3, CreateTrainingJob starts the instances, what the ranks left comes back from S3.
+Inside: :mod:`bench.node.sagemaker_entry`.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import cached_property
+from typing import cast
+
+from bench.core.case import Case, Role
+from bench.plugins.backend import Options
+from harness.errors import HarnessError
+from harness.sites.base.contract import Job, Site, TrialRequest, TrialResult
+from harness.sites.base.remote import MARGIN_S, LostNode, UnstartedJob, gather_result, read_node_ends
+from harness.sites.sagemaker.archives import BadArchive, pack_source, unpack
+from harness.sites.sagemaker.client import AwsClient, AwsError, TrainingJobDescription
+from harness.sites.sagemaker.training_job import (
+    SOURCE_ARCHIVE,
+    SagemakerOptions,
+    cost_of,
+    data_files,
+    data_folder,
+    host_names,
+    job_folder,
+    job_name,
+    missing_option,
+    output_archive,
+    request_json,
+    training_job_request,
+    unsupported_reason,
+    with_remote_data,
+)
+
+MAX_UNREACHABLE_S = 600.0
+"""How long SageMaker may be out of reach before the sweep is given up."""
+STOP_TIMEOUT_S = 600.0
+"""How long a job that was told to stop may take: its containers get two minutes, and what they left is saved then."""
+MAX_POLL_FACTOR = 6.0
+"""How much rarer than at first a job is asked for in the end."""
+POLL_GROWTH = 1.2
+LOG_LINES = 20
+
+
+class SagemakerSite(Site):
+    name = "sagemaker"
+    summary = "AWS SageMaker training jobs; an instance is a node"
+    options = SagemakerOptions
+    requires = ("boto3",)
+    extra = "sagemaker"
+
+    def __init__(self, chosen: Options | None = None) -> None:
+        super().__init__(chosen)
+        self.settings = cast(SagemakerOptions, self.chosen)
+        self.cloud = AwsClient(self.settings.region, self.settings.profile)
+
+    def missing_option(self) -> str | None:
+        return missing_option(self.settings)
+
+    def unavailable_reason(self, case: Case) -> str | None:
+        return self.missing_dependency() or unsupported_reason(case, self.settings) or self._access_problem
+
+    @cached_property
+    def _access_problem(self) -> str | None:
+        return self.cloud.unavailable_reason()
+
+    def render(self, case: Case, roles: tuple[Role, ...]) -> dict[str, str]:
+        # The submitted name ends otherwise: SageMaker takes none twice.
+        return {"training-job.json": request_json(training_job_request(case, self.settings, job_name(case)))}
+
+    def start(self, trial: TrialRequest) -> Job:
+        name = job_name(trial.case, secrets.token_hex(4))
+        job = SagemakerJob(self.cloud, self.settings, trial, name)
+        try:
+            self._upload_inputs(trial.case, name)
+            self.cloud.create(training_job_request(trial.case, self.settings, name))
+        except AwsError as problem:
+            if problem.concerns_account:
+                raise HarnessError(
+                    f"SageMaker can't be asked for jobs ({problem}); mend that, then `python -m harness sweep --resume`"
+                ) from None
+            return UnstartedJob(f"SageMaker did not take the job: {problem}")
+        except BaseException:
+            # Whether it had been created by then is not known.
+            job.cancel()
+            raise
+        return job
+
+    def _upload_inputs(self, case: Case, name: str) -> None:
+        folder = job_folder(self.settings, name)
+        self.cloud.put(f"{folder}/input/case/case.json", with_remote_data(case).model_dump_json().encode())
+        if self.settings.mode == "script":
+            self.cloud.put(f"{folder}/input/code/{SOURCE_ARCHIVE}", pack_source())
+        if case.data is not None:
+            for title, path in data_files(case).items():
+                self.cloud.put_file(f"{data_folder(self.settings, case.data.digest)}/{title}", path)
+
+    def reattach(self, trial: TrialRequest, handle: str) -> Job | None:
+        try:
+            description = self.cloud.describe(handle)
+        except AwsError as problem:
+            raise HarnessError(f"SageMaker job {handle} can't be asked for: {problem}") from None
+        if description is None or description.status in ("Stopping", "Stopped", "Deleting"):
+            return None
+        return SagemakerJob(self.cloud, self.settings, trial, handle)
+
+
+class SagemakerJob(Job):
+    """A training job, under way or ended."""
+
+    def __init__(self, cloud: AwsClient, settings: SagemakerOptions, trial: TrialRequest, name: str) -> None:
+        self.cloud, self.settings, self.trial, self.name = cloud, settings, trial, name
+        self.handle = name
+
+    def wait(self, timeout_s: float) -> TrialResult:
+        with self._errors_name_the_job("can't be watched any more"):
+            description, timed_out = self._watch(timeout_s + MARGIN_S)
+            problem = self._download_output()
+        return self._result(description, problem, timed_out=timed_out)
+
+    def cancel(self) -> None:
+        with self._errors_name_the_job("could not be stopped and may still be billed"):
+            self.cloud.stop(self.name)
+
+    @contextmanager
+    def _errors_name_the_job(self, what: str) -> Iterator[None]:
+        """The job is left as it is, and named: raises :class:`HarnessError`."""
+        try:
+            yield
+        except AwsError as problem:
+            by_hand = f"aws sagemaker stop-training-job --training-job-name {self.name}"
+            raise HarnessError(
+                f"SageMaker job {self.name} {what} ({problem}); `python -m harness sweep --resume` "
+                f"takes it up again, `{by_hand}` ends it"
+            ) from None
+
+    def _watch(self, limit_s: float) -> tuple[TrainingJobDescription, bool]:
+        """Ask until it is over; stop it once its containers have run for ``limit_s``: queueing does not count."""
+        pause_s, training_since, stopped_at = self.settings.poll_s, None, None
+        while True:
+            description = self._describe_with_retries()
+            now = time.monotonic()
+            if description.over or (stopped_at is not None and now - stopped_at > STOP_TIMEOUT_S):
+                return description, stopped_at is not None
+            if description.containers_running and training_since is None:
+                training_since, pause_s = now, self.settings.poll_s
+            if stopped_at is None and training_since is not None and now - training_since > limit_s:
+                self.cloud.stop(self.name)
+                stopped_at, pause_s = now, self.settings.poll_s
+            time.sleep(pause_s)
+            pause_s = min(pause_s * POLL_GROWTH, self.settings.poll_s * MAX_POLL_FACTOR)
+
+    def _describe_with_retries(self) -> TrainingJobDescription:
+        deadline = time.monotonic() + MAX_UNREACHABLE_S
+        while True:
+            try:
+                description = self.cloud.describe(self.name)
+            except AwsError as problem:
+                if not problem.transient or time.monotonic() > deadline:
+                    raise
+            else:
+                if description is None:
+                    raise AwsError("ResourceNotFound", "SageMaker knows no job of this name")
+                return description
+            time.sleep(self.settings.poll_s * MAX_POLL_FACTOR)
+
+    def _download_output(self) -> str | None:
+        """Put what the hosts left into the trial's folder; says why there is nothing."""
+        archive = self.trial.folder / "output.tar.gz"
+        if not self.cloud.fetch(output_archive(self.settings, self.name), archive):
+            return "no output.tar.gz came"
+        try:
+            with archive.open("rb") as content:
+                unpack(content, self.trial.folder)
+        except BadArchive as problem:
+            return f"its output.tar.gz {problem}"
+        finally:
+            archive.unlink()
+        return None
+
+    def _result(self, description: TrainingJobDescription, problem: str | None, *, timed_out: bool) -> TrialResult:
+        case, folder = self.trial.case, self.trial.folder
+        why = f"SageMaker says {description.failure}" if description.failure else problem or ""
+        unreported = sorted(set(range(case.nodes)) - set(read_node_ends(folder)))
+        lost = (
+            [LostNode(node, host_names(case.nodes)[node], why) for node in unreported] if why and not timed_out else []
+        )
+        tail = [
+            *([f"SageMaker: {description.status}: {description.failure}"] if description.failure else []),
+            *([problem] if problem else []),
+        ]
+        if unreported:
+            tail += self._log_tail()
+        result = gather_result(folder, case, lost, timed_out=timed_out, silence_reason=why, log_tail=tail)
+        if description.failure and result.outcome == "ok":
+            result = replace(result, outcome="failed", reason=why, log_tail=tuple(tail))
+        cost, unknown = cost_of(description.billable_s, description.instances, self.settings.price_per_hour)
+        return replace(result, cost=cost, cost_reason=unknown)
+
+    def _log_tail(self) -> list[str]:
+        try:
+            return self.cloud.log_tail(self.name, LOG_LINES)
+        except AwsError as problem:
+            return [f"CloudWatch's log is not to be had: {problem}"]
+
+
+SITE = SagemakerSite()

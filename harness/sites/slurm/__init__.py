@@ -1,0 +1,1 @@
+"""Slurm: a batch job a trial, or a round."""

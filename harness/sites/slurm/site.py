@@ -1,0 +1,102 @@
+"""Slurm: each trial is a batch job, or each round where ``slurm.pack`` is set. Needs its command line tools only.
+
+A trial's folder is on a disk that the nodes share with this machine. What they leave there says how it ended; Slurm is
+asked for what they can't say: why a job waits, that a node is gone, that a job is.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import bench
+from bench.core.case import Case, Role
+from bench.host.installation import torch_cuda_version
+from bench.plugins.backend import Options
+from harness.planning.placements import Machine
+from harness.sites.base.contract import Job, Site, TrialRequest
+from harness.sites.base.remote import UnstartedJob
+from harness.sites.slurm import client
+from harness.sites.slurm.batch_script import SCRIPT_LOG, SlurmOptions, batch_script
+from harness.sites.slurm.client import SlurmJobState, SlurmUnavailable, SubmissionRejected
+from harness.sites.slurm.job import SlurmJob, Submission, has_begun
+
+SLURM_COMMANDS = ("sbatch", "squeue", "scancel", "sinfo", "scontrol", "srun")
+SOURCE_ROOT = Path(bench.__file__).resolve().parent.parent
+
+
+class SlurmSite(Site):
+    name = "slurm"
+    summary = "batch jobs of a Slurm cluster that shares a disk with this machine"
+    options = SlurmOptions
+    chosen: SlurmOptions
+
+    def __init__(self, chosen: Options | None = None) -> None:
+        super().__init__(chosen)
+        self._submissions: dict[str, Submission] = {}
+        self.shares_environment = self.chosen.rank_python == sys.executable
+
+    def machine(self) -> Machine:
+        # What another Python or a container brings is not seen from here.
+        cuda_torch = not self.shares_environment or torch_cuda_version() is not None
+        return Machine(site=self.name, multi_node=True, cores=None, gpus=self.chosen.gpus, cuda_torch=cuda_torch)
+
+    def missing_dependency(self) -> str | None:
+        missing = [tool for tool in SLURM_COMMANDS if shutil.which(tool) is None]
+        remedy = "run on a login node of the cluster, or install Slurm's client"
+        return f"no {', '.join(missing)} here: {remedy}" if missing else None
+
+    def unavailable_reason(self, case: Case) -> str | None:
+        if missing_dependency := self.missing_dependency():
+            return missing_dependency
+        if case.net is not None:
+            return "a cluster's links are what they are: leave --net out"
+        if case.transport == "mpi" and (problem := client.mpi_unavailable_reason(self.chosen.mpi)):
+            return f"{problem}; choose another by --set slurm.mpi=…, or transport gloo"
+        return None
+
+    def render(self, case: Case, roles: tuple[Role, ...]) -> dict[str, str]:
+        return {"job.sh": batch_script(self.chosen, [TrialRequest(case, roles, Path("trial"))], f"trial/{SCRIPT_LOG}")}
+
+    def start(self, trial: TrialRequest) -> Job:
+        return self._submit([trial], f"{trial.folder.name}/{SCRIPT_LOG}")[0]
+
+    @property
+    def submits_rounds(self) -> bool:
+        return self.chosen.pack
+
+    def submit_round(self, trials: Sequence[TrialRequest]) -> list[Job]:
+        return self._submit(trials, "slurm-%j.log")
+
+    def reattach(self, trial: TrialRequest, handle: str) -> Job | None:
+        if not handle.isdigit():
+            return None
+        try:
+            state = client.query_job(handle)
+        except SlurmUnavailable:
+            state = SlurmJobState("PENDING")
+        if state.over and not has_begun(trial.folder):
+            return None
+        submission = self._submissions.setdefault(handle, Submission(handle, shared=self.submits_rounds))
+        return SlurmJob(trial, submission, self.chosen)
+
+    def _submit(self, trials: Sequence[TrialRequest], output: str) -> list[Job]:
+        for case, _, folder in trials:
+            (folder / "case.json").write_text(case.model_dump_json())
+        first = trials[0].folder.resolve()
+        text = batch_script(self.chosen, trials, output)
+        (first / "job.sh").write_text(text)
+        extra_variables = {"PYTHONPATH": client.python_path(os.environ, SOURCE_ROOT)} if self.shares_environment else {}
+        env = client.submission_environment(os.environ, text, extra_variables)
+        try:
+            number = client.submit(first / "job.sh", first.parent, f"scaling-{first.name}", env)
+        except SubmissionRejected as refused:
+            return [UnstartedJob(f"Slurm did not take the job: {refused}") for _ in trials]
+        submission = Submission(number, shared=len(trials) > 1)
+        return [SlurmJob(trial, submission, self.chosen) for trial in trials]
+
+
+SITE = SlurmSite()

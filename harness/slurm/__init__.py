@@ -1,1 +1,0 @@
-"""Slurm: the scripts that it is given, its command line tools, the trials that run there."""

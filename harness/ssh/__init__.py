@@ -1,1 +1,0 @@
-"""Machines that ssh reaches: the file that lists them, what ssh is told, a trial's sessions on them."""

@@ -1,0 +1,232 @@
+"""What nightly checks read and keep: numbers of trials, verdicts, acceptances, pairs, and benchmarks of others."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from sys import intern
+from typing import Any, Literal, TypeVar
+
+import sqlalchemy as sa
+from pydantic import BaseModel, Field
+
+from bench.core.frozen_model import FrozenModel
+from bench.core.records import Outcome, Trial
+from harness.planning.environment import Environment
+from harness.store.database import OTHER_STORE_HINT, Database
+from harness.store.tables import (
+    acceptances_table,
+    add_missing,
+    cells_table,
+    environments_table,
+    measures_table,
+    nights_table,
+    pairs_table,
+    runs_table,
+    sweeps_table,
+    trials_table,
+    verdicts_table,
+)
+from reports.regression.values import Metric, Status, Verdict
+
+ModelT = TypeVar("ModelT", bound=FrozenModel)
+ROWS_AT_ONCE = 10_000
+RETRY_HINT = f"then repeat the command, or {OTHER_STORE_HINT}"
+
+
+class NightRow(FrozenModel):
+    """A sweep as a night of a history, without its plan. ``environment``: its id."""
+
+    id: str
+    suite: str
+    started_at: str
+    finished_at: str | None
+    environment: str
+
+
+class Acceptance(FrozenModel):
+    """A change that was meant: from the night ``since`` on the new level is the curve's base."""
+
+    curve: str
+    since: str
+    because: str
+    at: str
+    """When it was accepted: ISO 8601."""
+
+
+class PairTrial(FrozenModel):
+    """One trial of an interleaved pair."""
+
+    sweep: str
+    """The night whose suspicion it confirms or refutes."""
+    key: str
+    pair: int
+    """Counts from 0."""
+    side: Literal["head", "base"]
+    commit: str
+    trial: Trial
+
+
+class IngestedRun(FrozenModel):
+    """One run of a benchmark that another tool timed."""
+
+    night: str
+    benchmark: str
+    run: str
+    """Tells runs of one benchmark apart: a run that is there already is not taken twice."""
+    at: str
+    """ISO 8601."""
+    commit: str | None
+    place: dict[str, str] = Field(default={})
+    """What must be the same before runs may be compared, by name."""
+    seconds: tuple[float, ...]
+    source: str
+
+
+class _TrialReason(BaseModel):
+    reason: str | None = None
+
+
+class Ledger:
+    """The part of a store that checks use. Every method raises :class:`harness.errors.StoreError`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def nights(self, suite: str | None = None, last: int | None = None) -> list[NightRow]:
+        """Sweeps, finished or not, the oldest first; of one suite, and the ``last`` of them, where those are given."""
+        query = (
+            sa.select(
+                sweeps_table.c.id,
+                nights_table.c.suite,
+                sweeps_table.c.started_at,
+                sweeps_table.c.finished_at,
+                sweeps_table.c.environment,
+            )
+            .join(nights_table, nights_table.c.sweep == sweeps_table.c.id)
+            .order_by(sweeps_table.c.started_at.desc(), sweeps_table.c.id.desc())
+            .limit(last)
+        )
+        if suite is not None:
+            query = query.where(nights_table.c.suite == suite)
+        return [NightRow(**row._mapping) for row in reversed(self._rows(query))]
+
+    def measures(self, sweeps: Sequence[str]) -> list[tuple[str, str, int, str, float]]:
+        """Sweep, case key, round, name and value of each number of
+        :func:`reports.analysis.trial_measures.measures_of`."""
+        table = measures_table
+        query = sa.select(table).where(table.c.sweep.in_(sweeps)).order_by(*table.primary_key)
+        with self._database.reading() as connection:
+            rows = connection.execution_options(yield_per=ROWS_AT_ONCE).execute(query)
+            # The same few names in a million rows: each is held once.
+            return [
+                (intern(sweep), intern(key), number, intern(name), value) for sweep, key, number, name, value in rows
+            ]
+
+    def settings(self, sweeps: Sequence[str]) -> dict[tuple[str, str], dict[str, str]]:
+        """By sweep and key, what :func:`reports.analysis.trial_measures.settings_of` says; not of faults on purpose."""
+        rows = self._rows(sa.select(cells_table).where(cells_table.c.sweep.in_(sweeps)))
+        read: dict[str, dict[str, str]] = {row.settings: {} for row in rows}
+        for text in read:
+            read[text] = json.loads(text)
+        return {(row.sweep, row.key): read[row.settings] for row in rows}
+
+    def outcomes(self, sweep: str) -> list[tuple[str, int, Outcome, str | None]]:
+        """Key, round, outcome and reason of each trial that was meant to go well."""
+        table = trials_table
+        meant = sa.and_(cells_table.c.sweep == table.c.sweep, cells_table.c.key == table.c.key)
+        # The body of one that went well holds every step, and no reason.
+        body = sa.case((table.c.outcome != "ok", table.c.body), else_="{}").label("body")
+        query = sa.select(table.c.key, table.c.round, table.c.outcome, body).join(cells_table, meant)
+        with self._database.reading() as connection:
+            rows = connection.execute(query.where(table.c.sweep == sweep).order_by(table.c.key, table.c.round))
+            return [
+                (row.key, row.round, row.outcome, _TrialReason.model_validate_json(row.body).reason) for row in rows
+            ]
+
+    def environments(self) -> dict[str, Environment]:
+        """By id."""
+        with self._database.reading() as connection:
+            rows = connection.execute(sa.select(environments_table))
+            return {row.id: Environment.model_validate_json(row.body) for row in rows}
+
+    def save_verdicts(self, sweep: str, verdicts: Sequence[Verdict]) -> None:
+        """In the place of those that an earlier check gave of the same night."""
+        rows = [
+            {
+                "night": sweep,
+                "series": one.name,
+                "metric": one.metric,
+                "status": one.status,
+                "body": one.model_dump_json(),
+            }
+            for one in verdicts
+        ]
+        with self._database.writing(RETRY_HINT) as connection:
+            connection.execute(verdicts_table.delete().where(verdicts_table.c.night == sweep))
+            add_missing(connection, verdicts_table, rows)
+
+    def verdicts(self, sweep: str) -> tuple[Verdict, ...]:
+        table = verdicts_table
+        query = sa.select(table.c.body).where(table.c.night == sweep).order_by(*table.primary_key)
+        return tuple(self._values(query, Verdict))
+
+    def statuses(self, sweeps: Sequence[str]) -> dict[tuple[str, str, Metric], Status]:
+        """Of each verdict that was kept, by sweep, series and metric."""
+        table = verdicts_table
+        columns = (table.c.night, table.c.series, table.c.metric, table.c.status)
+        rows = self._rows(sa.select(*columns).where(table.c.night.in_(sweeps)))
+        return {(row.night, row.series, row.metric): row.status for row in rows}
+
+    def accept(self, acceptance: Acceptance) -> None:
+        """In the place of an earlier one of the same curve and night."""
+        table = acceptances_table
+        same = sa.and_(table.c.curve == acceptance.curve, table.c.since == acceptance.since)
+        row = {"curve": acceptance.curve, "since": acceptance.since, "body": acceptance.model_dump_json()}
+        with self._database.writing(RETRY_HINT) as connection:
+            connection.execute(table.delete().where(same))
+            add_missing(connection, table, [row])
+
+    def acceptances(self) -> tuple[Acceptance, ...]:
+        """In the order in which they were made."""
+        found = self._values(sa.select(acceptances_table.c.body), Acceptance)
+        return tuple(sorted(found, key=lambda one: (one.at, one.curve, one.since)))
+
+    def add_pair(self, pair: PairTrial) -> None:
+        """One that is there already is an error: two processes confirm the same night."""
+        row = {"night": pair.sweep, "key": pair.key, "pair": pair.pair, "side": pair.side}
+        with self._database.writing(RETRY_HINT) as connection:
+            connection.execute(pairs_table.insert().values(**row, body=pair.model_dump_json()))
+
+    def pairs(self, sweep: str) -> tuple[PairTrial, ...]:
+        """By key, then pair, base before head."""
+        table = pairs_table
+        query = sa.select(table.c.body).where(table.c.night == sweep).order_by(*table.primary_key)
+        return tuple(self._values(query, PairTrial))
+
+    def add_run(self, run: IngestedRun) -> bool:
+        """``False`` where this run of this benchmark is there already."""
+        row = {"benchmark": run.benchmark, "run": run.run, "night": run.night, "at": run.at}
+        with self._database.writing(RETRY_HINT) as connection:
+            return bool(add_missing(connection, runs_table, [{**row, "body": run.model_dump_json()}]))
+
+    def ingested_nights(self, last: int | None = None) -> list[str]:
+        """Nights with ingested runs, ordered by when the first of each was run, the oldest first."""
+        table = runs_table
+        began = sa.func.min(table.c.at)
+        query = sa.select(table.c.night).group_by(table.c.night).order_by(began.desc(), table.c.night.desc())
+        return [row.night for row in reversed(self._rows(query.limit(last)))]
+
+    def runs(self, nights: Sequence[str]) -> tuple[IngestedRun, ...]:
+        """By benchmark, then by when they were run."""
+        table = runs_table
+        query = sa.select(table.c.body).where(table.c.night.in_(nights))
+        return tuple(self._values(query.order_by(table.c.benchmark, table.c.at, table.c.run), IngestedRun))
+
+    def _rows(self, query: sa.Select[Any]) -> Sequence[sa.Row[Any]]:
+        with self._database.reading() as connection:
+            return connection.execute(query).all()
+
+    def _values(self, query: sa.Select[Any], kind: type[ModelT]) -> list[ModelT]:
+        with self._database.reading() as connection:
+            return [kind.model_validate_json(body) for body in connection.execute(query).scalars()]

@@ -1,0 +1,130 @@
+"""``merge``: what another store holds and this one does not, brought into this one; whole, or not at all."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+from rich.console import Console
+
+from bench.core.records import Trial
+from harness.errors import UsageError
+from harness.store.database import OTHER_STORE_HINT, Database
+from harness.store.opening import mask_password, open_store, store_path
+from harness.store.store import SweepInfo, record_measures, record_night
+from harness.store.tables import NIGHTLY_TABLES, add_missing, environments_table, sweeps_table, trials_table
+
+RETRY_HINT = f"then repeat the merge, or {OTHER_STORE_HINT}"
+
+
+@dataclass(frozen=True)
+class MergeResult:
+    """What was brought in and was not there before."""
+
+    sweeps: tuple[str, ...]
+    completed: tuple[str, ...]
+    """Sweeps that were there and have grown since: by trials, or by their end."""
+    trials: int
+    beside: dict[str, int]
+    """How many verdicts, acceptances, pairs and ingested runs, by table."""
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def print(self, console: Console) -> None:
+        counts = {
+            "sweeps": len(self.sweeps),
+            "sweeps completed": len(self.completed),
+            "trials": self.trials,
+            **{name.replace("_", " "): count for name, count in self.beside.items()},
+        }
+        summary = ", ".join(f"{name}: {count}" for name, count in counts.items() if count)
+        console.print(f"brought in: {summary or 'nothing, all of it is here'}", highlight=False, soft_wrap=True)
+
+
+class _MergedSweep(NamedTuple):
+    sweep: str
+    new: bool
+    ended: bool
+    trials: int
+
+
+def merge(other_url: str, store_url: str) -> MergeResult:
+    """Bring the other store's sweeps, trials and what checks keep beside them into this one, in one transaction.
+
+    Where both hold a trial, a verdict or an acceptance of the same key, this store's stands. Raises
+    :class:`UsageError` where both are one, and :class:`harness.errors.StoreError`.
+    """
+    if _same(other_url, store_url):
+        raise UsageError(f"merge: {mask_password(other_url)} is the store itself; name two")
+    other = open_store(other_url, create=False)
+    store = open_store(store_url, create=True)
+    try:
+        return _merge_stores(other.database, store.database)
+    finally:
+        other.close()
+        store.close()
+
+
+def _same(one: str, two: str) -> bool:
+    paths = store_path(one), store_path(two)
+    return one == two or (None not in paths and len({path.resolve() for path in paths if path}) == 1)
+
+
+def _merge_stores(other: Database, store: Database) -> MergeResult:
+    """Each read is one of its own, so that what fails says which of the two stores it was."""
+    sweeps = _rows(other, sa.select(sweeps_table).order_by(sweeps_table.c.started_at, sweeps_table.c.id))
+    environments = _rows(other, sa.select(environments_table))
+    with other.reading() as connection:
+        present = sa.inspect(connection).get_table_names()
+    with store.writing(RETRY_HINT) as connection_to:
+        add_missing(connection_to, environments_table, environments)
+        merged = [_merge_sweep(other, connection_to, sweep) for sweep in sweeps]
+        beside = {
+            table.name: add_missing(connection_to, table, _rows(other, sa.select(table)))
+            for table in NIGHTLY_TABLES
+            if table.name in present
+        }
+    return MergeResult(
+        sweeps=tuple(one.sweep for one in merged if one.new),
+        completed=tuple(one.sweep for one in merged if not one.new and (one.ended or one.trials)),
+        trials=sum(one.trials for one in merged),
+        beside=beside,
+    )
+
+
+def _merge_sweep(other: Database, connection_to: sa.Connection, sweep: dict[str, Any]) -> _MergedSweep:
+    """One that goes on meanwhile is taken as it stands: whether it has ended was read before its trials are."""
+    with other.validated_records():
+        info = SweepInfo.model_validate_json(sweep["body"])
+    new = bool(add_missing(connection_to, sweeps_table, [sweep]))
+    record_night(connection_to, info)
+    still_open = sa.and_(sweeps_table.c.id == info.id, sweeps_table.c.finished_at.is_(None))
+    end = sweeps_table.update().where(still_open).values(finished_at=sweep["finished_at"])
+    ended = not new and sweep["finished_at"] is not None and bool(connection_to.execute(end).rowcount)
+    return _MergedSweep(info.id, new, ended, _merge_trials(other, connection_to, info.id))
+
+
+def _merge_trials(other: Database, connection_to: sa.Connection, sweep: str) -> int:
+    """Each is read before it is brought, so that none is damaged, and measured anew, whatever the other's format."""
+    table = trials_table
+    keys = sa.select(table.c.key, table.c.round).where(table.c.sweep == sweep)
+    here = {tuple(row) for row in connection_to.execute(keys)}
+    if all((row["key"], row["round"]) in here for row in _rows(other, keys)):
+        return 0
+    rows = _rows(other, sa.select(table).where(table.c.sweep == sweep))
+    merged = 0
+    for row in rows:
+        if (row["key"], row["round"]) not in here:
+            with other.validated_records():
+                trial = Trial.model_validate_json(row["body"])
+            if add_missing(connection_to, table, [row]):
+                record_measures(connection_to, sweep, trial)
+                merged += 1
+    return merged
+
+
+def _rows(database: Database, query: sa.Select[Any]) -> list[dict[str, Any]]:
+    with database.reading() as connection:
+        return [dict(row._mapping) for row in connection.execute(query)]

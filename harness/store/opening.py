@@ -1,0 +1,222 @@
+"""A store of an earlier format made one of today's, in one transaction: whole, or left as it was.
+
+Opening a results store: what it is, whether it may be written, and what is wrong with it, before anything runs.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+from bench.core.records import Trial
+from harness.errors import StoreError
+from harness.store.database import (
+    FILE_FAULTS,
+    OTHER_STORE_HINT,
+    REMEDIES,
+    Database,
+    describe_error,
+    error_line,
+    sqlite_code,
+    transaction,
+)
+from harness.store.store import Store, SweepInfo, record_measures, record_night
+from harness.store.tables import FORMAT, about_table, add_missing, metadata, sweeps_table, trials_table
+
+
+def upgrade_store(database: Database) -> None:
+    """Make the tables that later formats added and fill them from the stored trials; from format 1 to 2.
+
+    Raises :class:`harness.errors.StoreError` where the store can't be written or holds a trial that can't be read.
+    """
+    retry_hint = f"then repeat the command: it brings the store to format {FORMAT} first; or {OTHER_STORE_HINT}"
+    with database.writing(retry_hint) as connection:
+        # Who comes second waits here for the first, and then finds nothing left to do.
+        update = about_table.update().where(about_table.c.format < FORMAT).values(format=FORMAT)
+        if connection.execute(update).rowcount:
+            metadata.create_all(connection)
+            _fill_measures(connection)
+
+
+def _fill_measures(connection: sa.Connection) -> None:
+    """A sweep's trials at a time: they hold every step."""
+    for name, body in connection.execute(sa.select(sweeps_table.c.id, sweeps_table.c.body)).all():
+        record_night(connection, SweepInfo.model_validate_json(body))
+        trials = sa.select(trials_table.c.body).where(trials_table.c.sweep == name)
+        for trial in connection.execute(trials).scalars().all():
+            record_measures(connection, name, Trial.model_validate_json(trial))
+
+
+# How long an attempt to connect may take, or another's lock be waited for, in each database's own words.
+CONNECT_TIMEOUTS = {"sqlite": {"timeout": 30}, "postgresql": {"connect_timeout": 10}}
+
+
+def check_store(location: str) -> None:
+    """Find out whether a sweep may write there; where there is no store yet, nothing is written.
+
+    Raises :class:`StoreError` as :func:`open_store` does.
+    """
+    path = store_path(location)
+    if path is None or path.exists():
+        with _connection_errors(location):
+            engine = _engine(location)
+            try:
+                if _format_of(engine, location) is not None:
+                    _check_integrity(engine, location)
+                    _check_writable(engine)
+            finally:
+                engine.dispose()
+        return
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    if not (folder.is_dir() and os.access(folder, os.W_OK)):
+        raise StoreError(f"store {location}: cannot be created in {folder}; {OTHER_STORE_HINT}")
+
+
+def open_store(location: str, *, create: bool, upgrade: bool = False) -> Store:
+    """Open a store by SQLAlchemy URL or file name.
+
+    Raises :class:`StoreError` where it can't be opened, holds something else, or is of a newer format. With
+    ``create`` an absent one is made; nothing is written into a file that holds anything else. One of an older format
+    is read as it is, but upgraded for whoever wants to write, or to check what it holds (``upgrade``).
+    """
+    path = store_path(location)
+    if path is not None and not path.exists() and not create:
+        raise StoreError(f"store {location}: no such file; run `python -m harness sweep` first, or name another")
+    with _connection_errors(location):
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        database = Database(_engine(location), mask_password(location))
+        try:
+            _prepare(database, location, create=create, upgrade=upgrade)
+        except BaseException:
+            database.close()
+            raise
+    return Store(database)
+
+
+def _prepare(database: Database, location: str, *, create: bool, upgrade: bool) -> None:
+    found = _format_of(database.engine, location)
+    if found is None and create:
+        _create_tables(database.engine, location)
+    elif found is None:
+        raise StoreError(f"store {mask_password(location)}: is empty; run `python -m harness sweep` first")
+    elif found < FORMAT and (create or upgrade):
+        upgrade_store(database)
+    elif create:
+        _check_writable(database.engine)
+
+
+@contextmanager
+def _connection_errors(location: str) -> Iterator[None]:
+    """What goes wrong while a store is opened, as one line."""
+    message = f"store {mask_password(location)}"
+    try:
+        yield
+    except OSError as problem:
+        raise StoreError(f"{message}: cannot be created ({problem.strerror}); {OTHER_STORE_HINT}") from None
+    except DBAPIError as problem:
+        fault = FILE_FAULTS.get(sqlite_code(problem), "cannot be opened")
+        raise StoreError(f"{message}: {fault} {describe_error(problem)}, or {OTHER_STORE_HINT}") from None
+    except (SQLAlchemyError, ImportError) as problem:
+        raise StoreError(
+            f"{message}: {error_line(problem)}; correct the URL, or install its driver (PostgreSQL's is in the "
+            "extra `postgresql`)"
+        ) from None
+
+
+def _engine(location: str) -> sa.Engine:
+    url = _parse_url(location)
+    kind = url.get_backend_name()
+    if kind not in CONNECT_TIMEOUTS:
+        raise StoreError(f"store {mask_password(location)}: is neither SQLite nor PostgreSQL; correct the URL")
+    connect_args = {name: seconds for name, seconds in CONNECT_TIMEOUTS[kind].items() if name not in url.query}
+    try:
+        # A server may have been started anew between two trials.
+        return sa.create_engine(url, connect_args=connect_args, pool_pre_ping=kind == "postgresql")
+    except (ValueError, TypeError) as problem:  # SQLAlchemy makes numbers of some of a URL's options
+        raise StoreError(f"store {mask_password(location)}: {error_line(problem)}; correct the URL") from None
+
+
+def _format_of(engine: sa.Engine, location: str) -> int | None:
+    """The format of a store that we read; ``None`` where it holds nothing."""
+    tables = sa.inspect(engine).get_table_names()
+    if about_table.name not in tables:
+        if tables:
+            raise StoreError(
+                f"store {mask_password(location)}: holds other tables ({', '.join(tables[:3])}), not results; "
+                f"{OTHER_STORE_HINT}"
+            )
+        return None
+    with engine.connect() as connection:
+        found = connection.execute(sa.select(about_table.c.format)).scalar_one_or_none()
+    if found is not None and found > FORMAT:
+        raise StoreError(
+            f"store {mask_password(location)}: written by a newer version (format {found}, this one reads up to "
+            f"{FORMAT}); update the harness, or {OTHER_STORE_HINT}"
+        )
+    return found
+
+
+def _create_tables(engine: sa.Engine, location: str) -> None:
+    """Safe where two sweeps make the same store at the same moment: whoever comes second finds it made."""
+    try:
+        with transaction(engine) as connection:
+            metadata.create_all(connection)
+            add_missing(connection, about_table, [{"only": 1, "format": FORMAT}])
+    except DBAPIError:
+        if _format_of(engine, location) is None:
+            raise
+
+
+def _check_integrity(engine: sa.Engine, location: str) -> None:
+    """All of a SQLite file: by itself SQLite notices damage only where it reads, and would write into the rest."""
+    if engine.dialect.name != "sqlite":
+        return
+    with engine.connect() as connection:
+        found = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar_one().splitlines()[-1]
+        unreadable = (
+            sa.select(sa.func.count()).select_from(trials_table).where(sa.not_(sa.func.json_valid(trials_table.c.body)))
+        )
+        count = connection.execute(unreadable).scalar_one() if found == "ok" else 0
+    if found != "ok" or count:
+        message = f"{count} of its trials can't be read" if count else found
+        remedy = REMEDIES[sqlite3.SQLITE_CORRUPT]
+        raise StoreError(f"store {mask_password(location)}: is damaged ({message}); {remedy}, or {OTHER_STORE_HINT}")
+
+
+def _check_writable(engine: sa.Engine) -> None:
+    """Fails before anything ran where the store can't be written."""
+    with transaction(engine) as connection:
+        connection.execute(about_table.update().values(format=about_table.c.format))
+
+
+def mask_password(location: str) -> str:
+    """The place without its password, wherever in a URL that stands; also of a URL with a mistake in it."""
+    return re.sub(r"([?&]password=)[^&]*", r"\1***", re.sub(r"(://[^:/?]*):.*@", r"\1:***@", location))
+
+
+def _parse_url(location: str) -> sa.URL:
+    try:
+        url = sa.make_url(location if "://" in location else f"sqlite:///{location}")
+    except (SQLAlchemyError, ValueError):  # what it says may quote the password
+        raise StoreError(f"store {mask_password(location)}: is no URL that can be read; correct it") from None
+    if "@" in (url.host or ""):
+        raise StoreError(f"store {mask_password(location)}: names no host; write an @ in a password as %40")
+    return url
+
+
+def store_path(location: str) -> Path | None:
+    """The file of a SQLite store; ``None`` for a server, a database in memory or SQLite's own ``file:`` notation."""
+    if "://" not in location:
+        return Path(location)
+    url = _parse_url(location)
+    name = url.database or ""
+    is_file = url.drivername.startswith("sqlite") and name and name != ":memory:" and not name.startswith("file:")
+    return Path(name) if is_file else None

@@ -1,0 +1,191 @@
+"""The results store: raw trials as they were measured. Statistics are functions of them; what nightly checks need of
+them and keep is in the store's ledger.
+
+A SQLite file by default, PostgreSQL by URL. A trial is committed when it ends, before the next starts.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+
+import sqlalchemy as sa
+
+from bench.core.frozen_model import FrozenModel
+from bench.core.records import Trial
+from harness.errors import StoreError, suggest_name
+from harness.planning.environment import Environment
+from harness.planning.plan import Plan
+from harness.planning.suite import Suite
+from harness.store.database import OTHER_STORE_HINT, Database
+from harness.store.ledger import Ledger
+from harness.store.tables import (
+    add_missing,
+    cells_table,
+    environments_table,
+    measures_table,
+    nights_table,
+    sweeps_table,
+    trials_table,
+)
+from reports.analysis.trial_measures import measures_of, settings_of
+
+DEFAULT_STORE = ".runs/results.sqlite"
+
+
+class SweepInfo(FrozenModel):
+    """What was asked for, where, and when."""
+
+    id: str
+    started_at: str
+    finished_at: str | None = None
+    command: str
+    suite: Suite
+    plan: Plan
+    environment: Environment
+
+
+class Store:
+    """An open results store."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    @property
+    def database(self) -> Database:
+        return self._database
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        """What nightly checks read and keep, in the same store."""
+        return Ledger(self._database)
+
+    def begin_sweep(self, info: SweepInfo) -> None:
+        with self._database.writing(f"or {OTHER_STORE_HINT}") as connection:
+            # Another sweep may be writing the same environment at this moment.
+            environment_row = {"id": info.environment.id, "body": info.environment.model_dump_json()}
+            add_missing(connection, environments_table, [environment_row])
+            connection.execute(
+                sweeps_table.insert().values(
+                    id=info.id,
+                    started_at=info.started_at,
+                    environment=info.environment.id,
+                    body=info.model_dump_json(exclude={"finished_at"}),
+                )
+            )
+            record_night(connection, info)
+
+    def add_trial(self, sweep: str, trial: Trial) -> None:
+        with self._database.writing(self._resume_hint()) as connection:
+            connection.execute(
+                trials_table.insert().values(
+                    sweep=sweep,
+                    key=trial.case.key,
+                    round=trial.round,
+                    outcome=trial.outcome,
+                    body=trial.model_dump_json(),
+                )
+            )
+            record_measures(connection, sweep, trial)
+
+    def finish_sweep(self, sweep: str, finished_at: str) -> None:
+        with self._database.writing(self._resume_hint()) as connection:
+            connection.execute(sweeps_table.update().where(sweeps_table.c.id == sweep).values(finished_at=finished_at))
+
+    def sweep_ids(self) -> list[str]:
+        """All sweeps, the oldest first."""
+        with self._database.reading() as connection:
+            return list(
+                connection.execute(
+                    sa.select(sweeps_table.c.id).order_by(sweeps_table.c.started_at, sweeps_table.c.id)
+                ).scalars()
+            )
+
+    def sweep(self, sweep_id: str) -> SweepInfo:
+        """One sweep by its id, or ``latest``. Raises :class:`StoreError`."""
+        existing = self.sweep_ids()
+        if not existing:
+            raise StoreError(f"store {self._database.label} holds no sweep yet; run `python -m harness sweep` first")
+        resolved = existing[-1] if sweep_id == "latest" else sweep_id
+        if resolved not in existing:
+            raise StoreError(
+                f"store {self._database.label} has no sweep '{sweep_id}'{suggest_name(sweep_id, existing)}"
+            )
+        with self._database.reading() as connection:
+            row = connection.execute(sa.select(sweeps_table).where(sweeps_table.c.id == resolved)).one()
+            info = SweepInfo.model_validate_json(row.body)
+        return info.model_copy(update={"finished_at": row.finished_at})
+
+    def trials(self, sweep: str) -> list[Trial]:
+        with self._database.reading() as connection:
+            query = (
+                sa.select(trials_table.c.body)
+                .where(trials_table.c.sweep == sweep)
+                .order_by(trials_table.c.key, trials_table.c.round)
+            )
+            bodies = connection.execute(query).scalars()
+            with _gc_paused():
+                return [Trial.model_validate_json(body) for body in bodies]
+
+    def done(self, sweep: str) -> set[tuple[str, int]]:
+        """Case key and round of the trials that have ended, however they ended.
+
+        They are read whole: one that is damaged is found before more are run, not in the report after them.
+        """
+        return {(trial.case.key, trial.round) for trial in self.trials(sweep)}
+
+    def unfinished(self) -> str | None:
+        """The sweep that began last and has not ended."""
+        with self._database.reading() as connection:
+            query = sa.select(sweeps_table.c.id).where(sweeps_table.c.finished_at.is_(None))
+            return (
+                connection.execute(query.order_by(sweeps_table.c.started_at.desc(), sweeps_table.c.id.desc()))
+                .scalars()
+                .first()
+            )
+
+    def close(self) -> None:
+        self._database.close()
+
+    def _resume_hint(self) -> str:
+        where = "" if self._database.label == DEFAULT_STORE else f" --store {shlex.quote(self._database.label)}"
+        return f"then `python -m harness sweep --resume{where}`"
+
+
+def record_night(connection: sa.Connection, info: SweepInfo) -> None:
+    """What a check asks of a sweep without reading its plan."""
+    add_missing(connection, nights_table, [{"sweep": info.id, "suite": info.suite.name}])
+
+
+def record_measures(connection: sa.Connection, sweep: str, trial: Trial) -> None:
+    """What a check asks of a trial without reading its steps. A fault on purpose is nothing to judge."""
+    if trial.case.fault is not None:
+        return
+    key = trial.case.key
+    settings = json.dumps(settings_of(trial.case), sort_keys=True)
+    add_missing(connection, cells_table, [{"sweep": sweep, "key": key, "settings": settings}])
+    rows = [
+        {"sweep": sweep, "key": key, "round": trial.round, "name": name, "value": value}
+        for name, value in measures_of(trial).items()
+    ]
+    add_missing(connection, measures_table, rows)
+
+
+@contextmanager
+def _gc_paused() -> Iterator[None]:
+    """Records hold no cycles, and to look for some while thousands are built takes as long as building them.
+
+    Later searches leave them out too; they go when nothing refers to them, as anything does.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        if was_enabled:
+            gc.enable()

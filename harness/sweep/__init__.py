@@ -1,0 +1,1 @@
+"""One sweep: from the plan to stored trials and the report."""

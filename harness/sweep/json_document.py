@@ -1,0 +1,156 @@
+"""What ``--json`` prints of a sweep: every cell, and what they say together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from bench.core.case import Case
+from harness.importers.throughput_csv import curve_as_json
+from harness.store.store import SweepInfo
+from reports.analysis import case_titles
+from reports.analysis.cell_details import ReadingCell
+from reports.analysis.cells import Cell
+from reports.analysis.communication_paths import CommunicationPath, FittedExchange
+from reports.analysis.findings import Findings
+from reports.analysis.predictions import CurvePrediction
+from reports.analysis.stats import Estimate
+
+
+def as_json(info: SweepInfo, findings: Findings, page: Path, cost: Estimate | None) -> dict[str, Any]:
+    """The document that ``--json`` prints."""
+    return {
+        "sweep": info.id,
+        "report": str(page),
+        "own_cost": _estimate(cost),
+        "cells": [cell_as_json(cell) for cell in findings.cells],
+        "curves": [curve_as_json(curve) for curve in findings.curves.values()],
+        "why": [why.model_dump(exclude={"case"}) for why in findings.bottlenecks],
+        "exchanges": [_exchange_as_json(one) for path in findings.exchanges.values() for one in path.places.values()],
+        "layers": [_layers_as_json(path) for path in findings.exchanges.values()],
+        "placements": [one.model_dump(exclude={"case"}) for one in findings.placements.splits],
+        "packed": [
+            {**one.model_dump(), "packed": one.packed.key, "spread": one.spread.key}
+            for one in findings.placements.packings
+        ],
+        "networks": [one.model_dump(exclude={"case"}) for one in findings.networks],
+        "forecasts": [_forecast_as_json(found) for found in findings.curve_predictions],
+        "not_applicable": [{**_case_fields(skip.case), "reason": skip.reason} for skip in info.plan.not_applicable],
+    }
+
+
+def _exchange_as_json(found: FittedExchange) -> dict[str, Any]:
+    return {
+        "backend": found.case.backend,
+        "transport": found.case.transport,
+        "backend_options": found.case.backend_options,
+        "device": found.case.device,
+        "site": found.case.site,
+        "net": found.case.net,
+        **found.model_dump(include={"place", "model", "reason", "rank_counts", "bus_bandwidth"}),
+    }
+
+
+def _layers_as_json(path: CommunicationPath) -> dict[str, Any]:
+    """How several ranks on each of several nodes exchange, and how well allreduces are foretold."""
+    return {
+        "backend": path.case.backend,
+        "transport": path.case.transport,
+        "site": path.case.site,
+        "net": path.case.net,
+        **(path.layered.model_dump(exclude={"inside", "across"}) if path.layered else {}),
+        "reason": path.layered_reason,
+        "backtests": [{**one._asdict(), "misfit": one.misfit.model_dump()} for one in path.backtests()],
+    }
+
+
+def _forecast_as_json(found: CurvePrediction) -> dict[str, Any]:
+    return {
+        **found.model_dump(exclude={"case", "explained", "backtests"}),
+        "explained": [{**one.model_dump(), "error": one.error} for one in found.explained],
+        "backtests": [{**one.model_dump(), "error": one.error, "held": one.held} for one in found.backtests],
+    }
+
+
+def _case_fields(case: Case) -> dict[str, Any]:
+    return {
+        "workload": case.workload,
+        "backend": case.backend,
+        "transport": case.transport,
+        "ranks": case.ranks,
+        "scaling": case.scaling,
+    }
+
+
+def cell_as_json(cell: Cell) -> dict[str, Any]:
+    proof = cell.same_work
+    return {
+        **_case_fields(cell.case),
+        "key": cell.case.key,
+        "title": case_titles.case_title(cell.case),
+        "workload_options": cell.case.workload_options,
+        "backend_options": cell.case.backend_options,
+        "device": cell.case.device,
+        "batch": cell.case.batch,
+        "site": cell.case.site,
+        "nodes": cell.case.nodes,
+        "ranks_per_node": cell.case.ranks_per_node,
+        "cost": _estimate(cell.cost),
+        "cost_per_unit": cell.cost_per_unit,
+        "cost_reason": cell.cost_reason,
+        "net": cell.case.net,
+        "link": cell.link.model_dump() if cell.link else None,
+        "threads": cell.case.threads,
+        "outcome": cell.outcome,
+        "reason": cell.reason,
+        "flags": list(cell.flags),
+        "trials": cell.trials,
+        "throughput": _estimate(cell.throughput),
+        "step": _estimate(cell.step_s),
+        "speedup": _estimate(cell.speedup),
+        "efficiency": _estimate(cell.efficiency),
+        "scaling_reason": cell.scaling_reason,
+        "same_work": None
+        if proof is None
+        else {
+            "verdict": proof.verdict,
+            "deviation": _finite(proof.deviation),
+            "tolerance": proof.tolerance,
+            "label": proof.label,
+            "reason": proof.reason,
+        },
+        "data": _data(cell.case),
+        "computed_on": cell.device,
+        "failures": [failure.model_dump() for failure in cell.failures],
+        "log_tail": list(cell.log_tail),
+        "settings": cell.settings,
+        "readings": {reading.name: _estimate(reading.estimate) for reading in cell.readings},
+        "usage": {reading.name: _reading(reading) for reading in cell.usage},
+        "coverage": cell.coverage.model_dump() if cell.coverage else None,
+        "conditions": [condition.model_dump() for condition in cell.conditions],
+        "contaminated_trials": cell.contaminated,
+        "decomposition": cell.decomposition.model_dump() if cell.decomposition else None,
+        "roofline": cell.roofline.model_dump() if cell.roofline else None,
+        "roofline_reason": cell.roofline_reason,
+        "messages": [message.model_dump() for message in cell.messages],
+    }
+
+
+def _data(case: Case) -> dict[str, Any] | None:
+    if case.data is None:
+        return None
+    return {"name": case.data.name, "digest": case.data.digest, "stand_in": case.data.stands_for is not None}
+
+
+def _estimate(found: Estimate | None) -> dict[str, Any] | None:
+    return None if found is None else found.model_dump()
+
+
+def _reading(reading: ReadingCell) -> dict[str, Any]:
+    """An unknown reading is null with its reason."""
+    return {**(_estimate(reading.estimate) or {"value": None}), "reason": reading.reason}
+
+
+def _finite(value: float | None) -> float | None:
+    """JSON has no NaN: a result that is not a number is null there, and its verdict says why."""
+    return value if value is not None and abs(value) < float("inf") else None

@@ -1,0 +1,99 @@
+"""Shows running trials: a live line with an estimate on a terminal, one plain line a trial when piped."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from bench.core.case import Case
+from bench.core.records import Trial
+from harness.store.ledger import PairTrial
+from reports.analysis import case_titles, formatting
+from reports.analysis.cells import UNITS
+from reports.analysis.stats import estimate
+from reports.analysis.throughput import throughput_of
+
+# Drawing takes cores from the ranks that are being measured.
+REFRESH_PER_S = 2
+
+
+class TrialProgress:
+    """A context that shows on ``console`` (standard error) how many of ``total`` trials have ended."""
+
+    def __init__(self, console: Console, total: int) -> None:
+        self.console, self.total, self.done = console, total, 0
+        self.began = time.monotonic()
+        self.bar = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[left]}"),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+            refresh_per_second=REFRESH_PER_S,
+        )
+        self.task = self.bar.add_task("starting", total=total, left="")
+
+    def __enter__(self) -> Self:
+        self.bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.bar.stop()
+
+    def _begin(self, title: str) -> None:
+        self.bar.update(self.task, description=title)
+
+    def _end(self, title: str, trial: Trial) -> None:
+        self.done += 1
+        # Rounds that precision asks for come on top of what was planned.
+        self.total = max(self.total, self.done)
+        self.bar.update(self.task, advance=1, total=self.total, left=self._time_left())
+        if not self.console.is_terminal or trial.outcome != "ok":
+            self.console.print(self._line(title, trial), markup=False, highlight=False, soft_wrap=True)
+
+    def _time_left(self) -> str:
+        left_s = (time.monotonic() - self.began) / self.done * (self.total - self.done)
+        return f"about {left_s / 60:.0f} min left" if left_s >= 90 else f"about {left_s:.0f} s left"
+
+    def _line(self, title: str, trial: Trial) -> str:
+        line = f"{self.done}/{self.total} {title}: {trial.outcome}"
+        if trial.outcome == "ok":
+            rate = estimate([throughput_of(trial.ranks)], UNITS[trial.ranks[0].unit])
+            return f"{line}, {formatting.estimate(rate)}, {trial.wall_s:.1f} s, {self._time_left()}"
+        return f"{line}, {trial.reason}"
+
+
+class SweepProgress(TrialProgress):
+    """Of a sweep."""
+
+    def begins(self, case: Case, round_number: int) -> None:
+        self._begin(self._title(case, round_number))
+
+    def ends(self, trial: Trial) -> None:
+        self._end(self._title(trial.case, trial.round), trial)
+
+    def _title(self, case: Case, round_number: int) -> str:
+        return f"{case_titles.case_title(case)} · round {round_number + 1}"
+
+
+class PairProgress(TrialProgress):
+    """Of pairs: ``total`` counts both trials of each."""
+
+    def begins(self, case: Case, pair: int, side: str) -> None:
+        self._begin(self._title(case, pair, side))
+
+    def ends(self, pair_trial: PairTrial) -> None:
+        self._end(self._title(pair_trial.trial.case, pair_trial.pair, pair_trial.side), pair_trial.trial)
+
+    def _title(self, case: Case, pair: int, side: str) -> str:
+        return f"{case_titles.case_title(case)} · pair {pair + 1}, {side}"

@@ -1,0 +1,132 @@
+"""From a stored sweep to its cells, its table and its page."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from bench.core.machine import NodeFacts
+from bench.core.records import Link, Trial
+from bench.plugins.backend import Backend
+from bench.plugins.workload import Workload
+from harness.errors import UsageError
+from harness.store.store import SweepInfo
+from reports.analysis import case_titles, formatting
+from reports.analysis.cells import Cell, make_cells
+from reports.analysis.findings import Findings
+from reports.analysis.placement import distinct_hosts, version_differences
+from reports.analysis.stats import Estimate
+from reports.formats.exports.csv import trials_csv
+from reports.formats.trial_rows import SweepFacts, rows_of
+from reports.page.elements import Download
+from reports.page.html import render
+from reports.page.sweep_page import make_page
+
+
+def sweep_cells(
+    info: SweepInfo, trials: list[Trial], backends: Mapping[str, Backend], workloads: Mapping[str, Workload]
+) -> tuple[Cell, ...]:
+    """The cells of a sweep, in the plan's order, skipped ones included."""
+    skipped = {skip.case.key: skip.reason for skip in info.plan.skips}
+    cases = [*info.plan.cases, *(skip.case for skip in info.plan.skips)]
+    order = {name: number for number, name in enumerate(info.suite.workloads)}
+    cases.sort(key=lambda case: order.get(case.workload, 0))
+    machinery = {
+        case.key: sentence
+        for case in cases
+        if case.backend in backends
+        and case.workload in workloads
+        and (sentence := backends[case.backend].machinery.get(workloads[case.workload].kind))
+    }
+    return make_cells(cases, skipped, trials, machinery, info.suite.precision)
+
+
+def sweep_facts(info: SweepInfo) -> SweepFacts:
+    """What each row of an export repeats of its sweep."""
+    environment = info.environment
+    fields = environment.model_dump(include=set(SweepFacts.model_fields))
+    return SweepFacts(id=info.id, started_at=info.started_at, environment=environment.id, **fields)
+
+
+def provenance(info: SweepInfo, cells: tuple[Cell, ...], cost: Estimate | None) -> list[tuple[str, str]]:
+    """What a reader needs to repeat the sweep."""
+    environment = info.environment
+    changed = " with changed files" if environment.changed_files else ""
+    sources = {
+        f"{data.name}{f' — a stand-in, not {data.stands_for}' if data.stands_for else ''}, SHA-256 {data.digest}"
+        for cell in cells
+        if (data := cell.case.data) is not None
+    }
+    return [
+        ("command", info.command),
+        ("sweep", info.id),
+        ("started, finished", f"{info.started_at}, {info.finished_at or 'not finished'}"),
+        ("suite", f"{info.suite.name}, {info.plan.repeats} rounds in shuffled order, seed {info.suite.seed}"),
+        ("site", ", ".join(dict.fromkeys(cell.case.site for cell in cells)) or "none"),
+        ("commit", f"{environment.commit}{changed}" if environment.commit else "unknown: not a git checkout"),
+        (
+            "machine",
+            f"{environment.host}: {environment.cpu}, {environment.cores} cores, "
+            f"{environment.memory_bytes / 2**30:.0f} GiB, GPUs: {', '.join(environment.gpus) or 'none'}",
+        ),
+        *(("nodes", line) for line in case_titles.host_summaries(_hosts(cells))),
+        ("system", f"{environment.system}, Python {environment.python}"),
+        ("packages", ", ".join(f"{name} {version}" for name, version in environment.packages.items())),
+        ("harness's own cost", formatting.overhead(cost)),
+        *(("links", case_titles.link_summary(link)) for link in _links(cells)),
+        *(("data", source) for source in sorted(sources)),
+    ]
+
+
+def node_remarks(info: SweepInfo, cells: Sequence[Cell]) -> list[str]:
+    """Where the nodes' versions differ from each other's, or from those of the machine that asked."""
+    environment = info.environment
+    return version_differences(_hosts(cells), {"Python": environment.python, **environment.packages})
+
+
+def _hosts(cells: Sequence[Cell]) -> tuple[NodeFacts, ...]:
+    return distinct_hosts(facts for cell in cells for facts in cell.hosts)
+
+
+def _links(cells: tuple[Cell, ...]) -> list[Link]:
+    """One a rate, in the order of the cells."""
+    return list({cell.link.net: cell.link for cell in cells if cell.link is not None}.values())
+
+
+def trials_download(sweeps: Iterable[tuple[SweepInfo, Sequence[Cell], Sequence[Trial]]]) -> Download:
+    """What the page hands out: a row a trial, of one sweep or several."""
+    rows = [row for info, cells, trials in sweeps for row in rows_of(sweep_facts(info), cells, trials)]
+    return Download("trials.csv", f"every trial, a row each ({len(rows):,})", "text/csv", trials_csv(rows))
+
+
+def write_page(
+    info: SweepInfo, trials: Sequence[Trial], findings: Findings, target: Path, cost: Estimate | None
+) -> None:
+    """Write the page; it appears under its name when it is whole. Raises :class:`UsageError`."""
+    not_applicable = [(skip.case, skip.reason) for skip in info.plan.not_applicable]
+    title = f"Scaling report: {info.suite.name}"
+    origin = provenance(info, findings.cells, cost)
+    raw = trials_download([(info, findings.cells, trials)])
+    remarks = node_remarks(info, findings.cells)
+    write_atomically(
+        target, render(make_page(title, findings, not_applicable, origin, downloads=[raw], remarks=remarks))
+    )
+
+
+def write_atomically(target: Path, content: str | bytes) -> None:
+    """Write beside the target, then rename. Raises :class:`UsageError` where that can't be done."""
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, partial = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(content.encode() if isinstance(content, str) else content)
+            Path(partial).chmod(0o644)
+            Path(partial).rename(target)
+        except BaseException:
+            Path(partial).unlink(missing_ok=True)
+            raise
+    except OSError as problem:
+        raise UsageError(f"{target}: cannot be written ({problem.strerror}); name another place") from None

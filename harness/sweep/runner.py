@@ -1,0 +1,199 @@
+"""Case → site → trial, stored at once. It decides nothing about what to run and nothing about what it means."""
+
+from __future__ import annotations
+
+import itertools
+import secrets
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Protocol
+
+from bench.core.case import Case
+from bench.core.records import Outcome, SameWork, Trial
+from bench.core.telemetry import NodeTelemetry, cut_to_window
+from bench.plugins.backend import Backend
+from harness.planning.plan import Plan, imprecise_cases, shuffle_cases, shuffled_rounds
+from harness.sites.base.contract import Site, TrialResult
+from harness.sites.base.running_trial import (
+    RunningTrial,
+    read_job_handles,
+    reattach_trial,
+    start_all,
+    start_trial,
+    utc_now,
+)
+from harness.store.store import Store, SweepInfo
+from reports.analysis.conditions import find_conditions
+from reports.analysis.same_work import judge_same_work
+from reports.analysis.throughput import throughput_of
+
+DIFFERENT_WORK = "not the same work"
+"""How the reason of an invalid trial begins that was not contaminated: it spoils its cell."""
+
+
+class Watcher(Protocol):
+    """Is told what happens, to show it to people."""
+
+    def begins(self, case: Case, round_number: int) -> None: ...
+
+    def ends(self, trial: Trial) -> None: ...
+
+
+def new_sweep_id() -> str:
+    """Sorts by time, and two sweeps begun in the same second differ."""
+    return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+
+
+def run_sweep(
+    info: SweepInfo, store: Store, site: Site, backends: Mapping[str, Backend], folder: Path, watcher: Watcher
+) -> None:
+    """Run every trial of the plan that the store does not hold. Whatever happens, what has ended is in the store."""
+    deadline = time.monotonic() + info.suite.budget_s
+    done = store.done(info.id)
+
+    def run(round_number: int, cases: Sequence[Case]) -> None:
+        # What measuring costs, and the device's peak, are asked once a case: the first takes as long as a window.
+        first = round_number == 0
+        round_cases = [
+            case.model_copy(update={"own_cost": case.own_cost and first, "roofline": case.roofline and first})
+            for case in cases
+        ]
+        for trial in run_round(round_cases, round_number, site, backends, folder, info.environment.id, watcher):
+            store.add_trial(info.id, trial)
+            watcher.ends(trial)
+
+    for round_number, planned in itertools.groupby(shuffled_rounds(info.plan, info.suite.seed), key=lambda one: one[0]):
+        run(round_number, [case for _, case in planned if (case.key, round_number) not in done])
+    if info.suite.precision is not None:
+        for round_number, cases in _until_precise(
+            info, info.suite.precision, store, deadline, whole_rounds=site.submits_rounds
+        ):
+            run(round_number, cases)
+    store.finish_sweep(info.id, utc_now())
+
+
+def run_round(
+    cases: Sequence[Case],
+    round_number: int,
+    site: Site,
+    backends: Mapping[str, Backend],
+    folder: Path,
+    environment: str,
+    watcher: Watcher,
+) -> Iterator[Trial]:
+    """The trials of a round, in its order. Jobs of an interrupted sweep are taken up where they are; what a trial left
+    is cleared away when the next one is asked for, since this one is stored by then."""
+    job_handles = read_job_handles(folder)
+    resumable = {
+        case.key: job_handles[case.key, round_number] for case in cases if (case.key, round_number) in job_handles
+    }
+    submitted = start_all([case for case in cases if case.key not in resumable], round_number, site, backends, folder)
+    try:
+        for case in cases:
+            watcher.begins(case, round_number)
+            backend = backends[case.backend]
+            running = submitted.pop(case.key, None)
+            if running is None and case.key in resumable:
+                running = reattach_trial(*resumable[case.key], site, backend)
+            if running is None:
+                running = start_trial(case, round_number, site, backend, folder)
+            trial = finish_trial(running, case, round_number, environment)
+            yield trial
+            running.clear(succeeded=trial.outcome == "ok")
+    finally:
+        for remaining in submitted.values():
+            remaining.cancel()
+
+
+def _until_precise(
+    info: SweepInfo, precision: float, store: Store, deadline: float, *, whole_rounds: bool
+) -> Iterator[tuple[int, list[Case]]]:
+    """Further rounds of the cells whose intervals are too wide, until none is or the time is spent: a case at a time,
+    or a round."""
+    for round_number in itertools.count(max((number for _, number in store.done(info.id)), default=-1) + 1):
+        rates: dict[str, list[float]] = {}
+        for trial in store.trials(info.id):
+            if trial.outcome == "ok":
+                rates.setdefault(trial.case.key, []).append(throughput_of(trial.ranks))
+        imprecise = imprecise_cases(info.plan, rates, precision)
+        order = shuffle_cases(imprecise, info.suite.seed, round_number)
+        for cases in [order] if whole_rounds and order else [[case] for case in order]:
+            if time.monotonic() > deadline:
+                return
+            yield round_number, cases
+        if not imprecise:
+            return
+
+
+def preload_modules(plan: Plan, backends: Mapping[str, Backend]) -> tuple[str, ...]:
+    """What the ranks of the plan will import beside torch, each once."""
+    return tuple(dict.fromkeys(module for case in plan.cases for module in backends[case.backend].preload))
+
+
+def run_trial(
+    case: Case, round_number: int, site: Site, backend: Backend, sweep_folder: Path, environment: str
+) -> Trial:
+    """One fresh set of processes. Its folder stays where the trial did not end well."""
+    running = start_trial(case, round_number, site, backend, sweep_folder)
+    trial = finish_trial(running, case, round_number, environment)
+    running.clear(succeeded=trial.outcome == "ok")
+    return trial
+
+
+def finish_trial(running: RunningTrial, case: Case, round_number: int, environment: str) -> Trial:
+    """Wait for a trial's end and say what it came to."""
+    result = running.wait(case.timeout_s)
+    telemetry = cut_telemetry(result)
+    outcome, reason, proof = assess_result(result, case)
+    conditions = find_conditions(result.ranks, telemetry) if outcome == "ok" else ()
+    serious = [condition for condition in conditions if condition.serious]
+    if serious:
+        outcome, reason = "invalid", f"contaminated: {serious[0].seen}"
+    return Trial(
+        case=case,
+        round=round_number,
+        outcome=outcome,
+        reason=reason,
+        ranks=result.ranks,
+        failures=result.failures,
+        same_work=proof,
+        environment=environment,
+        started_at=running.started_at,
+        wall_s=running.wall_s,
+        log_tail=result.log_tail,
+        telemetry=telemetry,
+        conditions=conditions,
+        link=result.link,
+        nodes=result.nodes,
+        cost=result.cost,
+        cost_reason=result.cost_reason,
+    )
+
+
+def cut_telemetry(result: TrialResult) -> tuple[NodeTelemetry, ...]:
+    """Each node's recording, cut to the measured window of the ranks that were on it."""
+    found = []
+    for recording in result.recordings:
+        windows = [rank.window for rank in result.ranks if rank.window and rank.host == recording.header.host]
+        if windows:
+            began_s = min(window.began_s for window in windows)
+            found.append(cut_to_window(recording, began_s, max(window.ended_s for window in windows)))
+    return tuple(found)
+
+
+def assess_result(result: TrialResult, case: Case) -> tuple[Outcome, str | None, SameWork | None]:
+    """Outcome, reason and same-work verdict of a trial (pure): all ranks present, and all did the same work."""
+    if result.outcome != "ok":
+        return result.outcome, result.reason, None
+    present = [record.rank for record in result.ranks]
+    if present != list(range(case.ranks)):
+        missing = sorted(set(range(case.ranks)) - set(present))
+        return "failed", f"rank {missing[0] if missing else '?'} left no record", None
+    if len({len(record.step_s) for record in result.ranks}) > 1:
+        return "failed", "the ranks measured different numbers of steps", None
+    proof = judge_same_work(result.ranks)
+    if proof.verdict == "different":
+        return "invalid", f"{DIFFERENT_WORK}: {proof.reason}", proof
+    return "ok", None, proof

@@ -1,0 +1,273 @@
+"""The fitted exchange of each way that gradients travel in a sweep: inside a node, across nodes, and both at once.
+
+What carries the messages of a curve: its measured exchanges, or a link that is only asked about.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import fmean
+from typing import NamedTuple
+
+from bench.core.case import Case
+from bench.core.frozen_model import FrozenModel
+from reports.analysis.cells import Cell
+from reports.analysis.communication import (
+    AllreduceModel,
+    AllreduceTiming,
+    CannotFitAllreduce,
+    bus_bandwidth,
+    fastest_allreduce_time,
+    fit_allreduce,
+)
+from reports.analysis.layered_allreduce import (
+    LayeredAllreduce,
+    LinkModel,
+    Misfit,
+    layered_time_over_links,
+    link_model,
+    misfit_of,
+    select_layered_allreduce,
+)
+from reports.analysis.placement import Place, Placement, place_of, placement_of
+from reports.analysis.step_prediction import CommunicationCost
+
+MISSING_ALLREDUCE: dict[Place, str] = {
+    "inside": "inside a node no allreduce was measured: add 1 to --nodes, and allreduce to --workloads",
+    "across": "across nodes no allreduce was measured: add 1 to --ranks-per-node, and allreduce to --workloads",
+}
+
+
+class FittedExchange(FrozenModel):
+    """α and β of one way at one place, from the allreduce cells of a sweep; without a model :attr:`reason` says why."""
+
+    case: Case
+    """One of the allreduce cases it comes from."""
+    place: Place
+    model: AllreduceModel | None
+    """None where messages go both inside nodes and across them: that has two of each, see :attr:`Way.layered`."""
+    reason: str | None = None
+    rank_counts: tuple[int, ...] = ()
+    bus_bandwidth: float | None = None
+    """The highest that was measured, in bytes a second."""
+    link_bytes_s: float | None = None
+    """What each link carries, as it was measured; ``None`` where the link is not known."""
+    core_share: float = 0.0
+    """Of a rank's own cores, that its processes were busy while they did nothing but exchange; at most 1."""
+    timings: tuple[AllreduceTiming, ...] = ()
+
+    def fitted_below(self, placement: Placement) -> FittedExchange:
+        """As the measurements at fewer nodes alone, or on one node at fewer ranks, would have given it."""
+        known = {"link_bytes_s": self.link_bytes_s, "core_share": self.core_share}
+        fewer = [
+            one
+            for one in self.timings
+            if one.nodes < placement.nodes or (placement.nodes == 1 and one.ranks < placement.ranks)
+        ]
+        return _fit_timings(self.case, self.place, fewer).model_copy(update=known)
+
+
+class ExchangeBacktest(NamedTuple):
+    """The allreduces at the most nodes, or on one node at the most ranks, as the smaller would have foretold them."""
+
+    place: Place
+    model: str
+    smaller: tuple[int, ...]
+    ranks: int
+    nodes: int
+    misfit: Misfit
+
+
+class CommunicationPath(FrozenModel):
+    """One way that gradients travel, wherever it was measured."""
+
+    case: Case
+    places: dict[Place, FittedExchange]
+    layered: LayeredAllreduce | None = None
+    """What several ranks on each of several nodes take; without it :attr:`layered_reason` says why."""
+    layered_reason: str | None = None
+
+    def model(self, place: Place) -> AllreduceModel | None:
+        return self.places[place].model if place in self.places else None
+
+    def unavailable_reason(self, placement: Placement) -> str | None:
+        """Why an allreduce among such ranks can't be foretold, or ``None``."""
+        if placement.ranks == 1 or (placement.place == "both" and self.layered is not None):
+            return None
+        if placement.place == "both":
+            return self.layered_reason
+        return None if self.model(placement.place) is not None else self._missing_reason(placement.place)
+
+    def time_s(self, placement: Placement, message_bytes: float) -> float:
+        """Of one allreduce. Raises ``ValueError`` where :meth:`unavailable_reason` has a reason."""
+        if (why := self.unavailable_reason(placement)) is not None:
+            raise ValueError(why)
+        if placement.place == "both" and self.layered is not None:
+            return self.layered.time_s(placement.ranks, placement.nodes, message_bytes)
+        model = self.model(placement.place)
+        return 0.0 if model is None else model.time_s(placement.ranks, message_bytes)
+
+    def core_share(self, place: Place) -> float:
+        """Where it was not measured at this place, as at another."""
+        found = self.places.get(place) or next(iter(self.places.values()))
+        return found.core_share
+
+    def rank_counts(self, place: Place) -> tuple[int, ...]:
+        """Where the allreduces were measured that speak for ranks at this place."""
+        fits = self.places if place == "both" else {place: self.places[place]} if place in self.places else {}
+        return tuple(sorted({count for one in fits.values() for count in one.rank_counts}))
+
+    def fitted_below(self, placement: Placement) -> CommunicationPath:
+        """As the measurements at fewer nodes alone, or on one node at fewer ranks, would have given it."""
+        return _build_path(self.case, {place: found.fitted_below(placement) for place, found in self.places.items()})
+
+    def backtests(self) -> tuple[ExchangeBacktest, ...]:
+        """One a place where two different counts were measured, or where the parts of an exchange foretell it."""
+        found = (self._backtest(one) for one in self.places.values())
+        return tuple(one for one in found if one is not None)
+
+    def _missing_reason(self, place: Place) -> str:
+        found = self.places.get(place)
+        return found.reason if found is not None and found.reason else MISSING_ALLREDUCE[place]
+
+    def _backtest(self, found: FittedExchange) -> ExchangeBacktest | None:
+        if not found.timings:
+            return None
+        nodes, ranks = max((one.nodes, one.ranks) for one in found.timings)
+        last = [one for one in found.timings if (one.nodes, one.ranks) == (nodes, ranks)]
+        placement = Placement(ranks, -(-ranks // nodes))
+        smaller_path = self.fitted_below(placement)
+        if smaller_path.unavailable_reason(placement) is not None or (
+            smaller_path.layered is None and placement.place == "both"
+        ):
+            return None
+        layered = placement.place == "both" and smaller_path.layered
+        model = smaller_path.model(found.place)
+        name = layered.algorithm if layered else model.algorithm if model else ""
+        misfit = misfit_of(
+            lambda one: smaller_path.time_s(Placement(one.ranks, placement.ranks_per_node), one.message_bytes), last
+        )
+        smaller = smaller_path.rank_counts(found.place)
+        return ExchangeBacktest(found.place, name, smaller, ranks, nodes, misfit)
+
+
+def path_key(case: Case) -> str:
+    """What must be the same for one case's exchange to speak for another's."""
+    options = sorted(case.backend_options.items())
+    return f"{case.backend}/{case.transport} {options} {case.device} {case.net} {case.site} {case.label}"
+
+
+def timings_of(cells: Sequence[Cell]) -> list[AllreduceTiming]:
+    return [
+        AllreduceTiming(cell.case.ranks, message.message_bytes, message.time_s.value, placement_of(cell.case).nodes)
+        for cell in cells
+        for message in cell.messages
+    ]
+
+
+def communication_paths(cells: Sequence[Cell]) -> dict[str, CommunicationPath]:
+    """By :func:`path_key`. Cells with a fault are left out, and oversubscribed ones unless they crossed shaped links
+    that kept their rate: there the ranks wait for the wire and not for each other's cores."""
+    by_path: dict[str, dict[Place, list[Cell]]] = {}
+    for cell in cells:
+        crossed = cell.link is not None and placement_of(cell.case).nodes > 1
+        limited_by_link = (
+            crossed and cell.link is not None and cell.link.wanted_bytes_s and "slow_links" not in cell.flags
+        )
+        waits_for_cores = "oversubscribed" in cell.flags and not limited_by_link
+        if cell.messages and cell.case.fault is None and not waits_for_cores and cell.case.ranks > 1:
+            by_path.setdefault(path_key(cell.case), {}).setdefault(place_of(cell.case), []).append(cell)
+    return {
+        path: _build_path(
+            next(iter(found.values()))[0].case, {place: _fit_place(place, own) for place, own in found.items()}
+        )
+        for path, found in by_path.items()
+    }
+
+
+def _build_path(case: Case, places: dict[Place, FittedExchange]) -> CommunicationPath:
+    path = CommunicationPath(case=case, places=places)
+    inside, across = path.model("inside"), path.model("across")
+    if inside is None:
+        return path.model_copy(update={"layered_reason": path._missing_reason("inside")})
+    found = select_layered_allreduce(inside, across, places["both"].timings if "both" in places else ())
+    return path.model_copy(
+        update={"layered": found, "layered_reason": None if found else path._missing_reason("across")}
+    )
+
+
+def _fit_place(place: Place, cells: Sequence[Cell]) -> FittedExchange:
+    link_rate = next((cell.link.achieved_bytes_s for cell in cells if cell.link is not None), None)
+    known = {"link_bytes_s": link_rate if place != "inside" else None, "core_share": _core_share(cells)}
+    return _fit_timings(cells[0].case, place, timings_of(cells)).model_copy(update=known)
+
+
+def _core_share(cells: Sequence[Cell]) -> float:
+    busy = [
+        reading.estimate.value / cell.case.threads
+        for cell in cells
+        for reading in cell.usage
+        if reading.name == "rank_cpu" and reading.estimate is not None
+    ]
+    return min(1.0, fmean(busy)) if busy else 0.0
+
+
+def _fit_timings(case: Case, place: Place, timings: Sequence[AllreduceTiming]) -> FittedExchange:
+    counts = tuple(sorted({timing.ranks for timing in timings}))
+    best = max((bus_bandwidth(timing) for timing in timings), default=None)
+    known = FittedExchange(
+        case=case, place=place, model=None, rank_counts=counts, bus_bandwidth=best, timings=tuple(timings)
+    )
+    if place == "both":
+        return known
+    try:
+        return known.model_copy(update={"model": fit_allreduce(timings)})
+    except CannotFitAllreduce as problem:
+        return known.model_copy(update={"reason": str(problem)})
+
+
+class LinkSpec(FrozenModel):
+    """A link that was not measured but is asked about: of each rank, or of each node where several share one."""
+
+    label: str
+    bytes_s: float
+    latency_s: float
+
+
+def measured_communication(path: CommunicationPath | None, cells: Sequence[Cell]) -> CommunicationCost | str:
+    """For ranks placed as the cells' are, or why their exchange is not known."""
+    case = cells[0].case
+    if path is None:
+        return f"no allreduce was measured under {case.backend}/{case.transport}"
+    placements = [placement_of(cell.case) for cell in cells if cell.case.ranks > 1]
+    why = next((reason for placement in placements if (reason := path.unavailable_reason(placement)) is not None), None)
+    if why is not None:
+        return why
+    ranks_per_node = placement_of(case).ranks_per_node
+    return CommunicationCost(
+        lambda ranks, size: path.time_s(Placement(ranks, ranks_per_node), size),
+        communication_core_share(path, placements, case),
+    )
+
+
+def communication_core_share(path: CommunicationPath, placements: Sequence[Placement], case: Case) -> float:
+    """Of a rank's own cores, what the exchange at the most ranks takes; none where others do the work."""
+    busy = case.device == "cpu" and case.affinity == "cores" and "emulated_compute" not in case.flags
+    return path.core_share(max(placements).place) if busy and placements else 0.0
+
+
+def communication_over_link(
+    link: LinkSpec, path: CommunicationPath | None, ranks_per_node: int
+) -> CommunicationCost | str:
+    """Between nodes of ``width`` ranks, in the algorithm that suits best; or why what is inside a node isn't known."""
+    across = LinkModel(link.latency_s, 1 / link.bytes_s, fastest_allreduce_time(link.latency_s, 1 / link.bytes_s))
+    if ranks_per_node == 1:
+        return CommunicationCost(across.allreduce_s)
+    measured = path.model("inside") if path is not None else None
+    if measured is None:
+        return MISSING_ALLREDUCE["inside"]
+    inside = link_model(measured)
+    times = [layered_time_over_links(algorithm, inside, across) for algorithm in ("flat ring", "hierarchical")]
+    return CommunicationCost(
+        lambda ranks, size: min(time(ranks, Placement(ranks, ranks_per_node).nodes, size) for time in times)
+    )

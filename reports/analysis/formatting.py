@@ -1,0 +1,176 @@
+"""Numbers, names and sentences, the same in the terminal and on the page."""
+
+from __future__ import annotations
+
+import math
+
+from reports.analysis.communication import NEGLIGIBLE
+from reports.analysis.curve import Curve
+from reports.analysis.placement import Placement
+from reports.analysis.scaling import Parameter, Prediction
+from reports.analysis.stats import Estimate
+
+MODEL_TITLES = {"usl": "USL", "amdahl": "Amdahl", "linear": "linear"}
+SI_PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
+
+
+def number(value: float) -> str:
+    """Three significant digits, with k, M, G or T from 10,000 on: ``15.8k``, ``3.41``, ``980``."""
+    factor, prefix = _si_prefix(value)
+    return f"{_three_digits(value / factor)}{prefix}"
+
+
+def _si_prefix(value: float) -> tuple[float, str]:
+    if abs(value) < 1e4 or not math.isfinite(value):
+        return 1.0, ""
+    return next(found for found in SI_PREFIXES if abs(value) >= found[0])
+
+
+def _three_digits(value: float) -> str:
+    if value == 0 or not math.isfinite(value):
+        return "0" if value == 0 else str(value)
+    digits = max(0, 2 - math.floor(math.log10(abs(value))))
+    return f"{value:.{min(digits, 6)}f}" if abs(value) < 1000 else f"{value:,.0f}"
+
+
+def estimate(found: Estimate | None, *, unit: bool = True) -> str:
+    """``15.8k (15.1k–16.5k) samples/s``; without an interval just the value; ``–`` for none."""
+    if found is None:
+        return "–"
+    factor, prefix = _si_prefix(found.value)
+    shown = f"{_three_digits(found.value / factor)}{prefix}"
+    if found.low is not None and found.high is not None:
+        shown += f" ({_three_digits(found.low / factor)}–{_three_digits(found.high / factor)})"
+    if not unit or found.unit in ("1", "×"):
+        return shown
+    if found.unit == "B/s":
+        return f"{shown.replace(prefix, '', 1) if prefix else shown} {prefix}B/s"
+    return f"{shown} {found.unit}"
+
+
+def parameter_percent(found: Parameter | None) -> str:
+    """``3.1 % (2.9–3.3)`` of a fitted σ or κ."""
+    if found is None or (found.value == 0 and found.high is None):
+        return "–"
+    span = "" if found.low is None or found.high is None else f" ({100 * found.low:.2g}–{100 * found.high:.2g})"
+    return f"{100 * found.value:.2g} %{span}"
+
+
+def model_title(name: str) -> str:
+    """``USL`` for ``usl``; what is said in words already stays as it is."""
+    return MODEL_TITLES.get(name, name)
+
+
+def prediction(found: Prediction) -> str:
+    """``15.8k (14.9k–16.7k)``: throughput with the interval of one further measurement."""
+    span = "" if found.low is None or found.high is None else f" ({number(found.low)}–{number(found.high)})"
+    return f"{number(found.throughput)}{span}"
+
+
+def latency(found: Parameter) -> str:
+    """``355 µs (301–419)``"""
+    if found.low is None or found.high is None:
+        return f"{number(found.value * 1e6)} µs (can't be told apart from 0)"
+    return f"{number(found.value * 1e6)} µs ({number(found.low * 1e6)}–{number(found.high * 1e6)})"
+
+
+def bandwidth(found: Parameter) -> str:
+    """``763MB/s (640M–910M)`` of a fitted time per byte."""
+    if found.value < NEGLIGIBLE:
+        return "too high to be told: latency is all"
+    if found.low is None or found.high is None:
+        return f"{number(1 / found.value)}B/s (can't be told apart from none)"
+    return f"{number(1 / found.value)}B/s ({number(1 / found.high)}–{number(1 / found.low)})"
+
+
+def serial_fraction(curve: Curve) -> str:
+    """At the largest rank count: Gustafson's under weak scaling, Karp–Flatt's under strong."""
+    last = curve.points[-1]
+    found = last.gustafson or last.karp_flatt
+    return "–" if found is None else f"{percent(found)} at {ranks(last.ranks)}"
+
+
+def reading_title(name: str) -> str:
+    """``GPU memory peak``"""
+    return name.replace("_", " ").replace("gpu", "GPU").replace("cpu", "CPU")
+
+
+def reading(found: Estimate | None) -> str:
+    """A reading without its interval: ``1.62 cores``, ``71 %`` for a share, ``412 MB``."""
+    if found is None:
+        return "–"
+    return quantity(found.value, found.unit)
+
+
+def quantity(value: float, unit: str) -> str:
+    """``1.62 cores``, ``71 %`` for a share, ``412 MB``."""
+    if unit == "1":
+        return f"{value * 100:.0f} %"
+    factor, prefix = _si_prefix(value)
+    gap = "" if prefix and unit[0] not in "BHW" else " "
+    return f"{_three_digits(value / factor)}{gap}{prefix}{unit}"
+
+
+def with_range(mean: float, least: float, most: float, unit: str) -> str:
+    """``468 (300–585) MB/s``, ``71 (68–74) %``: all three in the unit that suits the mean."""
+    if unit == "1":
+        return f"{100 * mean:.0f} ({100 * least:.0f}–{100 * most:.0f}) %"
+    factor, prefix = _si_prefix(mean)
+    return (
+        f"{_three_digits(mean / factor)} "
+        f"({_three_digits(least / factor)}–{_three_digits(most / factor)}) {prefix}{unit}"
+    )
+
+
+def percent(found: Estimate | None) -> str:
+    """``71 % (68–74)``; ``0.4 % (0.2–0.7)`` where a whole one is much."""
+    if found is None:
+        return "–"
+    digits = 1 if 0 < found.value < 0.01 else 0
+    low, high = found.low, found.high
+    span = "" if low is None or high is None else f" ({low * 100:,.{digits}f}–{high * 100:,.{digits}f})"
+    return f"{found.value * 100:,.{digits}f} %{span}"
+
+
+def duration_estimate(found: Estimate | None) -> str:
+    """``18.6 ms``; ``4.50 µs`` below a tenth of a millisecond."""
+    return "–" if found is None else duration(found.value)
+
+
+def duration(time_s: float) -> str:
+    """``18.6 ms``; ``4.50 µs`` below a tenth of a millisecond."""
+    if 0 < abs(time_s) < 1e-4:
+        return f"{number(time_s * 1e6)} µs"
+    return f"{number(time_s * 1e3)} ms"
+
+
+def overhead(found: Estimate | None) -> str:
+    """``0.3 % of throughput (-0.2 to 0.8), from 12 trials``: of an estimate of throughput watched ÷ unwatched."""
+    if found is None:
+        return "not measured"
+    span = ""
+    if found.low is not None and found.high is not None:
+        span = f" ({100 - 100 * found.high:.1f} to {100 - 100 * found.low:.1f})"
+    trials = f"{found.n} trial{'s' * (found.n != 1)}"
+    return f"step timing and sampling take {100 - 100 * found.value:.1f} % of throughput{span}, from {trials}"
+
+
+def message_size(size: int) -> str:
+    """``1 KiB``, ``64 MiB``."""
+    for factor, unit in ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")):
+        if size >= factor:
+            return f"{size / factor:g} {unit}"
+    return f"{size} B"
+
+
+def ranks(count: int) -> str:
+    return f"{count} rank{'s' * (count != 1)}"
+
+
+def nodes(count: int) -> str:
+    return f"{count:,} node{'s' * (count != 1)}"
+
+
+def rank_count(found: Placement) -> str:
+    """``512 on 64 nodes``; ``8`` where nobody said how many a node holds."""
+    return f"{found.ranks:,} on {nodes(found.nodes)}" if found.ranks_per_node else f"{found.ranks}"

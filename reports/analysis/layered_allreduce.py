@@ -1,0 +1,150 @@
+"""An allreduce among ranks of several nodes, from what one costs inside a node and what one costs between nodes.
+
+N ranks on n nodes, K = N ÷ n on each; S bytes; αᵢ, βᵢ inside a node and αₓ, βₓ of the link between nodes:
+
+    flat ring      2(N−1) · max(αᵢ + S/N·βᵢ, αₓ + S/N·βₓ)
+    hierarchical   T_inside(K, S) + T_across(n, S)
+
+*Flat*: one ring through all ranks, node after node. All its messages of a round travel at once, and the round lasts as
+long as the slowest; one of them leaves each node and one enters it, so none shares a link. Patarasuk and Yuan 2009,
+doi:10.1016/j.jpdc.2008.09.002, show that such a ring is bandwidth-optimal on clusters of multi-core nodes.
+
+*Hierarchical*: reduce-scatter inside, allreduce of S/K among the nodes by each of the K ranks, allgather inside; as in
+Horovod's hierarchical allreduce, and in BlueConnect (Cho et al., SysML 2019). The first and the last are the halves of
+an allreduce inside (Thakur, Rabenseifner and Gropp 2005). The K exchanges of S/K in the middle are made at once and
+SHARE the node's link: together they take as long as a single one of S. Nodes with a link for each rank do better.
+With one rank a node, either is the exchange across nodes, and on one node the one inside.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Literal, NamedTuple, get_args
+
+from pydantic import Field
+
+from bench.core.frozen_model import FrozenModel
+from reports.analysis.communication import AllreduceModel, AllreduceTiming, cost_coefficients, fit_latency_and_bandwidth
+
+LayeredAlgorithm = Literal["flat ring", "hierarchical"]
+AlgorithmSource = Literal["assumed", "tested", "fitted"]
+"""``assumed``: nothing was measured to tell; ``tested``: foretold from its parts and compared with what was measured;
+``fitted``: α and β between nodes are from the very allreduces it is judged by."""
+
+
+class Misfit(FrozenModel):
+    """How far modelled times are from measured ones."""
+
+    typical: float
+    """Root mean square of ln(modelled ÷ measured)."""
+    largest: float
+    """Modelled ÷ measured − 1 where that is furthest from 0."""
+    ranks: int
+    message_bytes: float
+
+
+class LayeredAllreduce(FrozenModel):
+    """What suits the allreduces of several ranks on each of several nodes."""
+
+    algorithm: LayeredAlgorithm
+    source: AlgorithmSource
+    inside: AllreduceModel
+    across: AllreduceModel
+    misfits: dict[LayeredAlgorithm, Misfit] = Field(default={})
+    """Of either, where one could be judged."""
+
+    def either(self) -> dict[LayeredAlgorithm, Callable[[int, int, float], float]]:
+        """The time by both algorithms; of the nearer alone where α and β were fitted for it."""
+        known = (self.algorithm,) if self.source == "fitted" else get_args(LayeredAlgorithm)
+        return {one: layered_time(one, self.inside, self.across) for one in known}
+
+    def time_s(self, ranks: int, nodes: int, message_bytes: float) -> float:
+        return layered_time(self.algorithm, self.inside, self.across)(ranks, nodes, message_bytes)
+
+
+class LinkModel(NamedTuple):
+    """α and β of one kind of link, and the time of an allreduce that uses no other."""
+
+    latency_s: float
+    byte_s: float
+    allreduce_s: Callable[[int, float], float]
+
+
+def link_model(found: AllreduceModel) -> LinkModel:
+    return LinkModel(found.latency_s.value, found.byte_s.value, found.time_s)
+
+
+def layered_time(
+    algorithm: LayeredAlgorithm, inside: AllreduceModel, across: AllreduceModel
+) -> Callable[[int, int, float], float]:
+    """By ranks, nodes and bytes of a message; as many ranks on each node."""
+    return layered_time_over_links(algorithm, link_model(inside), link_model(across))
+
+
+def layered_time_over_links(
+    algorithm: LayeredAlgorithm, inside: LinkModel, across: LinkModel
+) -> Callable[[int, int, float], float]:
+    def flat(ranks: int, nodes: int, message_bytes: float) -> float:
+        if nodes in (1, ranks):
+            return (inside if nodes == 1 else across).allreduce_s(ranks, message_bytes)
+        piece = message_bytes / ranks
+        return 2 * (ranks - 1) * max(inside.latency_s + piece * inside.byte_s, across.latency_s + piece * across.byte_s)
+
+    def hierarchical(ranks: int, nodes: int, message_bytes: float) -> float:
+        within = inside.allreduce_s(ranks // nodes, message_bytes) if ranks > nodes else 0.0
+        return within + (across.allreduce_s(nodes, message_bytes) if nodes > 1 else 0.0)
+
+    return flat if algorithm == "flat ring" else hierarchical
+
+
+def select_layered_allreduce(
+    inside: AllreduceModel, across: AllreduceModel | None, timings: Sequence[AllreduceTiming]
+) -> LayeredAllreduce | None:
+    """Of the two, what is nearer to ``timings``: several ranks on each of several nodes; a flat ring, as gloo and NCCL
+    run it, where there are none. Without ``across`` its α and β are fitted to them; ``None`` where that can't be."""
+    candidates = list(_candidates(inside, across, timings))
+    if not candidates or not timings:
+        return candidates[0] if candidates else None
+    misfits: dict[LayeredAlgorithm, Misfit] = {}
+    for one in candidates:
+        found = misfit(one, timings)
+        if one.algorithm not in misfits or found.typical < misfits[one.algorithm].typical:
+            misfits[one.algorithm] = found
+    best = min(candidates, key=lambda one: misfit(one, timings).typical)
+    return best.model_copy(update={"misfits": misfits})
+
+
+def _candidates(
+    inside: AllreduceModel, across: AllreduceModel | None, timings: Sequence[AllreduceTiming]
+) -> Iterator[LayeredAllreduce]:
+    if across is not None:
+        source: AlgorithmSource = "tested" if timings else "assumed"
+        yield LayeredAllreduce(algorithm="flat ring", source=source, inside=inside, across=across)
+        yield LayeredAllreduce(algorithm="hierarchical", source=source, inside=inside, across=across)
+    elif len({timing.message_bytes for timing in timings}) > 2:
+        flat = fit_latency_and_bandwidth(
+            timings, "ring", [cost_coefficients("ring", one.ranks, one.message_bytes) for one in timings]
+        )
+        yield LayeredAllreduce(algorithm="flat ring", source="fitted", inside=inside, across=flat)
+        between = [cost_coefficients("ring", one.nodes, one.message_bytes) for one in timings]
+        within = [inside.time_s(one.ranks // one.nodes, one.message_bytes) for one in timings]
+        layered = fit_latency_and_bandwidth(timings, "ring", between, within)
+        yield LayeredAllreduce(algorithm="hierarchical", source="fitted", inside=inside, across=layered)
+
+
+def misfit(model: LayeredAllreduce, timings: Sequence[AllreduceTiming]) -> Misfit:
+    """Raises ``ValueError`` for no timings."""
+    return misfit_of(lambda one: model.time_s(one.ranks, one.nodes, one.message_bytes), timings)
+
+
+def misfit_of(modelled_s: Callable[[AllreduceTiming], float], timings: Sequence[AllreduceTiming]) -> Misfit:
+    """Raises ``ValueError`` for no timings."""
+    log_ratios = [math.log(modelled_s(one) / one.time_s) for one in timings]
+    worst = max(range(len(log_ratios)), key=lambda number: abs(log_ratios[number]))
+    return Misfit(
+        typical=math.sqrt(math.fsum(one**2 for one in log_ratios) / len(log_ratios)),
+        largest=math.exp(log_ratios[worst]) - 1,
+        ranks=timings[worst].ranks,
+        message_bytes=timings[worst].message_bytes,
+    )

@@ -1,0 +1,180 @@
+"""Throughput at rank counts that were not run, from what a step consists of; and how well that explains the measured.
+
+The compute of a rank is extrapolated from its measured parts (:func:`reports.analysis.step_model.fit_own_times`), the
+exchange from α and β. The interval is for one further measurement: with d(N) the mean of ln(measured ÷ modelled)
+throughput at each of k rank counts, and s the scatter of trials around it with f degrees of freedom,
+
+    ln X ± √((t(0.975, k)·M·w)² + (t(0.975, f)·s)²),   M² = Σ d² ÷ k,   w = 1 + log₂(N ÷ largest measured N) ≥ 1.
+
+M is taken around 0: nothing is subtracted from the model, so nothing is assumed of how its error goes on. The widening
+w says that a model is trusted less with each doubling beyond what was seen; it is a choice, not a theorem.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from statistics import fmean
+from typing import NamedTuple
+
+from bench.core.case import Scaling
+from bench.core.frozen_model import FrozenModel
+from bench.core.records import Gradients
+from reports.analysis.scaling import Prediction, extrapolation_widening, log_interval
+from reports.analysis.stats import estimate, student_t
+from reports.analysis.step_model import OwnTimeModel, OwnTimes, fit_own_times, predict_step
+
+MIN_RANK_COUNTS_FOR_INTERVAL = 2
+"""Rank counts with an exchange: how far a model is off at one of them tells nothing of how far it may be at others."""
+
+
+class CommunicationCost(NamedTuple):
+    """What carries the messages."""
+
+    time_s: Callable[[int, float], float]
+    """By rank count and bytes of a message."""
+    core_share: float = 0.0
+    """Of a rank's own cores, while it exchanges and does nothing else; 0 where others do the work."""
+
+
+class Observed(FrozenModel):
+    """One rank count of a curve, as it was measured."""
+
+    ranks: int
+    rates: tuple[float, ...]
+    """Throughput of each trial, in samples a second."""
+    parts_s: dict[str, float]
+    """Own time of a rank by part of a step, its waiting, and what its backend does with gradients (``handling``)."""
+
+
+class ModelledStep(FrozenModel):
+    """A measured step beside the model's: measured compute and predicted exchange."""
+
+    ranks: int
+    compute_s: float
+    modelled_s: float
+    measured_s: float
+
+    @property
+    def exposed_s(self) -> float:
+        """What the exchange adds to the step, by the model."""
+        return self.modelled_s - self.compute_s
+
+    @property
+    def error(self) -> float:
+        """Modelled ÷ measured − 1."""
+        return self.modelled_s / self.measured_s - 1
+
+
+class StepModel(FrozenModel):
+    """A curve's model, able to say what any rank count gives."""
+
+    scaling: Scaling
+    batch: int
+    own: OwnTimeModel
+    gradients: Gradients
+    misfit: float
+    """M: how far the modelled throughputs are from the measured, as a root mean square of logarithms."""
+    scatter: float
+    seen: int
+    """k, the rank counts that M is of."""
+    freedom: int
+    """f, that the scatter is of; 0 where each rank count had one trial."""
+    largest_ranks: int
+
+    def step_s(self, ranks: int, communication: CommunicationCost) -> float:
+        own = self.own.at(_batch_share(self.scaling, ranks), alone=ranks == 1)
+        return _step_time_s(own, self.gradients, ranks, communication)
+
+    def predict(self, ranks: int, communication: CommunicationCost) -> Prediction:
+        expected = _samples_per_step(self.scaling, self.batch, ranks) / self.step_s(ranks, communication)
+        further = ranks > self.largest_ranks
+        if self.seen < MIN_RANK_COUNTS_FOR_INTERVAL:
+            return Prediction(ranks=ranks, throughput=expected, low=None, high=None, extrapolated=further)
+        chance = student_t(self.freedom) * self.scatter if self.freedom else 0.0
+        model = student_t(self.seen) * self.misfit * extrapolation_widening(ranks, self.largest_ranks)
+        low, high = log_interval(expected, math.hypot(model, chance))
+        return Prediction(ranks=ranks, throughput=expected, low=low, high=high, extrapolated=further)
+
+
+def modelled_steps(
+    observed: Sequence[Observed], scaling: Scaling, batch: int, gradients: Gradients, communication: CommunicationCost
+) -> list[ModelledStep]:
+    """Each measured step beside the model's, with the compute measured at that very rank count."""
+    found = []
+    for one in observed:
+        own = OwnTimes(**{f"{part}_s": max(0.0, seconds) for part, seconds in one.parts_s.items()})
+        measured_s = _samples_per_step(scaling, batch, one.ranks) / estimate(one.rates, "samples/s").value
+        modelled_s = _step_time_s(own, gradients, one.ranks, communication)
+        found.append(ModelledStep(ranks=one.ranks, compute_s=own.total_s, modelled_s=modelled_s, measured_s=measured_s))
+    return found
+
+
+def fit_step_model(
+    observed: Sequence[Observed],
+    scaling: Scaling,
+    batch: int,
+    gradients: Gradients,
+    communication: CommunicationCost | None,
+) -> StepModel:
+    """Fit to every rank count that was measured, in any order. Raises ``ValueError`` for none.
+
+    Without the exchange that was measured nobody knows how far the model is off, and it gives no intervals.
+    """
+    waits = [one.parts_s["waiting"] for one in observed if one.ranks > 1]
+    handling_s = fmean(one.parts_s["handling"] for one in observed)
+    own = fit_own_times(_by_share(observed, scaling), max(0.0, fmean(waits)) if waits else 0.0, handling_s)
+    model = StepModel(
+        scaling=scaling,
+        batch=batch,
+        own=own,
+        gradients=gradients,
+        misfit=0.0,
+        scatter=0.0,
+        seen=0,
+        freedom=0,
+        largest_ranks=max(one.ranks for one in observed),
+    )
+    if communication is None:
+        return model
+    # One rank exchanges nothing: it says something of the exchange only where there is no other.
+    judged = [one for one in observed if one.ranks > 1] or list(observed)
+    log_errors = [
+        [math.log(rate / model.predict(one.ranks, communication).throughput) for rate in one.rates] for one in judged
+    ]
+    means = [fmean(one) for one in log_errors]
+    freedom = sum(len(one) - 1 for one in log_errors)
+    squares = sum((value - mean) ** 2 for one, mean in zip(log_errors, means, strict=True) for value in one)
+    return model.model_copy(
+        update={
+            "misfit": math.sqrt(fmean(mean**2 for mean in means)),
+            "scatter": math.sqrt(squares / freedom) if freedom else 0.0,
+            "seen": len(judged),
+            "freedom": freedom,
+        }
+    )
+
+
+def _by_share(observed: Sequence[Observed], scaling: Scaling) -> dict[float, Mapping[str, float]]:
+    """The parts by the share of the batch that a rank has; rank counts of the same share are averaged."""
+    gathered: dict[float, list[Observed]] = {}
+    for one in observed:
+        gathered.setdefault(_batch_share(scaling, one.ranks), []).append(one)
+    return {
+        share: {part: fmean(one.parts_s[part] for one in found) for part in found[0].parts_s}
+        for share, found in gathered.items()
+    }
+
+
+def _step_time_s(own: OwnTimes, gradients: Gradients, ranks: int, communication: CommunicationCost) -> float:
+    if ranks < 2:
+        return own.total_s
+    return predict_step(own, gradients, lambda size: communication.time_s(ranks, size), communication.core_share)
+
+
+def _batch_share(scaling: Scaling, ranks: int) -> float:
+    return 1 / ranks if scaling == "strong" else 1.0
+
+
+def _samples_per_step(scaling: Scaling, batch: int, ranks: int) -> int:
+    return batch if scaling == "strong" else batch * ranks

@@ -1,0 +1,123 @@
+"""What a trial's devices did over time, around the measured window: samples made ready to be drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from statistics import fmean
+from typing import Literal, NamedTuple
+
+from bench.core.frozen_model import FrozenModel
+from bench.core.records import Trial
+from bench.core.telemetry import HOST, QUANTITIES, NodeTelemetry, Series
+from reports.analysis.telemetry import gpus_of
+
+MAX_POINTS = 500
+
+
+class Timeline(FrozenModel):
+    """One quantity of one device. Times are seconds since the window began; the first and last may lie outside it."""
+
+    device: str
+    """``node-0``, or ``node-0 GPU 1``."""
+    name: str
+    """A key of :data:`TIMELINE_QUANTITIES`."""
+    unit: str
+    window_s: float
+    times_s: tuple[float, ...]
+    values: tuple[float, ...]
+    """At most :data:`MAX_POINTS`: of a longer recording, the lowest and the highest of each stretch."""
+    samples: int
+    """In the window; so are the next three, over all of them."""
+    mean: float
+    least: float
+    most: float
+
+
+class TimelineQuantity(NamedTuple):
+    """What is drawn of a sampled series; of a counter its growth per second."""
+
+    series: str
+    unit: str
+    on: Literal["host", "gpu"]
+
+
+TIMELINE_QUANTITIES = {
+    "job_cpu": TimelineQuantity("job_cpu_s", "cores", "host"),
+    "network": TimelineQuantity("network_bytes", "B/s", "host"),
+    "loopback": TimelineQuantity("loopback_bytes", "B/s", "host"),
+    "gpu_utilization": TimelineQuantity("utilization", "1", "gpu"),
+    "gpu_power": TimelineQuantity("power_w", "W", "gpu"),
+    "gpu_memory": TimelineQuantity("memory_bytes", "B", "gpu"),
+}
+
+Samples = list[tuple[float, float]]
+
+
+def timelines_of(good: Sequence[Trial]) -> tuple[Timeline, ...]:
+    """Of the last trial that was sampled; empty where none was."""
+    trial = next((trial for trial in reversed(good) if trial.telemetry), None)
+    if trial is None:
+        return ()
+    return tuple(found for node in trial.telemetry for found in _node_timelines(node, gpus_of(node, trial.ranks)))
+
+
+def _node_timelines(node: NodeTelemetry, gpus: Sequence[str]) -> Iterator[Timeline]:
+    series = {(found.device, found.name): found for found in node.series}
+    sampled = [device.id for device in node.devices if device.id != HOST]
+    for name, shown in TIMELINE_QUANTITIES.items():
+        for device in (HOST,) if shown.on == "host" else gpus:
+            found = series.get((device, shown.series))
+            label = node.host if device == HOST else f"{node.host} GPU {sampled.index(device)}"
+            timeline = _timeline(label, name, found, node) if found else None
+            if timeline is not None:
+                yield timeline
+
+
+def _timeline(device: str, name: str, series: Series, node: NodeTelemetry) -> Timeline | None:
+    """``None`` where no sample of the window is known."""
+    samples = [
+        (at - node.began_s, value) for at, value in zip(series.times_s, series.values, strict=True) if value is not None
+    ]
+    if QUANTITIES[series.name].kind == "counter":
+        samples = counter_rates(samples)
+    window_s = node.ended_s - node.began_s
+    window_values = [value for at, value in samples if 0 <= at <= window_s]
+    if not window_values:
+        return None
+    kept = downsample(samples, MAX_POINTS)
+    return Timeline(
+        device=device,
+        name=name,
+        unit=TIMELINE_QUANTITIES[name].unit,
+        window_s=window_s,
+        times_s=tuple(at for at, _ in kept),
+        values=tuple(value for _, value in kept),
+        samples=len(window_values),
+        mean=fmean(window_values),
+        least=min(window_values),
+        most=max(window_values),
+    )
+
+
+def counter_rates(samples: Samples) -> Samples:
+    """The growth of a counter per second between two samples, said of the moment in their middle."""
+    return [
+        ((early_s + late_s) / 2, (high - low) / (late_s - early_s))
+        for (early_s, low), (late_s, high) in pairwise(samples)
+        if late_s > early_s
+    ]
+
+
+def downsample(samples: Samples, most: int) -> Samples:
+    """At most so many: the lowest and the highest of equal stretches, so that no peak is lost."""
+    if len(samples) <= most:
+        return samples
+    stretches = most // 2
+    edges = [number * len(samples) // stretches for number in range(stretches + 1)]
+    kept: Samples = []
+    for first, last in pairwise(edges):
+        stretch = samples[first:last]
+        ends = {min(stretch, key=lambda sample: sample[1]), max(stretch, key=lambda sample: sample[1])}
+        kept += sorted(ends)
+    return kept

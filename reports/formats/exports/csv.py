@@ -1,0 +1,26 @@
+"""Trials as CSV (RFC 4180, UTF-8), a row each; ``python -m harness fit`` reads it."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+
+from reports.formats.exports import Export, Format
+from reports.formats.trial_rows import SweepTable, TrialRow, plain_values
+
+
+def trials_csv(rows: Sequence[TrialRow]) -> str:
+    """Numbers are written so that they read back as the same; an unknown value is empty."""
+    text = io.StringIO()
+    lines = csv.DictWriter(text, list(TrialRow.model_fields))
+    lines.writeheader()
+    lines.writerows(plain_values(row) for row in rows)
+    return text.getvalue()
+
+
+def render(table: SweepTable) -> Export:
+    return Export(trials_csv(table.rows))
+
+
+FORMAT = Format("a row a trial, for spreadsheets, pandas and `fit`", (".csv",), render)

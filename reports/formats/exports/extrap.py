@@ -1,0 +1,93 @@
+"""Step times as JSON Lines for Extra-P, which finds how they grow with the ranks.
+
+A line is ``{"params": {"ranks": 4}, "callpath": …, "metric": "step_s", "value": …}``; lines with the same parameters
+are repeats. Extra-P (Calotoiu et al. 2013, doi:10.1145/2503210.2503277) refuses a file in which any call path lacks a
+point that another has.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+
+from reports.formats.exports import CannotExport, Export, Format
+from reports.formats.trial_rows import SweepTable, TrialRow
+
+METRIC = "step_s"
+FURTHER_PARAMETERS = ("batch", "threads")
+"""Parameters beside the ranks, where they differ between the rows."""
+MIN_POINTS = 2
+
+Point = tuple[int, ...]
+Curves = dict[str, dict[Point, list[float]]]
+"""Step times by call path and the values of the parameters."""
+
+
+def render(table: SweepTable) -> Export:
+    rows = [row for row in table.rows if row.feeds_scaling]
+    parameters = ("ranks", *(name for name in FURTHER_PARAMETERS if len({getattr(row, name) for row in rows}) > 1))
+    curves = _curves(rows, parameters)
+    grid = _grid(curves)
+    lines = [
+        json.dumps(
+            {
+                "params": dict(zip(parameters, point, strict=True)),
+                "callpath": callpath,
+                "metric": METRIC,
+                "value": step_s,
+            },
+            ensure_ascii=False,
+        )
+        for callpath, found in curves.items()
+        if grid <= found.keys()
+        for point in sorted(grid)
+        for step_s in found[point]
+    ]
+    return Export("".join(f"{line}\n" for line in lines), _left_out(table.rows, curves, grid))
+
+
+def _curves(rows: Sequence[TrialRow], parameters: Sequence[str]) -> Curves:
+    several = len({row.environment for row in rows}) > 1
+    curves: Curves = {}
+    for row in rows:
+        point = tuple(int(getattr(row, name)) for name in parameters)
+        assert row.step_s is not None
+        curves.setdefault(_callpath(row, parameters, several=several), {}).setdefault(point, []).append(row.step_s)
+    return curves
+
+
+def _callpath(row: TrialRow, parameters: Sequence[str], *, several: bool) -> str:
+    """The curve, without what is a parameter here; with the environment where there are several."""
+    name = row.curve
+    for parameter in parameters:
+        # The last one: an option's value, further left, may read the same.
+        before, found, after = name.rpartition(f"/{parameter}={getattr(row, parameter)}/")
+        name = f"{before}/{after}" if found else name
+    # An arrow would make a caller and a callee of it.
+    return (f"{name} ({row.environment})" if several else name).replace("->", "→")
+
+
+def _grid(curves: Mapping[str, Mapping[Point, object]]) -> frozenset[Point]:
+    """The points that all curves in the file have: those of one of them, chosen so that the most is kept."""
+    candidates = [frozenset(found) for found in curves.values() if len(found) >= MIN_POINTS]
+    if not candidates:
+        raise CannotExport("Extra-P needs a curve over two rank counts or more, and no curve here has them")
+    return max(candidates, key=lambda grid: len(grid) * sum(grid <= found.keys() for found in curves.values()))
+
+
+def _left_out(rows: Sequence[TrialRow], curves: Curves, grid: frozenset[Point]) -> tuple[str, ...]:
+    excluded = sum(not row.feeds_scaling for row in rows)
+    notes = [f"{excluded} rows that failed, were skipped or feed no scaling claim"] if excluded else []
+    for callpath, found in curves.items():
+        if not grid <= found.keys():
+            notes.append(f"{callpath}: lacks {_points_text(grid - found.keys())}, which others have")
+        elif found.keys() - grid:
+            notes.append(f"{callpath}: {_points_text(found.keys() - grid)}, which others lack")
+    return tuple(notes)
+
+
+def _points_text(points: frozenset[Point] | set[Point]) -> str:
+    return "ranks " + ", ".join("×".join(map(str, point)) for point in sorted(points))
+
+
+FORMAT = Format("step times over ranks, for Extra-P: `extrap --json FILE`", (".jsonl",), render)

@@ -1,0 +1,38 @@
+"""Trials as Apache Parquet, a row each: the columns of the CSV file, with their types."""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+from types import NoneType
+from typing import get_args, get_type_hints
+
+from reports.formats.exports import CannotExport, Export, Format
+from reports.formats.trial_rows import SweepTable, TrialRow, plain_values
+
+DTYPES = {bool: "boolean", int: "Int64", float: "Float64"}
+"""pandas' types that know an unknown value; whatever else is text."""
+
+
+def render(table: SweepTable) -> Export:
+    if importlib.util.find_spec("pyarrow") is None:
+        raise CannotExport("pyarrow is not installed; run `python -m pip install pyarrow`, or choose csv")
+    import pandas
+
+    frame = pandas.DataFrame([plain_values(row) for row in table.rows], columns=list(TrialRow.model_fields))
+    file = io.BytesIO()
+    frame.astype(column_types()).to_parquet(file, engine="pyarrow", index=False)
+    return Export(file.getvalue())
+
+
+def column_types() -> dict[str, str]:
+    """By column, from the row's own types: not from the values, so that files of all sweeps fit together."""
+    return {name: _dtype(hint) for name, hint in get_type_hints(TrialRow).items() if name in TrialRow.model_fields}
+
+
+def _dtype(hint: object) -> str:
+    python_types = {kind for kind in (get_args(hint) or (hint,)) if kind is not NoneType}
+    return DTYPES.get(python_types.pop(), "string") if len(python_types) == 1 else "string"
+
+
+FORMAT = Format("a row a trial, typed, for pandas, DuckDB and Spark", (".parquet", ".pq"), render, text=False)

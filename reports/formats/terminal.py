@@ -1,0 +1,112 @@
+"""The cells of a sweep as tables for the terminal, one a workload.
+
+Tables of the page for the terminal: placement, networks, what was asked about, costs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from reports.analysis import case_titles, formatting
+from reports.analysis.cells import Cell
+from reports.analysis.findings import Findings
+from reports.analysis.predictions import DEFAULT_PREDICT_OPTIONS
+from reports.page import costs, network_section, nodes_section, predictions
+from reports.page.elements import Table
+from reports.page.summary import group_cells
+
+FULL_WIDTH = 96
+OUTCOME_STYLES = {"ok": "green", "skipped": "yellow", "failed": "red", "timeout": "red", "invalid": "red"}
+
+
+def cell_tables(cells: Sequence[Cell], width: int = 100) -> list[Any]:
+    """Rich tables: one a workload and scaling, one row a cell; a narrow terminal gets fewer columns."""
+    return [_cell_table(group, wide=width >= FULL_WIDTH) for group in group_cells(cells)]
+
+
+def _cell_table(cells: Sequence[Cell], *, wide: bool) -> Any:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    first = cells[0].case
+    unit = next((cell.throughput.unit for cell in cells if cell.throughput), "")
+    title = f"{case_titles.group_title(cells)} · {case_titles.case_conditions(first)}"
+    rich_table = Table(title=Text(title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    columns: list[tuple[str, bool, Callable[[Cell], str | Text]]] = [
+        ("backend", False, lambda cell: case_titles.backend_title(cell.case)),
+        ("ranks", True, lambda cell: case_titles.case_rank_count(cell.case)),
+        (f"{unit or 'throughput'} (95 %)", True, lambda cell: formatting.estimate(cell.throughput, unit=False)),
+        ("efficiency", True, lambda cell: formatting.percent(cell.efficiency)),
+        ("same work", False, same_work if wide else lambda cell: cell.same_work.verdict if cell.same_work else "–"),
+        ("outcome", False, lambda cell: Text(cell.outcome, style=OUTCOME_STYLES[cell.outcome])),
+    ]
+    if wide:
+        columns.insert(3, ("step", True, lambda cell: formatting.duration_estimate(cell.step_s)))
+    for name, right, _ in columns:
+        rich_table.add_column(name, justify="right" if right else "left", overflow="fold", no_wrap=right)
+    for cell in cells:
+        shown_row = (shown(cell) for _, _, shown in columns)
+        rich_table.add_row(*(Text(value) if isinstance(value, str) else value for value in shown_row))
+    return rich_table
+
+
+def same_work(cell: Cell) -> str:
+    """``same (4e-07)``, ``different``, ``–``"""
+    proof = cell.same_work
+    if proof is None:
+        return "–"
+    return proof.verdict if proof.deviation is None else f"{proof.verdict} ({proof.deviation:.0e})"
+
+
+MAX_COLUMNS = 8
+"""More don't fit beside each other: such a row is told line by line."""
+
+
+def finding_tables(findings: Findings) -> list[Any]:
+    """What stands beside the cells, for rich to print; nothing where there is nothing to say."""
+    found = (
+        nodes_section.split_table(findings.placements.splits),
+        nodes_section.packing_table(findings.placements.packings),
+        network_section.compact_network_table(findings.networks),
+        *(predictions.requested_tables(findings) if findings.options != DEFAULT_PREDICT_OPTIONS else ()),
+        costs.cost_table(findings.cells),
+    )
+    return [renderable for table in found for renderable in _rich_tables(table)]
+
+
+def _rich_tables(found: Table) -> Iterator[Any]:
+    """What the rows of the first column have in common is their title: it is long."""
+    groups: dict[str, list[tuple[str, ...]]] = {}
+    for first, *others in ([str(value) for value in row] for row in found.rows):
+        groups.setdefault(first, []).append(tuple(others))
+    if len(groups) == len(found.rows) > 1 and len(found.header) <= MAX_COLUMNS:
+        yield _rich_table(found.caption, found.header, [tuple(str(value) for value in row) for row in found.rows])
+        return
+    for first, rows in groups.items():
+        title = f"{found.caption}: {first}"
+        if len(found.header) > MAX_COLUMNS + 1:
+            yield _rich_lines(title, found.header[1:], rows)
+        else:
+            yield _rich_table(title, found.header[1:], rows)
+
+
+def _rich_table(title: str, header: tuple[str, ...], rows: list[tuple[str, ...]]) -> Any:
+    from rich import box
+    from rich.table import Table as Drawn
+    from rich.text import Text
+
+    rich_table = Drawn(title=Text(title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in header:
+        rich_table.add_column(Text(name), overflow="fold")
+    for row in rows:
+        rich_table.add_row(*map(Text, row))
+    return rich_table
+
+
+def _rich_lines(title: str, header: tuple[str, ...], rows: list[tuple[str, ...]]) -> Any:
+    from rich.text import Text
+
+    paragraphs = ["\n".join(f"  {name}: {value}" for name, value in zip(header, row, strict=True)) for row in rows]
+    return Text("\n\n".join([f"{title}\n{paragraphs[0]}", *paragraphs[1:], ""]))

@@ -1,0 +1,230 @@
+"""Sweeps as a table: one row a trial, plain values in a stable order, for other tools to read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from statistics import median
+from typing import Any
+
+from bench.core.case import Scalar, Scaling
+from bench.core.frozen_model import FrozenModel
+from bench.core.records import Outcome, Trial
+from reports.analysis import case_titles
+from reports.analysis.cells import Cell
+from reports.analysis.telemetry import usage_of
+from reports.analysis.throughput import slowest_steps, throughput_of
+
+NO_SCALING_CLAIM = frozenset({"oversubscribed", "injected"})
+"""Flags of numbers that are true but feed no scaling claim."""
+COLLECTIVE_UNIT = "bytes"
+"""The unit of a collective's throughput."""
+LIST_SEPARATOR = ";"
+READING_COLUMNS = {
+    "rank_memory_peak": "memory_peak_bytes",
+    "gpu_memory_peak": "gpu_memory_peak_bytes",
+    "cpu_energy": "cpu_energy_j_per_unit",
+    "gpu_energy": "gpu_energy_j_per_unit",
+}
+"""A trial's readings that have a column; their units are in the columns' names."""
+
+PlainValue = str | int | float | bool | None
+
+
+class SweepFacts(FrozenModel):
+    """A sweep, and the machine and versions it ran on."""
+
+    id: str
+    started_at: str
+    environment: str
+    commit: str | None
+    changed_files: bool | None
+    host: str
+    system: str
+    cpu: str
+    cores: int
+    memory_bytes: int
+    gpus: tuple[str, ...]
+    python: str
+    packages: dict[str, str]
+
+
+class TrialRow(FrozenModel):
+    """One trial. What was measured is ``None`` where it is unknown or does not count; ``reason`` says why not.
+
+    The order of the fields is the order of the columns: new ones go to the end.
+    """
+
+    sweep: str
+    started_at: str
+    """Of the sweep."""
+    commit: str | None
+    changed_files: bool | None
+    """Whether the code that ran differed from the commit's."""
+    environment: str
+    """Rows of one environment may be compared without a thought."""
+    host: str
+    cpu: str
+    cores: int
+    gpus: tuple[str, ...]
+    case: str
+    """The case's key."""
+    curve: str
+    """The case's key without the rank count."""
+    title: str
+    workload: str
+    workload_options: dict[str, Scalar]
+    backend: str
+    transport: str
+    backend_options: dict[str, Scalar]
+    device: str
+    ranks: int
+    scaling: Scaling
+    batch: int
+    """Samples a step: of all ranks under strong scaling, of each rank under weak scaling."""
+    threads: int
+    seed: int
+    fault: str | None
+    round: int | None
+    """From 0; ``None`` where the case never ran."""
+    trial_started_at: str | None
+    wall_s: float | None
+    outcome: Outcome
+    reason: str | None
+    unit: str | None
+    """What throughput counts: ``samples``, ``bytes`` or ``elements``."""
+    throughput: float | None
+    """Units per second, of all ranks together."""
+    steps: int | None
+    step_s: float | None
+    """The median over the window of each step's slowest rank."""
+    flags: tuple[str, ...]
+    """Of the case over its trials, as the report shows them."""
+    conditions: tuple[str, ...]
+    """What may have spoilt this trial's number."""
+    same_work: str | None
+    same_work_deviation: float | None
+    same_work_tolerance: float | None
+    memory_peak_bytes: int | None
+    """Of the rank that held the most."""
+    gpu_memory_peak_bytes: int | None
+    cpu_energy_j_per_unit: float | None
+    gpu_energy_j_per_unit: float | None
+    unknown: dict[str, str]
+    """Why a column has no reading, by its name."""
+    net: str | None
+    """The rate of the links between the ranks, where they had links of their own."""
+    site: str
+    nodes: int
+    ranks_per_node: int | None
+    """How many a full node holds; ``None``: nobody said, and all were on one machine."""
+    cost: float | None
+    """What the trial was billed, in the unit of the price that was given."""
+
+    @property
+    def feeds_scaling(self) -> bool:
+        """A collective alone has no speed-up."""
+        return (
+            self.throughput is not None
+            and self.unit != COLLECTIVE_UNIT
+            and not NO_SCALING_CLAIM.intersection(self.flags)
+        )
+
+
+class SweepTable(FrozenModel):
+    """What is exported: the rows of one sweep or several, and where those ran."""
+
+    sweeps: tuple[SweepFacts, ...]
+    rows: tuple[TrialRow, ...]
+
+
+def rows_of(sweep: SweepFacts, cells: Sequence[Cell], trials: Sequence[Trial]) -> Iterator[TrialRow]:
+    """In the order of the cells, then of the rounds; a case that never ran is one row with its outcome and reason."""
+    by_key: dict[str, list[Trial]] = {}
+    for trial in trials:
+        by_key.setdefault(trial.case.key, []).append(trial)
+    for cell in cells:
+        case_trials = by_key.get(cell.case.key, [])
+        if not case_trials:
+            yield _row(sweep, cell, None)
+        for trial in sorted(case_trials, key=lambda trial: trial.round):
+            yield _row(sweep, cell, trial)
+
+
+def plain_values(row: TrialRow) -> dict[str, PlainValue]:
+    """By column: options as JSON, lists joined by semicolons."""
+    return {name: _plain(getattr(row, name)) for name in TrialRow.model_fields}
+
+
+def _plain(value: PlainValue | dict[str, Any] | tuple[str, ...]) -> PlainValue:
+    if isinstance(value, dict):
+        return json.dumps(value, sort_keys=True, ensure_ascii=False) if value else None
+    return (LIST_SEPARATOR.join(value) or None) if isinstance(value, tuple) else value
+
+
+def _row(sweep: SweepFacts, cell: Cell, trial: Trial | None) -> TrialRow:
+    case, proof = cell.case, trial.same_work if trial else None
+    outcome, reason = _outcome_and_reason(cell, trial)
+    ok_ranks = trial.ranks if trial and outcome == "ok" else ()
+    usage = {
+        reading.name: reading
+        for reading in usage_of(ok_ranks, trial.telemetry if trial else ())
+        if reading.name in READING_COLUMNS
+    }
+    values = {READING_COLUMNS[name]: reading.value for name, reading in usage.items() if reading.value is not None}
+    return TrialRow(
+        sweep=sweep.id,
+        started_at=sweep.started_at,
+        commit=sweep.commit,
+        changed_files=sweep.changed_files,
+        environment=trial.environment if trial else sweep.environment,
+        host=sweep.host,
+        cpu=sweep.cpu,
+        cores=sweep.cores,
+        gpus=sweep.gpus,
+        case=case.key,
+        curve=case.curve,
+        title=case_titles.case_title(case),
+        workload=case.workload,
+        workload_options=case.workload_options,
+        backend=case.backend,
+        transport=case.transport,
+        backend_options=case.backend_options,
+        device=case.device,
+        ranks=case.ranks,
+        scaling=case.scaling,
+        batch=case.batch,
+        threads=case.threads,
+        seed=case.seed,
+        net=case.net,
+        fault=case.fault.label if case.fault else None,
+        site=case.site,
+        nodes=case.nodes,
+        ranks_per_node=case.ranks_per_node,
+        cost=trial.cost if trial else None,
+        round=trial.round if trial else None,
+        trial_started_at=trial.started_at if trial else None,
+        wall_s=trial.wall_s if trial else None,
+        outcome=outcome,
+        reason=reason,
+        unit=ok_ranks[0].unit if ok_ranks else None,
+        throughput=throughput_of(ok_ranks) if ok_ranks else None,
+        steps=len(ok_ranks[0].step_s) if ok_ranks else None,
+        step_s=median(slowest_steps(ok_ranks)) if ok_ranks else None,
+        flags=cell.flags,
+        conditions=tuple(dict.fromkeys(condition.name for condition in trial.conditions)) if trial else (),
+        same_work=proof.verdict if proof else None,
+        same_work_deviation=proof.deviation if proof else None,
+        same_work_tolerance=proof.tolerance if proof else None,
+        **{column: values.get(column) for column in READING_COLUMNS.values()},
+        unknown={
+            READING_COLUMNS[name]: reading.reason or "" for name, reading in usage.items() if reading.value is None
+        },
+    )
+
+
+def _outcome_and_reason(cell: Cell, trial: Trial | None) -> tuple[Outcome, str | None]:
+    """A trial that did other work spoils its whole case, as in the report: the others' numbers don't count either."""
+    if trial is None or (trial.outcome == "ok" and cell.outcome == "invalid"):
+        return cell.outcome, cell.reason
+    return trial.outcome, trial.reason

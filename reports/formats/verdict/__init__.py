@@ -1,0 +1,1 @@
+"""A verdict for the terminal, JUnit, Markdown and JSON."""

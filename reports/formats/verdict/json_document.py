@@ -1,0 +1,60 @@
+"""A judgement as plain data: what ``check --json`` prints."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from reports.regression import wording
+from reports.regression.summary import exit_code, headline, next_steps
+from reports.regression.values import WORST_FIRST, Judgement, Verdict
+
+
+def verdict_document(judgement: Judgement) -> dict[str, Any]:
+    """The document. Its names are stable; what is unknown is null, never 0 and never NaN.
+
+    - ``judged``, ``started_at`` (ISO 8601), ``commit``, ``base_commit``, ``machine``, ``command``: what was judged;
+      ``again``: options that a further command needs to speak of the same sweeps
+    - ``exit``: the exit code, ``headline``: the verdict in a sentence, ``counts``: series by status
+    - ``benchmarks``: by ``NAME`` for step times, by ``NAME · METRIC`` for other metrics (``a · memory``), each with
+      ``status``, ``change_pct`` with its 95 % interval ``low_pct`` to ``high_pct`` (per cent of the value itself),
+      ``pairs_wanted`` (in all; 0 when decided), ``pairs_used``, ``nights``, ``reason``, ``metric``
+    - ``verdicts``: the same as a list with ``name``, the worst first
+    - ``findings``: what verdicts of one curve say together, each with ``curve``, ``kind``, ``status``, ``ranks``,
+      ``change_pct``, ``low_pct``, ``high_pct``, ``said``, ``verdicts`` (names of series)
+    - ``next``: what to do, each with ``said`` and ``command`` (empty for none)
+    - ``trials`` of the night, ``extra_trials`` spent on pairs
+    - ``assurance``: ``checks``, ``false_alarms``, ``false_alarm_rate``, ``false_alarm_high``, ``source``,
+      ``found_pct`` by number of nights; null where the rule was not measured
+
+    Where two verdicts would have one key, ``benchmarks`` has the worse.
+    """
+    worst_last = sorted(judgement.verdicts, key=lambda one: -WORST_FIRST.index(one.status))
+    found: dict[str, Any] = _replace_non_finite(
+        {
+            **judgement.model_dump(include={"judged", "started_at", "commit", "base_commit", "machine"}),
+            **judgement.model_dump(include={"command", "again"}),
+            "exit": exit_code(judgement),
+            "headline": headline(judgement),
+            "counts": {status: sum(one.status == status for one in judgement.verdicts) for status in WORST_FIRST},
+            "benchmarks": dict(
+                reversed({wording.verdict_key(one): _benchmark_fields(one) for one in worst_last}.items())
+            ),
+            **judgement.model_dump(include={"verdicts", "findings", "trials", "extra_trials", "assurance"}),
+            "next": [{"said": step.said, "command": step.command} for step in next_steps(judgement)],
+        }
+    )
+    return found
+
+
+def _benchmark_fields(verdict: Verdict) -> dict[str, Any]:
+    return verdict.model_dump(exclude={"name"})
+
+
+def _replace_non_finite(value: Any) -> Any:
+    """JSON has no NaN and no infinity."""
+    if isinstance(value, dict):
+        return {key: _replace_non_finite(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_replace_non_finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,78 @@
+"""A judgement as Markdown that fits a job summary and a comment on a pull request."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+
+from reports.regression import wording
+from reports.regression.rows import VerdictRow, rows
+from reports.regression.summary import headline, next_steps, subtitle, title
+from reports.regression.values import Judgement
+
+GITHUB_COMMENT_LIMIT = 65_536
+"""Characters that GitHub takes in one comment."""
+BODY_LIMIT = 60_000
+"""For everything but the last lines."""
+UNFOLDED_ROWS = 20
+"""What follows is unfolded on demand."""
+MAX_TEXT_LENGTH = 240
+"""Characters of a name or a reason."""
+HEADER = "| Status | Curve | Ranks | What | Change (95 %) | Pairs | Why |\n|---|---|--:|---|--:|--:|---|\n"
+MARKUP_CHARACTERS = re.compile(r"[\\`*_{}\[\]<>|~$&\"':]")
+MENTIONS = re.compile(r"([@#])(?=\w)")
+ZERO_WIDTH_SPACE = "\u200b"
+
+
+def markdown(judgement: Judgement) -> str:
+    """The whole text, at most :data:`GITHUB_COMMENT_LIMIT` characters, however much there is to be told."""
+    _, shared = wording.short_names(judgement.verdicts)
+    facts = [text(subtitle(judgement), 600), *([f"All curves: {code(shared)}"] if shared else [])]
+    header = f"## Nightly check: {title(judgement)}\n\n**{text(headline(judgement), 600)}.**\n\n{'  '.join(facts)}\n"
+    footer = "".join((*_next_steps(judgement), f"\n{text(wording.assurance_text(judgement.assurance), 600)}\n"))
+    found = rows(judgement)
+    lines = _take_fitting(map(_line, found), BODY_LIMIT - len(header) - len(footer))
+    table = f"\n{HEADER}{''.join(lines[:UNFOLDED_ROWS])}" if lines else ""
+    if folded := lines[UNFOLDED_ROWS:]:
+        summary = f"<summary>{len(folded):,} more</summary>"
+        table += f"\n<details>{summary}\n\n{HEADER}{''.join(folded)}\n</details>\n"
+    if len(lines) < len(found):
+        table += f"\n{len(found) - len(lines):,} further rows are left out: there is no room for them here.\n"
+    return header + table + footer
+
+
+def text(said: str, longest: int = MAX_TEXT_LENGTH) -> str:
+    """As it is to be read: nothing in it is markup, breaks a table, or calls a person or an issue by their name."""
+    return MARKUP_CHARACTERS.sub(
+        lambda mark: f"&#{ord(mark[0])};", MENTIONS.sub(rf"\1{ZERO_WIDTH_SPACE}", wording.one_line(said, longest))
+    )
+
+
+def code(name: str, longest: int = MAX_TEXT_LENGTH) -> str:
+    """A name or a command, letter by letter as it is. Backticks would need a fence of their own for some names."""
+    return f"<code>{MARKUP_CHARACTERS.sub(lambda mark: f'&#{ord(mark[0])};', wording.one_line(name, longest))}</code>"
+
+
+def _line(row: VerdictRow) -> str:
+    status = f"**{row.status}**" if row.status in ("regressed", "failed", "missing") else row.status
+    cells = (status, code(row.curve), text(row.ranks), text(row.what), row.change, row.pairs, text(row.why))
+    return f"| {' | '.join(cells)} |\n"
+
+
+def _next_steps(judgement: Judgement) -> Iterator[str]:
+    steps = next_steps(judgement)
+    if steps:
+        yield "\n"
+    for step in steps:
+        yield f"- {text(step.said)}{f': {code(step.command, 600)}' if step.command else ''}\n"
+
+
+def _take_fitting(lines: Iterable[str], remaining: int) -> list[str]:
+    """The first lines that take no more than so many characters."""
+    kept: list[str] = []
+    for line in lines:
+        remaining -= len(line)
+        if remaining < 0:
+            break
+        kept.append(line)
+    return kept

@@ -1,0 +1,89 @@
+"""A judgement for the terminal: a headline, a table of what is no plain pass, and what to do about it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from reports.analysis import formatting as numbers
+from reports.regression import wording
+from reports.regression.rows import VerdictRow, rows
+from reports.regression.summary import headline, next_steps, subtitle
+from reports.regression.values import Judgement, Status
+
+WIDE_COLUMNS = 100
+"""From so many columns on what changed and its change have a column each."""
+MAX_ROWS = 40
+MAX_REASONS = 15
+STYLES: dict[Status, str] = {
+    "regressed": "bold red",
+    "failed": "red",
+    "missing": "red",
+    "suspect": "yellow",
+    "inconclusive": "yellow",
+    "incomparable": "yellow",
+    "new": "cyan",
+    "improved": "green",
+    "pass": "green",
+}
+
+
+def header_lines(judgement: Judgement) -> list[str]:
+    """The lines to print before the table: the verdict in a sentence, and what was judged."""
+    _, shared = wording.short_names(judgement.verdicts)
+    return [f"{headline(judgement)}.", subtitle(judgement), *([f"all curves: {shared}"] if shared else [])]
+
+
+def table(judgement: Judgement, width: int = 110) -> Any:
+    """A rich table, the worst first, or ``None`` where everything passed; rich leaves out colours off a terminal."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    found = rows(judgement)[:MAX_ROWS]
+    if not found:
+        return None
+    made = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    wide = width >= WIDE_COLUMNS
+    changes = ("what", "change (95 %)") if wide else ("what, change (95 %)",)
+    for name in ("status", "curve", "ranks", *changes, "pairs"):
+        align_right = name in ("ranks", "pairs") or (wide and name in changes[1:])
+        made.add_column(name, justify="right" if align_right else "left", overflow="fold", no_wrap=name != "curve")
+    for row in found:
+        change = (row.what, row.change) if wide else (f"{row.what}\n{row.change}".removesuffix("\n–"),)
+        made.add_row(Text(row.status, style=STYLES[row.status]), *map(Text, (row.curve, row.ranks, *change, row.pairs)))
+    return made
+
+
+def footer_lines(judgement: Judgement) -> list[str]:
+    """The lines to print after it: reasons, what to do next, and how often the rule is wrong."""
+    found = rows(judgement)
+    omitted = [f"… and {len(found) - MAX_ROWS:,} more; `--json` has them all"] if len(found) > MAX_ROWS else []
+    return [
+        *omitted,
+        *_reasons(found),
+        *(f"{step}." if not step.command else str(step) for step in next_steps(judgement)),
+        wording.assurance_text(judgement.assurance),
+    ]
+
+
+def _row_title(row: VerdictRow) -> str:
+    """``synthetic · ddp-gloo, 4 ranks, step time``"""
+    ranks = [] if row.ranks == "–" else [numbers.ranks(int(row.ranks))]
+    return ", ".join([row.curve, *ranks, wording.METRIC_WORDING[row.verdicts[0].metric].title])
+
+
+def _reasons(found: tuple[VerdictRow, ...]) -> Iterator[str]:
+    """One line for each reason, however many series share it."""
+    groups: dict[tuple[str, str], list[VerdictRow]] = {}
+    for row in found:
+        if row.why:
+            groups.setdefault((row.status, row.why), []).append(row)
+    for (status, why), same_reason in list(groups.items())[:MAX_REASONS]:
+        if same_reason[0].finding:
+            yield f"{status}: {why}"
+        else:
+            more = f" and {len(same_reason) - 1:,} more" if len(same_reason) > 1 else ""
+            yield f"{status}: {_row_title(same_reason[0])}{more}: {why}"
+    if len(groups) > MAX_REASONS:
+        yield f"… and {len(groups) - MAX_REASONS:,} further reasons; `--json` has them all"

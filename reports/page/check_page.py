@@ -1,0 +1,287 @@
+"""A series that is no plain pass, drawn over its nights: trials, nights, accepted levels, and what pairs said.
+
+From a judgement and the series behind it to a page: the verdict on top, a figure for what is no plain pass.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from reports.analysis import formatting as numbers
+from reports.page.elements import Figure, Page, Section, Series, Table
+from reports.regression import wording
+from reports.regression.rows import VerdictRow, row_of, rows
+from reports.regression.summary import headline, next_steps, subtitle, title
+from reports.regression.values import SHARE_METRICS, Judgement, Metric, MetricSeries, NightTrials, Verdict
+from reports.regression.values import MetricSeries as Nights
+
+MAX_NIGHTS = 30
+MAX_NARROW_NIGHTS = 12
+"""More take the whole width of the page."""
+PAIRS_CATEGORY = "pairs"
+DATE_PATTERN = re.compile(r"\d{4}-?(\d\d)-?(\d\d)(?:[-T ](\d\d):?(\d\d)\S*)?")
+"""What a sweep's id and an ISO date begin with."""
+MAX_LOG = 700.0
+"""Beyond it e^x is no number any more."""
+TRIAL_STYLE, LEVEL_STYLE, NEWEST_STYLE, HEAD_STYLE = range(4)
+"""Styles."""
+
+
+@dataclass(frozen=True)
+class NightPoint:
+    """One night: where it stands, and the share by which each trial is off the level that was accepted last."""
+
+    at: int
+    night: NightTrials
+    relative_changes: tuple[float, ...]
+    newest: bool
+
+    @property
+    def level(self) -> float:
+        return median(self.relative_changes)
+
+
+def night_figure(key: str, series: Nights, verdict: Verdict) -> Figure | None:
+    """``None`` where no night has a number. Values are drawn against the accepted level, where 5 % can be seen."""
+    nights = _nights(series)
+    if not nights:
+        return None
+    labels = _night_labels(nights)
+    pairs = _pair_series(verdict, len(nights))
+    what = wording.METRIC_WORDING[series.metric].title
+    return Figure(
+        key=key,
+        title=wording.label_within_curve(verdict),
+        x_title="night",
+        y_title=f"{what} against the accepted level",
+        series=(*_night_series(nights), *pairs),
+        sentence=_sentence(series, verdict, nights),
+        table=_night_table(series, nights),
+        categories=(*labels, PAIRS_CATEGORY) if pairs else labels,
+        percent=True,
+        wide=len(nights) > MAX_NARROW_NIGHTS,
+    )
+
+
+def _nights(series: Nights) -> tuple[NightPoint, ...]:
+    """The last ones that have a number, the newest among them."""
+    total = [(night, False) for night in series.past] + ([(series.newest, True)] if series.newest else [])
+    usable = [(night, _usable_logs(night), newest) for night, newest in total]
+    shown = [found for found in usable if found[1]][-MAX_NIGHTS:]
+    reference = _reference_log(series, shown[-1][1] if shown else ())
+    sign = -1 if series.more_is_better else 1
+    return tuple(
+        NightPoint(at, night, tuple(_relative_change(sign * (log - reference), series.metric) for log in logs), newest)
+        for at, (night, logs, newest) in enumerate(shown)
+    )
+
+
+def _relative_change(difference: float, metric: Metric) -> float:
+    """As a share of the accepted level; of a share in points ÷ 100."""
+    return difference if metric in SHARE_METRICS else math.expm1(min(MAX_LOG, difference))
+
+
+def _usable_logs(night: NightTrials) -> tuple[float, ...]:
+    return tuple(log for log in night.logs if abs(log) < MAX_LOG)
+
+
+def _reference_log(series: Nights, otherwise: Sequence[float]) -> float:
+    """The log of the level that was accepted last: over good nights; else over all of it; else what is there."""
+    last = max((night.level for night in series.past), default=0)
+    of_level = [night for night in series.past if night.level == last and _usable_logs(night)]
+    good = [night for night in of_level if night.good] or of_level
+    return median([median(_usable_logs(night)) for night in good]) if good else median(otherwise or (0.0,))
+
+
+def _night_series(nights: Sequence[NightPoint]) -> Iterator[Series]:
+    """Trials, the nights' levels with a break where one was accepted, and the night that is judged by them."""
+    yield _point_series(
+        "trial",
+        [
+            (night_point.at, off, not night_point.night.good)
+            for night_point in nights
+            for off in night_point.relative_changes
+        ],
+        TRIAL_STYLE,
+        "markers",
+    )
+    past = [night_point for night_point in nights if not night_point.newest]
+    for level in dict.fromkeys(night_point.night.level for night_point in past):
+        of_level = [
+            (night_point.at, night_point.level, False) for night_point in past if night_point.night.level == level
+        ]
+        changed = f", after accepted change {level}" if level else ""
+        yield _point_series(f"night (median of trials){changed}", of_level, LEVEL_STYLE, "points")
+    newest = [(night_point.at, night_point.level, False) for night_point in nights if night_point.newest]
+    if newest:
+        yield _point_series("newest night (median)", newest, NEWEST_STYLE, "markers")
+
+
+def _point_series(name: str, points: Sequence[tuple[int, float, bool]], style: int, look: str) -> Series:
+    unknown = (None,) * len(points)
+    return Series(
+        name=name,
+        x=tuple(float(at) for at, _, _ in points),
+        y=tuple(y for _, y, _ in points),
+        low=unknown,
+        high=unknown,
+        style=style,
+        hollow=tuple(hollow for _, _, hollow in points),
+        look="markers" if look == "markers" else "points",
+    )
+
+
+def _pair_series(verdict: Verdict, at: int) -> tuple[Series, ...]:
+    change, low, high = verdict.change_pct, verdict.low_pct, verdict.high_pct
+    if not verdict.pairs_used or change is None or not math.isfinite(change):
+        return ()
+    ends = (low, high) if low is not None and high is not None and math.isfinite(low + high) else (None, None)
+    below, above = (None if end is None else end / 100 for end in ends)
+    name = "pairs: head against base (95 %)"
+    return (Series(name, (float(at),), (change / 100,), (below,), (above,), HEAD_STYLE, (False,), "markers"),)
+
+
+def _sentence(series: Nights, verdict: Verdict, nights: Sequence[NightPoint]) -> str:
+    """The verdict with its change, what it rests on, and what hollow points are."""
+    change = wording.change_text(verdict.change_pct, verdict.low_pct, verdict.high_pct, verdict.metric)
+    change_text = "" if change == "–" else f", {change}"
+    if change_text and (towards := wording.direction(verdict)):
+        change_text += f", {towards}"
+    pairs_text = f", after {verdict.pairs_used} interleaved pairs" if verdict.pairs_used else ""
+    parts = [f"{verdict.status.capitalize()}{change_text}{pairs_text}."]
+    if verdict.reason:
+        parts.append(f"{wording.one_line(verdict.reason, 300).rstrip('.')}.")
+    total = len(series.past) + (series.newest is not None)
+    if total > len(nights):
+        parts.append(f"The last {len(nights)} of {total:,} nights.")
+    if any(not night_point.night.good for night_point in nights):
+        parts.append("Hollow trials: of nights that are no reference.")
+    return " ".join(parts)
+
+
+def _night_table(series: Nights, nights: Sequence[NightPoint]) -> Table:
+    rows = tuple(
+        (
+            wording.one_line(night_point.night.night),
+            str(len(night_point.relative_changes)),
+            _metric_value(series, _usable_logs(night_point.night)),
+            wording.change_text(100 * night_point.level, None, None, series.metric),
+            str(night_point.night.level),
+            _night_note(night_point),
+        )
+        for night_point in reversed(nights)
+    )
+    header = ("night", "trials", "median", "against the accepted level", "accepted changes", "note")
+    return Table(f"{wording.METRIC_WORDING[series.metric].title} by night, the newest first", header, rows)
+
+
+def _night_note(night_point: NightPoint) -> str:
+    notes = ("newest",) if night_point.newest else ()
+    return ", ".join((*notes, *(() if night_point.night.good else ("no reference",)))) or "–"
+
+
+def _metric_value(series: Nights, logs: Sequence[float]) -> str:
+    """In the metric's own unit; throughput may be of samples or of bytes, and has none."""
+    if series.metric in SHARE_METRICS:
+        return f"{100 * median(logs):.1f} %"
+    value = math.exp(median(logs) * (-1 if series.more_is_better else 1))
+    forms = {"memory": f"{numbers.quantity(value, 'B')}", "energy": f"{numbers.number(value)} J"}
+    of_metric: dict[Metric, str] = {
+        "step": numbers.duration(value),
+        "throughput": numbers.number(value),
+        "efficiency": f"{100 * value:.1f} %",
+    }
+    return of_metric.get(series.metric) or forms[series.metric]
+
+
+def _night_labels(nights: Sequence[NightPoint]) -> tuple[str, ...]:
+    """``11-20`` of a date or a sweep's id, with the time of day where two would be the same; others as they are."""
+    names = [wording.one_line(night_point.night.night) for night_point in nights]
+    found = [DATE_PATTERN.fullmatch(name) for name in names]
+    days = [
+        f"{night_point[1]}-{night_point[2]}" if night_point else name
+        for night_point, name in zip(found, names, strict=True)
+    ]
+    if len(set(days)) == len(days):
+        return tuple(days)
+    return tuple(
+        f"{day} {night_point[3]}:{night_point[4]}" if night_point and night_point[3] else day
+        for night_point, day in zip(found, days, strict=True)
+    )
+
+
+MAX_FIGURES = 12
+MAX_TITLE_CHARS = 120
+"""Characters of a name; the table has all of it."""
+HEADER = ("status", "curve", "ranks", "what", "change (95 %)", "pairs", "why")
+
+SeriesByKey = dict[tuple[str, Metric], MetricSeries]
+
+
+def make_check_page(judgement: Judgement, series: Sequence[MetricSeries]) -> Page:
+    """``series``: those that were judged; one without a verdict isn't shown, a verdict without one has no figure."""
+    found = rows(judgement)
+    series_by_key = {(one.name, one.metric): one for one in series}
+    return Page(
+        title=f"Nightly check: {title(judgement)}",
+        answers=(
+            f"{headline(judgement)}.",
+            f"Judged: {subtitle(judgement)}.",
+            wording.assurance_text(judgement.assurance),
+        ),
+        warnings=tuple(map(str, next_steps(judgement))),
+        sections=(
+            *_findings_section(found, judgement),
+            *_row_sections(found, series_by_key),
+            *_all_series_section(judgement),
+        ),
+    )
+
+
+def _findings_section(found: Sequence[VerdictRow], judgement: Judgement) -> Iterator[Section]:
+    _, shared = wording.short_names(judgement.verdicts)
+    if found:
+        note = "Changes are of the value itself, with 95 % intervals. What passed is under “All series”."
+        yield Section(
+            "Found",
+            f"All curves: {shared}" if shared else "",
+            tables=(Table("Found", HEADER, tuple(map(_row_cells, found)), note),),
+        )
+
+
+def _row_sections(found: Sequence[VerdictRow], series_by_key: SeriesByKey) -> Iterator[Section]:
+    """A section for each row, as long as there is room for figures."""
+    remaining = MAX_FIGURES
+    for number, row in enumerate(found):
+        figures = tuple(_row_figures(f"r{number}", row, series_by_key))[:remaining]
+        remaining -= len(figures)
+        if figures:
+            yield Section(
+                f"{wording.one_line(row.curve, MAX_TITLE_CHARS)} · {row.what}",
+                row.why if row.finding else row.status,
+                figures,
+            )
+
+
+def _row_figures(key: str, row: VerdictRow, series_by_key: SeriesByKey) -> Iterator[Figure]:
+    for number, verdict in enumerate(row.verdicts):
+        nights = series_by_key.get((verdict.name, verdict.metric))
+        if nights is not None and (made := night_figure(f"{key}-{number}", nights, verdict)):
+            yield made
+
+
+def _all_series_section(judgement: Judgement) -> Iterator[Section]:
+    short, _ = wording.short_names(judgement.verdicts)
+    found = [(_row_cells(row_of(one, short)), f"{one.nights:,}") for one in judgement.verdicts]
+    cells = tuple((*row[:-1], nights, row[-1]) for row, nights in found)
+    if cells:
+        header = (*HEADER[:-1], "nights before", HEADER[-1])
+        yield Section("All series", tables=(Table("All series, the worst first", header, cells),), folded=True)
+
+
+def _row_cells(row: VerdictRow) -> tuple[str, ...]:
+    return (row.status, row.curve, row.ranks, row.what, row.change, row.pairs, row.why or "–")

@@ -1,0 +1,240 @@
+"""Tables of the fitted exchanges: inside a node, across nodes, both at once; and whether they would have been right.
+
+A collective over message sizes: bus bandwidth and time, with the fitted α–β line of each exchange.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+
+from reports.analysis import case_titles, formatting
+from reports.analysis.cells import Cell
+from reports.analysis.communication import AllreduceModel
+from reports.analysis.communication_paths import CommunicationPath, FittedExchange, path_key
+from reports.analysis.layered_allreduce import Misfit
+from reports.analysis.placement import Place, Placement, place_of, placement_of
+from reports.page.elements import Figure, Series, Table
+from reports.page.series import estimate_series
+
+Paths = Mapping[str, CommunicationPath]
+
+
+def alpha_beta(found: AllreduceModel | None) -> tuple[str, str]:
+    """α and 1/β with their intervals."""
+    return ("–", "–") if found is None else (formatting.latency(found.latency_s), formatting.bandwidth(found.byte_s))
+
+
+def exchange_table(paths: Paths) -> Table:
+    """One row a way and place."""
+    rows: list[tuple[str, ...]] = []
+    for path in paths.values():
+        for place, found in path.places.items():
+            measured = (
+                case_titles.path_title(found.case),
+                case_titles.PLACE_TITLES[place],
+                rank_counts_text(found.rank_counts),
+            )
+            best = "–" if found.bus_bandwidth is None else f"{formatting.number(found.bus_bandwidth)}B/s"
+            rows.append((*measured, *_model_columns(found), best, _link_share(found)))
+    header = (
+        "exchange",
+        "place",
+        "ranks",
+        "algorithm",
+        "α: latency (95 %)",
+        "1/β: bandwidth (95 %)",
+        "largest misfit",
+        "highest bus bandwidth",
+        "of the link",
+    )
+    note = (
+        "Fitted to ln t of the allreduces of all sizes. Ring: 2(N−1)α + 2(N−1)/N·Sβ; tree: 2⌈log₂N⌉(α + Sβ); the "
+        "nearer one is shown; from one rank count they can't be told apart. Bus bandwidth = S ÷ t · 2(N−1)/N: what "
+        "each link must have carried, beside what a plain transfer over it achieved; through memory there is no link."
+    )
+    return Table("The exchange: latency and bandwidth", header, tuple(rows), note)
+
+
+def _model_columns(found: FittedExchange) -> tuple[str, str, str, str]:
+    if found.place == "both":
+        return "see below: it has two kinds of links", "–", "–", "–"
+    if found.model is None:
+        return f"none: {found.reason}", "–", "–", "–"
+    model = found.model
+    where = f"{formatting.ranks(model.misfit_ranks)}, {formatting.message_size(int(model.misfit_bytes))}"
+    algorithm = f"{model.algorithm}, assumed" if model.assumed else model.algorithm
+    return algorithm, *alpha_beta(model), f"{100 * model.misfit:+.0f} % at {where}"
+
+
+def _link_share(found: FittedExchange) -> str:
+    if found.bus_bandwidth is None or found.link_bytes_s is None:
+        return "–"
+    return f"{found.bus_bandwidth / found.link_bytes_s:.0%} of {formatting.number(found.link_bytes_s)}B/s"
+
+
+def layered_table(paths: Paths) -> Table:
+    """How the allreduces of several ranks on each of several nodes follow from their parts, by either algorithm."""
+    rows = []
+    for path in paths.values():
+        if "both" not in path.places:
+            continue
+        title, measured = case_titles.path_title(path.case), rank_counts_text(path.places["both"].rank_counts)
+        if path.layered is None:
+            rows.append((title, measured, "none", f"unknown: {path.layered_reason}", "–", "–", "–"))
+            continue
+        for algorithm, found in path.layered.misfits.items():
+            nearer = "nearer" if algorithm == path.layered.algorithm else ""
+            rows.append(
+                (
+                    title,
+                    measured,
+                    algorithm,
+                    path.layered.source,
+                    f"{100 * found.typical:.0f} %",
+                    _largest_misfit(found),
+                    nearer or "–",
+                )
+            )
+    header = ("exchange", "ranks", "algorithm", "α and β of its parts", "typical misfit", "largest misfit", "which is")
+    note = (
+        "N ranks on n nodes, K on each. Flat ring: 2(N−1)·max(αᵢ + S/N·βᵢ, αₓ + S/N·βₓ), whose slowest hop is the link "
+        "between nodes. Hierarchical: reduce-scatter inside, allreduce of S/K across by each of the K ranks, allgather "
+        "inside; the K share the node's link, and take together what one of S takes. i: inside, x: across nodes. "
+        "Tested: α and β are those measured inside nodes alone and across them alone; fitted: those of the link "
+        "between nodes are from the very allreduces that are judged."
+    )
+    return Table("Several ranks on each of several nodes: flat or hierarchical", header, tuple(rows), note)
+
+
+def backtest_table(paths: Paths) -> Table:
+    rows = tuple(
+        (
+            case_titles.path_title(path.case),
+            case_titles.PLACE_TITLES[one.place],
+            one.model,
+            rank_counts_text(one.smaller),
+            f"{one.ranks} on {formatting.nodes(one.nodes)}",
+            f"{100 * one.misfit.typical:.0f} %",
+            _largest_misfit(one.misfit),
+        )
+        for path in paths.values()
+        for one in path.backtests()
+    )
+    header = ("exchange", "place", "model", "from ranks", "foretold for", "typical error", "largest error")
+    note = (
+        "How the allreduces at the most nodes (on one node: at the most ranks) would have been foretold by α and β of "
+        "fewer."
+    )
+    return Table("Would the allreduces have been right?", header, rows, note)
+
+
+def _largest_misfit(found: Misfit) -> str:
+    where = f"{formatting.ranks(found.ranks)}, {formatting.message_size(int(found.message_bytes))}"
+    return f"{100 * found.largest:+.0f} % at {where}"
+
+
+def rank_counts_text(ranks: tuple[int, ...]) -> str:
+    return ", ".join(map(str, ranks)) or "–"
+
+
+def message_figures(
+    key: str, cells: Sequence[Cell], styles: Mapping[str, int], exchanges: Mapping[str, CommunicationPath]
+) -> tuple[Figure, ...]:
+    bandwidth: list[Series] = []
+    times: list[Series] = []
+    rows: list[tuple[str, ...]] = []
+    for cell in cells:
+        name = case_titles.backend_and_ranks(cell.case)
+        sizes = tuple(float(message.message_bytes) for message in cell.messages)
+        style = styles[case_titles.backend_title(cell.case)]
+        bandwidth.append(estimate_series(name, sizes, [message.bus_bandwidth for message in cell.messages], style))
+        times.append(estimate_series(name, sizes, [message.time_s for message in cell.messages], style))
+        rows += [
+            (
+                name,
+                formatting.message_size(message.message_bytes),
+                formatting.duration_estimate(message.time_s),
+                formatting.estimate(message.algorithm_bandwidth),
+                formatting.estimate(message.bus_bandwidth),
+            )
+            for message in cell.messages
+        ]
+    times += _fitted_series(cells, styles, exchanges)
+    best = max((series for series in bandwidth), key=lambda series: max(series.y))
+    peak_position = max(range(len(best.y)), key=lambda position: best.y[position])
+    sentence = (
+        f"The highest bus bandwidth, {formatting.number(best.y[peak_position])}B/s, was seen with {best.name} "
+        f"at {formatting.message_size(int(best.x[peak_position]))}. Bus bandwidth = bytes ÷ time × 2(N−1)/N."
+    )
+    smallest = min((series for series in times if series.look != "fitted"), key=lambda series: series.y[0])
+    table = Table(
+        "Allreduce over message size",
+        ("backend", "message", "time", "algorithm bandwidth (95 %)", "bus bandwidth (95 %)"),
+        tuple(rows),
+    )
+    return (
+        Figure(
+            f"{key}-bandwidth",
+            "Bus bandwidth",
+            "message (bytes)",
+            "bus bandwidth (B/s)",
+            tuple(bandwidth),
+            sentence,
+            table,
+            log_x=True,
+            log_y=True,
+        ),
+        Figure(
+            f"{key}-time",
+            "Time",
+            "message (bytes)",
+            "time of one allreduce (s)",
+            tuple(times),
+            f"The smallest message takes {formatting.number(smallest.y[0] * 1e3)} ms at best, with {smallest.name}.",
+            table,
+            log_x=True,
+            log_y=True,
+        ),
+    )
+
+
+def _fitted_series(
+    cells: Sequence[Cell], styles: Mapping[str, int], exchanges: Mapping[str, CommunicationPath]
+) -> list[Series]:
+    """The time by α and β, for each way that gradients travel and each place, at its largest rank count."""
+    largest: dict[tuple[str, Place], Cell] = {}
+    for cell in sorted(cells, key=lambda cell: cell.case.ranks):
+        largest[path_key(cell.case), place_of(cell.case)] = cell
+    lines = []
+    for (key, _), largest_cell in largest.items():
+        path = exchanges.get(key)
+        sizes = tuple(float(message.message_bytes) for message in largest_cell.messages)
+        unknown, style = (None,) * len(sizes), styles[case_titles.backend_title(largest_cell.case)]
+        for algorithm_label, time_s in _path_models(path, placement_of(largest_cell.case)) if path and sizes else ():
+            y = tuple(time_s(size) for size in sizes)
+            lines.append(
+                Series(
+                    f"{case_titles.backend_and_ranks(largest_cell.case)}: α–β {algorithm_label}",
+                    sizes,
+                    y,
+                    unknown,
+                    unknown,
+                    style,
+                    (False,) * len(sizes),
+                    look="fitted",
+                )
+            )
+    return lines
+
+
+def _path_models(path: CommunicationPath, spread: Placement) -> Iterator[tuple[str, Callable[[float], float]]]:
+    """What foretells an allreduce among such ranks; flat and hierarchical where messages stay inside nodes and cross
+    them too."""
+    if path.unavailable_reason(spread) is not None:
+        return
+    if spread.place == "both" and path.layered is not None:
+        for algorithm, model in path.layered.either().items():
+            yield algorithm, partial(model, spread.ranks, spread.nodes)
+    elif (found := path.model(spread.place)) is not None:
+        yield found.algorithm, partial(found.time_s, spread.ranks)

@@ -1,0 +1,240 @@
+"""Which stretch of each axis a figure shows, and its ticks: the same on screen and in print.
+
+The paper of a figure: its size, its margins, and where on it values stand; pixels from its left and its top.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
+
+from reports.analysis import formatting
+from reports.page.elements import Figure, Series
+
+MAX_VALUE_TICKS = 40
+"""So many different values of ``x``, or fewer, are the ticks themselves: rank counts, message sizes."""
+MAX_FITTED_TICKS = 16
+"""A fitted line through so many points, or fewer, speaks of just those; through more it is a curve."""
+CHARACTER_SHARE = 0.018
+"""Of the axis: about what a character of a label takes. Labels must not run into each other."""
+MAX_DATE_TICKS = 16
+"""More than so many in a row run into each other on a narrow screen."""
+TARGET_TICKS = 6
+MIN_TICKS = 3
+SI_PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1e-3, "m"), (1e-6, "µ"), (1e-9, "n"))
+
+
+@dataclass(frozen=True)
+class Axis:
+    """From ``low`` to ``high``; ``ticks`` are places with their labels."""
+
+    low: float
+    high: float
+    log: bool
+    ticks: tuple[tuple[float, str], ...]
+
+    def at(self, value: float) -> float:
+        """Where a value stands, as a share of the axis; outside of 0 to 1 beyond its ends."""
+        low, high, value = (_to_scale(one, self.log) for one in (self.low, self.high, value))
+        return (value - low) / (high - low)
+
+
+def x_axis(figure: Figure) -> Axis:
+    """A category takes a step of one; a curve has a little room at both ends."""
+    if figure.categories:
+        ticks = tuple((float(number), name) for number, name in enumerate(figure.categories))
+        # Names must all be there; of dates every second or third says when the others were.
+        every = math.ceil(len(ticks) / MAX_DATE_TICKS) if figure.x_title in ("night", "sweep") else 1
+        return Axis(-0.5, len(ticks) - 0.5, False, ticks[::-1][::every][::-1])
+    shown = [x for series in figure.series for x in series.x if _is_drawable(x, figure.log_x)]
+    if figure.window:
+        shown += [x for x in figure.window if _is_drawable(x, figure.log_x)]
+    low, high = _padded_range(min(shown, default=1.0), max(shown, default=1.0), 0.04, log=figure.log_x)
+    marked = (series for series in figure.series if series.look != "fitted" or len(series.x) <= MAX_FITTED_TICKS)
+    values = sorted({x for series in marked for x in series.x if low <= x <= high})
+    continuous = len(values) > MAX_VALUE_TICKS or any(series.look == "line" for series in figure.series)
+    bare_axis = Axis(low, high, figure.log_x, ())
+    places = _round_ticks(low, high, figure.log_x) if continuous else _spaced_ticks(values, bare_axis, figure.x_title)
+    return Axis(low, high, figure.log_x, tuple((x, _label(x, figure.x_title)) for x in places))
+
+
+def y_axis(figure: Figure) -> Axis:
+    """From 0 on, unless it is logarithmic or values lie below.
+
+    Every point and every fitted line is inside. Intervals from two trials may be many times as long as all else: they
+    are inside up to twice the highest point, and run out of the picture beyond. Bands of fits don't count.
+    """
+    points = [y for y in _y_values(figure) if _is_drawable(y, figure.log_y)]
+    ends = [
+        end
+        for series in figure.series
+        if series.look != "fitted"
+        for end in (*series.low, *series.high)
+        if end is not None and _is_drawable(end, figure.log_y)
+    ]
+    lowest, highest = min(points, default=0.1 if figure.log_y else 0.0), max(points, default=1.0)
+    magnitude = max(abs(lowest), abs(highest))
+    if figure.log_y:
+        low = max(min([lowest, *ends]), lowest / 10)
+        low, high = _padded_range(low, min(max([highest, *ends]), 10 * highest), 0.04, log=True)
+    else:
+        low = 0.0 if lowest >= 0 else max(min([lowest, *ends]), -2 * magnitude)
+        high = max(0.0, min(max([highest, *ends]), 2 * magnitude)) or (1.0 if low == 0 else 0.0)
+        low, high = (1.05 * low, high + 0.05 * (high - low))
+    places = _round_ticks(low, high, figure.log_y)
+    return Axis(
+        low, high, figure.log_y, tuple((y, percent_label(y) if figure.percent else _label(y, "")) for y in places)
+    )
+
+
+def percent_label(share: float) -> str:
+    return f"{100 * share:.3g} %"
+
+
+def _y_values(figure: Figure) -> list[float]:
+    if figure.stacked:
+        return _stack_totals(figure.series)
+    ideal = ideal_line(figure)
+    return [*(y for series in figure.series for y in series.y), *(y for _, y in ideal)]
+
+
+def _stack_totals(layers: Sequence[Series]) -> list[float]:
+    tops: dict[float, float] = {}
+    for layer in layers:
+        for x, y in zip(layer.x, layer.y, strict=True):
+            tops[x] = tops.get(x, 0.0) + y
+    return list(tops.values())
+
+
+def stack_bases(layers: Sequence[Series]) -> list[dict[float, float]]:
+    """On what each layer of stacked bars stands, by ``x``."""
+    heights = [dict(zip(layer.x, layer.y, strict=True)) for layer in layers]
+    empty: dict[float, float] = {}
+    return list(
+        accumulate(
+            heights[:-1],
+            lambda below, layer: {x: below.get(x, 0.0) + layer.get(x, 0.0) for x in below.keys() | layer.keys()},
+            initial=empty,
+        )
+    )
+
+
+def ideal_line(figure: Figure) -> list[tuple[float, float]]:
+    """Points of the ideal line, none where the figure has none."""
+    places = sorted({x for series in figure.series for x in series.x}) if figure.ideal else []
+    return [(x, x if figure.ideal == "linear" else 1.0) for x in places]
+
+
+def _is_drawable(value: float, log: bool) -> bool:
+    return math.isfinite(value) and (value > 0 or not log)
+
+
+def _to_scale(value: float, log: bool) -> float:
+    return math.log10(value) if log else value
+
+
+def _padded_range(low: float, high: float, room: float, *, log: bool) -> tuple[float, float]:
+    """A little beyond both ends; where they are one, to both sides of it."""
+    if log:
+        span = math.log10(high / low) or 1.0
+        return low / 10 ** (room * span), high * 10 ** (room * span)
+    span = (high - low) or abs(high) or 1.0
+    return low - room * span, high + room * span
+
+
+def _spaced_ticks(values: Sequence[float], axis: Axis, title: str) -> list[float]:
+    """From the last on, those that leave room between their labels; on a logarithmic axis every second, third, …"""
+    if axis.log:
+        strides = (list(values[::-stride][::-1]) for stride in range(1, len(values) + 1))
+        return next((kept for kept in strides if all(_labels_fit(*pair, axis, title) for pair in pairwise(kept))), [])
+    kept: list[float] = []
+    for value in reversed(values):
+        if not kept or _labels_fit(value, kept[-1], axis, title):
+            kept.append(value)
+    return kept[::-1]
+
+
+def _labels_fit(left: float, right: float, axis: Axis, title: str) -> bool:
+    """Whether the labels of two values don't run into each other."""
+    characters = (len(_label(left, title)) + len(_label(right, title))) / 2 + 1
+    return axis.at(right) - axis.at(left) >= CHARACTER_SHARE * characters
+
+
+def _round_ticks(low: float, high: float, log: bool) -> list[float]:
+    """Round places: whole decades over more than two of them, else 1, 2 or 5 times a power of ten apart."""
+    if log and high / low >= 50:
+        first, last = math.ceil(math.log10(low) - 1e-9), math.floor(math.log10(high) + 1e-9)
+        every = max(1, math.ceil((last - first + 1) / 8))
+        return [float(10.0**power) for power in range(first, last + 1, every)]
+    if log:
+        decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+        for digits in ((1, 2, 5), range(1, 10)):
+            places = [digit * 10.0**power for power in decades for digit in digits]
+            inside = [place for place in places if low <= place <= high]
+            if len(inside) >= MIN_TICKS:
+                break
+        return inside
+    target_step = (high - low) / TARGET_TICKS
+    power = 10.0 ** math.floor(math.log10(target_step))
+    step = next(digit * power for digit in (1, 2, 5, 10) if digit * power >= target_step * 0.999)
+    return [number * step for number in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
+
+
+def _label(value: float, title: str) -> str:
+    """``4``, ``0.25``, ``20k``, ``3µ``; of bytes ``64 KiB``, of ranks all digits."""
+    if "bytes" in title and value >= 1 and value == int(value):
+        return formatting.message_size(int(value))
+    if value == 0 or 1e-3 <= abs(value) < (1e5 if "ranks" in title else 1e3):
+        return f"{value:.6g}"
+    factor, prefix = next((pair for pair in SI_PREFIXES if abs(value) >= pair[0] * (1 - 1e-9)), (1.0, ""))
+    return f"{value / factor:.6g}{prefix}"
+
+
+HEIGHT, WIDTH, WIDE = 290, 370, 960
+LEFT, RIGHT, TOP, BOTTOM = 52, 14, 10, 26
+CHARACTER_PX = 6.4
+"""Pixels that a character of a label takes, about."""
+LABEL_ANGLE = -40
+"""Degrees, of labels that are too long to stand side by side."""
+
+
+class FigureLayout:
+    """One figure's. ``max_label_chars``: so many of a label along the bottom fit."""
+
+    def __init__(self, figure: Figure) -> None:
+        self.x, self.y = x_axis(figure), y_axis(figure)
+        self.width = WIDE if figure.wide else WIDTH
+        self.right, self.bottom = self.width - RIGHT, HEIGHT - BOTTOM
+        longest = max((len(name) for _, name in self.x.ticks), default=0)
+        self.max_label_chars = longest
+        self.slanted = len(self.x.ticks) * CHARACTER_PX * (longest + 1) > self.right - LEFT
+        if self.slanted:
+            # The first label, which leans to the left, must not lean out of the picture.
+            self.max_label_chars = min(longest, int(self.across(self.x.ticks[0][0]) / (0.77 * CHARACTER_PX)))
+            self.bottom -= round(0.64 * CHARACTER_PX * self.max_label_chars)
+
+    def has(self, x: float, y: float) -> bool:
+        """Whether there is such a place: a logarithm has none for 0, and no axis has one for what isn't finite."""
+        finite = math.isfinite(x) and math.isfinite(y)
+        return finite and (x > 0 or not self.x.log) and (y > 0 or not self.y.log)
+
+    def across(self, x: float) -> float:
+        return LEFT + self.x.at(x) * (self.right - LEFT)
+
+    def down(self, y: float) -> float:
+        # Far outside is as good as just outside, and shorter.
+        return self.bottom - min(2.0, max(-1.0, self.y.at(y))) * (self.bottom - TOP)
+
+    def place(self, x: float, y: float) -> str:
+        return f"{pixels(self.across(x))} {pixels(self.down(y))}"
+
+
+def ellipsize(name: str, longest: int) -> str:
+    return name if len(name) <= longest else f"{name[: longest - 1]}…"
+
+
+def pixels(value: float) -> str:
+    """One decimal place: a tenth of a pixel."""
+    return f"{value:.1f}".removesuffix(".0")

@@ -1,0 +1,228 @@
+"""Figures of the page as plotly figures: plain data for plotly.js, in the looks and on the axes of the static ones."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from reports.page.elements import Figure, Series
+from reports.page.layout import BOTTOM, LABEL_ANGLE, LEFT, RIGHT, TOP, Axis, FigureLayout, ellipsize, ideal_line
+from reports.page.styles import (
+    IDEAL_DASH,
+    MAX_MARKED_POINTS,
+    NEUTRAL_COLOUR,
+    SeriesStyle,
+    dodge_series,
+    has_band,
+    has_markers,
+    series_styles,
+)
+
+GRID_COLOUR = "rgba(128,128,128,0.22)"
+WINDOW_COLOUR = "rgba(128,128,128,0.14)"
+TEXT_COLOUR = "#5b6470"
+"""The page sets its own, for light and dark."""
+
+
+def plotly_figure(figure: Figure) -> dict[str, Any]:
+    """``{"data": […], "layout": {…}}``: one trace a series, in order, then bands and the ideal."""
+    figure = dodge_series(figure)
+    looks = series_styles(figure)
+    make = _bar if figure.stacked else _curve
+    traces = [make(series, look, figure) for series, look in zip(figure.series, looks, strict=True)]
+    bands = [band for series, look in zip(figure.series, looks, strict=True) if (band := _band(series, look))]
+    return {"data": [*traces, *bands, *_ideal(figure)], "layout": _layout(figure)}
+
+
+def _layout(figure: Figure) -> dict[str, Any]:
+    """The legend and the titles of the axes are the page's: they wrap, and are there without JavaScript."""
+    canvas = FigureLayout(figure)
+    x, y = canvas.x, canvas.y
+    names = [ellipsize(name, canvas.max_label_chars) for _, name in x.ticks]
+    x_layout = _axis(x) | {"tickvals": [_rounded(at, 7) for at, _ in x.ticks], "ticktext": names}
+    # Margins that plotly finds by itself cost it a second and a third drawing: only names of categories may need them.
+    x_layout |= {"automargin": True} if figure.categories else {}
+    if canvas.slanted or not figure.wide:
+        x_layout |= {"tickangle": LABEL_ANGLE if canvas.slanted else 0, "ticklabeloverflow": "allow"}
+    y_layout = _axis(y) | {"ticks": "", "showline": False}
+    if y.log:
+        y_layout |= {"tickvals": [_rounded(at, 7) for at, _ in y.ticks], "ticktext": [name for _, name in y.ticks]}
+    if figure.percent:
+        y_layout["tickformat"] = ".0%"
+    layout: dict[str, Any] = {
+        "template": "none",
+        "margin": {"l": LEFT, "r": RIGHT, "t": TOP, "b": BOTTOM},
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "font": {"family": "system-ui, sans-serif", "size": 12, "color": TEXT_COLOUR},
+        "hovermode": "closest",
+        "showlegend": False,
+        "xaxis": x_layout | {"showgrid": False},
+        "yaxis": y_layout,
+    }
+    if figure.stacked:
+        layout |= {"barmode": "stack", "bargap": 0.28 if len(figure.categories) > 2 else 0.6}
+    if figure.window:
+        left, right = figure.window
+        layout["shapes"] = [
+            {
+                "type": "rect",
+                "xref": "x",
+                "yref": "paper",
+                "x0": left,
+                "x1": right,
+                "y0": 0,
+                "y1": 1,
+                "fillcolor": WINDOW_COLOUR,
+                "line": {"width": 0},
+                "layer": "below",
+            }
+        ]
+    return layout
+
+
+def _axis(axis: Axis) -> dict[str, Any]:
+    ends = [math.log10(end) if axis.log else end for end in (axis.low, axis.high)]
+    return {
+        "type": "log" if axis.log else "linear",
+        "range": [_rounded(end, 7) for end in ends],
+        "gridcolor": GRID_COLOUR,
+        "zeroline": False,
+        "linecolor": NEUTRAL_COLOUR,
+        "showline": True,
+        "ticks": "outside",
+        "tickcolor": NEUTRAL_COLOUR,
+        "ticklen": 4,
+        "exponentformat": "SI",
+    }
+
+
+def _bar(layer: Series, look: SeriesStyle, figure: Figure) -> dict[str, Any]:
+    pattern = {"shape": look.pattern, "fgcolor": "rgba(255,255,255,0.75)", "fillmode": "overlay", "size": 6}
+    return {
+        "type": "bar",
+        "name": layer.name,
+        "x": _x_values(layer.x),
+        "y": _y_values(layer.y),
+        "text": _hover_texts(layer, figure),
+        "textposition": "none",
+        "marker": {"color": look.colour, "pattern": pattern},
+        "hovertemplate": "%{y:,.4~r}<br>%{text}<extra>%{fullData.name}</extra>",
+    }
+
+
+def _curve(series: Series, look: SeriesStyle, figure: Figure) -> dict[str, Any]:
+    lines = "" if series.look == "markers" else "lines"
+    markers = "markers" if has_markers(series) else ""
+    trace: dict[str, Any] = {
+        "type": "scatter",
+        "name": series.name,
+        "x": _x_values(series.x),
+        "y": _y_values(series.y),
+        "mode": "+".join(filter(None, (lines, markers))),
+        "line": {"color": look.colour, "dash": _dash_text(look.dash), "width": 2 if markers else 1.5},
+    }
+    text = _hover_texts(series, figure)
+    over = "" if figure.categories else " at %{x:,.4~r}"
+    shown = "%{y:.1%}" if figure.percent else "%{y:,.4~r}"
+    texts = "<br>%{text}" if any(text) else ""
+    trace["hovertemplate"] = f"{shown}{over}{texts}<extra>%{{fullData.name}}</extra>"
+    if texts:
+        trace["text"] = text
+    if markers:
+        shape = [f"{look.marker}-open" if hollow else look.marker for hollow in series.hollow]
+        size = 9 if len(series.x) <= MAX_MARKED_POINTS else 5
+        trace["marker"] = {"symbol": shape if any(series.hollow) else look.marker, "size": size, "color": look.colour}
+    if not has_band(series) and any(high is not None for high in series.high):
+        trace["error_y"] = _intervals(series)
+    return trace
+
+
+def _intervals(series: Series) -> dict[str, Any]:
+    above = [0 if high is None else _rounded(high - y, 3) for y, high in zip(series.y, series.high, strict=True)]
+    below = [0 if low is None else _rounded(y - low, 3) for y, low in zip(series.y, series.low, strict=True)]
+    return {"type": "data", "symmetric": False, "array": above, "arrayminus": below, "thickness": 1.5, "width": 0}
+
+
+def _hover_texts(series: Series, figure: Figure) -> list[str]:
+    """What is said of each point beside its place; nothing where there are many."""
+    if len(series.x) > MAX_MARKED_POINTS:
+        return []
+    shown: Callable[[float], str] = (lambda y: f"{100 * y:.3g} %") if figure.percent else (lambda y: f"{y:.4g}")
+    texts = []
+    for x, low, high in zip(series.x, series.low, series.high, strict=True):
+        parts = [figure.categories[round(x)]] if figure.categories else []
+        if low is not None and high is not None:
+            parts.append(f"interval {shown(low)} to {shown(high)}")
+        elif series.look == "points" and not figure.stacked:
+            parts.append("interval unknown")
+        texts.append("<br>".join(parts))
+    return texts
+
+
+def _band(series: Series, look: SeriesStyle) -> dict[str, Any] | None:
+    """Between ``low`` and ``high`` of a curve that has both, there and back."""
+    spans = [
+        (x, low, high)
+        for x, low, high in zip(series.x, series.low, series.high, strict=True)
+        if low is not None and high is not None
+    ]
+    if not has_band(series) or len(spans) < 2:
+        return None
+    x, low, high = zip(*spans, strict=True)
+    return {
+        "type": "scatter",
+        "x": _x_values([*x, *x[::-1]]),
+        "y": _y_values([*high, *low[::-1]]),
+        "mode": "lines",
+        "line": {"width": 0},
+        "fill": "toself",
+        "fillcolor": f"rgba{(*_rgb(look.colour), 0.15)}",
+        "hoverinfo": "skip",
+    }
+
+
+def _ideal(figure: Figure) -> list[dict[str, Any]]:
+    points = ideal_line(figure)
+    if not points:
+        return []
+    x, y = zip(*points, strict=True)
+    line = {"color": NEUTRAL_COLOUR, "dash": _dash_text(IDEAL_DASH), "width": 1.5}
+    return [
+        {
+            "type": "scatter",
+            "x": _x_values(x),
+            "y": _y_values(y),
+            "name": "ideal",
+            "mode": "lines",
+            "line": line,
+            "hoverinfo": "skip",
+        }
+    ]
+
+
+def _rgb(colour: str) -> tuple[int, int, int]:
+    red, green, blue = bytes.fromhex(colour.removeprefix("#"))
+    return red, green, blue
+
+
+def _dash_text(dash: Sequence[int]) -> str:
+    return ",".join(f"{length}px" for length in dash) or "solid"
+
+
+def _x_values(values: Sequence[float]) -> list[float | None]:
+    """Of ``x``, whose axis need not begin at 0."""
+    return [_rounded(value, 7) for value in values]
+
+
+def _y_values(values: Sequence[float]) -> list[float | None]:
+    """Of ``y``: on an axis from 0 on, the fifth digit is a fraction of a pixel; dropping it packs far better."""
+    return [_rounded(value, 4) for value in values]
+
+
+def _rounded(value: float, digits: int) -> float | None:
+    """So many significant digits; whole numbers keep all; JSON has no NaN."""
+    if not math.isfinite(value):
+        return None
+    return int(value) if value == int(value) else float(f"{value:.{digits}g}")

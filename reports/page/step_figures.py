@@ -1,0 +1,283 @@
+"""How the step times of the ranks are distributed: the middle, the usual range and the slowest step of each rank.
+
+Where the time of a step goes, as stacked bars: one bar a cell, one layer a part; the layers add up to the step.
+
+What becomes of the lost efficiency, as stacked bars: one bar a cell, one layer a cause; they add up to the loss.
+
+Why each curve stops scaling, as a sentence and as a table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from reports.analysis import case_titles, formatting
+from reports.analysis.bottleneck import COMPUTE, DATA, EXPOSED, SLOWER, WAITING, Bottleneck, efficiency_losses
+from reports.analysis.cells import Cell
+from reports.analysis.throughput import StepTimes
+from reports.page import summary
+from reports.page.elements import Figure, Series, Table
+
+MAX_CATEGORIES = 16
+LOG_SCALE_RATIO = 20
+"""How many times the smallest time the largest is where an even scale would leave the medians flat on the ground."""
+STEP_TIMES_NOTE = (
+    "Steps of all trials together, to describe them: steps are not independent samples, so no interval is drawn from "
+    "them."
+)
+
+RankSteps = tuple[Cell, StepTimes]
+
+
+def step_time_figure(key: str, cells: Sequence[Cell]) -> Figure | None:
+    """The largest rank counts first, as many as fit; ``None`` where no step was timed."""
+    sampled_cells = sorted((cell for cell in cells if cell.step_times), key=lambda cell: -cell.case.ranks)
+    if not sampled_cells:
+        return None
+    shown = _shown_ranks(sampled_cells)
+    series = _step_time_series([one for _, one in shown])
+    header = ("backend, ranks · rank", "5 %", "25 %", "median", "75 %", "95 %", "slowest", "steps", "trials")
+    return Figure(
+        f"{key}-step-times",
+        "Step times by rank",
+        "backend, ranks · rank",
+        "step (ms)",
+        series,
+        f"{_slowest_sentence(shown)}{_omitted_text(sampled_cells, shown)}",
+        Table("Step times by rank", header, tuple(map(_rank_row, shown)), STEP_TIMES_NOTE),
+        categories=tuple(map(_rank_title, shown)),
+        log_y=max(one.slowest_s for _, one in shown) > LOG_SCALE_RATIO * min(one.median_s for _, one in shown),
+        wide=True,
+    )
+
+
+def _step_time_series(shown: Sequence[StepTimes]) -> tuple[Series, Series]:
+    places, unknown = tuple(map(float, range(len(shown)))), (None,) * len(shown)
+    solid = (False,) * len(shown)
+    middle, low, high, slowest = (
+        tuple(1e3 * time_s for time_s in times)
+        for times in zip(*((one.median_s, one.p5_s, one.p95_s, one.slowest_s) for one in shown), strict=True)
+    )
+    return (
+        Series("median, 5th to 95th percentile", places, middle, low, high, 0, solid, look="markers"),
+        Series("slowest step", places, slowest, unknown, unknown, 1, solid, look="markers"),
+    )
+
+
+def _shown_ranks(sampled_cells: Sequence[Cell]) -> list[RankSteps]:
+    """Of the largest rank count the slowest ranks of every cell, then whole cells of smaller ones while there is room.
+
+    ``known``: the largest rank count first.
+    """
+    largest_cells = [cell for cell in sampled_cells if cell.case.ranks == sampled_cells[0].case.ranks]
+    each = max(1, MAX_CATEGORIES // len(largest_cells))
+    shown = [(cell, one) for cell in largest_cells[:MAX_CATEGORIES] for one in _slowest_ranks(cell, each)]
+    for cell in sampled_cells[len(largest_cells) :]:
+        if len(shown) + len(cell.step_times) > MAX_CATEGORIES:
+            break
+        shown += [(cell, one) for one in cell.step_times]
+    return shown
+
+
+def _slowest_ranks(cell: Cell, most: int) -> list[StepTimes]:
+    kept = sorted(cell.step_times, key=lambda one: -one.median_s)[:most]
+    return sorted(kept, key=lambda one: one.rank)
+
+
+def _omitted_text(sampled_cells: Sequence[Cell], shown: Sequence[RankSteps]) -> str:
+    """What has no place, in words; empty where all have."""
+    total = sum(len(cell.step_times) for cell in sampled_cells)
+    if len(shown) == total:
+        return ""
+    most = sampled_cells[0].case.ranks
+    largest_cells = [cell for cell in sampled_cells if cell.case.ranks == most]
+    whole = sum(len(cell.step_times) for cell in largest_cells) <= len(shown)
+    which = "the largest rank counts" if whole else f"the slowest at {formatting.ranks(most)}"
+    return f" Shown are {len(shown)} of {total} ranks of all cells: {which}."
+
+
+def _rank_title(one: RankSteps) -> str:
+    cell, found = one
+    injected = f" (injected {cell.case.fault.label})" if cell.case.fault else ""
+    return f"{case_titles.backend_title(cell.case)}{injected}, {cell.case.ranks} · rank {found.rank}"
+
+
+def _rank_row(one: RankSteps) -> tuple[str, ...]:
+    found = one[1]
+    times = (found.p5_s, found.p25_s, found.median_s, found.p75_s, found.p95_s, found.slowest_s)
+    return (_rank_title(one), *map(formatting.duration, times), str(found.steps), str(found.trials))
+
+
+def _slowest_sentence(shown: Sequence[RankSteps]) -> str:
+    """Who is slowest at the largest rank count, and how slow the slowest step of all was."""
+    most = max(cell.case.ranks for cell, _ in shown)
+    largest_cells = {id(cell): cell for cell, _ in shown if cell.case.ranks == most > 1}
+    spreads = [_rank_spread(cell) for cell in largest_cells.values()]
+    outlier = max(shown, key=lambda one: one[1].slowest_s / one[1].median_s)
+    times = outlier[1].slowest_s / outlier[1].median_s
+    slowest = (
+        f"The step that stands out most took {formatting.duration(outlier[1].slowest_s)}, "
+        f"{formatting.number(times)} times the "
+        f"median of its rank ({_rank_title(outlier)})."
+    )
+    return f"Slowest by median: {'; '.join(spreads)}. {slowest}" if spreads else slowest
+
+
+def _rank_spread(cell: Cell) -> str:
+    slow, quick = (pick(cell.step_times, key=lambda one: one.median_s) for pick in (max, min))
+    more = 100 * (slow.median_s / quick.median_s - 1)
+    return f"{case_titles.backend_title(cell.case)} rank {slow.rank}, {more:.1f} % above rank {quick.rank}"
+
+
+STEP_PARTS = ("forward", "backward", "optimizer", "data", "waiting", "exposed")
+
+
+def time_figure(key: str, cells: Sequence[Cell]) -> Figure | None:
+    """``None`` where no cell was decomposed."""
+    shown = [cell for cell in cells if cell.decomposition is not None]
+    if not shown:
+        return None
+    names = tuple(f"{case_titles.backend_title(cell.case)}, {cell.case.ranks}" for cell in shown)
+    series = tuple(_part_series(part, number, shown) for number, part in enumerate(STEP_PARTS))
+    rows = tuple(
+        (
+            name,
+            *(formatting.duration_estimate(cell.decomposition.parts_s[part]) for part in STEP_PARTS),
+            formatting.duration_estimate(cell.decomposition.step_s),
+        )
+        for name, cell in zip(names, shown, strict=True)
+        if cell.decomposition
+    )
+    table = Table("Parts of a step, means over ranks and trials", ("backend, ranks", *STEP_PARTS, "step"), rows)
+    return Figure(
+        f"{key}-time-parts",
+        "Where the time goes",
+        "backend, ranks",
+        "step (ms)",
+        series,
+        _parts_sentence(shown),
+        table,
+        categories=names,
+        stacked=True,
+        wide=True,
+    )
+
+
+def _part_series(part: str, number: int, cells: Sequence[Cell]) -> Series:
+    # An exchange that noise has made shorter than nothing can't be drawn; the table has its number.
+    heights = tuple(
+        max(0.0, 1e3 * cell.decomposition.parts_s[part].value) if cell.decomposition else 0.0 for cell in cells
+    )
+    unknown = (None,) * len(cells)
+    return Series(part, tuple(map(float, range(len(cells)))), heights, unknown, unknown, number, (False,) * len(cells))
+
+
+def _parts_sentence(cells: Sequence[Cell]) -> str:
+    most = max(cell.case.ranks for cell in cells)
+    losses_text = [
+        f"{case_titles.backend_title(cell.case)}: {causes}"
+        for cell in cells
+        if cell.case.ranks == most > 1 and cell.decomposition and (causes := summary.loss_summary(cell))
+    ]
+    if not losses_text:
+        return "Own work of the ranks, waiting for the slowest one, and communication that compute could not hide."
+    return f"What a step loses at {formatting.ranks(most)} — {'; '.join(losses_text)}."
+
+
+LOSS_CAUSES = (EXPOSED, WAITING, SLOWER)
+
+
+def loss_figure(key: str, cells: Sequence[Cell]) -> Figure | None:
+    """``None`` where no cell of several ranks was decomposed beside its smallest rank count."""
+    loss_by_cell = {
+        id(cell): efficiency_losses(cell.decomposition) for cell in cells if cell.decomposition and cell.case.ranks > 1
+    }
+    shown = [cell for cell in cells if loss_by_cell.get(id(cell))]
+    if not shown:
+        return None
+    names = tuple(f"{case_titles.backend_title(cell.case)}, {cell.case.ranks}" for cell in shown)
+    places, unknown = tuple(map(float, range(len(shown)))), (None,) * len(shown)
+    series = tuple(
+        # A gain, from smaller pieces that fit into a cache, can't be stacked on losses; the table has it.
+        Series(
+            cause,
+            places,
+            tuple(max(0.0, loss_by_cell[id(cell)][cause]) for cell in shown),
+            unknown,
+            unknown,
+            number,
+            (False,) * len(shown),
+        )
+        for number, cause in enumerate(LOSS_CAUSES)
+    )
+    rows = tuple(
+        (
+            name,
+            *(f"{100 * loss_by_cell[id(cell)][cause]:.1f} %" for cause in LOSS_CAUSES),
+            f"{100 * sum(loss_by_cell[id(cell)].values()):.1f} %",
+        )
+        for name, cell in zip(names, shown, strict=True)
+    )
+    worst = max(shown, key=lambda cell: sum(loss_by_cell[id(cell)].values()))
+    sentence = (
+        f"Most is lost by {case_titles.backend_at_ranks(worst.case)}: "
+        f"{100 * sum(loss_by_cell[id(worst)].values()):.0f} % of its "
+        "step. A layer is a cause; a bar is 1 − global efficiency."
+    )
+    table = Table("Lost efficiency by cause, as shares of a step", ("backend, ranks", *LOSS_CAUSES, "lost"), rows)
+    return Figure(
+        f"{key}-losses",
+        "Where the efficiency goes",
+        "backend, ranks",
+        "lost share of a step",
+        series,
+        sentence,
+        table,
+        categories=names,
+        stacked=True,
+        percent=True,
+        wide=True,
+    )
+
+
+def bottleneck_table(bottlenecks: Sequence[Bottleneck]) -> Table:
+    rows = tuple(
+        (
+            (
+                f"{case_titles.workload_title(bottleneck.case)} · "
+                f"{case_titles.backend_title(bottleneck.case)} · {bottleneck.case.scaling}"
+            ),
+            case_titles.ranks_on_nodes(bottleneck.case),
+            bottleneck.limited_by,
+            *(_share(bottleneck.shares.get(term)) for term in (COMPUTE, DATA, WAITING, EXPOSED)),
+            _share(bottleneck.slower),
+            _share(bottleneck.contention),
+            _share(bottleneck.coherency),
+            "; ".join(bottleneck.conditions) or "–",
+        )
+        for bottleneck in bottlenecks
+    )
+    header = (
+        "curve",
+        "at",
+        "limited by",
+        "compute",
+        "data",
+        "load imbalance",
+        "exposed communication",
+        "compute slower than at the fewest",
+        "contention σ",
+        "coherency κ",
+        "what else slowed it",
+    )
+    note = (
+        "Compute, data, load imbalance (waiting for the slowest rank) and exposed communication add up to a step. "
+        "Slower: compute beyond what the same work takes at the smallest rank count, as a share of the "
+        "step. Contention and coherency are shares of the time by the fitted law, σ(N−1) and κN(N−1) of its "
+        "denominator: the law's own view of the same losses, not a further part."
+    )
+    return Table("Why it stops scaling", header, rows, note)
+
+
+def _share(share: float | None) -> str:
+    return "–" if share is None else f"{100 * share:.0f} %"

@@ -1,0 +1,111 @@
+"""How each curve of a figure looks, the same on screen and in print: colour, dash, marker, pattern of a bar."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import TypeVar
+
+from reports.page.elements import Figure, Series
+
+T = TypeVar("T")
+
+COLOURS = ("#0b7fc7", "#d55e00", "#0a8f6a", "#b5588c", "#7d6fd1", "#8a7a1f", "#c2414b", "#5c7d8a")
+"""At least 3:1 against white and against the dark page (#14171c)."""
+NEUTRAL_COLOUR = "#7a828c"
+"""Of the ideal and of other marks that belong to no curve; 3:1 on both pages too."""
+DASHES = ((), (7, 3), (2, 2), (7, 3, 2, 3), (12, 4), (12, 3, 2, 3))
+"""Lengths of strokes and gaps, in pixels."""
+FITTED_DASHES = ((1, 3), (1, 5), (3, 4), (1, 2, 1, 5))
+"""Of fitted lines."""
+IDEAL_DASH = (2, 4)
+MARKERS = ("circle", "square", "diamond", "triangle-up", "cross", "x", "star", "pentagon")
+MAX_MARKED_POINTS = 100
+"""A curve of more points is a line without markers, with a band in place of intervals."""
+PATTERNS = ("", "/", "x", ".", "\\", "-")
+
+
+@dataclass(frozen=True)
+class SeriesStyle:
+    """``dash`` is empty for a solid line."""
+
+    colour: str
+    dash: tuple[int, ...]
+    marker: str
+    pattern: str
+
+
+def series_styles(figure: Figure) -> tuple[SeriesStyle, ...]:
+    """One a series. A backend with several curves in a figure keeps its colour, and each takes another dash, marker
+    or pattern, so that no two are told apart by colour alone."""
+    used: set[object] = set()
+    return tuple(_pick_style(series, figure.stacked, used) for series in figure.series)
+
+
+def _pick_style(series: Series, stacked: bool, used: set[object]) -> SeriesStyle:
+    """The first look from the series' own on that is not in ``taken``; its own where all are."""
+    own = series.style
+    for number in range(own, own + len(DASHES) * len(MARKERS)):
+        dashes = FITTED_DASHES if series.look == "fitted" else DASHES
+        look = SeriesStyle(
+            _cycle(COLOURS, own), _cycle(dashes, number), _cycle(MARKERS, number), _cycle(PATTERNS, number)
+        )
+        distinguishing: object = look.dash
+        if stacked:
+            distinguishing = look.pattern
+        elif has_markers(series):
+            distinguishing = look.marker
+        if number == own:
+            first = look
+        if distinguishing not in used:
+            used.add(distinguishing)
+            return look
+    return first
+
+
+def has_markers(series: Series) -> bool:
+    """Whether its points have markers: many on a line would run into each other, and cost a browser dearly."""
+    if series.look == "points":
+        return len(series.x) <= MAX_MARKED_POINTS or any(series.hollow)
+    return series.look == "markers"
+
+
+def has_band(series: Series) -> bool:
+    """Whether its intervals are one band: as bars, many would hide the curve, and cost a browser dearly."""
+    ascending = all(left < right for left, right in pairwise(series.x))
+    return series.look in ("line", "fitted") or (
+        series.look == "points" and len(series.x) > MAX_MARKED_POINTS and ascending
+    )
+
+
+def dodge_series(figure: Figure) -> Figure:
+    """Series over the same categories moved a little apart, that they don't hide each other; bars stay.
+
+    A line breaks where a category has no point.
+    """
+    if not figure.categories or figure.stacked:
+        return figure
+    figure = replace(figure, series=tuple(map(_with_gaps, figure.series)))
+    step = min(0.18, 0.7 / len(figure.series)) if figure.series else 0.0
+    first = -step * (len(figure.series) - 1) / 2
+    moved = (
+        replace(series, x=tuple(x + first + number * step for x in series.x))
+        for number, series in enumerate(figure.series)
+    )
+    return replace(figure, series=tuple(moved))
+
+
+def _with_gaps(series: Series) -> Series:
+    """The categories between its first and its last that have no point are filled with nothing."""
+    if series.look == "markers" or not series.x:
+        return series
+    points = dict(zip(series.x, zip(series.y, series.low, series.high, series.hollow, strict=True), strict=True))
+    categories_x = tuple(float(x) for x in range(int(series.x[0]), int(series.x[-1]) + 1))
+    y, low, high, hollow = zip(*(points.get(x, (math.nan, None, None, False)) for x in categories_x), strict=True)
+    return replace(series, x=categories_x, y=y, low=low, high=high, hollow=hollow)
+
+
+def _cycle(options: Sequence[T], number: int) -> T:
+    return options[number % len(options)]

@@ -1,0 +1,203 @@
+"""The answer of a group of cells: which backend, how far, and what a step loses there.
+
+A page of many workloads begins with a summary: a row for each, whose section is opened on demand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from reports.analysis import case_titles, formatting
+from reports.analysis.bottleneck import MIN_SHARE, efficiency_losses
+from reports.analysis.cells import Cell
+from reports.analysis.findings import Findings
+from reports.analysis.flags import remedy
+from reports.analysis.stats import intervals_disjoint
+from reports.page import nodes_section
+from reports.page.elements import Section, Table
+
+
+def group_answer(cells: Sequence[Cell]) -> str:
+    """Which backend, how far: one sentence for the cells of one group, with intervals."""
+    title = case_titles.group_title(cells)
+    candidates = cells_at_most_ranks(cells)
+    if not candidates:
+        return f"{title}: no cell gave a number."
+    best = candidates[0]
+    most = best.case.ranks
+    text = f"{title}: at {formatting.ranks(most)} {_fastest_text(candidates)}"
+    if best.efficiency is not None and most > 1 and "no_baseline" not in best.flags:
+        reached = f"{formatting.percent(best.efficiency)} of {best.case.scaling} scaling"
+        text += f"; {case_titles.backend_title(best.case)} reaches {reached}"
+    if causes := loss_summary(best):
+        text += f"; what a step loses there: {causes}"
+    alone = next((cell for cell in _cells_for_claims(cells) if cell.case.transport == "none"), None)
+    if alone is not None and most > 1 and _throughput_value(alone) > _throughput_value(best):
+        text += f"; a single device alone is faster, with {formatting.estimate(alone.throughput)}"
+    return f"{text}."
+
+
+def cells_at_most_ranks(cells: Sequence[Cell]) -> list[Cell]:
+    """The cells at the largest rank count that feeds a claim, the fastest first; empty where there is none."""
+    shown = _cells_for_claims(cells)
+    most = max((cell.case.ranks for cell in shown), default=0)
+    return sorted((cell for cell in shown if cell.case.ranks == most), key=_throughput_value, reverse=True)
+
+
+def _cells_for_claims(cells: Sequence[Cell]) -> list[Cell]:
+    return [cell for cell in cells if cell.throughput is not None and "oversubscribed" not in cell.case.flags]
+
+
+def loss_summary(cell: Cell) -> str:
+    """``communication that compute could not hide 54 %, …`` of a step: the largest first; empty where none is large."""
+    if cell.decomposition is None or cell.case.ranks < 2:
+        return ""
+    found = sorted(efficiency_losses(cell.decomposition).items(), key=lambda item: -item[1])
+    return ", ".join(f"{cause} {share * 100:.0f} %" for cause, share in found if share >= MIN_SHARE)
+
+
+def _fastest_text(candidates: Sequence[Cell]) -> str:
+    """The fastest of cells sorted by throughput, or those that can't be told apart from it."""
+    best = candidates[0]
+    first = _backend_with_throughput(best)
+    if len(candidates) == 1:
+        return f"{case_titles.backend_title(best.case)} has {formatting.estimate(best.throughput)}"
+    assert best.throughput is not None
+    comparisons = [
+        (cell, intervals_disjoint(best.throughput, cell.throughput))
+        for cell in candidates[1:]
+        if cell.throughput is not None
+    ]
+    second = _backend_with_throughput(candidates[1])
+    if any(verdict is None for _, verdict in comparisons):
+        return f"{first} is ahead of {second}, but one trial gives no interval and so no verdict"
+    indistinguishable = [_backend_with_throughput(cell) for cell, verdict in comparisons if not verdict]
+    if indistinguishable:
+        return f"{first} can't be told from {' and '.join(indistinguishable)}"
+    return (
+        f"{case_titles.backend_title(best.case)} is fastest with "
+        f"{formatting.estimate(best.throughput)}; {second} follows"
+    )
+
+
+def _backend_with_throughput(cell: Cell) -> str:
+    return f"{case_titles.backend_title(cell.case)} with {formatting.estimate(cell.throughput)}"
+
+
+def _throughput_value(cell: Cell) -> float:
+    return cell.throughput.value if cell.throughput else 0.0
+
+
+MAX_EXPANDED_GROUPS = 40
+"""Groups whose figures stand open, one below the other."""
+
+
+def is_long(groups: Sequence[Sequence[Cell]]) -> bool:
+    return len(groups) > MAX_EXPANDED_GROUPS
+
+
+def fold_section(section: Section) -> Section:
+    return replace(section, folded=True)
+
+
+def outcome_counts(groups: Sequence[Sequence[Cell]]) -> str:
+    """How many workloads and cells there are, and how they ended."""
+    cells = [cell for group in groups for cell in group]
+    outcomes = {
+        outcome: sum(cell.outcome == outcome for cell in cells)
+        for outcome in ("ok", "failed", "timeout", "invalid", "skipped")
+    }
+    outcome_text = ", ".join(f"{count:,} {outcome}" for outcome, count in outcomes.items() if count)
+    return f"{len(groups):,} workloads, {len(cells):,} cells: {outcome_text}. The overview has a row for each workload."
+
+
+def overview(groups: Sequence[Sequence[Cell]]) -> Section:
+    """One row a group: the fastest backend at the largest rank count that feeds a claim."""
+    header = ("workload", "conditions", "ranks", "fastest", "throughput (95 %)", "efficiency (95 %)", "cells", "not ok")
+    note = "Fastest by its value; whether others can be told from it is said in the workload's own section."
+    return Section(
+        "Overview",
+        tables=(Table("Overview: each workload at its most ranks", header, tuple(map(_overview_row, groups)), note),),
+    )
+
+
+def _overview_row(cells: Sequence[Cell]) -> tuple[str, ...]:
+    outcome_text = (f"{len(cells)}", f"{sum(cell.outcome != 'ok' for cell in cells) or '–'}")
+    title_columns = (case_titles.group_title(cells), case_titles.case_conditions(cells[0].case))
+    candidates = cells_at_most_ranks(cells)
+    if not candidates:
+        return (*title_columns, "–", "no cell gave a number", "–", "–", *outcome_text)
+    best = candidates[0]
+    return (
+        *title_columns,
+        case_titles.case_rank_count(best.case),
+        case_titles.backend_title(best.case),
+        formatting.estimate(best.throughput),
+        formatting.percent(best.efficiency),
+        *outcome_text,
+    )
+
+
+def group_cells(cells: Sequence[Cell]) -> list[list[Cell]]:
+    """The cells of each figure and table, in the order given."""
+    groups: dict[tuple[str, ...], list[Cell]] = {}
+    for cell in cells:
+        groups.setdefault(case_titles.group_key(cell), []).append(cell)
+    return list(groups.values())
+
+
+def answer_sentences(findings: Findings) -> list[str]:
+    """What the cells of each group say, then what is lost inside nodes and across them: a sentence each."""
+    return [
+        *(group_answer(group) for group in group_cells(findings.cells)),
+        *nodes_section.node_answers(findings.placements),
+    ]
+
+
+def problem_lines(cells: Sequence[Cell]) -> list[str]:
+    """One line for each reason why a cell isn't ok, then one for each condition that may have spoilt numbers."""
+    cells_by_problem: dict[str, list[Cell]] = {}
+    for cell in cells:
+        if cell.outcome != "ok":
+            cells_by_problem.setdefault(f"{cell.outcome}: {cell.reason}", []).append(cell)
+    lines = []
+    for problem, group in cells_by_problem.items():
+        first = case_titles.case_title(group[0].case)
+        more = f" and {len(group) - 1} more" if len(group) > 1 else ""
+        lines.append(f"{first}{more} {problem}")
+    return [*lines, *_condition_lines(cells)]
+
+
+def flag_lines(findings: Findings) -> list[str]:
+    """One line for the flags of all cells, and one for each trap of a fitted curve, with what to do."""
+    counts: dict[str, int] = {}
+    for name in (name for cell in findings.cells for name in cell.flags):
+        counts[name] = counts.get(name, 0) + 1
+    counts_text = ", ".join(f"{name} ({count})" for name, count in sorted(counts.items()))
+    lines = [f"Flagged cells: {counts_text}; what each means stands under Flags."] if counts_text else []
+    seen: dict[str, list[str]] = {}
+    for key, curve in findings.curves.items():
+        case = findings.curve_cells[key][0].case
+        for name, what in curve.fit_flags.items():
+            seen.setdefault(name, []).append(
+                f"{case_titles.workload_title(case)} · {case_titles.backend_title(case)}: {what}"
+            )
+    for name, curves_with in seen.items():
+        more = f" (and {len(curves_with) - 1} more curves)" if len(curves_with) > 1 else ""
+        lines.append(f"{name}: {curves_with[0]}{more}; {remedy(name)}")
+    return lines
+
+
+def _condition_lines(cells: Sequence[Cell]) -> list[str]:
+    """One line for each thing that may have spoilt numbers, with what was seen first and what to do."""
+    cells_by_problem: dict[str, list[Cell]] = {}
+    for cell in cells:
+        for name in dict.fromkeys(condition.name for condition in cell.conditions):
+            cells_by_problem.setdefault(name, []).append(cell)
+    lines = []
+    for name, group in cells_by_problem.items():
+        seen = next(condition.seen for condition in group[0].conditions if condition.name == name)
+        count = f"{len(group)} cell{'s' * (len(group) != 1)}"
+        lines.append(f"{name} in {count}: {seen} ({case_titles.case_title(group[0].case)}); {remedy(name)}")
+    return lines

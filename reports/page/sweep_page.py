@@ -1,0 +1,215 @@
+"""The sections of one workload: throughput, speed-up and efficiency over ranks, where time goes, what was in use.
+
+From findings to the page: which sections it has, in which order. It draws nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain
+from operator import attrgetter
+
+from bench.core.case import Case
+from reports.analysis import case_titles, formatting
+from reports.analysis.cells import Cell
+from reports.analysis.comparison import Comparison
+from reports.analysis.curve import Curve
+from reports.analysis.findings import Findings
+from reports.analysis.stats import Estimate
+from reports.page import (
+    comparison_section,
+    costs,
+    network_section,
+    nodes_section,
+    predictions,
+    step_figures,
+    summary,
+    tables,
+)
+from reports.page.communication import message_figures
+from reports.page.costs import energy_section
+from reports.page.elements import Download, Figure, Ideal, Page, Section, Series, Table
+from reports.page.roofline import ROOFLINE_TITLE as ROOFLINE
+from reports.page.roofline import roofline_figures, roofline_table
+from reports.page.series import series_by_ranks
+from reports.page.step_figures import loss_figure, step_time_figure, time_figure
+from reports.page.summary import fold_section, is_long, outcome_counts, overview
+from reports.page.timelines import timeline_section
+
+
+def workload_sections(
+    key: str, cells: Sequence[Cell], styles: Mapping[str, int], findings: Findings
+) -> Iterator[Section]:
+    """Of the cells of one group; none where no cell gave a number. ``key`` begins the keys of its figures."""
+    shown = [cell for cell in cells if cell.throughput is not None]
+    if not shown:
+        return
+    if any(cell.messages for cell in shown):
+        figures = message_figures(key, shown, styles, findings.exchanges)
+    else:
+        figures = _rank_figures(key, shown, styles, findings.curves)
+    steps = step_time_figure(key, shown)
+    case = cells[0].case
+    yield Section(
+        case_titles.group_title(cells), case_titles.case_conditions(case), (*figures, *((steps,) if steps else ()))
+    )
+    if (over_time := timeline_section(key, shown, styles)) is not None:
+        yield over_time
+
+
+def _rank_figures(
+    key: str, cells: Sequence[Cell], styles: Mapping[str, int], curves: Mapping[str, Curve]
+) -> tuple[Figure, ...]:
+    unit = next(cell.throughput.unit for cell in cells if cell.throughput)
+    specs: tuple[tuple[str, str, str, str, Callable[[Estimate], str], Ideal | None], ...] = (
+        ("throughput", "Throughput", f"throughput ({unit})", _throughput_sentence(cells), formatting.estimate, None),
+        ("speedup", "Speed-up", "speed-up", _scaling_sentence(cells), formatting.estimate, "linear"),
+        ("efficiency", "Efficiency", "efficiency", _efficiency_sentence(cells), formatting.percent, "one"),
+    )
+    figures = []
+    for attribute, title, y_title, sentence, shown, ideal in specs:
+        series, rows = series_by_ranks(
+            cells, styles, attrgetter(attribute), shown, 1 if attribute == "throughput" else 2
+        )
+        if attribute == "throughput":
+            series = (*series, *_fitted_series(cells, styles, curves))
+        header = ("backend", "ranks", f"{title.lower()} (95 % interval)", "trials", "flags")
+        table = Table(f"{title} over ranks", header, rows)
+        figures.append(
+            Figure(
+                f"{key}-{attribute}", title, "ranks", y_title, series, sentence, table, ideal, percent=ideal == "one"
+            )
+        )
+    breakdown_figures = (loss_figure(key, cells), time_figure(key, cells))
+    return (*(figure for figure in figures if figure.series), *(figure for figure in breakdown_figures if figure))
+
+
+def _fitted_series(cells: Sequence[Cell], styles: Mapping[str, int], curves: Mapping[str, Curve]) -> list[Series]:
+    """The fitted line of each curve, between its first and its last rank count."""
+    lines = []
+    for key in dict.fromkeys(cell.case.curve for cell in cells):
+        curve = curves.get(key)
+        if curve is None or curve.model in (None, "linear") or not curve.fitted:
+            continue
+        name = case_titles.backend_title(next(cell.case for cell in cells if cell.case.curve == key))
+        x, y = zip(*curve.fitted, strict=True)
+        unknown = (None,) * len(x)
+        lines.append(
+            Series(
+                f"{name}: {formatting.MODEL_TITLES[curve.model]}",
+                x,
+                y,
+                unknown,
+                unknown,
+                styles[name],
+                (False,) * len(x),
+                look="fitted",
+            )
+        )
+    return lines
+
+
+def _throughput_sentence(cells: Sequence[Cell]) -> str:
+    best = max(cells, key=lambda cell: cell.throughput.value if cell.throughput else 0)
+    where = case_titles.backend_at_ranks(best.case)
+    return f"The highest value: {formatting.estimate(best.throughput)}, {where}. Bars are 95 % intervals over trials."
+
+
+def _scaling_sentence(cells: Sequence[Cell]) -> str:
+    found = [cell for cell in cells if cell.speedup is not None and cell.case.ranks > 1]
+    if not found:
+        return "No speed-up can be told: it takes one curve at two rank counts that are not oversubscribed."
+    parts = [
+        f"{case_titles.backend_title(cell.case)} {formatting.estimate(cell.speedup)}× "
+        f"at {case_titles.ranks_on_nodes(cell.case)}"
+        for cell in found
+        if cell.case.ranks == max(other.case.ranks for other in found)
+    ]
+    return f"Speed-up: {'; '.join(parts)}. The dotted line is ideal."
+
+
+def _efficiency_sentence(cells: Sequence[Cell]) -> str:
+    found = [cell for cell in cells if cell.efficiency is not None and cell.case.ranks > 1]
+    if not found:
+        return "No efficiency can be told: it takes one curve at two rank counts that are not oversubscribed."
+    best = max(found, key=lambda cell: cell.efficiency.value if cell.efficiency else 0)
+    worst = min(found, key=lambda cell: cell.efficiency.value if cell.efficiency else 0)
+    return (
+        f"Efficiency lies between {formatting.percent(worst.efficiency)} ({case_titles.backend_title(worst.case)}, "
+        f"{case_titles.ranks_on_nodes(worst.case)}) and "
+        f"{formatting.percent(best.efficiency)} ({case_titles.backend_title(best.case)}, "
+        f"{case_titles.ranks_on_nodes(best.case)}); 100 % is ideal."
+    )
+
+
+def make_page(
+    title: str,
+    findings: Findings,
+    not_applicable: Sequence[tuple[Case, str]],
+    provenance: Sequence[tuple[str, ...]],
+    comparisons: Sequence[Comparison] = (),
+    downloads: Sequence[Download] = (),
+    remarks: Sequence[str] = (),
+) -> Page:
+    """The page of one sweep, or of several side by side whose cells are labelled.
+
+    ``provenance``: what, and its value in each sweep; ``remarks``: what else a reader should know.
+    """
+    cells = findings.cells
+    groups = summary.group_cells(cells)
+    styles = {
+        name: number for number, name in enumerate(dict.fromkeys(case_titles.backend_title(c.case) for c in cells))
+    }
+    changes = tuple(comparison_section.comparison_sentence(one) for one in comparisons)
+    per_workload = (workload_sections(f"g{number}", group, styles, findings) for number, group in enumerate(groups))
+    sections = (
+        *comparison_section.sections(comparisons),
+        *chain.from_iterable(per_workload),
+        *nodes_section.sections(findings.placements, styles),
+        *network_section.sections(findings.networks, styles),
+        *predictions.sections(findings, styles),
+        *_detail_sections(findings, groups, styles, not_applicable, provenance),
+    )
+    long = is_long(groups)
+    return Page(
+        title=title,
+        answers=(*changes, outcome_counts(groups)) if long else (*changes, *summary.answer_sentences(findings)),
+        warnings=(*summary.problem_lines(cells), *summary.flag_lines(findings), *remarks),
+        sections=(overview(groups), *map(fold_section, sections)) if long else sections,
+        downloads=tuple(downloads),
+    )
+
+
+def _detail_sections(
+    findings: Findings,
+    groups: Sequence[Sequence[Cell]],
+    styles: Mapping[str, int],
+    not_applicable: Sequence[tuple[Case, str]],
+    provenance: Sequence[tuple[str, ...]],
+) -> Iterator[Section]:
+    """What stands by itself; what has nothing to say is left out."""
+    cells = findings.cells
+    sections = (
+        _table_section("All cells", tables.results_table(cells)),
+        _table_section("Same work", tables.same_work_table(cells)),
+        _table_section("Why it stops scaling", step_figures.bottleneck_table(findings.bottlenecks)),
+        _table_section("Laws of scaling", tables.scaling_table(cells, findings.curves)),
+        _table_section("Where the time goes", tables.decomposition_table(cells)),
+        _table_section(ROOFLINE, roofline_table(cells), roofline_figures(cells)),
+        _table_section("Use of ranks, hosts and GPUs", tables.usage_table(cells)),
+        energy_section(groups, styles),
+        _table_section("Costs", costs.cost_table(cells)),
+        _table_section("Conditions", tables.conditions_table(cells)),
+        _table_section("Further readings", tables.readings_table(cells)),
+        _table_section("Failed and skipped", tables.failures_table(cells)),
+        _table_section("Other machinery", tables.implementation_table(cells)),
+        _table_section("Not applicable", tables.not_applicable_table(not_applicable)),
+        _table_section("Flags", tables.flags_table(cells)),
+        _table_section("Settings", tables.settings_table(cells)),
+        _table_section("Provenance", tables.provenance_table(provenance)),
+    )
+    return (section for section in sections if any(table.rows for table in section.tables))
+
+
+def _table_section(title: str, table: Table, figures: tuple[Figure, ...] = ()) -> Section:
+    return Section(title, figures=figures, tables=(table,))

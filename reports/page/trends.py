@@ -1,0 +1,323 @@
+"""The tables of an index over many sweeps, from nights to rows of text and links.
+
+The trend of one workload group: throughput and efficiency of its curves over the nights, with intervals.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from reports.analysis import case_titles, formatting
+from reports.analysis.nights import Night, NightCell, NightChange, NightComparison, environment_differences
+from reports.analysis.stats import Estimate
+from reports.page.elements import Figure, Hyperlink, Section, Series, Table
+
+MAX_LISTED = 4
+INCONCLUSIVE = "can't be told"
+
+
+def sweeps_table(nights: Sequence[Night], reference: Night, labels: dict[str, str]) -> Table:
+    """The newest first; those that can't be compared with ``reference`` say why."""
+    rows = tuple(
+        (
+            Hyperlink(night.sweep, night.href),
+            night.started_at[:16].replace("T", " "),
+            night.suite,
+            night.commit,
+            night.machine,
+            _outcomes(night),
+            _overhead(night.own_cost),
+            _sweep_note(night, reference, labels[reference.sweep]),
+        )
+        for night in reversed(nights)
+    )
+    header = ("report", "began", "suite", "commit", "machine", "cells", "own cost (95 %)", "note")
+    note = "Own cost: the share of throughput that step timing and sampling take. Times are as the sweep recorded them."
+    return Table("Reports, the newest first", header, rows, note)
+
+
+def slice_rows(table: Table, start: int | None, stop: int | None) -> Table:
+    return replace(table, rows=table.rows[start:stop])
+
+
+def changes_table(last: NightComparison, first: NightComparison, labels: dict[str, str]) -> Table:
+    """A row for each cell that both of the last two comparable nights measured."""
+    comparisons = (last,) if first.before == last.before else (last, first)
+    found = [{one.cell.key: change_text(one) for one in each.changes} for each in comparisons]
+    rows = tuple(
+        (
+            case_titles.case_title(one.cell.case),
+            formatting.estimate(one.cell.throughput),
+            *(known.get(one.cell.key, "–") for known in found),
+        )
+        for one in last.changes
+    )
+    header = ("cell", "throughput (95 %)", *(sweep_span(each, labels) for each in comparisons))
+    note = "Ratios of geometric means over trials, with Welch's 95 % interval. Can't be told: the interval holds 1."
+    return Table("Throughput now ÷ then", header, rows, note)
+
+
+def failures_table(nights: Sequence[Night], labels: dict[str, str]) -> Table:
+    """A row for each cell and reason, with the sweeps it happened in: the most recent first."""
+    found: dict[tuple[str, str, str], list[str]] = {}
+    for night in reversed(nights):
+        for cell in night.cells:
+            if cell.outcome != "ok":
+                what = (case_titles.case_title(cell.case), cell.outcome, cell.reason or "unknown")
+                found.setdefault(what, []).append(labels[night.sweep])
+    rows = tuple((*what, join_first(seen, ", ")) for what, seen in found.items())
+    header = ("cell", "outcome", "reason and remedy", "sweeps, the newest first")
+    return Table("Cells that failed, were invalid or were skipped", header, rows)
+
+
+def sweep_span(comparisons: NightComparison, labels: dict[str, str]) -> str:
+    """``11-19 → 11-20``"""
+    return f"{labels[comparisons.before.sweep]} → {labels[comparisons.after.sweep]}"
+
+
+def change_text(found: NightChange) -> str:
+    """``0.903× (0.880–0.926), slower``"""
+    low, high = found.ratio.low, found.ratio.high
+    span = "from one trial" if low is None or high is None else f"{low:.3f}–{high:.3f}"
+    return f"{found.ratio.value:.3f}× ({span}), {clear_direction(found)}"
+
+
+def clear_direction(found: NightChange) -> str:
+    return found.clear_direction or INCONCLUSIVE
+
+
+def join_first(notes: Sequence[str], separator: str = "; ") -> str:
+    """The first few, and how many more there are."""
+    more = f" and {len(notes) - MAX_LISTED} more" if len(notes) > MAX_LISTED else ""
+    return f"{separator.join(notes[:MAX_LISTED])}{more}"
+
+
+def _outcomes(night: Night) -> str:
+    """``14 ok, 2 skipped``"""
+    counts = Counter(cell.outcome for cell in night.cells)
+    return (
+        ", ".join(
+            f"{counts[name]} {name}" for name in ("ok", "failed", "timeout", "invalid", "skipped") if counts[name]
+        )
+        or "none"
+    )
+
+
+def _overhead(found: Estimate | None) -> str:
+    """Of an estimate of throughput watched ÷ unwatched."""
+    if found is None:
+        return "not measured"
+    span = ""
+    if found.low is not None and found.high is not None:
+        span = f" ({100 - 100 * found.high:.1f} to {100 - 100 * found.low:.1f})"
+    return f"{100 - 100 * found.value:.1f} %{span}"
+
+
+def _sweep_note(night: Night, reference: Night, label: str) -> str:
+    differing = environment_differences(night, reference)
+    notes = [] if night.finished else ["not finished"]
+    if differing:
+        notes.append(f"can't be compared with {label}: {join_first(differing)}")
+    return "; ".join(notes) or "–"
+
+
+GroupKey = tuple[str, str, int]
+"""What the curves of a section share: workload and data, conditions, seed."""
+Attribute = Literal["throughput", "efficiency"]
+BackendAtRanks = tuple[str, int]
+"""A backend at a rank count."""
+NightPoints = dict[int, NightCell]
+"""By number of the night."""
+
+HOLLOW_NOTE = "Hollow points: another machine, other versions, or oversubscribed."
+
+
+@dataclass(frozen=True)
+class Trend:
+    """The nights that planned any of the group, the oldest first, and their labels."""
+
+    key: str
+    group: GroupKey
+    nights: tuple[Night, ...]
+    labels: tuple[str, ...]
+    reference: Night
+    """Points of nights that can't be compared with it are hollow."""
+    styles: dict[str, int]
+    """By backend's title."""
+    since: str
+    """Which nights :attr:`changes` are between."""
+    changes: tuple[NightChange, ...]
+
+
+def group_of(cell: NightCell) -> GroupKey:
+    case = cell.case
+    return (
+        f"{case_titles.workload_title(case)}{case_titles.stand_in_note(case)}",
+        case_titles.case_conditions(case),
+        case.seed,
+    )
+
+
+def trend_sections(trend: Trend) -> Iterator[Section]:
+    """Each curve at its largest rank count; what it did at others is folded."""
+    title, conditions, seed = trend.group
+    subtitle = f"{conditions} · seed {seed}" if seed else conditions
+    lines = _measured_lines(trend)
+    title += _message_size(lines)
+    top = _largest_rank_lines(trend, lines)
+    yield Section(title, subtitle, _figures(trend, "top", "at each backend's most ranks", top))
+    others = sorted({ranks for name, ranks in lines if (name, ranks) not in top}, reverse=True)
+    folded = [
+        figure
+        for ranks in others
+        for figure in _figures(
+            trend,
+            f"n{ranks}",
+            f"at {formatting.ranks(ranks)}",
+            {line: points for line, points in lines.items() if line[1] == ranks},
+        )
+    ]
+    if folded:
+        yield Section(f"{title}: every backend at other rank counts", subtitle, tuple(folded), folded=True)
+
+
+def _message_size(lines: dict[BackendAtRanks, NightPoints]) -> str:
+    """`` of 64 MiB`` where the group is a collective."""
+    sizes = [cell.message_bytes for points in lines.values() for cell in points.values() if cell.message_bytes]
+    return f" of {formatting.message_size(max(sizes))}" if sizes else ""
+
+
+def _measured_lines(trend: Trend) -> dict[BackendAtRanks, NightPoints]:
+    lines: dict[BackendAtRanks, NightPoints] = {}
+    for number, night in enumerate(trend.nights):
+        for cell in night.measured().values():
+            if group_of(cell) == trend.group:
+                lines.setdefault((case_titles.backend_title(cell.case), cell.case.ranks), {})[number] = cell
+    return dict(sorted(lines.items(), key=lambda line: (trend.styles[line[0][0]], line[0][1])))
+
+
+def _largest_rank_lines(trend: Trend, lines: dict[BackendAtRanks, NightPoints]) -> dict[BackendAtRanks, NightPoints]:
+    """Of each backend the line with the most ranks that the newest night planned; oversubscribed only if all are.
+
+    Planned, not measured: a cell that failed last night keeps its place, as a gap.
+    """
+    top: dict[str, tuple[bool, int]] = {}
+    for night in trend.nights:
+        planned: dict[str, tuple[bool, int]] = {}
+        for case in (cell.case for cell in night.cells if group_of(cell) == trend.group):
+            name = case_titles.backend_title(case)
+            if (name, case.ranks) in lines:
+                planned[name] = max(planned.get(name, (False, 0)), ("oversubscribed" not in case.flags, case.ranks))
+        top |= planned
+    return {(name, ranks): lines[name, ranks] for name, (_, ranks) in top.items()}
+
+
+def _figures(trend: Trend, key: str, where: str, lines: dict[BackendAtRanks, NightPoints]) -> tuple[Figure, ...]:
+    unit = next(cell.throughput.unit for points in lines.values() for cell in points.values() if cell.throughput)
+    efficient = {line: kept for line, points in lines.items() if (kept := _with_efficiency(points))}
+    throughput = _figure(
+        trend,
+        f"{key}-throughput",
+        f"Throughput {where}",
+        f"throughput ({unit})",
+        lines,
+        "throughput",
+        _change_summary(trend, lines),
+    )
+    if not efficient:
+        return (throughput,)
+    return throughput, _figure(
+        trend,
+        f"{key}-efficiency",
+        f"Efficiency {where}",
+        "efficiency",
+        efficient,
+        "efficiency",
+        _newest_efficiency(trend, efficient),
+    )
+
+
+def _with_efficiency(points: NightPoints) -> NightPoints:
+    return {number: cell for number, cell in points.items() if cell.efficiency is not None}
+
+
+def _figure(
+    trend: Trend,
+    key: str,
+    title: str,
+    y_title: str,
+    lines: dict[BackendAtRanks, NightPoints],
+    attribute: Attribute,
+    sentence: str,
+) -> Figure:
+    share = attribute == "efficiency"
+    series = tuple(_series(trend, line, points, attribute) for line, points in lines.items())
+    hollow = any(any(one.hollow) for one in series)
+    rows: list[tuple[str | Hyperlink, ...]] = [
+        (Hyperlink(label, night.href), *(_cell_text(points.get(number), attribute) for points in lines.values()))
+        for number, (night, label) in enumerate(zip(trend.nights, trend.labels, strict=True))
+    ]
+    table = Table(
+        f"{title} (95 % interval), the newest sweep first", ("sweep", *map(_title, lines)), tuple(reversed(rows))
+    )
+    return Figure(
+        f"{trend.key}-{key}",
+        title,
+        "sweep",
+        y_title,
+        series,
+        f"{sentence} {HOLLOW_NOTE}" if hollow else sentence,
+        table,
+        "one" if share else None,
+        categories=trend.labels,
+        percent=share,
+    )
+
+
+def _cell_text(cell: NightCell | None, attribute: Attribute) -> str:
+    if cell is None:
+        return "–"
+    return formatting.percent(cell.efficiency) if attribute == "efficiency" else formatting.estimate(cell.throughput)
+
+
+def _series(trend: Trend, line: BackendAtRanks, points: NightPoints, attribute: Attribute) -> Series:
+    summaries = [getattr(cell, attribute) for cell in points.values()]
+    return Series(
+        name=_title(line),
+        x=tuple(map(float, points)),
+        y=tuple(one.value for one in summaries),
+        low=tuple(one.low for one in summaries),
+        high=tuple(one.high for one in summaries),
+        style=trend.styles[line[0]],
+        hollow=tuple(
+            trend.nights[number].place != trend.reference.place or "oversubscribed" in cell.case.flags
+            for number, cell in points.items()
+        ),
+    )
+
+
+def _title(line: BackendAtRanks) -> str:
+    return f"{line[0]}, {formatting.ranks(line[1])}"
+
+
+def _change_summary(trend: Trend, lines: dict[BackendAtRanks, NightPoints]) -> str:
+    keys = {cell.key: line for line, points in lines.items() for cell in points.values()}
+    summaries = [
+        f"{_title(keys[change.cell.key])} {change_text(change)}" for change in trend.changes if change.cell.key in keys
+    ]
+    if not summaries:
+        return "No two sweeps here can be compared."
+    return f"{trend.since}: {join_first(summaries)}."
+
+
+def _newest_efficiency(trend: Trend, lines: dict[BackendAtRanks, NightPoints]) -> str:
+    last = max(number for points in lines.values() for number in points)
+    summaries = [
+        f"{_title(line)} {formatting.percent(points[last].efficiency)}"
+        for line, points in lines.items()
+        if last in points
+    ]
+    return f"{trend.labels[last]}: {join_first(summaries)}; 100 % is ideal."

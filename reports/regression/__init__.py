@@ -1,0 +1,1 @@
+"""Verdicts: screen, paired test, rule, calibration, evidence."""

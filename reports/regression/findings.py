@@ -1,0 +1,140 @@
+"""What the verdicts of one curve say together: a slowdown, a loss of scaling, more memory; not a list of numbers."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+from reports.regression import wording
+from reports.regression.judge import SCALING_METRICS
+from reports.regression.subjects import Subject
+from reports.regression.values import WORST_FIRST, Finding, FindingKind, Metric, Status, Verdict
+
+SPEED_METRICS = ("step", "throughput")
+RESOURCE_KINDS: dict[Metric, FindingKind] = {"memory": "more memory", "energy": "more energy"}
+CHANGE_STATUSES: tuple[Status, ...] = ("regressed", "suspect", "improved", "inconclusive")
+
+SubjectVerdict = tuple[Subject, Verdict]
+
+
+def findings_of(judged: Sequence[SubjectVerdict]) -> tuple[Finding, ...]:
+    """The worst first, then the largest change; plain passes make none."""
+    curves: dict[str, list[SubjectVerdict]] = defaultdict(list)
+    for subject, verdict in judged:
+        curves[subject.curve].append((subject, verdict))
+    found = [one for curve, members in curves.items() for one in _of_curve(curve, members)]
+    return tuple(sorted(found, key=lambda one: (WORST_FIRST.index(one.status), -abs(one.change_pct or 0), one.curve)))
+
+
+def _of_curve(curve: str, members: Sequence[SubjectVerdict]) -> list[Finding]:
+    found = []
+    for status in WORST_FIRST:
+        matching = [(subject, verdict) for subject, verdict in members if verdict.status == status]
+        if not matching or status == "pass":
+            continue
+        if status not in CHANGE_STATUSES:
+            found += _by_reason(curve, status, matching)
+            continue
+        speed = [one for one in matching if one[0].metric in (*SPEED_METRICS, *SCALING_METRICS)]
+        if speed:
+            found.append(_speed_finding(curve, status, speed, members))
+        for metric, kind in RESOURCE_KINDS.items():
+            group = [one for one in matching if one[0].metric == metric]
+            if group:
+                found.append(
+                    _finding(curve, "other" if status == "improved" else kind, status, group, _largest_change(group))
+                )
+    return found
+
+
+def _by_reason(curve: str, status: Status, members: Sequence[SubjectVerdict]) -> list[Finding]:
+    """Failed, missing, new, incomparable: one finding for each reason."""
+    reasons: dict[str, list[SubjectVerdict]] = defaultdict(list)
+    for one in members:
+        reasons[one[1].reason].append(one)
+    return [
+        Finding(
+            curve=curve,
+            kind="other",
+            status=status,
+            ranks=_ranks(group),
+            said=f"{_location(group)}: {reason}",
+            verdicts=tuple(verdict.name for _, verdict in group),
+        )
+        for reason, group in reasons.items()
+    ]
+
+
+def _speed_finding(
+    curve: str, status: Status, matching: Sequence[SubjectVerdict], members: Sequence[SubjectVerdict]
+) -> Finding:
+    """One finding of all that got slower (or faster) on a curve."""
+    speed = [one for one in matching if one[0].metric in SPEED_METRICS]
+    if status == "improved":
+        return _finding(curve, "faster", status, matching, _largest_change(speed or matching))
+    if _only_with_more_ranks(speed, matching, members):
+        shape = [one for one in matching if one[0].metric == "efficiency"]
+        return _finding(curve, "lost scaling", status, matching, _largest_change(shape or speed or matching))
+    return _finding(curve, "slower", status, matching, _largest_change(speed or matching))
+
+
+def _only_with_more_ranks(
+    speed: Sequence[SubjectVerdict], matching: Sequence[SubjectVerdict], members: Sequence[SubjectVerdict]
+) -> bool:
+    """Whether the fewest ranks are as fast as before, or at least clearly less slowed than the rest."""
+    fewest_ranks = min((subject.ranks for subject, _ in members), default=1)
+    if any(subject.ranks == fewest_ranks for subject, _ in speed):
+        return False
+    if not speed or any(subject.metric in SCALING_METRICS for subject, _ in matching):
+        return True
+    fewest_ranks_verdicts = [
+        verdict for subject, verdict in members if subject.ranks == fewest_ranks and subject.metric == "step"
+    ]
+    slowed_verdicts = [verdict for subject, verdict in speed if subject.metric == "step"] or [
+        verdict for _, verdict in speed
+    ]
+    highest = max((verdict.high_pct for verdict in fewest_ranks_verdicts if verdict.high_pct is not None), default=None)
+    lowest = min((_min_slowdown(verdict) for verdict in slowed_verdicts), default=None)
+    return bool(fewest_ranks_verdicts) and highest is not None and lowest is not None and lowest > highest
+
+
+def _min_slowdown(verdict: Verdict) -> float:
+    ends = [abs(end) for end in (verdict.low_pct, verdict.high_pct) if end is not None]
+    return min(ends, default=0.0)
+
+
+def _finding(
+    curve: str, kind: FindingKind, status: Status, group: Sequence[SubjectVerdict], leading: SubjectVerdict
+) -> Finding:
+    verdict = leading[1]
+    said = wording.sentence(verdict)
+    others = [ranks for ranks in _ranks(group) if ranks != leading[0].ranks]
+    where = f", and at {', '.join(map(str, others))} too" if others else ""
+    why = f"; {verdict.reason}" if verdict.reason and verdict.reason not in said else ""
+    scaling = "; fewer ranks are as fast as before" if kind == "lost scaling" and leading[0].ranks > 1 else ""
+    return Finding(
+        curve=curve,
+        kind=kind,
+        status=status,
+        ranks=_ranks(group),
+        change_pct=verdict.change_pct,
+        low_pct=verdict.low_pct,
+        high_pct=verdict.high_pct,
+        said=f"{said}{where}{scaling}{why}",
+        verdicts=tuple(dict.fromkeys(one.name for _, one in group)),
+    )
+
+
+def _largest_change(members: Sequence[SubjectVerdict]) -> SubjectVerdict:
+    return max(members, key=lambda one: abs(one[1].change_pct or 0))
+
+
+def _ranks(members: Sequence[SubjectVerdict]) -> tuple[int, ...]:
+    return tuple(sorted({subject.ranks for subject, _ in members if subject.ranks}))
+
+
+def _location(members: Sequence[SubjectVerdict]) -> str:
+    names = dict.fromkeys(wording.split_name(wording.display_name(verdict.name))[0] for _, verdict in members)
+    counts = _ranks(members)
+    at = f" at {', '.join(map(str, counts))} rank{'s' * (counts != (1,))}" if "/ranks=" in members[0][1].name else ""
+    return f"{', '.join(names)}{at}"

@@ -1,0 +1,108 @@
+"""What of a sweep is judged: the numbers of each cell, and the shape of each curve. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from bench.core.case import Case
+from reports.regression.values import Metric
+
+CellMeasures = Mapping[str, Mapping[int, Mapping[str, float]]]
+"""Case key → round (or pair) → name → value, as :func:`reports.analysis.trial_measures.measures_of` names them."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One series of a sweep: of a cell, or of a cell beside the one its curve starts from."""
+
+    name: str
+    metric: Metric
+    curve: str
+    key: str
+    ranks: int
+    """0 where there are none to speak of."""
+    base_key: str | None = None
+    """The cell with the fewest ranks of the curve, for what is relative to it."""
+    base_ranks: int = 1
+
+    @property
+    def more_is_better(self) -> bool:
+        return self.metric in ("throughput", "efficiency")
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The cells that a pair has to run."""
+        return (self.key,) if self.base_key is None else (self.key, self.base_key)
+
+
+def subjects_of(cases: Sequence[Case]) -> tuple[Subject, ...]:
+    """All that may be judged of these cases; where nothing was measured, :func:`logs_of` finds nothing."""
+    found: list[Subject] = []
+    curves: dict[str, list[Case]] = defaultdict(list)
+    for case in cases:
+        if case.fault is None:
+            curves[case.curve].append(case)
+    for curve, members in curves.items():
+        members.sort(key=lambda case: case.ranks)
+        for case in members:
+            cell: tuple[Metric, ...] = ("step", "throughput", "memory", "energy")
+            metrics = cell if case.ranks == 1 else (*cell, "exposed")
+            found += [Subject(case.key, metric, curve, case.key, case.ranks) for metric in metrics]
+        found += _scaling_subjects(curve, [case for case in members if "oversubscribed" not in case.flags])
+    return tuple(found)
+
+
+def _scaling_subjects(curve: str, members: Sequence[Case]) -> list[Subject]:
+    """Efficiency at each rank count, and under strong scaling the serial share at the largest."""
+    if len(members) < 2:
+        return []
+    first, last = members[0], members[-1]
+    found = [
+        Subject(case.key, "efficiency", curve, case.key, case.ranks, first.key, first.ranks) for case in members[1:]
+    ]
+    if last.scaling == "strong":
+        found.append(Subject(curve, "serial", curve, last.key, last.ranks, first.key, first.ranks))
+    return found
+
+
+def logs_of(subject: Subject, numbers: CellMeasures) -> dict[int, float]:
+    """By round: what is judged, such that more is worse. Logarithms; of ``serial`` and ``exposed`` the share itself.
+
+    ``serial``: Karp and Flatt's (1/S − 1/p) ÷ (1 − 1/p) (1990, doi:10.1145/78607.78614), with p the ranks over those of
+    the smallest cell. A round in which anything is missing or not positive is left out.
+    """
+    cell = numbers.get(subject.key, {})
+    base = numbers.get(subject.base_key, {}) if subject.base_key else {}
+    found = {}
+    for round_number, values in cell.items():
+        value = _value(subject, values, base.get(round_number, {}))
+        if value is not None and math.isfinite(value):
+            found[round_number] = value
+    return found
+
+
+def _value(subject: Subject, values: Mapping[str, float], base: Mapping[str, float]) -> float | None:
+    if subject.metric == "exposed":
+        exposed, step_s = values.get("exposed_s"), values.get("step_s")
+        return exposed / step_s if exposed is not None and step_s else None
+    if subject.base_key is not None:
+        rate, base_rate = values.get("rate"), base.get("rate")
+        if not rate or not base_rate:
+            return None
+        if subject.metric == "efficiency":
+            return -math.log(rate / base_rate * subject.base_ranks / subject.ranks)
+        rank_ratio = subject.ranks / subject.base_ranks
+        return (base_rate / rate - 1 / rank_ratio) / (1 - 1 / rank_ratio)
+    names = {
+        "step": ("step_s",),
+        "throughput": ("rate",),
+        "memory": ("gpu_memory_bytes", "memory_bytes"),
+        "energy": ("joules_per_sample",),
+    }
+    measured = next((values[name] for name in names[subject.metric] if values.get(name)), None)
+    if measured is None or measured <= 0:
+        return None
+    return -math.log(measured) if subject.more_is_better else math.log(measured)

@@ -1,0 +1,199 @@
+"""What a judgement comes down to: an exit code, a sentence, and what to do next."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from reports.regression import wording
+from reports.regression.values import WORST_FIRST, Judgement, Status, Verdict
+
+CHECK_COMMAND = ("python", "-m", "harness", "check")
+TITLE_BY_EXIT_CODE = {0: "passed", 1: "regressed", 3: "cannot tell", 4: "failed"}
+"""By exit code."""
+MAX_NAMED = 3
+
+
+@dataclass(frozen=True)
+class NextStep:
+    """Something to do next: for what, and the command, empty where there is none."""
+
+    said: str
+    command: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.said}: run `{self.command}`" if self.command else self.said
+
+
+@dataclass(frozen=True)
+class _StatusGroup:
+    """Statuses that are counted together, and how their count is told at the start of a sentence and later in it."""
+
+    statuses: tuple[Status, ...]
+    one: str
+    many: str
+    later: str
+
+
+STATUS_GROUPS = (
+    _StatusGroup(("regressed",), "regressed", "regressed", "regressed"),
+    _StatusGroup(("failed",), "failed", "failed", "failed"),
+    _StatusGroup(("missing",), "is missing", "are missing", "missing"),
+    _StatusGroup(("suspect",), "is suspect", "are suspect", "suspect"),
+    _StatusGroup(("inconclusive", "incomparable"), "could not be told", "could not be told", "could not be told"),
+    _StatusGroup(("new",), "is new", "are new", "new"),
+    _StatusGroup(("improved",), "improved", "improved", "improved"),
+    _StatusGroup(("pass",), "passed", "passed", "passed"),
+)
+"""The worst first."""
+
+
+def exit_code(judgement: Judgement) -> int:
+    """0 pass or improved · 1 regressed · 3 cannot tell · 4 failed trials; of several the worst: 1, 4, 3, 0.
+
+    Cannot tell: something is suspect, inconclusive, incomparable or missing, or there is nothing but what is new, or
+    nothing at all. A finding counts as the verdicts do.
+    """
+    found = {*_counts(judgement), *(finding.status for finding in judgement.findings)}
+    if "regressed" in found:
+        return 1
+    if "failed" in found:
+        return 4
+    return 0 if found & {"pass", "improved"} and found <= {"pass", "improved", "new"} else 3
+
+
+def title(judgement: Judgement) -> str:
+    """``regressed``, ``cannot tell``: the verdict in a word or two."""
+    return TITLE_BY_EXIT_CODE[exit_code(judgement)]
+
+
+def headline(judgement: Judgement) -> str:
+    """``1 of 54 series regressed: mlp/ddp-gloo lost 10.4 % (8.9–11.8) of its throughput; 50 passed, 3 could not be
+    told``: the sentence to read first, without a full stop."""
+    counts, total = _counts(judgement), len(judgement.verdicts)
+    if not total and not judgement.findings:
+        return "Nothing was judged: there is no series to be seen"
+    group = _worst_group(judgement)
+    count = sum(counts[status] for status in group.statuses)
+    if count == total:
+        whole = "The only series" if total == 1 else f"All {total:,} series"
+        opening = f"{whole} {group.one if total == 1 else group.many}"
+    elif count:
+        opening = f"{count:,} of {total:,} series {group.one if count == 1 else group.many}"
+    else:
+        opening = f"Findings over several series {group.many}"
+    example = _example(judgement, group)
+    later = _remaining_counts(counts, group)
+    return opening + (f": {example}" if example else "") + (f"; {later}" if later else "")
+
+
+def subtitle(judgement: Judgement) -> str:
+    """``night-03 · commit 1a2b3c4 against 9f8e7d6 · host · 162 trials, 32 more for pairs``"""
+    commit = f"commit {wording.one_line(judgement.commit, 13)}" if judgement.commit else ""
+    if judgement.base_commit:
+        commit = f"{commit or 'commit unknown'} against {wording.one_line(judgement.base_commit, 13)}"
+    trials = f"{judgement.trials:,} trials" if judgement.trials else ""
+    if judgement.extra_trials:
+        trials = ", ".join(filter(None, (trials, f"{judgement.extra_trials:,} more for pairs")))
+    began = (judgement.started_at or "")[:16].replace("T", " ")
+    parts = (
+        wording.one_line(judgement.judged, 80),
+        began,
+        commit,
+        wording.one_line(judgement.machine or "", 120),
+        trials,
+    )
+    return " · ".join(filter(None, parts))
+
+
+def next_steps(judgement: Judgement) -> tuple[NextStep, ...]:
+    """What to do about it, the most pressing first; empty where all is well."""
+    return (*_accept_steps(judgement), *_inspect_steps(judgement), *_confirm_steps(judgement), *_wait_steps(judgement))
+
+
+def _accept_steps(judgement: Judgement) -> Iterator[NextStep]:
+    if judgement.from_files:
+        return
+    found = [finding.curve for finding in judgement.findings if finding.status == "regressed"]
+    found += [wording.split_name(one.name)[0] for one in judgement.verdicts if one.status == "regressed"]
+    curves = list(dict.fromkeys(found))
+    for curve in curves[:MAX_NAMED]:
+        command = wording.shell_command(*CHECK_COMMAND, *judgement.again, "--accept", wording.one_line(curve))
+        yield NextStep("regressed, and intended", f'{command} --because "…"')
+    if len(curves) > MAX_NAMED:
+        yield NextStep(f"regressed too: {len(curves) - MAX_NAMED} more curves, accepted in the same way if intended")
+
+
+def _inspect_steps(judgement: Judgement) -> Iterator[NextStep]:
+    counts = _counts(judgement)
+    if counts["failed"] and not judgement.from_files:
+        store = judgement.again[:2] if "--store" in judgement.again else ()
+        sweep = wording.one_line(judgement.judged)
+        command = wording.shell_command("python", "-m", "harness", "report", sweep, *store)
+        yield NextStep("failed: why stands in the report", command)
+    elif counts["failed"]:
+        yield NextStep("failed: it gave no number that can be judged; measure it again")
+    if counts["missing"]:
+        yield NextStep("missing: measured on earlier nights and not on this one; look at what was left out")
+
+
+def _confirm_steps(judgement: Judgement) -> Iterator[NextStep]:
+    waiting = [one for one in judgement.verdicts if one.pairs_wanted > one.pairs_used]
+    if not waiting:
+        return
+    most = max(one.pairs_wanted for one in waiting)
+    several = f" for each of {len(waiting):,} series" if len(waiting) > 1 else ""
+    wanted = f"{'up to ' if several else ''}{most} pairs wanted{several}"
+    status = "suspect" if any(one.status == "suspect" for one in waiting) else waiting[0].status
+    if judgement.from_files:
+        yield NextStep(f"{status}: {wanted}: measure head and base in turn, and give the pairs with `--pairs P.csv`")
+        return
+    base = ("--base-rev", judgement.base_commit) if judgement.base_commit else ()
+    yield NextStep(f"{status}: {wanted}", wording.shell_command(*CHECK_COMMAND, "--confirm", *base, *judgement.again))
+
+
+def _wait_steps(judgement: Judgement) -> Iterator[NextStep]:
+    counts = _counts(judgement)
+    if counts["incomparable"]:
+        yield NextStep(
+            "incomparable: what differs stands beside each; nights measured alike from now on can be compared"
+        )
+    if counts["new"]:
+        yield NextStep("new: judged once there are nights before it")
+
+
+def _counts(judgement: Judgement) -> Counter[Status]:
+    return Counter(verdict.status for verdict in judgement.verdicts)
+
+
+def _worst_group(judgement: Judgement) -> _StatusGroup:
+    found = {*_counts(judgement), *(finding.status for finding in judgement.findings)}
+    if found <= {"pass", "improved", "new"} and found & {"pass", "improved"}:
+        # What is new beside what passed is no news.
+        found -= {"new"}
+    worst = next(status for status in WORST_FIRST if status in found)
+    return next(group for group in STATUS_GROUPS if worst in group.statuses)
+
+
+def _remaining_counts(counts: Counter[Status], reported: _StatusGroup) -> str:
+    """``50 passed, 3 could not be told``: of all that the sentence didn't begin with, what is good first."""
+    others = [
+        (sum(counts[status] for status in group.statuses), group.later) for group in STATUS_GROUPS if group != reported
+    ]
+    return ", ".join(f"{count:,} {later}" for count, later in reversed(others) if count)
+
+
+def _example(judgement: Judgement, group: _StatusGroup) -> str:
+    """The worst of a group in words, and how many findings or series there are beside it."""
+    if group.statuses == ("pass",):
+        return ""
+    if group.statuses == ("new",):
+        return "there are no nights before to judge by"
+    findings = [finding for finding in judgement.findings if finding.status in group.statuses]
+    if findings:
+        more = f"; and {len(findings) - 1} more such finding{'s' * (len(findings) != 2)}" if len(findings) > 1 else ""
+        return wording.one_line(findings[0].said, 300).rstrip(".") + more
+    verdicts: list[Verdict] = [one for one in judgement.verdicts if one.status in group.statuses]
+    more = f"; and {len(verdicts) - 1:,} more" if len(verdicts) > 1 else ""
+    return wording.one_line(wording.sentence(verdicts[0]), 300).rstrip(".") + more

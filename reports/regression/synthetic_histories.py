@@ -1,0 +1,151 @@
+"""Made-up nightly histories with a known truth, to measure what a rule does: how often it is wrong, what it finds.
+
+A world says how its machines misbehave. ``tuned`` is the one the rule's numbers were chosen on; ``foreign`` has other
+noise in every part. All randomness comes from the seed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Literal
+
+import numpy as np
+
+from bench.core.frozen_model import FrozenModel
+from reports.regression.robust import Array
+
+Generator = np.random.Generator
+
+
+class NoiseModel(FrozenModel):
+    """Noise of one kind of machine; ranges are drawn from uniformly, once a series. Shares are of the value."""
+
+    name: Literal["tuned", "foreign"]
+    runs: int = 5
+    samples: int = 20
+    run: tuple[float, float]
+    """Standard deviation of the offset that a run has as a whole."""
+    sample: tuple[float, float]
+    """Of samples within a run."""
+    day: tuple[float, float]
+    """Of the offset that a night has as a whole."""
+    slope: float
+    """Standard deviation, over the series, of a steady drift per night."""
+    walk: float
+    """Of the random step from each night's level to the next."""
+    outlier_run_share: float
+    """Share of runs that something else slowed, by an exponential of :attr:`outlier_run_size`."""
+    outlier_run_size: float
+    outlier_sample_share: float
+    """Share of samples that took up to twice as long."""
+
+
+NOISE_MODELS: Mapping[str, NoiseModel] = MappingProxyType(
+    {
+        "tuned": NoiseModel(
+            name="tuned",
+            run=(0.01, 0.03),
+            sample=(0.01, 0.03),
+            day=(0.005, 0.015),
+            slope=0.0005,
+            walk=0.001,
+            outlier_run_share=0.03,
+            outlier_run_size=0.1,
+            outlier_sample_share=0.03,
+        ),
+        "foreign": NoiseModel(
+            name="foreign",
+            run=(0.01, 0.03),
+            sample=(0.005, 0.06),
+            day=(0.002, 0.012),
+            slope=0.0003,
+            walk=0.0015,
+            outlier_run_share=0.05,
+            outlier_run_size=0.06,
+            outlier_sample_share=0.08,
+        ),
+    }
+)
+
+
+@dataclass(frozen=True)
+class SyntheticHistories:
+    """``trials``: ln of run medians, shape (series, nights, runs); the noise of each series, to draw its pairs from."""
+
+    world: NoiseModel
+    trials: Array
+    run: Array
+    sample: Array
+    offsets: Generator
+
+    def pairs(self, count: int, slowdown: float = 0.0) -> Array:
+        """ln(head ÷ base) of fresh interleaved runs; ``slowdown`` 0.05 makes head take 5 % longer.
+
+        Shape (series, count).
+        """
+        shape = (len(self.run), count)
+        head = _runs(self.offsets, self.world, shape, self.run, self.sample)
+        base = _runs(self.offsets, self.world, shape, self.run, self.sample)
+        return np.asarray(np.log1p(slowdown) + head - base)
+
+
+def synthetic_histories(world: NoiseModel, series: int, nights: int, seed: int) -> SyntheticHistories:
+    """``nights`` of ``series`` unchanged series."""
+    all_samples, run, sample, rng = _all_samples(world, series, nights, seed)
+    return SyntheticHistories(world, np.median(all_samples, axis=-1), run, sample, rng)
+
+
+def synthetic_samples_s(world: NoiseModel, series: int, nights: int, seed: int) -> Array:
+    """The same histories, sample by sample: seconds about 1, shape (series, nights, runs, samples)."""
+    return np.asarray(np.exp(_all_samples(world, series, nights, seed)[0]))
+
+
+def _all_samples(world: NoiseModel, series: int, nights: int, seed: int) -> tuple[Array, Array, Array, Generator]:
+    rng = np.random.default_rng(seed)
+    run, sample, day = (rng.uniform(*span, series) for span in (world.run, world.sample, world.day))
+    level = rng.normal(0, world.slope, series)[:, None] * np.arange(nights)
+    level = level + np.cumsum(rng.normal(0, world.walk, (series, nights)), axis=1)
+    level = level + _night_offsets(rng, world, day, nights)
+    all_samples = _samples(rng, world, (series, nights, world.runs), run, sample)
+    return level[..., None, None] + all_samples, run, sample, rng
+
+
+def _night_offsets(rng: Generator, world: NoiseModel, day: Array, nights: int) -> Array:
+    """The offset of each night. Foreign ones last (half of a night's carries over), weekends differ, some are bad."""
+    fresh: Array = rng.normal(0, 1, (len(day), nights)) * day[:, None]
+    if world.name == "tuned":
+        return fresh
+    for night in range(1, nights):
+        fresh[:, night] += fresh[:, night - 1] / 2
+    weekend = np.isin(np.arange(nights) % 7, (5, 6))
+    bad = (rng.random(fresh.shape) < 0.05) * rng.exponential(0.02, fresh.shape)
+    return np.asarray(fresh + bad + weekend * rng.normal(0, 0.006, len(day))[:, None])
+
+
+def _runs(rng: Generator, world: NoiseModel, shape: tuple[int, ...], run: Array, sample: Array) -> Array:
+    """ln of the median of each run's samples."""
+    return np.asarray(np.median(_samples(rng, world, shape, run, sample), axis=-1))
+
+
+def _samples(rng: Generator, world: NoiseModel, shape: tuple[int, ...], run: Array, sample: Array) -> Array:
+    """ln of every sample; shape (*shape, samples)."""
+    per_series = (..., *(None,) * (len(shape) - 1))
+    if world.name == "tuned":
+        offsets = rng.normal(0, 1, shape)
+        noise = rng.normal(0, 1, (*shape, world.samples))
+    else:
+        # Three ways a run can fall out (memory, clocks), and heavy tails about each; skewed samples.
+        modes = rng.choice([-0.8, 0.2, 1.5], shape, p=[0.3, 0.5, 0.2])
+        offsets = 0.6 * modes + 0.5 * rng.standard_t(3, shape)
+        noise = rng.gamma(2.0, 1.0, (*shape, world.samples)) - 2.0
+    run_offsets = offsets * run[per_series]
+    run_offsets = run_offsets + (rng.random(shape) < world.outlier_run_share) * rng.exponential(
+        world.outlier_run_size, shape
+    )
+    scale = sample[(*per_series, None)]
+    samples = noise * scale
+    outliers = rng.random((*shape, world.samples)) < world.outlier_sample_share
+    samples = samples + np.where(outliers, np.log1p(rng.random((*shape, world.samples))), 0.0)
+    return np.asarray(run_offsets[..., None] + samples)

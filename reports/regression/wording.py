@@ -1,0 +1,233 @@
+"""Words for verdicts, the same in the terminal, in CI and on the page."""
+
+from __future__ import annotations
+
+import math
+import re
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from reports.analysis import formatting
+from reports.regression.values import SHARE_METRICS, Assurance, Finding, FindingKind, Metric, Verdict
+
+RANKS = re.compile(r"/ranks=([0-9]{1,7})(?![0-9])")
+NAMELESS = "(no name)"
+
+
+@dataclass(frozen=True)
+class MetricWording:
+    """Of a metric: its name, what more of it is called and what less is, and how a change of it is told."""
+
+    title: str
+    more: str
+    less: str
+    increase: str
+    decrease: str
+
+
+METRIC_WORDING: dict[Metric, MetricWording] = {
+    "step": MetricWording(
+        "step time", "slower", "faster", "takes {} longer for a step", "takes {} less time for a step"
+    ),
+    "throughput": MetricWording(
+        "throughput", "faster", "slower", "gained {} of throughput", "lost {} of its throughput"
+    ),
+    "memory": MetricWording(
+        "memory peak", "more memory", "less memory", "takes {} more memory", "takes {} less memory"
+    ),
+    "energy": MetricWording(
+        "energy per sample",
+        "more energy",
+        "less energy",
+        "takes {} more energy for a sample",
+        "takes {} less energy for a sample",
+    ),
+    "efficiency": MetricWording(
+        "efficiency", "better scaling", "lost scaling", "gained {} of efficiency", "lost {} of its efficiency"
+    ),
+    "serial": MetricWording(
+        "serial fraction",
+        "lost scaling",
+        "better scaling",
+        "has a serial fraction {} larger",
+        "has a serial fraction {} smaller",
+    ),
+    "exposed": MetricWording(
+        "exposed communication",
+        "lost scaling",
+        "better scaling",
+        "spends {} more of a step on exposed communication",
+        "spends {} less of a step on exposed communication",
+    ),
+}
+FINDING_METRICS: dict[FindingKind, tuple[Metric, ...]] = {
+    "slower": ("step", "throughput"),
+    "faster": ("step", "throughput"),
+    "lost scaling": ("efficiency", "serial", "exposed", "step", "throughput"),
+    "more memory": ("memory",),
+    "more energy": ("energy",),
+    "other": tuple(METRIC_WORDING),
+}
+"""What a finding of each kind can be about, the likeliest first."""
+
+
+def one_line(text: str, longest: int = 0) -> str:
+    """Without line breaks and without characters that steer a terminal or that XML has no place for.
+
+    ``longest``: so many characters at most, where it is given.
+    """
+    flat = " ".join(text.split())
+    if not flat.isprintable():
+        flat = "".join(letter if letter.isprintable() else "\ufffd" for letter in flat)
+    return f"{flat[: longest - 1]}…" if 0 < longest < len(flat) else flat
+
+
+def display_name(name: str) -> str:
+    """A name on one line; a blank one has to be called something."""
+    return one_line(name) or NAMELESS
+
+
+def verdict_key(verdict: Verdict) -> str:
+    """``NAME`` of a step time, ``NAME · memory`` of another metric: unique in a judgement."""
+    return verdict.name if verdict.metric == "step" else f"{verdict.name} · {verdict.metric}"
+
+
+def split_name(name: str) -> tuple[str, str]:
+    """The curve and the rank count of a case's key; a name that holds no rank count is the curve itself, at ``–``."""
+    found = RANKS.search(name)
+    return (name[: found.start()] + name[found.end() :], found[1]) if found else (name, "–")
+
+
+def short_names(verdicts: Sequence[Verdict]) -> tuple[dict[str, str], str]:
+    """Each case's curve without what all of them share, and what that is: ``strong · batch=128 · cpu``.
+
+    A curve keeps its workload and its backend, so that it has a name where there is but one.
+    """
+    curves = {split_name(verdict.name)[0] for verdict in verdicts if RANKS.search(verdict.name)}
+    parts = {curve: curve.split("/") for curve in curves}
+    common = set.intersection(*(set(found[2:]) for found in parts.values())) if parts else set()
+    short = {
+        curve: " · ".join([*found[:2], *(part for part in found[2:] if part not in common)])
+        for curve, found in parts.items()
+    }
+    shared = [part for part in next(iter(parts.values()), []) if part in common]
+    return short, one_line(" · ".join(shared))
+
+
+def label_within_curve(verdict: Verdict) -> str:
+    """``4 ranks: memory peak``: a series beside the others of its curve; of one without ranks the name, and what of
+    it where that is not the step time."""
+    name = display_name(verdict.name)
+    ranks = split_name(name)[1]
+    metric_title = METRIC_WORDING[verdict.metric].title
+    if ranks != "–":
+        return f"{formatting.ranks(int(ranks))}: {metric_title}"
+    return name if verdict.metric == "step" else f"{name}: {metric_title}"
+
+
+def change_text(percent: float | None, low: float | None, high: float | None, metric: Metric | None = None) -> str:
+    """``+10.4 % (+8.9 to +11.8)``, of a share ``+4.0 points (…)``; ``–`` for an unknown one."""
+    unit = change_unit(metric)
+    if percent is None or not math.isfinite(percent):
+        return "–"
+    if low is None or high is None or not (math.isfinite(low) and math.isfinite(high)):
+        return f"{_signed(percent)} {unit}"
+    return f"{_signed(percent)} {unit} ({_signed(low)} to {_signed(high)})"
+
+
+def change_unit(metric: Metric | None) -> str:
+    """What a change of it is told in."""
+    return "points" if metric in SHARE_METRICS else "%"
+
+
+def direction(verdict: Verdict) -> str:
+    """``slower``, ``less memory``, …: which way it changed; empty where no change is told."""
+    if verdict.change_pct is None or verdict.status not in ("regressed", "improved", "suspect", "inconclusive"):
+        return ""
+    return METRIC_WORDING[verdict.metric].more if verdict.change_pct > 0 else METRIC_WORDING[verdict.metric].less
+
+
+def sentence(verdict: Verdict) -> str:
+    """``mlp/ddp-gloo, 4 ranks lost 10.4 % (8.9–11.8) of its throughput``, or why nothing is told, without a stop."""
+    curve, ranks = split_name(display_name(verdict.name))
+    subject = curve if ranks == "–" else f"{curve} at {formatting.ranks(int(ranks))}"
+    if verdict.change_pct is None or not math.isfinite(verdict.change_pct) or not direction(verdict):
+        return f"{subject}: {one_line(verdict.reason)}" if verdict.reason else subject
+    naming = METRIC_WORDING[verdict.metric]
+    phrase = naming.increase if verdict.change_pct > 0 else naming.decrease
+    return f"{subject} {phrase.format(_change_size(verdict))}"
+
+
+def metric_of(finding: Finding, verdicts: Sequence[Verdict]) -> Metric | None:
+    """Which metric a finding speaks of: the likeliest of its kind among the verdicts behind it."""
+    there = {verdict.metric for verdict in finding_verdicts(finding, verdicts)}
+    return next((metric for metric in FINDING_METRICS[finding.kind] if metric in there), None)
+
+
+def finding_verdicts(finding: Finding, verdicts: Sequence[Verdict]) -> tuple[Verdict, ...]:
+    """The verdicts that a finding sums up. It names series; their metrics follow from its kind and its status."""
+    names = set(finding.verdicts)
+    return tuple(
+        verdict
+        for verdict in verdicts
+        if (verdict_key(verdict) in names or verdict.name in names)
+        and verdict.metric in FINDING_METRICS[finding.kind]
+        and verdict.status == finding.status
+    )
+
+
+def finding_title(finding: Finding, metric: Metric | None) -> str:
+    """``slower: step time``, ``more memory``"""
+    kind = "" if finding.kind == "other" else finding.kind
+    phrase = METRIC_WORDING[metric].title if metric and finding.kind not in ("more memory", "more energy") else ""
+    return ": ".join(filter(None, (kind, phrase))) or "–"
+
+
+def pairs_text(used: int, wanted: int) -> str:
+    """``16``; ``8 of 24`` where more are wanted; ``–`` for none."""
+    if wanted > used:
+        return f"{used} of {wanted}"
+    return str(used) if used else "–"
+
+
+def assurance_text(found: Assurance | None) -> str:
+    """What the rule is known to get wrong, and to find: one or two sentences."""
+    if found is None:
+        return "How often this rule is wrong has not been measured: run `python -m harness check --calibrate`."
+    said = (
+        f"False alarms of this rule: {found.false_alarms:,} in {found.checks:,} checks, "
+        f"{_rate(found.false_alarm_rate)} (at most {_rate(found.false_alarm_high)}), {one_line(found.source, 300)}."
+    )
+    if found.found_pct:
+        sizes = ", ".join(
+            f"{percent:.1f} % within {nights} night{'s' * (nights != '1')}"
+            for nights, percent in sorted(found.found_pct.items(), key=lambda one: int(one[0]))[:5]
+        )
+        said += f" It finds 95 of 100 slowdowns of {sizes}."
+    return said
+
+
+def shell_command(*arguments: str) -> str:
+    """A command line to be copied."""
+    return shlex.join(arguments)
+
+
+def _change_size(verdict: Verdict) -> str:
+    """``10.4 % (8.9–11.8)``, of which way is said beside it; with signs where the interval has both."""
+    ends = (verdict.low_pct, verdict.high_pct)
+    assert verdict.change_pct is not None
+    if any(end is None or not math.isfinite(end) or end * verdict.change_pct < 0 for end in ends):
+        return change_text(verdict.change_pct, *ends, verdict.metric).lstrip("+-")
+    low, high = sorted(abs(end) for end in ends if end is not None)
+    return f"{abs(verdict.change_pct):.1f} {change_unit(verdict.metric)} ({low:.1f}–{high:.1f})"
+
+
+def _signed(percent: float) -> str:
+    """Adding 0 turns −0.0, which would be printed with its sign, into 0.0."""
+    return f"{round(percent, 1) + 0:+.1f}" if abs(percent) < 1000 else f"{percent:+.3g}"
+
+
+def _rate(share: float) -> str:
+    """``0.023 %``"""
+    return f"{100 * share:.3g} %"

@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+from pydantic import ValidationError
+
+from bench.core.case import Case
+from bench.core.rank_info import RankInfo, read_rank_info
+from bench.core.records import RankRecord
+from tests.support.builders import make_case, make_record
+
+
+def test_key_names_what_the_case_is_and_not_how_long_it_is_measured():
+    case = make_case(workload_options={"model": "cnn"}, backend_options={"bucket_cap_mb": 1})
+    assert case.key == ("synthetic[model=cnn]/ddp-gloo[bucket_cap_mb=1]/strong/batch=8/threads=1/cpu/seed=0/ranks=2")
+    assert case.model_copy(update={"window_s": 9.0, "timeout_s": 1.0, "flags": ("x",)}).key == case.key
+    assert make_case(ranks=4).curve == make_case(ranks=2).curve
+    assert make_case(seed=1).curve != make_case(seed=0).curve
+
+
+def test_option_order_does_not_change_the_key():
+    one = make_case(workload_options={"a": 1, "b": 2})
+    other = make_case(workload_options={"b": 2, "a": 1})
+    assert one.key == other.key
+
+
+@pytest.mark.parametrize(("scaling", "whole", "each"), [("strong", 8, 4), ("weak", 16, 8)])
+def test_batch_is_global_when_strong_and_per_rank_when_weak(scaling, whole, each):
+    case = make_case(scaling=scaling)
+    assert (case.global_batch, case.local_batch) == (whole, each)
+
+
+def test_values_are_frozen_and_strict():
+    case = make_case()
+    with pytest.raises(ValidationError):
+        case.ranks = 3
+    with pytest.raises(ValidationError, match="no_such"):
+        Case(**case.model_dump(), no_such=1)
+
+
+def test_a_record_survives_json_with_a_loss_that_is_not_a_number():
+    record = make_record()
+    diverged = record.model_copy(update={"proof": record.proof.model_copy(update={"losses": (math.nan, math.inf)})})
+    back = RankRecord.model_validate_json(diverged.model_dump_json())
+    assert math.isnan(back.proof.losses[0])
+    assert back.proof.losses[1] == math.inf
+
+
+def test_identity_from_each_launcher():
+    assert read_rank_info({}) == RankInfo(0, 1, 0, 1, "127.0.0.1", 29500)
+    torchrun = {
+        "RANK": "3",
+        "WORLD_SIZE": "4",
+        "LOCAL_RANK": "1",
+        "LOCAL_WORLD_SIZE": "2",
+        "MASTER_ADDR": "h",
+        "MASTER_PORT": "7",
+    }
+    assert read_rank_info(torchrun) == RankInfo(3, 4, 1, 2, "h", 7)
+    mpi = {
+        "OMPI_COMM_WORLD_RANK": "1",
+        "OMPI_COMM_WORLD_SIZE": "2",
+        "OMPI_COMM_WORLD_LOCAL_RANK": "1",
+        "OMPI_COMM_WORLD_LOCAL_SIZE": "2",
+        "RANK": "0",
+        "WORLD_SIZE": "1",
+    }
+    found = read_rank_info(mpi)
+    assert (found.rank, found.world) == (1, 2), "mpirun's own word counts, whatever it inherited"

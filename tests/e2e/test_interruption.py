@@ -1,0 +1,138 @@
+"""However a trial or a sweep ends, it says why, the rest is there, and nothing is left running."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import signal
+import sqlite3
+import subprocess
+import time
+from random import Random
+
+import pytest
+
+
+def until_first_trial(harness, process) -> None:
+    """Wait until one trial is in the store and the next one runs."""
+    store = harness.folder / ".runs" / "results.sqlite"
+    deadline = time.monotonic() + 90
+    while time.monotonic() < deadline:
+        assert process.poll() is None, process.communicate()
+        try:
+            with sqlite3.connect(store) as found:
+                if found.execute("select count(*) from trials").fetchone()[0] >= 1:
+                    time.sleep(0.5)
+                    return
+        except sqlite3.OperationalError:
+            pass
+        time.sleep(0.1)
+    raise AssertionError("no trial within 90 s")
+
+
+LONG = ("--backends", "ddp", "--workloads", "synthetic", "--ranks", "2", "--repeats", "50")
+
+
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_sweep_is_tidy_and_resumed_as_it_was_asked_for(harness, sign):
+    process = harness.start("sweep", harness.lean(), *LONG)
+    until_first_trial(harness, process)
+    process.send_signal(sign)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "interrupted" in err
+    assert "report: " in out
+    harness.nothing_left()
+    document = json.loads(harness.sweep.runner("report", "--json").stdout)
+    assert document["cells"][0]["trials"] >= 1
+    other = harness.sweep.runner("sweep", "--resume", "--backends", "horovod")
+    assert other.returncode == 2
+    assert "was asked for by `python -m harness sweep lean.toml --backends ddp" in other.stderr
+
+
+@pytest.mark.parametrize("transport", ["ddp.transport=gloo", "horovod.transport=mpi", "dask.transport=tasks"])
+def test_a_harness_that_is_killed_leaves_its_trials_and_no_process(harness, transport):
+    process = harness.start("sweep", harness.lean(), *LONG, "--backends", transport.split(".")[0], "--set", transport)
+    until_first_trial(harness, process)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate(timeout=30)
+    harness.nothing_left(within_s=10)
+    document = json.loads(harness.sweep.runner("report", "--json").stdout)
+    assert document["cells"][0]["trials"] >= 1
+    assert document["cells"][0]["outcome"] == "ok"
+
+
+MANY = """
+backends = ["ddp"]
+workloads = ["synthetic", "mnist"]
+ranks = [1, 2]
+repeats = 8
+steps = 5
+decompose = false
+own_cost = false
+roofline = false
+"""
+KILLS = 20
+
+
+def test_a_sweep_killed_at_random_moments_is_resumed_to_its_end(harness):
+    (harness.folder / "many.toml").write_text(MANY)
+    random = Random(11)
+
+    def stored() -> list[tuple[str, int]]:
+        with sqlite3.connect(harness.folder / ".runs" / "results.sqlite") as store:
+            return store.execute("select key, round from trials").fetchall()
+
+    process = harness.start("sweep", "many.toml")
+    until_first_trial(harness, process)
+    before = 0
+    for _ in range(KILLS):
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=random.uniform(0, 5.5))
+        process.kill()
+        said = process.communicate(timeout=30)[1]
+        harness.nothing_left(within_s=10)
+        ended = len(re.findall(r"^\d+/\d+ .*: ok", said, re.MULTILINE))
+        now = len(stored())
+        assert now - before >= ended, "what had ended was in the store before it was said"
+        before = now
+        process = harness.start("sweep", "--resume")
+    process.communicate(timeout=200)
+    last = harness.sweep.runner("sweep", "--resume")
+    assert "holds no unfinished sweep" in last.stderr
+    found = stored()
+    assert len(found) == len(set(found)) == 4 * 8, "every trial once"
+    assert {number for _, number in found} == set(range(8))
+
+
+@pytest.mark.alone
+def test_rounds_go_on_until_the_interval_is_narrow_or_the_budget_is_spent(harness):
+    asked = ("--backends", "single", "--workloads", "synthetic", "--steps", "20", "--repeats", "2")
+    easy = harness.lean_sweep(*asked, "--precision", "90%")
+    assert "imprecise" not in easy["cells"][0]["flags"]
+    hard = harness.lean_sweep(*asked, "--precision", "0.001%", "--budget", "8s")
+    assert "imprecise" in hard["cells"][0]["flags"]
+    assert hard["cells"][0]["trials"] > 2
+
+
+def test_damaged_data_stops_the_sweep_before_it_starts(harness):
+    (harness.folder / "mnist").mkdir()
+    (harness.folder / "mnist" / "train-images-idx3-ubyte").write_bytes(b"nonsense")
+    done = harness.sweep.runner("sweep", "--backends", "single", "--workloads", "mnist", "--set", "mnist.data=mnist")
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "mnist/train-images-idx3-ubyte: not an IDX file" in done.stderr
+    assert not (harness.folder / ".runs").exists()
+
+
+def test_json_goes_to_standard_output_and_progress_elsewhere(harness):
+    asked = ("--backends", "single", "--workloads", "synthetic", "--repeats", "2", "--steps", "3")
+    done = harness.sweep.runner("sweep", harness.lean(), *asked, "--json")
+    assert done.returncode == 0, done.stderr
+    json.loads(done.stdout)
+    assert "1/2 synthetic" in done.stderr
+    plain = harness.sweep.runner("report")
+    assert "report: " in plain.stdout
+    assert "\x1b" not in plain.stdout

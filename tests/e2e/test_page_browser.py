@@ -1,0 +1,201 @@
+"""The page in a real browser: offline, scrolled, narrow, printed, by keyboard, in both schemes, without JavaScript."""
+
+from __future__ import annotations
+
+import base64
+import re
+import zlib
+from pathlib import Path
+
+import pytest
+
+from bench.host.installation import cache_folder
+from harness.setup.plotly_bundle import FetchError, NpmFile, ensure_npm_file
+from reports.page.elements import Page, Section
+from reports.page.html import render
+from reports.page.plotly_js import bundle_file, plotly_library, read_bundle, whole_library
+from tests.support import pages
+
+AXE = NpmFile(
+    "axe-core", "4.14.1", "package/axe.min.js", "29348999450cdf2849a8e70b7912fc2da85a849da39c0d0d5394f51d4a9ed95c"
+)
+CHARTS = 7
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("pages")
+
+
+def written(folder: Path, name: str, html: str) -> Path:
+    (folder / name).write_text(html, encoding="utf-8")
+    return folder / name
+
+
+@pytest.fixture(scope="module")
+def page(folder):
+    return written(folder, "everything.html", render(pages.everything()))
+
+
+@pytest.fixture
+def browser(browser):
+    """Every test finds it wide, light and with JavaScript."""
+    browser.scripts(True)
+    browser.media()
+    browser.width(1400)
+    return browser
+
+
+@pytest.mark.parametrize("library", [plotly_library, whole_library])
+def test_each_library_draws_every_figure_and_asks_for_nothing(browser, folder, library):
+    browser.open(written(folder, f"{library.__name__}.html", render(pages.everything(), library())))
+    assert browser.draw_all() == CHARTS == int(browser.until("document.documentElement.dataset.drawn"))
+    assert browser.run("return document.querySelectorAll('.chart .main-svg .trace').length") >= CHARTS
+    assert browser.errors() == []
+    assert browser.requests() == []
+
+
+def test_a_figure_is_drawn_when_it_comes_into_view(browser, folder):
+    browser.open(written(folder, "twenty.html", render(pages.sized(20, points=10))))
+    browser.until("document.querySelector('.chart.drawn')")
+    assert not browser.run("return document.querySelector('#f19').matches('.drawn')")
+    browser.run("document.querySelector('#f19').scrollIntoView()")
+    browser.until("document.querySelector('#f19').matches('.drawn')")
+    assert int(browser.run("return document.documentElement.dataset.drawn")) < 20
+
+
+@pytest.mark.parametrize("drawn", [True, False])
+def test_nothing_sticks_out_of_a_narrow_screen(browser, page, drawn):
+    browser.width(400)
+    browser.scripts(drawn)
+    browser.open(page)
+    browser.scripts(True)
+    if drawn:
+        browser.draw_all()
+    assert browser.run("return document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_without_javascript_the_answers_tables_and_pictures_are_there(browser, page):
+    browser.scripts(False)
+    browser.open(page)
+    text = browser.driver.find_element("tag name", "body").text
+    for said in ("ddp/gloo is fastest", "All cells, 1,000 rows", "packed inside this page", "ddp/gloo: Amdahl"):
+        assert said in text
+    for picture in browser.driver.find_elements("css selector", "section:not(#s-training-2) svg.static"):
+        assert picture.is_displayed()
+        assert picture.size["height"] > 200
+    assert not browser.driver.find_element("css selector", ".downloads").is_displayed()
+
+
+def test_printing_shows_the_static_pictures_and_what_is_folded(browser, page):
+    browser.open(page)
+    browser.until("document.querySelector('.chart.drawn')")
+    browser.media(kind="print")
+    seen = browser.run("""
+        const seen = { visibilityProperty: true, contentVisibilityAuto: true };
+        const visible = css => [...document.querySelectorAll(css)].filter(one =>
+            one.checkVisibility(seen) && one.getBoundingClientRect().height > 5);
+        return [visible("svg.static").length, visible(".live").length, visible("td").length];
+    """)
+    assert seen[:2] == [CHARTS, 0]
+    assert seen[2] > 3000
+    pdf = base64.b64decode(browser.driver.print_page())
+    assert pdf.startswith(b"%PDF")
+    # A page of a thousand rows in ten pages and more, not cut off after the first.
+    pages_printed = sum(len(re.findall(rb"/Type\s*/Page\b", part)) for part in (pdf, *_streams(pdf)))
+    assert pages_printed > 10
+
+
+def _streams(pdf: bytes):
+    for found in re.finditer(rb"stream\r?\n(.*?)endstream", pdf, re.DOTALL):
+        try:
+            yield zlib.decompress(found.group(1))
+        except zlib.error:
+            continue
+
+
+def test_a_download_is_handed_out_whole_and_without_a_request(browser, page, folder):
+    browser.send("Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(folder)})
+    browser.open(page)
+    browser.driver.find_element("css selector", "#downloads button").click()
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    WebDriverWait(browser.driver, 10).until(lambda _: (folder / "results.csv").exists())
+    assert (folder / "results.csv").read_text() == pages.CSV
+    assert browser.requests() == []
+
+
+def test_the_keyboard_comes_everywhere_and_is_seen(browser, page):
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.common.keys import Keys
+
+    browser.open(page)
+    visited = []
+    for _ in range(8):
+        browser.driver.switch_to.active_element.send_keys(Keys.TAB)
+        visited.append(browser.run("const e = document.activeElement; return e.id || e.textContent.trim()"))
+        assert browser.run("return getComputedStyle(document.activeElement).outlineStyle") == "solid"
+    assert visited[:5] == ["To the answers", "Training", "All cells", "Training", "Downloads"]
+    assert visited[5] == "throughput"
+    assert visited[6].startswith("Numbers")
+    browser.driver.find_element(By.CSS_SELECTOR, "nav a[href='#s-training-2']").click()
+    assert browser.until("document.querySelector('#s-training-2 details').open")
+
+
+def test_what_is_pointed_at_is_told(browser, page):
+    from selenium.webdriver.common.action_chains import ActionChains
+
+    browser.open(page)
+    browser.until("document.querySelector('#throughput').matches('.drawn')")
+    point = browser.driver.find_element("css selector", "#throughput .drag.nsewdrag")
+    box = browser.run(
+        "const b = document.querySelectorAll('#throughput .trace .point')[2].getBoundingClientRect();"
+        "return [b.x + b.width / 2, b.y + b.height / 2]"
+    )
+    middle = browser.run(
+        "const b = arguments[0].getBoundingClientRect();return [b.x + b.width / 2, b.y + b.height / 2]", point
+    )
+    ActionChains(browser.driver).move_to_element_with_offset(
+        point, round(box[0] - middle[0]), round(box[1] - middle[1])
+    ).perform()
+    told = browser.until("document.querySelector('#throughput .hoverlayer').textContent")
+    assert "at 4" in told
+    assert "interval" in told
+    assert "ddp/gloo" in told
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_and_every_chart_has_a_name(browser, folder, scheme):
+    kept = cache_folder("npm") / f"{AXE.package}-{AXE.version}.js"
+    try:
+        ensure_npm_file(AXE, kept)
+    except FetchError as why:
+        pytest.skip(str(why))
+    browser.media(scheme)
+    # It looks at every cell of every table: fifty rows tell as much as a thousand.
+    browser.open(written(folder, "short.html", render(pages.everything(rows=50))))
+    browser.draw_all()
+    browser.run(kept.read_text())
+    found = browser.driver.execute_async_script("axe.run().then(arguments[arguments.length - 1])")
+    assert [(one["id"], one["nodes"][0]["html"]) for one in found["violations"]] == []
+    names = browser.run("return [...document.querySelectorAll('.chart')].map(one => one.getAttribute('aria-label'))")
+    assert len(set(names)) == CHARTS
+    assert browser.run("return document.querySelectorAll('figure table').length") == CHARTS
+
+
+def test_ten_figures_of_a_thousand_points_fit():
+    if read_bundle(bundle_file()) is None:
+        pytest.skip("the small bundle is not kept: python -m harness.setup.plotly_bundle --strict")
+    assert len(render(pages.sized(10)).encode()) <= 900_000
+    assert len(render(pages.sized(10, look="points")).encode()) <= 900_000
+
+
+def test_a_page_of_hundreds_of_figures_opens(browser, folder):
+    figures = pages.sized(300, points=20).sections[0].figures
+    html = render(Page("Big", ("a: b",), (), (Section("Steps", figures=figures, folded=True),)))
+    browser.open(written(folder, "hundreds.html", html))
+    assert browser.until("document.documentElement.dataset.drawn") == "0"
+    browser.driver.find_element("css selector", "summary").click()
+    browser.until("document.querySelector('.chart.drawn')")
+    assert int(browser.run("return document.documentElement.dataset.drawn")) < 50
+    assert browser.errors() == []

@@ -1,0 +1,156 @@
+"""A night tells the gravest of what its steps found, and a step that breaks never looks like a verdict."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from harness.check.micro_benchmarks import MicroRun
+from harness.check.nightly import (
+    CHECK_MEANINGS,
+    SWEEP_MEANINGS,
+    NightlyOptions,
+    StepResult,
+    check_command,
+    exit_status,
+    read_exit_code,
+    run_command,
+    summarize_micro,
+)
+from harness.cli.app import main
+from tests.support.paths import ROOT
+
+
+@pytest.mark.parametrize(
+    ("statuses", "said"),
+    [([0, 0], 0), ([0, 3, 0], 3), ([4, 3], 4), ([4, 1], 1), ([2, 1], 1), ([2, 4], 2), ([4, 0], 4)],
+)
+def test_the_gravest_step_is_the_exit_status(statuses, said):
+    assert exit_status([StepResult("step", status, "") for status in statuses]) == said
+
+
+@pytest.mark.parametrize(
+    ("meanings", "code", "status", "said"),
+    [
+        (SWEEP_MEANINGS, 0, 0, "every trial gave a number"),
+        (SWEEP_MEANINGS, 4, 4, "some trials gave no number"),
+        (SWEEP_MEANINGS, 1, 4, "broke: exit code 1"),
+        (SWEEP_MEANINGS, 2, 2, "refused, for the reason above"),
+        (SWEEP_MEANINGS, -9, 4, "broke: killed by SIGKILL"),
+        (CHECK_MEANINGS, 1, 1, "regressed"),
+        (CHECK_MEANINGS, 3, 3, "cannot tell"),
+        (CHECK_MEANINGS, -11, 4, "broke: killed by SIGSEGV"),
+    ],
+)
+def test_an_exit_code_without_a_meaning_is_a_crash(meanings, code, status, said):
+    assert read_exit_code("step", code, meanings) == StepResult("step", status, said)
+
+
+def test_micro_benchmarks_without_a_number_are_told():
+    fine = MicroRun(Path("1.json"))
+    assert summarize_micro([fine, fine]).status == 0
+    assert summarize_micro([fine, MicroRun(None, reason="took longer than 180 s")]) == StepResult(
+        "micro", 4, "broke: took longer than 180 s"
+    )
+    failed = MicroRun(Path("2.json"), failed={"a": "KeyError", "b": "OSError"})
+    assert summarize_micro([failed, failed]).said == "broke: a: KeyError; 1 more"
+
+
+def test_what_the_check_is_asked():
+    night = NightlyOptions("nightly", "store.sqlite", Path("out"), base_rev="v1")
+    asked = check_command(night, "s1", confirm=True)[3:]
+    assert asked[:7] == ["check", "--store", "store.sqlite", "--suite", "nightly", "--sweep", "s1"]
+    assert asked[7:10] == ["--confirm", "--base-rev", "v1"]
+    assert {"--junit", "out/junit.xml", "--markdown", "out/verdict.md", "--html", "--json"} <= set(asked)
+    assert not {"--confirm", "--base-rev"} & set(check_command(night, "s1", confirm=False))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["nigthly"], "unknown suite 'nigthly'; did you mean 'nightly'?"),
+        (["--base-rev", "v1", "--no-confirm"], "--base-rev is what suspects are confirmed against"),
+        (["--store", "/dev/null/r.sqlite"], "store /dev/null/r.sqlite: cannot be"),
+        (["--out", "/dev/null/pages"], "--out /dev/null/pages: cannot be written"),
+    ],
+)
+def test_what_can_t_work_is_told_before_anything_is_run(arguments, said, tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    assert main(["nightly", *arguments]) == 2
+    told = capfd.readouterr().err
+    assert said in told
+    assert told.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_night_without_a_sweep_is_not_judged_and_leaves_no_earlier_verdict(tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "verdict.json").write_text('{"exit": 0}')
+    (tmp_path / "wrong.toml").write_text("backends = ['pigeon']\n")
+    assert main(["nightly", "wrong.toml", "--no-micro", "--out", "out"]) == 2
+    told = capfd.readouterr().err
+    assert "wrong.toml:1: unknown backend 'pigeon'" in told
+    assert "check        not run: there is no sweep of this night" in told
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_step_s_output_is_kept_and_its_exit_code_told(tmp_path):
+    said = tmp_path / "said.json"
+    assert run_command([sys.executable, "-c", "print('{}'); raise SystemExit(3)"], said) == 3
+    assert said.read_text() == "{}\n"
+
+
+STEP = """
+import signal, sys, time
+told = []
+signal.signal(signal.SIGINT, lambda *_: told.append(1))
+print("ready", flush=True)
+while not told:
+    time.sleep(0.01)
+time.sleep(0.3)
+print("tidied up after", len(told), flush=True)
+"""
+NIGHT = f"""
+import sys
+from harness.check.nightly import run_command
+try:
+    run_command([sys.executable, "-c", {STEP!r}])
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+"""
+
+
+@pytest.fixture
+def started():
+    """A process that runs a step, in a process group of its own, as a shell would start it."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", NIGHT], cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    assert process.stdout.readline() == "ready\n"
+    yield process
+    process.kill()
+    process.communicate()
+
+
+@pytest.mark.parametrize("tell", [os.kill, os.killpg], ids=["a service", "a terminal"])
+def test_an_interrupted_step_is_told_once_and_ends_tidily(started, tell):
+    tell(started.pid, signal.SIGINT)
+    assert started.communicate(timeout=20)[0] == "tidied up after 1\ninterrupted\n"
+
+
+def test_a_step_does_not_outlive_a_night_that_is_killed(started):
+    step = int(Path(f"/proc/{started.pid}/task/{started.pid}/children").read_text())
+    started.kill()
+    started.wait()
+    deadline = time.monotonic() + 10
+    while Path(f"/proc/{step}").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not Path(f"/proc/{step}").exists()

@@ -1,0 +1,180 @@
+"""A side runs the code of its tree or says why it can't; what that code does wrong never raises here."""
+
+from __future__ import annotations
+
+import os
+import re
+
+import pytest
+
+from harness.check.interleaving import pair_schedule, side_order, timing_only_case
+from harness.check.sides import (
+    PairContext,
+    Side,
+    SideProcess,
+    SideProcessLost,
+    compact_case,
+    describe_foreign_packages,
+    read_trial,
+    side_environment,
+)
+from harness.check.source_trees import SourceTree
+from tests.support.builders import make_case, make_trial
+from tests.support.checkouts import ROOT
+
+CASE = """
+class Case:
+    backend = "any"
+    model_validate = classmethod(lambda cls, fields: cls())
+"""
+REGISTRY = """
+class Backend:
+    preload = ()
+load_backend = lambda name: Backend()
+"""
+SITE = """
+class SITE:
+    warm = lambda modules: None
+"""
+RUN = """
+class Trial:
+    def model_dump_json(self): return {said!r}
+def run_trial(case, number, site, backend, folder, environment): return Trial()
+"""
+
+
+@pytest.fixture
+def side(tmp_path):
+    """The side of a tree that is as small as one can be: ``side({"harness/sweep/runner.py": "…"})`` changes it."""
+    sides = []
+
+    def make(files: dict[str, str | None], said: str = "") -> Side:
+        small = {
+            "bench/__init__.py": "",
+            "bench/rank/worker.py": "",
+            "bench/core/case.py": CASE,
+            "bench/plugins/registry.py": REGISTRY,
+            "reports/__init__.py": "",
+            "harness/__init__.py": "",
+            "harness/sites/base/contract.py": "",
+            "harness/sites/local/site.py": SITE,
+            "harness/sweep/runner.py": RUN.format(said=said),
+        }
+        for name, text in {**small, **files}.items():
+            if text is not None:
+                path = tmp_path / "tree" / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(text)
+        tree = SourceTree(path=tmp_path / "tree", commit="abc123")
+        sides.append(Side("base", tree, PairContext(tmp_path / "logs", "e", ("any",))))
+        return sides[-1]
+
+    yield make
+    for made in sides:
+        made.__exit__()
+
+
+def test_a_trial_of_the_tree_comes_back(side):
+    case = make_case()
+    # What the tree's code prints is in nobody's way.
+    noisy = side({"bench/rank/worker.py": "print('{}')"}, said=make_trial(case, 3).model_dump_json())
+    trial = noisy.measure(case, 3)
+    assert trial == make_trial(case, 3)
+    assert noisy.unavailable_reason is None
+    assert "{}" in noisy.log.read_text()
+
+
+@pytest.mark.parametrize(
+    ("files", "reason"),
+    [
+        ({"bench/rank/worker.py": "def (\n"}, r"SyntaxError: invalid syntax \(.*worker.py, line 1\)"),
+        ({"bench/rank/worker.py": "import bench.gone"}, "ModuleNotFoundError: No module named 'bench.gone'"),
+        ({"bench/rank/worker.py": "import os; os._exit(3)"}, "ended with status 3"),
+        ({"harness/sites/local/site.py": ""}, "AttributeError: .* has no attribute 'SITE'"),
+    ],
+)
+def test_a_tree_that_cannot_be_run_says_why(side, files, reason):
+    broken = side(files)
+    trial = broken.measure(make_case(), 0)
+    assert trial.outcome == "failed"
+    assert trial.reason == broken.unavailable_reason
+    assert trial.reason.startswith("base abc123 can't be run: ")
+    assert re.search(reason, trial.reason)
+
+
+def test_a_package_from_elsewhere_is_noticed(side, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    lacking = side({"reports/__init__.py": None})
+    trial = lacking.measure(make_case(), 0)
+    assert trial.reason == f"base abc123 can't be run by itself: reports came from {ROOT}/reports"
+    assert lacking.unavailable_reason == trial.reason
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        ("rubbish", "its trial can't be read here (its trial: invalid json"),
+        (make_trial(make_case()).model_copy(update={"round": "x"}).model_dump_json(warnings=False), "(round: "),
+        (make_trial(make_case(window_s=3.0)).model_dump_json(), "it measures another case (window_s differ)"),
+    ],
+)
+def test_a_trial_that_is_none_is_a_failed_one(side, said, reason):
+    trial = side({}, said=said).measure(make_case(), 0)
+    assert trial.outcome == "failed"
+    assert trial.reason.startswith("base abc123 can't be run: ")
+    assert reason in trial.reason
+
+
+def test_an_error_of_one_trial_is_the_reason_of_that_one(side):
+    refusing = side({"harness/sweep/runner.py": "def run_trial(case): pass"})
+    trial = refusing.measure(make_case(), 0)
+    assert trial.reason.startswith("base abc123: TypeError: run_trial() takes 1 positional argument")
+    assert any("TypeError" in line for line in trial.log_tail)
+    assert refusing.unavailable_reason is None
+
+
+def test_a_side_that_hangs_is_ended(side):
+    hanging = side({"bench/rank/worker.py": "import time; time.sleep(600)"})
+    hanging.folder.mkdir(parents=True)
+    child = SideProcess(hanging.tree.path, hanging.log)
+    with pytest.raises(SideProcessLost, match=r"gave no answer within 0\.5 s"):
+        child.ask(0.5, do="begin", site="local", backends=[])
+    child.end()
+    assert child.process.returncode is not None
+
+
+def test_the_tree_comes_before_all_else(tmp_path):
+    told = side_environment(tmp_path, {"PYTHONPATH": "/other", "HOME": "/h"})
+    ours = {"PYTHONPATH": f"{tmp_path}{os.pathsep}/other", "PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1"}
+    assert told == {**ours, "HOME": "/h"}
+    assert side_environment(tmp_path, {})["PYTHONPATH"] == str(tmp_path)
+    assert describe_foreign_packages({"bench": f"{tmp_path}/bench"}, tmp_path) == ""
+    assert "bench came from /other/bench" in describe_foreign_packages({"bench": "/other/bench"}, tmp_path)
+
+
+def test_an_older_tree_is_told_only_what_differs_from_the_defaults():
+    told = compact_case(make_case(window_s=0.5))
+    assert told["window_s"] == 0.5
+    assert "timeout_s" not in told
+    assert read_trial(make_trial(make_case()).model_dump_json(), make_case())[1] == ""
+
+
+def test_pairs_go_round_the_cases_and_take_turns():
+    cases = [make_case(ranks=ranks) for ranks in (1, 2, 4, 8)]
+    seen = list(pair_schedule(cases, 3, 4, seed=1))
+    assert [pair for pair, _ in seen] == [3] * 4 + [4] * 4 + [5] * 4 + [6] * 4
+    rounds = [tuple(case.ranks for pair, case in seen if pair == number) for number in (3, 4, 5, 6)]
+    assert all(sorted(order) == [1, 2, 4, 8] for order in rounds)
+    assert len(set(rounds)) > 1
+    # Calling again for the pairs that come next continues the same order.
+    assert seen[4:] == list(pair_schedule(cases, 4, 3, seed=1))
+    assert [side_order(pair)[0] for pair in range(4)] == ["head", "base", "head", "base"]
+
+
+def test_pairs_measure_nothing_beside_their_steps():
+    night = make_case(own_cost=True, roofline=True, decompose=True)
+    assert timing_only_case(night, decompose=False) == night.model_copy(
+        update={"own_cost": False, "roofline": False, "decompose": False}
+    )
+    assert timing_only_case(night, decompose=True).decompose
+    assert timing_only_case(night, decompose=False).key == night.key

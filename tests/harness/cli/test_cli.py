@@ -1,0 +1,161 @@
+"""The command line as a user meets it: one line and exit code 2 for what is wrong, and nothing written."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+from dataclasses import dataclass
+
+import pytest
+
+from harness.cli.app import main
+from tests.support.paths import ROOT
+
+
+@dataclass(frozen=True)
+class Said:
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def harness(tmp_path, capfd, monkeypatch):
+    """Run a command line in an empty folder, in this process."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+    def run(*arguments):
+        status = main(arguments)
+        return Said(status, *capfd.readouterr())
+
+    return run
+
+
+def test_the_module_is_the_command(tmp_path):
+    command = [sys.executable, "-m", "harness", "sweep", "--backends", "ddq"]
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "error: unknown backend 'ddq'; did you mean 'ddp'?\n"
+
+
+WRONG = [
+    (["sweep", "--backends", "ddq"], "unknown backend 'ddq'; did you mean 'ddp'?"),
+    (["sweep", "--workloads", "mnits"], "unknown workload 'mnits'; did you mean 'mnist'?"),
+    (["sweep", "qiuck"], "unknown suite 'qiuck'; did you mean 'quick'?"),
+    (["sweep", "missing.toml"], "suite missing.toml: no such file"),
+    (["sweep", "--site", "moon"], "unknown site 'moon'; known: "),
+    (["sweep", "--ranks", "0"], "--ranks: ranks = '0'"),
+    (["sweep", "--ranks", "-1"], "--ranks: ranks = '-1'"),
+    (["sweep", "--ranks", "1,x"], "--ranks: ranks = 'x'"),
+    (["sweep", "--ranks", "1,1"], "names 1 twice"),
+    (["sweep", "--backends", ""], "is empty"),
+    (["sweep", "--batch", "7", "--ranks", "2"], "batch 7 does not divide among 2 ranks"),
+    (["sweep", "--batch", "many"], "--batch"),
+    (["sweep", "--set", "ddp.bucket_cap=1"], "did you mean 'bucket_cap_mb'?"),
+    (["sweep", "--set", "nonsense"], "expected SCOPE.OPTION=VALUE"),
+    (["sweep", "--set", "ddp.transport=gloo,gloo"], "names one twice"),
+    (["sweep", "--set", "ddp.bucket_cap_mb=1", "--set", "ddp.bucket_cap_mb=2"], "set twice"),
+    (["sweep", "--set", "synthetic.heads=3"], "3 heads do not divide width 128"),
+    (["sweep", "--set", "synthetic.compute_ms=inf"], "finite number"),
+    (["sweep", "--timeout", "inf"], "finite number"),
+    (["sweep", "--seed", "100000000000000000000000"], "--seed"),
+    (["sweep", "--set", "allreduce.smallest=1023"], "multiple of 4"),
+    (["sweep", "--report", "/tmp"], "it is a folder"),
+    (["sweep", "--precision", "very"], "--precision very: expected a share, for example 2%"),
+    (["sweep", "--budget", "soon"], "--budget soon: expected a duration"),
+    (["sweep", "--net", "fast"], "--net: net = 'fast': expected a rate like 100mbit or 1gbit, or unshaped"),
+    (["sweep", "--net", "1gbit,1000mbit"], "names 1gbit twice"),
+    (["sweep", "--resume"], "store .runs/results.sqlite: no such file"),
+    (["sweep", "--no-such-flag"], "--no-such-flag"),
+    (["sweep", "--backends", "single", "--ranks", "2"], "plans nothing to run"),
+    (["sweep", "--report", "/no/such/folder/page.html"], "/no/such/folder/page.html: cannot be written"),
+    (["sweep", "--store", "/dev/null/r.sqlite"], "store /dev/null/r.sqlite: cannot be"),
+    (["report"], "store .runs/results.sqlite: no such file"),
+    (["frobnicate"], "frobnicate"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "said"), WRONG)
+def test_wrong_input_is_one_line_and_exit_2(harness, tmp_path, arguments, said):
+    done = harness(*arguments)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1
+    assert said in done.stderr
+    assert done.stdout == ""
+    assert [path for path in tmp_path.iterdir() if path.name != "cache"] == []
+
+
+def test_a_foreign_store_is_refused_and_untouched(harness, tmp_path):
+    path = tmp_path / "theirs.sqlite"
+    with sqlite3.connect(path) as other:
+        other.execute("create table customers (name text)")
+    before = path.read_bytes()
+    done = harness("sweep", "--store", str(path))
+    assert done.returncode == 2
+    assert "holds other tables" in done.stderr
+    assert path.read_bytes() == before
+
+
+def test_a_mistake_in_a_suite_s_file_is_told_with_its_line(harness, tmp_path):
+    (tmp_path / "backends.toml").write_text("ranks = [1]\nbackends = ['single', 'pigeon']\n")
+    done = harness("sweep", "backends.toml")
+    assert done.returncode == 2
+    assert "backends.toml:2: unknown backend 'pigeon'" in done.stderr
+    (tmp_path / "options.toml").write_text(
+        "[options.horovod]\ntransport = 'gloo'\n\n[options.ddp]\ntransport = 'mpi'\n"
+    )
+    done = harness("sweep", "options.toml", "--ranks", "2")
+    assert done.returncode == 2
+    assert "options.toml:5: option ddp.transport: unknown transport 'mpi'" in done.stderr
+    done = harness("sweep", "options.toml", "--ranks", "2", "--set", "ddp.transport=nccm")
+    assert done.stderr.startswith("error: option ddp.transport: unknown transport 'nccm'; did you mean 'nccl'?")
+
+
+def test_a_dry_run_writes_nothing(harness, tmp_path):
+    done = harness("sweep", "--dry-run", "--ranks", "1,2")
+    assert done.returncode == 0
+    assert "never  mnist · single · 2 ranks · strong: single is one rank by definition" in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dry_run_as_json_is_one_document(harness):
+    done = harness("sweep", "--dry-run", "--json", "--ranks", "1,2", "--backends", "ddp")
+    document = json.loads(done.stdout)
+    assert {"cases", "skips", "not_applicable", "repeats", "files"} == set(document)
+    assert len(document["cases"]) + len(document["skips"]) > 0
+
+
+@pytest.mark.parametrize("command", ["sweep", "report", "nightly", "export", "list", "doctor"])
+def test_help_has_examples(harness, command):
+    done = harness(command, "--help")
+    assert done.returncode == 0
+    assert "xample" in done.stdout
+    assert f"python -m harness {command}" in done.stdout
+
+
+def test_list_names_everything(harness):
+    document = json.loads(harness("list", "--json").stdout)
+    assert {backend["name"] for backend in document["backends"]} >= {"single", "ddp", "horovod", "dask"}
+    workloads = {workload["name"] for workload in document["workloads"]}
+    assert workloads >= {"mnist", "synthetic", "allreduce", "array_mean"}
+    assert "ddp.bucket_cap_mb" in harness("list").stdout
+
+
+def test_piped_output_has_no_colours(harness):
+    assert "\x1b" not in harness("list").stdout
+
+
+def test_doctor_says_ok_or_missing_with_a_remedy(harness):
+    document = json.loads(harness("doctor", "--json").stdout)
+    found = {finding["name"]: finding for finding in document["findings"]}
+    assert {"Python", "torch", "Horovod", "MPI", "Dask", "NVML and driver", "GPUs", "cores", "memory"} <= set(found)
+    for finding in found.values():
+        assert finding["status"] in ("ok", "missing")
+        assert finding["status"] == "ok" or finding["remedy"], finding
+    assert found["Python"]["found"] == ".".join(map(str, sys.version_info[:3]))

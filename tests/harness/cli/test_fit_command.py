@@ -1,0 +1,115 @@
+"""``python -m harness fit``: anyone's CSV file, as people and as programs read the answer."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from harness.cli.app import main
+from reports.analysis.scaling import denominator
+
+
+def write(tmp_path, text):
+    path = tmp_path / "rates.csv"
+    path.write_text(text)
+    return path
+
+
+def usl_rows(gamma=500.0, sigma=0.04, kappa=0.001, counts=(1, 2, 4, 8, 16, 32)):
+    return "\n".join(f"{ranks},{gamma * ranks / denominator(ranks, sigma, kappa)!r}" for ranks in counts)
+
+
+def test_json_holds_the_answer_and_nothing_else(tmp_path, capsys):
+    path = write(tmp_path, f"ranks,throughput\n{usl_rows()}\n")
+    assert main(["fit", str(path), "--json", "--predict", "64,1024"]) == 0
+    (curve,) = json.loads(capsys.readouterr().out)["curves"]
+    assert (curve["model"], curve["method"]) == ("usl", "log")
+    assert curve["gamma"] == pytest.approx(500, rel=1e-6)
+    assert curve["sigma"] == pytest.approx(0.04, abs=1e-6)
+    assert curve["kappa"] == pytest.approx(0.001, abs=1e-6)
+    assert curve["n_peak"] == pytest.approx((0.96 / 0.001) ** 0.5)
+    assert curve["limit"] == pytest.approx(500 / 0.04)
+    assert [one["ranks"] for one in curve["predictions"]] == [64, 1024]
+    assert curve["efficiency"]["1"] == 1
+    assert curve["karp_flatt"]["1"] is None
+    assert curve["largest_relative_residual"] < 1e-6
+    assert set(curve["intervals"]) == set(curve["standard_errors"]) == {"gamma", "sigma", "kappa"}
+
+
+def test_curves_repeats_and_the_other_name_of_the_column(tmp_path, capsys):
+    rows = "a,1,100\na,2,190\nb,1,50\nb,1,52\n\na,4,350\na,8,600\nb,2,90\n"
+    path = write(tmp_path, "curve, N, Throughput\n" + rows)
+    assert main(["fit", str(path), "--json"]) == 0
+    curves = {curve["curve"]: curve for curve in json.loads(capsys.readouterr().out)["curves"]}
+    assert list(curves) == ["a", "b"]
+    assert curves["b"]["points"][0]["throughput"]["n"] == 2
+    assert "few_points" in curves["a"]["flags"] or curves["a"]["model"] != "usl"
+
+
+def test_people_read_a_table(tmp_path, capsys):
+    path = write(tmp_path, f"ranks,throughput\n{usl_rows()}\n")
+    assert main(["fit", str(path), "--predict", "64"]) == 0
+    said = capsys.readouterr().out
+    assert "usl by log: γ = 500" in said
+    assert "highest at 31 ranks" in said
+    assert "predicted, extrapolated" in said
+    assert "\x1b" not in said
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "is empty"),
+        ("ranks,throughput\n", "holds no rows"),
+        ("ranks,speed\n1,2\n", ":1: no column 'throughput' among ranks, speed"),
+        ("throughput\n1\n", ":1: no column 'ranks'"),
+        ("ranks,throughput\n1,fast\n", ":2: throughput = 'fast' is not a number"),
+        ("ranks,throughput\n1,5\n2,-3\n", ":3: throughput = -3: a throughput is above 0"),
+        ("ranks,throughput\n1,nan\n", ":2: throughput = nan is not a finite number"),
+        ("ranks,throughput\n1.5,7\n", ":2: ranks = 1.5: a rank count is a whole number"),
+        ("ranks,throughput\n0,7\n", ":2: ranks = 0"),
+        ("ranks,throughput\n1,7,8\n", ":2: 3 values under 2 column names"),
+        ("ranks,throughput\n1e300,7\n", ":2: ranks = 1e300: a rank count is a whole number from 1 to"),
+        ("ranks,throughput\n1,1e308\n", ":2: throughput = 1e308 can't be reckoned with"),
+    ],
+)
+def test_bad_input_is_one_line(tmp_path, capsys, text, said):
+    path = write(tmp_path, text)
+    assert main(["fit", str(path)]) == 2
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1
+    assert said in told
+    assert str(path) in told
+
+
+def test_what_is_not_there_or_not_text(tmp_path, capsys):
+    assert main(["fit", str(tmp_path / "none.csv")]) == 2
+    assert "No such file" in capsys.readouterr().err
+    (tmp_path / "x.csv").write_bytes(b"\xff\xfe\x00ranks")
+    assert main(["fit", str(tmp_path / "x.csv")]) == 2
+    assert "cannot be read as a CSV file" in capsys.readouterr().err
+    path = write(tmp_path, f"ranks,throughput\n{usl_rows()}\n")
+    assert main(["fit", str(path), "--model", "usk"]) == 2
+    assert "did you mean 'usl'" in capsys.readouterr().err
+    assert main(["fit", str(path), "--predict", "8,x"]) == 2
+    assert "--predict 8,x" in capsys.readouterr().err
+
+
+def test_weak_curves_are_told_by_the_file_or_the_flag(tmp_path, capsys):
+    path = write(tmp_path, "curve,scaling,ranks,throughput\na,weak,1,10\na,weak,2,18\nb,strong,1,10\nb,strong,2,18\n")
+    assert main(["fit", str(path), "--json"]) == 0
+    weak, strong = json.loads(capsys.readouterr().out)["curves"]
+    # S = N − s(N−1): 1.8 = 2 − s.
+    assert weak["gustafson"]["2"] == pytest.approx(0.2)
+    assert strong["gustafson"]["2"] is None
+    assert main(["fit", str(path), "--json", "--scaling", "weak"]) == 0
+    assert all(curve["gustafson"]["2"] == pytest.approx(0.2) for curve in json.loads(capsys.readouterr().out)["curves"])
+    assert main(["fit", str(path), "--scaling", "week"]) == 2
+    assert "did you mean 'weak'?" in capsys.readouterr().err
+
+
+def test_a_collective_is_left_out_and_counted(tmp_path, capsys):
+    path = write(tmp_path, "unit,ranks,throughput\nsamples,1,10\nsamples,2,18\nbytes,2,100\n")
+    assert main(["fit", str(path), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["left_out"] == {"a collective alone has no speed-up": 1}

@@ -1,0 +1,245 @@
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+from pydantic import Field
+
+from bench.plugins.backend import Options
+from bench.plugins.registry import load_plugins
+from harness.errors import UsageError
+from harness.planning.options import option_combinations
+from harness.planning.placements import Machine, default_ranks
+from harness.planning.plan import imprecise_cases, make_plan, shuffled_rounds
+from harness.planning.suite import Suite, parse_settings
+
+BACKENDS, WORKLOADS, _ = load_plugins()
+TWO_CORES = Machine(cores=2)
+FAR = Machine(site="slurm", multi_node=True, cores=None, gpus=None)
+
+
+class Somewhere:
+    """A site as the plan sees it."""
+
+    options = Options
+    shares_environment = True
+
+    def __init__(self, unavailable_reason):
+        self.unavailable_reason = unavailable_reason
+
+
+def plan(machine=TWO_CORES, settings=(), unavailable_reason=lambda case: None, **changes):
+    """The plan where every backend is installed: what is missing here is another test's business."""
+    there = {name: _Installed(backend) for name, backend in BACKENDS.items()}
+    suite = Suite(**{**changes, "options": parse_settings(list(settings))})
+    return make_plan(suite, machine, there, WORKLOADS, Somewhere(unavailable_reason))
+
+
+class _Installed:
+    """A backend as the plan sees it on a machine that has all it needs."""
+
+    def __init__(self, backend):
+        self._backend = backend
+
+    def __getattr__(self, name):
+        return getattr(self._backend, name)
+
+    def unavailable_reason(self, case):
+        return None
+
+
+@pytest.mark.parametrize(("cores", "ranks"), [(1, (1,)), (2, (1, 2)), (6, (1, 2, 4)), (8, (1, 2, 4, 8)), (0, (1,))])
+def test_ranks_default_to_powers_of_two_up_to_the_cores(cores, ranks):
+    assert default_ranks(cores) == ranks
+
+
+def test_the_quick_grid():
+    found = plan(workloads=("synthetic",), backends=("single", "ddp"))
+    assert [(case.backend, case.ranks) for case in found.cases] == [("single", 1), ("ddp", 1), ("ddp", 2)]
+    assert [(skip.case.backend, skip.case.ranks) for skip in found.not_applicable] == [("single", 2)]
+    assert found.skips == ()
+
+
+def test_threads_are_the_same_along_a_curve():
+    found = plan(machine=Machine(cores=8), workloads=("synthetic",), backends=("ddp",), ranks=(1, 2, 4))
+    assert {case.threads for case in found.cases} == {2}
+
+
+def test_more_threads_than_cores_is_marked_unless_compute_is_emulated():
+    measured = plan(workloads=("synthetic",), backends=("ddp",), ranks=(2, 4))
+    assert [case.flags for case in measured.cases] == [(), ("oversubscribed",)]
+    emulated = plan(settings=["synthetic.model=emulated"], workloads=("synthetic",), backends=("ddp",), ranks=(4,))
+    assert [case.flags for case in emulated.cases] == [("emulated_compute",)]
+
+
+def test_an_option_with_several_values_is_an_axis_and_defaults_leave_no_trace():
+    found = plan(settings=["ddp.bucket_cap_mb=1,25"], workloads=("synthetic",), backends=("ddp",), ranks=(2,))
+    assert [case.backend_options for case in found.cases] == [{"bucket_cap_mb": 1.0}, {"bucket_cap_mb": 25.0}]
+
+
+def test_a_net_is_an_axis_and_none_is_the_default():
+    asked = {"workloads": ("synthetic",), "backends": ("single", "ddp"), "ranks": (1, 2)}
+    found = plan(net=("1gbit", "unshaped"), **asked)
+    assert [(case.backend, case.net, case.ranks) for case in found.cases] == [
+        (backend, net, ranks)
+        for backend in ("single", "ddp")
+        for net in ("1gbit", "unshaped")
+        for ranks in (1, 2)
+        if (backend, ranks) != ("single", 2)
+    ]
+    assert {case.net for case in plan(**asked).cases} == {None}
+
+
+def test_transport_is_an_axis_too():
+    found = plan(settings=["horovod.transport=gloo,mpi"], workloads=("mnist",), backends=("horovod",), ranks=(2,))
+    assert [case.transport for case in found.cases] == ["gloo", "mpi"]
+
+
+def test_a_collective_is_weak_whatever_was_asked_and_needs_two_ranks():
+    found = plan(workloads=("allreduce",), backends=("ddp",), scaling=("strong", "weak"))
+    assert [(case.scaling, case.ranks) for case in found.cases] == [("weak", 2)]
+    assert "at least 2 ranks" in found.not_applicable[0].reason
+
+
+@pytest.mark.parametrize(
+    ("settings", "changes", "said"),
+    [
+        ([], {"backends": ("ddq",)}, "unknown backend 'ddq'; did you mean 'ddp'?"),
+        ([], {"workloads": ("mnits",)}, "unknown workload 'mnits'; did you mean 'mnist'?"),
+        (["ddp.bucket_cap=1"], {}, "ddp has no option 'bucket_cap'; did you mean 'bucket_cap_mb'?"),
+        (["dpd.bucket_cap_mb=1"], {}, "unknown backend, workload or site 'dpd'; did you mean 'ddp'?"),
+        (["ddp.bucket_cap_mb=x"], {}, "option ddp.bucket_cap_mb = x: input should be a valid number"),
+        (["ddp.bucket_cap_mb=-1"], {}, "option ddp.bucket_cap_mb = -1: input should be greater than 0"),
+        (["mnist.model=cnm"], {}, "option mnist.model = cnm: input should be 'linear', 'mlp' or 'cnn'"),
+        (["ddp.transport=mpi"], {}, "option ddp.transport: unknown transport 'mpi'"),
+        (["ddp.bucket_cap_mb=1,1.0"], {}, "named twice"),
+        (["array_mean.chunk=3"], {"workloads": ("array_mean",)}, "chunk 3 does not divide"),
+        ([], {"batch": 7}, "batch 7 does not divide among 2 ranks"),
+        ([], {"backends": ("single",), "ranks": (2,)}, "plans nothing to run: single is one rank by definition"),
+    ],
+)
+def test_wrong_input_is_one_line(settings, changes, said):
+    with pytest.raises(UsageError) as told:
+        plan(settings=settings, **changes)
+    assert said in str(told.value)
+    assert "\n" not in str(told.value)
+
+
+def test_what_a_site_cannot_do_is_skipped_with_its_reason():
+    found = plan(
+        workloads=("synthetic",),
+        backends=("ddp",),
+        unavailable_reason=lambda case: "no such queue" if case.ranks > 1 else None,
+    )
+    assert [skip.reason for skip in found.skips] == ["no such queue"]
+    assert [case.ranks for case in found.cases] == [1]
+
+
+def test_cuda_needs_gpus_and_a_cuda_torch():
+    lacking = plan(workloads=("synthetic",), backends=("ddp",), device="cuda", ranks=(1, 2), machine=Machine(cores=2))
+    assert all("not a CUDA build" in skip.reason for skip in lacking.skips)
+    one = Machine(cores=2, gpus=1, cuda_torch=True)
+    found = plan(workloads=("synthetic",), backends=("ddp",), ranks=(1, 2), machine=one)
+    assert [(case.ranks, case.device, case.transport) for case in found.cases] == [(1, "cuda", "nccl")]
+    assert "2 ranks need 2 GPUs, 1 found" in found.skips[0].reason
+
+
+def test_a_backend_for_the_cpu_alone_is_no_trouble_on_a_gpu_machine():
+    backend = _Installed(BACKENDS["ddp"])
+    backend.transports = {"cpu": ("gloo",)}
+    there = {"ddp": backend, "single": _Installed(BACKENDS["single"])}
+    suite = Suite(backends=("ddp", "single"), workloads=("synthetic",), ranks=(1,))
+    found = make_plan(suite, Machine(cores=2, gpus=1, cuda_torch=True), there, WORKLOADS, Somewhere(lambda case: None))
+    assert [case.backend for case in found.cases] == ["single"]
+    assert len(found.not_applicable) == 1
+
+
+def test_what_computes_on_the_cpu_alone_is_not_called_cuda():
+    machine = Machine(cores=2, gpus=1, cuda_torch=True)
+    found = plan(machine=machine, workloads=("array_mean",), backends=("single",), ranks=(1,))
+    assert [case.device for case in found.cases] == ["cpu"]
+
+
+def test_rounds_go_on_for_what_is_not_known_well_enough():
+    found = plan(workloads=("synthetic",), backends=("single", "ddp"), ranks=(1, 2))
+    narrow, wide, unknown = (case.key for case in found.cases)
+    rates = {narrow: [100.0, 100.1, 99.9], wide: [100.0, 120.0, 80.0], unknown: [100.0]}
+    assert [case.key for case in imprecise_cases(found, rates, 0.02)] == [wide, unknown]
+    assert imprecise_cases(found, rates | {unknown: []}, 10.0) == [], "what never worked is not repeated"
+
+
+def test_rounds_visit_every_case_once_each_in_a_seeded_order_of_their_own():
+    found = plan(workloads=("synthetic", "mnist"), repeats=4)
+    visits = list(shuffled_rounds(found, seed=3))
+    assert visits == list(shuffled_rounds(found, seed=3))
+    counts = Counter((number, case.key) for number, case in visits)
+    assert set(counts.values()) == {1}
+    assert len(counts) == 4 * len(found.cases)
+    orders = {tuple(case.key for number, case in visits if number == wanted) for wanted in range(4)}
+    assert len(orders) == 4
+
+
+def test_nodes_times_ranks_a_node_are_ranks_and_each_width_is_a_curve_of_its_own():
+    found = plan(
+        machine=FAR, backends=("ddp",), workloads=("synthetic",), nodes=(1, 2), ranks_per_node=(1, 2), threads=1
+    )
+    assert [(case.ranks, case.nodes, case.ranks_on_a_node) for case in found.cases] == [
+        (1, 1, 1),
+        (2, 2, 1),
+        (2, 1, 2),
+        (4, 2, 2),
+    ]
+    assert len({case.curve for case in found.cases}) == 2
+    assert found.cases[1].key.endswith("/site=slurm/per-node=1/ranks=2")
+
+
+def test_ranks_fill_one_node_before_the_next():
+    found = plan(machine=FAR, backends=("ddp",), workloads=("synthetic",), ranks=(1, 2, 4, 8), ranks_per_node=(4,))
+    assert [(case.nodes, case.ranks_on_a_node) for case in found.cases] == [(1, 1), (1, 2), (1, 4), (2, 4)]
+    assert len({case.curve for case in found.cases}) == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"ranks": (6,), "ranks_per_node": (4,)}, "6 ranks do not fill nodes of 4"),
+        ({"ranks": (2,), "nodes": (2,)}, "nodes and ranks say the same twice"),
+    ],
+)
+def test_ranks_that_fill_no_nodes_are_refused(changes, said):
+    with pytest.raises(UsageError, match=said):
+        plan(machine=FAR, backends=("ddp",), workloads=("synthetic",), **changes)
+
+
+def test_a_value_of_the_wrong_form_is_told_by_what_its_option_is_for():
+    class Wishes(Options):
+        queue: str = Field("all", pattern="^[a-z]+$", description="where jobs go")
+
+    with pytest.raises(UsageError) as problem:
+        option_combinations("far", Wishes, {"queue": ("a;b",)})
+    assert str(problem.value) == "option far.queue = a;b: holds what it can't; queue: where jobs go"
+
+
+def test_beyond_this_machine_nothing_is_called_oversubscribed_before_its_cores_are_known():
+    far = plan(machine=FAR, backends=("ddp",), workloads=("synthetic",), nodes=(4,))
+    assert [(case.threads, case.flags) for case in far.cases] == [(1, ())]
+    known = plan(
+        machine=FAR.model_copy(update={"cores": 2}),
+        backends=("ddp",),
+        workloads=("synthetic",),
+        nodes=(1, 4),
+        ranks_per_node=(2, 4),
+        threads=1,
+    )
+    assert {(case.ranks_on_a_node, "oversubscribed" in case.flags) for case in known.cases} == {(2, False), (4, True)}
+
+
+def test_what_a_suite_says_of_another_site_is_left_to_that_site():
+    there = {name: _Installed(backend) for name, backend in BACKENDS.items()}
+    suite = Suite(workloads=("synthetic",), backends=("single",), ranks=(1,))
+    known = (TWO_CORES, there, WORKLOADS, Somewhere(lambda case: None), ("local", "slurm"))
+    partition = {"partition": ("gpu",)}
+    found = make_plan(suite.model_copy(update={"options": {"slurm": partition}}), *known)
+    assert len(found.cases) == 1
+    with pytest.raises(UsageError, match="unknown backend, workload or site 'slrm'; did you mean 'slurm'"):
+        make_plan(suite.model_copy(update={"options": {"slrm": partition}}), *known)

@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import dataclasses
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness.setup import horovod_wheel
+from harness.setup.horovod_wheel import BuildKey, Nccl, build_environment, find_wheel
+from tests.support.paths import ROOT
+
+KEY = BuildKey(
+    horovod="0.28.1",
+    torch="2.13.0+cpu",
+    python="cpython-311-x86_64-linux-gnu",
+    machine="x86_64",
+    compiler="g++ 12",
+    open_mpi="5.0.11",
+    nccl=None,
+    recipe="r",
+)
+NCCL = Nccl(include="/n/include", lib="/n/lib", cuda_home="/cuda", versions="nccl 22703, nvcc 13.0")
+OTHER = {
+    "horovod": "0.29",
+    "torch": "2.14.0",
+    "python": "cpython-312",
+    "machine": "aarch64",
+    "compiler": "clang",
+    "open_mpi": None,
+    "nccl": NCCL.versions,
+    "recipe": "s",
+}
+
+
+@pytest.mark.parametrize("field", OTHER)
+def test_a_wheel_is_kept_under_all_it_depends_on(field, tmp_path):
+    other = dataclasses.replace(KEY, **{field: OTHER[field]})
+    assert other.name != KEY.name
+    (tmp_path / KEY.name).mkdir()
+    wheel = tmp_path / KEY.name / "horovod-0.28.1-cp311-linux_x86_64.whl"
+    wheel.write_text("")
+    assert find_wheel(KEY, tmp_path) == wheel
+    assert find_wheel(other, tmp_path) is None
+
+
+def environment(key, nccl=None):
+    base = {"PATH": "/bin", "HOROVOD_GPU": "ROCM", "CXXFLAGS": "-O0"}
+    return build_environment(key, nccl, Path("/w/toolchain.cmake"), Path("/w/tools"), base)
+
+
+def test_gloo_always_mpi_where_it_is_found():
+    env = environment(KEY)
+    assert env["HOROVOD_WITH_GLOO"] == env["HOROVOD_WITH_MPI"] == env["HOROVOD_WITH_PYTORCH"] == "1"
+    assert env["CMAKE_TOOLCHAIN_FILE"] == "/w/toolchain.cmake"
+    assert env["PATH"].startswith("/w/tools/bin")
+    assert not {"HOROVOD_GPU", "CXXFLAGS"} & set(env), "what would change the build unnoticed is dropped"
+    without = environment(dataclasses.replace(KEY, open_mpi=None))
+    assert without["HOROVOD_WITHOUT_MPI"] == "1"
+    assert "HOROVOD_WITH_MPI" not in without
+
+
+def test_nccl_where_torch_nvcc_and_headers_are_there():
+    env = environment(dataclasses.replace(KEY, nccl=NCCL.versions), NCCL)
+    assert env["HOROVOD_GPU_OPERATIONS"] == "NCCL"
+    assert (env["HOROVOD_NCCL_INCLUDE"], env["HOROVOD_NCCL_LIB"]) == ("/n/include", "/n/lib")
+    assert env["HOROVOD_CUDA_HOME"] == "/cuda"
+    assert "HOROVOD_GPU_OPERATIONS" not in environment(KEY)
+
+
+def test_the_registry_s_nccl_is_made_linkable(tmp_path):
+    lib, work = tmp_path / "lib", tmp_path / "work"
+    lib.mkdir()
+    work.mkdir()
+    (lib / "libnccl.so.2").write_text("")
+    made = horovod_wheel._linkable_nccl(lib, work)
+    assert (made / "libnccl.so").resolve() == lib / "libnccl.so.2"
+
+
+def test_where_it_cannot_be_built_the_reason_stays_and_the_rest_goes_on(tmp_path):
+    """In an environment without torch, and so without anything to build against."""
+    env = tmp_path / "env"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(env)], check=True)
+    command = [str(env / "bin" / "python"), "-m", "harness.setup.horovod_wheel"]
+    variables = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache"), "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, capture_output=True, text=True, env=variables, check=False)
+    assert done.returncode == 0
+    assert "torch is not installed" in done.stdout
+    assert "torch is not installed" in (env / "horovod-build.json").read_text()
+    strict = subprocess.run([*command, "--strict"], capture_output=True, text=True, env=variables, check=False)
+    assert strict.returncode == 1

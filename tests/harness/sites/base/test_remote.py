@@ -1,0 +1,186 @@
+"""What a trial on several nodes came to, from what the nodes left."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import pytest
+
+from bench.core.case import Role
+from bench.core.exit_report import ExitReport, FailedProcess, NodeReport
+from bench.core.machine import NodeFacts
+from bench.core.rank_info import read_rank_info
+from bench.host.network import (
+    Interface,
+    InterfaceError,
+    check_rendezvous_interface,
+    select_interface,
+    wait_for_hostnames,
+)
+from bench.node.agent import local_process_numbers, process_environment
+from bench.node.launchers.torchrun import torchrun_command
+from bench.node.rendezvous import Rendezvous
+from bench.rank.progress import Progress
+from bench.telemetry.sampler import ROLE as SAMPLER
+from harness.sites.base.remote import LostNode, gather_result, rendezvous_port
+from tests.support.builders import make_case, make_record
+
+CASE = make_case(ranks=4, ranks_per_node=2, site="hosts")
+WELL = ExitReport(timed_out=False, timeout_s=9)
+
+
+def facts(node: int) -> NodeFacts:
+    return NodeFacts(
+        node=node, host=f"n{node}", system="Linux", cpu="c", cores=2, memory_bytes=1, gpus=(), python="3", packages={}
+    )
+
+
+def leave(
+    folder: Path, node: int, exit_report: ExitReport | None = WELL, problem: str | None = None, records: bool = True
+):
+    end = NodeReport(facts=facts(node), exit_report=exit_report, problem=problem)
+    (folder / end.file).write_text(end.model_dump_json())
+    for rank in (2 * node, 2 * node + 1) if records else ():
+        (folder / f"record-{rank}.json").write_text(make_record(rank, 4).model_dump_json())
+
+
+def test_all_nodes_well(tmp_path):
+    leave(tmp_path, 0)
+    leave(tmp_path, 1)
+    ending = gather_result(tmp_path, CASE)
+    assert (ending.outcome, [record.rank for record in ending.ranks]) == ("ok", [0, 1, 2, 3])
+    assert [node.host for node in ending.nodes] == ["n0", "n1"]
+
+
+def test_who_ended_first_is_the_cause_whichever_node_it_was_on(tmp_path):
+    later = FailedProcess("rank", 0, 1, Path("/there/rank-0.log"), at=20.0)
+    first = FailedProcess("rank", 3, 5, Path("/there/rank-3.log"), at=10.0)
+    (tmp_path / "rank-3.log").write_text("the end\n")
+    leave(tmp_path, 0, ExitReport(timed_out=False, timeout_s=9, failed=(later,)), records=False)
+    leave(tmp_path, 1, ExitReport(timed_out=False, timeout_s=9, failed=(first,)), records=False)
+    ending = gather_result(tmp_path, CASE)
+    assert ending.reason == "rank 3 ended with status 5 and no word; see the log's last lines"
+    assert "rank 3: the end" in ending.log_tail, "its log is read here, whatever its path was there"
+
+
+def test_a_process_that_ended_says_more_than_the_time_that_others_waited(tmp_path):
+    leave(tmp_path, 0, ExitReport(timed_out=True, timeout_s=9), records=False)
+    leave(
+        tmp_path,
+        1,
+        ExitReport(timed_out=False, timeout_s=9, failed=(FailedProcess("rank", 3, -9, Path("x")),)),
+        records=False,
+    )
+    assert gather_result(tmp_path, CASE).reason == "rank 3 was killed by SIGKILL"
+
+
+def test_stacks_of_all_nodes_are_kept(tmp_path):
+    for node in (0, 1):
+        told = ExitReport(timed_out=True, timeout_s=9, stacks={f"rank {2 * node}": ["in step"]})
+        leave(tmp_path, node, told, records=False)
+    ending = gather_result(tmp_path, CASE)
+    assert ending.outcome == "timeout"
+    assert ending.log_tail == ("rank 0: in step", "rank 2: in step")
+
+
+def test_a_lost_node_is_the_cause_and_its_ranks_are_told(tmp_path):
+    notes = Progress(tmp_path, 2)
+    notes.enter("measured step")
+    notes.count_steps(lambda: None)()
+    leave(
+        tmp_path,
+        0,
+        ExitReport(timed_out=False, timeout_s=9, failed=(FailedProcess("rank", 0, 1, Path("x")),)),
+        records=False,
+    )
+    ending = gather_result(
+        tmp_path, CASE, [LostNode(1, "n7", "Slurm says NODE_FAIL")], log_tail=["slurmctld: no answer"]
+    )
+    said = "node 1 (n7) is gone: Slurm says NODE_FAIL; last seen: rank 2 in measured step 1"
+    assert (ending.outcome, ending.reason) == ("failed", said)
+    assert ending.log_tail[-1] == "slurmctld: no answer"
+
+
+def test_a_node_that_could_not_begin_says_why(tmp_path):
+    leave(tmp_path, 0, ExitReport(timed_out=True, timeout_s=9), records=False)
+    leave(tmp_path, 1, None, "no interface 'ib0'", records=False)
+    assert gather_result(tmp_path, CASE).reason == "node 1 (n1): no interface 'ib0'"
+
+
+def test_a_node_that_said_nothing_is_named(tmp_path):
+    leave(tmp_path, 0)
+    (tmp_path / "node-1.json").write_text('{"facts": ')
+    ending = gather_result(tmp_path, CASE, silence_reason="the job vanished")
+    assert (ending.outcome, ending.reason) == ("failed", "node 1 ended without a word: the job vanished")
+
+
+def test_ranks_fill_nodes_one_after_the_other():
+    ranks, one, workers = Role(name="rank", count=4), Role(name="driver", count=1), Role(name="worker", count=4)
+    assert [local_process_numbers(ranks, CASE, node) for node in (0, 1)] == [(0, 1), (2, 3)]
+    assert [local_process_numbers(one, CASE, node) for node in (0, 1)] == [(0,), ()]
+    assert [local_process_numbers(workers, CASE, node) for node in (0, 1)] == [(0, 1), (2, 3)]
+    assert [local_process_numbers(SAMPLER, CASE, node) for node in (0, 1)] == [(0,), (1,)]
+    half_full = make_case(ranks=2, ranks_per_node=8)
+    assert (half_full.nodes, local_process_numbers(Role(name="rank", count=2), half_full, 0)) == (1, (0, 1))
+
+
+def test_a_rank_learns_its_place_and_meets_the_others_over_its_own_interface():
+    told = process_environment(
+        Role(name="rank", count=4), 3, CASE, Rendezvous(1, 2, "a", 7), Interface("eth1", "10.0.0.2")
+    )
+    me = read_rank_info(told)
+    assert (me.rank, me.world, me.local_rank, me.local_world) == (3, 4, 1, 2)
+    assert (me.rendezvous_host, me.rendezvous_port, me.own_host) == ("a", 7, "10.0.0.2")
+    assert (told["GLOO_SOCKET_IFNAME"], told["NCCL_SOCKET_IFNAME"]) == ("eth1", "=eth1")
+
+
+@pytest.mark.parametrize(
+    ("env", "place"),
+    [
+        ({"SLURM_PROCID": "3", "SLURM_NTASKS": "4", "SLURM_LOCALID": "1", "SLURM_NTASKS_PER_NODE": "2"}, (3, 4, 1, 2)),
+        (
+            {"RANK": "1", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2", "SLURM_PROCID": "0"},
+            (1, 4, 1, 2),
+        ),
+        (
+            {"HOROVOD_RANK": "2", "HOROVOD_SIZE": "4", "HOROVOD_LOCAL_RANK": "0", "HOROVOD_LOCAL_SIZE": "2"},
+            (2, 4, 0, 2),
+        ),
+    ],
+)
+def test_other_launchers_ranks_know_their_place_too(env, place):
+    me = read_rank_info(env)
+    assert (me.rank, me.world, me.local_rank, me.local_world) == place
+
+
+def test_torchrun_is_told_the_node_and_the_meeting_place():
+    command = torchrun_command(CASE, Rendezvous(1, 2, "a", 7), Interface("eth1", "10.0.0.2"), ("--case", "c"))
+    after = dict(itertools.pairwise(command))
+    assert (after["--nnodes"], after["--node-rank"], after["--nproc-per-node"]) == ("2", "1", "2")
+    assert (after["--master-addr"], after["--master-port"], after["--local-addr"]) == ("a", "7", "10.0.0.2")
+    assert after["--rdzv-backend"] == "static", "no other one does without pickles"
+    assert command[-4:] == ("-m", "bench.rank.worker", "--case", "c")
+
+
+def test_an_interface_that_is_not_there_is_refused_with_those_that_are():
+    with pytest.raises(InterfaceError, match=r"there are .*lo"):
+        select_interface("127.0.0.1", 1, "ib7")
+    assert select_interface("127.0.0.1", 1).address == "127.0.0.1"
+
+
+def test_node_0_insists_on_being_met_at_its_own_interface():
+    own = Interface("ib0", "10.1.0.1")
+    check_rendezvous_interface(own, "10.1.0.1")
+    check_rendezvous_interface(own, "127.0.1.1")
+    with pytest.raises(InterfaceError, match=r"10\.0\.0\.1 is met at 10\.0\.0\.1, but interface ib0 has 10\.1\.0\.1: "):
+        check_rendezvous_interface(own, "10.0.0.1")
+
+
+def test_waiting_for_names_ends():
+    wait_for_hostnames(["127.0.0.1", "a name that nobody has"], 0)
+
+
+def test_ports_differ_from_trial_to_trial_and_not_from_node_to_node():
+    assert rendezvous_port("a") == rendezvous_port("a")
+    assert len({rendezvous_port(str(number)) for number in range(50)}) > 45

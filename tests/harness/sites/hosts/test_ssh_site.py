@@ -1,0 +1,225 @@
+from __future__ import annotations
+
+import itertools
+import shlex
+import shutil
+import struct
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from bench.backends.horovod import HorovodOptions
+from bench.backends.horovod import environment_variables as horovod_variables
+from bench.core.rank_info import read_rank_info
+from bench.host.network import Interface
+from bench.node.launchers.horovodrun import horovodrun_command
+from bench.node.launchers.mpirun import mpirun_command
+from bench.node.launchers.runner import launcher_environment
+from bench.node.supervisor import ExternalRanks
+from bench.plugins.registry import load_backend
+from harness.errors import UsageError
+from harness.sites.hosts.client import SshAccess, connection_failure, remote_command, ssh_config
+from harness.sites.hosts.hosts_file import Host, parse_hosts, read_hosts
+from harness.sites.hosts.site import SITE, SshOptions, rank_starter
+from tests.support.builders import make_case
+from tests.support.paths import GOLDEN
+
+N1 = Host(name="n1")
+
+
+def site(tmp_path: Path, hosts: str = "n1\nn2 slots=2 address=10.0.0.2 user=bench port=2222\n", **options):
+    (tmp_path / "hosts.txt").write_text(hosts)
+    base = {"file": str(tmp_path / "hosts.txt"), "python": "/opt/venv/bin/python", "folder": "/srv/our checkout"}
+    return SITE.with_options(SshOptions(**{**base, **options}))
+
+
+def case_of(backend: str, transport: str, **changes):
+    return make_case(backend=backend, transport=transport, site="hosts", ranks_per_node=1, **changes)
+
+
+@pytest.mark.parametrize(
+    ("name", "backend", "transport", "start"),
+    [
+        ("ddp", "ddp", "gloo", "auto"),
+        ("ddp-torchrun", "ddp", "gloo", "torchrun"),
+        ("horovod", "horovod", "gloo", "own"),
+        ("horovod-horovodrun", "horovod", "gloo", "horovodrun"),
+        ("horovod-mpirun", "horovod", "mpi", "auto"),
+        ("dask", "dask", "tasks", "auto"),
+    ],
+)
+def test_rendered_commands(tmp_path, name, backend, transport, start):
+    case = case_of(backend, transport)
+    files = site(tmp_path, start=start).render(case, load_backend(backend).launch(case))
+    assert files["commands.sh"] == (GOLDEN / f"hosts-{name}.sh").read_text()
+
+
+def test_rendered_configuration(tmp_path):
+    chosen = site(tmp_path, identity="~/.ssh/50% of it", known_hosts="/etc/our hosts", user="everybody")
+    files = chosen.render(case_of("ddp", "gloo"), ())
+    assert files["ssh_config"] == (GOLDEN / "hosts-ssh_config.txt").read_text()
+
+
+@pytest.mark.skipif(shutil.which("ssh") is None, reason="no ssh: apt-get install openssh-client")
+def test_ssh_itself_reads_the_configuration_as_meant(tmp_path):
+    hosts = [N1, Host(name="n2", address="10.0.0.2", port=2222, user="bench")]
+    # The user's own file comes later and can't make the check of host keys weaker.
+    loose = "Match all\n    StrictHostKeyChecking no\n    UserKnownHostsFile /dev/null\n    BatchMode no\n"
+    text = ssh_config(hosts, SshAccess(identity="/a key/50%", known_hosts="/known here")).replace("Match all\n", loose)
+    (tmp_path / "ssh_config").write_text(text)
+    for name in ("n1", "n2", "10.0.0.2"):
+        done = subprocess.run(
+            ["ssh", "-F", tmp_path / "ssh_config", "-G", name], capture_output=True, text=True, check=True
+        )
+        said = dict(line.split(" ", 1) for line in done.stdout.splitlines())
+        assert (said["stricthostkeychecking"], said["batchmode"]) == ("true", "yes")
+        assert said["userknownhostsfile"] == "/known here"
+        assert said["identityfile"].replace("%%", "%") == "/a key/50%"
+        assert (said["hostname"], said["port"]) == (("n1", "22") if name == "n1" else ("10.0.0.2", "2222"))
+
+
+def test_a_far_shell_gets_every_word_as_it_is():
+    words = ["printf", "%s|", "a b", "$HOME", "'", '"', ";reboot", "`id`", "\\", "*"]
+    line = remote_command("/tmp", {"NAME": "x y;$(id)'"}, ["sh", "-c", f'{shlex.join(words)}; printf %s "$NAME"'])
+    done = subprocess.run(["sh", "-c", line], capture_output=True, text=True, check=True)
+    assert done.stdout == "|".join(words[2:]) + "|" + "x y;$(id)'"
+
+
+def test_hosts_are_read_with_their_settings():
+    text = "# machines\n\nn1  # the first\nn2 slots=2 address=fd00::2 user=me port=2222 python='/opt/my venv/python'\n"
+    assert parse_hosts(text, "hosts.txt") == (
+        N1,
+        Host(name="n2", slots=2, address="fd00::2", user="me", port=2222, python="/opt/my venv/python"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("n1 slot=2", "h:2: 'slot=2' is no setting of a host; did you mean 'slots'?"),
+        ("n1 slots=0", "h:2: slots = '0' is not a number of ranks from 1"),
+        ("n1 port=ssh", "h:2: port = 'ssh' is not a port"),
+        ("n1 user=-oProxyCommand=id", "h:2: user = '-oProxyCommand=id' holds what no such name holds"),
+        ("-oProxyCommand=id", "h:2: name = '-oProxyCommand=id' holds"),
+        ("n1;id", "h:2: name = 'n1;id' holds"),
+        ("n1 address=$(id)", "h:2: address = '$(id)' holds"),
+        ("n1 python='a", "h:2: no closing quotation; close what you quote"),
+        ("n1 slots=1 slots=2", "h:2: slots is set twice"),
+        ("n0", "h:2: host 'n0' is named twice"),
+    ],
+)
+def test_a_wrong_line_is_named(line, said):
+    with pytest.raises(UsageError) as problem:
+        parse_hosts(f"n0\n{line}\n", "h")
+    assert said in str(problem.value)
+
+
+def test_a_file_without_hosts_and_no_file_at_all(tmp_path):
+    (tmp_path / "empty").write_text("# nobody\n")
+    with pytest.raises(UsageError, match="names no host; write one a line"):
+        read_hosts(tmp_path / "empty")
+    with pytest.raises(UsageError) as problem:
+        read_hosts(tmp_path / "missing")
+    assert str(problem.value) == (
+        f"hosts.file = {tmp_path}/missing: cannot be read: no such file or directory; name a "
+        "file with one host a line, for example `n1 slots=2`"
+    )
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"user": "a b"},
+        {"identity": "-x"},
+        {"identity": 'a"b'},
+        {"known_hosts": "a\nb"},
+        {"interface": "eth0;id"},
+        {"scratch": "/tmp/$(id)"},
+        {"scratch": "relative"},
+        {"folder": "/a$b"},
+        {"port": 0},
+    ],
+)
+def test_options_refuse_what_could_be_more_than_a_name(wrong):
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        SshOptions(**wrong)
+
+
+def test_why_a_case_can_t_run_there(tmp_path):
+    ddp = case_of("ddp", "gloo")
+    assert "--set hosts.file=FILE" in (SITE.unavailable_reason(ddp) or "")
+    few = site(tmp_path).unavailable_reason(case_of("ddp", "gloo", ranks=4))
+    assert few == f"2 hosts in {tmp_path}/hosts.txt, the case takes 4"
+    narrow = site(tmp_path, "n1 slots=1\nn2 slots=2\n")
+    wide = make_case(site="hosts", ranks=4, ranks_per_node=2)
+    assert narrow.unavailable_reason(wide) == f"1 host with 2 slots in {tmp_path}/hosts.txt, the case takes 2"
+    assert "leave --net out" in (site(tmp_path).unavailable_reason(ddp.model_copy(update={"net": "1gbit"})) or "")
+    assert "mpirun's to start" in (site(tmp_path, start="own").unavailable_reason(case_of("horovod", "mpi")) or "")
+
+
+def test_each_starter_starts_what_it_can():
+    ddp, gloo, mpi = case_of("ddp", "gloo"), case_of("horovod", "gloo"), case_of("horovod", "mpi")
+    assert [rank_starter(case, "auto") for case in (ddp, gloo, mpi)] == ["own", "own", "mpirun"]
+    assert [rank_starter(case, "torchrun") for case in (ddp, gloo, mpi)] == ["torchrun", "own", "mpirun"]
+    assert [rank_starter(case, "horovodrun") for case in (ddp, gloo, mpi)] == ["own", "horovodrun", "mpirun"]
+
+
+def test_what_ssh_says_comes_with_the_remedy():
+    unknown = [
+        "No ED25519 host key is known for n1 and you have requested strict checking.",
+        "Host key verification failed.",
+    ]
+    said = connection_failure(unknown, Host(name="n1", port=2222), SshAccess(known_hosts="/my keys"))
+    assert "`ssh-keyscan -p 2222 n1 >> '/my keys'` adds it" in said
+    assert ">> ~/.ssh/known_hosts`" in connection_failure(unknown, N1, SshAccess())
+    changed = ["@ WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED! @", *unknown]
+    assert "somebody else may be answering" in connection_failure(changed, N1, SshAccess())
+    denied = connection_failure(["n1: Permission denied (publickey)."], N1, SshAccess())
+    assert denied.endswith("name a key that it takes: --set hosts.identity=FILE")
+    refused = "ssh: connect to host n1 port 22: Connection refused"
+    assert connection_failure([refused, "a line of the login"], N1, SshAccess()) == refused
+    assert connection_failure([], N1, SshAccess()) == "ssh ended without a word"
+
+
+def test_launchers_use_our_ssh_and_one_interface_and_bind_no_rank():
+    eth0 = Interface("eth0", "10.0.0.1")
+    command = mpirun_command(
+        "n1:2,n2:2", 4, "ssh -F c", ("r",), mpirun="m", interface=eth0, exported=("PATH",), as_root=False
+    )
+    pairs = list(itertools.pairwise(command))
+    assert {
+        ("plm_ssh_agent", "ssh -F c"),
+        ("--bind-to", "none"),
+        ("--host", "n1:2,n2:2"),
+        ("-x", "PATH"),
+        ("btl_tcp_if_include", "eth0"),
+        ("prte_if_include", "eth0"),
+    } <= set(pairs)
+    command = horovodrun_command("n1:2", 2, "ssh -F c", ("r",), python="p", interface=eth0)
+    assert command[:5] == ("p", "-m", "bench.node.launchers.horovodrun", "10.0.0.1", "ssh -F c")
+    assert {("--network-interfaces", "eth0"), ("-np", "2")} <= set(itertools.pairwise(command))
+
+
+def test_a_launcher_hands_no_secret_on():
+    assert launcher_environment({"PATH": "/bin", "AWS_SECRET_ACCESS_KEY": "x", "RANK": "3"}) == {"PATH": "/bin"}
+
+
+def test_a_rank_that_horovodrun_started_keeps_what_it_was_told():
+    env = {"HOROVOD_RANK": "3", "HOROVOD_SIZE": "4", "HOROVOD_LOCAL_RANK": "1", "HOROVOD_LOCAL_SIZE": "2"}
+    me = read_rank_info(env)
+    assert (me.rank, me.world, me.local_rank, me.local_world) == (3, 4, 1, 2)
+    found = horovod_variables(HorovodOptions(cycle_time_ms=0.5), "gloo", me, "eth0", from_horovodrun=True)
+    assert found["HOROVOD_CYCLE_TIME"] == "0.5"
+    assert not {"HOROVOD_RANK", "HOROVOD_GLOO_RENDEZVOUS_ADDR", "HOROVOD_GLOO_IFACE"} & set(found)
+
+
+def test_a_stranger_s_process_is_not_taken_for_a_rank(tmp_path):
+    """The process number in a rank's note may be another process's by the time it is read."""
+    with subprocess.Popen(["sleep", "60"]) as stranger:
+        (tmp_path / "progress-0").write_bytes(struct.pack("3q", stranger.pid, 0, 0))
+        outsiders = ExternalRanks(tmp_path, [0])
+        assert [one.pid for one in outsiders.progress()] == [stranger.pid]
+        outsiders.end()
+        assert stranger.poll() is None
+        stranger.kill()

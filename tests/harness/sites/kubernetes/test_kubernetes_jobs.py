@@ -1,0 +1,202 @@
+"""How pods stand, and what becomes of a job: against a stand-in for the cluster that runs the pods' commands."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.errors import SiteError
+from harness.sites.base.contract import TrialRequest
+from harness.sites.kubernetes.manifests import TERMINATION_GRACE_S
+from harness.sites.kubernetes.options import KubernetesOptions
+from harness.sites.kubernetes.pods import deleted_pod, pending_reason, read_pod, trial_phase
+from harness.sites.kubernetes.site import KubernetesSite
+from tests.support.builders import make_case
+from tests.support.kubernetes_server import stand_in
+
+CASE = make_case(ranks=4, ranks_per_node=2, site="kubernetes")
+
+
+def pod(phase, index=1, **status):
+    labels = {"batch.kubernetes.io/job-completion-index": str(index)}
+    return {
+        "metadata": {"name": f"p-{index}", "labels": labels},
+        "spec": {"nodeName": "worker-3"},
+        "status": {"phase": phase, **status},
+    }
+
+
+def container(**state):
+    return {"containerStatuses": [{"name": "node", "image": "i:1", "state": state}]}
+
+
+NO_PLACE = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/3 nodes are available"}
+STATUSES = [
+    (pod("Succeeded"), "done", ""),
+    (pod("Running"), "running", ""),
+    (pod("Pending", conditions=[NO_PLACE]), "pending", "Unschedulable: 0/3 nodes are available"),
+    (pod("Pending", **container(waiting={"reason": "ContainerCreating"})), "pending", ""),
+    (pod("Pending", **container(waiting={"reason": "ErrImagePull"})), "pending", "ErrImagePull (i:1)"),
+    (pod("Failed", **container(terminated={"exitCode": 137, "reason": "OOMKilled"})), "failed", "OOMKilled: "),
+    (pod("Failed", **container(terminated={"exitCode": 137, "reason": "Error"})), "failed", "killed by signal 9"),
+    (pod("Failed", **container(terminated={"exitCode": 2, "message": "no"})), "failed", "with status 2: no"),
+    (pod("Failed", reason="Evicted", message="low on memory"), "lost", "Evicted: low on memory"),
+    (pod("Running", reason="NodeLost"), "lost", "out of reach"),
+    (pod("Unknown"), "lost", "out of reach"),
+    (
+        pod("Failed", conditions=[{"type": "DisruptionTarget", "status": "True", "reason": "PreemptionByScheduler"}]),
+        "lost",
+        "PreemptionByScheduler",
+    ),
+]
+
+
+@pytest.mark.parametrize(("sent", "phase", "why"), STATUSES)
+def test_how_a_pod_stands(sent, phase, why):
+    found = read_pod(sent)
+    assert (found.node, found.host, found.phase) == (1, "worker-3", phase)
+    assert why in found.why
+    assert bool(found.why) == bool(why)
+
+
+def test_how_a_trial_stands():
+    def of(*sent):
+        return trial_phase([read_pod(one) for one in sent], 2)
+
+    assert of() == of(pod("Running")) == of(pod("Running"), pod("Pending", 0)) == "queued"
+    assert of(pod("Running"), pod("Succeeded", 0)) == "running"
+    assert of(pod("Failed"), pod("Running", 0)) == of(pod("Failed")) == "breaking"
+    assert of(pod("Failed"), pod("Succeeded", 0)) == "over"
+    assert of(pod("Pending", **container(waiting={"reason": "ImagePullBackOff"}))) == "hopeless"
+    assert deleted_pod(read_pod(pod("Running"))).why == "its pod was deleted"
+    assert deleted_pod(read_pod(pod("Succeeded"))).phase == "done"
+    assert pending_reason([], 2) == "0 of 2 pods were made"
+
+
+@pytest.fixture
+def cluster(tmp_path, monkeypatch):
+    with stand_in(tmp_path / "cluster") as found:
+        monkeypatch.setenv("KUBECONFIG", str(found.kubeconfig(tmp_path / "kubeconfig")))
+        yield found
+
+
+def begin(tmp_path, **options):
+    folder = tmp_path / "sweep" / "00-0123abcd"
+    folder.mkdir(parents=True)
+    site = KubernetesSite(KubernetesOptions(**options))
+    site.warm(())
+    return site.start(TrialRequest(CASE, (), folder))
+
+
+def test_an_image_that_can_not_be_pulled_is_named(cluster, tmp_path):
+    job = begin(tmp_path, image="nowhere.example/x:1")
+    ending = job.wait(60)
+    assert ending.outcome == "failed"
+    assert ending.reason == (
+        'pod 0 of 2 waits: ImagePullBackOff (nowhere.example/x:1): Back-off pulling image "nowhere.example/x:1"'
+    )
+    assert cluster.left() == []
+
+
+def test_pods_without_a_place_are_given_up_with_the_scheduler_s_words(cluster, tmp_path):
+    job = begin(tmp_path, node_selector="disk=tape", queue_timeout_s=0.5)
+    ending = job.wait(60)
+    assert ending.reason == (
+        "not all pods began within 0.5 s; pod 0 of 2 waits: Unschedulable: 0/4 nodes are available: "
+        "4 node(s) didn't match Pod's node affinity/selector."
+    )
+    assert cluster.left() == []
+
+
+def program(tmp_path, text):
+    """What the pods run instead of Python."""
+    path = tmp_path / "program"
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+    return str(path)
+
+
+ONE_FAILS = """
+[ "$JOB_COMPLETION_INDEX" = 1 ] && echo "no luck" && exit 3
+trap 'echo "told to end"; exit 1' TERM
+while true; do sleep 0.05; done
+"""
+
+
+def test_pods_that_do_not_notice_are_told_to_end_and_heard(cluster, tmp_path, monkeypatch):
+    monkeypatch.setattr("harness.sites.kubernetes.job.EXIT_GRACE_S", 0.3)
+    ending = begin(tmp_path, python=program(tmp_path, ONE_FAILS)).wait(60)
+    host = cluster.pod(1).pod["spec"]["nodeName"]
+    assert ending.outcome == "failed"
+    assert ending.reason == f"node 1 ({host}) is gone: its container ended with status 3"
+    assert ending.log_tail == ("pod 0: told to end", "pod 1: no luck")
+    assert cluster.left() == []
+
+
+def test_pods_that_never_end_are_ended_after_the_trial_s_time(cluster, tmp_path, monkeypatch):
+    monkeypatch.setattr("harness.sites.kubernetes.job.MARGIN_S", 0.2)
+    ending = begin(tmp_path, python=program(tmp_path, "exec sleep 60")).wait(0.2)
+    assert ending.outcome == "timeout"
+    assert cluster.left() == []
+
+
+def test_an_api_that_is_away_for_a_while_costs_nothing(cluster, tmp_path, monkeypatch):
+    monkeypatch.setattr("harness.sites.kubernetes.client.RETRY_PAUSE_S", 0.05)
+    monkeypatch.setattr("harness.sites.kubernetes.job.RETRY_PAUSE_S", 0.05)
+    job = begin(tmp_path, python=program(tmp_path, "sleep 0.3; echo here I was"))
+    cluster.failures |= {"pods": 8, "log": 2}
+    ending = job.wait(60)
+    assert cluster.failures == {"pods": 0, "log": 0}
+    assert ending.reason == "node 0 ended without a word"
+    assert ending.log_tail == ("pod 0: here I was", "pod 1: here I was")
+    assert cluster.left() == []
+
+
+def test_a_cancelled_job_leaves_nothing_and_is_not_found_again(cluster, tmp_path):
+    job = begin(tmp_path, node_selector="disk=tape")
+    site, asked = KubernetesSite(), TrialRequest(CASE, (), tmp_path / "sweep" / "00-0123abcd")
+    assert site.reattach(asked, job.handle) is not None
+    assert {kind for kind, _ in cluster.left()} == {"configmaps", "services", "jobs", "pods"}
+    job.cancel()
+    assert cluster.left() == []
+    assert site.reattach(asked, job.handle) is None
+    assert site.reattach(asked, "../secrets") is None
+
+
+def test_whoever_deletes_the_job_deletes_all_of_it(cluster, tmp_path):
+    """A harness that was killed and never resumed leaves the job to its time to live."""
+    job = begin(tmp_path, node_selector="disk=tape")
+    cluster.delete("jobs", job.handle)
+    for kubelet in cluster.kubelets.values():
+        kubelet.join(TERMINATION_GRACE_S)
+    assert cluster.left() == []
+
+
+def test_a_refusal_is_one_line_and_holds_no_token(cluster, tmp_path, monkeypatch):
+    token = "sha256~wrong-and-secret"
+    monkeypatch.setenv("KUBECONFIG", str(cluster.kubeconfig(tmp_path / "other", token)))
+    with pytest.raises(SiteError) as caught:
+        KubernetesSite().warm(())
+    assert str(caught.value) == (
+        f"kubernetes: asked for jobs, {cluster.address} answered 401 Unauthorized: Unauthorized"
+    )
+
+
+def test_a_cluster_that_is_not_there_is_one_line(tmp_path, cluster, monkeypatch):
+    cluster.server.shutdown()
+    cluster.server.server_close()
+    monkeypatch.setattr("harness.sites.kubernetes.client.RETRY_PAUSE_S", 0.01)
+    with pytest.raises(SiteError, match=r"^kubernetes: asked for jobs, http://127.0.0.1:\d+ did not answer \(\w+\)$"):
+        KubernetesSite().warm(())
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
+    with pytest.raises(SiteError, match="set KUBECONFIG") as caught:
+        KubernetesSite().warm(())
+    assert "\n" not in str(caught.value)
+    (tmp_path / "none").write_text("token: [secret")
+    with pytest.raises(SiteError, match="kubeconfig") as caught:
+        KubernetesSite().warm(())
+    assert "secret" not in str(caught.value)
+
+
+def test_another_namespace_is_asked_by_its_name(cluster):
+    with pytest.raises(SiteError, match='answered 404 Not Found: namespaces "other" not found'):
+        KubernetesSite(KubernetesOptions(namespace="other")).warm(())

@@ -1,0 +1,198 @@
+"""What is rendered for a cluster, and what is found wrong with it beyond the schema."""
+
+from __future__ import annotations
+
+import copy
+import re
+from pathlib import Path
+
+import kubernetes_validate
+import pytest
+import yaml
+
+from harness.errors import UsageError
+from harness.planning.options import option_combinations
+from harness.sites.kubernetes.manifest_checks import manifest_problems
+from harness.sites.kubernetes.manifests import as_yaml, object_name, render_job
+from harness.sites.kubernetes.options import KubernetesOptions
+from harness.sites.kubernetes.site import KubernetesSite
+from tests.support.builders import make_case
+from tests.support.kubernetes_server import Rejected, admit
+from tests.support.paths import GOLDEN
+
+SERVER_VERSIONS = ("1.31", "1.37")
+
+CPU = make_case(ranks=4, ranks_per_node=2, site="kubernetes")
+GPU = make_case(ranks=8, ranks_per_node=4, site="kubernetes", transport="nccl", device="cuda")
+MPI = make_case(ranks=4, ranks_per_node=2, site="kubernetes", backend="horovod", transport="mpi")
+RENDERED = {
+    "job-cpu": (CPU, {"cpus": 2, "memory": "4Gi", "interface": "eth0"}),
+    "job-gpu": (
+        GPU,
+        {
+            "namespace": "bench",
+            "image": "registry.example/scaling:1",
+            "node_selector": "gpu=h200,disk=ssd",
+            "tolerations": "nvidia.com/gpu:NoSchedule;team=ml:NoExecute",
+            "service_account": "trainer",
+            "shm_size": "16Gi",
+            "spread": "preferred",
+        },
+    ),
+    "trainjob": (GPU, {"kind": "trainjob", "node_selector": "gpu=h200"}),
+    "mpijob": (MPI, {"kind": "mpijob", "cpus": 2}),
+}
+
+
+@pytest.mark.parametrize("name", RENDERED)
+def test_rendered_manifests(name):
+    case, wishes = RENDERED[name]
+    rendered = KubernetesSite(KubernetesOptions(**wishes)).render(case, ())["manifest.yaml"]
+    assert rendered == (GOLDEN / f"kubernetes-{name}.yaml").read_text()
+
+
+@pytest.mark.parametrize("version", SERVER_VERSIONS)
+@pytest.mark.parametrize("name", RENDERED)
+def test_every_core_object_is_of_the_schema(name, version):
+    case, wishes = RENDERED[name]
+    objects = list(yaml.safe_load_all(KubernetesSite(KubernetesOptions(**wishes)).render(case, ())["manifest.yaml"]))
+    core = [one for one in objects if "kubeflow" not in one["apiVersion"]]
+    assert [one["kind"] for one in core] == (["ConfigMap", "Service", "Job"] if "job-" in name else ["ConfigMap"])
+    for one in core:
+        kubernetes_validate.validate(one, version, strict=True)
+
+
+def test_pods_that_kubeflow_makes_are_of_the_schema_too():
+    """Their own schemas come with their controllers; what is in them of Kubernetes' is known."""
+    for kind, case in (("trainjob", GPU), ("mpijob", MPI)):
+        rendered = KubernetesSite(KubernetesOptions(kind=kind)).render(case, ())["manifest.yaml"]
+        spec = list(yaml.safe_load_all(rendered))[1]["spec"]
+        if kind == "mpijob":
+            pods = [replica["template"] for replica in spec["mpiReplicaSpecs"].values()]
+        else:
+            patch = spec["runtimePatches"][0]["trainingRuntimeSpec"]["template"]["spec"]["replicatedJobs"][0]
+            pods = [patch["template"]["spec"]["template"]]
+            assert (spec["trainer"]["numNodes"], spec["trainer"]["numProcPerNode"]) == (2, 4)
+        for pod in pods:
+            one = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, "spec": pod["spec"]}
+            kubernetes_validate.validate(one, SERVER_VERSIONS[-1], strict=True)
+
+
+def objects_of(case=CPU):
+    return render_job(case, KubernetesOptions(), "scaling-a", "sweep")
+
+
+def test_what_is_rendered_has_no_fault():
+    assert manifest_problems(objects_of(), CPU) == []
+
+
+PLANTED = {
+    "restartPolicy is Always": lambda job, service, config: pod_of(job).update(restartPolicy="Always"),
+    "restartPolicy is OnSuccess": lambda job, service, config: pod_of(job).update(restartPolicy="OnSuccess"),
+    "subdomain is elsewhere": lambda job, service, config: pod_of(job).update(subdomain="elsewhere"),
+    "does not match the pods' labels": lambda job, service, config: service["spec"].update(selector={"app": "x"}),
+    "its selector {} does not": lambda job, service, config: service["spec"].update(selector={}),
+    "is not headless": lambda job, service, config: service["spec"].update(clusterIP="10.0.0.1"),
+    "pods that are not ready": lambda job, service, config: service["spec"].update(publishNotReadyAddresses=False),
+    "but 2 nodes": lambda job, service, config: job["spec"].update(parallelism=1),
+    "completions 4 and parallelism 4": lambda job, service, config: job["spec"].update(completions=4, parallelism=4),
+    "completionMode Indexed": lambda job, service, config: job["spec"].pop("completionMode"),
+    "SCALING_NODES is 3": lambda job, service, config: env_of(job)["SCALING_NODES"].update(value="3"),
+    "pod 0 is scaling-a-0.scaling-a": lambda job, service, config: env_of(job)["MASTER_ADDR"].update(value="a-0.a"),
+    "'Scaling_A' is no DNS label": lambda job, service, config: service["metadata"].update(name="Scaling_A"),
+    "leaves no room": lambda job, service, config: job["metadata"].update(name="a" * 60),
+    "in different namespaces": lambda job, service, config: config["metadata"].update(namespace="other"),
+    "label x has the value": lambda job, service, config: config["metadata"].update(labels={"x": "a b"}),
+    "which is not its ConfigMap": lambda job, service, config: config["metadata"].update(name="other"),
+    "more than 1048576 bytes": lambda job, service, config: config["data"].update(case="x" * 2**20),
+    "there is none": lambda job, service, config: pod_of(job).update(volumes=pod_of(job)["volumes"][:2]),
+}
+
+
+def pod_of(job):
+    return job["spec"]["template"]["spec"]
+
+
+def env_of(job):
+    return {one["name"]: one for one in pod_of(job)["containers"][0]["env"]}
+
+
+@pytest.mark.parametrize("said", PLANTED)
+def test_what_no_schema_says_is_found(said):
+    config, service, job = copy.deepcopy(objects_of())
+    PLANTED[said](job, service, config)
+    found = manifest_problems([config, service, job], CPU)
+    assert any(said in fault for fault in found), found
+
+
+def test_a_job_without_its_service_is_at_fault():
+    assert "no Service" in manifest_problems(objects_of()[::2], CPU)[0]
+
+
+def test_a_deployment_can_not_be_a_job():
+    deployment = {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": "d"},
+        "spec": {"selector": {"matchLabels": {"a": "b"}}, "template": objects_of()[2]["spec"]["template"]},
+    }
+    assert "Deployment: its pods' restartPolicy is Never, allowed: Always" in manifest_problems([deployment], CPU)
+    with pytest.raises(Rejected, match='Unsupported value: "Never"'):
+        admit("deployments", deployment)
+    job = copy.deepcopy(objects_of()[2])
+    pod_of(job)["restartPolicy"] = "Always"
+    kubernetes_validate.validate(job, SERVER_VERSIONS[-1], strict=True)
+    with pytest.raises(Rejected, match='Unsupported value: "Always"'):
+        admit("jobs", job)
+
+
+def test_names_are_dns_labels_whatever_the_folder(tmp_path):
+    assert object_name(Path("runs/20260101-000000-ab12/00-deadbeef")) == "scaling-20260101-000000-ab12-00-deadbeef"
+    for folder in ("A sweep of mine/00-deadbeef", "x" * 90 + "/07-0123abcd", "_/_"):
+        objects = render_job(CPU, KubernetesOptions(), object_name(Path(folder)), "s")
+        assert manifest_problems(objects, CPU) == [], folder
+    assert object_name(Path("x" * 90 + "/07-0123abcd")).endswith("-07-0123abcd")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("namespace", "Bench"),
+        ("image", "a; rm"),
+        ("node_selector", "a"),
+        ("node_selector", "a=b=c"),
+        ("tolerations", "a=b"),
+        ("tolerations", "a:Sometimes"),
+        ("memory", "much"),
+        ("memory", "0Gi"),
+        ("service_account", "a/b"),
+        ("python", "python -c"),
+        ("interface", "eth0;x"),
+        ("gpus", "-1"),
+        ("kind", "pod"),
+        ("image_pull_policy", "Often"),
+        ("queue_timeout_s", "0"),
+    ],
+)
+def test_bad_options_are_named(name, value):
+    with pytest.raises(UsageError, match=f"option kubernetes.{name} = {re.escape(value)}"):
+        option_combinations("kubernetes", KubernetesOptions, {name: (value,)})
+
+
+def test_what_makes_no_sense_in_pods_is_skipped_with_the_remedy():
+    def why_not(case, **options):
+        return KubernetesSite(KubernetesOptions(**options)).unavailable_reason(case)
+
+    assert why_not(CPU) is None
+    assert "kind=mpijob" in why_not(MPI)
+    assert why_not(MPI, kind="mpijob") is None
+    assert "horovod.transport=mpi" in why_not(CPU, kind="mpijob")
+    assert "--set kubernetes.gpus=4" in why_not(GPU, gpus=2)
+    assert "--net" in why_not(CPU.model_copy(update={"net": "1gbit"}))
+    with pytest.raises(UsageError, match="needs Kubeflow Trainer"):
+        KubernetesSite(KubernetesOptions(kind="trainjob")).warm(())
+
+
+def test_manifests_hold_the_case_as_it_is():
+    config = yaml.safe_load_all(as_yaml(objects_of())).__next__()
+    assert type(CPU).model_validate_json(config["data"]["case.json"]) == CPU

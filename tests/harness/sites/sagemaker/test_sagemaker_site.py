@@ -1,0 +1,204 @@
+"""What SageMaker is asked for, what is refused before it is asked, and what comes back."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import boto3
+import pytest
+from botocore.validate import ParamValidator
+
+from bench.core.case import DataSource
+from bench.core.records import RankFailure
+from bench.node import sagemaker_entry
+from harness.errors import UsageError
+from harness.planning.options import option_combinations
+from harness.sites.sagemaker.site import SITE, SagemakerSite
+from harness.sites.sagemaker.training_job import (
+    SagemakerOptions,
+    cost_of,
+    data_files,
+    job_name,
+    stopping_condition,
+    unsupported_reason,
+    with_remote_data,
+)
+from tests.support.paths import GOLDEN
+from tests.support.training_jobs import CHOICES, chosen, there
+
+
+def rendered(name: str, **changes) -> str:
+    return SagemakerSite(chosen(name)).render(there(**changes), ())["training-job.json"]
+
+
+@pytest.fixture
+def keys(monkeypatch):
+    """AWS's own settings, as variables; nothing of this machine's is read."""
+    for name, value in {
+        "AWS_ACCESS_KEY_ID": "AKIAIOSFODNN7EXAMPLE",
+        "AWS_SECRET_ACCESS_KEY": "wJalrSecretOfNobody",
+        "AWS_CONFIG_FILE": "/nowhere",
+        "AWS_SHARED_CREDENTIALS_FILE": "/nowhere",
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }.items():
+        monkeypatch.setenv(name, value)
+    for name in ("AWS_PROFILE", "AWS_DEFAULT_REGION", "AWS_REGION", "AWS_ENDPOINT_URL"):
+        monkeypatch.delenv(name, raising=False)
+
+
+# --- the request ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", CHOICES)
+def test_rendered_request(name):
+    data = DataSource(name="digits", digest="sha256:ab12", path="/somewhere") if name == "image" else None
+    assert rendered(name, data=data) == (GOLDEN / f"sagemaker-{name}.json").read_text()
+
+
+def faults(shape, value, place="") -> list[str]:
+    """What the API's model says of patterns, lengths and enumerations: botocore itself checks types and minima only."""
+    found = []
+    if shape.type_name == "structure":
+        for name, member in shape.members.items():
+            found += faults(member, value[name], f"{place}.{name}") if name in value else []
+    elif shape.type_name == "list":
+        found += [f"{place}: too many"] if len(value) > shape.metadata.get("max", 10**9) else []
+        for number, one in enumerate(value):
+            found += faults(shape.member, one, f"{place}[{number}]")
+    elif shape.type_name == "map":
+        for name, one in value.items():
+            found += faults(shape.key, name, f"{place} key") + faults(shape.value, one, f"{place}.{name}")
+    elif shape.type_name == "string":
+        limits = shape.metadata
+        # Python's re knows no \p: the tags' characters.
+        pattern = re.sub(r"\\p\{L\}\\p\{Z\}\\p\{N\}", r"\\w\\s", limits.get("pattern", ".*"))
+        if not re.fullmatch(pattern, value) or len(value) > limits.get("max", 10**9):
+            found.append(f"{place}: {value!r}")
+        if value not in (limits.get("enum") or [value]):
+            found.append(f"{place}: {value!r} is none of those known")
+    return found
+
+
+@pytest.mark.parametrize("name", CHOICES)
+def test_the_service_s_own_model_accepts_it(name):
+    model = boto3.client("sagemaker", region_name="eu-west-1").meta.service_model
+    shape = model.operation_model("CreateTrainingJob").input_shape
+    asked = json.loads(rendered(name))
+    assert not ParamValidator().validate(asked, shape).has_errors()
+    assert faults(shape, asked) == []
+    assert faults(shape, {**asked, "TrainingJobName": "-x"}) == [".TrainingJobName: '-x'"], "the check itself checks"
+
+
+def test_job_names_are_accepted_and_differ():
+    long = there(workload="a_workload_with_a_long_name", backend="a_backend_with_a_name_that_is_longer_still")
+    for name in (job_name(long), job_name(there(), "0123abcd"), job_name(there())):
+        assert re.fullmatch(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}", name)
+    assert job_name(there(seed=1)) != job_name(there(seed=2))
+    assert job_name(there(), "0123abcd") != job_name(there(), "0123abce")
+
+
+def test_data_goes_along_and_is_read_where_its_channel_lies(tmp_path):
+    (tmp_path / "part").mkdir()
+    (tmp_path / "part" / "images.npy").write_bytes(b"1")
+    (tmp_path / "labels.npy").write_bytes(b"2")
+    folder = there(data=DataSource(name="digits", digest="d", path=str(tmp_path)))
+    assert set(data_files(folder)) == {"part/images.npy", "labels.npy"}
+    assert with_remote_data(folder).data == folder.data.model_copy(update={"path": "/opt/ml/input/data/data"})
+    file = there(data=DataSource(name="labels", digest="d", path=str(tmp_path / "labels.npy")))
+    assert set(data_files(file)) == {"labels.npy"}
+    assert with_remote_data(file).data.path == "/opt/ml/input/data/data/labels.npy"
+    assert (data_files(there()), with_remote_data(there())) == ({}, there())
+
+
+def test_limits_leave_room_for_setting_up_and_for_spot_s_queue():
+    assert stopping_condition(there(timeout_s=100.5), chosen())["MaxRuntimeInSeconds"] > 101
+    spot = stopping_condition(there(), chosen(spot=True))
+    assert spot["MaxWaitTimeInSeconds"] > spot["MaxRuntimeInSeconds"]
+
+
+# --- what is refused before anything is sent --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"role": "trains"}, "role"),
+        ({"role": "arn:aws:iam::123456789012:role/trains\n"}, "role"),
+        ({"image": "x;reboot"}, "image"),
+        ({"s3": "s3://our-bucket/../theirs"}, "s3"),
+        ({"instance_type": "m5.large"}, "instance_type"),
+        ({"instance_type": "ml.$(x).large"}, "instance_type"),
+        ({"interface": "eth0; reboot"}, "interface"),
+        ({"tags": "team"}, "tags"),
+        ({"tags": "aws:team=ml"}, "AWS's own"),
+        ({"tags": "a=1;a=2"}, "each key once"),
+        ({"tags": f"{'k' * 129}=1"}, "up to 128"),
+        ({"subnets": "subnet-1"}, "go together"),
+        ({"spot": True, "max_runtime_s": 10, "max_wait_s": 5}, "shorter than max_runtime_s"),
+        ({"max_wait_s": 5}, "for spot only"),
+        ({"price_per_hour": -1}, "price_per_hour"),
+    ],
+)
+def test_options_are_checked_by_name(options, said):
+    with pytest.raises(UsageError, match=re.escape(said)):
+        option_combinations("sagemaker", SagemakerOptions, {name: (value,) for name, value in options.items()})
+
+
+@pytest.mark.parametrize(
+    ("case", "options", "said"),
+    [
+        (there(), {"role": ""}, "sagemaker.role is not set: --set sagemaker.role="),
+        (there(), {"s3": ""}, "sagemaker.s3 is not set"),
+        (there(net="1gbit"), {}, "--net is for the local site"),
+        (there(backend="horovod", transport="mpi"), {}, "--set horovod.transport=gloo"),
+        (there(device="cuda"), {}, "ml.m5.xlarge has no GPU"),
+        (there(timeout_s=900), {"max_runtime_s": 600}, "ends a trial before --timeout 900"),
+        (there(), {"spot": True, "max_wait_s": 600}, "is shorter than a job may run"),
+    ],
+)
+def test_what_can_t_work_is_skipped_with_the_remedy(case, options, said):
+    assert said in (unsupported_reason(case, chosen(**options)) or "")
+
+
+def test_what_works_is_not_skipped(keys):
+    assert SagemakerSite(chosen()).unavailable_reason(there()) is None
+    assert SagemakerSite(chosen("spot-vpc")).unavailable_reason(there(device="cuda", transport="nccl")) is None
+
+
+def test_without_region_credentials_or_boto3_the_skip_says_what_to_do(keys, monkeypatch):
+    assert "--set sagemaker.region=" in (SagemakerSite(chosen(region="")).unavailable_reason(there()) or "")
+    assert "aws configure" in (SagemakerSite(chosen(profile="nobody")).unavailable_reason(there()) or "")
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    monkeypatch.setattr("botocore.utils.ContainerMetadataFetcher.retrieve_uri", None)
+    assert "no AWS credentials: run `aws configure`" in (SagemakerSite(chosen()).unavailable_reason(there()) or "")
+    monkeypatch.setattr(SagemakerSite, "requires", ("no_such_client",))
+    assert 'pip install "scaling-harness[sagemaker]"' in (SITE.unavailable_reason(there()) or "")
+
+
+# --- inside a container -----------------------------------------------------------------------------------------------
+
+
+def test_a_host_learns_its_place_unless_it_knows_it():
+    resources = {"hosts": ["algo-1", "algo-2"], "current_host": "algo-2", "network_interface_name": "eth1"}
+    found = sagemaker_entry.host_variables(resources, {})
+    assert found == {"SM_HOSTS": '["algo-1", "algo-2"]', "SM_CURRENT_HOST": "algo-2", "SCALING_INTERFACE": "eth1"}
+    assert sagemaker_entry.host_variables(resources, {"SCALING_INTERFACE": "eth0"}).get("SCALING_INTERFACE") is None
+
+
+def test_a_host_tells_the_first_failure(tmp_path):
+    assert sagemaker_entry.failure_reason(tmp_path) == "a process ended without a word; see the log"
+    for rank, at in ((0, 2.0), (1, 1.0)):
+        failure = RankFailure(role="rank", rank=rank, host="h", error=f"ValueError: {rank}", at=at)
+        (tmp_path / f"failure-rank-{rank}.json").write_text(failure.model_dump_json())
+    assert sagemaker_entry.failure_reason(tmp_path) == "rank 1: ValueError: 1"
+
+
+# --- costs ------------------------------------------------------------------------------------------------------------
+
+
+def test_costs_are_billed_seconds_of_every_instance():
+    assert cost_of(90, 4, 3.6) == (pytest.approx(0.36), None)
+    assert cost_of(90, 4, None) == (None, "no price was given: --set sagemaker.price_per_hour=PRICE")
+    assert cost_of(None, 4, 3.6) == (None, "SageMaker has not told the billable seconds")

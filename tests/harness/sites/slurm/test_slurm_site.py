@@ -1,0 +1,348 @@
+"""What Slurm is given, and what is made of its answers; on real daemons: e2e/test_slurm.py."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from bench.core.exit_report import ExitReport, NodeReport
+from bench.core.machine import NodeFacts
+from bench.host.installation import torch_cuda_version
+from bench.plugins.registry import load_backend
+from harness.planning.placements import choose_device
+from harness.planning.suite import Suite
+from harness.sites.base.contract import TrialRequest, TrialResult
+from harness.sites.slurm import job as slurm_job
+from harness.sites.slurm.batch_script import SlurmOptions, batch_script, step_limit_s
+from harness.sites.slurm.client import (
+    UNKNOWN_JOB,
+    SlurmJobState,
+    SlurmUnavailable,
+    SubmissionRejected,
+    cancel,
+    error_text,
+    mpi_unavailable_reason,
+    read_nodes,
+    read_sacct,
+    read_squeue,
+    submission_environment,
+    submit,
+)
+from harness.sites.slurm.job import SlurmJob, Submission, hosts_reported_by_srun
+from harness.sites.slurm.site import SITE, SlurmSite
+from tests.support.builders import make_case
+from tests.support.paths import GOLDEN
+
+CASE = make_case(site="slurm", ranks=2, ranks_per_node=1)
+PYTHON = "/opt/python/bin/python"
+RICH = {
+    "partition": "gpu,long",
+    "account": "lab",
+    "qos": "high",
+    "constraint": "a100&ib",
+    "gpus_per_node": "a100:4",
+    "memory": "0",
+    "exclusive": True,
+    "time_limit_min": 90,
+    "interface": "ib0",
+    "extra": "--reservation=night --nice=5",
+}
+
+
+def asked(name: str = "trial", **changes) -> TrialRequest:
+    case = make_case(site="slurm", ranks_per_node=1, **changes)
+    return TrialRequest(case, load_backend(case.backend).launch(case), Path(name))
+
+
+def rendered(options: dict, *trials: TrialRequest) -> str:
+    return batch_script(SlurmOptions(python=PYTHON, **options), trials, "trial/slurm.log")
+
+
+MPI = {"backend": "horovod", "transport": "mpi", "ranks": 4, "ranks_per_node": 2, "threads": 3}
+
+
+def mpi_trial(name: str = "trial") -> TrialRequest:
+    case = make_case(site="slurm", **MPI)
+    return TrialRequest(case, load_backend("horovod").launch(case), Path(name))
+
+
+SCRIPTS = {
+    "ddp": rendered({}, asked()),
+    "horovod-gloo": rendered(RICH, asked(backend="horovod")),
+    "horovod-mpi": rendered({"interface": "ib0"}, mpi_trial()),
+    "dask": rendered({}, asked(backend="dask", transport="tasks", ranks=4)),
+    "pyxis": rendered({"container": "nvcr.io#nvidia/pytorch:26.01-py3"}, asked(device="cuda", transport="nccl")),
+    "apptainer": rendered(
+        {"container": "/images/torch.sif", "container_by": "apptainer"}, asked(device="cuda", transport="nccl")
+    ),
+    "packed": rendered({"pack": True}, asked("00-a", ranks=1), mpi_trial("00-b"), asked("00-c", ranks=4)),
+}
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_rendered_scripts(name):
+    assert SCRIPTS[name] == (GOLDEN / f"slurm-{name}.sh").read_text()
+    checked = subprocess.run(["bash", "-n"], input=SCRIPTS[name], text=True, capture_output=True, check=False)
+    assert (checked.returncode, checked.stderr) == (0, "")
+
+
+def test_a_job_has_room_for_the_largest_of_its_trials_and_time_for_all():
+    lines = SCRIPTS["packed"].splitlines()
+    assert "#SBATCH --nodes=4" in lines
+    assert "#SBATCH --cpus-per-task=6" in lines
+    assert "#SBATCH --no-kill" in lines
+    minutes = next(int(line.rpartition("=")[2]) for line in lines if line.startswith("#SBATCH --time="))
+    assert minutes * 60 >= 3 * step_limit_s(make_case())
+
+
+@pytest.mark.parametrize(
+    ("knob", "value"),
+    [
+        ("partition", "a b"),
+        ("partition", "a\n#SBATCH --uid=0"),
+        ("account", "$(id)"),
+        ("qos", "a;b"),
+        ("constraint", "a'b"),
+        ("gpus_per_node", "4;rm"),
+        ("memory", "lots"),
+        ("python", "python -c x"),
+        ("container", "--image"),
+        ("container", "a b"),
+        ("interface", "eth0;x"),
+        ("mpi", "pmix --export=ALL"),
+        ("extra", "--wrap=x"),
+        ("extra", "--output=/etc/passwd"),
+        ("extra", "-p x"),
+        ("extra", "--nice=$(id)"),
+        ("extra", "--array=1-5"),
+        ("extra", "--nodelist=a;b"),
+    ],
+)
+def test_what_does_not_look_like_a_name_is_refused(knob, value):
+    with pytest.raises(ValidationError):
+        SlurmOptions(**{knob: value})
+
+
+def test_names_of_folders_are_quoted():
+    text = rendered({}, asked("it's; a trap"))
+    (line,) = [line for line in text.splitlines() if line.startswith("cd ")]
+    assert shlex.split(line)[1] == "it's; a trap"
+
+
+def test_a_container_brings_its_own_python_and_another_python_its_own_packages():
+    assert SlurmSite().shares_environment
+    assert not SlurmSite(SlurmOptions(python=PYTHON)).shares_environment
+    assert not SlurmSite(SlurmOptions(container="x.sif")).shares_environment
+    assert SlurmOptions(container="x.sif").rank_python == "python"
+
+
+def test_shaped_links_are_refused(monkeypatch, tmp_path):
+    for tool in ("sbatch", "squeue", "scancel", "sinfo", "scontrol", "srun"):
+        (tmp_path / tool).touch(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert SITE.unavailable_reason(make_case()) is None
+    assert "leave --net out" in SITE.unavailable_reason(make_case(net="1gbit"))
+    (tmp_path / "squeue").unlink()
+    assert SITE.unavailable_reason(make_case()).startswith("no squeue here: run on a login node")
+    assert SITE.unavailable_reason(make_case()) == SITE.missing_dependency(), "said by `doctor` and `list` too"
+
+
+def test_gpus_that_are_asked_for_are_computed_on():
+    def device(**options) -> str:
+        return choose_device(Suite(name="s"), SlurmSite(SlurmOptions(python=PYTHON, **options)).machine())
+
+    assert device() == "cpu"
+    assert device(gpus_per_node="4") == device(gpus_per_node="a100:4") == "cuda"
+    assert device(gpus_per_node="0") == "cpu"
+    here = SlurmSite(SlurmOptions(gpus_per_node="4")).machine()
+    assert (here.gpus, here.cuda_torch) == (4, torch_cuda_version() is not None)
+
+
+def test_what_slurm_s_commands_do_wrong_is_one_line(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(SlurmUnavailable, match=r"scancel can't be run \(No such file or directory\)"):
+        cancel("7")
+    with pytest.raises(SubmissionRejected, match="sbatch can't be run"):
+        submit(tmp_path / "job.sh", tmp_path, "x", {"PATH": str(tmp_path)})
+    assert "srun can't be run" in mpi_unavailable_reason("pmix_v9")
+    slow = tmp_path / "scancel"
+    slow.write_text("#!/bin/sh\nexec /bin/sleep 60\n")
+    slow.chmod(0o755)
+    monkeypatch.setattr("harness.sites.slurm.client.COMMAND_TIMEOUT_S", 0.1)
+    with pytest.raises(SlurmUnavailable, match=r"scancel gave no answer within 0\.1 s"):
+        cancel("7")
+
+
+def facts(node: int) -> NodeFacts:
+    return NodeFacts(
+        node=node, host=f"n{node}", system="Linux", cpu="c", cores=2, memory_bytes=1, gpus=(), python="3", packages={}
+    )
+
+
+def job(folder: Path, submission: Submission, **options) -> SlurmJob:
+    folder.mkdir()
+    return SlurmJob(TrialRequest(CASE, (), folder), submission, SlurmOptions(**options))
+
+
+def slurm_says(monkeypatch, folder: Path, **commands: str) -> None:
+    """Programs that stand in for Slurm's, each a line of shell."""
+    for name in ("squeue", "scancel", "sinfo", "sacct"):
+        (folder / name).write_text(f"#!/bin/sh\n{commands.get(name, '')}\n")
+        (folder / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
+
+
+def test_trials_of_a_job_that_was_given_up_say_why(monkeypatch, tmp_path):
+    slurm_says(
+        monkeypatch,
+        tmp_path,
+        squeue=f"test -e {tmp_path}/gone && echo '7|CANCELLED||None' || echo '7|PENDING||PartitionDown'",
+        scancel=f"touch {tmp_path}/gone",
+    )
+    submission = Submission("7", shared=True)
+    endings = [job(tmp_path / name, submission, patience_s=0).wait(9) for name in ("a", "b")]
+    assert {ending.reason for ending in endings} == {"it would never have begun: Slurm says PENDING (PartitionDown)"}
+
+
+def test_a_trial_that_takes_too_long_is_ended_without_those_after_it(monkeypatch, tmp_path):
+    trial = tmp_path / "00-a"
+    slurm_says(
+        monkeypatch,
+        tmp_path,
+        squeue="case $* in *--steps*) echo '7.batch|job'; echo '7.1|00-a'; echo '7.2|00-b';; "
+        "*) echo '7|RUNNING|n[1-2]|None';; esac",
+        scancel=f"echo $* >>{tmp_path}/said; touch {trial}/ended",
+    )
+    monkeypatch.setattr(slurm_job, "GRACE_S", -step_limit_s(CASE))
+    monkeypatch.setattr(slurm_job, "LEAVE_QUEUE_S", 0)
+    monkeypatch.setattr(slurm_job, "FILE_DELAY_S", 0.5)
+    submission = Submission("7", shared=True)
+    late = job(trial, submission)
+    (trial / "began").touch()
+    assert late.wait(9).outcome == "timeout"
+    assert (tmp_path / "said").read_text() == "7.1\n"
+    assert submission.cancel_reason is None
+
+
+def test_nodes_that_were_ended_by_force_at_the_limit_are_a_timeout(monkeypatch, tmp_path):
+    slurm_says(monkeypatch, tmp_path, squeue="echo '7|COMPLETED|n[1-2]|None'")
+    monkeypatch.setattr(slurm_job, "FILE_DELAY_S", 0)
+    monkeypatch.setattr(slurm_job, "LEAVE_QUEUE_S", 0)
+
+    def ending(name: str, took_s: float, *, timed_out: bool) -> TrialResult:
+        ended = job(tmp_path / name, Submission("7", shared=True))
+        scene = ExitReport(timed_out=timed_out, timeout_s=9)
+        (ended.folder / "node-0.json").write_text(NodeReport(facts=facts(0), exit_report=scene).model_dump_json())
+        (ended.folder / "hosts.txt").write_text("n0\nn1\n")
+        for file, at in (("began", 0.0), ("ended", took_s)):
+            (ended.folder / file).touch()
+            os.utime(ended.folder / file, (at, at))
+        return ended.wait(9)
+
+    assert ending("early", 20, timed_out=False).reason.startswith("node 1 (n1) is gone: it left no word")
+    assert ending("noticed", 20, timed_out=True).outcome == "timeout"
+    assert ending("ended", step_limit_s(CASE) + 1, timed_out=False).outcome == "timeout"
+
+
+def test_nodes_whose_end_srun_heard_of():
+    lines = [
+        "srun: error: n[1-2]: tasks 0-1: Exited with exit code 1",
+        "srun: error: n7: task 4: Killed",
+        "srun: error: Unable to create step",
+        "n9: task 3: a rank's own words",
+    ]
+    assert hosts_reported_by_srun(lines) == {"n1", "n2", "n7"}
+
+
+def test_the_queue_s_lines():
+    text = "7|RUNNING|n[1-2]|None\n8|PENDING||ReqNodeNotAvail, UnavailableNodes:n3|x\n"
+    assert read_squeue(text, "7") == SlurmJobState("RUNNING", "n[1-2]", "None")
+    assert read_squeue(text, "8") == SlurmJobState("PENDING", "", "ReqNodeNotAvail, UnavailableNodes:n3|x")
+    assert read_squeue(text, "9") is None
+    assert read_squeue("", "7") is None
+
+
+def test_the_accounts_lines():
+    assert read_sacct("CANCELLED by 0|n[1-4]|None\n") == SlurmJobState("CANCELLED", "n[1-4]", "None")
+    assert read_sacct("NODE_FAIL|n[1-4]|\n").over
+    assert read_sacct("\n") is None
+    assert read_sacct("Slurm accounting storage is disabled\n") is None
+
+
+@pytest.mark.parametrize(
+    ("reason", "cannot_start"),
+    [
+        ("Resources", False),
+        ("Priority", False),
+        ("Dependency", False),
+        ("BeginTime", False),
+        ("QOSMaxNodePerUserLimit", False),
+        ("AssocGrpCpuLimit", False),
+        ("Licenses", False),
+        ("None", False),
+        ("ReqNodeNotAvail, UnavailableNodes:n4", True),
+        ("ReqNodeNotAvail, UnavailableNodes:", False),
+        ("ReqNodeNotAvail, Reserved for maintenance", False),
+        ("JobHeldAdmin", False),
+        ("JobHeldUser", False),
+        ("PartitionNodeLimit", True),
+        ("PartitionDown", True),
+        ("DependencyNeverSatisfied", True),
+        ("BadConstraints", True),
+        ("InvalidQOS", True),
+        ("AssocMaxWallDurationPerJobLimit", True),
+        ("QOSMaxCpuPerJobLimit", True),
+        ("QOSMaxNodePerJobLimit", True),
+        ("Nodes required for job are DOWN, DRAINED or reserved for jobs in higher priority partitions", True),
+    ],
+)
+def test_what_a_job_waits_for_in_vain(reason, cannot_start):
+    assert SlurmJobState("PENDING", "", reason).cannot_start is cannot_start
+    assert not SlurmJobState("RUNNING", "n1", reason).cannot_start
+
+
+def test_a_job_is_over_when_nothing_of_it_runs_or_waits():
+    over = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "BOOT_FAIL")
+    assert all(SlurmJobState(state).over for state in over)
+    assert not any(
+        SlurmJobState(state).over for state in ("PENDING", "CONFIGURING", "RUNNING", "COMPLETING", "SUSPENDED")
+    )
+    assert UNKNOWN_JOB.over
+    assert SlurmJobState("NODE_FAIL", "", "None").said == "Slurm says NODE_FAIL"
+    assert UNKNOWN_JOB.said == "Slurm knows the job no more"
+
+
+def test_nodes_in_trouble():
+    text = "n1|allocated|none\nn2|idle*|none\nn3|down*|Not responding\nn4|drained|fan broken\nn5|idle|none\n"
+    assert read_nodes(text) == {
+        "n2": "Slurm says the node is IDLE and does not answer",
+        "n3": "Slurm says the node is DOWN and does not answer (Not responding)",
+        "n4": "Slurm says the node is DRAINED (fan broken)",
+    }
+
+
+def test_what_the_script_says_overrules_the_user_s_environment():
+    env = {
+        "HOME": "/h",
+        "SLURM_CONF": "/c",
+        "SBATCH_TIMELIMIT": "1",
+        "SBATCH_OUTPUT": "x",
+        "SBATCH_REQUEUE": "1",
+        "SBATCH_PARTITION": "theirs",
+    }
+    found = submission_environment(env, SCRIPTS["ddp"], {"PYTHONPATH": "/src"})
+    assert found == {"HOME": "/h", "SLURM_CONF": "/c", "SBATCH_PARTITION": "theirs", "PYTHONPATH": "/src"}
+    assert "SBATCH_PARTITION" not in submission_environment(env, SCRIPTS["horovod-gloo"], {})
+    inside = {**env, "SLURM_JOB_ID": "5", "SLURM_MEM_PER_NODE": "100"}
+    assert {name for name in submission_environment(inside, "", {}) if name.startswith("SLURM_")} == {"SLURM_CONF"}
+
+
+def test_slurm_s_words_become_one_line():
+    said = "sbatch: error: invalid partition specified: x\nsbatch: error: Batch job submission failed\n"
+    assert error_text(said) == "invalid partition specified: x; Batch job submission failed"
+    assert error_text("") == "no word of why"

@@ -1,0 +1,119 @@
+"""A job that outlives the harness: claimed, taken up, given up, and never cleared away before it is stored."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bench.backends.ddp import BACKEND
+from harness.errors import HarnessError
+from harness.sites.base.contract import Job, Site, TrialResult
+from harness.sites.base.running_trial import read_job_handles
+from harness.sweep.runner import run_round
+from tests.support.builders import make_case, make_record
+
+CASES = [make_case(ranks=1, ranks_per_node=1, site="far"), make_case(ranks=2, ranks_per_node=1, site="far")]
+
+
+class FarJob(Job):
+    """Ends as it is told to."""
+
+    def __init__(self, site: Far, handle: str, ranks: int) -> None:
+        self.site, self.handle, self.ranks = site, handle, ranks
+
+    def wait(self, timeout_s):
+        if self.site.trouble is not None:
+            raise self.site.trouble
+        records = tuple(make_record(rank, self.ranks) for rank in range(self.ranks))
+        return TrialResult("ok", None, records, (), ())
+
+    def cancel(self):
+        self.site.cancelled.append(self.handle)
+
+
+class Far(Site):
+    """An engine whose jobs go on without us."""
+
+    name, summary = "far", ""
+
+    def __init__(self, submits_rounds=False, trouble=None, lost=()):
+        super().__init__()
+        self._packs, self.trouble, self.lost = submits_rounds, trouble, lost
+        self.started: list[str] = []
+        self.cancelled: list[str] = []
+
+    @property
+    def submits_rounds(self):
+        return self._packs
+
+    def render(self, case, roles):
+        return {}
+
+    def start(self, asked):
+        self.started.append(f"job{asked.case.ranks}")
+        return FarJob(self, self.started[-1], asked.case.ranks)
+
+    def reattach(self, asked, handle):
+        return None if handle in self.lost else FarJob(self, handle, asked.case.ranks)
+
+
+class Silent:
+    def begins(self, case, round_number):
+        pass
+
+    def ends(self, trial):
+        pass
+
+
+def round_of(site: Site, folder: Path):
+    return run_round(CASES, 0, site, {"ddp": BACKEND}, folder, "e", Silent())
+
+
+def test_a_job_that_can_t_be_reached_for_the_moment_keeps_its_claim_and_is_taken_up(tmp_path):
+    away = Far(trouble=HarnessError("the cluster does not answer"))
+    with pytest.raises(HarnessError):
+        next(round_of(away, tmp_path))
+    assert away.cancelled == []
+    back = Far()
+    trials = list(round_of(back, tmp_path))
+    assert [trial.case.ranks for trial in trials] == [1, 2]
+    assert back.started == ["job2"], "the first was there already"
+    assert read_job_handles(tmp_path) == {}
+
+
+@pytest.mark.parametrize("submits_rounds", [False, True])
+def test_an_interrupted_round_cancels_what_it_submitted_and_leaves_no_claim(tmp_path, submits_rounds):
+    site = Far(submits_rounds, trouble=KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        next(round_of(site, tmp_path))
+    assert sorted(site.cancelled) == sorted(site.started) == ["job1", "job2"][: 1 + submits_rounds]
+    assert read_job_handles(tmp_path) == {}
+
+
+def test_a_trial_that_could_not_be_stored_is_found_again(tmp_path):
+    trials = round_of(Far(), tmp_path)
+    next(trials)
+    trials.close()
+    assert [claim.handle for claim, _ in read_job_handles(tmp_path).values()] == ["job1"]
+
+
+def test_a_lost_job_loses_its_claim_to_the_one_in_its_place(tmp_path):
+    with pytest.raises(HarnessError):
+        next(round_of(Far(trouble=HarnessError("away")), tmp_path))
+    again = Far(trouble=HarnessError("away again"), lost=["job1"])
+    with pytest.raises(HarnessError):
+        next(round_of(again, tmp_path))
+    assert again.started == ["job1"]
+    assert len(list(tmp_path.glob("*/claim.json"))) == 1
+
+
+def test_a_trial_that_was_taken_up_counts_from_its_submission(tmp_path):
+    with pytest.raises(HarnessError):
+        next(round_of(Far(trouble=HarnessError("away")), tmp_path))
+    (claim, folder) = next(iter(read_job_handles(tmp_path).values()))
+    earlier = claim.model_copy(update={"began_s": claim.began_s - 1000})
+    (folder / "claim.json").write_text(earlier.model_dump_json())
+    first = next(round_of(Far(), tmp_path))
+    assert first.wall_s > 1000
+    assert first.started_at == claim.started_at

@@ -1,0 +1,75 @@
+"""The efficiency that is lost, by cause: it adds up, in numbers, in words and in bars."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from bench.core.records import PhaseTimes
+from reports.analysis.bottleneck import EXPOSED, SLOWER, WAITING, efficiency_losses
+from reports.analysis.cells import make_cells
+from reports.page.plotly_charts import plotly_figure
+from reports.page.step_figures import time_figure
+from reports.page.summary import group_answer, loss_summary
+from tests.support.builders import make_case, make_record, make_trial
+
+
+def trial(case, number, together_s, own_s):
+    """Ranks whose step takes ``together_s`` and whose own work takes ``own_s`` of it, by rank."""
+    ranks = tuple(
+        make_record(
+            rank,
+            case.ranks,
+            (together_s,) * 2,
+            phases=PhaseTimes(
+                together_s=(together_s,),
+                digest="d",
+                alone_s={"data": (0.0,), "forward": (own / 2,), "backward": (own / 4,), "optimizer": (own / 4,)},
+            ),
+        )
+        for rank, own in enumerate(own_s)
+    )
+    return make_trial(case, number, ranks=ranks)
+
+
+@pytest.fixture
+def two_ranks():
+    """Alone 100 ms; on two ranks 60 and 70 ms of own work (50 would be ideal) in a step of 100 ms."""
+    one, two = make_case(ranks=1), make_case(ranks=2)
+    trials = [trial(one, n, 0.1, (0.1,)) for n in range(3)] + [trial(two, n, 0.1, (0.06, 0.07)) for n in range(3)]
+    return make_cells([one, two], {}, trials, {})
+
+
+def test_the_losses_add_up_to_the_lost_efficiency(two_ranks):
+    found = two_ranks[1].decomposition
+    lost = efficiency_losses(found)
+    assert lost[EXPOSED] == pytest.approx(0.30)
+    assert lost[WAITING] == pytest.approx(0.05)
+    assert lost[SLOWER] == pytest.approx(0.15)
+    assert math.fsum(lost.values()) == pytest.approx(1 - found.global_efficiency, rel=1e-12)
+    assert 1 - found.global_efficiency == pytest.approx(0.5)
+
+
+def test_what_is_lost_is_said_the_largest_first(two_ranks):
+    assert loss_summary(two_ranks[0]) == ""
+    said = loss_summary(two_ranks[1])
+    assert said == f"{EXPOSED} 30 %, {SLOWER} 15 %, {WAITING} 5 %"
+    assert said in group_answer(two_ranks)
+
+
+def test_the_bars_add_up_to_the_step(two_ranks):
+    figure = time_figure("g0", two_ranks)
+    assert figure.categories == ("ddp/gloo, 1", "ddp/gloo, 2")
+    for bar, step_ms in enumerate((100, 100)):
+        assert math.fsum(layer.y[bar] for layer in figure.series) == pytest.approx(step_ms)
+    assert "communication that compute could not hide 30 %" in figure.sentence
+    drawn = plotly_figure(figure)
+    assert drawn["layout"]["barmode"] == "stack"
+    assert {trace["type"] for trace in drawn["data"]} == {"bar"}
+    assert len({trace["marker"]["pattern"]["shape"] for trace in drawn["data"]}) == len(drawn["data"])
+
+
+def test_cells_without_a_decomposition_have_no_figure():
+    case = make_case(ranks=2)
+    assert time_figure("g0", make_cells([case], {}, [make_trial(case)], {})) is None

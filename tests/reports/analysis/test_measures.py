@@ -1,0 +1,104 @@
+"""The plain numbers that a check reads instead of trials."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from bench.core.case import DataSource, Fault
+from bench.core.records import PhaseTimes, Window
+from bench.core.telemetry import HOST, Device, NodeTelemetry, Series
+from reports.analysis.trial_measures import measures_of, settings_of
+from tests.support.builders import make_case, make_record, make_trial
+
+
+def two_ranks(**changes):
+    return tuple(make_record(rank, 2, (0.1, 0.2, 0.4 - 0.3 * rank), **changes) for rank in range(2))
+
+
+def test_a_step_lasts_as_long_as_its_slowest_rank():
+    found = measures_of(make_trial(make_case(), ranks=two_ranks()))
+    assert found["step_s"] == 0.2
+    assert found["rate"] == pytest.approx(8 * 3 / 0.7)
+    assert set(found) == {"step_s", "rate"}, "what is unknown is left out"
+
+
+def test_memory_is_the_largest_rank_s_and_unknown_where_one_is():
+    known = [make_record(0, 2, memory_peak_bytes=5), make_record(1, 2, memory_peak_bytes=7)]
+    assert measures_of(make_trial(make_case(), ranks=tuple(known)))["memory_bytes"] == 7
+    known[0] = make_record(0, 2)
+    assert "memory_bytes" not in measures_of(make_trial(make_case(), ranks=tuple(known)))
+
+
+def phases(own_s: float) -> PhaseTimes:
+    alone = dict.fromkeys(("data", "forward", "backward", "optimizer"), (own_s / 4,))
+    return PhaseTimes(together_s=(1.0,), alone_s=alone, digest="d")
+
+
+def test_exposed_communication_is_what_the_slowest_rank_s_own_work_leaves_of_a_step():
+    ranks = (make_record(0, 2, phases=phases(0.5)), make_record(1, 2, phases=phases(0.8)))
+    assert measures_of(make_trial(make_case(), ranks=ranks))["exposed_s"] == pytest.approx(0.2)
+    alone = make_trial(make_case(ranks=1), ranks=(make_record(phases=phases(0.5)),))
+    assert "exposed_s" not in measures_of(alone)
+
+
+def energy(device: str, name: str) -> NodeTelemetry:
+    """20 W over a window of 1 s."""
+    series = Series(device=device, name=name, times_s=(0.0, 0.5, 1.0), values=(100.0, 110.0, 120.0))
+    devices = (Device(id=HOST, name="here"), *((Device(id=device, name="GPU"),) if device != HOST else ()))
+    return NodeTelemetry(
+        host="here", source="live", interval_s=1, began_s=0, ended_s=1, devices=devices, series=(series,)
+    )
+
+
+@pytest.mark.parametrize(
+    ("computed_on", "sampled", "known"),
+    [("cpu", HOST, True), ("cuda", HOST, False), ("cuda", "GPU-1", True), ("cpu", "GPU-1", False)],
+)
+def test_energy_is_that_of_the_devices_that_computed(computed_on, sampled, known):
+    case = make_case(ranks=1, device=computed_on)
+    rank = make_record(step_s=(0.5, 0.5), window=Window(began_s=0, ended_s=1, cpu_s=1))
+    name = "cpu_energy_j" if sampled == HOST else "energy_j"
+    found = measures_of(make_trial(case, ranks=(rank,), telemetry=(energy(sampled, name),)))
+    assert found.get("joules_per_sample") == (pytest.approx(20 / 16) if known else None)
+
+
+@pytest.mark.parametrize("outcome", ["failed", "timeout", "invalid", "skipped"])
+def test_only_a_trial_that_went_well_has_numbers(outcome):
+    assert measures_of(make_trial(make_case(), outcome=outcome)) == {}
+
+
+def test_a_fault_on_purpose_is_nothing_to_judge():
+    slow = make_case(fault=Fault(kind="slow", rank=0, ms=200))
+    assert measures_of(make_trial(slow)) == {}
+
+
+@pytest.mark.parametrize("step_s", [(), (0.0, 0.0), (math.nan, 0.1), (math.inf, 0.1)])
+def test_steps_that_took_no_time_that_can_be_told_give_no_numbers(step_s):
+    ranks = tuple(make_record(rank, 2, step_s, memory_peak_bytes=5) for rank in range(2))
+    assert measures_of(make_trial(make_case(), ranks=ranks)) == {}
+
+
+@pytest.mark.parametrize(
+    ("changes", "matter"),
+    [
+        ({"steps": 9}, True),
+        ({"window_s": 9.0}, True),
+        ({"warmup": 9}, True),
+        ({"affinity": "none"}, True),
+        ({"verify_steps": 9}, True),
+        ({"precision": 0.1}, True),
+        ({"telemetry": "off"}, True),
+        ({"data": DataSource(name="MNIST", digest="2", path="/a")}, True),
+        ({"data": DataSource(name="MNIST", digest="1", path="/b")}, False),
+        ({"timeout_s": 9.0}, False),
+        ({"roofline": True}, False),
+        ({"own_cost": True}, False),
+    ],
+)
+def test_settings_tell_what_is_measured_and_not_what_comes_after(changes, matter):
+    plain = make_case(data=DataSource(name="MNIST", digest="1", path="/a"))
+    changed = plain.model_copy(update=changes)
+    assert (settings_of(changed) != settings_of(plain)) is matter
+    assert changed.key == plain.key, "the key does not tell them apart"

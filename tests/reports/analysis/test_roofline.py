@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+import pytest
+
+from bench.core.case import Case
+from bench.core.records import DevicePeak, PhaseTimes, StepWork
+from bench.rank.roofline import attention_flops
+from harness.sweep.json_document import cell_as_json
+from reports.analysis.cells import make_cells
+from reports.analysis.findings import analyse_cells
+from reports.analysis.roofline import roofline_of
+from reports.page.roofline import ROOFLINE_TITLE
+from reports.page.sweep_page import make_page
+from tests.support.builders import make_case, make_record, make_trial
+
+HOW = "float32 product of 512×512 matrices"
+
+
+def trial_of(case: Case, step_s=0.1, flops=6e9, bytes_moved=1e9, peak=(1e11, 2e10), own_s=0.05, **changes):
+    """A trial whose every rank did the same work at the same peak."""
+    own = {"data": (0.0,), "forward": (own_s,), "backward": (0.0,), "optimizer": (0.0,)}
+    fields = {
+        "step_work": StepWork(flops=flops, bytes_moved=bytes_moved, dtypes=("float32",)),
+        "peak": DevicePeak(flop_s=peak[0], bytes_s=peak[1], how=HOW) if peak else None,
+        "phases": PhaseTimes(together_s=(step_s,), alone_s=own, digest="d") if own_s else None,
+    }
+    ranks = tuple(make_record(rank, case.ranks, (step_s, step_s), **(fields | changes)) for rank in range(case.ranks))
+    return make_trial(case, ranks=ranks)
+
+
+def test_by_hand_under_the_flat_roof():
+    found, why = roofline_of([trial_of(make_case(ranks=2))])
+    assert why is None
+    assert (found.flops, found.bytes_moved, found.intensity) == (12e9, 2e9, 6)
+    assert (found.bound, found.attainable_flop_s) == ("compute", 2e11), "6 FLOPs a byte are past the ridge at 5"
+    assert found.reached_flop_s.value == pytest.approx(1.2e11)
+    assert found.mfu.value == found.reached_share.value == pytest.approx(0.6)
+    assert found.own_mfu.value == pytest.approx(1.2)
+    assert found.how == HOW
+
+
+def test_by_hand_under_the_slope():
+    found, _ = roofline_of([trial_of(make_case(ranks=1), flops=1e9, own_s=None)])
+    assert (found.bound, found.attainable_flop_s) == ("memory", 2e10)
+    assert found.mfu.value == pytest.approx(0.1)
+    assert found.reached_share.value == pytest.approx(0.5)
+    assert found.own_mfu is None
+
+
+def test_the_step_is_the_slowest_rank_s_and_own_time_each_rank_s():
+    case = make_case(ranks=2)
+    fast, slow = trial_of(case, step_s=0.1, own_s=0.1), trial_of(case, step_s=0.2, own_s=0.2, peak=(5e10, 1e10))
+    found, _ = roofline_of([make_trial(case, ranks=(fast.ranks[0], slow.ranks[1]))])
+    assert found.mfu.value == pytest.approx(12e9 / (0.2 * 1.5e11))
+    assert found.own_mfu.value == pytest.approx(12e9 / (0.1 * 1e11 + 0.2 * 5e10))
+
+
+def test_one_trial_counts_every_trial_is_timed():
+    case = make_case(ranks=1)
+    later = trial_of(case, step_s=0.2, step_work=None, peak=None)
+    found, _ = roofline_of([later, trial_of(case, step_s=0.05)])
+    assert found.mfu.n == 2
+    assert found.mfu.value == pytest.approx(6e9 / (0.1 * 1e11)), "the geometric mean of 50 and 200 ms"
+
+
+@pytest.mark.parametrize(
+    ("trial", "said"),
+    [
+        (trial_of(make_case(flags=("emulated_compute",))), "the compute is a wait"),
+        (trial_of(make_case(), kind="collective"), "no model is trained"),
+        (trial_of(make_case(), step_work=None, peak=None), "asked of a cell's first trial"),
+        (trial_of(make_case(), peak=None, peak_reason="no room"), "rank 0: no room"),
+        (trial_of(make_case(), peak=(1e10, 1e10)), "that was disturbed"),
+        (trial_of(make_case(), flops=0), "no operation of the step has a known number of FLOPs"),
+        (
+            trial_of(make_case(), step_work=StepWork(flops=1, bytes_moved=1, dtypes=("bfloat16", "float32"))),
+            "computes in bfloat16, the measured peak is of float32",
+        ),
+    ],
+)
+def test_unknown_has_its_reason(trial, said):
+    found, why = roofline_of([trial])
+    assert found is None
+    assert said in why
+
+
+def test_attention_is_two_products():
+    scores, weighted = 2 * 3 * 4 * 5 * 7 * 8, 2 * 3 * 4 * 5 * 7 * 9
+    assert attention_flops((3, 4, 5, 8), (3, 4, 7, 8), (3, 4, 7, 9), 0.0, True, scale=None) == scores + weighted
+
+
+@pytest.fixture
+def cells():
+    cases = [make_case(ranks=ranks) for ranks in (1, 2)]
+    waited = make_case(workload_options={"model": "emulated"}, flags=("emulated_compute",))
+    collective = make_case(workload="allreduce")
+    skipped = make_case(backend="single")
+    trials = [*map(trial_of, (*cases, waited)), trial_of(collective, kind="collective")]
+    return make_cells([*cases, waited, collective, skipped], {skipped.key: "not here"}, trials, {})
+
+
+def test_the_page_tables_and_draws_it(cells):
+    (section,) = [one for one in make_page("t", analyse_cells(cells), [], []).sections if one.title == ROOFLINE_TITLE]
+    (table,) = section.tables
+    assert [row[1] for row in table.rows] == ["60.0 %", "60.0 %", "unknown: the compute is a wait"], "no model, no row"
+    assert {len(row) for row in table.rows} == {len(table.header)}
+    assert table.rows[1][3:8] == ("12.0 GFLOP", "2.00 GB", "6.00", "200 GFLOP/s", "40.0 GB/s")
+    assert table.rows[1][8:10] == ("200 GFLOP/s", "compute")
+    assert HOW in table.note
+    (figure,) = section.figures
+    assert [series.look for series in figure.series] == ["line", "line", "markers"]
+    roof, dots = figure.series[0], figure.series[-1]
+    assert (roof.x[1], roof.y[1], roof.y[2]) == (5, 1e11, 1e11)
+    assert roof.y[0] == pytest.approx(roof.x[0] * 2e10)
+    assert dots.y == pytest.approx((6e10, 6e10)), "of one rank"
+    assert figure.sentence.startswith("The highest model FLOPs utilization is 60.0 %, of synthetic · ddp/gloo · 1 rank")
+
+
+def test_no_figure_without_a_roofline(cells):
+    (section,) = [
+        one for one in make_page("t", analyse_cells(cells[2:]), [], []).sections if one.title == ROOFLINE_TITLE
+    ]
+    assert section.figures == ()
+
+
+def test_json_holds_it_or_the_reason(cells):
+    said = [cell_as_json(cell) for cell in cells]
+    assert said[0]["roofline"]["mfu"]["value"] == pytest.approx(0.6)
+    assert [cell["roofline_reason"] for cell in said] == [
+        None,
+        None,
+        "the compute is a wait",
+        "no model is trained",
+        "the cell has no number",
+    ]

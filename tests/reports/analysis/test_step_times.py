@@ -1,0 +1,84 @@
+"""Percentiles of step times by rank, and the figure that describes them."""
+
+from __future__ import annotations
+
+import pytest
+
+from reports.analysis.cells import make_cells
+from reports.analysis.findings import analyse_cells
+from reports.analysis.throughput import step_times_of
+from reports.page.step_figures import MAX_CATEGORIES
+from reports.page.sweep_page import make_page
+from tests.support.builders import make_case, make_record, make_trial
+
+
+def test_percentiles_of_known_steps_over_all_trials():
+    """0 to 100 ms in two trials: the p-th percentile is p ms."""
+    first = [make_record(step_s=[number / 1000 for number in range(0, 101, 2)])]
+    second = [make_record(step_s=[number / 1000 for number in range(1, 101, 2)])]
+    (found,) = step_times_of([first, second])
+    assert (found.rank, found.steps, found.trials) == (0, 101, 2)
+    assert [found.p5_s, found.p25_s, found.median_s, found.p75_s, found.p95_s, found.slowest_s] == pytest.approx(
+        [0.005, 0.025, 0.05, 0.075, 0.095, 0.1]
+    )
+
+
+def test_ranks_are_kept_apart():
+    found = step_times_of([[make_record(1, 2, (0.3,) * 3), make_record(0, 2, (0.1,) * 3)]])
+    assert [(one.rank, one.median_s) for one in found] == [(0, pytest.approx(0.1)), (1, pytest.approx(0.3))]
+
+
+def figure_of(trials):
+    cases = list({trial.case.key: trial.case for trial in trials}.values())
+    page = make_page("t", analyse_cells(make_cells(cases, {}, trials, {})), [], [])
+    found = [figure for section in page.sections for figure in section.figures if figure.key.endswith("step-times")]
+    return found[0] if found else None
+
+
+def uneven(case):
+    """Each rank's steps last 1 % longer than those of the rank before it; the last rank's last step ten times."""
+    steps = [[0.1 * (1 + rank / 100)] * 20 for rank in range(case.ranks)]
+    steps[-1][-1] *= 10
+    ranks = tuple(make_record(rank, case.ranks, times) for rank, times in enumerate(steps))
+    return make_trial(case, ranks=ranks)
+
+
+def test_the_figure_names_the_slowest_rank_and_the_slowest_step():
+    figure = figure_of([uneven(make_case(ranks=1)), uneven(make_case(ranks=4))])
+    assert figure.categories[0] == "ddp/gloo, 4 · rank 0", "the largest rank count stands first"
+    assert figure.categories[-1] == "ddp/gloo, 1 · rank 0"
+    assert "ddp/gloo rank 3, 3.0 % above rank 0" in figure.sentence
+    assert "10.0 times the median of its rank" in figure.sentence
+    assert "not independent" in figure.table.note
+    middle, slowest = figure.series
+    assert {middle.look, slowest.look} == {"markers"}
+    assert middle.y[0] == middle.low[0] == pytest.approx(100)
+    assert slowest.y[3] == pytest.approx(1030)
+    assert figure.table.rows[3][1:] == ("103 ms", "103 ms", "103 ms", "103 ms", "149 ms", "1,030 ms", "20", "1")
+
+
+def test_a_slow_step_far_above_the_rest_takes_a_logarithmic_scale():
+    def log_of(last_s):
+        return figure_of([make_trial(make_case(ranks=1), ranks=(make_record(step_s=(0.1, 0.1, last_s)),))]).log_y
+
+    assert not log_of(0.3)
+    assert log_of(9.0)
+
+
+def test_too_many_ranks_leave_the_slowest_of_each_backend_and_say_so():
+    figure = figure_of([uneven(make_case(backend=name, ranks=24)) for name in ("ddp", "horovod")])
+    assert len(figure.categories) == MAX_CATEGORIES
+    assert figure.categories[0] == "ddp/gloo, 24 · rank 16"
+    assert figure.categories[-1] == "horovod/gloo, 24 · rank 23"
+    assert "rank 23, 23.0 % above rank 0" in figure.sentence, "the quickest rank is told though it is not drawn"
+    assert figure.sentence.endswith("Shown are 16 of 48 ranks of all cells: the slowest at 24 ranks.")
+
+
+def test_smaller_rank_counts_are_left_out_whole():
+    figure = figure_of([uneven(make_case(ranks=ranks)) for ranks in (4, 8, 12)])
+    assert [name.split(",")[1].split("·")[0].strip() for name in figure.categories] == ["12"] * 12
+    assert figure.sentence.endswith("Shown are 12 of 24 ranks of all cells: the largest rank counts.")
+
+
+def test_without_a_good_trial_there_is_no_figure():
+    assert figure_of([make_trial(make_case(), outcome="failed", reason="x", ranks=())]) is None

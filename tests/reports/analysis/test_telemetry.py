@@ -1,0 +1,195 @@
+"""Samples cut to the window, what is said of them, and what they betray."""
+
+from __future__ import annotations
+
+import pytest
+
+from bench.core.records import Window
+from bench.core.telemetry import (
+    HOST,
+    Device,
+    GpuProcess,
+    Header,
+    ProcessCheck,
+    Sample,
+    Tick,
+    cut_to_window,
+    read_recording,
+)
+from reports.analysis.conditions import find_conditions
+from reports.analysis.telemetry import TelemetryWindow, usage_of
+from tests.support.builders import make_record
+
+GPU = "GPU-1"
+
+
+def recording(readings_at, interval_s=0.2, until_s=4.0, checks=(), devices=(HOST, GPU), problems=()):
+    """One tick every ``interval_s``; ``readings_at(t)`` gives ``[(device, name, value[, reason])]``."""
+    header = Header(
+        host="here",
+        source="live",
+        interval_s=interval_s,
+        problems=problems,
+        devices=tuple(Device(id=name, name=name) for name in devices),
+    )
+    times = [number * interval_s for number in range(round(until_s / interval_s) + 1)]
+    lines = [header.model_dump_json()]
+    lines += [Tick(at_s=t, readings=[Sample(*reading) for reading in readings_at(t)]).model_dump_json() for t in times]
+    lines += [check.model_dump_json() for check in checks]
+    return read_recording(lines)
+
+
+def ranks(began_s=1.0, ended_s=3.0, cpu_s=1.0, gpu=None, count=1):
+    steps = (0.5,) * round((ended_s - began_s) / 0.5)
+    window = Window(began_s=began_s, ended_s=ended_s, cpu_s=cpu_s)
+    return [
+        make_record(rank, count, steps, window=window, gpu=gpu, cores=(rank,), memory_peak_bytes=100 * (rank + 1))
+        for rank in range(count)
+    ]
+
+
+def readings(records, node):
+    return {reading.name: reading for reading in usage_of(records, [node])}
+
+
+def test_only_the_window_counts():
+    """Power is 100 W in the window and 500 W around it; the counter grows accordingly."""
+
+    def at(t):
+        inside = min(max(t - 1, 0), 2)
+        return [(GPU, "power_w", 100.0 if 1 <= t <= 3 else 500.0), (GPU, "energy_j", 100 * inside + 500 * (t - inside))]
+
+    node = cut_to_window(recording(at, interval_s=0.3), 1.0, 3.0)
+    view = TelemetryWindow(node)
+    assert view.mean(GPU, "power_w").value == 100
+    found = readings(ranks(gpu=GPU), node)
+    assert found["gpu_power"].value == 100
+    # 8 samples a step of 0.5 s: 16 samples a second.
+    assert found["gpu_energy"].value == pytest.approx(100 / 16, rel=0.15), "edges are interpolated"
+    assert found["gpu_energy"].unit == "J/sample"
+
+
+def test_energy_is_interpolated_at_the_edges_of_the_window():
+    node = cut_to_window(recording(lambda t: [(GPU, "energy_j", 250 * t)], interval_s=0.37), 1.0, 3.0)
+    assert TelemetryWindow(node).rate(GPU, "energy_j").value == pytest.approx(250)
+
+
+def test_samples_outside_are_dropped_but_for_one_on_either_side():
+    node = cut_to_window(recording(lambda t: [(GPU, "power_w", t)]), 1.1, 2.1)
+    (series,) = node.series
+    assert series.times_s == pytest.approx((1.0, 1.2, 1.4, 1.6, 1.8, 2.0, 2.2))
+    samples, share = TelemetryWindow(node).coverage()
+    assert samples == 5
+    assert share == pytest.approx(0.8)
+
+
+def test_too_few_samples_are_said():
+    node = cut_to_window(recording(lambda t: [(GPU, "utilization", 0.9)]), 1.0, 1.3)
+    found = readings(ranks(1.0, 1.3, gpu=GPU), node)["gpu_utilization"]
+    assert found.value is None
+    assert found.reason == "2 samples in a window of 0.3 s: too few"
+
+
+def test_an_unknown_reading_is_null_with_its_reason():
+    node = cut_to_window(recording(lambda t: [(GPU, "power_w", None, "not supported by this device")]), 1.0, 3.0)
+    found = readings(ranks(gpu=GPU), node)["gpu_power"]
+    assert (found.value, found.reason) == (None, "not supported by this device")
+
+
+def test_one_device_that_can_t_say_makes_the_sum_unknown():
+    def at(t):
+        return [(GPU, "power_w", 100.0), ("GPU-2", "power_w", None, "GPU is lost")]
+
+    node = cut_to_window(recording(at, devices=(HOST, GPU, "GPU-2")), 1.0, 3.0)
+    assert readings(ranks(), node)["gpu_power"].reason == "GPU is lost"
+    assert readings(ranks(gpu=GPU), node)["gpu_power"].value == 100, "only the devices that the ranks used count"
+
+
+def test_no_gpu_at_all_says_why():
+    node = cut_to_window(recording(lambda t: [], devices=(HOST,), problems=("NVML: no library",)), 1.0, 3.0)
+    assert readings(ranks(), node)["gpu_utilization"].reason == "NVML: no library"
+
+
+def test_what_ranks_used():
+    found = readings(ranks(cpu_s=1.5, count=2), cut_to_window(recording(lambda t: []), 1.0, 3.0))
+    assert found["rank_cpu"].value == 0.75
+    assert found["rank_memory_peak"].value == 200
+
+
+def test_a_line_that_was_cut_short_is_left_out():
+    header = Header(host="h", source="live", interval_s=0.2, devices=()).model_dump_json()
+    tick = Tick(at_s=1.0, readings=()).model_dump_json()
+    found = read_recording([header, tick, tick[:9]])
+    assert len(found.ticks) == 1
+    with pytest.raises(ValueError, match="its first line is no header"):
+        read_recording([tick])
+    with pytest.raises(ValueError, match="format 9"):
+        read_recording([header.replace('"format":1', '"format":9')])
+
+
+def conditions(at, checks=(), records=None, **changes):
+    records = records or ranks(gpu=GPU, **changes)
+    return {
+        found.name: found for found in find_conditions(records, [cut_to_window(recording(at, checks=checks), 1.0, 3.0)])
+    }
+
+
+def host(t, busy=1.0, job=1.0, steal=0.0, swap=0.0, clock=3e9):
+    return [
+        (HOST, "cores", 2.0),
+        (HOST, "cpu_busy_s", busy * t),
+        (HOST, "job_cpu_s", job * t),
+        (HOST, "cpu_steal_s", steal * t),
+        (HOST, "swapped_bytes", swap * t),
+        (HOST, "cpu_frequency_hz", clock),
+    ]
+
+
+def test_a_quiet_machine_has_no_conditions():
+    assert (
+        conditions(
+            lambda t: [
+                *host(t, busy=1.05),
+                (GPU, "thermal_throttled_s", 7.0),
+                (GPU, "xid_errors", 2.0),
+                (GPU, "sm_clock_hz", 1.98e9),
+            ]
+        )
+        == {}
+    )
+
+
+@pytest.mark.parametrize(
+    ("at", "name", "serious"),
+    [
+        (lambda t: host(t, busy=1.5), "host_load", False),
+        (lambda t: host(t, steal=0.1), "cpu_steal", False),
+        (lambda t: host(t, swap=4096), "swapping", False),
+        (lambda t: host(t, swap=5e6), "swapping", True),
+        (lambda t: host(t, clock=3e9 if t < 2 else 2e9), "cpu_clock_moved", False),
+        (lambda t: [(GPU, "thermal_throttled_s", 0.3 * t)], "gpu_thermal_throttling", True),
+        (lambda t: [(GPU, "power_brake_s", 0.3 * t)], "gpu_power_brake", True),
+        (lambda t: [(GPU, "power_capped_s", 0.3 * t)], "gpu_power_capped", False),
+        (lambda t: [(GPU, "xid_errors", float(t > 2))], "gpu_xid", True),
+        (lambda t: [(GPU, "double_bit_errors", float(t > 2))], "gpu_memory_errors", True),
+        (lambda t: [(GPU, "sm_clock_hz", 1.98e9 if t < 2 else 1.5e9)], "gpu_clock_moved", False),
+    ],
+)
+def test_what_spoils_a_number_is_named(at, name, serious):
+    found = conditions(at)
+    assert list(found) == [name]
+    assert found[name].serious == serious
+    assert found[name].seen.startswith("here")
+
+
+def test_somebody_else_on_the_gpu():
+    check = ProcessCheck(checked_at_s=0.1, processes=(GpuProcess(device=GPU, pid=77, name="miner"),))
+    found = conditions(lambda t: [], checks=(check,))
+    assert found["foreign_gpu_process"].serious
+    assert "77 (miner)" in found["foreign_gpu_process"].seen
+    elsewhere = ProcessCheck(checked_at_s=0.1, processes=(GpuProcess(device="GPU-9", pid=77),))
+    assert conditions(lambda t: [], checks=(elsewhere,)) == {}
+
+
+def test_heat_before_the_window_is_none_of_its_business():
+    assert conditions(lambda t: [(GPU, "thermal_throttled_s", min(t, 0.8))]) == {}

@@ -1,0 +1,93 @@
+"""What the page says of energy: a figure where it is known, one row a reason where it is not."""
+
+from __future__ import annotations
+
+import pytest
+
+from bench.core.telemetry import HOST, Device, NodeTelemetry, Series
+from reports.analysis.cells import make_cells
+from reports.analysis.findings import analyse_cells
+from reports.page.summary import MAX_EXPANDED_GROUPS
+from reports.page.sweep_page import make_page
+from tests.support.builders import make_case, make_record, make_trial
+
+TIMES = (0.0, 0.5, 1.0, 1.5, 2.0)
+
+
+def sampled(case, *, watts=None, gpu_watts=None):
+    """Two steps of a second by ranks that do 8 samples together: 8 samples a second."""
+    series = [
+        Series(
+            device=device,
+            name=name,
+            times_s=TIMES,
+            reason="no RAPL counters",
+            values=tuple(None if power is None else power * at for at in TIMES),
+        )
+        for device, name, power in ((HOST, "cpu_energy_j", watts), ("GPU-a", "energy_j", gpu_watts))
+    ]
+    gpus = (Device(id="GPU-a", name="GPU"),) if gpu_watts else ()
+    node = NodeTelemetry(
+        host="here",
+        source="live",
+        interval_s=0.5,
+        began_s=0,
+        ended_s=2,
+        series=tuple(series),
+        devices=(Device(id=HOST, name="here"), *gpus),
+    )
+    ranks = tuple(make_record(rank, case.ranks, (1.0, 1.0)) for rank in range(case.ranks))
+    return make_trial(case, ranks=ranks, telemetry=(node,))
+
+
+def page_of(trials):
+    cases = list({trial.case.key: trial.case for trial in trials}.values())
+    return make_page("t", analyse_cells(make_cells(cases, {}, trials, {})), [], [])
+
+
+def energy(page):
+    return next((section for section in page.sections if section.title == "Energy"), None)
+
+
+def test_joules_a_sample_are_drawn_over_ranks():
+    trials = [sampled(make_case(ranks=ranks), watts=40.0 * ranks, gpu_watts=80.0) for ranks in (1, 2)]
+    section = energy(page_of(trials))
+    cpu, gpu = section.figures
+    assert cpu.y_title == gpu.y_title == "energy (J/sample)"
+    assert (cpu.series[0].x, cpu.series[0].y) == ((1, 2), pytest.approx((5, 10)))
+    assert gpu.series[0].y == pytest.approx((10, 10))
+    assert "The least is 5.00 J/sample, with ddp/gloo at 1 rank" in cpu.sentence
+    assert len(section.tables[0].rows) == 4
+    assert all("energy" not in name for name in page_of(trials).table("What ranks").header)
+
+
+def test_an_unknown_energy_is_one_row_with_its_reason_and_no_figure():
+    section = energy(page_of([sampled(make_case(ranks=ranks)) for ranks in (1, 2)]))
+    assert section.figures == ()
+    assert section.tables[0].rows == (("2 cells", "CPU packages of the hosts", "unknown: no RAPL counters", "–"),)
+
+
+def test_without_telemetry_energy_was_not_sampled_and_without_numbers_there_is_nothing_to_say():
+    assert energy(page_of([make_trial(make_case())])).tables[0].rows[0][2] == "unknown: not sampled"
+    assert energy(page_of([make_trial(make_case(), outcome="failed", reason="x", ranks=())])) is None
+
+
+def test_a_long_page_begins_with_a_summary_and_is_folded():
+    def page(workloads):
+        return page_of([make_trial(make_case(workload_options={"width": width})) for width in range(workloads)])
+
+    long = page(MAX_EXPANDED_GROUPS + 1)
+    assert long.answers == ("41 workloads, 41 cells: 41 ok. The overview has a row for each workload.",)
+    first, *rest = long.sections
+    assert (first.title, first.folded) == ("Overview", False)
+    assert first.tables[0].rows[0][:5] == (
+        "synthetic (width=0)",
+        "strong scaling · global batch 8 · 1 thread per rank · cpu",
+        "2",
+        "ddp/gloo",
+        "80.0 samples/s",
+    )
+    assert all(section.folded for section in rest)
+    short = page(MAX_EXPANDED_GROUPS)
+    assert len(short.answers) == MAX_EXPANDED_GROUPS
+    assert not any(section.folded for section in short.sections)

@@ -1,0 +1,182 @@
+"""The page as one file: what is in it, what it may do, and how big it is."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import gzip
+import hashlib
+import json
+import re
+from html import unescape
+
+import pytest
+
+from reports.page.elements import Hyperlink, Page, Section, Table
+from reports.page.html import MAX_FIGURE_ROWS, render, right_aligned, sample_rows
+from reports.page.plotly_charts import plotly_figure
+from reports.page.plotly_js import PlotlyJs, read_bundle, whole_library
+from reports.page.styles import COLOURS, NEUTRAL_COLOUR
+from tests.support import pages
+
+LIBRARY = PlotlyJs("a stand-in", "window.Plotly = {};")
+BACKGROUNDS = ("#ffffff", "#14171c")
+
+
+@pytest.fixture(scope="module")
+def html():
+    return render(pages.everything(), LIBRARY)
+
+
+def unpacked(html, name):
+    packed = re.search(rf'id="{name}">([^<]*)<', html).group(1)
+    return gzip.decompress(base64.b64decode(packed)).decode()
+
+
+def test_one_file_that_asks_for_nothing(html):
+    loaded = re.findall(r"<(?:script|link|img|iframe)[^>]*(?:src|href)=[\"']([^\"']+)", html)
+    assert all(place.startswith("data:") for place in loaded)
+
+
+def test_two_scripts_may_run_and_nothing_else(html):
+    policy = unescape(re.search(r'Content-Security-Policy" content="([^"]+)"', html).group(1))
+    scripts = [re.search(r"<script>(.*?)</script>", html, re.DOTALL).group(1), LIBRARY.text]
+    digests = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
+    assert policy.startswith("default-src 'none'; script-src ")
+    allowed = policy.split("; ")[1].split()[1:]
+    assert allowed == [f"'sha256-{digest}'" for digest in digests]
+
+
+def test_the_library_is_whole_in_the_page():
+    library = whole_library()
+    assert unpacked(render(Page("t", (), (), ()), library), "library") == library.text
+
+
+def test_a_bundle_that_was_tampered_with_is_not_used(tmp_path):
+    (tmp_path / "bundle.js").write_text("alert(1)")
+    assert read_bundle(tmp_path / "bundle.js") is None
+    assert read_bundle(tmp_path / "none.js") is None
+
+
+def test_text_from_outside_cannot_leave_its_place(html):
+    assert "Report: &lt;everything&gt;" in html
+    assert ">synthetic &lt;b&gt;" in html
+    assert "</script><b>" not in html
+
+
+def test_downloads_are_packed_whole(html):
+    assert unpacked(html, "file-1") == pages.CSV
+    assert 'data-name="results.csv"' in html
+
+
+def test_the_same_values_give_the_same_bytes(html):
+    assert render(pages.everything(), LIBRARY) == html
+
+
+def test_sections_have_anchors_that_are_unique_and_linked(html):
+    anchors = re.findall(r'<section id="([^"]+)"', html)
+    assert anchors == ["s-training", "s-all-cells", "s-training-2", "downloads"]
+    assert re.findall(r'<li><a href="#([^"]+)"', html) == anchors
+
+
+def test_long_tables_are_folded_and_say_how_long_they_are(html):
+    assert "<summary>All cells, 1,000 rows</summary>" in html
+    assert html.count('<a href="cells/') == 1000
+    assert '<a href="cells/7.html">synthetic</a>' in html
+
+
+def test_a_folded_section_is_closed(html):
+    section = html[html.index('id="s-training-2"') :]
+    assert re.match(r'[^<]*>\s*<details class="folded"><summary><h2>Training</h2>', section)
+
+
+def test_numbers_behind_a_figure_are_a_choice_that_says_so():
+    table = pages.telemetry().table
+    shown = sample_rows(table, has_downloads=True)
+    assert len(shown.rows) == MAX_FIGURE_ROWS
+    assert (shown.rows[0], shown.rows[-1]) == (table.rows[0], table.rows[-1])
+    assert shown.note == f"{MAX_FIGURE_ROWS} of 1,000 rows, evenly spaced. All of it is in the download."
+    assert "download" not in sample_rows(table, has_downloads=False).note
+    short = pages.speedup().table
+    assert sample_rows(short, has_downloads=True) is short
+
+
+@pytest.mark.parametrize(
+    ("cells", "right"),
+    [
+        (("1", "16"), True),
+        (("15.8k (15.1k–16.5k) samples/s", "–"), True),
+        (("71 % (68–74)", "100 %"), True),
+        (("4.50 µs", "18.6 ms"), True),
+        (("-0.5", "+1.2 %"), True),
+        (("1.36 (1.18–1.58) GB/s",), True),
+        (("ddp/gloo", "1"), False),
+        (("–", "–"), False),
+        (("2 trials failed: out of memory",), False),
+        ((), False),
+    ],
+)
+def test_numbers_stand_to_the_right(cells, right):
+    assert right_aligned(Table("t", ("a",), tuple((cell,) for cell in cells))) == (right,)
+
+
+def test_a_link_is_aligned_by_its_text():
+    assert right_aligned(Table("t", ("a",), ((Hyperlink("12", "x.html"),),))) == (True,)
+
+
+def luminance(colour):
+    channels = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+@pytest.mark.parametrize("background", BACKGROUNDS)
+@pytest.mark.parametrize("colour", [*COLOURS, NEUTRAL_COLOUR])
+def test_every_colour_stands_out_in_light_and_dark(colour, background):
+    bright, dark = sorted((luminance(colour), luminance(background)), reverse=True)
+    assert (bright + 0.05) / (dark + 0.05) >= 3
+
+
+def test_the_backgrounds_are_those_of_the_page(html):
+    assert tuple(re.findall(r"--page: (#\w+);", html)) == BACKGROUNDS
+
+
+@pytest.mark.parametrize("made", [f for s in pages.everything().sections for f in s.figures], ids=lambda f: f.key)
+def test_plotly_knows_all_that_is_asked_of_it(made):
+    """A property or value that plotly doesn't know would be passed over in silence in the browser."""
+    import plotly.graph_objects as go
+
+    drawn = plotly_figure(made)
+    json.dumps(drawn, allow_nan=False)
+    go.Figure(drawn)
+    assert [trace["name"] for trace in drawn["data"][: len(made.series)]] == [series.name for series in made.series]
+
+
+def test_figures_are_strict_json(html):
+    figures = json.loads(unpacked(html, "figures"), parse_constant=lambda name: pytest.fail(f"{name} in the figures"))
+    assert len(figures) == html.count('class="chart"') == 7
+
+
+def test_what_is_pointed_at_tells_its_value_interval_and_name():
+    trace = plotly_figure(pages.throughput())["data"][0]
+    assert "%{y" in trace["hovertemplate"]
+    assert "fullData.name" in trace["hovertemplate"]
+    assert trace["text"][0] == "interval 900 to 1100"
+    assert plotly_figure(pages.trials())["data"][1]["text"][0].startswith("mnist · ddp/gloo · strong<br>interval")
+
+
+@pytest.mark.parametrize("look", ["line", "points"])
+def test_ten_thousand_points_take_little_room(look):
+    """The library beside: it is half a megabyte, and the test must not depend on whether it could be fetched."""
+    ten, twenty = (len(render(pages.sized(count, look=look), LIBRARY).encode()) for count in (10, 20))
+    assert ten <= 370_000
+    assert (twenty - ten) / 10 <= 25_000
+
+
+def test_a_page_of_hundreds_of_figures_is_made():
+    few = pages.sized(4, points=20)
+    figures = tuple(
+        dataclasses.replace(figure, key=f"{figure.key}-{n}") for n in range(75) for figure in few.sections[0].figures
+    )
+    html = render(Page("t", (), (), (Section("s", figures=figures, folded=True),)), LIBRARY)
+    assert html.count('class="chart"') == 300

@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import pytest
+
+from reports.analysis import case_titles, formatting
+from reports.analysis.cells import make_cells
+from reports.analysis.stats import Estimate
+from reports.page import summary
+from tests.support.builders import make_case, make_trial
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (0, "0"),
+        (0.00123, "0.00123"),
+        (3.14159, "3.14"),
+        (980, "980"),
+        (9999, "9,999"),
+        (15_812, "15.8k"),
+        (1.5e9, "1.50G"),
+        (-2.5e6, "-2.50M"),
+        (float("inf"), "inf"),
+    ],
+)
+def test_numbers(value, shown):
+    assert formatting.number(value) == shown
+
+
+def made(value, low=None, high=None, unit="samples/s"):
+    return Estimate(value=value, low=low, high=high, n=3, unit=unit)
+
+
+def test_an_interval_has_the_scale_of_its_value():
+    assert formatting.estimate(made(12_400, 7_860, 19_500)) == "12.4k (7.86–19.5) samples/s"
+    assert formatting.estimate(made(12_400)) == "12.4k samples/s"
+    assert formatting.estimate(made(1.6, unit="×")) == "1.60"
+    assert formatting.estimate(made(1.67e9, 1.42e9, 1.97e9, unit="B/s")) == "1.67 (1.42–1.97) GB/s"
+    assert formatting.estimate(None) == "–"
+    assert formatting.percent(made(0.714, 0.68, 0.741)) == "71 % (68–74)"
+
+
+@pytest.mark.parametrize(("size", "shown"), [(4, "4 B"), (1024, "1 KiB"), (64 * 2**20, "64 MiB"), (2**30, "1 GiB")])
+def test_message_sizes(size, shown):
+    assert formatting.message_size(size) == shown
+
+
+def test_emulated_compute_is_named_wherever_the_workload_is():
+    case = make_case(workload_options={"model": "emulated"}, flags=("emulated_compute",))
+    assert "emulated compute" in case_titles.case_title(case)
+
+
+def answer(*points):
+    """The sentence for (backend, ranks, step time of each trial) points."""
+    transports = {"single": "none"}
+    cases = [
+        make_case(backend=backend, transport=transports.get(backend, "gloo"), ranks=ranks)
+        for backend, ranks, _ in points
+    ]
+    trials = [
+        make_trial(case, number, step_s)
+        for case, (_, _, times) in zip(cases, points, strict=True)
+        for number, step_s in enumerate(times)
+    ]
+    return summary.group_answer(make_cells(cases, {}, trials, {}))
+
+
+def test_the_faster_one_is_named_with_its_efficiency():
+    said = answer(("ddp", 1, [0.1, 0.101]), ("ddp", 2, [0.06, 0.0601]), ("horovod", 2, [0.09, 0.0901]))
+    assert "at 2 ranks ddp/gloo is fastest" in said
+    assert "83 %" in said or "84 %" in said
+    assert "; horovod/gloo with 88.8 (88.2–89.5) samples/s follows" in said
+
+
+def test_overlapping_intervals_are_not_a_ranking():
+    said = answer(("ddp", 2, [0.06, 0.09]), ("horovod", 2, [0.061, 0.091]))
+    assert "can't be told from" in said
+    assert "fastest" not in said
+
+
+def test_no_scaling_is_claimed_without_a_single_rank_to_start_from():
+    assert "scaling" not in answer(("ddp", 2, [0.06, 0.061]), ("horovod", 2, [0.09, 0.091]))
+
+
+def test_one_trial_each_is_no_verdict():
+    assert "no verdict" in answer(("ddp", 2, [0.06]), ("horovod", 2, [0.09]))
+
+
+ALONE = (("single", 1, [0.01, 0.011]), ("ddp", 2, [0.06, 0.061]))
+
+
+def test_a_single_device_that_is_faster_is_not_hidden():
+    assert "a single device alone is faster" in answer(*ALONE)
+
+
+def test_nothing_measured_is_said():
+    assert summary.group_answer(make_cells([make_case()], {}, [], {})) == "synthetic: no cell gave a number."

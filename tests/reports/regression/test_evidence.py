@@ -1,0 +1,204 @@
+"""Which nights may be compared, cell by cell, and what the verdicts of a curve say together."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from reports.regression.evidence import (
+    AcceptedLevel,
+    EarlierVerdicts,
+    NightFacts,
+    cell_differences,
+    paired_series,
+    series_of,
+)
+from reports.regression.findings import findings_of
+from reports.regression.judge import pass_scaling_without_slowdown
+from reports.regression.subjects import Subject, logs_of, subjects_of
+from reports.regression.values import MetricSeries, Verdict
+from tests.support.builders import make_case
+
+ONE, TWO, FOUR = (make_case(ranks=ranks, backend="ddp") for ranks in (1, 2, 4))
+CASES = (ONE, TWO, FOUR)
+
+
+def measured(step_s, rate):
+    return {round_number: {"step_s": step_s, "rate": rate} for round_number in range(5)}
+
+
+def night(name, rates=(100.0, 160.0, 240.0), place=None, settings=None, **about):
+    numbers = {case.key: measured(8 / rate, rate) for case, rate in zip(CASES, rates, strict=True)}
+    return NightFacts(
+        night=name,
+        started_at=name,
+        place=place or {"host": "a"},
+        commit=f"c{name}",
+        numbers=numbers,
+        settings=settings or {case.key: {"window_s": "0.5"} for case in CASES},
+        **about,
+    )
+
+
+def series(newest, past, judged=None, pairs=None, only=None, cases=CASES):
+    found = series_of(cases, newest, past, judged or EarlierVerdicts(), pairs or {}, only)
+    return {(subject.name, subject.metric): one for subject, one in found}
+
+
+def test_cells_and_the_curves_shape_are_judged():
+    names = {(subject.metric, subject.ranks) for subject in subjects_of(CASES)}
+    assert {("step", 1), ("throughput", 4), ("memory", 2), ("energy", 1), ("exposed", 2)} <= names
+    assert {("efficiency", 2), ("efficiency", 4), ("serial", 4)} <= names
+    assert ("exposed", 1) not in names
+    assert ("efficiency", 1) not in names
+
+
+def test_what_is_oversubscribed_has_no_efficiency():
+    crowded = FOUR.model_copy(update={"flags": ("oversubscribed",)})
+    shape = [subject for subject in subjects_of((ONE, TWO, crowded)) if subject.base_key]
+    assert {(subject.metric, subject.ranks) for subject in shape} == {("efficiency", 2), ("serial", 2)}
+
+
+def test_efficiency_and_serial_share_come_from_trials_of_the_same_round():
+    numbers = {ONE.key: {0: {"rate": 100.0}, 1: {"rate": 50.0}}, FOUR.key: {0: {"rate": 200.0}, 2: {"rate": 1.0}}}
+    efficiency = Subject(FOUR.key, "efficiency", FOUR.curve, FOUR.key, 4, ONE.key)
+    assert logs_of(efficiency, numbers) == {0: pytest.approx(-math.log(0.5))}
+    serial = Subject(FOUR.curve, "serial", FOUR.curve, FOUR.key, 4, ONE.key)
+    assert logs_of(serial, numbers) == {0: pytest.approx((0.5 - 0.25) / 0.75)}
+
+
+def test_only_nights_of_the_same_place_and_settings_count():
+    past = [
+        night("1", place={"host": "b"}),
+        night("2"),
+        night("3", settings={case.key: {"window_s": "1.0"} for case in CASES}),
+    ]
+    found = series(night("9"), past)
+    assert [one.night for one in found[ONE.key, "step"].past] == ["2"]
+    alone = series(night("9"), [past[0]])[ONE.key, "step"]
+    assert (alone.outcome, alone.reason) == ("incomparable", "host a, not b")
+    assert cell_differences(ONE.key, night("9"), past[2]) == "window_s 0.5, not 1.0"
+
+
+def test_no_history_at_all_is_for_the_judge_to_tell():
+    assert series(night("9"), [])[ONE.key, "step"].outcome is None
+
+
+def test_trouble_is_told_once_and_spares_no_number_that_rests_on_it():
+    found = series(night("9", troubles={ONE.key: "1 of 5 trials failed: rank 0 died"}), [night("1")])
+    assert found[ONE.key, "step"].outcome == "failed"
+    assert (ONE.key, "throughput") not in found
+    assert (FOUR.key, "efficiency") not in found, "it starts from the cell that failed"
+    assert found[FOUR.key, "step"].outcome is None
+
+
+def test_a_cell_that_was_not_run_is_missing_with_the_reason():
+    newest = night("9", absent={FOUR.key: "4 ranks need 4 cores"})
+    newest = NightFacts(**{**newest.__dict__, "numbers": {ONE.key: newest.numbers[ONE.key]}})
+    found = series(newest, [night("1")])
+    assert (found[FOUR.key, "step"].outcome, found[FOUR.key, "step"].reason) == ("missing", "4 ranks need 4 cores")
+    assert found[TWO.key, "step"].outcome == "missing"
+    gone = series(night("9"), [night("1")], cases=(ONE, TWO))
+    assert gone[FOUR.key, "step"].outcome == "missing"
+
+
+def test_a_night_that_regressed_is_no_reference_until_it_is_accepted():
+    past = [night(str(number)) for number in range(1, 6)]
+    statuses = {(one, TWO.key, "step"): "regressed" for one in ("4", "5")}
+    bad = series(night("9"), past, EarlierVerdicts(statuses))[TWO.key, "step"]
+    assert [one.good for one in bad.past] == [True, True, True, False, False]
+    accepted = EarlierVerdicts(statuses, (AcceptedLevel(TWO.curve, since="4", at="6"),))
+    good = series(night("9"), past, accepted)[TWO.key, "step"]
+    assert [one.good for one in good.past] == [True] * 5
+    assert [one.level for one in (*good.past, good.newest)] == [0, 0, 0, 1, 1, 1]
+    later = EarlierVerdicts(
+        {**statuses, ("5", TWO.key, "step"): "regressed"}, (AcceptedLevel(TWO.curve, since="4", at="4"),)
+    )
+    assert [one.good for one in series(night("9"), past, later)[TWO.key, "step"].past][-1] is False
+
+
+def test_pairs_are_ratios_of_what_both_sides_measured():
+    pairs = {
+        "head": {TWO.key: {0: {"step_s": 0.11}, 1: {"step_s": 0.2}}},
+        "base": {TWO.key: {0: {"step_s": 0.1}, 2: {"step_s": 0.1}}},
+    }
+    found = series(night("9"), [night("1")], pairs=pairs)[TWO.key, "step"]
+    assert found.pairs == (pytest.approx(math.log(1.1)),)
+    alone = {(subject.name, subject.metric): one for subject, one in paired_series(CASES, pairs)}
+    assert alone[TWO.key, "step"].pairs == found.pairs
+    assert (TWO.key, "memory") not in alone
+
+
+def judged(changes):
+    """By (ranks, metric): status and change; everything else passed, at ±1 %."""
+    found = []
+    for subject in subjects_of(CASES):
+        status, change = changes.get((subject.ranks, subject.metric), ("pass", 0.0))
+        wide = 1.0
+        found.append(
+            (
+                subject,
+                Verdict(
+                    name=subject.name,
+                    metric=subject.metric,
+                    status=status,
+                    change_pct=change,
+                    low_pct=change - wide,
+                    high_pct=change + wide,
+                ),
+            )
+        )
+    return found
+
+
+def test_a_slowdown_at_every_rank_count_is_one_finding():
+    slow = {(ranks, "step"): ("regressed", 10.0) for ranks in (1, 2, 4)}
+    (found,) = findings_of(judged(slow))
+    assert (found.kind, found.status, found.ranks) == ("slower", "regressed", (1, 2, 4))
+    assert found.change_pct == 10.0
+
+
+def test_a_slowdown_at_more_ranks_only_is_lost_scaling():
+    slow = {(4, "step"): ("regressed", 10.0), (4, "throughput"): ("regressed", -9.0)}
+    (found,) = findings_of(judged(slow))
+    assert (found.kind, found.ranks) == ("lost scaling", (4,))
+    shape = {(4, "efficiency"): ("regressed", -9.0), (4, "exposed"): ("regressed", 5.0)}
+    assert findings_of(judged(shape))[0].kind == "lost scaling"
+
+
+def test_it_is_not_lost_scaling_where_one_rank_may_be_as_much_slower():
+    found = findings_of(judged({(1, "step"): ("pass", 9.5), (4, "step"): ("regressed", 10.0)}))
+    assert found[0].kind == "slower"
+
+
+def test_findings_come_worst_first_and_passes_make_none():
+    assert findings_of(judged({})) == ()
+    found = findings_of(judged({(1, "memory"): ("regressed", 8.0), (2, "step"): ("improved", -5.0)}))
+    assert [(one.kind, one.status) for one in found] == [("more memory", "regressed"), ("faster", "improved")]
+
+
+def test_where_fewer_ranks_got_faster_nothing_is_lost():
+    efficiency = Subject(FOUR.key, "efficiency", FOUR.curve, FOUR.key, 4, ONE.key)
+    step = Subject(FOUR.key, "step", FOUR.curve, FOUR.key, 4)
+
+    def told(step_log):
+        members = [
+            (step, MetricSeries(name=FOUR.key, pairs=(step_log,) * 4), Verdict(name=FOUR.key, status="pass")),
+            (
+                efficiency,
+                MetricSeries(name=FOUR.key, metric="efficiency"),
+                Verdict(name=FOUR.key, metric="efficiency", status="regressed", reason="confirmed by 4 pairs"),
+            ),
+        ]
+        return pass_scaling_without_slowdown(members)[1][2]
+
+    assert told(-0.05).status == "pass"
+    assert "got faster" in told(-0.05).reason
+    assert told(0.05).status == "regressed"
+
+
+def test_the_baseline_of_another_machine_is_incomparable():
+    past = [night("1", place={"host": "b"}), *(night(str(number)) for number in range(2, 8))]
+    found = series(night("9"), past, only="1")[ONE.key, "step"]
+    assert (found.outcome, found.reason) == ("incomparable", "host a, not b")

@@ -1,0 +1,132 @@
+"""A Dask cluster as a user keeps one: a scheduler and two workers started by their own commands on this machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from bench.backends.dask.cluster_ref import SchedulerAddress
+from bench.host.network import free_port
+from harness.sites.dask.processes import inspect_running_cluster
+from tests.support.paths import ROOT
+
+PATIENCE_S = 40
+LEFT = """
+import json, sys
+from distributed import Client
+
+def state(dask_worker):
+    import psutil
+    import threading
+    from bench.backends.dask import exchange
+    from bench.dask_cluster import worker as ours
+    return {
+        "tasks": len(dask_worker.state.tasks), "held": len(ours._active_tasks),
+        "mailboxes": len(exchange._mailboxes),
+        "client": dask_worker._client is not None, "processes": len(psutil.Process().children()),
+        "threads": [
+            one.name for one in threading.enumerate()
+            if "rank" in one.name or "_release_when_unneeded" in one.name
+        ],
+    }
+
+with Client(sys.argv[1]) as client:
+    print(json.dumps(client.run(state)))
+"""
+
+
+class Kept:
+    """The running cluster. ``env``: what its processes have besides."""
+
+    def __init__(self, folder: Path, env: Mapping[str, str]) -> None:
+        self.folder, self.env = folder, {**os.environ, "PYTHONPATH": str(ROOT), **env}
+        self.address = f"tcp://127.0.0.1:{free_port('127.0.0.1')}"
+        self.processes: dict[str, subprocess.Popen] = {}
+
+    def start(self, name: str, *command: str) -> None:
+        with (self.folder / f"{name}.log").open("a") as log:
+            program = "from dask.__main__ import main; main()"
+            self.processes[name] = subprocess.Popen(
+                [sys.executable, "-c", program, *command], cwd=self.folder, env=self.env, stdout=log, stderr=log
+            )
+
+    def start_worker(self, name: str) -> None:
+        self.start(
+            name,
+            "worker",
+            self.address,
+            "--host",
+            "127.0.0.1",
+            "--nthreads",
+            "2",
+            "--no-nanny",
+            "--no-dashboard",
+            "--name",
+            name,
+        )
+
+    def workers(self) -> list[str]:
+        """Addresses of those that are there."""
+        return [offer.address for offer in inspect_running_cluster(SchedulerAddress(address=self.address)).worker_infos]
+
+    def ready(self, workers: int = 2) -> None:
+        deadline = time.monotonic() + PATIENCE_S
+        while len(self.workers()) != workers:
+            assert time.monotonic() < deadline, self.said()
+            time.sleep(0.1)
+
+    def said(self) -> str:
+        return "\n".join(line for log in self.folder.glob("*.log") for line in log.read_text().splitlines()[-15:])
+
+    def left(self) -> dict[str, dict]:
+        """By worker: what of a trial is still in it."""
+        done = subprocess.run(
+            [sys.executable, "-c", LEFT, self.address],
+            env=self.env,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    def nothing_left(self, within_s: float = 10.0) -> None:
+        nothing = {"tasks": 0, "held": 0, "mailboxes": 0, "client": False, "processes": 0, "threads": []}
+        deadline = time.monotonic() + within_s
+        while True:
+            left = self.left()
+            if all(found == nothing for found in left.values()):
+                return
+            assert time.monotonic() < deadline, left
+
+
+@contextmanager
+def kept(folder: Path, env: Mapping[str, str] | None = None) -> Iterator[Kept]:
+    """Both workers have joined; all of it ends with the context."""
+    cluster = Kept(folder, env or {})
+    try:
+        cluster.start(
+            "scheduler",
+            "scheduler",
+            "--host",
+            "127.0.0.1",
+            "--port",
+            cluster.address.rpartition(":")[2],
+            "--no-dashboard",
+        )
+        for name in ("a", "b"):
+            cluster.start_worker(name)
+        cluster.ready()
+        yield cluster
+    finally:
+        for process in cluster.processes.values():
+            process.kill()
+        for process in cluster.processes.values():
+            process.wait()

@@ -1,0 +1,32 @@
+"""Made-up series for tests of verdicts."""
+
+from __future__ import annotations
+
+from reports.regression.synthetic_histories import NOISE_MODELS, synthetic_histories
+from reports.regression.values import MetricSeries, NightTrials
+
+
+def nights_of(trials, first=0, **about):
+    """Nights from an array of shape (nights, trials)."""
+    return tuple(
+        NightTrials(night=f"night-{first + number:02d}", logs=tuple(map(float, logs)), **about)
+        for number, logs in enumerate(trials)
+    )
+
+
+def unchanged(count, nights=30, world="tuned", seed=0):
+    """``count`` series with ``nights`` nights before the newest, and what draws their pairs."""
+    found = synthetic_histories(NOISE_MODELS[world], count, nights + 1, seed)
+    series = tuple(
+        MetricSeries(name=f"series {number}", past=nights_of(trials[:-1]), newest=nights_of(trials[-1:], nights)[0])
+        for number, trials in enumerate(found.trials)
+    )
+    return series, found
+
+
+def slowed(series, by):
+    """The newest night takes longer by a factor whose logarithm is ``by``."""
+    newest = series.newest
+    return series.model_copy(
+        update={"newest": newest.model_copy(update={"logs": tuple(log + by for log in newest.logs)})}
+    )
