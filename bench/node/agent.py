@@ -34,6 +34,7 @@ from bench.host.network import (
 )
 from bench.node.control import HarnessDisconnected, NodeControl
 from bench.node.forkserver import ProcessSpec, start_forkserver, start_process
+from bench.node.launchers.base import WORKER_MODULE, worker_arguments
 from bench.node.launchers.torchrun import interface_environment, torchrun_command
 from bench.node.rendezvous import (
     INTERFACE_VARIABLE,
@@ -105,9 +106,7 @@ class NodeAgent:
         backend = registry.load_backend(self.case.backend)
         # Ranks that others start import by themselves what they need.
         context = (
-            start_forkserver(backend.preload)
-            if self.ranks == "own"
-            else start_forkserver((), always=("bench.rank.worker",))
+            start_forkserver(backend.preload) if self.ranks == "own" else start_forkserver((), always=(WORKER_MODULE,))
         )
         try:
             for role in required_roles(self.case, backend):
@@ -125,7 +124,7 @@ class NodeAgent:
             return
         for number in local_process_numbers(role, self.case, self.rendezvous.node):
             log = self.out / f"{role.name}-{number}.log"
-            arguments = ("--case", str(self.case_file), "--role", role.name, "--out", str(self.out))
+            arguments = worker_arguments(str(self.case_file), str(self.out), role.name)
             env: Mapping[str, str] = process_environment(role, number, self.case, self.rendezvous, self.interface)
             command: tuple[str, ...] = ()
             by_torchrun = role.name == "rank" and self.ranks == TORCHRUN

@@ -1,43 +1,50 @@
-"""mpirun"""
+"""mpirun (Open MPI 5): starts MPI ranks on this machine, or on hosts that it reaches by ssh."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from bench.host.network import Interface
 
 
+class MpiHosts(NamedTuple):
+    """The hosts of an mpirun, and how it reaches them."""
+
+    slots: str
+    """``name:ranks`` of each host, separated by commas, as ``--host`` takes it."""
+    ssh: str
+    """The ssh command, with its options."""
+    interface: Interface
+    """The network interface over which mpirun's daemons and the ranks communicate."""
+    exported: Sequence[str]
+    """Names of environment variables that the ranks inherit."""
+
+
 def mpirun_command(
-    hosts: str,
-    ranks: int,
-    ssh: str,
-    rank: Sequence[str],
-    *,
-    mpirun: str,
-    interface: Interface,
-    exported: Sequence[str],
-    as_root: bool,
+    ranks: int, rank_command: Sequence[str], *, mpirun: str = "mpirun", hosts: MpiHosts | None = None, as_root: bool
 ) -> tuple[str, ...]:
-    """mpirun's argument list (pure), as Open MPI 5 has it. Ranks fill one host after the other and are not bound:
-    without that, those of different hosts share a core where hosts are namespaces, and threads share one always."""
+    """mpirun's argument list (pure).
+
+    Ranks are not bound to cores: the threads of a rank would share one core, as would ranks of different hosts that are
+    network namespaces of one machine.
+
+    Args:
+        ranks: The number of ranks, over all hosts.
+        rank_command: The command of one rank.
+        mpirun: The executable.
+        hosts: Where the ranks run: they fill one host after the other. ``None``: all of them on this machine, also when
+            it has fewer cores.
+        as_root: Whether mpirun will run as root, which it refuses by default.
+    """
+    placement: tuple[str, ...] = ("--oversubscribe",)
+    if hosts is not None:
+        interface = hosts.interface.name
+        placement = (
+            *("--prtemca", "plm_ssh_agent", hosts.ssh),
+            *("--mca", "btl_tcp_if_include", interface, "--prtemca", "prte_if_include", interface),
+            *("--host", hosts.slots, "--map-by", "slot"),
+            *(word for name in hosts.exported for word in ("-x", name)),
+        )
     root = ("--allow-run-as-root",) if as_root else ()
-    interface_options = ("--mca", "btl_tcp_if_include", interface.name, "--prtemca", "prte_if_include", interface.name)
-    export_options = tuple(word for name in exported for word in ("-x", name))
-    return (
-        mpirun,
-        *root,
-        "--prtemca",
-        "plm_ssh_agent",
-        ssh,
-        *interface_options,
-        "--host",
-        hosts,
-        "-np",
-        str(ranks),
-        "--map-by",
-        "slot",
-        "--bind-to",
-        "none",
-        *export_options,
-        *rank,
-    )
+    return (mpirun, *root, *placement, "--bind-to", "none", "-np", str(ranks), *rank_command)

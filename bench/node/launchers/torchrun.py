@@ -6,12 +6,9 @@ import sys
 from collections.abc import Sequence
 
 from bench.core.case import Case
-from bench.host.network import (
-    Interface,
-)
-from bench.node.rendezvous import (
-    Rendezvous,
-)
+from bench.host.network import Interface
+from bench.node.launchers.base import WORKER_MODULE
+from bench.node.rendezvous import Rendezvous
 
 
 def interface_environment(interface: Interface) -> dict[str, str]:
@@ -43,6 +40,6 @@ def torchrun_command(
         "--local-addr",
         interface.address,
         "-m",
-        "bench.rank.worker",
+        WORKER_MODULE,
         *arguments,
     )

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
@@ -16,6 +17,8 @@ from bench.host.installation import find_mpirun
 from bench.host.links import NODE_INTERFACE, node_address, ranks_on_a_node
 from bench.host.network import free_port
 from bench.node.forkserver import ProcessSpec, start_forkserver, start_process
+from bench.node.launchers.base import worker_arguments, worker_command
+from bench.node.launchers.mpirun import mpirun_command
 from bench.node.supervisor import ProcessGroup, WorkerProcess
 from bench.plugins.backend import Options
 from harness.planning.environment import read_machine
@@ -47,29 +50,6 @@ def process_environment(case: Case, role: Role, number: int, port: int) -> dict[
         **own_address,
         **role.env,
     }
-
-
-def mpirun_command(role: Role, arguments: Sequence[str], mpirun: str, python: str, *, as_root: bool) -> tuple[str, ...]:
-    """mpirun's argument list (pure). Ranks are not bound: the threads of a rank would share one core."""
-    root = ("--allow-run-as-root",) if as_root else ()
-    return (
-        mpirun,
-        *root,
-        "--oversubscribe",
-        "--bind-to",
-        "none",
-        "-np",
-        str(role.count),
-        python,
-        "-m",
-        "bench.rank.worker",
-        *arguments,
-    )
-
-
-def worker_arguments(role: Role, folder: str) -> tuple[str, ...]:
-    """What ``python -m bench.rank.worker`` is given for a role (pure)."""
-    return ("--case", f"{folder}/case.json", "--role", role.name, "--out", folder)
 
 
 class LocalJob(Job):
@@ -121,15 +101,15 @@ class LocalSite(Site):
     def render(self, case: Case, roles: tuple[Role, ...]) -> dict[str, str]:
         lines = []
         for role in roles:
-            arguments = worker_arguments(role, ".")
+            command = worker_command("python", "./case.json", ".", role.name)
             if role.fanout == "mpi":
-                lines.append(" ".join(mpirun_command(role, arguments, "mpirun", "python", as_root=False)))
+                lines.append(shlex.join(mpirun_command(role.count, command, as_root=False)))
                 continue
             for number in range(role.count):
                 assignments = " ".join(
                     f"{key}={value}" for key, value in process_environment(case, role, number, 29500).items()
                 )
-                lines.append(f"{assignments} python -m bench.rank.worker {' '.join(arguments)}")
+                lines.append(f"{assignments} {shlex.join(command)}")
         return {"commands.sh": "\n".join(lines) + "\n"}
 
     def start(self, trial: TrialRequest) -> Job:
@@ -155,12 +135,13 @@ class LocalSite(Site):
 
     def _start_process(self, job: LocalJob, case: Case, role: Role, number: int, port: int) -> WorkerProcess:
         log = job.folder / f"{role.name}-{number}.log"
-        arguments = worker_arguments(role, str(job.folder))
+        arguments = worker_arguments(f"{job.folder}/case.json", str(job.folder), role.name)
         env: Mapping[str, str] = process_environment(case, role, number, port)
         command: tuple[str, ...] = ()
         if role.fanout == "mpi":
+            rank_command = worker_command(sys.executable, f"{job.folder}/case.json", str(job.folder))
             mpirun = find_mpirun() or "mpirun"
-            command = mpirun_command(role, arguments, mpirun, sys.executable, as_root=os.geteuid() == 0)
+            command = mpirun_command(role.count, rank_command, mpirun=mpirun, as_root=os.geteuid() == 0)
             # mpirun tells each rank who it is.
             env = {name: value for name, value in env.items() if "RANK" not in name and "WORLD" not in name}
         namespace = job.network.namespace_of(role, number) if job.network else None

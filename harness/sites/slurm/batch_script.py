@@ -12,9 +12,10 @@ from typing import Literal
 from pydantic import Field, field_validator
 
 from bench.core.case import Case
+from bench.node.launchers.base import worker_command
 from bench.plugins.backend import Options
 from harness.sites.base.contract import TrialRequest
-from harness.sites.base.remote import MARGIN_S, rendezvous_port
+from harness.sites.base.remote import MARGIN_S, node_command, rendezvous_port
 
 NAME_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9_.@+-]*$"
 NAMES_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9_.@+-]*(,[A-Za-z0-9_][A-Za-z0-9_.@+-]*)*$"
@@ -226,7 +227,7 @@ def _ranks_by_srun(options: SlurmOptions, case: Case, name: str) -> list[str]:
     }
     on_nodes = _node_step(case, name)
     nodes = f"{_srun(options, case, on_nodes, MARGIN_S)} \\\n    {_node_command(options, case, '--ranks', 'elsewhere')}"
-    worker = _command(options, case, "bench.rank.worker", "--case", "case.json", "--role", "rank", "--out", ".")
+    worker = _in_container(options, case, worker_command(options.rank_python, "case.json", "."))
     return [
         f"{_srun(options, case, ranks, EXIT_GRACE_S)} \\\n    {worker} >{RANKS_LOG} 2>&1 &",
         "ranks=$!",
@@ -251,7 +252,8 @@ def _node_step(case: Case, name: str) -> dict[str, object]:
 
 
 def _node_command(options: SlurmOptions, case: Case, *more: str) -> str:
-    return _command(options, case, "bench.node.agent", "--case", "case.json", "--out", ".", *more)
+    command = node_command("--case", "case.json", "--out", ".", *more, python=options.rank_python)
+    return _in_container(options, case, command)
 
 
 def _srun(options: SlurmOptions, case: Case, asked: Mapping[str, object], wait_s: float) -> str:
@@ -275,8 +277,8 @@ def _srun(options: SlurmOptions, case: Case, asked: Mapping[str, object], wait_s
     return shlex.join(words)
 
 
-def _command(options: SlurmOptions, case: Case, module: str, *arguments: str) -> str:
-    command = shlex.join([options.rank_python, "-m", module, *arguments])
+def _in_container(options: SlurmOptions, case: Case, words: Sequence[str]) -> str:
+    command = shlex.join(words)
     if options.container and options.container_by == "apptainer":
         gpus = " --nv" if case.device == "cuda" else ""
         return f'apptainer exec{gpus} --bind "$PWD" --pwd "$PWD" {shlex.quote(options.container)} {command}'

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from pathlib import Path
 
 import pytest
@@ -19,7 +18,6 @@ from bench.host.network import (
     wait_for_hostnames,
 )
 from bench.node.agent import local_process_numbers, process_environment
-from bench.node.launchers.torchrun import torchrun_command
 from bench.node.rendezvous import Rendezvous
 from bench.rank.progress import Progress
 from bench.telemetry.sampler import ROLE as SAMPLER
@@ -152,15 +150,6 @@ def test_a_rank_learns_its_place_and_meets_the_others_over_its_own_interface():
 def test_other_launchers_ranks_know_their_place_too(env, place):
     me = read_rank_info(env)
     assert (me.rank, me.world, me.local_rank, me.local_world) == place
-
-
-def test_torchrun_is_told_the_node_and_the_meeting_place():
-    command = torchrun_command(CASE, Rendezvous(1, 2, "a", 7), Interface("eth1", "10.0.0.2"), ("--case", "c"))
-    after = dict(itertools.pairwise(command))
-    assert (after["--nnodes"], after["--node-rank"], after["--nproc-per-node"]) == ("2", "1", "2")
-    assert (after["--master-addr"], after["--master-port"], after["--local-addr"]) == ("a", "7", "10.0.0.2")
-    assert after["--rdzv-backend"] == "static", "no other one does without pickles"
-    assert command[-4:] == ("-m", "bench.rank.worker", "--case", "c")
 
 
 def test_an_interface_that_is_not_there_is_refused_with_those_that_are():

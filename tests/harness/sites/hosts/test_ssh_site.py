@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import itertools
 import shlex
 import shutil
 import struct
@@ -12,10 +11,6 @@ import pytest
 from bench.backends.horovod import HorovodOptions
 from bench.backends.horovod import environment_variables as horovod_variables
 from bench.core.rank_info import read_rank_info
-from bench.host.network import Interface
-from bench.node.launchers.horovodrun import horovodrun_command
-from bench.node.launchers.mpirun import mpirun_command
-from bench.node.launchers.runner import launcher_environment
 from bench.node.supervisor import ExternalRanks
 from bench.plugins.registry import load_backend
 from harness.errors import UsageError
@@ -180,29 +175,6 @@ def test_what_ssh_says_comes_with_the_remedy():
     refused = "ssh: connect to host n1 port 22: Connection refused"
     assert connection_failure([refused, "a line of the login"], N1, SshAccess()) == refused
     assert connection_failure([], N1, SshAccess()) == "ssh ended without a word"
-
-
-def test_launchers_use_our_ssh_and_one_interface_and_bind_no_rank():
-    eth0 = Interface("eth0", "10.0.0.1")
-    command = mpirun_command(
-        "n1:2,n2:2", 4, "ssh -F c", ("r",), mpirun="m", interface=eth0, exported=("PATH",), as_root=False
-    )
-    pairs = list(itertools.pairwise(command))
-    assert {
-        ("plm_ssh_agent", "ssh -F c"),
-        ("--bind-to", "none"),
-        ("--host", "n1:2,n2:2"),
-        ("-x", "PATH"),
-        ("btl_tcp_if_include", "eth0"),
-        ("prte_if_include", "eth0"),
-    } <= set(pairs)
-    command = horovodrun_command("n1:2", 2, "ssh -F c", ("r",), python="p", interface=eth0)
-    assert command[:5] == ("p", "-m", "bench.node.launchers.horovodrun", "10.0.0.1", "ssh -F c")
-    assert {("--network-interfaces", "eth0"), ("-np", "2")} <= set(itertools.pairwise(command))
-
-
-def test_a_launcher_hands_no_secret_on():
-    assert launcher_environment({"PATH": "/bin", "AWS_SECRET_ACCESS_KEY": "x", "RANK": "3"}) == {"PATH": "/bin"}
 
 
 def test_a_rank_that_horovodrun_started_keeps_what_it_was_told():

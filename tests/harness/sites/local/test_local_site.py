@@ -6,9 +6,8 @@ from bench.backends.dask.backend import BACKEND as DASK
 from bench.backends.ddp import BACKEND as DDP
 from bench.backends.horovod import BACKEND as HOROVOD
 from bench.backends.horovod import HorovodOptions, effective_settings, environment_variables
-from bench.core.case import Role
 from bench.core.rank_info import RankInfo
-from harness.sites.local.site import SITE, mpirun_command
+from harness.sites.local.site import SITE
 from tests.support.builders import make_case
 from tests.support.paths import GOLDEN
 
@@ -21,15 +20,6 @@ def test_rendered_commands(name, backend, transport):
     case = make_case(backend=backend.name, transport=transport)
     rendered = SITE.render(case, backend.launch(case))["commands.sh"]
     assert rendered == (GOLDEN / f"local-{name}.sh").read_text()
-
-
-def test_mpirun_binds_nothing_and_asks_root_s_leave_only_as_root():
-    role = Role(name="rank", count=3, fanout="mpi")
-    command = mpirun_command(role, ("--case", "c"), "/opt/mpirun", "python", as_root=True)
-    assert command[:2] == ("/opt/mpirun", "--allow-run-as-root")
-    assert "--allow-run-as-root" not in mpirun_command(role, (), "/opt/mpirun", "python", as_root=False)
-    assert command[command.index("-np") + 1] == "3"
-    assert command[command.index("--bind-to") : command.index("--bind-to") + 2] == ("--bind-to", "none")
 
 
 def test_horovod_s_variables_say_who_and_where():
