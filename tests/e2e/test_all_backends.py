@@ -94,19 +94,19 @@ def test_what_was_in_force_is_recorded(swept):
 def test_the_page_can_be_written_again_from_the_store(swept):
     harness, document = swept
     page = harness.folder / "again.html"
-    done = harness.sweep.runner("report", document["sweep"], "--out", str(page))
+    done = harness.run("report", document["sweep"], "--out", str(page))
     assert done.returncode == 0, done.stderr
     assert page.read_bytes() == (harness.folder / ".runs" / document["sweep"] / "report.html").read_bytes()
 
 
 def test_an_export_says_what_the_sweep_said(swept):
     harness, document = swept
-    rows = list(csv.DictReader(io.StringIO(harness.sweep.runner("export").stdout)))
+    rows = list(csv.DictReader(io.StringIO(harness.run("export").stdout)))
     said = {cell["key"]: cell["throughput"]["value"] for cell in document["cells"]}
     assert {row["case"]: float(row["throughput"]) for row in rows} == pytest.approx(said)
     assert all(int(row["memory_peak_bytes"]) > 0 for row in rows)
-    harness.sweep.runner("export", "--out", "trials.csv")
-    fitted = json.loads(harness.sweep.runner("fit", "trials.csv", "--json").stdout)
+    harness.run("export", "--out", "trials.csv")
+    fitted = json.loads(harness.run("fit", "trials.csv", "--json").stdout)
     assert {curve["curve"] for curve in fitted["curves"]} == {row["curve"] for row in rows if row["unit"] != "bytes"}
     assert list(fitted["left_out"]) == ["a collective alone has no speed-up"]
 

@@ -27,7 +27,7 @@ def nightly(tmp_path):
 
 
 def sweep(harness: Harness) -> str:
-    done = harness.sweep.runner("sweep", harness.lean(), "--json", *ASKED)
+    done = harness.run("sweep", harness.lean(), "--json", *ASKED)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)["sweep"]
 
@@ -61,7 +61,7 @@ def test_a_slower_exchange_is_confirmed_and_told_as_lost_scaling(nightly):
     head = checkout.commit()
     sweep(harness)
     files = ("--junit", "j.xml", "--markdown", "v.md", "--html", "v.html")
-    done = harness.sweep.runner("check", "--confirm", "--json", *files)
+    done = harness.run("check", "--confirm", "--json", *files)
     assert done.returncode == 1, done.stderr
     document = json.loads(done.stdout)
     (found,) = [finding for finding in document["findings"] if finding["status"] == "regressed"]
@@ -80,9 +80,9 @@ def test_a_slower_exchange_is_confirmed_and_told_as_lost_scaling(nightly):
     assert checkout.worktrees() == []
     harness.nothing_left()
 
-    again = harness.sweep.runner("check", "--confirm", "--json")
+    again = harness.run("check", "--confirm", "--json")
     assert json.loads(again.stdout)["extra_trials"] == document["extra_trials"], "the stored pairs are enough"
     checkout.edit("bench/workloads/training.py", "or time.sleep", "or time.time() or time.sleep")
-    refused = harness.sweep.runner("check", "--confirm")
+    refused = harness.run("check", "--confirm")
     assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
     assert "changed files" in refused.stderr

@@ -89,7 +89,7 @@ def test_an_array_by_both_transports_on_a_cluster_that_stays_as_it_was(harness, 
 
 
 def test_more_than_the_cluster_has_is_a_skip_that_says_what_there_is(harness, cluster):
-    done = harness.sweep.runner(
+    done = harness.run(
         "sweep",
         "--dry-run",
         "--site",

@@ -45,9 +45,9 @@ def test_an_interrupted_sweep_is_tidy_and_resumed_as_it_was_asked_for(harness, s
     assert "interrupted" in err
     assert "report: " in out
     harness.nothing_left()
-    document = json.loads(harness.sweep.runner("report", "--json").stdout)
+    document = json.loads(harness.run("report", "--json").stdout)
     assert document["cells"][0]["trials"] >= 1
-    other = harness.sweep.runner("sweep", "--resume", "--backends", "horovod")
+    other = harness.run("sweep", "--resume", "--backends", "horovod")
     assert other.returncode == 2
     assert "was asked for by `python -m harness sweep lean.toml --backends ddp" in other.stderr
 
@@ -59,7 +59,7 @@ def test_a_harness_that_is_killed_leaves_its_trials_and_no_process(harness, tran
     os.kill(process.pid, signal.SIGKILL)
     process.communicate(timeout=30)
     harness.nothing_left(within_s=10)
-    document = json.loads(harness.sweep.runner("report", "--json").stdout)
+    document = json.loads(harness.run("report", "--json").stdout)
     assert document["cells"][0]["trials"] >= 1
     assert document["cells"][0]["outcome"] == "ok"
 
@@ -100,7 +100,7 @@ def test_a_sweep_killed_at_random_moments_is_resumed_to_its_end(harness):
         before = now
         process = harness.start("sweep", "--resume")
     process.communicate(timeout=200)
-    last = harness.sweep.runner("sweep", "--resume")
+    last = harness.run("sweep", "--resume")
     assert "holds no unfinished sweep" in last.stderr
     found = stored()
     assert len(found) == len(set(found)) == 4 * 8, "every trial once"
@@ -120,7 +120,7 @@ def test_rounds_go_on_until_the_interval_is_narrow_or_the_budget_is_spent(harnes
 def test_damaged_data_stops_the_sweep_before_it_starts(harness):
     (harness.folder / "mnist").mkdir()
     (harness.folder / "mnist" / "train-images-idx3-ubyte").write_bytes(b"nonsense")
-    done = harness.sweep.runner("sweep", "--backends", "single", "--workloads", "mnist", "--set", "mnist.data=mnist")
+    done = harness.run("sweep", "--backends", "single", "--workloads", "mnist", "--set", "mnist.data=mnist")
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert "mnist/train-images-idx3-ubyte: not an IDX file" in done.stderr
@@ -129,10 +129,10 @@ def test_damaged_data_stops_the_sweep_before_it_starts(harness):
 
 def test_json_goes_to_standard_output_and_progress_elsewhere(harness):
     asked = ("--backends", "single", "--workloads", "synthetic", "--repeats", "2", "--steps", "3")
-    done = harness.sweep.runner("sweep", harness.lean(), *asked, "--json")
+    done = harness.run("sweep", harness.lean(), *asked, "--json")
     assert done.returncode == 0, done.stderr
     json.loads(done.stdout)
     assert "1/2 synthetic" in done.stderr
-    plain = harness.sweep.runner("report")
+    plain = harness.run("report")
     assert "report: " in plain.stdout
     assert "\x1b" not in plain.stdout

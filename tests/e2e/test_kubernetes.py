@@ -74,7 +74,7 @@ def test_ranks_train_in_pods_and_a_harness_that_was_killed_finds_them_again(harn
     while any(one["status"]["phase"] != "Succeeded" for one in cluster.state.of("pods")):
         assert time.monotonic() < until_ended, cluster.state.of("pods")
         time.sleep(0.05)
-    done = harness.sweep.runner(*arguments, "--resume")
+    done = harness.run(*arguments, "--resume")
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
     assert [cell["backend"] for cell in document["cells"]] == ["ddp", "horovod"]

@@ -36,7 +36,7 @@ def test_what_a_tree_gives_becomes_series_of_a_night_and_what_breaks_in_it_is_na
     assert "no_such_name" in run.failed[TOY]
     assert "the loss became nan" in run.failed[MLP], "its steps were timed, and count for nothing"
     assert [path.name for path in (harness.folder / "micro").iterdir()] == ["0.json"]
-    done = harness.sweep.runner("ingest", str(run.file), "--night", "n", "--store", "r.sqlite", "--json")
+    done = harness.run("ingest", str(run.file), "--night", "n", "--store", "r.sqlite", "--json")
     assert json.loads(done.stdout) == {"nights": {"n": {"benchmarks": 2, "added": 2, "known": 0}}, "notes": []}
     runs = {one.benchmark: one for one in read_pytest_benchmark(run.file)}
     assert runs.keys() == {ONE, FOUR}

@@ -34,10 +34,10 @@ BACKEND = Pigeon()
 
 def test_one_file_is_enough(planted):
     harness = planted({PIGEON: PLUGIN})
-    listed = json.loads(harness.sweep.runner("list", "--json").stdout)
+    listed = json.loads(harness.run("list", "--json").stdout)
     assert "pigeon" in [backend["name"] for backend in listed["backends"]]
 
-    dry = harness.sweep.runner("sweep", "--dry-run", "--json", "--backends", "pigeon", "--ranks", "1,2")
+    dry = harness.run("sweep", "--dry-run", "--json", "--backends", "pigeon", "--ranks", "1,2")
     planned = json.loads(dry.stdout)
     assert {(case["workload"], case["transport"]) for case in planned["cases"]} >= {("mnist", "feather")}
 
@@ -63,8 +63,8 @@ def test_one_file_is_enough(planted):
 
 def test_a_broken_plugin_is_named_and_the_others_stay(planted):
     harness = planted({PIGEON: "import nothing_of_that_name\n"})
-    listed = json.loads(harness.sweep.runner("list", "--json").stdout)
+    listed = json.loads(harness.run("list", "--json").stdout)
     assert {"single", "ddp", "horovod", "dask"} <= {backend["name"] for backend in listed["backends"]}
     assert listed["broken"][0]["name"] == "pigeon"
     assert "nothing_of_that_name" in listed["broken"][0]["error"]
-    assert harness.sweep.runner("sweep", "--dry-run", "--backends", "ddp").returncode == 0
+    assert harness.run("sweep", "--dry-run", "--backends", "ddp").returncode == 0

@@ -107,12 +107,12 @@ def test_two_processes_that_write_at_once_lose_nothing(kind, request, opened, mo
 def test_a_sweep_is_run_reported_and_merged(harness, new_place, new_file):
     place, copy = new_place(), new_file()
     harness.lean_sweep("--backends", "single", "--workloads", "synthetic", "--steps", "3", "--store", place)
-    reported = harness.sweep.runner("report", "--store", place, "--json")
+    reported = harness.run("report", "--store", place, "--json")
     assert reported.returncode == 0, reported.stderr
     (cell,) = json.loads(reported.stdout)["cells"]
     assert cell["trials"] == 1
     assert merge(place, copy).trials == 1
-    merged = harness.sweep.runner("merge", copy, f"--store={place}")
+    merged = harness.run("merge", copy, f"--store={place}")
     assert merged.stdout == "brought in: nothing, all of it is here\n"
     secret = quote(PASSWORD, safe="")
     for said in (reported, merged):

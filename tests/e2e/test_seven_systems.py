@@ -72,7 +72,7 @@ def test_seven_systems_and_one_report(harness, tmp_path_factory):
         assert done.returncode == 0, done.stderr
         sweeps.append(json.loads(done.stdout)["sweep"])
     page = harness.folder / "seven.html"
-    told = harness.sweep.runner("report", *sweeps, "--out", str(page))
+    told = harness.run("report", *sweeps, "--out", str(page))
     assert told.returncode == 0, told.stderr
     text = page.read_text()
     for system in SYSTEMS:
@@ -86,7 +86,7 @@ def command(*arguments: str) -> list[str]:
 
 def swept(harness, *arguments: str) -> str:
     """The id of a sweep whose every cell did the same work as a single process."""
-    done = harness.sweep.runner(*command(*arguments)[3:])
+    done = harness.run(*command(*arguments)[3:])
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
     for cell in document["cells"]:

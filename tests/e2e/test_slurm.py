@@ -106,7 +106,7 @@ def harness(tmp_path, slurm) -> SlurmHarness:
 
 
 def test_a_node_that_dies_is_named_and_the_rest_of_the_sweep_is_there(harness, slurm):
-    process = harness.sweep.pipeline(
+    process = harness.sweeping(
         "--nodes",
         "4",
         "--backends",
@@ -141,7 +141,7 @@ def test_a_node_that_dies_is_named_and_the_rest_of_the_sweep_is_there(harness, s
 
 def test_a_round_in_one_job(harness, slurm):
     before = jobs_so_far(slurm)
-    process = harness.sweep.pipeline("--nodes", "1,2", "--set", "slurm.pack=true", "--inject", "exit:rank=1,step=3")
+    process = harness.sweeping("--nodes", "1,2", "--set", "slurm.pack=true", "--inject", "exit:rank=1,step=3")
     cells = {cell["ranks"]: cell for cell in harness.ended(process, status=4)}
     assert jobs_so_far(slurm) == before + 1
     assert cells[1]["outcome"] == "ok"
@@ -151,7 +151,7 @@ def test_a_round_in_one_job(harness, slurm):
 
 def test_a_harness_that_is_killed_finds_its_job_again_and_one_that_is_interrupted_cancels_it(harness, slurm):
     before = jobs_so_far(slurm)
-    process = harness.sweep.pipeline("--nodes", "2", "--repeats", "3", "--steps", "20")
+    process = harness.sweeping("--nodes", "2", "--repeats", "3", "--steps", "20")
     harness.until(lambda: harness.measuring(rank=1), process)
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
@@ -172,7 +172,7 @@ def test_a_harness_that_is_killed_finds_its_job_again_and_one_that_is_interrupte
 
 def test_a_rank_that_hangs_ends_in_time_with_every_stack(harness):
     cells = harness.ended(
-        harness.sweep.pipeline("--nodes", "2", "--timeout", "5", "--inject", "stop:rank=1,step=3"), status=4
+        harness.sweeping("--nodes", "2", "--timeout", "5", "--inject", "stop:rank=1,step=3"), status=4
     )
     assert cells[0]["outcome"] == "timeout"
     assert "rank 1 in measured step 3 (stopped)" in cells[0]["reason"]
@@ -183,7 +183,7 @@ def test_what_slurm_will_not_run_is_given_up_with_its_reason(harness, slurm):
     slurm.run(["scontrol", "update", "nodename=n4", "state=drain", "reason=fan broken"])
     try:
         cells = harness.ended(
-            harness.sweep.pipeline("--nodes", "4,8", "--set", "slurm.patience_s=0.5", "--backends", "ddp"), status=4
+            harness.sweeping("--nodes", "4,8", "--set", "slurm.patience_s=0.5", "--backends", "ddp"), status=4
         )
     finally:
         slurm.run(["scontrol", "update", "nodename=n4", "state=resume"])
@@ -194,7 +194,7 @@ def test_what_slurm_will_not_run_is_given_up_with_its_reason(harness, slurm):
     )
     assert re.search(why, reasons[4]), reasons[4]
     assert "it would never have begun: Slurm says PENDING (PartitionNodeLimit)" in reasons[8]
-    (refused,) = harness.ended(harness.sweep.pipeline("--nodes", "1", "--set", "slurm.partition=nowhere"), status=4)
+    (refused,) = harness.ended(harness.sweeping("--nodes", "1", "--set", "slurm.partition=nowhere"), status=4)
     assert "Slurm did not take the job: " in refused["reason"]
     assert "invalid partition" in refused["reason"]
 

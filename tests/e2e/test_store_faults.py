@@ -85,7 +85,7 @@ def swept(tmp_path_factory) -> bytes:
     """A real store that holds one finished sweep of two trials."""
     harness = Harness(tmp_path_factory.mktemp("swept"))
     harness.lean()
-    done = harness.sweep.runner(*CELL, "--repeats", "2")
+    done = harness.run(*CELL, "--repeats", "2")
     assert done.returncode == 0, done.stderr
     return (harness.folder / ".runs" / "results.sqlite").read_bytes()
 
@@ -185,7 +185,7 @@ def test_a_store_that_another_holds_is_waited_for_as_long_as_the_url_says(harnes
     other = locked(interrupted)
     for command in (CELL, ("report",), ("sweep", "--resume")):
         began = time.monotonic()
-        line = told(harness.sweep.runner(*command, "--store", place), place)
+        line = told(harness.run(*command, "--store", place), place)
         assert time.monotonic() - began < 15, "the URL's second, not our half minute"
         assert "database is locked" in line
         assert "let the other sweep or program that holds it end" in line
@@ -221,7 +221,7 @@ def test_a_store_of_a_newer_format_is_left_as_it_is(harness, interrupted):
         store.execute("update scaling_harness_about set format = format + 1")
     before = interrupted.read_bytes()
     for command in (CELL, ("report",), ("sweep", "--resume")):
-        line = told(harness.sweep.runner(*command, "--store", "disk/r.sqlite"), "disk/r.sqlite")
+        line = told(harness.run(*command, "--store", "disk/r.sqlite"), "disk/r.sqlite")
         said = f"(format {FORMAT + 1}, this one reads up to {FORMAT}); update the harness"
         assert f"written by a newer version {said}" in line
     assert interrupted.read_bytes() == before
@@ -242,7 +242,7 @@ def test_a_damaged_store_is_left_as_it_is(harness, interrupted, damage):
     damaged = damage(interrupted.read_bytes())
     interrupted.write_bytes(damaged)
     for command in (CELL, ("report",), ("sweep", "--resume")):
-        line = told(harness.sweep.runner(*command, "--store", "disk/r.sqlite"), "disk/r.sqlite")
+        line = told(harness.run(*command, "--store", "disk/r.sqlite"), "disk/r.sqlite")
         assert "restore a copy of it, or name another with --store" in line
         assert len(line) < 400
     assert interrupted.read_bytes() == damaged
@@ -256,6 +256,6 @@ def test_two_sweeps_at_once_make_and_share_a_store(harness):
     sweeps = {json.loads(out)["sweep"] for (out, _), _ in ended}
     assert len(sweeps) == 2
     for sweep in sweeps:
-        done = harness.sweep.runner("report", sweep, "--json")
+        done = harness.run("report", sweep, "--json")
         assert done.returncode == 0, done.stderr
         assert [cell["trials"] for cell in json.loads(done.stdout)["cells"]] == [2]
