@@ -6,7 +6,7 @@ import importlib
 import pkgutil
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from bench.plugins.backend import Backend
@@ -79,7 +79,15 @@ def _require_attributes(plugin: object, *attributes: str) -> None:
         raise TypeError(f"{type(plugin).__name__} does not say its {', '.join(missing)}")
 
 
-def load_plugins() -> tuple[dict[str, Backend], dict[str, Workload], list[BrokenPlugin]]:
+class Plugins(NamedTuple):
+    """The plugins of a command, loaded once; those that can't be imported with the reason."""
+
+    backends: dict[str, Backend]
+    workloads: dict[str, Workload]
+    broken: list[BrokenPlugin]
+
+
+def load_plugins() -> Plugins:
     """Every plugin that loads, and those that don't with the reason."""
     usable_backends: dict[str, Backend] = {}
     usable_workloads: dict[str, Workload] = {}
@@ -94,4 +102,4 @@ def load_plugins() -> tuple[dict[str, Backend], dict[str, Workload], list[Broken
             usable_workloads[name] = load_workload(name)
         except Exception as problem:
             broken.append(BrokenPlugin("workload", name, f"{type(problem).__name__}: {problem}"))
-    return usable_backends, usable_workloads, broken
+    return Plugins(usable_backends, usable_workloads, broken)
