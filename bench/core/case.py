@@ -147,6 +147,8 @@ class Role(FrozenModel):
 
     name: str
     count: int
+    started_by: str | None = None
+    """Name of the role whose process starts these; ``None``: the site starts them. See :func:`roles_to_start`."""
     fanout: Literal["each", "mpi"] = "each"
     """``each``: the site starts ``count`` processes; ``mpi``: one mpirun starts them."""
     service: bool = False
@@ -154,3 +156,21 @@ class Role(FrozenModel):
     observer: bool = False
     """Watches the others: its end ends nothing, and it may finish a sentence before it is ended."""
     env: dict[str, str] = Field(default={})
+
+
+def roles_to_start(roles: tuple[Role, ...], *, services_provided: bool = False) -> tuple[Role, ...]:
+    """The roles whose processes a site starts (pure).
+
+    Args:
+        roles: What :meth:`bench.plugins.backend.Backend.launch` returns.
+        services_provided: Whether the site keeps the services itself, such as a Dask cluster that exists. It then also
+            does the work of a role that starts others on these services, and starts those others.
+
+    Returns:
+        All roles but those that another one starts; where the services are provided, all roles but the services and
+        those that start others.
+    """
+    if not services_provided:
+        return tuple(role for role in roles if role.started_by is None)
+    starters = {role.started_by for role in roles}
+    return tuple(role for role in roles if not role.service and role.name not in starters)

@@ -145,7 +145,7 @@ def _start_node(active_task: ActiveTask, folder: Path, log: IO[str]) -> subproce
         "MASTER_PORT": str(rank_task.rendezvous_port),
         CLUSTER_REF_VARIABLE: active_task.cluster_ref.model_dump_json(),
     }
-    command = [sys.executable, "-m", "bench.node.agent", "--stdio", "--out", str(folder)]
+    command = [sys.executable, "-m", "bench.node.agent", "--stdio", "--services-provided", "--out", str(folder)]
     process = subprocess.Popen(
         command,
         env=env,

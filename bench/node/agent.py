@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from bench.core.case import Case, Role
+from bench.core.case import Case, Role, roles_to_start
 from bench.core.exit_report import TORCHRUN, ExitReport, NodeReport
 from bench.core.frozen_model import write_model
 from bench.host.installation import find_mpirun
@@ -56,9 +56,13 @@ FOLLOWER_GRACE_S = 5.0
 """How much later than its ranks' own time a node's ends: the first to notice says more."""
 
 
-def required_roles(case: Case, backend: Backend) -> tuple[Role, ...]:
-    """What the backend needs, and a sampler where the case is to be watched."""
-    return (*backend.launch(case), *((sampler.ROLE,) if case.telemetry != "off" else ()))
+def required_roles(case: Case, backend: Backend, *, services_provided: bool = False) -> tuple[Role, ...]:
+    """The roles whose processes a site starts: those of the backend, and a sampler where the case has telemetry.
+
+    ``services_provided``: the site keeps the backend's services itself (:func:`bench.core.case.roles_to_start`).
+    """
+    roles = roles_to_start(backend.launch(case), services_provided=services_provided)
+    return (*roles, *((sampler.ROLE,) if case.telemetry != "off" else ()))
 
 
 def local_process_numbers(role: Role, case: Case, node: int) -> tuple[int, ...]:
@@ -90,8 +94,17 @@ class NodeAgent:
     """This node's part of a trial."""
 
     def __init__(
-        self, case: Case, rendezvous: Rendezvous, interface: Interface, out: Path, ranks: str, case_file: Path | None
+        self,
+        case: Case,
+        rendezvous: Rendezvous,
+        interface: Interface,
+        out: Path,
+        ranks: str,
+        case_file: Path | None,
+        *,
+        services_provided: bool = False,
     ) -> None:
+        self.services_provided = services_provided
         self.case, self.rendezvous, self.interface, self.out, self.ranks = case, rendezvous, interface, out, ranks
         self.announce_ready = case_file is not None
         self.case_file = case_file or out / f".case-{rendezvous.node}.json"
@@ -109,7 +122,7 @@ class NodeAgent:
             start_forkserver(backend.preload) if self.ranks == "own" else start_forkserver((), always=(WORKER_MODULE,))
         )
         try:
-            for role in required_roles(self.case, backend):
+            for role in required_roles(self.case, backend, services_provided=self.services_provided):
                 for worker in self._start_workers(context, role):
                     self.process_group.workers.append(worker)
             return self.process_group.watch(
@@ -180,7 +193,14 @@ def result_folder(out: Path, *, fresh: bool) -> Iterator[Path]:
 
 
 def run(
-    case: Case, env: Mapping[str, str], out: Path, ranks: str, control: NodeControl, case_file: Path | None = None
+    case: Case,
+    env: Mapping[str, str],
+    out: Path,
+    ranks: str,
+    control: NodeControl,
+    case_file: Path | None = None,
+    *,
+    services_provided: bool = False,
 ) -> int:
     """Play this node's part and write its last word; returns the exit status. ``case_file``: where ranks that somebody
     else starts read the case."""
@@ -194,7 +214,9 @@ def run(
         interface = select_interface(rendezvous.rendezvous_host, rendezvous.nodes, env.get(INTERFACE_VARIABLE) or None)
         if rendezvous.node == 0 and rendezvous.nodes > 1:
             check_rendezvous_interface(interface, rendezvous.rendezvous_host)
-        scene = NodeAgent(with_local_data(case), rendezvous, interface, out, ranks, case_file).play(control)
+        scene = NodeAgent(
+            with_local_data(case), rendezvous, interface, out, ranks, case_file, services_provided=services_provided
+        ).play(control)
     except HarnessDisconnected:
         raise
     except (RendezvousError, InterfaceError, DataProblem) as error:
@@ -227,6 +249,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         default="own",
         help="who starts this node's ranks: itself, torchrun, or somebody else",
     )
+    parser.add_argument(
+        "--services-provided",
+        action="store_true",
+        help="start ranks only: the site keeps the services that the backend needs, such as a Dask cluster",
+    )
     parser.add_argument("--parcel", action="store_true", help="print what the ranks left, as lines")
     parser.add_argument("--stdio", action="store_true", help="read the case, and orders, from standard input")
     chosen = parser.parse_args(arguments)
@@ -237,7 +264,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         text = json.dumps(control.read_first_line()) if chosen.stdio else chosen.case.read_text()
         case_file = chosen.case if chosen.stdio else None
         with result_folder(chosen.out, fresh=chosen.fresh) as out:
-            status = run(Case.model_validate_json(text), os.environ, out, chosen.ranks, control, case_file)
+            status = run(
+                Case.model_validate_json(text),
+                os.environ,
+                out,
+                chosen.ranks,
+                control,
+                case_file,
+                services_provided=chosen.services_provided,
+            )
             if chosen.parcel or chosen.stdio:
                 for line in encode_folder(out):
                     print(line)

@@ -146,7 +146,12 @@ def rendered_files(found: Plan, site: Site) -> dict[str, dict[str, str]]:
         return {}
     # Where something is missing here, people look at what it would have been.
     cases = found.cases or [skip.case for skip in found.skips if site.missing_option() or site.missing_dependency()]
-    return {case.key: site.render(case, required_roles(case, load_backend(case.backend))) for case in cases}
+    return {
+        case.key: site.render(
+            case, required_roles(case, load_backend(case.backend), services_provided=site.provides_services)
+        )
+        for case in cases
+    }
 
 
 def run(

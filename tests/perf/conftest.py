@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.core.case import Case
+from bench.core.case import Case, roles_to_start
 from bench.plugins import registry
 from harness.sites.base.contract import TrialRequest
 from harness.sites.local.site import SITE
@@ -32,7 +32,7 @@ def warm_site():
 def throughput(case: Case) -> float:
     """One trial of ours, in units per second."""
     with tempfile.TemporaryDirectory() as folder:
-        request = TrialRequest(case, registry.load_backend(case.backend).launch(case), Path(folder))
+        request = TrialRequest(case, roles_to_start(registry.load_backend(case.backend).launch(case)), Path(folder))
         ending = SITE.start(request).wait(case.timeout_s)
     assert ending.outcome == "ok", (ending.reason, ending.log_tail)
     return throughput_of(ending.ranks)

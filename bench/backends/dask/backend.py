@@ -194,13 +194,11 @@ class Dask(Backend):
     }
 
     def launch(self, case: Case) -> tuple[Role, ...]:
-        if case.site == "dask":
-            # Scheduler and workers are there, and the site places the ranks.
-            return (Role(name="rank", count=case.ranks),)
         return (
             Role(name="scheduler", count=1, service=True),
             Role(name="worker", count=case.ranks, service=True),
             Role(name="driver", count=1),
+            Role(name="rank", count=case.ranks, started_by="driver"),
         )
 
     @contextmanager

@@ -64,6 +64,9 @@ class Site(ABC):
     """Importable modules without which it can't be used."""
     extra: str = ""
     """The optional dependencies of ours that bring them."""
+    provides_services: bool = False
+    """It keeps the services of a backend itself and starts the ranks on them: its trials have neither a backend's
+    services nor the role that starts ranks on these (:func:`bench.core.case.roles_to_start`)."""
     shares_environment: bool = False
     """Its ranks run in this very environment: what a backend lacks here is missing there too."""
 

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from pydantic import ValidationError
 
-from bench.core.case import Case
+from bench.core.case import Case, Role
 from bench.core.frozen_model import FrozenModel
 from bench.node.agent import required_roles
 from bench.plugins.backend import Backend
@@ -102,7 +102,7 @@ def utc_now() -> str:
 
 def start_trial(case: Case, round_number: int, site: Site, backend: Backend, sweep_folder: Path) -> RunningTrial:
     began = (utc_now(), time.time())
-    request = _make_request(case, round_number, backend, sweep_folder)
+    request = _make_request(case, round_number, site, backend, sweep_folder)
     with disk_errors_reported(sweep_folder):
         return _with_handle(RunningTrial(site.start(request), request.folder, *began), case, round_number)
 
@@ -114,7 +114,7 @@ def start_all(
     if not site.submits_rounds or len(cases) < 2:
         return {}
     began = (utc_now(), time.time())
-    request = [_make_request(case, round_number, backends[case.backend], sweep_folder) for case in cases]
+    request = [_make_request(case, round_number, site, backends[case.backend], sweep_folder) for case in cases]
     with disk_errors_reported(sweep_folder):
         running = [
             RunningTrial(job, item.folder, *began)
@@ -126,7 +126,7 @@ def start_all(
 def reattach_trial(job_handle: JobHandle, folder: Path, site: Site, backend: Backend) -> RunningTrial | None:
     """A job that was submitted before the sweep was interrupted, under way or ended; ``None`` where it is lost."""
     job = site.reattach(
-        TrialRequest(job_handle.case, required_roles(job_handle.case, backend), folder), job_handle.handle
+        TrialRequest(job_handle.case, _roles(job_handle.case, backend, site), folder), job_handle.handle
     )
     if job is None:
         # Or the next one who looks would find this claim beside that of the job which takes its place.
@@ -135,11 +135,15 @@ def reattach_trial(job_handle: JobHandle, folder: Path, site: Site, backend: Bac
     return RunningTrial(job, folder, job_handle.started_at, job_handle.began_s)
 
 
-def _make_request(case: Case, round_number: int, backend: Backend, sweep_folder: Path) -> TrialRequest:
+def _make_request(case: Case, round_number: int, site: Site, backend: Backend, sweep_folder: Path) -> TrialRequest:
     folder = sweep_folder / f"{round_number:02d}-{secrets.token_hex(4)}"
     with disk_errors_reported(sweep_folder):
         folder.mkdir(parents=True)
-    return TrialRequest(case, required_roles(case, backend), folder)
+    return TrialRequest(case, _roles(case, backend, site), folder)
+
+
+def _roles(case: Case, backend: Backend, site: Site) -> tuple[Role, ...]:
+    return required_roles(case, backend, services_provided=site.provides_services)
 
 
 def _with_handle(running: RunningTrial, case: Case, round_number: int) -> RunningTrial:

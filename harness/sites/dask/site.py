@@ -158,6 +158,7 @@ class DaskSite(Site):
     name = "dask"
     summary = "a Dask cluster that is running, or one of Slurm jobs"
     options = DaskSiteOptions
+    provides_services = True
     requires = ("dask", "distributed")
     extra = "frameworks"
     chosen: DaskSiteOptions

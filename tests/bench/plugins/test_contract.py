@@ -7,6 +7,7 @@ import pickle
 
 import pytest
 
+from bench.core.case import Role, roles_to_start
 from bench.plugins.backend import Backend
 from bench.plugins.registry import backend_names, load_backend, load_plugins, load_workload, workload_names
 from bench.plugins.workload import Workload
@@ -57,6 +58,15 @@ def test_backend_starts_all_its_ranks_and_ends(backend):
         assert any(role.count == case.ranks for role in roles)
         for role in roles:
             assert role.name == "rank" or backend.role(role.name) is not None
+            assert role.started_by in (None, *(other.name for other in roles if other.started_by is None))
+
+
+def test_a_site_starts_ranks_itself_where_it_keeps_the_services():
+    service, starter = Role(name="scheduler", count=1, service=True), Role(name="driver", count=1)
+    placed, plain = Role(name="rank", count=4, started_by="driver"), Role(name="rank", count=4)
+    assert roles_to_start((service, starter, placed)) == (service, starter)
+    assert roles_to_start((service, starter, placed), services_provided=True) == (placed,)
+    assert roles_to_start((plain,)) == roles_to_start((plain,), services_provided=True) == (plain,)
 
 
 def test_backend_says_why_not_in_one_line(backend):
@@ -99,6 +109,7 @@ def test_site_renders_what_it_would_start(name):
     assert site.summary
     for backend_name in backend_names():
         for case in cases_of(load_backend(backend_name)):
-            files = site.render(case, load_backend(backend_name).launch(case))
-            assert files == site.render(case, load_backend(backend_name).launch(case)), "render is pure"
+            roles = roles_to_start(load_backend(backend_name).launch(case), services_provided=site.provides_services)
+            files = site.render(case, roles)
+            assert files == site.render(case, roles), "render is pure"
             assert all(files.values())

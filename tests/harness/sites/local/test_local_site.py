@@ -6,6 +6,7 @@ from bench.backends.dask.backend import BACKEND as DASK
 from bench.backends.ddp import BACKEND as DDP
 from bench.backends.horovod import BACKEND as HOROVOD
 from bench.backends.horovod import HorovodOptions, effective_settings, environment_variables
+from bench.core.case import roles_to_start
 from bench.core.rank_info import RankInfo
 from harness.sites.local.site import SITE
 from tests.support.builders import make_case
@@ -18,7 +19,7 @@ from tests.support.paths import GOLDEN
 )
 def test_rendered_commands(name, backend, transport):
     case = make_case(backend=backend.name, transport=transport)
-    rendered = SITE.render(case, backend.launch(case))["commands.sh"]
+    rendered = SITE.render(case, roles_to_start(backend.launch(case)))["commands.sh"]
     assert rendered == (GOLDEN / f"local-{name}.sh").read_text()
 
 
