@@ -49,10 +49,7 @@ def check_names(objects: Sequence[Manifest], case: Case) -> Iterator[str]:
         pattern = SERVICE_NAME if manifest["kind"] == "Service" else DNS_LABEL
         if not re.fullmatch(pattern, metadata["name"]):
             yield f"{manifest['kind']}: name '{metadata['name']}' is no DNS label"
-        elif (
-            manifest["kind"] in ("Job", "TrainJob", "MPIJob")
-            and len(metadata["name"]) > MAX_LABEL_LENGTH - INDEX_SUFFIX_LENGTH
-        ):
+        elif manifest["kind"] == "Job" and len(metadata["name"]) > MAX_LABEL_LENGTH - INDEX_SUFFIX_LENGTH:
             yield f"{manifest['kind']}: name '{metadata['name']}' leaves no room for a pod's number"
         for key, value in metadata.get("labels", {}).items():
             if not re.fullmatch(LABEL_VALUE, value):

@@ -182,10 +182,10 @@ def affinity(options: KubernetesOptions, name: str) -> Manifest:
     return {}
 
 
-def volumes(options: KubernetesOptions, name: str, results: Manifest | None = None) -> list[Manifest]:
+def volumes(options: KubernetesOptions, name: str) -> list[Manifest]:
     return [
         {"name": "case", "configMap": {"name": name}},
-        {"name": "results", **(results or {"emptyDir": {}})},
+        {"name": "results", "emptyDir": {}},
         {"name": "shared-memory", "emptyDir": {"medium": "Memory", "sizeLimit": options.shm_size}},
     ]
 

@@ -20,8 +20,6 @@ SELECTOR = re.compile(rf"(?P<key>{LABEL_KEY})=(?P<value>{LABEL_VALUE})")
 TOLERATION = re.compile(rf"(?P<key>{LABEL_KEY})(=(?P<value>{LABEL_VALUE}))?:(?P<effect>{TAINT_EFFECT})")
 SEPARATOR = re.compile(r"[;,]")
 
-ObjectKind = Literal["job", "trainjob", "mpijob"]
-
 
 class KubernetesOptions(Options):
     """Lists are one value, separated by commas, or by semicolons where a shell quotes them."""
@@ -30,9 +28,6 @@ class KubernetesOptions(Options):
     context: str | None = Field(None, pattern=r"^[\w.@:/+-]+$", description="which cluster of the kubeconfig")
     image: str = Field("scaling-harness:latest", pattern=r"^[a-zA-Z0-9][\w.:/@-]*$", description="of docker/Dockerfile")
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = Field("IfNotPresent", description="of the image")
-    kind: ObjectKind = Field(
-        "job", description="job runs; trainjob and mpijob (Kubeflow) are rendered by --dry-run only"
-    )
     gpus: int | None = Field(None, ge=0, description="nvidia.com/gpu a pod; default: one for each rank on cuda")
     cpus: int | None = Field(None, ge=1, description="cores a pod is given; default: the namespace's")
     memory: str | None = Field(None, pattern=QUANTITY, description="memory a pod is given, for example 8Gi")
@@ -44,12 +39,6 @@ class KubernetesOptions(Options):
     python: str = Field("python", pattern=r"^[\w./-]+$", description="the image's interpreter")
     interface: str | None = Field(None, pattern=r"^[\w.:@-]{1,15}$", description="the pods' network interface")
     queue_timeout_s: float = Field(600.0, gt=0, description="how long pods may wait for a place and their image")
-    runtime: str = Field(
-        "torch-distributed", pattern=rf"^{DNS_SUBDOMAIN}$", description="TrainJob's ClusterTrainingRuntime"
-    )
-    results_claim: str = Field(
-        "scaling-results", pattern=rf"^{DNS_SUBDOMAIN}$", description="MPIJob's shared volume claim"
-    )
 
     @field_validator("node_selector")
     @classmethod

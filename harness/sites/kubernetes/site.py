@@ -7,18 +7,14 @@ from contextlib import suppress
 
 from bench.core.case import Case, Role
 from bench.plugins.backend import Options
-from harness.errors import SiteError, UsageError
+from harness.errors import SiteError
 from harness.planning.placements import Machine
 from harness.sites.base.contract import Job, Site, TrialRequest
 from harness.sites.kubernetes.client import KubernetesClient
 from harness.sites.kubernetes.job import KubernetesJob
-from harness.sites.kubernetes.kubeflow import render_mpijob, render_trainjob
 from harness.sites.kubernetes.manifest_checks import manifest_problems
 from harness.sites.kubernetes.manifests import Manifest, as_yaml, gpus_per_pod, object_name, render_job, sweep_label
 from harness.sites.kubernetes.options import DNS_LABEL, KubernetesOptions
-
-MANIFEST_RENDERERS = {"job": render_job, "trainjob": render_trainjob, "mpijob": render_mpijob}
-CONTROLLERS = {"trainjob": "Kubeflow Trainer (2.2 or later)", "mpijob": "Kubeflow's MPI Operator"}
 
 
 class KubernetesSite(Site):
@@ -43,20 +39,10 @@ class KubernetesSite(Site):
             return f"{case.ranks_on_a_node} ranks a pod need as many GPUs: {remedy}"
         if case.net is not None:
             return "--net joins namespaces of one machine, not pods: leave it out"
-        if case.transport == "mpi" and self.chosen.kind != "mpijob":
-            return "mpirun starts these ranks: --set kubernetes.kind=mpijob, or another transport"
-        if case.transport != "mpi" and self.chosen.kind == "mpijob":
-            return "an MPIJob starts ranks by mpirun: --set horovod.transport=mpi"
         return self.missing_dependency()
 
     def warm(self, modules: tuple[str, ...]) -> None:
         """Find out before anything is written that the cluster is there."""
-        controller = CONTROLLERS.get(self.chosen.kind)
-        if controller is not None:
-            raise UsageError(
-                f"kubernetes.kind = {self.chosen.kind}: needs {controller}, and is rendered by --dry-run "
-                "only (kubectl apply -f manifest.yaml); leave it out to run a Job"
-            )
         self.cluster.check()
 
     @property
@@ -66,7 +52,7 @@ class KubernetesSite(Site):
         return self._cluster
 
     def render(self, case: Case, roles: tuple[Role, ...]) -> dict[str, str]:
-        return {"manifest.yaml": as_yaml(_checked(MANIFEST_RENDERERS[self.chosen.kind](case, self.chosen), case))}
+        return {"manifest.yaml": as_yaml(_checked(render_job(case, self.chosen), case))}
 
     def start(self, trial: TrialRequest) -> Job:
         name = object_name(trial.folder)

@@ -24,7 +24,6 @@ SERVER_VERSIONS = ("1.31", "1.37")
 
 CPU = make_case(ranks=4, ranks_per_node=2, site="kubernetes")
 GPU = make_case(ranks=8, ranks_per_node=4, site="kubernetes", transport="nccl", device="cuda")
-MPI = make_case(ranks=4, ranks_per_node=2, site="kubernetes", backend="horovod", transport="mpi")
 RENDERED = {
     "job-cpu": (CPU, {"cpus": 2, "memory": "4Gi", "interface": "eth0"}),
     "job-gpu": (
@@ -39,8 +38,6 @@ RENDERED = {
             "spread": "preferred",
         },
     ),
-    "trainjob": (GPU, {"kind": "trainjob", "node_selector": "gpu=h200"}),
-    "mpijob": (MPI, {"kind": "mpijob", "cpus": 2}),
 }
 
 
@@ -56,26 +53,9 @@ def test_rendered_manifests(name):
 def test_every_core_object_is_of_the_schema(name, version):
     case, wishes = RENDERED[name]
     objects = list(yaml.safe_load_all(KubernetesSite(KubernetesOptions(**wishes)).render(case, ())["manifest.yaml"]))
-    core = [one for one in objects if "kubeflow" not in one["apiVersion"]]
-    assert [one["kind"] for one in core] == (["ConfigMap", "Service", "Job"] if "job-" in name else ["ConfigMap"])
-    for one in core:
+    assert [one["kind"] for one in objects] == ["ConfigMap", "Service", "Job"]
+    for one in objects:
         kubernetes_validate.validate(one, version, strict=True)
-
-
-def test_pods_that_kubeflow_makes_are_of_the_schema_too():
-    """Their own schemas come with their controllers; what is in them of Kubernetes' is known."""
-    for kind, case in (("trainjob", GPU), ("mpijob", MPI)):
-        rendered = KubernetesSite(KubernetesOptions(kind=kind)).render(case, ())["manifest.yaml"]
-        spec = list(yaml.safe_load_all(rendered))[1]["spec"]
-        if kind == "mpijob":
-            pods = [replica["template"] for replica in spec["mpiReplicaSpecs"].values()]
-        else:
-            patch = spec["runtimePatches"][0]["trainingRuntimeSpec"]["template"]["spec"]["replicatedJobs"][0]
-            pods = [patch["template"]["spec"]["template"]]
-            assert (spec["trainer"]["numNodes"], spec["trainer"]["numProcPerNode"]) == (2, 4)
-        for pod in pods:
-            one = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, "spec": pod["spec"]}
-            kubernetes_validate.validate(one, SERVER_VERSIONS[-1], strict=True)
 
 
 def objects_of(case=CPU):
@@ -169,7 +149,6 @@ def test_names_are_dns_labels_whatever_the_folder(tmp_path):
         ("python", "python -c"),
         ("interface", "eth0;x"),
         ("gpus", "-1"),
-        ("kind", "pod"),
         ("image_pull_policy", "Often"),
         ("queue_timeout_s", "0"),
     ],
@@ -184,13 +163,8 @@ def test_what_makes_no_sense_in_pods_is_skipped_with_the_remedy():
         return KubernetesSite(KubernetesOptions(**options)).unavailable_reason(case)
 
     assert why_not(CPU) is None
-    assert "kind=mpijob" in why_not(MPI)
-    assert why_not(MPI, kind="mpijob") is None
-    assert "horovod.transport=mpi" in why_not(CPU, kind="mpijob")
     assert "--set kubernetes.gpus=4" in why_not(GPU, gpus=2)
     assert "--net" in why_not(CPU.model_copy(update={"net": "1gbit"}))
-    with pytest.raises(UsageError, match="needs Kubeflow Trainer"):
-        KubernetesSite(KubernetesOptions(kind="trainjob")).warm(())
 
 
 def test_manifests_hold_the_case_as_it_is():
