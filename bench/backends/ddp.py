@@ -149,7 +149,8 @@ class Ddp(Backend):
     options = DdpOptions
 
     def launch(self, case: Case) -> tuple[Role, ...]:
-        return (Role(name="rank", count=case.ranks),)
+        by_nccl = case.transport == "nccl"
+        return (Role(name="rank", count=case.ranks, launchers=("torchrun",), bypasses_network=by_nccl),)
 
     @contextmanager
     def session(self, case: Case, me: RankInfo) -> Iterator[Session]:

@@ -226,7 +226,10 @@ class HorovodBackend(Backend):
         return None
 
     def launch(self, case: Case) -> tuple[Role, ...]:
-        return (Role(name="rank", count=case.ranks, fanout="mpi" if case.transport == "mpi" else "each"),)
+        if case.transport == "mpi":
+            return (Role(name="rank", count=case.ranks, fanout="mpi"),)
+        by_nccl = case.transport == "nccl"
+        return (Role(name="rank", count=case.ranks, launchers=("horovodrun",), bypasses_network=by_nccl),)
 
     def tolerance(self, case: Case) -> Tolerance:
         if case.backend_options.get("compression") == "fp16":

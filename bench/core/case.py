@@ -150,7 +150,11 @@ class Role(FrozenModel):
     started_by: str | None = None
     """Name of the role whose process starts these; ``None``: the site starts them. See :func:`roles_to_start`."""
     fanout: Literal["each", "mpi"] = "each"
-    """``each``: the site starts ``count`` processes; ``mpi``: one mpirun starts them."""
+    """``each``: the site starts ``count`` processes; ``mpi``: an MPI launcher (mpirun, srun) starts them together."""
+    launchers: tuple[str, ...] = ()
+    """Names of further launchers that can start its processes (``torchrun``), where the user asks for one."""
+    bypasses_network: bool = False
+    """On one machine its processes exchange data past the network interfaces, as NCCL does between GPUs."""
     service: bool = False
     """A service has no end of its own: it is ended when the other roles are done."""
     observer: bool = False

@@ -10,6 +10,7 @@ from typing import ClassVar, Protocol
 
 from bench.core.case import Case, Device, Scalar
 from bench.core.frozen_model import FrozenModel
+from bench.node.launchers.base import launch_unavailable_reason
 from bench.plugins.backend import Backend, Options
 from bench.plugins.workload import Workload
 from harness.errors import UsageError, suggest_name
@@ -57,7 +58,11 @@ class SiteProtocol(Protocol):
     options: ClassVar[type[Options]]
     shares_environment: bool
 
+    launchers: tuple[str, ...]
+
     def unavailable_reason(self, case: Case) -> str | None: ...
+
+    def launcher_unavailable_reason(self, launcher: str) -> str | None: ...
 
 
 def make_plan(
@@ -82,11 +87,9 @@ def make_plan(
     for case in _expand(suite, device, places, threads, machine, where.options, backends, workloads):
         backend, workload = backends[case.backend], workloads[case.workload]
         unsupported = workload.unsupported_reason(case) or backend.unsupported_reason(case)
-        unavailable = backend.unavailable_reason(case) if where.shares_environment else None
-        skip_reason = _too_few_gpus(case, machine) or unavailable or where.unavailable_reason(case)
         if unsupported:
             not_applicable.append(Skip(case=case, reason=unsupported))
-        elif skip_reason:
+        elif skip_reason := _unavailable_reason(case, backend, machine, where):
             skips.append(Skip(case=case, reason=skip_reason))
         else:
             cases.append(case)
@@ -94,6 +97,16 @@ def make_plan(
         reason_text = f": {not_applicable[0].reason}" if not_applicable else ""
         raise UsageError(f"suite '{suite.name}' plans nothing to run{reason_text}")
     return Plan(cases=tuple(cases), skips=tuple(skips), not_applicable=tuple(not_applicable), repeats=suite.repeats)
+
+
+def _unavailable_reason(case: Case, backend: Backend, machine: Machine, where: SiteProtocol) -> str | None:
+    """Why a case can't run on this site at present, with the remedy, or ``None``."""
+    return (
+        _too_few_gpus(case, machine)
+        or (backend.unavailable_reason(case) if where.shares_environment else None)
+        or where.unavailable_reason(case)
+        or launch_unavailable_reason(case, backend.launch(case), where.launchers, where.launcher_unavailable_reason)
+    )
 
 
 def shuffled_rounds(plan: Plan, seed: int) -> Iterator[tuple[int, Case]]:

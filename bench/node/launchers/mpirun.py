@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from bench.host.network import Interface
+
+# Open MPI 5 names the rank that it lost in one of these ways.
+SIGNAL_PATTERN = re.compile(r"process rank (\d+)\b.*?exited on\s+signal (\d+)", re.DOTALL)
+STATUS_PATTERN = re.compile(r"Process name: \[[^\]]*,(\d+)\]\s+Exit code:\s+(\d+)")
 
 
 class MpiHosts(NamedTuple):
@@ -48,3 +53,13 @@ def mpirun_command(
         )
     root = ("--allow-run-as-root",) if as_root else ()
     return (mpirun, *root, *placement, "--bind-to", "none", "-np", str(ranks), *rank_command)
+
+
+def lost_rank(lines: Sequence[str]) -> tuple[int, int] | None:
+    """The rank that mpirun reports as lost, and its status (below 0 for a signal), from mpirun's output (pure)."""
+    text = "\n".join(lines)
+    if signalled := SIGNAL_PATTERN.search(text):
+        return int(signalled[1]), -int(signalled[2])
+    if ended := STATUS_PATTERN.search(text):
+        return int(ended[1]), int(ended[2])
+    return None

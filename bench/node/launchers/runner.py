@@ -27,7 +27,8 @@ from bench.node.launchers.horovodrun import horovodrun_command
 from bench.node.launchers.mpirun import MpiHosts, mpirun_command
 from bench.node.rendezvous import INTERFACE_VARIABLE
 
-LAUNCHERS = ("mpirun", "horovodrun")
+ONE_NODE_LAUNCHERS = ("mpirun", "horovodrun")
+"""Those that run on the first node and start the ranks of all nodes from there."""
 CASE_FILE = "case.json"
 INHERITED_VARIABLES = (
     "PATH",
@@ -100,7 +101,7 @@ def launch(kind: str, hosts: str, ranks: int, folder: Path) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.node.launchers.runner", description=__doc__.splitlines()[0])
-    parser.add_argument("kind", choices=LAUNCHERS)
+    parser.add_argument("kind", choices=ONE_NODE_LAUNCHERS)
     parser.add_argument("--hosts", required=True, help="name:slots of each, the first one is this host")
     parser.add_argument("--ranks", type=int, required=True)
     parser.add_argument("--out", type=Path, required=True, help="the trial's folder, the same path on all hosts")

@@ -18,6 +18,7 @@ from bench.core.case import Case, Role
 from bench.core.machine import NodeFacts
 from bench.core.records import Link, Outcome, RankFailure, RankRecord
 from bench.core.telemetry import Recording
+from bench.node.launchers.base import AGENT
 from bench.plugins.backend import Options
 from harness.planning.placements import Machine
 
@@ -67,6 +68,9 @@ class Site(ABC):
     provides_services: bool = False
     """It keeps the services of a backend itself and starts the ranks on them: its trials have neither a backend's
     services nor the role that starts ranks on these (:func:`bench.core.case.roles_to_start`)."""
+    launchers: tuple[str, ...] = (AGENT,)
+    """The launchers that it has, by name (:mod:`bench.node.launchers.base`): they decide which backends can run there.
+    Cases with roles that none of these can start are skipped."""
     shares_environment: bool = False
     """Its ranks run in this very environment: what a backend lacks here is missing there too."""
 
@@ -85,6 +89,10 @@ class Site(ABC):
         """Why the case can't run there, with the remedy, or ``None``. Asked for every case: costly questions are asked
         once."""
         return self.missing_dependency()
+
+    def launcher_unavailable_reason(self, launcher: str) -> str | None:
+        """Why one of its :attr:`launchers` can't be used at present, with the remedy, or ``None``."""
+        return None
 
     def missing_option(self) -> str | None:
         """Which knob has no default and was not set, with how to set it."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import re
 import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import TypeVar
 from bench.core.exit_report import MPIRUN, ExitReport, FailedProcess
 from bench.core.records import Outcome, RankFailure, RankRecord
 from bench.core.telemetry import Recording, read_recording
+from bench.node.launchers.mpirun import lost_rank
 from bench.rank.progress import RankProgress, read_progress
 from harness.sites.base.contract import TrialResult
 
@@ -20,11 +20,6 @@ RecordT = TypeVar("RecordT", RankRecord, RankFailure)
 
 TAIL_LINES = 20
 STACK_LINES = 120
-
-# How mpirun (Open MPI 5) names the rank that it lost.
-MPI_SIGNAL_PATTERN = re.compile(r"process rank (\d+)\b.*?exited on\s+signal (\d+)", re.DOTALL)
-MPI_STATUS_PATTERN = re.compile(r"Process name: \[[^\]]*,(\d+)\]\s+Exit code:\s+(\d+)")
-
 
 RANK_ROLES = ("rank", "worker")
 """Roles whose processes hold the rank of their own number: Dask's workers do."""
@@ -124,12 +119,8 @@ def _describe_exit(failed: FailedProcess, progress: Sequence[RankProgress]) -> s
 
 def _rank_lost_by_mpirun(failed: FailedProcess) -> FailedProcess | None:
     """The rank that mpirun says it lost."""
-    text = "\n".join(last_lines(failed.log, STACK_LINES))
-    if signalled := MPI_SIGNAL_PATTERN.search(text):
-        return FailedProcess("rank", int(signalled[1]), -int(signalled[2]), failed.log)
-    if ended := MPI_STATUS_PATTERN.search(text):
-        return FailedProcess("rank", int(ended[1]), int(ended[2]), failed.log)
-    return None
+    lost = lost_rank(last_lines(failed.log, STACK_LINES))
+    return FailedProcess("rank", *lost, failed.log) if lost else None
 
 
 def _with_progress(failure: RankFailure, progress: Sequence[RankProgress]) -> RankFailure:

@@ -13,7 +13,8 @@ from typing import Literal
 from pydantic import Field
 
 from bench.core.case import Case, Role
-from bench.node.launchers.runner import CASE_FILE, LAUNCHERS, launcher_arguments
+from bench.node.launchers.base import AGENT, choose_launcher
+from bench.node.launchers.runner import CASE_FILE, ONE_NODE_LAUNCHERS, launcher_arguments
 from bench.plugins.backend import Options
 from harness.sites.base.contract import Job, Site, TrialRequest
 from harness.sites.base.remote import node_command, rendezvous_port
@@ -24,7 +25,6 @@ from harness.sites.hosts.job import HostCommand, SshJob
 
 INTERFACE_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9_.:-]{0,14}$"
 FOLDER_PATTERN = r"^/[A-Za-z0-9._/-]*$"
-RankStarter = Literal["own", "torchrun", "horovodrun", "mpirun"]
 CONFIG_FILE = "ssh_config"
 PRIVATE_FOLDER = "ours"
 """Inside the trial's folder, where nothing that hosts send is unpacked."""
@@ -70,21 +70,11 @@ class SshOptions(Options):
     )
 
 
-def rank_starter(case: Case, chosen: str) -> RankStarter:
-    """Who starts the ranks of a case (pure)."""
-    if case.transport == "mpi":
-        return "mpirun"
-    if chosen == "torchrun" and case.backend == "ddp":
-        return "torchrun"
-    if chosen == "horovodrun" and case.backend == "horovod":
-        return "horovodrun"
-    return "own"
-
-
 class SshSite(Site):
     name = "hosts"
     summary = "machines that ssh reaches"
     options = SshOptions
+    launchers = (AGENT, "torchrun", "horovodrun", "mpirun")
 
     def __init__(self, chosen: Options | None = None) -> None:
         super().__init__(chosen)
@@ -115,8 +105,6 @@ class SshSite(Site):
             return missing
         if case.net is not None:
             return "the links between hosts are the real ones: leave --net out"
-        if self.settings.start == "own" and case.transport == "mpi":
-            return "ranks over mpi are mpirun's to start: leave --set hosts.start=own out, or use another transport"
         hosts = read_hosts(self.file)
         chosen = self._with_free_slots(hosts, case)
         if len(chosen) < case.nodes:
@@ -124,6 +112,11 @@ class SshSite(Site):
             room = f" with {width} slots" if len(chosen) < len(hosts) else ""
             return f"{len(chosen)} host{'s' * (len(chosen) != 1)}{room} in {self.file}, the case takes {case.nodes}"
         return self.host_checks.unavailable_reason(chosen[: case.nodes])
+
+    def launcher_unavailable_reason(self, launcher: str) -> str | None:
+        if self.settings.start == "own" and launcher != AGENT:
+            return f"{launcher} has to start its ranks, but hosts.start = own: leave that out, or set another transport"
+        return None
 
     def _with_free_slots(self, hosts: Sequence[Host], case: Case) -> list[Host]:
         return [host for host in hosts if host.slots is None or host.slots >= case.ranks_on_a_node]
@@ -134,13 +127,16 @@ class SshSite(Site):
         return self._with_free_slots(read_hosts(self.file), case)[: case.nodes]
 
     def _host_commands(
-        self, case: Case, hosts: Sequence[Host], config: str, token: str, port: int
+        self, case: Case, roles: Sequence[Role], hosts: Sequence[Host], config: str, token: str, port: int
     ) -> list[HostCommand]:
         """The commands of a trial (pure): one for each node, and one that starts the ranks where nodes don't."""
-        start, out = rank_starter(case, self.settings.start), f"{self.settings.scratch.rstrip('/')}/scaling-{token}"
-        launched = start in LAUNCHERS
-        # The path is the same everywhere: launchers, and Dask's driver, tell it to all ranks.
-        rank_arguments = ["--ranks", "elsewhere", "--case", f"{out}/{CASE_FILE}"] if launched else ["--ranks", start]
+        launcher = choose_launcher(roles, self.launchers, self.settings.start) or AGENT
+        launched = launcher in ONE_NODE_LAUNCHERS
+        # The path is the same on all hosts: a launcher, or Dask's driver, passes it on to all ranks.
+        out = f"{self.settings.scratch.rstrip('/')}/scaling-{token}"
+        rank_arguments = ["--ranks", "own" if launcher == AGENT else launcher]
+        if launched:
+            rank_arguments = ["--ranks", "elsewhere", "--case", f"{out}/{CASE_FILE}"]
         env = self._variables(case, hosts, port)
         host_commands = []
         for number, host in enumerate(hosts):
@@ -149,9 +145,9 @@ class SshSite(Site):
             host_commands.append(HostCommand(f"agent-{number}", number, host, client.ssh_command(config, host, line)))
         if launched:
             slots_by_address = [(host.connect_address, case.ranks_on_a_node) for host in hosts]
-            words = [self._python(hosts[0]), *launcher_arguments(start, slots_by_address, case.ranks, out)]
+            words = [self._python(hosts[0]), *launcher_arguments(launcher, slots_by_address, case.ranks, out)]
             line = client.remote_command(self.settings.folder, env, words)
-            host_commands.append(HostCommand(start, None, hosts[0], client.ssh_command(config, hosts[0], line)))
+            host_commands.append(HostCommand(launcher, None, hosts[0], client.ssh_command(config, hosts[0], line)))
         return host_commands
 
     def _variables(self, case: Case, hosts: Sequence[Host], port: int) -> dict[str, str]:
@@ -165,20 +161,20 @@ class SshSite(Site):
 
     def render(self, case: Case, roles: tuple[Role, ...]) -> dict[str, str]:
         hosts = self._hosts_for(case)
-        host_commands = self._host_commands(case, hosts, CONFIG_FILE, "trial", 29500)
+        host_commands = self._host_commands(case, roles, hosts, CONFIG_FILE, "trial", 29500)
         head = "# Each reads the case as a line of standard input, which stays open: its end ends everything there.\n"
         lines = "".join(f"{shlex.join(host_command.command)}\n" for host_command in host_commands)
         return {CONFIG_FILE: client.ssh_config(hosts, self.access), "commands.sh": head + lines}
 
     def start(self, trial: TrialRequest) -> Job:
-        case, folder = trial.case, trial.folder
+        case, roles, folder = trial
         hosts = self._hosts_for(case)
         text = client.ssh_config(hosts, self.access)
         config = folder / PRIVATE_FOLDER / CONFIG_FILE
         config.parent.mkdir(mode=0o700)
         config.write_text(text)
         host_commands = self._host_commands(
-            case, hosts, str(config), secrets.token_hex(8), rendezvous_port(folder.name)
+            case, roles, hosts, str(config), secrets.token_hex(8), rendezvous_port(folder.name)
         )
         return SshJob(case, folder, host_commands, text, self.access)
 

@@ -25,10 +25,6 @@ def unavailable_reason(case: Case) -> str | None:
     """Why the nodes of a case or their links can't be made here, with the remedy, or ``None``."""
     if case.net is None:
         return None if case.nodes == 1 else ONE_NODE_REASON
-    if case.transport == "mpi":
-        return "mpirun starts all its ranks in one network namespace; use --set horovod.transport=gloo, or no --net"
-    if case.transport == "nccl":
-        return "NCCL joins the GPUs of one machine without its network: leave --net out, or --device cpu"
     return links_unavailable_reason()
 
 

@@ -17,7 +17,7 @@ from bench.host.installation import find_mpirun
 from bench.host.links import NODE_INTERFACE, node_address, ranks_on_a_node
 from bench.host.network import free_port
 from bench.node.forkserver import ProcessSpec, start_forkserver, start_process
-from bench.node.launchers.base import worker_arguments, worker_command
+from bench.node.launchers.base import AGENT, worker_arguments, worker_command
 from bench.node.launchers.mpirun import mpirun_command
 from bench.node.supervisor import ProcessGroup, WorkerProcess
 from bench.plugins.backend import Options
@@ -77,6 +77,7 @@ class LocalJob(Job):
 class LocalSite(Site):
     name = "local"
     summary = "processes on this machine"
+    launchers = (AGENT, "mpirun")
     shares_environment = True
 
     def __init__(self, chosen: Options | None = None) -> None:

@@ -142,8 +142,6 @@ def unsupported_reason(case: Case, options: SagemakerOptions) -> str | None:
         return said
     if case.net is not None:
         return "SageMaker's network is AWS's: --net is for the local site"
-    if case.transport == "mpi":
-        return f"no mpirun starts ranks here: --set {case.backend}.transport=gloo"
     if case.device == "cuda" and not re.match(r"ml\.[gp]\d", options.instance_type):
         return f"{options.instance_type} has no GPU: --set sagemaker.instance_type=ml.g5.xlarge, or --device cpu"
     limits = stopping_condition(case, options)

@@ -6,19 +6,21 @@ import math
 import re
 import shlex
 import sys
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Sequence, Set
 from typing import Literal
 
 from pydantic import Field, field_validator
 
 from bench.core.case import Case
-from bench.node.launchers.base import worker_command
+from bench.node.launchers.base import AGENT, choose_launcher, worker_command
+from bench.node.launchers.srun import SrunStep, mpi_interface_environment, srun_command
 from bench.plugins.backend import Options
 from harness.sites.base.contract import TrialRequest
 from harness.sites.base.remote import MARGIN_S, node_command, rendezvous_port
 
 NAME_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9_.@+-]*$"
 NAMES_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9_.@+-]*(,[A-Za-z0-9_][A-Za-z0-9_.@+-]*)*$"
+SLURM_LAUNCHERS = (AGENT, "srun")
 STARTUP_S = 60.0
 """What the nodes may take to start Python, before a trial's own time begins."""
 EXIT_GRACE_S = 10
@@ -177,9 +179,9 @@ def gpus_per_node_for(options: SlurmOptions, cases: Sequence[Case]) -> str | Non
 
 
 def _trial_lines(options: SlurmOptions, trial: TrialRequest) -> list[str]:
-    """One trial: what happens in its folder stays there."""
+    """The lines of one trial, in a subshell that works in the trial's folder."""
     case, roles, folder = trial
-    by_srun = any(role.fanout == "mpi" for role in roles)
+    by_srun = choose_launcher(roles, SLURM_LAUNCHERS) == "srun"
     port = rendezvous_port(folder.name)
     setup = [
         f"cd {shlex.quote(folder.name)} || exit",
@@ -188,50 +190,34 @@ def _trial_lines(options: SlurmOptions, trial: TrialRequest) -> list[str]:
         *_interface_lines(options.interface, by_srun=by_srun),
         f"touch {BEGAN_FILE}",
     ]
-    steps = (_ranks_by_srun if by_srun else _ranks_by_nodes)(options, case, folder.name)
+    steps = (_ranks_by_srun if by_srun else _ranks_by_agents)(options, case, folder.name)
     return ["(", *setup, *steps, f"touch {ENDED_FILE}", ")"]
 
 
 def _interface_lines(interface: str | None, *, by_srun: bool) -> list[str]:
-    """What keeps a trial to an interface. Nodes tell the ranks that they start; srun's know Open MPI's names, and
-    NCCL's own."""
+    """What keeps a trial to an interface. Agents set further variables for the ranks that they start."""
     if interface is None:
         return []
-    names = {"SCALING_INTERFACE": interface}
-    if by_srun:
-        names |= {f"OMPI_MCA_{part}_tcp_if_include": interface for part in ("btl", "oob")}
-        names |= {"NCCL_SOCKET_IFNAME": f"={interface}"}
-    return [*(f"export {name}={value}" for name, value in names.items()), MASTER_ADDR_LINE.format(interface=interface)]
+    variables = {"SCALING_INTERFACE": interface, **(mpi_interface_environment(interface) if by_srun else {})}
+    lines = [f"export {name}={value}" for name, value in variables.items()]
+    return [*lines, MASTER_ADDR_LINE.format(interface=interface)]
 
 
-def _ranks_by_nodes(options: SlurmOptions, case: Case, name: str) -> list[str]:
-    return [
-        (
-            f"{_srun(options, case, _node_step(case, name), MARGIN_S)} "
-            f"\\\n    {_node_command(options, case)} >{NODES_LOG} 2>&1"
-        )
-    ]
+def _ranks_by_agents(options: SlurmOptions, case: Case, name: str) -> list[str]:
+    srun = _srun(options, case, _agent_step(case, name), MARGIN_S)
+    return [f"{srun} \\\n    {_agent_command(options, case)} >{NODES_LOG} 2>&1"]
 
 
 def _ranks_by_srun(options: SlurmOptions, case: Case, name: str) -> list[str]:
-    """MPI ranks are srun's tasks; beside them is each node's watcher. Once the one step has ended, the other does soon
-    or is ended: ranks that never began would be waited for, and ranks that hang have been seen."""
-    ranks = {
-        "job-name": name,
-        "nodes": case.nodes,
-        "ntasks": case.ranks,
-        "ntasks-per-node": case.ranks_on_a_node,
-        "cpus-per-task": case.threads,
-        "mpi": options.mpi,
-        "output": "rank-%t.log",
-    }
-    on_nodes = _node_step(case, name)
-    nodes = f"{_srun(options, case, on_nodes, MARGIN_S)} \\\n    {_node_command(options, case, '--ranks', 'elsewhere')}"
+    """The ranks are one step of srun and the agents, which watch them, another. When one of the steps ends, the other
+    ends soon or is ended: agents would wait for ranks that never began, and have seen ranks that hang."""
+    ranks = SrunStep(name, case.nodes, case.ranks_on_a_node, case.threads, mpi=options.mpi, output="rank-%t.log")
     worker = _in_container(options, case, worker_command(options.rank_python, "case.json", "."))
+    agent = _agent_command(options, case, "--ranks", "elsewhere")
     return [
         f"{_srun(options, case, ranks, EXIT_GRACE_S)} \\\n    {worker} >{RANKS_LOG} 2>&1 &",
         "ranks=$!",
-        f"{nodes} >{NODES_LOG} 2>&1 &",
+        f"{_srun(options, case, _agent_step(case, name), MARGIN_S)} \\\n    {agent} >{NODES_LOG} 2>&1 &",
         "nodes=$!",
         "wait -n $ranks $nodes",
         f"for step in $ranks $nodes; do timeout {EXIT_GRACE_S} tail --pid=$step -s 0.2 -f /dev/null; done",
@@ -240,41 +226,23 @@ def _ranks_by_srun(options: SlurmOptions, case: Case, name: str) -> list[str]:
     ]
 
 
-def _node_step(case: Case, name: str) -> dict[str, object]:
-    """A task a node. By its name a step is found that has to be ended alone."""
-    return {
-        "job-name": name,
-        "nodes": case.nodes,
-        "ntasks": case.nodes,
-        "ntasks-per-node": 1,
-        "cpus-per-task": cores_per_node(case),
-    }
+def _agent_step(case: Case, name: str) -> SrunStep:
+    """One agent a node. The name identifies the step, should it have to be cancelled alone."""
+    return SrunStep(name, case.nodes, 1, cores_per_node(case))
 
 
-def _node_command(options: SlurmOptions, case: Case, *more: str) -> str:
+def _agent_command(options: SlurmOptions, case: Case, *more: str) -> str:
     command = node_command("--case", "case.json", "--out", ".", *more, python=options.rank_python)
     return _in_container(options, case, command)
 
 
-def _srun(options: SlurmOptions, case: Case, asked: Mapping[str, object], wait_s: float) -> str:
-    """srun for one step, which is ended by force where it outlives its time. Cores are given to ranks by themselves;
-    the first task that ends leaves the others ``wait_s`` for their last words."""
-    words = [
-        "timeout",
-        "--kill-after=10",
-        f"{step_limit_s(case):.0f}",
-        "srun",
-        *(f"--{name}={value}" for name, value in asked.items()),
-        "--distribution=block",
-        "--cpu-bind=none",
-        "--overlap",
-        "--kill-on-bad-exit=0",
-        f"--wait={wait_s:.0f}",
-    ]
+def _srun(options: SlurmOptions, case: Case, step: SrunStep, exit_grace_s: float) -> str:
+    """The srun of one step as a shell command, with the container that pyxis starts the tasks in."""
+    command = shlex.join(srun_command(step, time_limit_s=step_limit_s(case), exit_grace_s=exit_grace_s))
     if options.container and options.container_by == "pyxis":
-        words += [f"--container-image={options.container}"]
-        return f'{shlex.join(words)} --container-mounts="$PWD:$PWD" --container-workdir="$PWD"'
-    return shlex.join(words)
+        image = shlex.quote(f"--container-image={options.container}")
+        return f'{command} {image} --container-mounts="$PWD:$PWD" --container-workdir="$PWD"'
+    return command
 
 
 def _in_container(options: SlurmOptions, case: Case, words: Sequence[str]) -> str:

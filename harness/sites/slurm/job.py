@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bench.core.case import Case
-from bench.node.rendezvous import RendezvousError, expand_nodes
+from bench.node.launchers.srun import first_failed_task, hosts_of_failed_tasks
 from bench.rank.progress import read_progress
 from harness.sites.base.contract import Job, TrialRequest, TrialResult
 from harness.sites.base.diagnosis import last_lines
@@ -38,8 +38,6 @@ LEAVE_QUEUE_S = 5.0
 FILE_DELAY_S = 30.0
 """How long is waited for the files of other nodes: a shared disk may show them that late."""
 TAIL_LINES = 20
-SRUN_TASK_ERROR = re.compile(r"error: (\S+): tasks? ")
-SRUN_RANK_ERROR = re.compile(r"error: (\S+): tasks? (\d+)[^:]*: (.+)")
 ENDED_SILENTLY = re.compile(r"rank \d+ ended without a word")
 
 
@@ -185,12 +183,11 @@ class SlurmJob(Job):
 
     def _first_failed_rank(self) -> str | None:
         """The rank that srun saw end badly first: PMIx ends the others within moments, so that nodes can't tell."""
-        said = "\n".join(last_lines(self.folder / RANKS_LOG, 10**4))
-        found = SRUN_RANK_ERROR.search(said)
-        if found is None:
+        task = first_failed_task(last_lines(self.folder / RANKS_LOG, 10**4))
+        if task is None:
             return None
-        seen = next((f" {one.description}" for one in read_progress(self.folder) if one.rank == int(found[2])), "")
-        return f"rank {found[2]} ended{seen}: srun says '{found[3]}' of {found[1]}"
+        where = next((f" {one.description}" for one in read_progress(self.folder) if one.rank == task.rank), "")
+        return f"rank {task.rank} ended{where}: srun says '{task.message}' of {task.host}"
 
     def _lost(self, *, timed_out: bool) -> list[LostNode]:
         """The nodes that left no word and did not live to be ended."""
@@ -210,7 +207,7 @@ class SlurmJob(Job):
         return [LostNode(node, unreported[node] or "?", why) for node, why in whys.items() if why]
 
     def _hosts_reported(self) -> set[str]:
-        return hosts_reported_by_srun([line for name in LOG_FILES for line in last_lines(self.folder / name, 10**4)])
+        return hosts_of_failed_tasks([line for name in LOG_FILES for line in last_lines(self.folder / name, 10**4)])
 
     def _loss_reason(self, host: str, hosts_reported: Collection[str]) -> str | None:
         if host in self.node_trouble:
@@ -223,16 +220,6 @@ class SlurmJob(Job):
 def error_messages(lines: Sequence[str]) -> list[str]:
     """What Slurm's programs called errors (pure)."""
     return [line.partition("error: ")[2] for line in lines if "error: " in line]
-
-
-def hosts_reported_by_srun(lines: Sequence[str]) -> set[str]:
-    """The nodes of the tasks that srun saw end badly, by themselves or by force (pure)."""
-    lists = [found[1] for line in lines if (found := SRUN_TASK_ERROR.search(line))]
-    hosts_reported: set[str] = set()
-    for listed in lists:
-        with suppress(RendezvousError):
-            hosts_reported.update(expand_nodes(listed))
-    return hosts_reported
 
 
 def is_unexplained(result: TrialResult) -> bool:

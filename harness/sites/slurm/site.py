@@ -20,7 +20,7 @@ from harness.planning.placements import Machine
 from harness.sites.base.contract import Job, Site, TrialRequest
 from harness.sites.base.remote import UnstartedJob
 from harness.sites.slurm import client
-from harness.sites.slurm.batch_script import SCRIPT_LOG, SlurmOptions, batch_script
+from harness.sites.slurm.batch_script import SCRIPT_LOG, SLURM_LAUNCHERS, SlurmOptions, batch_script
 from harness.sites.slurm.client import SlurmJobState, SlurmUnavailable, SubmissionRejected
 from harness.sites.slurm.job import SlurmJob, Submission, has_begun
 
@@ -32,6 +32,7 @@ class SlurmSite(Site):
     name = "slurm"
     summary = "batch jobs of a Slurm cluster that shares a disk with this machine"
     options = SlurmOptions
+    launchers = SLURM_LAUNCHERS
     chosen: SlurmOptions
 
     def __init__(self, chosen: Options | None = None) -> None:
@@ -54,8 +55,11 @@ class SlurmSite(Site):
             return missing_dependency
         if case.net is not None:
             return "a cluster's links are what they are: leave --net out"
-        if case.transport == "mpi" and (problem := client.mpi_unavailable_reason(self.chosen.mpi)):
-            return f"{problem}; choose another by --set slurm.mpi=…, or transport gloo"
+        return None
+
+    def launcher_unavailable_reason(self, launcher: str) -> str | None:
+        if launcher == "srun" and (problem := client.mpi_unavailable_reason(self.chosen.mpi)):
+            return f"{problem}; choose another by --set slurm.mpi=…, or another transport"
         return None
 
     def render(self, case: Case, roles: tuple[Role, ...]) -> dict[str, str]:

@@ -86,18 +86,6 @@ def test_nodes_without_a_network_are_other_machines():
     assert networks.unavailable_reason(make_case(ranks=2, ranks_per_node=2)) is None, "one node: this machine"
 
 
-@pytest.mark.parametrize(
-    ("changes", "said"),
-    [
-        ({"backend": "horovod", "transport": "mpi"}, "horovod.transport=gloo"),
-        ({"transport": "nccl", "device": "cuda"}, "--device cpu"),
-    ],
-)
-def test_what_would_not_use_the_links_is_skipped_with_a_remedy(changes, said):
-    assert said in (networks.unavailable_reason(make_case(net="1gbit", **changes)) or "")
-    assert networks.unavailable_reason(make_case(**changes)) is None
-
-
 def test_the_network_of_a_hub_is_the_links_and_its_loopback_says_nothing():
     found = {reading.name: reading for reading in HostProbe((0,), in_network_hub=True).read()}
     assert found["network_bytes"].value is not None

@@ -7,13 +7,18 @@ import shlex
 import subprocess
 import sys
 
+import pytest
+
 from bench.host.network import Interface
-from bench.node.launchers.base import worker_command
+from bench.node.launchers.base import AGENT, LAUNCHERS, choose_launcher, launch_unavailable_reason, worker_command
 from bench.node.launchers.horovodrun import horovodrun_command
-from bench.node.launchers.mpirun import MpiHosts, mpirun_command
+from bench.node.launchers.mpirun import MpiHosts, lost_rank, mpirun_command
 from bench.node.launchers.runner import launcher_environment
+from bench.node.launchers.srun import FailedTask, SrunStep, first_failed_task, hosts_of_failed_tasks, srun_command
 from bench.node.launchers.torchrun import torchrun_command
 from bench.node.rendezvous import Rendezvous
+from bench.plugins.registry import load_backend
+from bench.telemetry.sampler import ROLE as SAMPLER
 from tests.support.builders import make_case
 from tests.support.paths import ROOT
 
@@ -74,3 +79,96 @@ def test_torchrun_gets_the_number_of_its_node_and_the_rendezvous():
 
 def test_a_launcher_inherits_no_secret():
     assert launcher_environment({"PATH": "/bin", "AWS_SECRET_ACCESS_KEY": "x", "RANK": "3"}) == {"PATH": "/bin"}
+
+
+def launched(backend: str, transport: str, **changes):
+    case = make_case(backend=backend, transport=transport, **changes)
+    return case, load_backend(backend).launch(case)
+
+
+@pytest.mark.parametrize(
+    ("backend", "transport", "preferred", "launcher"),
+    [
+        ("ddp", "gloo", None, AGENT),
+        ("ddp", "gloo", "torchrun", "torchrun"),
+        ("ddp", "gloo", "horovodrun", AGENT),
+        ("ddp", "gloo", "mpirun", AGENT),
+        ("horovod", "gloo", "horovodrun", "horovodrun"),
+        ("horovod", "gloo", "torchrun", AGENT),
+        ("horovod", "mpi", None, "mpirun"),
+        ("horovod", "mpi", "torchrun", "mpirun"),
+        ("horovod", "mpi", "srun", "srun"),
+        ("dask", "tasks", "torchrun", AGENT),
+    ],
+)
+def test_the_launcher_is_the_preferred_one_where_it_can_start_the_ranks(backend, transport, preferred, launcher):
+    _, roles = launched(backend, transport)
+    assert choose_launcher((*roles, SAMPLER), LAUNCHERS, preferred) == launcher
+
+
+def test_a_site_without_a_suitable_launcher_is_named_with_the_remedy():
+    case, roles = launched("horovod", "mpi", site="kubernetes")
+    assert choose_launcher(roles, (AGENT, "torchrun")) is None
+    assert launch_unavailable_reason(case, roles, (AGENT,)) == (
+        "its ranks are started by mpirun or srun, which site kubernetes does not have: "
+        "choose another transport (--set horovod.transport=…)"
+    )
+    assert launch_unavailable_reason(case, roles, (AGENT, "srun")) is None
+
+
+def test_only_the_launcher_that_is_needed_is_examined():
+    examined: list[str] = []
+
+    def against(launcher: str) -> str:
+        examined.append(launcher)
+        return f"no {launcher}"
+
+    assert launch_unavailable_reason(*launched("horovod", "mpi"), (AGENT, "mpirun"), against) == "no mpirun"
+    assert launch_unavailable_reason(*launched("ddp", "gloo"), (AGENT, "mpirun"), against) == "no agent"
+    assert examined == ["mpirun", "agent"]
+
+
+@pytest.mark.parametrize(
+    ("backend", "transport", "device", "reason"),
+    [
+        ("horovod", "mpi", "cpu", "mpirun starts all its ranks in one network namespace: "),
+        ("ddp", "nccl", "cuda", "nccl joins the GPUs of one machine without its network: leave --net out"),
+        ("horovod", "nccl", "cuda", "nccl joins the GPUs"),
+        ("horovod", "gloo", "cuda", None),
+        ("ddp", "gloo", "cpu", None),
+    ],
+)
+def test_what_would_not_use_the_links_is_refused(backend, transport, device, reason):
+    case, roles = launched(backend, transport, device=device, net="1gbit")
+    found = launch_unavailable_reason(case, roles, (AGENT, "mpirun"))
+    assert found == reason if reason is None else found.startswith(reason)
+    assert launch_unavailable_reason(case.model_copy(update={"net": None}), roles, (AGENT, "mpirun")) is None
+
+
+def test_srun_starts_a_step_with_its_time_limit_and_binds_no_task():
+    ranks = SrunStep("00-a", nodes=2, tasks_per_node=3, cores_per_task=4, mpi="pmix", output="rank-%t.log")
+    command = srun_command(ranks, time_limit_s=90.4, exit_grace_s=10)
+    assert command[:4] == ("timeout", "--kill-after=10", "90", "srun")
+    assert {"--ntasks=6", "--ntasks-per-node=3", "--nodes=2", "--cpus-per-task=4"} <= set(command)
+    assert {"--mpi=pmix", "--output=rank-%t.log", "--cpu-bind=none", "--wait=10", "--job-name=00-a"} <= set(command)
+    agents = srun_command(SrunStep("00-a", 2, 1, 12), time_limit_s=90, exit_grace_s=10)
+    assert not any(word.startswith(("--mpi", "--output")) for word in agents)
+
+
+def test_what_srun_reports_of_failed_tasks():
+    lines = [
+        "srun: error: Unable to create step",
+        "srun: error: n[1-2]: tasks 0-1: Exited with exit code 1",
+        "srun: error: n7: task 4: Killed",
+        "n9: task 3: a rank's own words",
+    ]
+    assert hosts_of_failed_tasks(lines) == {"n1", "n2", "n7"}
+    assert first_failed_task(lines[2:]) == FailedTask("n7", 4, "Killed")
+    assert first_failed_task(lines[:1]) is None
+
+
+def test_the_rank_that_mpirun_reports_as_lost():
+    killed = ["prterun noticed that process rank 1 with PID 7 on node here exited on", "signal 9 (Killed)."]
+    assert lost_rank(killed) == (1, -9)
+    assert lost_rank(["  Process name: [prterun-here-7@1,1]", "  Exit code:    3"]) == (1, 3)
+    assert lost_rank(["something else"]) is None

@@ -23,16 +23,24 @@ class Somewhere:
 
     options = Options
     shares_environment = True
+    launchers = ("agent", "mpirun")
 
-    def __init__(self, unavailable_reason):
+    def __init__(self, unavailable_reason, launcher_unavailable_reason=lambda launcher: None):
         self.unavailable_reason = unavailable_reason
+        self.launcher_unavailable_reason = launcher_unavailable_reason
 
 
-def plan(machine=TWO_CORES, settings=(), unavailable_reason=lambda case: None, **changes):
+def plan(
+    machine=TWO_CORES,
+    settings=(),
+    unavailable_reason=lambda case: None,
+    launcher_unavailable_reason=lambda launcher: None,
+    **changes,
+):
     """The plan where every backend is installed: what is missing here is another test's business."""
     there = {name: _Installed(backend) for name, backend in BACKENDS.items()}
     suite = Suite(**{**changes, "options": parse_settings(list(settings))})
-    return make_plan(suite, machine, there, WORKLOADS, Somewhere(unavailable_reason))
+    return make_plan(suite, machine, there, WORKLOADS, Somewhere(unavailable_reason, launcher_unavailable_reason))
 
 
 class _Installed:
@@ -243,3 +251,15 @@ def test_what_a_suite_says_of_another_site_is_left_to_that_site():
     assert len(found.cases) == 1
     with pytest.raises(UsageError, match="unknown backend, workload or site 'slrm'; did you mean 'slurm'"):
         make_plan(suite.model_copy(update={"options": {"slrm": partition}}), *known)
+
+
+def test_ranks_that_no_launcher_of_the_site_can_start_are_skipped():
+    found = plan(
+        workloads=("synthetic",),
+        backends=("ddp", "horovod"),
+        ranks=(2,),
+        settings=("horovod.transport=gloo,mpi",),
+        launcher_unavailable_reason=lambda launcher: "no mpirun on weekdays" if launcher == "mpirun" else None,
+    )
+    assert [case.transport for case in found.cases] == ["gloo", "gloo"]
+    assert [(skip.case.transport, skip.reason) for skip in found.skips] == [("mpi", "no mpirun on weekdays")]

@@ -16,7 +16,7 @@ from bench.plugins.registry import load_backend
 from harness.errors import UsageError
 from harness.sites.hosts.client import SshAccess, connection_failure, remote_command, ssh_config
 from harness.sites.hosts.hosts_file import Host, parse_hosts, read_hosts
-from harness.sites.hosts.site import SITE, SshOptions, rank_starter
+from harness.sites.hosts.site import SITE, SshOptions
 from tests.support.builders import make_case
 from tests.support.paths import GOLDEN
 
@@ -150,14 +150,9 @@ def test_why_a_case_can_t_run_there(tmp_path):
     wide = make_case(site="hosts", ranks=4, ranks_per_node=2)
     assert narrow.unavailable_reason(wide) == f"1 host with 2 slots in {tmp_path}/hosts.txt, the case takes 2"
     assert "leave --net out" in (site(tmp_path).unavailable_reason(ddp.model_copy(update={"net": "1gbit"})) or "")
-    assert "mpirun's to start" in (site(tmp_path, start="own").unavailable_reason(case_of("horovod", "mpi")) or "")
-
-
-def test_each_starter_starts_what_it_can():
-    ddp, gloo, mpi = case_of("ddp", "gloo"), case_of("horovod", "gloo"), case_of("horovod", "mpi")
-    assert [rank_starter(case, "auto") for case in (ddp, gloo, mpi)] == ["own", "own", "mpirun"]
-    assert [rank_starter(case, "torchrun") for case in (ddp, gloo, mpi)] == ["torchrun", "own", "mpirun"]
-    assert [rank_starter(case, "horovodrun") for case in (ddp, gloo, mpi)] == ["own", "horovodrun", "mpirun"]
+    assert site(tmp_path, start="auto").launcher_unavailable_reason("mpirun") is None
+    assert site(tmp_path, start="own").launcher_unavailable_reason("agent") is None
+    assert "leave that out" in (site(tmp_path, start="own").launcher_unavailable_reason("mpirun") or "")
 
 
 def test_what_ssh_says_comes_with_the_remedy():

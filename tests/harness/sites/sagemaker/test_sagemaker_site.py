@@ -151,7 +151,6 @@ def test_options_are_checked_by_name(options, said):
         (there(), {"role": ""}, "sagemaker.role is not set: --set sagemaker.role="),
         (there(), {"s3": ""}, "sagemaker.s3 is not set"),
         (there(net="1gbit"), {}, "--net is for the local site"),
-        (there(backend="horovod", transport="mpi"), {}, "--set horovod.transport=gloo"),
         (there(device="cuda"), {}, "ml.m5.xlarge has no GPU"),
         (there(timeout_s=900), {"max_runtime_s": 600}, "ends a trial before --timeout 900"),
         (there(), {"spot": True, "max_wait_s": 600}, "is shorter than a job may run"),

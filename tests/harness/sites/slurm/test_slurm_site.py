@@ -33,7 +33,7 @@ from harness.sites.slurm.client import (
     submission_environment,
     submit,
 )
-from harness.sites.slurm.job import SlurmJob, Submission, hosts_reported_by_srun
+from harness.sites.slurm.job import SlurmJob, Submission
 from harness.sites.slurm.site import SITE, SlurmSite
 from tests.support.builders import make_case
 from tests.support.paths import GOLDEN
@@ -247,16 +247,6 @@ def test_nodes_that_were_ended_by_force_at_the_limit_are_a_timeout(monkeypatch, 
     assert ending("early", 20, timed_out=False).reason.startswith("node 1 (n1) is gone: it left no word")
     assert ending("noticed", 20, timed_out=True).outcome == "timeout"
     assert ending("ended", step_limit_s(CASE) + 1, timed_out=False).outcome == "timeout"
-
-
-def test_nodes_whose_end_srun_heard_of():
-    lines = [
-        "srun: error: n[1-2]: tasks 0-1: Exited with exit code 1",
-        "srun: error: n7: task 4: Killed",
-        "srun: error: Unable to create step",
-        "n9: task 3: a rank's own words",
-    ]
-    assert hosts_reported_by_srun(lines) == {"n1", "n2", "n7"}
 
 
 def test_the_queue_s_lines():
