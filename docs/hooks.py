@@ -1,0 +1,135 @@
+"""Pages of the documentation that are written from the code: commands, options, flags, and the files at the root."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator
+from inspect import cleandoc
+from pathlib import Path
+from typing import Any
+
+import typer
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+
+from harness.cli.app import app
+from harness.setup.inventory import list_plugins
+from reports.analysis.flags import FLAG_MEANINGS
+
+ROOT = Path(__file__).resolve().parents[1]
+ROOT_PAGES = {
+    "project/decisions.md": "DECISIONS.md",
+    "project/contributing.md": "CONTRIBUTING.md",
+    "project/security.md": "SECURITY.md",
+    "project/changelog.md": "CHANGELOG.md",
+}
+"""Page to the file at the root of the repository that it shows."""
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add the generated pages to the site."""
+    pages = {
+        "reference/commands.md": commands_page(),
+        "reference/options.md": options_page(),
+        "reference/flags.md": flags_page(),
+        **{page: root_page(ROOT / name) for page, name in ROOT_PAGES.items()},
+    }
+    for page, content in pages.items():
+        files.append(File.generated(config, page, content=content))
+    return files
+
+
+def on_page_content(html: str, **_: Any) -> str:
+    """Show the roles of docstrings (``:class:`Case```) as code."""
+    return re.sub(r":(?:attr|class|data|func|meth|mod):<code>~?", "<code>", html)
+
+
+def commands_page() -> str:
+    """Every command with its arguments, options and examples, from the command line's own help."""
+    group: Any = typer.main.get_command(app)
+    context = group.make_context("python -m harness", ["list"], resilient_parsing=True)
+    sections = ["# Commands", group.help or ""]
+    for name in group.list_commands(context):
+        sections += command_section(name, group.get_command(context, name), context)
+    return "\n\n".join(sections) + "\n"
+
+
+def command_section(name: str, command: Any, context: Any) -> Iterator[str]:
+    """The Markdown blocks of one command."""
+    yield f"## {name}"
+    yield cleandoc(command.help or "")
+    arguments = [parameter for parameter in command.params if parameter.param_type_name == "argument"]
+    names = [(parameter.metavar or parameter.name.upper(), parameter.required) for parameter in arguments]
+    usage = " ".join([name, "[OPTIONS]", *(place if required else f"[{place}]" for place, required in names)])
+    yield f"```text\npython -m harness {usage}\n```"
+    records = [parameter.get_help_record(context) for parameter in command.params]
+    yield table(
+        ("argument or option", "meaning"), [(cell(f"`{record[0]}`"), cell(record[1])) for record in records if record]
+    )
+    if command.epilog:
+        yield command.epilog
+
+
+def options_page() -> str:
+    """Options of backends, workloads and sites with their defaults."""
+    plugins = list_plugins()
+    sections = [
+        "# Options of plugins",
+        "Set with `--set NAME.OPTION=VALUE` or in a suite. The full name, which is never ambiguous, begins with the"
+        " scope: `backend.ddp.bucket_cap_mb`, `workload.mnist.model`, `site.slurm.partition`."
+        " `python -m harness list` prints the same for the installed version.",
+    ]
+    for kind in ("backends", "workloads", "sites"):
+        sections.append(f"## {kind.capitalize()}")
+        for plugin in plugins[kind]:
+            sections += [f"### {plugin['name']} ({kind[:-1]})", cell(plugin["summary"])]
+            if transports := plugin.get("transports"):
+                sections.append(
+                    "\n".join(f"- transports on `{device}`: {', '.join(names)}" for device, names in transports.items())
+                )
+            if plugin["options"]:
+                rows = [
+                    (f"`{option['name']}`", cell(option["description"]), cell(f"`{option_default(option)}`"))
+                    for option in plugin["options"]
+                ]
+                sections.append(table(("option", "meaning", "default"), rows))
+    return "\n\n".join(sections) + "\n"
+
+
+def option_default(option: dict[str, Any]) -> str:
+    """The default as text; the interpreter that builds the documentation is nobody else's default."""
+    return "python" if option["default"] == sys.executable else str(option["default"])
+
+
+def flags_page() -> str:
+    """Flags with what was seen and the remedy."""
+    rows = [(f"`{flag}`", cell(seen), cell(remedy)) for flag, (seen, remedy) in FLAG_MEANINGS.items()]
+    return "\n\n".join(
+        [
+            "# Flags",
+            "A flag stands beside a number whose conditions deserve attention. Flags never change the number.",
+            table(("flag", "what was seen", "what to do"), rows),
+        ]
+    )
+
+
+def table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    """A Markdown table."""
+    lines = [header, tuple("---" for _ in header), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def cell(text: str | None) -> str:
+    """Text that fits a cell of a table: outside code, characters that Markdown interprets are escaped."""
+    parts = " ".join((text or "").split()).split("`")
+    parts[::2] = [re.sub(r"[\[|*<]", r"\\\g<0>", part) for part in parts[::2]]
+    return "`".join(parts)
+
+
+def root_page(path: Path) -> str:
+    """A file of the repository's root, with its links as seen from `docs/project/`."""
+    text = path.read_text()
+    text = re.sub(r"\]\(docs/([^)]+)\)", r"](../\1)", text)
+    pages = {name: page.removeprefix("project/") for page, name in ROOT_PAGES.items()}
+    return re.sub(r"\]\(([A-Z]+\.md)((?:#[^)]*)?)\)", lambda link: f"]({pages[link[1]]}{link[2]})", text)
