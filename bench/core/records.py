@@ -215,7 +215,7 @@ class Link(FrozenModel):
 
 
 class Condition(FrozenModel):
-    """Something that may have spoilt a number; see :mod:`reports.analysis.conditions`."""
+    """Something that may have spoilt a number; see :mod:`reports.analysis.flags`."""
 
     name: str
     seen: str

@@ -16,7 +16,7 @@ from harness.check.source_trees import find_commit, head_tree, short_commit
 from harness.errors import UsageError
 from harness.planning.environment import read_environment
 from harness.store.ledger import Ledger, PairTrial
-from reports.analysis.trial_measures import measures_of
+from reports.analysis.trial_measures import stored_measures
 from reports.regression.evidence import EarlierVerdicts, NightFacts, describe_differences
 from reports.regression.judge import JudgedSeries, is_unmistakable, resolve_suspect
 from reports.regression.rule import RULE
@@ -90,7 +90,7 @@ class NightPairs:
         self.trials += 1
         self.next_pair[found.key] = max(self.next_pair[found.key], found.pair + 1)
         if found.trial.outcome == "ok":
-            self.numbers[found.side][found.key][found.pair] = measures_of(found.trial)
+            self.numbers[found.side][found.key][found.pair] = stored_measures(found.trial)
         else:
             self.failed[found.key].append(found)
 

@@ -20,7 +20,7 @@ from reports.analysis.comparison import Comparison, compare, labelled
 from reports.analysis.findings import analyse_cells
 from reports.analysis.predictions import PredictOptions
 from reports.analysis.stats import Estimate
-from reports.analysis.throughput import own_cost
+from reports.analysis.trial_measures import overhead_of
 from reports.page import comparison_section
 from reports.page.html import render
 from reports.page.sweep_page import make_page
@@ -46,8 +46,8 @@ class ComparisonResult:
                     **one.model_dump(exclude={"changes"}),
                     "changes": [
                         {
-                            "key": change.after.key,
-                            "against": change.before.key,
+                            "key": change.after.case.key,
+                            "against": change.before.case.key,
                             "ratio": change.ratio.model_dump() if change.ratio else None,
                             "direction": change.direction,
                             "reason": change.reason,
@@ -115,7 +115,7 @@ def _load_sweeps(sweep_names: Sequence[str], store_url: str) -> list[ComparedSwe
             raise UsageError(f"sweep {info.id} is named twice; name different ones")
         trials = store.trials(info.id)
         cells = report.sweep_cells(info, trials, backends, workloads)
-        sides.append(ComparedSweep(sweep_label(number), info, cells, trials, own_cost(trials)))
+        sides.append(ComparedSweep(sweep_label(number), info, cells, trials, overhead_of(trials)))
     store.close()
     return sides
 

@@ -16,10 +16,10 @@ from harness.store.opening import mask_password, open_store
 from harness.store.store import Store, SweepInfo
 from harness.sweep import report
 from reports.analysis.cells import Cell
+from reports.analysis.comparison import Night, night_cell
 from reports.analysis.findings import analyse_cells
-from reports.analysis.nights import Night, night_cell
 from reports.analysis.stats import Estimate
-from reports.analysis.throughput import own_cost
+from reports.analysis.trial_measures import overhead_of
 from reports.page.elements import Page
 from reports.page.html import render
 from reports.page.index_page import make_index
@@ -88,7 +88,7 @@ def _add_sweep(store: Store, name: str, folder: Path) -> tuple[Night, bool]:
     """
     backends, workloads, _ = load_plugins()
     info, trials = store.sweep(name), store.trials(name)
-    cells, cost = report.sweep_cells(info, trials, backends, workloads), own_cost(trials)
+    cells, cost = report.sweep_cells(info, trials, backends, workloads), overhead_of(trials)
     target = folder / _page_of(name)
     rewritten = not _is_current(target, info)
     if rewritten:

@@ -15,7 +15,7 @@ from bench.node.stack_dump import find_py_spy
 from harness.sites.base.contract import DEFAULT_SITE
 from harness.sites.base.registry import find_site, site_names
 from harness.sites.local.networks import links_unavailable_reason
-from reports.page.plotly_js import FETCH_COMMAND, PLOTLY_JS_VERSION, bundle_file, read_bundle
+from reports.page.plotly_charts import FETCH_COMMAND, PLOTLY_JS_VERSION, bundle_file, read_bundle
 
 FRAMEWORKS = 'pip install "scaling-harness[frameworks]", or `tox run -e sweep`'
 HOROVOD_QUERY = """

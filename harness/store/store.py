@@ -32,7 +32,7 @@ from harness.store.tables import (
     sweeps_table,
     trials_table,
 )
-from reports.analysis.trial_measures import measures_of, settings_of
+from reports.analysis.trial_measures import settings_of, stored_measures
 
 DEFAULT_STORE = ".runs/results.sqlite"
 
@@ -170,7 +170,7 @@ def record_measures(connection: sa.Connection, sweep: str, trial: Trial) -> None
     add_missing(connection, cells_table, [{"sweep": sweep, "key": key, "settings": settings}])
     rows = [
         {"sweep": sweep, "key": key, "round": trial.round, "name": name, "value": value}
-        for name, value in measures_of(trial).items()
+        for name, value in stored_measures(trial).items()
     ]
     add_missing(connection, measures_table, rows)
 

@@ -8,7 +8,6 @@ from typing import Any
 from bench.core.case import Case
 from harness.importers.throughput_csv import curve_as_json
 from harness.store.store import SweepInfo
-from reports.analysis import case_titles
 from reports.analysis.cell_details import ReadingCell
 from reports.analysis.cells import Cell
 from reports.analysis.communication_paths import CommunicationPath, FittedExchange
@@ -87,7 +86,7 @@ def cell_as_json(cell: Cell) -> dict[str, Any]:
     return {
         **_case_fields(cell.case),
         "key": cell.case.key,
-        "title": case_titles.case_title(cell.case),
+        "title": cell.labels.title,
         "workload_options": cell.case.workload_options,
         "backend_options": cell.case.backend_options,
         "device": cell.case.device,

@@ -37,7 +37,7 @@ from reports.analysis.cells import Cell
 from reports.analysis.findings import Findings, analyse_cells
 from reports.analysis.predictions import DEFAULT_PREDICT_OPTIONS, PredictOptions
 from reports.analysis.stats import Estimate
-from reports.analysis.throughput import own_cost
+from reports.analysis.trial_measures import overhead_of
 from reports.formats import terminal
 from reports.formats.terminal import finding_tables
 from reports.page import summary
@@ -247,7 +247,7 @@ def _write_report(
     info, trials = store.sweep(sweep), store.trials(sweep)
     store.close()
     findings = analyse_cells(report.sweep_cells(info, trials, backends, workloads), predict_options)
-    cost = own_cost(trials)
+    cost = overhead_of(trials)
     report.write_page(info, trials, findings, target, cost)
     return SweepResult(info, findings, target, cost, interrupted)
 

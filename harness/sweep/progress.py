@@ -15,7 +15,7 @@ from harness.store.ledger import PairTrial
 from reports.analysis import case_titles, formatting
 from reports.analysis.cells import UNITS
 from reports.analysis.stats import estimate
-from reports.analysis.throughput import throughput_of
+from reports.analysis.step_times import throughput_of
 
 # Drawing takes cores from the ranks that are being measured.
 REFRESH_PER_S = 2

@@ -25,9 +25,9 @@ from harness.sites.base.running_trial import (
     utc_now,
 )
 from harness.store.store import Store, SweepInfo
-from reports.analysis.conditions import find_conditions
+from reports.analysis.flags import find_conditions
 from reports.analysis.same_work import judge_same_work
-from reports.analysis.throughput import throughput_of
+from reports.analysis.step_times import throughput_of
 
 DIFFERENT_WORK = "not the same work"
 """How the reason of an invalid trial begins that was not contaminated: it spoils its cell."""

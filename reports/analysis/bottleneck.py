@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from bench.core.case import Case
-from bench.core.frozen_model import FrozenModel
+from reports.analysis.case_titles import CaseFinding
 from reports.analysis.cell_details import Decomposition
 from reports.analysis.cells import Cell
 from reports.analysis.curve import Curve
@@ -53,11 +53,10 @@ SLOWED_BY = {
 }
 
 
-class Bottleneck(FrozenModel):
+class Bottleneck(CaseFinding):
     """Of one curve, at the largest rank count whose step was taken apart."""
 
     curve: str
-    case: Case
     shares: dict[str, float]
     """Of the step, by term: compute, data, waiting and exposed communication add up to 1; empty without its parts."""
     slower: float | None

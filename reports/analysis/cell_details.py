@@ -1,25 +1,26 @@
-"""What a cell holds beside its throughput, over its trials: usage, the parts of a step, a collective's messages.
+"""What a cell holds beside its throughput, over its trials: usage, the parts of a step, messages, and costs.
 
-What trials were billed, and what a sample costs by that (pure).
-
-A trial is billed from its start to its end, and trains for a part of that. Of the cost of a sample two bounds are
-known: at most the trial's whole cost ÷ the samples of its measured window, as if start, warm-up and checks had to be
-paid for so few; at least the cost of as much time as the window took, as if all the time from asking for the trial to
-its end (queueing and provisioning too, which are rarely billed) had been paid for at one rate. The longer a run, the
-nearer it comes to the lower one.
+A trial is billed from its start to its end, and trains for a part of that time. The cost of a sample therefore has two
+bounds. At most: the trial's whole cost ÷ the samples of its measured window, as if start, warm-up and checks were paid
+for by so few samples. At least: the cost of as much time as the window took, as if the whole time from submitting the
+trial to its end (queueing and provisioning too, which are rarely billed) had been billed at one rate. The longer a run,
+the nearer its cost is to the lower bound.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from statistics import fmean, median
+from collections.abc import Sequence
+from statistics import fmean
 
 from bench.core.frozen_model import FrozenModel
-from bench.core.records import Reading, Trial
+from bench.core.records import MessageTiming, Reading, Trial
 from reports.analysis.communication import AllreduceTiming, bus_bandwidth
-from reports.analysis.efficiency import StepSplit, Straggler, split_step
 from reports.analysis.stats import Estimate, arithmetic_mean, estimate, ratio
-from reports.analysis.throughput import throughput_of
+from reports.analysis.step_times import Straggler
+from reports.analysis.telemetry import TelemetryWindow
+from reports.analysis.trial_measures import TrialMeasures
+
+STEP_PARTS = ("data", "forward", "backward", "optimizer", "waiting", "exposed")
 
 
 class MessageCell(FrozenModel):
@@ -58,81 +59,100 @@ class Decomposition(FrozenModel):
     """Of the trials that had one."""
 
 
-def readings(good: Sequence[Trial], of: Callable[[Trial], Sequence[Reading]]) -> tuple[ReadingCell, ...]:
-    """The mean of each reading over the trials that know it; ``of`` gives those of one trial."""
-    gathered: dict[str, list[Reading]] = {}
-    for trial in good:
-        for reading in of(trial):
-            gathered.setdefault(reading.name, []).append(reading)
+class Coverage(FrozenModel):
+    """How well a cell's windows were sampled: on the node and in the trial with the fewest samples."""
+
+    samples: int
+    share: float
+    """The part of the window between its first and its last sample."""
+
+
+def mean_readings(by_trial: Sequence[Sequence[Reading]]) -> tuple[ReadingCell, ...]:
+    """The mean of each reading over the trials that know it; ``by_trial``: the readings of each trial."""
+    by_name: dict[str, list[Reading]] = {}
+    for trial_readings in by_trial:
+        for reading in trial_readings:
+            by_name.setdefault(reading.name, []).append(reading)
     cells = []
-    for name, found in gathered.items():
-        known = [reading.value for reading in found if reading.value is not None]
-        mean = arithmetic_mean(known, found[0].unit) if known else None
-        cells.append(ReadingCell(name=name, estimate=mean, reason=None if mean else found[0].reason))
+    for name, readings in by_name.items():
+        known = [reading.value for reading in readings if reading.value is not None]
+        mean = arithmetic_mean(known, readings[0].unit) if known else None
+        cells.append(ReadingCell(name=name, estimate=mean, reason=None if mean else readings[0].reason))
     return tuple(cells)
 
 
-def decomposition(good: Sequence[Trial], base: Sequence[Trial], measured: Estimate | None) -> Decomposition | None:
-    splits = _splits(good)
+def decompose(
+    measures: Sequence[TrialMeasures],
+    baseline: Sequence[TrialMeasures],
+    efficiency: Estimate | None,
+    *,
+    is_baseline: bool,
+) -> Decomposition | None:
+    """The parts of a cell's step and its efficiencies; ``None`` where no trial was decomposed.
+
+    Args:
+        measures: of the cell's trials.
+        baseline: of the trials that speed-up starts from; without any there is no computation scaling.
+        efficiency: the measured efficiency of the cell, that the parts have to explain.
+        is_baseline: whether the cell is the baseline itself.
+    """
+    splits = [trial.split for trial in measures if trial.split is not None]
     if not splits:
         return None
-    names = ("data", "forward", "backward", "optimizer", "waiting", "exposed")
-    found = Decomposition(
-        parts_s={
-            name: arithmetic_mean([getattr(step_split, f"{name}_s") for step_split in splits], "s") for name in names
-        },
-        step_s=arithmetic_mean([step_split.step_s for step_split in splits], "s"),
-        load_balance=arithmetic_mean([step_split.load_balance for step_split in splits], "1"),
-        communication_efficiency=arithmetic_mean([step_split.communication_efficiency for step_split in splits], "1"),
-        parallel_efficiency=arithmetic_mean([step_split.parallel_efficiency for step_split in splits], "1"),
-        stragglers=tuple(step_split.straggler for step_split in splits if step_split.straggler is not None),
+    decomposition = Decomposition(
+        parts_s={name: arithmetic_mean([getattr(split, f"{name}_s") for split in splits], "s") for name in STEP_PARTS},
+        step_s=arithmetic_mean([split.step_s for split in splits], "s"),
+        load_balance=arithmetic_mean([split.load_balance for split in splits], "1"),
+        communication_efficiency=arithmetic_mean([split.communication_efficiency for split in splits], "1"),
+        parallel_efficiency=arithmetic_mean([split.parallel_efficiency for split in splits], "1"),
+        stragglers=tuple(split.straggler for split in splits if split.straggler is not None),
     )
-    base_splits = _splits(base)
-    if not base_splits or measured is None:
-        return found
-    work_ratio = good[0].ranks[0].amount_per_step / base[0].ranks[0].amount_per_step
+    base_splits = [trial.split for trial in baseline if trial.split is not None]
+    if not base_splits or efficiency is None:
+        return decomposition
     scaling = ratio(
-        [sum(step_split.own_s) for step_split in base_splits],
-        [sum(step_split.own_s) for step_split in splits],
-        work_ratio,
+        [sum(split.own_s) for split in base_splits],
+        [sum(split.own_s) for split in splits],
+        measures[0].amount_per_step / baseline[0].amount_per_step,
         "1",
     )
-    if good[0].case.key == base[0].case.key:
+    if is_baseline:
         scaling = Estimate(value=1.0, low=None, high=None, n=len(splits), unit="1")
-    global_efficiency = found.parallel_efficiency.value * scaling.value
-    base_efficiency = fmean(step_split.parallel_efficiency for step_split in base_splits)
-    unexplained = global_efficiency / base_efficiency / measured.value - 1
-    return found.model_copy(
+    global_efficiency = decomposition.parallel_efficiency.value * scaling.value
+    base_efficiency = fmean(split.parallel_efficiency for split in base_splits)
+    unexplained = global_efficiency / base_efficiency / efficiency.value - 1
+    return decomposition.model_copy(
         update={"computation_scaling": scaling, "global_efficiency": global_efficiency, "unexplained": unexplained}
     )
 
 
-def _splits(trials: Sequence[Trial]) -> list[StepSplit]:
-    return [found for trial in trials if (found := split_step(trial.ranks)) is not None]
-
-
-def messages(good: Sequence[Trial]) -> tuple[MessageCell, ...]:
+def message_cells(
+    measures: Sequence[TrialMeasures], messages: Sequence[MessageTiming], ranks: int
+) -> tuple[MessageCell, ...]:
+    """The allreduces of a collective's cell; ``messages``: those of one rank, for their sizes."""
     cells = []
-    world = len(good[0].ranks)
-    for position, first in enumerate(good[0].ranks[0].messages):
-        times = [
-            median(
-                [max(once) for once in zip(*(record.messages[position].times_s for record in trial.ranks), strict=True)]
-            )
-            for trial in good
-        ]
-        bandwidths = [first.message_bytes / time_s for time_s in times]
+    for position, message in enumerate(messages):
+        size = message.message_bytes
+        times = [trial.message_times_s[position] for trial in measures]
         cells.append(
             MessageCell(
-                message_bytes=first.message_bytes,
+                message_bytes=size,
                 time_s=estimate(times, "s"),
-                algorithm_bandwidth=estimate(bandwidths, "B/s"),
+                algorithm_bandwidth=estimate([size / time_s for time_s in times], "B/s"),
                 bus_bandwidth=estimate(
-                    [bus_bandwidth(AllreduceTiming(world, first.message_bytes, time_s)) for time_s in times], "B/s"
+                    [bus_bandwidth(AllreduceTiming(ranks, size, time_s)) for time_s in times], "B/s"
                 ),
             )
         )
     return tuple(cells)
+
+
+def coverage_of(trials: Sequence[Trial]) -> Coverage | None:
+    """``None`` where no trial was sampled."""
+    coverages = [TelemetryWindow(node).coverage() for trial in trials for node in trial.telemetry]
+    if not coverages:
+        return None
+    return Coverage(samples=min(samples for samples, _ in coverages), share=min(share for _, share in coverages))
 
 
 def cost_of(trials: Sequence[Trial]) -> Estimate | None:
@@ -141,16 +161,14 @@ def cost_of(trials: Sequence[Trial]) -> Estimate | None:
     return arithmetic_mean(known, "") if known else None
 
 
-def cost_per_unit(good: Sequence[Trial]) -> tuple[float, float] | None:
-    """At least and at most, of a sample, byte or element: means over the good trials whose cost is known."""
-    known = [(trial, trial.cost) for trial in good if trial.cost is not None]
+def cost_per_unit(trials: Sequence[Trial], measures: Sequence[TrialMeasures]) -> tuple[float, float] | None:
+    """At least and at most, of a sample, byte or element: means over the trials whose cost is known.
+
+    ``measures``: of each of the trials, in the same order.
+    """
+    known = [(trial, trial.cost, own) for trial, own in zip(trials, measures, strict=True) if trial.cost is not None]
     if not known:
         return None
-    least = fmean(cost / trial.wall_s / throughput_of(trial.ranks) for trial, cost in known)
-    most = fmean(cost / _window_units(trial) for trial, cost in known)
+    least = fmean(cost / trial.wall_s / own.throughput for trial, cost, own in known)
+    most = fmean(cost / own.window_amount for _, cost, own in known)
     return least, max(least, most)
-
-
-def _window_units(trial: Trial) -> float:
-    first = trial.ranks[0]
-    return first.amount_per_step * len(first.step_s)

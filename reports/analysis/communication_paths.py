@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from bench.core.case import Case
 from bench.core.frozen_model import FrozenModel
+from reports.analysis.case_titles import CaseFinding
 from reports.analysis.cells import Cell
 from reports.analysis.communication import (
     AllreduceModel,
@@ -38,11 +39,12 @@ MISSING_ALLREDUCE: dict[Place, str] = {
 }
 
 
-class FittedExchange(FrozenModel):
-    """α and β of one way at one place, from the allreduce cells of a sweep; without a model :attr:`reason` says why."""
+class FittedExchange(CaseFinding):
+    """α and β of one way at one place, from the allreduce cells of a sweep; without a model :attr:`reason` says why.
 
-    case: Case
-    """One of the allreduce cases it comes from."""
+    Its case is one of the allreduce cases it comes from.
+    """
+
     place: Place
     model: AllreduceModel | None
     """None where messages go both inside nodes and across them: that has two of each, see :attr:`Way.layered`."""
@@ -78,10 +80,9 @@ class ExchangeBacktest(NamedTuple):
     misfit: Misfit
 
 
-class CommunicationPath(FrozenModel):
+class CommunicationPath(CaseFinding):
     """One way that gradients travel, wherever it was measured."""
 
-    case: Case
     places: dict[Place, FittedExchange]
     layered: LayeredAllreduce | None = None
     """What several ranks on each of several nodes take; without it :attr:`layered_reason` says why."""

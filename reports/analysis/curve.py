@@ -29,8 +29,7 @@ from reports.analysis.scaling import (
     karp_flatt,
     time_parts,
 )
-from reports.analysis.stats import Estimate, estimate, ratio
-from reports.analysis.throughput import speedup_and_efficiency
+from reports.analysis.stats import Estimate, estimate, ratio, speedup_and_efficiency
 
 SUPERLINEAR_BY = 0.05
 RETROGRADE_BY = 0.05

@@ -1,38 +1,66 @@
-"""The curves of a sweep: cells that differ in their rank count only, and what their throughputs say together.
-
-Everything that the cells of a sweep say together, found once: what its page and its JSON are made of.
-"""
+"""Everything that the cells of a sweep say together, computed once: its page and its JSON are made of it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from reports.analysis import case_titles
 from reports.analysis.bottleneck import Bottleneck, bottlenecks
 from reports.analysis.cells import Cell
 from reports.analysis.communication_paths import CommunicationPath, communication_paths
 from reports.analysis.curve import Curve, fit_curve
-from reports.analysis.networks import CellOverLink, compare_networks
+from reports.analysis.formatting import message_size
 from reports.analysis.placement import curve_family
-from reports.analysis.placement_effects import PlacementEffects, placement_effects
+from reports.analysis.placement_effects import CellOverLink, PlacementEffects, compare_networks, placement_effects
 from reports.analysis.predictions import DEFAULT_PREDICT_OPTIONS, CurvePrediction, PredictOptions, predict_curves
 
 MIN_CURVE_POINTS = 2
-"""Fewer are no curve."""
+"""Fewer points make no curve."""
+
+
+@dataclass(frozen=True)
+class CellGroup:
+    """The cells of one figure: the same workload and options, scaling, device, batch and seed. At least one."""
+
+    cells: tuple[Cell, ...]
+
+    @property
+    def title(self) -> str:
+        """The workload, the largest message of a collective, and the data that stands in for the real one."""
+        first = self.cells[0].labels
+        sizes = [message.message_bytes for cell in self.cells for message in cell.messages]
+        size = f" of {message_size(max(sizes))}" if sizes else ""
+        return f"{first.workload}{size}{first.stand_in}"
+
+    @property
+    def conditions(self) -> str:
+        """``strong scaling · global batch 128 · 1 thread per rank · cpu``"""
+        return self.cells[0].labels.conditions
+
+
+def group_cells(cells: Sequence[Cell]) -> tuple[CellGroup, ...]:
+    """The groups of cells, in the order of their first cells."""
+    groups: dict[tuple[str, ...], list[Cell]] = {}
+    for cell in cells:
+        groups.setdefault(case_titles.group_key(cell.case), []).append(cell)
+    return tuple(CellGroup(tuple(group)) for group in groups.values())
 
 
 def cells_by_curve(cells: Sequence[Cell]) -> dict[str, tuple[Cell, ...]]:
-    """By the cases' curve key, the cells that feed a claim; the fewest ranks first."""
-    found: dict[str, list[Cell]] = {}
+    """By the cases' curve key, the cells that feed a scaling claim; the fewest ranks first."""
+    curves: dict[str, list[Cell]] = {}
     for cell in with_single_rank_baseline(cells):
         if cell.feeds_a_curve:
-            found.setdefault(cell.case.curve, []).append(cell)
-    return {key: tuple(sorted(curve_cells, key=lambda cell: cell.case.ranks)) for key, curve_cells in found.items()}
+            curves.setdefault(cell.case.curve, []).append(cell)
+    return {key: tuple(sorted(curve_cells, key=lambda cell: cell.case.ranks)) for key, curve_cells in curves.items()}
 
 
 def with_single_rank_baseline(cells: Sequence[Cell]) -> list[Cell]:
-    """And of each curve that lacks it the measurement at one rank, from a curve of the same work with fewer or more
-    ranks on a node: one rank is on one node, whatever others that node had room for."""
+    """The cells, and for each curve without a cell at one rank that of another curve of the same work.
+
+    One rank is on one node, however many ranks that node has room for.
+    """
     feeding = [cell for cell in cells if cell.feeds_a_curve]
     single_rank_cells = {curve_family(cell.case): cell for cell in feeding if cell.case.ranks == 1}
     with_baseline = {cell.case.curve for cell in feeding if cell.case.ranks == 1}
@@ -42,19 +70,15 @@ def with_single_rank_baseline(cells: Sequence[Cell]) -> list[Cell]:
         if cell.case.ranks_per_node and cell.case.curve not in with_baseline
     }
     borrowed = [
-        _with_ranks_per_node(single_rank_cells[curve_family(case)], case.ranks_per_node)
+        single_rank_cells[curve_family(case)].with_case(ranks_per_node=case.ranks_per_node)
         for case in without_baseline.values()
         if curve_family(case) in single_rank_cells
     ]
     return [*cells, *borrowed]
 
 
-def _with_ranks_per_node(cell: Cell, ranks_per_node: int | None) -> Cell:
-    return cell.model_copy(update={"case": cell.case.model_copy(update={"ranks_per_node": ranks_per_node})})
-
-
 def curves_of(cells: Sequence[Cell]) -> dict[str, Curve]:
-    """By the cases' curve key. Cells that feed no claim (oversubscribed, injected, collectives) are left out."""
+    """By the cases' curve key, of the cells that feed a scaling claim; oversubscribed ones are named as left out."""
     curve_cells: dict[str, dict[int, Cell]] = {}
     left_out: dict[str, list[int]] = {}
     for cell in with_single_rank_baseline(cells):
@@ -80,7 +104,7 @@ def _curve(key: str, cells: Mapping[int, Cell], left_out: Sequence[int]) -> Curv
 
 @dataclass(frozen=True)
 class Findings:
-    """Of one sweep, or of several side by side whose cells are labelled."""
+    """The findings of one sweep, or of several side by side whose cells are labelled."""
 
     cells: tuple[Cell, ...]
     curves: Mapping[str, Curve]
@@ -89,6 +113,7 @@ class Findings:
     """The cells that each curve is made of, the fewest ranks first."""
     bottlenecks: tuple[Bottleneck, ...]
     exchanges: Mapping[str, CommunicationPath]
+    """By :func:`reports.analysis.communication_paths.path_key`."""
     curve_predictions: tuple[CurvePrediction, ...]
     options: PredictOptions
     placements: PlacementEffects
@@ -97,18 +122,18 @@ class Findings:
 
 
 def analyse_cells(cells: Sequence[Cell], options: PredictOptions = DEFAULT_PREDICT_OPTIONS) -> Findings:
-    """``asked``: what is to be foretold."""
+    """Analyse the cells of a sweep; ``options``: which rank counts and which link to predict."""
     curves, curve_cells = curves_of(cells), cells_by_curve(cells)
     exchanges = communication_paths(cells)
-    forecasts = predict_curves({key: curve_cells[key] for key in curves}, exchanges, options)
+    predictions = predict_curves({key: curve_cells[key] for key in curves}, exchanges, options)
     return Findings(
         cells=tuple(cells),
         curves=curves,
         curve_cells=curve_cells,
         bottlenecks=bottlenecks(curve_cells, curves),
         exchanges=exchanges,
-        curve_predictions=forecasts,
+        curve_predictions=predictions,
         options=options,
         placements=placement_effects(cells),
-        networks=compare_networks(cells, forecasts),
+        networks=compare_networks(cells, predictions),
     )

@@ -1,26 +1,36 @@
-"""What is lost inside a node and what across nodes; and the same ranks packed onto few nodes or spread over many."""
+"""What is lost inside a node and what across nodes; and the same ranks packed onto few nodes or spread over many.
+
+The same ranks over links of different rates: what was measured beside what α and β foretell, and the wire's floor.
+
+A node that takes part in an allreduce of S bytes among n nodes sends 2(n−1)/n·S at the least, whatever the algorithm
+(Patarasuk and Yuan 2009, doi:10.1016/j.jpdc.2008.09.002): no step that has to wait for it is shorter than that takes.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 from typing import Literal
 
+from pydantic import Field
+
 from bench.core.case import Case
 from bench.core.frozen_model import FrozenModel
+from reports.analysis.case_titles import CaseFinding, CaseLabels, case_labels, net_title
 from reports.analysis.cells import Cell
-from reports.analysis.placement import curve_family, placement_of
+from reports.analysis.placement import Placement, curve_family, placement_of
+from reports.analysis.predictions import CurvePrediction
 from reports.analysis.stats import Estimate, intervals_disjoint, ratio
+from reports.analysis.step_prediction import ModelledStep
 
 LargerLoss = Literal["inside", "across", "neither", "unknown"]
 """``neither``: the intervals touch; ``unknown``: there are none, or only one of the two is known."""
 
 
-class NodeEfficiency(FrozenModel):
+class NodeEfficiency(CaseFinding):
     """The efficiency of K ranks on each of n nodes, as a product: inside X(K) ÷ K·X(1), across X(nK) ÷ n·X(K)."""
 
     curve: str
-    case: Case
     ranks: int
     nodes: int
     inside: Estimate | None
@@ -50,6 +60,8 @@ class Packing(FrozenModel):
     ranks: int
     packed: Case
     spread: Case
+    labels: CaseLabels = Field(exclude=True, repr=False)
+    """Of :attr:`packed`."""
     packed_nodes: int
     spread_nodes: int
     ratio: Estimate
@@ -125,7 +137,103 @@ def _packings(cells: Sequence[Cell]) -> Iterator[Packing]:
                 ranks=packed_cell.case.ranks,
                 packed=packed_cell.case,
                 spread=spread_cell.case,
+                labels=packed_cell.labels,
                 packed_nodes=packed_cell.case.nodes,
                 spread_nodes=spread_cell.case.nodes,
                 ratio=ratio(packed_cell.rates, spread_cell.rates),
             )
+
+
+MIN_NETWORKS = 2
+
+
+class CellOverLink(CaseFinding):
+    """A cell over links of a measured rate. Its labels do not name the links, :attr:`net_title` does."""
+
+    key: str
+    net: str
+    net_title: str = Field(exclude=True, repr=False)
+    link_bytes_s: float
+    """What a link carried, as it was measured."""
+    step_s: Estimate | None
+    efficiency: Estimate | None
+    modelled_step_s: float | None
+    """From measured compute and the exchange that α and β foretell."""
+    modelled_efficiency: float | None
+    modelled_reason: str | None = None
+    floor_s: float | None
+    """The least that the links take for the gradients of a step."""
+
+
+def compare_networks(cells: Sequence[Cell], curve_predictions: Sequence[CurvePrediction]) -> tuple[CellOverLink, ...]:
+    """Of each curve that was measured over several networks; the slowest link first, the fewest ranks first."""
+    prediction_by_curve = {curve_prediction.curve: curve_prediction for curve_prediction in curve_predictions}
+    by_work: dict[str, list[Cell]] = {}
+    for cell in cells:
+        if _crossed_links(cell):
+            by_work.setdefault(without_net(cell.case).curve, []).append(cell)
+    groups = [
+        work_cells for work_cells in by_work.values() if len({cell.case.net for cell in work_cells}) >= MIN_NETWORKS
+    ]
+    return tuple(
+        _cell_over_link(cell, prediction_by_curve)
+        for work_cells in groups
+        for cell in sorted(work_cells, key=_sort_key)
+    )
+
+
+def _crossed_links(cell: Cell) -> bool:
+    """In steps, not in allreduces alone."""
+    counts = cell.throughput is not None and not cell.messages and cell.case.fault is None
+    return counts and cell.link is not None and placement_of(cell.case).nodes > 1
+
+
+def without_net(case: Case) -> Case:
+    return case.model_copy(update={"net": None})
+
+
+def floor_s(gradients_bytes: float, placement: Placement, link_bytes_s: float) -> float:
+    """Seconds: 2(n−1)/n·S ÷ rate."""
+    return 2 * (placement.nodes - 1) / placement.nodes * gradients_bytes / link_bytes_s
+
+
+def _sort_key(cell: Cell) -> tuple[int, float]:
+    return cell.case.ranks, cell.link.achieved_bytes_s if cell.link else 0.0
+
+
+def _cell_over_link(cell: Cell, curve_predictions: Mapping[str, CurvePrediction]) -> CellOverLink:
+    assert cell.link is not None
+    curve_prediction = curve_predictions.get(cell.case.curve)
+    explained = (
+        next((step for step in curve_prediction.explained if step.ranks == cell.case.ranks), None)
+        if curve_prediction
+        else None
+    )
+    reason = None
+    if explained is None:
+        reason = (
+            curve_prediction.reason if curve_prediction else None
+        ) or "this cell is on no curve that could be explained"
+    sent = sum(cell.gradients.tensor_bytes) * cell.gradients.grouping.share if cell.gradients else None
+    rate = cell.link.achieved_bytes_s
+    return CellOverLink(
+        key=cell.case.key,
+        case=cell.case,
+        labels=case_labels(without_net(cell.case)),
+        net=cell.link.net,
+        net_title=net_title(cell.link.net),
+        link_bytes_s=rate,
+        step_s=cell.step_s,
+        efficiency=cell.efficiency,
+        modelled_step_s=explained.modelled_s if explained else None,
+        modelled_efficiency=_efficiency(cell, explained),
+        modelled_reason=reason,
+        floor_s=None if sent is None else floor_s(sent, placement_of(cell.case), rate),
+    )
+
+
+def _efficiency(cell: Cell, explained: ModelledStep | None) -> float | None:
+    """The measured one, had the step taken as long as modelled."""
+    if explained is None or cell.efficiency is None:
+        return None
+    return cell.efficiency.value * explained.measured_s / explained.modelled_s

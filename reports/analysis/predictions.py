@@ -11,6 +11,7 @@ from pydantic import Field
 from bench.core.case import Case
 from bench.core.frozen_model import FrozenModel
 from bench.core.records import Gradients
+from reports.analysis.case_titles import CaseFinding
 from reports.analysis.cell_details import Decomposition
 from reports.analysis.cells import Cell
 from reports.analysis.communication import AllreduceModel
@@ -106,11 +107,10 @@ class StepModelInputs(FrozenModel):
     """What a rank does by itself."""
 
 
-class CurvePrediction(FrozenModel):
+class CurvePrediction(CaseFinding):
     """All that is foretold of one curve. Without predictions :attr:`reason` says why."""
 
     curve: str
-    case: Case
     measured_at: tuple[int, ...]
     ranks_per_node: int | None = None
     """Where it is foretold; ``None``: all on one node."""

@@ -22,8 +22,8 @@ from typing import Literal
 
 from bench.core.frozen_model import FrozenModel
 from bench.core.records import RankRecord, Trial
-from reports.analysis.efficiency import split_step
 from reports.analysis.stats import Estimate, estimate
+from reports.analysis.step_times import StepSplit
 
 NO_MODEL = "no model is trained"
 EMULATED_COMPUTE = "the compute is a wait"
@@ -56,26 +56,31 @@ class Roofline(FrozenModel):
     """Of the attainable."""
 
 
-def roofline_of(good: Sequence[Trial]) -> tuple[Roofline | None, str | None]:
-    """The roofline of a cell over its trials that count, at least one; or ``None`` and why not."""
-    reason = _missing_reason(good)
+def roofline_of(trials: Sequence[Trial], splits: Sequence[StepSplit | None]) -> tuple[Roofline | None, str | None]:
+    """The roofline of a cell, or ``None`` and the reason.
+
+    Args:
+        trials: the cell's successful trials, at least one.
+        splits: the parts of a step of each of them, in the same order; ``None`` where steps were not decomposed.
+    """
+    reason = _missing_reason(trials)
     if reason:
         return None, reason
-    found = _roofline(good, _measured(good))
-    return (None, DISTURBED) if found.mfu.value > 1 else (found, None)
+    roofline = _roofline(trials, splits, _measured(trials))
+    return (None, DISTURBED) if roofline.mfu.value > 1 else (roofline, None)
 
 
-def _measured(good: Sequence[Trial]) -> tuple[RankRecord, ...]:
+def _measured(trials: Sequence[Trial]) -> tuple[RankRecord, ...]:
     """The ranks of the trial that counted and measured; empty where none did."""
-    return next((trial.ranks for trial in good if all(rank.step_work for rank in trial.ranks)), ())
+    return next((trial.ranks for trial in trials if all(rank.step_work for rank in trial.ranks)), ())
 
 
-def _missing_reason(good: Sequence[Trial]) -> str | None:
-    if good[0].ranks[0].kind != "training":
+def _missing_reason(trials: Sequence[Trial]) -> str | None:
+    if trials[0].ranks[0].kind != "training":
         return NO_MODEL
-    if "emulated_compute" in good[0].case.flags:
+    if "emulated_compute" in trials[0].case.flags:
         return EMULATED_COMPUTE
-    ranks = _measured(good)
+    ranks = _measured(trials)
     if not ranks:
         return NOT_MEASURED
     if without := [rank for rank in ranks if rank.peak is None]:
@@ -87,15 +92,15 @@ def _missing_reason(good: Sequence[Trial]) -> str | None:
     return f"the step computes in {', '.join(others)}, the measured peak is of {PEAK_DTYPE}" if others else None
 
 
-def _roofline(good: Sequence[Trial], ranks: Sequence[RankRecord]) -> Roofline:
+def _roofline(trials: Sequence[Trial], splits: Sequence[StepSplit | None], ranks: Sequence[RankRecord]) -> Roofline:
     works = [rank.step_work for rank in ranks if rank.step_work is not None]
     peaks = [rank.peak for rank in ranks if rank.peak is not None]
     flops, moved = sum(work.flops for work in works), sum(work.bytes_moved for work in works)
     flop_s, bytes_s = sum(peak.flop_s for peak in peaks), sum(peak.bytes_s for peak in peaks)
     intensity = flops / moved
     attainable = min(flop_s, intensity * bytes_s)
-    reached = [flops / max(fmean(rank.step_s) for rank in trial.ranks) for trial in good]
-    own = [found.own_s for trial in good if (found := split_step(trial.ranks)) is not None]
+    reached = [flops / max(fmean(rank.step_s) for rank in trial.ranks) for trial in trials]
+    own = [split.own_s for split in splits if split is not None]
     at_peak = [sum(s * peak.flop_s for s, peak in zip(own_s, peaks, strict=True)) for own_s in own]
     return Roofline(
         flops=flops,

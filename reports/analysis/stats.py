@@ -71,6 +71,19 @@ def ratio(above: Sequence[float], below: Sequence[float], factor: float = 1.0, u
     return Estimate(value=value, low=value / spread, high=value * spread, n=n, unit=unit)
 
 
+def speedup_and_efficiency(
+    rates: Sequence[float], ranks: int, base_rates: Sequence[float], base_ranks: int
+) -> tuple[Estimate, Estimate]:
+    """S = X(N) ÷ X(base) × base ranks and E = S ÷ N, from repeated throughputs; exact where N is the base."""
+    if ranks == base_ranks:
+        exact = Estimate(value=float(base_ranks), low=None, high=None, n=len(rates), unit="×")
+        return exact, exact.model_copy(update={"value": 1.0, "unit": "1"})
+    return (
+        ratio(rates, base_rates, factor=base_ranks),
+        ratio(rates, base_rates, factor=base_ranks / ranks, unit="1"),
+    )
+
+
 def half_width(found: Estimate | None) -> float | None:
     """How far the interval reaches from the value, as a fraction: 0.02 for ± 2 %; ``None`` without an interval."""
     if found is None or found.low is None or found.high is None:

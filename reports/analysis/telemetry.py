@@ -7,14 +7,13 @@ values there interpolated between the samples on either side.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from operator import itemgetter
 from statistics import fmean
 from typing import NamedTuple
 
 from bench.core.records import RankRecord, Reading
 from bench.core.telemetry import HOST, NodeTelemetry, Series
-from reports.analysis.throughput import throughput_of
 
 MIN_SAMPLES = 3
 ENERGY_READINGS = ("cpu_energy", "gpu_energy")
@@ -114,72 +113,104 @@ def gpus_of(node: NodeTelemetry, ranks: Sequence[RankRecord]) -> list[str]:
     return [device for device in sampled if device in used] if any(rank.gpu for rank in ranks) else sampled
 
 
-def usage_of(ranks: Sequence[RankRecord], nodes: Sequence[NodeTelemetry]) -> tuple[Reading, ...]:
-    """What one trial used during its window: of its ranks, of its hosts, of its GPUs; and energy by unit of work."""
-    if not ranks:
-        return ()
-    views = [TelemetryWindow(node) for node in nodes]
-    return (*_rank_readings(ranks), *_host_readings(ranks, views), *_gpu_readings(ranks, views))
+def usage_of(ranks: Sequence[RankRecord], nodes: Sequence[NodeTelemetry], throughput: float) -> tuple[Reading, ...]:
+    """What one trial used during its window: of its ranks, its hosts and its GPUs; and energy per unit of work.
+
+    Args:
+        ranks: the records of all ranks, at least one.
+        nodes: the telemetry of each node that was sampled.
+        throughput: of all ranks together, in units of work per second.
+    """
+    windows = [TelemetryWindow(node) for node in nodes]
+    return (
+        *_rank_readings(ranks),
+        *_host_readings(ranks, windows, throughput),
+        *_gpu_readings(ranks, windows, throughput),
+    )
 
 
 def _rank_readings(ranks: Sequence[RankRecord]) -> list[Reading]:
-    windows = [rank.window for rank in ranks if rank.window is not None]
+    rank_windows = [rank.window for rank in ranks if rank.window is not None]
     peaks = [rank.memory_peak_bytes for rank in ranks if rank.memory_peak_bytes is not None]
-    busy = fmean(window.cpu_s / (window.ended_s - window.began_s) for window in windows) if windows else None
+    busy = fmean(window.cpu_s / (window.ended_s - window.began_s) for window in rank_windows) if rank_windows else None
     return [
-        Reading(name="rank_cpu", value=busy, unit="cores", reason=None if windows else "not recorded"),
+        Reading(name="rank_cpu", value=busy, unit="cores", reason=None if rank_windows else "not recorded"),
         Reading(
             name="rank_memory_peak", value=max(peaks, default=None), unit="B", reason=None if peaks else "not recorded"
         ),
     ]
 
 
-def _host_readings(ranks: Sequence[RankRecord], views: Sequence[TelemetryWindow]) -> list[Reading]:
-    if not views:
+class DeviceReading(NamedTuple):
+    """How one reading of a trial follows from a sampled series of its devices."""
+
+    name: str
+    unit: str
+    series: str
+    of: Callable[[TelemetryWindow, str, str], ValueOrReason]
+    combine: Callable[[list[float]], float]
+    """Over all devices."""
+
+
+HOST_READINGS = (
+    DeviceReading("host_cpu_busy", "cores", "cpu_busy_s", TelemetryWindow.rate, fmean),
+    DeviceReading("cpu_steal", "cores", "cpu_steal_s", TelemetryWindow.rate, max),
+    DeviceReading("cpu_frequency", "Hz", "cpu_frequency_hz", TelemetryWindow.mean, min),
+    DeviceReading("network", "B/s", "network_bytes", TelemetryWindow.rate, sum),
+    DeviceReading("loopback", "B/s", "loopback_bytes", TelemetryWindow.rate, sum),
+)
+HOST_POWER = DeviceReading("cpu_energy", "W", "cpu_energy_j", TelemetryWindow.rate, sum)
+GPU_READINGS = (
+    DeviceReading("gpu_utilization", "1", "utilization", TelemetryWindow.mean, fmean),
+    DeviceReading("gpu_memory_peak", "B", "memory_bytes", TelemetryWindow.peak, max),
+    DeviceReading("gpu_power", "W", "power_w", TelemetryWindow.mean, sum),
+    DeviceReading("gpu_temperature_peak", "°C", "temperature_c", TelemetryWindow.peak, max),
+    DeviceReading("gpu_sm_clock", "Hz", "sm_clock_hz", TelemetryWindow.mean, fmean),
+    DeviceReading("gpu_sm_activity", "1", "sm_activity", TelemetryWindow.mean, fmean),
+    DeviceReading("gpu_tensor_activity", "1", "tensor_activity", TelemetryWindow.mean, fmean),
+    DeviceReading("gpu_dram_activity", "1", "dram_activity", TelemetryWindow.mean, fmean),
+    DeviceReading("gpu_pcie", "B/s", "pcie_bytes", TelemetryWindow.rate, sum),
+    DeviceReading("gpu_nvlink", "B/s", "nvlink_bytes", TelemetryWindow.rate, sum),
+)
+GPU_POWER = DeviceReading("gpu_energy", "W", "energy_j", TelemetryWindow.rate, sum)
+
+Devices = Sequence[tuple[TelemetryWindow, str]]
+
+
+def _host_readings(ranks: Sequence[RankRecord], windows: Sequence[TelemetryWindow], throughput: float) -> list[Reading]:
+    if not windows:
         return []
+    hosts = [(window, HOST) for window in windows]
     return [
-        _reading("host_cpu_busy", "cores", [view.rate(HOST, "cpu_busy_s") for view in views], fmean),
-        _reading("cpu_steal", "cores", [view.rate(HOST, "cpu_steal_s") for view in views], max),
-        _reading("cpu_frequency", "Hz", [view.mean(HOST, "cpu_frequency_hz") for view in views], min),
-        _reading("network", "B/s", [view.rate(HOST, "network_bytes") for view in views], sum),
-        _reading("loopback", "B/s", [view.rate(HOST, "loopback_bytes") for view in views], sum),
-        _energy("cpu_energy", ranks, [view.rate(HOST, "cpu_energy_j") for view in views]),
+        *(_reading(spec, hosts) for spec in HOST_READINGS),
+        _energy(_reading(HOST_POWER, hosts), ranks[0].unit, throughput),
     ]
 
 
-def _gpu_readings(ranks: Sequence[RankRecord], views: Sequence[TelemetryWindow]) -> list[Reading]:
-    devices = [(view, device) for view in views for device in gpus_of(view.node, ranks)]
-    if not devices:
-        reason = "; ".join(dict.fromkeys(problem for view in views for problem in view.node.problems))
+def _gpu_readings(ranks: Sequence[RankRecord], windows: Sequence[TelemetryWindow], throughput: float) -> list[Reading]:
+    gpus = [(window, device) for window in windows for device in gpus_of(window.node, ranks)]
+    if not gpus:
+        reason = "; ".join(dict.fromkeys(problem for window in windows for problem in window.node.problems))
         return [Reading(name="gpu_utilization", value=None, unit="1", reason=reason)] if reason else []
     return [
-        _reading("gpu_utilization", "1", [view.mean(device, "utilization") for view, device in devices], fmean),
-        _reading("gpu_memory_peak", "B", [view.peak(device, "memory_bytes") for view, device in devices], max),
-        _reading("gpu_power", "W", [view.mean(device, "power_w") for view, device in devices], sum),
-        _reading("gpu_temperature_peak", "°C", [view.peak(device, "temperature_c") for view, device in devices], max),
-        _reading("gpu_sm_clock", "Hz", [view.mean(device, "sm_clock_hz") for view, device in devices], fmean),
-        _reading("gpu_sm_activity", "1", [view.mean(device, "sm_activity") for view, device in devices], fmean),
-        _reading("gpu_tensor_activity", "1", [view.mean(device, "tensor_activity") for view, device in devices], fmean),
-        _reading("gpu_dram_activity", "1", [view.mean(device, "dram_activity") for view, device in devices], fmean),
-        _reading("gpu_pcie", "B/s", [view.rate(device, "pcie_bytes") for view, device in devices], sum),
-        _reading("gpu_nvlink", "B/s", [view.rate(device, "nvlink_bytes") for view, device in devices], sum),
-        _energy("gpu_energy", ranks, [view.rate(device, "energy_j") for view, device in devices]),
+        *(_reading(spec, gpus) for spec in GPU_READINGS),
+        _energy(_reading(GPU_POWER, gpus), ranks[0].unit, throughput),
     ]
 
 
-def _reading(name: str, unit: str, found: Sequence[ValueOrReason], combine: object) -> Reading:
+def _reading(spec: DeviceReading, devices: Devices) -> Reading:
     """One number over all devices; unknown where it is for one of them, with that one's reason."""
-    missing = next((device_value for device_value in found if device_value.value is None), None)
-    if missing is not None:
-        return Reading(name=name, value=None, unit=unit, reason=missing.reason)
-    assert callable(combine)
-    return Reading(name=name, value=combine([device_value.value for device_value in found]), unit=unit)
+    values = []
+    for window, device in devices:
+        value, reason = spec.of(window, device, spec.series)
+        if value is None:
+            return Reading(name=spec.name, value=None, unit=spec.unit, reason=reason)
+        values.append(value)
+    return Reading(name=spec.name, value=spec.combine(values), unit=spec.unit)
 
 
-def _energy(name: str, ranks: Sequence[RankRecord], power_w: Sequence[ValueOrReason]) -> Reading:
-    """Joules by sample (or byte, or element): the power of all devices ÷ the throughput of all ranks."""
-    unit = {"samples": "J/sample", "bytes": "J/B", "elements": "J/element"}[ranks[0].unit]
-    total = _reading(name, unit, power_w, sum)
-    if total.value is None:
-        return total
-    return total.model_copy(update={"value": total.value / throughput_of(ranks)})
+def _energy(power: Reading, amount_unit: str, throughput: float) -> Reading:
+    """Joules per sample (or byte, or element): the power of all devices ÷ the throughput of all ranks."""
+    unit = {"samples": "J/sample", "bytes": "J/B", "elements": "J/element"}[amount_unit]
+    value = None if power.value is None else power.value / throughput
+    return power.model_copy(update={"unit": unit, "value": value})

@@ -1,58 +1,132 @@
-"""What a nightly check needs of a trial, as plain numbers: kept beside it, so that no check reads raw steps again."""
+"""The numbers of one trial, computed once: cells, verdicts and exports are made of them."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from statistics import median
 
 from bench.core.case import Case
-from bench.core.records import RankRecord, Trial
-from reports.analysis.efficiency import split_step
+from bench.core.frozen_model import FrozenModel
+from bench.core.records import RankRecord, Reading, Trial
+from reports.analysis.stats import Estimate, estimate
+from reports.analysis.step_times import StepSplit, slowest_steps, split_step, throughput_of
 from reports.analysis.telemetry import usage_of
-from reports.analysis.throughput import slowest_steps, throughput_of
 
 COMPARED_SETTINGS = {"steps", "window_s", "precision", "warmup", "verify_steps", "affinity", "telemetry"}
 
 
-def measures_of(trial: Trial) -> dict[str, float]:
-    """The numbers of a trial that went well, by name; none of one that did not, or carries a fault on purpose.
+class TrialMeasures(FrozenModel):
+    """What one successful trial measured in its window. ``None``: unknown."""
 
-    ``step_s``: the median over the window of each step's slowest rank. ``rate``: units a second of all ranks.
-    ``memory_bytes``: resident at most, of the rank that held the most; ``gpu_memory_bytes`` likewise of the GPUs.
-    ``joules_per_sample``: of the devices that computed. ``exposed_s``: communication of a step that compute could not
-    hide; it may be negative. What is unknown or not finite is left out.
-    """
-    if trial.outcome != "ok" or trial.case.fault is not None:
-        return {}
-    window_s = max((sum(rank.step_s) for rank in trial.ranks), default=0.0)
-    if not 0 < window_s < math.inf:  # nor where it is no number
-        return {}
-    usage = {reading.name: reading.value for reading in usage_of(trial.ranks, trial.telemetry)}
-    found = {
-        "step_s": median(slowest_steps(trial.ranks)),
-        "rate": throughput_of(trial.ranks),
-        "memory_bytes": _memory(trial.ranks),
-        "gpu_memory_bytes": usage.get("gpu_memory_peak"),
-        "joules_per_sample": usage.get("cpu_energy" if trial.case.device == "cpu" else "gpu_energy"),
-        "exposed_s": _exposed(trial.ranks),
-    }
-    return {name: float(value) for name, value in found.items() if value is not None and math.isfinite(value)}
+    round: int
+    """Of the sweep, from 0: a case has one trial a round."""
+    unit: str
+    """What throughput counts: ``samples``, ``bytes`` or ``elements``."""
+    amount_per_step: float
+    """Units of work in a step, of all ranks together."""
+    steps: int
+    throughput: float
+    """Units per second, of all ranks together."""
+    step_s: float
+    """The median over the window of each step's slowest rank."""
+    memory_bytes: int | None
+    """The highest resident memory of a rank; unknown where it is for one rank, which may be the highest."""
+    usage: tuple[Reading, ...]
+    """Of ranks, hosts and GPUs: memory, energy, utilization, traffic."""
+    split: StepSplit | None
+    """The parts of a step; exposed communication among them."""
+    message_times_s: tuple[float, ...]
+    """Of a collective: by message size, the median time on the slowest rank."""
+
+    @property
+    def window_amount(self) -> float:
+        """Units of work in the measured window, of all ranks together."""
+        return self.amount_per_step * self.steps
+
+    def usage_value(self, name: str) -> float | None:
+        """A reading of :attr:`usage` by its name; ``None`` where it is unknown or was not taken."""
+        return next((reading.value for reading in self.usage if reading.name == name), None)
 
 
-def settings_of(case: Case) -> dict[str, str]:
-    """What must match beside the key before two nights' numbers are of the same thing, by name."""
-    settings = {name: str(value) for name, value in case.model_dump(include=COMPARED_SETTINGS).items()}
-    return settings | {"data": f"{case.data.name} {case.data.digest}" if case.data else "none"}
+def measure_trial(trial: Trial) -> TrialMeasures | None:
+    """The numbers of a trial; ``None`` of one that did not succeed, or whose window has no positive, finite length."""
+    ranks = trial.ranks
+    window_s = max((sum(rank.step_s) for rank in ranks), default=0.0)
+    if trial.outcome != "ok" or not 0 < window_s < math.inf:  # not of a NaN either
+        return None
+    throughput = throughput_of(ranks)
+    return TrialMeasures(
+        round=trial.round,
+        unit=ranks[0].unit,
+        amount_per_step=ranks[0].amount_per_step,
+        steps=len(ranks[0].step_s),
+        throughput=throughput,
+        step_s=median(slowest_steps(ranks)),
+        memory_bytes=_memory_bytes(ranks),
+        usage=usage_of(ranks, trial.telemetry, throughput),
+        split=split_step(ranks),
+        message_times_s=tuple(_message_times_s(ranks)),
+    )
 
 
-def _memory(ranks: tuple[RankRecord, ...]) -> int | None:
-    """Unknown where it is for one rank, which may be the one that held the most."""
+def _memory_bytes(ranks: Sequence[RankRecord]) -> int | None:
     peaks = [rank.memory_peak_bytes for rank in ranks]
     known = [peak for peak in peaks if peak is not None]
     return max(known) if len(known) == len(peaks) else None
 
 
-def _exposed(ranks: tuple[RankRecord, ...]) -> float | None:
-    """One rank has nobody to communicate with."""
-    found = split_step(ranks) if len(ranks) > 1 else None
-    return None if found is None else found.exposed_s
+def _message_times_s(ranks: Sequence[RankRecord]) -> list[float]:
+    by_size = zip(*(rank.messages for rank in ranks), strict=True)
+    return [
+        median(max(times) for times in zip(*(message.times_s for message in messages), strict=True))
+        for messages in by_size
+    ]
+
+
+def stored_measures(trial: Trial) -> dict[str, float]:
+    """The measures that are stored beside a trial, so that a nightly check reads no raw steps; by name.
+
+    ``step_s``, ``rate`` (units a second), ``memory_bytes``, ``gpu_memory_bytes``, ``joules_per_sample`` (of the devices
+    that computed) and ``exposed_s`` (exposed communication of a step, which may be negative). What is unknown or not
+    finite is left out; a trial that did not succeed, or has an injected fault, has none.
+    """
+    measures = measure_trial(trial)
+    if measures is None or trial.case.fault is not None:
+        return {}
+    values = {
+        "step_s": measures.step_s,
+        "rate": measures.throughput,
+        "memory_bytes": measures.memory_bytes,
+        "gpu_memory_bytes": measures.usage_value("gpu_memory_peak"),
+        "joules_per_sample": measures.usage_value("cpu_energy" if trial.case.device == "cpu" else "gpu_energy"),
+        # One rank exchanges with no other.
+        "exposed_s": measures.split.exposed_s if measures.split and len(trial.ranks) > 1 else None,
+    }
+    return {name: float(value) for name, value in values.items() if value is not None and math.isfinite(value)}
+
+
+def settings_of(case: Case) -> dict[str, str]:
+    """The settings beside the case's key that must match before the numbers of two nights are compared, by name."""
+    settings = {name: str(value) for name, value in case.model_dump(include=COMPARED_SETTINGS).items()}
+    return settings | {"data": f"{case.data.name} {case.data.digest}" if case.data else "none"}
+
+
+def overhead_of(trials: Sequence[Trial]) -> Estimate | None:
+    """What step timing and sampling cost: throughput with them ÷ without, so that 0.99 is a cost of 1 %.
+
+    Each trial is one observation; ``None`` where none measured it.
+    """
+    ratios = [ratio for trial in trials if trial.outcome == "ok" and (ratio := overhead_ratio(trial.ranks)) is not None]
+    return estimate(ratios, "1") if ratios else None
+
+
+def overhead_ratio(ranks: Sequence[RankRecord]) -> float | None:
+    """:func:`overhead_of` one trial: the geometric mean over neighbouring blocks, each timed on its slowest rank."""
+    costs = [rank.own_cost for rank in ranks if rank.own_cost is not None]
+    if not costs or len(costs) != len(ranks):
+        return None
+    watched = [max(times) for times in zip(*(cost.watched_s for cost in costs), strict=True)]
+    unwatched = [max(times) for times in zip(*(cost.unwatched_s for cost in costs), strict=True)]
+    logs = [math.log(off / on) for on, off in zip(watched, unwatched, strict=True)]
+    return math.exp(math.fsum(logs) / len(logs))

@@ -8,13 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from reports.analysis import case_titles, formatting
+from reports.analysis import formatting
 from reports.analysis.cells import Cell
-from reports.analysis.findings import Findings
+from reports.analysis.findings import CellGroup, Findings, group_cells
 from reports.analysis.predictions import DEFAULT_PREDICT_OPTIONS
-from reports.page import costs, network_section, nodes_section, predictions
+from reports.page import network_section, nodes_section, predictions, resources
 from reports.page.elements import Table
-from reports.page.summary import group_cells
 
 FULL_WIDTH = 96
 OUTCOME_STYLES = {"ok": "green", "skipped": "yellow", "failed": "red", "timeout": "red", "invalid": "red"}
@@ -25,25 +24,25 @@ def cell_tables(cells: Sequence[Cell], width: int = 100) -> list[Any]:
     return [_cell_table(group, wide=width >= FULL_WIDTH) for group in group_cells(cells)]
 
 
-def _cell_table(cells: Sequence[Cell], *, wide: bool) -> Any:
+def _cell_table(group: CellGroup, *, wide: bool) -> Any:
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    first = cells[0].case
+    cells = group.cells
     unit = next((cell.throughput.unit for cell in cells if cell.throughput), "")
-    title = f"{case_titles.group_title(cells)} · {case_titles.case_conditions(first)}"
+    title = f"{group.title} · {group.conditions}"
     rich_table = Table(title=Text(title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
     columns: list[tuple[str, bool, Callable[[Cell], str | Text]]] = [
-        ("backend", False, lambda cell: case_titles.backend_title(cell.case)),
-        ("ranks", True, lambda cell: case_titles.case_rank_count(cell.case)),
+        ("backend", False, lambda cell: cell.labels.backend),
+        ("ranks", True, lambda cell: cell.labels.rank_count),
         (f"{unit or 'throughput'} (95 %)", True, lambda cell: formatting.estimate(cell.throughput, unit=False)),
-        ("efficiency", True, lambda cell: formatting.percent(cell.efficiency)),
+        ("efficiency", True, lambda cell: cell.labels.efficiency),
         ("same work", False, same_work if wide else lambda cell: cell.same_work.verdict if cell.same_work else "–"),
         ("outcome", False, lambda cell: Text(cell.outcome, style=OUTCOME_STYLES[cell.outcome])),
     ]
     if wide:
-        columns.insert(3, ("step", True, lambda cell: formatting.duration_estimate(cell.step_s)))
+        columns.insert(3, ("step", True, lambda cell: cell.labels.step))
     for name, right, _ in columns:
         rich_table.add_column(name, justify="right" if right else "left", overflow="fold", no_wrap=right)
     for cell in cells:
@@ -71,7 +70,7 @@ def finding_tables(findings: Findings) -> list[Any]:
         nodes_section.packing_table(findings.placements.packings),
         network_section.compact_network_table(findings.networks),
         *(predictions.requested_tables(findings) if findings.options != DEFAULT_PREDICT_OPTIONS else ()),
-        costs.cost_table(findings.cells),
+        resources.cost_table(findings.cells),
     )
     return [renderable for table in found for renderable in _rich_tables(table)]
 

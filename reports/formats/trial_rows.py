@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from statistics import median
 from typing import Any
 
 from bench.core.case import Scalar, Scaling
 from bench.core.frozen_model import FrozenModel
 from bench.core.records import Outcome, Trial
-from reports.analysis import case_titles
 from reports.analysis.cells import Cell
-from reports.analysis.telemetry import usage_of
-from reports.analysis.throughput import slowest_steps, throughput_of
+from reports.analysis.trial_measures import TrialMeasures
 
 NO_SCALING_CLAIM = frozenset({"oversubscribed", "injected"})
 """Flags of numbers that are true but feed no scaling claim."""
@@ -165,13 +162,9 @@ def _plain(value: PlainValue | dict[str, Any] | tuple[str, ...]) -> PlainValue:
 def _row(sweep: SweepFacts, cell: Cell, trial: Trial | None) -> TrialRow:
     case, proof = cell.case, trial.same_work if trial else None
     outcome, reason = _outcome_and_reason(cell, trial)
-    ok_ranks = trial.ranks if trial and outcome == "ok" else ()
-    usage = {
-        reading.name: reading
-        for reading in usage_of(ok_ranks, trial.telemetry if trial else ())
-        if reading.name in READING_COLUMNS
-    }
-    values = {READING_COLUMNS[name]: reading.value for name, reading in usage.items() if reading.value is not None}
+    measures = _measures(cell, trial)
+    readings = [reading for reading in measures.usage if reading.name in READING_COLUMNS] if measures else []
+    values = {READING_COLUMNS[reading.name]: reading.value for reading in readings if reading.value is not None}
     return TrialRow(
         sweep=sweep.id,
         started_at=sweep.started_at,
@@ -184,7 +177,7 @@ def _row(sweep: SweepFacts, cell: Cell, trial: Trial | None) -> TrialRow:
         gpus=sweep.gpus,
         case=case.key,
         curve=case.curve,
-        title=case_titles.case_title(case),
+        title=cell.labels.title,
         workload=case.workload,
         workload_options=case.workload_options,
         backend=case.backend,
@@ -207,20 +200,25 @@ def _row(sweep: SweepFacts, cell: Cell, trial: Trial | None) -> TrialRow:
         wall_s=trial.wall_s if trial else None,
         outcome=outcome,
         reason=reason,
-        unit=ok_ranks[0].unit if ok_ranks else None,
-        throughput=throughput_of(ok_ranks) if ok_ranks else None,
-        steps=len(ok_ranks[0].step_s) if ok_ranks else None,
-        step_s=median(slowest_steps(ok_ranks)) if ok_ranks else None,
+        unit=measures.unit if measures else None,
+        throughput=measures.throughput if measures else None,
+        steps=measures.steps if measures else None,
+        step_s=measures.step_s if measures else None,
         flags=cell.flags,
         conditions=tuple(dict.fromkeys(condition.name for condition in trial.conditions)) if trial else (),
         same_work=proof.verdict if proof else None,
         same_work_deviation=proof.deviation if proof else None,
         same_work_tolerance=proof.tolerance if proof else None,
         **{column: values.get(column) for column in READING_COLUMNS.values()},
-        unknown={
-            READING_COLUMNS[name]: reading.reason or "" for name, reading in usage.items() if reading.value is None
-        },
+        unknown={READING_COLUMNS[reading.name]: reading.reason or "" for reading in readings if reading.value is None},
     )
+
+
+def _measures(cell: Cell, trial: Trial | None) -> TrialMeasures | None:
+    """The numbers of a trial, where they count for its cell."""
+    if trial is None or trial.outcome != "ok":
+        return None
+    return next((measures for measures in cell.measures if measures.round == trial.round), None)
 
 
 def _outcome_and_reason(cell: Cell, trial: Trial | None) -> tuple[Outcome, str | None]:

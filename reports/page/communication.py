@@ -31,7 +31,7 @@ def exchange_table(paths: Paths) -> Table:
     for path in paths.values():
         for place, found in path.places.items():
             measured = (
-                case_titles.path_title(found.case),
+                found.labels.path,
                 case_titles.PLACE_TITLES[place],
                 rank_counts_text(found.rank_counts),
             )
@@ -79,7 +79,7 @@ def layered_table(paths: Paths) -> Table:
     for path in paths.values():
         if "both" not in path.places:
             continue
-        title, measured = case_titles.path_title(path.case), rank_counts_text(path.places["both"].rank_counts)
+        title, measured = path.labels.path, rank_counts_text(path.places["both"].rank_counts)
         if path.layered is None:
             rows.append((title, measured, "none", f"unknown: {path.layered_reason}", "–", "–", "–"))
             continue
@@ -110,7 +110,7 @@ def layered_table(paths: Paths) -> Table:
 def backtest_table(paths: Paths) -> Table:
     rows = tuple(
         (
-            case_titles.path_title(path.case),
+            path.labels.path,
             case_titles.PLACE_TITLES[one.place],
             one.model,
             rank_counts_text(one.smaller),
@@ -145,9 +145,9 @@ def message_figures(
     times: list[Series] = []
     rows: list[tuple[str, ...]] = []
     for cell in cells:
-        name = case_titles.backend_and_ranks(cell.case)
+        name = cell.labels.backend_and_ranks
         sizes = tuple(float(message.message_bytes) for message in cell.messages)
-        style = styles[case_titles.backend_title(cell.case)]
+        style = styles[cell.labels.backend]
         bandwidth.append(estimate_series(name, sizes, [message.bus_bandwidth for message in cell.messages], style))
         times.append(estimate_series(name, sizes, [message.time_s for message in cell.messages], style))
         rows += [
@@ -210,12 +210,12 @@ def _fitted_series(
     for (key, _), largest_cell in largest.items():
         path = exchanges.get(key)
         sizes = tuple(float(message.message_bytes) for message in largest_cell.messages)
-        unknown, style = (None,) * len(sizes), styles[case_titles.backend_title(largest_cell.case)]
+        unknown, style = (None,) * len(sizes), styles[largest_cell.labels.backend]
         for algorithm_label, time_s in _path_models(path, placement_of(largest_cell.case)) if path and sizes else ():
             y = tuple(time_s(size) for size in sizes)
             lines.append(
                 Series(
-                    f"{case_titles.backend_and_ranks(largest_cell.case)}: α–β {algorithm_label}",
+                    f"{largest_cell.labels.backend_and_ranks}: α–β {algorithm_label}",
                     sizes,
                     y,
                     unknown,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from reports.analysis import case_titles
 from reports.analysis.comparison import Change, Comparison
 from reports.page.elements import Section, Table
 
@@ -41,7 +40,7 @@ def comparison_sentence(found: Comparison) -> str:
 def _largest_changes(changes: Sequence[Change]) -> str:
     """The largest changes first."""
     ranked = sorted(changes, key=lambda change: abs(_relative_change(change)), reverse=True)
-    named = [f"{case_titles.case_title(change.after)} {_percent(change)}" for change in ranked[:MAX_NAMED]]
+    named = [f"{change.after.labels.title} {_percent(change)}" for change in ranked[:MAX_NAMED]]
     more = len(ranked) - len(named)
     return "; ".join(named) + (f"; and {more} more" if more else "")
 
@@ -64,10 +63,10 @@ def _percent(change: Change) -> str:
 def _table(found: Comparison) -> Table:
     rows = tuple(
         (
-            case_titles.workload_title(change.after),
+            change.after.labels.workload,
             _backends(found, change),
-            case_titles.case_rank_count(change.after),
-            change.after.scaling,
+            change.after.labels.rank_count,
+            change.after.labels.scaling,
             _percent(change),
             change.reason or change.direction,
         )
@@ -86,5 +85,5 @@ def _table(found: Comparison) -> Table:
 
 
 def _backends(found: Comparison, change: Change) -> str:
-    after = case_titles.backend_title(change.after)
-    return f"{after} against {case_titles.backend_title(change.before)}" if found.across else after
+    after = change.after.labels.backend
+    return f"{after} against {change.before.labels.backend}" if found.across else after

@@ -12,8 +12,7 @@ from functools import cache
 from typing import Any
 
 from reports.page.elements import Figure, Hyperlink, Page, Table
-from reports.page.plotly_charts import plotly_figure
-from reports.page.plotly_js import PlotlyJs, plotly_library
+from reports.page.plotly_charts import PlotlyJs, plotly_figure, plotly_library
 from reports.page.styles import series_styles
 from reports.page.svg import extra_swatches, figure_svg, swatch
 

@@ -6,8 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 
-from reports.analysis import case_titles
-from reports.analysis.nights import (
+from reports.analysis.comparison import (
     Night,
     NightComparison,
     comparison_with_oldest,
@@ -85,7 +84,7 @@ def _comparison_answer(what: str, compared: NightComparison, labels: dict[str, s
     lead = "Changed most" if largest.clear_direction else "The largest difference"
     return (
         f"{what} ({trends.sweep_span(compared, labels)}): of {_cell_count(len(compared.changes))} {counts_text}. "
-        f"{lead}: {case_titles.case_title(largest.cell.case)}, {trends.change_text(largest)}."
+        f"{lead}: {largest.cell.labels.title}, {trends.change_text(largest)}."
     )
 
 
@@ -114,7 +113,7 @@ def _older_sweeps(sweeps: Table) -> Iterator[Section]:
 def _trends(
     nights: Sequence[Night], labels: dict[str, str], reference: Night, last: NightComparison | None
 ) -> Iterator[Section]:
-    titles = dict.fromkeys(case_titles.backend_title(cell.case) for night in nights for cell in night.cells)
+    titles = dict.fromkeys(cell.labels.backend for night in nights for cell in night.cells)
     styles = {name: number for number, name in enumerate(titles)}
     groups = dict.fromkeys(group_of(cell) for night in nights for cell in night.measured().values())
     for number, group in enumerate(groups):

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from bench.core.case import Case
-from reports.analysis import case_titles, formatting
-from reports.analysis.networks import CellOverLink, without_net
+from reports.analysis import formatting
+from reports.analysis.placement_effects import CellOverLink
 from reports.page.elements import Figure, Section, Series, Table
 
 RATE_TITLE = "what a link carries (B/s)"
@@ -29,11 +28,11 @@ def sections(found: Sequence[CellOverLink], styles: Mapping[str, int]) -> Iterat
 def network_table(found: Sequence[CellOverLink]) -> Table:
     rows = tuple(
         (
-            case_titles.workload_title(without_net(one.case)),
-            case_titles.backend_title(one.case),
-            case_titles.case_rank_count(one.case),
+            one.labels.workload,
+            one.labels.backend,
+            one.labels.rank_count,
             one.case.scaling,
-            case_titles.net_title(one.net),
+            one.net_title,
             f"{formatting.number(one.link_bytes_s)}B/s",
             formatting.percent(one.efficiency),
             _percent(one.modelled_efficiency),
@@ -65,8 +64,8 @@ def compact_network_table(found: Sequence[CellOverLink]) -> Table:
     """The same with what fits a terminal or stands beside a figure."""
     rows = tuple(
         (
-            _title(one.case),
-            case_titles.net_title(one.net),
+            f"{one.labels.workload} · {one.labels.backend_and_ranks}",
+            one.net_title,
             formatting.percent(one.efficiency),
             _percent(one.modelled_efficiency),
             formatting.duration_estimate(one.step_s),
@@ -98,15 +97,14 @@ def _step_over_floor(one: CellOverLink) -> str:
 def _groups(found: Sequence[CellOverLink]) -> list[list[CellOverLink]]:
     groups: dict[tuple[str, str], list[CellOverLink]] = {}
     for one in found:
-        groups.setdefault((case_titles.workload_title(without_net(one.case)), one.case.scaling), []).append(one)
+        groups.setdefault((one.labels.workload, one.case.scaling), []).append(one)
     return list(groups.values())
 
 
 def _figures(key: str, found: Sequence[CellOverLink], styles: Mapping[str, int]) -> Iterator[Figure]:
     """Of each backend at the most ranks that were measured over several networks."""
     lines = [line for line in _lines(found) if len(line) > 1]
-    case = without_net(found[0].case)
-    title = f"{case_titles.workload_title(case)} · {case.scaling}"
+    title = f"{found[0].labels.workload} · {found[0].labels.scaling}"
     efficiency = tuple(one for line in lines for one in _efficiency(line, styles))
     if efficiency:
         summaries = "; ".join(_efficiency_summary(line) for line in lines if line[0].efficiency and line[-1].efficiency)
@@ -141,40 +139,29 @@ def _lines(found: Sequence[CellOverLink]) -> list[list[CellOverLink]]:
     """By backend, its cells at its most ranks, the slowest link first."""
     by_name: dict[str, list[CellOverLink]] = {}
     for one in found:
-        by_name.setdefault(case_titles.backend_title(one.case), []).append(one)
+        by_name.setdefault(one.labels.backend, []).append(one)
     return [
         [one for one in own if one.case.ranks == max(other.case.ranks for other in own)] for own in by_name.values()
     ]
 
 
-def _title(case: Case) -> str:
-    return f"{case_titles.workload_title(without_net(case))} · {_backend_and_ranks(case)}"
-
-
-def _backend_and_ranks(case: Case) -> str:
-    return case_titles.backend_and_ranks(without_net(case))
-
-
 def _efficiency_summary(line: Sequence[CellOverLink]) -> str:
     slow, fast = line[0], line[-1]
     return (
-        f"{_backend_and_ranks(slow.case)}: {formatting.percent(slow.efficiency)} "
-        f"over {case_titles.net_title(slow.net)}, "
-        f"{formatting.percent(fast.efficiency)} over {case_titles.net_title(fast.net)}"
+        f"{slow.labels.backend_and_ranks}: {formatting.percent(slow.efficiency)} "
+        f"over {slow.net_title}, "
+        f"{formatting.percent(fast.efficiency)} over {fast.net_title}"
     )
 
 
 def _slowest_link_summary(lines: Sequence[Sequence[CellOverLink]]) -> str:
     slow = next(line[0] for line in lines)
     floor = "" if slow.floor_s is None else f"; the wire alone takes {formatting.duration(slow.floor_s)}"
-    return (
-        f"{_backend_and_ranks(slow.case)} over {case_titles.net_title(slow.net)}: "
-        f"{formatting.duration_estimate(slow.step_s)}{floor}."
-    )
+    return f"{slow.labels.backend_and_ranks} over {slow.net_title}: {formatting.duration_estimate(slow.step_s)}{floor}."
 
 
 def _efficiency(line: Sequence[CellOverLink], styles: Mapping[str, int]) -> Iterator[Series]:
-    name, style = _backend_and_ranks(line[0].case), styles[case_titles.backend_title(line[0].case)]
+    name, style = line[0].labels.backend_and_ranks, styles[line[0].labels.backend]
     measured = [(_link_rate(one), one.efficiency) for one in line if one.efficiency is not None]
     if measured:
         yield _measured_series(name, [(x, y.value, y.low, y.high) for x, y in measured], style)
@@ -184,7 +171,7 @@ def _efficiency(line: Sequence[CellOverLink], styles: Mapping[str, int]) -> Iter
 
 
 def _steps(line: Sequence[CellOverLink], styles: Mapping[str, int]) -> Iterator[Series]:
-    name, style = _backend_and_ranks(line[0].case), styles[case_titles.backend_title(line[0].case)]
+    name, style = line[0].labels.backend_and_ranks, styles[line[0].labels.backend]
     measured = [(_link_rate(one), one.step_s) for one in line if one.step_s is not None]
     if measured:
         yield _measured_series(name, [(x, 1e3 * y.value, _ms(y.low), _ms(y.high)) for x, y in measured], style)
@@ -199,8 +186,8 @@ def _floors(lines: Sequence[Sequence[CellOverLink]], styles: Mapping[str, int]) 
     for line in lines:
         points = tuple((_link_rate(one), 1e3 * one.floor_s) for one in line if one.floor_s is not None)
         if len(points) > 1 and points not in seen:
-            name = "the wire's floor" if not seen else f"{_backend_and_ranks(line[0].case)}: the wire's floor"
-            yield _predicted_series(name, points, styles[case_titles.backend_title(line[0].case)])
+            name = "the wire's floor" if not seen else f"{line[0].labels.backend_and_ranks}: the wire's floor"
+            yield _predicted_series(name, points, styles[line[0].labels.backend])
             seen.add(points)
 
 

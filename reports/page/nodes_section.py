@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from reports.analysis import case_titles, formatting
+from reports.analysis import formatting
 from reports.analysis.placement_effects import NodeEfficiency, Packing, PlacementEffects
 from reports.analysis.stats import Estimate
 from reports.page.elements import Figure, Section, Series, Table
@@ -35,7 +35,7 @@ def node_answers(found: PlacementEffects) -> list[str]:
 
 
 def _split_answer(found: NodeEfficiency) -> str:
-    title = f"{case_titles.workload_title(found.case)} · {case_titles.backend_at_ranks(found.case)}"
+    title = f"{found.labels.workload} · {found.labels.backend_at_ranks}"
     across = f"across nodes {formatting.percent(found.across)}"
     if found.inside is None:
         unknown = "" if found.ranks == found.nodes else f"; inside a node unknown: {found.inside_reason}"
@@ -52,9 +52,9 @@ def _split_answer(found: NodeEfficiency) -> str:
 def split_table(found: Sequence[NodeEfficiency]) -> Table:
     rows = tuple(
         (
-            case_titles.workload_title(one.case),
-            case_titles.backend_title(one.case),
-            case_titles.case_rank_count(one.case),
+            one.labels.workload,
+            one.labels.backend,
+            one.labels.rank_count,
             one.case.scaling,
             _percent_or_reason(one.inside, one.inside_reason),
             _percent_or_reason(one.across, one.across_reason),
@@ -72,8 +72,8 @@ def _percent_or_reason(found: Estimate | None, reason: str | None) -> str:
 def packing_table(found: Sequence[Packing]) -> Table:
     rows = tuple(
         (
-            case_titles.workload_title(one.packed),
-            case_titles.path_title(one.packed),
+            one.labels.workload,
+            one.labels.path,
             one.packed.scaling,
             str(one.ranks),
             formatting.nodes(one.packed_nodes),
@@ -98,7 +98,7 @@ def _figures(found: Sequence[NodeEfficiency], styles: Mapping[str, int]) -> Iter
     """Two a workload: over the ranks on a node, and over nodes."""
     groups: dict[str, list[NodeEfficiency]] = {}
     for one in found:
-        groups.setdefault(f"{case_titles.workload_title(one.case)} · {one.case.scaling}", []).append(one)
+        groups.setdefault(f"{one.labels.workload} · {one.case.scaling}", []).append(one)
     for number, (title, group) in enumerate(groups.items()):
         on_one_node = [one for one in group if one.nodes == 1]
         yield from _figure(
@@ -119,14 +119,9 @@ def _figure(
     known = [(one, value) for one in found if (value := of(one)) is not None]
     if not known:
         return
-    rows = tuple(
-        (case_titles.backend_title(one.case), case_titles.case_rank_count(one.case), formatting.percent(value))
-        for one, value in known
-    )
+    rows = tuple((one.labels.backend, one.labels.rank_count, formatting.percent(value)) for one, value in known)
     worst, lowest = min(known, key=lambda pair: pair[1].value)
-    sentence = (
-        f"The least, {formatting.percent(lowest)}, has {case_titles.backend_at_ranks(worst.case)}; 100 % is ideal."
-    )
+    sentence = f"The least, {formatting.percent(lowest)}, has {worst.labels.backend_at_ranks}; 100 % is ideal."
     yield Figure(
         key,
         title,
@@ -146,11 +141,9 @@ def _series(
     """From one node, or one rank on it, where nothing is lost yet."""
     lines: dict[str, list[tuple[NodeEfficiency, Estimate]]] = {}
     for one, value in known:
-        name = case_titles.backend_title(one.case) if over_nodes else case_titles.backend_site_title(one.case)
+        name = one.labels.backend if over_nodes else one.labels.backend_and_site
         lines.setdefault(name, []).append((one, value))
     start = Estimate(value=1.0, low=None, high=None, n=1, unit="1")
     for name, group in lines.items():
         x = (1.0, *(float(one.nodes if over_nodes else one.ranks) for one, _ in group))
-        yield estimate_series(
-            name, x, [start, *(value for _, value in group)], styles[case_titles.backend_title(group[0][0].case)]
-        )
+        yield estimate_series(name, x, [start, *(value for _, value in group)], styles[group[0][0].labels.backend])

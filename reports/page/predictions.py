@@ -53,13 +53,6 @@ def requested_tables(findings: Findings) -> tuple[Table, ...]:
     )
 
 
-def _title(forecast: CurvePrediction) -> str:
-    return (
-        f"{case_titles.workload_title(forecast.case)} · "
-        f"{case_titles.backend_title(forecast.case)} · {forecast.case.scaling}"
-    )
-
-
 def _throughput_and_efficiency(found: Predicted) -> tuple[str, str]:
     return formatting.prediction(found.prediction), formatting.percent(found.efficiency)
 
@@ -72,7 +65,7 @@ def _predicted_table(curve_predictions: Sequence[CurvePrediction]) -> Table:
             ranks = found.prediction.ranks
             rows.append(
                 (
-                    _title(forecast),
+                    forecast.labels.curve,
                     model,
                     _ranks_on_nodes(forecast, ranks),
                     *_throughput_and_efficiency(found),
@@ -81,11 +74,11 @@ def _predicted_table(curve_predictions: Sequence[CurvePrediction]) -> Table:
             )
         for ranks in forecast.impossible:
             why = f"a batch of {forecast.case.batch} can't be cut into {ranks:,}"
-            rows.append((_title(forecast), "–", str(ranks), "–", "–", why))
+            rows.append((forecast.labels.curve, "–", str(ranks), "–", "–", why))
         for ranks, why in forecast.unknown.items():
-            rows.append((_title(forecast), "none", _ranks_on_nodes(forecast, ranks), "–", "–", why))
+            rows.append((forecast.labels.curve, "none", _ranks_on_nodes(forecast, ranks), "–", "–", why))
         if not forecast.foretold and not forecast.unknown and forecast.reason:
-            rows.append((_title(forecast), "none", "–", "–", "–", forecast.reason))
+            rows.append((forecast.labels.curve, "none", "–", "–", "–", forecast.reason))
     note = (
         "Compute + α–β: each part of a step is fitted as a fixed time plus one in proportion to a rank's share of the "
         "batch; gradients become messages as the backend makes them, and travel while the backward pass goes on. "
@@ -126,7 +119,7 @@ def _inputs_table(curve_predictions: Sequence[CurvePrediction]) -> Table:
         layered = f"{found.layered}, {found.source}" if found.layered else "–"
         rows.append(
             (
-                _title(forecast),
+                forecast.labels.curve,
                 ranks_per_node,
                 *communication.alpha_beta(found.inside),
                 *communication.alpha_beta(found.across),
@@ -165,12 +158,12 @@ def _range_position(ranks: int, measured_at: Sequence[int]) -> str:
 
 def _other_link_table(curve_predictions: Sequence[CurvePrediction], link: LinkSpec) -> Table:
     rows = [
-        (_title(forecast), _ranks_on_nodes(forecast, found.prediction.ranks), *_throughput_and_efficiency(found))
+        (forecast.labels.curve, _ranks_on_nodes(forecast, found.prediction.ranks), *_throughput_and_efficiency(found))
         for forecast in curve_predictions
         for found in forecast.at_scale
     ]
     rows += [
-        (_title(one), "–", f"none: {one.at_scale_reason}", "–") for one in curve_predictions if one.at_scale_reason
+        (one.labels.curve, "–", f"none: {one.at_scale_reason}", "–") for one in curve_predictions if one.at_scale_reason
     ]
     note = (
         f"PREDICTIONS for a link of {link.label} from each rank, or from each node where several share one: inside it "
@@ -187,7 +180,7 @@ def _other_link_table(curve_predictions: Sequence[CurvePrediction], link: LinkSp
 def _backtest_table(curve_predictions: Sequence[CurvePrediction]) -> Table:
     rows = tuple(
         (
-            _title(forecast),
+            forecast.labels.curve,
             formatting.model_title(found.model),
             rank_counts_text(found.smaller),
             rank_counts_text(found.exchange_ranks),
@@ -225,7 +218,7 @@ def _interval_verdict(found: Backtest) -> str:
 def _explained_table(curve_predictions: Sequence[CurvePrediction]) -> Table:
     rows = tuple(
         (
-            _title(forecast),
+            forecast.labels.curve,
             str(one.ranks),
             *(
                 f"{formatting.number(seconds * 1e3)} ms"
@@ -257,7 +250,7 @@ def _figures(findings: Findings, styles: Styles) -> Iterator[Figure]:
     """One a workload: the measured throughputs, and the foretold with their intervals; another for another link."""
     groups: dict[tuple[str, ...], list[CurvePrediction]] = {}
     for forecast in findings.curve_predictions:
-        groups.setdefault(case_titles.group_key(findings.curve_cells[forecast.curve][0]), []).append(forecast)
+        groups.setdefault(case_titles.group_key(forecast.case), []).append(forecast)
     for number, group in enumerate(groups.values()):
         if any(one.foretold for one in group):
             yield _figure(
@@ -283,15 +276,15 @@ def _figure(
     )
     rows = tuple(
         (
-            case_titles.backend_title(forecast.case),
+            forecast.labels.backend,
             _ranks_on_nodes(forecast, one.prediction.ranks),
             *_throughput_and_efficiency(one),
         )
         for forecast in curve_predictions
         for one in of(forecast)
     )
-    case = curve_predictions[0].case
-    full_title = f"{title}: {case_titles.workload_title(case)} · {case.scaling}"
+    labels = curve_predictions[0].labels
+    full_title = f"{title}: {labels.workload} · {labels.scaling}"
     summaries = "; ".join(_largest_prediction(forecast, of(forecast)) for forecast in curve_predictions if of(forecast))
     return Figure(
         key,
@@ -308,7 +301,7 @@ def _figure(
 
 def _largest_prediction(forecast: CurvePrediction, found: Sequence[Predicted]) -> str:
     throughput, efficiency = _throughput_and_efficiency(found[-1])
-    name, ranks = case_titles.backend_title(forecast.case), formatting.ranks(found[-1].prediction.ranks)
+    name, ranks = forecast.labels.backend, formatting.ranks(found[-1].prediction.ranks)
     return f"{name} at {ranks}: {throughput} samples/s, efficiency {efficiency}"
 
 
@@ -316,7 +309,7 @@ def _curve(
     forecast: CurvePrediction, found: Sequence[Predicted], cells: Sequence[Cell], styles: Styles
 ) -> Iterator[Series]:
     """The measured points, and from the last of them on what is foretold."""
-    name = case_titles.backend_title(forecast.case)
+    name = forecast.labels.backend
     known = [(float(cell.case.ranks), cell.throughput) for cell in cells if cell.throughput]
     points = [(x, y.value, y.low, y.high) for x, y in known]
     if points:

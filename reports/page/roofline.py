@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import median
 
-from reports.analysis import case_titles, formatting
+from reports.analysis import formatting
 from reports.analysis.cells import Cell
 from reports.analysis.roofline import NO_MODEL, Roofline
 from reports.analysis.stats import Estimate
@@ -22,11 +22,11 @@ def roofline_table(cells: Sequence[Cell]) -> Table:
         found = cell.roofline
         if found is None:
             if cell.throughput is not None and cell.roofline_reason != NO_MODEL:
-                rows.append((case_titles.case_title(cell.case), f"unknown: {cell.roofline_reason}", *("–",) * 9))
+                rows.append((cell.labels.title, f"unknown: {cell.roofline_reason}", *("–",) * 9))
             continue
         rows.append(
             (
-                case_titles.case_title(cell.case),
+                cell.labels.title,
                 _utilization(found.mfu),
                 _utilization(found.own_mfu),
                 _with_prefix(found.flops, "FLOP"),
@@ -73,7 +73,7 @@ def roofline_figures(cells: Sequence[Cell]) -> tuple[Figure, ...]:
     shown = [(cell, cell.roofline) for cell in cells if cell.roofline is not None]
     if not shown:
         return ()
-    names = tuple(dict.fromkeys(case_titles.backend_title(cell.case) for cell, _ in shown))
+    names = tuple(dict.fromkeys(cell.labels.backend for cell, _ in shown))
     dots = tuple(_cell_points(name, number, shown) for number, name in enumerate(names))
     roofs = tuple(
         _roof_series(ranks, len(names) + number, shown)
@@ -81,7 +81,7 @@ def roofline_figures(cells: Sequence[Cell]) -> tuple[Figure, ...]:
     )
     rows = tuple(
         (
-            case_titles.case_title(cell.case),
+            cell.labels.title,
             formatting.number(found.intensity),
             *(
                 _with_prefix(value / cell.case.ranks, "FLOP/s")
@@ -108,7 +108,7 @@ def roofline_figures(cells: Sequence[Cell]) -> tuple[Figure, ...]:
 
 
 def _cell_points(name: str, style: int, shown: Sequence[tuple[Cell, Roofline]]) -> Series:
-    own_cells = [(cell, found) for cell, found in shown if case_titles.backend_title(cell.case) == name]
+    own_cells = [(cell, found) for cell, found in shown if cell.labels.backend == name]
     reached = [(found.reached_flop_s, cell.case.ranks) for cell, found in own_cells]
     return Series(
         name,
@@ -139,7 +139,7 @@ def _sentence(shown: Sequence[tuple[Cell, Roofline]]) -> str:
     memory = sum(found.bound == "memory" for _, found in shown)
     return (
         f"The highest model FLOPs utilization is {_utilization(best_roofline.mfu)}, "
-        f"of {case_titles.case_title(best.case)}. "
+        f"of {best.labels.title}. "
         f"Under the slope, where memory would bound a step if there were no cache: {memory} of {len(shown)} cells."
     )
 

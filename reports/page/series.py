@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from reports.analysis import case_titles
 from reports.analysis.cells import Cell
 from reports.analysis.stats import Estimate
 from reports.page.elements import Series
@@ -24,15 +23,13 @@ def series_by_ranks(
     A row: backend, ranks, the estimate as ``shown``, trials, flags.
     """
     series, rows = [], []
-    for name in dict.fromkeys(case_titles.backend_title(cell.case) for cell in cells):
+    for name in dict.fromkeys(cell.labels.backend for cell in cells):
         points = [
-            (cell.case.ranks, estimates, ", ".join(cell.flags))
+            (cell.case.ranks, estimates, cell.labels.flags)
             for cell in sorted(cells, key=lambda cell: cell.case.ranks)
-            if case_titles.backend_title(cell.case) == name and (estimates := of(cell)) is not None
+            if cell.labels.backend == name and (estimates := of(cell)) is not None
         ]
-        rows += [
-            (name, str(ranks), shown(estimates), str(estimates.n), flags or "–") for ranks, estimates, flags in points
-        ]
+        rows += [(name, str(ranks), shown(estimates), str(estimates.n), flags) for ranks, estimates, flags in points]
         if len(points) >= min_points:
             x = tuple(float(ranks) for ranks, _, _ in points)
             hollow = tuple("oversubscribed" in flags for _, _, flags in points)

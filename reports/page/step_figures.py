@@ -11,10 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from reports.analysis import case_titles, formatting
+from reports.analysis import formatting
 from reports.analysis.bottleneck import COMPUTE, DATA, EXPOSED, SLOWER, WAITING, Bottleneck, efficiency_losses
 from reports.analysis.cells import Cell
-from reports.analysis.throughput import StepTimes
+from reports.analysis.step_times import StepTimes
 from reports.page import summary
 from reports.page.elements import Figure, Series, Table
 
@@ -99,7 +99,7 @@ def _omitted_text(sampled_cells: Sequence[Cell], shown: Sequence[RankSteps]) -> 
 def _rank_title(one: RankSteps) -> str:
     cell, found = one
     injected = f" (injected {cell.case.fault.label})" if cell.case.fault else ""
-    return f"{case_titles.backend_title(cell.case)}{injected}, {cell.case.ranks} · rank {found.rank}"
+    return f"{cell.labels.backend}{injected}, {cell.case.ranks} · rank {found.rank}"
 
 
 def _rank_row(one: RankSteps) -> tuple[str, ...]:
@@ -126,7 +126,7 @@ def _slowest_sentence(shown: Sequence[RankSteps]) -> str:
 def _rank_spread(cell: Cell) -> str:
     slow, quick = (pick(cell.step_times, key=lambda one: one.median_s) for pick in (max, min))
     more = 100 * (slow.median_s / quick.median_s - 1)
-    return f"{case_titles.backend_title(cell.case)} rank {slow.rank}, {more:.1f} % above rank {quick.rank}"
+    return f"{cell.labels.backend} rank {slow.rank}, {more:.1f} % above rank {quick.rank}"
 
 
 STEP_PARTS = ("forward", "backward", "optimizer", "data", "waiting", "exposed")
@@ -137,7 +137,7 @@ def time_figure(key: str, cells: Sequence[Cell]) -> Figure | None:
     shown = [cell for cell in cells if cell.decomposition is not None]
     if not shown:
         return None
-    names = tuple(f"{case_titles.backend_title(cell.case)}, {cell.case.ranks}" for cell in shown)
+    names = tuple(f"{cell.labels.backend}, {cell.case.ranks}" for cell in shown)
     series = tuple(_part_series(part, number, shown) for number, part in enumerate(STEP_PARTS))
     rows = tuple(
         (
@@ -175,7 +175,7 @@ def _part_series(part: str, number: int, cells: Sequence[Cell]) -> Series:
 def _parts_sentence(cells: Sequence[Cell]) -> str:
     most = max(cell.case.ranks for cell in cells)
     losses_text = [
-        f"{case_titles.backend_title(cell.case)}: {causes}"
+        f"{cell.labels.backend}: {causes}"
         for cell in cells
         if cell.case.ranks == most > 1 and cell.decomposition and (causes := summary.loss_summary(cell))
     ]
@@ -195,7 +195,7 @@ def loss_figure(key: str, cells: Sequence[Cell]) -> Figure | None:
     shown = [cell for cell in cells if loss_by_cell.get(id(cell))]
     if not shown:
         return None
-    names = tuple(f"{case_titles.backend_title(cell.case)}, {cell.case.ranks}" for cell in shown)
+    names = tuple(f"{cell.labels.backend}, {cell.case.ranks}" for cell in shown)
     places, unknown = tuple(map(float, range(len(shown)))), (None,) * len(shown)
     series = tuple(
         # A gain, from smaller pieces that fit into a cache, can't be stacked on losses; the table has it.
@@ -220,7 +220,7 @@ def loss_figure(key: str, cells: Sequence[Cell]) -> Figure | None:
     )
     worst = max(shown, key=lambda cell: sum(loss_by_cell[id(cell)].values()))
     sentence = (
-        f"Most is lost by {case_titles.backend_at_ranks(worst.case)}: "
+        f"Most is lost by {worst.labels.backend_at_ranks}: "
         f"{100 * sum(loss_by_cell[id(worst)].values()):.0f} % of its "
         "step. A layer is a cause; a bar is 1 − global efficiency."
     )
@@ -243,11 +243,8 @@ def loss_figure(key: str, cells: Sequence[Cell]) -> Figure | None:
 def bottleneck_table(bottlenecks: Sequence[Bottleneck]) -> Table:
     rows = tuple(
         (
-            (
-                f"{case_titles.workload_title(bottleneck.case)} · "
-                f"{case_titles.backend_title(bottleneck.case)} · {bottleneck.case.scaling}"
-            ),
-            case_titles.ranks_on_nodes(bottleneck.case),
+            (f"{bottleneck.labels.workload} · {bottleneck.labels.backend} · {bottleneck.case.scaling}"),
+            bottleneck.labels.ranks,
             bottleneck.limited_by,
             *(_share(bottleneck.shares.get(term)) for term in (COMPUTE, DATA, WAITING, EXPOSED)),
             _share(bottleneck.slower),

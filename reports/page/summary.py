@@ -8,19 +8,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from reports.analysis import case_titles, formatting
+from reports.analysis import formatting
 from reports.analysis.bottleneck import MIN_SHARE, efficiency_losses
 from reports.analysis.cells import Cell
-from reports.analysis.findings import Findings
+from reports.analysis.findings import CellGroup, Findings, group_cells
 from reports.analysis.flags import remedy
 from reports.analysis.stats import intervals_disjoint
 from reports.page import nodes_section
 from reports.page.elements import Section, Table
 
 
-def group_answer(cells: Sequence[Cell]) -> str:
-    """Which backend, how far: one sentence for the cells of one group, with intervals."""
-    title = case_titles.group_title(cells)
+def group_answer(group: CellGroup) -> str:
+    """Which backend is fastest at the most ranks, and how far it scales: one sentence with intervals."""
+    title, cells = group.title, group.cells
     candidates = cells_at_most_ranks(cells)
     if not candidates:
         return f"{title}: no cell gave a number."
@@ -28,13 +28,13 @@ def group_answer(cells: Sequence[Cell]) -> str:
     most = best.case.ranks
     text = f"{title}: at {formatting.ranks(most)} {_fastest_text(candidates)}"
     if best.efficiency is not None and most > 1 and "no_baseline" not in best.flags:
-        reached = f"{formatting.percent(best.efficiency)} of {best.case.scaling} scaling"
-        text += f"; {case_titles.backend_title(best.case)} reaches {reached}"
+        reached = f"{best.labels.efficiency} of {best.case.scaling} scaling"
+        text += f"; {best.labels.backend} reaches {reached}"
     if causes := loss_summary(best):
         text += f"; what a step loses there: {causes}"
     alone = next((cell for cell in _cells_for_claims(cells) if cell.case.transport == "none"), None)
     if alone is not None and most > 1 and _throughput_value(alone) > _throughput_value(best):
-        text += f"; a single device alone is faster, with {formatting.estimate(alone.throughput)}"
+        text += f"; a single device alone is faster, with {alone.labels.throughput}"
     return f"{text}."
 
 
@@ -62,7 +62,7 @@ def _fastest_text(candidates: Sequence[Cell]) -> str:
     best = candidates[0]
     first = _backend_with_throughput(best)
     if len(candidates) == 1:
-        return f"{case_titles.backend_title(best.case)} has {formatting.estimate(best.throughput)}"
+        return f"{best.labels.backend} has {best.labels.throughput}"
     assert best.throughput is not None
     comparisons = [
         (cell, intervals_disjoint(best.throughput, cell.throughput))
@@ -75,14 +75,11 @@ def _fastest_text(candidates: Sequence[Cell]) -> str:
     indistinguishable = [_backend_with_throughput(cell) for cell, verdict in comparisons if not verdict]
     if indistinguishable:
         return f"{first} can't be told from {' and '.join(indistinguishable)}"
-    return (
-        f"{case_titles.backend_title(best.case)} is fastest with "
-        f"{formatting.estimate(best.throughput)}; {second} follows"
-    )
+    return f"{best.labels.backend} is fastest with {best.labels.throughput}; {second} follows"
 
 
 def _backend_with_throughput(cell: Cell) -> str:
-    return f"{case_titles.backend_title(cell.case)} with {formatting.estimate(cell.throughput)}"
+    return f"{cell.labels.backend} with {cell.labels.throughput}"
 
 
 def _throughput_value(cell: Cell) -> float:
@@ -93,7 +90,8 @@ MAX_EXPANDED_GROUPS = 40
 """Groups whose figures stand open, one below the other."""
 
 
-def is_long(groups: Sequence[Sequence[Cell]]) -> bool:
+def is_long(groups: Sequence[CellGroup]) -> bool:
+    """Whether a page of so many groups begins with an overview and folds its sections."""
     return len(groups) > MAX_EXPANDED_GROUPS
 
 
@@ -101,9 +99,9 @@ def fold_section(section: Section) -> Section:
     return replace(section, folded=True)
 
 
-def outcome_counts(groups: Sequence[Sequence[Cell]]) -> str:
+def outcome_counts(groups: Sequence[CellGroup]) -> str:
     """How many workloads and cells there are, and how they ended."""
-    cells = [cell for group in groups for cell in group]
+    cells = [cell for group in groups for cell in group.cells]
     outcomes = {
         outcome: sum(cell.outcome == outcome for cell in cells)
         for outcome in ("ok", "failed", "timeout", "invalid", "skipped")
@@ -112,7 +110,7 @@ def outcome_counts(groups: Sequence[Sequence[Cell]]) -> str:
     return f"{len(groups):,} workloads, {len(cells):,} cells: {outcome_text}. The overview has a row for each workload."
 
 
-def overview(groups: Sequence[Sequence[Cell]]) -> Section:
+def overview(groups: Sequence[CellGroup]) -> Section:
     """One row a group: the fastest backend at the largest rank count that feeds a claim."""
     header = ("workload", "conditions", "ranks", "fastest", "throughput (95 %)", "efficiency (95 %)", "cells", "not ok")
     note = "Fastest by its value; whether others can be told from it is said in the workload's own section."
@@ -122,29 +120,22 @@ def overview(groups: Sequence[Sequence[Cell]]) -> Section:
     )
 
 
-def _overview_row(cells: Sequence[Cell]) -> tuple[str, ...]:
+def _overview_row(group: CellGroup) -> tuple[str, ...]:
+    cells = group.cells
     outcome_text = (f"{len(cells)}", f"{sum(cell.outcome != 'ok' for cell in cells) or '–'}")
-    title_columns = (case_titles.group_title(cells), case_titles.case_conditions(cells[0].case))
+    title_columns = (group.title, group.conditions)
     candidates = cells_at_most_ranks(cells)
     if not candidates:
         return (*title_columns, "–", "no cell gave a number", "–", "–", *outcome_text)
     best = candidates[0]
     return (
         *title_columns,
-        case_titles.case_rank_count(best.case),
-        case_titles.backend_title(best.case),
-        formatting.estimate(best.throughput),
-        formatting.percent(best.efficiency),
+        best.labels.rank_count,
+        best.labels.backend,
+        best.labels.throughput,
+        best.labels.efficiency,
         *outcome_text,
     )
-
-
-def group_cells(cells: Sequence[Cell]) -> list[list[Cell]]:
-    """The cells of each figure and table, in the order given."""
-    groups: dict[tuple[str, ...], list[Cell]] = {}
-    for cell in cells:
-        groups.setdefault(case_titles.group_key(cell), []).append(cell)
-    return list(groups.values())
 
 
 def answer_sentences(findings: Findings) -> list[str]:
@@ -163,7 +154,7 @@ def problem_lines(cells: Sequence[Cell]) -> list[str]:
             cells_by_problem.setdefault(f"{cell.outcome}: {cell.reason}", []).append(cell)
     lines = []
     for problem, group in cells_by_problem.items():
-        first = case_titles.case_title(group[0].case)
+        first = group[0].labels.title
         more = f" and {len(group) - 1} more" if len(group) > 1 else ""
         lines.append(f"{first}{more} {problem}")
     return [*lines, *_condition_lines(cells)]
@@ -178,11 +169,9 @@ def flag_lines(findings: Findings) -> list[str]:
     lines = [f"Flagged cells: {counts_text}; what each means stands under Flags."] if counts_text else []
     seen: dict[str, list[str]] = {}
     for key, curve in findings.curves.items():
-        case = findings.curve_cells[key][0].case
+        labels = findings.curve_cells[key][0].labels
         for name, what in curve.fit_flags.items():
-            seen.setdefault(name, []).append(
-                f"{case_titles.workload_title(case)} · {case_titles.backend_title(case)}: {what}"
-            )
+            seen.setdefault(name, []).append(f"{labels.workload} · {labels.backend}: {what}")
     for name, curves_with in seen.items():
         more = f" (and {len(curves_with) - 1} more curves)" if len(curves_with) > 1 else ""
         lines.append(f"{name}: {curves_with[0]}{more}; {remedy(name)}")
@@ -199,5 +188,5 @@ def _condition_lines(cells: Sequence[Cell]) -> list[str]:
     for name, group in cells_by_problem.items():
         seen = next(condition.seen for condition in group[0].conditions if condition.name == name)
         count = f"{len(group)} cell{'s' * (len(group) != 1)}"
-        lines.append(f"{name} in {count}: {seen} ({case_titles.case_title(group[0].case)}); {remedy(name)}")
+        lines.append(f"{name} in {count}: {seen} ({group[0].labels.title}); {remedy(name)}")
     return lines

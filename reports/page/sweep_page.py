@@ -10,38 +10,35 @@ from itertools import chain
 from operator import attrgetter
 
 from bench.core.case import Case
-from reports.analysis import case_titles, formatting
+from reports.analysis import formatting
 from reports.analysis.cells import Cell
 from reports.analysis.comparison import Comparison
 from reports.analysis.curve import Curve
-from reports.analysis.findings import Findings
+from reports.analysis.findings import CellGroup, Findings, group_cells
 from reports.analysis.stats import Estimate
 from reports.page import (
     comparison_section,
-    costs,
     network_section,
     nodes_section,
     predictions,
+    resources,
     step_figures,
     summary,
     tables,
 )
 from reports.page.communication import message_figures
-from reports.page.costs import energy_section
 from reports.page.elements import Download, Figure, Ideal, Page, Section, Series, Table
+from reports.page.resources import energy_section, timeline_section
 from reports.page.roofline import ROOFLINE_TITLE as ROOFLINE
 from reports.page.roofline import roofline_figures, roofline_table
 from reports.page.series import series_by_ranks
 from reports.page.step_figures import loss_figure, step_time_figure, time_figure
 from reports.page.summary import fold_section, is_long, outcome_counts, overview
-from reports.page.timelines import timeline_section
 
 
-def workload_sections(
-    key: str, cells: Sequence[Cell], styles: Mapping[str, int], findings: Findings
-) -> Iterator[Section]:
+def workload_sections(key: str, group: CellGroup, styles: Mapping[str, int], findings: Findings) -> Iterator[Section]:
     """Of the cells of one group; none where no cell gave a number. ``key`` begins the keys of its figures."""
-    shown = [cell for cell in cells if cell.throughput is not None]
+    shown = [cell for cell in group.cells if cell.throughput is not None]
     if not shown:
         return
     if any(cell.messages for cell in shown):
@@ -49,11 +46,8 @@ def workload_sections(
     else:
         figures = _rank_figures(key, shown, styles, findings.curves)
     steps = step_time_figure(key, shown)
-    case = cells[0].case
-    yield Section(
-        case_titles.group_title(cells), case_titles.case_conditions(case), (*figures, *((steps,) if steps else ()))
-    )
-    if (over_time := timeline_section(key, shown, styles)) is not None:
+    yield Section(group.title, group.conditions, (*figures, *((steps,) if steps else ())))
+    if (over_time := timeline_section(key, CellGroup(tuple(shown)), styles)) is not None:
         yield over_time
 
 
@@ -91,7 +85,7 @@ def _fitted_series(cells: Sequence[Cell], styles: Mapping[str, int], curves: Map
         curve = curves.get(key)
         if curve is None or curve.model in (None, "linear") or not curve.fitted:
             continue
-        name = case_titles.backend_title(next(cell.case for cell in cells if cell.case.curve == key))
+        name = next(cell.labels.backend for cell in cells if cell.case.curve == key)
         x, y = zip(*curve.fitted, strict=True)
         unknown = (None,) * len(x)
         lines.append(
@@ -111,8 +105,8 @@ def _fitted_series(cells: Sequence[Cell], styles: Mapping[str, int], curves: Map
 
 def _throughput_sentence(cells: Sequence[Cell]) -> str:
     best = max(cells, key=lambda cell: cell.throughput.value if cell.throughput else 0)
-    where = case_titles.backend_at_ranks(best.case)
-    return f"The highest value: {formatting.estimate(best.throughput)}, {where}. Bars are 95 % intervals over trials."
+    where = best.labels.backend_at_ranks
+    return f"The highest value: {best.labels.throughput}, {where}. Bars are 95 % intervals over trials."
 
 
 def _scaling_sentence(cells: Sequence[Cell]) -> str:
@@ -120,8 +114,7 @@ def _scaling_sentence(cells: Sequence[Cell]) -> str:
     if not found:
         return "No speed-up can be told: it takes one curve at two rank counts that are not oversubscribed."
     parts = [
-        f"{case_titles.backend_title(cell.case)} {formatting.estimate(cell.speedup)}× "
-        f"at {case_titles.ranks_on_nodes(cell.case)}"
+        f"{cell.labels.backend} {cell.labels.speedup}× at {cell.labels.ranks}"
         for cell in found
         if cell.case.ranks == max(other.case.ranks for other in found)
     ]
@@ -135,10 +128,10 @@ def _efficiency_sentence(cells: Sequence[Cell]) -> str:
     best = max(found, key=lambda cell: cell.efficiency.value if cell.efficiency else 0)
     worst = min(found, key=lambda cell: cell.efficiency.value if cell.efficiency else 0)
     return (
-        f"Efficiency lies between {formatting.percent(worst.efficiency)} ({case_titles.backend_title(worst.case)}, "
-        f"{case_titles.ranks_on_nodes(worst.case)}) and "
-        f"{formatting.percent(best.efficiency)} ({case_titles.backend_title(best.case)}, "
-        f"{case_titles.ranks_on_nodes(best.case)}); 100 % is ideal."
+        f"Efficiency lies between {worst.labels.efficiency} ({worst.labels.backend}, "
+        f"{worst.labels.ranks}) and "
+        f"{best.labels.efficiency} ({best.labels.backend}, "
+        f"{best.labels.ranks}); 100 % is ideal."
     )
 
 
@@ -156,10 +149,8 @@ def make_page(
     ``provenance``: what, and its value in each sweep; ``remarks``: what else a reader should know.
     """
     cells = findings.cells
-    groups = summary.group_cells(cells)
-    styles = {
-        name: number for number, name in enumerate(dict.fromkeys(case_titles.backend_title(c.case) for c in cells))
-    }
+    groups = group_cells(cells)
+    styles = {name: number for number, name in enumerate(dict.fromkeys(c.labels.backend for c in cells))}
     changes = tuple(comparison_section.comparison_sentence(one) for one in comparisons)
     per_workload = (workload_sections(f"g{number}", group, styles, findings) for number, group in enumerate(groups))
     sections = (
@@ -182,7 +173,7 @@ def make_page(
 
 def _detail_sections(
     findings: Findings,
-    groups: Sequence[Sequence[Cell]],
+    groups: Sequence[CellGroup],
     styles: Mapping[str, int],
     not_applicable: Sequence[tuple[Case, str]],
     provenance: Sequence[tuple[str, ...]],
@@ -198,7 +189,7 @@ def _detail_sections(
         _table_section(ROOFLINE, roofline_table(cells), roofline_figures(cells)),
         _table_section("Use of ranks, hosts and GPUs", tables.usage_table(cells)),
         energy_section(groups, styles),
-        _table_section("Costs", costs.cost_table(cells)),
+        _table_section("Costs", resources.cost_table(cells)),
         _table_section("Conditions", tables.conditions_table(cells)),
         _table_section("Further readings", tables.readings_table(cells)),
         _table_section("Failed and skipped", tables.failures_table(cells)),

@@ -19,19 +19,17 @@ EXPECTED_DIFFERENCES = ("command", "sweep", "started, finished", "harness's own 
 def results_table(cells: Sequence[Cell]) -> Table:
     rows = tuple(
         (
-            case_titles.workload_title(cell.case),
-            case_titles.backend_title(cell.case),
-            case_titles.case_rank_count(cell.case),
+            cell.labels.workload,
+            cell.labels.backend,
+            cell.labels.rank_count,
             cell.case.scaling,
-            formatting.estimate(cell.throughput),
-            formatting.duration_estimate(cell.step_s),
-            formatting.estimate(cell.speedup),
-            formatting.percent(cell.efficiency)
-            if cell.efficiency or not cell.throughput
-            else f"– ({cell.scaling_reason})",
+            cell.labels.throughput,
+            cell.labels.step,
+            cell.labels.speedup,
+            cell.labels.efficiency if cell.efficiency or not cell.throughput else f"– ({cell.scaling_reason})",
             str(cell.trials),
             cell.outcome,
-            ", ".join(cell.flags) or "–",
+            cell.labels.flags,
         )
         for cell in cells
     )
@@ -58,7 +56,7 @@ def same_work_table(cells: Sequence[Cell]) -> Table:
     for cell in judged:
         proof = cell.same_work
         assert proof is not None
-        row = (case_titles.workload_title(cell.case), case_titles.backend_title(cell.case), cell.case.scaling)
+        row = (cell.labels.workload, cell.labels.backend, cell.case.scaling)
         if proof.deviation is None:
             shown = f"unproven: {proof.reason}"
         elif proof.verdict == "different":
@@ -90,7 +88,7 @@ def decomposition_table(cells: Sequence[Cell]) -> Table:
         unexplained = "–" if found.unexplained is None else f"{100 * found.unexplained:+.1f} %"
         rows.append(
             (
-                case_titles.case_title(cell.case),
+                cell.labels.title,
                 *parts,
                 formatting.duration_estimate(found.step_s),
                 *map(formatting.percent, shares),
@@ -126,11 +124,10 @@ def decomposition_table(cells: Sequence[Cell]) -> Table:
 
 
 def scaling_table(cells: Sequence[Cell], curves: Mapping[str, Curve]) -> Table:
-    cases = {cell.case.curve: cell.case for cell in cells}
+    names = {cell.case.curve: cell.labels.curve for cell in cells}
     rows = []
     for key, curve in curves.items():
-        case = cases[key]
-        name = f"{case_titles.workload_title(case)} · {case_titles.backend_title(case)} · {case.scaling}"
+        name = names[key]
         traps_text = "; ".join(f"{trap}: {seen}" for trap, seen in curve.fit_flags.items()) or "–"
         if curve.model is None:
             rows.append((name, f"none: {curve.reason}", "–", "–", "–", "–", traps_text))
@@ -161,7 +158,7 @@ def scaling_table(cells: Sequence[Cell], curves: Mapping[str, Curve]) -> Table:
 def readings_table(cells: Sequence[Cell]) -> Table:
     rows = [
         (
-            case_titles.case_title(cell.case),
+            cell.labels.title,
             reading.name.replace("_", " "),
             formatting.estimate(reading.estimate) if reading.estimate else f"unknown: {reading.reason}",
         )
@@ -186,9 +183,7 @@ def usage_table(cells: Sequence[Cell]) -> Table:
     for cell in (cell for cell in cells if cell.usage):
         found = {one.name: one.estimate for one in cell.usage}
         coverage_text = f"{cell.coverage.samples}, {cell.coverage.share * 100:.0f} %" if cell.coverage else "none"
-        rows.append(
-            (case_titles.case_title(cell.case), *(formatting.reading(found.get(name)) for name in known), coverage_text)
-        )
+        rows.append((cell.labels.title, *(formatting.reading(found.get(name)) for name in known), coverage_text))
     header = ("cell", *map(formatting.reading_title, known), "samples, coverage (least)")
     reasons = "; ".join(
         f"{', '.join(map(formatting.reading_title, dict.fromkeys(names)))}: {why}" for why, names in missing.items()
@@ -206,14 +201,14 @@ def conditions_table(cells: Sequence[Cell]) -> Table:
         for flag in dict.fromkeys(condition.name for condition in cell.conditions):
             seen = [condition for condition in cell.conditions if condition.name == flag]
             left_out = "left out" if seen[0].serious else "kept"
-            rows.append((case_titles.case_title(cell.case), flag, f"{len(seen)}", seen[0].seen, left_out))
+            rows.append((cell.labels.title, flag, f"{len(seen)}", seen[0].seen, left_out))
     header = ("cell", "condition", "times seen", "what was seen first", "the trial's number")
     return Table("What may have spoilt a number", header, tuple(rows))
 
 
 def failures_table(cells: Sequence[Cell]) -> Table:
     rows = [
-        (case_titles.case_title(cell.case), cell.outcome, cell.reason or "", _last_lines(cell))
+        (cell.labels.title, cell.outcome, cell.reason or "", _last_lines(cell))
         for cell in cells
         if cell.outcome != "ok"
     ]
@@ -247,11 +242,7 @@ def not_applicable_table(found: Sequence[tuple[Case, str]]) -> Table:
 
 
 def implementation_table(cells: Sequence[Cell]) -> Table:
-    rows = {
-        (case_titles.workload_title(cell.case), case_titles.backend_title(cell.case), cell.machinery)
-        for cell in cells
-        if cell.machinery
-    }
+    rows = {(cell.labels.workload, cell.labels.backend, cell.machinery) for cell in cells if cell.machinery}
     return Table("Other machinery", ("workload", "backend", "how it differs from the rest"), tuple(sorted(rows)))
 
 
@@ -280,7 +271,7 @@ def sweep_label(number: int) -> str:
 def settings_table(cells: Sequence[Cell]) -> Table:
     rows = {
         (
-            case_titles.backend_title(cell.case),
+            cell.labels.backend,
             ", ".join(f"{name} {value}" for name, value in sorted(cell.settings.items())),
         )
         for cell in cells

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from reports.analysis import case_titles, formatting
-from reports.analysis.nights import Night, NightCell, NightChange, NightComparison, environment_differences
+from reports.analysis import formatting
+from reports.analysis.comparison import Night, NightCell, NightChange, NightComparison, environment_differences
 from reports.analysis.stats import Estimate
 from reports.page.elements import Figure, Hyperlink, Section, Series, Table
 
@@ -49,7 +49,7 @@ def changes_table(last: NightComparison, first: NightComparison, labels: dict[st
     found = [{one.cell.key: change_text(one) for one in each.changes} for each in comparisons]
     rows = tuple(
         (
-            case_titles.case_title(one.cell.case),
+            one.cell.labels.title,
             formatting.estimate(one.cell.throughput),
             *(known.get(one.cell.key, "–") for known in found),
         )
@@ -66,7 +66,7 @@ def failures_table(nights: Sequence[Night], labels: dict[str, str]) -> Table:
     for night in reversed(nights):
         for cell in night.cells:
             if cell.outcome != "ok":
-                what = (case_titles.case_title(cell.case), cell.outcome, cell.reason or "unknown")
+                what = (cell.labels.title, cell.outcome, cell.reason or "unknown")
                 found.setdefault(what, []).append(labels[night.sweep])
     rows = tuple((*what, join_first(seen, ", ")) for what, seen in found.items())
     header = ("cell", "outcome", "reason and remedy", "sweeps, the newest first")
@@ -153,12 +153,7 @@ class Trend:
 
 
 def group_of(cell: NightCell) -> GroupKey:
-    case = cell.case
-    return (
-        f"{case_titles.workload_title(case)}{case_titles.stand_in_note(case)}",
-        case_titles.case_conditions(case),
-        case.seed,
-    )
+    return f"{cell.labels.workload}{cell.labels.stand_in}", cell.labels.conditions, cell.case.seed
 
 
 def trend_sections(trend: Trend) -> Iterator[Section]:
@@ -195,7 +190,7 @@ def _measured_lines(trend: Trend) -> dict[BackendAtRanks, NightPoints]:
     for number, night in enumerate(trend.nights):
         for cell in night.measured().values():
             if group_of(cell) == trend.group:
-                lines.setdefault((case_titles.backend_title(cell.case), cell.case.ranks), {})[number] = cell
+                lines.setdefault((cell.labels.backend, cell.case.ranks), {})[number] = cell
     return dict(sorted(lines.items(), key=lambda line: (trend.styles[line[0][0]], line[0][1])))
 
 
@@ -207,8 +202,8 @@ def _largest_rank_lines(trend: Trend, lines: dict[BackendAtRanks, NightPoints]) 
     top: dict[str, tuple[bool, int]] = {}
     for night in trend.nights:
         planned: dict[str, tuple[bool, int]] = {}
-        for case in (cell.case for cell in night.cells if group_of(cell) == trend.group):
-            name = case_titles.backend_title(case)
+        for cell in (cell for cell in night.cells if group_of(cell) == trend.group):
+            name, case = cell.labels.backend, cell.case
             if (name, case.ranks) in lines:
                 planned[name] = max(planned.get(name, (False, 0)), ("oversubscribed" not in case.flags, case.ranks))
         top |= planned

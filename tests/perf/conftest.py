@@ -14,7 +14,7 @@ from bench.core.case import Case, roles_to_start
 from bench.plugins import registry
 from harness.sites.base.contract import TrialRequest
 from harness.sites.local.site import SITE
-from reports.analysis.throughput import throughput_of
+from reports.analysis.step_times import throughput_of
 
 _told: list[str] = []
 

@@ -22,7 +22,7 @@ from harness.sites.local.site import SITE
 from harness.sweep.runner import run_trial
 from reports.analysis import formatting
 from reports.analysis.stats import estimate
-from reports.analysis.throughput import overhead_ratio
+from reports.analysis.trial_measures import overhead_ratio
 from tests.perf.conftest import spread
 
 TRIALS, BATCH, RANKS = 24, 128, 2

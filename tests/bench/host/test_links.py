@@ -22,7 +22,7 @@ from harness.sites.local import networks
 from harness.sites.local.site import SITE
 from reports.analysis import case_titles
 from reports.analysis.cells import make_cells
-from reports.page import summary
+from reports.analysis.findings import group_cells
 from tests.support.builders import make_case, make_trial
 from tests.support.paths import GOLDEN
 
@@ -112,7 +112,7 @@ def test_links_that_carry_less_than_their_rate_are_flagged():
 
 def test_nets_are_told_apart_and_named():
     cells = [linked("1gbit", 119e6), linked("100mbit", 11.9e6), linked("unshaped", 1e9)]
-    assert len(summary.group_cells(cells)) == 3
+    assert len(group_cells(cells)) == 3
     assert [case_titles.case_title(cell.case) for cell in cells] == [
         f"synthetic, {name} links · ddp/gloo · 2 ranks · strong" for name in ("1 Gbit/s", "100 Mbit/s", "unshaped")
     ]

@@ -7,7 +7,7 @@ import pytest
 from bench.core.case import DataSource, Fault
 from bench.core.records import Condition, MessageTiming, Reading, SameWork
 from reports.analysis.cells import make_cells
-from reports.analysis.throughput import slowest_steps, throughput_of
+from reports.analysis.step_times import slowest_steps, throughput_of
 from tests.support.builders import make_case, make_record, make_trial
 
 

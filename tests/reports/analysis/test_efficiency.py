@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.core.records import PhaseTimes
-from reports.analysis.efficiency import find_straggler, split_step
+from reports.analysis.step_times import find_straggler, split_step
 from tests.support.builders import make_record
 
 PARTS = ("data", "forward", "backward", "optimizer")

@@ -9,6 +9,7 @@ import pytest
 from bench.core.records import PhaseTimes
 from reports.analysis.bottleneck import EXPOSED, SLOWER, WAITING, efficiency_losses
 from reports.analysis.cells import make_cells
+from reports.analysis.findings import CellGroup
 from reports.page.plotly_charts import plotly_figure
 from reports.page.step_figures import time_figure
 from reports.page.summary import group_answer, loss_summary
@@ -55,7 +56,7 @@ def test_what_is_lost_is_said_the_largest_first(two_ranks):
     assert loss_summary(two_ranks[0]) == ""
     said = loss_summary(two_ranks[1])
     assert said == f"{EXPOSED} 30 %, {SLOWER} 15 %, {WAITING} 5 %"
-    assert said in group_answer(two_ranks)
+    assert said in group_answer(CellGroup(tuple(two_ranks)))
 
 
 def test_the_bars_add_up_to_the_step(two_ranks):

@@ -9,7 +9,7 @@ import pytest
 from bench.core.case import DataSource, Fault
 from bench.core.records import PhaseTimes, Window
 from bench.core.telemetry import HOST, Device, NodeTelemetry, Series
-from reports.analysis.trial_measures import measures_of, settings_of
+from reports.analysis.trial_measures import settings_of, stored_measures
 from tests.support.builders import make_case, make_record, make_trial
 
 
@@ -18,7 +18,7 @@ def two_ranks(**changes):
 
 
 def test_a_step_lasts_as_long_as_its_slowest_rank():
-    found = measures_of(make_trial(make_case(), ranks=two_ranks()))
+    found = stored_measures(make_trial(make_case(), ranks=two_ranks()))
     assert found["step_s"] == 0.2
     assert found["rate"] == pytest.approx(8 * 3 / 0.7)
     assert set(found) == {"step_s", "rate"}, "what is unknown is left out"
@@ -26,9 +26,9 @@ def test_a_step_lasts_as_long_as_its_slowest_rank():
 
 def test_memory_is_the_largest_rank_s_and_unknown_where_one_is():
     known = [make_record(0, 2, memory_peak_bytes=5), make_record(1, 2, memory_peak_bytes=7)]
-    assert measures_of(make_trial(make_case(), ranks=tuple(known)))["memory_bytes"] == 7
+    assert stored_measures(make_trial(make_case(), ranks=tuple(known)))["memory_bytes"] == 7
     known[0] = make_record(0, 2)
-    assert "memory_bytes" not in measures_of(make_trial(make_case(), ranks=tuple(known)))
+    assert "memory_bytes" not in stored_measures(make_trial(make_case(), ranks=tuple(known)))
 
 
 def phases(own_s: float) -> PhaseTimes:
@@ -38,9 +38,9 @@ def phases(own_s: float) -> PhaseTimes:
 
 def test_exposed_communication_is_what_the_slowest_rank_s_own_work_leaves_of_a_step():
     ranks = (make_record(0, 2, phases=phases(0.5)), make_record(1, 2, phases=phases(0.8)))
-    assert measures_of(make_trial(make_case(), ranks=ranks))["exposed_s"] == pytest.approx(0.2)
+    assert stored_measures(make_trial(make_case(), ranks=ranks))["exposed_s"] == pytest.approx(0.2)
     alone = make_trial(make_case(ranks=1), ranks=(make_record(phases=phases(0.5)),))
-    assert "exposed_s" not in measures_of(alone)
+    assert "exposed_s" not in stored_measures(alone)
 
 
 def energy(device: str, name: str) -> NodeTelemetry:
@@ -60,24 +60,24 @@ def test_energy_is_that_of_the_devices_that_computed(computed_on, sampled, known
     case = make_case(ranks=1, device=computed_on)
     rank = make_record(step_s=(0.5, 0.5), window=Window(began_s=0, ended_s=1, cpu_s=1))
     name = "cpu_energy_j" if sampled == HOST else "energy_j"
-    found = measures_of(make_trial(case, ranks=(rank,), telemetry=(energy(sampled, name),)))
+    found = stored_measures(make_trial(case, ranks=(rank,), telemetry=(energy(sampled, name),)))
     assert found.get("joules_per_sample") == (pytest.approx(20 / 16) if known else None)
 
 
 @pytest.mark.parametrize("outcome", ["failed", "timeout", "invalid", "skipped"])
 def test_only_a_trial_that_went_well_has_numbers(outcome):
-    assert measures_of(make_trial(make_case(), outcome=outcome)) == {}
+    assert stored_measures(make_trial(make_case(), outcome=outcome)) == {}
 
 
 def test_a_fault_on_purpose_is_nothing_to_judge():
     slow = make_case(fault=Fault(kind="slow", rank=0, ms=200))
-    assert measures_of(make_trial(slow)) == {}
+    assert stored_measures(make_trial(slow)) == {}
 
 
 @pytest.mark.parametrize("step_s", [(), (0.0, 0.0), (math.nan, 0.1), (math.inf, 0.1)])
 def test_steps_that_took_no_time_that_can_be_told_give_no_numbers(step_s):
     ranks = tuple(make_record(rank, 2, step_s, memory_peak_bytes=5) for rank in range(2))
-    assert measures_of(make_trial(make_case(), ranks=ranks)) == {}
+    assert stored_measures(make_trial(make_case(), ranks=ranks)) == {}
 
 
 @pytest.mark.parametrize(

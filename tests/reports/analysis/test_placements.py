@@ -11,9 +11,8 @@ from reports.analysis import case_titles
 from reports.analysis.cells import make_cells
 from reports.analysis.comparison import compare, labelled
 from reports.analysis.findings import analyse_cells
-from reports.analysis.networks import floor_s
 from reports.analysis.placement import Placement, version_differences
-from reports.analysis.placement_effects import placement_effects
+from reports.analysis.placement_effects import floor_s, placement_effects
 from reports.page import nodes_section
 from reports.page.sweep_page import make_page
 from tests.support.builders import make_case, make_trial

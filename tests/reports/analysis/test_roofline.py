@@ -9,6 +9,7 @@ from harness.sweep.json_document import cell_as_json
 from reports.analysis.cells import make_cells
 from reports.analysis.findings import analyse_cells
 from reports.analysis.roofline import roofline_of
+from reports.analysis.step_times import split_step
 from reports.page.roofline import ROOFLINE_TITLE
 from reports.page.sweep_page import make_page
 from tests.support.builders import make_case, make_record, make_trial
@@ -28,8 +29,12 @@ def trial_of(case: Case, step_s=0.1, flops=6e9, bytes_moved=1e9, peak=(1e11, 2e1
     return make_trial(case, ranks=ranks)
 
 
+def roofline(trials):
+    return roofline_of(trials, [split_step(trial.ranks) for trial in trials])
+
+
 def test_by_hand_under_the_flat_roof():
-    found, why = roofline_of([trial_of(make_case(ranks=2))])
+    found, why = roofline([trial_of(make_case(ranks=2))])
     assert why is None
     assert (found.flops, found.bytes_moved, found.intensity) == (12e9, 2e9, 6)
     assert (found.bound, found.attainable_flop_s) == ("compute", 2e11), "6 FLOPs a byte are past the ridge at 5"
@@ -40,7 +45,7 @@ def test_by_hand_under_the_flat_roof():
 
 
 def test_by_hand_under_the_slope():
-    found, _ = roofline_of([trial_of(make_case(ranks=1), flops=1e9, own_s=None)])
+    found, _ = roofline([trial_of(make_case(ranks=1), flops=1e9, own_s=None)])
     assert (found.bound, found.attainable_flop_s) == ("memory", 2e10)
     assert found.mfu.value == pytest.approx(0.1)
     assert found.reached_share.value == pytest.approx(0.5)
@@ -50,7 +55,7 @@ def test_by_hand_under_the_slope():
 def test_the_step_is_the_slowest_rank_s_and_own_time_each_rank_s():
     case = make_case(ranks=2)
     fast, slow = trial_of(case, step_s=0.1, own_s=0.1), trial_of(case, step_s=0.2, own_s=0.2, peak=(5e10, 1e10))
-    found, _ = roofline_of([make_trial(case, ranks=(fast.ranks[0], slow.ranks[1]))])
+    found, _ = roofline([make_trial(case, ranks=(fast.ranks[0], slow.ranks[1]))])
     assert found.mfu.value == pytest.approx(12e9 / (0.2 * 1.5e11))
     assert found.own_mfu.value == pytest.approx(12e9 / (0.1 * 1e11 + 0.2 * 5e10))
 
@@ -58,7 +63,7 @@ def test_the_step_is_the_slowest_rank_s_and_own_time_each_rank_s():
 def test_one_trial_counts_every_trial_is_timed():
     case = make_case(ranks=1)
     later = trial_of(case, step_s=0.2, step_work=None, peak=None)
-    found, _ = roofline_of([later, trial_of(case, step_s=0.05)])
+    found, _ = roofline([later, trial_of(case, step_s=0.05)])
     assert found.mfu.n == 2
     assert found.mfu.value == pytest.approx(6e9 / (0.1 * 1e11)), "the geometric mean of 50 and 200 ms"
 
@@ -79,7 +84,7 @@ def test_one_trial_counts_every_trial_is_timed():
     ],
 )
 def test_unknown_has_its_reason(trial, said):
-    found, why = roofline_of([trial])
+    found, why = roofline([trial])
     assert found is None
     assert said in why
 

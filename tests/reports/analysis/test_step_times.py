@@ -6,7 +6,7 @@ import pytest
 
 from reports.analysis.cells import make_cells
 from reports.analysis.findings import analyse_cells
-from reports.analysis.throughput import step_times_of
+from reports.analysis.step_times import step_times_of
 from reports.page.step_figures import MAX_CATEGORIES
 from reports.page.sweep_page import make_page
 from tests.support.builders import make_case, make_record, make_trial

@@ -16,7 +16,8 @@ from bench.core.telemetry import (
     cut_to_window,
     read_recording,
 )
-from reports.analysis.conditions import find_conditions
+from reports.analysis.flags import find_conditions
+from reports.analysis.step_times import throughput_of
 from reports.analysis.telemetry import TelemetryWindow, usage_of
 from tests.support.builders import make_record
 
@@ -49,7 +50,7 @@ def ranks(began_s=1.0, ended_s=3.0, cpu_s=1.0, gpu=None, count=1):
 
 
 def readings(records, node):
-    return {reading.name: reading for reading in usage_of(records, [node])}
+    return {reading.name: reading for reading in usage_of(records, [node], throughput_of(records))}
 
 
 def test_only_the_window_counts():

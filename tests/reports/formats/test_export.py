@@ -20,7 +20,7 @@ from bench.core.case import Fault
 from bench.core.records import Condition, SameWork
 from harness.cli.app import main
 from harness.planning.plan import Skip
-from reports.analysis.cells import throughput_of
+from reports.analysis.step_times import throughput_of
 from reports.formats.exports import CannotExport, format_names, load_format
 from reports.formats.exports.csv import trials_csv
 from reports.formats.exports.pytest_benchmark import stats_of

@@ -14,8 +14,7 @@ import pytest
 
 from reports.page.elements import Hyperlink, Page, Section, Table
 from reports.page.html import MAX_FIGURE_ROWS, render, right_aligned, sample_rows
-from reports.page.plotly_charts import plotly_figure
-from reports.page.plotly_js import PlotlyJs, read_bundle, whole_library
+from reports.page.plotly_charts import PlotlyJs, plotly_figure, read_bundle, whole_library
 from reports.page.styles import COLOURS, NEUTRAL_COLOUR
 from tests.support import pages
 

@@ -4,6 +4,7 @@ import pytest
 
 from reports.analysis import case_titles, formatting
 from reports.analysis.cells import make_cells
+from reports.analysis.findings import CellGroup
 from reports.analysis.stats import Estimate
 from reports.page import summary
 from tests.support.builders import make_case, make_trial
@@ -62,7 +63,7 @@ def answer(*points):
         for case, (_, _, times) in zip(cases, points, strict=True)
         for number, step_s in enumerate(times)
     ]
-    return summary.group_answer(make_cells(cases, {}, trials, {}))
+    return summary.group_answer(CellGroup(make_cells(cases, {}, trials, {})))
 
 
 def test_the_faster_one_is_named_with_its_efficiency():
@@ -94,4 +95,4 @@ def test_a_single_device_that_is_faster_is_not_hidden():
 
 
 def test_nothing_measured_is_said():
-    assert summary.group_answer(make_cells([make_case()], {}, [], {})) == "synthetic: no cell gave a number."
+    assert summary.group_answer(CellGroup(make_cells([make_case()], {}, [], {}))) == "synthetic: no cell gave a number."

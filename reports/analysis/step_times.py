@@ -1,7 +1,8 @@
-"""Where the time of a step goes, and the efficiencies that follow (POP Centre of Excellence's multiplicative model).
+"""The step of a trial, from the raw times of its ranks: how long it lasts, where its time goes, how it varies.
 
-With own time c_r (what rank r does in a step without exchange: data, forward, backward, optimizer) and step time T (an
-ordinary step, which lasts as long as on its slowest rank):
+A step lasts as long as on its slowest rank. Its parts and the efficiencies that follow are those of the multiplicative
+model of the POP Centre of Excellence. With own time c_r (what rank r does in a step without exchange: data, forward,
+backward, optimizer) and step time T:
 
     load balance             = mean(c) ÷ max(c)
     communication efficiency = max(c) ÷ T
@@ -24,6 +25,18 @@ from bench.core.records import RankRecord
 
 STRAGGLER_SHARE = 0.2
 STRAGGLER_MIN_DELAY_S = 1e-3
+PERCENTILES = (5, 25, 50, 75, 95)
+
+
+def throughput_of(ranks: Sequence[RankRecord]) -> float:
+    """Of all ranks, per second of the measured window; the window lasts as long as on its slowest rank."""
+    window_s = max(sum(record.step_s) for record in ranks)
+    return ranks[0].amount_per_step * len(ranks[0].step_s) / window_s
+
+
+def slowest_steps(ranks: Sequence[RankRecord]) -> list[float]:
+    """The duration of each step on its slowest rank, in seconds."""
+    return [max(times) for times in zip(*(record.step_s for record in ranks), strict=True)]
 
 
 class Straggler(FrozenModel):
@@ -92,3 +105,48 @@ def find_straggler(own_s: Sequence[float]) -> Straggler | None:
     if delay_s < max(STRAGGLER_MIN_DELAY_S, STRAGGLER_SHARE * others):
         return None
     return Straggler(rank=rank, delay_s=delay_s)
+
+
+class StepTimes(FrozenModel):
+    """Of one rank, over the steps of all trials. Times are seconds."""
+
+    rank: int
+    steps: int
+    trials: int
+    p5_s: float
+    p25_s: float
+    median_s: float
+    p75_s: float
+    p95_s: float
+    slowest_s: float
+
+
+def step_times_of(trials: Sequence[Sequence[RankRecord]]) -> tuple[StepTimes, ...]:
+    """One a rank. ``trials``: the records of each, of the same ranks. Percentiles are interpolated between steps.
+
+    Raises ``ValueError`` where ranks of one trial took different numbers of steps.
+    """
+    if not trials:
+        return ()
+    import numpy as np
+
+    by_rank = [sorted(ranks, key=lambda record: record.rank) for ranks in trials]
+    # Ranks × steps of all trials.
+    steps = np.concatenate([[record.step_s for record in ranks] for ranks in by_rank], axis=1)
+    times_s = [*np.percentile(steps, PERCENTILES, axis=1), steps.max(axis=1)]
+    return tuple(
+        StepTimes(
+            rank=record.rank,
+            steps=steps.shape[1],
+            trials=len(trials),
+            p5_s=p5,
+            p25_s=p25,
+            median_s=p50,
+            p75_s=p75,
+            p95_s=p95,
+            slowest_s=slowest,
+        )
+        for record, p5, p25, p50, p75, p95, slowest in zip(
+            by_rank[0], *(found.tolist() for found in times_s), strict=True
+        )
+    )

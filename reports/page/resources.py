@@ -1,0 +1,250 @@
+"""What a sample costs in energy: figures over ranks and a table, or why it is unknown. All of it stands here.
+
+What trials cost, and what a million samples cost by that; unknown costs with their reason.
+
+What hosts and GPUs did over time, with the measured window shaded: a figure for each quantity that is known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from statistics import fmean
+
+from reports.analysis import formatting
+from reports.analysis.cells import Cell
+from reports.analysis.findings import CellGroup
+from reports.analysis.stats import Estimate
+from reports.analysis.telemetry import ENERGY_READINGS
+from reports.analysis.timeline import TIMELINE_QUANTITIES, Timeline
+from reports.page.elements import Figure, Section, Series, Table
+from reports.page.series import series_by_ranks
+
+DEVICE_TITLES = {"cpu_energy": "CPU packages of the hosts", "gpu_energy": "GPUs of the ranks"}
+NOT_SAMPLED = "not sampled"
+
+
+def energy_section(groups: Sequence[CellGroup], styles: Mapping[str, int]) -> Section:
+    """``groups``: as they are drawn. Without a cell it has no row."""
+    figures = tuple(
+        figure
+        for number, group in enumerate(groups)
+        for name in ENERGY_READINGS
+        if (figure := _energy_figure(f"energy{number}", name, group, styles)) is not None
+    )
+    cells = [cell for group in groups for cell in group.cells if cell.throughput is not None]
+    header = ("cell", "of", "energy (95 %)", "trials")
+    note = (
+        "Energy of the devices during the measured window ÷ what all ranks got done in it. CPU packages count whatever "
+        "else ran on the hosts."
+    )
+    rows = (*_known_rows(cells), *_unknown_rows(cells))
+    return Section("Energy", figures=figures, tables=(Table("Energy by sample, byte or element", header, rows, note),))
+
+
+def _energy_of(name: str, cell: Cell) -> Estimate | None:
+    return next((one.estimate for one in cell.usage if one.name == name), None)
+
+
+def _energy_figure(key: str, name: str, group: CellGroup, styles: Mapping[str, int]) -> Figure | None:
+    cells = group.cells
+    estimate_of = partial(_energy_of, name)
+    series, rows = series_by_ranks(cells, styles, estimate_of, formatting.estimate)
+    known = [(cell, found) for cell in cells if (found := estimate_of(cell)) is not None]
+    if not known:
+        return None
+    unit = known[0][1].unit
+    least, found = min(known, key=lambda one: one[1].value)
+    where = least.labels.backend_at_ranks
+    sentence = f"The least is {formatting.estimate(found)}, with {where}."
+    table = Table("Energy over ranks", ("backend", "ranks", "energy (95 % interval)", "trials", "flags"), rows)
+    return Figure(
+        f"{key}-{name.replace('_', '-')}",
+        f"{group.title}: {DEVICE_TITLES[name]}",
+        "ranks",
+        f"energy ({unit})",
+        series,
+        sentence,
+        table,
+    )
+
+
+def _known_rows(cells: Sequence[Cell]) -> Iterator[tuple[str, ...]]:
+    for cell in cells:
+        for name in ENERGY_READINGS:
+            if (found := _energy_of(name, cell)) is not None:
+                yield cell.labels.title, DEVICE_TITLES[name], formatting.estimate(found), str(found.n)
+
+
+def _unknown_rows(cells: Sequence[Cell]) -> Iterator[tuple[str, ...]]:
+    """A row a reason, not a cell. A GPU that no cell used is no gap."""
+    found: dict[tuple[str, str], list[Cell]] = {}
+    for cell in cells:
+        reasons = {
+            one.name: one.reason or "" for one in cell.usage if one.estimate is None and one.name in ENERGY_READINGS
+        }
+        if not any(one.name in ENERGY_READINGS for one in cell.usage):
+            reasons = {"cpu_energy": NOT_SAMPLED}
+        for name, reason in reasons.items():
+            found.setdefault((name, reason), []).append(cell)
+    for (name, reason), cells_without in found.items():
+        which = cells_without[0].labels.title if len(cells_without) == 1 else f"{len(cells_without)} cells"
+        yield which, DEVICE_TITLES[name], f"unknown: {reason}", "–"
+
+
+NO_PRICE = "the site named no cost: give it a price"
+MILLION = 1e6
+
+
+def cost_table(cells: Sequence[Cell]) -> Table:
+    """A row a cell that ran at a site that bills; none where nothing was billed."""
+    rows = tuple(_cost_row(cell) for cell in cells if cell.cost is not None or cell.cost_reason)
+    header = ("cell", "cost of a trial (95 %)", "trials", "per million, at least", "per million, at most")
+    note = (
+        "In the unit of the price that was given. Per million samples (bytes, elements): at most the whole trial's "
+        "cost over the samples of its measured window, start and warm-up paid for; at least the cost of the time that "
+        "the window takes, as if the trial had been billed from when it was asked for. The longer a run, the nearer "
+        "to the lower one."
+    )
+    return Table("What it cost", header, rows, note)
+
+
+def _cost_row(cell: Cell) -> tuple[str, ...]:
+    title = cell.labels.title
+    if cell.cost is None:
+        return title, f"unknown: {cell.cost_reason or NO_PRICE}", "–", "–", "–"
+    bounds = ("–", "–") if cell.cost_per_unit is None else _per_million(cell.cost_per_unit)
+    return title, formatting.estimate(cell.cost, unit=False), str(cell.cost.n), *bounds
+
+
+def _per_million(found: tuple[float, float]) -> tuple[str, str]:
+    least, most = (formatting.number(MILLION * one) for one in found)
+    return least, most
+
+
+QUANTITY_TITLES = {
+    "job_cpu": ("Cores busy with the job", "cores"),
+    "network": ("Network", "network (B/s)"),
+    "loopback": ("Loopback", "loopback (B/s)"),
+    "gpu_utilization": ("GPU utilization", "utilization"),
+    "gpu_power": ("GPU power", "power (W)"),
+    "gpu_memory": ("GPU memory", "memory (B)"),
+}
+MAX_SERIES = 8
+SAME_WINDOW_RATIO = 1.05
+"""Windows whose lengths differ by less are one window to the eye."""
+
+
+@dataclass(frozen=True)
+class DeviceTimeline:
+    """A timeline under the name it has in the figure; ``of``: its backend and ranks alone."""
+
+    name: str
+    of: str
+    style: int
+    timeline: Timeline
+
+
+def timeline_section(key: str, group: CellGroup, styles: Mapping[str, int]) -> Section | None:
+    """Folded; ``None`` where nothing is known, for which the table of usage has the reason."""
+    figures = tuple(
+        figure
+        for name in TIMELINE_QUANTITIES
+        if (figure := _timeline_figure(key, name, group.cells, styles)) is not None
+    )
+    if not figures:
+        return None
+    subtitle = "Of each backend its largest rank count, and of that one trial: the last that was sampled."
+    return Section(f"{group.title}: over time", subtitle, figures, folded=True)
+
+
+def _timeline_figure(key: str, name: str, cells: Sequence[Cell], styles: Mapping[str, int]) -> Figure | None:
+    """A quantity that stayed at 0 has no figure: the table of usage has its 0."""
+    lines = tuple(_device_timelines(name, cells, styles))
+    if not any(line.timeline.most for line in lines):
+        return None
+    title, y_title = QUANTITY_TITLES[name]
+    drawn = _limit_series(lines)
+    return Figure(
+        f"{key}-over-time-{name.replace('_', '-')}",
+        title,
+        "seconds since the window began",
+        y_title,
+        tuple(_timeline_series(line) for line in drawn),
+        _timeline_caption(lines, drawn),
+        _timeline_table(title, lines),
+        percent=TIMELINE_QUANTITIES[name].unit == "1",
+        window=(0.0, max(line.timeline.window_s for line in drawn)),
+    )
+
+
+def _device_timelines(name: str, cells: Sequence[Cell], styles: Mapping[str, int]) -> Iterator[DeviceTimeline]:
+    """Of each backend those of the largest rank count that was sampled."""
+    for backend in dict.fromkeys(cell.labels.backend for cell in cells):
+        sampled = [
+            (cell, found)
+            for cell in cells
+            if cell.labels.backend == backend
+            and (found := [timeline for timeline in cell.timelines if timeline.name == name])
+        ]
+        if not sampled:
+            continue
+        cell, found = max(sampled, key=lambda one: one[0].case.ranks)
+        for position, timeline in enumerate(found):
+            of = f"{backend}, {cell.labels.ranks}"
+            title = f"{of} · {timeline.device}" if len(found) > 1 else of
+            # The first device looks like its backend everywhere else; the further ones like no other backend.
+            yield DeviceTimeline(title, of, styles[backend] + position * len(styles), timeline)
+
+
+def _limit_series(lines: Sequence[DeviceTimeline]) -> list[DeviceTimeline]:
+    """At most :data:`MAX_SERIES`, by turns the next device of each backend."""
+    return sorted(lines, key=lambda line: line.style)[:MAX_SERIES]
+
+
+def _timeline_series(line: DeviceTimeline) -> Series:
+    found = line.timeline
+    unknown = (None,) * len(found.times_s)
+    return Series(
+        line.name, found.times_s, found.values, unknown, unknown, line.style, (False,) * len(unknown), look="line"
+    )
+
+
+def _timeline_caption(lines: Sequence[DeviceTimeline], drawn: Sequence[DeviceTimeline]) -> str:
+    by_cell: dict[str, list[Timeline]] = {}
+    for line in lines:
+        by_cell.setdefault(line.of, []).append(line.timeline)
+    summaries = "; ".join(f"{of}: {_window_summary(found)}" for of, found in by_cell.items())
+    windows = [line.timeline.window_s for line in drawn]
+    shaded = "measured window" if max(windows) <= SAME_WINDOW_RATIO * min(windows) else "longest measured window"
+    more = f" {len(lines) - len(drawn)} further lines are in the table alone." if len(lines) > len(drawn) else ""
+    return (
+        f"Mean and range in the window: {summaries}. The {shaded}, "
+        f"{formatting.number(max(windows))} s, is shaded.{more}"
+    )
+
+
+def _window_summary(found: Sequence[Timeline]) -> str:
+    """Of all devices of a cell together."""
+    mean = fmean(one.mean for one in found)
+    least, most = min(one.least for one in found), max(one.most for one in found)
+    devices = f" over {len(found)} devices" if len(found) > 1 else ""
+    return f"{formatting.with_range(mean, least, most, found[0].unit)}{devices}"
+
+
+def _timeline_table(title: str, lines: Sequence[DeviceTimeline]) -> Table:
+    rows = tuple(
+        (
+            line.of,
+            found.device,
+            f"{formatting.number(found.window_s)} s",
+            str(found.samples),
+            *(formatting.quantity(value, found.unit) for value in (found.mean, found.least, found.most)),
+        )
+        for line in lines
+        for found in (line.timeline,)
+    )
+    header = ("backend, ranks", "device", "window", "samples in it", "mean", "lowest", "highest")
+    note = "Of one trial each. What is counted (processor time, bytes) is shown as its growth between two samples."
+    return Table(f"{title} over time", header, rows, note)
