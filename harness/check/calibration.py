@@ -21,16 +21,14 @@ from reports.regression.calibration import (
     MIN_RESAMPLED_NIGHTS,
     Calibration,
     Proportion,
-    StoredAssurance,
     SuiteFactory,
     assurance_of,
     calibrate,
     resampled_suite,
-    rule_fingerprint,
     synthetic_suite,
 )
 from reports.regression.evidence import series_of
-from reports.regression.rule import RULE
+from reports.regression.rule import RULE, StoredAssurance, rule_fingerprint
 from reports.regression.synthetic_histories import NOISE_MODELS
 from reports.regression.values import Assurance, MetricSeries
 

@@ -42,11 +42,10 @@ from harness.store.store import DEFAULT_STORE, Store
 from harness.sweep.pipeline import artifact_folder, key_locator, load_suite, plan, prepare_data
 from harness.sweep.progress import PairProgress
 from harness.sweep.runner import new_sweep_id
-from reports.regression.calibration import shipped_assurance
 from reports.regression.evidence import paired_series, series_of
 from reports.regression.findings import findings_of
 from reports.regression.judge import JudgedSeries, judge_series, pass_scaling_without_slowdown
-from reports.regression.rule import RULE, Rule
+from reports.regression.rule import RULE, Rule, shipped_assurance
 from reports.regression.subjects import CellMeasures, Subject
 from reports.regression.values import WORST_FIRST, Judgement, MetricSeries
 

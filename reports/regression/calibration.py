@@ -1,40 +1,36 @@
-"""What the rule does, measured: on histories without a change how often it is wrong, on slowed ones what it finds.
+"""Calibration of the rule: false alarms on unchanged histories, and power on histories with a slowdown.
 
-Suites of some series are screened as a check would screen them, and suspects confirmed by drawn pairs. The histories
-are made up (:mod:`reports.regression.synthetic_histories`), or a store's own: nights drawn with replacement, and in
-each its trials, so that neither holds a change; pairs are differences of two trials of one night.
-
-How often the rule is wrong, as measured: the numbers ship with the rule and are void when the rule changes.
+Suites of :data:`SUITE_SIZE` series are screened as a check would screen them, and suspects are confirmed by drawn
+pairs. The histories are synthetic (:mod:`reports.regression.synthetic_histories`), or resampled from a store: nights
+are drawn with replacement, and trials within them, so that no history contains a change; pairs are differences of two
+trials of one night.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-from pydantic import ValidationError
 
 from bench.core.frozen_model import FrozenModel
 from reports.regression.paired_test import confirm_all
 from reports.regression.robust import Array, median
-from reports.regression.rule import RULE, Rule
+from reports.regression.rule import Rule
 from reports.regression.screen import SeriesArrays, screen
 from reports.regression.synthetic_histories import NoiseModel, SyntheticHistories, synthetic_histories
 from reports.regression.values import Assurance, MetricSeries
 
 HISTORY_NIGHTS = 30
 DETECTION_DELAYS = (0, 1, 3)
-"""A slowdown is looked for on the night it lands, and within so many more."""
+"""Further nights after the first slow one within which a slowdown has to be found."""
 SUITE_SIZE = 50
 MIN_RESAMPLED_NIGHTS = 10
-"""Nights that a series needs before it is resampled."""
+"""Nights that a series needs to be resampled."""
 
 
 class Proportion(FrozenModel):
-    """How many of how many, with the 95 % interval of Clopper and Pearson (1934, doi:10.1093/biomet/26.4.404)."""
+    """A share with its 95 % interval (Clopper and Pearson 1934, doi:10.1093/biomet/26.4.404)."""
 
     count: int
     of: int
@@ -47,49 +43,53 @@ class Proportion(FrozenModel):
 
 
 class Power(FrozenModel):
-    """Slowdowns of one size that were found in time."""
+    """Share of slowdowns of one size that were found in time."""
 
     slowdown_pct: float
     nights_more: int
-    """Within so many nights after the one on which it landed."""
+    """Within so many nights after the first slow one."""
     found: Proportion
 
 
 class Calibration(FrozenModel):
-    """What the rule was measured to do on one kind of history."""
+    """Measured rates of the rule on one kind of history."""
 
     source: str
     false_alarms: Proportion
     improved: Proportion
-    """Unchanged series that were called improved: an alarm to nobody, but as wrong."""
+    """Unchanged series that were called improved."""
     suspects: Proportion
     extra_trials: float
-    """Trials spent on pairs of unchanged series, over those of their nights."""
+    """Trials spent on pairs of unchanged series, relative to the trials of their nights."""
     powers: tuple[Power, ...]
 
 
 @dataclass(frozen=True)
 class UnchangedSuite:
-    """``trials``: (series, nights, trials) of ln seconds; ``pairs(count, slowdown)``: (series, count)."""
+    """Series without a change.
+
+    ``trials``: ln of seconds, shape (series, nights, trials). ``pairs(count, slowdown)`` draws ln(head ÷ base), shape
+    (series, count).
+    """
 
     trials: Array
     pairs: Callable[[int, float], Array]
 
 
 SuiteFactory = Callable[[int, int], UnchangedSuite | None]
-"""Number of series, seed → a suite of unchanged series; ``None`` where there is no history."""
+"""(number of series, seed) → a suite of unchanged series; ``None`` where there is no history."""
 
 
 def synthetic_suite(world: NoiseModel, series: int, seed: int) -> UnchangedSuite:
-    """Histories with one night to judge and as many more as power is asked for."""
-    found: SyntheticHistories = synthetic_histories(world, series, HISTORY_NIGHTS + 1 + max(DETECTION_DELAYS), seed)
-    return UnchangedSuite(found.trials, found.pairs)
+    """A suite of synthetic series with :data:`HISTORY_NIGHTS` nights before the one to judge."""
+    histories: SyntheticHistories = synthetic_histories(world, series, HISTORY_NIGHTS + 1 + max(DETECTION_DELAYS), seed)
+    return UnchangedSuite(histories.trials, histories.pairs)
 
 
 def resampled_suite(own: Sequence[MetricSeries], series: int, seed: int) -> UnchangedSuite | None:
-    """From a store's own series; ``None`` where none has :data:`MIN_RESAMPLED_NIGHTS` nights of two trials."""
+    """A suite resampled from series; ``None`` where none has :data:`MIN_RESAMPLED_NIGHTS` nights of two trials."""
     rng = np.random.default_rng(seed)
-    usable_series = [_nights(one) for one in own]
+    usable_series = [_nights(item) for item in own]
     usable_series = [nights for nights in usable_series if len(nights) >= MIN_RESAMPLED_NIGHTS]
     if not usable_series:
         return None
@@ -113,24 +113,28 @@ def resampled_suite(own: Sequence[MetricSeries], series: int, seed: int) -> Unch
     return UnchangedSuite(trials, pairs)
 
 
-def _nights(one: MetricSeries) -> list[Array]:
-    """Good nights with two trials and more, each less the median of its accepted level."""
-    there = [night for night in (*one.past, *((one.newest,) if one.newest else ())) if night.good]
-    levels = {night.level for night in there}
+def _nights(item: MetricSeries) -> list[Array]:
+    """Trials of the good nights with at least two, minus the median of their accepted level."""
+    good = [night for night in (*item.past, *((item.newest,) if item.newest else ())) if night.good]
+    levels = {night.level for night in good}
     level_medians = {
-        level: float(median(np.asarray([np.median(night.logs) for night in there if night.level == level])))
+        level: float(median(np.asarray([np.median(night.logs) for night in good if night.level == level])))
         for level in levels
     }
-    return [np.asarray(night.logs) - level_medians[night.level] for night in there if len(night.logs) > 1]
+    return [np.asarray(night.logs) - level_medians[night.level] for night in good if len(night.logs) > 1]
 
 
 def calibrate(
     make: SuiteFactory, source: str, checks: int, slowdowns: Sequence[float], rule: Rule
 ) -> Iterator[Calibration | float]:
-    """Shares done as they come, between 0 and 1, then the calibration; nothing where there is no history.
+    """Measure the rule. Yields the share done so far (0 to 1), and at last the calibration.
 
-    ``slowdowns``: 0.05 is 5 %. Power is measured on a tenth
-    of the checks for each.
+    Args:
+        make: Makes the suites; nothing is yielded where it has no history.
+        source: What the histories are, for people.
+        checks: Number of unchanged series to judge. The power for each slowdown is measured on a tenth as many.
+        slowdowns: 0.05 is 5 %.
+        rule: The rule to measure.
     """
     suites = max(checks // SUITE_SIZE, 1)
     power_suites = max(suites // 10, 1)
@@ -165,7 +169,7 @@ def calibrate(
 
 
 def proportion(count: int, of: int) -> Proportion:
-    """With its interval."""
+    """``count`` of ``of`` with its interval."""
     from scipy.special import betaincinv
 
     low = float(betaincinv(count, of - count + 1, 0.025)) if count else 0.0
@@ -174,7 +178,7 @@ def proportion(count: int, of: int) -> Proportion:
 
 
 def _count_unchanged(counts: dict[str, int], suite: UnchangedSuite, rule: Rule) -> None:
-    """One check of a suite without a change."""
+    """Add one check of a suite without a change to the counts."""
     trials = suite.trials[:, : HISTORY_NIGHTS + 1]
     screened = screen(_as_nights(trials), rule)
     suspects = screened.slower_z > screened.threshold
@@ -188,7 +192,7 @@ def _count_unchanged(counts: dict[str, int], suite: UnchangedSuite, rule: Rule) 
 
 
 def _count_detected(suite: UnchangedSuite, slowdown: float, rule: Rule) -> dict[int, int]:
-    """How many of the suite's series are found, by nights after the one on which all of them were slowed."""
+    """Number of series found to be slower, by nights after the first slow one. All series are slowed."""
     slowed = suite.trials.copy()
     slowed[:, HISTORY_NIGHTS:] += np.log1p(slowdown)
     detected = np.zeros(len(slowed), dtype=bool)
@@ -208,29 +212,12 @@ def _as_nights(trials: Array) -> SeriesArrays:
     return SeriesArrays(trials, np.ones(shape, dtype=bool), np.zeros(shape, dtype=int))
 
 
-SHIPPED_FILE = Path(__file__).with_name("assurance.json")
-"""Written by ``python -m harness check --calibrate --keep``."""
-
-
 DETECTION_SHARE = 0.95
-"""The share of slowdowns of a size that must be found for it to be quoted."""
-
-
-class StoredAssurance(FrozenModel):
-    """An assurance with the rule it is of."""
-
-    rule: str
-    assurance: Assurance
-
-
-def rule_fingerprint(rule: Rule) -> str:
-    """Changes with any number of the rule, and with the code that applies it."""
-    code = "".join(Path(__file__).with_name(f"{name}.py").read_text() for name in ("robust", "screen", "paired_test"))
-    return hashlib.sha256(f"{rule.model_dump_json()}{code}".encode()).hexdigest()[:12]
+"""Share of slowdowns of one size that must be found for the size to be quoted."""
 
 
 def assurance_of(measured: Sequence[Calibration], command: str) -> Assurance:
-    """Over all that was measured on made-up histories; a slowdown counts as found where it is in each of them."""
+    """Combine calibrations: false alarms add up, and a slowdown counts as found where every calibration found it."""
     alarms = proportion(sum(one.false_alarms.count for one in measured), sum(one.false_alarms.of for one in measured))
     least: dict[tuple[int, float], float] = {}
     for power in (power for one in measured for power in one.powers):
@@ -248,12 +235,3 @@ def assurance_of(measured: Sequence[Calibration], command: str) -> Assurance:
         source=f"{' and '.join(one.source for one in measured)}; `{command}`",
         found_pct=found,
     )
-
-
-def shipped_assurance(rule: Rule = RULE) -> Assurance | None:
-    """``None`` where the rule was changed and not measured since."""
-    try:
-        kept = StoredAssurance.model_validate_json(SHIPPED_FILE.read_text())
-    except (OSError, ValidationError):
-        return None
-    return kept.assurance if kept.rule == rule_fingerprint(rule) else None

@@ -1,10 +1,10 @@
-"""Confirmation: interleaved pairs of head and base, looked at as they come, until one answer is clear.
+"""The paired test: interleaved pairs of head and base, evaluated at planned looks until the answer is clear.
 
-A pair gives ln(head ÷ base): whatever the machine does to both sides alike cancels. At each look the robust mean of
-the pairs is held against a boundary that early looks find harder to pass (a group-sequential test; Wang and Tsiatis
-1987, doi:10.2307/2531959), and the suspicion is dropped where a slowdown worth finding has become unlikely (Wald's
-sequential probability ratio test, 1945, doi:10.1214/aoms/1177731118). More pairs continue the same test: a decision
-depends on the pairs up to the look at which it fell, and on none after it.
+A pair gives ln(head ÷ base), in which effects of the machine on both sides cancel. At each look the robust mean of the
+pairs is compared with a boundary that is higher at early looks (a group-sequential test; Wang and Tsiatis 1987,
+doi:10.2307/2531959). The suspicion is dropped where a relevant slowdown has become unlikely (Wald's sequential
+probability ratio test, 1945, doi:10.1214/aoms/1177731118). More pairs continue the same test: a decision depends only
+on the pairs up to the look at which it was made.
 """
 
 from __future__ import annotations
@@ -21,56 +21,62 @@ from reports.regression.robust import Array, location, scaled_mad
 from reports.regression.rule import Rule
 
 Answer = Literal["slower", "faster", "unchanged", "more", "undecided"]
-"""``more``: the next look is not reached. ``undecided``: the last look gave no answer."""
+"""``more``: pairs are missing for the next look. ``undecided``: the last look gave no answer."""
 
 PAIR_HUBER_K = 2.0
 MIN_LOG_CHANGE = 0.01
-"""ln of the smallest change that is worth a trial, and a word: a memory peak may differ by less, and surely."""
+"""Smallest relevant change, as ln: smaller ones are not reported even where they are significant."""
 TYPICAL_LOG_SLOWDOWN = 0.04
-"""ln of the slowdown a suspicion is tried against, unless the series' noise is much smaller or larger."""
+"""Slowdown of the alternative hypothesis, as ln, unless the noise of the series is much smaller or larger."""
 NEGLIGIBLE_Z = 3.0
-"""Standard errors below :data:`MIN_LOG_CHANGE` at which a change is no longer followed."""
+"""Standard errors below :data:`MIN_LOG_CHANGE` at which a change is dropped as negligible."""
 MIN_PAIR_ERROR = 1e-4
-"""Pairs that happen to be equal are not known without error."""
+"""Lower bound of the standard deviation of pairs: equal pairs are no exact measurement."""
 LOOK_ALPHA = 2e-4
-"""One-sided error of a look by Student's t, where only the pairs themselves tell their scale."""
+"""One-sided error of a look by Student's t, where the scale is estimated from the pairs alone."""
 MIN_PAIRS_FOR_MAD = 6
 MAX_SCALE_RATIO_FEW, MAX_SCALE_RATIO = 2.5, 1.6
-"""Times what the history foretells: the spread of few pairs, and of enough of them, beyond which it isn't believed."""
+"""Spread of the pairs (few, enough) relative to that expected from the history, above which the latter is ignored."""
 UPPER_NOISE_FACTOR, LOWER_NOISE_FACTOR = 1.4, 0.9
-"""Times the noise of a pair."""
+"""Bounds of the alternative's slowdown, in standard deviations of a pair."""
 
 
 @dataclass(frozen=True)
 class Decision:
-    """What the pairs say: ln(head ÷ base) with its standard error, and the answer."""
+    """The answer of the pairs, with the mean ln(head ÷ base) and its standard error."""
 
     answer: Answer
     change: float
     error: float
     used: int
-    """Pairs the decision rests on."""
+    """Pairs the decision is based on."""
     wanted: int
-    """Pairs in all up to the next look; 0 when it is decided."""
+    """Total number of pairs needed for the next look; 0 where decided."""
     freedom: int = 1
-    """Degrees of freedom behind the error."""
+    """Degrees of freedom of the error."""
 
     @property
     def interval(self) -> tuple[float, float]:
-        """95 %; of ln(head ÷ base)."""
+        """95 % confidence interval of ln(head ÷ base)."""
         half = student_t(self.freedom) * self.error
         return self.change - half, self.change + half
 
 
 def confirm(pairs: Sequence[float], scale: float, rule: Rule) -> Decision:
-    """``pairs``: ln(head ÷ base) in the order they were run; ``scale``: their standard deviation as the history
-    foretells it, NaN where nothing does: the pairs are then judged by their own, and early looks need more."""
+    """Test the pairs of one series.
+
+    Args:
+        pairs: ln(head ÷ base) in the order in which the pairs were run.
+        scale: Their standard deviation as expected from the history; NaN where unknown. It is then estimated from the
+            pairs, and early looks need stronger evidence.
+        rule: The looks and boundaries.
+    """
     decisions = confirm_all(np.asarray([pairs], dtype=float).reshape(1, -1), np.asarray([scale]), rule)
     return decisions[0]
 
 
 def confirm_all(pairs: Array, scale: Array, rule: Rule) -> list[Decision]:
-    """Of many series at once: ``pairs`` (series, pairs), ``scale`` (series,)."""
+    """Test many series at once: ``pairs`` has shape (series, pairs), ``scale`` (series,). See :func:`confirm`."""
     series, pair_count = pairs.shape
     no_decision = Decision("more", float("nan"), float("nan"), 0, rule.looks[0])
     decisions = [no_decision] * series
@@ -87,7 +93,7 @@ def confirm_all(pairs: Array, scale: Array, rule: Rule) -> list[Decision]:
 
 
 def _evaluate_look(pairs: Array, scale: Array, rule: Rule) -> list[Decision]:
-    """What so many pairs say; between two looks only that more are wanted."""
+    """Decisions after these pairs; between two looks the answer is ``more``."""
     count = pairs.shape[1]
     trusted_scale = _trusted_scale(pairs, scale)
     change, error = mean_of_pairs(pairs, trusted_scale, rule)
@@ -113,7 +119,7 @@ def _evaluate_look(pairs: Array, scale: Array, rule: Rule) -> list[Decision]:
 
 
 def _trusted_scale(pairs: Array, scale: Array) -> Array:
-    """The scale that the history foretells; NaN where these pairs are far wilder: then they speak for themselves."""
+    """The scale expected from the history; NaN where the pairs spread far more."""
     count = pairs.shape[1]
     if count < 2:
         return scale
@@ -123,9 +129,9 @@ def _trusted_scale(pairs: Array, scale: Array) -> Array:
 
 
 def mean_of_pairs(pairs: Array, scale: Array, rule: Rule) -> tuple[Array, Array]:
-    """Robust mean and its standard error. Shapes (series, pairs), (series,) → (series,), (series,).
+    """Robust mean of the pairs and its standard error. Shapes (series, pairs), (series,) → (series,), (series,).
 
-    The error is Huber's (ψ² ÷ ψ'²), its scale what the history foretells together with what the pairs show.
+    The error is Huber's (ψ² ÷ ψ'²); its scale pools the one expected from the history with that of the pairs.
     """
     count = pairs.shape[1]
     known = ~np.isnan(scale)
@@ -143,16 +149,16 @@ def mean_of_pairs(pairs: Array, scale: Array, rule: Rule) -> tuple[Array, Array]
 
 @lru_cache
 def one_sided_t(freedom: int) -> float:
-    """Student's t that is exceeded with probability :data:`LOOK_ALPHA`."""
+    """Quantile of Student's t that is exceeded with probability :data:`LOOK_ALPHA`."""
     from scipy.special import stdtrit
 
     return float(stdtrit(freedom, 1 - LOOK_ALPHA))
 
 
 def _pairs_agree(pairs: Array, change: Array) -> np.ndarray:
-    """Whether the pairs show the change, each by a third of it: all of the first four, then one of every two more.
+    """Whether single pairs show at least a third of the mean change: all of the first four, half of those beyond.
 
-    A few runs that something else slowed can all fall on one side while pairs are few.
+    With few pairs, outliers can all fall on one side by chance.
     """
     shown = np.sign(change)[:, None] * pairs > np.abs(change)[:, None] / 3
     return np.asarray(shown.sum(-1) >= pairs.shape[1] - max(0, (pairs.shape[1] - 4) // 2))

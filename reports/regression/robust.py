@@ -1,4 +1,4 @@
-"""Locations and scales that a few wild values can't move, for many series at once; absent values are NaN."""
+"""Robust locations and scales of many series at once. Missing values are NaN."""
 
 from __future__ import annotations
 
@@ -8,17 +8,23 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 HUBER_K = 1.5
-"""Huber's k: a value this many scales off counts as much as any further one. 96 % efficient for normal values."""
+"""Huber's tuning constant: residuals beyond k scales are clipped. 96 % efficiency for normal values."""
 NORMAL_MAD = 1.4826
 ITERATIONS = 4
 EPSILON = 1e-12
-"""Values nearer than this are equal."""
+"""Distances below this count as zero."""
 
 
 def location(values: Array, scale: Array, tuning: float = HUBER_K) -> Array:
-    """Huber's estimate over the last axis with a known scale (Huber 1964, doi:10.1214/aoms/1177703732).
+    """Huber's location estimate over the last axis with a known scale (Huber 1964, doi:10.1214/aoms/1177703732).
 
-    ``values``: (…, n) with NaN for absent ones; ``scale``: (…). NaN where all are absent.
+    Args:
+        values: Shape (…, n), NaN for missing values.
+        scale: Standard deviation of the values, shape (…).
+        tuning: Huber's k.
+
+    Returns:
+        Shape (…), NaN where every value is missing.
     """
     present = ~np.isnan(values)
     filled = np.where(present, values, 0.0)
@@ -33,7 +39,7 @@ def location(values: Array, scale: Array, tuning: float = HUBER_K) -> Array:
 
 
 def median(values: Array) -> Array:
-    """Over the last axis, of what is present; NaN where nothing is. Shape (…, n) → (…)."""
+    """Median of the present values over the last axis, NaN where there are none. Shape (…, n) → (…)."""
     ordered = np.sort(values, axis=-1)  # NaN last
     count = (~np.isnan(values)).sum(-1)
     low = np.take_along_axis(ordered, np.maximum((count - 1) // 2, 0)[..., None], -1)[..., 0]
@@ -42,16 +48,25 @@ def median(values: Array) -> Array:
 
 
 def scaled_mad(values: Array) -> Array:
-    """Median absolute deviation from the median, as a normal standard deviation. Shape (…, n) → (…)."""
+    """Median absolute deviation, scaled to a normal standard deviation. Shape (…, n) → (…)."""
     return NORMAL_MAD * median(np.abs(values - median(values)[..., None]))
 
 
 def shrink_scales(scale: Array, counts: Array, prior_scale: float, prior_spread: float) -> Array:
-    """Scales of several series, each drawn toward what is common to them as far as it is poorly known itself.
+    """Shrink the scales of several series toward a common scale (empirical Bayes on logarithms).
 
-    Empirical Bayes on logarithms (Morris 1983, doi:10.1080/01621459.1983.10477920): a scale from ``counts`` values by
-    :func:`scaled_mad` has a variance of 1.35 ÷ counts there; what the series differ by beyond that is theirs. The
-    common scale is the series' median, itself drawn toward ``usual`` (as good as four series) where they are few.
+    See Morris 1983, doi:10.1080/01621459.1983.10477920. The logarithm of a scale from n values by :func:`scaled_mad`
+    has a sampling variance of 1.35 ÷ n; the variance between series beyond that is real. The common scale is the
+    median over the series, itself shrunk toward ``prior_scale``, which weighs as much as four series.
+
+    Args:
+        scale: Estimated scale of each series, shape (series,); NaN or 0 where unknown.
+        counts: Number of values behind each scale, shape (series,).
+        prior_scale: Scale assumed where nothing is known.
+        prior_spread: Standard deviation of log scales between series, where there are too few series to estimate it.
+
+    Returns:
+        Shrunken scales, shape (series,).
     """
     known = np.isfinite(scale) & (scale > 0) & (counts > 2)
     logs = np.log(np.where(known, scale, prior_scale))

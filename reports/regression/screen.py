@@ -1,8 +1,9 @@
-"""The screen: are the newest nights slower than the nights before? It only suspects; pairs decide.
+"""The screen: are the newest nights slower than the nights before? It raises suspicions; pairs confirm them.
 
-A night's value is a robust location over its trials. The newest 1, 2, 3 and 5 nights are held against up to fourteen
-before them; the scale of night-to-night changes is each series' own, drawn toward the suite's. Everything is done for
-all series of a metric at once, in arrays of shape (series, nights) whose last column is the newest night.
+The value of a night is a robust location over its trials. The newest 1, 2, 3 and 5 nights are compared with up to
+fourteen nights before them. The scale of night-to-night changes is estimated for each series and shrunk toward that of
+the suite. All series of one metric are processed at once, in arrays of shape (series, nights) with the newest night
+in the last column.
 """
 
 from __future__ import annotations
@@ -18,43 +19,43 @@ from reports.regression.values import MetricSeries, NightTrials
 
 PRIOR_TRIAL_SCALE = 0.02
 PRIOR_NIGHT_RATIO = 1.3
-"""How much more a night's value differs from night to night than its trials alone would have it."""
+"""Night-to-night standard deviation of a series, relative to the standard error of one night's value."""
 PRIOR_SPREAD = 0.35
-"""Of the logarithms of scales between series of one suite."""
+"""Standard deviation of log scales between the series of one suite."""
 EXCLUDED_NEWEST_NIGHTS = 5
-"""The newest nights may hold a slowdown already: they don't say how often the screen suspects by chance."""
+"""Nights left out of the threshold: they may contain the slowdown that the threshold is for."""
 THRESHOLD_NIGHTS = 12
 MIN_SCALE = 1e-5
-"""A scale of nothing but equal values would suspect anything."""
+"""Lower bound of a scale: with identical values any difference would be significant."""
 MIN_DRIFT_NIGHTS = 12
-"""Fewer say nothing about a drift."""
+"""Nights needed to estimate a drift."""
 MIN_DEGREES_OF_FREEDOM = 20
-"""Degrees of freedom within nights: from fewer the scale of pairs is learnt from the pairs themselves."""
+"""Degrees of freedom within nights below which the scale of pairs is estimated from the pairs themselves."""
 MIN_LOG_ERROR = 0.003
-"""Of the logarithm: where a number hardly ever changes, a change of half a per cent is no suspicion yet."""
+"""Lower bound of the standard error of a log change: 0.5 % is not suspicious, however stable the series."""
 REFERENCE_VARIANCE_FACTOR = 1.1
-"""Variance of a Huber location of a reference, against that of a mean."""
+"""Variance of the Huber location of a reference, relative to that of a mean."""
 
 
 @dataclass(frozen=True)
 class SeriesArrays:
-    """Series as arrays: ``trials`` (series, nights, trials), the others (series, nights), the newest night last."""
+    """Series as arrays: ``trials`` (series, nights, trials), the others (series, nights); the newest night is last."""
 
     trials: Array
     good: np.ndarray
-    """Nights that say how a series varies: not where a regression was found."""
+    """Nights without a known regression; they determine how much a series varies."""
     level: np.ndarray
-    """Accepted level of each night, counted from 0."""
+    """Number of accepted changes before each night."""
 
     @property
     def usable(self) -> np.ndarray:
-        """Nights that may serve as a reference: good, and of the newest accepted level."""
+        """Nights that may serve as reference: good, and at the newest accepted level."""
         return np.asarray(self.good & (self.level == self.level[:, -1:]))
 
 
 @dataclass(frozen=True)
 class ScreenedChange:
-    """ln of what a look-back's nights are to their reference, a drift taken off; and its standard error."""
+    """ln(newest nights ÷ reference) of one window, corrected for drift, with its standard error."""
 
     value: Array
     error: Array
@@ -62,50 +63,51 @@ class ScreenedChange:
 
 @dataclass(frozen=True)
 class ScreenResult:
-    """Of each series; shape (series,) throughout."""
+    """Result of the screen by series; arrays have shape (series,)."""
 
     slower_z: Array
-    """Largest z of the look-backs; NaN where nights are too few."""
+    """Largest z over the windows; NaN where there are too few nights."""
     faster_z: Array
-    """Smallest."""
+    """Smallest z over the windows."""
     slower: ScreenedChange
-    """In the look-back of the largest z."""
+    """Change in the window of the largest z."""
     newest: ScreenedChange
-    """Of the newest night alone."""
+    """Change of the newest night alone."""
     pair_scale: Array
-    """Standard deviation of ln(head ÷ base) as the nights foretell it; NaN where they hold too few trials."""
+    """Expected standard deviation of ln(head ÷ base), from trials within nights; NaN where there are too few."""
     threshold: float
+    """The z above which a series is suspect."""
 
 
 def arrays_of(series: Sequence[MetricSeries], keep: int) -> SeriesArrays:
-    """The newest ``keep`` nights of each series, right-aligned."""
-    rows = [(*one.past[-keep:], *((one.newest,) if one.newest else ())) for one in series]
+    """The newest night and up to ``keep`` nights before it of each series, right-aligned; missing values are NaN."""
+    rows = [(*item.past[-keep:], *((item.newest,) if item.newest else ())) for item in series]
     max_trials = max((len(night.logs) for row in rows for night in row), default=1)
     nights = keep + 1
     trials = np.full((len(rows), nights, max(max_trials, 1)), np.nan)
     good = np.zeros((len(rows), nights), dtype=bool)
     level = np.zeros((len(rows), nights), dtype=int)
-    for place, (row, one) in enumerate(zip(rows, series, strict=True)):
-        start = nights - len(row) if one.newest else nights - 1 - len(row)
+    for index, (row, item) in enumerate(zip(rows, series, strict=True)):
+        start = nights - len(row) if item.newest else nights - 1 - len(row)
         for column, night in enumerate(_drop_old_bad_nights(row), start=start):
             if night is None:
                 continue
-            trials[place, column, : len(night.logs)] = night.logs
-            good[place, column] = night.good
-            level[place, column] = night.level
+            trials[index, column, : len(night.logs)] = night.logs
+            good[index, column] = night.good
+            level[index, column] = night.level
         if row:
-            level[place, -1] = row[-1].level
+            level[index, -1] = row[-1].level
     return SeriesArrays(trials, good, level)
 
 
 def _drop_old_bad_nights(row: Sequence[NightTrials]) -> list[NightTrials | None]:
-    """Nights known to be bad count among the newest while they are; older ones say nothing about the level."""
-    last_good = max((place for place, night in enumerate(row[:-1]) if night.good), default=-1)
-    return [night if night.good or place > last_good else None for place, night in enumerate(row)]
+    """Replace bad nights that lie before the last good one by ``None``: they are not at the current level."""
+    last_good = max((index for index, night in enumerate(row[:-1]) if night.good), default=-1)
+    return [night if night.good or index > last_good else None for index, night in enumerate(row)]
 
 
 def screen(nights: SeriesArrays, rule: Rule) -> ScreenResult:
-    """Shapes: see :class:`SeriesArrays`. A series with fewer than ``rule.least_nights`` nights before gets NaN."""
+    """Compare the newest nights of each series with the nights before; NaN below ``rule.least_nights`` nights."""
     trial_scale = trial_scales(nights)
     values = night_values(nights, trial_scale)
     changes = _compare_windows(values, nights, trial_scale, values.shape[1] - 1, rule)
@@ -124,7 +126,7 @@ def screen(nights: SeriesArrays, rule: Rule) -> ScreenResult:
 
 
 def trial_scales(nights: SeriesArrays) -> Array:
-    """Standard deviation of trials within a night: the median over nights, so that a wild trial spoils one of them."""
+    """Standard deviation of trials within a night, shape (series,): the median over nights, robust to outliers."""
     counts = (~np.isnan(nights.trials)).sum(-1)
     freedom = np.maximum(counts - 1, 1)
     mean = np.nansum(nights.trials, -1) / np.maximum(counts, 1)
@@ -132,8 +134,8 @@ def trial_scales(nights: SeriesArrays) -> Array:
     # The median of χ²(ν) ÷ ν is (1 − 2/9ν)³ (Wilson and Hilferty 1931).
     deviations = np.where(counts > 1, np.sqrt(squares / (1 - 2 / (9 * freedom)) ** 3), np.nan)
     informed = (counts > 1).sum(-1) * np.maximum(freedom.max(-1), 1) / 1.4
-    found = shrink_scales(median(deviations), informed.astype(float), PRIOR_TRIAL_SCALE, 2 * PRIOR_SPREAD)
-    return np.maximum(found, MIN_SCALE)
+    shrunken = shrink_scales(median(deviations), informed.astype(float), PRIOR_TRIAL_SCALE, 2 * PRIOR_SPREAD)
+    return np.maximum(shrunken, MIN_SCALE)
 
 
 def _degrees_of_freedom(nights: SeriesArrays) -> Array:
@@ -142,26 +144,31 @@ def _degrees_of_freedom(nights: SeriesArrays) -> Array:
 
 
 def night_values(nights: SeriesArrays, trial_scale: Array) -> Array:
-    """A robust location of each night's trials. Shape (series, nights); NaN for nights without a trial."""
+    """Robust location of each night's trials, shape (series, nights); NaN for nights without a trial."""
     return location(nights.trials, np.repeat(trial_scale[:, None], nights.trials.shape[1], axis=1))
 
 
 def _compare_windows(
     values: Array, nights: SeriesArrays, trial_scale: Array, newest: int, rule: Rule
 ) -> ScreenedChange:
-    """Every look-back that ends with column ``newest``; shape (windows, series), NaN where nights are too few."""
+    """Compare every window that ends at column ``newest``; shape (windows, series), NaN where nights are too few."""
     trials = np.maximum(median((~np.isnan(nights.trials)).sum(-1).astype(float)), 1.0)
     trial_error = trial_scale / np.sqrt(trials)
     changes = [
         _compare_window(values, nights, trial_error, newest - window + 1, newest, rule) for window in rule.windows
     ]
-    return ScreenedChange(np.stack([look.value for look in changes]), np.stack([look.error for look in changes]))
+    return ScreenedChange(
+        np.stack([change.value for change in changes]), np.stack([change.error for change in changes])
+    )
 
 
 def _compare_window(
     values: Array, nights: SeriesArrays, trial_error: Array, start: int, newest: int, rule: Rule
 ) -> ScreenedChange:
-    """Columns ``start`` to ``newest`` against those before; ``alone``: how much a night differs for its trials."""
+    """Compare columns ``start`` to ``newest`` with those before.
+
+    ``trial_error``: standard error of one night's value due to its trials, shape (series,).
+    """
     if start < 1:
         absent = np.full(values.shape[0], np.nan)
         return ScreenedChange(absent, absent)
@@ -181,16 +188,16 @@ def _compare_window(
 
 
 def _drift(residuals: Array, scale: Array) -> tuple[Array, Array]:
-    """The slope per night that a series has beyond chance, and its standard error.
+    """Slope per night of each series and its standard error, shapes (series,).
 
-    Least squares on values that are held to 2.5 scales, each slope drawn toward 0 as far as those of all series
-    together are no larger than their errors (empirical Bayes).
+    Least squares on values clipped at 2.5 scales. Slopes are shrunk toward 0 as far as the slopes of all series are
+    explained by their errors (empirical Bayes).
     """
     present = ~np.isnan(residuals)
     count = present.sum(-1)
-    place = np.arange(residuals.shape[1], dtype=float)
-    centre = (place * present).sum(-1) / np.maximum(count, 1)
-    offset = np.where(present, place - centre[:, None], 0.0)
+    column = np.arange(residuals.shape[1], dtype=float)
+    centre = (column * present).sum(-1) / np.maximum(count, 1)
+    offset = np.where(present, column - centre[:, None], 0.0)
     clipped = np.where(present, np.clip(residuals, -2.5 * scale[:, None], 2.5 * scale[:, None]), 0.0)
     squares = np.maximum((offset**2).sum(-1), 1.0)
     slope, error2 = (offset * clipped).sum(-1) / squares, scale**2 / squares
@@ -204,8 +211,8 @@ def _drift(residuals: Array, scale: Array) -> tuple[Array, Array]:
 
 
 def _newest_usable(values: Array, usable: np.ndarray, limit: int) -> tuple[Array, Array, Array]:
-    """The newest ``most`` usable values of each row, the others NaN; how many there are, and how many columns their
-    mean lies before the next."""
+    """The newest ``limit`` usable values of each row (others NaN), their count, and their mean distance in columns
+    from the column after the last."""
     present = usable & ~np.isnan(values)
     rank = np.cumsum(present[:, ::-1], axis=1)[:, ::-1]
     chosen = present & (rank <= limit)
@@ -215,18 +222,18 @@ def _newest_usable(values: Array, usable: np.ndarray, limit: int) -> tuple[Array
 
 
 def _center_by_level(values: Array, level: np.ndarray) -> Array:
-    """Each night's value less the median of its accepted level."""
+    """Subtract from each night's value the median of its accepted level."""
     centred = values.copy()
-    for one in np.unique(level):
-        here = np.where(level == one, values, np.nan)
-        centred = np.where(level == one, values - median(here)[:, None], centred)
+    for number in np.unique(level):
+        at_level = np.where(level == number, values, np.nan)
+        centred = np.where(level == number, values - median(at_level)[:, None], centred)
     return centred
 
 
 def _threshold(values: Array, nights: SeriesArrays, trial_scale: Array, rule: Rule) -> float:
-    """The z of a suspicion: higher than usual where this suite's past would have been suspected too often by it.
+    """The z above which a series is suspect: raised where this suite's past would have been suspect too often.
 
-    Nights with a regression don't count: what was rightly suspected must not raise the limit for itself.
+    Nights with a known regression are excluded, so that true suspicions do not raise the threshold.
     """
     last = values.shape[1] - 1 - EXCLUDED_NEWEST_NIGHTS
     past = []

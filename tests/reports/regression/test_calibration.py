@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 
 import pytest
 
+from reports.regression import rule
 from reports.regression.calibration import (
     Calibration,
     Power,
@@ -13,11 +15,9 @@ from reports.regression.calibration import (
     calibrate,
     proportion,
     resampled_suite,
-    rule_fingerprint,
-    shipped_assurance,
     synthetic_suite,
 )
-from reports.regression.rule import RULE
+from reports.regression.rule import RULE, RULE_MODULES, rule_fingerprint, shipped_assurance
 from reports.regression.synthetic_histories import NOISE_MODELS, synthetic_histories
 from tests.support.histories import unchanged
 
@@ -36,6 +36,42 @@ def test_what_is_shipped_was_measured_with_this_rule():
     assert found.false_alarm_high < 0.001
     assert rule_fingerprint(RULE) != rule_fingerprint(RULE.model_copy(update={"boundary_z": 3.0}))
     assert shipped_assurance(RULE.model_copy(update={"boundary_z": 3.0})) is None
+
+
+def changed_rule(folder, old="", new=""):
+    """The fingerprint of copies of the rule's modules, in one of which a piece of text was replaced."""
+    for name in RULE_MODULES:
+        source = Path(rule.__file__).with_name(f"{name}.py").read_text()
+        (folder / f"{name}.py").write_text(source.replace(old, new) if old else source)
+    return rule_fingerprint(RULE, folder)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('"""Median of the present values', '"""The median, of the present values'),
+        ("    # The median of χ²(ν)", "    # As ever, the median of χ²(ν)"),
+        ("NORMAL_MAD = 1.4826\n", "\n\nNORMAL_MAD   =   1.4826\n"),
+        ("from reports.regression.robust import", "from elsewhere import"),
+    ],
+)
+def test_words_and_layout_leave_the_measured_rates_valid(tmp_path, old, new):
+    unchanged_code = changed_rule(tmp_path)
+    assert changed_rule(tmp_path, old, new) == unchanged_code == rule_fingerprint(RULE)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("NORMAL_MAD = 1.4826", "NORMAL_MAD = 1.5"),
+        ("z > boundary", "z >= boundary"),
+        ("np.fmax.reduce(z", "np.fmin.reduce(z"),
+        ("dropped = small |", "dropped = small &"),
+        ("MIN_PAIRS_FOR_MAD = 6", "MIN_PAIRS_FOR_MAD = None"),
+    ],
+)
+def test_a_change_of_the_code_makes_the_measured_rates_void(tmp_path, old, new):
+    assert changed_rule(tmp_path, old, new) != rule_fingerprint(RULE)
 
 
 @pytest.mark.parametrize("world", NOISE_MODELS)
