@@ -31,7 +31,7 @@ class Rule(FrozenModel):
     least_nights: int = 4
     """Comparable nights that the screen needs."""
     suspicion_z: float = 1.5
-    """Lowest z that is suspect; raised where a suite's past would have been suspect more often than :attr:`suspects`."""
+    """Lowest z that is suspect; raised where a suite's past was suspect more often than :attr:`suspects`."""
     suspects: float = 0.21
     """Highest share of a suite's unchanged series that is suspect in a night; it sets the cost in extra trials."""
     improvement_z: float = 4.5

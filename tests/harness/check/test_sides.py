@@ -1,4 +1,4 @@
-"""A side runs the code of its tree or says why it can't; what that code does wrong never raises here."""
+"""A side runs the code of its tree or gives the reason why it cannot; errors of that code never raise here."""
 
 from __future__ import annotations
 
@@ -43,26 +43,46 @@ def run_trial(case, number, site, backend, folder, environment): return Trial()
 """
 
 
-@pytest.fixture
-def side(tmp_path):
-    """The side of a tree that is as small as one can be: ``side({"harness/sweep/runner.py": "…"})`` changes it."""
+LAYOUTS = {
+    "rooms": {
+        "case": "bench/core/case.py",
+        "worker": "bench/rank/worker.py",
+        "registry": "bench/plugins/registry.py",
+        "runner": "harness/sweep/runner.py",
+        "site": "harness/sites/local/site.py",
+    },
+    "before the rooms": {
+        "case": "bench/case.py",
+        "worker": "bench/worker.py",
+        "registry": "bench/registry.py",
+        "runner": "harness/run.py",
+        "site": "harness/sites/local.py",
+    },
+}
+"""Where a tree has what a side calls: today's commits, and those up to 9e9153b."""
+
+
+@pytest.fixture(params=LAYOUTS)
+def side(tmp_path, request):
+    """Makes the side of a minimal tree, in either layout; ``side({"runner": "…"})`` changes a file of it."""
     sides = []
+    paths = LAYOUTS[request.param]
 
     def make(files: dict[str, str | None], said: str = "") -> Side:
         small = {
             "bench/__init__.py": "",
-            "bench/rank/worker.py": "",
-            "bench/core/case.py": CASE,
-            "bench/plugins/registry.py": REGISTRY,
             "reports/__init__.py": "",
             "harness/__init__.py": "",
-            "harness/sites/base/contract.py": "",
-            "harness/sites/local/site.py": SITE,
-            "harness/sweep/runner.py": RUN.format(said=said),
+            "harness/sites/__init__.py": "",
+            "worker": "",
+            "case": CASE,
+            "registry": REGISTRY,
+            "site": SITE,
+            "runner": RUN.format(said=said),
         }
         for name, text in {**small, **files}.items():
             if text is not None:
-                path = tmp_path / "tree" / name
+                path = tmp_path / "tree" / paths.get(name, name)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_text(text)
         tree = SourceTree(path=tmp_path / "tree", commit="abc123")
@@ -77,7 +97,7 @@ def side(tmp_path):
 def test_a_trial_of_the_tree_comes_back(side):
     case = make_case()
     # What the tree's code prints is in nobody's way.
-    noisy = side({"bench/rank/worker.py": "print('{}')"}, said=make_trial(case, 3).model_dump_json())
+    noisy = side({"worker": "print('{}')"}, said=make_trial(case, 3).model_dump_json())
     trial = noisy.measure(case, 3)
     assert trial == make_trial(case, 3)
     assert noisy.unavailable_reason is None
@@ -87,10 +107,10 @@ def test_a_trial_of_the_tree_comes_back(side):
 @pytest.mark.parametrize(
     ("files", "reason"),
     [
-        ({"bench/rank/worker.py": "def (\n"}, r"SyntaxError: invalid syntax \(.*worker.py, line 1\)"),
-        ({"bench/rank/worker.py": "import bench.gone"}, "ModuleNotFoundError: No module named 'bench.gone'"),
-        ({"bench/rank/worker.py": "import os; os._exit(3)"}, "ended with status 3"),
-        ({"harness/sites/local/site.py": ""}, "AttributeError: .* has no attribute 'SITE'"),
+        ({"worker": "def (\n"}, r"SyntaxError: invalid syntax \(.*worker.py, line 1\)"),
+        ({"worker": "import bench.gone"}, "ModuleNotFoundError: No module named 'bench.gone'"),
+        ({"worker": "import os; os._exit(3)"}, "ended with status 3"),
+        ({"site": ""}, "AttributeError: .* has no attribute 'SITE'"),
     ],
 )
 def test_a_tree_that_cannot_be_run_says_why(side, files, reason):
@@ -126,7 +146,7 @@ def test_a_trial_that_is_none_is_a_failed_one(side, said, reason):
 
 
 def test_an_error_of_one_trial_is_the_reason_of_that_one(side):
-    refusing = side({"harness/sweep/runner.py": "def run_trial(case): pass"})
+    refusing = side({"runner": "def run_trial(case): pass"})
     trial = refusing.measure(make_case(), 0)
     assert trial.reason.startswith("base abc123: TypeError: run_trial() takes 1 positional argument")
     assert any("TypeError" in line for line in trial.log_tail)
@@ -134,7 +154,7 @@ def test_an_error_of_one_trial_is_the_reason_of_that_one(side):
 
 
 def test_a_side_that_hangs_is_ended(side):
-    hanging = side({"bench/rank/worker.py": "import time; time.sleep(600)"})
+    hanging = side({"worker": "import time; time.sleep(600)"})
     hanging.folder.mkdir(parents=True)
     child = SideProcess(hanging.tree.path, hanging.log)
     with pytest.raises(SideProcessLost, match=r"gave no answer within 0\.5 s"):
