@@ -1,80 +1,81 @@
-"""A judgement as JUnit XML: a test suite a curve, a test case a series, for the test view of any CI system.
+"""A judgement as JUnit XML for the test view of a CI system: a test suite a curve, a test case a series.
 
-``regressed`` is a failure, ``failed`` and ``missing`` are errors. What could not be told is *skipped* with its reason:
-views of tests know red, yellow and green, and what nobody could judge must not be green.
+``regressed`` is a failure; ``failed`` and ``missing`` are errors. What could not be judged is *skipped* with its
+reason, so that a CI system does not show it as passed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import io
 from datetime import UTC, datetime
-from xml.etree.ElementTree import Element, SubElement, indent, tostring
+
+from junitparser import Error, Failure, JUnitXml, Skipped, TestCase, TestSuite
 
 from reports.regression import wording
 from reports.regression.summary import headline
 from reports.regression.values import Judgement, Status, Verdict
 
-ELEMENT_BY_STATUS: dict[Status, str] = {
-    "regressed": "failure",
-    "failed": "error",
-    "missing": "error",
-    "suspect": "skipped",
-    "inconclusive": "skipped",
-    "incomparable": "skipped",
-    "new": "skipped",
+RESULT_BY_STATUS: dict[Status, type[Failure | Error | Skipped]] = {
+    "regressed": Failure,
+    "failed": Error,
+    "missing": Error,
+    "suspect": Skipped,
+    "inconclusive": Skipped,
+    "incomparable": Skipped,
+    "new": Skipped,
 }
-"""The element that says so; what passed and what improved have none."""
-COUNTERS = (("failures", "failure"), ("errors", "error"), ("skipped", "skipped"))
+"""``pass`` and ``improved`` have no result element."""
 DEFAULT_SUITE = "benchmarks"
-"""The suite of benchmarks whose names tell of none."""
+"""The suite of benchmarks whose names contain none."""
 
 
 def junit(judgement: Judgement) -> str:
-    """The whole file. Times are left out: a verdict took none, and a step's would be taken for a test's."""
-    root = Element("testsuites", {"name": "harness check", **_counts(judgement.verdicts)})
-    suites: dict[str, list[Verdict]] = {}
+    """The whole file. No series has a duration: the time of a step would be mistaken for that of a test."""
+    suites: dict[str, list[TestCase]] = {}
     for verdict in judgement.verdicts:
-        suites.setdefault(_suite_name(verdict), []).append(verdict)
-    for name, verdicts in suites.items():
-        _add_suite(root, name, verdicts, judgement)
-    indent(root)
-    return f'<?xml version="1.0" encoding="UTF-8"?>\n{tostring(root, encoding="unicode")}\n'
+        name = _suite_name(verdict)
+        suites.setdefault(name, []).append(_test_case(name, verdict))
+    root = JUnitXml("harness check")
+    for name, cases in suites.items():
+        suite = TestSuite(name)
+        if judgement.started_at:
+            suite.timestamp = _utc(judgement.started_at)
+        for key, value in _properties(judgement).items():
+            suite.add_property(key, wording.one_line(value))
+        suite.add_testcases(cases)
+        root.add_testsuite(suite)
+    root.update_statistics()  # type: ignore[no-untyped-call]  # junitparser annotates it nowhere
+    content = io.BytesIO()
+    root.write(content, pretty=True)
+    return content.getvalue().decode()
 
 
-def _add_suite(root: Element, name: str, verdicts: Sequence[Verdict], judgement: Judgement) -> None:
-    timestamp = {"timestamp": _utc(judgement.started_at)} if judgement.started_at else {}
-    suite = SubElement(root, "testsuite", {"name": name, **_counts(verdicts), **timestamp})
-    properties = SubElement(suite, "properties")
-    for about, value in _properties(judgement).items():
-        SubElement(properties, "property", name=about, value=wording.one_line(value))
-    for verdict in verdicts:
-        _add_case(suite, name, verdict)
-
-
-def _add_case(suite: Element, name: str, verdict: Verdict) -> None:
-    case = SubElement(suite, "testcase", classname=name, name=_case_name(verdict))
-    outcome = ELEMENT_BY_STATUS.get(verdict.status)
-    if outcome is None:
-        SubElement(case, "system-out").text = _message(verdict)
-        return
-    said = SubElement(case, outcome, message=_message(verdict))
-    if outcome != "skipped":
-        said.set("type", verdict.status)
-        said.text = wording.sentence(verdict)
+def _test_case(suite: str, verdict: Verdict) -> TestCase:
+    case = TestCase(_case_name(verdict), suite)
+    result_type = RESULT_BY_STATUS.get(verdict.status)
+    if result_type is None:
+        case.system_out = _message(verdict)
+        return case
+    result = result_type(_message(verdict))
+    if result_type is not Skipped:
+        result.type = verdict.status
+        result.text = wording.sentence(verdict)
+    case.result = [result]
+    return case
 
 
 def _message(verdict: Verdict) -> str:
     """``regressed: step time +10.4 % (+8.9 to +11.8), slower, 16 pairs; the reason``"""
     change = wording.change_text(verdict.change_pct, verdict.low_pct, verdict.high_pct, verdict.metric)
-    spent = wording.pairs_text(verdict.pairs_used, verdict.pairs_wanted)
+    pairs = wording.pairs_text(verdict.pairs_used, verdict.pairs_wanted)
     parts = [
         "" if change == "–" else f"{wording.METRIC_WORDING[verdict.metric].title} {change}",
         wording.direction(verdict),
-        "" if spent == "–" else f"{spent} pairs",
+        "" if pairs == "–" else f"{pairs} pairs",
     ]
     numbers = ", ".join(filter(None, parts))
-    said = f"{verdict.status}: {numbers}" if numbers else verdict.status
-    return "; ".join(filter(None, (said, wording.one_line(verdict.reason))))
+    opening = f"{verdict.status}: {numbers}" if numbers else verdict.status
+    return "; ".join(filter(None, (opening, wording.one_line(verdict.reason))))
 
 
 def _suite_name(verdict: Verdict) -> str:
@@ -87,32 +88,27 @@ def _suite_name(verdict: Verdict) -> str:
 
 
 def _case_name(verdict: Verdict) -> str:
-    """Stable from night to night: views tell by it what is new, and since when it fails."""
-    told = wording.label_within_curve(verdict)
-    return told.partition("::")[2] or told
-
-
-def _counts(verdicts: Sequence[Verdict]) -> dict[str, str]:
-    told = [ELEMENT_BY_STATUS.get(verdict.status) for verdict in verdicts]
-    return {"tests": str(len(told)), **{name: str(told.count(element)) for name, element in COUNTERS}}
+    """The same every night: CI systems recognise a test case by it."""
+    label = wording.label_within_curve(verdict)
+    return label.partition("::")[2] or label
 
 
 def _properties(judgement: Judgement) -> dict[str, str]:
-    """Of every suite: the usual schemas have no place for them above."""
-    found = judgement.assurance
-    known = {
+    """Properties of every suite; the root element can have none."""
+    assurance = judgement.assurance
+    properties = {
         "verdict": headline(judgement),
         "judged": judgement.judged,
         "commit": judgement.commit,
         "base": judgement.base_commit,
         "machine": judgement.machine,
-        "false_alarm_rate": f"{found.false_alarm_rate:g}" if found else None,
-        "assurance": wording.assurance_text(found),
+        "false_alarm_rate": f"{assurance.false_alarm_rate:g}" if assurance else None,
+        "assurance": wording.assurance_text(assurance),
     }
-    return {name: value for name, value in known.items() if value}
+    return {name: value for name, value in properties.items() if value}
 
 
 def _utc(timestamp: str) -> str:
-    """As the usual schemas want it: no zone, no fractions. Raises ``ValueError`` for what is no ISO 8601 date."""
+    """Without zone and fractions, as the schemas want it. Raises ``ValueError`` for what is no ISO 8601 date."""
     moment = datetime.fromisoformat(timestamp)
     return f"{moment.astimezone(UTC) if moment.tzinfo else moment:%Y-%m-%dT%H:%M:%S}"
