@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_args
 
 import typer
 
-from harness.cli.output import JsonOption, print_json, stdout_console
-from harness.errors import EXIT_OK
+from bench.core.case import Scaling
+from harness.cli.output import JsonOption, print_output
+from harness.errors import UsageError, suggest_name
 
 FIT_EXAMPLES = (
     "Examples:\n\n`python -m harness fit scaling.csv`\n\n"
@@ -28,12 +30,24 @@ def fit(
     as_json: JsonOption = False,
 ) -> int:
     """Fit speed-up laws to measured throughputs: USL, Amdahl or linear, with intervals and traps named."""
-    from harness.importers import throughput_csv
+    from harness.importers.throughput_csv import read_throughputs
     from harness.planning.predict_options import parse_rank_counts
+    from reports.analysis.curve import fit_curve
+    from reports.analysis.scaling import FitMethod, ScalingLaw
+    from reports.formats.curve_fits import CurveFits
 
-    fits = throughput_csv.fit_csv(file, model, method, parse_rank_counts(predict), scaling)
-    if as_json:
-        print_json(throughput_csv.fits_as_json(fits))
-    else:
-        throughput_csv.print_fits(fits, stdout_console())
-    return EXIT_OK
+    _check_choice("model", model, (*get_args(ScalingLaw), "best"))
+    _check_choice("method", method, get_args(FitMethod))
+    if scaling is not None:
+        _check_choice("scaling", scaling, get_args(Scaling))
+    rank_counts, table = parse_rank_counts(predict), read_throughputs(file)
+    curves = [
+        fit_curve(name, by_ranks, model, method, rank_counts, scaling or ("weak" if name in table.weak else "strong"))  # type: ignore[arg-type]  # the names were checked above
+        for name, by_ranks in table.throughputs.items()
+    ]
+    return print_output(CurveFits(curves, table.left_out), as_json=as_json)
+
+
+def _check_choice(option: str, value: str, choices: Sequence[str]) -> None:
+    if value not in choices:
+        raise UsageError(f"--{option} {value}: unknown {option}{suggest_name(value, choices)}")

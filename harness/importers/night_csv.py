@@ -1,9 +1,8 @@
-"""When a night was, from how it is called: a number, or an ISO 8601 date or date-time. Never both in one history.
-
-Anyone's nights as series: three CSV files in, what the judge reads out.
+"""``check --history H --current C --pairs P``: CSV files of another tool's readings become series to judge.
 
 ``H`` and ``C`` have the columns ``night, benchmark, run, sample, seconds``, ``P`` has ``benchmark, pair, head_s,
-base_s``; rows and columns come in any order, other columns are ignored, files may be packed by gzip.
+base_s``. Rows and columns may be in any order, other columns are ignored, files may be compressed by gzip. A night is
+a number, or an ISO 8601 date or date-time, but not both in one history.
 """
 
 from __future__ import annotations
@@ -18,8 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import UsageError, suggest_name
-from harness.importers.csv_faults import NUMBER, BadLabelError, CsvSchema, find_lines, read_header
-from harness.importers.csv_reader import LabelCodes, read_table
+from harness.importers.csv_rows import NUMBER
+from harness.importers.csv_table import BadLabelError, ChunkSizes, LabelCodes, TableSchema, find_lines, read_table
 from reports.regression.judge import NIGHTS_KEPT
 from reports.regression.values import MetricSeries, NightTrials
 
@@ -31,9 +30,9 @@ Moment = Decimal | datetime
 
 @lru_cache(maxsize=4)
 def night_positions(labels: tuple[str, ...]) -> tuple[int, ...]:
-    """The place of each label in time: 0 is the oldest; labels of the same moment share one.
+    """The position of each night in time: 0 is the oldest; labels of the same moment share one.
 
-    Raises :class:`BadLabelError` where one is no night, or not of the kind of the first.
+    Raises :class:`BadLabelError` for a label that is no night, or not of the kind of the first.
     """
     moments = [_moment_of(label) for label in labels]
     for label, moment in zip(labels, moments, strict=True):
@@ -65,16 +64,16 @@ def _moment_kind(moment: Moment) -> str:
     return "a number" if isinstance(moment, Decimal) else "a date"
 
 
-READING_COLUMNS = CsvSchema(labels=("night", "benchmark", "run", "sample"), numbers=("seconds",))
-PAIR_COLUMNS = CsvSchema(labels=("benchmark", "pair"), numbers=("head_s", "base_s"), may_be_empty=True)
+READING_COLUMNS = TableSchema(labels=("night", "benchmark", "run", "sample"), numbers=("seconds",))
+PAIR_COLUMNS = TableSchema(labels=("benchmark", "pair"), numbers=("head_s", "base_s"), may_be_empty=True)
 MIN_KNOWN_SHARE = 0.5
-"""A trial, or one side of a pair, is left out where a smaller share of its readings is known."""
+"""A trial, or one side of a pair, is left out where a smaller share of its readings succeeded."""
 MAX_NAMED = 3
 
 
 @dataclass(frozen=True)
 class BenchmarkValues:
-    """One benchmark's trials of one night, or its pairs: the logs, and what was left out."""
+    """One benchmark's trials of one night, or its pairs: logs of seconds (or of ratios), and what was left out."""
 
     logs: tuple[float, ...] = ()
     left_out: tuple[str, ...] = ()
@@ -88,18 +87,25 @@ class BenchmarkValues:
 
 
 ValuesByNight = dict[str, BenchmarkValues]
-"""By the name of the night, the oldest first."""
+"""By night, the oldest first."""
 
 
 def read_histories(
-    history: Path, current: Path, pairs: Path | None, keep: int = NIGHTS_KEPT
+    history: Path, current: Path, pairs: Path | None, keep: int = NIGHTS_KEPT, chunks: ChunkSizes = ChunkSizes()
 ) -> tuple[MetricSeries, ...]:
-    """The series of the newest night of ``current`` in its order, then, by name, those that only the history has.
+    """Read series in the order of the newest night, then by name those that only the history has.
 
-    A trial is one run of a night: ln of the median of its seconds. Where ``current`` holds several nights the earlier
-    ones join the history. Rows of ``history`` of that night or later are left out, so that it may be the whole table.
-    A row that repeats another counts once. Raises :class:`UsageError` with file, line and remedy; so it does where one
-    sample has two different readings: rows have no order, so neither is the later one.
+    A trial is one run of a night: ln of the median of its seconds. A row that repeats another counts once.
+
+    Args:
+        history: Earlier nights. Rows of the newest night or later are left out, so that it may be the whole table.
+        current: The newest night. Earlier nights in it are added to the history.
+        pairs: Interleaved runs of head and base for the newest night.
+        keep: Nights that are kept of each benchmark.
+        chunks: How much of a file is held at once.
+
+    Raises:
+        UsageError: With file, line and remedy; also where one sample has two different readings.
     """
     label_codes = {name: LabelCodes() for name in (*READING_COLUMNS.labels, "pair")}
     nights = label_codes["night"]
@@ -108,6 +114,7 @@ def read_histories(
         READING_COLUMNS,
         label_codes,
         lambda rows: _keep_newest(rows, _night_positions_of(rows, nights), keep + 1),
+        chunks,
     )
     newest_night = _name_of_night(nights, _night_positions_of(recent, nights).max())
 
@@ -116,9 +123,8 @@ def read_histories(
         before = positions < night_positions(nights.labels)[nights[newest_night]]
         return _keep_newest(rows[before], positions[before], keep)
 
-    rows = _join_tables(
-        recent, read_table(history, READING_COLUMNS, label_codes, earlier), label_codes, (current, history)
-    )
+    past_rows = read_table(history, READING_COLUMNS, label_codes, earlier, chunks)
+    rows = _join_tables(recent, past_rows, label_codes, (current, history))
     newest = rows["rank"] == rows["rank"].max()
     present = _nights_of_benchmarks(rows[newest], label_codes)
     before = rows[~newest]
@@ -130,20 +136,20 @@ def read_histories(
 
 
 def _night_positions_of(rows: pd.DataFrame, nights: LabelCodes) -> Any:
-    """An array of the place in time of each row's night."""
+    """An array of the position in time of each row's night."""
     import numpy as np
 
     return np.array(night_positions(nights.labels), dtype=np.int64)[rows["night"].to_numpy()]
 
 
 def _keep_newest(rows: pd.DataFrame, positions: Any, keep: int) -> pd.DataFrame:
-    """The rows of the newest nights of each benchmark, ``keep`` of each."""
+    """The rows of the newest ``keep`` nights of each benchmark."""
     import numpy as np
     import pandas as pd
 
     if rows.empty:
         return rows
-    # One number for a benchmark's night, so that all nights of a benchmark are neighbours, in the order of time.
+    # One number for a night of a benchmark: nights of a benchmark are adjacent, in the order of time.
     span = int(positions.max()) + 1
     benchmark_offset = rows["benchmark"].to_numpy(np.int64) * span
     nights = np.sort(pd.unique(benchmark_offset + positions))
@@ -153,7 +159,7 @@ def _keep_newest(rows: pd.DataFrame, positions: Any, keep: int) -> pd.DataFrame:
 
 
 def _name_of_night(nights: LabelCodes, rank: int) -> str:
-    """Of several spellings always the same, whatever the order of rows."""
+    """The label of a night; of several spellings the smallest."""
     return min(
         label for label, place in zip(nights.labels, night_positions(nights.labels), strict=True) if place == rank
     )
@@ -162,7 +168,7 @@ def _name_of_night(nights: LabelCodes, rank: int) -> str:
 def _join_tables(
     recent: pd.DataFrame, history: pd.DataFrame, label_codes: Mapping[str, LabelCodes], files: Sequence[Path]
 ) -> pd.DataFrame:
-    """All rows, each once. Raises :class:`UsageError` where a sample has two readings."""
+    """All rows without repetitions. Raises :class:`UsageError` where a sample has two readings."""
     import pandas as pd
 
     rows = pd.concat([recent, history], ignore_index=True)
@@ -173,11 +179,7 @@ def _join_tables(
     if twice.empty:
         return rows
     labels = {name: label_codes[name].labels[twice[name].iloc[0]] for name in READING_COLUMNS.labels}
-    lines = [
-        f"{path}, line {line}"
-        for path in files
-        for line in find_lines(path, read_header(path, READING_COLUMNS), labels)
-    ]
+    lines = [f"{path}:{line}" for path in files for line in find_lines(path, READING_COLUMNS, labels)]
     details = ", ".join(f"{name} '{label}'" for name, label in labels.items())
     raise UsageError(
         f"{' and '.join(lines[:2])}: different seconds for one sample ({details}); "
@@ -186,7 +188,7 @@ def _join_tables(
 
 
 def _nights_of_benchmarks(rows: pd.DataFrame, label_codes: Mapping[str, LabelCodes]) -> dict[str, ValuesByNight]:
-    """In the order in which the benchmarks appear; runs in the order of their names, numbers first."""
+    """Values by benchmark, in the order in which benchmarks appear; runs in the order of their names, numbers first."""
     found: dict[str, ValuesByNight] = {
         label_codes["benchmark"].labels[number]: {} for number in rows["benchmark"].unique()
     }
@@ -215,7 +217,7 @@ def _by_number(label: str) -> tuple[bool, Decimal, str]:
 def _read_pairs(
     path: Path, label_codes: dict[str, LabelCodes], known: tuple[str, ...], newest_night: str
 ) -> dict[str, BenchmarkValues]:
-    """The pairs of each benchmark in the order of their numbers; several samples of a pair count as their medians."""
+    """The pairs of each benchmark in the order of their numbers, each the ratio of its sides' medians."""
     table = read_table(
         path, PAIR_COLUMNS, label_codes, lambda rows: _check_pair_labels(rows, label_codes, known, newest_night)
     )

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from bench.core.case import Case
-from harness.importers.throughput_csv import curve_as_json
 from harness.store.store import SweepInfo
 from reports.analysis.cell_details import ReadingCell
 from reports.analysis.cells import Cell
@@ -14,6 +13,7 @@ from reports.analysis.communication_paths import CommunicationPath, FittedExchan
 from reports.analysis.findings import Findings
 from reports.analysis.predictions import CurvePrediction
 from reports.analysis.stats import Estimate
+from reports.formats.curve_fits import curve_as_json
 
 
 def as_json(info: SweepInfo, findings: Findings, page: Path, cost: Estimate | None) -> dict[str, Any]:

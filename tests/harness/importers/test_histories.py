@@ -12,37 +12,37 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from harness.errors import UsageError
-from harness.importers import csv_reader
+from harness.importers.csv_table import ChunkSizes
 from harness.importers.night_csv import read_histories
 
 HEADER = "night,benchmark,run,sample,seconds"
 PAIR_HEADER = "benchmark,pair,head_s,base_s"
 FAULTY = [
-    ("", "is empty"),
-    ("\n\n", "is empty"),
-    (f"{HEADER}\n", "holds no rows"),
-    ("night,benchmark,run,sample,secs\n1,a,0,0,1\n", "line 1: no column 'seconds' ('secs' may be it"),
-    ("1,a,0,0,1\n", "line 1: no column 'night'"),
-    (f"{HEADER},seconds\n1,a,0,0,1,2\n", "line 1: names the column 'seconds' twice"),
-    (f"{HEADER}\n1,a,0,0,1\n".replace(",", ";"), "line 1: columns are separated by ';'"),
-    (f"{HEADER}\n1,a,0,0,1\n1,a,0,1,fast\n", "line 3: seconds 'fast' is not a number"),
-    (f"{HEADER}\n1,a,0,0,1_0\n", "line 2: seconds '1_0' is not a number"),
-    (f"{HEADER}\n\n1,a,0,0,0\n", "line 3: seconds 0 is no length of time"),
-    (f"{HEADER}\n1,a,0,0,-0.5\n", "line 2: seconds -0.5 is no length of time"),
-    (f"{HEADER}\n1,a,0,0,inf\n", "line 2: seconds inf is no length of time"),
-    (f"{HEADER}\n1,a,0,0,1e999\n", "line 2: seconds 1e999 is no length of time"),
-    (f"{HEADER}\n1,a,0,0,1\n1,a,0,1", "line 3: holds 4 of 5 values"),
-    (f"{HEADER}\n1,a,0,0,1\n1,a\n1,a,0,1,1\n", "line 3: holds 2 of 5 values"),
-    (f"{HEADER},commit\n1,a,0,0,1,abc\n1,a,0,1,0.0", "line 3: holds 5 of 6 values"),
-    (f"{HEADER}\n1,a,0,0,0,018\n", "line 2: holds 6 values under 5"),
-    (f"{HEADER}\n1,a,0,0,1\n1,a,0,1,1,9\n", "line 3: holds 6 values under 5"),
-    (f"{HEADER},commit\n1,a,0,0,1,x\n1,a,0,1,1,9,x\n", "line 3: holds 7 values under 6"),
-    (f"{HEADER}\n1,a,0,0,1\n1,,0,1,1\n", "line 3: its benchmark is empty"),
-    (f"{HEADER}\n1,a,0,0,1\n,a,0,1,1\n", "line 3: its night is empty"),
-    (f'{HEADER}\n1,a,0,0,1\n1,"a,0,1,1\n1,a,0,2,1\n', "line 3: holds 2 of 5 values"),
-    (f"{HEADER}\n1,a,0,0,1\nMonday,a,0,1,1\n", "line 3: night 'Monday' is neither a number nor a date"),
-    (f"{HEADER}\n1,a,0,0,1\n2026-01-05,a,0,1,1\n", "line 3: night '2026-01-05' is a date, others such as"),
-    (f"{HEADER}\n1,a,0,0,1\n1,a,0,0,2\n", "line 3: different seconds for one sample"),
+    ("", ": is empty; its first line"),
+    ("\n\n", ": is empty; its first line"),
+    (f"{HEADER}\n", ": holds no rows"),
+    ("night,benchmark,run,sample,secs\n1,a,0,0,1\n", ":1: no column 'seconds' ('secs' may be it"),
+    ("1,a,0,0,1\n", ":1: no column 'night'"),
+    (f"{HEADER},seconds\n1,a,0,0,1,2\n", ":1: names the column 'seconds' twice"),
+    (f"{HEADER}\n1,a,0,0,1\n".replace(",", ";"), ":1: columns are separated by ';'"),
+    (f"{HEADER}\n1,a,0,0,1\n1,a,0,1,fast\n", ":3: seconds 'fast' is not a number"),
+    (f"{HEADER}\n1,a,0,0,1_0\n", ":2: seconds '1_0' is not a number"),
+    (f"{HEADER}\n\n1,a,0,0,0\n", ":3: seconds '0' is no duration"),
+    (f"{HEADER}\n1,a,0,0,-0.5\n", ":2: seconds '-0.5' is no duration"),
+    (f"{HEADER}\n1,a,0,0,inf\n", ":2: seconds 'inf' is no duration"),
+    (f"{HEADER}\n1,a,0,0,1e999\n", ":2: seconds '1e999' is no duration"),
+    (f"{HEADER}\n1,a,0,0,1\n1,a,0,1", ":3: holds 4 of 5 values"),
+    (f"{HEADER}\n1,a,0,0,1\n1,a\n1,a,0,1,1\n", ":3: holds 2 of 5 values"),
+    (f"{HEADER},commit\n1,a,0,0,1,abc\n1,a,0,1,0.0", ":3: holds 5 of 6 values"),
+    (f"{HEADER}\n1,a,0,0,0,018\n", ":2: holds 6 values under 5"),
+    (f"{HEADER}\n1,a,0,0,1\n1,a,0,1,1,9\n", ":3: holds 6 values under 5"),
+    (f"{HEADER},commit\n1,a,0,0,1,x\n1,a,0,1,1,9,x\n", ":3: holds 7 values under 6"),
+    (f"{HEADER}\n1,a,0,0,1\n1,,0,1,1\n", ":3: benchmark is empty"),
+    (f"{HEADER}\n1,a,0,0,1\n,a,0,1,1\n", ":3: night is empty"),
+    (f'{HEADER}\n1,a,0,0,1\n1,"a,0,1,1\n1,a,0,2,1\n', ":3: holds 2 of 5 values"),
+    (f"{HEADER}\n1,a,0,0,1\nMonday,a,0,1,1\n", ":3: night 'Monday' is neither a number nor a date"),
+    (f"{HEADER}\n1,a,0,0,1\n2026-01-05,a,0,1,1\n", ":3: night '2026-01-05' is a date, others such as"),
+    (f"{HEADER}\n1,a,0,0,1\n1,a,0,0,2\n", ":3: different seconds for one sample"),
 ]
 
 
@@ -163,12 +163,12 @@ def test_no_night_before_is_no_past(read):
     assert (series.past, series.outcome) == ((), None)
 
 
-def test_only_the_newest_nights_of_each_benchmark_are_kept(read, monkeypatch):
-    monkeypatch.setattr(csv_reader, "PIECE_ROWS", 7)
-    monkeypatch.setattr(csv_reader, "THIN_ROWS", 20)
+def test_only_the_newest_nights_of_each_benchmark_are_kept(read):
     rare = [row for number in (1, 20) for row in night(number, benchmark="rare")]
     often = [row for number in range(30) for row in night(number)]
-    found = read([*rare, *often], [*night(30), *night(29), *night(30, benchmark="rare")], keep=5)
+    found = read(
+        [*rare, *often], [*night(30), *night(29), *night(30, benchmark="rare")], keep=5, chunks=ChunkSizes(7, 20)
+    )
     assert nights_of(found["a"]) == ["25", "26", "27", "28", "29"]
     assert nights_of(found["rare"]) == ["1", "20"]
 
@@ -212,10 +212,10 @@ def test_no_pair_yet(read):
 @pytest.mark.parametrize(
     ("pair", "said"),
     [
-        (("c", 1, 1, 1), r"P\.csv, line 3: night 2 has no benchmark 'c'"),
-        (("a", "first", 1, 1), r"P\.csv, line 3: pair 'first' is not a number"),
-        (("a", 2, 0, 1), r"P\.csv, line 3: head_s 0 is no length of time"),
-        (("a", 2, 1), r"P\.csv, line 3: holds 3 of 4 values"),
+        (("c", 1, 1, 1), r"P\.csv:3: night 2 has no benchmark 'c'"),
+        (("a", "first", 1, 1), r"P\.csv:3: pair 'first' is not a number"),
+        (("a", 2, 0, 1), r"P\.csv:3: head_s '0' is no duration"),
+        (("a", 2, 1), r"P\.csv:3: holds 3 of 4 values"),
     ],
 )
 def test_pairs_that_are_refused(read, pair, said):
@@ -225,23 +225,21 @@ def test_pairs_that_are_refused(read, pair, said):
 
 @pytest.mark.parametrize(("which", "piece"), [("H.csv", 1), ("C.csv", 250_000)])
 @pytest.mark.parametrize(("text", "said"), FAULTY)
-def test_a_fault_is_told_with_file_and_line(tmp_path, monkeypatch, text, said, which, piece):
-    monkeypatch.setattr(csv_reader, "PIECE_ROWS", piece)
+def test_a_fault_is_reported_with_file_and_line(tmp_path, text, said, which, piece):
     h, c = write(tmp_path / "H.csv", night(1, benchmark="z")), write(tmp_path / "C.csv", night(2, benchmark="z"))
     (tmp_path / which).write_text(text)
     with pytest.raises(UsageError) as caught:
-        read_histories(h, c, None)
-    assert said in str(caught.value)
-    assert str(tmp_path / which) in str(caught.value)
+        read_histories(h, c, None, chunks=ChunkSizes(piece_rows=piece))
+    assert f"{tmp_path / which}{said}" in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (f"{HEADER}\n1,a,0,0,1\n1,caf".encode() + b"\xe9,0,0,1\n", "line 3: is not UTF-8"),
+        (f"{HEADER}\n1,a,0,0,1\n1,caf".encode() + b"\xe9,0,0,1\n", ":3: is not UTF-8"),
         (f"{HEADER}\n1,a,0,0,1\n".encode("utf-16"), "is not UTF-8"),
-        (f"{HEADER}\n1,a,0,0,1\0\n".encode(), "line 2: seconds"),
+        (f"{HEADER}\n1,a,0,0,1\0\n".encode(), ":2: seconds"),
         (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "is not UTF-8"),
     ],
 )
@@ -261,7 +259,7 @@ def test_files_that_are_not_there(tmp_path):
 
 
 def test_history_and_night_of_different_kinds(read):
-    with pytest.raises(UsageError, match=r"H\.csv, line 2: night '1' is a number, others such as '2026-01-05' are a d"):
+    with pytest.raises(UsageError, match=r"H\.csv:2: night '1' is a number, others such as '2026-01-05' are a d"):
         read(night(1), night("2026-01-05"))
 
 
@@ -285,15 +283,14 @@ ROWS = st.lists(
 )
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows=ROWS, current=ROWS, data=st.data())
-def test_the_order_of_rows_changes_nothing(read, monkeypatch, rows, current, data):
-    monkeypatch.setattr(csv_reader, "PIECE_ROWS", 9)
-    monkeypatch.setattr(csv_reader, "THIN_ROWS", 20)
+def test_the_order_of_rows_changes_nothing(read, rows, current, data):
+    chunks = ChunkSizes(9, 20)
     current = [(9, *row[1:]) for row in current]
     current = list({row[:4]: row for row in current}.values())
-    found = read(rows, current, keep=3)
-    again = read(data.draw(st.permutations(rows)), data.draw(st.permutations(current)), keep=3)
+    found = read(rows, current, keep=3, chunks=chunks)
+    again = read(data.draw(st.permutations(rows)), data.draw(st.permutations(current)), keep=3, chunks=chunks)
     assert again == found
     for name, series in found.items():
         nights = sorted({row[0] for row in rows if row[1] == name})[-3:]
@@ -310,12 +307,10 @@ def _logs(rows, name, number):
             yield math.log(statistics.median(known))
 
 
-def test_many_pieces_say_the_same_as_one(tmp_path, monkeypatch):
+def test_many_pieces_give_the_same_as_one(tmp_path):
     rows = [row for number in range(20) for name in "ab" for row in night(number, 0.01 + number / 1e3, name)]
     h, c = tmp_path / "H.csv", write(tmp_path / "C.csv", night(20))
     with h.open("w", newline="") as file:
         csv.writer(file, quoting=csv.QUOTE_ALL).writerows([HEADER.split(","), *rows])
     whole = read_histories(h, c, None, keep=7)
-    monkeypatch.setattr(csv_reader, "PIECE_ROWS", 13)
-    monkeypatch.setattr(csv_reader, "THIN_ROWS", 30)
-    assert read_histories(h, c, None, keep=7) == whole
+    assert read_histories(h, c, None, keep=7, chunks=ChunkSizes(13, 30)) == whole

@@ -1,0 +1,115 @@
+"""Fitted curves of a table of throughputs, as JSON and as text for a terminal: what ``fit`` prints."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+
+from reports.analysis import formatting
+from reports.analysis.curve import Curve
+from reports.analysis.scaling import Parameter
+
+
+@dataclass(frozen=True)
+class CurveFits:
+    """The curves of a table, and the number of its rows that were left out, by reason."""
+
+    curves: Sequence[Curve]
+    left_out: dict[str, int]
+
+    def as_json(self) -> dict[str, Any]:
+        return {"curves": [curve_as_json(curve) for curve in self.curves], "left_out": self.left_out}
+
+    def print(self, console: Console) -> None:
+        for curve in self.curves:
+            _print_curve(curve, console)
+        for reason, count in self.left_out.items():
+            message = f"left out: {count} row{'s' * (count != 1)}: {reason}"
+            console.print(message, style="yellow", highlight=False, markup=False, soft_wrap=True)
+
+
+def curve_as_json(curve: Curve) -> dict[str, Any]:
+    """A fitted curve as plain data: parameters with intervals, points, predictions and flags."""
+    parameters = {"gamma": curve.gamma, "sigma": curve.sigma, "kappa": curve.kappa}
+    return {
+        "curve": curve.name,
+        "model": curve.model,
+        "method": curve.method,
+        "reason": curve.reason,
+        **{name: found.value if found else None for name, found in parameters.items()},
+        "intervals": {name: [found.low, found.high] if found else None for name, found in parameters.items()},
+        "standard_errors": {name: found.standard_error if found else None for name, found in parameters.items()},
+        "n_peak": curve.peak_ranks,
+        "x_peak": curve.peak_throughput,
+        "limit": curve.limit,
+        "points": [point.model_dump() for point in curve.points],
+        "speedup": {str(point.ranks): point.speedup.value for point in curve.points},
+        "efficiency": {str(point.ranks): point.efficiency.value for point in curve.points},
+        "karp_flatt": {
+            str(point.ranks): point.karp_flatt.value if point.karp_flatt else None for point in curve.points
+        },
+        "gustafson": {str(point.ranks): point.gustafson.value if point.gustafson else None for point in curve.points},
+        "predictions": [prediction.model_dump() for prediction in curve.predictions],
+        "flags": list(curve.fit_flags),
+        "seen": curve.fit_flags,
+        "largest_relative_residual": curve.largest_residual,
+    }
+
+
+def _print_curve(curve: Curve, console: Console) -> None:
+    """The model, the points with their efficiency, the predictions, and the flags of the fit."""
+    from rich import box
+    from rich.table import Table
+
+    # The name of a curve from an export has brackets, which rich would take for markup.
+    message = f"[bold]{escape(curve.name)}[/]: {escape(_sentence(curve))}"
+    console.print(message, highlight=False, soft_wrap=True)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    weak = any(point.gustafson for point in curve.points)
+    serial = "Gustafson" if weak else "Karp–Flatt"
+    for name in ("ranks", "throughput (95 %)", "model", "speed-up", "efficiency", serial):
+        table.add_column(name, justify="right")
+    for point in curve.points:
+        table.add_row(
+            str(point.ranks),
+            formatting.estimate(point.throughput, unit=False),
+            "–" if point.modelled is None else formatting.number(point.modelled),
+            formatting.estimate(point.speedup),
+            formatting.percent(point.efficiency),
+            formatting.percent(point.gustafson if weak else point.karp_flatt),
+        )
+    for one in curve.predictions:
+        kind = "extrapolated" if one.extrapolated else "within the range"
+        table.add_row(str(one.ranks), f"predicted, {kind}", formatting.prediction(one), "", "", "")
+    console.print(table)
+    if curve.method == "nls" and curve.model is not None:
+        console.print("the intervals of nls cover less than 95 %: quote those of --method log", style="yellow")
+    for name, seen in curve.fit_flags.items():
+        console.print(f"{name}: {seen}", style="yellow", highlight=False, markup=False, soft_wrap=True)
+
+
+def _sentence(curve: Curve) -> str:
+    if curve.model is None or curve.gamma is None or curve.sigma is None or curve.kappa is None:
+        return f"no model: {curve.reason}"
+    parts = [
+        f"{curve.model} by {curve.method}: γ = {formatting.number(curve.gamma.value)}{_interval_text(curve.gamma, 1)}"
+    ]
+    if curve.model != "linear":
+        parts.append(f"σ = {100 * curve.sigma.value:.2g} %{_interval_text(curve.sigma, 100)}")
+    if curve.model == "usl":
+        parts.append(f"κ = {100 * curve.kappa.value:.2g} %{_interval_text(curve.kappa, 100)}")
+    if curve.peak_ranks is not None and curve.peak_throughput is not None:
+        parts.append(f"highest at {curve.peak_ranks:.0f} ranks with {formatting.number(curve.peak_throughput)}")
+    elif curve.limit is not None:
+        parts.append(f"never above {formatting.number(curve.limit)}")
+    return ", ".join(parts)
+
+
+def _interval_text(found: Parameter, factor: float) -> str:
+    if found.low is None or found.high is None:
+        return ""
+    return f" ({formatting.number(factor * found.low)}–{formatting.number(factor * found.high)})"
