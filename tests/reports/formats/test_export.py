@@ -224,8 +224,8 @@ def test_fit_keeps_environments_apart(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("ranks,throughput,outcome\n1,,ok\n", ":2: throughput = '' is not a number"),
-        ("ranks,throughput\n1,\n", ":2: throughput = '' is not a number"),
+        ("ranks,throughput,outcome\n1,,ok\n", ":2: throughput is empty; give a number"),
+        ("ranks,throughput\n1,\n", ":2: throughput is empty; give a number"),
         ("ranks,throughput,outcome\n1,,failed\n", "holds no rows to fit (1 left out: outcome failed)"),
     ],
 )
