@@ -1,0 +1,142 @@
+"""Texts name only what exists: links, files, modules, commands, keys of suites; their examples load."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import subprocess
+import sys
+import types
+from pathlib import Path
+from urllib.parse import unquote
+
+import pytest
+import yaml
+
+from bench.plugins.workload import Workload
+from harness.planning.suite import Suite, read_suite
+from tests.support.command_lines import check_commands, markdown_tokens
+from tests.support.paths import ROOT
+
+PACKAGES = ("bench", "reports", "harness", "tests")
+FOLDERS = (*PACKAGES, "suites", "docs", "docker", "findings", ".github", ".ci")
+PATH = re.compile(rf"(?:{'|'.join(map(re.escape, FOLDERS))})(?:/[\w.-]+)+/?")
+MODULE = re.compile(rf"(?:{'|'.join(PACKAGES)})(?:\.\w+)+")
+
+
+def texts() -> list[Path]:
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "*.md"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    found = [ROOT / name for name in listed.stdout.splitlines()] or [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]
+    return sorted(path for path in found if path.is_file())
+
+
+TEXTS = texts()
+assert ROOT / "README.md" in TEXTS
+each_text = pytest.mark.parametrize("path", TEXTS, ids=lambda path: str(path.relative_to(ROOT)))
+
+
+def site_pages(navigation: list[object]) -> set[str]:
+    """The pages that the documentation's navigation names; the strict build makes sure that they exist."""
+    pages: set[str] = set()
+    for entry in navigation:
+        for value in entry.values() if isinstance(entry, dict) else [entry]:
+            pages |= site_pages(value) if isinstance(value, list) else {str(value)}
+    return pages
+
+
+SITE_PAGES = site_pages(yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"])
+
+
+def code_spans(path: Path) -> list[str]:
+    return [token.content for token in markdown_tokens(path) if token.type == "code_inline"]
+
+
+@each_text
+def test_links_lead_somewhere(path):
+    targets = [token.attrs.get("href", token.attrs.get("src")) for token in markdown_tokens(path) if token.attrs]
+    for target in targets:
+        if not isinstance(target, str) or re.match(r"[a-z]+:|#", target):
+            continue
+        place = (path.parent / unquote(target.partition("#")[0])).resolve()
+        in_site = str(place.relative_to(ROOT / "docs")) in SITE_PAGES if place.is_relative_to(ROOT / "docs") else False
+        assert place.exists() or in_site, target
+
+
+@each_text
+def test_files_that_are_named_exist(path):
+    for span in code_spans(path):
+        if PATH.fullmatch(span):
+            assert (ROOT / span).exists(), span
+
+
+@each_text
+def test_modules_that_are_named_exist(path):
+    for span in code_spans(path):
+        if MODULE.fullmatch(span):
+            assert resolves(span), span
+
+
+def resolves(name: str) -> bool:
+    """Whether a dotted name is a module, or an attribute of one."""
+    parts = name.split(".")
+    for length in range(len(parts), 0, -1):
+        try:
+            found: object = importlib.import_module(".".join(parts[:length]))
+        except ModuleNotFoundError:
+            continue
+        for attribute in parts[length:]:
+            if not hasattr(found, attribute):
+                return False
+            found = getattr(found, attribute)
+        return True
+    return False
+
+
+def test_a_module_or_an_attribute_that_does_not_exist_is_found():
+    assert resolves("bench.plugins.backend.Backend.launch")
+    assert not resolves("bench.plugins.backend.Backends")
+    assert not resolves("bench.crew")
+
+
+@each_text
+def test_commands_and_their_options_exist(path):
+    check_commands(path)
+
+
+# Examples
+
+
+def blocks(page: str, language: str) -> list[str]:
+    found = markdown_tokens(ROOT / "docs" / page)
+    return [token.content for token in found if token.type == "fence" and token.info.split()[:1] == [language]]
+
+
+def test_the_example_of_a_workload_loads_without_a_framework():
+    (source,) = blocks("how-to/own-model.md", "python")
+    module = types.ModuleType("my_model")
+    sys.modules[module.__name__] = module
+    try:
+        exec(compile(source, "own-model.md", "exec"), module.__dict__)
+        workload = module.WORKLOAD
+        assert isinstance(workload, Workload)
+        assert workload.summary
+        assert all(field.description for field in workload.options.model_fields.values())
+    finally:
+        del sys.modules[module.__name__]
+
+
+def test_the_example_of_a_suite_reads(tmp_path):
+    (source,) = blocks("reference/suites.md", "toml")
+    (tmp_path / "mine.toml").write_text(source)
+    assert read_suite(str(tmp_path / "mine.toml")).summary
+
+
+def test_every_key_of_a_suite_is_described():
+    described = set(re.findall(r"`(\w+)`", (ROOT / "docs" / "reference" / "suites.md").read_text()))
+    assert set(Suite.model_fields) - {"name"} <= described
