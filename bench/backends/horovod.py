@@ -22,7 +22,7 @@ from bench.core.case import Case, Role
 from bench.core.rank_info import RankInfo
 from bench.core.records import MIB, GradientBuckets, Tolerance
 from bench.host.installation import HOROVOD_BUILD_COMMAND, find_mpirun, read_horovod_build
-from bench.host.links import ranks_on_a_node
+from bench.host.links import ranks_per_namespace
 from bench.host.namespaces import use_hostname
 from bench.host.network import bind_address, select_interface, wait_for_listener
 from bench.plugins.backend import FLOAT32_TOLERANCE, Backend, Options, Session, set_environment
@@ -240,7 +240,7 @@ class HorovodBackend(Backend):
     def session(self, case: Case, me: RankInfo) -> Iterator[Session]:
         options = HorovodOptions(**case.backend_options)
         # Horovod joins the ranks of a host over its loopback, and namespaces have none in common: each is a host.
-        ranks_per_host = ranks_on_a_node(case)
+        ranks_per_host = ranks_per_namespace(case)
         horovod_rank_info = (
             me if case.net is None else replace(me, local_rank=me.rank % ranks_per_host, local_world=ranks_per_host)
         )

@@ -55,7 +55,7 @@ def rate_bytes_s(net: str) -> float | None:
     return float(net[:-4]) * UNITS[net[-4:]] / 8
 
 
-def ranks_on_a_node(case: Case) -> int:
+def ranks_per_namespace(case: Case) -> int:
     """How many ranks share a namespace and reach each other without the links: one, where nothing was said."""
     return case.ranks_on_a_node if case.ranks_per_node else 1
 

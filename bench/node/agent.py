@@ -1,10 +1,10 @@
-"""One node of a trial beyond the harness's machine: starts this node's processes, watches them, says how they ended.
+"""One node of a trial: starts the processes of a case on a machine, supervises them and reports how they ended.
 
     python -m bench.node.agent --case case.json --out FOLDER
 
-The site starts one on each node; :mod:`bench.node.rendezvous` tells which node it is. It leaves what the ranks left,
-their logs, and, as its very last act, ``node-<n>.json``. The trial's time is kept here, so that waiting in a queue does
-not count.
+Every site runs its nodes through :class:`NodeAgent`: the local site inside the harness, the others as this command,
+once on each node. The agent finds out from the environment which node it is (:mod:`bench.node.rendezvous`), keeps the
+time limit of the trial, so that waiting in a queue does not count, and writes ``node-<n>.json`` as its very last act.
 """
 
 from __future__ import annotations
@@ -12,158 +12,152 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shutil
 import sys
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from bench.core.case import Case, Role, roles_to_start
-from bench.core.exit_report import TORCHRUN, ExitReport, NodeReport
+from bench.core.case import Case, Role
+from bench.core.exit_report import MPIRUN, TORCHRUN, ExitReport, NodeReport
 from bench.core.frozen_model import write_model
 from bench.host.installation import find_mpirun
 from bench.host.machine import read_node_facts
-from bench.host.network import (
-    Interface,
-    InterfaceError,
-    check_rendezvous_interface,
-    select_interface,
-    wait_for_hostnames,
-)
+from bench.host.network import InterfaceError
 from bench.node.control import HarnessDisconnected, NodeControl
 from bench.node.forkserver import ProcessSpec, start_forkserver, start_process
-from bench.node.launchers.base import WORKER_MODULE, worker_arguments
-from bench.node.launchers.torchrun import interface_environment, torchrun_command
-from bench.node.rendezvous import (
-    INTERFACE_VARIABLE,
-    RENDEZVOUS_WAIT_VARIABLE,
-    Rendezvous,
-    RendezvousError,
-    read_rendezvous,
-)
-from bench.node.supervisor import ExternalRanks, ProcessGroup, WorkerProcess
-from bench.node.transfer import encode_folder
+from bench.node.launchers.base import WORKER_MODULE, worker_arguments, worker_command
+from bench.node.launchers.mpirun import mpirun_command
+from bench.node.launchers.torchrun import torchrun_command
+from bench.node.layout import NodeLayout, interface_environment, read_layout, required_roles
+from bench.node.rendezvous import RendezvousError
+from bench.node.supervisor import ControlChannel, ExternalRanks, ProcessGroup, WorkerProcess
+from bench.node.transfer import encode_folder, result_folder
 from bench.plugins import registry
-from bench.plugins.backend import Backend
 from bench.plugins.workload import DataProblem
-from bench.telemetry import sampler
 
 READY_LINE = "scaling-ready"
-"""Said on standard output once the case is where ranks that somebody else starts will read it."""
+"""Printed once the case file is where ranks that another program starts will read it."""
 FOLLOWER_GRACE_S = 5.0
-"""How much later than its ranks' own time a node's ends: the first to notice says more."""
+"""How much longer than node 0 the other nodes wait: the node that notices a timeout first reports the most."""
 
-
-def required_roles(case: Case, backend: Backend, *, services_provided: bool = False) -> tuple[Role, ...]:
-    """The roles whose processes a site starts: those of the backend, and a sampler where the case has telemetry.
-
-    ``services_provided``: the site keeps the backend's services itself (:func:`bench.core.case.roles_to_start`).
-    """
-    roles = roles_to_start(backend.launch(case), services_provided=services_provided)
-    return (*roles, *((sampler.ROLE,) if case.telemetry != "off" else ()))
-
-
-def local_process_numbers(role: Role, case: Case, node: int) -> tuple[int, ...]:
-    """Which processes of a role run on a node (pure): its share of the ranks, and one observer."""
-    if role.observer:
-        return (node,)
-    return tuple(number for number in range(role.count) if number // case.ranks_on_a_node == node)
-
-
-def process_environment(
-    role: Role, number: int, case: Case, rendezvous: Rendezvous, interface: Interface
-) -> dict[str, str]:
-    """The environment of one process (pure), by the names that torchrun made common."""
-    ranks_per_node = case.ranks_on_a_node
-    return {
-        "RANK": str(number),
-        "WORLD_SIZE": str(role.count),
-        "LOCAL_RANK": str(number % ranks_per_node),
-        "LOCAL_WORLD_SIZE": str(min(ranks_per_node, role.count)),
-        "MASTER_ADDR": rendezvous.rendezvous_host,
-        "MASTER_PORT": str(rendezvous.rendezvous_port),
-        **interface_environment(interface),
-        **({"OWN_ADDR": interface.address} if rendezvous.nodes > 1 else {}),
-        **role.env,
-    }
+RankStarter = Literal["own", "torchrun", "elsewhere"]
+"""Who starts the ranks of a node: its agent, torchrun under the agent, or a program outside of it."""
 
 
 class NodeAgent:
-    """This node's part of a trial."""
+    """The processes of a trial on one machine: starts them, supervises them, ends them.
+
+    Args:
+        case: The case that they run.
+        roles: The kinds of processes it needs, in the order in which they are started.
+        layout: Which of them run here, and how they reach the others.
+        out: Existing folder for their records and logs.
+        case_file: The file in which they find the case.
+        ranks: Who starts the ranks.
+    """
 
     def __init__(
         self,
         case: Case,
-        rendezvous: Rendezvous,
-        interface: Interface,
+        roles: Sequence[Role],
+        layout: NodeLayout,
         out: Path,
-        ranks: str,
-        case_file: Path | None,
-        *,
-        services_provided: bool = False,
+        case_file: Path,
+        ranks: RankStarter = "own",
     ) -> None:
-        self.services_provided = services_provided
-        self.case, self.rendezvous, self.interface, self.out, self.ranks = case, rendezvous, interface, out, ranks
-        self.announce_ready = case_file is not None
-        self.case_file = case_file or out / f".case-{rendezvous.node}.json"
-        local_ranks = range(rendezvous.node * case.ranks_on_a_node, (rendezvous.node + 1) * case.ranks_on_a_node)
-        self.process_group = ProcessGroup(out, ExternalRanks(out, local_ranks) if ranks == "elsewhere" else None)
+        self.case, self.roles, self.layout, self.ranks = case, roles, layout, ranks
+        self.out, self.case_file = out, case_file
+        external_ranks = None
+        if ranks == "elsewhere":
+            external_ranks = ExternalRanks(out, layout.process_numbers(Role(name="rank", count=case.ranks)))
+        self.process_group = ProcessGroup(out, external_ranks)
 
-    def play(self, control: NodeControl) -> ExitReport:
-        """Start what belongs here and watch it to its end. Raises :class:`bench.node.control.HarnessDisconnected`."""
-        self.case_file.write_text(self.case.model_dump_json())
-        if self.announce_ready:
-            print(READY_LINE, flush=True)
-        backend = registry.load_backend(self.case.backend)
-        # Ranks that others start import by themselves what they need.
-        context = (
-            start_forkserver(backend.preload) if self.ranks == "own" else start_forkserver((), always=(WORKER_MODULE,))
-        )
+    def start(self, context: Any) -> None:
+        """Start the processes from a fork server; if one can't be started, end the others.
+
+        Args:
+            context: What :func:`bench.node.forkserver.start_forkserver` returned.
+
+        Raises:
+            RendezvousError: Where MPI ranks would have to be started on several nodes.
+        """
         try:
-            for role in required_roles(self.case, backend, services_provided=self.services_provided):
-                for worker in self._start_workers(context, role):
+            for role in self.roles:
+                for worker in self._start_role(context, role):
                     self.process_group.workers.append(worker)
-            return self.process_group.watch(
-                self.case.timeout_s + (FOLLOWER_GRACE_S if self.rendezvous.node else 0), control
-            )
-        finally:
-            self.process_group.end()
-            self.case_file.unlink(missing_ok=True)
+        except BaseException:
+            self.end()
+            raise
 
-    def _start_workers(self, context: Any, role: Role) -> Iterator[WorkerProcess]:
+    def watch(self, timeout_s: float, control: ControlChannel | None = None) -> ExitReport:
+        """Wait until the trial ends on this machine, or end it after ``timeout_s``; nothing of it is left running.
+
+        Raises:
+            HarnessDisconnected: If ``control`` finds that the harness is gone.
+        """
+        try:
+            return self.process_group.watch(timeout_s, control)
+        finally:
+            self.end()
+
+    def end(self) -> None:
+        """End all processes now. A second call does nothing."""
+        self.process_group.end()
+
+    def _start_role(self, context: Any, role: Role) -> Iterator[WorkerProcess]:
+        numbers = self.layout.process_numbers(role)
         if role.name == "rank" and self.ranks == "elsewhere":
             return
-        for number in local_process_numbers(role, self.case, self.rendezvous.node):
+        launcher = self._launcher(role)
+        for number in numbers[:1] if launcher else numbers:
             log = self.out / f"{role.name}-{number}.log"
-            arguments = worker_arguments(str(self.case_file), str(self.out), role.name)
-            env: Mapping[str, str] = process_environment(role, number, self.case, self.rendezvous, self.interface)
-            command: tuple[str, ...] = ()
-            by_torchrun = role.name == "rank" and self.ranks == TORCHRUN
-            if by_torchrun:
-                command = torchrun_command(self.case, self.rendezvous, self.interface, arguments)
-                env = {
-                    **interface_environment(self.interface),
-                    "OWN_ADDR": self.interface.address,
-                    "OMP_NUM_THREADS": "1",
-                }
-            elif role.fanout == "mpi":
-                raise RendezvousError(
-                    f"{self.case.backend} over {self.case.transport}: mpirun starts its ranks, "
-                    f"not a node ({find_mpirun() or 'no mpirun here'})"
-                )
-            birth = ProcessSpec(log=log, env=env, arguments=arguments, command=command)
-            name = TORCHRUN if by_torchrun else None
-            yield WorkerProcess(role, number, start_process(context, birth, f"{role.name}-{number}"), log, name)
-            if by_torchrun:
-                # It starts the others of this node.
-                return
+            spec = self._launcher_spec(launcher, role, log) if launcher else self._worker_spec(role, number, log)
+            process = start_process(context, spec, f"{role.name}-{number}")
+            yield WorkerProcess(role, number, process, log, launcher)
+
+    def _launcher(self, role: Role) -> str | None:
+        """The program that starts the processes of a role; ``None``: the agent forks them."""
+        if role.fanout == "mpi":
+            return MPIRUN
+        return TORCHRUN if role.name == "rank" and self.ranks == TORCHRUN else None
+
+    def _worker_spec(self, role: Role, number: int, log: Path) -> ProcessSpec:
+        return ProcessSpec(
+            log=log,
+            env=self.layout.environment(role, number),
+            arguments=worker_arguments(str(self.case_file), str(self.out), role.name),
+            namespace=self.layout.node_of(role, number).namespace,
+        )
+
+    def _launcher_spec(self, launcher: str, role: Role, log: Path) -> ProcessSpec:
+        case_file, out, rendezvous = str(self.case_file), str(self.out), self.layout.rendezvous
+        if launcher == TORCHRUN:
+            interface = self.layout.local_nodes[0].interface
+            env = {**interface_environment(interface), "OWN_ADDR": interface.address, "OMP_NUM_THREADS": "1"}
+            arguments = worker_arguments(case_file, out, role.name)
+            return ProcessSpec(log, env, command=torchrun_command(self.case, rendezvous, interface, arguments))
+        if rendezvous.nodes > 1:
+            raise RendezvousError(
+                f"{self.case.backend} over {self.case.transport}: a node can't start MPI ranks on other nodes; "
+                "the site has to start them by mpirun or srun"
+            )
+        command = mpirun_command(
+            role.count,
+            worker_command(sys.executable, case_file, out, role.name),
+            mpirun=find_mpirun() or "mpirun",
+            as_root=os.geteuid() == 0,
+        )
+        return ProcessSpec(log, self.layout.launcher_environment(role), command=command)
 
 
 def with_local_data(case: Case) -> Case:
-    """The case with its data where this node's ranks can read it: as it was prepared, or prepared again from the same
-    source. Raises :class:`DataProblem` where that gives other data."""
+    """The case with its data at a path that exists on this node: as it was prepared, or prepared again here.
+
+    Raises:
+        DataProblem: If preparing it again gives other data.
+    """
     if case.data is None or Path(case.data.path).exists():
         return case
     prepared = registry.load_workload(case.workload).prepare(case)
@@ -175,48 +169,38 @@ def with_local_data(case: Case) -> Case:
     return case.model_copy(update={"data": prepared})
 
 
-@contextmanager
-def result_folder(out: Path, *, fresh: bool) -> Iterator[Path]:
-    """The folder for what the ranks leave. ``fresh``: for this trial only, closed to others, gone afterwards.
+@dataclass(frozen=True)
+class AgentOptions:
+    """What the command line says of a node's part of a trial."""
 
-    Raises ``OSError`` where a fresh one is there already, or can't be made.
+    out: Path
+    """Existing folder for what the processes leave, and for the node's report."""
+    ranks: RankStarter = "own"
+    case_file: Path | None = None
+    """Where ranks that another program starts read the case; ``None``: there are none."""
+    services_provided: bool = False
+    """The site keeps the services of the backend itself."""
+
+
+def run(case: Case, env: Mapping[str, str], options: AgentOptions, control: NodeControl) -> int:
+    """Run this node's part of a trial, write the node's report and return the exit status.
+
+    Args:
+        case: The case to run.
+        env: The environment, which says which node this is.
+        options: What the command line says.
+        control: Tells the node to end.
+
+    Raises:
+        HarnessDisconnected: If the harness is gone; nobody would read the report.
     """
-    if not fresh:
-        out.mkdir(parents=True, exist_ok=True)
-        yield out
-        return
-    out.mkdir(mode=0o700)
-    try:
-        yield out
-    finally:
-        shutil.rmtree(out, ignore_errors=True)
-
-
-def run(
-    case: Case,
-    env: Mapping[str, str],
-    out: Path,
-    ranks: str,
-    control: NodeControl,
-    case_file: Path | None = None,
-    *,
-    services_provided: bool = False,
-) -> int:
-    """Play this node's part and write its last word; returns the exit status. ``case_file``: where ranks that somebody
-    else starts read the case."""
     node_text = env.get("SCALING_NODE", "0")
     node = int(node_text) if node_text.isdigit() else 0
-    scene, problem = None, None
+    exit_report, problem = None, None
     try:
-        rendezvous = read_rendezvous(env)
-        node = rendezvous.node
-        wait_for_hostnames([rendezvous.rendezvous_host], float(env.get(RENDEZVOUS_WAIT_VARIABLE) or 0))
-        interface = select_interface(rendezvous.rendezvous_host, rendezvous.nodes, env.get(INTERFACE_VARIABLE) or None)
-        if rendezvous.node == 0 and rendezvous.nodes > 1:
-            check_rendezvous_interface(interface, rendezvous.rendezvous_host)
-        scene = NodeAgent(
-            with_local_data(case), rendezvous, interface, out, ranks, case_file, services_provided=services_provided
-        ).play(control)
+        layout = read_layout(case, env)
+        node = layout.rendezvous.node
+        exit_report = _run_processes(with_local_data(case), layout, options, control)
     except HarnessDisconnected:
         raise
     except (RendezvousError, InterfaceError, DataProblem) as error:
@@ -225,9 +209,27 @@ def run(
     except Exception as error:
         traceback.print_exc()
         problem = traceback.format_exception_only(error)[-1].strip()
-    end = NodeReport(facts=read_node_facts(node), exit_report=scene, problem=problem)
-    write_model(out, end.file, end)
-    return 0 if scene is not None and scene.succeeded else 1
+    report = NodeReport(facts=read_node_facts(node), exit_report=exit_report, problem=problem)
+    write_model(options.out, report.file, report)
+    return 0 if exit_report is not None and exit_report.succeeded else 1
+
+
+def _run_processes(case: Case, layout: NodeLayout, options: AgentOptions, control: NodeControl) -> ExitReport:
+    node = layout.rendezvous.node
+    case_file = options.case_file or options.out / f".case-{node}.json"
+    case_file.write_text(case.model_dump_json())
+    if options.case_file is not None:
+        print(READY_LINE, flush=True)
+    backend = registry.load_backend(case.backend)
+    roles = required_roles(case, backend, services_provided=options.services_provided)
+    agent = NodeAgent(case, roles, layout, options.out, case_file, options.ranks)
+    # Ranks that another program starts import by themselves what they need.
+    context = start_forkserver(backend.preload) if options.ranks == "own" else start_forkserver((), (WORKER_MODULE,))
+    try:
+        agent.start(context)
+        return agent.watch(case.timeout_s + (FOLLOWER_GRACE_S if node else 0), control)
+    finally:
+        case_file.unlink(missing_ok=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -235,27 +237,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--case",
         type=Path,
-        help="file with the case as JSON; with --stdio it is written there, for ranks that somebody else starts",
+        help="file with the case as JSON; with --stdio the case is written there, for ranks that another program "
+        "starts",
     )
-    parser.add_argument("--out", type=Path, required=True, help="folder for what the ranks leave")
+    parser.add_argument("--out", type=Path, required=True, help="folder for what the processes leave")
     parser.add_argument(
         "--fresh",
         action="store_true",
-        help="make that folder for this trial only, closed to others, and remove it afterwards",
+        help="create that folder for this trial only, inaccessible to other users, and remove it afterwards",
     )
     parser.add_argument(
         "--ranks",
         choices=("own", TORCHRUN, "elsewhere"),
         default="own",
-        help="who starts this node's ranks: itself, torchrun, or somebody else",
+        help="who starts the ranks of this node: the agent, torchrun, or another program (default: own)",
     )
     parser.add_argument(
         "--services-provided",
         action="store_true",
         help="start ranks only: the site keeps the services that the backend needs, such as a Dask cluster",
     )
-    parser.add_argument("--parcel", action="store_true", help="print what the ranks left, as lines")
-    parser.add_argument("--stdio", action="store_true", help="read the case, and orders, from standard input")
+    parser.add_argument("--parcel", action="store_true", help="print the files that the processes left, as lines")
+    parser.add_argument("--stdio", action="store_true", help="read the case, and commands, from standard input")
     chosen = parser.parse_args(arguments)
     if not chosen.stdio and chosen.case is None:
         parser.error("--case FILE, or --stdio")
@@ -264,15 +267,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         text = json.dumps(control.read_first_line()) if chosen.stdio else chosen.case.read_text()
         case_file = chosen.case if chosen.stdio else None
         with result_folder(chosen.out, fresh=chosen.fresh) as out:
-            status = run(
-                Case.model_validate_json(text),
-                os.environ,
-                out,
-                chosen.ranks,
-                control,
-                case_file,
-                services_provided=chosen.services_provided,
-            )
+            options = AgentOptions(out, chosen.ranks, case_file, chosen.services_provided)
+            status = run(Case.model_validate_json(text), os.environ, options, control)
             if chosen.parcel or chosen.stdio:
                 for line in encode_folder(out):
                     print(line)
@@ -284,6 +280,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 if __name__ == "__main__":
     code = main()
-    # Frameworks' helpers and the warm parent are not waited for: all that counts is written by now.
+    # Helper threads of frameworks and the fork server are not waited for: everything that counts is written.
     sys.stdout.flush()
     os._exit(code)

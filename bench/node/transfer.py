@@ -6,8 +6,10 @@ from __future__ import annotations
 import base64
 import json
 import re
+import shutil
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 LINE_PREFIX = "scaling-parcel "
@@ -27,6 +29,28 @@ def is_node_output(name: str) -> bool:
     """Whether a file of this name is a node's to leave (pure). What the harness keeps beside them, such as claims and
     configurations of ssh, is nobody else's to write."""
     return len(name) <= MAX_NAME_LENGTH and NODE_OUTPUT.fullmatch(name) is not None
+
+
+@contextmanager
+def result_folder(out: Path, *, fresh: bool) -> Iterator[Path]:
+    """The folder for what the processes leave.
+
+    Args:
+        out: Its path.
+        fresh: Create it for this trial only, inaccessible to other users, and remove it afterwards.
+
+    Raises:
+        OSError: If a fresh folder exists already or can't be created.
+    """
+    if not fresh:
+        out.mkdir(parents=True, exist_ok=True)
+        yield out
+        return
+    out.mkdir(mode=0o700)
+    try:
+        yield out
+    finally:
+        shutil.rmtree(out, ignore_errors=True)
 
 
 def encode_folder(folder: Path) -> Iterator[str]:

@@ -14,7 +14,7 @@ from typing import Any
 from rich.console import Console
 
 from bench.core.case import DataSource
-from bench.node.agent import required_roles
+from bench.node.layout import required_roles
 from bench.plugins.backend import Backend
 from bench.plugins.registry import load_backend, load_plugins
 from bench.plugins.workload import DataProblem, Workload

@@ -11,11 +11,6 @@ from bench.node.launchers.base import WORKER_MODULE
 from bench.node.rendezvous import Rendezvous
 
 
-def interface_environment(interface: Interface) -> dict[str, str]:
-    """What keeps Gloo and NCCL to an interface (pure). NCCL takes a bare name for the beginning of one."""
-    return {"GLOO_SOCKET_IFNAME": interface.name, "NCCL_SOCKET_IFNAME": f"={interface.name}"}
-
-
 def torchrun_command(
     case: Case, rendezvous: Rendezvous, interface: Interface, arguments: Sequence[str]
 ) -> tuple[str, ...]:

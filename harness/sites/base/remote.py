@@ -64,21 +64,28 @@ def gather_result(
     case: Case,
     lost: Sequence[LostNode] = (),
     *,
+    agents: int | None = None,
     timed_out: bool = False,
     silence_reason: str = "",
     log_tail: Sequence[str] = (),
 ) -> TrialResult:
-    """How a trial ended, from what its nodes left in ``folder``.
+    """The result of a trial, from what its node agents left in ``folder``.
 
-    ``lost``: nodes that the site knows to be gone. ``timed_out``: the harness had to end it. ``silence_reason``: what
-    the site knows of why nodes said nothing. ``log_tail``: the site's own last lines, kept where the trial ended badly.
+    Args:
+        folder: The trial's folder, with records, failures, logs and node reports.
+        case: The case that was run.
+        lost: Nodes that the site knows to be gone.
+        agents: How many node agents report; by default one on each node of the case.
+        timed_out: Whether the harness had to end the trial.
+        silence_reason: What the site knows of why a node left no report.
+        log_tail: The last lines of the site's own log, kept where the trial did not succeed.
     """
     ends = read_node_ends(folder)
     result = diagnose(folder, _merge_exit_reports(folder, case, ends, timed_out=timed_out), lost, case.ranks_on_a_node)
     problem = next(
         (f"node {node} ({end.facts.host}): {end.problem}" for node, end in ends.items() if end.problem), None
     )
-    silent = sorted(set(range(case.nodes)) - set(ends))
+    silent = sorted(set(range(agents or case.nodes)) - set(ends))
     if not lost and problem is not None:
         result = replace(result, outcome="failed", reason=problem)
     elif silent and result.outcome == "ok":

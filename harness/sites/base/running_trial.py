@@ -19,7 +19,7 @@ from pydantic import ValidationError
 
 from bench.core.case import Case, Role
 from bench.core.frozen_model import FrozenModel
-from bench.node.agent import required_roles
+from bench.node.layout import required_roles
 from bench.plugins.backend import Backend
 from harness.errors import HarnessError, StoreError
 from harness.sites.base.contract import Job, Site, TrialRequest, TrialResult

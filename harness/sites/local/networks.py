@@ -10,9 +10,9 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-from bench.core.case import Case, Role
+from bench.core.case import Case
 from bench.core.records import Link
-from bench.host.links import NODE_INTERFACE, hub_commands, ranks_on_a_node, shaping_commands
+from bench.host.links import NODE_INTERFACE, hub_commands, ranks_per_namespace, shaping_commands
 from bench.host.namespaces import NamespaceError, NetworkNamespaces, hold_network, measure_network_link
 from harness.errors import NetworkError
 
@@ -61,17 +61,13 @@ class Network:
 
     def __init__(self, context: Any, case: Case) -> None:
         assert case.net is not None
-        self.ranks_per_node = ranks_on_a_node(case)
-        self.process, self.pipe = _start(context, hold_network, case.net, case.ranks // self.ranks_per_node)
+        nodes = case.ranks // ranks_per_namespace(case)
+        self.process, self.pipe = _start(context, hold_network, case.net, nodes)
         try:
             self.namespaces: NetworkNamespaces = _receive(self.pipe, case.net)
         except BaseException:
             self.end()
             raise
-
-    def namespace_of(self, role: Role, number: int) -> str:
-        """The namespace of a process: an observer sits in the hub, the others where the rank of their number does."""
-        return self.namespaces.hub if role.observer else self.namespaces.nodes[number // self.ranks_per_node]
 
     def end(self) -> None:
         _end(self.process, self.pipe)

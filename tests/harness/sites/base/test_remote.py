@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from bench.core.case import Role
 from bench.core.exit_report import ExitReport, FailedProcess, NodeReport
 from bench.core.machine import NodeFacts
 from bench.core.rank_info import read_rank_info
@@ -17,10 +16,7 @@ from bench.host.network import (
     select_interface,
     wait_for_hostnames,
 )
-from bench.node.agent import local_process_numbers, process_environment
-from bench.node.rendezvous import Rendezvous
 from bench.rank.progress import Progress
-from bench.telemetry.sampler import ROLE as SAMPLER
 from harness.sites.base.remote import LostNode, gather_result, rendezvous_port
 from tests.support.builders import make_case, make_record
 
@@ -111,26 +107,6 @@ def test_a_node_that_said_nothing_is_named(tmp_path):
     (tmp_path / "node-1.json").write_text('{"facts": ')
     ending = gather_result(tmp_path, CASE, silence_reason="the job vanished")
     assert (ending.outcome, ending.reason) == ("failed", "node 1 ended without a word: the job vanished")
-
-
-def test_ranks_fill_nodes_one_after_the_other():
-    ranks, one, workers = Role(name="rank", count=4), Role(name="driver", count=1), Role(name="worker", count=4)
-    assert [local_process_numbers(ranks, CASE, node) for node in (0, 1)] == [(0, 1), (2, 3)]
-    assert [local_process_numbers(one, CASE, node) for node in (0, 1)] == [(0,), ()]
-    assert [local_process_numbers(workers, CASE, node) for node in (0, 1)] == [(0, 1), (2, 3)]
-    assert [local_process_numbers(SAMPLER, CASE, node) for node in (0, 1)] == [(0,), (1,)]
-    half_full = make_case(ranks=2, ranks_per_node=8)
-    assert (half_full.nodes, local_process_numbers(Role(name="rank", count=2), half_full, 0)) == (1, (0, 1))
-
-
-def test_a_rank_learns_its_place_and_meets_the_others_over_its_own_interface():
-    told = process_environment(
-        Role(name="rank", count=4), 3, CASE, Rendezvous(1, 2, "a", 7), Interface("eth1", "10.0.0.2")
-    )
-    me = read_rank_info(told)
-    assert (me.rank, me.world, me.local_rank, me.local_world) == (3, 4, 1, 2)
-    assert (me.rendezvous_host, me.rendezvous_port, me.own_host) == ("a", 7, "10.0.0.2")
-    assert (told["GLOO_SOCKET_IFNAME"], told["NCCL_SOCKET_IFNAME"]) == ("eth1", "=eth1")
 
 
 @pytest.mark.parametrize(
