@@ -1,1 +1,1 @@
-"""Values that cross a process or a file boundary. Imports nothing of ours."""
+"""Values that cross a process or file boundary. Imports nothing else of this project."""

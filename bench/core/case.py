@@ -1,4 +1,4 @@
-"""What is to be measured: a case with its options, the fault it may carry, the processes it takes."""
+"""What is measured: a case with its options and its injected fault, and the kinds of processes it needs."""
 
 from __future__ import annotations
 
@@ -14,40 +14,41 @@ Device = Literal["cpu", "cuda"]
 
 
 class DataSource(FrozenModel):
-    """Where a workload's samples come from, with the digest of what was read."""
+    """The data set of a workload, with the digest of its content."""
 
     name: str
     digest: str
     path: str
     """The prepared copy that the ranks read."""
     stands_for: str | None = None
-    """The name of the data this is a stand-in for, where it is one."""
+    """The name of the data set that this one replaces; ``None``: it is no replacement."""
 
 
 FaultKind = Literal["kill", "stop", "raise", "slow", "oom", "exit"]
 
 
 class Fault(FrozenModel):
-    """Something that goes wrong on purpose on one rank; see :mod:`bench.rank.faults`."""
+    """A fault injected into one rank; see :mod:`bench.rank.faults`."""
 
     kind: FaultKind
     rank: int
     step: int | None = None
-    """Of the measured window, from 1; 0 is before the rank joins the others."""
+    """The step of the measured window, from 1; 0 is before the rank joins the others. ``None``: the first step."""
     ms: float | None = None
-    """``slow``: how much later each backward pass begins."""
+    """``slow``: the delay before each backward pass, in milliseconds."""
 
     @property
     def label(self) -> str:
-        """As it was asked for: ``slow:rank=1,ms=200``."""
+        """As ``--inject`` takes it: ``slow:rank=1,ms=200``."""
         given = {"rank": self.rank, "step": self.step, "ms": self.ms}
         return f"{self.kind}:" + ",".join(f"{name}={value:g}" for name, value in given.items() if value is not None)
 
 
 class Case(FrozenModel):
-    """One measurement to make: a workload under a backend at a rank count.
+    """One measurement: a workload under a backend at a number of ranks.
 
-    Options hold only what differs from the defaults, so that a new option with a default keeps old keys valid.
+    The option dictionaries hold only what differs from the defaults, so that a new option with a default keeps the keys
+    of stored cases valid.
     """
 
     workload: str
@@ -58,62 +59,72 @@ class Case(FrozenModel):
     device: Device = "cpu"
     ranks: int
     ranks_per_node: int | None = None
-    """How many ranks a full node holds: they fill one node after the other. ``None``: all are on one node."""
+    """The number of ranks on a full node: ranks fill the nodes in order. ``None``: all ranks are on one node."""
     site: str = "local"
     scaling: Scaling = "strong"
     batch: int
-    """Samples a step: of all ranks under strong scaling, of each rank under weak scaling."""
+    """Samples per step: of all ranks together under strong scaling, of each rank under weak scaling."""
     threads: int = 1
+    """Threads per rank."""
     seed: int = 0
     steps: int | None = None
-    """Measured steps; ``None`` sizes the window by :attr:`window_s`."""
+    """The number of measured steps; ``None``: as many as take :attr:`window_s`."""
     window_s: float = 1.0
+    """The length of the measured window, in seconds."""
     precision: float | None = None
-    """The window is stretched until its own mean is known this well, or it is three times as long."""
+    """The relative half-width of the mean step's 95 % interval at which the window ends; it is extended to three times
+    its length at most. ``None``: it is not extended."""
     warmup: int | None = None
-    """Steps before the window; ``None`` warms up until step times have settled."""
+    """The number of warm-up steps; ``None``: until step times have settled."""
     verify_steps: int = 4
+    """Steps that are compared with a single process's before the warm-up; 0: none."""
     timeout_s: float = 120.0
+    """The time limit of a trial, in seconds, from the start of its processes."""
     decompose: bool = True
-    """Measure where the time of a step goes, after the window."""
+    """Decompose the step time, after the window (:mod:`bench.rank.decompose`)."""
     own_cost: bool = False
-    """Measure what timing and sampling cost, after the window."""
+    """Measure the overhead of timing and sampling, after the window (:mod:`bench.rank.overhead`)."""
     roofline: bool = False
-    """Count the work of a step and measure the device's peak, at the very end."""
+    """Count the work of a step and measure the peak of the device, at the very end (:mod:`bench.rank.roofline`)."""
     affinity: Literal["cores", "none"] = "cores"
-    """On CPUs: each rank gets as many cores of its own as it has threads, or may use all."""
+    """On CPUs: ``cores`` pins each rank to as many cores as it has threads, ``none`` lets it use all cores."""
     telemetry: str = "auto"
-    """``auto``: the host, and GPUs where the ranks compute on them; ``always``: GPUs too; ``off``; ``replay:FILE``."""
+    """What is sampled. ``auto``: the host, and the GPUs if the ranks compute on them; ``always``: host and GPUs; ``off``:
+    nothing; ``replay:FILE``: a recording in place of this node's devices."""
     fault: Fault | None = None
     net: str | None = None
-    """Each node of :attr:`ranks_per_node` is a network namespace (else each rank is), joined by links of this rate
-    (:mod:`bench.host.links`); ``None``: all are on the loopback interface."""
+    """The rate of the links between nodes that are network namespaces of one machine (:mod:`bench.host.links`): nodes
+    of :attr:`ranks_per_node` ranks, or of one. ``None``: all ranks communicate over the loopback interface."""
     flags: tuple[str, ...] = ()
+    """What a reader has to know of its numbers, such as ``oversubscribed``."""
     data: DataSource | None = None
-    """What was prepared for it: every rank of every trial reads this and nothing else."""
+    """The data that every rank of every trial reads; ``None``: the workload makes its own."""
     label: str = ""
-    """Which sweep it is from, where several are shown side by side; empty in what is stored."""
+    """The name of its sweep, where several sweeps are shown together; empty in stored cases."""
 
     @property
     def global_batch(self) -> int:
+        """Samples per step of all ranks together."""
         return self.batch if self.scaling == "strong" else self.batch * self.ranks
 
     @property
     def local_batch(self) -> int:
+        """Samples per step of each rank."""
         return self.global_batch // self.ranks
 
     @property
     def nodes(self) -> int:
+        """The number of nodes that its ranks fill."""
         return -(-self.ranks // self.ranks_per_node) if self.ranks_per_node else 1
 
     @property
     def ranks_on_a_node(self) -> int:
-        """How many each node really holds: one that is not full stands alone."""
+        """The number of ranks on each of its nodes. Only a single node may hold fewer than a full one."""
         return min(self.ranks, self.ranks_per_node or self.ranks)
 
     @property
     def curve(self) -> str:
-        """The key without the rank count: the points of one curve share it."""
+        """The key without the number of ranks: the points of one scaling curve share it."""
         return _join_parts(
             self.workload + _format_options(self.workload_options),
             f"{self.backend}-{self.transport}" + _format_options(self.backend_options),
@@ -130,7 +141,7 @@ class Case(FrozenModel):
 
     @property
     def key(self) -> str:
-        """Stable across time: what the case is, not how long it is measured."""
+        """What the case is, not for how long it is measured: equal keys of different sweeps are compared."""
         return _join_parts(f"{self.curve}/ranks={self.ranks}", f"fault={self.fault.label}" if self.fault else "")
 
 
@@ -143,7 +154,7 @@ def _join_parts(*parts: str) -> str:
 
 
 class Role(FrozenModel):
-    """One kind of process that a case needs, as a value: who starts it is the site's business."""
+    """One kind of process that a case needs. The site decides how it is started."""
 
     name: str
     count: int
@@ -156,10 +167,11 @@ class Role(FrozenModel):
     bypasses_network: bool = False
     """On one machine its processes exchange data past the network interfaces, as NCCL does between GPUs."""
     service: bool = False
-    """A service has no end of its own: it is ended when the other roles are done."""
+    """It does not end by itself: it is stopped when the processes of the other roles have ended."""
     observer: bool = False
-    """Watches the others: its end ends nothing, and it may finish a sentence before it is ended."""
+    """It observes the others, like a sampler: a trial does not end with it, and it is stopped by SIGTERM."""
     env: dict[str, str] = Field(default={})
+    """Environment variables of its processes, which override those of the site."""
 
 
 def roles_to_start(roles: tuple[Role, ...], *, services_provided: bool = False) -> tuple[Role, ...]:

@@ -1,4 +1,4 @@
-"""What there is to see where a trial's processes end, before they are cleared away: values that a node sends."""
+"""How the processes of a trial ended on a node: what its agent reports before it removes them."""
 
 from __future__ import annotations
 
@@ -15,15 +15,18 @@ TORCHRUN = "torchrun"
 
 @dataclass(frozen=True)
 class FailedProcess:
-    """A process that has ended badly: ``status`` as Python gives it, below 0 for a signal, ``None`` where nobody was
-    told. A launcher goes by its own name, since it stands for all its ranks."""
+    """A process that failed.
+
+    ``role`` is the launcher's name where a launcher failed, since it stands for all ranks that it started.
+    """
 
     role: str
     number: int
     status: int | None
+    """The exit status, below 0 for a signal; ``None`` where it is unknown."""
     log: Path
     at: float = 0.0
-    """When that was noticed, in seconds of the Unix epoch."""
+    """When the failure was noticed, in seconds since the Unix epoch."""
 
     @property
     def title(self) -> str:
@@ -32,19 +35,20 @@ class FailedProcess:
 
 @dataclass(frozen=True)
 class ExitReport:
-    """What was found when the trial ended on a machine, or on all of them."""
+    """How a trial ended on one machine, or on all machines together."""
 
     timed_out: bool
     timeout_s: float
     failed: tuple[FailedProcess, ...] = ()
-    """Those that ended badly, the first one first."""
+    """The processes that failed, in the order in which they failed."""
     stopped: tuple[str, ...] = ()
-    """Titles of processes that somebody has stopped."""
+    """Titles of the processes that are stopped by a signal (SIGSTOP)."""
     stacks: Mapping[str, list[str]] = field(default_factory=dict)
+    """The stack dump of each process that had not ended, in lines, by its title."""
     out_of_memory: bool = False
-    """The kernel ended a process for lack of memory meanwhile."""
+    """The kernel killed a process for lack of memory while the trial ran."""
     cancelled: bool = False
-    """It was told to end."""
+    """The trial was asked to end."""
 
     @property
     def succeeded(self) -> bool:
@@ -52,13 +56,14 @@ class ExitReport:
 
 
 class NodeReport(FrozenModel):
-    """The last word of a node beyond the harness's machine."""
+    """The report of one node: what its agent writes as its last act."""
 
     facts: NodeFacts
     exit_report: ExitReport | None = None
     problem: str | None = None
-    """Why it started no rank at all."""
+    """Why the agent started no rank at all."""
 
     @property
     def file(self) -> str:
+        """The name of the report's file in the trial's folder."""
         return f"node-{self.facts.node}.json"

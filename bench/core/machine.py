@@ -1,4 +1,4 @@
-"""machine"""
+"""A machine as it describes itself. How it is read: :mod:`bench.host.machine`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from bench.core.frozen_model import FrozenModel
 
 
 class MachineFacts(FrozenModel):
-    """A machine as it describes itself: what may make two measurements differ."""
+    """What may make two measurements on two machines differ: hardware, system and installed versions."""
 
     host: str
     system: str
@@ -19,6 +19,6 @@ class MachineFacts(FrozenModel):
 
 
 class NodeFacts(MachineFacts):
-    """A node beyond the harness's own machine, when a trial ran there."""
+    """The machine of one node while a trial ran on it."""
 
     node: int

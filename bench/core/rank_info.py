@@ -1,4 +1,4 @@
-"""Who am I among the ranks? One table of variable names per launcher, and nothing else."""
+"""The rank and world size of a process, read from the environment variables that its launcher sets."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 @dataclass(frozen=True)
 class RankInfo:
-    """A process's place: its rank of ``world``, its place on its host, and where rank 0 is met."""
+    """A process's rank and world size, its local rank on its machine, and the address at which rank 0 listens."""
 
     rank: int
     world: int
@@ -18,11 +18,11 @@ class RankInfo:
     rendezvous_host: str
     rendezvous_port: int
     own_host: str | None = None
-    """Where the others reach this process; ``None``: where rank 0 is met."""
+    """The address at which the other ranks reach this process; ``None``: that of rank 0."""
 
 
 class LauncherVariables(NamedTuple):
-    """The variables that a launcher tells its ranks their place by."""
+    """The names of the variables by which one launcher identifies its ranks."""
 
     rank: str
     world: str
@@ -30,8 +30,8 @@ class LauncherVariables(NamedTuple):
     local_world: str
 
 
-# The first launcher whose rank is set wins. mpirun comes first, since it hands on the environment of its parent, which
-# may hold a RANK. srun comes last: what it says of the process that starts a node's ranks is in their environment too.
+# The first launcher whose rank variable is set wins. mpirun comes first: it passes on the environment of its parent,
+# which may hold a RANK. srun comes last: ranks inherit the variables of the process that srun started on their node.
 LAUNCHER_VARIABLES: dict[str, LauncherVariables] = {
     "openmpi": LauncherVariables(
         "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK", "OMPI_COMM_WORLD_LOCAL_SIZE"
@@ -43,7 +43,7 @@ LAUNCHER_VARIABLES: dict[str, LauncherVariables] = {
 
 
 def read_rank_info(env: Mapping[str, str]) -> RankInfo:
-    """Read the place of this process from its environment; without a launcher it is rank 0 of 1."""
+    """Read the rank of this process from its environment; without a launcher it is rank 0 of 1."""
     host, port = env.get("MASTER_ADDR", "127.0.0.1"), int(env.get("MASTER_PORT", "29500"))
     own_host = env.get("OWN_ADDR")
     for names in LAUNCHER_VARIABLES.values():

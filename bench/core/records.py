@@ -1,8 +1,6 @@
-"""What a step exchanges: the sizes of the gradients, and how a backend puts them together into messages.
+"""What a trial measures, as frozen values: the records of its ranks and the trial itself.
 
-What a roofline is made of, as values: the work of one step on one rank, and the most its device can do.
-
-The frozen values that cross a process or a file boundary: raw numbers, of which statistics are functions.
+They hold raw numbers only; statistics are functions of them (:mod:`reports.analysis`).
 """
 
 from __future__ import annotations
@@ -20,45 +18,46 @@ MIB = 2**20
 
 
 class GradientBuckets(FrozenModel):
-    """How gradients become messages."""
+    """How a backend groups gradients into messages."""
 
     first_bytes: int
-    """A message is closed once it holds this many bytes: the first one …"""
+    """The size at which the first message is full, in bytes."""
     most_bytes: int
-    """… and each further one."""
+    """The size at which each further message is full, in bytes."""
     laid_out: bool
-    """Messages are laid out beforehand, and wait for the last of their gradients; else one takes whatever is ready."""
+    """Whether gradients are assigned to messages beforehand, and a message waits for the last of its gradients; else a
+    message takes the gradients that are ready."""
     overlaps: bool = True
-    """Messages travel while the backward pass goes on; else they begin when it has ended."""
+    """Whether messages are sent during the backward pass; else they are sent after it."""
     share: float = 1.0
-    """Bytes on the wire for each byte of a gradient: a half where float32 is sent as float16."""
+    """Bytes sent per byte of a gradient: 0.5 where float32 is sent as float16."""
 
 
 class Gradients(FrozenModel):
-    """Of one rank. ``tensor_bytes`` are in the order of the model's parameters; they are ready in reverse order."""
+    """The gradients of one rank. ``tensor_bytes`` follows the order of the parameters; gradients become ready in reverse."""
 
     tensor_bytes: tuple[int, ...]
     grouping: GradientBuckets
 
 
 class StepWork(FrozenModel):
-    """One training step of one rank, without the exchange; see :mod:`bench.rank.roofline`."""
+    """The work of one training step on one rank, without the exchange; see :mod:`bench.rank.roofline`."""
 
     flops: float
-    """Of its matrix products, convolutions and attention, forward and backward."""
+    """Floating-point operations of matrix products, convolutions and attention, forward and backward."""
     bytes_moved: float
-    """What its operations read and write: an upper bound."""
+    """Bytes that its operations read and write: an upper bound of the memory traffic."""
     dtypes: tuple[str, ...]
-    """The floating-point types it computes in: ``float32``."""
+    """The floating-point types that it computes in, such as ``float32``."""
 
 
 class DevicePeak(FrozenModel):
-    """The most that this rank got from its device while all ranks tried; see :mod:`bench.rank.roofline`."""
+    """The peak rates of this rank's device, measured on all ranks at the same time; see :mod:`bench.rank.roofline`."""
 
     flop_s: float
-    """Of a float32 matrix product."""
+    """Floating-point operations per second of a float32 matrix product."""
     bytes_s: float
-    """Of a copy: bytes read and bytes written."""
+    """Bytes per second of a copy, read and written."""
     how: str
 
 
@@ -66,7 +65,7 @@ Outcome = Literal["ok", "skipped", "failed", "timeout", "invalid"]
 
 
 class Reading(FrozenModel):
-    """One further measured number. An unknown one is ``None`` with the reason, never 0."""
+    """One further measured number. An unknown value is ``None`` with a reason, never 0."""
 
     name: str
     value: float | None
@@ -78,69 +77,72 @@ class PhaseTimes(FrozenModel):
     """One rank's raw times for the decomposition of a step; see :mod:`bench.rank.decompose`."""
 
     together_s: tuple[float, ...]
-    """Ordinary steps, exchange and all."""
+    """Durations of ordinary steps, including the exchange."""
     alone_s: dict[str, tuple[float, ...]]
-    """The parts of steps that exchange nothing: ``data``, ``forward``, ``backward``, ``optimizer``."""
+    """Durations of the parts of steps without exchange: ``data``, ``forward``, ``backward``, ``optimizer``."""
     digest: str
-    """Of the parameters afterwards: the ranks must still agree."""
+    """SHA-256 of the parameters afterwards, which must be equal on all ranks."""
 
 
 class Overhead(FrozenModel):
-    """Blocks of steps with the harness's own measuring on and off, alternating; the k-th of each are neighbours."""
+    """Durations of blocks of steps, alternately with and without the harness's own measuring.
+
+    The k-th blocks of both kinds are neighbours in time.
+    """
 
     steps: int
-    """In a block."""
+    """Steps per block."""
     watched_s: tuple[float, ...]
     unwatched_s: tuple[float, ...]
 
 
 class Window(FrozenModel):
-    """When the measured window was on the node's monotonic clock, and what the rank's process used in it."""
+    """The measured window on the node's monotonic clock, and the processor time that the rank used in it."""
 
     began_s: float
     ended_s: float
     cpu_s: float
-    """Processor time of all threads of the rank's process."""
+    """Processor time of all threads of the rank's process, in seconds."""
 
 
 class MessageTiming(FrozenModel):
-    """The allreduce of one message size on one rank."""
+    """Durations of the allreduce of one message size on one rank."""
 
     message_bytes: int
     times_s: tuple[float, ...]
 
 
 class Tolerance(FrozenModel):
-    """How far a result may be from the reference, and why that much."""
+    """The largest deviation of a result from its reference that counts as the same work, and what it is for."""
 
     value: float
     label: str
 
 
 class Reference(FrozenModel):
-    """What a single process gets for the same seed and the same global batches. Computed on rank 0."""
+    """The result of a single process for the same seed and the same global batches, computed on rank 0."""
 
     samples: tuple[tuple[int, ...], ...]
     losses: tuple[float, ...]
     deviation: float
-    """Largest, over the tensors, of ‖p − p_ref‖₂ ÷ ‖p_ref − p_start‖₂: relative to what training moved.
+    """The largest ‖p − p_ref‖₂ ÷ ‖p_ref − p_start‖₂ over the tensors: relative to how far training moved them.
     For an array: |mean − mean_ref| ÷ |mean_ref|."""
 
 
 class WorkProof(FrozenModel):
-    """What one rank did in the verified prefix, before the timed window."""
+    """What one rank did in the verified steps, before the measured window."""
 
     samples: tuple[tuple[int, ...], ...]
-    """Sample numbers of this rank, one tuple a step, in order."""
+    """The indices of this rank's samples, one tuple per step, in order."""
     losses: tuple[float, ...]
     digest: str
-    """SHA-256 of this rank's result (its parameters) after the prefix."""
+    """SHA-256 of this rank's result (its parameters) after the verified steps."""
     tolerance: Tolerance
     reference: Reference | None = None
 
 
 class RankRecord(FrozenModel):
-    """All that one rank measured. Times are seconds of its own monotonic clock."""
+    """Everything that one rank measured. Times are seconds of its own monotonic clock."""
 
     rank: int
     world: int
@@ -150,81 +152,82 @@ class RankRecord(FrozenModel):
     kind: str
     """The workload's kind: ``training``, ``collective`` or ``array``."""
     unit: str
-    """What ``amount_per_step`` counts: ``samples``, ``bytes`` or ``elements``."""
+    """The unit of ``amount_per_step``: ``samples``, ``bytes`` or ``elements``."""
     amount_per_step: float
-    """Of all ranks together."""
+    """What all ranks together process in one step."""
     step_s: tuple[float, ...]
+    """Durations of the steps of the measured window."""
     warmup_steps: int
     settled: bool | None = None
-    """Whether step times had settled when the window began; ``None`` where a number of warm-up steps was given."""
+    """Whether step times had settled when the window began; ``None`` where the number of warm-up steps was given."""
     startup_s: float
-    """From the start of this rank's own code to its first step."""
+    """From the start of this rank's own code to its first step, in seconds."""
     stepping_s: tuple[float, float] | None = None
-    """When its first step began and its last ended, on the node's monotonic clock."""
+    """The start of its first step and the end of its last, on the node's monotonic clock."""
     window: Window | None = None
     memory_peak_bytes: int | None = None
-    """The most that was resident in the rank's process."""
+    """The peak resident memory of the rank's process."""
     cores: tuple[int, ...] = ()
-    """Where it was allowed to run; empty where it was not asked."""
+    """The cores that it was allowed to run on; empty where they are unknown."""
     gpu: str | None = None
-    """The UUID of the device it computed on."""
+    """The UUID of the GPU that it computed on; ``None``: it computed on CPUs."""
     proof: WorkProof | None = None
     final_digest: str | None = None
     settings: dict[str, str] = Field(default={})
-    """What was in force: threads, library versions, knobs with their defaults spelled out."""
+    """The settings in force: threads, library versions, options with their defaults."""
     readings: tuple[Reading, ...] = ()
     messages: tuple[MessageTiming, ...] = ()
     phases: PhaseTimes | None = None
-    """``None`` for work that has no parts to tell apart."""
+    """The decomposition of a step; ``None`` for work without parts."""
     own_cost: Overhead | None = None
     gradients: Gradients | None = None
-    """``None`` where nothing is exchanged, or it isn't known how."""
+    """``None`` where nothing is exchanged, or the backend does not say how."""
     step_work: StepWork | None = None
-    """``None`` where it was not asked for, or no model computes."""
+    """``None`` where the roofline was not requested, or no model computes."""
     peak: DevicePeak | None = None
     peak_reason: str | None = None
-    """Why the peak is unknown where it was asked for."""
+    """Why the peak is unknown where the roofline was requested."""
 
 
 class RankFailure(FrozenModel):
-    """How one process of a trial ended badly."""
+    """How one process of a trial failed."""
 
     role: str
     rank: int
     host: str
     error: str
-    """The exception's own line."""
+    """The last line of the exception: its type and message."""
     at: float
-    """When it failed, in seconds of the Unix epoch: the first to fail is the cause, others fail because it is gone."""
+    """When it failed, in seconds since the Unix epoch. The first failure is the cause; others fail because of it."""
     tail: tuple[str, ...] = ()
-    """The last lines of its traceback or log."""
+    """The last lines of its traceback."""
     where: str = ""
-    """Which step it was in."""
+    """The step or phase that it was in."""
 
 
 class Link(FrozenModel):
-    """What the links between namespaces carried when nobody else used them, measured once a sweep."""
+    """What the links between network namespaces carry without other traffic, measured once per sweep."""
 
     net: str
     wanted_bytes_s: float | None
-    """Of whole Ethernet frames, each way; ``None`` where nothing is shaped."""
+    """The configured rate of whole Ethernet frames in each direction; ``None`` where the links are not shaped."""
     achieved_bytes_s: float
-    """Of payload, both ways at once, in the slower direction."""
+    """The rate of payload in the slower direction, with transfers in both directions at once."""
     round_trip_s: float
-    """Of one byte: the median."""
+    """The median round-trip time of one byte."""
 
 
 class Condition(FrozenModel):
-    """Something that may have spoilt a number; see :mod:`reports.analysis.flags`."""
+    """A disturbance that may have affected a measurement; see :mod:`reports.analysis.flags`."""
 
     name: str
     seen: str
     serious: bool = False
-    """The trial's number is not to be used."""
+    """The trial's measurements are not used."""
 
 
 class SameWork(FrozenModel):
-    """Whether a trial did the same work as a single process."""
+    """Whether a trial did the same work as a single process does."""
 
     verdict: Literal["same", "different", "unproven"]
     deviation: float | None = None
@@ -234,7 +237,7 @@ class SameWork(FrozenModel):
 
 
 class Trial(FrozenModel):
-    """One fresh set of processes, and how it ended. ``round`` counts the repeats from 0."""
+    """One fresh set of processes and its result. ``round`` counts the repeats from 0."""
 
     case: Case
     round: int
@@ -248,13 +251,13 @@ class Trial(FrozenModel):
     wall_s: float
     log_tail: tuple[str, ...] = ()
     telemetry: tuple[NodeTelemetry, ...] = ()
-    """One a node, cut to the measured window."""
+    """What was sampled on each node, cut to the measured window."""
     conditions: tuple[Condition, ...] = ()
     link: Link | None = None
-    """What joined the ranks, where they ran in namespaces."""
+    """The links between the ranks, where they ran in network namespaces."""
     nodes: tuple[NodeFacts, ...] = ()
-    """Where they ran, beyond the harness's own machine."""
+    """The machines that the ranks ran on, other than the harness's own."""
     cost: float | None = None
-    """What it was billed, in the unit of the price that was given."""
+    """What the trial was billed, in the unit of the given price."""
     cost_reason: str | None = None
-    """Why the cost is unknown where the site bills its trials."""
+    """Why the cost is unknown, where the site bills its trials."""

@@ -1,8 +1,8 @@
-"""What the sampler of a node saw: a recording of readings over time, and its cut to a measured window.
+"""What the sampler of a node records: samples over time, and their cut to a measured window.
 
-A recording is a file of JSON lines: one :class:`Header`, then :class:`Tick` and :class:`ProcessCheck` lines as they
-come. A line that was cut short by a sudden end is left out. The same file can be replayed. Times are seconds of the
-node's monotonic clock, which the ranks on that node share.
+A recording is a file of JSON lines: one :class:`Header`, then :class:`Tick` and :class:`ProcessCheck` lines in the
+order of time. An incomplete line, as a killed sampler leaves it, is ignored. Times are seconds of the node's monotonic
+clock, which the ranks on that node share.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from bench.core.frozen_model import FrozenModel
 
 FORMAT = 1
 HOST = "host"
-"""The device that stands for the node itself."""
+"""The device id of the node itself."""
 
 QuantityKind = Literal["gauge", "counter"]
 
 
 class Quantity(NamedTuple):
-    """A ``counter`` only ever grows and means something by its growth; a ``gauge`` means what it says."""
+    """What a sample measures. A ``counter`` only grows, and its growth counts; a ``gauge`` counts by itself."""
 
     unit: str
     kind: QuantityKind
 
 
 QUANTITIES: Mapping[str, Quantity] = {
-    # Of the host. Busy and stolen time are of the cores that this job may use, added up.
+    # Of the host. Busy and stolen time are summed over the cores that the job may use.
     "cores": Quantity("cores", "gauge"),
     "cpu_busy_s": Quantity("s", "counter"),
     "job_cpu_s": Quantity("s", "counter"),
@@ -61,7 +61,7 @@ QUANTITIES: Mapping[str, Quantity] = {
 
 
 class Sample(NamedTuple):
-    """One number of one device at one moment; an unknown one is ``None`` with its reason."""
+    """One value of one device at one moment. An unknown value is ``None`` with a reason."""
 
     device: str
     name: str
@@ -71,16 +71,16 @@ class Sample(NamedTuple):
 
 
 class Device(FrozenModel):
-    """What is sampled: the host, a GPU (``id`` is its UUID) or a MIG slice of one."""
+    """A device that is sampled: the host, a GPU (``id`` is its UUID) or a MIG slice of one."""
 
     id: str
     name: str
     part_of: str | None = None
-    """The UUID of the GPU that a MIG slice is cut from."""
+    """The UUID of the GPU that a MIG slice belongs to."""
 
 
 class GpuProcess(FrozenModel):
-    """A process that computes on a GPU outside the timed window."""
+    """A process that computes on a GPU."""
 
     device: str
     pid: int
@@ -94,22 +94,22 @@ class Header(FrozenModel):
     format: int = FORMAT
     host: str
     source: str
-    """``live`` or what was replayed."""
+    """``live``, or the recording that was replayed."""
     interval_s: float
     devices: tuple[Device, ...]
     problems: tuple[str, ...] = ()
-    """Why whole groups of devices could not be sampled (no NVML library, no permission …)."""
+    """Why groups of devices could not be sampled (no NVML library, no permission …)."""
 
 
 class Tick(FrozenModel):
-    """What was read at one moment."""
+    """The samples of one moment."""
 
     at_s: float
     readings: tuple[Sample, ...]
 
 
 class ProcessCheck(FrozenModel):
-    """Who else was on the GPUs, asked outside the timed window."""
+    """The processes that computed on the GPUs at a moment outside the measured window."""
 
     checked_at_s: float
     processes: tuple[GpuProcess, ...]
@@ -117,14 +117,14 @@ class ProcessCheck(FrozenModel):
 
 
 class Series(FrozenModel):
-    """One quantity of one device: the samples inside a window, and one on either side where there is one."""
+    """One quantity of one device: the samples inside a window, and the nearest one on either side."""
 
     device: str
     name: str
     times_s: tuple[float, ...]
     values: tuple[float | None, ...]
     reason: str | None = None
-    """Why values are missing: the last reason given."""
+    """Why values are missing: the last reason."""
 
 
 class NodeTelemetry(FrozenModel):
@@ -142,7 +142,7 @@ class NodeTelemetry(FrozenModel):
 
 
 class Recording(NamedTuple):
-    """A whole recording, as it was written."""
+    """A complete recording."""
 
     header: Header
     ticks: tuple[Tick, ...]
@@ -150,7 +150,11 @@ class Recording(NamedTuple):
 
 
 def read_recording(lines: Iterable[str]) -> Recording:
-    """Raises ``ValueError`` where the first line is not a header of a known format; later broken lines are left out."""
+    """Parse the lines of a recording; incomplete lines after the header are ignored.
+
+    Raises:
+        ValueError: If the first line is not a header of a known format.
+    """
     rest = iter(lines)
     try:
         header = Header.model_validate_json(next(rest, ""))
@@ -171,7 +175,7 @@ def read_recording(lines: Iterable[str]) -> Recording:
 
 
 def cut_to_window(recording: Recording, began_s: float, ended_s: float) -> NodeTelemetry:
-    """The part of a recording that belongs to a window."""
+    """The part of a recording that belongs to the window from ``began_s`` to ``ended_s``."""
     inside = [number for number, tick in enumerate(recording.ticks) if began_s <= tick.at_s <= ended_s]
     before = sum(tick.at_s < began_s for tick in recording.ticks)
     first, last = (inside[0], inside[-1]) if inside else (before, before - 1)
@@ -181,7 +185,7 @@ def cut_to_window(recording: Recording, began_s: float, ended_s: float) -> NodeT
         for device, name, value, reason in tick.readings:
             samples_by_series.setdefault((device, name), []).append((tick.at_s, value, reason))
     processes = {(process.device, process.pid): process for check in recording.checks for process in check.processes}
-    problems = [*recording.header.problems, *(said for check in recording.checks for said in check.problems)]
+    problems = [*recording.header.problems, *(problem for check in recording.checks for problem in check.problems)]
     return NodeTelemetry(
         host=recording.header.host,
         source=recording.header.source,
