@@ -89,7 +89,7 @@ class Case(FrozenModel):
     affinity: Literal["cores", "none"] = "cores"
     """On CPUs: ``cores`` pins each rank to as many cores as it has threads, ``none`` lets it use all cores."""
     telemetry: str = "auto"
-    """What is sampled. ``auto``: the host, and the GPUs if the ranks compute on them; ``always``: host and GPUs; ``off``:
+    """What is sampled. ``auto``: the host, and the GPUs if the ranks compute on them; ``always``: both; ``off``:
     nothing; ``replay:FILE``: a recording in place of this node's devices."""
     fault: Fault | None = None
     net: str | None = None

@@ -34,9 +34,10 @@ class GradientBuckets(FrozenModel):
 
 
 class Gradients(FrozenModel):
-    """The gradients of one rank. ``tensor_bytes`` follows the order of the parameters; gradients become ready in reverse."""
+    """The gradients of one rank."""
 
     tensor_bytes: tuple[int, ...]
+    """Sizes in the order of the model's parameters; gradients become ready in reverse order."""
     grouping: GradientBuckets
 
 

@@ -1,1 +1,1 @@
-"""This machine: processes, sockets, interfaces, cores, cache folders, network namespaces."""
+"""This machine: its processes, cores, network interfaces, network namespaces and installed software."""

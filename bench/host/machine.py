@@ -1,4 +1,4 @@
-"""Facts about the machine a process is on: read from the system and from what is installed; no framework is loaded."""
+"""Reads the facts of this machine from the system and from the installed packages. Loads no framework."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 
 from bench.core.machine import MachineFacts, NodeFacts
-from bench.host.resources import usable_cores as cores_we_may_use
+from bench.host.resources import usable_core_count
 
 PACKAGES = (
     "torch",
@@ -25,13 +25,16 @@ PACKAGES = (
     "scikit-learn",
     "pooch",
 )
+"""The distributions whose versions are part of the facts."""
 
 
 def read_node_facts(node: int) -> NodeFacts:
+    """The facts of this machine as node number ``node`` of a trial."""
     return NodeFacts(node=node, **read_machine_facts().model_dump())
 
 
 def read_machine_facts() -> MachineFacts:
+    """The facts of this machine."""
     return MachineFacts(
         host=platform.node(),
         system=f"{platform.system()} {platform.release()}",
@@ -45,16 +48,12 @@ def read_machine_facts() -> MachineFacts:
 
 
 def read_versions() -> dict[str, str]:
+    """The versions of those of :data:`PACKAGES` that are installed."""
     return {name: version for name in PACKAGES if (version := installed_version(name))}
 
 
-def usable_core_count() -> int:
-    """The cores this process may run on, not all there are."""
-    return len(cores_we_may_use()) or os.cpu_count() or 1
-
-
 def read_gpus() -> tuple[str, ...]:
-    """The driver's GPUs that CUDA_VISIBLE_DEVICES leaves, by model: without loading NVML or CUDA."""
+    """The models of the GPUs that ``CUDA_VISIBLE_DEVICES`` selects, read without NVML or CUDA."""
     models = []
     for information_file in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information")):
         lines = dict(line.split(":", 1) for line in information_file.read_text().splitlines() if ":" in line)
@@ -68,6 +67,7 @@ def read_gpus() -> tuple[str, ...]:
 
 
 def read_cpu_name() -> str:
+    """The model of the processor; its architecture where the system does not name the model."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -76,6 +76,7 @@ def read_cpu_name() -> str:
 
 
 def installed_version(package: str) -> str | None:
+    """The version of a distribution, or ``None`` where it is not installed."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:

@@ -1,11 +1,8 @@
-"""Network namespaces without names: the kernel clears them away with the last process that is in them or holds them.
+"""Network namespaces without names, which the kernel removes with the last process that uses or holds them.
 
-One process makes the network of a trial and holds it (:mod:`bench.host.namespaces`); the ranks enter it as they are
-born.
-
-The lives of two processes: one holds the network of a trial, one says what such a network carries.
-
-Both are forked like ranks and end with the harness however that ends; with them goes what they made.
+One process creates the network of a trial and holds it (:func:`hold_network`); ranks enter their namespaces as they
+start. Another process measures what such a network carries (:func:`measure_network_link`). Both are forked like ranks
+and end with the harness however that ends, and the networks end with them.
 """
 
 from __future__ import annotations
@@ -21,8 +18,14 @@ from functools import partial
 from multiprocessing.connection import Connection
 from typing import NamedTuple
 
-from bench.host.link_speed import measure_link
-from bench.host.links import NODE_INTERFACE, hub_commands, node_commands, port_names, shaping_commands
+from bench.host.links import (
+    NODE_INTERFACE,
+    hub_commands,
+    measure_link,
+    node_commands,
+    port_names,
+    shaping_commands,
+)
 from bench.host.processes import die_with_parent
 
 CLONE_NEWNET = 0x40000000
@@ -30,18 +33,22 @@ CLONE_NEWUTS = 0x04000000
 
 
 class NamespaceError(Exception):
-    """The network could not be made; says what the system said."""
+    """The network could not be created. The text is the system's error message."""
 
 
 class NetworkNamespaces(NamedTuple):
-    """Where the namespaces of a network are found, as paths that can be entered."""
+    """The namespaces of a network, as paths that :func:`enter_namespace` takes."""
 
     hub: str
     nodes: tuple[str, ...]
 
 
 def enter_namespace(namespace: str) -> None:
-    """Move this thread, and what it starts from now on, into a namespace. Raises ``OSError``."""
+    """Move this thread, and the processes that it starts from now on, into a network namespace.
+
+    Raises:
+        OSError: If there is no such namespace, or the process may not enter it.
+    """
     descriptor = os.open(namespace, os.O_RDONLY | os.O_CLOEXEC)
     try:
         _checked(_libc().setns(descriptor, CLONE_NEWNET))
@@ -51,9 +58,10 @@ def enter_namespace(namespace: str) -> None:
 
 @contextmanager
 def use_hostname(name: str) -> Iterator[None]:
-    """Inside, this thread and those that it starts see the machine under another name; nobody else does.
+    """A context in which this thread and those that it starts see another host name; other processes do not.
 
-    Raises ``OSError``.
+    Raises:
+        OSError: If the process may not change the name.
     """
     _checked(_libc().unshare(CLONE_NEWUTS))
     real = socket.gethostname()
@@ -65,13 +73,13 @@ def use_hostname(name: str) -> Iterator[None]:
 
 
 def _create_namespace() -> str:
-    """Make a namespace and enter it; this process holds it open for as long as it lives."""
+    """Create a namespace and enter it; this process holds it open for as long as it lives."""
     _checked(_libc().unshare(CLONE_NEWNET))
     return f"/proc/{os.getpid()}/fd/{os.open('/proc/thread-self/ns/net', os.O_RDONLY | os.O_CLOEXEC)}"
 
 
 def _libc() -> ctypes.CDLL:
-    # os.setns and os.unshare came with Python 3.12.
+    # os.setns and os.unshare exist from Python 3.12 on.
     return ctypes.CDLL(None, use_errno=True)
 
 
@@ -81,7 +89,15 @@ def _checked(status: int) -> None:
 
 
 def make_network(net: str, nodes: int) -> NetworkNamespaces:
-    """A hub and a namespace for each node, joined by links of the rate ``net``. Raises :class:`NamespaceError`."""
+    """Create a hub and a namespace for each node, joined by links.
+
+    Args:
+        net: The rate of the links, as :func:`bench.host.links.parse_rate` returns it.
+        nodes: The number of nodes.
+
+    Raises:
+        NamespaceError: If the system does not allow it, or lacks a tool.
+    """
     try:
         namespaces = NetworkNamespaces(_create_namespace(), tuple(_create_namespace() for _ in range(nodes)))
         enter_namespace(namespaces.hub)
@@ -105,8 +121,8 @@ def _run_batch(tool: str, lines: Sequence[str]) -> None:
 
 
 def hold_network(pipe: Connection, net: str, nodes: int) -> None:
-    """Make the network, send its :class:`Places` or the :class:`NamespaceError` that says why not, and hold it until
-    the other end of the pipe goes."""
+    """Create a network, send its :class:`NetworkNamespaces`, or the :class:`NamespaceError` that says why there is
+    none, and hold the network until the other end of the pipe is closed."""
     _detach()
     try:
         pipe.send(make_network(net, nodes))
@@ -117,7 +133,8 @@ def hold_network(pipe: Connection, net: str, nodes: int) -> None:
 
 
 def measure_network_link(pipe: Connection, net: str) -> None:
-    """Make a network of two, send its :class:`Link` or the :class:`NamespaceError` that says why not, and go."""
+    """Create a network of two nodes, measure its link, and send the :class:`~bench.core.records.Link`, or the
+    :class:`NamespaceError` that says why there is none."""
     _detach()
     try:
         pipe.send(measure_link(net, [partial(enter_namespace, namespace) for namespace in make_network(net, 2).nodes]))
@@ -126,7 +143,7 @@ def measure_network_link(pipe: Connection, net: str) -> None:
 
 
 def _detach() -> None:
-    """No Ctrl-C reaches this process, and it goes when its parent does."""
+    """Keep Ctrl-C away from this process, and end it with its parent."""
     os.setsid()
     die_with_parent(int(os.environ["SCALING_WARM_PARENT"]))
     signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -1,7 +1,4 @@
-"""Small facts about the host a process is on.
-
-By which network interface this node meets the others: the one that was named, else the one that leads to node 0.
-"""
+"""The network of this machine: free ports, listeners and host names, and the interface that reaches the other nodes."""
 
 from __future__ import annotations
 
@@ -9,63 +6,123 @@ import contextlib
 import ipaddress
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
 import psutil
 
-
-def free_port(host: str = "") -> int:
-    """A port that nobody uses now."""
-    with socket.socket() as probe:
-        probe.bind((host, 0))
-        return int(probe.getsockname()[1])
-
-
-def bind_address(rendezvous_host: str, own_host: str | None) -> str:
-    """The address that whoever serves the meeting place binds, and no other: that of its own interface, where it has
-    been told one. What its own name means to a machine may be a loopback address (Debian's 127.0.1.1), another
-    interface's, or nothing yet."""
-    if own_host:
-        return own_host
-    try:
-        return str(socket.getaddrinfo(rendezvous_host, None, type=socket.SOCK_STREAM)[0][4][0])
-    except OSError:
-        return rendezvous_host
-
-
-def wait_for_listener(host: str, port: int, timeout_s: float) -> None:
-    """Return once somebody listens there. The frameworks' own retries begin late and back off coarsely: half a second
-    is lost where one of them asks a moment too early. Raises ``TimeoutError``."""
-    deadline = time.monotonic() + timeout_s
-    while True:
-        with contextlib.suppress(OSError), socket.create_connection((host, port), timeout=1):
-            return
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"nobody listens at {host}:{port}, where rank 0 is to be met, within {timeout_s:g} s")
-        time.sleep(0.002)
-
-
 DOCUMENTATION_ADDRESS = "192.0.2.1"
-"""An address for documentation (RFC 5737): nothing is ever sent there."""
-POLL_INTERVAL_S = 1.0
+"""An address reserved for documentation (RFC 5737), which no packet is ever sent to."""
+HOSTNAME_POLL_INTERVAL_S = 1.0
+LISTENER_POLL_INTERVAL_S = 0.002
 
 
 class Interface(NamedTuple):
+    """A network interface with one of its IPv4 addresses."""
+
     name: str
     address: str
 
 
 class InterfaceError(OSError):
-    """There is none that the others could reach. The text says so, with the remedy."""
+    """No network interface reaches the other nodes. The text says why, with the remedy."""
+
+
+def free_port(host: str = "") -> int:
+    """A TCP port of an address of this machine (by default of all) that no process uses now."""
+    with socket.socket() as probe:
+        probe.bind((host, 0))
+        return int(probe.getsockname()[1])
+
+
+def ipv4_addresses(host: str) -> set[str]:
+    """The IPv4 addresses of a host; none while its name can't be resolved."""
+    try:
+        return {str(entry[4][0]) for entry in socket.getaddrinfo(host, None, socket.AF_INET)}
+    except OSError:
+        return set()
+
+
+def first_address(host: str) -> str | None:
+    """The address of a host that the system prefers, of IPv4 or IPv6; ``None`` while its name can't be resolved."""
+    try:
+        return str(socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)[0][4][0])
+    except OSError:
+        return None
+
+
+def bind_address(
+    rendezvous_host: str, own_host: str | None, resolve: Callable[[str], str | None] = first_address
+) -> str:
+    """The address that a server of rank 0 listens on, and no other.
+
+    Args:
+        rendezvous_host: The name or address at which the other ranks reach rank 0.
+        own_host: The address of rank 0's own interface, if it is known. It is preferred: on its own machine a host name
+            may stand for a loopback address (Debian's 127.0.1.1) or another interface, or not be resolved yet.
+        resolve: Looks up the address of a name; ``None``: it is unknown.
+    """
+    return own_host or resolve(rendezvous_host) or rendezvous_host
+
+
+def wait_for_listener(host: str, port: int, timeout_s: float) -> None:
+    """Return once a server listens at an address.
+
+    The retries of the frameworks start late and back off coarsely: a rank that connects a moment too early loses half a
+    second.
+
+    Raises:
+        TimeoutError: If there is no server within ``timeout_s`` seconds.
+    """
+    deadline = time.monotonic() + timeout_s
+    while True:
+        with contextlib.suppress(OSError), socket.create_connection((host, port), timeout=1):
+            return
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"rank 0 does not listen at {host}:{port} after {timeout_s:g} s")
+        time.sleep(LISTENER_POLL_INTERVAL_S)
+
+
+def wait_for_hostnames(
+    hosts: Sequence[str],
+    within_s: float,
+    *,
+    resolve: Callable[[str], Collection[str]] = ipv4_addresses,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> None:
+    """Wait until host names can be resolved: nodes may start one by one, and their names appear with them.
+
+    A name that still can't be resolved is not an error here: the connection to it will fail with the system's message.
+
+    Args:
+        hosts: The names.
+        within_s: How long to wait for all of them together, in seconds.
+        resolve: Looks up the addresses of a name; none: it is unknown.
+        clock: The time in seconds.
+        sleep: Waits for a number of seconds.
+    """
+    deadline = clock() + within_s
+    for host in hosts:
+        while not resolve(host) and clock() < deadline:
+            sleep(HOSTNAME_POLL_INTERVAL_S)
 
 
 def select_interface(rendezvous_host: str, nodes: int, requested_name: str | None = None) -> Interface:
-    """Raises :class:`InterfaceError`. Its address is IPv4, as Gloo and Horovod want it."""
+    """The interface that this node communicates over, with an IPv4 address, as Gloo and Horovod need it.
+
+    Args:
+        rendezvous_host: The name or address of node 0.
+        nodes: The number of nodes. On several nodes a loopback interface is of no use.
+        requested_name: The name of the interface; by default it is the one that leads to node 0.
+
+    Raises:
+        InterfaceError: If there is no such interface.
+    """
     interfaces = [
         Interface(name, entry.address)
-        for name, found in psutil.net_if_addrs().items()
-        for entry in found
+        for name, entries in psutil.net_if_addrs().items()
+        for entry in entries
         if entry.family == socket.AF_INET
     ]
     if requested_name is not None:
@@ -75,12 +132,12 @@ def select_interface(rendezvous_host: str, nodes: int, requested_name: str | Non
                 f"no interface '{requested_name}' with an IPv4 address on {socket.gethostname()}; "
                 f"there are {', '.join(sorted({entry.name for entry in interfaces}))}"
             )
-        # It may have several: others come to the one that is told to them.
-        rendezvous_addresses = _ipv4_addresses(rendezvous_host)
+        # Of several addresses, the one that the other nodes connect to.
+        rendezvous_addresses = ipv4_addresses(rendezvous_host)
         return next((entry for entry in matching if entry.address in rendezvous_addresses), matching[0])
     address = _source_address_to(rendezvous_host)
     if nodes > 1 and ipaddress.ip_address(address).is_loopback:
-        # Debian gives a host's own name a loopback address; nobody else could come there.
+        # Debian resolves a machine's own name to a loopback address, which no other machine reaches.
         address = _source_address_to(DOCUMENTATION_ADDRESS)
     name = next((entry.name for entry in interfaces if entry.address == address), None)
     if name is None or (nodes > 1 and ipaddress.ip_address(address).is_loopback):
@@ -89,42 +146,28 @@ def select_interface(rendezvous_host: str, nodes: int, requested_name: str | Non
 
 
 def check_rendezvous_interface(interface: Interface, rendezvous_host: str) -> None:
-    """On node 0: what the others come to must be this interface, or they would meet over another network.
+    """Check on node 0 that the other nodes connect to this interface, and not over another network.
 
-    Raises :class:`InterfaceError`. A loopback address says nothing: only the machine itself goes by that.
+    A name that is resolved to a loopback address is accepted: only the machine itself resolves it so.
+
+    Raises:
+        InterfaceError: If they connect to another address.
     """
     rendezvous_addresses = sorted(
-        entry for entry in _ipv4_addresses(rendezvous_host) if not ipaddress.ip_address(entry).is_loopback
+        entry for entry in ipv4_addresses(rendezvous_host) if not ipaddress.ip_address(entry).is_loopback
     )
     if rendezvous_addresses and interface.address not in rendezvous_addresses:
         raise InterfaceError(
-            f"{rendezvous_host} is met at {rendezvous_addresses[0]}, "
+            f"the other nodes connect to {rendezvous_host} at {rendezvous_addresses[0]}, "
             f"but interface {interface.name} has {interface.address}: "
             "name this host by its address there, or name the interface of that network"
         )
 
 
-def wait_for_hostnames(hosts: Sequence[str], within_s: float) -> None:
-    """Wait until the hosts are known by name, but no longer than this in all: nodes may come one by one, and their
-    names with them. Whoever then uses a name says what is wrong with it."""
-    deadline = time.monotonic() + within_s
-    for host in hosts:
-        while not _ipv4_addresses(host) and time.monotonic() < deadline:
-            time.sleep(POLL_INTERVAL_S)
-
-
-def _ipv4_addresses(host: str) -> set[str]:
-    """Those of IPv4; none while the name is not known."""
-    try:
-        return {str(found[4][0]) for found in socket.getaddrinfo(host, None, socket.AF_INET)}
-    except OSError:
-        return set()
-
-
 def _source_address_to(host: str) -> str:
     try:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-            # Nothing is sent: the system only chooses the way.
+            # No packet is sent: the system only chooses the route.
             probe.connect((host, 9))
             return str(probe.getsockname()[0])
     except OSError as problem:

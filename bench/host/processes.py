@@ -1,4 +1,4 @@
-"""processes"""
+"""Processes of this machine: how they end with others, and what state they are in."""
 
 from __future__ import annotations
 
@@ -11,11 +11,18 @@ from pathlib import Path
 
 import psutil
 
+EXIT_GRACE_S = 2.0
+"""How long processes may take to end by themselves: to report a failure that another one caused, or after SIGTERM."""
+KILL_ROUNDS = 20
+PR_SET_PDEATHSIG = 1
+
 
 def die_with_parent(parent: int | None = None) -> None:
-    """SIGKILL this process when its parent goes (Linux only; elsewhere the harness ends what it started).
+    """Have the kernel kill this process when its parent ends (Linux only).
 
-    ``parent``: who that is meant to be. If it has gone before this was called, no signal would ever come.
+    Args:
+        parent: The process id of the expected parent. If that process has ended before this call, no signal would come,
+            and this process exits at once.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -23,21 +30,15 @@ def die_with_parent(parent: int | None = None) -> None:
         os._exit(1)
 
 
-PR_SET_PDEATHSIG = 1
-
-
 def kill_session(leader: int) -> None:
-    """End every process of a session: its leader's descendants, whatever process groups they made, and nobody else."""
+    """Kill all processes of a session: the descendants of its leader, in whatever process groups, and no others."""
     for _ in range(KILL_ROUNDS):
-        workers = [pid for pid in psutil.pids() if _is_in_session(pid, leader)]
-        for pid in workers:
+        members = [pid for pid in psutil.pids() if _is_in_session(pid, leader)]
+        for pid in members:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
-        if not workers:
+        if not members:
             return
-
-
-KILL_ROUNDS = 20
 
 
 def _is_in_session(pid: int, leader: int) -> bool:
@@ -48,29 +49,24 @@ def _is_in_session(pid: int, leader: int) -> bool:
 
 
 def pid_alive(pid: int) -> bool:
+    """Whether there is a process of this id that has not ended; a zombie has."""
     try:
         return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
     except psutil.Error:
         return False
 
 
-def count_memory_kills() -> int:
-    """How many processes the kernel has ended for lack of memory since it started; 0 where it does not say."""
-    with contextlib.suppress(OSError, StopIteration, ValueError):
-        lines = Path("/proc/vmstat").read_text().splitlines()
-        return int(next(line.split()[1] for line in lines if line.startswith("oom_kill ")))
-    return 0
-
-
 def is_stopped(pid: int) -> bool:
-    """Whether somebody sent it SIGSTOP."""
+    """Whether a process is stopped by a signal (SIGSTOP) or a debugger."""
     try:
         return psutil.Process(pid).status() in (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP)
     except psutil.Error:
         return False
 
 
-EXIT_GRACE_S = 3.0
-
-
-EXIT_GRACE_S = 2.0
+def count_memory_kills() -> int:
+    """How many processes the kernel has killed for lack of memory since it started; 0 where it does not say."""
+    with contextlib.suppress(OSError, StopIteration, ValueError):
+        lines = Path("/proc/vmstat").read_text().splitlines()
+        return int(next(line.split()[1] for line in lines if line.startswith("oom_kill ")))
+    return 0

@@ -1,6 +1,7 @@
-"""Which cores a rank may use: as many as it has threads, whatever the rank count, so that a curve compares alike.
+"""The cores, the memory and the device of a process.
 
-What a rank's own process uses, and of which device.
+A rank is pinned to as many cores as it has threads, whatever the number of ranks: the points of a scaling curve then
+compare ranks with the same resources.
 """
 
 from __future__ import annotations
@@ -14,27 +15,41 @@ from pathlib import Path
 
 
 def cores_of_rank(local_rank: int, threads: int, usable: Sequence[int]) -> tuple[int, ...]:
-    """The cores of a rank on its host (pure): the next ``threads`` after the ranks before it, from the start again
-    where there are more ranks than cores. More threads than cores get all of them."""
+    """The cores of a rank on its machine (pure).
+
+    Each rank gets the next ``threads`` cores after those of the ranks before it, starting over where there are more
+    ranks than cores. A rank with more threads than there are cores gets all of them.
+
+    Args:
+        local_rank: The number of the rank on its machine.
+        threads: Threads per rank.
+        usable: The cores that ranks may run on.
+    """
     first = local_rank * threads
     return tuple(sorted({usable[(first + number) % len(usable)] for number in range(min(threads, len(usable)))}))
 
 
 def usable_cores() -> tuple[int, ...]:
-    """The cores this process may run on; none where the system has no such notion."""
+    """The numbers of the cores that this process may run on; empty where the system does not say."""
     return tuple(sorted(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else ()
 
 
+def usable_core_count() -> int:
+    """How many cores this process may run on; all of the machine's where the system does not say."""
+    return len(usable_cores()) or os.cpu_count() or 1
+
+
 def pin_threads(cores: Sequence[int]) -> None:
-    """Put every thread of this process, and those it starts later, onto ``cores``."""
+    """Pin all threads of this process, and those that they start later, to ``cores``."""
     for task in Path("/proc/self/task").glob("[0-9]*"):
-        # A thread may end while the others are being moved.
+        # A thread may end while the others are pinned.
         with suppress(ProcessLookupError):
             os.sched_setaffinity(int(task.name), cores)
 
 
 def reset_memory_peak() -> None:
-    """The peak counts from here: a forked process starts with its parent's (Linux; elsewhere it stays)."""
+    """Restart the measurement of :func:`memory_peak_bytes` (Linux only): a forked process inherits its parent's
+    peak."""
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:
@@ -42,7 +57,7 @@ def reset_memory_peak() -> None:
 
 
 def memory_peak_bytes() -> int:
-    """The most that was resident in this process, in bytes."""
+    """The peak resident memory of this process, in bytes."""
     try:
         for line in Path("/proc/self/status").read_text().splitlines():
             if line.startswith("VmHWM:"):
@@ -54,7 +69,7 @@ def memory_peak_bytes() -> int:
 
 
 def device_name(device: str) -> str:
-    """``cpu``, or ``cuda:0 (NVIDIA …)``."""
+    """The device with its model: ``cpu``, or ``cuda:0 (NVIDIA …)``."""
     if device == "cpu":
         return "cpu"
     import torch
@@ -63,7 +78,7 @@ def device_name(device: str) -> str:
 
 
 def device_uuid(device: str) -> str | None:
-    """The GPU's UUID as NVML writes it; ``None`` on a CPU."""
+    """The UUID of a GPU as NVML writes it; ``None`` for a CPU."""
     if device == "cpu":
         return None
     import torch

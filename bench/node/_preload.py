@@ -1,4 +1,8 @@
-"""Imported by the fork server as it starts: loads what the ranks will need, and nothing else."""
+"""What the fork server imports when it starts: loads the modules that the ranks will need.
+
+The fork server of the standard library imports modules by name, and lets only an ``ImportError`` pass: a framework
+whose import fails in another way would end it.
+"""
 
 from bench.node.forkserver import preload_modules
 

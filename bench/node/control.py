@@ -1,4 +1,4 @@
-"""Who may tell a node to end: its site by SIGTERM, the harness by a line on standard input, or by being gone."""
+"""How a node learns that its trial has to end: by SIGTERM, by a line on standard input, or by the end of that."""
 
 from __future__ import annotations
 
@@ -15,11 +15,15 @@ STOP_COMMAND = b"end"
 
 
 class HarnessDisconnected(Exception):
-    """The other end of standard input is closed: nobody waits for this trial any more."""
+    """Standard input is closed at the other end: the harness is gone, and nobody waits for this trial."""
 
 
 class NodeControl:
-    """SIGTERM asks for an orderly end; with ``listen`` so does the line ``end`` on standard input."""
+    """The requests to end a trial that reach this process. Replaces its handler of SIGTERM.
+
+    Args:
+        listen: Whether the harness holds standard input open, and asks for an orderly end there by the line ``end``.
+    """
 
     def __init__(self, *, listen: bool) -> None:
         self.listen = listen
@@ -32,17 +36,26 @@ class NodeControl:
 
     @property
     def descriptors(self) -> Sequence[int]:
+        """The file descriptors that become readable with a request."""
         return (self._wakeup_read, *((STANDARD_INPUT,) if self.listen else ()))
 
     def read_first_line(self) -> Any:
-        """The JSON document that standard input begins with. Raises :class:`HarnessDisconnected`."""
+        """The JSON document on the first line of standard input.
+
+        Raises:
+            HarnessDisconnected: If standard input ends before the line does.
+        """
         while b"\n" not in self._buffer:
             self._read()
         line, _, self._buffer = self._buffer.partition(b"\n")
         return json.loads(line)
 
     def stop_requested(self) -> bool:
-        """Whether the node was told to end; asks without waiting. Raises :class:`HarnessDisconnected`."""
+        """Whether an orderly end was requested; does not wait.
+
+        Raises:
+            HarnessDisconnected: If standard input is closed.
+        """
         ready, _, _ = select.select(self.descriptors, [], [], 0)
         if STANDARD_INPUT in ready:
             self._read()

@@ -1,7 +1,7 @@
-"""Fresh processes from a warm parent: the frameworks are loaded once, each rank is forked from there.
+"""Starts processes from a warm fork server: the frameworks are imported once, and each rank is forked from there.
 
-The parent is the standard library's fork server. It imports frameworks and nothing runs in it; every rank is a
-new process with its own session, its own log and its own environment, and dies with the harness.
+The fork server is that of the standard library. It imports modules and runs nothing else. Each rank is a new process
+with a session, a log and an environment of its own, and ends with the harness.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ import contextlib
 import importlib
 import multiprocessing
 import os
+import pkgutil
 import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from multiprocessing import forkserver
 from multiprocessing.process import BaseProcess
@@ -22,7 +23,8 @@ from typing import Any, cast
 from bench.host.namespaces import enter_namespace
 from bench.host.processes import die_with_parent
 
-# What a training step touches sooner or later; torch._dynamo is pulled in by the first optimizer, 1.5 s a rank.
+WORKER_ENTRY = "bench.rank.worker:main"
+"""The entry point of a rank, by name: what it needs is imported where it runs."""
 ALWAYS_PRELOADED = (
     "bench.rank.worker",
     "numpy",
@@ -32,37 +34,46 @@ ALWAYS_PRELOADED = (
     "torch.optim",
     "torch._dynamo",
 )
+"""Modules that every training step uses. The first optimizer imports torch._dynamo, which takes 1.5 s in each rank."""
 
 
 @dataclass(frozen=True)
 class ProcessSpec:
-    """A process to start: a worker's arguments, or a command that takes its place (mpirun)."""
+    """A process to start: an entry point with its arguments, or a command in place of it (mpirun)."""
 
     log: Path
+    """The file that its output is appended to."""
     env: Mapping[str, str] = field(default_factory=dict)
+    """Environment variables on top of the fork server's."""
     arguments: tuple[str, ...] = ()
     command: tuple[str, ...] = ()
     namespace: str | None = None
-    """The network namespace it lives in, as a path; ``None``: the machine's."""
+    """The network namespace that it runs in, as a path; ``None``: that of the machine."""
+    entry: str = WORKER_ENTRY
+    """``module:function``; the function takes the arguments and returns the exit status."""
 
 
 def start_forkserver(modules: Sequence[str], always: Sequence[str] = ALWAYS_PRELOADED) -> Any:
-    """A context whose processes are forked from a parent that has loaded ``always`` and ``modules``.
+    """Start the fork server of this process, if it does not run yet, and return a multiprocessing context that uses it.
 
-    One parent serves one harness; a module that can't be imported is left to the rank that needs it.
+    It returns before the modules are imported. A module that can't be imported is skipped: the rank that needs it will
+    fail with the reason.
+
+    Args:
+        modules: The modules to import, beside ``always``.
+        always: Those that every rank needs.
     """
     os.environ["SCALING_PRELOAD"] = ",".join([*always, *modules])
     os.environ["SCALING_HARNESS"] = str(os.getpid())
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["bench.node._preload"])
-    # It loads while the harness prepares.
     forkserver.ensure_running()
     return context
 
 
 def preload_modules() -> None:
-    """Import what ``SCALING_PRELOAD`` names. Runs in the warm parent; see :mod:`bench.node._preload`."""
-    # A rank holds the warm parent open and the warm parent its ranks: neither would notice a killed harness by itself.
+    """Import the modules that ``SCALING_PRELOAD`` names. Runs in the fork server; see :mod:`bench.node._preload`."""
+    # Ranks hold a pipe to the fork server open, and it one to them: neither would notice a killed harness by itself.
     die_with_parent(int(os.environ["SCALING_HARNESS"]))
     os.environ["SCALING_WARM_PARENT"] = str(os.getpid())
     for name in os.environ.get("SCALING_PRELOAD", "").split(","):
@@ -71,14 +82,20 @@ def preload_modules() -> None:
 
 
 def start_process(context: Any, spec: ProcessSpec, name: str) -> BaseProcess:
-    """Start the process and return its handle."""
+    """Start a process from the fork server.
+
+    Args:
+        context: What :func:`start_forkserver` returned.
+        spec: The process.
+        name: Its name in messages.
+    """
     process = cast(BaseProcess, context.Process(target=child_main, args=(spec,), name=name))
     process.start()
     return process
 
 
 def child_main(spec: ProcessSpec) -> None:
-    """The first lines of a new process: a session and a log of its own, and an end with its parent's."""
+    """Set up a new process (session, log, signals, namespace, environment) and run its entry point or command."""
     os.setsid()
     die_with_parent(int(os.environ["SCALING_WARM_PARENT"]))
     log = os.open(spec.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
@@ -91,14 +108,8 @@ def child_main(spec: ProcessSpec) -> None:
     os.environ.update(spec.env)
     if spec.command:
         os.execvpe(spec.command[0], spec.command, os.environ)
-    status = _worker_main()(spec.arguments)
+    status = pkgutil.resolve_name(spec.entry)(spec.arguments)
     sys.stdout.flush()
     sys.stderr.flush()
-    # Frameworks leave threads behind whose end may hang; all that counts is on disk by now.
+    # Threads that frameworks leave behind may never end; everything that counts is on disk by now.
     os._exit(status)
-
-
-def _worker_main() -> Callable[[Sequence[str]], int]:
-    from bench.rank.worker import main
-
-    return main

@@ -1,6 +1,6 @@
-"""Which node is this, and where is node 0 met? One function a site that reads its variables, and nothing else.
+"""Which node this is, and where node 0 listens: one function for each site reads the site's environment variables.
 
-Ranks fill the nodes one after the other: rank r is on node r ÷ (ranks a node).
+Ranks fill the nodes in order: rank r is on node r ÷ (ranks per node).
 """
 
 from __future__ import annotations
@@ -10,18 +10,22 @@ import re
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
+INTERFACE_VARIABLE = "SCALING_INTERFACE"
+"""The variable that names the network interface of this node."""
+RENDEZVOUS_WAIT_VARIABLE = "SCALING_AWAIT_S"
+"""The variable that says for how many seconds the name of node 0 may be unknown, where nodes start one by one."""
 DEFAULT_PORT = 29500
 MAX_NODES = 100_000
 NODE_LIST_ENTRY = r"(?:[^,\[\]]|\[[^\[\]]+\])+"
-"""One entry of a node list: a name with ranges in it."""
+"""One entry of a Slurm node list: a name that may contain ranges."""
 
 
 class RendezvousError(ValueError):
-    """The environment does not say which node this is. The text says what is missing."""
+    """The environment does not say which node this is, or its ranks can't be started. The text says what is missing."""
 
 
 class Rendezvous(NamedTuple):
-    """A node's number, how many there are, and where node 0 is met."""
+    """The number of a node, the number of nodes, and the address at which rank 0 listens."""
 
     node: int
     nodes: int
@@ -30,7 +34,11 @@ class Rendezvous(NamedTuple):
 
 
 def expand_nodes(text: str) -> list[str]:
-    """Slurm's node lists: ``n[1-3,08],gpu7`` → n1, n2, n3, n08, gpu7. Raises :class:`RendezvousError`."""
+    """The names in a Slurm node list: ``n[1-3,08],gpu7`` → n1, n2, n3, n08, gpu7.
+
+    Raises:
+        RendezvousError: If the text is no node list.
+    """
     if not re.fullmatch(f"{NODE_LIST_ENTRY}(?:,{NODE_LIST_ENTRY})*", text):
         raise RendezvousError(f"node list '{text}' can't be read")
     return [name for part in re.findall(NODE_LIST_ENTRY, text) for name in _expand_ranges(part)]
@@ -82,14 +90,18 @@ ENVIRONMENT_READERS: Mapping[str, Callable[[Mapping[str, str]], tuple[int, int, 
     "JOB_COMPLETION_INDEX": _from_kubernetes,
     "SM_CURRENT_HOST": _from_sagemaker,
 }
-"""By the variable that only this site sets; the first one that is set wins."""
+"""By the variable that only one kind of site sets; the first one that is set wins."""
 
 
 def read_rendezvous(env: Mapping[str, str]) -> Rendezvous:
-    """Read the place of this node from its environment. Raises :class:`RendezvousError`."""
+    """Read from the environment which node this is.
+
+    Raises:
+        RendezvousError: If a variable is missing or can't be read.
+    """
     read = next((read for name, read in ENVIRONMENT_READERS.items() if name in env), None)
     if read is None:
-        raise RendezvousError(f"none of {', '.join(ENVIRONMENT_READERS)} is set: which node is this?")
+        raise RendezvousError(f"can't determine which node this is: none of {', '.join(ENVIRONMENT_READERS)} is set")
     try:
         node, nodes, host = read(env)
         port = int(env.get("MASTER_PORT", DEFAULT_PORT))
@@ -98,12 +110,5 @@ def read_rendezvous(env: Mapping[str, str]) -> Rendezvous:
     except (ValueError, TypeError) as problem:
         raise RendezvousError(str(problem)) from None
     if not 0 <= node < nodes:
-        raise RendezvousError(f"node {node} of {nodes}")
+        raise RendezvousError(f"node {node} of {nodes}: nodes are numbered from 0 to {nodes - 1}")
     return Rendezvous(node, nodes, host, port)
-
-
-INTERFACE_VARIABLE = "SCALING_INTERFACE"
-
-
-RENDEZVOUS_WAIT_VARIABLE = "SCALING_AWAIT_S"
-"""How long node 0 may not be known yet, where nodes are not there all at once."""

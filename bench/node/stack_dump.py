@@ -1,4 +1,4 @@
-"""Where processes are stuck: they are asked for their threads' stacks; those that can't answer are looked into."""
+"""The stacks of processes that do not end: from the processes themselves, or from py-spy where they can't answer."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PY_SPY_TIMEOUT_S = 10.0
 
 @dataclass(frozen=True)
 class HungProcess:
-    """A process that did not end, and the log that its own stacks go to."""
+    """A process that does not end, and the log that it writes its stacks to."""
 
     title: str
     pid: int
@@ -28,8 +28,11 @@ class HungProcess:
 
 
 def dump_stacks(processes: Sequence[HungProcess]) -> dict[str, list[str]]:
-    """The stacks of each process by title: from faulthandler where the process can still answer SIGUSR1, else from
-    py-spy where that is installed and allowed, else a line that says why there are none."""
+    """The stacks of all threads of each process, in lines, by the process's title.
+
+    They come from faulthandler where the process answers SIGUSR1, else from py-spy where that is installed and
+    permitted; else a line says why there are none.
+    """
     sizes = {process.log: process.log.stat().st_size if process.log.exists() else 0 for process in processes}
     for process in processes:
         with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -52,6 +55,7 @@ def _stacks_since(log: Path, size: int) -> list[str]:
 
 
 def find_py_spy() -> str | None:
+    """The path of py-spy in this environment, else on ``PATH``; ``None`` where there is none."""
     beside = Path(sys.executable).parent / "py-spy"
     return str(beside) if beside.exists() else shutil.which("py-spy")
 
@@ -60,7 +64,7 @@ def _run_py_spy(process: HungProcess) -> list[str]:
     state = "it is stopped" if process.stopped else "it did not answer SIGUSR1"
     spy = find_py_spy()
     if spy is None:
-        return [f"no stack: {state}; with `pip install py-spy` its stack could be read all the same"]
+        return [f"no stack: {state}; `pip install py-spy` makes it readable"]
     try:
         result = subprocess.run(
             [spy, "dump", "--nonblocking", "--pid", str(process.pid)],

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from bench.core.machine import MachineFacts
 from bench.host.installation import torch_cuda_version
-from bench.host.machine import read_gpus, read_machine_facts, usable_core_count
+from bench.host.machine import read_gpus, read_machine_facts
+from bench.host.resources import usable_core_count
 from harness.planning.placements import Machine
 
 MACHINE_VARIABLE = "SCALING_MACHINE"

@@ -10,7 +10,8 @@ from typing import Any, Literal
 
 from bench.core.frozen_model import FrozenModel
 from bench.host.installation import HOROVOD_BUILD_COMMAND, find_mpirun, read_horovod_build, torch_cuda_version
-from bench.host.machine import installed_version, read_cpu_name, read_gpus, usable_core_count
+from bench.host.machine import installed_version, read_cpu_name, read_gpus
+from bench.host.resources import usable_core_count
 from bench.node.stack_dump import find_py_spy
 from harness.sites.base.contract import DEFAULT_SITE
 from harness.sites.base.registry import find_site, site_names

@@ -6,7 +6,7 @@ Where the process that others meet listens: on one address, the one that they co
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.backends.ddp import hosts_store
@@ -91,6 +91,7 @@ def test_a_node_list_that_can_t_be_read(text):
         expand_nodes(text)
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 999), min_size=1, unique=True))
 def test_a_range_or_one_by_one_is_the_same(numbers):
     listed = "n[" + ",".join(map(str, numbers)) + "]"

@@ -7,7 +7,7 @@ import json
 import zlib
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.node import transfer
@@ -18,6 +18,7 @@ def line(name: object, content: bytes = b"x") -> str:
     return LINE_PREFIX + json.dumps({"file": name, "packed": base64.b85encode(zlib.compress(content)).decode()})
 
 
+@settings(deadline=None)
 @given(st.binary())
 def test_what_goes_in_comes_out(content):
     import tempfile

@@ -138,7 +138,7 @@ def test_node_0_insists_on_being_met_at_its_own_interface():
     own = Interface("ib0", "10.1.0.1")
     check_rendezvous_interface(own, "10.1.0.1")
     check_rendezvous_interface(own, "127.0.1.1")
-    with pytest.raises(InterfaceError, match=r"10\.0\.0\.1 is met at 10\.0\.0\.1, but interface ib0 has 10\.1\.0\.1: "):
+    with pytest.raises(InterfaceError, match=r"at 10\.0\.0\.1, but interface ib0 has 10\.1\.0\.1: "):
         check_rendezvous_interface(own, "10.0.0.1")
 
 
