@@ -70,14 +70,14 @@ class Bottleneck(CaseFinding):
 
 def bottlenecks(curve_cells: Mapping[str, Sequence[Cell]], curves: Mapping[str, Curve]) -> tuple[Bottleneck, ...]:
     """One a curve with several rank counts, at the largest that was decomposed; else what its law alone says."""
-    found = []
+    limits = []
     for key, curve in curves.items():
         last = next((cell for cell in reversed(curve_cells[key]) if cell.decomposition), None)
         if last is not None and last.case.ranks > 1:
-            found.append(_step_bottleneck(last, curve))
+            limits.append(_step_bottleneck(last, curve))
         elif curve.model not in (None, "linear"):
-            found.append(_law_bottleneck(curve_cells[key][0].case, curve))
-    return tuple(found)
+            limits.append(_law_bottleneck(curve_cells[key][0].case, curve))
+    return tuple(limits)
 
 
 def _law_bottleneck(case: Case, curve: Curve) -> Bottleneck:

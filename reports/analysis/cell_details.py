@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from statistics import fmean
 
 from bench.core.frozen_model import FrozenModel
-from bench.core.records import MessageTiming, Reading, Trial
+from bench.core.records import Link, MessageTiming, Outcome, Reading, SameWork, Trial
 from reports.analysis.communication import AllreduceTiming, bus_bandwidth
 from reports.analysis.stats import Estimate, arithmetic_mean, estimate, ratio
 from reports.analysis.step_times import Straggler
@@ -172,3 +172,22 @@ def cost_per_unit(trials: Sequence[Trial], measures: Sequence[TrialMeasures]) ->
     least = fmean(cost / trial.wall_s / own.throughput for trial, cost, own in known)
     most = fmean(cost / own.window_amount for _, cost, own in known)
     return least, max(least, most)
+
+
+def outcome_of(trials: Sequence[Trial]) -> Outcome:
+    """The outcome of a cell: a trial with different work makes it invalid, a contaminated trial is left out."""
+    if any(trial.same_work is not None and trial.same_work.verdict == "different" for trial in trials):
+        return "invalid"
+    order: tuple[Outcome, ...] = ("failed", "timeout", "ok", "invalid")
+    return next((outcome for outcome in order if any(trial.outcome == outcome for trial in trials)), "failed")
+
+
+def decisive_proof(proofs: Sequence[SameWork]) -> SameWork | None:
+    """The verdict that counts for the cell: a failed one, else the one with the largest deviation."""
+    failed = [proof for proof in proofs if proof.verdict == "different"]
+    return max(failed or proofs, key=lambda proof: proof.deviation or 0.0, default=None)
+
+
+def slowest_link(links: Sequence[Link]) -> Link | None:
+    """``None`` where no trial had links of its own."""
+    return min(links, key=lambda link: link.achieved_bytes_s, default=None)

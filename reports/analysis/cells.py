@@ -21,9 +21,12 @@ from reports.analysis.cell_details import (
     cost_of,
     cost_per_unit,
     coverage_of,
+    decisive_proof,
     decompose,
     mean_readings,
     message_cells,
+    outcome_of,
+    slowest_link,
 )
 from reports.analysis.flags import cell_flags, is_collective
 from reports.analysis.formatting import duration_estimate, percent
@@ -201,7 +204,7 @@ def _baselines(cases: Sequence[Case], measured: Mapping[str, _MeasuredTrials]) -
     single_rank_cases: dict[str, Case] = {}
     for case in sorted(cases, key=lambda case: case.ranks):
         own = measured.get(case.key, _MeasuredTrials())
-        valid = own.measures and _outcome(own.trials) != "invalid"
+        valid = own.measures and outcome_of(own.trials) != "invalid"
         if valid and "oversubscribed" not in case.flags and case.fault is None:
             baselines.setdefault(case.curve, case)
             if case.ranks == 1:
@@ -213,14 +216,6 @@ def _baselines(cases: Sequence[Case], measured: Mapping[str, _MeasuredTrials]) -
     }
     replaced = {curve: base for curve, base in placed.items() if curve in baselines and baselines[curve].ranks > 1}
     return {**baselines, **replaced}
-
-
-def _outcome(trials: Sequence[Trial]) -> Outcome:
-    """The outcome of a cell: a trial with different work makes it invalid, a contaminated trial is left out."""
-    if any(trial.same_work is not None and trial.same_work.verdict == "different" for trial in trials):
-        return "invalid"
-    order: tuple[Outcome, ...] = ("failed", "timeout", "ok", "invalid")
-    return next((outcome for outcome in order if any(trial.outcome == outcome for trial in trials)), "failed")
 
 
 def _cell(
@@ -235,11 +230,11 @@ def _cell(
         return Cell(case=case, outcome="skipped", reason=skipped, flags=case.flags, machinery=machinery)
     if not own.trials:
         return Cell(case=case, outcome="skipped", reason="the sweep ended before its first trial", flags=case.flags)
-    trials, outcome, base = own.trials, _outcome(own.trials), baselines.get(case.curve)
+    trials, outcome, base = own.trials, outcome_of(own.trials), baselines.get(case.curve)
     bad = [trial for trial in trials if trial.outcome == outcome != "ok"]
     conditions = tuple(condition for trial in trials for condition in trial.conditions)
-    link = _slowest_link([trial.link for trial in trials if trial.link is not None])
-    proof = _decisive_proof([trial.same_work for trial in trials if trial.same_work is not None])
+    link = slowest_link([trial.link for trial in trials if trial.link is not None])
+    proof = decisive_proof([trial.same_work for trial in trials if trial.same_work is not None])
     return Cell(
         case=case,
         outcome=outcome,
@@ -294,16 +289,6 @@ def _numbers(
         "roofline": roofline,
         "roofline_reason": roofline_reason,
     }
-
-
-def _decisive_proof(proofs: Sequence[SameWork]) -> SameWork | None:
-    """The verdict that counts for the cell: a failed one, else the one with the largest deviation."""
-    failed = [proof for proof in proofs if proof.verdict == "different"]
-    return max(failed or proofs, key=lambda proof: proof.deviation or 0.0, default=None)
-
-
-def _slowest_link(links: Sequence[Link]) -> Link | None:
-    return min(links, key=lambda link: link.achieved_bytes_s, default=None)
 
 
 def _scaling(

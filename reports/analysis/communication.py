@@ -81,26 +81,28 @@ def fastest_allreduce_time(latency_s: float, byte_s: float) -> Callable[[int, fl
     """By rank count and message size, the time of the algorithm that suits them best, as tuned libraries choose."""
 
     def best(ranks: int, message_bytes: float) -> float:
-        return min(time_s(one, ranks, message_bytes, latency_s, byte_s) for one in get_args(Algorithm))
+        return min(time_s(algorithm, ranks, message_bytes, latency_s, byte_s) for algorithm in get_args(Algorithm))
 
     return best
 
 
 def fit_allreduce(timings: Sequence[AllreduceTiming]) -> AllreduceModel:
     """The algorithm whose model is nearer to the timings. Raises :class:`CannotFitAllreduce` for too few sizes."""
-    known = [timing for timing in timings if timing.ranks > 1]
-    sizes = {timing.message_bytes for timing in known}
+    exchanges = [timing for timing in timings if timing.ranks > 1]
+    sizes = {timing.message_bytes for timing in exchanges}
     if len(sizes) < MIN_MESSAGE_SIZES:
         raise CannotFitAllreduce(f"α and β take {MIN_MESSAGE_SIZES} message sizes, there are {len(sizes)}")
-    if any(not (0 < timing.time_s < math.inf) for timing in known):
+    if any(not (0 < timing.time_s < math.inf) for timing in exchanges):
         raise ValueError("times must be positive and finite")
     # Where one rank count was measured the two differ by constants only: the first stands.
-    return min((_fit(known, algorithm) for algorithm in get_args(Algorithm)), key=lambda found: round(found.scatter, 9))
+    return min(
+        (_fit(exchanges, algorithm) for algorithm in get_args(Algorithm)), key=lambda model: round(model.scatter, 9)
+    )
 
 
 def _fit(timings: Sequence[AllreduceTiming], algorithm: Algorithm) -> AllreduceModel:
     return fit_latency_and_bandwidth(
-        timings, algorithm, [cost_coefficients(algorithm, one.ranks, one.message_bytes) for one in timings]
+        timings, algorithm, [cost_coefficients(algorithm, timing.ranks, timing.message_bytes) for timing in timings]
     )
 
 
@@ -114,7 +116,7 @@ def fit_latency_and_bandwidth(
     import numpy as np
     from scipy.optimize import least_squares
 
-    times: Any = np.array([one.time_s for one in timings])
+    times: Any = np.array([timing.time_s for timing in timings])
     known: Any = np.array(known_s) if known_s else np.zeros_like(times)
     coefficients: Any = np.array(columns)
 
@@ -125,10 +127,10 @@ def fit_latency_and_bandwidth(
         parts = coefficients * np.exp(params)
         return parts / (known + parts.sum(axis=1))[:, None]
 
-    found = least_squares(
+    solution = least_squares(
         residuals, _initial_params(coefficients, times, known), jacobian, method="lm", xtol=1e-14, ftol=1e-14
     )
-    final_residuals, slopes = residuals(found.x), jacobian(found.x)
+    final_residuals, slopes = residuals(solution.x), jacobian(solution.x)
     degrees_of_freedom = len(timings) - 2
     scatter = (
         math.sqrt(float(final_residuals @ final_residuals) / degrees_of_freedom) if degrees_of_freedom > 0 else 0.0
@@ -137,8 +139,8 @@ def fit_latency_and_bandwidth(
     worst = int(np.argmax(np.abs(final_residuals)))
     return AllreduceModel(
         algorithm=algorithm,
-        latency_s=_parameter(math.exp(found.x[0]), float(errors[0]), degrees_of_freedom),
-        byte_s=_parameter(math.exp(found.x[1]), float(errors[1]), degrees_of_freedom),
+        latency_s=_parameter(math.exp(solution.x[0]), float(errors[0]), degrees_of_freedom),
+        byte_s=_parameter(math.exp(solution.x[1]), float(errors[1]), degrees_of_freedom),
         scatter=scatter,
         misfit=math.exp(float(final_residuals[worst])) - 1,
         misfit_ranks=timings[worst].ranks,

@@ -62,9 +62,9 @@ class FittedExchange(CaseFinding):
         """As the measurements at fewer nodes alone, or on one node at fewer ranks, would have given it."""
         known = {"link_bytes_s": self.link_bytes_s, "core_share": self.core_share}
         fewer = [
-            one
-            for one in self.timings
-            if one.nodes < placement.nodes or (placement.nodes == 1 and one.ranks < placement.ranks)
+            timing
+            for timing in self.timings
+            if timing.nodes < placement.nodes or (placement.nodes == 1 and timing.ranks < placement.ranks)
         ]
         return _fit_timings(self.case, self.place, fewer).model_copy(update=known)
 
@@ -110,32 +110,34 @@ class CommunicationPath(CaseFinding):
 
     def core_share(self, place: Place) -> float:
         """Where it was not measured at this place, as at another."""
-        found = self.places.get(place) or next(iter(self.places.values()))
-        return found.core_share
+        exchange = self.places.get(place) or next(iter(self.places.values()))
+        return exchange.core_share
 
     def rank_counts(self, place: Place) -> tuple[int, ...]:
         """Where the allreduces were measured that speak for ranks at this place."""
         fits = self.places if place == "both" else {place: self.places[place]} if place in self.places else {}
-        return tuple(sorted({count for one in fits.values() for count in one.rank_counts}))
+        return tuple(sorted({count for exchange in fits.values() for count in exchange.rank_counts}))
 
     def fitted_below(self, placement: Placement) -> CommunicationPath:
         """As the measurements at fewer nodes alone, or on one node at fewer ranks, would have given it."""
-        return _build_path(self.case, {place: found.fitted_below(placement) for place, found in self.places.items()})
+        return _build_path(
+            self.case, {place: exchange.fitted_below(placement) for place, exchange in self.places.items()}
+        )
 
     def backtests(self) -> tuple[ExchangeBacktest, ...]:
         """One a place where two different counts were measured, or where the parts of an exchange foretell it."""
-        found = (self._backtest(one) for one in self.places.values())
-        return tuple(one for one in found if one is not None)
+        results = (self._backtest(result) for result in self.places.values())
+        return tuple(result for result in results if result is not None)
 
     def _missing_reason(self, place: Place) -> str:
-        found = self.places.get(place)
-        return found.reason if found is not None and found.reason else MISSING_ALLREDUCE[place]
+        exchange = self.places.get(place)
+        return exchange.reason if exchange is not None and exchange.reason else MISSING_ALLREDUCE[place]
 
-    def _backtest(self, found: FittedExchange) -> ExchangeBacktest | None:
-        if not found.timings:
+    def _backtest(self, exchange: FittedExchange) -> ExchangeBacktest | None:
+        if not exchange.timings:
             return None
-        nodes, ranks = max((one.nodes, one.ranks) for one in found.timings)
-        last = [one for one in found.timings if (one.nodes, one.ranks) == (nodes, ranks)]
+        nodes, ranks = max((timing.nodes, timing.ranks) for timing in exchange.timings)
+        last = [timing for timing in exchange.timings if (timing.nodes, timing.ranks) == (nodes, ranks)]
         placement = Placement(ranks, -(-ranks // nodes))
         smaller_path = self.fitted_below(placement)
         if smaller_path.unavailable_reason(placement) is not None or (
@@ -143,13 +145,14 @@ class CommunicationPath(CaseFinding):
         ):
             return None
         layered = placement.place == "both" and smaller_path.layered
-        model = smaller_path.model(found.place)
+        model = smaller_path.model(exchange.place)
         name = layered.algorithm if layered else model.algorithm if model else ""
         misfit = misfit_of(
-            lambda one: smaller_path.time_s(Placement(one.ranks, placement.ranks_per_node), one.message_bytes), last
+            lambda timing: smaller_path.time_s(Placement(timing.ranks, placement.ranks_per_node), timing.message_bytes),
+            last,
         )
-        smaller = smaller_path.rank_counts(found.place)
-        return ExchangeBacktest(found.place, name, smaller, ranks, nodes, misfit)
+        smaller = smaller_path.rank_counts(exchange.place)
+        return ExchangeBacktest(exchange.place, name, smaller, ranks, nodes, misfit)
 
 
 def path_key(case: Case) -> str:
@@ -180,9 +183,9 @@ def communication_paths(cells: Sequence[Cell]) -> dict[str, CommunicationPath]:
             by_path.setdefault(path_key(cell.case), {}).setdefault(place_of(cell.case), []).append(cell)
     return {
         path: _build_path(
-            next(iter(found.values()))[0].case, {place: _fit_place(place, own) for place, own in found.items()}
+            next(iter(places.values()))[0].case, {place: _fit_place(place, own) for place, own in places.items()}
         )
-        for path, found in by_path.items()
+        for path, places in by_path.items()
     }
 
 
@@ -191,9 +194,9 @@ def _build_path(case: Case, places: dict[Place, FittedExchange]) -> Communicatio
     inside, across = path.model("inside"), path.model("across")
     if inside is None:
         return path.model_copy(update={"layered_reason": path._missing_reason("inside")})
-    found = select_layered_allreduce(inside, across, places["both"].timings if "both" in places else ())
+    layered = select_layered_allreduce(inside, across, places["both"].timings if "both" in places else ())
     return path.model_copy(
-        update={"layered": found, "layered_reason": None if found else path._missing_reason("across")}
+        update={"layered": layered, "layered_reason": None if layered else path._missing_reason("across")}
     )
 
 

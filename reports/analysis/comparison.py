@@ -28,13 +28,13 @@ def comparison_key(case: Case) -> str:
     return f"{case.key} {case.data.digest if case.data else ''}"
 
 
-def direction(found: Estimate | None) -> Direction:
+def direction(ratio: Estimate | None) -> Direction:
     """What the interval of a ratio of throughputs allows to say."""
-    if found is None or found.low is None or found.high is None:
+    if ratio is None or ratio.low is None or ratio.high is None:
         return "unknown"
-    if found.low > 1:
+    if ratio.low > 1:
         return "faster"
-    return "slower" if found.high < 1 else "unclear"
+    return "slower" if ratio.high < 1 else "unclear"
 
 
 class Change(FrozenModel):
@@ -112,13 +112,13 @@ def _comparison(
 
 
 def _change(before: Cell, after: Cell) -> Change:
-    found, why = None, None
+    change, reason = None, None
     if before.rates and after.rates:
-        found = ratio(after.rates, before.rates)
+        change = ratio(after.rates, before.rates)
     else:
         missing = before if not before.rates else after
-        why = f"{'the first' if missing is before else 'the later'} is {missing.outcome}: {missing.reason}"
-    return Change(before=CaseFinding(case=before.case), after=CaseFinding(case=after.case), ratio=found, reason=why)
+        reason = f"{'the first' if missing is before else 'the later'} is {missing.outcome}: {missing.reason}"
+    return Change(before=CaseFinding(case=before.case), after=CaseFinding(case=after.case), ratio=change, reason=reason)
 
 
 class NightCell(CaseFinding):
@@ -169,8 +169,8 @@ class NightChange(FrozenModel):
     @property
     def clear_direction(self) -> str | None:
         """``slower`` or ``faster``; ``None`` where the interval holds 1, or one trial gave none."""
-        found = direction(self.ratio)
-        return found if found in ("slower", "faster") else None
+        clear = direction(self.ratio)
+        return clear if clear in ("slower", "faster") else None
 
 
 class NightComparison(FrozenModel):
@@ -200,26 +200,28 @@ def compare_nights(before: Night, after: Night) -> NightComparison | None:
     if before.place != after.place:
         return None
     old, new = before.measured(), after.measured()
-    found = [NightChange(cell=cell, ratio=ratio(cell.rates, old[key].rates)) for key, cell in new.items() if key in old]
-    if not found:
+    changes = [
+        NightChange(cell=cell, ratio=ratio(cell.rates, old[key].rates)) for key, cell in new.items() if key in old
+    ]
+    if not changes:
         return None
-    found.sort(key=lambda change: (change.clear_direction is None, -abs(math.log(change.ratio.value))))
-    return NightComparison(before=before, after=after, changes=tuple(found))
+    changes.sort(key=lambda change: (change.clear_direction is None, -abs(math.log(change.ratio.value))))
+    return NightComparison(before=before, after=after, changes=tuple(changes))
 
 
 def latest_comparison(nights: Sequence[Night]) -> NightComparison | None:
     """Of the newest night that an earlier one may be compared with, and the newest such. ``nights``: oldest first."""
     for number in range(len(nights) - 1, 0, -1):
         for before in reversed(nights[:number]):
-            if found := compare_nights(before, nights[number]):
-                return found
+            if comparison := compare_nights(before, nights[number]):
+                return comparison
     return None
 
 
 def comparison_with_oldest(nights: Sequence[Night], last: Night) -> NightComparison | None:
     """With the oldest night that ``last`` may be compared with. ``nights``: oldest first."""
     earlier = nights[: nights.index(last)]
-    return next((found for before in earlier if (found := compare_nights(before, last))), None)
+    return next((comparison for before in earlier if (comparison := compare_nights(before, last))), None)
 
 
 def environment_differences(night: Night, reference: Night) -> tuple[str, ...]:

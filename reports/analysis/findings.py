@@ -87,9 +87,9 @@ def curves_of(cells: Sequence[Cell]) -> dict[str, Curve]:
         elif cell.rates and "oversubscribed" in cell.flags:
             left_out.setdefault(cell.case.curve, []).append(cell.case.ranks)
     return {
-        key: _curve(key, found, left_out.get(key, []))
-        for key, found in curve_cells.items()
-        if len(found) >= MIN_CURVE_POINTS
+        key: _curve(key, by_ranks, left_out.get(key, []))
+        for key, by_ranks in curve_cells.items()
+        if len(by_ranks) >= MIN_CURVE_POINTS
     }
 
 

@@ -113,17 +113,17 @@ MAX_SWAP_BYTES_PER_S = 2**20
 
 def find_conditions(ranks: Sequence[RankRecord], nodes: Sequence[NodeTelemetry]) -> tuple[Condition, ...]:
     """What was seen on the nodes during the measured window (processes on GPUs: before and after it)."""
-    found: list[Condition] = []
+    conditions: list[Condition] = []
     for node in nodes:
         view = TelemetryWindow(node)
         if view.window_s <= 0:
             continue
         used = gpus_of(node, ranks)
-        found += _host_conditions(view, [rank for rank in ranks if rank.host == node.host])
-        found += _foreign_gpu_processes(node, used)
+        conditions += _host_conditions(view, [rank for rank in ranks if rank.host == node.host])
+        conditions += _foreign_gpu_processes(node, used)
         for device in used:
-            found += _gpu_conditions(view, device)
-    return tuple(found)
+            conditions += _gpu_conditions(view, device)
+    return tuple(conditions)
 
 
 def _host_conditions(view: TelemetryWindow, ranks: Sequence[RankRecord]) -> Iterator[Condition]:
@@ -182,8 +182,8 @@ def _gpu_conditions(view: TelemetryWindow, device: str) -> Iterator[Condition]:
 
 def _counter_increase(view: TelemetryWindow, device: str, counter: str) -> float:
     """How much a counter of events rose from the sample before the window to the one after it."""
-    found = view.series(device, counter)
-    known = [value for value in found.values if value is not None] if found else []
+    series = view.series(device, counter)
+    known = [value for value in series.values if value is not None] if series else []
     return known[-1] - known[0] if known else 0.0
 
 

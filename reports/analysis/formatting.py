@@ -23,7 +23,7 @@ def number(value: float) -> str:
 def _si_prefix(value: float) -> tuple[float, str]:
     if abs(value) < 1e4 or not math.isfinite(value):
         return 1.0, ""
-    return next(found for found in SI_PREFIXES if abs(value) >= found[0])
+    return next(pair for pair in SI_PREFIXES if abs(value) >= pair[0])
 
 
 def _three_digits(value: float) -> str:
@@ -33,27 +33,31 @@ def _three_digits(value: float) -> str:
     return f"{value:.{min(digits, 6)}f}" if abs(value) < 1000 else f"{value:,.0f}"
 
 
-def estimate(found: Estimate | None, *, unit: bool = True) -> str:
+def estimate(value: Estimate | None, *, unit: bool = True) -> str:
     """``15.8k (15.1k–16.5k) samples/s``; without an interval just the value; ``–`` for none."""
-    if found is None:
+    if value is None:
         return "–"
-    factor, prefix = _si_prefix(found.value)
-    shown = f"{_three_digits(found.value / factor)}{prefix}"
-    if found.low is not None and found.high is not None:
-        shown += f" ({_three_digits(found.low / factor)}–{_three_digits(found.high / factor)})"
-    if not unit or found.unit in ("1", "×"):
+    factor, prefix = _si_prefix(value.value)
+    shown = f"{_three_digits(value.value / factor)}{prefix}"
+    if value.low is not None and value.high is not None:
+        shown += f" ({_three_digits(value.low / factor)}–{_three_digits(value.high / factor)})"
+    if not unit or value.unit in ("1", "×"):
         return shown
-    if found.unit == "B/s":
+    if value.unit == "B/s":
         return f"{shown.replace(prefix, '', 1) if prefix else shown} {prefix}B/s"
-    return f"{shown} {found.unit}"
+    return f"{shown} {value.unit}"
 
 
-def parameter_percent(found: Parameter | None) -> str:
+def parameter_percent(parameter: Parameter | None) -> str:
     """``3.1 % (2.9–3.3)`` of a fitted σ or κ."""
-    if found is None or (found.value == 0 and found.high is None):
+    if parameter is None or (parameter.value == 0 and parameter.high is None):
         return "–"
-    span = "" if found.low is None or found.high is None else f" ({100 * found.low:.2g}–{100 * found.high:.2g})"
-    return f"{100 * found.value:.2g} %{span}"
+    span = (
+        ""
+        if parameter.low is None or parameter.high is None
+        else f" ({100 * parameter.low:.2g}–{100 * parameter.high:.2g})"
+    )
+    return f"{100 * parameter.value:.2g} %{span}"
 
 
 def model_title(name: str) -> str:
@@ -61,33 +65,37 @@ def model_title(name: str) -> str:
     return MODEL_TITLES.get(name, name)
 
 
-def prediction(found: Prediction) -> str:
+def prediction(prediction: Prediction) -> str:
     """``15.8k (14.9k–16.7k)``: throughput with the interval of one further measurement."""
-    span = "" if found.low is None or found.high is None else f" ({number(found.low)}–{number(found.high)})"
-    return f"{number(found.throughput)}{span}"
+    span = (
+        ""
+        if prediction.low is None or prediction.high is None
+        else f" ({number(prediction.low)}–{number(prediction.high)})"
+    )
+    return f"{number(prediction.throughput)}{span}"
 
 
-def latency(found: Parameter) -> str:
+def latency(parameter: Parameter) -> str:
     """``355 µs (301–419)``"""
-    if found.low is None or found.high is None:
-        return f"{number(found.value * 1e6)} µs (can't be told apart from 0)"
-    return f"{number(found.value * 1e6)} µs ({number(found.low * 1e6)}–{number(found.high * 1e6)})"
+    if parameter.low is None or parameter.high is None:
+        return f"{number(parameter.value * 1e6)} µs (can't be told apart from 0)"
+    return f"{number(parameter.value * 1e6)} µs ({number(parameter.low * 1e6)}–{number(parameter.high * 1e6)})"
 
 
-def bandwidth(found: Parameter) -> str:
+def bandwidth(parameter: Parameter) -> str:
     """``763MB/s (640M–910M)`` of a fitted time per byte."""
-    if found.value < NEGLIGIBLE:
+    if parameter.value < NEGLIGIBLE:
         return "too high to be told: latency is all"
-    if found.low is None or found.high is None:
-        return f"{number(1 / found.value)}B/s (can't be told apart from none)"
-    return f"{number(1 / found.value)}B/s ({number(1 / found.high)}–{number(1 / found.low)})"
+    if parameter.low is None or parameter.high is None:
+        return f"{number(1 / parameter.value)}B/s (can't be told apart from none)"
+    return f"{number(1 / parameter.value)}B/s ({number(1 / parameter.high)}–{number(1 / parameter.low)})"
 
 
 def serial_fraction(curve: Curve) -> str:
     """At the largest rank count: Gustafson's under weak scaling, Karp–Flatt's under strong."""
     last = curve.points[-1]
-    found = last.gustafson or last.karp_flatt
-    return "–" if found is None else f"{percent(found)} at {ranks(last.ranks)}"
+    share = last.gustafson or last.karp_flatt
+    return "–" if share is None else f"{percent(share)} at {ranks(last.ranks)}"
 
 
 def reading_title(name: str) -> str:
@@ -95,11 +103,11 @@ def reading_title(name: str) -> str:
     return name.replace("_", " ").replace("gpu", "GPU").replace("cpu", "CPU")
 
 
-def reading(found: Estimate | None) -> str:
+def reading(value: Estimate | None) -> str:
     """A reading without its interval: ``1.62 cores``, ``71 %`` for a share, ``412 MB``."""
-    if found is None:
+    if value is None:
         return "–"
-    return quantity(found.value, found.unit)
+    return quantity(value.value, value.unit)
 
 
 def quantity(value: float, unit: str) -> str:
@@ -122,19 +130,19 @@ def with_range(mean: float, least: float, most: float, unit: str) -> str:
     )
 
 
-def percent(found: Estimate | None) -> str:
+def percent(value: Estimate | None) -> str:
     """``71 % (68–74)``; ``0.4 % (0.2–0.7)`` where a whole one is much."""
-    if found is None:
+    if value is None:
         return "–"
-    digits = 1 if 0 < found.value < 0.01 else 0
-    low, high = found.low, found.high
+    digits = 1 if 0 < value.value < 0.01 else 0
+    low, high = value.low, value.high
     span = "" if low is None or high is None else f" ({low * 100:,.{digits}f}–{high * 100:,.{digits}f})"
-    return f"{found.value * 100:,.{digits}f} %{span}"
+    return f"{value.value * 100:,.{digits}f} %{span}"
 
 
-def duration_estimate(found: Estimate | None) -> str:
+def duration_estimate(value: Estimate | None) -> str:
     """``18.6 ms``; ``4.50 µs`` below a tenth of a millisecond."""
-    return "–" if found is None else duration(found.value)
+    return "–" if value is None else duration(value.value)
 
 
 def duration(time_s: float) -> str:
@@ -144,15 +152,15 @@ def duration(time_s: float) -> str:
     return f"{number(time_s * 1e3)} ms"
 
 
-def overhead(found: Estimate | None) -> str:
+def overhead(value: Estimate | None) -> str:
     """``0.3 % of throughput (-0.2 to 0.8), from 12 trials``: of an estimate of throughput watched ÷ unwatched."""
-    if found is None:
+    if value is None:
         return "not measured"
     span = ""
-    if found.low is not None and found.high is not None:
-        span = f" ({100 - 100 * found.high:.1f} to {100 - 100 * found.low:.1f})"
-    trials = f"{found.n} trial{'s' * (found.n != 1)}"
-    return f"step timing and sampling take {100 - 100 * found.value:.1f} % of throughput{span}, from {trials}"
+    if value.low is not None and value.high is not None:
+        span = f" ({100 - 100 * value.high:.1f} to {100 - 100 * value.low:.1f})"
+    trials = f"{value.n} trial{'s' * (value.n != 1)}"
+    return f"step timing and sampling take {100 - 100 * value.value:.1f} % of throughput{span}, from {trials}"
 
 
 def message_size(size: int) -> str:
@@ -171,6 +179,6 @@ def nodes(count: int) -> str:
     return f"{count:,} node{'s' * (count != 1)}"
 
 
-def rank_count(found: Placement) -> str:
+def rank_count(placement: Placement) -> str:
     """``512 on 64 nodes``; ``8`` where nobody said how many a node holds."""
-    return f"{found.ranks:,} on {nodes(found.nodes)}" if found.ranks_per_node else f"{found.ranks}"
+    return f"{placement.ranks:,} on {nodes(placement.nodes)}" if placement.ranks_per_node else f"{placement.ranks}"

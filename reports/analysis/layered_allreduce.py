@@ -56,8 +56,8 @@ class LayeredAllreduce(FrozenModel):
 
     def either(self) -> dict[LayeredAlgorithm, Callable[[int, int, float], float]]:
         """The time by both algorithms; of the nearer alone where α and β were fitted for it."""
-        known = (self.algorithm,) if self.source == "fitted" else get_args(LayeredAlgorithm)
-        return {one: layered_time(one, self.inside, self.across) for one in known}
+        algorithms = (self.algorithm,) if self.source == "fitted" else get_args(LayeredAlgorithm)
+        return {algorithm: layered_time(algorithm, self.inside, self.across) for algorithm in algorithms}
 
     def time_s(self, ranks: int, nodes: int, message_bytes: float) -> float:
         return layered_time(self.algorithm, self.inside, self.across)(ranks, nodes, message_bytes)
@@ -71,8 +71,8 @@ class LinkModel(NamedTuple):
     allreduce_s: Callable[[int, float], float]
 
 
-def link_model(found: AllreduceModel) -> LinkModel:
-    return LinkModel(found.latency_s.value, found.byte_s.value, found.time_s)
+def link_model(model: AllreduceModel) -> LinkModel:
+    return LinkModel(model.latency_s.value, model.byte_s.value, model.time_s)
 
 
 def layered_time(
@@ -107,11 +107,11 @@ def select_layered_allreduce(
     if not candidates or not timings:
         return candidates[0] if candidates else None
     misfits: dict[LayeredAlgorithm, Misfit] = {}
-    for one in candidates:
-        found = misfit(one, timings)
-        if one.algorithm not in misfits or found.typical < misfits[one.algorithm].typical:
-            misfits[one.algorithm] = found
-    best = min(candidates, key=lambda one: misfit(one, timings).typical)
+    for candidate in candidates:
+        own_misfit = misfit(candidate, timings)
+        if candidate.algorithm not in misfits or own_misfit.typical < misfits[candidate.algorithm].typical:
+            misfits[candidate.algorithm] = own_misfit
+    best = min(candidates, key=lambda candidate: misfit(candidate, timings).typical)
     return best.model_copy(update={"misfits": misfits})
 
 
@@ -124,26 +124,26 @@ def _candidates(
         yield LayeredAllreduce(algorithm="hierarchical", source=source, inside=inside, across=across)
     elif len({timing.message_bytes for timing in timings}) > 2:
         flat = fit_latency_and_bandwidth(
-            timings, "ring", [cost_coefficients("ring", one.ranks, one.message_bytes) for one in timings]
+            timings, "ring", [cost_coefficients("ring", timing.ranks, timing.message_bytes) for timing in timings]
         )
         yield LayeredAllreduce(algorithm="flat ring", source="fitted", inside=inside, across=flat)
-        between = [cost_coefficients("ring", one.nodes, one.message_bytes) for one in timings]
-        within = [inside.time_s(one.ranks // one.nodes, one.message_bytes) for one in timings]
+        between = [cost_coefficients("ring", timing.nodes, timing.message_bytes) for timing in timings]
+        within = [inside.time_s(timing.ranks // timing.nodes, timing.message_bytes) for timing in timings]
         layered = fit_latency_and_bandwidth(timings, "ring", between, within)
         yield LayeredAllreduce(algorithm="hierarchical", source="fitted", inside=inside, across=layered)
 
 
 def misfit(model: LayeredAllreduce, timings: Sequence[AllreduceTiming]) -> Misfit:
     """Raises ``ValueError`` for no timings."""
-    return misfit_of(lambda one: model.time_s(one.ranks, one.nodes, one.message_bytes), timings)
+    return misfit_of(lambda timing: model.time_s(timing.ranks, timing.nodes, timing.message_bytes), timings)
 
 
 def misfit_of(modelled_s: Callable[[AllreduceTiming], float], timings: Sequence[AllreduceTiming]) -> Misfit:
     """Raises ``ValueError`` for no timings."""
-    log_ratios = [math.log(modelled_s(one) / one.time_s) for one in timings]
+    log_ratios = [math.log(modelled_s(timing) / timing.time_s) for timing in timings]
     worst = max(range(len(log_ratios)), key=lambda number: abs(log_ratios[number]))
     return Misfit(
-        typical=math.sqrt(math.fsum(one**2 for one in log_ratios) / len(log_ratios)),
+        typical=math.sqrt(math.fsum(log_ratio**2 for log_ratio in log_ratios) / len(log_ratios)),
         largest=math.exp(log_ratios[worst]) - 1,
         ranks=timings[worst].ranks,
         message_bytes=timings[worst].message_bytes,

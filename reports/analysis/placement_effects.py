@@ -79,8 +79,8 @@ def placement_effects(cells: Sequence[Cell]) -> PlacementEffects:
         if cell.feeds_a_curve:
             families.setdefault(curve_family(cell.case), []).append(cell)
     return PlacementEffects(
-        splits=tuple(found for family_cells in families.values() for found in _splits(family_cells)),
-        packings=tuple(found for family_cells in families.values() for found in _packings(family_cells)),
+        splits=tuple(effect for family_cells in families.values() for effect in _splits(family_cells)),
+        packings=tuple(effect for family_cells in families.values() for effect in _packings(family_cells)),
     )
 
 

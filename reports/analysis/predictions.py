@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from pydantic import Field
 
 from bench.core.case import Case
 from bench.core.frozen_model import FrozenModel
-from bench.core.records import Gradients
+from reports.analysis.backtest import (
+    MIN_RANK_COUNTS_FOR_LAW,
+    STEP_MODEL,
+    Backtest,
+    PredictionKind,
+    backtest_curve,
+    rates_by_ranks,
+)
 from reports.analysis.case_titles import CaseFinding
-from reports.analysis.cell_details import Decomposition
 from reports.analysis.cells import Cell
 from reports.analysis.communication import AllreduceModel
 from reports.analysis.communication_paths import (
@@ -32,16 +38,11 @@ from reports.analysis.step_model import OwnTimeModel
 from reports.analysis.step_prediction import (
     CommunicationCost,
     ModelledStep,
-    Observed,
     StepModel,
-    fit_step_model,
     modelled_steps,
+    step_model_data,
 )
 
-PredictionKind = Literal["step", "law"]
-"""``step``: from compute, α and β; ``law``: USL, Amdahl or linear, whichever suffices."""
-STEP_MODEL = "compute + α–β"
-MIN_RANK_COUNTS_FOR_LAW = 3
 MIN_DECOMPOSED = 2
 MAX_TRUSTED_MISFIT = 0.2
 """A step model that misses the measured by more is not used to foretell."""
@@ -67,30 +68,6 @@ class Predicted(FrozenModel):
 
     prediction: Prediction
     efficiency: Estimate
-
-
-class Backtest(FrozenModel):
-    """The largest measured rank count, as it would have been foretold from the smaller ones."""
-
-    kind: PredictionKind
-    model: str
-    smaller: tuple[int, ...]
-    exchange_ranks: tuple[int, ...] = ()
-    """Where the allreduces were measured that α and β come from."""
-    prediction: Prediction
-    measured: Estimate
-
-    @property
-    def error(self) -> float:
-        """Foretold ÷ measured − 1."""
-        return self.prediction.throughput / self.measured.value - 1
-
-    @property
-    def held(self) -> bool | None:
-        """Whether the interval holds the measured value; ``None`` where there is no interval."""
-        if self.prediction.low is None or self.prediction.high is None:
-            return None
-        return self.prediction.low <= self.measured.value <= self.prediction.high
 
 
 class StepModelInputs(FrozenModel):
@@ -133,29 +110,20 @@ class CurvePrediction(CaseFinding):
     backtests: tuple[Backtest, ...] = ()
 
 
-class StepModelData(NamedTuple):
-    """What a step model is made of, but for the exchange."""
-
-    observed: list[Observed]
-    gradients: Gradients
-    case: Case
-
-    def fit(self, communication: CommunicationCost | None) -> StepModel:
-        return fit_step_model(self.observed, self.case.scaling, self.case.batch, self.gradients, communication)
-
-
 def predict_curves(
     curve_cells: Mapping[str, Sequence[Cell]],
     paths: Mapping[str, CommunicationPath],
     options: PredictOptions = DEFAULT_PREDICT_OPTIONS,
 ) -> tuple[CurvePrediction, ...]:
     """One a curve; ``fed``: its cells, the fewest ranks first."""
-    found = []
+    predictions = []
     for key, own in curve_cells.items():
         path = paths.get(path_key(own[0].case))
         curve_prediction = _predict_curve(key, own, path, options)
-        found.append(_predict_over_link(curve_prediction, own, path, options) if options.link else curve_prediction)
-    return tuple(found)
+        predictions.append(
+            _predict_over_link(curve_prediction, own, path, options) if options.link else curve_prediction
+        )
+    return tuple(predictions)
 
 
 def _predict_curve(
@@ -169,12 +137,12 @@ def _predict_curve(
         measured_at=measured_at,
         ranks_per_node=options.ranks_per_node or placement_of(case).ranks_per_node,
         impossible=tuple(count for count in counts if not _can_split_batch(case, count)),
-        backtests=_backtests(cells, path),
+        backtests=backtest_curve(cells, path),
     )
     placements = [
         Placement(count, curve_prediction.ranks_per_node) for count in counts if _can_split_batch(case, count)
     ]
-    step_data, communication = _step_model_data(cells, MIN_DECOMPOSED), measured_communication(path, cells)
+    step_data, communication = step_model_data(cells, MIN_DECOMPOSED), measured_communication(path, cells)
     reason = step_data if isinstance(step_data, str) else communication if isinstance(communication, str) else None
     if not isinstance(step_data, str) and not isinstance(communication, str) and path is not None:
         model = step_data.fit(communication)
@@ -244,7 +212,9 @@ def _predict_by_law(
             if elsewhere or placement.place not in measured_places
         }
     law = fit_curve(
-        curve_prediction.curve, _rates(cells), predict=[one.ranks for one in placements if one.ranks not in unknown]
+        curve_prediction.curve,
+        rates_by_ranks(cells),
+        predict=[placement.ranks for placement in placements if placement.ranks not in unknown],
     )
     foretold = tuple(_predicted(prediction, cells[0]) for prediction in law.predictions)
     return curve_prediction.model_copy(
@@ -257,7 +227,7 @@ def _predict_over_link(
 ) -> CurvePrediction:
     """With what the curve would give over another link: it takes the ranks' own work, and of measured exchanges only
     the one inside a node where several ranks share one."""
-    step_data = _step_model_data(cells, MIN_DECOMPOSED)
+    step_data = step_model_data(cells, MIN_DECOMPOSED)
     if isinstance(step_data, str):
         return curve_prediction.model_copy(update={"at_scale_reason": step_data})
     communication = (
@@ -270,15 +240,15 @@ def _predict_over_link(
     model = step_data.fit(None)
     if curve_prediction.misfit is not None:
         # How far the model is off where it could be judged is the least that it may be off elsewhere.
-        judged = sum(one.ranks > 1 for one in curve_prediction.explained)
+        judged = sum(step.ranks > 1 for step in curve_prediction.explained)
         model = model.model_copy(update={"misfit": curve_prediction.misfit, "seen": judged})
-    found = tuple(
+    predicted = tuple(
         _predicted(model.predict(count, communication), cells[0])
         for count in sorted({*AT_SCALE_RANKS, *options.counts})
         if _can_split_batch(curve_prediction.case, count)
     )
-    reason = None if found else f"a batch of {curve_prediction.case.batch} can't be cut into that many"
-    return curve_prediction.model_copy(update={"at_scale": found, "at_scale_reason": reason})
+    reason = None if predicted else f"a batch of {curve_prediction.case.batch} can't be cut into that many"
+    return curve_prediction.model_copy(update={"at_scale": predicted, "at_scale_reason": reason})
 
 
 def _can_split_batch(case: Case, ranks: int) -> bool:
@@ -286,91 +256,14 @@ def _can_split_batch(case: Case, ranks: int) -> bool:
     return case.scaling == "weak" or ranks <= case.batch
 
 
-def _step_model_data(cells: Sequence[Cell], fewest: int) -> StepModelData | str:
-    """What the cells of a curve tell of a step, or why that is not enough."""
-    gradients = next((cell.gradients for cell in cells if cell.gradients is not None), None)
-    if gradients is None:
-        return "it is not known what a step exchanges"
-    single_rank_split = next(
-        (cell.decomposition for cell in cells if cell.case.ranks == 1 and cell.decomposition), None
-    )
-    handling_s = max(0.0, single_rank_split.parts_s["exposed"].value) if single_rank_split else 0.0
-    observed = [
-        Observed(
-            ranks=cell.case.ranks,
-            rates=cell.rates,
-            parts_s=_own_parts(cell.decomposition, handling_s),
-        )
-        for cell in cells
-        if cell.decomposition is not None
-    ]
-    if len(observed) < fewest:
-        return f"{len(observed)} rank counts were decomposed, it takes {fewest}"
-    return StepModelData(observed, gradients, cells[0].case)
-
-
-def _own_parts(found: Decomposition, handling_s: float) -> dict[str, float]:
-    own = {name: part.value for name, part in found.parts_s.items() if name != "exposed"}
-    return {**own, "handling": handling_s}
-
-
-def _rates(cells: Sequence[Cell]) -> dict[int, tuple[float, ...]]:
-    return {cell.case.ranks: cell.rates for cell in cells}
-
-
 def _predicted(prediction: Prediction, base: Cell) -> Predicted:
     """Efficiency starts from the smallest measured rank count, which has an interval of its own."""
     start = estimate(base.rates, "samples/s")
     ideal = start.value / base.case.ranks * prediction.ranks
-    found = Estimate(value=prediction.throughput / ideal, low=None, high=None, n=len(base.rates), unit="1")
+    efficiency = Estimate(value=prediction.throughput / ideal, low=None, high=None, n=len(base.rates), unit="1")
     if prediction.low is not None and prediction.high is not None:
         of_base = math.log(start.high / start.value) if start.high is not None else 0.0
         half = math.hypot(math.log(prediction.high / prediction.throughput), of_base)
-        low, high = log_interval(found.value, half)
-        found = found.model_copy(update={"low": low, "high": high})
-    return Predicted(prediction=prediction, efficiency=found)
-
-
-def _backtests(cells: Sequence[Cell], path: CommunicationPath | None) -> tuple[Backtest, ...]:
-    """By each model that the smaller rank counts allow.
-
-    The exchange at the most nodes (on one node: at the most ranks) is not looked at either, unless no smaller count
-    exchanges over what it does: the compute of one rank and the allreduces of two then foretell the step of two, which
-    neither has seen.
-    """
-    smaller, last = cells[:-1], cells[-1]
-    if last.throughput is None:
-        return ()
-    ranks, counts = last.case.ranks, tuple(cell.case.ranks for cell in smaller)
-    found = []
-    measured_places = {place_of(cell.case) for cell in smaller if cell.case.ranks > 1}
-    fitted_path = (
-        path.fitted_below(placement_of(last.case))
-        if path is not None and place_of(last.case) in measured_places
-        else path
-    )
-    step_data, communication = _step_model_data(smaller, 1), measured_communication(fitted_path, [last])
-    if not isinstance(step_data, str) and not isinstance(communication, str) and fitted_path is not None:
-        found.append(
-            Backtest(
-                kind="step",
-                model=STEP_MODEL,
-                smaller=counts,
-                exchange_ranks=fitted_path.rank_counts(place_of(last.case)),
-                measured=last.throughput,
-                prediction=step_data.fit(communication).predict(ranks, communication),
-            )
-        )
-    if len(smaller) >= MIN_RANK_COUNTS_FOR_LAW:
-        law = fit_curve("", _rates(smaller), predict=(ranks,))
-        if law.predictions:
-            found.append(
-                Backtest(
-                    kind="law",
-                    model=law.model or "none",
-                    smaller=counts,
-                    measured=last.throughput,
-                    prediction=law.predictions[0],
-                )
-            )
-    return tuple(found)
+        low, high = log_interval(efficiency.value, half)
+        efficiency = efficiency.model_copy(update={"low": low, "high": high})
+    return Predicted(prediction=prediction, efficiency=efficiency)

@@ -174,12 +174,12 @@ def fit_best(points: Sequence[tuple[int, float]], method: FitMethod = "log") -> 
     richer: tuple[tuple[ScalingLaw, str], ...] = (("usl", "kappa"), ("amdahl", "sigma"))
     for model, last in richer:
         try:
-            found = fit(points, model, method)
+            candidate = fit(points, model, method)
         except CannotFit:
             continue
-        low = getattr(found, last).low
+        low = getattr(candidate, last).low
         if low is not None and low > 0:
-            return found
+            return candidate
     return fit(points, "linear", method)
 
 
@@ -199,8 +199,8 @@ def _fit(points: Sequence[tuple[int, float]], model: ScalingLaw, method: FitMeth
         return params[0] + np.log(ranks) - np.log(denominator(ranks, sigma, kappa))
 
     def residuals(params: Any) -> Any:
-        found = model_logs(params)
-        return logs - found if method == "log" else scaled - np.exp(found)
+        modelled = model_logs(params)
+        return logs - modelled if method == "log" else scaled - np.exp(modelled)
 
     def jacobian(params: Any) -> Any:
         sigma, kappa = (*params[1:], 0.0, 0.0)[:2]
@@ -254,8 +254,8 @@ def _solve(residuals: Callable[[Any], Any], jacobian: Callable[[Any], Any], star
         params: Any = least_squares(residuals, start, jacobian, method="lm", **exact).x
         if np.all(params >= lower) and np.all(params <= upper):
             return _settle_on_bounds(params, lower, upper)
-    found = least_squares(residuals, start, jacobian, bounds=(lower, upper), **exact)
-    return _settle_on_bounds(found.x, lower, upper)
+    solution = least_squares(residuals, start, jacobian, bounds=(lower, upper), **exact)
+    return _settle_on_bounds(solution.x, lower, upper)
 
 
 def _initial_params(ranks: Any, scaled: Any, size: int) -> list[float]:

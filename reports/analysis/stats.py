@@ -84,11 +84,11 @@ def speedup_and_efficiency(
     )
 
 
-def half_width(found: Estimate | None) -> float | None:
+def half_width(value: Estimate | None) -> float | None:
     """How far the interval reaches from the value, as a fraction: 0.02 for ± 2 %; ``None`` without an interval."""
-    if found is None or found.low is None or found.high is None:
+    if value is None or value.low is None or value.high is None:
         return None
-    return math.sqrt(found.high / found.low) - 1
+    return math.sqrt(value.high / value.low) - 1
 
 
 def intervals_disjoint(first: Estimate, second: Estimate) -> bool | None:

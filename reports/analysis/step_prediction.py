@@ -17,9 +17,11 @@ from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
 from typing import NamedTuple
 
-from bench.core.case import Scaling
+from bench.core.case import Case, Scaling
 from bench.core.frozen_model import FrozenModel
 from bench.core.records import Gradients
+from reports.analysis.cell_details import Decomposition
+from reports.analysis.cells import Cell
 from reports.analysis.scaling import Prediction, extrapolation_widening, log_interval
 from reports.analysis.stats import estimate, student_t
 from reports.analysis.step_model import OwnTimeModel, OwnTimes, fit_own_times, predict_step
@@ -101,13 +103,15 @@ def modelled_steps(
     observed: Sequence[Observed], scaling: Scaling, batch: int, gradients: Gradients, communication: CommunicationCost
 ) -> list[ModelledStep]:
     """Each measured step beside the model's, with the compute measured at that very rank count."""
-    found = []
-    for one in observed:
-        own = OwnTimes(**{f"{part}_s": max(0.0, seconds) for part, seconds in one.parts_s.items()})
-        measured_s = _samples_per_step(scaling, batch, one.ranks) / estimate(one.rates, "samples/s").value
-        modelled_s = _step_time_s(own, gradients, one.ranks, communication)
-        found.append(ModelledStep(ranks=one.ranks, compute_s=own.total_s, modelled_s=modelled_s, measured_s=measured_s))
-    return found
+    steps = []
+    for point in observed:
+        own = OwnTimes(**{f"{part}_s": max(0.0, seconds) for part, seconds in point.parts_s.items()})
+        measured_s = _samples_per_step(scaling, batch, point.ranks) / estimate(point.rates, "samples/s").value
+        modelled_s = _step_time_s(own, gradients, point.ranks, communication)
+        steps.append(
+            ModelledStep(ranks=point.ranks, compute_s=own.total_s, modelled_s=modelled_s, measured_s=measured_s)
+        )
+    return steps
 
 
 def fit_step_model(
@@ -121,8 +125,8 @@ def fit_step_model(
 
     Without the exchange that was measured nobody knows how far the model is off, and it gives no intervals.
     """
-    waits = [one.parts_s["waiting"] for one in observed if one.ranks > 1]
-    handling_s = fmean(one.parts_s["handling"] for one in observed)
+    waits = [point.parts_s["waiting"] for point in observed if point.ranks > 1]
+    handling_s = fmean(point.parts_s["handling"] for point in observed)
     own = fit_own_times(_by_share(observed, scaling), max(0.0, fmean(waits)) if waits else 0.0, handling_s)
     model = StepModel(
         scaling=scaling,
@@ -133,18 +137,19 @@ def fit_step_model(
         scatter=0.0,
         seen=0,
         freedom=0,
-        largest_ranks=max(one.ranks for one in observed),
+        largest_ranks=max(point.ranks for point in observed),
     )
     if communication is None:
         return model
     # One rank exchanges nothing: it says something of the exchange only where there is no other.
-    judged = [one for one in observed if one.ranks > 1] or list(observed)
+    judged = [point for point in observed if point.ranks > 1] or list(observed)
     log_errors = [
-        [math.log(rate / model.predict(one.ranks, communication).throughput) for rate in one.rates] for one in judged
+        [math.log(rate / model.predict(point.ranks, communication).throughput) for rate in point.rates]
+        for point in judged
     ]
-    means = [fmean(one) for one in log_errors]
-    freedom = sum(len(one) - 1 for one in log_errors)
-    squares = sum((value - mean) ** 2 for one, mean in zip(log_errors, means, strict=True) for value in one)
+    means = [fmean(point) for point in log_errors]
+    freedom = sum(len(point) - 1 for point in log_errors)
+    squares = sum((value - mean) ** 2 for point, mean in zip(log_errors, means, strict=True) for value in point)
     return model.model_copy(
         update={
             "misfit": math.sqrt(fmean(mean**2 for mean in means)),
@@ -158,11 +163,11 @@ def fit_step_model(
 def _by_share(observed: Sequence[Observed], scaling: Scaling) -> dict[float, Mapping[str, float]]:
     """The parts by the share of the batch that a rank has; rank counts of the same share are averaged."""
     gathered: dict[float, list[Observed]] = {}
-    for one in observed:
-        gathered.setdefault(_batch_share(scaling, one.ranks), []).append(one)
+    for point in observed:
+        gathered.setdefault(_batch_share(scaling, point.ranks), []).append(point)
     return {
-        share: {part: fmean(one.parts_s[part] for one in found) for part in found[0].parts_s}
-        for share, found in gathered.items()
+        share: {part: fmean(point.parts_s[part] for point in points) for part in points[0].parts_s}
+        for share, points in gathered.items()
     }
 
 
@@ -178,3 +183,42 @@ def _batch_share(scaling: Scaling, ranks: int) -> float:
 
 def _samples_per_step(scaling: Scaling, batch: int, ranks: int) -> int:
     return batch if scaling == "strong" else batch * ranks
+
+
+class StepModelData(NamedTuple):
+    """What a step model is made of, but for the exchange."""
+
+    observed: list[Observed]
+    gradients: Gradients
+    case: Case
+
+    def fit(self, communication: CommunicationCost | None) -> StepModel:
+        return fit_step_model(self.observed, self.case.scaling, self.case.batch, self.gradients, communication)
+
+
+def step_model_data(cells: Sequence[Cell], fewest: int) -> StepModelData | str:
+    """What the cells of a curve tell of a step, or why that is not enough."""
+    gradients = next((cell.gradients for cell in cells if cell.gradients is not None), None)
+    if gradients is None:
+        return "it is not known what a step exchanges"
+    single_rank_split = next(
+        (cell.decomposition for cell in cells if cell.case.ranks == 1 and cell.decomposition), None
+    )
+    handling_s = max(0.0, single_rank_split.parts_s["exposed"].value) if single_rank_split else 0.0
+    observed = [
+        Observed(
+            ranks=cell.case.ranks,
+            rates=cell.rates,
+            parts_s=_own_parts(cell.decomposition, handling_s),
+        )
+        for cell in cells
+        if cell.decomposition is not None
+    ]
+    if len(observed) < fewest:
+        return f"{len(observed)} rank counts were decomposed, it takes {fewest}"
+    return StepModelData(observed, gradients, cells[0].case)
+
+
+def _own_parts(decomposition: Decomposition, handling_s: float) -> dict[str, float]:
+    own = {name: part.value for name, part in decomposition.parts_s.items() if name != "exposed"}
+    return {**own, "handling": handling_s}

@@ -147,6 +147,6 @@ def step_times_of(trials: Sequence[Sequence[RankRecord]]) -> tuple[StepTimes, ..
             slowest_s=slowest,
         )
         for record, p5, p25, p50, p75, p95, slowest in zip(
-            by_rank[0], *(found.tolist() for found in times_s), strict=True
+            by_rank[0], *(times.tolist() for times in times_s), strict=True
         )
     )

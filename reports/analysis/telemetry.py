@@ -40,12 +40,12 @@ class TelemetryWindow:
 
     def values_in_window(self, device: str, name: str) -> list[float]:
         """The known samples of the window."""
-        found = self.series(device, name)
-        if found is None:
+        series = self.series(device, name)
+        if series is None:
             return []
         return [
             value
-            for at, value in zip(found.times_s, found.values, strict=True)
+            for at, value in zip(series.times_s, series.values, strict=True)
             if value is not None and self.node.began_s <= at <= self.node.ended_s
         ]
 
@@ -64,10 +64,10 @@ class TelemetryWindow:
 
     def growth(self, device: str, name: str) -> float:
         """The growth of a counter over the window, 0 where nothing is known of it; however few samples there are."""
-        found = self.series(device, name)
+        series = self.series(device, name)
         known = (
-            [(at, value) for at, value in zip(found.times_s, found.values, strict=True) if value is not None]
-            if found
+            [(at, value) for at, value in zip(series.times_s, series.values, strict=True) if value is not None]
+            if series
             else []
         )
         if len(known) < 2:
@@ -86,14 +86,14 @@ class TelemetryWindow:
         ) > 1 and self.window_s > 0 else 0.0
 
     def _unknown_reason(self, device: str, name: str) -> str | None:
-        found = self.series(device, name)
-        if found is None:
+        series = self.series(device, name)
+        if series is None:
             return "; ".join(self.node.problems) or "not sampled"
         known = len(self.values_in_window(device, name))
         if known >= MIN_SAMPLES:
             return None
-        if found.reason and known == 0:
-            return found.reason
+        if series.reason and known == 0:
+            return series.reason
         return f"{known} samples in a window of {self.window_s:.2g} s: too few"
 
 

@@ -59,17 +59,17 @@ def timelines_of(good: Sequence[Trial]) -> tuple[Timeline, ...]:
     trial = next((trial for trial in reversed(good) if trial.telemetry), None)
     if trial is None:
         return ()
-    return tuple(found for node in trial.telemetry for found in _node_timelines(node, gpus_of(node, trial.ranks)))
+    return tuple(timeline for node in trial.telemetry for timeline in _node_timelines(node, gpus_of(node, trial.ranks)))
 
 
 def _node_timelines(node: NodeTelemetry, gpus: Sequence[str]) -> Iterator[Timeline]:
-    series = {(found.device, found.name): found for found in node.series}
+    by_name = {(series.device, series.name): series for series in node.series}
     sampled = [device.id for device in node.devices if device.id != HOST]
     for name, shown in TIMELINE_QUANTITIES.items():
         for device in (HOST,) if shown.on == "host" else gpus:
-            found = series.get((device, shown.series))
+            series = by_name.get((device, shown.series))
             label = node.host if device == HOST else f"{node.host} GPU {sampled.index(device)}"
-            timeline = _timeline(label, name, found, node) if found else None
+            timeline = _timeline(label, name, series, node) if series else None
             if timeline is not None:
                 yield timeline
 

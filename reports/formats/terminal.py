@@ -65,30 +65,30 @@ MAX_COLUMNS = 8
 
 def finding_tables(findings: Findings) -> list[Any]:
     """What stands beside the cells, for rich to print; nothing where there is nothing to say."""
-    found = (
+    tables = (
         nodes_section.split_table(findings.placements.splits),
         nodes_section.packing_table(findings.placements.packings),
         network_section.compact_network_table(findings.networks),
         *(predictions.requested_tables(findings) if findings.options != DEFAULT_PREDICT_OPTIONS else ()),
         resources.cost_table(findings.cells),
     )
-    return [renderable for table in found for renderable in _rich_tables(table)]
+    return [renderable for table in tables for renderable in _rich_tables(table)]
 
 
-def _rich_tables(found: Table) -> Iterator[Any]:
+def _rich_tables(table: Table) -> Iterator[Any]:
     """What the rows of the first column have in common is their title: it is long."""
     groups: dict[str, list[tuple[str, ...]]] = {}
-    for first, *others in ([str(value) for value in row] for row in found.rows):
+    for first, *others in ([str(value) for value in row] for row in table.rows):
         groups.setdefault(first, []).append(tuple(others))
-    if len(groups) == len(found.rows) > 1 and len(found.header) <= MAX_COLUMNS:
-        yield _rich_table(found.caption, found.header, [tuple(str(value) for value in row) for row in found.rows])
+    if len(groups) == len(table.rows) > 1 and len(table.header) <= MAX_COLUMNS:
+        yield _rich_table(table.caption, table.header, [tuple(str(value) for value in row) for row in table.rows])
         return
     for first, rows in groups.items():
-        title = f"{found.caption}: {first}"
-        if len(found.header) > MAX_COLUMNS + 1:
-            yield _rich_lines(title, found.header[1:], rows)
+        title = f"{table.caption}: {first}"
+        if len(table.header) > MAX_COLUMNS + 1:
+            yield _rich_lines(title, table.header[1:], rows)
         else:
-            yield _rich_table(title, found.header[1:], rows)
+            yield _rich_table(title, table.header[1:], rows)
 
 
 def _rich_table(title: str, header: tuple[str, ...], rows: list[tuple[str, ...]]) -> Any:

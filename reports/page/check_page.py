@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from statistics import median
 
 from reports.analysis import formatting as numbers
-from reports.page.elements import Figure, Page, Section, Series, Table
+from reports.page.elements import Figure, Mark, Page, Section, Series, Table
+from reports.page.series import interval_series, point_series
 from reports.regression import wording
 from reports.regression.rows import VerdictRow, row_of, rows
 from reports.regression.summary import headline, next_steps, subtitle, title
@@ -59,7 +60,7 @@ def night_figure(key: str, series: Nights, verdict: Verdict) -> Figure | None:
         x_title="night",
         y_title=f"{what} against the accepted level",
         series=(*_night_series(nights), *pairs),
-        sentence=_sentence(series, verdict, nights),
+        caption=_caption(series, verdict, nights),
         table=_night_table(series, nights),
         categories=(*labels, PAIRS_CATEGORY) if pairs else labels,
         percent=True,
@@ -71,7 +72,7 @@ def _nights(series: Nights) -> tuple[NightPoint, ...]:
     """The last ones that have a number, the newest among them."""
     total = [(night, False) for night in series.past] + ([(series.newest, True)] if series.newest else [])
     usable = [(night, _usable_logs(night), newest) for night, newest in total]
-    shown = [found for found in usable if found[1]][-MAX_NIGHTS:]
+    shown = [entry for entry in usable if entry[1]][-MAX_NIGHTS:]
     reference = _reference_log(series, shown[-1][1] if shown else ())
     sign = -1 if series.more_is_better else 1
     return tuple(
@@ -99,40 +100,27 @@ def _reference_log(series: Nights, otherwise: Sequence[float]) -> float:
 
 def _night_series(nights: Sequence[NightPoint]) -> Iterator[Series]:
     """Trials, the nights' levels with a break where one was accepted, and the night that is judged by them."""
-    yield _point_series(
+    trials = [(point, change) for point in nights for change in point.relative_changes]
+    yield point_series(
         "trial",
-        [
-            (night_point.at, off, not night_point.night.good)
-            for night_point in nights
-            for off in night_point.relative_changes
-        ],
+        [point.at for point, _ in trials],
+        [change for _, change in trials],
         TRIAL_STYLE,
         "markers",
+        [not point.night.good for point, _ in trials],
     )
     past = [night_point for night_point in nights if not night_point.newest]
     for level in dict.fromkeys(night_point.night.level for night_point in past):
-        of_level = [
-            (night_point.at, night_point.level, False) for night_point in past if night_point.night.level == level
-        ]
+        of_level = [point for point in past if point.night.level == level]
         changed = f", after accepted change {level}" if level else ""
-        yield _point_series(f"night (median of trials){changed}", of_level, LEVEL_STYLE, "points")
-    newest = [(night_point.at, night_point.level, False) for night_point in nights if night_point.newest]
+        yield _median_series(f"night (median of trials){changed}", of_level, LEVEL_STYLE, "points")
+    newest = [point for point in nights if point.newest]
     if newest:
-        yield _point_series("newest night (median)", newest, NEWEST_STYLE, "markers")
+        yield _median_series("newest night (median)", newest, NEWEST_STYLE, "markers")
 
 
-def _point_series(name: str, points: Sequence[tuple[int, float, bool]], style: int, look: str) -> Series:
-    unknown = (None,) * len(points)
-    return Series(
-        name=name,
-        x=tuple(float(at) for at, _, _ in points),
-        y=tuple(y for _, y, _ in points),
-        low=unknown,
-        high=unknown,
-        style=style,
-        hollow=tuple(hollow for _, _, hollow in points),
-        look="markers" if look == "markers" else "points",
-    )
+def _median_series(name: str, nights: Sequence[NightPoint], style: int, mark: Mark) -> Series:
+    return point_series(name, [point.at for point in nights], [point.level for point in nights], style, mark)
 
 
 def _pair_series(verdict: Verdict, at: int) -> tuple[Series, ...]:
@@ -142,10 +130,10 @@ def _pair_series(verdict: Verdict, at: int) -> tuple[Series, ...]:
     ends = (low, high) if low is not None and high is not None and math.isfinite(low + high) else (None, None)
     below, above = (None if end is None else end / 100 for end in ends)
     name = "pairs: head against base (95 %)"
-    return (Series(name, (float(at),), (change / 100,), (below,), (above,), HEAD_STYLE, (False,), "markers"),)
+    return (interval_series(name, [(float(at), change / 100, below, above)], HEAD_STYLE, "markers"),)
 
 
-def _sentence(series: Nights, verdict: Verdict, nights: Sequence[NightPoint]) -> str:
+def _caption(series: Nights, verdict: Verdict, nights: Sequence[NightPoint]) -> str:
     """The verdict with its change, what it rests on, and what hollow points are."""
     change = wording.change_text(verdict.change_pct, verdict.low_pct, verdict.high_pct, verdict.metric)
     change_text = "" if change == "–" else f", {change}"
@@ -201,16 +189,16 @@ def _metric_value(series: Nights, logs: Sequence[float]) -> str:
 def _night_labels(nights: Sequence[NightPoint]) -> tuple[str, ...]:
     """``11-20`` of a date or a sweep's id, with the time of day where two would be the same; others as they are."""
     names = [wording.one_line(night_point.night.night) for night_point in nights]
-    found = [DATE_PATTERN.fullmatch(name) for name in names]
+    matches = [DATE_PATTERN.fullmatch(name) for name in names]
     days = [
         f"{night_point[1]}-{night_point[2]}" if night_point else name
-        for night_point, name in zip(found, names, strict=True)
+        for night_point, name in zip(matches, names, strict=True)
     ]
     if len(set(days)) == len(days):
         return tuple(days)
     return tuple(
         f"{day} {night_point[3]}:{night_point[4]}" if night_point and night_point[3] else day
-        for night_point, day in zip(found, days, strict=True)
+        for night_point, day in zip(matches, days, strict=True)
     )
 
 
@@ -224,8 +212,8 @@ SeriesByKey = dict[tuple[str, Metric], MetricSeries]
 
 def make_check_page(judgement: Judgement, series: Sequence[MetricSeries]) -> Page:
     """``series``: those that were judged; one without a verdict isn't shown, a verdict without one has no figure."""
-    found = rows(judgement)
-    series_by_key = {(one.name, one.metric): one for one in series}
+    verdict_rows = rows(judgement)
+    series_by_key = {(metric_series.name, metric_series.metric): metric_series for metric_series in series}
     return Page(
         title=f"Nightly check: {title(judgement)}",
         answers=(
@@ -235,28 +223,28 @@ def make_check_page(judgement: Judgement, series: Sequence[MetricSeries]) -> Pag
         ),
         warnings=tuple(map(str, next_steps(judgement))),
         sections=(
-            *_findings_section(found, judgement),
-            *_row_sections(found, series_by_key),
+            *_findings_section(verdict_rows, judgement),
+            *_row_sections(verdict_rows, series_by_key),
             *_all_series_section(judgement),
         ),
     )
 
 
-def _findings_section(found: Sequence[VerdictRow], judgement: Judgement) -> Iterator[Section]:
+def _findings_section(verdict_rows: Sequence[VerdictRow], judgement: Judgement) -> Iterator[Section]:
     _, shared = wording.short_names(judgement.verdicts)
-    if found:
+    if verdict_rows:
         note = "Changes are of the value itself, with 95 % intervals. What passed is under “All series”."
         yield Section(
             "Found",
             f"All curves: {shared}" if shared else "",
-            tables=(Table("Found", HEADER, tuple(map(_row_cells, found)), note),),
+            tables=(Table("Found", HEADER, tuple(map(_row_cells, verdict_rows)), note),),
         )
 
 
-def _row_sections(found: Sequence[VerdictRow], series_by_key: SeriesByKey) -> Iterator[Section]:
+def _row_sections(verdict_rows: Sequence[VerdictRow], series_by_key: SeriesByKey) -> Iterator[Section]:
     """A section for each row, as long as there is room for figures."""
     remaining = MAX_FIGURES
-    for number, row in enumerate(found):
+    for number, row in enumerate(verdict_rows):
         figures = tuple(_row_figures(f"r{number}", row, series_by_key))[:remaining]
         remaining -= len(figures)
         if figures:
@@ -276,8 +264,8 @@ def _row_figures(key: str, row: VerdictRow, series_by_key: SeriesByKey) -> Itera
 
 def _all_series_section(judgement: Judgement) -> Iterator[Section]:
     short, _ = wording.short_names(judgement.verdicts)
-    found = [(_row_cells(row_of(one, short)), f"{one.nights:,}") for one in judgement.verdicts]
-    cells = tuple((*row[:-1], nights, row[-1]) for row, nights in found)
+    numbered = [(_row_cells(row_of(verdict, short)), f"{verdict.nights:,}") for verdict in judgement.verdicts]
+    cells = tuple((*row[:-1], nights, row[-1]) for row, nights in numbered)
     if cells:
         header = (*HEADER[:-1], "nights before", HEADER[-1])
         yield Section("All series", tables=(Table("All series, the worst first", header, cells),), folded=True)

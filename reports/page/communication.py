@@ -15,28 +15,28 @@ from reports.analysis.communication_paths import CommunicationPath, FittedExchan
 from reports.analysis.layered_allreduce import Misfit
 from reports.analysis.placement import Place, Placement, place_of, placement_of
 from reports.page.elements import Figure, Series, Table
-from reports.page.series import estimate_series
+from reports.page.series import estimate_series, point_series
 
 Paths = Mapping[str, CommunicationPath]
 
 
-def alpha_beta(found: AllreduceModel | None) -> tuple[str, str]:
+def alpha_beta(model: AllreduceModel | None) -> tuple[str, str]:
     """α and 1/β with their intervals."""
-    return ("–", "–") if found is None else (formatting.latency(found.latency_s), formatting.bandwidth(found.byte_s))
+    return ("–", "–") if model is None else (formatting.latency(model.latency_s), formatting.bandwidth(model.byte_s))
 
 
 def exchange_table(paths: Paths) -> Table:
     """One row a way and place."""
     rows: list[tuple[str, ...]] = []
     for path in paths.values():
-        for place, found in path.places.items():
+        for place, exchange in path.places.items():
             measured = (
-                found.labels.path,
+                exchange.labels.path,
                 case_titles.PLACE_TITLES[place],
-                rank_counts_text(found.rank_counts),
+                rank_counts_text(exchange.rank_counts),
             )
-            best = "–" if found.bus_bandwidth is None else f"{formatting.number(found.bus_bandwidth)}B/s"
-            rows.append((*measured, *_model_columns(found), best, _link_share(found)))
+            best = "–" if exchange.bus_bandwidth is None else f"{formatting.number(exchange.bus_bandwidth)}B/s"
+            rows.append((*measured, *_model_columns(exchange), best, _link_share(exchange)))
     header = (
         "exchange",
         "place",
@@ -56,21 +56,21 @@ def exchange_table(paths: Paths) -> Table:
     return Table("The exchange: latency and bandwidth", header, tuple(rows), note)
 
 
-def _model_columns(found: FittedExchange) -> tuple[str, str, str, str]:
-    if found.place == "both":
+def _model_columns(exchange: FittedExchange) -> tuple[str, str, str, str]:
+    if exchange.place == "both":
         return "see below: it has two kinds of links", "–", "–", "–"
-    if found.model is None:
-        return f"none: {found.reason}", "–", "–", "–"
-    model = found.model
+    if exchange.model is None:
+        return f"none: {exchange.reason}", "–", "–", "–"
+    model = exchange.model
     where = f"{formatting.ranks(model.misfit_ranks)}, {formatting.message_size(int(model.misfit_bytes))}"
     algorithm = f"{model.algorithm}, assumed" if model.assumed else model.algorithm
     return algorithm, *alpha_beta(model), f"{100 * model.misfit:+.0f} % at {where}"
 
 
-def _link_share(found: FittedExchange) -> str:
-    if found.bus_bandwidth is None or found.link_bytes_s is None:
+def _link_share(exchange: FittedExchange) -> str:
+    if exchange.bus_bandwidth is None or exchange.link_bytes_s is None:
         return "–"
-    return f"{found.bus_bandwidth / found.link_bytes_s:.0%} of {formatting.number(found.link_bytes_s)}B/s"
+    return f"{exchange.bus_bandwidth / exchange.link_bytes_s:.0%} of {formatting.number(exchange.link_bytes_s)}B/s"
 
 
 def layered_table(paths: Paths) -> Table:
@@ -83,7 +83,7 @@ def layered_table(paths: Paths) -> Table:
         if path.layered is None:
             rows.append((title, measured, "none", f"unknown: {path.layered_reason}", "–", "–", "–"))
             continue
-        for algorithm, found in path.layered.misfits.items():
+        for algorithm, misfit in path.layered.misfits.items():
             nearer = "nearer" if algorithm == path.layered.algorithm else ""
             rows.append(
                 (
@@ -91,8 +91,8 @@ def layered_table(paths: Paths) -> Table:
                     measured,
                     algorithm,
                     path.layered.source,
-                    f"{100 * found.typical:.0f} %",
-                    _largest_misfit(found),
+                    f"{100 * misfit.typical:.0f} %",
+                    _largest_misfit(misfit),
                     nearer or "–",
                 )
             )
@@ -111,15 +111,15 @@ def backtest_table(paths: Paths) -> Table:
     rows = tuple(
         (
             path.labels.path,
-            case_titles.PLACE_TITLES[one.place],
-            one.model,
-            rank_counts_text(one.smaller),
-            f"{one.ranks} on {formatting.nodes(one.nodes)}",
-            f"{100 * one.misfit.typical:.0f} %",
-            _largest_misfit(one.misfit),
+            case_titles.PLACE_TITLES[backtest.place],
+            backtest.model,
+            rank_counts_text(backtest.smaller),
+            f"{backtest.ranks} on {formatting.nodes(backtest.nodes)}",
+            f"{100 * backtest.misfit.typical:.0f} %",
+            _largest_misfit(backtest.misfit),
         )
         for path in paths.values()
-        for one in path.backtests()
+        for backtest in path.backtests()
     )
     header = ("exchange", "place", "model", "from ranks", "foretold for", "typical error", "largest error")
     note = (
@@ -129,9 +129,9 @@ def backtest_table(paths: Paths) -> Table:
     return Table("Would the allreduces have been right?", header, rows, note)
 
 
-def _largest_misfit(found: Misfit) -> str:
-    where = f"{formatting.ranks(found.ranks)}, {formatting.message_size(int(found.message_bytes))}"
-    return f"{100 * found.largest:+.0f} % at {where}"
+def _largest_misfit(misfit: Misfit) -> str:
+    where = f"{formatting.ranks(misfit.ranks)}, {formatting.message_size(int(misfit.message_bytes))}"
+    return f"{100 * misfit.largest:+.0f} % at {where}"
 
 
 def rank_counts_text(ranks: tuple[int, ...]) -> str:
@@ -167,7 +167,7 @@ def message_figures(
         f"The highest bus bandwidth, {formatting.number(best.y[peak_position])}B/s, was seen with {best.name} "
         f"at {formatting.message_size(int(best.x[peak_position]))}. Bus bandwidth = bytes ÷ time × 2(N−1)/N."
     )
-    smallest = min((series for series in times if series.look != "fitted"), key=lambda series: series.y[0])
+    smallest = min((series for series in times if series.mark != "fitted"), key=lambda series: series.y[0])
     table = Table(
         "Allreduce over message size",
         ("backend", "message", "time", "algorithm bandwidth (95 %)", "bus bandwidth (95 %)"),
@@ -210,19 +210,12 @@ def _fitted_series(
     for (key, _), largest_cell in largest.items():
         path = exchanges.get(key)
         sizes = tuple(float(message.message_bytes) for message in largest_cell.messages)
-        unknown, style = (None,) * len(sizes), styles[largest_cell.labels.backend]
+        style = styles[largest_cell.labels.backend]
         for algorithm_label, time_s in _path_models(path, placement_of(largest_cell.case)) if path and sizes else ():
             y = tuple(time_s(size) for size in sizes)
             lines.append(
-                Series(
-                    f"{largest_cell.labels.backend_and_ranks}: α–β {algorithm_label}",
-                    sizes,
-                    y,
-                    unknown,
-                    unknown,
-                    style,
-                    (False,) * len(sizes),
-                    look="fitted",
+                point_series(
+                    f"{largest_cell.labels.backend_and_ranks}: α–β {algorithm_label}", sizes, y, style, "fitted"
                 )
             )
     return lines
@@ -236,5 +229,5 @@ def _path_models(path: CommunicationPath, spread: Placement) -> Iterator[tuple[s
     if spread.place == "both" and path.layered is not None:
         for algorithm, model in path.layered.either().items():
             yield algorithm, partial(model, spread.ranks, spread.nodes)
-    elif (found := path.model(spread.place)) is not None:
-        yield found.algorithm, partial(found.time_s, spread.ranks)
+    elif (fitted := path.model(spread.place)) is not None:
+        yield fitted.algorithm, partial(fitted.time_s, spread.ranks)

@@ -12,29 +12,29 @@ MAX_NAMED = 3
 
 def sections(comparisons: Sequence[Comparison]) -> Iterator[Section]:
     """One, where the sweeps have cases in common."""
-    tables = tuple(_table(one) for one in comparisons if one.changes)
+    tables = tuple(_table(comparison) for comparison in comparisons if comparison.changes)
     if tables:
         parts = "Ratios with 95 % intervals over trials: a description, not a verdict."
         yield Section("What changed", parts, tables=tables)
 
 
-def comparison_sentence(found: Comparison) -> str:
+def comparison_sentence(comparison: Comparison) -> str:
     """``B against A: slower in 2 of 12 cells: …``"""
-    if not found.changes:
-        return f"{found.other} and {found.first} have no case in common; they are shown side by side."
-    known = [change for change in found.changes if change.direction != "unknown"]
+    if not comparison.changes:
+        return f"{comparison.other} and {comparison.first} have no case in common; they are shown side by side."
+    known = [change for change in comparison.changes if change.direction != "unknown"]
     parts = [
-        f"{kind} in {len(those)} of {len(found.changes)} cells ({_largest_changes(those)})"
+        f"{kind} in {len(those)} of {len(comparison.changes)} cells ({_largest_changes(those)})"
         for kind in ("slower", "faster")
         if (those := [change for change in known if change.direction == kind])
     ]
     unclear_count = sum(change.direction == "unclear" for change in known)
     if unclear_count:
         parts.append(f"no difference can be told in {unclear_count}")
-    unknown_count = len(found.changes) - len(known)
+    unknown_count = len(comparison.changes) - len(known)
     if unknown_count:
         parts.append(f"{unknown_count} can't be compared")
-    return f"{found.other} against {found.first}: {'; '.join(parts)}."
+    return f"{comparison.other} against {comparison.first}: {'; '.join(parts)}."
 
 
 def _largest_changes(changes: Sequence[Change]) -> str:
@@ -51,39 +51,42 @@ def _relative_change(change: Change) -> float:
 
 def _percent(change: Change) -> str:
     """``−12.1 % (−14.0 to −10.2)``"""
-    found = change.ratio
-    if found is None:
+    ratio = change.ratio
+    if ratio is None:
         return "–"
     span = ""
-    if found.low is not None and found.high is not None:
-        span = f" ({100 * found.low - 100:+.1f} to {100 * found.high - 100:+.1f})"
-    return f"{100 * found.value - 100:+.1f} %{span}"
+    if ratio.low is not None and ratio.high is not None:
+        span = f" ({100 * ratio.low - 100:+.1f} to {100 * ratio.high - 100:+.1f})"
+    return f"{100 * ratio.value - 100:+.1f} %{span}"
 
 
-def _table(found: Comparison) -> Table:
+def _table(comparison: Comparison) -> Table:
     rows = tuple(
         (
             change.after.labels.workload,
-            _backends(found, change),
+            _backends(comparison, change),
             change.after.labels.rank_count,
             change.after.labels.scaling,
             _percent(change),
             change.reason or change.direction,
         )
-        for change in found.changes
+        for change in comparison.changes
     )
-    note = f"Only in {found.first}: {found.only_first} cells; only in {found.other}: {found.only_other}."
+    note = (
+        f"Only in {comparison.first}: {comparison.only_first} cells; "
+        f"only in {comparison.other}: {comparison.only_other}."
+    )
     header = (
         "workload",
         "backend",
         "ranks",
         "scaling",
-        f"throughput of {found.other} against {found.first} (95 %)",
+        f"throughput of {comparison.other} against {comparison.first} (95 %)",
         "which is",
     )
-    return Table(f"{found.other} against {found.first}", header, rows, note)
+    return Table(f"{comparison.other} against {comparison.first}", header, rows, note)
 
 
-def _backends(found: Comparison, change: Change) -> str:
+def _backends(comparison: Comparison, change: Change) -> str:
     after = change.after.labels.backend
-    return f"{after} against {change.before.labels.backend}" if found.across else after
+    return f"{after} against {change.before.labels.backend}" if comparison.across else after

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Ideal = Literal["linear", "one"]
+Mark = Literal["points", "line", "fitted", "markers"]
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Series:
     """Which colour, dash and marker: the same backend has the same in every figure."""
     hollow: tuple[bool, ...]
     """Points that feed no claim (oversubscribed) are drawn hollow."""
-    look: Literal["points", "line", "fitted", "markers"] = "points"
+    mark: Mark = "points"
     """``points``: a line through markers; ``line``: without markers, for many points; ``fitted``: a model's line,
     thin and dotted, with a band between ``low`` and ``high`` where they are known; ``markers``: no line."""
 
@@ -54,7 +55,7 @@ class Figure:
     x_title: str
     y_title: str
     series: tuple[Series, ...]
-    sentence: str
+    caption: str
     table: Table
     ideal: Ideal | None = None
     """``linear``: y = x, ``one``: y = 1."""
@@ -106,7 +107,7 @@ class Page:
     def table(self, caption: str) -> Table:
         """The table whose caption begins so. Raises ``KeyError``."""
         every = (table for section in self.sections for table in section.tables)
-        found = next((table for table in every if table.caption.startswith(caption)), None)
-        if found is None:
+        match = next((table for table in every if table.caption.startswith(caption)), None)
+        if match is None:
             raise KeyError(caption)
-        return found
+        return match

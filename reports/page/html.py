@@ -93,8 +93,8 @@ def _legend(figure: Figure) -> list[tuple[Any, str]]:
     from markupsafe import Markup
 
     own = [
-        (swatch(look, series, stacked=figure.stacked), series.name)
-        for series, look in zip(figure.series, series_styles(figure), strict=True)
+        (swatch(style, series, stacked=figure.stacked), series.name)
+        for series, style in zip(figure.series, series_styles(figure), strict=True)
     ]
     return [(Markup(drawn), name) for drawn, name in (*own, *extra_swatches(figure))]
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import datetime
 
+from reports.analysis import formatting
 from reports.analysis.comparison import (
     Night,
     NightComparison,
@@ -13,8 +15,9 @@ from reports.analysis.comparison import (
     environment_differences,
     latest_comparison,
 )
+from reports.analysis.stats import Estimate
 from reports.page import trends
-from reports.page.elements import Page, Section, Table
+from reports.page.elements import Hyperlink, Page, Section, Table
 from reports.page.trends import Trend, group_of, trend_sections
 
 MAX_OPEN_SWEEPS = 14
@@ -28,13 +31,13 @@ def make_index(nights: Sequence[Night], unfinished: Sequence[str] = ()) -> Page:
     reference = last.after if last else nights[-1]
     first = comparison_with_oldest(nights, reference) if last else None
     labels = dict(zip((night.sweep for night in nights), short_dates(nights), strict=True))
-    sweeps = trends.sweeps_table(nights, reference, labels)
+    sweeps = _sweeps_table(nights, reference, labels)
     return Page(
         title=f"Trend over {len(nights)} sweep{'s' * (len(nights) != 1)}",
         answers=tuple(_answers(nights, last, first, labels)),
         warnings=tuple(_warnings(nights[-1], reference, labels, unfinished)),
         sections=(
-            Section("Sweeps", tables=(trends.slice_rows(sweeps, None, MAX_OPEN_SWEEPS),)),
+            Section("Sweeps", tables=(_slice_rows(sweeps, None, MAX_OPEN_SWEEPS),)),
             *_older_sweeps(sweeps),
             *_trends(nights, labels, reference, last),
             *_tables(nights, last, first, labels),
@@ -107,7 +110,7 @@ def _warnings(newest: Night, reference: Night, labels: dict[str, str], unfinishe
 
 def _older_sweeps(sweeps: Table) -> Iterator[Section]:
     if len(sweeps.rows) > MAX_OPEN_SWEEPS:
-        yield Section("Older sweeps", tables=(trends.slice_rows(sweeps, MAX_OPEN_SWEEPS, None),), folded=True)
+        yield Section("Older sweeps", tables=(_slice_rows(sweeps, MAX_OPEN_SWEEPS, None),), folded=True)
 
 
 def _trends(
@@ -128,7 +131,90 @@ def _tables(
     nights: Sequence[Night], last: NightComparison | None, first: NightComparison | None, labels: dict[str, str]
 ) -> Iterator[Section]:
     if last is not None and first is not None:
-        yield Section("Changes", tables=(trends.changes_table(last, first, labels),))
-    troubles = trends.failures_table(nights, labels)
+        yield Section("Changes", tables=(_changes_table(last, first, labels),))
+    troubles = _failures_table(nights, labels)
     if troubles.rows:
         yield Section("Not there", tables=(troubles,))
+
+
+def _sweeps_table(nights: Sequence[Night], reference: Night, labels: dict[str, str]) -> Table:
+    """The newest first; those that can't be compared with ``reference`` say why."""
+    rows = tuple(
+        (
+            Hyperlink(night.sweep, night.href),
+            night.started_at[:16].replace("T", " "),
+            night.suite,
+            night.commit,
+            night.machine,
+            _outcomes(night),
+            _overhead(night.own_cost),
+            _sweep_note(night, reference, labels[reference.sweep]),
+        )
+        for night in reversed(nights)
+    )
+    header = ("report", "began", "suite", "commit", "machine", "cells", "own cost (95 %)", "note")
+    note = "Own cost: the share of throughput that step timing and sampling take. Times are as the sweep recorded them."
+    return Table("Reports, the newest first", header, rows, note)
+
+
+def _slice_rows(table: Table, start: int | None, stop: int | None) -> Table:
+    return replace(table, rows=table.rows[start:stop])
+
+
+def _changes_table(last: NightComparison, first: NightComparison, labels: dict[str, str]) -> Table:
+    """A row for each cell that both of the last two comparable nights measured."""
+    comparisons = (last,) if first.before == last.before else (last, first)
+    texts = [{change.cell.key: trends.change_text(change) for change in each.changes} for each in comparisons]
+    rows = tuple(
+        (
+            change.cell.labels.title,
+            formatting.estimate(change.cell.throughput),
+            *(known.get(change.cell.key, "–") for known in texts),
+        )
+        for change in last.changes
+    )
+    header = ("cell", "throughput (95 %)", *(trends.sweep_span(each, labels) for each in comparisons))
+    note = "Ratios of geometric means over trials, with Welch's 95 % interval. Can't be told: the interval holds 1."
+    return Table("Throughput now ÷ then", header, rows, note)
+
+
+def _failures_table(nights: Sequence[Night], labels: dict[str, str]) -> Table:
+    """A row for each cell and reason, with the sweeps it happened in: the most recent first."""
+    sweeps_by_failure: dict[tuple[str, str, str], list[str]] = {}
+    for night in reversed(nights):
+        for cell in night.cells:
+            if cell.outcome != "ok":
+                what = (cell.labels.title, cell.outcome, cell.reason or "unknown")
+                sweeps_by_failure.setdefault(what, []).append(labels[night.sweep])
+    rows = tuple((*what, trends.join_first(seen, ", ")) for what, seen in sweeps_by_failure.items())
+    header = ("cell", "outcome", "reason and remedy", "sweeps, the newest first")
+    return Table("Cells that failed, were invalid or were skipped", header, rows)
+
+
+def _outcomes(night: Night) -> str:
+    """``14 ok, 2 skipped``"""
+    counts = Counter(cell.outcome for cell in night.cells)
+    return (
+        ", ".join(
+            f"{counts[name]} {name}" for name in ("ok", "failed", "timeout", "invalid", "skipped") if counts[name]
+        )
+        or "none"
+    )
+
+
+def _overhead(value: Estimate | None) -> str:
+    """Of an estimate of throughput watched ÷ unwatched."""
+    if value is None:
+        return "not measured"
+    span = ""
+    if value.low is not None and value.high is not None:
+        span = f" ({100 - 100 * value.high:.1f} to {100 - 100 * value.low:.1f})"
+    return f"{100 - 100 * value.value:.1f} %{span}"
+
+
+def _sweep_note(night: Night, reference: Night, label: str) -> str:
+    differing = environment_differences(night, reference)
+    notes = [] if night.finished else ["not finished"]
+    if differing:
+        notes.append(f"can't be compared with {label}: {trends.join_first(differing)}")
+    return "; ".join(notes) or "–"

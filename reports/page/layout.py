@@ -37,7 +37,7 @@ class Axis:
 
     def at(self, value: float) -> float:
         """Where a value stands, as a share of the axis; outside of 0 to 1 beyond its ends."""
-        low, high, value = (_to_scale(one, self.log) for one in (self.low, self.high, value))
+        low, high, value = (_to_scale(number, self.log) for number in (self.low, self.high, value))
         return (value - low) / (high - low)
 
 
@@ -52,9 +52,9 @@ def x_axis(figure: Figure) -> Axis:
     if figure.window:
         shown += [x for x in figure.window if _is_drawable(x, figure.log_x)]
     low, high = _padded_range(min(shown, default=1.0), max(shown, default=1.0), 0.04, log=figure.log_x)
-    marked = (series for series in figure.series if series.look != "fitted" or len(series.x) <= MAX_FITTED_TICKS)
+    marked = (series for series in figure.series if series.mark != "fitted" or len(series.x) <= MAX_FITTED_TICKS)
     values = sorted({x for series in marked for x in series.x if low <= x <= high})
-    continuous = len(values) > MAX_VALUE_TICKS or any(series.look == "line" for series in figure.series)
+    continuous = len(values) > MAX_VALUE_TICKS or any(series.mark == "line" for series in figure.series)
     bare_axis = Axis(low, high, figure.log_x, ())
     places = _round_ticks(low, high, figure.log_x) if continuous else _spaced_ticks(values, bare_axis, figure.x_title)
     return Axis(low, high, figure.log_x, tuple((x, _label(x, figure.x_title)) for x in places))
@@ -70,7 +70,7 @@ def y_axis(figure: Figure) -> Axis:
     ends = [
         end
         for series in figure.series
-        if series.look != "fitted"
+        if series.mark != "fitted"
         for end in (*series.low, *series.high)
         if end is not None and _is_drawable(end, figure.log_y)
     ]
@@ -212,23 +212,23 @@ class FigureLayout:
         self.slanted = len(self.x.ticks) * CHARACTER_PX * (longest + 1) > self.right - LEFT
         if self.slanted:
             # The first label, which leans to the left, must not lean out of the picture.
-            self.max_label_chars = min(longest, int(self.across(self.x.ticks[0][0]) / (0.77 * CHARACTER_PX)))
+            self.max_label_chars = min(longest, int(self.x_pixel(self.x.ticks[0][0]) / (0.77 * CHARACTER_PX)))
             self.bottom -= round(0.64 * CHARACTER_PX * self.max_label_chars)
 
-    def has(self, x: float, y: float) -> bool:
+    def is_drawable(self, x: float, y: float) -> bool:
         """Whether there is such a place: a logarithm has none for 0, and no axis has one for what isn't finite."""
         finite = math.isfinite(x) and math.isfinite(y)
         return finite and (x > 0 or not self.x.log) and (y > 0 or not self.y.log)
 
-    def across(self, x: float) -> float:
+    def x_pixel(self, x: float) -> float:
         return LEFT + self.x.at(x) * (self.right - LEFT)
 
-    def down(self, y: float) -> float:
+    def y_pixel(self, y: float) -> float:
         # Far outside is as good as just outside, and shorter.
         return self.bottom - min(2.0, max(-1.0, self.y.at(y))) * (self.bottom - TOP)
 
-    def place(self, x: float, y: float) -> str:
-        return f"{pixels(self.across(x))} {pixels(self.down(y))}"
+    def point(self, x: float, y: float) -> str:
+        return f"{pixels(self.x_pixel(x))} {pixels(self.y_pixel(y))}"
 
 
 def ellipsize(name: str, longest: int) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from reports.analysis import formatting
 from reports.analysis.placement_effects import CellOverLink
 from reports.page.elements import Figure, Section, Series, Table
+from reports.page.series import interval_series, point_series
 
 RATE_TITLE = "what a link carries (B/s)"
 NOTE = (
@@ -16,32 +17,32 @@ NOTE = (
 )
 
 
-def sections(found: Sequence[CellOverLink], styles: Mapping[str, int]) -> Iterator[Section]:
+def sections(cells: Sequence[CellOverLink], styles: Mapping[str, int]) -> Iterator[Section]:
     """One, where the same ranks were measured over several networks."""
-    if found:
+    if cells:
         figures = tuple(
-            figure for number, group in enumerate(_groups(found)) for figure in _figures(f"net-{number}", group, styles)
+            figure for number, group in enumerate(_groups(cells)) for figure in _figures(f"net-{number}", group, styles)
         )
-        yield Section("Over networks of different speed", figures=figures, tables=(network_table(found),))
+        yield Section("Over networks of different speed", figures=figures, tables=(network_table(cells),))
 
 
-def network_table(found: Sequence[CellOverLink]) -> Table:
+def network_table(cells: Sequence[CellOverLink]) -> Table:
     rows = tuple(
         (
-            one.labels.workload,
-            one.labels.backend,
-            one.labels.rank_count,
-            one.case.scaling,
-            one.net_title,
-            f"{formatting.number(one.link_bytes_s)}B/s",
-            formatting.percent(one.efficiency),
-            _percent(one.modelled_efficiency),
-            formatting.duration_estimate(one.step_s),
-            _predicted_step(one),
-            "–" if one.floor_s is None else formatting.duration(one.floor_s),
-            _step_over_floor(one),
+            cell.labels.workload,
+            cell.labels.backend,
+            cell.labels.rank_count,
+            cell.case.scaling,
+            cell.net_title,
+            f"{formatting.number(cell.link_bytes_s)}B/s",
+            formatting.percent(cell.efficiency),
+            _percent(cell.modelled_efficiency),
+            formatting.duration_estimate(cell.step_s),
+            _predicted_step(cell),
+            "–" if cell.floor_s is None else formatting.duration(cell.floor_s),
+            _step_over_floor(cell),
         )
-        for one in found
+        for cell in cells
     )
     header = (
         "workload",
@@ -60,19 +61,19 @@ def network_table(found: Sequence[CellOverLink]) -> Table:
     return Table("Over networks of different speed", header, rows, NOTE)
 
 
-def compact_network_table(found: Sequence[CellOverLink]) -> Table:
+def compact_network_table(cells: Sequence[CellOverLink]) -> Table:
     """The same with what fits a terminal or stands beside a figure."""
     rows = tuple(
         (
-            f"{one.labels.workload} · {one.labels.backend_and_ranks}",
-            one.net_title,
-            formatting.percent(one.efficiency),
-            _percent(one.modelled_efficiency),
-            formatting.duration_estimate(one.step_s),
-            "–" if one.modelled_step_s is None else formatting.duration(one.modelled_step_s),
-            "–" if one.floor_s is None else formatting.duration(one.floor_s),
+            f"{cell.labels.workload} · {cell.labels.backend_and_ranks}",
+            cell.net_title,
+            formatting.percent(cell.efficiency),
+            _percent(cell.modelled_efficiency),
+            formatting.duration_estimate(cell.step_s),
+            "–" if cell.modelled_step_s is None else formatting.duration(cell.modelled_step_s),
+            "–" if cell.floor_s is None else formatting.duration(cell.floor_s),
         )
-        for one in found
+        for cell in cells
     )
     header = ("of", "network", "efficiency (95 %)", "foretold", "step", "foretold step", "the wire's floor")
     return Table("Over networks of different speed", header, rows)
@@ -82,30 +83,30 @@ def _percent(value: float | None) -> str:
     return "–" if value is None else f"{100 * value:.0f} %"
 
 
-def _predicted_step(one: CellOverLink) -> str:
-    if one.modelled_step_s is None:
-        return f"– ({one.modelled_reason})"
-    return formatting.duration(one.modelled_step_s)
+def _predicted_step(cell: CellOverLink) -> str:
+    if cell.modelled_step_s is None:
+        return f"– ({cell.modelled_reason})"
+    return formatting.duration(cell.modelled_step_s)
 
 
-def _step_over_floor(one: CellOverLink) -> str:
-    if one.floor_s is None or one.step_s is None:
+def _step_over_floor(cell: CellOverLink) -> str:
+    if cell.floor_s is None or cell.step_s is None:
         return "–"
-    return f"{formatting.number(one.step_s.value / one.floor_s)}×"
+    return f"{formatting.number(cell.step_s.value / cell.floor_s)}×"
 
 
-def _groups(found: Sequence[CellOverLink]) -> list[list[CellOverLink]]:
+def _groups(cells: Sequence[CellOverLink]) -> list[list[CellOverLink]]:
     groups: dict[tuple[str, str], list[CellOverLink]] = {}
-    for one in found:
-        groups.setdefault((one.labels.workload, one.case.scaling), []).append(one)
+    for cell in cells:
+        groups.setdefault((cell.labels.workload, cell.case.scaling), []).append(cell)
     return list(groups.values())
 
 
-def _figures(key: str, found: Sequence[CellOverLink], styles: Mapping[str, int]) -> Iterator[Figure]:
+def _figures(key: str, cells: Sequence[CellOverLink], styles: Mapping[str, int]) -> Iterator[Figure]:
     """Of each backend at the most ranks that were measured over several networks."""
-    lines = [line for line in _lines(found) if len(line) > 1]
-    title = f"{found[0].labels.workload} · {found[0].labels.scaling}"
-    efficiency = tuple(one for line in lines for one in _efficiency(line, styles))
+    lines = [line for line in _lines(cells) if len(line) > 1]
+    title = f"{cells[0].labels.workload} · {cells[0].labels.scaling}"
+    efficiency = tuple(series for line in lines for series in _efficiency(line, styles))
     if efficiency:
         summaries = "; ".join(_efficiency_summary(line) for line in lines if line[0].efficiency and line[-1].efficiency)
         yield Figure(
@@ -115,12 +116,12 @@ def _figures(key: str, found: Sequence[CellOverLink], styles: Mapping[str, int])
             "efficiency",
             efficiency,
             f"{summaries}. Dotted: foretold by α and β.",
-            compact_network_table(found),
+            compact_network_table(cells),
             "one",
             percent=True,
             log_x=True,
         )
-    steps = (*(one for line in lines for one in _steps(line, styles)), *_floors(lines, styles))
+    steps = (*(series for line in lines for series in _steps(line, styles)), *_floors(lines, styles))
     if steps:
         yield Figure(
             f"{key}-step",
@@ -129,19 +130,19 @@ def _figures(key: str, found: Sequence[CellOverLink], styles: Mapping[str, int])
             "step (ms)",
             steps,
             f"{_slowest_link_summary(lines)} Dotted: foretold, and the wire's floor.",
-            compact_network_table(found),
+            compact_network_table(cells),
             log_x=True,
             log_y=True,
         )
 
 
-def _lines(found: Sequence[CellOverLink]) -> list[list[CellOverLink]]:
+def _lines(cells: Sequence[CellOverLink]) -> list[list[CellOverLink]]:
     """By backend, its cells at its most ranks, the slowest link first."""
     by_name: dict[str, list[CellOverLink]] = {}
-    for one in found:
-        by_name.setdefault(one.labels.backend, []).append(one)
+    for cell in cells:
+        by_name.setdefault(cell.labels.backend, []).append(cell)
     return [
-        [one for one in own if one.case.ranks == max(other.case.ranks for other in own)] for own in by_name.values()
+        [cell for cell in own if cell.case.ranks == max(other.case.ranks for other in own)] for own in by_name.values()
     ]
 
 
@@ -162,52 +163,44 @@ def _slowest_link_summary(lines: Sequence[Sequence[CellOverLink]]) -> str:
 
 def _efficiency(line: Sequence[CellOverLink], styles: Mapping[str, int]) -> Iterator[Series]:
     name, style = line[0].labels.backend_and_ranks, styles[line[0].labels.backend]
-    measured = [(_link_rate(one), one.efficiency) for one in line if one.efficiency is not None]
+    measured = [(_link_rate(cell), cell.efficiency) for cell in line if cell.efficiency is not None]
     if measured:
-        yield _measured_series(name, [(x, y.value, y.low, y.high) for x, y in measured], style)
-    foretold = [(_link_rate(one), one.modelled_efficiency) for one in line if one.modelled_efficiency is not None]
+        yield interval_series(name, [(x, y.value, y.low, y.high) for x, y in measured], style)
+    foretold = [(_link_rate(cell), cell.modelled_efficiency) for cell in line if cell.modelled_efficiency is not None]
     if len(foretold) > 1:
-        yield _predicted_series(f"{name}: foretold", foretold, style)
+        yield _fitted_series(f"{name}: foretold", foretold, style)
 
 
 def _steps(line: Sequence[CellOverLink], styles: Mapping[str, int]) -> Iterator[Series]:
     name, style = line[0].labels.backend_and_ranks, styles[line[0].labels.backend]
-    measured = [(_link_rate(one), one.step_s) for one in line if one.step_s is not None]
+    measured = [(_link_rate(cell), cell.step_s) for cell in line if cell.step_s is not None]
     if measured:
-        yield _measured_series(name, [(x, 1e3 * y.value, _ms(y.low), _ms(y.high)) for x, y in measured], style)
-    foretold = [(_link_rate(one), 1e3 * one.modelled_step_s) for one in line if one.modelled_step_s is not None]
+        yield interval_series(name, [(x, 1e3 * y.value, _ms(y.low), _ms(y.high)) for x, y in measured], style)
+    foretold = [(_link_rate(cell), 1e3 * cell.modelled_step_s) for cell in line if cell.modelled_step_s is not None]
     if len(foretold) > 1:
-        yield _predicted_series(f"{name}: foretold", foretold, style)
+        yield _fitted_series(f"{name}: foretold", foretold, style)
 
 
 def _floors(lines: Sequence[Sequence[CellOverLink]], styles: Mapping[str, int]) -> Iterator[Series]:
     """Backends that send as much have one in common."""
     seen: set[tuple[tuple[float, float], ...]] = set()
     for line in lines:
-        points = tuple((_link_rate(one), 1e3 * one.floor_s) for one in line if one.floor_s is not None)
+        points = tuple((_link_rate(cell), 1e3 * cell.floor_s) for cell in line if cell.floor_s is not None)
         if len(points) > 1 and points not in seen:
             name = "the wire's floor" if not seen else f"{line[0].labels.backend_and_ranks}: the wire's floor"
-            yield _predicted_series(name, points, styles[line[0].labels.backend])
+            yield _fitted_series(name, points, styles[line[0].labels.backend])
             seen.add(points)
 
 
-def _link_rate(one: CellOverLink) -> float:
+def _link_rate(cell: CellOverLink) -> float:
     """As exactly as an axis tells it: three digits."""
-    return float(f"{one.link_bytes_s:.3g}")
+    return float(f"{cell.link_bytes_s:.3g}")
 
 
 def _ms(seconds: float | None) -> float | None:
     return None if seconds is None else 1e3 * seconds
 
 
-def _measured_series(
-    name: str, points: Sequence[tuple[float, float, float | None, float | None]], style: int
-) -> Series:
-    x, y, low, high = zip(*points, strict=True)
-    return Series(name, x, y, low, high, style, (False,) * len(x))
-
-
-def _predicted_series(name: str, points: Sequence[tuple[float, float]], style: int) -> Series:
+def _fitted_series(name: str, points: Sequence[tuple[float, float]], style: int) -> Series:
     x, y = zip(*points, strict=True)
-    unknown = (None,) * len(x)
-    return Series(name, x, y, unknown, unknown, style, (False,) * len(x), look="fitted")
+    return point_series(name, x, y, style, "fitted")

@@ -18,108 +18,110 @@ NOTE = (
 EstimateOf = Callable[[NodeEfficiency], Estimate | None]
 
 
-def sections(found: PlacementEffects, styles: Mapping[str, int]) -> Iterator[Section]:
+def sections(effects: PlacementEffects, styles: Mapping[str, int]) -> Iterator[Section]:
     """One, where it was said how many ranks a node holds."""
-    tables = tuple(table for table in (split_table(found.splits), packing_table(found.packings)) if table.rows)
+    tables = tuple(table for table in (split_table(effects.splits), packing_table(effects.packings)) if table.rows)
     if tables:
-        yield Section(TITLE, figures=tuple(_figures(found.splits, styles)), tables=tables)
+        yield Section(TITLE, figures=tuple(_figures(effects.splits, styles)), tables=tables)
 
 
-def node_answers(found: PlacementEffects) -> list[str]:
+def node_answers(effects: PlacementEffects) -> list[str]:
     """One sentence a curve, at its most nodes: where more is lost."""
     most_nodes: dict[str, NodeEfficiency] = {}
-    for one in found.splits:
-        if one.nodes > 1:
-            most_nodes[one.curve] = max(most_nodes.get(one.curve, one), one, key=lambda split: split.nodes)
-    return [_split_answer(one) for one in most_nodes.values() if one.across is not None]
+    for split in effects.splits:
+        if split.nodes > 1:
+            most_nodes[split.curve] = max(most_nodes.get(split.curve, split), split, key=lambda split: split.nodes)
+    return [_split_answer(split) for split in most_nodes.values() if split.across is not None]
 
 
-def _split_answer(found: NodeEfficiency) -> str:
-    title = f"{found.labels.workload} · {found.labels.backend_at_ranks}"
-    across = f"across nodes {formatting.percent(found.across)}"
-    if found.inside is None:
-        unknown = "" if found.ranks == found.nodes else f"; inside a node unknown: {found.inside_reason}"
+def _split_answer(split: NodeEfficiency) -> str:
+    title = f"{split.labels.workload} · {split.labels.backend_at_ranks}"
+    across = f"across nodes {formatting.percent(split.across)}"
+    if split.inside is None:
+        unknown = "" if split.ranks == split.nodes else f"; inside a node unknown: {split.inside_reason}"
         return f"{title}: {across}{unknown}."
     verdict = {
         "across": "the network between nodes costs more",
         "inside": "sharing a node costs more",
         "neither": "which costs more can't be told: their intervals touch",
         "unknown": "which costs more can't be told from one trial",
-    }[found.larger_loss]
-    return f"{title}: inside a node {formatting.percent(found.inside)}, {across}: {verdict}."
+    }[split.larger_loss]
+    return f"{title}: inside a node {formatting.percent(split.inside)}, {across}: {verdict}."
 
 
-def split_table(found: Sequence[NodeEfficiency]) -> Table:
+def split_table(splits: Sequence[NodeEfficiency]) -> Table:
     rows = tuple(
         (
-            one.labels.workload,
-            one.labels.backend,
-            one.labels.rank_count,
-            one.case.scaling,
-            _percent_or_reason(one.inside, one.inside_reason),
-            _percent_or_reason(one.across, one.across_reason),
+            split.labels.workload,
+            split.labels.backend,
+            split.labels.rank_count,
+            split.case.scaling,
+            _percent_or_reason(split.inside, split.inside_reason),
+            _percent_or_reason(split.across, split.across_reason),
         )
-        for one in found
+        for split in splits
     )
     header = ("workload", "backend", "ranks", "scaling", "inside a node (95 %)", "across nodes (95 %)")
     return Table(TITLE, header, rows, NOTE)
 
 
-def _percent_or_reason(found: Estimate | None, reason: str | None) -> str:
-    return formatting.percent(found) if found is not None else f"– ({reason})"
+def _percent_or_reason(value: Estimate | None, reason: str | None) -> str:
+    return formatting.percent(value) if value is not None else f"– ({reason})"
 
 
-def packing_table(found: Sequence[Packing]) -> Table:
+def packing_table(packings: Sequence[Packing]) -> Table:
     rows = tuple(
         (
-            one.labels.workload,
-            one.labels.path,
-            one.packed.scaling,
-            str(one.ranks),
-            formatting.nodes(one.packed_nodes),
-            formatting.nodes(one.spread_nodes),
-            formatting.estimate(one.ratio),
-            _faster(one.ratio),
+            packing.labels.workload,
+            packing.labels.path,
+            packing.packed.scaling,
+            str(packing.ranks),
+            formatting.nodes(packing.packed_nodes),
+            formatting.nodes(packing.spread_nodes),
+            formatting.estimate(packing.ratio),
+            _faster(packing.ratio),
         )
-        for one in found
+        for packing in packings
     )
     header = ("workload", "backend", "scaling", "ranks", "packed on", "spread over", "packed ÷ spread (95 %)", "faster")
     note = "Throughput of the same ranks on fewer nodes ÷ on more."
     return Table("Packed or spread", header, rows, note)
 
 
-def _faster(found: Estimate) -> str:
-    if found.low is None or found.high is None:
+def _faster(value: Estimate) -> str:
+    if value.low is None or value.high is None:
         return "unknown: one trial"
-    return "packed" if found.low > 1 else "spread" if found.high < 1 else "can't be told"
+    return "packed" if value.low > 1 else "spread" if value.high < 1 else "can't be told"
 
 
-def _figures(found: Sequence[NodeEfficiency], styles: Mapping[str, int]) -> Iterator[Figure]:
+def _figures(splits: Sequence[NodeEfficiency], styles: Mapping[str, int]) -> Iterator[Figure]:
     """Two a workload: over the ranks on a node, and over nodes."""
     groups: dict[str, list[NodeEfficiency]] = {}
-    for one in found:
-        groups.setdefault(f"{one.labels.workload} · {one.case.scaling}", []).append(one)
+    for split in splits:
+        groups.setdefault(f"{split.labels.workload} · {split.case.scaling}", []).append(split)
     for number, (title, group) in enumerate(groups.items()):
-        on_one_node = [one for one in group if one.nodes == 1]
+        on_one_node = [split for split in group if split.nodes == 1]
         yield from _figure(
             f"inside-{number}",
             f"Inside a node: {title}",
             "ranks on the node",
             on_one_node,
-            lambda one: one.inside,
+            lambda split: split.inside,
             styles,
         )
-        yield from _figure(f"across-{number}", f"Across nodes: {title}", "nodes", group, lambda one: one.across, styles)
+        yield from _figure(
+            f"across-{number}", f"Across nodes: {title}", "nodes", group, lambda split: split.across, styles
+        )
 
 
 def _figure(
-    key: str, title: str, x_title: str, found: Sequence[NodeEfficiency], of: EstimateOf, styles: Mapping[str, int]
+    key: str, title: str, x_title: str, splits: Sequence[NodeEfficiency], of: EstimateOf, styles: Mapping[str, int]
 ) -> Iterator[Figure]:
     """None without a point."""
-    known = [(one, value) for one in found if (value := of(one)) is not None]
+    known = [(split, value) for split in splits if (value := of(split)) is not None]
     if not known:
         return
-    rows = tuple((one.labels.backend, one.labels.rank_count, formatting.percent(value)) for one, value in known)
+    rows = tuple((split.labels.backend, split.labels.rank_count, formatting.percent(value)) for split, value in known)
     worst, lowest = min(known, key=lambda pair: pair[1].value)
     sentence = f"The least, {formatting.percent(lowest)}, has {worst.labels.backend_at_ranks}; 100 % is ideal."
     yield Figure(
@@ -140,10 +142,10 @@ def _series(
 ) -> Iterator[Series]:
     """From one node, or one rank on it, where nothing is lost yet."""
     lines: dict[str, list[tuple[NodeEfficiency, Estimate]]] = {}
-    for one, value in known:
-        name = one.labels.backend if over_nodes else one.labels.backend_and_site
-        lines.setdefault(name, []).append((one, value))
+    for split, value in known:
+        name = split.labels.backend if over_nodes else split.labels.backend_and_site
+        lines.setdefault(name, []).append((split, value))
     start = Estimate(value=1.0, low=None, high=None, n=1, unit="1")
     for name, group in lines.items():
-        x = (1.0, *(float(one.nodes if over_nodes else one.ranks) for one, _ in group))
+        x = (1.0, *(float(split.nodes if over_nodes else split.ranks) for split, _ in group))
         yield estimate_series(name, x, [start, *(value for _, value in group)], styles[group[0][0].labels.backend])

@@ -1,4 +1,4 @@
-"""Figures of the page as plotly figures: plain data for plotly.js, in the looks and on the axes of the static ones.
+"""Figures of the page as plotly figures: plain data for plotly.js, in the styles and on the axes of the static ones.
 
 plotly.js for a page: the small bundle where it is kept, else the whole of it from plotly's Python package.
 """
@@ -36,23 +36,23 @@ TEXT_COLOUR = "#5b6470"
 def plotly_figure(figure: Figure) -> dict[str, Any]:
     """``{"data": […], "layout": {…}}``: one trace a series, in order, then bands and the ideal."""
     figure = dodge_series(figure)
-    looks = series_styles(figure)
+    styles = series_styles(figure)
     make = _bar if figure.stacked else _curve
-    traces = [make(series, look, figure) for series, look in zip(figure.series, looks, strict=True)]
-    bands = [band for series, look in zip(figure.series, looks, strict=True) if (band := _band(series, look))]
+    traces = [make(series, style, figure) for series, style in zip(figure.series, styles, strict=True)]
+    bands = [band for series, style in zip(figure.series, styles, strict=True) if (band := _band(series, style))]
     return {"data": [*traces, *bands, *_ideal(figure)], "layout": _layout(figure)}
 
 
 def _layout(figure: Figure) -> dict[str, Any]:
     """The legend and the titles of the axes are the page's: they wrap, and are there without JavaScript."""
-    canvas = FigureLayout(figure)
-    x, y = canvas.x, canvas.y
-    names = [ellipsize(name, canvas.max_label_chars) for _, name in x.ticks]
+    figure_layout = FigureLayout(figure)
+    x, y = figure_layout.x, figure_layout.y
+    names = [ellipsize(name, figure_layout.max_label_chars) for _, name in x.ticks]
     x_layout = _axis(x) | {"tickvals": [_rounded(at, 7) for at, _ in x.ticks], "ticktext": names}
     # Margins that plotly finds by itself cost it a second and a third drawing: only names of categories may need them.
     x_layout |= {"automargin": True} if figure.categories else {}
-    if canvas.slanted or not figure.wide:
-        x_layout |= {"tickangle": LABEL_ANGLE if canvas.slanted else 0, "ticklabeloverflow": "allow"}
+    if figure_layout.slanted or not figure.wide:
+        x_layout |= {"tickangle": LABEL_ANGLE if figure_layout.slanted else 0, "ticklabeloverflow": "allow"}
     y_layout = _axis(y) | {"ticks": "", "showline": False}
     if y.log:
         y_layout |= {"tickvals": [_rounded(at, 7) for at, _ in y.ticks], "ticktext": [name for _, name in y.ticks]}
@@ -106,8 +106,8 @@ def _axis(axis: Axis) -> dict[str, Any]:
     }
 
 
-def _bar(layer: Series, look: SeriesStyle, figure: Figure) -> dict[str, Any]:
-    pattern = {"shape": look.pattern, "fgcolor": "rgba(255,255,255,0.75)", "fillmode": "overlay", "size": 6}
+def _bar(layer: Series, style: SeriesStyle, figure: Figure) -> dict[str, Any]:
+    pattern = {"shape": style.pattern, "fgcolor": "rgba(255,255,255,0.75)", "fillmode": "overlay", "size": 6}
     return {
         "type": "bar",
         "name": layer.name,
@@ -115,13 +115,13 @@ def _bar(layer: Series, look: SeriesStyle, figure: Figure) -> dict[str, Any]:
         "y": _y_values(layer.y),
         "text": _hover_texts(layer, figure),
         "textposition": "none",
-        "marker": {"color": look.colour, "pattern": pattern},
+        "marker": {"color": style.colour, "pattern": pattern},
         "hovertemplate": "%{y:,.4~r}<br>%{text}<extra>%{fullData.name}</extra>",
     }
 
 
-def _curve(series: Series, look: SeriesStyle, figure: Figure) -> dict[str, Any]:
-    lines = "" if series.look == "markers" else "lines"
+def _curve(series: Series, style: SeriesStyle, figure: Figure) -> dict[str, Any]:
+    lines = "" if series.mark == "markers" else "lines"
     markers = "markers" if has_markers(series) else ""
     trace: dict[str, Any] = {
         "type": "scatter",
@@ -129,7 +129,7 @@ def _curve(series: Series, look: SeriesStyle, figure: Figure) -> dict[str, Any]:
         "x": _x_values(series.x),
         "y": _y_values(series.y),
         "mode": "+".join(filter(None, (lines, markers))),
-        "line": {"color": look.colour, "dash": _dash_text(look.dash), "width": 2 if markers else 1.5},
+        "line": {"color": style.colour, "dash": _dash_text(style.dash), "width": 2 if markers else 1.5},
     }
     text = _hover_texts(series, figure)
     over = "" if figure.categories else " at %{x:,.4~r}"
@@ -139,9 +139,9 @@ def _curve(series: Series, look: SeriesStyle, figure: Figure) -> dict[str, Any]:
     if texts:
         trace["text"] = text
     if markers:
-        shape = [f"{look.marker}-open" if hollow else look.marker for hollow in series.hollow]
+        shape = [f"{style.marker}-open" if hollow else style.marker for hollow in series.hollow]
         size = 9 if len(series.x) <= MAX_MARKED_POINTS else 5
-        trace["marker"] = {"symbol": shape if any(series.hollow) else look.marker, "size": size, "color": look.colour}
+        trace["marker"] = {"symbol": shape if any(series.hollow) else style.marker, "size": size, "color": style.colour}
     if not has_band(series) and any(high is not None for high in series.high):
         trace["error_y"] = _intervals(series)
     return trace
@@ -163,13 +163,13 @@ def _hover_texts(series: Series, figure: Figure) -> list[str]:
         parts = [figure.categories[round(x)]] if figure.categories else []
         if low is not None and high is not None:
             parts.append(f"interval {shown(low)} to {shown(high)}")
-        elif series.look == "points" and not figure.stacked:
+        elif series.mark == "points" and not figure.stacked:
             parts.append("interval unknown")
         texts.append("<br>".join(parts))
     return texts
 
 
-def _band(series: Series, look: SeriesStyle) -> dict[str, Any] | None:
+def _band(series: Series, style: SeriesStyle) -> dict[str, Any] | None:
     """Between ``low`` and ``high`` of a curve that has both, there and back."""
     spans = [
         (x, low, high)
@@ -186,7 +186,7 @@ def _band(series: Series, look: SeriesStyle) -> dict[str, Any] | None:
         "mode": "lines",
         "line": {"width": 0},
         "fill": "toself",
-        "fillcolor": f"rgba{(*_rgb(look.colour), 0.15)}",
+        "fillcolor": f"rgba{(*_rgb(style.colour), 0.15)}",
         "hoverinfo": "skip",
     }
 

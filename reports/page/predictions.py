@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from reports.analysis import case_titles, formatting
+from reports.analysis.backtest import Backtest
 from reports.analysis.cells import Cell
 from reports.analysis.communication_paths import LinkSpec
 from reports.analysis.findings import Findings
 from reports.analysis.placement import Placement, placement_of
-from reports.analysis.predictions import Backtest, CurvePrediction, Predicted
+from reports.analysis.predictions import CurvePrediction, Predicted
 from reports.page import communication
 from reports.page.communication import rank_counts_text
 from reports.page.elements import Figure, Section, Series, Table
+from reports.page.series import interval_series
 
 Styles = Mapping[str, int]
 THROUGHPUT_HEADER = "throughput, samples/s (95 %)"
@@ -53,22 +55,22 @@ def requested_tables(findings: Findings) -> tuple[Table, ...]:
     )
 
 
-def _throughput_and_efficiency(found: Predicted) -> tuple[str, str]:
-    return formatting.prediction(found.prediction), formatting.percent(found.efficiency)
+def _throughput_and_efficiency(predicted: Predicted) -> tuple[str, str]:
+    return formatting.prediction(predicted.prediction), formatting.percent(predicted.efficiency)
 
 
 def _predicted_table(curve_predictions: Sequence[CurvePrediction]) -> Table:
     rows: list[tuple[str, ...]] = []
     for forecast in curve_predictions:
         model = formatting.model_title(forecast.model)
-        for found in forecast.foretold:
-            ranks = found.prediction.ranks
+        for predicted in forecast.foretold:
+            ranks = predicted.prediction.ranks
             rows.append(
                 (
                     forecast.labels.curve,
                     model,
                     _ranks_on_nodes(forecast, ranks),
-                    *_throughput_and_efficiency(found),
+                    *_throughput_and_efficiency(predicted),
                     _range_position(ranks, forecast.measured_at),
                 )
             )
@@ -104,25 +106,25 @@ def _inputs_table(curve_predictions: Sequence[CurvePrediction]) -> Table:
     """What each prediction by the step model is made of, and how far that was off where it could be judged."""
     rows = []
     for forecast in curve_predictions:
-        found = forecast.inputs
-        if found is None:
+        inputs = forecast.inputs
+        if inputs is None:
             continue
-        alone = found.own.at(1.0, alone=True)
-        fixed = sum(found.own.fixed_s.values()) + found.own.handling_s
-        step_backtest = next((one for one in forecast.backtests if one.kind == "step"), None)
+        alone = inputs.own.at(1.0, alone=True)
+        fixed = sum(inputs.own.fixed_s.values()) + inputs.own.handling_s
+        step_backtest = next((backtest for backtest in forecast.backtests if backtest.kind == "step"), None)
         error = (
             f"{100 * step_backtest.error:+.1f} % at {formatting.ranks(step_backtest.prediction.ranks)}"
             if step_backtest
             else "–"
         )
         ranks_per_node = "all on one" if forecast.ranks_per_node is None else str(forecast.ranks_per_node)
-        layered = f"{found.layered}, {found.source}" if found.layered else "–"
+        layered = f"{inputs.layered}, {inputs.source}" if inputs.layered else "–"
         rows.append(
             (
                 forecast.labels.curve,
                 ranks_per_node,
-                *communication.alpha_beta(found.inside),
-                *communication.alpha_beta(found.across),
+                *communication.alpha_beta(inputs.inside),
+                *communication.alpha_beta(inputs.across),
                 layered,
                 f"{formatting.duration(alone.total_s)}, of that {formatting.duration(fixed)} whatever its share",
                 f"{100 * (forecast.misfit or 0):.1f} %",
@@ -158,12 +160,18 @@ def _range_position(ranks: int, measured_at: Sequence[int]) -> str:
 
 def _other_link_table(curve_predictions: Sequence[CurvePrediction], link: LinkSpec) -> Table:
     rows = [
-        (forecast.labels.curve, _ranks_on_nodes(forecast, found.prediction.ranks), *_throughput_and_efficiency(found))
+        (
+            forecast.labels.curve,
+            _ranks_on_nodes(forecast, predicted.prediction.ranks),
+            *_throughput_and_efficiency(predicted),
+        )
         for forecast in curve_predictions
-        for found in forecast.at_scale
+        for predicted in forecast.at_scale
     ]
     rows += [
-        (one.labels.curve, "–", f"none: {one.at_scale_reason}", "–") for one in curve_predictions if one.at_scale_reason
+        (forecast.labels.curve, "–", f"none: {forecast.at_scale_reason}", "–")
+        for forecast in curve_predictions
+        if forecast.at_scale_reason
     ]
     note = (
         f"PREDICTIONS for a link of {link.label} from each rank, or from each node where several share one: inside it "
@@ -181,17 +189,17 @@ def _backtest_table(curve_predictions: Sequence[CurvePrediction]) -> Table:
     rows = tuple(
         (
             forecast.labels.curve,
-            formatting.model_title(found.model),
-            rank_counts_text(found.smaller),
-            rank_counts_text(found.exchange_ranks),
-            str(found.prediction.ranks),
-            formatting.prediction(found.prediction),
-            formatting.estimate(found.measured),
-            f"{100 * found.error:+.1f} %",
-            _interval_verdict(found),
+            formatting.model_title(backtest.model),
+            rank_counts_text(backtest.smaller),
+            rank_counts_text(backtest.exchange_ranks),
+            str(backtest.prediction.ranks),
+            formatting.prediction(backtest.prediction),
+            formatting.estimate(backtest.measured),
+            f"{100 * backtest.error:+.1f} %",
+            _interval_verdict(backtest),
         )
         for forecast in curve_predictions
-        for found in forecast.backtests
+        for backtest in forecast.backtests
     )
     header = (
         "curve",
@@ -211,24 +219,24 @@ def _backtest_table(curve_predictions: Sequence[CurvePrediction]) -> Table:
     return Table("Would it have been right?", header, rows, note)
 
 
-def _interval_verdict(found: Backtest) -> str:
-    return {True: "yes", False: "NO", None: "no interval: too few rank counts to judge the model by"}[found.held]
+def _interval_verdict(backtest: Backtest) -> str:
+    return {True: "yes", False: "NO", None: "no interval: too few rank counts to judge the model by"}[backtest.held]
 
 
 def _explained_table(curve_predictions: Sequence[CurvePrediction]) -> Table:
     rows = tuple(
         (
             forecast.labels.curve,
-            str(one.ranks),
+            str(step.ranks),
             *(
                 f"{formatting.number(seconds * 1e3)} ms"
-                for seconds in (one.compute_s, one.exposed_s, one.modelled_s, one.measured_s)
+                for seconds in (step.compute_s, step.exposed_s, step.modelled_s, step.measured_s)
             ),
-            f"{100 * one.error:+.1f} %",
+            f"{100 * step.error:+.1f} %",
         )
         for forecast in curve_predictions
-        for one in forecast.explained
-        if one.ranks > 1
+        for step in forecast.explained
+        if step.ranks > 1
     )
     header = (
         "curve",
@@ -252,13 +260,18 @@ def _figures(findings: Findings, styles: Styles) -> Iterator[Figure]:
     for forecast in findings.curve_predictions:
         groups.setdefault(case_titles.group_key(forecast.case), []).append(forecast)
     for number, group in enumerate(groups.values()):
-        if any(one.foretold for one in group):
+        if any(forecast.foretold for forecast in group):
             yield _figure(
-                f"foretold-{number}", "Foretold", group, lambda one: one.foretold, findings.curve_cells, styles
+                f"foretold-{number}",
+                "Foretold",
+                group,
+                lambda forecast: forecast.foretold,
+                findings.curve_cells,
+                styles,
             )
-        if findings.options.link and any(one.at_scale for one in group):
+        if findings.options.link and any(forecast.at_scale for forecast in group):
             title = f"Predicted over {findings.options.link.label}"
-            yield _figure(f"at-scale-{number}", title, group, lambda one: one.at_scale, {}, styles)
+            yield _figure(f"at-scale-{number}", title, group, lambda forecast: forecast.at_scale, {}, styles)
 
 
 def _figure(
@@ -270,18 +283,18 @@ def _figure(
     styles: Styles,
 ) -> Figure:
     series = tuple(
-        one
+        curve
         for forecast in curve_predictions
-        for one in _curve(forecast, of(forecast), curve_cells.get(forecast.curve, ()), styles)
+        for curve in _curve(forecast, of(forecast), curve_cells.get(forecast.curve, ()), styles)
     )
     rows = tuple(
         (
             forecast.labels.backend,
-            _ranks_on_nodes(forecast, one.prediction.ranks),
-            *_throughput_and_efficiency(one),
+            _ranks_on_nodes(forecast, predicted.prediction.ranks),
+            *_throughput_and_efficiency(predicted),
         )
         for forecast in curve_predictions
-        for one in of(forecast)
+        for predicted in of(forecast)
     )
     labels = curve_predictions[0].labels
     full_title = f"{title}: {labels.workload} · {labels.scaling}"
@@ -299,33 +312,22 @@ def _figure(
     )
 
 
-def _largest_prediction(forecast: CurvePrediction, found: Sequence[Predicted]) -> str:
-    throughput, efficiency = _throughput_and_efficiency(found[-1])
-    name, ranks = forecast.labels.backend, formatting.ranks(found[-1].prediction.ranks)
+def _largest_prediction(forecast: CurvePrediction, predicted: Sequence[Predicted]) -> str:
+    throughput, efficiency = _throughput_and_efficiency(predicted[-1])
+    name, ranks = forecast.labels.backend, formatting.ranks(predicted[-1].prediction.ranks)
     return f"{name} at {ranks}: {throughput} samples/s, efficiency {efficiency}"
 
 
 def _curve(
-    forecast: CurvePrediction, found: Sequence[Predicted], cells: Sequence[Cell], styles: Styles
+    forecast: CurvePrediction, predicted: Sequence[Predicted], cells: Sequence[Cell], styles: Styles
 ) -> Iterator[Series]:
     """The measured points, and from the last of them on what is foretold."""
     name = forecast.labels.backend
     known = [(float(cell.case.ranks), cell.throughput) for cell in cells if cell.throughput]
     points = [(x, y.value, y.low, y.high) for x, y in known]
     if points:
-        yield _series(name, points, styles[name])
-    extrapolated = [one.prediction for one in found if not known or one.prediction.ranks > known[-1][0]]
-    line = [*points[-1:], *((float(one.ranks), one.throughput, one.low, one.high) for one in extrapolated)]
+        yield interval_series(name, points, styles[name])
+    extrapolated = [point.prediction for point in predicted if not known or point.prediction.ranks > known[-1][0]]
+    line = [*points[-1:], *((float(point.ranks), point.throughput, point.low, point.high) for point in extrapolated)]
     if extrapolated:
-        yield _series(f"{name}: foretold", line, styles[name], foretold=True)
-
-
-def _series(
-    name: str,
-    points: Sequence[tuple[float, float, float | None, float | None]],
-    style: int,
-    *,
-    foretold: bool = False,
-) -> Series:
-    x, y, low, high = zip(*points, strict=True)
-    return Series(name, x, y, low, high, style, (False,) * len(points), look="fitted" if foretold else "points")
+        yield interval_series(f"{name}: foretold", line, styles[name], "fitted")

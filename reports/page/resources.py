@@ -19,7 +19,7 @@ from reports.analysis.stats import Estimate
 from reports.analysis.telemetry import ENERGY_READINGS
 from reports.analysis.timeline import TIMELINE_QUANTITIES, Timeline
 from reports.page.elements import Figure, Section, Series, Table
-from reports.page.series import series_by_ranks
+from reports.page.series import point_series, series_by_ranks
 
 DEVICE_TITLES = {"cpu_energy": "CPU packages of the hosts", "gpu_energy": "GPUs of the ranks"}
 NOT_SAMPLED = "not sampled"
@@ -44,20 +44,20 @@ def energy_section(groups: Sequence[CellGroup], styles: Mapping[str, int]) -> Se
 
 
 def _energy_of(name: str, cell: Cell) -> Estimate | None:
-    return next((one.estimate for one in cell.usage if one.name == name), None)
+    return next((reading.estimate for reading in cell.usage if reading.name == name), None)
 
 
 def _energy_figure(key: str, name: str, group: CellGroup, styles: Mapping[str, int]) -> Figure | None:
     cells = group.cells
     estimate_of = partial(_energy_of, name)
     series, rows = series_by_ranks(cells, styles, estimate_of, formatting.estimate)
-    known = [(cell, found) for cell in cells if (found := estimate_of(cell)) is not None]
+    known = [(cell, value) for cell in cells if (value := estimate_of(cell)) is not None]
     if not known:
         return None
     unit = known[0][1].unit
-    least, found = min(known, key=lambda one: one[1].value)
+    least, value = min(known, key=lambda entry: entry[1].value)
     where = least.labels.backend_at_ranks
-    sentence = f"The least is {formatting.estimate(found)}, with {where}."
+    sentence = f"The least is {formatting.estimate(value)}, with {where}."
     table = Table("Energy over ranks", ("backend", "ranks", "energy (95 % interval)", "trials", "flags"), rows)
     return Figure(
         f"{key}-{name.replace('_', '-')}",
@@ -73,22 +73,24 @@ def _energy_figure(key: str, name: str, group: CellGroup, styles: Mapping[str, i
 def _known_rows(cells: Sequence[Cell]) -> Iterator[tuple[str, ...]]:
     for cell in cells:
         for name in ENERGY_READINGS:
-            if (found := _energy_of(name, cell)) is not None:
-                yield cell.labels.title, DEVICE_TITLES[name], formatting.estimate(found), str(found.n)
+            if (value := _energy_of(name, cell)) is not None:
+                yield cell.labels.title, DEVICE_TITLES[name], formatting.estimate(value), str(value.n)
 
 
 def _unknown_rows(cells: Sequence[Cell]) -> Iterator[tuple[str, ...]]:
     """A row a reason, not a cell. A GPU that no cell used is no gap."""
-    found: dict[tuple[str, str], list[Cell]] = {}
+    cells_by_reason: dict[tuple[str, str], list[Cell]] = {}
     for cell in cells:
         reasons = {
-            one.name: one.reason or "" for one in cell.usage if one.estimate is None and one.name in ENERGY_READINGS
+            reading.name: reading.reason or ""
+            for reading in cell.usage
+            if reading.estimate is None and reading.name in ENERGY_READINGS
         }
-        if not any(one.name in ENERGY_READINGS for one in cell.usage):
+        if not any(reading.name in ENERGY_READINGS for reading in cell.usage):
             reasons = {"cpu_energy": NOT_SAMPLED}
         for name, reason in reasons.items():
-            found.setdefault((name, reason), []).append(cell)
-    for (name, reason), cells_without in found.items():
+            cells_by_reason.setdefault((name, reason), []).append(cell)
+    for (name, reason), cells_without in cells_by_reason.items():
         which = cells_without[0].labels.title if len(cells_without) == 1 else f"{len(cells_without)} cells"
         yield which, DEVICE_TITLES[name], f"unknown: {reason}", "–"
 
@@ -118,8 +120,8 @@ def _cost_row(cell: Cell) -> tuple[str, ...]:
     return title, formatting.estimate(cell.cost, unit=False), str(cell.cost.n), *bounds
 
 
-def _per_million(found: tuple[float, float]) -> tuple[str, str]:
-    least, most = (formatting.number(MILLION * one) for one in found)
+def _per_million(bounds: tuple[float, float]) -> tuple[str, str]:
+    least, most = (formatting.number(MILLION * bound) for bound in bounds)
     return least, most
 
 
@@ -183,17 +185,17 @@ def _device_timelines(name: str, cells: Sequence[Cell], styles: Mapping[str, int
     """Of each backend those of the largest rank count that was sampled."""
     for backend in dict.fromkeys(cell.labels.backend for cell in cells):
         sampled = [
-            (cell, found)
+            (cell, timelines)
             for cell in cells
             if cell.labels.backend == backend
-            and (found := [timeline for timeline in cell.timelines if timeline.name == name])
+            and (timelines := [timeline for timeline in cell.timelines if timeline.name == name])
         ]
         if not sampled:
             continue
-        cell, found = max(sampled, key=lambda one: one[0].case.ranks)
-        for position, timeline in enumerate(found):
+        cell, timelines = max(sampled, key=lambda pair: pair[0].case.ranks)
+        for position, timeline in enumerate(timelines):
             of = f"{backend}, {cell.labels.ranks}"
-            title = f"{of} · {timeline.device}" if len(found) > 1 else of
+            title = f"{of} · {timeline.device}" if len(timelines) > 1 else of
             # The first device looks like its backend everywhere else; the further ones like no other backend.
             yield DeviceTimeline(title, of, styles[backend] + position * len(styles), timeline)
 
@@ -204,18 +206,15 @@ def _limit_series(lines: Sequence[DeviceTimeline]) -> list[DeviceTimeline]:
 
 
 def _timeline_series(line: DeviceTimeline) -> Series:
-    found = line.timeline
-    unknown = (None,) * len(found.times_s)
-    return Series(
-        line.name, found.times_s, found.values, unknown, unknown, line.style, (False,) * len(unknown), look="line"
-    )
+    timeline = line.timeline
+    return point_series(line.name, timeline.times_s, timeline.values, line.style, "line")
 
 
 def _timeline_caption(lines: Sequence[DeviceTimeline], drawn: Sequence[DeviceTimeline]) -> str:
     by_cell: dict[str, list[Timeline]] = {}
     for line in lines:
         by_cell.setdefault(line.of, []).append(line.timeline)
-    summaries = "; ".join(f"{of}: {_window_summary(found)}" for of, found in by_cell.items())
+    summaries = "; ".join(f"{of}: {_window_summary(timelines)}" for of, timelines in by_cell.items())
     windows = [line.timeline.window_s for line in drawn]
     shaded = "measured window" if max(windows) <= SAME_WINDOW_RATIO * min(windows) else "longest measured window"
     more = f" {len(lines) - len(drawn)} further lines are in the table alone." if len(lines) > len(drawn) else ""
@@ -225,25 +224,25 @@ def _timeline_caption(lines: Sequence[DeviceTimeline], drawn: Sequence[DeviceTim
     )
 
 
-def _window_summary(found: Sequence[Timeline]) -> str:
+def _window_summary(timelines: Sequence[Timeline]) -> str:
     """Of all devices of a cell together."""
-    mean = fmean(one.mean for one in found)
-    least, most = min(one.least for one in found), max(one.most for one in found)
-    devices = f" over {len(found)} devices" if len(found) > 1 else ""
-    return f"{formatting.with_range(mean, least, most, found[0].unit)}{devices}"
+    mean = fmean(timeline.mean for timeline in timelines)
+    least, most = min(timeline.least for timeline in timelines), max(timeline.most for timeline in timelines)
+    devices = f" over {len(timelines)} devices" if len(timelines) > 1 else ""
+    return f"{formatting.with_range(mean, least, most, timelines[0].unit)}{devices}"
 
 
 def _timeline_table(title: str, lines: Sequence[DeviceTimeline]) -> Table:
     rows = tuple(
         (
             line.of,
-            found.device,
-            f"{formatting.number(found.window_s)} s",
-            str(found.samples),
-            *(formatting.quantity(value, found.unit) for value in (found.mean, found.least, found.most)),
+            timeline.device,
+            f"{formatting.number(timeline.window_s)} s",
+            str(timeline.samples),
+            *(formatting.quantity(value, timeline.unit) for value in (timeline.mean, timeline.least, timeline.most)),
         )
         for line in lines
-        for found in (line.timeline,)
+        for timeline in (line.timeline,)
     )
     header = ("backend, ranks", "device", "window", "samples in it", "mean", "lowest", "highest")
     note = "Of one trial each. What is counted (processor time, bytes) is shown as its growth between two samples."

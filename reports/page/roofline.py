@@ -10,6 +10,7 @@ from reports.analysis.cells import Cell
 from reports.analysis.roofline import NO_MODEL, Roofline
 from reports.analysis.stats import Estimate
 from reports.page.elements import Figure, Series, Table
+from reports.page.series import interval_series, point_series
 
 ROOFLINE_TITLE = "Model FLOPs utilization and roofline"
 ROOF_MARGIN = 3.0
@@ -19,24 +20,24 @@ ROOF_MARGIN = 3.0
 def roofline_table(cells: Sequence[Cell]) -> Table:
     rows = []
     for cell in cells:
-        found = cell.roofline
-        if found is None:
+        roofline = cell.roofline
+        if roofline is None:
             if cell.throughput is not None and cell.roofline_reason != NO_MODEL:
                 rows.append((cell.labels.title, f"unknown: {cell.roofline_reason}", *("–",) * 9))
             continue
         rows.append(
             (
                 cell.labels.title,
-                _utilization(found.mfu),
-                _utilization(found.own_mfu),
-                _with_prefix(found.flops, "FLOP"),
-                _with_prefix(found.bytes_moved, "B"),
-                formatting.number(found.intensity),
-                _with_prefix(found.peak_flop_s, "FLOP/s"),
-                _with_prefix(found.peak_bytes_s, "B/s"),
-                _with_prefix(found.attainable_flop_s, "FLOP/s"),
-                found.bound,
-                _utilization(found.reached_share),
+                _utilization(roofline.mfu),
+                _utilization(roofline.own_mfu),
+                _with_prefix(roofline.flops, "FLOP"),
+                _with_prefix(roofline.bytes_moved, "B"),
+                formatting.number(roofline.intensity),
+                _with_prefix(roofline.peak_flop_s, "FLOP/s"),
+                _with_prefix(roofline.peak_bytes_s, "B/s"),
+                _with_prefix(roofline.attainable_flop_s, "FLOP/s"),
+                roofline.bound,
+                _utilization(roofline.reached_share),
             )
         )
     header = (
@@ -82,13 +83,13 @@ def roofline_figures(cells: Sequence[Cell]) -> tuple[Figure, ...]:
     rows = tuple(
         (
             cell.labels.title,
-            formatting.number(found.intensity),
+            formatting.number(roofline.intensity),
             *(
                 _with_prefix(value / cell.case.ranks, "FLOP/s")
-                for value in (found.reached_flop_s.value, found.attainable_flop_s, found.peak_flop_s)
+                for value in (roofline.reached_flop_s.value, roofline.attainable_flop_s, roofline.peak_flop_s)
             ),
         )
-        for cell, found in shown
+        for cell, roofline in shown
     )
     table = Table("Roofline, FLOP/s of one rank", ("cell", "FLOPs a byte", "reached", "attainable", "peak"), rows)
     return (
@@ -108,35 +109,35 @@ def roofline_figures(cells: Sequence[Cell]) -> tuple[Figure, ...]:
 
 
 def _cell_points(name: str, style: int, shown: Sequence[tuple[Cell, Roofline]]) -> Series:
-    own_cells = [(cell, found) for cell, found in shown if cell.labels.backend == name]
-    reached = [(found.reached_flop_s, cell.case.ranks) for cell, found in own_cells]
-    return Series(
-        name,
-        tuple(found.intensity for _, found in own_cells),
-        tuple(rate.value / ranks for rate, ranks in reached),
-        tuple(None if rate.low is None else rate.low / ranks for rate, ranks in reached),
-        tuple(None if rate.high is None else rate.high / ranks for rate, ranks in reached),
-        style,
-        tuple("oversubscribed" in cell.flags for cell, _ in own_cells),
-        look="markers",
-    )
+    own_cells = [(cell, roofline) for cell, roofline in shown if cell.labels.backend == name]
+    points = [
+        (roofline.intensity, *_per_rank(roofline.reached_flop_s, cell.case.ranks)) for cell, roofline in own_cells
+    ]
+    hollow = ["oversubscribed" in cell.flags for cell, _ in own_cells]
+    return interval_series(name, points, style, "markers", hollow)
+
+
+def _per_rank(rate: Estimate, ranks: int) -> tuple[float, float | None, float | None]:
+    """A rate of all ranks and the ends of its interval, as shares of one rank."""
+    low, high = (None if end is None else end / ranks for end in (rate.low, rate.high))
+    return rate.value / ranks, low, high
 
 
 def _roof_series(ranks: int, style: int, shown: Sequence[tuple[Cell, Roofline]]) -> Series:
     """The median over the cells of this rank count: each measured its own."""
-    own_cells = [found for cell, found in shown if cell.case.ranks == ranks]
-    flop_s = median(found.peak_flop_s for found in own_cells) / ranks
-    bytes_s = median(found.peak_bytes_s for found in own_cells) / ranks
+    own_cells = [roofline for cell, roofline in shown if cell.case.ranks == ranks]
+    flop_s = median(roofline.peak_flop_s for roofline in own_cells) / ranks
+    bytes_s = median(roofline.peak_bytes_s for roofline in own_cells) / ranks
     ridge = flop_s / bytes_s
-    intensities = [ridge, *(found.intensity for _, found in shown)]
+    intensities = [ridge, *(roofline.intensity for _, roofline in shown)]
     x = (min(intensities) / ROOF_MARGIN, ridge, max(intensities) * ROOF_MARGIN)
     y = tuple(min(flop_s, bytes_s * intensity) for intensity in x)
-    return Series(f"roof, {formatting.ranks(ranks)}", x, y, (None,) * 3, (None,) * 3, style, (False,) * 3, look="line")
+    return point_series(f"roof, {formatting.ranks(ranks)}", x, y, style, "line")
 
 
 def _sentence(shown: Sequence[tuple[Cell, Roofline]]) -> str:
-    best, best_roofline = max(shown, key=lambda one: one[1].mfu.value)
-    memory = sum(found.bound == "memory" for _, found in shown)
+    best, best_roofline = max(shown, key=lambda pair: pair[1].mfu.value)
+    memory = sum(roofline.bound == "memory" for _, roofline in shown)
     return (
         f"The highest model FLOPs utilization is {_utilization(best_roofline.mfu)}, "
         f"of {best.labels.title}. "
@@ -150,11 +151,11 @@ def _with_prefix(value: float, unit: str) -> str:
     return f"{digits} {formatting.number(value).removeprefix(digits)}{unit}"
 
 
-def _utilization(found: Estimate | None) -> str:
+def _utilization(value: Estimate | None) -> str:
     """``61.8 % (58.3–65.5)``, ``0.056 %``: a small model's share is far below one per cent."""
-    if found is None:
+    if value is None:
         return "–"
     span = ""
-    if found.low is not None and found.high is not None:
-        span = f" ({formatting.number(100 * found.low)}–{formatting.number(100 * found.high)})"
-    return f"{formatting.number(100 * found.value)} %{span}"
+    if value.low is not None and value.high is not None:
+        span = f" ({formatting.number(100 * value.low)}–{formatting.number(100 * value.high)})"
+    return f"{formatting.number(100 * value.value)} %{span}"

@@ -1,4 +1,4 @@
-"""Estimates over rank counts, one series a backend, and the rows that hold their numbers."""
+"""Series of figures: from points with and without intervals, and from estimates over rank counts."""
 
 from __future__ import annotations
 
@@ -6,9 +6,35 @@ from collections.abc import Callable, Mapping, Sequence
 
 from reports.analysis.cells import Cell
 from reports.analysis.stats import Estimate
-from reports.page.elements import Series
+from reports.page.elements import Mark, Series
 
 Rows = tuple[tuple[str, ...], ...]
+Interval = tuple[float, float, float | None, float | None]
+"""``x``, ``y``, and the low and the high end of the interval of ``y``."""
+
+
+def interval_series(
+    name: str, points: Sequence[Interval], style: int, mark: Mark = "points", hollow: Sequence[bool] = ()
+) -> Series:
+    """A series of points with intervals; ``hollow``: which of them are drawn hollow, by default none."""
+    x, y, low, high = zip(*points, strict=True) if points else ((),) * 4
+    return Series(name, tuple(map(float, x)), y, low, high, style, tuple(hollow) or (False,) * len(x), mark)
+
+
+def point_series(
+    name: str, x: Sequence[float], y: Sequence[float], style: int, mark: Mark = "points", hollow: Sequence[bool] = ()
+) -> Series:
+    """A series of points without intervals; ``hollow``: which of them are drawn hollow, by default none."""
+    points = [(at, value, None, None) for at, value in zip(x, y, strict=True)]
+    return interval_series(name, points, style, mark, hollow)
+
+
+def estimate_series(
+    name: str, x: Sequence[float], estimates: Sequence[Estimate], style: int, hollow: Sequence[bool] = ()
+) -> Series:
+    """A series of estimates with their intervals; ``hollow``: which of them are drawn hollow, by default none."""
+    points = [(at, value.value, value.low, value.high) for at, value in zip(x, estimates, strict=True)]
+    return interval_series(name, points, style, hollow=hollow)
 
 
 def series_by_ranks(
@@ -18,27 +44,28 @@ def series_by_ranks(
     shown: Callable[[Estimate], str],
     min_points: int = 1,
 ) -> tuple[tuple[Series, ...], Rows]:
-    """One series a backend of what ``of`` gives, where it has ``fewest`` points; the rows have all that is known.
+    """An estimate of each cell over ranks, one series a backend, and the rows of all that is known.
 
-    A row: backend, ranks, the estimate as ``shown``, trials, flags.
+    Args:
+        cells: those of a group.
+        styles: the number of the style of each backend, by its title.
+        of: the estimate of a cell, or ``None``.
+        shown: the estimate as text, for the rows.
+        min_points: a backend with fewer points has no series.
+
+    Returns:
+        The series, and rows of backend, ranks, estimate, number of trials, flags.
     """
     series, rows = [], []
     for name in dict.fromkeys(cell.labels.backend for cell in cells):
         points = [
-            (cell.case.ranks, estimates, cell.labels.flags)
+            (cell, value)
             for cell in sorted(cells, key=lambda cell: cell.case.ranks)
-            if cell.labels.backend == name and (estimates := of(cell)) is not None
+            if cell.labels.backend == name and (value := of(cell)) is not None
         ]
-        rows += [(name, str(ranks), shown(estimates), str(estimates.n), flags) for ranks, estimates, flags in points]
+        rows += [(name, str(cell.case.ranks), shown(value), str(value.n), cell.labels.flags) for cell, value in points]
         if len(points) >= min_points:
-            x = tuple(float(ranks) for ranks, _, _ in points)
-            hollow = tuple("oversubscribed" in flags for _, _, flags in points)
-            series.append(estimate_series(name, x, [estimates for _, estimates, _ in points], styles[name], hollow))
+            x = [float(cell.case.ranks) for cell, _ in points]
+            hollow = ["oversubscribed" in cell.flags for cell, _ in points]
+            series.append(estimate_series(name, x, [value for _, value in points], styles[name], hollow))
     return tuple(series), tuple(rows)
-
-
-def estimate_series(
-    name: str, x: tuple[float, ...], estimates: Sequence[Estimate], style: int, hollow: tuple[bool, ...] | None = None
-) -> Series:
-    low, high = tuple(f.low for f in estimates), tuple(f.high for f in estimates)
-    return Series(name, x, tuple(f.value for f in estimates), low, high, style, hollow or (False,) * len(x))

@@ -17,6 +17,7 @@ from reports.analysis.cells import Cell
 from reports.analysis.step_times import StepTimes
 from reports.page import summary
 from reports.page.elements import Figure, Series, Table
+from reports.page.series import interval_series, point_series
 
 MAX_CATEGORIES = 16
 LOG_SCALE_RATIO = 20
@@ -35,7 +36,7 @@ def step_time_figure(key: str, cells: Sequence[Cell]) -> Figure | None:
     if not sampled_cells:
         return None
     shown = _shown_ranks(sampled_cells)
-    series = _step_time_series([one for _, one in shown])
+    series = _step_time_series([times for _, times in shown])
     header = ("backend, ranks · rank", "5 %", "25 %", "median", "75 %", "95 %", "slowest", "steps", "trials")
     return Figure(
         f"{key}-step-times",
@@ -46,21 +47,22 @@ def step_time_figure(key: str, cells: Sequence[Cell]) -> Figure | None:
         f"{_slowest_sentence(shown)}{_omitted_text(sampled_cells, shown)}",
         Table("Step times by rank", header, tuple(map(_rank_row, shown)), STEP_TIMES_NOTE),
         categories=tuple(map(_rank_title, shown)),
-        log_y=max(one.slowest_s for _, one in shown) > LOG_SCALE_RATIO * min(one.median_s for _, one in shown),
+        log_y=max(times.slowest_s for _, times in shown) > LOG_SCALE_RATIO * min(times.median_s for _, times in shown),
         wide=True,
     )
 
 
 def _step_time_series(shown: Sequence[StepTimes]) -> tuple[Series, Series]:
-    places, unknown = tuple(map(float, range(len(shown)))), (None,) * len(shown)
-    solid = (False,) * len(shown)
+    places = range(len(shown))
     middle, low, high, slowest = (
         tuple(1e3 * time_s for time_s in times)
-        for times in zip(*((one.median_s, one.p5_s, one.p95_s, one.slowest_s) for one in shown), strict=True)
+        for times in zip(*((times.median_s, times.p5_s, times.p95_s, times.slowest_s) for times in shown), strict=True)
     )
     return (
-        Series("median, 5th to 95th percentile", places, middle, low, high, 0, solid, look="markers"),
-        Series("slowest step", places, slowest, unknown, unknown, 1, solid, look="markers"),
+        interval_series(
+            "median, 5th to 95th percentile", list(zip(places, middle, low, high, strict=True)), 0, "markers"
+        ),
+        point_series("slowest step", places, slowest, 1, "markers"),
     )
 
 
@@ -71,17 +73,17 @@ def _shown_ranks(sampled_cells: Sequence[Cell]) -> list[RankSteps]:
     """
     largest_cells = [cell for cell in sampled_cells if cell.case.ranks == sampled_cells[0].case.ranks]
     each = max(1, MAX_CATEGORIES // len(largest_cells))
-    shown = [(cell, one) for cell in largest_cells[:MAX_CATEGORIES] for one in _slowest_ranks(cell, each)]
+    shown = [(cell, times) for cell in largest_cells[:MAX_CATEGORIES] for times in _slowest_ranks(cell, each)]
     for cell in sampled_cells[len(largest_cells) :]:
         if len(shown) + len(cell.step_times) > MAX_CATEGORIES:
             break
-        shown += [(cell, one) for one in cell.step_times]
+        shown += [(cell, times) for times in cell.step_times]
     return shown
 
 
 def _slowest_ranks(cell: Cell, most: int) -> list[StepTimes]:
-    kept = sorted(cell.step_times, key=lambda one: -one.median_s)[:most]
-    return sorted(kept, key=lambda one: one.rank)
+    kept = sorted(cell.step_times, key=lambda times: -times.median_s)[:most]
+    return sorted(kept, key=lambda times: times.rank)
 
 
 def _omitted_text(sampled_cells: Sequence[Cell], shown: Sequence[RankSteps]) -> str:
@@ -96,16 +98,16 @@ def _omitted_text(sampled_cells: Sequence[Cell], shown: Sequence[RankSteps]) -> 
     return f" Shown are {len(shown)} of {total} ranks of all cells: {which}."
 
 
-def _rank_title(one: RankSteps) -> str:
-    cell, found = one
+def _rank_title(rank_steps: RankSteps) -> str:
+    cell, times = rank_steps
     injected = f" (injected {cell.case.fault.label})" if cell.case.fault else ""
-    return f"{cell.labels.backend}{injected}, {cell.case.ranks} · rank {found.rank}"
+    return f"{cell.labels.backend}{injected}, {cell.case.ranks} · rank {times.rank}"
 
 
-def _rank_row(one: RankSteps) -> tuple[str, ...]:
-    found = one[1]
-    times = (found.p5_s, found.p25_s, found.median_s, found.p75_s, found.p95_s, found.slowest_s)
-    return (_rank_title(one), *map(formatting.duration, times), str(found.steps), str(found.trials))
+def _rank_row(rank_steps: RankSteps) -> tuple[str, ...]:
+    times = rank_steps[1]
+    values = (times.p5_s, times.p25_s, times.median_s, times.p75_s, times.p95_s, times.slowest_s)
+    return (_rank_title(rank_steps), *map(formatting.duration, values), str(times.steps), str(times.trials))
 
 
 def _slowest_sentence(shown: Sequence[RankSteps]) -> str:
@@ -113,7 +115,7 @@ def _slowest_sentence(shown: Sequence[RankSteps]) -> str:
     most = max(cell.case.ranks for cell, _ in shown)
     largest_cells = {id(cell): cell for cell, _ in shown if cell.case.ranks == most > 1}
     spreads = [_rank_spread(cell) for cell in largest_cells.values()]
-    outlier = max(shown, key=lambda one: one[1].slowest_s / one[1].median_s)
+    outlier = max(shown, key=lambda entry: entry[1].slowest_s / entry[1].median_s)
     times = outlier[1].slowest_s / outlier[1].median_s
     slowest = (
         f"The step that stands out most took {formatting.duration(outlier[1].slowest_s)}, "
@@ -124,7 +126,7 @@ def _slowest_sentence(shown: Sequence[RankSteps]) -> str:
 
 
 def _rank_spread(cell: Cell) -> str:
-    slow, quick = (pick(cell.step_times, key=lambda one: one.median_s) for pick in (max, min))
+    slow, quick = (pick(cell.step_times, key=lambda times: times.median_s) for pick in (max, min))
     more = 100 * (slow.median_s / quick.median_s - 1)
     return f"{cell.labels.backend} rank {slow.rank}, {more:.1f} % above rank {quick.rank}"
 
@@ -168,8 +170,7 @@ def _part_series(part: str, number: int, cells: Sequence[Cell]) -> Series:
     heights = tuple(
         max(0.0, 1e3 * cell.decomposition.parts_s[part].value) if cell.decomposition else 0.0 for cell in cells
     )
-    unknown = (None,) * len(cells)
-    return Series(part, tuple(map(float, range(len(cells)))), heights, unknown, unknown, number, (False,) * len(cells))
+    return point_series(part, range(len(cells)), heights, number)
 
 
 def _parts_sentence(cells: Sequence[Cell]) -> str:
@@ -196,18 +197,9 @@ def loss_figure(key: str, cells: Sequence[Cell]) -> Figure | None:
     if not shown:
         return None
     names = tuple(f"{cell.labels.backend}, {cell.case.ranks}" for cell in shown)
-    places, unknown = tuple(map(float, range(len(shown)))), (None,) * len(shown)
     series = tuple(
         # A gain, from smaller pieces that fit into a cache, can't be stacked on losses; the table has it.
-        Series(
-            cause,
-            places,
-            tuple(max(0.0, loss_by_cell[id(cell)][cause]) for cell in shown),
-            unknown,
-            unknown,
-            number,
-            (False,) * len(shown),
-        )
+        point_series(cause, range(len(shown)), [max(0.0, loss_by_cell[id(cell)][cause]) for cell in shown], number)
         for number, cause in enumerate(LOSS_CAUSES)
     )
     rows = tuple(

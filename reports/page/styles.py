@@ -48,35 +48,35 @@ def _pick_style(series: Series, stacked: bool, used: set[object]) -> SeriesStyle
     """The first look from the series' own on that is not in ``taken``; its own where all are."""
     own = series.style
     for number in range(own, own + len(DASHES) * len(MARKERS)):
-        dashes = FITTED_DASHES if series.look == "fitted" else DASHES
-        look = SeriesStyle(
+        dashes = FITTED_DASHES if series.mark == "fitted" else DASHES
+        style = SeriesStyle(
             _cycle(COLOURS, own), _cycle(dashes, number), _cycle(MARKERS, number), _cycle(PATTERNS, number)
         )
-        distinguishing: object = look.dash
+        distinguishing: object = style.dash
         if stacked:
-            distinguishing = look.pattern
+            distinguishing = style.pattern
         elif has_markers(series):
-            distinguishing = look.marker
+            distinguishing = style.marker
         if number == own:
-            first = look
+            first = style
         if distinguishing not in used:
             used.add(distinguishing)
-            return look
+            return style
     return first
 
 
 def has_markers(series: Series) -> bool:
     """Whether its points have markers: many on a line would run into each other, and cost a browser dearly."""
-    if series.look == "points":
+    if series.mark == "points":
         return len(series.x) <= MAX_MARKED_POINTS or any(series.hollow)
-    return series.look == "markers"
+    return series.mark == "markers"
 
 
 def has_band(series: Series) -> bool:
     """Whether its intervals are one band: as bars, many would hide the curve, and cost a browser dearly."""
     ascending = all(left < right for left, right in pairwise(series.x))
-    return series.look in ("line", "fitted") or (
-        series.look == "points" and len(series.x) > MAX_MARKED_POINTS and ascending
+    return series.mark in ("line", "fitted") or (
+        series.mark == "points" and len(series.x) > MAX_MARKED_POINTS and ascending
     )
 
 
@@ -99,7 +99,7 @@ def dodge_series(figure: Figure) -> Figure:
 
 def _with_gaps(series: Series) -> Series:
     """The categories between its first and its last that have no point are filled with nothing."""
-    if series.look == "markers" or not series.x:
+    if series.mark == "markers" or not series.x:
         return series
     points = dict(zip(series.x, zip(series.y, series.low, series.high, series.hollow, strict=True), strict=True))
     categories_x = tuple(float(x) for x in range(int(series.x[0]), int(series.x[-1]) + 1))

@@ -53,8 +53,8 @@ def loss_summary(cell: Cell) -> str:
     """``communication that compute could not hide 54 %, …`` of a step: the largest first; empty where none is large."""
     if cell.decomposition is None or cell.case.ranks < 2:
         return ""
-    found = sorted(efficiency_losses(cell.decomposition).items(), key=lambda item: -item[1])
-    return ", ".join(f"{cause} {share * 100:.0f} %" for cause, share in found if share >= MIN_SHARE)
+    losses = sorted(efficiency_losses(cell.decomposition).items(), key=lambda item: -item[1])
+    return ", ".join(f"{cause} {share * 100:.0f} %" for cause, share in losses if share >= MIN_SHARE)
 
 
 def _fastest_text(candidates: Sequence[Cell]) -> str:

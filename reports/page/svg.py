@@ -57,33 +57,33 @@ HATCH_PATHS = {
 def figure_svg(figure: Figure) -> str:
     """The figure as one ``<svg>`` element; text in it is escaped. Titles of axes and legend stand outside of it."""
     figure = dodge_series(figure)
-    canvas = FigureLayout(figure)
+    layout = FigureLayout(figure)
     clip = f"{escape(figure.key)}-clip"
     clip_path = (
-        f'<clipPath id="{clip}"><rect x="{LEFT}" y="{TOP - 6}" width="{canvas.right - LEFT + 8}" '
-        f'height="{canvas.bottom - TOP + 12}"/></clipPath>'
+        f'<clipPath id="{clip}"><rect x="{LEFT}" y="{TOP - 6}" width="{layout.right - LEFT + 8}" '
+        f'height="{layout.bottom - TOP + 12}"/></clipPath>'
     )
     if figure.stacked:
-        elements = _bars(figure, canvas)
+        elements = _bars(figure, layout)
     else:
-        looks = series_styles(figure)
-        elements = [*_ideal(figure, canvas)]
-        for number, (series, look) in enumerate(zip(figure.series, looks, strict=True)):
-            elements += _curve(series, look, canvas, f"{escape(figure.key)}-{number}")
+        styles = series_styles(figure)
+        elements = [*_ideal(figure, layout)]
+        for number, (series, style) in enumerate(zip(figure.series, styles, strict=True)):
+            elements += _curve(series, style, layout, f"{escape(figure.key)}-{number}")
     return (
-        f'<svg class="static" viewBox="0 0 {canvas.width} {HEIGHT}" preserveAspectRatio="xMinYMid" fill="none" '
-        f'aria-hidden="true">{clip_path}{_window(figure, canvas)}{_axes(canvas)}'
+        f'<svg class="static" viewBox="0 0 {layout.width} {HEIGHT}" preserveAspectRatio="xMinYMid" fill="none" '
+        f'aria-hidden="true">{clip_path}{_window(figure, layout)}{_axes(layout)}'
         f'<g clip-path="url(#{clip})">{"".join(elements)}</g></svg>'
     )
 
 
-def swatch(look: SeriesStyle, series: Series, *, stacked: bool) -> str:
+def swatch(style: SeriesStyle, series: Series, *, stacked: bool) -> str:
     """What stands for a series in the legend."""
     if stacked:
-        hatch = f'<path d="{HATCH_PATHS[look.pattern]}" transform="translate(8)scale(2)" class="hatch"/>'
-        return _swatch(f'<rect width="14" height="12" x="8" fill="{look.colour}"/>{hatch if look.pattern else ""}')
-    line = "" if series.look == "markers" else _line("M0 6H30", look, 2 if has_markers(series) else 1.5)
-    marker = f'<path transform="translate(15 6)" d="{MARKER_PATHS[look.marker]}" fill="{look.colour}"/>'
+        hatch = f'<path d="{HATCH_PATHS[style.pattern]}" transform="translate(8)scale(2)" class="hatch"/>'
+        return _swatch(f'<rect width="14" height="12" x="8" fill="{style.colour}"/>{hatch if style.pattern else ""}')
+    line = "" if series.mark == "markers" else _line("M0 6H30", style, 2 if has_markers(series) else 1.5)
+    marker = f'<path transform="translate(15 6)" d="{MARKER_PATHS[style.marker]}" fill="{style.colour}"/>'
     return _swatch(line + (marker if has_markers(series) else ""))
 
 
@@ -98,42 +98,42 @@ def _swatch(drawn: str) -> str:
     return f'<svg viewBox="0 0 30 12" aria-hidden="true">{drawn}</svg>'
 
 
-def _axes(canvas: FigureLayout) -> str:
+def _axes(layout: FigureLayout) -> str:
     """Lines across, the ground line, and the labels of both axes."""
-    rows = [(canvas.down(y), name) for y, name in canvas.y.ticks]
-    lines = "".join(f"M{LEFT} {pixels(down)}H{canvas.right}" for down, _ in rows)
+    rows = [(layout.y_pixel(y), name) for y, name in layout.y.ticks]
+    lines = "".join(f"M{LEFT} {pixels(down)}H{layout.right}" for down, _ in rows)
     labels = [
         f'<text x="{LEFT - 8}" y="{pixels(down + 4)}" text-anchor="end">{escape(name)}</text>' for down, name in rows
     ]
     marks = ""
-    for x, name in canvas.x.ticks:
-        across = pixels(canvas.across(x))
-        marks += f"M{across} {canvas.bottom}v4"
-        if canvas.slanted:
+    for x, name in layout.x.ticks:
+        across = pixels(layout.x_pixel(x))
+        marks += f"M{across} {layout.bottom}v4"
+        if layout.slanted:
             labels.append(
-                f'<text transform="translate({across} {canvas.bottom + 14})rotate({LABEL_ANGLE})" '
-                f'text-anchor="end">{escape(ellipsize(name, canvas.max_label_chars))}</text>'
+                f'<text transform="translate({across} {layout.bottom + 14})rotate({LABEL_ANGLE})" '
+                f'text-anchor="end">{escape(ellipsize(name, layout.max_label_chars))}</text>'
             )
         else:
-            labels.append(f'<text x="{across}" y="{canvas.bottom + 18}" text-anchor="middle">{escape(name)}</text>')
+            labels.append(f'<text x="{across}" y="{layout.bottom + 18}" text-anchor="middle">{escape(name)}</text>')
     return (
-        f'<path class="grid" d="{lines}"/><path class="ground" d="M{LEFT} {canvas.bottom}H{canvas.right}{marks}"/>'
+        f'<path class="grid" d="{lines}"/><path class="ground" d="M{LEFT} {layout.bottom}H{layout.right}{marks}"/>'
         f'<g class="ticks">{"".join(labels)}</g>'
     )
 
 
-def _window(figure: Figure, canvas: FigureLayout) -> str:
+def _window(figure: Figure, layout: FigureLayout) -> str:
     if figure.window is None:
         return ""
-    left, right = (canvas.across(x) for x in figure.window)
+    left, right = (layout.x_pixel(x) for x in figure.window)
     return (
         f'<rect class="window" x="{pixels(left)}" y="{TOP}" width="{pixels(right - left)}" '
-        f'height="{canvas.bottom - TOP}"/>'
+        f'height="{layout.bottom - TOP}"/>'
     )
 
 
-def _ideal(figure: Figure, canvas: FigureLayout) -> Iterator[str]:
-    points = [canvas.place(x, y) for x, y in ideal_line(figure) if canvas.has(x, y)]
+def _ideal(figure: Figure, layout: FigureLayout) -> Iterator[str]:
+    points = [layout.point(x, y) for x, y in ideal_line(figure) if layout.is_drawable(x, y)]
     if points:
         yield _line("M" + "L".join(points), SeriesStyle(NEUTRAL_COLOUR, IDEAL_DASH, "", ""), 1.5)
 
@@ -148,72 +148,72 @@ class Point(NamedTuple):
     hollow: bool
 
 
-def _curve(series: Series, look: SeriesStyle, canvas: FigureLayout, key: str) -> Iterator[str]:
+def _curve(series: Series, style: SeriesStyle, layout: FigureLayout, key: str) -> Iterator[str]:
     """Band or intervals, then the line, then its markers."""
     all_points = list(map(Point, series.x, series.y, series.low, series.high, series.hollow))
-    points = [all_points[at] for at in downsample(series, canvas.x, (canvas.right - LEFT) // PIXELS_PER_BUCKET)]
-    drawable = [point for point in points if canvas.has(point.x, point.y)]
-    yield from _intervals(drawable, look, canvas, has_band(series))
-    if series.look != "markers":
-        runs = groupby(points, key=lambda point: canvas.has(point.x, point.y))
-        lines = ["M" + "L".join(canvas.place(point.x, point.y) for point in run) for shown, run in runs if shown]
-        yield _line("".join(lines), look, 2 if has_markers(series) else 1.5)
+    points = [all_points[at] for at in downsample(series, layout.x, (layout.right - LEFT) // PIXELS_PER_BUCKET)]
+    drawable = [point for point in points if layout.is_drawable(point.x, point.y)]
+    yield from _intervals(drawable, style, layout, has_band(series))
+    if series.mark != "markers":
+        runs = groupby(points, key=lambda point: layout.is_drawable(point.x, point.y))
+        lines = ["M" + "L".join(layout.point(point.x, point.y) for point in run) for shown, run in runs if shown]
+        yield _line("".join(lines), style, 2 if has_markers(series) else 1.5)
     if has_markers(series):
-        yield from _markers(drawable, look, canvas, key)
+        yield from _markers(drawable, style, layout, key)
 
 
-def _intervals(points: Sequence[Point], look: SeriesStyle, canvas: FigureLayout, banded: bool) -> Iterator[str]:
+def _intervals(points: Sequence[Point], style: SeriesStyle, layout: FigureLayout, banded: bool) -> Iterator[str]:
     # A logarithm has no place for what is not above 0: such an interval ends at the ground.
-    floor = canvas.y.low if canvas.y.log else -math.inf
+    floor = layout.y.low if layout.y.log else -math.inf
     spans = [
         (point.x, max(point.low, floor), point.high)
         for point in points
         if point.low is not None and point.high is not None
     ]
     if banded and len(spans) > 1:
-        above = [canvas.place(x, high) for x, _, high in spans]
-        below = [canvas.place(x, low) for x, low, _ in reversed(spans)]
-        yield f'<path d="M{"L".join([*above, *below])}z" fill="{look.colour}" fill-opacity=".15"/>'
+        above = [layout.point(x, high) for x, _, high in spans]
+        below = [layout.point(x, low) for x, low, _ in reversed(spans)]
+        yield f'<path d="M{"L".join([*above, *below])}z" fill="{style.colour}" fill-opacity=".15"/>'
     elif spans and not banded:
-        bars = "".join(f"M{canvas.place(x, low)}V{pixels(canvas.down(high))}" for x, low, high in spans)
-        yield f'<path d="{bars}" stroke="{look.colour}" stroke-width="1.5"/>'
+        bars = "".join(f"M{layout.point(x, low)}V{pixels(layout.y_pixel(high))}" for x, low, high in spans)
+        yield f'<path d="{bars}" stroke="{style.colour}" stroke-width="1.5"/>'
 
 
-def _markers(points: Sequence[Point], look: SeriesStyle, canvas: FigureLayout, key: str) -> Iterator[str]:
+def _markers(points: Sequence[Point], style: SeriesStyle, layout: FigureLayout, key: str) -> Iterator[str]:
     """One definition for all solid ones and one for the hollow: a point then costs its place and no more."""
     scale = 1 if len(points) <= MAX_MARKED_POINTS else 0.6
     for hollow in (False, True):
-        places = [canvas.place(point.x, point.y) for point in points if point.hollow == hollow]
+        places = [layout.point(point.x, point.y) for point in points if point.hollow == hollow]
         if not places:
             continue
         name = f"{key}-{'hollow' if hollow else 'solid'}"
-        fill = f'class="hollow" stroke="{look.colour}" stroke-width="1.6"' if hollow else f'fill="{look.colour}"'
+        fill = f'class="hollow" stroke="{style.colour}" stroke-width="1.6"' if hollow else f'fill="{style.colour}"'
         yield (
             f'<marker id="{name}" markerUnits="userSpaceOnUse" markerWidth="14" markerHeight="14" '
-            f'viewBox="-7 -7 14 14"><path transform="scale({scale})" d="{MARKER_PATHS[look.marker]}" {fill}/></marker>'
+            f'viewBox="-7 -7 14 14"><path transform="scale({scale})" d="{MARKER_PATHS[style.marker]}" {fill}/></marker>'
             f'<path d="M{"L".join(places)}" marker-start="url(#{name})" marker-mid="url(#{name})" '
             f'marker-end="url(#{name})"/>'
         )
 
 
-def _bars(figure: Figure, canvas: FigureLayout) -> list[str]:
+def _bars(figure: Figure, layout: FigureLayout) -> list[str]:
     """Layers on each other, told apart by pattern as well as by colour."""
     drawn = []
     half = 0.36 if len(figure.categories) > 2 else 0.2
-    for number, (layer, look, below) in enumerate(
+    for number, (layer, style, below) in enumerate(
         zip(figure.series, series_styles(figure), stack_bases(figure.series), strict=True)
     ):
         boxes = ""
         for x, y in zip(layer.x, layer.y, strict=True):
-            left, right = pixels(canvas.across(x - half)), pixels(canvas.across(x + half))
+            left, right = pixels(layout.x_pixel(x - half)), pixels(layout.x_pixel(x + half))
             base = below.get(x, 0.0)
-            boxes += f"M{left} {pixels(canvas.down(base))}H{right}V{pixels(canvas.down(base + y))}H{left}z"
-        drawn.append(f'<path d="{boxes}" fill="{look.colour}"/>')
-        if look.pattern:
+            boxes += f"M{left} {pixels(layout.y_pixel(base))}H{right}V{pixels(layout.y_pixel(base + y))}H{left}z"
+        drawn.append(f'<path d="{boxes}" fill="{style.colour}"/>')
+        if style.pattern:
             name = f"{escape(figure.key)}-{number}-hatch"
             drawn.append(
                 f'<pattern id="{name}" width="6" height="6" patternUnits="userSpaceOnUse">'
-                f'<path class="hatch" d="{HATCH_PATHS[look.pattern]}"/></pattern>'
+                f'<path class="hatch" d="{HATCH_PATHS[style.pattern]}"/></pattern>'
                 f'<path d="{boxes}" fill="url(#{name})"/>'
             )
     return drawn
@@ -234,6 +234,6 @@ def downsample(series: Series, axis: Axis, buckets: int) -> list[int]:
     return sorted({at for pair in ends for at in pair})
 
 
-def _line(path: str, look: SeriesStyle, width: float) -> str:
-    dash = f' stroke-dasharray="{" ".join(map(str, look.dash))}"' if look.dash else ""
-    return f'<path d="{path}" stroke="{look.colour}" stroke-width="{width}"{dash}/>'
+def _line(path: str, style: SeriesStyle, width: float) -> str:
+    dash = f' stroke-dasharray="{" ".join(map(str, style.dash))}"' if style.dash else ""
+    return f'<path d="{path}" stroke="{style.colour}" stroke-width="{width}"{dash}/>'

@@ -31,7 +31,7 @@ from reports.page.elements import Download, Figure, Ideal, Page, Section, Series
 from reports.page.resources import energy_section, timeline_section
 from reports.page.roofline import ROOFLINE_TITLE as ROOFLINE
 from reports.page.roofline import roofline_figures, roofline_table
-from reports.page.series import series_by_ranks
+from reports.page.series import point_series, series_by_ranks
 from reports.page.step_figures import loss_figure, step_time_figure, time_figure
 from reports.page.summary import fold_section, is_long, outcome_counts, overview
 
@@ -87,19 +87,7 @@ def _fitted_series(cells: Sequence[Cell], styles: Mapping[str, int], curves: Map
             continue
         name = next(cell.labels.backend for cell in cells if cell.case.curve == key)
         x, y = zip(*curve.fitted, strict=True)
-        unknown = (None,) * len(x)
-        lines.append(
-            Series(
-                f"{name}: {formatting.MODEL_TITLES[curve.model]}",
-                x,
-                y,
-                unknown,
-                unknown,
-                styles[name],
-                (False,) * len(x),
-                look="fitted",
-            )
-        )
+        lines.append(point_series(f"{name}: {formatting.MODEL_TITLES[curve.model]}", x, y, styles[name], "fitted"))
     return lines
 
 
@@ -110,23 +98,23 @@ def _throughput_sentence(cells: Sequence[Cell]) -> str:
 
 
 def _scaling_sentence(cells: Sequence[Cell]) -> str:
-    found = [cell for cell in cells if cell.speedup is not None and cell.case.ranks > 1]
-    if not found:
+    scaled = [cell for cell in cells if cell.speedup is not None and cell.case.ranks > 1]
+    if not scaled:
         return "No speed-up can be told: it takes one curve at two rank counts that are not oversubscribed."
     parts = [
         f"{cell.labels.backend} {cell.labels.speedup}× at {cell.labels.ranks}"
-        for cell in found
-        if cell.case.ranks == max(other.case.ranks for other in found)
+        for cell in scaled
+        if cell.case.ranks == max(other.case.ranks for other in scaled)
     ]
     return f"Speed-up: {'; '.join(parts)}. The dotted line is ideal."
 
 
 def _efficiency_sentence(cells: Sequence[Cell]) -> str:
-    found = [cell for cell in cells if cell.efficiency is not None and cell.case.ranks > 1]
-    if not found:
+    scaled = [cell for cell in cells if cell.efficiency is not None and cell.case.ranks > 1]
+    if not scaled:
         return "No efficiency can be told: it takes one curve at two rank counts that are not oversubscribed."
-    best = max(found, key=lambda cell: cell.efficiency.value if cell.efficiency else 0)
-    worst = min(found, key=lambda cell: cell.efficiency.value if cell.efficiency else 0)
+    best = max(scaled, key=lambda cell: cell.efficiency.value if cell.efficiency else 0)
+    worst = min(scaled, key=lambda cell: cell.efficiency.value if cell.efficiency else 0)
     return (
         f"Efficiency lies between {worst.labels.efficiency} ({worst.labels.backend}, "
         f"{worst.labels.ranks}) and "
@@ -151,7 +139,7 @@ def make_page(
     cells = findings.cells
     groups = group_cells(cells)
     styles = {name: number for number, name in enumerate(dict.fromkeys(c.labels.backend for c in cells))}
-    changes = tuple(comparison_section.comparison_sentence(one) for one in comparisons)
+    changes = tuple(comparison_section.comparison_sentence(comparison) for comparison in comparisons)
     per_workload = (workload_sections(f"g{number}", group, styles, findings) for number, group in enumerate(groups))
     sections = (
         *comparison_section.sections(comparisons),

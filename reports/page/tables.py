@@ -67,7 +67,7 @@ def same_work_table(cells: Sequence[Cell]) -> Table:
     return Table(
         "Same work: largest deviation from a single process, and the verdict",
         ("workload", "backend", "scaling", *(formatting.ranks(count) for count in counts)),
-        tuple((*row, *(found.get(count, "–") for count in counts)) for row, found in rows.items()),
+        tuple((*row, *(by_ranks.get(count, "–") for count in counts)) for row, by_ranks in rows.items()),
         "Before the timed window every rank takes a few verified steps. Rank 0 takes the same global batches alone; "
         "samples, their order, losses and parameters must agree, and all ranks must hold the same bits. "
         "The deviation of parameters is relative to how far training moved them.",
@@ -77,22 +77,23 @@ def same_work_table(cells: Sequence[Cell]) -> Table:
 def decomposition_table(cells: Sequence[Cell]) -> Table:
     rows = []
     for cell in cells:
-        found = cell.decomposition
-        if found is None:
+        decomposition = cell.decomposition
+        if decomposition is None:
             continue
-        parts = (formatting.duration_estimate(part) for part in found.parts_s.values())
-        shares = (found.load_balance, found.communication_efficiency, found.parallel_efficiency)
+        parts = (formatting.duration_estimate(part) for part in decomposition.parts_s.values())
+        shares = (decomposition.load_balance, decomposition.communication_efficiency, decomposition.parallel_efficiency)
         stragglers_text = ", ".join(
-            f"rank {one.rank} by {formatting.number(one.delay_s * 1e3)} ms" for one in found.stragglers
+            f"rank {straggler.rank} by {formatting.number(straggler.delay_s * 1e3)} ms"
+            for straggler in decomposition.stragglers
         )
-        unexplained = "–" if found.unexplained is None else f"{100 * found.unexplained:+.1f} %"
+        unexplained = "–" if decomposition.unexplained is None else f"{100 * decomposition.unexplained:+.1f} %"
         rows.append(
             (
                 cell.labels.title,
                 *parts,
-                formatting.duration_estimate(found.step_s),
+                formatting.duration_estimate(decomposition.step_s),
                 *map(formatting.percent, shares),
-                formatting.percent(found.computation_scaling),
+                formatting.percent(decomposition.computation_scaling),
                 unexplained,
                 stragglers_text or "–",
             )
@@ -173,17 +174,17 @@ def usage_table(cells: Sequence[Cell]) -> Table:
 
     Energy has a section of its own.
     """
-    every = [one for cell in cells for one in cell.usage if one.name not in ENERGY_READINGS]
-    known = dict.fromkeys(one.name for one in every if one.estimate is not None)
+    every = [reading for cell in cells for reading in cell.usage if reading.name not in ENERGY_READINGS]
+    known = dict.fromkeys(reading.name for reading in every if reading.estimate is not None)
     missing: dict[str, list[str]] = {}
-    for one in every:
-        if one.estimate is None:
-            missing.setdefault(one.reason or "unknown", []).append(one.name)
+    for reading in every:
+        if reading.estimate is None:
+            missing.setdefault(reading.reason or "unknown", []).append(reading.name)
     rows = []
     for cell in (cell for cell in cells if cell.usage):
-        found = {one.name: one.estimate for one in cell.usage}
+        known_here = {reading.name: reading.estimate for reading in cell.usage}
         coverage_text = f"{cell.coverage.samples}, {cell.coverage.share * 100:.0f} %" if cell.coverage else "none"
-        rows.append((cell.labels.title, *(formatting.reading(found.get(name)) for name in known), coverage_text))
+        rows.append((cell.labels.title, *(formatting.reading(known_here.get(name)) for name in known), coverage_text))
     header = ("cell", *map(formatting.reading_title, known), "samples, coverage (least)")
     reasons = "; ".join(
         f"{', '.join(map(formatting.reading_title, dict.fromkeys(names)))}: {why}" for why, names in missing.items()
@@ -223,9 +224,9 @@ def _last_lines(cell: Cell) -> str:
     return "\n".join(failures[:2] or cell.log_tail) or "–"
 
 
-def not_applicable_table(found: Sequence[tuple[Case, str]]) -> Table:
+def not_applicable_table(combinations: Sequence[tuple[Case, str]]) -> Table:
     grouped: dict[tuple[str, str], list[Case]] = {}
-    for case, reason in found:
+    for case, reason in combinations:
         grouped.setdefault((reason, case_titles.backend_title(case)), []).append(case)
     rows = [
         (

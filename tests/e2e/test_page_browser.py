@@ -187,7 +187,7 @@ def test_ten_figures_of_a_thousand_points_fit():
     if read_bundle(bundle_file()) is None:
         pytest.skip("the small bundle is not kept: python -m harness.setup.plotly_bundle --strict")
     assert len(render(pages.sized(10)).encode()) <= 900_000
-    assert len(render(pages.sized(10, look="points")).encode()) <= 900_000
+    assert len(render(pages.sized(10, mark="points")).encode()) <= 900_000
 
 
 def test_a_page_of_hundreds_of_figures_opens(browser, folder):

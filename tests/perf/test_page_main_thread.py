@@ -37,9 +37,9 @@ def scrolled(request):
     return request.param == "scrolled through"
 
 
-@pytest.mark.parametrize("look", ["line", "points"])
-def test_main_thread_beside_plotly_s_own_page(benchmark, side_by_side, browser, tmp_path, look, scrolled):
-    page = pages.sized(FIGURES, look=look)
+@pytest.mark.parametrize("mark", ["line", "points"])
+def test_main_thread_beside_plotly_s_own_page(benchmark, side_by_side, browser, tmp_path, mark, scrolled):
+    page = pages.sized(FIGURES, mark=mark)
     texts = {"ours.html": render(page), "theirs.html": plotly_page(page)}
     for name, text in texts.items():
         (tmp_path / name).write_text(text, encoding="utf-8")
@@ -63,6 +63,6 @@ def test_main_thread_beside_plotly_s_own_page(benchmark, side_by_side, browser, 
         lambda: task_s("ours.html", "document.querySelector('.chart.drawn')"),
         lambda: task_s("theirs.html", theirs),
         PAIRS,
-        f"{look}, {'scrolled through' if scrolled else 'opened'}, main thread, ours ÷ plotly's (goal {GOAL})",
+        f"{mark}, {'scrolled through' if scrolled else 'opened'}, main thread, ours ÷ plotly's (goal {GOAL})",
     )
     benchmark.extra_info["bytes"] = {name: len(text.encode()) for name, text in texts.items()}

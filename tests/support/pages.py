@@ -11,7 +11,7 @@ BACKENDS = ("ddp/gloo", "horovod/mpi", "dask/tasks", "single/none")
 CSV = "key,ranks\n" + "ddp </script><b>é,1\n" * 40
 
 
-def series(name, x, y, style=0, low=None, high=None, hollow=None, look="points"):
+def series(name, x, y, style=0, low=None, high=None, hollow=None, mark="points"):
     unknown = (None,) * len(x)
     return Series(
         name,
@@ -21,7 +21,7 @@ def series(name, x, y, style=0, low=None, high=None, hollow=None, look="points")
         tuple(high or unknown),
         style,
         tuple(hollow or (False,) * len(x)),
-        look,
+        mark,
     )
 
 
@@ -39,8 +39,8 @@ def throughput() -> Figure:
         curves.append(series(name, RANKS, y, style, [0.9 * v for v in y], [1.1 * v for v in y], hollow))
     x = [1 + 15 * n / 40 for n in range(41)]
     y = [1000 * ranks / (1 + 0.05 * (ranks - 1)) for ranks in x]
-    curves.append(series("ddp/gloo: Amdahl", x, y, 0, [0.95 * v for v in y], [1.05 * v for v in y], look="fitted"))
-    curves.append(series("horovod/mpi: USL", x, [0.7 * v for v in y], 1, look="fitted"))
+    curves.append(series("ddp/gloo: Amdahl", x, y, 0, [0.95 * v for v in y], [1.05 * v for v in y], mark="fitted"))
+    curves.append(series("horovod/mpi: USL", x, [0.7 * v for v in y], 1, mark="fitted"))
     return figure("throughput", curves, "Throughput", y_title="throughput (samples/s)")
 
 
@@ -58,7 +58,7 @@ def telemetry() -> Figure:
     noise = random.Random(1)
     time_s = [number / 10 for number in range(1000)]
     curves = [
-        series(f"rank {rank}", time_s, [noise.uniform(0.1, 0.9) for _ in time_s], rank, look="line")
+        series(f"rank {rank}", time_s, [noise.uniform(0.1, 0.9) for _ in time_s], rank, mark="line")
         for rank in range(2)
     ]
     return figure(
@@ -69,8 +69,8 @@ def telemetry() -> Figure:
 def trials() -> Figure:
     noise = random.Random(2)
     places = [place for place in range(3) for _ in range(4)]
-    here = series("here", places, [noise.gauss(900, 40) for _ in places], 0, look="markers")
-    baseline = series("baseline", range(3), (950, 1000, 900), 1, (900,) * 3, (1050,) * 3, look="markers")
+    here = series("here", places, [noise.gauss(900, 40) for _ in places], 0, mark="markers")
+    baseline = series("baseline", range(3), (950, 1000, 900), 1, (900,) * 3, (1050,) * 3, mark="markers")
     names = ("mnist · ddp/gloo · strong", "synthetic <b> · ddp/gloo", "array_mean · dask/tasks")
     return figure("trials", (here, baseline), "Trials", "case", "throughput (samples/s)", categories=names)
 
@@ -113,15 +113,15 @@ def everything(rows: int = 1000) -> Page:
     )
 
 
-def sized(figures: int, points: int = 1000, look: str = "line") -> Page:
-    """Noise, which packs worst; other looks than lines have intervals."""
+def sized(figures: int, points: int = 1000, mark: str = "line") -> Page:
+    """Noise, which packs worst; other marks than lines have intervals."""
     noise = random.Random(3)
     drawn = []
     for number in range(figures):
         x = [at / 10 for at in range(points)]
         y = [noise.lognormvariate(3, 0.4) for _ in x]
         low, high = ([v * noise.uniform(*ends) for v in y] for ends in ((0.8, 0.95), (1.05, 1.2)))
-        curve = series("ddp/gloo", x, y, number, *((low, high) if look != "line" else (None, None)), look=look)
+        curve = series("ddp/gloo", x, y, number, *((low, high) if mark != "line" else (None, None)), mark=mark)
         rows = tuple((f"{a:.1f} s", f"{b:.3g} ms", "–") for a, b in zip(x, y, strict=True))
         drawn.append(
             Figure(

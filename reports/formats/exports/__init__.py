@@ -35,10 +35,10 @@ class Format:
 
 
 def format_names() -> list[str]:
-    return sorted(found.name.replace("_", "-") for found in pkgutil.iter_modules(__path__))
+    return sorted(module.name.replace("_", "-") for module in pkgutil.iter_modules(__path__))
 
 
 def load_format(name: str) -> Format:
     """The format in ``reports/exports/<name>.py``, an underscore there for each hyphen of the name."""
-    found: Format = importlib.import_module(f"{__name__}.{name.replace('-', '_')}").FORMAT
-    return found
+    export_format: Format = importlib.import_module(f"{__name__}.{name.replace('-', '_')}").FORMAT
+    return export_format

@@ -38,10 +38,10 @@ def render(table: SweepTable) -> Export:
             },
             ensure_ascii=False,
         )
-        for callpath, found in curves.items()
-        if grid <= found.keys()
+        for callpath, points in curves.items()
+        if grid <= points.keys()
         for point in sorted(grid)
-        for step_s in found[point]
+        for step_s in points[point]
     ]
     return Export("".join(f"{line}\n" for line in lines), _left_out(table.rows, curves, grid))
 
@@ -61,28 +61,28 @@ def _callpath(row: TrialRow, parameters: Sequence[str], *, several: bool) -> str
     name = row.curve
     for parameter in parameters:
         # The last one: an option's value, further left, may read the same.
-        before, found, after = name.rpartition(f"/{parameter}={getattr(row, parameter)}/")
-        name = f"{before}/{after}" if found else name
+        before, matched, after = name.rpartition(f"/{parameter}={getattr(row, parameter)}/")
+        name = f"{before}/{after}" if matched else name
     # An arrow would make a caller and a callee of it.
     return (f"{name} ({row.environment})" if several else name).replace("->", "→")
 
 
 def _grid(curves: Mapping[str, Mapping[Point, object]]) -> frozenset[Point]:
     """The points that all curves in the file have: those of one of them, chosen so that the most is kept."""
-    candidates = [frozenset(found) for found in curves.values() if len(found) >= MIN_POINTS]
+    candidates = [frozenset(points) for points in curves.values() if len(points) >= MIN_POINTS]
     if not candidates:
         raise CannotExport("Extra-P needs a curve over two rank counts or more, and no curve here has them")
-    return max(candidates, key=lambda grid: len(grid) * sum(grid <= found.keys() for found in curves.values()))
+    return max(candidates, key=lambda grid: len(grid) * sum(grid <= points.keys() for points in curves.values()))
 
 
 def _left_out(rows: Sequence[TrialRow], curves: Curves, grid: frozenset[Point]) -> tuple[str, ...]:
     excluded = sum(not row.feeds_scaling for row in rows)
     notes = [f"{excluded} rows that failed, were skipped or feed no scaling claim"] if excluded else []
-    for callpath, found in curves.items():
-        if not grid <= found.keys():
-            notes.append(f"{callpath}: lacks {_points_text(grid - found.keys())}, which others have")
-        elif found.keys() - grid:
-            notes.append(f"{callpath}: {_points_text(found.keys() - grid)}, which others lack")
+    for callpath, points in curves.items():
+        if not grid <= points.keys():
+            notes.append(f"{callpath}: lacks {_points_text(grid - points.keys())}, which others have")
+        elif points.keys() - grid:
+            notes.append(f"{callpath}: {_points_text(points.keys() - grid)}, which others lack")
     return tuple(notes)
 
 

@@ -127,7 +127,7 @@ def test_another_machine_is_marked_and_never_compared(place):
     assert f"can't be compared with 01-03: host elsewhere, not {HERE.host}; torch 1.0" in notes[1]
     trend = figure(found, "Throughput")
     assert trend.series[0].hollow == (False, True, False)
-    assert "Hollow" in trend.sentence
+    assert "Hollow" in trend.caption
     assert found.page.warnings == ()
 
 

@@ -64,7 +64,7 @@ def test_the_bars_add_up_to_the_step(two_ranks):
     assert figure.categories == ("ddp/gloo, 1", "ddp/gloo, 2")
     for bar, step_ms in enumerate((100, 100)):
         assert math.fsum(layer.y[bar] for layer in figure.series) == pytest.approx(step_ms)
-    assert "communication that compute could not hide 30 %" in figure.sentence
+    assert "communication that compute could not hide 30 %" in figure.caption
     drawn = plotly_figure(figure)
     assert drawn["layout"]["barmode"] == "stack"
     assert {trace["type"] for trace in drawn["data"]} == {"bar"}

@@ -176,7 +176,7 @@ def test_networks_are_an_axis():
     section = next(one for one in page.sections if one.title.startswith("Over networks"))
     efficiency, step = section.figures
     assert efficiency.series[0].x == (12e6, 119e6, 2e9)
-    assert [series.look for series in efficiency.series] == ["points", "fitted"]
+    assert [series.mark for series in efficiency.series] == ["points", "fitted"]
     assert len(step.series) == 3
     assert analyse_cells(over("1gbit", 119e6)).networks == (), "one network is no axis"
 

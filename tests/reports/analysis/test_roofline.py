@@ -113,12 +113,12 @@ def test_the_page_tables_and_draws_it(cells):
     assert table.rows[1][8:10] == ("200 GFLOP/s", "compute")
     assert HOW in table.note
     (figure,) = section.figures
-    assert [series.look for series in figure.series] == ["line", "line", "markers"]
+    assert [series.mark for series in figure.series] == ["line", "line", "markers"]
     roof, dots = figure.series[0], figure.series[-1]
     assert (roof.x[1], roof.y[1], roof.y[2]) == (5, 1e11, 1e11)
     assert roof.y[0] == pytest.approx(roof.x[0] * 2e10)
     assert dots.y == pytest.approx((6e10, 6e10)), "of one rank"
-    assert figure.sentence.startswith("The highest model FLOPs utilization is 60.0 %, of synthetic · ddp/gloo · 1 rank")
+    assert figure.caption.startswith("The highest model FLOPs utilization is 60.0 %, of synthetic · ddp/gloo · 1 rank")
 
 
 def test_no_figure_without_a_roofline(cells):

@@ -47,11 +47,11 @@ def test_the_figure_names_the_slowest_rank_and_the_slowest_step():
     figure = figure_of([uneven(make_case(ranks=1)), uneven(make_case(ranks=4))])
     assert figure.categories[0] == "ddp/gloo, 4 · rank 0", "the largest rank count stands first"
     assert figure.categories[-1] == "ddp/gloo, 1 · rank 0"
-    assert "ddp/gloo rank 3, 3.0 % above rank 0" in figure.sentence
-    assert "10.0 times the median of its rank" in figure.sentence
+    assert "ddp/gloo rank 3, 3.0 % above rank 0" in figure.caption
+    assert "10.0 times the median of its rank" in figure.caption
     assert "not independent" in figure.table.note
     middle, slowest = figure.series
-    assert {middle.look, slowest.look} == {"markers"}
+    assert {middle.mark, slowest.mark} == {"markers"}
     assert middle.y[0] == middle.low[0] == pytest.approx(100)
     assert slowest.y[3] == pytest.approx(1030)
     assert figure.table.rows[3][1:] == ("103 ms", "103 ms", "103 ms", "103 ms", "149 ms", "1,030 ms", "20", "1")
@@ -70,14 +70,14 @@ def test_too_many_ranks_leave_the_slowest_of_each_backend_and_say_so():
     assert len(figure.categories) == MAX_CATEGORIES
     assert figure.categories[0] == "ddp/gloo, 24 · rank 16"
     assert figure.categories[-1] == "horovod/gloo, 24 · rank 23"
-    assert "rank 23, 23.0 % above rank 0" in figure.sentence, "the quickest rank is told though it is not drawn"
-    assert figure.sentence.endswith("Shown are 16 of 48 ranks of all cells: the slowest at 24 ranks.")
+    assert "rank 23, 23.0 % above rank 0" in figure.caption, "the quickest rank is told though it is not drawn"
+    assert figure.caption.endswith("Shown are 16 of 48 ranks of all cells: the slowest at 24 ranks.")
 
 
 def test_smaller_rank_counts_are_left_out_whole():
     figure = figure_of([uneven(make_case(ranks=ranks)) for ranks in (4, 8, 12)])
     assert [name.split(",")[1].split("·")[0].strip() for name in figure.categories] == ["12"] * 12
-    assert figure.sentence.endswith("Shown are 12 of 24 ranks of all cells: the largest rank counts.")
+    assert figure.caption.endswith("Shown are 12 of 24 ranks of all cells: the largest rank counts.")
 
 
 def test_without_a_good_trial_there_is_no_figure():

@@ -105,10 +105,10 @@ def test_the_largest_sampled_rank_count_of_each_backend_is_drawn():
     page = page_of([trial(node(BUSY), case=cases[0]), trial(case=cases[1]), trial(longer, case=cases[2])])
     (figure,) = over_time(page)
     assert [series.name for series in figure.series] == ["ddp/gloo, 2 ranks", "horovod/gloo, 2 ranks"]
-    assert {series.look for series in figure.series} == {"line"}
+    assert {series.mark for series in figure.series} == {"line"}
     assert figure.window == (0, 3)
-    assert "The longest measured window, 3.00 s, is shaded" in figure.sentence
-    assert "ddp/gloo, 2 ranks: 1.40 (0–2.00) cores" in figure.sentence
+    assert "The longest measured window, 3.00 s, is shaded" in figure.caption
+    assert "ddp/gloo, 2 ranks: 1.40 (0–2.00) cores" in figure.caption
     assert [row[2] for row in figure.table.rows] == ["2.00 s", "3.00 s"]
     assert next(section for section in page.sections if figure in section.figures).folded
 
@@ -118,8 +118,8 @@ def test_many_devices_leave_a_handful_of_lines_and_a_whole_table():
     (figure,) = over_time(page_of([trial(*nodes)]))
     assert len(figure.series) == 8
     assert len({series.style for series in figure.series}) == 8
-    assert "ddp/gloo, 2 ranks: 100 (100–100) W over 12 devices" in figure.sentence
-    assert "4 further lines are in the table alone" in figure.sentence
+    assert "ddp/gloo, 2 ranks: 100 (100–100) W over 12 devices" in figure.caption
+    assert "4 further lines are in the table alone" in figure.caption
     assert len(figure.table.rows) == 12
 
 

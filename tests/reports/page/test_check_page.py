@@ -68,7 +68,7 @@ def test_throughput_falls_where_it_got_worse(page):
     pairs = named(made, "pairs")
     assert (*pairs.low, *pairs.y, *pairs.high) == pytest.approx((-0.118, -0.104, -0.089))
     assert made.categories[-2:] == ("09-30", "pairs")
-    assert "-10.4 % (-11.8 to -8.9), slower, after 16 interleaved pairs" in made.sentence
+    assert "-10.4 % (-11.8 to -8.9), slower, after 16 interleaved pairs" in made.caption
     assert made.table.rows[0][0] == "20260930-030000-ab12"
     assert made.table.rows[0][-1] == "newest"
 
@@ -90,13 +90,13 @@ def test_the_level_is_that_of_good_nights():
     made = night_figure("f", MetricSeries(name="a", past=tuple(past), newest=newest), verdict("a", "inconclusive"))
     assert named(made, "newest night").y == (0.0,)
     assert named(made, "trial").hollow == (False,) * 8 + (True,) * 20 + (False,)
-    assert "Hollow" in made.sentence
+    assert "Hollow" in made.caption
 
 
 def test_only_the_last_nights_are_drawn_and_that_is_said():
     made = night_figure("f", nights("a", count=1000), verdict("a", "regressed"))
     assert len(made.categories) == MAX_NIGHTS
-    assert "The last 30 of 1,001 nights." in made.sentence
+    assert "The last 30 of 1,001 nights." in made.caption
 
 
 def test_many_nights_are_dated_evenly_up_to_the_last():

@@ -164,10 +164,10 @@ def test_what_is_pointed_at_tells_its_value_interval_and_name():
     assert plotly_figure(pages.trials())["data"][1]["text"][0].startswith("mnist · ddp/gloo · strong<br>interval")
 
 
-@pytest.mark.parametrize("look", ["line", "points"])
-def test_ten_thousand_points_take_little_room(look):
+@pytest.mark.parametrize("mark", ["line", "points"])
+def test_ten_thousand_points_take_little_room(mark):
     """The library beside: it is half a megabyte, and the test must not depend on whether it could be fetched."""
-    ten, twenty = (len(render(pages.sized(count, look=look), LIBRARY).encode()) for count in (10, 20))
+    ten, twenty = (len(render(pages.sized(count, mark=mark), LIBRARY).encode()) for count in (10, 20))
     assert ten <= 370_000
     assert (twenty - ten) / 10 <= 25_000
 

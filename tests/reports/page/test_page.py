@@ -74,7 +74,7 @@ def test_figures_have_a_sentence_and_their_numbers(page):
         steps,
     ]
     for figure in figures:
-        assert figure.sentence
+        assert figure.caption
         points = sum(len(series.x) for series in figure.series)
         assert len(figure.table.rows) >= points / 2
 
@@ -113,7 +113,7 @@ def test_a_curve_of_four_rank_counts_is_fitted_and_drawn():
     assert row[2].startswith("10 % (")
     assert row[5].startswith("10 %")
     throughput = page.sections[0].figures[0]
-    (fitted,) = [series for series in throughput.series if series.look == "fitted"]
+    (fitted,) = [series for series in throughput.series if series.mark == "fitted"]
     assert (fitted.name, fitted.x[0], fitted.x[-1]) == ("ddp/gloo: Amdahl", 1, pytest.approx(8))
     measured = throughput.series[0]
     assert fitted.y[-1] == pytest.approx(measured.y[-1], rel=0.01)

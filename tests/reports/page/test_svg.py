@@ -64,24 +64,24 @@ def test_layers_of_bars_stand_on_each_other():
 
 
 def test_curves_of_one_backend_are_told_apart_by_more_than_colour():
-    looks = series_styles(pages.bandwidth())
-    assert len({look.colour for look in looks}) == 1
-    assert len({look.dash for look in looks}) == len({look.marker for look in looks}) == 3
+    styles = series_styles(pages.bandwidth())
+    assert len({style.colour for style in styles}) == 1
+    assert len({style.dash for style in styles}) == len({style.marker for style in styles}) == 3
 
 
-@pytest.mark.parametrize("look", ["points", "line", "fitted", "markers"])
-def test_no_two_of_four_curves_look_alike_without_colour(look):
-    looks = series_styles(
-        figure(curves=[series(str(n), (1, 2), (1, 2), style, look=look) for n, style in enumerate((0, 8, 0, 6))])
+@pytest.mark.parametrize("mark", ["points", "line", "fitted", "markers"])
+def test_no_two_of_four_curves_look_alike_without_colour(mark):
+    styles = series_styles(
+        figure(curves=[series(str(n), (1, 2), (1, 2), style, mark=mark) for n, style in enumerate((0, 8, 0, 6))])
     )
-    known = [one.marker if look in ("points", "markers") else one.dash for one in looks]
+    known = [style.marker if mark in ("points", "markers") else style.dash for style in styles]
     assert len(set(known)) == 4
 
 
 def test_a_long_line_is_thinned_and_keeps_its_peaks():
     y = [0.0] * 5000
     y[1234], y[4321] = 9.0, -7.0
-    curve = series("a", range(5000), y, look="line")
+    curve = series("a", range(5000), y, mark="line")
     kept = downsample(curve, x_axis(figure(curves=[curve])), 75)
     assert len(kept) <= 152
     assert {1234, 4321} <= set(kept)
