@@ -1,4 +1,4 @@
-"""What pytest-benchmark's files say of the machine, and what they keep silent about."""
+"""Adds package versions to the files of pytest-benchmark, and leaves failed benchmarks out."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 DECISIVE = ("torch", "numpy")
-"""Packages that do the work: of another version, nights may not be compared."""
+"""Packages that do the work. Nights with different versions of them are not compared."""
 
 _failed: set[str] = set()
 
@@ -23,5 +23,5 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 
 
 def pytest_benchmark_update_json(output_json: dict[str, Any]) -> None:
-    """A benchmark that did something else than it should gave no number, however long that took."""
+    """Drop benchmarks whose check failed: their times are not results."""
     output_json["benchmarks"] = [one for one in output_json["benchmarks"] if one["fullname"] not in _failed]

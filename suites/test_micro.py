@@ -1,9 +1,9 @@
-"""What a step is made of, each part alone: the order of samples, batches, the exchange, the step of each model.
+"""The parts of a training step, each alone: order of samples, batches, exchange, and the step of each model.
 
     pytest suites/test_micro.py --benchmark-only --benchmark-json night.json
 
 For pytest-benchmark, on CPUs. Everything is seeded and runs on one thread of one core, as the ranks of a sweep do. The
-names of these benchmarks are those of their series over the nights: one that measures something else gets another name.
+name of a benchmark is the name of its series over the nights: a benchmark that measures something else gets a new name.
 """
 
 from __future__ import annotations

@@ -139,11 +139,9 @@ def _check_parser(module: str, arguments: list[str]) -> None:
 
 
 def _check_harness(arguments: list[str]) -> None:
-    group: Any = get_command(app)
-    context = group.make_context("harness", ["list"], resilient_parsing=True)
     if not arguments or arguments == ["--version"]:
         return
-    command = group.get_command(context, arguments[0])
+    command = _command(arguments[0])
     if command is None:
         raise WrongCommand(f"no command {arguments[0]}")
     if len(arguments) == 1:
@@ -161,6 +159,13 @@ def _check_harness(arguments: list[str]) -> None:
     if not any(word.startswith("--plugin") for word in arguments):
         for setting in values.get("settings") or ():
             _check_option(setting.partition("=")[0])
+
+
+@cache
+def _command(name: str) -> Any:
+    """The command of that name, or ``None``."""
+    group: Any = get_command(app)
+    return group.get_command(group.make_context("harness", ["list"], resilient_parsing=True), name)
 
 
 def _check_option(name: str) -> None:
