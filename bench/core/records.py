@@ -179,7 +179,9 @@ class RankRecord(FrozenModel):
     readings: tuple[Reading, ...] = ()
     messages: tuple[MessageTiming, ...] = ()
     phases: PhaseTimes | None = None
-    """The decomposition of a step; ``None`` for work without parts."""
+    """The decomposition of a step; ``None`` for work without parts, and where :attr:`phases_reason` says why."""
+    phases_reason: str | None = None
+    """Why a step can't be decomposed where that was requested."""
     own_cost: Overhead | None = None
     gradients: Gradients | None = None
     """``None`` where nothing is exchanged, or the backend does not say how."""

@@ -1,7 +1,7 @@
-"""The contract of a backend: what carries the gradients between ranks.
+"""The contract of a backend: how the ranks of a case are started, and how they exchange gradients.
 
-A new backend is one new file in this folder that defines ``BACKEND``, an instance of :class:`Backend`. The class
-is importable without the framework; frameworks are imported inside :meth:`Backend.session` and the role
+A backend is one file that defines ``BACKEND``, an instance of a subclass of :class:`Backend`. The file must be
+importable without the framework: import frameworks inside :meth:`Backend.session`, the methods of the session and role
 functions, which run in ranks only.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib.util
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,40 +22,91 @@ from bench.core.rank_info import RankInfo
 from bench.core.records import GradientBuckets, Tolerance
 
 Shape2D = tuple[int, int]
+MakeOptimizer = Callable[[Iterable[Any]], Any]
+"""``make(parameters) → torch.optim.Optimizer``."""
 
 FLOAT32_TOLERANCE = Tolerance(value=1e-3, label="float32")
 
 
 class Options(BaseModel):
-    """The knobs of a backend or a workload. Every field has a default and a description."""
+    """The options of a plugin. Every field has a default and a description."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Session:
-    """A rank's view of the others while a case runs. This base is the session of one rank alone."""
+    """One rank's membership in the group of ranks, for the length of a case. This base class is a group of one.
+
+    A training workload calls, in this order and on every rank: :meth:`parallelize` once, :meth:`build_optimizer` once,
+    then for each step ``loss.backward()`` and ``optimizer.step()``, which must update every rank by the mean of all
+    ranks' gradients.
+
+    Args:
+        rank: Number of this rank, from 0.
+        world: Number of ranks.
+        device: A torch device: ``"cpu"`` or ``"cuda:<n>"``.
+    """
+
+    no_sync_reason: str | None = None
+    """Why a step of this session can't be taken without communication, in one sentence; ``None`` where :meth:`no_sync`
+    does that. With a reason, the decomposition of the step is reported as not measured."""
 
     def __init__(self, rank: int = 0, world: int = 1, device: str = "cpu") -> None:
         self.rank, self.world, self.device = rank, world, device
 
     @property
     def grouping(self) -> GradientBuckets | None:
-        """How it puts gradients together for the exchange; ``None`` where that is not known, or there is none."""
+        """How gradients are grouped into messages; ``None`` where nothing is exchanged or the grouping is unknown."""
         return None
 
-    def wrap(self, model: Any, optimizer: Any) -> tuple[Any, Any]:
-        """Make ``loss.backward(); optimizer.step()`` exchange gradients, so that every rank steps by their mean.
+    def parallelize(self, model: Any) -> Any:
+        """Prepare a model for training by all ranks.
 
-        The optimizer is new, without a state, and has the same settings on every rank.
+        Args:
+            model: A ``torch.nn.Module`` on :attr:`device`, with the same parameters on every rank.
+
+        Returns:
+            The module to call in the forward pass: the model itself, changed in place or not, or a wrapper around it.
+            Its ``parameters()`` correspond to the model's, in order.
         """
-        return model, optimizer
+        return model
+
+    def build_optimizer(self, model: Any, make: MakeOptimizer) -> Any:
+        """Make the optimizer of a parallel model.
+
+        Args:
+            model: What :meth:`parallelize` returned.
+            make: Takes an iterable of parameters and returns a ``torch.optim.Optimizer`` over them.
+
+        Returns:
+            An object with ``step``, ``zero_grad``, ``state_dict`` and ``load_state_dict``.
+        """
+        return make(model.parameters())
+
+    def full_tensor(self, parameter: Any) -> Any:
+        """The whole value of a parameter of the parallel model, wherever its shards are. Called on every rank.
+
+        Args:
+            parameter: One of the parameters of what :meth:`parallelize` returned.
+
+        Returns:
+            A detached tensor of the parameter's whole shape, on any device. It may share memory with the parameter.
+        """
+        return parameter.detach()
 
     def all_reduce_sum(self, tensor: Any) -> Any:
-        """The element-wise sum over the ranks, of any shape; may be ``tensor`` itself, changed in place."""
+        """The element-wise sum of a tensor over the ranks.
+
+        Args:
+            tensor: Of any shape and numeric type, the same on every rank; on any device.
+
+        Returns:
+            A tensor of the same shape and type. It may be ``tensor`` itself, changed in place.
+        """
         return tensor
 
     def barrier(self) -> None:
-        """Return when every rank has come here."""
+        """Return once every rank has called it."""
         if self.world > 1:
             import torch
 
@@ -63,7 +114,7 @@ class Session:
             float(self.all_reduce_sum(torch.zeros(1)))
 
     def largest(self, value: float) -> float:
-        """The largest of the ranks' values, known to all of them."""
+        """The largest of the ranks' values, on every rank."""
         import torch
 
         slots = torch.zeros(self.world, dtype=torch.float64)
@@ -72,13 +123,21 @@ class Session:
 
     @contextmanager
     def no_sync(self) -> Iterator[None]:
-        """Training steps inside exchange nothing; the caller puts the parameters back afterwards."""
+        """Training steps inside this context communicate nothing. The caller restores the parameters afterwards.
+
+        Not called where :attr:`no_sync_reason` gives a reason.
+        """
         yield
 
     def blocks_mean(self, grid_shape: Shape2D, block_shape: Shape2D, make_block: Callable[[int, int], Any]) -> float:
-        """The mean of an array of ``blocks`` rows × columns of blocks, each ``side`` elements, made by ``make_block``.
+        """The mean of an array that consists of a grid of blocks.
 
-        Each rank sums every ``world``-th block and one reduction adds the sums; one block at a time is held.
+        Each rank sums every ``world``-th block, holding one block at a time; one reduction adds the sums.
+
+        Args:
+            grid_shape: Rows and columns of blocks.
+            block_shape: Rows and columns of elements in a block.
+            make_block: ``make_block(row, column)`` returns the block at that place of the grid.
         """
         import torch
 
@@ -89,28 +148,34 @@ class Session:
         return float(total_sum[0]) / (grid_shape[0] * grid_shape[1] * block_shape[0] * block_shape[1])
 
     def settings(self) -> dict[str, str]:
-        """What was in force in this session: versions and knobs, defaults spelled out."""
+        """The settings in force in this session, by name: versions, and options with their defaults spelled out."""
         return {}
 
 
 class Backend(ABC):
-    """What a backend declares, and the thin functions that run it."""
+    """Declares a backend and starts its sessions.
+
+    Subclasses define :attr:`name`, :attr:`summary`, :attr:`transports`, :meth:`launch` and :meth:`session`.
+    """
 
     name: str
     summary: str
     requires: tuple[str, ...] = ("torch",)
     """Importable modules without which it can't run."""
+    packages: tuple[str, ...] = ("torch",)
+    """Distributions whose versions are recorded in the environment. Results are compared only where they are equal."""
     preload: tuple[str, ...] = ()
-    """What its ranks import, loaded once by the parent they are forked from, beside torch."""
+    """Modules that its ranks import, beside torch. They are loaded once, by the process that ranks are forked from."""
     remedy: str = 'pip install "scaling-harness[frameworks]"'
+    """How to install what :attr:`requires` names."""
     transports: Mapping[Device, tuple[str, ...]]
-    """By device; the first one is the default."""
+    """The names of its transports for each device; the first one is the default."""
     options: type[Options] = Options
     machinery: Mapping[str, str] = {}
-    """Workload kinds that it runs by other means than the rest, with a sentence that says which."""
+    """For each kind of workload that it runs by other means than the other backends do, a sentence that says how."""
 
     def unsupported_reason(self, case: Case) -> str | None:
-        """Why this combination makes no sense on any machine, or ``None``."""
+        """Why this backend can't run the case on any machine, in one line; ``None`` where it can. Pure."""
         supported = self.transports.get(case.device, ())
         if not supported:
             return f"{self.name} does not run on {case.device}"
@@ -119,29 +184,40 @@ class Backend(ABC):
         return None
 
     def unavailable_reason(self, case: Case) -> str | None:
-        """Why it can't run here, with the remedy, or ``None``. Loads no framework."""
+        """Why it can't run the case on this machine, in one line with the remedy; ``None`` where it can.
+
+        Loads no framework.
+        """
         missing = [module for module in self.requires if importlib.util.find_spec(module) is None]
         return f"{', '.join(missing)} not installed: {self.remedy}" if missing else None
 
     @abstractmethod
     def launch(self, case: Case) -> tuple[Role, ...]:
-        """The processes it needs (pure)."""
+        """The processes that the case needs, as values (pure). One role is usually named ``rank``."""
 
     @abstractmethod
     def session(self, case: Case, me: RankInfo) -> AbstractContextManager[Session]:
-        """Join the other ranks; leave them at the end. Runs in a rank."""
+        """Join the other ranks on entry, leave them on exit. Runs in a rank.
+
+        Args:
+            case: The case to measure.
+            me: The number of this rank, and the address where rank 0 is met.
+        """
 
     def tolerance(self, case: Case) -> Tolerance:
-        """How far its result may be from a single process's."""
+        """How far results may deviate from a single process's, relative to how far training moved the parameters."""
         return FLOAT32_TOLERANCE
 
     def role(self, name: str) -> Callable[[Case, RankInfo, Path], None] | None:
-        """The function behind a role other than ``rank``, or ``None``. Runs in that role's process."""
+        """The function that a process of a role other than ``rank`` runs, or ``None`` for an unknown role.
+
+        The function takes the case, the number and address of the process, and the trial's folder.
+        """
         return None
 
 
 def set_environment(variables: Mapping[str, str | None]) -> None:
-    """Set them in this process's environment; those that are ``None`` are unset, so that the default holds."""
+    """Set variables of this process's environment; those that are ``None`` are unset."""
     for name, value in variables.items():
         if value is None:
             os.environ.pop(name, None)
@@ -149,4 +225,4 @@ def set_environment(variables: Mapping[str, str | None]) -> None:
             os.environ[name] = value
 
 
-__all__ = ["FLOAT32_TOLERANCE", "Backend", "Options", "Session", "Shape2D", "set_environment"]
+__all__ = ["FLOAT32_TOLERANCE", "Backend", "MakeOptimizer", "Options", "Session", "Shape2D", "set_environment"]

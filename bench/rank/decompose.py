@@ -1,9 +1,12 @@
 """Where the time of a step goes, measured in the same processes and without looking into a backend.
 
-Blocks of ordinary steps alternate with blocks of steps that exchange nothing, all ranks at the same time. What a rank
+Blocks of ordinary steps alternate with blocks of steps without communication, all ranks at the same time. What a rank
 does in the latter is its own: fetching data, forward and backward pass, optimizer. What an ordinary step takes beyond
 the slowest rank's own time is communication that compute could not hide; what a rank's own time falls short of the
-slowest's is waiting. The parameters are put back after each block without exchange, so that the ranks stay together.
+slowest's is waiting. The parameters are restored after each block without communication, so that the ranks stay equal.
+
+A session that can't step without communication (:attr:`bench.plugins.backend.Session.no_sync_reason`) is not
+decomposed: leaving out a part of its communication would make the exposed part too small.
 """
 
 from __future__ import annotations
@@ -26,9 +29,18 @@ StepTimes = tuple[tuple[float, ...], dict[str, tuple[float, ...]]]
 
 
 def decompose(work: Work, session: Session, step_s: float) -> StepTimes | None:
-    """Raw times of both kinds of steps on this rank; ``None`` for work without parts. ``step_s``: about a step."""
+    """Raw times of both kinds of steps on this rank, in seconds.
+
+    Args:
+        work: A built workload, after its window.
+        session: The group of ranks.
+        step_s: About how long a step takes on this rank, in seconds.
+
+    Returns:
+        ``None`` for work without parts, and for a session that can't step without communication.
+    """
     parts = work.parts()
-    if not parts:
+    if not parts or session.no_sync_reason is not None:
         return None
     slowest_s = session.largest(step_s)
     steps = max(MIN_STEPS, min(MAX_STEPS, math.ceil(BLOCK_S / max(slowest_s, 1e-9))))

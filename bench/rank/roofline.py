@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import nullcontext
 from math import prod
 from typing import Any
 
@@ -34,6 +35,8 @@ PRODUCTS_PER_ROUND = 2
 MIN_PRODUCT_S = 2e-3
 SIDE_RANGE = (512, 16_384)
 COPY_MIB = {"cpu": 64, "cuda": 512}
+COLLECTIVE_NAMESPACES = ("c10d", "_c10d_functional", "fsdp")
+"""Of torch's operations that communicate, or copy to and from the buffers of those."""
 NO_MEMORY_FOR_PEAK = "no room on the device for the operands that measure its peak"
 
 
@@ -90,14 +93,16 @@ def _product(side: int, device: str) -> Callable[[], Any]:
 
 
 def count_step_work(work: Work, session: Session) -> StepWork:
-    """Take one step without exchange, counted; then the parameters are as they were."""
+    """Count one step without its communication; the parameters are restored afterwards."""
     from torch.utils.flop_counter import FlopCounterMode
 
     saved = work.save()
     traffic = count_memory_traffic()
     parts = dict(work.parts())
     parts.pop("data")()
-    with session.no_sync(), traffic, FlopCounterMode(display=False, custom_mapping=_attention()) as counter:
+    # What can't be left out is taken and not counted.
+    without_exchange = session.no_sync() if session.no_sync_reason is None else nullcontext()
+    with without_exchange, traffic, FlopCounterMode(display=False, custom_mapping=_attention()) as counter:
         for part in parts.values():
             part()
     work.restore(saved)
@@ -140,6 +145,8 @@ def count_memory_traffic() -> Any:
 
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             result = func(*args, **(kwargs or {}))
+            if func.namespace in COLLECTIVE_NAMESPACES:
+                return result
             read, written = _read_and_written_tensors(func, args, kwargs or {}, result)
             self.bytes_moved += sum(map(_stored_bytes, read)) + sum(map(_stored_bytes, written))
             self.dtypes |= {str(one.dtype).removeprefix("torch.") for one in written if one.is_floating_point()}
@@ -169,7 +176,9 @@ def _tensors(values: Any) -> list[Any]:
     import torch
     from torch.utils._pytree import tree_leaves
 
-    return [leaf for leaf in tree_leaves(values) if isinstance(leaf, torch.Tensor)]
+    # Of a tensor that is sharded over the ranks, this rank's part is what it reads and writes.
+    leaves = [leaf.to_local() if hasattr(leaf, "to_local") else leaf for leaf in tree_leaves(values)]
+    return [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
 
 
 def _stored_bytes(tensor: Any) -> int:

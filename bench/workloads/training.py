@@ -1,4 +1,4 @@
-"""A training step and the order of samples: the same code for every training workload and every backend."""
+"""The training step and the order of samples, shared by all training workloads and independent of the backend."""
 
 from __future__ import annotations
 
@@ -15,17 +15,31 @@ MOMENTUM = 0.9
 
 
 class Feed(Protocol):
-    """Hands out this rank's batches."""
+    """The batches of one rank."""
 
     def next(self) -> tuple[Any, Any]:
-        """The next batch: inputs and targets on the session's device."""
+        """The next batch of this rank: inputs and targets, tensors on the session's device.
+
+        Their first dimension is the global batch ÷ the number of ranks. With N ranks, the batches that the ranks get in
+        step k together hold the samples that a session of one rank gets in step k.
+        """
 
     def last_samples(self) -> tuple[int, ...]:
-        """The sample numbers of the batch handed out last, in order."""
+        """The sample numbers of the batch that :meth:`next` returned last, in order."""
 
 
 class Training(Work):
-    """Stochastic gradient descent with momentum on one model."""
+    """Trains one model by stochastic gradient descent with momentum.
+
+    Args:
+        session: The group of ranks that trains it.
+        model: A ``torch.nn.Module`` with the same initial parameters on every rank; it is moved to the session's
+            device. Its output for a sample must not depend on the other samples of the batch (no batch normalization).
+        loss_function: ``loss_function(model(inputs), targets)`` returns the mean loss of the batch, a scalar tensor.
+        feed: The batches of this rank.
+        global_batch: Samples in a step, of all ranks together.
+        learning_rate: The step size of the optimizer.
+    """
 
     def __init__(
         self,
@@ -38,9 +52,13 @@ class Training(Work):
     ) -> None:
         import torch
 
-        self.plain_model = model.to(session.device)
-        optimizer = torch.optim.SGD(self.plain_model.parameters(), lr=learning_rate, momentum=MOMENTUM)
-        self.model, self.optimizer = session.wrap(self.plain_model, optimizer)
+        model = model.to(session.device)
+        # Taken before the model is parallel: its parameters may be shards afterwards.
+        self._gradient_bytes = tuple(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
+        self.model = session.parallelize(model)
+        self.optimizer = session.build_optimizer(
+            self.model, lambda parameters: torch.optim.SGD(parameters, lr=learning_rate, momentum=MOMENTUM)
+        )
         self.loss_function, self.feed, self.session = loss_function, feed, session
         self.amount_per_step = global_batch
         self.loss: Any = None
@@ -62,7 +80,7 @@ class Training(Work):
         return tuple(samples), tuple(losses)
 
     def gradient_bytes(self) -> tuple[int, ...]:
-        return tuple(one.numel() * one.element_size() for one in self.plain_model.parameters() if one.requires_grad)
+        return self._gradient_bytes
 
     def parts(self) -> tuple[tuple[str, Callable[[], None]], ...]:
         return (
@@ -76,8 +94,8 @@ class Training(Work):
         self.batch = self.feed.next()
 
     def _forward(self) -> None:
-        # The model's own, since Horovod's optimizer refuses to clear gradients that it has not exchanged.
-        self.plain_model.zero_grad()
+        # Not the optimizer's zero_grad: Horovod's refuses to clear gradients that it has not exchanged.
+        self.model.zero_grad()
         self.loss = self.loss_function(self.model(self.batch[0]), self.batch[1])
 
     def _backward(self) -> None:
@@ -89,7 +107,7 @@ class Training(Work):
         self.optimizer.step()
 
     def save(self) -> Any:
-        weights = [parameter.detach().clone() for parameter in self.plain_model.parameters()]
+        weights = [parameter.detach().clone() for parameter in self.model.parameters()]
         return weights, copy.deepcopy(self.optimizer.state_dict())
 
     def restore(self, saved: Any) -> None:
@@ -97,17 +115,17 @@ class Training(Work):
 
         weights, state = saved
         with torch.no_grad():
-            for parameter, weight in zip(self.plain_model.parameters(), weights, strict=True):
+            for parameter, weight in zip(self.model.parameters(), weights, strict=True):
                 parameter.copy_(weight)
-        self.plain_model.zero_grad()
+        self.model.zero_grad()
         self.optimizer.load_state_dict(state)
 
     def snapshot(self) -> list[Any]:
-        return [parameter.detach().to("cpu", copy=True) for parameter in self.plain_model.parameters()]
+        return [self.session.full_tensor(parameter).to("cpu", copy=True) for parameter in self.model.parameters()]
 
 
 def epoch_order(samples: int, seed: int, epoch: int) -> Any:
-    """The order of all samples in one epoch, an int64 tensor: what torch's DistributedSampler draws."""
+    """The order of all samples in one epoch, as torch's DistributedSampler draws it: int64 of shape ``(samples,)``."""
     import torch
 
     generator = torch.Generator()
@@ -116,7 +134,7 @@ def epoch_order(samples: int, seed: int, epoch: int) -> Any:
 
 
 def shard_of(order: Any, rank: int, world: int, global_batch: int) -> Any:
-    """This rank's samples of an epoch, in order: every ``world``-th, as DistributedSampler deals them out.
+    """This rank's samples of an epoch, in order: every ``world``-th, as DistributedSampler distributes them.
 
     Only whole global batches are used, so that step k takes ``order[k·B : (k+1)·B]`` at every world size: the
     samples of a step are the same, however many ranks share them.

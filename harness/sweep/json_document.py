@@ -129,6 +129,7 @@ def cell_as_json(cell: Cell) -> dict[str, Any]:
         "conditions": [condition.model_dump() for condition in cell.conditions],
         "contaminated_trials": cell.contaminated,
         "decomposition": cell.decomposition.model_dump() if cell.decomposition else None,
+        "decomposition_reason": cell.decomposition_reason,
         "roofline": cell.roofline.model_dump() if cell.roofline else None,
         "roofline_reason": cell.roofline_reason,
         "messages": [message.model_dump() for message in cell.messages],

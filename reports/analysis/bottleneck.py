@@ -42,6 +42,7 @@ def efficiency_losses(decomposition: Decomposition) -> dict[str, float]:
 
 
 COMPUTE, DATA = "compute", "fetching data"
+NOT_MEASURED = "not measured"
 SLOWED_BY = {
     "gpu_thermal_throttling": "throttling: a GPU slowed down by heat",
     "gpu_power_brake": "throttling: a GPU's power brake",
@@ -66,22 +67,42 @@ class Bottleneck(CaseFinding):
     coherency: float | None
     limited_by: str
     conditions: tuple[str, ...] = ()
+    reason: str | None = None
+    """Why the shares of the step are not known where they were asked for."""
 
 
 def bottlenecks(curve_cells: Mapping[str, Sequence[Cell]], curves: Mapping[str, Curve]) -> tuple[Bottleneck, ...]:
-    """One a curve with several rank counts, at the largest that was decomposed; else what its law alone says."""
+    """One a curve with several rank counts, at the largest that was decomposed; else what its law alone says, or why
+    the parts of a step are not known."""
     limits = []
     for key, curve in curves.items():
         last = next((cell for cell in reversed(curve_cells[key]) if cell.decomposition), None)
+        unknown = next((cell for cell in reversed(curve_cells[key]) if cell.decomposition_reason), None)
         if last is not None and last.case.ranks > 1:
             limits.append(_step_bottleneck(last, curve))
         elif curve.model not in (None, "linear"):
-            limits.append(_law_bottleneck(curve_cells[key][0].case, curve))
+            reason = unknown.decomposition_reason if unknown else None
+            limits.append(_law_bottleneck(curve_cells[key][0].case, curve, reason))
+        elif unknown is not None and unknown.case.ranks > 1:
+            limits.append(_unknown_bottleneck(unknown, curve))
     return tuple(limits)
 
 
-def _law_bottleneck(case: Case, curve: Curve) -> Bottleneck:
-    """Of a curve whose steps were not taken apart."""
+def _unknown_bottleneck(cell: Cell, curve: Curve) -> Bottleneck:
+    return Bottleneck(
+        curve=curve.name,
+        case=cell.case,
+        shares={},
+        slower=None,
+        contention=None,
+        coherency=None,
+        limited_by=NOT_MEASURED,
+        reason=cell.decomposition_reason,
+    )
+
+
+def _law_bottleneck(case: Case, curve: Curve, reason: str | None) -> Bottleneck:
+    """Of a curve whose steps were not decomposed."""
     last = curve.points[-1]
     whole = sum(last.time_parts.values())
     shares = {name: last.time_parts[name] / whole for name in ("contention", "coherency")}
@@ -94,6 +115,7 @@ def _law_bottleneck(case: Case, curve: Curve) -> Bottleneck:
         contention=shares["contention"],
         coherency=shares["coherency"] if curve.model == "usl" else None,
         limited_by=f"{worst}, by the law" if shares[worst] >= MIN_SHARE else COMPUTE,
+        reason=reason,
     )
 
 

@@ -92,6 +92,8 @@ class Cell(FrozenModel):
     """Of one trial's devices."""
     machinery: str | None = None
     decomposition: Decomposition | None = None
+    decomposition_reason: str | None = None
+    """Why the parts of a step are not known where they were asked for."""
     roofline: Roofline | None = None
     roofline_reason: str | None = "the cell has no number"
     failures: tuple[RankFailure, ...] = ()
@@ -285,6 +287,7 @@ def _numbers(
         "step_times": step_times_of([trial.ranks for trial in good]),
         "timelines": timelines_of(good),
         "decomposition": decompose(measures, baseline.measures, efficiency, is_baseline=is_baseline),
+        "decomposition_reason": next((rank.phases_reason for trial in good for rank in trial.ranks), None),
         "cost_per_unit": cost_per_unit(good, measures),
         "roofline": roofline,
         "roofline_reason": roofline_reason,

@@ -12,7 +12,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from reports.analysis import formatting
-from reports.analysis.bottleneck import COMPUTE, DATA, EXPOSED, SLOWER, WAITING, Bottleneck, efficiency_losses
+from reports.analysis.bottleneck import (
+    COMPUTE,
+    DATA,
+    EXPOSED,
+    NOT_MEASURED,
+    SLOWER,
+    WAITING,
+    Bottleneck,
+    efficiency_losses,
+)
 from reports.analysis.cells import Cell
 from reports.analysis.step_times import StepTimes
 from reports.page import summary
@@ -242,7 +251,10 @@ def bottleneck_table(bottlenecks: Sequence[Bottleneck]) -> Table:
             _share(bottleneck.slower),
             _share(bottleneck.contention),
             _share(bottleneck.coherency),
-            "; ".join(bottleneck.conditions) or "–",
+            "; ".join(
+                [*bottleneck.conditions, *([f"{NOT_MEASURED}: {bottleneck.reason}"] if bottleneck.reason else ())]
+            )
+            or "–",
         )
         for bottleneck in bottlenecks
     )

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from reports.analysis import formatting
-from reports.analysis.bottleneck import MIN_SHARE, efficiency_losses
+from reports.analysis.bottleneck import MIN_SHARE, NOT_MEASURED, efficiency_losses
 from reports.analysis.cells import Cell
 from reports.analysis.findings import CellGroup, Findings, group_cells
 from reports.analysis.flags import remedy
@@ -51,8 +51,10 @@ def _cells_for_claims(cells: Sequence[Cell]) -> list[Cell]:
 
 def loss_summary(cell: Cell) -> str:
     """``communication that compute could not hide 54 %, …`` of a step: the largest first; empty where none is large."""
-    if cell.decomposition is None or cell.case.ranks < 2:
+    if cell.case.ranks < 2:
         return ""
+    if cell.decomposition is None:
+        return f"{NOT_MEASURED}: {cell.decomposition_reason}" if cell.decomposition_reason else ""
     losses = sorted(efficiency_losses(cell.decomposition).items(), key=lambda item: -item[1])
     return ", ".join(f"{cause} {share * 100:.0f} %" for cause, share in losses if share >= MIN_SHARE)
 

@@ -75,10 +75,13 @@ def same_work_table(cells: Sequence[Cell]) -> Table:
 
 
 def decomposition_table(cells: Sequence[Cell]) -> Table:
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for cell in cells:
         decomposition = cell.decomposition
         if decomposition is None:
+            if cell.decomposition_reason:
+                unknown = ("–",) * 12
+                rows.append((cell.labels.title, *unknown, f"not measured: {cell.decomposition_reason}"))
             continue
         parts = (formatting.duration_estimate(part) for part in decomposition.parts_s.values())
         shares = (decomposition.load_balance, decomposition.communication_efficiency, decomposition.parallel_efficiency)

@@ -8,7 +8,8 @@ BASE = '''
 """A backend with a planted mistake."""
 from contextlib import contextmanager
 from bench.plugins.backend import Backend
-from bench.backends.ddp import DdpOptions, join_torch_distributed
+from bench.backends.ddp import DdpOptions, DdpSession
+from bench.backends.torch_distributed import join_torch_distributed
 from bench.core.case import Role
 
 class Wrong(Backend):
@@ -21,38 +22,38 @@ class Wrong(Backend):
 
     @contextmanager
     def session(self, case, me):
-        with join_torch_distributed(case, me, "gloo", DdpOptions()) as session:
+        make = lambda rank, world, device: DdpSession(rank, world, device, DdpOptions(), "gloo")
+        with join_torch_distributed(case, me, "gloo", make) as session:
 {mistake}
             yield session
 
 BACKEND = Wrong()
 '''
 SUMMED = """
-            inner = session.wrap
-            def wrap(model, optimizer):
-                model, optimizer = inner(model, optimizer)
+            def build_optimizer(model, make):
+                optimizer = make(model.parameters())
                 step = optimizer.step
                 def summed():
                     for parameter in model.parameters():
                         parameter.grad.mul_(session.world)
                     step()
                 optimizer.step = summed
-                return model, optimizer
-            session.wrap = wrap
+                return optimizer
+            session.build_optimizer = build_optimizer
 """
 NOT_EXCHANGED = """
-            session.wrap = lambda model, optimizer: (model, optimizer)
+            session.parallelize = lambda model: model
 """
 SEEDED_APART = """
-            inner = session.wrap
-            def wrap(model, optimizer):
+            inner = session.parallelize
+            def parallelize(model):
                 import torch
-                wrapped = inner(model, optimizer)
+                parallel = inner(model)
                 if session.rank:
                     with torch.no_grad():
-                        next(model.parameters()).add_(1e-4)
-                return wrapped
-            session.wrap = wrap
+                        next(parallel.parameters()).add_(1e-4)
+                return parallel
+            session.parallelize = parallelize
 """
 
 

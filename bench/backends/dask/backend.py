@@ -12,14 +12,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field
 
 from bench.backends.dask.cluster_ref import DaskContext, open_dask_context
 from bench.backends.dask.exchange import DaskTaskSession, dask_array_mean, submit_exchange_graphs
-from bench.backends.ddp import DdpOptions, TorchDistributedSession, join_torch_distributed
+from bench.backends.ddp import DdpOptions, DdpSession
+from bench.backends.torch_distributed import join_torch_distributed
 from bench.core.case import Case, Role
 from bench.core.frozen_model import FrozenModel
 from bench.core.rank_info import RankInfo, read_rank_info
@@ -43,10 +44,12 @@ class DaskOptions(Options):
     )
 
 
-class DaskGlooSession(TorchDistributedSession):
+class DaskGlooSession(DdpSession):
     """A rank that Dask placed: its exchange is torch's, and an array is taken by Dask's own machinery."""
 
-    dask_context = DaskContext()
+    def __init__(self, rank: int, world: int, device: str, dask_context: DaskContext) -> None:
+        super().__init__(rank, world, device, DdpOptions(), "gloo")
+        self.dask_context = dask_context
 
     def blocks_mean(self, grid_shape: Shape2D, block_shape: Shape2D, make_block: Callable[[int, int], Any]) -> float:
         return dask_array_mean(self, self.dask_context, grid_shape, block_shape, make_block)
@@ -186,6 +189,7 @@ class Dask(Backend):
     name = "dask"
     summary = "ranks inside Dask workers, gradients through Dask's tasks or through gloo"
     requires = ("torch", "dask", "distributed")
+    packages = ("torch", "dask", "distributed")
     transports = {"cpu": ("tasks", "gloo"), "cuda": ("gloo",)}  # noqa: RUF012 - declared read-only by the contract
     preload = ("distributed", "dask.array")
     options = DaskOptions
@@ -207,8 +211,11 @@ class Dask(Backend):
             if case.transport == "tasks":
                 yield DaskTaskSession(me.rank, me.world, sharded=is_sharded(case), dask_context=asks)
                 return
-            with join_torch_distributed(case, me, "gloo", DdpOptions(), DaskGlooSession) as gloo_session:
-                cast(DaskGlooSession, gloo_session).dask_context = asks
+
+            def make_session(rank: int, world: int, device: str) -> DaskGlooSession:
+                return DaskGlooSession(rank, world, device, asks)
+
+            with join_torch_distributed(case, me, "gloo", make_session) as gloo_session:
                 yield gloo_session
 
     def role(self, name: str) -> Callable[[Case, RankInfo, Path], None] | None:

@@ -17,7 +17,7 @@ from typing import Any
 
 from bench.backends.dask.cluster_ref import DaskContext
 from bench.core.records import GradientBuckets
-from bench.plugins.backend import Session, Shape2D
+from bench.plugins.backend import MakeOptimizer, Session, Shape2D
 
 TURNS_PER_GRAPH = 64
 GRAPHS_AHEAD = 2
@@ -130,9 +130,10 @@ class DaskTaskSession(Session):
     def grouping(self) -> GradientBuckets:
         return GradientBuckets(first_bytes=NO_SIZE_LIMIT, most_bytes=NO_SIZE_LIMIT, laid_out=True, overlaps=False)
 
-    def wrap(self, model: Any, optimizer: Any) -> tuple[Any, Any]:
-        self.optimizer = AveragingOptimizer(optimizer, list(model.parameters()), self)
-        return model, self.optimizer
+    def build_optimizer(self, model: Any, make: MakeOptimizer) -> Any:
+        parameters = list(model.parameters())
+        self.optimizer = AveragingOptimizer(make(parameters), parameters, self)
+        return self.optimizer
 
     @contextmanager
     def no_sync(self) -> Iterator[None]:

@@ -88,21 +88,30 @@ def gather_rows(source: Any, rows: Any, target: Any) -> None:
 
 
 class MnistTraining(Training):
-    """Training that can run whole epochs and test what it learned."""
+    """Training that may run whole epochs and then measures the accuracy on the test images."""
 
     test: data.Split | None = None
+    evaluated_model: Any = None
+    """A model of the same shape, into which the trained parameters are copied."""
 
     def finish(self) -> tuple[tuple[Reading, ...], tuple[MessageTiming, ...]]:
         if self.test is None:
             return (), ()
         import torch
 
+        # Every rank takes part in the snapshot, since each may hold a shard of the parameters only.
+        weights = self.snapshot()
+        if self.session.rank:
+            return (), ()
         correct = 0
+        with torch.no_grad():
+            for parameter, weight in zip(self.evaluated_model.parameters(), weights, strict=True):
+                parameter.copy_(weight)
         images, labels = torch.from_numpy(self.test.images), torch.from_numpy(self.test.labels)
         with torch.no_grad():
             for batch_images, batch_labels in zip(images.split(TEST_BATCH), labels.split(TEST_BATCH), strict=True):
                 inputs = (batch_images.to(self.session.device, torch.float32) / 255 - data.MEAN) / data.STD
-                correct += int((self.plain_model(inputs).argmax(dim=1).cpu() == batch_labels).sum())
+                correct += int((self.evaluated_model(inputs).argmax(dim=1).cpu() == batch_labels).sum())
         accuracy = Reading(name="test_accuracy", value=100 * correct / len(labels), unit="%")
         loss = Reading(name="final_loss", value=float(self.loss.detach()), unit="nats")
         return (accuracy, loss), ()
@@ -171,7 +180,8 @@ class Mnist(Workload):
             # The verified prefix is the first epoch's beginning.
             work.fixed_steps = options.epochs * feed.steps_an_epoch - case.verify_steps
             work.warmup_steps = 0
-            work.test = dataset.test if session.rank == 0 else None
+            work.test = dataset.test
+            work.evaluated_model = make_model(options.model, case.seed).to(session.device)
         return work
 
 

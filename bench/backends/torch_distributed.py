@@ -1,0 +1,98 @@
+"""Joins a torch.distributed process group; shared by the backends whose ranks communicate through one. No backend."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any, TypeVar
+
+from bench.core.case import Case
+from bench.core.rank_info import RankInfo
+from bench.host.network import bind_address, wait_for_listener
+from bench.plugins.backend import Session
+
+# The harness ends a trial that takes too long and collects stacks first; torch's own timeout must not expire before.
+TORCH_TIMEOUT_MARGIN_S = 60
+STORE_PREFIX = "ranks"
+
+_kept_alive: list[Any] = []
+
+
+class ProcessGroupSession(Session):
+    """A session whose ranks are those of torch.distributed's default process group."""
+
+    def all_reduce_sum(self, tensor: Any) -> Any:
+        import torch.distributed as dist
+
+        on_device = tensor.to(self.device)
+        dist.all_reduce(on_device)
+        return on_device
+
+
+SessionT = TypeVar("SessionT", bound=ProcessGroupSession)
+
+
+@contextmanager
+def join_torch_distributed(
+    case: Case, me: RankInfo, transport: str, make_session: Callable[[int, int, str], SessionT]
+) -> Iterator[SessionT]:
+    """Initialize torch.distributed over the address in ``me``; destroy the process group on exit.
+
+    Args:
+        case: The case to measure: its device and its timeout are used.
+        me: The number of this rank, and the address where rank 0 is met.
+        transport: A backend of torch.distributed: ``"gloo"`` or ``"nccl"``.
+        make_session: Takes rank, number of ranks and device, and returns the session to yield.
+    """
+    import torch
+    import torch.distributed as dist
+
+    device = f"cuda:{me.local_rank}" if case.device == "cuda" else "cpu"
+    if device != "cpu":
+        torch.cuda.set_device(device)
+    timeout = timedelta(seconds=case.timeout_s + TORCH_TIMEOUT_MARGIN_S)
+    store = _serve_store(me, timeout) if hosts_store(me, os.environ) else _join_store(me, timeout, case.timeout_s)
+    dist.init_process_group(transport, store=store, rank=me.rank, world_size=me.world, timeout=timeout)
+    session = make_session(me.rank, me.world, device)
+    # Freeing a group joins Gloo's threads while it holds the interpreter's lock, which such a thread may be waiting
+    # for. The rank's process ends right afterwards: what is kept until then is never freed that way.
+    _kept_alive.append((dist.group.WORLD, session))
+    try:
+        yield session
+    finally:
+        dist.destroy_process_group()
+
+
+def hosts_store(me: RankInfo, env: Mapping[str, str]) -> bool:
+    """Whether this rank serves the store where the ranks meet (pure): rank 0 does, unless torchrun's agent does."""
+    return me.rank == 0 and env.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
+
+
+def _serve_store(me: RankInfo, timeout: timedelta) -> Any:
+    """torch's store on one interface; by itself it would listen on every interface."""
+    from torch.distributed import PrefixStore, TCPStore
+
+    host = bind_address(me.rendezvous_host, me.own_host)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.create_server((host, me.rendezvous_port), family=family)
+    store = TCPStore(
+        host,
+        me.rendezvous_port,
+        me.world,
+        is_master=True,
+        timeout=timeout,
+        wait_for_workers=False,
+        master_listen_fd=listener.detach(),
+    )
+    return PrefixStore(STORE_PREFIX, store)
+
+
+def _join_store(me: RankInfo, timeout: timedelta, connect_timeout_s: float) -> Any:
+    from torch.distributed import PrefixStore, TCPStore
+
+    wait_for_listener(me.rendezvous_host, me.rendezvous_port, connect_timeout_s)
+    store = TCPStore(me.rendezvous_host, me.rendezvous_port, me.world, timeout=timeout, wait_for_workers=False)
+    return PrefixStore(STORE_PREFIX, store)
