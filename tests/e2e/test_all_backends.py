@@ -10,7 +10,7 @@ import pytest
 
 from tests.e2e.conftest import Harness
 
-BACKENDS = ("single", "ddp", "horovod", "dask")
+BACKENDS = ("single", "ddp", "fsdp", "horovod", "dask")
 TRAINING = ("mnist", "synthetic")
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import pytest
 
+from bench.backends.fsdp import FsdpSession
+
 
 @pytest.mark.alone
 def test_every_backend_is_decomposed_alike(harness):
     document = harness.lean_sweep(
         "--backends",
-        "single,ddp,horovod,dask",
+        "single,ddp,horovod,dask,fsdp",
         "--workloads",
         "synthetic",
         "--ranks",
@@ -22,6 +24,12 @@ def test_every_backend_is_decomposed_alike(harness):
     )
     assert {cell["outcome"] for cell in document["cells"]} == {"ok"}, "ranks that came apart would be invalid"
     for cell in document["cells"]:
+        if cell["backend"] == "fsdp":
+            # Its steps communicate whatever is left out: no number, and never 0.
+            assert cell["decomposition"] is None
+            assert cell["decomposition_reason"] == FsdpSession.no_sync_reason
+            continue
+        assert cell["decomposition_reason"] is None
         found = cell["decomposition"]
         parts = {name: part["value"] for name, part in found["parts_s"].items()}
         assert sum(parts.values()) == pytest.approx(found["step_s"]["value"], rel=1e-9)

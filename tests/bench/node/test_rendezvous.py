@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.backends.ddp import hosts_store
+from bench.backends.torch_distributed import hosts_store
 from bench.core.rank_info import read_rank_info
 from bench.host.network import bind_address
 from bench.node.rendezvous import Rendezvous, RendezvousError, expand_nodes, read_rendezvous

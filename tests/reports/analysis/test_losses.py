@@ -7,12 +7,13 @@ import math
 import pytest
 
 from bench.core.records import PhaseTimes
-from reports.analysis.bottleneck import EXPOSED, SLOWER, WAITING, efficiency_losses
+from reports.analysis.bottleneck import EXPOSED, NOT_MEASURED, SLOWER, WAITING, efficiency_losses
 from reports.analysis.cells import make_cells
-from reports.analysis.findings import CellGroup
+from reports.analysis.findings import CellGroup, analyse_cells
 from reports.page.plotly_charts import plotly_figure
 from reports.page.step_figures import time_figure
 from reports.page.summary import group_answer, loss_summary
+from reports.page.tables import decomposition_table
 from tests.support.builders import make_case, make_record, make_trial
 
 
@@ -74,3 +75,23 @@ def test_the_bars_add_up_to_the_step(two_ranks):
 def test_cells_without_a_decomposition_have_no_figure():
     case = make_case(ranks=2)
     assert time_figure("g0", make_cells([case], {}, [make_trial(case)], {})) is None
+
+
+def test_a_backend_that_cannot_be_decomposed_says_why_and_no_share_is_zero():
+    cases = [make_case(backend="fsdp", ranks=ranks) for ranks in (1, 2)]
+    reason = "parameters are gathered in every pass"
+    trials = [
+        make_trial(
+            case,
+            number,
+            ranks=tuple(make_record(rank, case.ranks, phases_reason=reason) for rank in range(case.ranks)),
+        )
+        for case in cases
+        for number in range(3)
+    ]
+    cells = make_cells(cases, {}, trials, {})
+    assert [(cell.decomposition, cell.decomposition_reason) for cell in cells] == [(None, reason)] * 2
+    assert loss_summary(cells[1]) == f"{NOT_MEASURED}: {reason}"
+    assert [row[-1] for row in decomposition_table(cells).rows] == [f"not measured: {reason}"] * 2
+    (bottleneck,) = analyse_cells(cells).bottlenecks
+    assert (bottleneck.case.ranks, bottleneck.shares, bottleneck.reason) == (2, {}, reason)
