@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import re
 import subprocess
@@ -102,6 +103,18 @@ def test_a_module_or_an_attribute_that_does_not_exist_is_found():
     assert resolves("bench.plugins.backend.Backend.launch")
     assert not resolves("bench.plugins.backend.Backends")
     assert not resolves("bench.crew")
+
+
+def test_what_the_documentation_reads_from_the_code_exists():
+    """The strict build would find it too, but only where mkdocs is installed."""
+    contracts = (ROOT / "docs" / "reference" / "contracts.md").read_text()
+    names = re.findall(r"^::: (\S+)$", contracts, re.MULTILINE)
+    assert names
+    for node in ast.walk(ast.parse((ROOT / "docs" / "hooks.py").read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.partition(".")[0] in PACKAGES:
+            names += [f"{node.module}.{alias.name}" for alias in node.names]
+    for name in names:
+        assert resolves(name), name
 
 
 @each_text
