@@ -1,15 +1,15 @@
-"""Errors meant for the user: one line that names the place and the remedy. Any other keeps its traceback.
+"""Errors meant for the user, and exit codes. Other exceptions keep their traceback.
+
+The text of a :class:`HarnessError` is one line that names the place and the remedy.
 
     HarnessError          exit 2
     ├── UsageError        a wrong name, option, number or key
     ├── DataError         a missing or damaged data file
     ├── NetworkError      links between ranks that can't be made
-    ├── SiteError         a cluster that refuses what is asked of it, or can't be reached
+    ├── SiteError         a cluster that refuses a request, or can't be reached
     └── StoreError        a store that can't be read or written
 
 Exit codes: 0 fine · 1 regression found · 2 bad usage or input · 3 cannot tell · 4 some trials failed · 130 interrupted.
-
-SIGTERM as Ctrl-C: one way to end tidily.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ import signal
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pydantic.fields import FieldInfo
+if TYPE_CHECKING:
+    from pydantic.fields import FieldInfo
 
 EXIT_OK = 0
 EXIT_USAGE = 2
@@ -30,13 +31,18 @@ EXIT_INTERRUPTED = 130
 
 
 class HarnessError(Exception):
-    """Something the user can mend."""
+    """An error that the user can correct."""
 
     exit_code = EXIT_USAGE
 
 
 class UsageError(HarnessError):
-    """A wrong name, option, number or key. ``place``: the key of the suite that holds it, where that is known."""
+    """A wrong name, option, number or key.
+
+    Args:
+        message: One line: the place, what is wrong, the remedy.
+        place: The key of the suite that holds it, as its parts, where that is known.
+    """
 
     def __init__(self, message: str, place: tuple[str, ...] = ()) -> None:
         super().__init__(message)
@@ -52,7 +58,7 @@ class NetworkError(HarnessError):
 
 
 class SiteError(HarnessError):
-    """A cluster that refuses what is asked of it, or can't be reached."""
+    """A cluster that refuses a request, or can't be reached."""
 
 
 class StoreError(HarnessError):
@@ -60,11 +66,11 @@ class StoreError(HarnessError):
 
 
 def describe_validation_error(error: Mapping[str, Any], fields: Mapping[str, FieldInfo]) -> str:
-    """What pydantic says is wrong with a value, in our words; a pattern is told by what its field is for."""
+    """One of pydantic's errors in a few words; where a pattern is not matched, with the field's description."""
     if error["type"] == "string_pattern_mismatch":
         name = next((str(part) for part in error["loc"] if part in fields), "")
         description = fields[name].description if name else None
-        return "holds what it can't" + (f"; {name}: {description}" if description else "")
+        return "has a form that is not allowed" + (f"; {name}: {description}" if description else "")
     message = str(error["msg"]).removeprefix("Value error, ")
     return f"{message[0].lower()}{message[1:]}"
 

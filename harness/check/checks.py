@@ -14,7 +14,6 @@ from typing import Any
 
 from rich.console import Console
 
-from bench.plugins.registry import load_plugins
 from harness.check.confirmation import (
     ConfirmOptions,
     ConfirmResult,
@@ -35,11 +34,12 @@ from harness.errors import UsageError
 from harness.importers.night_csv import read_histories
 from harness.planning.environment import read_environment
 from harness.planning.plan import Plan
-from harness.sites.base.registry import find_site
 from harness.sites.base.running_trial import utc_now
+from harness.store import DEFAULT_STORE
 from harness.store.opening import mask_password, open_store
-from harness.store.store import DEFAULT_STORE, Store
-from harness.sweep.pipeline import artifact_folder, key_locator, load_suite, plan, prepare_data
+from harness.store.store import Store
+from harness.sweep.pipeline import artifact_folder, prepare_data
+from harness.sweep.plan import SuiteRequest, plan_sweep
 from harness.sweep.progress import PairProgress
 from harness.sweep.runner import new_sweep_id
 from reports.regression.evidence import paired_series, series_of
@@ -180,10 +180,8 @@ def check_pairs(suite: str, base_rev: str, place: str, command: str, stderr_cons
     head = head_tree()
     if head.commit == short_commit(base_rev) and not head.changed_files:
         raise UsageError(f"--base-rev {base_rev} is the commit that is checked out; name the one to compare with")
-    chosen = load_suite(suite, {}, None)
-    suite_plan = prepare_data(
-        plan(chosen, find_site("local"), key_locator(suite, {}, None)), load_plugins()[1], stderr_console
-    )
+    planned = plan_sweep(SuiteRequest(suite))
+    suite_plan = prepare_data(planned.plan, planned.plugins.workloads, stderr_console)
     environment = read_environment()
     began, night = utc_now(), new_sweep_id()
     store = open_store(place, create=True)

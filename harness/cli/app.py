@@ -1,55 +1,130 @@
-"""The command line: a table of contents. Each command is a function in :mod:`harness.cli`."""
+"""The command line: a table of commands, and how errors become exit codes.
+
+A command's module is imported when the command runs; the list of commands needs none of them.
+"""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Sequence
-from typing import Any
+import importlib
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Any, Final
 
 import typer
+from typer.core import TyperCommand, TyperGroup
+from typer.main import get_command
 
-from harness.cli.check import CHECK_EXAMPLES, check
-from harness.cli.fit import FIT_EXAMPLES, fit
-from harness.cli.inventory import DOCTOR_EXAMPLES, LIST_ALL_EXAMPLES, doctor, list_all
-from harness.cli.nightly import NIGHTLY_EXAMPLES, nightly
-from harness.cli.report import REPORT_EXAMPLES, report
-from harness.cli.stores import EXPORT_EXAMPLES, INGEST_EXAMPLES, MERGE_EXAMPLES, export, ingest, merge
-from harness.cli.sweep import SWEEP_EXAMPLES, sweep
+from harness.cli.output import configure_logging
 from harness.errors import EXIT_INTERRUPTED, EXIT_USAGE, HarnessError
 
+MARKUP: Final = "markdown"
+COMMANDS = {
+    "sweep": ("sweep:sweep", "Run a suite and write its report."),
+    "report": ("report:report", "Write the page of a stored sweep, of several side by side, or an index over many."),
+    "check": ("check:check", "Compare the newest sweep with the nights before and report regressions."),
+    "nightly": ("check:nightly", "Run a suite and the micro-benchmarks, check both and write the pages."),
+    "fit": ("fit:fit", "Fit speed-up laws (USL, Amdahl, linear) to throughputs in a CSV file."),
+    "export": ("stores:export", "Write stored trials as CSV, Parquet, pytest-benchmark JSON or Extra-P JSON Lines."),
+    "ingest": ("stores:ingest", "Read pytest-benchmark results into the store."),
+    "merge": ("stores:merge", "Copy the sweeps of another store into this one."),
+    "list": ("inventory:list_all", "List backends, workloads, suites and sites with their options."),
+    "doctor": ("inventory:doctor", "Report what is installed and what is missing, with remedies."),
+}
+"""Command → module and function in :mod:`harness.cli`, and the one line that ``--help`` shows."""
+
+log = logging.getLogger("scaling_harness")
+
+
+def load_command(name: str) -> Any:
+    """Import a command: its module holds the function and, in ``EXAMPLES``, the end of its help.
+
+    Returns:
+        The command as Typer's parser takes it.
+    """
+    module_name, _, function_name = COMMANDS[name][0].partition(":")
+    module = importlib.import_module(f"harness.cli.{module_name}")
+    single = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=MARKUP)
+    single.command(name, epilog=module.EXAMPLES[name])(getattr(module, function_name))
+    return get_command(single)
+
+
+class LazyCommands(Mapping[str, Any]):
+    """The commands by name; each is imported when it is looked up."""
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in COMMANDS:
+            raise KeyError(name)
+        return load_command(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(COMMANDS)
+
+    def __len__(self) -> int:
+        return len(COMMANDS)
+
+
+class CommandTable(TyperGroup):
+    """The group of all commands."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**{**settings, "commands": LazyCommands()})
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        self.commands = {name: TyperCommand(name, help=summary) for name, (_, summary) in COMMANDS.items()}
+        super().format_help(ctx, formatter)
+
+
 app = typer.Typer(
+    cls=CommandTable,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode="markdown",
-    help="Run the same training work under several backends and rank counts, prove that it was the same, and report.",
+    rich_markup_mode=MARKUP,
 )
-app.command(epilog=SWEEP_EXAMPLES)(sweep)
-app.command(epilog=REPORT_EXAMPLES)(report)
-app.command(epilog=CHECK_EXAMPLES)(check)
-app.command(epilog=NIGHTLY_EXAMPLES)(nightly)
-app.command(epilog=FIT_EXAMPLES)(fit)
-app.command(epilog=EXPORT_EXAMPLES)(export)
-app.command(epilog=INGEST_EXAMPLES)(ingest)
-app.command(epilog=MERGE_EXAMPLES)(merge)
-app.command("list", epilog=LIST_ALL_EXAMPLES)(list_all)
-app.command(epilog=DOCTOR_EXAMPLES)(doctor)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            print(f"scaling-harness {version('scaling-harness')}")
+        except PackageNotFoundError:
+            print("scaling-harness, not installed: run from its sources")
+        raise typer.Exit
+
+
+@app.callback(epilog="Examples: `python -m harness sweep`, `python -m harness sweep --help`")
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Run the same training work under several backends and rank counts, verify that it was the same, and report."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
+    """Run the command line.
+
+    Args:
+        arguments: The words after the program's name; ``None`` takes them from ``sys.argv``.
+
+    Returns:
+        The exit status; see :mod:`harness.errors`.
+    """
+    configure_logging()
     try:
         status: Any = app(args=None if arguments is None else list(arguments), standalone_mode=False)
     except HarnessError as problem:
-        print(f"error: {problem}", file=sys.stderr)
+        log.error("error: %s", problem)
         return problem.exit_code
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        log.error("interrupted")
         return EXIT_INTERRUPTED
     except Exception as problem:
-        # Typer's own complaints (an unknown flag, a number that isn't one) in one line like ours.
+        # Typer's own errors (an unknown flag, a number that isn't one) in one line like ours.
         if not hasattr(problem, "format_message"):
             raise
-        print(f"error: {' '.join(problem.format_message().split())} (see --help)", file=sys.stderr)
+        log.error("error: %s (see --help)", " ".join(problem.format_message().split()))
         return EXIT_USAGE
     return int(status or 0)

@@ -1,4 +1,4 @@
-"""``python -m harness check``."""
+"""The commands ``check`` and ``nightly``: verdicts over nights, pairs and files."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import typer
 from harness.cli.output import (
     JsonOption,
     StoreOption,
+    VerbosityOption,
     check_writable,
     command_line,
     print_json,
@@ -17,100 +18,129 @@ from harness.cli.output import (
     stderr_console,
     stdout_console,
 )
-from harness.errors import UsageError
-from harness.store.store import DEFAULT_STORE
+from harness.errors import UsageError, sigterm_as_interrupt
+from harness.store import DEFAULT_STORE
 
 if TYPE_CHECKING:
     from harness.check.checks import CheckResult
 
-CHECK_EXAMPLES = (
-    "Examples:\n\n`python -m harness check` — the newest sweep against the nights before\n\n"
-    "`python -m harness check --confirm` — run suspects again, in pairs with the last good commit\n\n"
-    "`python -m harness check --pairs-only --suite pull_request --base-rev origin/main` — no history needed\n\n"
-    "`python -m harness check --junit junit.xml --markdown summary.md --html verdict.html`\n\n"
-    "`python -m harness check --history H.csv --current C.csv --pairs P.csv --json` — anyone's numbers\n\n"
-    '`python -m harness check --accept synthetic/ddp --because "larger batches, on purpose"`\n\n'
-    "`python -m harness check --calibrate` — how often the rule is wrong, and what it finds\n\n"
-    "Exit: 0 pass or improved, 1 regressed, 2 bad input, 3 cannot tell, 4 failed trials."
-)
+EXAMPLES = {
+    "check": (
+        "Examples:\n\n`python -m harness check` — the newest sweep against the nights before\n\n"
+        "`python -m harness check --confirm` — run suspects again, in pairs with the last good commit\n\n"
+        "`python -m harness check --pairs-only --suite pull_request --base-rev origin/main` — without a history\n\n"
+        "`python -m harness check --junit junit.xml --markdown summary.md --html verdict.html`\n\n"
+        "`python -m harness check --history H.csv --current C.csv --pairs P.csv --json` — numbers from elsewhere\n\n"
+        '`python -m harness check --accept synthetic/ddp --because "larger batches, on purpose"`\n\n'
+        "`python -m harness check --calibrate` — the rule's false-alarm rate and what it finds\n\n"
+        "Exit: 0 pass or improved, 1 regressed, 2 bad input, 3 cannot tell, 4 failed trials."
+    ),
+    "nightly": (
+        "Examples:\n\n`python -m harness nightly`\n\n"
+        "`python -m harness nightly scaling --no-micro --out /srv/pages` — another suite, without micro-benchmarks\n\n"
+        "`python -m harness nightly --base-rev v1.2` — suspects are compared with that commit\n\n"
+        "Exit: 0 pass or improved, 1 regressed, 2 bad input, 3 cannot tell, 4 a trial or a step gave no number, "
+        "130 interrupted."
+    ),
+}
+
+SuiteOption = Annotated[
+    str | None, typer.Option("--suite", metavar="NAME", help="Check the newest sweep of this suite.")
+]
+SweepOption = Annotated[
+    str | None, typer.Option("--sweep", metavar="SWEEP", help="Check this sweep instead of the newest.")
+]
+BaselineOption = Annotated[
+    str | None,
+    typer.Option("--baseline", metavar="SWEEP", help="Compare with this sweep alone, not with the nights before."),
+]
+ConfirmOption = Annotated[
+    bool, typer.Option("--confirm", help="Run suspects again: interleaved pairs of this code and the base's.")
+]
+BaseRevOption = Annotated[
+    str | None, typer.Option("--base-rev", metavar="REV", help="The base commit; default: the last good night's.")
+]
+PairsOnlyOption = Annotated[
+    bool, typer.Option("--pairs-only", help="Run pairs of every case of --suite, without a sweep or a history.")
+]
+HistoryOption = Annotated[
+    Path | None,
+    typer.Option("--history", metavar="H.csv", help="Columns night, benchmark, run, sample, seconds."),
+]
+CurrentOption = Annotated[
+    Path | None, typer.Option("--current", metavar="C.csv", help="The night to check; the same columns.")
+]
+PairsOption = Annotated[
+    Path | None, typer.Option("--pairs", metavar="P.csv", help="Columns benchmark, pair, head_s, base_s.")
+]
+AcceptOption = Annotated[
+    str | None,
+    typer.Option("--accept", metavar="CURVE", help="Accept a change on purpose: its level becomes the new base."),
+]
+BecauseOption = Annotated[str | None, typer.Option("--because", metavar="TEXT", help="The reason for --accept.")]
+CalibrateOption = Annotated[
+    bool, typer.Option("--calibrate", help="Measure the rule on this store's history and on synthetic ones.")
+]
+ChecksOption = Annotated[
+    int, typer.Option("--checks", min=100, help="The number of unchanged series that --calibrate checks.")
+]
+KeepOption = Annotated[
+    Path | None,
+    typer.Option("--keep", metavar="FILE.json", help="Write the rates of --calibrate that verdicts quote."),
+]
+JunitOption = Annotated[Path | None, typer.Option("--junit", metavar="FILE.xml", help="Write JUnit XML, for CI.")]
+MarkdownOption = Annotated[
+    Path | None, typer.Option("--markdown", metavar="FILE.md", help="Write Markdown, for a job summary or a comment.")
+]
+HtmlOption = Annotated[
+    Path | None, typer.Option("--html", metavar="FILE.html", help="Write a page with a figure for each finding.")
+]
 
 
 def check(
     store: StoreOption = DEFAULT_STORE,
-    suite: Annotated[str | None, typer.Option(metavar="NAME", help="Judge this suite's newest sweep.")] = None,
-    sweep: Annotated[str | None, typer.Option(metavar="SWEEP", help="Judge this sweep, not the newest.")] = None,
-    baseline: Annotated[
-        str | None, typer.Option(metavar="SWEEP", help="The one sweep to compare with, instead of the nights before.")
-    ] = None,
-    confirm: Annotated[
-        bool, typer.Option("--confirm", help="Run suspects again: interleaved pairs of this code and the base's.")
-    ] = False,
-    base_rev: Annotated[
-        str | None, typer.Option(metavar="REV", help="The base commit; default: the last good night's.")
-    ] = None,
-    pairs_only: Annotated[
-        bool, typer.Option("--pairs-only", help="Pairs of every case of --suite; no sweep and no history.")
-    ] = False,
-    history: Annotated[
-        Path | None, typer.Option(metavar="H.csv", help="Columns night, benchmark, run, sample, seconds.")
-    ] = None,
-    current: Annotated[Path | None, typer.Option(metavar="C.csv", help="The night to judge; the same columns.")] = None,
-    pairs: Annotated[
-        Path | None, typer.Option(metavar="P.csv", help="Columns benchmark, pair, head_s, base_s.")
-    ] = None,
-    accept: Annotated[
-        str | None, typer.Option(metavar="CURVE", help="This change was meant: its level is the new base.")
-    ] = None,
-    because: Annotated[str | None, typer.Option(metavar="TEXT", help="Why, for --accept.")] = None,
-    calibrate: Annotated[
-        bool, typer.Option("--calibrate", help="Measure the rule on this store's history and on made-up ones.")
-    ] = False,
-    checks: Annotated[int, typer.Option(min=100, help="Unchanged series that --calibrate judges.")] = 30_000,
-    keep: Annotated[
-        Path | None, typer.Option(metavar="FILE.json", help="Where --calibrate writes what verdicts quote.")
-    ] = None,
-    junit: Annotated[Path | None, typer.Option(metavar="FILE.xml", help="JUnit, for CI.")] = None,
-    markdown: Annotated[Path | None, typer.Option(metavar="FILE.md", help="For a job's summary or a comment.")] = None,
-    html: Annotated[Path | None, typer.Option(metavar="FILE.html", help="One page with a figure a finding.")] = None,
+    suite: SuiteOption = None,
+    sweep: SweepOption = None,
+    baseline: BaselineOption = None,
+    confirm: ConfirmOption = False,
+    base_rev: BaseRevOption = None,
+    pairs_only: PairsOnlyOption = False,
+    history: HistoryOption = None,
+    current: CurrentOption = None,
+    pairs: PairsOption = None,
+    accept: AcceptOption = None,
+    because: BecauseOption = None,
+    calibrate: CalibrateOption = False,
+    checks: ChecksOption = 30_000,
+    keep: KeepOption = None,
+    junit: JunitOption = None,
+    markdown: MarkdownOption = None,
+    html: HtmlOption = None,
     as_json: JsonOption = False,
+    verbosity: VerbosityOption = None,
 ) -> int:
-    """Judge the newest sweep against the nights before it.
+    """Compare the newest sweep with the nights before and report regressions.
 
-    Nights are screened; what is suspect is confirmed by interleaved pairs, or left open. A verdict quotes the
-    false-alarm rate that the rule was measured to have.
+    Nights are screened; suspects are confirmed by interleaved pairs, or left open. A verdict quotes the false-alarm
+    rate that was measured for the rule.
     """
-    from harness.check.checks import check_files, check_pairs, check_sweep
-    from harness.check.confirmation import ConfirmOptions
-    from harness.check.sweep_history import SweepSelection
-
     if accept is not None or because is not None:
         return _accept(store, accept, because, suite, as_json=as_json)
     if calibrate:
-        from harness.check.calibration import calibrate_store
-
-        target_file = check_writable("--keep", keep)
-        return print_output(calibrate_store(store, suite, checks, target_file, stderr_console), as_json=as_json)
+        return _calibrate(store, suite, checks, keep, as_json=as_json)
     files = {
         name: check_writable(f"--{name}", target)
         for name, target in (("junit", junit), ("markdown", markdown), ("html", html))
     }
     if history is not None or current is not None or pairs is not None:
-        if history is None or current is None:
-            raise UsageError("--history and --current belong together: give both, each a CSV file")
         if confirm or base_rev or baseline or pairs_only or suite or sweep:
-            raise UsageError("--history judges files: pairs come by --pairs, and no other option of a sweep applies")
-        return _report_verdict(check_files(history, current, pairs, command_line()), files, as_json=as_json)
-    if pairs_only:
-        if suite is None or base_rev is None:
-            raise UsageError("--pairs-only: name the cases and the base with --suite NAME --base-rev REV")
-        return _report_verdict(
-            check_pairs(suite, base_rev, store, command_line(), stderr_console), files, as_json=as_json
-        )
-    if base_rev is not None and not confirm:
-        raise UsageError("--base-rev is what --confirm runs pairs against; say --confirm too")
-    which, confirmation = SweepSelection(suite, sweep, baseline), ConfirmOptions(confirm, base_rev)
-    checked = check_sweep(store, which, confirmation, command_line(), stderr_console)
-    return _report_verdict(checked, files, as_json=as_json)
+            raise UsageError("--history checks files: pairs come by --pairs, and options of a sweep do not apply")
+        result = _check_files(history, current, pairs)
+    elif pairs_only:
+        result = _check_pairs(suite, base_rev, store)
+    else:
+        result = _check_sweep(store, suite, sweep, baseline, base_rev, confirm=confirm)
+    return _report_verdict(result, files, as_json=as_json)
 
 
 def _accept(store: str, curve: str | None, because: str | None, suite: str | None, *, as_json: bool) -> int:
@@ -121,8 +151,44 @@ def _accept(store: str, curve: str | None, because: str | None, suite: str | Non
     return print_output(accept(store, curve, because, suite), as_json=as_json)
 
 
-def _report_verdict(checked: CheckResult, files: dict[str, Path | None], *, as_json: bool) -> int:
-    """Write what was asked for and say the verdict; returns the exit code."""
+def _calibrate(store: str, suite: str | None, checks: int, keep: Path | None, *, as_json: bool) -> int:
+    from harness.check.calibration import calibrate_store
+
+    target = check_writable("--keep", keep)
+    return print_output(calibrate_store(store, suite, checks, target, stderr_console()), as_json=as_json)
+
+
+def _check_files(history: Path | None, current: Path | None, pairs: Path | None) -> CheckResult:
+    from harness.check.checks import check_files
+
+    if history is None or current is None:
+        raise UsageError("--history and --current belong together: give both, each a CSV file")
+    return check_files(history, current, pairs, command_line())
+
+
+def _check_pairs(suite: str | None, base_rev: str | None, store: str) -> CheckResult:
+    from harness.check.checks import check_pairs
+
+    if suite is None or base_rev is None:
+        raise UsageError("--pairs-only: name the cases and the base with --suite NAME --base-rev REV")
+    return check_pairs(suite, base_rev, store, command_line(), stderr_console())
+
+
+def _check_sweep(
+    store: str, suite: str | None, sweep: str | None, baseline: str | None, base_rev: str | None, *, confirm: bool
+) -> CheckResult:
+    from harness.check.checks import check_sweep
+    from harness.check.confirmation import ConfirmOptions
+    from harness.check.sweep_history import SweepSelection
+
+    if base_rev is not None and not confirm:
+        raise UsageError("--base-rev is the base that --confirm runs pairs against; add --confirm")
+    selection, confirmation = SweepSelection(suite, sweep, baseline), ConfirmOptions(confirm, base_rev)
+    return check_sweep(store, selection, confirmation, command_line(), stderr_console())
+
+
+def _report_verdict(result: CheckResult, files: dict[str, Path | None], *, as_json: bool) -> int:
+    """Write the files that were asked for and print the verdict; returns the exit code."""
     from harness.sweep.report import write_atomically
     from reports.formats.verdict import json_document, terminal
     from reports.formats.verdict.junit import junit
@@ -131,11 +197,11 @@ def _report_verdict(checked: CheckResult, files: dict[str, Path | None], *, as_j
     from reports.page.html import render
     from reports.regression import summary
 
-    judgement = checked.judgement
+    judgement = result.judgement
     texts = {
         "junit": lambda: junit(judgement),
         "markdown": lambda: markdown(judgement),
-        "html": lambda: render(make_check_page(judgement, checked.series)),
+        "html": lambda: render(make_check_page(judgement, result.series)),
     }
     for name, target in files.items():
         if target is not None:
@@ -151,3 +217,24 @@ def _report_verdict(checked: CheckResult, files: dict[str, Path | None], *, as_j
         for line in terminal.footer_lines(judgement):
             console.print(line, markup=False, highlight=False, soft_wrap=True)
     return summary.exit_code(judgement)
+
+
+def nightly(
+    suite: Annotated[str, typer.Argument(help="A suite's name (see `list`) or a TOML file.")] = "nightly",
+    store: StoreOption = DEFAULT_STORE,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="The folder of pages and verdicts.")] = Path(".runs/nightly"),
+    base_rev: Annotated[
+        str | None, typer.Option(metavar="REV", help="The base of suspects; default: the last good commit.")
+    ] = None,
+    micro: Annotated[bool, typer.Option("--micro/--no-micro", help="Run the micro-benchmarks too.")] = True,
+    confirm: Annotated[bool, typer.Option("--confirm/--no-confirm", help="Run suspects again, in pairs.")] = True,
+    verbosity: VerbosityOption = None,
+) -> int:
+    """Run a suite and the micro-benchmarks, check both and write the pages.
+
+    The exit code is the verdict. A step that fails is reported, and the others run all the same.
+    """
+    from harness.check.nightly import NightlyOptions, run_nightly
+
+    with sigterm_as_interrupt():
+        return run_nightly(NightlyOptions(suite, store, out, base_rev, micro, confirm), stderr_console())

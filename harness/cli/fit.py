@@ -1,4 +1,4 @@
-"""``python -m harness fit``."""
+"""The command ``fit``: speed-up laws of anyone's throughputs."""
 
 from __future__ import annotations
 
@@ -9,29 +9,39 @@ from typing import Annotated, get_args
 import typer
 
 from bench.core.case import Scaling
-from harness.cli.output import JsonOption, print_output
+from harness.cli.output import JsonOption, VerbosityOption, print_output
 from harness.errors import UsageError, suggest_name
 
-FIT_EXAMPLES = (
-    "Examples:\n\n`python -m harness fit scaling.csv`\n\n"
-    "`python -m harness fit scaling.csv --model usl --predict 64,1024 --json`\n\n"
-    "The file: columns `ranks` (or `n`) and `throughput`, repeats as further rows; a column `curve` tells curves apart."
-)
+EXAMPLES = {
+    "fit": (
+        "Examples:\n\n`python -m harness fit scaling.csv`\n\n"
+        "`python -m harness fit scaling.csv --model usl --predict 64,1024 --json`\n\n"
+        "The file has the columns `ranks` (or `n`) and `throughput`; repeats are further rows, and a column `curve` "
+        "separates curves."
+    )
+}
 
 
 def fit(
     file: Annotated[Path, typer.Argument(help="A CSV file.", metavar="FILE.csv")],
-    model: Annotated[str, typer.Option(metavar="usl|amdahl|linear|best", help="What to fit.")] = "best",
+    model: Annotated[str, typer.Option(metavar="usl|amdahl|linear|best", help="The law to fit.")] = "best",
     method: Annotated[str, typer.Option(metavar="log|nls", help="Residuals of ln X (default), or of X.")] = "log",
-    predict: Annotated[str | None, typer.Option(metavar="8,64,1024", help="Rank counts that were not run.")] = None,
+    predict: Annotated[
+        str | None, typer.Option(metavar="8,64,1024", help="Rank counts to predict the throughput at.")
+    ] = None,
     scaling: Annotated[
-        str | None, typer.Option(metavar="strong|weak", help="weak: serial shares by Gustafson; else as the file says.")
+        str | None,
+        typer.Option(metavar="strong|weak", help="Overrides the file's column; weak: serial shares by Gustafson."),
     ] = None,
     as_json: JsonOption = False,
+    verbosity: VerbosityOption = None,
 ) -> int:
-    """Fit speed-up laws to measured throughputs: USL, Amdahl or linear, with intervals and traps named."""
+    """Fit speed-up laws (USL, Amdahl, linear) to throughputs in a CSV file.
+
+    Parameters have intervals, and flags name what makes a fit unreliable.
+    """
     from harness.importers.throughput_csv import read_throughputs
-    from harness.planning.predict_options import parse_rank_counts
+    from harness.planning.flags import parse_rank_counts
     from reports.analysis.curve import fit_curve
     from reports.analysis.scaling import FitMethod, ScalingLaw
     from reports.formats.curve_fits import CurveFits

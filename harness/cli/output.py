@@ -1,28 +1,61 @@
-"""What commands have in common: options, and where people and programs read."""
+"""What commands have in common: options, logging, and where people and programs read results.
+
+Results go to standard output; progress, remarks and errors go to standard error.
+"""
 
 from __future__ import annotations
 
 import json
+import logging
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Protocol, TextIO
 
 import typer
-from rich.console import Console
 
 from harness.errors import EXIT_OK, UsageError
 
-stderr_console = Console(stderr=True)
+if TYPE_CHECKING:
+    from rich.console import Console
+
 PIPED_WIDTH = 110
+log = logging.getLogger("scaling_harness")
 
 
-class CommandOutput(Protocol):
-    """What a command has to say, to people and to programs."""
+class _StderrHandler(logging.StreamHandler[TextIO]):
+    """Writes to what ``sys.stderr`` is at that moment: a progress bar may have taken its place."""
 
-    def as_json(self) -> dict[str, Any]: ...
+    @property
+    def stream(self) -> TextIO:
+        return sys.stderr
 
-    def print(self, console: Console) -> None: ...
+    @stream.setter
+    def stream(self, stream: TextIO) -> None:
+        return
+
+
+def configure_logging(level: int = logging.INFO) -> None:
+    """Send the project's log (the logger ``scaling_harness``) from ``level`` on to standard error, as plain lines."""
+    log.setLevel(level)
+    if not any(isinstance(handler, _StderrHandler) for handler in log.handlers):
+        log.addHandler(_StderrHandler())
+
+
+def set_verbosity(verbose: bool | None) -> None:
+    """``True`` logs debug lines, commands started by this process among them; ``False`` errors alone."""
+    if verbose is None:
+        return
+    configure_logging(logging.DEBUG if verbose else logging.ERROR)
+    if verbose:
+        sys.addaudithook(_log_command)
+
+
+def _log_command(event: str, arguments: tuple[Any, ...]) -> None:
+    if event == "subprocess.Popen" and log.isEnabledFor(logging.DEBUG):
+        command = arguments[1]
+        words = [command] if isinstance(command, str | bytes) else command
+        log.debug("run: %s", shlex.join(map(str, words)))
 
 
 StoreOption = Annotated[
@@ -31,10 +64,29 @@ StoreOption = Annotated[
 JsonOption = Annotated[
     bool, typer.Option("--json", help="Print one JSON document on standard output and nothing else.")
 ]
+VerbosityOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--verbose/--quiet",
+        "-v/-q",
+        callback=set_verbosity,
+        is_eager=True,
+        help="Log the commands that are started too; or nothing but errors and the result.",
+        show_default=False,
+    ),
+]
+
+
+class CommandOutput(Protocol):
+    """The result of a command, for people and for programs."""
+
+    def as_json(self) -> dict[str, Any]: ...
+
+    def print(self, console: Console) -> None: ...
 
 
 def print_output(output: CommandOutput, *, as_json: bool) -> int:
-    """Print what was written or brought in; returns the exit status."""
+    """Print a result; returns the exit status."""
     if as_json:
         print_json(output.as_json())
     else:
@@ -44,26 +96,36 @@ def print_output(output: CommandOutput, *, as_json: bool) -> int:
 
 def stdout_console() -> Console:
     """Standard output for people; wide enough for every column where it is not a terminal."""
+    from rich.console import Console
+
     console = Console()
     return console if console.is_terminal else Console(width=PIPED_WIDTH)
 
 
+def stderr_console() -> Console:
+    """Standard error for progress; silent under ``--quiet``."""
+    from rich.console import Console
+
+    return Console(stderr=True, quiet=not log.isEnabledFor(logging.INFO))
+
+
 def print_json(document: Any) -> None:
+    """Print a document on standard output. Not-a-number values are refused: JSON has none."""
     print(json.dumps(document, indent=2, allow_nan=False))
 
 
 def command_line() -> str:
-    """What was typed, without passwords."""
+    """The command as it was typed, without passwords."""
     from harness.store.opening import mask_password
 
     return shlex.join(["python", "-m", "harness", *map(mask_password, sys.argv[1:])])
 
 
 def check_writable(option: str, target: Path | None) -> Path | None:
-    """A file that can't be written is found out before the work. Raises :class:`UsageError`."""
+    """The absolute path of a file to write, checked before the work. Raises :class:`UsageError`."""
     if target is None:
         return None
     target = target.resolve()
     if target.is_dir() or not target.parent.is_dir():
-        raise UsageError(f"{option} {target}: its folder does not exist, or it is one itself; name a file to write")
+        raise UsageError(f"{option} {target}: its folder does not exist, or it is a folder; name a file to write")
     return target

@@ -1,4 +1,4 @@
-"""``python -m harness report``."""
+"""The command ``report``: pages of stored sweeps."""
 
 from __future__ import annotations
 
@@ -7,50 +7,52 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.output import JsonOption, StoreOption, print_output
+from harness.cli.output import JsonOption, StoreOption, VerbosityOption, print_output
 from harness.errors import UsageError
-from harness.store.store import DEFAULT_STORE
+from harness.store import DEFAULT_STORE
 
-REPORT_EXAMPLES = (
-    "Examples:\n\n`python -m harness report`\n\n"
-    "`python -m harness report 20261121-101500-ab12 --out night.html`\n\n"
-    "`python -m harness report 20261120-101500-cd34 latest` — side by side, and what changed\n\n"
-    "`python -m harness report --predict 8,64 --link 100Gbit,5us` — what to expect where nothing was run\n\n"
-    "`python -m harness report --predict 64,512,4096 --ranks-per-node 8` — on more nodes than there were\n\n"
-    "`python -m harness report --index nights/` — a report of each finished sweep, and the trend over them"
-)
+EXAMPLES = {
+    "report": (
+        "Examples:\n\n`python -m harness report`\n\n"
+        "`python -m harness report 20261121-101500-ab12 --out night.html`\n\n"
+        "`python -m harness report 20261120-101500-cd34 latest` — side by side, with what changed\n\n"
+        "`python -m harness report --predict 8,64 --link 100Gbit,5us` — predictions for other rank counts\n\n"
+        "`python -m harness report --predict 64,512,4096 --ranks-per-node 8` — predictions for more nodes\n\n"
+        "`python -m harness report --index nights/` — a report of each finished sweep, and the trend over them"
+    ),
+}
 
 
 def report(
     sweeps: Annotated[list[str] | None, typer.Argument(metavar="SWEEP", help="Ids; default: the latest.")] = None,
     store: StoreOption = DEFAULT_STORE,
-    out: Annotated[Path | None, typer.Option(metavar="FILE.html", help="Default: beside the store.")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="FILE.html", help="The page; default: beside the store.")] = None,
     index: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="The trend over the sweeps named, or all, with their reports.")
+        Path | None, typer.Option(metavar="DIR", help="Write the trend over these sweeps, or all, with their reports.")
     ] = None,
     predict: Annotated[
         str | None,
-        typer.Option(metavar="8,64,1024", help="Rank counts to foretell; else 2, 4 and 8 times the largest."),
+        typer.Option(metavar="8,64,1024", help="Rank counts to predict; default: 2, 4 and 8 times the largest."),
     ] = None,
     link: Annotated[
-        str | None, typer.Option(metavar="100Gbit,5us", help="Foretell up to 4,096 ranks over such a link.")
+        str | None, typer.Option(metavar="100Gbit,5us", help="Predict up to 4,096 ranks over such a link.")
     ] = None,
     ranks_per_node: Annotated[
-        int | None, typer.Option(metavar="K", help="Foretell for nodes of so many ranks; else as they were measured.")
+        int | None, typer.Option(metavar="K", help="Predict for nodes of this many ranks; default: as measured.")
     ] = None,
     as_json: JsonOption = False,
+    verbosity: VerbosityOption = None,
 ) -> int:
-    """Write the page of a stored sweep again, of several side by side, or an index over many."""
-    from harness.planning.predict_options import parse_link, parse_rank_counts, parse_ranks_per_node
+    """Write the page of a stored sweep, of several side by side, or an index over many."""
+    from harness.planning.flags import parse_link, parse_rank_counts, parse_ranks_per_node
     from reports.analysis.predictions import PredictOptions
 
     if index is not None:
         if out is not None:
-            raise UsageError("--out names one page and --index a folder of them; leave one of them out")
+            raise UsageError("--out names one page and --index a folder of pages; leave one of them out")
         if predict or link or ranks_per_node:
             raise UsageError(
-                "--predict, --ranks-per-node and --link are asked of a page of sweeps, not of an --index; "
-                "leave them out"
+                "--predict, --ranks-per-node and --link apply to a page of sweeps, not to an --index; leave them out"
             )
         from harness.publish.index import write_index
 
@@ -62,6 +64,5 @@ def report(
         return print_output(comparison.compare_sweeps(sweeps, store, out, predict_options), as_json=as_json)
     from harness.sweep import pipeline
 
-    return print_output(
-        pipeline.rewrite_report(sweeps[0] if sweeps else "latest", store, out, predict_options), as_json=as_json
-    )
+    sweep = sweeps[0] if sweeps else "latest"
+    return print_output(pipeline.rewrite_report(sweep, store, out, predict_options), as_json=as_json)

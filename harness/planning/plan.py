@@ -1,17 +1,17 @@
-"""Suite → ordered cases, skips with reasons, and combinations that make no sense. It starts nothing."""
+"""From a suite to ordered cases, skips with reasons, and combinations that make no sense. It starts nothing."""
 
 from __future__ import annotations
 
 import itertools
 import math
 import random
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import ClassVar, Protocol
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Protocol
 
 from bench.core.case import Case, Device, Scalar
 from bench.core.frozen_model import FrozenModel
 from bench.node.launchers.base import launch_unavailable_reason
-from bench.plugins.backend import Backend, Options
+from bench.plugins.backend import Backend
 from bench.plugins.workload import Workload
 from harness.errors import UsageError, suggest_name
 from harness.planning.options import option_combinations
@@ -33,7 +33,7 @@ SUITE_FIELDS_OF_CASES = {
     "affinity",
     "telemetry",
 }
-"""What a suite says and every case repeats."""
+"""The fields of a suite that every case repeats."""
 
 
 class Skip(FrozenModel):
@@ -53,9 +53,8 @@ class Plan(FrozenModel):
 
 
 class SiteProtocol(Protocol):
-    """What the plan asks of a site; see :class:`harness.sites.base.contract.Site`."""
+    """What the plan needs of a site; see :class:`harness.sites.base.contract.Site`."""
 
-    options: ClassVar[type[Options]]
     shares_environment: bool
 
     launchers: tuple[str, ...]
@@ -71,20 +70,27 @@ def make_plan(
     backends: Mapping[str, Backend],
     workloads: Mapping[str, Workload],
     where: SiteProtocol,
-    sites: Collection[str] = (),
 ) -> Plan:
-    """Expand the suite. ``sites``: all there are; what a suite says of others than the one it runs on is theirs.
+    """Expand a suite.
 
-    Raises :class:`UsageError` for wrong names, options or numbers, or an empty plan.
+    Args:
+        suite: With options under their full names (:func:`harness.planning.options.resolve_options`).
+        machine: The machines of the site.
+        backends: All backends by name.
+        workloads: All workloads by name.
+        where: The site.
+
+    Raises:
+        UsageError: A name, an option or a number is wrong, or the plan is empty.
     """
-    _check_names(suite, backends, workloads, {**dict.fromkeys(sites), machine.site: where.options})
+    _check_names(suite, backends, workloads)
     device = choose_device(suite, machine)
     places = placements(suite, machine, device)
     threads = suite.threads or default_threads(places, machine)
     cases: list[Case] = []
     skips: list[Skip] = []
     not_applicable: list[Skip] = []
-    for case in _expand(suite, device, places, threads, machine, where.options, backends, workloads):
+    for case in _expand(suite, device, places, threads, machine, backends, workloads):
         backend, workload = backends[case.backend], workloads[case.workload]
         unsupported = workload.unsupported_reason(case) or backend.unsupported_reason(case)
         if unsupported:
@@ -129,46 +135,20 @@ def imprecise_cases(plan: Plan, rates: Mapping[str, Sequence[float]], precision:
     """
     wide = []
     for case in plan.cases:
-        found = rates.get(case.key)
-        ranks_on_node = half_width(estimate(found, "")) if found else 0.0
-        if ranks_on_node is None or ranks_on_node > precision:
+        case_rates = rates.get(case.key)
+        width = half_width(estimate(case_rates, "")) if case_rates else 0.0
+        if width is None or width > precision:
             wide.append(case)
     return wide
 
 
-def _check_names(
-    suite: Suite,
-    backends: Mapping[str, Backend],
-    workloads: Mapping[str, Workload],
-    sites: Mapping[str, type[Options] | None],
-) -> None:
-    """``sites``: with the options of the one that is used."""
+def _check_names(suite: Suite, backends: Mapping[str, Backend], workloads: Mapping[str, Workload]) -> None:
     for name in suite.backends:
         if name not in backends:
             raise UsageError(f"unknown backend '{name}'{suggest_name(name, backends)}", ("backends",))
     for name in suite.workloads:
         if name not in workloads:
             raise UsageError(f"unknown workload '{name}'{suggest_name(name, workloads)}", ("workloads",))
-    for scope, axes in suite.options.items():
-        known = [
-            name
-            for owner in (backends.get(scope), workloads.get(scope))
-            if owner is not None
-            for name in owner.options.model_fields
-        ]
-        used = sites.get(scope)
-        known += list(used.model_fields) if used else []
-        if scope not in (*backends, *workloads, *sites):
-            meant = suggest_name(scope, [*backends, *workloads, *sites])
-            message = f"option {scope}.{next(iter(axes), '')}: unknown backend, workload or site '{scope}'{meant}"
-            raise UsageError(message, ("options", scope))
-        known += ["transport"] if scope in backends else []
-        for name in axes:
-            if known and name not in known:
-                raise UsageError(
-                    f"option {scope}.{name}: {scope} has no option '{name}'{suggest_name(name, known)}",
-                    ("options", scope, name),
-                )
 
 
 def _expand(
@@ -177,23 +157,20 @@ def _expand(
     places: Sequence[Placement],
     threads: int,
     machine: Machine,
-    site_options: type[Options],
     backends: Mapping[str, Backend],
     workloads: Mapping[str, Workload],
 ) -> Iterator[Case]:
     for workload_name, backend_name in itertools.product(suite.workloads, suite.backends):
         workload, backend = workloads[workload_name], backends[backend_name]
         where: Device = device if device in workload.devices else "cpu"
-        axes = suite.options.get(backend_name, {})
-        if backend_name == machine.site:
-            axes = {name: values for name, values in axes.items() if name not in site_options.model_fields}
-        transports, option_axes = _split_transport(axes, backend, where)
+        workload_scope, backend_scope = f"workload.{workload_name}", f"backend.{backend_name}"
+        transports, option_axes = _split_transport(suite.options.get(backend_scope, {}), backend, where)
         for scaling, net, transport, workload_options, backend_options, (count, ranks_on_node) in itertools.product(
             [scaling for scaling in suite.scaling if scaling in workload.scalings] or workload.scalings,
             suite.net or (None,),
             transports,
-            option_combinations(workload_name, workload.options, suite.options.get(workload_name, {})),
-            option_combinations(backend_name, backend.options, option_axes),
+            option_combinations(workload_scope, workload.options, suite.options.get(workload_scope, {})),
+            option_combinations(backend_scope, backend.options, option_axes),
             places,
         ):
             if workload.uses_batch and scaling == "strong" and suite.batch % count:
@@ -240,14 +217,15 @@ def _split_transport(
     if not chosen:
         # A backend that does not run on this device says so itself, whatever the transport.
         return backend.transports.get(device, ("any",))[:1], option_axes
-    place = ("options", backend.name, "transport")
+    scope = f"backend.{backend.name}"
+    place = ("options", scope, "transport")
     if len(set(chosen)) < len(chosen):
-        raise UsageError(f"option {backend.name}.transport: {', '.join(chosen)} names one twice", place)
+        raise UsageError(f"option {scope}.transport: {', '.join(chosen)} names one twice", place)
     everywhere = sorted({name for names in backend.transports.values() for name in names})
     for name in chosen:
         if name not in everywhere:
             meant = suggest_name(name, everywhere)
-            raise UsageError(f"option {backend.name}.transport: unknown transport '{name}'{meant}", place)
+            raise UsageError(f"option {scope}.transport: unknown transport '{name}'{meant}", place)
     return chosen, option_axes
 
 

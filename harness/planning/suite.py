@@ -1,18 +1,20 @@
-"""A suite: what to sweep, as a TOML file or as flags. It says nothing about the machine; the plan does."""
+"""A suite: what to sweep, as a TOML file with flags laid over it. It knows nothing of the machine; the plan does."""
 
 from __future__ import annotations
 
 import re
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast, get_args
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field, ValidationError, field_validator
 
-from bench.core.case import Fault, FaultKind, Scalar, Scaling
+from bench.core.case import Fault, Scaling
 from bench.core.frozen_model import FrozenModel
 from bench.host.links import parse_rate
 from harness.errors import UsageError, describe_validation_error, suggest_name
+from harness.planning.options import SCOPES, Axes
 
 _PACKAGE_FOLDER = Path(__file__).resolve().parents[1]
 SUITES_FOLDER = next(
@@ -30,10 +32,6 @@ class FiniteModel(FrozenModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-Axes = dict[str, dict[str, tuple[Scalar, ...]]]
-"""``{"ddp": {"bucket_cap_mb": (1, 25)}}``: an option with several values is an axis of the sweep."""
-
-
 class Suite(FiniteModel):
     """What to sweep. ``None`` leaves the choice to the plan, which knows the machine."""
 
@@ -43,9 +41,9 @@ class Suite(FiniteModel):
     workloads: tuple[str, ...] = ("mnist", "synthetic")
     ranks: tuple[Annotated[int, Field(ge=1)], ...] | None = None
     nodes: tuple[Annotated[int, Field(ge=1)], ...] | None = None
-    """Full nodes: with :attr:`ranks_per_node` another way to say :attr:`ranks`."""
+    """Counts of full nodes, instead of :attr:`ranks`: ranks = nodes × :attr:`ranks_per_node`."""
     ranks_per_node: tuple[Annotated[int, Field(ge=1)], ...] | None = None
-    """How many ranks a full node holds; ``None``: the site knows."""
+    """Ranks on a full node; ``None``: the site's default."""
     scaling: tuple[Scaling, ...] = ("strong",)
     device: Literal["auto", "cpu", "cuda"] = "auto"
     repeats: int = Field(3, ge=1)
@@ -60,20 +58,20 @@ class Suite(FiniteModel):
     precision: float | None = Field(None, gt=0, lt=1)
     """Repeat rounds until each cell's 95 % interval of throughput is at most ± this fraction."""
     budget_s: float = Field(600.0, gt=0)
-    """How long precision may take, from the start of the sweep."""
+    """The longest time that :attr:`precision` may take, from the start of the sweep."""
     decompose: bool = True
     own_cost: bool = True
     roofline: bool = True
     affinity: Literal["cores", "none"] = "cores"
     net: tuple[Annotated[str, AfterValidator(parse_rate)], ...] | None = None
-    """Rates of the links between ranks in namespaces of their own (:mod:`bench.host.links`); ``None``: no such
-    links."""
+    """Rates of emulated links between ranks in network namespaces (:mod:`bench.host.links`); ``None``: none."""
     telemetry: str = Field(
         "auto", pattern=r"^(auto|always|off|replay:.+)$", description="auto, always, off or replay:FILE"
     )
     fault: Fault | None = None
-    """What goes wrong on purpose, on every case that has such a rank."""
+    """Injected into every case that has such a rank."""
     options: Axes = Field(default={})
+    """By the plugin's name, full or short as it was written; :func:`resolve_options` gives full names."""
 
     @field_validator("backends", "workloads", "ranks", "nodes", "ranks_per_node", "scaling", "net")
     @classmethod
@@ -105,32 +103,90 @@ def find_suite(name: str) -> Path:
     raise UsageError(f"unknown suite '{name}'{suggest_name(name, suite_names())}")
 
 
+class SuiteFile:
+    """The text of a suite, read once, and where its keys are.
+
+    Raises:
+        UsageError: There is no such suite, or its file can't be read as TOML.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.path = find_suite(name)
+        try:
+            self.text = self.path.read_text()
+            self.content: dict[str, Any] = tomllib.loads(self.text)
+        except (OSError, UnicodeDecodeError) as problem:
+            raise UsageError(f"{self.path}: cannot be read ({problem})") from None
+        except tomllib.TOMLDecodeError as problem:
+            raise UsageError(f"{self.path}: {problem}") from None
+
+    def read(self) -> Suite:
+        """The suite. Raises :class:`UsageError` with file and line."""
+        content = {name: value for name, value in self.content.items() if name not in SCOPES}
+        content.setdefault("name", self.path.stem)
+        content["options"] = self._axes()
+        try:
+            return Suite.model_validate(content)
+        except ValidationError as problem:
+            raise UsageError(
+                explain_invalid_suite(problem, lambda location: f"{self.path}:{find_toml_line(self.text, location)}")
+            ) from None
+
+    def locate(self, key: tuple[str, ...]) -> str:
+        """``file:line: `` of a key of the suite; empty where the file does not set it."""
+        if not key:
+            return ""
+        keys = [key]
+        if key[0] == "options" and len(key) > 1:
+            scope, _, name = key[1].rpartition(".")
+            keys = [("options", name, *key[2:]), *((found, name, *key[2:]) for found in SCOPES if scope in ("", found))]
+        written = [found for found in keys if len(found) == 1 or found[1] in self.content.get(found[0], ())]
+        if not any(found[0] in self.content for found in written):
+            return ""
+        return f"{self.path}:{find_toml_line(self.text, *written)}: "
+
+    def _axes(self) -> Axes:
+        """Options by the plugin's name: full from ``[backend.ddp]``, short from ``[options.ddp]``."""
+        axes: Axes = {}
+        for table in ("options", *SCOPES):
+            plugins = self.content.get(table, {})
+            if not isinstance(plugins, dict) or not all(isinstance(options, dict) for options in plugins.values()):
+                example = "[backend.ddp] with bucket_cap_mb = [1, 25]"
+                where = f"{self.path}:{find_toml_line(self.text, (table,))}"
+                raise UsageError(f"{where}: {table} must hold tables, for example {example}")
+            for plugin, options in plugins.items():
+                full = plugin if table == "options" else f"{table}.{plugin}"
+                values = {name: self._values((table, plugin, name), value) for name, value in options.items()}
+                axes.setdefault(full, {}).update(values)
+        return axes
+
+    def _values(self, key: tuple[str, ...], value: Any) -> tuple[Any, ...]:
+        if value == []:
+            where = f"{self.path}:{find_toml_line(self.text, key)}"
+            raise UsageError(f"{where}: {'.'.join(key)} is empty: name at least one value")
+        return tuple(value) if isinstance(value, list) else (value,)
+
+
 def read_suite(name: str) -> Suite:
     """The named suite. Raises :class:`UsageError` with file and line."""
-    path = find_suite(name)
-    try:
-        text = path.read_text()
-        raw = tomllib.loads(text)
-    except (OSError, UnicodeDecodeError) as problem:
-        raise UsageError(f"{path}: cannot be read ({problem})") from None
-    except tomllib.TOMLDecodeError as problem:
-        raise UsageError(f"{path}: {problem}") from None
-    raw.setdefault("name", path.stem)
-    raw["options"] = _as_axes(raw.get("options", {}), path, text)
-    try:
-        return Suite.model_validate(raw)
-    except ValidationError as problem:
-        raise UsageError(
-            explain_invalid_suite(problem, lambda location: f"{path}:{find_toml_line(text, location)}")
-        ) from None
+    return SuiteFile(name).read()
 
 
 def apply_flags(suite: Suite, changes: dict[str, Any], options: Axes) -> Suite:
-    """The suite with flags laid over it. Raises :class:`UsageError` that names the flag."""
-    merged = {scope: dict(axes) for scope, axes in suite.options.items()}
-    for scope, axes in options.items():
-        merged.setdefault(scope, {}).update(axes)
-    # Nodes that are asked for stand in the place of the suite's rank counts, and the other way round.
+    """The suite with flags laid over it.
+
+    Args:
+        suite: The suite of the file.
+        changes: Values of flags by the name of their field.
+        options: The options of ``--set``, under the same names of plugins as the suite's own.
+
+    Raises:
+        UsageError: A flag has a wrong value; the message names the flag.
+    """
+    merged = {plugin: dict(axes) for plugin, axes in suite.options.items()}
+    for plugin, axes in options.items():
+        merged.setdefault(plugin, {}).update(axes)
+    # Node counts that are given replace the suite's rank counts, and the other way round.
     other = {"nodes": "ranks", "ranks": "nodes"}
     changes = {**{other[name]: None for name in other if name in changes}, **changes}
     try:
@@ -141,106 +197,37 @@ def apply_flags(suite: Suite, changes: dict[str, Any], options: Axes) -> Suite:
         ) from None
 
 
-def explain_invalid_suite(problem: ValidationError, locate: Any) -> str:
-    """The first of pydantic's complaints as one line: place, value, what is wrong, nearest name."""
+def explain_invalid_suite(problem: ValidationError, locate: Callable[[tuple[str, ...]], str]) -> str:
+    """The first of pydantic's errors as one line: place, value, what is wrong, nearest name."""
     first = problem.errors()[0]
     location = tuple(str(part) for part in first["loc"])
     name = location[-1] if location else ""
     if first["type"] == "extra_forbidden":
-        return f"{locate(location)}: unknown key '{name}'{suggest_name(name, Suite.model_fields)}"
+        return f"{locate(location)}: unknown key '{name}'{suggest_name(name, [*Suite.model_fields, *SCOPES])}"
     details = describe_validation_error(dict(first), Suite.model_fields)
     return f"{locate(location)}: {location[0] if location else ''} = {first['input']!r}: {details}"
 
 
-def find_toml_line(text: str, location: tuple[str, ...]) -> int:
-    """The line of a TOML text where the innermost named key of ``place`` is set (1 where it can't be found)."""
-    key_path = tuple(part for part in location if not part.isdigit())
+def find_toml_line(text: str, *locations: tuple[str, ...]) -> int:
+    """The line of a TOML text that sets most of one of these keys; 1 where none is found.
+
+    Args:
+        text: The TOML text.
+        locations: Keys as their parts, outermost first; numbers (positions in an array) are left out of account.
+    """
+    keys = [tuple(part for part in location if not part.isdigit()) for location in locations]
     best, line_number = 0, 1
     table: tuple[str, ...] = ()
     for number, line in enumerate(text.splitlines(), start=1):
         header = re.match(r"\s*\[+([^\]]+)\]", line)
         if header:
-            table = found = _dotted(header.group(1))
+            table = path = _split_key(header.group(1))
         else:
-            found = table + _dotted(line.split("=", 1)[0]) if "=" in line else ()
-        if len(found) > best and found == key_path[: len(found)]:
-            best, line_number = len(found), number
+            path = table + _split_key(line.split("=", 1)[0]) if "=" in line else ()
+        if len(path) > best and any(path == key[: len(path)] for key in keys):
+            best, line_number = len(path), number
     return line_number
 
 
-def _dotted(key: str) -> tuple[str, ...]:
+def _split_key(key: str) -> tuple[str, ...]:
     return tuple(part.strip().strip("\"'") for part in key.split("."))
-
-
-def _as_axes(raw: Any, path: Path, text: str) -> Axes:
-    if not isinstance(raw, dict) or not all(isinstance(axes, dict) for axes in raw.values()):
-        where = f"{path}:{find_toml_line(text, ('options',))}"
-        raise UsageError(f"{where}: options must be tables, for example [options.ddp] with bucket_cap_mb = [1, 25]")
-    for scope, axes in raw.items():
-        for name, value in axes.items():
-            if value == []:
-                where = f"{path}:{find_toml_line(text, ('options', scope, name))}"
-                raise UsageError(f"{where}: options.{scope}.{name} is empty: name at least one value")
-    return {
-        scope: {name: tuple(value) if isinstance(value, list) else (value,) for name, value in axes.items()}
-        for scope, axes in raw.items()
-    }
-
-
-def parse_percent(text: str) -> float:
-    """``2%`` or ``0.02`` → 0.02. Raises :class:`UsageError`."""
-    try:
-        return float(text.removesuffix("%")) / 100 if text.endswith("%") else float(text)
-    except ValueError:
-        raise UsageError(f"--precision {text}: expected a share, for example 2%") from None
-
-
-def parse_duration(text: str) -> float:
-    """``90``, ``90s``, ``10m`` or ``2h`` → seconds. Raises :class:`UsageError`."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text)
-    if found is None:
-        raise UsageError(f"--budget {text}: expected a duration, for example 90s, 10m or 2h")
-    return float(found.group(1)) * {"": 1, "s": 1, "m": 60, "h": 3600}[found.group(2)]
-
-
-def parse_fault(text: str) -> Fault:
-    """``kill:rank=1,step=3`` or ``slow:rank=1,ms=200``. Raises :class:`UsageError`."""
-    kind, _, details = text.partition(":")
-    location = f"--inject {text}"
-    if kind not in get_args(FaultKind):
-        raise UsageError(f"{location}: unknown kind '{kind}'{suggest_name(kind, get_args(FaultKind))}")
-    settings: dict[str, Any] = {}
-    for setting in filter(None, details.split(",")):
-        name, _, value = setting.partition("=")
-        if name not in ("rank", "step", "ms"):
-            raise UsageError(f"{location}: unknown setting '{name}'{suggest_name(name, ('rank', 'step', 'ms'))}")
-        number = float if name == "ms" else int
-        try:
-            settings[name] = number(value)
-        except ValueError:
-            raise UsageError(f"{location}: {name} = '{value}' is not a number") from None
-    if "rank" not in settings:
-        raise UsageError(f"{location}: which rank? for example --inject {kind}:rank=1")
-    if (kind == "slow") != ("ms" in settings):
-        raise UsageError(
-            f"{location}: "
-            + ("how late? for example --inject slow:rank=1,ms=200" if kind == "slow" else f"{kind} takes no ms")
-        )
-    negative = next((name for name, value in settings.items() if value < 0 or value == float("inf")), None)
-    if negative:
-        raise UsageError(f"{location}: {negative} must be 0 or more, and finite")
-    return Fault(kind=cast(FaultKind, kind), **settings)
-
-
-def parse_settings(settings: list[str]) -> Axes:
-    """``["ddp.bucket_cap_mb=1,25"]`` → axes; several values are separated by commas. Raises :class:`UsageError`."""
-    axes: Axes = {}
-    for setting in settings:
-        found = re.fullmatch(r"([\w-]+)\.([\w-]+)=(.+)", setting)
-        if found is None:
-            raise UsageError(f"--set {setting}: expected SCOPE.OPTION=VALUE, for example --set ddp.bucket_cap_mb=1,25")
-        scope, name, values = found.groups()
-        if name in axes.setdefault(scope, {}):
-            raise UsageError(f"--set {setting}: {scope}.{name} is set twice; separate several values by commas")
-        axes[scope][name] = tuple(values.split(","))
-    return axes

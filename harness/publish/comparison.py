@@ -12,8 +12,9 @@ from rich.console import Console
 from bench.core.records import Trial
 from bench.plugins.registry import load_plugins
 from harness.errors import UsageError
+from harness.store import DEFAULT_STORE
 from harness.store.opening import open_store, store_path
-from harness.store.store import DEFAULT_STORE, SweepInfo
+from harness.store.store import SweepInfo
 from harness.sweep import report
 from reports.analysis.cells import Cell
 from reports.analysis.comparison import Comparison, compare, labelled

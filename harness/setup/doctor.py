@@ -6,7 +6,8 @@ import json
 import platform
 import subprocess
 import sys
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 from bench.core.frozen_model import FrozenModel
 from bench.host.installation import HOROVOD_BUILD_COMMAND, find_mpirun, read_horovod_build, torch_cuda_version
@@ -17,6 +18,9 @@ from harness.sites.base.contract import DEFAULT_SITE
 from harness.sites.base.registry import find_site, site_names
 from harness.sites.local.networks import links_unavailable_reason
 from reports.page.plotly_charts import FETCH_COMMAND, PLOTLY_JS_VERSION, bundle_file, read_bundle
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 FRAMEWORKS = 'pip install "scaling-harness[frameworks]", or `tox run -e sweep`'
 HOROVOD_QUERY = """
@@ -192,3 +196,13 @@ def _memory() -> Diagnostic:
     memory = psutil.virtual_memory()
     found = f"{memory.total / 2**30:.1f} GiB, {memory.available / 2**30:.1f} GiB available"
     return Diagnostic(name="memory", status="ok", found=found)
+
+
+def print_diagnostics(findings: Sequence[Diagnostic], console: Console) -> None:
+    """Print the diagnostics for people, a line each."""
+    width = max(len(finding.name) for finding in findings)
+    for finding in findings:
+        style = "green" if finding.status == "ok" else "yellow"
+        remedy = f" → {finding.remedy}" if finding.remedy else ""
+        console.print(f"[{style}]{finding.status:8}[/] {finding.name:{width}}", end="  ", highlight=False)
+        console.print(f"{finding.found}{remedy}", markup=False, highlight=False, soft_wrap=True)

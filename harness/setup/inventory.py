@@ -1,15 +1,16 @@
-"""What there is to choose from: backends, workloads, suites, sites."""
+"""The inventory of backends, workloads, suites and sites with their options."""
 
 from __future__ import annotations
 
-from typing import Any
-
-from rich.console import Console
+from typing import TYPE_CHECKING, Any
 
 from bench.plugins.backend import Options
 from bench.plugins.registry import load_plugins
 from harness.planning.suite import read_suite, suite_names
 from harness.sites.base.registry import find_site, site_names
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 def list_plugins() -> dict[str, Any]:
@@ -50,26 +51,21 @@ def _options(options: type[Options]) -> list[dict[str, Any]]:
     ]
 
 
-def print_plugins(found: dict[str, Any], console: Console) -> None:
-    for kind in ("backends", "workloads"):
-        console.print(kind, style="bold")
-        for plugin in found[kind]:
-            console.print(f"  {plugin['name']:12} {plugin['summary']}", markup=False, highlight=False, soft_wrap=True)
-            for device, names in plugin.get("transports", {}).items():
-                console.print(f"      transport on {device}: {', '.join(names)}", markup=False, highlight=False)
-            _show_options(plugin, console)
-    for kind in ("suites", "sites"):
-        console.print(kind, style="bold")
-        for plugin in found[kind]:
+def print_plugins(inventory: dict[str, Any], console: Console) -> None:
+    """Print the inventory for people, options by their full names (``backend.ddp.bucket_cap_mb``)."""
+
+    def print_line(line: str, style: str | None = None) -> None:
+        console.print(line, style=style, markup=False, highlight=False, soft_wrap=True)
+
+    for kind in ("backends", "workloads", "suites", "sites"):
+        print_line(kind, "bold")
+        for plugin in inventory[kind]:
+            scope = f"{kind.removesuffix('s')}.{plugin['name']}"
             missing = f" ({plugin['lacking']})" if plugin.get("lacking") else ""
-            line = f"  {plugin['name']:12} {plugin['summary']}{missing}"
-            console.print(line, markup=False, highlight=False, soft_wrap=True)
-            _show_options(plugin, console)
-    for plugin in found["broken"]:
-        console.print(f"broken {plugin['kind']} {plugin['name']}: {plugin['error']}", markup=False, style="yellow")
-
-
-def _show_options(plugin: dict[str, Any], console: Console) -> None:
-    for option in plugin.get("options", ()):
-        line = f"      {plugin['name']}.{option['name']} = {option['default']}: {option['description']}"
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+            print_line(f"  {plugin['name']:12} {plugin['summary']}{missing}")
+            for device, names in plugin.get("transports", {}).items():
+                print_line(f"      {scope}.transport on {device}: {', '.join(names)}")
+            for option in plugin.get("options", ()):
+                print_line(f"      {scope}.{option['name']} = {option['default']}: {option['description']}")
+    for plugin in inventory["broken"]:
+        print_line(f"broken {plugin['kind']} {plugin['name']}: {plugin['error']}", "yellow")

@@ -1,1 +1,3 @@
 """The results store."""
+
+DEFAULT_STORE = ".runs/results.sqlite"

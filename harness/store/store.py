@@ -21,6 +21,7 @@ from harness.errors import StoreError, suggest_name
 from harness.planning.environment import Environment
 from harness.planning.plan import Plan
 from harness.planning.suite import Suite
+from harness.store import DEFAULT_STORE
 from harness.store.database import OTHER_STORE_HINT, Database
 from harness.store.ledger import Ledger
 from harness.store.tables import (
@@ -33,8 +34,6 @@ from harness.store.tables import (
     trials_table,
 )
 from reports.analysis.trial_measures import settings_of, stored_measures
-
-DEFAULT_STORE = ".runs/results.sqlite"
 
 
 class SweepInfo(FrozenModel):

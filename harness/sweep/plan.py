@@ -1,0 +1,153 @@
+"""From a suite's name and flags to the plan of a sweep on a site. It starts nothing and writes nothing."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from bench.plugins.registry import Plugins, load_plugins
+from harness.errors import UsageError
+from harness.planning.options import Axes, known_options, parse_settings, resolve_options, single_options
+from harness.planning.plan import Plan, make_plan
+from harness.planning.suite import Suite, SuiteFile, apply_flags
+from harness.sites.base.contract import DEFAULT_SITE, Site
+from harness.sites.base.registry import find_site, site_names
+from reports.analysis import case_titles
+
+log = logging.getLogger("scaling_harness")
+
+
+@dataclass(frozen=True)
+class SuiteRequest:
+    """A suite as it was asked for.
+
+    Args:
+        name: A suite's name or a TOML file.
+        overrides: Values of flags by the name of the suite's field.
+        settings: The values of ``--set``.
+    """
+
+    name: str
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    settings: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class PlannedSweep:
+    """What will run, where, and the plugins that it takes."""
+
+    suite: Suite
+    site: Site
+    plan: Plan
+    plugins: Plugins
+
+    def rendered_files(self) -> dict[str, dict[str, str]]:
+        """What would be submitted for each case beyond this machine, by case key and file name."""
+        if self.site.name == DEFAULT_SITE:
+            return {}
+        from bench.node.agent import required_roles
+
+        # Where something is missing here, the files are shown all the same.
+        lacking = self.site.missing_option() or self.site.missing_dependency()
+        cases = self.plan.cases or [skip.case for skip in self.plan.skips if lacking]
+        provided = self.site.provides_services
+        return {
+            case.key: self.site.render(
+                case, required_roles(case, self.plugins.backends[case.backend], services_provided=provided)
+            )
+            for case in cases
+        }
+
+    def as_json(self) -> dict[str, Any]:
+        return self.plan.model_dump(mode="json") | {"files": self.rendered_files()}
+
+    def lines(self) -> Iterator[str]:
+        """Cases, skips and what makes no sense, a line each, then the files that would be submitted."""
+        for case in self.plan.cases:
+            flags = f"  [{', '.join(case.flags)}]" if case.flags else ""
+            yield f"run    {case_titles.case_title(case)}{flags}"
+        for skip in self.plan.skips:
+            yield f"skip   {case_titles.case_title(skip.case)}: {skip.reason}"
+        for skip in self.plan.not_applicable:
+            yield f"never  {case_titles.case_title(skip.case)}: {skip.reason}"
+        for key, files in self.rendered_files().items():
+            for name, content in files.items():
+                yield f"\n# {key}: {name}\n{content.rstrip()}"
+        count, repeats = len(self.plan.cases), self.plan.repeats
+        yield f"{count} cases × {repeats} rounds = {count * repeats} trials; {len(self.plan.skips)} skipped"
+
+
+def plan_sweep(request: SuiteRequest, site_name: str = DEFAULT_SITE) -> PlannedSweep:
+    """Load the suite and plan it on a site.
+
+    Raises:
+        UsageError: A name, an option or a number is wrong; with file and line where the suite's file holds it.
+    """
+    plugins = load_plugins()
+    suite = load_suite(request, plugins)
+    _report_broken_plugins(suite, plugins)
+    with _located(request):
+        site = choose_site(site_name, suite)
+        plan = make_plan(suite, site.machine(), plugins.backends, plugins.workloads, site)
+    return PlannedSweep(suite, site, plan, plugins)
+
+
+def load_suite(request: SuiteRequest, plugins: Plugins) -> Suite:
+    """The suite with flags laid over it and options under their full names. Raises :class:`UsageError`."""
+    settings = parse_settings(request.settings)
+    with _located(request):
+        suite = full_names(SuiteFile(request.name).read(), plugins)
+    return apply_flags(suite, dict(request.overrides), resolve_options(settings, _known_options(settings, plugins)))
+
+
+def full_names(suite: Suite, plugins: Plugins) -> Suite:
+    """The suite with its options under full names; a stored one may hold short names. Raises :class:`UsageError`."""
+    options = resolve_options(suite.options, _known_options(suite.options, plugins))
+    return suite.model_copy(update={"options": options})
+
+
+def choose_site(name: str, suite: Suite) -> Site:
+    """The named site with the suite's options for it. Raises :class:`UsageError` that names the option."""
+    site = find_site(name)
+    return site.with_options(single_options(f"site.{name}", site.options, suite.options.get(f"site.{name}", {})))
+
+
+def _known_options(axes: Axes, plugins: Plugins) -> dict[str, tuple[str, ...]]:
+    """Sites are loaded only where an option is set for one of their name."""
+    named = {plugin.rpartition(".")[2] for plugin in axes}
+    sites = {name: find_site(name).options if name in named else None for name in site_names()}
+    return known_options(plugins.backends, plugins.workloads, sites)
+
+
+def _report_broken_plugins(suite: Suite, plugins: Plugins) -> None:
+    for broken in plugins.broken:
+        if broken.name in (*suite.backends, *suite.workloads):
+            raise UsageError(f"{broken.kind} '{broken.name}' can't be loaded: {broken.error}")
+        log.warning("plugin broken: %s %s: %s", broken.kind, broken.name, broken.error)
+
+
+@contextmanager
+def _located(request: SuiteRequest) -> Iterator[None]:
+    """Name file and line in an error about a key that the suite's file sets and no flag overrides."""
+    try:
+        yield
+    except UsageError as problem:
+        if not problem.place or _set_by_flag(problem.place, request):
+            raise
+        raise UsageError(f"{SuiteFile(request.name).locate(problem.place)}{problem}") from None
+
+
+def _set_by_flag(place: tuple[str, ...], request: SuiteRequest) -> bool:
+    if place[0] in request.overrides:
+        return True
+    name = place[1].rpartition(".")[2] if len(place) > 1 else ""
+    set_options = {
+        option
+        for plugin, options in parse_settings(request.settings).items()
+        for option in options
+        if plugin.rpartition(".")[2] == name
+    }
+    return any(option in set_options for option in place[2:])
