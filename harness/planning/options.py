@@ -105,8 +105,10 @@ def _owner_of(plugin: str, option: str, known: Mapping[str, Collection[str]]) ->
         raise UsageError(f"option {plugin}.{option} is ambiguous: write {full_names}", ("options", plugin, option))
     if not having:
         names = {name for owner in owners for name in known[owner]}
+        verb = "has" if len(owners) == 1 else "have"
         raise UsageError(
-            f"option {plugin}.{option}: {' and '.join(owners)} has no option '{option}'{suggest_name(option, names)}",
+            f"option {plugin}.{option}: {' and '.join(owners)} {verb} no option '{option}'"
+            f"{suggest_name(option, names)}",
             ("options", plugin, option),
         )
     return having[0]

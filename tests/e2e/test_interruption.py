@@ -49,7 +49,7 @@ def test_an_interrupted_sweep_is_tidy_and_resumed_as_it_was_asked_for(harness, s
     assert document["cells"][0]["trials"] >= 1
     other = harness.run("sweep", "--resume", "--backends", "horovod")
     assert other.returncode == 2
-    assert "was asked for by `python -m harness sweep lean.toml --backends ddp" in other.stderr
+    assert "was started by `python -m harness sweep lean.toml --backends ddp" in other.stderr
 
 
 @pytest.mark.parametrize("transport", ["ddp.transport=gloo", "horovod.transport=mpi", "dask.transport=tasks"])

@@ -27,7 +27,7 @@ from harness.check.interleaving import interleave, open_sides
 from harness.sweep.progress import PairProgress
 
 rev, pairs, cases = sys.argv[1], int(sys.argv[2]), [Case(**case) for case in json.loads(sys.argv[3])]
-with open_sides(rev, cases, Path("pairs"), "e") as (head, base), PairProgress(stderr_console, 2 * pairs) as watcher:
+with open_sides(rev, cases, Path("pairs"), "e") as (head, base), PairProgress(stderr_console(), 2 * pairs) as watcher:
     for found in interleave("night", cases, head, base, 0, pairs, watcher):
         print(found.model_dump_json(), flush=True)
 """

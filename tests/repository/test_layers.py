@@ -42,14 +42,32 @@ def test_dependency_has_one_direction_and_only_ranks_load_frameworks(package):
         assert package == "bench" or not calling & FRAMEWORKS, path
 
 
-def test_planning_and_listing_load_no_framework():
+HEAVY = {"numpy", "pandas", "scipy", "sqlalchemy", "jinja2", "plotly"}
+SLURM = ["sweep", "--dry-run", "--site", "slurm"]
+LISTING = (["sweep", "--dry-run"], ["list"], ["sweep", "--dry-run", "--json"], SLURM)
+    ["sweep", "--dry-run"],
+    ["list"],
+    ["sweep", "--dry-run", "--json"],
+    ["sweep", "--dry-run", "--site", "slurm"],
+)
+
+
+@pytest.mark.parametrize(
+    ("commands", "forbidden"),
+    [
+        ([["--help"]], FRAMEWORKS | CLIENTS | HEAVY | {"pydantic", "bench", "reports"}),
+        ([["sweep", "--dry-run"]], FRAMEWORKS | CLIENTS | HEAVY | {"rich"}),
+        (LISTING, FRAMEWORKS | CLIENTS | HEAVY),
+    ],
+    ids=["help", "dry run", "listing"],
+)
+def test_a_command_loads_what_it_needs(commands, forbidden):
     program = f"""
 import sys
 from harness.cli.app import main
-dry = ["sweep", "--dry-run"]
-for arguments in dry, ["list"], [*dry, "--json"], [*dry, "--site", "kubernetes"]:
+for arguments in {list(commands)!r}:
     assert main(arguments) == 0
-loaded = sorted({FRAMEWORKS | CLIENTS!r} & set(sys.modules))
+loaded = sorted({forbidden!r} & set(sys.modules))
 sys.exit(f"loaded {{loaded}}" if loaded else 0)
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=False)

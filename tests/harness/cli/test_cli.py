@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import sqlite3
 import subprocess
 import sys
@@ -11,7 +13,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from harness.cli.app import main
+from harness.cli.app import COMMANDS, load_command, main
 from tests.support.paths import ROOT
 
 
@@ -57,9 +59,12 @@ WRONG = [
     (["sweep", "--batch", "7", "--ranks", "2"], "batch 7 does not divide among 2 ranks"),
     (["sweep", "--batch", "many"], "--batch"),
     (["sweep", "--set", "ddp.bucket_cap=1"], "did you mean 'bucket_cap_mb'?"),
-    (["sweep", "--set", "nonsense"], "expected SCOPE.OPTION=VALUE"),
+    (["sweep", "--set", "nonsense"], "expected SCOPE.NAME.OPTION=VALUE"),
+    (["sweep", "--set", "backend.ddp.model=cnn"], "backend.ddp has no option 'model'"),
+    (["sweep", "--set", "workload.ddp.transport=gloo"], "unknown workload, backend or site 'workload.ddp'"),
+    (["sweep", "--site", "slurm", "--set", "slurm.partition=a,b"], "option site.slurm.partition takes one value, 2"),
     (["sweep", "--set", "ddp.transport=gloo,gloo"], "names one twice"),
-    (["sweep", "--set", "ddp.bucket_cap_mb=1", "--set", "ddp.bucket_cap_mb=2"], "set twice"),
+    (["sweep", "--set", "ddp.bucket_cap_mb=1", "--set", "backend.ddp.bucket_cap_mb=2"], "leave one of them out"),
     (["sweep", "--set", "synthetic.heads=3"], "3 heads do not divide width 128"),
     (["sweep", "--set", "synthetic.compute_ms=inf"], "finite number"),
     (["sweep", "--timeout", "inf"], "finite number"),
@@ -112,9 +117,9 @@ def test_a_mistake_in_a_suite_s_file_is_told_with_its_line(harness, tmp_path):
     )
     done = harness("sweep", "options.toml", "--ranks", "2")
     assert done.returncode == 2
-    assert "options.toml:5: option ddp.transport: unknown transport 'mpi'" in done.stderr
+    assert "options.toml:5: option backend.ddp.transport: unknown transport 'mpi'" in done.stderr
     done = harness("sweep", "options.toml", "--ranks", "2", "--set", "ddp.transport=nccm")
-    assert done.stderr.startswith("error: option ddp.transport: unknown transport 'nccm'; did you mean 'nccl'?")
+    assert done.stderr.startswith("error: option backend.ddp.transport: unknown transport 'nccm'; did you mean 'nccl'?")
 
 
 def test_a_dry_run_writes_nothing(harness, tmp_path):
@@ -128,15 +133,68 @@ def test_a_dry_run_as_json_is_one_document(harness):
     done = harness("sweep", "--dry-run", "--json", "--ranks", "1,2", "--backends", "ddp")
     document = json.loads(done.stdout)
     assert {"cases", "skips", "not_applicable", "repeats", "files"} == set(document)
-    assert len(document["cases"]) + len(document["skips"]) > 0
+    planned = [*document["cases"], *(skip["case"] for skip in document["skips"])]
+    assert {(case["workload"], case["ranks"]) for case in planned} == {
+        (workload, ranks)
+        for workload in ("mnist", "synthetic", "allreduce", "array_mean")
+        for ranks in (1, 2)
+        if (workload, ranks) != ("allreduce", 1)
+    }
 
 
-@pytest.mark.parametrize("command", ["sweep", "report", "nightly", "export", "list", "doctor"])
-def test_help_has_examples(harness, command):
+def test_a_repeated_setting_sweeps_its_values(harness):
+    asked = ("--dry-run", "--json", "--ranks", "1", "--backends", "ddp", "--workloads", "mnist")
+    values = ("--set", "ddp.bucket_cap_mb=1", "--set", "ddp.bucket_cap_mb=2,3")
+    document = json.loads(harness("sweep", *asked, *values).stdout)
+    planned = [*document["cases"], *(skip["case"] for skip in document["skips"])]
+    assert [case["backend_options"] for case in planned] == [{"bucket_cap_mb": float(size)} for size in (1, 2, 3)]
+
+
+def test_a_flag_overrides_the_suite_s_option_under_either_name(harness, tmp_path):
+    (tmp_path / "mine.toml").write_text("[options.ddp]\nbucket_cap_mb = [1, 2]\n[workload.mnist]\nmodel = 'cnn'\n")
+    asked = ("mine.toml", "--dry-run", "--json", "--ranks", "1", "--backends", "ddp", "--workloads", "mnist")
+    document = json.loads(harness("sweep", *asked, "--set", "backend.ddp.bucket_cap_mb=3").stdout)
+    planned = [*document["cases"], *(skip["case"] for skip in document["skips"])]
+    assert [(case["backend_options"], case["workload_options"]) for case in planned] == [
+        ({"bucket_cap_mb": 3.0}, {"model": "cnn"})
+    ]
+
+
+def test_help_lists_every_command_with_its_first_line(harness):
+    done = harness("--help")
+    assert done.returncode == 0
+    text = " ".join(done.stdout.replace("│", " ").split())
+    for name, (_, summary) in COMMANDS.items():
+        assert f"{name} {summary}" in text
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_s_help_begins_with_its_line_and_ends_with_examples_that_parse(harness, command):
+    loaded = load_command(command)
+    assert loaded.help.splitlines()[0] == COMMANDS[command][1]
     done = harness(command, "--help")
     assert done.returncode == 0
-    assert "xample" in done.stdout
-    assert f"python -m harness {command}" in done.stdout
+    examples = re.findall(r"`([^`]+)`", loaded.epilog)
+    calls = [shlex.split(call) for example in examples for call in re.split(r"&&|[|>]", example)]
+    own = [call[3:] for call in calls if call[:3] == ["python", "-m", "harness"]]
+    assert any(words[0] == command for words in own)
+    for words in own:
+        assert load_command(words[0]).make_context(words[0], words[1:]).params
+
+
+def test_the_version_is_that_of_the_installed_package_or_says_that_there_is_none(harness):
+    done = harness("--version")
+    assert done.returncode == 0
+    assert re.fullmatch(r"scaling-harness( \d[\w.+-]*|, not installed: run from its sources)\n", done.stdout)
+
+
+def test_quiet_leaves_out_all_but_errors_and_verbose_names_what_is_started(harness, tmp_path):
+    (tmp_path / "a.csv").write_text("ranks,throughput\n1,10\n2,18\n4,30\n")
+    assert harness("fit", "a.csv", "-q").stderr == ""
+    assert harness("fit", "b.csv", "-q").stderr.startswith("error: ")
+    assert "run: " not in harness("doctor").stderr
+    assert "run: " in harness("doctor", "-v").stderr
+    assert "run: " not in harness("doctor").stderr, "the next command is not verbose any more"
 
 
 def test_list_names_everything(harness):

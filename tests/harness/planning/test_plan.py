@@ -3,17 +3,16 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
-from pydantic import Field
 
-from bench.plugins.backend import Options
 from bench.plugins.registry import load_plugins
 from harness.errors import UsageError
-from harness.planning.options import option_combinations
+from harness.planning.options import known_options, parse_settings, resolve_options
 from harness.planning.placements import Machine, default_ranks
 from harness.planning.plan import imprecise_cases, make_plan, shuffled_rounds
-from harness.planning.suite import Suite, parse_settings
+from harness.planning.suite import Suite
 
 BACKENDS, WORKLOADS, _ = load_plugins()
+KNOWN = known_options(BACKENDS, WORKLOADS, {"local": None, "slurm": None})
 TWO_CORES = Machine(cores=2)
 FAR = Machine(site="slurm", multi_node=True, cores=None, gpus=None)
 
@@ -21,7 +20,6 @@ FAR = Machine(site="slurm", multi_node=True, cores=None, gpus=None)
 class Somewhere:
     """A site as the plan sees it."""
 
-    options = Options
     shares_environment = True
     launchers = ("agent", "mpirun")
 
@@ -39,7 +37,7 @@ def plan(
 ):
     """The plan where every backend is installed: what is missing here is another test's business."""
     there = {name: _Installed(backend) for name, backend in BACKENDS.items()}
-    suite = Suite(**{**changes, "options": parse_settings(list(settings))})
+    suite = Suite(**{**changes, "options": resolve_options(parse_settings(settings), KNOWN)})
     return make_plan(suite, machine, there, WORKLOADS, Somewhere(unavailable_reason, launcher_unavailable_reason))
 
 
@@ -114,12 +112,12 @@ def test_a_collective_is_weak_whatever_was_asked_and_needs_two_ranks():
     [
         ([], {"backends": ("ddq",)}, "unknown backend 'ddq'; did you mean 'ddp'?"),
         ([], {"workloads": ("mnits",)}, "unknown workload 'mnits'; did you mean 'mnist'?"),
-        (["ddp.bucket_cap=1"], {}, "ddp has no option 'bucket_cap'; did you mean 'bucket_cap_mb'?"),
-        (["dpd.bucket_cap_mb=1"], {}, "unknown backend, workload or site 'dpd'; did you mean 'ddp'?"),
-        (["ddp.bucket_cap_mb=x"], {}, "option ddp.bucket_cap_mb = x: input should be a valid number"),
-        (["ddp.bucket_cap_mb=-1"], {}, "option ddp.bucket_cap_mb = -1: input should be greater than 0"),
-        (["mnist.model=cnm"], {}, "option mnist.model = cnm: input should be 'linear', 'mlp' or 'cnn'"),
-        (["ddp.transport=mpi"], {}, "option ddp.transport: unknown transport 'mpi'"),
+        (["ddp.bucket_cap=1"], {}, "backend.ddp has no option 'bucket_cap'; did you mean 'bucket_cap_mb'?"),
+        (["dpd.bucket_cap_mb=1"], {}, "unknown workload, backend or site 'dpd'; did you mean 'ddp'?"),
+        (["ddp.bucket_cap_mb=x"], {}, "option backend.ddp.bucket_cap_mb = x: input should be a valid number"),
+        (["ddp.bucket_cap_mb=-1"], {}, "option backend.ddp.bucket_cap_mb = -1: input should be greater than 0"),
+        (["mnist.model=cnm"], {}, "option workload.mnist.model = cnm: input should be 'linear', 'mlp' or 'cnn'"),
+        (["ddp.transport=mpi"], {}, "option backend.ddp.transport: unknown transport 'mpi'"),
         (["ddp.bucket_cap_mb=1,1.0"], {}, "named twice"),
         (["array_mean.chunk=3"], {"workloads": ("array_mean",)}, "chunk 3 does not divide"),
         ([], {"batch": 7}, "batch 7 does not divide among 2 ranks"),
@@ -145,7 +143,7 @@ def test_what_a_site_cannot_do_is_skipped_with_its_reason():
 
 def test_cuda_needs_gpus_and_a_cuda_torch():
     lacking = plan(workloads=("synthetic",), backends=("ddp",), device="cuda", ranks=(1, 2), machine=Machine(cores=2))
-    assert all("not a CUDA build" in skip.reason for skip in lacking.skips)
+    assert [(skip.case.ranks, "not a CUDA build" in skip.reason) for skip in lacking.skips] == [(1, True), (2, True)]
     one = Machine(cores=2, gpus=1, cuda_torch=True)
     found = plan(workloads=("synthetic",), backends=("ddp",), ranks=(1, 2), machine=one)
     assert [(case.ranks, case.device, case.transport) for case in found.cases] == [(1, "cuda", "nccl")]
@@ -219,15 +217,6 @@ def test_ranks_that_fill_no_nodes_are_refused(changes, said):
         plan(machine=FAR, backends=("ddp",), workloads=("synthetic",), **changes)
 
 
-def test_a_value_of_the_wrong_form_is_told_by_what_its_option_is_for():
-    class Wishes(Options):
-        queue: str = Field("all", pattern="^[a-z]+$", description="where jobs go")
-
-    with pytest.raises(UsageError) as problem:
-        option_combinations("far", Wishes, {"queue": ("a;b",)})
-    assert str(problem.value) == "option far.queue = a;b: holds what it can't; queue: where jobs go"
-
-
 def test_beyond_this_machine_nothing_is_called_oversubscribed_before_its_cores_are_known():
     far = plan(machine=FAR, backends=("ddp",), workloads=("synthetic",), nodes=(4,))
     assert [(case.threads, case.flags) for case in far.cases] == [(1, ())]
@@ -240,26 +229,3 @@ def test_beyond_this_machine_nothing_is_called_oversubscribed_before_its_cores_a
         threads=1,
     )
     assert {(case.ranks_on_a_node, "oversubscribed" in case.flags) for case in known.cases} == {(2, False), (4, True)}
-
-
-def test_what_a_suite_says_of_another_site_is_left_to_that_site():
-    there = {name: _Installed(backend) for name, backend in BACKENDS.items()}
-    suite = Suite(workloads=("synthetic",), backends=("single",), ranks=(1,))
-    known = (TWO_CORES, there, WORKLOADS, Somewhere(lambda case: None), ("local", "slurm"))
-    partition = {"partition": ("gpu",)}
-    found = make_plan(suite.model_copy(update={"options": {"slurm": partition}}), *known)
-    assert len(found.cases) == 1
-    with pytest.raises(UsageError, match="unknown backend, workload or site 'slrm'; did you mean 'slurm'"):
-        make_plan(suite.model_copy(update={"options": {"slrm": partition}}), *known)
-
-
-def test_ranks_that_no_launcher_of_the_site_can_start_are_skipped():
-    found = plan(
-        workloads=("synthetic",),
-        backends=("ddp", "horovod"),
-        ranks=(2,),
-        settings=("horovod.transport=gloo,mpi",),
-        launcher_unavailable_reason=lambda launcher: "no mpirun on weekdays" if launcher == "mpirun" else None,
-    )
-    assert [case.transport for case in found.cases] == ["gloo", "gloo"]
-    assert [(skip.case.transport, skip.reason) for skip in found.skips] == [("mpi", "no mpirun on weekdays")]

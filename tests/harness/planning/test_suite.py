@@ -1,21 +1,10 @@
 from __future__ import annotations
 
-import re
-
 import pytest
 
 from harness.errors import UsageError
-from harness.planning.suite import (
-    Suite,
-    apply_flags,
-    find_toml_line,
-    parse_duration,
-    parse_fault,
-    parse_percent,
-    parse_settings,
-    read_suite,
-    suite_names,
-)
+from harness.planning.options import parse_settings
+from harness.planning.suite import Suite, SuiteFile, apply_flags, find_toml_line, read_suite, suite_names
 
 
 @pytest.mark.parametrize("name", suite_names())
@@ -45,9 +34,12 @@ def test_a_list_is_an_axis_and_a_value_is_one_point(tmp_path):
         ("ranks = [1, 1]\n", ":1: ranks = [1, 1]: names 1 twice"),
         ("backends = []\n", ":1: backends = []: is empty"),
         ("scaling = ['sideways']\n", ":1: scaling = 'sideways': input should be 'strong' or 'weak'"),
-        ("repeats = 3\nranks = [1,,]\n", "line 2"),
+        ("repeats = 3\nranks = [1,,]\n", "mine.toml: Invalid value (at line 2, column 12)"),
         ("\n[options.ddp]\nbucket_cap_mb = []\n", ":3: options.ddp.bucket_cap_mb is empty"),
-        ("options = 3\n", ":1: options must be tables"),
+        ("\n[backend.ddp]\nbucket_cap_mb = []\n", ":3: backend.ddp.bucket_cap_mb is empty"),
+        ("options = 3\n", ":1: options must hold tables"),
+        ("repeats = 3\n[site]\nslurm = 3\n", ":2: site must hold tables"),
+        ("[backends.ddp]\nbucket_cap_mb = 1\n", ":1: backends = {"),
     ],
 )
 def test_a_wrong_suite_is_told_by_file_and_line(tmp_path, text, said):
@@ -63,6 +55,27 @@ def test_an_unknown_suite_names_the_nearest():
         read_suite("nihgtly")
     with pytest.raises(UsageError, match="no such file"):
         read_suite("missing.toml")
+
+
+def test_an_options_table_has_a_full_name_or_a_short_one(tmp_path):
+    text = "[workload.mnist]\nmodel = 'cnn'\n[site.slurm]\npartition = 'gpu'\n[options.ddp]\nbucket_cap_mb = [1, 25]\n"
+    assert read_suite(write(tmp_path, text)).options == {
+        "ddp": {"bucket_cap_mb": (1, 25)},
+        "workload.mnist": {"model": ("cnn",)},
+        "site.slurm": {"partition": ("gpu",)},
+    }
+
+
+def test_a_key_is_located_under_either_name(tmp_path):
+    text = "repeats = 2\n[options.ddp]\nbucket_cap_mb = 1\n[backend.horovod]\nfusion_mb = 1\n"
+    path = write(tmp_path, text)
+    file = SuiteFile(path)
+    assert file.locate(("options", "backend.ddp", "bucket_cap_mb")) == f"{path}:3: "
+    assert file.locate(("options", "backend.horovod", "fusion_mb")) == f"{path}:5: "
+    assert file.locate(("options", "horovod", "fusion_mb")) == f"{path}:5: "
+    assert file.locate(("options", "workload.mnist", "model")) == ""
+    assert file.locate(("repeats",)) == f"{path}:1: "
+    assert file.locate(("ranks",)) == ""
 
 
 def test_flags_win_over_the_file(tmp_path):
@@ -87,53 +100,8 @@ def test_a_wrong_flag_is_named(changes, said):
     assert said in str(told.value)
 
 
-@pytest.mark.parametrize("setting", ["ddp", "ddp.x", "=3", "ddp.x="])
-def test_a_setting_has_a_form(setting):
-    with pytest.raises(UsageError, match=r"expected SCOPE\.OPTION=VALUE"):
-        parse_settings([setting])
-
-
-@pytest.mark.parametrize(("text", "share"), [("2%", 0.02), ("0.05", 0.05)])
-def test_a_precision_is_a_share(text, share):
-    assert parse_percent(text) == pytest.approx(share)
-
-
-@pytest.mark.parametrize(("text", "seconds"), [("90", 90), ("90s", 90), ("10m", 600), ("1.5h", 5400)])
-def test_a_budget_is_a_duration(text, seconds):
-    assert parse_duration(text) == seconds
-
-
-@pytest.mark.parametrize("parse", [parse_percent, parse_duration])
-def test_nonsense_is_neither(parse):
-    with pytest.raises(UsageError, match="for example"):
-        parse("soon")
-
-
 def test_line_of_a_nested_key():
     text = "a = 1\n[options.horovod]\nx = 2\n[options.ddp]\nx = 3\n"
     assert find_toml_line(text, ("options", "ddp", "x", "0")) == 5
     assert find_toml_line("options.ddp.x = 3\n", ("options", "ddp", "x")) == 1
     assert find_toml_line(text, ("options", "ddp", "y")) == 4
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("kil:rank=1", "unknown kind 'kil'; did you mean 'kill'?"),
-        ("kill", "which rank?"),
-        ("kill:rank=one", "rank = 'one' is not a number"),
-        ("kill:rank=-1", "rank must be 0 or more"),
-        ("kill:rnk=1", "unknown setting 'rnk'; did you mean 'rank'?"),
-        ("slow:rank=1", "how late?"),
-        ("kill:rank=1,ms=3", "kill takes no ms"),
-        ("slow:rank=1,ms=inf", "ms must be 0 or more"),
-    ],
-)
-def test_a_wrong_fault_is_said(text, said):
-    with pytest.raises(UsageError, match=re.escape(said)):
-        parse_fault(text)
-
-
-def test_a_fault_is_read_as_it_is_written():
-    for text in ("kill:rank=1,step=3", "slow:rank=0,ms=200", "stop:rank=2"):
-        assert parse_fault(text).label == text
