@@ -45,11 +45,6 @@ def test_dependency_has_one_direction_and_only_ranks_load_frameworks(package):
 HEAVY = {"numpy", "pandas", "scipy", "sqlalchemy", "jinja2", "plotly"}
 SLURM = ["sweep", "--dry-run", "--site", "slurm"]
 LISTING = (["sweep", "--dry-run"], ["list"], ["sweep", "--dry-run", "--json"], SLURM)
-    ["sweep", "--dry-run"],
-    ["list"],
-    ["sweep", "--dry-run", "--json"],
-    ["sweep", "--dry-run", "--site", "slurm"],
-)
 
 
 @pytest.mark.parametrize(
