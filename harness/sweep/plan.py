@@ -48,7 +48,7 @@ class PlannedSweep:
         """What would be submitted for each case beyond this machine, by case key and file name."""
         if self.site.name == DEFAULT_SITE:
             return {}
-        from bench.node.agent import required_roles
+        from bench.node.layout import required_roles
 
         # Where something is missing here, the files are shown all the same.
         lacking = self.site.missing_option() or self.site.missing_dependency()
