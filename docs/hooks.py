@@ -76,14 +76,14 @@ def options_page() -> str:
     plugins = list_plugins()
     sections = [
         "# Options of plugins",
-        "Set with `--set NAME.OPTION=VALUE` or in a suite. The full name, which is never ambiguous, begins with the"
-        " scope: `backend.ddp.bucket_cap_mb`, `workload.mnist.model`, `site.slurm.partition`."
-        " `python -m harness list` prints the same for the installed version.",
+        "The full name of an option is SCOPE.NAME.OPTION, such as `backend.ddp.bucket_cap_mb`. Set it with"
+        " `--set backend.ddp.bucket_cap_mb=25` or in a [suite](suites.md). The scope may be left out while one plugin"
+        " alone has such an option. `python -m harness list` prints the options of the installed version.",
     ]
     for kind in ("backends", "workloads", "sites"):
         sections.append(f"## {kind.capitalize()}")
         for plugin in plugins[kind]:
-            sections += [f"### {plugin['name']} ({kind[:-1]})", cell(plugin["summary"])]
+            sections += [f"### {kind[:-1]}.{plugin['name']}", cell(plugin["summary"])]
             if transports := plugin.get("transports"):
                 sections.append(
                     "\n".join(f"- transports on `{device}`: {', '.join(names)}" for device, names in transports.items())

@@ -104,6 +104,10 @@ CORRECTED = {
     "python -m harness sweep --suite nightly": ("--suite", "python -m harness sweep nightly"),
     "python -m harness sweep nigthly": ("nigthly", "scaling-harness sweep nightly"),
     "python -m harness sweep --set ddp.bucket=1": ("ddp.bucket", "scaling-harness sweep --set ddp.bucket_cap_mb=1"),
+    "python -m harness sweep --set site.ddp.x=1": (
+        "site.ddp",
+        "scaling-harness sweep --set backend.ddp.transport=gloo",
+    ),
     "tox run -e nighty": ("nighty", "tox run -e nightly"),
     "tox run -e sweep -- --bakends ddp": ("--bakends", "tox run -e sweep -- --backends ddp"),
     "tox run -e nightly -- nigthly": ("nigthly", "tox run -e nightly -- nightly"),

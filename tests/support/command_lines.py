@@ -19,6 +19,8 @@ from markdown_it.token import Token
 from typer.main import get_command
 
 from harness.cli.app import app
+from harness.errors import UsageError
+from harness.planning.options import parse_settings, resolve_options
 from harness.planning.suite import suite_names
 from harness.setup.inventory import list_plugins
 from tests.support.paths import ROOT
@@ -157,8 +159,7 @@ def _check_harness(arguments: list[str]) -> None:
     if not (suite is None or suite.endswith(".toml") or suite in suite_names()):
         raise WrongCommand(f"no suite {suite}")
     if not any(word.startswith("--plugin") for word in arguments):
-        for setting in values.get("settings") or ():
-            _check_option(setting.partition("=")[0])
+        _check_options(list(values.get("settings") or ()))
 
 
 @cache
@@ -168,14 +169,21 @@ def _command(name: str) -> Any:
     return group.get_command(group.make_context("harness", ["list"], resilient_parsing=True), name)
 
 
-def _check_option(name: str) -> None:
-    if ".".join(name.split(".")[-2:]) not in _option_names():
-        raise WrongCommand(f"no option {name}")
+def _check_options(settings: list[str]) -> None:
+    try:
+        resolve_options(parse_settings(settings), _known_options())
+    except UsageError as refused:
+        raise WrongCommand(str(refused)) from None
 
 
 @cache
-def _option_names() -> frozenset[str]:
+def _known_options() -> dict[str, tuple[str, ...]]:
     plugins = list_plugins()
-    named = [plugin for kind in ("backends", "workloads", "sites") for plugin in plugins[kind]]
-    options = {f"{plugin['name']}.{option['name']}" for plugin in named for option in plugin["options"]}
-    return frozenset(options | {f"{backend['name']}.transport" for backend in plugins["backends"]})
+    known = {
+        f"{kind}.{plugin['name']}": tuple(option["name"] for option in plugin["options"])
+        for kind in ("backend", "workload", "site")
+        for plugin in plugins[f"{kind}s"]
+    }
+    return {
+        plugin: (*names, "transport") if plugin.startswith("backend.") else names for plugin, names in known.items()
+    }
