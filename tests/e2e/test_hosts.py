@@ -19,12 +19,14 @@ import pytest
 
 from bench.host.installation import find_mpirun
 from bench.rank.progress import read_progress
-from tests.support.namespaces import Node, cluster, why_not
+from tests.support.namespaces import Node, cluster, unavailable_reason
 from tests.support.paths import ROOT
 
 SSHD = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin")
 TOOLS = {"ssh": shutil.which("ssh"), "sshd": SSHD, "ssh-keygen": shutil.which("ssh-keygen")}
-MISSING = why_not() or ", ".join(f"no {name}: apt-get install openssh-server" for name, at in TOOLS.items() if not at)
+MISSING = unavailable_reason() or ", ".join(
+    f"no {name}: apt-get install openssh-server" for name, at in TOOLS.items() if not at
+)
 
 pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"no hosts can be made here: {MISSING}")
 

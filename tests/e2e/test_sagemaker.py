@@ -11,10 +11,12 @@ import pytest
 
 from bench.rank.progress import read_progress
 from harness.store.opening import open_store
-from tests.support.namespaces import cluster, why_not
+from tests.support.namespaces import cluster, unavailable_reason
 from tests.support.sagemaker_hosts import BILLED_S, BUCKET, KEY_ID, ML, SECRET, TOKEN, SageMaker, sagemaker_on
 
-pytestmark = pytest.mark.skipif(why_not() is not None, reason=f"no hosts can be made: {why_not()}")
+pytestmark = pytest.mark.skipif(
+    unavailable_reason() is not None, reason=f"no hosts can be made: {unavailable_reason()}"
+)
 
 SUITE = """
 backends = ["ddp", "horovod"]

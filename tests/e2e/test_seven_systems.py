@@ -12,7 +12,7 @@ from tests.support.kubernetes_server import stand_in
 from tests.support.namespaces import cluster
 from tests.support.sagemaker_hosts import ML, sagemaker_on
 from tests.support.slurm_cluster import PRIVATE, serving
-from tests.support.slurm_cluster import why_not as no_slurm
+from tests.support.slurm_cluster import unavailable_reason as no_slurm
 
 pytestmark = pytest.mark.skipif(no_slurm() is not None, reason=f"Slurm can't be run: {no_slurm()}")
 

@@ -19,9 +19,9 @@ import pytest
 from bench.rank.progress import read_progress
 from tests.e2e.conftest import Harness
 from tests.support.namespaces import cluster
-from tests.support.slurm_cluster import PRIVATE, LittleSlurm, serving, why_not
+from tests.support.slurm_cluster import PRIVATE, LittleSlurm, serving, unavailable_reason
 
-pytestmark = pytest.mark.skipif(why_not() is not None, reason=f"Slurm can't be run: {why_not()}")
+pytestmark = pytest.mark.skipif(unavailable_reason() is not None, reason=f"Slurm can't be run: {unavailable_reason()}")
 
 SUITE = """
 workloads = ["synthetic"]

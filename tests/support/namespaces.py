@@ -44,7 +44,7 @@ MOUNTED = Path(tempfile.gettempdir()) / "scaling-tests-mounts"
 Command = Sequence[str | Path]
 
 
-def why_not() -> str | None:
+def unavailable_reason() -> str | None:
     """Why no such cluster can be made here, with the remedy, or ``None``."""
     missing = None if shutil.which("nsenter") else "no nsenter on this machine; install it: apt-get install util-linux"
     return links_unavailable_reason() or missing

@@ -60,7 +60,7 @@ PartitionName=short Nodes={names} Default=YES MaxTime=30 State=UP
 NODE = "NodeName={node.name} NodeAddr={node.address} CPUs={cpus} State=UNKNOWN"
 
 
-def why_not() -> str | None:
+def unavailable_reason() -> str | None:
     """Why Slurm can't be run here, with the remedy, or ``None``."""
     missing = [program for program in PROGRAMS if shutil.which(program) is None]
     # Debian's PMIx plugin loads the library by a name that only the package for developers brings.

@@ -159,12 +159,12 @@ def test_bad_options_are_named(name, value):
 
 
 def test_what_makes_no_sense_in_pods_is_skipped_with_the_remedy():
-    def why_not(case, **options):
+    def unavailable_reason(case, **options):
         return KubernetesSite(KubernetesOptions(**options)).unavailable_reason(case)
 
-    assert why_not(CPU) is None
-    assert "--set kubernetes.gpus=4" in why_not(GPU, gpus=2)
-    assert "--net" in why_not(CPU.model_copy(update={"net": "1gbit"}))
+    assert unavailable_reason(CPU) is None
+    assert "--set kubernetes.gpus=4" in unavailable_reason(GPU, gpus=2)
+    assert "--net" in unavailable_reason(CPU.model_copy(update={"net": "1gbit"}))
 
 
 def test_manifests_hold_the_case_as_it_is():
