@@ -1,6 +1,4 @@
-"""A trial's Job in a cluster: watched until its pods have ended or never will, then its words are gathered and all
-of it is deleted.
-"""
+"""A trial's Job in a cluster: watched until its pods have ended or can't start, then read out and deleted."""
 
 from __future__ import annotations
 
@@ -11,38 +9,37 @@ from contextlib import suppress
 
 from bench.node.transfer import TransferError, TransferReceiver
 from harness.sites.base.contract import Job, TrialRequest, TrialResult
-from harness.sites.base.remote import MARGIN_S, LostNode, gather_result, read_node_ends
-from harness.sites.kubernetes.client import MAX_ATTEMPTS, RETRY_PAUSE_S, KubernetesClient, KubernetesError
+from harness.sites.base.remote import LostNode, gather_result, read_node_ends
+from harness.sites.kubernetes.client import KubernetesClient, KubernetesError
 from harness.sites.kubernetes.manifests import TERMINATION_GRACE_S
 from harness.sites.kubernetes.pods import Pod, TrialPhase, deleted_pod, pending_reason, trial_phase
 
-POLL_S = 5.0
-"""The pods are looked at again at least this often."""
-DEBOUNCE_S = 0.2
-"""Several changes in a row are looked at once."""
-EXIT_GRACE_S = 15.0
-"""How long the others may go on after a pod has ended badly: they notice, and say so."""
-MAX_UNREACHABLE_S = 120.0
-"""How long the cluster's API may be out of reach."""
 TAIL_LINES = 20
 
 
 class KubernetesJob(Job):
-    """The pods of one trial, by their numbers."""
+    """The pods of one trial, by their completion index.
+
+    Args:
+        cluster: The namespace that they run in.
+        trial: Its folder receives what the pods leave.
+        name: The name of the trial's objects.
+        queue_timeout_s: How long the pods may wait for a node and their image.
+    """
 
     def __init__(self, cluster: KubernetesClient, trial: TrialRequest, name: str, queue_timeout_s: float) -> None:
         self.cluster, self.case, self.folder = cluster, trial.case, trial.folder
-        self.queue_timeout_s = queue_timeout_s
+        self.timeouts, self.queue_timeout_s = cluster.timeouts, queue_timeout_s
         self.name = self.handle = name
         self.pods: dict[int, Pod] = {}
         self.tails: dict[int, deque[str]] = {}
-        self.unpacker = TransferReceiver(trial.folder)
+        self.receiver = TransferReceiver(trial.folder)
         self.ended = False
 
     def wait(self, timeout_s: float) -> TrialResult:
         try:
             phase = self._await_end(timeout_s)
-            if phase in ("queued", "hopeless"):
+            if phase in ("queued", "cannot start"):
                 return TrialResult("failed", self._start_failure(phase), (), (), self._log_tail())
             if phase != "over":
                 self._delete_and_read_logs()
@@ -53,11 +50,11 @@ class KubernetesJob(Job):
             self.cancel()
 
     def _await_end(self, timeout_s: float) -> TrialPhase:
-        """How the pods stand when there is nothing to wait for any more."""
+        """The phase of the trial in which there is nothing left to wait for."""
         limits_s: Mapping[TrialPhase, float] = {
             "queued": self.queue_timeout_s,
-            "running": timeout_s + MARGIN_S,
-            "breaking": EXIT_GRACE_S,
+            "running": timeout_s + self.timeouts.report_s,
+            "failing": self.timeouts.exit_grace_s,
         }
         since: dict[TrialPhase, float] = {}
         last_answer = time.monotonic()
@@ -65,51 +62,45 @@ class KubernetesJob(Job):
             try:
                 version = self._update_pods()
                 now = last_answer = time.monotonic()
-                found = trial_phase(self.pods.values(), self.case.nodes)
-                left_s = limits_s.get(found, 0.0) - (now - since.setdefault(found, now))
+                phase = trial_phase(self.pods.values(), self.case.nodes)
+                left_s = limits_s.get(phase, 0.0) - (now - since.setdefault(phase, now))
                 if left_s <= 0:
-                    return found
-                self.cluster.wait_for_change(self.name, version, min(POLL_S, left_s))
+                    return phase
+                self.cluster.wait_for_change(self.name, version, min(self.timeouts.poll_s, left_s))
             except KubernetesError as error:
-                if not error.transient or time.monotonic() - last_answer > MAX_UNREACHABLE_S:
+                if not error.transient or time.monotonic() - last_answer > self.timeouts.unreachable_s:
                     raise
-            time.sleep(DEBOUNCE_S)
+            time.sleep(self.timeouts.debounce_s)
 
     def _update_pods(self) -> str:
-        """See how the pods stand, and read the logs of those that have ended; returns the version of what was seen."""
+        """List the pods, and read the logs of those that have ended; returns the resource version of the list."""
         pods_there, version = self.cluster.pods(self.name)
         current = {pod.node: pod for pod in pods_there}
         for node, before in self.pods.items():
             current.setdefault(node, deleted_pod(before))
         for node, pod in current.items():
             if pod.over and not (node in self.pods and self.pods[node].over):
-                self._read_log(pod)
+                # A pod on a node that is gone may have no log.
+                with suppress(KubernetesError):
+                    self.cluster.retry(self._read_log, pod)
         self.pods = dict(sorted(current.items()))
         return version
 
     def _read_log(self, pod: Pod) -> None:
-        """Read the log of a pod that has ended. Of one on a node that is gone there may be none."""
-        for left in reversed(range(MAX_ATTEMPTS)):
-            try:
-                return self._consume_log(pod.node, self.cluster.log(pod.name))
-            except KubernetesError as error:
-                if not left or not error.transient:
-                    return None
-            time.sleep(RETRY_PAUSE_S)
-        return None
+        self._consume_log(pod.node, self.cluster.log(pod.name))
 
     def _consume_log(self, node: int, lines: Iterable[str]) -> None:
-        """Files of a parcel go to the trial's folder; of everything else the last lines are kept."""
+        """Put transferred files into the trial's folder; of all other lines, keep the last ones."""
         tail = self.tails[node] = deque(maxlen=TAIL_LINES)
         for line in lines:
             try:
-                if not self.unpacker.take(line):
+                if not self.receiver.take(line):
                     tail.append(line)
             except TransferError as problem:
                 tail.append(str(problem))
 
     def _delete_and_read_logs(self) -> None:
-        """Tell the pods that are left to end, and listen to what they say then."""
+        """Delete the trial while following the logs of the pods that still run: they report before they end."""
         followed_logs = []
         for pod in self.pods.values():
             if not pod.over:
@@ -121,16 +112,18 @@ class KubernetesJob(Job):
                 self._consume_log(node, lines)
 
     def _start_failure(self, phase: TrialPhase) -> str:
-        why = pending_reason(self.pods.values(), self.case.nodes)
-        if len(self.pods) < self.case.nodes and (said := self.cluster.last_warning(self.name)):
-            why = f"{why}: {said}"
-        return why if phase == "hopeless" else f"not all pods began within {self.queue_timeout_s:g} s; {why}"
+        reason = pending_reason(self.pods.values(), self.case.nodes)
+        if len(self.pods) < self.case.nodes and (warning := self.cluster.last_warning(self.name)):
+            reason = f"{reason}: {warning}"
+        if phase == "cannot start":
+            return reason
+        return f"not all pods started within {self.queue_timeout_s:g} s; {reason}"
 
     def _lost(self) -> list[LostNode]:
-        """The nodes that ended badly without a word of their own."""
+        """The nodes whose pod failed without a report."""
         reported = read_node_ends(self.folder)
         return [
-            LostNode(node, pod.host or pod.name, pod.why or "its pod failed")
+            LostNode(node, pod.host or pod.name, pod.reason or "its pod failed")
             for node, pod in self.pods.items()
             if pod.ended_badly and node not in reported
         ]
@@ -139,15 +132,15 @@ class KubernetesJob(Job):
         return tuple(f"pod {node}: {line}" for node, tail in sorted(self.tails.items()) for line in tail)
 
     def cancel(self) -> None:
-        """Delete all of it, and wait until the pods have gone: the next trial may be on the same machines."""
+        """Delete all objects and wait until the pods have gone: the next trial may run on the same machines."""
         if self.ended:
             return
         self.cluster.delete(self.name)
         self.ended = True
-        deadline = time.monotonic() + TERMINATION_GRACE_S + POLL_S
+        deadline = time.monotonic() + TERMINATION_GRACE_S + self.timeouts.poll_s
         with suppress(KubernetesError):
             while (left_s := deadline - time.monotonic()) > 0:
                 pods_there, version = self.cluster.pods(self.name)
                 if not pods_there:
                     return
-                self.cluster.wait_for_change(self.name, version, min(POLL_S, left_s))
+                self.cluster.wait_for_change(self.name, version, min(self.timeouts.poll_s, left_s))

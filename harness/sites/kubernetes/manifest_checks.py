@@ -1,9 +1,11 @@
-"""What a schema does not say of a manifest, and an API server, a controller or a DNS would only say too late (pure)."""
+"""Checks of a trial's manifests before they are submitted (pure): against Kubernetes' schema, where
+``kubernetes-validate`` is installed, and for faults that no schema describes and that would show only in the cluster.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from bench.core.case import Case
 from harness.sites.kubernetes.manifests import CASE_FOLDER, INDEX_SUFFIX_LENGTH, MAX_LABEL_LENGTH, Manifest
@@ -12,21 +14,28 @@ from harness.sites.kubernetes.options import DNS_LABEL, LABEL_VALUE
 MAX_CONFIG_MAP_BYTES = 2**20
 """Of a ConfigMap's data."""
 SERVICE_NAME = r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?"
-RESTART_POLICIES: Mapping[str, tuple[str, ...]] = {
-    "Deployment": ("Always",),
-    "ReplicaSet": ("Always",),
-    "StatefulSet": ("Always",),
-    "DaemonSet": ("Always",),
-    "Job": ("Never", "OnFailure"),
-}
-"""Which restart policies the pods of a kind may have."""
+JOB_RESTART_POLICIES = ("Never", "OnFailure")
+"""What the pods of a Job may have; the schema allows any text."""
 
 NO_OBJECT: Manifest = {}
 
 
 def manifest_problems(objects: Sequence[Manifest], case: Case) -> list[str]:
-    """What is wrong with a trial's objects, a line each; empty where nothing is."""
+    """The faults of a trial's objects, one line each."""
     return [fault for check in CHECKS for fault in check(objects, case)]
+
+
+def check_schema(objects: Sequence[Manifest], case: Case) -> Iterator[str]:
+    """The newest schema that ``kubernetes-validate`` knows; nothing is checked where that is not installed."""
+    try:
+        import kubernetes_validate
+    except ImportError:
+        return
+    for manifest in objects:
+        try:
+            kubernetes_validate.validate(manifest, kubernetes_validate.latest_version(), strict=True)
+        except kubernetes_validate.ValidationError as problem:
+            yield f"{manifest['kind']}: {'.'.join(map(str, problem.path))}: {problem.message}"
 
 
 def find_kind(objects: Sequence[Manifest], kind: str) -> Manifest:
@@ -34,13 +43,9 @@ def find_kind(objects: Sequence[Manifest], kind: str) -> Manifest:
 
 
 def check_restart_policy(objects: Sequence[Manifest], case: Case) -> Iterator[str]:
-    for manifest in objects:
-        allowed = RESTART_POLICIES.get(manifest["kind"])
-        if allowed is None:
-            continue
-        found = _pod_spec(manifest).get("restartPolicy", "Always")
-        if found not in allowed:
-            yield f"{manifest['kind']}: its pods' restartPolicy is {found}, allowed: {', '.join(allowed)}"
+    policy = _pod_spec(find_kind(objects, "Job")).get("restartPolicy", "Always")
+    if find_kind(objects, "Job") and policy not in JOB_RESTART_POLICIES:
+        yield f"Job: its pods' restartPolicy is {policy}, allowed: {', '.join(JOB_RESTART_POLICIES)}"
 
 
 def check_names(objects: Sequence[Manifest], case: Case) -> Iterator[str]:
@@ -48,9 +53,9 @@ def check_names(objects: Sequence[Manifest], case: Case) -> Iterator[str]:
         metadata = manifest["metadata"]
         pattern = SERVICE_NAME if manifest["kind"] == "Service" else DNS_LABEL
         if not re.fullmatch(pattern, metadata["name"]):
-            yield f"{manifest['kind']}: name '{metadata['name']}' is no DNS label"
+            yield f"{manifest['kind']}: name '{metadata['name']}' is not a DNS label"
         elif manifest["kind"] == "Job" and len(metadata["name"]) > MAX_LABEL_LENGTH - INDEX_SUFFIX_LENGTH:
-            yield f"{manifest['kind']}: name '{metadata['name']}' leaves no room for a pod's number"
+            yield f"{manifest['kind']}: name '{metadata['name']}' leaves no room for a pod's index"
         for key, value in metadata.get("labels", {}).items():
             if not re.fullmatch(LABEL_VALUE, value):
                 yield f"{manifest['kind']}: label {key} has the value '{value}'"
@@ -59,7 +64,7 @@ def check_names(objects: Sequence[Manifest], case: Case) -> Iterator[str]:
 
 
 def check_pod_count(objects: Sequence[Manifest], case: Case) -> Iterator[str]:
-    """Completions = parallelism = pods, and together they hold all ranks."""
+    """Completions, parallelism and nodes are equal, and together the pods hold all ranks."""
     spec = find_kind(objects, "Job").get("spec")
     if spec is None:
         return
@@ -69,14 +74,14 @@ def check_pod_count(objects: Sequence[Manifest], case: Case) -> Iterator[str]:
     elif completions * case.ranks_on_a_node != case.ranks:
         yield f"Job: {completions} pods of {case.ranks_on_a_node} ranks do not hold {case.ranks}"
     if spec.get("completionMode") != "Indexed":
-        yield "Job: without completionMode Indexed no pod knows its number"
+        yield "Job: completionMode is not Indexed, so that no pod knows its index"
     declared_nodes = _environment(_pod_spec(find_kind(objects, "Job"))).get("SCALING_NODES")
     if declared_nodes != str(completions):
         yield f"Job: SCALING_NODES is {declared_nodes}, completions {completions}"
 
 
 def check_rendezvous(objects: Sequence[Manifest], case: Case) -> Iterator[str]:
-    """The pods find pod 0: subdomain, Service, its selector and MASTER_ADDR are of one piece."""
+    """The pods find pod 0: subdomain, Service, its selector and MASTER_ADDR agree."""
     job, service = find_kind(objects, "Job"), find_kind(objects, "Service")
     if not job:
         return
@@ -87,9 +92,9 @@ def check_rendezvous(objects: Sequence[Manifest], case: Case) -> Iterator[str]:
     if pod.get("subdomain") != name:
         yield f"Job: the pods' subdomain is {pod.get('subdomain')}, the Service's name {name}"
     if spec.get("clusterIP") != "None":
-        yield "Service: it is not headless (clusterIP None), so that pods have no names of their own"
+        yield "Service: it is not headless (clusterIP None), so that pods have no DNS names"
     if not spec.get("publishNotReadyAddresses"):
-        yield "Service: pods that are not ready yet could not be found, and get ready by meeting"
+        yield "Service: without publishNotReadyAddresses the pods can't find each other before they are ready"
     pods = job["spec"]["template"].get("metadata", {}).get("labels", {})
     selector = spec.get("selector") or {}
     if not selector or not selector.items() <= pods.items():
@@ -100,7 +105,7 @@ def check_rendezvous(objects: Sequence[Manifest], case: Case) -> Iterator[str]:
 
 
 def check_config_map(objects: Sequence[Manifest], case: Case) -> Iterator[str]:
-    """What the pods read is there, and fits."""
+    """The case is mounted from the trial's ConfigMap, and fits into it."""
     config = find_kind(objects, "ConfigMap")
     if sum(len(text.encode()) for text in config.get("data", {}).values()) > MAX_CONFIG_MAP_BYTES:
         yield f"ConfigMap: more than {MAX_CONFIG_MAP_BYTES} bytes"
@@ -115,17 +120,18 @@ def check_config_map(objects: Sequence[Manifest], case: Case) -> Iterator[str]:
     }
     volumes = {manifest["name"]: manifest for manifest in pod.get("volumes", ())}
     for name in mounted.keys() - volumes.keys():
-        yield f"Job: volume {name} is mounted, and there is none"
+        yield f"Job: volume {name} is mounted but not defined"
     config_maps = [
         volume["configMap"]["name"]
         for name, volume in volumes.items()
         if mounted.get(name) == CASE_FOLDER and "configMap" in volume
     ]
     if config_maps != [config.get("metadata", {}).get("name")]:
-        yield f"Job: the case comes from {', '.join(config_maps) or 'nowhere'}, which is not its ConfigMap"
+        yield f"Job: the case is mounted from {', '.join(config_maps) or 'nowhere'}, not from its ConfigMap"
 
 
 CHECKS: tuple[Callable[[Sequence[Manifest], Case], Iterator[str]], ...] = (
+    check_schema,
     check_restart_policy,
     check_names,
     check_pod_count,

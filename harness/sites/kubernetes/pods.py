@@ -1,7 +1,6 @@
-"""What a pod's status says, as one value (pure): where it stands, and, where it can't go on, why.
+"""The state of a pod, and of a trial's pods together, from the v1 Pod documents that an API server sends (pure).
 
-Reads what an API server sends (v1 Pod as JSON); which reasons end a pod is from Kubernetes' documentation on pods'
-lifecycle and on disruptions.
+The reasons that end a pod are those of Kubernetes' documentation on the pod lifecycle and on disruptions.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from typing import Any, Literal
 from harness.sites.kubernetes.manifests import COMPLETION_INDEX
 
 PodPhase = Literal["pending", "running", "done", "failed", "lost"]
-TrialPhase = Literal["queued", "hopeless", "running", "breaking", "over"]
+TrialPhase = Literal["queued", "cannot start", "running", "failing", "over"]
 
 CANNOT_START_REASONS = (
     "ImagePullBackOff",
@@ -23,7 +22,7 @@ CANNOT_START_REASONS = (
     "CreateContainerError",
     "RunContainerError",
 )
-"""Why a container waits that will not start by itself. A first ErrImagePull may pass."""
+"""Reasons of waiting containers that will not start by themselves. A first ErrImagePull may pass."""
 UNREACHABLE_REASONS = ("NodeLost", "NodeStatusUnknown")
 KILLED_EXIT_CODE = 137
 """128 + SIGKILL."""
@@ -34,15 +33,15 @@ class Pod:
     """One pod of a trial."""
 
     node: int
-    """Its completion index: the node of the trial."""
+    """Its completion index, which is the node of the trial."""
     name: str
     phase: PodPhase
-    why: str = ""
+    reason: str = ""
     """Why it waits, failed, or is lost."""
     cannot_start: bool = False
-    """It waits in vain."""
+    """What it waits for will not happen by itself."""
     host: str = ""
-    """The cluster's node that it is on; empty before it has one."""
+    """The node of the cluster that it runs on; empty before it is scheduled."""
 
     @property
     def over(self) -> bool:
@@ -53,9 +52,9 @@ class Pod:
         return self.phase in ("failed", "lost")
 
 
-def read_pod(found: Mapping[str, Any]) -> Pod:
-    """Where a pod stands."""
-    metadata, status = found["metadata"], found.get("status") or {}
+def read_pod(document: Mapping[str, Any]) -> Pod:
+    """A pod's state from its document."""
+    metadata, status = document["metadata"], document.get("status") or {}
     index = (metadata.get("annotations") or {}).get(COMPLETION_INDEX) or (metadata.get("labels") or {}).get(
         COMPLETION_INDEX, "0"
     )
@@ -63,56 +62,60 @@ def read_pod(found: Mapping[str, Any]) -> Pod:
         node=int(index),
         name=metadata["name"],
         phase="pending",
-        host=found.get("spec", {}).get("nodeName") or "",
+        host=document.get("spec", {}).get("nodeName") or "",
     )
     disruption = _condition(status, "DisruptionTarget")
     if status.get("reason") in UNREACHABLE_REASONS or status.get("phase") == "Unknown":
-        return replace(here, phase="lost", why=_with_message("its node is out of reach", status))
+        return replace(here, phase="lost", reason=_with_message("its node is unreachable", status))
     if status.get("phase") == "Failed" and status.get("reason"):
         # Evicted, Preempting, DeadlineExceeded, NodeShutdown, UnexpectedAdmissionError, …
-        return replace(here, phase="lost", why=_with_message(str(status["reason"]), status))
+        return replace(here, phase="lost", reason=_with_message(str(status["reason"]), status))
     if disruption is not None and (status.get("phase") == "Failed" or metadata.get("deletionTimestamp")):
-        return replace(here, phase="lost", why=_with_message(str(disruption.get("reason") or "disrupted"), disruption))
+        return replace(
+            here, phase="lost", reason=_with_message(str(disruption.get("reason") or "disrupted"), disruption)
+        )
     if status.get("phase") == "Succeeded":
         return replace(here, phase="done")
     if status.get("phase") == "Failed":
-        return replace(here, phase="failed", why=_termination_reason(status))
+        return replace(here, phase="failed", reason=_termination_reason(status))
     if status.get("phase") == "Running":
         return replace(here, phase="running")
-    why, cannot_start = _waiting_reason(status)
-    return replace(here, why=why, cannot_start=cannot_start)
+    reason, cannot_start = _waiting_reason(status)
+    return replace(here, reason=reason, cannot_start=cannot_start)
 
 
 def deleted_pod(pod: Pod) -> Pod:
-    """A pod that was deleted, and not by us."""
-    return pod if pod.over else replace(pod, phase="lost", why="its pod was deleted")
+    """A pod that somebody else has deleted."""
+    return pod if pod.over else replace(pod, phase="lost", reason="its pod was deleted")
 
 
 def trial_phase(pods: Collection[Pod], nodes: int) -> TrialPhase:
-    """Where a trial of ``nodes`` pods stands: some of them may not have been made yet."""
+    """The phase of a trial of ``nodes`` pods, some of which may not have been created yet."""
     if any(pod.cannot_start for pod in pods):
-        return "hopeless"
+        return "cannot start"
     if len(pods) == nodes and all(pod.over for pod in pods):
         return "over"
     if any(pod.ended_badly for pod in pods):
-        return "breaking"
+        return "failing"
     return "running" if len(pods) == nodes and all(pod.phase != "pending" for pod in pods) else "queued"
 
 
 def pending_reason(pods: Collection[Pod], nodes: int) -> str:
-    """Why not all pods have begun: the first of them that says so."""
-    waiting = sorted((pod for pod in pods if pod.phase == "pending"), key=lambda pod: not (pod.cannot_start or pod.why))
+    """Why not all pods have started, by the first of them with a known reason."""
+    waiting = sorted(
+        (pod for pod in pods if pod.phase == "pending"), key=lambda pod: not (pod.cannot_start or pod.reason)
+    )
     if waiting:
-        return f"pod {waiting[0].node} of {nodes} waits: {waiting[0].why or 'nothing is known of why'}"
-    return f"{len(pods)} of {nodes} pods were made"
+        return f"pod {waiting[0].node} of {nodes} waits: {waiting[0].reason or 'for an unknown reason'}"
+    return f"{len(pods)} of {nodes} pods were created"
 
 
 def _termination_reason(status: Mapping[str, Any]) -> str:
-    """What the container's end says beyond its own words; empty where it ended by itself."""
-    for one in status.get("containerStatuses") or ():
-        ended = (one.get("state") or {}).get("terminated") or {}
+    """Why the container ended; empty where it ended by itself."""
+    for container in status.get("containerStatuses") or ():
+        ended = (container.get("state") or {}).get("terminated") or {}
         if ended.get("reason") == "OOMKilled":
-            return "OOMKilled: it used more memory than it was given; raise --set kubernetes.memory"
+            return "OOMKilled: it used more memory than its limit; raise --set kubernetes.memory"
         if ended.get("exitCode") == KILLED_EXIT_CODE or ended.get("signal"):
             return f"its container was killed by signal {ended.get('signal') or KILLED_EXIT_CODE - 128}"
         if ended.get("exitCode"):
@@ -121,11 +124,13 @@ def _termination_reason(status: Mapping[str, Any]) -> str:
 
 
 def _waiting_reason(status: Mapping[str, Any]) -> tuple[str, bool]:
-    for one in (*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())):
-        waiting = (one.get("state") or {}).get("waiting") or {}
+    for container in (*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())):
+        waiting = (container.get("state") or {}).get("waiting") or {}
         reason = waiting.get("reason", "")
         if reason and reason not in ("ContainerCreating", "PodInitializing"):
-            return _with_message(f"{reason} ({one.get('image', 'image')})", waiting), reason in CANNOT_START_REASONS
+            return _with_message(
+                f"{reason} ({container.get('image', 'image')})", waiting
+            ), reason in CANNOT_START_REASONS
     scheduled = _condition(status, "PodScheduled", wanted="False")
     if scheduled is not None:
         return _with_message(str(scheduled.get("reason", "not scheduled")), scheduled), False
@@ -133,10 +138,10 @@ def _waiting_reason(status: Mapping[str, Any]) -> tuple[str, bool]:
 
 
 def _condition(status: Mapping[str, Any], kind: str, wanted: str = "True") -> Mapping[str, Any] | None:
-    found = (one for one in status.get("conditions") or () if one.get("type") == kind and one.get("status") == wanted)
-    return next(found, None)
+    conditions = status.get("conditions") or ()
+    return next((entry for entry in conditions if (entry.get("type"), entry.get("status")) == (kind, wanted)), None)
 
 
-def _with_message(reason: str, words: Mapping[str, Any]) -> str:
-    message = " ".join(str(words.get("message") or "").split())
+def _with_message(reason: str, entry: Mapping[str, Any]) -> str:
+    message = " ".join(str(entry.get("message") or "").split())
     return f"{reason}: {message}" if message else reason

@@ -1,9 +1,10 @@
-"""A Kubernetes cluster: a trial is an Indexed Job, a pod a node, and its records come back through the pods' logs."""
+"""A Kubernetes cluster: a trial is an Indexed Job and a pod is a node. The pods' logs carry the records back."""
 
 from __future__ import annotations
 
 import re
 from contextlib import suppress
+from functools import cached_property
 
 from bench.core.case import Case, Role
 from bench.plugins.backend import Options
@@ -14,7 +15,7 @@ from harness.sites.kubernetes.client import KubernetesClient
 from harness.sites.kubernetes.job import KubernetesJob
 from harness.sites.kubernetes.manifest_checks import manifest_problems
 from harness.sites.kubernetes.manifests import Manifest, as_yaml, gpus_per_pod, object_name, render_job, sweep_label
-from harness.sites.kubernetes.options import DNS_LABEL, KubernetesOptions
+from harness.sites.kubernetes.options import DNS_LABEL, KubernetesOptions, KubernetesTimeouts
 
 
 class KubernetesSite(Site):
@@ -25,9 +26,9 @@ class KubernetesSite(Site):
     extra = "kubernetes"
     chosen: KubernetesOptions
 
-    def __init__(self, chosen: Options | None = None) -> None:
+    def __init__(self, chosen: Options | None = None, timeouts: KubernetesTimeouts = KubernetesTimeouts()) -> None:
         super().__init__(chosen)
-        self._cluster: KubernetesClient | None = None
+        self.timeouts = timeouts
 
     def machine(self) -> Machine:
         chosen = self.chosen
@@ -36,20 +37,19 @@ class KubernetesSite(Site):
     def unavailable_reason(self, case: Case) -> str | None:
         if case.device == "cuda" and gpus_per_pod(case, self.chosen) < case.ranks_on_a_node:
             remedy = f"--set kubernetes.gpus={case.ranks_on_a_node}, or leave it out"
-            return f"{case.ranks_on_a_node} ranks a pod need as many GPUs: {remedy}"
+            return f"a pod of {case.ranks_on_a_node} ranks needs as many GPUs: {remedy}"
         if case.net is not None:
-            return "--net joins namespaces of one machine, not pods: leave it out"
+            return "--net connects network namespaces of one machine, not pods: leave it out"
         return self.missing_dependency()
 
     def warm(self, modules: tuple[str, ...]) -> None:
-        """Find out before anything is written that the cluster is there."""
+        """Check that the cluster answers, before anything is written."""
         self.cluster.check()
 
-    @property
+    @cached_property
     def cluster(self) -> KubernetesClient:
-        if self._cluster is None:
-            self._cluster = KubernetesClient.connect(self.chosen.context, self.chosen.namespace)
-        return self._cluster
+        """The connection to the cluster. Raises :class:`SiteError` where there is no usable kubeconfig."""
+        return KubernetesClient.connect(self.chosen.context, self.chosen.namespace, self.timeouts)
 
     def render(self, case: Case, roles: tuple[Role, ...]) -> dict[str, str]:
         return {"manifest.yaml": as_yaml(_checked(render_job(case, self.chosen), case))}
@@ -75,7 +75,8 @@ class KubernetesSite(Site):
 
 
 def _checked(objects: list[Manifest], case: Case) -> list[Manifest]:
-    """The objects. Raises :class:`SiteError` where a cluster would refuse them, or their pods never meet."""
+    """The objects. Raises :class:`SiteError` where a cluster would reject them, or their pods would not find each
+    other."""
     problems = manifest_problems(objects, case)
     if problems:
         raise SiteError(f"kubernetes: {'; '.join(problems)}")

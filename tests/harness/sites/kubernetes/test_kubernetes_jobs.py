@@ -7,7 +7,7 @@ import pytest
 from harness.errors import SiteError
 from harness.sites.base.contract import TrialRequest
 from harness.sites.kubernetes.manifests import TERMINATION_GRACE_S
-from harness.sites.kubernetes.options import KubernetesOptions
+from harness.sites.kubernetes.options import KubernetesOptions, KubernetesTimeouts
 from harness.sites.kubernetes.pods import deleted_pod, pending_reason, read_pod, trial_phase
 from harness.sites.kubernetes.site import KubernetesSite
 from tests.support.builders import make_case
@@ -40,8 +40,8 @@ STATUSES = [
     (pod("Failed", **container(terminated={"exitCode": 137, "reason": "Error"})), "failed", "killed by signal 9"),
     (pod("Failed", **container(terminated={"exitCode": 2, "message": "no"})), "failed", "with status 2: no"),
     (pod("Failed", reason="Evicted", message="low on memory"), "lost", "Evicted: low on memory"),
-    (pod("Running", reason="NodeLost"), "lost", "out of reach"),
-    (pod("Unknown"), "lost", "out of reach"),
+    (pod("Running", reason="NodeLost"), "lost", "unreachable"),
+    (pod("Unknown"), "lost", "unreachable"),
     (
         pod("Failed", conditions=[{"type": "DisruptionTarget", "status": "True", "reason": "PreemptionByScheduler"}]),
         "lost",
@@ -50,26 +50,26 @@ STATUSES = [
 ]
 
 
-@pytest.mark.parametrize(("sent", "phase", "why"), STATUSES)
-def test_how_a_pod_stands(sent, phase, why):
-    found = read_pod(sent)
+@pytest.mark.parametrize(("document", "phase", "reason"), STATUSES)
+def test_the_state_of_a_pod(document, phase, reason):
+    found = read_pod(document)
     assert (found.node, found.host, found.phase) == (1, "worker-3", phase)
-    assert why in found.why
-    assert bool(found.why) == bool(why)
+    assert reason in found.reason
+    assert bool(found.reason) == bool(reason)
 
 
-def test_how_a_trial_stands():
+def test_the_phase_of_a_trial():
     def of(*sent):
         return trial_phase([read_pod(one) for one in sent], 2)
 
     assert of() == of(pod("Running")) == of(pod("Running"), pod("Pending", 0)) == "queued"
     assert of(pod("Running"), pod("Succeeded", 0)) == "running"
-    assert of(pod("Failed"), pod("Running", 0)) == of(pod("Failed")) == "breaking"
+    assert of(pod("Failed"), pod("Running", 0)) == of(pod("Failed")) == "failing"
     assert of(pod("Failed"), pod("Succeeded", 0)) == "over"
-    assert of(pod("Pending", **container(waiting={"reason": "ImagePullBackOff"}))) == "hopeless"
-    assert deleted_pod(read_pod(pod("Running"))).why == "its pod was deleted"
+    assert of(pod("Pending", **container(waiting={"reason": "ImagePullBackOff"}))) == "cannot start"
+    assert deleted_pod(read_pod(pod("Running"))).reason == "its pod was deleted"
     assert deleted_pod(read_pod(pod("Succeeded"))).phase == "done"
-    assert pending_reason([], 2) == "0 of 2 pods were made"
+    assert pending_reason([], 2) == "0 of 2 pods were created"
 
 
 @pytest.fixture
@@ -79,10 +79,10 @@ def cluster(tmp_path, monkeypatch):
         yield found
 
 
-def begin(tmp_path, **options):
+def begin(tmp_path, timeouts=KubernetesTimeouts(), **options):
     folder = tmp_path / "sweep" / "00-0123abcd"
     folder.mkdir(parents=True)
-    site = KubernetesSite(KubernetesOptions(**options))
+    site = KubernetesSite(KubernetesOptions(**options), timeouts)
     site.warm(())
     return site.start(TrialRequest(CASE, (), folder))
 
@@ -101,7 +101,7 @@ def test_pods_without_a_place_are_given_up_with_the_scheduler_s_words(cluster, t
     job = begin(tmp_path, node_selector="disk=tape", queue_timeout_s=0.5)
     ending = job.wait(60)
     assert ending.reason == (
-        "not all pods began within 0.5 s; pod 0 of 2 waits: Unschedulable: 0/4 nodes are available: "
+        "not all pods started within 0.5 s; pod 0 of 2 waits: Unschedulable: 0/4 nodes are available: "
         "4 node(s) didn't match Pod's node affinity/selector."
     )
     assert cluster.left() == []
@@ -122,9 +122,8 @@ while true; do sleep 0.05; done
 """
 
 
-def test_pods_that_do_not_notice_are_told_to_end_and_heard(cluster, tmp_path, monkeypatch):
-    monkeypatch.setattr("harness.sites.kubernetes.job.EXIT_GRACE_S", 0.3)
-    ending = begin(tmp_path, python=program(tmp_path, ONE_FAILS)).wait(60)
+def test_pods_that_do_not_notice_are_told_to_end_and_heard(cluster, tmp_path):
+    ending = begin(tmp_path, KubernetesTimeouts(exit_grace_s=0.3), python=program(tmp_path, ONE_FAILS)).wait(60)
     host = cluster.pod(1).pod["spec"]["nodeName"]
     assert ending.outcome == "failed"
     assert ending.reason == f"node 1 ({host}) is gone: its container ended with status 3"
@@ -132,17 +131,16 @@ def test_pods_that_do_not_notice_are_told_to_end_and_heard(cluster, tmp_path, mo
     assert cluster.left() == []
 
 
-def test_pods_that_never_end_are_ended_after_the_trial_s_time(cluster, tmp_path, monkeypatch):
-    monkeypatch.setattr("harness.sites.kubernetes.job.MARGIN_S", 0.2)
-    ending = begin(tmp_path, python=program(tmp_path, "exec sleep 60")).wait(0.2)
+def test_pods_that_never_end_are_ended_after_the_trial_s_time(cluster, tmp_path):
+    ending = begin(tmp_path, KubernetesTimeouts(report_s=0.2), python=program(tmp_path, "exec sleep 60")).wait(0.2)
     assert ending.outcome == "timeout"
     assert cluster.left() == []
 
 
-def test_an_api_that_is_away_for_a_while_costs_nothing(cluster, tmp_path, monkeypatch):
-    monkeypatch.setattr("harness.sites.kubernetes.client.RETRY_PAUSE_S", 0.05)
-    monkeypatch.setattr("harness.sites.kubernetes.job.RETRY_PAUSE_S", 0.05)
-    job = begin(tmp_path, python=program(tmp_path, "sleep 0.3; echo here I was"))
+def test_an_api_that_is_away_for_a_while_costs_nothing(cluster, tmp_path):
+    job = begin(
+        tmp_path, KubernetesTimeouts(retry_pause_s=0.05), python=program(tmp_path, "sleep 0.3; echo here I was")
+    )
     cluster.failures |= {"pods": 8, "log": 2}
     ending = job.wait(60)
     assert cluster.failures == {"pods": 0, "log": 0}
@@ -177,16 +175,16 @@ def test_a_refusal_is_one_line_and_holds_no_token(cluster, tmp_path, monkeypatch
     with pytest.raises(SiteError) as caught:
         KubernetesSite().warm(())
     assert str(caught.value) == (
-        f"kubernetes: asked for jobs, {cluster.address} answered 401 Unauthorized: Unauthorized"
+        f"kubernetes: request to list jobs: {cluster.address} answered 401 Unauthorized: Unauthorized"
     )
 
 
 def test_a_cluster_that_is_not_there_is_one_line(tmp_path, cluster, monkeypatch):
     cluster.server.shutdown()
     cluster.server.server_close()
-    monkeypatch.setattr("harness.sites.kubernetes.client.RETRY_PAUSE_S", 0.01)
-    with pytest.raises(SiteError, match=r"^kubernetes: asked for jobs, http://127.0.0.1:\d+ did not answer \(\w+\)$"):
-        KubernetesSite().warm(())
+    message = r"^kubernetes: request to list jobs: http://127.0.0.1:\d+ did not answer \(\w+\)$"
+    with pytest.raises(SiteError, match=message):
+        KubernetesSite(timeouts=KubernetesTimeouts(retry_pause_s=0.01)).warm(())
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
     with pytest.raises(SiteError, match="set KUBECONFIG") as caught:
         KubernetesSite().warm(())

@@ -73,19 +73,21 @@ PLANTED = {
     "does not match the pods' labels": lambda job, service, config: service["spec"].update(selector={"app": "x"}),
     "its selector {} does not": lambda job, service, config: service["spec"].update(selector={}),
     "is not headless": lambda job, service, config: service["spec"].update(clusterIP="10.0.0.1"),
-    "pods that are not ready": lambda job, service, config: service["spec"].update(publishNotReadyAddresses=False),
+    "without publishNotReadyAddresses": lambda job, service, config: service["spec"].update(
+        publishNotReadyAddresses=False
+    ),
     "but 2 nodes": lambda job, service, config: job["spec"].update(parallelism=1),
     "completions 4 and parallelism 4": lambda job, service, config: job["spec"].update(completions=4, parallelism=4),
     "completionMode Indexed": lambda job, service, config: job["spec"].pop("completionMode"),
     "SCALING_NODES is 3": lambda job, service, config: env_of(job)["SCALING_NODES"].update(value="3"),
     "pod 0 is scaling-a-0.scaling-a": lambda job, service, config: env_of(job)["MASTER_ADDR"].update(value="a-0.a"),
-    "'Scaling_A' is no DNS label": lambda job, service, config: service["metadata"].update(name="Scaling_A"),
+    "'Scaling_A' is not a DNS label": lambda job, service, config: service["metadata"].update(name="Scaling_A"),
     "leaves no room": lambda job, service, config: job["metadata"].update(name="a" * 60),
     "in different namespaces": lambda job, service, config: config["metadata"].update(namespace="other"),
     "label x has the value": lambda job, service, config: config["metadata"].update(labels={"x": "a b"}),
-    "which is not its ConfigMap": lambda job, service, config: config["metadata"].update(name="other"),
+    "not from its ConfigMap": lambda job, service, config: config["metadata"].update(name="other"),
     "more than 1048576 bytes": lambda job, service, config: config["data"].update(case="x" * 2**20),
-    "there is none": lambda job, service, config: pod_of(job).update(volumes=pod_of(job)["volumes"][:2]),
+    "mounted but not defined": lambda job, service, config: pod_of(job).update(volumes=pod_of(job)["volumes"][:2]),
 }
 
 
@@ -109,16 +111,23 @@ def test_a_job_without_its_service_is_at_fault():
     assert "no Service" in manifest_problems(objects_of()[::2], CPU)[0]
 
 
-def test_a_deployment_can_not_be_a_job():
-    deployment = {
-        "apiVersion": "apps/v1",
-        "kind": "Deployment",
-        "metadata": {"name": "d"},
-        "spec": {"selector": {"matchLabels": {"a": "b"}}, "template": objects_of()[2]["spec"]["template"]},
-    }
-    assert "Deployment: its pods' restartPolicy is Never, allowed: Always" in manifest_problems([deployment], CPU)
+def test_a_fault_of_the_schema_is_found_before_a_server_rejects_it():
+    config, service, job = copy.deepcopy(objects_of())
+    pod_of(job)["containers"][0]["comand"] = pod_of(job)["containers"][0].pop("command")
+    (problem,) = manifest_problems([config, service, job], CPU)
+    assert problem.startswith("Job: spec.template.spec.containers.0: ")
+    assert "comand" in problem
+
+
+def test_the_pods_of_a_trial_can_not_be_those_of_a_deployment():
+    pods = objects_of()[2]["spec"]["template"]
+    spec = {"selector": {"matchLabels": {"a": "b"}}, "template": pods}
+    deployment = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "d"}, "spec": spec}
     with pytest.raises(Rejected, match='Unsupported value: "Never"'):
         admit("deployments", deployment)
+
+
+def test_the_schema_allows_a_restart_policy_that_the_server_rejects():
     job = copy.deepcopy(objects_of()[2])
     pod_of(job)["restartPolicy"] = "Always"
     kubernetes_validate.validate(job, SERVER_VERSIONS[-1], strict=True)
