@@ -138,9 +138,8 @@ def test_pods_that_never_end_are_ended_after_the_trial_s_time(cluster, tmp_path)
 
 
 def test_an_api_that_is_away_for_a_while_costs_nothing(cluster, tmp_path):
-    job = begin(
-        tmp_path, KubernetesTimeouts(retry_pause_s=0.05), python=program(tmp_path, "sleep 0.3; echo here I was")
-    )
+    timeouts = KubernetesTimeouts(retry_pause_s=0.05)
+    job = begin(tmp_path, timeouts, python=program(tmp_path, "sleep 0.3; echo here I was"))
     cluster.failures |= {"pods": 8, "log": 2}
     ending = job.wait(60)
     assert cluster.failures == {"pods": 0, "log": 0}

@@ -73,12 +73,10 @@ PLANTED = {
     "does not match the pods' labels": lambda job, service, config: service["spec"].update(selector={"app": "x"}),
     "its selector {} does not": lambda job, service, config: service["spec"].update(selector={}),
     "is not headless": lambda job, service, config: service["spec"].update(clusterIP="10.0.0.1"),
-    "without publishNotReadyAddresses": lambda job, service, config: service["spec"].update(
-        publishNotReadyAddresses=False
-    ),
+    "without publishNotReady": lambda job, service, config: service["spec"].update(publishNotReadyAddresses=False),
     "but 2 nodes": lambda job, service, config: job["spec"].update(parallelism=1),
     "completions 4 and parallelism 4": lambda job, service, config: job["spec"].update(completions=4, parallelism=4),
-    "completionMode Indexed": lambda job, service, config: job["spec"].pop("completionMode"),
+    "completionMode is not Indexed": lambda job, service, config: job["spec"].pop("completionMode"),
     "SCALING_NODES is 3": lambda job, service, config: env_of(job)["SCALING_NODES"].update(value="3"),
     "pod 0 is scaling-a-0.scaling-a": lambda job, service, config: env_of(job)["MASTER_ADDR"].update(value="a-0.a"),
     "'Scaling_A' is not a DNS label": lambda job, service, config: service["metadata"].update(name="Scaling_A"),
