@@ -13,6 +13,7 @@ from harness.sites.base.running_trial import utc_now
 from harness.store.ledger import Acceptance, Ledger
 from harness.store.opening import open_store
 from harness.store.store import Store
+from reports.formats.documents import versioned
 from reports.regression.subjects import subjects_of
 from reports.regression.values import Metric, Status
 
@@ -24,7 +25,7 @@ class AcceptResult:
     found: Acceptance
 
     def as_json(self) -> dict[str, Any]:
-        return self.found.model_dump()
+        return versioned("acceptance", self.found.model_dump())
 
     def print(self, console: Console) -> None:
         message = f"accepted: {self.found.curve}, from {self.found.since} on: {self.found.because}"

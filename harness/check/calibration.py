@@ -16,6 +16,7 @@ from harness.check.sweep_history import SweepSelection, gather_sweep
 from harness.errors import StoreError, UsageError
 from harness.store.opening import open_store
 from harness.sweep.report import write_atomically
+from reports.formats.documents import versioned
 from reports.regression.calibration import (
     DETECTION_DELAYS,
     MIN_RESAMPLED_NIGHTS,
@@ -46,12 +47,13 @@ class CalibrationReport:
     own_history_reason: str = ""
 
     def as_json(self) -> dict[str, Any]:
-        return {
+        fields = {
             "calibrations": [one.model_dump() for one in self.found],
             "assurance": self.assurance.model_dump(),
             "rule": RULE.model_dump(),
             "own_history": self.own_history_reason or None,
         }
+        return versioned("calibration", fields)
 
     def print(self, console: Console) -> None:
         for one in self.found:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from harness.cli.output import JsonOption, VerbosityOption, print_json, stdout_console
 from harness.errors import EXIT_OK
+from reports.formats.documents import versioned
 
 EXAMPLES = {
     "list": "Examples: `python -m harness list`, `python -m harness list --json`",
@@ -20,7 +21,7 @@ def list_all(as_json: JsonOption = False, verbosity: VerbosityOption = None) -> 
 
     plugins = inventory.list_plugins()
     if as_json:
-        print_json(plugins)
+        print_json(versioned("list", plugins))
     else:
         inventory.print_plugins(plugins, stdout_console())
     return EXIT_OK
@@ -32,7 +33,7 @@ def doctor(as_json: JsonOption = False, verbosity: VerbosityOption = None) -> in
 
     findings = doctor.run_diagnostics()
     if as_json:
-        print_json({"findings": [finding.model_dump() for finding in findings]})
+        print_json(versioned("doctor", {"findings": [finding.model_dump() for finding in findings]}))
     else:
         doctor.print_diagnostics(findings, stdout_console())
     return EXIT_OK

@@ -23,6 +23,7 @@ from rich.console import Console
 from harness.errors import UsageError
 from harness.store.ledger import IngestedRun, Ledger
 from harness.store.opening import open_store
+from reports.formats.documents import versioned
 from reports.formats.exports.pytest_benchmark import MACHINE_FIELDS, RUN_NAMES
 
 REMEDY = "write it anew with `pytest --benchmark-json FILE`"
@@ -75,7 +76,7 @@ class IngestResult:
     notes: tuple[str, ...]
 
     def as_json(self) -> dict[str, Any]:
-        return {"nights": self.nights, "notes": list(self.notes)}
+        return versioned("ingest", {"nights": self.nights, "notes": list(self.notes)})
 
     def print(self, console: Console) -> None:
         for night, counts in self.nights.items():

@@ -22,6 +22,7 @@ from reports.analysis.findings import analyse_cells
 from reports.analysis.predictions import PredictOptions
 from reports.analysis.stats import Estimate
 from reports.analysis.trial_measures import overhead_of
+from reports.formats.documents import versioned
 from reports.page import comparison_section
 from reports.page.html import render
 from reports.page.sweep_page import make_page
@@ -39,7 +40,7 @@ class ComparisonResult:
     page: Path
 
     def as_json(self) -> dict[str, Any]:
-        return {
+        fields = {
             "sweeps": self.sweeps,
             "report": str(self.page),
             "comparisons": [
@@ -59,6 +60,7 @@ class ComparisonResult:
                 for one in self.comparisons
             ],
         }
+        return versioned("comparison", fields)
 
     def print(self, console: Console) -> None:
         for label, sweep in self.sweeps.items():

@@ -20,6 +20,7 @@ from reports.analysis.comparison import Night, night_cell
 from reports.analysis.findings import analyse_cells
 from reports.analysis.stats import Estimate
 from reports.analysis.trial_measures import overhead_of
+from reports.formats.documents import versioned
 from reports.page.elements import Page
 from reports.page.html import render
 from reports.page.index_page import make_index
@@ -37,13 +38,11 @@ class IndexResult:
     written: tuple[str, ...]
 
     def as_json(self) -> dict[str, Any]:
-        return {
-            "index": str(self.path),
-            "sweeps": [
-                {"sweep": name, "report": str(self.path.parent / _page_of(name)), "written": name in self.written}
-                for name in self.sweeps
-            ],
-        }
+        sweeps = [
+            {"sweep": name, "report": str(self.path.parent / _page_of(name)), "written": name in self.written}
+            for name in self.sweeps
+        ]
+        return versioned("index", {"index": str(self.path), "sweeps": sweeps})
 
     def print(self, console: Console) -> None:
         for line in (*self.page.answers, *self.page.warnings):

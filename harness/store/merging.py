@@ -14,6 +14,7 @@ from harness.store.database import OTHER_STORE_HINT, Database
 from harness.store.opening import mask_password, open_store, store_path
 from harness.store.store import SweepInfo, record_measures, record_night
 from harness.store.tables import NIGHTLY_TABLES, add_missing, environments_table, sweeps_table, trials_table
+from reports.formats.documents import versioned
 
 RETRY_HINT = f"then repeat the merge, or {OTHER_STORE_HINT}"
 
@@ -30,7 +31,7 @@ class MergeResult:
     """How many verdicts, acceptances, pairs and ingested runs, by table."""
 
     def as_json(self) -> dict[str, Any]:
-        return asdict(self)
+        return versioned("merge", asdict(self))
 
     def print(self, console: Console) -> None:
         counts = {

@@ -14,11 +14,12 @@ from reports.analysis.findings import Findings
 from reports.analysis.predictions import CurvePrediction
 from reports.analysis.stats import Estimate
 from reports.formats.curve_fits import curve_as_json
+from reports.formats.documents import versioned
 
 
 def as_json(info: SweepInfo, findings: Findings, page: Path, cost: Estimate | None) -> dict[str, Any]:
     """The document that ``--json`` prints."""
-    return {
+    fields = {
         "sweep": info.id,
         "report": str(page),
         "own_cost": _estimate(cost),
@@ -36,6 +37,7 @@ def as_json(info: SweepInfo, findings: Findings, page: Path, cost: Estimate | No
         "forecasts": [_forecast_as_json(found) for found in findings.curve_predictions],
         "not_applicable": [{**_case_fields(skip.case), "reason": skip.reason} for skip in info.plan.not_applicable],
     }
+    return versioned("sweep", fields)
 
 
 def _exchange_as_json(found: FittedExchange) -> dict[str, Any]:

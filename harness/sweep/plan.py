@@ -16,6 +16,7 @@ from harness.planning.suite import Suite, SuiteFile, apply_flags
 from harness.sites.base.contract import DEFAULT_SITE, Site
 from harness.sites.base.registry import find_site, site_names
 from reports.analysis import case_titles
+from reports.formats.documents import versioned
 
 log = logging.getLogger("scaling_harness")
 
@@ -62,7 +63,7 @@ class PlannedSweep:
         }
 
     def as_json(self) -> dict[str, Any]:
-        return self.plan.model_dump(mode="json") | {"files": self.rendered_files()}
+        return versioned("plan", self.plan.model_dump(mode="json") | {"files": self.rendered_files()})
 
     def lines(self) -> Iterator[str]:
         """Cases, skips and what makes no sense, a line each, then the files that would be submitted."""

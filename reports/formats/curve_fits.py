@@ -12,6 +12,7 @@ from rich.markup import escape
 from reports.analysis import formatting
 from reports.analysis.curve import Curve
 from reports.analysis.scaling import Parameter
+from reports.formats.documents import versioned
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,8 @@ class CurveFits:
     left_out: dict[str, int]
 
     def as_json(self) -> dict[str, Any]:
-        return {"curves": [curve_as_json(curve) for curve in self.curves], "left_out": self.left_out}
+        fields = {"curves": [curve_as_json(curve) for curve in self.curves], "left_out": self.left_out}
+        return versioned("fit", fields)
 
     def print(self, console: Console) -> None:
         for curve in self.curves:

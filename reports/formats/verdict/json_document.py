@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from reports.formats.documents import versioned
 from reports.regression import wording
 from reports.regression.summary import exit_code, headline, next_steps
 from reports.regression.values import WORST_FIRST, Judgement, Verdict
@@ -13,6 +14,7 @@ from reports.regression.values import WORST_FIRST, Judgement, Verdict
 def verdict_document(judgement: Judgement) -> dict[str, Any]:
     """The document. Its names are stable; what is unknown is null, never 0 and never NaN.
 
+    - ``schema``: ``scaling-harness/verdict/1``
     - ``judged``, ``started_at`` (ISO 8601), ``commit``, ``base_commit``, ``machine``, ``command``: what was judged;
       ``again``: options that a further command needs to speak of the same sweeps
     - ``exit``: the exit code, ``headline``: the verdict in a sentence, ``counts``: series by status
@@ -30,21 +32,23 @@ def verdict_document(judgement: Judgement) -> dict[str, Any]:
     Where two verdicts would have one key, ``benchmarks`` has the worse.
     """
     worst_last = sorted(judgement.verdicts, key=lambda one: -WORST_FIRST.index(one.status))
-    found: dict[str, Any] = _replace_non_finite(
-        {
-            **judgement.model_dump(include={"judged", "started_at", "commit", "base_commit", "machine"}),
-            **judgement.model_dump(include={"command", "again"}),
-            "exit": exit_code(judgement),
-            "headline": headline(judgement),
-            "counts": {status: sum(one.status == status for one in judgement.verdicts) for status in WORST_FIRST},
-            "benchmarks": dict(
-                reversed({wording.verdict_key(one): _benchmark_fields(one) for one in worst_last}.items())
-            ),
-            **judgement.model_dump(include={"verdicts", "findings", "trials", "extra_trials", "assurance"}),
-            "next": [{"said": step.said, "command": step.command} for step in next_steps(judgement)],
-        }
+    return versioned(
+        "verdict",
+        _replace_non_finite(
+            {
+                **judgement.model_dump(include={"judged", "started_at", "commit", "base_commit", "machine"}),
+                **judgement.model_dump(include={"command", "again"}),
+                "exit": exit_code(judgement),
+                "headline": headline(judgement),
+                "counts": {status: sum(one.status == status for one in judgement.verdicts) for status in WORST_FIRST},
+                "benchmarks": dict(
+                    reversed({wording.verdict_key(one): _benchmark_fields(one) for one in worst_last}.items())
+                ),
+                **judgement.model_dump(include={"verdicts", "findings", "trials", "extra_trials", "assurance"}),
+                "next": [{"said": step.said, "command": step.command} for step in next_steps(judgement)],
+            }
+        ),
     )
-    return found
 
 
 def _benchmark_fields(verdict: Verdict) -> dict[str, Any]:
