@@ -74,6 +74,10 @@ class Usage(TypedDict):
     """An estimate, or ``null`` with a reason."""
 
     value: float | None
+    low: NotRequired[float | None]
+    high: NotRequired[float | None]
+    n: NotRequired[int]
+    unit: NotRequired[str]
     reason: str | None
 
 
