@@ -18,6 +18,7 @@ from bench.core.case import Case, Scalar, Scaling
 from bench.core.records import Condition, Link, Outcome, RankFailure, SameWork
 from harness.planning.plan import Skip
 from harness.setup.doctor import Diagnostic
+from reports.analysis.backtest import Backtest
 from reports.analysis.bottleneck import Bottleneck
 from reports.analysis.cell_details import Coverage, Decomposition, MessageCell
 from reports.analysis.communication import AllreduceModel
@@ -26,7 +27,7 @@ from reports.analysis.curve import Point
 from reports.analysis.layered_allreduce import AlgorithmSource, LayeredAlgorithm, Misfit
 from reports.analysis.placement import Place
 from reports.analysis.placement_effects import CellOverLink, NodeEfficiency, Packing
-from reports.analysis.predictions import Backtest, CurvePrediction
+from reports.analysis.predictions import CurvePrediction
 from reports.analysis.roofline import Roofline
 from reports.analysis.scaling import FitMethod, Prediction, ScalingLaw
 from reports.analysis.stats import Estimate
