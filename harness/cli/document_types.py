@@ -119,6 +119,7 @@ class CellFields(CaseFields):
     conditions: list[Condition]
     contaminated_trials: int
     decomposition: Decomposition | None
+    decomposition_reason: str | None
     roofline: Roofline | None
     roofline_reason: str | None
     messages: list[MessageCell]

@@ -91,6 +91,7 @@ def test_a_file_is_a_run_of_each_of_its_benchmarks(written, store, capsys):
     document = json.loads(written[0].read_text())
     day = document["datetime"][:10]
     assert ingest(capsys, written[0], "--store", store) == {
+        "schema": "scaling-harness/ingest/1",
         "nights": {day: {"benchmarks": 3, "added": 3, "known": 0}},
         "notes": [],
     }
