@@ -9,31 +9,25 @@ closed the harness has gone: this process ends, the scheduler lets go of its tas
 from __future__ import annotations
 
 import argparse
-import asyncio
 import os
 import secrets
 import sys
-import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from bench.backends.dask.backend import DASK_CONFIG, is_sharded
 from bench.backends.dask.cluster_ref import SchedulerAddress
-from bench.backends.dask.exchange import submit_exchange_graphs
+from bench.backends.dask.rank_tasks import RankTasks
 from bench.core.case import Case
 from bench.core.exit_report import ExitReport, NodeReport
 from bench.core.frozen_model import FrozenModel, write_model
 from bench.dask_cluster.assignment import Assignment, UnsuitableCluster, assign, read_worker_infos
 from bench.dask_cluster.client import SchedulerUnreachable, connect, pickles_allowed, refuse_pickles
 from bench.dask_cluster.worker import (
-    RankTask,
     active_task_titles,
     end_trial_tasks,
-    free_port_on,
     read_trial_folder,
     remove_trial_folder,
     run_node,
@@ -71,101 +65,73 @@ class DaskTrial:
         self.workers = tuple(worker for node_workers in assignment for worker in node_workers)
         self.task_workers = self.workers if self.by_tasks else tuple(node_workers[0] for node_workers in assignment)
         """The worker of each task: one a rank, or one a node."""
-        self.tasks: list[Any] = []
-        self.exchange: list[Any] = []
+        self.tasks = RankTasks(client, case, self.name, pickles_allowed)
         self.lost: set[str] = set()
-        self.failed = False
-        self._collected: set[int] = set()
+        """Addresses of workers that have left the cluster."""
+        self._next_check = 0.0
+
+    @property
+    def failed(self) -> bool:
+        return bool(self.lost) or self.tasks.failed
 
     def start(self) -> None:
-        first = self.workers[0].address
-        host = urlsplit(first).hostname or ""
-        port = self._run_on(free_port_on, host, of=[first])[first]
-        task_function = run_rank if self.by_tasks else run_node
-        for number, task_worker in enumerate(self.task_workers):
-            rank_task = RankTask(
-                case=self.case,
-                trial=self.name,
-                number=number,
-                rendezvous_host=host,
-                rendezvous_port=port,
-                workers=tuple(worker.address for worker in self.workers),
-            )
-            task = self.client.submit(
-                task_function,
-                rank_task.model_dump_json(),
-                key=f"{self.name}-{task_function.__name__}-{number}",
-                pure=False,
-                workers=[task_worker.address],
-                allow_other_workers=False,
-            )
-            self.tasks.append(task)
-        if self.by_tasks:
-            threading.Thread(target=self._exchange, daemon=True).start()
-
-    def _exchange(self) -> None:
+        """Submit the tasks that run the ranks."""
         addresses = [worker.address for worker in self.workers]
-        # It ends with the ranks: when they are cancelled it can't wait for them any more.
-        with suppress(Exception, asyncio.CancelledError), pickles_allowed():
-            self.exchange = submit_exchange_graphs(self.client, addresses, is_sharded(self.case), self.tasks, self.name)
+        task_addresses = [worker.address for worker in self.task_workers]
+        self.tasks.submit(run_rank if self.by_tasks else run_node, task_addresses, addresses)
+        if self.by_tasks:
+            self.tasks.submit_exchange(addresses, sharded=is_sharded(self.case))
 
     def watch(self, control: NodeControl) -> ExitReport:
-        """Wait for the ranks; when one has failed, its worker has gone or the time is up, for the others' last words.
+        """Wait for the ranks and take home what they have written.
 
-        Raises :class:`bench.node.control.HarnessDisconnected`.
+        When one has failed, its worker has left or the time is up, the others are asked to end, and may take
+        :data:`EXIT_GRACE_S` for it. Raises :class:`bench.node.control.HarnessDisconnected`.
         """
-        allowed_s = self.case.timeout_s + (0.0 if self.by_tasks else NODE_TIMEOUT_MARGIN_S)
-        self._await(lambda: self.failed or control.stop_requested(), time.monotonic() + allowed_s)
-        unfinished = bool(self._pending())
+        timeout_s = self.case.timeout_s + (0.0 if self.by_tasks else NODE_TIMEOUT_MARGIN_S)
+        self._wait(lambda: self.failed or control.stop_requested(), timeout_s)
+        unfinished = bool(self.tasks.pending())
         stacks = self._stacks() if unfinished else {}
         if unfinished:
-            for lines in self._run_on(read_trial_folder, self.name, of=self._present_addresses()).values():
-                self._unpack(lines)
+            self._fetch_files()
             self._run_on(end_trial_tasks, self.name, of=self._present_addresses())
-            self._await(lambda: not self._reachable(), time.monotonic() + EXIT_GRACE_S)
-        scene = ExitReport(timed_out=unfinished and not self.failed, timeout_s=self.case.timeout_s, stacks=stacks)
-        self._write_node_reports(scene)
-        return scene
+            self._wait(lambda: not self._reachable(), EXIT_GRACE_S)
+        self._fetch_files()
+        exit_report = ExitReport(timed_out=unfinished and not self.failed, timeout_s=self.case.timeout_s, stacks=stacks)
+        self._write_node_reports(exit_report)
+        return exit_report
 
-    def _await(self, should_stop: Callable[[], bool], deadline: float) -> None:
-        """Until all are done, there is ``enough``, or the time is up."""
-        ask_again = time.monotonic() + WORKER_CHECK_INTERVAL_S
-        while self._pending() and time.monotonic() < deadline and not should_stop():
-            time.sleep(POLL_INTERVAL_S)
-            if time.monotonic() >= ask_again:
-                present = self.client.nthreads()
-                self.lost |= {worker.address for worker in self.workers if worker.address not in present}
-                self.failed = self.failed or bool(self.lost)
-                ask_again = time.monotonic() + WORKER_CHECK_INTERVAL_S
+    def _wait(self, should_stop: Callable[[], bool], timeout_s: float) -> None:
+        """Until all tasks are done, ``should_stop()``, or the time is up. Notes which workers leave meanwhile."""
 
-    def _pending(self) -> list[int]:
-        """Numbers of the tasks that are not done; what others left is taken."""
-        for number, task in enumerate(self.tasks):
-            if task.done() and number not in self._collected:
-                self._collected.add(number)
-                lines = task.result() if task.status == "finished" else []
-                self._unpack(lines)
-                self.failed = self.failed or not lines or self._any_failure()
-        return [number for number in range(len(self.tasks)) if number not in self._collected]
+        def check() -> bool:
+            self._find_lost_workers()
+            return should_stop()
+
+        self.tasks.watch(check, deadline=time.monotonic() + timeout_s, interval_s=POLL_INTERVAL_S)
+
+    def _find_lost_workers(self) -> None:
+        if time.monotonic() >= self._next_check:
+            present = self.client.nthreads()
+            self.lost |= {worker.address for worker in self.workers if worker.address not in present}
+            self._next_check = time.monotonic() + WORKER_CHECK_INTERVAL_S
 
     def _reachable(self) -> list[int]:
-        return [number for number in self._pending() if self.task_workers[number].address not in self.lost]
+        """Numbers of the tasks that are not done and whose worker is there."""
+        return [number for number in self.tasks.pending() if self.task_workers[number].address not in self.lost]
 
-    def _any_failure(self) -> bool:
-        ends = [NodeReport.model_validate_json(path.read_text()) for path in self.out.glob("node-*.json")]
-        node_failed = any(end.exit_report is None or not end.exit_report.succeeded for end in ends)
-        return node_failed or any(self.out.glob("failure-*.json"))
-
-    def _unpack(self, lines: Sequence[str]) -> None:
-        unpacker = TransferReceiver(self.out)
-        for line in lines:
-            unpacker.take(line)
+    def _fetch_files(self) -> None:
+        """Take home what the trial has written on its hosts by now."""
+        receiver = TransferReceiver(self.out)
+        for lines in self._run_on(read_trial_folder, self.name, of=self._one_worker_per_host()).values():
+            for line in lines:
+                receiver.take(line)
 
     def _stacks(self) -> dict[str, list[str]]:
         """Of the ranks in workers' threads, the latest call first. Those of ranks in processes come from their node."""
         if not self.by_tasks:
             return {}
-        pending = {self.tasks[number].key: number for number in self._reachable()}
+        pending = {self.tasks.futures[number].key: number for number in self._reachable()}
         found: dict[str, list[str]] = {}
         for tasks in (self.client.call_stack(keys=list(pending)) if pending else {}).values():
             for key, frames in tasks.items():
@@ -199,14 +165,12 @@ class DaskTrial:
         return None
 
     def end(self) -> str | None:
-        """Release everything; says what has not ended after all."""
-        self.client.cancel([*self.tasks, *(one for graph in self.exchange for one in graph)], force=True)
-        self.tasks, self.exchange = [], []
+        """Release the tasks and remove the trial's files from its hosts; returns what has not ended, if anything."""
+        self.tasks.cancel()
         deadline = time.monotonic() + EXIT_GRACE_S
         while (leftover := self._running_titles()) and time.monotonic() < deadline:
             time.sleep(POLL_INTERVAL_S)
-        hosts = {worker.facts.host: worker.address for worker in self.workers if worker.address not in self.lost}
-        self._run_on(remove_trial_folder, self.name, of=list(hosts.values()))
+        self._run_on(remove_trial_folder, self.name, of=self._one_worker_per_host())
         return f"{leftover}: restart that worker" if leftover else None
 
     def _running_titles(self) -> str:
@@ -222,6 +186,10 @@ class DaskTrial:
 
     def _present_addresses(self) -> list[str]:
         return [worker.address for worker in self.workers if worker.address not in self.lost]
+
+    def _one_worker_per_host(self) -> list[str]:
+        present = {worker.facts.host: worker.address for worker in self.workers if worker.address not in self.lost}
+        return list(present.values())
 
     def _run_on(self, function: Callable[..., Any], *arguments: Any, of: Sequence[str]) -> dict[str, Any]:
         """What the workers answer that are still there."""

@@ -19,12 +19,9 @@ from pathlib import Path
 from typing import IO, Any
 
 from bench.backends.dask.cluster_ref import CLUSTER_REF_VARIABLE, ClusterRef, SchedulerAddress, Tls, thread_cluster_ref
-from bench.backends.dask.exchange import ExchangeClosed, close_mailbox, mailbox
-from bench.core.case import Case
-from bench.core.frozen_model import FrozenModel
+from bench.backends.dask.exchange import close_mailbox, mailbox
+from bench.backends.dask.rank_tasks import RankTask, measure_in_thread
 from bench.core.rank_info import RankInfo
-from bench.core.records import RankFailure
-from bench.host.network import free_port
 from bench.node.transfer import encode_folder
 from bench.telemetry import sampler
 
@@ -34,22 +31,6 @@ UNNEEDED_STATES = ("cancelled", "released", "forgotten", "error")
 """States of a task that nobody waits for."""
 NANNY_VARIABLES = ("MALLOC_TRIM_THRESHOLD_", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 """What a worker's nanny sets for Dask's sake; ranks of other sites do without."""
-
-
-class RankTask(FrozenModel):
-    """What a task is to hold: all ranks of a node as processes, or one rank in the worker's own thread."""
-
-    case: Case
-    trial: str
-    number: int
-    """Of the node, or of the rank."""
-    rendezvous_host: str
-    rendezvous_port: int
-    workers: tuple[str, ...]
-
-
-def free_port_on(host: str) -> int:
-    return free_port(host)
 
 
 def trial_folder(trial: str) -> Path:
@@ -111,8 +92,8 @@ def _scheduler_address(worker: Any) -> SchedulerAddress:
     return SchedulerAddress(address=worker.scheduler.address, tls=tls)
 
 
-def run_node(text: str) -> list[str]:
-    """The ranks of a node as fresh processes beside this worker, until they are done; returns what they left.
+def run_node(text: str) -> bool:
+    """The ranks of a node as fresh processes beside this worker, until they are done; returns whether none failed.
 
     :mod:`bench.node.agent` starts them, and ends them when this process is gone: it holds the other end of a pipe.
     """
@@ -128,7 +109,7 @@ def run_node(text: str) -> list[str]:
         with (folder / f"bench-node-{rank_task.number}.log").open("w") as log:
             process = _start_node(active_task, folder, log)
             _wait_for(process, active_task)
-        return list(encode_folder(folder))
+        return process.returncode == 0
     finally:
         if not active_task.is_needed:
             remove_trial_folder(rank_task.trial)
@@ -186,8 +167,8 @@ def _wait_for(process: subprocess.Popen[str], active_task: ActiveTask) -> None:
         process.wait()
 
 
-def run_rank(text: str) -> list[str]:
-    """One rank in a thread of this worker, until it is done; returns what it left.
+def run_rank(text: str) -> bool:
+    """One rank in a thread of this worker, until it is done; returns whether it did not fail.
 
     It leaves the worker's pool, so that the pool's threads serve the exchange.
     """
@@ -204,8 +185,7 @@ def run_rank(text: str) -> list[str]:
     watch = threading.Thread(target=_release_when_unneeded, args=(active_task, threading.current_thread()), daemon=True)
     watch.start()
     with _sampling(rank_task, me, folder):
-        _measure(rank_task, me, folder, active_task)
-    return list(encode_folder(folder))
+        return _measure(rank_task, me, folder, active_task)
 
 
 def _rank_info(rank_task: RankTask) -> RankInfo:
@@ -220,22 +200,13 @@ def _rank_info(rank_task: RankTask) -> RankInfo:
     )
 
 
-def _measure(rank_task: RankTask, me: RankInfo, folder: Path, active_task: ActiveTask) -> None:
+def _measure(rank_task: RankTask, me: RankInfo, folder: Path, active_task: ActiveTask) -> bool:
     import torch
 
-    from bench.core.frozen_model import write_model
-    from bench.rank.worker import describe_failure, measure_rank
-
-    failures: list[RankFailure] = []
     threads = torch.get_num_threads()
     token = thread_cluster_ref.set(active_task.cluster_ref)
     try:
-        write_model(folder, f"record-{me.rank}.json", measure_rank(rank_task.case, me, folder, failures.append))
-    except ExchangeClosed:
-        pass
-    except Exception as problem:
-        failure = failures[0] if failures else describe_failure("rank", me.rank, problem)
-        write_model(folder, f"failure-rank-{me.rank}.json", failure)
+        return measure_in_thread(rank_task, me, folder)
     finally:
         thread_cluster_ref.reset(token)
         torch.set_num_threads(threads)

@@ -18,14 +18,13 @@ from urllib.parse import urlsplit
 from pydantic import Field
 
 from bench.backends.dask.cluster_ref import DaskContext, open_dask_context
-from bench.backends.dask.exchange import DaskTaskSession, dask_array_mean, submit_exchange_graphs
+from bench.backends.dask.exchange import DaskTaskSession, dask_array_mean
+from bench.backends.dask.rank_tasks import RankTask, RankTasks, measure_in_thread
 from bench.backends.ddp import DdpOptions, DdpSession
 from bench.backends.torch_distributed import join_torch_distributed
 from bench.core.case import Case, Role
-from bench.core.frozen_model import FrozenModel
 from bench.core.rank_info import RankInfo, read_rank_info
-from bench.core.records import RankFailure, RankRecord
-from bench.host.network import bind_address, free_port, wait_for_listener
+from bench.host.network import bind_address, wait_for_listener
 from bench.plugins.backend import Backend, Options, Session, Shape2D
 
 MIN_SHARDED_RANKS = 4
@@ -92,92 +91,53 @@ def worker(case: Case, me: RankInfo, out: Path) -> None:
 
 
 def driver(case: Case, me: RankInfo, out: Path) -> None:
-    """Place the ranks on the workers, keep the exchange graph ahead of them, write what they return."""
+    """Submit the ranks to the workers and wait until all are done, or one has failed."""
     import dask
-    from distributed import Client, as_completed
-
-    from bench.core.frozen_model import write_model
+    from distributed import Client
 
     wait_for_listener(me.rendezvous_host, me.rendezvous_port, case.timeout_s)
     scheduler_address = f"tcp://{me.rendezvous_host}:{me.rendezvous_port}"
     with dask.config.set(DASK_CONFIG), Client(scheduler_address, timeout=case.timeout_s) as client:
         client.wait_for_workers(case.ranks, timeout=case.timeout_s)
         worker_infos = client.scheduler_info(n_workers=-1)["workers"]
+        # A worker is named after the rank whose cores it has.
         addresses = [
             address for _, address in sorted((info["name"], address) for address, info in worker_infos.items())
         ]
-        port = client.submit(free_port, workers=addresses[:1], pure=False).result()
-        ranks = [
-            client.submit(
-                run_rank_in_worker,
-                case.model_dump_json(),
-                rank,
-                me.rendezvous_host,
-                port,
-                str(out),
-                workers=[address],
-                pure=False,
-                key=f"rank-{rank}",
-            )
-            for rank, address in enumerate(addresses)
-        ]
-        submitted_graphs = (
-            submit_exchange_graphs(client, addresses, is_sharded(case), ranks) if case.transport == "tasks" else []
-        )
-        for finished in as_completed(ranks):
-            rank_result = RankResult.model_validate_json(finished.result())
-            if rank_result.failure is not None:
-                # The other ranks wait for this one in vain.
-                write_model(
-                    out, f"failure-{rank_result.failure.role}-{rank_result.failure.rank}.json", rank_result.failure
-                )
-                raise SystemExit(1)
-            if rank_result.record is not None:
-                write_model(out, f"record-{rank_result.record.rank}.json", rank_result.record)
-        del submitted_graphs
+        tasks = RankTasks(client, case)
+        try:
+            tasks.submit(run_rank, addresses, folder=out)
+            if case.transport == "tasks":
+                tasks.submit_exchange(addresses, sharded=is_sharded(case))
+            tasks.watch(lambda: tasks.failed)
+        finally:
+            tasks.cancel()
+        if tasks.exchange_problem is not None:
+            raise tasks.exchange_problem
+        if tasks.failed:
+            # The other ranks wait in vain for the one that failed.
+            raise SystemExit(1)
 
 
-class RankResult(FrozenModel):
-    """What comes back of a rank: one of the two, as JSON text."""
-
-    record: RankRecord | None = None
-    failure: RankFailure | None = None
-
-
-def run_rank_in_worker(case_json: str, rank: int, rendezvous_host: str, port: int, out: str) -> str:
-    """A rank as one long task; returns its record, or its failure, as the text of a :class:`RankResult`.
+def run_rank(text: str) -> bool:
+    """One rank in a thread of a worker that was started for it; see :class:`RankTasks`.
 
     It leaves the worker's pool, so that the pool's threads serve the exchange.
     """
     import distributed
 
-    from bench.rank.worker import describe_failure, measure_rank
-
-    case = Case.model_validate_json(case_json)
-    failures: list[RankFailure] = []
+    rank_task = RankTask.model_validate_json(text)
     distributed.secede()
-    try:
-        # Its place on the machine is that of the worker it runs in.
-        worker = read_rank_info(os.environ)
-        me = replace(
-            worker,
-            rank=rank,
-            world=case.ranks,
-            rendezvous_host=rendezvous_host,
-            rendezvous_port=port,
-            own_host=own_host(),
-        )
-        return RankResult(record=measure_rank(case, me, Path(out), failures.append)).model_dump_json()
-    except Exception as problem:
-        failure = failures[0] if failures else describe_failure("rank", rank, problem)
-        return RankResult(failure=failure).model_dump_json()
-
-
-def own_host() -> str:
-    """The address by which the others reach the worker that runs this task."""
-    import distributed
-
-    return urlsplit(distributed.get_worker().address).hostname or ""
+    # Its place on the machine is that of the worker.
+    me = replace(
+        read_rank_info(os.environ),
+        rank=rank_task.number,
+        world=rank_task.case.ranks,
+        rendezvous_host=rank_task.rendezvous_host,
+        rendezvous_port=rank_task.rendezvous_port,
+        own_host=urlsplit(distributed.get_worker().address).hostname or "",
+    )
+    return measure_in_thread(rank_task, me, Path(rank_task.folder or "."))
 
 
 def is_sharded(case: Case) -> bool:
