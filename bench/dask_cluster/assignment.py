@@ -1,31 +1,32 @@
-"""Which workers of a Dask cluster hold which ranks: pure functions over what the workers say of themselves."""
+"""Which workers of a Dask cluster hold which ranks, decided by what the workers report of themselves."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from bench.backends.dask.backend import BACKEND
 from bench.core.case import Case
 from bench.core.frozen_model import FrozenModel
 from bench.core.machine import NodeFacts
 from bench.host.machine import read_node_facts
 from bench.plugins.sources import sources_digest
 
+PROCESS_FAULTS = ("kill", "stop", "oom", "exit")
+"""Kinds of faults that hit a whole process."""
 MUST_MATCH = ("python", "dask", "distributed")
-"""What must be alike for one side to read what the other sends."""
-
-
+"""What must have the same version on both sides, so that one can read what the other sends."""
 SOURCE_DIGEST = sources_digest()
-"""Of this package's sources as this process found them: a kept worker may be older than what lies on its disk."""
+"""Digest of this package's sources, read when this process began: the files may have changed since."""
 
 
 class DaskWorkerInfo(FrozenModel):
-    """A worker of the cluster as it described itself."""
+    """What a worker of a cluster reports of itself."""
 
     address: str
     threads: int
     package: str
-    """:data:`SOURCE_DIGEST` in that worker."""
+    """Its :data:`SOURCE_DIGEST`."""
     facts: NodeFacts
 
     @property
@@ -34,43 +35,74 @@ class DaskWorkerInfo(FrozenModel):
 
 
 class UnsuitableCluster(Exception):
-    """The cluster has no place for the ranks. The text says what it has."""
+    """The cluster can't hold the ranks. The text says why, in one line."""
 
 
 Assignment = tuple[tuple[DaskWorkerInfo, ...], ...]
-"""For each node the workers that serve it."""
+"""For each node of a case, the workers that hold its ranks."""
+
+
+def ranks_in_workers(case: Case) -> bool:
+    """Whether ranks run in threads of the cluster's workers, and not in processes beside them (pure)."""
+    return case.transport == "tasks"
+
+
+def unsuitable_reason(case: Case) -> str | None:
+    """Why no Dask cluster that exists can run the case, with the remedy, or ``None`` (pure)."""
+    if case.backend != BACKEND.name:
+        return f"a Dask cluster runs the {BACKEND.name} backend only: --backends {BACKEND.name}"
+    if ranks_in_workers(case) and case.fault is not None and case.fault.kind in PROCESS_FAULTS:
+        return f"{case.fault.kind} would hit the cluster's own worker: --set {BACKEND.name}.transport=gloo"
+    return None
+
+
+def planned_tasks(case: Case) -> list[dict[str, Any]]:
+    """The tasks that hold the case's ranks: the function that each calls, and the number of its host (pure)."""
+    if ranks_in_workers(case):
+        return [
+            {"calls": "bench.dask_cluster.worker.run_rank", "host": rank // case.ranks_on_a_node}
+            for rank in range(case.ranks)
+        ]
+    return [{"calls": "bench.dask_cluster.worker.run_node", "host": node} for node in range(case.nodes)]
 
 
 def threads_needed(case: Case) -> int:
-    """Of one worker under ``tasks``: those of the rank, and one in which an exchange waits."""
+    """Threads of a worker that holds one rank: the rank's, and one in which an exchange waits (pure)."""
     return case.threads + 1
 
 
 def assign(case: Case, worker_infos: Sequence[DaskWorkerInfo]) -> Assignment:
-    """Hosts in the order of their names, as many as the case has nodes (pure). Raises :class:`UnsuitableCluster`.
+    """Assign the ranks of a case to workers, host by host in the order of their names (pure).
 
-    ``tasks``: a worker a rank. ``gloo``: ranks are processes beside the workers; a host takes as many as the threads of
-    its workers would.
+    Where ranks run in workers, each has a worker of its own with :func:`threads_needed`. Where they are processes
+    beside the workers, a host holds as many as its workers' threads suffice for.
+
+    Returns:
+        As many groups of workers as the case has nodes, each group on one host.
+
+    Raises:
+        UnsuitableCluster: Too few hosts have the workers and threads that a node needs.
     """
     hosts: dict[str, list[DaskWorkerInfo]] = {}
     for worker in sorted(worker_infos, key=lambda candidate: (candidate.facts.host, candidate.address)):
         hosts.setdefault(worker.facts.host, []).append(worker)
-    found = [node_workers for mine in hosts.values() if (node_workers := _workers_for_node(mine, case))]
-    if len(found) < case.nodes:
-        raise UnsuitableCluster(f"{_describe_need(case)}; {_describe_cluster(hosts)}")
-    return tuple(found[: case.nodes])
+    nodes = [node_workers for on_host in hosts.values() if (node_workers := _workers_for_node(on_host, case))]
+    if len(nodes) < case.nodes:
+        raise UnsuitableCluster(f"{_describe_need(case)}; {_describe_hosts(hosts)}")
+    return tuple(nodes[: case.nodes])
 
 
-def _workers_for_node(mine: Sequence[DaskWorkerInfo], case: Case) -> tuple[DaskWorkerInfo, ...]:
+def _workers_for_node(on_host: Sequence[DaskWorkerInfo], case: Case) -> tuple[DaskWorkerInfo, ...]:
+    """The workers of a host that hold a node's ranks; empty where they do not suffice."""
     ranks = case.ranks_on_a_node
-    if case.transport == "tasks":
-        suitable = [worker for worker in mine if worker.threads >= threads_needed(case)]
+    if ranks_in_workers(case):
+        suitable = [worker for worker in on_host if worker.threads >= threads_needed(case)]
         return tuple(suitable[:ranks]) if len(suitable) >= ranks else ()
     selected: list[DaskWorkerInfo] = []
-    for worker in mine:
+    for worker in on_host:
         selected.append(worker)
         enough = sum(candidate.threads for candidate in selected) >= ranks * case.threads
-        if enough and len(selected) >= min(ranks, len(mine)):
+        if enough and len(selected) >= min(ranks, len(on_host)):
             return tuple(selected)
     return ()
 
@@ -78,18 +110,18 @@ def _workers_for_node(mine: Sequence[DaskWorkerInfo], case: Case) -> tuple[DaskW
 def _describe_need(case: Case) -> str:
     hosts = f"{case.nodes} host{'s' if case.nodes > 1 else ''}"
     ranks = case.ranks_on_a_node
-    if case.transport == "tasks":
+    if ranks_in_workers(case):
         workers = f"{ranks} worker{'s' if ranks > 1 else ''}"
         return f"{case.ranks} ranks by tasks take {hosts} with {workers} of {threads_needed(case)} threads"
     threads = ranks * case.threads
     return f"{case.ranks} ranks take {hosts} whose workers have {threads} thread{'s' if threads > 1 else ''}"
 
 
-def _describe_cluster(hosts: Mapping[str, Sequence[DaskWorkerInfo]]) -> str:
+def _describe_hosts(hosts: Mapping[str, Sequence[DaskWorkerInfo]]) -> str:
     if not hosts:
         return "the cluster has no workers"
     host_texts = [
-        f"{host} ({', '.join(str(candidate.threads) for candidate in mine)} threads)" for host, mine in hosts.items()
+        f"{host} ({', '.join(str(worker.threads) for worker in workers)} threads)" for host, workers in hosts.items()
     ]
     return "the cluster has workers on " + ", ".join(host_texts)
 
@@ -97,15 +129,22 @@ def _describe_cluster(hosts: Mapping[str, Sequence[DaskWorkerInfo]]) -> str:
 def find_mismatch(
     here: DaskWorkerInfo, scheduler: Mapping[str, str | None], worker_infos: Sequence[DaskWorkerInfo]
 ) -> str | None:
-    """What is not the same there as here, in one line, or ``None`` (pure)."""
-    mine = matched_versions(here.facts)
+    """What differs between the cluster and this machine, in one line, or ``None`` (pure).
+
+    Args:
+        here: This process, described as if it were a worker.
+        scheduler: Versions of the scheduler's packages by name; ``None``: not installed.
+        worker_infos: The cluster's workers.
+    """
+    versions = matched_versions(here.facts)
     for name, there in scheduler.items():
-        if name in mine and there != mine[name]:
-            return f"the scheduler has {name} {there or 'not at all'}, here it is {mine[name]}: install the same"
+        if name in versions and there != versions[name]:
+            return f"the scheduler has {_with_version(name, there)}, here it is {versions[name]}: install the same"
     for worker in worker_infos:
-        for name, version in matched_versions(worker.facts).items():
-            if version != mine[name]:
-                return f"worker {worker.label} has {name} {version}, here it is {mine[name]}: install the same"
+        for name, there in matched_versions(worker.facts).items():
+            if there != versions[name]:
+                named = _with_version(name, there)
+                return f"worker {worker.label} has {named}, here it is {versions[name]}: install the same"
         if "torch" not in worker.facts.packages:
             return f'worker {worker.label} has no torch: pip install "scaling-harness[frameworks]" there'
         if worker.package != here.package:
@@ -116,10 +155,14 @@ def find_mismatch(
     return None
 
 
-def matched_versions(facts: NodeFacts) -> dict[str, str]:
-    """Python's without its patch level."""
-    found = {**facts.packages, "python": minor_version(facts.python)}
-    return {name: found.get(name, "not at all") for name in MUST_MATCH}
+def matched_versions(facts: NodeFacts) -> dict[str, str | None]:
+    """The versions of :data:`MUST_MATCH`, Python's without its patch level; ``None``: not installed."""
+    versions = {**facts.packages, "python": minor_version(facts.python)}
+    return {name: versions.get(name) for name in MUST_MATCH}
+
+
+def _with_version(name: str, version: str | None) -> str:
+    return f"{name} {version}" if version else f"no {name}"
 
 
 def minor_version(python: str) -> str:
@@ -128,22 +171,20 @@ def minor_version(python: str) -> str:
 
 
 def read_worker_infos(client: Any) -> list[DaskWorkerInfo]:
-    """Every worker as it describes itself. Raises :class:`UnsuitableCluster` where one can't."""
-
-    found = []
+    """Ask every worker of a client's cluster to describe itself. Raises :class:`UnsuitableCluster` where one can't."""
+    worker_infos = []
     for address, answer in client.run(describe_worker, on_error="return").items():
         if not isinstance(answer, str):
             raise UnsuitableCluster(f"worker {address} can't load this package ({answer}): install it there")
-        found.append(DaskWorkerInfo.model_validate_json(answer))
-    return found
-
-
-def worker_info_json(address: str, threads: int) -> str:
-    """This worker, as the JSON text of an :class:`DaskWorkerInfo`."""
-    return DaskWorkerInfo(
-        address=address, threads=threads, package=SOURCE_DIGEST, facts=read_node_facts(0)
-    ).model_dump_json()
+        worker_infos.append(DaskWorkerInfo.model_validate_json(answer))
+    return worker_infos
 
 
 def describe_worker(dask_worker: Any) -> str:
-    return worker_info_json(dask_worker.address, dask_worker.state.nthreads)
+    """Run by a worker: its :class:`DaskWorkerInfo` as JSON text. Dask passes the worker by the argument's name."""
+    return DaskWorkerInfo(
+        address=dask_worker.address,
+        threads=dask_worker.state.nthreads,
+        package=SOURCE_DIGEST,
+        facts=read_node_facts(0),
+    ).model_dump_json()

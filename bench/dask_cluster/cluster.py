@@ -37,6 +37,8 @@ from bench.node.control import HarnessDisconnected, NodeControl
 
 POLL_INTERVAL_S = 0.1
 WORKER_MEMORY = "1GiB"
+PRINT_JOB_SCRIPT = "python -m bench.dask_cluster.cluster script"
+"""Prints the job script of a :class:`JobQueueSpec` that it reads from standard input."""
 
 
 class ClusterInfo(FrozenModel):

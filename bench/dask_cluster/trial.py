@@ -23,7 +23,7 @@ from bench.backends.dask.rank_tasks import RankTasks
 from bench.core.case import Case
 from bench.core.exit_report import ExitReport, NodeReport
 from bench.core.frozen_model import FrozenModel, write_model
-from bench.dask_cluster.assignment import Assignment, UnsuitableCluster, assign, read_worker_infos
+from bench.dask_cluster.assignment import Assignment, UnsuitableCluster, assign, ranks_in_workers, read_worker_infos
 from bench.dask_cluster.client import SchedulerUnreachable, connect, pickles_allowed, refuse_pickles
 from bench.dask_cluster.worker import (
     active_task_titles,
@@ -61,7 +61,7 @@ class DaskTrial:
     def __init__(self, client: Any, case: Case, out: Path, assignment: Assignment) -> None:
         self.client, self.case, self.out, self.assignment = client, case, out, assignment
         self.name = secrets.token_hex(8)
-        self.by_tasks = case.transport == "tasks"
+        self.by_tasks = ranks_in_workers(case)
         self.workers = tuple(worker for node_workers in assignment for worker in node_workers)
         self.task_workers = self.workers if self.by_tasks else tuple(node_workers[0] for node_workers in assignment)
         """The worker of each task: one a rank, or one a node."""

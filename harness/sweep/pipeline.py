@@ -91,6 +91,7 @@ def run(planned: PlannedSweep, store_url: str, page: Path | None, command: str, 
     name = new_sweep_id()
     target = _page_path(page, store_url, name)
     check_store(store_url)
+    site.reserve(planned.plan.cases)
     site.warm(preload_modules(planned.plan, planned.plugins.backends))
     plan = prepare_data(planned.plan, planned.plugins.workloads, stderr_console)
     info = SweepInfo(
@@ -132,6 +133,7 @@ def resume(
         )
     _check_same_environment(info)
     site = choose_site(place, stored_suite)
+    site.reserve(info.plan.cases)
     site.warm(preload_modules(info.plan, plugins.backends))
     if prepare_data(info.plan, plugins.workloads, stderr_console) != info.plan:
         raise DataError(f"--resume: the data of sweep {name} has changed since; start a new one")

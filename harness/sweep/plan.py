@@ -92,6 +92,7 @@ def plan_sweep(request: SuiteRequest, site_name: str = DEFAULT_SITE) -> PlannedS
     _report_broken_plugins(suite, plugins)
     with _located(request):
         site = choose_site(site_name, suite)
+        site.survey()
         plan = make_plan(suite, site.machine(), plugins.backends, plugins.workloads, site)
     return PlannedSweep(suite, site, plan, plugins)
 

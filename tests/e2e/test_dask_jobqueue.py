@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
 import time
 
 import pytest
 
+from bench.dask_cluster.cluster import PRINT_JOB_SCRIPT
 from bench.host.links import NODE_INTERFACE
 from tests.e2e.conftest import LEAN, ROOT
 from tests.support import slurm_cluster
@@ -76,8 +79,18 @@ def test_a_sweep_has_a_cluster_of_its_own_and_leaves_no_job(slurm, tmp_path):
     assert slurm.jobs() == []
 
 
-def test_the_job_script_is_shown_and_nothing_is_submitted(slurm, tmp_path):
+def test_the_specification_of_the_jobs_is_shown_and_nothing_is_submitted(slurm, tmp_path):
     said = harness(slurm, tmp_path, "--dry-run", "--set", "dask.account=physics", "--set", "dask.transport=tasks")
+    (specification,) = [line for line in said.splitlines() if line.startswith('{"count"')]
+    done = subprocess.run(
+        [sys.executable, *PRINT_JOB_SCRIPT.split()[1:]],
+        input=specification + "\n",
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
     for line in (
         "#SBATCH -p short",
         "#SBATCH -A physics",
@@ -86,9 +99,9 @@ def test_the_job_script_is_shown_and_nothing_is_submitted(slurm, tmp_path):
         "#SBATCH --cpus-per-task=1",
         "#SBATCH --exclusive",
     ):
-        assert line in said.splitlines()
-    assert "--nthreads 2 --memory-limit 1.00GiB" in said
-    assert f"--interface {NODE_INTERFACE}" in said
+        assert line in done.stdout.splitlines()
+    assert "--nthreads 2 --memory-limit 1.00GiB" in done.stdout
+    assert f"--interface {NODE_INTERFACE}" in done.stdout
     assert slurm.jobs() == []
 
 

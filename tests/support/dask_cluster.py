@@ -12,11 +12,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from bench.backends.dask.cluster_ref import SchedulerAddress
+from bench.core.machine import NodeFacts
+from bench.dask_cluster.assignment import DaskWorkerInfo
 from bench.host.network import free_port
-from harness.sites.dask.processes import inspect_running_cluster
+from harness.sites.dask.processes import survey_cluster
 from tests.support.paths import ROOT
 
-PATIENCE_S = 40
+START_TIMEOUT_S = 40
 LEFT = """
 import json, sys
 from distributed import Client
@@ -39,6 +41,22 @@ def state(dask_worker):
 with Client(sys.argv[1]) as client:
     print(json.dumps(client.run(state)))
 """
+
+
+def make_worker_info(host: str, port: int, threads: int = 2, package: str = "same", **packages) -> DaskWorkerInfo:
+    """A worker as it describes itself, with these versions of packages besides the usual ones."""
+    facts = NodeFacts(
+        node=0,
+        host=host,
+        system="",
+        cpu="",
+        cores=2,
+        memory_bytes=1,
+        gpus=(),
+        python="3.11.7",
+        packages={"dask": "2026.8.0", "distributed": "2026.8.0", "torch": "2.13.0", **packages},
+    )
+    return DaskWorkerInfo(address=f"tcp://{host}:{port}", threads=threads, package=package, facts=facts)
 
 
 class Kept:
@@ -73,10 +91,10 @@ class Kept:
 
     def workers(self) -> list[str]:
         """Addresses of those that are there."""
-        return [offer.address for offer in inspect_running_cluster(SchedulerAddress(address=self.address)).worker_infos]
+        return [worker.address for worker in survey_cluster(SchedulerAddress(address=self.address)).worker_infos]
 
     def ready(self, workers: int = 2) -> None:
-        deadline = time.monotonic() + PATIENCE_S
+        deadline = time.monotonic() + START_TIMEOUT_S
         while len(self.workers()) != workers:
             assert time.monotonic() < deadline, self.said()
             time.sleep(0.1)

@@ -85,9 +85,13 @@ class Site(ABC):
         """What is known of its nodes before anything runs there."""
         return Machine(site=self.name, multi_node=True, cores=None, gpus=None)
 
+    def survey(self) -> None:
+        """Find out what the site has, such as the workers of a cluster. Called once, before cases are planned."""
+        return
+
     def unavailable_reason(self, case: Case) -> str | None:
-        """Why the case can't run there, with the remedy, or ``None``. Asked for every case: costly questions are asked
-        once."""
+        """Why the case can't run there, with the remedy, or ``None``. Called for every case; what takes time to find
+        out belongs to :meth:`survey`."""
         return self.missing_dependency()
 
     def launcher_unavailable_reason(self, launcher: str) -> str | None:
@@ -106,6 +110,11 @@ class Site(ABC):
     @abstractmethod
     def render(self, case: Case, roles: tuple[Role, ...]) -> dict[str, str]:
         """The files it would submit, by name (pure). Nothing secret is in them."""
+
+    def reserve(self, cases: Sequence[Case]) -> None:
+        """Take note of all cases of a sweep. Called once, before its first trial, for a site that starts machines for
+        the whole sweep."""
+        return
 
     @abstractmethod
     def start(self, request: TrialRequest) -> Job:

@@ -1,30 +1,48 @@
-"""Whatever of the harness talks to Dask is a process of :mod:`bench`; here is how the harness talks to those."""
+"""The processes of :mod:`bench.dask_cluster` that the harness starts: it never imports Dask itself.
+
+One describes a cluster, one keeps a cluster of queued jobs, and one is the client of a trial. Each reads one line of
+JSON from standard input, and ends when that is closed.
+"""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from pydantic import BaseModel, ValidationError
 
 from bench.backends.dask.cluster_ref import SchedulerAddress
+from bench.core.case import Case
 from bench.dask_cluster.cluster import ClusterInfo, ClusterStartResult, JobQueueSpec
+from bench.dask_cluster.trial import CLIENT_REPORT_FILE, ClientReport
+from harness.sites.base.contract import Job, TrialResult
+from harness.sites.base.diagnosis import last_lines
+from harness.sites.base.remote import MARGIN_S, gather_result, read_node_ends
 
-ANSWER_TIMEOUT_S = 60.0
+SURVEY_TIMEOUT_S = 60.0
 EXIT_TIMEOUT_S = 20.0
+LOG_LINES = 20
 
 
 class ClusterUnavailable(Exception):
-    """There is none to run on. The text says why, in one line."""
+    """There is no cluster to run on. The text says why, in one line."""
 
 
-def start(module: str, *arguments: str, asked: BaseModel, log: Path | None = None) -> subprocess.Popen[str]:
-    """A process that lives no longer than this one: it notices when its standard input is closed. Its own session keeps
-    an interrupt from the keyboard away, so that it can end in good order."""
+def start_process(module: str, *arguments: str, request: BaseModel, log: Path | None = None) -> subprocess.Popen[str]:
+    """Start a module of the bench package; it ends when its standard input is closed, and so with this process.
+
+    It has a session of its own: an interrupt from the keyboard does not reach it, and it can release what it holds.
+
+    Args:
+        module: The module's name, as for ``python -m``.
+        arguments: Its command line.
+        request: The first line of its standard input, as JSON.
+        log: The file that its standard error is appended to; ``None`` discards it.
+    """
     errors = subprocess.DEVNULL if log is None else log.open("a")
     process = subprocess.Popen(
         [sys.executable, "-m", module, *arguments],
@@ -38,12 +56,12 @@ def start(module: str, *arguments: str, asked: BaseModel, log: Path | None = Non
         errors.close()
     assert process.stdin is not None
     with suppress(BrokenPipeError):
-        print(asked.model_dump_json(), file=process.stdin, flush=True)
+        print(request.model_dump_json(), file=process.stdin, flush=True)
     return process
 
 
-def end(process: subprocess.Popen[str]) -> None:
-    """Let it end what it has started; after a while end it."""
+def end_process(process: subprocess.Popen[str]) -> None:
+    """Close its standard input and wait for its end; kill it after :data:`EXIT_TIMEOUT_S`."""
     assert process.stdin is not None
     assert process.stdout is not None
     with suppress(BrokenPipeError):
@@ -56,39 +74,33 @@ def end(process: subprocess.Popen[str]) -> None:
     process.stdout.close()
 
 
-def run_cluster_command(command: str, asked: BaseModel, timeout_s: float = ANSWER_TIMEOUT_S) -> str:
-    """What ``bench.dask_cluster.cluster`` says. Raises :class:`ClusterUnavailable`."""
-    process = start("bench.dask_cluster.cluster", command, asked=asked)
+def survey_cluster(cluster: SchedulerAddress, timeout_s: float = SURVEY_TIMEOUT_S) -> ClusterInfo:
+    """Describe a cluster that is running. The result's ``problem`` says why it can't be used, if it can't."""
+    process = start_process("bench.dask_cluster.cluster", "survey", request=cluster)
     try:
         output, _ = process.communicate(timeout=timeout_s)
     except subprocess.TimeoutExpired:
         process.kill()
         process.communicate()
-        raise ClusterUnavailable(f"no answer within {timeout_s:g} s") from None
+        return ClusterInfo(problem=f"{cluster.address} did not answer within {timeout_s:g} s")
     if process.returncode:
-        raise ClusterUnavailable(
-            f"python -m bench.dask_cluster.cluster {command} ended with status {process.returncode}"
-        )
-    return output
-
-
-def inspect_running_cluster(cluster: SchedulerAddress) -> ClusterInfo:
-    """Raises :class:`ClusterUnavailable`."""
+        command = "python -m bench.dask_cluster.cluster survey"
+        return ClusterInfo(problem=f"{command} ended with status {process.returncode}")
     try:
-        return ClusterInfo.model_validate_json(run_cluster_command("survey", cluster))
+        return ClusterInfo.model_validate_json(output)
     except ValidationError:
-        raise ClusterUnavailable(f"{cluster.address} was not understood") from None
+        return ClusterInfo(problem=f"{cluster.address} sent an answer that can't be read")
 
 
 class JobQueueCluster:
-    """A cluster started as jobs of a queueing system, as long as this process wants it."""
+    """A cluster of queued jobs; it exists as long as this object is not ended, and no longer than this process."""
 
-    def __init__(self, jobs: JobQueueSpec, log: Path) -> None:
-        self.jobs, self.log = jobs, log
-        self.process = start("bench.dask_cluster.cluster", "keep", asked=jobs, log=log)
+    def __init__(self, spec: JobQueueSpec, log: Path) -> None:
+        self.spec, self.log = spec, log
+        self.process = start_process("bench.dask_cluster.cluster", "keep", request=spec, log=log)
 
-    def address(self) -> str:
-        """Where it is; waits for its workers. Raises :class:`ClusterUnavailable`."""
+    def wait_for_address(self) -> str:
+        """Wait until all workers have started; returns the scheduler's address. Raises :class:`ClusterUnavailable`."""
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         try:
@@ -100,9 +112,44 @@ class JobQueueCluster:
         return start_result.address
 
     def end(self) -> None:
-        end(self.process)
+        end_process(self.process)
 
 
-def trial_arguments(folder: Path) -> Sequence[str]:
-    """Of the process that runs a trial."""
-    return ("--case", str(folder / "case.json"), "--out", str(folder))
+class DaskJob(Job):
+    """One trial on a cluster: a process that is its client (:mod:`bench.dask_cluster.trial`)."""
+
+    def __init__(self, case: Case, folder: Path, cluster: SchedulerAddress) -> None:
+        self.case, self.folder, self.log = case, folder, folder / "client.log"
+        case_file = folder / "case.json"
+        case_file.write_text(case.model_dump_json())
+        arguments = ("--case", str(case_file), "--out", str(folder))
+        self.process = start_process("bench.dask_cluster.trial", *arguments, request=cluster, log=self.log)
+
+    def wait(self, timeout_s: float) -> TrialResult:
+        timed_out = False
+        try:
+            self.process.wait(timeout_s + MARGIN_S)
+        except subprocess.TimeoutExpired:
+            timed_out = True
+        self.cancel()
+        return self._result(timed_out=timed_out)
+
+    def cancel(self) -> None:
+        end_process(self.process)
+
+    def _result(self, *, timed_out: bool) -> TrialResult:
+        path = self.folder / CLIENT_REPORT_FILE
+        report = ClientReport.model_validate_json(path.read_text()) if path.exists() else self._client_failure()
+        result = gather_result(self.folder, self.case, timed_out=timed_out, log_tail=report.log_tail)
+        if report.problem and not timed_out and (result.outcome == "ok" or not read_node_ends(self.folder)):
+            return replace(result, outcome="failed", reason=report.problem)
+        return result
+
+    def _client_failure(self) -> ClientReport:
+        """What is known of a client that ended without a report."""
+        log_lines = last_lines(self.log, LOG_LINES)
+        status, last_line = self.process.returncode, log_lines[-1] if log_lines else "its log is empty"
+        return ClientReport(
+            problem=f"the Dask client ended with status {status}: {last_line}",
+            log_tail=tuple(f"client: {line}" for line in log_lines),
+        )

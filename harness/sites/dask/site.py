@@ -1,4 +1,4 @@
-"""A Dask cluster as an engine: one that is running already, or one started as Slurm jobs for the sweep."""
+"""The site of a Dask cluster: one that is running, or one of Slurm jobs that is started for the sweep."""
 
 from __future__ import annotations
 
@@ -7,10 +7,8 @@ import importlib.util
 import json
 import re
 import shutil
-import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -18,15 +16,12 @@ from pydantic import Field, field_validator, model_validator
 
 from bench.backends.dask.cluster_ref import SchedulerAddress, Tls
 from bench.core.case import Case, Role
-from bench.dask_cluster.assignment import UnsuitableCluster, assign, threads_needed
-from bench.dask_cluster.cluster import ClusterInfo, JobQueueSpec
-from bench.dask_cluster.trial import CLIENT_REPORT_FILE, ClientReport
+from bench.dask_cluster.assignment import UnsuitableCluster, assign, planned_tasks, threads_needed, unsuitable_reason
+from bench.dask_cluster.cluster import PRINT_JOB_SCRIPT, ClusterInfo, JobQueueSpec
 from bench.plugins.backend import Options
-from harness.sites.base.contract import Job, Site, TrialRequest, TrialResult
-from harness.sites.base.diagnosis import last_lines
-from harness.sites.base.remote import MARGIN_S, UnstartedJob, gather_result, read_node_ends
-from harness.sites.dask import processes
-from harness.sites.dask.processes import ClusterUnavailable, JobQueueCluster
+from harness.sites.base.contract import Job, Site, TrialRequest
+from harness.sites.base.remote import UnstartedJob
+from harness.sites.dask.processes import ClusterUnavailable, DaskJob, JobQueueCluster, survey_cluster
 from harness.sites.slurm.batch_script import SAFE_SBATCH_OPTIONS, check_sbatch_options
 
 ADDRESS_PATTERN = r"^(tcp|tls)://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+):\d{1,5}$"
@@ -34,11 +29,8 @@ NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.,-]*$"
 PATH_PATTERN = r"^[A-Za-z0-9_./~+@-]+$"
 SAFE_DIRECTIVES = {*SAFE_SBATCH_OPTIONS, "constraint", "gpus-per-node", "qos"}
 """For these the slurm site has options of their own, which check them more closely."""
-PROCESS_FAULTS = ("kill", "stop", "oom", "exit")
-"""Faults that would hit the cluster's own worker where it holds the rank itself."""
-DASK_BACKEND_ONLY = "a Dask cluster runs the dask backend only: --backends dask"
 NO_CLUSTER_NAMED = "no Dask cluster is named: --set dask.address=tcp://HOST:8786, or --set dask.jobqueue=slurm"
-LOG_LINES = 20
+JOBS_FILE = "jobs.json"
 
 
 class DaskSiteOptions(Options):
@@ -91,8 +83,14 @@ class DaskSiteOptions(Options):
         return Tls(ca=self.tls_ca, cert=self.tls_cert, key=self.tls_key)
 
 
-def jobs_for(cases: Sequence[Case], options: DaskSiteOptions) -> JobQueueSpec:
-    """The jobs that can hold any of these cases: a host a node, a worker a rank (pure)."""
+def job_queue_spec(cases: Sequence[Case], options: DaskSiteOptions, logs: Path | None = None) -> JobQueueSpec:
+    """The jobs that can hold any one of these cases: a host for each node, a worker for each rank (pure).
+
+    Args:
+        cases: At least one case.
+        options: The site's options.
+        logs: The folder for the jobs' output; ``None``: where Slurm writes it by itself.
+    """
     workers = max(case.ranks_on_a_node for case in cases)
     return JobQueueSpec(
         count=max(case.nodes for case in cases),
@@ -106,52 +104,16 @@ def jobs_for(cases: Sequence[Case], options: DaskSiteOptions) -> JobQueueSpec:
         directives=(*(("--exclusive",) if options.exclusive else ()), *options.directives.split()),
         interface=options.interface,
         python=options.python,
+        # The path is not quoted in the job script: one with other characters is left out.
+        logs=str(logs) if logs is not None and re.match(PATH_PATTERN, str(logs)) else None,
         tls=options.tls,
         start_s=options.start_s,
     )
 
 
-def covers(jobs: JobQueueSpec, other: JobQueueSpec) -> bool:
-    """Whether a cluster of these jobs serves whoever asks for the others (pure)."""
-    return all(getattr(jobs, name) >= getattr(other, name) for name in ("count", "workers", "threads", "cores"))
-
-
-class DaskJob(Job):
-    """One trial on the cluster: a process that is its client."""
-
-    def __init__(self, case: Case, folder: Path, cluster: SchedulerAddress) -> None:
-        self.case, self.folder, self.log = case, folder, folder / "client.log"
-        (folder / "case.json").write_text(case.model_dump_json())
-        arguments = processes.trial_arguments(folder)
-        self.process = processes.start("bench.dask_cluster.trial", *arguments, asked=cluster, log=self.log)
-
-    def wait(self, timeout_s: float) -> TrialResult:
-        timed_out = False
-        try:
-            self.process.wait(timeout_s + MARGIN_S)
-        except subprocess.TimeoutExpired:
-            timed_out = True
-        self.cancel()
-        return self._ending(timed_out=timed_out)
-
-    def _ending(self, *, timed_out: bool) -> TrialResult:
-        path = self.folder / CLIENT_REPORT_FILE
-        told = ClientReport.model_validate_json(path.read_text()) if path.exists() else self._client_failure()
-        ending = gather_result(self.folder, self.case, timed_out=timed_out, log_tail=told.log_tail)
-        if told.problem and not timed_out and (ending.outcome == "ok" or not read_node_ends(self.folder)):
-            return replace(ending, outcome="failed", reason=told.problem)
-        return ending
-
-    def _client_failure(self) -> ClientReport:
-        log_lines = last_lines(self.log, LOG_LINES)
-        status, last = self.process.returncode, log_lines[-1] if log_lines else "it said nothing"
-        return ClientReport(
-            problem=f"the Dask client ended with status {status}: {last}",
-            log_tail=tuple(f"client: {line}" for line in log_lines),
-        )
-
-    def cancel(self) -> None:
-        processes.end(self.process)
+def covers(spec: JobQueueSpec, other: JobQueueSpec) -> bool:
+    """Whether a cluster of ``spec`` can hold the cases of ``other`` (pure)."""
+    return all(getattr(spec, name) >= getattr(other, name) for name in ("count", "workers", "threads", "cores"))
 
 
 class DaskSite(Site):
@@ -166,12 +128,11 @@ class DaskSite(Site):
     def __init__(self, chosen: Options | None = None) -> None:
         super().__init__(chosen)
         self.cluster_info: ClusterInfo | None = None
-        """Of the running cluster: asked once."""
-        self.asked: list[Case] = []
-        """Cases that a cluster of jobs is to hold."""
+        """Of the running cluster, after :meth:`survey`."""
+        self.reserved: tuple[Case, ...] = ()
+        """The cases that a cluster of jobs must be able to hold."""
         self.jobs: JobQueueCluster | None = None
-        self.address = ""
-        """Of the cluster of jobs."""
+        self.jobs_address = ""
 
     def missing_dependency(self) -> str | None:
         if self.chosen.jobqueue and importlib.util.find_spec("dask_jobqueue") is None:
@@ -181,97 +142,76 @@ class DaskSite(Site):
     def missing_option(self) -> str | None:
         return None if self.chosen.address or self.chosen.jobqueue else NO_CLUSTER_NAMED
 
+    def survey(self) -> None:
+        if self.chosen.address and not self.missing_dependency():
+            self.cluster_info = survey_cluster(self._running_cluster)
+
     def unavailable_reason(self, case: Case) -> str | None:
-        if case.backend != "dask":
-            return DASK_BACKEND_ONLY
-        if missing_option := self.missing_option():
-            return missing_option
-        if case.net is not None:
-            return "networks of a chosen rate are made on this machine only: leave --net out, or --site local"
-        if case.transport == "tasks" and case.fault is not None and case.fault.kind in PROCESS_FAULTS:
-            return f"{case.fault.kind} would hit the cluster's own worker: --set dask.transport=gloo"
-        return self.missing_dependency() or (
-            self._unavailable_on_running_cluster(case) if self.chosen.address else self._unavailable_as_jobs(case)
+        return (
+            unsuitable_reason(case)
+            or self.missing_option()
+            or ("networks of a chosen rate are made on this machine only: leave --net out" if case.net else None)
+            or self.missing_dependency()
+            or (self._unavailable_on_running_cluster(case) if self.chosen.address else self._unavailable_as_jobs())
         )
 
     def _unavailable_on_running_cluster(self, case: Case) -> str | None:
-        if self.cluster_info is None:
-            try:
-                self.cluster_info = processes.inspect_running_cluster(self._running_cluster)
-            except ClusterUnavailable as problem:
-                self.cluster_info = ClusterInfo(problem=str(problem))
-        if self.cluster_info.problem:
-            return self.cluster_info.problem
+        if self.cluster_info is None or self.cluster_info.problem:
+            return self.cluster_info.problem if self.cluster_info else None
         try:
             assign(case, self.cluster_info.worker_infos)
         except UnsuitableCluster as problem:
             return str(problem)
         return None
 
-    def _unavailable_as_jobs(self, case: Case) -> str | None:
-        if shutil.which("sbatch") is None:
-            return "no sbatch on this machine: run the harness where Slurm's commands are"
-        self.asked.append(case)
-        return None
+    def _unavailable_as_jobs(self) -> str | None:
+        return (
+            None if shutil.which("sbatch") else "no sbatch on this machine: run the harness where Slurm's commands are"
+        )
 
     @property
     def _running_cluster(self) -> SchedulerAddress:
         return SchedulerAddress(address=self.chosen.address or "", tls=self.chosen.tls)
 
     def render(self, case: Case, roles: tuple[Role, ...]) -> dict[str, str]:
-        task_function = (
-            "bench.dask_cluster.worker.hold_rank"
-            if case.transport == "tasks"
-            else "bench.dask_cluster.worker.hold_node"
-        )
-        tasks = case.ranks if case.transport == "tasks" else case.nodes
-        ranks_per_node = case.ranks_on_a_node
         plan = {
             "scheduler": self.chosen.address or self.chosen.jobqueue,
             "tls": None if self.chosen.tls is None else self.chosen.tls.model_dump(),
-            "tasks": [
-                {"calls": task_function, "host": number // ranks_per_node if case.transport == "tasks" else number}
-                for number in range(tasks)
-            ],
-            "ranks": [{"rank": rank, "host": rank // ranks_per_node} for rank in range(case.ranks)],
+            "tasks": planned_tasks(case),
+            "ranks": [{"rank": rank, "host": rank // case.ranks_on_a_node} for rank in range(case.ranks)],
         }
-        files = {"plan.json": json.dumps(plan, indent=2) + "\n"}
-        if self.chosen.jobqueue:
-            files["worker.sh"] = processes.run_cluster_command("script", jobs_for([case], self.chosen))
-        return files
+        if not self.chosen.jobqueue:
+            return {"plan.json": json.dumps(plan, indent=2) + "\n"}
+        plan["jobs"] = {"specification": JOBS_FILE, "print_job_script": f"{PRINT_JOB_SCRIPT} < {JOBS_FILE}"}
+        spec = job_queue_spec([case], self.chosen)
+        return {"plan.json": json.dumps(plan, indent=2) + "\n", JOBS_FILE: spec.model_dump_json() + "\n"}
 
-    def start(self, asked: TrialRequest) -> Job:
+    def reserve(self, cases: Sequence[Case]) -> None:
+        self.reserved = tuple(cases)
+
+    def start(self, request: TrialRequest) -> Job:
         try:
-            return DaskJob(asked.case, asked.folder, self._cluster_for(asked))
+            return DaskJob(request.case, request.folder, self._cluster_for(request))
         except ClusterUnavailable as problem:
             return UnstartedJob(str(problem))
 
-    def _cluster_for(self, asked: TrialRequest) -> SchedulerAddress:
-        """Raises :class:`ClusterUnavailable`."""
+    def _cluster_for(self, request: TrialRequest) -> SchedulerAddress:
+        """The cluster of a trial; starts one where that is needed. Raises :class:`ClusterUnavailable`."""
         if self.chosen.address:
             return self._running_cluster
-        self.asked.append(asked.case)
-        needed_jobs = jobs_for(self.asked, self.chosen)
-        if self.jobs is None or not covers(self.jobs.jobs, needed_jobs):
+        logs = (request.folder.parent / "dask-jobs").resolve()
+        spec = job_queue_spec((*self.reserved, request.case), self.chosen, logs)
+        if self.jobs is None or not covers(self.jobs.spec, spec):
             self._end_jobs()
-            logs = (asked.folder.parent / "dask-jobs").resolve()
             logs.mkdir(exist_ok=True)
-            # It stands in the job script unquoted: it is plain, or left out.
-            told = (
-                needed_jobs.model_copy(update={"logs": str(logs)}) if re.match(PATH_PATTERN, str(logs)) else needed_jobs
-            )
-            self.jobs = JobQueueCluster(told, logs / "scheduler.log")
+            self.jobs = JobQueueCluster(spec, logs / "scheduler.log")
             atexit.register(self._end_jobs)
-            self.address = self._wait_for_address()
-        return SchedulerAddress(address=self.address, tls=self.chosen.tls)
-
-    def _wait_for_address(self) -> str:
-        assert self.jobs is not None
-        try:
-            return self.jobs.address()
-        except BaseException:
-            self._end_jobs()
-            raise
+            try:
+                self.jobs_address = self.jobs.wait_for_address()
+            except BaseException:
+                self._end_jobs()
+                raise
+        return SchedulerAddress(address=self.jobs_address, tls=self.chosen.tls)
 
     def _end_jobs(self) -> None:
         if self.jobs is not None:

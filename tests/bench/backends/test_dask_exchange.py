@@ -9,7 +9,14 @@ import numpy as np
 import pytest
 
 from bench.backends.dask.backend import is_sharded
-from bench.backends.dask.exchange import Mailbox, build_exchange_graph, exchange_task, sum_arrays, take_shard
+from bench.backends.dask.exchange import (
+    ExchangeClosed,
+    Mailbox,
+    build_exchange_graph,
+    exchange_task,
+    sum_arrays,
+    take_shard,
+)
 from tests.support.builders import make_case
 
 
@@ -43,14 +50,14 @@ def test_shards_are_a_partition(length, world):
     np.testing.assert_array_equal(np.concatenate([take_shard(whole, s, world) for s in range(world)]), whole)
 
 
-def test_a_sum_never_aliases_what_it_was_given():
+def test_a_sum_never_aliases_its_arguments():
     alone = np.ones(3)
     assert sum_arrays(alone) is not alone
     sum_arrays(alone, alone)[:] = 9
     np.testing.assert_array_equal(alone, np.ones(3))
 
 
-def test_keys_are_told_apart():
+def test_the_keys_of_a_graph_differ():
     keys = []
 
     def call(address, key, function, *arguments):
@@ -83,7 +90,31 @@ def test_the_mailbox_passes_arrays_both_ways_between_thread_and_event_loop():
     assert seen == [number * 10 for number in range(turns)]
 
 
-def test_many_ranks_shard_and_few_do_not():
+def test_a_closed_mailbox_releases_both_ends():
+    box, closed = Mailbox(), threading.Event()
+
+    def train():
+        try:
+            box.exchange("mine")
+        except ExchangeClosed:
+            closed.set()
+
+    async def serve():
+        assert await box.turn(()) == "mine"
+        waiting = asyncio.create_task(box.turn(()))
+        await asyncio.sleep(0)
+        box.close()
+        assert await asyncio.wait_for(waiting, 10) is None
+        assert await box.turn(()) is None
+
+    thread = threading.Thread(target=train)
+    thread.start()
+    asyncio.run(serve())
+    thread.join(10)
+    assert closed.is_set()
+
+
+def test_arrays_are_sharded_from_four_ranks_on_or_on_request():
     assert not is_sharded(make_case(backend="dask", transport="tasks", ranks=2))
     assert is_sharded(make_case(backend="dask", transport="tasks", ranks=8))
     assert is_sharded(make_case(backend="dask", transport="tasks", ranks=2, backend_options={"exchange": "sharded"}))
