@@ -1,10 +1,11 @@
-"""Dask clusters as the harness meets them: ask one that runs what it is, or start one as Slurm jobs and end it.
+"""Describe a Dask cluster that is running, or keep one of Slurm jobs.
 
-    python -m bench.dask_cluster.cluster survey < cluster.json     what its workers are, or why it can't be used
-    python -m bench.dask_cluster.cluster keep < jobs.json          start one, say where it is, end it with standard
-    input python -m bench.dask_cluster.cluster script < jobs.json        the job script that it would submit
+    python -m bench.dask_cluster.cluster survey < cluster.json     describe its workers, or say why it can't be used
+    python -m bench.dask_cluster.cluster keep < jobs.json          start a cluster and keep it until standard input ends
+    python -m bench.dask_cluster.cluster script < jobs.json        print the job script, and submit nothing
 
-Each answers with one line of JSON.
+Standard input begins with one line of JSON: a :class:`SchedulerAddress`, or a :class:`JobQueueSpec`. ``survey`` prints
+a :class:`ClusterInfo` as one line of JSON, ``keep`` a :class:`ClusterStartResult`.
 """
 
 from __future__ import annotations
@@ -42,26 +43,27 @@ PRINT_JOB_SCRIPT = "python -m bench.dask_cluster.cluster script"
 
 
 class ClusterInfo(FrozenModel):
-    """What a running cluster is."""
+    """A cluster that is running."""
 
     problem: str | None = None
+    """Why it can't be used, in one line."""
     worker_infos: tuple[DaskWorkerInfo, ...] = ()
 
 
 class JobQueueSpec(FrozenModel):
-    """A cluster as jobs of a queueing system: each job is a host of its own with ``workers`` workers."""
+    """A cluster as jobs of a queueing system: ``count`` jobs, each a host with ``workers`` workers."""
 
     count: int
     workers: int
     threads: int
-    """Of a worker."""
+    """Threads of a worker."""
     cores: int
-    """That a job books."""
+    """Cores that a job reserves."""
     queue: str | None = None
     account: str | None = None
     walltime: str
     memory: str
-    """As Slurm is told; ``0``: all that the host has."""
+    """As Slurm writes it; ``0``: all that the host has."""
     directives: tuple[str, ...] = ()
     interface: str | None = None
     python: str
@@ -69,18 +71,18 @@ class JobQueueSpec(FrozenModel):
     """Folder for the jobs' output."""
     tls: Tls | None = None
     start_s: float
-    """How long the jobs may wait in the queue."""
+    """How long the jobs may wait in the queue, in seconds."""
 
 
 class ClusterStartResult(FrozenModel):
-    """Where a cluster was started, or why it was not."""
+    """The scheduler's address of a cluster that was started, or why it was not."""
 
     address: str = ""
     problem: str | None = None
 
 
 def slurm_cluster_arguments(jobs: JobQueueSpec) -> dict[str, Any]:
-    """What dask-jobqueue's ``SLURMCluster`` is told of a job (pure)."""
+    """The arguments of dask-jobqueue's ``SLURMCluster`` that describe a job (pure)."""
     return {
         "queue": jobs.queue,
         "account": jobs.account,
@@ -90,7 +92,7 @@ def slurm_cluster_arguments(jobs: JobQueueSpec) -> dict[str, Any]:
         "job_extra_directives": list(jobs.directives),
         "cores": jobs.workers * jobs.threads,
         "processes": jobs.workers,
-        # It must be told some memory. The workers watch none: ranks are not Dask's data.
+        # The argument is required. Workers have no limit: the memory of ranks is not Dask's data.
         "memory": WORKER_MEMORY,
         "worker_extra_args": ["--memory-limit", "0", "--no-dashboard"],
         "interface": jobs.interface,
@@ -101,20 +103,21 @@ def slurm_cluster_arguments(jobs: JobQueueSpec) -> dict[str, Any]:
 
 
 def inspect_cluster(cluster: SchedulerAddress) -> ClusterInfo:
+    """Describe a running cluster. From then on this process refuses pickles from the network."""
     refuse_pickles()
     try:
         with connect(cluster) as client:
             scheduler_versions = client.get_versions(check=False)["scheduler"]["packages"]
-            offers = read_worker_infos(client)
+            worker_infos = read_worker_infos(client)
     except (SchedulerUnreachable, UnsuitableCluster) as problem:
         return ClusterInfo(problem=str(problem))
     here = DaskWorkerInfo(address="here", threads=0, package=SOURCE_DIGEST, facts=read_node_facts(0))
     scheduler = {**scheduler_versions, "python": minor_version(scheduler_versions["python"])}
-    return ClusterInfo(problem=find_mismatch(here, scheduler, offers), worker_infos=tuple(offers))
+    return ClusterInfo(problem=find_mismatch(here, scheduler, worker_infos), worker_infos=tuple(worker_infos))
 
 
 def job_script(jobs: JobQueueSpec) -> str:
-    """dask-jobqueue's own; nothing is submitted."""
+    """The job script that dask-jobqueue makes of the jobs, for a scheduler of the name ``SCHEDULER``."""
     from dask_jobqueue.slurm import SLURMJob
 
     arguments = {**slurm_cluster_arguments(jobs), "log_directory": None, "security": make_security(jobs.tls)}
@@ -123,7 +126,10 @@ def job_script(jobs: JobQueueSpec) -> str:
 
 
 async def run_cluster(jobs: JobQueueSpec, control: NodeControl) -> None:
-    """Start the cluster, say where it is, end it when told to or when the harness has gone."""
+    """Start the cluster and print its address; end it when asked to, or when the harness is gone.
+
+    Raises :class:`bench.node.control.HarnessDisconnected`.
+    """
     from dask_jobqueue import SLURMCluster
 
     host_interface = select_interface(DOCUMENTATION_ADDRESS, jobs.count, jobs.interface)
@@ -135,7 +141,7 @@ async def run_cluster(jobs: JobQueueSpec, control: NodeControl) -> None:
     )
     async with cluster:
         cluster.scale(jobs=jobs.count)
-        # It submits the jobs and raises what the queueing system says.
+        # Submits the jobs; an error of the queueing system is raised here.
         await cluster
         expected_workers, deadline = jobs.count * jobs.workers, time.monotonic() + jobs.start_s
         while (present_workers := len(cluster.scheduler.workers)) < expected_workers:
@@ -178,8 +184,8 @@ def run_cluster_until_stopped(jobs: JobQueueSpec, control: NodeControl) -> int:
 
 
 def _error_line(problem: BaseException) -> str:
-    """In one line: what the queueing system's command said, where it was that."""
-    # Closing what was never open fails too.
+    """The first line of the queueing system's error message, or of the exception's."""
+    # Closing what was never open raises another exception.
     while problem.__context__ is not None:
         problem = problem.__context__
     lines = [line.strip() for line in str(problem).splitlines() if line.strip()]
@@ -209,5 +215,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 if __name__ == "__main__":
     code = main()
     sys.stdout.flush()
-    # Dask's helpers are not waited for: all that counts is said by now.
+    # Dask's helper threads are not waited for: the answer is printed by now.
     os._exit(code)

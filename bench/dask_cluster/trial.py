@@ -1,9 +1,10 @@
-"""One trial on a Dask cluster that is there: places the ranks, waits for them, brings back what they left.
+"""The client of one trial on a Dask cluster that exists: assigns the ranks, waits for them, fetches their files.
 
     python -m bench.dask_cluster.trial --case case.json --out FOLDER < cluster.json
 
-Standard input begins with the cluster as one line of JSON; then the line ``end`` asks for an orderly end. When it is
-closed the harness has gone: this process ends, the scheduler lets go of its tasks, and the workers of what they hold.
+The first line of standard input is the cluster's :class:`SchedulerAddress` as JSON; the line ``end`` asks for an
+orderly end. When standard input is closed, the harness is gone: this process ends, the scheduler releases its tasks,
+and the workers end what these hold.
 """
 
 from __future__ import annotations
@@ -39,24 +40,31 @@ from bench.rank.progress import read_progress
 
 POLL_INTERVAL_S = 0.05
 WORKER_CHECK_INTERVAL_S = 0.5
-EXIT_GRACE_S = 8.0
-"""How long those that are left may take to end when one has failed."""
+TRIAL_EXIT_GRACE_S = 8.0
+"""How long the other ranks of a trial may take to end once one has failed; a node agent takes some of it."""
 NODE_TIMEOUT_MARGIN_S = 15.0
-"""Nodes keep a trial's time themselves: how much later than theirs this side's ends."""
+"""Node agents keep a trial's time; the client waits this much longer for their reports."""
 LOG_LINES = 10
 CLIENT_REPORT_FILE = "dask.json"
 
 
 class ClientReport(FrozenModel):
-    """What the client saw besides what the nodes said."""
+    """What the client reports besides the files of ranks and nodes."""
 
     problem: str | None = None
-    """Why no rank was started, or what of them did not end."""
+    """Why no rank was started, or what has not ended."""
     log_tail: tuple[str, ...] = ()
 
 
 class DaskTrial:
-    """The ranks of one case on the workers that were chosen for them."""
+    """The ranks of one case on the workers that they are assigned to.
+
+    Args:
+        client: From :func:`bench.dask_cluster.client.connect`.
+        case: What is measured.
+        out: The folder that the files of ranks and nodes are fetched to.
+        assignment: The workers of each node, from :func:`bench.dask_cluster.assignment.assign`.
+    """
 
     def __init__(self, client: Any, case: Case, out: Path, assignment: Assignment) -> None:
         self.client, self.case, self.out, self.assignment = client, case, out, assignment
@@ -86,7 +94,7 @@ class DaskTrial:
         """Wait for the ranks and take home what they have written.
 
         When one has failed, its worker has left or the time is up, the others are asked to end, and may take
-        :data:`EXIT_GRACE_S` for it. Raises :class:`bench.node.control.HarnessDisconnected`.
+        :data:`TRIAL_EXIT_GRACE_S` for it. Raises :class:`bench.node.control.HarnessDisconnected`.
         """
         timeout_s = self.case.timeout_s + (0.0 if self.by_tasks else NODE_TIMEOUT_MARGIN_S)
         self._wait(lambda: self.failed or control.stop_requested(), timeout_s)
@@ -95,7 +103,7 @@ class DaskTrial:
         if unfinished:
             self._fetch_files()
             self._run_on(end_trial_tasks, self.name, of=self._present_addresses())
-            self._wait(lambda: not self._reachable(), EXIT_GRACE_S)
+            self._wait(lambda: not self._reachable(), TRIAL_EXIT_GRACE_S)
         self._fetch_files()
         exit_report = ExitReport(timed_out=unfinished and not self.failed, timeout_s=self.case.timeout_s, stacks=stacks)
         self._write_node_reports(exit_report)
@@ -128,7 +136,7 @@ class DaskTrial:
                 receiver.take(line)
 
     def _stacks(self) -> dict[str, list[str]]:
-        """Of the ranks in workers' threads, the latest call first. Those of ranks in processes come from their node."""
+        """Stacks of the ranks in workers' threads, the latest call first; node agents send those of processes."""
         if not self.by_tasks:
             return {}
         pending = {self.tasks.futures[number].key: number for number in self._reachable()}
@@ -140,16 +148,16 @@ class DaskTrial:
         return found
 
     def _write_node_reports(self, exit_report: ExitReport) -> None:
-        """Write the last word of nodes that can't speak: ranks in workers' threads have none, and some are lost."""
+        """Write the reports that no node agent writes: of ranks in workers' threads, of a node that lost a worker."""
         for node, node_workers in enumerate(self.assignment):
             facts = node_workers[0].facts.model_copy(update={"node": node})
-            end = NodeReport(facts=facts, exit_report=exit_report, problem=self._lost_worker_on(node))
-            if end.problem or self.by_tasks:
-                write_model(self.out, end.file, end)
+            report = NodeReport(facts=facts, exit_report=exit_report, problem=self._lost_worker_on(node))
+            if report.problem or self.by_tasks:
+                write_model(self.out, report.file, report)
 
     def _lost_worker_on(self, node: int) -> str | None:
         """``worker tcp://10.0.0.3:40123 has left the cluster; it held rank 1 in measured step 17``."""
-        progress_by_rank = {one.rank: one.description for one in read_progress(self.out)}
+        progress_by_rank = {progress.rank: progress.description for progress in read_progress(self.out)}
         ranks_per_node = self.case.ranks_on_a_node
         for index, worker in enumerate(self.assignment[node]):
             if worker.address not in self.lost:
@@ -167,21 +175,24 @@ class DaskTrial:
     def end(self) -> str | None:
         """Release the tasks and remove the trial's files from its hosts; returns what has not ended, if anything."""
         self.tasks.cancel()
-        deadline = time.monotonic() + EXIT_GRACE_S
+        deadline = time.monotonic() + TRIAL_EXIT_GRACE_S
         while (leftover := self._running_titles()) and time.monotonic() < deadline:
             time.sleep(POLL_INTERVAL_S)
         self._run_on(remove_trial_folder, self.name, of=self._one_worker_per_host())
         return f"{leftover}: restart that worker" if leftover else None
 
     def _running_titles(self) -> str:
-        found = self._run_on(active_task_titles, self.name, of=self._present_addresses())
-        return next((f"{titles[0]} still runs in worker {address}" for address, titles in found.items() if titles), "")
+        titles_by_worker = self._run_on(active_task_titles, self.name, of=self._present_addresses())
+        return next(
+            (f"{titles[0]} still runs in worker {address}" for address, titles in titles_by_worker.items() if titles),
+            "",
+        )
 
     def log_tail(self) -> tuple[str, ...]:
         """The last lines of the workers' logs, the oldest first."""
         lines = []
-        for address, said in self.client.get_worker_logs(n=LOG_LINES, workers=self._present_addresses()).items():
-            lines += [f"worker {address}: {line}" for _, text in reversed(said) for line in text.splitlines()]
+        for address, entries in self.client.get_worker_logs(n=LOG_LINES, workers=self._present_addresses()).items():
+            lines += [f"worker {address}: {line}" for _, text in reversed(entries) for line in text.splitlines()]
         return tuple(lines)
 
     def _present_addresses(self) -> list[str]:
@@ -192,15 +203,18 @@ class DaskTrial:
         return list(present.values())
 
     def _run_on(self, function: Callable[..., Any], *arguments: Any, of: Sequence[str]) -> dict[str, Any]:
-        """What the workers answer that are still there."""
+        """Call a function in the workers at these addresses; returns the results by address, without errors."""
         if not of:
             return {}
-        found: dict[str, Any] = self.client.run(function, *arguments, workers=list(of), on_error="ignore")
-        return found
+        results: dict[str, Any] = self.client.run(function, *arguments, workers=list(of), on_error="ignore")
+        return results
 
 
 def run(cluster: SchedulerAddress, case: Case, out: Path, control: NodeControl) -> ClientReport:
-    """Raises :class:`bench.node.control.HarnessDisconnected`."""
+    """Run a case on the cluster; the files of its ranks and nodes are in ``out`` afterwards.
+
+    Raises :class:`bench.node.control.HarnessDisconnected`.
+    """
     import dask
 
     try:
@@ -208,11 +222,11 @@ def run(cluster: SchedulerAddress, case: Case, out: Path, control: NodeControl) 
             trial = DaskTrial(client, case, out, assign(case, read_worker_infos(client)))
             try:
                 trial.start()
-                scene = trial.watch(control)
-                tail = () if scene.succeeded and not trial.failed else trial.log_tail()
+                exit_report = trial.watch(control)
+                log_tail = () if exit_report.succeeded and not trial.failed else trial.log_tail()
             finally:
                 leftover = trial.end()
-            return ClientReport(problem=leftover, log_tail=tail)
+            return ClientReport(problem=leftover, log_tail=log_tail)
     except (SchedulerUnreachable, UnsuitableCluster) as problem:
         return ClientReport(problem=str(problem))
 
@@ -220,21 +234,21 @@ def run(cluster: SchedulerAddress, case: Case, out: Path, control: NodeControl) 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.dask_cluster.trial", description=__doc__.splitlines()[0])
     parser.add_argument("--case", type=Path, required=True, help="file with the case as JSON")
-    parser.add_argument("--out", type=Path, required=True, help="folder for what the ranks leave")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the files of ranks and nodes")
     chosen = parser.parse_args(arguments)
     control = NodeControl(listen=True)
     refuse_pickles()
     try:
         cluster = SchedulerAddress.model_validate(control.read_first_line())
-        end = run(cluster, Case.model_validate_json(chosen.case.read_text()), chosen.out, control)
+        report = run(cluster, Case.model_validate_json(chosen.case.read_text()), chosen.out, control)
     except HarnessDisconnected:
         return 1
-    write_model(chosen.out, CLIENT_REPORT_FILE, end)
+    write_model(chosen.out, CLIENT_REPORT_FILE, report)
     return 0
 
 
 if __name__ == "__main__":
     code = main()
     sys.stdout.flush()
-    # Dask's helpers are not waited for: all that counts is written by now.
+    # Dask's helper threads are not waited for: the report is written by now.
     os._exit(code)

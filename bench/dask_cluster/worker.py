@@ -1,7 +1,7 @@
-"""What the harness has a kept Dask worker do: describe itself, hold ranks for the length of a trial, let go of them.
+"""What runs in the workers of a Dask cluster that exists: tasks that hold ranks, and functions that end them.
 
-Everything comes and goes as text. What a trial leaves on a host lies in one folder there until it is fetched; a watch
-over each task ends what it holds as soon as nobody wants it any more: told so, cancelled, or its client gone.
+A trial's files lie in one folder on each host until the client fetches them. What a task holds ends when the client
+asks for it, and when the task is cancelled or its client is gone.
 """
 
 from __future__ import annotations
@@ -22,35 +22,37 @@ from bench.backends.dask.cluster_ref import CLUSTER_REF_VARIABLE, ClusterRef, Sc
 from bench.backends.dask.exchange import close_mailbox, mailbox
 from bench.backends.dask.rank_tasks import RankTask, measure_in_thread
 from bench.core.rank_info import RankInfo
+from bench.node.launchers.base import worker_command
 from bench.node.transfer import encode_folder
 from bench.telemetry import sampler
 
 POLL_INTERVAL_S = 0.1
-EXIT_GRACE_S = 5.0
+CHILD_EXIT_GRACE_S = 5.0
+"""How long a node agent or a sampler may take to end; the agent ends its ranks meanwhile."""
 UNNEEDED_STATES = ("cancelled", "released", "forgotten", "error")
-"""States of a task that nobody waits for."""
+"""States of a task that no client waits for."""
 NANNY_VARIABLES = ("MALLOC_TRIM_THRESHOLD_", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-"""What a worker's nanny sets for Dask's sake; ranks of other sites do without."""
+"""Variables that a worker's nanny sets; ranks run without them, as on other sites."""
 
 
 def trial_folder(trial: str) -> Path:
-    """Of all that a trial leaves on this host, whichever worker it was in."""
+    """The folder of a trial's files on this host, the same for all its workers."""
     return Path(tempfile.gettempdir()) / f"scaling-{trial}"
 
 
 def read_trial_folder(trial: str) -> list[str]:
-    """What lies in the trial's folder by now, as lines of a parcel."""
+    """The files of the trial on this host, as lines of a transfer."""
     folder = trial_folder(trial)
     return list(encode_folder(folder)) if folder.is_dir() else []
 
 
 def remove_trial_folder(trial: str) -> None:
-    """Nothing of the trial stays on this host's disk."""
+    """Remove the trial's files from this host."""
     shutil.rmtree(trial_folder(trial), ignore_errors=True)
 
 
 class ActiveTask:
-    """Something that a task holds here. ``end``: told to come to an end."""
+    """A task of this worker that holds ranks. ``end`` is set when they are asked to end."""
 
     def __init__(self, rank_task: RankTask, title: str) -> None:
         import distributed
@@ -65,27 +67,28 @@ class ActiveTask:
 
     @property
     def is_needed(self) -> bool:
+        """Whether a client waits for the task."""
         task = self.tasks.get(self.key)
         return task is not None and task.state not in UNNEEDED_STATES
 
 
-_active_tasks: set[ActiveTask] = set()  # of this worker process; a kept worker outlives what it holds
+_active_tasks: set[ActiveTask] = set()  # a worker outlives its trials
 
 
 def end_trial_tasks(trial: str) -> None:
-    """Bring what is held for the trial to an orderly end: its tasks return what they have."""
+    """Ask the trial's ranks in this worker to end in good order."""
     for active_task in list(_active_tasks):
         if active_task.rank_task.trial == trial:
             active_task.end.set()
 
 
 def active_task_titles(trial: str) -> list[str]:
-    """Titles of what has not ended yet."""
+    """Titles of the trial's tasks that hold something in this worker: ``rank 3``, ``node 0``."""
     return sorted(active_task.title for active_task in list(_active_tasks) if active_task.rank_task.trial == trial)
 
 
 def _scheduler_address(worker: Any) -> SchedulerAddress:
-    """The worker's own way to its scheduler. Certificates that are no files are left out: nothing but paths is told."""
+    """The address by which this worker reaches its scheduler, with its certificates where they are files."""
     pem_values = [worker.security.tls_ca_file, worker.security.tls_worker_cert, worker.security.tls_worker_key]
     paths = [path for path in pem_values if path and "\n" not in path and Path(path).is_file()]
     tls = Tls(ca=paths[0], cert=paths[1], key=paths[2] or paths[1]) if len(paths) == len(pem_values) else None
@@ -93,9 +96,9 @@ def _scheduler_address(worker: Any) -> SchedulerAddress:
 
 
 def run_node(text: str) -> bool:
-    """The ranks of a node as fresh processes beside this worker, until they are done; returns whether none failed.
+    """A task: run the ranks of a node as processes beside this worker; returns whether none failed.
 
-    :mod:`bench.node.agent` starts them, and ends them when this process is gone: it holds the other end of a pipe.
+    :mod:`bench.node.agent` starts them, and ends them when this worker is gone, whose end closes a pipe.
     """
     import distributed
 
@@ -142,14 +145,14 @@ def _start_node(active_task: ActiveTask, folder: Path, log: IO[str]) -> subproce
 
 
 def _child_environment() -> dict[str, str]:
-    """This process's without what Dask put there; the package is found where it was found here."""
+    """This worker's environment without what Dask added, so that a child imports this same package."""
     inherited = {name: value for name, value in os.environ.items() if name not in NANNY_VARIABLES}
     import_paths = [str(Path(__file__).parents[2]), *filter(None, [inherited.get("PYTHONPATH")])]
     return {**inherited, "PYTHONPATH": os.pathsep.join(import_paths)}
 
 
 def _wait_for(process: subprocess.Popen[str], active_task: ActiveTask) -> None:
-    """Until it ends; told to, it is asked; not wanted any more, it is cut off."""
+    """Wait for the end of a node agent; forward a request to end, and end it when its task is not needed any more."""
     assert process.stdin is not None
     end_requested = False
     while process.poll() is None and active_task.is_needed:
@@ -161,16 +164,16 @@ def _wait_for(process: subprocess.Popen[str], active_task: ActiveTask) -> None:
     with suppress(BrokenPipeError):
         process.stdin.close()
     try:
-        process.wait(EXIT_GRACE_S)
+        process.wait(CHILD_EXIT_GRACE_S)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
 
 
 def run_rank(text: str) -> bool:
-    """One rank in a thread of this worker, until it is done; returns whether it did not fail.
+    """A task: run one rank in a thread of this worker; returns whether it did not fail.
 
-    It leaves the worker's pool, so that the pool's threads serve the exchange.
+    The thread leaves the worker's pool, so that the pool's threads serve the exchange.
     """
     import distributed
 
@@ -213,8 +216,9 @@ def _measure(rank_task: RankTask, me: RankInfo, folder: Path, active_task: Activ
 
 
 def _release_when_unneeded(active_task: ActiveTask, rank: threading.Thread) -> None:
-    """When nobody wants the rank any more, or it is told to end: nobody waits in its mailbox. The exchange of a rank
-    that is done stays open as long as others may wait for it."""
+    """Close the rank's mailbox when its task is not needed any more or it is asked to end, then clean up.
+
+    The exchange of a rank that is done stays open as long as its task is needed: other ranks may wait for it."""
     while active_task.is_needed and not active_task.end.is_set():
         time.sleep(POLL_INTERVAL_S)
     mailbox(active_task.rank_task.trial).close()
@@ -228,23 +232,13 @@ def _release_when_unneeded(active_task: ActiveTask, rank: threading.Thread) -> N
 
 @contextmanager
 def _sampling(rank_task: RankTask, me: RankInfo, folder: Path) -> Iterator[None]:
-    """The first rank of a host has it sampled, where the case is to be watched."""
+    """Run the sampler beside the first rank of a host, where the case has telemetry."""
     if me.local_rank or rank_task.case.telemetry == "off":
         yield
         return
     case_file = folder / ".case.json"
     case_file.write_text(rank_task.case.model_dump_json())
-    command = [
-        sys.executable,
-        "-m",
-        "bench.rank.worker",
-        "--case",
-        str(case_file),
-        "--role",
-        sampler.ROLE.name,
-        "--out",
-        str(folder),
-    ]
+    command = worker_command(sys.executable, str(case_file), str(folder), sampler.ROLE.name)
     process = subprocess.Popen(
         command,
         env=_child_environment(),
@@ -258,7 +252,7 @@ def _sampling(rank_task: RankTask, me: RankInfo, folder: Path) -> Iterator[None]
     finally:
         process.terminate()
         try:
-            process.wait(EXIT_GRACE_S)
+            process.wait(CHILD_EXIT_GRACE_S)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()

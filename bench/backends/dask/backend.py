@@ -1,7 +1,7 @@
-"""Dask: a scheduler, workers that hold the ranks, and a driver that submits them.
+"""The Dask backend: a scheduler, workers that hold the ranks, and a driver that submits the ranks to them.
 
-``gloo``   Dask places the ranks; torch.distributed carries the gradients.
-``tasks``  the gradients are task results and travel from worker to worker through Dask itself.
+``gloo``   torch.distributed averages the gradients of ranks that Dask placed.
+``tasks``  gradients are task results, which Dask moves from worker to worker.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class DaskOptions(Options):
 
 
 class DaskGlooSession(DdpSession):
-    """A rank that Dask placed: its exchange is torch's, and an array is taken by Dask's own machinery."""
+    """A rank that Dask placed: gradients are averaged by torch.distributed, and ``dask.array`` takes the mean."""
 
     def __init__(self, rank: int, world: int, device: str, dask_context: DaskContext) -> None:
         super().__init__(rank, world, device, DdpOptions(), "gloo")
@@ -55,7 +55,7 @@ class DaskGlooSession(DdpSession):
 
 
 def scheduler(case: Case, me: RankInfo, out: Path) -> None:
-    """Listen at the meeting place until ended."""
+    """Run the scheduler at the rendezvous address until it is ended."""
     import dask
     from distributed import Scheduler
 
@@ -70,7 +70,7 @@ def scheduler(case: Case, me: RankInfo, out: Path) -> None:
 
 
 def worker(case: Case, me: RankInfo, out: Path) -> None:
-    """Hold one rank: as many threads as the rank has, and one for the exchange tasks."""
+    """Run the worker of one rank: as many threads as the rank has, and one for the exchange tasks."""
     import dask
     from distributed import Worker
 

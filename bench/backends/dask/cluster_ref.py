@@ -1,4 +1,4 @@
-"""What a rank knows of the Dask cluster that holds it, where that is not the trial's own."""
+"""How a process reaches a Dask cluster, and how a rank learns which cluster holds it."""
 
 from __future__ import annotations
 
@@ -17,21 +17,47 @@ from bench.plugins.registry import load_workload
 CLUSTER_REF_VARIABLE = "SCALING_DASK"
 
 
+class Tls(FrozenModel):
+    """Paths of PEM files; their contents never travel."""
+
+    ca: str
+    cert: str
+    key: str
+
+
+class SchedulerAddress(FrozenModel):
+    """Address of a scheduler, as Dask writes it, and the certificates by which it is reached."""
+
+    address: str
+    tls: Tls | None = None
+
+
 class ClusterRef(FrozenModel):
-    """A cluster that was there before the trial and stays: who its scheduler is, which workers the ranks may use."""
+    """A cluster that exists and holds the ranks of a trial."""
 
     trial: str
     cluster: SchedulerAddress
     workers: tuple[str, ...]
+    """Addresses of the workers that the ranks may use."""
 
 
-thread_cluster_ref: ContextVar[ClusterRef | None] = ContextVar("in_this_thread", default=None)
-"""Set by whoever starts a rank in a worker's thread; a rank of its own process finds it in
-:data:`CLUSTER_REF_VARIABLE`."""
+def make_security(tls: Tls | None) -> Any:
+    """Dask's ``Security`` with the same certificate in each role; ``None`` without TLS."""
+    if tls is None:
+        return None
+    from distributed.security import Security
+
+    roles = ("client", "scheduler", "worker")
+    pairs = {f"tls_{role}_{kind}": value for role in roles for kind, value in (("cert", tls.cert), ("key", tls.key))}
+    return Security(require_encryption=True, tls_ca_file=tls.ca, **pairs)
+
+
+thread_cluster_ref: ContextVar[ClusterRef | None] = ContextVar("thread_cluster_ref", default=None)
+"""Set where a rank runs in a worker's thread. A rank in a process of its own reads :data:`CLUSTER_REF_VARIABLE`."""
 
 
 def current_cluster_ref() -> ClusterRef | None:
-    """The cluster that holds this rank; ``None``: the trial has one of its own."""
+    """The cluster that exists and holds this rank; ``None``: the cluster is the trial's own."""
     text = os.environ.get(CLUSTER_REF_VARIABLE)
     return thread_cluster_ref.get() or (ClusterRef.model_validate_json(text) if text else None)
 
@@ -44,18 +70,20 @@ def _worker_client() -> Any:
 
 @dataclass(frozen=True)
 class DaskContext:
-    """How a rank asks Dask for a computation, and of whom."""
+    """How a rank has Dask compute something."""
 
     trial: str = ""
+    """See :attr:`bench.backends.dask.rank_tasks.RankTask.trial`."""
     client: Callable[[], Any] = _worker_client
     compute_options: dict[str, Any] = field(default_factory=dict)
-    """What ``Client.compute`` is told besides: on which workers."""
+    """Further arguments of ``Client.compute``: which workers may be used."""
     settings: dict[str, str] = field(default_factory=dict)
+    """What the rank's record says of the cluster."""
 
 
 @contextmanager
 def open_dask_context(case: Case, me: RankInfo) -> Iterator[DaskContext]:
-    """A client of the cluster that holds this rank, for as long as rank 0 may need one."""
+    """The context of this rank; on a cluster that exists, with a client of its own where rank 0 needs one."""
     cluster_ref = current_cluster_ref()
     if cluster_ref is None:
         yield DaskContext()
@@ -66,35 +94,9 @@ def open_dask_context(case: Case, me: RankInfo) -> Iterator[DaskContext]:
         return
     from distributed import Client
 
-    # Its own, not the worker's: that would stay behind in the worker.
+    # The worker's own client would stay in the worker after the trial.
     compute_options = {"workers": list(cluster_ref.workers), "allow_other_workers": False}
     with Client(
         cluster_ref.cluster.address, security=make_security(cluster_ref.cluster.tls), set_as_default=False
     ) as client:
         yield DaskContext(cluster_ref.trial, lambda: client, compute_options, settings)
-
-
-class Tls(FrozenModel):
-    """Paths of PEM files, never what is in them."""
-
-    ca: str
-    cert: str
-    key: str
-
-
-class SchedulerAddress(FrozenModel):
-    """Where a cluster is met, and by which certificate this side is known there."""
-
-    address: str
-    tls: Tls | None = None
-
-
-def make_security(tls: Tls | None) -> Any:
-    """Dask's ``Security`` for every role that this side may play; ``None`` without TLS."""
-    if tls is None:
-        return None
-    from distributed.security import Security
-
-    roles = ("client", "scheduler", "worker")
-    pairs = {f"tls_{role}_{kind}": value for role in roles for kind, value in (("cert", tls.cert), ("key", tls.key))}
-    return Security(require_encryption=True, tls_ca_file=tls.ca, **pairs)

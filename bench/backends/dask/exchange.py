@@ -1,10 +1,10 @@
-"""How ranks inside Dask workers exchange arrays through Dask's own tasks. It places no ranks and starts no cluster.
+"""How ranks in Dask workers exchange arrays through tasks. It submits no ranks.
 
-Each rank's training loop runs in a thread of its worker. A chain of tasks, submitted many steps ahead, is the other
-end of a mailbox: task (k, r) hands the loop of rank r what the ranks gave in turn k−1, waits for what it gives in
-turn k, and returns it, so that one task a rank and a step, and one hop between workers, is all that an exchange costs.
-With many ranks the arrays are split instead: shard s of every rank is summed on worker s, and the partial results are
-merged, so that a rank receives 2(N−1)/N of an array and not N−1 arrays.
+The training loop of each rank runs in a thread of its worker. A chain of tasks, submitted many steps ahead, exchanges
+arrays with it through a mailbox: task (k, r) delivers the arrays of turn k−1 to rank r, waits for the rank's array of
+turn k, and returns it. An exchange takes one task per rank and step, and one hop between workers. With many ranks the
+arrays are split: shard s of every rank is summed on worker s, and the sums are merged, so that a rank receives
+2(N−1)/N of an array and not N−1 arrays.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from bench.plugins.backend import MakeOptimizer, Session, Shape2D
 TURNS_PER_GRAPH = 64
 GRAPHS_AHEAD = 2
 NO_SIZE_LIMIT = 2**62
-"""Bytes: all gradients make one message."""
+"""In bytes: all gradients are one message."""
 
 
 class ExchangeClosed(Exception):
-    """The trial was ended from outside while this rank waited for the others."""
+    """The trial was ended from outside while this rank waited for other ranks."""
 
 
 class Mailbox:
@@ -40,9 +40,13 @@ class Mailbox:
         self.received: queue.SimpleQueue[tuple[Any, ...]] = queue.SimpleQueue()
 
     def exchange(self, array: Any) -> tuple[Any, ...]:
-        """Give this rank's array, return what came of all ranks'. Called by the training thread.
+        """Send this rank's array and wait for what came of all. Called by the training thread.
 
-        Raises :class:`ExchangeClosed` once the mailbox is closed.
+        Returns:
+            The arrays of all ranks in their order; where arrays are sharded, the sums of all shards in their order.
+
+        Raises:
+            ExchangeClosed: The mailbox is closed.
         """
         self.outgoing.put(array)
         self._wake_threadsafe()
@@ -52,7 +56,7 @@ class Mailbox:
         return received
 
     def close(self) -> None:
-        """Let go of whoever waits at either end, now and later."""
+        """Release the thread and the task that wait at either end, now and later."""
         self.closed = True
         self.received.put(())
         self._wake_threadsafe()
@@ -67,7 +71,7 @@ class Mailbox:
             self.waiting.set_result(None)
 
     async def turn(self, received: tuple[Any, ...]) -> Any:
-        """Deliver, then wait for the next array. Called by an exchange task on the event loop."""
+        """Deliver the arrays of the turn before, then wait for the next one to send. Called on the event loop."""
         self.loop = asyncio.get_running_loop()
         if received:
             self.received.put(received)
@@ -84,18 +88,18 @@ _mailboxes: dict[str, Mailbox] = {}  # by trial: a worker holds one rank of a tr
 
 
 def mailbox(trial: str) -> Mailbox:
-    """This worker's of a trial. Whoever asks first makes it: the rank, or the task that waits for it."""
+    """This worker's mailbox of a trial. The first caller makes it: the rank, or a task that waits for it."""
     return _mailboxes.setdefault(trial, Mailbox())
 
 
 def close_mailbox(trial: str) -> None:
-    """Nobody of that trial waits here any more."""
+    """Close the mailbox of a trial and forget it."""
     mailbox(trial).close()
     del _mailboxes[trial]
 
 
 async def exchange_task(trial: str, turn: int, rank: int, *received: Any) -> Any:
-    """Task (k, r): deliver the last turn's arrays to this rank's loop and return what it gives next."""
+    """Task (k, r): deliver the arrays of turn k−1 to this rank's loop and return the array that it sends."""
     return await mailbox(trial).turn(received)
 
 
@@ -148,7 +152,7 @@ class DaskTaskSession(Session):
         return self.sum_over_ranks(tensor.detach().flatten().clone()).view(tensor.shape)
 
     def sum_over_ranks(self, flat: Any) -> Any:
-        """The sum over the ranks of a flat tensor that nobody changes afterwards."""
+        """The sum over the ranks of a flat tensor, which must not be changed afterwards: others may still fetch it."""
         import numpy as np
         import torch
 
@@ -201,7 +205,7 @@ def dask_array_mean(
     block_shape: Shape2D,
     make_block: Callable[[int, int], Any],
 ) -> float:
-    """The mean as ``dask.array`` takes it, over the ranks' workers; rank 0 asks for it and tells the others."""
+    """The mean as ``dask.array`` takes it over the ranks' workers. Rank 0 computes it and sends it to the others."""
     import torch
 
     mean = 0.0
@@ -241,10 +245,19 @@ def build_exchange_graph(
     *,
     sharded: bool,
 ) -> list[Any]:
-    """The graph of ``turns`` exchanges from turn ``first`` on (pure); returns what its last turn hands on.
+    """The graph of ``turns`` exchanges from turn ``first`` on (pure but for ``call``).
 
-    ``call(address, key, function, *arguments)`` makes a task on a worker; ``before`` is what the turn before
-    handed on: one array a rank, or one summed shard a rank.
+    Args:
+        call: ``call(address, key, function, *arguments)`` makes a task on the worker at that address.
+        trial: The trial whose mailboxes the tasks use.
+        first: Number of the first turn, from 0.
+        turns: How many turns the graph has.
+        addresses: The worker of each rank, by rank.
+        previous: What the turn before returned; empty at the first one.
+        sharded: Whether arrays are summed in shards.
+
+    Returns:
+        The results of the last turn: an array per rank, or a summed shard per rank.
     """
     world = len(addresses)
     results = list(previous)
@@ -271,8 +284,9 @@ def submit_exchange_graphs(
 ) -> list[Any]:
     """Submit the exchange graph in pieces, some pieces ahead of the ranks, until the first rank is done.
 
-    Returns what was submitted last, to be held until all ranks are done: dropping it cancels its tasks, and the
-    exchange that let the first rank finish may still be on its way to the others.
+    Returns:
+        The futures submitted last, to be held until all ranks are done: releasing them cancels their tasks, and the
+        last exchange may still be on its way to the other ranks.
     """
     import dask
     from distributed import wait

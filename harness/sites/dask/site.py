@@ -21,14 +21,14 @@ from bench.dask_cluster.cluster import PRINT_JOB_SCRIPT, ClusterInfo, JobQueueSp
 from bench.plugins.backend import Options
 from harness.sites.base.contract import Job, Site, TrialRequest
 from harness.sites.base.remote import UnstartedJob
+from harness.sites.base.sbatch_options import SAFE_SBATCH_OPTIONS, check_sbatch_options
 from harness.sites.dask.processes import ClusterUnavailable, DaskJob, JobQueueCluster, survey_cluster
-from harness.sites.slurm.batch_script import SAFE_SBATCH_OPTIONS, check_sbatch_options
 
 ADDRESS_PATTERN = r"^(tcp|tls)://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+):\d{1,5}$"
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.,-]*$"
 PATH_PATTERN = r"^[A-Za-z0-9_./~+@-]+$"
 SAFE_DIRECTIVES = {*SAFE_SBATCH_OPTIONS, "constraint", "gpus-per-node", "qos"}
-"""For these the slurm site has options of their own, which check them more closely."""
+"""Options of sbatch that ``directives`` may hold. The slurm site has options of its own for the last three."""
 NO_CLUSTER_NAMED = "no Dask cluster is named: --set dask.address=tcp://HOST:8786, or --set dask.jobqueue=slurm"
 JOBS_FILE = "jobs.json"
 
@@ -36,29 +36,31 @@ JOBS_FILE = "jobs.json"
 class DaskSiteOptions(Options):
     address: str | None = Field(None, pattern=ADDRESS_PATTERN, description="the scheduler of a cluster that is running")
     tls_ca: str | None = Field(None, pattern=PATH_PATTERN, description="path of the certificate authority's PEM file")
-    tls_cert: str | None = Field(None, pattern=PATH_PATTERN, description="path of this side's certificate")
-    tls_key: str | None = Field(None, pattern=PATH_PATTERN, description="path of this side's private key")
+    tls_cert: str | None = Field(None, pattern=PATH_PATTERN, description="path of the client's certificate")
+    tls_key: str | None = Field(None, pattern=PATH_PATTERN, description="path of the client's private key")
     jobqueue: Literal["slurm"] | None = Field(None, description="start a cluster as jobs of this system for the sweep")
     queue: str | None = Field(
         None, pattern=NAME_PATTERN, coerce_numbers_to_str=True, description="partition of the jobs"
     )
     account: str | None = Field(
-        None, pattern=NAME_PATTERN, coerce_numbers_to_str=True, description="whom the jobs are billed"
+        None, pattern=NAME_PATTERN, coerce_numbers_to_str=True, description="account that the jobs are billed to"
     )
-    walltime: str = Field("01:00:00", pattern=r"^(\d+-)?\d{1,2}:\d\d:\d\d$", description="how long the jobs may last")
+    walltime: str = Field("01:00:00", pattern=r"^(\d+-)?\d{1,2}:\d\d:\d\d$", description="time limit of the jobs")
     memory: str = Field(
         "0",
         pattern=r"^\d+[KMGT]?$",
         coerce_numbers_to_str=True,
         description="memory of a job as Slurm writes it; 0: all that its node has",
     )
-    exclusive: bool = Field(True, description="each job has a node to itself, so that ranks are where they are said")
+    exclusive: bool = Field(
+        True, description="give each job a node of its own, so that ranks are on the nodes of the plan"
+    )
     directives: str = Field("", description="further #SBATCH lines, such as --qos=long --exclude=n7")
     interface: str | None = Field(
         None, pattern=NAME_PATTERN, description="network interface of scheduler and workers, by name"
     )
     python: str = Field(sys.executable, pattern=PATH_PATTERN, description="Python of the jobs")
-    start_s: float = Field(600.0, gt=0, description="how long the jobs may wait in the queue")
+    start_s: float = Field(600.0, gt=0, description="seconds that the jobs may wait in the queue")
 
     @field_validator("directives")
     @classmethod
@@ -69,11 +71,11 @@ class DaskSiteOptions(Options):
     def _agrees(self) -> DaskSiteOptions:
         tls_paths = [self.tls_ca, self.tls_cert, self.tls_key]
         if any(tls_paths) and not all(tls_paths):
-            raise ValueError("tls_ca, tls_cert and tls_key belong together")
+            raise ValueError("tls_ca, tls_cert and tls_key belong together: set all three or none")
         if self.address and self.jobqueue:
             raise ValueError("address names a running cluster, jobqueue starts one: leave one of them out")
         if self.address and (self.address.startswith("tls://") != all(tls_paths)):
-            raise ValueError("an address tls://… goes with tls_ca, tls_cert and tls_key, and they with it")
+            raise ValueError("an address tls://… goes with tls_ca, tls_cert and tls_key: set all of them or none")
         return self
 
     @property

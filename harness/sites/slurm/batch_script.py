@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-import re
 import shlex
 import sys
-from collections.abc import Sequence, Set
+from collections.abc import Sequence
 from typing import Literal
 
 from pydantic import Field, field_validator
@@ -17,6 +16,7 @@ from bench.node.launchers.srun import SrunStep, mpi_interface_environment, srun_
 from bench.plugins.backend import Options
 from harness.sites.base.contract import TrialRequest
 from harness.sites.base.remote import MARGIN_S, node_command, rendezvous_port
+from harness.sites.base.sbatch_options import SAFE_SBATCH_OPTIONS, check_sbatch_options
 
 NAME_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9_.@+-]*$"
 NAMES_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9_.@+-]*(,[A-Za-z0-9_][A-Za-z0-9_.@+-]*)*$"
@@ -29,40 +29,6 @@ BEGAN_FILE, ENDED_FILE, HOSTS_FILE = "began", "ended", "hosts.txt"
 """What the script leaves in a trial's folder."""
 LOG_FILES = RANKS_LOG, NODES_LOG, SCRIPT_LOG = "ranks.log", "srun.log", "slurm.log"
 """What Slurm's programs said, there too: the step of the ranks, that of the nodes, the script's own."""
-
-SAFE_SBATCH_OPTIONS = {
-    "comment",
-    "contiguous",
-    "core-spec",
-    "cpu-freq",
-    "exclude",
-    "gpu-freq",
-    "gres",
-    "gres-flags",
-    "hint",
-    "licenses",
-    "mem-per-cpu",
-    "mem-per-gpu",
-    "nice",
-    "nodelist",
-    "reservation",
-    "switches",
-    "threads-per-core",
-    "tmp",
-    "wckey",
-}
-"""sbatch's options that change where a job runs or what it is billed to, and nothing that the harness relies on."""
-
-
-def check_sbatch_options(text: str, safe: Set[str]) -> str:
-    """The text, where all its words are options of sbatch that are ``safe`` (pure). Raises ``ValueError``."""
-    for word in text.split():
-        option = re.fullmatch(r"--([a-z][a-z-]*)(=[A-Za-z0-9_.,:/@%+\[\]-]+)?", word)
-        if option is None:
-            raise ValueError(f"'{word}' is not like --name or --name=value")
-        if option[1] not in safe:
-            raise ValueError(f"--{option[1]} is not one of {', '.join(sorted(safe))}")
-    return text
 
 
 class SlurmOptions(Options):
