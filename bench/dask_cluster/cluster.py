@@ -193,20 +193,24 @@ def _error_line(problem: BaseException) -> str:
     return message_lines[0] if message_lines else type(problem).__name__
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench.dask_cluster.cluster", description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=("survey", "keep", "script"))
-    chosen = parser.parse_args(arguments)
+    parser.add_argument("command", choices=("survey", "keep", "script"), help="each reads a line of JSON")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    chosen = parser().parse_args(arguments)
     control = NodeControl(listen=True)
     try:
         request = control.read_first_line()
     except HarnessDisconnected:
         return 1
-    if chosen.what == "survey":
+    if chosen.command == "survey":
         print_json(inspect_cluster(SchedulerAddress.model_validate(request)))
         return 0
     jobs = JobQueueSpec.model_validate(request)
-    if chosen.what == "keep":
+    if chosen.command == "keep":
         return run_cluster_until_stopped(jobs, control)
     print(job_script(jobs), end="", flush=True)
     return 0
