@@ -131,7 +131,7 @@ def test_a_node_that_dies_is_named_and_the_rest_of_the_sweep_is_there(harness, s
     }
     (struck,) = [cell for cell in cells if cell["outcome"] != "ok"]
     assert struck["outcome"] == "failed"
-    assert "node 2 (n3) is gone: Slurm says the node is" in struck["reason"], struck["reason"]
+    assert "node 2 (n3) is gone: Slurm reports the node as" in struck["reason"], struck["reason"]
     assert "rank 2 in measured step" in struck["reason"]
     for cell in cells:
         if cell is not struck:
@@ -189,13 +189,11 @@ def test_what_slurm_will_not_run_is_given_up_with_its_reason(harness, slurm):
         slurm.run(["scontrol", "update", "nodename=n4", "state=resume"])
     reasons = {cell["ranks"]: cell["reason"] for cell in cells}
     # Two of Slurm's schedulers look at a job, and each has words of its own.
-    why = (
-        r"it would never have begun: Slurm says PENDING \((ReqNodeNotAvail, UnavailableNodes:n4|Nodes required for job)"
-    )
+    why = r"it can't start: Slurm reports PENDING \((ReqNodeNotAvail, UnavailableNodes:n4|Nodes required for job)"
     assert re.search(why, reasons[4]), reasons[4]
-    assert "it would never have begun: Slurm says PENDING (PartitionNodeLimit)" in reasons[8]
+    assert "it can't start: Slurm reports PENDING (PartitionNodeLimit)" in reasons[8]
     (refused,) = harness.ended(harness.sweeping("--nodes", "1", "--set", "slurm.partition=nowhere"), status=4)
-    assert "Slurm did not take the job: " in refused["reason"]
+    assert "Slurm did not accept the job: " in refused["reason"]
     assert "invalid partition" in refused["reason"]
 
 

@@ -1,4 +1,4 @@
-"""Slurm's command line tools: submit, look, cancel; and what their answers mean."""
+"""Slurm's command line tools: submit, query and cancel jobs, and the meaning of what they print."""
 
 from __future__ import annotations
 
@@ -7,18 +7,17 @@ import re
 import subprocess
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
-from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-COMMAND_TIMEOUT_S = 60.0
-"""How long one of Slurm's commands may take to answer."""
+from harness.sites.slurm.options import SlurmTimeouts
+
 KEPT_SLURM_VARIABLES = ("SLURM_CONF", "SLURM_CLUSTERS")
 ACTIVE_STATES = ("RUNNING", "COMPLETING", "SUSPENDED", "STOPPED", "STAGE_OUT", "SIGNALING", "RESIZING")
 PENDING_STATES = ("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "SPECIAL_EXIT", "RESV_DEL_HOLD", "REQUEUE_FED")
 SQUEUE_FORMAT = "%A|%T|%N|%r"
 
-# By how Slurm's reason of a job that waits begins (its REASON CODES, and what it says in words): what only a person
+# The beginnings of those reasons of a pending job (squeue's job reason codes, and reasons in words) that only a person
 # can change. Limits over all of a user's jobs pass by themselves; limits of a single job do not. Maintenance and holds
 # pass too; nodes that are named as unavailable are down or drained.
 CANNOT_START_REASONS = re.compile(
@@ -33,15 +32,21 @@ BAD_NODE_STATES = re.compile(r"^(down|drain|fail|error|unknown|power|reboot|no_r
 
 
 class SubmissionRejected(Exception):
-    """Slurm did not take the job; says what it said."""
+    """Slurm did not accept the job. The text is Slurm's message."""
 
 
 class SlurmUnavailable(Exception):
-    """One of Slurm's commands has said nothing of use, for now or because it is not here; the text says which."""
+    """One of Slurm's commands failed, for now or because it is not installed. The text names it."""
 
 
 class SlurmJobState(NamedTuple):
-    """What Slurm says of a job. ``hosts``: its node list, in Slurm's own spelling; ``reason``: of its state."""
+    """A job as Slurm reports it.
+
+    Attributes:
+        state: Slurm's name of the state; empty where Slurm does not know the job.
+        hosts: The node list, in Slurm's notation (``n[1-3]``).
+        reason: Why it is in that state.
+    """
 
     state: str
     hosts: str = ""
@@ -57,18 +62,19 @@ class SlurmJobState(NamedTuple):
 
     @property
     def cannot_start(self) -> bool:
-        """It waits for what will not come by itself."""
+        """It waits for something that will not happen by itself."""
         return self.is_pending and CANNOT_START_REASONS.match(self.reason) is not None
 
     @property
-    def said(self) -> str:
+    def description(self) -> str:
+        """``Slurm reports PENDING (PartitionDown)``."""
         if not self.state:
             return self.reason
         reason = self.reason if self.reason not in ("", "None", self.state) else ""
-        return f"Slurm says {self.state}" + (f" ({reason})" if reason else "")
+        return f"Slurm reports {self.state}" + (f" ({reason})" if reason else "")
 
 
-UNKNOWN_JOB = SlurmJobState("", reason="Slurm knows the job no more")
+UNKNOWN_JOB = SlurmJobState("", reason="Slurm does not know the job any more")
 
 
 def read_squeue(text: str, job: str) -> SlurmJobState | None:
@@ -90,20 +96,27 @@ def read_sacct(text: str) -> SlurmJobState | None:
 
 
 def read_nodes(text: str) -> dict[str, str]:
-    """Trouble by node, from ``sinfo --Node --format=%N|%T|%E`` (pure). A ``*`` after the state: it does not answer."""
-    found = {}
+    """What is wrong with nodes, by name, from ``sinfo --Node --format=%N|%T|%E`` (pure). A ``*`` after the state: the
+    node does not answer."""
+    problems = {}
     for line in text.splitlines():
         name, state, reason = (*line.strip().split("|", 2), "", "")[:3]
         if BAD_NODE_STATES.search(state):
             silent = " and does not answer" if state.endswith("*") else ""
-            why = f" ({reason})" if reason not in ("", "none") else ""
-            found[name] = f"Slurm says the node is {state.rstrip('*').upper()}{silent}{why}"
-    return found
+            detail = f" ({reason})" if reason not in ("", "none") else ""
+            problems[name] = f"Slurm reports the node as {state.rstrip('*').upper()}{silent}{detail}"
+    return problems
 
 
 def submission_environment(env: Mapping[str, str], script: str, more: Mapping[str, str]) -> dict[str, str]:
-    """The environment that sbatch runs in (pure): what a user's own says is overruled by what the script says, and
-    nothing of the job that the harness itself may run in is handed on."""
+    """The environment of sbatch (pure).
+
+    Args:
+        env: The harness's own environment. Variables that would overrule the script's directives are left out, as are
+            those of the job that the harness itself may run in.
+        script: The batch script.
+        more: Variables to add.
+    """
     set_by_script = {
         name.replace("-", "_").upper() for name in re.findall(r"^#SBATCH --([a-z-]+)", script, re.MULTILINE)
     }
@@ -118,101 +131,112 @@ def submission_environment(env: Mapping[str, str], script: str, more: Mapping[st
     return {**kept, **more}
 
 
-def submit(script: Path, folder: Path, name: str, env: Mapping[str, str]) -> str:
-    """The id of the job, which runs in ``folder``. Raises :class:`SubmissionRejected`."""
-    asked = ["sbatch", "--parsable", f"--chdir={folder}", f"--job-name={name}", str(script)]
-    try:
-        result = _run(asked, env)
-    except BaseException as problem:
-        # It may have been taken all the same.
-        with suppress(SlurmUnavailable):
-            _run(["scancel", "--me", f"--name={name}"])
-        if isinstance(problem, SlurmUnavailable):
-            raise SubmissionRejected(str(problem)) from None
-        raise
-    job = result.stdout.strip().split(";")[0]
-    if result.returncode or not job.isdigit():
-        raise SubmissionRejected(error_text(result.stderr or result.stdout))
-    return job
-
-
-def query_job(job: str) -> SlurmJobState:
-    """What Slurm says of the job; :data:`UNKNOWN_JOB` where it says nothing. Raises :class:`SlurmUnavailable`."""
-    result = _run(["squeue", "--noheader", "--states=all", f"--jobs={job}", f"--format={SQUEUE_FORMAT}"])
-    if result.returncode == 0:
-        return read_squeue(result.stdout, job) or _query_accounting(job)
-    if "Invalid job id" in result.stderr:
-        return _query_accounting(job)
-    raise SlurmUnavailable(error_text(result.stderr))
-
-
-def _query_accounting(job: str) -> SlurmJobState:
-    """What the accounts say of a job that the controller has forgotten, where there are any."""
-    try:
-        result = _run(
-            ["sacct", "--noheader", "--allocations", "--parsable2", f"--jobs={job}", "--format=State,NodeList,Reason"]
-        )
-    except SlurmUnavailable:
-        return UNKNOWN_JOB
-    return (read_sacct(result.stdout) if result.returncode == 0 else None) or UNKNOWN_JOB
-
-
-def cancel(*names: str) -> None:
-    """End jobs, or steps of them. Raises :class:`SlurmUnavailable`."""
-    _run(["scancel", *names])
-
-
-def step_ids(job: str, name: str) -> list[str]:
-    """The ids of the job's steps of this name that are under way. Raises :class:`SlurmUnavailable`."""
-    said = _run(["squeue", "--noheader", "--steps", f"--jobs={job}", "--format=%i|%j"]).stdout
-    pairs = (line.strip().partition("|") for line in said.splitlines())
-    return [step for step, _, named in pairs if named == name]
-
-
-def node_problems(hosts: Collection[str]) -> dict[str, str]:
-    """What is wrong with nodes, by name; nothing of those that are well, or where Slurm does not answer."""
-    try:
-        result = _run(["sinfo", "--noheader", "--Node", f"--nodes={','.join(hosts)}", "--format=%N|%T|%E"])
-    except SlurmUnavailable:
-        return {}
-    return read_nodes(result.stdout)
-
-
-@cache
-def mpi_unavailable_reason(kind: str) -> str | None:
-    """Why srun can't start MPI ranks this way here, or ``None``."""
-    try:
-        result = _run(["srun", "--mpi=list"])
-    except SlurmUnavailable as problem:
-        return str(problem)
-    supported = re.findall(r"\b(pmi\w+)\b", result.stdout + result.stderr)
-    return None if kind in supported else f"srun --mpi=list knows no {kind}"
-
-
 def error_text(text: str) -> str:
-    """The words of one of Slurm's commands as one line, without its own name."""
+    """The error messages of one of Slurm's commands as one line, without the command's name (pure)."""
     lines = [re.sub(r"^\w+: (error: )?", "", line).strip() for line in text.splitlines()]
-    return "; ".join(line for line in lines if line) or "no word of why"
-
-
-def _run(command: Sequence[str], env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    """Raises :class:`SlurmUnavailable`."""
-    try:
-        return subprocess.run(
-            command,
-            env=None if env is None else dict(env),
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=COMMAND_TIMEOUT_S,
-            stdin=subprocess.DEVNULL,
-        )
-    except subprocess.TimeoutExpired:
-        raise SlurmUnavailable(f"{command[0]} gave no answer within {COMMAND_TIMEOUT_S:g} s") from None
-    except OSError as problem:
-        raise SlurmUnavailable(f"{command[0]} can't be run ({problem.strerror})") from None
+    return "; ".join(line for line in lines if line) or "no error message"
 
 
 def python_path(env: Mapping[str, str], root: Path) -> str:
     """PYTHONPATH with this source tree in front (pure)."""
     return os.pathsep.join([str(root), *([env["PYTHONPATH"]] if env.get("PYTHONPATH") else [])])
+
+
+class SlurmClient:
+    """Slurm's commands, as the user who runs the harness.
+
+    Args:
+        command_timeout_s: How long one of the commands may take.
+    """
+
+    def __init__(self, command_timeout_s: float = SlurmTimeouts.command_s) -> None:
+        self.command_timeout_s = command_timeout_s
+        self._mpi_reasons: dict[str, str | None] = {}
+
+    def submit(self, script: Path, folder: Path, name: str, env: Mapping[str, str]) -> str:
+        """Submit a batch script, which then runs in ``folder``; returns the job's id.
+
+        Raises:
+            SubmissionRejected: There is no such job.
+        """
+        command = ["sbatch", "--parsable", f"--chdir={folder}", f"--job-name={name}", str(script)]
+        try:
+            result = self._run(command, env)
+        except BaseException as problem:
+            # The job may have been accepted all the same.
+            with suppress(SlurmUnavailable):
+                self._run(["scancel", "--me", f"--name={name}"])
+            if isinstance(problem, SlurmUnavailable):
+                raise SubmissionRejected(str(problem)) from None
+            raise
+        job = result.stdout.strip().split(";")[0]
+        if result.returncode or not job.isdigit():
+            raise SubmissionRejected(error_text(result.stderr or result.stdout))
+        return job
+
+    def query_job(self, job: str) -> SlurmJobState:
+        """The job's state; :data:`UNKNOWN_JOB` where Slurm has none. Raises :class:`SlurmUnavailable`."""
+        result = self._run(["squeue", "--noheader", "--states=all", f"--jobs={job}", f"--format={SQUEUE_FORMAT}"])
+        if result.returncode == 0:
+            return read_squeue(result.stdout, job) or self._query_accounting(job)
+        if "Invalid job id" in result.stderr:
+            return self._query_accounting(job)
+        raise SlurmUnavailable(error_text(result.stderr))
+
+    def _query_accounting(self, job: str) -> SlurmJobState:
+        """The state of a job that the controller has forgotten, where the cluster has accounting."""
+        query = ["--allocations", "--parsable2", f"--jobs={job}", "--format=State,NodeList,Reason"]
+        try:
+            result = self._run(["sacct", "--noheader", *query])
+        except SlurmUnavailable:
+            return UNKNOWN_JOB
+        return (read_sacct(result.stdout) if result.returncode == 0 else None) or UNKNOWN_JOB
+
+    def cancel(self, *ids: str) -> None:
+        """Cancel jobs, or steps of them. Raises :class:`SlurmUnavailable`."""
+        self._run(["scancel", *ids])
+
+    def step_ids(self, job: str, name: str) -> list[str]:
+        """The ids of the job's running steps of this name. Raises :class:`SlurmUnavailable`."""
+        output = self._run(["squeue", "--noheader", "--steps", f"--jobs={job}", "--format=%i|%j"]).stdout
+        pairs = (line.strip().partition("|") for line in output.splitlines())
+        return [step for step, _, step_name in pairs if step_name == name]
+
+    def node_problems(self, hosts: Collection[str]) -> dict[str, str]:
+        """What is wrong with nodes, by name; empty for those that are well, or where Slurm does not answer."""
+        try:
+            result = self._run(["sinfo", "--noheader", "--Node", f"--nodes={','.join(hosts)}", "--format=%N|%T|%E"])
+        except SlurmUnavailable:
+            return {}
+        return read_nodes(result.stdout)
+
+    def mpi_unavailable_reason(self, mpi_type: str) -> str | None:
+        """Why srun can't start MPI ranks of this type here, or ``None``. Slurm is asked once."""
+        if mpi_type not in self._mpi_reasons:
+            self._mpi_reasons[mpi_type] = self._query_mpi(mpi_type)
+        return self._mpi_reasons[mpi_type]
+
+    def _query_mpi(self, mpi_type: str) -> str | None:
+        try:
+            result = self._run(["srun", "--mpi=list"])
+        except SlurmUnavailable as problem:
+            return str(problem)
+        listed = re.findall(r"\b(pmi\w+)\b", result.stdout + result.stderr)
+        return None if mpi_type in listed else f"srun --mpi=list does not list {mpi_type}"
+
+    def _run(self, command: Sequence[str], env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+        """Raises :class:`SlurmUnavailable`."""
+        try:
+            return subprocess.run(
+                command,
+                env=None if env is None else dict(env),
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=self.command_timeout_s,
+                stdin=subprocess.DEVNULL,
+            )
+        except subprocess.TimeoutExpired:
+            raise SlurmUnavailable(f"{command[0]} did not answer within {self.command_timeout_s:g} s") from None
+        except OSError as problem:
+            raise SlurmUnavailable(f"{command[0]} can't be run ({problem.strerror})") from None

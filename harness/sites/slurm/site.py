@@ -1,7 +1,8 @@
-"""Slurm: each trial is a batch job, or each round where ``slurm.pack`` is set. Needs its command line tools only.
+"""Slurm: each trial is a batch job, or each round where ``slurm.pack`` is set. Only Slurm's command line tools are
+needed.
 
-A trial's folder is on a disk that the nodes share with this machine. What they leave there says how it ended; Slurm is
-asked for what they can't say: why a job waits, that a node is gone, that a job is.
+A trial's folder is on a disk that the nodes share with this machine, and the files that they leave there tell how it
+ended. Slurm is queried for the rest: why a job waits, whether a node or the job is gone.
 """
 
 from __future__ import annotations
@@ -19,10 +20,17 @@ from bench.plugins.backend import Options
 from harness.planning.placements import Machine
 from harness.sites.base.contract import Job, Site, TrialRequest
 from harness.sites.base.remote import UnstartedJob
-from harness.sites.slurm import client
-from harness.sites.slurm.batch_script import SCRIPT_LOG, SLURM_LAUNCHERS, SlurmOptions, batch_script
-from harness.sites.slurm.client import SlurmJobState, SlurmUnavailable, SubmissionRejected
+from harness.sites.slurm.batch_script import SCRIPT_LOG, SLURM_LAUNCHERS, batch_script
+from harness.sites.slurm.client import (
+    SlurmClient,
+    SlurmJobState,
+    SlurmUnavailable,
+    SubmissionRejected,
+    python_path,
+    submission_environment,
+)
 from harness.sites.slurm.job import SlurmJob, Submission, has_begun
+from harness.sites.slurm.options import SlurmOptions, SlurmTimeouts
 
 SLURM_COMMANDS = ("sbatch", "squeue", "scancel", "sinfo", "scontrol", "srun")
 SOURCE_ROOT = Path(bench.__file__).resolve().parent.parent
@@ -35,35 +43,40 @@ class SlurmSite(Site):
     launchers = SLURM_LAUNCHERS
     chosen: SlurmOptions
 
-    def __init__(self, chosen: Options | None = None) -> None:
+    def __init__(self, chosen: Options | None = None, timeouts: SlurmTimeouts = SlurmTimeouts()) -> None:
         super().__init__(chosen)
+        self.timeouts, self.client = timeouts, SlurmClient(timeouts.command_s)
         self._submissions: dict[str, Submission] = {}
         self.shares_environment = self.chosen.rank_python == sys.executable
 
     def machine(self) -> Machine:
-        # What another Python or a container brings is not seen from here.
+        # The torch of another interpreter or of a container can't be examined from here.
         cuda_torch = not self.shares_environment or torch_cuda_version() is not None
         return Machine(site=self.name, multi_node=True, cores=None, gpus=self.chosen.gpus, cuda_torch=cuda_torch)
 
     def missing_dependency(self) -> str | None:
         missing = [tool for tool in SLURM_COMMANDS if shutil.which(tool) is None]
-        remedy = "run on a login node of the cluster, or install Slurm's client"
+        remedy = "run on a login node of the cluster, or install Slurm's client commands"
         return f"no {', '.join(missing)} here: {remedy}" if missing else None
 
     def unavailable_reason(self, case: Case) -> str | None:
         if missing_dependency := self.missing_dependency():
             return missing_dependency
         if case.net is not None:
-            return "a cluster's links are what they are: leave --net out"
+            return "the links of a cluster can't be shaped: leave --net out"
         return None
 
     def launcher_unavailable_reason(self, launcher: str) -> str | None:
-        if launcher == "srun" and (problem := client.mpi_unavailable_reason(self.chosen.mpi)):
+        if launcher == "srun" and (problem := self.client.mpi_unavailable_reason(self.chosen.mpi)):
             return f"{problem}; choose another by --set slurm.mpi=…, or another transport"
         return None
 
     def render(self, case: Case, roles: tuple[Role, ...]) -> dict[str, str]:
-        return {"job.sh": batch_script(self.chosen, [TrialRequest(case, roles, Path("trial"))], f"trial/{SCRIPT_LOG}")}
+        return {
+            "job.sh": batch_script(
+                self.chosen, [TrialRequest(case, roles, Path("trial"))], f"trial/{SCRIPT_LOG}", self.timeouts
+            )
+        }
 
     def start(self, trial: TrialRequest) -> Job:
         return self._submit([trial], f"{trial.folder.name}/{SCRIPT_LOG}")[0]
@@ -79,28 +92,28 @@ class SlurmSite(Site):
         if not handle.isdigit():
             return None
         try:
-            state = client.query_job(handle)
+            state = self.client.query_job(handle)
         except SlurmUnavailable:
             state = SlurmJobState("PENDING")
         if state.over and not has_begun(trial.folder):
             return None
         submission = self._submissions.setdefault(handle, Submission(handle, shared=self.submits_rounds))
-        return SlurmJob(trial, submission, self.chosen)
+        return SlurmJob(trial, submission, self.chosen, self.client, self.timeouts)
 
     def _submit(self, trials: Sequence[TrialRequest], output: str) -> list[Job]:
         for case, _, folder in trials:
             (folder / "case.json").write_text(case.model_dump_json())
         first = trials[0].folder.resolve()
-        text = batch_script(self.chosen, trials, output)
+        text = batch_script(self.chosen, trials, output, self.timeouts)
         (first / "job.sh").write_text(text)
-        extra_variables = {"PYTHONPATH": client.python_path(os.environ, SOURCE_ROOT)} if self.shares_environment else {}
-        env = client.submission_environment(os.environ, text, extra_variables)
+        extra_variables = {"PYTHONPATH": python_path(os.environ, SOURCE_ROOT)} if self.shares_environment else {}
+        env = submission_environment(os.environ, text, extra_variables)
         try:
-            number = client.submit(first / "job.sh", first.parent, f"scaling-{first.name}", env)
-        except SubmissionRejected as refused:
-            return [UnstartedJob(f"Slurm did not take the job: {refused}") for _ in trials]
+            number = self.client.submit(first / "job.sh", first.parent, f"scaling-{first.name}", env)
+        except SubmissionRejected as problem:
+            return [UnstartedJob(f"Slurm did not accept the job: {problem}") for _ in trials]
         submission = Submission(number, shared=len(trials) > 1)
-        return [SlurmJob(trial, submission, self.chosen) for trial in trials]
+        return [SlurmJob(trial, submission, self.chosen, self.client, self.timeouts) for trial in trials]
 
 
 SITE = SlurmSite()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,24 +19,22 @@ from bench.plugins.registry import load_backend
 from harness.planning.placements import choose_device
 from harness.planning.suite import Suite
 from harness.sites.base.contract import TrialRequest, TrialResult
-from harness.sites.slurm import job as slurm_job
-from harness.sites.slurm.batch_script import SlurmOptions, batch_script, step_limit_s
+from harness.sites.slurm.batch_script import batch_script
 from harness.sites.slurm.client import (
     UNKNOWN_JOB,
+    SlurmClient,
     SlurmJobState,
     SlurmUnavailable,
     SubmissionRejected,
-    cancel,
     error_text,
-    mpi_unavailable_reason,
     read_nodes,
     read_sacct,
     read_squeue,
     submission_environment,
-    submit,
 )
 from harness.sites.slurm.job import SlurmJob, Submission
-from harness.sites.slurm.site import SITE, SlurmSite
+from harness.sites.slurm.options import SlurmOptions, SlurmTimeouts
+from harness.sites.slurm.site import SlurmSite
 from tests.support.builders import make_case
 from tests.support.paths import GOLDEN
 
@@ -97,7 +97,7 @@ def test_a_job_has_room_for_the_largest_of_its_trials_and_time_for_all():
     assert "#SBATCH --cpus-per-task=6" in lines
     assert "#SBATCH --no-kill" in lines
     minutes = next(int(line.rpartition("=")[2]) for line in lines if line.startswith("#SBATCH --time="))
-    assert minutes * 60 >= 3 * step_limit_s(make_case())
+    assert minutes * 60 >= 3 * SlurmTimeouts().step_limit_s(make_case())
 
 
 @pytest.mark.parametrize(
@@ -124,8 +124,10 @@ def test_a_job_has_room_for_the_largest_of_its_trials_and_time_for_all():
     ],
 )
 def test_what_does_not_look_like_a_name_is_refused(knob, value):
-    with pytest.raises(ValidationError):
+    with pytest.raises(ValidationError) as caught:
         SlurmOptions(**{knob: value})
+    kind = "value_error" if knob == "extra" else "string_pattern_mismatch"
+    assert [(error["loc"], error["type"]) for error in caught.value.errors()] == [((knob,), kind)]
 
 
 def test_names_of_folders_are_quoted():
@@ -145,11 +147,12 @@ def test_shaped_links_are_refused(monkeypatch, tmp_path):
     for tool in ("sbatch", "squeue", "scancel", "sinfo", "scontrol", "srun"):
         (tmp_path / tool).touch(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert SITE.unavailable_reason(make_case()) is None
-    assert "leave --net out" in SITE.unavailable_reason(make_case(net="1gbit"))
+    site = SlurmSite()
+    assert site.unavailable_reason(make_case()) is None
+    assert "leave --net out" in site.unavailable_reason(make_case(net="1gbit"))
     (tmp_path / "squeue").unlink()
-    assert SITE.unavailable_reason(make_case()).startswith("no squeue here: run on a login node")
-    assert SITE.unavailable_reason(make_case()) == SITE.missing_dependency(), "said by `doctor` and `list` too"
+    assert site.unavailable_reason(make_case()).startswith("no squeue here: run on a login node")
+    assert site.unavailable_reason(make_case()) == site.missing_dependency(), "said by `doctor` and `list` too"
 
 
 def test_gpus_that_are_asked_for_are_computed_on():
@@ -165,17 +168,28 @@ def test_gpus_that_are_asked_for_are_computed_on():
 
 def test_what_slurm_s_commands_do_wrong_is_one_line(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
+    client = SlurmClient()
     with pytest.raises(SlurmUnavailable, match=r"scancel can't be run \(No such file or directory\)"):
-        cancel("7")
+        client.cancel("7")
     with pytest.raises(SubmissionRejected, match="sbatch can't be run"):
-        submit(tmp_path / "job.sh", tmp_path, "x", {"PATH": str(tmp_path)})
-    assert "srun can't be run" in mpi_unavailable_reason("pmix_v9")
+        client.submit(tmp_path / "job.sh", tmp_path, "x", {"PATH": str(tmp_path)})
+    assert "srun can't be run" in client.mpi_unavailable_reason("pmix_v9")
     slow = tmp_path / "scancel"
     slow.write_text("#!/bin/sh\nexec /bin/sleep 60\n")
     slow.chmod(0o755)
-    monkeypatch.setattr("harness.sites.slurm.client.COMMAND_TIMEOUT_S", 0.1)
-    with pytest.raises(SlurmUnavailable, match=r"scancel gave no answer within 0\.1 s"):
-        cancel("7")
+    with pytest.raises(SlurmUnavailable, match=r"scancel did not answer within 0\.1 s"):
+        SlurmClient(command_timeout_s=0.1).cancel("7")
+
+
+def test_srun_is_asked_once_for_the_kinds_of_mpi_that_it_knows(monkeypatch, tmp_path):
+    calls = tmp_path / "calls"
+    slurm_says(monkeypatch, tmp_path, srun=f"echo x >>{calls}; echo 'MPI plugin types are...'; echo none pmix pmix_v4")
+    site = SlurmSite()
+    assert [site.launcher_unavailable_reason("srun") for _ in range(2)] == [None, None]
+    assert calls.read_text() == "x\n"
+    assert site.launcher_unavailable_reason("agent") is None
+    other = SlurmSite(SlurmOptions(mpi="pmix_v5")).launcher_unavailable_reason("srun")
+    assert other.startswith("srun --mpi=list does not list pmix_v5; choose another by --set slurm.mpi=")
 
 
 def facts(node: int) -> NodeFacts:
@@ -184,14 +198,17 @@ def facts(node: int) -> NodeFacts:
     )
 
 
-def job(folder: Path, submission: Submission, **options) -> SlurmJob:
+QUICK = SlurmTimeouts(grace_s=0, leave_queue_s=0, file_delay_s=0.5, poll_s=0.01)
+
+
+def job(folder: Path, submission: Submission, timeouts: SlurmTimeouts = QUICK, case=CASE, **options) -> SlurmJob:
     folder.mkdir()
-    return SlurmJob(TrialRequest(CASE, (), folder), submission, SlurmOptions(**options))
+    return SlurmJob(TrialRequest(case, (), folder), submission, SlurmOptions(**options), SlurmClient(), timeouts)
 
 
 def slurm_says(monkeypatch, folder: Path, **commands: str) -> None:
     """Programs that stand in for Slurm's, each a line of shell."""
-    for name in ("squeue", "scancel", "sinfo", "sacct"):
+    for name in ("squeue", "scancel", "sinfo", "sacct", "srun"):
         (folder / name).write_text(f"#!/bin/sh\n{commands.get(name, '')}\n")
         (folder / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
@@ -206,7 +223,23 @@ def test_trials_of_a_job_that_was_given_up_say_why(monkeypatch, tmp_path):
     )
     submission = Submission("7", shared=True)
     endings = [job(tmp_path / name, submission, patience_s=0).wait(9) for name in ("a", "b")]
-    assert {ending.reason for ending in endings} == {"it would never have begun: Slurm says PENDING (PartitionDown)"}
+    assert {ending.reason for ending in endings} == {"it can't start: Slurm reports PENDING (PartitionDown)"}
+
+
+def test_a_job_that_waits_too_long_is_cancelled_with_the_way_to_wait_longer(monkeypatch, tmp_path):
+    slurm_says(
+        monkeypatch,
+        tmp_path,
+        squeue=f"test -e {tmp_path}/gone && echo '7|CANCELLED||None' || echo '7|PENDING||Priority'",
+        scancel=f"touch {tmp_path}/gone",
+    )
+    waiting = job(tmp_path / "a", Submission("7", shared=False), queue_timeout_s=0.3)
+    assert re.fullmatch(
+        r"it waited \d s in the queue: Slurm reports PENDING \(Priority\); to wait longer: "
+        r"--set slurm\.queue_timeout_s=…",
+        waiting.wait(9).reason,
+    )
+    assert (tmp_path / "gone").exists()
 
 
 def test_a_trial_that_takes_too_long_is_ended_without_those_after_it(monkeypatch, tmp_path):
@@ -218,11 +251,9 @@ def test_a_trial_that_takes_too_long_is_ended_without_those_after_it(monkeypatch
         "*) echo '7|RUNNING|n[1-2]|None';; esac",
         scancel=f"echo $* >>{tmp_path}/said; touch {trial}/ended",
     )
-    monkeypatch.setattr(slurm_job, "GRACE_S", -step_limit_s(CASE))
-    monkeypatch.setattr(slurm_job, "LEAVE_QUEUE_S", 0)
-    monkeypatch.setattr(slurm_job, "FILE_DELAY_S", 0.5)
     submission = Submission("7", shared=True)
-    late = job(trial, submission)
+    brief = make_case(site="slurm", ranks=2, ranks_per_node=1, timeout_s=0.05)
+    late = job(trial, submission, replace(QUICK, startup_s=0, report_s=0), brief)
     (trial / "began").touch()
     assert late.wait(9).outcome == "timeout"
     assert (tmp_path / "said").read_text() == "7.1\n"
@@ -231,11 +262,10 @@ def test_a_trial_that_takes_too_long_is_ended_without_those_after_it(monkeypatch
 
 def test_nodes_that_were_ended_by_force_at_the_limit_are_a_timeout(monkeypatch, tmp_path):
     slurm_says(monkeypatch, tmp_path, squeue="echo '7|COMPLETED|n[1-2]|None'")
-    monkeypatch.setattr(slurm_job, "FILE_DELAY_S", 0)
-    monkeypatch.setattr(slurm_job, "LEAVE_QUEUE_S", 0)
+    limit_s = QUICK.step_limit_s(CASE)
 
     def ending(name: str, took_s: float, *, timed_out: bool) -> TrialResult:
-        ended = job(tmp_path / name, Submission("7", shared=True))
+        ended = job(tmp_path / name, Submission("7", shared=True), replace(QUICK, file_delay_s=0))
         scene = ExitReport(timed_out=timed_out, timeout_s=9)
         (ended.folder / "node-0.json").write_text(NodeReport(facts=facts(0), exit_report=scene).model_dump_json())
         (ended.folder / "hosts.txt").write_text("n0\nn1\n")
@@ -244,9 +274,9 @@ def test_nodes_that_were_ended_by_force_at_the_limit_are_a_timeout(monkeypatch, 
             os.utime(ended.folder / file, (at, at))
         return ended.wait(9)
 
-    assert ending("early", 20, timed_out=False).reason.startswith("node 1 (n1) is gone: it left no word")
+    assert ending("early", 20, timed_out=False).reason.startswith("node 1 (n1) is gone: it left no report")
     assert ending("noticed", 20, timed_out=True).outcome == "timeout"
-    assert ending("ended", step_limit_s(CASE) + 1, timed_out=False).outcome == "timeout"
+    assert ending("ended", limit_s + 1, timed_out=False).outcome == "timeout"
 
 
 def test_the_queue_s_lines():
@@ -303,16 +333,16 @@ def test_a_job_is_over_when_nothing_of_it_runs_or_waits():
         SlurmJobState(state).over for state in ("PENDING", "CONFIGURING", "RUNNING", "COMPLETING", "SUSPENDED")
     )
     assert UNKNOWN_JOB.over
-    assert SlurmJobState("NODE_FAIL", "", "None").said == "Slurm says NODE_FAIL"
-    assert UNKNOWN_JOB.said == "Slurm knows the job no more"
+    assert SlurmJobState("NODE_FAIL", "", "None").description == "Slurm reports NODE_FAIL"
+    assert UNKNOWN_JOB.description == "Slurm does not know the job any more"
 
 
 def test_nodes_in_trouble():
     text = "n1|allocated|none\nn2|idle*|none\nn3|down*|Not responding\nn4|drained|fan broken\nn5|idle|none\n"
     assert read_nodes(text) == {
-        "n2": "Slurm says the node is IDLE and does not answer",
-        "n3": "Slurm says the node is DOWN and does not answer (Not responding)",
-        "n4": "Slurm says the node is DRAINED (fan broken)",
+        "n2": "Slurm reports the node as IDLE and does not answer",
+        "n3": "Slurm reports the node as DOWN and does not answer (Not responding)",
+        "n4": "Slurm reports the node as DRAINED (fan broken)",
     }
 
 
@@ -335,4 +365,4 @@ def test_what_the_script_says_overrules_the_user_s_environment():
 def test_slurm_s_words_become_one_line():
     said = "sbatch: error: invalid partition specified: x\nsbatch: error: Batch job submission failed\n"
     assert error_text(said) == "invalid partition specified: x; Batch job submission failed"
-    assert error_text("") == "no word of why"
+    assert error_text("") == "no error message"
