@@ -129,7 +129,7 @@ def test_a_host_that_is_gone_is_named_and_the_job_s_own_reason_told(asked, hosts
     (trial,) = trials_of(asked)
     assert trial.outcome == "failed"
     assert trial.reason is not None
-    assert trial.reason.startswith("node 1 (algo-2) is gone: SageMaker says AlgorithmError:")
+    assert trial.reason.startswith("node 1 (algo-2) is gone: SageMaker reports AlgorithmError:")
     assert "rank 1 in measured step" in trial.reason
     assert trial.cost is not None
     assert not any(line.startswith("CloudWatch") for line in trial.log_tail), "its log was to be had"

@@ -1,7 +1,5 @@
-"""Archives that come from elsewhere: what nodes leave is taken out of them, and nothing else.
-
-The source that ranks run, as an archive for machines that have not installed us.
-"""
+"""The archives of a training job: our source, for images that have not installed it, and the hosts' output, of which
+only the files that nodes leave are unpacked."""
 
 from __future__ import annotations
 
@@ -18,15 +16,21 @@ MAX_UNPACKED_BYTES = 2**30
 
 
 class BadArchive(Exception):
-    """It can't be read, or holds what has no business in it; says what."""
+    """The archive can't be read, or holds a member that it should not. The text names it."""
 
 
 def unpack(archive: IO[bytes], folder: Path, most_bytes: int = MAX_UNPACKED_BYTES) -> None:
-    """Put what nodes have left, of a tar.gz, into an existing folder, whatever folders it was in. Other plain files
-    are passed over: containers may leave some of their own.
+    """Unpack the files that nodes leave, without their folders. Other plain files are skipped: containers may leave
+    some of their own.
 
-    Raises :class:`BadArchive` for absolute paths, ``..``, links and devices, names that clash, and more than
-    ``most_bytes`` in all; then nothing is written that was not checked.
+    Args:
+        archive: A tar.gz.
+        folder: An existing folder for the files.
+        most_bytes: The largest total size of the members.
+
+    Raises:
+        BadArchive: It has absolute paths, ``..``, links, devices, the same name twice, or more than ``most_bytes``.
+            Members before the fault have been written.
     """
     bytes_left = most_bytes
     names: set[str] = set()
@@ -54,18 +58,18 @@ def _checked_name(member: tarfile.TarInfo, names: set[str]) -> str:
     if not member.isreg():
         raise BadArchive(f"holds {member.name!r}, which is not a plain file")
     if path.is_absolute() or ".." in path.parts:
-        raise BadArchive(f"holds {member.name!r}, which would lie outside")
+        raise BadArchive(f"holds {member.name!r}, which would be outside the folder")
     if path.name in names:
         raise BadArchive(f"holds {path.name!r} twice")
     return path.name
 
 
 RANK_REQUIREMENTS = ("nvidia-ml-py>=13", "psutil>=6", "pydantic>=2.9")
-"""What ranks import beside their framework, as in pyproject.toml; what is there already is not fetched again."""
+"""What ranks import besides their framework, as in pyproject.toml; pip skips what an image has already."""
 
 
 def pack_source() -> bytes:
-    """``bench`` and a requirements.txt as tar.gz; the same source gives the same bytes."""
+    """The package ``bench`` and a requirements.txt as a tar.gz; the same source gives the same bytes."""
     root = Path(bench.__file__).parent
     files = {f"bench/{path.relative_to(root)}": path.read_bytes() for path in sorted(root.rglob("*.py"))}
     files["requirements.txt"] = ("\n".join(RANK_REQUIREMENTS) + "\n").encode()

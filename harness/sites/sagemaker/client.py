@@ -1,6 +1,6 @@
 """SageMaker, S3 and CloudWatch through boto3, as far as a training job needs them.
 
-Keys come from AWS's own chain (environment, shared settings, roles) and stay there: nothing here reads one.
+boto3 finds the credentials by its own chain (environment, shared configuration, roles); this module never reads one.
 """
 
 from __future__ import annotations
@@ -21,9 +21,11 @@ FINAL_STATUSES = ("Completed", "Failed", "Stopped")
 
 
 class AwsError(Exception):
-    """What AWS, or the way to it, said: in one line, without what could hold a secret.
+    """A request to AWS failed. The text is one line and holds no secret.
 
-    ``code``: AWS's own, or the name of the exception; ``transient``: the next attempt may succeed.
+    Attributes:
+        code: AWS's error code, or the name of boto3's exception.
+        transient: Whether the next attempt may succeed.
     """
 
     def __init__(self, code: str, message: str, *, transient: bool = False) -> None:
@@ -32,13 +34,21 @@ class AwsError(Exception):
 
     @property
     def concerns_account(self) -> bool:
-        """It is about keys or the network: whatever is asked next will meet it too."""
+        """Whether it is about credentials or the network, so that every other request fails too."""
         return self.transient or CREDENTIAL_ERRORS.search(self.code) is not None
 
 
 @dataclass(frozen=True)
 class TrainingJobDescription:
-    """What DescribeTrainingJob says of a job."""
+    """A training job as DescribeTrainingJob reports it.
+
+    Attributes:
+        status: ``TrainingJobStatus``.
+        detail: ``SecondaryStatus``.
+        reason: ``FailureReason``.
+        billable_s: ``BillableTimeInSeconds`` of one instance.
+        instances: How many instances it has.
+    """
 
     status: str
     detail: str
@@ -52,22 +62,29 @@ class TrainingJobDescription:
 
     @property
     def containers_running(self) -> bool:
-        """The containers run: what was before is queueing, and fetching images and channels."""
+        """Whether the containers have started: before, the job queues and fetches its image and its channels."""
         return self.detail in ("Training", "Uploading")
 
     @property
     def failure(self) -> str | None:
-        """Why it did not end well, in SageMaker's words; ``None`` where it did."""
+        """Why the job failed, in SageMaker's words; ``None`` where it completed."""
         if self.status == "Completed":
             return None
         return _one_line(self.reason or (self.detail if self.detail != self.status else self.status))
 
 
 class AwsClient:
-    """One account and region. Every method raises :class:`AwsError`."""
+    """One account and region. Every method raises :class:`AwsError`.
 
-    def __init__(self, region: str = "", profile: str = "") -> None:
+    Args:
+        region: The AWS region; empty: as AWS's own configuration says.
+        profile: A profile of AWS's own configuration.
+        objects: The S3 client; ``None``: boto3's.
+    """
+
+    def __init__(self, region: str = "", profile: str = "", objects: Any = None) -> None:
         self.session_arguments = {"region_name": region or None, "profile_name": profile or None}
+        self._given_objects = objects
 
     @cached_property
     def _session(self) -> Any:
@@ -77,16 +94,17 @@ class AwsClient:
             return boto3.Session(**self.session_arguments)
 
     def unavailable_reason(self) -> str | None:
-        """Why it can't be reached with what is set here, with the remedy, or ``None``; nothing is sent to AWS."""
+        """Why AWS can't be used with the configuration of this machine, with the remedy, or ``None``; sends no
+        request."""
         try:
             session = self._session
             if session.region_name is None:
-                return "no AWS region: --set sagemaker.region=REGION, or AWS_DEFAULT_REGION"
+                return "no AWS region: --set sagemaker.region=REGION, or set AWS_DEFAULT_REGION"
             with _translated_errors():
                 if session.get_credentials() is None:
                     return "no AWS credentials: run `aws configure`, or set AWS_PROFILE"
         except AwsError as problem:
-            return f"AWS's settings are of no use ({problem}): mend them with `aws configure`"
+            return f"AWS's configuration can't be used ({problem}): correct it with `aws configure`"
         return None
 
     def _client(self, service: str) -> Any:
@@ -102,7 +120,7 @@ class AwsClient:
 
     @cached_property
     def _objects(self) -> Any:
-        return self._client("s3")
+        return self._given_objects or self._client("s3")
 
     @cached_property
     def _logs(self) -> Any:
@@ -113,24 +131,24 @@ class AwsClient:
             self._jobs.create_training_job(**request)
 
     def describe(self, name: str) -> TrainingJobDescription | None:
-        """What is known of a job; ``None``: there is none of this name."""
+        """A job's description; ``None``: there is no job of this name."""
         try:
             with _translated_errors():
-                found = self._jobs.describe_training_job(TrainingJobName=name)
+                answer = self._jobs.describe_training_job(TrainingJobName=name)
         except AwsError as problem:
             if problem.code in ("ValidationException", "ResourceNotFound"):
                 return None
             raise
         return TrainingJobDescription(
-            status=found["TrainingJobStatus"],
-            detail=found["SecondaryStatus"],
-            reason=found.get("FailureReason"),
-            billable_s=found.get("BillableTimeInSeconds"),
-            instances=found["ResourceConfig"]["InstanceCount"],
+            status=answer["TrainingJobStatus"],
+            detail=answer["SecondaryStatus"],
+            reason=answer.get("FailureReason"),
+            billable_s=answer.get("BillableTimeInSeconds"),
+            instances=answer["ResourceConfig"]["InstanceCount"],
         )
 
     def stop(self, name: str) -> None:
-        """Ask for the end of a job; one that has ended is left as it is."""
+        """Stop a job; does nothing where it has ended."""
         try:
             with _translated_errors():
                 self._jobs.stop_training_job(TrainingJobName=name)
@@ -144,7 +162,7 @@ class AwsClient:
             self._objects.put_object(Bucket=bucket, Key=key, Body=content)
 
     def put_file(self, uri: str, path: Path) -> None:
-        """Send a file, unless one of this name and size is there."""
+        """Upload a file, unless one of this name and size is there."""
         bucket, key = _bucket_and_key(uri)
         try:
             with _translated_errors():
@@ -157,7 +175,7 @@ class AwsClient:
             self._objects.upload_file(str(path), bucket, key)
 
     def fetch(self, uri: str, path: Path) -> bool:
-        """Bring an object home; ``False``: there is none."""
+        """Download an object; ``False``: there is no such object."""
         bucket, key = _bucket_and_key(uri)
         try:
             with _translated_errors():
@@ -175,11 +193,11 @@ class AwsClient:
             streams = self._logs.describe_log_streams(logGroupName=LOG_GROUP, logStreamNamePrefix=f"{name}/")
             for stream in streams["logStreams"]:
                 title = stream["logStreamName"]
-                found = self._logs.get_log_events(
+                page = self._logs.get_log_events(
                     logGroupName=LOG_GROUP, logStreamName=title, limit=count, startFromHead=False
                 )
                 host = re.sub(r"-\d+$", "", title.partition("/")[2])
-                lines += [f"{host}: {event['message'].rstrip()}" for event in found["events"]]
+                lines += [f"{host}: {event['message'].rstrip()}" for event in page["events"]]
         return lines
 
 
@@ -190,22 +208,22 @@ def _bucket_and_key(uri: str) -> tuple[str, str]:
 
 @contextlib.contextmanager
 def _translated_errors() -> Iterator[None]:
-    """Whatever boto3 raises, as :class:`AwsError`."""
+    """Raise boto3's exceptions as :class:`AwsError`."""
     import boto3.exceptions
-    import botocore.exceptions as wrong
+    from botocore import exceptions
 
-    passing = (wrong.ConnectionError, wrong.HTTPClientError, wrong.ConnectionClosedError)
+    transient = (exceptions.ConnectionError, exceptions.HTTPClientError, exceptions.ConnectionClosedError)
     try:
         yield
-    except wrong.ClientError as problem:
+    except exceptions.ClientError as problem:
         failure = problem.response.get("Error", {})
         code = str(failure.get("Code", "Unknown"))
-        # Such messages quote the request that was signed.
+        # The messages of credential errors quote the signed request.
         message = "" if CREDENTIAL_ERRORS.search(code) else str(failure.get("Message", ""))
         raise AwsError(code, _one_line(message), transient=code.startswith("Throttling")) from None
-    except (wrong.BotoCoreError, boto3.exceptions.Boto3Error) as problem:
+    except (exceptions.BotoCoreError, boto3.exceptions.Boto3Error) as problem:
         raise AwsError(
-            type(problem).__name__, _one_line(str(problem)), transient=isinstance(problem, passing)
+            type(problem).__name__, _one_line(str(problem)), transient=isinstance(problem, transient)
         ) from None
 
 

@@ -1,14 +1,14 @@
-"""AWS SageMaker: every trial is a training job, every node an instance of it.
+"""AWS SageMaker: every trial is a training job, every node one of its instances.
 
-From outside: case and source go to S3, CreateTrainingJob starts the instances, what the ranks left comes back from S3.
-Inside: :mod:`bench.node.sagemaker_entry`.
+Case and source go to S3, CreateTrainingJob starts the instances, and the records come back from S3. The containers run
+:mod:`bench.node.sagemaker_entry`.
 """
 
 from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
@@ -41,10 +41,9 @@ from harness.sites.sagemaker.training_job import (
 MAX_UNREACHABLE_S = 600.0
 """How long SageMaker may be out of reach before the sweep is given up."""
 STOP_TIMEOUT_S = 600.0
-"""How long a job that was told to stop may take: its containers get two minutes, and what they left is saved then."""
-MAX_POLL_FACTOR = 6.0
-"""How much rarer than at first a job is asked for in the end."""
-POLL_GROWTH = 1.2
+"""How long a job may take to stop: its containers get two minutes, and their output is saved afterwards."""
+POLL_GROWTH, MAX_POLL_FACTOR = 1.2, 6.0
+"""The polling interval grows by this factor each time, to at most this multiple of ``poll_s``."""
 LOG_LINES = 20
 
 
@@ -71,7 +70,7 @@ class SagemakerSite(Site):
         return self.cloud.unavailable_reason()
 
     def render(self, case: Case, roles: tuple[Role, ...]) -> dict[str, str]:
-        # The submitted name ends otherwise: SageMaker takes none twice.
+        # The submitted name has another ending: SageMaker accepts no name twice.
         return {"training-job.json": request_json(training_job_request(case, self.settings, job_name(case)))}
 
     def start(self, trial: TrialRequest) -> Job:
@@ -83,11 +82,11 @@ class SagemakerSite(Site):
         except AwsError as problem:
             if problem.concerns_account:
                 raise HarnessError(
-                    f"SageMaker can't be asked for jobs ({problem}); mend that, then `python -m harness sweep --resume`"
+                    f"SageMaker accepts no jobs ({problem}); correct that, then `python -m harness sweep --resume`"
                 ) from None
-            return UnstartedJob(f"SageMaker did not take the job: {problem}")
+            return UnstartedJob(f"SageMaker did not accept the job: {problem}")
         except BaseException:
-            # Whether it had been created by then is not known.
+            # The job may have been created already.
             job.cancel()
             raise
         return job
@@ -105,21 +104,39 @@ class SagemakerSite(Site):
         try:
             description = self.cloud.describe(handle)
         except AwsError as problem:
-            raise HarnessError(f"SageMaker job {handle} can't be asked for: {problem}") from None
+            raise HarnessError(f"SageMaker job {handle} can't be queried: {problem}") from None
         if description is None or description.status in ("Stopping", "Stopped", "Deleting"):
             return None
         return SagemakerJob(self.cloud, self.settings, trial, handle)
 
 
 class SagemakerJob(Job):
-    """A training job, under way or ended."""
+    """A training job, running or ended.
 
-    def __init__(self, cloud: AwsClient, settings: SagemakerOptions, trial: TrialRequest, name: str) -> None:
+    Args:
+        cloud: The account and region.
+        settings: The site's options.
+        trial: Its folder receives the job's output.
+        name: The job's name.
+        clock: The time in seconds.
+        sleep: Waits for a number of seconds.
+    """
+
+    def __init__(
+        self,
+        cloud: AwsClient,
+        settings: SagemakerOptions,
+        trial: TrialRequest,
+        name: str,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
         self.cloud, self.settings, self.trial, self.name = cloud, settings, trial, name
+        self.clock, self.sleep = clock, sleep
         self.handle = name
 
     def wait(self, timeout_s: float) -> TrialResult:
-        with self._errors_name_the_job("can't be watched any more"):
+        with self._errors_name_the_job("can't be watched any longer"):
             description, timed_out = self._watch(timeout_s + MARGIN_S)
             problem = self._download_output()
         return self._result(description, problem, timed_out=timed_out)
@@ -130,22 +147,23 @@ class SagemakerJob(Job):
 
     @contextmanager
     def _errors_name_the_job(self, what: str) -> Iterator[None]:
-        """The job is left as it is, and named: raises :class:`HarnessError`."""
+        """Raise errors as :class:`HarnessError` that names the job, which is left as it is."""
         try:
             yield
         except AwsError as problem:
-            by_hand = f"aws sagemaker stop-training-job --training-job-name {self.name}"
+            stop_command = f"aws sagemaker stop-training-job --training-job-name {self.name}"
             raise HarnessError(
                 f"SageMaker job {self.name} {what} ({problem}); `python -m harness sweep --resume` "
-                f"takes it up again, `{by_hand}` ends it"
+                f"continues to watch it, `{stop_command}` stops it"
             ) from None
 
     def _watch(self, limit_s: float) -> tuple[TrainingJobDescription, bool]:
-        """Ask until it is over; stop it once its containers have run for ``limit_s``: queueing does not count."""
+        """Poll the job until it has ended, and stop it once its containers have run for ``limit_s``; queueing does not
+        count. Returns the last description and whether the job was stopped."""
         pause_s, training_since, stopped_at = self.settings.poll_s, None, None
         while True:
             description = self._describe_with_retries()
-            now = time.monotonic()
+            now = self.clock()
             if description.over or (stopped_at is not None and now - stopped_at > STOP_TIMEOUT_S):
                 return description, stopped_at is not None
             if description.containers_running and training_since is None:
@@ -153,28 +171,29 @@ class SagemakerJob(Job):
             if stopped_at is None and training_since is not None and now - training_since > limit_s:
                 self.cloud.stop(self.name)
                 stopped_at, pause_s = now, self.settings.poll_s
-            time.sleep(pause_s)
+            self.sleep(pause_s)
             pause_s = min(pause_s * POLL_GROWTH, self.settings.poll_s * MAX_POLL_FACTOR)
 
     def _describe_with_retries(self) -> TrainingJobDescription:
-        deadline = time.monotonic() + MAX_UNREACHABLE_S
-        while True:
-            try:
-                description = self.cloud.describe(self.name)
-            except AwsError as problem:
-                if not problem.transient or time.monotonic() > deadline:
-                    raise
-            else:
-                if description is None:
-                    raise AwsError("ResourceNotFound", "SageMaker knows no job of this name")
-                return description
-            time.sleep(self.settings.poll_s * MAX_POLL_FACTOR)
+        from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_fixed
+
+        retrying = Retrying(
+            stop=stop_after_delay(MAX_UNREACHABLE_S),
+            wait=wait_fixed(self.settings.poll_s * MAX_POLL_FACTOR),
+            retry=retry_if_exception(lambda error: isinstance(error, AwsError) and error.transient),
+            sleep=self.sleep,
+            reraise=True,
+        )
+        description = retrying(self.cloud.describe, self.name)
+        if description is None:
+            raise AwsError("ResourceNotFound", "there is no SageMaker job of this name")
+        return description
 
     def _download_output(self) -> str | None:
-        """Put what the hosts left into the trial's folder; says why there is nothing."""
+        """Unpack the hosts' output into the trial's folder; returns why there is none."""
         archive = self.trial.folder / "output.tar.gz"
         if not self.cloud.fetch(output_archive(self.settings, self.name), archive):
-            return "no output.tar.gz came"
+            return "there is no output.tar.gz"
         try:
             with archive.open("rb") as content:
                 unpack(content, self.trial.folder)
@@ -186,20 +205,19 @@ class SagemakerJob(Job):
 
     def _result(self, description: TrainingJobDescription, problem: str | None, *, timed_out: bool) -> TrialResult:
         case, folder = self.trial.case, self.trial.folder
-        why = f"SageMaker says {description.failure}" if description.failure else problem or ""
+        reason = f"SageMaker reports {description.failure}" if description.failure else problem or ""
         unreported = sorted(set(range(case.nodes)) - set(read_node_ends(folder)))
-        lost = (
-            [LostNode(node, host_names(case.nodes)[node], why) for node in unreported] if why and not timed_out else []
-        )
+        names = host_names(case.nodes)
+        lost = [LostNode(node, names[node], reason) for node in unreported] if reason and not timed_out else []
         tail = [
             *([f"SageMaker: {description.status}: {description.failure}"] if description.failure else []),
             *([problem] if problem else []),
         ]
         if unreported:
             tail += self._log_tail()
-        result = gather_result(folder, case, lost, timed_out=timed_out, silence_reason=why, log_tail=tail)
+        result = gather_result(folder, case, lost, timed_out=timed_out, silence_reason=reason, log_tail=tail)
         if description.failure and result.outcome == "ok":
-            result = replace(result, outcome="failed", reason=why, log_tail=tuple(tail))
+            result = replace(result, outcome="failed", reason=reason, log_tail=tuple(tail))
         cost, unknown = cost_of(description.billable_s, description.instances, self.settings.price_per_hour)
         return replace(result, cost=cost, cost_reason=unknown)
 
@@ -207,7 +225,7 @@ class SagemakerJob(Job):
         try:
             return self.cloud.log_tail(self.name, LOG_LINES)
         except AwsError as problem:
-            return [f"CloudWatch's log is not to be had: {problem}"]
+            return [f"CloudWatch's log can't be read: {problem}"]
 
 
 SITE = SagemakerSite()

@@ -1,4 +1,4 @@
-"""A case as a SageMaker training job: its options, its name, the CreateTrainingJob request, what it is billed."""
+"""A case as a SageMaker training job: options, name, CreateTrainingJob request and costs (pure)."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from bench.core.case import Case
 from bench.plugins.backend import Options
 
 ML_FOLDER = "/opt/ml"
-"""Where SageMaker puts what a container reads, and takes what it leaves."""
+"""Where SageMaker mounts a container's input, and collects its output."""
 CASE_FILE = f"{ML_FOLDER}/input/data/case/case.json"
 DATA_FOLDER = f"{ML_FOLDER}/input/data/data"
 SOURCE_ARCHIVE = "sourcedir.tar.gz"
 NODE_COMMAND = ("python", "-m", "bench.node.sagemaker_entry", "--case", CASE_FILE, "--out", f"{ML_FOLDER}/output/data")
 
-# Script mode: an image that knows nothing of us gets our source first, and what it lacks for it: most images lack
-# nothing, and pip's looking around would be billed. An argument may have 256 characters.
+# Script mode: our source is unpacked in an image that does not contain it. Most images have the packages that it needs;
+# pip runs only where one is missing, since its time is billed. An argument may have 256 characters.
 UNPACK_AND_RUN = (
     f"mkdir -p {ML_FOLDER}/code && cd {ML_FOLDER}/code && tar -xzf "
     f"{ML_FOLDER}/input/data/code/{SOURCE_ARCHIVE} --no-same-owner"
@@ -31,7 +31,7 @@ UNPACK_AND_RUN = (
 
 MAX_NAME_LENGTH = 63
 SETUP_ALLOWANCE_S = 900
-"""Of a job's running time, what fetching the image and the channels may take: SageMaker counts that too."""
+"""How long fetching the image and the channels may take, which SageMaker counts as running time."""
 SPOT_QUEUE_ALLOWANCE_S = 3600
 
 TAG_PATTERN = r"[\p{L}\p{Z}\p{N}_.:/+@-]+=[\p{L}\p{Z}\p{N}_.:/=+@-]*"
@@ -43,7 +43,7 @@ class SagemakerOptions(Options):
     role: ShortText = Field(
         "",
         pattern=r"^(arn:aws[a-z-]*:iam::[0-9]{12}:role/[A-Za-z0-9_+=,.@/-]+)?$",
-        description="ARN of the IAM role that jobs take on",
+        description="ARN of the IAM role of the jobs",
     )
     image: ShortText = Field(
         "",
@@ -53,35 +53,37 @@ class SagemakerOptions(Options):
         description="ECR URI of the image: an AWS framework image with its version in the tag, or one of your own",
     )
     mode: Literal["script", "image"] = Field(
-        "script", description="script: our source is sent into the image; image: the image holds it"
+        "script", description="script: our source is sent to the jobs; image: the image contains it"
     )
     instance_type: ShortText = Field(
-        "ml.m5.xlarge", pattern=r"^ml\.[a-z0-9-]+\.[a-z0-9]+$", description="of every node; as many as a case has nodes"
+        "ml.m5.xlarge", pattern=r"^ml\.[a-z0-9-]+\.[a-z0-9]+$", description="type of the instances; one for each node"
     )
     volume_gb: int = Field(30, ge=1, le=16384, description="disk of each instance, in GB")
     s3: ShortText = Field(
         "",
         pattern=r"^(s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9_-][A-Za-z0-9_.-]*)*/?)?$",
-        description="where inputs and results go: s3://BUCKET/PREFIX",
+        description="folder of inputs and results: s3://BUCKET/PREFIX",
     )
     region: ShortText = Field(
-        "", pattern=r"^([a-z]{2}(-[a-z0-9]+)+-[0-9])?$", description="AWS region; unset: as AWS's own settings say"
+        "",
+        pattern=r"^([a-z]{2}(-[a-z0-9]+)+-[0-9])?$",
+        description="default: as AWS's own configuration says",
     )
     profile: ShortText = Field(
-        "", pattern=r"^[A-Za-z0-9_.@+-]*$", description="profile of AWS's own settings, which hold the keys"
+        "", pattern=r"^[A-Za-z0-9_.@+-]*$", description="profile of AWS's own configuration, which has the credentials"
     )
     spot: bool = Field(False, description="managed spot instances: cheaper, may be interrupted")
     max_runtime_s: int | None = Field(
         None,
         ge=1,
         le=2_419_200,
-        description="SageMaker ends a job after it; unset: --timeout and 15 min for setting up",
+        description="SageMaker stops a job after this time; default: --timeout and 15 min",
     )
     max_wait_s: int | None = Field(
         None,
         ge=1,
         le=2_419_200,
-        description="with spot: waiting and running together; unset: an hour more than running",
+        description="with spot: waiting and running together; default: max_runtime_s and an hour",
     )
     tags: str = Field(
         "",
@@ -95,14 +97,14 @@ class SagemakerOptions(Options):
     security_groups: ShortText = Field(
         "", pattern=r"^(sg-[0-9a-f]+(;sg-[0-9a-f]+){0,4})?$", description="of the VPC: sg-a;sg-b"
     )
-    encrypt_traffic: bool = Field(False, description="encrypt what instances send each other; costs speed")
+    encrypt_traffic: bool = Field(False, description="encrypt the traffic between instances, which slows it down")
     interface: str | None = Field(
-        None, pattern=r"^[A-Za-z0-9_.-]{1,15}$", description="network interface; unset: the one that SageMaker names"
+        None, pattern=r"^[A-Za-z0-9_.-]{1,15}$", description="network interface; default: the one that SageMaker names"
     )
     price_per_hour: float | None = Field(
-        None, ge=0, description="of one instance, as AWS lists it for training in your region; for costs"
+        None, ge=0, description="of one instance, as AWS lists it for training in the region; for costs"
     )
-    poll_s: float = Field(5.0, ge=0.05, le=300, description="how often a job is asked for at first, in seconds")
+    poll_s: float = Field(5.0, ge=0.05, le=300, description="first polling interval, in seconds")
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -125,8 +127,9 @@ class SagemakerOptions(Options):
 
 
 def tags_of(options: SagemakerOptions) -> list[tuple[str, str]]:
-    found = [tag.partition("=") for tag in options.tags.split(";") if tag]
-    return [(key, value) for key, _, value in found]
+    """The keys and values of ``tags``."""
+    pairs = [tag.partition("=") for tag in options.tags.split(";") if tag]
+    return [(key, value) for key, _, value in pairs]
 
 
 def missing_option(options: SagemakerOptions) -> str | None:
@@ -137,11 +140,12 @@ def missing_option(options: SagemakerOptions) -> str | None:
 
 
 def unsupported_reason(case: Case, options: SagemakerOptions) -> str | None:
-    """What neither the API's model nor the types of the options say, with the remedy, or ``None``."""
-    if said := missing_option(options):
-        return said
+    """Why a case can't be a training job with these options, with the remedy, or ``None``: what neither the API's model
+    nor the types of the options express."""
+    if missing := missing_option(options):
+        return missing
     if case.net is not None:
-        return "SageMaker's network is AWS's: --net is for the local site"
+        return "AWS's network can't be shaped: leave --net out"
     if case.device == "cuda" and not re.match(r"ml\.[gp]\d", options.instance_type):
         return f"{options.instance_type} has no GPU: --set sagemaker.instance_type=ml.g5.xlarge, or --device cpu"
     limits = stopping_condition(case, options)
@@ -159,7 +163,7 @@ def unsupported_reason(case: Case, options: SagemakerOptions) -> str | None:
 
 
 def stopping_condition(case: Case, options: SagemakerOptions) -> dict[str, int]:
-    """After how long SageMaker itself ends a job: a net below the harness's own timeout."""
+    """After how long SageMaker itself stops a job, should the harness not do it."""
     runtime = options.max_runtime_s or math.ceil(case.timeout_s) + SETUP_ALLOWANCE_S
     limits = {"MaxRuntimeInSeconds": runtime}
     if options.spot:
@@ -168,11 +172,15 @@ def stopping_condition(case: Case, options: SagemakerOptions) -> dict[str, int]:
 
 
 def job_name(case: Case, unique: str | None = None) -> str:
-    """A name for people that SageMaker accepts. It never takes one again: ``unique`` makes it differ, and stands for
-    the case where it isn't given."""
+    """A readable name that SageMaker accepts.
+
+    Args:
+        case: The case.
+        unique: An ending, since SageMaker accepts no name twice; ``None``: derived from the case.
+    """
     unique = unique or hashlib.sha256(case.key.encode()).hexdigest()[:8]
-    said = f"scaling-{case.workload}-{case.backend}-{case.nodes}x{case.ranks_on_a_node}"
-    clean = re.sub(r"[^A-Za-z0-9]+", "-", said)[: MAX_NAME_LENGTH - len(unique) - 1]
+    title = f"scaling-{case.workload}-{case.backend}-{case.nodes}x{case.ranks_on_a_node}"
+    clean = re.sub(r"[^A-Za-z0-9]+", "-", title)[: MAX_NAME_LENGTH - len(unique) - 1]
     return f"{clean.strip('-')}-{unique}"
 
 
@@ -182,7 +190,7 @@ def host_names(count: int) -> list[str]:
 
 
 def job_folder(options: SagemakerOptions, name: str) -> str:
-    """Everything of one job lies under it."""
+    """The S3 folder of a job."""
     return f"{options.s3.rstrip('/')}/{name}"
 
 
@@ -191,20 +199,20 @@ def output_archive(options: SagemakerOptions, name: str) -> str:
 
 
 def data_folder(options: SagemakerOptions, digest: str) -> str:
-    """Prepared data is sent once and serves all jobs."""
+    """The S3 folder of prepared data, which is uploaded once for all jobs."""
     return f"{options.s3.rstrip('/')}/data/{re.sub(r'[^A-Za-z0-9]+', '-', digest)}"
 
 
 def data_files(case: Case) -> dict[str, Path]:
-    """The files of the prepared data, by their names in its channel."""
+    """The files of the prepared data, by their names in the data channel."""
     path = Path(case.data.path) if case.data else None
     if path is None or path.is_file():
         return {path.name: path} if path else {}
-    return {str(found.relative_to(path)): found for found in sorted(path.rglob("*")) if found.is_file()}
+    return {str(file.relative_to(path)): file for file in sorted(path.rglob("*")) if file.is_file()}
 
 
 def with_remote_data(case: Case) -> Case:
-    """The case as its hosts read it: its data is where SageMaker puts the channel."""
+    """The case for its hosts: the path of its data is that of the data channel."""
     if case.data is None:
         return case
     path = Path(case.data.path)
@@ -269,10 +277,15 @@ def _channel(title: str, uri: str) -> dict[str, Any]:
 
 
 def cost_of(billable_s: int | None, instances: int, price_per_hour: float | None) -> tuple[float | None, str | None]:
-    """What a job is billed, in the unit of the price, or ``None`` with the reason. SageMaker tells the billable seconds
-    of one instance; with spot they are fewer than the job ran."""
+    """The cost of a job, in the unit of the price, or ``None`` with the reason.
+
+    Args:
+        billable_s: The billable seconds of one instance; with spot they are fewer than the job ran.
+        instances: How many instances it had.
+        price_per_hour: Of one instance.
+    """
     if price_per_hour is None:
-        return None, "no price was given: --set sagemaker.price_per_hour=PRICE"
+        return None, "no price is set: --set sagemaker.price_per_hour=PRICE"
     if billable_s is None:
-        return None, "SageMaker has not told the billable seconds"
+        return None, "SageMaker did not report the billable seconds"
     return billable_s * instances * price_per_hour / 3600, None

@@ -46,8 +46,8 @@ def test_what_no_node_leaves_is_passed_over(tmp_path):
 @pytest.mark.parametrize(
     ("archive", "said"),
     [
-        (archive_of(("../record-0.json", b"{}")), "would lie outside"),
-        (archive_of(("/etc/cron.d/x", b"{}")), "would lie outside"),
+        (archive_of(("../record-0.json", b"{}")), "would be outside the folder"),
+        (archive_of(("/etc/cron.d/x", b"{}")), "would be outside the folder"),
         (archive_of(("record-0.json", None), kind=tarfile.SYMTYPE), "not a plain file"),
         (archive_of(("record-0.json", None), kind=tarfile.LNKTYPE), "not a plain file"),
         (archive_of(("device", None), kind=tarfile.CHRTYPE), "not a plain file"),

@@ -6,7 +6,7 @@ import io
 from pathlib import Path
 
 import pytest
-from botocore.exceptions import NoCredentialsError
+from botocore.exceptions import ClientError
 from botocore.stub import Stubber
 
 from bench.core.exit_report import ExitReport, NodeReport
@@ -17,6 +17,7 @@ from harness.sites.sagemaker.client import AwsClient, AwsError
 from harness.sites.sagemaker.site import SagemakerJob, SagemakerSite
 from harness.sites.sagemaker.training_job import training_job_request
 from tests.support.builders import make_record
+from tests.support.clocks import FakeClock
 from tests.support.training_jobs import archive_of, chosen, there
 
 
@@ -26,7 +27,7 @@ def account() -> AwsClient:
     with pytest.MonkeyPatch.context() as variables:
         variables.setenv("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE")
         variables.setenv("AWS_SECRET_ACCESS_KEY", "wJalrSecretOfNobody")
-        cloud = AwsClient("eu-west-1")
+        cloud = AwsClient("eu-west-1", objects=Bucket())
         assert cloud._jobs
         assert cloud._logs
     return cloud
@@ -34,6 +35,8 @@ def account() -> AwsClient:
 
 @pytest.fixture
 def cloud(account):
+    account.bucket = account._objects
+    account.bucket.objects.clear()
     with Stubber(account._jobs) as account.jobs, Stubber(account._logs) as account.logs:
         yield account
 
@@ -73,13 +76,16 @@ def test_what_aws_says_is_told_in_one_line_without_secrets(cloud, code, message,
         assert secret not in str(told.value)
 
 
-def test_a_problem_before_aws_answers_is_told_alike(cloud, monkeypatch):
-    def nobody(**_):
-        raise NoCredentialsError
-
-    monkeypatch.setattr(cloud._jobs, "create_training_job", nobody)
+def test_an_error_of_the_client_itself_is_reported_alike(monkeypatch):
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    for kind in ("RELATIVE", "FULL"):
+        monkeypatch.delenv(f"AWS_CONTAINER_CREDENTIALS_{kind}_URI", raising=False)
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.setenv(name, "/nowhere")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     with pytest.raises(AwsError, match="NoCredentialsError: Unable to locate credentials"):
-        cloud.create({})
+        AwsClient("eu-west-1").create(training_job_request(there(), chosen(), "job"))
 
 
 def test_stopping_asks_for_it_and_a_job_that_has_ended_is_left_alone(cloud):
@@ -88,7 +94,7 @@ def test_stopping_asks_for_it_and_a_job_that_has_ended_is_left_alone(cloud):
     cloud.jobs.add_client_error("stop_training_job", "ValidationException", "is in Completed state")
     cloud.stop("job")
     cloud.jobs.add_client_error("stop_training_job", "AccessDeniedException", "no")
-    with pytest.raises(AwsError):
+    with pytest.raises(AwsError, match="AccessDeniedException: no"):
         cloud.stop("job")
     cloud.jobs.assert_no_pending_responses()
 
@@ -102,30 +108,21 @@ def test_logs_are_told_by_host(cloud):
 # --- a job under way --------------------------------------------------------------------------------------------------
 
 
-class Clock:
-    """Time that passes only where somebody sleeps."""
+class Bucket:
+    """An S3 client over one bucket: objects by their keys."""
 
     def __init__(self) -> None:
-        self.now = 0.0
+        self.objects: dict[str, bytes] = {}
 
-    def monotonic(self) -> float:
-        return self.now
+    def put_object(self, **request) -> None:
+        assert request["Bucket"] == "our-bucket"
+        self.objects[request["Key"]] = request["Body"]
 
-    def sleep(self, seconds: float) -> None:
-        self.now += seconds
-
-
-class Bucket:
-    """What S3 would hold of a job's output."""
-
-    def __init__(self, archive: io.BytesIO | None) -> None:
-        self.archive = archive
-
-    def fetch(self, place: str, path: Path) -> bool:
-        assert place.endswith("/job/output/output.tar.gz")
-        if self.archive is not None:
-            path.write_bytes(self.archive.getvalue())
-        return self.archive is not None
+    def download_file(self, bucket: str, key: str, path: str) -> None:
+        assert bucket == "our-bucket"
+        if key not in self.objects:
+            raise ClientError({"Error": {"Code": "404", "Message": "Not Found"}}, "HeadObject")
+        Path(path).write_bytes(self.objects[key])
 
 
 def left_by(*nodes: int) -> io.BytesIO:
@@ -140,11 +137,13 @@ def left_by(*nodes: int) -> io.BytesIO:
 
 
 @pytest.fixture
-def job_of(cloud, tmp_path, monkeypatch):
+def job_of(cloud, tmp_path):
     def make(archive: io.BytesIO | None, **options) -> SagemakerJob:
-        monkeypatch.setattr(cloud, "fetch", Bucket(archive).fetch)
-        monkeypatch.setattr("harness.sites.sagemaker.site.time", Clock())
-        return SagemakerJob(cloud, chosen(**options), TrialRequest(there(), (), tmp_path), "job")
+        if archive is not None:
+            cloud.bucket.objects["benchmarks/job/output/output.tar.gz"] = archive.getvalue()
+        clock = FakeClock()
+        trial = TrialRequest(there(), (), tmp_path)
+        return SagemakerJob(cloud, chosen(**options), trial, "job", clock, clock.sleep)
 
     return make
 
@@ -172,9 +171,9 @@ def test_a_host_without_a_word_is_named_with_sagemaker_s_reason(cloud, job_of):
     ending = job_of(left_by(0)).wait(1)
     assert ending.outcome == "failed"
     assert ending.reason is not None
-    assert ending.reason.startswith(f"node 1 (algo-2) is gone: SageMaker says {reason}")
-    assert "CloudWatch's log is not to be had: AccessDeniedException: not permitted" in ending.log_tail
-    assert (ending.cost, ending.cost_reason) == (None, "no price was given: --set sagemaker.price_per_hour=PRICE")
+    assert ending.reason.startswith(f"node 1 (algo-2) is gone: SageMaker reports {reason}")
+    assert "CloudWatch's log can't be read: AccessDeniedException: not permitted" in ending.log_tail
+    assert (ending.cost, ending.cost_reason) == (None, "no price is set: --set sagemaker.price_per_hour=PRICE")
 
 
 @pytest.mark.parametrize("detail", ["MaxRuntimeExceeded", "MaxWaitTimeExceeded", "Interrupted"])
@@ -183,13 +182,13 @@ def test_a_job_that_sagemaker_stopped_says_why(cloud, job_of, detail):
     cloud.logs.add_response("describe_log_streams", {"logStreams": []})
     ending = job_of(None).wait(1)
     assert ending.outcome == "failed"
-    assert f"SageMaker says {detail}" in (ending.reason or "")
+    assert f"SageMaker reports {detail}" in (ending.reason or "")
 
 
 def test_a_failed_job_is_never_a_good_trial(cloud, job_of):
     tell(cloud, ("Failed", "Failed"), FailureReason="ClientError: upload failed")
     ending = job_of(left_by(0, 1)).wait(1)
-    assert (ending.outcome, ending.reason) == ("failed", "SageMaker says ClientError: upload failed")
+    assert (ending.outcome, ending.reason) == ("failed", "SageMaker reports ClientError: upload failed")
 
 
 def test_a_job_that_runs_too_long_is_stopped_and_its_leavings_awaited(cloud, job_of):
@@ -201,6 +200,18 @@ def test_a_job_that_runs_too_long_is_stopped_and_its_leavings_awaited(cloud, job
     assert ending.outcome == "timeout"
     assert ending.cost == pytest.approx(2 * 10 / 3600)
     cloud.jobs.assert_no_pending_responses()
+
+
+def test_a_throttled_query_is_repeated_and_a_refused_one_is_not(cloud, job_of):
+    for _ in range(3):
+        cloud.jobs.add_client_error("describe_training_job", "ThrottlingException", "Rate exceeded")
+    tell(cloud, ("Completed", "Completed"), BillableTimeInSeconds=1)
+    job = job_of(left_by(0, 1))
+    assert job.wait(1).outcome == "ok"
+    assert job.clock() == pytest.approx(3 * 6 * chosen().poll_s), "three pauses of the longest interval"
+    cloud.jobs.add_client_error("describe_training_job", "AccessDeniedException", "no")
+    with pytest.raises(HarnessError, match=r"job job can't be watched any longer \(AccessDeniedException: no\)"):
+        job_of(None).wait(1)
 
 
 def test_a_job_that_can_t_be_stopped_is_named(cloud, job_of):
@@ -219,14 +230,14 @@ def test_an_interrupted_sweep_finds_its_jobs_again(cloud, tmp_path):
     assert site.reattach(asked, "job") is None
 
 
-def test_a_refused_job_is_a_failed_trial_with_the_reason(cloud, tmp_path, monkeypatch):
+def test_a_refused_job_is_a_failed_trial_with_the_reason(cloud, tmp_path):
     site = SagemakerSite(chosen())
     site.cloud = cloud
-    monkeypatch.setattr(cloud, "put", lambda place, content: None)
     cloud.jobs.add_client_error("create_training_job", "ResourceLimitExceeded", "ml.m5.xlarge: 0 instances")
     asked = TrialRequest(there(), (), tmp_path)
     ending = site.start(asked).wait(1)
-    assert ending.reason == "SageMaker did not take the job: ResourceLimitExceeded: ml.m5.xlarge: 0 instances"
+    assert ending.reason == "SageMaker did not accept the job: ResourceLimitExceeded: ml.m5.xlarge: 0 instances"
+    assert {key.rpartition("/")[2] for key in cloud.bucket.objects} == {"case.json", "sourcedir.tar.gz"}
     cloud.jobs.add_client_error("create_training_job", "ExpiredTokenException", "a token")
-    with pytest.raises(HarnessError, match=r"\(ExpiredTokenException\); mend that, then .*--resume"):
+    with pytest.raises(HarnessError, match=r"\(ExpiredTokenException\); correct that, then .*--resume"):
         site.start(asked)

@@ -14,7 +14,7 @@ from bench.core.records import RankFailure
 from bench.node import sagemaker_entry
 from harness.errors import UsageError
 from harness.planning.options import option_combinations
-from harness.sites.sagemaker.site import SITE, SagemakerSite
+from harness.sites.sagemaker.site import SagemakerSite
 from harness.sites.sagemaker.training_job import (
     SagemakerOptions,
     cost_of,
@@ -43,7 +43,8 @@ def keys(monkeypatch):
         "AWS_EC2_METADATA_DISABLED": "true",
     }.items():
         monkeypatch.setenv(name, value)
-    for name in ("AWS_PROFILE", "AWS_DEFAULT_REGION", "AWS_REGION", "AWS_ENDPOINT_URL"):
+    containers = [f"AWS_CONTAINER_CREDENTIALS_{kind}_URI" for kind in ("RELATIVE", "FULL")]
+    for name in ("AWS_PROFILE", "AWS_DEFAULT_REGION", "AWS_REGION", "AWS_ENDPOINT_URL", *containers):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -150,7 +151,7 @@ def test_options_are_checked_by_name(options, said):
     [
         (there(), {"role": ""}, "sagemaker.role is not set: --set sagemaker.role="),
         (there(), {"s3": ""}, "sagemaker.s3 is not set"),
-        (there(net="1gbit"), {}, "--net is for the local site"),
+        (there(net="1gbit"), {}, "leave --net out"),
         (there(device="cuda"), {}, "ml.m5.xlarge has no GPU"),
         (there(timeout_s=900), {"max_runtime_s": 600}, "ends a trial before --timeout 900"),
         (there(), {"spot": True, "max_wait_s": 600}, "is shorter than a job may run"),
@@ -165,15 +166,21 @@ def test_what_works_is_not_skipped(keys):
     assert SagemakerSite(chosen("spot-vpc")).unavailable_reason(there(device="cuda", transport="nccl")) is None
 
 
-def test_without_region_credentials_or_boto3_the_skip_says_what_to_do(keys, monkeypatch):
+def test_without_region_or_credentials_the_remedy_is_named(keys, monkeypatch):
     assert "--set sagemaker.region=" in (SagemakerSite(chosen(region="")).unavailable_reason(there()) or "")
     assert "aws configure" in (SagemakerSite(chosen(profile="nobody")).unavailable_reason(there()) or "")
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
-    monkeypatch.setattr("botocore.utils.ContainerMetadataFetcher.retrieve_uri", None)
     assert "no AWS credentials: run `aws configure`" in (SagemakerSite(chosen()).unavailable_reason(there()) or "")
-    monkeypatch.setattr(SagemakerSite, "requires", ("no_such_client",))
-    assert 'pip install "scaling-harness[sagemaker]"' in (SITE.unavailable_reason(there()) or "")
+
+
+def test_without_its_client_the_site_names_the_extra_to_install():
+    class WithoutClient(SagemakerSite):
+        requires = ("no_such_client",)
+
+    assert WithoutClient(chosen()).unavailable_reason(there()) == (
+        'no_such_client not installed: pip install "scaling-harness[sagemaker]"'
+    )
 
 
 # --- inside a container -----------------------------------------------------------------------------------------------
@@ -199,5 +206,5 @@ def test_a_host_tells_the_first_failure(tmp_path):
 
 def test_costs_are_billed_seconds_of_every_instance():
     assert cost_of(90, 4, 3.6) == (pytest.approx(0.36), None)
-    assert cost_of(90, 4, None) == (None, "no price was given: --set sagemaker.price_per_hour=PRICE")
-    assert cost_of(None, 4, 3.6) == (None, "SageMaker has not told the billable seconds")
+    assert cost_of(90, 4, None) == (None, "no price is set: --set sagemaker.price_per_hour=PRICE")
+    assert cost_of(None, 4, 3.6) == (None, "SageMaker did not report the billable seconds")
