@@ -47,11 +47,12 @@ class Harness:
 
     def __init__(self, folder: Path, source: Path = ROOT) -> None:
         self.folder, self.source, self.mark = folder, source, uuid.uuid4().hex
+        self.command: tuple[str, ...] = (sys.executable, "-m", "harness")
         self.env = {**os.environ, "PYTHONPATH": str(source), MARK: self.mark}
 
     def start(self, *arguments: str) -> subprocess.Popen:
         return subprocess.Popen(
-            [sys.executable, "-m", "harness", *arguments],
+            [*self.command, *arguments],
             cwd=self.folder,
             env=self.env,
             text=True,

@@ -1,0 +1,67 @@
+"""The installed package in a folder that holds packages of the same names."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+
+import pytest
+
+from tests.support.installed import environment_variables, install, plant_own_packages
+from tests.support.stores import write_sweep
+
+
+@pytest.fixture(scope="module")
+def programs(tmp_path_factory):
+    return install(tmp_path_factory.mktemp("installed"))
+
+
+@pytest.fixture
+def run(programs, tmp_path):
+    """``run(program, *arguments)``: a program of the environment, in a folder with a user's own packages."""
+
+    def run_program(program: str, *arguments: str, **variables: str) -> str:
+        done = subprocess.run(
+            [str(programs / program), *arguments],
+            cwd=tmp_path,
+            env=environment_variables(**variables),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return run_program
+
+
+def test_the_console_script_lists_plans_and_reports(run, tmp_path):
+    plant_own_packages(tmp_path)
+    write_sweep(str(tmp_path / "r.sqlite"), "s1", 2)
+    assert run("scaling-harness", "--version").startswith("scaling-harness 0.")
+    listed = json.loads(run("scaling-harness", "list", "--json"))
+    assert listed["broken"] == []
+    assert {"quick", "nightly"} <= {suite["name"] for suite in listed["suites"]}
+    planned = json.loads(run("scaling-harness", "sweep", "--dry-run", "--json"))
+    assert planned["cases"] or planned["skips"]
+    document = json.loads(run("scaling-harness", "report", "--store", "r.sqlite", "--json"))
+    assert document["cells"][0]["trials"] == 2
+
+
+def test_the_module_ignores_packages_of_the_current_folder_but_its_own_name(run, tmp_path):
+    plant_own_packages(tmp_path, "bench", "reports")
+    assert json.loads(run("python", "-m", "harness", "list", "--json"))["broken"] == []
+
+
+def test_packages_on_the_user_s_import_path_are_not_taken_for_ours(run, tmp_path):
+    plant_own_packages(tmp_path / "project", "bench", "reports")
+    listed = run("scaling-harness", "list", "--json", PYTHONPATH=str(tmp_path / "project"))
+    assert json.loads(listed)["broken"] == []
+
+
+def test_types_are_shipped(run):
+    program = "import bench, harness, reports, pathlib; print(*[m.__path__[0] for m in (bench, harness, reports)])"
+    for folder in run("python", "-c", program).split():
+        assert "environment" in folder
+    listing = "import pathlib, harness; print((pathlib.Path(harness.__path__[0]) / 'py.typed').is_file())"
+    assert run("python", "-c", listing) == "True\n"
