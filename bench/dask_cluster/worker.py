@@ -148,7 +148,7 @@ def _child_environment() -> dict[str, str]:
     """This worker's environment without what Dask added, so that a child imports this same package."""
     inherited = {name: value for name, value in os.environ.items() if name not in NANNY_VARIABLES}
     import_paths = [str(Path(__file__).parents[2]), *filter(None, [inherited.get("PYTHONPATH")])]
-    return {**inherited, "PYTHONPATH": os.pathsep.join(import_paths)}
+    return {**inherited, "PYTHONPATH": os.pathsep.join(import_paths), "PYTHONSAFEPATH": "1"}
 
 
 def _wait_for(process: subprocess.Popen[str], active_task: ActiveTask) -> None:

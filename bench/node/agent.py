@@ -263,6 +263,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not chosen.stdio and chosen.case is None:
         parser.error("--case FILE, or --stdio")
     control = NodeControl(listen=chosen.stdio)
+    # The processes of the node import nothing from the folder in which they happen to be started.
+    os.environ["PYTHONSAFEPATH"] = "1"
     try:
         text = json.dumps(control.read_first_line()) if chosen.stdio else chosen.case.read_text()
         case_file = chosen.case if chosen.stdio else None

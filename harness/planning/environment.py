@@ -1,4 +1,4 @@
-"""Fingerprint of machine and versions. It reads what is installed and loads no framework."""
+"""The fingerprint of a machine, its versions and the code's commit. It loads no framework."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from bench.host.resources import usable_core_count
 from harness.planning.placements import Machine
 
 MACHINE_VARIABLE = "SCALING_MACHINE"
-"""Names the machine where its host name is another one each time: runners of one kind are then one machine."""
+"""The environment variable that names the machine where host names change, as those of CI runners do."""
 
 
 class Environment(MachineFacts):
-    """Where a trial ran. Two trials with the same :attr:`id` may be compared without a thought."""
+    """Where a trial ran. Trials of the same :attr:`id` are comparable."""
 
     commit: str | None
     changed_files: bool | None
@@ -34,13 +34,14 @@ class Environment(MachineFacts):
 
     @property
     def place(self) -> dict[str, str]:
-        """What must be the same before sweeps of two commits may be compared, by name: machine and versions."""
+        """Machine and versions by name: what must be the same before sweeps of two commits are compared."""
         machine = self.model_dump(exclude={"gpus", "packages", "commit", "changed_files"})
         gpus = {"GPUs": ", ".join(self.gpus) or "none"}
         return {name: str(value) for name, value in machine.items()} | gpus | self.packages
 
 
 def read_environment() -> Environment:
+    """The environment of this process."""
     commit, changed = _read_git()
     facts = read_machine_facts().model_dump()
     return Environment(
@@ -50,20 +51,24 @@ def read_environment() -> Environment:
 
 
 def read_machine() -> Machine:
-    """What the plan needs, in a few milliseconds."""
+    """The facts of this machine that a plan needs."""
     return Machine(cores=usable_core_count(), gpus=len(read_gpus()), cuda_torch=torch_cuda_version() is not None)
 
 
 def _read_git() -> tuple[str | None, bool | None]:
-    """The commit of the code that ran, and whether files differ from it; unknown outside a checkout."""
-    root = Path(__file__).resolve().parents[2]
+    """The commit of the code that runs, and whether files differ from it; unknown where git does not track the code.
+
+    An installed package may lie in an environment inside the user's own repository: that commit says nothing about it.
+    """
     try:
-        commit = subprocess.run(
-            ["git", "-C", str(root), "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True
-        ).stdout.strip()
-        status = subprocess.run(
-            ["git", "-C", str(root), "status", "--porcelain"], capture_output=True, text=True, check=True
-        ).stdout
+        if not _git("ls-files", "--", str(Path(__file__).resolve())):
+            return None, None
+        return _git("rev-parse", "--short=12", "HEAD"), bool(_git("status", "--porcelain"))
     except (OSError, subprocess.CalledProcessError):
         return None, None
-    return commit, bool(status.strip())
+
+
+def _git(*arguments: str) -> str:
+    root = Path(__file__).resolve().parents[2]
+    command = ["git", "-C", str(root), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()

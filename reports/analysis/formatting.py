@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
-from reports.analysis.communication import NEGLIGIBLE
-from reports.analysis.curve import Curve
-from reports.analysis.placement import Placement
-from reports.analysis.scaling import Parameter, Prediction
 from reports.analysis.stats import Estimate
+
+if TYPE_CHECKING:
+    # A dry run prints titles of cases and fits nothing.
+    from reports.analysis.curve import Curve
+    from reports.analysis.placement import Placement
+    from reports.analysis.scaling import Parameter, Prediction
 
 MODEL_TITLES = {"usl": "USL", "amdahl": "Amdahl", "linear": "linear"}
 SI_PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
@@ -84,6 +87,8 @@ def latency(parameter: Parameter) -> str:
 
 def bandwidth(parameter: Parameter) -> str:
     """``763MB/s (640M–910M)`` of a fitted time per byte."""
+    from reports.analysis.communication import NEGLIGIBLE
+
     if parameter.value < NEGLIGIBLE:
         return "too high to be told: latency is all"
     if parameter.low is None or parameter.high is None:

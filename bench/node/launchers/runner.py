@@ -33,6 +33,7 @@ CASE_FILE = "case.json"
 INHERITED_VARIABLES = (
     "PATH",
     "PYTHONPATH",
+    "PYTHONSAFEPATH",
     "LD_LIBRARY_PATH",
     "VIRTUAL_ENV",
     "HOME",
@@ -42,7 +43,7 @@ INHERITED_VARIABLES = (
     "TMPDIR",
 )
 """What a rank's environment is made of: horovodrun writes all of its own on command lines that anyone may read."""
-EXPORTED_VARIABLES = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH")
+EXPORTED_VARIABLES = ("PATH", "PYTHONPATH", "PYTHONSAFEPATH", "LD_LIBRARY_PATH")
 
 
 def launcher_arguments(kind: str, hosts: Sequence[tuple[str, int]], ranks: int, folder: str) -> list[str]:

@@ -106,7 +106,10 @@ class SlurmSite(Site):
         first = trials[0].folder.resolve()
         text = batch_script(self.chosen, trials, output, self.timeouts)
         (first / "job.sh").write_text(text)
-        extra_variables = {"PYTHONPATH": python_path(os.environ, SOURCE_ROOT)} if self.shares_environment else {}
+        # A job starts in the folder from which it was submitted, and that may hold packages of our names.
+        extra_variables = {"PYTHONSAFEPATH": "1"}
+        if self.shares_environment:
+            extra_variables["PYTHONPATH"] = python_path(os.environ, SOURCE_ROOT)
         env = submission_environment(os.environ, text, extra_variables)
         try:
             number = self.client.submit(first / "job.sh", first.parent, f"scaling-{first.name}", env)
