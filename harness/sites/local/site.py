@@ -17,8 +17,6 @@ from bench.host.links import NODE_INTERFACE, node_address, ranks_per_namespace
 from bench.host.machine import read_node_facts
 from bench.host.namespaces import NetworkNamespaces
 from bench.host.network import Interface, free_port
-from bench.node.agent import NodeAgent
-from bench.node.forkserver import start_forkserver
 from bench.node.launchers.base import AGENT, worker_command
 from bench.node.launchers.mpirun import mpirun_command
 from bench.node.layout import LocalNode, NodeLayout
@@ -85,6 +83,9 @@ class LocalJob(Job):
             network,
             link,
         )
+        # A plan needs neither the agent nor the fork server, and takes longer with them.
+        from bench.node.agent import NodeAgent
+
         layout = local_layout(self.case, free_port(LOOPBACK.address), network.namespaces if network else None)
         self.agent = NodeAgent(self.case, request.roles, layout, self.folder, self.folder / CASE_FILE)
         try:
@@ -133,6 +134,8 @@ class LocalSite(Site):
         return networks.unavailable_reason(case)
 
     def warm(self, modules: tuple[str, ...]) -> None:
+        from bench.node.forkserver import start_forkserver
+
         self.forkserver = start_forkserver(modules)
 
     def render(self, case: Case, roles: tuple[Role, ...]) -> dict[str, str]:
