@@ -257,7 +257,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         action="store_true",
         help="start ranks only: the site keeps the services that the backend needs, such as a Dask cluster",
     )
-    parser.add_argument("--parcel", action="store_true", help="print the files that the processes left, as lines")
+    parser.add_argument("--transfer", action="store_true", help="print the files that the processes left, as lines")
     parser.add_argument("--stdio", action="store_true", help="read the case, and commands, from standard input")
     chosen = parser.parse_args(arguments)
     if not chosen.stdio and chosen.case is None:
@@ -271,7 +271,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with result_folder(chosen.out, fresh=chosen.fresh) as out:
             options = AgentOptions(out, chosen.ranks, case_file, chosen.services_provided)
             status = run(Case.model_validate_json(text), os.environ, options, control)
-            if chosen.parcel or chosen.stdio:
+            if chosen.transfer or chosen.stdio:
                 for line in encode_folder(out):
                     print(line)
                 sys.stdout.flush()

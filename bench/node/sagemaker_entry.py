@@ -1,9 +1,9 @@
-"""What SageMaker's containers run: :mod:`bench.node.agent` for one host, which learns here who it is.
+"""The entry point of SageMaker's containers: :mod:`bench.node.agent`, after it has found out which host this is.
 
     python -m bench.node.sagemaker_entry --case FILE --out FOLDER
 
-SageMaker's own images learn their place by their own entry, which sets SM_HOSTS and SM_CURRENT_HOST; a container that
-runs ours instead finds the same in resourceconfig.json. SageMaker's MPI driver is not used: the ranks meet over Gloo.
+The entry point of SageMaker's own images sets SM_HOSTS and SM_CURRENT_HOST; a container that runs this one instead
+reads the same from resourceconfig.json. SageMaker's MPI driver is not used: the ranks communicate over Gloo.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from bench.node.rendezvous import INTERFACE_VARIABLE
 
 RESOURCE_CONFIG_FILE = Path("/opt/ml/input/config/resourceconfig.json")
 FAILURE_FILE = Path("/opt/ml/output/failure")
-"""SageMaker gives its first 1,024 characters as the reason of the job's failure."""
+"""SageMaker reports its first 1,024 characters as the reason of the job's failure."""
 HOSTNAME_TIMEOUT_S = 120.0
-"""Hosts do not start at the same time; until one has, its name may be unknown."""
+"""How long the names of hosts that have not started yet may be unknown."""
 
 
 def host_variables(resources: Mapping[str, Any], env: Mapping[str, str]) -> dict[str, str]:
-    """Which host this is, of which, and by which interface they meet (pure); what is set already stays."""
+    """The variables that name the hosts, this host and its interface (pure), without those that ``env`` has."""
     variables = {
         "SM_HOSTS": json.dumps(resources["hosts"]),
         "SM_CURRENT_HOST": resources["current_host"],
@@ -40,13 +40,14 @@ def host_variables(resources: Mapping[str, Any], env: Mapping[str, str]) -> dict
 
 
 def failure_reason(out: Path) -> str:
-    """The first failure on this host in one line, from what was left in ``out``."""
+    """The first failure on this host in one line, from the files in ``out``."""
     failures = [RankFailure.model_validate_json(path.read_text()) for path in out.glob("failure-*.json")]
     if failures:
         first = min(failures, key=lambda failure: failure.at)
         return f"{first.role} {first.rank}: {first.error}"
     reports = [NodeReport.model_validate_json(path.read_text()) for path in out.glob("node-*.json")]
-    return next((report.problem for report in reports if report.problem), "a process ended without a word; see the log")
+    problems = (report.problem for report in reports if report.problem)
+    return next(problems, "a process failed without reporting an error; see the log")
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -64,5 +65,5 @@ def main(arguments: Sequence[str]) -> int:
 if __name__ == "__main__":
     code = main(sys.argv[1:])
     sys.stdout.flush()
-    # As a node ends: nothing is waited for, since all that counts is written by now.
+    # As :mod:`bench.node.agent` ends: everything that counts is written.
     os._exit(code)

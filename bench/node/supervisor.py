@@ -1,4 +1,4 @@
-"""The processes of a trial on one machine: started, watched until the first ends badly, ended with all they started."""
+"""Supervises the processes of a trial on one machine: waits until they end or one fails, reports, and ends the rest."""
 
 from __future__ import annotations
 
@@ -26,63 +26,78 @@ POLL_INTERVAL_S = 0.2
 
 @dataclass(frozen=True)
 class WorkerProcess:
-    """One started process of a role; a launcher (mpirun, torchrun) stands for all the ranks that it starts here."""
+    """A process of a role that was started. A launcher (mpirun, torchrun) stands for all ranks that it starts here."""
 
     role: Role
     number: int
     process: BaseProcess
     log: Path
     launcher: str | None = None
+    """The name of the launcher that the process is; ``None``: it is no launcher."""
 
     @property
     def title(self) -> str:
+        """``rank 1``."""
         return f"{self.role.name} {self.number}"
 
 
 class ControlChannel(Protocol):
-    """Whoever may tell a crew to end: a file descriptor to wait for, and what is read there."""
+    """How a process group learns that it has to end, as :class:`bench.node.control.NodeControl` does."""
 
     @property
-    def descriptors(self) -> Sequence[int]: ...
+    def descriptors(self) -> Sequence[int]:
+        """The file descriptors that become readable with a request."""
 
-    def stop_requested(self) -> bool: ...
+    def stop_requested(self) -> bool:
+        """Whether an orderly end was requested; does not wait."""
 
 
 class ExternalRanks:
-    """Ranks of this machine that somebody else starts and ends: known by the notes they keep in the trial's folder."""
+    """Ranks of this machine that another program starts and ends, known by their progress files in the trial's folder.
+
+    Args:
+        folder: The trial's folder.
+        ranks: The numbers of the ranks.
+    """
 
     def __init__(self, folder: Path, ranks: Sequence[int]) -> None:
         self.folder, self.ranks = folder, tuple(ranks)
 
     def progress(self) -> list[RankProgress]:
-        # A note that has just been begun names no process yet.
-        return [one for one in read_progress(self.folder) if one.rank in self.ranks and one.pid]
+        """The progress of those that have started."""
+        # A progress file that was just created holds no process id yet.
+        return [rank for rank in read_progress(self.folder) if rank.rank in self.ranks and rank.pid]
 
     def is_running(self) -> bool:
-        """Whether one of them still lives, or has not begun."""
+        """Whether one of them has not ended, or not started."""
         progress = self.progress()
-        return len(progress) < len(self.ranks) or any(pid_alive(one.pid) for one in progress)
+        return len(progress) < len(self.ranks) or any(pid_alive(rank.pid) for rank in progress)
 
     def failed(self) -> list[FailedProcess]:
-        """Those that have gone without their record."""
+        """Those that have ended without a record."""
         return [
-            FailedProcess("rank", one.rank, None, self.folder / f"rank-{one.rank}.log", time.time())
-            for one in self.progress()
-            if not pid_alive(one.pid) and not (self.folder / f"record-{one.rank}.json").exists()
+            FailedProcess("rank", rank.rank, None, self.folder / f"rank-{rank.rank}.log", time.time())
+            for rank in self.progress()
+            if not pid_alive(rank.pid) and not (self.folder / f"record-{rank.rank}.json").exists()
         ]
 
     def end(self) -> None:
-        """End those that whoever started them has left behind."""
-        for one in self.progress():
+        """Kill those that their launcher has left behind."""
+        for rank in self.progress():
             with contextlib.suppress(psutil.Error):
-                process = psutil.Process(one.pid)
-                # The number may be another process's by now.
+                process = psutil.Process(rank.pid)
+                # The process id may be another process's by now.
                 if str(self.folder) in process.cmdline():
                     process.kill()
 
 
 class ProcessGroup:
-    """The processes of one trial on this machine."""
+    """The processes of one trial on this machine, which :class:`bench.node.agent.NodeAgent` starts.
+
+    Args:
+        folder: The trial's folder.
+        external_ranks: The ranks that another program starts, if it does.
+    """
 
     def __init__(self, folder: Path, external_ranks: ExternalRanks | None = None) -> None:
         self.folder, self.external_ranks = folder, external_ranks
@@ -91,20 +106,29 @@ class ProcessGroup:
         self._memory_kills = count_memory_kills()
 
     def watch(self, timeout_s: float, control: ControlChannel | None = None) -> ExitReport:
-        """Wait until all but the services are done, one ends badly, ``orders`` say so or the time is up. Nothing is
-        ended but the observers."""
-        first_failed, dismissed = self._wait_for_end(time.monotonic() + timeout_s, control)
+        """Wait until all processes but services have ended, one has failed, an end is requested or the time is up.
+
+        Only observers are stopped; :meth:`end` ends the others.
+
+        Args:
+            timeout_s: The time limit, in seconds from now.
+            control: Where an end may be requested.
+
+        Raises:
+            HarnessDisconnected: If ``control`` finds that the harness is gone.
+        """
+        first_failed, cancelled = self._wait_for_end(time.monotonic() + timeout_s, control)
         if first_failed is not None:
-            # Whoever fails next because of it may still say so.
+            # Others that fail because of it may still report why.
             self._wait_for_exit(self._unfinished_workers(), EXIT_GRACE_S)
         self._stop_observers()
-        return self._build_exit_report(first_failed, timeout_s, cancelled=dismissed)
+        return self._build_exit_report(first_failed, timeout_s, cancelled=cancelled)
 
     def _unfinished_workers(self) -> list[WorkerProcess]:
         return [worker for worker in self.workers if not worker.role.service and worker.process.is_alive()]
 
     def _is_running(self) -> bool:
-        """Whether there is somebody to wait for. Where there are only services, their own end is the end."""
+        """Whether there is a process to wait for. Where all are services, the trial ends with them."""
         if self.external_ranks is not None:
             return self.external_ranks.is_running()
         required_workers = [worker for worker in self.workers if not worker.role.observer]
@@ -115,7 +139,7 @@ class ProcessGroup:
     def _wait_for_end(
         self, deadline: float, control: ControlChannel | None
     ) -> tuple[WorkerProcess | FailedProcess | None, bool]:
-        """The first process that ended badly, if one did, and whether the crew was told to end."""
+        """The first process that failed, if one did, and whether an end was requested."""
         running = [worker for worker in self.workers if not worker.role.observer]
         while self._is_running():
             left = deadline - time.monotonic()
@@ -152,43 +176,41 @@ class ProcessGroup:
     def _build_exit_report(
         self, first_failed: WorkerProcess | FailedProcess | None, timeout_s: float, *, cancelled: bool
     ) -> ExitReport:
-        """What there is to see before everything is ended."""
+        """The state of the processes before they are ended."""
         if first_failed is None and (cancelled or not self._is_running()):
             return ExitReport(timed_out=False, timeout_s=timeout_s, cancelled=cancelled)
         hung = self._hung()
         failed_workers = [worker for worker in self.workers if not worker.role.observer and worker.process.exitcode]
-        ended: list[WorkerProcess | FailedProcess] = [one for one in (first_failed,) if one is not None]
-        ended += [worker for worker in failed_workers if worker is not first_failed]
+        failed: list[WorkerProcess | FailedProcess] = [first_failed] if first_failed is not None else []
+        failed += [worker for worker in failed_workers if worker is not first_failed]
         return ExitReport(
             timed_out=first_failed is None,
             timeout_s=timeout_s,
-            failed=tuple(one if isinstance(one, FailedProcess) else _as_failed_process(one) for one in ended),
-            stopped=tuple(one.title for one in hung if one.stopped),
+            failed=tuple(entry if isinstance(entry, FailedProcess) else _as_failed_process(entry) for entry in failed),
+            stopped=tuple(process.title for process in hung if process.stopped),
             stacks=dump_stacks(hung),
             out_of_memory=count_memory_kills() > self._memory_kills,
         )
 
     def _hung(self) -> list[HungProcess]:
-        """Every rank that is still there, and whatever else the backend started; the ranks of a launcher too."""
-        found = []
+        """The processes that have not ended: ranks, those of launchers too, and services."""
+        hung = []
         if self.external_ranks is not None:
-            found += [_hung(one, self.folder) for one in self.external_ranks.progress() if pid_alive(one.pid)]
+            running = [rank for rank in self.external_ranks.progress() if pid_alive(rank.pid)]
+            hung += [_hung_rank(rank, self.folder / f"rank-{rank.rank}.log") for rank in running]
         for worker in self.workers:
             pid = worker.process.pid
             if worker.role.observer or pid is None or not worker.process.is_alive():
                 continue
             if worker.launcher:
-                found += [
-                    HungProcess(f"rank {one.rank}", one.pid, worker.log, is_stopped(one.pid))
-                    for one in read_progress(self.folder)
-                    if psutil.pid_exists(one.pid)
-                ]
+                progress = read_progress(self.folder)
+                hung += [_hung_rank(rank, worker.log) for rank in progress if psutil.pid_exists(rank.pid)]
             else:
-                found.append(HungProcess(worker.title, pid, worker.log, is_stopped(pid)))
-        return found
+                hung.append(HungProcess(worker.title, pid, worker.log, is_stopped(pid)))
+        return hung
 
     def end(self) -> None:
-        """End all of it now, whatever the processes have started themselves included."""
+        """Kill all processes now, with those that they have started themselves. A second call does nothing."""
         if self.ended:
             return
         self.ended = True
@@ -196,7 +218,7 @@ class ProcessGroup:
             self.external_ranks.end()
         for worker in self.workers:
             if worker.process.pid:
-                # By itself first: it may be so young that it leads no session yet.
+                # The process itself first: if it was just started, it may not lead its session yet.
                 worker.process.kill()
                 kill_session(worker.process.pid)
         for worker in self.workers:
@@ -209,5 +231,5 @@ def _as_failed_process(worker: WorkerProcess) -> FailedProcess:
     return FailedProcess(role, worker.number, worker.process.exitcode or 0, worker.log, time.time())
 
 
-def _hung(one: RankProgress, folder: Path) -> HungProcess:
-    return HungProcess(f"rank {one.rank}", one.pid, folder / f"rank-{one.rank}.log", is_stopped(one.pid))
+def _hung_rank(progress: RankProgress, log: Path) -> HungProcess:
+    return HungProcess(f"rank {progress.rank}", progress.pid, log, is_stopped(progress.pid))

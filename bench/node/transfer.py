@@ -1,5 +1,8 @@
-"""The files of a trial's folder as lines of text, for nodes that share no disk with the harness: through ssh, through
-a pod's log. A line is one whole file; nothing in it is ever executed."""
+"""Transfers the files of a trial's folder as lines of text, for nodes that share no disk with the harness.
+
+The lines go through ssh or the log of a pod. Each line holds one file, compressed; nothing in it is executed or
+unpickled.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +15,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-LINE_PREFIX = "scaling-parcel "
+LINE_PREFIX = "scaling-transfer "
 MAX_FILE_BYTES = 2**28
+"""The largest file that is accepted, uncompressed."""
 NODE_OUTPUT = re.compile(
     r"(record|node)-[0-9]+\.json|failure-[A-Za-z0-9_-]+-[0-9]+\.json|progress-[0-9]+"
     r"|telemetry-[A-Za-z0-9._-]+\.jsonl|[A-Za-z0-9][A-Za-z0-9._-]*\.log"
@@ -22,12 +26,14 @@ MAX_NAME_LENGTH = 200
 
 
 class TransferError(ValueError):
-    """A line that is no file of a parcel."""
+    """A line that holds no valid file. The text says why."""
 
 
 def is_node_output(name: str) -> bool:
-    """Whether a file of this name is a node's to leave (pure). What the harness keeps beside them, such as claims and
-    configurations of ssh, is nobody else's to write."""
+    """Whether nodes write files of this name (pure).
+
+    They may not write those that the harness keeps in the same folder, such as job handles and ssh configurations.
+    """
     return len(name) <= MAX_NAME_LENGTH and NODE_OUTPUT.fullmatch(name) is not None
 
 
@@ -54,7 +60,7 @@ def result_folder(out: Path, *, fresh: bool) -> Iterator[Path]:
 
 
 def encode_folder(folder: Path) -> Iterator[str]:
-    """Every plain file that a node leaves in ``folder``, a line each; all else stays behind."""
+    """One line for each regular file in ``folder`` that nodes write; other files are left out."""
     for path in sorted(folder.iterdir()):
         if path.is_file() and not path.is_symlink() and is_node_output(path.name):
             packed = base64.b85encode(zlib.compress(path.read_bytes())).decode()
@@ -62,28 +68,32 @@ def encode_folder(folder: Path) -> Iterator[str]:
 
 
 class TransferReceiver:
-    """Puts the files of parcels into ``folder``. What other nodes or a stranger may have sent is checked."""
+    """Writes the files of received lines into ``folder``. Lines are not trusted: names and sizes are checked."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, max_file_bytes: int = MAX_FILE_BYTES) -> None:
+        self.folder, self.max_file_bytes = folder, max_file_bytes
 
     def take(self, line: str) -> bool:
-        """Whether the line was a file of a parcel, which then lies in the folder. Raises :class:`TransferError`."""
+        """Write the file that a line holds; returns whether the line holds one.
+
+        Raises:
+            TransferError: If the line is damaged, or holds a file that no node writes.
+        """
         if not line.startswith(LINE_PREFIX):
             return False
         try:
             document = json.loads(line.removeprefix(LINE_PREFIX))
             name, packed = document["file"], base64.b85decode(document["packed"])
         except (ValueError, KeyError, TypeError):
-            raise TransferError("a line of a parcel is cut off or damaged") from None
+            raise TransferError("a transferred line is incomplete or damaged") from None
         if not isinstance(name, str) or not is_node_output(name):
-            raise TransferError(f"a parcel holds a file with the name {name!r}, which no node leaves")
+            raise TransferError(f"a transferred file is named {name!r}, which no node writes")
         decompressor = zlib.decompressobj()
         try:
-            content = decompressor.decompress(packed, MAX_FILE_BYTES)
+            content = decompressor.decompress(packed, self.max_file_bytes)
         except zlib.error:
-            raise TransferError(f"{name} in a parcel is damaged") from None
+            raise TransferError(f"transferred file {name} is damaged") from None
         if not decompressor.eof:
-            raise TransferError(f"{name} in a parcel is larger than {MAX_FILE_BYTES} bytes, or cut off")
+            raise TransferError(f"transferred file {name} is larger than {self.max_file_bytes} bytes, or incomplete")
         (self.folder / name).write_bytes(content)
         return True

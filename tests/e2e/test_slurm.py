@@ -146,7 +146,7 @@ def test_a_round_in_one_job(harness, slurm):
     assert jobs_so_far(slurm) == before + 1
     assert cells[1]["outcome"] == "ok"
     assert cells[2]["outcome"] == "failed"
-    assert "rank 1 ended with status 3 and no word in measured step 3" in cells[2]["reason"]
+    assert "rank 1 exited with status 3 in measured step 3" in cells[2]["reason"]
 
 
 def test_a_harness_that_is_killed_finds_its_job_again_and_one_that_is_interrupted_cancels_it(harness, slurm):

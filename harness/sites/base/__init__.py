@@ -1,1 +1,1 @@
-"""What all sites share: the contract, running trials, job handles, diagnosis."""
+"""What all sites share: the contract, running trials and their job handles, results and diagnosis."""

@@ -1,8 +1,8 @@
-"""The contract of a site: where the processes of a case run.
+"""The contract of a site, which runs the processes of a case somewhere: on this machine, hosts, a cluster.
 
-A new site is one new file in this folder that defines ``SITE``, an instance of :class:`Site`. What sites that reach
-beyond this machine have in common is in :mod:`harness.sites.base.remote`; on each of their nodes runs
-:mod:`bench.node.agent`.
+A new site is a folder ``harness/sites/<name>`` with a ``site.py`` that defines ``SITE``, an instance of :class:`Site`.
+On each node it runs the node agent (:mod:`bench.node.agent`); what sites need for that is in
+:mod:`harness.sites.base.remote`.
 """
 
 from __future__ import annotations
@@ -25,29 +25,38 @@ from harness.planning.placements import Machine
 
 @dataclass(frozen=True)
 class TrialResult:
-    """How a trial's processes ended, with what they left."""
+    """How a trial ended, with what its processes left."""
 
     outcome: Outcome
     reason: str | None
+    """Why the outcome is not ``ok``."""
     ranks: tuple[RankRecord, ...]
     failures: tuple[RankFailure, ...]
     log_tail: tuple[str, ...]
+    """The last lines of logs, and stack dumps; empty where the outcome is ``ok``."""
     recordings: tuple[Recording, ...] = ()
-    """Of the nodes' samplers."""
+    """The recordings of the nodes' samplers."""
     link: Link | None = None
+    """The links between the ranks, where they ran in network namespaces."""
     nodes: tuple[NodeFacts, ...] = ()
-    """Where it ran, beyond this machine."""
+    """The machines that it ran on, other than this one."""
     cost: float | None = None
-    """What it was billed, in the unit of the price that was given."""
+    """What it was billed, in the unit of the given price."""
     cost_reason: str | None = None
-    """Why the cost is unknown where the site bills its trials."""
+    """Why the cost is unknown, where the site bills its trials."""
 
 
 DEFAULT_SITE = "local"
 
 
 class TrialRequest(NamedTuple):
-    """A trial that is to be run: its processes' records and logs go to ``folder``."""
+    """A trial that is to be run.
+
+    Attributes:
+        case: The case to run.
+        roles: The kinds of processes that it needs, in the order in which they are started.
+        folder: Existing folder for what the processes leave.
+    """
 
     case: Case
     roles: tuple[Role, ...]
@@ -55,16 +64,20 @@ class TrialRequest(NamedTuple):
 
 
 class Site(ABC):
-    """Starts the processes of a case, waits for them, brings back what they left."""
+    """Starts the processes of a case, waits for them, and collects what they left.
+
+    Args:
+        chosen: The options of the site; by default those of :attr:`options` without arguments.
+    """
 
     name: str
     summary: str
     options: ClassVar[type[Options]] = Options
-    """Its knobs: ``--set NAME.KNOB=VALUE``, one value each."""
+    """Its options, each with one value: ``--set NAME.OPTION=VALUE``."""
     requires: tuple[str, ...] = ()
-    """Importable modules without which it can't be used."""
+    """Importable modules without which the site can't be used."""
     extra: str = ""
-    """The optional dependencies of ours that bring them."""
+    """The extra of this project that installs them."""
     provides_services: bool = False
     """It keeps the services of a backend itself and starts the ranks on them: its trials have neither a backend's
     services nor the role that starts ranks on these (:func:`bench.core.case.roles_to_start`)."""
@@ -72,17 +85,17 @@ class Site(ABC):
     """The launchers that it has, by name (:mod:`bench.node.launchers.base`): they decide which backends can run there.
     Cases with roles that none of these can start are skipped."""
     shares_environment: bool = False
-    """Its ranks run in this very environment: what a backend lacks here is missing there too."""
+    """Its ranks run in this Python environment: what a backend lacks here is missing there too."""
 
     def __init__(self, chosen: Options | None = None) -> None:
         self.chosen = chosen or self.options()
 
     def with_options(self, chosen: Options) -> Self:
-        """This site with its knobs set."""
+        """This site with other options."""
         return type(self)(chosen)
 
     def machine(self) -> Machine:
-        """What is known of its nodes before anything runs there."""
+        """What is known of its nodes before a trial runs on them."""
         return Machine(site=self.name, multi_node=True, cores=None, gpus=None)
 
     def survey(self) -> None:
@@ -99,17 +112,17 @@ class Site(ABC):
         return None
 
     def missing_option(self) -> str | None:
-        """Which knob has no default and was not set, with how to set it."""
+        """Which option has no default and is not set, with how to set it, or ``None``."""
         return None
 
     def missing_dependency(self) -> str | None:
-        """Which optional dependency is missing here, with the command that installs it."""
+        """Which optional dependency is missing here, with the command that installs it, or ``None``."""
         missing = [module for module in self.requires if importlib.util.find_spec(module) is None]
         return f'{", ".join(missing)} not installed: pip install "scaling-harness[{self.extra}]"' if missing else None
 
     @abstractmethod
     def render(self, case: Case, roles: tuple[Role, ...]) -> dict[str, str]:
-        """The files it would submit, by name (pure). Nothing secret is in them."""
+        """The text of the files that it would submit for a case, by name (pure). They hold no secrets."""
 
     def reserve(self, cases: Sequence[Case]) -> None:
         """Take note of all cases of a sweep. Called once, before its first trial, for a site that starts machines for
@@ -118,23 +131,32 @@ class Site(ABC):
 
     @abstractmethod
     def start(self, request: TrialRequest) -> Job:
-        """Start the processes of a trial, or submit them."""
+        """Start the processes of a trial, or submit them.
+
+        Raises:
+            HarnessError: If that fails in a way that the user can mend.
+        """
 
     @property
     def submits_rounds(self) -> bool:
-        """Whether it takes all trials of a round at once."""
+        """Whether it accepts all trials of a round at once (:meth:`submit_round`)."""
         return False
 
     def submit_round(self, trials: Sequence[TrialRequest]) -> list[Job]:
-        """Submit them all at once where the site :attr:`submits_rounds`, to be waited for in this order."""
+        """Submit several trials at once. Their jobs are waited for in this order."""
         return [self.start(request) for request in trials]
 
     def reattach(self, request: TrialRequest, handle: str) -> Job | None:
-        """The job of a sweep that was interrupted, under way or ended; ``None`` where nothing of it is left."""
+        """The job of a trial whose sweep was interrupted, running or ended; ``None`` where the job no longer exists.
+
+        Args:
+            request: The trial.
+            handle: The :attr:`Job.handle` of its job.
+        """
         return None
 
     def warm(self, modules: tuple[str, ...]) -> None:
-        """Prepare for ranks that will import ``modules``."""
+        """Prepare for ranks that will import ``modules``, where that saves time."""
         return
 
 
@@ -142,13 +164,14 @@ class Job(ABC):
     """The processes of one trial."""
 
     handle: str | None = None
-    """By which :meth:`Site.reattach` finds it again after this process has gone; ``None``: it ends with this
+    """What :meth:`Site.reattach` finds the job by when this process is gone; ``None``: the job ends with this
     process."""
 
     @abstractmethod
     def wait(self, timeout_s: float) -> TrialResult:
-        """Wait for the end, or end it after ``timeout_s`` of running; either way nothing of it is left running."""
+        """Wait until the trial ends, or end it after ``timeout_s`` seconds of running. Nothing of it is left
+        running."""
 
     @abstractmethod
     def cancel(self) -> None:
-        """End all of it now."""
+        """End all processes of the trial now."""

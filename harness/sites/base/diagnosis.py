@@ -1,4 +1,4 @@
-"""What the processes of a trial left behind: who failed first, where each rank was, what it said."""
+"""Diagnoses how a trial ended, from what its processes left: which failed first, and in which step each rank was."""
 
 from __future__ import annotations
 
@@ -22,12 +22,14 @@ TAIL_LINES = 20
 STACK_LINES = 120
 
 RANK_ROLES = ("rank", "worker")
-"""Roles whose processes hold the rank of their own number: Dask's workers do."""
+"""Roles whose process number is that of a rank: a Dask worker runs the rank of its number."""
+NO_RECORD = "ended without a record"
+"""What is said of a process whose exit status is unknown."""
 
 
 @dataclass(frozen=True)
 class LostNode:
-    """A node that went without a word, and what is known of why."""
+    """A node that left no report, and why as far as the site knows."""
 
     node: int
     name: str
@@ -35,13 +37,21 @@ class LostNode:
 
     @property
     def title(self) -> str:
+        """``node 2 (n3)``."""
         return f"node {self.node} ({self.name})"
 
 
 def diagnose(
     folder: Path, exit_report: ExitReport, lost: Sequence[LostNode] = (), ranks_on_a_node: int = 1
 ) -> TrialResult:
-    """Read what is in the trial's folder and say how it ended."""
+    """Read the trial's folder and diagnose how the trial ended.
+
+    Args:
+        folder: The trial's folder, with records, failures, progress files, recordings and logs.
+        exit_report: How its processes ended, on all nodes together.
+        lost: Nodes that left no report.
+        ranks_on_a_node: The number of ranks on each node.
+    """
     records = sorted(_read_records(folder, "record-*.json", RankRecord), key=lambda record: record.rank)
     progress = read_progress(folder)
     failures = tuple(
@@ -63,7 +73,15 @@ def diagnose(
 def determine_outcome(
     exit_report: ExitReport, failures: Sequence[RankFailure], progress: Sequence[RankProgress]
 ) -> tuple[Outcome, str | None]:
-    """Outcome and reason (pure but for the log of mpirun): who was first, and in which step."""
+    """The outcome of a trial, and the reason unless it is ``ok``: which process failed first, and in which step.
+
+    Pure, but that it reads mpirun's log where mpirun failed.
+
+    Args:
+        exit_report: How the processes ended.
+        failures: The errors that processes reported, the first one first.
+        progress: How far each rank has come.
+    """
     if exit_report.timed_out:
         return (
             "timeout",
@@ -73,52 +91,56 @@ def determine_outcome(
     if killed is not None:
         why = " (the kernel ran out of memory)" if exit_report.out_of_memory else ""
         return "failed", _describe_exit(killed, progress) + why
-    said = {(failure.role, failure.rank) for failure in failures}
+    reporters = {(failure.role, failure.rank) for failure in failures}
     first = exit_report.failed[0] if exit_report.failed else None
-    # Who left without a word was not told why by the others; they fail because it is gone.
-    if failures and (first is None or first.role not in RANK_ROLES or ("rank", first.number) in said):
+    # A rank that ended first without reporting an error is the cause: the errors of others follow from its end.
+    if failures and (first is None or first.role not in RANK_ROLES or ("rank", first.number) in reporters):
         cause = failures[0]
         where = f" ({cause.where})" if cause.where else ""
         return "failed", f"{cause.role} {cause.rank}: {cause.error}{where}"
     if first is None:
         return "ok", None
     lost = _rank_lost_by_mpirun(first) if first.role == MPIRUN else None
-    return "failed", f"{_describe_exit(lost or first, progress)}; see the log's last lines"
+    return "failed", f"{_describe_exit(lost or first, progress)}; see the last lines of its log"
 
 
 def describe_lost_node(lost: LostNode, progress: Sequence[RankProgress], ranks_on_a_node: int) -> str:
-    """``node 2 (n3) is gone: Slurm says NODE_FAIL; rank 2 was last seen in measured step 17``."""
-    on_node = [one for one in progress if one.rank // ranks_on_a_node == lost.node]
-    said = f"; last seen: {describe_progress(on_node)}" if on_node else ""
-    return f"{lost.title} is gone: {lost.why}{said}"
+    """``node 2 (n3) is gone: Slurm says NODE_FAIL; last seen: rank 2 in measured step 17``."""
+    on_node = [rank for rank in progress if rank.rank // ranks_on_a_node == lost.node]
+    last_seen = f"; last seen: {describe_progress(on_node)}" if on_node else ""
+    return f"{lost.title} is gone: {lost.why}{last_seen}"
 
 
 def describe_progress(progress: Sequence[RankProgress], stopped: Sequence[str] = ()) -> str:
     """``rank 0 in measured step 17, rank 1 in measured step 17 (stopped)``."""
     if not progress:
-        return "no rank had begun"
+        return "no rank had started"
     stopped_ranks = {int(title.split()[-1]) for title in stopped if title.split()[0] in RANK_ROLES}
     return ", ".join(
-        f"rank {one.rank} {one.description}{' (stopped)' if one.rank in stopped_ranks else ''}" for one in progress
+        f"rank {rank.rank} {rank.description}{' (stopped)' if rank.rank in stopped_ranks else ''}" for rank in progress
     )
 
 
 def _describe_exit(failed: FailedProcess, progress: Sequence[RankProgress]) -> str:
     if failed.status is None:
-        description = "ended without a word"
+        description = NO_RECORD
     elif failed.status < 0:
         description = f"was killed by {signal.Signals(-failed.status).name}"
     else:
-        description = f"ended with status {failed.status} and no word"
-    where = next((one.description for one in progress if one.rank == failed.number and failed.role in RANK_ROLES), None)
+        description = f"exited with status {failed.status}"
+    where = _description_of(failed.number, progress) if failed.role in RANK_ROLES else None
     if where is None:
         return f"{failed.title} {description}"
-    place = where if failed.role == "rank" else f"with rank {failed.number} {where}"
-    return f"{failed.title} {description} {place}"
+    where = where if failed.role == "rank" else f"with rank {failed.number} {where}"
+    return f"{failed.title} {description} {where}"
+
+
+def _description_of(rank: int, progress: Sequence[RankProgress]) -> str | None:
+    return next((entry.description for entry in progress if entry.rank == rank), None)
 
 
 def _rank_lost_by_mpirun(failed: FailedProcess) -> FailedProcess | None:
-    """The rank that mpirun says it lost."""
+    """The rank that mpirun reports as lost."""
     lost = lost_rank(last_lines(failed.log, STACK_LINES))
     return FailedProcess("rank", *lost, failed.log) if lost else None
 
@@ -126,20 +148,20 @@ def _rank_lost_by_mpirun(failed: FailedProcess) -> FailedProcess | None:
 def _with_progress(failure: RankFailure, progress: Sequence[RankProgress]) -> RankFailure:
     if failure.where or failure.role != "rank":
         return failure
-    where = next((one.description for one in progress if one.rank == failure.rank), "")
-    return failure.model_copy(update={"where": where})
+    return failure.model_copy(update={"where": _description_of(failure.rank, progress) or ""})
 
 
 def read_recordings(folder: Path) -> tuple[Recording, ...]:
-    """What the samplers wrote; a recording that can't be read is left out."""
-    found = []
+    """The recordings of the samplers; one that can't be read is left out."""
+    recordings = []
     for path in sorted(folder.glob("telemetry-*.jsonl")):
         with contextlib.suppress(OSError, ValueError), path.open() as lines:
-            found.append(read_recording(lines))
-    return tuple(found)
+            recordings.append(read_recording(lines))
+    return tuple(recordings)
 
 
 def last_lines(log: Path, count: int) -> list[str]:
+    """The last ``count`` lines of a log; none where it can't be read."""
     with contextlib.suppress(OSError):
         return log.read_text(errors="replace").splitlines()[-count:]
     return []

@@ -1,4 +1,4 @@
-"""Finds sites by looking into their folder."""
+"""Finds sites by name, each in a folder of its own."""
 
 from __future__ import annotations
 
@@ -10,11 +10,16 @@ from harness.sites.base.contract import Site
 
 
 def site_names() -> list[str]:
+    """The names of all sites."""
     return list(plugin_modules("harness.sites", "site"))
 
 
 def find_site(name: str) -> Site:
-    """The site in ``harness/sites/<name>/site.py``. Raises :class:`UsageError`."""
+    """The site in ``harness/sites/<name>/site.py``.
+
+    Raises:
+        UsageError: If there is none of this name.
+    """
     modules = plugin_modules("harness.sites", "site")
     if name not in modules:
         raise UsageError(f"unknown site '{name}'{suggest_name(name, list(modules))}")

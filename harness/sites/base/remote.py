@@ -1,10 +1,10 @@
-"""What sites beyond this machine have in common: what runs on their nodes, and what is made of what nodes leave."""
+"""What sites share that run node agents: the agent's command, and the result of a trial from the agents' reports."""
 
 from __future__ import annotations
 
 import random
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -17,27 +17,28 @@ from harness.sites.base.contract import Job, TrialResult
 from harness.sites.base.diagnosis import LostNode, diagnose
 
 MARGIN_S = 30.0
-"""How long after a case's own time the harness waits for its nodes' own words."""
+"""How long after the time limit of a case the harness waits for the reports of its nodes."""
 PORT_RANGE = (20_000, 29_999)
-"""Where rank 0 may be met: below the ports that systems hand out by themselves."""
+"""The ports at which rank 0 listens: below those that operating systems assign by themselves."""
 
 
 def node_command(*arguments: str, python: str = sys.executable) -> list[str]:
-    """The argument list that each node is started with."""
+    """The argument list of a node agent: ``python -m bench.node.agent`` with ``arguments`` (pure)."""
     return [python, "-m", "bench.node.agent", *arguments]
 
 
 def rendezvous_port(seed: str) -> int:
-    """A port for one trial, by its name: two trials on one host seldom share it (pure)."""
+    """A port for one trial, derived from ``seed``: two trials on one host seldom share it (pure)."""
     return random.Random(seed).randint(*PORT_RANGE)
 
 
 def failed_start(reason: str) -> TrialResult:
+    """The result of a trial that could not be started."""
     return TrialResult("failed", reason, (), (), ())
 
 
 class UnstartedJob(Job):
-    """A trial that could not be started: its site refused it, or isn't there."""
+    """A trial that could not be started: its site refused it, or can't be reached."""
 
     def __init__(self, reason: str) -> None:
         self.reason = reason
@@ -49,14 +50,14 @@ class UnstartedJob(Job):
         return
 
 
-def read_node_ends(folder: Path) -> dict[int, NodeReport]:
-    """The last words of the nodes that have spoken, by node."""
-    found = {}
+def read_node_reports(folder: Path) -> dict[int, NodeReport]:
+    """The reports of the nodes that have left one, by node number."""
+    reports = {}
     for path in folder.glob("node-*.json"):
         with suppress(OSError, ValidationError):
-            end = NodeReport.model_validate_json(path.read_text())
-            found[end.facts.node] = end
-    return found
+            report = NodeReport.model_validate_json(path.read_text())
+            reports[report.facts.node] = report
+    return reports
 
 
 def gather_result(
@@ -66,7 +67,7 @@ def gather_result(
     *,
     agents: int | None = None,
     timed_out: bool = False,
-    silence_reason: str = "",
+    no_report_reason: str = "",
     log_tail: Sequence[str] = (),
 ) -> TrialResult:
     """The result of a trial, from what its node agents left in ``folder``.
@@ -77,44 +78,46 @@ def gather_result(
         lost: Nodes that the site knows to be gone.
         agents: How many node agents report; by default one on each node of the case.
         timed_out: Whether the harness had to end the trial.
-        silence_reason: What the site knows of why a node left no report.
+        no_report_reason: What the site knows of why a node left no report.
         log_tail: The last lines of the site's own log, kept where the trial did not succeed.
     """
-    ends = read_node_ends(folder)
-    result = diagnose(folder, _merge_exit_reports(folder, case, ends, timed_out=timed_out), lost, case.ranks_on_a_node)
+    reports = read_node_reports(folder)
+    exit_report = _merge_exit_reports(folder, case, reports.values(), timed_out=timed_out)
+    result = diagnose(folder, exit_report, lost, case.ranks_on_a_node)
     problem = next(
-        (f"node {node} ({end.facts.host}): {end.problem}" for node, end in ends.items() if end.problem), None
+        (f"node {node} ({report.facts.host}): {report.problem}" for node, report in reports.items() if report.problem),
+        None,
     )
-    silent = sorted(set(range(agents or case.nodes)) - set(ends))
+    unreported = sorted(set(range(agents or case.nodes)) - set(reports))
     if not lost and problem is not None:
         result = replace(result, outcome="failed", reason=problem)
-    elif silent and result.outcome == "ok":
-        detail = f": {silence_reason}" if silence_reason else ""
-        result = replace(result, outcome="failed", reason=f"node {silent[0]} ended without a word{detail}")
+    elif unreported and result.outcome == "ok":
+        detail = f": {no_report_reason}" if no_report_reason else ""
+        result = replace(result, outcome="failed", reason=f"node {unreported[0]} left no report{detail}")
     if result.outcome != "ok":
         result = replace(result, log_tail=(*result.log_tail, *log_tail))
-    return replace(result, nodes=tuple(ends[node].facts for node in sorted(ends)))
+    return replace(result, nodes=tuple(reports[node].facts for node in sorted(reports)))
 
 
-def _merge_exit_reports(folder: Path, case: Case, ends: dict[int, NodeReport], *, timed_out: bool) -> ExitReport:
-    """What all nodes saw, as if it had been one machine. A process that ended badly says more than the time that the
-    others waited for it."""
-    scenes = [end.exit_report for end in ends.values() if end.exit_report is not None]
-    failed = sorted(
-        (gone_process for scene in scenes for gone_process in scene.failed), key=lambda gone_process: gone_process.at
-    )
+def _merge_exit_reports(folder: Path, case: Case, reports: Iterable[NodeReport], *, timed_out: bool) -> ExitReport:
+    """The reports of all nodes as if it were one machine.
+
+    A process that failed counts for more than the time limit that others reached while they waited for it.
+    """
+    exit_reports = [report.exit_report for report in reports if report.exit_report is not None]
+    failed = sorted((process for report in exit_reports for process in report.failed), key=lambda process: process.at)
     return ExitReport(
-        timed_out=not failed and (timed_out or any(scene.timed_out for scene in scenes)),
+        timed_out=not failed and (timed_out or any(report.timed_out for report in exit_reports)),
         timeout_s=case.timeout_s,
-        failed=tuple(_with_local_log(folder, gone_process) for gone_process in failed),
-        stopped=tuple(title for scene in scenes for title in scene.stopped),
-        stacks={title: lines for scene in scenes for title, lines in scene.stacks.items()},
-        out_of_memory=any(scene.out_of_memory for scene in scenes),
+        failed=tuple(_with_local_log(folder, process) for process in failed),
+        stopped=tuple(title for report in exit_reports for title in report.stopped),
+        stacks={title: lines for report in exit_reports for title, lines in report.stacks.items()},
+        out_of_memory=any(report.out_of_memory for report in exit_reports),
     )
 
 
 def _with_local_log(folder: Path, failed: FailedProcess) -> FailedProcess:
-    """Its log lies here by now, whatever the path on its node was."""
+    """The process with the path of its log in ``folder``, whatever that was on its node."""
     return replace(failed, log=folder / failed.log.name)
 
 
@@ -125,6 +128,6 @@ __all__ = [
     "failed_start",
     "gather_result",
     "node_command",
-    "read_node_ends",
+    "read_node_reports",
     "rendezvous_port",
 ]

@@ -1,6 +1,7 @@
-"""What a trial's folder says of a job that outlives the harness: by it a resumed sweep finds the job again.
+"""A running trial: started or reattached, waited for, and removed once its result is stored.
 
-A trial under way: submitted or taken up again, waited for, and cleared away once what it measured is stored.
+The job of a trial may outlive the harness. Its handle is written to the trial's folder, so that a resumed sweep finds
+the job again.
 """
 
 from __future__ import annotations
@@ -28,28 +29,28 @@ HANDLE_FILE = "claim.json"
 
 
 class JobHandle(FrozenModel):
-    """Which trial a job was submitted for, and by what handle its site knows it."""
+    """The handle by which a site knows a job, with the trial that the job was submitted for."""
 
     case: Case
     round: int
     handle: str
     started_at: str
     began_s: float
-    """When it was submitted, in seconds of the Unix epoch."""
+    """When it was submitted, in seconds since the Unix epoch."""
 
 
 def save_job_handle(folder: Path, job_handle: JobHandle) -> None:
-    """Written as soon as the job is there."""
+    """Write the handle of a job to its trial's folder, as soon as the job exists."""
     (folder / HANDLE_FILE).write_text(job_handle.model_dump_json())
 
 
 def delete_job_handle(folder: Path) -> None:
-    """Nobody is to find this job again: it was cancelled."""
+    """Delete the handle of a job that was cancelled or has ended."""
     (folder / HANDLE_FILE).unlink(missing_ok=True)
 
 
 def read_job_handles(sweep_folder: Path) -> dict[tuple[str, int], tuple[JobHandle, Path]]:
-    """By case key and round, with the trial's folder."""
+    """The handles in a sweep's folder with the folders of their trials, by case key and round."""
     job_handles = {}
     for path in sweep_folder.glob(f"*/{HANDLE_FILE}"):
         with suppress(OSError, ValidationError):
@@ -62,7 +63,7 @@ DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 
 
 class RunningTrial(NamedTuple):
-    """A trial's job, where it leaves what it leaves, and when it began: for people, and in seconds of the epoch."""
+    """The job of a trial, its folder, and when it began: as ISO 8601 text, and in seconds since the Unix epoch."""
 
     job: Job
     folder: Path
@@ -70,8 +71,12 @@ class RunningTrial(NamedTuple):
     began_s: float
 
     def wait(self, timeout_s: float) -> TrialResult:
-        """Its ending. Where waiting itself fails in a way that the user can mend, the job and its claim stay: a resumed
-        sweep takes it up. Whatever else comes between, a Ctrl-C too, ends it."""
+        """Wait for its result, at most ``timeout_s`` seconds of running.
+
+        Raises:
+            HarnessError: If waiting fails in a way that the user can mend. The job and its handle stay, and a resumed
+                sweep reattaches the job. Any other exception, Ctrl-C included, cancels it.
+        """
         try:
             return self.job.wait(timeout_s)
         except HarnessError:
@@ -81,11 +86,12 @@ class RunningTrial(NamedTuple):
             raise
 
     def cancel(self) -> None:
+        """End its processes now, and delete its handle."""
         self.job.cancel()
         delete_job_handle(self.folder)
 
     def clear(self, *, succeeded: bool) -> None:
-        """What it measured is safe: its folder goes, or stays for people to look into where it did not end well."""
+        """Remove its folder once its result is stored. That of a trial that did not succeed stays, for inspection."""
         if succeeded:
             shutil.rmtree(self.folder, ignore_errors=True)
         else:
@@ -93,14 +99,22 @@ class RunningTrial(NamedTuple):
 
     @property
     def wall_s(self) -> float:
+        """Seconds since it was started."""
         return time.time() - self.began_s
 
 
 def utc_now() -> str:
+    """The current time as ISO 8601 text, to the millisecond."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 def start_trial(case: Case, round_number: int, site: Site, backend: Backend, sweep_folder: Path) -> RunningTrial:
+    """Start a trial in a new folder of its sweep.
+
+    Raises:
+        StoreError: If the folder can't be written.
+        HarnessError: If the site can't start it in a way that the user can mend.
+    """
     began = (utc_now(), time.time())
     request = _make_request(case, round_number, site, backend, sweep_folder)
     with disk_errors_reported(sweep_folder):
@@ -110,7 +124,7 @@ def start_trial(case: Case, round_number: int, site: Site, backend: Backend, swe
 def start_all(
     cases: Sequence[Case], round_number: int, site: Site, backends: Mapping[str, Backend], sweep_folder: Path
 ) -> dict[str, RunningTrial]:
-    """By key, where the site takes a whole round at once; else nothing."""
+    """Start all trials of a round at once, where the site does that; returns them by case key, else none."""
     if not site.submits_rounds or len(cases) < 2:
         return {}
     began = (utc_now(), time.time())
@@ -124,12 +138,13 @@ def start_all(
 
 
 def reattach_trial(job_handle: JobHandle, folder: Path, site: Site, backend: Backend) -> RunningTrial | None:
-    """A job that was submitted before the sweep was interrupted, under way or ended; ``None`` where it is lost."""
+    """The trial of a job that was submitted before its sweep was interrupted; ``None`` where the job no longer
+    exists."""
     job = site.reattach(
         TrialRequest(job_handle.case, _roles(job_handle.case, backend, site), folder), job_handle.handle
     )
     if job is None:
-        # Or the next one who looks would find this claim beside that of the job which takes its place.
+        # Else the next resumed sweep would find this handle beside that of the job that replaces this one.
         delete_job_handle(folder)
         return None
     return RunningTrial(job, folder, job_handle.started_at, job_handle.began_s)
@@ -156,7 +171,11 @@ def _with_handle(running: RunningTrial, case: Case, round_number: int) -> Runnin
 
 @contextmanager
 def disk_errors_reported(folder: Path) -> Iterator[None]:
-    """A full or read-only disk as one line. Raises :class:`StoreError`."""
+    """A context that turns the errors of a full or read-only disk into one line.
+
+    Raises:
+        StoreError: Where such an error occurs.
+    """
     try:
         yield
     except OSError as problem:

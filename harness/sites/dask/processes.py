@@ -21,7 +21,7 @@ from bench.dask_cluster.cluster import ClusterInfo, ClusterStartResult, JobQueue
 from bench.dask_cluster.trial import CLIENT_REPORT_FILE, ClientReport
 from harness.sites.base.contract import Job, TrialResult
 from harness.sites.base.diagnosis import last_lines
-from harness.sites.base.remote import MARGIN_S, gather_result, read_node_ends
+from harness.sites.base.remote import MARGIN_S, gather_result, read_node_reports
 
 SURVEY_TIMEOUT_S = 60.0
 EXIT_TIMEOUT_S = 20.0
@@ -141,7 +141,7 @@ class DaskJob(Job):
         path = self.folder / CLIENT_REPORT_FILE
         report = ClientReport.model_validate_json(path.read_text()) if path.exists() else self._client_failure()
         result = gather_result(self.folder, self.case, timed_out=timed_out, log_tail=report.log_tail)
-        if report.problem and not timed_out and (result.outcome == "ok" or not read_node_ends(self.folder)):
+        if report.problem and not timed_out and (result.outcome == "ok" or not read_node_reports(self.folder)):
             return replace(result, outcome="failed", reason=report.problem)
         return result
 

@@ -14,7 +14,7 @@ from bench.core.case import Case
 from bench.node.agent import READY_LINE
 from bench.node.transfer import TransferReceiver
 from harness.sites.base.contract import Job, TrialResult
-from harness.sites.base.remote import MARGIN_S, LostNode, gather_result, read_node_ends
+from harness.sites.base.remote import MARGIN_S, LostNode, gather_result, read_node_reports
 from harness.sites.hosts import client
 from harness.sites.hosts.hosts_file import Host
 from harness.sites.hosts.session import SshSession
@@ -22,7 +22,7 @@ from harness.sites.hosts.session import SshSession
 EXIT_GRACE_S = 3.0
 """How long the others may go on once a node has ended badly: their ranks may still say why."""
 STOP_GRACE_S = 15.0
-"""How long nodes that are told to end may take for stacks and parcels."""
+"""How long nodes that are told to end may take for stack dumps and transfers."""
 DISCONNECT_GRACE_S = 3.0
 
 
@@ -117,7 +117,7 @@ class SshJob(Job):
         return bool(self._running())
 
     def _result(self, *, timed_out: bool) -> TrialResult:
-        reported = read_node_ends(self.folder)
+        reported = read_node_reports(self.folder)
         lost = [
             LostNode(number, session.host.name, self._failure_of(session))
             for number, session in self.nodes.items()

@@ -9,7 +9,7 @@ from contextlib import suppress
 
 from bench.node.transfer import TransferError, TransferReceiver
 from harness.sites.base.contract import Job, TrialRequest, TrialResult
-from harness.sites.base.remote import LostNode, gather_result, read_node_ends
+from harness.sites.base.remote import LostNode, gather_result, read_node_reports
 from harness.sites.kubernetes.client import KubernetesClient, KubernetesError
 from harness.sites.kubernetes.manifests import TERMINATION_GRACE_S
 from harness.sites.kubernetes.pods import Pod, TrialPhase, deleted_pod, pending_reason, trial_phase
@@ -121,7 +121,7 @@ class KubernetesJob(Job):
 
     def _lost(self) -> list[LostNode]:
         """The nodes whose pod failed without a report."""
-        reported = read_node_ends(self.folder)
+        reported = read_node_reports(self.folder)
         return [
             LostNode(node, pod.host or pod.name, pod.reason or "its pod failed")
             for node, pod in self.pods.items()

@@ -133,7 +133,7 @@ def _temporary_toleration(trouble: str) -> Manifest:
 
 def container(case: Case, options: KubernetesOptions, env: list[Manifest]) -> Manifest:
     resources = pod_resources(case, options)
-    arguments = ("--case", f"{CASE_FOLDER}/case.json", "--out", RESULTS_FOLDER, "--parcel")
+    arguments = ("--case", f"{CASE_FOLDER}/case.json", "--out", RESULTS_FOLDER, "--transfer")
     return {
         "name": CONTAINER,
         "image": options.image,

@@ -18,7 +18,7 @@ from bench.core.case import Case, Role
 from bench.plugins.backend import Options
 from harness.errors import HarnessError
 from harness.sites.base.contract import Job, Site, TrialRequest, TrialResult
-from harness.sites.base.remote import MARGIN_S, LostNode, UnstartedJob, gather_result, read_node_ends
+from harness.sites.base.remote import MARGIN_S, LostNode, UnstartedJob, gather_result, read_node_reports
 from harness.sites.sagemaker.archives import BadArchive, pack_source, unpack
 from harness.sites.sagemaker.client import AwsClient, AwsError, TrainingJobDescription
 from harness.sites.sagemaker.training_job import (
@@ -206,7 +206,7 @@ class SagemakerJob(Job):
     def _result(self, description: TrainingJobDescription, problem: str | None, *, timed_out: bool) -> TrialResult:
         case, folder = self.trial.case, self.trial.folder
         reason = f"SageMaker reports {description.failure}" if description.failure else problem or ""
-        unreported = sorted(set(range(case.nodes)) - set(read_node_ends(folder)))
+        unreported = sorted(set(range(case.nodes)) - set(read_node_reports(folder)))
         names = host_names(case.nodes)
         lost = [LostNode(node, names[node], reason) for node in unreported] if reason and not timed_out else []
         tail = [
@@ -215,7 +215,7 @@ class SagemakerJob(Job):
         ]
         if unreported:
             tail += self._log_tail()
-        result = gather_result(folder, case, lost, timed_out=timed_out, silence_reason=reason, log_tail=tail)
+        result = gather_result(folder, case, lost, timed_out=timed_out, no_report_reason=reason, log_tail=tail)
         if description.failure and result.outcome == "ok":
             result = replace(result, outcome="failed", reason=reason, log_tail=tuple(tail))
         cost, unknown = cost_of(description.billable_s, description.instances, self.settings.price_per_hour)

@@ -13,8 +13,8 @@ from pathlib import Path
 from bench.node.launchers.srun import first_failed_task, hosts_of_failed_tasks
 from bench.rank.progress import read_progress
 from harness.sites.base.contract import Job, TrialRequest, TrialResult
-from harness.sites.base.diagnosis import last_lines
-from harness.sites.base.remote import LostNode, failed_start, gather_result, read_node_ends
+from harness.sites.base.diagnosis import NO_RECORD, last_lines
+from harness.sites.base.remote import LostNode, failed_start, gather_result, read_node_reports
 from harness.sites.slurm.batch_script import BEGAN_FILE, ENDED_FILE, HOSTS_FILE, LOG_FILES, RANKS_LOG
 from harness.sites.slurm.client import SlurmClient, SlurmJobState, SlurmUnavailable
 from harness.sites.slurm.options import SlurmOptions, SlurmTimeouts
@@ -22,7 +22,7 @@ from harness.sites.slurm.options import SlurmOptions, SlurmTimeouts
 MIN_QUERY_INTERVAL_S, MAX_QUERY_INTERVAL_S, QUERY_INTERVAL_SHARE = 0.2, 5.0, 0.05
 """Slurm is queried at intervals of a share of the trial's time so far, within limits."""
 TAIL_LINES = 20
-ENDED_SILENTLY = re.compile(r"rank \d+ ended without a word")
+ENDED_SILENTLY = re.compile(rf"rank \d+ {NO_RECORD}")
 
 
 @dataclass
@@ -131,7 +131,7 @@ class SlurmJob(Job):
 
     def _only_lost_nodes_unreported(self) -> bool:
         """Whether all nodes have reported but those that Slurm reports as failed."""
-        ends = read_node_ends(self.folder)
+        ends = read_node_reports(self.folder)
         unreported = self._unreported_nodes()
         if not ends or not unreported:
             return False
@@ -140,7 +140,7 @@ class SlurmJob(Job):
 
     def _unreported_nodes(self) -> dict[int, str]:
         """The host names of the nodes without a report, by node; an empty name where it is not known."""
-        ends = read_node_ends(self.folder)
+        ends = read_node_reports(self.folder)
         listed = last_lines(self.folder / HOSTS_FILE, 10**6)
         unreported = [node for node in range(self.case.nodes) if node not in ends]
         if len(listed) == self.case.nodes:
@@ -177,7 +177,7 @@ class SlurmJob(Job):
         lost = self._lost(timed_out=timed_out)
         tail = [f"slurm: {line}" for name in LOG_FILES for line in last_lines(self.folder / name, TAIL_LINES)]
         reason = "; ".join([*error_messages(tail)[:1], self.job_state.description])
-        result = gather_result(self.folder, self.case, lost, timed_out=timed_out, silence_reason=reason, log_tail=tail)
+        result = gather_result(self.folder, self.case, lost, timed_out=timed_out, no_report_reason=reason, log_tail=tail)
         if result.outcome == "ok" and len(result.ranks) < self.case.ranks:
             # The agents were asked to end, and report nothing else.
             return replace(result, outcome="failed", reason=reason, log_tail=(*result.log_tail, *tail))
@@ -199,7 +199,7 @@ class SlurmJob(Job):
             if time.monotonic() - began > (self.timeouts.file_delay_s if expected else self.timeouts.leave_queue_s):
                 break
             time.sleep(MIN_QUERY_INTERVAL_S)
-        ends = read_node_ends(self.folder)
+        ends = read_node_reports(self.folder)
         if not ends:
             return []
         # Nodes that were killed at the limit have no report either.
@@ -225,7 +225,7 @@ class SlurmJob(Job):
         except OSError:
             return False
         limit_s = int(self.timeouts.step_limit_s(self.case))
-        return took_s >= limit_s and len(read_node_ends(self.folder)) < self.case.nodes
+        return took_s >= limit_s and len(read_node_reports(self.folder)) < self.case.nodes
 
 
 def error_messages(lines: Sequence[str]) -> list[str]:

@@ -1,7 +1,4 @@
-"""Which node is this: one row a site, and Slurm's way to write node lists.
-
-Where the process that others meet listens: on one address, the one that they come in by.
-"""
+"""Which node this is, for each site; Slurm's node lists; the one address that a server of rank 0 listens on."""
 
 from __future__ import annotations
 
@@ -102,16 +99,18 @@ def test_a_range_or_one_by_one_is_the_same(numbers):
     ("meeting", "own", "bound"),
     [
         ("127.0.0.1", None, "127.0.0.1"),
+        ("n1", None, "10.0.0.7"),
+        ("not known yet", None, "not known yet"),
         ("10.77.0.1", None, "10.77.0.1"),
         ("10.77.0.1", "10.0.0.5", "10.0.0.5"),
         ("127.0.1.1", "10.0.0.5", "10.0.0.5"),
         ("localhost", "10.0.0.5", "10.0.0.5"),
         ("::1", "fd00::5", "fd00::5"),
-        ("no such name", "10.0.0.5", "10.0.0.5"),
+        ("not known yet", "10.0.0.5", "10.0.0.5"),
     ],
 )
-def test_whoever_serves_listens_on_its_own_interface_whatever_its_name_means_to_it(meeting, own, bound):
-    assert bind_address(meeting, own) == bound
+def test_a_server_listens_on_its_own_interface_however_its_name_is_resolved(meeting, own, bound):
+    assert bind_address(meeting, own, resolve={"localhost": "127.0.0.1", "n1": "10.0.0.7"}.get) == bound
 
 
 def test_torchrun_s_agent_serves_the_ranks_that_it_starts():

@@ -1,4 +1,4 @@
-"""Files as lines: they come out as they went in, and nothing else comes out."""
+"""The transfer of files as lines: they arrive as they were, and no other file is written."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.node import transfer
 from bench.node.transfer import LINE_PREFIX, TransferError, TransferReceiver, encode_folder
 
 
@@ -20,7 +19,7 @@ def line(name: object, content: bytes = b"x") -> str:
 
 @settings(deadline=None)
 @given(st.binary())
-def test_what_goes_in_comes_out(content):
+def test_a_file_arrives_as_it_was(content):
     import tempfile
     from pathlib import Path
 
@@ -35,12 +34,12 @@ def test_what_goes_in_comes_out(content):
 @pytest.mark.parametrize(
     "name", ["node-0.json", "failure-rank-12.json", "progress-3", "telemetry-0-ip-10.eu.jsonl", "bench-node-1.log"]
 )
-def test_what_nodes_leave_is_taken(tmp_path, name):
+def test_the_files_of_nodes_are_accepted(tmp_path, name):
     assert TransferReceiver(tmp_path).take(line(name))
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
-def test_folders_links_and_what_is_nodes_own_stay_behind(tmp_path):
+def test_folders_links_and_other_files_are_left_out(tmp_path):
     (tmp_path / "folder").mkdir()
     for name in (".hidden", "case.json", "sampling-n1.lock"):
         (tmp_path / name).write_text("x")
@@ -48,7 +47,7 @@ def test_folders_links_and_what_is_nodes_own_stay_behind(tmp_path):
     assert list(encode_folder(tmp_path)) == []
 
 
-def test_other_lines_are_not_ours(tmp_path):
+def test_lines_without_a_file_are_left_to_the_caller(tmp_path):
     assert not TransferReceiver(tmp_path).take("epoch 1 of 3")
     assert list(tmp_path.iterdir()) == []
 
@@ -74,30 +73,34 @@ def test_other_lines_are_not_ours(tmp_path):
         "x.log/../y.log",
     ],
 )
-def test_a_name_that_leads_elsewhere_is_refused(tmp_path, name):
-    with pytest.raises(TransferError, match="with the name"):
+def test_a_name_that_no_node_uses_is_refused(tmp_path, name):
+    with pytest.raises(TransferError, match="which no node writes"):
         TransferReceiver(tmp_path / "in").take(line(name))
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
-    "damaged",
+    ("damaged", "problem"),
     [
-        LINE_PREFIX + "{",
-        LINE_PREFIX + "[]",
-        line("a.log")[:-20],
-        LINE_PREFIX + '{"file": "a.log", "packed": "\\u00e4"}',
-        LINE_PREFIX + json.dumps({"file": "a.log", "packed": base64.b85encode(b"no zlib").decode()}),
+        (LINE_PREFIX + "{", "incomplete or damaged"),
+        (LINE_PREFIX + "[]", "incomplete or damaged"),
+        (line("a.log")[:-20], "incomplete or damaged"),
+        (LINE_PREFIX + '{"file": "a.log", "packed": "\\u00e4"}', "incomplete or damaged"),
+        (
+            LINE_PREFIX + json.dumps({"file": "a.log", "packed": base64.b85encode(b"no zlib").decode()}),
+            "transferred file a.log is damaged",
+        ),
     ],
+    ids=["no JSON", "no object", "cut off", "not ASCII", "not compressed"],
 )
-def test_a_damaged_line_is_refused(tmp_path, damaged):
-    with pytest.raises(TransferError):
+def test_a_damaged_line_is_refused(tmp_path, damaged, problem):
+    with pytest.raises(TransferError, match=problem):
         TransferReceiver(tmp_path).take(damaged)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_line_that_unpacks_to_too_much_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(transfer, "MAX_FILE_BYTES", 1000)
-    with pytest.raises(TransferError, match="larger than 1000"):
-        TransferReceiver(tmp_path).take(line("bomb.log", bytes(2000)))
+def test_a_file_that_is_too_large_is_refused(tmp_path):
+    receiver = TransferReceiver(tmp_path, max_file_bytes=1000)
+    with pytest.raises(TransferError, match=r"bomb.log is larger than 1000 bytes"):
+        receiver.take(line("bomb.log", bytes(2000)))
     assert list(tmp_path.iterdir()) == []

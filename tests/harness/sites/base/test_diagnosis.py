@@ -41,7 +41,7 @@ def test_a_dask_worker_holds_the_rank_of_its_number():
 def test_who_left_without_a_word_is_named_before_those_who_complain_of_it():
     failed = (FailedProcess("rank", 1, 3, LOG), FailedProcess("rank", 0, 1, LOG))
     said = determine_outcome(scene(*failed), [failure(0, "RuntimeError: connection closed by peer")], SEEN)[1]
-    assert said == "rank 1 ended with status 3 and no word in measured step 16; see the log's last lines"
+    assert said == "rank 1 exited with status 3 in measured step 16; see the last lines of its log"
 
 
 def test_who_said_why_is_quoted_even_if_another_was_aborted_by_it():
@@ -60,11 +60,11 @@ def test_the_rank_that_mpirun_lost(tmp_path):
     )
     log.write_text("  Process name: [prterun-here-7@1,1]\n  Exit code:    3\n")
     assert determine_outcome(scene(FailedProcess(MPIRUN, 0, 3, log)), [], SEEN)[1].startswith(
-        "rank 1 ended with status 3"
+        "rank 1 exited with status 3"
     )
     log.write_text("something else")
     assert determine_outcome(scene(FailedProcess(MPIRUN, 0, 1, log)), [], SEEN)[1].startswith(
-        "mpirun 0 ended with status 1"
+        "mpirun 0 exited with status 1"
     )
 
 
@@ -72,4 +72,4 @@ def test_a_timeout_says_where_everybody_was():
     outcome, said = determine_outcome(scene(timed_out=True, stopped=("rank 1",)), [], SEEN)
     assert outcome == "timeout"
     assert said == "not done within 8 s: rank 0 in measured step 17, rank 1 in measured step 16 (stopped)"
-    assert describe_progress([]) == "no rank had begun"
+    assert describe_progress([]) == "no rank had started"

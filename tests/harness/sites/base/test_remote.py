@@ -54,7 +54,7 @@ def test_who_ended_first_is_the_cause_whichever_node_it_was_on(tmp_path):
     leave(tmp_path, 0, ExitReport(timed_out=False, timeout_s=9, failed=(later,)), records=False)
     leave(tmp_path, 1, ExitReport(timed_out=False, timeout_s=9, failed=(first,)), records=False)
     ending = gather_result(tmp_path, CASE)
-    assert ending.reason == "rank 3 ended with status 5 and no word; see the log's last lines"
+    assert ending.reason == "rank 3 exited with status 5; see the last lines of its log"
     assert "rank 3: the end" in ending.log_tail, "its log is read here, whatever its path was there"
 
 
@@ -105,8 +105,8 @@ def test_a_node_that_could_not_begin_says_why(tmp_path):
 def test_a_node_that_said_nothing_is_named(tmp_path):
     leave(tmp_path, 0)
     (tmp_path / "node-1.json").write_text('{"facts": ')
-    ending = gather_result(tmp_path, CASE, silence_reason="the job vanished")
-    assert (ending.outcome, ending.reason) == ("failed", "node 1 ended without a word: the job vanished")
+    ending = gather_result(tmp_path, CASE, no_report_reason="the job vanished")
+    assert (ending.outcome, ending.reason) == ("failed", "node 1 left no report: the job vanished")
 
 
 @pytest.mark.parametrize(

@@ -143,7 +143,7 @@ def test_an_api_that_is_away_for_a_while_costs_nothing(cluster, tmp_path):
     cluster.failures |= {"pods": 8, "log": 2}
     ending = job.wait(60)
     assert cluster.failures == {"pods": 0, "log": 0}
-    assert ending.reason == "node 0 ended without a word"
+    assert ending.reason == "node 0 left no report"
     assert ending.log_tail == ("pod 0: here I was", "pod 1: here I was")
     assert cluster.left() == []
 

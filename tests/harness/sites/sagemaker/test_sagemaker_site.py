@@ -194,7 +194,7 @@ def test_a_host_learns_its_place_unless_it_knows_it():
 
 
 def test_a_host_tells_the_first_failure(tmp_path):
-    assert sagemaker_entry.failure_reason(tmp_path) == "a process ended without a word; see the log"
+    assert sagemaker_entry.failure_reason(tmp_path) == "a process failed without reporting an error; see the log"
     for rank, at in ((0, 2.0), (1, 1.0)):
         failure = RankFailure(role="rank", rank=rank, host="h", error=f"ValueError: {rank}", at=at)
         (tmp_path / f"failure-rank-{rank}.json").write_text(failure.model_dump_json())
