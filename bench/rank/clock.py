@@ -1,4 +1,4 @@
-"""How long steps take: the only clock that a result comes from."""
+"""Measures how long steps take. All results come from this clock."""
 
 from __future__ import annotations
 
@@ -11,16 +11,25 @@ from typing import Any
 
 BATCHES = 10
 STUDENT_T_9 = 2.262
+"""The 97.5 % quantile of Student's t with 9 degrees of freedom."""
+
+Clock = Callable[[], float]
+"""The time in seconds, from any origin."""
 
 
-def time_steps(step: Callable[[], Any], count: int, device: str = "cpu") -> list[float]:
-    """The durations of ``count`` steps, in seconds, end to end: they add up to the whole window.
+def time_steps(
+    step: Callable[[], Any], count: int, device: str = "cpu", clock: Clock = time.perf_counter
+) -> list[float]:
+    """The durations of ``count`` steps, in seconds, without gaps: they add up to the whole window.
 
-    On CUDA the device's own events mark the steps, so that nothing waits for the device in between.
+    Args:
+        step: Takes one step.
+        count: The number of steps.
+        device: Where the steps compute. On CUDA, events of the device mark them, so that no step waits for the device.
+        clock: The clock, on a CPU.
     """
     if device != "cpu":
         return _time_on_cuda(step, count)
-    clock = time.perf_counter
     times = []
     before = clock()
     for _ in range(count):
@@ -32,7 +41,7 @@ def time_steps(step: Callable[[], Any], count: int, device: str = "cpu") -> list
 
 
 def synchronize(device: str) -> None:
-    """Return when the device has done what it was given; at once on a CPU."""
+    """Wait until the device has completed its work; on a CPU there is nothing to wait for."""
     if device != "cpu":
         import torch
 
@@ -40,10 +49,10 @@ def synchronize(device: str) -> None:
 
 
 def half_width(times: Sequence[float]) -> float:
-    """Half the 95 % interval of the mean step, as a share of it, from the means of ten batches of neighbouring steps.
+    """The half-width of the 95 % interval of the mean step relative to the mean, by the method of batch means.
 
-    Neighbours are not independent, long batches nearly are (Law and Kelton, Simulation Modeling and Analysis, §9.5).
-    Endless for fewer than two steps a batch.
+    Neighbouring steps are not independent, the means of ten long batches nearly are (Law and Kelton, Simulation
+    Modeling and Analysis, §9.5). It is infinite for fewer than two steps in each batch.
     """
     batch_length = len(times) // BATCHES
     if batch_length < 2:

@@ -1,9 +1,9 @@
-"""Where the time of a step goes, measured in the same processes and without looking into a backend.
+"""Decomposes the time of a step, in the processes that are measured, and by the backend's contract alone.
 
 Blocks of ordinary steps alternate with blocks of steps without communication, all ranks at the same time. What a rank
-does in the latter is its own: fetching data, forward and backward pass, optimizer. What an ordinary step takes beyond
-the slowest rank's own time is communication that compute could not hide; what a rank's own time falls short of the
-slowest's is waiting. The parameters are restored after each block without communication, so that the ranks stay equal.
+does in the latter is its own time: data, forward pass, backward pass, optimizer. What an ordinary step takes beyond the
+own time of the slowest rank is exposed communication; what a rank's own time falls short of that is waiting. The
+parameters are restored after each block without communication, so that the ranks stay equal.
 
 A session that can't step without communication (:attr:`bench.plugins.backend.Session.no_sync_reason`) is not
 decomposed: leaving out a part of its communication would make the exposed part too small.

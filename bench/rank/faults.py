@@ -1,7 +1,8 @@
-"""Things that go wrong on purpose, so that people can see what their own pipeline does then.
+"""Injects faults into a rank, to show how a pipeline reacts to them.
 
-``kill`` and ``stop`` send the rank SIGKILL and SIGSTOP, ``raise`` raises, ``exit`` leaves without a word, ``oom`` runs
-out of memory (its own limit, not the machine's), ``slow`` begins each backward pass late.
+``kill`` and ``stop`` send the rank SIGKILL and SIGSTOP, ``raise`` raises an exception, ``exit`` exits without reporting
+an error, ``oom`` exhausts memory (up to a limit of the process, not of the machine), ``slow`` delays each backward
+pass.
 """
 
 from __future__ import annotations
@@ -24,17 +25,24 @@ CHUNK_BYTES = 2**20
 
 
 class InjectedFault(RuntimeError):
-    """What ``raise`` raises."""
+    """The exception of the fault ``raise``."""
 
 
 def inject_at_start(fault: Fault | None, rank: int) -> None:
-    """Strike a rank before it joins the others, where that was asked for."""
+    """Inject a fault of step 0, before the rank joins the others."""
     if fault is not None and fault.rank == rank and fault.step == 0:
         inject(fault)
 
 
 def with_fault(fault: Fault | None, rank: int, work: Work, step: Callable[[], Any]) -> Callable[[], Any]:
-    """The measured step with the fault in it; the step itself for every rank it does not touch."""
+    """The measured step with a fault in it; the step itself on ranks without one.
+
+    Args:
+        fault: The fault of the case.
+        rank: The number of this rank.
+        work: The work of this rank, which ``slow`` delays.
+        step: Takes one measured step.
+    """
     if fault is None or fault.rank != rank or fault.step == 0:
         return step
     fault_step, taken = fault.step or 1, 0
@@ -50,20 +58,20 @@ def with_fault(fault: Fault | None, rank: int, work: Work, step: Callable[[], An
 
 
 def delay_from_start(fault: Fault | None, rank: int, work: Work) -> None:
-    """Be late from the first step on, where no later step was named."""
+    """Delay the work from the first step on, where the fault ``slow`` names no later step."""
     if fault is not None and fault.rank == rank and fault.kind == "slow" and not fault.step:
         inject(fault, work)
 
 
 def inject(fault: Fault, work: Work | None = None) -> None:
-    """Do it to this process, or to its work."""
+    """Inject a fault into this process, or into its work."""
     if fault.kind == "slow":
         if work is not None:
             work.injected_delay_s = (fault.ms or 0.0) / 1e3
         return
     print(f"injected: {fault.label}", file=sys.stderr, flush=True)
     if fault.kind in ("kill", "stop"):
-        # Sent to this thread, which takes it at once; sent to the process, another thread may, and this one go on.
+        # Sent to this thread, which receives it at once; of a process, another thread might, and this one go on.
         signal.pthread_kill(threading.get_ident(), signal.SIGKILL if fault.kind == "kill" else signal.SIGSTOP)
     elif fault.kind == "raise":
         raise InjectedFault(f"injected by {fault.label}")
@@ -74,7 +82,7 @@ def inject(fault: Fault, work: Work | None = None) -> None:
 
 
 def _exhaust_memory() -> None:
-    """Allocate until this process may have no more; the machine's other processes notice nothing."""
+    """Allocate memory until a limit of this process is reached, without effect on other processes."""
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     _, hard_limit = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (used + HEADROOM_BYTES, hard_limit))

@@ -1,4 +1,4 @@
-"""One rank's measurement: verified prefix, warm-up, measured window, what comes after it. It judges nothing."""
+"""The measurement of one rank: verified steps, warm-up, measured window and what follows it. It judges nothing."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 import os
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from statistics import median
 from typing import Any, NamedTuple
@@ -18,28 +18,60 @@ from bench.host.resources import device_name, device_uuid, memory_peak_bytes
 from bench.plugins.backend import Backend, Session
 from bench.plugins.workload import Work, Workload
 from bench.rank import faults
-from bench.rank.clock import half_width, time_steps
+from bench.rank.clock import Clock, half_width, time_steps
 from bench.rank.decompose import decompose
 from bench.rank.overhead import measure_overhead
 from bench.rank.progress import Progress
 from bench.rank.roofline import NO_MEMORY_FOR_PEAK, count_step_work, measure_peak
 from bench.rank.verify import digest_tensors, verify_prefix
-from bench.rank.warmup import WarmupResult, warm_up
 
 MAX_STRETCH = 3
+"""How many times its length a window that is not precise enough is extended to at most."""
+WARMUP_BLOCK_S = 0.05
+MAX_STEPS_PER_BLOCK = 200
+SETTLED_TOLERANCE = 0.1
+MAX_WARMUP_S = 2.0
+MAX_BLOCKS = 12
 
 
 class RankContext(NamedTuple):
-    """What a rank is told of its process: when it began, where it may run, whom it keeps informed."""
+    """What the measurement of a rank has to know of its process."""
 
     began_s: float
+    """When the rank's own code began, on the node's monotonic clock."""
     cores: tuple[int, ...] = ()
+    """The cores that it may run on."""
     progress: Progress = Progress()
+    """Where it records its phase and its step."""
     pause_sampling: Callable[[], AbstractContextManager[None]] = nullcontext
+    """A context in which the sampler of the node takes no samples."""
+    clock: Clock = time.perf_counter
+    """The clock of warm-up and measured steps, in seconds."""
+
+
+class WarmupResult(NamedTuple):
+    """How the warm-up ended: the same on all ranks."""
+
+    steps: int
+    settled: bool
+    """Whether step times had settled."""
+    step_s: float
+    """The slowest rank's median step of the last block, in seconds."""
 
 
 def measure(case: Case, backend: Backend, workload: Workload, session: Session, context: RankContext) -> RankRecord:
-    """Run the case on this rank and return what was measured."""
+    """Run a case on this rank.
+
+    Args:
+        case: The case.
+        backend: The backend that the case names.
+        workload: The workload that the case names.
+        session: The group of ranks, which this rank has joined.
+        context: What is to be known of this process.
+
+    Returns:
+        The record of this rank.
+    """
     progress = context.progress
     progress.enter("building the workload")
     work = workload.build(case, session)
@@ -47,10 +79,10 @@ def measure(case: Case, backend: Backend, workload: Workload, session: Session, 
     first_s = time.monotonic()
     proof = verify_prefix(case, backend, workload, session, work, progress) if case.verify_steps else None
     progress.enter("warm-up step")
-    warmup = _warm_up(case, work, session, progress)
+    warmup = _warm_up(case, work, session, context)
     progress.enter("measured step")
     step = progress.count_steps(faults.with_fault(case.fault, session.rank, work, work.step))
-    step_s, window = _measure_window(case, work, session, step, warmup)
+    step_s, window = _measure_window(case, work, session, step, warmup, context.clock)
     progress.enter("further measurements")
     readings, messages = work.finish()
     final = digest_tensors(work.snapshot()) if workload.kind == "training" else None
@@ -102,29 +134,70 @@ def _gradients(work: Work, session: Session) -> Gradients | None:
 
 
 def _roofline(case: Case, work: Work, session: Session) -> dict[str, Any]:
-    """The fields of the record that a roofline takes; none where it isn't asked for, or no model computes."""
+    """The fields of the record for the roofline; none where it is not requested, or no model computes."""
     if not case.roofline or not work.parts() or "emulated_compute" in case.flags:
         return {}
     counted, peak = count_step_work(work, session), measure_peak(session)
     return {"step_work": counted, "peak": peak, "peak_reason": None if peak else NO_MEMORY_FOR_PEAK}
 
 
-def _warm_up(case: Case, work: Work, session: Session, progress: Progress) -> WarmupResult:
-    step = progress.count_steps(work.step)
+def _warm_up(case: Case, work: Work, session: Session, context: RankContext) -> WarmupResult:
+    step = context.progress.count_steps(work.step)
     if case.warmup is None:
-        return warm_up(step, session, work.warmup_steps)
+        return warm_up(step, session, work.warmup_steps, clock=context.clock)
     sized = not (work.fixed_steps or case.steps)
-    # Sizing the window takes one step at least.
-    times = time_steps(step, max(1, case.warmup) if sized else case.warmup, session.device)
+    # At least one step, where the length of the window is derived from it.
+    count = max(1, case.warmup) if sized else case.warmup
+    times = time_steps(step, count, session.device, context.clock)
     return WarmupResult(len(times), True, session.largest(median(times[len(times) // 2 :])) if times else 0.0)
 
 
-def _measure_window(
-    case: Case, work: Work, session: Session, step: Callable[[], Any], warmup: WarmupResult
-) -> tuple[list[float], Window]:
-    """The steps of the window: as many as were asked for, or as fill its time; more where that is not precise.
+def warm_up(
+    step: Callable[[], Any],
+    session: Session,
+    min_warmup_steps: int,
+    max_s: float = MAX_WARMUP_S,
+    clock: Clock = time.perf_counter,
+) -> WarmupResult:
+    """Take steps in blocks until the medians of two consecutive blocks agree, or the time for it is spent.
 
-    Every rank takes the same number: what decides is the slowest's.
+    The median of a block is that of the slowest rank and known to all ranks, so that all stop after the same step.
+
+    Args:
+        step: Takes one step.
+        session: The group of ranks.
+        min_warmup_steps: The number of steps that are taken at least, unless the time is spent before.
+        max_s: The time for the warm-up, in seconds.
+        clock: The clock, in seconds.
+    """
+    first_s = session.largest(time_steps(step, 1, session.device, clock)[0])
+    steps, medians, spent_s = 1, [first_s], 0.0
+    while True:
+        block = max(1, min(MAX_STEPS_PER_BLOCK, math.ceil(WARMUP_BLOCK_S / max(medians[-1], 1e-9))))
+        medians.append(session.largest(median(time_steps(step, block, session.device, clock))))
+        steps += block
+        spent_s += block * medians[-1]
+        # The very first step imports and allocates: it does not count.
+        settled = has_settled(medians[1:] if block > 1 else medians)
+        if settled and steps >= min_warmup_steps:
+            return WarmupResult(steps, True, medians[-1])
+        if spent_s > max_s or len(medians) > MAX_BLOCKS:
+            return WarmupResult(steps, settled, medians[-1])
+
+
+def has_settled(medians: Sequence[float]) -> bool:
+    """Whether the medians of the last two blocks differ by a tenth at most (pure)."""
+    if len(medians) < 2:
+        return False
+    return abs(medians[-1] / max(medians[-2], 1e-12) - 1) <= SETTLED_TOLERANCE
+
+
+def _measure_window(
+    case: Case, work: Work, session: Session, step: Callable[[], Any], warmup: WarmupResult, clock: Clock
+) -> tuple[list[float], Window]:
+    """The durations of the steps of the window: as many as are given, or fill its time; more where it is not precise.
+
+    All ranks take the same number of steps, for which the slowest rank counts.
     """
     requested_steps = work.fixed_steps or case.steps
     filling_steps = math.ceil(case.window_s / max(warmup.step_s, 1e-9))
@@ -132,8 +205,8 @@ def _measure_window(
     gc.collect()
     session.barrier()
     began_s, cpu_s = time.monotonic(), time.process_time()
-    times = time_steps(step, steps, session.device)
+    times = time_steps(step, steps, session.device, clock)
     if case.precision is not None and not requested_steps:
         while len(times) < MAX_STRETCH * steps and session.largest(half_width(times)) > case.precision:
-            times += time_steps(step, steps, session.device)
+            times += time_steps(step, steps, session.device, clock)
     return times, Window(began_s=began_s, ended_s=time.monotonic(), cpu_s=time.process_time() - cpu_s)

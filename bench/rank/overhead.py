@@ -1,4 +1,4 @@
-"""What measuring costs: blocks of steps with timing and sampling on and off, alternating in the same processes."""
+"""Measures the overhead of measuring: blocks of steps with timing and sampling alternate with blocks without."""
 
 from __future__ import annotations
 
@@ -25,10 +25,19 @@ def measure_overhead(
     pause_sampling: Callable[[], AbstractContextManager[None]],
     step_s: float,
 ) -> Overhead | None:
-    """``watched``: the step as the window takes it; ``plain``: the work's own. ``step_s``: about a step, on all ranks.
+    """Time pairs of blocks of steps, one with and one without the harness's own measuring.
 
-    ``None`` where steps are so long that measuring would take longer than there is to find out. Within a pair the one
-    that goes first alternates, so that a drift of the machine falls on both.
+    Which block of a pair comes first alternates, so that a drift of the machine affects both kinds.
+
+    Args:
+        instrumented: Takes a step as in the measured window.
+        plain: Takes a step of the work alone.
+        session: The group of ranks.
+        pause_sampling: A context in which the sampler of the node takes no samples.
+        step_s: About how long a step takes, in seconds, the same on all ranks.
+
+    Returns:
+        ``None`` where steps take so long that their overhead is not worth the time to measure it.
     """
     if step_s > MAX_STEP_S:
         return None

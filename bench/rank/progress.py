@@ -1,4 +1,4 @@
-"""How far a rank has come, where others can still read it after the rank's sudden end: a few bytes of a shared file."""
+"""The progress of a rank, in a memory-mapped file that others can still read after the rank was killed."""
 
 from __future__ import annotations
 
@@ -24,10 +24,11 @@ PHASES = (
     "leaving",
 )
 COUNTED = ("warm-up step", "measured step")
+"""The phases whose steps are counted."""
 
 
 class RankProgress(NamedTuple):
-    """Where a rank was last seen."""
+    """The phase of a rank, and its step in phases whose steps are counted."""
 
     rank: int
     pid: int
@@ -36,14 +37,19 @@ class RankProgress(NamedTuple):
 
     @property
     def description(self) -> str:
-        """``in measured step 17``, ``while joining the other ranks``."""
+        """``in measured step 17``, ``while joining the other ranks``, ``in the verified steps``."""
         if self.phase in COUNTED:
             return f"in {self.phase} {self.step}"
         return f"while {self.phase}" if self.phase.split()[0].endswith("ing") else f"in the {self.phase}"
 
 
 class Progress:
-    """This rank's own notes; without a folder they are kept nowhere else."""
+    """Records the progress of this rank.
+
+    Args:
+        folder: The trial's folder, where other processes read it; ``None``: it is kept in memory.
+        rank: The number of the rank.
+    """
 
     def __init__(self, folder: Path | None = None, rank: int = 0) -> None:
         size = CELLS * CELL_BYTES
@@ -56,11 +62,12 @@ class Progress:
         self._cells[PID] = os.getpid()
 
     def enter(self, phase: str) -> None:
+        """Enter one of :data:`PHASES`."""
         self._cells[STEP] = 0
         self._cells[PHASE] = PHASES.index(phase)
 
     def count_steps(self, step: Callable[[], Any]) -> Callable[[], Any]:
-        """The step, counted as it begins: a fraction of a microsecond's work, for steps inside a timed window."""
+        """The step, counted when it begins, which takes a fraction of a microsecond."""
         cells = self._cells
 
         def counted() -> None:
@@ -71,11 +78,12 @@ class Progress:
 
     @property
     def current(self) -> RankProgress:
+        """The progress of this rank, as rank 0."""
         return _read(self._cells, 0)
 
 
 def read_progress(folder: Path) -> list[RankProgress]:
-    """Of every rank that left notes, in the order of the ranks."""
+    """The progress of all ranks that have started in a trial's folder, in the order of the ranks."""
     ranks = []
     for path in folder.glob("progress-*"):
         with suppress(OSError, ValueError, TypeError, IndexError):

@@ -1,20 +1,19 @@
-"""What the device of this rank can do at most: a float32 matrix product and a copy, by all ranks at the same time.
+"""The two sides of a roofline on one rank: the peak rates of its device, and the work of one training step.
 
-The ranks of a node share its memory and its clocks, so a rank's peak is what it gets while the others try as well. Best
-of a few, as STREAM does (McCalpin 1995, https://www.cs.virginia.edu/stream/); products and copies take turns, so that
-neither falls whole into one busy moment of the machine. TensorFloat-32 is off in every rank, so the product is one
-of float32 on a GPU too.
+The peak rates are those of a float32 matrix product and of a copy, measured on all ranks at the same time, since the
+ranks of a node share its memory and its clocks. Each is the best of a few, as in STREAM (McCalpin 1995,
+https://www.cs.virginia.edu/stream/). Products and copies alternate, so that a busy moment of the machine does not
+affect all of one kind. TensorFloat-32 is off in all ranks, so that the product is one of float32 on a GPU too.
 
-What one training step of this rank does: floating-point operations, and bytes read and written.
+The work of a step is its floating-point operations, and the bytes that it reads and writes. FLOPs are those of matrix
+products, convolutions and attention, two for each multiply-add, as ``torch.utils.flop_counter`` counts them. The
+exception is attention: its backward pass counts twice its forward pass, whether or not a kernel computes the scores
+again, so that the count is that of the model and not of the kernel (Chowdhery et al. 2022, PaLM, arXiv:2204.02311,
+appendix B).
 
-FLOPs are those of matrix products, convolutions and attention, two for each multiply-add, as
-``torch.utils.flop_counter`` counts them. Attention is the exception: its backward pass counts twice its forward pass,
-whether or not a kernel computes the scores again, so that the count is the model's and not the kernel's (Chowdhery et
-al. 2022, PaLM, arXiv:2204.02311, appendix B).
-
-Bytes are those of every tensor that an operation reads or writes, as if nothing were ever found in a cache: an upper
-bound of the traffic to memory. Views and metadata move nothing. What fetching the batch moves is left out: which part
-of the data set an index touches can't be told from its tensors.
+Bytes are those of all tensors that an operation reads or writes, as if caches did not exist: an upper bound of the
+memory traffic. Views and metadata move nothing. Fetching the batch is left out: its tensors do not show which part of
+the data set an index touches.
 """
 
 from __future__ import annotations
@@ -41,7 +40,11 @@ NO_MEMORY_FOR_PEAK = "no room on the device for the operands that measure its pe
 
 
 def measure_peak(session: Session) -> DevicePeak | None:
-    """Takes about 0.3 s on a CPU. ``None`` where a rank's device has no room for the operands."""
+    """Measure the peak rates of this rank's device, which takes about 0.3 s on a CPU.
+
+    Returns:
+        ``None`` where the device of a rank has no memory for the operands.
+    """
     mebibytes = COPY_MIB[session.device.split(":")[0]]
     copy, min_side = _prepare_copy(session.device, mebibytes * 2**20)
     side = session.largest(min_side)
@@ -52,7 +55,7 @@ def measure_peak(session: Session) -> DevicePeak | None:
     copies: list[float] = []
     for _ in range(ROUNDS):
         session.barrier()
-        # The first product of a turn finds the caches as the copy left them.
+        # The first product of a round finds the caches as the copy left them.
         products += time_steps(product, PRODUCTS_PER_ROUND, session.device)
         session.barrier()
         copies += time_steps(copy, 1, session.device)
@@ -65,7 +68,8 @@ def measure_peak(session: Session) -> DevicePeak | None:
 
 
 def _prepare_copy(device: str, size: int) -> tuple[Callable[[], Any] | None, float]:
-    """The copy of ``size`` bytes, and the side of matrices whose product takes long enough; endless without room."""
+    """A copy of ``size`` bytes, and the side of matrices whose product can be timed; infinite without memory for
+    them."""
     import torch
 
     try:
@@ -78,7 +82,7 @@ def _prepare_copy(device: str, size: int) -> tuple[Callable[[], Any] | None, flo
 
 
 def _smallest_timeable_side(device: str) -> float:
-    """The side of the smallest square matrices, by doubling, whose product can be timed well."""
+    """The side of the smallest square matrices, by doubling, whose product takes long enough to be timed."""
     side, largest = SIDE_RANGE
     while side < largest and min(time_steps(_product(side, device), 2, device)) < MIN_PRODUCT_S:
         side *= 2
@@ -112,13 +116,14 @@ def count_step_work(work: Work, session: Session) -> StepWork:
 
 
 def attention_flops(query: Any, key: Any, value: Any, *_: Any, **__: Any) -> int:
-    """Of shapes (batch, heads, length, size): the scores, and the values weighted by them."""
+    """The FLOPs of attention for shapes (batch, heads, length, size): the scores, and the values weighted by them."""
     batch, heads, length, size = query
     return int(2 * batch * heads * length * key[-2] * (size + value[-1]))
 
 
 def _attention() -> dict[Any, Any]:
-    """Formulas for every fused attention: torch's own table lacks the CPU's and counts the scores twice in others."""
+    """Formulas for all fused attentions: torch's own table lacks that of the CPU, and counts the scores twice in
+    others."""
     import torch
 
     def backward(_gradient: Any, query: Any, key: Any, value: Any, *_: Any, **__: Any) -> int:
@@ -134,7 +139,7 @@ def _attention() -> dict[Any, Any]:
 
 
 def count_memory_traffic() -> Any:
-    """A context that adds up the bytes of what runs in it, in ``bytes_moved``, and gathers ``dtypes``."""
+    """A context that sums the bytes of the operations in it in ``bytes_moved``, and collects their ``dtypes``."""
     from torch.utils._python_dispatch import TorchDispatchMode
 
     class Traffic(TorchDispatchMode):
@@ -149,7 +154,9 @@ def count_memory_traffic() -> Any:
                 return result
             read, written = _read_and_written_tensors(func, args, kwargs or {}, result)
             self.bytes_moved += sum(map(_stored_bytes, read)) + sum(map(_stored_bytes, written))
-            self.dtypes |= {str(one.dtype).removeprefix("torch.") for one in written if one.is_floating_point()}
+            self.dtypes |= {
+                str(tensor.dtype).removeprefix("torch.") for tensor in written if tensor.is_floating_point()
+            }
             return result
 
     return Traffic()
@@ -160,12 +167,12 @@ def _read_and_written_tensors(func: Any, args: Any, kwargs: Any, result: Any) ->
     inputs = _tensors((args, kwargs))
     input_storages = {tensor.untyped_storage()._cdata for tensor in inputs}
     outputs = [tensor for tensor in _tensors(result) if tensor.untyped_storage()._cdata not in input_storages]
-    arguments = {**dict(zip((one.name for one in func._schema.arguments), args, strict=False)), **kwargs}
+    arguments = {**dict(zip((argument.name for argument in func._schema.arguments), args, strict=False)), **kwargs}
     written = outputs + [
         tensor
-        for one in func._schema.arguments
-        if one.alias_info is not None and one.alias_info.is_write
-        for tensor in _tensors(arguments.get(one.name))
+        for argument in func._schema.arguments
+        if argument.alias_info is not None and argument.alias_info.is_write
+        for tensor in _tensors(arguments.get(argument.name))
     ]
     if not written or "empty" in func._schema.name:
         return [], []
@@ -182,6 +189,6 @@ def _tensors(values: Any) -> list[Any]:
 
 
 def _stored_bytes(tensor: Any) -> int:
-    """An expanded dimension is one element in memory."""
+    """The bytes of a tensor in memory, where an expanded dimension has one element."""
     sizes = zip(tensor.shape, tensor.stride(), strict=True)
     return int(prod(size for size, stride in sizes if stride or not size) * tensor.element_size())

@@ -1,4 +1,4 @@
-"""The verified prefix of a trial: what one rank did, and what a single process gets for the same batches."""
+"""The verified steps of a trial: what a rank computes, and what a single process computes for the same batches."""
 
 from __future__ import annotations
 
@@ -13,15 +13,24 @@ from bench.plugins.workload import Work, Workload
 from bench.rank.progress import Progress
 
 MAX_DEVIATION = 1e9
+"""Stands for an infinite deviation, which JSON has not."""
 
 
 def verify_prefix(
     case: Case, backend: Backend, workload: Workload, session: Session, work: Work, progress: Progress
 ) -> WorkProof:
-    """Take the verified prefix; on rank 0 also take it as a single process would, and compare.
+    """Take the verified steps; on rank 0 also take them as a single process would, and compare.
 
-    The reference is built from the same seed and the same global batches with a session of one rank, so that it
-    needs no other trial to have run.
+    The reference is computed from the same seed and the same global batches with a session of one rank: it depends on
+    no other trial.
+
+    Args:
+        case: The case; ``verify_steps`` is the number of steps.
+        backend: The backend that the case names, which states a tolerance.
+        workload: The workload that the case names.
+        session: The group of ranks.
+        work: The workload built for this rank, before its first step.
+        progress: Where the rank records its phase.
     """
     progress.enter("verified steps")
     samples, losses = work.verify(case.verify_steps)
@@ -47,7 +56,13 @@ def verify_prefix(
 
 
 def deviation(result: list[Any], reference: list[Any], start: list[Any]) -> float:
-    """Largest, over the tensors, of ‖result − reference‖₂ ÷ ‖reference − start‖₂; not a number stays one."""
+    """The largest ‖result − reference‖₂ ÷ ‖reference − start‖₂ over the tensors; NaN where one is NaN.
+
+    Args:
+        result: The tensors to compare.
+        reference: Those that they should be, of the same shapes.
+        start: Those before the first step.
+    """
     worst = 0.0
     for actual, expected, before in zip(result, reference, start, strict=True):
         difference = float((actual.double() - expected.double()).norm())
@@ -58,7 +73,7 @@ def deviation(result: list[Any], reference: list[Any], start: list[Any]) -> floa
 
 
 def digest_tensors(tensors: list[Any]) -> str:
-    """SHA-256 over the bytes of the tensors, in order."""
+    """The SHA-256 of the bytes of the tensors, in order."""
     sha = hashlib.sha256()
     for tensor in tensors:
         sha.update(tensor.contiguous().numpy().tobytes())

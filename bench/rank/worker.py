@@ -1,8 +1,8 @@
-"""One process of a trial: case in, record out. The same entry point under every site.
+"""One process of a trial: reads a case, plays a role, writes a record. The entry point is the same under every site.
 
     python -m bench.rank.worker --case case.json --role rank --out FOLDER
 
-A rank leaves ``record-<rank>.json`` in the folder; any role that fails leaves ``failure-<role>-<rank>.json``.
+A rank writes ``record-<rank>.json`` into the folder; a process that fails writes ``failure-<role>-<rank>.json``.
 """
 
 from __future__ import annotations
@@ -35,7 +35,14 @@ TAIL_LINES = 12
 
 
 def measure_rank(case: Case, me: RankInfo, out: Path, on_failure: Callable[[RankFailure], None]) -> RankRecord:
-    """Join the other ranks, measure, leave. ``failed`` is told of a failure while the others are still there."""
+    """Join the other ranks, run the case, and leave them.
+
+    Args:
+        case: The case to run.
+        me: The rank of this process.
+        out: The trial's folder.
+        on_failure: Called with a failure before the other ranks are left.
+    """
     context = _prepare_process(case, me, out)
     import torch
 
@@ -49,7 +56,7 @@ def measure_rank(case: Case, me: RankInfo, out: Path, on_failure: Callable[[Rank
         try:
             return loop.measure(case, backend, workload, session, context)
         except Exception as problem:
-            # Told before the session is left: leaving may wait for the others, and makes them fail too.
+            # Before the session is left: leaving may wait for the other ranks, and makes them fail too.
             on_failure(describe_failure("rank", me.rank, problem, context.progress.current.description))
             raise
 
@@ -58,17 +65,24 @@ def _prepare_process(case: Case, me: RankInfo, out: Path) -> loop.RankContext:
     began_s = time.monotonic()
     reset_memory_peak()
     cores = usable_cores()
-    # A rank with a GPU needs cores for more than its own thread: those are left to the system.
+    # A rank with a GPU needs cores for helper threads too: it is not pinned.
     if case.affinity == "cores" and case.device == "cpu" and cores:
         cores = cores_of_rank(me.local_rank, case.threads, cores)
         pin_threads(cores)
-    # One rank a node holds the sampler still while it measures what sampling costs.
+    # One rank per node pauses the sampler while the overhead of sampling is measured.
     pause_sampling = partial(sampler.pause_sampling, out) if me.local_rank == 0 else nullcontext
     return loop.RankContext(began_s, cores, Progress(out, me.rank), pause_sampling)
 
 
 def describe_failure(role: str, rank: int, problem: BaseException, where: str = "") -> RankFailure:
-    """The failure as a value: the exception's line, the end of its traceback, the step it was in."""
+    """A failure as a value: the exception's last line, the end of its traceback, and where the process was.
+
+    Args:
+        role: The role of the process.
+        rank: Its number.
+        problem: The exception.
+        where: Its phase or step, such as ``in measured step 17``.
+    """
     lines = "".join(traceback.format_exception(problem)).rstrip().splitlines()
     error_line = traceback.format_exception_only(problem)[-1].strip()
     tail = tuple(lines[-TAIL_LINES:])
@@ -78,7 +92,7 @@ def describe_failure(role: str, rank: int, problem: BaseException, where: str = 
 
 
 def _exit_on_failure(out: Path) -> Callable[[RankFailure], None]:
-    """Write the failure and end this process at once: its session may never let it go."""
+    """A function that writes a failure and ends this process at once: leaving its session may take forever."""
 
     def leave(failure: RankFailure) -> None:
         write_model(out, f"failure-{failure.role}-{failure.rank}.json", failure)
@@ -89,7 +103,7 @@ def _exit_on_failure(out: Path) -> Callable[[RankFailure], None]:
 
 
 def run(case: Case, role: str, out: Path) -> int:
-    """Play one role to its end; returns the exit status."""
+    """Run one role to its end, and return the exit status."""
     me = read_rank_info(os.environ)
     try:
         if role == "rank":
@@ -114,11 +128,11 @@ def run(case: Case, role: str, out: Path) -> int:
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.rank.worker", description=__doc__.splitlines()[0])
     parser.add_argument("--case", type=Path, required=True, help="file with the case as JSON")
-    parser.add_argument("--role", default="rank", help="what this process is (default: rank)")
+    parser.add_argument("--role", default="rank", help="role of this process (default: rank)")
     parser.add_argument("--out", type=Path, required=True, help="existing folder for the record")
     chosen = parser.parse_args(arguments)
     die_with_parent()
-    # On a timeout the harness asks for the stacks of all threads before it ends the process.
+    # On a timeout the node agent requests the stacks of all threads before it ends the process.
     faulthandler.register(signal.SIGUSR1, all_threads=True)
     return run(Case.model_validate_json(chosen.case.read_text()), chosen.role, chosen.out)
 
@@ -127,5 +141,5 @@ if __name__ == "__main__":
     status = main()
     sys.stdout.flush()
     sys.stderr.flush()
-    # Frameworks leave threads behind whose end may hang or abort; all that counts is on disk by now.
+    # Threads that frameworks leave behind may never end, or abort; everything that counts is on disk by now.
     os._exit(status)

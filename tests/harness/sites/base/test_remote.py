@@ -4,18 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
 from bench.core.exit_report import ExitReport, FailedProcess, NodeReport
 from bench.core.machine import NodeFacts
-from bench.core.rank_info import read_rank_info
-from bench.host.network import (
-    Interface,
-    InterfaceError,
-    check_rendezvous_interface,
-    select_interface,
-    wait_for_hostnames,
-)
 from bench.rank.progress import Progress
 from harness.sites.base.remote import LostNode, gather_result, rendezvous_port
 from tests.support.builders import make_case, make_record
@@ -107,43 +97,6 @@ def test_a_node_that_said_nothing_is_named(tmp_path):
     (tmp_path / "node-1.json").write_text('{"facts": ')
     ending = gather_result(tmp_path, CASE, no_report_reason="the job vanished")
     assert (ending.outcome, ending.reason) == ("failed", "node 1 left no report: the job vanished")
-
-
-@pytest.mark.parametrize(
-    ("env", "place"),
-    [
-        ({"SLURM_PROCID": "3", "SLURM_NTASKS": "4", "SLURM_LOCALID": "1", "SLURM_NTASKS_PER_NODE": "2"}, (3, 4, 1, 2)),
-        (
-            {"RANK": "1", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2", "SLURM_PROCID": "0"},
-            (1, 4, 1, 2),
-        ),
-        (
-            {"HOROVOD_RANK": "2", "HOROVOD_SIZE": "4", "HOROVOD_LOCAL_RANK": "0", "HOROVOD_LOCAL_SIZE": "2"},
-            (2, 4, 0, 2),
-        ),
-    ],
-)
-def test_other_launchers_ranks_know_their_place_too(env, place):
-    me = read_rank_info(env)
-    assert (me.rank, me.world, me.local_rank, me.local_world) == place
-
-
-def test_an_interface_that_is_not_there_is_refused_with_those_that_are():
-    with pytest.raises(InterfaceError, match=r"there are .*lo"):
-        select_interface("127.0.0.1", 1, "ib7")
-    assert select_interface("127.0.0.1", 1).address == "127.0.0.1"
-
-
-def test_node_0_insists_on_being_met_at_its_own_interface():
-    own = Interface("ib0", "10.1.0.1")
-    check_rendezvous_interface(own, "10.1.0.1")
-    check_rendezvous_interface(own, "127.0.1.1")
-    with pytest.raises(InterfaceError, match=r"at 10\.0\.0\.1, but interface ib0 has 10\.1\.0\.1: "):
-        check_rendezvous_interface(own, "10.0.0.1")
-
-
-def test_waiting_for_names_ends():
-    wait_for_hostnames(["127.0.0.1", "a name that nobody has"], 0)
 
 
 def test_ports_differ_from_trial_to_trial_and_not_from_node_to_node():

@@ -1,0 +1,56 @@
+"""The progress of a rank, as other processes read it."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+
+from bench.rank.progress import PHASES, Progress, read_progress
+
+
+def test_progress_outlives_its_process(tmp_path):
+    program = (
+        "import os, sys; from pathlib import Path; from bench.rank.progress import Progress\n"
+        "progress = Progress(Path(sys.argv[1]), 3); progress.enter('measured step')\n"
+        "step = progress.count_steps(lambda: None)\n"
+        "[step() for _ in range(17)]; os.kill(os.getpid(), 9)"
+    )
+    done = subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=False)
+    assert done.returncode == -signal.SIGKILL
+    (progress,) = read_progress(tmp_path)
+    assert (progress.rank, progress.description) == (3, "in measured step 17")
+
+
+def test_a_file_that_is_no_progress_is_ignored(tmp_path):
+    Progress(tmp_path, 1)
+    (tmp_path / "progress-4").write_bytes(b"short")
+    (tmp_path / "progress-x").write_bytes(bytes(24))
+    assert [progress.rank for progress in read_progress(tmp_path)] == [1]
+
+
+def test_a_phase_starts_its_steps_at_0():
+    progress = Progress()
+    progress.enter("warm-up step")
+    progress.count_steps(lambda: None)()
+    assert progress.current.description == "in warm-up step 1"
+    progress.enter("measured step")
+    assert progress.current.description == "in measured step 0"
+
+
+def test_every_phase_reads_as_english():
+    progress, descriptions = Progress(), []
+    for phase in PHASES:
+        progress.enter(phase)
+        descriptions.append(progress.current.description)
+    assert descriptions == [
+        "while joining the other ranks",
+        "while building the workload",
+        "in the verified steps",
+        "in the reference of the verified steps",
+        "in warm-up step 0",
+        "in measured step 0",
+        "in the further measurements",
+        "in the decomposition",
+        "while leaving",
+    ]
