@@ -1,1 +1,1 @@
-"""The sampler of a node and its probes."""
+"""The sampler of a node, and its probes."""

@@ -1,7 +1,7 @@
-"""One process a node that watches it while the ranks work, and writes what it sees as it sees it.
+"""The sampler: one process per node that records samples of its devices while the ranks work.
 
-It appends to ``telemetry-<node>-<host>.jsonl``, so that a sudden end costs nothing but the last line. Who computes on
-the GPUs is asked before the ranks are ready and after they are gone, never in between.
+It appends lines to ``telemetry-<node>-<host>.jsonl``, so that no more than the last line is lost when it is killed. The
+processes that compute on the GPUs are listed before the ranks are ready and after they have ended, never in between.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ import platform
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
-from typing import TextIO
+from typing import Protocol, TextIO
 
 from bench.core.case import Case, Role
 from bench.core.frozen_model import FrozenModel
@@ -28,12 +28,21 @@ from bench.telemetry.probes.nvml.probe import GpuProbe
 from bench.telemetry.probes.replay import ReplayProbe
 
 INTERVAL_S = 0.2
+"""Between two samples, in seconds."""
 ROLE = Role(name="sampler", count=1, service=True, observer=True)
 REPLAY_PREFIX = "replay:"
 
 
+class StopEvent(Protocol):
+    """What the sampler uses of :class:`threading.Event`."""
+
+    def is_set(self) -> bool: ...
+
+    def wait(self, timeout: float, /) -> bool: ...
+
+
 def run(case: Case, out: Path) -> None:
-    """Sample until told to end (SIGTERM)."""
+    """Sample the devices that a case needs into its folder ``out``, until SIGTERM."""
     stop = threading.Event()
 
     def end(signum: int, frame: FrameType | None) -> None:
@@ -41,7 +50,7 @@ def run(case: Case, out: Path) -> None:
 
     signal.signal(signal.SIGTERM, end)
     probes = choose_probes(case)
-    # Watching is worth less than working: where a core is short, the ranks have it.
+    # Where cores are short, ranks come first.
     os.nice(5)
     with (out / f"telemetry-{os.environ.get('RANK', '0')}-{platform.node()}.jsonl").open("a") as file:
         source = case.telemetry if case.telemetry.startswith(REPLAY_PREFIX) else "live"
@@ -51,7 +60,8 @@ def run(case: Case, out: Path) -> None:
             file, Header(host=platform.node(), source=source, interval_s=INTERVAL_S, devices=devices, problems=problems)
         )
         _append(file, _check(probes))
-        _sample(probes, stop, file, out)
+        with pause_lock(out).open("a") as lock:
+            sample(probes, stop, file, lock)
         _append(file, _check(probes))
     for probe in probes:
         probe.close()
@@ -67,28 +77,39 @@ def choose_probes(case: Case) -> list[Probe]:
     return probes
 
 
-def _sample(probes: Sequence[Probe], stop: threading.Event, file: TextIO, out: Path) -> None:
-    with _lock_file(out).open("a") as lock:
-        next_sample_s = time.monotonic()
-        while not stop.is_set():
-            with suppress(BlockingIOError):
-                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-                readings = tuple(reading for probe in probes for reading in probe.read())
-                _append(file, Tick(at_s=time.monotonic(), readings=readings))
-                fcntl.flock(lock, fcntl.LOCK_UN)
-            next_sample_s = max(next_sample_s + INTERVAL_S, time.monotonic())
-            stop.wait(next_sample_s - time.monotonic())
+def sample(
+    probes: Sequence[Probe], stop: StopEvent, file: TextIO, lock: TextIO, clock: Callable[[], float] = time.monotonic
+) -> None:
+    """Write a tick every :data:`INTERVAL_S`, unless sampling is paused, until ``stop`` is set.
+
+    Args:
+        probes: The probes to read.
+        stop: Ends the sampling.
+        file: The recording.
+        lock: The open :func:`pause_lock`.
+        clock: The time in seconds.
+    """
+    next_sample_s = clock()
+    while not stop.is_set():
+        with suppress(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            readings = tuple(reading for probe in probes for reading in probe.read())
+            _append(file, Tick(at_s=clock(), readings=readings))
+            fcntl.flock(lock, fcntl.LOCK_UN)
+        next_sample_s = max(next_sample_s + INTERVAL_S, clock())
+        stop.wait(next_sample_s - clock())
 
 
 @contextmanager
 def pause_sampling(out: Path) -> Iterator[None]:
-    """No sample is taken inside; if the process that asked for it dies, sampling goes on."""
-    with _lock_file(out).open("a") as lock:
+    """A context in which the sampler of this node takes no samples. The kernel ends the pause if this process dies."""
+    with pause_lock(out).open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
-def _lock_file(out: Path) -> Path:
+def pause_lock(out: Path) -> Path:
+    """The file whose lock pauses the sampler of this node."""
     return out / f"sampling-{platform.node()}.lock"
 
 

@@ -1,6 +1,6 @@
-"""What is read of one GPU or MIG slice: tables of what is asked, and the device that is asked again and again.
+"""What is read of one GPU or MIG slice: tables of queries, and a device that is read again and again.
 
-What a device will never answer is asked once; a device that is lost is not asked at all.
+A query that a device will never answer is made once; a device that is lost is not queried any more.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ NOT_FOR_MIG_SLICE = "a MIG slice has no such reading of its own"
 COUNTER_RESET = "the counter started over"
 
 MAX_XIDS_PER_READ = 100
-"""Taken in one reading: a storm of them must not hold it up."""
+"""The most events that are taken in one reading, so that many of them do not delay it."""
 
 
 class NvmlField(NamedTuple):
-    """A quantity that ``nvmlDeviceGetFieldValues`` gives, as the sum of some fields."""
+    """A quantity that is the sum of fields of ``nvmlDeviceGetFieldValues``."""
 
     quantity: str
     factor: float
     fields: tuple[str, ...]
     allow_partial: bool = False
-    """Whether the sum of what is known will do where a field is unknown."""
+    """Whether fields that the device does not have are left out of the sum."""
 
 
 class NvmlCall(NamedTuple):
-    """A quantity that a function of its own gives."""
+    """A quantity that a function of its own returns."""
 
     quantity: str
     function: str
@@ -50,22 +50,22 @@ FIELDS = (
     ),
     NvmlField("power_brake_s", 1e-9, ("NVML_FI_DEV_CLOCKS_EVENT_REASON_HW_POWER_BRAKE_SLOWDOWN",)),
     NvmlField("double_bit_errors", 1, ("NVML_FI_DEV_ECC_DBE_VOL_TOTAL",)),
-    # Counters, and not nvmlDeviceGetPcieThroughput, which watches the bus for 20 ms each time.
+    # Counters, since nvmlDeviceGetPcieThroughput observes the bus for 20 ms in each call.
     NvmlField("pcie_bytes", 1, ("NVML_FI_DEV_PCIE_COUNT_TX_BYTES", "NVML_FI_DEV_PCIE_COUNT_RX_BYTES")),
     NvmlField("nvlink_bytes", 1024, ("NVML_FI_DEV_NVLINK_THROUGHPUT_DATA_TX", "NVML_FI_DEV_NVLINK_THROUGHPUT_DATA_RX")),
 )
 FIELD_SCOPES = {"NVML_FI_DEV_NVLINK_THROUGHPUT_DATA_TX": 2**32 - 1, "NVML_FI_DEV_NVLINK_THROUGHPUT_DATA_RX": 2**32 - 1}
-"""Of a counter that each link has: all links together."""
+"""The scope of fields that each link has: all links together."""
 VALUE_MEMBERS = ("dVal", "uiVal", "ulVal", "ullVal", "sllVal", "siVal", "usVal")
-"""Of the union that holds a field's value, by the value's type."""
+"""The member of the union that holds a field's value, by the value's type."""
 
-# Where a quantity has several ways, the next is tried only where the one before is never answered: an older driver
-# lacks the first, and two ways that take turns would not mean the same.
+# Of several queries for a quantity, the next one is made only where the one before is never answered: an older driver
+# lacks the first, and two queries that alternate would not mean the same.
 MEMORY_CALLS = (
     NvmlCall("memory_bytes", "nvmlDeviceGetMemoryInfo", ("nvmlMemory_v2",), lambda result: result.used),
     NvmlCall(
         "memory_bytes", "nvmlDeviceGetMemoryInfo", (), lambda result: result.used
-    ),  # with what the driver keeps for itself
+    ),  # includes what the driver reserves
 )
 CALLS = (
     *MEMORY_CALLS,
@@ -84,7 +84,14 @@ QUANTITY_NAMES = tuple(
 
 
 class NvmlDevice:
-    """One device that is read again and again, with what is known not to be worth asking."""
+    """One device that is read again and again; it remembers the queries that are never answered.
+
+    Args:
+        nvml: The module ``pynvml``.
+        device: The device.
+        handle: NVML's handle of it.
+        make_activity: Makes the sampler of its activity.
+    """
 
     def __init__(self, nvml: Any, device: Device, handle: Any, make_activity: Callable[[], GpmSampler]) -> None:
         self.device = device
@@ -97,13 +104,14 @@ class NvmlDevice:
         self._listening = False
         self._xids = 0
         if device.part_of is None:
-            self._query("xid_errors", self._count_xids)  # listens from here on
+            self._query("xid_errors", self._count_xids)  # events are counted from here on
 
     def read(self) -> list[Sample]:
+        """A sample of each quantity."""
         is_whole_gpu = self.device.part_of is None
         result: dict[str, QueryResult] = {}
         if is_whole_gpu:
-            # First: a GPU that falls off the bus says so by an Xid.
+            # First: a GPU that falls off the bus reports this by an Xid.
             result["xid_errors"] = self._query("xid_errors", self._count_xids)
             result |= self._read_fields()
         for call in CALLS if is_whole_gpu else MEMORY_CALLS:
@@ -114,19 +122,20 @@ class NvmlDevice:
         return [self._reading(name, result.get(name, QueryResult(None, NOT_FOR_MIG_SLICE))) for name in QUANTITY_NAMES]
 
     def close(self) -> None:
+        """Free what was allocated."""
         if self._activity:
             self._activity.close()
         if self._events is not None:
             query(self._nvml.nvmlEventSetFree, self._events)
 
-    def _query(self, question: str, function: Callable[..., Any], *arguments: Any) -> QueryResult:
-        """:func:`query`, unless the answer is known to be none."""
-        reason = self._lost_reason or self._permanent_reasons.get(question)
+    def _query(self, name: str, function: Callable[..., Any], *arguments: Any) -> QueryResult:
+        """:func:`query`, unless it is known that there is no answer."""
+        reason = self._lost_reason or self._permanent_reasons.get(name)
         answer = QueryResult(None, reason) if reason else query(function, *arguments)
         if answer.reason in DEVICE_LOST:
             self._lost_reason = answer.reason
         elif answer.reason in PERMANENT:
-            self._permanent_reasons[question] = answer.reason
+            self._permanent_reasons[name] = answer.reason
         return answer
 
     def _read_call(self, call: NvmlCall) -> QueryResult:
@@ -137,7 +146,7 @@ class NvmlDevice:
         return self._query(f"{call.function}{call.arguments}", call_nvml)
 
     def _read_fields(self) -> dict[str, QueryResult]:
-        """All quantities that are fields, by one call."""
+        """All quantities of :data:`FIELDS`, by one call."""
         names = [name for row in FIELDS for name in row.fields if name not in self._permanent_reasons]
 
         def call_nvml() -> Any:
@@ -179,7 +188,7 @@ class NvmlDevice:
     def _reading(self, name: str, answer: QueryResult) -> Sample:
         value, reason = answer
         if value is not None and QUANTITIES[name].kind == "counter":
-            # One that went back (a reset, 32 bits that ran over) says nothing about a window from then on.
+            # A counter that decreased (a reset, an overflow of 32 bits) can't be compared with earlier values.
             if value < self._last.get(name, value):
                 value, reason, self._last[name] = None, COUNTER_RESET, float("inf")
             else:
@@ -190,7 +199,7 @@ class NvmlDevice:
 def _sum_fields(row: NvmlField, answers: list[QueryResult]) -> QueryResult:
     known_values = [answer.value for answer in answers if answer.value is not None]
     missing = [answer for answer in answers if answer.value is None]
-    # A part that is missing for a while only would make the sum go down and up again.
+    # A field that is missing only for a while would make the sum fall and rise again.
     if missing and not (known_values and row.allow_partial and all(answer.reason in PERMANENT for answer in missing)):
         return missing[0]
     return QueryResult(sum(known_values) * row.factor)

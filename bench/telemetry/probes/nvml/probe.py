@@ -1,4 +1,4 @@
-"""The GPUs and MIG slices of this node, read through NVML."""
+"""The probe of GPUs and MIG slices, which reads them through NVML."""
 
 from __future__ import annotations
 
@@ -19,7 +19,11 @@ from bench.telemetry.probes.nvml.visible_devices import GpuInfo, MigSlice, choos
 
 
 class GpuProbe(Probe):
-    """The GPUs and MIG slices that ``CUDA_VISIBLE_DEVICES`` names, or all there are."""
+    """Reads the GPUs and MIG slices that ``CUDA_VISIBLE_DEVICES`` selects, or all of the node.
+
+    Args:
+        environment: The environment variables.
+    """
 
     def __init__(self, environment: Mapping[str, str] = os.environ) -> None:
         self._nvml: Any = None
@@ -31,12 +35,10 @@ class GpuProbe(Probe):
             self.problems = (f"NVML: {reason}",)
             return
         self._nvml = nvml
-        found, problems = self._find()
-        choice = choose_devices(environment.get("CUDA_VISIBLE_DEVICES"), found, environment.get("CUDA_DEVICE_ORDER"))
+        gpus, problems = self._list_gpus()
+        choice = choose_devices(environment.get("CUDA_VISIBLE_DEVICES"), gpus, environment.get("CUDA_DEVICE_ORDER"))
         devices_by_id = {
-            mig_slice.id if mig_slice else gpu.id: (gpu, mig_slice)
-            for gpu in found
-            for mig_slice in (None, *gpu.slices)
+            mig_slice.id if mig_slice else gpu.id: (gpu, mig_slice) for gpu in gpus for mig_slice in (None, *gpu.slices)
         }
         self._nvml_devices = [self._make_device(*devices_by_id[name]) for name in choice.ids]
         self.devices = tuple(nvml_device.device for nvml_device in self._nvml_devices)
@@ -46,7 +48,7 @@ class GpuProbe(Probe):
         return [reading for nvml_device in self._nvml_devices for reading in nvml_device.read()]
 
     def processes(self) -> tuple[list[GpuProcess], list[str]]:
-        """By whole GPU: what runs on another slice of it shares its power and its way to memory."""
+        """The processes on each whole GPU: those on other slices share its power and its memory bandwidth."""
         processes, problems = [], []
         for gpu in dict.fromkeys(device.part_of or device.id for device in self.devices):
             found, reason = query(self._nvml.nvmlDeviceGetComputeRunningProcesses, self._handles[gpu])
@@ -54,7 +56,7 @@ class GpuProbe(Probe):
                 problems.append(f"processes of {gpu}: {reason}")
             for process in found or ():
                 name = None
-                with contextlib.suppress(psutil.Error):  # gone meanwhile, or of another container
+                with contextlib.suppress(psutil.Error):  # ended, or in another container
                     name = psutil.Process(process.pid).name()
                 processes.append(GpuProcess(device=gpu, pid=process.pid, name=name, memory_bytes=process.usedGpuMemory))
         return processes, problems
@@ -66,7 +68,7 @@ class GpuProbe(Probe):
             query(self._nvml.nvmlShutdown)
         self._nvml, self._nvml_devices, self.devices = None, [], ()
 
-    def _find(self) -> tuple[list[GpuInfo], list[str]]:
+    def _list_gpus(self) -> tuple[list[GpuInfo], list[str]]:
         count, reason = query(self._nvml.nvmlDeviceGetCount)
         answers = [query(self._describe_gpu, index) for index in range(count or 0)]
         problems = [f"NVML: GPU {index}: {answer.reason}" for index, answer in enumerate(answers) if answer.reason]
@@ -79,13 +81,13 @@ class GpuProbe(Probe):
         gpu = nvml.nvmlDeviceGetHandleByIndex(index)
         name = nvml.nvmlDeviceGetUUID(gpu)
         self._handles[name] = gpu
-        mode = query(nvml.nvmlDeviceGetMigMode, gpu).value  # most GPUs know no such mode
+        mode = query(nvml.nvmlDeviceGetMigMode, gpu).value  # most GPUs have no such mode
         mig = bool(mode) and mode[0] == nvml.NVML_DEVICE_MIG_ENABLE
         slots = range(nvml.nvmlDeviceGetMaxMigDeviceCount(gpu)) if mig else ()
-        slices = [query(self._look_at_slice, gpu, slot).value for slot in slots]  # places may be empty
-        return GpuInfo(name, nvml.nvmlDeviceGetName(gpu), mig, tuple(found for found in slices if found))
+        slices = [query(self._describe_slice, gpu, slot).value for slot in slots]  # slots may be empty
+        return GpuInfo(name, nvml.nvmlDeviceGetName(gpu), mig, tuple(mig_slice for mig_slice in slices if mig_slice))
 
-    def _look_at_slice(self, gpu: Any, slot: int) -> MigSlice:
+    def _describe_slice(self, gpu: Any, slot: int) -> MigSlice:
         nvml = self._nvml
         mig_slice = nvml.nvmlDeviceGetMigDeviceHandleByIndex(gpu, slot)
         name = nvml.nvmlDeviceGetUUID(mig_slice)

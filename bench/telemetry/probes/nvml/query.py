@@ -1,4 +1,4 @@
-"""How NVML is asked, through the package ``nvidia-ml-py``: whatever goes wrong becomes a short reason."""
+"""Queries to NVML, through the package ``nvidia-ml-py``: every failure becomes a short reason."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-# By NVML's own codes: its texts ("RM has detected an NVML/RM version mismatch.") help nobody.
+# By NVML's error codes: its own texts ("RM has detected an NVML/RM version mismatch.") name no remedy.
 REASONS: Mapping[int, str] = {
     1: "NVML is not initialised",
     2: "not known to this driver",
@@ -28,13 +28,13 @@ REASONS: Mapping[int, str] = {
     999: "the driver met an unknown error",
 }
 DEVICE_LOST = frozenset(REASONS[code] for code in (15, 16))
-"""The whole device answers nothing more."""
+"""Reasons after which a device answers no query any more."""
 PERMANENT = frozenset(REASONS[code] for code in (2, 3, 4, 13, 25))
-"""This question will not be answered however often it is put."""
+"""Reasons for which a query is not repeated: it would never be answered."""
 
 NEEDS_TWO_SAMPLES = "needs two samples"
 MIN_SAMPLE_INTERVAL_S = 0.1
-"""NVIDIA's own minimum for GPM."""
+"""The least time between two samples that NVIDIA names for GPM, in seconds."""
 
 GPM_METRICS = {
     "sm_activity": "NVML_GPM_METRIC_SM_UTIL",
@@ -44,17 +44,19 @@ GPM_METRICS = {
 
 
 class QueryResult(NamedTuple):
+    """The value of a query, or the reason why there is none."""
+
     value: Any
     reason: str | None = None
 
 
 def query(function: Callable[..., Any], *arguments: Any) -> QueryResult:
-    """What the function gives, or why it gives nothing."""
+    """Call a function of NVML; an exception becomes a reason."""
     try:
         return QueryResult(function(*arguments))
     except ImportError:
         return QueryResult(None, "the package nvidia-ml-py is not installed")
-    except Exception as error:  # a library that isn't what the package takes it for may fail in any way
+    except Exception as error:  # a library of another version than the package expects may fail in any way
         code = getattr(error, "value", None)
         if not isinstance(code, int):
             return QueryResult(None, f"{type(error).__name__}: {error}")
@@ -62,7 +64,16 @@ def query(function: Callable[..., Any], *arguments: Any) -> QueryResult:
 
 
 class GpmSampler:
-    """How busy the parts of a GPU were between two samples of its counters (GPM, from Hopper on)."""
+    """How busy the units of a GPU were between two samples of its counters (GPM, from Hopper on).
+
+    Args:
+        nvml: The module ``pynvml``.
+        gpu: NVML's handle of the whole GPU.
+        take_sample: Writes the counters of the GPU, or of a MIG slice, into a sample buffer.
+
+    Raises:
+        pynvml.NVMLError: If the GPU has no such counters.
+    """
 
     def __init__(self, nvml: Any, gpu: Any, take_sample: Callable[[Any], Any]) -> None:
         if not nvml.nvmlGpmQueryDeviceSupport(gpu).isSupportedDevice:
@@ -73,7 +84,7 @@ class GpmSampler:
         self._latest = dict.fromkeys(GPM_METRICS, QueryResult(None, NEEDS_TWO_SAMPLES))
 
     def read(self) -> dict[str, QueryResult]:
-        """Of the latest span; asked again too soon, the span goes on."""
+        """The activity between the latest two samples; no new sample is taken within :data:`MIN_SAMPLE_INTERVAL_S`."""
         if self._taken_at is not None and time.monotonic() - self._taken_at < MIN_SAMPLE_INTERVAL_S:
             return self._latest
         older, newer = self._samples
@@ -99,5 +110,6 @@ class GpmSampler:
         return float(metric.value) / 100
 
     def close(self) -> None:
+        """Free the sample buffers."""
         for sample in self._samples:
             query(self._nvml.nvmlGpmSampleFree, sample)

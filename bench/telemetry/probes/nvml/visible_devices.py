@@ -1,4 +1,4 @@
-"""Which of the GPUs found here a CUDA program would use: ``CUDA_VISIBLE_DEVICES``, read the way CUDA reads it."""
+"""Which GPUs of this node a CUDA program would use: reads ``CUDA_VISIBLE_DEVICES`` as CUDA does."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 NO_DEVICE_ENTRIES = frozenset({"", "-1", "NoDevFiles"})
-"""Entries that name no GPU on purpose; CUDA stops at them as it does at a mistake."""
+"""Entries that select no GPU on purpose. CUDA ignores what follows them, as it does with invalid entries."""
 
 
 class MigSlice(NamedTuple):
-    """A MIG slice."""
+    """A MIG slice of a GPU; ``id`` is its UUID."""
 
     id: str
     name: str
@@ -19,7 +19,7 @@ class MigSlice(NamedTuple):
 
 
 class GpuInfo(NamedTuple):
-    """A whole GPU, and its slices where it is in MIG mode."""
+    """A whole GPU, with its slices if it is in MIG mode; ``id`` is its UUID."""
 
     id: str
     name: str
@@ -28,19 +28,24 @@ class GpuInfo(NamedTuple):
 
     @property
     def device_ids(self) -> tuple[str, ...]:
-        """What programs can be given of it. CUDA itself uses one slice only, unless slices are named."""
+        """The ids of the devices that programs can use: its slices in MIG mode, else the GPU itself."""
         return tuple(mig_slice.id for mig_slice in self.slices) if self.mig else (self.id,)
 
 
 class DeviceChoice(NamedTuple):
+    """The devices that are used, and what is wrong with the variables."""
+
     ids: tuple[str, ...]
     problems: tuple[str, ...] = ()
 
 
 def choose_devices(visible: str | None, all_gpus: Sequence[GpuInfo], order: str | None = None) -> DeviceChoice:
-    """The ids of the devices that ``visible`` names, in its order. ``found`` is in the order of the PCI bus.
+    """The ids of the devices that are visible to a CUDA program, in its order (pure).
 
-    ``order`` is ``CUDA_DEVICE_ORDER``: indexes count along it.
+    Args:
+        visible: The value of ``CUDA_VISIBLE_DEVICES``; ``None``: it is not set, and all devices are visible.
+        all_gpus: The GPUs of the node, in the order of the PCI bus.
+        order: The value of ``CUDA_DEVICE_ORDER``, which indexes refer to.
     """
     if visible is None:
         mig_without_slices = [f"{gpu.id} is in MIG mode and has no slices" for gpu in all_gpus if not gpu.device_ids]
@@ -66,7 +71,7 @@ def choose_devices(visible: str | None, all_gpus: Sequence[GpuInfo], order: str 
 
 
 def _resolve_entry(entry: str, all_gpus: Sequence[GpuInfo]) -> tuple[str, ...]:
-    """What one entry stands for; nothing where it stands for no device or for more than one."""
+    """The ids that one entry stands for; none where it stands for no device or for several."""
     if entry.isdecimal():
         return all_gpus[int(entry)].device_ids if int(entry) < len(all_gpus) else ()
     if entry.startswith("MIG-"):
@@ -76,7 +81,7 @@ def _resolve_entry(entry: str, all_gpus: Sequence[GpuInfo]) -> tuple[str, ...]:
             for mig_slice in gpu.slices
             for name in (mig_slice.id, f"MIG-{gpu.id}/{mig_slice.gpu_instance}/{mig_slice.compute_instance}")
         }
-        # Only a UUID may be cut short: of an instance's number, /1 would fit /11 too.
+        # Only a UUID may be abbreviated: of instance numbers, /1 would match /11 too.
         matches = {entry} & names.keys() or {name for name in names if name.startswith(entry) and "/" not in name}
         return (names[matches.pop()],) if len(matches) == 1 else ()
     gpus = [gpu for gpu in all_gpus if entry.startswith("GPU-") and gpu.id.startswith(entry)]
