@@ -177,7 +177,9 @@ class SlurmJob(Job):
         lost = self._lost(timed_out=timed_out)
         tail = [f"slurm: {line}" for name in LOG_FILES for line in last_lines(self.folder / name, TAIL_LINES)]
         reason = "; ".join([*error_messages(tail)[:1], self.job_state.description])
-        result = gather_result(self.folder, self.case, lost, timed_out=timed_out, no_report_reason=reason, log_tail=tail)
+        result = gather_result(
+            self.folder, self.case, lost, timed_out=timed_out, no_report_reason=reason, log_tail=tail
+        )
         if result.outcome == "ok" and len(result.ranks) < self.case.ranks:
             # The agents were asked to end, and report nothing else.
             return replace(result, outcome="failed", reason=reason, log_tail=(*result.log_tail, *tail))
