@@ -117,6 +117,14 @@ def test_what_the_documentation_reads_from_the_code_exists():
         assert resolves(name), name
 
 
+def test_the_architecture_names_every_room():
+    named = set(code_spans(ROOT / "docs" / "architecture.md"))
+    for package in ("bench", "reports", "harness"):
+        rooms = {f"{package}/{folder.parent.name}" for folder in (ROOT / package).glob("*/__init__.py")}
+        assert rooms
+        assert rooms <= named
+
+
 @each_text
 def test_commands_and_their_options_exist(path):
     check_commands(path)
