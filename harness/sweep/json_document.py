@@ -67,7 +67,7 @@ def _layers_as_json(path: CommunicationPath) -> dict[str, Any]:
 
 def _forecast_as_json(found: CurvePrediction) -> dict[str, Any]:
     return {
-        **found.model_dump(exclude={"case", "explained", "backtests"}),
+        **found.model_dump(exclude={"case", "explained", "backtests"}, by_alias=True),
         "explained": [{**one.model_dump(), "error": one.error} for one in found.explained],
         "backtests": [{**one.model_dump(), "error": one.error, "held": one.held} for one in found.backtests],
     }

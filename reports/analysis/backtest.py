@@ -21,35 +21,35 @@ MIN_RANK_COUNTS_FOR_LAW = 3
 
 
 class Backtest(FrozenModel):
-    """The largest measured rank count, as it would have been foretold from the smaller ones."""
+    """The prediction of the largest measured rank count from the smaller ones, beside the measurement."""
 
     kind: PredictionKind
     model: str
     smaller: tuple[int, ...]
     exchange_ranks: tuple[int, ...] = ()
-    """Where the allreduces were measured that α and β come from."""
+    """The rank counts of the allreduces that α and β were fitted to."""
     prediction: Prediction
     measured: Estimate
 
     @property
     def error(self) -> float:
-        """Foretold ÷ measured − 1."""
+        """Predicted ÷ measured − 1."""
         return self.prediction.throughput / self.measured.value - 1
 
     @property
     def held(self) -> bool | None:
-        """Whether the interval holds the measured value; ``None`` where there is no interval."""
+        """Whether the interval contains the measured value; ``None`` where there is no interval."""
         if self.prediction.low is None or self.prediction.high is None:
             return None
         return self.prediction.low <= self.measured.value <= self.prediction.high
 
 
 def backtest_curve(cells: Sequence[Cell], path: CommunicationPath | None) -> tuple[Backtest, ...]:
-    """By each model that the smaller rank counts allow.
+    """Back-test each model that the smaller rank counts allow.
 
-    The exchange at the most nodes (on one node: at the most ranks) is not looked at either, unless no smaller count
-    exchanges over what it does: the compute of one rank and the allreduces of two then foretell the step of two, which
-    neither has seen.
+    The allreduces at the most nodes (on one node: at the most ranks) are excluded too, unless no smaller count
+    exchanges at the same place: the compute of one rank and the allreduces of two ranks then predict the step of two
+    ranks, which neither includes.
     """
     smaller, last = cells[:-1], cells[-1]
     if last.throughput is None:

@@ -1,13 +1,12 @@
-"""What becomes of the efficiency that is lost: the shares of a step that a perfectly scaling one would not have.
+"""What limits the scaling of a curve: the shares of a step that a perfectly scaling step would not have.
 
 With the step time T = c + waiting + exposed, c the mean own time of a rank and CS the computation scaling (the time
 that the same work takes at the smallest rank count ÷ here), a perfectly scaling step takes c·CS. So
 
     1 − global efficiency = exposed/T + waiting/T + c(1 − CS)/T
 
-exactly. A share below 0 is a gain: smaller pieces that fit into a cache make compute faster.
-
-Which term limits a curve, and its share: of the step, from the decomposition; of the fitted time, from the law.
+exactly. A negative share is a gain: compute is faster where smaller pieces fit into a cache. A curve whose steps were
+not decomposed is explained by its fitted scaling law alone.
 """
 
 from __future__ import annotations
@@ -23,12 +22,18 @@ from reports.analysis.curve import Curve
 EXPOSED = "communication that compute could not hide"
 WAITING = "waiting for the slowest rank"
 MIN_SHARE = 0.05
-"""Of a step: a loss below is not worth a word."""
+"""Smaller losses, as a share of a step, are not reported."""
 SLOWER = "compute that takes longer than at the smallest rank count"
+TERM_TITLES = {
+    EXPOSED: "exposed communication",
+    WAITING: "waiting for the slowest rank",
+    SLOWER: "compute slower than at the smallest rank count",
+}
+"""The terms as reports show them; their own texts are keys of ``--json``."""
 
 
 def efficiency_losses(decomposition: Decomposition) -> dict[str, float]:
-    """Shares of a step by cause; empty where the smallest rank count was not decomposed."""
+    """The lost shares of a step by cause; empty where the smallest rank count was not decomposed."""
     if decomposition.computation_scaling is None:
         return {}
     step_s = decomposition.step_s.value
@@ -55,25 +60,28 @@ SLOWED_BY = {
 
 
 class Bottleneck(CaseFinding):
-    """Of one curve, at the largest rank count whose step was taken apart."""
+    """What limits one curve, at the largest rank count whose step was decomposed."""
 
     curve: str
     shares: dict[str, float]
-    """Of the step, by term: compute, data, waiting and exposed communication add up to 1; empty without its parts."""
+    """Of the step by term: compute, data, waiting and exposed communication, in sum 1; empty if not decomposed."""
     slower: float | None
-    """How much of the step is compute beyond what the same work takes at the smallest rank count."""
+    """The share of the step by which compute exceeds what the same work takes at the smallest rank count."""
     contention: float | None
-    """Of the fitted time at that rank count; ``None`` where no law with contention was fitted."""
+    """The share of contention in the fitted time at that rank count; ``None`` without a fitted law that has it."""
     coherency: float | None
+    """Likewise for coherency."""
     limited_by: str
     conditions: tuple[str, ...] = ()
     reason: str | None = None
-    """Why the shares of the step are not known where they were asked for."""
+    """Why the step could not be decomposed, where that was requested."""
 
 
 def bottlenecks(curve_cells: Mapping[str, Sequence[Cell]], curves: Mapping[str, Curve]) -> tuple[Bottleneck, ...]:
-    """One a curve with several rank counts, at the largest that was decomposed; else what its law alone says, or why
-    the parts of a step are not known."""
+    """One for each curve of several rank counts: from its largest decomposed rank count, else from its scaling law.
+
+    Where neither is known, the reason why its steps could not be decomposed.
+    """
     limits = []
     for key, curve in curves.items():
         last = next((cell for cell in reversed(curve_cells[key]) if cell.decomposition), None)
@@ -102,7 +110,7 @@ def _unknown_bottleneck(cell: Cell, curve: Curve) -> Bottleneck:
 
 
 def _law_bottleneck(case: Case, curve: Curve, reason: str | None) -> Bottleneck:
-    """Of a curve whose steps were not decomposed."""
+    """For a curve whose steps were not decomposed."""
     last = curve.points[-1]
     whole = sum(last.time_parts.values())
     shares = {name: last.time_parts[name] / whole for name in ("contention", "coherency")}
@@ -133,7 +141,7 @@ def _step_bottleneck(cell: Cell, curve: Curve) -> Bottleneck:
     point = next((point for point in curve.points if point.ranks == cell.case.ranks), None)
     law = point.time_parts if point and curve.model not in (None, "linear") else {}
     whole = sum(law.values())
-    # The numbers of trials with serious conditions were left out: they explain nothing.
+    # Trials with serious conditions were excluded, so those conditions explain nothing.
     condition_names = dict.fromkeys(condition.name for condition in cell.conditions if not condition.serious)
     return Bottleneck(
         curve=curve.name,
@@ -148,7 +156,7 @@ def _step_bottleneck(cell: Cell, curve: Curve) -> Bottleneck:
 
 
 def limiting_term(shares: Mapping[str, float], slower: float | None) -> str:
-    """The largest share of a step that is not compute, or that compute has lost; compute where none is worth a word."""
+    """The largest share of a step that is lost; compute where every lost share is below :data:`MIN_SHARE`."""
     lost = {term: share for term, share in shares.items() if term != COMPUTE} | {SLOWER: slower or 0.0}
     worst = max(lost, key=lambda term: lost[term])
     return worst if lost[worst] >= MIN_SHARE else COMPUTE

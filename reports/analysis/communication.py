@@ -21,11 +21,11 @@ from reports.analysis.stats import student_t
 Algorithm = Literal["ring", "tree"]
 MIN_MESSAGE_SIZES = 3
 NEGLIGIBLE = 1e-15
-"""Of seconds, and of seconds a byte: what is fitted as less can't be told from nothing."""
+"""In seconds, and in seconds per byte: a smaller fitted value is indistinguishable from 0."""
 
 
 class AllreduceTiming(NamedTuple):
-    """One allreduce as it was measured."""
+    """One measured allreduce: ranks, message in bytes, time in seconds, nodes."""
 
     ranks: int
     message_bytes: float
@@ -34,7 +34,7 @@ class AllreduceTiming(NamedTuple):
 
 
 def bus_bandwidth(timing: AllreduceTiming) -> float:
-    """S ÷ t · 2(N−1)/N in bytes a second: what each link must have carried, whatever the number of ranks.
+    """S ÷ t · 2(N−1)/N in bytes per second: what each link must have carried, independent of the number of ranks.
 
     As NVIDIA's nccl-tests define it (PERFORMANCE.md).
     """
@@ -42,7 +42,7 @@ def bus_bandwidth(timing: AllreduceTiming) -> float:
 
 
 class CannotFitAllreduce(ValueError):
-    """The timings do not allow a fit. The text says why."""
+    """The timings do not allow a fit; the message says why."""
 
 
 class AllreduceModel(FrozenModel):
@@ -57,14 +57,15 @@ class AllreduceModel(FrozenModel):
     misfit_ranks: int
     misfit_bytes: float
     assumed: bool
-    """Ring and tree could not be told apart, since one rank count was measured: a ring is what gloo and NCCL run."""
+    """Ring and tree are indistinguishable, since one rank count was measured; gloo and NCCL run a ring."""
 
     def time_s(self, ranks: int, message_bytes: float) -> float:
+        """The modelled time of one allreduce."""
         return time_s(self.algorithm, ranks, message_bytes, self.latency_s.value, self.byte_s.value)
 
 
 def cost_coefficients(algorithm: Algorithm, ranks: int, message_bytes: float) -> tuple[float, float]:
-    """How often α, and how many bytes' β, an allreduce takes."""
+    """The coefficients of α (a count) and of β (in bytes) in the time of an allreduce."""
     if algorithm == "ring":
         return 2.0 * (ranks - 1), 2.0 * (ranks - 1) / ranks * message_bytes
     rounds = 2.0 * math.ceil(math.log2(ranks))
@@ -72,13 +73,13 @@ def cost_coefficients(algorithm: Algorithm, ranks: int, message_bytes: float) ->
 
 
 def time_s(algorithm: Algorithm, ranks: int, message_bytes: float, latency_s: float, byte_s: float) -> float:
-    """The model's time; 0 for one rank, which has nobody to exchange with."""
+    """The modelled time of an allreduce; 0 for one rank, which exchanges with no other."""
     steps, carried = cost_coefficients(algorithm, ranks, message_bytes)
     return steps * latency_s + carried * byte_s
 
 
 def fastest_allreduce_time(latency_s: float, byte_s: float) -> Callable[[int, float], float]:
-    """By rank count and message size, the time of the algorithm that suits them best, as tuned libraries choose."""
+    """The time by rank count and message size, of the fastest algorithm for them, as tuned libraries choose it."""
 
     def best(ranks: int, message_bytes: float) -> float:
         return min(time_s(algorithm, ranks, message_bytes, latency_s, byte_s) for algorithm in get_args(Algorithm))
@@ -87,14 +88,19 @@ def fastest_allreduce_time(latency_s: float, byte_s: float) -> Callable[[int, fl
 
 
 def fit_allreduce(timings: Sequence[AllreduceTiming]) -> AllreduceModel:
-    """The algorithm whose model is nearer to the timings. Raises :class:`CannotFitAllreduce` for too few sizes."""
+    """Fit both algorithms and return the model that is closer to the timings.
+
+    Raises:
+        CannotFitAllreduce: there are fewer than :data:`MIN_MESSAGE_SIZES` message sizes.
+        ValueError: a time is not positive and finite.
+    """
     exchanges = [timing for timing in timings if timing.ranks > 1]
     sizes = {timing.message_bytes for timing in exchanges}
     if len(sizes) < MIN_MESSAGE_SIZES:
-        raise CannotFitAllreduce(f"α and β take {MIN_MESSAGE_SIZES} message sizes, there are {len(sizes)}")
+        raise CannotFitAllreduce(f"fitting α and β needs {MIN_MESSAGE_SIZES} message sizes, there are {len(sizes)}")
     if any(not (0 < timing.time_s < math.inf) for timing in exchanges):
         raise ValueError("times must be positive and finite")
-    # Where one rank count was measured the two differ by constants only: the first stands.
+    # Where one rank count was measured the two differ by constants only, and the first is returned.
     return min(
         (_fit(exchanges, algorithm) for algorithm in get_args(Algorithm)), key=lambda model: round(model.scatter, 9)
     )
@@ -112,7 +118,14 @@ def fit_latency_and_bandwidth(
     columns: Sequence[tuple[float, float]],
     known_s: Sequence[float] = (),
 ) -> AllreduceModel:
-    """α and β, of which each timing holds as much as ``columns`` say, beside a part of it that is known."""
+    """Fit α and β by least squares of ln t.
+
+    Args:
+        timings: the measured allreduces.
+        algorithm: recorded in the model.
+        columns: for each timing, the coefficients of α (a count) and of β (in bytes).
+        known_s: for each timing, a part of its time that is known and not fitted; by default none.
+    """
     import numpy as np
     from scipy.optimize import least_squares
 
@@ -150,7 +163,7 @@ def fit_latency_and_bandwidth(
 
 
 def _initial_params(columns: Any, times: Any, known: Any) -> list[float]:
-    """The relative residuals are linear in α and β: solved without negative ones."""
+    """A start for the fit: the relative residuals are linear in α and β, solved by non-negative least squares."""
     from scipy.optimize import nnls
 
     solved, _ = nnls(columns / times[:, None], 1 - known / times)

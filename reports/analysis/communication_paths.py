@@ -1,6 +1,7 @@
-"""The fitted exchange of each way that gradients travel in a sweep: inside a node, across nodes, and both at once.
+"""The communication paths of a sweep: the fitted allreduce inside a node, across nodes, and both at once.
 
-What carries the messages of a curve: its measured exchanges, or a link that is only asked about.
+A path is a backend, its transport and its network. The messages of a curve are carried by the measured exchanges of its
+path, or by a hypothetical link that a prediction was requested for.
 """
 
 from __future__ import annotations
@@ -34,32 +35,32 @@ from reports.analysis.placement import Place, Placement, place_of, placement_of
 from reports.analysis.step_prediction import CommunicationCost
 
 MISSING_ALLREDUCE: dict[Place, str] = {
-    "inside": "inside a node no allreduce was measured: add 1 to --nodes, and allreduce to --workloads",
-    "across": "across nodes no allreduce was measured: add 1 to --ranks-per-node, and allreduce to --workloads",
+    "inside": "no allreduce was measured inside a node: add 1 to --nodes, and allreduce to --workloads",
+    "across": "no allreduce was measured across nodes: add 1 to --ranks-per-node, and allreduce to --workloads",
 }
 
 
 class FittedExchange(CaseFinding):
-    """α and β of one way at one place, from the allreduce cells of a sweep; without a model :attr:`reason` says why.
+    """α and β of one path at one place, from the allreduce cells of a sweep; without a model :attr:`reason` says why.
 
     Its case is one of the allreduce cases it comes from.
     """
 
     place: Place
     model: AllreduceModel | None
-    """None where messages go both inside nodes and across them: that has two of each, see :attr:`Way.layered`."""
+    """``None`` where messages go inside nodes and across them: see :attr:`CommunicationPath.layered`."""
     reason: str | None = None
     rank_counts: tuple[int, ...] = ()
     bus_bandwidth: float | None = None
-    """The highest that was measured, in bytes a second."""
+    """The highest measured, in bytes per second."""
     link_bytes_s: float | None = None
-    """What each link carries, as it was measured; ``None`` where the link is not known."""
+    """The measured bandwidth of each link; ``None`` where the link is not known."""
     core_share: float = 0.0
-    """Of a rank's own cores, that its processes were busy while they did nothing but exchange; at most 1."""
+    """The share of a rank's own cores that was busy while it only exchanged; at most 1."""
     timings: tuple[AllreduceTiming, ...] = ()
 
     def fitted_below(self, placement: Placement) -> FittedExchange:
-        """As the measurements at fewer nodes alone, or on one node at fewer ranks, would have given it."""
+        """The same, fitted to the measurements at fewer nodes alone (on one node: at fewer ranks)."""
         known = {"link_bytes_s": self.link_bytes_s, "core_share": self.core_share}
         fewer = [
             timing
@@ -70,7 +71,7 @@ class FittedExchange(CaseFinding):
 
 
 class ExchangeBacktest(NamedTuple):
-    """The allreduces at the most nodes, or on one node at the most ranks, as the smaller would have foretold them."""
+    """The allreduces at the most nodes (on one node: at the most ranks), as predicted from the smaller counts."""
 
     place: Place
     model: str
@@ -81,18 +82,19 @@ class ExchangeBacktest(NamedTuple):
 
 
 class CommunicationPath(CaseFinding):
-    """One way that gradients travel, wherever it was measured."""
+    """One path that gradients take, with its measurements at all places."""
 
     places: dict[Place, FittedExchange]
     layered: LayeredAllreduce | None = None
-    """What several ranks on each of several nodes take; without it :attr:`layered_reason` says why."""
+    """The model for several ranks on each of several nodes; without it :attr:`layered_reason` says why."""
     layered_reason: str | None = None
 
     def model(self, place: Place) -> AllreduceModel | None:
+        """The fitted α and β at a place."""
         return self.places[place].model if place in self.places else None
 
     def unavailable_reason(self, placement: Placement) -> str | None:
-        """Why an allreduce among such ranks can't be foretold, or ``None``."""
+        """The reason why an allreduce among such ranks can't be predicted, or ``None``."""
         if placement.ranks == 1 or (placement.place == "both" and self.layered is not None):
             return None
         if placement.place == "both":
@@ -100,32 +102,32 @@ class CommunicationPath(CaseFinding):
         return None if self.model(placement.place) is not None else self._missing_reason(placement.place)
 
     def time_s(self, placement: Placement, message_bytes: float) -> float:
-        """Of one allreduce. Raises ``ValueError`` where :meth:`unavailable_reason` has a reason."""
-        if (why := self.unavailable_reason(placement)) is not None:
-            raise ValueError(why)
+        """The time of one allreduce. Raises ``ValueError`` where :meth:`unavailable_reason` has a reason."""
+        if (reason := self.unavailable_reason(placement)) is not None:
+            raise ValueError(reason)
         if placement.place == "both" and self.layered is not None:
             return self.layered.time_s(placement.ranks, placement.nodes, message_bytes)
         model = self.model(placement.place)
         return 0.0 if model is None else model.time_s(placement.ranks, message_bytes)
 
     def core_share(self, place: Place) -> float:
-        """Where it was not measured at this place, as at another."""
+        """The share of a rank's cores that an exchange at this place (if not measured: at another) keeps busy."""
         exchange = self.places.get(place) or next(iter(self.places.values()))
         return exchange.core_share
 
     def rank_counts(self, place: Place) -> tuple[int, ...]:
-        """Where the allreduces were measured that speak for ranks at this place."""
+        """The rank counts of the allreduces that apply to ranks at this place."""
         fits = self.places if place == "both" else {place: self.places[place]} if place in self.places else {}
         return tuple(sorted({count for exchange in fits.values() for count in exchange.rank_counts}))
 
     def fitted_below(self, placement: Placement) -> CommunicationPath:
-        """As the measurements at fewer nodes alone, or on one node at fewer ranks, would have given it."""
+        """The same, fitted to the measurements at fewer nodes alone (on one node: at fewer ranks)."""
         return _build_path(
             self.case, {place: exchange.fitted_below(placement) for place, exchange in self.places.items()}
         )
 
     def backtests(self) -> tuple[ExchangeBacktest, ...]:
-        """One a place where two different counts were measured, or where the parts of an exchange foretell it."""
+        """One for each place that was measured at two different counts, or that the parts of an exchange predict."""
         results = (self._backtest(result) for result in self.places.values())
         return tuple(result for result in results if result is not None)
 
@@ -156,12 +158,13 @@ class CommunicationPath(CaseFinding):
 
 
 def path_key(case: Case) -> str:
-    """What must be the same for one case's exchange to speak for another's."""
+    """Cases with the same key share their communication path."""
     options = sorted(case.backend_options.items())
     return f"{case.backend}/{case.transport} {options} {case.device} {case.net} {case.site} {case.label}"
 
 
 def timings_of(cells: Sequence[Cell]) -> list[AllreduceTiming]:
+    """Every measured allreduce of the cells, one for each message size."""
     return [
         AllreduceTiming(cell.case.ranks, message.message_bytes, message.time_s.value, placement_of(cell.case).nodes)
         for cell in cells
@@ -170,8 +173,11 @@ def timings_of(cells: Sequence[Cell]) -> list[AllreduceTiming]:
 
 
 def communication_paths(cells: Sequence[Cell]) -> dict[str, CommunicationPath]:
-    """By :func:`path_key`. Cells with a fault are left out, and oversubscribed ones unless they crossed shaped links
-    that kept their rate: there the ranks wait for the wire and not for each other's cores."""
+    """The paths of a sweep by :func:`path_key`.
+
+    Cells with a fault are left out. So are oversubscribed cells, unless they crossed shaped links that kept their rate:
+    there the ranks wait for the links and not for each other's cores.
+    """
     by_path: dict[str, dict[Place, list[Cell]]] = {}
     for cell in cells:
         crossed = cell.link is not None and placement_of(cell.case).nodes > 1
@@ -231,7 +237,7 @@ def _fit_timings(case: Case, place: Place, timings: Sequence[AllreduceTiming]) -
 
 
 class LinkSpec(FrozenModel):
-    """A link that was not measured but is asked about: of each rank, or of each node where several share one."""
+    """A link that was not measured, for predictions: of each rank, or of each node where several ranks share one."""
 
     label: str
     bytes_s: float
@@ -239,14 +245,14 @@ class LinkSpec(FrozenModel):
 
 
 def measured_communication(path: CommunicationPath | None, cells: Sequence[Cell]) -> CommunicationCost | str:
-    """For ranks placed as the cells' are, or why their exchange is not known."""
+    """The cost of exchanges among ranks placed as the cells' are, or the reason why it is not known."""
     case = cells[0].case
     if path is None:
         return f"no allreduce was measured under {case.backend}/{case.transport}"
     placements = [placement_of(cell.case) for cell in cells if cell.case.ranks > 1]
-    why = next((reason for placement in placements if (reason := path.unavailable_reason(placement)) is not None), None)
-    if why is not None:
-        return why
+    reasons = (path.unavailable_reason(placement) for placement in placements)
+    if (reason := next((reason for reason in reasons if reason is not None), None)) is not None:
+        return reason
     ranks_per_node = placement_of(case).ranks_per_node
     return CommunicationCost(
         lambda ranks, size: path.time_s(Placement(ranks, ranks_per_node), size),
@@ -255,7 +261,7 @@ def measured_communication(path: CommunicationPath | None, cells: Sequence[Cell]
 
 
 def communication_core_share(path: CommunicationPath, placements: Sequence[Placement], case: Case) -> float:
-    """Of a rank's own cores, what the exchange at the most ranks takes; none where others do the work."""
+    """The share of a rank's own cores that the exchange at the most ranks takes; 0 where other hardware computes."""
     busy = case.device == "cpu" and case.affinity == "cores" and "emulated_compute" not in case.flags
     return path.core_share(max(placements).place) if busy and placements else 0.0
 
@@ -263,7 +269,13 @@ def communication_core_share(path: CommunicationPath, placements: Sequence[Place
 def communication_over_link(
     link: LinkSpec, path: CommunicationPath | None, ranks_per_node: int
 ) -> CommunicationCost | str:
-    """Between nodes of ``width`` ranks, in the algorithm that suits best; or why what is inside a node isn't known."""
+    """The cost of exchanges over a hypothetical link, or the reason why it can't be predicted.
+
+    Args:
+        link: the link between nodes.
+        path: the measured path, for the exchange inside a node.
+        ranks_per_node: with more than one, the faster of flat ring and hierarchical is taken.
+    """
     across = LinkModel(link.latency_s, 1 / link.bytes_s, fastest_allreduce_time(link.latency_s, 1 / link.bytes_s))
     if ranks_per_node == 1:
         return CommunicationCost(across.allreduce_s)

@@ -1,9 +1,9 @@
-"""Two sweeps side by side: what changed from one to the other, cell by cell. It describes and gives no verdict.
+"""What changed between two sweeps, cell by cell. It describes and gives no verdict.
 
-A night is what a trend keeps of one sweep; two nights with the same machine and versions can be compared.
+The interval of a ratio comes from the trials of two sweeps. It does not include what varies from night to night, and of
+many 95 % intervals one in twenty misses by chance.
 
-This describes what changed. It is no verdict: the interval of a ratio comes from the trials of two nights and holds
-nothing of what differs from night to night, and of many intervals one in twenty misses by chance.
+A night is the part of a sweep that trends keep; two nights with the same machine and versions can be compared.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from reports.analysis.cells import Cell
 from reports.analysis.stats import Estimate, ratio
 
 Direction = Literal["faster", "slower", "unclear", "unknown"]
-"""``unclear``: the interval holds 1; ``unknown``: there is none."""
+"""``unclear``: the interval includes 1; ``unknown``: there is no interval."""
 
 
 def comparison_key(case: Case) -> str:
-    """The case and the data it read: a stand-in is never compared with what it stands for."""
+    """The case and the data it read: stand-in data is never compared with the real data."""
     return f"{case.key} {case.data.digest if case.data else ''}"
 
 
 def direction(ratio: Estimate | None) -> Direction:
-    """What the interval of a ratio of throughputs allows to say."""
+    """What the interval of a ratio of throughputs shows."""
     if ratio is None or ratio.low is None or ratio.high is None:
         return "unknown"
     if ratio.low > 1:
@@ -52,7 +52,7 @@ class Change(FrozenModel):
 
 
 class Comparison(FrozenModel):
-    """All that two sweeps have in common. ``across``: backends are compared with each other, not with themselves."""
+    """The cases that two sweeps share. ``across``: each sweep has one backend, and the backends are compared."""
 
     first: str
     other: str
@@ -63,9 +63,15 @@ class Comparison(FrozenModel):
 
 
 def compare(first: str, before: Sequence[Cell], other: str, after: Sequence[Cell]) -> Comparison:
-    """``first`` and ``other`` are the sweeps' labels. Cells without one of the same case in the other are counted.
+    """Compare the cells of two sweeps by case.
 
-    Where no case is in both and each sweep ran one backend only, the backends are compared.
+    Where no case is in both sweeps and each ran one backend only, the two backends are compared.
+
+    Args:
+        first: the label of the first sweep.
+        before: its cells.
+        other: the label of the later sweep.
+        after: its cells.
     """
     by_case = _pairs(before, after, lambda cell: comparison_key(cell.case))
     if by_case or not _one_backend(before) or not _one_backend(after):
@@ -74,7 +80,7 @@ def compare(first: str, before: Sequence[Cell], other: str, after: Sequence[Cell
 
 
 def labelled(cells: Sequence[Cell], label: str) -> tuple[Cell, ...]:
-    """The same cells as those of a named sweep: their curves are told apart from other sweeps'."""
+    """The same cells with the label of their sweep, which separates their curves from those of other sweeps."""
     return tuple(cell.with_case(label=label) for cell in cells)
 
 
@@ -122,7 +128,7 @@ def _change(before: Cell, after: Cell) -> Change:
 
 
 class NightCell(CaseFinding):
-    """The numbers of a cell that a trend needs, or why there are none."""
+    """The numbers of a cell that a trend needs, or the reason why there are none."""
 
     outcome: Outcome
     reason: str | None = None
@@ -130,9 +136,9 @@ class NightCell(CaseFinding):
     rates: tuple[float, ...] = ()
     """The throughput of each trial that counts."""
     efficiency: Estimate | None = None
-    """``None`` too where it is 1 by definition: at the rank count that speed-up starts from."""
+    """``None`` also where it is 1 by definition: at the rank count that speed-up starts from."""
     message_bytes: int | None = None
-    """Of a collective: the largest message, which its throughput is of."""
+    """Of a collective: its largest message, which its throughput is for."""
 
     @property
     def key(self) -> str:
@@ -151,12 +157,12 @@ class Night(FrozenModel):
     commit: str
     machine: str
     place: dict[str, str]
-    """What must be the same before two nights may be compared: fields of the machine and versions, by name."""
+    """The fields of the machine and versions that must be equal before two nights are compared, by name."""
     cells: tuple[NightCell, ...]
     own_cost: Estimate | None = None
 
     def measured(self) -> dict[str, NightCell]:
-        """The cells with a number, by key; faults on purpose are no part of a trend."""
+        """The cells with a number, by key; injected faults are no part of a trend."""
         return {cell.key: cell for cell in self.cells if cell.rates and cell.case.fault is None}
 
 
@@ -168,21 +174,22 @@ class NightChange(FrozenModel):
 
     @property
     def clear_direction(self) -> str | None:
-        """``slower`` or ``faster``; ``None`` where the interval holds 1, or one trial gave none."""
+        """``slower`` or ``faster``; ``None`` where the interval includes 1, or there is none."""
         clear = direction(self.ratio)
         return clear if clear in ("slower", "faster") else None
 
 
 class NightComparison(FrozenModel):
-    """Two nights that may be compared; the changes that can be told come first, the largest first."""
+    """Two comparable nights; the clear changes come first, the largest first."""
 
     before: Night
     after: Night
     changes: tuple[NightChange, ...]
-    """Of the cells that both measured: at least one."""
+    """One for each cell that both nights measured; at least one."""
 
 
 def night_cell(cell: Cell) -> NightCell:
+    """The part of a cell that a night keeps."""
     by_definition = cell.efficiency is not None and cell.efficiency.value == 1 and cell.efficiency.low is None
     return NightCell(
         case=cell.case,
@@ -196,7 +203,7 @@ def night_cell(cell: Cell) -> NightCell:
 
 
 def compare_nights(before: Night, after: Night) -> NightComparison | None:
-    """``None`` where the places differ, or no cell was measured in both."""
+    """``None`` where the environments differ, or no cell was measured in both."""
     if before.place != after.place:
         return None
     old, new = before.measured(), after.measured()
@@ -210,7 +217,7 @@ def compare_nights(before: Night, after: Night) -> NightComparison | None:
 
 
 def latest_comparison(nights: Sequence[Night]) -> NightComparison | None:
-    """Of the newest night that an earlier one may be compared with, and the newest such. ``nights``: oldest first."""
+    """The newest night that has a comparable earlier one, and the newest such. ``nights``: the oldest first."""
     for number in range(len(nights) - 1, 0, -1):
         for before in reversed(nights[:number]):
             if comparison := compare_nights(before, nights[number]):
@@ -219,13 +226,13 @@ def latest_comparison(nights: Sequence[Night]) -> NightComparison | None:
 
 
 def comparison_with_oldest(nights: Sequence[Night], last: Night) -> NightComparison | None:
-    """With the oldest night that ``last`` may be compared with. ``nights``: oldest first."""
+    """``last`` against the oldest night that is comparable with it. ``nights``: the oldest first."""
     earlier = nights[: nights.index(last)]
     return next((comparison for before in earlier if (comparison := compare_nights(before, last))), None)
 
 
 def environment_differences(night: Night, reference: Night) -> tuple[str, ...]:
-    """``host b, not a``: where a night's machine and versions are other than the reference's."""
+    """``host b, not a``: where a night's machine and versions differ from the reference's."""
     names = dict.fromkeys((*night.place, *reference.place))
     values, reference_values = (
         {name: either.place.get(name, "none") for name in names} for either in (night, reference)

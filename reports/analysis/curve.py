@@ -1,8 +1,7 @@
-"""What a fitted curve may hide: each trap by name, with what was seen. Thresholds leave clean curves alone.
+"""One curve of throughputs over rank counts: its points, the fitted scaling law, and flags of a poor or misleading fit.
 
-A point is judged by the geometric mean of its repeats; where it has repeats, chance is ruled out at 95 % as well.
-
-Everything that can be said of one curve of throughputs over rank counts.
+The thresholds of the flags do not flag clean curves. A point is judged by the geometric mean of its repeats; where it
+has repeats, the deviation must also be significant at 95 %.
 """
 
 from __future__ import annotations
@@ -38,16 +37,16 @@ OUTLIER_FROM = 0.1
 OUTLIER_AT_THE_END_FROM = 0.25
 OUTLIER_FACTOR = 4
 MIN_RESIDUAL_FOR_OUTLIER = 0.03
-"""Largest residual of the fit to all points: a point that is far off bends the curve away from the others."""
+"""The largest residual of the fit to all points: an outlier bends the curve away from the other points."""
 MIN_RANK_COUNTS_FOR_OUTLIER = 5
-"""Different rank counts: with fewer any point can be explained away."""
+"""Rank counts: with fewer, any point may fit a curve through the others."""
 
 Rates = Mapping[int, Sequence[float]]
 """Throughputs by rank count."""
 
 
 def residuals(rates: Rates, fit_result: Fit) -> dict[int, float]:
-    """By rank count, how far the mean of its repeats is from the model, as a share of the model."""
+    """The deviation of the mean of the repeats from the model, as a share of the model; by rank count."""
     return {
         ranks: estimate(repeats, "/s").value / fit_result.throughput(ranks) - 1
         for ranks, repeats in sorted(rates.items())
@@ -55,22 +54,22 @@ def residuals(rates: Rates, fit_result: Fit) -> dict[int, float]:
 
 
 def find_fit_flags(rates: Rates, fit_result: Fit) -> dict[str, str]:
-    """Name and what was seen, for every trap that these points and this fit fall into."""
+    """The flags of these points and this fit: a description by name."""
     seen: dict[str, str] = {}
     counts = sorted(rates)
     if counts[0] != 1:
-        seen["no_baseline"] = f"nothing was measured at 1 rank: {counts[0]} stands in"
+        seen["no_baseline"] = f"no measurement at 1 rank: speed-up starts from {counts[0]} ranks"
     if fit_result.model == "usl" and len(counts) < TRUSTED_FROM:
-        seen["few_points"] = f"{len(counts)} rank counts for three parameters: the intervals are all there is to go by"
+        seen["few_points"] = f"three parameters fitted to {len(counts)} rank counts: read their intervals"
     seen |= _superlinear(rates, counts) | _retrograde(rates, counts)
     worst_at, worst = max(residuals(rates, fit_result).items(), key=lambda item: abs(item[1]))
     if abs(worst) > MISFIT_FROM:
-        seen["misfit"] = f"the model is off by {worst:+.0%} at {worst_at} ranks: these points follow another law"
+        seen["misfit"] = f"{worst:+.0%} off the fitted law at {worst_at} rank{'s' * (worst_at != 1)}"
     if fit_result.at_bound:
-        seen["at_bound"] = f"{' and '.join(fit_result.at_bound)} ended at the edge of what it may be"
+        seen["at_bound"] = f"the fit of {' and '.join(fit_result.at_bound)} ended at a bound of its range"
     if fit_result.peak_ranks is not None and fit_result.peak_ranks > counts[-1]:
         seen["extrapolated_peak"] = (
-            f"the peak at {fit_result.peak_ranks:.0f} ranks lies beyond the {counts[-1]} measured"
+            f"the peak at {fit_result.peak_ranks:.0f} ranks is extrapolated from at most {counts[-1]}"
         )
     return seen | _outlier(rates, counts, fit_result)
 
@@ -79,7 +78,7 @@ def _superlinear(rates: Rates, counts: Sequence[int]) -> dict[str, str]:
     for ranks in counts[1:]:
         efficiency = ratio(rates[ranks], rates[counts[0]], factor=counts[0] / ranks, unit="1")
         if efficiency.value > 1 + SUPERLINEAR_BY and (efficiency.low is None or efficiency.low > 1):
-            return {"superlinear": f"efficiency {efficiency.value:.0%} at {ranks} ranks: caches, or an unfair baseline"}
+            return {"superlinear": f"efficiency {efficiency.value:.0%} at {ranks} ranks: caching or an unfair baseline"}
     return {}
 
 
@@ -93,7 +92,7 @@ def _retrograde(rates: Rates, counts: Sequence[int]) -> dict[str, str]:
 
 
 def _outlier(rates: Rates, counts: Sequence[int], fit_result: Fit) -> dict[str, str]:
-    """The one rank count without which all others fit, and which is far from where they say it should be."""
+    """The rank count without which all others fit, if it is far from what a fit to the others predicts."""
     if len(counts) < max(MIN_RANK_COUNTS_FOR_OUTLIER, MIN_RANK_COUNTS[fit_result.model] + 1):
         return {}
     if max(abs(residual) for residual in residuals(rates, fit_result).values()) < MIN_RESIDUAL_FOR_OUTLIER:
@@ -106,10 +105,10 @@ def _outlier(rates: Rates, counts: Sequence[int], fit_result: Fit) -> dict[str, 
             continue
         deviation = residuals({ranks: rates[ranks]}, without)[ranks]
         rest = max(abs(residual) for residual in residuals(others, without).values())
-        # Beyond the other points a model only guesses.
+        # At the ends the fit to the other points extrapolates.
         allowed = OUTLIER_AT_THE_END_FROM if ranks in (counts[0], counts[-1]) else OUTLIER_FROM
         if abs(deviation) > allowed and abs(deviation) > OUTLIER_FACTOR * rest:
-            return {"outlier": f"{ranks} ranks are {deviation:+.0%} from where all other points say they should be"}
+            return {"outlier": f"{ranks} ranks are {deviation:+.0%} off a fit to all other points"}
     return {}
 
 
@@ -124,16 +123,17 @@ class Point(FrozenModel):
     speedup: Estimate
     efficiency: Estimate
     karp_flatt: Estimate | None
-    """The serial share that the speed-up betrays; ``None`` where it was measured from."""
+    """The serial fraction by Karp and Flatt; ``None`` at the rank count that speed-up starts from."""
     gustafson: Estimate | None = None
-    """The serial share that a scaled speed-up betrays: under weak scaling only."""
+    """The serial fraction by Gustafson; under weak scaling only."""
     modelled: float | None = None
+    """The throughput of the fitted law."""
     time_parts: dict[str, float] = Field(default={})
     """T(N) ÷ T(1) of the model: ideal, contention, coherency."""
 
 
 class Curve(FrozenModel):
-    """A curve and what was fitted to it; without a model :attr:`reason` says why."""
+    """A curve and the law fitted to it; without a model :attr:`reason` says why."""
 
     name: str
     points: tuple[Point, ...]
@@ -146,7 +146,7 @@ class Curve(FrozenModel):
     peak_ranks: float | None = None
     peak_throughput: float | None = None
     limit: float | None = None
-    """What throughput never exceeds; ``None`` where the model has no such bound."""
+    """The upper bound of throughput; ``None`` where the model has none."""
     largest_residual: float | None = None
     predictions: tuple[Prediction, ...] = ()
     fit_flags: dict[str, str] = Field(default={})
@@ -162,16 +162,28 @@ def fit_curve(
     predict: Sequence[int] = (),
     scaling: Scaling = "strong",
 ) -> Curve:
-    """``rates``: repeated throughputs by rank count. Raises ``ValueError`` for values that aren't positive."""
+    """Fit a scaling law to a curve, with flags of what the fit may hide.
+
+    Args:
+        name: of the curve.
+        rates: the throughputs of the repeats, by rank count.
+        model: ``best`` takes the richest law that the points support.
+        method: the residuals that are minimized, see :mod:`reports.analysis.scaling`.
+        predict: rank counts to predict.
+        scaling: under weak scaling the serial fraction is Gustafson's too.
+
+    Raises:
+        ValueError: a throughput is not positive.
+    """
     points = [(ranks, rate) for ranks, repeats in sorted(rates.items()) for rate in repeats]
     try:
         fit_result = fit_best(points, method) if model == "best" else fit(points, model, method)
     except CannotFit as problem:
-        traps = {"too_few_points": str(problem)}
+        flags = {"too_few_points": str(problem)}
         if min(rates) != 1:
-            traps["no_baseline"] = f"nothing was measured at 1 rank: {min(rates)} stands in"
+            flags["no_baseline"] = f"no measurement at 1 rank: speed-up starts from {min(rates)} ranks"
         return Curve(
-            name=name, points=_points(rates, None, scaling), method=method, reason=str(problem), fit_flags=traps
+            name=name, points=_points(rates, None, scaling), method=method, reason=str(problem), fit_flags=flags
         )
     peak = fit_result.peak_ranks
     return Curve(
@@ -210,15 +222,15 @@ def _point(ranks: int, rates: Rates, base: int, fit_result: Fit | None, scaling:
         throughput=estimate(rates[ranks], "/s"),
         speedup=speedup,
         efficiency=efficiency,
-        karp_flatt=None if ranks == base else _serial_share(speedup, ranks, karp_flatt),
-        gustafson=None if ranks == base or scaling == "strong" else _serial_share(speedup, ranks, gustafson),
+        karp_flatt=None if ranks == base else _serial_fraction(speedup, ranks, karp_flatt),
+        gustafson=None if ranks == base or scaling == "strong" else _serial_fraction(speedup, ranks, gustafson),
         modelled=fit_result.throughput(ranks) if fit_result else None,
         time_parts=time_parts(ranks, fit_result.sigma.value, fit_result.kappa.value) if fit_result else {},
     )
 
 
-def _serial_share(speedup: Estimate, ranks: int, law: Callable[[float, int], float | None]) -> Estimate | None:
-    """A serial share falls as the speed-up rises: the ends of the interval change places."""
+def _serial_fraction(speedup: Estimate, ranks: int, law: Callable[[float, int], float | None]) -> Estimate | None:
+    """A serial fraction falls as the speed-up rises, so the ends of the interval are exchanged."""
     value = law(speedup.value, ranks)
     if value is None:
         return None

@@ -1,8 +1,7 @@
-"""What is worth knowing beside a number, as names with what was seen and what to do.
+"""Flags of cells and fits with their meaning and remedy, and the conditions that may disturb a trial.
 
-What may have spoilt a trial's number: other people's work, heat, faults, a machine that swaps or is shared.
-
-The serious ones make the trial ``invalid``: its number is about something else than the case.
+Conditions are other processes' work, heat, hardware faults, swapping and shared machines. A serious condition makes the
+trial ``invalid``: its number would not be of the case.
 """
 
 from __future__ import annotations
@@ -20,28 +19,28 @@ FULL_RATE_SHARE = 0.9
 """Links that carry a smaller share of their configured rate are flagged. A full one carries 0.956 in payload."""
 FLAG_MEANINGS: dict[str, tuple[str, str]] = {
     "oversubscribed": (
-        "more threads than cores: ranks waited for each other's cores",
-        "use fewer ranks or threads; it feeds no scaling claim",
+        "more threads than cores, so that ranks waited for each other's cores",
+        "use fewer ranks or threads; the cell feeds no scaling claim",
     ),
     "emulated_compute": (
-        "the compute is a wait of a stated length, the exchange is real",
+        "the compute is a wait of a stated length; the exchange is real",
         "compare it with other emulated numbers only",
     ),
     "stand_in_data": (
-        "the samples are a stand-in, not the data the workload is named after",
-        "name a folder with the real data: for mnist, --set mnist.data=FOLDER",
+        "the samples are stand-in data, not the data set of the workload",
+        "give a folder with the real data: for mnist, --set mnist.data=FOLDER",
     ),
     "other_machinery": (
-        "this backend does the same work by other means than the rest",
-        "compare the means, not the exchange",
+        "this backend implements the same work differently from the others",
+        "compare the implementations as a whole, not their exchange",
     ),
     "no_baseline": (
         "no measurement at 1 rank: speed-up and efficiency start from the smallest rank count",
         "add 1 to --ranks",
     ),
     "imprecise": (
-        "the interval is wider than the precision asked for, and the budget is spent",
-        "raise --budget, or quieten the machine",
+        "the interval is wider than the requested precision, and the budget is used up",
+        "raise --budget, or reduce other load on the machine",
     ),
     "few_trials": ("fewer than 3 trials: the interval is wide or missing", "raise --repeats"),
     "loose_tolerance": (
@@ -49,58 +48,61 @@ FLAG_MEANINGS: dict[str, tuple[str, str]] = {
         "read the tolerance in the same-work table",
     ),
     "slow_links": (
-        "the links between ranks carried less than 90 % of their rate: this machine is the bottleneck, not they",
-        "read the rate that was achieved under Provenance; ask for a lower one",
+        "the links between ranks carried less than 90 % of their rate: this machine is the bottleneck, not the links",
+        "see the achieved rate under Provenance; choose a lower rate",
     ),
-    "injected": ("a fault was injected on purpose", "leave --inject out; it is never a baseline"),
+    "injected": ("a fault was injected on purpose", "leave out --inject; the cell is never a baseline"),
     "never_settled": (
         "step times had not settled when the measured window began",
-        "give --warmup more steps, or look for what disturbs them",
+        "raise --warmup, or find what disturbs the steps",
     ),
-    "cpu_steal": ("the hypervisor gave cores to other machines", "measure on a host of your own, or at another time"),
-    "host_load": ("other processes used the cores", "end them, or measure at another time"),
+    "cpu_steal": ("the hypervisor gave CPU time to other machines", "measure on a dedicated host, or at another time"),
+    "host_load": ("other processes used the cores", "stop them, or measure at another time"),
     "cpu_clock_moved": ("the cores' clock changed within the window", "fix the clock, or let the machine cool down"),
-    "swapping": ("memory went to disk and back; much of it makes the trial invalid", "use a smaller batch or model"),
-    "foreign_gpu_process": ("somebody else computed on the GPUs: the trial is invalid", "have the GPUs to yourself"),
+    "swapping": ("memory was swapped; above 1 MiB/s the trial is invalid", "use a smaller batch or model"),
+    "foreign_gpu_process": ("other processes computed on the GPUs: the trial is invalid", "use the GPUs exclusively"),
     "gpu_thermal_throttling": ("a GPU slowed down by heat: the trial is invalid", "improve the cooling"),
     "gpu_power_brake": ("a GPU's power supply slowed it down: the trial is invalid", "check the power supply"),
     "gpu_power_capped": ("a GPU ran at its power limit", "compare it with runs at the same limit only"),
-    "gpu_xid": ("a GPU reported an error: the trial is invalid", "look the Xid up in the kernel's log"),
+    "gpu_xid": ("a GPU reported an error: the trial is invalid", "look up the Xid in the kernel log"),
     "gpu_memory_errors": (
-        "a GPU's memory had errors that could not be corrected: the trial is invalid",
-        "retire the GPU",
+        "a GPU's memory had uncorrectable errors: the trial is invalid",
+        "replace the GPU",
     ),
-    "gpu_clock_moved": ("a GPU's clock changed within the window", "fix it with nvidia-smi --lock-gpu-clocks"),
+    "gpu_clock_moved": ("a GPU's clock changed within the window", "lock it with nvidia-smi --lock-gpu-clocks"),
     "superlinear": (
-        "more than proportional throughput: smaller pieces fit into a cache, or the baseline is unfair",
+        "more than proportional throughput: caching or an unfair baseline",
         "compare weak scaling, or measure the smallest rank count again",
     ),
-    "retrograde": ("more ranks gave less throughput", "stop at the peak, or look at what limits the curve there"),
+    "retrograde": (
+        "more ranks gave less throughput",
+        "use the rank count of the peak, or see what limits the curve there",
+    ),
     "misfit": (
-        "the points follow another law than the fitted one, such as a hard ceiling",
-        "read the points, not the law; look for a shared limit",
+        "poor fit: the points do not follow the fitted law, as under a hard ceiling",
+        "use the points, not the law; look for a shared limit",
     ),
-    "at_bound": ("a fitted parameter ended at the edge of what it may be", "measure more rank counts"),
+    "at_bound": ("a fitted parameter ended at a bound of its range", "measure more rank counts"),
     "extrapolated_peak": (
-        "the peak lies beyond what was measured",
-        "measure there before you believe it",
+        "the peak is extrapolated beyond the measured rank counts",
+        "measure at the peak",
     ),
-    "outlier": ("one rank count is far from where the others say it should be", "measure that rank count again"),
-    "few_points": ("as many parameters as there is evidence for", "measure at least 6 rank counts"),
-    "too_few_points": ("too few rank counts for any law", "measure at least 3 rank counts, 4 for USL"),
+    "outlier": ("one rank count is far off a fit to the others", "measure that rank count again"),
+    "few_points": ("few rank counts for the parameters of the law", "measure at least 6 rank counts"),
+    "too_few_points": ("too few rank counts for any scaling law", "measure at least 3 rank counts, 4 for USL"),
     "unproven": ("the same-work check was switched off", "set verify_steps above 0"),
 }
 
 
 def remedy(flag: str) -> str:
-    """What to do about it."""
+    """What to do about a flag; empty for an unknown one."""
     return FLAG_MEANINGS.get(flag, ("", ""))[1]
 
 
 def explain_flag(flag: str) -> str:
-    """The flag as a sentence: what was seen; what to do."""
-    seen, remedy = FLAG_MEANINGS.get(flag, ("", ""))
-    return f"{seen}; {remedy}" if seen else flag
+    """The meaning of a flag and its remedy, in one line; the flag itself where it is unknown."""
+    meaning, action = FLAG_MEANINGS.get(flag, ("", ""))
+    return f"{meaning}; {action}" if meaning else flag
 
 
 MAX_STEAL_SHARE = 0.02
@@ -112,7 +114,7 @@ MAX_SWAP_BYTES_PER_S = 2**20
 
 
 def find_conditions(ranks: Sequence[RankRecord], nodes: Sequence[NodeTelemetry]) -> tuple[Condition, ...]:
-    """What was seen on the nodes during the measured window (processes on GPUs: before and after it)."""
+    """The conditions on the nodes during the measured window (processes on GPUs: before and after it)."""
     conditions: list[Condition] = []
     for node in nodes:
         view = TelemetryWindow(node)
@@ -132,9 +134,7 @@ def _host_conditions(view: TelemetryWindow, ranks: Sequence[RankRecord]) -> Iter
     cores = view.values_in_window(HOST, "cores")
     core_count = max(cores, default=float(len({core for rank in ranks for core in rank.cores}) or 1))
     if stolen > MAX_STEAL_SHARE * core_count:
-        yield Condition(
-            name="cpu_steal", seen=f"{host}: the hypervisor took {stolen:.2f} of {core_count:.0f} cores away"
-        )
+        yield Condition(name="cpu_steal", seen=f"{host}: the hypervisor took {stolen:.2f} of {core_count:.0f} cores")
     foreign = (view.growth(HOST, "cpu_busy_s") - view.growth(HOST, "job_cpu_s")) / seconds
     known = view.values_in_window(HOST, "cpu_busy_s") and view.values_in_window(HOST, "job_cpu_s")
     if known and foreign > MAX_FOREIGN_SHARE * core_count:
@@ -145,7 +145,7 @@ def _host_conditions(view: TelemetryWindow, ranks: Sequence[RankRecord]) -> Iter
     swapped = view.growth(HOST, "swapped_bytes")
     if swapped > 0:
         rate = swapped / seconds
-        description = f"{host}: {swapped / 2**20:.1f} MiB went from or to swap"
+        description = f"{host}: {swapped / 2**20:.1f} MiB were swapped in or out"
         yield Condition(name="swapping", seen=description, serious=rate > MAX_SWAP_BYTES_PER_S)
 
 
@@ -154,7 +154,7 @@ def _foreign_gpu_processes(node: NodeTelemetry, used: Sequence[str]) -> Iterator
     others = [process for process in node.processes if process.device in used or process.device in parents]
     if others:
         named = ", ".join(f"{process.pid}{f' ({process.name})' if process.name else ''}" for process in others[:3])
-        description = f"{node.host}: not ours, computing on the GPUs: {named}"
+        description = f"{node.host}: other processes computed on the GPUs: {named}"
         yield Condition(name="foreign_gpu_process", seen=description, serious=True)
 
 
@@ -181,7 +181,7 @@ def _gpu_conditions(view: TelemetryWindow, device: str) -> Iterator[Condition]:
 
 
 def _counter_increase(view: TelemetryWindow, device: str, counter: str) -> float:
-    """How much a counter of events rose from the sample before the window to the one after it."""
+    """The increase of an event counter from the sample before the window to the sample after it."""
     series = view.series(device, counter)
     known = [value for value in series.values if value is not None] if series else []
     return known[-1] - known[0] if known else 0.0
@@ -192,7 +192,7 @@ def _clock_changed(
 ) -> Iterator[Condition]:
     clocks = view.values_in_window(device, name)
     if clocks and min(clocks) < (1 - share) * max(clocks):
-        description = f"{location}: the clock went between {min(clocks) / 1e9:.2f} and {max(clocks) / 1e9:.2f} GHz"
+        description = f"{location}: the clock varied between {min(clocks) / 1e9:.2f} and {max(clocks) / 1e9:.2f} GHz"
         yield Condition(name=flag, seen=description)
 
 

@@ -1,4 +1,4 @@
-"""Numbers, names and sentences, the same in the terminal and on the page."""
+"""Numbers and estimates as text, the same in the terminal, on the page and in exports."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def _three_digits(value: float) -> str:
 
 
 def estimate(value: Estimate | None, *, unit: bool = True) -> str:
-    """``15.8k (15.1k–16.5k) samples/s``; without an interval just the value; ``–`` for none."""
+    """``15.8k (15.1k–16.5k) samples/s``; the value alone without an interval; ``–`` for none."""
     if value is None:
         return "–"
     factor, prefix = _si_prefix(value.value)
@@ -52,7 +52,7 @@ def estimate(value: Estimate | None, *, unit: bool = True) -> str:
 
 
 def parameter_percent(parameter: Parameter | None) -> str:
-    """``3.1 % (2.9–3.3)`` of a fitted σ or κ."""
+    """``3.1 % (2.9–3.3)``: a fitted σ or κ."""
     if parameter is None or (parameter.value == 0 and parameter.high is None):
         return "–"
     span = (
@@ -64,7 +64,7 @@ def parameter_percent(parameter: Parameter | None) -> str:
 
 
 def model_title(name: str) -> str:
-    """``USL`` for ``usl``; what is said in words already stays as it is."""
+    """``USL`` for ``usl``; other names stay as they are."""
     return MODEL_TITLES.get(name, name)
 
 
@@ -81,23 +81,23 @@ def prediction(prediction: Prediction) -> str:
 def latency(parameter: Parameter) -> str:
     """``355 µs (301–419)``"""
     if parameter.low is None or parameter.high is None:
-        return f"{number(parameter.value * 1e6)} µs (can't be told apart from 0)"
+        return f"{number(parameter.value * 1e6)} µs (not distinguishable from 0)"
     return f"{number(parameter.value * 1e6)} µs ({number(parameter.low * 1e6)}–{number(parameter.high * 1e6)})"
 
 
 def bandwidth(parameter: Parameter) -> str:
-    """``763MB/s (640M–910M)`` of a fitted time per byte."""
+    """``763MB/s (640M–910M)``, from a fitted time per byte."""
     from reports.analysis.communication import NEGLIGIBLE
 
     if parameter.value < NEGLIGIBLE:
-        return "too high to be told: latency is all"
+        return "too high to measure: latency dominates"
     if parameter.low is None or parameter.high is None:
-        return f"{number(1 / parameter.value)}B/s (can't be told apart from none)"
+        return f"{number(1 / parameter.value)}B/s (interval unbounded)"
     return f"{number(1 / parameter.value)}B/s ({number(1 / parameter.high)}–{number(1 / parameter.low)})"
 
 
 def serial_fraction(curve: Curve) -> str:
-    """At the largest rank count: Gustafson's under weak scaling, Karp–Flatt's under strong."""
+    """``3 % (2–4) at 8 ranks``: at the most ranks, by Gustafson under weak scaling, by Karp and Flatt under strong."""
     last = curve.points[-1]
     share = last.gustafson or last.karp_flatt
     return "–" if share is None else f"{percent(share)} at {ranks(last.ranks)}"
@@ -109,7 +109,7 @@ def reading_title(name: str) -> str:
 
 
 def reading(value: Estimate | None) -> str:
-    """A reading without its interval: ``1.62 cores``, ``71 %`` for a share, ``412 MB``."""
+    """A reading without its interval, see :func:`quantity`."""
     if value is None:
         return "–"
     return quantity(value.value, value.unit)
@@ -125,7 +125,7 @@ def quantity(value: float, unit: str) -> str:
 
 
 def with_range(mean: float, least: float, most: float, unit: str) -> str:
-    """``468 (300–585) MB/s``, ``71 (68–74) %``: all three in the unit that suits the mean."""
+    """``468 (300–585) MB/s``, ``71 (68–74) %``: all three with the prefix of the mean."""
     if unit == "1":
         return f"{100 * mean:.0f} ({100 * least:.0f}–{100 * most:.0f}) %"
     factor, prefix = _si_prefix(mean)
@@ -136,7 +136,7 @@ def with_range(mean: float, least: float, most: float, unit: str) -> str:
 
 
 def percent(value: Estimate | None) -> str:
-    """``71 % (68–74)``; ``0.4 % (0.2–0.7)`` where a whole one is much."""
+    """``71 % (68–74)``; ``0.4 % (0.2–0.7)`` below 1 %."""
     if value is None:
         return "–"
     digits = 1 if 0 < value.value < 0.01 else 0
@@ -158,7 +158,7 @@ def duration(time_s: float) -> str:
 
 
 def overhead(value: Estimate | None) -> str:
-    """``0.3 % of throughput (-0.2 to 0.8), from 12 trials``: of an estimate of throughput watched ÷ unwatched."""
+    """The overhead of measuring; ``value``: throughput with step timing and sampling ÷ without."""
     if value is None:
         return "not measured"
     span = ""
@@ -177,13 +177,15 @@ def message_size(size: int) -> str:
 
 
 def ranks(count: int) -> str:
+    """``4 ranks``"""
     return f"{count} rank{'s' * (count != 1)}"
 
 
 def nodes(count: int) -> str:
+    """``2 nodes``"""
     return f"{count:,} node{'s' * (count != 1)}"
 
 
 def rank_count(placement: Placement) -> str:
-    """``512 on 64 nodes``; ``8`` where nobody said how many a node holds."""
+    """``512 on 64 nodes``; ``8`` where the ranks per node were not given."""
     return f"{placement.ranks:,} on {nodes(placement.nodes)}" if placement.ranks_per_node else f"{placement.ranks}"

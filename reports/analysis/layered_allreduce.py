@@ -12,7 +12,7 @@ doi:10.1016/j.jpdc.2008.09.002, show that such a ring is bandwidth-optimal on cl
 *Hierarchical*: reduce-scatter inside, allreduce of S/K among the nodes by each of the K ranks, allgather inside; as in
 Horovod's hierarchical allreduce, and in BlueConnect (Cho et al., SysML 2019). The first and the last are the halves of
 an allreduce inside (Thakur, Rabenseifner and Gropp 2005). The K exchanges of S/K in the middle are made at once and
-SHARE the node's link: together they take as long as a single one of S. Nodes with a link for each rank do better.
+share the node's link: together they take as long as a single one of S. Nodes with a link for each rank do better.
 With one rank a node, either is the exchange across nodes, and on one node the one inside.
 """
 
@@ -29,37 +29,38 @@ from reports.analysis.communication import AllreduceModel, AllreduceTiming, cost
 
 LayeredAlgorithm = Literal["flat ring", "hierarchical"]
 AlgorithmSource = Literal["assumed", "tested", "fitted"]
-"""``assumed``: nothing was measured to tell; ``tested``: foretold from its parts and compared with what was measured;
-``fitted``: α and β between nodes are from the very allreduces it is judged by."""
+"""``assumed``: no measurement to judge it by; ``tested``: predicted from its parts and compared with measurements;
+``fitted``: α and β between nodes are fitted to the same allreduces that it is judged by."""
 
 
 class Misfit(FrozenModel):
-    """How far modelled times are from measured ones."""
+    """The deviation of modelled from measured times."""
 
     typical: float
     """Root mean square of ln(modelled ÷ measured)."""
     largest: float
-    """Modelled ÷ measured − 1 where that is furthest from 0."""
+    """Modelled ÷ measured − 1 where it is furthest from 0: at :attr:`ranks` and :attr:`message_bytes`."""
     ranks: int
     message_bytes: float
 
 
 class LayeredAllreduce(FrozenModel):
-    """What suits the allreduces of several ranks on each of several nodes."""
+    """The model for allreduces among several ranks on each of several nodes."""
 
     algorithm: LayeredAlgorithm
     source: AlgorithmSource
     inside: AllreduceModel
     across: AllreduceModel
     misfits: dict[LayeredAlgorithm, Misfit] = Field(default={})
-    """Of either, where one could be judged."""
+    """Of each algorithm, where measurements allow it."""
 
-    def either(self) -> dict[LayeredAlgorithm, Callable[[int, int, float], float]]:
-        """The time by both algorithms; of the nearer alone where α and β were fitted for it."""
+    def by_algorithm(self) -> dict[LayeredAlgorithm, Callable[[int, int, float], float]]:
+        """The time by each algorithm; of the selected one alone where α and β were fitted for it."""
         algorithms = (self.algorithm,) if self.source == "fitted" else get_args(LayeredAlgorithm)
         return {algorithm: layered_time(algorithm, self.inside, self.across) for algorithm in algorithms}
 
     def time_s(self, ranks: int, nodes: int, message_bytes: float) -> float:
+        """The modelled time of one allreduce."""
         return layered_time(self.algorithm, self.inside, self.across)(ranks, nodes, message_bytes)
 
 
@@ -72,19 +73,22 @@ class LinkModel(NamedTuple):
 
 
 def link_model(model: AllreduceModel) -> LinkModel:
+    """The link that a fitted allreduce used."""
     return LinkModel(model.latency_s.value, model.byte_s.value, model.time_s)
 
 
 def layered_time(
     algorithm: LayeredAlgorithm, inside: AllreduceModel, across: AllreduceModel
 ) -> Callable[[int, int, float], float]:
-    """By ranks, nodes and bytes of a message; as many ranks on each node."""
+    """The time by ranks, nodes and bytes of a message, with equally many ranks on each node."""
     return layered_time_over_links(algorithm, link_model(inside), link_model(across))
 
 
 def layered_time_over_links(
     algorithm: LayeredAlgorithm, inside: LinkModel, across: LinkModel
 ) -> Callable[[int, int, float], float]:
+    """:func:`layered_time` from α and β alone, and the time of an allreduce over one kind of link."""
+
     def flat(ranks: int, nodes: int, message_bytes: float) -> float:
         if nodes in (1, ranks):
             return (inside if nodes == 1 else across).allreduce_s(ranks, message_bytes)
@@ -101,8 +105,16 @@ def layered_time_over_links(
 def select_layered_allreduce(
     inside: AllreduceModel, across: AllreduceModel | None, timings: Sequence[AllreduceTiming]
 ) -> LayeredAllreduce | None:
-    """Of the two, what is nearer to ``timings``: several ranks on each of several nodes; a flat ring, as gloo and NCCL
-    run it, where there are none. Without ``across`` its α and β are fitted to them; ``None`` where that can't be."""
+    """The algorithm that is closer to measured allreduces; a flat ring, as gloo and NCCL run it, where there are none.
+
+    Args:
+        inside: the fitted allreduce inside a node.
+        across: the fitted allreduce across nodes; without it α and β between nodes are fitted to ``timings``.
+        timings: allreduces of several ranks on each of several nodes.
+
+    Returns:
+        The model, or ``None`` where α and β between nodes can't be fitted.
+    """
     candidates = list(_candidates(inside, across, timings))
     if not candidates or not timings:
         return candidates[0] if candidates else None
@@ -134,12 +146,12 @@ def _candidates(
 
 
 def misfit(model: LayeredAllreduce, timings: Sequence[AllreduceTiming]) -> Misfit:
-    """Raises ``ValueError`` for no timings."""
+    """The deviation of a model from measured allreduces. Raises ``ValueError`` for no timings."""
     return misfit_of(lambda timing: model.time_s(timing.ranks, timing.nodes, timing.message_bytes), timings)
 
 
 def misfit_of(modelled_s: Callable[[AllreduceTiming], float], timings: Sequence[AllreduceTiming]) -> Misfit:
-    """Raises ``ValueError`` for no timings."""
+    """The deviation of modelled times from measured ones. Raises ``ValueError`` for no timings."""
     log_ratios = [math.log(modelled_s(timing) / timing.time_s) for timing in timings]
     worst = max(range(len(log_ratios)), key=lambda number: abs(log_ratios[number]))
     return Misfit(

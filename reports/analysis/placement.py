@@ -1,7 +1,4 @@
-"""Where the ranks of a case are: how many a node holds, and whether what they exchange stays inside one.
-
-The nodes that trials ran on, as they described themselves: what they offered, and where their versions differ.
-"""
+"""Where the ranks of a case are, and the nodes that its trials ran on: their hosts, cores and versions."""
 
 from __future__ import annotations
 
@@ -17,7 +14,7 @@ Place = Literal["inside", "across", "both"]
 
 
 class Placement(NamedTuple):
-    """A number of ranks, and how many of them a full node holds; ``None``: all are on one."""
+    """A number of ranks, and how many of them a full node holds; ``None``: all are on one node."""
 
     ranks: int
     ranks_per_node: int | None
@@ -28,39 +25,41 @@ class Placement(NamedTuple):
 
     @property
     def place(self) -> Place:
+        """Where the ranks exchange."""
         if self.nodes == 1:
             return "inside"
         return "across" if self.ranks_per_node == 1 else "both"
 
 
 def placement_of(case: Case) -> Placement:
-    """Links between ranks make each of them a node, unless it was said how many share one."""
+    """The placement of a case. Links between ranks make each rank a node, unless the ranks per node were given."""
     return Placement(case.ranks, case.ranks_per_node or (1 if case.net else None))
 
 
 def place_of(case: Case) -> Place:
+    """Where the ranks of a case exchange."""
     return placement_of(case).place
 
 
 def curve_family(case: Case) -> str:
-    """The key of a curve without how many ranks a node holds: what may be compared packed and spread."""
+    """The key of a curve without its ranks per node: cases of one family may be compared packed and spread."""
     return case.model_copy(update={"ranks_per_node": None}).curve
 
 
 def hosts_of(trials: Iterable[Trial]) -> tuple[NodeFacts, ...]:
-    """Each host once in each of its states, in the order of its first trial."""
+    """The hosts of the trials, each once in each of its states, in the order of its first trial."""
     return distinct_hosts(facts.model_copy(update={"node": 0}) for trial in trials for facts in trial.nodes)
 
 
 def distinct_hosts(hosts: Iterable[NodeFacts]) -> tuple[NodeFacts, ...]:
-    """Those that differ, in their order."""
+    """The hosts without duplicates, in their order."""
     return tuple({facts.model_dump_json(): facts for facts in hosts}.values())
 
 
 def exceeds_cores(case: Case, trials: Iterable[Trial]) -> bool:
-    """Whether somewhere the ranks had more threads than their host had cores: beyond this machine nobody knows before.
+    """Whether the ranks had more threads than a host had cores.
 
-    Nodes may turn out to be one host.
+    Beyond this machine that is known only after the trials: the nodes of a job may be one host.
     """
     if case.device != "cpu" or "emulated_compute" in case.flags:
         return False
@@ -77,9 +76,13 @@ def exceeds_cores(case: Case, trials: Iterable[Trial]) -> bool:
 
 
 def version_differences(hosts: Sequence[NodeFacts], here: Mapping[str, str]) -> list[str]:
-    """A sentence for each version that is not the same everywhere; ``here``: those of the machine that asked, by name.
+    """A line for each version that differs between the nodes, or between them and the machine that runs the harness.
 
-    What one side does not have at all is told too: it may be what makes the difference.
+    A package that one side does not have is reported too.
+
+    Args:
+        hosts: the nodes.
+        here: the versions on the machine that runs the harness, by name.
     """
     if not hosts:
         return []
@@ -91,11 +94,11 @@ def version_differences(hosts: Sequence[NodeFacts], here: Mapping[str, str]) -> 
             by_version.setdefault(versions.get(name, "none"), []).append(host)
         among = len(by_version) > 1
         if among or set(by_version) != {here.get(name, "none")}:
-            by_version.setdefault(here.get(name, "none"), []).append("the machine that asked")
+            by_version.setdefault(here.get(name, "none"), []).append("the submitting machine")
             versions_text = "; ".join(
                 f"{version} on {_named(host_names)}" for version, host_names in by_version.items()
             )
-            lines.append(f"{name} is not the same everywhere: {versions_text}")
+            lines.append(f"{name} differs between machines: {versions_text}")
     return lines
 
 

@@ -1,9 +1,7 @@
-"""What is lost inside a node and what across nodes; and the same ranks packed onto few nodes or spread over many.
+"""The effects of where ranks are: efficiency inside a node and across nodes, packed and spread, and over slower links.
 
-The same ranks over links of different rates: what was measured beside what α and β foretell, and the wire's floor.
-
-A node that takes part in an allreduce of S bytes among n nodes sends 2(n−1)/n·S at the least, whatever the algorithm
-(Patarasuk and Yuan 2009, doi:10.1016/j.jpdc.2008.09.002): no step that has to wait for it is shorter than that takes.
+A node that takes part in an allreduce of S bytes among n nodes sends at least 2(n−1)/n·S, whatever the algorithm
+(Patarasuk and Yuan 2009, doi:10.1016/j.jpdc.2008.09.002): a step that waits for it is at least as long as that takes.
 """
 
 from __future__ import annotations
@@ -24,25 +22,28 @@ from reports.analysis.stats import Estimate, intervals_disjoint, ratio
 from reports.analysis.step_prediction import ModelledStep
 
 LargerLoss = Literal["inside", "across", "neither", "unknown"]
-"""``neither``: the intervals touch; ``unknown``: there are none, or only one of the two is known."""
+"""``neither``: the intervals overlap; ``unknown``: an interval is missing."""
 
 
 class NodeEfficiency(CaseFinding):
-    """The efficiency of K ranks on each of n nodes, as a product: inside X(K) ÷ K·X(1), across X(nK) ÷ n·X(K)."""
+    """The efficiency of K ranks on each of n nodes, as a product: inside X(K) ÷ K·X(1), across X(nK) ÷ n·X(K).
+
+    X is throughput.
+    """
 
     curve: str
     ranks: int
     nodes: int
     inside: Estimate | None
-    """None of one rank a node, which shares it with nobody; else see :attr:`inside_reason`."""
+    """``None`` with one rank a node, which shares it with no other; otherwise :attr:`inside_reason` says why."""
     inside_reason: str | None = None
     across: Estimate | None
-    """None on one node; else see :attr:`across_reason`."""
+    """``None`` on one node; otherwise :attr:`across_reason` says why."""
     across_reason: str | None = None
 
     @property
     def larger_loss(self) -> LargerLoss:
-        """Where more is lost."""
+        """Where more efficiency is lost."""
         if (
             self.inside is None
             or self.across is None
@@ -55,7 +56,7 @@ class NodeEfficiency(CaseFinding):
 
 
 class Packing(FrozenModel):
-    """As many ranks on fewer nodes and on more. ``ratio``: throughput packed ÷ spread."""
+    """The same number of ranks on fewer nodes and on more. ``ratio``: throughput packed ÷ spread."""
 
     ranks: int
     packed: Case
@@ -68,12 +69,14 @@ class Packing(FrozenModel):
 
 
 class PlacementEffects(FrozenModel):
+    """The placements of a sweep compared with each other."""
+
     splits: tuple[NodeEfficiency, ...] = ()
     packings: tuple[Packing, ...] = ()
 
 
 def placement_effects(cells: Sequence[Cell]) -> PlacementEffects:
-    """Of the cells that feed a claim, and of whose ranks it was said how many a node holds."""
+    """Compare the cells that feed a scaling claim and have a given number of ranks per node."""
     families: dict[str, list[Cell]] = {}
     for cell in cells:
         if cell.feeds_a_curve:
@@ -85,7 +88,7 @@ def placement_effects(cells: Sequence[Cell]) -> PlacementEffects:
 
 
 def _splits(cells: Sequence[Cell]) -> Iterator[NodeEfficiency]:
-    """One a cell that shares a node or has several, the fewest ranks first."""
+    """One for each cell whose ranks share a node or are on several, the fewest ranks first."""
     single_node = {cell.case.ranks: cell for cell in cells if placement_of(cell.case).nodes == 1}
     for cell in sorted(cells, key=lambda cell: (cell.case.ranks_per_node or 0, cell.case.ranks)):
         ranks_on_node = cell.case.ranks_on_a_node
@@ -148,25 +151,25 @@ MIN_NETWORKS = 2
 
 
 class CellOverLink(CaseFinding):
-    """A cell over links of a measured rate. Its labels do not name the links, :attr:`net_title` does."""
+    """A cell over links of a measured rate. Its labels do not name the links; :attr:`net_title` does."""
 
     key: str
     net: str
     net_title: str = Field(exclude=True, repr=False)
     link_bytes_s: float
-    """What a link carried, as it was measured."""
+    """The measured bandwidth of a link."""
     step_s: Estimate | None
     efficiency: Estimate | None
     modelled_step_s: float | None
-    """From measured compute and the exchange that α and β foretell."""
+    """From measured compute, and the exchange predicted by α and β."""
     modelled_efficiency: float | None
     modelled_reason: str | None = None
     floor_s: float | None
-    """The least that the links take for the gradients of a step."""
+    """The least time that the links take for the gradients of a step."""
 
 
 def compare_networks(cells: Sequence[Cell], curve_predictions: Sequence[CurvePrediction]) -> tuple[CellOverLink, ...]:
-    """Of each curve that was measured over several networks; the slowest link first, the fewest ranks first."""
+    """The cells of each curve that was measured over several networks: by ranks, then by the rate of the link."""
     prediction_by_curve = {curve_prediction.curve: curve_prediction for curve_prediction in curve_predictions}
     by_work: dict[str, list[Cell]] = {}
     for cell in cells:
@@ -183,17 +186,18 @@ def compare_networks(cells: Sequence[Cell], curve_predictions: Sequence[CurvePre
 
 
 def _crossed_links(cell: Cell) -> bool:
-    """In steps, not in allreduces alone."""
+    """Whether the steps of a training cell crossed links; cells of allreduces alone do not count."""
     counts = cell.throughput is not None and not cell.messages and cell.case.fault is None
     return counts and cell.link is not None and placement_of(cell.case).nodes > 1
 
 
 def without_net(case: Case) -> Case:
+    """The same case without its network: what is compared over several networks."""
     return case.model_copy(update={"net": None})
 
 
 def floor_s(gradients_bytes: float, placement: Placement, link_bytes_s: float) -> float:
-    """Seconds: 2(n−1)/n·S ÷ rate."""
+    """The lower bound of a step by its links, in seconds: 2(n−1)/n·S ÷ rate."""
     return 2 * (placement.nodes - 1) / placement.nodes * gradients_bytes / link_bytes_s
 
 
@@ -213,7 +217,7 @@ def _cell_over_link(cell: Cell, curve_predictions: Mapping[str, CurvePrediction]
     if explained is None:
         reason = (
             curve_prediction.reason if curve_prediction else None
-        ) or "this cell is on no curve that could be explained"
+        ) or "no step model explains the curve of this cell"
     sent = sum(cell.gradients.tensor_bytes) * cell.gradients.grouping.share if cell.gradients else None
     rate = cell.link.achieved_bytes_s
     return CellOverLink(
@@ -233,7 +237,7 @@ def _cell_over_link(cell: Cell, curve_predictions: Mapping[str, CurvePrediction]
 
 
 def _efficiency(cell: Cell, explained: ModelledStep | None) -> float | None:
-    """The measured one, had the step taken as long as modelled."""
+    """The efficiency, if the step took as long as modelled."""
     if explained is None or cell.efficiency is None:
         return None
     return cell.efficiency.value * explained.measured_s / explained.modelled_s

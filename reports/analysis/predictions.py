@@ -1,4 +1,7 @@
-"""What each curve of a sweep is expected to give at rank counts that were not run, and how good such a word is."""
+"""Predictions of throughput and efficiency at rank counts that were not run, for each curve of a sweep.
+
+A curve is predicted by its step model (compute, α and β) where that explains the measured steps, else by a scaling law.
+"""
 
 from __future__ import annotations
 
@@ -45,19 +48,19 @@ from reports.analysis.step_prediction import (
 
 MIN_DECOMPOSED = 2
 MAX_TRUSTED_MISFIT = 0.2
-"""A step model that misses the measured by more is not used to foretell."""
+"""A step model with a larger misfit of the measured steps makes no predictions."""
 DEFAULT_RANK_FACTORS = (2, 4, 8)
 AT_SCALE_RANKS = (8, 64, 512, 4096)
 
 
 class PredictOptions(NamedTuple):
-    """What is to be foretold: where, how many ranks a node holds there, and over which link that was not measured."""
+    """What to predict: at which rank counts, with how many ranks per node, and over which hypothetical link."""
 
     counts: tuple[int, ...] = ()
-    """Without any: 2, 4 and 8 times the largest."""
+    """By default 2, 4 and 8 times the largest measured."""
     link: LinkSpec | None = None
     ranks_per_node: int | None = None
-    """Without it: as many as were measured."""
+    """By default as many as were measured."""
 
 
 DEFAULT_PREDICT_OPTIONS = PredictOptions()
@@ -71,41 +74,42 @@ class Predicted(FrozenModel):
 
 
 class StepModelInputs(FrozenModel):
-    """What the step model of a curve is made of."""
+    """The parameters of the step model of a curve."""
 
     inside: AllreduceModel | None
     """α and β inside a node."""
     across: AllreduceModel | None
     """α and β of the link between nodes."""
     layered: LayeredAlgorithm | None
-    """What several ranks on each of several nodes are taken to run, as :attr:`source` says."""
+    """The algorithm of several ranks on each of several nodes; :attr:`source` says how it is known."""
     source: AlgorithmSource | None
     own: OwnTimeModel
-    """What a rank does by itself."""
+    """The own work of a rank."""
 
 
 class CurvePrediction(CaseFinding):
-    """All that is foretold of one curve. Without predictions :attr:`reason` says why."""
+    """The predictions for one curve. Without any :attr:`reason` says why."""
 
     curve: str
     measured_at: tuple[int, ...]
     ranks_per_node: int | None = None
-    """Where it is foretold; ``None``: all on one node."""
+    """Of the predictions; ``None``: all on one node."""
     kind: PredictionKind | None = None
     model: str = "none"
     reason: str | None = None
     inputs: StepModelInputs | None = None
     """Of the step model, where it is used."""
     explained: tuple[ModelledStep, ...] = ()
+    """The measured steps beside the step model's."""
     misfit: float | None = None
-    """Of the step model, where there is one."""
-    foretold: tuple[Predicted, ...] = ()
+    """Of the step model, as a root mean square of logarithms; ``None`` without a step model."""
+    predictions: tuple[Predicted, ...] = Field(default=(), serialization_alias="foretold")
     impossible: tuple[int, ...] = ()
-    """Rank counts that were asked for and have no share of the batch."""
+    """Requested rank counts that exceed the samples of a batch."""
     unknown: dict[int, str] = Field(default={})
-    """Rank counts that were asked for and can't be foretold, with the reason."""
+    """Requested rank counts that can't be predicted, with the reason."""
     at_scale: tuple[Predicted, ...] = ()
-    """Over the link that was asked about; without any :attr:`at_scale_reason` says why."""
+    """Over the requested link; without any :attr:`at_scale_reason` says why."""
     at_scale_reason: str | None = None
     backtests: tuple[Backtest, ...] = ()
 
@@ -115,7 +119,13 @@ def predict_curves(
     paths: Mapping[str, CommunicationPath],
     options: PredictOptions = DEFAULT_PREDICT_OPTIONS,
 ) -> tuple[CurvePrediction, ...]:
-    """One a curve; ``fed``: its cells, the fewest ranks first."""
+    """Predict every curve of a sweep.
+
+    Args:
+        curve_cells: the cells of each curve by its key, the fewest ranks first.
+        paths: the communication paths of the sweep.
+        options: what to predict.
+    """
     predictions = []
     for key, own in curve_cells.items():
         path = paths.get(path_key(own[0].case))
@@ -150,7 +160,7 @@ def _predict_curve(
         curve_prediction = curve_prediction.model_copy(update={"explained": tuple(explained), "misfit": model.misfit})
         if model.misfit <= MAX_TRUSTED_MISFIT:
             return _predict_by_step_model(curve_prediction, model, path, placements, cells[0])
-        reason = f"the step model misses the measured steps by {model.misfit:.0%}"
+        reason = f"the step model is off the measured steps by {model.misfit:.0%}"
     return _predict_by_law(curve_prediction, cells, placements, reason)
 
 
@@ -161,7 +171,7 @@ def _predict_by_step_model(
     placements: Sequence[Placement],
     base: Cell,
 ) -> CurvePrediction:
-    """What the parts of a step give; where an exchange was not measured, the reason."""
+    """Predictions by the step model; where an exchange was not measured, the reason."""
     unknown = {
         placement.ranks: reason
         for placement in placements
@@ -178,7 +188,7 @@ def _predict_by_step_model(
             "kind": "step",
             "model": STEP_MODEL,
             "unknown": unknown,
-            "foretold": tuple(
+            "predictions": tuple(
                 _predicted(model.predict(placement.ranks, communication), base)
                 for placement in placements
                 if placement.ranks not in unknown
@@ -197,17 +207,17 @@ def _predict_by_step_model(
 def _predict_by_law(
     curve_prediction: CurvePrediction, cells: Sequence[Cell], placements: Sequence[Placement], reason: str | None
 ) -> CurvePrediction:
-    """What a law of scaling gives, which knows no nodes: it speaks where ranks are placed as they were measured."""
+    """Predictions by a scaling law. It does not model nodes: it applies only to ranks placed as they were measured."""
     if len(cells) < MIN_RANK_COUNTS_FOR_LAW:
         return curve_prediction.model_copy(
-            update={"reason": f"{reason}; a law of scaling takes {MIN_RANK_COUNTS_FOR_LAW} rank counts"}
+            update={"reason": f"{reason}; a scaling law needs {MIN_RANK_COUNTS_FOR_LAW} rank counts"}
         )
     measured_places = {place_of(cell.case) for cell in cells if cell.case.ranks > 1}
     unknown = {}
     if curve_prediction.ranks_per_node is not None:
         elsewhere = curve_prediction.ranks_per_node != placement_of(cells[0].case).ranks_per_node
         unknown = {
-            placement.ranks: f"{reason}; a law of scaling knows no nodes, and none was measured with ranks placed so"
+            placement.ranks: f"{reason}; a scaling law does not model nodes, and this placement was not measured"
             for placement in placements
             if elsewhere or placement.place not in measured_places
         }
@@ -216,17 +226,25 @@ def _predict_by_law(
         rates_by_ranks(cells),
         predict=[placement.ranks for placement in placements if placement.ranks not in unknown],
     )
-    foretold = tuple(_predicted(prediction, cells[0]) for prediction in law.predictions)
+    predictions = tuple(_predicted(prediction, cells[0]) for prediction in law.predictions)
     return curve_prediction.model_copy(
-        update={"kind": "law", "model": law.model or "none", "reason": reason, "foretold": foretold, "unknown": unknown}
+        update={
+            "kind": "law",
+            "model": law.model or "none",
+            "reason": reason,
+            "predictions": predictions,
+            "unknown": unknown,
+        }
     )
 
 
 def _predict_over_link(
     curve_prediction: CurvePrediction, cells: Sequence[Cell], path: CommunicationPath | None, options: PredictOptions
 ) -> CurvePrediction:
-    """With what the curve would give over another link: it takes the ranks' own work, and of measured exchanges only
-    the one inside a node where several ranks share one."""
+    """The prediction, with what the curve would give over the requested link.
+
+    It uses the ranks' own work and, where several ranks share a node, the measured exchange inside it.
+    """
     step_data = step_model_data(cells, MIN_DECOMPOSED)
     if isinstance(step_data, str):
         return curve_prediction.model_copy(update={"at_scale_reason": step_data})
@@ -239,7 +257,7 @@ def _predict_over_link(
         return curve_prediction.model_copy(update={"at_scale_reason": communication})
     model = step_data.fit(None)
     if curve_prediction.misfit is not None:
-        # How far the model is off where it could be judged is the least that it may be off elsewhere.
+        # The misfit of the measured steps is a lower bound of the error elsewhere.
         judged = sum(step.ranks > 1 for step in curve_prediction.explained)
         model = model.model_copy(update={"misfit": curve_prediction.misfit, "seen": judged})
     predicted = tuple(
@@ -247,17 +265,17 @@ def _predict_over_link(
         for count in sorted({*AT_SCALE_RANKS, *options.counts})
         if _can_split_batch(curve_prediction.case, count)
     )
-    reason = None if predicted else f"a batch of {curve_prediction.case.batch} can't be cut into that many"
+    reason = None if predicted else f"a batch of {curve_prediction.case.batch} can't be split over so many ranks"
     return curve_prediction.model_copy(update={"at_scale": predicted, "at_scale_reason": reason})
 
 
 def _can_split_batch(case: Case, ranks: int) -> bool:
-    """A batch can't be cut into more pieces than it has samples."""
+    """A batch can't be split over more ranks than it has samples."""
     return case.scaling == "weak" or ranks <= case.batch
 
 
 def _predicted(prediction: Prediction, base: Cell) -> Predicted:
-    """Efficiency starts from the smallest measured rank count, which has an interval of its own."""
+    """With its efficiency, which starts from the smallest measured rank count and includes the interval of that."""
     start = estimate(base.rates, "samples/s")
     ideal = start.value / base.case.ranks * prediction.ranks
     efficiency = Estimate(value=prediction.throughput / ideal, low=None, high=None, n=len(base.rates), unit="1")

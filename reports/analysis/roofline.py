@@ -27,21 +27,21 @@ from reports.analysis.step_times import StepSplit
 
 NO_MODEL = "no model is trained"
 EMULATED_COMPUTE = "the compute is a wait"
-NOT_MEASURED = "not measured: the work of a step and the device's peak are asked of a cell's first trial"
+NOT_MEASURED = "not measured: only a cell's first trial measures the work of a step and the device's peak"
 NOTHING_COUNTED = "no operation of the step has a known number of FLOPs"
-DISTURBED = "the steps took more FLOP/s than the device's measured peak: that was disturbed, measure again"
+DISTURBED = "the steps reached more FLOP/s than the device's measured peak, which was disturbed: measure again"
 PEAK_DTYPE = "float32"
 
 
 class Roofline(FrozenModel):
-    """Of all ranks together. Work and peak are from one trial, times from every trial that counts."""
+    """The roofline of all ranks of a cell: work and peak from one trial, times from every successful trial."""
 
     flops: float
     """In a step."""
     bytes_moved: float
-    """In a step: an upper bound."""
+    """In a step; an upper bound."""
     intensity: float
-    """FLOPs a byte."""
+    """FLOPs per byte."""
     peak_flop_s: float
     peak_bytes_s: float
     attainable_flop_s: float
@@ -53,7 +53,7 @@ class Roofline(FrozenModel):
     """``None`` where steps were not decomposed."""
     reached_flop_s: Estimate
     reached_share: Estimate
-    """Of the attainable."""
+    """Of the attainable FLOP/s."""
 
 
 def roofline_of(trials: Sequence[Trial], splits: Sequence[StepSplit | None]) -> tuple[Roofline | None, str | None]:
@@ -71,7 +71,7 @@ def roofline_of(trials: Sequence[Trial], splits: Sequence[StepSplit | None]) -> 
 
 
 def _measured(trials: Sequence[Trial]) -> tuple[RankRecord, ...]:
-    """The ranks of the trial that counted and measured; empty where none did."""
+    """The ranks of the trial that measured work and peak; empty where none did."""
     return next((trial.ranks for trial in trials if all(rank.step_work for rank in trial.ranks)), ())
 
 

@@ -1,4 +1,4 @@
-"""Did all ranks together do what a single process does? Judged from the ranks' records alone."""
+"""Whether all ranks together did the same work as a single process, judged from the ranks' records."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from bench.core.records import RankRecord, Reference, SameWork, WorkProof
 def judge_same_work(records: Sequence[RankRecord]) -> SameWork:
     """Compare the verified prefix of all ranks with rank 0's reference.
 
-    The same: the ranks' samples, dealt out in turn, are the reference's samples in the same order; the mean of their
-    losses and their parameters are the reference's within the tolerance; all ranks hold the same bits, after the
-    prefix and at the end.
+    The work is the same where the ranks' samples, interleaved, are the reference's in the same order; the mean of their
+    losses and their parameters equal the reference's within the tolerance; and all ranks hold identical parameters
+    after the prefix and at the end.
     """
     proofs = [record.proof for record in records if record.proof is not None]
     reference = proofs[0].reference if proofs else None
@@ -39,7 +39,7 @@ def judge_same_work(records: Sequence[RankRecord]) -> SameWork:
 
 
 def largest_deviation(proofs: Sequence[WorkProof], reference: Reference) -> float:
-    """The larger of the losses' relative deviation and the parameters'; not a number where either isn't one."""
+    """The largest relative deviation of losses and parameters from the reference; NaN where either is NaN."""
     worst = reference.deviation
     for step, expected in enumerate(reference.losses):
         mean = math.fsum(proof.losses[step] for proof in proofs) / len(proofs)
@@ -49,9 +49,9 @@ def largest_deviation(proofs: Sequence[WorkProof], reference: Reference) -> floa
 
 
 def interleave(shards: Sequence[Sequence[int]]) -> tuple[int, ...]:
-    """Rank 0's first sample, rank 1's first, …, rank 0's second, …: the order DistributedSampler dealt from."""
-    dealt = itertools.chain.from_iterable(itertools.zip_longest(*shards))
-    return tuple(sample for sample in dealt if sample is not None)
+    """Rank 0's first sample, rank 1's first, …, rank 0's second, …: the order that ``DistributedSampler`` splits."""
+    interleaved = itertools.chain.from_iterable(itertools.zip_longest(*shards))
+    return tuple(sample for sample in interleaved if sample is not None)
 
 
 def _samples_differ(proofs: Sequence[WorkProof], reference: Reference) -> str | None:
@@ -65,10 +65,12 @@ def _samples_differ(proofs: Sequence[WorkProof], reference: Reference) -> str | 
 
 def _ranks_differ(when: str, digests: Sequence[str | None]) -> str | None:
     odd = [rank for rank, digest in enumerate(digests) if digest != digests[0]]
-    return f"{when} rank {odd[0]} holds other parameters than rank 0" if odd else None
+    return f"{when} rank {odd[0]} has different parameters from rank 0" if odd else None
 
 
 def _exceeds_tolerance(deviation: float, tolerance: float) -> str | None:
     if deviation <= tolerance:
         return None
-    return f"losses or parameters deviate by {deviation:.2g} from a single process, {tolerance:g} is allowed"
+    return (
+        f"losses or parameters deviate by {deviation:.2g} from a single process, above the tolerance of {tolerance:g}"
+    )

@@ -31,14 +31,14 @@ PARAMETER_NAMES = ("gamma", "sigma", "kappa")
 PARAMETER_COUNT: Mapping[ScalingLaw, int] = {"usl": 3, "amdahl": 2, "linear": 1}
 MIN_RANK_COUNTS: Mapping[ScalingLaw, int] = {"usl": 4, "amdahl": 3, "linear": 1}
 TRUSTED_FROM = 6
-"""Rank counts below which a fitted USL carries a warning."""
+"""A USL fitted to fewer rank counts is flagged."""
 NEAR_A_BOUND = 1e-9
 WIDEST_FACTOR = 1000.0
-"""An interval that reaches further than this factor bounds nothing."""
+"""A wider interval, as a factor of the value, is reported as unknown."""
 
 
 class CannotFit(ValueError):
-    """The points do not allow this model. The text says why."""
+    """The points do not allow this model; the message says why."""
 
 
 class Parameter(FrozenModel):
@@ -86,25 +86,29 @@ class Fit:
 
     @property
     def peak_ranks(self) -> float | None:
-        """√((1−σ) ÷ κ), where throughput is highest; ``None`` where κ can't be told from 0, or it only falls."""
+        """√((1−σ) ÷ κ), where throughput is highest; ``None`` where κ is not significant, or throughput only falls."""
         if self.model != "usl" or self.kappa.value <= 0 or not (self.kappa.low or 0) > 0:
             return None
         peak = math.sqrt((1 - self.sigma.value) / self.kappa.value)
         return peak if peak >= 1 else None
 
     def predict(self, ranks: int, *, chosen: bool = False) -> Prediction:
-        """The interval holds what one further measurement would give: the doubt about the curve, and its scatter.
+        """Predict the throughput at a rank count, with an interval for one further measurement there.
 
-        It takes for granted that the law holds. Where the law was ``chosen`` for lack of evidence against it, nobody
-        knows beyond the measured rank counts: there it widens by its own size with each doubling. It is unknown where
-        it would reach further than a factor of :data:`WIDEST_FACTOR`.
+        The interval includes the uncertainty of the curve and the scatter of measurements, and assumes that the law
+        holds. It is unknown where it would be wider than a factor of :data:`WIDEST_FACTOR`.
+
+        Args:
+            ranks: the rank count.
+            chosen: the law was selected by the data. Beyond the measured rank counts the interval then widens by its
+                own size with each doubling.
         """
         expected = self.throughput(ranks)
         low = high = None
         if self.covariance is not None:
             slope = log_gradient(ranks, self.sigma.value, self.kappa.value)[: PARAMETER_COUNT[self.model]]
-            doubt = float(slope @ self.covariance @ slope)
-            half = student_t(self.observations - PARAMETER_COUNT[self.model]) * math.sqrt(doubt + self.spread**2)
+            variance = float(slope @ self.covariance @ slope)
+            half = student_t(self.observations - PARAMETER_COUNT[self.model]) * math.sqrt(variance + self.spread**2)
             low, high = log_interval(
                 expected, half * (extrapolation_widening(ranks, self.largest_ranks) if chosen else 1)
             )
@@ -112,7 +116,7 @@ class Fit:
 
 
 def extrapolation_widening(ranks: int, largest_ranks: int) -> float:
-    """1 + log₂(N ÷ largest measured N), at least 1: how much less a model is trusted. A choice, not a theorem."""
+    """1 + log₂(N ÷ largest measured N), at least 1: the widening of intervals beyond the measured range, by choice."""
     return 1 + max(0.0, math.log2(ranks / largest_ranks))
 
 
@@ -124,6 +128,7 @@ def log_interval(value: float, half: float) -> tuple[float | None, float | None]
 
 
 def denominator(ranks: float, sigma: float, kappa: float) -> float:
+    """D(N) of the USL."""
     return 1 + sigma * (ranks - 1) + kappa * ranks * (ranks - 1)
 
 
@@ -133,7 +138,7 @@ def time_parts(ranks: int, sigma: float, kappa: float) -> dict[str, float]:
 
 
 def karp_flatt(speedup: float, ranks: int) -> float | None:
-    """The serial share that a measured speed-up betrays: e = (1/S − 1/N) ÷ (1 − 1/N); ``None`` on one rank.
+    """The serial fraction of a measured speed-up: e = (1/S − 1/N) ÷ (1 − 1/N); ``None`` on one rank.
 
     Karp and Flatt 1990, doi:10.1145/78607.78614.
     """
@@ -141,7 +146,7 @@ def karp_flatt(speedup: float, ranks: int) -> float | None:
 
 
 def gustafson(scaled_speedup: float, ranks: int) -> float | None:
-    """The serial share s of the time on N ranks that a scaled speed-up betrays, S = N − s(N−1); ``None`` on one rank.
+    """The serial fraction s of a scaled speed-up, of the time on N ranks: S = N − s(N−1); ``None`` on one rank.
 
     For weak scaling, where the work grows with the ranks. Gustafson 1988, doi:10.1145/42411.42415.
     """
@@ -165,12 +170,12 @@ def fit(points: Sequence[tuple[int, float]], model: ScalingLaw = "usl", method: 
         raise ValueError("ranks must be 1 or more, and throughputs positive and finite")
     counts = {ranks for ranks, _ in points}
     if len(counts) < MIN_RANK_COUNTS[model]:
-        raise CannotFit(f"{model} takes {MIN_RANK_COUNTS[model]} different rank counts, there are {len(counts)}")
+        raise CannotFit(f"{model} needs {MIN_RANK_COUNTS[model]} different rank counts, there are {len(counts)}")
     return _fit(points, model, method)
 
 
 def fit_best(points: Sequence[tuple[int, float]], method: FitMethod = "log") -> Fit:
-    """The richest model whose last parameter can be told from 0: USL where κ can, Amdahl where σ can, else linear."""
+    """Fit the richest model whose last parameter is significant: USL for κ > 0, Amdahl for σ > 0, else linear."""
     richer: tuple[tuple[ScalingLaw, str], ...] = (("usl", "kappa"), ("amdahl", "sigma"))
     for model, last in richer:
         try:
@@ -189,7 +194,7 @@ def _fit(points: Sequence[tuple[int, float]], model: ScalingLaw, method: FitMeth
     size = PARAMETER_COUNT[model]
     ranks: Any = np.array([count for count, _ in points], dtype=float)
     rates: Any = np.array([rate for _, rate in points], dtype=float)
-    # Throughputs of 10⁹ and of 10⁻³ are fitted alike.
+    # Scaled, so that throughputs of 10⁹ and of 10⁻³ are fitted alike.
     unit = float(np.exp(np.mean(np.log(rates / ranks))))
     scaled = rates / unit
     logs = np.log(scaled)
@@ -242,14 +247,14 @@ def _fit(points: Sequence[tuple[int, float]], model: ScalingLaw, method: FitMeth
 
 
 def _solve(residuals: Callable[[Any], Any], jacobian: Callable[[Any], Any], start: Sequence[float]) -> Any:
-    """Levenberg–Marquardt, which knows no bounds and is quick; where it leaves them, a trust region within them."""
+    """Levenberg–Marquardt, which is fast and unbounded; where it leaves the bounds, a trust region within them."""
     import numpy as np
     from scipy.optimize import least_squares
 
     lower: Any = np.array([-np.inf, 0.0, 0.0])[: len(start)]
     upper: Any = np.array([np.inf, 1.0, 1.0])[: len(start)]
     exact: Any = {"x_scale": "jac", "xtol": 1e-15, "ftol": 1e-15, "gtol": 1e-15, "max_nfev": 2000}
-    # A denominator that a step beyond the bounds has made negative has no logarithm.
+    # A step beyond the bounds may make the denominator negative, which has no logarithm.
     with np.errstate(invalid="ignore"), suppress(ValueError):
         params: Any = least_squares(residuals, start, jacobian, method="lm", **exact).x
         if np.all(params >= lower) and np.all(params <= upper):
@@ -259,7 +264,7 @@ def _solve(residuals: Callable[[Any], Any], jacobian: Callable[[Any], Any], star
 
 
 def _initial_params(ranks: Any, scaled: Any, size: int) -> list[float]:
-    """N ÷ X = (1 + σ(N−1) + κN(N−1)) ÷ γ is linear in 1/γ, σ/γ and κ/γ: solved without negative ones."""
+    """N ÷ X = (1 + σ(N−1) + κN(N−1)) ÷ γ is linear in 1/γ, σ/γ and κ/γ: solved by non-negative least squares."""
     import numpy as np
     from scipy.optimize import nnls
 
@@ -272,7 +277,7 @@ def _initial_params(ranks: Any, scaled: Any, size: int) -> list[float]:
 
 
 def _settle_on_bounds(params: Any, lower: Sequence[float], upper: Sequence[float]) -> Any:
-    """The solver stays a hair inside its bounds."""
+    """Round to a bound: the solver stays slightly inside its bounds."""
     settled = params.copy()
     for number, (low, high) in enumerate(zip(lower, upper, strict=True)):
         if params[number] - low < NEAR_A_BOUND:

@@ -74,7 +74,14 @@ def ratio(above: Sequence[float], below: Sequence[float], factor: float = 1.0, u
 def speedup_and_efficiency(
     rates: Sequence[float], ranks: int, base_rates: Sequence[float], base_ranks: int
 ) -> tuple[Estimate, Estimate]:
-    """S = X(N) ÷ X(base) × base ranks and E = S ÷ N, from repeated throughputs; exact where N is the base."""
+    """Speed-up S = X(N) ÷ X(base) × base ranks, and efficiency E = S ÷ N; exact where N is the base.
+
+    Args:
+        rates: the throughputs of the repeats at ``ranks``.
+        ranks: N.
+        base_rates: the throughputs of the repeats at the base.
+        base_ranks: the rank count that speed-up starts from.
+    """
     if ranks == base_ranks:
         exact = Estimate(value=float(base_ranks), low=None, high=None, n=len(rates), unit="×")
         return exact, exact.model_copy(update={"value": 1.0, "unit": "1"})
@@ -85,14 +92,14 @@ def speedup_and_efficiency(
 
 
 def half_width(value: Estimate | None) -> float | None:
-    """How far the interval reaches from the value, as a fraction: 0.02 for ± 2 %; ``None`` without an interval."""
+    """The half width of the interval as a fraction of the value: 0.02 for ± 2 %; ``None`` without an interval."""
     if value is None or value.low is None or value.high is None:
         return None
     return math.sqrt(value.high / value.low) - 1
 
 
 def intervals_disjoint(first: Estimate, second: Estimate) -> bool | None:
-    """Whether two intervals don't touch; ``None`` where either has no interval."""
+    """Whether two intervals do not overlap; ``None`` where either is unknown."""
     if first.low is None or first.high is None or second.low is None or second.high is None:
         return None
     return first.low > second.high or second.low > first.high

@@ -1,13 +1,14 @@
 """The time of a training step from its parts: what a rank does by itself, and messages that travel beside it.
 
 The gradients are ready one after another while the backward pass goes on, in proportion to their bytes. The backend
-puts them together into messages (:class:`bench.core.records.Grouping`), which travel one at a time. The step has ended
-when the last has arrived and the optimizer has taken its turn:
+groups them into messages (:class:`bench.core.records.GradientBuckets`), which travel one at a time. The step ends after
+the last message has arrived and the optimizer has run:
 
     T = data + forward + max(backward, end of the last message) + optimizer + handling
 
-A message that travels beside the backward pass is not free where it takes the rank's own core: with a share u of the
-core for the exchange alone, two that are always ready share it as 1 : u, and T grows by u ÷ (1 + u) of the time hidden.
+A message that travels beside the backward pass is not free where the exchange uses the rank's own core. If the exchange
+alone keeps a share u of the core busy, compute and exchange share it as 1 : u, and T grows by u ÷ (1 + u) of the hidden
+time.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ STEP_PARTS = ("data", "forward", "backward", "optimizer")
 
 
 class OwnTimes(FrozenModel):
-    """What a rank does by itself in a step, in seconds."""
+    """The own work of a rank in a step, in seconds."""
 
     data_s: float
     forward_s: float
@@ -31,7 +32,7 @@ class OwnTimes(FrozenModel):
     waiting_s: float = 0.0
     """For the slowest rank."""
     handling_s: float = 0.0
-    """What the backend does with the gradients of a single rank too, such as copies into buckets and back."""
+    """What the backend does with gradients even on a single rank, such as copies into buckets and back."""
 
     @property
     def total_s(self) -> float:
@@ -41,7 +42,14 @@ class OwnTimes(FrozenModel):
 def predict_step(
     own: OwnTimes, gradients: Gradients, exchange_s: Callable[[float], float], core_share: float = 0.0
 ) -> float:
-    """The time of a step; ``exchange_s`` gives the time of one message of so many bytes, ``core_share`` is u."""
+    """The time of a step in seconds.
+
+    Args:
+        own: the own work of the slowest rank.
+        gradients: what a rank exchanges, and how it is grouped into messages.
+        exchange_s: the time of one message in seconds, by its bytes.
+        core_share: u, the share of a rank's core that the exchange alone keeps busy.
+    """
     before_s = own.data_s + own.waiting_s + own.forward_s
     schedule = _exchange_buckets if gradients.grouping.laid_out else _exchange_when_ready
     ready = _ready_times(own.backward_s, gradients)
@@ -60,7 +68,7 @@ def predict_step(
 
 
 def _ready_times(backward_s: float, gradients: Gradients) -> list[tuple[float, float]]:
-    """When in the backward pass each gradient is ready, and its bytes on the wire; the first one first."""
+    """When in the backward pass each gradient is ready, and its bytes on the wire; the earliest first."""
     sizes = list(reversed(gradients.tensor_bytes))
     total_bytes = sum(sizes) or 1
     share = gradients.grouping.share
@@ -108,10 +116,11 @@ class OwnTimeModel(FrozenModel):
     fixed_s: Mapping[str, float]
     share_s: Mapping[str, float]
     waiting_s: float
-    """For the slowest rank, wherever there are several: no matter of the batch."""
+    """For the slowest rank, wherever there are several; independent of the batch."""
     handling_s: float = 0.0
 
     def at(self, share: float, *, alone: bool) -> OwnTimes:
+        """The own work of a rank with this share of the batch; ``alone``: it waits for no other rank."""
         own = {f"{part}_s": self.fixed_s[part] + self.share_s[part] * share for part in STEP_PARTS}
         return OwnTimes(**own, waiting_s=0.0 if alone else self.waiting_s, handling_s=self.handling_s)
 
@@ -119,10 +128,17 @@ class OwnTimeModel(FrozenModel):
 def fit_own_times(
     parts_s: Mapping[float, Mapping[str, float]], waiting_s: float, handling_s: float = 0.0
 ) -> OwnTimeModel:
-    """``parts_s``: seconds by part, by the share of the batch that a rank had: 1/N under strong scaling, 1 under weak.
+    """Fit each part of a step as a fixed time plus a time in proportion to a rank's share of the batch.
 
-    Neither term is negative. Where only one share was measured, all is taken to be in proportion to it.
-    Raises ``ValueError`` for no parts.
+    Neither term is negative. Where only one share was measured, the whole time is assumed to be in proportion to it.
+
+    Args:
+        parts_s: seconds by part, by the share of the batch that a rank had: 1/N under strong scaling, 1 under weak.
+        waiting_s: for the slowest rank, where there are several.
+        handling_s: of gradients by the backend.
+
+    Raises:
+        ValueError: there are no parts.
     """
     if not parts_s:
         raise ValueError("no parts to fit")
@@ -144,6 +160,6 @@ def _fit_line(times_by_share: Mapping[float, float]) -> tuple[float, float]:
         return 0.0, max(0.0, value) / share
     values = np.maximum(np.array(list(times_by_share.values())), 1e-12)
     columns = np.stack([np.ones(len(times_by_share)), np.array(list(times_by_share))], axis=1)
-    # In proportion to the value: the small parts of many ranks count as much as the large ones of few.
+    # Relative errors: the small parts of many ranks count as much as the large parts of few.
     solved, _ = nnls(columns / values[:, None], np.ones(len(times_by_share)))
     return float(solved[0]), float(solved[1])

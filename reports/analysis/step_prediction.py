@@ -1,4 +1,4 @@
-"""Throughput at rank counts that were not run, from what a step consists of; and how well that explains the measured.
+"""The step model of a curve: throughput at any rank count from compute and exchange, and its misfit of measured steps.
 
 The compute of a rank is extrapolated from its measured parts (:func:`reports.analysis.step_model.fit_own_times`), the
 exchange from α and β. The interval is for one further measurement: with d(N) the mean of ln(measured ÷ modelled)
@@ -6,8 +6,8 @@ throughput at each of k rank counts, and s the scatter of trials around it with 
 
     ln X ± √((t(0.975, k)·M·w)² + (t(0.975, f)·s)²),   M² = Σ d² ÷ k,   w = 1 + log₂(N ÷ largest measured N) ≥ 1.
 
-M is taken around 0: nothing is subtracted from the model, so nothing is assumed of how its error goes on. The widening
-w says that a model is trusted less with each doubling beyond what was seen; it is a choice, not a theorem.
+M is taken around 0: the model is not corrected by its error, so nothing is assumed of how the error continues. The
+widening w, by choice, trusts a model less with each doubling beyond the measured rank counts.
 """
 
 from __future__ import annotations
@@ -27,26 +27,26 @@ from reports.analysis.stats import estimate, student_t
 from reports.analysis.step_model import OwnTimeModel, OwnTimes, fit_own_times, predict_step
 
 MIN_RANK_COUNTS_FOR_INTERVAL = 2
-"""Rank counts with an exchange: how far a model is off at one of them tells nothing of how far it may be at others."""
+"""Rank counts with an exchange: the error at a single one says nothing about the error at others."""
 
 
 class CommunicationCost(NamedTuple):
-    """What carries the messages."""
+    """The cost of exchanging messages."""
 
     time_s: Callable[[int, float], float]
-    """By rank count and bytes of a message."""
+    """The time of one message by rank count and bytes."""
     core_share: float = 0.0
-    """Of a rank's own cores, while it exchanges and does nothing else; 0 where others do the work."""
+    """The share of a rank's own cores that an exchange alone keeps busy; 0 where other hardware computes."""
 
 
 class Observed(FrozenModel):
-    """One rank count of a curve, as it was measured."""
+    """One measured rank count of a curve."""
 
     ranks: int
     rates: tuple[float, ...]
     """Throughput of each trial, in samples a second."""
     parts_s: dict[str, float]
-    """Own time of a rank by part of a step, its waiting, and what its backend does with gradients (``handling``)."""
+    """The own time of a rank by part of a step, its ``waiting``, and its backend's ``handling`` of gradients."""
 
 
 class ModelledStep(FrozenModel):
@@ -59,7 +59,7 @@ class ModelledStep(FrozenModel):
 
     @property
     def exposed_s(self) -> float:
-        """What the exchange adds to the step, by the model."""
+        """The exposed communication by the model."""
         return self.modelled_s - self.compute_s
 
     @property
@@ -69,26 +69,29 @@ class ModelledStep(FrozenModel):
 
 
 class StepModel(FrozenModel):
-    """A curve's model, able to say what any rank count gives."""
+    """The step model of a curve."""
 
     scaling: Scaling
     batch: int
     own: OwnTimeModel
     gradients: Gradients
     misfit: float
-    """M: how far the modelled throughputs are from the measured, as a root mean square of logarithms."""
+    """M: the root mean square of ln(measured ÷ modelled) throughput."""
     scatter: float
+    """s: of ln throughput over trials."""
     seen: int
-    """k, the rank counts that M is of."""
+    """k: the number of rank counts behind M."""
     freedom: int
-    """f, that the scatter is of; 0 where each rank count had one trial."""
+    """f: the degrees of freedom of the scatter; 0 where each rank count had one trial."""
     largest_ranks: int
 
     def step_s(self, ranks: int, communication: CommunicationCost) -> float:
+        """The time of a step."""
         own = self.own.at(_batch_share(self.scaling, ranks), alone=ranks == 1)
         return _step_time_s(own, self.gradients, ranks, communication)
 
     def predict(self, ranks: int, communication: CommunicationCost) -> Prediction:
+        """The throughput in samples per second, with an interval where the misfit is known well enough."""
         expected = _samples_per_step(self.scaling, self.batch, ranks) / self.step_s(ranks, communication)
         further = ranks > self.largest_ranks
         if self.seen < MIN_RANK_COUNTS_FOR_INTERVAL:
@@ -102,7 +105,7 @@ class StepModel(FrozenModel):
 def modelled_steps(
     observed: Sequence[Observed], scaling: Scaling, batch: int, gradients: Gradients, communication: CommunicationCost
 ) -> list[ModelledStep]:
-    """Each measured step beside the model's, with the compute measured at that very rank count."""
+    """Each measured step beside the model's, which takes the compute measured at the same rank count."""
     steps = []
     for point in observed:
         own = OwnTimes(**{f"{part}_s": max(0.0, seconds) for part, seconds in point.parts_s.items()})
@@ -121,9 +124,17 @@ def fit_step_model(
     gradients: Gradients,
     communication: CommunicationCost | None,
 ) -> StepModel:
-    """Fit to every rank count that was measured, in any order. Raises ``ValueError`` for none.
+    """Fit the step model of a curve.
 
-    Without the exchange that was measured nobody knows how far the model is off, and it gives no intervals.
+    Args:
+        observed: every measured rank count, in any order.
+        scaling: strong or weak.
+        batch: samples per step: of all ranks under strong scaling, of each under weak.
+        gradients: what a rank exchanges.
+        communication: the measured exchange; without it the misfit is unknown, and predictions have no intervals.
+
+    Raises:
+        ValueError: nothing was observed.
     """
     waits = [point.parts_s["waiting"] for point in observed if point.ranks > 1]
     handling_s = fmean(point.parts_s["handling"] for point in observed)
@@ -141,7 +152,7 @@ def fit_step_model(
     )
     if communication is None:
         return model
-    # One rank exchanges nothing: it says something of the exchange only where there is no other.
+    # A single rank exchanges nothing: it judges the model only where there is no other.
     judged = [point for point in observed if point.ranks > 1] or list(observed)
     log_errors = [
         [math.log(rate / model.predict(point.ranks, communication).throughput) for rate in point.rates]
@@ -186,21 +197,25 @@ def _samples_per_step(scaling: Scaling, batch: int, ranks: int) -> int:
 
 
 class StepModelData(NamedTuple):
-    """What a step model is made of, but for the exchange."""
+    """What a step model is fitted to, except the exchange."""
 
     observed: list[Observed]
     gradients: Gradients
     case: Case
 
     def fit(self, communication: CommunicationCost | None) -> StepModel:
+        """See :func:`fit_step_model`."""
         return fit_step_model(self.observed, self.case.scaling, self.case.batch, self.gradients, communication)
 
 
 def step_model_data(cells: Sequence[Cell], fewest: int) -> StepModelData | str:
-    """What the cells of a curve tell of a step, or why that is not enough."""
+    """The step data of the cells of a curve, or the reason why they don't suffice for a model.
+
+    ``fewest``: the number of decomposed rank counts that is needed.
+    """
     gradients = next((cell.gradients for cell in cells if cell.gradients is not None), None)
     if gradients is None:
-        return "it is not known what a step exchanges"
+        return "the gradients that a step exchanges are not known"
     single_rank_split = next(
         (cell.decomposition for cell in cells if cell.case.ranks == 1 and cell.decomposition), None
     )
@@ -215,7 +230,7 @@ def step_model_data(cells: Sequence[Cell], fewest: int) -> StepModelData | str:
         if cell.decomposition is not None
     ]
     if len(observed) < fewest:
-        return f"{len(observed)} rank counts were decomposed, it takes {fewest}"
+        return f"{len(observed)} rank counts were decomposed, {fewest} are needed"
     return StepModelData(observed, gradients, cells[0].case)
 
 

@@ -29,7 +29,7 @@ PERCENTILES = (5, 25, 50, 75, 95)
 
 
 def throughput_of(ranks: Sequence[RankRecord]) -> float:
-    """Of all ranks, per second of the measured window; the window lasts as long as on its slowest rank."""
+    """Units of work of all ranks per second of the measured window, which lasts as long as on its slowest rank."""
     window_s = max(sum(record.step_s) for record in ranks)
     return ranks[0].amount_per_step * len(ranks[0].step_s) / window_s
 
@@ -47,7 +47,7 @@ class Straggler(FrozenModel):
 
 
 class StepSplit(FrozenModel):
-    """The parts of a step; the first six add up to :attr:`step_s`. Parts of ranks are means over the ranks."""
+    """The parts of a step, as means over the ranks; the first six add up to :attr:`step_s`."""
 
     data_s: float
     forward_s: float
@@ -57,7 +57,7 @@ class StepSplit(FrozenModel):
     exposed_s: float
     step_s: float
     own_s: tuple[float, ...]
-    """Of each rank."""
+    """The own time of each rank."""
     straggler: Straggler | None
 
     @property
@@ -74,11 +74,11 @@ class StepSplit(FrozenModel):
 
 
 def split_step(records: Sequence[RankRecord]) -> StepSplit | None:
-    """The split of a trial's step from its ranks' raw times; ``None`` where a rank measured none."""
+    """The parts of a trial's step, from its ranks' raw times; ``None`` where a rank measured none."""
     phases = [record.phases for record in records if record.phases is not None]
     if len(phases) != len(records) or not phases:
         return None
-    # Not the mean of each step's slowest rank: where ranks take turns at being late the others catch up.
+    # Not the mean over steps of the slowest rank: where ranks are late by turns, the others catch up.
     step_s = max(fmean(rank_phases.together_s) for rank_phases in phases)
     parts = {name: fmean(fmean(rank_phases.alone_s[name]) for rank_phases in phases) for name in phases[0].alone_s}
     own = tuple(sum(fmean(times) for times in rank_phases.alone_s.values()) for rank_phases in phases)
@@ -96,7 +96,7 @@ def split_step(records: Sequence[RankRecord]) -> StepSplit | None:
 
 
 def find_straggler(own_s: Sequence[float]) -> Straggler | None:
-    """The slowest rank, where it takes over 20 % (and a millisecond) longer than the median of the others."""
+    """The slowest rank, if its own time exceeds the median of the others by over 20 % and over a millisecond."""
     if len(own_s) < 2:
         return None
     rank = max(range(len(own_s)), key=lambda number: own_s[number])
@@ -108,7 +108,10 @@ def find_straggler(own_s: Sequence[float]) -> Straggler | None:
 
 
 class StepTimes(FrozenModel):
-    """Of one rank, over the steps of all trials. Times are seconds."""
+    """The distribution of one rank's step times over all trials, in seconds.
+
+    For description only: steps are not independent samples, so these are no intervals of anything.
+    """
 
     rank: int
     steps: int
@@ -122,7 +125,10 @@ class StepTimes(FrozenModel):
 
 
 def step_times_of(trials: Sequence[Sequence[RankRecord]]) -> tuple[StepTimes, ...]:
-    """One a rank. ``trials``: the records of each, of the same ranks. Percentiles are interpolated between steps.
+    """The step times of each rank, with percentiles interpolated between steps.
+
+    ``trials``: the records of each trial, of the same ranks.
+
 
     Raises ``ValueError`` where ranks of one trial took different numbers of steps.
     """

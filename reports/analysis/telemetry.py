@@ -1,7 +1,7 @@
-"""What a node's samples say about the measured window: means, peaks and rates, each known or unknown with its reason.
+"""The readings of a trial from its nodes' samples: means, peaks and rates over the measured window, or a reason.
 
-A gauge is averaged over the samples inside the window. A counter's growth is taken between the window's ends, the
-values there interpolated between the samples on either side.
+A gauge is averaged over the samples inside the window. The growth of a counter is taken between the ends of the window,
+interpolated between the samples on either side.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from bench.core.telemetry import HOST, NodeTelemetry, Series
 
 MIN_SAMPLES = 3
 ENERGY_READINGS = ("cpu_energy", "gpu_energy")
-"""The readings that say what a sample (a byte, an element) costs in joules."""
+"""The readings of energy per sample (byte, element), in joules."""
 
 
 class ValueOrReason(NamedTuple):
-    """A number, or ``None`` and why."""
+    """A number, or ``None`` and the reason."""
 
     value: float | None
     reason: str | None = None
 
 
 class TelemetryWindow:
-    """One node's telemetry, asked by device and name."""
+    """The telemetry of one node over the measured window, by device and name of the series."""
 
     def __init__(self, node: NodeTelemetry) -> None:
         self.node = node
@@ -36,10 +36,11 @@ class TelemetryWindow:
         self._series = {(series.device, series.name): series for series in node.series}
 
     def series(self, device: str, name: str) -> Series | None:
+        """All samples of a series, those outside the window too."""
         return self._series.get((device, name))
 
     def values_in_window(self, device: str, name: str) -> list[float]:
-        """The known samples of the window."""
+        """The known values in the window."""
         series = self.series(device, name)
         if series is None:
             return []
@@ -50,10 +51,12 @@ class TelemetryWindow:
         ]
 
     def mean(self, device: str, name: str) -> ValueOrReason:
+        """The mean of a gauge."""
         reason = self._unknown_reason(device, name)
         return ValueOrReason(None, reason) if reason else ValueOrReason(fmean(self.values_in_window(device, name)))
 
     def peak(self, device: str, name: str) -> ValueOrReason:
+        """The maximum of a gauge."""
         reason = self._unknown_reason(device, name)
         return ValueOrReason(None, reason) if reason else ValueOrReason(max(self.values_in_window(device, name)))
 
@@ -63,7 +66,7 @@ class TelemetryWindow:
         return ValueOrReason(None, reason) if reason else ValueOrReason(self.growth(device, name) / self.window_s)
 
     def growth(self, device: str, name: str) -> float:
-        """The growth of a counter over the window, 0 where nothing is known of it; however few samples there are."""
+        """The growth of a counter over the window, from however few samples; 0 where it is unknown."""
         series = self.series(device, name)
         known = (
             [(at, value) for at, value in zip(series.times_s, series.values, strict=True) if value is not None]
@@ -74,11 +77,11 @@ class TelemetryWindow:
             return 0.0
         first, last = (_interpolate(known, edge) for edge in (self.node.began_s, self.node.ended_s))
         covered_s = min(known[-1][0], self.node.ended_s) - max(known[0][0], self.node.began_s)
-        # Where sampling began late or ended early, what it covered speaks for the rest.
+        # Where sampling began late or ended early, the covered part is extrapolated to the window.
         return (last - first) * self.window_s / covered_s if covered_s > 0 else 0.0
 
     def coverage(self) -> tuple[int, float]:
-        """How many samples fell into the window, and the share of it that lies between the first and the last."""
+        """The number of samples in the window, and the share of it between the first and the last of them."""
         times = {at for series in self.node.series for at in series.times_s}
         times_in_window = sorted(at for at in times if self.node.began_s <= at <= self.node.ended_s)
         return len(times_in_window), (times_in_window[-1] - times_in_window[0]) / self.window_s if len(
@@ -98,7 +101,7 @@ class TelemetryWindow:
 
 
 def _interpolate(known: Sequence[tuple[float, float]], moment_s: float) -> float:
-    """The value of a counter at a moment: on the line between its neighbours, else the nearest's."""
+    """The value of a counter at a moment: interpolated between its neighbours, else the nearest one."""
     after = bisect_right(known, moment_s, key=itemgetter(0))
     if after in (0, len(known)):
         return known[min(after, len(known) - 1)][1]
@@ -107,7 +110,7 @@ def _interpolate(known: Sequence[tuple[float, float]], moment_s: float) -> float
 
 
 def gpus_of(node: NodeTelemetry, ranks: Sequence[RankRecord]) -> list[str]:
-    """The GPUs that the ranks on this node computed on; all that were sampled where no rank names one."""
+    """The GPUs that the ranks on this node computed on; all sampled ones where no rank names its GPU."""
     sampled = [device.id for device in node.devices if device.id != HOST]
     used = {rank.gpu for rank in ranks if rank.gpu and rank.host == node.host}
     return [device for device in sampled if device in used] if any(rank.gpu for rank in ranks) else sampled

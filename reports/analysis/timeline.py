@@ -1,4 +1,4 @@
-"""What a trial's devices did over time, around the measured window: samples made ready to be drawn."""
+"""Timelines of a trial's devices around the measured window: samples reduced to what is drawn."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ class Timeline(FrozenModel):
     window_s: float
     times_s: tuple[float, ...]
     values: tuple[float, ...]
-    """At most :data:`MAX_POINTS`: of a longer recording, the lowest and the highest of each stretch."""
+    """At most :data:`MAX_POINTS`: of a longer recording, the minimum and the maximum of each interval."""
     samples: int
-    """In the window; so are the next three, over all of them."""
+    """The number in the window; the next three are over all of them."""
     mean: float
     least: float
     most: float
 
 
 class TimelineQuantity(NamedTuple):
-    """What is drawn of a sampled series; of a counter its growth per second."""
+    """A drawn quantity and its sampled series; a counter is drawn as its growth per second."""
 
     series: str
     unit: str
@@ -55,7 +55,7 @@ Samples = list[tuple[float, float]]
 
 
 def timelines_of(good: Sequence[Trial]) -> tuple[Timeline, ...]:
-    """Of the last trial that was sampled; empty where none was."""
+    """The timelines of the last sampled trial; empty where none was sampled."""
     trial = next((trial for trial in reversed(good) if trial.telemetry), None)
     if trial is None:
         return ()
@@ -75,7 +75,7 @@ def _node_timelines(node: NodeTelemetry, gpus: Sequence[str]) -> Iterator[Timeli
 
 
 def _timeline(device: str, name: str, series: Series, node: NodeTelemetry) -> Timeline | None:
-    """``None`` where no sample of the window is known."""
+    """``None`` where no sample in the window is known."""
     samples = [
         (at - node.began_s, value) for at, value in zip(series.times_s, series.values, strict=True) if value is not None
     ]
@@ -101,7 +101,7 @@ def _timeline(device: str, name: str, series: Series, node: NodeTelemetry) -> Ti
 
 
 def counter_rates(samples: Samples) -> Samples:
-    """The growth of a counter per second between two samples, said of the moment in their middle."""
+    """The growth of a counter per second between each two samples, at the moment in their middle."""
     return [
         ((early_s + late_s) / 2, (high - low) / (late_s - early_s))
         for (early_s, low), (late_s, high) in pairwise(samples)
@@ -110,7 +110,7 @@ def counter_rates(samples: Samples) -> Samples:
 
 
 def downsample(samples: Samples, most: int) -> Samples:
-    """At most so many: the lowest and the highest of equal stretches, so that no peak is lost."""
+    """At most ``most`` samples: the minimum and the maximum of equal intervals, so that no peak is lost."""
     if len(samples) <= most:
         return samples
     stretches = most // 2

@@ -1,7 +1,4 @@
-"""The cells of a sweep as tables for the terminal, one a workload.
-
-Tables of the page for the terminal: placement, networks, what was asked about, costs.
-"""
+"""Tables of a sweep for the terminal: its cells, and its findings on placement, networks, predictions and costs."""
 
 from __future__ import annotations
 
@@ -20,7 +17,7 @@ OUTCOME_STYLES = {"ok": "green", "skipped": "yellow", "failed": "red", "timeout"
 
 
 def cell_tables(cells: Sequence[Cell], width: int = 100) -> list[Any]:
-    """Rich tables: one a workload and scaling, one row a cell; a narrow terminal gets fewer columns."""
+    """Rich tables, one for each group and one row for each cell; a narrow terminal has fewer columns."""
     return [_cell_table(group, wide=width >= FULL_WIDTH) for group in group_cells(cells)]
 
 
@@ -60,11 +57,11 @@ def same_work(cell: Cell) -> str:
 
 
 MAX_COLUMNS = 8
-"""More don't fit beside each other: such a row is told line by line."""
+"""A row with more columns is printed one column a line."""
 
 
 def finding_tables(findings: Findings) -> list[Any]:
-    """What stands beside the cells, for rich to print; nothing where there is nothing to say."""
+    """Rich renderables of the findings beside the cells; empty where there are none."""
     tables = (
         nodes_section.split_table(findings.placements.splits),
         nodes_section.packing_table(findings.placements.packings),
@@ -76,7 +73,7 @@ def finding_tables(findings: Findings) -> list[Any]:
 
 
 def _rich_tables(table: Table) -> Iterator[Any]:
-    """What the rows of the first column have in common is their title: it is long."""
+    """One table for each value of the first column, which is long and becomes the title."""
     groups: dict[str, list[tuple[str, ...]]] = {}
     for first, *others in ([str(value) for value in row] for row in table.rows):
         groups.setdefault(first, []).append(tuple(others))
@@ -93,10 +90,12 @@ def _rich_tables(table: Table) -> Iterator[Any]:
 
 def _rich_table(title: str, header: tuple[str, ...], rows: list[tuple[str, ...]]) -> Any:
     from rich import box
-    from rich.table import Table as Drawn
+    from rich.table import Table as RichTable
     from rich.text import Text
 
-    rich_table = Drawn(title=Text(title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    rich_table = RichTable(
+        title=Text(title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False
+    )
     for name in header:
         rich_table.add_column(Text(name), overflow="fold")
     for row in rows:

@@ -1,4 +1,4 @@
-"""Sweeps as a table: one row a trial, plain values in a stable order, for other tools to read."""
+"""Sweeps as a table for other tools: one row for each trial, plain values in a stable order."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from reports.analysis.cells import Cell
 from reports.analysis.trial_measures import TrialMeasures
 
 NO_SCALING_CLAIM = frozenset({"oversubscribed", "injected"})
-"""Flags of numbers that are true but feed no scaling claim."""
+"""Flags of valid numbers that feed no scaling claim."""
 COLLECTIVE_UNIT = "bytes"
 """The unit of a collective's throughput."""
 LIST_SEPARATOR = ";"
@@ -23,7 +23,7 @@ READING_COLUMNS = {
     "cpu_energy": "cpu_energy_j_per_unit",
     "gpu_energy": "gpu_energy_j_per_unit",
 }
-"""A trial's readings that have a column; their units are in the columns' names."""
+"""The readings of a trial that have a column, with its name, which ends in the unit."""
 
 PlainValue = str | int | float | bool | None
 
@@ -47,19 +47,19 @@ class SweepFacts(FrozenModel):
 
 
 class TrialRow(FrozenModel):
-    """One trial. What was measured is ``None`` where it is unknown or does not count; ``reason`` says why not.
+    """One trial. A measured value is ``None`` where it is unknown or does not count, and ``reason`` says why.
 
-    The order of the fields is the order of the columns: new ones go to the end.
+    The order of the fields is the order of the columns; new ones are appended.
     """
 
     sweep: str
     started_at: str
-    """Of the sweep."""
+    """The start of the sweep."""
     commit: str | None
     changed_files: bool | None
-    """Whether the code that ran differed from the commit's."""
+    """Whether the working copy differed from the commit."""
     environment: str
-    """Rows of one environment may be compared without a thought."""
+    """A digest of machine and versions: rows with the same one are comparable."""
     host: str
     cpu: str
     cores: int
@@ -78,7 +78,7 @@ class TrialRow(FrozenModel):
     ranks: int
     scaling: Scaling
     batch: int
-    """Samples a step: of all ranks under strong scaling, of each rank under weak scaling."""
+    """Samples per step: of all ranks under strong scaling, of each rank under weak scaling."""
     threads: int
     seed: int
     fault: str | None
@@ -89,38 +89,38 @@ class TrialRow(FrozenModel):
     outcome: Outcome
     reason: str | None
     unit: str | None
-    """What throughput counts: ``samples``, ``bytes`` or ``elements``."""
+    """The unit of work: ``samples``, ``bytes`` or ``elements``."""
     throughput: float | None
     """Units per second, of all ranks together."""
     steps: int | None
     step_s: float | None
     """The median over the window of each step's slowest rank."""
     flags: tuple[str, ...]
-    """Of the case over its trials, as the report shows them."""
+    """The flags of the case, as in the report."""
     conditions: tuple[str, ...]
-    """What may have spoilt this trial's number."""
+    """Conditions that may have disturbed this trial."""
     same_work: str | None
     same_work_deviation: float | None
     same_work_tolerance: float | None
     memory_peak_bytes: int | None
-    """Of the rank that held the most."""
+    """The highest of all ranks."""
     gpu_memory_peak_bytes: int | None
     cpu_energy_j_per_unit: float | None
     gpu_energy_j_per_unit: float | None
     unknown: dict[str, str]
-    """Why a column has no reading, by its name."""
+    """The reason why a reading is unknown, by its column."""
     net: str | None
-    """The rate of the links between the ranks, where they had links of their own."""
+    """The rate of the links between the ranks, where the site shapes links."""
     site: str
     nodes: int
     ranks_per_node: int | None
-    """How many a full node holds; ``None``: nobody said, and all were on one machine."""
+    """How many a full node holds; ``None``: not given, all were on one machine."""
     cost: float | None
-    """What the trial was billed, in the unit of the price that was given."""
+    """The cost of the trial, in the unit of the given price."""
 
     @property
     def feeds_scaling(self) -> bool:
-        """A collective alone has no speed-up."""
+        """Whether the trial counts for scaling claims; a collective alone has no speed-up."""
         return (
             self.throughput is not None
             and self.unit != COLLECTIVE_UNIT
@@ -129,14 +129,14 @@ class TrialRow(FrozenModel):
 
 
 class SweepTable(FrozenModel):
-    """What is exported: the rows of one sweep or several, and where those ran."""
+    """The exported table: the rows of one sweep or several, and the environments of the sweeps."""
 
     sweeps: tuple[SweepFacts, ...]
     rows: tuple[TrialRow, ...]
 
 
 def rows_of(sweep: SweepFacts, cells: Sequence[Cell], trials: Sequence[Trial]) -> Iterator[TrialRow]:
-    """In the order of the cells, then of the rounds; a case that never ran is one row with its outcome and reason."""
+    """The rows of a sweep by cell and round; a case that never ran is one row with its outcome and reason."""
     by_key: dict[str, list[Trial]] = {}
     for trial in trials:
         by_key.setdefault(trial.case.key, []).append(trial)
@@ -149,7 +149,7 @@ def rows_of(sweep: SweepFacts, cells: Sequence[Cell], trials: Sequence[Trial]) -
 
 
 def plain_values(row: TrialRow) -> dict[str, PlainValue]:
-    """By column: options as JSON, lists joined by semicolons."""
+    """The values of a row by column: options as JSON, lists joined by semicolons."""
     return {name: _plain(getattr(row, name)) for name in TrialRow.model_fields}
 
 
@@ -222,7 +222,7 @@ def _measures(cell: Cell, trial: Trial | None) -> TrialMeasures | None:
 
 
 def _outcome_and_reason(cell: Cell, trial: Trial | None) -> tuple[Outcome, str | None]:
-    """A trial that did other work spoils its whole case, as in the report: the others' numbers don't count either."""
+    """A trial with different work invalidates all trials of its case, as in the report."""
     if trial is None or (trial.outcome == "ok" and cell.outcome == "invalid"):
         return cell.outcome, cell.reason
     return trial.outcome, trial.reason

@@ -1,7 +1,4 @@
-"""A series that is no plain pass, drawn over its nights: trials, nights, accepted levels, and what pairs said.
-
-From a judgement and the series behind it to a page: the verdict on top, a figure for what is no plain pass.
-"""
+"""The page of a nightly check: the verdict, and a figure over nights for each series that is not a plain pass."""
 
 from __future__ import annotations
 
@@ -22,19 +19,19 @@ from reports.regression.values import MetricSeries as Nights
 
 MAX_NIGHTS = 30
 MAX_NARROW_NIGHTS = 12
-"""More take the whole width of the page."""
+"""A figure of more nights takes the whole width of the page."""
 PAIRS_CATEGORY = "pairs"
 DATE_PATTERN = re.compile(r"\d{4}-?(\d\d)-?(\d\d)(?:[-T ](\d\d):?(\d\d)\S*)?")
-"""What a sweep's id and an ISO date begin with."""
+"""The beginning of a sweep's id and of an ISO date."""
 MAX_LOG = 700.0
-"""Beyond it e^x is no number any more."""
+"""e^x overflows beyond it."""
 TRIAL_STYLE, LEVEL_STYLE, NEWEST_STYLE, HEAD_STYLE = range(4)
-"""Styles."""
+"""Styles of series."""
 
 
 @dataclass(frozen=True)
 class NightPoint:
-    """One night: where it stands, and the share by which each trial is off the level that was accepted last."""
+    """One night at a position, and the relative change of each trial against the last accepted level."""
 
     at: int
     night: NightTrials
@@ -43,11 +40,21 @@ class NightPoint:
 
     @property
     def level(self) -> float:
+        """The median over the trials."""
         return median(self.relative_changes)
 
 
 def night_figure(key: str, series: Nights, verdict: Verdict) -> Figure | None:
-    """``None`` where no night has a number. Values are drawn against the accepted level, where 5 % can be seen."""
+    """The figure of one series over its nights, relative to the accepted level, where a change of 5 % is visible.
+
+    Args:
+        key: of the figure, unique on its page.
+        series: the nights.
+        verdict: on the series.
+
+    Returns:
+        The figure, or ``None`` where no night has a number.
+    """
     nights = _nights(series)
     if not nights:
         return None
@@ -69,7 +76,7 @@ def night_figure(key: str, series: Nights, verdict: Verdict) -> Figure | None:
 
 
 def _nights(series: Nights) -> tuple[NightPoint, ...]:
-    """The last ones that have a number, the newest among them."""
+    """The last nights that have a number, with the newest."""
     total = [(night, False) for night in series.past] + ([(series.newest, True)] if series.newest else [])
     usable = [(night, _usable_logs(night), newest) for night, newest in total]
     shown = [entry for entry in usable if entry[1]][-MAX_NIGHTS:]
@@ -82,7 +89,7 @@ def _nights(series: Nights) -> tuple[NightPoint, ...]:
 
 
 def _relative_change(difference: float, metric: Metric) -> float:
-    """As a share of the accepted level; of a share in points ÷ 100."""
+    """Relative to the accepted level; for a metric that is a share, the difference."""
     return difference if metric in SHARE_METRICS else math.expm1(min(MAX_LOG, difference))
 
 
@@ -91,7 +98,7 @@ def _usable_logs(night: NightTrials) -> tuple[float, ...]:
 
 
 def _reference_log(series: Nights, otherwise: Sequence[float]) -> float:
-    """The log of the level that was accepted last: over good nights; else over all of it; else what is there."""
+    """The log of the last accepted level: of its good nights, else of all its nights, else of ``otherwise``."""
     last = max((night.level for night in series.past), default=0)
     of_level = [night for night in series.past if night.level == last and _usable_logs(night)]
     good = [night for night in of_level if night.good] or of_level
@@ -99,7 +106,7 @@ def _reference_log(series: Nights, otherwise: Sequence[float]) -> float:
 
 
 def _night_series(nights: Sequence[NightPoint]) -> Iterator[Series]:
-    """Trials, the nights' levels with a break where one was accepted, and the night that is judged by them."""
+    """The trials, the nights' levels with a break at each accepted change, and the newest night."""
     trials = [(point, change) for point in nights for change in point.relative_changes]
     yield point_series(
         "trial",
@@ -134,7 +141,7 @@ def _pair_series(verdict: Verdict, at: int) -> tuple[Series, ...]:
 
 
 def _caption(series: Nights, verdict: Verdict, nights: Sequence[NightPoint]) -> str:
-    """The verdict with its change, what it rests on, and what hollow points are."""
+    """The verdict with its change, its reason, and the meaning of hollow points."""
     change = wording.change_text(verdict.change_pct, verdict.low_pct, verdict.high_pct, verdict.metric)
     change_text = "" if change == "–" else f", {change}"
     if change_text and (towards := wording.direction(verdict)):
@@ -147,7 +154,7 @@ def _caption(series: Nights, verdict: Verdict, nights: Sequence[NightPoint]) -> 
     if total > len(nights):
         parts.append(f"The last {len(nights)} of {total:,} nights.")
     if any(not night_point.night.good for night_point in nights):
-        parts.append("Hollow trials: of nights that are no reference.")
+        parts.append("Hollow trials are of nights that are not used as a reference.")
     return " ".join(parts)
 
 
@@ -169,11 +176,11 @@ def _night_table(series: Nights, nights: Sequence[NightPoint]) -> Table:
 
 def _night_note(night_point: NightPoint) -> str:
     notes = ("newest",) if night_point.newest else ()
-    return ", ".join((*notes, *(() if night_point.night.good else ("no reference",)))) or "–"
+    return ", ".join((*notes, *(() if night_point.night.good else ("not a reference",)))) or "–"
 
 
 def _metric_value(series: Nights, logs: Sequence[float]) -> str:
-    """In the metric's own unit; throughput may be of samples or of bytes, and has none."""
+    """In the unit of the metric; throughput, of samples or of bytes, has none."""
     if series.metric in SHARE_METRICS:
         return f"{100 * median(logs):.1f} %"
     value = math.exp(median(logs) * (-1 if series.more_is_better else 1))
@@ -187,7 +194,7 @@ def _metric_value(series: Nights, logs: Sequence[float]) -> str:
 
 
 def _night_labels(nights: Sequence[NightPoint]) -> tuple[str, ...]:
-    """``11-20`` of a date or a sweep's id, with the time of day where two would be the same; others as they are."""
+    """``11-20`` for a date or a sweep's id, with the time of day where two would be equal; other names unchanged."""
     names = [wording.one_line(night_point.night.night) for night_point in nights]
     matches = [DATE_PATTERN.fullmatch(name) for name in names]
     days = [
@@ -204,14 +211,14 @@ def _night_labels(nights: Sequence[NightPoint]) -> tuple[str, ...]:
 
 MAX_FIGURES = 12
 MAX_TITLE_CHARS = 120
-"""Characters of a name; the table has all of it."""
+"""Of a name; the table has the whole name."""
 HEADER = ("status", "curve", "ranks", "what", "change (95 %)", "pairs", "why")
 
 SeriesByKey = dict[tuple[str, Metric], MetricSeries]
 
 
 def make_check_page(judgement: Judgement, series: Sequence[MetricSeries]) -> Page:
-    """``series``: those that were judged; one without a verdict isn't shown, a verdict without one has no figure."""
+    """The page of a judgement; ``series``: the judged series, for the figures of their verdicts."""
     verdict_rows = rows(judgement)
     series_by_key = {(metric_series.name, metric_series.metric): metric_series for metric_series in series}
     return Page(
@@ -233,7 +240,7 @@ def make_check_page(judgement: Judgement, series: Sequence[MetricSeries]) -> Pag
 def _findings_section(verdict_rows: Sequence[VerdictRow], judgement: Judgement) -> Iterator[Section]:
     _, shared = wording.short_names(judgement.verdicts)
     if verdict_rows:
-        note = "Changes are of the value itself, with 95 % intervals. What passed is under “All series”."
+        note = "Changes of the value itself, with 95 % intervals. Series that passed are under “All series”."
         yield Section(
             "Found",
             f"All curves: {shared}" if shared else "",
@@ -242,7 +249,7 @@ def _findings_section(verdict_rows: Sequence[VerdictRow], judgement: Judgement) 
 
 
 def _row_sections(verdict_rows: Sequence[VerdictRow], series_by_key: SeriesByKey) -> Iterator[Section]:
-    """A section for each row, as long as there is room for figures."""
+    """A section for each row, up to :data:`MAX_FIGURES` figures."""
     remaining = MAX_FIGURES
     for number, row in enumerate(verdict_rows):
         figures = tuple(_row_figures(f"r{number}", row, series_by_key))[:remaining]

@@ -1,7 +1,4 @@
-"""Tables of the fitted exchanges: inside a node, across nodes, both at once; and whether they would have been right.
-
-A collective over message sizes: bus bandwidth and time, with the fitted α–β line of each exchange.
-"""
+"""Communication on the page: the fitted allreduces and their back-tests, and a collective over message sizes."""
 
 from __future__ import annotations
 
@@ -26,7 +23,7 @@ def alpha_beta(model: AllreduceModel | None) -> tuple[str, str]:
 
 
 def exchange_table(paths: Paths) -> Table:
-    """One row a way and place."""
+    """One row for each path and place."""
     rows: list[tuple[str, ...]] = []
     for path in paths.values():
         for place, exchange in path.places.items():
@@ -50,15 +47,15 @@ def exchange_table(paths: Paths) -> Table:
     )
     note = (
         "Fitted to ln t of the allreduces of all sizes. Ring: 2(N−1)α + 2(N−1)/N·Sβ; tree: 2⌈log₂N⌉(α + Sβ); the "
-        "nearer one is shown; from one rank count they can't be told apart. Bus bandwidth = S ÷ t · 2(N−1)/N: what "
+        "closer one is shown; from one rank count they are indistinguishable. Bus bandwidth = S ÷ t · 2(N−1)/N: what "
         "each link must have carried, beside what a plain transfer over it achieved; through memory there is no link."
     )
-    return Table("The exchange: latency and bandwidth", header, tuple(rows), note)
+    return Table("Allreduce: latency and bandwidth", header, tuple(rows), note)
 
 
 def _model_columns(exchange: FittedExchange) -> tuple[str, str, str, str]:
     if exchange.place == "both":
-        return "see below: it has two kinds of links", "–", "–", "–"
+        return "see below: two kinds of links", "–", "–", "–"
     if exchange.model is None:
         return f"none: {exchange.reason}", "–", "–", "–"
     model = exchange.model
@@ -74,7 +71,7 @@ def _link_share(exchange: FittedExchange) -> str:
 
 
 def layered_table(paths: Paths) -> Table:
-    """How the allreduces of several ranks on each of several nodes follow from their parts, by either algorithm."""
+    """The allreduces of several ranks on each of several nodes, modelled from their parts by both algorithms."""
     rows = []
     for path in paths.values():
         if "both" not in path.places:
@@ -84,7 +81,7 @@ def layered_table(paths: Paths) -> Table:
             rows.append((title, measured, "none", f"unknown: {path.layered_reason}", "–", "–", "–"))
             continue
         for algorithm, misfit in path.layered.misfits.items():
-            nearer = "nearer" if algorithm == path.layered.algorithm else ""
+            selected = "yes" if algorithm == path.layered.algorithm else "–"
             rows.append(
                 (
                     title,
@@ -93,21 +90,22 @@ def layered_table(paths: Paths) -> Table:
                     path.layered.source,
                     f"{100 * misfit.typical:.0f} %",
                     _largest_misfit(misfit),
-                    nearer or "–",
+                    selected,
                 )
             )
-    header = ("exchange", "ranks", "algorithm", "α and β of its parts", "typical misfit", "largest misfit", "which is")
+    header = ("exchange", "ranks", "algorithm", "α and β of its parts", "typical misfit", "largest misfit", "selected")
     note = (
         "N ranks on n nodes, K on each. Flat ring: 2(N−1)·max(αᵢ + S/N·βᵢ, αₓ + S/N·βₓ), whose slowest hop is the link "
         "between nodes. Hierarchical: reduce-scatter inside, allreduce of S/K across by each of the K ranks, allgather "
-        "inside; the K share the node's link, and take together what one of S takes. i: inside, x: across nodes. "
-        "Tested: α and β are those measured inside nodes alone and across them alone; fitted: those of the link "
-        "between nodes are from the very allreduces that are judged."
+        "inside; the K share the node's link, and together take as long as one of S. i: inside, x: across nodes. "
+        "Tested: α and β are measured inside nodes alone and across nodes alone; fitted: α and β of the link between "
+        "nodes are fitted to the same allreduces."
     )
     return Table("Several ranks on each of several nodes: flat or hierarchical", header, tuple(rows), note)
 
 
 def backtest_table(paths: Paths) -> Table:
+    """One row for each path and place that was measured at several counts."""
     rows = tuple(
         (
             path.labels.path,
@@ -121,12 +119,12 @@ def backtest_table(paths: Paths) -> Table:
         for path in paths.values()
         for backtest in path.backtests()
     )
-    header = ("exchange", "place", "model", "from ranks", "foretold for", "typical error", "largest error")
+    header = ("exchange", "place", "model", "from ranks", "predicted for", "typical error", "largest error")
     note = (
-        "How the allreduces at the most nodes (on one node: at the most ranks) would have been foretold by α and β of "
-        "fewer."
+        "The allreduces at the most nodes (on one node: at the most ranks), as predicted by α and β of the smaller "
+        "counts."
     )
-    return Table("Would the allreduces have been right?", header, rows, note)
+    return Table("Back-test of the allreduces", header, rows, note)
 
 
 def _largest_misfit(misfit: Misfit) -> str:
@@ -135,12 +133,21 @@ def _largest_misfit(misfit: Misfit) -> str:
 
 
 def rank_counts_text(ranks: tuple[int, ...]) -> str:
+    """``1, 2, 4``"""
     return ", ".join(map(str, ranks)) or "–"
 
 
 def message_figures(
     key: str, cells: Sequence[Cell], styles: Mapping[str, int], exchanges: Mapping[str, CommunicationPath]
 ) -> tuple[Figure, ...]:
+    """Bus bandwidth and time over message sizes, with the fitted α–β line of each path.
+
+    Args:
+        key: begins the keys of the figures.
+        cells: of a collective.
+        styles: the number of the style of each backend, by its title.
+        exchanges: the communication paths of the sweep.
+    """
     bandwidth: list[Series] = []
     times: list[Series] = []
     rows: list[tuple[str, ...]] = []
@@ -163,8 +170,8 @@ def message_figures(
     times += _fitted_series(cells, styles, exchanges)
     best = max((series for series in bandwidth), key=lambda series: max(series.y))
     peak_position = max(range(len(best.y)), key=lambda position: best.y[position])
-    sentence = (
-        f"The highest bus bandwidth, {formatting.number(best.y[peak_position])}B/s, was seen with {best.name} "
+    caption = (
+        f"The highest bus bandwidth, {formatting.number(best.y[peak_position])}B/s, was measured with {best.name} "
         f"at {formatting.message_size(int(best.x[peak_position]))}. Bus bandwidth = bytes ÷ time × 2(N−1)/N."
     )
     smallest = min((series for series in times if series.mark != "fitted"), key=lambda series: series.y[0])
@@ -180,7 +187,7 @@ def message_figures(
             "message (bytes)",
             "bus bandwidth (B/s)",
             tuple(bandwidth),
-            sentence,
+            caption,
             table,
             log_x=True,
             log_y=True,
@@ -202,7 +209,7 @@ def message_figures(
 def _fitted_series(
     cells: Sequence[Cell], styles: Mapping[str, int], exchanges: Mapping[str, CommunicationPath]
 ) -> list[Series]:
-    """The time by α and β, for each way that gradients travel and each place, at its largest rank count."""
+    """The time by α and β for each path and place, at its largest rank count."""
     largest: dict[tuple[str, Place], Cell] = {}
     for cell in sorted(cells, key=lambda cell: cell.case.ranks):
         largest[path_key(cell.case), place_of(cell.case)] = cell
@@ -222,12 +229,11 @@ def _fitted_series(
 
 
 def _path_models(path: CommunicationPath, spread: Placement) -> Iterator[tuple[str, Callable[[float], float]]]:
-    """What foretells an allreduce among such ranks; flat and hierarchical where messages stay inside nodes and cross
-    them too."""
+    """The models of an allreduce at a placement, with their names; both algorithms where messages also cross nodes."""
     if path.unavailable_reason(spread) is not None:
         return
     if spread.place == "both" and path.layered is not None:
-        for algorithm, model in path.layered.either().items():
+        for algorithm, model in path.layered.by_algorithm().items():
             yield algorithm, partial(model, spread.ranks, spread.nodes)
     elif (fitted := path.model(spread.place)) is not None:
         yield fitted.algorithm, partial(fitted.time_s, spread.ranks)

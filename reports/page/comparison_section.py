@@ -11,11 +11,11 @@ MAX_NAMED = 3
 
 
 def sections(comparisons: Sequence[Comparison]) -> Iterator[Section]:
-    """One, where the sweeps have cases in common."""
+    """One section, where the sweeps have cases in common."""
     tables = tuple(_table(comparison) for comparison in comparisons if comparison.changes)
     if tables:
-        parts = "Ratios with 95 % intervals over trials: a description, not a verdict."
-        yield Section("What changed", parts, tables=tables)
+        subtitle = "Ratios with 95 % intervals over trials: a description, not a verdict."
+        yield Section("What changed", subtitle, tables=tables)
 
 
 def comparison_sentence(comparison: Comparison) -> str:
@@ -24,13 +24,13 @@ def comparison_sentence(comparison: Comparison) -> str:
         return f"{comparison.other} and {comparison.first} have no case in common; they are shown side by side."
     known = [change for change in comparison.changes if change.direction != "unknown"]
     parts = [
-        f"{kind} in {len(those)} of {len(comparison.changes)} cells ({_largest_changes(those)})"
+        f"{kind} in {len(changes)} of {len(comparison.changes)} cells ({_largest_changes(changes)})"
         for kind in ("slower", "faster")
-        if (those := [change for change in known if change.direction == kind])
+        if (changes := [change for change in known if change.direction == kind])
     ]
     unclear_count = sum(change.direction == "unclear" for change in known)
     if unclear_count:
-        parts.append(f"no difference can be told in {unclear_count}")
+        parts.append(f"statistically tied in {unclear_count}")
     unknown_count = len(comparison.changes) - len(known)
     if unknown_count:
         parts.append(f"{unknown_count} can't be compared")
@@ -82,7 +82,7 @@ def _table(comparison: Comparison) -> Table:
         "ranks",
         "scaling",
         f"throughput of {comparison.other} against {comparison.first} (95 %)",
-        "which is",
+        "result",
     )
     return Table(f"{comparison.other} against {comparison.first}", header, rows, note)
 

@@ -1,4 +1,4 @@
-"""What a page consists of, as values: tables, figures, sections. It fills none of them."""
+"""The elements of a page as values: tables, figures, sections, downloads."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Mark = Literal["points", "line", "fitted", "markers"]
 
 @dataclass(frozen=True)
 class Hyperlink:
-    """A cell of a table that leads to another page; ``href`` is relative to this one."""
+    """A table cell that links to another page; ``href`` is relative to this page."""
 
     text: str
     href: str
@@ -19,7 +19,7 @@ class Hyperlink:
 
 @dataclass(frozen=True)
 class Table:
-    """``note`` stands under it. A cell of a row is text, or a link."""
+    """A table with a caption above and a note below; a cell is text or a link."""
 
     caption: str
     header: tuple[str, ...]
@@ -29,7 +29,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Series:
-    """One curve: ``x`` ranks (bytes, seconds), ``y`` with its interval where there is one."""
+    """One curve of a figure: ``x`` in ranks, bytes or seconds, and ``y`` with an interval where it is known."""
 
     name: str
     x: tuple[float, ...]
@@ -37,9 +37,9 @@ class Series:
     low: tuple[float | None, ...]
     high: tuple[float | None, ...]
     style: int
-    """Which colour, dash and marker: the same backend has the same in every figure."""
+    """The number of the colour, dash and marker: a backend has the same one in every figure."""
     hollow: tuple[bool, ...]
-    """Points that feed no claim (oversubscribed) are drawn hollow."""
+    """Points that feed no claim, such as oversubscribed ones, are drawn hollow."""
     mark: Mark = "points"
     """``points``: a line through markers; ``line``: without markers, for many points; ``fitted``: a model's line,
     thin and dotted, with a band between ``low`` and ``high`` where they are known; ``markers``: no line."""
@@ -47,10 +47,10 @@ class Series:
 
 @dataclass(frozen=True)
 class Figure:
-    """``sentence`` says what it shows; ``table`` holds its numbers."""
+    """A figure; ``caption`` says what it shows, and ``table`` holds its numbers."""
 
     key: str
-    """Unique on the page; fit for an element's id."""
+    """The id of its HTML element, unique on the page."""
     title: str
     x_title: str
     y_title: str
@@ -60,13 +60,13 @@ class Figure:
     ideal: Ideal | None = None
     """``linear``: y = x, ``one``: y = 1."""
     categories: tuple[str, ...] = ()
-    """Where there are any, ``x`` numbers them from 0, and the line of a series breaks where one has no point."""
+    """With categories, ``x`` is the number of a category from 0, and lines break at categories without a point."""
     stacked: bool = False
     """The series are layers of stacked bars over the categories."""
     percent: bool = False
-    """``y`` is a share, shown in per cent."""
+    """``y`` is a share, shown in percent."""
     window: tuple[float, float] | None = None
-    """A stretch of ``x`` that is shaded: the measured window."""
+    """An interval of ``x`` that is shaded: the measured window."""
     log_x: bool = False
     log_y: bool = False
     wide: bool = False
@@ -75,7 +75,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Section:
-    """Figures and tables under one heading; a ``folded`` one is opened on demand."""
+    """Figures and tables under one heading; a ``folded`` section is opened on demand."""
 
     title: str
     subtitle: str = ""
@@ -86,7 +86,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Download:
-    """A file that the page hands out: ``label`` says what it holds."""
+    """A file that the page contains and saves on demand; ``label`` describes it."""
 
     name: str
     label: str
@@ -96,7 +96,7 @@ class Download:
 
 @dataclass(frozen=True)
 class Page:
-    """``answers`` stand on top, then ``warnings``; the sections follow in order."""
+    """A page: its answers on top, then warnings, then its sections in order."""
 
     title: str
     answers: tuple[str, ...]
@@ -105,7 +105,7 @@ class Page:
     downloads: tuple[Download, ...] = ()
 
     def table(self, caption: str) -> Table:
-        """The table whose caption begins so. Raises ``KeyError``."""
+        """The table whose caption begins with ``caption``. Raises ``KeyError``."""
         every = (table for section in self.sections for table in section.tables)
         match = next((table for table in every if table.caption.startswith(caption)), None)
         if match is None:

@@ -1,4 +1,4 @@
-"""One self-contained HTML file: everything it needs is in it, and no request leaves it."""
+"""Renders a page as one self-contained HTML file that makes no requests."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from reports.page.styles import series_styles
 from reports.page.svg import extra_swatches, figure_svg, swatch
 
 MAX_FIGURE_ROWS = 100
-"""Rows shown of the table behind a figure; tables of a section are whole."""
+"""Rows shown of the table of a figure; the tables of a section are shown in full."""
 MAX_OPEN_ROWS = 40
-"""A longer table of a section is opened on demand."""
+"""A longer table of a section is folded."""
 NUMBER_PATTERN = re.compile(r"[+\-−±<>≤≥~]?\s?\d[\d.,]*\s?([%×]|[kMGT]?[A-Za-zµ/]{0,3}\b)?(\s?\(.*\))?(\s[\w/]+)?")
 BLANK_CELLS = ("–", "—", "")
-BAD = ("failed", "timeout", "invalid", "regressed", "missing")
-"""Cells that say so are coloured."""
+BAD_CELLS = ("failed", "timeout", "invalid", "regressed", "missing")
+"""Table cells with this text are highlighted."""
 
 
 def render(page: Page, library: PlotlyJs | None = None) -> str:
-    """The page as text; ``library`` is what draws its figures, by default the one that is kept here."""
+    """The page as HTML; ``library`` draws its figures, by default the installed plotly.js."""
     from markupsafe import Markup
 
     script = _template_source("page.js")
@@ -41,7 +41,7 @@ def render(page: Page, library: PlotlyJs | None = None) -> str:
             anchors=_anchors([section.title for section in page.sections]),
             style=Markup(_template_source("page.css")),
             script=Markup(script),
-            # Two scripts may run, and no other: the page's own, and plotly.js once it is unpacked.
+            # The Content-Security-Policy allows two scripts: the page's own, and plotly.js once it is unpacked.
             hashes=[_hash(script), _hash(library.text)],
             library=_packed_plotly_js(library.text),
             figures=_gzip_base64(json.dumps(figures, allow_nan=False, separators=(",", ":"))),
@@ -64,13 +64,13 @@ def sample_rows(table: Table, has_downloads: bool) -> Table:
     if count <= MAX_FIGURE_ROWS:
         return table
     kept = tuple(table.rows[round(at * (count - 1) / (MAX_FIGURE_ROWS - 1))] for at in range(MAX_FIGURE_ROWS))
-    whole = " All of it is in the download." if has_downloads else ""
+    whole = " The download has all of them." if has_downloads else ""
     note = f"{MAX_FIGURE_ROWS} of {count:,} rows, evenly spaced.{whole}"
     return Table(table.caption, table.header, kept, f"{note} {table.note}".strip())
 
 
 def right_aligned(table: Table) -> tuple[bool, ...]:
-    """Which columns hold nothing but numbers."""
+    """For each column, whether all its cells are numbers."""
     columns = zip(*table.rows, strict=True) if table.rows else ((),) * len(table.header)
     return tuple(
         _all_numbers([cell.text if isinstance(cell, Hyperlink) else cell for cell in column]) for column in columns
@@ -83,13 +83,11 @@ def _all_numbers(cells: Sequence[str]) -> bool:
 
 
 def _is_bad(cell: object) -> bool:
-    return isinstance(cell, str) and (
-        cell in ("failed", "timeout", "invalid", "regressed", "missing") or cell.startswith("DIFFERENT")
-    )
+    return isinstance(cell, str) and (cell in BAD_CELLS or cell.startswith("DIFFERENT"))
 
 
 def _legend(figure: Figure) -> list[tuple[Any, str]]:
-    """A swatch and a name for each series, in the order in which they are drawn, then for what else is there."""
+    """A swatch and a name for each series, in drawing order, then for the ideal line and the measured window."""
     from markupsafe import Markup
 
     own = [
@@ -100,7 +98,7 @@ def _legend(figure: Figure) -> list[tuple[Any, str]]:
 
 
 def _anchors(titles: Sequence[str]) -> list[str]:
-    """An id for each title, made of its words, so that a link to a section outlives the sweep it was made in."""
+    """An id for each title, made of its words, so that links to a section stay valid for pages of later sweeps."""
     anchors: list[str] = []
     for title in titles:
         plain = re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")[:60] or "section"
@@ -110,18 +108,18 @@ def _anchors(titles: Sequence[str]) -> list[str]:
 
 
 def _hash(script: str) -> str:
-    """As a Content-Security-Policy names a script."""
+    """The hash by which a Content-Security-Policy names a script."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
 
 
 @cache
 def _packed_plotly_js(text: str) -> str:
-    """It is the same in every page that one process writes."""
+    """Cached: it is the same in every page that one process writes."""
     return _gzip_base64(text)
 
 
 def _gzip_base64(text: str) -> str:
-    """Gzipped and base64-coded: the page unpacks it. Whatever the text holds, nothing in it can end an element."""
+    """Gzipped and base64-encoded; the page unpacks it. The encoding can't contain an HTML end tag."""
     return base64.b64encode(gzip.compress(text.encode(), compresslevel=9, mtime=0)).decode()
 
 
@@ -140,7 +138,7 @@ def _environment() -> Any:
 
 @cache
 def _template_source(name: str) -> str:
-    """A file beside the template, as it is."""
+    """The text of a file beside the template."""
     environment = _environment()
     text: str = environment.loader.get_source(environment, name)[0]
     return text

@@ -1,4 +1,4 @@
-"""From nights to the index over many sweeps: what changed, every sweep, a trend per curve. It draws nothing."""
+"""The index page over many sweeps: what changed, a table of the sweeps, and the trend of each curve."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from reports.page.elements import Hyperlink, Page, Section, Table
 from reports.page.trends import Trend, group_of, trend_sections
 
 MAX_OPEN_SWEEPS = 14
-"""Older ones are folded away."""
+"""Older sweeps are folded."""
 DATE_FORMATS = ("%m-%d", "%Y-%m-%d", "%m-%d %H:%M", "%Y-%m-%d %H:%M")
 
 
 def make_index(nights: Sequence[Night], unfinished: Sequence[str] = ()) -> Page:
-    """``nights``: at least one, the oldest first; ``unfinished``: sweeps that were left out for that."""
+    """The index page; ``nights``: at least one, the oldest first; ``unfinished``: sweeps that were left out."""
     last = latest_comparison(nights)
     reference = last.after if last else nights[-1]
     first = comparison_with_oldest(nights, reference) if last else None
@@ -46,7 +46,7 @@ def make_index(nights: Sequence[Night], unfinished: Sequence[str] = ()) -> Page:
 
 
 def short_dates(nights: Sequence[Night]) -> tuple[str, ...]:
-    """``11-20``; longer where two would be the same, and the sweep's id where nothing else tells them apart."""
+    """``11-20``; longer where two would be equal, and the sweep's id where no date is unique."""
     start_times = [datetime.fromisoformat(night.started_at) for night in nights]
     forms = [[f"{moment:{form}}" for moment in start_times] for form in DATE_FORMATS]
     unique = [Counter(labels) for labels in forms]
@@ -63,28 +63,26 @@ def _answers(
     nights: Sequence[Night], last: NightComparison | None, first: NightComparison | None, labels: dict[str, str]
 ) -> Iterator[str]:
     if last is None or first is None:
-        reason = (
-            "there is one sweep" if len(nights) == 1 else "no two sweeps measured a cell on one machine and versions"
-        )
-        yield f"What changed can't be told: {reason}."
+        reason = "there is one sweep" if len(nights) == 1 else "no two sweeps share a cell, a machine and versions"
+        yield f"No comparison: {reason}."
         return
     yield _comparison_answer("The last two comparable sweeps", last, labels)
     if first.before != last.before:
         yield _comparison_answer("The first and the last", first, labels)
     yield (
-        "Ratios of throughput, now ÷ then. They describe and judge nothing: their 95 % intervals come from the trials "
-        "of two sweeps, hold nothing of what differs from night to night, and one in twenty misses by chance."
+        "Ratios of throughput, now ÷ then. They describe and give no verdict: their 95 % intervals come from the "
+        "trials of two sweeps, do not include what varies from night to night, and one in twenty misses by chance."
     )
 
 
 def _comparison_answer(what: str, compared: NightComparison, labels: dict[str, str]) -> str:
-    """``The last two comparable sweeps (11-19 → 11-20): of 20 cells 6 slower, 14 can't be told. Changed most: …``"""
+    """``The last two comparable sweeps (11-19 → 11-20): of 20 cells 6 slower, 14 inconclusive. Largest change: …``"""
     counts = Counter(trends.clear_direction(change) for change in compared.changes)
     counts_text = ", ".join(
         f"{counts[name]} {name}" for name in ("slower", "faster", trends.INCONCLUSIVE) if counts[name]
     )
     largest = compared.changes[0]
-    lead = "Changed most" if largest.clear_direction else "The largest difference"
+    lead = "Largest change" if largest.clear_direction else "Largest difference"
     return (
         f"{what} ({trends.sweep_span(compared, labels)}): of {_cell_count(len(compared.changes))} {counts_text}. "
         f"{lead}: {largest.cell.labels.title}, {trends.change_text(largest)}."
@@ -98,14 +96,14 @@ def _cell_count(count: int) -> str:
 def _warnings(newest: Night, reference: Night, labels: dict[str, str], unfinished: Sequence[str]) -> Iterator[str]:
     bad = [cell for cell in newest.cells if cell.outcome in ("failed", "timeout", "invalid")]
     if bad:
-        yield f"Newest sweep ({labels[newest.sweep]}): {_cell_count(len(bad))} failed or invalid, see “Not there”."
+        yield f"Newest sweep ({labels[newest.sweep]}): {_cell_count(len(bad))} failed or invalid, see “Not ok”."
     if differ := environment_differences(newest, reference):
         yield (
-            f"Newest sweep ({labels[newest.sweep]}): can't be compared with {labels[reference.sweep]}: "
+            f"Newest sweep ({labels[newest.sweep]}): not comparable with {labels[reference.sweep]}: "
             f"{trends.join_first(differ)}."
         )
     if unfinished:
-        yield f"Left out, for they have not finished: {trends.join_first(unfinished, ', ')}; name them to include them."
+        yield f"Left out as unfinished: {trends.join_first(unfinished, ', ')}; name them to include them."
 
 
 def _older_sweeps(sweeps: Table) -> Iterator[Section]:
@@ -134,11 +132,11 @@ def _tables(
         yield Section("Changes", tables=(_changes_table(last, first, labels),))
     troubles = _failures_table(nights, labels)
     if troubles.rows:
-        yield Section("Not there", tables=(troubles,))
+        yield Section("Not ok", tables=(troubles,))
 
 
 def _sweeps_table(nights: Sequence[Night], reference: Night, labels: dict[str, str]) -> Table:
-    """The newest first; those that can't be compared with ``reference`` say why."""
+    """One row for each sweep, the newest first, with the reason where it is not comparable with ``reference``."""
     rows = tuple(
         (
             Hyperlink(night.sweep, night.href),
@@ -152,8 +150,8 @@ def _sweeps_table(nights: Sequence[Night], reference: Night, labels: dict[str, s
         )
         for night in reversed(nights)
     )
-    header = ("report", "began", "suite", "commit", "machine", "cells", "own cost (95 %)", "note")
-    note = "Own cost: the share of throughput that step timing and sampling take. Times are as the sweep recorded them."
+    header = ("report", "began", "suite", "commit", "machine", "cells", "overhead (95 %)", "note")
+    note = "Overhead: the share of throughput that step timing and sampling take. Times are as recorded by the sweep."
     return Table("Reports, the newest first", header, rows, note)
 
 
@@ -162,7 +160,7 @@ def _slice_rows(table: Table, start: int | None, stop: int | None) -> Table:
 
 
 def _changes_table(last: NightComparison, first: NightComparison, labels: dict[str, str]) -> Table:
-    """A row for each cell that both of the last two comparable nights measured."""
+    """One row for each cell that both of the last two comparable nights measured."""
     comparisons = (last,) if first.before == last.before else (last, first)
     texts = [{change.cell.key: trends.change_text(change) for change in each.changes} for each in comparisons]
     rows = tuple(
@@ -174,12 +172,12 @@ def _changes_table(last: NightComparison, first: NightComparison, labels: dict[s
         for change in last.changes
     )
     header = ("cell", "throughput (95 %)", *(trends.sweep_span(each, labels) for each in comparisons))
-    note = "Ratios of geometric means over trials, with Welch's 95 % interval. Can't be told: the interval holds 1."
+    note = "Ratios of geometric means over trials, with Welch's 95 % interval. Inconclusive: the interval includes 1."
     return Table("Throughput now ÷ then", header, rows, note)
 
 
 def _failures_table(nights: Sequence[Night], labels: dict[str, str]) -> Table:
-    """A row for each cell and reason, with the sweeps it happened in: the most recent first."""
+    """One row for each cell and reason, with the sweeps it happened in, the newest first."""
     sweeps_by_failure: dict[tuple[str, str, str], list[str]] = {}
     for night in reversed(nights):
         for cell in night.cells:
@@ -203,7 +201,7 @@ def _outcomes(night: Night) -> str:
 
 
 def _overhead(value: Estimate | None) -> str:
-    """Of an estimate of throughput watched ÷ unwatched."""
+    """The overhead of measuring; ``value``: throughput with it ÷ without."""
     if value is None:
         return "not measured"
     span = ""
@@ -216,5 +214,5 @@ def _sweep_note(night: Night, reference: Night, label: str) -> str:
     differing = environment_differences(night, reference)
     notes = [] if night.finished else ["not finished"]
     if differing:
-        notes.append(f"can't be compared with {label}: {trends.join_first(differing)}")
+        notes.append(f"not comparable with {label}: {trends.join_first(differing)}")
     return "; ".join(notes) or "–"

@@ -1,7 +1,4 @@
-"""Which stretch of each axis a figure shows, and its ticks: the same on screen and in print.
-
-The paper of a figure: its size, its margins, and where on it values stand; pixels from its left and its top.
-"""
+"""The layout of a figure, on screen and in print: its axes with their ranges and ticks, its size and its margins."""
 
 from __future__ import annotations
 
@@ -14,13 +11,13 @@ from reports.analysis import formatting
 from reports.page.elements import Figure, Series
 
 MAX_VALUE_TICKS = 40
-"""So many different values of ``x``, or fewer, are the ticks themselves: rank counts, message sizes."""
+"""Up to so many different values of ``x`` are the ticks themselves: rank counts, message sizes."""
 MAX_FITTED_TICKS = 16
-"""A fitted line through so many points, or fewer, speaks of just those; through more it is a curve."""
+"""The points of a fitted line of up to so many count as values of ``x``; a longer one is a curve."""
 CHARACTER_SHARE = 0.018
-"""Of the axis: about what a character of a label takes. Labels must not run into each other."""
+"""The share of the axis that a character of a label takes, about; labels must not overlap."""
 MAX_DATE_TICKS = 16
-"""More than so many in a row run into each other on a narrow screen."""
+"""More labels of dates would overlap on a narrow screen."""
 TARGET_TICKS = 6
 MIN_TICKS = 3
 SI_PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1e-3, "m"), (1e-6, "µ"), (1e-9, "n"))
@@ -28,7 +25,7 @@ SI_PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1e-3, "m"), (1e
 
 @dataclass(frozen=True)
 class Axis:
-    """From ``low`` to ``high``; ``ticks`` are places with their labels."""
+    """An axis from ``low`` to ``high``; ``ticks`` are values with their labels."""
 
     low: float
     high: float
@@ -36,16 +33,16 @@ class Axis:
     ticks: tuple[tuple[float, str], ...]
 
     def at(self, value: float) -> float:
-        """Where a value stands, as a share of the axis; outside of 0 to 1 beyond its ends."""
+        """The position of a value as a share of the axis; outside of 0 to 1 beyond its ends."""
         low, high, value = (_to_scale(number, self.log) for number in (self.low, self.high, value))
         return (value - low) / (high - low)
 
 
 def x_axis(figure: Figure) -> Axis:
-    """A category takes a step of one; a curve has a little room at both ends."""
+    """The axis of ranks, sizes, seconds or categories; a category takes a step of 1, curves have padding."""
     if figure.categories:
         ticks = tuple((float(number), name) for number, name in enumerate(figure.categories))
-        # Names must all be there; of dates every second or third says when the others were.
+        # Names are all shown; of many dates every second or third.
         every = math.ceil(len(ticks) / MAX_DATE_TICKS) if figure.x_title in ("night", "sweep") else 1
         return Axis(-0.5, len(ticks) - 0.5, False, ticks[::-1][::every][::-1])
     shown = [x for series in figure.series for x in series.x if _is_drawable(x, figure.log_x)]
@@ -61,10 +58,10 @@ def x_axis(figure: Figure) -> Axis:
 
 
 def y_axis(figure: Figure) -> Axis:
-    """From 0 on, unless it is logarithmic or values lie below.
+    """The axis of values: from 0, unless it is logarithmic or there are negative values.
 
-    Every point and every fitted line is inside. Intervals from two trials may be many times as long as all else: they
-    are inside up to twice the highest point, and run out of the picture beyond. Bands of fits don't count.
+    Every point and every fitted line is inside. Intervals from two trials may be far longer: they are inside up to
+    twice the highest point, and clipped beyond. Bands of fitted lines don't count.
     """
     points = [y for y in _y_values(figure) if _is_drawable(y, figure.log_y)]
     ends = [
@@ -90,6 +87,7 @@ def y_axis(figure: Figure) -> Axis:
 
 
 def percent_label(share: float) -> str:
+    """``71 %``"""
     return f"{100 * share:.3g} %"
 
 
@@ -109,7 +107,7 @@ def _stack_totals(layers: Sequence[Series]) -> list[float]:
 
 
 def stack_bases(layers: Sequence[Series]) -> list[dict[float, float]]:
-    """On what each layer of stacked bars stands, by ``x``."""
+    """The base of each layer of stacked bars, by ``x``."""
     heights = [dict(zip(layer.x, layer.y, strict=True)) for layer in layers]
     empty: dict[float, float] = {}
     return list(
@@ -122,7 +120,7 @@ def stack_bases(layers: Sequence[Series]) -> list[dict[float, float]]:
 
 
 def ideal_line(figure: Figure) -> list[tuple[float, float]]:
-    """Points of the ideal line, none where the figure has none."""
+    """The points of the ideal line; none where the figure has none."""
     places = sorted({x for series in figure.series for x in series.x}) if figure.ideal else []
     return [(x, x if figure.ideal == "linear" else 1.0) for x in places]
 
@@ -136,7 +134,7 @@ def _to_scale(value: float, log: bool) -> float:
 
 
 def _padded_range(low: float, high: float, room: float, *, log: bool) -> tuple[float, float]:
-    """A little beyond both ends; where they are one, to both sides of it."""
+    """The range with padding at both ends; around the value where both ends are equal."""
     if log:
         span = math.log10(high / low) or 1.0
         return low / 10 ** (room * span), high * 10 ** (room * span)
@@ -145,7 +143,7 @@ def _padded_range(low: float, high: float, room: float, *, log: bool) -> tuple[f
 
 
 def _spaced_ticks(values: Sequence[float], axis: Axis, title: str) -> list[float]:
-    """From the last on, those that leave room between their labels; on a logarithmic axis every second, third, …"""
+    """The values whose labels do not overlap, from the last on; on a logarithmic axis every second, third, …"""
     if axis.log:
         strides = (list(values[::-stride][::-1]) for stride in range(1, len(values) + 1))
         return next((kept for kept in strides if all(_labels_fit(*pair, axis, title) for pair in pairwise(kept))), [])
@@ -157,13 +155,13 @@ def _spaced_ticks(values: Sequence[float], axis: Axis, title: str) -> list[float
 
 
 def _labels_fit(left: float, right: float, axis: Axis, title: str) -> bool:
-    """Whether the labels of two values don't run into each other."""
+    """Whether the labels of two values do not overlap."""
     characters = (len(_label(left, title)) + len(_label(right, title))) / 2 + 1
     return axis.at(right) - axis.at(left) >= CHARACTER_SHARE * characters
 
 
 def _round_ticks(low: float, high: float, log: bool) -> list[float]:
-    """Round places: whole decades over more than two of them, else 1, 2 or 5 times a power of ten apart."""
+    """Round values: decades where the range has more than about two, else 1, 2 or 5 times a power of ten apart."""
     if log and high / low >= 50:
         first, last = math.ceil(math.log10(low) - 1e-9), math.floor(math.log10(high) + 1e-9)
         every = max(1, math.ceil((last - first + 1) / 8))
@@ -183,7 +181,7 @@ def _round_ticks(low: float, high: float, log: bool) -> list[float]:
 
 
 def _label(value: float, title: str) -> str:
-    """``4``, ``0.25``, ``20k``, ``3µ``; of bytes ``64 KiB``, of ranks all digits."""
+    """``4``, ``0.25``, ``20k``, ``3µ``; ``64 KiB`` for bytes; all digits for ranks."""
     if "bytes" in title and value >= 1 and value == int(value):
         return formatting.message_size(int(value))
     if value == 0 or 1e-3 <= abs(value) < (1e5 if "ranks" in title else 1e3):
@@ -197,11 +195,14 @@ LEFT, RIGHT, TOP, BOTTOM = 52, 14, 10, 26
 CHARACTER_PX = 6.4
 """Pixels that a character of a label takes, about."""
 LABEL_ANGLE = -40
-"""Degrees, of labels that are too long to stand side by side."""
+"""Degrees, for labels that are too long to fit side by side."""
 
 
 class FigureLayout:
-    """One figure's. ``max_label_chars``: so many of a label along the bottom fit."""
+    """The layout of one figure, in pixels from its left and its top.
+
+    ``max_label_chars``: the characters of an x label that fit; ``slanted``: whether x labels are rotated.
+    """
 
     def __init__(self, figure: Figure) -> None:
         self.x, self.y = x_axis(figure), y_axis(figure)
@@ -211,30 +212,33 @@ class FigureLayout:
         self.max_label_chars = longest
         self.slanted = len(self.x.ticks) * CHARACTER_PX * (longest + 1) > self.right - LEFT
         if self.slanted:
-            # The first label, which leans to the left, must not lean out of the picture.
+            # The first label extends to the left, and must not leave the figure.
             self.max_label_chars = min(longest, int(self.x_pixel(self.x.ticks[0][0]) / (0.77 * CHARACTER_PX)))
             self.bottom -= round(0.64 * CHARACTER_PX * self.max_label_chars)
 
     def is_drawable(self, x: float, y: float) -> bool:
-        """Whether there is such a place: a logarithm has none for 0, and no axis has one for what isn't finite."""
+        """Whether a point is finite, and positive on logarithmic axes."""
         finite = math.isfinite(x) and math.isfinite(y)
         return finite and (x > 0 or not self.x.log) and (y > 0 or not self.y.log)
 
     def x_pixel(self, x: float) -> float:
+        """Pixels from the left."""
         return LEFT + self.x.at(x) * (self.right - LEFT)
 
     def y_pixel(self, y: float) -> float:
-        # Far outside is as good as just outside, and shorter.
+        """Pixels from the top; values far outside are clipped near the edge."""
         return self.bottom - min(2.0, max(-1.0, self.y.at(y))) * (self.bottom - TOP)
 
     def point(self, x: float, y: float) -> str:
+        """``52.3 120``: a point in an SVG path."""
         return f"{pixels(self.x_pixel(x))} {pixels(self.y_pixel(y))}"
 
 
 def ellipsize(name: str, longest: int) -> str:
+    """The name, cut to ``longest`` characters with an ellipsis."""
     return name if len(name) <= longest else f"{name[: longest - 1]}…"
 
 
 def pixels(value: float) -> str:
-    """One decimal place: a tenth of a pixel."""
+    """A length as text, to a tenth of a pixel."""
     return f"{value:.1f}".removesuffix(".0")

@@ -1,4 +1,4 @@
-"""Networks as an axis: efficiency and step time over what the links carried, foretold beside measured."""
+"""Efficiency and step time over networks of different bandwidth, measured and predicted."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from reports.analysis.placement_effects import CellOverLink
 from reports.page.elements import Figure, Section, Series, Table
 from reports.page.series import interval_series, point_series
 
-RATE_TITLE = "what a link carries (B/s)"
+RATE_TITLE = "bandwidth of a link (B/s)"
 NOTE = (
-    "Foretold: measured compute + the exchange by α and β of that network. Floor: each of n nodes sends 2(n−1)/n of "
-    "the gradients at the least, so that no step is shorter. Rates are of payload each way, as they were measured "
-    "before the trials."
+    "Predicted: measured compute + the exchange by α and β of that network. Lower bound: each of n nodes sends at "
+    "least 2(n−1)/n of the gradients, so that no step is shorter. Bandwidths are of payload each way, measured before "
+    "the trials."
 )
 
 
 def sections(cells: Sequence[CellOverLink], styles: Mapping[str, int]) -> Iterator[Section]:
-    """One, where the same ranks were measured over several networks."""
+    """One section, where the same ranks were measured over several networks."""
     if cells:
         figures = tuple(
             figure for number, group in enumerate(_groups(cells)) for figure in _figures(f"net-{number}", group, styles)
@@ -50,19 +50,19 @@ def network_table(cells: Sequence[CellOverLink]) -> Table:
         "ranks",
         "scaling",
         "network",
-        "it carried",
+        "bandwidth",
         "efficiency (95 %)",
-        "foretold",
+        "predicted",
         "median step",
-        "foretold step",
-        "the wire's floor",
-        "step ÷ floor",
+        "predicted step",
+        "lower bound of the links",
+        "step ÷ lower bound",
     )
     return Table("Over networks of different speed", header, rows, NOTE)
 
 
 def compact_network_table(cells: Sequence[CellOverLink]) -> Table:
-    """The same with what fits a terminal or stands beside a figure."""
+    """The columns of :func:`network_table` that fit a terminal, or the table of a figure."""
     rows = tuple(
         (
             f"{cell.labels.workload} · {cell.labels.backend_and_ranks}",
@@ -75,7 +75,7 @@ def compact_network_table(cells: Sequence[CellOverLink]) -> Table:
         )
         for cell in cells
     )
-    header = ("of", "network", "efficiency (95 %)", "foretold", "step", "foretold step", "the wire's floor")
+    header = ("cell", "network", "efficiency (95 %)", "predicted", "step", "predicted step", "lower bound of the links")
     return Table("Over networks of different speed", header, rows)
 
 
@@ -103,7 +103,7 @@ def _groups(cells: Sequence[CellOverLink]) -> list[list[CellOverLink]]:
 
 
 def _figures(key: str, cells: Sequence[CellOverLink], styles: Mapping[str, int]) -> Iterator[Figure]:
-    """Of each backend at the most ranks that were measured over several networks."""
+    """The figures of one group: each backend at the most ranks that were measured over several networks."""
     lines = [line for line in _lines(cells) if len(line) > 1]
     title = f"{cells[0].labels.workload} · {cells[0].labels.scaling}"
     efficiency = tuple(series for line in lines for series in _efficiency(line, styles))
@@ -115,7 +115,7 @@ def _figures(key: str, cells: Sequence[CellOverLink], styles: Mapping[str, int])
             RATE_TITLE,
             "efficiency",
             efficiency,
-            f"{summaries}. Dotted: foretold by α and β.",
+            f"{summaries}. Dotted: predicted by α and β.",
             compact_network_table(cells),
             "one",
             percent=True,
@@ -129,7 +129,7 @@ def _figures(key: str, cells: Sequence[CellOverLink], styles: Mapping[str, int])
             RATE_TITLE,
             "step (ms)",
             steps,
-            f"{_slowest_link_summary(lines)} Dotted: foretold, and the wire's floor.",
+            f"{_slowest_link_summary(lines)} Dotted: predicted, and the lower bound of the links.",
             compact_network_table(cells),
             log_x=True,
             log_y=True,
@@ -157,7 +157,7 @@ def _efficiency_summary(line: Sequence[CellOverLink]) -> str:
 
 def _slowest_link_summary(lines: Sequence[Sequence[CellOverLink]]) -> str:
     slow = next(line[0] for line in lines)
-    floor = "" if slow.floor_s is None else f"; the wire alone takes {formatting.duration(slow.floor_s)}"
+    floor = "" if slow.floor_s is None else f"; the links alone take {formatting.duration(slow.floor_s)}"
     return f"{slow.labels.backend_and_ranks} over {slow.net_title}: {formatting.duration_estimate(slow.step_s)}{floor}."
 
 
@@ -166,9 +166,9 @@ def _efficiency(line: Sequence[CellOverLink], styles: Mapping[str, int]) -> Iter
     measured = [(_link_rate(cell), cell.efficiency) for cell in line if cell.efficiency is not None]
     if measured:
         yield interval_series(name, [(x, y.value, y.low, y.high) for x, y in measured], style)
-    foretold = [(_link_rate(cell), cell.modelled_efficiency) for cell in line if cell.modelled_efficiency is not None]
-    if len(foretold) > 1:
-        yield _fitted_series(f"{name}: foretold", foretold, style)
+    predicted = [(_link_rate(cell), cell.modelled_efficiency) for cell in line if cell.modelled_efficiency is not None]
+    if len(predicted) > 1:
+        yield _fitted_series(f"{name}: predicted", predicted, style)
 
 
 def _steps(line: Sequence[CellOverLink], styles: Mapping[str, int]) -> Iterator[Series]:
@@ -176,24 +176,28 @@ def _steps(line: Sequence[CellOverLink], styles: Mapping[str, int]) -> Iterator[
     measured = [(_link_rate(cell), cell.step_s) for cell in line if cell.step_s is not None]
     if measured:
         yield interval_series(name, [(x, 1e3 * y.value, _ms(y.low), _ms(y.high)) for x, y in measured], style)
-    foretold = [(_link_rate(cell), 1e3 * cell.modelled_step_s) for cell in line if cell.modelled_step_s is not None]
-    if len(foretold) > 1:
-        yield _fitted_series(f"{name}: foretold", foretold, style)
+    predicted = [(_link_rate(cell), 1e3 * cell.modelled_step_s) for cell in line if cell.modelled_step_s is not None]
+    if len(predicted) > 1:
+        yield _fitted_series(f"{name}: predicted", predicted, style)
 
 
 def _floors(lines: Sequence[Sequence[CellOverLink]], styles: Mapping[str, int]) -> Iterator[Series]:
-    """Backends that send as much have one in common."""
+    """The lower bounds; backends that send the same amount share one."""
     seen: set[tuple[tuple[float, float], ...]] = set()
     for line in lines:
         points = tuple((_link_rate(cell), 1e3 * cell.floor_s) for cell in line if cell.floor_s is not None)
         if len(points) > 1 and points not in seen:
-            name = "the wire's floor" if not seen else f"{line[0].labels.backend_and_ranks}: the wire's floor"
+            name = (
+                "lower bound of the links"
+                if not seen
+                else f"{line[0].labels.backend_and_ranks}: lower bound of the links"
+            )
             yield _fitted_series(name, points, styles[line[0].labels.backend])
             seen.add(points)
 
 
 def _link_rate(cell: CellOverLink) -> float:
-    """As exactly as an axis tells it: three digits."""
+    """Rounded to three digits, as precise as an axis shows."""
     return float(f"{cell.link_bytes_s:.3g}")
 
 

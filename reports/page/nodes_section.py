@@ -1,4 +1,4 @@
-"""Inside a node against across nodes: what is lost where, and the same ranks packed or spread."""
+"""Efficiency inside a node and across nodes, and the same ranks packed on few nodes or spread over many."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from reports.page.series import estimate_series
 TITLE = "Inside a node and across nodes"
 NOTE = (
     "Efficiency = inside × across. Inside: X(K on one node) ÷ (K·X(1)); across: X(n·K) ÷ (n·X(K on one node)); X is "
-    "throughput, intervals are Welch's over trials. One rank is on one node, whatever others that node had room for."
+    "throughput, intervals are Welch's over trials. One rank is on one node, however many ranks that node has room for."
 )
 EstimateOf = Callable[[NodeEfficiency], Estimate | None]
 
 
 def sections(effects: PlacementEffects, styles: Mapping[str, int]) -> Iterator[Section]:
-    """One, where it was said how many ranks a node holds."""
+    """One section, where the number of ranks per node was given."""
     tables = tuple(table for table in (split_table(effects.splits), packing_table(effects.packings)) if table.rows)
     if tables:
         yield Section(TITLE, figures=tuple(_figures(effects.splits, styles)), tables=tables)
 
 
 def node_answers(effects: PlacementEffects) -> list[str]:
-    """One sentence a curve, at its most nodes: where more is lost."""
+    """One sentence for each curve, at its most nodes: where more efficiency is lost."""
     most_nodes: dict[str, NodeEfficiency] = {}
     for split in effects.splits:
         if split.nodes > 1:
@@ -43,8 +43,8 @@ def _split_answer(split: NodeEfficiency) -> str:
     verdict = {
         "across": "the network between nodes costs more",
         "inside": "sharing a node costs more",
-        "neither": "which costs more can't be told: their intervals touch",
-        "unknown": "which costs more can't be told from one trial",
+        "neither": "statistically tied",
+        "unknown": "one trial gives no interval to compare them by",
     }[split.larger_loss]
     return f"{title}: inside a node {formatting.percent(split.inside)}, {across}: {verdict}."
 
@@ -84,18 +84,18 @@ def packing_table(packings: Sequence[Packing]) -> Table:
         for packing in packings
     )
     header = ("workload", "backend", "scaling", "ranks", "packed on", "spread over", "packed ÷ spread (95 %)", "faster")
-    note = "Throughput of the same ranks on fewer nodes ÷ on more."
+    note = "Throughput of the same ranks on fewer nodes ÷ on more nodes."
     return Table("Packed or spread", header, rows, note)
 
 
 def _faster(value: Estimate) -> str:
     if value.low is None or value.high is None:
         return "unknown: one trial"
-    return "packed" if value.low > 1 else "spread" if value.high < 1 else "can't be told"
+    return "packed" if value.low > 1 else "spread" if value.high < 1 else "statistically tied"
 
 
 def _figures(splits: Sequence[NodeEfficiency], styles: Mapping[str, int]) -> Iterator[Figure]:
-    """Two a workload: over the ranks on a node, and over nodes."""
+    """Two figures for each workload: over the ranks on a node, and over nodes."""
     groups: dict[str, list[NodeEfficiency]] = {}
     for split in splits:
         groups.setdefault(f"{split.labels.workload} · {split.case.scaling}", []).append(split)
@@ -117,20 +117,20 @@ def _figures(splits: Sequence[NodeEfficiency], styles: Mapping[str, int]) -> Ite
 def _figure(
     key: str, title: str, x_title: str, splits: Sequence[NodeEfficiency], of: EstimateOf, styles: Mapping[str, int]
 ) -> Iterator[Figure]:
-    """None without a point."""
+    """One figure, or none without a point."""
     known = [(split, value) for split in splits if (value := of(split)) is not None]
     if not known:
         return
     rows = tuple((split.labels.backend, split.labels.rank_count, formatting.percent(value)) for split, value in known)
     worst, lowest = min(known, key=lambda pair: pair[1].value)
-    sentence = f"The least, {formatting.percent(lowest)}, has {worst.labels.backend_at_ranks}; 100 % is ideal."
+    caption = f"The lowest: {formatting.percent(lowest)}, {worst.labels.backend_at_ranks}; 100 % is ideal."
     yield Figure(
         key,
         title,
         x_title,
         "efficiency",
         tuple(_series(known, styles, over_nodes=x_title == "nodes")),
-        sentence,
+        caption,
         Table(title, ("backend", "ranks", "efficiency (95 %)"), rows),
         "one",
         percent=True,
@@ -140,7 +140,7 @@ def _figure(
 def _series(
     known: Sequence[tuple[NodeEfficiency, Estimate]], styles: Mapping[str, int], *, over_nodes: bool
 ) -> Iterator[Series]:
-    """From one node, or one rank on it, where nothing is lost yet."""
+    """The lines start at 100 % on one node, or with one rank on it."""
     lines: dict[str, list[tuple[NodeEfficiency, Estimate]]] = {}
     for split, value in known:
         name = split.labels.backend if over_nodes else split.labels.backend_and_site

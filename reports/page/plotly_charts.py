@@ -1,6 +1,6 @@
-"""Figures of the page as plotly figures: plain data for plotly.js, in the styles and on the axes of the static ones.
+"""Figures as plotly figures: plain data for plotly.js, with the styles and axes of the static SVG figures.
 
-plotly.js for a page: the small bundle where it is kept, else the whole of it from plotly's Python package.
+And plotly.js itself: the small bundle where it was fetched, else the full library of plotly's Python package.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from reports.page.styles import (
 GRID_COLOUR = "rgba(128,128,128,0.22)"
 WINDOW_COLOUR = "rgba(128,128,128,0.14)"
 TEXT_COLOUR = "#5b6470"
-"""The page sets its own, for light and dark."""
+"""The page overrides it for its light and dark scheme."""
 
 
 def plotly_figure(figure: Figure) -> dict[str, Any]:
-    """``{"data": […], "layout": {…}}``: one trace a series, in order, then bands and the ideal."""
+    """``{"data": […], "layout": {…}}``: one trace for each series, in order, then bands and the ideal line."""
     figure = dodge_series(figure)
     styles = series_styles(figure)
     make = _bar if figure.stacked else _curve
@@ -44,12 +44,12 @@ def plotly_figure(figure: Figure) -> dict[str, Any]:
 
 
 def _layout(figure: Figure) -> dict[str, Any]:
-    """The legend and the titles of the axes are the page's: they wrap, and are there without JavaScript."""
+    """Without legend and axis titles: those are HTML of the page, so that they wrap and need no JavaScript."""
     figure_layout = FigureLayout(figure)
     x, y = figure_layout.x, figure_layout.y
     names = [ellipsize(name, figure_layout.max_label_chars) for _, name in x.ticks]
     x_layout = _axis(x) | {"tickvals": [_rounded(at, 7) for at, _ in x.ticks], "ticktext": names}
-    # Margins that plotly finds by itself cost it a second and a third drawing: only names of categories may need them.
+    # Automatic margins make plotly draw two or three times: only names of categories may need them.
     x_layout |= {"automargin": True} if figure.categories else {}
     if figure_layout.slanted or not figure.wide:
         x_layout |= {"tickangle": LABEL_ANGLE if figure_layout.slanted else 0, "ticklabeloverflow": "allow"}
@@ -154,7 +154,7 @@ def _intervals(series: Series) -> dict[str, Any]:
 
 
 def _hover_texts(series: Series, figure: Figure) -> list[str]:
-    """What is said of each point beside its place; nothing where there are many."""
+    """The hover text of each point beside its coordinates; none where there are many points."""
     if len(series.x) > MAX_MARKED_POINTS:
         return []
     shown: Callable[[float], str] = (lambda y: f"{100 * y:.3g} %") if figure.percent else (lambda y: f"{y:.4g}")
@@ -170,7 +170,7 @@ def _hover_texts(series: Series, figure: Figure) -> list[str]:
 
 
 def _band(series: Series, style: SeriesStyle) -> dict[str, Any] | None:
-    """Between ``low`` and ``high`` of a curve that has both, there and back."""
+    """A filled outline between ``low`` and ``high`` of a curve that has both."""
     spans = [
         (x, low, high)
         for x, low, high in zip(series.x, series.low, series.high, strict=True)
@@ -220,17 +220,17 @@ def _dash_text(dash: Sequence[int]) -> str:
 
 
 def _x_values(values: Sequence[float]) -> list[float | None]:
-    """Of ``x``, whose axis need not begin at 0."""
+    """Values of ``x``, whose axis may begin far from 0."""
     return [_rounded(value, 7) for value in values]
 
 
 def _y_values(values: Sequence[float]) -> list[float | None]:
-    """Of ``y``: on an axis from 0 on, the fifth digit is a fraction of a pixel; dropping it packs far better."""
+    """Values of ``y``: on an axis from 0 the fifth digit is below a pixel, and without it the page is far smaller."""
     return [_rounded(value, 4) for value in values]
 
 
 def _rounded(value: float, digits: int) -> float | None:
-    """So many significant digits; whole numbers keep all; JSON has no NaN."""
+    """Rounded to significant digits; whole numbers keep all; ``None`` for NaN and infinities, which JSON lacks."""
     if not math.isfinite(value):
         return None
     return int(value) if value == int(value) else float(f"{value:.{digits}g}")
@@ -239,40 +239,40 @@ def _rounded(value: float, digits: int) -> float | None:
 NPM_PACKAGE = "plotly.js-basic-dist-min"
 BUNDLE_FILE = "package/plotly-basic.min.js"
 PLOTLY_JS_VERSION = "4.1.1"
-"""The plotly.js that plotly 7.1.0 carries. The bundle has scatter and bars, in a quarter of the whole's size."""
+"""The plotly.js of plotly 7.1.0. The bundle has scatter and bar charts, at a quarter of the full size."""
 BUNDLE_SHA256 = "99784e3abfb07b142a15e521a439e6d9addceadb3f79553fd24c72774f0649ba"
 FETCH_COMMAND = "python -m harness.setup.plotly_bundle"
 
 
 @dataclass(frozen=True)
 class PlotlyJs:
-    """``name`` says which it is."""
+    """The JavaScript library; ``name`` says which version and bundle."""
 
     name: str
     text: str
 
 
 def bundle_file() -> Path:
-    """Where the bundle is kept, once it was fetched."""
+    """Where the bundle is cached once it was fetched."""
     return cache_folder("npm") / f"{NPM_PACKAGE}-{PLOTLY_JS_VERSION}.js"
 
 
 @cache
 def plotly_library() -> PlotlyJs:
-    """The library that pages made here carry."""
+    """The library that pages of this process contain."""
     bundle = read_bundle(bundle_file())
     return whole_library() if bundle is None else PlotlyJs(f"plotly.js {PLOTLY_JS_VERSION}, basic bundle", bundle)
 
 
 def whole_library() -> PlotlyJs:
-    """plotly.js of the Python package: all kinds of figure, four times the size."""
+    """plotly.js of the Python package: all kinds of charts, four times the size."""
     from plotly.offline import get_plotlyjs, get_plotlyjs_version
 
     return PlotlyJs(f"plotly.js {get_plotlyjs_version()}, whole", get_plotlyjs())
 
 
 def read_bundle(path: Path) -> str | None:
-    """The text of the kept bundle; ``None`` where there is none, or it is not what was published."""
+    """The text of the cached bundle; ``None`` where it is missing, or its hash is not that of the published one."""
     try:
         content = path.read_bytes()
     except OSError:

@@ -1,4 +1,4 @@
-"""The section that looks ahead: what is foretold, whether it would have been right, and what it is made of."""
+"""The predictions section: predicted throughput, what it is made of, and back-tests."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ EFFICIENCY_HEADER = "efficiency (95 %)"
 
 
 def sections(findings: Findings, styles: Styles) -> Iterator[Section]:
-    """One, where there is anything to foretell, or to foretell it from."""
-    forecasts, link = findings.curve_predictions, findings.options.link
+    """One section, where there are predictions, or fitted exchanges to make them from."""
+    curve_predictions, link = findings.curve_predictions, findings.options.link
     tables = (
-        *([_other_link_table(forecasts, link)] if link else ()),
-        _predicted_table(forecasts),
-        _inputs_table(forecasts),
-        _backtest_table(forecasts),
-        _explained_table(forecasts),
+        *([_other_link_table(curve_predictions, link)] if link else ()),
+        _predicted_table(curve_predictions),
+        _inputs_table(curve_predictions),
+        _backtest_table(curve_predictions),
+        _explained_table(curve_predictions),
         communication.exchange_table(findings.exchanges),
         communication.layered_table(findings.exchanges),
         communication.backtest_table(findings.exchanges),
@@ -37,14 +37,14 @@ def sections(findings: Findings, styles: Styles) -> Iterator[Section]:
     if any(table.rows for table in tables):
         yield Section(
             "Predictions",
-            "What is called foretold was not measured; its intervals are for one further measurement there.",
+            "Predictions were not measured; their intervals are for one further measurement.",
             figures=tuple(_figures(findings, styles)),
             tables=tuple(table for table in tables if table.rows),
         )
 
 
 def requested_tables(findings: Findings) -> tuple[Table, ...]:
-    """What a reader who asked for rank counts or a link wants to see at once."""
+    """The tables for requested rank counts or a requested link, for the terminal."""
     link = findings.options.link
     at_scale = (_other_link_table(findings.curve_predictions, link),) if link else ()
     return (
@@ -61,73 +61,73 @@ def _throughput_and_efficiency(predicted: Predicted) -> tuple[str, str]:
 
 def _predicted_table(curve_predictions: Sequence[CurvePrediction]) -> Table:
     rows: list[tuple[str, ...]] = []
-    for forecast in curve_predictions:
-        model = formatting.model_title(forecast.model)
-        for predicted in forecast.foretold:
+    for curve in curve_predictions:
+        model = formatting.model_title(curve.model)
+        for predicted in curve.predictions:
             ranks = predicted.prediction.ranks
             rows.append(
                 (
-                    forecast.labels.curve,
+                    curve.labels.curve,
                     model,
-                    _ranks_on_nodes(forecast, ranks),
+                    _ranks_on_nodes(curve, ranks),
                     *_throughput_and_efficiency(predicted),
-                    _range_position(ranks, forecast.measured_at),
+                    _range_position(ranks, curve.measured_at),
                 )
             )
-        for ranks in forecast.impossible:
-            why = f"a batch of {forecast.case.batch} can't be cut into {ranks:,}"
-            rows.append((forecast.labels.curve, "–", str(ranks), "–", "–", why))
-        for ranks, why in forecast.unknown.items():
-            rows.append((forecast.labels.curve, "none", _ranks_on_nodes(forecast, ranks), "–", "–", why))
-        if not forecast.foretold and not forecast.unknown and forecast.reason:
-            rows.append((forecast.labels.curve, "none", "–", "–", "–", forecast.reason))
+        for ranks in curve.impossible:
+            why = f"a batch of {curve.case.batch} can't be split over {ranks:,} ranks"
+            rows.append((curve.labels.curve, "–", str(ranks), "–", "–", why))
+        for ranks, why in curve.unknown.items():
+            rows.append((curve.labels.curve, "none", _ranks_on_nodes(curve, ranks), "–", "–", why))
+        if not curve.predictions and not curve.unknown and curve.reason:
+            rows.append((curve.labels.curve, "none", "–", "–", "–", curve.reason))
     note = (
-        "Compute + α–β: each part of a step is fitted as a fixed time plus one in proportion to a rank's share of the "
-        "batch; gradients become messages as the backend makes them, and travel while the backward pass goes on. "
-        "Where that can't be had, or misses the measured steps by over 20 %, a law of scaling speaks, and its interval "
-        "takes for granted that the law holds. Both widen with each doubling beyond the largest measured rank count. "
-        "There is no interval where one rank count alone exchanges: it can't tell how far off the model is elsewhere."
+        "Compute + α–β: each part of a step is fitted as a fixed time plus a time in proportion to a rank's share of "
+        "the batch; gradients are grouped into messages as the backend does, and travel during the backward pass. "
+        "Where that is not possible, or is off the measured steps by over 20 %, a scaling law is used, whose interval "
+        "assumes that the law holds. Both intervals widen with each doubling beyond the largest measured rank count. "
+        "There is no interval where a single rank count exchanges: the error at others is unknown."
     )
     return Table(
-        "Foretold throughput",
-        ("curve", "model", "ranks", THROUGHPUT_HEADER, EFFICIENCY_HEADER, "lies"),
+        "Predicted throughput",
+        ("curve", "model", "ranks", THROUGHPUT_HEADER, EFFICIENCY_HEADER, "range"),
         tuple(rows),
         note,
     )
 
 
-def _ranks_on_nodes(forecast: CurvePrediction, ranks: int) -> str:
-    """``512 on 64 nodes``, where it was said how many a node holds."""
-    show_nodes = forecast.case.ranks_per_node or forecast.ranks_per_node != placement_of(forecast.case).ranks_per_node
-    return formatting.rank_count(Placement(ranks, forecast.ranks_per_node if show_nodes else None))
+def _ranks_on_nodes(curve: CurvePrediction, ranks: int) -> str:
+    """``512 on 64 nodes``; ``512`` where ranks per node are neither given nor changed."""
+    show_nodes = curve.case.ranks_per_node or curve.ranks_per_node != placement_of(curve.case).ranks_per_node
+    return formatting.rank_count(Placement(ranks, curve.ranks_per_node if show_nodes else None))
 
 
 def _inputs_table(curve_predictions: Sequence[CurvePrediction]) -> Table:
-    """What each prediction by the step model is made of, and how far that was off where it could be judged."""
+    """The inputs of each prediction by the step model, and its error where it could be judged."""
     rows = []
-    for forecast in curve_predictions:
-        inputs = forecast.inputs
+    for curve in curve_predictions:
+        inputs = curve.inputs
         if inputs is None:
             continue
         alone = inputs.own.at(1.0, alone=True)
         fixed = sum(inputs.own.fixed_s.values()) + inputs.own.handling_s
-        step_backtest = next((backtest for backtest in forecast.backtests if backtest.kind == "step"), None)
+        step_backtest = next((backtest for backtest in curve.backtests if backtest.kind == "step"), None)
         error = (
             f"{100 * step_backtest.error:+.1f} % at {formatting.ranks(step_backtest.prediction.ranks)}"
             if step_backtest
             else "–"
         )
-        ranks_per_node = "all on one" if forecast.ranks_per_node is None else str(forecast.ranks_per_node)
+        ranks_per_node = "all on one" if curve.ranks_per_node is None else str(curve.ranks_per_node)
         layered = f"{inputs.layered}, {inputs.source}" if inputs.layered else "–"
         rows.append(
             (
-                forecast.labels.curve,
+                curve.labels.curve,
                 ranks_per_node,
                 *communication.alpha_beta(inputs.inside),
                 *communication.alpha_beta(inputs.across),
                 layered,
-                f"{formatting.duration(alone.total_s)}, of that {formatting.duration(fixed)} whatever its share",
-                f"{100 * (forecast.misfit or 0):.1f} %",
+                f"{formatting.duration(alone.total_s)}, {formatting.duration(fixed)} of it fixed",
+                f"{100 * (curve.misfit or 0):.1f} %",
                 error,
             )
         )
@@ -138,47 +138,47 @@ def _inputs_table(curve_predictions: Sequence[CurvePrediction]) -> Table:
         "1/β inside",
         "α across nodes (95 %)",
         "1/β across",
-        "several on each of several",
+        "several ranks on each of several nodes",
         "own work of one rank",
         "typical misfit of measured steps",
-        "error of the backtest",
+        "error of the back-test",
     )
     note = (
-        "Own work: data, forward, backward, optimizer of one rank with all of the batch that it would have alone. "
-        "Every node is taken to have a link that nobody else uses; thousands of ranks may meet shared switches."
+        "Own work: data, forward, backward and optimizer of one rank with the batch that it would have alone. Every "
+        "node is assumed to have a link of its own; thousands of ranks may share switches."
     )
-    return Table("What the predictions are made of", header, tuple(rows), note)
+    return Table("Inputs of the predictions", header, tuple(rows), note)
 
 
 def _range_position(ranks: int, measured_at: Sequence[int]) -> str:
     if ranks in measured_at:
-        return "where it was measured too"
+        return "measured"
     if measured_at[0] < ranks < measured_at[-1]:
-        return "between the measured"
-    return "beyond the measured" if ranks > measured_at[-1] else "below the measured"
+        return "interpolated"
+    return "extrapolated" if ranks > measured_at[-1] else "extrapolated below"
 
 
 def _other_link_table(curve_predictions: Sequence[CurvePrediction], link: LinkSpec) -> Table:
     rows = [
         (
-            forecast.labels.curve,
-            _ranks_on_nodes(forecast, predicted.prediction.ranks),
+            curve.labels.curve,
+            _ranks_on_nodes(curve, predicted.prediction.ranks),
             *_throughput_and_efficiency(predicted),
         )
-        for forecast in curve_predictions
-        for predicted in forecast.at_scale
+        for curve in curve_predictions
+        for predicted in curve.at_scale
     ]
     rows += [
-        (forecast.labels.curve, "–", f"none: {forecast.at_scale_reason}", "–")
-        for forecast in curve_predictions
-        if forecast.at_scale_reason
+        (curve.labels.curve, "–", f"none: {curve.at_scale_reason}", "–")
+        for curve in curve_predictions
+        if curve.at_scale_reason
     ]
     note = (
-        f"PREDICTIONS for a link of {link.label} from each rank, or from each node where several share one: inside it "
-        "they exchange as was measured. A rank's own work is taken from what was measured here; between nodes the "
+        f"Predictions, not measurements, for a link of {link.label} from each rank, or from each node where several "
+        "ranks share one and exchange inside it as measured. A rank's own work is as measured here; between nodes the "
         "exchange is ring or tree, flat or hierarchical, whichever is faster; nothing else shares the link. The "
-        "interval holds how far the model was off over the measured exchange, if there was one, and nothing of the "
-        "other link."
+        "interval includes the error of the model over the measured exchange, if there was one, and none of the other "
+        "link."
     )
     return Table(
         f"Predicted over {link.label}", ("curve", "ranks", THROUGHPUT_HEADER, EFFICIENCY_HEADER), tuple(rows), note
@@ -188,7 +188,7 @@ def _other_link_table(curve_predictions: Sequence[CurvePrediction], link: LinkSp
 def _backtest_table(curve_predictions: Sequence[CurvePrediction]) -> Table:
     rows = tuple(
         (
-            forecast.labels.curve,
+            curve.labels.curve,
             formatting.model_title(backtest.model),
             rank_counts_text(backtest.smaller),
             rank_counts_text(backtest.exchange_ranks),
@@ -198,35 +198,35 @@ def _backtest_table(curve_predictions: Sequence[CurvePrediction]) -> Table:
             f"{100 * backtest.error:+.1f} %",
             _interval_verdict(backtest),
         )
-        for forecast in curve_predictions
-        for backtest in forecast.backtests
+        for curve in curve_predictions
+        for backtest in curve.backtests
     )
     header = (
         "curve",
         "model",
         "from ranks",
         "α–β from ranks",
-        "foretold for",
-        "foretold (95 %)",
+        "predicted for",
+        "predicted (95 %)",
         "measured (95 %)",
         "error",
-        "interval held it",
+        "inside the interval",
     )
     note = (
-        "How the largest measured rank count would have been foretold from the smaller ones. Of two rank counts the "
-        "allreduces of the larger are used, its steps are not; likewise where only the larger crosses nodes."
+        "The largest measured rank count, as predicted from the smaller ones. Of two rank counts the allreduces of the "
+        "larger are used, its steps are not; likewise where only the larger crosses nodes."
     )
-    return Table("Would it have been right?", header, rows, note)
+    return Table("Back-test", header, rows, note)
 
 
 def _interval_verdict(backtest: Backtest) -> str:
-    return {True: "yes", False: "NO", None: "no interval: too few rank counts to judge the model by"}[backtest.held]
+    return {True: "yes", False: "NO", None: "no interval: too few rank counts to judge the model"}[backtest.held]
 
 
 def _explained_table(curve_predictions: Sequence[CurvePrediction]) -> Table:
     rows = tuple(
         (
-            forecast.labels.curve,
+            curve.labels.curve,
             str(step.ranks),
             *(
                 f"{formatting.number(seconds * 1e3)} ms"
@@ -234,8 +234,8 @@ def _explained_table(curve_predictions: Sequence[CurvePrediction]) -> Table:
             ),
             f"{100 * step.error:+.1f} %",
         )
-        for forecast in curve_predictions
-        for step in forecast.explained
+        for curve in curve_predictions
+        for step in curve.explained
         if step.ranks > 1
     )
     header = (
@@ -248,30 +248,30 @@ def _explained_table(curve_predictions: Sequence[CurvePrediction]) -> Table:
         "error",
     )
     note = (
-        "Predicted step = measured compute + the part of the predicted exchange that it does not hide. Compute is what "
-        "a rank does in steps without exchange, and the wait for the slowest; the step is that of the timed window."
+        "Predicted step = measured compute + the exposed part of the predicted exchange. Compute is the own work of a "
+        "rank in steps without exchange, and waiting for the slowest; the step is that of the timed window."
     )
-    return Table("Measured compute + predicted exchange, beside the measured step", header, rows, note)
+    return Table("Measured compute + predicted exchange, and the measured step", header, rows, note)
 
 
 def _figures(findings: Findings, styles: Styles) -> Iterator[Figure]:
-    """One a workload: the measured throughputs, and the foretold with their intervals; another for another link."""
+    """One figure for each workload: measured and predicted throughputs; another for the requested link."""
     groups: dict[tuple[str, ...], list[CurvePrediction]] = {}
-    for forecast in findings.curve_predictions:
-        groups.setdefault(case_titles.group_key(forecast.case), []).append(forecast)
+    for curve in findings.curve_predictions:
+        groups.setdefault(case_titles.group_key(curve.case), []).append(curve)
     for number, group in enumerate(groups.values()):
-        if any(forecast.foretold for forecast in group):
+        if any(curve.predictions for curve in group):
             yield _figure(
-                f"foretold-{number}",
-                "Foretold",
+                f"predicted-{number}",
+                "Predicted",
                 group,
-                lambda forecast: forecast.foretold,
+                lambda curve: curve.predictions,
                 findings.curve_cells,
                 styles,
             )
-        if findings.options.link and any(forecast.at_scale for forecast in group):
+        if findings.options.link and any(curve.at_scale for curve in group):
             title = f"Predicted over {findings.options.link.label}"
-            yield _figure(f"at-scale-{number}", title, group, lambda forecast: forecast.at_scale, {}, styles)
+            yield _figure(f"at-scale-{number}", title, group, lambda curve: curve.at_scale, {}, styles)
 
 
 def _figure(
@@ -283,46 +283,46 @@ def _figure(
     styles: Styles,
 ) -> Figure:
     series = tuple(
-        curve
-        for forecast in curve_predictions
-        for curve in _curve(forecast, of(forecast), curve_cells.get(forecast.curve, ()), styles)
+        line
+        for curve in curve_predictions
+        for line in _series(curve, of(curve), curve_cells.get(curve.curve, ()), styles)
     )
     rows = tuple(
         (
-            forecast.labels.backend,
-            _ranks_on_nodes(forecast, predicted.prediction.ranks),
+            curve.labels.backend,
+            _ranks_on_nodes(curve, predicted.prediction.ranks),
             *_throughput_and_efficiency(predicted),
         )
-        for forecast in curve_predictions
-        for predicted in of(forecast)
+        for curve in curve_predictions
+        for predicted in of(curve)
     )
     labels = curve_predictions[0].labels
     full_title = f"{title}: {labels.workload} · {labels.scaling}"
-    summaries = "; ".join(_largest_prediction(forecast, of(forecast)) for forecast in curve_predictions if of(forecast))
+    summaries = "; ".join(_largest_prediction(curve, of(curve)) for curve in curve_predictions if of(curve))
     return Figure(
         key,
         full_title,
         "ranks",
         "throughput (samples/s)",
         series,
-        f"Foretold, not measured — {summaries}.",
+        f"Predicted, not measured — {summaries}.",
         Table(full_title, ("backend", "ranks", THROUGHPUT_HEADER, EFFICIENCY_HEADER), rows),
         log_x=True,
         log_y=True,
     )
 
 
-def _largest_prediction(forecast: CurvePrediction, predicted: Sequence[Predicted]) -> str:
+def _largest_prediction(curve: CurvePrediction, predicted: Sequence[Predicted]) -> str:
     throughput, efficiency = _throughput_and_efficiency(predicted[-1])
-    name, ranks = forecast.labels.backend, formatting.ranks(predicted[-1].prediction.ranks)
+    name, ranks = curve.labels.backend, formatting.ranks(predicted[-1].prediction.ranks)
     return f"{name} at {ranks}: {throughput} samples/s, efficiency {efficiency}"
 
 
-def _curve(
-    forecast: CurvePrediction, predicted: Sequence[Predicted], cells: Sequence[Cell], styles: Styles
+def _series(
+    curve: CurvePrediction, predicted: Sequence[Predicted], cells: Sequence[Cell], styles: Styles
 ) -> Iterator[Series]:
-    """The measured points, and from the last of them on what is foretold."""
-    name = forecast.labels.backend
+    """The measured points, and the predictions from the last of them on."""
+    name = curve.labels.backend
     known = [(float(cell.case.ranks), cell.throughput) for cell in cells if cell.throughput]
     points = [(x, y.value, y.low, y.high) for x, y in known]
     if points:
@@ -330,4 +330,4 @@ def _curve(
     extrapolated = [point.prediction for point in predicted if not known or point.prediction.ranks > known[-1][0]]
     line = [*points[-1:], *((float(point.ranks), point.throughput, point.low, point.high) for point in extrapolated)]
     if extrapolated:
-        yield interval_series(f"{name}: foretold", line, styles[name], "fitted")
+        yield interval_series(f"{name}: predicted", line, styles[name], "fitted")

@@ -1,9 +1,4 @@
-"""What a sample costs in energy: figures over ranks and a table, or why it is unknown. All of it stands here.
-
-What trials cost, and what a million samples cost by that; unknown costs with their reason.
-
-What hosts and GPUs did over time, with the measured window shaded: a figure for each quantity that is known.
-"""
+"""What cells use on the page: energy per sample, costs, and the timelines of hosts and GPUs."""
 
 from __future__ import annotations
 
@@ -26,7 +21,7 @@ NOT_SAMPLED = "not sampled"
 
 
 def energy_section(groups: Sequence[CellGroup], styles: Mapping[str, int]) -> Section:
-    """``groups``: as they are drawn. Without a cell it has no row."""
+    """Energy per sample: figures over ranks, and a table that also has the reasons where it is unknown."""
     figures = tuple(
         figure
         for number, group in enumerate(groups)
@@ -34,13 +29,13 @@ def energy_section(groups: Sequence[CellGroup], styles: Mapping[str, int]) -> Se
         if (figure := _energy_figure(f"energy{number}", name, group, styles)) is not None
     )
     cells = [cell for group in groups for cell in group.cells if cell.throughput is not None]
-    header = ("cell", "of", "energy (95 %)", "trials")
+    header = ("cell", "devices", "energy (95 %)", "trials")
     note = (
-        "Energy of the devices during the measured window ÷ what all ranks got done in it. CPU packages count whatever "
-        "else ran on the hosts."
+        "Energy of the devices during the measured window ÷ the work of all ranks in it. CPU packages include "
+        "everything that ran on the hosts."
     )
     rows = (*_known_rows(cells), *_unknown_rows(cells))
-    return Section("Energy", figures=figures, tables=(Table("Energy by sample, byte or element", header, rows, note),))
+    return Section("Energy", figures=figures, tables=(Table("Energy per sample, byte or element", header, rows, note),))
 
 
 def _energy_of(name: str, cell: Cell) -> Estimate | None:
@@ -57,7 +52,7 @@ def _energy_figure(key: str, name: str, group: CellGroup, styles: Mapping[str, i
     unit = known[0][1].unit
     least, value = min(known, key=lambda entry: entry[1].value)
     where = least.labels.backend_at_ranks
-    sentence = f"The least is {formatting.estimate(value)}, with {where}."
+    caption = f"The lowest: {formatting.estimate(value)}, {where}."
     table = Table("Energy over ranks", ("backend", "ranks", "energy (95 % interval)", "trials", "flags"), rows)
     return Figure(
         f"{key}-{name.replace('_', '-')}",
@@ -65,7 +60,7 @@ def _energy_figure(key: str, name: str, group: CellGroup, styles: Mapping[str, i
         "ranks",
         f"energy ({unit})",
         series,
-        sentence,
+        caption,
         table,
     )
 
@@ -78,7 +73,7 @@ def _known_rows(cells: Sequence[Cell]) -> Iterator[tuple[str, ...]]:
 
 
 def _unknown_rows(cells: Sequence[Cell]) -> Iterator[tuple[str, ...]]:
-    """A row a reason, not a cell. A GPU that no cell used is no gap."""
+    """One row for each reason, not for each cell; a GPU that no cell used is not listed."""
     cells_by_reason: dict[tuple[str, str], list[Cell]] = {}
     for cell in cells:
         reasons = {
@@ -95,21 +90,20 @@ def _unknown_rows(cells: Sequence[Cell]) -> Iterator[tuple[str, ...]]:
         yield which, DEVICE_TITLES[name], f"unknown: {reason}", "–"
 
 
-NO_PRICE = "the site named no cost: give it a price"
+NO_PRICE = "the site reported no cost: set its price"
 MILLION = 1e6
 
 
 def cost_table(cells: Sequence[Cell]) -> Table:
-    """A row a cell that ran at a site that bills; none where nothing was billed."""
+    """One row for each cell of a site with a price; none where nothing was billed."""
     rows = tuple(_cost_row(cell) for cell in cells if cell.cost is not None or cell.cost_reason)
     header = ("cell", "cost of a trial (95 %)", "trials", "per million, at least", "per million, at most")
     note = (
-        "In the unit of the price that was given. Per million samples (bytes, elements): at most the whole trial's "
-        "cost over the samples of its measured window, start and warm-up paid for; at least the cost of the time that "
-        "the window takes, as if the trial had been billed from when it was asked for. The longer a run, the nearer "
-        "to the lower one."
+        "In the unit of the given price. Per million samples (bytes, elements): at most the whole trial's cost over "
+        "the samples of its measured window, with start and warm-up; at least the cost of as much time as the window "
+        "takes, as if the trial had been billed from its submission. The longer a run, the closer to the lower bound."
     )
-    return Table("What it cost", header, rows, note)
+    return Table("Costs", header, rows, note)
 
 
 def _cost_row(cell: Cell) -> tuple[str, ...]:
@@ -135,12 +129,12 @@ QUANTITY_TITLES = {
 }
 MAX_SERIES = 8
 SAME_WINDOW_RATIO = 1.05
-"""Windows whose lengths differ by less are one window to the eye."""
+"""Windows whose lengths differ by less look the same."""
 
 
 @dataclass(frozen=True)
 class DeviceTimeline:
-    """A timeline under the name it has in the figure; ``of``: its backend and ranks alone."""
+    """A timeline with its name in the figure; ``of``: its backend and ranks alone."""
 
     name: str
     of: str
@@ -149,7 +143,7 @@ class DeviceTimeline:
 
 
 def timeline_section(key: str, group: CellGroup, styles: Mapping[str, int]) -> Section | None:
-    """Folded; ``None`` where nothing is known, for which the table of usage has the reason."""
+    """The timelines of a group, folded; ``None`` where nothing was sampled: the usage table has the reason."""
     figures = tuple(
         figure
         for name in TIMELINE_QUANTITIES
@@ -157,12 +151,12 @@ def timeline_section(key: str, group: CellGroup, styles: Mapping[str, int]) -> S
     )
     if not figures:
         return None
-    subtitle = "Of each backend its largest rank count, and of that one trial: the last that was sampled."
+    subtitle = "Each backend at its largest rank count, from one trial: the last that was sampled."
     return Section(f"{group.title}: over time", subtitle, figures, folded=True)
 
 
 def _timeline_figure(key: str, name: str, cells: Sequence[Cell], styles: Mapping[str, int]) -> Figure | None:
-    """A quantity that stayed at 0 has no figure: the table of usage has its 0."""
+    """A quantity that stayed at 0 has no figure; it is in the usage table."""
     lines = tuple(_device_timelines(name, cells, styles))
     if not any(line.timeline.most for line in lines):
         return None
@@ -182,7 +176,7 @@ def _timeline_figure(key: str, name: str, cells: Sequence[Cell], styles: Mapping
 
 
 def _device_timelines(name: str, cells: Sequence[Cell], styles: Mapping[str, int]) -> Iterator[DeviceTimeline]:
-    """Of each backend those of the largest rank count that was sampled."""
+    """For each backend the timelines of its largest sampled rank count."""
     for backend in dict.fromkeys(cell.labels.backend for cell in cells):
         sampled = [
             (cell, timelines)
@@ -196,12 +190,12 @@ def _device_timelines(name: str, cells: Sequence[Cell], styles: Mapping[str, int
         for position, timeline in enumerate(timelines):
             of = f"{backend}, {cell.labels.ranks}"
             title = f"{of} · {timeline.device}" if len(timelines) > 1 else of
-            # The first device looks like its backend everywhere else; the further ones like no other backend.
+            # The first device has its backend's style; the others have styles of no backend.
             yield DeviceTimeline(title, of, styles[backend] + position * len(styles), timeline)
 
 
 def _limit_series(lines: Sequence[DeviceTimeline]) -> list[DeviceTimeline]:
-    """At most :data:`MAX_SERIES`, by turns the next device of each backend."""
+    """At most :data:`MAX_SERIES`, taking the devices of the backends in turn."""
     return sorted(lines, key=lambda line: line.style)[:MAX_SERIES]
 
 
@@ -217,7 +211,7 @@ def _timeline_caption(lines: Sequence[DeviceTimeline], drawn: Sequence[DeviceTim
     summaries = "; ".join(f"{of}: {_window_summary(timelines)}" for of, timelines in by_cell.items())
     windows = [line.timeline.window_s for line in drawn]
     shaded = "measured window" if max(windows) <= SAME_WINDOW_RATIO * min(windows) else "longest measured window"
-    more = f" {len(lines) - len(drawn)} further lines are in the table alone." if len(lines) > len(drawn) else ""
+    more = f" {len(lines) - len(drawn)} further lines are in the table only." if len(lines) > len(drawn) else ""
     return (
         f"Mean and range in the window: {summaries}. The {shaded}, "
         f"{formatting.number(max(windows))} s, is shaded.{more}"
@@ -225,7 +219,7 @@ def _timeline_caption(lines: Sequence[DeviceTimeline], drawn: Sequence[DeviceTim
 
 
 def _window_summary(timelines: Sequence[Timeline]) -> str:
-    """Of all devices of a cell together."""
+    """The mean and range over all devices of a cell."""
     mean = fmean(timeline.mean for timeline in timelines)
     least, most = min(timeline.least for timeline in timelines), max(timeline.most for timeline in timelines)
     devices = f" over {len(timelines)} devices" if len(timelines) > 1 else ""
@@ -245,5 +239,5 @@ def _timeline_table(title: str, lines: Sequence[DeviceTimeline]) -> Table:
         for timeline in (line.timeline,)
     )
     header = ("backend, ranks", "device", "window", "samples in it", "mean", "lowest", "highest")
-    note = "Of one trial each. What is counted (processor time, bytes) is shown as its growth between two samples."
+    note = "From one trial each. Counters (processor time, bytes) are shown as their growth between two samples."
     return Table(f"{title} over time", header, rows, note)

@@ -1,4 +1,4 @@
-"""Model FLOPs utilization and the roofline on the page: a table, and a figure where any cell has one."""
+"""Model FLOPs utilization and the roofline on the page: a table and a figure."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from reports.page.series import interval_series, point_series
 
 ROOFLINE_TITLE = "Model FLOPs utilization and roofline"
 ROOF_MARGIN = 3.0
-"""How far, as a factor of the intensity, the roof reaches beyond the cells and its ridge."""
+"""The factor of the intensity by which the roof extends beyond the cells and its ridge."""
 
 
 def roofline_table(cells: Sequence[Cell]) -> Table:
+    """One row for each training cell, with the reason where its roofline is unknown."""
     rows = []
     for cell in cells:
         roofline = cell.roofline
@@ -44,14 +45,14 @@ def roofline_table(cells: Sequence[Cell]) -> Table:
         "cell",
         "MFU (95 %)",
         "MFU of own time",
-        "FLOPs a step",
-        "bytes a step",
-        "FLOPs a byte",
+        "FLOPs per step",
+        "bytes per step",
+        "FLOPs per byte",
         "peak",
         "copy bandwidth",
         "attainable",
         "bound",
-        "reached of attainable",
+        "reached share of attainable",
     )
     return Table(ROOFLINE_TITLE, header, tuple(rows), _note(cells))
 
@@ -60,17 +61,17 @@ def _note(cells: Sequence[Cell]) -> str:
     measured = dict.fromkeys(cell.roofline.how for cell in cells if cell.roofline)
     return (
         "All ranks together. FLOPs: of matrix products, convolutions and attention in one step, forward and backward, "
-        "two a multiply-add. Bytes: what the operations of forward, backward and optimizer read and write, as if there "
-        "were no cache: an upper bound. Peak and copy bandwidth: measured in the same ranks after everything that is "
+        "two for a multiply-add. Bytes: what the operations of forward, backward and optimizer read and write without "
+        "caches, an upper bound. Peak and copy bandwidth: measured in the same ranks after everything that is "
         f"timed{': ' if measured else ''}{'; '.join(measured)}. MFU = FLOPs ÷ (step × peak), the step as in the timed "
-        "window; MFU of own time leaves out waiting and exposed communication. Attainable = min(peak, FLOPs a byte × "
-        "copy bandwidth); bound: which of the two it is. Above 100 % of it, caches served what the count takes for "
-        "traffic. Intervals are over trials and do not hold the error of the peak, which one trial measured."
+        "window; MFU of own time leaves out waiting and exposed communication. Attainable = min(peak, FLOPs per byte "
+        "× copy bandwidth); bound: which of the two limits. Above 100 % of it, caches served counted bytes. Intervals "
+        "are over trials and do not include the error of the peak, which one trial measured."
     )
 
 
 def roofline_figures(cells: Sequence[Cell]) -> tuple[Figure, ...]:
-    """Every cell under the roof of its rank count, all of one rank: the mean of the cell's ranks."""
+    """Every cell under the roof of its rank count, as FLOP/s of one rank: the mean over the cell's ranks."""
     shown = [(cell, cell.roofline) for cell in cells if cell.roofline is not None]
     if not shown:
         return ()
@@ -91,15 +92,15 @@ def roofline_figures(cells: Sequence[Cell]) -> tuple[Figure, ...]:
         )
         for cell, roofline in shown
     )
-    table = Table("Roofline, FLOP/s of one rank", ("cell", "FLOPs a byte", "reached", "attainable", "peak"), rows)
+    table = Table("Roofline, FLOP/s of one rank", ("cell", "FLOPs per byte", "reached", "attainable", "peak"), rows)
     return (
         Figure(
             "roofline",
             "Roofline",
-            "arithmetic intensity (FLOPs a byte)",
+            "arithmetic intensity (FLOPs per byte)",
             "FLOP/s of one rank",
             (*roofs, *dots),
-            _sentence(shown),
+            _caption(shown),
             table,
             log_x=True,
             log_y=True,
@@ -124,7 +125,7 @@ def _per_rank(rate: Estimate, ranks: int) -> tuple[float, float | None, float | 
 
 
 def _roof_series(ranks: int, style: int, shown: Sequence[tuple[Cell, Roofline]]) -> Series:
-    """The median over the cells of this rank count: each measured its own."""
+    """The roof of a rank count: the median of the peaks that its cells measured."""
     own_cells = [roofline for cell, roofline in shown if cell.case.ranks == ranks]
     flop_s = median(roofline.peak_flop_s for roofline in own_cells) / ranks
     bytes_s = median(roofline.peak_bytes_s for roofline in own_cells) / ranks
@@ -135,13 +136,13 @@ def _roof_series(ranks: int, style: int, shown: Sequence[tuple[Cell, Roofline]])
     return point_series(f"roof, {formatting.ranks(ranks)}", x, y, style, "line")
 
 
-def _sentence(shown: Sequence[tuple[Cell, Roofline]]) -> str:
+def _caption(shown: Sequence[tuple[Cell, Roofline]]) -> str:
     best, best_roofline = max(shown, key=lambda pair: pair[1].mfu.value)
     memory = sum(roofline.bound == "memory" for _, roofline in shown)
     return (
         f"The highest model FLOPs utilization is {_utilization(best_roofline.mfu)}, "
         f"of {best.labels.title}. "
-        f"Under the slope, where memory would bound a step if there were no cache: {memory} of {len(shown)} cells."
+        f"Memory-bound, without caches: {memory} of {len(shown)} cells."
     )
 
 
@@ -152,7 +153,7 @@ def _with_prefix(value: float, unit: str) -> str:
 
 
 def _utilization(value: Estimate | None) -> str:
-    """``61.8 % (58.3–65.5)``, ``0.056 %``: a small model's share is far below one per cent."""
+    """``61.8 % (58.3–65.5)``; ``0.056 %``, as small models reach."""
     if value is None:
         return "–"
     span = ""

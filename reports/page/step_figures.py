@@ -1,11 +1,4 @@
-"""How the step times of the ranks are distributed: the middle, the usual range and the slowest step of each rank.
-
-Where the time of a step goes, as stacked bars: one bar a cell, one layer a part; the layers add up to the step.
-
-What becomes of the lost efficiency, as stacked bars: one bar a cell, one layer a cause; they add up to the loss.
-
-Why each curve stops scaling, as a sentence and as a table.
-"""
+"""Figures and tables of the step: step times by rank, its parts, the lost efficiency by cause, and bottlenecks."""
 
 from __future__ import annotations
 
@@ -18,6 +11,7 @@ from reports.analysis.bottleneck import (
     EXPOSED,
     NOT_MEASURED,
     SLOWER,
+    TERM_TITLES,
     WAITING,
     Bottleneck,
     efficiency_losses,
@@ -30,17 +24,16 @@ from reports.page.series import interval_series, point_series
 
 MAX_CATEGORIES = 16
 LOG_SCALE_RATIO = 20
-"""How many times the smallest time the largest is where an even scale would leave the medians flat on the ground."""
+"""With a larger ratio of the slowest step to the smallest median, the axis is logarithmic."""
 STEP_TIMES_NOTE = (
-    "Steps of all trials together, to describe them: steps are not independent samples, so no interval is drawn from "
-    "them."
+    "The steps of all trials together, as a description: steps are not independent samples, so they give no interval."
 )
 
 RankSteps = tuple[Cell, StepTimes]
 
 
 def step_time_figure(key: str, cells: Sequence[Cell]) -> Figure | None:
-    """The largest rank counts first, as many as fit; ``None`` where no step was timed."""
+    """The step times of each rank, the largest rank counts first, as many as fit; ``None`` where no step was timed."""
     sampled_cells = sorted((cell for cell in cells if cell.step_times), key=lambda cell: -cell.case.ranks)
     if not sampled_cells:
         return None
@@ -53,7 +46,7 @@ def step_time_figure(key: str, cells: Sequence[Cell]) -> Figure | None:
         "backend, ranks · rank",
         "step (ms)",
         series,
-        f"{_slowest_sentence(shown)}{_omitted_text(sampled_cells, shown)}",
+        f"{_slowest_caption(shown)}{_omitted_text(sampled_cells, shown)}",
         Table("Step times by rank", header, tuple(map(_rank_row, shown)), STEP_TIMES_NOTE),
         categories=tuple(map(_rank_title, shown)),
         log_y=max(times.slowest_s for _, times in shown) > LOG_SCALE_RATIO * min(times.median_s for _, times in shown),
@@ -76,9 +69,9 @@ def _step_time_series(shown: Sequence[StepTimes]) -> tuple[Series, Series]:
 
 
 def _shown_ranks(sampled_cells: Sequence[Cell]) -> list[RankSteps]:
-    """Of the largest rank count the slowest ranks of every cell, then whole cells of smaller ones while there is room.
+    """The slowest ranks of every cell at the largest rank count, then whole cells of smaller ones as far as they fit.
 
-    ``known``: the largest rank count first.
+    ``sampled_cells``: the largest rank count first.
     """
     largest_cells = [cell for cell in sampled_cells if cell.case.ranks == sampled_cells[0].case.ranks]
     each = max(1, MAX_CATEGORIES // len(largest_cells))
@@ -96,7 +89,7 @@ def _slowest_ranks(cell: Cell, most: int) -> list[StepTimes]:
 
 
 def _omitted_text(sampled_cells: Sequence[Cell], shown: Sequence[RankSteps]) -> str:
-    """What has no place, in words; empty where all have."""
+    """A note on the ranks that are not shown; empty where all are."""
     total = sum(len(cell.step_times) for cell in sampled_cells)
     if len(shown) == total:
         return ""
@@ -119,15 +112,15 @@ def _rank_row(rank_steps: RankSteps) -> tuple[str, ...]:
     return (_rank_title(rank_steps), *map(formatting.duration, values), str(times.steps), str(times.trials))
 
 
-def _slowest_sentence(shown: Sequence[RankSteps]) -> str:
-    """Who is slowest at the largest rank count, and how slow the slowest step of all was."""
+def _slowest_caption(shown: Sequence[RankSteps]) -> str:
+    """The slowest rank of each cell at the largest rank count, and the slowest step of all."""
     most = max(cell.case.ranks for cell, _ in shown)
     largest_cells = {id(cell): cell for cell, _ in shown if cell.case.ranks == most > 1}
     spreads = [_rank_spread(cell) for cell in largest_cells.values()]
     outlier = max(shown, key=lambda entry: entry[1].slowest_s / entry[1].median_s)
     times = outlier[1].slowest_s / outlier[1].median_s
     slowest = (
-        f"The step that stands out most took {formatting.duration(outlier[1].slowest_s)}, "
+        f"The largest outlier took {formatting.duration(outlier[1].slowest_s)}, "
         f"{formatting.number(times)} times the "
         f"median of its rank ({_rank_title(outlier)})."
     )
@@ -144,7 +137,7 @@ STEP_PARTS = ("forward", "backward", "optimizer", "data", "waiting", "exposed")
 
 
 def time_figure(key: str, cells: Sequence[Cell]) -> Figure | None:
-    """``None`` where no cell was decomposed."""
+    """The parts of a step as stacked bars, one bar for each cell; ``None`` where no cell was decomposed."""
     shown = [cell for cell in cells if cell.decomposition is not None]
     if not shown:
         return None
@@ -166,7 +159,7 @@ def time_figure(key: str, cells: Sequence[Cell]) -> Figure | None:
         "backend, ranks",
         "step (ms)",
         series,
-        _parts_sentence(shown),
+        _parts_caption(shown),
         table,
         categories=names,
         stacked=True,
@@ -175,14 +168,14 @@ def time_figure(key: str, cells: Sequence[Cell]) -> Figure | None:
 
 
 def _part_series(part: str, number: int, cells: Sequence[Cell]) -> Series:
-    # An exchange that noise has made shorter than nothing can't be drawn; the table has its number.
+    # Noise can make the exposed exchange negative, which can't be drawn; the table has the number.
     heights = tuple(
         max(0.0, 1e3 * cell.decomposition.parts_s[part].value) if cell.decomposition else 0.0 for cell in cells
     )
     return point_series(part, range(len(cells)), heights, number)
 
 
-def _parts_sentence(cells: Sequence[Cell]) -> str:
+def _parts_caption(cells: Sequence[Cell]) -> str:
     most = max(cell.case.ranks for cell in cells)
     losses_text = [
         f"{cell.labels.backend}: {causes}"
@@ -190,7 +183,7 @@ def _parts_sentence(cells: Sequence[Cell]) -> str:
         if cell.case.ranks == most > 1 and cell.decomposition and (causes := summary.loss_summary(cell))
     ]
     if not losses_text:
-        return "Own work of the ranks, waiting for the slowest one, and communication that compute could not hide."
+        return "Own work of the ranks, waiting for the slowest rank, and exposed communication."
     return f"What a step loses at {formatting.ranks(most)} — {'; '.join(losses_text)}."
 
 
@@ -198,7 +191,7 @@ LOSS_CAUSES = (EXPOSED, WAITING, SLOWER)
 
 
 def loss_figure(key: str, cells: Sequence[Cell]) -> Figure | None:
-    """``None`` where no cell of several ranks was decomposed beside its smallest rank count."""
+    """The lost efficiency by cause as stacked bars; ``None`` where no cell was decomposed beside its baseline."""
     loss_by_cell = {
         id(cell): efficiency_losses(cell.decomposition) for cell in cells if cell.decomposition and cell.case.ranks > 1
     }
@@ -207,8 +200,10 @@ def loss_figure(key: str, cells: Sequence[Cell]) -> Figure | None:
         return None
     names = tuple(f"{cell.labels.backend}, {cell.case.ranks}" for cell in shown)
     series = tuple(
-        # A gain, from smaller pieces that fit into a cache, can't be stacked on losses; the table has it.
-        point_series(cause, range(len(shown)), [max(0.0, loss_by_cell[id(cell)][cause]) for cell in shown], number)
+        # A gain (smaller pieces fit into a cache) can't be stacked on losses; the table has it.
+        point_series(
+            TERM_TITLES[cause], range(len(shown)), [max(0.0, loss_by_cell[id(cell)][cause]) for cell in shown], number
+        )
         for number, cause in enumerate(LOSS_CAUSES)
     )
     rows = tuple(
@@ -220,19 +215,23 @@ def loss_figure(key: str, cells: Sequence[Cell]) -> Figure | None:
         for name, cell in zip(names, shown, strict=True)
     )
     worst = max(shown, key=lambda cell: sum(loss_by_cell[id(cell)].values()))
-    sentence = (
-        f"Most is lost by {worst.labels.backend_at_ranks}: "
+    caption = (
+        f"The largest loss: {worst.labels.backend_at_ranks}, "
         f"{100 * sum(loss_by_cell[id(worst)].values()):.0f} % of its "
-        "step. A layer is a cause; a bar is 1 − global efficiency."
+        "step. Each layer is a cause; a bar is 1 − global efficiency."
     )
-    table = Table("Lost efficiency by cause, as shares of a step", ("backend, ranks", *LOSS_CAUSES, "lost"), rows)
+    table = Table(
+        "Lost efficiency by cause, as shares of a step",
+        ("backend, ranks", *(TERM_TITLES[cause] for cause in LOSS_CAUSES), "lost"),
+        rows,
+    )
     return Figure(
         f"{key}-losses",
         "Where the efficiency goes",
         "backend, ranks",
         "lost share of a step",
         series,
-        sentence,
+        caption,
         table,
         categories=names,
         stacked=True,
@@ -242,11 +241,12 @@ def loss_figure(key: str, cells: Sequence[Cell]) -> Figure | None:
 
 
 def bottleneck_table(bottlenecks: Sequence[Bottleneck]) -> Table:
+    """One row for each curve: what limits it, with the shares of a step."""
     rows = tuple(
         (
             (f"{bottleneck.labels.workload} · {bottleneck.labels.backend} · {bottleneck.case.scaling}"),
             bottleneck.labels.ranks,
-            bottleneck.limited_by,
+            TERM_TITLES.get(bottleneck.limited_by, bottleneck.limited_by),
             *(_share(bottleneck.shares.get(term)) for term in (COMPUTE, DATA, WAITING, EXPOSED)),
             _share(bottleneck.slower),
             _share(bottleneck.contention),
@@ -266,18 +266,18 @@ def bottleneck_table(bottlenecks: Sequence[Bottleneck]) -> Table:
         "data",
         "load imbalance",
         "exposed communication",
-        "compute slower than at the fewest",
+        "compute slower than at the fewest ranks",
         "contention σ",
         "coherency κ",
-        "what else slowed it",
+        "conditions",
     )
     note = (
         "Compute, data, load imbalance (waiting for the slowest rank) and exposed communication add up to a step. "
         "Slower: compute beyond what the same work takes at the smallest rank count, as a share of the "
-        "step. Contention and coherency are shares of the time by the fitted law, σ(N−1) and κN(N−1) of its "
-        "denominator: the law's own view of the same losses, not a further part."
+        "step. Contention and coherency are the shares of σ(N−1) and κN(N−1) in the denominator of the fitted law: "
+        "another view of the same losses, not a further part."
     )
-    return Table("Why it stops scaling", header, rows, note)
+    return Table("What limits scaling", header, rows, note)
 
 
 def _share(share: float | None) -> str:

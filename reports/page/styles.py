@@ -1,4 +1,4 @@
-"""How each curve of a figure looks, the same on screen and in print: colour, dash, marker, pattern of a bar."""
+"""The style of each series of a figure, on screen and in print: colour, dash, marker, pattern of a bar."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ T = TypeVar("T")
 COLOURS = ("#0b7fc7", "#d55e00", "#0a8f6a", "#b5588c", "#7d6fd1", "#8a7a1f", "#c2414b", "#5c7d8a")
 """At least 3:1 against white and against the dark page (#14171c)."""
 NEUTRAL_COLOUR = "#7a828c"
-"""Of the ideal and of other marks that belong to no curve; 3:1 on both pages too."""
+"""Of the ideal line and other marks of no series; 3:1 against both pages too."""
 DASHES = ((), (7, 3), (2, 2), (7, 3, 2, 3), (12, 4), (12, 3, 2, 3))
-"""Lengths of strokes and gaps, in pixels."""
+"""Lengths of dashes and gaps in pixels."""
 FITTED_DASHES = ((1, 3), (1, 5), (3, 4), (1, 2, 1, 5))
 """Of fitted lines."""
 IDEAL_DASH = (2, 4)
@@ -38,14 +38,14 @@ class SeriesStyle:
 
 
 def series_styles(figure: Figure) -> tuple[SeriesStyle, ...]:
-    """One a series. A backend with several curves in a figure keeps its colour, and each takes another dash, marker
-    or pattern, so that no two are told apart by colour alone."""
+    """One style for each series. The curves of one backend share its colour, and differ in dash, marker or pattern: no
+    two series differ by colour alone."""
     used: set[object] = set()
     return tuple(_pick_style(series, figure.stacked, used) for series in figure.series)
 
 
 def _pick_style(series: Series, stacked: bool, used: set[object]) -> SeriesStyle:
-    """The first look from the series' own on that is not in ``taken``; its own where all are."""
+    """The first style, from the series' own number on, that is not ``used``; its own where all are used."""
     own = series.style
     for number in range(own, own + len(DASHES) * len(MARKERS)):
         dashes = FITTED_DASHES if series.mark == "fitted" else DASHES
@@ -66,14 +66,14 @@ def _pick_style(series: Series, stacked: bool, used: set[object]) -> SeriesStyle
 
 
 def has_markers(series: Series) -> bool:
-    """Whether its points have markers: many on a line would run into each other, and cost a browser dearly."""
+    """Whether its points have markers; many markers on a line would overlap, and slow a browser down."""
     if series.mark == "points":
         return len(series.x) <= MAX_MARKED_POINTS or any(series.hollow)
     return series.mark == "markers"
 
 
 def has_band(series: Series) -> bool:
-    """Whether its intervals are one band: as bars, many would hide the curve, and cost a browser dearly."""
+    """Whether its intervals are drawn as a band; many bars would hide the curve, and slow a browser down."""
     ascending = all(left < right for left, right in pairwise(series.x))
     return series.mark in ("line", "fitted") or (
         series.mark == "points" and len(series.x) > MAX_MARKED_POINTS and ascending
@@ -81,7 +81,7 @@ def has_band(series: Series) -> bool:
 
 
 def dodge_series(figure: Figure) -> Figure:
-    """Series over the same categories moved a little apart, that they don't hide each other; bars stay.
+    """Shift series over the same categories apart, so that they do not hide each other; bars stay.
 
     A line breaks where a category has no point.
     """
@@ -98,7 +98,7 @@ def dodge_series(figure: Figure) -> Figure:
 
 
 def _with_gaps(series: Series) -> Series:
-    """The categories between its first and its last that have no point are filled with nothing."""
+    """With NaN at each category without a point between its first and its last."""
     if series.mark == "markers" or not series.x:
         return series
     points = dict(zip(series.x, zip(series.y, series.low, series.high, series.hollow, strict=True), strict=True))

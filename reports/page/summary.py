@@ -1,7 +1,4 @@
-"""The answer of a group of cells: which backend, how far, and what a step loses there.
-
-A page of many workloads begins with a summary: a row for each, whose section is opened on demand.
-"""
+"""The summary of a sweep in sentences: the answer of each group, problems and flags; and an overview of many groups."""
 
 from __future__ import annotations
 
@@ -9,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from reports.analysis import formatting
-from reports.analysis.bottleneck import MIN_SHARE, NOT_MEASURED, efficiency_losses
+from reports.analysis.bottleneck import MIN_SHARE, NOT_MEASURED, TERM_TITLES, efficiency_losses
 from reports.analysis.cells import Cell
 from reports.analysis.findings import CellGroup, Findings, group_cells
 from reports.analysis.flags import remedy
@@ -31,15 +28,15 @@ def group_answer(group: CellGroup) -> str:
         reached = f"{best.labels.efficiency} of {best.case.scaling} scaling"
         text += f"; {best.labels.backend} reaches {reached}"
     if causes := loss_summary(best):
-        text += f"; what a step loses there: {causes}"
+        text += f"; a step loses there: {causes}"
     alone = next((cell for cell in _cells_for_claims(cells) if cell.case.transport == "none"), None)
     if alone is not None and most > 1 and _throughput_value(alone) > _throughput_value(best):
-        text += f"; a single device alone is faster, with {alone.labels.throughput}"
+        text += f"; a single device is faster, with {alone.labels.throughput}"
     return f"{text}."
 
 
 def cells_at_most_ranks(cells: Sequence[Cell]) -> list[Cell]:
-    """The cells at the largest rank count that feeds a claim, the fastest first; empty where there is none."""
+    """The cells at the largest rank count that feeds a scaling claim, the fastest first; empty where there is none."""
     shown = _cells_for_claims(cells)
     most = max((cell.case.ranks for cell in shown), default=0)
     return sorted((cell for cell in shown if cell.case.ranks == most), key=_throughput_value, reverse=True)
@@ -50,17 +47,17 @@ def _cells_for_claims(cells: Sequence[Cell]) -> list[Cell]:
 
 
 def loss_summary(cell: Cell) -> str:
-    """``communication that compute could not hide 54 %, …`` of a step: the largest first; empty where none is large."""
+    """``exposed communication 54 %, …`` of a step: the largest first; empty where all losses are small."""
     if cell.case.ranks < 2:
         return ""
     if cell.decomposition is None:
         return f"{NOT_MEASURED}: {cell.decomposition_reason}" if cell.decomposition_reason else ""
     losses = sorted(efficiency_losses(cell.decomposition).items(), key=lambda item: -item[1])
-    return ", ".join(f"{cause} {share * 100:.0f} %" for cause, share in losses if share >= MIN_SHARE)
+    return ", ".join(f"{TERM_TITLES[cause]} {share * 100:.0f} %" for cause, share in losses if share >= MIN_SHARE)
 
 
 def _fastest_text(candidates: Sequence[Cell]) -> str:
-    """The fastest of cells sorted by throughput, or those that can't be told apart from it."""
+    """The fastest of cells sorted by throughput, and those that are statistically tied with it."""
     best = candidates[0]
     first = _backend_with_throughput(best)
     if len(candidates) == 1:
@@ -73,10 +70,10 @@ def _fastest_text(candidates: Sequence[Cell]) -> str:
     ]
     second = _backend_with_throughput(candidates[1])
     if any(verdict is None for _, verdict in comparisons):
-        return f"{first} is ahead of {second}, but one trial gives no interval and so no verdict"
+        return f"{first} is ahead of {second}, from one trial and without intervals"
     indistinguishable = [_backend_with_throughput(cell) for cell, verdict in comparisons if not verdict]
     if indistinguishable:
-        return f"{first} can't be told from {' and '.join(indistinguishable)}"
+        return f"{first} is statistically tied with {' and '.join(indistinguishable)}"
     return f"{best.labels.backend} is fastest with {best.labels.throughput}; {second} follows"
 
 
@@ -89,7 +86,7 @@ def _throughput_value(cell: Cell) -> float:
 
 
 MAX_EXPANDED_GROUPS = 40
-"""Groups whose figures stand open, one below the other."""
+"""A page of more groups begins with an overview, and folds their sections."""
 
 
 def is_long(groups: Sequence[CellGroup]) -> bool:
@@ -98,11 +95,12 @@ def is_long(groups: Sequence[CellGroup]) -> bool:
 
 
 def fold_section(section: Section) -> Section:
+    """The section, opened on demand."""
     return replace(section, folded=True)
 
 
 def outcome_counts(groups: Sequence[CellGroup]) -> str:
-    """How many workloads and cells there are, and how they ended."""
+    """The number of workloads and cells, and their outcomes."""
     cells = [cell for group in groups for cell in group.cells]
     outcomes = {
         outcome: sum(cell.outcome == outcome for cell in cells)
@@ -113,9 +111,9 @@ def outcome_counts(groups: Sequence[CellGroup]) -> str:
 
 
 def overview(groups: Sequence[CellGroup]) -> Section:
-    """One row a group: the fastest backend at the largest rank count that feeds a claim."""
+    """One row for each group: the fastest backend at the largest rank count that feeds a scaling claim."""
     header = ("workload", "conditions", "ranks", "fastest", "throughput (95 %)", "efficiency (95 %)", "cells", "not ok")
-    note = "Fastest by its value; whether others can be told from it is said in the workload's own section."
+    note = "Fastest by its value; the section of a workload has the intervals."
     return Section(
         "Overview",
         tables=(Table("Overview: each workload at its most ranks", header, tuple(map(_overview_row, groups)), note),),
@@ -141,7 +139,7 @@ def _overview_row(group: CellGroup) -> tuple[str, ...]:
 
 
 def answer_sentences(findings: Findings) -> list[str]:
-    """What the cells of each group say, then what is lost inside nodes and across them: a sentence each."""
+    """A sentence for each group, then one for each curve over several nodes."""
     return [
         *(group_answer(group) for group in group_cells(findings.cells)),
         *nodes_section.node_answers(findings.placements),
@@ -149,7 +147,7 @@ def answer_sentences(findings: Findings) -> list[str]:
 
 
 def problem_lines(cells: Sequence[Cell]) -> list[str]:
-    """One line for each reason why a cell isn't ok, then one for each condition that may have spoilt numbers."""
+    """One line for each reason why a cell is not ok, then one for each condition that may have disturbed trials."""
     cells_by_problem: dict[str, list[Cell]] = {}
     for cell in cells:
         if cell.outcome != "ok":
@@ -163,12 +161,12 @@ def problem_lines(cells: Sequence[Cell]) -> list[str]:
 
 
 def flag_lines(findings: Findings) -> list[str]:
-    """One line for the flags of all cells, and one for each trap of a fitted curve, with what to do."""
+    """One line for the flags of all cells, and one for each flag of fitted curves, with its remedy."""
     counts: dict[str, int] = {}
     for name in (name for cell in findings.cells for name in cell.flags):
         counts[name] = counts.get(name, 0) + 1
     counts_text = ", ".join(f"{name} ({count})" for name, count in sorted(counts.items()))
-    lines = [f"Flagged cells: {counts_text}; what each means stands under Flags."] if counts_text else []
+    lines = [f"Flagged cells: {counts_text}; their meaning is under Flags."] if counts_text else []
     seen: dict[str, list[str]] = {}
     for key, curve in findings.curves.items():
         labels = findings.curve_cells[key][0].labels
@@ -181,7 +179,7 @@ def flag_lines(findings: Findings) -> list[str]:
 
 
 def _condition_lines(cells: Sequence[Cell]) -> list[str]:
-    """One line for each thing that may have spoilt numbers, with what was seen first and what to do."""
+    """One line for each condition, with its first description and its remedy."""
     cells_by_problem: dict[str, list[Cell]] = {}
     for cell in cells:
         for name in dict.fromkeys(condition.name for condition in cell.conditions):

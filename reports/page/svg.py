@@ -1,4 +1,4 @@
-"""Figures as static SVG: what is seen in print, without JavaScript, and until a figure is drawn to be pointed at."""
+"""Figures as static SVG: shown in print, without JavaScript, and until plotly.js has drawn the figure."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from reports.page.styles import (
 )
 
 PIXELS_PER_BUCKET = 6
-"""In so many pixels across, a curve is drawn through two points at most."""
+"""A curve is drawn through at most two points in so many horizontal pixels."""
 MARKER_PATHS = {
     "circle": "M-4 0a4 4 0 1 0 8 0a4 4 0 1 0-8 0z",
     "square": "M-3.5-3.5h7v7h-7z",
@@ -55,7 +55,7 @@ HATCH_PATHS = {
 
 
 def figure_svg(figure: Figure) -> str:
-    """The figure as one ``<svg>`` element; text in it is escaped. Titles of axes and legend stand outside of it."""
+    """The figure as one ``<svg>`` element, without legend and axis titles; text in it is escaped."""
     figure = dodge_series(figure)
     layout = FigureLayout(figure)
     clip = f"{escape(figure.key)}-clip"
@@ -78,7 +78,7 @@ def figure_svg(figure: Figure) -> str:
 
 
 def swatch(style: SeriesStyle, series: Series, *, stacked: bool) -> str:
-    """What stands for a series in the legend."""
+    """The symbol of a series in the legend."""
     if stacked:
         hatch = f'<path d="{HATCH_PATHS[style.pattern]}" transform="translate(8)scale(2)" class="hatch"/>'
         return _swatch(f'<rect width="14" height="12" x="8" fill="{style.colour}"/>{hatch if style.pattern else ""}')
@@ -88,7 +88,7 @@ def swatch(style: SeriesStyle, series: Series, *, stacked: bool) -> str:
 
 
 def extra_swatches(figure: Figure) -> list[tuple[str, str]]:
-    """What else is to be seen beside the series, and its name."""
+    """The symbols and names of the ideal line and the measured window, where the figure has them."""
     ideal = _swatch(_line("M0 6H30", SeriesStyle(NEUTRAL_COLOUR, IDEAL_DASH, "", ""), 1.5))
     window = _swatch('<rect class="window" width="30" height="12"/>')
     return [*([(ideal, "ideal")] if figure.ideal else []), *([(window, "measured window")] if figure.window else [])]
@@ -99,7 +99,7 @@ def _swatch(drawn: str) -> str:
 
 
 def _axes(layout: FigureLayout) -> str:
-    """Lines across, the ground line, and the labels of both axes."""
+    """Grid lines, the base line, and the labels of both axes."""
     rows = [(layout.y_pixel(y), name) for y, name in layout.y.ticks]
     lines = "".join(f"M{LEFT} {pixels(down)}H{layout.right}" for down, _ in rows)
     labels = [
@@ -139,7 +139,7 @@ def _ideal(figure: Figure, layout: FigureLayout) -> Iterator[str]:
 
 
 class Point(NamedTuple):
-    """One of a series."""
+    """One point of a series."""
 
     x: float
     y: float
@@ -149,7 +149,7 @@ class Point(NamedTuple):
 
 
 def _curve(series: Series, style: SeriesStyle, layout: FigureLayout, key: str) -> Iterator[str]:
-    """Band or intervals, then the line, then its markers."""
+    """The band or intervals of a series, then its line, then its markers."""
     all_points = list(map(Point, series.x, series.y, series.low, series.high, series.hollow))
     points = [all_points[at] for at in downsample(series, layout.x, (layout.right - LEFT) // PIXELS_PER_BUCKET)]
     drawable = [point for point in points if layout.is_drawable(point.x, point.y)]
@@ -163,7 +163,7 @@ def _curve(series: Series, style: SeriesStyle, layout: FigureLayout, key: str) -
 
 
 def _intervals(points: Sequence[Point], style: SeriesStyle, layout: FigureLayout, banded: bool) -> Iterator[str]:
-    # A logarithm has no place for what is not above 0: such an interval ends at the ground.
+    # A logarithmic axis has no 0: such an interval ends at the base line.
     floor = layout.y.low if layout.y.log else -math.inf
     spans = [
         (point.x, max(point.low, floor), point.high)
@@ -180,7 +180,7 @@ def _intervals(points: Sequence[Point], style: SeriesStyle, layout: FigureLayout
 
 
 def _markers(points: Sequence[Point], style: SeriesStyle, layout: FigureLayout, key: str) -> Iterator[str]:
-    """One definition for all solid ones and one for the hollow: a point then costs its place and no more."""
+    """Markers share one definition for solid and one for hollow points, so that a point takes only its coordinates."""
     scale = 1 if len(points) <= MAX_MARKED_POINTS else 0.6
     for hollow in (False, True):
         places = [layout.point(point.x, point.y) for point in points if point.hollow == hollow]
@@ -197,7 +197,7 @@ def _markers(points: Sequence[Point], style: SeriesStyle, layout: FigureLayout, 
 
 
 def _bars(figure: Figure, layout: FigureLayout) -> list[str]:
-    """Layers on each other, told apart by pattern as well as by colour."""
+    """Stacked layers, which differ by pattern as well as by colour."""
     drawn = []
     half = 0.36 if len(figure.categories) > 2 else 0.2
     for number, (layer, style, below) in enumerate(
@@ -220,7 +220,7 @@ def _bars(figure: Figure, layout: FigureLayout) -> list[str]:
 
 
 def downsample(series: Series, axis: Axis, buckets: int) -> list[int]:
-    """Positions of the points to draw: of each stretch of the axis the lowest and the highest, so that no peak is
+    """The indices of the points to draw: in each interval of the axis the lowest and the highest, so that no peak is
     lost; all of them where there are few."""
     if len(series.x) <= 2 * buckets:
         return list(range(len(series.x)))

@@ -1,7 +1,4 @@
-"""The sections of one workload: throughput, speed-up and efficiency over ranks, where time goes, what was in use.
-
-From findings to the page: which sections it has, in which order. It draws nothing.
-"""
+"""The page of one sweep, or of several side by side: which sections it has, in which order."""
 
 from __future__ import annotations
 
@@ -37,7 +34,14 @@ from reports.page.summary import fold_section, is_long, outcome_counts, overview
 
 
 def workload_sections(key: str, group: CellGroup, styles: Mapping[str, int], findings: Findings) -> Iterator[Section]:
-    """Of the cells of one group; none where no cell gave a number. ``key`` begins the keys of its figures."""
+    """The sections of one group; none where no cell has a number.
+
+    Args:
+        key: begins the keys of its figures.
+        group: its cells.
+        styles: the number of the style of each backend, by its title.
+        findings: of the sweep, for fitted lines.
+    """
     shown = [cell for cell in group.cells if cell.throughput is not None]
     if not shown:
         return
@@ -56,12 +60,12 @@ def _rank_figures(
 ) -> tuple[Figure, ...]:
     unit = next(cell.throughput.unit for cell in cells if cell.throughput)
     specs: tuple[tuple[str, str, str, str, Callable[[Estimate], str], Ideal | None], ...] = (
-        ("throughput", "Throughput", f"throughput ({unit})", _throughput_sentence(cells), formatting.estimate, None),
-        ("speedup", "Speed-up", "speed-up", _scaling_sentence(cells), formatting.estimate, "linear"),
-        ("efficiency", "Efficiency", "efficiency", _efficiency_sentence(cells), formatting.percent, "one"),
+        ("throughput", "Throughput", f"throughput ({unit})", _throughput_caption(cells), formatting.estimate, None),
+        ("speedup", "Speed-up", "speed-up", _scaling_caption(cells), formatting.estimate, "linear"),
+        ("efficiency", "Efficiency", "efficiency", _efficiency_caption(cells), formatting.percent, "one"),
     )
     figures = []
-    for attribute, title, y_title, sentence, shown, ideal in specs:
+    for attribute, title, y_title, caption, shown, ideal in specs:
         series, rows = series_by_ranks(
             cells, styles, attrgetter(attribute), shown, 1 if attribute == "throughput" else 2
         )
@@ -70,9 +74,7 @@ def _rank_figures(
         header = ("backend", "ranks", f"{title.lower()} (95 % interval)", "trials", "flags")
         table = Table(f"{title} over ranks", header, rows)
         figures.append(
-            Figure(
-                f"{key}-{attribute}", title, "ranks", y_title, series, sentence, table, ideal, percent=ideal == "one"
-            )
+            Figure(f"{key}-{attribute}", title, "ranks", y_title, series, caption, table, ideal, percent=ideal == "one")
         )
     breakdown_figures = (loss_figure(key, cells), time_figure(key, cells))
     return (*(figure for figure in figures if figure.series), *(figure for figure in breakdown_figures if figure))
@@ -91,16 +93,16 @@ def _fitted_series(cells: Sequence[Cell], styles: Mapping[str, int], curves: Map
     return lines
 
 
-def _throughput_sentence(cells: Sequence[Cell]) -> str:
+def _throughput_caption(cells: Sequence[Cell]) -> str:
     best = max(cells, key=lambda cell: cell.throughput.value if cell.throughput else 0)
     where = best.labels.backend_at_ranks
-    return f"The highest value: {best.labels.throughput}, {where}. Bars are 95 % intervals over trials."
+    return f"The highest: {best.labels.throughput}, {where}. Bars are 95 % intervals over trials."
 
 
-def _scaling_sentence(cells: Sequence[Cell]) -> str:
+def _scaling_caption(cells: Sequence[Cell]) -> str:
     scaled = [cell for cell in cells if cell.speedup is not None and cell.case.ranks > 1]
     if not scaled:
-        return "No speed-up can be told: it takes one curve at two rank counts that are not oversubscribed."
+        return "No speed-up: it needs a curve at two rank counts that are not oversubscribed."
     parts = [
         f"{cell.labels.backend} {cell.labels.speedup}× at {cell.labels.ranks}"
         for cell in scaled
@@ -109,14 +111,14 @@ def _scaling_sentence(cells: Sequence[Cell]) -> str:
     return f"Speed-up: {'; '.join(parts)}. The dotted line is ideal."
 
 
-def _efficiency_sentence(cells: Sequence[Cell]) -> str:
+def _efficiency_caption(cells: Sequence[Cell]) -> str:
     scaled = [cell for cell in cells if cell.efficiency is not None and cell.case.ranks > 1]
     if not scaled:
-        return "No efficiency can be told: it takes one curve at two rank counts that are not oversubscribed."
+        return "No efficiency: it needs a curve at two rank counts that are not oversubscribed."
     best = max(scaled, key=lambda cell: cell.efficiency.value if cell.efficiency else 0)
     worst = min(scaled, key=lambda cell: cell.efficiency.value if cell.efficiency else 0)
     return (
-        f"Efficiency lies between {worst.labels.efficiency} ({worst.labels.backend}, "
+        f"Efficiency is between {worst.labels.efficiency} ({worst.labels.backend}, "
         f"{worst.labels.ranks}) and "
         f"{best.labels.efficiency} ({best.labels.backend}, "
         f"{best.labels.ranks}); 100 % is ideal."
@@ -134,7 +136,14 @@ def make_page(
 ) -> Page:
     """The page of one sweep, or of several side by side whose cells are labelled.
 
-    ``provenance``: what, and its value in each sweep; ``remarks``: what else a reader should know.
+    Args:
+        title: of the page.
+        findings: of the sweep or sweeps.
+        not_applicable: the combinations that were not planned, with the reason.
+        provenance: rows of a name and its value in each sweep.
+        comparisons: of each further sweep with the first.
+        downloads: files that the page contains.
+        remarks: further warnings.
     """
     cells = findings.cells
     groups = group_cells(cells)
@@ -166,13 +175,13 @@ def _detail_sections(
     not_applicable: Sequence[tuple[Case, str]],
     provenance: Sequence[tuple[str, ...]],
 ) -> Iterator[Section]:
-    """What stands by itself; what has nothing to say is left out."""
+    """The sections after those of the workloads, without empty ones."""
     cells = findings.cells
     sections = (
         _table_section("All cells", tables.results_table(cells)),
         _table_section("Same work", tables.same_work_table(cells)),
-        _table_section("Why it stops scaling", step_figures.bottleneck_table(findings.bottlenecks)),
-        _table_section("Laws of scaling", tables.scaling_table(cells, findings.curves)),
+        _table_section("What limits scaling", step_figures.bottleneck_table(findings.bottlenecks)),
+        _table_section("Scaling laws", tables.scaling_table(cells, findings.curves)),
         _table_section("Where the time goes", tables.decomposition_table(cells)),
         _table_section(ROOFLINE, roofline_table(cells), roofline_figures(cells)),
         _table_section("Use of ranks, hosts and GPUs", tables.usage_table(cells)),
@@ -181,7 +190,7 @@ def _detail_sections(
         _table_section("Conditions", tables.conditions_table(cells)),
         _table_section("Further readings", tables.readings_table(cells)),
         _table_section("Failed and skipped", tables.failures_table(cells)),
-        _table_section("Other machinery", tables.implementation_table(cells)),
+        _table_section("Different implementations", tables.implementation_table(cells)),
         _table_section("Not applicable", tables.not_applicable_table(not_applicable)),
         _table_section("Flags", tables.flags_table(cells)),
         _table_section("Settings", tables.settings_table(cells)),

@@ -13,10 +13,11 @@ from reports.analysis.telemetry import ENERGY_READINGS, MIN_SAMPLES
 from reports.page.elements import Table
 
 EXPECTED_DIFFERENCES = ("command", "sweep", "started, finished", "harness's own cost")
-"""What sets two sweeps apart without making them another experiment."""
+"""Provenance that differs between any two sweeps, even of the same experiment."""
 
 
 def results_table(cells: Sequence[Cell]) -> Table:
+    """One row for each cell."""
     rows = tuple(
         (
             cell.labels.workload,
@@ -46,10 +47,11 @@ def results_table(cells: Sequence[Cell]) -> Table:
         "outcome",
         "flags",
     )
-    return Table("All cells", header, rows, "Intervals are 95 %, from trials (fresh processes), not from steps.")
+    return Table("All cells", header, rows, "Intervals are 95 %, over trials (fresh processes), not over steps.")
 
 
 def same_work_table(cells: Sequence[Cell]) -> Table:
+    """One row for each curve, one column for each rank count."""
     judged = [cell for cell in cells if cell.same_work is not None]
     counts = sorted({cell.case.ranks for cell in judged})
     rows: dict[tuple[str, str, str], dict[int, str]] = {}
@@ -69,12 +71,13 @@ def same_work_table(cells: Sequence[Cell]) -> Table:
         ("workload", "backend", "scaling", *(formatting.ranks(count) for count in counts)),
         tuple((*row, *(by_ranks.get(count, "–") for count in counts)) for row, by_ranks in rows.items()),
         "Before the timed window every rank takes a few verified steps. Rank 0 takes the same global batches alone; "
-        "samples, their order, losses and parameters must agree, and all ranks must hold the same bits. "
-        "The deviation of parameters is relative to how far training moved them.",
+        "samples, their order, losses and parameters must agree, and all ranks must hold identical parameters. "
+        "The deviation of parameters is relative to their change by training.",
     )
 
 
 def decomposition_table(cells: Sequence[Cell]) -> Table:
+    """One row for each decomposed cell, and for each whose decomposition is unknown with the reason."""
     rows: list[tuple[str, ...]] = []
     for cell in cells:
         decomposition = cell.decomposition
@@ -119,25 +122,26 @@ def decomposition_table(cells: Sequence[Cell]) -> Table:
     )
     note = (
         "From blocks of steps with and without the exchange, alternating in the same processes after the timed window. "
-        "Waiting is for the slowest rank; exposed is communication that compute could not hide; the parts add up to "
-        "the step. Parallel efficiency = load balance × communication efficiency. Computation scaling: own time of all "
-        "ranks at the smallest rank count ÷ here. Unexplained: how far their product, over the baseline's, is from "
-        "the efficiency measured in the timed window."
+        "Waiting: for the slowest rank. Exposed: communication that compute does not hide. The parts add up to the "
+        "step. Parallel efficiency = load balance × communication efficiency. Computation scaling: own time of all "
+        "ranks at the smallest rank count ÷ here. Unexplained: the deviation of their product, over the baseline's, "
+        "from the efficiency of the timed window."
     )
     return Table("Where the time of a step goes (means over ranks and trials)", header, tuple(rows), note)
 
 
 def scaling_table(cells: Sequence[Cell], curves: Mapping[str, Curve]) -> Table:
+    """One row for each curve and its fitted law."""
     names = {cell.case.curve: cell.labels.curve for cell in cells}
     rows = []
     for key, curve in curves.items():
         name = names[key]
-        traps_text = "; ".join(f"{trap}: {seen}" for trap, seen in curve.fit_flags.items()) or "–"
+        flags_text = "; ".join(f"{flag}: {seen}" for flag, seen in curve.fit_flags.items()) or "–"
         if curve.model is None:
-            rows.append((name, f"none: {curve.reason}", "–", "–", "–", "–", traps_text))
+            rows.append((name, f"none: {curve.reason}", "–", "–", "–", "–", flags_text))
             continue
-        peak = "–" if curve.peak_ranks is None else f"highest at {formatting.number(curve.peak_ranks)} ranks"
-        limit = "–" if curve.limit is None else f"never above {formatting.number(curve.limit)}"
+        peak = "–" if curve.peak_ranks is None else f"peak at {formatting.number(curve.peak_ranks)} ranks"
+        limit = "–" if curve.limit is None else f"at most {formatting.number(curve.limit)}"
         rows.append(
             (
                 name,
@@ -146,20 +150,21 @@ def scaling_table(cells: Sequence[Cell], curves: Mapping[str, Curve]) -> Table:
                 formatting.parameter_percent(curve.kappa),
                 peak if curve.peak_ranks is not None else limit,
                 formatting.serial_fraction(curve),
-                traps_text,
+                flags_text,
             )
         )
-    header = ("curve", "model", "contention σ (95 %)", "coherency κ (95 %)", "bound", "serial share", "noticed")
+    header = ("curve", "model", "contention σ (95 %)", "coherency κ (95 %)", "bound", "serial fraction", "flags")
     note = (
-        "X(N) = γN ÷ (1 + σ(N−1) + κN(N−1)), fitted to ln X of every trial. The richest model whose last parameter can "
-        "be told from 0: USL where κ can, Amdahl where σ can, else linear. USL takes 4 rank counts, Amdahl 3. "
-        "Serial share: what the speed-up at the largest rank count betrays, by Karp and Flatt under strong scaling, "
+        "X(N) = γN ÷ (1 + σ(N−1) + κN(N−1)), fitted to ln X of every trial. The richest law whose last parameter is "
+        "significant: USL for κ, Amdahl for σ, else linear. USL needs 4 rank counts, Amdahl 3. Serial fraction: from "
+        "the speed-up at the largest rank count, by Karp and Flatt under strong scaling, "
         "e = (1/S − 1/N) ÷ (1 − 1/N), by Gustafson under weak, s = (N − S) ÷ (N − 1)."
     )
-    return Table("Laws of scaling", header, tuple(rows), note)
+    return Table("Scaling laws", header, tuple(rows), note)
 
 
 def readings_table(cells: Sequence[Cell]) -> Table:
+    """One row for each further reading of a cell's ranks."""
     rows = [
         (
             cell.labels.title,
@@ -173,9 +178,9 @@ def readings_table(cells: Sequence[Cell]) -> Table:
 
 
 def usage_table(cells: Sequence[Cell]) -> Table:
-    """A row a cell, a column for each reading that is known anywhere; why the others aren't stands below.
+    """One row for each cell, one column for each reading that any cell knows; the note has reasons for the others.
 
-    Energy has a section of its own.
+    Energy has its own section.
     """
     every = [reading for cell in cells for reading in cell.usage if reading.name not in ENERGY_READINGS]
     known = dict.fromkeys(reading.name for reading in every if reading.estimate is not None)
@@ -188,29 +193,31 @@ def usage_table(cells: Sequence[Cell]) -> Table:
         known_here = {reading.name: reading.estimate for reading in cell.usage}
         coverage_text = f"{cell.coverage.samples}, {cell.coverage.share * 100:.0f} %" if cell.coverage else "none"
         rows.append((cell.labels.title, *(formatting.reading(known_here.get(name)) for name in known), coverage_text))
-    header = ("cell", *map(formatting.reading_title, known), "samples, coverage (least)")
+    header = ("cell", *map(formatting.reading_title, known), "samples, coverage (lowest)")
     reasons = "; ".join(
         f"{', '.join(map(formatting.reading_title, dict.fromkeys(names)))}: {why}" for why, names in missing.items()
     )
     note = (
-        "During the measured window, means over trials; host: the cores that this job may use. "
+        "During the measured window, as means over trials; host: the cores that this job may use. "
         f"A window needs {MIN_SAMPLES} samples. " + (f"Unknown — {reasons}." if reasons else "")
     )
-    return Table("What ranks, hosts and GPUs did", header, tuple(rows), note)
+    return Table("Usage of ranks, hosts and GPUs", header, tuple(rows), note)
 
 
 def conditions_table(cells: Sequence[Cell]) -> Table:
+    """One row for each cell and condition."""
     rows = []
     for cell in cells:
         for flag in dict.fromkeys(condition.name for condition in cell.conditions):
             seen = [condition for condition in cell.conditions if condition.name == flag]
             left_out = "left out" if seen[0].serious else "kept"
             rows.append((cell.labels.title, flag, f"{len(seen)}", seen[0].seen, left_out))
-    header = ("cell", "condition", "times seen", "what was seen first", "the trial's number")
-    return Table("What may have spoilt a number", header, tuple(rows))
+    header = ("cell", "condition", "times", "first description", "the trial's number")
+    return Table("Conditions that may have disturbed a number", header, tuple(rows))
 
 
 def failures_table(cells: Sequence[Cell]) -> Table:
+    """One row for each cell that is not ok."""
     rows = [
         (cell.labels.title, cell.outcome, cell.reason or "", _last_lines(cell))
         for cell in cells
@@ -228,6 +235,7 @@ def _last_lines(cell: Cell) -> str:
 
 
 def not_applicable_table(combinations: Sequence[tuple[Case, str]]) -> Table:
+    """One row for each backend and reason."""
     grouped: dict[tuple[str, str], list[Case]] = {}
     for case, reason in combinations:
         grouped.setdefault((reason, case_titles.backend_title(case)), []).append(case)
@@ -241,26 +249,30 @@ def not_applicable_table(combinations: Sequence[tuple[Case, str]]) -> Table:
         for (reason, name), cases in grouped.items()
     ]
     return Table(
-        "Combinations that make no sense and were not planned", ("backend", "workloads", "ranks", "reason"), tuple(rows)
+        "Combinations that do not apply and were not planned", ("backend", "workloads", "ranks", "reason"), tuple(rows)
     )
 
 
 def implementation_table(cells: Sequence[Cell]) -> Table:
+    """One row for each backend that implements a workload differently from the others."""
     rows = {(cell.labels.workload, cell.labels.backend, cell.machinery) for cell in cells if cell.machinery}
-    return Table("Other machinery", ("workload", "backend", "how it differs from the rest"), tuple(sorted(rows)))
+    return Table(
+        "Different implementations", ("workload", "backend", "how it differs from the others"), tuple(sorted(rows))
+    )
 
 
 def flags_table(cells: Sequence[Cell]) -> Table:
+    """One row for each flag of a cell."""
     counts: dict[str, int] = {}
     for cell in cells:
         for flag in cell.flags:
             counts[flag] = counts.get(flag, 0) + 1
     rows = tuple((name, str(count), meaning.explain_flag(name)) for name, count in sorted(counts.items()))
-    return Table("Flags", ("flag", "cells", "what was seen; what to do"), rows)
+    return Table("Flags", ("flag", "cells", "meaning; remedy"), rows)
 
 
 def provenance_table(rows: Sequence[tuple[str, ...]]) -> Table:
-    """What, and its value in each sweep; those that differ are named."""
+    """One row for each name and its value in each sweep; the note names those that differ."""
     sweeps = len(rows[0]) - 1 if rows else 1
     header = ("what", "value") if sweeps == 1 else ("what", *(sweep_label(number) for number in range(sweeps)))
     differ = [row[0] for row in rows if len(set(row[1:])) > 1 and row[0] not in EXPECTED_DIFFERENCES]
@@ -268,11 +280,12 @@ def provenance_table(rows: Sequence[tuple[str, ...]]) -> Table:
 
 
 def sweep_label(number: int) -> str:
-    """``A``, ``B``, …: how one of several sweeps is called on their page."""
+    """``A``, ``B``, …: the label of one of several sweeps on their page."""
     return chr(ord("A") + number)
 
 
 def settings_table(cells: Sequence[Cell]) -> Table:
+    """One row for each backend and its effective settings."""
     rows = {
         (
             cell.labels.backend,
@@ -281,4 +294,4 @@ def settings_table(cells: Sequence[Cell]) -> Table:
         for cell in cells
         if cell.settings
     }
-    return Table("What was in force", ("backend", "settings"), tuple(sorted(rows)))
+    return Table("Effective settings", ("backend", "settings"), tuple(sorted(rows)))

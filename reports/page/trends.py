@@ -1,7 +1,4 @@
-"""The tables of an index over many sweeps, from nights to rows of text and links.
-
-The trend of one workload group: throughput and efficiency of its curves over the nights, with intervals.
-"""
+"""The trend of one workload group over nights: throughput and efficiency of its curves, with intervals."""
 
 from __future__ import annotations
 
@@ -15,7 +12,7 @@ from reports.page.elements import Figure, Hyperlink, Section, Series, Table
 from reports.page.series import estimate_series
 
 MAX_LISTED = 4
-INCONCLUSIVE = "can't be told"
+INCONCLUSIVE = "inconclusive"
 
 
 def sweep_span(comparisons: NightComparison, labels: dict[str, str]) -> str:
@@ -35,45 +32,46 @@ def clear_direction(change: NightChange) -> str:
 
 
 def join_first(notes: Sequence[str], separator: str = "; ") -> str:
-    """The first few, and how many more there are."""
+    """The first few notes, and the number of the others."""
     more = f" and {len(notes) - MAX_LISTED} more" if len(notes) > MAX_LISTED else ""
     return f"{separator.join(notes[:MAX_LISTED])}{more}"
 
 
 GroupKey = tuple[str, str, int]
-"""What the curves of a section share: workload and data, conditions, seed."""
+"""The workload with its data, the conditions, and the seed that the curves of a section share."""
 Attribute = Literal["throughput", "efficiency"]
 BackendAtRanks = tuple[str, int]
 """A backend at a rank count."""
 NightPoints = dict[int, NightCell]
-"""By number of the night."""
+"""The cells of a line, by number of the night."""
 
 HOLLOW_NOTE = "Hollow points: another machine, other versions, or oversubscribed."
 
 
 @dataclass(frozen=True)
 class Trend:
-    """The nights that planned any of the group, the oldest first, and their labels."""
+    """The trend of one group: the nights that planned any of its cells, the oldest first, and their labels."""
 
     key: str
     group: GroupKey
     nights: tuple[Night, ...]
     labels: tuple[str, ...]
     reference: Night
-    """Points of nights that can't be compared with it are hollow."""
+    """Points of nights that are not comparable with it are hollow."""
     styles: dict[str, int]
     """By backend's title."""
     since: str
-    """Which nights :attr:`changes` are between."""
+    """The nights that :attr:`changes` are between, as text."""
     changes: tuple[NightChange, ...]
 
 
 def group_of(cell: NightCell) -> GroupKey:
+    """The group that a cell belongs to."""
     return f"{cell.labels.workload}{cell.labels.stand_in}", cell.labels.conditions, cell.case.seed
 
 
 def trend_sections(trend: Trend) -> Iterator[Section]:
-    """Each curve at its largest rank count; what it did at others is folded."""
+    """Each curve at its largest rank count, and its other rank counts in a folded section."""
     title, conditions, seed = trend.group
     subtitle = f"{conditions} · seed {seed}" if seed else conditions
     lines = _measured_lines(trend)
@@ -111,9 +109,9 @@ def _measured_lines(trend: Trend) -> dict[BackendAtRanks, NightPoints]:
 
 
 def _largest_rank_lines(trend: Trend, lines: dict[BackendAtRanks, NightPoints]) -> dict[BackendAtRanks, NightPoints]:
-    """Of each backend the line with the most ranks that the newest night planned; oversubscribed only if all are.
+    """For each backend the line with the most ranks that the newest night planned; oversubscribed only if all are.
 
-    Planned, not measured: a cell that failed last night keeps its place, as a gap.
+    Planned, not measured: a cell that failed in the last night stays, as a gap.
     """
     top: dict[str, tuple[bool, int]] = {}
     for night in trend.nights:
@@ -162,7 +160,7 @@ def _figure(
     y_title: str,
     lines: dict[BackendAtRanks, NightPoints],
     attribute: Attribute,
-    sentence: str,
+    caption: str,
 ) -> Figure:
     share = attribute == "efficiency"
     series = tuple(_series(trend, line, points, attribute) for line, points in lines.items())
@@ -180,7 +178,7 @@ def _figure(
         "sweep",
         y_title,
         series,
-        f"{sentence} {HOLLOW_NOTE}" if hollow else sentence,
+        f"{caption} {HOLLOW_NOTE}" if hollow else caption,
         table,
         "one" if share else None,
         categories=trend.labels,
@@ -213,7 +211,7 @@ def _change_summary(trend: Trend, lines: dict[BackendAtRanks, NightPoints]) -> s
         f"{_title(keys[change.cell.key])} {change_text(change)}" for change in trend.changes if change.cell.key in keys
     ]
     if not summaries:
-        return "No two sweeps here can be compared."
+        return "No two of these sweeps are comparable."
     return f"{trend.since}: {join_first(summaries)}."
 
 

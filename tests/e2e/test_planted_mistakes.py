@@ -59,8 +59,8 @@ SEEDED_APART = """
 
 MISTAKES = {
     "summed": (SUMMED, "deviate by"),
-    "not_exchanged": (NOT_EXCHANGED, "rank 1 holds other parameters than rank 0"),
-    "seeded_apart": (SEEDED_APART, "rank 1 holds other parameters than rank 0"),
+    "not_exchanged": (NOT_EXCHANGED, "rank 1 has different parameters from rank 0"),
+    "seeded_apart": (SEEDED_APART, "rank 1 has different parameters from rank 0"),
 }
 
 

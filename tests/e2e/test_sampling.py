@@ -119,7 +119,7 @@ def test_hosts_ranks_and_the_harness_s_own_cost_are_told(harness):
         assert all(rank["settled"] is not None for rank in trial["ranks"])
     page = (harness.folder / ".runs" / document["sweep"] / "report.html").read_text()
     assert "step timing and sampling take" in page
-    assert "What ranks, hosts and GPUs did" in page
+    assert "Usage of ranks, hosts and GPUs" in page
 
 
 def test_without_telemetry_nothing_is_sampled(harness):

@@ -1,4 +1,4 @@
-"""Stored trials in other tools' formats. A new file here, with a ``FORMAT``, is all that a new format needs."""
+"""Stored trials in other tools' formats: a format is a module of this package with a ``FORMAT``."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from reports.formats.trial_rows import SweepTable
 
 
 class CannotExport(ValueError):
-    """The format can't hold these trials, or lacks what writes it; the message names the remedy."""
+    """The format can't represent these trials, or a package that it needs is missing; the message names the remedy."""
 
 
 @dataclass(frozen=True)
 class Export:
-    """A whole file. ``left_out``: what the format has no place for, a line each."""
+    """A whole file. ``left_out``: a line for each thing that the format can't represent."""
 
     content: str | bytes
     left_out: tuple[str, ...] = ()
@@ -24,21 +24,22 @@ class Export:
 
 @dataclass(frozen=True)
 class Format:
-    """A format is named after its file. ``render`` is pure, and raises :class:`CannotExport`."""
+    """An export format, named after its module. ``render`` is pure, and raises :class:`CannotExport`."""
 
     summary: str
     suffixes: tuple[str, ...]
-    """Of the files that are taken to be of this format."""
+    """File name suffixes by which the format is recognized."""
     render: Callable[[SweepTable], Export]
     text: bool = True
-    """Whether it may go to standard output."""
+    """Whether it may be written to standard output."""
 
 
 def format_names() -> list[str]:
+    """The names of all formats, with a hyphen for each underscore of the module."""
     return sorted(module.name.replace("_", "-") for module in pkgutil.iter_modules(__path__))
 
 
 def load_format(name: str) -> Format:
-    """The format in ``reports/exports/<name>.py``, an underscore there for each hyphen of the name."""
+    """The format of a name, from ``reports/formats/exports/<name>.py`` with an underscore for each hyphen."""
     export_format: Format = importlib.import_module(f"{__name__}.{name.replace('-', '_')}").FORMAT
     return export_format

@@ -1,4 +1,4 @@
-"""Trials as CSV (RFC 4180, UTF-8), a row each; ``python -m harness fit`` reads it."""
+"""Trials as CSV (RFC 4180, UTF-8), one row for each; ``python -m harness fit`` reads it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from reports.formats.trial_rows import SweepTable, TrialRow, plain_values
 
 
 def trials_csv(rows: Sequence[TrialRow]) -> str:
-    """Numbers are written so that they read back as the same; an unknown value is empty."""
+    """The rows as CSV: numbers read back as the same values, unknown values are empty."""
     text = io.StringIO()
     lines = csv.DictWriter(text, list(TrialRow.model_fields))
     lines.writeheader()

@@ -1,4 +1,4 @@
-"""Step times as JSON Lines for Extra-P, which finds how they grow with the ranks.
+"""Step times as JSON Lines for Extra-P, which models their growth with the ranks.
 
 A line is ``{"params": {"ranks": 4}, "callpath": …, "metric": "step_s", "value": …}``; lines with the same parameters
 are repeats. Extra-P (Calotoiu et al. 2013, doi:10.1145/2503210.2503277) refuses a file in which any call path lacks a
@@ -15,7 +15,7 @@ from reports.formats.trial_rows import SweepTable, TrialRow
 
 METRIC = "step_s"
 FURTHER_PARAMETERS = ("batch", "threads")
-"""Parameters beside the ranks, where they differ between the rows."""
+"""Further parameters beside the ranks, used where they differ between the rows."""
 MIN_POINTS = 2
 
 Point = tuple[int, ...]
@@ -57,21 +57,21 @@ def _curves(rows: Sequence[TrialRow], parameters: Sequence[str]) -> Curves:
 
 
 def _callpath(row: TrialRow, parameters: Sequence[str], *, several: bool) -> str:
-    """The curve, without what is a parameter here; with the environment where there are several."""
+    """The curve without the parameters; with the environment where there are several."""
     name = row.curve
     for parameter in parameters:
-        # The last one: an option's value, further left, may read the same.
+        # The last occurrence: the value of an option, further left, may have the same text.
         before, matched, after = name.rpartition(f"/{parameter}={getattr(row, parameter)}/")
         name = f"{before}/{after}" if matched else name
-    # An arrow would make a caller and a callee of it.
+    # Extra-P reads an arrow as caller and callee.
     return (f"{name} ({row.environment})" if several else name).replace("->", "→")
 
 
 def _grid(curves: Mapping[str, Mapping[Point, object]]) -> frozenset[Point]:
-    """The points that all curves in the file have: those of one of them, chosen so that the most is kept."""
+    """The points that all exported curves have: those of the curve that keeps the most points in total."""
     candidates = [frozenset(points) for points in curves.values() if len(points) >= MIN_POINTS]
     if not candidates:
-        raise CannotExport("Extra-P needs a curve over two rank counts or more, and no curve here has them")
+        raise CannotExport("Extra-P needs a curve of at least two rank counts: export a sweep with more ranks")
     return max(candidates, key=lambda grid: len(grid) * sum(grid <= points.keys() for points in curves.values()))
 
 

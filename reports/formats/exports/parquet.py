@@ -1,4 +1,4 @@
-"""Trials as Apache Parquet, a row each: the columns of the CSV file, with their types."""
+"""Trials as Apache Parquet, one row for each: the columns of the CSV file, with types."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from reports.formats.exports import CannotExport, Export, Format
 from reports.formats.trial_rows import SweepTable, TrialRow, plain_values
 
 DTYPES = {bool: "boolean", int: "Int64", float: "Float64"}
-"""pandas' types that know an unknown value; whatever else is text."""
+"""pandas' nullable types; all other columns are text."""
 
 
 def render(table: SweepTable) -> Export:
@@ -26,7 +26,7 @@ def render(table: SweepTable) -> Export:
 
 
 def column_types() -> dict[str, str]:
-    """By column, from the row's own types: not from the values, so that files of all sweeps fit together."""
+    """The type of each column, from the fields of a row and not from values, so that files of all sweeps agree."""
     return {name: _dtype(hint) for name, hint in get_type_hints(TrialRow).items() if name in TrialRow.model_fields}
 
 

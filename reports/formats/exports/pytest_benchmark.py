@@ -1,7 +1,7 @@
 """Cases as the JSON file of pytest-benchmark, for `pytest-benchmark compare FILE...`.
 
-A case is a benchmark, a trial one of its rounds, and a round's time is the trial's median step. Nights that came from
-such files go out the same way: a run is a round, and its time is the run's median.
+A case is a benchmark, a trial is one of its rounds, and the time of a round is the trial's median step. Ingested nights
+are exported likewise: a run is a round, and its time is the median of the run.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from reports.formats.exports import CannotExport, Export, Format
 from reports.formats.trial_rows import SweepFacts, SweepTable, TrialRow
 
 VERSION = "5.0.0"
-"""The version of pytest-benchmark whose format this is."""
+"""The version of pytest-benchmark that the format follows."""
 RUN_NAMES = "scaling_harness_runs"
-"""In ``extra_info``: a name for each round, since each is the median of a run, a fresh process."""
+"""The key in ``extra_info`` of the names of the rounds, each of which is a run in a fresh process."""
 MACHINE_FIELDS = {
     "host": ("node",),
     "cpu": ("cpu", "brand_raw"),
@@ -25,7 +25,7 @@ MACHINE_FIELDS = {
     "python": ("python_version",),
     "implementation": ("python_implementation",),
 }
-"""Where ``machine_info`` has what we know by another name; all else that we know are packages."""
+"""The path in ``machine_info`` of each field of an environment; its other fields are packages."""
 PARAMS = ("backend", "transport", "ranks", "batch", "threads", "seed", "fault")
 
 
@@ -49,7 +49,14 @@ def render(table: SweepTable) -> Export:
 def render_night(
     benchmarks: Mapping[str, Mapping[str, float]], environment: Mapping[str, str], commit: str | None, timestamp: str
 ) -> Export:
-    """A night of ingested runs. ``benchmarks``: by name, each run's median in seconds; ``place``: where they ran."""
+    """A night of ingested runs.
+
+    Args:
+        benchmarks: the median of each run in seconds, by benchmark and run.
+        environment: machine and versions, by name.
+        commit: of the code that ran.
+        timestamp: ISO 8601.
+    """
     info: dict[str, Any] = {
         "packages": {name: text for name, text in environment.items() if name not in MACHINE_FIELDS}
     }
@@ -87,7 +94,7 @@ def _document(machine: Any, commit: Any, benchmarks: Any, timestamp: str) -> str
 
 
 def machine_info(sweep: SweepFacts) -> dict[str, Any]:
-    """Under pytest-benchmark's names where it has one."""
+    """The environment of a sweep, under pytest-benchmark's names where it has them."""
     return {
         "node": sweep.host,
         "system": sweep.system,
@@ -124,8 +131,8 @@ def _benchmark(rows: Sequence[TrialRow]) -> dict[str, Any]:
 
 
 def stats_of(times_s: Sequence[float]) -> dict[str, Any]:
-    """What pytest-benchmark computes of its rounds, by its definitions: Tukey's fences, quartiles by method 3 of
-    https://en.wikipedia.org/wiki/Quartile, and a deviation of 0 where there is one round."""
+    """The statistics of pytest-benchmark by its definitions: Tukey's fences, quartiles by method 3 of
+    https://en.wikipedia.org/wiki/Quartile, and a standard deviation of 0 for a single round."""
     middle, deviation = mean(times_s), stdev(times_s) if len(times_s) > 1 else 0.0
     ordered = sorted(times_s)
     q1, q3 = _lower_quartile(ordered), -_lower_quartile([-time_s for time_s in reversed(ordered)])
@@ -155,7 +162,7 @@ def stats_of(times_s: Sequence[float]) -> dict[str, Any]:
 
 
 def _lower_quartile(ordered: Sequence[float]) -> float:
-    """The lower one: between the medians of the lower half with and without the middle."""
+    """The mean of the medians of the lower half with and without the middle value."""
     half, odd = divmod(len(ordered), 2)
     if not half:
         return ordered[0]

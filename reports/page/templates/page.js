@@ -4,7 +4,7 @@
   root.classList.add("js");
   root.dataset.drawn = 0;
 
-  // What is packed in the page is gzipped and base64-coded.
+  // Packed data is gzipped and base64-encoded.
   async function unpack(id) {
     const text = atob(document.getElementById(id).textContent);
     const bytes = new Uint8Array(text.length);
@@ -12,7 +12,7 @@
     return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).text();
   }
 
-  // A figure is drawn when it comes into view; until then, and in print, its static picture stands there.
+  // A figure is drawn when it comes into view; until then, and in print, its static SVG is shown.
   let ready;
   function prepare() {
     ready ??= Promise.all([unpack("figures"), unpack("library")]).then(([figures, library]) => {
@@ -46,7 +46,7 @@
     for (const { target, isIntersecting } of entries) {
       if (!isIntersecting) continue;
       watcher.unobserve(target);
-      // One after the other, with a breath between, so that scrolling stays smooth.
+      // One at a time, yielding in between, so that scrolling stays smooth.
       last = last.then(() => draw(target)).then(() => new Promise(done => setTimeout(done)));
     }
   });
@@ -56,7 +56,7 @@
     for (const place of live) Plotly.relayout(place, { "font.color": soft() });
   });
 
-  // A link to what is folded opens it.
+  // A link to a folded section opens it.
   function unfold() {
     const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
     target?.querySelector(":scope > details.folded")?.setAttribute("open", "");
@@ -64,14 +64,14 @@
   addEventListener("hashchange", unfold);
   unfold();
 
-  // Browsers that don't heed the print style for what is folded.
+  // For browsers that ignore the print style of folded sections.
   let opened = [];
   addEventListener("beforeprint", () => {
     opened = [...document.querySelectorAll("details:not([open])")];
-    for (const one of opened) one.open = true;
+    for (const details of opened) details.open = true;
   });
   addEventListener("afterprint", () => {
-    for (const one of opened) one.open = false;
+    for (const details of opened) details.open = false;
   });
 
   for (const button of document.querySelectorAll("[data-packed]")) {

@@ -93,12 +93,12 @@ def test_what_changed_most_is_said_with_its_interval(place):
     sweep(place, 2, BOTH)
     sweep(place, 3, {ONE.key: 0.1, TWO.key: 0.12})
     last, first, caveat = index(place).page.answers
-    assert last.startswith("The last two comparable sweeps (01-02 → 01-03): of 2 cells 1 slower, 1 can't be told.")
+    assert last.startswith("The last two comparable sweeps (01-02 → 01-03): of 2 cells 1 slower, 1 inconclusive.")
     assert re.search(
-        r"Changed most: synthetic · ddp/gloo · 2 ranks · strong, 0\.500× \(0\.48\d–0\.51\d\), slower\.", last
+        r"Largest change: synthetic · ddp/gloo · 2 ranks · strong, 0\.500× \(0\.48\d–0\.51\d\), slower\.", last
     )
     assert first.startswith("The first and the last (01-01 → 01-03)")
-    assert "judge nothing" in caveat
+    assert "give no verdict" in caveat
 
 
 def test_no_change_is_claimed_where_the_interval_holds_1(place):
@@ -107,12 +107,12 @@ def test_no_change_is_claimed_where_the_interval_holds_1(place):
     page = index(place).page
     answer, _ = page.answers
     assert page.table("Throughput now").header == ("cell", "throughput (95 %)", "01-01 → 01-02")
-    assert "of 2 cells 2 can't be told. The largest difference: synthetic · ddp/gloo · 1 rank" in answer
+    assert "of 2 cells 2 inconclusive. Largest difference: synthetic · ddp/gloo · 1 rank" in answer
 
 
 def test_one_sweep_has_nothing_to_be_compared_with(place):
     sweep(place, 1, BOTH)
-    assert index(place).page.answers == ("What changed can't be told: there is one sweep.",)
+    assert index(place).page.answers == ("No comparison: there is one sweep.",)
 
 
 def test_another_machine_is_marked_and_never_compared(place):
@@ -121,10 +121,10 @@ def test_another_machine_is_marked_and_never_compared(place):
     sweep(place, 2, dict.fromkeys(BOTH, 9.0), environment=other)
     sweep(place, 3, BOTH)
     found = index(place)
-    assert "(01-01 → 01-03): of 2 cells 2 can't be told" in found.page.answers[0]
+    assert "(01-01 → 01-03): of 2 cells 2 inconclusive" in found.page.answers[0]
     notes = [row[-1] for row in found.page.table("Reports").rows]
     assert notes[0] == notes[2] == "–"
-    assert f"can't be compared with 01-03: host elsewhere, not {HERE.host}; torch 1.0" in notes[1]
+    assert f"not comparable with 01-03: host elsewhere, not {HERE.host}; torch 1.0" in notes[1]
     trend = figure(found, "Throughput")
     assert trend.series[0].hollow == (False, True, False)
     assert "Hollow" in trend.caption
@@ -145,7 +145,7 @@ def test_a_newest_sweep_that_stands_alone_is_a_warning(place):
     sweep(place, 3, BOTH, environment=HERE.model_copy(update={"host": "elsewhere"}))
     found = index(place)
     assert "(01-01 → 01-02)" in found.page.answers[0]
-    assert found.page.warnings[0].startswith("Newest sweep (01-03): can't be compared with 01-02: host elsewhere")
+    assert found.page.warnings[0].startswith("Newest sweep (01-03): not comparable with 01-02: host elsewhere")
 
 
 def test_a_missing_cell_is_a_gap_with_its_reason(place):
@@ -204,7 +204,7 @@ def test_an_unfinished_sweep_is_left_out_unless_it_is_named(place):
     sweep(place, 2, {ONE.key: 0.1}, finished=False)
     found = index(place)
     assert found.sweeps == ("night-01",)
-    assert found.page.warnings == ("Left out, for they have not finished: night-02; name them to include them.",)
+    assert found.page.warnings == ("Left out as unfinished: night-02; name them to include them.",)
     found = index(place, "latest", "night-01", "night-02")
     assert found.sweeps == ("night-01", "night-02")
     assert found.page.table("Reports").rows[0][-1] == "not finished"

@@ -38,7 +38,7 @@ def test_a_slowdown_is_told_with_its_interval():
 def test_what_noise_covers_is_not_called_a_change():
     found = compare("A", cells(0.1, spread=0.2), "B", cells(0.101, spread=0.2))
     assert {change.direction for change in found.changes} == {"unclear"}
-    assert comparison_sentence(found) == "B against A: no difference can be told in 2."
+    assert comparison_sentence(found) == "B against A: statistically tied in 2."
 
 
 def test_a_missing_cell_is_named_and_not_passed_over():

@@ -58,17 +58,17 @@ def test_without_one_rank_a_node_the_link_between_nodes_is_fitted(algorithm):
 def test_what_is_missing_is_named_and_not_guessed():
     only_inside = way(placed(nodes=(1,), widths=(2, 4)))
     assert only_inside.unavailable_reason(Placement(4, None)) is None
-    assert "across nodes no allreduce was measured" in only_inside.unavailable_reason(Placement(8, 2))
+    assert "no allreduce was measured across nodes" in only_inside.unavailable_reason(Placement(8, 2))
     only_across = way(placed(widths=(1,)))
     assert only_across.unavailable_reason(Placement(64, 1)) is None
-    assert "inside a node no allreduce was measured" in only_across.unavailable_reason(Placement(64, 8))
+    assert "no allreduce was measured inside a node" in only_across.unavailable_reason(Placement(64, 8))
     (forecast,) = analyse_cells(placed(widths=(1,)), PredictOptions((64,), ranks_per_node=8)).curve_predictions
-    assert forecast.foretold == ()
+    assert forecast.predictions == ()
     assert "inside a node" in forecast.unknown[64]
     row = next(
         row
         for row in make_page("t", analyse_cells(placed(widths=(1,)), PredictOptions((64,), ranks_per_node=8)), [], [])
-        .table("Foretold")
+        .table("Predicted throughput")
         .rows
         if row[2] == "64 on 8 nodes"
     )
@@ -77,7 +77,7 @@ def test_what_is_missing_is_named_and_not_guessed():
 
 def test_thousands_of_ranks_are_foretold_from_both_kinds_of_links():
     spread, packed = analyse_cells(placed(), PredictOptions((8, 64, 512, 4096))).curve_predictions
-    assert [one.prediction.ranks for one in packed.foretold] == [8, 64, 512, 4096]
+    assert [one.prediction.ranks for one in packed.predictions] == [8, 64, 512, 4096]
     assert (packed.ranks_per_node, packed.inputs.layered, packed.inputs.source) == (2, "flat ring", "tested")
     assert packed.inputs.inside.latency_s.value == pytest.approx(INSIDE[0], rel=1e-3)
     # What the last rank count is foretold to give follows the model that the cells were made by.
@@ -99,7 +99,7 @@ def test_another_link_joins_the_nodes_and_what_is_inside_them_stays():
     assert faster[8] == pytest.approx(slow[8])
     assert faster[64] > 2 * slow[64]
     (blind, *_) = analyse_cells(placed(widths=(1,)), asked).curve_predictions
-    assert "inside a node no allreduce was measured" in blind.at_scale_reason
+    assert "no allreduce was measured inside a node" in blind.at_scale_reason
 
 
 def test_the_allreduces_at_the_most_nodes_are_foretold_from_fewer():
@@ -111,9 +111,9 @@ def test_the_allreduces_at_the_most_nodes_are_foretold_from_fewer():
 
 def test_the_page_shows_both_kinds_of_links():
     page = make_page("t", analyse_cells(placed()), [], [])
-    places = {row[1] for row in page.table("The exchange").rows}
+    places = {row[1] for row in page.table("Allreduce").rows}
     assert places == {"inside a node", "across nodes", "several ranks on each of several nodes"}
     rows = page.table("Several ranks on each").rows
-    assert {(row[2], row[-1]) for row in rows} == {("flat ring", "nearer"), ("hierarchical", "–")}
+    assert {(row[2], row[-1]) for row in rows} == {("flat ring", "yes"), ("hierarchical", "–")}
     names = [series.name for section in page.sections for figure in section.figures for series in figure.series]
     assert "ddp/gloo on slurm, 8 ranks on 4 nodes: α–β hierarchical" in names

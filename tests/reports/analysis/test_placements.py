@@ -68,7 +68,7 @@ def test_the_answer_says_what_costs_more():
         "8 ranks on 4 nodes: inside a node 80 %" in one and one.endswith("between nodes costs more.") for one in said
     )
     noisy = nodes_section.node_answers(placement_effects(sweep(spread=0.4)))
-    assert any("can't be told" in one for one in noisy)
+    assert any("statistically tied" in one for one in noisy)
 
 
 def test_what_was_not_measured_is_named():
@@ -113,9 +113,9 @@ def test_versions_that_differ_are_a_remark():
     here = {"Python": "3.11.2", "torch": "2.8.0"}
     assert version_differences([facts(0), facts(1)], here) == []
     (line,) = version_differences([facts(0), facts(1, packages={"torch": "2.7.1"})], here)
-    assert line == "torch is not the same everywhere: 2.8.0 on n0, the machine that asked; 2.7.1 on n1"
+    assert line == "torch differs between machines: 2.8.0 on n0, the submitting machine; 2.7.1 on n1"
     (line,) = version_differences([facts(0, packages={})], here)
-    assert line == "torch is not the same everywhere: none on n0; 2.8.0 on the machine that asked"
+    assert line == "torch differs between machines: none on n0; 2.8.0 on the submitting machine"
 
 
 def test_what_it_cost_is_bounded_from_both_sides_and_the_unknown_says_why():
@@ -129,7 +129,7 @@ def test_what_it_cost_is_bounded_from_both_sides_and_the_unknown_says_why():
     other = make_case(ranks=4, ranks_per_node=1, site="sagemaker")
     trials = [*billed, make_trial(other, cost_reason="no price was given")]
     page = make_page("t", analyse_cells(make_cells([case, other], {}, trials, {})), [], [])
-    rows = page.table("What it cost").rows
+    rows = page.table("Costs").rows
     assert [row[1] for row in rows] == ["0.500 (0.500–0.500)", "unknown: no price was given"]
 
 

@@ -225,8 +225,8 @@ def test_a_sweep_tells_alpha_beta_and_what_comes_next():
     assert exchange.rank_counts("inside") == (2, 4, 8)
     (forecast,) = analyse_cells(cells).curve_predictions
     assert forecast.kind == "step"
-    assert [one.prediction.ranks for one in forecast.foretold] == [16, 32, 64]
-    assert all(one.efficiency.low < one.efficiency.value < one.efficiency.high for one in forecast.foretold)
+    assert [one.prediction.ranks for one in forecast.predictions] == [16, 32, 64]
+    assert all(one.efficiency.low < one.efficiency.value < one.efficiency.high for one in forecast.predictions)
     step, law = forecast.backtests
     assert (step.kind, step.smaller, step.prediction.ranks) == ("step", (1, 2, 4), 8)
     assert step.error == pytest.approx(0, abs=1e-3)
@@ -239,7 +239,7 @@ def test_a_sweep_tells_alpha_beta_and_what_comes_next():
 def test_the_backtest_does_not_look_at_what_it_foretells():
     honest = analyse_cells(a_sweep()).curve_predictions[0].backtests[0].prediction
     seen = a_sweep((1, 2, 4))
-    foretold = analyse_cells(seen, PredictOptions((8,))).curve_predictions[0].foretold[0].prediction
+    foretold = analyse_cells(seen, PredictOptions((8,))).curve_predictions[0].predictions[0].prediction
     assert honest.throughput == pytest.approx(foretold.throughput, rel=1e-9)
     assert (honest.low, honest.high) == pytest.approx((foretold.low, foretold.high), rel=1e-9)
 
@@ -262,15 +262,15 @@ def test_without_an_allreduce_the_law_of_scaling_speaks():
     two = [cell for cell in cells if cell.case.ranks < 4]
     (forecast,) = analyse_cells(two).curve_predictions
     assert forecast.kind is None
-    assert forecast.reason.endswith("a law of scaling takes 3 rank counts")
+    assert forecast.reason.endswith("a scaling law needs 3 rank counts")
 
 
 def test_counts_that_a_batch_has_no_share_for_are_named():
     (forecast,) = analyse_cells(a_sweep(batch=16), PredictOptions((8, 1024))).curve_predictions
     assert forecast.impossible == (1024,)
     page = make_page("t", analyse_cells(a_sweep(batch=16), PredictOptions((8, 1024))), [], [])
-    rows = [row for row in page.table("Foretold").rows if row[2] == "1024"]
-    assert rows[0][-1] == "a batch of 16 can't be cut into 1,024"
+    rows = [row for row in page.table("Predicted throughput").rows if row[2] == "1024"]
+    assert rows[0][-1] == "a batch of 16 can't be split over 1,024 ranks"
 
 
 def test_another_link_needs_no_measured_exchange_but_then_gives_no_interval():
@@ -283,7 +283,7 @@ def test_another_link_needs_no_measured_exchange_but_then_gives_no_interval():
     page = make_page(
         "t", analyse_cells(cells, PredictOptions(link=LinkSpec(label="x", bytes_s=12.5e9, latency_s=5e-6))), [], []
     )
-    assert "PREDICTIONS" in page.table("Predicted over x").note
+    assert "Predictions, not measurements" in page.table("Predicted over x").note
 
 
 def test_the_exchanges_of_two_sweeps_stay_apart():
@@ -303,4 +303,4 @@ def test_losses_add_up_in_their_figure():
 def test_a_bandwidth_too_high_to_be_told_is_said_so():
     found = fit_allreduce([AllreduceTiming(2, size, 1e-3 * (1 - 1e-9 * size)) for size in SIZES])
     assert found.byte_s.low is None
-    assert "too high to be told" in formatting.bandwidth(found.byte_s)
+    assert "too high to measure" in formatting.bandwidth(found.byte_s)

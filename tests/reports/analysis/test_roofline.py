@@ -73,9 +73,9 @@ def test_one_trial_counts_every_trial_is_timed():
     [
         (trial_of(make_case(flags=("emulated_compute",))), "the compute is a wait"),
         (trial_of(make_case(), kind="collective"), "no model is trained"),
-        (trial_of(make_case(), step_work=None, peak=None), "asked of a cell's first trial"),
+        (trial_of(make_case(), step_work=None, peak=None), "only a cell's first trial measures"),
         (trial_of(make_case(), peak=None, peak_reason="no room"), "rank 0: no room"),
-        (trial_of(make_case(), peak=(1e10, 1e10)), "that was disturbed"),
+        (trial_of(make_case(), peak=(1e10, 1e10)), "which was disturbed"),
         (trial_of(make_case(), flops=0), "no operation of the step has a known number of FLOPs"),
         (
             trial_of(make_case(), step_work=StepWork(flops=1, bytes_moved=1, dtypes=("bfloat16", "float32"))),

@@ -57,7 +57,7 @@ def test_a_loss_that_is_not_a_number_is_never_the_same(loss):
 
 
 def test_ranks_that_hold_different_bits():
-    assert "rank 1 holds other parameters" in judge_same_work(ranks(rank1={"digest": "other"})).reason
+    assert "rank 1 has different parameters" in judge_same_work(ranks(rank1={"digest": "other"})).reason
     drifted = ranks()
     drifted[1] = drifted[1].model_copy(update={"final_digest": "other"})
     assert judge_same_work(drifted).reason.startswith("at the end rank 1")

@@ -66,7 +66,7 @@ def test_peak_and_limit():
 
 
 def test_too_few_rank_counts_are_refused():
-    with pytest.raises(CannotFit, match="usl takes 4 different rank counts, there are 3"):
+    with pytest.raises(CannotFit, match="usl needs 4 different rank counts, there are 3"):
         fit([(1, 1.0), (2, 1.9), (4, 3.5), (4, 3.6)])
     assert fit_best([(1, 1.0), (2, 1.9), (4, 3.5), (4, 3.6)]).model in ("amdahl", "linear")
     with pytest.raises(ValueError, match="positive and finite"):
@@ -148,7 +148,7 @@ def test_traps_are_named(rates, trap):
     assert found.fit_flags[trap]
     if trap == "too_few_points":
         assert found.model is None
-        assert found.reason == "usl takes 4 different rank counts, there are 3"
+        assert found.reason == "usl needs 4 different rank counts, there are 3"
         assert found.points[1].efficiency.value == pytest.approx(1 / 1.031, rel=0.05), "what was measured is there"
 
 

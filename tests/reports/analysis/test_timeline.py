@@ -119,7 +119,7 @@ def test_many_devices_leave_a_handful_of_lines_and_a_whole_table():
     assert len(figure.series) == 8
     assert len({series.style for series in figure.series}) == 8
     assert "ddp/gloo, 2 ranks: 100 (100–100) W over 12 devices" in figure.caption
-    assert "4 further lines are in the table alone" in figure.caption
+    assert "4 further lines are in the table only" in figure.caption
     assert len(figure.table.rows) == 12
 
 

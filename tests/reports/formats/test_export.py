@@ -144,7 +144,7 @@ def test_a_file_appears_whole_and_its_suffix_says_the_format(tmp_path, exported)
         (["--out", "/dev/null/x.csv"], "/dev/null/x.csv: cannot be written"),
         (["--out", "/"], "--out /: is not an ordinary file"),
         (["--format", "parquet"], "--format parquet: is not text; name a file with --out"),
-        (["--format", "extrap"], "--format extrap: Extra-P needs a curve over two rank counts"),
+        (["--format", "extrap"], "--format extrap: Extra-P needs a curve of at least two rank counts"),
         (["--store", "none.sqlite"], "none.sqlite: no such file"),
     ],
 )

@@ -56,9 +56,9 @@ def test_joules_a_sample_are_drawn_over_ranks():
     assert cpu.y_title == gpu.y_title == "energy (J/sample)"
     assert (cpu.series[0].x, cpu.series[0].y) == ((1, 2), pytest.approx((5, 10)))
     assert gpu.series[0].y == pytest.approx((10, 10))
-    assert "The least is 5.00 J/sample, with ddp/gloo at 1 rank" in cpu.caption
+    assert "The lowest: 5.00 J/sample, ddp/gloo at 1 rank" in cpu.caption
     assert len(section.tables[0].rows) == 4
-    assert all("energy" not in name for name in page_of(trials).table("What ranks").header)
+    assert all("energy" not in name for name in page_of(trials).table("Usage of ranks").header)
 
 
 def test_an_unknown_energy_is_one_row_with_its_reason_and_no_figure():

@@ -94,7 +94,7 @@ def test_numbers_behind_a_figure_are_a_choice_that_says_so():
     shown = sample_rows(table, has_downloads=True)
     assert len(shown.rows) == MAX_FIGURE_ROWS
     assert (shown.rows[0], shown.rows[-1]) == (table.rows[0], table.rows[-1])
-    assert shown.note == f"{MAX_FIGURE_ROWS} of 1,000 rows, evenly spaced. All of it is in the download."
+    assert shown.note == f"{MAX_FIGURE_ROWS} of 1,000 rows, evenly spaced. The download has all of them."
     assert "download" not in sample_rows(table, has_downloads=False).note
     short = pages.speedup().table
     assert sample_rows(short, has_downloads=True) is short

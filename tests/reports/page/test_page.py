@@ -95,7 +95,7 @@ def test_the_same_work_table_has_backends_by_ranks(page):
 
 
 def test_what_differs_in_kind_is_said(page):
-    assert page.table("Other machinery").rows == (("synthetic", "dask/tasks", "otherwise"),)
+    assert page.table("Different implementations").rows == (("synthetic", "dask/tasks", "otherwise"),)
     assert page.table("Combinations").rows[0][3] == "single is one rank by definition"
 
 
@@ -108,7 +108,7 @@ def test_a_curve_of_four_rank_counts_is_fitted_and_drawn():
         for number in range(3)
     ]
     page = make_page("t", analyse_cells(make_cells(cases, {}, trials, {})), [], [])
-    (row,) = page.table("Laws of scaling").rows
+    (row,) = page.table("Scaling laws").rows
     assert row[1] == "Amdahl"
     assert row[2].startswith("10 % (")
     assert row[5].startswith("10 %")
@@ -123,5 +123,5 @@ def test_a_curve_of_four_rank_counts_is_fitted_and_drawn():
 
 
 def test_two_rank_counts_are_too_few_and_say_so(page):
-    assert {row[1].split(":")[0] for row in page.table("Laws of scaling").rows} <= {"linear", "none"}
-    assert all(row[-1] for row in page.table("Laws of scaling").rows)
+    assert {row[1].split(":")[0] for row in page.table("Scaling laws").rows} <= {"linear", "none"}
+    assert all(row[-1] for row in page.table("Scaling laws").rows)

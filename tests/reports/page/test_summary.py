@@ -75,7 +75,7 @@ def test_the_faster_one_is_named_with_its_efficiency():
 
 def test_overlapping_intervals_are_not_a_ranking():
     said = answer(("ddp", 2, [0.06, 0.09]), ("horovod", 2, [0.061, 0.091]))
-    assert "can't be told from" in said
+    assert "is statistically tied with" in said
     assert "fastest" not in said
 
 
@@ -84,14 +84,14 @@ def test_no_scaling_is_claimed_without_a_single_rank_to_start_from():
 
 
 def test_one_trial_each_is_no_verdict():
-    assert "no verdict" in answer(("ddp", 2, [0.06]), ("horovod", 2, [0.09]))
+    assert "from one trial and without intervals" in answer(("ddp", 2, [0.06]), ("horovod", 2, [0.09]))
 
 
 ALONE = (("single", 1, [0.01, 0.011]), ("ddp", 2, [0.06, 0.061]))
 
 
 def test_a_single_device_that_is_faster_is_not_hidden():
-    assert "a single device alone is faster" in answer(*ALONE)
+    assert "a single device is faster" in answer(*ALONE)
 
 
 def test_nothing_measured_is_said():
