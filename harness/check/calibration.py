@@ -1,4 +1,4 @@
-"""``check --calibrate``: how often the rule is wrong and what it finds, on made-up histories and on a store's own."""
+"""``check --calibrate``: false-alarm rate and power of the rule, on synthetic histories and on a store's own."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ from reports.regression.values import Assurance, MetricSeries
 
 SLOWDOWNS = (0.02, 0.03, 0.033, 0.04, 0.05, 0.06, 0.1, 0.2)
 OWN_HISTORY_CHECKS = 3_000
-"""A store's own history holds so few nights that more draws say nothing more."""
+"""Checks on a store's own history, which has too few nights for more to be informative."""
 
 
 @dataclass(frozen=True)
 class CalibrationReport:
-    """What was measured, what verdicts quote of it, and why nothing was on a history of the store's own."""
+    """Calibrations, the assurance that verdicts quote, and why there is none on the store's own history."""
 
     found: tuple[Calibration, ...]
     assurance: Assurance
@@ -65,11 +65,19 @@ class CalibrationReport:
 def calibrate_store(
     place: str, suite: str | None, checks: int, keep: Path | None, stderr_console: Console
 ) -> CalibrationReport:
-    """Measure, and keep what verdicts quote in a file where one is named. A store without history is no hindrance."""
+    """Calibrate the rule, and write the assurance that verdicts quote to ``keep``.
+
+    Args:
+        place: The store whose history is resampled; it may have none.
+        suite: Only nights of this suite.
+        checks: Number of unchanged series to judge on each kind of synthetic history.
+        keep: A file to write; ``None`` for none.
+        stderr_console: Shows the progress.
+    """
     found = []
     for name, world in NOISE_MODELS.items():
         found += _run_calibration(
-            f"made-up histories with {name} noise", partial(synthetic_suite, world), checks, stderr_console
+            f"synthetic histories with {name} noise", partial(synthetic_suite, world), checks, stderr_console
         )
     assurance = assurance_of(found, f"python -m harness check --calibrate --checks {checks}")
     own_history_reason = ""
@@ -79,11 +87,11 @@ def calibrate_store(
             f"step times in {place}", partial(resampled_suite, own), min(checks, OWN_HISTORY_CHECKS), stderr_console
         )
         own_history_reason = (
-            "" if on_own else f"not on a history of your own: no series has {MIN_RESAMPLED_NIGHTS} nights of two trials"
+            "" if on_own else f"not calibrated on {place}: no series has {MIN_RESAMPLED_NIGHTS} nights of two trials"
         )
         found += on_own
     except (StoreError, UsageError) as problem:
-        own_history_reason = f"not on a history of your own: {problem}"
+        own_history_reason = f"not calibrated on {place}: {problem}"
     if keep is not None:
         write_atomically(
             keep, StoredAssurance(rule=rule_fingerprint(RULE), assurance=assurance).model_dump_json(indent=2) + "\n"
@@ -96,7 +104,7 @@ def _own_series(place: str, suite: str | None) -> tuple[MetricSeries, ...]:
     found = gather_sweep(store, SweepSelection(suite))
     store.close()
     every = series_of(found.cases, found.newest, found.past, found.judged, {})
-    # MetricSeries of one metric are judged together.
+    # Series of one metric are judged together.
     return tuple(one for subject, one in every if subject.metric == "step")
 
 
@@ -113,7 +121,7 @@ def _run_calibration(what: str, make: SuiteFactory, checks: int, stderr_console:
 
 
 def _table(one: Calibration) -> Table:
-    """False alarms and what they cost, then what is found by when."""
+    """Power by size of the slowdown and number of nights; false alarms and costs in the caption."""
     table = Table(title=one.source, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
     for name in ("slowdown", *(f"found within {more} more night{'s' * (more != 1)}" for more in DETECTION_DELAYS)):
         table.add_column(name, justify="right")

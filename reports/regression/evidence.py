@@ -1,4 +1,7 @@
-"""From sweeps to series: which nights may be compared with the newest, and which may serve as reference. Pure."""
+"""From sweeps to series: which nights are comparable with the newest, and which may serve as reference.
+
+Pure functions of values that a caller has read from a store.
+"""
 
 from __future__ import annotations
 
@@ -19,21 +22,21 @@ class NightFacts:
     night: str
     started_at: str
     place: Mapping[str, str]
-    """What must be the same before two nights may be compared, by name: machine and versions."""
+    """Machine and versions by name; nights are comparable only where all are equal."""
     commit: str | None
-    """``None`` too where files differed from it: nobody could check it out again."""
+    """``None`` also where files differed from it, because that code cannot be checked out again."""
     numbers: CellMeasures
     settings: Settings
-    """What must match beside the key: data, window, warm-up…"""
+    """Settings by cell that must be equal and are not part of the key: data, window, warm-up…"""
     troubles: Mapping[str, str] = field(default_factory=dict)
-    """Why a cell has no number that counts, or not all of its trials."""
+    """Why a cell has no valid number, or not all of its trials."""
     absent: Mapping[str, str] = field(default_factory=dict)
     """Why a cell was not run."""
 
 
 @dataclass(frozen=True)
 class AcceptedLevel:
-    """A change of level that was meant."""
+    """An intended change of level."""
 
     curve: str
     since: str
@@ -43,24 +46,24 @@ class AcceptedLevel:
 
 @dataclass(frozen=True)
 class EarlierVerdicts:
-    """What earlier checks found, and what was accepted since."""
+    """Verdicts of earlier checks, and changes that were accepted."""
 
     statuses: Mapping[tuple[str, str, Metric], Status] = field(default_factory=dict)
     """By night, series and metric."""
     accepted: tuple[AcceptedLevel, ...] = ()
 
     def level(self, subject: Subject, night: NightFacts, order: Mapping[str, int]) -> int:
-        """How many accepted changes of the subject's curve lie before or at a night."""
+        """Number of accepted changes of the subject's curve up to and including a night."""
         return sum(
-            one.curve == subject.curve and order.get(one.since, 0) <= order[night.night] for one in self.accepted
+            level.curve == subject.curve and order.get(level.since, 0) <= order[night.night] for level in self.accepted
         )
 
     def good(self, subject: Subject, night: NightFacts, order: Mapping[str, int]) -> bool:
-        """Whether it may serve as reference: not where a regression was found and not accepted afterwards."""
+        """Whether a night may serve as reference: not with a regression that was not accepted afterwards."""
         return self._status(subject, night) != "regressed" or self._accepted(subject, night, order)
 
     def may_be_base(self, subject: Subject, night: NightFacts, order: Mapping[str, int]) -> bool:
-        """Whether its code may be a base: not where a suspicion was left open either."""
+        """Whether a night's code may be a base: not with a regression or an open suspicion."""
         left_open = self._status(subject, night) in ("regressed", "suspect", "inconclusive")
         return not left_open or self._accepted(subject, night, order)
 
@@ -69,8 +72,10 @@ class EarlierVerdicts:
 
     def _accepted(self, subject: Subject, night: NightFacts, order: Mapping[str, int]) -> bool:
         return any(
-            one.curve == subject.curve and order.get(one.since, 0) <= order[night.night] and night.started_at <= one.at
-            for one in self.accepted
+            level.curve == subject.curve
+            and order.get(level.since, 0) <= order[night.night]
+            and night.started_at <= level.at
+            for level in self.accepted
         )
 
 
@@ -82,36 +87,42 @@ def series_of(
     pairs: Mapping[str, CellMeasures],
     only: str | None = None,
 ) -> tuple[tuple[Subject, MetricSeries], ...]:
-    """Every subject of the newest night's ``cases`` with its nights; ``past``: the oldest first.
+    """Every subject of the newest night's cases with its series.
 
-    ``pairs``: by side, the numbers of each pair. ``only``: the one night that may serve as reference.
+    Args:
+        cases: Planned and skipped cases of the newest night.
+        newest: The night to judge.
+        past: Nights before it, the oldest first.
+        judged: Verdicts on these nights, and accepted changes.
+        pairs: Numbers of the interleaved pairs by side, ``head`` and ``base``.
+        only: The one night that may serve as reference; ``None`` for all good ones.
     """
-    order = {night.night: place for place, night in enumerate((*past, newest))}
-    found = []
+    order = {night.night: index for index, night in enumerate((*past, newest))}
+    known = []
     for subject in subjects_of(cases):
-        made = _subject_series(subject, newest, past, judged, pairs, order, only)
-        if made is not None:
-            found.append((subject, made))
-    return (*found, *_missing_series(cases, newest, past))
+        series = _subject_series(subject, newest, past, judged, pairs, order, only)
+        if series is not None:
+            known.append((subject, series))
+    return (*known, *_missing_series(cases, newest, past))
 
 
 def paired_series(cases: Sequence[Case], pairs: Mapping[str, CellMeasures]) -> tuple[tuple[Subject, MetricSeries], ...]:
-    """Every subject that pairs gave a number for, without any night; before there are some, the step times."""
-    found = []
+    """Every subject that the pairs measured, without any night; the step times also before there are pairs."""
+    paired = []
     for subject in subjects_of(cases):
         logs = _pair_logs(subject, pairs)
         if logs or subject.metric == "step":
-            made = MetricSeries(
+            series = MetricSeries(
                 name=subject.name, metric=subject.metric, pairs=logs, more_is_better=subject.more_is_better
             )
-            found.append((subject, made))
-    return tuple(found)
+            paired.append((subject, series))
+    return tuple(paired)
 
 
 def comparable(keys: Iterable[str], newest: NightFacts, night: NightFacts) -> bool:
-    """Whether these cells were measured in the same place with the same settings.
+    """Whether these cells were measured on the same machine and versions with the same settings.
 
-    A cell that the newest night did not run has no settings there, and may be any of its nights'.
+    A cell that the newest night did not run has no settings there, and matches any.
     """
     return night.place == newest.place and all(
         newest.settings.get(key) in (None, night.settings.get(key)) for key in keys
@@ -119,14 +130,14 @@ def comparable(keys: Iterable[str], newest: NightFacts, night: NightFacts) -> bo
 
 
 def cell_differences(key: str, newest: NightFacts, night: NightFacts) -> str:
-    """``torch 2.13.0, not 2.12.1; …``: what keeps two nights of one cell from being compared."""
+    """``torch 2.13.0, not 2.12.1; …``: why two nights of one cell are not comparable."""
     return describe_differences(
         {**newest.place, **newest.settings.get(key, {})}, {**night.place, **night.settings.get(key, {})}
     )
 
 
 def describe_differences(here: Mapping[str, str], there: Mapping[str, str]) -> str:
-    """``host b, not a``: where two sets of names differ."""
+    """``host b, not a``: the names with different values."""
     names = dict.fromkeys((*here, *there))
     return "; ".join(
         f"{name} {here.get(name, 'none')}, not {there.get(name, 'none')}"
@@ -144,11 +155,12 @@ def _subject_series(
     order: Mapping[str, int],
     only: str | None,
 ) -> MetricSeries | None:
-    """The series of a subject; ``None`` where the subject has never had a number, or its cell's trouble is told."""
+    """The series of a subject; ``None`` where it was never measured, or another series reports its cell as failed."""
     trouble = next((newest.troubles[key] for key in subject.keys if key in newest.troubles), None)
     if trouble is not None:
-        told = subject.metric == "step"
-        return MetricSeries(name=subject.name, metric="step", outcome="failed", reason=trouble) if told else None
+        if subject.metric != "step":
+            return None
+        return MetricSeries(name=subject.name, metric="step", outcome="failed", reason=trouble)
     logs = logs_of(subject, newest.numbers)
     with_values = [(night, values) for night in past if (values := logs_of(subject, night.numbers))]
     alike = [(night, values) for night, values in with_values if comparable(subject.keys, newest, night)]
@@ -173,7 +185,7 @@ def _subject_series(
     wanted = [night for night, _ in with_values if only in (None, night.night)]
     if not wanted or any(night in wanted for night, _ in alike):
         return known
-    why = cell_differences(subject.key, newest, wanted[-1]) or "what its curve starts from was measured otherwise"
+    why = cell_differences(subject.key, newest, wanted[-1]) or "the settings of its curve's first cell differ"
     return known.model_copy(update={"outcome": "incomparable", "reason": why})
 
 
@@ -183,7 +195,7 @@ def _unmeasured_series(
     past: Sequence[NightFacts],
     alike: Sequence[tuple[NightFacts, Mapping[int, float]]],
 ) -> MetricSeries | None:
-    """Missing where the last night in this place had it; what was given up earlier is no news."""
+    """Missing where the last comparable night measured it; what was dropped earlier is not reported."""
     last = next((night for night in reversed(past) if night.place == newest.place), None)
     if not alike or alike[-1][0] is not last:
         return None
@@ -197,7 +209,7 @@ def _unmeasured_series(
 
 
 def _pair_logs(subject: Subject, pairs: Mapping[str, CellMeasures]) -> tuple[float, ...]:
-    """ln(head ÷ base) of every pair that both sides measured, in their order."""
+    """ln(head ÷ base) of every pair that both sides measured, in the order of the pairs."""
     head, base = (logs_of(subject, pairs.get(side, {})) for side in ("head", "base"))
     return tuple(head[number] - base[number] for number in sorted(head.keys() & base.keys()))
 
@@ -205,7 +217,7 @@ def _pair_logs(subject: Subject, pairs: Mapping[str, CellMeasures]) -> tuple[flo
 def _missing_series(
     cases: Sequence[Case], newest: NightFacts, past: Sequence[NightFacts]
 ) -> tuple[tuple[Subject, MetricSeries], ...]:
-    """Cells of the last night in this place that the newest does not even plan."""
+    """Cells of the last comparable night that the newest night does not plan."""
     planned = {case.key for case in cases}
     last = next((night for night in reversed(past) if night.place == newest.place), None)
     gone = [key for key in last.numbers if key not in planned and key not in newest.troubles] if last else []
@@ -213,6 +225,6 @@ def _missing_series(
     for key in gone:
         curve, _, ranks = key.rpartition("/ranks=")
         subject = Subject(key, "step", curve, key, int(ranks) if ranks.isdigit() else 1)
-        reason = f"measured on {last.night if last else '?'}, and no part of the newest sweep"
+        reason = f"measured on {last.night if last else '?'}, not part of the newest sweep"
         found.append((subject, MetricSeries(name=key, outcome="missing", reason=reason)))
     return tuple(found)

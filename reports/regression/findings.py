@@ -1,4 +1,4 @@
-"""What the verdicts of one curve say together: a slowdown, a loss of scaling, more memory; not a list of numbers."""
+"""Findings: the verdicts of one curve combined to a slowdown, a loss of scaling, or more memory."""
 
 from __future__ import annotations
 
@@ -18,12 +18,17 @@ SubjectVerdict = tuple[Subject, Verdict]
 
 
 def findings_of(judged: Sequence[SubjectVerdict]) -> tuple[Finding, ...]:
-    """The worst first, then the largest change; plain passes make none."""
+    """Findings of all curves, the worst first, then the largest change. Series that pass give none."""
     curves: dict[str, list[SubjectVerdict]] = defaultdict(list)
     for subject, verdict in judged:
         curves[subject.curve].append((subject, verdict))
-    found = [one for curve, members in curves.items() for one in _of_curve(curve, members)]
-    return tuple(sorted(found, key=lambda one: (WORST_FIRST.index(one.status), -abs(one.change_pct or 0), one.curve)))
+    findings = [finding for curve, members in curves.items() for finding in _of_curve(curve, members)]
+    return tuple(
+        sorted(
+            findings,
+            key=lambda finding: (WORST_FIRST.index(finding.status), -abs(finding.change_pct or 0), finding.curve),
+        )
+    )
 
 
 def _of_curve(curve: str, members: Sequence[SubjectVerdict]) -> list[Finding]:
@@ -48,7 +53,7 @@ def _of_curve(curve: str, members: Sequence[SubjectVerdict]) -> list[Finding]:
 
 
 def _by_reason(curve: str, status: Status, members: Sequence[SubjectVerdict]) -> list[Finding]:
-    """Failed, missing, new, incomparable: one finding for each reason."""
+    """Failed, missing, new or incomparable series: one finding for each reason."""
     reasons: dict[str, list[SubjectVerdict]] = defaultdict(list)
     for one in members:
         reasons[one[1].reason].append(one)
@@ -68,7 +73,7 @@ def _by_reason(curve: str, status: Status, members: Sequence[SubjectVerdict]) ->
 def _speed_finding(
     curve: str, status: Status, matching: Sequence[SubjectVerdict], members: Sequence[SubjectVerdict]
 ) -> Finding:
-    """One finding of all that got slower (or faster) on a curve."""
+    """One finding for all that got slower (or faster) on a curve."""
     speed = [one for one in matching if one[0].metric in SPEED_METRICS]
     if status == "improved":
         return _finding(curve, "faster", status, matching, _largest_change(speed or matching))
@@ -81,7 +86,7 @@ def _speed_finding(
 def _only_with_more_ranks(
     speed: Sequence[SubjectVerdict], matching: Sequence[SubjectVerdict], members: Sequence[SubjectVerdict]
 ) -> bool:
-    """Whether the fewest ranks are as fast as before, or at least clearly less slowed than the rest."""
+    """Whether the fewest ranks are as fast as before, or at least slowed clearly less than the others."""
     fewest_ranks = min((subject.ranks for subject, _ in members), default=1)
     if any(subject.ranks == fewest_ranks for subject, _ in speed):
         return False

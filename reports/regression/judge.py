@@ -1,8 +1,7 @@
-"""Series in, verdicts out: screen all of them, confirm the suspects by the pairs there are, say the answer.
+"""From series to verdicts: screen all of them, then test the suspects by their pairs.
 
-A subject with its nights and its verdict: what checks hand from one to the next.
-
-A curve's shape can get worse by good news: where fewer ranks got faster, more ranks scale less and lose nothing.
+Scaling metrics get worse also where fewer ranks became faster. Such a regression passes where the cell's own step takes
+no longer (:func:`pass_scaling_without_slowdown`).
 """
 
 from __future__ import annotations
@@ -18,15 +17,17 @@ from reports.regression.subjects import Subject
 from reports.regression.values import SHARE_METRICS, Metric, MetricSeries, Status, Verdict
 
 NIGHTS_KEPT = 60
-"""More of a history changes nothing in what the screen says."""
+"""Nights of a history that the screen uses at most."""
 Z_95 = 1.96
 
 
 def judge(series: Sequence[MetricSeries], rule: Rule = RULE, *, by_pairs_only: bool = False) -> tuple[Verdict, ...]:
-    """One verdict a series, in the order given.
+    """One verdict for each series, in the order given.
 
-    Series of one metric are judged together: how noisy one is, is partly learnt from the others. With
-    ``by_pairs_only`` every series is confirmed as if it were suspect, history or not.
+    Args:
+        series: Series of one metric are judged together, since noise is estimated in part from the others.
+        rule: Parameters of screen and test.
+        by_pairs_only: Test every series by its pairs as if it were suspect, with or without a history.
     """
     verdicts: dict[int, Verdict] = {}
     for metric in dict.fromkeys(item.metric for item in series):
@@ -43,7 +44,7 @@ def _verdict(item: MetricSeries, screened: ScreenResult, row: int, rule: Rule, *
         return draft.model_copy(update={"status": item.outcome, "reason": item.reason})
     decision = confirm(item.pairs, float(screened.pair_scale[row]), rule)
     if by_pairs_only:
-        return _paired_verdict(draft, item, decision, "every case was asked for")
+        return _paired_verdict(draft, item, decision, "all cases are tested")
     if item.newest is None or not item.newest.logs:
         reason = item.reason or "the newest night has no measurement"
         return draft.model_copy(update={"status": "missing", "reason": reason})
@@ -61,10 +62,10 @@ def _verdict(item: MetricSeries, screened: ScreenResult, row: int, rule: Rule, *
 
 
 def _without_screen(draft: Verdict, item: MetricSeries, decision: Decision, rule: Rule) -> Verdict:
-    """Where no screen is possible: too few nights, or none that may serve as a reference."""
+    """The verdict where no screen is possible: too few nights, or none that may serve as reference."""
     assert item.newest is not None
     if any(night.level < item.newest.level for night in item.past) and len(item.past) >= rule.least_nights:
-        return draft.model_copy(update={"status": "new", "reason": "the first night of the level that was accepted"})
+        return draft.model_copy(update={"status": "new", "reason": "first night at the accepted level"})
     count = f"{len(item.past)} comparable night{'s' * (len(item.past) != 1)}"
     if len(item.past) < rule.least_nights:
         too_few = f"{count}; {rule.least_nights} are needed"
@@ -73,11 +74,11 @@ def _without_screen(draft: Verdict, item: MetricSeries, decision: Decision, rule
             if item.pairs
             else draft.model_copy(update={"status": "new", "reason": too_few})
         )
-    return _paired_verdict(draft, item, decision, f"{count}, of which none may serve as a reference")
+    return _paired_verdict(draft, item, decision, f"{count}, of which none may serve as reference")
 
 
 def _with_screened_change(draft: Verdict, item: MetricSeries, change: ScreenedChange, row: int) -> Verdict:
-    """With the change that the screen saw, where it saw one."""
+    """The verdict with the change that the screen measured, if any."""
     value, margin = float(change.value[row]), Z_95 * float(change.error[row])
     return (
         draft
@@ -87,7 +88,7 @@ def _with_screened_change(draft: Verdict, item: MetricSeries, change: ScreenedCh
 
 
 def is_unmistakable(verdict: Verdict, rule: Rule) -> bool:
-    """Whether a change that was only screened is as large as an improvement has to be."""
+    """Whether a screened change has the significance that an improvement needs."""
     if verdict.change_pct is None or verdict.high_pct is None or verdict.low_pct is None:
         return False
     margin = (verdict.high_pct - verdict.low_pct) / 2
@@ -95,13 +96,13 @@ def is_unmistakable(verdict: Verdict, rule: Rule) -> bool:
 
 
 def _paired_verdict(draft: Verdict, item: MetricSeries, decision: Decision, suspicion: str) -> Verdict:
-    """The verdict of a suspect."""
+    """The verdict on a suspect by its pairs."""
     pairs = f"{decision.used} pair{'s' * (decision.used != 1)}"
     status, reason = {
         "slower": ("regressed", f"confirmed by {pairs}; {suspicion}"),
         "faster": ("improved", f"better in {pairs}; {suspicion}"),
         "unchanged": ("pass", f"suspected ({suspicion}), not confirmed by {pairs}"),
-        "more": ("suspect", f"{suspicion}; it takes {decision.wanted} pairs to go on, {decision.used} are there"),
+        "more": ("suspect", f"{suspicion}; {decision.wanted} pairs are needed, {decision.used} were run"),
         "undecided": ("inconclusive", f"{pairs} gave no answer; {suspicion}"),
     }[decision.answer]
     seen = _change_fields(item, decision.change, *decision.interval) if decision.used > 1 else {}
@@ -110,25 +111,26 @@ def _paired_verdict(draft: Verdict, item: MetricSeries, decision: Decision, susp
 
 
 def _change_fields(item: MetricSeries, change: float, low: float, high: float) -> dict[str, float]:
-    """Change with its interval, in per cent of the value, or in points of a share."""
+    """The change with its interval: in per cent of the value, or in percentage points of a share."""
     ends = [-change, -high, -low] if item.more_is_better else [change, low, high]
     percentages = [100 * (end if item.metric in SHARE_METRICS else math.expm1(end)) for end in ends]
     return dict(zip(("change_pct", "low_pct", "high_pct"), percentages, strict=True))
 
 
 JudgedSeries = tuple[Subject, MetricSeries, Verdict]
+"""A subject with its nights and its verdict."""
 
 
 def judge_series(
     series: Sequence[tuple[Subject, MetricSeries]], rule: Rule, *, by_pairs_only: bool = False
 ) -> list[JudgedSeries]:
-    """Each with its verdict."""
-    verdicts = judge([one for _, one in series], rule, by_pairs_only=by_pairs_only)
-    return [(subject, one, verdict) for (subject, one), verdict in zip(series, verdicts, strict=True)]
+    """Each series with its verdict. See :func:`judge`."""
+    verdicts = judge([item for _, item in series], rule, by_pairs_only=by_pairs_only)
+    return [(subject, item, verdict) for (subject, item), verdict in zip(series, verdicts, strict=True)]
 
 
 def resolve_suspect(member: JudgedSeries, status: Status, reason: str) -> JudgedSeries:
-    """A suspect that gets no pairs, or no more of them, with what is said of it instead; others as they are."""
+    """Replace the status and reason of a suspect that gets no (more) pairs; other series stay as they are."""
     subject, series, verdict = member
     if verdict.status != "suspect":
         return member
@@ -137,12 +139,12 @@ def resolve_suspect(member: JudgedSeries, status: Status, reason: str) -> Judged
 
 SCALING_METRICS: tuple[Metric, ...] = ("efficiency", "serial", "exposed")
 MIN_LOG_SLOWDOWN = 0.005
-"""ln of the least that a step must take longer for its scaling to have regressed."""
-NO_SLOWDOWN_REASON = "its own step takes no longer: fewer ranks, or the compute, got faster"
+"""Smallest slowdown of the step, as ln, with which its scaling can have regressed."""
+NO_SLOWDOWN_REASON = "its own step takes no longer: fewer ranks, or compute, became faster"
 
 
 def pass_scaling_without_slowdown(members: Sequence[JudgedSeries]) -> list[JudgedSeries]:
-    """A shape that regressed in pairs passes where the same pairs show no slower step of the cell itself."""
+    """Pass scaling metrics that regressed in pairs where the same pairs show no slower step of the cell itself."""
     steps = {subject.key: series.pairs for subject, series, _ in members if subject.metric == "step"}
     adjusted = []
     for subject, series, verdict in members:

@@ -1,4 +1,4 @@
-"""What is no plain pass as rows of text, the worst first: the same in the terminal, in Markdown and on the page."""
+"""All series and findings that do not simply pass, as rows of text: for the terminal, Markdown and the page."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from reports.regression.values import WORST_FIRST, Judgement, Status, Verdict
 
 @dataclass(frozen=True)
 class VerdictRow:
-    """A finding, or a verdict that belongs to none. All but ``verdicts`` is text on one line."""
+    """A finding, or a verdict that belongs to no finding. Texts are on one line."""
 
     status: Status
     curve: str
@@ -21,20 +21,20 @@ class VerdictRow:
     pairs: str
     why: str
     verdicts: tuple[Verdict, ...]
-    """What stands behind it."""
+    """The verdicts that it summarizes."""
     finding: bool
-    """``why`` is a sentence that names its curve."""
+    """Whether it is a finding: ``why`` is then a sentence that names its curve."""
 
 
 def rows(judgement: Judgement) -> tuple[VerdictRow, ...]:
-    """Findings before single series where both are as bad; what passed has no row."""
+    """Rows, the worst first, findings before single series of the same status; passed series have none."""
     short, _ = wording.short_names(judgement.verdicts)
-    found = [*_findings(judgement, short), *_unsummarized(judgement, short)]
-    return tuple(sorted(found, key=lambda row: WORST_FIRST.index(row.status)))
+    unsorted = [*_findings(judgement, short), *_unsummarized(judgement, short)]
+    return tuple(sorted(unsorted, key=lambda row: WORST_FIRST.index(row.status)))
 
 
 def row_of(verdict: Verdict, short: Mapping[str, str]) -> VerdictRow:
-    """Of a single series, whatever its status; ``short``: names by curve, see :func:`words.short_names`."""
+    """The row of a single series of any status. ``short``: names by curve, see :func:`wording.short_names`."""
     curve, ranks = wording.split_name(verdict.name)
     metric_title = wording.METRIC_WORDING[verdict.metric].title
     change_direction = wording.direction(verdict)
@@ -71,7 +71,7 @@ def _findings(judgement: Judgement, short: Mapping[str, str]) -> Iterator[Verdic
 
 
 def _unsummarized(judgement: Judgement, short: Mapping[str, str]) -> Iterator[VerdictRow]:
-    """Verdicts that no finding sums up: nothing that is no plain pass goes untold."""
+    """Rows of the verdicts that no finding summarizes."""
     summarized = {id(verdict) for row in _findings(judgement, short) for verdict in row.verdicts}
     for verdict in judgement.verdicts:
         if verdict.status != "pass" and id(verdict) not in summarized:
@@ -79,6 +79,6 @@ def _unsummarized(judgement: Judgement, short: Mapping[str, str]) -> Iterator[Ve
 
 
 def _pairs(verdicts: tuple[Verdict, ...]) -> str:
-    """Of the series behind a finding the one with the most."""
+    """The highest number of pairs among the series of a finding."""
     used = max((verdict.pairs_used for verdict in verdicts), default=0)
     return wording.pairs_text(used, max((verdict.pairs_wanted for verdict in verdicts), default=0))

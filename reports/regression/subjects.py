@@ -1,4 +1,4 @@
-"""What of a sweep is judged: the numbers of each cell, and the shape of each curve. Pure."""
+"""The subjects of a check: the metrics of each cell, and the scaling of each curve. Pure functions of numbers."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from bench.core.case import Case
 from reports.regression.values import Metric
 
 CellMeasures = Mapping[str, Mapping[int, Mapping[str, float]]]
-"""Case key → round (or pair) → name → value, as :func:`reports.analysis.trial_measures.measures_of` names them."""
+"""Case key → round (or pair) → name → value; names as in :func:`reports.analysis.trial_measures.measures_of`."""
 
 
 @dataclass(frozen=True)
 class Subject:
-    """One series of a sweep: of a cell, or of a cell beside the one its curve starts from."""
+    """One metric of a cell, or of a cell relative to the one with the fewest ranks of its curve."""
 
     name: str
     metric: Metric
     curve: str
     key: str
     ranks: int
-    """0 where there are none to speak of."""
+    """0 for ingested benchmarks, which have none."""
     base_key: str | None = None
-    """The cell with the fewest ranks of the curve, for what is relative to it."""
+    """The cell with the fewest ranks of the curve, where the metric is relative to it."""
     base_ranks: int = 1
 
     @property
@@ -34,12 +34,12 @@ class Subject:
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """The cells that a pair has to run."""
+        """The cells that must be measured for this metric."""
         return (self.key,) if self.base_key is None else (self.key, self.base_key)
 
 
 def subjects_of(cases: Sequence[Case]) -> tuple[Subject, ...]:
-    """All that may be judged of these cases; where nothing was measured, :func:`logs_of` finds nothing."""
+    """All subjects of these cases; for what was not measured, :func:`logs_of` is empty."""
     found: list[Subject] = []
     curves: dict[str, list[Case]] = defaultdict(list)
     for case in cases:
@@ -69,10 +69,10 @@ def _scaling_subjects(curve: str, members: Sequence[Case]) -> list[Subject]:
 
 
 def logs_of(subject: Subject, numbers: CellMeasures) -> dict[int, float]:
-    """By round: what is judged, such that more is worse. Logarithms; of ``serial`` and ``exposed`` the share itself.
+    """The judged values by round, such that more is worse: logarithms; for ``serial`` and ``exposed`` the share itself.
 
-    ``serial``: Karp and Flatt's (1/S − 1/p) ÷ (1 − 1/p) (1990, doi:10.1145/78607.78614), with p the ranks over those of
-    the smallest cell. A round in which anything is missing or not positive is left out.
+    ``serial`` is Karp and Flatt's (1/S − 1/p) ÷ (1 − 1/p) (1990, doi:10.1145/78607.78614), with p the ratio of ranks to
+    those of the smallest cell. Rounds in which a value is missing or not positive are left out.
     """
     cell = numbers.get(subject.key, {})
     base = numbers.get(subject.base_key, {}) if subject.base_key else {}

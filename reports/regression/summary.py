@@ -1,4 +1,4 @@
-"""What a judgement comes down to: an exit code, a sentence, and what to do next."""
+"""Summary of a judgement: its exit code, its headline, and the next steps."""
 
 from __future__ import annotations
 
@@ -11,13 +11,16 @@ from reports.regression.values import WORST_FIRST, Judgement, Status, Verdict
 
 CHECK_COMMAND = ("python", "-m", "harness", "check")
 TITLE_BY_EXIT_CODE = {0: "passed", 1: "regressed", 3: "cannot tell", 4: "failed"}
-"""By exit code."""
 MAX_NAMED = 3
+"""Curves for which a command is given."""
 
 
 @dataclass(frozen=True)
 class NextStep:
-    """Something to do next: for what, and the command, empty where there is none."""
+    """A recommended action.
+
+    ``said``: the reason, and the action where there is no command. ``command``: to copy; may be empty.
+    """
 
     said: str
     command: str = ""
@@ -28,7 +31,7 @@ class NextStep:
 
 @dataclass(frozen=True)
 class _StatusGroup:
-    """Statuses that are counted together, and how their count is told at the start of a sentence and later in it."""
+    """Statuses that are counted together, with the predicates for one and for many, and the word after a count."""
 
     statuses: tuple[Status, ...]
     one: str
@@ -41,7 +44,7 @@ STATUS_GROUPS = (
     _StatusGroup(("failed",), "failed", "failed", "failed"),
     _StatusGroup(("missing",), "is missing", "are missing", "missing"),
     _StatusGroup(("suspect",), "is suspect", "are suspect", "suspect"),
-    _StatusGroup(("inconclusive", "incomparable"), "could not be told", "could not be told", "could not be told"),
+    _StatusGroup(("inconclusive", "incomparable"), "could not be judged", "could not be judged", "could not be judged"),
     _StatusGroup(("new",), "is new", "are new", "new"),
     _StatusGroup(("improved",), "improved", "improved", "improved"),
     _StatusGroup(("pass",), "passed", "passed", "passed"),
@@ -50,10 +53,10 @@ STATUS_GROUPS = (
 
 
 def exit_code(judgement: Judgement) -> int:
-    """0 pass or improved · 1 regressed · 3 cannot tell · 4 failed trials; of several the worst: 1, 4, 3, 0.
+    """0 pass or improved · 1 regressed · 3 cannot tell · 4 failed trials; of several the first of 1, 4, 3, 0.
 
-    Cannot tell: something is suspect, inconclusive, incomparable or missing, or there is nothing but what is new, or
-    nothing at all. A finding counts as the verdicts do.
+    Cannot tell: a series is suspect, inconclusive, incomparable or missing, all series are new, or there are none.
+    Findings count like verdicts.
     """
     found = {*_counts(judgement), *(finding.status for finding in judgement.findings)}
     if "regressed" in found:
@@ -64,16 +67,19 @@ def exit_code(judgement: Judgement) -> int:
 
 
 def title(judgement: Judgement) -> str:
-    """``regressed``, ``cannot tell``: the verdict in a word or two."""
+    """``passed``, ``regressed``, ``cannot tell`` or ``failed``."""
     return TITLE_BY_EXIT_CODE[exit_code(judgement)]
 
 
 def headline(judgement: Judgement) -> str:
-    """``1 of 54 series regressed: mlp/ddp-gloo lost 10.4 % (8.9–11.8) of its throughput; 50 passed, 3 could not be
-    told``: the sentence to read first, without a full stop."""
+    """The verdict in a sentence, without a full stop.
+
+    ``1 of 54 series regressed: mlp/ddp-gloo lost 10.4 % (8.9–11.8) of its throughput; 50 passed, 3 could not be
+    judged``
+    """
     counts, total = _counts(judgement), len(judgement.verdicts)
     if not total and not judgement.findings:
-        return "Nothing was judged: there is no series to be seen"
+        return "Nothing was judged: there are no series"
     group = _worst_group(judgement)
     count = sum(counts[status] for status in group.statuses)
     if count == total:
@@ -108,7 +114,7 @@ def subtitle(judgement: Judgement) -> str:
 
 
 def next_steps(judgement: Judgement) -> tuple[NextStep, ...]:
-    """What to do about it, the most pressing first; empty where all is well."""
+    """Recommended actions, the most urgent first; empty where everything passed."""
     return (*_accept_steps(judgement), *_inspect_steps(judgement), *_confirm_steps(judgement), *_wait_steps(judgement))
 
 
@@ -131,11 +137,11 @@ def _inspect_steps(judgement: Judgement) -> Iterator[NextStep]:
         store = judgement.again[:2] if "--store" in judgement.again else ()
         sweep = wording.one_line(judgement.judged)
         command = wording.shell_command("python", "-m", "harness", "report", sweep, *store)
-        yield NextStep("failed: why stands in the report", command)
+        yield NextStep("failed: the report gives the reasons", command)
     elif counts["failed"]:
-        yield NextStep("failed: it gave no number that can be judged; measure it again")
+        yield NextStep("failed: no valid number; measure it again")
     if counts["missing"]:
-        yield NextStep("missing: measured on earlier nights and not on this one; look at what was left out")
+        yield NextStep("missing: measured on earlier nights and not on this one; check what was left out")
 
 
 def _confirm_steps(judgement: Judgement) -> Iterator[NextStep]:
@@ -144,10 +150,10 @@ def _confirm_steps(judgement: Judgement) -> Iterator[NextStep]:
         return
     most = max(one.pairs_wanted for one in waiting)
     several = f" for each of {len(waiting):,} series" if len(waiting) > 1 else ""
-    wanted = f"{'up to ' if several else ''}{most} pairs wanted{several}"
+    wanted = f"{'up to ' if several else ''}{most} pairs needed{several}"
     status = "suspect" if any(one.status == "suspect" for one in waiting) else waiting[0].status
     if judgement.from_files:
-        yield NextStep(f"{status}: {wanted}: measure head and base in turn, and give the pairs with `--pairs P.csv`")
+        yield NextStep(f"{status}: {wanted}: measure head and base alternately, and pass the pairs by `--pairs P.csv`")
         return
     base = ("--base-rev", judgement.base_commit) if judgement.base_commit else ()
     yield NextStep(f"{status}: {wanted}", wording.shell_command(*CHECK_COMMAND, "--confirm", *base, *judgement.again))
@@ -157,10 +163,10 @@ def _wait_steps(judgement: Judgement) -> Iterator[NextStep]:
     counts = _counts(judgement)
     if counts["incomparable"]:
         yield NextStep(
-            "incomparable: what differs stands beside each; nights measured alike from now on can be compared"
+            "incomparable: each reason names what differs; nights from now on are comparable while nothing changes"
         )
     if counts["new"]:
-        yield NextStep("new: judged once there are nights before it")
+        yield NextStep("new: will be judged once there are enough earlier nights")
 
 
 def _counts(judgement: Judgement) -> Counter[Status]:
@@ -170,14 +176,14 @@ def _counts(judgement: Judgement) -> Counter[Status]:
 def _worst_group(judgement: Judgement) -> _StatusGroup:
     found = {*_counts(judgement), *(finding.status for finding in judgement.findings)}
     if found <= {"pass", "improved", "new"} and found & {"pass", "improved"}:
-        # What is new beside what passed is no news.
+        # New series beside passed ones are not worth a headline.
         found -= {"new"}
     worst = next(status for status in WORST_FIRST if status in found)
     return next(group for group in STATUS_GROUPS if worst in group.statuses)
 
 
 def _remaining_counts(counts: Counter[Status], reported: _StatusGroup) -> str:
-    """``50 passed, 3 could not be told``: of all that the sentence didn't begin with, what is good first."""
+    """``50 passed, 3 could not be judged``: the counts of all other groups, the best first."""
     others = [
         (sum(counts[status] for status in group.statuses), group.later) for group in STATUS_GROUPS if group != reported
     ]
@@ -185,11 +191,11 @@ def _remaining_counts(counts: Counter[Status], reported: _StatusGroup) -> str:
 
 
 def _example(judgement: Judgement, group: _StatusGroup) -> str:
-    """The worst of a group in words, and how many findings or series there are beside it."""
+    """The first finding or series of a group as a sentence, and how many more there are."""
     if group.statuses == ("pass",):
         return ""
     if group.statuses == ("new",):
-        return "there are no nights before to judge by"
+        return "there are too few earlier nights"
     findings = [finding for finding in judgement.findings if finding.status in group.statuses]
     if findings:
         more = f"; and {len(findings) - 1} more such finding{'s' * (len(findings) != 2)}" if len(findings) > 1 else ""

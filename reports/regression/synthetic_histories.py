@@ -1,7 +1,7 @@
-"""Made-up nightly histories with a known truth, to measure what a rule does: how often it is wrong, what it finds.
+"""Synthetic nightly histories with known changes, for the calibration of the rule.
 
-A world says how its machines misbehave. ``tuned`` is the one the rule's numbers were chosen on; ``foreign`` has other
-noise in every part. All randomness comes from the seed.
+A noise model describes how a machine's times vary. The rule's parameters were chosen on ``tuned``; ``foreign`` differs
+from it in every part. All randomness comes from the seed.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ Generator = np.random.Generator
 
 
 class NoiseModel(FrozenModel):
-    """Noise of one kind of machine; ranges are drawn from uniformly, once a series. Shares are of the value."""
+    """Noise of one kind of machine, relative to the value. From ranges each series draws uniformly."""
 
     name: Literal["tuned", "foreign"]
     runs: int = 5
     samples: int = 20
     run: tuple[float, float]
-    """Standard deviation of the offset that a run has as a whole."""
+    """Standard deviation of the offset common to a run."""
     sample: tuple[float, float]
-    """Of samples within a run."""
+    """Standard deviation of samples within a run."""
     day: tuple[float, float]
-    """Of the offset that a night has as a whole."""
+    """Standard deviation of the offset common to a night."""
     slope: float
     """Standard deviation, over the series, of a steady drift per night."""
     walk: float
-    """Of the random step from each night's level to the next."""
+    """Standard deviation of a random walk from night to night."""
     outlier_run_share: float
-    """Share of runs that something else slowed, by an exponential of :attr:`outlier_run_size`."""
+    """Share of runs slowed by an exponential variate with mean :attr:`outlier_run_size`."""
     outlier_run_size: float
     outlier_sample_share: float
     """Share of samples that took up to twice as long."""
@@ -72,7 +72,11 @@ NOISE_MODELS: Mapping[str, NoiseModel] = MappingProxyType(
 
 @dataclass(frozen=True)
 class SyntheticHistories:
-    """``trials``: ln of run medians, shape (series, nights, runs); the noise of each series, to draw its pairs from."""
+    """Histories without a change.
+
+    ``trials``: ln of run medians, shape (series, nights, runs). ``run``, ``sample``: noise of each series, from which
+    its pairs are drawn.
+    """
 
     world: NoiseModel
     trials: Array
@@ -92,7 +96,7 @@ class SyntheticHistories:
 
 
 def synthetic_histories(world: NoiseModel, series: int, nights: int, seed: int) -> SyntheticHistories:
-    """``nights`` of ``series`` unchanged series."""
+    """``nights`` nights of ``series`` unchanged series."""
     all_samples, run, sample, rng = _all_samples(world, series, nights, seed)
     return SyntheticHistories(world, np.median(all_samples, axis=-1), run, sample, rng)
 
@@ -113,7 +117,7 @@ def _all_samples(world: NoiseModel, series: int, nights: int, seed: int) -> tupl
 
 
 def _night_offsets(rng: Generator, world: NoiseModel, day: Array, nights: int) -> Array:
-    """The offset of each night. Foreign ones last (half of a night's carries over), weekends differ, some are bad."""
+    """The offset of each night. In ``foreign`` half of it carries over, weekends differ, and some nights are bad."""
     fresh: Array = rng.normal(0, 1, (len(day), nights)) * day[:, None]
     if world.name == "tuned":
         return fresh
@@ -136,7 +140,7 @@ def _samples(rng: Generator, world: NoiseModel, shape: tuple[int, ...], run: Arr
         offsets = rng.normal(0, 1, shape)
         noise = rng.normal(0, 1, (*shape, world.samples))
     else:
-        # Three ways a run can fall out (memory, clocks), and heavy tails about each; skewed samples.
+        # Three modes of a run (memory, clocks) with heavy tails, and skewed samples.
         modes = rng.choice([-0.8, 0.2, 1.5], shape, p=[0.3, 0.5, 0.2])
         offsets = 0.6 * modes + 0.5 * rng.standard_t(3, shape)
         noise = rng.gamma(2.0, 1.0, (*shape, world.samples)) - 2.0

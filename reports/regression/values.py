@@ -1,4 +1,4 @@
-"""What a verdict is made of and what it says: the nights of a series, the pairs that confirm a suspicion."""
+"""Values of a check: series over nights, verdicts on them, findings over curves, and the judgement of all."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from pydantic import Field
 from bench.core.frozen_model import FrozenModel
 
 Status = Literal["pass", "regressed", "improved", "suspect", "inconclusive", "incomparable", "new", "missing", "failed"]
-"""``suspect``: pairs are wanted. ``inconclusive``: no answer, pairs or not. ``missing``: the history has it, the newest
-night has not. ``failed``: it was run and gave no number. Of these only ``pass`` and ``improved`` are good news."""
+"""``suspect``: pairs are needed. ``inconclusive``: no answer, with or without pairs. ``incomparable``: earlier nights
+ran on another machine or other versions. ``new``: too few earlier nights. ``missing``: in the history and not in the newest
+night. ``failed``: run without a valid number."""
 
 WORST_FIRST: tuple[Status, ...] = (
     "regressed",
@@ -28,26 +29,26 @@ Metric = Literal["step", "throughput", "memory", "energy", "efficiency", "serial
 
 
 SHARE_METRICS: tuple[Metric, ...] = ("serial", "exposed")
-"""Shares: what is called their log is the share itself, and they change by percentage points."""
+"""Metrics that are shares: their ``logs`` are the shares themselves, and they change by percentage points."""
 
 
 class NightTrials(FrozenModel):
-    """One series on one night."""
+    """The trials of one series on one night."""
 
     night: str
-    """A date or a sweep's id; their order is that of the series they stand in."""
+    """A date or a sweep's id. Nights are ordered by their position in a series, not by name."""
     logs: tuple[float, ...]
-    """Of each trial: ln of its value, of step times ln of the median step in seconds. Never of single steps."""
+    """One number a trial: ln of its value; for step times ln of the median step in seconds."""
     level: int = 0
-    """Counts the accepted changes before this night: only nights of the last level say where the series stands."""
+    """Number of accepted changes before this night: only nights at the newest level are references."""
     good: bool = True
-    """Whether it may serve as a reference: not where a regression was found and not accepted."""
+    """Whether it may serve as reference: not with a regression that was not accepted."""
 
 
 class MetricSeries(FrozenModel):
-    """One number over the nights that may be compared, the oldest first.
+    """One metric over comparable nights, the oldest first.
 
-    The logs of every series are such that more is worse: those of throughput and efficiency have their sign turned.
+    Logs are such that more is worse: those of throughput and efficiency are negated.
     """
 
     name: str
@@ -55,35 +56,35 @@ class MetricSeries(FrozenModel):
     past: tuple[NightTrials, ...] = ()
     newest: NightTrials | None = None
     outcome: Status | None = None
-    """What is known without a judge: ``failed``, ``missing``, ``incomparable``, each with :attr:`reason`."""
+    """A status that is known before judging: ``failed``, ``missing`` or ``incomparable``, with :attr:`reason`."""
     reason: str = ""
     pairs: tuple[float, ...] = ()
     """ln(head ÷ base) of each interleaved pair, in the order they were run."""
     more_is_better: bool = False
-    """The sign of the logs was turned, and is turned back in what people read."""
+    """Whether the logs are negated; verdicts show the change of the quantity itself."""
 
 
 class Verdict(FrozenModel):
-    """The answer for one series."""
+    """The verdict on one series."""
 
     name: str
     metric: Metric = "step"
     status: Status
     change_pct: float | None = None
-    """Of the value itself, in per cent: +5 of a step time is slower, −5 of a throughput is slower; of
+    """Change of the quantity itself in per cent: +5 is slower for a step time, −5 is slower for a throughput; for
     :data:`SHARE_METRICS` in percentage points."""
     low_pct: float | None = None
     high_pct: float | None = None
     pairs_used: int = 0
     pairs_wanted: int = 0
-    """Pairs in all that the rule asks for; 0 when it is decided."""
+    """Total number of pairs that the rule needs; 0 where decided."""
     nights: int = 0
-    """Comparable nights behind it."""
+    """Number of comparable nights."""
     reason: str = ""
 
 
 class Assurance(FrozenModel):
-    """How often the rule is wrong and what it finds, as measured by ``check --calibrate``."""
+    """Error rates of the rule, as measured by ``check --calibrate``."""
 
     checks: int
     false_alarms: int
@@ -91,33 +92,33 @@ class Assurance(FrozenModel):
     false_alarm_high: float
     """Upper end of the 95 % Clopper–Pearson interval."""
     source: str
-    """What it was measured on, with the command."""
+    """The histories it was measured on, and the command."""
     found_pct: dict[str, float] = Field(default={})
-    """Nights within which 95 % are found → the smallest such slowdown in per cent, by the number of nights as text."""
+    """Number of nights (as text) → the smallest slowdown in per cent of which 95 % are found within so many nights."""
 
 
 FindingKind = Literal["slower", "lost scaling", "more memory", "more energy", "faster", "other"]
 
 
 class Finding(FrozenModel):
-    """What the verdicts of one curve say together: four slower rank counts are one slowdown, or one loss of scaling."""
+    """Verdicts of one curve combined: four slower rank counts are one slowdown, or one loss of scaling."""
 
     curve: str
     kind: FindingKind
     status: Status
     ranks: tuple[int, ...] = ()
-    """Where it shows."""
+    """The rank counts concerned."""
     change_pct: float | None = None
     low_pct: float | None = None
     high_pct: float | None = None
     said: str
-    """One sentence for people, with the numbers."""
+    """One sentence with the numbers."""
     verdicts: tuple[str, ...] = ()
-    """Names of the series behind it."""
+    """Names of the series that it summarizes."""
 
 
 class Judgement(FrozenModel):
-    """All that one ``check`` has to say."""
+    """The result of one ``check``."""
 
     judged: str
     """The newest night: a sweep's id, or the night of a CSV file."""
@@ -129,14 +130,14 @@ class Judgement(FrozenModel):
     verdicts: tuple[Verdict, ...]
     """The worst first."""
     findings: tuple[Finding, ...] = ()
-    """The worst first; of everything that is no plain pass."""
+    """The worst first; series that pass have none."""
     trials: int = 0
-    """Of the night itself."""
+    """Trials of the night itself."""
     extra_trials: int = 0
-    """Spent on pairs."""
+    """Trials spent on pairs."""
     assurance: Assurance | None = None
     command: str = ""
     again: tuple[str, ...] = ()
-    """Options that a further command needs to speak of the same sweeps: ``--store``, ``--suite``."""
+    """Options that a further command needs for the same sweeps: ``--store``, ``--suite``."""
     from_files: bool = False
-    """The numbers came from CSV files, not from a store."""
+    """Whether the numbers came from CSV files instead of a store."""

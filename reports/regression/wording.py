@@ -1,4 +1,4 @@
-"""Words for verdicts, the same in the terminal, in CI and on the page."""
+"""Wording of verdicts: names, changes and sentences, the same in the terminal, in CI and on the page."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NAMELESS = "(no name)"
 
 @dataclass(frozen=True)
 class MetricWording:
-    """Of a metric: its name, what more of it is called and what less is, and how a change of it is told."""
+    """Of a metric: its name, what an increase and a decrease are called, and phrases for a change by ``{}``."""
 
     title: str
     more: str
@@ -69,13 +69,13 @@ FINDING_METRICS: dict[FindingKind, tuple[Metric, ...]] = {
     "more energy": ("energy",),
     "other": tuple(METRIC_WORDING),
 }
-"""What a finding of each kind can be about, the likeliest first."""
+"""The metrics that a finding of each kind can be about, the most likely first."""
 
 
 def one_line(text: str, longest: int = 0) -> str:
-    """Without line breaks and without characters that steer a terminal or that XML has no place for.
+    """Text without line breaks and without characters that control a terminal or are invalid in XML.
 
-    ``longest``: so many characters at most, where it is given.
+    ``longest``: maximum number of characters; 0 for any.
     """
     flat = " ".join(text.split())
     if not flat.isprintable():
@@ -84,25 +84,25 @@ def one_line(text: str, longest: int = 0) -> str:
 
 
 def display_name(name: str) -> str:
-    """A name on one line; a blank one has to be called something."""
+    """A name on one line; :data:`NAMELESS` for a blank one."""
     return one_line(name) or NAMELESS
 
 
 def verdict_key(verdict: Verdict) -> str:
-    """``NAME`` of a step time, ``NAME · memory`` of another metric: unique in a judgement."""
+    """``NAME`` for a step time, ``NAME · memory`` for another metric: unique in a judgement."""
     return verdict.name if verdict.metric == "step" else f"{verdict.name} · {verdict.metric}"
 
 
 def split_name(name: str) -> tuple[str, str]:
-    """The curve and the rank count of a case's key; a name that holds no rank count is the curve itself, at ``–``."""
+    """The curve and the rank count in a case's key; other names are a curve themselves, with rank count ``–``."""
     found = RANKS.search(name)
     return (name[: found.start()] + name[found.end() :], found[1]) if found else (name, "–")
 
 
 def short_names(verdicts: Sequence[Verdict]) -> tuple[dict[str, str], str]:
-    """Each case's curve without what all of them share, and what that is: ``strong · batch=128 · cpu``.
+    """Short names by curve, without the parts that all curves share, and these parts: ``strong · batch=128 · cpu``.
 
-    A curve keeps its workload and its backend, so that it has a name where there is but one.
+    A curve always keeps its workload and its backend.
     """
     curves = {split_name(verdict.name)[0] for verdict in verdicts if RANKS.search(verdict.name)}
     parts = {curve: curve.split("/") for curve in curves}
@@ -116,8 +116,10 @@ def short_names(verdicts: Sequence[Verdict]) -> tuple[dict[str, str], str]:
 
 
 def label_within_curve(verdict: Verdict) -> str:
-    """``4 ranks: memory peak``: a series beside the others of its curve; of one without ranks the name, and what of
-    it where that is not the step time."""
+    """``4 ranks: memory peak``: the name of a series within its curve.
+
+    Without a rank count it is the name of the series, with the metric where that is not the step time.
+    """
     name = display_name(verdict.name)
     ranks = split_name(name)[1]
     metric_title = METRIC_WORDING[verdict.metric].title
@@ -127,7 +129,7 @@ def label_within_curve(verdict: Verdict) -> str:
 
 
 def change_text(percent: float | None, low: float | None, high: float | None, metric: Metric | None = None) -> str:
-    """``+10.4 % (+8.9 to +11.8)``, of a share ``+4.0 points (…)``; ``–`` for an unknown one."""
+    """``+10.4 % (+8.9 to +11.8)``, for a share ``+4.0 points (…)``; ``–`` where the change is unknown."""
     unit = change_unit(metric)
     if percent is None or not math.isfinite(percent):
         return "–"
@@ -137,19 +139,19 @@ def change_text(percent: float | None, low: float | None, high: float | None, me
 
 
 def change_unit(metric: Metric | None) -> str:
-    """What a change of it is told in."""
+    """The unit of a change."""
     return "points" if metric in SHARE_METRICS else "%"
 
 
 def direction(verdict: Verdict) -> str:
-    """``slower``, ``less memory``, …: which way it changed; empty where no change is told."""
+    """``slower``, ``less memory``, …; empty for a verdict that reports no change."""
     if verdict.change_pct is None or verdict.status not in ("regressed", "improved", "suspect", "inconclusive"):
         return ""
     return METRIC_WORDING[verdict.metric].more if verdict.change_pct > 0 else METRIC_WORDING[verdict.metric].less
 
 
 def sentence(verdict: Verdict) -> str:
-    """``mlp/ddp-gloo, 4 ranks lost 10.4 % (8.9–11.8) of its throughput``, or why nothing is told, without a stop."""
+    """``mlp/ddp-gloo at 4 ranks lost 10.4 % (8.9–11.8) of its throughput``, or the reason; without a full stop."""
     curve, ranks = split_name(display_name(verdict.name))
     subject = curve if ranks == "–" else f"{curve} at {formatting.ranks(int(ranks))}"
     if verdict.change_pct is None or not math.isfinite(verdict.change_pct) or not direction(verdict):
@@ -160,13 +162,13 @@ def sentence(verdict: Verdict) -> str:
 
 
 def metric_of(finding: Finding, verdicts: Sequence[Verdict]) -> Metric | None:
-    """Which metric a finding speaks of: the likeliest of its kind among the verdicts behind it."""
+    """The metric of a finding: the most likely of its kind among its verdicts."""
     there = {verdict.metric for verdict in finding_verdicts(finding, verdicts)}
     return next((metric for metric in FINDING_METRICS[finding.kind] if metric in there), None)
 
 
 def finding_verdicts(finding: Finding, verdicts: Sequence[Verdict]) -> tuple[Verdict, ...]:
-    """The verdicts that a finding sums up. It names series; their metrics follow from its kind and its status."""
+    """The verdicts that a finding summarizes: of the series it names, those of its kind's metrics and its status."""
     names = set(finding.verdicts)
     return tuple(
         verdict
@@ -185,17 +187,17 @@ def finding_title(finding: Finding, metric: Metric | None) -> str:
 
 
 def pairs_text(used: int, wanted: int) -> str:
-    """``16``; ``8 of 24`` where more are wanted; ``–`` for none."""
+    """``16``; ``8 of 24`` where more are needed; ``–`` for none."""
     if wanted > used:
         return f"{used} of {wanted}"
     return str(used) if used else "–"
 
 
 def assurance_text(found: Assurance | None) -> str:
-    """What the rule is known to get wrong, and to find: one or two sentences."""
+    """The measured false-alarm rate and power of the rule in one or two sentences."""
     if found is None:
-        return "How often this rule is wrong has not been measured: run `python -m harness check --calibrate`."
-    said = (
+        return "The error rates of this rule have not been measured: run `python -m harness check --calibrate`."
+    sentences = (
         f"False alarms of this rule: {found.false_alarms:,} in {found.checks:,} checks, "
         f"{_rate(found.false_alarm_rate)} (at most {_rate(found.false_alarm_high)}), {one_line(found.source, 300)}."
     )
@@ -204,8 +206,8 @@ def assurance_text(found: Assurance | None) -> str:
             f"{percent:.1f} % within {nights} night{'s' * (nights != '1')}"
             for nights, percent in sorted(found.found_pct.items(), key=lambda one: int(one[0]))[:5]
         )
-        said += f" It finds 95 of 100 slowdowns of {sizes}."
-    return said
+        sentences += f" It finds 95 % of slowdowns of {sizes}."
+    return sentences
 
 
 def shell_command(*arguments: str) -> str:
@@ -214,7 +216,7 @@ def shell_command(*arguments: str) -> str:
 
 
 def _change_size(verdict: Verdict) -> str:
-    """``10.4 % (8.9–11.8)``, of which way is said beside it; with signs where the interval has both."""
+    """``10.4 % (8.9–11.8)`` without a sign, unless the interval contains 0."""
     ends = (verdict.low_pct, verdict.high_pct)
     assert verdict.change_pct is not None
     if any(end is None or not math.isfinite(end) or end * verdict.change_pct < 0 for end in ends):
@@ -224,7 +226,7 @@ def _change_size(verdict: Verdict) -> str:
 
 
 def _signed(percent: float) -> str:
-    """Adding 0 turns −0.0, which would be printed with its sign, into 0.0."""
+    """With its sign. Adding 0 turns −0.0 into 0.0."""
     return f"{round(percent, 1) + 0:+.1f}" if abs(percent) < 1000 else f"{percent:+.3g}"
 
 

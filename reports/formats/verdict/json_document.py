@@ -1,4 +1,4 @@
-"""A judgement as plain data: what ``check --json`` prints."""
+"""A judgement as a JSON document: what ``check --json`` prints and ``verdict.json`` contains."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from reports.regression.values import WORST_FIRST, Judgement, Verdict
 
 
 def verdict_document(judgement: Judgement) -> dict[str, Any]:
-    """The document. Its names are stable; what is unknown is null, never 0 and never NaN.
+    """The document. Unknown values are null, never 0 and never NaN.
 
     - ``schema``: ``scaling-harness/verdict/1``
     - ``judged``, ``started_at`` (ISO 8601), ``commit``, ``base_commit``, ``machine``, ``command``: what was judged;
-      ``again``: options that a further command needs to speak of the same sweeps
+      ``again``: options that a further command needs for the same sweeps
     - ``exit``: the exit code, ``headline``: the verdict in a sentence, ``counts``: series by status
     - ``benchmarks``: by ``NAME`` for step times, by ``NAME · METRIC`` for other metrics (``a · memory``), each with
       ``status``, ``change_pct`` with its 95 % interval ``low_pct`` to ``high_pct`` (per cent of the value itself),
-      ``pairs_wanted`` (in all; 0 when decided), ``pairs_used``, ``nights``, ``reason``, ``metric``
+      ``pairs_wanted`` (in total; 0 where decided), ``pairs_used``, ``nights``, ``reason``, ``metric``
     - ``verdicts``: the same as a list with ``name``, the worst first
-    - ``findings``: what verdicts of one curve say together, each with ``curve``, ``kind``, ``status``, ``ranks``,
+    - ``findings``: verdicts of one curve combined, each with ``curve``, ``kind``, ``status``, ``ranks``,
       ``change_pct``, ``low_pct``, ``high_pct``, ``said``, ``verdicts`` (names of series)
-    - ``next``: what to do, each with ``said`` and ``command`` (empty for none)
+    - ``next``: recommended actions, each with ``said`` and ``command`` (may be empty)
     - ``trials`` of the night, ``extra_trials`` spent on pairs
     - ``assurance``: ``checks``, ``false_alarms``, ``false_alarm_rate``, ``false_alarm_high``, ``source``,
-      ``found_pct`` by number of nights; null where the rule was not measured
+      ``found_pct`` by number of nights; null where it was not measured
 
-    Where two verdicts would have one key, ``benchmarks`` has the worse.
+    Of two verdicts with the same key ``benchmarks`` has the worse.
     """
     worst_last = sorted(judgement.verdicts, key=lambda one: -WORST_FIRST.index(one.status))
     return versioned(
@@ -56,7 +56,7 @@ def _benchmark_fields(verdict: Verdict) -> dict[str, Any]:
 
 
 def _replace_non_finite(value: Any) -> Any:
-    """JSON has no NaN and no infinity."""
+    """Replace NaN and infinity, which JSON lacks, by null."""
     if isinstance(value, dict):
         return {key: _replace_non_finite(one) for key, one in value.items()}
     if isinstance(value, list | tuple):

@@ -1,4 +1,4 @@
-"""A judgement as Markdown that fits a job summary and a comment on a pull request."""
+"""A judgement as Markdown for the summary of a CI job and for a comment on a pull request."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from reports.regression.summary import headline, next_steps, subtitle, title
 from reports.regression.values import Judgement
 
 GITHUB_COMMENT_LIMIT = 65_536
-"""Characters that GitHub takes in one comment."""
+"""Characters that GitHub accepts in a comment."""
 BODY_LIMIT = 60_000
-"""For everything but the last lines."""
+"""Characters before the footer."""
 UNFOLDED_ROWS = 20
-"""What follows is unfolded on demand."""
+"""Rows that are shown; more are folded."""
 MAX_TEXT_LENGTH = 240
 """Characters of a name or a reason."""
 HEADER = "| Status | Curve | Ranks | What | Change (95 %) | Pairs | Why |\n|---|---|--:|---|--:|--:|---|\n"
@@ -25,7 +25,7 @@ ZERO_WIDTH_SPACE = "\u200b"
 
 
 def markdown(judgement: Judgement) -> str:
-    """The whole text, at most :data:`GITHUB_COMMENT_LIMIT` characters, however much there is to be told."""
+    """The whole text, at most :data:`GITHUB_COMMENT_LIMIT` characters."""
     _, shared = wording.short_names(judgement.verdicts)
     facts = [text(subtitle(judgement), 600), *([f"All curves: {code(shared)}"] if shared else [])]
     header = f"## Nightly check: {title(judgement)}\n\n**{text(headline(judgement), 600)}.**\n\n{'  '.join(facts)}\n"
@@ -37,19 +37,19 @@ def markdown(judgement: Judgement) -> str:
         summary = f"<summary>{len(folded):,} more</summary>"
         table += f"\n<details>{summary}\n\n{HEADER}{''.join(folded)}\n</details>\n"
     if len(lines) < len(found):
-        table += f"\n{len(found) - len(lines):,} further rows are left out: there is no room for them here.\n"
+        table += f"\n{len(found) - len(lines):,} further rows do not fit here.\n"
     return header + table + footer
 
 
-def text(said: str, longest: int = MAX_TEXT_LENGTH) -> str:
-    """As it is to be read: nothing in it is markup, breaks a table, or calls a person or an issue by their name."""
+def text(plain: str, longest: int = MAX_TEXT_LENGTH) -> str:
+    """Text with everything escaped that would be markup, break a table, or mention a person or an issue."""
     return MARKUP_CHARACTERS.sub(
-        lambda mark: f"&#{ord(mark[0])};", MENTIONS.sub(rf"\1{ZERO_WIDTH_SPACE}", wording.one_line(said, longest))
+        lambda mark: f"&#{ord(mark[0])};", MENTIONS.sub(rf"\1{ZERO_WIDTH_SPACE}", wording.one_line(plain, longest))
     )
 
 
 def code(name: str, longest: int = MAX_TEXT_LENGTH) -> str:
-    """A name or a command, letter by letter as it is. Backticks would need a fence of their own for some names."""
+    """A name or a command, verbatim. HTML, because names may contain backticks."""
     return f"<code>{MARKUP_CHARACTERS.sub(lambda mark: f'&#{ord(mark[0])};', wording.one_line(name, longest))}</code>"
 
 
@@ -68,7 +68,7 @@ def _next_steps(judgement: Judgement) -> Iterator[str]:
 
 
 def _take_fitting(lines: Iterable[str], remaining: int) -> list[str]:
-    """The first lines that take no more than so many characters."""
+    """The first lines that fit into ``remaining`` characters."""
     kept: list[str] = []
     for line in lines:
         remaining -= len(line)

@@ -1,4 +1,4 @@
-"""A judgement for the terminal: a headline, a table of what is no plain pass, and what to do about it."""
+"""A judgement for the terminal: a headline, a table of what does not simply pass, and the next steps."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from reports.regression.summary import headline, next_steps, subtitle
 from reports.regression.values import Judgement, Status
 
 WIDE_COLUMNS = 100
-"""From so many columns on what changed and its change have a column each."""
+"""Terminal width from which the metric and its change have a column each."""
 MAX_ROWS = 40
 MAX_REASONS = 15
 STYLES: dict[Status, str] = {
@@ -29,13 +29,13 @@ STYLES: dict[Status, str] = {
 
 
 def header_lines(judgement: Judgement) -> list[str]:
-    """The lines to print before the table: the verdict in a sentence, and what was judged."""
+    """Lines above the table: the headline, and what was judged."""
     _, shared = wording.short_names(judgement.verdicts)
     return [f"{headline(judgement)}.", subtitle(judgement), *([f"all curves: {shared}"] if shared else [])]
 
 
 def table(judgement: Judgement, width: int = 110) -> Any:
-    """A rich table, the worst first, or ``None`` where everything passed; rich leaves out colours off a terminal."""
+    """A rich table, the worst first; ``None`` where everything passed. ``width``: columns of the terminal."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -56,7 +56,7 @@ def table(judgement: Judgement, width: int = 110) -> Any:
 
 
 def footer_lines(judgement: Judgement) -> list[str]:
-    """The lines to print after it: reasons, what to do next, and how often the rule is wrong."""
+    """Lines below the table: reasons, next steps, and the error rates of the rule."""
     found = rows(judgement)
     omitted = [f"… and {len(found) - MAX_ROWS:,} more; `--json` has them all"] if len(found) > MAX_ROWS else []
     return [

@@ -98,7 +98,7 @@ def test_where_all_passed_there_is_no_table_and_the_count_is_told():
 
 def test_what_the_rule_gets_wrong_is_always_said():
     assert "7 in 31,000 checks, 0.0226 % (at most 0.0465 %)" in terminal.footer_lines(judgements.everything())[-1]
-    assert "has not been measured" in terminal.footer_lines(one_each("pass"))[-1]
+    assert "have not been measured" in terminal.footer_lines(one_each("pass"))[-1]
 
 
 # JSON
@@ -226,7 +226,7 @@ def test_markdown_fits_a_comment_and_is_a_table_of_every_row(judgement):
     html = rendered(judgement)
     told = html.count("<tr>") - html.count("<thead>")
     expected = len(rows(judgement))
-    assert told == expected or f"{expected - told:,} further rows are left out" in html
+    assert told == expected or f"{expected - told:,} further rows do not fit here" in html
     assert html.count("<td") == 7 * told
 
 

@@ -194,7 +194,7 @@ def test_where_fewer_ranks_got_faster_nothing_is_lost():
         return pass_scaling_without_slowdown(members)[1][2]
 
     assert told(-0.05).status == "pass"
-    assert "got faster" in told(-0.05).reason
+    assert "became faster" in told(-0.05).reason
     assert told(0.05).status == "regressed"
 
 

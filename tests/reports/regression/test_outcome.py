@@ -48,17 +48,17 @@ def test_the_headline_names_the_worst_and_counts_all():
     assert said.startswith(
         "3 of 54 series regressed: ddp/gloo mlp lost 10.4 % (8.9–11.8) of its throughput; and 1 more such finding; "
     )
-    assert said.endswith("43 passed, 1 improved, 1 new, 3 could not be told, 1 suspect, 1 missing, 1 failed")
+    assert said.endswith("43 passed, 1 improved, 1 new, 3 could not be judged, 1 suspect, 1 missing, 1 failed")
 
 
 @pytest.mark.parametrize(
     ("judgement", "said"),
     [
-        (of(), "Nothing was judged: there is no series to be seen"),
+        (of(), "Nothing was judged: there are no series"),
         (one_each("pass"), "The only series passed"),
         (one_each("pass", "pass"), "All 2 series passed"),
         (one_each("pass", "pass", "new"), "2 of 3 series passed; 1 new"),
-        (one_each("new", "new"), "All 2 series are new: there are no nights before to judge by"),
+        (one_each("new", "new"), "All 2 series are new: there are too few earlier nights"),
         (
             of(verdict("a", "regressed", "step", 10, 8, 12)),
             "The only series regressed: a takes 10.0 % (8.0–12.0) longer for a step",
@@ -77,7 +77,7 @@ def test_the_headline_names_the_worst_and_counts_all():
         ),
         (
             of(verdict("a", "incomparable", reason="torch 2, not 1"), verdict("b", "inconclusive")),
-            "All 2 series could not be told: a: torch 2, not 1; and 1 more",
+            "All 2 series could not be judged: a: torch 2, not 1; and 1 more",
         ),
         (
             of(verdict("a", "missing", reason="was there"), verdict("b", "new")),
@@ -100,7 +100,7 @@ def test_what_to_do_next_has_commands_that_can_be_copied():
 def test_pairs_of_files_are_asked_for_as_a_file():
     waiting = [verdict(name, "suspect", pairs_wanted=wanted, pairs_used=4) for name, wanted in (("a", 8), ("b", 16))]
     (step,) = next_steps(of(*waiting, from_files=True))
-    assert str(step).startswith("suspect: up to 16 pairs wanted for each of 2 series:")
+    assert str(step).startswith("suspect: up to 16 pairs needed for each of 2 series:")
     assert "--pairs P.csv" in str(step)
 
 
