@@ -1,4 +1,4 @@
-"""``check --accept``: a change that was meant is recorded, and the new level becomes the base."""
+"""``check --accept``: record an intended change, so that the new level becomes the reference."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from reports.regression.values import Metric, Status
 
 @dataclass(frozen=True)
 class AcceptResult:
-    """What was recorded."""
+    """The acceptance that was recorded."""
 
     found: Acceptance
 
@@ -33,13 +33,19 @@ class AcceptResult:
 
 
 def accept(store_url: str, pattern: str, because: str | None, suite: str | None = None) -> AcceptResult:
-    """Accept the newest level of a curve, or of an ingested benchmark, from the night on which it was first found to
-    have regressed.
+    """Accept the newest level of a curve or of an ingested benchmark, from the first night on which it regressed.
 
-    ``wanted``: its name, or a part that no other has. Raises :class:`UsageError`.
+    Args:
+        store_url: The store.
+        pattern: The name of the curve, or a part of it that no other name has.
+        because: The reason, recorded with the acceptance.
+        suite: The suite of the curve; default: that of the newest night.
+
+    Raises:
+        UsageError: For a missing reason, an empty store, or an unknown or ambiguous name.
     """
     if not because or not because.strip():
-        raise UsageError('--accept: say why, for whoever reads it next: --because "…"')
+        raise UsageError('--accept: needs a reason: --because "…"')
     store = open_store(store_url, create=False, upgrade=True)
     ledger = store.ledger
     series = {**_sweep_curves(store, suite), **_ingested_curves(ledger)}
@@ -55,7 +61,7 @@ def accept(store_url: str, pattern: str, because: str | None, suite: str | None 
 
 
 SeriesByCurve = dict[str, tuple[set[tuple[str, Metric]], list[str]]]
-"""By curve: its series, and the nights it is measured on, the oldest first."""
+"""By curve: its series, and the nights on which it was measured, the oldest first."""
 
 
 def _sweep_curves(store: Store, suite: str | None) -> SeriesByCurve:
@@ -86,7 +92,7 @@ def _match_curve(pattern: str, curves: Sequence[str]) -> str:
 def _first_regressed_night(
     nights: Sequence[str], series: set[tuple[str, Metric]], statuses: Mapping[tuple[str, str, Metric], Status]
 ) -> str:
-    """The first of the nights in a row, up to the newest, on which the curve had regressed; else the newest."""
+    """The first of the consecutive nights up to the newest on which the curve regressed; else the newest."""
     since = nights[-1]
     for night in reversed(nights):
         if not any(statuses.get((night, name, metric)) == "regressed" for name, metric in series):

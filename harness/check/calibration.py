@@ -87,11 +87,13 @@ def calibrate_store(
             f"step times in {place}", partial(resampled_suite, own), min(checks, OWN_HISTORY_CHECKS), stderr_console
         )
         own_history_reason = (
-            "" if on_own else f"not calibrated on {place}: no series has {MIN_RESAMPLED_NIGHTS} nights of two trials"
+            ""
+            if on_own
+            else f"not calibrated on the store's own history: no series has {MIN_RESAMPLED_NIGHTS} nights of two trials"
         )
         found += on_own
     except (StoreError, UsageError) as problem:
-        own_history_reason = f"not calibrated on {place}: {problem}"
+        own_history_reason = f"not calibrated on the store's own history: {problem}"
     if keep is not None:
         write_atomically(
             keep, StoredAssurance(rule=rule_fingerprint(RULE), assurance=assurance).model_dump_json(indent=2) + "\n"

@@ -1,8 +1,7 @@
-"""``check``: the newest night of a store, or of anyone's files, against its history: gather, judge, confirm, say.
+"""``check``: judge the newest night of a store or of CSV files against its history.
 
-``check --pairs-only``: the cases of a suite under this code and another commit, in turn; no history is needed.
-
-What a pull request asks: every case counts as suspect until the pairs have answered.
+``check --pairs-only`` needs no history: the cases of a suite are run in interleaved pairs under this code and another
+commit, and each counts as suspect until its pairs give an answer.
 """
 
 from __future__ import annotations
@@ -50,12 +49,12 @@ from reports.regression.subjects import CellMeasures, Subject
 from reports.regression.values import WORST_FIRST, Judgement, MetricSeries
 
 SINGLE_NIGHT_RULE = Rule(windows=(1,), least_nights=1)
-"""Where one night is the only reference there is nothing to look back over."""
+"""The rule where a single night is the reference."""
 
 
 @dataclass(frozen=True)
 class CheckResult:
-    """A judgement, and the series it is of."""
+    """A judgement with the series it is based on."""
 
     judgement: Judgement
     series: tuple[MetricSeries, ...]
@@ -64,9 +63,18 @@ class CheckResult:
 def check_sweep(
     place: str, which: SweepSelection, confirmation: ConfirmOptions, command: str, stderr_console: Console
 ) -> CheckResult:
-    """Judge a sweep of a store and the benchmarks ingested since the one before it; the verdicts are kept.
+    """Judge a sweep of a store and the benchmarks ingested since the sweep before it; the verdicts are stored.
 
-    Raises :class:`UsageError` and :class:`harness.errors.StoreError`.
+    Args:
+        place: The store.
+        which: The sweep to judge, and what to compare it with.
+        confirmation: Whether suspects are run again in pairs, and against which commit.
+        command: The command line, for the judgement.
+        stderr_console: Shows the progress of pairs.
+
+    Raises:
+        UsageError: Where there is nothing to judge, or pairs cannot be run here.
+        StoreError: Where the store cannot be read or written.
     """
     folder = artifact_folder(place, "pairs")
     store = open_store(place, create=False, upgrade=True)
@@ -106,7 +114,7 @@ def _repeat_options(place: str, suite: str | None) -> tuple[str, ...]:
 
 
 def check_files(history: Path, current: Path, pairs: Path | None, command: str) -> CheckResult:
-    """Judge anyone's numbers. Raises :class:`UsageError`."""
+    """Judge the readings of CSV files, see :mod:`harness.importers.night_csv`. Raises :class:`UsageError`."""
     series = read_histories(history, current, pairs)
     members = judge_series([(Subject(one.name, one.metric, one.name, one.name, 0), one) for one in series], RULE)
     nights = [one.newest.night for one in series if one.newest]
@@ -156,15 +164,18 @@ def _judge_sweep(
 
 
 def _base_commit(found: SweepHistory, suspects: Sequence[JudgedSeries]) -> str | None:
-    """The baseline's own commit, where one night is the only reference; else that of the last good night."""
+    """The commit of the baseline, where a single night is the reference; else of the last good night."""
     if found.pinned is not None:
         return next((night.commit for night in found.past if night.night == found.pinned), None)
     return last_good_commit(suspects, found.past, found.judged, max(RULE.windows) - 1)
 
 
 def build_result(members: Sequence[JudgedSeries], *, with_assurance: bool = True, **fields: Any) -> CheckResult:
-    """``with_assurance``: the rule's measured rates are of this kind of check. ``about``: the judgement's other
-    fields."""
+    """Combine verdicts to a judgement.
+
+    ``with_assurance``: whether the measured error rates of the rule apply to this kind of check. ``fields``: other
+    fields of the judgement.
+    """
     ranked = sorted(members, key=lambda one: (WORST_FIRST.index(one[2].status), -abs(one[2].change_pct or 0)))
     judgement = Judgement(
         verdicts=tuple(verdict for _, _, verdict in ranked),
@@ -176,10 +187,10 @@ def build_result(members: Sequence[JudgedSeries], *, with_assurance: bool = True
 
 
 def check_pairs(suite: str, base_rev: str, place: str, command: str, stderr_console: Console) -> CheckResult:
-    """Run and judge them; the trials are stored. Raises :class:`UsageError`."""
+    """Run the cases of a suite in interleaved pairs with ``base_rev`` and judge them. Raises :class:`UsageError`."""
     head = head_tree()
     if head.commit == short_commit(base_rev) and not head.changed_files:
-        raise UsageError(f"--base-rev {base_rev} is the commit that is checked out; name the one to compare with")
+        raise UsageError(f"--base-rev {base_rev} is the commit that is checked out; name another one to compare with")
     planned = plan_sweep(SuiteRequest(suite))
     suite_plan = prepare_data(planned.plan, planned.plugins.workloads, stderr_console)
     environment = read_environment()
@@ -217,7 +228,7 @@ def check_pairs(suite: str, base_rev: str, place: str, command: str, stderr_cons
 
 
 def _skipped_series(suite_plan: Plan) -> list[JudgedSeries]:
-    """Cases that can't run here: nobody has seen them pass."""
+    """Cases that cannot run here, as missing: they were not seen to pass."""
     series = [
         (
             Subject(skip.case.key, "step", skip.case.curve, skip.case.key, skip.case.ranks),

@@ -1,6 +1,6 @@
-"""Suspicions that no pair can settle: the code did not change, or there is no base to hold it against.
+"""Confirmation of a night's suspects by interleaved pairs of head and base, as many as the rule needs.
 
-Confirming a night's suspects: pairs of head and base until each has its answer, as many as the rule asks for.
+Also the suspects that pairs cannot decide, because the code did not change or there is no base to compare it with.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from reports.regression.values import Status
 
 @dataclass(frozen=True)
 class ConfirmOptions:
-    """Whether suspects are run again, and against what; ``None``: the last good commit."""
+    """Whether suspects are run again in pairs, and against which commit; ``None``: the last good one."""
 
     requested: bool = False
     base_rev: str | None = None
 
 
 def resolve_unchanged_code(members: Sequence[JudgedSeries], commit: str) -> list[JudgedSeries]:
-    """Suspects whose code is that of the last good night: pairs would hold the same code against itself."""
+    """Resolve suspects whose code is that of the last good night: pairs would compare it with itself."""
     reason = f"the code is that of the last good night ({commit}): the machine changed"
-    # What chance hardly does, the machine did: then nobody can say how the code would have done.
+    # A change too large for chance was caused by the machine, and hides what the code would have shown.
     return [
         resolve_suspect(member, "inconclusive" if is_unmistakable(member[2], RULE) else "pass", reason)
         for member in members
@@ -43,20 +43,23 @@ def resolve_unchanged_code(members: Sequence[JudgedSeries], commit: str) -> list
 
 
 def leave_inconclusive(members: Sequence[JudgedSeries], cause: str) -> list[JudgedSeries]:
-    """Suspects that can't be confirmed."""
+    """Resolve suspects that cannot be confirmed."""
     return [resolve_suspect(member, "inconclusive", f"{cause}; {member[2].reason}") for member in members]
 
 
 def base_problem(base: str | None, *, explicit: bool) -> str:
-    """Why the base can't be checked out; empty where it can. Raises :class:`UsageError` where it was ``asked`` for."""
+    """Why the base cannot be checked out; empty where it can.
+
+    Raises :class:`UsageError` where it was named on the command line (``explicit``).
+    """
     if base is None:
-        return "no night before has a commit that can be checked out: name one with --base-rev"
+        return "no earlier night has a commit that can be checked out: name one with --base-rev"
     try:
         find_commit(base)
     except UsageError as problem:
         if explicit:
             raise
-        return f"the last good commit {base} is not to be had here ({problem}); name another with --base-rev"
+        return f"the last good commit {base} is not available here ({problem}); name another with --base-rev"
     return ""
 
 
@@ -66,7 +69,7 @@ JudgeFunction = Callable[[Mapping[str, CellMeasures]], Sequence[JudgedSeries]]
 
 @dataclass(frozen=True)
 class ConfirmResult:
-    """Every subject with its verdict, the base that suspects were held against, and the trials that took."""
+    """Every subject with its verdict, the base that suspects were compared with, and the number of trials run."""
 
     members: Sequence[JudgedSeries]
     base: str | None = None
@@ -75,7 +78,7 @@ class ConfirmResult:
 
 @dataclass
 class NightPairs:
-    """The pairs of a night against one base, as they come."""
+    """The pairs of a night with one base, as they are run."""
 
     numbers: dict[str, dict[str, dict[int, dict[str, float]]]] = field(
         default_factory=lambda: {"head": defaultdict(dict), "base": defaultdict(dict)}
@@ -83,7 +86,7 @@ class NightPairs:
     next_pair: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     """By case key."""
     failed: dict[str, list[PairTrial]] = field(default_factory=lambda: defaultdict(list))
-    """By case key: trials that gave no number."""
+    """By case key: trials without a valid number."""
     trials: int = 0
 
     def add(self, found: PairTrial) -> None:
@@ -95,13 +98,13 @@ class NightPairs:
             self.failed[found.key].append(found)
 
     def hopeless(self, key: str) -> bool:
-        """Two trials and more have failed, and not fewer than pairs have gone well."""
+        """Whether at least two trials of a case have failed, and as many as pairs have succeeded."""
         good = self.numbers["head"].get(key, {}).keys() & self.numbers["base"].get(key, {}).keys()
         return len(self.failed[key]) >= 2 and len(self.failed[key]) >= len(good)
 
 
 def stored_pairs(ledger: Ledger, night: str, head: str | None, base: str | None) -> NightPairs:
-    """What earlier calls measured for a night of these two commits; none where a side's commit is unknown."""
+    """Pairs of a night that earlier calls stored for these two commits; none where a commit is unknown."""
     pairs = NightPairs()
     for found in ledger.pairs(night):
         if found.commit == {"head": head, "base": base}[found.side]:
@@ -121,13 +124,26 @@ def confirm_suspects(
     folder: Path,
     watcher: PairWatcherProtocol,
 ) -> ConfirmResult:
-    """Run pairs until no verdict asks for more, or they give none. Every trial is stored when it ends.
+    """Run pairs until no verdict needs more, or until they give no more numbers.
 
-    Pairs that an earlier call stored against the same two commits count. Raises :class:`UsageError`.
+    Every trial is stored when it ends. Pairs that an earlier call stored for the same two commits count.
+
+    Args:
+        night: The night whose suspects are confirmed.
+        cases: The cases that may be run.
+        base_rev: The commit of the base.
+        environment: The id of the environment, for the trials.
+        ledger: Where trials are stored.
+        judge: From the numbers of the pairs to verdicts.
+        folder: For logs and the files of failed trials.
+        watcher: Shows the progress.
+
+    Raises:
+        UsageError: Where the base cannot be checked out.
     """
     by_key = {case.key: case for case in cases}
     base_commit, head_code = short_commit(base_rev), head_tree()
-    # Of changed files nobody knows what they were when they were measured.
+    # Files that differ from the commit may have differed in another way in an earlier call.
     pairs = stored_pairs(ledger, night, None if head_code.changed_files else head_code.commit, base_commit)
     verdicts = judge(pairs.numbers)
     if not _pairs_to_run(verdicts, by_key, pairs):
@@ -143,7 +159,7 @@ def confirm_suspects(
                     ledger.add_pair(found)
                     pairs.add(found)
             verdicts = judge(pairs.numbers)
-            # Trials can go well and lack the very number that is asked for.
+            # Successful trials may still lack the number that is needed.
             if _total_pairs_used(verdicts) == used or head.unavailable_reason or base.unavailable_reason:
                 break
         resolved = [
@@ -160,7 +176,7 @@ def _total_pairs_used(verdicts: Sequence[JudgedSeries]) -> int:
 def _pairs_to_run(
     verdicts: Sequence[JudgedSeries], cases: Mapping[str, Case], pairs: NightPairs
 ) -> dict[tuple[int, int, bool], list[str]]:
-    """By first pair, number of pairs, and whether the parts of a step are told apart: the cases to run."""
+    """The cases to run, by first pair, number of pairs, and whether steps are decomposed."""
     needs: dict[str, tuple[int, bool]] = {}
     for subject, _, verdict in verdicts:
         if verdict.status != "suspect" or any(pairs.hopeless(key) for key in subject.keys):
@@ -177,9 +193,9 @@ def _pairs_to_run(
 
 
 def _resolve_without_pairs(one: JudgedSeries, pairs: NightPairs, side: str) -> JudgedSeries:
-    """A suspect without an answer: failed where the running code fails, else inconclusive, with the reason.
+    """Resolve a suspect without an answer: failed where only the running code failed, else inconclusive.
 
-    ``side``: why one of the two can't be run at all.
+    ``side``: why one of the sides cannot be run at all.
     """
     subject, _, verdict = one
     failed = [trial for key in subject.keys for trial in pairs.failed[key]]
@@ -193,8 +209,10 @@ def _resolve_without_pairs(one: JudgedSeries, pairs: NightPairs, side: str) -> J
 def last_good_commit(
     members: Sequence[JudgedSeries], past: Sequence[NightFacts], judged: EarlierVerdicts, back: int
 ) -> str | None:
-    """Of the newest night before the last ``back`` on which all of these series stood well: it can't hold what those
-    nights are suspected of. The oldest such night where there are no others; ``None`` where no commit is known.
+    """The commit of the newest night before the last ``back`` on which all of these series were good.
+
+    Newer nights may contain the change that is suspected. Where there are no earlier ones it is that of the oldest
+    good night; ``None`` where no commit is known.
     """
     order = {night.night: place for place, night in enumerate(past)}
     wanted = [(subject, {night.night for night in series.past}) for subject, series, _ in members]
@@ -210,7 +228,7 @@ def last_good_commit(
 
 
 def check_head_commit(measured: str | None, *, changed: bool) -> None:
-    """Raises :class:`UsageError` where the night measured other code than is running."""
+    """Raise :class:`UsageError` where the night measured other code than is running."""
     here = head_tree()
     if measured is not None and (here.commit != measured or (here.changed_files and not changed)):
         raise UsageError(
@@ -220,6 +238,6 @@ def check_head_commit(measured: str | None, *, changed: bool) -> None:
 
 
 def check_same_machine(place: Mapping[str, str]) -> None:
-    """Raises :class:`UsageError` where the sweep ran on another machine, or with other versions."""
+    """Raise :class:`UsageError` where the sweep ran on another machine or with other versions."""
     if differences := describe_differences(read_environment().place, place):
         raise UsageError(f"--confirm: the newest sweep ran elsewhere ({differences}); confirm it there, or sweep here")

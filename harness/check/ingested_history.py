@@ -1,4 +1,4 @@
-"""Ingested benchmarks as series: each file was one run, all runs of a label are one night."""
+"""The history of ingested benchmarks: each file is a run, all runs with one label are a night."""
 
 from __future__ import annotations
 
@@ -21,23 +21,30 @@ RunsByNight = Mapping[str, Sequence[IngestedRun]]
 
 @dataclass(frozen=True)
 class IngestedHistory:
-    """The newest ingested night with its series; without anything where it is not tonight's, nor the night before's."""
+    """The newest ingested night with its series; empty where it is older than the night before the newest sweep."""
 
     night: str | None = None
     tonight: str | None = None
-    """The same, where its runs are tonight's."""
+    """The same, where its runs belong to the newest sweep."""
     series: tuple[tuple[Subject, MetricSeries], ...] = ()
     past: tuple[NightFacts, ...] = ()
-    """Commits and places of the nights before; no numbers."""
+    """Commits and machines of the earlier nights, without numbers."""
     commit: str | None = None
-    """That tonight's runs measured."""
+    """The commit that tonight's runs measured."""
     judged: EarlierVerdicts = field(default_factory=EarlierVerdicts)
     runs: int = 0
 
 
 def gather_ingested(ledger: Ledger, sweeps: Sequence[NightRow], newest: NightFacts | None) -> IngestedHistory:
-    """Tonight's runs are those since the sweep before the newest. Where the night before had some and tonight has
-    none, they are missing. ``sweeps``: those before the newest, the oldest first.
+    """Read the newest ingested night.
+
+    Tonight's runs are those since the sweep before the newest. Where the night before had some and tonight has none,
+    they are missing.
+
+    Args:
+        ledger: Of the store.
+        sweeps: The sweeps before the newest, the oldest first.
+        newest: The newest sweep; ``None`` where the store has none.
     """
     nights = ledger.ingested_nights(NIGHTS_KEPT + 1)
     if not nights:
@@ -72,7 +79,7 @@ def gather_ingested(ledger: Ledger, sweeps: Sequence[NightRow], newest: NightFac
 
 
 def _facts(night: str, runs: Sequence[IngestedRun]) -> NightFacts:
-    """All runs of a night are of one place, or only those of its first count."""
+    """The facts of a night, from its first run."""
     commit = runs[0].commit
     return NightFacts(
         night=night,
@@ -92,7 +99,7 @@ def _series(
     newest: str | None,
     judged: EarlierVerdicts,
 ) -> MetricSeries | None:
-    """``None`` for a benchmark that was gone the night before already."""
+    """The series of a benchmark; ``None`` where the last earlier night did not run it either."""
     before = [night for night in past if night in runs]
     newest_runs = runs.get(newest, ()) if newest else ()
     if not newest_runs or newest is None:

@@ -1,4 +1,4 @@
-"""Interleaved pairs: the same cases under the running code and under another commit, in turn, in one session."""
+"""Interleaved pairs: the same cases alternately under the running code and another commit, in one session."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from harness.planning.plan import shuffle_cases
 from harness.store.ledger import PairTrial
 
 MAX_FAILED_PAIRS = 2
-"""Pairs of a case in a row that gave no number: the next would cost its time and give none either."""
+"""Consecutive failed pairs after which a case is given up."""
 
 
 class PairWatcherProtocol(Protocol):
-    """Is told what happens, to show it to people."""
+    """Shows the progress of pairs."""
 
     def begins(self, case: Case, pair: int, side: str) -> None: ...
 
@@ -28,10 +28,16 @@ class PairWatcherProtocol(Protocol):
 
 @contextmanager
 def open_sides(rev: str, cases: Sequence[Case], folder: Path, environment: str) -> Iterator[tuple[Side, Side]]:
-    """Head and base, ready for :func:`interleave` as often as it takes; afterwards nothing of them is left.
+    """Head and base, for any number of calls of :func:`interleave`. Their processes and worktree end with the context.
 
-    ``cases``: all that may be asked of them. ``folder``: for logs, and what failed trials leave.
-    Raises :class:`harness.errors.UsageError`.
+    Args:
+        rev: The commit of the base.
+        cases: All cases that may be run.
+        folder: For logs and the files of failed trials.
+        environment: The id of the environment, for the trials.
+
+    Raises:
+        UsageError: Where the base cannot be checked out.
     """
     context = PairContext(folder, environment, backends_of(cases))
     head = head_tree()
@@ -51,11 +57,21 @@ def interleave(
     seed: int = 0,
     decompose: bool = False,
 ) -> Iterator[PairTrial]:
-    """Pairs ``first_pair`` and the next of every case, each trial as it ends.
+    """Run pairs of every case; yields each trial when it ends.
 
-    A side that can't be run gives each case one failed trial with the reason, and nothing else is run; its
-    ``unavailable_reason`` says the same. A case that fails again and again is given up. ``decompose``: tell the parts
-    of a step apart, where that is what the suspicion is about; nothing else is measured after a window.
+    A side that cannot be run gives one failed trial for each case, with :attr:`Side.unavailable_reason`; nothing else
+    is run then. A case is given up after :data:`MAX_FAILED_PAIRS` failed pairs in a row.
+
+    Args:
+        sweep: The night whose suspects are confirmed.
+        cases: The cases to run.
+        head: The running code.
+        base: The code to compare it with.
+        first_pair: Number of the first pair.
+        pairs: Number of pairs.
+        watcher: Shows the progress.
+        seed: Seed of the order of the cases.
+        decompose: Decompose steps, where the suspicion is about a part of them.
     """
     pair_cases = [timing_only_case(case, decompose=decompose) for case in cases]
     failed: Counter[str] = Counter()
@@ -87,17 +103,17 @@ def interleave(
 
 
 def pair_schedule(cases: Sequence[Case], first_pair: int, pairs: int, seed: int) -> Iterator[tuple[int, Case]]:
-    """Every case once a round of pairs, each round in its own seeded order (pure)."""
+    """Every case once a round, each round in its own seeded order."""
     for pair in range(first_pair, first_pair + pairs):
         for case in shuffle_cases(cases, seed, pair):
             yield pair, case
 
 
 def side_order(pair: int) -> tuple[SideName, SideName]:
-    """Who goes first takes turns, so that what drifts in the course of a pair cancels over two of them (pure)."""
+    """The sides take turns in going first, so that a drift within pairs cancels over two of them."""
     return ("head", "base") if pair % 2 == 0 else ("base", "head")
 
 
 def timing_only_case(case: Case, *, decompose: bool) -> Case:
-    """The night's case without what it measured beside its steps (pure)."""
+    """The case without the measurements beside its steps."""
     return case.model_copy(update={"own_cost": False, "roofline": False, "decompose": decompose})

@@ -1,4 +1,4 @@
-"""Micro-benchmarks (``suites/test_micro.py``) as fresh processes of pytest: each leaves a file for ``ingest``."""
+"""Runs of the micro-benchmarks (``suites/test_micro.py``): fresh pytest processes that write files for ``ingest``."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CODE_ROOT = Path(__file__).resolve().parents[2]
 """The folder that holds the code's packages."""
 BENCHMARK_FILE = SUITES_FOLDER / "test_micro.py"
 NAME_PREFIX = f"{SUITES_FOLDER.name}/{BENCHMARK_FILE.name}"
-"""How the names of its benchmarks begin."""
+"""Prefix of the names of its benchmarks."""
 RUNS_PER_NIGHT = 3
 TIMEOUT_S = 300.0
 PYTEST_TESTS_FAILED, PYTEST_NO_TESTS_COLLECTED = 1, 5
@@ -30,12 +30,12 @@ _FAILED = re.compile(r"^(?:FAILED|ERROR) \S+?::(?P<test>.+?)(?: - (?P<why>.*))?$
 
 @dataclass(frozen=True)
 class MicroRun:
-    """How one process of pytest ended."""
+    """The outcome of one process of pytest."""
 
     file: Path | None
-    """pytest-benchmark's JSON with the benchmarks that gave numbers; ``None`` where none did, for :attr:`reason`."""
+    """pytest-benchmark's JSON; ``None`` where no benchmark gave a number, with :attr:`reason`."""
     failed: dict[str, str] = field(default_factory=dict)
-    """Benchmarks that gave none, by their full names, with the last line of what was wrong."""
+    """Failed benchmarks by full name, with the last line of the error."""
     reason: str | None = None
 
 
@@ -46,7 +46,7 @@ def run_night(
     matching: str | None = None,
     timeout_s: float = TIMEOUT_S,
 ) -> tuple[MicroRun, ...]:
-    """Run the file ``runs`` times, each time in a fresh process; results go to ``folder``. See :func:`run_once`."""
+    """Run all micro-benchmarks ``runs`` times in fresh processes; files go to ``folder``. See :func:`run_once`."""
     return tuple(
         run_once(folder / f"micro-{number}.json", only, matching, timeout_s=timeout_s) for number in range(runs)
     )
@@ -59,11 +59,18 @@ def run_once(
     tree: Path | None = None,
     timeout_s: float = TIMEOUT_S,
 ) -> MicroRun:
-    """One fresh process.
+    """Run micro-benchmarks in one fresh process.
 
-    ``only``: full names of benchmarks; ``matching``: pytest's ``-k``. ``tree``: a checkout whose code is measured
-    instead of this one's; the benchmarks are this one's all the same, so that only what they call can differ.
-    Raises :class:`UsageError` where pytest-benchmark is not installed.
+    Args:
+        target: The file to write.
+        only: Full names of benchmarks; default: all.
+        matching: pytest's ``-k``.
+        tree: A checkout whose code is measured instead of this one's. The benchmarks are this one's in any case, so
+            that only the code that they call differs.
+        timeout_s: Seconds after which the process is killed.
+
+    Raises:
+        UsageError: Where pytest-benchmark is not installed.
     """
     if importlib.util.find_spec("pytest_benchmark") is None:
         raise UsageError('micro-benchmarks need pytest-benchmark: run `pip install "scaling-harness[micro]"`')
@@ -75,7 +82,7 @@ def run_once(
 
 
 def pytest_command(target: Path, only: Sequence[str] = (), matching: str | None = None) -> list[str]:
-    """pytest's arguments (pure): nobody's settings, plugins or cache, and names that begin with ``suites/``."""
+    """pytest's command line: without settings, plugins and cache of the user, and with names below ``suites/``."""
     chosen = [f"{BENCHMARK_FILE}::{name.partition('::')[2] or name}" for name in only] or [str(BENCHMARK_FILE)]
     return [
         sys.executable,
@@ -105,12 +112,12 @@ def pytest_command(target: Path, only: Sequence[str] = (), matching: str | None 
 
 
 def read_result(target: Path, status: int | None, output: str, timeout_s: float) -> MicroRun:
-    """What pytest's exit status, words and file mean. ``None`` for a status: it took too long."""
+    """Interpret pytest's exit status (``None`` for a timeout), output and file."""
     if status is None:
         return MicroRun(None, reason=f"took longer than {timeout_s:g} s; {_error_line(output)}")
     failed = {f"{NAME_PREFIX}::{match['test']}": match["why"] or "failed" for match in _FAILED.finditer(output)}
     if status == PYTEST_NO_TESTS_COLLECTED:
-        return MicroRun(None, reason="no benchmark has such a name, or all were skipped")
+        return MicroRun(None, reason="no benchmark matches, or all were skipped")
     first = next((f"{name}: {why}" for name, why in failed.items()), _error_line(output))
     if status not in (0, PYTEST_TESTS_FAILED):
         return MicroRun(None, failed, f"pytest ended with status {status}: {first}")
@@ -120,7 +127,7 @@ def read_result(target: Path, status: int | None, output: str, timeout_s: float)
 
 
 def _run(arguments: Sequence[str], source: Path, timeout_s: float) -> tuple[int | None, str]:
-    """Exit status and output; no status where it had to be ended. Nothing of it is left running."""
+    """Exit status and output; the status is ``None`` after a timeout. No process is left running."""
     process = subprocess.Popen(
         arguments,
         cwd=source,
@@ -146,17 +153,17 @@ def _run(arguments: Sequence[str], source: Path, timeout_s: float) -> tuple[int 
 def _environment(source: Path) -> dict[str, str]:
     env = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     paths = [str(source), *filter(None, [env.get("PYTHONPATH")])]
-    # A line of the summary is cut to the width of the terminal, and with it the reason.
+    # pytest cuts lines of its summary, and with them the reasons, to the width of the terminal.
     return env | {"PYTHONPATH": os.pathsep.join(paths), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "COLUMNS": "2000"}
 
 
 def _end(process: subprocess.Popen[str]) -> None:
-    """With all that it started and that stayed in its process group; ranks of its own end with it."""
+    """Kill the process group; ranks of a benchmark end with their parent."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
 
 
 def _error_line(output: str) -> str:
-    """pytest's own, else whatever was said last."""
+    """pytest's error line, else the last line of the output."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
-    return next((line for line in lines if line.startswith("ERROR")), lines[-1] if lines else "it said nothing")
+    return next((line for line in lines if line.startswith("ERROR")), lines[-1] if lines else "no output")

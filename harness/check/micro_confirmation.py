@@ -1,6 +1,6 @@
-"""Interleaved pairs of micro-benchmarks: fresh processes of pytest over two trees, in turn.
+"""Verdicts on ingested benchmarks. Suspects of our own micro-benchmarks are confirmed by interleaved pairs.
 
-Ingested benchmarks judged; of the suite's own the suspects are run again in both trees until each is answered.
+A pair is two fresh processes of pytest, one over each tree.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from reports.regression.rule import RULE
 
 
 class MicroPair(FrozenModel):
-    """One benchmark on both sides: of each the median of a fresh process, in seconds."""
+    """One benchmark on both sides: the median of a fresh process each, in seconds."""
 
     benchmark: str
     pair: int
@@ -41,16 +41,26 @@ class MicroPair(FrozenModel):
     head_s: float | None
     base_s: float | None
     reason: str = ""
-    """Why a side gave no number."""
+    """Why a side has no number."""
 
 
 def interleave_micro(
     names: Sequence[str], head: SourceTree, base: SourceTree, folder: Path, first_pair: int, pairs: int
 ) -> Iterator[MicroPair]:
-    """Pairs ``first_pair`` and the next of the benchmarks, by their full names. All are run in one process a side.
+    """Run pairs of benchmarks, all in one process a side.
 
-    The benchmarks are the running code's on both sides, so that only what they call can differ. ``folder``: for
-    pytest-benchmark's files. Raises :class:`harness.errors.UsageError` where pytest-benchmark is not installed.
+    The benchmarks are those of the running code on both sides, so that only the code that they call differs.
+
+    Args:
+        names: Full names of benchmarks.
+        head: The running code.
+        base: The code to compare it with.
+        folder: For pytest-benchmark's files.
+        first_pair: Number of the first pair.
+        pairs: Number of pairs.
+
+    Raises:
+        UsageError: Where pytest-benchmark is not installed.
     """
     trees: dict[SideName, SourceTree] = {"head": head, "base": base}
     remaining, failures_in_a_row = list(names), dict.fromkeys(names, 0)
@@ -69,7 +79,7 @@ def interleave_micro(
 
 
 def make_micro_pair(name: str, pair: int, head: MicroRun, base: MicroRun) -> MicroPair:
-    """What both runs say of one benchmark (pure but for the files it reads)."""
+    """One benchmark in the files of both runs."""
     head_s, base_s = medians_s(head).get(name), medians_s(base).get(name)
     reasons = [
         f"{side}: {run.failed.get(name) or run.reason or 'gave no number'}"
@@ -80,7 +90,7 @@ def make_micro_pair(name: str, pair: int, head: MicroRun, base: MicroRun) -> Mic
 
 
 def medians_s(run: MicroRun) -> dict[str, float]:
-    """By benchmark; none where the process gave no file."""
+    """Median seconds by benchmark; empty where the process wrote no file."""
     if run.file is None:
         return {}
     return {one.benchmark: median(one.seconds) for one in read_pytest_benchmark(run.file)}
@@ -89,9 +99,10 @@ def medians_s(run: MicroRun) -> dict[str, float]:
 def judge_ingested(
     ingested: IngestedHistory, confirmation: ConfirmOptions, ledger: Ledger, folder: Path
 ) -> ConfirmResult:
-    """Benchmarks that are none of the suite's own stay suspect: nobody here can run them again.
+    """Judge ingested benchmarks, and confirm suspects where that is requested.
 
-    An answer that pairs gave earlier stands. Raises :class:`harness.errors.UsageError`.
+    Benchmarks of other projects stay suspect, because they cannot be run again here. A stored answer of earlier pairs
+    stands. Raises :class:`harness.errors.UsageError`.
     """
     members = _with_stored_answers(judge_series(ingested.series, RULE), ingested, ledger)
     suspects = [member for member in members if member[2].status == "suspect"]
@@ -115,7 +126,7 @@ def judge_ingested(
 def _with_stored_answers(
     members: Sequence[JudgedSeries], ingested: IngestedHistory, ledger: Ledger
 ) -> list[JudgedSeries]:
-    """Verdicts of the same night that rest on pairs: these are not kept, and would be spent again."""
+    """Replace suspects by stored verdicts of the same night that pairs decided: these pairs are not stored."""
     stored = ledger.verdicts(ingested.tonight) if ingested.tonight else ()
     stored_by_name = {verdict.name: verdict for verdict in stored if verdict.pairs_used}
     return [
@@ -145,7 +156,7 @@ def _is_own_benchmark(name: str) -> bool:
 def _next_pairs(
     members: Sequence[JudgedSeries], pairs_by_benchmark: Mapping[str, Sequence[MicroPair]]
 ) -> tuple[int, int, list[str]] | None:
-    """First pair, number of pairs and benchmarks; ``None`` where no more are asked for, or they give none."""
+    """First pair, number of pairs and benchmarks to run; ``None`` where none are needed, or all keep failing."""
     waiting = [
         (subject.name, verdict)
         for subject, _, verdict in members
@@ -168,7 +179,7 @@ def _keeps_failing(pairs: Sequence[MicroPair]) -> bool:
 def _rejudge(
     members: Sequence[JudgedSeries], pairs_by_benchmark: Mapping[str, Sequence[MicroPair]]
 ) -> list[JudgedSeries]:
-    """Judged anew with the pairs there are; what had its answer before keeps it."""
+    """Judge suspects again with their pairs; other verdicts stay."""
     series = [
         (subject, one.model_copy(update={"pairs": _logs(pairs_by_benchmark.get(subject.name, ()))}))
         for subject, one, _ in members

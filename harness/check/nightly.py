@@ -1,7 +1,7 @@
-"""One night from sweep to verdict: what continuous integration runs, and what it leaves behind.
+"""``nightly``: one night from sweep to verdict, with the pages and documents that continuous integration keeps.
 
-Every step is a command in a process of its own, so that one that breaks takes no other with it. What broke is told and
-shows in the exit status; it never hides what the other steps found.
+Every step is a command in a process of its own, so that a crash of one does not affect the others. A crash is reported
+and shows in the exit status; it does not hide what the other steps found.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from harness.planning.suite import read_suite
 from harness.store.opening import check_store, open_store, store_path
 
 INDEX_NIGHTS = 14
-"""The index links a page of each of its nights; in an empty folder all of them are written anew."""
+"""Nights in the index. In an empty folder a page is written for each of them."""
 
 DISCARDED = Path(os.devnull)
-"""For the output of a step that repeats another's."""
+"""For a document that is not needed."""
 OUTPUT_FILES = ("report.html", "index.html", "verdict.html", "verdict.md", "verdict.json", ".verdict.json", "junit.xml")
 
 SWEEP_MEANINGS = {EXIT_OK: "every trial gave a number", EXIT_TRIALS_FAILED: "some trials gave no number"}
@@ -42,7 +42,7 @@ SEVEREST_FIRST = (1, EXIT_USAGE, EXIT_TRIALS_FAILED, 3, EXIT_OK)
 
 @dataclass(frozen=True)
 class NightlyOptions:
-    """What is asked for. ``base_rev``: the commit that suspects are run against; ``None``: the last good one."""
+    """Options of a night. ``base_rev``: the commit that suspects are compared with; ``None``: the last good one."""
 
     suite: str
     store: str
@@ -54,7 +54,7 @@ class NightlyOptions:
 
 @dataclass(frozen=True)
 class StepResult:
-    """How a step ended; ``status`` is its share in the exit status."""
+    """How a step ended: its contribution to the exit status, and a message."""
 
     step: str
     status: int
@@ -62,34 +62,34 @@ class StepResult:
 
 
 def exit_status(steps: Sequence[StepResult]) -> int:
-    """The gravest: a regression, then bad input, then what gave no number, then what can't be told."""
+    """The most severe status: regression, bad input, failed trials, cannot tell, in this order."""
     found = {step.status for step in steps}
     return next(status for status in SEVEREST_FIRST if status in found)
 
 
 def read_exit_code(step: str, code: int, meanings: Mapping[int, str]) -> StepResult:
-    """What an exit code says of a step. One that has no meaning for it is a crash: a number that was not given."""
+    """Interpret a step's exit code. One without a meaning for this step is a crash, and counts as failed trials."""
     if code in meanings:
         return StepResult(step, code, meanings[code])
     if code == EXIT_USAGE:
-        return StepResult(step, EXIT_USAGE, "refused, for the reason above")
+        return StepResult(step, EXIT_USAGE, "bad usage or input, see above")
     cause = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-    return StepResult(step, EXIT_TRIALS_FAILED, f"broke: {cause}")
+    return StepResult(step, EXIT_TRIALS_FAILED, f"crashed: {cause}")
 
 
 def summarize_micro(runs: Sequence[MicroRun]) -> StepResult:
-    """What the processes of a night's micro-benchmarks say together."""
+    """The combined result of a night's micro-benchmark processes."""
     failed = {name: why for run in runs for name, why in run.failed.items()}
     said = [run.reason for run in runs if run.reason] or [f"{name}: {why}" for name, why in failed.items()]
     if not said:
         return StepResult("micro", EXIT_OK, "done")
     return StepResult(
-        "micro", EXIT_TRIALS_FAILED, f"broke: {said[0]}" + (f"; {len(said) - 1} more" if said[1:] else "")
+        "micro", EXIT_TRIALS_FAILED, f"crashed: {said[0]}" + (f"; {len(said) - 1} more" if said[1:] else "")
     )
 
 
 def check_command(night: NightlyOptions, sweep: str, *, confirm: bool) -> list[str]:
-    """The check of this night's sweep, whatever others write meanwhile; its JSON goes to standard output."""
+    """The check of this night's sweep, by its id: other sweeps may be stored meanwhile."""
     suite = ["--suite", read_suite(night.suite).name, "--sweep", sweep]
     base = ["--base-rev", night.base_rev] if night.base_rev else []
     pages = [("--junit", "junit.xml"), ("--markdown", "verdict.md"), ("--html", "verdict.html")]
@@ -101,13 +101,14 @@ def check_command(night: NightlyOptions, sweep: str, *, confirm: bool) -> list[s
 def run_nightly(night: NightlyOptions, stderr_console: Console) -> int:
     """Run the night and return its exit status.
 
-    Raises :class:`HarnessError` before anything is run, and KeyboardInterrupt where it is interrupted, as soon as the
-    step of that moment has ended.
+    Raises:
+        HarnessError: Before anything is run, for options that cannot work.
+        KeyboardInterrupt: After an interrupt, when the current step has ended.
     """
     read_suite(night.suite)
     check_store(night.store)
     if night.base_rev and not night.confirm:
-        raise UsageError("--base-rev is what suspects are confirmed against; leave --no-confirm out")
+        raise UsageError("--base-rev is the commit that suspects are confirmed against; leave --no-confirm out")
     _clear(night.out)
     nightly_run = _NightlyRun(night, stderr_console)
     before = _sweeps(night.store)
@@ -121,7 +122,7 @@ def run_nightly(night: NightlyOptions, stderr_console: Console) -> int:
         page = str(night.out / "report.html")
         nightly_run.run("report", _harness("report", "--store", night.store, "--out", page), document=DISCARDED)
     else:
-        # The newest sweep of the store is another night's; its pass would be none of this one.
+        # The newest sweep in the store is of another night: its verdict would not be about this one.
         nightly_run.ended.append(StepResult("check", EXIT_TRIALS_FAILED, "not run: there is no sweep of this night"))
     if nights:
         index = ["--index", str(night.out), *nights[-INDEX_NIGHTS:]]
@@ -131,7 +132,7 @@ def run_nightly(night: NightlyOptions, stderr_console: Console) -> int:
 
 @dataclass
 class _NightlyRun:
-    """What has been run of a night so far."""
+    """A night in progress."""
 
     night: NightlyOptions
     stderr_console: Console
@@ -149,7 +150,7 @@ class _NightlyRun:
         return self.ended[-1]
 
     def measure_micro(self, night: str | None) -> None:
-        """Into the store under a name after the night's sweep, or under the day where it has none."""
+        """Ingest micro-benchmarks as ``micro-SWEEP``, or under the day where there is no sweep."""
         self.stderr_console.rule("micro", align="left")
         try:
             runs = micro_benchmarks.run_night(self.night.out / "micro")
@@ -163,26 +164,26 @@ class _NightlyRun:
             self.run("ingest", _harness("ingest", *files, "--store", self.night.store, *named))
 
     def check(self, sweep: str) -> None:
-        """Where suspects can't be confirmed, what the nights alone say is still worth knowing."""
+        """Judge the sweep; without confirmation where that crashed."""
         if not (self.night.confirm and self._judge("check", sweep, confirm=True)):
             self._judge("check alone" if self.night.confirm else "check", sweep, confirm=False)
 
     def _judge(self, step: str, sweep: str, *, confirm: bool) -> bool:
-        """Whether there is a verdict now. An exit code without one is that of a crash: Python's own is 1 as well."""
+        """Whether there is a verdict. Without one exit code 1 is that of a Python error, not of a regression."""
         said = self.night.out / ".verdict.json"
         ended = self.run(step, check_command(self.night, sweep, confirm=confirm), CHECK_MEANINGS, said)
         verdict = _read_json(said)
         if verdict is None:
             said.unlink()
             if ended.status != EXIT_USAGE:
-                self.ended[-1] = StepResult(step, EXIT_TRIALS_FAILED, "broke: it gave no verdict")
+                self.ended[-1] = StepResult(step, EXIT_TRIALS_FAILED, "crashed: no verdict")
             return False
         said.rename(self.night.out / "verdict.json")
         self.ended[-1] = StepResult(step, ended.status, f"{ended.said}: {verdict['headline']}")
         return True
 
     def print_summary(self) -> int:
-        """Say how each step ended and where the pages are; returns the exit status."""
+        """Print how each step ended and where the pages are; returns the exit status."""
         self.stderr_console.rule("nightly", align="left")
         for step in self.ended:
             self.stderr_console.print(f"{step.step:12} {step.said}", markup=False, highlight=False, soft_wrap=True)
@@ -191,10 +192,10 @@ class _NightlyRun:
 
 
 def run_command(command: Sequence[str], document: Path | None = None) -> int:
-    """Run a command to its end and return its exit code; ``document``: where its standard output goes.
+    """Run a command to its end and return its exit code; ``document``: the file for its standard output.
 
-    It hears of an interrupt once and may end tidily, whoever was told: a terminal tells all processes, a service only
-    its own. Raises KeyboardInterrupt after that. It does not outlive this process.
+    It gets an interrupt exactly once, whether a terminal sent it to all processes or a service only to this one, and
+    may shut down. KeyboardInterrupt is raised when it has ended. It is killed when this process dies.
     """
     with document.open("wb") if document else nullcontext() as out:
         process = subprocess.Popen(command, stdout=out, start_new_session=True, preexec_fn=die_with_parent)
@@ -212,7 +213,7 @@ def run_command(command: Sequence[str], document: Path | None = None) -> int:
 
 
 def _clear(out: Path) -> None:
-    """A night that breaks must not leave an earlier one's verdict behind. Raises :class:`UsageError`."""
+    """Remove the output of an earlier night, so that it is not mistaken for this one's. Raises :class:`UsageError`."""
     try:
         out.mkdir(parents=True, exist_ok=True)
         for name in OUTPUT_FILES:
@@ -224,7 +225,7 @@ def _clear(out: Path) -> None:
 
 
 def _sweeps(place: str) -> list[str]:
-    """Of the store, the oldest first; none where there is no store yet."""
+    """The store's sweeps, the oldest first; none where there is no store yet."""
     path = store_path(place)
     if path is not None and not path.exists():
         return []
@@ -235,7 +236,7 @@ def _sweeps(place: str) -> list[str]:
 
 
 def _read_json(file: Path) -> Any:
-    """``None`` where it is not whole."""
+    """The document in a file; ``None`` where it is incomplete."""
     try:
         return json.loads(file.read_text())
     except ValueError:

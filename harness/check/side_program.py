@@ -1,7 +1,7 @@
-"""What runs in a side: it measures cases with the code of its tree, one at a time, until the pipe closes.
+"""The program of a side's process: measures cases with the code of its tree, one at a time, until the pipe closes.
 
-The program is the running harness's while all that it imports is the tree's, which may be older. It calls as little
-of it as it can and answers whatever goes wrong. Requests and answers are JSON:
+The program belongs to the running harness, but everything it imports is the tree's, which may be older. It therefore
+calls as little of it as possible, and answers with an error whatever fails. Requests and answers are JSON:
 
     {"do": "begin", "site": …, "backends": […]}                             → {"code": {package: folder}}
     {"do": "measure", "case": …, "number": …, "folder": …, "environment": …} → {"trial": the trial's own JSON}
@@ -27,7 +27,7 @@ from queue import SimpleQueue
 from typing import Any
 
 PACKAGES = ("bench", "reports", "harness")
-# Imported by ranks or by a sweep: what is broken in them is better said before anything is measured.
+# Imported at the beginning, so that errors in them are reported before anything is measured.
 REQUIRED_MODULES = ("worker", "registry", "runner")
 MODULES = {
     "case": ("bench.core.case", "bench.case"),
@@ -36,7 +36,7 @@ MODULES = {
     "runner": ("harness.sweep.runner", "harness.run"),
     "site": ("harness.sites.{site}.site", "harness.sites.{site}"),
 }
-"""Where a tree keeps what is called here: today's name first, then the one before the layout of 2026-11-27."""
+"""Names of the modules that are called here: the present one first, then the one before 2026-11-27."""
 GRACE_S = 10.0
 
 Request = dict[str, Any]
@@ -53,7 +53,7 @@ def main(descriptor: int) -> None:
 
 
 def _listen(pipe: Connection, requests: SimpleQueue[Request]) -> None:
-    """Pass requests on. Where the harness has gone, end the trial that runs and this process."""
+    """Queue requests. When the pipe closes, end the running trial and this process."""
     with suppress(EOFError, OSError):
         while True:
             requests.put(json.loads(pipe.recv_bytes()))
@@ -80,7 +80,7 @@ def _describe(problem: Exception) -> str:
 
 
 class TreeRunner:
-    """The tree's own site and backends."""
+    """Runs trials by the tree's own site and backends."""
 
     def __init__(self) -> None:
         self.site: Any = None
@@ -103,12 +103,12 @@ class TreeRunner:
         return {"trial": trial.model_dump_json()}
 
     def _warm_up(self) -> None:
-        """Before the first trial and no sooner: frameworks that load would take cores from the other side's trial."""
+        """Load frameworks before the first trial, not earlier: that would disturb a trial of the other side."""
         if self.warm:
             return
         modules: list[str] = []
         for name in self.backends:
-            # A backend that is broken here fails its own trials, with the reason.
+            # A backend that cannot be loaded fails its own trials, with the reason.
             with suppress(Exception):
                 modules += _backend(name).preload
         self.site.warm(tuple(dict.fromkeys(modules)))
@@ -120,7 +120,7 @@ def _backend(name: str) -> Any:
 
 
 def _module(purpose: str, **names: str) -> Any:
-    """The tree's module for a purpose, under the first of its names that the tree has."""
+    """The tree's module for a purpose, under the first of its names that exists."""
     candidates = [name.format(**names) for name in MODULES[purpose]]
     for name in candidates:
         if _exists(name):

@@ -1,4 +1,4 @@
-"""A side of a comparison: a long-lived process with a warm parent of its own, whose code comes from one tree only."""
+"""A side of a comparison: a long-lived process that runs trials with the code of one tree only."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ from harness.sites.base.running_trial import utc_now
 SideName = Literal["head", "base"]
 
 BEGIN_TIMEOUT_S = 60.0
-# What a trial may take beyond its own timeout: the frameworks are loaded, stacks are gathered, ranks are ended.
+# Time beyond a trial's own timeout: to load frameworks, dump stacks and end ranks.
 EXTRA_TIMEOUT_S = 60.0
 SIDE_EXIT_GRACE_S = 5.0
 MAX_STARTS = 2
 TAIL_LINES = 20
 BOOTSTRAP = "import sys; path = sys.argv[1]; exec(compile(open(path).read(), path, 'exec'))"
-"""Not the file itself: every rank would load a main module that has one."""
+"""Runs the program without a ``__main__`` file, which every rank would load again."""
 
 
 class SideProcessLost(Exception):
-    """The process of a side is of no more use; the message says how it ended."""
+    """The process of a side ended or does not answer; the message says how."""
 
 
 class SideProcess:
@@ -55,7 +55,7 @@ class SideProcess:
             )
 
     def ask(self, timeout_s: float, **request: Any) -> dict[str, Any]:
-        """Its answer. Raises :class:`SideProcessLost`."""
+        """Send a request and return its answer. Raises :class:`SideProcessLost` after ``timeout_s`` or at its end."""
         try:
             self.pipe.send_bytes(json.dumps(request).encode())
             if not self.pipe.poll(timeout_s):
@@ -65,8 +65,8 @@ class SideProcess:
             raise SideProcessLost(f"ended with status {self.process.wait()}") from None
 
     def end(self) -> None:
-        """End it with all that it started, whatever it is at."""
-        # A closed pipe tells it to end its trial and go.
+        """End the process and all that it started."""
+        # It ends its trial and itself when the pipe closes.
         self.pipe.close()
         try:
             self.process.wait(SIDE_EXIT_GRACE_S)
@@ -82,15 +82,15 @@ def _read(pipe: Connection) -> dict[str, Any]:
     except ValueError:
         answer = None
     if not isinstance(answer, dict):
-        raise SideProcessLost(f"answered nonsense: {raw_output[:60]!r}")
+        raise SideProcessLost(f"gave an invalid answer: {raw_output[:60]!r}")
     return answer
 
 
 def side_environment(tree: Path, outside: os._Environ[str] | dict[str, str]) -> dict[str, str]:
-    """The environment of a side (pure): its tree comes before all else that is installed, in every process it starts.
+    """The environment of a side: its tree comes first on the module path of every process that it starts.
 
-    The working folder stays what it is, for the sake of relative paths; so it must not be searched for modules. What
-    it says is in its log at once, where it may be ended at any moment.
+    The working folder stays the same for relative paths, and is not searched for modules. Output is unbuffered, so
+    that the log is complete whenever the process ends.
     """
     path = os.pathsep.join(filter(None, [str(tree), outside.get("PYTHONPATH")]))
     return {**outside, "PYTHONPATH": path, "PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1"}
@@ -98,26 +98,28 @@ def side_environment(tree: Path, outside: os._Environ[str] | dict[str, str]) -> 
 
 @dataclass(frozen=True)
 class PairContext:
-    """What both sides of a comparison share."""
+    """What both sides have in common."""
 
     folder: Path
-    """Logs and the folders of trials that did not end well."""
+    """For logs and the folders of failed trials."""
     environment: str
-    """The id that trials carry."""
+    """The id of the environment, for the trials."""
     backends: tuple[str, ...]
-    """Of all cases to come: their modules are loaded once."""
+    """Backends of all cases: their modules are loaded once."""
     site: str = "local"
 
 
 class Side:
-    """A tree that measures. A context; what the tree does wrong is told in values: failed trials,
-    :attr:`unavailable_reason`."""
+    """A tree that measures cases; a context manager.
+
+    Errors of the tree's code are not raised: they give failed trials and :attr:`unavailable_reason`.
+    """
 
     def __init__(self, name: SideName, tree: SourceTree, context: PairContext) -> None:
         self.name, self.tree, self.context = name, tree, context
         self.folder = (context.folder / f"{name}-{tree.commit}").resolve()
         self.unavailable_reason: str | None = None
-        """Why it can't measure, once that is known."""
+        """Why it cannot measure, once that is known."""
         self.child: SideProcess | None = None
         self.starts_left = MAX_STARTS
 
@@ -132,7 +134,7 @@ class Side:
         return f"{self.name} {self.tree.commit}"
 
     def begin(self) -> str | None:
-        """Start its process and load its code; returns :attr:`unavailable_reason`."""
+        """Start the process and load the tree's code; returns :attr:`unavailable_reason`."""
         if self.child is None and self.unavailable_reason is None:
             self.folder.mkdir(parents=True, exist_ok=True)
             self.child = SideProcess(self.tree.path, self.log)
@@ -153,7 +155,7 @@ class Side:
         return f"{self.title} can't be run by itself: {elsewhere}" if elsewhere else None
 
     def measure(self, case: Case, number: int) -> Trial:
-        """One trial of the case."""
+        """Run one trial of a case; ``number`` is its round."""
         began, started_at = time.monotonic(), utc_now()
         trial, reason = self._measured(case, number)
         if trial is not None:
@@ -190,7 +192,7 @@ class Side:
         return trial, f"{self.title} can't be run: {mismatch}"
 
     def _discard_process(self, how: str) -> None:
-        """Its process is of no more use: the next trial begins another one, but not for ever."""
+        """End a lost process. The next trial starts another one, at most :data:`MAX_STARTS` times."""
         self._end()
         self.starts_left -= 1
         if not self.starts_left:
@@ -213,18 +215,18 @@ class Side:
 
 
 def describe_foreign_packages(code: dict[str, str], tree: Path) -> str:
-    """Which package came from somewhere else than the tree, in words (pure); empty where none did."""
+    """The packages that were not imported from the tree; empty where all were."""
     foreign_packages = [f"{name} came from {place}" for name, place in code.items() if Path(place).parent != tree]
     return "; ".join(foreign_packages)
 
 
 def compact_case(case: Case) -> dict[str, Any]:
-    """The case as an older tree can read it: without the fields that say nothing new."""
+    """The case for an older tree: without fields at their defaults, which it may not know."""
     return case.model_dump(mode="json", exclude_defaults=True)
 
 
 def read_trial(raw_output: str, case: Case) -> tuple[Trial | None, str]:
-    """The trial of another tree, or why it is none of the case: values of the two may differ in what they hold."""
+    """Parse the trial of another tree: the trial, or why it is none of this case."""
     try:
         trial = Trial.model_validate_json(raw_output)
     except ValidationError as problem:

@@ -1,4 +1,4 @@
-"""Two states of the code side by side: the running checkout, and another commit of it in a temporary worktree."""
+"""The running checkout, and another commit of it in a temporary worktree."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 WORKTREE_PREFIX = "scaling-base-"
 LOCK_FILE = "lock"
 
-# What git sets for its hooks would point every command of ours at another repository or index.
+# Set by git for its hooks; they would direct our commands to another repository or index.
 GIT_HOOK_VARIABLES = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX")
 
 
 SHORT_COMMIT_LENGTH = 12
-"""Characters of a commit's id, as in every record."""
+"""Characters of a commit's id in records."""
 
 
 class SourceTree(FrozenModel):
@@ -33,7 +33,7 @@ class SourceTree(FrozenModel):
     path: Path
     commit: str
     changed_files: bool = False
-    """Files differ from the commit."""
+    """Whether files differ from the commit."""
 
     @property
     def title(self) -> str:
@@ -41,7 +41,7 @@ class SourceTree(FrozenModel):
 
 
 def head_tree() -> SourceTree:
-    """The running code. Raises :class:`UsageError` where it is in no git checkout."""
+    """The running code. Raises :class:`UsageError` where it is not in a git checkout."""
     _check_checkout()
     changed = bool(_git("status", "--porcelain"))
     return SourceTree(
@@ -51,16 +51,16 @@ def head_tree() -> SourceTree:
 
 @contextmanager
 def checked_out(rev: str) -> Iterator[SourceTree]:
-    """Commit ``rev`` of this repository in a worktree that is gone afterwards, however the block ends.
+    """Commit ``rev`` of this repository in a worktree that is removed at the end of the block.
 
-    A killed process leaves it behind; the next call clears that away. Raises :class:`UsageError`.
+    A killed process leaves it behind; the next call removes it. Raises :class:`UsageError`.
     """
     commit = find_commit(rev)
     _clear_leftovers()
     with sigterm_as_interrupt():
         folder = Path(tempfile.mkdtemp(prefix=WORKTREE_PREFIX)).resolve()
         try:
-            # Held as long as this process lives, however it ends: who can take it knows that nobody is there.
+            # Held until this process ends: whoever can take the lock may remove the worktree.
             with (folder / LOCK_FILE).open("w") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX)
                 checkout = folder / "tree"
@@ -88,16 +88,16 @@ def find_commit(rev: str) -> str:
 
 
 def short_commit(rev: str) -> str:
-    """As records have it. Raises :class:`UsageError`."""
+    """The id of a commit as in records. Raises :class:`UsageError`."""
     return find_commit(rev)[:SHORT_COMMIT_LENGTH]
 
 
 def _check_checkout() -> None:
-    # A package installed into an environment inside somebody's repository is not tracked there.
+    # A package in an environment inside another repository is not tracked there.
     try:
         git_result = _run_git("ls-files", "--error-unmatch", "--", str(Path(__file__).resolve()))
     except FileNotFoundError:
-        raise UsageError("pairs with another commit need git, and there is none; install it") from None
+        raise UsageError("pairs with another commit need git, which is not installed; install it") from None
     if git_result.returncode != 0:
         git_message = [
             line for line in git_result.stderr.splitlines() if line.startswith("fatal:") and "not a git" not in line
@@ -110,7 +110,7 @@ def _check_checkout() -> None:
 
 def _run_git(*arguments: str) -> subprocess.CompletedProcess[str]:
     env = {name: value for name, value in os.environ.items() if name not in GIT_HOOK_VARIABLES}
-    # A session of its own: Ctrl-C is for the harness, which then lets git clear up.
+    # In a session of its own: Ctrl-C must not interrupt git while it cleans up.
     return subprocess.run(
         ["git", "-C", str(ROOT), "-c", "core.hooksPath=/dev/null", *arguments],
         env=env,
@@ -123,7 +123,7 @@ def _run_git(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def _git(*arguments: str) -> str:
-    """What git says. Raises :class:`UsageError` with its complaint."""
+    """git's output. Raises :class:`UsageError` with its error message."""
     done = _run_git(*arguments)
     if done.returncode != 0:
         git_message = (done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1]
@@ -137,7 +137,7 @@ def _remove(folder: Path) -> None:
 
 
 def _clear_leftovers() -> None:
-    """Remove the worktrees of ours whose process has gone without doing it."""
+    """Remove our worktrees whose process has ended without doing so."""
     for line in _git("worktree", "list", "--porcelain").splitlines():
         folder = Path(line.removeprefix("worktree ")).parent
         if not line.startswith("worktree ") or not folder.name.startswith(WORKTREE_PREFIX):

@@ -1,4 +1,4 @@
-"""What a check needs of a store: the newest sweep, the nights it may be held against, and what was found before."""
+"""The history of a sweep: the night to judge, the nights to compare it with, and earlier verdicts, from a store."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from reports.regression.subjects import CellMeasures
 
 @dataclass(frozen=True)
 class SweepSelection:
-    """What is to be judged: a sweep (default: the newest), of a suite, against one other only."""
+    """The sweep to judge (default: the newest), perhaps of a suite, perhaps compared with one ``baseline`` only."""
 
     suite: str | None = None
     sweep: str | None = None
@@ -27,22 +27,22 @@ class SweepSelection:
 
     @property
     def explicit(self) -> bool:
-        """Whether anything was named: then it has to be there."""
+        """Whether anything was named, which then must exist."""
         return any((self.suite, self.sweep, self.baseline))
 
 
 @dataclass(frozen=True)
 class SweepHistory:
-    """The evidence for one night."""
+    """A night with all that it is judged by."""
 
     info: SweepInfo
     cases: tuple[Case, ...]
-    """Planned and skipped ones: a cell that is skipped now may have been measured before."""
+    """Planned and skipped ones: a cell that is skipped now may have been measured earlier."""
     newest: NightFacts
     past: tuple[NightFacts, ...]
     """The oldest first."""
     earlier: tuple[NightRow, ...]
-    """Every night of the suite before, wherever it was measured."""
+    """All earlier nights of the suite, on any machine."""
     judged: EarlierVerdicts
     trials: int
     pinned: str | None
@@ -50,7 +50,7 @@ class SweepHistory:
 
 
 def gather_sweep(store: Store, which: SweepSelection) -> SweepHistory:
-    """Raises :class:`UsageError` and :class:`StoreError`."""
+    """Read the history of the selected sweep. Raises :class:`UsageError` and :class:`StoreError`."""
     ledger = store.ledger
     newest, earlier = _choose(store, which)
     info = store.sweep(newest.id)
@@ -102,7 +102,7 @@ def _pinned(store: Store, baseline: str, newest: NightRow) -> NightRow:
 def _relevant_nights(
     environments: Mapping[str, Environment], newest: NightRow, earlier: Sequence[NightRow]
 ) -> list[NightRow]:
-    """The newest nights of this place, and the last of another: it says what differs where there is nothing else."""
+    """The newest nights of the same machine and versions, and the last of another, for the reason where it is alone."""
     here = environments[newest.environment].place
     same_machine = {name for name, one in environments.items() if one.place == here}
     same = [night for night in earlier if night.environment in same_machine][-NIGHTS_KEPT:]
@@ -143,7 +143,7 @@ def _measures_by_night(rows: Iterable[tuple[str, str, int, str, float]]) -> Mapp
 def _with_troubles(
     night: NightFacts, outcomes: Iterable[tuple[str, int, str, str | None]], absent: dict[str, str]
 ) -> NightFacts:
-    """A cell with a failed trial is failed, as in the report; contaminated trials are left out while others remain."""
+    """Add why cells failed: by any failed trial. Contaminated trials are dropped while others remain."""
     by_key: dict[str, list[tuple[str, str | None]]] = defaultdict(list)
     for key, _, outcome, reason in outcomes:
         by_key[key].append((outcome, reason))

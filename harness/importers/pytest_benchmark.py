@@ -1,7 +1,7 @@
-"""``ingest``: pytest-benchmark's JSON files become runs in the store, and those series beside the sweeps'.
+"""``ingest``: store the benchmarks of pytest-benchmark's JSON files; checks judge them beside the sweeps.
 
-A file is one run, a fresh process, of each benchmark in it; what it timed are rounds, which are no independent samples.
-The exception are our own exports, which name each round: there it is the median of a run.
+A file is one run (a fresh process) of each of its benchmarks. The rounds in it are not independent samples. In our own
+exports, which name the rounds, each round is the median of a run.
 The format: https://pytest-benchmark.readthedocs.io, and ``reports/formats/exports/pytest_benchmark.py``, which writes
 it.
 """
@@ -26,17 +26,17 @@ from harness.store.opening import open_store
 from reports.formats.documents import versioned
 from reports.formats.exports.pytest_benchmark import MACHINE_FIELDS, RUN_NAMES
 
-REMEDY = "write it anew with `pytest --benchmark-json FILE`"
+REMEDY = "write it again with `pytest --benchmark-json FILE`"
 MEDIAN_ONLY = " (median only)"
-"""Ends the source of runs whose rounds were not saved."""
+"""Suffix of the source of runs whose rounds were not saved."""
 NO_COMMIT = frozenset({"", "unversioned", "unknown"})
-"""What pytest-benchmark calls the commit where there is none."""
+"""pytest-benchmark's values for no commit."""
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class _Section(BaseModel):
-    """What is read of pytest-benchmark's file; it may hold anything else."""
+    """The parts of pytest-benchmark's file that are read; others are ignored."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
 
@@ -69,10 +69,10 @@ class _File(_Section):
 
 @dataclass(frozen=True)
 class IngestResult:
-    """What a call of ``ingest`` has done."""
+    """What was ingested."""
 
     nights: dict[str, dict[str, int]]
-    """By night: how many ``benchmarks`` the files have of it, runs that were ``added``, and those ``known`` before."""
+    """By night: number of ``benchmarks`` in the files, of runs ``added``, and of runs ``known`` before."""
     notes: tuple[str, ...]
 
     def as_json(self) -> dict[str, Any]:
@@ -80,7 +80,7 @@ class IngestResult:
 
     def print(self, console: Console) -> None:
         for night, counts in self.nights.items():
-            known = f", {counts['known']} were there before" if counts["known"] else ""
+            known = f", {counts['known']} known before" if counts["known"] else ""
             line = f"{night}: {counts['benchmarks']} benchmarks, {counts['added']} runs added{known}"
             console.print(line, markup=False, highlight=False, soft_wrap=True)
         for note in self.notes:
@@ -88,7 +88,10 @@ class IngestResult:
 
 
 def ingest(files: Sequence[Path], store_url: str, night: str | None) -> IngestResult:
-    """Store the runs of all files, or of none: raises :class:`UsageError` before anything is written."""
+    """Store the runs of all files, or of none. ``night``: their label; default: the day of each file (UTC).
+
+    Raises :class:`UsageError` before anything is written.
+    """
     if night is not None and not night.strip():
         raise UsageError("--night: is empty; name the night, or leave --night out")
     read = {path: read_pytest_benchmark(path, night) for path in dict.fromkeys(files)}
@@ -117,14 +120,14 @@ def _mixed_commit_notes(runs: Iterable[IngestedRun]) -> list[str]:
     for run in runs:
         commits.setdefault(run.night, set()).add(run.commit or "no commit")
     return [
-        f"night {night} holds runs of {len(found)} commits ({', '.join(sorted(found))}): tell them apart by --night"
+        f"night {night} holds runs of {len(found)} commits ({', '.join(sorted(found))}): separate them by --night"
         for night, found in commits.items()
         if len(found) > 1
     ]
 
 
 def read_pytest_benchmark(path: Path, night: str | None = None) -> tuple[IngestedRun, ...]:
-    """The runs in a file. ``night``: its label; else the file's day (UTC). Raises :class:`UsageError`."""
+    """Read the runs in a file. ``night``: their label; default: the file's day (UTC). Raises :class:`UsageError`."""
     try:
         content = path.read_bytes()
     except OSError as problem:
@@ -140,7 +143,7 @@ def read_pytest_benchmark(path: Path, night: str | None = None) -> tuple[Ingeste
 
 
 def _runs_of(path: Path, file: _File, digest: str, night: str | None) -> Iterable[IngestedRun]:
-    # Older versions wrote the time of day in UTC without saying so.
+    # Older versions wrote UTC without a time zone.
     moment = file.moment if file.moment.tzinfo else file.moment.replace(tzinfo=UTC)
     at = moment.astimezone(UTC)
     shared: dict[str, Any] = {
@@ -168,9 +171,9 @@ def _runs_of(path: Path, file: _File, digest: str, night: str | None) -> Iterabl
 
 
 def place_of(machine_info: Any) -> dict[str, str]:
-    """By name, what must be the same before two nights may be compared; what the file does not say is left out.
+    """Machine and versions by name; nights are comparable only where all are equal.
 
-    Of packages pytest-benchmark itself says nothing; a project's ``pytest_benchmark_update_machine_info`` may.
+    pytest-benchmark itself records no packages; a project's ``pytest_benchmark_update_machine_info`` may.
     """
     packages = _nested(machine_info, ("packages",))
     known = {name: _nested(machine_info, path) for name, path in MACHINE_FIELDS.items()}
@@ -185,14 +188,14 @@ def _nested(holder: Any, path: Sequence[str]) -> Any:
 
 
 def stable_name(fullname: str) -> str:
-    """pytest's name of a test, without the folders of a file outside pytest's root: on another machine they differ."""
+    """pytest's name of a test, without folders outside pytest's root, which differ between machines."""
     file, separator, test = fullname.partition("::")
     inside = not file.startswith("..") and not PurePosixPath(file).is_absolute() and not PureWindowsPath(file).drive
     return fullname if inside or not separator else f"{PureWindowsPath(file).name}::{test}"
 
 
 def _first_error(problem: ValidationError) -> str:
-    """The first thing that is wrong, with its place in the file."""
+    """The first error, with its place in the file."""
     first = problem.errors()[0]
     where = ".".join(str(part) for part in first["loc"])
     if not where:

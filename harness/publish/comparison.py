@@ -1,4 +1,4 @@
-"""``report A B``: several stored sweeps on one page, and what changed from the first to each other."""
+"""``report A B``: several stored sweeps on one page, and the changes from the first to each other one."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ MAX_SWEEPS = 8
 
 @dataclass(frozen=True)
 class ComparisonResult:
-    """The sweeps by label, what changed, and their page."""
+    """The sweeps by label, the changes, and the page."""
 
     sweeps: dict[str, str]
     comparisons: tuple[Comparison, ...]
@@ -72,7 +72,7 @@ class ComparisonResult:
 
 @dataclass(frozen=True)
 class ComparedSweep:
-    """One of the sweeps, and what it is called on the page."""
+    """One of the sweeps, and its label on the page."""
 
     label: str
     info: SweepInfo
@@ -124,7 +124,7 @@ def _load_sweeps(sweep_names: Sequence[str], store_url: str) -> list[ComparedSwe
 
 
 def join_provenance(rows: Sequence[Sequence[tuple[str, str]]]) -> list[tuple[str, ...]]:
-    """One row a name, one column a sweep, in the order of the names' first appearance."""
+    """One row a name, one column a sweep, in the order in which names appear."""
     tables = [_join_rows(one) for one in rows]
     return [
         (name, *(one.get(name, "–") for one in tables))
@@ -133,7 +133,7 @@ def join_provenance(rows: Sequence[Sequence[tuple[str, str]]]) -> list[tuple[str
 
 
 def _join_rows(rows: Sequence[tuple[str, str]]) -> dict[str, str]:
-    """By name, what stands in several rows of it together."""
+    """Values by name; those of several rows are joined."""
     found: dict[str, list[str]] = {}
     for name, value in rows:
         found.setdefault(name, []).append(value)

@@ -1,4 +1,4 @@
-"""``export``: stored sweeps as a file, or as text on standard output, in a format that other tools read."""
+"""``export``: write stored sweeps to a file or to standard output, in a format that other tools read."""
 
 from __future__ import annotations
 
@@ -28,7 +28,18 @@ INGESTED_FORMAT = "pytest-benchmark"
 def export(
     sweeps: Sequence[str], store_url: str, wanted: str | None, out: Path | None, stderr_console: Console
 ) -> None:
-    """Write the sweeps to ``out``, or to standard output. Raises :class:`UsageError` before anything is written."""
+    """Write sweeps, or one night of ingested runs.
+
+    Args:
+        sweeps: Ids, or the name of a night; default: the latest sweep.
+        store_url: The store.
+        wanted: The name of a format; default: by the suffix of ``out``, else CSV.
+        out: The file; ``None``: standard output.
+        stderr_console: For what was left out.
+
+    Raises:
+        UsageError: Before anything is written.
+    """
     name = choose_format(wanted, out)
     output_format = load_format(name)
     if out is None and not output_format.text:
@@ -57,17 +68,17 @@ def _rendered(output_format: Format, table: SweepTable, name: str) -> Export:
 
 
 def _check_regular_file(out: Path) -> None:
-    """A folder, a pipe or a device would be replaced by the file. Raises :class:`UsageError`."""
+    """Raise :class:`UsageError` for a folder, pipe or device, which the file would replace."""
     try:
         regular = out.is_file() or not out.exists()
     except OSError as problem:
-        raise UsageError(f"--out {out}: cannot be looked at ({problem.strerror}); name another") from None
+        raise UsageError(f"--out {out}: cannot be accessed ({problem.strerror}); name another") from None
     if not regular:
         raise UsageError(f"--out {out}: is not an ordinary file; name another, or leave --out out")
 
 
 def choose_format(wanted: str | None, out: Path | None) -> str:
-    """The one asked for; else the only one that has the file's suffix; else CSV. Raises :class:`UsageError`."""
+    """The named format; else the only one with the file's suffix; else CSV. Raises :class:`UsageError`."""
     known = format_names()
     if wanted is not None:
         if wanted not in known:
@@ -79,7 +90,7 @@ def choose_format(wanted: str | None, out: Path | None) -> str:
 
 
 def read_table(store_url: str, wanted: Sequence[str]) -> SweepTable:
-    """The rows of the wanted sweeps, in that order, each sweep once; of the latest where none is named."""
+    """The rows of the named sweeps in that order, each sweep once; default: the latest."""
     store = open_store(store_url, create=False)
     try:
         infos = {info.id: info for info in map(store.sweep, wanted or ["latest"])}
@@ -90,26 +101,26 @@ def read_table(store_url: str, wanted: Sequence[str]) -> SweepTable:
 
 
 def _ingested_runs(store_url: str, wanted: Sequence[str]) -> Sequence[IngestedRun]:
-    """Where one night of ingested runs is wanted, and no sweep is named so; else none."""
+    """The ingested runs of a night, where its name is the only one given and no sweep has it; else none."""
     if len(wanted) != 1 or wanted[0] == "latest":
         return ()
     with closing(open_store(store_url, create=False)) as store:
         if wanted[0] in store.sweep_ids():
             return ()
-    # Only a store of today's format can hold runs.
+    # Only a store of the present format has runs.
     with closing(open_store(store_url, create=False, upgrade=True)) as store:
         return store.ledger.runs(wanted)
 
 
 def export_ingested(runs: Sequence[IngestedRun], name: str) -> Export:
-    """A night of ingested runs, the way it came. Raises :class:`UsageError`."""
+    """A night of ingested runs in the format it came in. Raises :class:`UsageError`."""
     night = runs[0].night
     if name != INGESTED_FORMAT:
-        raise UsageError(f"--format {name}: has no place for ingested runs, which {night} is; use {INGESTED_FORMAT}")
+        raise UsageError(f"--format {name}: cannot hold ingested runs, as {night} is; use {INGESTED_FORMAT}")
     origins = {(run.commit, tuple(sorted(run.place.items()))) for run in runs}
     if len(origins) > 1:
         raise UsageError(
-            f"{night}: its runs are of {len(origins)} commits or machines, and a file tells of one; "
+            f"{night}: its runs are of {len(origins)} commits or machines, and a file holds those of one; "
             "ingest them as nights of their own with --night"
         )
     benchmarks: dict[str, dict[str, float]] = {}
@@ -133,5 +144,5 @@ def _write_output(exported: Export, out: Path | None) -> None:
         sys.stdout.write(exported.content)
         sys.stdout.flush()
     except BrokenPipeError:
-        # The reader has seen enough, as `head` does. What is still buffered must not fail again at exit.
+        # A reader such as `head` has ended. The rest of the buffer must not fail again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

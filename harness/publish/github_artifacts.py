@@ -1,10 +1,10 @@
-"""Brings back the results store that the last night left behind as an artifact on GitHub.
+"""Downloads the results store that the last night uploaded as an artifact to GitHub.
 
     python -m harness.publish.github_artifacts nightly-store .runs
 
-Needs GitHub's command line `gh` and the standard library, nothing else. A cache is no place for a history: it is
-dropped after a week without use, and a night that finds none can't tell that from a first one. Here the first night is
-told by there being no artifact; any other trouble ends the night before it would begin a new history.
+Needs GitHub's command line `gh` and nothing but the standard library. A cache would not do: it is dropped after a week
+without use, and a missing one looks like a first night. Here the first night is the one without an artifact; any other
+error ends the job before it could begin a new history.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 
 
 def newest_run(artifacts: Iterable[Mapping[str, Any]], branch: str) -> int | None:
-    """The run that kept the newest artifact of a branch of this repository: a fork may name its branch alike."""
+    """The run with the newest artifact of a branch of this repository; forks may have a branch of the same name."""
     own_artifacts = [
         (artifact["created_at"], artifact["workflow_run"]["id"])
         for artifact in artifacts
@@ -34,8 +34,8 @@ def parser() -> argparse.ArgumentParser:
     argument_parser = argparse.ArgumentParser(
         prog="python -m harness.publish.github_artifacts", description=__doc__.splitlines()[0]
     )
-    argument_parser.add_argument("name", help="of the artifact")
-    argument_parser.add_argument("folder", help="where it is unpacked")
+    argument_parser.add_argument("name", help="name of the artifact")
+    argument_parser.add_argument("folder", help="folder to unpack it to")
     return argument_parser
 
 
@@ -46,10 +46,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     listed = _api(f"repos/{repository}/actions/artifacts?name={options.name}&per_page=100")["artifacts"]
     run = newest_run(listed, branch)
     if run is None:
-        print(f"{branch} has kept no {options.name} yet: a new history begins")
+        print(f"{branch} has no artifact {options.name} yet: a new history begins")
         return 0
     subprocess.run(["gh", "run", "download", str(run), "--name", options.name, "--dir", options.folder], check=True)
-    print(f"the history goes on from run {run}")
+    print(f"the history continues from run {run}")
     return 0
 
 

@@ -1,9 +1,9 @@
-"""One issue on GitHub per regression: opened when it is found, kept up to date, closed when the curve passes again.
+"""One GitHub issue for each regression: opened when it is found, updated, and closed when the curve passes again.
 
     python -m harness.publish.github_issues .runs/nightly/verdict.json --run https://github.com/OWNER/NAME/actions/runs/1
 
-Needs GitHub's command line `gh` and the standard library, nothing else: it runs in a job that may write issues, where
-nothing is installed and nothing measured.
+Needs GitHub's command line `gh` and nothing but the standard library: it runs in a job that may write issues, in which
+nothing else is installed.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ MAX_TITLE_LENGTH = 200
 PASSING = {"pass", "improved"}
 
 Document = Mapping[str, Any]
-"""What ``check --json`` printed."""
+"""A document of ``check --json``."""
 
 
 @dataclass(frozen=True)
 class Issue:
-    """An open issue about a curve. ``series``: name and metric of what regressed."""
+    """An open issue about a curve. ``series``: name and metric of the regressed series."""
 
     number: int
     curve: str
@@ -39,14 +39,14 @@ class Issue:
 
 @dataclass(frozen=True)
 class Action:
-    """One call of ``gh``, with what it reads from standard input."""
+    """A call of ``gh``, with its standard input."""
 
     arguments: tuple[str, ...]
     body: str = ""
 
 
 def read_issues(issues: Iterable[Mapping[str, Any]]) -> list[Issue]:
-    """Those that this module has opened, the oldest first; people's own issues under the label are left alone."""
+    """The issues that this module has opened, the oldest first; other issues with the label are ignored."""
     own_issues = []
     for issue in issues:
         if marker := MARKER.search(issue["body"]):
@@ -58,7 +58,7 @@ def read_issues(issues: Iterable[Mapping[str, Any]]) -> list[Issue]:
 
 
 def plan_actions(document: Document, open_issues: Sequence[Issue], run: str) -> list[Action]:
-    """What to do about a night. A curve that can't be told, failed or is missing leaves its issue as it was."""
+    """The calls for a night. The issue of a curve that failed, is missing or has no clear verdict stays as it is."""
     issue_by_curve = {issue.curve: issue for issue in reversed(open_issues)}
     regressed: dict[str, list[Mapping[str, Any]]] = {}
     for finding in document["findings"]:
@@ -91,14 +91,14 @@ def _body(document: Document, curve: str, findings: Sequence[Mapping[str, Any]],
         ["python", "-m", "harness", "check", *document.get("again", ()), "--accept", curve, "--because", "…"]
     )
     marker = json.dumps({"curve": curve, "series": sorted(_series(document, findings))})
-    # Nothing in a name may end the comment that holds the marker.
+    # No name may end the HTML comment that holds the marker.
     hidden = marker.replace("-", "\\u002d").replace(">", "\\u003e")
     return f"""{summary}
 
 Night {document["judged"]}, commit {document["commit"] or "unknown"}{against}. Report and log: {run}
 
-Every night that finds it again rewrites this text, and the first one that finds it gone closes the issue. If it was
-intended:
+Every night on which it is found updates this text, and the first on which the curve passes closes the issue. If the
+change is intended:
 
     {accept}
 
@@ -107,7 +107,7 @@ intended:
 
 
 def _series(document: Document, findings: Sequence[Mapping[str, Any]]) -> set[tuple[str, str]]:
-    """What must pass before the curve does: the series behind the findings that regressed, or else all behind them."""
+    """The series that must pass before the issue is closed: the regressed ones of the findings, else all of them."""
     names = {name for finding in findings for name in finding["verdicts"]}
     finding_verdicts = [one for one in document["verdicts"] if one["name"] in names]
     regressed_verdicts = [one for one in finding_verdicts if one["status"] == "regressed"] or finding_verdicts
@@ -115,12 +115,12 @@ def _series(document: Document, findings: Sequence[Mapping[str, Any]]) -> set[tu
 
 
 def _escape(summary: str) -> str:
-    """On one line, and nobody is called by it."""
+    """On one line, without HTML and without mentions."""
     return " ".join(summary.split()).replace("@", "@\u200b").replace("<", "&lt;")
 
 
 def gh(arguments: Sequence[str], body: str = "") -> str:
-    """Raises :class:`CalledProcessError`; what gh complains of is on standard error by then."""
+    """The output of ``gh``, which prints its errors itself. Raises :class:`CalledProcessError`."""
     done = subprocess.run(["gh", *arguments], input=body, stdout=subprocess.PIPE, text=True, check=True)
     return done.stdout
 
@@ -129,8 +129,8 @@ def parser() -> argparse.ArgumentParser:
     argument_parser = argparse.ArgumentParser(
         prog="python -m harness.publish.github_issues", description=__doc__.splitlines()[0]
     )
-    argument_parser.add_argument("verdict", type=Path, help="what `check --json` printed")
-    argument_parser.add_argument("--run", required=True, metavar="URL", help="where the report and the log are")
+    argument_parser.add_argument("verdict", type=Path, help="a document of `check --json`")
+    argument_parser.add_argument("--run", required=True, metavar="URL", help="page of the run, with report and log")
     return argument_parser
 
 

@@ -1,4 +1,4 @@
-"""``report --index``: a page over many stored sweeps, and a report for each that has none there yet."""
+"""``report --index``: a page over many stored sweeps, and a report for each that has none in the folder."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ INDEX = "index.html"
 
 @dataclass(frozen=True)
 class IndexResult:
-    """The index, and which of its sweeps got a report; the others had one."""
+    """The index, and the sweeps whose report was written; the others had one."""
 
     page: Page
     path: Path
@@ -53,7 +53,10 @@ class IndexResult:
 
 
 def write_index(names: Sequence[str], store_url: str, folder: Path) -> IndexResult:
-    """Index the sweeps named, or every finished one. Raises :class:`UsageError` and :class:`StoreError`."""
+    """Write an index of the named sweeps, or of every finished one, to a folder.
+
+    Raises :class:`UsageError` where there is none, and :class:`StoreError`.
+    """
     folder = folder.resolve()
     store = open_store(store_url, create=False)
     chosen, unfinished = _choose(store, names)
@@ -81,9 +84,9 @@ def _choose(store: Store, names: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def _add_sweep(store: Store, name: str, folder: Path) -> tuple[Night, bool]:
-    """What the index keeps of a sweep, and whether its report had to be written.
+    """The numbers of a sweep for the index, and whether its report was written.
 
-    Its trials hold every step and sample: they are gone before the next sweep's are read.
+    Trials are large, and are released before those of the next sweep are read.
     """
     backends, workloads, _ = load_plugins()
     info, trials = store.sweep(name), store.trials(name)
@@ -100,7 +103,7 @@ def _page_of(sweep: str) -> str:
 
 
 def _is_current(page: Path, info: SweepInfo) -> bool:
-    """A report that was written after its sweep had finished is kept: delete it to have it written anew."""
+    """Whether a report was written after its sweep had finished; such a report is kept."""
     if info.finished_at is None or not page.is_file():
         return False
     return page.stat().st_mtime >= datetime.fromisoformat(info.finished_at).timestamp()

@@ -1,7 +1,4 @@
-"""What went wrong in a database and what helps, in words.
-
-The database behind a store: transactions, and what goes wrong in them as one line.
-"""
+"""The database of a store: transactions, and database errors as one line with a remedy."""
 
 from __future__ import annotations
 
@@ -17,25 +14,25 @@ from harness.errors import StoreError
 
 MAX_MESSAGE_LENGTH = 160
 
-# What helps, by SQLite's primary result code.
+# Remedies by SQLite's primary result code.
 REMEDIES = {
     sqlite3.SQLITE_FULL: "free some space",
-    sqlite3.SQLITE_BUSY: "let the other sweep or program that holds it end (?timeout=SECONDS in its URL waits longer)",
+    sqlite3.SQLITE_BUSY: "wait for the sweep or program that has locked it (?timeout=SECONDS in its URL waits longer)",
     sqlite3.SQLITE_READONLY: "make the file and its folder writable",
     sqlite3.SQLITE_CANTOPEN: "make the file and its folder writable",
-    sqlite3.SQLITE_CONSTRAINT: "let the other process that runs this sweep end",
+    sqlite3.SQLITE_CONSTRAINT: "wait for the other process that runs this sweep",
     sqlite3.SQLITE_CORRUPT: "restore a copy of it",
     sqlite3.SQLITE_NOTADB: "restore a copy of it",
-    sqlite3.SQLITE_IOERR: "see to its disk",
+    sqlite3.SQLITE_IOERR: "check its disk",
 }
-# What helps with PostgreSQL, by its code or by its words: refused connections carry no code.
+# Remedies by PostgreSQL's code or message: refused connections have no code.
 SERVER_REMEDIES = {
-    "23505": "let the other process that runs this sweep end",
-    "25006": "take a role that may write",
-    "42501": "have the owner of its tables grant it",
+    "23505": "wait for the other process that runs this sweep",
+    "25006": "use a role that may write",
+    "42501": "ask the owner of its tables for the privilege",
     "53100": "free some space on the server",
     "password authentication failed": "correct user and password",
-    '" does not exist': "have it made (`createdb`), or correct the URL",
+    '" does not exist': "create it (`createdb`), or correct the URL",
     "refused": "start the server, or correct host and port",
     "resolve host": "correct the host",
     "timeout": "start the server, or correct host and port",
@@ -56,7 +53,7 @@ def sqlite_code(problem: BaseException) -> int:
 
 
 def describe_error(problem: BaseException) -> str:
-    """The database's own words and what helps."""
+    """The database's message and the remedy."""
     return f"({error_line(problem)}); {_remedy(problem)}"
 
 
@@ -66,24 +63,27 @@ def _remedy(problem: BaseException) -> str:
         return REMEDIES[code]
     cause = getattr(problem, "orig", None)
     message = f"{getattr(cause, 'sqlstate', None)} {cause}"
-    return next((remedy for pattern, remedy in SERVER_REMEDIES.items() if pattern in message), "see to that")
+    return next((remedy for pattern, remedy in SERVER_REMEDIES.items() if pattern in message), "correct that")
 
 
 def error_line(problem: BaseException) -> str:
-    """The first line, on a line of ours: it may quote what a damaged file holds."""
+    """The first line of the message, without unprintable characters: it may quote a damaged file."""
     message = str(getattr(problem, "orig", None) or problem).partition("\n")[0].removeprefix("connection failed: ")
     return "".join(pattern if pattern.isprintable() else "?" for pattern in message[:MAX_MESSAGE_LENGTH])
 
 
 class Database:
-    """``place``: its name without a password, as errors and hints show it."""
+    """A database. ``label``: its name without a password, for messages."""
 
     def __init__(self, engine: sa.Engine, label: str) -> None:
         self.engine, self.label = engine, label
 
     @contextmanager
     def writing(self, retry_hint: str) -> Iterator[sa.Connection]:
-        """All of it or nothing. ``then``: what to do once a failure's cause is gone. Raises :class:`StoreError`."""
+        """A transaction for writing. Raises :class:`StoreError`.
+
+        ``retry_hint``: what to do after the cause of a failure is removed.
+        """
         try:
             with self.validated_records(), transaction(self.engine) as connection:
                 yield connection
@@ -94,7 +94,7 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[sa.Connection]:
-        """Raises :class:`StoreError`."""
+        """A connection for reading. Raises :class:`StoreError`."""
         try:
             with self.validated_records(), self.engine.connect() as connection:
                 yield connection
@@ -108,21 +108,19 @@ class Database:
 
     @contextmanager
     def validated_records(self) -> Iterator[None]:
-        """Around what reads records. Raises :class:`StoreError` for one that is damaged."""
+        """Around code that parses records. Raises :class:`StoreError` for a damaged one."""
         try:
             yield
         except ValidationError as problem:
             first = problem.errors()[0]
             field = ".".join(str(part) for part in first["loc"]) or "all of it"
-            message = (
-                f"holds a record that can't be read ({field}: {first['msg']}); it is damaged or of another version"
-            )
+            message = f"has a record that cannot be read ({field}: {first['msg']}); it is damaged or of another version"
             raise StoreError(f"store {self.label}: {message}: restore a copy of it, or {OTHER_STORE_HINT}") from None
 
 
 @contextmanager
 def transaction(engine: sa.Engine) -> Iterator[sa.Connection]:
-    """All of it or nothing. SQLite is told at once that it will be written: it then waits for others up front."""
+    """A transaction. With SQLite it takes the write lock at once, so that waiting for others happens here."""
     with engine.begin() as connection:
         if engine.dialect.name == "sqlite":
             connection.exec_driver_sql("BEGIN IMMEDIATE")

@@ -1,4 +1,4 @@
-"""What nightly checks read and keep: numbers of trials, verdicts, acceptances, pairs, and benchmarks of others."""
+"""The part of a store that checks use: measures of trials, verdicts, acceptances, pairs and ingested benchmarks."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ RETRY_HINT = f"then repeat the command, or {OTHER_STORE_HINT}"
 
 
 class NightRow(FrozenModel):
-    """A sweep as a night of a history, without its plan. ``environment``: its id."""
+    """A sweep as a night of a history, without its plan. ``environment`` is an id."""
 
     id: str
     suite: str
@@ -45,13 +45,13 @@ class NightRow(FrozenModel):
 
 
 class Acceptance(FrozenModel):
-    """A change that was meant: from the night ``since`` on the new level is the curve's base."""
+    """An intended change: from the night ``since`` on, the new level of the curve is its reference."""
 
     curve: str
     since: str
     because: str
     at: str
-    """When it was accepted: ISO 8601."""
+    """When it was accepted, as ISO 8601."""
 
 
 class PairTrial(FrozenModel):
@@ -73,12 +73,12 @@ class IngestedRun(FrozenModel):
     night: str
     benchmark: str
     run: str
-    """Tells runs of one benchmark apart: a run that is there already is not taken twice."""
+    """Identifies a run of a benchmark, which is stored once."""
     at: str
     """ISO 8601."""
     commit: str | None
     place: dict[str, str] = Field(default={})
-    """What must be the same before runs may be compared, by name."""
+    """Machine and versions by name; runs are comparable only where all are equal."""
     seconds: tuple[float, ...]
     source: str
 
@@ -88,13 +88,13 @@ class _TrialReason(BaseModel):
 
 
 class Ledger:
-    """The part of a store that checks use. Every method raises :class:`harness.errors.StoreError`."""
+    """The part of a store that checks use. Every method may raise :class:`harness.errors.StoreError`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def nights(self, suite: str | None = None, last: int | None = None) -> list[NightRow]:
-        """Sweeps, finished or not, the oldest first; of one suite, and the ``last`` of them, where those are given."""
+        """Sweeps, finished or not, the oldest first. ``suite``: only of this suite; ``last``: at most so many."""
         query = (
             sa.select(
                 sweeps_table.c.id,
@@ -118,7 +118,7 @@ class Ledger:
         query = sa.select(table).where(table.c.sweep.in_(sweeps)).order_by(*table.primary_key)
         with self._database.reading() as connection:
             rows = connection.execution_options(yield_per=ROWS_AT_ONCE).execute(query)
-            # The same few names in a million rows: each is held once.
+            # A million rows share a few names.
             return [
                 (intern(sweep), intern(key), number, intern(name), value) for sweep, key, number, name, value in rows
             ]
@@ -132,10 +132,10 @@ class Ledger:
         return {(row.sweep, row.key): read[row.settings] for row in rows}
 
     def outcomes(self, sweep: str) -> list[tuple[str, int, Outcome, str | None]]:
-        """Key, round, outcome and reason of each trial that was meant to go well."""
+        """Key, round, outcome and reason of each trial without an injected fault."""
         table = trials_table
         meant = sa.and_(cells_table.c.sweep == table.c.sweep, cells_table.c.key == table.c.key)
-        # The body of one that went well holds every step, and no reason.
+        # The body of a successful trial holds every step, and no reason.
         body = sa.case((table.c.outcome != "ok", table.c.body), else_="{}").label("body")
         query = sa.select(table.c.key, table.c.round, table.c.outcome, body).join(cells_table, meant)
         with self._database.reading() as connection:
@@ -145,13 +145,13 @@ class Ledger:
             ]
 
     def environments(self) -> dict[str, Environment]:
-        """By id."""
+        """All environments by id."""
         with self._database.reading() as connection:
             rows = connection.execute(sa.select(environments_table))
             return {row.id: Environment.model_validate_json(row.body) for row in rows}
 
     def save_verdicts(self, sweep: str, verdicts: Sequence[Verdict]) -> None:
-        """In the place of those that an earlier check gave of the same night."""
+        """Replace the verdicts of an earlier check of the same night."""
         rows = [
             {
                 "night": sweep,
@@ -172,14 +172,14 @@ class Ledger:
         return tuple(self._values(query, Verdict))
 
     def statuses(self, sweeps: Sequence[str]) -> dict[tuple[str, str, Metric], Status]:
-        """Of each verdict that was kept, by sweep, series and metric."""
+        """The status of each stored verdict by sweep, series and metric."""
         table = verdicts_table
         columns = (table.c.night, table.c.series, table.c.metric, table.c.status)
         rows = self._rows(sa.select(*columns).where(table.c.night.in_(sweeps)))
         return {(row.night, row.series, row.metric): row.status for row in rows}
 
     def accept(self, acceptance: Acceptance) -> None:
-        """In the place of an earlier one of the same curve and night."""
+        """Store an acceptance; it replaces one of the same curve and night."""
         table = acceptances_table
         same = sa.and_(table.c.curve == acceptance.curve, table.c.since == acceptance.since)
         row = {"curve": acceptance.curve, "since": acceptance.since, "body": acceptance.model_dump_json()}
@@ -193,32 +193,32 @@ class Ledger:
         return tuple(sorted(found, key=lambda one: (one.at, one.curve, one.since)))
 
     def add_pair(self, pair: PairTrial) -> None:
-        """One that is there already is an error: two processes confirm the same night."""
+        """Store a trial of a pair. One that exists is an error: two processes confirm the same night."""
         row = {"night": pair.sweep, "key": pair.key, "pair": pair.pair, "side": pair.side}
         with self._database.writing(RETRY_HINT) as connection:
             connection.execute(pairs_table.insert().values(**row, body=pair.model_dump_json()))
 
     def pairs(self, sweep: str) -> tuple[PairTrial, ...]:
-        """By key, then pair, base before head."""
+        """The trials of a night's pairs by key, then pair, base before head."""
         table = pairs_table
         query = sa.select(table.c.body).where(table.c.night == sweep).order_by(*table.primary_key)
         return tuple(self._values(query, PairTrial))
 
     def add_run(self, run: IngestedRun) -> bool:
-        """``False`` where this run of this benchmark is there already."""
+        """Store a run; ``False`` where it is stored already."""
         row = {"benchmark": run.benchmark, "run": run.run, "night": run.night, "at": run.at}
         with self._database.writing(RETRY_HINT) as connection:
             return bool(add_missing(connection, runs_table, [{**row, "body": run.model_dump_json()}]))
 
     def ingested_nights(self, last: int | None = None) -> list[str]:
-        """Nights with ingested runs, ordered by when the first of each was run, the oldest first."""
+        """Nights with ingested runs, the oldest first (by the first run of each); ``last``: at most so many."""
         table = runs_table
         began = sa.func.min(table.c.at)
         query = sa.select(table.c.night).group_by(table.c.night).order_by(began.desc(), table.c.night.desc())
         return [row.night for row in reversed(self._rows(query.limit(last)))]
 
     def runs(self, nights: Sequence[str]) -> tuple[IngestedRun, ...]:
-        """By benchmark, then by when they were run."""
+        """The runs of these nights by benchmark, then by time."""
         table = runs_table
         query = sa.select(table.c.body).where(table.c.night.in_(nights))
         return tuple(self._values(query.order_by(table.c.benchmark, table.c.at, table.c.run), IngestedRun))

@@ -1,4 +1,4 @@
-"""``merge``: what another store holds and this one does not, brought into this one; whole, or not at all."""
+"""``merge``: copy what another store holds and this one does not, in one transaction."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ RETRY_HINT = f"then repeat the merge, or {OTHER_STORE_HINT}"
 
 @dataclass(frozen=True)
 class MergeResult:
-    """What was brought in and was not there before."""
+    """What was copied, and was not there before."""
 
     sweeps: tuple[str, ...]
     completed: tuple[str, ...]
-    """Sweeps that were there and have grown since: by trials, or by their end."""
+    """Sweeps that were there, and got trials or their end."""
     trials: int
     beside: dict[str, int]
-    """How many verdicts, acceptances, pairs and ingested runs, by table."""
+    """Number of verdicts, acceptances, pairs and ingested runs by table."""
 
     def as_json(self) -> dict[str, Any]:
         return versioned("merge", asdict(self))
@@ -41,7 +41,7 @@ class MergeResult:
             **{name.replace("_", " "): count for name, count in self.beside.items()},
         }
         summary = ", ".join(f"{name}: {count}" for name, count in counts.items() if count)
-        console.print(f"brought in: {summary or 'nothing, all of it is here'}", highlight=False, soft_wrap=True)
+        console.print(f"merged: {summary or 'nothing, all of it is here'}", highlight=False, soft_wrap=True)
 
 
 class _MergedSweep(NamedTuple):
@@ -52,13 +52,16 @@ class _MergedSweep(NamedTuple):
 
 
 def merge(other_url: str, store_url: str) -> MergeResult:
-    """Bring the other store's sweeps, trials and what checks keep beside them into this one, in one transaction.
+    """Copy the other store's sweeps, trials, verdicts, acceptances, pairs and ingested runs in one transaction.
 
-    Where both hold a trial, a verdict or an acceptance of the same key, this store's stands. Raises
-    :class:`UsageError` where both are one, and :class:`harness.errors.StoreError`.
+    Where both stores have a record with the same key, this store's stays.
+
+    Raises:
+        UsageError: Where both are the same store.
+        StoreError: Where one of them cannot be read or written.
     """
     if _same(other_url, store_url):
-        raise UsageError(f"merge: {mask_password(other_url)} is the store itself; name two")
+        raise UsageError(f"merge: {mask_password(other_url)} is the store itself; name another")
     other = open_store(other_url, create=False)
     store = open_store(store_url, create=True)
     try:
@@ -74,7 +77,7 @@ def _same(one: str, two: str) -> bool:
 
 
 def _merge_stores(other: Database, store: Database) -> MergeResult:
-    """Each read is one of its own, so that what fails says which of the two stores it was."""
+    """Read and write separately, so that an error names the store that caused it."""
     sweeps = _rows(other, sa.select(sweeps_table).order_by(sweeps_table.c.started_at, sweeps_table.c.id))
     environments = _rows(other, sa.select(environments_table))
     with other.reading() as connection:
@@ -96,7 +99,7 @@ def _merge_stores(other: Database, store: Database) -> MergeResult:
 
 
 def _merge_sweep(other: Database, connection_to: sa.Connection, sweep: dict[str, Any]) -> _MergedSweep:
-    """One that goes on meanwhile is taken as it stands: whether it has ended was read before its trials are."""
+    """Copy a sweep, which may be running: whether it has ended was read before its trials."""
     with other.validated_records():
         info = SweepInfo.model_validate_json(sweep["body"])
     new = bool(add_missing(connection_to, sweeps_table, [sweep]))
@@ -108,7 +111,7 @@ def _merge_sweep(other: Database, connection_to: sa.Connection, sweep: dict[str,
 
 
 def _merge_trials(other: Database, connection_to: sa.Connection, sweep: str) -> int:
-    """Each is read before it is brought, so that none is damaged, and measured anew, whatever the other's format."""
+    """Copy trials. Each is parsed, so that a damaged one is found, and measured again, whatever the other's format."""
     table = trials_table
     keys = sa.select(table.c.key, table.c.round).where(table.c.sweep == sweep)
     here = {tuple(row) for row in connection_to.execute(keys)}

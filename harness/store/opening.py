@@ -1,7 +1,4 @@
-"""A store of an earlier format made one of today's, in one transaction: whole, or left as it was.
-
-Opening a results store: what it is, whether it may be written, and what is wrong with it, before anything runs.
-"""
+"""Opening a results store: checks what it is and whether it can be written, and upgrades earlier formats."""
 
 from __future__ import annotations
 
@@ -32,13 +29,13 @@ from harness.store.tables import FORMAT, about_table, add_missing, metadata, swe
 
 
 def upgrade_store(database: Database) -> None:
-    """Make the tables that later formats added and fill them from the stored trials; from format 1 to 2.
+    """Create the tables that later formats added, and fill them from the stored trials, in one transaction.
 
-    Raises :class:`harness.errors.StoreError` where the store can't be written or holds a trial that can't be read.
+    Raises :class:`harness.errors.StoreError` where the store cannot be written or has a damaged trial.
     """
     retry_hint = f"then repeat the command: it brings the store to format {FORMAT} first; or {OTHER_STORE_HINT}"
     with database.writing(retry_hint) as connection:
-        # Who comes second waits here for the first, and then finds nothing left to do.
+        # A second process waits here for the first, and then has nothing to do.
         update = about_table.update().where(about_table.c.format < FORMAT).values(format=FORMAT)
         if connection.execute(update).rowcount:
             metadata.create_all(connection)
@@ -46,7 +43,7 @@ def upgrade_store(database: Database) -> None:
 
 
 def _fill_measures(connection: sa.Connection) -> None:
-    """A sweep's trials at a time: they hold every step."""
+    """One sweep at a time: trials hold every step."""
     for name, body in connection.execute(sa.select(sweeps_table.c.id, sweeps_table.c.body)).all():
         record_night(connection, SweepInfo.model_validate_json(body))
         trials = sa.select(trials_table.c.body).where(trials_table.c.sweep == name)
@@ -54,15 +51,12 @@ def _fill_measures(connection: sa.Connection) -> None:
             record_measures(connection, name, Trial.model_validate_json(trial))
 
 
-# How long an attempt to connect may take, or another's lock be waited for, in each database's own words.
+# Timeouts for connecting and for locks, in seconds, by the name of each database's option.
 CONNECT_TIMEOUTS = {"sqlite": {"timeout": 30}, "postgresql": {"connect_timeout": 10}}
 
 
 def check_store(location: str) -> None:
-    """Find out whether a sweep may write there; where there is no store yet, nothing is written.
-
-    Raises :class:`StoreError` as :func:`open_store` does.
-    """
+    """Raise :class:`StoreError` where a sweep could not write to the store. Does not create it."""
     path = store_path(location)
     if path is None or path.exists():
         with _connection_errors(location):
@@ -80,11 +74,15 @@ def check_store(location: str) -> None:
 
 
 def open_store(location: str, *, create: bool, upgrade: bool = False) -> Store:
-    """Open a store by SQLAlchemy URL or file name.
+    """Open a store.
 
-    Raises :class:`StoreError` where it can't be opened, holds something else, or is of a newer format. With
-    ``create`` an absent one is made; nothing is written into a file that holds anything else. One of an older format
-    is read as it is, but upgraded for whoever wants to write, or to check what it holds (``upgrade``).
+    Args:
+        location: A file name or an SQLAlchemy URL.
+        create: Open for writing: create a missing store, upgrade an older one.
+        upgrade: Upgrade an older store, as checks need it. Otherwise it is read as it is.
+
+    Raises:
+        StoreError: Where it cannot be opened, holds something else, or has a newer format.
     """
     path = store_path(location)
     if path is not None and not path.exists() and not create:
@@ -115,7 +113,7 @@ def _prepare(database: Database, location: str, *, create: bool, upgrade: bool) 
 
 @contextmanager
 def _connection_errors(location: str) -> Iterator[None]:
-    """What goes wrong while a store is opened, as one line."""
+    """Turn errors while a store is opened into one line."""
     message = f"store {mask_password(location)}"
     try:
         yield
@@ -138,14 +136,14 @@ def _engine(location: str) -> sa.Engine:
         raise StoreError(f"store {mask_password(location)}: is neither SQLite nor PostgreSQL; correct the URL")
     connect_args = {name: seconds for name, seconds in CONNECT_TIMEOUTS[kind].items() if name not in url.query}
     try:
-        # A server may have been started anew between two trials.
+        # A server may have been restarted between two trials.
         return sa.create_engine(url, connect_args=connect_args, pool_pre_ping=kind == "postgresql")
     except (ValueError, TypeError) as problem:  # SQLAlchemy makes numbers of some of a URL's options
         raise StoreError(f"store {mask_password(location)}: {error_line(problem)}; correct the URL") from None
 
 
 def _format_of(engine: sa.Engine, location: str) -> int | None:
-    """The format of a store that we read; ``None`` where it holds nothing."""
+    """The format of a store; ``None`` where it is empty. Raises :class:`StoreError` for other contents."""
     tables = sa.inspect(engine).get_table_names()
     if about_table.name not in tables:
         if tables:
@@ -165,7 +163,7 @@ def _format_of(engine: sa.Engine, location: str) -> int | None:
 
 
 def _create_tables(engine: sa.Engine, location: str) -> None:
-    """Safe where two sweeps make the same store at the same moment: whoever comes second finds it made."""
+    """Safe where two sweeps create the same store at the same time."""
     try:
         with transaction(engine) as connection:
             metadata.create_all(connection)
@@ -176,7 +174,7 @@ def _create_tables(engine: sa.Engine, location: str) -> None:
 
 
 def _check_integrity(engine: sa.Engine, location: str) -> None:
-    """All of a SQLite file: by itself SQLite notices damage only where it reads, and would write into the rest."""
+    """Check all of a SQLite file: SQLite itself notices damage only where it reads."""
     if engine.dialect.name != "sqlite":
         return
     with engine.connect() as connection:
@@ -192,13 +190,13 @@ def _check_integrity(engine: sa.Engine, location: str) -> None:
 
 
 def _check_writable(engine: sa.Engine) -> None:
-    """Fails before anything ran where the store can't be written."""
+    """Write to the store without changing it."""
     with transaction(engine) as connection:
         connection.execute(about_table.update().values(format=about_table.c.format))
 
 
 def mask_password(location: str) -> str:
-    """The place without its password, wherever in a URL that stands; also of a URL with a mistake in it."""
+    """The location without its password, also where the URL is malformed."""
     return re.sub(r"([?&]password=)[^&]*", r"\1***", re.sub(r"(://[^:/?]*):.*@", r"\1:***@", location))
 
 
@@ -206,7 +204,7 @@ def _parse_url(location: str) -> sa.URL:
     try:
         url = sa.make_url(location if "://" in location else f"sqlite:///{location}")
     except (SQLAlchemyError, ValueError):  # what it says may quote the password
-        raise StoreError(f"store {mask_password(location)}: is no URL that can be read; correct it") from None
+        raise StoreError(f"store {mask_password(location)}: is no valid URL; correct it") from None
     if "@" in (url.host or ""):
         raise StoreError(f"store {mask_password(location)}: names no host; write an @ in a password as %40")
     return url

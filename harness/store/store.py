@@ -1,7 +1,7 @@
-"""The results store: raw trials as they were measured. Statistics are functions of them; what nightly checks need of
-them and keep is in the store's ledger.
+"""The results store: sweeps and their raw trials. Statistics are computed from them, not stored.
 
-A SQLite file by default, PostgreSQL by URL. A trial is committed when it ends, before the next starts.
+A SQLite file by default, PostgreSQL by URL. A trial is committed when it ends, before the next starts. What checks
+need and keep is in :mod:`harness.store.ledger`.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from reports.analysis.trial_measures import settings_of, stored_measures
 
 
 class SweepInfo(FrozenModel):
-    """What was asked for, where, and when."""
+    """A sweep: its suite, plan, environment and times (ISO 8601)."""
 
     id: str
     started_at: str
@@ -60,12 +60,12 @@ class Store:
 
     @cached_property
     def ledger(self) -> Ledger:
-        """What nightly checks read and keep, in the same store."""
+        """What checks read and keep, in the same store."""
         return Ledger(self._database)
 
     def begin_sweep(self, info: SweepInfo) -> None:
         with self._database.writing(f"or {OTHER_STORE_HINT}") as connection:
-            # Another sweep may be writing the same environment at this moment.
+            # Another sweep may write the same environment at the same time.
             environment_row = {"id": info.environment.id, "body": info.environment.model_dump_json()}
             add_missing(connection, environments_table, [environment_row])
             connection.execute(
@@ -131,14 +131,14 @@ class Store:
                 return [Trial.model_validate_json(body) for body in bodies]
 
     def done(self, sweep: str) -> set[tuple[str, int]]:
-        """Case key and round of the trials that have ended, however they ended.
+        """Case key and round of the trials that have ended, with any outcome.
 
-        They are read whole: one that is damaged is found before more are run, not in the report after them.
+        Trials are parsed, so that a damaged one is found before more are run.
         """
         return {(trial.case.key, trial.round) for trial in self.trials(sweep)}
 
     def unfinished(self) -> str | None:
-        """The sweep that began last and has not ended."""
+        """The id of the newest sweep that has not ended, if any."""
         with self._database.reading() as connection:
             query = sa.select(sweeps_table.c.id).where(sweeps_table.c.finished_at.is_(None))
             return (
@@ -156,12 +156,12 @@ class Store:
 
 
 def record_night(connection: sa.Connection, info: SweepInfo) -> None:
-    """What a check asks of a sweep without reading its plan."""
+    """Store what checks need of a sweep, so that they do not parse its plan."""
     add_missing(connection, nights_table, [{"sweep": info.id, "suite": info.suite.name}])
 
 
 def record_measures(connection: sa.Connection, sweep: str, trial: Trial) -> None:
-    """What a check asks of a trial without reading its steps. A fault on purpose is nothing to judge."""
+    """Store what checks need of a trial, so that they do not parse its steps. Injected faults are not judged."""
     if trial.case.fault is not None:
         return
     key = trial.case.key
@@ -176,9 +176,9 @@ def record_measures(connection: sa.Connection, sweep: str, trial: Trial) -> None
 
 @contextmanager
 def _gc_paused() -> Iterator[None]:
-    """Records hold no cycles, and to look for some while thousands are built takes as long as building them.
+    """Pause garbage collection while thousands of records are built, which takes as long as building them.
 
-    Later searches leave them out too; they go when nothing refers to them, as anything does.
+    Records have no reference cycles. They are also frozen, so that later collections skip them.
     """
     was_enabled = gc.isenabled()
     gc.disable()

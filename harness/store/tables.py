@@ -1,9 +1,9 @@
-"""What a results store is made of: its tables, and the history of its format.
+"""Tables of the results store, and the history of its format.
 
 Format history
     1  environments, sweeps, trials
-    2  nights, cells, measures (functions of sweeps and trials, kept so that a check parses none), verdicts,
-       acceptances, pairs, ingested runs. Tables were added and none was changed: what reads trials reads both formats.
+    2  nights, cells, measures (computed from sweeps and trials, so that a check parses none), verdicts, acceptances,
+       pairs, ingested runs. Tables were added and none was changed: code that reads trials reads both formats.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 FORMAT = 2
 
-# PostgreSQL sorts text by its database's language unless told otherwise; SQLite by its bytes.
+# PostgreSQL sorts text by the language of the database, SQLite by bytes.
 SortedString = sa.String().with_variant(sa.String(collation="C"), "postgresql")
 
 metadata = sa.MetaData()
 about_table = sa.Table(
     "scaling_harness_about",
     metadata,
-    sa.Column("only", sa.Integer, primary_key=True),  # one row, number 1, whoever writes it first
+    sa.Column("only", sa.Integer, primary_key=True),  # a single row, number 1
     sa.Column("format", sa.Integer, nullable=False),
 )
 environments_table = sa.Table(
@@ -73,7 +73,7 @@ measures_table = sa.Table(
     sa.Column("round", sa.Integer, primary_key=True),
     sa.Column("name", SortedString, primary_key=True),
     sa.Column("value", sa.Double, nullable=False),
-    sqlite_with_rowid=False,  # most of the table is its key: not written twice
+    sqlite_with_rowid=False,  # the key is most of a row, and would be stored twice
 )
 
 # A night is a sweep, or one of ingested runs that belong to no sweep: the tables below refer to none.
@@ -115,10 +115,10 @@ NIGHTLY_TABLES = (verdicts_table, acceptances_table, pairs_table, runs_table)
 
 
 def add_missing(connection: sa.Connection, table: sa.Table, rows: Sequence[dict[str, Any]]) -> int:
-    """Insert the rows whose key is not there, also where another process inserts them now; returns how many."""
+    """Insert the rows whose key does not exist, safe against other processes; returns their number."""
     if not rows:
         return 0
     insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
-    # Not the count of rows: psycopg does not tell it of several.
+    # psycopg gives no row count for several rows.
     added = insert(table).on_conflict_do_nothing().returning(next(iter(table.primary_key)))
     return len(connection.execute(added, list(rows)).all())

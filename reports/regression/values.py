@@ -10,8 +10,8 @@ from bench.core.frozen_model import FrozenModel
 
 Status = Literal["pass", "regressed", "improved", "suspect", "inconclusive", "incomparable", "new", "missing", "failed"]
 """``suspect``: pairs are needed. ``inconclusive``: no answer, with or without pairs. ``incomparable``: earlier nights
-ran on another machine or other versions. ``new``: too few earlier nights. ``missing``: in the history and not in the newest
-night. ``failed``: run without a valid number."""
+ran on another machine or other versions. ``new``: too few earlier nights. ``missing``: in the history and not in the
+newest night. ``failed``: run without a valid number."""
 
 WORST_FIRST: tuple[Status, ...] = (
     "regressed",

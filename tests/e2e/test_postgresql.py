@@ -113,7 +113,7 @@ def test_a_sweep_is_run_reported_and_merged(harness, new_place, new_file):
     assert cell["trials"] == 1
     assert merge(place, copy).trials == 1
     merged = harness.run("merge", copy, f"--store={place}")
-    assert merged.stdout == "brought in: nothing, all of it is here\n"
+    assert merged.stdout == "merged: nothing, all of it is here\n"
     secret = quote(PASSWORD, safe="")
     for said in (reported, merged):
         assert secret not in said.stdout + said.stderr

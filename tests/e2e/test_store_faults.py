@@ -188,9 +188,18 @@ def test_a_store_that_another_holds_is_waited_for_as_long_as_the_url_says(harnes
         line = told(harness.run(*command, "--store", place), place)
         assert time.monotonic() - began < 15, "the URL's second, not our half minute"
         assert "database is locked" in line
-        assert "let the other sweep or program that holds it end" in line
+        assert "wait for the sweep or program that has locked it" in line
     other.close()
     assert interrupted.read_bytes() == before
+
+
+def await_open(process, path: Path) -> None:
+    """Until the process has opened the file."""
+    deadline = time.monotonic() + 60
+    while not any(file.samefile(path) for file in Path(f"/proc/{process.pid}/fd").iterdir() if file.exists()):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline, "the store was not opened"
+        time.sleep(0.02)
 
 
 def test_a_store_locked_between_two_trials_is_resumed(harness, tmp_path):
@@ -207,7 +216,8 @@ def test_a_store_locked_between_two_trials_is_resumed(harness, tmp_path):
     # Held again, but only for a while: it is waited for.
     other = locked(path)
     process = harness.start("sweep", "--resume", "--store", str(path))
-    time.sleep(2)
+    await_open(process, path)
+    time.sleep(1)
     assert process.poll() is None, process.communicate()
     other.close()
     _, err = process.communicate(timeout=60)

@@ -158,5 +158,5 @@ class MergeBehaviour:
     def test_a_store_is_not_merged_with_itself(self, new_place, opened):
         place = new_place()
         opened(place)
-        with pytest.raises(UsageError, match="name two"):
+        with pytest.raises(UsageError, match="is the store itself; name another"):
             merge(place, place)

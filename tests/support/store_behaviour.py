@@ -45,7 +45,7 @@ class StoreBehaviour:
         store = opened(new_place())
         begin(store)
         store.add_trial("s1", make_trial(make_case()))
-        with pytest.raises(StoreError, match=r"(?i)unique.*let the other process that runs this sweep end, then"):
+        with pytest.raises(StoreError, match=r"(?i)unique.*wait for the other process that runs this sweep, then"):
             store.add_trial("s1", make_trial(make_case()))
         assert len(store.trials("s1")) == 1
 

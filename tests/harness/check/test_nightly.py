@@ -40,12 +40,12 @@ def test_the_gravest_step_is_the_exit_status(statuses, said):
     [
         (SWEEP_MEANINGS, 0, 0, "every trial gave a number"),
         (SWEEP_MEANINGS, 4, 4, "some trials gave no number"),
-        (SWEEP_MEANINGS, 1, 4, "broke: exit code 1"),
-        (SWEEP_MEANINGS, 2, 2, "refused, for the reason above"),
-        (SWEEP_MEANINGS, -9, 4, "broke: killed by SIGKILL"),
+        (SWEEP_MEANINGS, 1, 4, "crashed: exit code 1"),
+        (SWEEP_MEANINGS, 2, 2, "bad usage or input, see above"),
+        (SWEEP_MEANINGS, -9, 4, "crashed: killed by SIGKILL"),
         (CHECK_MEANINGS, 1, 1, "regressed"),
         (CHECK_MEANINGS, 3, 3, "cannot tell"),
-        (CHECK_MEANINGS, -11, 4, "broke: killed by SIGSEGV"),
+        (CHECK_MEANINGS, -11, 4, "crashed: killed by SIGSEGV"),
     ],
 )
 def test_an_exit_code_without_a_meaning_is_a_crash(meanings, code, status, said):
@@ -56,10 +56,10 @@ def test_micro_benchmarks_without_a_number_are_told():
     fine = MicroRun(Path("1.json"))
     assert summarize_micro([fine, fine]).status == 0
     assert summarize_micro([fine, MicroRun(None, reason="took longer than 180 s")]) == StepResult(
-        "micro", 4, "broke: took longer than 180 s"
+        "micro", 4, "crashed: took longer than 180 s"
     )
     failed = MicroRun(Path("2.json"), failed={"a": "KeyError", "b": "OSError"})
-    assert summarize_micro([failed, failed]).said == "broke: a: KeyError; 1 more"
+    assert summarize_micro([failed, failed]).said == "crashed: a: KeyError; 1 more"
 
 
 def test_what_the_check_is_asked():
@@ -75,7 +75,7 @@ def test_what_the_check_is_asked():
     ("arguments", "said"),
     [
         (["nigthly"], "unknown suite 'nigthly'; did you mean 'nightly'?"),
-        (["--base-rev", "v1", "--no-confirm"], "--base-rev is what suspects are confirmed against"),
+        (["--base-rev", "v1", "--no-confirm"], "--base-rev is the commit that suspects are confirmed against"),
         (["--store", "/dev/null/r.sqlite"], "store /dev/null/r.sqlite: cannot be"),
         (["--out", "/dev/null/pages"], "--out /dev/null/pages: cannot be written"),
     ],

@@ -210,7 +210,7 @@ def test_what_is_no_such_file_is_one_line(written, tmp_path, capsys, content):
     assert main(["ingest", str(written[0]), str(bad), "--store", str(tmp_path / "r.sqlite")]) == 2
     err = capsys.readouterr().err
     assert err.startswith(f"error: {bad}: ")
-    assert err.endswith("; write it anew with `pytest --benchmark-json FILE`\n")
+    assert err.endswith("; write it again with `pytest --benchmark-json FILE`\n")
     assert not (tmp_path / "r.sqlite").exists()
 
 
@@ -267,6 +267,6 @@ def test_a_night_goes_out_as_it_came(written, changed, tmp_path, store, capsys):
 def test_other_formats_have_no_place_for_such_a_night(written, store, capsys):
     ingest(capsys, written[0], "--store", store, "--night", "n")
     assert main(["export", "n", "--store", store]) == 2
-    assert "--format csv: has no place for ingested runs, which n is; use pytest-benchmark" in capsys.readouterr().err
+    assert "--format csv: cannot hold ingested runs, as n is; use pytest-benchmark" in capsys.readouterr().err
     assert main(["export", "m", "--store", store]) == 2
     assert "holds no sweep yet" in capsys.readouterr().err

@@ -256,6 +256,7 @@ def test_the_command_says_what_it_wrote(place, tmp_path, capfd):
     assert main(["report", "--index", str(tmp_path / "n"), "--store", place, "--json"]) == 0
     report = str(tmp_path / "n" / "night-01.html")
     assert json.loads(capfd.readouterr().out) == {
+        "schema": "scaling-harness/index/1",
         "index": str(tmp_path / "n" / "index.html"),
         "sweeps": [{"sweep": "night-01", "report": report, "written": True}],
     }

@@ -1,4 +1,4 @@
-"""The history goes on from the newest store of the default branch, and never silently begins anew."""
+"""The history continues from the newest store of the default branch, and never silently begins again."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_a_first_night_begins_a_history(restore):
     gh, run = restore
     gh.answer({**API, ARTIFACTS: {"artifacts": []}})
     done = run()
-    assert (done.returncode, done.stdout) == (0, "main has kept no nightly-store yet: a new history begins\n")
+    assert (done.returncode, done.stdout) == (0, "main has no artifact nightly-store yet: a new history begins\n")
     assert all(call[0] == "api" for call in gh.calls)
 
 
