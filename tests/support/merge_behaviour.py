@@ -152,7 +152,7 @@ class MergeBehaviour:
         found = merge(other, place)
         assert (found.sweeps, found.trials, found.beside) == (("s1",), 1, {})
         assert ("s1", make_case().key, 0, "step_s", 0.5) in opened(place, create=False).ledger.measures(["s1"])
-        with pytest.raises(StoreError):
+        with pytest.raises(StoreError, match="cannot be read"):
             opened(other, create=False).ledger.nights()
 
     def test_a_store_is_not_merged_with_itself(self, new_place, opened):
