@@ -26,6 +26,7 @@ from harness.store import DEFAULT_STORE
 
 if TYPE_CHECKING:
     from harness.sweep.pipeline import SweepResult
+    from harness.sweep.plan import SuiteRequest
 
 EXAMPLES = {
     "sweep": (
@@ -157,7 +158,7 @@ def sweep(
         return _print_result(result, as_json=as_json)
 
 
-def _resume(request: Any, site: str | None, store: str, report: Path | None, *, as_json: bool) -> int:
+def _resume(request: SuiteRequest | None, site: str | None, store: str, report: Path | None, *, as_json: bool) -> int:
     from harness.sweep import pipeline
 
     with sigterm_as_interrupt():

@@ -203,7 +203,7 @@ def build_wheel(key: BuildKey, nccl: Nccl | None, cache: Path) -> Path:
         pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
         env = build_environment(key, nccl, work / "toolchain.cmake", tools, os.environ)
         if nccl:
-            env["HOROVOD_NCCL_LIB"] = str(_linkable_nccl(Path(nccl.lib), work))
+            env["HOROVOD_NCCL_LIB"] = str(linkable_nccl(Path(nccl.lib), work))
         # The pinned constraints are for what runs; the tools here only compile.
         env.pop("PIP_CONSTRAINT", None)
         steps = (
@@ -238,7 +238,7 @@ def build_wheel(key: BuildKey, nccl: Nccl | None, cache: Path) -> Path:
         return partial.rename(folder / built.name)
 
 
-def _linkable_nccl(lib: Path, work: Path) -> Path:
+def linkable_nccl(lib: Path, work: Path) -> Path:
     """The registry's NCCL has ``libnccl.so.2`` only; the linker looks for ``libnccl.so``."""
     if (lib / "libnccl.so").exists():
         return lib

@@ -10,26 +10,28 @@ import signal
 import sqlite3
 import subprocess
 import time
+from pathlib import Path
 from random import Random
 
 import pytest
 
 
-def until_first_trial(harness, process) -> None:
-    """Wait until one trial is in the store and the next one runs."""
-    store = harness.folder / ".runs" / "results.sqlite"
-    deadline = time.monotonic() + 90
+def until_first_trial(harness, process, within_s: float = 90) -> None:
+    """Wait until a trial is in the store and the ranks of a later one have begun."""
+    runs = harness.folder / ".runs"
+    deadline = time.monotonic() + within_s
+    earlier: set[Path] | None = None
     while time.monotonic() < deadline:
         assert process.poll() is None, process.communicate()
-        try:
-            with sqlite3.connect(store) as found:
-                if found.execute("select count(*) from trials").fetchone()[0] >= 1:
-                    time.sleep(0.5)
-                    return
-        except sqlite3.OperationalError:
-            pass
-        time.sleep(0.1)
-    raise AssertionError("no trial within 90 s")
+        running = {path.parent for path in runs.glob("*/*/progress-*")}
+        if earlier is None:
+            with contextlib.suppress(sqlite3.OperationalError), sqlite3.connect(runs / "results.sqlite") as store:
+                if store.execute("select count(*) from trials").fetchone()[0]:
+                    earlier = running
+        elif running - earlier:
+            return
+        time.sleep(0.02)
+    raise AssertionError(f"no trial within {within_s:.0f} s")
 
 
 LONG = ("--backends", "ddp", "--workloads", "synthetic", "--ranks", "2", "--repeats", "50")

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.setup import horovod_wheel
-from harness.setup.horovod_wheel import BuildKey, Nccl, build_environment, find_wheel
+from harness.setup.horovod_wheel import BuildKey, Nccl, build_environment, find_wheel, linkable_nccl
 from tests.support.paths import ROOT
 
 KEY = BuildKey(
@@ -75,7 +74,7 @@ def test_the_registry_s_nccl_is_made_linkable(tmp_path):
     lib.mkdir()
     work.mkdir()
     (lib / "libnccl.so.2").write_text("")
-    made = horovod_wheel._linkable_nccl(lib, work)
+    made = linkable_nccl(lib, work)
     assert (made / "libnccl.so").resolve() == lib / "libnccl.so.2"
 
 

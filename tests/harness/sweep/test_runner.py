@@ -1,4 +1,4 @@
-"""A job that outlives the harness: claimed, taken up, given up, and never cleared away before it is stored."""
+"""Jobs that outlive the harness: their handles are kept, and their results stay until they are stored."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CASES = [make_case(ranks=1, ranks_per_node=1, site="far"), make_case(ranks=2, ra
 
 
 class FarJob(Job):
-    """Ends as it is told to."""
+    """A job whose end the site decides."""
 
     def __init__(self, site: Far, handle: str, ranks: int) -> None:
         self.site, self.handle, self.ranks = site, handle, ranks
@@ -33,7 +33,7 @@ class FarJob(Job):
 
 
 class Far(Site):
-    """An engine whose jobs go on without us."""
+    """A site whose jobs run on without the harness."""
 
     name, summary = "far", ""
 
@@ -70,9 +70,9 @@ def round_of(site: Site, folder: Path):
     return run_round(CASES, 0, site, {"ddp": BACKEND}, folder, "e", Silent())
 
 
-def test_a_job_that_can_t_be_reached_for_the_moment_keeps_its_claim_and_is_taken_up(tmp_path):
+def test_a_job_out_of_reach_keeps_its_handle_and_is_reattached(tmp_path):
     away = Far(trouble=HarnessError("the cluster does not answer"))
-    with pytest.raises(HarnessError):
+    with pytest.raises(HarnessError, match="the cluster does not answer"):
         next(round_of(away, tmp_path))
     assert away.cancelled == []
     back = Far()
@@ -83,7 +83,7 @@ def test_a_job_that_can_t_be_reached_for_the_moment_keeps_its_claim_and_is_taken
 
 
 @pytest.mark.parametrize("submits_rounds", [False, True])
-def test_an_interrupted_round_cancels_what_it_submitted_and_leaves_no_claim(tmp_path, submits_rounds):
+def test_an_interrupted_round_cancels_what_it_submitted_and_leaves_no_handle(tmp_path, submits_rounds):
     site = Far(submits_rounds, trouble=KeyboardInterrupt())
     with pytest.raises(KeyboardInterrupt):
         next(round_of(site, tmp_path))
@@ -91,25 +91,25 @@ def test_an_interrupted_round_cancels_what_it_submitted_and_leaves_no_claim(tmp_
     assert read_job_handles(tmp_path) == {}
 
 
-def test_a_trial_that_could_not_be_stored_is_found_again(tmp_path):
+def test_a_trial_that_was_not_stored_keeps_its_handle(tmp_path):
     trials = round_of(Far(), tmp_path)
     next(trials)
     trials.close()
     assert [claim.handle for claim, _ in read_job_handles(tmp_path).values()] == ["job1"]
 
 
-def test_a_lost_job_loses_its_claim_to_the_one_in_its_place(tmp_path):
-    with pytest.raises(HarnessError):
+def test_the_handle_of_a_lost_job_is_replaced(tmp_path):
+    with pytest.raises(HarnessError, match=r"^away$"):
         next(round_of(Far(trouble=HarnessError("away")), tmp_path))
     again = Far(trouble=HarnessError("away again"), lost=["job1"])
-    with pytest.raises(HarnessError):
+    with pytest.raises(HarnessError, match=r"^away again$"):
         next(round_of(again, tmp_path))
     assert again.started == ["job1"]
     assert len(list(tmp_path.glob("*/claim.json"))) == 1
 
 
-def test_a_trial_that_was_taken_up_counts_from_its_submission(tmp_path):
-    with pytest.raises(HarnessError):
+def test_a_reattached_trial_counts_from_its_submission(tmp_path):
+    with pytest.raises(HarnessError, match=r"^away$"):
         next(round_of(Far(trouble=HarnessError("away")), tmp_path))
     (claim, folder) = next(iter(read_job_handles(tmp_path).values()))
     earlier = claim.model_copy(update={"began_s": claim.began_s - 1000})

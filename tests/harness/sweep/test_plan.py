@@ -1,0 +1,61 @@
+"""From a suite's name and flags to a plan, with the place of what is wrong."""
+
+from __future__ import annotations
+
+import pytest
+
+from bench.plugins.registry import load_plugins
+from harness.errors import UsageError
+from harness.planning.suite import Suite
+from harness.sweep.plan import SuiteRequest, choose_site, full_names, load_suite, plan_sweep
+
+PLUGINS = load_plugins()
+
+
+@pytest.fixture
+def suite_file(tmp_path):
+    def write(text: str) -> str:
+        path = tmp_path / "mine.toml"
+        path.write_text(text)
+        return str(path)
+
+    return write
+
+
+def test_a_stored_suite_with_short_names_is_the_one_asked_for_now(suite_file):
+    name = suite_file("[backend.dask]\ntransport = 'tasks'\n[site.dask]\naddress = 'tcp://h:8786'\n")
+    stored = Suite(name="mine", options={"dask": {"transport": ("tasks",), "address": ("tcp://h:8786",)}})
+    assert full_names(stored, PLUGINS) == load_suite(SuiteRequest(name), PLUGINS)
+
+
+def test_a_flag_replaces_the_file_s_values_and_leaves_its_other_options(suite_file):
+    name = suite_file("[options.ddp]\nbucket_cap_mb = [1, 2]\nstatic_graph = true\n")
+    request = SuiteRequest(name, {"repeats": 7}, ["backend.ddp.bucket_cap_mb=4"])
+    suite = load_suite(request, PLUGINS)
+    assert suite.options == {"backend.ddp": {"bucket_cap_mb": ("4",), "static_graph": (True,)}}
+    assert suite.repeats == 7
+
+
+@pytest.mark.parametrize(
+    ("text", "settings", "message"),
+    [
+        ("repeats = 1\n[options.ddq]\nx = 1\n", (), "mine.toml:2: option ddq.x: unknown workload, backend or site"),
+        ("[options.ddp]\nbucket = 1\n", (), "mine.toml:2: option ddp.bucket: backend.ddp has no option 'bucket'"),
+        ("[site.slurm]\npartition = ['a', 'b']\n", (), "mine.toml:2: option site.slurm.partition takes one value"),
+        ("[backend.ddp]\ntransport = 'mpi'\n", (), "mine.toml:2: option backend.ddp.transport: unknown transport"),
+        ("[backend.ddp]\ntransport = 'gloo'\n", ("ddp.transport=mpi",), "option backend.ddp.transport: unknown"),
+        ("", ("ddq.x=1",), "option ddq.x: unknown workload, backend or site"),
+    ],
+)
+def test_what_is_wrong_is_named_with_its_line_where_the_file_holds_it(suite_file, text, settings, message):
+    request = SuiteRequest(suite_file(text), {"ranks": (1,)}, settings)
+    with pytest.raises(UsageError) as problem:
+        plan_sweep(request, "slurm" if "slurm" in text else "local")
+    place, _, rest = str(problem.value).rpartition("/")
+    assert (rest if ".toml" in message else place + rest).startswith(message)
+
+
+def test_a_site_gets_its_own_options_alone():
+    suite = Suite(options={"backend.dask": {"transport": ("tasks",)}, "site.dask": {"address": ("tcp://h:8786",)}})
+    assert choose_site("dask", suite).chosen.model_dump(exclude_defaults=True) == {"address": "tcp://h:8786"}
+    assert choose_site("slurm", suite).chosen.model_dump(exclude_defaults=True) == {}
