@@ -1,4 +1,4 @@
-"""The machines of a site, and how ranks lie on them where nothing more was said."""
+"""The machines of a site, and the default distribution of ranks over them."""
 
 from __future__ import annotations
 
@@ -12,31 +12,41 @@ from harness.errors import UsageError
 from harness.planning.suite import Suite
 
 ASSUMED_UNITS = 2
+"""Cores or GPUs of a machine that is not known."""
 
 
 class Placement(NamedTuple):
-    """A rank count, and how many ranks a full node holds."""
+    """A rank count, and the number of ranks on a full node (``None``: all on one node)."""
 
     ranks: int
     ranks_per_node: int | None
 
 
 class Machine(FrozenModel):
-    """What the plan needs to know of the machines of a site. ``None``: not known before the ranks are there."""
+    """The machines of a site, as far as a plan needs them. ``None``: not known before the ranks run there."""
 
     site: str = "local"
     multi_node: bool = False
-    """It has many such machines: ranks fill one node after the other, one a node where nothing else is said."""
+    """There are many such machines: ranks fill one node after the other; the default is one rank a node."""
     cores: int | None
-    """Of one node."""
+    """Of one node; so are the GPUs."""
     gpus: int | None = 0
     cuda_torch: bool = False
 
 
 def placements(suite: Suite, machine: Machine, device: Device) -> list[Placement]:
-    """Rank counts, each with how many ranks a full node holds. Raises :class:`UsageError`."""
+    """The rank counts of a suite, each with the number of ranks on a full node.
+
+    Args:
+        suite: Its ``ranks``, ``nodes`` and ``ranks_per_node``; where they are ``None``, defaults of the machine hold.
+        machine: The machines of the site.
+        device: Counts of GPUs or of cores are the default's limit.
+
+    Raises:
+        UsageError: Both ``ranks`` and ``nodes`` are given, or ranks do not fill nodes.
+    """
     if suite.nodes and suite.ranks:
-        raise UsageError("nodes and ranks say the same twice: leave one of them out", ("nodes",))
+        raise UsageError("nodes and ranks both set the rank counts: leave one of them out", ("nodes",))
     widths: tuple[int | None, ...] = suite.ranks_per_node or (1 if machine.multi_node or suite.nodes else None,)
     units = machine.gpus if device == "cuda" else machine.cores
     result = []
@@ -55,7 +65,7 @@ def placements(suite: Suite, machine: Machine, device: Device) -> list[Placement
 
 
 def default_threads(places: Sequence[Placement], machine: Machine) -> int:
-    """As many as a node's cores allow at the most ranks; one where the cores are not known."""
+    """Threads a rank: as many as a node's cores allow at the largest rank count; 1 where the cores are not known."""
     if machine.cores is None:
         return 1
     max_ranks = max(

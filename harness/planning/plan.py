@@ -37,7 +37,7 @@ SUITE_FIELDS_OF_CASES = {
 
 
 class Skip(FrozenModel):
-    """A case that can't run here, with the reason and the remedy."""
+    """A case that does not run, with the reason and the remedy."""
 
     case: Case
     reason: str
@@ -116,22 +116,30 @@ def _unavailable_reason(case: Case, backend: Backend, machine: Machine, where: S
 
 
 def shuffled_rounds(plan: Plan, seed: int) -> Iterator[tuple[int, Case]]:
-    """Every case once a round, each round in its own seeded order, so that a drift of the machine hits all alike."""
+    """Round number and case, every case once a round.
+
+    Each round has its own seeded order, so that a drift of the machine affects all cases alike.
+    """
     for number in range(plan.repeats):
         for case in shuffle_cases(plan.cases, seed, number):
             yield number, case
 
 
 def shuffle_cases(cases: Sequence[Case], seed: int, round_number: int) -> list[Case]:
+    """The cases in the order of a round, which the seed decides."""
     order = list(cases)
     random.Random(f"{seed}/{round_number}").shuffle(order)
     return order
 
 
 def imprecise_cases(plan: Plan, rates: Mapping[str, Sequence[float]], precision: float) -> list[Case]:
-    """The cases whose interval of throughput is wider than ± ``precision``. ``rates``: of the good trials, by key.
+    """The cases whose throughput is not known well enough.
 
-    A case without a good trial is left out: more rounds would not make its number precise.
+    Args:
+        plan: The cases.
+        rates: Throughputs of successful trials by case key. A case without one is left out: more rounds would not
+            make its number precise.
+        precision: The largest half-width of the 95 % interval, as a fraction of the value.
     """
     wide = []
     for case in plan.cases:
@@ -215,12 +223,12 @@ def _split_transport(
     option_axes = dict(axes)
     chosen = tuple(str(name) for name in option_axes.pop("transport", ()))
     if not chosen:
-        # A backend that does not run on this device says so itself, whatever the transport.
+        # That a backend does not run on this device is its own reason, whatever the transport.
         return backend.transports.get(device, ("any",))[:1], option_axes
     scope = f"backend.{backend.name}"
     place = ("options", scope, "transport")
     if len(set(chosen)) < len(chosen):
-        raise UsageError(f"option {scope}.transport: {', '.join(chosen)} names one twice", place)
+        raise UsageError(f"option {scope}.transport: {', '.join(chosen)} names one of them twice", place)
     everywhere = sorted({name for names in backend.transports.values() for name in names})
     for name in chosen:
         if name not in everywhere:

@@ -87,7 +87,7 @@ class Suite(FiniteModel):
 
 
 def suite_names() -> list[str]:
-    """The suites that ship with the project."""
+    """The names of the suites that ship with the project."""
     return sorted(path.stem for path in SUITES_FOLDER.glob("*.toml"))
 
 

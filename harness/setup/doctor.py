@@ -1,4 +1,7 @@
-"""What is there and what is missing, each with a remedy. Frameworks are asked in a process of their own."""
+"""Diagnostics: what is installed and what is missing, each with a remedy.
+
+Frameworks are loaded in a process of their own.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +42,7 @@ QUERY_TIMEOUT_S = 60
 
 
 class Diagnostic(FrozenModel):
-    """One thing looked for."""
+    """One thing that a sweep may need: whether it is there, what was found, and the remedy."""
 
     name: str
     status: Literal["ok", "missing"]
@@ -48,7 +51,7 @@ class Diagnostic(FrozenModel):
 
 
 def run_diagnostics() -> list[Diagnostic]:
-    """Everything a sweep may need, in the order a person would ask."""
+    """Everything that a sweep may need, the most basic first."""
     return [
         Diagnostic(name="Python", status="ok", found=platform.python_version()),
         _torch(),
@@ -81,7 +84,7 @@ def _package(title: str, package: str, remedy: str) -> Diagnostic:
 
 
 def query_subprocess(program: str) -> tuple[dict[str, Any] | None, str]:
-    """Run a small program; its JSON answer, or ``None`` and the last line it said."""
+    """Run a small program in a new interpreter; its JSON output, or ``None`` and the last line of its errors."""
     try:
         done = subprocess.run(
             [sys.executable, "-c", program], capture_output=True, text=True, timeout=QUERY_TIMEOUT_S, check=False
@@ -164,7 +167,7 @@ def _links() -> Diagnostic:
 
 
 def _sites() -> list[Diagnostic]:
-    """What each site beyond this machine lacks here."""
+    """What each site beyond this machine needs and lacks."""
     found = []
     for name in site_names():
         site = find_site(name)

@@ -1,15 +1,14 @@
-"""Builds Horovod once for this machine, keeps the wheel, installs it. It does not decide whether Horovod is used.
+"""Build Horovod once for this machine, cache the wheel and install it.
 
-    python -m harness.setup.horovod_wheel            build if no wheel fits, then install it into this environment
-    python -m harness.setup.horovod_wheel --strict   the same, but exit 1 where it can't be done
+    python -m harness.setup.horovod_wheel            build unless a cached wheel fits, then install it
+    python -m harness.setup.horovod_wheel --strict   the same, with exit status 1 where that fails
 
-Horovod is published as source only and must be compiled against the very torch it will run with. A package
-manager's own cache is keyed by the source archive alone, so a wheel it kept from another torch breaks at import.
-Ours is kept under a name made of everything that it depends on (:class:`BuildKey`), so that a second
-environment or a second run installs it in a second.
+Horovod is published as source only and must be compiled against the torch that it will run with. pip's own cache is
+keyed by the source archive alone, so that a wheel built for another torch breaks at import. This cache is keyed by
+everything that the binary depends on (:class:`BuildKey`): a second environment or a second run installs in a second.
 
-Where it can't be built the rest of the suite still works: the reason is left in the environment, and every Horovod
-cell is skipped with it.
+Where the build fails the rest of the project still works: the reason is recorded in the environment, and Horovod's
+cells are skipped with it.
 """
 
 from __future__ import annotations
@@ -60,7 +59,7 @@ set(CMAKE_INSTALL_RPATH "$ORIGIN/../../../..;$ORIGIN/../../torch/lib;$ORIGIN/../
 
 @dataclass(frozen=True)
 class Nccl:
-    """Where NCCL's header and library are, the CUDA toolkit to compile with, and the versions of both."""
+    """The folders of NCCL's header and library, the CUDA toolkit to compile with, and the versions of both."""
 
     include: str
     lib: str
@@ -70,7 +69,7 @@ class Nccl:
 
 @dataclass(frozen=True)
 class BuildKey:
-    """All that a Horovod binary depends on. Two equal keys may share one wheel."""
+    """Everything that a Horovod binary depends on. Equal keys share one wheel."""
 
     horovod: str
     torch: str
@@ -79,7 +78,7 @@ class BuildKey:
     compiler: str
     open_mpi: str | None
     nccl: str | None
-    """Versions, not places: environments with the same NCCL share a wheel."""
+    """Versions, not folders: environments with the same NCCL share a wheel."""
     recipe: str
 
     @property
@@ -89,13 +88,21 @@ class BuildKey:
 
 
 class BuildError(Exception):
-    """Horovod can't be built here. The text is one line: what is missing and how to get it."""
+    """Horovod can't be built here. The text is one line: what is missing and the remedy."""
 
 
 def build_environment(
     key: BuildKey, nccl: Nccl | None, toolchain: Path, tools: Path, base: Mapping[str, str]
 ) -> dict[str, str]:
-    """The environment variables that Horovod's build reads (pure); what else would change it is dropped."""
+    """The environment of Horovod's build (pure).
+
+    Args:
+        key: What the binary depends on.
+        nccl: Where NCCL is; ``None`` builds for CPUs.
+        toolchain: The CMake toolchain file.
+        tools: The folder of the build tools.
+        base: The inherited environment; variables that would change the build are dropped.
+    """
     env = {name: value for name, value in base.items() if not name.startswith(("HOROVOD_", "CXXFLAGS", "CMAKE_"))}
     env |= {
         "PATH": f"{tools / 'bin'}{os.pathsep}{Path(sys.executable).parent}{os.pathsep}{base.get('PATH', '')}",
@@ -122,7 +129,7 @@ def build_environment(
 
 
 def find_nccl() -> Nccl | None:
-    """NCCL for a CUDA build of torch, from the registry's package or the system; ``None`` where a part is missing."""
+    """NCCL for a CUDA build of torch, from its package or the system; ``None`` where a part is missing."""
     spec = importlib.util.find_spec("torch")
     if spec is None or spec.origin is None:
         return None
@@ -145,7 +152,7 @@ def find_nccl() -> Nccl | None:
 
 
 def describe_build(nccl: Nccl | None) -> BuildKey:
-    """The key of the build this environment needs.
+    """The key of the build that this environment needs.
 
     Raises :class:`BuildError` where torch or a C++ compiler is missing.
     """
@@ -180,13 +187,13 @@ def _open_mpi_version() -> str | None:
 
 
 def find_wheel(key: BuildKey, cache: Path) -> Path | None:
-    """The kept wheel of this key, or ``None``."""
+    """The cached wheel of this key, or ``None``."""
     return next(iter(sorted((cache / key.name).glob("horovod-*.whl"))), None)
 
 
 @contextlib.contextmanager
 def _build_lock(cache: Path) -> Iterator[None]:
-    """Two environments made at the same time build once: the second waits for the first's wheel."""
+    """Of two environments set up at the same time one builds, and the other waits for its wheel."""
     cache.mkdir(parents=True, exist_ok=True)
     with (cache / "building.lock").open("w") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
@@ -204,7 +211,7 @@ def build_wheel(key: BuildKey, nccl: Nccl | None, cache: Path) -> Path:
         env = build_environment(key, nccl, work / "toolchain.cmake", tools, os.environ)
         if nccl:
             env["HOROVOD_NCCL_LIB"] = str(linkable_nccl(Path(nccl.lib), work))
-        # The pinned constraints are for what runs; the tools here only compile.
+        # The pinned constraints apply to what runs; these tools only compile.
         env.pop("PIP_CONSTRAINT", None)
         steps = (
             [*pip, "install", "--quiet", "--target", str(tools), *BUILD_TOOLS],
@@ -232,14 +239,14 @@ def build_wheel(key: BuildKey, nccl: Nccl | None, cache: Path) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "key.json").write_text(json.dumps(asdict(key), indent=2) + "\n")
         built = next(wheels.glob("horovod-*.whl"))
-        # Renamed into place, so that nobody ever finds half a wheel.
+        # Renamed into place, so that no reader finds an incomplete wheel.
         partial = folder / f".{built.name}"
         shutil.copy(built, partial)
         return partial.rename(folder / built.name)
 
 
 def linkable_nccl(lib: Path, work: Path) -> Path:
-    """The registry's NCCL has ``libnccl.so.2`` only; the linker looks for ``libnccl.so``."""
+    """A folder with ``libnccl.so``, which the linker looks for: NCCL's package has ``libnccl.so.2`` only."""
     if (lib / "libnccl.so").exists():
         return lib
     (work / "nccl").mkdir()
@@ -253,12 +260,12 @@ def _last_error(log: str) -> str:
 
 
 def ensure_horovod(cache: Path) -> str:
-    """Install the fitting wheel, building it first where none is kept. Returns one line that says what was done."""
+    """Install the fitting wheel, built first where none is cached. Returns one line about what was done."""
     nccl = find_nccl()
     key = describe_build(nccl)
     began = time.monotonic()
     wheel = find_wheel(key, cache)
-    how = "kept wheel"
+    how = "cached wheel"
     if wheel is None:
         with _build_lock(cache):
             wheel = find_wheel(key, cache)

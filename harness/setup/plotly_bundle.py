@@ -1,10 +1,10 @@
-"""Fetches the small bundle of plotly.js once, for pages a third of the size. It makes no page.
+"""Download the small bundle of plotly.js once, for pages a third of the size.
 
-    python -m harness.setup.plotly_bundle            fetch it if it isn't kept, and say in one line what is there
-    python -m harness.setup.plotly_bundle --strict   the same, but exit 1 where it can't be fetched
+    python -m harness.setup.plotly_bundle            fetch it unless it is cached, and print the result
+    python -m harness.setup.plotly_bundle --strict   the same, with exit status 1 where it can't be fetched
 
-Python's plotly carries plotly.js whole; the bundle with the two kinds of figure that pages draw is published for npm
-alone. Where it can't be fetched nothing is lost: pages carry the whole library and are bigger.
+Python's plotly contains all of plotly.js; the bundle with the two kinds of figure that pages draw is published on npm
+only. Without it pages contain the whole library and are larger.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ NPM_TIMEOUT_S = 120
 
 @dataclass(frozen=True)
 class NpmFile:
-    """One file of a package of npm's registry, and the digest it must have."""
+    """One file of an npm package, and its expected digest."""
 
     package: str
     version: str
@@ -38,11 +38,22 @@ PLOTLY = NpmFile(NPM_PACKAGE, PLOTLY_JS_VERSION, BUNDLE_FILE, BUNDLE_SHA256)
 
 
 class FetchError(Exception):
-    """The file can't be had here. The text is one line: what is missing and how to get it."""
+    """The file can't be fetched. The text is one line: what is missing and the remedy."""
 
 
 def ensure_npm_file(npm_file: NpmFile, target: Path) -> str:
-    """Fetch it to ``target`` unless it is there already; whether it was, in a word. Raises :class:`FetchError`."""
+    """Fetch a file unless it is there already.
+
+    Args:
+        npm_file: The file and its digest.
+        target: Where it goes.
+
+    Returns:
+        ``"kept"`` or ``"fetched"``.
+
+    Raises:
+        FetchError: npm is missing or fails, or the file is not the published one.
+    """
     if target.exists() and _digest(target.read_bytes()) == npm_file.sha256:
         return "kept"
     content = _fetch(npm_file)
@@ -53,7 +64,7 @@ def ensure_npm_file(npm_file: NpmFile, target: Path) -> str:
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=target.parent, delete=False) as partial:
         partial.write(content)
-    # Renamed into place, so that nobody ever finds half a file.
+    # Renamed into place, so that no reader finds an incomplete file.
     Path(partial.name).chmod(0o644)
     Path(partial.name).rename(target)
     return "fetched"
@@ -78,7 +89,9 @@ def _fetch(npm_file: NpmFile) -> bytes:
             raise FetchError(f"`npm pack {package}` gave no answer within {NPM_TIMEOUT_S} s") from None
         archive = next(Path(folder).glob("*.tgz"), None)
         if done.returncode or archive is None:
-            error_lines = [line for line in done.stderr.splitlines() if "error" in line.lower()] or ["it said nothing"]
+            error_lines = [line for line in done.stderr.splitlines() if "error" in line.lower()] or [
+                "it printed no error"
+            ]
             raise FetchError(f"`npm pack {package}` failed: {error_lines[0].strip()}")
         with tarfile.open(archive) as tar:
             member = tar.extractfile(npm_file.file)

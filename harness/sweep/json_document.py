@@ -1,4 +1,4 @@
-"""What ``--json`` prints of a sweep: every cell, and what they say together."""
+"""The JSON document of a sweep: every cell, and the findings over them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from reports.formats.documents import versioned
 
 
 def as_json(info: SweepInfo, findings: Findings, page: Path, cost: Estimate | None) -> dict[str, Any]:
-    """The document that ``--json`` prints."""
+    """The document that ``sweep --json`` and ``report --json`` print."""
     fields = {
         "sweep": info.id,
         "report": str(page),
@@ -53,7 +53,7 @@ def _exchange_as_json(found: FittedExchange) -> dict[str, Any]:
 
 
 def _layers_as_json(path: CommunicationPath) -> dict[str, Any]:
-    """How several ranks on each of several nodes exchange, and how well allreduces are foretold."""
+    """The communication of several ranks on each of several nodes, with back-tests of predicted allreduces."""
     return {
         "backend": path.case.backend,
         "transport": path.case.transport,
@@ -154,5 +154,5 @@ def _reading(reading: ReadingCell) -> dict[str, Any]:
 
 
 def _finite(value: float | None) -> float | None:
-    """JSON has no NaN: a result that is not a number is null there, and its verdict says why."""
+    """JSON has no NaN: a result that is not a number is null, and its verdict has the reason."""
     return value if value is not None and abs(value) < float("inf") else None

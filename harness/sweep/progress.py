@@ -1,4 +1,4 @@
-"""Shows running trials: a live line with an estimate on a terminal, one plain line a trial when piped."""
+"""Progress of trials: a live bar with an estimate on a terminal, one plain line a trial when piped."""
 
 from __future__ import annotations
 
@@ -17,12 +17,17 @@ from reports.analysis.cells import UNITS
 from reports.analysis.stats import estimate
 from reports.analysis.step_times import throughput_of
 
-# Drawing takes cores from the ranks that are being measured.
+# Drawing takes time from the ranks that are being measured.
 REFRESH_PER_S = 2
 
 
 class TrialProgress:
-    """A context that shows on ``console`` (standard error) how many of ``total`` trials have ended."""
+    """A context manager that shows how many trials have ended.
+
+    Args:
+        console: Where to show it (standard error).
+        total: The number of trials that are planned; more may follow.
+    """
 
     def __init__(self, console: Console, total: int) -> None:
         self.console, self.total, self.done = console, total, 0
@@ -55,7 +60,7 @@ class TrialProgress:
 
     def _end(self, title: str, trial: Trial) -> None:
         self.done += 1
-        # Rounds that precision asks for come on top of what was planned.
+        # Rounds for --precision are added to those that were planned.
         self.total = max(self.total, self.done)
         self.bar.update(self.task, advance=1, total=self.total, left=self._time_left())
         if not self.console.is_terminal or trial.outcome != "ok":
@@ -74,7 +79,7 @@ class TrialProgress:
 
 
 class SweepProgress(TrialProgress):
-    """Of a sweep."""
+    """The progress of a sweep."""
 
     def begins(self, case: Case, round_number: int) -> None:
         self._begin(self._title(case, round_number))
@@ -87,7 +92,7 @@ class SweepProgress(TrialProgress):
 
 
 class PairProgress(TrialProgress):
-    """Of pairs: ``total`` counts both trials of each."""
+    """The progress of pairs; ``total`` counts both trials of each."""
 
     def begins(self, case: Case, pair: int, side: str) -> None:
         self._begin(self._title(case, pair, side))

@@ -1,4 +1,4 @@
-"""From a stored sweep to its cells, its table and its page."""
+"""From a stored sweep to its cells, its provenance and its page."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ def sweep_cells(
 
 
 def sweep_facts(info: SweepInfo) -> SweepFacts:
-    """What each row of an export repeats of its sweep."""
+    """The facts of a sweep that each exported row repeats."""
     environment = info.environment
     fields = environment.model_dump(include=set(SweepFacts.model_fields))
     return SweepFacts(id=info.id, started_at=info.started_at, environment=environment.id, **fields)
 
 
 def provenance(info: SweepInfo, cells: tuple[Cell, ...], cost: Estimate | None) -> list[tuple[str, str]]:
-    """What a reader needs to repeat the sweep."""
+    """Names and values of what a reader needs to repeat the sweep."""
     environment = info.environment
     changed = " with changed files" if environment.changed_files else ""
     sources = {
@@ -81,7 +81,7 @@ def provenance(info: SweepInfo, cells: tuple[Cell, ...], cost: Estimate | None) 
 
 
 def node_remarks(info: SweepInfo, cells: Sequence[Cell]) -> list[str]:
-    """Where the nodes' versions differ from each other's, or from those of the machine that asked."""
+    """Where the nodes' versions differ from each other's, or from those of the machine that ran the command."""
     environment = info.environment
     return version_differences(_hosts(cells), {"Python": environment.python, **environment.packages})
 
@@ -91,12 +91,12 @@ def _hosts(cells: Sequence[Cell]) -> tuple[NodeFacts, ...]:
 
 
 def _links(cells: tuple[Cell, ...]) -> list[Link]:
-    """One a rate, in the order of the cells."""
+    """One for each rate, in the order of the cells."""
     return list({cell.link.net: cell.link for cell in cells if cell.link is not None}.values())
 
 
 def trials_download(sweeps: Iterable[tuple[SweepInfo, Sequence[Cell], Sequence[Trial]]]) -> Download:
-    """What the page hands out: a row a trial, of one sweep or several."""
+    """The CSV file that the page offers: a row for each trial of one sweep or several."""
     rows = [row for info, cells, trials in sweeps for row in rows_of(sweep_facts(info), cells, trials)]
     return Download("trials.csv", f"every trial, a row each ({len(rows):,})", "text/csv", trials_csv(rows))
 
@@ -104,7 +104,7 @@ def trials_download(sweeps: Iterable[tuple[SweepInfo, Sequence[Cell], Sequence[T
 def write_page(
     info: SweepInfo, trials: Sequence[Trial], findings: Findings, target: Path, cost: Estimate | None
 ) -> None:
-    """Write the page; it appears under its name when it is whole. Raises :class:`UsageError`."""
+    """Write the page of a sweep atomically. Raises :class:`UsageError` where it can't be written."""
     not_applicable = [(skip.case, skip.reason) for skip in info.plan.not_applicable]
     title = f"Scaling report: {info.suite.name}"
     origin = provenance(info, findings.cells, cost)
@@ -116,7 +116,7 @@ def write_page(
 
 
 def write_atomically(target: Path, content: str | bytes) -> None:
-    """Write beside the target, then rename. Raises :class:`UsageError` where that can't be done."""
+    """Write a file beside the target, then rename it. Raises :class:`UsageError` where that fails."""
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         descriptor, partial = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")

@@ -1,8 +1,12 @@
-"""Case → site → trial, stored at once. It decides nothing about what to run and nothing about what it means."""
+"""Runs the cases of a plan on a site and stores each trial when it ends.
+
+The plan decides what runs; :mod:`reports` decides what the numbers mean.
+"""
 
 from __future__ import annotations
 
 import itertools
+import logging
 import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,12 +33,14 @@ from reports.analysis.flags import find_conditions
 from reports.analysis.same_work import judge_same_work
 from reports.analysis.step_times import throughput_of
 
+log = logging.getLogger("scaling_harness")
+
 DIFFERENT_WORK = "not the same work"
-"""How the reason of an invalid trial begins that was not contaminated: it spoils its cell."""
+"""The beginning of the reason of a trial that is invalid because it did other work: it makes its cell invalid."""
 
 
 class Watcher(Protocol):
-    """Is told what happens, to show it to people."""
+    """Shows people the progress of a sweep."""
 
     def begins(self, case: Case, round_number: int) -> None: ...
 
@@ -42,19 +48,28 @@ class Watcher(Protocol):
 
 
 def new_sweep_id() -> str:
-    """Sorts by time, and two sweeps begun in the same second differ."""
+    """A new id. Ids sort by time, and those of the same second differ."""
     return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
 
 
 def run_sweep(
     info: SweepInfo, store: Store, site: Site, backends: Mapping[str, Backend], folder: Path, watcher: Watcher
 ) -> None:
-    """Run every trial of the plan that the store does not hold. Whatever happens, what has ended is in the store."""
+    """Run every trial of the plan that the store does not hold, in shuffled rounds; each is stored when it ends.
+
+    Args:
+        info: The sweep, with its plan.
+        store: Where the trials go.
+        site: Where they run.
+        backends: All backends by name.
+        folder: For the files of running trials; those of failed trials stay.
+        watcher: Shows progress.
+    """
     deadline = time.monotonic() + info.suite.budget_s
     done = store.done(info.id)
 
     def run(round_number: int, cases: Sequence[Case]) -> None:
-        # What measuring costs, and the device's peak, are asked once a case: the first takes as long as a window.
+        # The overhead and the device's peak are measured once a case: the former takes as long as a window.
         first = round_number == 0
         round_cases = [
             case.model_copy(update={"own_cost": case.own_cost and first, "roofline": case.roofline and first})
@@ -83,8 +98,11 @@ def run_round(
     environment: str,
     watcher: Watcher,
 ) -> Iterator[Trial]:
-    """The trials of a round, in its order. Jobs of an interrupted sweep are taken up where they are; what a trial left
-    is cleared away when the next one is asked for, since this one is stored by then."""
+    """Yield the trials of a round, in its order.
+
+    Jobs of an interrupted sweep are reattached. The files of a trial are removed when the next trial is requested,
+    since it is stored by then.
+    """
     job_handles = read_job_handles(folder)
     resumable = {
         case.key: job_handles[case.key, round_number] for case in cases if (case.key, round_number) in job_handles
@@ -99,6 +117,7 @@ def run_round(
                 running = reattach_trial(*resumable[case.key], site, backend)
             if running is None:
                 running = start_trial(case, round_number, site, backend, folder)
+            log.debug("trial %s, round %d: %s", case.key, round_number + 1, running.folder)
             trial = finish_trial(running, case, round_number, environment)
             yield trial
             running.clear(succeeded=trial.outcome == "ok")
@@ -110,8 +129,10 @@ def run_round(
 def _until_precise(
     info: SweepInfo, precision: float, store: Store, deadline: float, *, whole_rounds: bool
 ) -> Iterator[tuple[int, list[Case]]]:
-    """Further rounds of the cells whose intervals are too wide, until none is or the time is spent: a case at a time,
-    or a round."""
+    """Further rounds of the cases whose intervals are too wide, until none is or the deadline has passed.
+
+    The deadline is checked before each case, or before each round where the site submits ``whole_rounds``.
+    """
     for round_number in itertools.count(max((number for _, number in store.done(info.id)), default=-1) + 1):
         rates: dict[str, list[float]] = {}
         for trial in store.trials(info.id):
@@ -128,14 +149,14 @@ def _until_precise(
 
 
 def preload_modules(plan: Plan, backends: Mapping[str, Backend]) -> tuple[str, ...]:
-    """What the ranks of the plan will import beside torch, each once."""
+    """The modules that the ranks of the plan import beside torch, each once."""
     return tuple(dict.fromkeys(module for case in plan.cases for module in backends[case.backend].preload))
 
 
 def run_trial(
     case: Case, round_number: int, site: Site, backend: Backend, sweep_folder: Path, environment: str
 ) -> Trial:
-    """One fresh set of processes. Its folder stays where the trial did not end well."""
+    """Run one fresh set of processes. The trial's folder stays where the trial failed."""
     running = start_trial(case, round_number, site, backend, sweep_folder)
     trial = finish_trial(running, case, round_number, environment)
     running.clear(succeeded=trial.outcome == "ok")
@@ -143,7 +164,7 @@ def run_trial(
 
 
 def finish_trial(running: RunningTrial, case: Case, round_number: int, environment: str) -> Trial:
-    """Wait for a trial's end and say what it came to."""
+    """Wait for the end of a trial and assess its result."""
     result = running.wait(case.timeout_s)
     telemetry = cut_telemetry(result)
     outcome, reason, proof = assess_result(result, case)
@@ -184,7 +205,7 @@ def cut_telemetry(result: TrialResult) -> tuple[NodeTelemetry, ...]:
 
 
 def assess_result(result: TrialResult, case: Case) -> tuple[Outcome, str | None, SameWork | None]:
-    """Outcome, reason and same-work verdict of a trial (pure): all ranks present, and all did the same work."""
+    """Outcome, reason and same-work verdict of a trial (pure): ok where all ranks are present and did the same work."""
     if result.outcome != "ok":
         return result.outcome, result.reason, None
     present = [record.rank for record in result.ranks]

@@ -63,7 +63,7 @@ WRONG = [
     (["sweep", "--set", "backend.ddp.model=cnn"], "backend.ddp has no option 'model'"),
     (["sweep", "--set", "workload.ddp.transport=gloo"], "unknown workload, backend or site 'workload.ddp'"),
     (["sweep", "--site", "slurm", "--set", "slurm.partition=a,b"], "option site.slurm.partition takes one value, 2"),
-    (["sweep", "--set", "ddp.transport=gloo,gloo"], "names one twice"),
+    (["sweep", "--set", "ddp.transport=gloo,gloo"], "names one of them twice"),
     (["sweep", "--set", "ddp.bucket_cap_mb=1", "--set", "backend.ddp.bucket_cap_mb=2"], "leave one of them out"),
     (["sweep", "--set", "synthetic.heads=3"], "3 heads do not divide width 128"),
     (["sweep", "--set", "synthetic.compute_ms=inf"], "finite number"),

@@ -209,7 +209,7 @@ def test_ranks_fill_one_node_before_the_next():
     ("changes", "said"),
     [
         ({"ranks": (6,), "ranks_per_node": (4,)}, "6 ranks do not fill nodes of 4"),
-        ({"ranks": (2,), "nodes": (2,)}, "nodes and ranks say the same twice"),
+        ({"ranks": (2,), "nodes": (2,)}, "nodes and ranks both set the rank counts"),
     ],
 )
 def test_ranks_that_fill_no_nodes_are_refused(changes, said):
