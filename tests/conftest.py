@@ -9,6 +9,17 @@ from hypothesis import settings
 
 pytest.register_assert_rewrite("tests.support")
 
+from tests.support.golden import GoldenFiles  # noqa: E402 - rewritten first
+
 # A time limit for an example fails on a busy machine. In CI the same examples are tried every time.
 settings.register_profile("tests", deadline=None, derandomize=bool(os.environ.get("CI")))
 settings.load_profile("tests")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--update-golden", action="store_true", help="write the golden files instead of comparing them")
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> GoldenFiles:
+    return GoldenFiles(update=request.config.getoption("--update-golden"))

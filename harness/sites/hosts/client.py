@@ -1,27 +1,34 @@
-"""What ssh is told: one configuration for every connection of a trial, and command lines for the far side (pure).
+"""ssh: one configuration for all connections of a trial, command lines for the hosts, and the check of a host.
 
-The configuration comes before the user's own and ssh keeps what it reads first, so that jump hosts and keys of
-``~/.ssh/config`` still hold and no line of it makes the check of host keys any weaker.
+The configuration comes before the user's own, and ssh keeps the first value of an option: jump hosts and keys of
+``~/.ssh/config`` still apply, and none of its lines weakens the check of host keys.
 """
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+import subprocess
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Literal, NamedTuple
 
+from bench.plugins.sources import DIGEST_PREFIX, sources_digest
 from harness.sites.hosts.hosts_file import Host
 
 CONNECT_TIMEOUT_S = 10
-# A host that has lost its power or its network is noticed this many times later.
+# A host that has lost its power or its network is noticed after this many intervals.
 KEEPALIVE_INTERVAL_S = 5
 KEEPALIVE_COUNT = 3
 SSH_FAILED = 255
-"""The status that is ssh's own."""
+"""The exit status of ssh itself; all others are those of the remote command."""
+CHECK_TIMEOUT_S = CONNECT_TIMEOUT_S + 20.0
+MAX_PARALLEL_CHECKS = 32
 
 
 class SshAccess(NamedTuple):
-    """How all hosts are reached where they don't say otherwise. ``None``: as ssh does by itself."""
+    """How ssh reaches hosts that have no settings of their own. ``None``: ssh's own default."""
 
     user: str | None = None
     port: int | None = None
@@ -31,7 +38,7 @@ class SshAccess(NamedTuple):
 
 
 def ssh_config(hosts: Sequence[Host], access: SshAccess) -> str:
-    """The text for ``ssh -F``."""
+    """The configuration file for ``ssh -F`` (pure)."""
     lines = [line for host in hosts for line in _host_lines(host, access)]
     lines += [f"Host {' '.join(_host_names(hosts))}", *(f"    {line}" for line in _shared_lines(access))]
     return "\n".join([*lines, "Match all", "    Include ~/.ssh/config", "    Include /etc/ssh/ssh_config", ""])
@@ -39,8 +46,8 @@ def ssh_config(hosts: Sequence[Host], access: SshAccess) -> str:
 
 def _host_lines(host: Host, access: SshAccess) -> list[str]:
     user, port = host.user or access.user, host.port or access.port
-    said = {"HostName": host.address, "User": user, "Port": port}
-    lines = [f"    {name} {value}" for name, value in said.items() if value is not None]
+    settings = {"HostName": host.address, "User": user, "Port": port}
+    lines = [f"    {name} {value}" for name, value in settings.items() if value is not None]
     return [f"Host {' '.join(_host_names([host]))}", *lines] if lines else []
 
 
@@ -56,7 +63,7 @@ def _shared_lines(access: SshAccess) -> list[str]:
         f"ConnectTimeout {CONNECT_TIMEOUT_S}",
         f"ServerAliveInterval {KEEPALIVE_INTERVAL_S}",
         f"ServerAliveCountMax {KEEPALIVE_COUNT}",
-        # A connection of its own each: one that is shared would outlive the trial.
+        # No shared connections: they would outlive the trial.
         "ControlMaster no",
         "ControlPath none",
         "RequestTTY no",
@@ -73,21 +80,27 @@ def _shared_lines(access: SshAccess) -> list[str]:
 
 
 def _quoted(path: str) -> str:
-    """ssh replaces what begins with a per cent sign."""
+    """A path in quotation marks; ssh expands percent signs that are not doubled."""
     return '"' + path.replace("%", "%%") + '"'
 
 
 def ssh_command(config_file: str, host: Host, remote: str) -> list[str]:
-    """ssh's argument list. The far shell reads ``remote``."""
+    """ssh's argument list (pure). ``remote`` is a line for the host's login shell."""
     return ["ssh", "-F", config_file, host.name, remote]
 
 
 def remote_command(folder: str | None, env: Mapping[str, str], arguments: Sequence[str]) -> str:
-    """A line for any login shell: it becomes the command, in the folder and with the variables."""
-    found = {**({"PYTHONPATH": folder} if folder else {}), **env}
-    named = [f"{name}={value}" for name, value in found.items()]
+    """A line for any login shell that runs a command (pure).
+
+    Args:
+        folder: The checkout on the host, which becomes the working directory; ``None``: our package is installed there.
+        env: Variables of the command.
+        arguments: The command.
+    """
+    variables = {**({"PYTHONPATH": folder} if folder else {}), **env}
+    assignments = [f"{name}={value}" for name, value in variables.items()]
     change_folder = f"cd {shlex.quote(folder)} && " if folder else ""
-    return change_folder + "exec " + shlex.join(["env", *named, *arguments] if named else arguments)
+    return change_folder + "exec " + shlex.join(["env", *assignments, *arguments] if assignments else arguments)
 
 
 SSH_MESSAGE_MARKS = (
@@ -100,25 +113,25 @@ SSH_MESSAGE_MARKS = (
     "Broken pipe",
     "kex_exchange",
 )
-"""What marks ssh's own words among those of a login."""
+"""They mark ssh's own messages among the output of a login."""
 
 
-def connection_failure(said: Sequence[str], host: Host, access: SshAccess) -> str:
-    """ssh's own line about a connection that was refused or lost, with the remedy where there is one."""
-    lines = [line.strip() for line in said if line.strip()]
+def connection_failure(output: Sequence[str], host: Host, access: SshAccess) -> str:
+    """Why a connection was refused or lost, from the output of ssh, with the remedy where there is one (pure)."""
+    lines = [line.strip() for line in output if line.strip()]
     if any("Host key verification failed" in line for line in lines):
         return _host_key_failure(lines, host, access)
     ssh_messages = [line for line in lines if any(mark in line for mark in SSH_MESSAGE_MARKS)]
-    found = (ssh_messages or lines or ["ssh ended without a word"])[-1]
-    if "Permission denied" in found:
-        return f"{found.rstrip('.')}; name a key that it takes: --set hosts.identity=FILE"
-    return found
+    message = (ssh_messages or lines or ["ssh ended without a message"])[-1]
+    if "Permission denied" in message:
+        return f"{message.rstrip('.')}; name a key that it accepts: --set hosts.identity=FILE"
+    return message
 
 
 def _host_key_failure(lines: Sequence[str], host: Host, access: SshAccess) -> str:
     if any("IDENTIFICATION HAS CHANGED" in line for line in lines):
         return (
-            "its host key is not the one in known_hosts: somebody else may be answering; if it was reinstalled, "
+            "its host key is not the one in known_hosts: another machine may be answering; if it was reinstalled, "
             f"`ssh-keygen -R {host.connect_address}` and add the new key"
         )
     port = host.port or access.port
@@ -129,3 +142,60 @@ def _host_key_failure(lines: Sequence[str], host: Host, access: SshAccess) -> st
         f"its host key is not known here: `{scan} >> {known}` adds it (compare the fingerprint on the host first), "
         "or --set hosts.host_key_checking=accept-new"
     )
+
+
+class HostChecks:
+    """Whether hosts can be reached and have our code. Each is checked once, all that a case needs at the same time.
+
+    Args:
+        access: How ssh reaches the hosts.
+        folder: The checkout on the hosts; ``None``: our package is installed there.
+        python: The interpreter of a host.
+    """
+
+    def __init__(self, access: SshAccess, folder: str | None, python: Callable[[Host], str]) -> None:
+        self.access, self.folder, self.python = access, folder, python
+        self._failures: dict[Host, str | None] = {}
+
+    def unavailable_reason(self, hosts: Sequence[Host]) -> str | None:
+        """Why the first host that can't be used can't, with the remedy; ``None`` where all can."""
+        unchecked = [host for host in hosts if host not in self._failures]
+        with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(MAX_PARALLEL_CHECKS) as pool:
+            config = Path(folder) / "ssh_config"
+            config.write_text(ssh_config(hosts, self.access))
+            results = pool.map(lambda host: self._check(config, host), unchecked)
+            self._failures |= dict(zip(unchecked, results, strict=True))
+        return next((f"{host.name}: {reason}" for host in hosts if (reason := self._failures[host])), None)
+
+    def _check(self, config: Path, host: Host) -> str | None:
+        line = remote_command(self.folder, {}, [self.python(host), "-m", "bench.plugins.sources"])
+        try:
+            result = subprocess.run(
+                ssh_command(str(config), host, line),
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                timeout=CHECK_TIMEOUT_S,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            return f"no answer within {CHECK_TIMEOUT_S:g} s"
+        if result.returncode == SSH_FAILED:
+            return connection_failure(result.stderr.splitlines(), host, self.access)
+        return _source_failure(result, self.python(host), self.folder)
+
+
+def _source_failure(result: subprocess.CompletedProcess[str], python: str, folder: str | None) -> str | None:
+    """What is wrong with the code on a host, from the output of :mod:`bench.plugins.sources` there (pure)."""
+    digest_line = next((line for line in result.stdout.splitlines() if line.startswith(DIGEST_PREFIX)), None)
+    if result.returncode or digest_line is None:
+        last_error = (result.stderr.strip().splitlines() or [f"status {result.returncode}"])[-1]
+        location = f"in {folder}" if folder else "installed"
+        return (
+            f"{python} can't run our code {location} ({last_error}); name its interpreter and checkout: --set "
+            "hosts.python=FILE --set hosts.folder=FOLDER"
+        )
+    if digest_line.removeprefix(DIGEST_PREFIX).strip() != sources_digest():
+        return "its code is another version than this one: copy this checkout there, or install the same version"
+    return None

@@ -1,4 +1,4 @@
-"""A trial on hosts: a session of ssh for each node, one more where a launcher starts the ranks."""
+"""A trial on hosts: an ssh session for each node, and one more where a launcher starts the ranks."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from harness.sites.hosts import client
 from harness.sites.hosts.hosts_file import Host
 from harness.sites.hosts.session import SshSession
 
-EXIT_GRACE_S = 3.0
-"""How long the others may go on once a node has ended badly: their ranks may still say why."""
+FAILURE_GRACE_S = 3.0
+"""How long the other nodes may run on after one has failed: their ranks may still report why."""
 STOP_GRACE_S = 15.0
-"""How long nodes that are told to end may take for stack dumps and transfers."""
+"""How long nodes that are asked to end may take for stack dumps and transfers."""
 DISCONNECT_GRACE_S = 3.0
 
 
 class HostCommand(NamedTuple):
-    """A command for one host. ``node``: which one it stands for; ``None``: it is the launcher."""
+    """A command for one host. ``node``: the node whose agent it is; ``None``: it is the launcher."""
 
     title: str
     node: int | None
@@ -36,14 +36,22 @@ class HostCommand(NamedTuple):
 
 
 class SshJob(Job):
-    """The sessions of one trial."""
+    """The sessions of one trial.
+
+    Args:
+        case: The trial's case.
+        folder: Receives what the nodes leave.
+        host_commands: The command of each node's agent, and that of the launcher, where there is one.
+        config: The text of ssh's configuration, for the launcher.
+        access: How ssh reaches the hosts, for error messages.
+    """
 
     def __init__(
         self, case: Case, folder: Path, host_commands: Sequence[HostCommand], config: str, access: client.SshAccess
     ) -> None:
         self.case, self.folder, self.access, self.config = case, folder, access, config
         self.events: queue.Queue[SshSession | int] = queue.Queue()
-        """Sessions that have ended, and numbers of nodes that are ready for a launcher's ranks."""
+        """Sessions that have ended, and numbers of nodes that are ready for the launcher's ranks."""
         self.nodes: dict[int, SshSession] = {}
         self.nodes_not_ready = set(range(case.nodes))
         self.launcher_command = next(
@@ -59,13 +67,13 @@ class SshJob(Job):
             raise
 
     def _open(self, host_command: HostCommand, first_message: Any) -> SshSession:
-        unpacker = TransferReceiver(self.folder)
+        receiver = TransferReceiver(self.folder)
 
         def take(line: str) -> bool:
             if host_command.node is not None and line.rstrip() == READY_LINE:
                 self.events.put(host_command.node)
                 return True
-            return unpacker.take(line)
+            return receiver.take(line)
 
         log = self.folder / f"{host_command.title}.log"
         return SshSession(
@@ -83,9 +91,9 @@ class SshJob(Job):
 
     def wait(self, timeout_s: float) -> TrialResult:
         try:
-            # A node's own word on what took too long comes first.
+            # The nodes keep the trial's time and report first.
             timed_out = not self._wait_for_first_end(time.monotonic() + timeout_s + MARGIN_S)
-            for session in self._running() if timed_out or self._any_running_after(EXIT_GRACE_S) else ():
+            for session in self._running() if timed_out or self._any_running_after(FAILURE_GRACE_S) else ():
                 session.request_end()
             self._any_running_after(STOP_GRACE_S)
         finally:
@@ -96,20 +104,20 @@ class SshJob(Job):
         return [session for session in self.nodes.values() if not session.ended]
 
     def _wait_for_first_end(self, deadline: float) -> bool:
-        """Wait until all nodes have ended, or one session has ended badly; whether that came in time."""
+        """Wait until all nodes have ended or one session has failed; ``False`` where ``deadline`` came first."""
         while self._running():
             try:
-                found = self.events.get(timeout=max(0.0, deadline - time.monotonic()))
+                event = self.events.get(timeout=max(0.0, deadline - time.monotonic()))
             except queue.Empty:
                 return False
-            if isinstance(found, int):
-                self._node_ready(found)
-            elif found.status:
+            if isinstance(event, int):
+                self._node_ready(event)
+            elif event.status:
                 return True
         return True
 
     def _any_running_after(self, seconds: float) -> bool:
-        """Whether one still runs when all have been given this long."""
+        """Whether a node still runs after so many seconds."""
         deadline = time.monotonic() + seconds
         while self._running() and (left := deadline - time.monotonic()) > 0:
             with suppress(queue.Empty):
@@ -131,19 +139,19 @@ class SshJob(Job):
             return session.problem
         if session.status == client.SSH_FAILED:
             return client.connection_failure(session.output_tail(), session.host, self.access)
-        said = next((line for line in reversed(session.output_tail()) if line.strip()), "no word")
-        return f"its agent ended with status {session.status} ({said.strip()})"
+        message = next((line for line in reversed(session.output_tail()) if line.strip()), "no output")
+        return f"its agent ended with status {session.status} ({message.strip()})"
 
     def _with_launcher_output(self, launcher: SshSession, result: TrialResult) -> TrialResult:
-        """The launcher's own words count where the ranks had none."""
+        """The result with the launcher's output, whose error is the reason where the ranks report none."""
         failed = bool(launcher.status) and not launcher.was_disconnected
         if result.outcome == "ok" and not failed:
             return result
-        words = [line for line in launcher.output_tail() if line.strip()]
-        result = replace(result, log_tail=(*result.log_tail, *(f"{launcher.title}: {line}" for line in words)))
+        lines = [line for line in launcher.output_tail() if line.strip()]
+        result = replace(result, log_tail=(*result.log_tail, *(f"{launcher.title}: {line}" for line in lines)))
         if failed and not result.failures and result.outcome == "ok":
-            why = f"{launcher.title} on {launcher.host.name}: {_most_telling_line(words)}"
-            return replace(result, outcome="failed", reason=why)
+            reason = f"{launcher.title} on {launcher.host.name}: {_error_line(lines)}"
+            return replace(result, outcome="failed", reason=reason)
         return result
 
     def cancel(self) -> None:
@@ -154,10 +162,10 @@ class SshJob(Job):
             session.close(deadline)
 
 
-def _most_telling_line(words: Sequence[str]) -> str:
-    """The line that says most, in the order of what may be said."""
+def _error_line(lines: Sequence[str]) -> str:
+    """The line of a launcher's output that most likely gives the reason of its failure (pure)."""
     for mark in ("verification failed", "denied", "ssh:", "Error", "error"):
-        found = next((line.strip() for line in words if mark in line), None)
-        if found is not None:
-            return found
-    return words[-1].strip() if words else "ended without a word"
+        line = next((line.strip() for line in lines if mark in line), None)
+        if line is not None:
+            return line
+    return lines[-1].strip() if lines else "ended without output"

@@ -1,7 +1,7 @@
-"""One command on another machine, through ssh: what goes in, what comes back, how it ends.
+"""One command on another machine, through ssh: its input, its output and its end.
 
-The far side listens to its standard input for as long as it runs. When this process dies, however that happens, the
-kernel closes the pipe, ssh passes that on, and the far side ends what it started.
+The command reads its standard input for as long as it runs. When this process dies, in whatever way, the kernel closes
+the pipe, ssh passes that on, and the command ends what it started.
 """
 
 from __future__ import annotations
@@ -24,8 +24,16 @@ TAIL_LINES = 40
 
 
 class SshSession:
-    """A running ssh. ``take``: takes each line of standard output, and says whether it was meant for it; the others are
-    kept in ``log``, as is what the far side says on standard error. ``ended``: is told when it has ended."""
+    """A running ssh.
+
+    Args:
+        host: Where the command runs.
+        command: The argument list of ssh.
+        log: The file for the command's standard error, and for those lines of its standard output that ``take`` leaves.
+        first_message: Sent to the command's standard input as one line of JSON.
+        take: Called with each line of standard output; returns whether it has used the line.
+        ended: Called when ssh has ended.
+    """
 
     def __init__(
         self,
@@ -40,7 +48,7 @@ class SshSession:
         self.host, self.log, self.problem = host, log, ""
         self.was_disconnected = False
         self._on_line, self._on_end = take, ended
-        # A session of its own: Ctrl-C is for the harness, which ends this in order.
+        # In a session of its own: the harness handles Ctrl-C and ends ssh in order.
         with log.open("ab") as errors:
             self.process = subprocess.Popen(
                 command,
@@ -70,13 +78,14 @@ class SshSession:
 
     def _send(self, text: str) -> None:
         assert self.process.stdin is not None
-        # ssh that has ended says why by its status and its own words.
+        # Where ssh has ended, its status and its output say why.
         with contextlib.suppress(OSError, ValueError):
             self.process.stdin.write(text)
             self.process.stdin.flush()
 
     @property
     def title(self) -> str:
+        """The name of its log, without the suffix."""
         return self.log.stem
 
     @property
@@ -85,22 +94,22 @@ class SshSession:
 
     @property
     def status(self) -> int:
-        """As Python gives it; 255 is ssh's own."""
+        """The command's exit status; below 0 for a signal, 255 where ssh itself failed."""
         return self.process.returncode
 
     def request_end(self) -> None:
-        """Ask for an orderly end."""
+        """Ask the command to end in order: to report, and to transfer its files."""
         self._send(END_LINE)
 
     def disconnect(self) -> None:
-        """Close the pipe: the far side ends everything at once. ``was_disconnected``: it had not ended before."""
+        """Close the pipe, on which the command ends at once. Sets ``was_disconnected`` where it still ran."""
         self.was_disconnected = self.was_disconnected or not self.ended
         assert self.process.stdin is not None
         with contextlib.suppress(OSError):
             self.process.stdin.close()
 
     def close(self, deadline: float) -> None:
-        """Wait for the end until ``deadline`` of :func:`time.monotonic`, then end ssh itself."""
+        """Wait for the end until ``deadline`` of :func:`time.monotonic`, then kill ssh."""
         try:
             self.process.wait(max(0.0, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:
@@ -109,6 +118,7 @@ class SshSession:
         self._reader.join(READER_JOIN_S)
 
     def output_tail(self) -> list[str]:
+        """The last lines of the log."""
         with contextlib.suppress(OSError):
             return self.log.read_text(errors="replace").splitlines()[-TAIL_LINES:]
         return []

@@ -1,4 +1,4 @@
-"""Machines that ssh reaches: the nodes are the first hosts of a file, each with an agent for the length of a trial."""
+"""Machines that ssh reaches: the nodes are the first hosts of a file, and each runs an agent during a trial."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ from bench.plugins.backend import Options
 from harness.sites.base.contract import Job, Site, TrialRequest
 from harness.sites.base.remote import node_command, rendezvous_port
 from harness.sites.hosts import client
-from harness.sites.hosts.host_check import HostChecks
 from harness.sites.hosts.hosts_file import PATH_PATTERN, USER_PATTERN, Host, read_hosts
 from harness.sites.hosts.job import HostCommand, SshJob
 
@@ -27,46 +26,48 @@ INTERFACE_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9_.:-]{0,14}$"
 FOLDER_PATTERN = r"^/[A-Za-z0-9._/-]*$"
 CONFIG_FILE = "ssh_config"
 PRIVATE_FOLDER = "ours"
-"""Inside the trial's folder, where nothing that hosts send is unpacked."""
+"""Inside the trial's folder; nothing that hosts send is unpacked there."""
 
 
 class SshOptions(Options):
     file: str | None = Field(
         None,
         min_length=1,
-        description="the hosts, one a line: name [slots=K] [address=A] [user=U] [port=P] [python=FILE]",
+        description="the hosts, one on each line: name [slots=K] [address=A] [user=U] [port=P] [python=FILE]",
     )
-    user: str | None = Field(None, pattern=USER_PATTERN, description="who to be there; else as ssh does by itself")
-    port: int | None = Field(None, ge=1, le=65535, description="where their sshd listens; else 22")
+    user: str | None = Field(None, pattern=USER_PATTERN, description="user name; default: as ssh is configured")
+    port: int | None = Field(None, ge=1, le=65535, description="port of sshd; default: as ssh is configured")
     identity: str | None = Field(
         None,
         pattern=PATH_PATTERN,
-        description="file of the private key; mpirun and horovodrun look for it under the same path on the first host",
+        description="file of the private key; for mpirun and horovodrun also the path on the first host",
     )
     known_hosts: str | None = Field(
-        None, pattern=PATH_PATTERN, description="file of the hosts' keys; else ~/.ssh/known_hosts"
+        None, pattern=PATH_PATTERN, description="file of the hosts' keys; default: ~/.ssh/known_hosts"
     )
     host_key_checking: Literal["strict", "accept-new"] = Field(
-        "strict", description="a host whose key is not known is refused, or its key is written to known_hosts"
+        "strict", description="refuse a host with an unknown key, or add its key to known_hosts"
     )
     python: str | None = Field(
-        None, pattern=PATH_PATTERN, description="the interpreter there; else the path of this one"
+        None, pattern=PATH_PATTERN, description="Python interpreter on the hosts; default: the path of this one"
     )
     folder: str | None = Field(
-        None, pattern=PATH_PATTERN, description="the checkout there; else the package is installed"
+        None, pattern=PATH_PATTERN, description="checkout on the hosts; default: the package is installed"
     )
     scratch: str = Field(
-        "/tmp", pattern=FOLDER_PATTERN, description="where a trial has its folder there: no disk that they share"
+        "/tmp",
+        pattern=FOLDER_PATTERN,
+        description="folder on the hosts, not on a shared disk",
     )
     interface: str | None = Field(
         None,
         pattern=INTERFACE_PATTERN,
-        description="by which the hosts meet; else the one that leads to the first of them",
+        description="network interface of the ranks; default: the one with the route to the first host",
     )
     start: Literal["auto", "own", "torchrun", "horovodrun", "mpirun"] = Field(
         "auto",
-        description="who starts ranks: torchrun those of ddp (torch's store then listens on every interface of "
-        "the first host), horovodrun those of horovod over gloo, mpirun always those over mpi; auto and own: we do",
+        description="launcher of the ranks, where their backend has a choice; auto and own: the agents (torchrun's "
+        "store listens on every interface of the first host; mpirun always starts MPI ranks)",
     )
 
 
@@ -88,7 +89,7 @@ class SshSite(Site):
             self.settings.known_hosts,
             self.settings.host_key_checking,
         )
-        self.host_checks = HostChecks(self.access, self.settings.folder, self._python)
+        self.host_checks = client.HostChecks(self.access, self.settings.folder, self._python)
 
     def _python(self, host: Host) -> str:
         return host.python or self.settings.python or sys.executable
@@ -97,20 +98,20 @@ class SshSite(Site):
         return None if shutil.which("ssh") else "no ssh on this machine: apt-get install openssh-client"
 
     def missing_option(self) -> str | None:
-        return None if self.file else "no hosts are named: --set hosts.file=FILE, one host a line"
+        return None if self.file else "no hosts are named: --set hosts.file=FILE, with one host on each line"
 
     def unavailable_reason(self, case: Case) -> str | None:
         missing = self.missing_dependency() or self.missing_option()
         if missing or self.file is None:
             return missing
         if case.net is not None:
-            return "the links between hosts are the real ones: leave --net out"
+            return "the links between hosts can't be shaped: leave --net out"
         hosts = read_hosts(self.file)
         chosen = self._with_free_slots(hosts, case)
         if len(chosen) < case.nodes:
             width = case.ranks_on_a_node
             room = f" with {width} slots" if len(chosen) < len(hosts) else ""
-            return f"{len(chosen)} host{'s' * (len(chosen) != 1)}{room} in {self.file}, the case takes {case.nodes}"
+            return f"{len(chosen)} host{'s' * (len(chosen) != 1)}{room} in {self.file}, the case needs {case.nodes}"
         return self.host_checks.unavailable_reason(chosen[: case.nodes])
 
     def launcher_unavailable_reason(self, launcher: str) -> str | None:
@@ -129,7 +130,7 @@ class SshSite(Site):
     def _host_commands(
         self, case: Case, roles: Sequence[Role], hosts: Sequence[Host], config: str, token: str, port: int
     ) -> list[HostCommand]:
-        """The commands of a trial (pure): one for each node, and one that starts the ranks where nodes don't."""
+        """The commands of a trial (pure): an agent for each node, and the launcher, where one starts the ranks."""
         launcher = choose_launcher(roles, self.launchers, self.settings.start) or AGENT
         launched = launcher in ONE_NODE_LAUNCHERS
         # The path is the same on all hosts: a launcher, or Dask's driver, passes it on to all ranks.
@@ -162,7 +163,7 @@ class SshSite(Site):
     def render(self, case: Case, roles: tuple[Role, ...]) -> dict[str, str]:
         hosts = self._hosts_for(case)
         host_commands = self._host_commands(case, roles, hosts, CONFIG_FILE, "trial", 29500)
-        head = "# Each reads the case as a line of standard input, which stays open: its end ends everything there.\n"
+        head = "# Each agent reads the case from standard input, which stays open: the agent ends when it closes.\n"
         lines = "".join(f"{shlex.join(host_command.command)}\n" for host_command in host_commands)
         return {CONFIG_FILE: client.ssh_config(hosts, self.access), "commands.sh": head + lines}
 

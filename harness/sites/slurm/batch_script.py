@@ -14,7 +14,7 @@ from harness.sites.base.remote import node_command, rendezvous_port
 from harness.sites.slurm.options import SlurmOptions, SlurmTimeouts
 
 SLURM_LAUNCHERS = (AGENT, "srun")
-EXIT_GRACE_S = 10
+RANK_EXIT_GRACE_S = 10
 """How long the other MPI ranks may run on after the first has ended, so that the agents see which one was first."""
 BEGAN_FILE, ENDED_FILE, HOSTS_FILE = "began", "ended", "hosts.txt"
 """Files that the script leaves in a trial's folder."""
@@ -117,12 +117,12 @@ def _ranks_by_srun(options: SlurmOptions, case: Case, name: str, timeouts: Slurm
     agent = _agent_command(options, case, "--ranks", "elsewhere")
     limit_s = timeouts.step_limit_s(case)
     return [
-        f"{_srun(options, ranks, limit_s, EXIT_GRACE_S)} \\\n    {worker} >{RANKS_LOG} 2>&1 &",
+        f"{_srun(options, ranks, limit_s, RANK_EXIT_GRACE_S)} \\\n    {worker} >{RANKS_LOG} 2>&1 &",
         "ranks=$!",
         f"{_srun(options, _agent_step(case, name), limit_s, timeouts.report_s)} \\\n    {agent} >{NODES_LOG} 2>&1 &",
         "nodes=$!",
         "wait -n $ranks $nodes",
-        f"for step in $ranks $nodes; do timeout {EXIT_GRACE_S} tail --pid=$step -s 0.2 -f /dev/null; done",
+        f"for step in $ranks $nodes; do timeout {RANK_EXIT_GRACE_S} tail --pid=$step -s 0.2 -f /dev/null; done",
         "kill $ranks $nodes 2>/dev/null",
         "wait",
     ]

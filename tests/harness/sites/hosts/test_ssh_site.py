@@ -1,3 +1,5 @@
+"""Hosts that ssh reaches: the hosts file, ssh's configuration and commands, the launcher of the ranks."""
+
 from __future__ import annotations
 
 import shlex
@@ -5,6 +7,7 @@ import shutil
 import struct
 import subprocess
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -16,9 +19,8 @@ from bench.plugins.registry import load_backend
 from harness.errors import UsageError
 from harness.sites.hosts.client import SshAccess, connection_failure, remote_command, ssh_config
 from harness.sites.hosts.hosts_file import Host, parse_hosts, read_hosts
-from harness.sites.hosts.site import SITE, SshOptions
+from harness.sites.hosts.site import SshOptions, SshSite
 from tests.support.builders import make_case
-from tests.support.paths import GOLDEN
 
 N1 = Host(name="n1")
 
@@ -26,34 +28,99 @@ N1 = Host(name="n1")
 def site(tmp_path: Path, hosts: str = "n1\nn2 slots=2 address=10.0.0.2 user=bench port=2222\n", **options):
     (tmp_path / "hosts.txt").write_text(hosts)
     base = {"file": str(tmp_path / "hosts.txt"), "python": "/opt/venv/bin/python", "folder": "/srv/our checkout"}
-    return SITE.with_options(SshOptions(**{**base, **options}))
+    return SshSite(SshOptions(**{**base, **options}))
 
 
 def case_of(backend: str, transport: str, **changes):
     return make_case(backend=backend, transport=transport, site="hosts", ranks_per_node=1, **changes)
 
 
+class Remote(NamedTuple):
+    """A rendered command: on which host, where, with which variables."""
+
+    host: str
+    folder: str
+    env: dict[str, str]
+    words: list[str]
+
+
+def rendered(chosen, backend: str, transport: str) -> list[Remote]:
+    case = case_of(backend, transport)
+    lines = chosen.render(case, load_backend(backend).launch(case))["commands.sh"].splitlines()
+    return [read_command(line) for line in lines if not line.startswith("#")]
+
+
+def read_command(line: str) -> Remote:
+    program, flag, config, host, remote = shlex.split(line)
+    assert (program, flag, config) == ("ssh", "-F", "ssh_config")
+    change, folder, then, execute, env, *words = shlex.split(remote)
+    assert (change, then, execute, env) == ("cd", "&&", "exec", "env")
+    count = next(index for index, word in enumerate(words) if "=" not in word)
+    return Remote(host, folder, dict(word.split("=", 1) for word in words[:count]), words[count:])
+
+
+def option(words: list[str], name: str) -> str:
+    return words[words.index(name) + 1]
+
+
 @pytest.mark.parametrize(
-    ("name", "backend", "transport", "start"),
+    ("backend", "transport", "start", "ranks"),
     [
-        ("ddp", "ddp", "gloo", "auto"),
-        ("ddp-torchrun", "ddp", "gloo", "torchrun"),
-        ("horovod", "horovod", "gloo", "own"),
-        ("horovod-horovodrun", "horovod", "gloo", "horovodrun"),
-        ("horovod-mpirun", "horovod", "mpi", "auto"),
-        ("dask", "dask", "tasks", "auto"),
+        ("ddp", "gloo", "auto", "own"),
+        ("ddp", "gloo", "torchrun", "torchrun"),
+        ("ddp", "gloo", "horovodrun", "own"),
+        ("horovod", "gloo", "own", "own"),
+        ("dask", "tasks", "auto", "own"),
     ],
 )
-def test_rendered_commands(tmp_path, name, backend, transport, start):
-    case = case_of(backend, transport)
-    files = site(tmp_path, start=start).render(case, load_backend(backend).launch(case))
-    assert files["commands.sh"] == (GOLDEN / f"hosts-{name}.sh").read_text()
+def test_agents_start_the_ranks_of_their_hosts(tmp_path, backend, transport, start, ranks):
+    agents = rendered(site(tmp_path, start=start), backend, transport)
+    assert [agent.host for agent in agents] == ["n1", "n2"]
+    for number, agent in enumerate(agents):
+        assert agent.folder == agent.env["PYTHONPATH"] == "/srv/our checkout"
+        assert (agent.env["SCALING_NODE"], agent.env["SCALING_NODES"]) == (str(number), "2")
+        assert agent.env["MASTER_ADDR"] == "n1"
+        assert agent.words[:3] == ["/opt/venv/bin/python", "-m", "bench.node.agent"]
+        assert option(agent.words, "--ranks") == ranks
+        assert {"--stdio", "--fresh"} <= set(agent.words)
+    assert len({(agent.env["MASTER_PORT"], option(agent.words, "--out")) for agent in agents}) == 1
 
 
-def test_rendered_configuration(tmp_path):
+@pytest.mark.parametrize(
+    ("transport", "start", "launcher"),
+    [("gloo", "horovodrun", "horovodrun"), ("mpi", "auto", "mpirun"), ("mpi", "torchrun", "mpirun")],
+)
+def test_a_launcher_on_the_first_host_starts_the_ranks_of_all(tmp_path, transport, start, launcher):
+    *agents, last = rendered(site(tmp_path, start=start), "horovod", transport)
+    assert [option(agent.words, "--ranks") for agent in agents] == ["elsewhere"] * 2
+    assert last.host == "n1"
+    assert last.words[:4] == ["/opt/venv/bin/python", "-m", "bench.node.launchers.runner", launcher]
+    assert option(last.words, "--hosts") == "n1:1,10.0.0.2:1"
+    assert option(last.words, "--ranks") == "2"
+    folder = option(last.words, "--out")
+    assert {option(agent.words, "--case") for agent in agents} == {f"{folder}/case.json"}
+
+
+def test_commands_are_rendered_as_in_their_golden_file(tmp_path, golden):
+    case = case_of("horovod", "mpi")
+    golden.check("hosts.sh", site(tmp_path).render(case, load_backend("horovod").launch(case))["commands.sh"])
+
+
+def test_the_rendered_configuration_names_key_user_and_known_hosts(tmp_path):
     chosen = site(tmp_path, identity="~/.ssh/50% of it", known_hosts="/etc/our hosts", user="everybody")
-    files = chosen.render(case_of("ddp", "gloo"), ())
-    assert files["ssh_config"] == (GOLDEN / "hosts-ssh_config.txt").read_text()
+    lines = [line.strip() for line in chosen.render(case_of("ddp", "gloo"), ())["ssh_config"].splitlines()]
+    assert {
+        'IdentityFile "~/.ssh/50%% of it"',
+        "IdentitiesOnly yes",
+        'UserKnownHostsFile "/etc/our hosts"',
+        "StrictHostKeyChecking yes",
+        "BatchMode yes",
+        "User everybody",
+        "User bench",
+        "Port 2222",
+    } <= set(lines)
+    accepting = site(tmp_path, host_key_checking="accept-new").render(case_of("ddp", "gloo"), ())["ssh_config"]
+    assert "StrictHostKeyChecking accept-new" in accepting
 
 
 @pytest.mark.skipif(shutil.which("ssh") is None, reason="no ssh: apt-get install openssh-client")
@@ -92,14 +159,14 @@ def test_hosts_are_read_with_their_settings():
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("n1 slot=2", "h:2: 'slot=2' is no setting of a host; did you mean 'slots'?"),
+        ("n1 slot=2", "h:2: 'slot=2' is not a setting of a host; did you mean 'slots'?"),
         ("n1 slots=0", "h:2: slots = '0' is not a number of ranks from 1"),
         ("n1 port=ssh", "h:2: port = 'ssh' is not a port"),
-        ("n1 user=-oProxyCommand=id", "h:2: user = '-oProxyCommand=id' holds what no such name holds"),
-        ("-oProxyCommand=id", "h:2: name = '-oProxyCommand=id' holds"),
-        ("n1;id", "h:2: name = 'n1;id' holds"),
-        ("n1 address=$(id)", "h:2: address = '$(id)' holds"),
-        ("n1 python='a", "h:2: no closing quotation; close what you quote"),
+        ("n1 user=-oProxyCommand=id", "h:2: user = '-oProxyCommand=id' has other characters than letters"),
+        ("-oProxyCommand=id", "h:2: name = '-oProxyCommand=id' has"),
+        ("n1;id", "h:2: name = 'n1;id' has"),
+        ("n1 address=$(id)", "h:2: address = '$(id)' has"),
+        ("n1 python='a", "h:2: no closing quotation; close the quotation"),
         ("n1 slots=1 slots=2", "h:2: slots is set twice"),
         ("n0", "h:2: host 'n0' is named twice"),
     ],
@@ -112,13 +179,13 @@ def test_a_wrong_line_is_named(line, said):
 
 def test_a_file_without_hosts_and_no_file_at_all(tmp_path):
     (tmp_path / "empty").write_text("# nobody\n")
-    with pytest.raises(UsageError, match="names no host; write one a line"):
+    with pytest.raises(UsageError, match="names no host; write one on each line"):
         read_hosts(tmp_path / "empty")
     with pytest.raises(UsageError) as problem:
         read_hosts(tmp_path / "missing")
     assert str(problem.value) == (
-        f"hosts.file = {tmp_path}/missing: cannot be read: no such file or directory; name a "
-        "file with one host a line, for example `n1 slots=2`"
+        f"hosts.file = {tmp_path}/missing: can't be read: no such file or directory; name a "
+        "file with one host on each line, for example `n1 slots=2`"
     )
 
 
@@ -143,12 +210,12 @@ def test_options_refuse_what_could_be_more_than_a_name(wrong):
 
 def test_why_a_case_can_t_run_there(tmp_path):
     ddp = case_of("ddp", "gloo")
-    assert "--set hosts.file=FILE" in (SITE.unavailable_reason(ddp) or "")
+    assert "--set hosts.file=FILE" in (SshSite().unavailable_reason(ddp) or "")
     few = site(tmp_path).unavailable_reason(case_of("ddp", "gloo", ranks=4))
-    assert few == f"2 hosts in {tmp_path}/hosts.txt, the case takes 4"
+    assert few == f"2 hosts in {tmp_path}/hosts.txt, the case needs 4"
     narrow = site(tmp_path, "n1 slots=1\nn2 slots=2\n")
     wide = make_case(site="hosts", ranks=4, ranks_per_node=2)
-    assert narrow.unavailable_reason(wide) == f"1 host with 2 slots in {tmp_path}/hosts.txt, the case takes 2"
+    assert narrow.unavailable_reason(wide) == f"1 host with 2 slots in {tmp_path}/hosts.txt, the case needs 2"
     assert "leave --net out" in (site(tmp_path).unavailable_reason(ddp.model_copy(update={"net": "1gbit"})) or "")
     assert site(tmp_path, start="auto").launcher_unavailable_reason("mpirun") is None
     assert site(tmp_path, start="own").launcher_unavailable_reason("agent") is None
@@ -164,12 +231,12 @@ def test_what_ssh_says_comes_with_the_remedy():
     assert "`ssh-keyscan -p 2222 n1 >> '/my keys'` adds it" in said
     assert ">> ~/.ssh/known_hosts`" in connection_failure(unknown, N1, SshAccess())
     changed = ["@ WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED! @", *unknown]
-    assert "somebody else may be answering" in connection_failure(changed, N1, SshAccess())
+    assert "another machine may be answering" in connection_failure(changed, N1, SshAccess())
     denied = connection_failure(["n1: Permission denied (publickey)."], N1, SshAccess())
-    assert denied.endswith("name a key that it takes: --set hosts.identity=FILE")
+    assert denied.endswith("name a key that it accepts: --set hosts.identity=FILE")
     refused = "ssh: connect to host n1 port 22: Connection refused"
     assert connection_failure([refused, "a line of the login"], N1, SshAccess()) == refused
-    assert connection_failure([], N1, SshAccess()) == "ssh ended without a word"
+    assert connection_failure([], N1, SshAccess()) == "ssh ended without a message"
 
 
 def test_a_rank_that_horovodrun_started_keeps_what_it_was_told():
@@ -183,10 +250,13 @@ def test_a_rank_that_horovodrun_started_keeps_what_it_was_told():
 
 def test_a_stranger_s_process_is_not_taken_for_a_rank(tmp_path):
     """The process number in a rank's note may be another process's by the time it is read."""
-    with subprocess.Popen(["sleep", "60"]) as stranger:
+    stranger = subprocess.Popen(["sleep", "60"])
+    try:
         (tmp_path / "progress-0").write_bytes(struct.pack("3q", stranger.pid, 0, 0))
-        outsiders = ExternalRanks(tmp_path, [0])
-        assert [one.pid for one in outsiders.progress()] == [stranger.pid]
-        outsiders.end()
+        external = ExternalRanks(tmp_path, [0])
+        assert [progress.pid for progress in external.progress()] == [stranger.pid]
+        external.end()
         assert stranger.poll() is None
+    finally:
         stranger.kill()
+        stranger.wait()

@@ -18,7 +18,6 @@ from harness.sites.kubernetes.options import KubernetesOptions
 from harness.sites.kubernetes.site import KubernetesSite
 from tests.support.builders import make_case
 from tests.support.kubernetes_server import Rejected, admit
-from tests.support.paths import GOLDEN
 
 SERVER_VERSIONS = ("1.31", "1.37")
 
@@ -41,21 +40,67 @@ RENDERED = {
 }
 
 
-@pytest.mark.parametrize("name", RENDERED)
-def test_rendered_manifests(name):
-    case, wishes = RENDERED[name]
-    rendered = KubernetesSite(KubernetesOptions(**wishes)).render(case, ())["manifest.yaml"]
-    assert rendered == (GOLDEN / f"kubernetes-{name}.yaml").read_text()
+def rendered(name):
+    """ConfigMap, Service and Job."""
+    case, options = RENDERED[name]
+    return yaml.safe_load_all(KubernetesSite(KubernetesOptions(**options)).render(case, ())["manifest.yaml"])
+
+
+@pytest.mark.parametrize(("name", "nodes"), [("job-cpu", 2), ("job-gpu", 2)])
+def test_a_job_has_a_pod_for_each_node_and_starts_none_again(name, nodes):
+    _, service, job = rendered(name)
+    spec = job["spec"]
+    assert (spec["completions"], spec["parallelism"], spec["completionMode"]) == (nodes, nodes, "Indexed")
+    assert (spec["backoffLimitPerIndex"], pod_of(job)["restartPolicy"]) == (0, "Never")
+    assert (service["spec"]["clusterIP"], service["spec"]["publishNotReadyAddresses"]) == ("None", True)
+    assert pod_of(job)["subdomain"] == service["metadata"]["name"]
+    env = {name: entry["value"] for name, entry in env_of(job).items()}
+    assert env["SCALING_NODES"] == str(nodes)
+    assert env["MASTER_ADDR"] == f"{job['metadata']['name']}-0.{service['metadata']['name']}"
+    command = pod_of(job)["containers"][0]["command"]
+    assert command[:3] == ["python", "-m", "bench.node.agent"]
+
+
+def test_the_options_of_a_cpu_job_are_in_its_pods():
+    _, _, job = rendered("job-cpu")
+    assert pod_of(job)["containers"][0]["resources"] == {
+        limit: {"cpu": "2", "memory": "4Gi"} for limit in ("requests", "limits")
+    }
+    assert env_of(job)["SCALING_INTERFACE"]["value"] == "eth0"
+    (term,) = pod_of(job)["affinity"]["podAntiAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+    assert term["topologyKey"] == "kubernetes.io/hostname"
+
+
+def test_the_options_of_a_gpu_job_are_in_its_pods():
+    config, service, job = rendered("job-gpu")
+    assert {document["metadata"]["namespace"] for document in (config, service, job)} == {"bench"}
+    pod = pod_of(job)
+    (container,) = pod["containers"]
+    assert container["resources"]["limits"] == {"nvidia.com/gpu": "4"}
+    assert container["image"] == "registry.example/scaling:1"
+    assert pod["nodeSelector"] == {"gpu": "h200", "disk": "ssd"}
+    assert pod["tolerations"][:2] == [
+        {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"},
+        {"key": "team", "operator": "Equal", "value": "ml", "effect": "NoExecute"},
+    ]
+    assert pod["serviceAccountName"] == "trainer"
+    volumes = {volume["name"]: volume for volume in pod["volumes"]}
+    assert volumes["shared-memory"]["emptyDir"] == {"medium": "Memory", "sizeLimit": "16Gi"}
+    assert "preferredDuringSchedulingIgnoredDuringExecution" in pod["affinity"]["podAntiAffinity"]
+
+
+def test_a_job_is_rendered_as_in_its_golden_file(golden):
+    case, options = RENDERED["job-gpu"]
+    golden.check("kubernetes.yaml", KubernetesSite(KubernetesOptions(**options)).render(case, ())["manifest.yaml"])
 
 
 @pytest.mark.parametrize("version", SERVER_VERSIONS)
 @pytest.mark.parametrize("name", RENDERED)
-def test_every_core_object_is_of_the_schema(name, version):
-    case, wishes = RENDERED[name]
-    objects = list(yaml.safe_load_all(KubernetesSite(KubernetesOptions(**wishes)).render(case, ())["manifest.yaml"]))
-    assert [one["kind"] for one in objects] == ["ConfigMap", "Service", "Job"]
-    for one in objects:
-        kubernetes_validate.validate(one, version, strict=True)
+def test_every_object_is_of_the_schema(name, version):
+    objects = list(rendered(name))
+    assert [manifest["kind"] for manifest in objects] == ["ConfigMap", "Service", "Job"]
+    for manifest in objects:
+        kubernetes_validate.validate(manifest, version, strict=True)
 
 
 def objects_of(case=CPU):

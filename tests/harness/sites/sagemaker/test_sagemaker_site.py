@@ -24,7 +24,6 @@ from harness.sites.sagemaker.training_job import (
     unsupported_reason,
     with_remote_data,
 )
-from tests.support.paths import GOLDEN
 from tests.support.training_jobs import CHOICES, chosen, there
 
 
@@ -51,10 +50,53 @@ def keys(monkeypatch):
 # --- the request ------------------------------------------------------------------------------------------------------
 
 
+def request(name: str, **changes) -> dict:
+    return json.loads(rendered(name, **changes))
+
+
 @pytest.mark.parametrize("name", CHOICES)
-def test_rendered_request(name):
-    data = DataSource(name="digits", digest="sha256:ab12", path="/somewhere") if name == "image" else None
-    assert rendered(name, data=data) == (GOLDEN / f"sagemaker-{name}.json").read_text()
+def test_a_node_is_an_instance_and_runs_the_same_command(name):
+    document = request(name)
+    assert document["ResourceConfig"]["InstanceCount"] == 2
+    assert document["AlgorithmSpecification"]["ContainerArguments"][-5:] == [
+        "bench.node.sagemaker_entry",
+        *("--case", "/opt/ml/input/data/case/case.json", "--out", "/opt/ml/output/data"),
+    ]
+
+
+def channels(document: dict) -> dict[str, str]:
+    """The S3 folder of each channel."""
+    return {
+        channel["ChannelName"]: channel["DataSource"]["S3DataSource"]["S3Uri"]
+        for channel in document["InputDataConfig"]
+    }
+
+
+def test_script_mode_sends_our_source_and_image_mode_does_not():
+    script = request("script")
+    folder = f"s3://our-bucket/benchmarks/{script['TrainingJobName']}"
+    assert channels(script) == {"case": f"{folder}/input/case/", "code": f"{folder}/input/code/"}
+    assert script["AlgorithmSpecification"]["ContainerEntrypoint"] == ["sh"]
+    image = request("image", data=DataSource(name="digits", digest="sha256:ab12", path="/somewhere"))
+    assert set(channels(image)) == {"case", "data"}
+    assert channels(image)["data"] == "s3://our-bucket/data/sha256-ab12/"
+    assert image["AlgorithmSpecification"]["ContainerEntrypoint"] == ["python"]
+    assert image["Environment"] == {"SCALING_INTERFACE": "eth0"}
+
+
+def test_spot_vpc_encryption_and_tags_are_in_the_request():
+    document = request("spot-vpc")
+    assert document["EnableManagedSpotTraining"]
+    assert document["EnableInterContainerTrafficEncryption"]
+    assert document["StoppingCondition"] == {"MaxRuntimeInSeconds": 600, "MaxWaitTimeInSeconds": 4200}
+    assert document["VpcConfig"] == {"SecurityGroupIds": ["sg-0a1b"], "Subnets": ["subnet-0a1b", "subnet-2c3d"]}
+    assert document["Tags"] == [{"Key": "team", "Value": "ml"}, {"Key": "cost centre", "Value": "42=b"}]
+    assert document["ResourceConfig"]["InstanceType"] == "ml.g5.xlarge"
+    assert not {"VpcConfig", "Tags", "Environment"} & set(request("script"))
+
+
+def test_a_request_is_rendered_as_in_its_golden_file(golden):
+    golden.check("sagemaker.json", rendered("script"))
 
 
 def faults(shape, value, place="") -> list[str]:

@@ -8,6 +8,7 @@ import shlex
 import subprocess
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from pydantic import ValidationError
@@ -36,7 +37,6 @@ from harness.sites.slurm.job import SlurmJob, Submission
 from harness.sites.slurm.options import SlurmOptions, SlurmTimeouts
 from harness.sites.slurm.site import SlurmSite
 from tests.support.builders import make_case
-from tests.support.paths import GOLDEN
 
 CASE = make_case(site="slurm", ranks=2, ranks_per_node=1)
 PYTHON = "/opt/python/bin/python"
@@ -71,32 +71,115 @@ def mpi_trial(name: str = "trial") -> TrialRequest:
     return TrialRequest(case, load_backend("horovod").launch(case), Path(name))
 
 
-SCRIPTS = {
-    "ddp": rendered({}, asked()),
-    "horovod-gloo": rendered(RICH, asked(backend="horovod")),
-    "horovod-mpi": rendered({"interface": "ib0"}, mpi_trial()),
-    "dask": rendered({}, asked(backend="dask", transport="tasks", ranks=4)),
-    "pyxis": rendered({"container": "nvcr.io#nvidia/pytorch:26.01-py3"}, asked(device="cuda", transport="nccl")),
-    "apptainer": rendered(
-        {"container": "/images/torch.sif", "container_by": "apptainer"}, asked(device="cuda", transport="nccl")
-    ),
-    "packed": rendered({"pack": True}, asked("00-a", ranks=1), mpi_trial("00-b"), asked("00-c", ranks=4)),
-}
+class Script(NamedTuple):
+    """A batch script, read as a shell would."""
+
+    directives: list[str]
+    blocks: list[str]
+    """The text of each trial."""
+    steps: list[list[str]]
+    """The words of each srun, its program included."""
 
 
-@pytest.mark.parametrize("name", SCRIPTS)
-def test_rendered_scripts(name):
-    assert SCRIPTS[name] == (GOLDEN / f"slurm-{name}.sh").read_text()
-    checked = subprocess.run(["bash", "-n"], input=SCRIPTS[name], text=True, capture_output=True, check=False)
+def read_script(text: str) -> Script:
+    checked = subprocess.run(["bash", "-n"], input=text, text=True, capture_output=True, check=False)
     assert (checked.returncode, checked.stderr) == (0, "")
+    directives = [line.removeprefix("#SBATCH ") for line in text.splitlines() if line.startswith("#SBATCH ")]
+    blocks = re.findall(r"(?ms)^\($.*?^\)$", text)
+    steps = [shlex.split(line) for line in text.replace("\\\n", "").splitlines() if line.startswith("timeout ")]
+    return Script(directives, blocks, steps)
+
+
+CUDA = {"device": "cuda", "transport": "nccl"}
+
+
+@pytest.mark.parametrize(("backend", "transport"), [("ddp", "gloo"), ("horovod", "gloo"), ("dask", "tasks")])
+def test_an_agent_a_node_starts_the_ranks(backend, transport):
+    trial = asked(backend=backend, transport=transport, ranks=4, threads=3)
+    script = read_script(rendered({}, trial))
+    assert {"--nodes=4", "--ntasks-per-node=1", "--cpus-per-task=3", "--no-requeue"} <= set(script.directives)
+    (step,) = script.steps
+    assert {"--nodes=4", "--ntasks=4", "--ntasks-per-node=1", "--cpus-per-task=3", "--job-name=trial"} <= set(step)
+    assert not any(word.startswith("--mpi") for word in step)
+    agent = ["-m", "bench.node.agent", "--case", "case.json", "--out", "."]
+    assert step[step.index(PYTHON) + 1 :] == [*agent, ">srun.log", "2>&1"]
+
+
+def test_srun_starts_mpi_ranks_and_an_agent_a_node_watches_them():
+    script = read_script(rendered({"interface": "ib0"}, mpi_trial()))
+    ranks, agents = script.steps
+    assert {"--mpi=pmix", "--ntasks=4", "--ntasks-per-node=2", "--cpus-per-task=3"} <= set(ranks)
+    assert {"--output=rank-%t.log", "bench.rank.worker"} <= set(ranks)
+    assert {"--ntasks=2", "--ntasks-per-node=1", "--cpus-per-task=6"} <= set(agents)
+    assert agents[agents.index("--ranks") + 1] == "elsewhere"
+    exports = re.findall(r"(?m)^export (\w+)=(\S+)", script.blocks[0])
+    assert {
+        ("SCALING_INTERFACE", "ib0"),
+        ("OMPI_MCA_btl_tcp_if_include", "ib0"),
+        ("NCCL_SOCKET_IFNAME", "=ib0"),
+    } <= set(exports)
+
+
+def test_every_option_becomes_one_directive():
+    directives = read_script(rendered(RICH, asked(backend="horovod"))).directives
+    assert [line for line in directives if "=" not in line] == ["--no-requeue", "--exclusive"]
+    values = dict(line.split("=", 1) for line in directives if "=" in line)
+    assert len(values) + 2 == len(directives), "none is there twice"
+    expected = {
+        "--partition": "gpu,long",
+        "--account": "lab",
+        "--qos": "high",
+        "--constraint": "a100&ib",
+        "--gpus-per-node": "a100:4",
+        "--mem": "0",
+        "--time": "90",
+        "--reservation": "night",
+        "--nice": "5",
+        "--output": "trial/slurm.log",
+    }
+    assert values.items() >= expected.items()
+
+
+def test_gpus_are_requested_for_ranks_on_cuda_only():
+    assert "--gpus-per-node=1" in read_script(rendered({}, asked(**CUDA))).directives
+    assert not any("gpus" in line for line in read_script(rendered({}, asked())).directives)
+
+
+def test_containers_are_those_of_pyxis_or_apptainer():
+    image = "nvcr.io#nvidia/pytorch:26.01-py3"
+    (step,) = read_script(rendered({"container": image}, asked(**CUDA))).steps
+    assert {f"--container-image={image}", "--container-mounts=$PWD:$PWD", "--container-workdir=$PWD"} <= set(step)
+    by_apptainer = {"container": "/images/torch.sif", "container_by": "apptainer"}
+    (step,) = read_script(rendered(by_apptainer, asked(**CUDA))).steps
+    command = step[step.index("apptainer") :]
+    assert command[:8] == ["apptainer", "exec", "--nv", "--bind", "$PWD", "--pwd", "$PWD", "/images/torch.sif"]
+    (step,) = read_script(rendered(by_apptainer, asked())).steps
+    assert "--nv" not in step
+
+
+def packed_script() -> str:
+    return rendered({"pack": True}, asked("00-a", ranks=1), mpi_trial("00-b"), asked("00-c", ranks=4))
+
+
+def test_the_trials_of_a_packed_job_run_one_after_the_other():
+    script = read_script(packed_script())
+    assert [re.search(r"cd (\S+)", block)[1] for block in script.blocks] == ["00-a", "00-b", "00-c"]
+    assert all(step[:2] == ["timeout", "--kill-after=10"] for step in script.steps)
+    assert [step[step.index("srun") + 1] for step in script.steps] == [
+        f"--job-name={name}" for name in ("00-a", "00-b", "00-b", "00-c")
+    ]
+    for block in script.blocks:
+        assert block.index("touch began") < block.index("srun") < block.index("touch ended")
+
+
+def test_a_packed_job_is_rendered_as_in_its_golden_file(golden):
+    golden.check("slurm.sh", packed_script())
 
 
 def test_a_job_has_room_for_the_largest_of_its_trials_and_time_for_all():
-    lines = SCRIPTS["packed"].splitlines()
-    assert "#SBATCH --nodes=4" in lines
-    assert "#SBATCH --cpus-per-task=6" in lines
-    assert "#SBATCH --no-kill" in lines
-    minutes = next(int(line.rpartition("=")[2]) for line in lines if line.startswith("#SBATCH --time="))
+    directives = read_script(packed_script()).directives
+    assert {"--nodes=4", "--cpus-per-task=6", "--no-kill"} <= set(directives)
+    minutes = next(int(line.rpartition("=")[2]) for line in directives if line.startswith("--time="))
     assert minutes * 60 >= 3 * SlurmTimeouts().step_limit_s(make_case())
 
 
@@ -355,9 +438,9 @@ def test_what_the_script_says_overrules_the_user_s_environment():
         "SBATCH_REQUEUE": "1",
         "SBATCH_PARTITION": "theirs",
     }
-    found = submission_environment(env, SCRIPTS["ddp"], {"PYTHONPATH": "/src"})
+    found = submission_environment(env, rendered({}, asked()), {"PYTHONPATH": "/src"})
     assert found == {"HOME": "/h", "SLURM_CONF": "/c", "SBATCH_PARTITION": "theirs", "PYTHONPATH": "/src"}
-    assert "SBATCH_PARTITION" not in submission_environment(env, SCRIPTS["horovod-gloo"], {})
+    assert "SBATCH_PARTITION" not in submission_environment(env, rendered(RICH, asked()), {})
     inside = {**env, "SLURM_JOB_ID": "5", "SLURM_MEM_PER_NODE": "100"}
     assert {name for name in submission_environment(inside, "", {}) if name.startswith("SLURM_")} == {"SLURM_CONF"}
 

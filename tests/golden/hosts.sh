@@ -1,4 +1,4 @@
-# Each reads the case as a line of standard input, which stays open: its end ends everything there.
+# Each agent reads the case from standard input, which stays open: the agent ends when it closes.
 ssh -F ssh_config n1 'cd '"'"'/srv/our checkout'"'"' && exec env '"'"'PYTHONPATH=/srv/our checkout'"'"' SCALING_NODE=0 SCALING_NODES=2 MASTER_ADDR=n1 MASTER_PORT=29500 /opt/venv/bin/python -m bench.node.agent --stdio --ranks elsewhere --case /tmp/scaling-trial/case.json --fresh --out /tmp/scaling-trial'
 ssh -F ssh_config n2 'cd '"'"'/srv/our checkout'"'"' && exec env '"'"'PYTHONPATH=/srv/our checkout'"'"' SCALING_NODE=1 SCALING_NODES=2 MASTER_ADDR=n1 MASTER_PORT=29500 /opt/venv/bin/python -m bench.node.agent --stdio --ranks elsewhere --case /tmp/scaling-trial/case.json --fresh --out /tmp/scaling-trial'
 ssh -F ssh_config n1 'cd '"'"'/srv/our checkout'"'"' && exec env '"'"'PYTHONPATH=/srv/our checkout'"'"' SCALING_NODES=2 MASTER_ADDR=n1 MASTER_PORT=29500 /opt/venv/bin/python -m bench.node.launchers.runner mpirun --hosts n1:1,10.0.0.2:1 --ranks 2 --out /tmp/scaling-trial'
