@@ -13,6 +13,8 @@ import psutil
 
 EXIT_GRACE_S = 2.0
 """How long processes may take to end by themselves: to report a failure that another one caused, or after SIGTERM."""
+LAUNCHER_PID_VARIABLE = "SCALING_LAUNCHER_PID"
+"""The variable that holds the process id of the launcher (mpirun, torchrun) that starts a process."""
 KILL_ROUNDS = 20
 PR_SET_PDEATHSIG = 1
 
@@ -27,6 +29,18 @@ def die_with_parent(parent: int | None = None) -> None:
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if parent is not None and os.getppid() != parent:
+        os._exit(1)
+
+
+def die_with_launcher() -> None:
+    """Have the kernel kill this process when its launcher ends; exit if the launcher has ended already.
+
+    A process that takes seconds to import its modules may outlive the launcher before it gets here. The launcher need
+    not be the parent: an ``mpirun`` may be a script that starts another one.
+    """
+    die_with_parent()
+    launcher = os.environ.get(LAUNCHER_PID_VARIABLE)
+    if launcher is not None and not pid_alive(int(launcher)):
         os._exit(1)
 
 

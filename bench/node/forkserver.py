@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from bench.host.namespaces import enter_namespace
-from bench.host.processes import die_with_parent
+from bench.host.processes import LAUNCHER_PID_VARIABLE, die_with_parent
 
 WORKER_ENTRY = "bench.rank.worker:main"
 """The entry point of a rank, by name: what it needs is imported where it runs."""
@@ -107,6 +107,7 @@ def child_main(spec: ProcessSpec) -> None:
         enter_namespace(spec.namespace)
     os.environ.update(spec.env)
     if spec.command:
+        os.environ[LAUNCHER_PID_VARIABLE] = str(os.getpid())
         os.execvpe(spec.command[0], spec.command, os.environ)
     status = pkgutil.resolve_name(spec.entry)(spec.arguments)
     sys.stdout.flush()

@@ -24,7 +24,7 @@ from bench.core.case import Case
 from bench.core.frozen_model import write_model
 from bench.core.rank_info import RankInfo, read_rank_info
 from bench.core.records import RankFailure, RankRecord
-from bench.host.processes import die_with_parent
+from bench.host.processes import die_with_launcher
 from bench.host.resources import cores_of_rank, pin_threads, reset_memory_peak, usable_cores
 from bench.plugins import registry
 from bench.rank import faults, loop
@@ -131,7 +131,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--role", default="rank", help="role of this process (default: rank)")
     parser.add_argument("--out", type=Path, required=True, help="existing folder for the record")
     chosen = parser.parse_args(arguments)
-    die_with_parent()
+    die_with_launcher()
     # On a timeout the node agent requests the stacks of all threads before it ends the process.
     faulthandler.register(signal.SIGUSR1, all_threads=True)
     return run(Case.model_validate_json(chosen.case.read_text()), chosen.role, chosen.out)
