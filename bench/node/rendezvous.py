@@ -52,8 +52,10 @@ def _expand_ranges(part: str) -> list[str]:
     names = []
     for number_range in inside.split(","):
         low, _, high = number_range.partition("-")
-        if not low.isdigit() or not (high or low).isdigit() or int(high or low) - int(low) > MAX_NODES:
+        if not low.isdigit() or not (high or low).isdigit():
             raise RendezvousError(f"node list '{part}' can't be read")
+        if int(high or low) - int(low) > MAX_NODES:
+            raise RendezvousError(f"node list '{part}' has more than {MAX_NODES} nodes")
         names += [f"{number:0{len(low)}d}" for number in range(int(low), int(high or low) + 1)]
     tails = _expand_ranges(after) if after else [""]
     return [before + name + tail for name in names for tail in tails]
@@ -99,16 +101,18 @@ def read_rendezvous(env: Mapping[str, str]) -> Rendezvous:
     Raises:
         RendezvousError: If a variable is missing or can't be read.
     """
-    read = next((read for name, read in ENVIRONMENT_READERS.items() if name in env), None)
-    if read is None:
+    variable = next((name for name in ENVIRONMENT_READERS if name in env), None)
+    if variable is None:
         raise RendezvousError(f"can't determine which node this is: none of {', '.join(ENVIRONMENT_READERS)} is set")
     try:
-        node, nodes, host = read(env)
+        node, nodes, host = ENVIRONMENT_READERS[variable](env)
         port = int(env.get("MASTER_PORT", DEFAULT_PORT))
+    except RendezvousError:
+        raise
     except KeyError as problem:
         raise RendezvousError(f"{problem.args[0]} is not set") from None
     except (ValueError, TypeError) as problem:
-        raise RendezvousError(str(problem)) from None
+        raise RendezvousError(f"the variables beside {variable}={env[variable]} can't be read: {problem}") from None
     if not 0 <= node < nodes:
         raise RendezvousError(f"node {node} of {nodes}: nodes are numbered from 0 to {nodes - 1}")
     return Rendezvous(node, nodes, host, port)

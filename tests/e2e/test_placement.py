@@ -7,7 +7,7 @@ import pytest
 from harness.sites.local.networks import links_unavailable_reason
 
 pytestmark = pytest.mark.skipif(
-    links_unavailable_reason() is not None, reason=f"links can't be made: {links_unavailable_reason()}"
+    links_unavailable_reason() is not None, reason=f"links can't be created: {links_unavailable_reason()}"
 )
 
 SUITE = """

@@ -1,4 +1,4 @@
-"""Networks of namespaces on this machine: whether they can be made, and the harness's end of those that are."""
+"""Networks of namespaces on this machine: whether they can be created, and the processes that hold them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ONE_NODE_REASON = "this machine is one node: --net joins nodes made of namespace
 
 
 def unavailable_reason(case: Case) -> str | None:
-    """Why the nodes of a case or their links can't be made here, with the remedy, or ``None``."""
+    """Why the nodes of a case, or the links between them, can't be created here, with the remedy, or ``None``."""
     if case.net is None:
         return None if case.nodes == 1 else ONE_NODE_REASON
     return links_unavailable_reason()
@@ -30,23 +30,23 @@ def unavailable_reason(case: Case) -> str | None:
 
 @cache
 def links_unavailable_reason() -> str | None:
-    """Why this machine makes no such links at all, with the remedy, or ``None``."""
+    """Why no links can be created on this machine, with the remedy, or ``None``. Tries it once."""
     if sys.platform != "linux":
-        return "network namespaces are Linux's: leave --net out"
+        return "network namespaces need Linux: leave --net out"
     if os.geteuid() != 0:
-        return "network namespaces are root's to make: run as root, or leave --net out"
+        return "network namespaces need root: run as root, or leave --net out"
     missing = [tool for tool in ("ip", "tc", "unshare") if shutil.which(tool) is None]
     if missing:
         return f"no {' and no '.join(missing)} on this machine; {INSTALL_REMEDY}"
     problem = _try_links()
     if problem:
-        needs = "they take CAP_SYS_ADMIN and the kernel's veth, bridge and sch_tbf"
-        return f"this system makes no shaped links ({problem}): {needs}; leave --net out"
+        needs = "they need CAP_SYS_ADMIN and the kernel's veth, bridge and sch_tbf"
+        return f"shaped links can't be created on this system ({problem}): {needs}; leave --net out"
     return None
 
 
 def _try_links() -> str:
-    """Make a hub and a shaped link in a namespace that is gone a moment later; what failed, or nothing."""
+    """Create a hub and a shaped link in a temporary namespace; returns the error message, or nothing."""
     veth = f"link add {NODE_INTERFACE} type veth peer name far"
     commands = [f"ip {line}" for line in (*hub_commands(()), veth)]
     commands += [f"tc {line}" for line in shaping_commands([NODE_INTERFACE], "1mbit")]
@@ -57,7 +57,15 @@ def _try_links() -> str:
 
 
 class Network:
-    """The network of one trial, held by a process of its own until :meth:`end`. Raises :class:`NetworkError`."""
+    """The network of one trial, which a process of its own holds until :meth:`end`.
+
+    Args:
+        context: The fork server that the process is started from.
+        case: The case, whose ``net`` is not ``None``.
+
+    Raises:
+        NetworkError: If the network can't be created.
+    """
 
     def __init__(self, context: Any, case: Case) -> None:
         assert case.net is not None
@@ -70,15 +78,24 @@ class Network:
             raise
 
     def end(self) -> None:
+        """End the process; the kernel removes the network with its last process."""
         _end(self.process, self.pipe)
 
 
 def measure_link(context: Any, net: str) -> Link:
-    """What the links of such a network carry. Raises :class:`NetworkError`."""
+    """Measure what the links of a network carry.
+
+    Args:
+        context: The fork server that the process is started from.
+        net: The rate of the links.
+
+    Raises:
+        NetworkError: If the network can't be created.
+    """
     process, pipe = _start(context, measure_network_link, net)
     try:
-        found: Link = _receive(pipe, net)
-        return found
+        link: Link = _receive(pipe, net)
+        return link
     finally:
         _end(process, pipe)
 
@@ -100,11 +117,11 @@ def _end(process: Any, pipe: Any) -> None:
 
 def _receive(pipe: Any, net: str) -> Any:
     try:
-        found = (
+        answer = (
             pipe.recv() if pipe.poll(ANSWER_TIMEOUT_S) else NamespaceError(f"no answer within {ANSWER_TIMEOUT_S:g} s")
         )
     except EOFError:
-        found = NamespaceError("the process that makes them ended")
-    if isinstance(found, NamespaceError):
-        raise NetworkError(f"--net {net}: links can't be made: {found}; leave --net out")
-    return found
+        answer = NamespaceError("the process that creates them ended")
+    if isinstance(answer, NamespaceError):
+        raise NetworkError(f"--net {net}: links can't be created: {answer}; leave --net out")
+    return answer

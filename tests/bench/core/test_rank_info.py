@@ -40,3 +40,9 @@ def test_the_variables_of_each_launcher_are_read(env, ranks):
 
 def test_a_process_without_a_launcher_is_the_only_rank():
     assert read_rank_info({}) == RankInfo(0, 1, 0, 1, "127.0.0.1", 29500)
+
+
+def test_the_address_of_rank_0_is_read():
+    env = {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"}
+    address = {"MASTER_ADDR": "h", "MASTER_PORT": "7", "OWN_ADDR": "10.0.0.2"}
+    assert read_rank_info({**env, **address}) == RankInfo(3, 4, 1, 2, "h", 7, "10.0.0.2")

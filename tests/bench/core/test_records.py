@@ -6,7 +6,6 @@ import pytest
 from pydantic import ValidationError
 
 from bench.core.case import Case
-from bench.core.rank_info import RankInfo, read_rank_info
 from bench.core.records import RankRecord
 from tests.support.builders import make_case, make_record
 
@@ -25,6 +24,11 @@ def test_option_order_does_not_change_the_key():
     assert one.key == other.key
 
 
+def test_a_net_is_part_of_the_key_only_where_there_is_one():
+    assert make_case(net="1gbit").curve == f"{make_case().curve}/net=1gbit"
+    assert make_case(net="1gbit").curve != make_case(net="100mbit").curve
+
+
 @pytest.mark.parametrize(("scaling", "whole", "each"), [("strong", 8, 4), ("weak", 16, 8)])
 def test_batch_is_global_when_strong_and_per_rank_when_weak(scaling, whole, each):
     case = make_case(scaling=scaling)
@@ -33,7 +37,7 @@ def test_batch_is_global_when_strong_and_per_rank_when_weak(scaling, whole, each
 
 def test_values_are_frozen_and_strict():
     case = make_case()
-    with pytest.raises(ValidationError):
+    with pytest.raises(ValidationError, match="frozen"):
         case.ranks = 3
     with pytest.raises(ValidationError, match="no_such"):
         Case(**case.model_dump(), no_such=1)
@@ -45,26 +49,3 @@ def test_a_record_survives_json_with_a_loss_that_is_not_a_number():
     back = RankRecord.model_validate_json(diverged.model_dump_json())
     assert math.isnan(back.proof.losses[0])
     assert back.proof.losses[1] == math.inf
-
-
-def test_identity_from_each_launcher():
-    assert read_rank_info({}) == RankInfo(0, 1, 0, 1, "127.0.0.1", 29500)
-    torchrun = {
-        "RANK": "3",
-        "WORLD_SIZE": "4",
-        "LOCAL_RANK": "1",
-        "LOCAL_WORLD_SIZE": "2",
-        "MASTER_ADDR": "h",
-        "MASTER_PORT": "7",
-    }
-    assert read_rank_info(torchrun) == RankInfo(3, 4, 1, 2, "h", 7)
-    mpi = {
-        "OMPI_COMM_WORLD_RANK": "1",
-        "OMPI_COMM_WORLD_SIZE": "2",
-        "OMPI_COMM_WORLD_LOCAL_RANK": "1",
-        "OMPI_COMM_WORLD_LOCAL_SIZE": "2",
-        "RANK": "0",
-        "WORLD_SIZE": "1",
-    }
-    found = read_rank_info(mpi)
-    assert (found.rank, found.world) == (1, 2), "mpirun's own word counts, whatever it inherited"

@@ -1,4 +1,4 @@
-"""Links of a stated rate: how they are asked for, and the lines that make them."""
+"""Links of a given rate: how they are spelled, and the commands that create them."""
 
 from __future__ import annotations
 
@@ -6,25 +6,15 @@ import re
 
 import pytest
 
-from bench.backends.ddp import BACKEND as DDP
-from bench.core.records import Link
 from bench.host.links import (
+    burst_bytes,
     hub_commands,
     node_address,
     node_commands,
     parse_rate,
-    port_names,
     rate_bytes_s,
     shaping_commands,
 )
-from bench.telemetry.probes.host import HostProbe
-from harness.sites.local import networks
-from harness.sites.local.site import SITE
-from reports.analysis import case_titles
-from reports.analysis.cells import make_cells
-from reports.analysis.findings import group_cells
-from tests.support.builders import make_case, make_trial
-from tests.support.paths import GOLDEN
 
 
 @pytest.mark.parametrize(
@@ -52,69 +42,42 @@ def test_what_is_no_rate_is_refused(text):
         parse_rate(text)
 
 
-@pytest.mark.parametrize("net", ["100mbit", "unshaped"])
-def test_lines_for_ip_and_tc(net):
-    parts = {
-        "ip, in the hub": hub_commands(["/proc/7/fd/4", "/proc/7/fd/5"]),
-        "tc, in the hub": shaping_commands(port_names(2), net),
-        "ip, in node 1's namespace": node_commands(1, net),
-        "tc, in node 1's namespace": shaping_commands(["eth0"], net),
-    }
-    said = "".join("\n".join([f"# {title}", *lines]) + "\n" for title, lines in parts.items())
-    assert said == (GOLDEN / f"links-{net}.txt").read_text()
+def test_a_port_of_the_hub_leads_to_each_namespace():
+    commands = hub_commands(["/proc/7/fd/4", "/proc/7/fd/5"])
+    assert "link add hub type bridge stp_state 0 mcast_snooping 0" in commands
+    for port, namespace in (("port0", "/proc/7/fd/4"), ("port1", "/proc/7/fd/5")):
+        assert f"link add {port} type veth peer name eth0 netns {namespace}" in commands
+        assert f"link set {port} master hub" in commands
+
+
+@pytest.mark.parametrize(
+    "commands", [hub_commands(["/proc/7/fd/4"]), node_commands(1, "1gbit")], ids=["the hub", "a node"]
+)
+def test_a_device_has_no_ipv6_address_when_it_is_brought_up(commands):
+    """A framework might choose that address, and its neighbour discovery is traffic of no rank."""
+    for number, command in enumerate(commands):
+        device = re.fullmatch(r"link set (\S+) up", command)
+        if device and device[1] != "lo":
+            assert commands[number - 1] == f"link set {device[1]} addrgenmode none"
+    assert sum(command.endswith(" up") for command in commands) == 2
+
+
+def test_a_node_has_an_address_and_packets_that_fit_its_bucket():
+    commands = node_commands(1, "100mbit")
+    assert commands[:2] == ["link set lo up", "address add 10.77.0.2/16 dev eth0"]
+    assert "link set eth0 gso_max_size 7050" in commands
+    assert 7050 < burst_bytes(12.5e6) == 7500
+    assert not [command for command in node_commands(1, "unshaped") if "gso_max_size" in command]
+
+
+def test_a_token_bucket_limits_each_device():
+    assert shaping_commands(["port0", "port1"], "100mbit") == [
+        f"qdisc add dev {port} root tbf rate 100mbit burst 7500 limit 632500" for port in ("port0", "port1")
+    ]
+    assert shaping_commands(["port0"], "unshaped") == []
+    assert burst_bytes(8e3) == 4 * 1514, "four frames at least"
 
 
 def test_many_nodes_have_addresses_of_their_own():
     assert len({node_address(number) for number in range(1000)}) == 1000
     assert node_address(300) == "10.77.1.45"
-
-
-@pytest.mark.parametrize(
-    ("changes", "addresses"), [({"ranks": 2}, ["1", "2"]), ({"ranks": 4, "ranks_per_node": 2}, ["1", "1", "2", "2"])]
-)
-def test_ranks_meet_over_the_links(changes, addresses):
-    case = make_case(net="1gbit", **changes)
-    lines = SITE.render(case, DDP.launch(case))["commands.sh"].splitlines()
-    assert all("MASTER_ADDR=10.77.0.1 " in line and "GLOO_SOCKET_IFNAME=eth0 " in line for line in lines)
-    assert [re.search(r" OWN_ADDR=10\.77\.0\.(\S+)", line)[1] for line in lines] == addresses
-    # Their cores are this machine's.
-    assert [f" LOCAL_RANK={number} " in line for number, line in enumerate(lines)] == [True] * case.ranks
-
-
-def test_nodes_without_a_network_are_other_machines():
-    assert "--net joins nodes made of namespaces" in networks.unavailable_reason(make_case(ranks=4, ranks_per_node=2))
-    assert networks.unavailable_reason(make_case(ranks=2, ranks_per_node=2)) is None, "one node: this machine"
-
-
-def test_the_network_of_a_hub_is_the_links_and_its_loopback_says_nothing():
-    found = {reading.name: reading for reading in HostProbe((0,), in_network_hub=True).read()}
-    assert found["network_bytes"].value is not None
-    assert found["loopback_bytes"].value is None
-    assert "loopback of its own" in found["loopback_bytes"].reason
-
-
-def test_a_net_is_part_of_the_key_only_where_there_is_one():
-    assert make_case(net="1gbit").curve == f"{make_case().curve}/net=1gbit"
-    assert make_case(net="1gbit").curve != make_case(net="100mbit").curve
-
-
-def linked(net, achieved_bytes_s):
-    case = make_case(net=net)
-    link = Link(net=net, wanted_bytes_s=rate_bytes_s(net), achieved_bytes_s=achieved_bytes_s, round_trip_s=2e-5)
-    return make_cells([case], {}, [make_trial(case, link=link)], {})[0]
-
-
-def test_links_that_carry_less_than_their_rate_are_flagged():
-    assert "slow_links" not in linked("1gbit", 119e6).flags
-    assert "slow_links" in linked("10gbit", 500e6).flags
-    assert "slow_links" not in linked("unshaped", 1.0).flags
-
-
-def test_nets_are_told_apart_and_named():
-    cells = [linked("1gbit", 119e6), linked("100mbit", 11.9e6), linked("unshaped", 1e9)]
-    assert len(group_cells(cells)) == 3
-    assert [case_titles.case_title(cell.case) for cell in cells] == [
-        f"synthetic, {name} links · ddp/gloo · 2 ranks · strong" for name in ("1 Gbit/s", "100 Mbit/s", "unshaped")
-    ]
-    said = "1 Gbit/s links: 119 MB/s of payload each way at once (95 % of the rate), round trip 20.0 µs"
-    assert case_titles.link_summary(cells[0].link) == said

@@ -43,12 +43,12 @@ SITES = {
 
 
 @pytest.mark.parametrize("site", SITES)
-def test_each_site_s_variables_say_which_node_this_is(site):
+def test_the_variables_of_each_site_identify_the_node(site):
     env, place = SITES[site]
     assert read_rendezvous(env) == place
 
 
-def test_what_we_say_ourselves_wins_over_a_site_s_variables():
+def test_the_variables_of_the_harness_win_over_those_of_a_site():
     env = {**SITES["slurm"][0], **SITES["ours"][0]}
     assert read_rendezvous(env) == Rendezvous(1, 4, "a", 7)
 
@@ -56,12 +56,21 @@ def test_what_we_say_ourselves_wins_over_a_site_s_variables():
 @pytest.mark.parametrize(
     ("env", "said"),
     [
-        ({}, "SLURM_NODEID"),
+        ({}, "can't determine which node this is: none of .*SLURM_NODEID"),
         ({"SCALING_NODE": "0", "SCALING_NODES": "1"}, "MASTER_ADDR is not set"),
-        ({"SCALING_NODE": "2", "SCALING_NODES": "2", "MASTER_ADDR": "a"}, "node 2 of 2"),
-        ({"SCALING_NODE": "x", "SCALING_NODES": "2", "MASTER_ADDR": "a"}, "invalid literal"),
+        (
+            {"SCALING_NODE": "2", "SCALING_NODES": "2", "MASTER_ADDR": "a"},
+            "node 2 of 2: nodes are numbered",
+        ),
+        (
+            {"SCALING_NODE": "x", "SCALING_NODES": "2", "MASTER_ADDR": "a"},
+            "beside SCALING_NODE=x can't be read",
+        ),
         ({"SM_CURRENT_HOST": "algo-9", "SM_HOSTS": '["algo-1"]'}, "algo-9"),
-        ({"SM_CURRENT_HOST": "algo-1", "SM_HOSTS": "algo-1"}, "Expecting value"),
+        (
+            {"SM_CURRENT_HOST": "algo-1", "SM_HOSTS": "algo-1"},
+            "beside SM_CURRENT_HOST=algo-1 can't be read",
+        ),
     ],
 )
 def test_what_is_missing_is_named(env, said):
@@ -82,9 +91,17 @@ def test_node_lists(text, nodes):
     assert expand_nodes(text) == nodes
 
 
-@pytest.mark.parametrize("text", ["", "n[", "n[a-b]", "n[1-99999999]"])
-def test_a_node_list_that_can_t_be_read(text):
-    with pytest.raises(RendezvousError):
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("", "node list '' can't be read"),
+        ("n[", r"node list 'n\[' can't be read"),
+        ("n[a-b]", r"node list 'n\[a-b\]' can't be read"),
+        ("n[1-99999999]", r"node list 'n\[1-99999999\]' has more than 100000 nodes"),
+    ],
+)
+def test_a_node_list_that_can_t_be_read(text, problem):
+    with pytest.raises(RendezvousError, match=problem):
         expand_nodes(text)
 
 

@@ -59,6 +59,13 @@ def test_the_probe_of_the_host_reads_every_quantity():
     assert samples["cpu_busy_s"].value > 0
 
 
+def test_in_the_hub_of_a_network_the_loopback_interface_says_nothing():
+    samples = {sample.name: sample for sample in HostProbe((0,), in_network_hub=True).read()}
+    assert samples["network_bytes"].value is not None
+    assert samples["loopback_bytes"].value is None
+    assert "loopback of its own" in samples["loopback_bytes"].reason
+
+
 def test_the_time_of_a_job_is_that_of_the_parent_s_children():
     parent = psutil.Process().ppid()
     mine = psutil.Process().cpu_times()

@@ -1,46 +1,111 @@
+"""The local site: the commands that it renders, its networks, and a trial that can't start."""
+
 from __future__ import annotations
+
+import re
+import shlex
 
 import pytest
 
 from bench.backends.dask.backend import BACKEND as DASK
 from bench.backends.ddp import BACKEND as DDP
 from bench.backends.horovod import BACKEND as HOROVOD
-from bench.backends.horovod import HorovodOptions, effective_settings, environment_variables
 from bench.core.case import roles_to_start
-from bench.core.rank_info import RankInfo
-from harness.sites.local.site import SITE
+from harness.sites.base.contract import TrialRequest
+from harness.sites.local import networks
+from harness.sites.local.site import LocalSite, local_layout
 from tests.support.builders import make_case
-from tests.support.paths import GOLDEN
+
+
+def rendered(backend, case):
+    """Each command as its variables and its words."""
+    commands = []
+    for line in LocalSite().render(case, roles_to_start(backend.launch(case)))["commands.sh"].splitlines():
+        words = shlex.split(line)
+        count = next(number for number, word in enumerate(words) if not re.match(r"[A-Z_]+=", word))
+        commands.append((dict(word.split("=", 1) for word in words[:count]), words[count:]))
+    return commands
+
+
+def test_each_rank_is_a_command():
+    commands = rendered(DDP, make_case(ranks=3))
+    assert [(env["RANK"], env["LOCAL_RANK"], env["WORLD_SIZE"]) for env, _ in commands] == [
+        (str(rank), str(rank), "3") for rank in range(3)
+    ]
+    assert {(env["MASTER_ADDR"], env["GLOO_SOCKET_IFNAME"]) for env, _ in commands} == {("127.0.0.1", "lo")}
+    (words,) = {tuple(words) for _, words in commands}
+    assert words == ("python", "-m", "bench.rank.worker", "--case", "./case.json", "--role", "rank", "--out", ".")
+
+
+def test_the_services_of_a_backend_come_first():
+    commands = rendered(DASK, make_case(backend="dask", transport="tasks"))
+    roles = [words[words.index("--role") + 1] for _, words in commands]
+    assert roles == ["scheduler", "worker", "worker", "driver"]
+
+
+def test_mpirun_starts_mpi_ranks_by_one_command():
+    ((env, words),) = rendered(HOROVOD, make_case(backend="horovod", transport="mpi"))
+    assert env == {}
+    assert words[:2] == ["mpirun", "--oversubscribe"]
+    assert words[words.index("-np") + 1] == "2"
+
+
+def test_the_rendered_file_for_its_readers(golden):
+    case = make_case()
+    golden.check("local.sh", LocalSite().render(case, DDP.launch(case))["commands.sh"])
 
 
 @pytest.mark.parametrize(
-    ("name", "backend", "transport"),
-    [("ddp", DDP, "gloo"), ("horovod-mpi", HOROVOD, "mpi"), ("dask-tasks", DASK, "tasks")],
+    ("changes", "addresses"), [({"ranks": 2}, ["1", "2"]), ({"ranks": 4, "ranks_per_node": 2}, ["1", "1", "2", "2"])]
 )
-def test_rendered_commands(name, backend, transport):
-    case = make_case(backend=backend.name, transport=transport)
-    rendered = SITE.render(case, roles_to_start(backend.launch(case)))["commands.sh"]
-    assert rendered == (GOLDEN / f"local-{name}.sh").read_text()
+def test_ranks_communicate_over_the_links(changes, addresses):
+    commands = rendered(DDP, make_case(net="1gbit", **changes))
+    variables = [env for env, _ in commands]
+    assert {(env["MASTER_ADDR"], env["GLOO_SOCKET_IFNAME"]) for env in variables} == {("10.77.0.1", "eth0")}
+    assert [env["OWN_ADDR"] for env in variables] == [f"10.77.0.{address}" for address in addresses]
+    assert [env["LOCAL_RANK"] for env in variables] == [str(rank) for rank in range(len(addresses))], "cores are shared"
 
 
-def test_horovod_s_variables_say_who_and_where():
-    me = RankInfo(rank=3, world=4, local_rank=1, local_world=2, rendezvous_host="10.0.0.1", rendezvous_port=99)
-    found = environment_variables(HorovodOptions(cycle_time_ms=0.1, fusion_mb=2), "gloo", me, "eth1")
-    assert found["HOROVOD_RANK"] == "3"
-    assert (found["HOROVOD_CROSS_RANK"], found["HOROVOD_CROSS_SIZE"]) == ("1", "2")
-    assert (found["HOROVOD_GLOO_RENDEZVOUS_ADDR"], found["HOROVOD_GLOO_RENDEZVOUS_PORT"]) == ("10.0.0.1", "99")
-    assert found["HOROVOD_GLOO_IFACE"] == "eth1"
-    assert found["HOROVOD_FUSION_THRESHOLD"] == str(2 * 2**20)
-    assert found["HOROVOD_CYCLE_TIME"] == "0.1"
-    assert environment_variables(HorovodOptions(), "gloo", me, None)["HOROVOD_CYCLE_TIME"] is None
+def test_a_single_rank_on_a_network_has_an_address_too():
+    layout = local_layout(make_case(ranks=1, net="1gbit"), 7)
+    assert [node.address for node in layout.local_nodes] == ["10.77.0.1"]
 
 
-def test_horovod_under_mpi_leaves_ranks_to_mpirun():
-    me = RankInfo(0, 1, 0, 1, "h", 1)
-    assert "HOROVOD_RANK" not in environment_variables(HorovodOptions(), "mpi", me, None)
+def test_several_nodes_need_a_network():
+    assert "--net joins nodes made of namespaces" in networks.unavailable_reason(make_case(ranks=4, ranks_per_node=2))
+    assert networks.unavailable_reason(make_case(ranks=2, ranks_per_node=2)) is None, "one node: this machine"
 
 
-def test_defaults_in_force_are_spelled_out():
-    told = effective_settings(HorovodOptions(fusion_mb=4), "gloo", "0.28.1")
-    assert told["cycle_time_ms"] == "1 (Horovod's default)"
-    assert told["fusion_mb"] == "4"
+class FullForkserver:
+    """A fork server that has no room for another process after the first."""
+
+    def __init__(self):
+        self.started = []
+
+    def Process(self, *, target, args, name):  # noqa: N802 - as multiprocessing has it
+        if self.started:
+            raise OSError("no room for another process")
+        self.started.append(StartedProcess())
+        return self.started[-1]
+
+
+class StartedProcess:
+    pid = None
+    killed = joined = False
+
+    def start(self):
+        return
+
+    def join(self):
+        self.joined = True
+
+    def close(self):
+        return
+
+
+def test_a_trial_that_can_not_start_all_its_ranks_ends_those_that_it_started(tmp_path):
+    site, case = LocalSite(), make_case()
+    site.forkserver = FullForkserver()
+    with pytest.raises(OSError, match="no room"):
+        site.start(TrialRequest(case, DDP.launch(case), tmp_path))
+    assert [process.joined for process in site.forkserver.started] == [True]

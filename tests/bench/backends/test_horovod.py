@@ -1,0 +1,29 @@
+"""Horovod's environment variables, and the settings in force."""
+
+from __future__ import annotations
+
+from bench.backends.horovod import HorovodOptions, effective_settings, environment_variables
+from bench.core.rank_info import RankInfo
+
+
+def test_the_variables_identify_the_rank_and_the_rendezvous():
+    me = RankInfo(rank=3, world=4, local_rank=1, local_world=2, rendezvous_host="10.0.0.1", rendezvous_port=99)
+    variables = environment_variables(HorovodOptions(cycle_time_ms=0.1, fusion_mb=2), "gloo", me, "eth1")
+    assert variables["HOROVOD_RANK"] == "3"
+    assert (variables["HOROVOD_CROSS_RANK"], variables["HOROVOD_CROSS_SIZE"]) == ("1", "2")
+    assert (variables["HOROVOD_GLOO_RENDEZVOUS_ADDR"], variables["HOROVOD_GLOO_RENDEZVOUS_PORT"]) == ("10.0.0.1", "99")
+    assert variables["HOROVOD_GLOO_IFACE"] == "eth1"
+    assert variables["HOROVOD_FUSION_THRESHOLD"] == str(2 * 2**20)
+    assert variables["HOROVOD_CYCLE_TIME"] == "0.1"
+    assert environment_variables(HorovodOptions(), "gloo", me, None)["HOROVOD_CYCLE_TIME"] is None
+
+
+def test_under_mpi_the_rank_is_left_to_mpirun():
+    me = RankInfo(0, 1, 0, 1, "h", 1)
+    assert "HOROVOD_RANK" not in environment_variables(HorovodOptions(), "mpi", me, None)
+
+
+def test_defaults_in_force_are_named():
+    settings = effective_settings(HorovodOptions(fusion_mb=4), "gloo", "0.28.1")
+    assert settings["cycle_time_ms"] == "1 (Horovod's default)"
+    assert settings["fusion_mb"] == "4"

@@ -1,1 +1,0 @@
-mpirun --oversubscribe --bind-to none -np 2 python -m bench.rank.worker --case ./case.json --role rank --out .
