@@ -99,7 +99,7 @@ def test_a_pod_that_is_killed_is_named_and_the_rest_is_there(harness, cluster):
     (cell,) = json.loads(out)["cells"]
     host = cluster.pod(1).pod["spec"]["nodeName"]
     assert cell["outcome"] == "failed"
-    assert f"node 1 ({host}) is gone: OOMKilled: it used more memory than it was given" in cell["reason"]
+    assert f"node 1 ({host}) is gone: OOMKilled: it used more memory than its limit" in cell["reason"]
     page = next(harness.folder.glob(".runs/*/report.html")).read_text()
     assert "OOMKilled" in page
     assert list(harness.folder.glob(".runs/*/*/failure-rank-0.json")), "what rank 0 said of it came back"

@@ -1,10 +1,9 @@
-"""Horovod's own launcher, kept from weakening what it runs on.
+"""horovodrun, with a given ssh command and a rendezvous on one address.
 
     python -m bench.node.launchers.horovodrun ADDRESS 'ssh -F FILE' …
 
-followed by horovodrun's own arguments. Horovod 0.28.1 fixes its ssh command to one that accepts any host key and adds
-it to known_hosts, and serves its rendezvous on every interface: here ssh is the one that was named, and the rendezvous
-is at ``ADDRESS`` only.
+followed by horovodrun's own arguments. Horovod 0.28.1 always uses an ssh command that accepts any host key and adds it
+to known_hosts, and serves its rendezvous on all interfaces; this module replaces both before it calls horovodrun.
 """
 
 from __future__ import annotations
@@ -28,14 +27,20 @@ def main() -> None:
     launch.run_commandline()
 
 
-if __name__ == "__main__":
-    main()
-
-
 def horovodrun_command(
-    hosts: str, ranks: int, ssh: str, rank: Sequence[str], *, python: str, interface: Interface
+    hosts: str, ranks: int, ssh: str, rank_command: Sequence[str], *, python: str, interface: Interface
 ) -> tuple[str, ...]:
-    """horovodrun's argument list (pure). An interface that is named spares its search, which exchanges pickles."""
+    """horovodrun's argument list (pure).
+
+    Args:
+        hosts: ``name:ranks`` of each host, separated by commas.
+        ranks: The number of ranks, over all hosts.
+        ssh: The ssh command, with its options.
+        rank_command: The command of one rank.
+        python: The interpreter of horovodrun.
+        interface: The network interface of rendezvous and ranks. Where it is not given, horovodrun searches for one,
+            and exchanges pickles for that.
+    """
     return (
         python,
         "-m",
@@ -50,5 +55,9 @@ def horovodrun_command(
         hosts,
         "-np",
         str(ranks),
-        *rank,
+        *rank_command,
     )
+
+
+if __name__ == "__main__":
+    main()

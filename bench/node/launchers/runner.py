@@ -1,9 +1,9 @@
-"""mpirun or horovodrun on the first node of a trial: it starts the ranks of all nodes, and ends with the harness.
+"""Runs mpirun or horovodrun on the first node of a trial: it starts the ranks of all nodes, and ends with the harness.
 
     python -m bench.node.launchers.runner mpirun --hosts n1:1,n2:1 --ranks 2 --out FOLDER
 
-Standard input begins with ssh's configuration as one line of JSON and stays open: its end ends the ranks. Each node's
-watch (``bench.node.agent --ranks elsewhere``) has made the folder with the case, under the same path on all of them.
+Standard input begins with ssh's configuration as one line of JSON and stays open: the ranks end when it closes. The
+nodes' agents (``bench.node.agent --ranks elsewhere``) have made the folder with the case, on the same path everywhere.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from bench.node.launchers.mpirun import MpiHosts, mpirun_command
 from bench.node.rendezvous import INTERFACE_VARIABLE
 
 ONE_NODE_LAUNCHERS = ("mpirun", "horovodrun")
-"""Those that run on the first node and start the ranks of all nodes from there."""
+"""Launchers that run on the first node and start the ranks of all nodes from there."""
 CASE_FILE = "case.json"
 INHERITED_VARIABLES = (
     "PATH",
@@ -42,24 +42,32 @@ INHERITED_VARIABLES = (
     "LC_ALL",
     "TMPDIR",
 )
-"""What a rank's environment is made of: horovodrun writes all of its own on command lines that anyone may read."""
+"""The variables that the launcher inherits: horovodrun writes its whole environment on command lines, which everybody
+on a host can read."""
 EXPORTED_VARIABLES = ("PATH", "PYTHONPATH", "PYTHONSAFEPATH", "LD_LIBRARY_PATH")
+"""The variables that mpirun passes on to the ranks of other hosts."""
 
 
 def launcher_arguments(kind: str, hosts: Sequence[tuple[str, int]], ranks: int, folder: str) -> list[str]:
-    """What ``python -m bench.node.launchers.runner`` is given (pure). ``hosts``: where each is met, and how many ranks
-    it holds."""
+    """The arguments of Python that start this module (pure).
+
+    Args:
+        kind: One of :data:`ONE_NODE_LAUNCHERS`.
+        hosts: The address of each host, and the number of its ranks.
+        ranks: The number of ranks, over all hosts.
+        folder: The trial's folder on the hosts.
+    """
     slots = ",".join(f"{host}:{width}" for host, width in hosts)
     return ["-m", "bench.node.launchers.runner", kind, "--hosts", slots, "--ranks", str(ranks), "--out", folder]
 
 
 def launcher_environment(env: Mapping[str, str]) -> dict[str, str]:
-    """The launcher's environment, of the one this process has (pure)."""
+    """The variables of ``env`` that the launcher inherits (pure)."""
     return {name: env[name] for name in INHERITED_VARIABLES if name in env}
 
 
 def run_until_stdin_closes(command: Sequence[str], env: Mapping[str, str]) -> int:
-    """Run the command; the end of standard input ends it, with what it has started here. Returns its status."""
+    """Run a command, and end it with all that it has started here when standard input closes; returns its status."""
     process = subprocess.Popen(command, env=env, stdin=subprocess.DEVNULL, start_new_session=True)
 
     def end_with_standard_input() -> None:
@@ -78,7 +86,7 @@ def run_until_stdin_closes(command: Sequence[str], env: Mapping[str, str]) -> in
 
 
 def launch(kind: str, hosts: str, ranks: int, folder: Path) -> int:
-    """Write ssh's configuration into the folder and start the ranks of all hosts; returns the launcher's status."""
+    """Write ssh's configuration into the folder and run the launcher; returns its status."""
     ssh_config = folder / ".ssh_config"
     text = json.loads(sys.stdin.buffer.readline())
     ssh_config.write_text(text)
@@ -103,9 +111,9 @@ def launch(kind: str, hosts: str, ranks: int, folder: Path) -> int:
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.node.launchers.runner", description=__doc__.splitlines()[0])
     parser.add_argument("kind", choices=ONE_NODE_LAUNCHERS)
-    parser.add_argument("--hosts", required=True, help="name:slots of each, the first one is this host")
-    parser.add_argument("--ranks", type=int, required=True)
-    parser.add_argument("--out", type=Path, required=True, help="the trial's folder, the same path on all hosts")
+    parser.add_argument("--hosts", required=True, help="name:ranks of each host; the first one is this host")
+    parser.add_argument("--ranks", type=int, required=True, help="number of ranks, over all hosts")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the trial, on the same path on all hosts")
     chosen = parser.parse_args(arguments)
     try:
         return launch(chosen.kind, chosen.hosts, chosen.ranks, chosen.out)
@@ -117,5 +125,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 if __name__ == "__main__":
     code = main()
     sys.stdout.flush()
-    # A thread still waits at standard input.
+    # A thread is still blocked in reading standard input.
     os._exit(code)

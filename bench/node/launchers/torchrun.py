@@ -1,4 +1,4 @@
-"""torchrun"""
+"""torchrun: starts the ranks of one node."""
 
 from __future__ import annotations
 
@@ -14,8 +14,17 @@ from bench.node.rendezvous import Rendezvous
 def torchrun_command(
     case: Case, rendezvous: Rendezvous, interface: Interface, arguments: Sequence[str]
 ) -> tuple[str, ...]:
-    """torchrun's argument list for the ranks of this node (pure). Its static rendezvous exchanges JSON, where
-    c10d's would unpickle what anyone wrote into the store; torch binds that store to every interface all the same."""
+    """torchrun's argument list for the ranks of this node (pure).
+
+    Its static rendezvous exchanges JSON; the c10d rendezvous would unpickle whatever anyone writes into its store.
+    torch binds the store to all interfaces in both cases.
+
+    Args:
+        case: The case, for the number of ranks on a node.
+        rendezvous: The number of this node, and the address of node 0.
+        interface: The network interface of this node's agent.
+        arguments: The arguments of the rank's command, :mod:`bench.rank.worker`.
+    """
     return (
         sys.executable,
         "-m",

@@ -1,7 +1,7 @@
-"""A trial as Kubernetes objects: an Indexed Job, a pod a node, and a headless Service by which the pods find pod 0.
+"""A trial as Kubernetes objects: an Indexed Job with a pod for each node, and a headless Service by which the pods find
+pod 0 (pure).
 
-A Deployment would not do: its pods have to restart for ever, and an API server refuses one whose pods never do.
-Everything here is pure.
+A Deployment is not possible: API servers reject one whose pods are not always restarted.
 """
 
 from __future__ import annotations
@@ -28,29 +28,30 @@ HOSTNAME_LABEL = "kubernetes.io/hostname"
 CONTAINER = "node"
 CASE_FOLDER, RESULTS_FOLDER, SHARED_MEMORY = "/case", "/results", "/dev/shm"
 TTL_AFTER_FINISHED_S = 86_400
-"""How long a job that has ended waits for a sweep that was interrupted; the cluster then forgets it by itself."""
+"""How long a job that has ended is kept for an interrupted sweep, before the cluster deletes it."""
 TERMINATION_GRACE_S = 10
-"""How long a pod that is told to end may take for its last words."""
+"""How long a pod may take after SIGTERM, to report."""
 UNREACHABLE_TOLERATION_S = 30
-"""How long a node may be out of reach before its pod is given up; Kubernetes' own 300 s outlast most trials."""
+"""How long a node may be unreachable before its pod is evicted; Kubernetes' default of 300 s exceeds most trials."""
 MAX_LABEL_LENGTH, DRY_RUN_NAME = 63, "scaling-sweep-trial"
 INDEX_SUFFIX_LENGTH = 6
 
 
 def object_name(folder: Path) -> str:
-    """The name of a trial's objects, by its folder below the sweep's: a DNS label with room for a pod's number."""
+    """The name of a trial's objects, from its folder in the sweep's folder: a DNS label with room for a pod's index."""
     normalized = re.sub(r"[^a-z0-9]+", "-", f"scaling-{folder.parent.name}-{folder.name}".lower())
-    # The trial's own part is at the end, and makes it the only one of this name.
+    # The end is kept: the trial's own part makes the name unique.
     most = MAX_LABEL_LENGTH - INDEX_SUFFIX_LENGTH
     return (normalized if len(normalized) <= most else f"scaling-{normalized[-(most - 8) :].lstrip('-')}").strip("-")
 
 
 def sweep_label(folder: Path) -> str:
+    """The value of the sweep's label, from a trial's folder."""
     return re.sub(r"[^A-Za-z0-9_.-]+", "-", folder.parent.name)[:MAX_LABEL_LENGTH].strip("-_.")
 
 
 def labels(name: str, sweep: str) -> dict[str, str]:
-    """By which everything of ours is found again."""
+    """The labels by which a trial's objects are found."""
     return {"app.kubernetes.io/managed-by": MANAGED_BY, SWEEP_LABEL: sweep, TRIAL_LABEL: name}
 
 
@@ -77,14 +78,14 @@ def config_map(case: Case, meta: Manifest) -> Manifest:
 
 
 def service(meta: Manifest) -> Manifest:
-    """Gives the pods their DNS names: also before they are ready, since they get ready by meeting."""
+    """It gives the pods their DNS names, also before they are ready: they need the names to get ready."""
     selector = {TRIAL_LABEL: meta["labels"][TRIAL_LABEL]}
     spec = {"clusterIP": "None", "publishNotReadyAddresses": True, "selector": selector}
     return {"apiVersion": "v1", "kind": "Service", "metadata": meta, "spec": spec}
 
 
 def job(case: Case, options: KubernetesOptions, meta: Manifest) -> Manifest:
-    """A pod that fails is not started again, and the others may end by their own words: each index is for itself."""
+    """The Job. A pod that fails is not restarted, and the other pods run on, so that they can report."""
     name = meta["name"]
     spec = {
         "completionMode": "Indexed",
@@ -100,12 +101,12 @@ def job(case: Case, options: KubernetesOptions, meta: Manifest) -> Manifest:
 
 
 def active_deadline_s(case: Case, options: KubernetesOptions) -> int:
-    """After that the cluster ends it by itself, should the harness be gone; the harness ends it before."""
+    """After this time the cluster itself ends the job; the harness, while it runs, ends it earlier."""
     return math.ceil(options.queue_timeout_s + case.timeout_s + 2 * MARGIN_S + TERMINATION_GRACE_S)
 
 
 def pod(case: Case, options: KubernetesOptions, name: str) -> Manifest:
-    """The pods' template. What a namespace with the restricted Pod Security Standard asks for is granted beforehand."""
+    """The spec of the pods, which satisfies the restricted Pod Security Standard."""
     optional = {
         "nodeSelector": options.node_labels,
         "affinity": affinity(options, name) if case.nodes > 1 else {},
@@ -114,7 +115,7 @@ def pod(case: Case, options: KubernetesOptions, name: str) -> Manifest:
     return {
         "restartPolicy": "Never",
         "subdomain": name,
-        # The pods ask nothing of the cluster; and its services would come as variables, some of them named SCALING_….
+        # The pods send no request to the API. Service links would add variables, some of which begin with SCALING_.
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": TERMINATION_GRACE_S,
@@ -140,7 +141,7 @@ def container(case: Case, options: KubernetesOptions, env: list[Manifest]) -> Ma
         "imagePullPolicy": options.image_pull_policy,
         "command": node_command(*arguments, python=options.python),
         "env": env,
-        # As much is guaranteed as is allowed: neighbours then take nothing away.
+        # Requests equal limits: other pods can't take any of it.
         **({"resources": {"requests": resources, "limits": resources}} if resources else {}),
         "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
         "volumeMounts": mounts(),
@@ -148,7 +149,7 @@ def container(case: Case, options: KubernetesOptions, env: list[Manifest]) -> Ma
 
 
 def container_environment(case: Case, options: KubernetesOptions, rendezvous_host: str) -> list[Manifest]:
-    """The container's variables. Each pod has a network of its own, so that one port does for all."""
+    """The container's variables. Each pod has a network of its own, so that all trials can use the same port."""
     values = {
         "SCALING_NODES": str(case.nodes),
         "MASTER_ADDR": rendezvous_host,
@@ -172,7 +173,7 @@ def gpus_per_pod(case: Case, options: KubernetesOptions) -> int:
 
 
 def affinity(options: KubernetesOptions, name: str) -> Manifest:
-    """Two pods of a trial are not on one node of the cluster: ranks across nodes are what was asked for."""
+    """Keeps the pods of a trial on different nodes of the cluster."""
     anti_affinity_term = {"labelSelector": {"matchLabels": {TRIAL_LABEL: name}}, "topologyKey": HOSTNAME_LABEL}
     if options.spread == "required":
         return {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [anti_affinity_term]}}
@@ -199,11 +200,11 @@ def mounts() -> list[Manifest]:
 
 
 def as_yaml(objects: Sequence[Manifest]) -> str:
-    """One file of several documents, as ``kubectl apply -f`` takes it."""
+    """A file of several documents, for ``kubectl apply -f``."""
     import yaml
 
     class Plain(yaml.SafeDumper):
-        """The same value in two places is written twice: people read this."""
+        """Writes a value that occurs twice twice, for human readers."""
 
         def ignore_aliases(self, data: Any) -> bool:
             return True
