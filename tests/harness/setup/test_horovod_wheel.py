@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.setup.horovod_wheel import BuildKey, Nccl, build_environment, find_wheel, linkable_nccl
+from harness.setup.horovod_key import BuildKey, Nccl, build_environment
+from harness.setup.horovod_wheel import find_wheel, linkable_nccl
 from tests.support.paths import ROOT
 
 KEY = BuildKey(
