@@ -7,6 +7,7 @@ and shows in the exit status; it does not hide what the other steps found.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import signal
@@ -26,6 +27,8 @@ from harness.check.micro_benchmarks import MicroRun
 from harness.errors import EXIT_OK, EXIT_TRIALS_FAILED, EXIT_USAGE, HarnessError, UsageError
 from harness.planning.suite import read_suite
 from harness.store.opening import check_store, open_store, store_path
+
+log = logging.getLogger("scaling_harness")
 
 INDEX_NIGHTS = 14
 """Nights in the index. In an empty folder a page is written for each of them."""
@@ -244,4 +247,6 @@ def _read_json(file: Path) -> Any:
 
 
 def _harness(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "harness", *arguments]
+    """A command of ours, as verbose as this one."""
+    verbosity = {logging.DEBUG: ["--verbose"], logging.ERROR: ["--quiet"]}.get(log.level, [])
+    return [sys.executable, "-m", "harness", *arguments, *verbosity]

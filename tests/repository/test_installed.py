@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 
 import pytest
 
 from tests.support.installed import environment_variables, install, plant_own_packages
+from tests.support.paths import ROOT
 from tests.support.stores import write_sweep
 
 
@@ -51,6 +53,15 @@ def test_the_console_script_lists_plans_and_reports(run, tmp_path):
 def test_the_module_ignores_packages_of_the_current_folder_but_its_own_name(run, tmp_path):
     plant_own_packages(tmp_path, "bench", "reports")
     assert json.loads(run("python", "-m", "harness", "list", "--json"))["broken"] == []
+
+
+def test_the_module_of_a_source_tree_uses_that_tree_in_its_folder(run, tmp_path):
+    for package in ("bench", "reports", "harness", "suites"):
+        shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "suites" / "other.toml").write_text("summary = 'of this tree alone'\n")
+    listed = json.loads(run("python", "-m", "harness", "list", "--json"))
+    assert "other" in {suite["name"] for suite in listed["suites"]}
+    assert listed["broken"] == []
 
 
 def test_packages_on_the_user_s_import_path_are_not_taken_for_ours(run, tmp_path):
