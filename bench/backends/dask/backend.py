@@ -12,28 +12,29 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field
 
-from bench.backends.dask.cluster_ref import DaskContext, open_dask_context
-from bench.backends.dask.exchange import DaskTaskSession, dask_array_mean
+from bench.backends.dask.cluster_ref import open_dask_context
 from bench.backends.dask.rank_tasks import RankTask, RankTasks, measure_in_thread
-from bench.backends.ddp import DdpOptions, DdpSession
+from bench.backends.dask.sessions import DaskGlooSession, DaskTaskSession
 from bench.backends.torch_distributed import join_torch_distributed
 from bench.core.case import Case, Role
 from bench.core.rank_info import RankInfo, read_rank_info
 from bench.host.network import bind_address, wait_for_listener
-from bench.plugins.backend import Backend, Options, Session, Shape2D
+from bench.plugins.backend import Backend, Options, Session
 
 MIN_SHARDED_RANKS = 4
+"""From this many ranks on, arrays are sharded by default."""
 DASK_CONFIG = {
     "distributed.worker.profile.enabled": False,
     "distributed.scheduler.work-stealing": False,
     "distributed.admin.low-level-log-length": 0,
     "distributed.worker.daemon": False,
 }
+"""Dask's configuration in all processes of a trial: nothing runs beside the ranks, and tasks stay where they are."""
 
 
 class DaskOptions(Options):
@@ -41,17 +42,6 @@ class DaskOptions(Options):
         "auto",
         description=f"tasks: whole gradients in one hop, or shards in two; auto shards from {MIN_SHARDED_RANKS} ranks",
     )
-
-
-class DaskGlooSession(DdpSession):
-    """A rank that Dask placed: gradients are averaged by torch.distributed, and ``dask.array`` takes the mean."""
-
-    def __init__(self, rank: int, world: int, device: str, dask_context: DaskContext) -> None:
-        super().__init__(rank, world, device, DdpOptions(), "gloo")
-        self.dask_context = dask_context
-
-    def blocks_mean(self, grid_shape: Shape2D, block_shape: Shape2D, make_block: Callable[[int, int], Any]) -> float:
-        return dask_array_mean(self, self.dask_context, grid_shape, block_shape, make_block)
 
 
 def scheduler(case: Case, me: RankInfo, out: Path) -> None:
@@ -120,13 +110,14 @@ def driver(case: Case, me: RankInfo, out: Path) -> None:
 
 
 def run_rank(text: str) -> bool:
-    """One rank in a thread of a worker that was started for it; see :class:`RankTasks`.
+    """A task: run one rank in a thread of the worker that was started for it; returns whether it did not fail.
 
-    It leaves the worker's pool, so that the pool's threads serve the exchange.
+    The thread leaves the worker's pool, so that the pool's threads serve the exchange.
     """
     import distributed
 
     rank_task = RankTask.model_validate_json(text)
+    assert rank_task.folder is not None
     distributed.secede()
     # Its place on the machine is that of the worker.
     me = replace(
@@ -137,10 +128,11 @@ def run_rank(text: str) -> bool:
         rendezvous_port=rank_task.rendezvous_port,
         own_host=urlsplit(distributed.get_worker().address).hostname or "",
     )
-    return measure_in_thread(rank_task, me, Path(rank_task.folder or "."))
+    return measure_in_thread(rank_task, me, Path(rank_task.folder))
 
 
 def is_sharded(case: Case) -> bool:
+    """Whether arrays travel in shards under ``tasks``: by the option, or by the number of ranks (pure)."""
     exchange_mode = DaskOptions(**case.backend_options).exchange
     return exchange_mode == "sharded" or (exchange_mode == "auto" and case.ranks >= MIN_SHARDED_RANKS)
 
@@ -167,13 +159,13 @@ class Dask(Backend):
 
     @contextmanager
     def session(self, case: Case, me: RankInfo) -> Iterator[Session]:
-        with open_dask_context(case, me) as asks:
+        with open_dask_context(case, me) as dask_context:
             if case.transport == "tasks":
-                yield DaskTaskSession(me.rank, me.world, sharded=is_sharded(case), dask_context=asks)
+                yield DaskTaskSession(me.rank, me.world, sharded=is_sharded(case), dask_context=dask_context)
                 return
 
             def make_session(rank: int, world: int, device: str) -> DaskGlooSession:
-                return DaskGlooSession(rank, world, device, asks)
+                return DaskGlooSession(rank, world, device, dask_context)
 
             with join_torch_distributed(case, me, "gloo", make_session) as gloo_session:
                 yield gloo_session

@@ -1,4 +1,4 @@
-"""How ranks in Dask workers exchange arrays through tasks. It submits no ranks.
+"""How ranks in Dask workers exchange arrays through tasks: a mailbox per rank, and a graph of tasks between them.
 
 The training loop of each rank runs in a thread of its worker. A chain of tasks, submitted many steps ahead, exchanges
 arrays with it through a mailbox: task (k, r) delivers the arrays of turn k−1 to rank r, waits for the rank's array of
@@ -11,18 +11,11 @@ from __future__ import annotations
 
 import asyncio
 import queue
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
-
-from bench.backends.dask.cluster_ref import DaskContext
-from bench.core.records import GradientBuckets
-from bench.plugins.backend import MakeOptimizer, Session, Shape2D
 
 TURNS_PER_GRAPH = 64
 GRAPHS_AHEAD = 2
-NO_SIZE_LIMIT = 2**62
-"""In bytes: all gradients are one message."""
 
 
 class ExchangeClosed(Exception):
@@ -119,120 +112,6 @@ def sum_arrays(*parts: Any) -> Any:
     for part in parts[2:]:
         np.add(total, part, out=total)
     return total
-
-
-class DaskTaskSession(Session):
-    """A rank whose exchange goes through Dask tasks."""
-
-    def __init__(self, rank: int, world: int, *, sharded: bool, dask_context: DaskContext) -> None:
-        super().__init__(rank, world)
-        self.sharded, self.dask_context = sharded, dask_context
-        self.mailbox = mailbox(dask_context.trial)
-        self.optimizer: Any = None
-
-    @property
-    def grouping(self) -> GradientBuckets:
-        return GradientBuckets(first_bytes=NO_SIZE_LIMIT, most_bytes=NO_SIZE_LIMIT, laid_out=True, overlaps=False)
-
-    def build_optimizer(self, model: Any, make: MakeOptimizer) -> Any:
-        parameters = list(model.parameters())
-        self.optimizer = AveragingOptimizer(make(parameters), parameters, self)
-        return self.optimizer
-
-    @contextmanager
-    def no_sync(self) -> Iterator[None]:
-        self.optimizer.sync_gradients = False
-        try:
-            yield
-        finally:
-            self.optimizer.sync_gradients = True
-
-    def all_reduce_sum(self, tensor: Any) -> Any:
-        # A copy, since other ranks may still be fetching it when this one goes on and changes the tensor.
-        return self.sum_over_ranks(tensor.detach().flatten().clone()).view(tensor.shape)
-
-    def sum_over_ranks(self, flat: Any) -> Any:
-        """The sum over the ranks of a flat tensor, which must not be changed afterwards: others may still fetch it."""
-        import numpy as np
-        import torch
-
-        received = self.mailbox.exchange(flat.numpy())
-        return torch.from_numpy(np.concatenate(received) if self.sharded else sum_arrays(*received))
-
-    def blocks_mean(self, grid_shape: Shape2D, block_shape: Shape2D, make_block: Callable[[int, int], Any]) -> float:
-        return dask_array_mean(self, self.dask_context, grid_shape, block_shape, make_block)
-
-    def settings(self) -> dict[str, str]:
-        exchange = "sharded" if self.sharded else "direct"
-        return {"transport": "tasks", "exchange": exchange, **self.dask_context.settings, **versions()}
-
-
-class AveragingOptimizer:
-    """An optimizer whose step first replaces the gradients by their mean over the ranks."""
-
-    def __init__(self, optimizer: Any, parameters: Sequence[Any], session: DaskTaskSession) -> None:
-        self.optimizer, self.parameters, self.session = optimizer, parameters, session
-        self.sync_gradients = True
-
-    def zero_grad(self) -> None:
-        self.optimizer.zero_grad()
-
-    def state_dict(self) -> Any:
-        return self.optimizer.state_dict()
-
-    def load_state_dict(self, state: Any) -> None:
-        self.optimizer.load_state_dict(state)
-
-    def step(self) -> None:
-        if self.sync_gradients:
-            self._exchange()
-        self.optimizer.step()
-
-    def _exchange(self) -> None:
-        import torch
-
-        own_gradients = torch.cat([parameter.grad.view(-1) for parameter in self.parameters])
-        mean = self.session.sum_over_ranks(own_gradients).div_(self.session.world)
-        sizes = [parameter.numel() for parameter in self.parameters]
-        for parameter, gradient in zip(self.parameters, mean.split(sizes), strict=True):
-            parameter.grad = gradient.view_as(parameter)
-
-
-def dask_array_mean(
-    session: Session,
-    dask_context: DaskContext,
-    grid_shape: Shape2D,
-    block_shape: Shape2D,
-    make_block: Callable[[int, int], Any],
-) -> float:
-    """The mean as ``dask.array`` takes it over the ranks' workers. Rank 0 computes it and sends it to the others."""
-    import torch
-
-    mean = 0.0
-    if session.rank == 0:
-        import dask.array
-
-        def block(block_id: tuple[int, int]) -> Any:
-            return make_block(*block_id)
-
-        chunks = ((block_shape[0],) * grid_shape[0], (block_shape[1],) * grid_shape[1])
-        array = dask.array.map_blocks(block, chunks=chunks, dtype="float64", meta=_empty())
-        mean = float(dask_context.client().compute(array.mean(), sync=True, **dask_context.compute_options))
-    reduced = session.all_reduce_sum(torch.tensor([mean], dtype=torch.float64))
-    return float(reduced[0])
-
-
-def _empty() -> Any:
-    import numpy as np
-
-    return np.empty((0, 0))
-
-
-def versions() -> dict[str, str]:
-    import dask
-    import distributed
-
-    return {"dask": dask.__version__, "distributed": distributed.__version__}
 
 
 def build_exchange_graph(

@@ -1,0 +1,151 @@
+"""The sessions of ranks that Dask placed: gradients averaged through Dask's tasks, or by torch.distributed.
+
+Under both, ``dask.array`` takes the mean of an array.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from bench.backends.dask.cluster_ref import DaskContext
+from bench.backends.dask.exchange import mailbox, sum_arrays
+from bench.backends.ddp import DdpOptions, DdpSession
+from bench.core.records import GradientBuckets
+from bench.plugins.backend import MakeOptimizer, Session, Shape2D
+
+NO_SIZE_LIMIT = 2**62
+"""In bytes: all gradients are one message."""
+
+
+class DaskTaskSession(Session):
+    """A rank whose arrays are exchanged through Dask tasks.
+
+    Args:
+        rank: This rank, from 0.
+        world: The number of ranks.
+        sharded: Whether arrays are summed in shards.
+        dask_context: How this rank reaches its cluster.
+    """
+
+    def __init__(self, rank: int, world: int, *, sharded: bool, dask_context: DaskContext) -> None:
+        super().__init__(rank, world)
+        self.sharded, self.dask_context = sharded, dask_context
+        self.mailbox = mailbox(dask_context.trial)
+        self.optimizer: Any = None
+
+    @property
+    def grouping(self) -> GradientBuckets:
+        return GradientBuckets(first_bytes=NO_SIZE_LIMIT, most_bytes=NO_SIZE_LIMIT, laid_out=True, overlaps=False)
+
+    def build_optimizer(self, model: Any, make: MakeOptimizer) -> Any:
+        parameters = list(model.parameters())
+        self.optimizer = AveragingOptimizer(make(parameters), parameters, self)
+        return self.optimizer
+
+    @contextmanager
+    def no_sync(self) -> Iterator[None]:
+        self.optimizer.sync_gradients = False
+        try:
+            yield
+        finally:
+            self.optimizer.sync_gradients = True
+
+    def all_reduce_sum(self, tensor: Any) -> Any:
+        # A copy, since other ranks may still be fetching it when this one goes on and changes the tensor.
+        return self.sum_over_ranks(tensor.detach().flatten().clone()).view(tensor.shape)
+
+    def sum_over_ranks(self, flat: Any) -> Any:
+        """The sum over the ranks of a flat tensor, which must not be changed afterwards: others may still fetch it."""
+        import numpy as np
+        import torch
+
+        received = self.mailbox.exchange(flat.numpy())
+        return torch.from_numpy(np.concatenate(received) if self.sharded else sum_arrays(*received))
+
+    def blocks_mean(self, grid_shape: Shape2D, block_shape: Shape2D, make_block: Callable[[int, int], Any]) -> float:
+        return dask_array_mean(self, self.dask_context, grid_shape, block_shape, make_block)
+
+    def settings(self) -> dict[str, str]:
+        exchange = "sharded" if self.sharded else "direct"
+        return {"transport": "tasks", "exchange": exchange, **self.dask_context.settings, **versions()}
+
+
+class AveragingOptimizer:
+    """An optimizer whose step first replaces the gradients by their mean over the ranks."""
+
+    def __init__(self, optimizer: Any, parameters: Sequence[Any], session: DaskTaskSession) -> None:
+        self.optimizer, self.parameters, self.session = optimizer, parameters, session
+        self.sync_gradients = True
+
+    def zero_grad(self) -> None:
+        self.optimizer.zero_grad()
+
+    def state_dict(self) -> Any:
+        return self.optimizer.state_dict()
+
+    def load_state_dict(self, state: Any) -> None:
+        self.optimizer.load_state_dict(state)
+
+    def step(self) -> None:
+        if self.sync_gradients:
+            self._exchange()
+        self.optimizer.step()
+
+    def _exchange(self) -> None:
+        import torch
+
+        own_gradients = torch.cat([parameter.grad.view(-1) for parameter in self.parameters])
+        mean = self.session.sum_over_ranks(own_gradients).div_(self.session.world)
+        sizes = [parameter.numel() for parameter in self.parameters]
+        for parameter, gradient in zip(self.parameters, mean.split(sizes), strict=True):
+            parameter.grad = gradient.view_as(parameter)
+
+
+def dask_array_mean(
+    session: Session,
+    dask_context: DaskContext,
+    grid_shape: Shape2D,
+    block_shape: Shape2D,
+    make_block: Callable[[int, int], Any],
+) -> float:
+    """The mean as ``dask.array`` takes it over the ranks' workers. Rank 0 computes it and sends it to the others."""
+    import torch
+
+    mean = 0.0
+    if session.rank == 0:
+        import dask.array
+
+        def block(block_id: tuple[int, int]) -> Any:
+            return make_block(*block_id)
+
+        chunks = ((block_shape[0],) * grid_shape[0], (block_shape[1],) * grid_shape[1])
+        array = dask.array.map_blocks(block, chunks=chunks, dtype="float64", meta=_empty())
+        mean = float(dask_context.client().compute(array.mean(), sync=True, **dask_context.compute_options))
+    reduced = session.all_reduce_sum(torch.tensor([mean], dtype=torch.float64))
+    return float(reduced[0])
+
+
+def _empty() -> Any:
+    import numpy as np
+
+    return np.empty((0, 0))
+
+
+def versions() -> dict[str, str]:
+    import dask
+    import distributed
+
+    return {"dask": dask.__version__, "distributed": distributed.__version__}
+
+
+class DaskGlooSession(DdpSession):
+    """A rank that Dask placed: gradients are averaged by torch.distributed, and ``dask.array`` takes the mean."""
+
+    def __init__(self, rank: int, world: int, device: str, dask_context: DaskContext) -> None:
+        super().__init__(rank, world, device, DdpOptions(), "gloo")
+        self.dask_context = dask_context
+
+    def blocks_mean(self, grid_shape: Shape2D, block_shape: Shape2D, make_block: Callable[[int, int], Any]) -> float:
+        return dask_array_mean(self, self.dask_context, grid_shape, block_shape, make_block)
