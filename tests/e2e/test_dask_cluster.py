@@ -1,4 +1,4 @@
-"""Sweeps over a Dask cluster that was there before and is there afterwards, with nothing of ours in it."""
+"""Sweeps on a Dask cluster that exists: it is there afterwards, and holds nothing of the harness."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ import pytest
 
 from bench.rank.progress import read_progress
 from tests.e2e.conftest import LEAN, Harness
-from tests.support.dask_cluster import Kept, kept
+from tests.support.dask_cluster import RunningCluster, running_cluster
 
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
     # What ranks leave on a host's disk for the length of a trial lies in a folder of this test.
     disk = tmp_path_factory.mktemp("disk")
-    with kept(tmp_path_factory.mktemp("cluster"), {"TMPDIR": str(disk)}) as running:
+    with running_cluster(tmp_path_factory.mktemp("cluster"), {"TMPDIR": str(disk)}) as running:
         yield running
 
 
-def site(cluster: Kept) -> list[str]:
+def site(cluster: RunningCluster) -> list[str]:
     return [
         "--site",
         "dask",
@@ -39,20 +39,20 @@ def site(cluster: Kept) -> list[str]:
     ]
 
 
-def on_disk(cluster: Kept) -> list[Path]:
+def on_disk(cluster: RunningCluster) -> list[Path]:
     return list(Path(cluster.env["TMPDIR"]).glob("scaling-*"))
 
 
-def wait_for_a_measured_step(cluster: Kept) -> list[int]:
+def wait_for_a_measured_step(cluster: RunningCluster) -> list[int]:
     """Pids of the two ranks."""
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         for folder in on_disk(cluster):
             seen = read_progress(folder)
-            if len(seen) == 2 and all(one.phase == "measured step" and one.step > 1 for one in seen):
-                return [one.pid for one in seen]
+            if len(seen) == 2 and all(rank.phase == "measured step" and rank.step > 1 for rank in seen):
+                return [rank.pid for rank in seen]
         time.sleep(0.05)
-    raise AssertionError(f"no rank came to a measured step: {cluster.said()}")
+    raise AssertionError(f"no rank came to a measured step: {cluster.log_tail()}")
 
 
 def test_an_array_by_both_transports_on_a_cluster_that_stays_as_it_was(harness, cluster):
@@ -72,8 +72,8 @@ def test_an_array_by_both_transports_on_a_cluster_that_stays_as_it_was(harness, 
     )
     cells = [cell for cell in document["cells"] if cell["backend"] == "dask"]
     assert len(cells) == 2
-    told = {cell["title"]: (cell["outcome"], cell["reason"]) for cell in cells}
-    assert all(outcome == "ok" for outcome, _ in told.values()), told
+    outcomes = {cell["title"]: (cell["outcome"], cell["reason"]) for cell in cells}
+    assert all(outcome == "ok" for outcome, _ in outcomes.values()), outcomes
     assert {cell["same_work"]["verdict"] for cell in cells} == {"same"}
     for cell in cells:
         kept_by = cell["settings"].get("workers")
@@ -130,7 +130,7 @@ def test_ranks_end_when_the_harness_is_killed(harness, cluster):
     assert on_disk(cluster) == []
 
 
-def killed_in_the_middle(harness: Harness, cluster: Kept, transport: str) -> str:
+def killed_in_the_middle(harness: Harness, cluster: RunningCluster, transport: str) -> str:
     """The reason of a trial whose first worker was killed; there is another one afterwards."""
     (harness.folder / "lean.toml").write_text(LEAN)
     sweep = harness.start(
@@ -161,7 +161,7 @@ def killed_in_the_middle(harness: Harness, cluster: Kept, transport: str) -> str
     return cell["reason"]
 
 
-def first_worker(cluster: Kept) -> str:
+def first_worker(cluster: RunningCluster) -> str:
     """The name of the worker that holds rank 0, or the node: the first by its address."""
     port = int(min(cluster.workers()).rpartition(":")[2])
     return next(

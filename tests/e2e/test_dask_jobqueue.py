@@ -69,9 +69,9 @@ def harness(slurm, folder, *arguments: str, status: int = 0) -> str:
 def test_a_sweep_has_a_cluster_of_its_own_and_leaves_no_job(slurm, tmp_path):
     said = harness(slurm, tmp_path, "--json", "--repeats", "1", "--window", "0.2", "--set", "dask.transport=tasks,gloo")
     cells = json.loads(said)["cells"]
-    told = {cell["title"]: (cell["outcome"], cell["reason"]) for cell in cells}
-    assert len(told) == 2
-    assert all(outcome == "ok" for outcome, _ in told.values()), told
+    outcomes = {cell["title"]: (cell["outcome"], cell["reason"]) for cell in cells}
+    assert len(outcomes) == 2
+    assert all(outcome == "ok" for outcome, _ in outcomes.values()), outcomes
     assert {cell["same_work"]["verdict"] for cell in cells} == {"same"}
     deadline = time.monotonic() + 10
     while slurm.jobs() and time.monotonic() < deadline:

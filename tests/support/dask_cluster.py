@@ -1,46 +1,46 @@
-"""A Dask cluster as a user keeps one: a scheduler and two workers started by their own commands on this machine."""
+"""A Dask cluster that exists: a scheduler and two workers, started by their own commands on this machine."""
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import psutil
+
+from bench.backends.dask import exchange
 from bench.backends.dask.cluster_ref import SchedulerAddress
 from bench.core.machine import NodeFacts
+from bench.dask_cluster import worker
 from bench.dask_cluster.assignment import DaskWorkerInfo
 from bench.host.network import free_port
 from harness.sites.dask.processes import survey_cluster
 from tests.support.paths import ROOT
 
 START_TIMEOUT_S = 40
-LEFT = """
-import json, sys
-from distributed import Client
+NOTHING = {"tasks": 0, "held": 0, "mailboxes": 0, "client": False, "processes": 0, "threads": []}
 
-def state(dask_worker):
-    import psutil
-    import threading
-    from bench.backends.dask import exchange
-    from bench.dask_cluster import worker as ours
+
+def worker_state(dask_worker) -> dict[str, Any]:
+    """Run by a worker: what of a trial is still in it. Dask passes the worker by the argument's name."""
     return {
-        "tasks": len(dask_worker.state.tasks), "held": len(ours._active_tasks),
+        "tasks": len(dask_worker.state.tasks),
+        "held": len(worker._active_tasks),
         "mailboxes": len(exchange._mailboxes),
-        "client": dask_worker._client is not None, "processes": len(psutil.Process().children()),
+        "client": dask_worker._client is not None,
+        "processes": len(psutil.Process().children()),
         "threads": [
-            one.name for one in threading.enumerate()
-            if "rank" in one.name or "_release_when_unneeded" in one.name
+            thread.name
+            for thread in threading.enumerate()
+            if "rank" in thread.name or "_release_when_unneeded" in thread.name
         ],
     }
-
-with Client(sys.argv[1]) as client:
-    print(json.dumps(client.run(state)))
-"""
 
 
 def make_worker_info(host: str, port: int, threads: int = 2, package: str = "same", **packages) -> DaskWorkerInfo:
@@ -59,8 +59,8 @@ def make_worker_info(host: str, port: int, threads: int = 2, package: str = "sam
     return DaskWorkerInfo(address=f"tcp://{host}:{port}", threads=threads, package=package, facts=facts)
 
 
-class Kept:
-    """The running cluster. ``env``: what its processes have besides."""
+class RunningCluster:
+    """The processes of a cluster. ``env``: variables that they have besides this process's."""
 
     def __init__(self, folder: Path, env: Mapping[str, str]) -> None:
         self.folder, self.env = folder, {**os.environ, "PYTHONPATH": str(ROOT), **env}
@@ -96,39 +96,32 @@ class Kept:
     def ready(self, workers: int = 2) -> None:
         deadline = time.monotonic() + START_TIMEOUT_S
         while len(self.workers()) != workers:
-            assert time.monotonic() < deadline, self.said()
+            assert time.monotonic() < deadline, self.log_tail()
             time.sleep(0.1)
 
-    def said(self) -> str:
+    def log_tail(self) -> str:
         return "\n".join(line for log in self.folder.glob("*.log") for line in log.read_text().splitlines()[-15:])
 
-    def left(self) -> dict[str, dict]:
-        """By worker: what of a trial is still in it."""
-        done = subprocess.run(
-            [sys.executable, "-c", LEFT, self.address],
-            env=self.env,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=60,
-        )
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout)
+    def worker_states(self) -> dict[str, dict[str, Any]]:
+        """By address: what of a trial is still in a worker."""
+        from distributed import Client
+
+        with Client(self.address, set_as_default=False) as client:
+            return client.run(worker_state)
 
     def nothing_left(self, within_s: float = 10.0) -> None:
-        nothing = {"tasks": 0, "held": 0, "mailboxes": 0, "client": False, "processes": 0, "threads": []}
+        """Assert that soon no worker holds anything of a trial."""
         deadline = time.monotonic() + within_s
-        while True:
-            left = self.left()
-            if all(found == nothing for found in left.values()):
-                return
-            assert time.monotonic() < deadline, left
+        states = self.worker_states()
+        while any(state != NOTHING for state in states.values()):
+            assert time.monotonic() < deadline, states
+            states = self.worker_states()
 
 
 @contextmanager
-def kept(folder: Path, env: Mapping[str, str] | None = None) -> Iterator[Kept]:
-    """Both workers have joined; all of it ends with the context."""
-    cluster = Kept(folder, env or {})
+def running_cluster(folder: Path, env: Mapping[str, str] | None = None) -> Iterator[RunningCluster]:
+    """A cluster whose two workers have joined; it ends with the context."""
+    cluster = RunningCluster(folder, env or {})
     try:
         cluster.start(
             "scheduler",
