@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from harness.check.sweep_history import SweepSelection, gather_sweep
+from harness.check.history import SweepSelection, gather_sweep
 from harness.errors import StoreError, UsageError
 from harness.store.opening import open_store
 from harness.sweep.report import write_atomically

@@ -25,10 +25,9 @@ from harness.check.confirmation import (
     resolve_unchanged_code,
     stored_pairs,
 )
-from harness.check.ingested_history import gather_ingested
+from harness.check.history import SweepHistory, SweepSelection, gather_ingested, gather_sweep
 from harness.check.micro_confirmation import judge_ingested
 from harness.check.source_trees import head_tree, short_commit
-from harness.check.sweep_history import SweepHistory, SweepSelection, gather_sweep
 from harness.errors import UsageError
 from harness.importers.night_csv import read_histories
 from harness.planning.environment import read_environment

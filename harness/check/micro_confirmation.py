@@ -21,7 +21,7 @@ from harness.check.confirmation import (
     leave_inconclusive,
     resolve_unchanged_code,
 )
-from harness.check.ingested_history import IngestedHistory
+from harness.check.history import IngestedHistory
 from harness.check.interleaving import MAX_FAILED_PAIRS, side_order
 from harness.check.micro_benchmarks import NAME_PREFIX, MicroRun, run_once
 from harness.check.sides import SideName

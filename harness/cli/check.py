@@ -179,7 +179,7 @@ def _check_sweep(
 ) -> CheckResult:
     from harness.check.checks import check_sweep
     from harness.check.confirmation import ConfirmOptions
-    from harness.check.sweep_history import SweepSelection
+    from harness.check.history import SweepSelection
 
     if base_rev is not None and not confirm:
         raise UsageError("--base-rev is the base that --confirm runs pairs against; add --confirm")

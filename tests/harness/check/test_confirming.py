@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from harness.check.confirmation import NightPairs, last_good_commit, stored_pairs
-from harness.check.sweep_history import SweepSelection, gather_sweep
+from harness.check.history import SweepSelection, gather_sweep
 from harness.cli.app import main
 from harness.store.ledger import PairTrial
 from harness.store.opening import open_store

@@ -64,7 +64,7 @@ def test_more_pairs_continue_the_same_test():
 
 
 @given(st.lists(st.floats(-0.2, 0.2), max_size=45))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_pairs_of_any_number_give_an_answer_or_ask_for_more(pairs):
     found = confirm(pairs, 0.03, RULE)
     assert (found.answer == "more") == (found.wanted > len(pairs))
@@ -168,7 +168,7 @@ def test_night_of_one_trial_each_can_be_judged():
         )
         for one in series
     ]
-    assert {verdict.status for verdict in judge(single)} <= {"pass", "suspect"}
+    assert [verdict.status for verdict in judge(single)] == ["suspect", "pass", "pass", "pass", "suspect"]
 
 
 @pytest.mark.parametrize("scale", [0.001, math.nan])
