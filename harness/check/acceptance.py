@@ -54,10 +54,10 @@ def accept(store_url: str, pattern: str, because: str | None, suite: str | None 
     curve = _match_curve(pattern, list(series))
     names, nights = series[curve]
     since = _first_regressed_night(nights, names, ledger.statuses(nights))
-    found = Acceptance(curve=curve, since=since, because=because.strip(), at=utc_now())
-    ledger.accept(found)
+    acceptance = Acceptance(curve=curve, since=since, because=because.strip(), at=utc_now())
+    ledger.accept(acceptance)
     store.close()
-    return AcceptResult(found)
+    return AcceptResult(acceptance)
 
 
 SeriesByCurve = dict[str, tuple[set[tuple[str, Metric]], list[str]]]
@@ -69,10 +69,10 @@ def _sweep_curves(store: Store, suite: str | None) -> SeriesByCurve:
     if not nights:
         return {}
     names = [night.id for night in nights if night.suite == nights[-1].suite]
-    found: SeriesByCurve = {}
+    curves: SeriesByCurve = {}
     for subject in subjects_of(store.sweep(names[-1]).plan.cases):
-        found.setdefault(subject.curve, (set(), names))[0].add((subject.name, subject.metric))
-    return found
+        curves.setdefault(subject.curve, (set(), names))[0].add((subject.name, subject.metric))
+    return curves
 
 
 def _ingested_curves(ledger: Ledger) -> SeriesByCurve:

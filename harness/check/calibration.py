@@ -48,7 +48,7 @@ class CalibrationReport:
 
     def as_json(self) -> dict[str, Any]:
         fields = {
-            "calibrations": [one.model_dump() for one in self.found],
+            "calibrations": [calibration.model_dump() for calibration in self.found],
             "assurance": self.assurance.model_dump(),
             "rule": RULE.model_dump(),
             "own_history": self.own_history_reason or None,
@@ -56,8 +56,8 @@ class CalibrationReport:
         return versioned("calibration", fields)
 
     def print(self, console: Console) -> None:
-        for one in self.found:
-            console.print(_table(one))
+        for calibration in self.found:
+            console.print(_table(calibration))
         if self.own_history_reason:
             console.print(self.own_history_reason, markup=False, highlight=False, soft_wrap=True)
 
@@ -74,12 +74,12 @@ def calibrate_store(
         keep: A file to write; ``None`` for none.
         stderr_console: Shows the progress.
     """
-    found = []
+    calibrations = []
     for name, world in NOISE_MODELS.items():
-        found += _run_calibration(
+        calibrations += _run_calibration(
             f"synthetic histories with {name} noise", partial(synthetic_suite, world), checks, stderr_console
         )
-    assurance = assurance_of(found, f"python -m harness check --calibrate --checks {checks}")
+    assurance = assurance_of(calibrations, f"python -m harness check --calibrate --checks {checks}")
     own_history_reason = ""
     try:
         own = _own_series(place, suite)
@@ -91,52 +91,52 @@ def calibrate_store(
             if on_own
             else f"not calibrated on the store's own history: no series has {MIN_RESAMPLED_NIGHTS} nights of two trials"
         )
-        found += on_own
+        calibrations += on_own
     except (StoreError, UsageError) as problem:
         own_history_reason = f"not calibrated on the store's own history: {problem}"
     if keep is not None:
         write_atomically(
             keep, StoredAssurance(rule=rule_fingerprint(RULE), assurance=assurance).model_dump_json(indent=2) + "\n"
         )
-    return CalibrationReport(tuple(found), assurance, own_history_reason)
+    return CalibrationReport(tuple(calibrations), assurance, own_history_reason)
 
 
 def _own_series(place: str, suite: str | None) -> tuple[MetricSeries, ...]:
     store = open_store(place, create=False, upgrade=True)
-    found = gather_sweep(store, SweepSelection(suite))
+    history = gather_sweep(store, SweepSelection(suite))
     store.close()
-    every = series_of(found.cases, found.newest, found.past, found.judged, {})
-    # Series of one metric are judged together.
-    return tuple(one for subject, one in every if subject.metric == "step")
+    every = series_of(history.cases, history.newest, history.past, history.judged, {})
+    # Series of series metric are judged together.
+    return tuple(series for subject, series in every if subject.metric == "step")
 
 
 def _run_calibration(what: str, make: SuiteFactory, checks: int, stderr_console: Console) -> list[Calibration]:
-    found = []
+    calibrations = []
     with Progress(console=stderr_console, transient=True, disable=not stderr_console.is_terminal) as bar:
         task = bar.add_task(what, total=1.0)
-        for one in calibrate(make, what, checks, SLOWDOWNS, RULE):
-            if isinstance(one, float):
-                bar.update(task, completed=one)
+        for progress in calibrate(make, what, checks, SLOWDOWNS, RULE):
+            if isinstance(progress, float):
+                bar.update(task, completed=progress)
             else:
-                found.append(one)
-    return found
+                calibrations.append(progress)
+    return calibrations
 
 
-def _table(one: Calibration) -> Table:
+def _table(calibration: Calibration) -> Table:
     """Power by size of the slowdown and number of nights; false alarms and costs in the caption."""
-    table = Table(title=one.source, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
+    table = Table(title=calibration.source, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
     for name in ("slowdown", *(f"found within {more} more night{'s' * (more != 1)}" for more in DETECTION_DELAYS)):
         table.add_column(name, justify="right")
     by_size: dict[float, list[Proportion]] = {}
-    for power in one.powers:
+    for power in calibration.powers:
         by_size.setdefault(power.slowdown_pct, []).append(power.found)
     for size, shares in by_size.items():
         table.add_row(f"{size:.1f} %", *(_percent(share) for share in shares))
-    alarms = one.false_alarms
+    alarms = calibration.false_alarms
     table.caption = (
         f"{alarms.of:,} checks of unchanged series: {alarms.count} false alarms = {_percent(alarms, 3)}; "
-        f"{_percent(one.suspects)} suspected, {100 * one.extra_trials:.0f} % extra trials; "
-        f"{_percent(one.improved, 2)} called improved"
+        f"{_percent(calibration.suspects)} suspected, {100 * calibration.extra_trials:.0f} % extra trials; "
+        f"{_percent(calibration.improved, 2)} called improved"
     )
     table.caption_justify = "left"
     return table

@@ -77,30 +77,32 @@ def check_sweep(
     """
     folder = artifact_folder(place, "pairs")
     store = open_store(place, create=False, upgrade=True)
-    found = gather_sweep(store, which) if which.explicit or store.sweep_ids() else None
-    ingested = gather_ingested(store.ledger, found.earlier if found else (), found.newest if found else None)
-    if found is None and ingested.night is None:
+    history = gather_sweep(store, which) if which.explicit or store.sweep_ids() else None
+    ingested = gather_ingested(store.ledger, history.earlier if history else (), history.newest if history else None)
+    if history is None and ingested.night is None:
         raise UsageError(f"store {place} holds nothing to judge; run `python -m harness sweep` first")
     sweep = (
-        ConfirmResult(()) if found is None else _judge_sweep(found, which, confirmation, store, folder, stderr_console)
+        ConfirmResult(())
+        if history is None
+        else _judge_sweep(history, which, confirmation, store, folder, stderr_console)
     )
     ingested_result = judge_ingested(ingested, confirmation, store.ledger, folder)
-    if found is not None and which.baseline is None:
-        store.ledger.save_verdicts(found.newest.night, [verdict for _, _, verdict in sweep.members])
+    if history is not None and which.baseline is None:
+        store.ledger.save_verdicts(history.newest.night, [verdict for _, _, verdict in sweep.members])
     if ingested.tonight:
         store.ledger.save_verdicts(ingested.tonight, [verdict for _, _, verdict in ingested_result.members])
     store.close()
-    environment_info = found.info.environment if found else None
+    environment_info = history.info.environment if history else None
     extra_trials_total = sweep.extra_trials + ingested_result.extra_trials
     return build_result(
         (*sweep.members, *ingested_result.members),
         with_assurance=which.baseline is None,
-        judged=found.newest.night if found else ingested.night,
-        started_at=found.newest.started_at if found else None,
+        judged=history.newest.night if history else ingested.night,
+        started_at=history.newest.started_at if history else None,
         commit=environment_info.commit if environment_info else None,
         base_commit=(sweep.base or ingested_result.base) if extra_trials_total else None,
         machine=environment_info.machine if environment_info else None,
-        trials=(found.trials if found else 0) + ingested.runs,
+        trials=(history.trials if history else 0) + ingested.runs,
         extra_trials=extra_trials_total,
         command=command,
         again=_repeat_options(place, which.suite),
@@ -115,58 +117,58 @@ def _repeat_options(place: str, suite: str | None) -> tuple[str, ...]:
 def check_files(history: Path, current: Path, pairs: Path | None, command: str) -> CheckResult:
     """Judge the readings of CSV files, see :mod:`harness.importers.night_csv`. Raises :class:`UsageError`."""
     series = read_histories(history, current, pairs)
-    members = judge_series([(Subject(one.name, one.metric, one.name, one.name, 0), one) for one in series], RULE)
-    nights = [one.newest.night for one in series if one.newest]
+    members = judge_series([(Subject(item.name, item.metric, item.name, item.name, 0), item) for item in series], RULE)
+    nights = [item.newest.night for item in series if item.newest]
     return build_result(
         members,
         judged=f"night {nights[0]}" if nights else str(current),
-        trials=sum(len(one.newest.logs) for one in series if one.newest),
-        extra_trials=2 * sum(len(one.pairs) for one in series),
+        trials=sum(len(item.newest.logs) for item in series if item.newest),
+        extra_trials=2 * sum(len(item.pairs) for item in series),
         from_files=True,
         command=command,
     )
 
 
 def _judge_sweep(
-    found: SweepHistory,
+    history: SweepHistory,
     which: SweepSelection,
     confirmation: ConfirmOptions,
     store: Store,
     folder: Path,
     stderr_console: Console,
 ) -> ConfirmResult:
-    rule = RULE if found.pinned is None else SINGLE_NIGHT_RULE
+    rule = RULE if history.pinned is None else SINGLE_NIGHT_RULE
 
     def members(pairs: Mapping[str, CellMeasures]) -> list[JudgedSeries]:
-        series = series_of(found.cases, found.newest, found.past, found.judged, pairs, found.pinned)
+        series = series_of(history.cases, history.newest, history.past, history.judged, pairs, history.pinned)
         return pass_scaling_without_slowdown(judge_series(series, rule))
 
     screened = members({})
     suspects = [member for member in screened if member[2].status == "suspect"]
-    base = _base_commit(found, suspects) if confirmation.base_rev is None else short_commit(confirmation.base_rev)
-    if base is not None and base == found.newest.commit:
+    base = _base_commit(history, suspects) if confirmation.base_rev is None else short_commit(confirmation.base_rev)
+    if base is not None and base == history.newest.commit:
         return ConfirmResult(resolve_unchanged_code(screened, base), base)
-    stored = stored_pairs(store.ledger, found.newest.night, found.newest.commit, base)
+    stored = stored_pairs(store.ledger, history.newest.night, history.newest.commit, base)
     with_stored_pairs = members(stored.numbers) if stored.trials else screened
     if not suspects or not confirmation.requested:
         return ConfirmResult(with_stored_pairs, base, stored.trials)
-    environment = found.info.environment
+    environment = history.info.environment
     check_head_commit(environment.commit, changed=bool(environment.changed_files))
     check_same_machine(environment.place)
-    why_not = base_problem(base, explicit=confirmation.base_rev is not None)
-    if base is None or why_not:
-        return ConfirmResult(leave_inconclusive(with_stored_pairs, why_not))
+    problem = base_problem(base, explicit=confirmation.base_rev is not None)
+    if base is None or problem:
+        return ConfirmResult(leave_inconclusive(with_stored_pairs, problem))
     with PairProgress(stderr_console, 2 * sum(verdict.pairs_wanted for _, _, verdict in suspects)) as watcher:
         return confirm_suspects(
-            found.newest.night, found.info.plan.cases, base, environment.id, store.ledger, members, folder, watcher
+            history.newest.night, history.info.plan.cases, base, environment.id, store.ledger, members, folder, watcher
         )
 
 
-def _base_commit(found: SweepHistory, suspects: Sequence[JudgedSeries]) -> str | None:
+def _base_commit(history: SweepHistory, suspects: Sequence[JudgedSeries]) -> str | None:
     """The commit of the baseline, where a single night is the reference; else of the last good night."""
-    if found.pinned is not None:
-        return next((night.commit for night in found.past if night.night == found.pinned), None)
-    return last_good_commit(suspects, found.past, found.judged, max(RULE.windows) - 1)
+    if history.pinned is not None:
+        return next((night.commit for night in history.past if night.night == history.pinned), None)
+    return last_good_commit(suspects, history.past, history.judged, max(RULE.windows) - 1)
 
 
 def build_result(members: Sequence[JudgedSeries], *, with_assurance: bool = True, **fields: Any) -> CheckResult:
@@ -175,7 +177,7 @@ def build_result(members: Sequence[JudgedSeries], *, with_assurance: bool = True
     ``with_assurance``: whether the measured error rates of the rule apply to this kind of check. ``fields``: other
     fields of the judgement.
     """
-    ranked = sorted(members, key=lambda one: (WORST_FIRST.index(one[2].status), -abs(one[2].change_pct or 0)))
+    ranked = sorted(members, key=lambda member: (WORST_FIRST.index(member[2].status), -abs(member[2].change_pct or 0)))
     judgement = Judgement(
         verdicts=tuple(verdict for _, _, verdict in ranked),
         findings=findings_of([(subject, verdict) for subject, _, verdict in ranked]),

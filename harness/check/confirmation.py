@@ -89,13 +89,13 @@ class NightPairs:
     """By case key: trials without a valid number."""
     trials: int = 0
 
-    def add(self, found: PairTrial) -> None:
+    def add(self, pair_trial: PairTrial) -> None:
         self.trials += 1
-        self.next_pair[found.key] = max(self.next_pair[found.key], found.pair + 1)
-        if found.trial.outcome == "ok":
-            self.numbers[found.side][found.key][found.pair] = stored_measures(found.trial)
+        self.next_pair[pair_trial.key] = max(self.next_pair[pair_trial.key], pair_trial.pair + 1)
+        if pair_trial.trial.outcome == "ok":
+            self.numbers[pair_trial.side][pair_trial.key][pair_trial.pair] = stored_measures(pair_trial.trial)
         else:
-            self.failed[found.key].append(found)
+            self.failed[pair_trial.key].append(pair_trial)
 
     def hopeless(self, key: str) -> bool:
         """Whether at least two trials of a case have failed, and as many as pairs have succeeded."""
@@ -106,11 +106,11 @@ class NightPairs:
 def stored_pairs(ledger: Ledger, night: str, head: str | None, base: str | None) -> NightPairs:
     """Pairs of a night that earlier calls stored for these two commits; none where a commit is unknown."""
     pairs = NightPairs()
-    for found in ledger.pairs(night):
-        if found.commit == {"head": head, "base": base}[found.side]:
-            pairs.add(found)
+    for pair_trial in ledger.pairs(night):
+        if pair_trial.commit == {"head": head, "base": base}[pair_trial.side]:
+            pairs.add(pair_trial)
         else:
-            pairs.next_pair[found.key] = max(pairs.next_pair[found.key], found.pair + 1)
+            pairs.next_pair[pair_trial.key] = max(pairs.next_pair[pair_trial.key], pair_trial.pair + 1)
     return pairs
 
 
@@ -147,24 +147,26 @@ def confirm_suspects(
     pairs = stored_pairs(ledger, night, None if head_code.changed_files else head_code.commit, base_commit)
     verdicts = judge(pairs.numbers)
     if not _pairs_to_run(verdicts, by_key, pairs):
-        return ConfirmResult([_resolve_without_pairs(one, pairs, "") for one in verdicts], base_commit, pairs.trials)
+        return ConfirmResult(
+            [_resolve_without_pairs(member, pairs, "") for member in verdicts], base_commit, pairs.trials
+        )
     with open_sides(base_rev, cases, folder, environment) as (head, base):
         while wanted := _pairs_to_run(verdicts, by_key, pairs):
             used = _total_pairs_used(verdicts)
             for (first, count, decompose), keys in wanted.items():
                 suspects = [by_key[key] for key in keys]
-                for found in interleave(
+                for pair_trial in interleave(
                     night, suspects, head, base, first, count, watcher, seed=first, decompose=decompose
                 ):
-                    ledger.add_pair(found)
-                    pairs.add(found)
+                    ledger.add_pair(pair_trial)
+                    pairs.add(pair_trial)
             verdicts = judge(pairs.numbers)
             # Successful trials may still lack the number that is needed.
             if _total_pairs_used(verdicts) == used or head.unavailable_reason or base.unavailable_reason:
                 break
         resolved = [
-            _resolve_without_pairs(one, pairs, base.unavailable_reason or head.unavailable_reason or "")
-            for one in verdicts
+            _resolve_without_pairs(member, pairs, base.unavailable_reason or head.unavailable_reason or "")
+            for member in verdicts
         ]
     return ConfirmResult(resolved, base_commit, pairs.trials)
 
@@ -186,24 +188,24 @@ def _pairs_to_run(
                 more, decomposed = needs.get(key, (0, False))
                 missing = verdict.pairs_wanted - verdict.pairs_used
                 needs[key] = (max(more, missing), decomposed or subject.metric == "exposed")
-    found: dict[tuple[int, int, bool], list[str]] = defaultdict(list)
+    wanted: dict[tuple[int, int, bool], list[str]] = defaultdict(list)
     for key, (more, decomposed) in needs.items():
-        found[pairs.next_pair[key], more, decomposed].append(key)
-    return found
+        wanted[pairs.next_pair[key], more, decomposed].append(key)
+    return wanted
 
 
-def _resolve_without_pairs(one: JudgedSeries, pairs: NightPairs, side: str) -> JudgedSeries:
+def _resolve_without_pairs(member: JudgedSeries, pairs: NightPairs, side: str) -> JudgedSeries:
     """Resolve a suspect without an answer: failed where only the running code failed, else inconclusive.
 
     ``side``: why one of the sides cannot be run at all.
     """
-    subject, _, verdict = one
+    subject, _, verdict = member
     failed = [trial for key in subject.keys for trial in pairs.failed[key]]
     head_failures = [trial for trial in failed if trial.side == "head"]
     worst = next(iter(head_failures or failed), None)
     cause = f"{worst.side} {worst.commit}: {worst.trial.reason}" if worst else side or "the pairs gave no number"
     status: Status = "failed" if len(head_failures) >= 2 and len(head_failures) == len(failed) else "inconclusive"
-    return resolve_suspect(one, status, f"{cause}; {verdict.reason}")
+    return resolve_suspect(member, status, f"{cause}; {verdict.reason}")
 
 
 def last_good_commit(
@@ -223,8 +225,8 @@ def last_good_commit(
         and all(night.night in there and judged.may_be_base(subject, night, order) for subject, there in wanted)
     ]
     before = [night for night in candidates if order[night.night] < len(past) - back]
-    found = before[-1] if before else candidates[0] if candidates else None
-    return found.commit if found else None
+    night = before[-1] if before else candidates[0] if candidates else None
+    return night.commit if night else None
 
 
 def check_head_commit(measured: str | None, *, changed: bool) -> None:

@@ -73,12 +73,14 @@ def gather_sweep(store: Store, which: SweepSelection) -> SweepHistory:
     return SweepHistory(
         info=info,
         cases=(*info.plan.cases, *(skip.case for skip in info.plan.skips)),
-        newest=_with_troubles(facts[-1], outcomes, absent),
+        newest=_with_failures(facts[-1], outcomes, absent),
         past=tuple(facts[:-1]),
         earlier=tuple(earlier),
         judged=EarlierVerdicts(
             statuses=ledger.statuses(names),
-            accepted=tuple(AcceptedLevel(one.curve, one.since, one.at) for one in ledger.acceptances()),
+            accepted=tuple(
+                AcceptedLevel(acceptance.curve, acceptance.since, acceptance.at) for acceptance in ledger.acceptances()
+            ),
         ),
         trials=len(outcomes),
         pinned=pinned.id if pinned else None,
@@ -111,7 +113,7 @@ def _relevant_nights(
 ) -> list[NightRow]:
     """The newest nights of the same machine and versions, and the last of another, for the reason where it is alone."""
     here = environments[newest.environment].place
-    same_machine = {name for name, one in environments.items() if one.place == here}
+    same_machine = {name for name, environment in environments.items() if environment.place == here}
     same = [night for night in earlier if night.environment in same_machine][-NIGHTS_KEPT:]
     other = [night for night in earlier if night.environment not in same_machine][-1:]
     return [night for night in earlier if night in same or night in other]
@@ -123,10 +125,10 @@ def _facts(ledger: Ledger, environments: Mapping[str, Environment], nights: Sequ
     settings: dict[str, dict[str, dict[str, str]]] = defaultdict(dict)
     for (sweep, key), values in ledger.settings(names).items():
         settings[sweep][key] = values
-    found = []
+    facts = []
     for night in nights:
         where = environments[night.environment]
-        found.append(
+        facts.append(
             NightFacts(
                 night=night.id,
                 started_at=night.started_at,
@@ -136,25 +138,25 @@ def _facts(ledger: Ledger, environments: Mapping[str, Environment], nights: Sequ
                 settings=settings[night.id],
             )
         )
-    return found
+    return facts
 
 
 def _measures_by_night(rows: Iterable[tuple[str, str, int, str, float]]) -> Mapping[str, CellMeasures]:
     """By sweep: case key → round → name → value."""
-    found: dict[str, dict[str, dict[int, dict[str, float]]]] = {}
+    by_night: dict[str, dict[str, dict[int, dict[str, float]]]] = {}
     for sweep, key, round_number, name, value in rows:
-        found.setdefault(sweep, {}).setdefault(key, {}).setdefault(round_number, {})[name] = value
-    return found
+        by_night.setdefault(sweep, {}).setdefault(key, {}).setdefault(round_number, {})[name] = value
+    return by_night
 
 
-def _with_troubles(
+def _with_failures(
     night: NightFacts, outcomes: Iterable[tuple[str, int, str, str | None]], absent: dict[str, str]
 ) -> NightFacts:
     """Add why cells failed: by any failed trial. Contaminated trials are dropped while others remain."""
     by_key: dict[str, list[tuple[str, str | None]]] = defaultdict(list)
     for key, _, outcome, reason in outcomes:
         by_key[key].append((outcome, reason))
-    troubles = {}
+    failures = {}
     for key, ended in by_key.items():
         count = Counter(outcome for outcome, _ in ended)
         bad = next((name for name in ("failed", "timeout", "invalid") if count[name]), None)
@@ -165,9 +167,9 @@ def _with_troubles(
         )
         if bad is not None and not contaminated_only:
             reason = next(reason for outcome, reason in ended if outcome == bad)
-            troubles[key] = f"{count[bad]} of {len(ended)} trials {bad}: {reason}"
+            failures[key] = f"{count[bad]} of {len(ended)} trials {bad}: {reason}"
     return NightFacts(
-        night.night, night.started_at, night.place, night.commit, night.numbers, night.settings, troubles, absent
+        night.night, night.started_at, night.place, night.commit, night.numbers, night.settings, failures, absent
     )
 
 

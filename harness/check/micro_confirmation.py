@@ -93,7 +93,7 @@ def medians_s(run: MicroRun) -> dict[str, float]:
     """Median seconds by benchmark; empty where the process wrote no file."""
     if run.file is None:
         return {}
-    return {one.benchmark: median(one.seconds) for one in read_pytest_benchmark(run.file)}
+    return {benchmark_run.benchmark: median(benchmark_run.seconds) for benchmark_run in read_pytest_benchmark(run.file)}
 
 
 def judge_ingested(
@@ -116,9 +116,9 @@ def judge_ingested(
         return ConfirmResult(resolve_unchanged_code(members, base), base)
     if not confirmation.requested or not any(_is_own_benchmark(subject.name) for subject, _, _ in suspects):
         return ConfirmResult(members, base)
-    why_not = base_problem(base, explicit=confirmation.base_rev is not None)
-    if base is None or why_not:
-        return ConfirmResult(leave_inconclusive(members, why_not))
+    problem = base_problem(base, explicit=confirmation.base_rev is not None)
+    if base is None or problem:
+        return ConfirmResult(leave_inconclusive(members, problem))
     check_head_commit(ingested.commit, changed=False)
     return _confirm(members, base, folder)
 
@@ -181,8 +181,8 @@ def _rejudge(
 ) -> list[JudgedSeries]:
     """Judge suspects again with their pairs; other verdicts stay."""
     series = [
-        (subject, one.model_copy(update={"pairs": _logs(pairs_by_benchmark.get(subject.name, ()))}))
-        for subject, one, _ in members
+        (subject, item.model_copy(update={"pairs": _logs(pairs_by_benchmark.get(subject.name, ()))}))
+        for subject, item, _ in members
     ]
     return [
         new if old[2].status == "suspect" else old for old, new in zip(members, judge_series(series, RULE), strict=True)
@@ -196,8 +196,10 @@ def _resolve_failed(
         name: next((pair.reason for pair in pairs if pair.reason), None) for name, pairs in pairs_by_benchmark.items()
     }
     return [
-        resolve_suspect(one, "inconclusive", f"{why}; {one[2].reason}") if (why := failed.get(one[0].name)) else one
-        for one in members
+        resolve_suspect(member, "inconclusive", f"{why}; {member[2].reason}")
+        if (why := failed.get(member[0].name))
+        else member
+        for member in members
     ]
 
 

@@ -61,13 +61,13 @@ class StepResult:
 
     step: str
     status: int
-    said: str
+    message: str
 
 
 def exit_status(steps: Sequence[StepResult]) -> int:
     """The most severe status: regression, bad input, failed trials, cannot tell, in this order."""
-    found = {step.status for step in steps}
-    return next(status for status in SEVEREST_FIRST if status in found)
+    statuses = {step.status for step in steps}
+    return next(status for status in SEVEREST_FIRST if status in statuses)
 
 
 def read_exit_code(step: str, code: int, meanings: Mapping[int, str]) -> StepResult:
@@ -83,11 +83,11 @@ def read_exit_code(step: str, code: int, meanings: Mapping[int, str]) -> StepRes
 def summarize_micro(runs: Sequence[MicroRun]) -> StepResult:
     """The combined result of a night's micro-benchmark processes."""
     failed = {name: why for run in runs for name, why in run.failed.items()}
-    said = [run.reason for run in runs if run.reason] or [f"{name}: {why}" for name, why in failed.items()]
-    if not said:
+    problems = [run.reason for run in runs if run.reason] or [f"{name}: {why}" for name, why in failed.items()]
+    if not problems:
         return StepResult("micro", EXIT_OK, "done")
     return StepResult(
-        "micro", EXIT_TRIALS_FAILED, f"crashed: {said[0]}" + (f"; {len(said) - 1} more" if said[1:] else "")
+        "micro", EXIT_TRIALS_FAILED, f"crashed: {problems[0]}" + (f"; {len(problems) - 1} more" if problems[1:] else "")
     )
 
 
@@ -173,23 +173,23 @@ class _NightlyRun:
 
     def _judge(self, step: str, sweep: str, *, confirm: bool) -> bool:
         """Whether there is a verdict. Without one exit code 1 is that of a Python error, not of a regression."""
-        said = self.night.out / ".verdict.json"
-        ended = self.run(step, check_command(self.night, sweep, confirm=confirm), CHECK_MEANINGS, said)
-        verdict = _read_json(said)
+        document = self.night.out / ".verdict.json"
+        ended = self.run(step, check_command(self.night, sweep, confirm=confirm), CHECK_MEANINGS, document)
+        verdict = _read_json(document)
         if verdict is None:
-            said.unlink()
+            document.unlink()
             if ended.status != EXIT_USAGE:
                 self.ended[-1] = StepResult(step, EXIT_TRIALS_FAILED, "crashed: no verdict")
             return False
-        said.rename(self.night.out / "verdict.json")
-        self.ended[-1] = StepResult(step, ended.status, f"{ended.said}: {verdict['headline']}")
+        document.rename(self.night.out / "verdict.json")
+        self.ended[-1] = StepResult(step, ended.status, f"{ended.message}: {verdict['headline']}")
         return True
 
     def print_summary(self) -> int:
         """Print how each step ended and where the pages are; returns the exit status."""
         self.stderr_console.rule("nightly", align="left")
         for step in self.ended:
-            self.stderr_console.print(f"{step.step:12} {step.said}", markup=False, highlight=False, soft_wrap=True)
+            self.stderr_console.print(f"{step.step:12} {step.message}", markup=False, highlight=False, soft_wrap=True)
         self.stderr_console.print(f"pages: {self.night.out}", markup=False, highlight=False, soft_wrap=True)
         return exit_status(self.ended)
 
@@ -233,9 +233,9 @@ def _sweeps(place: str) -> list[str]:
     if path is not None and not path.exists():
         return []
     store = open_store(place, create=False)
-    found = store.sweep_ids()
+    sweeps = store.sweep_ids()
     store.close()
-    return found
+    return sweeps
 
 
 def _read_json(file: Path) -> Any:

@@ -189,7 +189,7 @@ def _join_tables(
 
 def _nights_of_benchmarks(rows: pd.DataFrame, label_codes: Mapping[str, LabelCodes]) -> dict[str, ValuesByNight]:
     """Values by benchmark, in the order in which benchmarks appear; runs in the order of their names, numbers first."""
-    found: dict[str, ValuesByNight] = {
+    by_benchmark: dict[str, ValuesByNight] = {
         label_codes["benchmark"].labels[number]: {} for number in rows["benchmark"].unique()
     }
     runs = sorted(label_codes["run"], key=_by_number)
@@ -197,10 +197,10 @@ def _nights_of_benchmarks(rows: pd.DataFrame, label_codes: Mapping[str, LabelCod
     trials = rows.assign(run=rows["run"].map(order)).groupby(["benchmark", "rank", "run"])["seconds"]
     names = {rank: _name_of_night(label_codes["night"], rank) for rank in rows["rank"].unique()}
     for (benchmark, rank, run), size, known, median in trials.agg(["size", "count", "median"]).itertuples():
-        nights = found[label_codes["benchmark"].labels[benchmark]]
+        nights = by_benchmark[label_codes["benchmark"].labels[benchmark]]
         measured = nights.get(names[rank], BenchmarkValues())
         nights[names[rank]] = _add_values(measured, f"run {runs[run]}", size, known, median)
-    return found
+    return by_benchmark
 
 
 def _add_values(measured: BenchmarkValues, name: str, size: int, known: int, value: float) -> BenchmarkValues:
@@ -223,13 +223,15 @@ def _read_pairs(
     )
     order = {label_codes["pair"][pair]: place for place, pair in enumerate(sorted(label_codes["pair"], key=_by_number))}
     groups = table.assign(place=table["pair"].map(order)).groupby(["benchmark", "place", "pair"])
-    found: dict[str, BenchmarkValues] = {}
+    by_benchmark: dict[str, BenchmarkValues] = {}
     sides = groups[["head_s", "base_s"]].agg(["size", "count", "median"])
     for (benchmark, _, pair), size, head, head_s, _, base, base_s in sides.itertuples():
         name = label_codes["benchmark"].labels[benchmark]
         summary = f"pair {label_codes['pair'].labels[pair]}"
-        found[name] = _add_values(found.get(name, BenchmarkValues()), summary, size, min(head, base), head_s / base_s)
-    return found
+        by_benchmark[name] = _add_values(
+            by_benchmark.get(name, BenchmarkValues()), summary, size, min(head, base), head_s / base_s
+        )
+    return by_benchmark
 
 
 def _check_pair_labels(

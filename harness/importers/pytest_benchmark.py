@@ -120,9 +120,9 @@ def _mixed_commit_notes(runs: Iterable[IngestedRun]) -> list[str]:
     for run in runs:
         commits.setdefault(run.night, set()).add(run.commit or "no commit")
     return [
-        f"night {night} holds runs of {len(found)} commits ({', '.join(sorted(found))}): separate them by --night"
-        for night, found in commits.items()
-        if len(found) > 1
+        f"night {night} holds runs of {len(ids)} commits ({', '.join(sorted(ids))}): separate them by --night"
+        for night, ids in commits.items()
+        if len(ids) > 1
     ]
 
 
@@ -136,7 +136,7 @@ def read_pytest_benchmark(path: Path, night: str | None = None) -> tuple[Ingeste
         file = _File.model_validate_json(content)
     except ValidationError as problem:
         raise UsageError(f"{path}: {_first_error(problem)}; {REMEDY}") from None
-    (name, count), *_ = Counter(stable_name(one.fullname) for one in file.benchmarks).most_common(1)
+    (name, count), *_ = Counter(stable_name(benchmark.fullname) for benchmark in file.benchmarks).most_common(1)
     if count > 1:
         raise UsageError(f"{path}: holds {count} benchmarks named '{name}'; give each another name")
     return tuple(_runs_of(path, file, hashlib.sha256(content).hexdigest()[:16], night))
@@ -152,13 +152,13 @@ def _runs_of(path: Path, file: _File, digest: str, night: str | None) -> Iterabl
         "place": place_of(file.machine_info),
         "commit": None if file.commit_info.id in NO_COMMIT else file.commit_info.id,
     }
-    for number, one in enumerate(file.benchmarks):
-        name, rounds = stable_name(one.fullname), one.stats.data
+    for number, benchmark in enumerate(file.benchmarks):
+        name, rounds = stable_name(benchmark.fullname), benchmark.stats.data
         source = str(path) if rounds else f"{path}{MEDIAN_ONLY}"
-        runs = one.extra_info.runs
+        runs = benchmark.extra_info.runs
         if runs is None:
             yield IngestedRun(
-                benchmark=name, run=digest, seconds=rounds or (one.stats.median,), source=source, **shared
+                benchmark=name, run=digest, seconds=rounds or (benchmark.stats.median,), source=source, **shared
             )
             continue
         if rounds is None or len(runs) != len(rounds) or len(set(runs)) != len(runs):

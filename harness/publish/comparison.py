@@ -45,7 +45,7 @@ class ComparisonResult:
             "report": str(self.page),
             "comparisons": [
                 {
-                    **one.model_dump(exclude={"changes"}),
+                    **comparison.model_dump(exclude={"changes"}),
                     "changes": [
                         {
                             "key": change.after.case.key,
@@ -54,10 +54,10 @@ class ComparisonResult:
                             "direction": change.direction,
                             "reason": change.reason,
                         }
-                        for change in one.changes
+                        for change in comparison.changes
                     ],
                 }
-                for one in self.comparisons
+                for comparison in self.comparisons
             ],
         }
         return versioned("comparison", fields)
@@ -65,8 +65,10 @@ class ComparisonResult:
     def print(self, console: Console) -> None:
         for label, sweep in self.sweeps.items():
             console.print(f"{label}: {sweep}", markup=False, highlight=False, soft_wrap=True)
-        for one in self.comparisons:
-            console.print(comparison_section.comparison_sentence(one), markup=False, highlight=False, soft_wrap=True)
+        for comparison in self.comparisons:
+            console.print(
+                comparison_section.comparison_sentence(comparison), markup=False, highlight=False, soft_wrap=True
+            )
         console.print(f"report: {self.page}", markup=False, highlight=False, soft_wrap=True)
 
 
@@ -125,19 +127,19 @@ def _load_sweeps(sweep_names: Sequence[str], store_url: str) -> list[ComparedSwe
 
 def join_provenance(rows: Sequence[Sequence[tuple[str, str]]]) -> list[tuple[str, ...]]:
     """One row a name, one column a sweep, in the order in which names appear."""
-    tables = [_join_rows(one) for one in rows]
+    tables = [_join_rows(table) for table in rows]
     return [
-        (name, *(one.get(name, "–") for one in tables))
-        for name in dict.fromkeys(name for one in tables for name in one)
+        (name, *(table.get(name, "–") for table in tables))
+        for name in dict.fromkeys(name for table in tables for name in table)
     ]
 
 
 def _join_rows(rows: Sequence[tuple[str, str]]) -> dict[str, str]:
     """Values by name; those of several rows are joined."""
-    found: dict[str, list[str]] = {}
+    by_name: dict[str, list[str]] = {}
     for name, value in rows:
-        found.setdefault(name, []).append(value)
-    return {name: "; ".join(values) for name, values in found.items()}
+        by_name.setdefault(name, []).append(value)
+    return {name: "; ".join(values) for name, values in by_name.items()}
 
 
 def _site_suffix(cells: Sequence[Cell]) -> str:

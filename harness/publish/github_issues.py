@@ -72,7 +72,7 @@ def plan_actions(document: Document, open_issues: Sequence[Issue], run: str) -> 
         else:
             title = f"Regressed: {curve}"[:MAX_TITLE_LENGTH]
             actions.append(Action(("issue", "create", "--label", LABEL, "--title", title, "--body-file", "-"), body))
-    statuses = {(one["name"], one["metric"]): one["status"] for one in document["verdicts"]}
+    statuses = {(verdict["name"], verdict["metric"]): verdict["status"] for verdict in document["verdicts"]}
     for issue in open_issues:
         if (
             issue.curve not in regressed
@@ -109,9 +109,11 @@ change is intended:
 def _series(document: Document, findings: Sequence[Mapping[str, Any]]) -> set[tuple[str, str]]:
     """The series that must pass before the issue is closed: the regressed ones of the findings, else all of them."""
     names = {name for finding in findings for name in finding["verdicts"]}
-    finding_verdicts = [one for one in document["verdicts"] if one["name"] in names]
-    regressed_verdicts = [one for one in finding_verdicts if one["status"] == "regressed"] or finding_verdicts
-    return {(one["name"], one["metric"]) for one in regressed_verdicts}
+    finding_verdicts = [verdict for verdict in document["verdicts"] if verdict["name"] in names]
+    regressed_verdicts = [
+        verdict for verdict in finding_verdicts if verdict["status"] == "regressed"
+    ] or finding_verdicts
+    return {(verdict["name"], verdict["metric"]) for verdict in regressed_verdicts}
 
 
 def _escape(summary: str) -> str:

@@ -155,12 +155,12 @@ class Ledger:
         rows = [
             {
                 "night": sweep,
-                "series": one.name,
-                "metric": one.metric,
-                "status": one.status,
-                "body": one.model_dump_json(),
+                "series": verdict.name,
+                "metric": verdict.metric,
+                "status": verdict.status,
+                "body": verdict.model_dump_json(),
             }
-            for one in verdicts
+            for verdict in verdicts
         ]
         with self._database.writing(RETRY_HINT) as connection:
             connection.execute(verdicts_table.delete().where(verdicts_table.c.night == sweep))
@@ -189,8 +189,8 @@ class Ledger:
 
     def acceptances(self) -> tuple[Acceptance, ...]:
         """In the order in which they were made."""
-        found = self._values(sa.select(acceptances_table.c.body), Acceptance)
-        return tuple(sorted(found, key=lambda one: (one.at, one.curve, one.since)))
+        acceptances = self._values(sa.select(acceptances_table.c.body), Acceptance)
+        return tuple(sorted(acceptances, key=lambda acceptance: (acceptance.at, acceptance.curve, acceptance.since)))
 
     def add_pair(self, pair: PairTrial) -> None:
         """Store a trial of a pair. One that exists is an error: two processes confirm the same night."""

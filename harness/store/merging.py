@@ -71,9 +71,9 @@ def merge(other_url: str, store_url: str) -> MergeResult:
         store.close()
 
 
-def _same(one: str, two: str) -> bool:
-    paths = store_path(one), store_path(two)
-    return one == two or (None not in paths and len({path.resolve() for path in paths if path}) == 1)
+def _same(first: str, second: str) -> bool:
+    paths = store_path(first), store_path(second)
+    return first == second or (None not in paths and len({path.resolve() for path in paths if path}) == 1)
 
 
 def _merge_stores(other: Database, store: Database) -> MergeResult:
@@ -91,9 +91,9 @@ def _merge_stores(other: Database, store: Database) -> MergeResult:
             if table.name in present
         }
     return MergeResult(
-        sweeps=tuple(one.sweep for one in merged if one.new),
-        completed=tuple(one.sweep for one in merged if not one.new and (one.ended or one.trials)),
-        trials=sum(one.trials for one in merged),
+        sweeps=tuple(sweep.sweep for sweep in merged if sweep.new),
+        completed=tuple(sweep.sweep for sweep in merged if not sweep.new and (sweep.ended or sweep.trials)),
+        trials=sum(sweep.trials for sweep in merged),
         beside=beside,
     )
 

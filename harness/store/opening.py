@@ -100,12 +100,12 @@ def open_store(location: str, *, create: bool, upgrade: bool = False) -> Store:
 
 
 def _prepare(database: Database, location: str, *, create: bool, upgrade: bool) -> None:
-    found = _format_of(database.engine, location)
-    if found is None and create:
+    store_format = _format_of(database.engine, location)
+    if store_format is None and create:
         _create_tables(database.engine, location)
-    elif found is None:
+    elif store_format is None:
         raise StoreError(f"store {mask_password(location)}: is empty; run `python -m harness sweep` first")
-    elif found < FORMAT and (create or upgrade):
+    elif store_format < FORMAT and (create or upgrade):
         upgrade_store(database)
     elif create:
         _check_writable(database.engine)
@@ -153,13 +153,13 @@ def _format_of(engine: sa.Engine, location: str) -> int | None:
             )
         return None
     with engine.connect() as connection:
-        found = connection.execute(sa.select(about_table.c.format)).scalar_one_or_none()
-    if found is not None and found > FORMAT:
+        store_format = connection.execute(sa.select(about_table.c.format)).scalar_one_or_none()
+    if store_format is not None and store_format > FORMAT:
         raise StoreError(
-            f"store {mask_password(location)}: written by a newer version (format {found}, this one reads up to "
+            f"store {mask_password(location)}: written by a newer version (format {store_format}, this one reads up to "
             f"{FORMAT}); update the harness, or {OTHER_STORE_HINT}"
         )
-    return found
+    return store_format
 
 
 def _create_tables(engine: sa.Engine, location: str) -> None:
@@ -178,13 +178,13 @@ def _check_integrity(engine: sa.Engine, location: str) -> None:
     if engine.dialect.name != "sqlite":
         return
     with engine.connect() as connection:
-        found = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar_one().splitlines()[-1]
+        result = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar_one().splitlines()[-1]
         unreadable = (
             sa.select(sa.func.count()).select_from(trials_table).where(sa.not_(sa.func.json_valid(trials_table.c.body)))
         )
-        count = connection.execute(unreadable).scalar_one() if found == "ok" else 0
-    if found != "ok" or count:
-        message = f"{count} of its trials can't be read" if count else found
+        count = connection.execute(unreadable).scalar_one() if result == "ok" else 0
+    if result != "ok" or count:
+        message = f"{count} of its trials can't be read" if count else result
         remedy = REMEDIES[sqlite3.SQLITE_CORRUPT]
         raise StoreError(f"store {mask_password(location)}: is damaged ({message}); {remedy}, or {OTHER_STORE_HINT}")
 

@@ -42,9 +42,13 @@ def curve_as_json(curve: Curve) -> dict[str, Any]:
         "model": curve.model,
         "method": curve.method,
         "reason": curve.reason,
-        **{name: found.value if found else None for name, found in parameters.items()},
-        "intervals": {name: [found.low, found.high] if found else None for name, found in parameters.items()},
-        "standard_errors": {name: found.standard_error if found else None for name, found in parameters.items()},
+        **{name: parameter.value if parameter else None for name, parameter in parameters.items()},
+        "intervals": {
+            name: [parameter.low, parameter.high] if parameter else None for name, parameter in parameters.items()
+        },
+        "standard_errors": {
+            name: parameter.standard_error if parameter else None for name, parameter in parameters.items()
+        },
         "n_peak": curve.peak_ranks,
         "x_peak": curve.peak_throughput,
         "limit": curve.limit,
@@ -84,9 +88,9 @@ def _print_curve(curve: Curve, console: Console) -> None:
             formatting.percent(point.efficiency),
             formatting.percent(point.gustafson if weak else point.karp_flatt),
         )
-    for one in curve.predictions:
-        kind = "extrapolated" if one.extrapolated else "within the range"
-        table.add_row(str(one.ranks), f"predicted, {kind}", formatting.prediction(one), "", "", "")
+    for prediction in curve.predictions:
+        kind = "extrapolated" if prediction.extrapolated else "within the range"
+        table.add_row(str(prediction.ranks), f"predicted, {kind}", formatting.prediction(prediction), "", "", "")
     console.print(table)
     if curve.method == "nls" and curve.model is not None:
         console.print("the intervals of nls cover less than 95 %: quote those of --method log", style="yellow")
@@ -111,7 +115,7 @@ def _sentence(curve: Curve) -> str:
     return ", ".join(parts)
 
 
-def _interval_text(found: Parameter, factor: float) -> str:
-    if found.low is None or found.high is None:
+def _interval_text(parameter: Parameter, factor: float) -> str:
+    if parameter.low is None or parameter.high is None:
         return ""
-    return f" ({formatting.number(factor * found.low)}–{formatting.number(factor * found.high)})"
+    return f" ({formatting.number(factor * parameter.low)}–{formatting.number(factor * parameter.high)})"

@@ -130,9 +130,9 @@ def _tables(
 ) -> Iterator[Section]:
     if last is not None and first is not None:
         yield Section("Changes", tables=(_changes_table(last, first, labels),))
-    troubles = _failures_table(nights, labels)
-    if troubles.rows:
-        yield Section("Not ok", tables=(troubles,))
+    failures = _failures_table(nights, labels)
+    if failures.rows:
+        yield Section("Not ok", tables=(failures,))
 
 
 def _sweeps_table(nights: Sequence[Night], reference: Night, labels: dict[str, str]) -> Table:

@@ -102,13 +102,13 @@ def resampled_suite(own: Sequence[MetricSeries], series: int, seed: int) -> Unch
             trials[row, column] = rng.choice(nights[rng.integers(len(nights))], trial_count)
 
     def pairs(count: int, slowdown: float) -> Array:
-        found = np.empty((series, count))
+        drawn = np.empty((series, count))
         for row, index in enumerate(chosen):
             for column in range(count):
                 night = usable_series[index][rng.integers(len(usable_series[index]))]
                 head, base = rng.choice(night, 2, replace=False)
-                found[row, column] = head - base
-        return found + float(np.log1p(slowdown))
+                drawn[row, column] = head - base
+        return drawn + float(np.log1p(slowdown))
 
     return UnchangedSuite(trials, pairs)
 
@@ -140,7 +140,7 @@ def calibrate(
     power_suites = max(suites // 10, 1)
     total = suites + power_suites * len(slowdowns) * len(DETECTION_DELAYS)
     counts: dict[str, int] = {"alarms": 0, "improved": 0, "suspects": 0, "pairs": 0, "trials": 0}
-    found = {(slowdown, delay): 0 for slowdown in slowdowns for delay in DETECTION_DELAYS}
+    detections = {(slowdown, delay): 0 for slowdown in slowdowns for delay in DETECTION_DELAYS}
     done = 0
     for seed in range(suites):
         suite = make(SUITE_SIZE, seed)
@@ -151,7 +151,7 @@ def calibrate(
         if seed < power_suites:
             for slowdown in slowdowns:
                 for delay, detected in _count_detected(suite, slowdown, rule).items():
-                    found[slowdown, delay] += detected
+                    detections[slowdown, delay] += detected
                 done += len(DETECTION_DELAYS)
         yield done / total
     of = suites * SUITE_SIZE
@@ -163,7 +163,7 @@ def calibrate(
         extra_trials=2 * counts["pairs"] / counts["trials"],
         powers=tuple(
             Power(slowdown_pct=100 * slowdown, nights_more=delay, found=proportion(detected, power_suites * SUITE_SIZE))
-            for (slowdown, delay), detected in found.items()
+            for (slowdown, delay), detected in detections.items()
         ),
     )
 
@@ -183,11 +183,11 @@ def _count_unchanged(counts: dict[str, int], suite: UnchangedSuite, rule: Rule) 
     screened = screen(_as_nights(trials), rule)
     suspects = screened.slower_z > screened.threshold
     decisions = confirm_all(suite.pairs(rule.looks[-1], 0.0)[suspects], screened.pair_scale[suspects], rule)
-    counts["alarms"] += sum(one.answer == "slower" for one in decisions)
+    counts["alarms"] += sum(decision.answer == "slower" for decision in decisions)
     counts["suspects"] += int(suspects.sum())
-    counts["pairs"] += sum(one.used for one in decisions)
+    counts["pairs"] += sum(decision.used for decision in decisions)
     counts["improved"] += int((~suspects & (screened.faster_z < -rule.improvement_z)).sum())
-    counts["improved"] += sum(one.answer == "faster" for one in decisions)
+    counts["improved"] += sum(decision.answer == "faster" for decision in decisions)
     counts["trials"] += trials.shape[0] * trials.shape[2]
 
 
@@ -196,15 +196,15 @@ def _count_detected(suite: UnchangedSuite, slowdown: float, rule: Rule) -> dict[
     slowed = suite.trials.copy()
     slowed[:, HISTORY_NIGHTS:] += np.log1p(slowdown)
     detected = np.zeros(len(slowed), dtype=bool)
-    found = {}
+    counts = {}
     for delay in range(max(DETECTION_DELAYS) + 1):
         screened = screen(_as_nights(slowed[:, : HISTORY_NIGHTS + 1 + delay]), rule)
         suspects = (screened.slower_z > screened.threshold) & ~detected
         decisions = confirm_all(suite.pairs(rule.looks[-1], slowdown)[suspects], screened.pair_scale[suspects], rule)
-        detected[np.flatnonzero(suspects)] = [one.answer == "slower" for one in decisions]
+        detected[np.flatnonzero(suspects)] = [decision.answer == "slower" for decision in decisions]
         if delay in DETECTION_DELAYS:
-            found[delay] = int(detected.sum())
-    return found
+            counts[delay] = int(detected.sum())
+    return counts
 
 
 def _as_nights(trials: Array) -> SeriesArrays:
@@ -218,20 +218,23 @@ DETECTION_SHARE = 0.95
 
 def assurance_of(measured: Sequence[Calibration], command: str) -> Assurance:
     """Combine calibrations: false alarms add up, and a slowdown counts as found where every calibration found it."""
-    alarms = proportion(sum(one.false_alarms.count for one in measured), sum(one.false_alarms.of for one in measured))
+    alarms = proportion(
+        sum(calibration.false_alarms.count for calibration in measured),
+        sum(calibration.false_alarms.of for calibration in measured),
+    )
     least: dict[tuple[int, float], float] = {}
-    for power in (power for one in measured for power in one.powers):
+    for power in (power for calibration in measured for power in calibration.powers):
         which = (power.nights_more, power.slowdown_pct)
         least[which] = min(power.found.value, least.get(which, 1.0))
-    found: dict[str, float] = {}
+    found_pct: dict[str, float] = {}
     for (more, size), value in sorted(least.items(), reverse=True):
         if value >= DETECTION_SHARE:
-            found[str(more + 1)] = round(size, 3)
+            found_pct[str(more + 1)] = round(size, 3)
     return Assurance(
         checks=alarms.of,
         false_alarms=alarms.count,
         false_alarm_rate=alarms.value,
         false_alarm_high=alarms.high,
-        source=f"{' and '.join(one.source for one in measured)}; `{command}`",
-        found_pct=found,
+        source=f"{' and '.join(calibration.source for calibration in measured)}; `{command}`",
+        found_pct=found_pct,
     )

@@ -28,7 +28,7 @@ class NightFacts:
     numbers: CellMeasures
     settings: Settings
     """Settings by cell that must be equal and are not part of the key: data, window, warm-up…"""
-    troubles: Mapping[str, str] = field(default_factory=dict)
+    failures: Mapping[str, str] = field(default_factory=dict)
     """Why a cell has no valid number, or not all of its trials."""
     absent: Mapping[str, str] = field(default_factory=dict)
     """Why a cell was not run."""
@@ -156,11 +156,11 @@ def _subject_series(
     only: str | None,
 ) -> MetricSeries | None:
     """The series of a subject; ``None`` where it was never measured, or another series reports its cell as failed."""
-    trouble = next((newest.troubles[key] for key in subject.keys if key in newest.troubles), None)
-    if trouble is not None:
+    failure = next((newest.failures[key] for key in subject.keys if key in newest.failures), None)
+    if failure is not None:
         if subject.metric != "step":
             return None
-        return MetricSeries(name=subject.name, metric="step", outcome="failed", reason=trouble)
+        return MetricSeries(name=subject.name, metric="step", outcome="failed", reason=failure)
     logs = logs_of(subject, newest.numbers)
     with_values = [(night, values) for night in past if (values := logs_of(subject, night.numbers))]
     alike = [(night, values) for night, values in with_values if comparable(subject.keys, newest, night)]
@@ -220,11 +220,11 @@ def _missing_series(
     """Cells of the last comparable night that the newest night does not plan."""
     planned = {case.key for case in cases}
     last = next((night for night in reversed(past) if night.place == newest.place), None)
-    gone = [key for key in last.numbers if key not in planned and key not in newest.troubles] if last else []
-    found = []
+    gone = [key for key in last.numbers if key not in planned and key not in newest.failures] if last else []
+    missing = []
     for key in gone:
         curve, _, ranks = key.rpartition("/ranks=")
         subject = Subject(key, "step", curve, key, int(ranks) if ranks.isdigit() else 1)
         reason = f"measured on {last.night if last else '?'}, not part of the newest sweep"
-        found.append((subject, MetricSeries(name=key, outcome="missing", reason=reason)))
-    return tuple(found)
+        missing.append((subject, MetricSeries(name=key, outcome="missing", reason=reason)))
+    return tuple(missing)

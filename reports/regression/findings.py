@@ -32,31 +32,31 @@ def findings_of(judged: Sequence[SubjectVerdict]) -> tuple[Finding, ...]:
 
 
 def _of_curve(curve: str, members: Sequence[SubjectVerdict]) -> list[Finding]:
-    found = []
+    findings = []
     for status in WORST_FIRST:
         matching = [(subject, verdict) for subject, verdict in members if verdict.status == status]
         if not matching or status == "pass":
             continue
         if status not in CHANGE_STATUSES:
-            found += _by_reason(curve, status, matching)
+            findings += _by_reason(curve, status, matching)
             continue
-        speed = [one for one in matching if one[0].metric in (*SPEED_METRICS, *SCALING_METRICS)]
+        speed = [member for member in matching if member[0].metric in (*SPEED_METRICS, *SCALING_METRICS)]
         if speed:
-            found.append(_speed_finding(curve, status, speed, members))
+            findings.append(_speed_finding(curve, status, speed, members))
         for metric, kind in RESOURCE_KINDS.items():
-            group = [one for one in matching if one[0].metric == metric]
+            group = [member for member in matching if member[0].metric == metric]
             if group:
-                found.append(
+                findings.append(
                     _finding(curve, "other" if status == "improved" else kind, status, group, _largest_change(group))
                 )
-    return found
+    return findings
 
 
 def _by_reason(curve: str, status: Status, members: Sequence[SubjectVerdict]) -> list[Finding]:
     """Failed, missing, new or incomparable series: one finding for each reason."""
     reasons: dict[str, list[SubjectVerdict]] = defaultdict(list)
-    for one in members:
-        reasons[one[1].reason].append(one)
+    for member in members:
+        reasons[member[1].reason].append(member)
     return [
         Finding(
             curve=curve,
@@ -74,11 +74,11 @@ def _speed_finding(
     curve: str, status: Status, matching: Sequence[SubjectVerdict], members: Sequence[SubjectVerdict]
 ) -> Finding:
     """One finding for all that got slower (or faster) on a curve."""
-    speed = [one for one in matching if one[0].metric in SPEED_METRICS]
+    speed = [member for member in matching if member[0].metric in SPEED_METRICS]
     if status == "improved":
         return _finding(curve, "faster", status, matching, _largest_change(speed or matching))
     if _only_with_more_ranks(speed, matching, members):
-        shape = [one for one in matching if one[0].metric == "efficiency"]
+        shape = [member for member in matching if member[0].metric == "efficiency"]
         return _finding(curve, "lost scaling", status, matching, _largest_change(shape or speed or matching))
     return _finding(curve, "slower", status, matching, _largest_change(speed or matching))
 
@@ -112,10 +112,10 @@ def _finding(
     curve: str, kind: FindingKind, status: Status, group: Sequence[SubjectVerdict], leading: SubjectVerdict
 ) -> Finding:
     verdict = leading[1]
-    said = wording.sentence(verdict)
+    sentence = wording.sentence(verdict)
     others = [ranks for ranks in _ranks(group) if ranks != leading[0].ranks]
     where = f", and at {', '.join(map(str, others))} too" if others else ""
-    why = f"; {verdict.reason}" if verdict.reason and verdict.reason not in said else ""
+    why = f"; {verdict.reason}" if verdict.reason and verdict.reason not in sentence else ""
     scaling = "; fewer ranks are as fast as before" if kind == "lost scaling" and leading[0].ranks > 1 else ""
     return Finding(
         curve=curve,
@@ -125,13 +125,13 @@ def _finding(
         change_pct=verdict.change_pct,
         low_pct=verdict.low_pct,
         high_pct=verdict.high_pct,
-        said=f"{said}{where}{scaling}{why}",
-        verdicts=tuple(dict.fromkeys(one.name for _, one in group)),
+        said=f"{sentence}{where}{scaling}{why}",
+        verdicts=tuple(dict.fromkeys(verdict.name for _, verdict in group)),
     )
 
 
 def _largest_change(members: Sequence[SubjectVerdict]) -> SubjectVerdict:
-    return max(members, key=lambda one: abs(one[1].change_pct or 0))
+    return max(members, key=lambda member: abs(member[1].change_pct or 0))
 
 
 def _ranks(members: Sequence[SubjectVerdict]) -> tuple[int, ...]:

@@ -54,11 +54,13 @@ def _verdict(item: MetricSeries, screened: ScreenResult, row: int, rule: Rule, *
     if slower > screened.threshold:
         suspicion = f"z {slower:.1f} against the nights before; {screened.threshold:.1f} is suspicious"
         return _paired_verdict(_with_screened_change(draft, item, screened.slower, row), item, decision, suspicion)
-    seen = _with_screened_change(draft, item, screened.newest, row)
+    screened_verdict = _with_screened_change(draft, item, screened.newest, row)
     extra_reason = f"; {item.reason}" if item.reason else ""
     if float(screened.faster_z[row]) < -rule.improvement_z:
-        return seen.model_copy(update={"status": "improved", "reason": f"better than the nights before{extra_reason}"})
-    return seen.model_copy(update={"reason": f"as the nights before{extra_reason}"})
+        return screened_verdict.model_copy(
+            update={"status": "improved", "reason": f"better than the nights before{extra_reason}"}
+        )
+    return screened_verdict.model_copy(update={"reason": f"as the nights before{extra_reason}"})
 
 
 def _without_screen(draft: Verdict, item: MetricSeries, decision: Decision, rule: Rule) -> Verdict:
@@ -105,9 +107,9 @@ def _paired_verdict(draft: Verdict, item: MetricSeries, decision: Decision, susp
         "more": ("suspect", f"{suspicion}; {decision.wanted} pairs are needed, {decision.used} were run"),
         "undecided": ("inconclusive", f"{pairs} gave no answer; {suspicion}"),
     }[decision.answer]
-    seen = _change_fields(item, decision.change, *decision.interval) if decision.used > 1 else {}
+    change = _change_fields(item, decision.change, *decision.interval) if decision.used > 1 else {}
     counted = {"pairs_used": decision.used, "pairs_wanted": decision.wanted}
-    return draft.model_copy(update={**seen, **counted, "status": status, "reason": reason})
+    return draft.model_copy(update={**change, **counted, "status": status, "reason": reason})
 
 
 def _change_fields(item: MetricSeries, change: float, low: float, high: float) -> dict[str, float]:

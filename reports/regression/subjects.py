@@ -40,7 +40,7 @@ class Subject:
 
 def subjects_of(cases: Sequence[Case]) -> tuple[Subject, ...]:
     """All subjects of these cases; for what was not measured, :func:`logs_of` is empty."""
-    found: list[Subject] = []
+    subjects: list[Subject] = []
     curves: dict[str, list[Case]] = defaultdict(list)
     for case in cases:
         if case.fault is None:
@@ -50,9 +50,9 @@ def subjects_of(cases: Sequence[Case]) -> tuple[Subject, ...]:
         for case in members:
             cell: tuple[Metric, ...] = ("step", "throughput", "memory", "energy")
             metrics = cell if case.ranks == 1 else (*cell, "exposed")
-            found += [Subject(case.key, metric, curve, case.key, case.ranks) for metric in metrics]
-        found += _scaling_subjects(curve, [case for case in members if "oversubscribed" not in case.flags])
-    return tuple(found)
+            subjects += [Subject(case.key, metric, curve, case.key, case.ranks) for metric in metrics]
+        subjects += _scaling_subjects(curve, [case for case in members if "oversubscribed" not in case.flags])
+    return tuple(subjects)
 
 
 def _scaling_subjects(curve: str, members: Sequence[Case]) -> list[Subject]:
@@ -60,12 +60,12 @@ def _scaling_subjects(curve: str, members: Sequence[Case]) -> list[Subject]:
     if len(members) < 2:
         return []
     first, last = members[0], members[-1]
-    found = [
+    subjects = [
         Subject(case.key, "efficiency", curve, case.key, case.ranks, first.key, first.ranks) for case in members[1:]
     ]
     if last.scaling == "strong":
-        found.append(Subject(curve, "serial", curve, last.key, last.ranks, first.key, first.ranks))
-    return found
+        subjects.append(Subject(curve, "serial", curve, last.key, last.ranks, first.key, first.ranks))
+    return subjects
 
 
 def logs_of(subject: Subject, numbers: CellMeasures) -> dict[int, float]:
@@ -76,12 +76,12 @@ def logs_of(subject: Subject, numbers: CellMeasures) -> dict[int, float]:
     """
     cell = numbers.get(subject.key, {})
     base = numbers.get(subject.base_key, {}) if subject.base_key else {}
-    found = {}
+    logs = {}
     for round_number, values in cell.items():
         value = _value(subject, values, base.get(round_number, {}))
         if value is not None and math.isfinite(value):
-            found[round_number] = value
-    return found
+            logs[round_number] = value
+    return logs
 
 
 def _value(subject: Subject, values: Mapping[str, float], base: Mapping[str, float]) -> float | None:

@@ -19,14 +19,14 @@ MAX_NAMED = 3
 class NextStep:
     """A recommended action.
 
-    ``said``: the reason, and the action where there is no command. ``command``: to copy; may be empty.
+    ``reason``: the reason, and the action where there is no command. ``command``: to copy; may be empty.
     """
 
-    said: str
+    reason: str
     command: str = ""
 
     def __str__(self) -> str:
-        return f"{self.said}: run `{self.command}`" if self.command else self.said
+        return f"{self.reason}: run `{self.command}`" if self.command else self.reason
 
 
 @dataclass(frozen=True)
@@ -58,12 +58,12 @@ def exit_code(judgement: Judgement) -> int:
     Cannot tell: a series is suspect, inconclusive, incomparable or missing, all series are new, or there are none.
     Findings count like verdicts.
     """
-    found = {*_counts(judgement), *(finding.status for finding in judgement.findings)}
-    if "regressed" in found:
+    statuses = {*_counts(judgement), *(finding.status for finding in judgement.findings)}
+    if "regressed" in statuses:
         return 1
-    if "failed" in found:
+    if "failed" in statuses:
         return 4
-    return 0 if found & {"pass", "improved"} and found <= {"pass", "improved", "new"} else 3
+    return 0 if statuses & {"pass", "improved"} and statuses <= {"pass", "improved", "new"} else 3
 
 
 def title(judgement: Judgement) -> str:
@@ -121,9 +121,11 @@ def next_steps(judgement: Judgement) -> tuple[NextStep, ...]:
 def _accept_steps(judgement: Judgement) -> Iterator[NextStep]:
     if judgement.from_files:
         return
-    found = [finding.curve for finding in judgement.findings if finding.status == "regressed"]
-    found += [wording.split_name(one.name)[0] for one in judgement.verdicts if one.status == "regressed"]
-    curves = list(dict.fromkeys(found))
+    regressed = [finding.curve for finding in judgement.findings if finding.status == "regressed"]
+    regressed += [
+        wording.split_name(verdict.name)[0] for verdict in judgement.verdicts if verdict.status == "regressed"
+    ]
+    curves = list(dict.fromkeys(regressed))
     for curve in curves[:MAX_NAMED]:
         command = wording.shell_command(*CHECK_COMMAND, *judgement.again, "--accept", wording.one_line(curve))
         yield NextStep("regressed, and intended", f'{command} --because "…"')
@@ -145,13 +147,13 @@ def _inspect_steps(judgement: Judgement) -> Iterator[NextStep]:
 
 
 def _confirm_steps(judgement: Judgement) -> Iterator[NextStep]:
-    waiting = [one for one in judgement.verdicts if one.pairs_wanted > one.pairs_used]
+    waiting = [verdict for verdict in judgement.verdicts if verdict.pairs_wanted > verdict.pairs_used]
     if not waiting:
         return
-    most = max(one.pairs_wanted for one in waiting)
+    most = max(verdict.pairs_wanted for verdict in waiting)
     several = f" for each of {len(waiting):,} series" if len(waiting) > 1 else ""
     wanted = f"{'up to ' if several else ''}{most} pairs needed{several}"
-    status = "suspect" if any(one.status == "suspect" for one in waiting) else waiting[0].status
+    status = "suspect" if any(verdict.status == "suspect" for verdict in waiting) else waiting[0].status
     if judgement.from_files:
         yield NextStep(f"{status}: {wanted}: measure head and base alternately, and pass the pairs by `--pairs P.csv`")
         return
@@ -174,11 +176,11 @@ def _counts(judgement: Judgement) -> Counter[Status]:
 
 
 def _worst_group(judgement: Judgement) -> _StatusGroup:
-    found = {*_counts(judgement), *(finding.status for finding in judgement.findings)}
-    if found <= {"pass", "improved", "new"} and found & {"pass", "improved"}:
+    statuses = {*_counts(judgement), *(finding.status for finding in judgement.findings)}
+    if statuses <= {"pass", "improved", "new"} and statuses & {"pass", "improved"}:
         # New series beside passed ones are not worth a headline.
-        found -= {"new"}
-    worst = next(status for status in WORST_FIRST if status in found)
+        statuses -= {"new"}
+    worst = next(status for status in WORST_FIRST if status in statuses)
     return next(group for group in STATUS_GROUPS if worst in group.statuses)
 
 
@@ -200,6 +202,6 @@ def _example(judgement: Judgement, group: _StatusGroup) -> str:
     if findings:
         more = f"; and {len(findings) - 1} more such finding{'s' * (len(findings) != 2)}" if len(findings) > 1 else ""
         return wording.one_line(findings[0].said, 300).rstrip(".") + more
-    verdicts: list[Verdict] = [one for one in judgement.verdicts if one.status in group.statuses]
+    verdicts: list[Verdict] = [verdict for verdict in judgement.verdicts if verdict.status in group.statuses]
     more = f"; and {len(verdicts) - 1:,} more" if len(verdicts) > 1 else ""
     return wording.one_line(wording.sentence(verdicts[0]), 300).rstrip(".") + more

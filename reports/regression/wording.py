@@ -95,8 +95,8 @@ def verdict_key(verdict: Verdict) -> str:
 
 def split_name(name: str) -> tuple[str, str]:
     """The curve and the rank count in a case's key; other names are a curve themselves, with rank count ``–``."""
-    found = RANKS.search(name)
-    return (name[: found.start()] + name[found.end() :], found[1]) if found else (name, "–")
+    match = RANKS.search(name)
+    return (name[: match.start()] + name[match.end() :], match[1]) if match else (name, "–")
 
 
 def short_names(verdicts: Sequence[Verdict]) -> tuple[dict[str, str], str]:
@@ -106,10 +106,10 @@ def short_names(verdicts: Sequence[Verdict]) -> tuple[dict[str, str], str]:
     """
     curves = {split_name(verdict.name)[0] for verdict in verdicts if RANKS.search(verdict.name)}
     parts = {curve: curve.split("/") for curve in curves}
-    common = set.intersection(*(set(found[2:]) for found in parts.values())) if parts else set()
+    common = set.intersection(*(set(names[2:]) for names in parts.values())) if parts else set()
     short = {
-        curve: " · ".join([*found[:2], *(part for part in found[2:] if part not in common)])
-        for curve, found in parts.items()
+        curve: " · ".join([*names[:2], *(part for part in names[2:] if part not in common)])
+        for curve, names in parts.items()
     }
     shared = [part for part in next(iter(parts.values()), []) if part in common]
     return short, one_line(" · ".join(shared))
@@ -193,18 +193,19 @@ def pairs_text(used: int, wanted: int) -> str:
     return str(used) if used else "–"
 
 
-def assurance_text(found: Assurance | None) -> str:
+def assurance_text(assurance: Assurance | None) -> str:
     """The measured false-alarm rate and power of the rule in one or two sentences."""
-    if found is None:
+    if assurance is None:
         return "The error rates of this rule have not been measured: run `python -m harness check --calibrate`."
     sentences = (
-        f"False alarms of this rule: {found.false_alarms:,} in {found.checks:,} checks, "
-        f"{_rate(found.false_alarm_rate)} (at most {_rate(found.false_alarm_high)}), {one_line(found.source, 300)}."
+        f"False alarms of this rule: {assurance.false_alarms:,} in {assurance.checks:,} checks, "
+        f"{_rate(assurance.false_alarm_rate)} (at most {_rate(assurance.false_alarm_high)}), "
+        f"{one_line(assurance.source, 300)}."
     )
-    if found.found_pct:
+    if assurance.found_pct:
         sizes = ", ".join(
             f"{percent:.1f} % within {nights} night{'s' * (nights != '1')}"
-            for nights, percent in sorted(found.found_pct.items(), key=lambda one: int(one[0]))[:5]
+            for nights, percent in sorted(assurance.found_pct.items(), key=lambda one: int(one[0]))[:5]
         )
         sentences += f" It finds 95 % of slowdowns of {sizes}."
     return sentences

@@ -31,7 +31,7 @@ def verdict_document(judgement: Judgement) -> dict[str, Any]:
 
     Of two verdicts with the same key ``benchmarks`` has the worse.
     """
-    worst_last = sorted(judgement.verdicts, key=lambda one: -WORST_FIRST.index(one.status))
+    worst_last = sorted(judgement.verdicts, key=lambda verdict: -WORST_FIRST.index(verdict.status))
     return versioned(
         "verdict",
         _replace_non_finite(
@@ -40,12 +40,16 @@ def verdict_document(judgement: Judgement) -> dict[str, Any]:
                 **judgement.model_dump(include={"command", "again"}),
                 "exit": exit_code(judgement),
                 "headline": headline(judgement),
-                "counts": {status: sum(one.status == status for one in judgement.verdicts) for status in WORST_FIRST},
+                "counts": {
+                    status: sum(verdict.status == status for verdict in judgement.verdicts) for status in WORST_FIRST
+                },
                 "benchmarks": dict(
-                    reversed({wording.verdict_key(one): _benchmark_fields(one) for one in worst_last}.items())
+                    reversed(
+                        {wording.verdict_key(verdict): _benchmark_fields(verdict) for verdict in worst_last}.items()
+                    )
                 ),
                 **judgement.model_dump(include={"verdicts", "findings", "trials", "extra_trials", "assurance"}),
-                "next": [{"said": step.said, "command": step.command} for step in next_steps(judgement)],
+                "next": [{"said": step.reason, "command": step.command} for step in next_steps(judgement)],
             }
         ),
     )
@@ -58,7 +62,7 @@ def _benchmark_fields(verdict: Verdict) -> dict[str, Any]:
 def _replace_non_finite(value: Any) -> Any:
     """Replace NaN and infinity, which JSON lacks, by null."""
     if isinstance(value, dict):
-        return {key: _replace_non_finite(one) for key, one in value.items()}
+        return {key: _replace_non_finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_replace_non_finite(one) for one in value]
+        return [_replace_non_finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

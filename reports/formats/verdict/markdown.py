@@ -30,14 +30,14 @@ def markdown(judgement: Judgement) -> str:
     facts = [text(subtitle(judgement), 600), *([f"All curves: {code(shared)}"] if shared else [])]
     header = f"## Nightly check: {title(judgement)}\n\n**{text(headline(judgement), 600)}.**\n\n{'  '.join(facts)}\n"
     footer = "".join((*_next_steps(judgement), f"\n{text(wording.assurance_text(judgement.assurance), 600)}\n"))
-    found = rows(judgement)
-    lines = _take_fitting(map(_line, found), BODY_LIMIT - len(header) - len(footer))
+    all_rows = rows(judgement)
+    lines = _take_fitting(map(_line, all_rows), BODY_LIMIT - len(header) - len(footer))
     table = f"\n{HEADER}{''.join(lines[:UNFOLDED_ROWS])}" if lines else ""
     if folded := lines[UNFOLDED_ROWS:]:
         summary = f"<summary>{len(folded):,} more</summary>"
         table += f"\n<details>{summary}\n\n{HEADER}{''.join(folded)}\n</details>\n"
-    if len(lines) < len(found):
-        table += f"\n{len(found) - len(lines):,} further rows do not fit here.\n"
+    if len(lines) < len(all_rows):
+        table += f"\n{len(all_rows) - len(lines):,} further rows do not fit here.\n"
     return header + table + footer
 
 
@@ -64,7 +64,7 @@ def _next_steps(judgement: Judgement) -> Iterator[str]:
     if steps:
         yield "\n"
     for step in steps:
-        yield f"- {text(step.said)}{f': {code(step.command, 600)}' if step.command else ''}\n"
+        yield f"- {text(step.reason)}{f': {code(step.command, 600)}' if step.command else ''}\n"
 
 
 def _take_fitting(lines: Iterable[str], remaining: int) -> list[str]:

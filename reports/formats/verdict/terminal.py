@@ -40,8 +40,8 @@ def table(judgement: Judgement, width: int = 110) -> Any:
     from rich.table import Table
     from rich.text import Text
 
-    found = rows(judgement)[:MAX_ROWS]
-    if not found:
+    shown = rows(judgement)[:MAX_ROWS]
+    if not shown:
         return None
     made = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     wide = width >= WIDE_COLUMNS
@@ -49,7 +49,7 @@ def table(judgement: Judgement, width: int = 110) -> Any:
     for name in ("status", "curve", "ranks", *changes, "pairs"):
         align_right = name in ("ranks", "pairs") or (wide and name in changes[1:])
         made.add_column(name, justify="right" if align_right else "left", overflow="fold", no_wrap=name != "curve")
-    for row in found:
+    for row in shown:
         change = (row.what, row.change) if wide else (f"{row.what}\n{row.change}".removesuffix("\n–"),)
         made.add_row(Text(row.status, style=STYLES[row.status]), *map(Text, (row.curve, row.ranks, *change, row.pairs)))
     return made
@@ -57,11 +57,11 @@ def table(judgement: Judgement, width: int = 110) -> Any:
 
 def footer_lines(judgement: Judgement) -> list[str]:
     """Lines below the table: reasons, next steps, and the error rates of the rule."""
-    found = rows(judgement)
-    omitted = [f"… and {len(found) - MAX_ROWS:,} more; `--json` has them all"] if len(found) > MAX_ROWS else []
+    all_rows = rows(judgement)
+    omitted = [f"… and {len(all_rows) - MAX_ROWS:,} more; `--json` has them all"] if len(all_rows) > MAX_ROWS else []
     return [
         *omitted,
-        *_reasons(found),
+        *_reasons(all_rows),
         *(f"{step}." if not step.command else str(step) for step in next_steps(judgement)),
         wording.assurance_text(judgement.assurance),
     ]
@@ -73,10 +73,10 @@ def _row_title(row: VerdictRow) -> str:
     return ", ".join([row.curve, *ranks, wording.METRIC_WORDING[row.verdicts[0].metric].title])
 
 
-def _reasons(found: tuple[VerdictRow, ...]) -> Iterator[str]:
+def _reasons(all_rows: tuple[VerdictRow, ...]) -> Iterator[str]:
     """One line for each reason, however many series share it."""
     groups: dict[tuple[str, str], list[VerdictRow]] = {}
-    for row in found:
+    for row in all_rows:
         if row.why:
             groups.setdefault((row.status, row.why), []).append(row)
     for (status, why), same_reason in list(groups.items())[:MAX_REASONS]:

@@ -59,7 +59,7 @@ def test_micro_benchmarks_without_a_number_are_told():
         "micro", 4, "crashed: took longer than 180 s"
     )
     failed = MicroRun(Path("2.json"), failed={"a": "KeyError", "b": "OSError"})
-    assert summarize_micro([failed, failed]).said == "crashed: a: KeyError; 1 more"
+    assert summarize_micro([failed, failed]).message == "crashed: a: KeyError; 1 more"
 
 
 def test_what_the_check_is_asked():

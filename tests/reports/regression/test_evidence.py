@@ -86,7 +86,7 @@ def test_no_history_at_all_is_for_the_judge_to_tell():
 
 
 def test_trouble_is_told_once_and_spares_no_number_that_rests_on_it():
-    found = series(night("9", troubles={ONE.key: "1 of 5 trials failed: rank 0 died"}), [night("1")])
+    found = series(night("9", failures={ONE.key: "1 of 5 trials failed: rank 0 died"}), [night("1")])
     assert found[ONE.key, "step"].outcome == "failed"
     assert (ONE.key, "throughput") not in found
     assert (FOUR.key, "efficiency") not in found, "it starts from the cell that failed"
