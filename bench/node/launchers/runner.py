@@ -21,7 +21,7 @@ from pathlib import Path
 
 from bench.host.installation import find_mpirun
 from bench.host.network import InterfaceError, select_interface
-from bench.host.processes import EXIT_GRACE_S, kill_session
+from bench.host.processes import kill_session
 from bench.node.launchers.base import worker_command
 from bench.node.launchers.horovodrun import horovodrun_command
 from bench.node.launchers.mpirun import MpiHosts, mpirun_command
@@ -29,6 +29,8 @@ from bench.node.rendezvous import INTERFACE_VARIABLE
 
 ONE_NODE_LAUNCHERS = ("mpirun", "horovodrun")
 """Launchers that run on the first node and start the ranks of all nodes from there."""
+LAUNCHER_EXIT_GRACE_S = 3.0
+"""How long the launcher may take after SIGTERM to end the ranks on all hosts."""
 CASE_FILE = "case.json"
 INHERITED_VARIABLES = (
     "PATH",
@@ -75,7 +77,7 @@ def run_until_stdin_closes(command: Sequence[str], env: Mapping[str, str]) -> in
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGTERM)
         with suppress(subprocess.TimeoutExpired):
-            process.wait(EXIT_GRACE_S)
+            process.wait(LAUNCHER_EXIT_GRACE_S)
         kill_session(process.pid)
 
     threading.Thread(target=end_with_standard_input, daemon=True).start()
