@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A module that fails to import in any way but ImportError ends Python's fork server, and every process with it.
+# A module that fails to import in any way but ImportError ends Python's forkserver, and every process with it.
 #
 # multiprocessing's set_forkserver_preload() ignores modules that can't be imported, by its documentation: "ImportErrors
 # are ignored". A framework whose shared library is missing or broken raises OSError or RuntimeError instead. The fork

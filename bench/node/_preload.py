@@ -1,6 +1,6 @@
-"""What the fork server imports when it starts: loads the modules that the ranks will need.
+"""What the forkserver imports when it starts: loads the modules that the ranks will need.
 
-The fork server of the standard library imports modules by name and ignores an ``ImportError`` only: a framework whose
+The forkserver of the standard library imports modules by name and ignores an ``ImportError`` only: a framework whose
 import fails in another way would end it (``findings/forkserver_preload_lets_only_import_errors_pass.sh``).
 """
 

@@ -75,7 +75,7 @@ class NodeAgent:
         self.process_group = ProcessGroup(out, external_ranks)
 
     def start(self, context: Any) -> None:
-        """Start the processes from a fork server; if one can't be started, end the others.
+        """Start the processes from a forkserver; if one can't be started, end the others.
 
         Args:
             context: What :func:`bench.node.forkserver.start_forkserver` returned.
@@ -282,6 +282,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 if __name__ == "__main__":
     code = main()
-    # Helper threads of frameworks and the fork server are not waited for: everything that counts is written.
+    # Helper threads of frameworks and the forkserver are not waited for: everything that counts is written.
     sys.stdout.flush()
     os._exit(code)

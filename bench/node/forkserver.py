@@ -1,6 +1,6 @@
-"""Starts processes from a warm fork server: the frameworks are imported once, and each rank is forked from there.
+"""Starts processes from a warm forkserver: the frameworks are imported once, and each rank is forked from there.
 
-The fork server is that of the standard library. It imports modules and runs nothing else. Each rank is a new process
+The forkserver is that of the standard library. It imports modules and runs nothing else. Each rank is a new process
 with a session, a log and an environment of its own, and ends with the harness.
 """
 
@@ -44,7 +44,7 @@ class ProcessSpec:
     log: Path
     """The file that its output is appended to."""
     env: Mapping[str, str] = field(default_factory=dict)
-    """Environment variables on top of the fork server's."""
+    """Environment variables on top of the forkserver's."""
     arguments: tuple[str, ...] = ()
     command: tuple[str, ...] = ()
     namespace: str | None = None
@@ -54,7 +54,7 @@ class ProcessSpec:
 
 
 def start_forkserver(modules: Sequence[str], always: Sequence[str] = ALWAYS_PRELOADED) -> Any:
-    """Start the fork server of this process, if it does not run yet, and return a multiprocessing context that uses it.
+    """Start the forkserver of this process, if it does not run yet, and return a multiprocessing context that uses it.
 
     It returns before the modules are imported. A module that can't be imported is skipped: the rank that needs it will
     fail with the reason.
@@ -72,8 +72,8 @@ def start_forkserver(modules: Sequence[str], always: Sequence[str] = ALWAYS_PREL
 
 
 def preload_modules() -> None:
-    """Import the modules that ``SCALING_PRELOAD`` names. Runs in the fork server; see :mod:`bench.node._preload`."""
-    # Ranks hold a pipe to the fork server open, and it one to them: neither would notice a killed harness by itself.
+    """Import the modules that ``SCALING_PRELOAD`` names. Runs in the forkserver; see :mod:`bench.node._preload`."""
+    # Ranks hold a pipe to the forkserver open, and it one to them: neither would notice a killed harness by itself.
     die_with_parent(int(os.environ["SCALING_HARNESS"]))
     os.environ["SCALING_WARM_PARENT"] = str(os.getpid())
     for name in os.environ.get("SCALING_PRELOAD", "").split(","):
@@ -82,7 +82,7 @@ def preload_modules() -> None:
 
 
 def start_process(context: Any, spec: ProcessSpec, name: str) -> BaseProcess:
-    """Start a process from the fork server.
+    """Start a process from the forkserver.
 
     Args:
         context: What :func:`start_forkserver` returned.

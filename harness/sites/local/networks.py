@@ -60,7 +60,7 @@ class Network:
     """The network of one trial, which a process of its own holds until :meth:`end`.
 
     Args:
-        context: The fork server that the process is started from.
+        context: The forkserver that the process is started from.
         case: The case, whose ``net`` is not ``None``.
 
     Raises:
@@ -86,7 +86,7 @@ def measure_link(context: Any, net: str) -> Link:
     """Measure what the links of a network carry.
 
     Args:
-        context: The fork server that the process is started from.
+        context: The forkserver that the process is started from.
         net: The rate of the links.
 
     Raises:

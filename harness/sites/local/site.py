@@ -1,4 +1,4 @@
-"""This machine: a node agent in the harness's own process starts the ranks from a warm fork server."""
+"""This machine: a node agent in the harness's own process starts the ranks from a warm forkserver."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class LocalJob(Job):
 
     Args:
         request: The trial that is run; its case file exists.
-        context: The fork server that the processes are started from.
+        context: The forkserver that the processes are started from.
         facts: What this machine reports of itself.
         network: The network that joins the nodes, if there is one; the job ends it.
         link: What the links of such a network carry.
@@ -83,7 +83,7 @@ class LocalJob(Job):
             network,
             link,
         )
-        # A plan needs neither the agent nor the fork server, and takes longer with them.
+        # A plan needs neither the agent nor the forkserver, and takes longer with them.
         from bench.node.agent import NodeAgent
 
         layout = local_layout(self.case, free_port(LOOPBACK.address), network.namespaces if network else None)
@@ -124,7 +124,7 @@ class LocalSite(Site):
         """What the links of each rate carry, measured before the first trial that uses them."""
 
     def with_options(self, chosen: Options) -> Self:
-        # It has no options, and one fork server.
+        # It has no options, and one forkserver.
         return self
 
     def machine(self) -> Machine:

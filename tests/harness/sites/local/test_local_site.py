@@ -77,7 +77,7 @@ def test_several_nodes_need_a_network():
 
 
 class FullForkserver:
-    """A fork server that has no room for another process after the first."""
+    """A forkserver that has no room for another process after the first."""
 
     def __init__(self):
         self.started = []
