@@ -1,0 +1,161 @@
+"""A process group on real processes: what ends a trial, what is reported, and that nothing is left running."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Sequence
+
+import pytest
+
+from bench.core.case import Role
+from bench.core.exit_report import TORCHRUN
+from bench.host.processes import pid_alive
+from bench.node.forkserver import ProcessSpec, start_forkserver, start_process
+from bench.node.supervisor import ProcessGroup, WorkerProcess
+
+RANK = Role(name="rank", count=2)
+SERVICE = Role(name="scheduler", count=1, service=True)
+OBSERVER = Role(name="sampler", count=1, service=True, observer=True)
+
+WELL = "pass"
+FOREVER = "import time; time.sleep(60)"
+HUNG = "import faulthandler, signal, time; faulthandler.register(signal.SIGUSR1); print(1, flush=True); time.sleep(60)"
+LONG_S = 30.0
+
+
+@pytest.fixture(scope="module")
+def context():
+    with pytest.MonkeyPatch.context() as patch:
+        # Else each new process imports pytest, as the file that this one was started with.
+        patch.delattr(sys.modules["__main__"], "__file__", raising=False)
+        patch.setattr(sys.modules["__main__"], "__spec__", None)
+        yield start_forkserver((), always=())
+
+
+@pytest.fixture
+def group(tmp_path):
+    made = ProcessGroup(tmp_path)
+    yield made
+    made.end()
+
+
+@pytest.fixture
+def start(context, group, tmp_path):
+    """``start(role, number, program)``: add a process that runs a Python program to the group."""
+
+    def add(role: Role, number: int, program: str, launcher: str | None = None) -> WorkerProcess:
+        log = tmp_path / f"{role.name}-{number}.log"
+        spec = ProcessSpec(log, command=(sys.executable, "-c", program))
+        group.workers.append(WorkerProcess(role, number, start_process(context, spec, "test"), log, launcher))
+        return group.workers[-1]
+
+    return add
+
+
+def wait_for_log(worker: WorkerProcess) -> str:
+    deadline = time.monotonic() + 10
+    while not worker.log.exists() or not worker.log.read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    return worker.log.read_text()
+
+
+class Request:
+    """A control channel at which an end is requested already."""
+
+    def __init__(self) -> None:
+        self.read_end, write_end = os.pipe()
+        os.write(write_end, b".")
+
+    @property
+    def descriptors(self) -> Sequence[int]:
+        return (self.read_end,)
+
+    def stop_requested(self) -> bool:
+        return True
+
+
+def test_a_trial_ends_with_its_ranks_and_its_services_end_with_it(group, start):
+    service = start(SERVICE, 0, FOREVER)
+    start(RANK, 0, WELL)
+    start(RANK, 1, WELL)
+    report = group.watch(LONG_S)
+    assert report.succeeded
+    assert (report.failed, report.stacks) == ((), {})
+    pid = service.process.pid
+    group.end()
+    assert not pid_alive(pid)
+
+
+def test_the_first_failure_is_reported_before_those_that_follow_from_it(group, start):
+    start(RANK, 0, "import sys, time; time.sleep(0.3); sys.exit(1)")
+    start(RANK, 1, "import sys; sys.exit(3)")
+    report = group.watch(LONG_S)
+    assert not report.succeeded
+    assert [(process.title, process.status) for process in report.failed] == [("rank 1", 3), ("rank 0", 1)]
+    assert not report.timed_out
+
+
+def test_a_launcher_fails_under_its_own_name(group, start):
+    start(RANK, 0, "import sys; sys.exit(2)", launcher=TORCHRUN)
+    (failed,) = group.watch(LONG_S).failed
+    assert (failed.role, failed.status) == (TORCHRUN, 2)
+
+
+def test_a_service_that_ends_before_the_ranks_has_failed(group, start):
+    start(RANK, 0, HUNG)
+    start(SERVICE, 0, WELL)
+    (failed,) = group.watch(LONG_S).failed
+    assert (failed.title, failed.status) == ("scheduler 0", 0)
+
+
+def test_a_trial_of_services_alone_ends_with_them(group, start):
+    start(SERVICE, 0, WELL)
+    assert group.watch(LONG_S).succeeded
+
+
+def test_a_timeout_reports_the_stacks_of_what_still_runs(group, start):
+    start(RANK, 0, WELL)
+    wait_for_log(start(RANK, 1, HUNG))
+    report = group.watch(0.2)
+    assert (report.timed_out, report.timeout_s, report.failed, report.stopped) == (True, 0.2, (), ())
+    (lines,) = report.stacks.values()
+    assert list(report.stacks) == ["rank 1"]
+    assert any("most recent call first" in line for line in lines)
+
+
+def test_an_observer_is_stopped_in_order_and_does_not_end_a_trial(group, start):
+    observer = start(
+        OBSERVER,
+        0,
+        "import signal, sys, time\n"
+        "signal.signal(signal.SIGTERM, lambda *_: (print('the end'), sys.exit(0)))\n"
+        "print('begun', flush=True); time.sleep(60)",
+    )
+    wait_for_log(observer)
+    start(RANK, 0, WELL)
+    assert group.watch(LONG_S).succeeded
+    assert observer.log.read_text() == "begun\nthe end\n"
+
+
+def test_a_requested_end_is_no_failure_and_no_success(group, start):
+    start(RANK, 0, FOREVER)
+    report = group.watch(LONG_S, Request())
+    assert (report.cancelled, report.succeeded, report.failed, report.timed_out) == (True, False, (), False)
+
+
+def test_what_a_process_has_started_ends_with_it(group, start):
+    parent = start(
+        RANK,
+        0,
+        "import subprocess, sys\n"
+        f"child = subprocess.Popen([sys.executable, '-c', {FOREVER!r}], process_group=0)\n"
+        "print(child.pid, flush=True); child.wait()",
+    )
+    child = int(wait_for_log(parent))
+    assert pid_alive(child)
+    group.end()
+    group.end()
+    assert not pid_alive(child)
