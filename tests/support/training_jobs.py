@@ -1,4 +1,4 @@
-"""SageMaker's training jobs, as tests speak of them."""
+"""Cases, options and archives of SageMaker's training jobs."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ CHOICES = {
 }
 
 
-def there(**changes) -> Case:
+def sagemaker_case(**changes) -> Case:
     return make_case(site="sagemaker", ranks=4, ranks_per_node=2, **changes)
 
 
-def chosen(name: str = "script", **changes) -> SagemakerOptions:
+def sagemaker_options(name: str = "script", **changes) -> SagemakerOptions:
     return SagemakerOptions(**{**CHOICES[name], **changes})
 
 

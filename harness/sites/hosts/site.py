@@ -76,23 +76,22 @@ class SshSite(Site):
     summary = "machines that ssh reaches"
     options = SshOptions
     launchers = (AGENT, "torchrun", "horovodrun", "mpirun")
+    chosen: SshOptions
 
     def __init__(self, chosen: Options | None = None) -> None:
         super().__init__(chosen)
-        assert isinstance(self.chosen, SshOptions)
-        self.settings: SshOptions = self.chosen
-        self.file = None if self.settings.file is None else Path(self.settings.file).expanduser()
+        self.file = None if self.chosen.file is None else Path(self.chosen.file).expanduser()
         self.access = client.SshAccess(
-            self.settings.user,
-            self.settings.port,
-            self.settings.identity,
-            self.settings.known_hosts,
-            self.settings.host_key_checking,
+            self.chosen.user,
+            self.chosen.port,
+            self.chosen.identity,
+            self.chosen.known_hosts,
+            self.chosen.host_key_checking,
         )
-        self.host_checks = client.HostChecks(self.access, self.settings.folder, self._python)
+        self.host_checks = client.HostChecks(self.access, self.chosen.folder, self._python)
 
     def _python(self, host: Host) -> str:
-        return host.python or self.settings.python or sys.executable
+        return host.python or self.chosen.python or sys.executable
 
     def missing_dependency(self) -> str | None:
         return None if shutil.which("ssh") else "no ssh on this machine: apt-get install openssh-client"
@@ -115,7 +114,7 @@ class SshSite(Site):
         return self.host_checks.unavailable_reason(chosen[: case.nodes])
 
     def launcher_unavailable_reason(self, launcher: str) -> str | None:
-        if self.settings.start == "own" and launcher != AGENT:
+        if self.chosen.start == "own" and launcher != AGENT:
             return f"{launcher} has to start its ranks, but hosts.start = own: leave that out, or set another transport"
         return None
 
@@ -131,10 +130,10 @@ class SshSite(Site):
         self, case: Case, roles: Sequence[Role], hosts: Sequence[Host], config: str, token: str, port: int
     ) -> list[HostCommand]:
         """The commands of a trial (pure): an agent for each node, and the launcher, where one starts the ranks."""
-        launcher = choose_launcher(roles, self.launchers, self.settings.start) or AGENT
+        launcher = choose_launcher(roles, self.launchers, self.chosen.start) or AGENT
         launched = launcher in ONE_NODE_LAUNCHERS
         # The path is the same on all hosts: a launcher, or Dask's driver, passes it on to all ranks.
-        out = f"{self.settings.scratch.rstrip('/')}/scaling-{token}"
+        out = f"{self.chosen.scratch.rstrip('/')}/scaling-{token}"
         rank_arguments = ["--ranks", "own" if launcher == AGENT else launcher]
         if launched:
             rank_arguments = ["--ranks", "elsewhere", "--case", f"{out}/{CASE_FILE}"]
@@ -142,17 +141,17 @@ class SshSite(Site):
         host_commands = []
         for number, host in enumerate(hosts):
             words = node_command("--stdio", *rank_arguments, "--fresh", "--out", out, python=self._python(host))
-            line = client.remote_command(self.settings.folder, {"SCALING_NODE": str(number), **env}, words)
+            line = client.remote_command(self.chosen.folder, {"SCALING_NODE": str(number), **env}, words)
             host_commands.append(HostCommand(f"agent-{number}", number, host, client.ssh_command(config, host, line)))
         if launched:
             slots_by_address = [(host.connect_address, case.ranks_on_a_node) for host in hosts]
             words = [self._python(hosts[0]), *launcher_arguments(launcher, slots_by_address, case.ranks, out)]
-            line = client.remote_command(self.settings.folder, env, words)
+            line = client.remote_command(self.chosen.folder, env, words)
             host_commands.append(HostCommand(launcher, None, hosts[0], client.ssh_command(config, hosts[0], line)))
         return host_commands
 
     def _variables(self, case: Case, hosts: Sequence[Host], port: int) -> dict[str, str]:
-        named = {"SCALING_INTERFACE": self.settings.interface} if self.settings.interface else {}
+        named = {"SCALING_INTERFACE": self.chosen.interface} if self.chosen.interface else {}
         return {
             "SCALING_NODES": str(case.nodes),
             "MASTER_ADDR": hosts[0].connect_address,

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
-from typing import cast
 
 from bench.core.case import Case, Role
 from bench.plugins.backend import Options
@@ -53,17 +52,17 @@ class SagemakerSite(Site):
     options = SagemakerOptions
     requires = ("boto3",)
     extra = "sagemaker"
+    chosen: SagemakerOptions
 
     def __init__(self, chosen: Options | None = None) -> None:
         super().__init__(chosen)
-        self.settings = cast(SagemakerOptions, self.chosen)
-        self.cloud = AwsClient(self.settings.region, self.settings.profile)
+        self.cloud = AwsClient(self.chosen.region, self.chosen.profile)
 
     def missing_option(self) -> str | None:
-        return missing_option(self.settings)
+        return missing_option(self.chosen)
 
     def unavailable_reason(self, case: Case) -> str | None:
-        return self.missing_dependency() or unsupported_reason(case, self.settings) or self._access_problem
+        return self.missing_dependency() or unsupported_reason(case, self.chosen) or self._access_problem
 
     @cached_property
     def _access_problem(self) -> str | None:
@@ -71,14 +70,14 @@ class SagemakerSite(Site):
 
     def render(self, case: Case, roles: tuple[Role, ...]) -> dict[str, str]:
         # The submitted name has another ending: SageMaker accepts no name twice.
-        return {"training-job.json": request_json(training_job_request(case, self.settings, job_name(case)))}
+        return {"training-job.json": request_json(training_job_request(case, self.chosen, job_name(case)))}
 
     def start(self, trial: TrialRequest) -> Job:
         name = job_name(trial.case, secrets.token_hex(4))
-        job = SagemakerJob(self.cloud, self.settings, trial, name)
+        job = SagemakerJob(self.cloud, self.chosen, trial, name)
         try:
             self._upload_inputs(trial.case, name)
-            self.cloud.create(training_job_request(trial.case, self.settings, name))
+            self.cloud.create(training_job_request(trial.case, self.chosen, name))
         except AwsError as problem:
             if problem.concerns_account:
                 raise HarnessError(
@@ -92,13 +91,13 @@ class SagemakerSite(Site):
         return job
 
     def _upload_inputs(self, case: Case, name: str) -> None:
-        folder = job_folder(self.settings, name)
+        folder = job_folder(self.chosen, name)
         self.cloud.put(f"{folder}/input/case/case.json", with_remote_data(case).model_dump_json().encode())
-        if self.settings.mode == "script":
+        if self.chosen.mode == "script":
             self.cloud.put(f"{folder}/input/code/{SOURCE_ARCHIVE}", pack_source())
         if case.data is not None:
             for title, path in data_files(case).items():
-                self.cloud.put_file(f"{data_folder(self.settings, case.data.digest)}/{title}", path)
+                self.cloud.put_file(f"{data_folder(self.chosen, case.data.digest)}/{title}", path)
 
     def reattach(self, trial: TrialRequest, handle: str) -> Job | None:
         try:
@@ -107,7 +106,7 @@ class SagemakerSite(Site):
             raise HarnessError(f"SageMaker job {handle} can't be queried: {problem}") from None
         if description is None or description.status in ("Stopping", "Stopped", "Deleting"):
             return None
-        return SagemakerJob(self.cloud, self.settings, trial, handle)
+        return SagemakerJob(self.cloud, self.chosen, trial, handle)
 
 
 class SagemakerJob(Job):
@@ -115,7 +114,7 @@ class SagemakerJob(Job):
 
     Args:
         cloud: The account and region.
-        settings: The site's options.
+        options: The site's options.
         trial: Its folder receives the job's output.
         name: The job's name.
         clock: The time in seconds.
@@ -125,13 +124,13 @@ class SagemakerJob(Job):
     def __init__(
         self,
         cloud: AwsClient,
-        settings: SagemakerOptions,
+        options: SagemakerOptions,
         trial: TrialRequest,
         name: str,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self.cloud, self.settings, self.trial, self.name = cloud, settings, trial, name
+        self.cloud, self.options, self.trial, self.name = cloud, options, trial, name
         self.clock, self.sleep = clock, sleep
         self.handle = name
 
@@ -160,26 +159,26 @@ class SagemakerJob(Job):
     def _watch(self, limit_s: float) -> tuple[TrainingJobDescription, bool]:
         """Poll the job until it has ended, and stop it once its containers have run for ``limit_s``; queueing does not
         count. Returns the last description and whether the job was stopped."""
-        pause_s, training_since, stopped_at = self.settings.poll_s, None, None
+        pause_s, training_since, stopped_at = self.options.poll_s, None, None
         while True:
             description = self._describe_with_retries()
             now = self.clock()
             if description.over or (stopped_at is not None and now - stopped_at > STOP_TIMEOUT_S):
                 return description, stopped_at is not None
             if description.containers_running and training_since is None:
-                training_since, pause_s = now, self.settings.poll_s
+                training_since, pause_s = now, self.options.poll_s
             if stopped_at is None and training_since is not None and now - training_since > limit_s:
                 self.cloud.stop(self.name)
-                stopped_at, pause_s = now, self.settings.poll_s
+                stopped_at, pause_s = now, self.options.poll_s
             self.sleep(pause_s)
-            pause_s = min(pause_s * POLL_GROWTH, self.settings.poll_s * MAX_POLL_FACTOR)
+            pause_s = min(pause_s * POLL_GROWTH, self.options.poll_s * MAX_POLL_FACTOR)
 
     def _describe_with_retries(self) -> TrainingJobDescription:
         from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_fixed
 
         retrying = Retrying(
             stop=stop_after_delay(MAX_UNREACHABLE_S),
-            wait=wait_fixed(self.settings.poll_s * MAX_POLL_FACTOR),
+            wait=wait_fixed(self.options.poll_s * MAX_POLL_FACTOR),
             retry=retry_if_exception(lambda error: isinstance(error, AwsError) and error.transient),
             sleep=self.sleep,
             reraise=True,
@@ -192,7 +191,7 @@ class SagemakerJob(Job):
     def _download_output(self) -> str | None:
         """Unpack the hosts' output into the trial's folder; returns why there is none."""
         archive = self.trial.folder / "output.tar.gz"
-        if not self.cloud.fetch(output_archive(self.settings, self.name), archive):
+        if not self.cloud.fetch(output_archive(self.options, self.name), archive):
             return "there is no output.tar.gz"
         try:
             with archive.open("rb") as content:
@@ -218,7 +217,7 @@ class SagemakerJob(Job):
         result = gather_result(folder, case, lost, timed_out=timed_out, no_report_reason=reason, log_tail=tail)
         if description.failure and result.outcome == "ok":
             result = replace(result, outcome="failed", reason=reason, log_tail=tuple(tail))
-        cost, unknown = cost_of(description.billable_s, description.instances, self.settings.price_per_hour)
+        cost, unknown = cost_of(description.billable_s, description.instances, self.options.price_per_hour)
         return replace(result, cost=cost, cost_reason=unknown)
 
     def _log_tail(self) -> list[str]:

@@ -18,7 +18,7 @@ from harness.sites.sagemaker.site import SagemakerJob, SagemakerSite
 from harness.sites.sagemaker.training_job import training_job_request
 from tests.support.builders import make_record
 from tests.support.clocks import FakeClock
-from tests.support.training_jobs import archive_of, chosen, there
+from tests.support.training_jobs import archive_of, sagemaker_case, sagemaker_options
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +68,7 @@ def described(status: str, detail: str, **more) -> dict:
 def test_what_aws_says_is_told_in_one_line_without_secrets(cloud, code, message, said):
     cloud.jobs.add_client_error("create_training_job", code, message, response_meta={"RequestId": "c0ffee"})
     with pytest.raises(AwsError) as told:
-        cloud.create(training_job_request(there(), chosen(), "job"))
+        cloud.create(training_job_request(sagemaker_case(), sagemaker_options(), "job"))
     assert said in str(told.value)
     assert str(told.value).startswith(code)
     assert len(str(told.value)) < 400
@@ -85,7 +85,7 @@ def test_an_error_of_the_client_itself_is_reported_alike(monkeypatch):
         monkeypatch.setenv(name, "/nowhere")
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     with pytest.raises(AwsError, match="NoCredentialsError: Unable to locate credentials"):
-        AwsClient("eu-west-1").create(training_job_request(there(), chosen(), "job"))
+        AwsClient("eu-west-1").create(training_job_request(sagemaker_case(), sagemaker_options(), "job"))
 
 
 def test_stopping_asks_for_it_and_a_job_that_has_ended_is_left_alone(cloud):
@@ -142,8 +142,8 @@ def job_of(cloud, tmp_path):
         if archive is not None:
             cloud.bucket.objects["benchmarks/job/output/output.tar.gz"] = archive.getvalue()
         clock = FakeClock()
-        trial = TrialRequest(there(), (), tmp_path)
-        return SagemakerJob(cloud, chosen(**options), trial, "job", clock, clock.sleep)
+        trial = TrialRequest(sagemaker_case(), (), tmp_path)
+        return SagemakerJob(cloud, sagemaker_options(**options), trial, "job", clock, clock.sleep)
 
     return make
 
@@ -208,7 +208,7 @@ def test_a_throttled_query_is_repeated_and_a_refused_one_is_not(cloud, job_of):
     tell(cloud, ("Completed", "Completed"), BillableTimeInSeconds=1)
     job = job_of(left_by(0, 1))
     assert job.wait(1).outcome == "ok"
-    assert job.clock() == pytest.approx(3 * 6 * chosen().poll_s), "three pauses of the longest interval"
+    assert job.clock() == pytest.approx(3 * 6 * sagemaker_options().poll_s), "three pauses of the longest interval"
     cloud.jobs.add_client_error("describe_training_job", "AccessDeniedException", "no")
     with pytest.raises(HarnessError, match=r"job job can't be watched any longer \(AccessDeniedException: no\)"):
         job_of(None).wait(1)
@@ -221,7 +221,7 @@ def test_a_job_that_can_t_be_stopped_is_named(cloud, job_of):
 
 
 def test_an_interrupted_sweep_finds_its_jobs_again(cloud, tmp_path):
-    site, asked = SagemakerSite(chosen()), TrialRequest(there(), (), tmp_path)
+    site, asked = SagemakerSite(sagemaker_options()), TrialRequest(sagemaker_case(), (), tmp_path)
     site.cloud = cloud
     for status, found in (("InProgress", True), ("Completed", True), ("Failed", True), ("Stopped", False)):
         tell(cloud, (status, status if status != "InProgress" else "Training"))
@@ -231,10 +231,10 @@ def test_an_interrupted_sweep_finds_its_jobs_again(cloud, tmp_path):
 
 
 def test_a_refused_job_is_a_failed_trial_with_the_reason(cloud, tmp_path):
-    site = SagemakerSite(chosen())
+    site = SagemakerSite(sagemaker_options())
     site.cloud = cloud
     cloud.jobs.add_client_error("create_training_job", "ResourceLimitExceeded", "ml.m5.xlarge: 0 instances")
-    asked = TrialRequest(there(), (), tmp_path)
+    asked = TrialRequest(sagemaker_case(), (), tmp_path)
     ending = site.start(asked).wait(1)
     assert ending.reason == "SageMaker did not accept the job: ResourceLimitExceeded: ml.m5.xlarge: 0 instances"
     assert {key.rpartition("/")[2] for key in cloud.bucket.objects} == {"case.json", "sourcedir.tar.gz"}

@@ -24,11 +24,11 @@ from harness.sites.sagemaker.training_job import (
     unsupported_reason,
     with_remote_data,
 )
-from tests.support.training_jobs import CHOICES, chosen, there
+from tests.support.training_jobs import CHOICES, sagemaker_case, sagemaker_options
 
 
 def rendered(name: str, **changes) -> str:
-    return SagemakerSite(chosen(name)).render(there(**changes), ())["training-job.json"]
+    return SagemakerSite(sagemaker_options(name)).render(sagemaker_case(**changes), ())["training-job.json"]
 
 
 @pytest.fixture
@@ -134,29 +134,29 @@ def test_the_service_s_own_model_accepts_it(name):
 
 
 def test_job_names_are_accepted_and_differ():
-    long = there(workload="a_workload_with_a_long_name", backend="a_backend_with_a_name_that_is_longer_still")
-    for name in (job_name(long), job_name(there(), "0123abcd"), job_name(there())):
+    long = sagemaker_case(workload="a_workload_with_a_long_name", backend="a_backend_with_a_name_that_is_longer_still")
+    for name in (job_name(long), job_name(sagemaker_case(), "0123abcd"), job_name(sagemaker_case())):
         assert re.fullmatch(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}", name)
-    assert job_name(there(seed=1)) != job_name(there(seed=2))
-    assert job_name(there(), "0123abcd") != job_name(there(), "0123abce")
+    assert job_name(sagemaker_case(seed=1)) != job_name(sagemaker_case(seed=2))
+    assert job_name(sagemaker_case(), "0123abcd") != job_name(sagemaker_case(), "0123abce")
 
 
 def test_data_goes_along_and_is_read_where_its_channel_lies(tmp_path):
     (tmp_path / "part").mkdir()
     (tmp_path / "part" / "images.npy").write_bytes(b"1")
     (tmp_path / "labels.npy").write_bytes(b"2")
-    folder = there(data=DataSource(name="digits", digest="d", path=str(tmp_path)))
+    folder = sagemaker_case(data=DataSource(name="digits", digest="d", path=str(tmp_path)))
     assert set(data_files(folder)) == {"part/images.npy", "labels.npy"}
     assert with_remote_data(folder).data == folder.data.model_copy(update={"path": "/opt/ml/input/data/data"})
-    file = there(data=DataSource(name="labels", digest="d", path=str(tmp_path / "labels.npy")))
+    file = sagemaker_case(data=DataSource(name="labels", digest="d", path=str(tmp_path / "labels.npy")))
     assert set(data_files(file)) == {"labels.npy"}
     assert with_remote_data(file).data.path == "/opt/ml/input/data/data/labels.npy"
-    assert (data_files(there()), with_remote_data(there())) == ({}, there())
+    assert (data_files(sagemaker_case()), with_remote_data(sagemaker_case())) == ({}, sagemaker_case())
 
 
 def test_limits_leave_room_for_setting_up_and_for_spot_s_queue():
-    assert stopping_condition(there(timeout_s=100.5), chosen())["MaxRuntimeInSeconds"] > 101
-    spot = stopping_condition(there(), chosen(spot=True))
+    assert stopping_condition(sagemaker_case(timeout_s=100.5), sagemaker_options())["MaxRuntimeInSeconds"] > 101
+    spot = stopping_condition(sagemaker_case(), sagemaker_options(spot=True))
     assert spot["MaxWaitTimeInSeconds"] > spot["MaxRuntimeInSeconds"]
 
 
@@ -191,36 +191,40 @@ def test_options_are_checked_by_name(options, said):
 @pytest.mark.parametrize(
     ("case", "options", "said"),
     [
-        (there(), {"role": ""}, "sagemaker.role is not set: --set sagemaker.role="),
-        (there(), {"s3": ""}, "sagemaker.s3 is not set"),
-        (there(net="1gbit"), {}, "leave --net out"),
-        (there(device="cuda"), {}, "ml.m5.xlarge has no GPU"),
-        (there(timeout_s=900), {"max_runtime_s": 600}, "ends a trial before --timeout 900"),
-        (there(), {"spot": True, "max_wait_s": 600}, "is shorter than a job may run"),
+        (sagemaker_case(), {"role": ""}, "sagemaker.role is not set: --set sagemaker.role="),
+        (sagemaker_case(), {"s3": ""}, "sagemaker.s3 is not set"),
+        (sagemaker_case(net="1gbit"), {}, "leave --net out"),
+        (sagemaker_case(device="cuda"), {}, "ml.m5.xlarge has no GPU"),
+        (sagemaker_case(timeout_s=900), {"max_runtime_s": 600}, "ends a trial before --timeout 900"),
+        (sagemaker_case(), {"spot": True, "max_wait_s": 600}, "is shorter than a job may run"),
     ],
 )
 def test_what_can_t_work_is_skipped_with_the_remedy(case, options, said):
-    assert said in (unsupported_reason(case, chosen(**options)) or "")
+    assert said in (unsupported_reason(case, sagemaker_options(**options)) or "")
+
+
+def reason_against(options: SagemakerOptions, **changes) -> str:
+    return SagemakerSite(options).unavailable_reason(sagemaker_case(**changes)) or ""
 
 
 def test_what_works_is_not_skipped(keys):
-    assert SagemakerSite(chosen()).unavailable_reason(there()) is None
-    assert SagemakerSite(chosen("spot-vpc")).unavailable_reason(there(device="cuda", transport="nccl")) is None
+    assert reason_against(sagemaker_options()) == ""
+    assert reason_against(sagemaker_options("spot-vpc"), device="cuda", transport="nccl") == ""
 
 
 def test_without_region_or_credentials_the_remedy_is_named(keys, monkeypatch):
-    assert "--set sagemaker.region=" in (SagemakerSite(chosen(region="")).unavailable_reason(there()) or "")
-    assert "aws configure" in (SagemakerSite(chosen(profile="nobody")).unavailable_reason(there()) or "")
+    assert "--set sagemaker.region=" in reason_against(sagemaker_options(region=""))
+    assert "aws configure" in reason_against(sagemaker_options(profile="nobody"))
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
-    assert "no AWS credentials: run `aws configure`" in (SagemakerSite(chosen()).unavailable_reason(there()) or "")
+    assert "no AWS credentials: run `aws configure`" in reason_against(sagemaker_options())
 
 
 def test_without_its_client_the_site_names_the_extra_to_install():
     class WithoutClient(SagemakerSite):
         requires = ("no_such_client",)
 
-    assert WithoutClient(chosen()).unavailable_reason(there()) == (
+    assert WithoutClient(sagemaker_options()).unavailable_reason(sagemaker_case()) == (
         'no_such_client not installed: pip install "scaling-harness[sagemaker]"'
     )
 

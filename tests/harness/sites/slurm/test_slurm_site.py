@@ -54,7 +54,7 @@ RICH = {
 }
 
 
-def asked(name: str = "trial", **changes) -> TrialRequest:
+def trial_of(name: str = "trial", **changes) -> TrialRequest:
     case = make_case(site="slurm", ranks_per_node=1, **changes)
     return TrialRequest(case, load_backend(case.backend).launch(case), Path(name))
 
@@ -95,7 +95,7 @@ CUDA = {"device": "cuda", "transport": "nccl"}
 
 @pytest.mark.parametrize(("backend", "transport"), [("ddp", "gloo"), ("horovod", "gloo"), ("dask", "tasks")])
 def test_an_agent_a_node_starts_the_ranks(backend, transport):
-    trial = asked(backend=backend, transport=transport, ranks=4, threads=3)
+    trial = trial_of(backend=backend, transport=transport, ranks=4, threads=3)
     script = read_script(rendered({}, trial))
     assert {"--nodes=4", "--ntasks-per-node=1", "--cpus-per-task=3", "--no-requeue"} <= set(script.directives)
     (step,) = script.steps
@@ -121,7 +121,7 @@ def test_srun_starts_mpi_ranks_and_an_agent_a_node_watches_them():
 
 
 def test_every_option_becomes_one_directive():
-    directives = read_script(rendered(RICH, asked(backend="horovod"))).directives
+    directives = read_script(rendered(RICH, trial_of(backend="horovod"))).directives
     assert [line for line in directives if "=" not in line] == ["--no-requeue", "--exclusive"]
     values = dict(line.split("=", 1) for line in directives if "=" in line)
     assert len(values) + 2 == len(directives), "none is there twice"
@@ -141,24 +141,24 @@ def test_every_option_becomes_one_directive():
 
 
 def test_gpus_are_requested_for_ranks_on_cuda_only():
-    assert "--gpus-per-node=1" in read_script(rendered({}, asked(**CUDA))).directives
-    assert not any("gpus" in line for line in read_script(rendered({}, asked())).directives)
+    assert "--gpus-per-node=1" in read_script(rendered({}, trial_of(**CUDA))).directives
+    assert not any("gpus" in line for line in read_script(rendered({}, trial_of())).directives)
 
 
 def test_containers_are_those_of_pyxis_or_apptainer():
     image = "nvcr.io#nvidia/pytorch:26.01-py3"
-    (step,) = read_script(rendered({"container": image}, asked(**CUDA))).steps
+    (step,) = read_script(rendered({"container": image}, trial_of(**CUDA))).steps
     assert {f"--container-image={image}", "--container-mounts=$PWD:$PWD", "--container-workdir=$PWD"} <= set(step)
     by_apptainer = {"container": "/images/torch.sif", "container_by": "apptainer"}
-    (step,) = read_script(rendered(by_apptainer, asked(**CUDA))).steps
+    (step,) = read_script(rendered(by_apptainer, trial_of(**CUDA))).steps
     command = step[step.index("apptainer") :]
     assert command[:8] == ["apptainer", "exec", "--nv", "--bind", "$PWD", "--pwd", "$PWD", "/images/torch.sif"]
-    (step,) = read_script(rendered(by_apptainer, asked())).steps
+    (step,) = read_script(rendered(by_apptainer, trial_of())).steps
     assert "--nv" not in step
 
 
 def packed_script() -> str:
-    return rendered({"pack": True}, asked("00-a", ranks=1), mpi_trial("00-b"), asked("00-c", ranks=4))
+    return rendered({"pack": True}, trial_of("00-a", ranks=1), mpi_trial("00-b"), trial_of("00-c", ranks=4))
 
 
 def test_the_trials_of_a_packed_job_run_one_after_the_other():
@@ -184,7 +184,7 @@ def test_a_job_has_room_for_the_largest_of_its_trials_and_time_for_all():
 
 
 @pytest.mark.parametrize(
-    ("knob", "value"),
+    ("option", "value"),
     [
         ("partition", "a b"),
         ("partition", "a\n#SBATCH --uid=0"),
@@ -206,15 +206,15 @@ def test_a_job_has_room_for_the_largest_of_its_trials_and_time_for_all():
         ("extra", "--nodelist=a;b"),
     ],
 )
-def test_what_does_not_look_like_a_name_is_refused(knob, value):
+def test_what_does_not_look_like_a_name_is_refused(option, value):
     with pytest.raises(ValidationError) as caught:
-        SlurmOptions(**{knob: value})
-    kind = "value_error" if knob == "extra" else "string_pattern_mismatch"
-    assert [(error["loc"], error["type"]) for error in caught.value.errors()] == [((knob,), kind)]
+        SlurmOptions(**{option: value})
+    kind = "value_error" if option == "extra" else "string_pattern_mismatch"
+    assert [(error["loc"], error["type"]) for error in caught.value.errors()] == [((option,), kind)]
 
 
 def test_names_of_folders_are_quoted():
-    text = rendered({}, asked("it's; a trap"))
+    text = rendered({}, trial_of("it's; a trap"))
     (line,) = [line for line in text.splitlines() if line.startswith("cd ")]
     assert shlex.split(line)[1] == "it's; a trap"
 
@@ -438,9 +438,9 @@ def test_what_the_script_says_overrules_the_user_s_environment():
         "SBATCH_REQUEUE": "1",
         "SBATCH_PARTITION": "theirs",
     }
-    found = submission_environment(env, rendered({}, asked()), {"PYTHONPATH": "/src"})
+    found = submission_environment(env, rendered({}, trial_of()), {"PYTHONPATH": "/src"})
     assert found == {"HOME": "/h", "SLURM_CONF": "/c", "SBATCH_PARTITION": "theirs", "PYTHONPATH": "/src"}
-    assert "SBATCH_PARTITION" not in submission_environment(env, rendered(RICH, asked()), {})
+    assert "SBATCH_PARTITION" not in submission_environment(env, rendered(RICH, trial_of()), {})
     inside = {**env, "SLURM_JOB_ID": "5", "SLURM_MEM_PER_NODE": "100"}
     assert {name for name in submission_environment(inside, "", {}) if name.startswith("SLURM_")} == {"SLURM_CONF"}
 
