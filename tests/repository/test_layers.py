@@ -1,4 +1,4 @@
-"""The direction of dependency, and that nothing but a rank loads a framework."""
+"""Nothing but a rank loads a framework, and commands load what they need. import-linter holds the order of rooms."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ from tests.support.paths import ROOT
 
 FRAMEWORKS = {"torch", "horovod", "dask", "dask_jobqueue", "distributed", "pynvml", "sklearn"}
 CLIENTS = {"kubernetes"}
-FORBIDDEN = {"bench": {"harness", "reports"}, "reports": {"harness"}, "harness": set()}
 HOLDERS = (ast.stmt, ast.excepthandler, ast.match_case)
-"""What may hold an import, or be one."""
+"""Nodes that contain imports, or are imports."""
 
 
 def imports_of(path: Path) -> tuple[set[str], set[str]]:
     """Top-level names of the packages that loading a file imports, and of those that its functions import."""
     loading, calling = set(), set()
-    left = [(ast.parse(path.read_text()), loading)]
-    while left:
-        node, found = left.pop()
+    pending = [(ast.parse(path.read_text()), loading)]
+    while pending:
+        node, names = pending.pop()
         if isinstance(node, ast.Import):
-            found |= {alias.name.split(".")[0] for alias in node.names}
+            names |= {alias.name.split(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            found.add(node.module.split(".")[0])
-        inside = calling if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) else found
-        left += [(child, inside) for child in ast.iter_child_nodes(node) if isinstance(child, HOLDERS)]
+            names.add(node.module.split(".")[0])
+        inside = calling if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) else names
+        pending += [(child, inside) for child in ast.iter_child_nodes(node) if isinstance(child, HOLDERS)]
     return loading, calling
 
 
-@pytest.mark.parametrize("package", FORBIDDEN)
-def test_dependency_has_one_direction_and_only_ranks_load_frameworks(package):
-    for path in (ROOT / package).rglob("*.py"):
+@pytest.mark.parametrize("package", ["bench", "reports", "harness"])
+def test_frameworks_are_imported_inside_functions_of_bench(package):
+    files = list((ROOT / package).rglob("*.py"))
+    assert len(files) > 20
+    for path in files:
         loading, calling = imports_of(path)
-        assert not (loading | calling) & FORBIDDEN[package], path
         assert not loading & FRAMEWORKS, path
         assert package == "bench" or not calling & FRAMEWORKS, path
 
