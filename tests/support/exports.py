@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import subprocess
 import sys
 
@@ -12,6 +14,8 @@ from harness.planning.suite import Suite
 from harness.store.opening import open_store
 from harness.store.store import SweepInfo
 from tests.support.builders import make_case, make_trial
+
+HOSTILE = 'died: "x", y\r\n=HYPERLINK("http://a";"b")\n\u2028🙂'
 
 
 def store_sweep(place, trials, skips=(), name="s1", started_at="2026-01-01T00:00:00+00:00"):
@@ -45,3 +49,7 @@ def curve(backend="ddp", counts=(1, 2, 4), rounds=2, **changes) -> list[Trial]:
 def compare(folder, *arguments):
     command = [sys.executable, "-m", "pytest_benchmark", "compare", *arguments]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+
+
+def rows_of(text: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(text, newline="")))

@@ -1,24 +1,15 @@
 from __future__ import annotations
 
-import math
-
 import pytest
 
 from bench.core.case import DataSource, Fault
 from bench.core.records import Condition, MessageTiming, Reading, SameWork
 from reports.analysis.cells import make_cells
-from reports.analysis.step_times import slowest_steps, throughput_of
 from tests.support.builders import make_case, make_record, make_trial
 
 
 def cells(cases, trials, skipped=None, machinery=None):
     return make_cells(cases, skipped or {}, trials, machinery or {})
-
-
-def test_the_slowest_rank_sets_the_time():
-    records = [make_record(0, 2, (0.1, 0.3)), make_record(1, 2, (0.2, 0.1))]
-    assert slowest_steps(records) == [0.2, 0.3]
-    assert throughput_of(records) == pytest.approx(2 * 8 / 0.4)
 
 
 def test_speedup_and_efficiency_start_from_one_rank():
@@ -164,4 +155,3 @@ def test_step_time_is_the_median_of_the_slowest_rank_s_steps():
     case = make_case(ranks=1)
     record = make_record(step_s=(0.1, 0.2, 9.0))
     assert cells([case], [make_trial(case, ranks=(record,))])[0].step_s.value == pytest.approx(0.2)
-    assert math.isfinite(throughput_of([record]))

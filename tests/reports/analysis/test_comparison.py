@@ -76,4 +76,8 @@ def test_both_sweeps_stand_in_one_figure():
     row = next(row for row in page.table("All cells").rows if row[1:3] == ("ddp/gloo · B", "1"))
     assert row[7].startswith("100 %")
     assert page.table("Provenance").note == "They differ in: machine."
-    assert render(page)
+    html = render(page)
+    assert "B against A</caption>" in html
+    assert "Provenance</caption>" in html
+    assert "ddp/gloo · A" in html
+    assert "ddp/gloo · B" in html

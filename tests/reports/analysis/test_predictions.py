@@ -53,12 +53,17 @@ def test_alpha_and_beta_are_recovered(algorithm, alpha, beta):
     assert found.time_s(16, 10**8) == pytest.approx(time_s(algorithm, 16, 10**8, alpha, beta), rel=1e-6)
 
 
-def test_the_intervals_of_alpha_and_beta_cover():
+@pytest.mark.parametrize(
+    ("seeds", "fewest"),
+    # Of 40 seeds, the lower 99.9 % bound of a binomial at 95 %.
+    [(40, 33), pytest.param(1000, 930, marks=pytest.mark.simulation)],
+)
+def test_the_intervals_of_alpha_and_beta_cover(seeds, fewest):
     held = np.zeros(2)
-    for seed in range(200):
+    for seed in range(seeds):
         found = fit_allreduce(timings("ring", 1e-4, 1e-9, noise=0.05, seed=seed))
         held += [one.low <= true <= one.high for one, true in ((found.latency_s, 1e-4), (found.byte_s, 1e-9))]
-    assert (held >= 0.9 * 200).all()
+    assert (held >= fewest).all(), held
 
 
 def test_the_formulas_are_those_of_ring_and_tree():

@@ -38,7 +38,7 @@ def test_a_ratio_of_equal_things_is_one():
     assert ratio([2.0, 2.0], [1.0, 1.0], factor=0.5) == Estimate(value=1.0, low=1.0, high=1.0, n=2, unit="×")
 
 
-def test_intervals_cover_the_truth_about_as_often_as_they_say():
+def test_95_percent_intervals_cover():
     rng = random.Random(7)
     rounds, hits, ratio_hits = 2000, 0, 0
     for _ in range(rounds):

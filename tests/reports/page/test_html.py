@@ -32,9 +32,13 @@ def unpacked(html, name):
     return gzip.decompress(base64.b64decode(packed)).decode()
 
 
-def test_one_file_that_asks_for_nothing(html):
-    loaded = re.findall(r"<(?:script|link|img|iframe)[^>]*(?:src|href)=[\"']([^\"']+)", html)
-    assert all(place.startswith("data:") for place in loaded)
+def test_one_file_that_requests_nothing(html):
+    loaded = re.findall(r"<(?:script|link|img|iframe|source)[^>]*(?:src|srcset|href)=[\"']([^\"']+)", html)
+    assert [place for place in loaded if not place.startswith("data:")] == []
+    style = re.search(r"<style>(.*?)</style>", html, re.DOTALL).group(1)
+    assert "url(" not in style
+    assert "@import" not in style
+    assert re.findall(r"https?://", re.sub(r'<a href="[^"]*"', "", html)) == []
 
 
 def test_two_scripts_may_run_and_nothing_else(html):

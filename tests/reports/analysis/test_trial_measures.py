@@ -1,15 +1,20 @@
-"""The plain numbers that a check reads instead of trials."""
+"""The numbers of a trial, and those of them that are stored for checks."""
 
 from __future__ import annotations
 
 import math
+import sqlite3
+from contextlib import closing
 
 import pytest
 
 from bench.core.case import DataSource, Fault
 from bench.core.records import PhaseTimes, Window
 from bench.core.telemetry import HOST, Device, NodeTelemetry, Series
-from reports.analysis.trial_measures import settings_of, stored_measures
+from harness.store.opening import open_store
+from reports.analysis.cells import make_cells
+from reports.analysis.trial_measures import measure_trial, settings_of, stored_measures
+from tests.support import old_store
 from tests.support.builders import make_case, make_record, make_trial
 
 
@@ -102,3 +107,41 @@ def test_settings_tell_what_is_measured_and_not_what_comes_after(changes, matter
     changed = plain.model_copy(update=changes)
     assert (settings_of(changed) != settings_of(plain)) is matter
     assert changed.key == plain.key, "the key does not tell them apart"
+
+
+def test_measures_of_an_old_store_are_those_of_its_trials(tmp_path):
+    place = old_store.restore(tmp_path / "r.sqlite")
+    with closing(sqlite3.connect(place)) as connection:
+        rows = connection.execute("SELECT key, round, name, value FROM measures WHERE sweep = ?", (old_store.SWEEP,))
+        stored = {(key, number, name): value for key, number, name, value in rows}
+    store = open_store(place, create=False)
+    measured = {
+        (trial.case.key, trial.round, name): value
+        for trial in store.trials(old_store.SWEEP)
+        for name, value in stored_measures(trial).items()
+    }
+    store.close()
+    assert {name for *_, name in stored} >= {"step_s", "rate", "memory_bytes", "exposed_s"}
+    assert measured == stored
+
+
+def test_a_cell_has_the_measures_of_its_successful_trials():
+    case = make_case(ranks=2)
+    trials = [
+        make_trial(case, 0, 0.1),
+        make_trial(case, 1, outcome="failed", ranks=(), reason="died"),
+        make_trial(case, 2, 0.2),
+    ]
+    (cell,) = make_cells([case], {}, trials, {})
+    assert cell.measures == tuple(map(measure_trial, (trials[0], trials[2])))
+    assert cell.rates == tuple(trial.throughput for trial in cell.measures) == (80.0, 40.0)
+
+
+def test_labels_follow_the_case_and_are_part_of_no_document():
+    (cell,) = make_cells([make_case(ranks=4)], {}, [make_trial(make_case(ranks=4))], {})
+    placed = cell.with_case(ranks_per_node=2, label="A")
+    assert (cell.labels.backend, placed.labels.backend) == ("ddp/gloo", "ddp/gloo, 2 a node · A")
+    assert (cell.labels.rank_count, placed.labels.rank_count) == ("4", "4 on 2 nodes")
+    assert placed.labels.throughput == cell.labels.throughput == "80.0 samples/s"
+    assert cell.with_flag("imprecise").labels.flags == "no_baseline, few_trials, imprecise"
+    assert cell.model_dump().keys().isdisjoint({"labels", "measures"})
