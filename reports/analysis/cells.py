@@ -54,7 +54,7 @@ class CellLabels(CaseLabels):
 
 
 class Cell(FrozenModel):
-    """A case over its trials. What is not known is ``None``, with :attr:`reason` or :attr:`scaling_reason`."""
+    """A case over its trials. Unknown values are ``None``; :attr:`reason` and :attr:`scaling_reason` say why."""
 
     case: Case
     outcome: Outcome
@@ -63,9 +63,9 @@ class Cell(FrozenModel):
     trials: int = 0
     throughput: Estimate | None = None
     measures: tuple[TrialMeasures, ...] = Field(default=(), exclude=True, repr=False)
-    """The numbers of each trial that counts."""
+    """The numbers of each successful trial."""
     rates: tuple[float, ...] = ()
-    """The throughput of each trial that counts, in units of work per second."""
+    """The throughput of each successful trial, in units of work per second."""
     step_s: Estimate | None = None
     speedup: Estimate | None = None
     efficiency: Estimate | None = None
@@ -73,41 +73,41 @@ class Cell(FrozenModel):
     same_work: SameWork | None = None
     device: str | None = None
     link: Link | None = None
-    """What joined the ranks, where they ran in namespaces: the slowest of what its trials had."""
+    """The links between the ranks, where the site shapes links: the slowest of its trials."""
     settings: dict[str, str] = Field(default={})
     readings: tuple[ReadingCell, ...] = ()
     usage: tuple[ReadingCell, ...] = ()
-    """Of ranks, hosts and GPUs during the window, over the trials."""
+    """The usage of ranks, hosts and GPUs during the window, over the trials."""
     coverage: Coverage | None = None
     conditions: tuple[Condition, ...] = ()
-    """What may have spoilt its trials' numbers."""
+    """Conditions that may have disturbed its trials."""
     contaminated: int = 0
-    """Trials whose numbers were left out for that."""
+    """The number of trials that were excluded for serious conditions."""
     messages: tuple[MessageCell, ...] = ()
     gradients: Gradients | None = None
     """What a rank exchanges in a step, where that is known."""
     step_times: tuple[StepTimes, ...] = ()
-    """By rank, over the steps of all trials that count."""
+    """By rank, over the steps of all successful trials."""
     timelines: tuple[Timeline, ...] = ()
-    """Of one trial's devices."""
+    """The timelines of one trial's devices."""
     machinery: str | None = None
+    """How the backend's implementation differs from the others'."""
     decomposition: Decomposition | None = None
     decomposition_reason: str | None = None
-    """Why the parts of a step are not known where they were asked for."""
+    """Why the step could not be decomposed, where that was requested."""
     roofline: Roofline | None = None
     roofline_reason: str | None = "the cell has no number"
     failures: tuple[RankFailure, ...] = ()
-    """Of its first trial that did not end well: which rank, which exception, the last lines."""
+    """The failures of its first unsuccessful trial: rank, exception, last lines."""
     log_tail: tuple[str, ...] = ()
     hosts: tuple[NodeFacts, ...] = ()
-    """Where its trials ran, beyond the harness's own machine."""
+    """The machines of its trials, other than the harness's own."""
     cost: Estimate | None = None
-    """Of a trial, in the unit of the price that was given; ``None`` where none was billed, or nobody knows."""
+    """The cost of a trial, in the unit of the given price; ``None`` where it is unknown or none was billed."""
     cost_per_unit: tuple[float, float] | None = None
-    """At least and at most; see :mod:`reports.analysis.cell_details`."""
+    """The lower and upper bound, see :mod:`reports.analysis.cell_details`."""
     cost_reason: str | None = None
     """Why a cost is unknown, where the site bills its trials."""
-
     labels: CellLabels = Field(default_factory=lambda fields: _cell_labels(fields), exclude=True, repr=False)
 
     def with_case(self, **changes: Any) -> Self:
@@ -124,7 +124,7 @@ class Cell(FrozenModel):
 
     @property
     def feeds_a_curve(self) -> bool:
-        """Not what is oversubscribed, has a fault or is a collective alone."""
+        """Whether it feeds a scaling claim: not if it is oversubscribed, has a fault, or is a collective alone."""
         return bool(self.rates) and self.speedup is not None and self.case.fault is None
 
 

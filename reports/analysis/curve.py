@@ -55,23 +55,23 @@ def residuals(rates: Rates, fit_result: Fit) -> dict[int, float]:
 
 def find_fit_flags(rates: Rates, fit_result: Fit) -> dict[str, str]:
     """The flags of these points and this fit: a description by name."""
-    seen: dict[str, str] = {}
+    flags: dict[str, str] = {}
     counts = sorted(rates)
     if counts[0] != 1:
-        seen["no_baseline"] = f"no measurement at 1 rank: speed-up starts from {counts[0]} ranks"
+        flags["no_baseline"] = f"no measurement at 1 rank: speed-up starts from {counts[0]} ranks"
     if fit_result.model == "usl" and len(counts) < TRUSTED_FROM:
-        seen["few_points"] = f"three parameters fitted to {len(counts)} rank counts: read their intervals"
-    seen |= _superlinear(rates, counts) | _retrograde(rates, counts)
+        flags["few_points"] = f"three parameters fitted to {len(counts)} rank counts: read their intervals"
+    flags |= _superlinear(rates, counts) | _retrograde(rates, counts)
     worst_at, worst = max(residuals(rates, fit_result).items(), key=lambda item: abs(item[1]))
     if abs(worst) > MISFIT_FROM:
-        seen["misfit"] = f"{worst:+.0%} off the fitted law at {worst_at} rank{'s' * (worst_at != 1)}"
+        flags["misfit"] = f"{worst:+.0%} off the fitted law at {worst_at} rank{'s' * (worst_at != 1)}"
     if fit_result.at_bound:
-        seen["at_bound"] = f"the fit of {' and '.join(fit_result.at_bound)} ended at a bound of its range"
+        flags["at_bound"] = f"the fit of {' and '.join(fit_result.at_bound)} ended at a bound of its range"
     if fit_result.peak_ranks is not None and fit_result.peak_ranks > counts[-1]:
-        seen["extrapolated_peak"] = (
+        flags["extrapolated_peak"] = (
             f"the peak at {fit_result.peak_ranks:.0f} ranks is extrapolated from at most {counts[-1]}"
         )
-    return seen | _outlier(rates, counts, fit_result)
+    return flags | _outlier(rates, counts, fit_result)
 
 
 def _superlinear(rates: Rates, counts: Sequence[int]) -> dict[str, str]:

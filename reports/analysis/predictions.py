@@ -23,7 +23,6 @@ from reports.analysis.backtest import (
 )
 from reports.analysis.case_titles import CaseFinding
 from reports.analysis.cells import Cell
-from reports.analysis.communication import AllreduceModel
 from reports.analysis.communication_paths import (
     CommunicationPath,
     LinkSpec,
@@ -33,15 +32,16 @@ from reports.analysis.communication_paths import (
     path_key,
 )
 from reports.analysis.curve import fit_curve
-from reports.analysis.layered_allreduce import AlgorithmSource, LayeredAlgorithm
+from reports.analysis.formatting import percent, rank_count
+from reports.analysis.formatting import prediction as prediction_text
 from reports.analysis.placement import Placement, place_of, placement_of
 from reports.analysis.scaling import Prediction, log_interval
 from reports.analysis.stats import Estimate, estimate
-from reports.analysis.step_model import OwnTimeModel
 from reports.analysis.step_prediction import (
     CommunicationCost,
     ModelledStep,
     StepModel,
+    StepModelInputs,
     modelled_steps,
     step_model_data,
 )
@@ -66,25 +66,23 @@ class PredictOptions(NamedTuple):
 DEFAULT_PREDICT_OPTIONS = PredictOptions()
 
 
+class PredictionLabels(FrozenModel):
+    """The columns of a prediction in tables, as text."""
+
+    ranks: str
+    """``512 on 64 nodes``; ``512`` where the ranks per node are neither given nor changed."""
+    throughput: str
+    efficiency: str
+    position: str
+    """``measured``, ``interpolated`` or ``extrapolated``: of the rank count among the measured ones."""
+
+
 class Predicted(FrozenModel):
     """Throughput and efficiency at a rank count, with 95 % intervals for one further measurement."""
 
     prediction: Prediction
     efficiency: Estimate
-
-
-class StepModelInputs(FrozenModel):
-    """The parameters of the step model of a curve."""
-
-    inside: AllreduceModel | None
-    """α and β inside a node."""
-    across: AllreduceModel | None
-    """α and β of the link between nodes."""
-    layered: LayeredAlgorithm | None
-    """The algorithm of several ranks on each of several nodes; :attr:`source` says how it is known."""
-    source: AlgorithmSource | None
-    own: OwnTimeModel
-    """The own work of a rank."""
+    labels: PredictionLabels = Field(exclude=True, repr=False)
 
 
 class CurvePrediction(CaseFinding):
@@ -112,6 +110,11 @@ class CurvePrediction(CaseFinding):
     """Over the requested link; without any :attr:`at_scale_reason` says why."""
     at_scale_reason: str | None = None
     backtests: tuple[Backtest, ...] = ()
+
+    def rank_count_label(self, ranks: int) -> str:
+        """``512 on 64 nodes``; ``512`` where the ranks per node are neither given nor changed."""
+        show_nodes = self.case.ranks_per_node or self.ranks_per_node != placement_of(self.case).ranks_per_node
+        return rank_count(Placement(ranks, self.ranks_per_node if show_nodes else None))
 
 
 def predict_curves(
@@ -189,7 +192,7 @@ def _predict_by_step_model(
             "model": STEP_MODEL,
             "unknown": unknown,
             "predictions": tuple(
-                _predicted(model.predict(placement.ranks, communication), base)
+                _predicted(curve_prediction, model.predict(placement.ranks, communication), base)
                 for placement in placements
                 if placement.ranks not in unknown
             ),
@@ -226,7 +229,7 @@ def _predict_by_law(
         rates_by_ranks(cells),
         predict=[placement.ranks for placement in placements if placement.ranks not in unknown],
     )
-    predictions = tuple(_predicted(prediction, cells[0]) for prediction in law.predictions)
+    predictions = tuple(_predicted(curve_prediction, prediction, cells[0]) for prediction in law.predictions)
     return curve_prediction.model_copy(
         update={
             "kind": "law",
@@ -259,9 +262,9 @@ def _predict_over_link(
     if curve_prediction.misfit is not None:
         # The misfit of the measured steps is a lower bound of the error elsewhere.
         judged = sum(step.ranks > 1 for step in curve_prediction.explained)
-        model = model.model_copy(update={"misfit": curve_prediction.misfit, "seen": judged})
+        model = model.model_copy(update={"misfit": curve_prediction.misfit, "judged_counts": judged})
     predicted = tuple(
-        _predicted(model.predict(count, communication), cells[0])
+        _predicted(curve_prediction, model.predict(count, communication), cells[0])
         for count in sorted({*AT_SCALE_RANKS, *options.counts})
         if _can_split_batch(curve_prediction.case, count)
     )
@@ -274,7 +277,7 @@ def _can_split_batch(case: Case, ranks: int) -> bool:
     return case.scaling == "weak" or ranks <= case.batch
 
 
-def _predicted(prediction: Prediction, base: Cell) -> Predicted:
+def _predicted(curve_prediction: CurvePrediction, prediction: Prediction, base: Cell) -> Predicted:
     """With its efficiency, which starts from the smallest measured rank count and includes the interval of that."""
     start = estimate(base.rates, "samples/s")
     ideal = start.value / base.case.ranks * prediction.ranks
@@ -284,4 +287,16 @@ def _predicted(prediction: Prediction, base: Cell) -> Predicted:
         half = math.hypot(math.log(prediction.high / prediction.throughput), of_base)
         low, high = log_interval(efficiency.value, half)
         efficiency = efficiency.model_copy(update={"low": low, "high": high})
-    return Predicted(prediction=prediction, efficiency=efficiency)
+    labels = PredictionLabels(
+        ranks=curve_prediction.rank_count_label(prediction.ranks),
+        throughput=prediction_text(prediction),
+        efficiency=percent(efficiency),
+        position=_position(prediction.ranks, curve_prediction.measured_at),
+    )
+    return Predicted(prediction=prediction, efficiency=efficiency, labels=labels)
+
+
+def _position(ranks: int, measured_at: Sequence[int]) -> str:
+    if ranks in measured_at:
+        return "measured"
+    return "interpolated" if measured_at[0] < ranks < measured_at[-1] else "extrapolated"

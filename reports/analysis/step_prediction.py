@@ -22,6 +22,8 @@ from bench.core.frozen_model import FrozenModel
 from bench.core.records import Gradients
 from reports.analysis.cell_details import Decomposition
 from reports.analysis.cells import Cell
+from reports.analysis.communication import AllreduceModel
+from reports.analysis.layered_allreduce import AlgorithmSource, LayeredAlgorithm
 from reports.analysis.scaling import Prediction, extrapolation_widening, log_interval
 from reports.analysis.stats import estimate, student_t
 from reports.analysis.step_model import OwnTimeModel, OwnTimes, fit_own_times, predict_step
@@ -79,9 +81,9 @@ class StepModel(FrozenModel):
     """M: the root mean square of ln(measured ÷ modelled) throughput."""
     scatter: float
     """s: of ln throughput over trials."""
-    seen: int
+    judged_counts: int
     """k: the number of rank counts behind M."""
-    freedom: int
+    degrees_of_freedom: int
     """f: the degrees of freedom of the scatter; 0 where each rank count had one trial."""
     largest_ranks: int
 
@@ -94,10 +96,10 @@ class StepModel(FrozenModel):
         """The throughput in samples per second, with an interval where the misfit is known well enough."""
         expected = _samples_per_step(self.scaling, self.batch, ranks) / self.step_s(ranks, communication)
         further = ranks > self.largest_ranks
-        if self.seen < MIN_RANK_COUNTS_FOR_INTERVAL:
+        if self.judged_counts < MIN_RANK_COUNTS_FOR_INTERVAL:
             return Prediction(ranks=ranks, throughput=expected, low=None, high=None, extrapolated=further)
-        chance = student_t(self.freedom) * self.scatter if self.freedom else 0.0
-        model = student_t(self.seen) * self.misfit * extrapolation_widening(ranks, self.largest_ranks)
+        chance = student_t(self.degrees_of_freedom) * self.scatter if self.degrees_of_freedom else 0.0
+        model = student_t(self.judged_counts) * self.misfit * extrapolation_widening(ranks, self.largest_ranks)
         low, high = log_interval(expected, math.hypot(model, chance))
         return Prediction(ranks=ranks, throughput=expected, low=low, high=high, extrapolated=further)
 
@@ -146,8 +148,8 @@ def fit_step_model(
         gradients=gradients,
         misfit=0.0,
         scatter=0.0,
-        seen=0,
-        freedom=0,
+        judged_counts=0,
+        degrees_of_freedom=0,
         largest_ranks=max(point.ranks for point in observed),
     )
     if communication is None:
@@ -165,8 +167,8 @@ def fit_step_model(
         update={
             "misfit": math.sqrt(fmean(mean**2 for mean in means)),
             "scatter": math.sqrt(squares / freedom) if freedom else 0.0,
-            "seen": len(judged),
-            "freedom": freedom,
+            "judged_counts": len(judged),
+            "degrees_of_freedom": freedom,
         }
     )
 
@@ -194,6 +196,20 @@ def _batch_share(scaling: Scaling, ranks: int) -> float:
 
 def _samples_per_step(scaling: Scaling, batch: int, ranks: int) -> int:
     return batch if scaling == "strong" else batch * ranks
+
+
+class StepModelInputs(FrozenModel):
+    """The parameters of the step model of a curve."""
+
+    inside: AllreduceModel | None
+    """α and β inside a node."""
+    across: AllreduceModel | None
+    """α and β of the link between nodes."""
+    layered: LayeredAlgorithm | None
+    """The algorithm of several ranks on each of several nodes; :attr:`source` says how it is known."""
+    source: AlgorithmSource | None
+    own: OwnTimeModel
+    """The own work of a rank."""
 
 
 class StepModelData(NamedTuple):

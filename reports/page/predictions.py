@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
-from reports.analysis import case_titles, formatting
+from reports.analysis import formatting
 from reports.analysis.backtest import Backtest
-from reports.analysis.cells import Cell
 from reports.analysis.communication_paths import LinkSpec
 from reports.analysis.findings import Findings
-from reports.analysis.placement import Placement, placement_of
-from reports.analysis.predictions import CurvePrediction, Predicted
+from reports.analysis.predictions import CurvePrediction
 from reports.page import communication
 from reports.page.communication import rank_counts_text
-from reports.page.elements import Figure, Section, Series, Table
-from reports.page.series import interval_series
+from reports.page.elements import Section, Table
+from reports.page.prediction_figures import EFFICIENCY_HEADER, THROUGHPUT_HEADER, prediction_figures
 
 Styles = Mapping[str, int]
-THROUGHPUT_HEADER = "throughput, samples/s (95 %)"
-EFFICIENCY_HEADER = "efficiency (95 %)"
 
 
 def sections(findings: Findings, styles: Styles) -> Iterator[Section]:
@@ -38,7 +34,7 @@ def sections(findings: Findings, styles: Styles) -> Iterator[Section]:
         yield Section(
             "Predictions",
             "Predictions were not measured; their intervals are for one further measurement.",
-            figures=tuple(_figures(findings, styles)),
+            figures=tuple(prediction_figures(findings, styles)),
             tables=tuple(table for table in tables if table.rows),
         )
 
@@ -55,30 +51,26 @@ def requested_tables(findings: Findings) -> tuple[Table, ...]:
     )
 
 
-def _throughput_and_efficiency(predicted: Predicted) -> tuple[str, str]:
-    return formatting.prediction(predicted.prediction), formatting.percent(predicted.efficiency)
-
-
 def _predicted_table(curve_predictions: Sequence[CurvePrediction]) -> Table:
     rows: list[tuple[str, ...]] = []
     for curve in curve_predictions:
         model = formatting.model_title(curve.model)
         for predicted in curve.predictions:
-            ranks = predicted.prediction.ranks
             rows.append(
                 (
                     curve.labels.curve,
                     model,
-                    _ranks_on_nodes(curve, ranks),
-                    *_throughput_and_efficiency(predicted),
-                    _range_position(ranks, curve.measured_at),
+                    predicted.labels.ranks,
+                    predicted.labels.throughput,
+                    predicted.labels.efficiency,
+                    predicted.labels.position,
                 )
             )
         for ranks in curve.impossible:
             why = f"a batch of {curve.case.batch} can't be split over {ranks:,} ranks"
             rows.append((curve.labels.curve, "–", str(ranks), "–", "–", why))
         for ranks, why in curve.unknown.items():
-            rows.append((curve.labels.curve, "none", _ranks_on_nodes(curve, ranks), "–", "–", why))
+            rows.append((curve.labels.curve, "none", curve.rank_count_label(ranks), "–", "–", why))
         if not curve.predictions and not curve.unknown and curve.reason:
             rows.append((curve.labels.curve, "none", "–", "–", "–", curve.reason))
     note = (
@@ -94,12 +86,6 @@ def _predicted_table(curve_predictions: Sequence[CurvePrediction]) -> Table:
         tuple(rows),
         note,
     )
-
-
-def _ranks_on_nodes(curve: CurvePrediction, ranks: int) -> str:
-    """``512 on 64 nodes``; ``512`` where ranks per node are neither given nor changed."""
-    show_nodes = curve.case.ranks_per_node or curve.ranks_per_node != placement_of(curve.case).ranks_per_node
-    return formatting.rank_count(Placement(ranks, curve.ranks_per_node if show_nodes else None))
 
 
 def _inputs_table(curve_predictions: Sequence[CurvePrediction]) -> Table:
@@ -150,20 +136,13 @@ def _inputs_table(curve_predictions: Sequence[CurvePrediction]) -> Table:
     return Table("Inputs of the predictions", header, tuple(rows), note)
 
 
-def _range_position(ranks: int, measured_at: Sequence[int]) -> str:
-    if ranks in measured_at:
-        return "measured"
-    if measured_at[0] < ranks < measured_at[-1]:
-        return "interpolated"
-    return "extrapolated" if ranks > measured_at[-1] else "extrapolated below"
-
-
 def _other_link_table(curve_predictions: Sequence[CurvePrediction], link: LinkSpec) -> Table:
     rows = [
         (
             curve.labels.curve,
-            _ranks_on_nodes(curve, predicted.prediction.ranks),
-            *_throughput_and_efficiency(predicted),
+            predicted.labels.ranks,
+            predicted.labels.throughput,
+            predicted.labels.efficiency,
         )
         for curve in curve_predictions
         for predicted in curve.at_scale
@@ -252,82 +231,3 @@ def _explained_table(curve_predictions: Sequence[CurvePrediction]) -> Table:
         "rank in steps without exchange, and waiting for the slowest; the step is that of the timed window."
     )
     return Table("Measured compute + predicted exchange, and the measured step", header, rows, note)
-
-
-def _figures(findings: Findings, styles: Styles) -> Iterator[Figure]:
-    """One figure for each workload: measured and predicted throughputs; another for the requested link."""
-    groups: dict[tuple[str, ...], list[CurvePrediction]] = {}
-    for curve in findings.curve_predictions:
-        groups.setdefault(case_titles.group_key(curve.case), []).append(curve)
-    for number, group in enumerate(groups.values()):
-        if any(curve.predictions for curve in group):
-            yield _figure(
-                f"predicted-{number}",
-                "Predicted",
-                group,
-                lambda curve: curve.predictions,
-                findings.curve_cells,
-                styles,
-            )
-        if findings.options.link and any(curve.at_scale for curve in group):
-            title = f"Predicted over {findings.options.link.label}"
-            yield _figure(f"at-scale-{number}", title, group, lambda curve: curve.at_scale, {}, styles)
-
-
-def _figure(
-    key: str,
-    title: str,
-    curve_predictions: Sequence[CurvePrediction],
-    of: Callable[[CurvePrediction], Sequence[Predicted]],
-    curve_cells: Mapping[str, Sequence[Cell]],
-    styles: Styles,
-) -> Figure:
-    series = tuple(
-        line
-        for curve in curve_predictions
-        for line in _series(curve, of(curve), curve_cells.get(curve.curve, ()), styles)
-    )
-    rows = tuple(
-        (
-            curve.labels.backend,
-            _ranks_on_nodes(curve, predicted.prediction.ranks),
-            *_throughput_and_efficiency(predicted),
-        )
-        for curve in curve_predictions
-        for predicted in of(curve)
-    )
-    labels = curve_predictions[0].labels
-    full_title = f"{title}: {labels.workload} · {labels.scaling}"
-    summaries = "; ".join(_largest_prediction(curve, of(curve)) for curve in curve_predictions if of(curve))
-    return Figure(
-        key,
-        full_title,
-        "ranks",
-        "throughput (samples/s)",
-        series,
-        f"Predicted, not measured — {summaries}.",
-        Table(full_title, ("backend", "ranks", THROUGHPUT_HEADER, EFFICIENCY_HEADER), rows),
-        log_x=True,
-        log_y=True,
-    )
-
-
-def _largest_prediction(curve: CurvePrediction, predicted: Sequence[Predicted]) -> str:
-    throughput, efficiency = _throughput_and_efficiency(predicted[-1])
-    name, ranks = curve.labels.backend, formatting.ranks(predicted[-1].prediction.ranks)
-    return f"{name} at {ranks}: {throughput} samples/s, efficiency {efficiency}"
-
-
-def _series(
-    curve: CurvePrediction, predicted: Sequence[Predicted], cells: Sequence[Cell], styles: Styles
-) -> Iterator[Series]:
-    """The measured points, and the predictions from the last of them on."""
-    name = curve.labels.backend
-    known = [(float(cell.case.ranks), cell.throughput) for cell in cells if cell.throughput]
-    points = [(x, y.value, y.low, y.high) for x, y in known]
-    if points:
-        yield interval_series(name, points, styles[name])
-    extrapolated = [point.prediction for point in predicted if not known or point.prediction.ranks > known[-1][0]]
-    line = [*points[-1:], *((float(point.ranks), point.throughput, point.low, point.high) for point in extrapolated)]
-    if extrapolated:
-        yield interval_series(f"{name}: predicted", line, styles[name], "fitted")
