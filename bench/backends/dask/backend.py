@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,8 +17,6 @@ from urllib.parse import urlsplit
 from pydantic import Field
 
 from bench.backends.dask.cluster_ref import open_dask_context
-from bench.backends.dask.rank_tasks import RankTask, RankTasks, measure_in_thread
-from bench.backends.dask.sessions import DaskGlooSession, DaskTaskSession
 from bench.backends.torch_distributed import join_torch_distributed
 from bench.core.case import Case, Role
 from bench.core.rank_info import RankInfo, read_rank_info
@@ -46,6 +43,8 @@ class DaskOptions(Options):
 
 def scheduler(case: Case, me: RankInfo, out: Path) -> None:
     """Run the scheduler at the rendezvous address until it is ended."""
+    import asyncio
+
     import dask
     from distributed import Scheduler
 
@@ -61,6 +60,8 @@ def scheduler(case: Case, me: RankInfo, out: Path) -> None:
 
 def worker(case: Case, me: RankInfo, out: Path) -> None:
     """Run the worker of one rank: as many threads as the rank has, and one for the exchange tasks."""
+    import asyncio
+
     import dask
     from distributed import Worker
 
@@ -84,6 +85,8 @@ def driver(case: Case, me: RankInfo, out: Path) -> None:
     """Submit the ranks to the workers and wait until all are done, or one has failed."""
     import dask
     from distributed import Client
+
+    from bench.backends.dask.rank_tasks import RankTasks
 
     wait_for_listener(me.rendezvous_host, me.rendezvous_port, case.timeout_s)
     scheduler_address = f"tcp://{me.rendezvous_host}:{me.rendezvous_port}"
@@ -115,6 +118,8 @@ def run_rank(text: str) -> bool:
     The thread leaves the worker's pool, so that the pool's threads serve the exchange.
     """
     import distributed
+
+    from bench.backends.dask.rank_tasks import RankTask, measure_in_thread
 
     rank_task = RankTask.model_validate_json(text)
     assert rank_task.folder is not None
@@ -159,6 +164,8 @@ class Dask(Backend):
 
     @contextmanager
     def session(self, case: Case, me: RankInfo) -> Iterator[Session]:
+        from bench.backends.dask.sessions import DaskGlooSession, DaskTaskSession
+
         with open_dask_context(case, me) as dask_context:
             if case.transport == "tasks":
                 yield DaskTaskSession(me.rank, me.world, sharded=is_sharded(case), dask_context=dask_context)
