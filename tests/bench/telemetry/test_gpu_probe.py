@@ -12,7 +12,6 @@ from typing import NamedTuple
 import pytest
 
 from bench.core.telemetry import QUANTITIES
-from bench.telemetry.probes.nvml.visible_devices import GpuInfo, MigSlice, choose_devices
 from tests.support import nvml_library
 from tests.support.paths import ROOT
 
@@ -176,7 +175,7 @@ def test_activity_needs_two_samples_apart(seen):
     assert [read.values[GPU_0]["sm_activity"] for read in later] == [0.8, 0.8]  # each of its own span
 
 
-def test_processes_are_listed_with_what_is_known_of_them(seen):
+def test_processes_are_listed_with_what_is_known(seen):
     mine, gone = seen["healthy"]["processes"]
     assert (mine["device"], mine["pid"], mine["memory_bytes"]) == (GPU_0, os.getpid(), 2**30)
     assert mine["name"]
@@ -184,7 +183,7 @@ def test_processes_are_listed_with_what_is_known_of_them(seen):
     assert seen["healthy"]["unlisted"] == []
 
 
-def test_what_is_closed_reads_nothing(seen):
+def test_a_closed_probe_reads_nothing(seen):
     assert all(scenario["after"] == [] for scenario in seen.values())
 
 
@@ -204,7 +203,7 @@ def test_only_visible_devices_are_read(seen, name, chosen):
     assert seen[name]["problems"] == []
 
 
-def test_an_ambiguous_count_is_said(seen):
+def test_an_ambiguous_index_is_a_problem(seen):
     assert ids(seen["mixed"]) == [GPU_0]
     (problem,) = seen["mixed"]["problems"]
     assert "CUDA_DEVICE_ORDER=PCI_BUS_ID" in problem
@@ -224,13 +223,13 @@ def test_a_mig_slice_has_memory_and_activity_and_nulls_with_reasons(seen):
 
 
 @pytest.mark.parametrize(("code", "reason"), INIT_FAULTS.items())
-def test_nvml_that_does_not_begin_says_why(seen, code, reason):
+def test_a_library_that_does_not_start_is_a_problem(seen, code, reason):
     scenario = seen[f"init {code}"]
     assert (scenario["devices"], scenario["problems"]) == ([], [f"NVML: {reason}"])
     assert (scenario["reads"][0].values, scenario["processes"]) == ({}, [])
 
 
-def test_a_library_or_package_that_is_missing_says_so(tmp_path):
+def test_a_missing_library_or_package_is_a_problem(tmp_path):
     (tmp_path / nvml_library.NAME).touch()  # found before any real one, and none
     absent = drive(tmp_path, {"": Scenario()})[""]
     assert (absent["devices"], absent["problems"]) == ([], ["NVML: libnvidia-ml.so.1 can't be loaded"])
@@ -238,7 +237,7 @@ def test_a_library_or_package_that_is_missing_says_so(tmp_path):
     assert absent["problems"] == ["NVML: the package nvidia-ml-py is not installed"]
 
 
-def test_a_gpu_that_is_withheld_leaves_the_others(seen):
+def test_a_gpu_without_permission_leaves_the_others(seen):
     assert seen["no GPU"]["problems"] == ["NVML: no GPU here"]
     assert ids(seen["one hidden"]) == [GPU_0]
     assert seen["one hidden"]["problems"] == ["NVML: GPU 1: no permission"]
@@ -251,7 +250,7 @@ def test_one_failed_call_costs_one_reading(seen):
     assert reads[2].values[GPU_0]["power_w"] == 250
 
 
-def test_a_lost_gpu_is_not_asked_again(seen):
+def test_a_lost_gpu_is_not_queried_again(seen):
     # Two GPUs, so the third reading of fields is GPU 0's at the second read.
     first, second, third = seen["lost"]["reads"]
     assert first.values[GPU_0]["energy_j"]
@@ -262,7 +261,7 @@ def test_a_lost_gpu_is_not_asked_again(seen):
     assert [b - a for a, b in zip(second.calls, third.calls, strict=True)] == [1, 1]  # GPU 1's
 
 
-def test_an_older_driver_is_asked_the_older_way(seen):
+def test_an_older_driver_gets_the_older_queries(seen):
     scenario = seen["older driver"]
     for read in scenario["reads"]:
         values = read.values[GPU_0]
@@ -270,7 +269,7 @@ def test_an_older_driver_is_asked_the_older_way(seen):
     assert scenario["reads"][-1].calls == [1, 1]
 
 
-def test_what_is_not_supported_is_asked_once(seen):
+def test_an_unsupported_query_is_made_once(seen):
     scenario = seen["little supported"]
     for read in scenario["reads"]:
         values, reasons = read.values[GPU_0], read.reasons[GPU_0]
@@ -311,64 +310,10 @@ def test_xids_are_counted_on_the_gpu_that_had_them(seen):
     ]
 
 
-def test_a_counter_that_went_back_stays_unknown(seen):
+def test_a_counter_that_decreased_stays_unknown(seen):
     found = [
         (read.values[GPU_0]["power_capped_s"], read.reasons[GPU_0]["power_capped_s"])
         for read in seen["counter back"]["reads"]
     ]
     assert found[0][0] is not None
     assert found[1:] == [(None, "the counter started over")] * 2
-
-
-WHOLE = (GpuInfo("GPU-aa11", "H100"), GpuInfo("GPU-aa22", "H100"), GpuInfo("GPU-bb", "H100"))
-PARTS = (MigSlice("MIG-cc1", "1g", 1, 0), MigSlice("MIG-cc2", "1g", 11, 0))
-CUT = (GpuInfo("GPU-aa11", "H100", mig=True, slices=PARTS), GpuInfo("GPU-bb", "H100"))
-
-
-@pytest.mark.parametrize(
-    ("visible", "found", "chosen"),
-    [
-        (None, WHOLE, ["GPU-aa11", "GPU-aa22", "GPU-bb"]),
-        (None, CUT, ["MIG-cc1", "MIG-cc2", "GPU-bb"]),
-        ("2, 0", WHOLE, ["GPU-bb", "GPU-aa11"]),
-        ("", WHOLE, []),
-        ("-1", WHOLE, []),
-        ("NoDevFiles", WHOLE, []),
-        ("0,-1,1", WHOLE, ["GPU-aa11"]),
-        ("GPU-b", WHOLE, ["GPU-bb"]),
-        ("GPU-aa22,0", WHOLE, ["GPU-aa22", "GPU-aa11"]),
-        ("MIG-cc2", CUT, ["MIG-cc2"]),
-        ("MIG-GPU-aa11/1/0", CUT, ["MIG-cc1"]),
-        ("0", CUT, ["MIG-cc1", "MIG-cc2"]),
-        ("GPU-aa", CUT, ["MIG-cc1", "MIG-cc2"]),
-    ],
-)
-def test_visible_devices_are_those_that_cuda_would_use(visible, found, chosen):
-    assert choose_devices(visible, found) == (tuple(chosen), ())
-
-
-@pytest.mark.parametrize(
-    ("visible", "found", "chosen", "said"),
-    [
-        ("0,7,1", WHOLE, ["GPU-aa11"], "stops at '7'"),
-        ("GPU-aa,2", WHOLE, [], "stops at 'GPU-aa'"),  # two GPUs begin so
-        ("MIG-cc", CUT, [], "stops at 'MIG-cc'"),
-        ("MIG-GPU-aa11/11", CUT, [], "stops at 'MIG-GPU-aa11/11'"),  # instances are named in full
-        ("MIG-cc1", WHOLE, [], "stops at 'MIG-cc1'"),
-        ("all", WHOLE, [], "stops at 'all'"),
-        ("0,GPU-aa11", WHOLE, [], "twice"),
-        (None, (GpuInfo("GPU-aa", "H100", mig=True),), [], "has no slices"),
-    ],
-)
-def test_what_cuda_would_not_understand_is_said(visible, found, chosen, said):
-    choice = choose_devices(visible, found)
-    assert choice.ids == tuple(chosen)
-    assert [said in problem for problem in choice.problems] == [True]
-
-
-@pytest.mark.parametrize(
-    ("visible", "order", "problems"), [("0", None, 1), ("0", "PCI_BUS_ID", 0), ("GPU-bb", None, 0), (None, None, 0)]
-)
-def test_a_count_over_different_models_depends_on_the_order(visible, order, problems):
-    found = (GpuInfo("GPU-aa", "A100"), GpuInfo("GPU-bb", "H100"))
-    assert len(choose_devices(visible, found, order).problems) == problems
