@@ -141,11 +141,10 @@ CHECKS: tuple[Callable[[Sequence[Manifest], Case], Iterator[str]], ...] = (
 
 
 def _pod_spec(manifest: Manifest) -> Manifest:
-    found: Manifest = manifest.get("spec", {}).get("template", {}).get("spec", {})
-    return found
+    spec: Manifest = manifest.get("spec", {}).get("template", {}).get("spec", {})
+    return spec
 
 
 def _environment(pod: Manifest) -> dict[str, str | None]:
-    return {
-        found["name"]: found.get("value") for manifest in pod.get("containers", ()) for found in manifest.get("env", ())
-    }
+    entries = (entry for container in pod.get("containers", ()) for entry in container.get("env", ()))
+    return {entry["name"]: entry.get("value") for entry in entries}

@@ -87,26 +87,28 @@ class KubernetesOptions(Options):
     @property
     def node_labels(self) -> dict[str, str]:
         """``nodeSelector``."""
-        return {found["key"]: found["value"] for found in _parse_list(SELECTOR, self.node_selector, "")}
+        return {match["key"]: match["value"] for match in _parse_list(SELECTOR, self.node_selector, "")}
 
     @property
     def parsed_tolerations(self) -> list[dict[str, str]]:
         """``tolerations``."""
         return [
             {
-                "key": found["key"],
-                "operator": "Exists" if found["value"] is None else "Equal",
-                **({} if found["value"] is None else {"value": found["value"]}),
-                "effect": found["effect"],
+                "key": match["key"],
+                "operator": "Exists" if match["value"] is None else "Equal",
+                **({} if match["value"] is None else {"value": match["value"]}),
+                "effect": match["effect"],
             }
-            for found in _parse_list(TOLERATION, self.tolerations, "")
+            for match in _parse_list(TOLERATION, self.tolerations, "")
         ]
 
 
 def _parse_list(pattern: re.Pattern[str], text: str, expected: str) -> list[re.Match[str]]:
-    parts = [part.strip() for part in SEPARATOR.split(text) if part.strip()]
-    found = [pattern.fullmatch(part) for part in parts]
-    invalid = next((part for part, match in zip(parts, found, strict=True) if match is None), None)
-    if invalid is not None:
-        raise ValueError(f"'{invalid}' is not {expected}")
-    return [match for match in found if match is not None]
+    """The matches of a list's parts. Raises ``ValueError`` that names the first part that is not ``expected``."""
+    matches = []
+    for part in filter(None, (part.strip() for part in SEPARATOR.split(text))):
+        match = pattern.fullmatch(part)
+        if match is None:
+            raise ValueError(f"'{part}' is not {expected}")
+        matches.append(match)
+    return matches
