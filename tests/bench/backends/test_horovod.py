@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bench.backends.horovod import HorovodOptions, effective_settings, environment_variables
-from bench.core.rank_info import RankInfo
+from bench.core.rank_info import RankInfo, read_rank_info
 
 
 def test_the_variables_identify_the_rank_and_the_rendezvous():
@@ -27,3 +27,12 @@ def test_defaults_in_force_are_named():
     settings = effective_settings(HorovodOptions(fusion_mb=4), "gloo", "0.28.1")
     assert settings["cycle_time_ms"] == "1 (Horovod's default)"
     assert settings["fusion_mb"] == "4"
+
+
+def test_a_rank_that_horovodrun_started_keeps_the_place_that_it_got():
+    env = {"HOROVOD_RANK": "3", "HOROVOD_SIZE": "4", "HOROVOD_LOCAL_RANK": "1", "HOROVOD_LOCAL_SIZE": "2"}
+    me = read_rank_info(env)
+    assert (me.rank, me.world, me.local_rank, me.local_world) == (3, 4, 1, 2)
+    variables = environment_variables(HorovodOptions(cycle_time_ms=0.5), "gloo", me, "eth0", from_horovodrun=True)
+    assert variables["HOROVOD_CYCLE_TIME"] == "0.5"
+    assert not {"HOROVOD_RANK", "HOROVOD_GLOO_RENDEZVOUS_ADDR", "HOROVOD_GLOO_IFACE"} & set(variables)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import struct
+import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -13,7 +15,7 @@ from bench.core.case import Role
 from bench.core.exit_report import TORCHRUN
 from bench.host.processes import pid_alive
 from bench.node.forkserver import ProcessSpec, start_forkserver, start_process
-from bench.node.supervisor import ProcessGroup, WorkerProcess
+from bench.node.supervisor import ExternalRanks, ProcessGroup, WorkerProcess
 
 RANK = Role(name="rank", count=2)
 SERVICE = Role(name="scheduler", count=1, service=True)
@@ -159,3 +161,17 @@ def test_what_a_process_has_started_ends_with_it(group, start):
     group.end()
     group.end()
     assert not pid_alive(child)
+
+
+def test_an_unrelated_process_is_not_ended_in_place_of_an_external_rank(tmp_path):
+    """The process number in a rank's note may be another process's by the time it is read."""
+    unrelated = subprocess.Popen(["sleep", "60"])
+    try:
+        (tmp_path / "progress-0").write_bytes(struct.pack("3q", unrelated.pid, 0, 0))
+        external = ExternalRanks(tmp_path, [0])
+        assert [progress.pid for progress in external.progress()] == [unrelated.pid]
+        external.end()
+        assert unrelated.poll() is None
+    finally:
+        unrelated.kill()
+        unrelated.wait()

@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import shlex
 import shutil
-import struct
 import subprocess
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
-from bench.backends.horovod import HorovodOptions
-from bench.backends.horovod import environment_variables as horovod_variables
-from bench.core.rank_info import read_rank_info
-from bench.node.supervisor import ExternalRanks
 from bench.plugins.registry import load_backend
 from harness.errors import UsageError
 from harness.sites.hosts.client import SshAccess, connection_failure, remote_command, ssh_config
@@ -237,26 +232,3 @@ def test_what_ssh_says_comes_with_the_remedy():
     refused = "ssh: connect to host n1 port 22: Connection refused"
     assert connection_failure([refused, "a line of the login"], N1, SshAccess()) == refused
     assert connection_failure([], N1, SshAccess()) == "ssh ended without a message"
-
-
-def test_a_rank_that_horovodrun_started_keeps_what_it_was_told():
-    env = {"HOROVOD_RANK": "3", "HOROVOD_SIZE": "4", "HOROVOD_LOCAL_RANK": "1", "HOROVOD_LOCAL_SIZE": "2"}
-    me = read_rank_info(env)
-    assert (me.rank, me.world, me.local_rank, me.local_world) == (3, 4, 1, 2)
-    found = horovod_variables(HorovodOptions(cycle_time_ms=0.5), "gloo", me, "eth0", from_horovodrun=True)
-    assert found["HOROVOD_CYCLE_TIME"] == "0.5"
-    assert not {"HOROVOD_RANK", "HOROVOD_GLOO_RENDEZVOUS_ADDR", "HOROVOD_GLOO_IFACE"} & set(found)
-
-
-def test_a_stranger_s_process_is_not_taken_for_a_rank(tmp_path):
-    """The process number in a rank's note may be another process's by the time it is read."""
-    stranger = subprocess.Popen(["sleep", "60"])
-    try:
-        (tmp_path / "progress-0").write_bytes(struct.pack("3q", stranger.pid, 0, 0))
-        external = ExternalRanks(tmp_path, [0])
-        assert [progress.pid for progress in external.progress()] == [stranger.pid]
-        external.end()
-        assert stranger.poll() is None
-    finally:
-        stranger.kill()
-        stranger.wait()

@@ -10,8 +10,6 @@ import pytest
 from botocore.validate import ParamValidator
 
 from bench.core.case import DataSource
-from bench.core.records import RankFailure
-from bench.node import sagemaker_entry
 from harness.errors import UsageError
 from harness.planning.options import option_combinations
 from harness.sites.sagemaker.site import SagemakerSite
@@ -227,24 +225,6 @@ def test_without_its_client_the_site_names_the_extra_to_install():
     assert WithoutClient(sagemaker_options()).unavailable_reason(sagemaker_case()) == (
         'no_such_client not installed: pip install "scaling-harness[sagemaker]"'
     )
-
-
-# --- inside a container -----------------------------------------------------------------------------------------------
-
-
-def test_a_host_learns_its_place_unless_it_knows_it():
-    resources = {"hosts": ["algo-1", "algo-2"], "current_host": "algo-2", "network_interface_name": "eth1"}
-    found = sagemaker_entry.host_variables(resources, {})
-    assert found == {"SM_HOSTS": '["algo-1", "algo-2"]', "SM_CURRENT_HOST": "algo-2", "SCALING_INTERFACE": "eth1"}
-    assert sagemaker_entry.host_variables(resources, {"SCALING_INTERFACE": "eth0"}).get("SCALING_INTERFACE") is None
-
-
-def test_a_host_tells_the_first_failure(tmp_path):
-    assert sagemaker_entry.failure_reason(tmp_path) == "a process failed without reporting an error; see the log"
-    for rank, at in ((0, 2.0), (1, 1.0)):
-        failure = RankFailure(role="rank", rank=rank, host="h", error=f"ValueError: {rank}", at=at)
-        (tmp_path / f"failure-rank-{rank}.json").write_text(failure.model_dump_json())
-    assert sagemaker_entry.failure_reason(tmp_path) == "rank 1: ValueError: 1"
 
 
 # --- costs ------------------------------------------------------------------------------------------------------------
