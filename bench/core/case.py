@@ -24,6 +24,23 @@ class DataSource(FrozenModel):
     """The name of the data set that this one replaces; ``None``: it is no replacement."""
 
 
+class PluginSource(FrozenModel):
+    """A plugin from outside the project, as a node needs it: source text, or a module that is installed there too."""
+
+    kind: str
+    """``backend``, ``workload``, …"""
+    name: str
+    file: str
+    """The name of its file, for messages."""
+    digest: str
+    """Of the source of its file. Results of other sources are not compared."""
+    attribute: str
+    """What its module calls it: ``BACKEND``."""
+    text: str | None = None
+    module: str = ""
+    """Where it is installed, if it has no :attr:`text`."""
+
+
 FaultKind = Literal["kill", "stop", "raise", "slow", "oom", "exit"]
 
 
@@ -99,6 +116,8 @@ class Case(FrozenModel):
     """What a reader has to know of its numbers, such as ``oversubscribed``."""
     data: DataSource | None = None
     """The data that every rank of every trial reads; ``None``: the workload makes its own."""
+    plugins: tuple[PluginSource, ...] = ()
+    """The plugins from outside the project that it uses, with their source."""
     label: str = ""
     """The name of its sweep, where several sweeps are shown together; empty in stored cases."""
 

@@ -1,16 +1,35 @@
-"""Finds backends and workloads by looking into their folders. A new file there is all that a new one needs."""
+"""Finds plugins: in their folder, in files that the user names, and in installed packages (entry points).
+
+A :class:`PluginKind` describes one kind, such as backends. Kinds of the packages above are declared there, by their
+contract.
+"""
 
 from __future__ import annotations
 
 import importlib
 import pkgutil
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from functools import cache
-from typing import TYPE_CHECKING, NamedTuple
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any, Generic, TypeVar
 
-if TYPE_CHECKING:
-    from bench.plugins.backend import Backend
-    from bench.plugins.workload import Workload
+from bench.core.case import Case, PluginSource
+from bench.plugins.backend import Backend
+from bench.plugins.probe import ProbePlugin
+from bench.plugins.sources import (
+    PluginError,
+    describe_problem,
+    load_source,
+    load_text,
+    module_digest,
+    read_plugin_file,
+    text_digest,
+)
+from bench.plugins.workload import Workload
+
+PluginT = TypeVar("PluginT")
 
 
 class UnknownPlugin(LookupError):
@@ -30,76 +49,204 @@ class BrokenPlugin:
     error: str
 
 
-def plugin_modules(folder: str, kind: str) -> dict[str, str]:
-    """The modules that define a plugin, by plugin name. ``folder``: the package they lie in (``bench.backends``).
+@dataclass(eq=False)
+class PluginKind(Generic[PluginT]):
+    """One kind of plugin.
 
-    A plugin is one module, or a package whose module ``kind`` defines it (``bench.backends.dask.backend``). What a
-    folder's plugins share is listed in its ``NOT_PLUGINS``.
+    Args:
+        name: The kind: ``backend``. Entry points are in the group ``scaling_harness.<name>s``.
+        base: The class of its plugins.
+        folder: The package with the plugins that ship with the project. A plugin there is a module, or a package whose
+            module ``<name>`` defines it. Modules that plugins share are listed in the package's ``NOT_PLUGINS``.
+        required: Attributes that a plugin must have.
     """
+
+    name: str
+    base: type[PluginT]
+    folder: str
+    required: tuple[str, ...] = ("summary",)
+    files: dict[str, PluginSource] = field(default_factory=dict)
+    """The plugins of this kind in files that the user named, by plugin name; see :func:`add_plugin_file`."""
+
+    @property
+    def attribute(self) -> str:
+        """The name that a plugin's module defines: ``BACKEND``."""
+        return self.name.upper()
+
+    def names(self) -> list[str]:
+        """The names of all plugins of this kind: those of the project first."""
+        return [*self._modules(), *self.files, *self._entry_points()]
+
+    def load(self, name: str) -> PluginT:
+        """The plugin of that name. Raises :class:`UnknownPlugin`, or whatever importing it raises."""
+        if name in self._modules():
+            return self._checked(getattr(importlib.import_module(self._modules()[name]), self.attribute), name)
+        if name in self.files:
+            return self._checked(load_source(self.files[name]), name)
+        if name in self._entry_points():
+            return self._checked(self._entry_points()[name].load(), name)
+        raise UnknownPlugin(self.name, name, self.names())
+
+    def load_all(self) -> tuple[dict[str, PluginT], list[BrokenPlugin]]:
+        """Every plugin that loads, by name, and those that do not with the reason."""
+        usable: dict[str, PluginT] = {}
+        broken: list[BrokenPlugin] = []
+        for name in self.names():
+            try:
+                usable[name] = self.load(name)
+            except Exception as problem:
+                error = str(problem) if isinstance(problem, PluginError) else f"{type(problem).__name__}: {problem}"
+                broken.append(BrokenPlugin(self.name, name, error))
+        return usable, broken
+
+    def source(self, name: str) -> PluginSource | None:
+        """What a node needs to load the plugin; ``None`` for one that ships with the project.
+
+        Raises :class:`UnknownPlugin`.
+        """
+        if name in self._modules():
+            return None
+        if name in self.files:
+            return self.files[name]
+        if name not in self._entry_points():
+            raise UnknownPlugin(self.name, name, self.names())
+        entry = self._entry_points()[name]
+        module = importlib.import_module(entry.module)
+        return PluginSource(
+            kind=self.name,
+            name=name,
+            file=Path(str(module.__file__)).name,
+            digest=module_digest(module),
+            module=entry.module,
+            attribute=entry.attr,
+        )
+
+    def load_from(self, sources: Iterable[PluginSource], name: str) -> PluginT:
+        """The plugin of that name, on a node: the one that travels with the case, else one that is installed."""
+        for source in sources:
+            if (source.kind, source.name) == (self.name, name):
+                return self._checked(load_source(source), name)
+        return self.load(name)
+
+    def _checked(self, plugin: Any, name: str) -> PluginT:
+        if not isinstance(plugin, self.base):
+            raise TypeError(f"{self.attribute} of {self.name} '{name}' is no {self.base.__name__}")
+        missing = [attribute for attribute in self.required if not hasattr(plugin, attribute)]
+        if missing:
+            raise TypeError(f"{type(plugin).__name__} does not define {', '.join(missing)}")
+        return plugin
+
+    def _modules(self) -> dict[str, str]:
+        return _folder_modules(self.folder, self.name)
+
+    def _entry_points(self) -> dict[str, EntryPoint]:
+        installed = _installed_plugins(f"scaling_harness.{self.name}s")
+        return {name: entry for name, entry in installed.items() if name not in self._modules()}
+
+
+@cache
+def _folder_modules(folder: str, kind: str) -> dict[str, str]:
+    """The modules that define a plugin, by plugin name. A hyphen in a name is an underscore in the module's."""
     package = importlib.import_module(folder)
     shared: frozenset[str] = getattr(package, "NOT_PLUGINS", frozenset())
+    separator = getattr(package, "NAME_SEPARATOR", "_")
     return {
-        module.name: f"{folder}.{module.name}{f'.{kind}' if module.ispkg else ''}"
+        module.name.replace("_", separator): f"{folder}.{module.name}{f'.{kind}' if module.ispkg else ''}"
         for module in sorted(pkgutil.iter_modules(package.__path__), key=lambda module: module.name)
         if not module.name.startswith("_") and module.name not in shared
     }
 
 
+@cache
+def _installed_plugins(group: str) -> dict[str, EntryPoint]:
+    return {entry.name: entry for entry in entry_points(group=group)}
+
+
+BACKENDS: PluginKind[Backend] = PluginKind("backend", Backend, "bench.backends", ("name", "summary", "transports"))
+WORKLOADS: PluginKind[Workload] = PluginKind("workload", Workload, "bench.workloads", ("name", "summary"))
+PROBES: PluginKind[ProbePlugin] = PluginKind("probe", ProbePlugin, "bench.telemetry.probes")
+
+
+def add_plugin_file(path: Path, kinds: Sequence[PluginKind[Any]]) -> None:
+    """Make the plugins in a file known to their kinds, for the length of this process.
+
+    Args:
+        path: A Python file that defines ``BACKEND``, ``WORKLOAD``, … What it imports must be installed.
+        kinds: The kinds to look for.
+
+    Raises:
+        PluginError: The file can't be read or imported, defines no plugin, or one whose name is taken.
+    """
+    text = read_plugin_file(path)
+    module = load_text(path.name, text)
+    defined = [kind for kind in kinds if hasattr(module, kind.attribute)]
+    if not defined:
+        attributes = ", ".join(kind.attribute for kind in kinds)
+        raise PluginError(f"plugin {path}: defines none of {attributes}")
+    for kind in defined:
+        plugin = getattr(module, kind.attribute)
+        name = str(getattr(plugin, "name", path.stem))
+        source = PluginSource(
+            kind=kind.name,
+            name=name,
+            file=path.name,
+            digest=text_digest(text),
+            attribute=kind.attribute,
+            text=text,
+        )
+        if kind.files.get(name) == source:
+            continue
+        if name in kind.names():
+            raise PluginError(f"plugin {path}: there is a {kind.name} '{name}' already; choose another name")
+        try:
+            kind._checked(plugin, name)
+        except TypeError as problem:
+            raise PluginError(f"plugin {path}: {describe_problem(problem, path.name)}") from None
+        kind.files[name] = source
+
+
+def sources_of(case: Case) -> tuple[PluginSource, ...]:
+    """The sources of the plugins from outside that a case uses: its backend, its workload, and every probe."""
+    used = [BACKENDS.source(case.backend), WORKLOADS.source(case.workload), *map(PROBES.source, PROBES.names())]
+    return tuple(source for source in used if source is not None)
+
+
+def backend_of(case: Case) -> Backend:
+    """The backend of a case, on any node. Raises :class:`UnknownPlugin` or :class:`PluginError`."""
+    return BACKENDS.load_from(case.plugins, case.backend)
+
+
+def workload_of(case: Case) -> Workload:
+    """The workload of a case, on any node. Raises :class:`UnknownPlugin` or :class:`PluginError`."""
+    return WORKLOADS.load_from(case.plugins, case.workload)
+
+
+def probes_of(case: Case) -> dict[str, ProbePlugin]:
+    """The probes of a case, on any node: those of the project, and those that travel with the case."""
+    names = [*_folder_modules(PROBES.folder, PROBES.name), *(s.name for s in case.plugins if s.kind == PROBES.name)]
+    return {name: PROBES.load_from(case.plugins, name) for name in names}
+
+
 def backend_names() -> list[str]:
-    return list(plugin_modules("bench.backends", "backend"))
+    return BACKENDS.names()
 
 
 def workload_names() -> list[str]:
-    return list(plugin_modules("bench.workloads", "workload"))
+    return WORKLOADS.names()
 
 
-@cache
 def load_backend(name: str) -> Backend:
-    """The backend in ``bench/backends/<name>.py``. Raises :class:`UnknownPlugin`."""
-    if name not in backend_names():
-        raise UnknownPlugin("backend", name, backend_names())
-    plugin: Backend = importlib.import_module(plugin_modules("bench.backends", "backend")[name]).BACKEND
-    _require_attributes(plugin, "name", "summary", "transports", "options")
-    return plugin
+    """The backend of that name. Raises :class:`UnknownPlugin`."""
+    return BACKENDS.load(name)
 
 
-@cache
 def load_workload(name: str) -> Workload:
-    """The workload in ``bench/workloads/<name>.py``. Raises :class:`UnknownPlugin`."""
-    if name not in workload_names():
-        raise UnknownPlugin("workload", name, workload_names())
-    plugin: Workload = importlib.import_module(plugin_modules("bench.workloads", "workload")[name]).WORKLOAD
-    _require_attributes(plugin, "name", "summary", "kind", "options")
-    return plugin
+    """The workload of that name. Raises :class:`UnknownPlugin`."""
+    return WORKLOADS.load(name)
 
 
-def _require_attributes(plugin: object, *attributes: str) -> None:
-    missing = [name for name in attributes if not hasattr(plugin, name)]
-    if missing:
-        raise TypeError(f"{type(plugin).__name__} does not say its {', '.join(missing)}")
-
-
-class Plugins(NamedTuple):
-    """The plugins of a command, loaded once; those that can't be imported with the reason."""
-
-    backends: dict[str, Backend]
-    workloads: dict[str, Workload]
-    broken: list[BrokenPlugin]
-
-
-def load_plugins() -> Plugins:
-    """Every plugin that loads, and those that don't with the reason."""
-    usable_backends: dict[str, Backend] = {}
-    usable_workloads: dict[str, Workload] = {}
-    broken: list[BrokenPlugin] = []
-    for name in backend_names():
-        try:
-            usable_backends[name] = load_backend(name)
-        except Exception as problem:
-            broken.append(BrokenPlugin("backend", name, f"{type(problem).__name__}: {problem}"))
-    for name in workload_names():
-        try:
-            usable_workloads[name] = load_workload(name)
-        except Exception as problem:
-            broken.append(BrokenPlugin("workload", name, f"{type(problem).__name__}: {problem}"))
-    return Plugins(usable_backends, usable_workloads, broken)
+def load_plugins() -> tuple[dict[str, Backend], dict[str, Workload], list[BrokenPlugin]]:
+    """Every backend and workload that loads, and those that do not with the reason."""
+    usable_backends, broken_backends = BACKENDS.load_all()
+    usable_workloads, broken_workloads = WORKLOADS.load_all()
+    return usable_backends, usable_workloads, [*broken_backends, *broken_workloads]

@@ -1,23 +1,131 @@
-"""Which code is this? Ranks of other sources than the harness's would measure something else, or not understand it.
+"""Source code as part of a measurement: the digest of this package, and plugins that travel to the nodes with a case.
 
-python -m bench.plugins.sources
+    python -m bench.plugins.sources
+
+prints the digest of the package. Ranks of another digest would measure something else, or not understand the case.
 """
 
 from __future__ import annotations
 
 import hashlib
+import importlib
+import importlib.abc
+import importlib.util
+import sys
+from functools import cache
 from pathlib import Path
+from types import ModuleType
+
+from bench.core.case import PluginSource
 
 DIGEST_PREFIX = "scaling-sources "
+MAX_PLUGIN_BYTES = 256 * 1024
+"""Of a plugin's file: it is part of every case."""
+
+
+class PluginError(Exception):
+    """A plugin that can't be used. The text is one line that names the plugin and the remedy."""
 
 
 def sources_digest() -> str:
-    """Of every module of this package, by name and content."""
+    """The digest of every module of this package, by name and content."""
     package = Path(__file__).resolve().parents[1]
     sha = hashlib.sha256()
     for path in sorted(package.rglob("*.py")):
         sha.update(f"{path.relative_to(package)}\0".encode() + path.read_bytes() + b"\0")
     return sha.hexdigest()[:16]
+
+
+def text_digest(text: str) -> str:
+    """The digest of a plugin's source text."""
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def read_plugin_file(path: Path) -> str:
+    """The source text of a plugin's file. Raises :class:`PluginError`."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as problem:
+        raise PluginError(f"plugin {path}: cannot be read ({problem})") from None
+    if len(text.encode()) > MAX_PLUGIN_BYTES:
+        raise PluginError(
+            f"plugin {path}: is larger than {MAX_PLUGIN_BYTES // 1024} KiB; install what it needs as a package"
+        )
+    return text
+
+
+class _TextLoader(importlib.abc.ExecutionLoader):
+    """Loads a module from text, so that tracebacks and ``inspect`` find its lines where there is no file."""
+
+    def __init__(self, file: str, text: str) -> None:
+        self.file, self.text = file, text
+
+    def get_filename(self, fullname: str) -> str:
+        return self.file
+
+    def get_source(self, fullname: str) -> str:
+        return self.text
+
+
+@cache
+def load_text(file: str, text: str) -> ModuleType:
+    """The module of a plugin's source text; the same text gives the same module.
+
+    Args:
+        file: The name of its file, for tracebacks.
+        text: Its source.
+
+    Raises:
+        PluginError: The text can't be imported: with the exception, and the line where it was raised.
+    """
+    # Found by this name when functions of the module are pickled.
+    name = f"scaling_plugin_{Path(file).stem}_{text_digest(text)}"
+    spec = importlib.util.spec_from_loader(name, _TextLoader(file, text))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as problem:
+        del sys.modules[name]
+        raise PluginError(f"plugin {file}: {describe_problem(problem, file)}") from problem
+    return module
+
+
+def describe_problem(problem: Exception, file: str) -> str:
+    """``ImportError: no module named 'x' (line 3)``: the exception in one line, with the last line of ``file``."""
+    lines = [problem.lineno] if isinstance(problem, SyntaxError) else []
+    trace = problem.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename == file:
+            lines.append(trace.tb_lineno)
+        trace = trace.tb_next
+    message = problem.msg if isinstance(problem, SyntaxError) else " ".join(str(problem).split())
+    return f"{type(problem).__name__}: {message}{f' (line {lines[-1]})' if lines else ''}"
+
+
+def load_source(source: PluginSource) -> object:
+    """The plugin that a case carries: from its text, or from the package that is installed here.
+
+    Raises :class:`PluginError` where it can't be imported, or is of another source here than on the harness's machine.
+    """
+    if source.text is not None:
+        return getattr(load_text(source.file, source.text), source.attribute)
+    try:
+        module = importlib.import_module(source.module)
+    except Exception as problem:
+        raise PluginError(f"plugin {source.module}: {describe_problem(problem, source.file)}") from problem
+    if module_digest(module) != source.digest:
+        raise PluginError(
+            f"plugin {source.module}: its source differs from the one on the harness's machine; install the same version"
+        )
+    return getattr(module, source.attribute)
+
+
+def module_digest(module: ModuleType) -> str:
+    """The digest of the file of an installed module."""
+    return text_digest(Path(str(module.__file__)).read_text(encoding="utf-8"))
 
 
 if __name__ == "__main__":
