@@ -6,6 +6,7 @@ import importlib.metadata
 import importlib.util
 import os
 import platform
+from collections.abc import Iterable
 from pathlib import Path
 
 import psutil
@@ -28,13 +29,17 @@ PACKAGES = (
 """The distributions whose versions are part of the facts."""
 
 
-def read_node_facts(node: int) -> NodeFacts:
-    """The facts of this machine as node number ``node`` of a trial."""
-    return NodeFacts(node=node, **read_machine_facts().model_dump())
+def read_node_facts(node: int, packages: Iterable[str] = ()) -> NodeFacts:
+    """The facts of this machine as node number ``node`` of a trial; ``packages``: see :func:`read_machine_facts`."""
+    return NodeFacts(node=node, **read_machine_facts(packages).model_dump())
 
 
-def read_machine_facts() -> MachineFacts:
-    """The facts of this machine."""
+def read_machine_facts(packages: Iterable[str] = ()) -> MachineFacts:
+    """The facts of this machine.
+
+    Args:
+        packages: Distributions whose versions are part of the facts, beside :data:`PACKAGES`.
+    """
     return MachineFacts(
         host=platform.node(),
         system=f"{platform.system()} {platform.release()}",
@@ -43,13 +48,13 @@ def read_machine_facts() -> MachineFacts:
         memory_bytes=psutil.virtual_memory().total,
         gpus=read_gpus(),
         python=platform.python_version(),
-        packages=read_versions(),
+        packages=read_versions((*PACKAGES, *packages)),
     )
 
 
-def read_versions() -> dict[str, str]:
-    """The versions of those of :data:`PACKAGES` that are installed."""
-    return {name: version for name in PACKAGES if (version := installed_version(name))}
+def read_versions(packages: Iterable[str]) -> dict[str, str]:
+    """The versions of those of the distributions that are installed."""
+    return {name: version for name in packages if (version := installed_version(name))}
 
 
 def read_gpus() -> tuple[str, ...]:

@@ -15,6 +15,7 @@ import os
 import sys
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -160,7 +161,7 @@ def with_local_data(case: Case) -> Case:
     """
     if case.data is None or Path(case.data.path).exists():
         return case
-    prepared = registry.load_workload(case.workload).prepare(case)
+    prepared = registry.workload_of(case).prepare(case)
     if prepared is None or prepared.digest != case.data.digest:
         raise DataProblem(
             f"{case.data.name} is other data here than on the harness's machine; copy it to "
@@ -209,7 +210,7 @@ def run(case: Case, env: Mapping[str, str], options: AgentOptions, control: Node
     except Exception as error:
         traceback.print_exc()
         problem = traceback.format_exception_only(error)[-1].strip()
-    report = NodeReport(facts=read_node_facts(node), exit_report=exit_report, problem=problem)
+    report = NodeReport(facts=read_node_facts(node, _packages_of(case)), exit_report=exit_report, problem=problem)
     write_model(options.out, report.file, report)
     return 0 if exit_report is not None and exit_report.succeeded else 1
 
@@ -220,7 +221,7 @@ def _run_processes(case: Case, layout: NodeLayout, options: AgentOptions, contro
     case_file.write_text(case.model_dump_json())
     if options.case_file is not None:
         print(READY_LINE, flush=True)
-    backend = registry.load_backend(case.backend)
+    backend = registry.backend_of(case)
     roles = required_roles(case, backend, services_provided=options.services_provided)
     agent = NodeAgent(case, roles, layout, options.out, case_file, options.ranks)
     # Ranks that another program starts import by themselves what they need.
@@ -230,6 +231,13 @@ def _run_processes(case: Case, layout: NodeLayout, options: AgentOptions, contro
         return agent.watch(case.timeout_s + (FOLLOWER_GRACE_S if node else 0), control)
     finally:
         case_file.unlink(missing_ok=True)
+
+
+def _packages_of(case: Case) -> tuple[str, ...]:
+    """The distributions of the case's backend; none where it can't be loaded, which is reported elsewhere."""
+    with suppress(Exception):
+        return registry.backend_of(case).packages
+    return ()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

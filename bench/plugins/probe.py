@@ -1,7 +1,7 @@
 """The contract of a probe: what can be read on a node while ranks work there.
 
-A probe is one file that defines ``PROBE``, a :class:`ProbePlugin`. Nothing in an opened probe raises: what can't be read
-is a reading of ``None`` with its reason, and the sweep goes on.
+A probe is one file that defines ``PROBE``, a :class:`ProbePlugin`. Nothing in an opened probe raises: what can't be
+read is a reading of ``None`` with its reason, and the sweep goes on.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from bench.core.case import Case, PluginSource
 from bench.plugins.backend import Backend
@@ -62,7 +62,7 @@ class PluginKind(Generic[PluginT]):
     """
 
     name: str
-    base: type[PluginT]
+    base: type[Any]
     folder: str
     required: tuple[str, ...] = ("summary",)
     files: dict[str, PluginSource] = field(default_factory=dict)
@@ -134,7 +134,8 @@ class PluginKind(Generic[PluginT]):
         missing = [attribute for attribute in self.required if not hasattr(plugin, attribute)]
         if missing:
             raise TypeError(f"{type(plugin).__name__} does not define {', '.join(missing)}")
-        return plugin
+        checked: PluginT = plugin
+        return checked
 
     def _modules(self) -> dict[str, str]:
         return _folder_modules(self.folder, self.name)
@@ -245,8 +246,16 @@ def load_workload(name: str) -> Workload:
     return WORKLOADS.load(name)
 
 
-def load_plugins() -> tuple[dict[str, Backend], dict[str, Workload], list[BrokenPlugin]]:
+class Plugins(NamedTuple):
+    """The backends and workloads of a command, loaded once; those that can't be imported with the reason."""
+
+    backends: dict[str, Backend]
+    workloads: dict[str, Workload]
+    broken: list[BrokenPlugin]
+
+
+def load_plugins() -> Plugins:
     """Every backend and workload that loads, and those that do not with the reason."""
     usable_backends, broken_backends = BACKENDS.load_all()
     usable_workloads, broken_workloads = WORKLOADS.load_all()
-    return usable_backends, usable_workloads, [*broken_backends, *broken_workloads]
+    return Plugins(usable_backends, usable_workloads, [*broken_backends, *broken_workloads])

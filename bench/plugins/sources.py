@@ -118,7 +118,7 @@ def load_source(source: PluginSource) -> object:
         raise PluginError(f"plugin {source.module}: {describe_problem(problem, source.file)}") from problem
     if module_digest(module) != source.digest:
         raise PluginError(
-            f"plugin {source.module}: its source differs from the one on the harness's machine; install the same version"
+            f"plugin {source.module}: its source differs from that on the harness's machine; install the same version"
         )
     return getattr(module, source.attribute)
 

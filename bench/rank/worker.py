@@ -47,7 +47,7 @@ def measure_rank(case: Case, me: RankInfo, out: Path, on_failure: Callable[[Rank
     import torch
 
     torch.set_num_threads(case.threads)
-    backend, workload = registry.load_backend(case.backend), registry.load_workload(case.workload)
+    backend, workload = registry.backend_of(case), registry.workload_of(case)
     if case.device == "cuda":
         # TensorFloat-32 would make results depend on how a batch is cut, beyond what float32 rounding explains.
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
@@ -112,7 +112,7 @@ def run(case: Case, role: str, out: Path) -> int:
         if role == sampler.ROLE.name:
             sampler.run(case, out)
             return 0
-        role_main = registry.load_backend(case.backend).role(role)
+        role_main = registry.backend_of(case).role(role)
         if role_main is None:
             raise LookupError(f"backend {case.backend} has no role '{role}'")
         role_main(case, me, out)

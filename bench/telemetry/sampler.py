@@ -21,10 +21,8 @@ from typing import Protocol, TextIO
 from bench.core.case import Case, Role
 from bench.core.frozen_model import FrozenModel
 from bench.core.telemetry import Header, ProcessCheck, Tick
-from bench.host.resources import usable_cores
+from bench.plugins import registry
 from bench.plugins.probe import Probe
-from bench.telemetry.probes.host import HostProbe
-from bench.telemetry.probes.nvml.probe import GpuProbe
 from bench.telemetry.probes.replay import ReplayProbe
 
 INTERVAL_S = 0.2
@@ -68,13 +66,11 @@ def run(case: Case, out: Path) -> None:
 
 
 def choose_probes(case: Case) -> list[Probe]:
-    """What to sample for a case: the host; GPUs where the ranks compute on them, or always; or a recorded file."""
+    """The opened probes that the case needs: all that there are, or the recording that replaces them."""
     if case.telemetry.startswith(REPLAY_PREFIX):
         return [ReplayProbe(Path(case.telemetry.removeprefix(REPLAY_PREFIX)))]
-    probes: list[Probe] = [HostProbe(usable_cores(), in_network_hub=case.net is not None)]
-    if case.device == "cuda" or case.telemetry == "always":
-        probes.append(GpuProbe())
-    return probes
+    opened = [plugin.open(case) for plugin in registry.probes_of(case).values()]
+    return [probe for probe in opened if probe is not None]
 
 
 def sample(

@@ -98,7 +98,7 @@ class TreeRunner:
         self._warm_up()
         parsed_case = _module("case").Case.model_validate(case)
         trial = _module("runner").run_trial(
-            parsed_case, number, self.site, _backend(parsed_case.backend), Path(folder), environment
+            parsed_case, number, self.site, _backend_of(parsed_case), Path(folder), environment
         )
         return {"trial": trial.model_dump_json()}
 
@@ -113,6 +113,12 @@ class TreeRunner:
                 modules += _backend(name).preload
         self.site.warm(tuple(dict.fromkeys(modules)))
         self.warm = True
+
+
+def _backend_of(case: Any) -> Any:
+    """A case carries its plugins; a tree from before 2026-11-27 knows none."""
+    registry = _module("registry")
+    return registry.backend_of(case) if hasattr(registry, "backend_of") else registry.load_backend(case.backend)
 
 
 def _backend(name: str) -> Any:

@@ -9,6 +9,7 @@ import typer
 
 from harness.cli.output import (
     JsonOption,
+    PluginOption,
     StoreOption,
     VerbosityOption,
     check_writable,
@@ -116,6 +117,7 @@ def check(
     junit: JunitOption = None,
     markdown: MarkdownOption = None,
     html: HtmlOption = None,
+    plugins: PluginOption = None,
     as_json: JsonOption = False,
     verbosity: VerbosityOption = None,
 ) -> int:
@@ -124,6 +126,9 @@ def check(
     Nights are screened; suspects are confirmed by interleaved pairs, or left open. A verdict quotes the false-alarm
     rate that was measured for the rule.
     """
+    from harness.sweep.plugins import use_plugin_files
+
+    use_plugin_files(plugins or ())
     if accept is not None or because is not None:
         return _accept(store, accept, because, suite, as_json=as_json)
     if calibrate:

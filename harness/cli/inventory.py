@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness.cli.output import JsonOption, VerbosityOption, print_json, stdout_console
+from harness.cli.output import JsonOption, PluginOption, VerbosityOption, print_json, stdout_console
 from harness.errors import EXIT_OK
 from reports.formats.documents import versioned
 
@@ -12,18 +12,20 @@ EXAMPLES = {
 }
 
 
-def list_all(as_json: JsonOption = False, verbosity: VerbosityOption = None) -> int:
+def list_all(plugins: PluginOption = None, as_json: JsonOption = False, verbosity: VerbosityOption = None) -> int:
     """List backends, workloads, suites and sites with their options.
 
     Options are shown by their full names, as `--set` takes them.
     """
     from harness.setup import inventory
+    from harness.sweep.plugins import use_plugin_files
 
-    plugins = inventory.list_plugins()
+    use_plugin_files(plugins or ())
+    found = inventory.list_plugins()
     if as_json:
-        print_json(versioned("list", plugins))
+        print_json(versioned("list", found))
     else:
-        inventory.print_plugins(plugins, stdout_console())
+        inventory.print_plugins(found, stdout_console())
     return EXIT_OK
 
 

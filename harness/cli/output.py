@@ -77,6 +77,12 @@ VerbosityOption = Annotated[
 ]
 
 
+PluginOption = Annotated[
+    list[str] | None,
+    typer.Option("--plugin", metavar="FILE", help="A file with a backend, workload, … of your own; may be repeated."),
+]
+
+
 class CommandOutput(Protocol):
     """The result of a command, for people and for programs."""
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.output import JsonOption, StoreOption, VerbosityOption, print_output, stderr_console
+from harness.cli.output import JsonOption, PluginOption, StoreOption, VerbosityOption, print_output, stderr_console
 from harness.errors import EXIT_OK
 from harness.store import DEFAULT_STORE
 from reports.formats.exports import format_names
@@ -45,11 +45,14 @@ def export(
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="The file to write; default: text to standard output.")
     ] = None,
+    plugins: PluginOption = None,
     verbosity: VerbosityOption = None,
 ) -> int:
     """Write stored trials as CSV, Parquet, pytest-benchmark JSON or Extra-P JSON Lines."""
     from harness.publish import export
+    from harness.sweep.plugins import use_plugin_files
 
+    use_plugin_files(plugins or ())
     export.export(sweeps or [], store, format_name, out, stderr_console())
     return EXIT_OK
 
@@ -63,6 +66,10 @@ def ingest(
         str | None,
         typer.Option(metavar="LABEL", help="The night that the runs belong to; default: each file's day (UTC)."),
     ] = None,
+    importer: Annotated[
+        str, typer.Option("--from", metavar="NAME", help="The importer that reads the files (see `list`).")
+    ] = "pytest-benchmark",
+    plugins: PluginOption = None,
     as_json: JsonOption = False,
     verbosity: VerbosityOption = None,
 ) -> int:
@@ -70,9 +77,11 @@ def ingest(
 
     They become series that `check` judges like those of sweeps.
     """
-    from harness.importers import pytest_benchmark
+    from harness.importers.ingest import ingest
+    from harness.sweep.plugins import use_plugin_files
 
-    return print_output(pytest_benchmark.ingest(files, store, night), as_json=as_json)
+    use_plugin_files(plugins or ())
+    return print_output(ingest(files, store, night, importer), as_json=as_json)
 
 
 def merge(

@@ -10,6 +10,7 @@ import typer
 
 from harness.cli.output import (
     JsonOption,
+    PluginOption,
     StoreOption,
     VerbosityOption,
     command_line,
@@ -39,6 +40,7 @@ EXAMPLES = {
         "`python -m harness sweep --inject kill:rank=1,step=5` — in the window's 5th step; step=0: before it joins\n\n"
         "`python -m harness sweep emulated --net 100mbit,1gbit,unshaped` — the cost of a slower network\n\n"
         "`python -m harness sweep --site slurm --nodes 1,2,4 --ranks-per-node 2 --set site.slurm.partition=batch`\n\n"
+        "`python -m harness sweep --plugin my_model.py --workloads my_model` — a workload of your own\n\n"
         "`python -m harness sweep scaling --dry-run`\n\n`python -m harness sweep --resume`"
     )
 }
@@ -90,6 +92,7 @@ def sweep(
     timeout: Annotated[float | None, typer.Option(metavar="SECONDS", help="Longest time of one trial.")] = None,
     device: Annotated[str | None, typer.Option(metavar="auto|cpu|cuda", help="The device of the ranks.")] = None,
     settings: SetOption = None,
+    plugins: PluginOption = None,
     precision: Annotated[
         str | None, typer.Option(metavar="2%", help="Repeat rounds until each throughput is known this well.")
     ] = None,
@@ -140,9 +143,9 @@ def sweep(
         telemetry=telemetry,
         fault=None if inject is None else parse_fault(inject),
     )
-    request = SuiteRequest(suite, overrides, settings or ())
+    request = SuiteRequest(suite, overrides, settings or (), plugins or ())
     if resume and not dry_run:
-        named = request if overrides or settings or suite != DEFAULT_SUITE else None
+        named = request if overrides or settings or plugins or suite != DEFAULT_SUITE else None
         return _resume(named, site, store, report, as_json=as_json)
     planned = plan_sweep(request, site or DEFAULT_SITE)
     if dry_run:

@@ -1,1 +1,35 @@
-"""Other tools' files into series."""
+"""Other tools' files as series. An importer for ``ingest`` is one file that defines ``IMPORTER``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench.plugins.registry import PluginKind
+
+if TYPE_CHECKING:
+    from harness.store.ledger import IngestedRun
+
+NOT_PLUGINS = frozenset({"csv_rows", "csv_table", "ingest", "night_csv", "throughput_csv"})
+"""Modules here that read files for other commands, or that importers share."""
+NAME_SEPARATOR = "-"
+"""An importer's name has a hyphen for each underscore of its file's."""
+
+
+@dataclass(frozen=True)
+class Importer:
+    """Reads a tool's files into runs of benchmarks.
+
+    Args:
+        summary: Whose files it reads.
+        read: ``read(path, night)`` returns the runs in a file. ``night`` is the label of their night; ``None`` stands
+            for the day of the file (UTC). Raises :class:`harness.errors.UsageError` with the file and the remedy.
+    """
+
+    summary: str
+    read: Callable[[Path, str | None], Sequence[IngestedRun]]
+
+
+IMPORTERS: PluginKind[Importer] = PluginKind("importer", Importer, __name__, ("summary", "read"))

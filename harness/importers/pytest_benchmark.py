@@ -1,4 +1,4 @@
-"""``ingest``: store the benchmarks of pytest-benchmark's JSON files; checks judge them beside the sweeps.
+"""Reads pytest-benchmark's JSON files as runs of benchmarks.
 
 A file is one run (a fresh process) of each of its benchmarks. The rounds in it are not independent samples. In our own
 exports, which name the rounds, each round is the median of a run.
@@ -11,20 +11,18 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from contextlib import closing
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from rich.console import Console
 
 from harness.errors import UsageError
-from harness.store.ledger import IngestedRun, Ledger
-from harness.store.opening import open_store
-from reports.formats.documents import versioned
+from harness.importers import Importer
 from reports.formats.exports.pytest_benchmark import MACHINE_FIELDS, RUN_NAMES
+
+if TYPE_CHECKING:
+    from harness.store.ledger import IngestedRun
 
 REMEDY = "write it again with `pytest --benchmark-json FILE`"
 MEDIAN_ONLY = " (median only)"
@@ -67,65 +65,6 @@ class _File(_Section):
     moment: datetime = Field(alias="datetime")
 
 
-@dataclass(frozen=True)
-class IngestResult:
-    """What was ingested."""
-
-    nights: dict[str, dict[str, int]]
-    """By night: number of ``benchmarks`` in the files, of runs ``added``, and of runs ``known`` before."""
-    notes: tuple[str, ...]
-
-    def as_json(self) -> dict[str, Any]:
-        return versioned("ingest", {"nights": self.nights, "notes": list(self.notes)})
-
-    def print(self, console: Console) -> None:
-        for night, counts in self.nights.items():
-            known = f", {counts['known']} known before" if counts["known"] else ""
-            line = f"{night}: {counts['benchmarks']} benchmarks, {counts['added']} runs added{known}"
-            console.print(line, markup=False, highlight=False, soft_wrap=True)
-        for note in self.notes:
-            console.print(f"note: {note}", style="yellow", markup=False, highlight=False, soft_wrap=True)
-
-
-def ingest(files: Sequence[Path], store_url: str, night: str | None) -> IngestResult:
-    """Store the runs of all files, or of none. ``night``: their label; default: the day of each file (UTC).
-
-    Raises :class:`UsageError` before anything is written.
-    """
-    if night is not None and not night.strip():
-        raise UsageError("--night: is empty; name the night, or leave --night out")
-    read = {path: read_pytest_benchmark(path, night) for path in dict.fromkeys(files)}
-    runs = [run for some in read.values() for run in some]
-    with closing(open_store(store_url, create=True)) as store:
-        return _store_runs(store.ledger, runs)
-
-
-def _store_runs(ledger: Ledger, runs: Sequence[IngestedRun]) -> IngestResult:
-    nights: dict[str, dict[str, int]] = {}
-    for night in dict.fromkeys(run.night for run in runs):
-        night_runs = [run for run in runs if run.night == night]
-        added = sum(map(ledger.add_run, night_runs))
-        names = len({run.benchmark for run in night_runs})
-        nights[night] = {"benchmarks": names, "added": added, "known": len(night_runs) - added}
-    return IngestResult(nights, (*_median_only_notes(runs), *_mixed_commit_notes(ledger.runs(list(nights)))))
-
-
-def _median_only_notes(runs: Iterable[IngestedRun]) -> list[str]:
-    median_only = dict.fromkeys(run.source for run in runs if run.source.endswith(MEDIAN_ONLY))
-    return [f"{source}: its rounds were not saved" for source in median_only]
-
-
-def _mixed_commit_notes(runs: Iterable[IngestedRun]) -> list[str]:
-    commits: dict[str, set[str]] = {}
-    for run in runs:
-        commits.setdefault(run.night, set()).add(run.commit or "no commit")
-    return [
-        f"night {night} holds runs of {len(ids)} commits ({', '.join(sorted(ids))}): separate them by --night"
-        for night, ids in commits.items()
-        if len(ids) > 1
-    ]
-
-
 def read_pytest_benchmark(path: Path, night: str | None = None) -> tuple[IngestedRun, ...]:
     """Read the runs in a file. ``night``: their label; default: the file's day (UTC). Raises :class:`UsageError`."""
     try:
@@ -143,6 +82,9 @@ def read_pytest_benchmark(path: Path, night: str | None = None) -> tuple[Ingeste
 
 
 def _runs_of(path: Path, file: _File, digest: str, night: str | None) -> Iterable[IngestedRun]:
+    # The ledger loads SQLAlchemy, which listing importers does not need.
+    from harness.store.ledger import IngestedRun
+
     # Older versions wrote UTC without a time zone.
     moment = file.moment if file.moment.tzinfo else file.moment.replace(tzinfo=UTC)
     at = moment.astimezone(UTC)
@@ -202,3 +144,6 @@ def _first_error(problem: ValidationError) -> str:
         return f"is no JSON of pytest-benchmark ({first['msg']})"
     is_now = f", not {first['input']}" if isinstance(first["input"], float | int | str) else ""
     return f"{where}: {first['msg']}{is_now}"
+
+
+IMPORTER = Importer("pytest-benchmark's JSON", read_pytest_benchmark)

@@ -11,6 +11,7 @@ from bench.core.machine import MachineFacts
 from bench.host.installation import torch_cuda_version
 from bench.host.machine import read_gpus, read_machine_facts
 from bench.host.resources import usable_core_count
+from bench.plugins.registry import BACKENDS
 from harness.planning.placements import Machine
 
 MACHINE_VARIABLE = "SCALING_MACHINE"
@@ -41,9 +42,11 @@ class Environment(MachineFacts):
 
 
 def read_environment() -> Environment:
-    """The environment of this process."""
+    """This machine, the versions of the packages that backends name, and the commit of this code."""
     commit, changed = _read_git()
-    facts = read_machine_facts().model_dump()
+    backends = BACKENDS.load_all()[0].values()
+    packages = sorted({package for backend in backends for package in backend.packages})
+    facts = read_machine_facts(packages).model_dump()
     return Environment(
         **facts
         | {"host": os.environ.get(MACHINE_VARIABLE) or facts["host"], "commit": commit, "changed_files": changed}

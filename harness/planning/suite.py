@@ -70,6 +70,8 @@ class Suite(FiniteModel):
     )
     fault: Fault | None = None
     """Injected into every case that has such a rank."""
+    plugins: tuple[str, ...] = ()
+    """Files with plugins (``--plugin``), as absolute paths; in a suite's file they are relative to its folder."""
     options: Axes = Field(default={})
     """By the plugin's name, full or short as it was written; :func:`resolve_options` gives full names."""
 
@@ -126,7 +128,9 @@ class SuiteFile:
         content.setdefault("name", self.path.stem)
         content["options"] = self._axes()
         try:
-            return Suite.model_validate(content)
+            suite = Suite.model_validate(content)
+            plugins = tuple(str((self.path.parent / file).resolve()) for file in suite.plugins)
+            return suite.model_copy(update={"plugins": plugins})
         except ValidationError as problem:
             raise UsageError(
                 explain_invalid_suite(problem, lambda location: f"{self.path}:{find_toml_line(self.text, location)}")

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from bench.plugins.backend import Options
-from bench.plugins.registry import load_plugins
+from bench.plugins.registry import PROBES, load_plugins
+from harness.importers import IMPORTERS
 from harness.planning.suite import read_suite, suite_names
 from harness.sites.base.registry import find_site, site_names
+from reports.formats.exports import FORMATS
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -16,6 +18,11 @@ if TYPE_CHECKING:
 def list_plugins() -> dict[str, Any]:
     """All plugins as plain data; a broken one with its error."""
     backends, workloads, broken = load_plugins()
+    others = {}
+    for kind in (PROBES, FORMATS, IMPORTERS):
+        plugins, problems = kind.load_all()
+        others[kind] = [{"name": name, "summary": plugin.summary} for name, plugin in plugins.items()]
+        broken += problems
     return {
         "backends": [
             {
@@ -40,6 +47,7 @@ def list_plugins() -> dict[str, Any]:
             }
             for name, site in ((name, find_site(name)) for name in site_names())
         ],
+        **{f"{kind.name}s": summaries for kind, summaries in others.items()},
         "broken": [{"kind": found.kind, "name": found.name, "error": found.error} for found in broken],
     }
 
@@ -57,7 +65,7 @@ def print_plugins(inventory: dict[str, Any], console: Console) -> None:
     def print_line(line: str, style: str | None = None) -> None:
         console.print(line, style=style, markup=False, highlight=False, soft_wrap=True)
 
-    for kind in ("backends", "workloads", "suites", "sites"):
+    for kind in ("backends", "workloads", "suites", "sites", "probes", "formats", "importers"):
         print_line(kind, "bold")
         for plugin in inventory[kind]:
             scope = f"{kind.removesuffix('s')}.{plugin['name']}"

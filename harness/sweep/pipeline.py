@@ -24,7 +24,15 @@ from harness.store.opening import check_store, mask_password, open_store, store_
 from harness.store.store import Store, SweepInfo
 from harness.sweep import report
 from harness.sweep.json_document import as_json
-from harness.sweep.plan import PlannedSweep, SuiteRequest, choose_site, full_names, load_suite
+from harness.sweep.plan import (
+    PlannedSweep,
+    SuiteRequest,
+    choose_site,
+    full_names,
+    load_request_plugins,
+    load_suite,
+)
+from harness.sweep.plugins import use_plugin_files, with_sources
 from harness.sweep.progress import SweepProgress
 from harness.sweep.runner import new_sweep_id, preload_modules, run_sweep
 from reports.analysis import formatting
@@ -117,14 +125,15 @@ def resume(
     Raises:
         UsageError: There is no such sweep, or it was another one, on another site or machine, or over other data.
     """
-    plugins = load_plugins()
-    suite = None if request is None else load_suite(request, plugins)
+    suite = None if request is None else load_suite(request, load_request_plugins(request))
     store = open_store(store_url, create=False, upgrade=True)
     name = store.unfinished()
     if name is None:
         raise UsageError(f"--resume: store {mask_password(store_url)} holds no unfinished sweep; leave --resume out")
     check_store(store_url)
     info = store.sweep(name)
+    use_plugin_files(info.suite.plugins)
+    plugins = load_plugins()
     stored_suite = full_names(info.suite, plugins)
     place = next((case.site for case in info.plan.cases), DEFAULT_SITE)
     if (suite is not None and suite != stored_suite) or site_name not in (None, place):
@@ -132,6 +141,8 @@ def resume(
             f"--resume: sweep {name} was started by `{info.command}`; repeat that with --resume, or --resume alone"
         )
     _check_same_environment(info)
+    if with_sources(info.plan) != info.plan:
+        raise UsageError(f"--resume: a plugin of sweep {name} has changed since; start a new one")
     site = choose_site(place, stored_suite)
     site.reserve(info.plan.cases)
     site.warm(preload_modules(info.plan, plugins.backends))

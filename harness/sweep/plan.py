@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from bench.plugins.registry import Plugins, load_plugins
@@ -15,6 +16,7 @@ from harness.planning.plan import Plan, make_plan
 from harness.planning.suite import Suite, SuiteFile, apply_flags
 from harness.sites.base.contract import DEFAULT_SITE, Site
 from harness.sites.base.registry import find_site, site_names
+from harness.sweep.plugins import use_plugin_files, with_sources
 from reports.analysis import case_titles
 from reports.formats.documents import versioned
 
@@ -29,11 +31,13 @@ class SuiteRequest:
         name: A suite's name or a TOML file.
         overrides: Values of flags by the name of the suite's field.
         settings: The values of ``--set``.
+        plugins: The files of ``--plugin``, beside those of the suite.
     """
 
     name: str
     overrides: Mapping[str, Any] = field(default_factory=dict)
     settings: Sequence[str] = ()
+    plugins: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -87,14 +91,21 @@ def plan_sweep(request: SuiteRequest, site_name: str = DEFAULT_SITE) -> PlannedS
     Raises:
         UsageError: A name, an option or a number is wrong; with file and line where the suite's file holds it.
     """
-    plugins = load_plugins()
+    plugins = load_request_plugins(request)
     suite = load_suite(request, plugins)
     _report_broken_plugins(suite, plugins)
     with _located(request):
         site = choose_site(site_name, suite)
         site.survey()
         plan = make_plan(suite, site.machine(), plugins.backends, plugins.workloads, site)
-    return PlannedSweep(suite, site, plan, plugins)
+    return PlannedSweep(suite, site, with_sources(plan), plugins)
+
+
+def load_request_plugins(request: SuiteRequest) -> Plugins:
+    """All plugins, those of the files that the suite and the flags name included. Raises :class:`UsageError`."""
+    with _located(request):
+        use_plugin_files([*SuiteFile(request.name).read().plugins, *request.plugins])
+    return load_plugins()
 
 
 def load_suite(request: SuiteRequest, plugins: Plugins) -> Suite:
@@ -102,6 +113,8 @@ def load_suite(request: SuiteRequest, plugins: Plugins) -> Suite:
     settings = parse_settings(request.settings)
     with _located(request):
         suite = full_names(SuiteFile(request.name).read(), plugins)
+    files = (*suite.plugins, *(str(Path(file).resolve()) for file in request.plugins))
+    suite = suite.model_copy(update={"plugins": tuple(dict.fromkeys(files))})
     return apply_flags(suite, dict(request.overrides), resolve_options(settings, _known_options(settings, plugins)))
 
 

@@ -24,8 +24,8 @@ Direction = Literal["faster", "slower", "unclear", "unknown"]
 
 
 def comparison_key(case: Case) -> str:
-    """The case and the data it read: stand-in data is never compared with the real data."""
-    return f"{case.key} {case.data.digest if case.data else ''}"
+    """The case, the data that it read, and the source of its plugins: cases that differ in any are not compared."""
+    return " ".join([case.key, case.data.digest if case.data else "", *(plugin.digest for plugin in case.plugins)])
 
 
 def direction(ratio: Estimate | None) -> Direction:
@@ -90,7 +90,8 @@ def _pairs(before: Sequence[Cell], after: Sequence[Cell], key: Callable[[Cell], 
 
 
 def _without_backend(cell: Cell) -> str:
-    plain = {"backend": "any", "transport": "any", "backend_options": {}}
+    plugins = tuple(plugin for plugin in cell.case.plugins if plugin.kind != "backend")
+    plain = {"backend": "any", "transport": "any", "backend_options": {}, "plugins": plugins}
     return comparison_key(cell.case.model_copy(update=plain))
 
 

@@ -109,7 +109,8 @@ def stored_measures(trial: Trial) -> dict[str, float]:
 def settings_of(case: Case) -> dict[str, str]:
     """The settings beside the case's key that must match before the numbers of two nights are compared, by name."""
     settings = {name: str(value) for name, value in case.model_dump(include=COMPARED_SETTINGS).items()}
-    return settings | {"data": f"{case.data.name} {case.data.digest}" if case.data else "none"}
+    settings |= {"data": f"{case.data.name} {case.data.digest}" if case.data else "none"}
+    return settings | {f"{plugin.kind} {plugin.name}": f"source {plugin.digest}" for plugin in case.plugins}
 
 
 def overhead_of(trials: Sequence[Trial]) -> Estimate | None:

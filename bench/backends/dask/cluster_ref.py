@@ -12,7 +12,7 @@ from typing import Any
 from bench.core.case import Case
 from bench.core.frozen_model import FrozenModel
 from bench.core.rank_info import RankInfo
-from bench.plugins.registry import load_workload
+from bench.plugins.registry import workload_of
 
 CLUSTER_REF_VARIABLE = "SCALING_DASK"
 
@@ -89,7 +89,7 @@ def open_dask_context(case: Case, me: RankInfo) -> Iterator[DaskContext]:
         yield DaskContext()
         return
     settings = {"workers": "kept by the cluster"} if case.transport == "tasks" else {}
-    if me.rank or load_workload(case.workload).kind != "array":
+    if me.rank or workload_of(case).kind != "array":
         yield DaskContext(trial=cluster_ref.trial, settings=settings)
         return
     from distributed import Client

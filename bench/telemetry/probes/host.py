@@ -12,8 +12,10 @@ from typing import Any, NamedTuple
 
 import psutil
 
+from bench.core.case import Case
 from bench.core.telemetry import HOST, Device, Sample
-from bench.plugins.probe import Probe
+from bench.host.resources import usable_cores
+from bench.plugins.probe import Probe, ProbePlugin
 
 POWERCAP_FOLDER = Path("/sys/class/powercap")
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
@@ -175,3 +177,11 @@ class RaplEnergy:
         except (OSError, ValueError) as problem:
             return _unavailable("cpu_energy_j", f"RAPL's counters can't be read: {problem}")
         return Sample(HOST, "cpu_energy_j", self.total_uj / 1e6)
+
+
+def open_probe(case: Case) -> HostProbe:
+    """The host is sampled for every case."""
+    return HostProbe(usable_cores(), in_network_hub=case.net is not None)
+
+
+PROBE = ProbePlugin("cores, network, memory and energy of the host", open_probe)

@@ -1,27 +1,26 @@
-"""Finds sites by name, each in a folder of its own."""
+"""Finds sites: in their folder, in files that the user names, and in installed packages."""
 
 from __future__ import annotations
 
-import importlib
-
-from bench.plugins.registry import plugin_modules
+from bench.plugins.registry import PluginKind, UnknownPlugin
 from harness.errors import UsageError, suggest_name
 from harness.sites.base.contract import Site
+
+SITES: PluginKind[Site] = PluginKind("site", Site, "harness.sites", ("name", "summary"))
 
 
 def site_names() -> list[str]:
     """The names of all sites."""
-    return list(plugin_modules("harness.sites", "site"))
+    return SITES.names()
 
 
 def find_site(name: str) -> Site:
-    """The site in ``harness/sites/<name>/site.py``.
+    """The site of that name.
 
     Raises:
-        UsageError: If there is none of this name.
+        UsageError: There is none.
     """
-    modules = plugin_modules("harness.sites", "site")
-    if name not in modules:
-        raise UsageError(f"unknown site '{name}'{suggest_name(name, list(modules))}")
-    site: Site = importlib.import_module(modules[name]).SITE
-    return site
+    try:
+        return SITES.load(name)
+    except UnknownPlugin as problem:
+        raise UsageError(f"unknown site '{name}'{suggest_name(name, problem.known)}") from None

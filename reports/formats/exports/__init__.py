@@ -1,12 +1,11 @@
-"""Stored trials in other tools' formats: a format is a module of this package with a ``FORMAT``."""
+"""Stored trials in other tools' formats. A format is one file that defines ``FORMAT``."""
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from bench.plugins.registry import PluginKind
 from reports.formats.trial_rows import SweepTable
 
 
@@ -34,12 +33,16 @@ class Format:
     """Whether it may be written to standard output."""
 
 
+NAME_SEPARATOR = "-"
+"""A format's name has a hyphen for each underscore of its file's."""
+FORMATS: PluginKind[Format] = PluginKind("format", Format, __name__, ("summary", "suffixes", "render"))
+
+
 def format_names() -> list[str]:
-    """The names of all formats, with a hyphen for each underscore of the module."""
-    return sorted(module.name.replace("_", "-") for module in pkgutil.iter_modules(__path__))
+    """The names of all formats."""
+    return sorted(FORMATS.names())
 
 
 def load_format(name: str) -> Format:
-    """The format of a name, from ``reports/formats/exports/<name>.py`` with an underscore for each hyphen."""
-    export_format: Format = importlib.import_module(f"{__name__}.{name.replace('-', '_')}").FORMAT
-    return export_format
+    """The format of that name. Raises :class:`bench.plugins.registry.UnknownPlugin`."""
+    return FORMATS.load(name)

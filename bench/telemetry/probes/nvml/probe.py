@@ -11,8 +11,9 @@ from typing import Any
 
 import psutil
 
+from bench.core.case import Case
 from bench.core.telemetry import Device, GpuProcess, Sample
-from bench.plugins.probe import Probe
+from bench.plugins.probe import Probe, ProbePlugin
 from bench.telemetry.probes.nvml.fields import NvmlDevice
 from bench.telemetry.probes.nvml.query import GpmSampler, query
 from bench.telemetry.probes.nvml.visible_devices import GpuInfo, MigSlice, choose_devices
@@ -103,3 +104,11 @@ class GpuProbe(Probe):
             take_sample = partial(nvml.nvmlGpmMigSampleGet, gpu_handle, mig_slice.gpu_instance)
             device = Device(id=mig_slice.id, name=mig_slice.name, part_of=gpu.id)
         return NvmlDevice(nvml, device, self._handles[device.id], partial(GpmSampler, nvml, gpu_handle, take_sample))
+
+
+def open_probe(case: Case) -> GpuProbe | None:
+    """GPUs are sampled where the ranks compute on them, and where ``case.telemetry`` is ``always``."""
+    return GpuProbe() if case.device == "cuda" or case.telemetry == "always" else None
+
+
+PROBE = ProbePlugin("NVIDIA GPUs and MIG slices, through NVML", open_probe)

@@ -1,0 +1,91 @@
+"""Stores the runs in other tools' files: they become series beside those of sweeps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from bench.plugins.registry import UnknownPlugin
+from harness.errors import UsageError, suggest_name
+from harness.importers import IMPORTERS
+from harness.importers.pytest_benchmark import MEDIAN_ONLY
+from harness.store.ledger import IngestedRun, Ledger
+from harness.store.opening import open_store
+from reports.formats.documents import versioned
+
+DEFAULT_IMPORTER = "pytest-benchmark"
+
+
+@dataclass(frozen=True)
+class IngestResult:
+    """What was ingested."""
+
+    nights: dict[str, dict[str, int]]
+    """By night: number of ``benchmarks`` in the files, of runs ``added``, and of runs ``known`` before."""
+    notes: tuple[str, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        return versioned("ingest", {"nights": self.nights, "notes": list(self.notes)})
+
+    def print(self, console: Console) -> None:
+        for night, counts in self.nights.items():
+            known = f", {counts['known']} known before" if counts["known"] else ""
+            line = f"{night}: {counts['benchmarks']} benchmarks, {counts['added']} runs added{known}"
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
+        for note in self.notes:
+            console.print(f"note: {note}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+
+
+def ingest(files: Sequence[Path], store_url: str, night: str | None, importer: str = DEFAULT_IMPORTER) -> IngestResult:
+    """Store the runs of all files, or of none.
+
+    Args:
+        files: Files of one tool.
+        store_url: A SQLite file or a database URL; made where it is absent.
+        night: The label of the runs' night; ``None``: the day of each file (UTC).
+        importer: The name of the importer that reads them.
+
+    Raises:
+        UsageError: Before anything is written.
+    """
+    if night is not None and not night.strip():
+        raise UsageError("--night: is empty; name the night, or leave --night out")
+    try:
+        read_file = IMPORTERS.load(importer).read
+    except UnknownPlugin as problem:
+        raise UsageError(f"--from {importer}: unknown importer{suggest_name(importer, problem.known)}") from None
+    read = {path: read_file(path, night) for path in dict.fromkeys(files)}
+    runs = [run for some in read.values() for run in some]
+    with closing(open_store(store_url, create=True)) as store:
+        return _store_runs(store.ledger, runs)
+
+
+def _store_runs(ledger: Ledger, runs: Sequence[IngestedRun]) -> IngestResult:
+    nights: dict[str, dict[str, int]] = {}
+    for night in dict.fromkeys(run.night for run in runs):
+        night_runs = [run for run in runs if run.night == night]
+        added = sum(map(ledger.add_run, night_runs))
+        names = len({run.benchmark for run in night_runs})
+        nights[night] = {"benchmarks": names, "added": added, "known": len(night_runs) - added}
+    return IngestResult(nights, (*_median_only_notes(runs), *_mixed_commit_notes(ledger.runs(list(nights)))))
+
+
+def _median_only_notes(runs: Iterable[IngestedRun]) -> list[str]:
+    median_only = dict.fromkeys(run.source for run in runs if run.source.endswith(MEDIAN_ONLY))
+    return [f"{source}: its rounds were not saved" for source in median_only]
+
+
+def _mixed_commit_notes(runs: Iterable[IngestedRun]) -> list[str]:
+    commits: dict[str, set[str]] = {}
+    for run in runs:
+        commits.setdefault(run.night, set()).add(run.commit or "no commit")
+    return [
+        f"night {night} holds runs of {len(ids)} commits ({', '.join(sorted(ids))}): separate them by --night"
+        for night, ids in commits.items()
+        if len(ids) > 1
+    ]
