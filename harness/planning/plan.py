@@ -173,7 +173,7 @@ def _expand(
         where: Device = device if device in workload.devices else "cpu"
         workload_scope, backend_scope = f"workload.{workload_name}", f"backend.{backend_name}"
         transports, option_axes = _split_transport(suite.options.get(backend_scope, {}), backend, where)
-        for scaling, net, transport, workload_options, backend_options, (count, ranks_on_node) in itertools.product(
+        for scaling, net, transport, workload_options, backend_options, (count, ranks_per_node) in itertools.product(
             [scaling for scaling in suite.scaling if scaling in workload.scalings] or workload.scalings,
             suite.net or (None,),
             transports,
@@ -186,18 +186,7 @@ def _expand(
                     f"batch {suite.batch} does not divide among {count} ranks; under strong scaling it is the global "
                     "batch: choose a multiple, or --scaling weak"
                 )
-            flags = workload.flags(workload.options(**workload_options))
-            ranks_here = min(count, ranks_on_node or count) if machine.multi_node else count
-            if (
-                ranks_here * threads > (machine.cores or math.inf)
-                and where == "cpu"
-                and "emulated_compute" not in flags
-            ):
-                flags = (*flags, "oversubscribed")
-            fault = suite.fault if suite.fault is not None and suite.fault.rank < count else None
-            if fault is not None:
-                flags = (*flags, "injected")
-            yield Case(
+            case = Case(
                 workload=workload_name,
                 workload_options=workload_options,
                 backend=backend_name,
@@ -205,16 +194,26 @@ def _expand(
                 backend_options=backend_options,
                 device=where,
                 ranks=count,
-                ranks_per_node=ranks_on_node,
+                ranks_per_node=ranks_per_node,
                 site=machine.site,
                 scaling=scaling,
                 batch=suite.batch if workload.uses_batch else 1,
                 threads=threads,
                 net=net,
-                flags=flags,
-                fault=fault,
+                fault=suite.fault if suite.fault is not None and suite.fault.rank < count else None,
                 **suite.model_dump(include=SUITE_FIELDS_OF_CASES),
             )
+            yield case.model_copy(update={"flags": _flags(case, workload, machine)})
+
+
+def _flags(case: Case, workload: Workload, machine: Machine) -> tuple[str, ...]:
+    """The names that go wherever the numbers of a case appear."""
+    flags = workload.flags(workload.options(**case.workload_options))
+    ranks_here = case.ranks_on_a_node if machine.multi_node else case.ranks
+    oversubscribed = case.device == "cpu" and ranks_here * case.threads > (machine.cores or math.inf)
+    if oversubscribed and "emulated_compute" not in flags:
+        flags = (*flags, "oversubscribed")
+    return flags if case.fault is None else (*flags, "injected")
 
 
 def _split_transport(
