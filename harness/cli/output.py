@@ -9,6 +9,7 @@ import json
 import logging
 import shlex
 import sys
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Protocol, TextIO
 
@@ -44,18 +45,23 @@ def configure_logging(level: int = logging.INFO) -> None:
 
 def set_verbosity(verbose: bool | None) -> None:
     """``True`` logs debug lines, commands started by this process among them; ``False`` errors alone."""
-    if verbose is None:
-        return
-    configure_logging(logging.DEBUG if verbose else logging.ERROR)
+    if verbose is not None:
+        configure_logging(logging.DEBUG if verbose else logging.ERROR)
     if verbose:
-        sys.addaudithook(_log_command)
+        _log_started_commands()
 
 
-def _log_command(event: str, arguments: tuple[Any, ...]) -> None:
-    if event == "subprocess.Popen" and log.isEnabledFor(logging.DEBUG):
-        command = arguments[1]
-        words = [command] if isinstance(command, str | bytes) else command
-        log.debug("run: %s", shlex.join(map(str, words)))
+@cache
+def _log_started_commands() -> None:
+    from harness.store.opening import mask_password
+
+    def log_command(event: str, arguments: tuple[Any, ...]) -> None:
+        if event == "subprocess.Popen" and log.isEnabledFor(logging.DEBUG):
+            command = arguments[1]
+            words = [command] if isinstance(command, str | bytes) else command
+            log.debug("run: %s", mask_password(shlex.join(map(str, words))))
+
+    sys.addaudithook(log_command)
 
 
 StoreOption = Annotated[
