@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import Field
 
-from bench.backends.torch_distributed import ProcessGroupSession, join_torch_distributed
+from bench.backends.torch_distributed import ProcessGroupSession, join_torch_distributed, process_group_roles
 from bench.core.case import Case, Role
 from bench.core.rank_info import RankInfo
 from bench.core.records import MIB, GradientBuckets
@@ -81,8 +81,7 @@ class Ddp(Backend):
     options = DdpOptions
 
     def launch(self, case: Case) -> tuple[Role, ...]:
-        by_nccl = case.transport == "nccl"
-        return (Role(name="rank", count=case.ranks, launchers=("torchrun",), bypasses_network=by_nccl),)
+        return process_group_roles(case)
 
     @contextmanager
     def session(self, case: Case, me: RankInfo) -> Iterator[Session]:

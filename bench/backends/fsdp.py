@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from bench.backends.torch_distributed import ProcessGroupSession, join_torch_distributed
+from bench.backends.torch_distributed import ProcessGroupSession, join_torch_distributed, process_group_roles
 from bench.core.case import Case, Role
 from bench.core.rank_info import RankInfo
 from bench.plugins.backend import Backend, Options, Session
@@ -84,7 +84,7 @@ class Fsdp(Backend):
     options = FsdpOptions
 
     def launch(self, case: Case) -> tuple[Role, ...]:
-        return (Role(name="rank", count=case.ranks),)
+        return process_group_roles(case)
 
     @contextmanager
     def session(self, case: Case, me: RankInfo) -> Iterator[Session]:

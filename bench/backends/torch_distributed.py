@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, TypeVar
 
-from bench.core.case import Case
+from bench.core.case import Case, Role
 from bench.core.rank_info import RankInfo
 from bench.host.network import bind_address, wait_for_listener
 from bench.plugins.backend import Session
@@ -30,6 +30,12 @@ class ProcessGroupSession(Session):
         on_device = tensor.to(self.device)
         dist.all_reduce(on_device)
         return on_device
+
+
+def process_group_roles(case: Case) -> tuple[Role, ...]:
+    """The ranks of a case: the site's agents or torchrun can start them, and NCCL bypasses the network (pure)."""
+    by_nccl = case.transport == "nccl"
+    return (Role(name="rank", count=case.ranks, launchers=("torchrun",), bypasses_network=by_nccl),)
 
 
 SessionT = TypeVar("SessionT", bound=ProcessGroupSession)

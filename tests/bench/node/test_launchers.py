@@ -92,6 +92,7 @@ def launched(backend: str, transport: str, **changes):
         ("ddp", "gloo", None, AGENT),
         ("ddp", "gloo", "torchrun", "torchrun"),
         ("ddp", "gloo", "horovodrun", AGENT),
+        ("fsdp", "gloo", "torchrun", "torchrun"),
         ("ddp", "gloo", "mpirun", AGENT),
         ("horovod", "gloo", "horovodrun", "horovodrun"),
         ("horovod", "gloo", "torchrun", AGENT),
@@ -133,6 +134,7 @@ def test_only_the_launcher_that_is_needed_is_examined():
     [
         ("horovod", "mpi", "cpu", "mpirun starts all its ranks in one network namespace: "),
         ("ddp", "nccl", "cuda", "nccl joins the GPUs of one machine without its network: leave --net out"),
+        ("fsdp", "nccl", "cuda", "nccl joins the GPUs"),
         ("horovod", "nccl", "cuda", "nccl joins the GPUs"),
         ("horovod", "gloo", "cuda", None),
         ("ddp", "gloo", "cpu", None),
