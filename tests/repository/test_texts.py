@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import ast
 import importlib
+import json
 import re
 import subprocess
 import sys
-import types
 from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
 import yaml
 
-from bench.plugins.workload import Workload
 from harness.planning.suite import Suite, read_suite
 from tests.support.command_lines import check_commands, markdown_tokens
 from tests.support.paths import ROOT
@@ -138,18 +137,21 @@ def blocks(page: str, language: str) -> list[str]:
     return [token.content for token in found if token.type == "fence" and token.info.split()[:1] == [language]]
 
 
-def test_the_example_of_a_workload_loads_without_a_framework():
+def test_the_example_of_a_workload_is_a_plugin(tmp_path):
     (source,) = blocks("how-to/own-model.md", "python")
-    module = types.ModuleType("my_model")
-    sys.modules[module.__name__] = module
-    try:
-        exec(compile(source, "own-model.md", "exec"), module.__dict__)
-        workload = module.WORKLOAD
-        assert isinstance(workload, Workload)
-        assert workload.summary
-        assert all(field.description for field in workload.options.model_fields.values())
-    finally:
-        del sys.modules[module.__name__]
+    (tmp_path / "my_model.py").write_text(source)
+    done = subprocess.run(
+        [sys.executable, "-m", "harness", "list", "--plugin", str(tmp_path / "my_model.py"), "--json"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    plugins = json.loads(done.stdout)
+    workload = next(plugin for plugin in plugins["workloads"] if plugin["name"] == "my_model")
+    assert workload["summary"]
+    assert [option["name"] for option in workload["options"]] == ["hidden"]
+    assert plugins["broken"] == []
 
 
 def test_the_example_of_a_suite_reads(tmp_path):
