@@ -45,6 +45,56 @@ EXAMPLES = {
     )
 }
 
+SuiteArgument = Annotated[str, typer.Argument(help="A suite's name (see `list`) or a TOML file.")]
+BackendsOption = Annotated[str | None, typer.Option("--backends", metavar="A,B", help="Backends to run.")]
+WorkloadsOption = Annotated[str | None, typer.Option("--workloads", metavar="A,B", help="Workloads to run.")]
+RanksOption = Annotated[
+    str | None, typer.Option("--ranks", metavar="1,2,4", help="Rank counts; default 1, 2, 4, … up to the cores.")
+]
+NodesOption = Annotated[
+    str | None, typer.Option("--nodes", metavar="1,2,4", help="Counts of full nodes instead of --ranks.")
+]
+RanksPerNodeOption = Annotated[
+    str | None,
+    typer.Option("--ranks-per-node", metavar="K,...", help="Ranks on a full node; default 1 beyond this machine."),
+]
+ScalingOption = Annotated[
+    str | None, typer.Option("--scaling", metavar="strong,weak", help="Kinds of scaling to measure.")
+]
+RepeatsOption = Annotated[int | None, typer.Option("--repeats", help="Trials of each case, in shuffled rounds.")]
+StepsOption = Annotated[
+    int | None, typer.Option("--steps", help="Measured steps; default: as many as fill the window.")
+]
+WindowOption = Annotated[
+    float | None, typer.Option("--window", metavar="SECONDS", help="Length of the measured window.")
+]
+WarmupOption = Annotated[int | None, typer.Option("--warmup", help="Steps before the measured window.")]
+BatchOption = Annotated[
+    int | None, typer.Option("--batch", help="Samples a step: of all ranks (strong) or of each rank (weak).")
+]
+ThreadsOption = Annotated[
+    int | None, typer.Option("--threads", help="Threads of each rank, the same at every rank count.")
+]
+SeedOption = Annotated[int | None, typer.Option("--seed", help="Seed of data, weights and the order of trials.")]
+TimeoutOption = Annotated[float | None, typer.Option("--timeout", metavar="SECONDS", help="Longest time of one trial.")]
+DeviceOption = Annotated[str | None, typer.Option("--device", metavar="auto|cpu|cuda", help="The device of the ranks.")]
+PrecisionOption = Annotated[
+    str | None,
+    typer.Option("--precision", metavar="2%", help="Repeat rounds until each throughput is known this well."),
+]
+BudgetOption = Annotated[
+    str | None, typer.Option("--budget", metavar="10m", help="The longest time that --precision may take; default 10m.")
+]
+TelemetryOption = Annotated[
+    str | None,
+    typer.Option("--telemetry", metavar="auto|always|off|replay:FILE", help="What is sampled during trials."),
+]
+SiteOption = Annotated[str | None, typer.Option("--site", metavar="NAME", help="Where the ranks run; default local.")]
+ResumeOption = Annotated[bool, typer.Option("--resume", help="Finish the sweep that was interrupted last.")]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Print cases and skips; run nothing.")]
+ReportOption = Annotated[
+    Path | None, typer.Option("--report", metavar="FILE.html", help="The page; default: beside the store.")
+]
 SetOption = Annotated[
     list[str] | None,
     typer.Option(
@@ -69,48 +119,34 @@ InjectOption = Annotated[
 
 
 def sweep(
-    suite: Annotated[str, typer.Argument(help="A suite's name (see `list`) or a TOML file.")] = DEFAULT_SUITE,
-    backends: Annotated[str | None, typer.Option(metavar="A,B", help="Backends to run.")] = None,
-    workloads: Annotated[str | None, typer.Option(metavar="A,B", help="Workloads to run.")] = None,
-    ranks: Annotated[
-        str | None, typer.Option(metavar="1,2,4", help="Rank counts; default 1, 2, 4, … up to the cores.")
-    ] = None,
-    nodes: Annotated[str | None, typer.Option(metavar="1,2,4", help="Counts of full nodes instead of --ranks.")] = None,
-    ranks_per_node: Annotated[
-        str | None, typer.Option(metavar="K,...", help="Ranks on a full node; default 1 beyond this machine.")
-    ] = None,
-    scaling: Annotated[str | None, typer.Option(metavar="strong,weak", help="Kinds of scaling to measure.")] = None,
-    repeats: Annotated[int | None, typer.Option(help="Trials of each case, in shuffled rounds.")] = None,
-    steps: Annotated[int | None, typer.Option(help="Measured steps; default: as many as fill the window.")] = None,
-    window: Annotated[float | None, typer.Option(metavar="SECONDS", help="Length of the measured window.")] = None,
-    warmup: Annotated[int | None, typer.Option(help="Steps before the measured window.")] = None,
-    batch: Annotated[
-        int | None, typer.Option(help="Samples a step: of all ranks (strong) or of each rank (weak).")
-    ] = None,
-    threads: Annotated[int | None, typer.Option(help="Threads of each rank, the same at every rank count.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of data, weights and the order of trials.")] = None,
-    timeout: Annotated[float | None, typer.Option(metavar="SECONDS", help="Longest time of one trial.")] = None,
-    device: Annotated[str | None, typer.Option(metavar="auto|cpu|cuda", help="The device of the ranks.")] = None,
+    suite: SuiteArgument = DEFAULT_SUITE,
+    backends: BackendsOption = None,
+    workloads: WorkloadsOption = None,
+    ranks: RanksOption = None,
+    nodes: NodesOption = None,
+    ranks_per_node: RanksPerNodeOption = None,
+    scaling: ScalingOption = None,
+    repeats: RepeatsOption = None,
+    steps: StepsOption = None,
+    window: WindowOption = None,
+    warmup: WarmupOption = None,
+    batch: BatchOption = None,
+    threads: ThreadsOption = None,
+    seed: SeedOption = None,
+    timeout: TimeoutOption = None,
+    device: DeviceOption = None,
     settings: SetOption = None,
     plugins: PluginOption = None,
-    precision: Annotated[
-        str | None, typer.Option(metavar="2%", help="Repeat rounds until each throughput is known this well.")
-    ] = None,
-    budget: Annotated[
-        str | None, typer.Option(metavar="10m", help="The longest time that --precision may take; default 10m.")
-    ] = None,
+    precision: PrecisionOption = None,
+    budget: BudgetOption = None,
     net: NetOption = None,
     inject: InjectOption = None,
-    telemetry: Annotated[
-        str | None, typer.Option(metavar="auto|always|off|replay:FILE", help="What is sampled during trials.")
-    ] = None,
-    site: Annotated[str | None, typer.Option(metavar="NAME", help="Where the ranks run; default local.")] = None,
+    telemetry: TelemetryOption = None,
+    site: SiteOption = None,
     store: StoreOption = DEFAULT_STORE,
-    resume: Annotated[bool, typer.Option("--resume", help="Finish the sweep that was interrupted last.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print cases and skips; run nothing.")] = False,
-    report: Annotated[
-        Path | None, typer.Option(metavar="FILE.html", help="The page; default: beside the store.")
-    ] = None,
+    resume: ResumeOption = False,
+    dry_run: DryRunOption = False,
+    report: ReportOption = None,
     as_json: JsonOption = False,
     verbosity: VerbosityOption = None,
 ) -> int:

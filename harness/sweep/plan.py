@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,11 @@ class SuiteRequest:
     overrides: Mapping[str, Any] = field(default_factory=dict)
     settings: Sequence[str] = ()
     plugins: Sequence[str] = ()
+
+    @cached_property
+    def file(self) -> SuiteFile:
+        """The file of the suite, read once. Raises :class:`UsageError`."""
+        return SuiteFile(self.name)
 
 
 @dataclass(frozen=True)
@@ -104,7 +110,7 @@ def plan_sweep(request: SuiteRequest, site_name: str = DEFAULT_SITE) -> PlannedS
 def load_request_plugins(request: SuiteRequest) -> Plugins:
     """All plugins, those of the files that the suite and the flags name included. Raises :class:`UsageError`."""
     with _located(request):
-        use_plugin_files([*SuiteFile(request.name).read().plugins, *request.plugins])
+        use_plugin_files([*request.file.read().plugins, *request.plugins])
     return load_plugins()
 
 
@@ -112,7 +118,7 @@ def load_suite(request: SuiteRequest, plugins: Plugins) -> Suite:
     """The suite with flags laid over it and options under their full names. Raises :class:`UsageError`."""
     settings = parse_settings(request.settings)
     with _located(request):
-        suite = full_names(SuiteFile(request.name).read(), plugins)
+        suite = full_names(request.file.read(), plugins)
     files = (*suite.plugins, *(str(Path(file).resolve()) for file in request.plugins))
     suite = suite.model_copy(update={"plugins": tuple(dict.fromkeys(files))})
     return apply_flags(suite, dict(request.overrides), resolve_options(settings, _known_options(settings, plugins)))
@@ -152,7 +158,7 @@ def _located(request: SuiteRequest) -> Iterator[None]:
     except UsageError as problem:
         if not problem.place or _set_by_flag(problem.place, request):
             raise
-        raise UsageError(f"{SuiteFile(request.name).locate(problem.place)}{problem}") from None
+        raise UsageError(f"{request.file.locate(problem.place)}{problem}") from None
 
 
 def _set_by_flag(place: tuple[str, ...], request: SuiteRequest) -> bool:
