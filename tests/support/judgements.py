@@ -149,8 +149,8 @@ def thousand(status="regressed", name="bench_{}", reason="because of {}") -> Jud
 def odd(status="regressed") -> Judgement:
     """Names, reasons and all else from outside are odd."""
     verdicts = tuple(verdict(name, status, "step", 5.0, 3.0, 7.0, reason=name) for name in ODD)
-    said = Finding(curve=ODD[0], kind="other", status=status, said=ODD[4], verdicts=(ODD[0],))
-    return of(*verdicts, findings=(said,), commit=ODD[2], machine=ODD[0], base_commit=ODD[5], command=ODD[1])
+    finding = Finding(curve=ODD[0], kind="other", status=status, said=ODD[4], verdicts=(ODD[0],))
+    return of(*verdicts, findings=(finding,), commit=ODD[2], machine=ODD[0], base_commit=ODD[5], command=ODD[1])
 
 
 def numberless() -> Judgement:

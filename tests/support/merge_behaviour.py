@@ -48,9 +48,9 @@ class UpgradeBehaviour:
         engine = sa.create_engine(place if "://" in place else f"sqlite:///{place}")
         with engine.begin() as connection:
             connection.exec_driver_sql("update trials set body = '{}' where round = 1")
-        with pytest.raises(StoreError, match="restore a copy of it") as told:
+        with pytest.raises(StoreError, match="restore a copy of it") as caught:
             open_store(place, create=False, upgrade=True)
-        assert "\n" not in str(told.value)
+        assert "\n" not in str(caught.value)
         with engine.connect() as connection:
             assert connection.exec_driver_sql("select format from scaling_harness_about").scalar_one() == 1
         assert "measures" not in sa.inspect(engine).get_table_names()
@@ -141,9 +141,9 @@ class MergeBehaviour:
         before = everything(target)
         with source.database.writing("") as connection:
             connection.exec_driver_sql("update trials set body = '{}' where sweep = 's2'")
-        with pytest.raises(StoreError, match="restore a copy of it") as told:
+        with pytest.raises(StoreError, match="restore a copy of it") as caught:
             merge(other, place)
-        assert source.database.label in str(told.value), "it says which of the two is damaged"
+        assert source.database.label in str(caught.value), "it says which of the two is damaged"
         assert everything(target) == before
 
     def test_format_1_is_taken_from_without_being_written(self, new_place, other_place, opened):

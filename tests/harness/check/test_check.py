@@ -51,9 +51,9 @@ def test_a_slow_night_is_suspect_until_pairs_say_so(capsys, store):
     assert status == 3
     assert {found["status"] for found in document["benchmarks"].values() if found["metric"] == "step"} == {"suspect"}
     assert main(["check", "--store", str(store)]) == 3
-    told = capsys.readouterr().out
-    assert "--confirm" in told
-    assert "suspect" in told
+    output = capsys.readouterr().out
+    assert "--confirm" in output
+    assert "suspect" in output
 
 
 def test_a_slowdown_at_four_ranks_is_one_loss_of_scaling(capsys, store):
@@ -176,9 +176,9 @@ def test_files_for_ci_are_written_and_name_the_regression(capsys, store):
 )
 def test_bad_usage_is_one_line(capsys, store, arguments):
     assert main(["check", *arguments]) == 2
-    told = capsys.readouterr().err
-    assert told.startswith("error: ")
-    assert told.count("\n") == 1
+    output = capsys.readouterr().err
+    assert output.startswith("error: ")
+    assert output.count("\n") == 1
 
 
 def write_csv(path, seconds, nights, names):

@@ -28,15 +28,15 @@ from tests.support.paths import ROOT
 
 
 @pytest.mark.parametrize(
-    ("statuses", "said"),
+    ("statuses", "expected"),
     [([0, 0], 0), ([0, 3, 0], 3), ([4, 3], 4), ([4, 1], 1), ([2, 1], 1), ([2, 4], 2), ([4, 0], 4)],
 )
-def test_the_gravest_step_is_the_exit_status(statuses, said):
-    assert exit_status([StepResult("step", status, "") for status in statuses]) == said
+def test_the_gravest_step_is_the_exit_status(statuses, expected):
+    assert exit_status([StepResult("step", status, "") for status in statuses]) == expected
 
 
 @pytest.mark.parametrize(
-    ("meanings", "code", "status", "said"),
+    ("meanings", "code", "status", "message"),
     [
         (SWEEP_MEANINGS, 0, 0, "every trial gave a number"),
         (SWEEP_MEANINGS, 4, 4, "some trials gave no number"),
@@ -48,8 +48,8 @@ def test_the_gravest_step_is_the_exit_status(statuses, said):
         (CHECK_MEANINGS, -11, 4, "crashed: killed by SIGSEGV"),
     ],
 )
-def test_an_exit_code_without_a_meaning_is_a_crash(meanings, code, status, said):
-    assert read_exit_code("step", code, meanings) == StepResult("step", status, said)
+def test_an_exit_code_without_a_meaning_is_a_crash(meanings, code, status, message):
+    assert read_exit_code("step", code, meanings) == StepResult("step", status, message)
 
 
 def test_micro_benchmarks_without_a_number_are_told():
@@ -72,7 +72,7 @@ def test_what_the_check_is_asked():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["nigthly"], "unknown suite 'nigthly'; did you mean 'nightly'?"),
         (["--base-rev", "v1", "--no-confirm"], "--base-rev is the commit that suspects are confirmed against"),
@@ -80,12 +80,12 @@ def test_what_the_check_is_asked():
         (["--out", "/dev/null/pages"], "--out /dev/null/pages: cannot be written"),
     ],
 )
-def test_what_can_t_work_is_told_before_anything_is_run(arguments, said, tmp_path, monkeypatch, capfd):
+def test_what_can_t_work_is_told_before_anything_is_run(arguments, message, tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     assert main(["nightly", *arguments]) == 2
-    told = capfd.readouterr().err
-    assert said in told
-    assert told.count("\n") == 1
+    output = capfd.readouterr().err
+    assert message in output
+    assert output.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
 
 
@@ -96,16 +96,16 @@ def test_a_night_without_a_sweep_is_not_judged_and_leaves_no_earlier_verdict(tmp
     (tmp_path / "out" / "verdict.json").write_text('{"exit": 0}')
     (tmp_path / "wrong.toml").write_text("backends = ['pigeon']\n")
     assert main(["nightly", "wrong.toml", "--no-micro", "--out", "out"]) == 2
-    told = capfd.readouterr().err
-    assert "wrong.toml:1: unknown backend 'pigeon'" in told
-    assert "check        not run: there is no sweep of this night" in told
+    output = capfd.readouterr().err
+    assert "wrong.toml:1: unknown backend 'pigeon'" in output
+    assert "check        not run: there is no sweep of this night" in output
     assert list((tmp_path / "out").iterdir()) == []
 
 
 def test_a_step_s_output_is_kept_and_its_exit_code_told(tmp_path):
-    said = tmp_path / "said.json"
-    assert run_command([sys.executable, "-c", "print('{}'); raise SystemExit(3)"], said) == 3
-    assert said.read_text() == "{}\n"
+    document = tmp_path / "document.json"
+    assert run_command([sys.executable, "-c", "print('{}'); raise SystemExit(3)"], document) == 3
+    assert document.read_text() == "{}\n"
 
 
 STEP = """

@@ -38,7 +38,7 @@ class SITE:
 """
 RUN = """
 class Trial:
-    def model_dump_json(self): return {said!r}
+    def model_dump_json(self): return {answer!r}
 def run_trial(case, number, site, backend, folder, environment): return Trial()
 """
 
@@ -68,7 +68,7 @@ def side(tmp_path, request):
     sides = []
     paths = LAYOUTS[request.param]
 
-    def make(files: dict[str, str | None], said: str = "") -> Side:
+    def make(files: dict[str, str | None], answer: str = "") -> Side:
         small = {
             "bench/__init__.py": "",
             "reports/__init__.py": "",
@@ -78,7 +78,7 @@ def side(tmp_path, request):
             "case": CASE,
             "registry": REGISTRY,
             "site": SITE,
-            "runner": RUN.format(said=said),
+            "runner": RUN.format(answer=answer),
         }
         for name, text in {**small, **files}.items():
             if text is not None:
@@ -97,7 +97,7 @@ def side(tmp_path, request):
 def test_a_trial_of_the_tree_comes_back(side):
     case = make_case()
     # What the tree's code prints is in nobody's way.
-    noisy = side({"worker": "print('{}')"}, said=make_trial(case, 3).model_dump_json())
+    noisy = side({"worker": "print('{}')"}, answer=make_trial(case, 3).model_dump_json())
     trial = noisy.measure(case, 3)
     assert trial == make_trial(case, 3)
     assert noisy.unavailable_reason is None
@@ -131,15 +131,15 @@ def test_a_package_from_elsewhere_is_noticed(side, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("said", "reason"),
+    ("answer", "reason"),
     [
         ("rubbish", "its trial can't be read here (its trial: invalid json"),
         (make_trial(make_case()).model_copy(update={"round": "x"}).model_dump_json(warnings=False), "(round: "),
         (make_trial(make_case(window_s=3.0)).model_dump_json(), "it measures another case (window_s differ)"),
     ],
 )
-def test_a_trial_that_is_none_is_a_failed_one(side, said, reason):
-    trial = side({}, said=said).measure(make_case(), 0)
+def test_a_trial_that_is_none_is_a_failed_one(side, answer, reason):
+    trial = side({}, answer=answer).measure(make_case(), 0)
     assert trial.outcome == "failed"
     assert trial.reason.startswith("base abc123 can't be run: ")
     assert reason in trial.reason
@@ -164,18 +164,18 @@ def test_a_side_that_hangs_is_ended(side):
 
 
 def test_the_tree_comes_before_all_else(tmp_path):
-    told = side_environment(tmp_path, {"PYTHONPATH": "/other", "HOME": "/h"})
+    environment = side_environment(tmp_path, {"PYTHONPATH": "/other", "HOME": "/h"})
     ours = {"PYTHONPATH": f"{tmp_path}{os.pathsep}/other", "PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1"}
-    assert told == {**ours, "HOME": "/h"}
+    assert environment == {**ours, "HOME": "/h"}
     assert side_environment(tmp_path, {})["PYTHONPATH"] == str(tmp_path)
     assert describe_foreign_packages({"bench": f"{tmp_path}/bench"}, tmp_path) == ""
     assert "bench came from /other/bench" in describe_foreign_packages({"bench": "/other/bench"}, tmp_path)
 
 
 def test_an_older_tree_is_told_only_what_differs_from_the_defaults():
-    told = compact_case(make_case(window_s=0.5))
-    assert told["window_s"] == 0.5
-    assert "timeout_s" not in told
+    document = compact_case(make_case(window_s=0.5))
+    assert document["window_s"] == 0.5
+    assert "timeout_s" not in document
     assert read_trial(make_trial(make_case()).model_dump_json(), make_case())[1] == ""
 
 

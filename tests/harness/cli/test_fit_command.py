@@ -52,15 +52,15 @@ def test_curves_repeats_and_the_other_name_of_the_column(tmp_path, capsys):
 def test_people_read_a_table(tmp_path, capsys):
     path = write(tmp_path, f"ranks,throughput\n{usl_rows()}\n")
     assert main(["fit", str(path), "--predict", "64"]) == 0
-    said = capsys.readouterr().out
-    assert "usl by log: γ = 500" in said
-    assert "highest at 31 ranks" in said
-    assert "predicted, extrapolated" in said
-    assert "\x1b" not in said
+    message = capsys.readouterr().out
+    assert "usl by log: γ = 500" in message
+    assert "highest at 31 ranks" in message
+    assert "predicted, extrapolated" in message
+    assert "\x1b" not in message
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("", ": is empty"),
         ("ranks,throughput\n", ": holds no rows"),
@@ -76,12 +76,12 @@ def test_people_read_a_table(tmp_path, capsys):
         ("ranks,throughput\n1,1e308\n", ":2: throughput '1e308' is out of range"),
     ],
 )
-def test_bad_input_is_one_line(tmp_path, capsys, text, said):
+def test_bad_input_is_one_line(tmp_path, capsys, text, message):
     path = write(tmp_path, text)
     assert main(["fit", str(path)]) == 2
-    told = capsys.readouterr().err
-    assert told.count("\n") == 1
-    assert f"{path}{said}" in told
+    output = capsys.readouterr().err
+    assert output.count("\n") == 1
+    assert f"{path}{message}" in output
 
 
 def test_what_is_not_there_or_not_text(tmp_path, capsys):

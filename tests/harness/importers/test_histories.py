@@ -210,7 +210,7 @@ def test_no_pair_yet(read):
 
 
 @pytest.mark.parametrize(
-    ("pair", "said"),
+    ("pair", "message"),
     [
         (("c", 1, 1, 1), r"P\.csv:3: night 2 has no benchmark 'c'"),
         (("a", "first", 1, 1), r"P\.csv:3: pair 'first' is not a number"),
@@ -218,24 +218,24 @@ def test_no_pair_yet(read):
         (("a", 2, 1), r"P\.csv:3: holds 3 of 4 values"),
     ],
 )
-def test_pairs_that_are_refused(read, pair, said):
-    with pytest.raises(UsageError, match=said):
+def test_pairs_that_are_refused(read, pair, message):
+    with pytest.raises(UsageError, match=message):
         read(night(1), night(2), [("a", 1, 1, 1), pair])
 
 
 @pytest.mark.parametrize(("which", "piece"), [("H.csv", 1), ("C.csv", 250_000)])
-@pytest.mark.parametrize(("text", "said"), FAULTY)
-def test_a_fault_is_reported_with_file_and_line(tmp_path, text, said, which, piece):
+@pytest.mark.parametrize(("text", "message"), FAULTY)
+def test_a_fault_is_reported_with_file_and_line(tmp_path, text, message, which, piece):
     h, c = write(tmp_path / "H.csv", night(1, benchmark="z")), write(tmp_path / "C.csv", night(2, benchmark="z"))
     (tmp_path / which).write_text(text)
     with pytest.raises(UsageError) as caught:
         read_histories(h, c, None, chunks=ChunkSizes(piece_rows=piece))
-    assert f"{tmp_path / which}{said}" in str(caught.value)
+    assert f"{tmp_path / which}{message}" in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         (f"{HEADER}\n1,a,0,0,1\n1,caf".encode() + b"\xe9,0,0,1\n", ":3: is not UTF-8"),
         (f"{HEADER}\n1,a,0,0,1\n".encode("utf-16"), "is not UTF-8"),
@@ -243,10 +243,10 @@ def test_a_fault_is_reported_with_file_and_line(tmp_path, text, said, which, pie
         (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "is not UTF-8"),
     ],
 )
-def test_what_is_no_text(tmp_path, content, said):
+def test_what_is_no_text(tmp_path, content, message):
     h = tmp_path / "H.csv"
     h.write_bytes(content)
-    with pytest.raises(UsageError, match=said):
+    with pytest.raises(UsageError, match=message):
         read_histories(h, write(tmp_path / "C.csv", night(2)), None)
 
 

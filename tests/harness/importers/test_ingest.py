@@ -108,8 +108,8 @@ def test_its_place_is_the_machine_and_the_python(written, changed):
     (place,) = {tuple(run.place.items()) for run in read_pytest_benchmark(written[0])}
     assert {"host": here.host, "python": here.python, "implementation": "CPython"}.items() <= dict(place).items()
     assert {"cpu", "cores"} <= dict(place).keys()
-    told = changed(set_at("machine_info.packages", {"torch": "2.13.0"}))
-    assert read_pytest_benchmark(told)[0].place == {**dict(place), "torch": "2.13.0"}
+    output = changed(set_at("machine_info.packages", {"torch": "2.13.0"}))
+    assert read_pytest_benchmark(output)[0].place == {**dict(place), "torch": "2.13.0"}
     silent = changed(set_at("machine_info", {"cpu": {}, "packages": ["torch"]}))
     assert read_pytest_benchmark(silent)[0].place == {}
 
@@ -141,9 +141,9 @@ def test_the_night_is_the_day_in_utc(changed, moment, day):
 def test_without_rounds_the_median_stands_for_them(written, store, capsys):
     document = json.loads(written[1].read_text())
     medians = {one["fullname"]: (one["stats"]["median"],) for one in document["benchmarks"]}
-    said = ingest(capsys, written[1], "--store", store, "--night", "n")
+    message = ingest(capsys, written[1], "--store", store, "--night", "n")
     assert {run.benchmark: run.seconds for run in stored(store, "n")} == medians
-    assert said["notes"] == [f"{written[1]} (median only): its rounds were not saved"]
+    assert message["notes"] == [f"{written[1]} (median only): its rounds were not saved"]
 
 
 @pytest.mark.parametrize(
@@ -173,7 +173,7 @@ def test_a_night_of_two_commits_is_told(changed, store, capsys):
 
 
 @pytest.mark.parametrize(
-    ("path", "value", "said"),
+    ("path", "value", "message"),
     [
         ("benchmarks", [], "benchmarks: Tuple should have at least 1 item"),
         ("benchmarks.1.stats.data.2", -0.5, "benchmarks.1.stats.data.2: Input should be greater than 0, not -0.5"),
@@ -188,10 +188,10 @@ def test_a_night_of_two_commits_is_told(changed, store, capsys):
         ("benchmarks.0.extra_info", {"scaling_harness_runs": ["one"]}, "scaling_harness_runs: is no name for each"),
     ],
 )
-def test_what_is_wrong_inside_is_one_line_with_its_place(changed, tmp_path, capsys, path, value, said):
+def test_what_is_wrong_inside_is_one_line_with_its_place(changed, tmp_path, capsys, path, value, message):
     def edit(document):
         set_at(path, value)(document)
-        if said is None:
+        if message is None:
             document["benchmarks"][1]["fullname"] = "/b/test_sums.py::test_alone"
 
     bad, good = changed(edit), changed(name="good.json")
@@ -199,7 +199,7 @@ def test_what_is_wrong_inside_is_one_line_with_its_place(changed, tmp_path, caps
     err = capsys.readouterr().err
     assert err.startswith(f"error: {bad}: ")
     assert err.count("\n") == 1
-    assert (said or "holds 2 benchmarks named 'test_sums.py::test_alone'; give each another name") in err
+    assert (message or "holds 2 benchmarks named 'test_sums.py::test_alone'; give each another name") in err
     assert not (tmp_path / "r.sqlite").exists(), "nothing of any file is written"
 
 

@@ -53,10 +53,10 @@ class TestUpgrade(UpgradeBehaviour):
         make_format_1(str(path), make_trial(make_case()))
         read_only = f"sqlite:///file:{path}?mode=ro&uri=true"
         assert len(opened(read_only, create=False).trials("s1")) == 1
-        with pytest.raises(StoreError, match="make the file and its folder writable, then repeat") as told:
+        with pytest.raises(StoreError, match="make the file and its folder writable, then repeat") as caught:
             open_store(read_only, create=False, upgrade=True)
-        assert f"to format {FORMAT} first" in str(told.value)
-        assert "\n" not in str(told.value)
+        assert f"to format {FORMAT} first" in str(caught.value)
+        assert "\n" not in str(caught.value)
 
 
 class TestMerge(MergeBehaviour):
@@ -98,16 +98,16 @@ def test_a_damaged_record_is_one_line(tmp_path):
     store.add_trial("s1", make_trial(make_case()))
     with sqlite3.connect(tmp_path / "r.sqlite") as other:
         other.execute("update trials set body = substr(body, 1, 50)")
-    with pytest.raises(StoreError, match="has a record that cannot be read") as told:
+    with pytest.raises(StoreError, match="has a record that cannot be read") as caught:
         store.trials("s1")
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(caught.value)
 
 
-def refuse(place, said, create=True):
-    with pytest.raises(StoreError) as told:
+def refuse(place, message, create=True):
+    with pytest.raises(StoreError) as caught:
         open_store(place, create=create)
-    assert said in str(told.value)
-    assert "\n" not in str(told.value)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_missing_store_is_not_made_by_reading(tmp_path):
@@ -184,9 +184,9 @@ def test_a_trial_without_room_takes_no_other_with_it(tmp_path):
         for number in range(1000):
             store.add_trial("s1", make_trial(make_case(), number))
 
-    with largest_file(place.stat().st_size + 5 * 4096), pytest.raises(StoreError) as told:
+    with largest_file(place.stat().st_size + 5 * 4096), pytest.raises(StoreError) as caught:
         fill()
-    assert f"then `python -m harness sweep --resume --store {place}`" in str(told.value)
+    assert f"then `python -m harness sweep --resume --store {place}`" in str(caught.value)
     kept = store.trials("s1")
     assert 0 < len(kept) < 1000
     assert [trial.round for trial in kept] == list(range(len(kept)))
@@ -257,9 +257,9 @@ def test_damage_anywhere_is_found_before_anything_is_written(tmp_path, damage):
     store.close()
     damaged = damage(path.read_bytes())
     path.write_bytes(damaged)
-    with pytest.raises(StoreError, match=r"is damaged.*restore a copy of it") as told:
+    with pytest.raises(StoreError, match=r"is damaged.*restore a copy of it") as caught:
         check_store(str(path))
-    assert str(told.value).isprintable()
+    assert str(caught.value).isprintable()
     assert path.read_bytes() == damaged
 
 
@@ -270,9 +270,9 @@ def test_a_damaged_trial_is_found_before_the_sweep_goes_on(tmp_path):
     store.add_trial("s1", make_trial(make_case()))
     store.close()
     path.write_bytes(swapped_bytes(path.read_bytes()))
-    with pytest.raises(StoreError, match="restore a copy of it, or name another with --store") as told:
+    with pytest.raises(StoreError, match="restore a copy of it, or name another with --store") as caught:
         open_store(str(path), create=False).done("s1")
-    assert str(told.value).isprintable(), "what a damaged file holds does not reach the terminal"
+    assert str(caught.value).isprintable(), "what a damaged file holds does not reach the terminal"
 
 
 @pytest.mark.parametrize(
@@ -281,10 +281,10 @@ def test_a_damaged_trial_is_found_before_the_sweep_goes_on(tmp_path):
 )
 def test_a_url_that_names_no_store(url):
     for ask in (lambda: open_store(url, create=True), lambda: check_store(url)):
-        with pytest.raises(StoreError, match=r"correct|write an @") as told:
+        with pytest.raises(StoreError, match=r"correct|write an @") as caught:
             ask()
-        assert str(told.value).startswith(f"store {mask_password(url)}: ")
-        assert "secret" not in str(told.value)
+        assert str(caught.value).startswith(f"store {mask_password(url)}: ")
+        assert "secret" not in str(caught.value)
 
 
 def test_an_engine_error_while_writing_is_one_line(tmp_path):

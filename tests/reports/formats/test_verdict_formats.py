@@ -224,10 +224,10 @@ def rendered(judgement):
 def test_markdown_fits_a_comment_and_is_a_table_of_every_row(judgement):
     assert len(markdown(judgement)) <= GITHUB_COMMENT_LIMIT
     html = rendered(judgement)
-    told = html.count("<tr>") - html.count("<thead>")
+    shown = html.count("<tr>") - html.count("<thead>")
     expected = len(rows(judgement))
-    assert told == expected or f"{expected - told:,} further rows do not fit here" in html
-    assert html.count("<td") == 7 * told
+    assert shown == expected or f"{expected - shown:,} further rows do not fit here" in html
+    assert html.count("<td") == 7 * shown
 
 
 def test_twenty_rows_are_open_and_the_others_folded():

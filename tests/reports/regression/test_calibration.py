@@ -107,7 +107,7 @@ def test_intervals_of_shares_are_those_of_clopper_and_pearson():
 
 
 def test_a_slowdown_is_quoted_where_every_world_finds_it():
-    def told(good: int) -> Calibration:
+    def calibration_of(good: int) -> Calibration:
         return Calibration(
             source="w",
             false_alarms=proportion(1, 1000),
@@ -120,6 +120,6 @@ def test_a_slowdown_is_quoted_where_every_world_finds_it():
             ),
         )
 
-    assert assurance_of([told(99), told(96)], "c").found_pct == {"2": 5}
-    assert assurance_of([told(99), told(90)], "c").found_pct == {"2": 10}
-    assert assurance_of([told(99), told(90)], "c").false_alarms == 2
+    assert assurance_of([calibration_of(99), calibration_of(96)], "c").found_pct == {"2": 5}
+    assert assurance_of([calibration_of(99), calibration_of(90)], "c").found_pct == {"2": 10}
+    assert assurance_of([calibration_of(99), calibration_of(90)], "c").false_alarms == 2

@@ -182,7 +182,7 @@ def test_where_fewer_ranks_got_faster_nothing_is_lost():
     efficiency = Subject(FOUR.key, "efficiency", FOUR.curve, FOUR.key, 4, ONE.key)
     step = Subject(FOUR.key, "step", FOUR.curve, FOUR.key, 4)
 
-    def told(step_log):
+    def verdict_for(step_log):
         members = [
             (step, MetricSeries(name=FOUR.key, pairs=(step_log,) * 4), Verdict(name=FOUR.key, status="pass")),
             (
@@ -193,9 +193,9 @@ def test_where_fewer_ranks_got_faster_nothing_is_lost():
         ]
         return pass_scaling_without_slowdown(members)[1][2]
 
-    assert told(-0.05).status == "pass"
-    assert "became faster" in told(-0.05).reason
-    assert told(0.05).status == "regressed"
+    assert verdict_for(-0.05).status == "pass"
+    assert "became faster" in verdict_for(-0.05).reason
+    assert verdict_for(0.05).status == "regressed"
 
 
 def test_the_baseline_of_another_machine_is_incomparable():

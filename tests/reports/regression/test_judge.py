@@ -31,11 +31,11 @@ def test_a_slowdown_is_suspected_and_then_confirmed_with_its_size():
     assert {verdict.status for verdict in suspects} == {"suspect"}
     assert {verdict.pairs_wanted for verdict in suspects} == {RULE.looks[0]}
     pairs = drawn.pairs(40, 0.1)
-    told = judge([one.model_copy(update={"pairs": tuple(row)}) for one, row in zip(slow, pairs, strict=True)])
-    assert {verdict.status for verdict in told} == {"regressed"}
-    assert all(verdict.low_pct <= verdict.change_pct <= verdict.high_pct for verdict in told)
-    assert sum(verdict.low_pct <= 10 <= verdict.high_pct for verdict in told) >= 40
-    assert all(verdict.pairs_wanted == 0 for verdict in told)
+    output = judge([one.model_copy(update={"pairs": tuple(row)}) for one, row in zip(slow, pairs, strict=True)])
+    assert {verdict.status for verdict in output} == {"regressed"}
+    assert all(verdict.low_pct <= verdict.change_pct <= verdict.high_pct for verdict in output)
+    assert sum(verdict.low_pct <= 10 <= verdict.high_pct for verdict in output) >= 40
+    assert all(verdict.pairs_wanted == 0 for verdict in output)
 
 
 def test_a_suspicion_without_pairs_is_never_an_answer():
@@ -135,9 +135,9 @@ def test_more_is_better_turns_the_sign_for_people():
 
 def test_an_improvement_is_no_alarm():
     series, _ = unchanged(20)
-    told = judge([slowed(one, math.log(0.8)) for one in series])
-    assert {verdict.status for verdict in told} == {"improved"}
-    assert all(verdict.change_pct < -15 for verdict in told)
+    output = judge([slowed(one, math.log(0.8)) for one in series])
+    assert {verdict.status for verdict in output} == {"improved"}
+    assert all(verdict.change_pct < -15 for verdict in output)
 
 
 def test_one_night_may_be_the_only_reference():

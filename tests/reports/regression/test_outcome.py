@@ -44,15 +44,15 @@ def test_a_finding_counts_like_a_verdict():
 
 
 def test_the_headline_names_the_worst_and_counts_all():
-    said = headline(judgements.everything())
-    assert said.startswith(
+    message = headline(judgements.everything())
+    assert message.startswith(
         "3 of 54 series regressed: ddp/gloo mlp lost 10.4 % (8.9–11.8) of its throughput; and 1 more such finding; "
     )
-    assert said.endswith("43 passed, 1 improved, 1 new, 3 could not be judged, 1 suspect, 1 missing, 1 failed")
+    assert message.endswith("43 passed, 1 improved, 1 new, 3 could not be judged, 1 suspect, 1 missing, 1 failed")
 
 
 @pytest.mark.parametrize(
-    ("judgement", "said"),
+    ("judgement", "message"),
     [
         (of(), "Nothing was judged: there are no series"),
         (one_each("pass"), "The only series passed"),
@@ -85,8 +85,8 @@ def test_the_headline_names_the_worst_and_counts_all():
         ),
     ],
 )
-def test_headlines(judgement, said):
-    assert headline(judgement) == said
+def test_headlines(judgement, message):
+    assert headline(judgement) == message
 
 
 def test_what_to_do_next_has_commands_that_can_be_copied():
@@ -109,8 +109,8 @@ def test_rows_are_worst_first_and_nothing_goes_untold():
     order = [WORST_FIRST.index(row.status) for row in found]
     assert order == sorted(order)
     assert [row.ranks for row in found[:2]] == ["2", "2, 4"]
-    told = [one for row in found for one in row.verdicts]
-    assert len(told) == len({id(one) for one in told}) == 11
+    output = [one for row in found for one in row.verdicts]
+    assert len(output) == len({id(one) for one in output}) == 11
     assert found[1].what == "lost scaling: efficiency"
     assert found[1].pairs == "24"
 
