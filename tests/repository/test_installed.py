@@ -76,3 +76,12 @@ def test_types_are_shipped(run):
         assert "environment" in folder
     listing = "import pathlib, harness; print((pathlib.Path(harness.__path__[0]) / 'py.typed').is_file())"
     assert run("python", "-c", listing) == "True\n"
+
+
+def test_schemas_and_error_rates_are_installed(run):
+    program = (
+        "from reports.formats.documents import VERSIONS, schema_file; "
+        "from reports.regression.rule import shipped_assurance; "
+        "print(all(schema_file(name).is_file() for name in VERSIONS), shipped_assurance() is not None)"
+    )
+    assert run("python", "-c", program) == "True True\n"
