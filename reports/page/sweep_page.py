@@ -184,7 +184,7 @@ def _detail_sections(
         _table_section("Scaling laws", tables.scaling_table(cells, findings.curves)),
         _table_section("Where the time goes", tables.decomposition_table(cells)),
         _table_section(ROOFLINE, roofline_table(cells), roofline_figures(cells)),
-        _table_section("Use of ranks, hosts and GPUs", tables.usage_table(cells)),
+        _table_section("Usage of ranks, hosts and GPUs", tables.usage_table(cells)),
         energy_section(groups, styles),
         _table_section("Costs", resources.cost_table(cells)),
         _table_section("Conditions", tables.conditions_table(cells)),
