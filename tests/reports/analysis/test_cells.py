@@ -24,7 +24,7 @@ def test_speedup_and_efficiency_start_from_one_rank():
     assert second.flags == ()
 
 
-def test_without_one_rank_the_smallest_stands_in_and_says_so():
+def test_without_one_rank_the_smallest_count_is_the_baseline():
     two, four = make_case(ranks=2), make_case(ranks=4)
     trials = [make_trial(two, step_s=0.1), make_trial(four, step_s=0.1)]
     first, second = cells([two, four], trials)
@@ -42,7 +42,7 @@ def test_an_oversubscribed_cell_has_a_throughput_and_no_claim():
     assert "no scaling claim" in found.scaling_reason
 
 
-def test_one_invalid_trial_takes_the_number_away():
+def test_one_invalid_trial_removes_the_number():
     case = make_case(ranks=1)
     bad = make_trial(
         case,
@@ -131,7 +131,7 @@ def test_bus_bandwidth_is_the_algorithm_s_times_two_n_minus_one_over_n():
     assert "no speed-up" in found.scaling_reason
 
 
-def test_flags_name_what_matters():
+def test_flags_of_a_cell():
     source = DataSource(name="digits", digest="d", path="/d", stands_for="MNIST")
     case = make_case(ranks=1, data=source)
     unknown = Reading(name="test_accuracy", value=None, unit="%", reason="no labels")
@@ -143,7 +143,7 @@ def test_flags_name_what_matters():
     assert found.readings[1].estimate.value == 0
 
 
-def test_what_was_not_reached_is_marked():
+def test_cells_below_the_precision_are_flagged():
     case = make_case(ranks=1)
     trials = [make_trial(case, number, step_s) for number, step_s in enumerate((0.1, 0.12, 0.11))]
     assert "imprecise" in make_cells([case], {}, trials, {}, precision=0.01)[0].flags

@@ -1,4 +1,4 @@
-"""Sweeps side by side: what changed is said with its interval, and what can't be told is not said."""
+"""Two sweeps side by side: changes with their intervals, and ties."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ def test_a_slowdown_is_told_with_its_interval():
     change = found.changes[0].ratio
     assert change.value == pytest.approx(1 / 1.1, rel=1e-6)
     assert change.low < 1 / 1.1 < change.high
-    said = comparison_sentence(found)
-    assert said.startswith("B against A: slower in 2 of 2 cells (synthetic · ddp/gloo · 1 rank · strong -9.1 % (")
+    output = comparison_sentence(found)
+    assert output.startswith("B against A: slower in 2 of 2 cells (synthetic · ddp/gloo · 1 rank · strong -9.1 % (")
 
 
-def test_what_noise_covers_is_not_called_a_change():
+def test_differences_within_noise_are_statistically_tied():
     found = compare("A", cells(0.1, spread=0.2), "B", cells(0.101, spread=0.2))
     assert {change.direction for change in found.changes} == {"unclear"}
     assert comparison_sentence(found) == "B against A: statistically tied in 2."
@@ -56,7 +56,7 @@ def test_backends_are_compared_where_sweeps_ran_one_each():
     assert section.tables[0].rows[0][1] == "horovod/gloo against ddp/gloo"
 
 
-def test_nothing_in_common_is_said():
+def test_sweeps_without_common_cases_are_shown_side_by_side():
     found = compare("A", cells(0.1), "B", cells(0.1, batch=64))
     assert comparison_sentence(found) == "B and A have no case in common; they are shown side by side."
     assert (found.only_first, found.only_other) == (2, 2)

@@ -1,4 +1,4 @@
-"""Exchanges inside a node, across nodes and both: told apart, tested against each other, and foretold."""
+"""Exchanges inside a node, across nodes and both: selected by measurements, back-tested, and predicted."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_the_formulas():
 
 
 @pytest.mark.parametrize("algorithm", ["flat ring", "hierarchical"])
-def test_the_parts_are_told_apart_and_tell_what_is_run(algorithm):
+def test_alpha_and_beta_inside_and_across_select_the_algorithm(algorithm):
     found = way(placed(algorithm))
     assert set(found.places) == {"inside", "across", "both"}
     for place, (alpha, beta) in (("inside", INSIDE), ("across", ACROSS)):
@@ -55,7 +55,7 @@ def test_without_one_rank_a_node_the_link_between_nodes_is_fitted(algorithm):
     assert found.layered.across.byte_s.value == pytest.approx(ACROSS[1], rel=0.05)
 
 
-def test_what_is_missing_is_named_and_not_guessed():
+def test_missing_measurements_have_a_reason():
     only_inside = way(placed(nodes=(1,), widths=(2, 4)))
     assert only_inside.unavailable_reason(Placement(4, None)) is None
     assert "no allreduce was measured across nodes" in only_inside.unavailable_reason(Placement(8, 2))
@@ -75,21 +75,21 @@ def test_what_is_missing_is_named_and_not_guessed():
     assert "add 1 to --nodes" in row[-1]
 
 
-def test_thousands_of_ranks_are_foretold_from_both_kinds_of_links():
+def test_thousands_of_ranks_are_predicted_from_both_kinds_of_links():
     spread, packed = analyse_cells(placed(), PredictOptions((8, 64, 512, 4096))).curve_predictions
     assert [one.prediction.ranks for one in packed.predictions] == [8, 64, 512, 4096]
     assert (packed.ranks_per_node, packed.inputs.layered, packed.inputs.source) == (2, "flat ring", "tested")
     assert packed.inputs.inside.latency_s.value == pytest.approx(INSIDE[0], rel=1e-3)
-    # What the last rank count is foretold to give follows the model that the cells were made by.
+    # What the last rank count is predicted to give follows the model that made the cells.
     step = next(one for one in packed.backtests if one.kind == "step")
     assert (step.smaller, step.prediction.ranks, step.measured.n) == ((1, 2, 4), 8, 3)
     assert step.error == pytest.approx(0, abs=2e-3)
     assert spread.ranks_per_node == 1
 
 
-def test_another_link_joins_the_nodes_and_what_is_inside_them_stays():
-    asked = PredictOptions((64,), FASTER, ranks_per_node=8)
-    (forecast, *_) = analyse_cells(placed(widths=(2,)), asked).curve_predictions
+def test_a_hypothetical_link_joins_the_nodes_and_exchanges_inside_stay_measured():
+    options = PredictOptions((64,), FASTER, ranks_per_node=8)
+    (forecast, *_) = analyse_cells(placed(widths=(2,)), options).curve_predictions
     faster = {one.prediction.ranks: one.prediction.throughput for one in forecast.at_scale}
     # Eight ranks are on one node: the link is not used.
     (alone, *_) = analyse_cells(
@@ -98,11 +98,11 @@ def test_another_link_joins_the_nodes_and_what_is_inside_them_stays():
     slow = {one.prediction.ranks: one.prediction.throughput for one in alone.at_scale}
     assert faster[8] == pytest.approx(slow[8])
     assert faster[64] > 2 * slow[64]
-    (blind, *_) = analyse_cells(placed(widths=(1,)), asked).curve_predictions
+    (blind, *_) = analyse_cells(placed(widths=(1,)), options).curve_predictions
     assert "no allreduce was measured inside a node" in blind.at_scale_reason
 
 
-def test_the_allreduces_at_the_most_nodes_are_foretold_from_fewer():
+def test_the_allreduces_at_the_most_nodes_are_back_tested_from_fewer():
     tests = {one.place: one for one in way(placed()).backtests()}
     assert (tests["across"].smaller, tests["across"].ranks, tests["across"].nodes) == ((2,), 4, 4)
     assert (tests["both"].ranks, tests["both"].nodes) == (8, 4)

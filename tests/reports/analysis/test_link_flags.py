@@ -1,4 +1,4 @@
-"""Links of a given rate in cells and titles: flagged where they carry less than their rate, and told apart."""
+"""Links of a given rate in cells and titles: flagged below their rate, and with titles of their own."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ def test_links_that_carry_less_than_their_rate_are_flagged():
     assert "slow_links" not in linked("unshaped", 1.0).flags
 
 
-def test_nets_are_told_apart_and_named():
+def test_networks_have_their_own_groups_and_titles():
     cells = [linked("1gbit", 119e6), linked("100mbit", 11.9e6), linked("unshaped", 1e9)]
     assert len(group_cells(cells)) == 3
     assert [case_titles.case_title(cell.case) for cell in cells] == [
         f"synthetic, {name} links · ddp/gloo · 2 ranks · strong" for name in ("1 Gbit/s", "100 Mbit/s", "unshaped")
     ]
-    said = "1 Gbit/s links: 119 MB/s of payload each way at once (95 % of the rate), round trip 20.0 µs"
-    assert case_titles.link_summary(cells[0].link) == said
+    output = "1 Gbit/s links: 119 MB/s of payload each way at once (95 % of the rate), round trip 20.0 µs"
+    assert case_titles.link_summary(cells[0].link) == output

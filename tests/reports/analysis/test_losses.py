@@ -53,14 +53,14 @@ def test_the_losses_add_up_to_the_lost_efficiency(two_ranks):
     assert 1 - found.global_efficiency == pytest.approx(0.5)
 
 
-def test_what_is_lost_is_said_the_largest_first(two_ranks):
+def test_losses_are_listed_the_largest_first(two_ranks):
     assert loss_summary(two_ranks[0]) == ""
-    said = loss_summary(two_ranks[1])
-    assert said == (
+    output = loss_summary(two_ranks[1])
+    assert output == (
         "exposed communication 30 %, compute slower than at the smallest rank count 15 %, "
         "waiting for the slowest rank 5 %"
     )
-    assert said in group_answer(CellGroup(tuple(two_ranks)))
+    assert output in group_answer(CellGroup(tuple(two_ranks)))
 
 
 def test_the_bars_add_up_to_the_step(two_ranks):
@@ -80,7 +80,7 @@ def test_cells_without_a_decomposition_have_no_figure():
     assert time_figure("g0", make_cells([case], {}, [make_trial(case)], {})) is None
 
 
-def test_a_backend_that_cannot_be_decomposed_says_why_and_no_share_is_zero():
+def test_a_backend_that_cannot_be_decomposed_has_a_reason_and_no_share_of_zero():
     cases = [make_case(backend="fsdp", ranks=ranks) for ranks in (1, 2)]
     reason = "parameters are gathered in every pass"
     trials = [

@@ -62,10 +62,10 @@ def test_efficiency_is_a_product_of_inside_and_across():
     assert "no_baseline" not in whole.flags, "one rank is on one node, whatever others it had room for"
 
 
-def test_the_answer_says_what_costs_more():
-    said = nodes_section.node_answers(placement_effects(sweep()))
+def test_the_answer_compares_losses_inside_and_across_nodes():
+    output = nodes_section.node_answers(placement_effects(sweep()))
     assert any(
-        "8 ranks on 4 nodes: inside a node 80 %" in one and one.endswith("between nodes costs more.") for one in said
+        "8 ranks on 4 nodes: inside a node 80 %" in one and one.endswith("between nodes costs more.") for one in output
     )
     noisy = nodes_section.node_answers(placement_effects(sweep(spread=0.4)))
     assert any("statistically tied" in one for one in noisy)
@@ -85,7 +85,7 @@ def test_packed_and_spread_are_compared():
     assert set(packings) == {2, 4}
 
 
-def test_titles_tell_nodes_and_site():
+def test_titles_include_nodes_and_site():
     case = make_case(ranks=4, ranks_per_node=2, site="slurm")
     assert case_titles.case_title(case) == "synthetic · ddp/gloo on slurm · 4 ranks on 2 nodes · strong"
     assert case_titles.backend_title(case) == "ddp/gloo, 2 a node on slurm"
@@ -93,7 +93,7 @@ def test_titles_tell_nodes_and_site():
     assert Placement(5, 2).nodes == 3
 
 
-def test_too_few_cores_are_found_out_where_the_ranks_were():
+def test_oversubscription_is_detected_on_the_hosts_of_the_ranks():
     case = make_case(ranks=4, ranks_per_node=2, site="slurm")
     enough = make_trial(case, nodes=(facts(0), facts(1)))
     (cell,) = make_cells([case], {}, [enough], {})
@@ -118,7 +118,7 @@ def test_versions_that_differ_are_a_remark():
     assert line == "torch differs between machines: none on n0; 2.8.0 on the submitting machine"
 
 
-def test_what_it_cost_is_bounded_from_both_sides_and_the_unknown_says_why():
+def test_costs_have_two_bounds_or_a_reason():
     case = make_case(ranks=2, ranks_per_node=1, site="sagemaker")
     billed = [make_trial(case, number, 0.1, cost=0.5, wall_s=100.0) for number in range(2)]
     (cell,) = make_cells([case], {}, billed, {})
@@ -136,7 +136,7 @@ def test_what_it_cost_is_bounded_from_both_sides_and_the_unknown_says_why():
 SITES = ("local", "hosts", "slurm", "kubernetes", "sagemaker", "dask", "local")
 
 
-def test_seven_sites_stand_in_one_report():
+def test_seven_sites_share_one_report():
     sides = [
         (chr(ord("A") + number), [c for c in placed(site=site, nodes=(1, 2)) if c.case.workload == "synthetic"])
         for number, site in enumerate(SITES)
@@ -181,7 +181,7 @@ def test_networks_are_an_axis():
     assert analyse_cells(over("1gbit", 119e6)).networks == (), "one network is no axis"
 
 
-def test_the_wires_floor():
+def test_the_lower_bound_of_the_links():
     assert floor_s(4 * 814_090, Placement(2, 1), 125e6) == pytest.approx(0.026, rel=0.01)
     assert floor_s(4 * 814_090, Placement(2, 1), 12.5e6) == pytest.approx(0.261, rel=0.01)
     assert floor_s(1e6, Placement(8, 2), 1e6) == pytest.approx(1.5), "the ranks of a node share its link"

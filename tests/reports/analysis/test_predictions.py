@@ -1,4 +1,4 @@
-"""α and β are recovered, a step is what its parts make of it, and what is foretold widens honestly."""
+"""α and β are recovered, steps follow from their parts, and the intervals of predictions widen with distance."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_one_bucket_travels_after_the_backward_pass():
     assert predict_step(OWN, whole, lambda size: size * 1e-4) == pytest.approx(OWN.total_s + 0.1)
 
 
-def test_what_the_backward_pass_hides_costs_nothing():
+def test_hidden_communication_costs_nothing():
     # Two halves: the first travels while the second is computed; only the second is exposed.
     halves = Gradients(tensor_bytes=(2**20, 2**20), grouping=DDP.model_copy(update={"most_bytes": 2**20}))
     assert predict_step(OWN, halves, lambda size: 0.008) == pytest.approx(OWN.total_s + 0.008)
@@ -95,7 +95,7 @@ def test_what_the_backward_pass_hides_costs_nothing():
     assert predict_step(OWN, late, lambda size: 0.008) == pytest.approx(OWN.total_s + 0.016)
 
 
-def test_horovod_takes_whatever_is_ready_and_ddp_what_was_laid_out():
+def test_horovod_sends_ready_gradients_and_ddp_fixed_buckets():
     sizes = (4096,) * 4
     messages = []
     predict_step(OWN, Gradients(tensor_bytes=sizes, grouping=HOROVOD), lambda size: messages.append(size) or 0.012)
@@ -138,7 +138,7 @@ def parts(forward_s, fixed_s=0.0, share=1.0):
     }
 
 
-def test_fixed_and_shared_work_are_told_apart():
+def test_fixed_and_proportional_work_are_separated():
     model = fit_own_times({1 / ranks: parts(0.08, 0.003, 1 / ranks) for ranks in (1, 2, 4)}, waiting_s=0.001)
     own = model.at(1 / 8, alone=False)
     assert own.forward_s == pytest.approx(0.003 + 0.01)
@@ -159,7 +159,7 @@ def observed(counts, gradients, exchange, off=0.0, spread=0.001):
     return found
 
 
-def test_a_step_that_follows_the_model_is_foretold():
+def test_a_step_that_follows_the_model_is_predicted():
     gradients = Gradients(tensor_bytes=(10**6,) * 4, grouping=DDP)
     exchange = CommunicationCost(fit_allreduce(timings("ring", 1e-4, 8e-9)).time_s)
     model = fit_step_model(observed((1, 2, 4), gradients, exchange), "strong", 128, gradients, exchange)
@@ -222,7 +222,7 @@ def a_sweep(counts=(1, 2, 4, 8), batch=128):
     return make_cells(cases, {}, trials, {})
 
 
-def test_a_sweep_tells_alpha_beta_and_what_comes_next():
+def test_a_sweep_gives_alpha_beta_and_predictions():
     cells = a_sweep()
     (exchange,) = communication_paths(cells).values()
     assert list(exchange.places) == ["inside"]
@@ -241,15 +241,15 @@ def test_a_sweep_tells_alpha_beta_and_what_comes_next():
     assert abs(law.error) > abs(step.error)
 
 
-def test_the_backtest_does_not_look_at_what_it_foretells():
+def test_the_back_test_excludes_the_predicted_measurement():
     honest = analyse_cells(a_sweep()).curve_predictions[0].backtests[0].prediction
     seen = a_sweep((1, 2, 4))
-    foretold = analyse_cells(seen, PredictOptions((8,))).curve_predictions[0].predictions[0].prediction
-    assert honest.throughput == pytest.approx(foretold.throughput, rel=1e-9)
-    assert (honest.low, honest.high) == pytest.approx((foretold.low, foretold.high), rel=1e-9)
+    predicted = analyse_cells(seen, PredictOptions((8,))).curve_predictions[0].predictions[0].prediction
+    assert honest.throughput == pytest.approx(predicted.throughput, rel=1e-9)
+    assert (honest.low, honest.high) == pytest.approx((predicted.low, predicted.high), rel=1e-9)
 
 
-def test_another_link_is_asked_about_up_to_thousands_of_ranks():
+def test_a_hypothetical_link_is_predicted_up_to_thousands_of_ranks():
     cells = a_sweep(batch=1024)
     link = LinkSpec(label="100Gbit,5us", bytes_s=12.5e9, latency_s=5e-6)
     (forecast,) = analyse_cells(cells, PredictOptions(link=link)).curve_predictions
@@ -259,7 +259,7 @@ def test_another_link_is_asked_about_up_to_thousands_of_ranks():
     assert forecast.at_scale[0].prediction.throughput > here.throughput.value
 
 
-def test_without_an_allreduce_the_law_of_scaling_speaks():
+def test_without_an_allreduce_a_scaling_law_predicts():
     cells = [cell for cell in a_sweep() if not cell.messages]
     (forecast,) = analyse_cells(cells).curve_predictions
     assert forecast.kind == "law"
@@ -270,7 +270,7 @@ def test_without_an_allreduce_the_law_of_scaling_speaks():
     assert forecast.reason.endswith("a scaling law needs 3 rank counts")
 
 
-def test_counts_that_a_batch_has_no_share_for_are_named():
+def test_rank_counts_above_the_batch_are_listed():
     (forecast,) = analyse_cells(a_sweep(batch=16), PredictOptions((8, 1024))).curve_predictions
     assert forecast.impossible == (1024,)
     page = make_page("t", analyse_cells(a_sweep(batch=16), PredictOptions((8, 1024))), [], [])
@@ -278,7 +278,7 @@ def test_counts_that_a_batch_has_no_share_for_are_named():
     assert rows[0][-1] == "a batch of 16 can't be split over 1,024 ranks"
 
 
-def test_another_link_needs_no_measured_exchange_but_then_gives_no_interval():
+def test_a_hypothetical_link_without_measured_exchange_has_no_interval():
     cells = [cell for cell in a_sweep(batch=1024) if not cell.messages]
     (forecast,) = analyse_cells(
         cells, PredictOptions(link=LinkSpec(label="x", bytes_s=12.5e9, latency_s=5e-6))
@@ -291,7 +291,7 @@ def test_another_link_needs_no_measured_exchange_but_then_gives_no_interval():
     assert "Predictions, not measurements" in page.table("Predicted over x").note
 
 
-def test_the_exchanges_of_two_sweeps_stay_apart():
+def test_the_exchanges_of_two_sweeps_are_separate():
     both = [*labelled(a_sweep(), "A"), *labelled(a_sweep(), "B")]
     assert [found.case.label for found in communication_paths(both).values()] == ["A", "B"]
 
@@ -305,7 +305,7 @@ def test_losses_add_up_in_their_figure():
         assert sum(series.y[place] for series in figure.series) == pytest.approx(float(row[-1][:-2]) / 100, abs=1e-3)
 
 
-def test_a_bandwidth_too_high_to_be_told_is_said_so():
+def test_a_bandwidth_too_high_to_measure_is_reported_as_such():
     found = fit_allreduce([AllreduceTiming(2, size, 1e-3 * (1 - 1e-9 * size)) for size in SIZES])
     assert found.byte_s.low is None
     assert "too high to measure" in formatting.bandwidth(found.byte_s)

@@ -69,7 +69,7 @@ def test_one_trial_counts_every_trial_is_timed():
 
 
 @pytest.mark.parametrize(
-    ("trial", "said"),
+    ("trial", "output"),
     [
         (trial_of(make_case(flags=("emulated_compute",))), "the compute is a wait"),
         (trial_of(make_case(), kind="collective"), "no model is trained"),
@@ -83,10 +83,10 @@ def test_one_trial_counts_every_trial_is_timed():
         ),
     ],
 )
-def test_unknown_has_its_reason(trial, said):
+def test_unknown_has_its_reason(trial, output):
     found, why = roofline([trial])
     assert found is None
-    assert said in why
+    assert output in why
 
 
 def test_attention_is_two_products():
@@ -104,7 +104,7 @@ def cells():
     return make_cells([*cases, waited, collective, skipped], {skipped.key: "not here"}, trials, {})
 
 
-def test_the_page_tables_and_draws_it(cells):
+def test_the_page_has_its_table_and_figure(cells):
     (section,) = [one for one in make_page("t", analyse_cells(cells), [], []).sections if one.title == ROOFLINE_TITLE]
     (table,) = section.tables
     assert [row[1] for row in table.rows] == ["60.0 %", "60.0 %", "unknown: the compute is a wait"], "no model, no row"
@@ -128,10 +128,10 @@ def test_no_figure_without_a_roofline(cells):
     assert section.figures == ()
 
 
-def test_json_holds_it_or_the_reason(cells):
-    said = [cell_as_json(cell) for cell in cells]
-    assert said[0]["roofline"]["mfu"]["value"] == pytest.approx(0.6)
-    assert [cell["roofline_reason"] for cell in said] == [
+def test_json_has_it_or_the_reason(cells):
+    output = [cell_as_json(cell) for cell in cells]
+    assert output[0]["roofline"]["mfu"]["value"] == pytest.approx(0.6)
+    assert [cell["roofline_reason"] for cell in output] == [
         None,
         None,
         "the compute is a wait",

@@ -18,17 +18,17 @@ def ranks(world=2, **by_rank):
 
 
 @pytest.mark.parametrize("world", [1, 2, 4])
-def test_ranks_that_did_the_reference_s_work(world):
+def test_ranks_with_the_work_of_the_reference(world):
     verdict = judge_same_work(ranks(world))
     assert (verdict.verdict, verdict.reason) == ("same", None)
     assert verdict.deviation == 1e-7
 
 
-def test_samples_are_dealt_out_in_turn():
+def test_samples_are_interleaved():
     assert interleave([(0, 2, 4), (1, 3)]) == (0, 1, 2, 3, 4)
 
 
-def test_a_rank_that_reads_another_s_shard():
+def test_a_rank_with_the_shard_of_another():
     verdict = judge_same_work(ranks(rank1={"samples": ((0, 2), (4, 6))}))
     assert verdict.verdict == "different"
     assert "step 0" in verdict.reason
@@ -39,7 +39,7 @@ def test_the_right_samples_in_another_order():
     assert judge_same_work(ranks(rank1={"samples": ((3, 1), (5, 7))})).verdict == "different"
 
 
-def test_parameters_that_went_elsewhere():
+def test_parameters_beyond_the_tolerance():
     reference = make_proof(0, 2).reference.model_copy(update={"deviation": 1.0})
     verdict = judge_same_work(ranks(rank0={"reference": reference}))
     assert verdict.verdict == "different"
@@ -52,18 +52,18 @@ def test_losses_are_averaged_over_the_ranks_before_they_are_compared():
 
 
 @pytest.mark.parametrize("loss", [math.nan, math.inf])
-def test_a_loss_that_is_not_a_number_is_never_the_same(loss):
+def test_a_nan_loss_is_never_the_same_work(loss):
     assert judge_same_work(ranks(rank1={"losses": (loss, 0.5)})).verdict == "different"
 
 
-def test_ranks_that_hold_different_bits():
+def test_ranks_with_different_parameters():
     assert "rank 1 has different parameters" in judge_same_work(ranks(rank1={"digest": "other"})).reason
     drifted = ranks()
     drifted[1] = drifted[1].model_copy(update={"final_digest": "other"})
     assert judge_same_work(drifted).reason.startswith("at the end rank 1")
 
 
-def test_ranks_that_came_apart_while_they_were_decomposed():
+def test_ranks_that_differ_after_the_decomposition():
     phases = [PhaseTimes(together_s=(0.1,), alone_s={}, digest=digest) for digest in ("a", "b")]
     apart = [record.model_copy(update={"phases": found}) for record, found in zip(ranks(), phases, strict=True)]
     assert judge_same_work(apart).reason.startswith("after the decomposition rank 1")

@@ -51,7 +51,7 @@ def test_closed_forms_are_recovered(gamma, sigma, kappa, method):
     assert found.predict(1024).throughput == pytest.approx(gamma * 1024 / denominator(1024, sigma, kappa), rel=1e-3)
 
 
-def test_the_model_that_suffices_is_chosen():
+def test_the_simplest_sufficient_law_is_selected():
     assert fit_best(points(exact(10, 0.05, 0.001))).model == "usl"
     assert fit_best(points(exact(10, 0.05, 0.0))).model == "amdahl"
     assert fit_best(points(exact(10, 0.0, 0.0))).model == "linear"
@@ -131,7 +131,7 @@ def changed(rates, **factors):
 
 
 @pytest.mark.parametrize(
-    ("rates", "trap"),
+    ("rates", "flag"),
     [
         (changed(noisy(1, sigma=0.0, kappa=0.0), at2=1.3, at4=1.3, at8=1.3), "superlinear"),
         ({ranks: [1000.0 * min(ranks, 6)] for ranks in (1, 2, 3, 4, 5, 6, 8, 12, 16, 24)}, "misfit"),
@@ -144,17 +144,17 @@ def changed(rates, **factors):
         (noisy(1, counts=(1, 2, 4)), "too_few_points"),
     ],
 )
-def test_traps_are_named(rates, trap):
+def test_misleading_fits_are_flagged(rates, flag):
     found = fit_curve("trapped", rates, "usl")
-    assert trap in found.fit_flags, found.fit_flags
-    assert found.fit_flags[trap]
-    if trap == "too_few_points":
+    assert flag in found.fit_flags, found.fit_flags
+    assert found.fit_flags[flag]
+    if flag == "too_few_points":
         assert found.model is None
         assert found.reason == "usl needs 4 different rank counts, there are 3"
         assert found.points[1].efficiency.value == pytest.approx(1 / 1.031, rel=0.05), "what was measured is there"
 
 
-def test_a_curve_that_only_falls_has_no_peak_and_breaks_nothing():
+def test_a_falling_curve_has_no_peak_and_is_flagged():
     """X = c ÷ N, as over a slow link: σ ends at 1, or the root of (1−σ) ÷ κ lies below one rank."""
     for seed in range(40):
         random = np.random.default_rng(seed)
@@ -165,14 +165,14 @@ def test_a_curve_that_only_falls_has_no_peak_and_breaks_nothing():
         assert all(one.low is None or one.low <= one.throughput <= one.high for one in curve.predictions)
 
 
-def test_an_interval_that_bounds_nothing_is_unknown():
+def test_an_interval_wider_than_the_limit_is_unknown():
     random = np.random.default_rng(1)
     rates = {ranks: [ranks * float(np.exp(random.standard_normal()))] for ranks in (1, 2, 4, 8)}
     (found,) = fit_curve("wild", rates, "usl", predict=(1024,)).predictions
     assert (found.low, found.high) == (None, None)
 
 
-def test_a_law_that_was_chosen_is_trusted_less_with_distance():
+def test_the_interval_of_a_selected_law_widens_with_distance():
     rates = {ranks: [10.0 * ranks * factor for factor in (0.99, 1.0, 1.01)] for ranks in (1, 2, 4)}
     chosen = [
         math.log((one := found).high / one.low) for found in fit_curve("a", rates, predict=(4, 8, 64)).predictions

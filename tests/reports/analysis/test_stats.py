@@ -29,7 +29,7 @@ def test_one_trial_has_a_value_and_no_interval():
 
 
 @pytest.mark.parametrize("values", [[], [1.0, 0.0], [1.0, -2.0], [math.nan]])
-def test_what_has_no_geometric_mean_is_refused(values):
+def test_values_without_a_geometric_mean_are_refused(values):
     with pytest.raises(ValueError, match="positive"):
         estimate(values, "u")
 
@@ -51,14 +51,14 @@ def test_95_percent_intervals_cover():
     assert 0.935 <= ratio_hits / rounds <= 0.97
 
 
-def test_half_width_is_how_far_the_interval_reaches():
+def test_half_width_is_relative_to_the_value():
     found = estimate([100.0, 102.0, 98.0], "u")
     assert half_width(found) == pytest.approx(found.high / found.value - 1)
     assert half_width(estimate([1.0], "u")) is None
     assert half_width(None) is None
 
 
-def test_apart_only_where_intervals_do_not_touch():
+def test_intervals_are_disjoint_only_without_overlap():
     def made(low, high):
         return Estimate(value=1, low=low, high=high, n=3, unit="u")
 

@@ -60,7 +60,7 @@ def test_a_straggler_is_named_with_its_delay():
     assert find_straggler((1e-5, 9e-5)) is None, "less than a millisecond is no straggler"
 
 
-def test_a_rank_without_times_is_no_split():
+def test_a_rank_without_phase_times_has_no_split():
     assert split_step([make_record(0, 1)]) is None
 
 
@@ -123,12 +123,12 @@ def test_a_slow_step_far_above_the_rest_takes_a_logarithmic_scale():
     assert log_of(9.0)
 
 
-def test_too_many_ranks_leave_the_slowest_of_each_backend_and_say_so():
+def test_of_too_many_ranks_the_slowest_of_each_backend_are_shown():
     figure = figure_of([uneven(make_case(backend=name, ranks=24)) for name in ("ddp", "horovod")])
     assert len(figure.categories) == MAX_CATEGORIES
     assert figure.categories[0] == "ddp/gloo, 24 · rank 16"
     assert figure.categories[-1] == "horovod/gloo, 24 · rank 23"
-    assert "rank 23, 23.0 % above rank 0" in figure.caption, "the quickest rank is told though it is not drawn"
+    assert "rank 23, 23.0 % above rank 0" in figure.caption, "the fastest rank is named though it is not drawn"
     assert figure.caption.endswith("Shown are 16 of 48 ranks of all cells: the slowest at 24 ranks.")
 
 

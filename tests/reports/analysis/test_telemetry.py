@@ -1,4 +1,4 @@
-"""Samples cut to the window, what is said of them, and what they betray."""
+"""Samples cut to the window, the readings from them, and the conditions that they show."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_samples_outside_are_dropped_but_for_one_on_either_side():
     assert share == pytest.approx(0.8)
 
 
-def test_too_few_samples_are_said():
+def test_too_few_samples_have_a_reason():
     node = cut_to_window(recording(lambda t: [(GPU, "utilization", 0.9)]), 1.0, 1.3)
     found = readings(ranks(1.0, 1.3, gpu=GPU), node)["gpu_utilization"]
     assert found.value is None
@@ -99,7 +99,7 @@ def test_an_unknown_reading_is_null_with_its_reason():
     assert (found.value, found.reason) == (None, "not supported by this device")
 
 
-def test_one_device_that_can_t_say_makes_the_sum_unknown():
+def test_one_unknown_device_makes_the_sum_unknown():
     def at(t):
         return [(GPU, "power_w", 100.0), ("GPU-2", "power_w", None, "GPU is lost")]
 
@@ -113,7 +113,7 @@ def test_no_gpu_at_all_says_why():
     assert readings(ranks(), node)["gpu_utilization"].reason == "NVML: no library"
 
 
-def test_what_ranks_used():
+def test_readings_of_ranks():
     found = readings(ranks(cpu_s=1.5, count=2), cut_to_window(recording(lambda t: []), 1.0, 3.0))
     assert found["rank_cpu"].value == 0.75
     assert found["rank_memory_peak"].value == 200
@@ -178,14 +178,14 @@ def test_a_quiet_machine_has_no_conditions():
         (lambda t: [(GPU, "sm_clock_hz", 1.98e9 if t < 2 else 1.5e9)], "gpu_clock_moved", False),
     ],
 )
-def test_what_spoils_a_number_is_named(at, name, serious):
+def test_conditions_are_detected(at, name, serious):
     found = conditions(at)
     assert list(found) == [name]
     assert found[name].serious == serious
     assert found[name].seen.startswith("here")
 
 
-def test_somebody_else_on_the_gpu():
+def test_a_foreign_process_on_the_gpu():
     check = ProcessCheck(checked_at_s=0.1, processes=(GpuProcess(device=GPU, pid=77, name="miner"),))
     found = conditions(lambda t: [], checks=(check,))
     assert found["foreign_gpu_process"].serious
@@ -194,5 +194,5 @@ def test_somebody_else_on_the_gpu():
     assert conditions(lambda t: [], checks=(elsewhere,)) == {}
 
 
-def test_heat_before_the_window_is_none_of_its_business():
+def test_heat_before_the_window_is_ignored():
     assert conditions(lambda t: [(GPU, "thermal_throttled_s", min(t, 0.8))]) == {}

@@ -113,7 +113,7 @@ def test_the_largest_sampled_rank_count_of_each_backend_is_drawn():
     assert next(section for section in page.sections if figure in section.figures).folded
 
 
-def test_many_devices_leave_a_handful_of_lines_and_a_whole_table():
+def test_many_devices_have_few_lines_and_a_full_table():
     nodes = [node(*(sampled("power_w", [100.0] * 5, device=gpu) for gpu in GPUS), host=f"n{n}") for n in range(6)]
     (figure,) = over_time(page_of([trial(*nodes)]))
     assert len(figure.series) == 8
@@ -123,7 +123,7 @@ def test_many_devices_leave_a_handful_of_lines_and_a_whole_table():
     assert len(figure.table.rows) == 12
 
 
-def test_nothing_known_or_nothing_but_zero_is_no_figure():
+def test_unknown_and_zero_quantities_have_no_figure():
     assert over_time(page_of([trial()])) == []
     idle = node(sampled("network_bytes", [7.0] * 6), sampled("utilization", [None] * 6, device="GPU-a"))
     assert over_time(page_of([trial(idle)])) == []

@@ -70,7 +70,7 @@ def test_energy_is_that_of_the_devices_that_computed(computed_on, sampled, known
 
 
 @pytest.mark.parametrize("outcome", ["failed", "timeout", "invalid", "skipped"])
-def test_only_a_trial_that_went_well_has_numbers(outcome):
+def test_only_a_successful_trial_has_numbers(outcome):
     assert stored_measures(make_trial(make_case(), outcome=outcome)) == {}
 
 
@@ -80,7 +80,7 @@ def test_a_fault_on_purpose_is_nothing_to_judge():
 
 
 @pytest.mark.parametrize("step_s", [(), (0.0, 0.0), (math.nan, 0.1), (math.inf, 0.1)])
-def test_steps_that_took_no_time_that_can_be_told_give_no_numbers(step_s):
+def test_windows_without_a_positive_finite_length_have_no_numbers(step_s):
     ranks = tuple(make_record(rank, 2, step_s, memory_peak_bytes=5) for rank in range(2))
     assert stored_measures(make_trial(make_case(), ranks=ranks)) == {}
 
@@ -102,7 +102,7 @@ def test_steps_that_took_no_time_that_can_be_told_give_no_numbers(step_s):
         ({"own_cost": True}, False),
     ],
 )
-def test_settings_tell_what_is_measured_and_not_what_comes_after(changes, matter):
+def test_settings_include_what_changes_the_measurement(changes, matter):
     plain = make_case(data=DataSource(name="MNIST", digest="1", path="/a"))
     changed = plain.model_copy(update=changes)
     assert (settings_of(changed) != settings_of(plain)) is matter

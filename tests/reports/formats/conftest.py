@@ -10,7 +10,7 @@ from tests.support.exports import store_sweep
 
 @pytest.fixture
 def exported(tmp_path, capsys):
-    """Store the trials as a sweep, export it to standard output, and return what was said."""
+    """Store the trials as a sweep, export it to standard output, and return its output and error text."""
     place = tmp_path / "r.sqlite"
 
     def export(trials, *arguments, status=0, **sweep):

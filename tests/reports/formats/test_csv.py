@@ -32,9 +32,9 @@ def test_fit_reads_the_export(tmp_path, exported, capsys):
     for one in found["curves"]:
         assert [(point["ranks"], point["throughput"]["n"]) for point in one["points"]] == [(1, 2), (2, 2), (4, 2)]
     assert main(["fit", str(target)]) == 0
-    said = capsys.readouterr().out
-    assert "synthetic[model=toy]/ddp-gloo" in said, "brackets are no style"
-    assert "left out: 1 row: outcome failed" in said
+    output = capsys.readouterr().out
+    assert "synthetic[model=toy]/ddp-gloo" in output, "brackets are no style"
+    assert "left out: 1 row: outcome failed" in output
 
 
 def test_fit_keeps_environments_apart(tmp_path, capsys):
@@ -45,22 +45,22 @@ def test_fit_keeps_environments_apart(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "output"),
     [
         ("ranks,throughput,outcome\n1,,ok\n", ":2: throughput is empty; give a number"),
         ("ranks,throughput\n1,\n", ":2: throughput is empty; give a number"),
         ("ranks,throughput,outcome\n1,,failed\n", "holds no rows to fit (1 left out: outcome failed)"),
     ],
 )
-def test_fit_takes_an_empty_throughput_only_with_its_reason(tmp_path, capsys, text, said):
+def test_fit_takes_an_empty_throughput_only_with_its_reason(tmp_path, capsys, text, output):
     path = tmp_path / "rates.csv"
     path.write_text(text)
     assert main(["fit", str(path)]) == 2
-    assert said in capsys.readouterr().err
+    assert output in capsys.readouterr().err
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False), st.text())
-def test_csv_gives_back_what_went_in(number, text):
+def test_csv_round_trip(number, text):
     row = TrialRow.model_construct(
         **{**dict.fromkeys(TrialRow.model_fields), "throughput": number, "reason": text or None}
     )

@@ -18,11 +18,11 @@ from tests.support.builders import make_case, make_trial
 from tests.support.exports import HOSTILE, curve, rows_of, store_sweep
 
 
-def test_a_row_a_trial_with_its_numbers(exported):
+def test_one_row_for_each_trial_with_its_numbers(exported):
     trials = curve(workload_options={"model": "toy", "depth": 3})
-    said = exported(trials)
-    assert said.err == ""
-    rows = rows_of(said.out)
+    output = exported(trials)
+    assert output.err == ""
+    rows = rows_of(output.out)
     assert list(rows[0]) == list(TrialRow.model_fields)
     assert [(row["ranks"], row["round"]) for row in rows] == [(str(t.case.ranks), str(t.round)) for t in trials]
     for row, trial in zip(rows, trials, strict=True):
@@ -33,7 +33,7 @@ def test_a_row_a_trial_with_its_numbers(exported):
         assert (row["unit"], row["steps"], row["outcome"], row["reason"]) == ("samples", "2", "ok", "")
 
 
-def test_what_is_unknown_is_empty_and_never_0(exported):
+def test_unknown_values_are_empty_and_never_0(exported):
     (row,) = rows_of(exported([make_trial(make_case(ranks=1))]).out)
     assert row["cpu_energy_j_per_unit"] == row["gpu_energy_j_per_unit"] == row["memory_peak_bytes"] == ""
     assert json.loads(row["unknown"]) == {"memory_peak_bytes": "not recorded"}
@@ -59,7 +59,7 @@ def test_an_invalid_trial_has_its_outcome_and_no_number(exported):
     ]
 
 
-def test_other_work_spoils_its_whole_case(exported):
+def test_different_work_invalidates_the_whole_case(exported):
     good, other, apart = curve(counts=(1,), rounds=3)
     wrong = SameWork(verdict="different", reason="other losses")
     other = other.model_copy(update={"outcome": "invalid", "reason": "other losses", "same_work": wrong})
@@ -92,15 +92,15 @@ def test_several_sweeps_each_once_and_the_same_bytes_again(tmp_path, capsys):
 
 def test_a_file_appears_whole_and_its_suffix_says_the_format(tmp_path, exported):
     target = tmp_path / "new" / "now.json"
-    said = exported(curve(), "--out", str(target))
-    assert said.out == ""
-    assert f"pytest-benchmark: 6 rows of s1 → {target}" in said.err
+    output = exported(curve(), "--out", str(target))
+    assert output.out == ""
+    assert f"pytest-benchmark: 6 rows of s1 → {target}" in output.err
     assert len(json.loads(target.read_text())["benchmarks"]) == 3
     assert list(target.parent.iterdir()) == [target]
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "output"),
     [
         (["sX"], "has no sweep 'sX'; did you mean 's1'?"),
         (["--format", "cvs"], "--format cvs: unknown format; did you mean 'csv'?"),
@@ -112,15 +112,15 @@ def test_a_file_appears_whole_and_its_suffix_says_the_format(tmp_path, exported)
         (["--store", "none.sqlite"], "none.sqlite: no such file"),
     ],
 )
-def test_bad_input_is_one_line(exported, arguments, said):
-    told = exported(curve(counts=(1,)), *arguments, status=2)
-    assert told.out == ""
-    assert told.err.startswith("error: ")
-    assert told.err.count("\n") == 1
-    assert said in told.err
+def test_bad_input_is_one_line(exported, arguments, output):
+    captured = exported(curve(counts=(1,)), *arguments, status=2)
+    assert captured.out == ""
+    assert captured.err.startswith("error: ")
+    assert captured.err.count("\n") == 1
+    assert output in captured.err
 
 
-def test_a_reader_that_has_seen_enough_is_no_error(tmp_path):
+def test_a_closed_pipe_is_no_error(tmp_path):
     more_than_a_pipe_holds = make_trial(make_case(), outcome="failed", ranks=(), reason="x" * 200_000)
     store_sweep(tmp_path / "r.sqlite", [more_than_a_pipe_holds])
     command = f"{sys.executable} -m harness export --store r.sqlite | head -1"

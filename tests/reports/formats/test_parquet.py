@@ -13,7 +13,7 @@ from tests.support.builders import make_case, make_trial
 from tests.support.exports import HOSTILE, curve
 
 
-def test_parquet_gives_back_the_rows_with_their_types(tmp_path, exported):
+def test_parquet_round_trip_with_types(tmp_path, exported):
     pytest.importorskip("pyarrow", reason="the extra `parquet` is not installed")
     import pandas
 
@@ -37,7 +37,7 @@ def test_parquet_gives_back_the_rows_with_their_types(tmp_path, exported):
 
 def test_without_pyarrow_one_line_names_the_remedy(tmp_path, exported, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    said = exported(curve(), "--out", str(tmp_path / "x.parquet"), status=2)
-    assert said.err.count("\n") == 1
-    assert "pyarrow is not installed; run `python -m pip install pyarrow`" in said.err
+    output = exported(curve(), "--out", str(tmp_path / "x.parquet"), status=2)
+    assert output.err.count("\n") == 1
+    assert "pyarrow is not installed; run `python -m pip install pyarrow`" in output.err
     assert not (tmp_path / "x.parquet").exists()

@@ -38,8 +38,8 @@ def test_outliers_are_pytest_benchmark_s_own(rounds):
 
 def test_pytest_benchmark_compares_two_exports(tmp_path, exported):
     failed = make_trial(make_case(ranks=8), outcome="failed", ranks=(), reason="rank 3 died")
-    said = exported([*curve(rounds=3), failed], "--out", str(tmp_path / "a.json"))
-    assert "left out: synthetic · ddp/gloo · 8 ranks · strong: failed" in said.err
+    output = exported([*curve(rounds=3), failed], "--out", str(tmp_path / "a.json"))
+    assert "left out: synthetic · ddp/gloo · 8 ranks · strong: failed" in output.err
     exported(curve(rounds=1), "--out", str(tmp_path / "b.json"), name="s2", started_at="2026-01-02T00:00:00+00:00")
     done = compare(tmp_path, "a.json", "b.json", "--csv", "both.csv", "--sort", "fullname")
     assert (done.returncode, done.stderr.count("Failed")) == (0, 0), done.stderr

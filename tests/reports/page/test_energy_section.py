@@ -67,7 +67,7 @@ def test_an_unknown_energy_is_one_row_with_its_reason_and_no_figure():
     assert section.tables[0].rows == (("2 cells", "CPU packages of the hosts", "unknown: no RAPL counters", "–"),)
 
 
-def test_without_telemetry_energy_was_not_sampled_and_without_numbers_there_is_nothing_to_say():
+def test_without_telemetry_energy_is_not_sampled():
     assert energy(page_of([make_trial(make_case())])).tables[0].rows[0][2] == "unknown: not sampled"
     assert energy(page_of([make_trial(make_case(), outcome="failed", reason="x", ranks=())])) is None
 

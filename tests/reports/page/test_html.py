@@ -61,7 +61,7 @@ def test_a_bundle_that_was_tampered_with_is_not_used(tmp_path):
     assert read_bundle(tmp_path / "none.js") is None
 
 
-def test_text_from_outside_cannot_leave_its_place(html):
+def test_hostile_text_is_escaped(html):
     assert "Report: &lt;everything&gt;" in html
     assert ">synthetic &lt;b&gt;" in html
     assert "</script><b>" not in html
@@ -93,7 +93,7 @@ def test_a_folded_section_is_closed(html):
     assert re.match(r'[^<]*>\s*<details class="folded"><summary><h2>Training</h2>', section)
 
 
-def test_numbers_behind_a_figure_are_a_choice_that_says_so():
+def test_a_long_table_of_a_figure_is_sampled_with_a_note():
     table = pages.telemetry().table
     shown = sample_rows(table, has_downloads=True)
     assert len(shown.rows) == MAX_FIGURE_ROWS
@@ -119,7 +119,7 @@ def test_numbers_behind_a_figure_are_a_choice_that_says_so():
         ((), False),
     ],
 )
-def test_numbers_stand_to_the_right(cells, right):
+def test_columns_of_numbers_are_right_aligned(cells, right):
     assert right_aligned(Table("t", ("a",), tuple((cell,) for cell in cells))) == (right,)
 
 
@@ -145,7 +145,7 @@ def test_the_backgrounds_are_those_of_the_page(html):
 
 
 @pytest.mark.parametrize("made", [f for s in pages.everything().sections for f in s.figures], ids=lambda f: f.key)
-def test_plotly_knows_all_that_is_asked_of_it(made):
+def test_plotly_accepts_every_property(made):
     """A property or value that plotly doesn't know would be passed over in silence in the browser."""
     import plotly.graph_objects as go
 
@@ -160,7 +160,7 @@ def test_figures_are_strict_json(html):
     assert len(figures) == html.count('class="chart"') == 7
 
 
-def test_what_is_pointed_at_tells_its_value_interval_and_name():
+def test_hover_text_has_value_interval_and_name():
     trace = plotly_figure(pages.throughput())["data"][0]
     assert "%{y" in trace["hovertemplate"]
     assert "fullData.name" in trace["hovertemplate"]

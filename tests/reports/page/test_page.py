@@ -56,12 +56,12 @@ def page():
     )
 
 
-def test_it_answers_first(page):
+def test_answers_are_first(page):
     assert page.answers[0].startswith("synthetic: at 2 ranks ddp/gloo")
     assert any("skipped: torch not installed" in warning for warning in page.warnings)
 
 
-def test_figures_have_a_sentence_and_their_numbers(page):
+def test_figures_have_a_caption_and_their_numbers(page):
     figures = [figure for section in page.sections for figure in section.figures]
     steps = "Step times by rank"
     assert [figure.title for figure in figures] == [
@@ -96,7 +96,7 @@ def test_the_same_work_table_has_backends_by_ranks(page):
     assert shown["dask/tasks"][1].startswith("DIFFERENT")
 
 
-def test_what_differs_in_kind_is_said(page):
+def test_different_implementations_and_skips_are_listed(page):
     assert page.table("Different implementations").rows == (("synthetic", "dask/tasks", "otherwise"),)
     assert page.table("Combinations").rows[0][3] == "single is one rank by definition"
 
@@ -124,7 +124,7 @@ def test_a_curve_of_four_rank_counts_is_fitted_and_drawn():
     assert drawn["layout"]["xaxis"]["tickvals"] == [1.0, 2.0, 4.0, 8.0]
 
 
-def test_two_rank_counts_are_too_few_and_say_so(page):
+def test_two_rank_counts_are_too_few_for_a_law(page):
     assert [(row[0], row[1], row[-1]) for row in page.table("Scaling laws").rows] == [
         (f"synthetic · {backend}/gloo · strong", "linear", "misfit: +19% off the fitted law at 1 rank")
         for backend in ("ddp", "horovod")

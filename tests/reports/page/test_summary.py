@@ -66,18 +66,18 @@ def answer(*points):
     return summary.group_answer(CellGroup(make_cells(cases, {}, trials, {})))
 
 
-def test_the_faster_one_is_named_with_its_efficiency():
-    said = answer(("ddp", 1, [0.1, 0.101]), ("ddp", 2, [0.06, 0.0601]), ("horovod", 2, [0.09, 0.0901]))
-    assert "at 2 ranks ddp/gloo is fastest" in said
+def test_the_fastest_backend_is_named_with_its_efficiency():
+    output = answer(("ddp", 1, [0.1, 0.101]), ("ddp", 2, [0.06, 0.0601]), ("horovod", 2, [0.09, 0.0901]))
+    assert "at 2 ranks ddp/gloo is fastest" in output
     # √(0.1 · 0.101) ÷ (2 · √(0.06 · 0.0601)) = 0.8368
-    assert "ddp/gloo reaches 84 % (79–89) of strong scaling" in said
-    assert "; horovod/gloo with 88.8 (88.2–89.5) samples/s follows" in said
+    assert "ddp/gloo reaches 84 % (79–89) of strong scaling" in output
+    assert "; horovod/gloo with 88.8 (88.2–89.5) samples/s follows" in output
 
 
 def test_overlapping_intervals_are_not_a_ranking():
-    said = answer(("ddp", 2, [0.06, 0.09]), ("horovod", 2, [0.061, 0.091]))
-    assert "is statistically tied with" in said
-    assert "fastest" not in said
+    output = answer(("ddp", 2, [0.06, 0.09]), ("horovod", 2, [0.061, 0.091]))
+    assert "is statistically tied with" in output
+    assert "fastest" not in output
 
 
 def test_no_scaling_is_claimed_without_a_single_rank_to_start_from():

@@ -45,7 +45,7 @@ def test_every_kind_of_figure_is_well_formed_and_inside_its_box(made):
             assert 0 <= float(text.get("x")) <= width
 
 
-def test_points_stand_where_their_values_are():
+def test_points_are_at_their_values():
     made = figure(curves=[series("a", (0, 10), (0, 100))], x_title="time (s)")
     x, y = x_axis(made), y_axis(made)
     (line,) = [path for path in drawn(made).iter("path") if path.get("stroke-width") == "2"]
@@ -63,7 +63,7 @@ def test_layers_of_bars_stand_on_each_other():
     assert all(top < foot for foot, top in zip(feet, tops, strict=True))
 
 
-def test_curves_of_one_backend_are_told_apart_by_more_than_colour():
+def test_curves_of_one_backend_differ_by_more_than_colour():
     styles = series_styles(pages.bandwidth())
     assert len({style.colour for style in styles}) == 1
     assert len({style.dash for style in styles}) == len({style.marker for style in styles}) == 3
@@ -102,7 +102,7 @@ def test_a_curve_of_many_points_is_a_line_with_a_band():
     assert len(band["x"]) == 1000
 
 
-def test_rank_counts_are_ticks_and_labels_keep_apart():
+def test_rank_counts_are_ticks_and_labels_do_not_overlap():
     assert [name for _, name in x_axis(pages.speedup()).ticks] == ["1", "2", "4", "8", "16"]
     many = figure(curves=[series("a", range(1, 65), range(1, 65))])
     places = [x_axis(many).at(x) for x, _ in x_axis(many).ticks]
@@ -128,7 +128,7 @@ def test_an_interval_far_beyond_all_points_does_not_flatten_them():
     assert 20 < axis.high < 50
 
 
-def test_what_a_logarithm_or_a_screen_cannot_show_leaves_a_gap():
+def test_zero_and_nan_leave_a_gap_on_a_logarithmic_axis():
     made = figure(curves=[series("a", (1, 2, 3, 4, 5), (1, 10, 0, math.nan, 100))], log_y=True)
     (line,) = [path for path in drawn(made).iter("path") if path.get("stroke-width") == "2"]
     assert line.get("d").count("M") == 2
