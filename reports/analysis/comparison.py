@@ -12,11 +12,13 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
+from pydantic import Field
+
 from bench.core.case import Case
 from bench.core.frozen_model import FrozenModel
 from bench.core.records import Outcome
 from reports.analysis.case_titles import CaseFinding
-from reports.analysis.cells import Cell
+from reports.analysis.cells import Cell, CellLabels
 from reports.analysis.stats import Estimate, ratio
 
 Direction = Literal["faster", "slower", "unclear", "unknown"]
@@ -131,11 +133,12 @@ def _change(before: Cell, after: Cell) -> Change:
 class NightCell(CaseFinding):
     """The numbers of a cell that a trend needs, or the reason why there are none."""
 
+    labels: CellLabels = Field(exclude=True, repr=False)
     outcome: Outcome
     reason: str | None = None
     throughput: Estimate | None = None
     rates: tuple[float, ...] = ()
-    """The throughput of each trial that counts."""
+    """The throughput of each successful trial."""
     efficiency: Estimate | None = None
     """``None`` also where it is 1 by definition: at the rank count that speed-up starts from."""
     message_bytes: int | None = None
@@ -194,6 +197,7 @@ def night_cell(cell: Cell) -> NightCell:
     by_definition = cell.efficiency is not None and cell.efficiency.value == 1 and cell.efficiency.low is None
     return NightCell(
         case=cell.case,
+        labels=cell.labels,
         outcome=cell.outcome,
         reason=cell.reason,
         throughput=cell.throughput,

@@ -14,8 +14,8 @@ from pydantic import Field
 
 from bench.core.case import Case
 from bench.core.frozen_model import FrozenModel
-from reports.analysis.case_titles import CaseFinding, CaseLabels, case_labels, net_title
-from reports.analysis.cells import Cell
+from reports.analysis.case_titles import CaseFinding, CaseLabels, net_title
+from reports.analysis.cells import Cell, CellLabels
 from reports.analysis.placement import Placement, curve_family, placement_of
 from reports.analysis.predictions import CurvePrediction
 from reports.analysis.stats import Estimate, intervals_disjoint, ratio
@@ -153,6 +153,7 @@ MIN_NETWORKS = 2
 class CellOverLink(CaseFinding):
     """A cell over links of a measured rate. Its labels do not name the links; :attr:`net_title` does."""
 
+    labels: CellLabels = Field(exclude=True, repr=False)
     key: str
     net: str
     net_title: str = Field(exclude=True, repr=False)
@@ -223,7 +224,7 @@ def _cell_over_link(cell: Cell, curve_predictions: Mapping[str, CurvePrediction]
     return CellOverLink(
         key=cell.case.key,
         case=cell.case,
-        labels=case_labels(without_net(cell.case)),
+        labels=cell.with_case(net=None).labels,
         net=cell.link.net,
         net_title=net_title(cell.link.net),
         link_bytes_s=rate,

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from reports.analysis import formatting
 from reports.analysis.comparison import (
     Night,
     NightComparison,
@@ -166,7 +165,7 @@ def _changes_table(last: NightComparison, first: NightComparison, labels: dict[s
     rows = tuple(
         (
             change.cell.labels.title,
-            formatting.estimate(change.cell.throughput),
+            change.cell.labels.throughput,
             *(known.get(change.cell.key, "–") for known in texts),
         )
         for change in last.changes

@@ -35,9 +35,9 @@ def network_table(cells: Sequence[CellOverLink]) -> Table:
             cell.case.scaling,
             cell.net_title,
             f"{formatting.number(cell.link_bytes_s)}B/s",
-            formatting.percent(cell.efficiency),
+            cell.labels.efficiency,
             _percent(cell.modelled_efficiency),
-            formatting.duration_estimate(cell.step_s),
+            cell.labels.step,
             _predicted_step(cell),
             "–" if cell.floor_s is None else formatting.duration(cell.floor_s),
             _step_over_floor(cell),
@@ -67,9 +67,9 @@ def compact_network_table(cells: Sequence[CellOverLink]) -> Table:
         (
             f"{cell.labels.workload} · {cell.labels.backend_and_ranks}",
             cell.net_title,
-            formatting.percent(cell.efficiency),
+            cell.labels.efficiency,
             _percent(cell.modelled_efficiency),
-            formatting.duration_estimate(cell.step_s),
+            cell.labels.step,
             "–" if cell.modelled_step_s is None else formatting.duration(cell.modelled_step_s),
             "–" if cell.floor_s is None else formatting.duration(cell.floor_s),
         )
@@ -149,16 +149,16 @@ def _lines(cells: Sequence[CellOverLink]) -> list[list[CellOverLink]]:
 def _efficiency_summary(line: Sequence[CellOverLink]) -> str:
     slow, fast = line[0], line[-1]
     return (
-        f"{slow.labels.backend_and_ranks}: {formatting.percent(slow.efficiency)} "
+        f"{slow.labels.backend_and_ranks}: {slow.labels.efficiency} "
         f"over {slow.net_title}, "
-        f"{formatting.percent(fast.efficiency)} over {fast.net_title}"
+        f"{fast.labels.efficiency} over {fast.net_title}"
     )
 
 
 def _slowest_link_summary(lines: Sequence[Sequence[CellOverLink]]) -> str:
     slow = next(line[0] for line in lines)
     floor = "" if slow.floor_s is None else f"; the links alone take {formatting.duration(slow.floor_s)}"
-    return f"{slow.labels.backend_and_ranks} over {slow.net_title}: {formatting.duration_estimate(slow.step_s)}{floor}."
+    return f"{slow.labels.backend_and_ranks} over {slow.net_title}: {slow.labels.step}{floor}."
 
 
 def _efficiency(line: Sequence[CellOverLink], styles: Mapping[str, int]) -> Iterator[Series]:

@@ -189,7 +189,7 @@ def _figure(
 def _cell_text(cell: NightCell | None, attribute: Attribute) -> str:
     if cell is None:
         return "–"
-    return formatting.percent(cell.efficiency) if attribute == "efficiency" else formatting.estimate(cell.throughput)
+    return getattr(cell.labels, attribute) if getattr(cell, attribute) else "–"
 
 
 def _series(trend: Trend, line: BackendAtRanks, points: NightPoints, attribute: Attribute) -> Series:
@@ -217,9 +217,5 @@ def _change_summary(trend: Trend, lines: dict[BackendAtRanks, NightPoints]) -> s
 
 def _newest_efficiency(trend: Trend, lines: dict[BackendAtRanks, NightPoints]) -> str:
     last = max(number for points in lines.values() for number in points)
-    summaries = [
-        f"{_title(line)} {formatting.percent(points[last].efficiency)}"
-        for line, points in lines.items()
-        if last in points
-    ]
+    summaries = [f"{_title(line)} {points[last].labels.efficiency}" for line, points in lines.items() if last in points]
     return f"{trend.labels[last]}: {join_first(summaries)}; 100 % is ideal."
