@@ -168,6 +168,7 @@ def print_json(value: FrozenModel) -> None:
 
 
 def run_cluster_until_stopped(jobs: JobQueueSpec, control: NodeControl) -> int:
+    """:func:`run_cluster`; prints a :class:`ClusterStartResult` where it fails, and returns the exit status."""
     import dask
 
     try:

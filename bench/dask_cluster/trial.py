@@ -80,6 +80,7 @@ class DaskTrial:
 
     @property
     def failed(self) -> bool:
+        """Whether a rank has failed, or a worker of the trial has left."""
         return bool(self.lost) or self.tasks.failed
 
     def start(self) -> None:

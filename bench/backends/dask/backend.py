@@ -35,6 +35,8 @@ DASK_CONFIG = {
 
 
 class DaskOptions(Options):
+    """The options of the Dask backend."""
+
     exchange: Literal["auto", "direct", "sharded"] = Field(
         "auto",
         description=f"tasks: whole gradients in one hop, or shards in two; auto shards from {MIN_SHARDED_RANKS} ranks",
@@ -143,6 +145,8 @@ def is_sharded(case: Case) -> bool:
 
 
 class Dask(Backend):
+    """Ranks in Dask workers. A site that has a Dask cluster of its own starts the ranks alone."""
+
     name = "dask"
     summary = "ranks inside Dask workers, gradients through Dask's tasks or through gloo"
     requires = ("torch", "dask", "distributed")

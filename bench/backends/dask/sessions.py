@@ -134,6 +134,7 @@ def _empty() -> Any:
 
 
 def versions() -> dict[str, str]:
+    """The versions of Dask's packages, by name."""
     import dask
     import distributed
 

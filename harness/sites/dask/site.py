@@ -34,6 +34,8 @@ JOBS_FILE = "jobs.json"
 
 
 class DaskSiteOptions(Options):
+    """The options of the Dask site: a cluster that is running, or the jobs of one that is started."""
+
     address: str | None = Field(None, pattern=ADDRESS_PATTERN, description="the scheduler of a cluster that is running")
     tls_ca: str | None = Field(None, pattern=PATH_PATTERN, description="path of the certificate authority's PEM file")
     tls_cert: str | None = Field(None, pattern=PATH_PATTERN, description="path of the client's certificate")
@@ -119,6 +121,8 @@ def covers(spec: JobQueueSpec, other: JobQueueSpec) -> bool:
 
 
 class DaskSite(Site):
+    """A Dask cluster as a site. A cluster of jobs is started with the first trial and ends with this process."""
+
     name = "dask"
     summary = "a Dask cluster that is running, or one of Slurm jobs"
     options = DaskSiteOptions
