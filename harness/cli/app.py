@@ -28,7 +28,7 @@ COMMANDS = {
     "ingest": ("stores:ingest", "Read pytest-benchmark results into the store."),
     "merge": ("stores:merge", "Copy the sweeps of another store into this one."),
     "list": ("inventory:list_all", "List backends, workloads, suites and sites with their options."),
-    "doctor": ("inventory:doctor", "Report what is installed and what is missing, with remedies."),
+    "doctor": ("inventory:doctor", "Report what is installed and what is missing, or check a plugin."),
 }
 """Command → module and function in :mod:`harness.cli`, and the one line that ``--help`` shows."""
 

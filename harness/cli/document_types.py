@@ -325,6 +325,9 @@ class ListDocument(TypedDict):
     workloads: list[WorkloadFields]
     suites: list[SuiteFields]
     sites: list[SiteFields]
+    probes: list[SuiteFields]
+    formats: list[SuiteFields]
+    importers: list[SuiteFields]
     broken: list[BrokenPlugin]
 
 

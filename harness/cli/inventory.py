@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from harness.cli.output import JsonOption, PluginOption, VerbosityOption, print_json, stdout_console
-from harness.errors import EXIT_OK
+from harness.errors import EXIT_OK, EXIT_TRIALS_FAILED
 from reports.formats.documents import versioned
+
+if TYPE_CHECKING:
+    from harness.setup.doctor import Diagnostic
 
 EXAMPLES = {
     "list": "Examples: `python -m harness list`, `python -m harness list --json`",
-    "doctor": "Examples: `python -m harness doctor`, `python -m harness doctor --json`",
+    "doctor": "Examples: `python -m harness doctor`, `python -m harness doctor --plugin my_backend.py`",
 }
 
 
@@ -29,13 +34,24 @@ def list_all(plugins: PluginOption = None, as_json: JsonOption = False, verbosit
     return EXIT_OK
 
 
-def doctor(as_json: JsonOption = False, verbosity: VerbosityOption = None) -> int:
-    """Report what is installed and what is missing, with remedies."""
+def doctor(plugins: PluginOption = None, as_json: JsonOption = False, verbosity: VerbosityOption = None) -> int:
+    """Report what is installed and what is missing, with remedies.
+
+    With --plugin, check instead that the plugins of these files keep their contracts, on two real ranks.
+    """
     from harness.setup import doctor
 
-    findings = doctor.run_diagnostics()
+    findings = _check_plugins(plugins) if plugins else doctor.run_diagnostics()
     if as_json:
         print_json(versioned("doctor", {"findings": [finding.model_dump() for finding in findings]}))
     else:
         doctor.print_diagnostics(findings, stdout_console())
-    return EXIT_OK
+    return EXIT_TRIALS_FAILED if any(finding.status == "failed" for finding in findings) else EXIT_OK
+
+
+def _check_plugins(files: list[str]) -> list[Diagnostic]:
+    from harness.setup.plugin_checks import check_plugin
+    from harness.sweep.plugins import plugin_kinds, use_plugin_files
+
+    use_plugin_files(files)
+    return [finding for kind in plugin_kinds() for name in kind.files for finding in check_plugin(kind, name)]

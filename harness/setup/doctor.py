@@ -42,10 +42,13 @@ QUERY_TIMEOUT_S = 60
 
 
 class Diagnostic(FrozenModel):
-    """One thing that a sweep may need: whether it is there, what was found, and the remedy."""
+    """One thing that a sweep may need: whether it is there, what was found, and the remedy.
+
+    ``failed``: a plugin that breaks its contract.
+    """
 
     name: str
-    status: Literal["ok", "missing"]
+    status: Literal["ok", "missing", "failed"]
     found: str
     remedy: str | None = None
 
@@ -205,7 +208,7 @@ def print_diagnostics(findings: Sequence[Diagnostic], console: Console) -> None:
     """Print the diagnostics for people, a line each."""
     width = max(len(finding.name) for finding in findings)
     for finding in findings:
-        style = "green" if finding.status == "ok" else "yellow"
+        style = {"ok": "green", "missing": "yellow", "failed": "red"}[finding.status]
         remedy = f" → {finding.remedy}" if finding.remedy else ""
         console.print(f"[{style}]{finding.status:8}[/] {finding.name:{width}}", end="  ", highlight=False)
         console.print(f"{finding.found}{remedy}", markup=False, highlight=False, soft_wrap=True)

@@ -1,12 +1,19 @@
-"""A backend dropped in as one file is listed, planned and held to the contract, with no other edit."""
+"""A plugin is one file, in its folder or in the user's own: listed, planned, run and checked, with no other edit."""
 
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 
+import pytest
+
+from bench.plugins.registry import backend_names, load_backend
+from harness.setup.plugin_checks import backend_cases, check_on_ranks
 from tests.e2e.conftest import ROOT
+
+SAMPLES = ROOT / "tests" / "support" / "plugins"
 
 PIGEON = "bench/backends/pigeon.py"
 PLUGIN = '''
@@ -58,7 +65,7 @@ def test_one_file_is_enough(planted):
         check=False,
     )
     assert tested.returncode == 0, tested.stdout
-    assert " passed" in tested.stdout
+    assert "1 passed" in tested.stdout
 
 
 def test_a_broken_plugin_is_named_and_the_others_stay(planted):
@@ -68,3 +75,74 @@ def test_a_broken_plugin_is_named_and_the_others_stay(planted):
     assert listed["broken"][0]["name"] == "pigeon"
     assert "nothing_of_that_name" in listed["broken"][0]["error"]
     assert harness.run("sweep", "--dry-run", "--backends", "ddp").returncode == 0
+
+
+SUITE = """
+plugins = ["my_fsdp.py", "mine/my_mlp.py"]
+backends = ["single", "ddp", "my_fsdp"]
+workloads = ["my_mlp"]
+ranks = [1, 2]
+own_cost = false
+[workload.my_mlp]
+hidden = 32
+"""
+
+
+@pytest.fixture
+def users_folder(harness):
+    """A folder outside the repository with a suite, a backend and a workload of the user's own, and a ``bench/``."""
+    mine = harness.folder / "mine"
+    mine.mkdir()
+    (harness.folder / "bench").mkdir()
+    shutil.copy(SAMPLES / "my_fsdp.py", harness.folder)
+    shutil.copy(SAMPLES / "my_mlp.py", mine)
+    (harness.folder / "suite.toml").write_text(SUITE)
+    return harness
+
+
+def test_a_sharding_backend_and_a_workload_of_the_user_s_own_do_the_same_work(users_folder):
+    document = users_folder.sweep("suite.toml")
+    cells = {(cell["backend"], cell["ranks"]): cell for cell in document["cells"] if cell["outcome"] == "ok"}
+    assert set(cells) == {("single", 1), ("ddp", 1), ("ddp", 2), ("my_fsdp", 1), ("my_fsdp", 2)}
+    for cell in cells.values():
+        assert cell["same_work"]["verdict"] == "same"
+    assert 0 < cells["my_fsdp", 2]["same_work"]["deviation"] <= 1e-3
+    assert cells["my_fsdp", 2]["decomposition"] is None
+    assert cells["my_fsdp", 2]["decomposition_reason"] == "its parameters are gathered in every pass"
+    assert cells["ddp", 2]["decomposition"] is not None
+    # The page of a stored sweep is written without the files.
+    shutil.rmtree(users_folder.folder / "mine")
+    done = users_folder.run("report", document["sweep"], "--out", "again.html")
+    assert done.returncode == 0, done.stderr
+
+
+def test_doctor_checks_a_user_s_plugin_on_real_ranks(users_folder):
+    done = users_folder.run("doctor", "--plugin", "my_fsdp.py", "--plugin", "mine/my_mlp.py", "--json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    findings = {finding["name"]: finding for finding in json.loads(done.stdout)["findings"]}
+    assert {finding["status"] for finding in findings.values()} == {"ok"}
+    on_ranks = [name for name in findings if "same work" in name]
+    assert on_ranks == [
+        "backend my_fsdp: same work, synthetic over my_fsdp/gloo on 1 ranks",
+        "backend my_fsdp: same work, synthetic over my_fsdp/gloo on 2 ranks",
+        "workload my_mlp: same work, my_mlp over single/none on 1 ranks",
+        "workload my_mlp: same work, my_mlp over ddp/gloo on 2 ranks",
+    ]
+
+
+def test_doctor_names_what_a_plugin_does_wrong(users_folder):
+    file = users_folder.folder / "my_fsdp.py"
+    file.write_text(file.read_text().replace("return fully_shard(model, mesh=mesh", "return model; (mesh"))
+    done = users_folder.run("doctor", "--plugin", "my_fsdp.py", "--json")
+    assert done.returncode == 4, done.stderr
+    failed = [finding for finding in json.loads(done.stdout)["findings"] if finding["status"] == "failed"]
+    assert failed
+    assert all("same work" in finding["name"] for finding in failed)
+
+
+@pytest.mark.parametrize("name", backend_names())
+def test_every_backend_does_the_same_work_on_real_ranks(name):
+    backend = load_backend(name)
+    found = [check_on_ranks(name, case) for case in backend_cases(backend)]
+    assert {finding.name: finding.found for finding in found if finding.status == "failed"} == {}
+    assert found
