@@ -18,7 +18,7 @@ from tests.support.paths import ROOT
 
 
 @dataclass(frozen=True)
-class Said:
+class Completed:
     returncode: int
     stdout: str
     stderr: str
@@ -32,7 +32,7 @@ def harness(tmp_path, capfd, monkeypatch):
 
     def run(*arguments):
         status = main(arguments)
-        return Said(status, *capfd.readouterr())
+        return Completed(status, *capfd.readouterr())
 
     return run
 
@@ -85,13 +85,13 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("arguments", "said"), WRONG)
-def test_wrong_input_is_one_line_and_exit_2(harness, tmp_path, arguments, said):
+@pytest.mark.parametrize(("arguments", "message"), WRONG)
+def test_wrong_input_is_one_line_and_exit_2(harness, tmp_path, arguments, message):
     done = harness(*arguments)
     assert done.returncode == 2, done.stderr
     assert done.stderr.startswith("error: ")
     assert done.stderr.count("\n") == 1
-    assert said in done.stderr
+    assert message in done.stderr
     assert done.stdout == ""
     assert [path for path in tmp_path.iterdir() if path.name != "cache"] == []
 
@@ -107,7 +107,7 @@ def test_a_foreign_store_is_refused_and_untouched(harness, tmp_path):
     assert path.read_bytes() == before
 
 
-def test_a_mistake_in_a_suite_s_file_is_told_with_its_line(harness, tmp_path):
+def test_a_mistake_in_a_suite_s_file_is_reported_with_its_line(harness, tmp_path):
     (tmp_path / "backends.toml").write_text("ranks = [1]\nbackends = ['single', 'pigeon']\n")
     done = harness("sweep", "backends.toml")
     assert done.returncode == 2
@@ -143,17 +143,17 @@ def test_a_dry_run_as_json_is_one_document(harness):
 
 
 def test_a_repeated_setting_sweeps_its_values(harness):
-    asked = ("--dry-run", "--json", "--ranks", "1", "--backends", "ddp", "--workloads", "mnist")
+    arguments = ("--dry-run", "--json", "--ranks", "1", "--backends", "ddp", "--workloads", "mnist")
     values = ("--set", "ddp.bucket_cap_mb=1", "--set", "ddp.bucket_cap_mb=2,3")
-    document = json.loads(harness("sweep", *asked, *values).stdout)
+    document = json.loads(harness("sweep", *arguments, *values).stdout)
     planned = [*document["cases"], *(skip["case"] for skip in document["skips"])]
     assert [case["backend_options"] for case in planned] == [{"bucket_cap_mb": float(size)} for size in (1, 2, 3)]
 
 
 def test_a_flag_overrides_the_suite_s_option_under_either_name(harness, tmp_path):
     (tmp_path / "mine.toml").write_text("[options.ddp]\nbucket_cap_mb = [1, 2]\n[workload.mnist]\nmodel = 'cnn'\n")
-    asked = ("mine.toml", "--dry-run", "--json", "--ranks", "1", "--backends", "ddp", "--workloads", "mnist")
-    document = json.loads(harness("sweep", *asked, "--set", "backend.ddp.bucket_cap_mb=3").stdout)
+    arguments = ("mine.toml", "--dry-run", "--json", "--ranks", "1", "--backends", "ddp", "--workloads", "mnist")
+    document = json.loads(harness("sweep", *arguments, "--set", "backend.ddp.bucket_cap_mb=3").stdout)
     planned = [*document["cases"], *(skip["case"] for skip in document["skips"])]
     assert [(case["backend_options"], case["workload_options"]) for case in planned] == [
         ({"bucket_cap_mb": 3.0}, {"model": "cnn"})

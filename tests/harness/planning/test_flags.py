@@ -25,7 +25,7 @@ def test_nonsense_is_neither(parse):
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("kil:rank=1", "unknown kind 'kil'; did you mean 'kill'?"),
         ("kill", "the rank is missing"),
@@ -37,8 +37,8 @@ def test_nonsense_is_neither(parse):
         ("slow:rank=1,ms=inf", "ms must be 0 or more"),
     ],
 )
-def test_a_wrong_fault_is_said(text, said):
-    with pytest.raises(UsageError, match=re.escape(said)):
+def test_a_wrong_fault_is_refused(text, message):
+    with pytest.raises(UsageError, match=re.escape(message)):
         parse_fault(text)
 
 

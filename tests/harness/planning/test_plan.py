@@ -84,8 +84,8 @@ def test_an_option_with_several_values_is_an_axis_and_defaults_leave_no_trace():
 
 
 def test_a_net_is_an_axis_and_none_is_the_default():
-    asked = {"workloads": ("synthetic",), "backends": ("single", "ddp"), "ranks": (1, 2)}
-    found = plan(net=("1gbit", "unshaped"), **asked)
+    arguments = {"workloads": ("synthetic",), "backends": ("single", "ddp"), "ranks": (1, 2)}
+    found = plan(net=("1gbit", "unshaped"), **arguments)
     assert [(case.backend, case.net, case.ranks) for case in found.cases] == [
         (backend, net, ranks)
         for backend in ("single", "ddp")
@@ -93,7 +93,7 @@ def test_a_net_is_an_axis_and_none_is_the_default():
         for ranks in (1, 2)
         if (backend, ranks) != ("single", 2)
     ]
-    assert {case.net for case in plan(**asked).cases} == {None}
+    assert {case.net for case in plan(**arguments).cases} == {None}
 
 
 def test_transport_is_an_axis_too():
@@ -108,7 +108,7 @@ def test_a_collective_is_weak_whatever_was_asked_and_needs_two_ranks():
 
 
 @pytest.mark.parametrize(
-    ("settings", "changes", "said"),
+    ("settings", "changes", "message"),
     [
         ([], {"backends": ("ddq",)}, "unknown backend 'ddq'; did you mean 'ddp'?"),
         ([], {"workloads": ("mnits",)}, "unknown workload 'mnits'; did you mean 'mnist'?"),
@@ -124,11 +124,11 @@ def test_a_collective_is_weak_whatever_was_asked_and_needs_two_ranks():
         ([], {"backends": ("single",), "ranks": (2,)}, "plans nothing to run: single is one rank by definition"),
     ],
 )
-def test_wrong_input_is_one_line(settings, changes, said):
-    with pytest.raises(UsageError) as told:
+def test_wrong_input_is_one_line(settings, changes, message):
+    with pytest.raises(UsageError) as problem:
         plan(settings=settings, **changes)
-    assert said in str(told.value)
-    assert "\n" not in str(told.value)
+    assert message in str(problem.value)
+    assert "\n" not in str(problem.value)
 
 
 def test_what_a_site_cannot_do_is_skipped_with_its_reason():
@@ -206,14 +206,14 @@ def test_ranks_fill_one_node_before_the_next():
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"ranks": (6,), "ranks_per_node": (4,)}, "6 ranks do not fill nodes of 4"),
         ({"ranks": (2,), "nodes": (2,)}, "nodes and ranks both set the rank counts"),
     ],
 )
-def test_ranks_that_fill_no_nodes_are_refused(changes, said):
-    with pytest.raises(UsageError, match=said):
+def test_ranks_that_fill_no_nodes_are_refused(changes, message):
+    with pytest.raises(UsageError, match=message):
         plan(machine=FAR, backends=("ddp",), workloads=("synthetic",), **changes)
 
 

@@ -27,7 +27,7 @@ def test_a_list_is_an_axis_and_a_value_is_one_point(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("\nrepeat = 3\n", ":2: unknown key 'repeat'; did you mean 'repeats'?"),
         ("repeats = 3\nranks = [1, 0]\n", ":2: ranks = 0: input should be greater than or equal to 1"),
@@ -42,12 +42,12 @@ def test_a_list_is_an_axis_and_a_value_is_one_point(tmp_path):
         ("[backends.ddp]\nbucket_cap_mb = 1\n", ":1: backends = {"),
     ],
 )
-def test_a_wrong_suite_is_told_by_file_and_line(tmp_path, text, said):
-    with pytest.raises(UsageError) as told:
+def test_a_wrong_suite_is_reported_with_file_and_line(tmp_path, text, message):
+    with pytest.raises(UsageError) as problem:
         read_suite(write(tmp_path, text))
-    assert said in str(told.value)
-    assert "mine.toml" in str(told.value)
-    assert "\n" not in str(told.value)
+    assert message in str(problem.value)
+    assert "mine.toml" in str(problem.value)
+    assert "\n" not in str(problem.value)
 
 
 def test_an_unknown_suite_names_the_nearest():
@@ -86,7 +86,7 @@ def test_flags_win_over_the_file(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"ranks": ("1", "x")}, "--ranks: ranks = 'x'"),
         ({"ranks": ("-1",)}, "--ranks: ranks = '-1'"),
@@ -94,10 +94,10 @@ def test_flags_win_over_the_file(tmp_path):
         ({"timeout_s": -1.0}, "--timeout: timeout_s = -1.0"),
     ],
 )
-def test_a_wrong_flag_is_named(changes, said):
-    with pytest.raises(UsageError) as told:
+def test_a_wrong_flag_is_named(changes, message):
+    with pytest.raises(UsageError) as problem:
         apply_flags(Suite(), changes, {})
-    assert said in str(told.value)
+    assert message in str(problem.value)
 
 
 def test_line_of_a_nested_key():
