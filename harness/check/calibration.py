@@ -75,9 +75,9 @@ def calibrate_store(
         stderr_console: Shows the progress.
     """
     calibrations = []
-    for name, world in NOISE_MODELS.items():
+    for name, model in NOISE_MODELS.items():
         calibrations += _run_calibration(
-            f"synthetic histories with {name} noise", partial(synthetic_suite, world), checks, stderr_console
+            f"synthetic histories with {name} noise", partial(synthetic_suite, model), checks, stderr_console
         )
     assurance = assurance_of(calibrations, f"python -m harness check --calibrate --checks {checks}")
     own_history_reason = ""

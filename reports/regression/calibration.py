@@ -80,9 +80,9 @@ SuiteFactory = Callable[[int, int], UnchangedSuite | None]
 """(number of series, seed) → a suite of unchanged series; ``None`` where there is no history."""
 
 
-def synthetic_suite(world: NoiseModel, series: int, seed: int) -> UnchangedSuite:
+def synthetic_suite(model: NoiseModel, series: int, seed: int) -> UnchangedSuite:
     """A suite of synthetic series with :data:`HISTORY_NIGHTS` nights before the one to judge."""
-    histories: SyntheticHistories = synthetic_histories(world, series, HISTORY_NIGHTS + 1 + max(DETECTION_DELAYS), seed)
+    histories: SyntheticHistories = synthetic_histories(model, series, HISTORY_NIGHTS + 1 + max(DETECTION_DELAYS), seed)
     return UnchangedSuite(histories.trials, histories.pairs)
 
 

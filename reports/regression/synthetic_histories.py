@@ -78,7 +78,7 @@ class SyntheticHistories:
     its pairs are drawn.
     """
 
-    world: NoiseModel
+    model: NoiseModel
     trials: Array
     run: Array
     sample: Array
@@ -90,36 +90,36 @@ class SyntheticHistories:
         Shape (series, count).
         """
         shape = (len(self.run), count)
-        head = _runs(self.offsets, self.world, shape, self.run, self.sample)
-        base = _runs(self.offsets, self.world, shape, self.run, self.sample)
+        head = _runs(self.offsets, self.model, shape, self.run, self.sample)
+        base = _runs(self.offsets, self.model, shape, self.run, self.sample)
         return np.asarray(np.log1p(slowdown) + head - base)
 
 
-def synthetic_histories(world: NoiseModel, series: int, nights: int, seed: int) -> SyntheticHistories:
+def synthetic_histories(model: NoiseModel, series: int, nights: int, seed: int) -> SyntheticHistories:
     """``nights`` nights of ``series`` unchanged series."""
-    all_samples, run, sample, rng = _all_samples(world, series, nights, seed)
-    return SyntheticHistories(world, np.median(all_samples, axis=-1), run, sample, rng)
+    all_samples, run, sample, rng = _all_samples(model, series, nights, seed)
+    return SyntheticHistories(model, np.median(all_samples, axis=-1), run, sample, rng)
 
 
-def synthetic_samples_s(world: NoiseModel, series: int, nights: int, seed: int) -> Array:
+def synthetic_samples_s(model: NoiseModel, series: int, nights: int, seed: int) -> Array:
     """The same histories, sample by sample: seconds about 1, shape (series, nights, runs, samples)."""
-    return np.asarray(np.exp(_all_samples(world, series, nights, seed)[0]))
+    return np.asarray(np.exp(_all_samples(model, series, nights, seed)[0]))
 
 
-def _all_samples(world: NoiseModel, series: int, nights: int, seed: int) -> tuple[Array, Array, Array, Generator]:
+def _all_samples(model: NoiseModel, series: int, nights: int, seed: int) -> tuple[Array, Array, Array, Generator]:
     rng = np.random.default_rng(seed)
-    run, sample, day = (rng.uniform(*span, series) for span in (world.run, world.sample, world.day))
-    level = rng.normal(0, world.slope, series)[:, None] * np.arange(nights)
-    level = level + np.cumsum(rng.normal(0, world.walk, (series, nights)), axis=1)
-    level = level + _night_offsets(rng, world, day, nights)
-    all_samples = _samples(rng, world, (series, nights, world.runs), run, sample)
+    run, sample, day = (rng.uniform(*span, series) for span in (model.run, model.sample, model.day))
+    level = rng.normal(0, model.slope, series)[:, None] * np.arange(nights)
+    level = level + np.cumsum(rng.normal(0, model.walk, (series, nights)), axis=1)
+    level = level + _night_offsets(rng, model, day, nights)
+    all_samples = _samples(rng, model, (series, nights, model.runs), run, sample)
     return level[..., None, None] + all_samples, run, sample, rng
 
 
-def _night_offsets(rng: Generator, world: NoiseModel, day: Array, nights: int) -> Array:
+def _night_offsets(rng: Generator, model: NoiseModel, day: Array, nights: int) -> Array:
     """The offset of each night. In ``foreign`` half of it carries over, weekends differ, and some nights are bad."""
     fresh: Array = rng.normal(0, 1, (len(day), nights)) * day[:, None]
-    if world.name == "tuned":
+    if model.name == "tuned":
         return fresh
     for night in range(1, nights):
         fresh[:, night] += fresh[:, night - 1] / 2
@@ -128,28 +128,28 @@ def _night_offsets(rng: Generator, world: NoiseModel, day: Array, nights: int) -
     return np.asarray(fresh + bad + weekend * rng.normal(0, 0.006, len(day))[:, None])
 
 
-def _runs(rng: Generator, world: NoiseModel, shape: tuple[int, ...], run: Array, sample: Array) -> Array:
+def _runs(rng: Generator, model: NoiseModel, shape: tuple[int, ...], run: Array, sample: Array) -> Array:
     """ln of the median of each run's samples."""
-    return np.asarray(np.median(_samples(rng, world, shape, run, sample), axis=-1))
+    return np.asarray(np.median(_samples(rng, model, shape, run, sample), axis=-1))
 
 
-def _samples(rng: Generator, world: NoiseModel, shape: tuple[int, ...], run: Array, sample: Array) -> Array:
+def _samples(rng: Generator, model: NoiseModel, shape: tuple[int, ...], run: Array, sample: Array) -> Array:
     """ln of every sample; shape (*shape, samples)."""
     per_series = (..., *(None,) * (len(shape) - 1))
-    if world.name == "tuned":
+    if model.name == "tuned":
         offsets = rng.normal(0, 1, shape)
-        noise = rng.normal(0, 1, (*shape, world.samples))
+        noise = rng.normal(0, 1, (*shape, model.samples))
     else:
         # Three modes of a run (memory, clocks) with heavy tails, and skewed samples.
         modes = rng.choice([-0.8, 0.2, 1.5], shape, p=[0.3, 0.5, 0.2])
         offsets = 0.6 * modes + 0.5 * rng.standard_t(3, shape)
-        noise = rng.gamma(2.0, 1.0, (*shape, world.samples)) - 2.0
+        noise = rng.gamma(2.0, 1.0, (*shape, model.samples)) - 2.0
     run_offsets = offsets * run[per_series]
-    run_offsets = run_offsets + (rng.random(shape) < world.outlier_run_share) * rng.exponential(
-        world.outlier_run_size, shape
+    run_offsets = run_offsets + (rng.random(shape) < model.outlier_run_share) * rng.exponential(
+        model.outlier_run_size, shape
     )
     scale = sample[(*per_series, None)]
     samples = noise * scale
-    outliers = rng.random((*shape, world.samples)) < world.outlier_sample_share
-    samples = samples + np.where(outliers, np.log1p(rng.random((*shape, world.samples))), 0.0)
+    outliers = rng.random((*shape, model.samples)) < model.outlier_sample_share
+    samples = samples + np.where(outliers, np.log1p(rng.random((*shape, model.samples))), 0.0)
     return np.asarray(run_offsets[..., None] + samples)

@@ -1,7 +1,7 @@
-"""Others' rules and ours on the same made-up histories: how often each is wrong and what it finds. No rate is asserted.
+"""Error rates of other tools' rules and of ours on the same synthetic histories. No rate is asserted.
 
-The table at the end is Markdown, one for each world of :mod:`reports.regression.synthetic_histories`; docs/verdicts.md
-shows one.
+The table at the end is Markdown, one for each noise model of :mod:`reports.regression.synthetic_histories`;
+docs/verdicts.md shows one.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ HEADER = (
 
 @dataclass(frozen=True)
 class Row:
-    """What one rule does in one world."""
+    """Error rates of one rule under one noise model."""
 
     rule: str
     alarms: Proportion
@@ -83,45 +83,45 @@ def rows(tell_whole):
     found: dict[str, list[Row]] = {name: [] for name in NOISE_MODELS}
     yield found
     for name, told in found.items():
-        tell_whole(f"The {name} world, {HISTORY_NIGHTS} nights before the one that is judged:\n")
+        tell_whole(f"Noise model {name}, {HISTORY_NIGHTS} nights before the one that is judged:\n")
         for cells in (HEADER, ["---"] * len(HEADER), *(row.cells() for row in told)):
             tell_whole(f"| {' | '.join(cells)} |")
         tell_whole("")
 
 
-@pytest.fixture(params=NOISE_MODELS.values(), ids=lambda world: world.name)
-def world(request) -> NoiseModel:
+@pytest.fixture(params=NOISE_MODELS.values(), ids=lambda model: model.name)
+def model(request) -> NoiseModel:
     return request.param
 
 
 @pytest.mark.parametrize("peer", PEERS, ids=lambda peer: peer.name)
-def test_a_peer(peer, world, rows):
+def test_a_peer(peer, model, rows):
     try:
-        rows[world.name].append(measured(peer, world))
+        rows[model.name].append(measured(peer, model))
     except NotInstalled as why:
         pytest.skip(str(why))
 
 
-def test_ours(world, rows):
+def test_ours(model, rows):
     *_, ours = calibrate(
-        lambda series, seed: synthetic_suite(world, series, seed), world.name, OURS_CHECKS, (SMALL, LARGE), RULE
+        lambda series, seed: synthetic_suite(model, series, seed), model.name, OURS_CHECKS, (SMALL, LARGE), RULE
     )
     found = {(power.slowdown_pct, power.nights_more): power.found for power in ours.powers}
-    rows[world.name].append(
+    rows[model.name].append(
         Row(
             rule="ours",
             alarms=ours.false_alarms,
             small=found[100 * SMALL, 0],
             small_later=found[100 * SMALL, 1],
             large=found[100 * LARGE, 0],
-            least=least(lambda slowdown: ours_found(world, slowdown)),
+            least=least(lambda slowdown: ours_found(model, slowdown)),
             extra_trials=ours.extra_trials,
         )
     )
 
 
-def measured(peer: Peer, world: NoiseModel) -> Row:
-    seconds = history(world.name)
+def measured(peer: Peer, model: NoiseModel) -> Row:
+    seconds = history(model.name)
 
     def found(checks: int, slowdown: float = 0.0, more: int = 0) -> Array:
         judged = seconds[:checks, : HISTORY_NIGHTS + 1 + more].copy()
@@ -156,12 +156,12 @@ def history(name: str) -> Array:
     )
 
 
-def ours_found(world: NoiseModel, slowdown: float) -> float:
+def ours_found(model: NoiseModel, slowdown: float) -> float:
     """The share of slowed series that are called slower on their first night."""
     suites = OURS_POWERED // SUITE_SIZE
     found = 0
     for seed in range(suites):
-        suite = synthetic_suite(world, SUITE_SIZE, seed)
+        suite = synthetic_suite(model, SUITE_SIZE, seed)
         trials = suite.trials[:, : HISTORY_NIGHTS + 1].copy()
         trials[:, HISTORY_NIGHTS] += np.log1p(slowdown)
         screened = screen(SeriesArrays(trials, np.ones(trials.shape[:2], bool), np.zeros(trials.shape[:2], int)), RULE)

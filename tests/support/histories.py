@@ -14,9 +14,9 @@ def nights_of(trials, first=0, **about):
     )
 
 
-def unchanged(count, nights=30, world="tuned", seed=0):
+def unchanged(count, nights=30, model="tuned", seed=0):
     """``count`` series with ``nights`` nights before the newest, and what draws their pairs."""
-    found = synthetic_histories(NOISE_MODELS[world], count, nights + 1, seed)
+    found = synthetic_histories(NOISE_MODELS[model], count, nights + 1, seed)
     series = tuple(
         MetricSeries(name=f"series {number}", past=nights_of(trials[:-1]), newest=nights_of(trials[-1:], nights)[0])
         for number, trials in enumerate(found.trials)

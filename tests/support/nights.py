@@ -1,4 +1,4 @@
-"""Stores with a history of made-up nights, for tests of the command `check`."""
+"""Stores with a history of synthetic nights, for tests of the command `check`."""
 
 from __future__ import annotations
 

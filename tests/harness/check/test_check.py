@@ -1,4 +1,4 @@
-"""The command `check` on stores of made-up nights and on files, as a user runs it."""
+"""The command `check` on stores of synthetic nights and on files, as a user runs it."""
 
 from __future__ import annotations
 

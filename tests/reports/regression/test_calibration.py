@@ -74,9 +74,9 @@ def test_a_change_of_the_code_makes_the_measured_rates_void(tmp_path, old, new):
     assert changed_rule(tmp_path, old, new) != rule_fingerprint(RULE)
 
 
-@pytest.mark.parametrize("world", NOISE_MODELS)
-def test_a_world_is_measured(world):
-    found = measured(partial(synthetic_suite, NOISE_MODELS[world]))
+@pytest.mark.parametrize("model", NOISE_MODELS)
+def test_a_world_is_measured(model):
+    found = measured(partial(synthetic_suite, NOISE_MODELS[model]))
     assert found.false_alarms.of == 100
     assert found.false_alarms.count <= 1
     assert 0 < found.suspects.value < 0.5
@@ -84,7 +84,7 @@ def test_a_world_is_measured(world):
     assert all(power.found.value > 0.9 for power in found.powers)
 
 
-def test_worlds_are_the_same_from_the_same_seed_and_differ_otherwise():
+def test_histories_are_the_same_from_the_same_seed_and_differ_otherwise():
     one, two, other = (synthetic_histories(NOISE_MODELS["foreign"], 3, 5, seed).trials for seed in (1, 1, 2))
     assert (one == two).all()
     assert (one != other).any()
@@ -106,7 +106,7 @@ def test_intervals_of_shares_are_those_of_clopper_and_pearson():
     assert (half.low, half.high) == (pytest.approx(0.1871, abs=1e-4), pytest.approx(0.8129, abs=1e-4))
 
 
-def test_a_slowdown_is_quoted_where_every_world_finds_it():
+def test_a_slowdown_is_quoted_where_it_is_found_under_every_noise_model():
     def calibration_of(good: int) -> Calibration:
         return Calibration(
             source="w",
