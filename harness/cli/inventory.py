@@ -35,9 +35,10 @@ def list_all(plugins: PluginOption = None, as_json: JsonOption = False, verbosit
 
 
 def doctor(plugins: PluginOption = None, as_json: JsonOption = False, verbosity: VerbosityOption = None) -> int:
-    """Report what is installed and what is missing, with remedies.
+    """Report what is installed and what is missing, or check a plugin.
 
-    With --plugin, check instead that the plugins of these files keep their contracts, on two real ranks.
+    What is missing has a remedy. With --plugin, the plugins of these files are checked instead: that they keep their
+    contracts, and that backends and workloads do the same work on one and on two real ranks.
     """
     from harness.setup import doctor
 

@@ -29,6 +29,8 @@ def group_answer(group: CellGroup) -> str:
         text += f"; {best.labels.backend} reaches {reached}"
     if causes := loss_summary(best):
         text += f"; a step loses there: {causes}"
+    elif most > 1 and best.decomposition_reason:
+        text += f"; what a step loses there is {NOT_MEASURED}: {best.decomposition_reason}"
     alone = next((cell for cell in _cells_for_claims(cells) if cell.case.transport == "none"), None)
     if alone is not None and most > 1 and _throughput_value(alone) > _throughput_value(best):
         text += f"; a single device is faster, with {alone.labels.throughput}"
@@ -48,10 +50,8 @@ def _cells_for_claims(cells: Sequence[Cell]) -> list[Cell]:
 
 def loss_summary(cell: Cell) -> str:
     """``exposed communication 54 %, …`` of a step: the largest first; empty where all losses are small."""
-    if cell.case.ranks < 2:
+    if cell.decomposition is None or cell.case.ranks < 2:
         return ""
-    if cell.decomposition is None:
-        return f"{NOT_MEASURED}: {cell.decomposition_reason}" if cell.decomposition_reason else ""
     losses = sorted(efficiency_losses(cell.decomposition).items(), key=lambda item: -item[1])
     return ", ".join(f"{TERM_TITLES[cause]} {share * 100:.0f} %" for cause, share in losses if share >= MIN_SHARE)
 
