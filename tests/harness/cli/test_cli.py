@@ -192,9 +192,9 @@ def test_quiet_leaves_out_all_but_errors_and_verbose_names_what_is_started(harne
     (tmp_path / "a.csv").write_text("ranks,throughput\n1,10\n2,18\n4,30\n")
     assert harness("fit", "a.csv", "-q").stderr == ""
     assert harness("fit", "b.csv", "-q").stderr.startswith("error: ")
-    assert "run: " not in harness("doctor").stderr
-    assert "run: " in harness("doctor", "-v").stderr
-    assert "run: " not in harness("doctor").stderr, "the next command is not verbose any more"
+    asks_git = ("check", "--pairs-only", "--suite", "pull_request", "--base-rev", "no-such-commit")
+    assert "run: git" in harness(*asks_git, "-v").stderr
+    assert "run: " not in harness(*asks_git).stderr, "the next command is not verbose any more"
 
 
 def test_list_names_everything(harness):
