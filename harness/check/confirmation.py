@@ -90,6 +90,7 @@ class NightPairs:
     trials: int = 0
 
     def add(self, pair_trial: PairTrial) -> None:
+        """Count a trial of a pair."""
         self.trials += 1
         self.next_pair[pair_trial.key] = max(self.next_pair[pair_trial.key], pair_trial.pair + 1)
         if pair_trial.trial.outcome == "ok":

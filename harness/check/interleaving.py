@@ -21,9 +21,11 @@ MAX_FAILED_PAIRS = 2
 class PairWatcherProtocol(Protocol):
     """Shows the progress of pairs."""
 
-    def begins(self, case: Case, pair: int, side: str) -> None: ...
+    def begins(self, case: Case, pair: int, side: str) -> None:
+        """Called before each trial."""
 
-    def ends(self, pair_trial: PairTrial) -> None: ...
+    def ends(self, pair_trial: PairTrial) -> None:
+        """Called after each trial."""
 
 
 @contextmanager

@@ -148,6 +148,7 @@ class _NightlyRun:
         meanings: Mapping[int, str] = DEFAULT_MEANINGS,
         document: Path | None = None,
     ) -> StepResult:
+        """Run a step and record how it ended. ``document``: the file for its standard output."""
         self.stderr_console.rule(step, align="left")
         self.ended.append(read_exit_code(step, run_command(command, document), meanings))
         return self.ended[-1]

@@ -43,6 +43,7 @@ Request = dict[str, Any]
 
 
 def main(descriptor: int) -> None:
+    """Answer requests from the pipe with this file descriptor until it closes."""
     pipe = Connection(descriptor)
     requests: SimpleQueue[Request] = SimpleQueue()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
@@ -88,6 +89,7 @@ class TreeRunner:
         self.warm = False
 
     def begin(self, site: str, backends: list[str]) -> dict[str, Any]:
+        """Import the tree's packages; returns the folder of each."""
         code = {name: str(Path(str(importlib.import_module(name).__file__)).parent) for name in PACKAGES}
         for name in REQUIRED_MODULES:
             _module(name)
@@ -95,6 +97,7 @@ class TreeRunner:
         return {"code": code}
 
     def measure(self, case: Request, number: int, folder: str, environment: str) -> dict[str, Any]:
+        """Run one trial; returns it as JSON."""
         self._warm_up()
         parsed_case = _module("case").Case.model_validate(case)
         trial = _module("runner").run_trial(

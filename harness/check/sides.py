@@ -239,4 +239,5 @@ def read_trial(raw_output: str, case: Case) -> tuple[Trial | None, str]:
 
 
 def backends_of(cases: Sequence[Case]) -> tuple[str, ...]:
+    """The backends of some cases, each once."""
     return tuple(dict.fromkeys(case.backend for case in cases))

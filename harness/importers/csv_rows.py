@@ -170,6 +170,7 @@ def open_text(path: Path) -> IO[str]:
 
 
 def is_gzip(path: Path) -> bool:
+    """Whether a file's name says that it is compressed by gzip."""
     return path.suffix.lower() == ".gz"
 
 

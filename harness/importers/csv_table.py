@@ -58,6 +58,7 @@ class TableSchema:
 
     @property
     def csv(self) -> CsvSchema:
+        """The same columns, for reading row by row."""
         columns = (
             *(Column(name, parse_label) for name in self.labels),
             *(Column(name, parse_seconds) for name in self.numbers),
@@ -173,6 +174,7 @@ class _TableReader:
     chunks: ChunkSizes
 
     def read(self, benchmark_dtype: Any) -> pd.DataFrame:
+        """All rows, reduced. Raises where some line is at fault, in most cases without saying which."""
         import pandas as pd
 
         kept: list[pd.DataFrame] = []

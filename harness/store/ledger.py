@@ -167,6 +167,7 @@ class Ledger:
             add_missing(connection, verdicts_table, rows)
 
     def verdicts(self, sweep: str) -> tuple[Verdict, ...]:
+        """The stored verdicts on a night, by series and metric."""
         table = verdicts_table
         query = sa.select(table.c.body).where(table.c.night == sweep).order_by(*table.primary_key)
         return tuple(self._values(query, Verdict))

@@ -64,6 +64,7 @@ class Store:
         return Ledger(self._database)
 
     def begin_sweep(self, info: SweepInfo) -> None:
+        """Store a new sweep with its plan and environment. Raises :class:`StoreError`, also where the id exists."""
         with self._database.writing(f"or {OTHER_STORE_HINT}") as connection:
             # Another sweep may write the same environment at the same time.
             environment_row = {"id": info.environment.id, "body": info.environment.model_dump_json()}
@@ -79,6 +80,7 @@ class Store:
             record_night(connection, info)
 
     def add_trial(self, sweep: str, trial: Trial) -> None:
+        """Commit a trial that has ended. Raises :class:`StoreError`, also where it is stored already."""
         with self._database.writing(self._resume_hint()) as connection:
             connection.execute(
                 trials_table.insert().values(
@@ -92,6 +94,7 @@ class Store:
             record_measures(connection, sweep, trial)
 
     def finish_sweep(self, sweep: str, finished_at: str) -> None:
+        """Store when a sweep ended (ISO 8601). Raises :class:`StoreError`."""
         with self._database.writing(self._resume_hint()) as connection:
             connection.execute(sweeps_table.update().where(sweeps_table.c.id == sweep).values(finished_at=finished_at))
 
@@ -120,6 +123,7 @@ class Store:
         return info.model_copy(update={"finished_at": row.finished_at})
 
     def trials(self, sweep: str) -> list[Trial]:
+        """The trials of a sweep by key, then round. Raises :class:`StoreError`, also for a damaged one."""
         with self._database.reading() as connection:
             query = (
                 sa.select(trials_table.c.body)
