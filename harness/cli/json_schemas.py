@@ -14,12 +14,13 @@ from pydantic import TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema
 
 from harness.cli import document_types
+from harness.cli.sweep_document_types import SweepDocument
 from harness.store.ledger import Acceptance
 from reports.formats.documents import FOLDER, VERSIONS, schema_file, schema_name
 from reports.formats.trial_rows import TrialRow
 
 TYPES: dict[str, Any] = {
-    "sweep": document_types.SweepDocument,
+    "sweep": SweepDocument,
     "plan": document_types.PlanDocument,
     "comparison": document_types.ComparisonDocument,
     "index": document_types.IndexDocument,

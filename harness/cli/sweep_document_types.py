@@ -1,0 +1,200 @@
+"""The document of ``sweep --json`` and of ``report --json``, as types. See :mod:`harness.cli.document_types`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, NotRequired
+
+from pydantic import GetJsonSchemaHandler, TypeAdapter
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
+from typing_extensions import TypedDict
+
+from bench.core.case import Scalar, Scaling
+from bench.core.records import Condition, Link, Outcome, RankFailure, SameWork
+from reports.analysis.backtest import Backtest
+from reports.analysis.bottleneck import Bottleneck
+from reports.analysis.cell_details import Coverage, Decomposition, MessageCell
+from reports.analysis.communication import AllreduceModel
+from reports.analysis.curve import Point
+from reports.analysis.layered_allreduce import AlgorithmSource, LayeredAlgorithm, Misfit
+from reports.analysis.placement import Place
+from reports.analysis.placement_effects import CellOverLink, NodeEfficiency, Packing
+from reports.analysis.predictions import CurvePrediction
+from reports.analysis.roofline import Roofline
+from reports.analysis.scaling import FitMethod, Prediction, ScalingLaw
+from reports.analysis.stats import Estimate
+from reports.analysis.step_prediction import ModelledStep
+
+Options = dict[str, Scalar]
+
+
+@dataclass(frozen=True)
+class Changed:
+    """Marks a model that a document shows without some of its fields, or with others."""
+
+    without: tuple[str, ...] = ()
+    added: Mapping[str, Any] = field(default_factory=dict)
+
+    def __get_pydantic_json_schema__(self, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        known = handler.resolve_ref_schema(handler(core_schema))["properties"]
+        properties = {name: schema for name, schema in known.items() if name not in self.without}
+        properties |= {name: handler(TypeAdapter(kind).core_schema) for name, kind in self.added.items()}
+        return {"type": "object", "properties": properties, "required": list(properties)}
+
+
+class CaseFields(TypedDict):
+    workload: str
+    backend: str
+    transport: str
+    ranks: int
+    scaling: Scaling
+
+
+class NotApplicable(CaseFields):
+    reason: str
+
+
+class DataFields(TypedDict):
+    name: str
+    digest: str
+    stand_in: bool
+
+
+class Usage(TypedDict):
+    """An estimate, or ``null`` with a reason."""
+
+    value: float | None
+    low: NotRequired[float | None]
+    high: NotRequired[float | None]
+    n: NotRequired[int]
+    unit: NotRequired[str]
+    reason: str | None
+
+
+class CellFields(CaseFields):
+    key: str
+    title: str
+    workload_options: Options
+    backend_options: Options
+    device: str
+    batch: int
+    site: str
+    nodes: int
+    ranks_per_node: int | None
+    cost: Estimate | None
+    cost_per_unit: tuple[float, float] | None
+    cost_reason: str | None
+    net: str | None
+    link: Link | None
+    threads: int
+    outcome: Outcome
+    reason: str | None
+    flags: list[str]
+    trials: int
+    throughput: Estimate | None
+    step: Estimate | None
+    speedup: Estimate | None
+    efficiency: Estimate | None
+    scaling_reason: str | None
+    same_work: SameWork | None
+    data: DataFields | None
+    computed_on: str | None
+    failures: list[RankFailure]
+    log_tail: list[str]
+    settings: dict[str, str]
+    readings: dict[str, Estimate | None]
+    usage: dict[str, Usage]
+    coverage: Coverage | None
+    conditions: list[Condition]
+    contaminated_trials: int
+    decomposition: Decomposition | None
+    decomposition_reason: str | None
+    roofline: Roofline | None
+    roofline_reason: str | None
+    messages: list[MessageCell]
+
+
+class CurveFields(TypedDict):
+    curve: str
+    model: ScalingLaw | None
+    method: FitMethod
+    reason: str | None
+    gamma: float | None
+    sigma: float | None
+    kappa: float | None
+    intervals: dict[str, tuple[float | None, float | None] | None]
+    standard_errors: dict[str, float | None]
+    n_peak: float | None
+    x_peak: float | None
+    limit: float | None
+    points: list[Point]
+    speedup: dict[str, float]
+    efficiency: dict[str, float]
+    karp_flatt: dict[str, float | None]
+    gustafson: dict[str, float | None]
+    predictions: list[Prediction]
+    flags: list[str]
+    seen: dict[str, str]
+    largest_relative_residual: float | None
+
+
+class ExchangeFields(TypedDict):
+    backend: str
+    transport: str
+    backend_options: Options
+    device: str
+    site: str
+    net: str | None
+    place: Place
+    model: AllreduceModel | None
+    reason: str | None
+    rank_counts: list[int]
+    bus_bandwidth: float | None
+
+
+class ExchangeBacktestFields(TypedDict):
+    place: Place
+    model: str
+    smaller: list[int]
+    ranks: int
+    nodes: int
+    misfit: Misfit
+
+
+class LayerFields(TypedDict):
+    backend: str
+    transport: str
+    site: str
+    net: str | None
+    algorithm: NotRequired[LayeredAlgorithm]
+    source: NotRequired[AlgorithmSource]
+    misfits: NotRequired[dict[str, Misfit]]
+    reason: str | None
+    backtests: list[ExchangeBacktestFields]
+
+
+StepFields = Annotated[ModelledStep, Changed(added={"error": float})]
+BacktestFields = Annotated[Backtest, Changed(added={"error": float, "held": bool | None})]
+
+
+class SweepDocument(TypedDict):
+    sweep: str
+    report: str
+    own_cost: Estimate | None
+    cells: list[CellFields]
+    curves: list[CurveFields]
+    why: list[Annotated[Bottleneck, Changed(without=("case",))]]
+    exchanges: list[ExchangeFields]
+    layers: list[LayerFields]
+    placements: list[Annotated[NodeEfficiency, Changed(without=("case",))]]
+    packed: list[Annotated[Packing, Changed(added={"packed": str, "spread": str})]]
+    networks: list[Annotated[CellOverLink, Changed(without=("case",))]]
+    forecasts: list[
+        Annotated[
+            CurvePrediction,
+            Changed(without=("case",), added={"explained": list[StepFields], "backtests": list[BacktestFields]}),
+        ]
+    ]
+    not_applicable: list[NotApplicable]
