@@ -193,6 +193,10 @@ class Role(FrozenModel):
     """Environment variables of its processes, which override those of the site."""
 
 
+SAMPLER_ROLE = Role(name="sampler", count=1, service=True, observer=True)
+"""The process on each node that records telemetry (:mod:`bench.telemetry.sampler`)."""
+
+
 def roles_to_start(roles: tuple[Role, ...], *, services_provided: bool = False) -> tuple[Role, ...]:
     """The roles whose processes a site starts (pure).
 

@@ -21,10 +21,10 @@ from typing import IO, Any
 from bench.backends.dask.cluster_ref import CLUSTER_REF_VARIABLE, ClusterRef, SchedulerAddress, Tls, thread_cluster_ref
 from bench.backends.dask.exchange import close_mailbox, mailbox
 from bench.backends.dask.rank_tasks import RankTask, measure_in_thread
+from bench.core.case import SAMPLER_ROLE
 from bench.core.rank_info import RankInfo
 from bench.node.launchers.base import worker_command
 from bench.node.transfer import encode_folder
-from bench.telemetry import sampler
 
 POLL_INTERVAL_S = 0.1
 CHILD_EXIT_GRACE_S = 5.0
@@ -238,7 +238,7 @@ def _sampling(rank_task: RankTask, me: RankInfo, folder: Path) -> Iterator[None]
         return
     case_file = folder / ".case.json"
     case_file.write_text(rank_task.case.model_dump_json())
-    command = worker_command(sys.executable, str(case_file), str(folder), sampler.ROLE.name)
+    command = worker_command(sys.executable, str(case_file), str(folder), SAMPLER_ROLE.name)
     process = subprocess.Popen(
         command,
         env=_child_environment(),

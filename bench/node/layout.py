@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from bench.core.case import Case, Role, roles_to_start
+from bench.core.case import SAMPLER_ROLE, Case, Role, roles_to_start
 from bench.host.network import Interface, check_rendezvous_interface, select_interface, wait_for_hostnames
 from bench.node.rendezvous import INTERFACE_VARIABLE, RENDEZVOUS_WAIT_VARIABLE, Rendezvous, read_rendezvous
 from bench.plugins.backend import Backend
@@ -21,11 +21,8 @@ def required_roles(case: Case, backend: Backend, *, services_provided: bool = Fa
         services_provided: Whether the site keeps the services of the backend itself
             (:func:`bench.core.case.roles_to_start`).
     """
-    # A plan needs layouts and no probes.
-    from bench.telemetry import sampler
-
     roles = roles_to_start(backend.launch(case), services_provided=services_provided)
-    return (*roles, *((sampler.ROLE,) if case.telemetry != "off" else ()))
+    return (*roles, *((SAMPLER_ROLE,) if case.telemetry != "off" else ()))
 
 
 def interface_environment(interface: Interface) -> dict[str, str]:

@@ -20,7 +20,7 @@ from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 
-from bench.core.case import Case
+from bench.core.case import SAMPLER_ROLE, Case
 from bench.core.frozen_model import write_model
 from bench.core.rank_info import RankInfo, read_rank_info
 from bench.core.records import RankFailure, RankRecord
@@ -109,7 +109,7 @@ def run(case: Case, role: str, out: Path) -> int:
         if role == "rank":
             write_model(out, f"record-{me.rank}.json", measure_rank(case, me, out, _exit_on_failure(out)))
             return 0
-        if role == sampler.ROLE.name:
+        if role == SAMPLER_ROLE.name:
             sampler.run(case, out)
             return 0
         role_main = registry.backend_of(case).role(role)

@@ -18,16 +18,14 @@ from pathlib import Path
 from types import FrameType
 from typing import Protocol, TextIO
 
-from bench.core.case import Case, Role
+from bench.core.case import Case
 from bench.core.frozen_model import FrozenModel
-from bench.core.telemetry import Header, ProcessCheck, Tick
+from bench.core.telemetry import GpuProcess, Header, ProcessCheck, Recording, Sample, Tick, read_recording
 from bench.plugins import registry
 from bench.plugins.probe import Probe
-from bench.telemetry.probes.replay import ReplayProbe
 
 INTERVAL_S = 0.2
 """Between two samples, in seconds."""
-ROLE = Role(name="sampler", count=1, service=True, observer=True)
 REPLAY_PREFIX = "replay:"
 
 
@@ -121,3 +119,41 @@ def _check(probes: Sequence[Probe]) -> ProcessCheck:
 def _append(file: TextIO, value: FrozenModel) -> None:
     file.write(value.model_dump_json() + "\n")
     file.flush()
+
+
+class ReplayProbe(Probe):
+    """Replays the ticks of a recording at the intervals at which they were recorded; after the last there are none.
+
+    Args:
+        path: The file of the recording.
+        clock: The time in seconds.
+    """
+
+    def __init__(self, path: Path, clock: Callable[[], float] = time.monotonic) -> None:
+        self.clock = clock
+        try:
+            with path.open() as lines:
+                self.recording: Recording | None = read_recording(lines)
+        except (OSError, ValueError) as problem:
+            self.recording = None
+            self.problems = (f"replay of {path}: {problem}",)
+        self.began_s = clock()
+        if self.recording is not None:
+            self.devices = self.recording.header.devices
+            self.problems = self.recording.header.problems
+
+    def read(self) -> list[Sample]:
+        """The latest tick that is due."""
+        if self.recording is None or not self.recording.ticks:
+            return []
+        first, last = self.recording.ticks[0].at_s, self.recording.ticks[-1].at_s
+        due = first + self.clock() - self.began_s
+        if due > last + self.recording.header.interval_s:
+            return []
+        due_ticks = [tick for tick in self.recording.ticks if tick.at_s <= due]
+        return list(due_ticks[-1].readings) if due_ticks else []
+
+    def processes(self) -> tuple[list[GpuProcess], list[str]]:
+        if self.recording is None:
+            return [], []
+        return [process for check in self.recording.checks for process in check.processes], []

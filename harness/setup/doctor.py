@@ -17,8 +17,7 @@ from bench.host.installation import HOROVOD_BUILD_COMMAND, find_mpirun, read_hor
 from bench.host.machine import installed_version, read_cpu_name, read_gpus
 from bench.host.resources import usable_core_count
 from bench.node.stack_dump import find_py_spy
-from harness.sites.base.contract import DEFAULT_SITE
-from harness.sites.base.registry import find_site, site_names
+from harness.sites.base.contract import DEFAULT_SITE, find_site, site_names
 from harness.sites.local.networks import links_unavailable_reason
 from reports.page.plotly_charts import FETCH_COMMAND, PLOTLY_JS_VERSION, bundle_file, read_bundle
 

@@ -8,7 +8,7 @@ from bench.plugins.backend import Options
 from bench.plugins.registry import PROBES, load_plugins
 from harness.importers import IMPORTERS
 from harness.planning.suite import read_suite, suite_names
-from harness.sites.base.registry import find_site, site_names
+from harness.sites.base.contract import find_site, site_names
 from reports.formats.exports import FORMATS
 
 if TYPE_CHECKING:

@@ -22,8 +22,7 @@ from bench.plugins.probe import ProbePlugin
 from bench.plugins.registry import PluginKind, load_backend, load_workload, sources_of
 from bench.plugins.workload import Workload
 from harness.setup.doctor import Diagnostic
-from harness.sites.base.contract import DEFAULT_SITE, Site
-from harness.sites.base.registry import find_site
+from harness.sites.base.contract import DEFAULT_SITE, Site, find_site
 from harness.sweep.runner import run_trial
 
 RANKS = (1, 2)

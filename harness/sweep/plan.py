@@ -15,8 +15,7 @@ from harness.errors import UsageError
 from harness.planning.options import Axes, known_options, parse_settings, resolve_options, single_options
 from harness.planning.plan import Plan, make_plan
 from harness.planning.suite import Suite, SuiteFile, apply_flags
-from harness.sites.base.contract import DEFAULT_SITE, Site
-from harness.sites.base.registry import find_site, site_names
+from harness.sites.base.contract import DEFAULT_SITE, Site, find_site, site_names
 from harness.sweep.plugins import use_plugin_files, with_sources
 from reports.analysis import case_titles
 from reports.formats.documents import versioned

@@ -15,7 +15,7 @@ from harness.planning.plan import Plan
 def plugin_kinds() -> tuple[PluginKind[Any], ...]:
     """Every kind of plugin."""
     from harness.importers import IMPORTERS
-    from harness.sites.base.registry import SITES
+    from harness.sites.base.contract import SITES
     from reports.formats.exports import FORMATS
 
     return (BACKENDS, WORKLOADS, PROBES, SITES, FORMATS, IMPORTERS)

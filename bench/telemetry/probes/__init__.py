@@ -1,4 +1,1 @@
-"""The probes: what reads the host, the GPUs, or a recording."""
-
-NOT_PLUGINS = frozenset({"replay"})
-"""The recording takes the place of all probes."""
+"""The probes: what reads the devices of a node."""

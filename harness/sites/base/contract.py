@@ -20,6 +20,8 @@ from bench.core.records import Link, Outcome, RankFailure, RankRecord
 from bench.core.telemetry import Recording
 from bench.node.launchers.base import AGENT
 from bench.plugins.backend import Options
+from bench.plugins.registry import PluginKind, UnknownPlugin
+from harness.errors import UsageError, suggest_name
 from harness.planning.placements import Machine
 
 
@@ -175,3 +177,23 @@ class Job(ABC):
     @abstractmethod
     def cancel(self) -> None:
         """End all processes of the trial now."""
+
+
+SITES: PluginKind[Site] = PluginKind("site", Site, "harness.sites", ("name", "summary"))
+
+
+def site_names() -> list[str]:
+    """The names of all sites."""
+    return SITES.names()
+
+
+def find_site(name: str) -> Site:
+    """The site of that name.
+
+    Raises:
+        UsageError: There is none.
+    """
+    try:
+        return SITES.load(name)
+    except UnknownPlugin as problem:
+        raise UsageError(f"unknown site '{name}'{suggest_name(name, problem.known)}") from None

@@ -9,6 +9,7 @@ import sys
 
 import pytest
 
+from bench.core.case import SAMPLER_ROLE
 from bench.host.network import Interface
 from bench.node.launchers.base import AGENT, LAUNCHERS, choose_launcher, launch_unavailable_reason, worker_command
 from bench.node.launchers.horovodrun import horovodrun_command
@@ -18,7 +19,6 @@ from bench.node.launchers.srun import FailedTask, SrunStep, first_failed_task, h
 from bench.node.launchers.torchrun import torchrun_command
 from bench.node.rendezvous import Rendezvous
 from bench.plugins.registry import load_backend
-from bench.telemetry.sampler import ROLE as SAMPLER
 from tests.support.builders import make_case
 from tests.support.paths import ROOT
 
@@ -104,7 +104,7 @@ def launched(backend: str, transport: str, **changes):
 )
 def test_the_launcher_is_the_preferred_one_where_it_can_start_the_ranks(backend, transport, preferred, launcher):
     _, roles = launched(backend, transport)
-    assert choose_launcher((*roles, SAMPLER), LAUNCHERS, preferred) == launcher
+    assert choose_launcher((*roles, SAMPLER_ROLE), LAUNCHERS, preferred) == launcher
 
 
 def test_a_site_without_a_suitable_launcher_is_named_with_the_remedy():

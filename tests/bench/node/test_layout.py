@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from bench.core.case import Role
+from bench.core.case import SAMPLER_ROLE, Role
 from bench.core.rank_info import read_rank_info
 from bench.host.network import Interface
 from bench.node.layout import LocalNode, NodeLayout, read_layout
 from bench.node.rendezvous import Rendezvous, RendezvousError
-from bench.telemetry.sampler import ROLE as SAMPLER
 from tests.support.builders import make_case
 
 CASE = make_case(ranks=4, ranks_per_node=2, site="hosts")
@@ -25,7 +24,7 @@ def test_ranks_fill_nodes_one_after_the_other():
     layouts = [node_layout(0), node_layout(1)]
     assert [layout.process_numbers(RANKS) for layout in layouts] == [(0, 1), (2, 3)]
     assert [layout.process_numbers(DRIVER) for layout in layouts] == [(0,), ()]
-    assert [layout.process_numbers(SAMPLER) for layout in layouts] == [(0,), (1,)]
+    assert [layout.process_numbers(SAMPLER_ROLE) for layout in layouts] == [(0,), (1,)]
 
 
 def test_a_node_may_be_half_full():
@@ -67,7 +66,7 @@ def test_nodes_that_are_namespaces_share_the_machine():
     ]
     me = read_rank_info(layout.environment(RANKS, 3))
     assert (me.local_rank, me.local_world, me.own_host) == (3, 4, "10.77.0.2"), "its cores are those of the machine"
-    assert layout.node_of(SAMPLER, 0).namespace == "/proc/7/fd/9"
+    assert layout.node_of(SAMPLER_ROLE, 0).namespace == "/proc/7/fd/9"
 
 
 def test_a_layout_is_read_from_the_environment():

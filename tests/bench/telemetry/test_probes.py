@@ -9,7 +9,7 @@ import pytest
 
 from bench.core.telemetry import QUANTITIES, Device, Header, Sample, Tick
 from bench.telemetry.probes.host import CoreTimes, HostProbe, JobCpuTime, RaplEnergy, sum_core_times
-from bench.telemetry.probes.replay import ReplayProbe
+from bench.telemetry.sampler import ReplayProbe
 from tests.support.clocks import FakeClock
 
 HOST_QUANTITIES = set(list(QUANTITIES)[: list(QUANTITIES).index("utilization")])
