@@ -129,10 +129,10 @@ def test_what_a_server_refuses_is_one_line(server, new_schema):
         asked.bind(("127.0.0.1", 0))
         silent = server.url(ours).replace(str(server.port), str(asked.getsockname()[1]))
     for place, said in {
-        server.url(ours, database="nowhere"): 'database "nowhere" does not exist); have it made',
+        server.url(ours, database="nowhere"): 'database "nowhere" does not exist); create it',
         server.url(ours, password="wrong"): 'password authentication failed for user "harness"); correct user and',
         server.url(ours, "stranger"): 'password authentication failed for user "stranger"); correct user and',
-        server.url(ours, "guest", "guest"): "permission denied for table scaling_harness_about); have the owner",
+        server.url(ours, "guest", "guest"): "permission denied for table scaling_harness_about); ask the owner",
         server.url(new_schema(), "guest", "guest"): "permission denied for schema results",
         server.url("nothing"): "no schema has been selected to create in",
         silent: "Connection refused); start the server, or correct host and port",
@@ -153,7 +153,7 @@ def test_a_role_that_may_only_read_reports_but_does_not_sweep(server, new_schema
     server.do(f"grant select on all tables in schema {name} to guest")
     reader = server.url(name, "guest", "guest")
     assert opened(reader, create=False).sweep_ids() == ["s1"]
-    with pytest.raises(StoreError, match=r"permission denied.*; have the owner of its tables grant it"):
+    with pytest.raises(StoreError, match=r"permission denied.*; ask the owner of its tables for the privilege"):
         check_store(reader)
 
 
