@@ -64,7 +64,7 @@ def test_a_gpu_that_is_too_hot_makes_the_trial_invalid(with_gpus):
 def test_somebody_else_s_process_makes_the_trial_invalid(with_gpus):
     (cell,) = with_gpus("gpus=1,process=1").lean_sweep(*ONE, "--telemetry", "always", status=4)["cells"]
     assert cell["outcome"] == "invalid"
-    assert "not ours, computing on the GPUs: 1" in cell["reason"]
+    assert "other processes computed on the GPUs: 1" in cell["reason"]
 
 
 @pytest.mark.parametrize(
