@@ -50,6 +50,7 @@ class Change(FrozenModel):
 
     @property
     def direction(self) -> Direction:
+        """See :func:`direction`."""
         return direction(self.ratio)
 
 
@@ -146,6 +147,7 @@ class NightCell(CaseFinding):
 
     @property
     def key(self) -> str:
+        """See :func:`comparison_key`."""
         return comparison_key(self.case)
 
 

@@ -228,4 +228,5 @@ def cell_flags(
 
 
 def is_collective(trials: Sequence[Trial]) -> bool:
+    """Whether the trials measured a collective alone; ``False`` without any."""
     return bool(trials) and trials[0].ranks[0].kind == "collective"

@@ -21,6 +21,7 @@ class Placement(NamedTuple):
 
     @property
     def nodes(self) -> int:
+        """The number of nodes that hold the ranks."""
         return -(-self.ranks // self.ranks_per_node) if self.ranks_per_node else 1
 
     @property

@@ -77,6 +77,7 @@ class Fit:
     at_bound: tuple[str, ...]
 
     def throughput(self, ranks: float) -> float:
+        """X(N)"""
         return self.gamma.value * ranks / denominator(ranks, self.sigma.value, self.kappa.value)
 
     @property

@@ -36,6 +36,7 @@ class OwnTimes(FrozenModel):
 
     @property
     def total_s(self) -> float:
+        """The sum of all parts, waiting and handling included."""
         return self.data_s + self.forward_s + self.backward_s + self.optimizer_s + self.waiting_s + self.handling_s
 
 

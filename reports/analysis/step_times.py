@@ -62,14 +62,17 @@ class StepSplit(FrozenModel):
 
     @property
     def load_balance(self) -> float:
+        """mean(c) ÷ max(c)"""
         return fmean(self.own_s) / max(self.own_s)
 
     @property
     def communication_efficiency(self) -> float:
+        """max(c) ÷ T"""
         return max(self.own_s) / self.step_s
 
     @property
     def parallel_efficiency(self) -> float:
+        """mean(c) ÷ T"""
         return self.load_balance * self.communication_efficiency
 
 

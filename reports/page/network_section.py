@@ -27,6 +27,7 @@ def sections(cells: Sequence[CellOverLink], styles: Mapping[str, int]) -> Iterat
 
 
 def network_table(cells: Sequence[CellOverLink]) -> Table:
+    """One row for each cell over a network: measured, predicted, and the lower bound of the links."""
     rows = tuple(
         (
             cell.labels.workload,

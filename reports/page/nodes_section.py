@@ -50,6 +50,7 @@ def _split_answer(split: NodeEfficiency) -> str:
 
 
 def split_table(splits: Sequence[NodeEfficiency]) -> Table:
+    """One row for each placement: efficiency inside a node and across nodes."""
     rows = tuple(
         (
             split.labels.workload,
@@ -70,6 +71,7 @@ def _percent_or_reason(value: Estimate | None, reason: str | None) -> str:
 
 
 def packing_table(packings: Sequence[Packing]) -> Table:
+    """One row for each pair of placements of the same ranks."""
     rows = tuple(
         (
             packing.labels.workload,

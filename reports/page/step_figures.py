@@ -184,7 +184,7 @@ def _parts_caption(cells: Sequence[Cell]) -> str:
     ]
     if not losses_text:
         return "Own work of the ranks, waiting for the slowest rank, and exposed communication."
-    return f"What a step loses at {formatting.ranks(most)} — {'; '.join(losses_text)}."
+    return f"Losses of a step at {formatting.ranks(most)} — {'; '.join(losses_text)}."
 
 
 LOSS_CAUSES = (EXPOSED, WAITING, SLOWER)

@@ -20,7 +20,7 @@ def group_answer(group: CellGroup) -> str:
     title, cells = group.title, group.cells
     candidates = cells_at_most_ranks(cells)
     if not candidates:
-        return f"{title}: no cell gave a number."
+        return f"{title}: no cell has a number."
     best = candidates[0]
     most = best.case.ranks
     text = f"{title}: at {formatting.ranks(most)} {_fastest_text(candidates)}"
@@ -28,9 +28,9 @@ def group_answer(group: CellGroup) -> str:
         reached = f"{best.labels.efficiency} of {best.case.scaling} scaling"
         text += f"; {best.labels.backend} reaches {reached}"
     if causes := loss_summary(best):
-        text += f"; a step loses there: {causes}"
+        text += f"; losses of its step: {causes}"
     elif most > 1 and best.decomposition_reason:
-        text += f"; what a step loses there is {NOT_MEASURED}: {best.decomposition_reason}"
+        text += f"; losses of its step {NOT_MEASURED}: {best.decomposition_reason}"
     alone = next((cell for cell in _cells_for_claims(cells) if cell.case.transport == "none"), None)
     if alone is not None and most > 1 and _throughput_value(alone) > _throughput_value(best):
         text += f"; a single device is faster, with {alone.labels.throughput}"
@@ -126,7 +126,7 @@ def _overview_row(group: CellGroup) -> tuple[str, ...]:
     title_columns = (group.title, group.conditions)
     candidates = cells_at_most_ranks(cells)
     if not candidates:
-        return (*title_columns, "–", "no cell gave a number", "–", "–", *outcome_text)
+        return (*title_columns, "–", "no cell has a number", "–", "–", *outcome_text)
     best = candidates[0]
     return (
         *title_columns,

@@ -28,6 +28,7 @@ def change_text(change: NightChange) -> str:
 
 
 def clear_direction(change: NightChange) -> str:
+    """``slower``, ``faster`` or ``inconclusive``"""
     return change.clear_direction or INCONCLUSIVE
 
 

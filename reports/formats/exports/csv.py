@@ -20,6 +20,7 @@ def trials_csv(rows: Sequence[TrialRow]) -> str:
 
 
 def render(table: SweepTable) -> Export:
+    """See :attr:`reports.formats.exports.Format.render`."""
     return Export(trials_csv(table.rows))
 
 

@@ -24,6 +24,7 @@ Curves = dict[str, dict[Point, list[float]]]
 
 
 def render(table: SweepTable) -> Export:
+    """The curves of the table that share the most points; raises :class:`CannotExport` where none has two."""
     rows = [row for row in table.rows if row.feeds_scaling]
     parameters = ("ranks", *(name for name in FURTHER_PARAMETERS if len({getattr(row, name) for row in rows}) > 1))
     curves = _curves(rows, parameters)

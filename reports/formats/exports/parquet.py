@@ -15,6 +15,7 @@ DTYPES = {bool: "boolean", int: "Int64", float: "Float64"}
 
 
 def render(table: SweepTable) -> Export:
+    """The rows as a file; raises :class:`CannotExport` where pyarrow is missing."""
     if importlib.util.find_spec("pyarrow") is None:
         raise CannotExport("pyarrow is not installed; run `python -m pip install pyarrow`, or choose csv")
     import pandas

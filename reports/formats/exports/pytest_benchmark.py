@@ -30,6 +30,7 @@ PARAMS = ("backend", "transport", "ranks", "batch", "threads", "seed", "fault")
 
 
 def render(table: SweepTable) -> Export:
+    """The cases of one sweep; raises :class:`CannotExport` for several sweeps."""
     if len(table.sweeps) != 1:
         raise CannotExport("pytest-benchmark compares files: export each sweep to a file of its own")
     (sweep,) = table.sweeps

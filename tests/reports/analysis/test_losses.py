@@ -94,7 +94,7 @@ def test_a_backend_that_cannot_be_decomposed_has_a_reason_and_no_share_of_zero()
     ]
     cells = make_cells(cases, {}, trials, {})
     assert [(cell.decomposition, cell.decomposition_reason) for cell in cells] == [(None, reason)] * 2
-    assert f"what a step loses there is {NOT_MEASURED}: {reason}" in group_answer(CellGroup(tuple(cells)))
+    assert f"losses of its step {NOT_MEASURED}: {reason}" in group_answer(CellGroup(tuple(cells)))
     assert [row[-1] for row in decomposition_table(cells).rows] == [f"not measured: {reason}"] * 2
     (bottleneck,) = analyse_cells(cells).bottlenecks
     assert (bottleneck.case.ranks, bottleneck.shares, bottleneck.reason) == (2, {}, reason)

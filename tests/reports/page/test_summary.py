@@ -96,4 +96,4 @@ def test_a_single_device_that_is_faster_is_not_hidden():
 
 
 def test_nothing_measured_is_said():
-    assert summary.group_answer(CellGroup(make_cells([make_case()], {}, [], {}))) == "synthetic: no cell gave a number."
+    assert summary.group_answer(CellGroup(make_cells([make_case()], {}, [], {}))) == "synthetic: no cell has a number."
