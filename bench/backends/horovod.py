@@ -1,7 +1,7 @@
 """Horovod: its controller over Gloo or MPI, its reductions over Gloo, MPI or NCCL.
 
-Ranks over Gloo are started by anyone and meet at Horovod's own rendezvous server, which rank 0 runs for the
-length of the session; no horovodrun and no ssh is needed.
+Ranks over Gloo may be started by any launcher. They meet at Horovod's rendezvous server, which rank 0 runs for the
+length of the session; neither horovodrun nor ssh is needed.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from bench.host.namespaces import use_hostname
 from bench.host.network import bind_address, select_interface, wait_for_listener
 from bench.plugins.backend import FLOAT32_TOLERANCE, Backend, MakeOptimizer, Options, Session, set_environment
 
-# What Horovod 0.28.1 uses where nothing is said (horovod/common/operations.cc, BackgroundThreadLoop).
+# The defaults of Horovod 0.28.1 (horovod/common/operations.cc, BackgroundThreadLoop).
 DEFAULT_CYCLE_TIME_MS = 1.0
 DEFAULT_FUSION_MB = 128.0
 MAX_BACKWARD_PASSES = 2**30
@@ -41,7 +41,7 @@ class HorovodOptions(Options):
 
 
 class HorovodSession(Session):
-    """A session over an initialised Horovod."""
+    """A session over an initialized Horovod."""
 
     def __init__(
         self, rank: int, world: int, device: str, options: HorovodOptions, settings_in_force: dict[str, str]
@@ -76,7 +76,7 @@ class HorovodSession(Session):
 
     @contextmanager
     def no_sync(self) -> Iterator[None]:
-        # Gradients accumulate for more passes than there will be, so that none is ever sent.
+        # Gradients accumulate over more passes than there will be, so that none is sent.
         self.optimizer.set_backward_passes_per_step(MAX_BACKWARD_PASSES)
         try:
             with self.optimizer.skip_synchronize():
@@ -87,7 +87,7 @@ class HorovodSession(Session):
     def all_reduce_sum(self, tensor: Any) -> Any:
         import horovod.torch as hvd
 
-        # A name that returns: Horovod's response cache knows it, and the ranks need not negotiate it again.
+        # A recurring name is found in Horovod's response cache, so that ranks do not negotiate it again.
         name = f"sum.{tensor.dtype}.{tensor.numel()}"
         return hvd.allreduce_(tensor.to(self.device), name=name, op=hvd.Sum)
 
@@ -96,7 +96,7 @@ class HorovodSession(Session):
 
 
 def effective_settings(options: HorovodOptions, transport: str, version: str) -> dict[str, str]:
-    """What is in force, Horovod's own defaults spelled out (pure)."""
+    """The settings in force, with Horovod's defaults spelled out (pure)."""
 
     def value_or_default(value: float | None, default: float) -> str:
         return f"{value:g}" if value is not None else f"{default:g} (Horovod's default)"
@@ -114,8 +114,15 @@ def effective_settings(options: HorovodOptions, transport: str, version: str) ->
 def environment_variables(
     options: HorovodOptions, transport: str, me: RankInfo, interface: str | None, *, from_horovodrun: bool = False
 ) -> dict[str, str | None]:
-    """Horovod's environment variables for this rank (pure); ``None`` leaves Horovod's default. ``placed``: horovodrun
-    has told it already who it is and where the others are met."""
+    """Horovod's environment variables for this rank (pure); ``None`` leaves Horovod's default.
+
+    Args:
+        options: The options of the backend.
+        transport: ``gloo``, ``mpi`` or ``nccl``.
+        me: The number of this rank, and the address where rank 0 is met.
+        interface: The network interface for Gloo.
+        from_horovodrun: horovodrun has set the variables about ranks and rendezvous already.
+    """
     fusion = None if options.fusion_mb is None else str(int(options.fusion_mb * 2**20))
     found: dict[str, str | None] = {
         "HOROVOD_CYCLE_TIME": None if options.cycle_time_ms is None else str(options.cycle_time_ms),
@@ -145,7 +152,7 @@ def environment_variables(
 
 @contextmanager
 def _rendezvous_server(me: RankInfo, timeout_s: float) -> Iterator[None]:
-    """Rank 0 serves the rendezvous; the others wait until it answers, since Horovod itself retries for 1.5 s only."""
+    """Rank 0 serves the rendezvous; the others wait until it answers, since Horovod retries for 1.5 s only."""
     if me.rank:
         wait_for_listener(me.rendezvous_host, me.rendezvous_port, timeout_s)
         yield
@@ -170,7 +177,7 @@ def _rendezvous_server(me: RankInfo, timeout_s: float) -> Iterator[None]:
             for rank in range(me.world)
         ]
     )
-    # Shutting down waits for the server's next look around: by default that is every half second.
+    # Shutting down waits for the server's next poll, by default up to half a second.
     threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
     try:
         yield
@@ -181,10 +188,10 @@ def _rendezvous_server(me: RankInfo, timeout_s: float) -> Iterator[None]:
 
 @contextmanager
 def _resolving_hostname_as(address: str | None) -> Iterator[None]:
-    """Inside, this host's name stands for ``address``. Raises ``RuntimeError`` where it can't, and has to.
+    """Inside, this host's name resolves to ``address``. Raises ``RuntimeError`` where that is needed and not possible.
 
-    Horovod 0.28.1 forgets the interface for its process sets and takes the address of the host's name. In a namespace
-    that is another machine's, and on Debian one that nobody else reaches.
+    Horovod 0.28.1 ignores the interface for its process sets and uses the address that the host's name resolves to. In
+    a namespace that is another machine's address, and on Debian a loopback address.
     """
     with contextlib.ExitStack() as stack:
         found = _address_of_name()
@@ -246,7 +253,7 @@ class HorovodBackend(Backend):
     @contextmanager
     def session(self, case: Case, me: RankInfo) -> Iterator[Session]:
         options = HorovodOptions(**case.backend_options)
-        # Horovod joins the ranks of a host over its loopback, and namespaces have none in common: each is a host.
+        # Horovod connects the ranks of a host over the loopback interface; namespaces share none, so each is a host.
         ranks_per_host = ranks_per_namespace(case)
         horovod_rank_info = (
             me if case.net is None else replace(me, local_rank=me.rank % ranks_per_host, local_world=ranks_per_host)
@@ -266,7 +273,7 @@ class HorovodBackend(Backend):
 
         has_own_rendezvous = case.transport == "mpi" or from_horovodrun
         with contextlib.nullcontext() if has_own_rendezvous else _rendezvous_server(horovod_rank_info, case.timeout_s):
-            # horovodrun names the interface only.
+            # horovodrun gives the interface and no address.
             host_address = (
                 select_interface("", 1, os.environ["HOROVOD_GLOO_IFACE"]).address if from_horovodrun else me.own_host
             )

@@ -1,4 +1,4 @@
-"""One device, no exchange: what every other backend is compared with."""
+"""One device, no exchange: the baseline of every other backend."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""The contract of a workload: what the ranks do, whatever carries their gradients.
+"""The contract of a workload: the work of a rank, whatever carries its gradients.
 
-A new workload is one new file in this folder that defines ``WORKLOAD``, an instance of :class:`Workload`. Torch is
-imported inside :meth:`Workload.build` and the :class:`Work` it returns, which live in ranks only.
+A workload is one file that defines ``WORKLOAD``, an instance of a subclass of :class:`Workload`. The file must be
+importable without torch: import it inside :meth:`Workload.build` and the methods of :class:`Work`, which run in ranks
+only.
 """
 
 from __future__ import annotations
@@ -22,38 +23,50 @@ class DataProblem(Exception):
 
 
 class Work(ABC):
-    """One rank's share of a workload, built and ready to step."""
+    """One rank's share of a workload, ready to step.
+
+    Every rank calls the same methods in the same order, so that each of them may communicate.
+    """
 
     unit: str = "samples"
     amount_per_step: float
-    """In ``unit``, of all ranks together."""
+    """The amount of work in a step, of all ranks together, in :attr:`unit`."""
     warmup_steps: int = 4
-    """At least, before step times may count as settled."""
+    """The smallest number of warm-up steps."""
     min_steps: int = 10
+    """The smallest number of measured steps, where the window would hold fewer."""
     max_steps: int = 20_000
+    """The largest number of measured steps, where the window would hold more."""
     fixed_steps: int | None = None
-    """The measured steps where the work itself says how many (whole epochs)."""
+    """The number of measured steps where the work determines it (whole epochs); ``None``: the window does."""
     injected_delay_s: float = 0.0
-    """How much later than it could this rank's backward pass (or the step, where there is none) begins: a fault."""
+    """An injected fault: the backward pass (or the step of work without one) of this rank begins so much later."""
 
     @abstractmethod
     def step(self) -> None:
-        """One step. Nothing in it waits for the device or copies from it, unless the work itself does."""
+        """Take one step. It should not wait for the device or copy from it unless the work needs that."""
 
     @abstractmethod
     def verify(self, steps: int) -> tuple[tuple[tuple[int, ...], ...], tuple[float, ...]]:
-        """Take the first ``steps`` steps and note them: sample numbers and this rank's loss, for each step."""
+        """Take the first ``steps`` steps and record what they did.
+
+        Returns:
+            For each step the sample numbers of this rank, in order, and for each step this rank's loss.
+        """
 
     @abstractmethod
     def snapshot(self) -> list[Any]:
-        """A copy of the result so far (a trained model's parameters) as float64 or float32 CPU tensors."""
+        """A copy of the result so far, such as a model's whole parameters: float64 or float32 tensors on the CPU."""
 
     def gradient_bytes(self) -> tuple[int, ...]:
-        """Of each parameter, in the model's order; empty where nothing is trained."""
+        """The size of each gradient in bytes, in the order of the model's parameters; empty without a model."""
         return ()
 
     def parts(self) -> tuple[tuple[str, Callable[[], None]], ...]:
-        """What a step consists of, by name, in order; empty where there is nothing to tell apart."""
+        """The parts of a step, name and function, in order; empty where a step has no parts.
+
+        Training has ``data``, ``forward``, ``backward`` and ``optimizer``; calling all of them takes one step.
+        """
         return ()
 
     def save(self) -> Any:
@@ -61,16 +74,16 @@ class Work(ABC):
         return None
 
     def restore(self, kept: Any) -> None:
-        """Put back what :meth:`save` copied."""
+        """Restore what :meth:`save` returned."""
         return
 
     def finish(self) -> tuple[tuple[Reading, ...], tuple[MessageTiming, ...]]:
-        """What else is worth measuring, outside the timed window."""
+        """Further measurements after the measured window: readings, and times of messages by size."""
         return (), ()
 
 
 class Workload(ABC):
-    """What a workload declares, and the function that builds it in a rank."""
+    """Declares a workload and builds it in a rank. Subclasses define :attr:`name`, :attr:`summary`, :meth:`build`."""
 
     name: str
     summary: str
@@ -78,29 +91,42 @@ class Workload(ABC):
     options: type[Options] = Options
     scalings: tuple[Scaling, ...] = ("strong", "weak")
     devices: tuple[Device, ...] = ("cpu", "cuda")
-    """Where it computes; elsewhere its cells fall back to the CPU."""
+    """The devices that it can compute on. A sweep on another device runs it on the CPU."""
     uses_batch: bool = True
+    """Whether the batch size matters to it; else a strong-scaling batch need not divide among the ranks."""
     tolerance: float | None = None
-    """Overrides the backend's tolerance where the result is not a trained model."""
+    """The allowed deviation, instead of the backend's, where the result is not a trained model."""
 
     def unsupported_reason(self, case: Case) -> str | None:
-        """Why this combination makes no sense on any machine, or ``None``."""
+        """Why it can't run the case on any machine, in one line; ``None`` where it can. Pure."""
         return None
 
     def flags(self, options: Options) -> tuple[str, ...]:
-        """Names that go wherever this workload's numbers appear (``emulated_compute``)."""
+        """Flags that accompany the numbers of a case with these options, such as ``emulated_compute``."""
         return ()
 
     def prepare(self, case: Case) -> DataSource | None:
-        """Fetch what the ranks will read, before any of them starts; they find it in ``case.data``.
+        """Prepare the data that the ranks read. Called once, before any rank starts, and on nodes that lack the data.
 
-        Raises :class:`DataProblem`.
+        Returns:
+            The data, which ranks find in ``case.data``; ``None`` where they make their own.
+
+        Raises:
+            DataProblem: The data is missing or damaged.
         """
         return None
 
     @abstractmethod
     def build(self, case: Case, session: Session) -> Work:
-        """This rank's share. A session of one rank gets the whole global batch: that is the reference."""
+        """Build this rank's share of the work. Runs in a rank.
+
+        The same case is also built with a session of one rank, which gets the whole global batch: that is the reference
+        of the same-work check. Seed random numbers by ``case.seed`` alone, so that all ranks start alike.
+
+        Args:
+            case: The case to measure.
+            session: The group of ranks.
+        """
 
 
 __all__ = ["DataProblem", "Options", "Work", "Workload", "WorkloadKind"]

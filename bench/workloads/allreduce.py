@@ -1,6 +1,6 @@
-"""The allreduce alone, over message sizes: what the exchange costs when there is no compute to hide it.
+"""The allreduce alone, over message sizes: the cost of the exchange without compute to hide it.
 
-The timed window of the trial is the largest message; every size's own times are in the record's ``messages``.
+The measured window times the largest message; the times of every size are in the record's ``messages``.
 Bandwidths are functions of those times (algorithm bandwidth = bytes ÷ time, bus bandwidth = algorithm bandwidth ×
 2(N−1)/N; definitions as in NVIDIA's nccl-tests, PERFORMANCE.md).
 """
@@ -45,7 +45,7 @@ class AllreduceOptions(Options):
 
 
 class AllreduceWork(Work):
-    """One allreduce of the largest message a step."""
+    """A step is one allreduce of the largest message."""
 
     unit = "bytes"
     warmup_steps = 2
@@ -66,7 +66,7 @@ class AllreduceWork(Work):
         self.session.all_reduce_sum(self.buffer)
 
     def verify(self, steps: int) -> tuple[tuple[tuple[int, ...], ...], tuple[float, ...]]:
-        """Reduce one message of each size, to which rank r gives every element i with i mod N = r and zeros else."""
+        """Reduce one message of each size: rank r contributes the elements i with i mod N = r, and zeros elsewhere."""
         import torch
 
         means = []

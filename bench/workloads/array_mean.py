@@ -1,6 +1,6 @@
-"""The mean of a large random array in chunks, as in the article: no rank ever holds the whole.
+"""The mean of a large random array in chunks; no rank ever holds the whole array.
 
-Chunk (i, j) is drawn from a generator seeded with (seed, i, j), so that the numbers are the same whoever draws them.
+Chunk (i, j) is drawn from a generator seeded with (seed, i, j), so that the numbers are the same on whichever rank.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class ArrayMeanOptions(Options):
 
 
 class ArrayMeanWork(Work):
-    """One mean of the whole array a step."""
+    """A step is one mean of the whole array."""
 
     unit = "elements"
     warmup_steps = 1
@@ -47,7 +47,7 @@ class ArrayMeanWork(Work):
     def step(self) -> None:
         if self.injected_delay_s:
             time.sleep(self.injected_delay_s)
-        # It travels to whoever makes a block: with what it needs, and not with the rank's session.
+        # The function may be sent to other processes, and must not carry the session along.
         self.mean = self.session.blocks_mean(
             self.grid_shape, self.block_shape, partial(random_block, self.seed, self.block_shape)
         )
@@ -63,7 +63,7 @@ class ArrayMeanWork(Work):
 
 
 def random_block(seed: int, block_shape: tuple[int, int], row: int, column: int) -> Any:
-    """Chunk (row, column): float64 of shape ``side``, uniform in [0, 1)."""
+    """Chunk (row, column): float64 of shape ``block_shape``, uniform in [0, 1)."""
     import numpy as np
 
     return np.random.default_rng([seed, row, column]).random(block_shape)

@@ -1,8 +1,8 @@
-"""Training on random data that is resident on the device: nothing but the step is timed.
+"""Training on random data that is resident on the device, so that nothing but the step is timed.
 
-The models differ in their ratio of compute to communication, and their sizes are options. Under ``emulated`` the
-compute of a step is a wait of a stated length while the gradients are real and really exchanged, so that more
-ranks than cores can be studied. Its numbers are never mixed with measured compute.
+The models differ in their ratio of compute to communication; their sizes are options. In the model ``emulated`` the
+compute of a step is a wait of a given length, while gradients are real and exchanged: with it more ranks than cores can
+be studied. Its numbers are flagged, and never compared with measured compute.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class SyntheticOptions(Options):
 
 
 class PoolFeed:
-    """Batches that were put on the device beforehand, taken in turn."""
+    """A few batches that are on the device from the start, used in turn."""
 
     def __init__(self, inputs: Any, targets: Any, global_batch: int, session: Session) -> None:
         self.batches = []
@@ -113,7 +113,7 @@ def _convnet(options: SyntheticOptions, samples: int) -> tuple[Any, Any, Any, An
 
 
 class CompensatedSleep:
-    """Waits that add up to what was asked for: how much one overslept is taken off the next."""
+    """Waits whose sum is exact: the excess of one wait is subtracted from the next."""
 
     def __init__(self) -> None:
         self.overslept_s = 0.0
@@ -186,7 +186,7 @@ class Synthetic(Workload):
         torch.manual_seed(case.seed)
         samples = POOL_BATCHES * case.global_batch
         if options.model == "emulated":
-            # The reference is about results: where it can be told from the case's own session, it need not wait.
+            # The reference of the same-work check needs results and no waits; it has a session of another size.
             share = 0.0 if session.world != case.ranks else case.local_batch / case.batch
             components = _emulated(options, samples, share)
         else:

@@ -1,7 +1,7 @@
-"""MNIST's images: from a folder of IDX files, from the network, or scikit-learn's digits standing in for them.
+"""MNIST's images: from a folder of IDX files, from the network, or scikit-learn's digits as a stand-in.
 
-The stand-in is named as such wherever its numbers appear; it never passes for MNIST. What the ranks read is kept
-as plain NumPy files in a cache folder, prepared once before the first rank starts.
+Numbers measured on the stand-in are flagged wherever they appear. Ranks read plain NumPy files in a cache folder, which
+are prepared once before the first rank starts.
 """
 
 from __future__ import annotations
@@ -47,13 +47,23 @@ class Split:
 
 @dataclass(frozen=True)
 class Dataset:
+    """The training and test images, and where they come from."""
+
     train: Split
     test: Split
     source: DataSource
 
 
 def prepare(folder: str | None, source: str) -> DataSource:
-    """Put the data where ranks can map it, and say what it is. Raises :class:`DataProblem` in one line."""
+    """Prepare the data as files that ranks can map into memory.
+
+    Args:
+        folder: A folder with MNIST's four IDX files; ``None``: download them.
+        source: ``auto`` falls back to the stand-in, ``mnist`` does not, ``digits`` is the stand-in.
+
+    Raises:
+        DataProblem: The data is missing or damaged.
+    """
     try:
         return _prepare(Path(folder).expanduser().resolve() if folder else None, source)
     except OSError as problem:

@@ -1,4 +1,4 @@
-"""MNIST classification: a linear layer (as in the article), a multi-layer perceptron or a small CNN."""
+"""MNIST classification by a linear layer, a multi-layer perceptron or a small convolutional network."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class MnistOptions(Options):
 
 
 class ShardFeed:
-    """Batches of this rank's shard, gathered from the images in memory once an epoch and handed out as views.
+    """Batches of this rank's shard, gathered from the images in memory once an epoch and returned as views.
 
     Images stay bytes until they are used: they are a quarter of the memory to read, and ranks share the originals
     through the page cache (on a GPU they are put on the device). The gather is part of the epoch's first step.
@@ -177,7 +177,7 @@ class Mnist(Workload):
             learning_rate=0.01,
         )
         if options.eval:
-            # The verified prefix is the first epoch's beginning.
+            # The verified prefix is the beginning of the first epoch.
             work.fixed_steps = options.epochs * feed.steps_an_epoch - case.verify_steps
             work.warmup_steps = 0
             work.test = dataset.test
