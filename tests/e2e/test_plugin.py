@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
 
 import pytest
 
-from bench.plugins.registry import backend_names, load_backend
+from bench.core.records import RankRecord
+from bench.host.network import free_port
+from bench.plugins.registry import BACKENDS, WORKLOADS, add_plugin_file, backend_names, load_backend, sources_of
 from harness.setup.plugin_checks import backend_cases, check_on_ranks
+from reports.analysis.same_work import judge_same_work
 from tests.e2e.conftest import ROOT
+from tests.support.builders import make_case
 
 SAMPLES = ROOT / "tests" / "support" / "plugins"
 
@@ -146,3 +151,35 @@ def test_every_backend_does_the_same_work_on_real_ranks(name):
     found = [check_on_ranks(name, case) for case in backend_cases(backend)]
     assert {finding.name: finding.found for finding in found if finding.status == "failed"} == {}
     assert found
+
+
+def test_a_node_without_the_file_runs_what_the_case_brings(tmp_path):
+    """A node of any site has the package ``bench`` and gets the case; here it is the whole of what it has."""
+    for kind, file in ((BACKENDS, "my_fsdp.py"), (WORKLOADS, "my_mlp.py")):
+        add_plugin_file(SAMPLES / file, (kind,))
+    case = make_case(backend="my_fsdp", workload="my_mlp", ranks=2, window_s=0.1, decompose=False, telemetry="off")
+    case = case.model_copy(update={"plugins": sources_of(case)})
+    for kind in (BACKENDS, WORKLOADS):
+        kind.files.clear()
+    shutil.copytree(ROOT / "bench", tmp_path / "node" / "bench", ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "case.json").write_text(case.model_dump_json())
+    place = {
+        "SCALING_NODE": "0",
+        "SCALING_NODES": "1",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(free_port("127.0.0.1")),
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "bench.node.agent", "--case", "../case.json", "--out", "../out"],
+        cwd=tmp_path / "node",
+        env={**os.environ, **place, "PYTHONPATH": str(tmp_path / "node")},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    records = [
+        RankRecord.model_validate_json((tmp_path / "out" / f"record-{rank}.json").read_text()) for rank in (0, 1)
+    ]
+    assert judge_same_work(records).verdict == "same"
