@@ -102,8 +102,8 @@ def test_each_side_runs_its_own_code_in_turn(confirming, backend, transport, ran
 
 def test_a_base_that_dies_costs_its_own_trials_and_not_for_ever(confirming):
     checkout = confirming.checkout
-    begin = '    """One fresh set of processes. Its folder stays where the trial did not end well."""\n'
-    checkout.edit("harness/sweep/runner.py", begin, f"{begin}    __import__('os')._exit(3)\n")
+    begin = "    running = start_trial(case, round_number, site, backend, sweep_folder)"
+    checkout.edit("harness/sweep/runner.py", begin, f"    __import__('os')._exit(3)\n{begin}")
     checkout.commit()
     checkout.git("revert", "--no-edit", "HEAD")
     found = confirming.pairs("HEAD~1", 3, a_case(ranks=1, backend="single", transport="any"))
