@@ -4,11 +4,23 @@ from __future__ import annotations
 
 import random
 
+from reports.analysis.findings import analyse_cells
+from reports.analysis.predictions import DEFAULT_PREDICT_OPTIONS
 from reports.page.elements import Download, Figure, Hyperlink, Page, Section, Series, Table
+from reports.page.sweep_page import make_page
 
 RANKS = (1, 2, 4, 8, 16)
 BACKENDS = ("ddp/gloo", "horovod/mpi", "dask/tasks", "single/none")
 CSV = "key,ranks\n" + "ddp </script><b>é,1\n" * 40
+
+
+def page_of(cells, options=DEFAULT_PREDICT_OPTIONS) -> Page:
+    """The page of a sweep's cells alone."""
+    return make_page("t", analyse_cells(cells, options), [], [])
+
+
+def figures_of(page: Page) -> list[Figure]:
+    return [figure for section in page.sections for figure in section.figures]
 
 
 def series(name, x, y, style=0, low=None, high=None, hollow=None, mark="points"):

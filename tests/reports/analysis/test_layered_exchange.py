@@ -9,8 +9,8 @@ from reports.analysis.communication_paths import LinkSpec, communication_paths
 from reports.analysis.findings import analyse_cells
 from reports.analysis.placement import Placement
 from reports.analysis.predictions import PredictOptions
-from reports.page.sweep_page import make_page
 from tests.support.node_sweeps import ACROSS, INSIDE, exchange_s, placed
+from tests.support.pages import page_of
 
 FASTER = LinkSpec(label="10Gbit,20us", bytes_s=1.25e9, latency_s=2e-5)
 
@@ -67,7 +67,7 @@ def test_missing_measurements_have_a_reason():
     assert "inside a node" in forecast.unknown[64]
     row = next(
         row
-        for row in make_page("t", analyse_cells(placed(widths=(1,)), PredictOptions((64,), ranks_per_node=8)), [], [])
+        for row in page_of(placed(widths=(1,)), PredictOptions((64,), ranks_per_node=8))
         .table("Predicted throughput")
         .rows
         if row[2] == "64 on 8 nodes"
@@ -110,7 +110,7 @@ def test_the_allreduces_at_the_most_nodes_are_back_tested_from_fewer():
 
 
 def test_the_page_shows_both_kinds_of_links():
-    page = make_page("t", analyse_cells(placed()), [], [])
+    page = page_of(placed())
     places = {row[1] for row in page.table("Allreduce").rows}
     assert places == {"inside a node", "across nodes", "several ranks on each of several nodes"}
     rows = page.table("Several ranks on each").rows

@@ -17,6 +17,7 @@ from reports.page import nodes_section
 from reports.page.sweep_page import make_page
 from tests.support.builders import make_case, make_trial
 from tests.support.node_sweeps import placed
+from tests.support.pages import page_of
 
 RANKS_S = {(1, 1): 0.1, (2, 1): 0.1, (4, 1): 0.125, (2, 2): 0.125, (4, 2): 0.2, (8, 2): 0.25}
 """Seconds of a step by ranks and ranks a node: inside 80 %, across 62.5 and 50 % with two a node."""
@@ -128,7 +129,7 @@ def test_costs_have_two_bounds_or_a_reason():
     assert most == pytest.approx(0.5 / 16)
     other = make_case(ranks=4, ranks_per_node=1, site="sagemaker")
     trials = [*billed, make_trial(other, cost_reason="no price was given")]
-    page = make_page("t", analyse_cells(make_cells([case, other], {}, trials, {})), [], [])
+    page = page_of(make_cells([case, other], {}, trials, {}))
     rows = page.table("Costs").rows
     assert [row[1] for row in rows] == ["0.500 (0.500–0.500)", "unknown: no price was given"]
 

@@ -26,6 +26,7 @@ from reports.analysis.step_model import STEP_PARTS, OwnTimes, fit_own_times, pre
 from reports.analysis.step_prediction import CommunicationCost, Observed, fit_step_model, modelled_steps
 from reports.page.sweep_page import make_page
 from tests.support.builders import make_case, make_record, make_trial
+from tests.support.pages import figures_of, page_of
 
 SIZES = tuple(1024 * 4**power for power in range(8))
 DDP = GradientBuckets(first_bytes=2**20, most_bytes=25 * 2**20, laid_out=True)
@@ -273,7 +274,7 @@ def test_without_an_allreduce_a_scaling_law_predicts():
 def test_rank_counts_above_the_batch_are_listed():
     (forecast,) = analyse_cells(a_sweep(batch=16), PredictOptions((8, 1024))).curve_predictions
     assert forecast.impossible == (1024,)
-    page = make_page("t", analyse_cells(a_sweep(batch=16), PredictOptions((8, 1024))), [], [])
+    page = page_of(a_sweep(batch=16), PredictOptions((8, 1024)))
     rows = [row for row in page.table("Predicted throughput").rows if row[2] == "1024"]
     assert rows[0][-1] == "a batch of 16 can't be split over 1,024 ranks"
 
@@ -297,9 +298,7 @@ def test_the_exchanges_of_two_sweeps_are_separate():
 
 
 def test_losses_add_up_in_their_figure():
-    figures = [
-        figure for section in make_page("t", analyse_cells(a_sweep()), [], []).sections for figure in section.figures
-    ]
+    figures = figures_of(page_of(a_sweep()))
     figure = next(figure for figure in figures if figure.title == "Where the efficiency goes")
     for place, row in enumerate(figure.table.rows):
         assert sum(series.y[place] for series in figure.series) == pytest.approx(float(row[-1][:-2]) / 100, abs=1e-3)

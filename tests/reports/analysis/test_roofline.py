@@ -7,12 +7,11 @@ from bench.core.records import DevicePeak, PhaseTimes, StepWork
 from bench.rank.roofline import attention_flops
 from harness.sweep.json_document import cell_as_json
 from reports.analysis.cells import make_cells
-from reports.analysis.findings import analyse_cells
 from reports.analysis.roofline import roofline_of
 from reports.analysis.step_times import split_step
 from reports.page.roofline import ROOFLINE_TITLE
-from reports.page.sweep_page import make_page
 from tests.support.builders import make_case, make_record, make_trial
+from tests.support.pages import page_of
 
 HOW = "float32 product of 512×512 matrices"
 
@@ -105,7 +104,7 @@ def cells():
 
 
 def test_the_page_has_its_table_and_figure(cells):
-    (section,) = [one for one in make_page("t", analyse_cells(cells), [], []).sections if one.title == ROOFLINE_TITLE]
+    (section,) = [one for one in page_of(cells).sections if one.title == ROOFLINE_TITLE]
     (table,) = section.tables
     assert [row[1] for row in table.rows] == ["60.0 %", "60.0 %", "unknown: the compute is a wait"], "no model, no row"
     assert {len(row) for row in table.rows} == {len(table.header)}
@@ -122,9 +121,7 @@ def test_the_page_has_its_table_and_figure(cells):
 
 
 def test_no_figure_without_a_roofline(cells):
-    (section,) = [
-        one for one in make_page("t", analyse_cells(cells[2:]), [], []).sections if one.title == ROOFLINE_TITLE
-    ]
+    (section,) = [one for one in page_of(cells[2:]).sections if one.title == ROOFLINE_TITLE]
     assert section.figures == ()
 
 

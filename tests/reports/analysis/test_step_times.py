@@ -8,11 +8,10 @@ from hypothesis import strategies as st
 
 from bench.core.records import PhaseTimes
 from reports.analysis.cells import make_cells
-from reports.analysis.findings import analyse_cells
 from reports.analysis.step_times import find_straggler, slowest_steps, split_step, step_times_of, throughput_of
 from reports.page.step_figures import MAX_CATEGORIES
-from reports.page.sweep_page import make_page
 from tests.support.builders import make_case, make_record, make_trial
+from tests.support.pages import page_of
 
 PARTS = ("data", "forward", "backward", "optimizer")
 seconds = st.floats(1e-5, 10)
@@ -88,7 +87,7 @@ def test_ranks_are_kept_apart():
 
 def figure_of(trials):
     cases = list({trial.case.key: trial.case for trial in trials}.values())
-    page = make_page("t", analyse_cells(make_cells(cases, {}, trials, {})), [], [])
+    page = page_of(make_cells(cases, {}, trials, {}))
     found = [figure for section in page.sections for figure in section.figures if figure.key.endswith("step-times")]
     return found[0] if found else None
 

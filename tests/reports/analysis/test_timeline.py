@@ -8,10 +8,9 @@ import pytest
 
 from bench.core.telemetry import HOST, Device, NodeTelemetry, Series
 from reports.analysis.cells import make_cells
-from reports.analysis.findings import analyse_cells
 from reports.analysis.timeline import MAX_POINTS, counter_rates, downsample, timelines_of
-from reports.page.sweep_page import make_page
 from tests.support.builders import make_case, make_record, make_trial
+from tests.support.pages import page_of
 
 GPUS = ("GPU-a", "GPU-b")
 
@@ -90,9 +89,9 @@ def test_the_mean_is_of_all_samples_not_of_those_kept():
     assert (found.samples, found.mean, found.most) == (2000, 1, 2000)
 
 
-def page_of(trials):
+def page_of_trials(trials):
     cases = list({trial.case.key: trial.case for trial in trials}.values())
-    return make_page("t", analyse_cells(make_cells(cases, {}, trials, {})), [], [])
+    return page_of(make_cells(cases, {}, trials, {}))
 
 
 def over_time(page):
@@ -102,7 +101,7 @@ def over_time(page):
 def test_the_largest_sampled_rank_count_of_each_backend_is_drawn():
     cases = [make_case(ranks=2), make_case(ranks=4), make_case(backend="horovod", ranks=2)]
     longer = node(BUSY, ended_s=13.0)
-    page = page_of([trial(node(BUSY), case=cases[0]), trial(case=cases[1]), trial(longer, case=cases[2])])
+    page = page_of_trials([trial(node(BUSY), case=cases[0]), trial(case=cases[1]), trial(longer, case=cases[2])])
     (figure,) = over_time(page)
     assert [series.name for series in figure.series] == ["ddp/gloo, 2 ranks", "horovod/gloo, 2 ranks"]
     assert {series.mark for series in figure.series} == {"line"}
@@ -115,7 +114,7 @@ def test_the_largest_sampled_rank_count_of_each_backend_is_drawn():
 
 def test_many_devices_have_few_lines_and_a_full_table():
     nodes = [node(*(sampled("power_w", [100.0] * 5, device=gpu) for gpu in GPUS), host=f"n{n}") for n in range(6)]
-    (figure,) = over_time(page_of([trial(*nodes)]))
+    (figure,) = over_time(page_of_trials([trial(*nodes)]))
     assert len(figure.series) == 8
     assert len({series.style for series in figure.series}) == 8
     assert "ddp/gloo, 2 ranks: 100 (100–100) W over 12 devices" in figure.caption
@@ -124,6 +123,6 @@ def test_many_devices_have_few_lines_and_a_full_table():
 
 
 def test_unknown_and_zero_quantities_have_no_figure():
-    assert over_time(page_of([trial()])) == []
+    assert over_time(page_of_trials([trial()])) == []
     idle = node(sampled("network_bytes", [7.0] * 6), sampled("utilization", [None] * 6, device="GPU-a"))
-    assert over_time(page_of([trial(idle)])) == []
+    assert over_time(page_of_trials([trial(idle)])) == []

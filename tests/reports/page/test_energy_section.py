@@ -6,10 +6,9 @@ import pytest
 
 from bench.core.telemetry import HOST, Device, NodeTelemetry, Series
 from reports.analysis.cells import make_cells
-from reports.analysis.findings import analyse_cells
 from reports.page.summary import MAX_EXPANDED_GROUPS
-from reports.page.sweep_page import make_page
 from tests.support.builders import make_case, make_record, make_trial
+from tests.support.pages import page_of
 
 TIMES = (0.0, 0.5, 1.0, 1.5, 2.0)
 
@@ -40,9 +39,9 @@ def sampled(case, *, watts=None, gpu_watts=None):
     return make_trial(case, ranks=ranks, telemetry=(node,))
 
 
-def page_of(trials):
+def page_of_trials(trials):
     cases = list({trial.case.key: trial.case for trial in trials}.values())
-    return make_page("t", analyse_cells(make_cells(cases, {}, trials, {})), [], [])
+    return page_of(make_cells(cases, {}, trials, {}))
 
 
 def energy(page):
@@ -51,30 +50,30 @@ def energy(page):
 
 def test_joules_a_sample_are_drawn_over_ranks():
     trials = [sampled(make_case(ranks=ranks), watts=40.0 * ranks, gpu_watts=80.0) for ranks in (1, 2)]
-    section = energy(page_of(trials))
+    section = energy(page_of_trials(trials))
     cpu, gpu = section.figures
     assert cpu.y_title == gpu.y_title == "energy (J/sample)"
     assert (cpu.series[0].x, cpu.series[0].y) == ((1, 2), pytest.approx((5, 10)))
     assert gpu.series[0].y == pytest.approx((10, 10))
     assert "The lowest: 5.00 J/sample, ddp/gloo at 1 rank" in cpu.caption
     assert len(section.tables[0].rows) == 4
-    assert all("energy" not in name for name in page_of(trials).table("Usage of ranks").header)
+    assert all("energy" not in name for name in page_of_trials(trials).table("Usage of ranks").header)
 
 
 def test_an_unknown_energy_is_one_row_with_its_reason_and_no_figure():
-    section = energy(page_of([sampled(make_case(ranks=ranks)) for ranks in (1, 2)]))
+    section = energy(page_of_trials([sampled(make_case(ranks=ranks)) for ranks in (1, 2)]))
     assert section.figures == ()
     assert section.tables[0].rows == (("2 cells", "CPU packages of the hosts", "unknown: no RAPL counters", "–"),)
 
 
 def test_without_telemetry_energy_is_not_sampled():
-    assert energy(page_of([make_trial(make_case())])).tables[0].rows[0][2] == "unknown: not sampled"
-    assert energy(page_of([make_trial(make_case(), outcome="failed", reason="x", ranks=())])) is None
+    assert energy(page_of_trials([make_trial(make_case())])).tables[0].rows[0][2] == "unknown: not sampled"
+    assert energy(page_of_trials([make_trial(make_case(), outcome="failed", reason="x", ranks=())])) is None
 
 
 def test_a_long_page_begins_with_a_summary_and_is_folded():
     def page(workloads):
-        return page_of([make_trial(make_case(workload_options={"width": width})) for width in range(workloads)])
+        return page_of_trials([make_trial(make_case(workload_options={"width": width})) for width in range(workloads)])
 
     long = page(MAX_EXPANDED_GROUPS + 1)
     assert long.answers == ("41 workloads, 41 cells: 41 ok. The overview has a row for each workload.",)

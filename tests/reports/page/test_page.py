@@ -8,6 +8,7 @@ from reports.analysis.findings import analyse_cells
 from reports.page.plotly_charts import plotly_figure
 from reports.page.sweep_page import make_page
 from tests.support.builders import make_case, make_record, make_trial
+from tests.support.pages import figures_of, page_of
 
 SAME = SameWork(verdict="same", deviation=4e-7, tolerance=1e-3, label="float32")
 
@@ -62,7 +63,7 @@ def test_answers_are_first(page):
 
 
 def test_figures_have_a_caption_and_their_numbers(page):
-    figures = [figure for section in page.sections for figure in section.figures]
+    figures = figures_of(page)
     steps = "Step times by rank"
     assert [figure.title for figure in figures] == [
         "Throughput",
@@ -85,7 +86,7 @@ def test_an_invalid_cell_shows_no_number(page):
     row = next(row for row in page.table("All cells").rows if row[1] == "dask/tasks")
     assert row[4] == "–"
     assert row[9] == "invalid"
-    figures = [figure for section in page.sections for figure in section.figures]
+    figures = figures_of(page)
     assert all("dask" not in series.name for figure in figures for series in figure.series)
 
 
@@ -109,7 +110,7 @@ def test_a_curve_of_four_rank_counts_is_fitted_and_drawn():
         for case in cases
         for number in range(3)
     ]
-    page = make_page("t", analyse_cells(make_cells(cases, {}, trials, {})), [], [])
+    page = page_of(make_cells(cases, {}, trials, {}))
     (row,) = page.table("Scaling laws").rows
     assert row[1] == "Amdahl"
     assert row[2].startswith("10 % (")
