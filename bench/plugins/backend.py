@@ -193,7 +193,11 @@ class Backend(ABC):
 
     @abstractmethod
     def launch(self, case: Case) -> tuple[Role, ...]:
-        """The processes that the case needs, as values (pure). One role is usually named ``rank``."""
+        """The processes that the case needs, as values (pure). One role is usually named ``rank``.
+
+        Roles that another role starts are named too (``started_by``): a site that keeps the backend's services itself
+        starts these instead (:func:`bench.core.case.roles_to_start`).
+        """
 
     @abstractmethod
     def session(self, case: Case, me: RankInfo) -> AbstractContextManager[Session]:
