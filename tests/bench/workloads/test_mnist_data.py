@@ -21,13 +21,18 @@ def idx(array) -> bytes:
     return b"\0\0\x08" + bytes([array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape) + array.tobytes()
 
 
-def write_folder(folder, train=20, test=10, compress=False):
+def images_and_labels(train=20, test=10):
+    """Random arrays by the name of their file."""
     rng = np.random.default_rng(0)
+    counts = {stem: train if stem.startswith("train") else test for stem in data.CHECKSUMS}
+    shapes = {stem: (count, 28, 28) if "images" in stem else (count,) for stem, count in counts.items()}
+    return {stem: rng.integers(0, 10, shape, dtype=np.uint8) for stem, shape in shapes.items()}
+
+
+def write_folder(folder, train=20, test=10, compress=False):
     folder.mkdir()
-    for stem in data.CHECKSUMS:
-        count = train if stem.startswith("train") else test
-        shape = (count, 28, 28) if "images" in stem else (count,)
-        raw = idx(rng.integers(0, 10, shape, dtype=np.uint8))
+    for stem, array in images_and_labels(train, test).items():
+        raw = idx(array)
         (folder / (stem + ".gz" * compress)).write_bytes(gzip.compress(raw) if compress else raw)
     return folder
 
@@ -42,8 +47,9 @@ def test_a_folder_of_idx_files(tmp_path, compress):
     assert str(folder) in found.source.name
     assert found.source.stands_for is None
     assert "not the published MNIST" in found.source.name, "twenty random images do not pass for MNIST"
-    expected = data.read_idx(data._find(folder, "train-images-idx3-ubyte")).reshape(20, -1)
-    np.testing.assert_array_equal(found.train.images, expected)
+    written = images_and_labels()
+    np.testing.assert_array_equal(found.train.images, written["train-images-idx3-ubyte"].reshape(20, 784))
+    np.testing.assert_array_equal(found.test.labels, written["t10k-labels-idx1-ubyte"])
 
 
 def test_a_changed_folder_is_read_again(tmp_path):
