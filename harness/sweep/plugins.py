@@ -6,10 +6,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from bench.core.case import Case
 from bench.plugins.registry import BACKENDS, PROBES, WORKLOADS, PluginKind, add_plugin_file, sources_of
 from bench.plugins.sources import PluginError
 from harness.errors import UsageError
-from harness.planning.plan import Plan
+from harness.planning.plan import Plan, Skip
 
 
 def plugin_kinds() -> tuple[PluginKind[Any], ...]:
@@ -35,12 +36,12 @@ def use_plugin_files(files: Iterable[str | Path]) -> None:
 
 
 def with_sources(plan: Plan) -> Plan:
-    """The plan whose cases carry the source of their plugins. Raises :class:`UsageError`."""
+    """The plan whose cases carry the sources of the plugins that they use."""
 
-    def carry(case: Any) -> Any:
+    def carry(case: Case) -> Case:
         return case.model_copy(update={"plugins": sources_of(case)})
 
-    def carry_skip(skip: Any) -> Any:
+    def carry_skip(skip: Skip) -> Skip:
         return skip.model_copy(update={"case": carry(skip.case)})
 
     return plan.model_copy(
