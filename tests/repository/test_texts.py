@@ -116,6 +116,13 @@ def test_what_the_documentation_reads_from_the_code_exists():
         assert resolves(name), name
 
 
+def test_decisions_are_numbered_and_have_a_date_and_a_status():
+    headings = re.findall(r"^## (\d+)\. \S.*\n(.*)$", (ROOT / "DECISIONS.md").read_text(), re.MULTILINE)
+    assert [int(number) for number, _ in headings] == list(range(1, len(headings) + 1))
+    for number, line in headings:
+        assert re.fullmatch(r"\*20\d\d-\d\d-\d\d · (accepted|superseded by \d+)\b.*\*", line), number
+
+
 def test_the_architecture_names_every_room():
     named = set(code_spans(ROOT / "docs" / "architecture.md"))
     for package in ("bench", "reports", "harness"):
