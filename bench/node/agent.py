@@ -87,13 +87,14 @@ class NodeAgent:
         try:
             for role in self.roles:
                 for worker in self._start_role(context, role):
-                    self.process_group.workers.append(worker)
+                    self.process_group.add(worker)
         except BaseException:
             self.end()
             raise
 
     def watch(self, timeout_s: float, control: ControlChannel | None = None) -> ExitReport:
-        """Wait until the trial ends on this machine, or end it after ``timeout_s``; nothing of it is left running.
+        """Wait until the trial ends on this machine, or end it ``timeout_s`` seconds after its first process
+        was started; nothing of it is left running.
 
         Raises:
             HarnessDisconnected: If ``control`` finds that the harness is gone.

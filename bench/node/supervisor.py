@@ -103,7 +103,14 @@ class ProcessGroup:
         self.folder, self.external_ranks = folder, external_ranks
         self.workers: list[WorkerProcess] = []
         self.ended = False
+        self._began_s: float | None = None
         self._memory_kills = count_memory_kills()
+
+    def add(self, worker: WorkerProcess) -> None:
+        """Supervise a process that was started. The time limit of the group counts from the first one."""
+        if self._began_s is None:
+            self._began_s = time.monotonic()
+        self.workers.append(worker)
 
     def watch(self, timeout_s: float, control: ControlChannel | None = None) -> ExitReport:
         """Wait until all processes but services have ended, one has failed, an end is requested or the time is up.
@@ -111,13 +118,15 @@ class ProcessGroup:
         Only observers are stopped; :meth:`end` ends the others.
 
         Args:
-            timeout_s: The time limit, in seconds from now.
+            timeout_s: The time limit, in seconds from the start of the first process. A rank that waits as long for
+                another one gives up later than that: the group then reports where each rank was.
             control: Where an end may be requested.
 
         Raises:
             HarnessDisconnected: If ``control`` finds that the harness is gone.
         """
-        first_failed, cancelled = self._wait_for_end(time.monotonic() + timeout_s, control)
+        began_s = time.monotonic() if self._began_s is None else self._began_s
+        first_failed, cancelled = self._wait_for_end(began_s + timeout_s, control)
         if first_failed is not None:
             # Others that fail because of it may still report why.
             self._wait_for_exit(self._unfinished_workers(), EXIT_GRACE_S)

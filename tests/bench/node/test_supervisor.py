@@ -50,7 +50,7 @@ def start(context, group, tmp_path):
     def add(role: Role, number: int, program: str, launcher: str | None = None) -> WorkerProcess:
         log = tmp_path / f"{role.name}-{number}.log"
         spec = ProcessSpec(log, command=(sys.executable, "-c", program))
-        group.workers.append(WorkerProcess(role, number, start_process(context, spec, "test"), log, launcher))
+        group.add(WorkerProcess(role, number, start_process(context, spec, "test"), log, launcher))
         return group.workers[-1]
 
     return add
@@ -119,7 +119,7 @@ def test_a_trial_of_services_alone_ends_with_them(group, start):
 
 
 def test_a_timeout_reports_the_stacks_of_what_still_runs(group, start):
-    start(RANK, 0, WELL)
+    start(RANK, 0, WELL).process.join()
     wait_for_log(start(RANK, 1, HUNG))
     report = group.watch(0.2)
     assert (report.timed_out, report.timeout_s, report.failed, report.stopped) == (True, 0.2, (), ())
