@@ -11,9 +11,12 @@ from pathlib import Path
 import psutil
 import pytest
 
+from bench.dask_cluster.cluster import ClusterInfo
 from bench.rank.progress import read_progress
+from harness.sites.dask.site import DaskSite, DaskSiteOptions
 from tests.e2e.conftest import LEAN, Harness
-from tests.support.dask_cluster import RunningCluster, running_cluster
+from tests.support.builders import make_case
+from tests.support.dask_cluster import RunningCluster, make_worker_info, running_cluster
 
 
 @pytest.fixture(scope="module")
@@ -187,3 +190,18 @@ def test_a_worker_that_holds_a_node_is_killed_and_its_ranks_are_named(harness, c
     assert "rank 1 in measured step" in reason
     cluster.nothing_left()
     assert on_disk(cluster) == []
+
+
+def test_what_a_cluster_can_run_is_decided_by_the_survey():
+    def surveyed(*workers, problem=None):
+        site = DaskSite(DaskSiteOptions(address="tcp://127.0.0.1:8786"))
+        site.cluster_info = ClusterInfo(worker_infos=workers, problem=problem)
+        return site
+
+    def make(**changes):
+        return make_case(**{"backend": "dask", "transport": "tasks", "site": "dask", **changes})
+
+    site = surveyed(make_worker_info("n1", 1), make_worker_info("n2", 1))
+    assert site.unavailable_reason(make(ranks=2)) is None
+    assert "the cluster has workers on n1 (2 threads), n2 (2 threads)" in site.unavailable_reason(make(ranks=3))
+    assert surveyed(problem="no Dask scheduler answers").unavailable_reason(make()) == "no Dask scheduler answers"

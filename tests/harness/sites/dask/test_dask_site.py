@@ -82,13 +82,6 @@ def test_what_no_cluster_can_run_is_known_without_a_survey(options, case, reason
     assert reason in DaskSite(DaskSiteOptions(**options)).unavailable_reason(case)
 
 
-def test_what_a_cluster_can_run_is_decided_by_the_survey():
-    site = surveyed(make_worker_info("n1", 1), make_worker_info("n2", 1))
-    assert site.unavailable_reason(make(ranks=2)) is None
-    assert "the cluster has workers on n1 (2 threads), n2 (2 threads)" in site.unavailable_reason(make(ranks=3))
-    assert surveyed(problem="no Dask scheduler answers").unavailable_reason(make()) == "no Dask scheduler answers"
-
-
 def test_asking_for_a_reason_or_a_plan_changes_nothing():
     running = surveyed(make_worker_info("n1", 1))
     queued = DaskSite(DaskSiteOptions(jobqueue="slurm"))
