@@ -199,7 +199,8 @@ def test_what_a_cluster_can_run_is_decided_by_the_survey():
         return site
 
     def make(**changes):
-        return make_case(**{"backend": "dask", "transport": "tasks", "site": "dask", **changes})
+        fields = {"backend": "dask", "transport": "tasks", "site": "dask", "ranks_per_node": 1}
+        return make_case(**{**fields, **changes})
 
     site = surveyed(make_worker_info("n1", 1), make_worker_info("n2", 1))
     assert site.unavailable_reason(make(ranks=2)) is None
