@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
 from typing import Any, Self
@@ -99,7 +100,9 @@ class LocalJob(Job):
             report = NodeReport(facts=self.facts, exit_report=self.agent.watch(timeout_s))
         finally:
             self.cancel()
-        write_model(self.folder, report.file, report)
+        # On a full disk the trial fails for want of a report, and the store names the cause when it is written.
+        with suppress(OSError):
+            write_model(self.folder, report.file, report)
         # The facts of this machine are part of the sweep's environment already.
         return replace(gather_result(self.folder, self.case, agents=1), nodes=(), link=self.link)
 
