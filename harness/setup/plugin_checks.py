@@ -157,8 +157,9 @@ def run_case(case: Case) -> Trial:
     data = load_workload(case.workload).prepare(case)
     case = case.model_copy(update={"data": data, "plugins": sources_of(case)})
     with tempfile.TemporaryDirectory() as folder:
-        site = find_site(DEFAULT_SITE)
-        return run_trial(case, 0, site, load_backend(case.backend), Path(folder), environment="")
+        site, backend = find_site(DEFAULT_SITE), load_backend(case.backend)
+        site.warm(backend.preload)
+        return run_trial(case, 0, site, backend, Path(folder), environment="")
 
 
 def _case(backend: str, workload: str, transport: str, ranks: int) -> Case:
