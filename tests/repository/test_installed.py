@@ -12,6 +12,8 @@ from tests.support.installed import environment_variables, install, plant_own_pa
 from tests.support.paths import ROOT
 from tests.support.stores import write_sweep
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def programs(tmp_path_factory):

@@ -17,6 +17,8 @@ from bench.host.processes import pid_alive
 from bench.node.forkserver import ProcessSpec, start_forkserver, start_process
 from bench.node.supervisor import ExternalRanks, ProcessGroup, WorkerProcess
 
+pytestmark = pytest.mark.slow
+
 RANK = Role(name="rank", count=2)
 SERVICE = Role(name="scheduler", count=1, service=True)
 OBSERVER = Role(name="sampler", count=1, service=True, observer=True)

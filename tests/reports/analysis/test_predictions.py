@@ -57,7 +57,7 @@ def test_alpha_and_beta_are_recovered(algorithm, alpha, beta):
 @pytest.mark.parametrize(
     ("seeds", "fewest"),
     # Of 40 seeds, the lower 99.9 % bound of a binomial at 95 %.
-    [(40, 33), pytest.param(1000, 930, marks=pytest.mark.simulation)],
+    [(40, 33), pytest.param(1000, 930, marks=pytest.mark.slow)],
 )
 def test_the_intervals_of_alpha_and_beta_cover(seeds, fewest):
     held = np.zeros(2)

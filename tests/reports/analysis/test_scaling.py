@@ -96,7 +96,7 @@ def test_karp_flatt_by_hand():
 @pytest.mark.parametrize(
     ("seeds", "fewest", "most"),
     # Of 40 seeds, the 99.9 % range of a binomial at 95 %.
-    [(40, 33, 40), pytest.param(1000, 930, 970, marks=pytest.mark.simulation)],
+    [(40, 33, 40), pytest.param(1000, 930, 970, marks=pytest.mark.slow)],
 )
 def test_95_percent_intervals_cover(seeds, fewest, most):
     """Over seeded curves with 2 % noise: the parameters, and one further measurement."""
@@ -113,7 +113,7 @@ def test_95_percent_intervals_cover(seeds, fewest, most):
     assert all(fewest <= count <= most for count in held.values()), held
 
 
-@pytest.mark.parametrize("seeds", [40, pytest.param(1000, marks=pytest.mark.simulation)])
+@pytest.mark.parametrize("seeds", [40, pytest.param(1000, marks=pytest.mark.slow)])
 def test_clean_curves_are_not_flagged(seeds):
     flags = {seed: curve.fit_flags for seed in range(seeds) if (curve := fit_curve("", noisy(seed), "usl")).fit_flags}
     assert flags == {}

@@ -87,6 +87,7 @@ def begin(tmp_path, timeouts=KubernetesTimeouts(), **options):
     return site.start(TrialRequest(CASE, (), folder))
 
 
+@pytest.mark.slow
 def test_an_image_that_can_not_be_pulled_is_named(cluster, tmp_path):
     job = begin(tmp_path, image="nowhere.example/x:1")
     ending = job.wait(60)
@@ -97,6 +98,7 @@ def test_an_image_that_can_not_be_pulled_is_named(cluster, tmp_path):
     assert cluster.left() == []
 
 
+@pytest.mark.slow
 def test_pods_without_a_place_are_given_up_with_the_scheduler_s_words(cluster, tmp_path):
     job = begin(tmp_path, node_selector="disk=tape", queue_timeout_s=0.5)
     ending = job.wait(60)
@@ -122,6 +124,7 @@ while true; do sleep 0.05; done
 """
 
 
+@pytest.mark.slow
 def test_pods_that_do_not_notice_are_told_to_end_and_heard(cluster, tmp_path):
     ending = begin(tmp_path, KubernetesTimeouts(exit_grace_s=0.3), python=program(tmp_path, ONE_FAILS)).wait(60)
     host = cluster.pod(1).pod["spec"]["nodeName"]
@@ -131,12 +134,14 @@ def test_pods_that_do_not_notice_are_told_to_end_and_heard(cluster, tmp_path):
     assert cluster.left() == []
 
 
+@pytest.mark.slow
 def test_pods_that_never_end_are_ended_after_the_trial_s_time(cluster, tmp_path):
     ending = begin(tmp_path, KubernetesTimeouts(report_s=0.2), python=program(tmp_path, "exec sleep 60")).wait(0.2)
     assert ending.outcome == "timeout"
     assert cluster.left() == []
 
 
+@pytest.mark.slow
 def test_an_api_that_is_away_for_a_while_costs_nothing(cluster, tmp_path):
     timeouts = KubernetesTimeouts(retry_pause_s=0.05)
     job = begin(tmp_path, timeouts, python=program(tmp_path, "sleep 0.3; echo here I was"))
@@ -148,6 +153,7 @@ def test_an_api_that_is_away_for_a_while_costs_nothing(cluster, tmp_path):
     assert cluster.left() == []
 
 
+@pytest.mark.slow
 def test_a_cancelled_job_leaves_nothing_and_is_not_found_again(cluster, tmp_path):
     job = begin(tmp_path, node_selector="disk=tape")
     site, asked = KubernetesSite(), TrialRequest(CASE, (), tmp_path / "sweep" / "00-0123abcd")
@@ -159,6 +165,7 @@ def test_a_cancelled_job_leaves_nothing_and_is_not_found_again(cluster, tmp_path
     assert site.reattach(asked, "../secrets") is None
 
 
+@pytest.mark.slow
 def test_whoever_deletes_the_job_deletes_all_of_it(cluster, tmp_path):
     """A harness that was killed and never resumed leaves the job to its time to live."""
     job = begin(tmp_path, node_selector="disk=tape")
@@ -168,6 +175,7 @@ def test_whoever_deletes_the_job_deletes_all_of_it(cluster, tmp_path):
     assert cluster.left() == []
 
 
+@pytest.mark.slow
 def test_a_refusal_is_one_line_and_holds_no_token(cluster, tmp_path, monkeypatch):
     token = "sha256~wrong-and-secret"
     monkeypatch.setenv("KUBECONFIG", str(cluster.kubeconfig(tmp_path / "other", token)))
@@ -178,6 +186,7 @@ def test_a_refusal_is_one_line_and_holds_no_token(cluster, tmp_path, monkeypatch
     )
 
 
+@pytest.mark.slow
 def test_a_cluster_that_is_not_there_is_one_line(tmp_path, cluster, monkeypatch):
     cluster.server.shutdown()
     cluster.server.server_close()
@@ -194,6 +203,7 @@ def test_a_cluster_that_is_not_there_is_one_line(tmp_path, cluster, monkeypatch)
     assert "secret" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_another_namespace_is_asked_by_its_name(cluster):
     with pytest.raises(SiteError, match='answered 404 Not Found: namespaces "other" not found'):
         KubernetesSite(KubernetesOptions(namespace="other")).warm(())
