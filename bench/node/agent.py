@@ -26,6 +26,7 @@ from bench.core.frozen_model import write_model
 from bench.host.installation import find_mpirun
 from bench.host.machine import read_node_facts
 from bench.host.network import InterfaceError
+from bench.host.scratch import SHARED_MEMORY_VARIABLE, close_scratch
 from bench.node.control import HarnessDisconnected, NodeControl
 from bench.node.forkserver import ProcessSpec, start_forkserver, start_process
 from bench.node.launchers.base import WORKER_MODULE, worker_arguments, worker_command
@@ -151,7 +152,13 @@ class NodeAgent:
             mpirun=find_mpirun() or "mpirun",
             as_root=os.geteuid() == 0,
         )
-        return ProcessSpec(log, self.layout.launcher_environment(role), command=command)
+        return ProcessSpec(log, {**self.layout.launcher_environment(role), **_mpi_environment()}, command=command)
+
+
+def _mpi_environment() -> dict[str, str]:
+    """Where Open MPI puts its shared memory: into the folder that is removed if it can't do so itself."""
+    shared_memory = os.environ.get(SHARED_MEMORY_VARIABLE)
+    return {"OMPI_MCA_btl_sm_backing_directory": shared_memory} if shared_memory else {}
 
 
 def with_local_data(case: Case) -> Case:
@@ -286,6 +293,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 sys.stdout.flush()
     except HarnessDisconnected:
         return 1
+    finally:
+        close_scratch()
     return status
 
 

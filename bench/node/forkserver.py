@@ -22,6 +22,7 @@ from typing import Any, cast
 
 from bench.host.namespaces import enter_namespace
 from bench.host.processes import LAUNCHER_PID_VARIABLE, die_with_parent
+from bench.host.scratch import open_scratch
 
 WORKER_ENTRY = "bench.rank.worker:main"
 """The entry point of a rank, by name: what it needs is imported where it runs."""
@@ -63,6 +64,7 @@ def start_forkserver(modules: Sequence[str], always: Sequence[str] = ALWAYS_PREL
         modules: The modules to import, beside ``always``.
         always: Those that every rank needs.
     """
+    open_scratch()
     os.environ["SCALING_PRELOAD"] = ",".join([*always, *modules])
     os.environ["SCALING_HARNESS"] = str(os.getpid())
     context = multiprocessing.get_context("forkserver")

@@ -29,6 +29,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from bench.host.installation import HorovodBuild, cache_folder, read_horovod_build, write_horovod_build
+from bench.host.scratch import open_scratch
 from harness.setup.horovod_key import (
     BUILD_TOOLS,
     PROJECT_CMAKE,
@@ -58,7 +59,7 @@ def _build_lock(cache: Path) -> Iterator[None]:
 
 def build_wheel(key: BuildKey, nccl: Nccl | None, cache: Path) -> Path:
     """Compile Horovod and put the wheel into ``cache`` (about 5 minutes on 2 cores). Raises :class:`BuildError`."""
-    with tempfile.TemporaryDirectory(prefix="horovod-build-") as scratch:
+    with tempfile.TemporaryDirectory(prefix="horovod-build-", dir=open_scratch()) as scratch:
         work = Path(scratch)
         (work / "toolchain.cmake").write_text(TOOLCHAIN_CMAKE)
         (work / "project.cmake").write_text(PROJECT_CMAKE)

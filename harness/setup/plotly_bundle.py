@@ -19,6 +19,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.host.scratch import open_scratch
 from reports.page.plotly_charts import BUNDLE_FILE, BUNDLE_SHA256, NPM_PACKAGE, PLOTLY_JS_VERSION, bundle_file
 
 NPM_TIMEOUT_S = 120
@@ -75,7 +76,7 @@ def _fetch(npm_file: NpmFile) -> bytes:
     if npm is None:
         raise FetchError("no npm on PATH; install it, for example Debian's package npm")
     package = f"{npm_file.package}@{npm_file.version}"
-    with tempfile.TemporaryDirectory(prefix="npm-pack-") as folder:
+    with tempfile.TemporaryDirectory(prefix="npm-pack-", dir=open_scratch()) as folder:
         try:
             done = subprocess.run(
                 [npm, "pack", package, "--silent", "--pack-destination", folder],

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from bench.core.case import Case
 from bench.core.records import Trial
 from bench.core.telemetry import QUANTITIES
+from bench.host.scratch import open_scratch
 from bench.plugins.backend import Backend, Options
 from bench.plugins.probe import ProbePlugin
 from bench.plugins.registry import PluginKind, load_backend, load_workload, sources_of
@@ -156,7 +157,7 @@ def run_case(case: Case) -> Trial:
     """One trial of a case on this machine; it is not stored."""
     data = load_workload(case.workload).prepare(case)
     case = case.model_copy(update={"data": data, "plugins": sources_of(case)})
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir=open_scratch()) as folder:
         site, backend = find_site(DEFAULT_SITE), load_backend(case.backend)
         site.warm(backend.preload)
         return run_trial(case, 0, site, backend, Path(folder), environment="")

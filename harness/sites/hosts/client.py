@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from bench.host.scratch import open_scratch
 from bench.plugins.sources import DIGEST_PREFIX, sources_digest
 from harness.sites.hosts.hosts_file import Host
 
@@ -160,7 +161,7 @@ class HostChecks:
     def unavailable_reason(self, hosts: Sequence[Host]) -> str | None:
         """Why the first host that can't be used can't, with the remedy; ``None`` where all can."""
         unchecked = [host for host in hosts if host not in self._failures]
-        with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(MAX_PARALLEL_CHECKS) as pool:
+        with tempfile.TemporaryDirectory(dir=open_scratch()) as folder, ThreadPoolExecutor(MAX_PARALLEL_CHECKS) as pool:
             config = Path(folder) / "ssh_config"
             config.write_text(ssh_config(hosts, self.access))
             results = pool.map(lambda host: self._check(config, host), unchecked)
