@@ -1,15 +1,41 @@
 """The entry point of ``python -m harness`` and of the console script ``scaling-harness``.
 
-It makes sure that this package's own modules are imported, whatever the current folder holds, and imports nothing
-else: ranks that are forked or spawned import this module too.
+It makes sure that this package's own modules are imported, whatever the current folder holds, and that the exit status
+is that of the command. It imports nothing else: ranks that are forked or spawned import this module too.
 """
 
 from __future__ import annotations
 
 import os
+import signal
 import sys
-from importlib.machinery import PathFinder
-from pathlib import Path
+from types import FrameType
+
+EXIT_INTERRUPTED = 130
+
+
+def end_when_interrupted(enabled: bool) -> None:
+    """Let an interrupt (Ctrl-C) end this process at once, or raise :class:`KeyboardInterrupt` again.
+
+    It ends the process while modules are loaded and after the command has ended: nothing is in progress then, and an
+    exception could be raised anywhere. An interrupt that is ignored (``nohup``, ``&`` in a script) stays ignored.
+    """
+    if signal.getsignal(signal.SIGINT) in (_end, signal.default_int_handler):
+        signal.signal(signal.SIGINT, _end if enabled else signal.default_int_handler)
+
+
+def _end(signal_number: int, frame: FrameType | None) -> None:
+    try:
+        os.write(2, b"interrupted\n")
+    finally:
+        os._exit(EXIT_INTERRUPTED)
+
+
+if __name__ == "__main__":
+    end_when_interrupted(True)
+
+from importlib.machinery import PathFinder  # noqa: E402 - an interrupt would be a traceback until here
+from pathlib import Path  # noqa: E402
 
 SOURCE_ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("bench", "reports", "harness")
@@ -38,10 +64,32 @@ def _is_ours(package: str) -> bool:
 
 def main() -> int:
     """Run the command line of this process; returns the exit status."""
+    end_when_interrupted(True)
     isolate_imports()
-    from harness.cli.app import main as run_command_line
+    from harness.cli.streams import StandardStreams
 
-    return run_command_line()
+    streams = StandardStreams()
+    status = _run_command()
+    end_when_interrupted(True)
+    return streams.exit_status(status)
+
+
+def _run_command() -> int:
+    """The command's exit status; an exception that is no message for the user is a defect, and not 1, a regression."""
+    from harness.errors import EXIT_DEFECT
+
+    try:
+        from harness.cli.app import main as run_command_line
+
+        end_when_interrupted(False)
+        return run_command_line()
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    except Exception:
+        import traceback
+
+        traceback.print_exc()
+        return EXIT_DEFECT
 
 
 if __name__ == "__main__":

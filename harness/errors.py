@@ -9,7 +9,8 @@ The text of a :class:`HarnessError` is one line that names the place and the rem
     ├── SiteError         a cluster that refuses a request, or can't be reached
     └── StoreError        a store that can't be read or written
 
-Exit codes: 0 fine · 1 regression found · 2 bad usage or input · 3 cannot tell · 4 some trials failed · 130 interrupted.
+Exit codes: 0 fine · 1 regression found · 2 bad usage or input · 3 cannot tell · 4 some trials failed, or none ran ·
+70 a defect of this project, with a traceback · 130 interrupted.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 EXIT_OK = 0
 EXIT_USAGE = 2
 EXIT_TRIALS_FAILED = 4
+EXIT_DEFECT = 70
+"""``EX_SOFTWARE`` of ``sysexits.h``. Python's own 1 would be a regression."""
 EXIT_INTERRUPTED = 130
 
 

@@ -15,7 +15,7 @@ import signal
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from multiprocessing import forkserver
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, cast
@@ -69,12 +69,21 @@ def start_forkserver(modules: Sequence[str], always: Sequence[str] = ALWAYS_PREL
     os.environ["SCALING_HARNESS"] = str(os.getpid())
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["bench.node._preload"])
-    forkserver.ensure_running()
+    # A terminal sends an interrupt to the forkserver too, where it would be a traceback while modules are imported. The
+    # resource tracker goes first: it is started by ensure_running too, and unblocks the signal.
+    resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return context
 
 
 def preload_modules() -> None:
     """Import the modules that ``SCALING_PRELOAD`` names. Runs in the forkserver; see :mod:`bench.node._preload`."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     # Ranks hold a pipe to the forkserver open, and it one to them: neither would notice a killed harness by itself.
     die_with_parent(int(os.environ["SCALING_HARNESS"]))
     os.environ["SCALING_WARM_PARENT"] = str(os.getpid())

@@ -121,6 +121,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         log.error("interrupted")
         return EXIT_INTERRUPTED
+    except SystemExit as ended:
+        # Typer ends like this, with 1, where any pipe breaks, such as one to ssh.
+        if ended.__context__ is not None:
+            raise ended.__context__ from None
+        raise
     except Exception as problem:
         # Typer's own errors (an unknown flag, a number that isn't one) in one line like ours.
         if not hasattr(problem, "format_message"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from contextlib import closing
@@ -140,9 +139,4 @@ def _write_output(exported: Export, out: Path | None) -> None:
         write_atomically(out, exported.content)
         return
     assert isinstance(exported.content, str)
-    try:
-        sys.stdout.write(exported.content)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # A reader such as `head` has ended. The rest of the buffer must not fail again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.stdout.write(exported.content)
