@@ -83,6 +83,9 @@ class PhaseTimes(FrozenModel):
     """Durations of the parts of steps without exchange: ``data``, ``forward``, ``backward``, ``optimizer``."""
     digest: str
     """SHA-256 of the parameters afterwards, which must be equal on all ranks."""
+    alone_step_s: tuple[float, ...] | None = None
+    """Durations of whole steps without exchange. ``None`` for a single rank, whose ordinary steps exchange nothing, and
+    in records from before whole steps were timed."""
 
 
 class Overhead(FrozenModel):

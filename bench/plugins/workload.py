@@ -16,6 +16,8 @@ from bench.core.records import MessageTiming, Reading
 from bench.plugins.backend import Options, Session
 
 WorkloadKind = Literal["training", "collective", "array"]
+StepParts = tuple[tuple[str, Callable[[], None]], ...]
+"""The parts of a step in order, each with its name."""
 
 
 class DataProblem(Exception):
@@ -42,9 +44,17 @@ class Work(ABC):
     injected_delay_s: float = 0.0
     """An injected fault: the backward pass (or the step of work without one) of this rank begins so much later."""
 
-    @abstractmethod
     def step(self) -> None:
-        """Take one step. It should not wait for the device or copy from it unless the work needs that."""
+        """Take one step. It should not wait for the device or copy from it unless the work needs that.
+
+        Work that has :meth:`parts` need not define it: a step is all of them, in order. Where a step does more, the
+        rest of its time is reported as unattributed.
+        """
+        parts = self.parts()
+        if not parts:
+            raise NotImplementedError(f"{type(self).__name__} has neither a step nor parts")
+        for _, part in parts:
+            part()
 
     @abstractmethod
     def verify(self, steps: int) -> tuple[tuple[tuple[int, ...], ...], tuple[float, ...]]:
@@ -62,10 +72,11 @@ class Work(ABC):
         """The size of each gradient in bytes, in the order of the model's parameters; empty without a model."""
         return ()
 
-    def parts(self) -> tuple[tuple[str, Callable[[], None]], ...]:
+    def parts(self) -> StepParts:
         """The parts of a step, name and function, in order; empty where a step has no parts.
 
-        Training has ``data``, ``forward``, ``backward`` and ``optimizer``; calling all of them takes one step.
+        Training has ``data``, ``forward``, ``backward`` and ``optimizer``; calling all of them takes one step. A name
+        may occur more than once: with gradient accumulation, forward and backward passes alternate.
         """
         return ()
 
@@ -129,4 +140,4 @@ class Workload(ABC):
         """
 
 
-__all__ = ["DataProblem", "Options", "Work", "Workload", "WorkloadKind"]
+__all__ = ["DataProblem", "Options", "StepParts", "Work", "Workload", "WorkloadKind"]

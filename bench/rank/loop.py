@@ -87,7 +87,7 @@ def measure(case: Case, backend: Backend, workload: Workload, session: Session, 
     readings, messages = work.finish()
     final = digest_tensors(work.snapshot()) if workload.kind == "training" else None
     progress.enter("decomposition")
-    phases = decompose(work, session, median(step_s)) if case.decompose else None
+    phases = decompose(work, session, median(step_s), context.clock) if case.decompose else None
     digest_after = digest_tensors(work.snapshot()) if phases else ""
     cost = None
     if case.own_cost and workload.kind == "training":
@@ -120,7 +120,7 @@ def measure(case: Case, backend: Backend, workload: Workload, session: Session, 
         settings={"threads": str(case.threads), **session.settings()},
         readings=readings,
         messages=messages,
-        phases=PhaseTimes(together_s=phases[0], alone_s=phases[1], digest=digest_after) if phases else None,
+        phases=PhaseTimes(**phases._asdict(), digest=digest_after) if phases else None,
         phases_reason=session.no_sync_reason if case.decompose and work.parts() else None,
         own_cost=cost,
         gradients=_gradients(work, session),

@@ -102,13 +102,16 @@ def count_step_work(work: Work, session: Session) -> StepWork:
 
     saved = work.save()
     traffic = count_memory_traffic()
-    parts = dict(work.parts())
-    parts.pop("data")()
+    parts = work.parts()
+    for name, part in parts:
+        if name == "data":
+            part()
     # What can't be left out is taken and not counted.
     without_exchange = session.no_sync() if session.no_sync_reason is None else nullcontext()
     with without_exchange, traffic, FlopCounterMode(display=False, custom_mapping=_attention()) as counter:
-        for part in parts.values():
-            part()
+        for name, part in parts:
+            if name != "data":
+                part()
     work.restore(saved)
     return StepWork(
         flops=counter.get_total_flops(), bytes_moved=traffic.bytes_moved, dtypes=tuple(sorted(traffic.dtypes))

@@ -64,13 +64,6 @@ class Training(Work):
         self.loss: Any = None
         self.batch: Any = None
 
-    def step(self) -> None:
-        inputs, targets = self.feed.next()
-        self.optimizer.zero_grad()
-        self.loss = self.loss_function(self.model(inputs), targets)
-        self._backward()
-        self.optimizer.step()
-
     def verify(self, steps: int) -> tuple[tuple[tuple[int, ...], ...], tuple[float, ...]]:
         samples, losses = [], []
         for _ in range(steps):

@@ -21,6 +21,7 @@ from reports.analysis.curve import Curve
 
 EXPOSED = "communication that compute could not hide"
 WAITING = "waiting for the slowest rank"
+UNATTRIBUTED = "work outside the parts of a step"
 MIN_SHARE = 0.05
 """Smaller losses, as a share of a step, are not reported."""
 SLOWER = "compute that takes longer than at the smallest rank count"
@@ -64,7 +65,8 @@ class Bottleneck(CaseFinding):
 
     curve: str
     shares: dict[str, float]
-    """Of the step by term: compute, data, waiting and exposed communication, in sum 1; empty if not decomposed."""
+    """Of the step by term: compute, data, waiting, exposed communication and what is unattributed, in sum 1; empty if
+    not decomposed."""
     slower: float | None
     """The share of the step by which compute exceeds what the same work takes at the smallest rank count."""
     contention: float | None
@@ -137,6 +139,8 @@ def _step_bottleneck(cell: Cell, curve: Curve) -> Bottleneck:
         WAITING: parts["waiting"].value / step_s,
         EXPOSED: parts["exposed"].value / step_s,
     }
+    if "unattributed" in parts:
+        shares[UNATTRIBUTED] = parts["unattributed"].value / step_s
     slower = efficiency_losses(cell.decomposition).get(SLOWER)
     point = next((point for point in curve.points if point.ranks == cell.case.ranks), None)
     law = point.time_parts if point and curve.model not in (None, "linear") else {}

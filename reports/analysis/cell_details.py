@@ -20,7 +20,8 @@ from reports.analysis.step_times import Straggler
 from reports.analysis.telemetry import TelemetryWindow
 from reports.analysis.trial_measures import TrialMeasures
 
-STEP_PARTS = ("data", "forward", "backward", "optimizer", "waiting", "exposed")
+STEP_PARTS = ("data", "forward", "backward", "optimizer", "unattributed", "waiting", "exposed")
+NOT_TIMED_WHOLE = "recorded before steps without exchange were timed whole: it is part of exposed communication"
 
 
 class MessageCell(FrozenModel):
@@ -44,7 +45,9 @@ class Decomposition(FrozenModel):
     """Where the time of a step goes: each over the trials, in seconds or as a share."""
 
     parts_s: dict[str, Estimate]
-    """``data``, ``forward``, ``backward``, ``optimizer``, ``waiting``, ``exposed``: they add up to ``step_s``."""
+    """:data:`STEP_PARTS`, which add up to ``step_s``; ``unattributed`` is missing where it is unknown."""
+    unattributed_reason: str | None = None
+    """Why ``unattributed`` is unknown."""
     step_s: Estimate
     load_balance: Estimate
     communication_efficiency: Estimate
@@ -99,8 +102,10 @@ def decompose(
     splits = [trial.split for trial in measures if trial.split is not None]
     if not splits:
         return None
+    known = [name for name in STEP_PARTS if all(getattr(split, f"{name}_s") is not None for split in splits)]
     decomposition = Decomposition(
-        parts_s={name: arithmetic_mean([getattr(split, f"{name}_s") for split in splits], "s") for name in STEP_PARTS},
+        parts_s={name: arithmetic_mean([getattr(split, f"{name}_s") for split in splits], "s") for name in known},
+        unattributed_reason=None if "unattributed" in known else NOT_TIMED_WHOLE,
         step_s=arithmetic_mean([split.step_s for split in splits], "s"),
         load_balance=arithmetic_mean([split.load_balance for split in splits], "1"),
         communication_efficiency=arithmetic_mean([split.communication_efficiency for split in splits], "1"),

@@ -27,6 +27,7 @@ from reports.analysis.layered_allreduce import AlgorithmSource, LayeredAlgorithm
 from reports.analysis.scaling import Prediction, extrapolation_widening, log_interval
 from reports.analysis.stats import estimate, student_t
 from reports.analysis.step_model import OwnTimeModel, OwnTimes, fit_own_times, predict_step
+from reports.analysis.step_times import OWN_PARTS
 
 MIN_RANK_COUNTS_FOR_INTERVAL = 2
 """Rank counts with an exchange: the error at a single one says nothing about the error at others."""
@@ -235,7 +236,8 @@ def step_model_data(cells: Sequence[Cell], fewest: int) -> StepModelData | str:
     single_rank_split = next(
         (cell.decomposition for cell in cells if cell.case.ranks == 1 and cell.decomposition), None
     )
-    handling_s = max(0.0, single_rank_split.parts_s["exposed"].value) if single_rank_split else 0.0
+    # What a single rank's step takes beyond its parts is the backend's handling of gradients, if it does nothing else.
+    handling_s = max(0.0, single_rank_split.parts_s["unattributed"].value) if single_rank_split else 0.0
     observed = [
         Observed(
             ranks=cell.case.ranks,
@@ -251,5 +253,5 @@ def step_model_data(cells: Sequence[Cell], fewest: int) -> StepModelData | str:
 
 
 def _own_parts(decomposition: Decomposition, handling_s: float) -> dict[str, float]:
-    own = {name: part.value for name, part in decomposition.parts_s.items() if name != "exposed"}
-    return {**own, "handling": handling_s}
+    modelled = (*OWN_PARTS, "waiting")
+    return {**{name: decomposition.parts_s[name].value for name in modelled}, "handling": handling_s}

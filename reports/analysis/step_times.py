@@ -1,8 +1,8 @@
 """The step of a trial, from the raw times of its ranks: how long it lasts, where its time goes, how it varies.
 
 A step lasts as long as on its slowest rank. Its parts and the efficiencies that follow are those of the multiplicative
-model of the POP Centre of Excellence. With own time c_r (what rank r does in a step without exchange: data, forward,
-backward, optimizer) and step time T:
+model of the POP Centre of Excellence. With own time c_r (how long a step of rank r takes without exchange) and step
+time T:
 
     load balance             = mean(c) ÷ max(c)
     communication efficiency = max(c) ÷ T
@@ -13,6 +13,9 @@ backward, optimizer) and step time T:
 
 and T = mean(c) + waiting for the slowest rank (max(c) − mean(c)) + exposed communication (T − max(c)), exactly.
 Definitions: https://pop-coe.eu/node/69. All times in seconds.
+
+Own time is that of the parts (data, forward, backward, optimizer), timed one by one, and an unattributed rest. A single
+rank has c = T: whatever its backend does in a step, it communicates with no other rank.
 """
 
 from __future__ import annotations
@@ -21,8 +24,9 @@ from collections.abc import Sequence
 from statistics import fmean, median
 
 from bench.core.frozen_model import FrozenModel
-from bench.core.records import RankRecord
+from bench.core.records import PhaseTimes, RankRecord
 
+OWN_PARTS = ("data", "forward", "backward", "optimizer")
 STRAGGLER_SHARE = 0.2
 STRAGGLER_MIN_DELAY_S = 1e-3
 PERCENTILES = (5, 25, 50, 75, 95)
@@ -47,12 +51,15 @@ class Straggler(FrozenModel):
 
 
 class StepSplit(FrozenModel):
-    """The parts of a step, as means over the ranks; the first six add up to :attr:`step_s`."""
+    """The parts of a step, as means over the ranks; the first seven add up to :attr:`step_s`."""
 
     data_s: float
     forward_s: float
     backward_s: float
     optimizer_s: float
+    unattributed_s: float | None
+    """What a step without exchange takes beyond its parts; it may be negative, since parts are timed one by one.
+    ``None`` where whole steps were not timed: it is then in :attr:`exposed_s`."""
     waiting_s: float
     exposed_s: float
     step_s: float
@@ -83,19 +90,28 @@ def split_step(records: Sequence[RankRecord]) -> StepSplit | None:
         return None
     # Not the mean over steps of the slowest rank: where ranks are late by turns, the others catch up.
     step_s = max(fmean(rank_phases.together_s) for rank_phases in phases)
-    parts = {name: fmean(fmean(rank_phases.alone_s[name]) for rank_phases in phases) for name in phases[0].alone_s}
-    own = tuple(sum(fmean(times) for times in rank_phases.alone_s.values()) for rank_phases in phases)
+    parts = {
+        f"{name}_s": fmean(fmean(rank_phases.alone_s.get(name, (0.0,))) for rank_phases in phases) for name in OWN_PARTS
+    }
+    whole = _whole_steps(phases)
+    own = whole or tuple(sum(fmean(times) for times in rank_phases.alone_s.values()) for rank_phases in phases)
     return StepSplit(
-        data_s=parts["data"],
-        forward_s=parts["forward"],
-        backward_s=parts["backward"],
-        optimizer_s=parts["optimizer"],
+        **parts,
+        unattributed_s=fmean(whole) - sum(parts.values()) if whole else None,
         waiting_s=max(own) - fmean(own),
         exposed_s=step_s - max(own),
         step_s=step_s,
         own_s=own,
         straggler=find_straggler(own),
     )
+
+
+def _whole_steps(phases: Sequence[PhaseTimes]) -> tuple[float, ...]:
+    """How long a step of each rank takes without exchange; empty where that was not measured."""
+    if len(phases) == 1:
+        return (fmean(phases[0].together_s),)
+    times = [rank_phases.alone_step_s for rank_phases in phases]
+    return tuple(fmean(whole) for whole in times if whole) if all(times) else ()
 
 
 def find_straggler(own_s: Sequence[float]) -> Straggler | None:

@@ -12,6 +12,7 @@ from reports.analysis.bottleneck import (
     NOT_MEASURED,
     SLOWER,
     TERM_TITLES,
+    UNATTRIBUTED,
     WAITING,
     Bottleneck,
     efficiency_losses,
@@ -133,7 +134,7 @@ def _rank_spread(cell: Cell) -> str:
     return f"{cell.labels.backend} rank {slow.rank}, {more:.1f} % above rank {quick.rank}"
 
 
-STEP_PARTS = ("forward", "backward", "optimizer", "data", "waiting", "exposed")
+STEP_PARTS = ("forward", "backward", "optimizer", "data", "unattributed", "waiting", "exposed")
 
 
 def time_figure(key: str, cells: Sequence[Cell]) -> Figure | None:
@@ -146,7 +147,7 @@ def time_figure(key: str, cells: Sequence[Cell]) -> Figure | None:
     rows = tuple(
         (
             name,
-            *(formatting.duration_estimate(cell.decomposition.parts_s[part]) for part in STEP_PARTS),
+            *(formatting.duration_estimate(cell.decomposition.parts_s.get(part)) for part in STEP_PARTS),
             formatting.duration_estimate(cell.decomposition.step_s),
         )
         for name, cell in zip(names, shown, strict=True)
@@ -168,11 +169,14 @@ def time_figure(key: str, cells: Sequence[Cell]) -> Figure | None:
 
 
 def _part_series(part: str, number: int, cells: Sequence[Cell]) -> Series:
-    # Noise can make the exposed exchange negative, which can't be drawn; the table has the number.
-    heights = tuple(
-        max(0.0, 1e3 * cell.decomposition.parts_s[part].value) if cell.decomposition else 0.0 for cell in cells
-    )
+    heights = tuple(_part_height_ms(cell, part) for cell in cells)
     return point_series(part, range(len(cells)), heights, number)
+
+
+def _part_height_ms(cell: Cell, part: str) -> float:
+    """Noise can make a difference of times negative, which can't be drawn; the table has the number."""
+    seconds = cell.decomposition.parts_s.get(part) if cell.decomposition else None
+    return 0.0 if seconds is None else max(0.0, 1e3 * seconds.value)
 
 
 def _parts_caption(cells: Sequence[Cell]) -> str:
@@ -247,7 +251,7 @@ def bottleneck_table(bottlenecks: Sequence[Bottleneck]) -> Table:
             (f"{bottleneck.labels.workload} · {bottleneck.labels.backend} · {bottleneck.case.scaling}"),
             bottleneck.labels.ranks,
             TERM_TITLES.get(bottleneck.limited_by, bottleneck.limited_by),
-            *(_share(bottleneck.shares.get(term)) for term in (COMPUTE, DATA, WAITING, EXPOSED)),
+            *(_share(bottleneck.shares.get(term)) for term in (COMPUTE, DATA, UNATTRIBUTED, WAITING, EXPOSED)),
             _share(bottleneck.slower),
             _share(bottleneck.contention),
             _share(bottleneck.coherency),
@@ -264,6 +268,7 @@ def bottleneck_table(bottlenecks: Sequence[Bottleneck]) -> Table:
         "limited by",
         "compute",
         "data",
+        "unattributed",
         "load imbalance",
         "exposed communication",
         "compute slower than at the fewest ranks",
@@ -272,7 +277,8 @@ def bottleneck_table(bottlenecks: Sequence[Bottleneck]) -> Table:
         "conditions",
     )
     note = (
-        "Compute, data, load imbalance (waiting for the slowest rank) and exposed communication add up to a step. "
+        "Compute, data, what a step does beyond its parts (unattributed), load imbalance (waiting for the slowest "
+        "rank) and exposed communication add up to a step. "
         "Slower: compute beyond what the same work takes at the smallest rank count, as a share of the "
         "step. Contention and coherency are the shares of σ(N−1) and κN(N−1) in the denominator of the fitted law: "
         "another view of the same losses, not a further part."

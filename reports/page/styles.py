@@ -24,7 +24,7 @@ IDEAL_DASH = (2, 4)
 MARKERS = ("circle", "square", "diamond", "triangle-up", "cross", "x", "star", "pentagon")
 MAX_MARKED_POINTS = 100
 """A curve of more points is a line without markers, with a band in place of intervals."""
-PATTERNS = ("", "/", "x", ".", "\\", "-")
+PATTERNS = ("", "/", "x", ".", "\\", "-", "|")
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from bench.core.case import Case
 from reports.analysis import case_titles, formatting
 from reports.analysis import flags as meaning
+from reports.analysis.cell_details import STEP_PARTS
 from reports.analysis.cells import Cell
 from reports.analysis.curve import Curve
 from reports.analysis.telemetry import ENERGY_READINGS, MIN_SAMPLES
@@ -83,10 +84,10 @@ def decomposition_table(cells: Sequence[Cell]) -> Table:
         decomposition = cell.decomposition
         if decomposition is None:
             if cell.decomposition_reason:
-                unknown = ("–",) * 12
+                unknown = ("–",) * 13
                 rows.append((cell.labels.title, *unknown, f"not measured: {cell.decomposition_reason}"))
             continue
-        parts = (formatting.duration_estimate(part) for part in decomposition.parts_s.values())
+        parts = (formatting.duration_estimate(decomposition.parts_s.get(part)) for part in STEP_PARTS)
         shares = (decomposition.load_balance, decomposition.communication_efficiency, decomposition.parallel_efficiency)
         stragglers_text = ", ".join(
             f"rank {straggler.rank} by {formatting.number(straggler.delay_s * 1e3)} ms"
@@ -110,6 +111,7 @@ def decomposition_table(cells: Sequence[Cell]) -> Table:
         "forward",
         "backward",
         "optimizer",
+        "unattributed",
         "waiting",
         "exposed",
         "step",
@@ -122,6 +124,8 @@ def decomposition_table(cells: Sequence[Cell]) -> Table:
     )
     note = (
         "From blocks of steps with and without the exchange, alternating in the same processes after the timed window. "
+        "Unattributed: what a step without exchange takes beyond data, forward, backward and optimizer, which are "
+        "timed one by one; of a single rank, which communicates with no other, its backend's work is in it. "
         "Waiting: for the slowest rank. Exposed: communication that compute does not hide. The parts add up to the "
         "step. Parallel efficiency = load balance × communication efficiency. Computation scaling: own time of all "
         "ranks at the smallest rank count ÷ here. Unexplained: the deviation of their product, over the baseline's, "

@@ -17,20 +17,21 @@ PARTS = ("data", "forward", "backward", "optimizer")
 seconds = st.floats(1e-5, 10)
 
 
-def record(rank, world, together, alone):
-    phases = PhaseTimes(together_s=together, alone_s=dict(zip(PARTS, alone, strict=True)), digest="d")
+def record(rank, world, together, alone, alone_step=None):
+    alone_s = dict(zip(PARTS, alone, strict=True))
+    phases = PhaseTimes(together_s=together, alone_s=alone_s, alone_step_s=alone_step, digest="d")
     return make_record(rank, world, phases=phases)
 
 
-@given(st.lists(st.tuples(seconds, st.tuples(seconds, seconds, seconds, seconds)), min_size=1, max_size=6))
+@given(st.lists(st.tuples(seconds, st.tuples(seconds, seconds, seconds, seconds), seconds), min_size=1, max_size=6))
 def test_the_parts_add_up_and_the_shares_multiply(ranks):
     records = [
-        record(number, len(ranks), (together, together * 2), tuple((part, part * 3) for part in alone))
-        for number, (together, alone) in enumerate(ranks)
+        record(number, len(ranks), (together, together * 2), tuple((part, part * 3) for part in alone), (whole,))
+        for number, (together, alone, whole) in enumerate(ranks)
     ]
     found = split_step(records)
-    parts = found.data_s + found.forward_s + found.backward_s + found.optimizer_s + found.waiting_s + found.exposed_s
-    assert parts == pytest.approx(found.step_s, rel=1e-12, abs=1e-12)
+    own = found.data_s + found.forward_s + found.backward_s + found.optimizer_s + found.unattributed_s
+    assert own + found.waiting_s + found.exposed_s == pytest.approx(found.step_s, rel=1e-12, abs=1e-12)
     mean = sum(found.own_s) / len(found.own_s)
     assert found.parallel_efficiency == pytest.approx(mean / found.step_s, rel=1e-12)
     assert 0 < found.load_balance <= 1 + 1e-12
@@ -48,6 +49,38 @@ def test_by_hand():
     assert found.exposed_s == pytest.approx(0.03)
     assert found.load_balance == pytest.approx(0.875)
     assert found.communication_efficiency == pytest.approx(0.08 / 0.11)
+
+
+def test_what_a_step_does_beyond_its_parts_is_not_communication():
+    """Steps of 100 ms of which 50 are in no part: on two ranks 10 ms are exposed, not 60."""
+    alone = ((0.01,), (0.02,), (0.0,), (0.01,))
+    found = split_step([record(rank, 2, (0.10,), alone, (0.09,)) for rank in range(2)])
+    assert found.exposed_s == pytest.approx(0.01)
+    assert found.unattributed_s == pytest.approx(0.05)
+    assert found.own_s == pytest.approx((0.09, 0.09))
+
+
+def test_a_single_rank_shows_no_communication():
+    """Also in records from before whole steps were timed."""
+    found = split_step([record(0, 1, (0.10,), ((0.01,), (0.02,), (0.02,), (0.01,)))])
+    assert (found.exposed_s, found.waiting_s) == (0.0, 0.0)
+    assert found.unattributed_s == pytest.approx(0.04)
+    assert found.parallel_efficiency == 1
+
+
+def test_of_older_records_the_unattributed_part_is_unknown_and_not_zero():
+    cases = [make_case(ranks=ranks) for ranks in (1, 2)]
+    alone = ((0.01,), (0.02,), (0.02,), (0.01,))
+    trials = [
+        make_trial(case, ranks=tuple(record(rank, case.ranks, (0.1,), alone) for rank in range(case.ranks)))
+        for case in cases
+    ]
+    alone_cell, pair = (cell.decomposition for cell in make_cells(cases, {}, trials, {}))
+    assert pair.parts_s["exposed"].value == pytest.approx(0.04), "as it was counted then"
+    assert "unattributed" not in pair.parts_s
+    assert "before" in pair.unattributed_reason
+    assert alone_cell.parts_s["unattributed"].value == pytest.approx(0.04)
+    assert alone_cell.unattributed_reason is None
 
 
 def test_a_straggler_is_named_with_its_delay():
