@@ -35,6 +35,9 @@ def test_every_backend_is_decomposed_alike(harness):
         assert sum(parts.values()) == pytest.approx(found["step_s"]["value"], rel=1e-9)
         assert min(parts["forward"], parts["backward"], parts["optimizer"]) > 0
         assert parts["waiting"] >= 0
+        assert "unattributed" in parts
         if cell["ranks"] == 2:
             assert parts["exposed"] > 0, "on one machine's CPUs the exchange is never free"
+        else:
+            assert parts["exposed"] == 0, "one rank communicates with no other"
         assert found["computation_scaling"] is not None
