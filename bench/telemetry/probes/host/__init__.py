@@ -1,0 +1,1 @@
+"""The host: its cores, network interfaces, memory and energy."""

@@ -1,0 +1,126 @@
+"""The probe of the host: cores, network, memory and energy, through psutil and the files of the kernel."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+
+from bench.core.case import Case
+from bench.core.telemetry import HOST, Device, Sample
+from bench.host.links import port_names, ranks_per_namespace
+from bench.host.resources import usable_cores
+from bench.plugins.probe import Probe, ProbePlugin
+from bench.telemetry.probes.host.cores import CORE_QUANTITIES, TICKS_PER_S, CoreReader
+from bench.telemetry.probes.host.interfaces import NETWORK_QUANTITIES, NetworkReader
+from bench.telemetry.probes.host.rapl import ENERGY_QUANTITY, RaplEnergy
+
+
+class HostProbe(Probe):
+    """Counters and gauges of this machine.
+
+    Args:
+        cores: The numbers of the cores that the job may use, whose times are summed; empty: all cores.
+        hub_ports: The interfaces to count where it runs in the hub of a trial's network; see
+            :class:`bench.telemetry.probes.host.interfaces.NetworkReader`.
+    """
+
+    def __init__(self, cores: Sequence[int], hub_ports: Sequence[str] | None = None) -> None:
+        self.devices = (Device(id=HOST, name=platform.node()),)
+        self._job = JobCpuTime(os.getppid())
+        self._parts: list[tuple[tuple[str, ...], Callable[[], list[Sample]]]] = []
+        """Names of quantities, and what reads them."""
+        self._add(CORE_QUANTITIES, CoreReader(cores).read)
+        self._add(("cpu_frequency_hz",), _read_frequency)
+        self._add(("job_cpu_s",), self._job.read)
+        self._add(NETWORK_QUANTITIES, NetworkReader(hub_ports).read)
+        self._add(("swapped_bytes",), _read_swap)
+        self._add((ENERGY_QUANTITY,), RaplEnergy().read)
+
+    def read(self) -> list[Sample]:
+        return [sample for names, part in self._parts for sample in read_or_explain(names, part)]
+
+    def _add(self, names: tuple[str, ...], part: Callable[[], list[Sample]]) -> None:
+        self._parts.append((names, part))
+
+
+def read_or_explain(names: Sequence[str], part: Callable[[], list[Sample]]) -> list[Sample]:
+    """What ``part`` reads of the host; where it raises, quantities ``names`` are unknown because of that.
+
+    A file of the kernel may be hidden, or a library may not know this system: that costs one reading, not the others.
+    """
+    try:
+        return part()
+    except Exception as problem:
+        return [Sample(HOST, name, None, f"{type(problem).__name__}: {problem}") for name in names]
+
+
+def _unavailable(name: str, reason: str) -> list[Sample]:
+    return [Sample(HOST, name, None, reason)]
+
+
+def _read_frequency() -> list[Sample]:
+    try:
+        frequency = psutil.cpu_freq()
+    except (OSError, NotImplementedError):
+        frequency = None
+    if not frequency or not frequency.current:
+        return _unavailable("cpu_frequency_hz", "this machine does not report it")
+    return [Sample(HOST, "cpu_frequency_hz", frequency.current * 1e6)]
+
+
+def _read_swap() -> list[Sample]:
+    try:
+        pages = [
+            int(line.split()[1])
+            for line in Path("/proc/vmstat").read_text().splitlines()
+            if line.startswith(("pswpin ", "pswpout "))
+        ]
+    except OSError:
+        pages = []
+    if not pages:
+        return _unavailable("swapped_bytes", "this kernel does not report it")
+    return [Sample(HOST, "swapped_bytes", float(sum(pages) * os.sysconf("SC_PAGE_SIZE")))]
+
+
+class JobCpuTime:
+    """The processor time of a trial: of the processes that have the same parent as the sampler, and their descendants.
+
+    Args:
+        parent: The process id of the parent.
+    """
+
+    def __init__(self, parent: int) -> None:
+        self.parent = parent
+        self.spent_s: dict[int, float] = {}
+
+    def read(self) -> list[Sample]:
+        """The time so far, in seconds."""
+        try:
+            pids = _children(self.parent)
+        except OSError:
+            return _unavailable("job_cpu_s", "this kernel does not list a process's children")
+        for pid in pids:
+            # The time of a process that ends still counts, so that the sum never falls.
+            with suppress(OSError, IndexError, ValueError):
+                after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+                self.spent_s[pid] = (int(after_name[11]) + int(after_name[12])) / TICKS_PER_S
+                pids += _children(pid)
+        return [Sample(HOST, "job_cpu_s", sum(self.spent_s.values()))]
+
+
+def _children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def open_probe(case: Case) -> HostProbe:
+    """The host is sampled for every case."""
+    ports = None if case.net is None else port_names(case.ranks // ranks_per_namespace(case))
+    return HostProbe(usable_cores(), ports)
+
+
+PROBE = ProbePlugin("cores, network, memory and energy of the host", open_probe)
