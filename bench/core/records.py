@@ -224,7 +224,7 @@ class Link(FrozenModel):
 
 
 class Condition(FrozenModel):
-    """A disturbance that may have affected a measurement; see :mod:`reports.analysis.flags`."""
+    """A disturbance that may have affected a measurement; see :mod:`reports.analysis.conditions`."""
 
     name: str
     seen: str

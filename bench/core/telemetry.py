@@ -18,6 +18,9 @@ FORMAT = 1
 HOST = "host"
 """The device id of the node itself."""
 
+LIVE = "live"
+"""The source of a recording that was no replay."""
+
 QuantityKind = Literal["gauge", "counter"]
 
 
@@ -26,19 +29,21 @@ class Quantity(NamedTuple):
 
     unit: str
     kind: QuantityKind
+    always_grows: bool = False
+    """A counter that grows as long as its device is on. One that stands still counts nothing, and is unknown."""
 
 
 QUANTITIES: Mapping[str, Quantity] = {
     # Of the host. Busy and stolen time are summed over the cores that the job may use.
     "cores": Quantity("cores", "gauge"),
-    "cpu_busy_s": Quantity("s", "counter"),
+    "cpu_busy_s": Quantity("s", "counter", always_grows=True),
     "job_cpu_s": Quantity("s", "counter"),
     "cpu_steal_s": Quantity("s", "counter"),
     "cpu_frequency_hz": Quantity("Hz", "gauge"),
     "network_bytes": Quantity("B", "counter"),
     "loopback_bytes": Quantity("B", "counter"),
     "swapped_bytes": Quantity("B", "counter"),
-    "cpu_energy_j": Quantity("J", "counter"),
+    "cpu_energy_j": Quantity("J", "counter", always_grows=True),
     # Of one GPU.
     "utilization": Quantity("1", "gauge"),
     "memory_bytes": Quantity("B", "gauge"),
@@ -46,7 +51,7 @@ QUANTITIES: Mapping[str, Quantity] = {
     "temperature_c": Quantity("°C", "gauge"),
     "sm_clock_hz": Quantity("Hz", "gauge"),
     "memory_clock_hz": Quantity("Hz", "gauge"),
-    "energy_j": Quantity("J", "counter"),
+    "energy_j": Quantity("J", "counter", always_grows=True),
     "power_capped_s": Quantity("s", "counter"),
     "thermal_throttled_s": Quantity("s", "counter"),
     "power_brake_s": Quantity("s", "counter"),
@@ -86,6 +91,8 @@ class GpuProcess(FrozenModel):
     pid: int
     name: str | None = None
     memory_bytes: int | None = None
+    draws: bool = False
+    """It also draws on the GPU, as the server of a display does."""
 
 
 class Header(FrozenModel):

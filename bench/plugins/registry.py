@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -228,10 +228,10 @@ def workload_of(case: Case) -> Workload:
     return WORKLOADS.load_from(case.plugins, case.workload)
 
 
-def probes_of(case: Case) -> dict[str, ProbePlugin]:
-    """The probes of a case, on any node: those of the project, and those that travel with the case."""
+def probes_of(case: Case) -> dict[str, Callable[[], ProbePlugin]]:
+    """What loads the probes of a case, by name, on any node: of the project's, and of those that travel with it."""
     names = [*_folder_modules(PROBES.folder, PROBES.name), *(s.name for s in case.plugins if s.kind == PROBES.name)]
-    return {name: PROBES.load_from(case.plugins, name) for name in names}
+    return {name: partial(PROBES.load_from, case.plugins, name) for name in names}
 
 
 def backend_names() -> list[str]:

@@ -2,6 +2,8 @@
 
 It appends lines to ``telemetry-<node>-<host>.jsonl``, so that no more than the last line is lost when it is killed. The
 processes that compute on the GPUs are listed before the ranks are ready and after they have ended, never in between.
+
+A probe that fails costs its readings and nothing else: the failure is a problem in the recording.
 """
 
 from __future__ import annotations
@@ -12,17 +14,21 @@ import platform
 import signal
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import Protocol, TextIO
+from typing import Protocol, TextIO, TypeVar
 
 from bench.core.case import Case
 from bench.core.frozen_model import FrozenModel
-from bench.core.telemetry import GpuProcess, Header, ProcessCheck, Recording, Sample, Tick, read_recording
+from bench.core.telemetry import LIVE, GpuProcess, Header, ProcessCheck, Recording, Sample, Tick, read_recording
 from bench.plugins import registry
-from bench.plugins.probe import Probe
+from bench.plugins.probe import Probe, ProbePlugin
+
+ResultT = TypeVar("ResultT")
 
 INTERVAL_S = 0.2
 """Between two samples, in seconds."""
@@ -45,13 +51,13 @@ def run(case: Case, out: Path) -> None:
         stop.set()
 
     signal.signal(signal.SIGTERM, end)
-    probes = choose_probes(case)
+    probes = open_probes(case)
     # Where cores are short, ranks come first.
     os.nice(5)
     with (out / f"telemetry-{os.environ.get('RANK', '0')}-{platform.node()}.jsonl").open("a") as file:
-        source = case.telemetry if case.telemetry.startswith(REPLAY_PREFIX) else "live"
+        source = case.telemetry if case.telemetry.startswith(REPLAY_PREFIX) else LIVE
         devices = tuple(device for probe in probes for device in probe.devices)
-        problems = tuple(problem for probe in probes for problem in probe.problems)
+        problems = _problems_of(probes)
         _append(
             file, Header(host=platform.node(), source=source, interval_s=INTERVAL_S, devices=devices, problems=problems)
         )
@@ -63,18 +69,63 @@ def run(case: Case, out: Path) -> None:
         probe.close()
 
 
-def choose_probes(case: Case) -> list[Probe]:
+class GuardedProbe(Probe):
+    """A probe that does not raise: where the guarded one does, its readings are missing, and :attr:`problems` say why.
+
+    Args:
+        name: Of the probe.
+        open_guarded: Opens the guarded probe; ``None``: the case does not need it.
+    """
+
+    def __init__(self, name: str, open_guarded: Callable[[], Probe | None]) -> None:
+        self.name = name
+        self._guarded = self._attempt("could not be opened", open_guarded)
+        if self._guarded is not None:
+            self.devices = self._guarded.devices
+            self.problems = (*self.problems, *self._guarded.problems)
+
+    def read(self) -> list[Sample]:
+        return list(self._attempt("failed", self._read_checked) or ())
+
+    def processes(self) -> tuple[list[GpuProcess], list[str]]:
+        listed = self._attempt("could not list processes", self._guarded.processes) if self._guarded else None
+        return listed or ([], [])
+
+    def close(self) -> None:
+        if self._guarded is not None:
+            self._attempt("could not be closed", self._guarded.close)
+
+    def _read_checked(self) -> tuple[Sample, ...]:
+        # A tick checks the types of its readings.
+        return Tick(at_s=0, readings=tuple(self._guarded.read())).readings if self._guarded else ()
+
+    def _attempt(self, failed: str, function: Callable[[], ResultT]) -> ResultT | None:
+        try:
+            return function()
+        except Exception as error:
+            problem = f"probe {self.name} {failed}: {traceback.format_exception_only(error)[-1].strip()}"
+            if problem not in self.problems:
+                self.problems = (*self.problems, problem)
+            return None
+
+
+def open_probes(case: Case) -> list[GuardedProbe]:
     """The opened probes that the case needs: all that there are, or the recording that replaces them."""
     if case.telemetry.startswith(REPLAY_PREFIX):
-        return [ReplayProbe(Path(case.telemetry.removeprefix(REPLAY_PREFIX)))]
-    opened = [plugin.open(case) for plugin in registry.probes_of(case).values()]
-    return [probe for probe in opened if probe is not None]
+        path = Path(case.telemetry.removeprefix(REPLAY_PREFIX))
+        return [GuardedProbe("replay", lambda: ReplayProbe(path))]
+
+    def open_probe(load: Callable[[], ProbePlugin]) -> Probe | None:
+        return load().open(case)
+
+    return [GuardedProbe(name, partial(open_probe, load)) for name, load in registry.probes_of(case).items()]
 
 
 def sample(
     probes: Sequence[Probe], stop: StopEvent, file: TextIO, lock: TextIO, clock: Callable[[], float] = time.monotonic
 ) -> None:
-    """Write a tick every :data:`INTERVAL_S`, unless sampling is paused, until ``stop`` is set.
+    """Write a tick every :data:`INTERVAL_S`, unless sampling is paused, until ``stop`` is set; new problems when they
+    appear.
 
     Args:
         probes: The probes to read.
@@ -83,13 +134,16 @@ def sample(
         lock: The open :func:`pause_lock`.
         clock: The time in seconds.
     """
-    next_sample_s = clock()
+    next_sample_s, known_problems = clock(), _problems_of(probes)
     while not stop.is_set():
         with suppress(BlockingIOError):
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
             readings = tuple(reading for probe in probes for reading in probe.read())
             _append(file, Tick(at_s=clock(), readings=readings))
             fcntl.flock(lock, fcntl.LOCK_UN)
+        if (problems := _problems_of(probes)) != known_problems:
+            _append(file, ProcessCheck(checked_at_s=clock(), processes=(), problems=problems))
+            known_problems = problems
         next_sample_s = max(next_sample_s + INTERVAL_S, clock())
         stop.wait(next_sample_s - clock())
 
@@ -112,8 +166,12 @@ def _check(probes: Sequence[Probe]) -> ProcessCheck:
     return ProcessCheck(
         checked_at_s=time.monotonic(),
         processes=tuple(process for processes, _ in results for process in processes),
-        problems=tuple(problem for _, problems in results for problem in problems),
+        problems=(*(problem for _, problems in results for problem in problems), *_problems_of(probes)),
     )
+
+
+def _problems_of(probes: Sequence[Probe]) -> tuple[str, ...]:
+    return tuple(problem for probe in probes for problem in probe.problems)
 
 
 def _append(file: TextIO, value: FrozenModel) -> None:

@@ -29,7 +29,7 @@ from harness.sites.base.running_trial import (
     utc_now,
 )
 from harness.store.store import Store, SweepInfo
-from reports.analysis.flags import find_conditions
+from reports.analysis.conditions import find_conditions
 from reports.analysis.same_work import judge_same_work
 from reports.analysis.step_times import throughput_of
 

@@ -13,7 +13,7 @@ from statistics import fmean
 from typing import NamedTuple
 
 from bench.core.records import RankRecord, Reading
-from bench.core.telemetry import HOST, NodeTelemetry, Series
+from bench.core.telemetry import HOST, LIVE, QUANTITIES, NodeTelemetry, Series
 
 MIN_SAMPLES = 3
 ENERGY_READINGS = ("cpu_energy", "gpu_energy")
@@ -62,8 +62,12 @@ class TelemetryWindow:
 
     def rate(self, device: str, name: str) -> ValueOrReason:
         """The growth of a counter per second of the window."""
-        reason = self._unknown_reason(device, name)
-        return ValueOrReason(None, reason) if reason else ValueOrReason(self.growth(device, name) / self.window_s)
+        if reason := self._unknown_reason(device, name):
+            return ValueOrReason(None, reason)
+        growth = self.growth(device, name)
+        if growth == 0 and QUANTITIES[name].always_grows:
+            return ValueOrReason(None, "its counter does not move here")
+        return ValueOrReason(growth / self.window_s)
 
     def growth(self, device: str, name: str) -> float:
         """The growth of a counter over the window, from however few samples; 0 where it is unknown."""
@@ -97,7 +101,8 @@ class TelemetryWindow:
             return None
         if series.reason and known == 0:
             return series.reason
-        return f"{known} samples in a window of {self.window_s:.2g} s: too few"
+        too_few = f"{known} samples in a window of {self.window_s:.2g} s: too few"
+        return "; ".join((too_few, *filter(None, (series.reason,)), *self.node.problems))
 
 
 def _interpolate(known: Sequence[tuple[float, float]], moment_s: float) -> float:
@@ -114,6 +119,16 @@ def gpus_of(node: NodeTelemetry, ranks: Sequence[RankRecord]) -> list[str]:
     sampled = [device.id for device in node.devices if device.id != HOST]
     used = {rank.gpu for rank in ranks if rank.gpu and rank.host == node.host}
     return [device for device in sampled if device in used] if any(rank.gpu for rank in ranks) else sampled
+
+
+def gpus_in_use(node: NodeTelemetry, ranks: Sequence[RankRecord]) -> list[str]:
+    """The GPUs whose state may have affected the ranks: none where the ranks computed on CPUs.
+
+    A replayed recording stands in for the devices of the ranks, whatever these are.
+    """
+    if node.source == LIVE and all(rank.device == "cpu" and rank.gpu is None for rank in ranks):
+        return []
+    return gpus_of(node, ranks)
 
 
 def usage_of(ranks: Sequence[RankRecord], nodes: Sequence[NodeTelemetry], throughput: float) -> tuple[Reading, ...]:

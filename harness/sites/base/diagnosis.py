@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from bench.core.case import SAMPLER_ROLE
 from bench.core.exit_report import MPIRUN, ExitReport, FailedProcess
 from bench.core.records import Outcome, RankFailure, RankRecord
 from bench.core.telemetry import Recording, read_recording
@@ -91,6 +92,8 @@ def determine_outcome(
     if killed is not None:
         why = " (the kernel ran out of memory)" if exit_report.out_of_memory else ""
         return "failed", _describe_exit(killed, progress) + why
+    # A sampler that failed costs telemetry, and no trial.
+    failures = [failure for failure in failures if failure.role != SAMPLER_ROLE.name]
     reporters = {(failure.role, failure.rank) for failure in failures}
     first = exit_report.failed[0] if exit_report.failed else None
     # A rank that ended first without reporting an error is the cause: the errors of others follow from its end.

@@ -70,6 +70,10 @@ class Scenario(NamedTuple):
 
 SCENARIOS = {
     "healthy": Scenario(f"gpus=2,gpm=1,throttle=0.5,process={os.getpid()},process={GONE}", pauses=(0, 0, 0.12, 0.11)),
+    "shared": Scenario(
+        f"process={GONE},process={GONE + 1},client={GONE + 2},graphics={GONE + 1},held=40,"
+        f"named={GONE}:/usr/bin/nvidia-cuda-mps-server,named={GONE + 1}:/usr/lib/xorg/Xorg"
+    ),
     "by index": Scenario("gpus=2", visible="1"),
     "by UUID": Scenario("gpus=2", visible="GPU-1,GPU-0"),
     "by MIG name": Scenario("gpus=2,mig=0", visible=SLICE_1),
@@ -181,6 +185,41 @@ def test_processes_are_listed_with_what_is_known(seen):
     assert mine["name"]
     assert (gone["pid"], gone["name"]) == (GONE, None)
     assert seen["healthy"]["unlisted"] == []
+
+
+def test_clients_of_an_mps_server_and_what_draws_are_told_apart(seen):
+    """Their processes are in other containers: only the driver knows their names."""
+    listed = [(one["pid"], one["name"], one["memory_bytes"], one["draws"]) for one in seen["shared"]["processes"]]
+    assert sorted(listed, key=lambda one: one[0]) == [
+        (GONE, "nvidia-cuda-mps-server", 40 * 2**20, False),
+        (GONE + 1, "Xorg", 40 * 2**20, True),
+        (GONE + 2, None, 40 * 2**20, False),
+    ]
+    assert seen["shared"]["unlisted"] == []
+
+
+def test_an_older_package_costs_what_it_lacks(tmp_path):
+    """As nvidia-ml-py 11.450: no GPM, no cumulative throttle times, and texts are bytes."""
+    before = (
+        "import pynvml\n"
+        "lacking = 'gpm', 'mpscompute', 'clocks_event_reason', 'gettemperaturev'\n"
+        "for name in [name for name in dir(pynvml) if any(part in name.lower() for part in lacking)]:\n"
+        "    delattr(pynvml, name)\n"
+        "def as_bytes(function):\n"
+        "    return lambda *arguments: function(*arguments).encode()\n"
+        "pynvml.nvmlDeviceGetUUID = as_bytes(pynvml.nvmlDeviceGetUUID)\n"
+        "pynvml.nvmlDeviceGetName = as_bytes(pynvml.nvmlDeviceGetName)\n"
+    )
+    scenarios = {"": Scenario(f"gpus=2,mig=0,process={os.getpid()}", visible=f"{SLICE_0},GPU-1", pauses=(0, 0.11))}
+    old = drive(nvml_library.build(tmp_path), scenarios, before)[""]
+    assert [device["id"] for device in old["devices"]] == [SLICE_0, GPU_1]
+    _, _, values, reasons, _ = old["reads"][-1]
+    assert (values[GPU_1]["utilization"], values[GPU_1]["power_w"], values[GPU_1]["temperature_c"]) == (0.75, 250, 60)
+    assert values[GPU_1]["energy_j"]
+    assert reasons[GPU_1]["thermal_throttled_s"] == "the package nvidia-ml-py is too old for this: update it"
+    assert values[GPU_1]["sm_activity"] is None
+    assert reasons[GPU_1]["sm_activity"] == "the package nvidia-ml-py is too old for this: update it"
+    assert [process["pid"] for process in old["processes"]] == [os.getpid()]
 
 
 def test_a_closed_probe_reads_nothing(seen):

@@ -11,9 +11,10 @@ import time
 import psutil
 import pytest
 
-from bench.core.telemetry import HOST, Device, Sample, read_recording
+from bench.core.case import PluginSource
+from bench.core.telemetry import HOST, LIVE, Device, Header, Sample, read_recording
 from bench.plugins.probe import Probe
-from bench.telemetry.sampler import INTERVAL_S, pause_lock, pause_sampling, sample
+from bench.telemetry.sampler import INTERVAL_S, GuardedProbe, open_probes, pause_lock, pause_sampling, sample
 from tests.support.builders import make_case
 from tests.support.clocks import FakeClock
 
@@ -83,6 +84,48 @@ def test_a_pause_ends_with_the_process_that_requested_it(tmp_path):
     )
     subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=False)
     assert len(sample_for(INTERVAL_S, tmp_path, FakeClock(), CountingProbe())) == 1
+
+
+class FailingProbe(CountingProbe):
+    """Fails at its second reading, gives a text for a number at its third, and can't list processes."""
+
+    def read(self):
+        readings = super().read()
+        if self.reads == 2:
+            raise ZeroDivisionError("midway")
+        return [Sample(HOST, "cores", "many")] if self.reads == 3 else readings
+
+    def processes(self):
+        raise PermissionError(1, "Operation not permitted")
+
+
+def test_a_probe_that_fails_midway_costs_its_readings_and_is_a_problem(tmp_path):
+    clock, lines = FakeClock(), io.StringIO()
+    probes = [GuardedProbe("failing", FailingProbe), GuardedProbe("counting", CountingProbe)]
+    with pause_lock(tmp_path).open("a") as lock:
+        sample(probes, StopAt(clock, clock.now + 4 * INTERVAL_S), lines, lock, clock)
+    header = Header(host="h", source=LIVE, interval_s=INTERVAL_S, devices=()).model_dump_json()
+    recording = read_recording([header, *lines.getvalue().splitlines()])
+    assert [[reading.value for reading in tick.readings] for tick in recording.ticks] == [[1, 1], [2], [3], [4, 4]]
+    first, second = recording.checks[-1].problems
+    assert first == "probe failing failed: ZeroDivisionError: midway"
+    assert second.startswith("probe failing failed: pydantic")
+    assert probes[0].processes() == ([], [])
+    assert (
+        probes[0].problems[-1].endswith("could not list processes: PermissionError: [Errno 1] Operation not permitted")
+    )
+
+
+def test_a_probe_that_cannot_be_opened_leaves_the_others(tmp_path):
+    text = "from bench.plugins.probe import ProbePlugin\nPROBE = ProbePlugin('broken', lambda case: 1 / 0)\n"
+    broken = PluginSource(kind="probe", name="broken", file="broken.py", digest="d", attribute="PROBE", text=text)
+    unloadable = broken.model_copy(update={"name": "unloadable", "text": "import not_installed_here"})
+    probes = {probe.name: probe for probe in open_probes(make_case(plugins=(broken, unloadable)))}
+    assert probes["broken"].problems == ("probe broken could not be opened: ZeroDivisionError: division by zero",)
+    assert "not_installed_here" in probes["unloadable"].problems[0]
+    assert probes["host"].read()
+    assert probes["broken"].read() == []
+    probes["broken"].close()
 
 
 def test_the_role_records_until_sigterm(tmp_path):

@@ -16,7 +16,7 @@ from bench.core.telemetry import (
     cut_to_window,
     read_recording,
 )
-from reports.analysis.flags import find_conditions
+from reports.analysis.conditions import find_conditions
 from reports.analysis.step_times import throughput_of
 from reports.analysis.telemetry import TelemetryWindow, usage_of
 from tests.support.builders import make_record
@@ -192,6 +192,60 @@ def test_a_foreign_process_on_the_gpu():
     assert "77 (miner)" in found["foreign_gpu_process"].seen
     elsewhere = ProcessCheck(checked_at_s=0.1, processes=(GpuProcess(device="GPU-9", pid=77),))
     assert conditions(lambda t: [], checks=(elsewhere,)) == {}
+
+
+def processes(*listed, devices=(HOST, GPU), source="live", records=None):
+    """The conditions where these processes were on the GPUs before the window."""
+    check = ProcessCheck(checked_at_s=0.1, processes=listed)
+    node = cut_to_window(recording(lambda t: [], checks=(check,), devices=devices), 1.0, 3.0)
+    node = node.model_copy(update={"source": source})
+    return {found.name: found.serious for found in find_conditions(records or ranks(gpu=GPU), [node])}
+
+
+STRANGER = GpuProcess(device=GPU, pid=77)
+
+
+def test_a_cell_on_cpus_is_not_invalid_for_what_happens_on_gpus():
+    assert processes(STRANGER, records=ranks()) == {}
+    hot = [(GPU, "thermal_throttled_s", 1), (GPU, "xid_errors", 1), (GPU, "power_brake_s", 1)]
+    assert conditions(lambda t: [(*series, t) for *series, _ in hot], records=ranks()) == {}
+    assert processes(STRANGER, records=ranks(), source="replay:r.jsonl") == {"foreign_gpu_process": True}
+
+
+def test_a_stranger_on_another_gpu_or_the_trial_s_own_process_is_none():
+    assert processes(STRANGER, devices=(HOST, GPU, "GPU-2")) == {"foreign_gpu_process": True}
+    assert processes(GpuProcess(device="GPU-2", pid=77), devices=(HOST, GPU, "GPU-2")) == {}
+    assert processes(GpuProcess(device=GPU, pid=1, name="python")) == {}, "rank 0 was there early"
+
+
+def test_the_server_of_mps_is_no_stranger_and_its_other_clients_are():
+    for name in ("nvidia-cuda-mps-server", "nvidia-cuda-mps"):  # the kernel cuts names off
+        server = GpuProcess(device=GPU, pid=70, name=name, memory_bytes=30 * 2**20)
+        assert processes(server) == {}
+    assert processes(server, GpuProcess(device=GPU, pid=78, name="python")) == {"foreign_gpu_process": True}
+
+
+def test_a_display_is_a_flag_and_what_computes_in_a_window_is_a_stranger():
+    display = GpuProcess(device=GPU, pid=79, name="Xorg", memory_bytes=90 * 2**20, draws=True)
+    assert processes(display) == {"gpu_draws": False}
+    assert processes(display.model_copy(update={"memory_bytes": 6 * 2**30})) == {"foreign_gpu_process": True}
+    assert processes(display.model_copy(update={"memory_bytes": None})) == {"foreign_gpu_process": True}
+    assert processes(display.model_copy(update={"draws": False})) == {"foreign_gpu_process": True}
+
+
+@pytest.mark.parametrize(
+    ("device", "series", "reading"), [(HOST, "cpu_energy_j", "cpu_energy"), (GPU, "energy_j", "gpu_energy")]
+)
+def test_a_counter_of_energy_that_stands_still_is_unknown(device, series, reading):
+    node = cut_to_window(recording(lambda t: [(device, series, 5.0), (HOST, "network_bytes", 7.0)]), 1.0, 3.0)
+    found = readings(ranks(gpu=GPU), node)
+    assert (found[reading].value, found[reading].reason) == (None, "its counter does not move here")
+    assert found["network"].value == 0, "nothing may have been sent"
+
+
+def test_a_sampler_that_stopped_midway_says_why():
+    node = cut_to_window(recording(lambda t: [(HOST, "network_bytes", t)], until_s=1.2, problems=("why",)), 1.0, 3.0)
+    assert readings(ranks(), node)["network"].reason == "2 samples in a window of 2 s: too few; why"
 
 
 def test_heat_before_the_window_is_ignored():

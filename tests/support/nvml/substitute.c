@@ -10,6 +10,10 @@
  *   gpm=1              the GPUs know GPM
  *   xid=S              GPU 0 reports an Xid S seconds after the start; may be given several times
  *   process=PID        computes on GPU 0; may be given several times
+ *   client=PID         computes on GPU 0 through an MPS server; may be given several times
+ *   graphics=PID       draws on GPU 0; may be given several times
+ *   held=MIB           what each of these processes holds (1024)
+ *   named=PID:PATH     the program of a process, where the driver knows it; may be given several times
  *   lost=N             GPU 0 falls off the bus at its Nth reading of fields
  *   fault=NAME:CODE    a function, or a field as field74, answers with this error, on all GPUs
  *   fault=NAME:CODE:N  … at its Nth call only
@@ -226,14 +230,41 @@ int nvmlDeviceGetFieldValues(Device *device, int count, FieldValue *fields) {
     return OK;
 }
 
-int nvmlDeviceGetComputeRunningProcesses_v3(Device *device, unsigned *count, Process *processes) {
-    ENTER(device);
+static int list_processes(const char *kind, const Device *device, unsigned *count, Process *processes) {
     unsigned found = 0, room = *count;
     const char *pid;
-    for (; device->gpu == 0 && (pid = setting("process", found)); found++)
-        if (found < room) processes[found] = (Process){atoi(pid), 1ull << 30, UINT32_MAX, UINT32_MAX};
+    for (; device->gpu == 0 && (pid = setting(kind, found)); found++)
+        if (found < room)
+            processes[found] = (Process){atoi(pid), (u64)number("held", 1024) << 20, UINT32_MAX, UINT32_MAX};
     *count = found;
     return found > room ? TOO_SMALL : OK;
+}
+
+int nvmlDeviceGetComputeRunningProcesses_v3(Device *device, unsigned *count, Process *processes) {
+    ENTER(device);
+    return list_processes("process", device, count, processes);
+}
+
+int nvmlDeviceGetMPSComputeRunningProcesses_v3(Device *device, unsigned *count, Process *processes) {
+    ENTER(device);
+    return list_processes("client", device, count, processes);
+}
+
+int nvmlDeviceGetGraphicsRunningProcesses_v3(Device *device, unsigned *count, Process *processes) {
+    ENTER(device);
+    return list_processes("graphics", device, count, processes);
+}
+
+int nvmlSystemGetProcessName(unsigned pid, char *name, unsigned length) {
+    const char *text;
+    char *path;
+    ENTER(NULL);
+    for (int i = 0; (text = setting("named", i)); i++)
+        if (strtoul(text, &path, 10) == pid && *path == ':') {
+            snprintf(name, length, "%.*s", (int)strcspn(path + 1, ","), path + 1);
+            return OK;
+        }
+    return NOT_FOUND;
 }
 
 int nvmlEventSetCreate(Events **events) {

@@ -10,7 +10,15 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from bench.core.telemetry import QUANTITIES, Device, Sample
-from bench.telemetry.probes.nvml.query import DEVICE_LOST, GPM_METRICS, PERMANENT, GpmSampler, QueryResult, query
+from bench.telemetry.probes.nvml.query import (
+    DEVICE_LOST,
+    GPM_METRICS,
+    PACKAGE_TOO_OLD,
+    PERMANENT,
+    GpmSampler,
+    QueryResult,
+    query,
+)
 
 NOT_FOR_MIG_SLICE = "a MIG slice has no such reading of its own"
 COUNTER_RESET = "the counter started over"
@@ -97,7 +105,10 @@ class NvmlDevice:
         self.device = device
         self._nvml, self._handle, self._make_activity = nvml, handle, make_activity
         self._lost_reason: str | None = None
-        self._permanent_reasons: dict[str, str] = {}
+        # One number that an older package lacks must not cost the fields that are read with it.
+        fields = (name for row in FIELDS for name in row.fields)
+        self._permanent_reasons = {name: PACKAGE_TOO_OLD for name in fields if not hasattr(nvml, name)}
+        """Why queries are not made again, by name."""
         self._last: dict[str, float] = {}
         self._activity: GpmSampler | None = None
         self._events: Any = None

@@ -52,15 +52,27 @@ class GpuProbe(Probe):
         """The processes on each whole GPU: those on other slices share its power and its memory bandwidth."""
         processes, problems = [], []
         for gpu in dict.fromkeys(device.part_of or device.id for device in self.devices):
-            found, reason = query(self._nvml.nvmlDeviceGetComputeRunningProcesses, self._handles[gpu])
+            computing, reason = query(self._list_processes, "nvmlDeviceGetComputeRunningProcesses", gpu)
             if reason:
                 problems.append(f"processes of {gpu}: {reason}")
-            for process in found or ():
-                name = None
-                with contextlib.suppress(psutil.Error):  # ended, or in another container
-                    name = psutil.Process(process.pid).name()
-                processes.append(GpuProcess(device=gpu, pid=process.pid, name=name, memory_bytes=process.usedGpuMemory))
+            # The clients of an MPS server are listed apart. An older driver knows no such list.
+            clients = query(self._list_processes, "nvmlDeviceGetMPSComputeRunningProcesses", gpu).value or {}
+            drawing = query(self._list_processes, "nvmlDeviceGetGraphicsRunningProcesses", gpu).value or {}
+            for pid, memory_bytes in {**clients, **(computing or {})}.items():
+                name, draws = self._process_name(pid), pid in drawing
+                processes.append(GpuProcess(device=gpu, pid=pid, name=name, memory_bytes=memory_bytes, draws=draws))
         return processes, problems
+
+    def _list_processes(self, function: str, gpu: str) -> dict[int, int | None]:
+        """The memory of the processes on a GPU, in bytes, by process id."""
+        return {process.pid: process.usedGpuMemory for process in getattr(self._nvml, function)(self._handles[gpu])}
+
+    def _process_name(self, pid: int) -> str | None:
+        with contextlib.suppress(psutil.Error):
+            return psutil.Process(pid).name()
+        # Ended, hidden, or in another container: the driver may know its path.
+        path = query(lambda: _text(self._nvml.nvmlSystemGetProcessName(pid))).value
+        return path.rpartition("/")[2] or None if path else None
 
     def close(self) -> None:
         for nvml_device in self._nvml_devices:
@@ -80,30 +92,43 @@ class GpuProbe(Probe):
     def _describe_gpu(self, index: int) -> GpuInfo:
         nvml = self._nvml
         gpu = nvml.nvmlDeviceGetHandleByIndex(index)
-        name = nvml.nvmlDeviceGetUUID(gpu)
+        name = _text(nvml.nvmlDeviceGetUUID(gpu))
         self._handles[name] = gpu
         mode = query(nvml.nvmlDeviceGetMigMode, gpu).value  # most GPUs have no such mode
         mig = bool(mode) and mode[0] == nvml.NVML_DEVICE_MIG_ENABLE
         slots = range(nvml.nvmlDeviceGetMaxMigDeviceCount(gpu)) if mig else ()
         slices = [query(self._describe_slice, gpu, slot).value for slot in slots]  # slots may be empty
-        return GpuInfo(name, nvml.nvmlDeviceGetName(gpu), mig, tuple(mig_slice for mig_slice in slices if mig_slice))
+        return GpuInfo(
+            name, _text(nvml.nvmlDeviceGetName(gpu)), mig, tuple(mig_slice for mig_slice in slices if mig_slice)
+        )
 
     def _describe_slice(self, gpu: Any, slot: int) -> MigSlice:
         nvml = self._nvml
         mig_slice = nvml.nvmlDeviceGetMigDeviceHandleByIndex(gpu, slot)
-        name = nvml.nvmlDeviceGetUUID(mig_slice)
+        name = _text(nvml.nvmlDeviceGetUUID(mig_slice))
         self._handles[name] = mig_slice
         instances = nvml.nvmlDeviceGetGpuInstanceId(mig_slice), nvml.nvmlDeviceGetComputeInstanceId(mig_slice)
-        return MigSlice(name, nvml.nvmlDeviceGetName(mig_slice), *instances)
+        return MigSlice(name, _text(nvml.nvmlDeviceGetName(mig_slice)), *instances)
 
     def _make_device(self, gpu: GpuInfo, mig_slice: MigSlice | None) -> NvmlDevice:
         nvml, gpu_handle = self._nvml, self._handles[gpu.id]
-        take_sample = partial(nvml.nvmlGpmSampleGet, gpu_handle)
         device = Device(id=gpu.id, name=gpu.name)
-        if mig_slice:  # sampled through its GPU, by the number of its instance
-            take_sample = partial(nvml.nvmlGpmMigSampleGet, gpu_handle, mig_slice.gpu_instance)
+        if mig_slice:
             device = Device(id=mig_slice.id, name=mig_slice.name, part_of=gpu.id)
+
+        # Its functions are looked up when it is called: packages before 11.525 know no GPM.
+        def take_sample(sample: Any) -> None:
+            if mig_slice:  # sampled through its GPU, by the number of its instance
+                nvml.nvmlGpmMigSampleGet(gpu_handle, mig_slice.gpu_instance, sample)
+            else:
+                nvml.nvmlGpmSampleGet(gpu_handle, sample)
+
         return NvmlDevice(nvml, device, self._handles[device.id], partial(GpmSampler, nvml, gpu_handle, take_sample))
+
+
+def _text(value: str | bytes) -> str:
+    """A text of NVML, which packages before 11.515 return as bytes."""
+    return value.decode() if isinstance(value, bytes) else value
 
 
 def open_probe(case: Case) -> GpuProbe | None:

@@ -29,7 +29,8 @@ REASONS: Mapping[int, str] = {
 }
 DEVICE_LOST = frozenset(REASONS[code] for code in (15, 16))
 """Reasons after which a device answers no query any more."""
-PERMANENT = frozenset(REASONS[code] for code in (2, 3, 4, 13, 25))
+PACKAGE_TOO_OLD = "the package nvidia-ml-py is too old for this: update it"
+PERMANENT = frozenset((PACKAGE_TOO_OLD, *(REASONS[code] for code in (2, 3, 4, 13, 25))))
 """Reasons for which a query is not repeated: it would never be answered."""
 
 NEEDS_TWO_SAMPLES = "needs two samples"
@@ -56,6 +57,8 @@ def query(function: Callable[..., Any], *arguments: Any) -> QueryResult:
         return QueryResult(function(*arguments))
     except ImportError:
         return QueryResult(None, "the package nvidia-ml-py is not installed")
+    except AttributeError:
+        return QueryResult(None, PACKAGE_TOO_OLD)
     except Exception as error:  # a library of another version than the package expects may fail in any way
         code = getattr(error, "value", None)
         if not isinstance(code, int):

@@ -25,6 +25,13 @@ def test_a_trial_without_a_failure_is_ok():
     assert determine_outcome(exit_report(), [], PROGRESS) == ("ok", None)
 
 
+def test_a_sampler_that_failed_costs_no_trial():
+    sampler = failure(0, "OSError: [Errno 28] No space left on device", role="sampler")
+    assert determine_outcome(exit_report(), [sampler], PROGRESS) == ("ok", None)
+    failed = FailedProcess("rank", 1, 1, LOG)
+    assert determine_outcome(exit_report(failed), [sampler, failure(1)], PROGRESS)[1] == "rank 1: ValueError: no"
+
+
 def test_a_killed_rank_is_the_cause_whatever_others_report():
     failed = (FailedProcess("rank", 0, 1, LOG), FailedProcess("rank", 1, -9, LOG))
     assert (
