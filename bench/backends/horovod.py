@@ -14,10 +14,9 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import Field
-
+from bench.backends.horovod_settings import HorovodOptions, effective_settings, environment_variables, tunables
 from bench.core.case import Case, Role
 from bench.core.rank_info import RankInfo
 from bench.core.records import MIB, GradientBuckets, Tolerance
@@ -25,34 +24,41 @@ from bench.host.installation import HOROVOD_BUILD_COMMAND, find_mpirun, read_hor
 from bench.host.links import ranks_per_namespace
 from bench.host.namespaces import use_hostname
 from bench.host.network import bind_address, select_interface, wait_for_listener
-from bench.plugins.backend import FLOAT32_TOLERANCE, Backend, MakeOptimizer, Options, Session, set_environment
+from bench.plugins.backend import FLOAT32_TOLERANCE, Backend, MakeOptimizer, Session, set_environment
 
-# The defaults of Horovod 0.28.1 (horovod/common/operations.cc, BackgroundThreadLoop).
-DEFAULT_CYCLE_TIME_MS = 1.0
-DEFAULT_FUSION_MB = 128.0
 MAX_BACKWARD_PASSES = 2**30
 
 
-class HorovodOptions(Options):
-    compression: Literal["none", "fp16"] = Field("none", description="send gradients as they are, or as float16")
-    cycle_time_ms: float | None = Field(None, gt=0, description="how often queued tensors are exchanged, in ms")
-    fusion_mb: float | None = Field(None, ge=0, description="tensors are fused into messages of up to this many MiB")
-    cache_capacity: int | None = Field(None, ge=0, description="responses that the controller remembers; 0 is off")
-
-
 class HorovodSession(Session):
-    """A session over an initialized Horovod."""
+    """A session over an initialized Horovod.
+
+    Args:
+        rank: Number of this rank.
+        world: Number of ranks.
+        device: ``"cpu"`` or ``"cuda:<n>"``.
+        options: The options of the backend.
+        settings_in_force: What :func:`effective_settings` returned.
+        fusion_mb: The size of a fused message in MiB; ``None`` where Horovod tunes it.
+    """
 
     def __init__(
-        self, rank: int, world: int, device: str, options: HorovodOptions, settings_in_force: dict[str, str]
+        self,
+        rank: int,
+        world: int,
+        device: str,
+        options: HorovodOptions,
+        settings_in_force: dict[str, str],
+        fusion_mb: float | None,
     ) -> None:
         super().__init__(rank, world, device)
-        self.options, self.settings_in_force = options, settings_in_force
+        self.options, self.settings_in_force, self.fusion_mb = options, settings_in_force, fusion_mb
         self.optimizer: Any = None
 
     @property
-    def grouping(self) -> GradientBuckets:
-        fusion_bytes = int((DEFAULT_FUSION_MB if self.options.fusion_mb is None else self.options.fusion_mb) * MIB)
+    def grouping(self) -> GradientBuckets | None:
+        if self.fusion_mb is None:
+            return None
+        fusion_bytes = int(self.fusion_mb * MIB)
         share = 0.5 if self.options.compression == "fp16" else 1.0
         return GradientBuckets(first_bytes=fusion_bytes, most_bytes=fusion_bytes, laid_out=False, share=share)
 
@@ -93,61 +99,6 @@ class HorovodSession(Session):
 
     def settings(self) -> dict[str, str]:
         return self.settings_in_force
-
-
-def effective_settings(options: HorovodOptions, transport: str, version: str) -> dict[str, str]:
-    """The settings in force, with Horovod's defaults spelled out (pure)."""
-
-    def value_or_default(value: float | None, default: float) -> str:
-        return f"{value:g}" if value is not None else f"{default:g} (Horovod's default)"
-
-    return {
-        "horovod": version,
-        "transport": transport,
-        "compression": options.compression,
-        "cycle_time_ms": value_or_default(options.cycle_time_ms, DEFAULT_CYCLE_TIME_MS),
-        "fusion_mb": value_or_default(options.fusion_mb, DEFAULT_FUSION_MB),
-        "cache_capacity": value_or_default(options.cache_capacity, 1024),
-    }
-
-
-def environment_variables(
-    options: HorovodOptions, transport: str, me: RankInfo, interface: str | None, *, from_horovodrun: bool = False
-) -> dict[str, str | None]:
-    """Horovod's environment variables for this rank (pure); ``None`` leaves Horovod's default.
-
-    Args:
-        options: The options of the backend.
-        transport: ``gloo``, ``mpi`` or ``nccl``.
-        me: The number of this rank, and the address where rank 0 is met.
-        interface: The network interface for Gloo.
-        from_horovodrun: horovodrun has set the variables about ranks and rendezvous already.
-    """
-    fusion = None if options.fusion_mb is None else str(int(options.fusion_mb * 2**20))
-    found: dict[str, str | None] = {
-        "HOROVOD_CYCLE_TIME": None if options.cycle_time_ms is None else str(options.cycle_time_ms),
-        "HOROVOD_FUSION_THRESHOLD": fusion,
-        "HOROVOD_CACHE_CAPACITY": None if options.cache_capacity is None else str(options.cache_capacity),
-    }
-    if from_horovodrun:
-        return found
-    if transport == "mpi":
-        return found | {"HOROVOD_CONTROLLER": "mpi", "HOROVOD_CPU_OPERATIONS": "mpi"}
-    host = me.rank // me.local_world
-    return found | {
-        "HOROVOD_CONTROLLER": "gloo",
-        "HOROVOD_CPU_OPERATIONS": "gloo",
-        "HOROVOD_GLOO_IFACE": interface,
-        "HOROVOD_GLOO_RENDEZVOUS_ADDR": me.rendezvous_host,
-        "HOROVOD_GLOO_RENDEZVOUS_PORT": str(me.rendezvous_port),
-        "HOROVOD_HOSTNAME": f"host-{host}",
-        "HOROVOD_RANK": str(me.rank),
-        "HOROVOD_SIZE": str(me.world),
-        "HOROVOD_LOCAL_RANK": str(me.local_rank),
-        "HOROVOD_LOCAL_SIZE": str(me.local_world),
-        "HOROVOD_CROSS_RANK": str(host),
-        "HOROVOD_CROSS_SIZE": str(me.world // me.local_world),
-    }
 
 
 @contextmanager
@@ -286,9 +237,10 @@ class HorovodBackend(Backend):
                 import torch
 
                 torch.cuda.set_device(device)
-            settings_in_force = effective_settings(options, case.transport, horovod.__version__)
+            settings_in_force = effective_settings(options, case.transport, horovod.__version__, os.environ)
+            fusion_mb, _ = tunables(options)["fusion_mb"].in_force(os.environ)
             try:
-                yield HorovodSession(hvd.rank(), hvd.size(), device, options, settings_in_force)
+                yield HorovodSession(hvd.rank(), hvd.size(), device, options, settings_in_force, fusion_mb)
             finally:
                 hvd.shutdown()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.backends.horovod import HorovodOptions, effective_settings, environment_variables
+from bench.backends.horovod_settings import HorovodOptions, effective_settings, environment_variables
 from bench.core.rank_info import RankInfo, read_rank_info
 
 
@@ -15,7 +15,7 @@ def test_the_variables_identify_the_rank_and_the_rendezvous():
     assert variables["HOROVOD_GLOO_IFACE"] == "eth1"
     assert variables["HOROVOD_FUSION_THRESHOLD"] == str(2 * 2**20)
     assert variables["HOROVOD_CYCLE_TIME"] == "0.1"
-    assert environment_variables(HorovodOptions(), "gloo", me, None)["HOROVOD_CYCLE_TIME"] is None
+    assert "HOROVOD_CYCLE_TIME" not in environment_variables(HorovodOptions(), "gloo", me, None), "what is inherited"
 
 
 def test_under_mpi_the_rank_is_left_to_mpirun():
@@ -27,6 +27,23 @@ def test_defaults_in_force_are_named():
     settings = effective_settings(HorovodOptions(fusion_mb=4), "gloo", "0.28.1")
     assert settings["cycle_time_ms"] == "1 (Horovod's default)"
     assert settings["fusion_mb"] == "4"
+
+
+def test_settings_name_the_variable_that_set_them():
+    env = {"HOROVOD_CYCLE_TIME": "5", "HOROVOD_FUSION_THRESHOLD": "33554432"}
+    settings = effective_settings(HorovodOptions(cycle_time_ms=0.5), "gloo", "0.28.1", env)
+    assert settings["cycle_time_ms"] == "0.5", "an option counts for more"
+    assert settings["fusion_mb"] == "32 (HOROVOD_FUSION_THRESHOLD)"
+    assert settings["cache_capacity"] == "1024 (Horovod's default)"
+
+
+def test_what_horovod_tunes_is_not_called_its_default():
+    settings = effective_settings(HorovodOptions(fusion_mb=4), "gloo", "0.28.1", {"HOROVOD_AUTOTUNE": "1"})
+    assert settings["cycle_time_ms"] == "tuned by Horovod (HOROVOD_AUTOTUNE)"
+    assert settings["fusion_mb"] == "4", "Horovod leaves alone what is given"
+    assert effective_settings(HorovodOptions(), "gloo", "0.28.1", {"HOROVOD_AUTOTUNE": "0"})["fusion_mb"] == (
+        "128 (Horovod's default)"
+    )
 
 
 def test_a_rank_that_horovodrun_started_keeps_the_place_that_it_got():
