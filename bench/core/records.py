@@ -172,7 +172,14 @@ class RankRecord(FrozenModel):
     memory_peak_bytes: int | None = None
     """The peak resident memory of the rank's process."""
     cores: tuple[int, ...] = ()
-    """The cores that it was allowed to run on; empty where they are unknown."""
+    """The cores that it was allowed to run on at the end of the window; empty where they are unknown."""
+    planned_cores: tuple[int, ...] = ()
+    """The cores that it was pinned to before it began; empty where it was not pinned, or they are unknown."""
+    threads: int | None = None
+    """The threads that torch computed with at the end of the window; ``None``: unknown, as in old records."""
+    variables: dict[str, str] | None = None
+    """The environment variables that change what is measured (:mod:`bench.host.variables`); ``None``: unknown, as in
+    old records."""
     gpu: str | None = None
     """The UUID of the GPU that it computed on; ``None``: it computed on CPUs."""
     proof: WorkProof | None = None

@@ -23,6 +23,7 @@ from bench.backends.dask.exchange import close_mailbox, mailbox
 from bench.backends.dask.rank_tasks import RankTask, measure_in_thread
 from bench.core.case import SAMPLER_ROLE
 from bench.core.rank_info import RankInfo
+from bench.host.resources import pin_threads, usable_cores
 from bench.node.launchers.base import worker_command
 from bench.node.transfer import encode_folder
 
@@ -213,6 +214,8 @@ def _measure(rank_task: RankTask, me: RankInfo, folder: Path, active_task: Activ
     finally:
         thread_cluster_ref.reset(token)
         torch.set_num_threads(threads)
+        # The rank pinned this process, which outlives it.
+        pin_threads(usable_cores())
 
 
 def _release_when_unneeded(active_task: ActiveTask, rank: threading.Thread) -> None:

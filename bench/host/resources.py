@@ -29,9 +29,19 @@ def cores_of_rank(local_rank: int, threads: int, usable: Sequence[int]) -> tuple
     return tuple(sorted({usable[(first + number) % len(usable)] for number in range(min(threads, len(usable)))}))
 
 
-def usable_cores() -> tuple[int, ...]:
-    """The numbers of the cores that this process may run on; empty where the system does not say."""
+def thread_cores() -> tuple[int, ...]:
+    """The numbers of the cores that this thread may run on now; empty where the system does not say."""
     return tuple(sorted(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else ()
+
+
+# A library that is loaded later may pin the process (libgomp does with OMP_PROC_BIND), and so does this module.
+_INHERITED_CORES = thread_cores()
+
+
+def usable_cores() -> tuple[int, ...]:
+    """The numbers of the cores that this process may run on, as they were when this module was imported: before any
+    framework. Empty where the system does not say."""
+    return _INHERITED_CORES
 
 
 def usable_core_count() -> int:
@@ -45,6 +55,13 @@ def pin_threads(cores: Sequence[int]) -> None:
         # A thread may end while the others are pinned.
         with suppress(ProcessLookupError):
             os.sched_setaffinity(int(task.name), cores)
+
+
+def compute_threads() -> int:
+    """The threads that torch computes with in this thread."""
+    import torch
+
+    return int(torch.get_num_threads())
 
 
 def reset_memory_peak() -> None:

@@ -233,7 +233,9 @@ def _run_processes(case: Case, layout: NodeLayout, options: AgentOptions, contro
     roles = required_roles(case, backend, services_provided=options.services_provided)
     agent = NodeAgent(case, roles, layout, options.out, case_file, options.ranks)
     # Ranks that another program starts import by themselves what they need.
-    context = start_forkserver(backend.preload) if options.ranks == "own" else start_forkserver((), (WORKER_MODULE,))
+    own_ranks = options.ranks == "own"
+    modules = (backend.preload,) if own_ranks else ((), (WORKER_MODULE,))
+    context = start_forkserver(*modules, inside_job=True)
     try:
         agent.start(context)
         return agent.watch(case.timeout_s + (FOLLOWER_GRACE_S if node else 0), control)

@@ -22,7 +22,9 @@ from typing import Any, cast
 
 from bench.host.namespaces import enter_namespace
 from bench.host.processes import LAUNCHER_PID_VARIABLE, die_with_parent
+from bench.host.resources import pin_threads, usable_cores
 from bench.host.scratch import open_scratch
+from bench.host.variables import remove_from_process, removed_variables
 
 WORKER_ENTRY = "bench.rank.worker:main"
 """The entry point of a rank, by name: what it needs is imported where it runs."""
@@ -54,7 +56,9 @@ class ProcessSpec:
     """``module:function``; the function takes the arguments and returns the exit status."""
 
 
-def start_forkserver(modules: Sequence[str], always: Sequence[str] = ALWAYS_PRELOADED) -> Any:
+def start_forkserver(
+    modules: Sequence[str], always: Sequence[str] = ALWAYS_PRELOADED, *, inside_job: bool = False
+) -> Any:
     """Start the forkserver of this process, if it does not run yet, and return a multiprocessing context that uses it.
 
     It returns before the modules are imported. A module that can't be imported is skipped: the rank that needs it will
@@ -63,8 +67,10 @@ def start_forkserver(modules: Sequence[str], always: Sequence[str] = ALWAYS_PREL
     Args:
         modules: The modules to import, beside ``always``.
         always: Those that every rank needs.
+        inside_job: This process belongs to a job of a batch system, whose variables the ranks inherit.
     """
     open_scratch()
+    os.environ["SCALING_INSIDE_JOB"] = str(int(inside_job))
     os.environ["SCALING_PRELOAD"] = ",".join([*always, *modules])
     os.environ["SCALING_HARNESS"] = str(os.getpid())
     context = multiprocessing.get_context("forkserver")
@@ -81,15 +87,23 @@ def start_forkserver(modules: Sequence[str], always: Sequence[str] = ALWAYS_PREL
 
 
 def preload_modules() -> None:
-    """Import the modules that ``SCALING_PRELOAD`` names. Runs in the forkserver; see :mod:`bench.node._preload`."""
+    """Remove what ranks do not inherit, and import the modules that ``SCALING_PRELOAD`` names.
+
+    Runs in the forkserver; see :mod:`bench.node._preload`.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     # Ranks hold a pipe to the forkserver open, and it one to them: neither would notice a killed harness by itself.
     die_with_parent(int(os.environ["SCALING_HARNESS"]))
     os.environ["SCALING_WARM_PARENT"] = str(os.getpid())
+    inside_job = os.environ.get("SCALING_INSIDE_JOB") == "1"
+    remove_from_process(removed_variables(os.environ, inside_job=inside_job))
     for name in os.environ.get("SCALING_PRELOAD", "").split(","):
         with contextlib.suppress(Exception):
             importlib.import_module(name)
+    # Ranks inherit the cores of this process, which a module may have changed.
+    with contextlib.suppress(OSError):
+        pin_threads(usable_cores())
 
 
 def start_process(context: Any, spec: ProcessSpec, name: str) -> BaseProcess:

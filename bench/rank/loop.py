@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from bench.core.case import Case
 from bench.core.records import Gradients, PhaseTimes, RankRecord, Window
-from bench.host.resources import device_name, device_uuid, memory_peak_bytes
+from bench.host.resources import compute_threads, device_name, device_uuid, memory_peak_bytes, thread_cores
 from bench.plugins.backend import Backend, Session
 from bench.plugins.workload import Work, Workload
 from bench.rank import faults
@@ -39,8 +39,10 @@ class RankContext(NamedTuple):
 
     began_s: float
     """When the rank's own code began, on the node's monotonic clock."""
-    cores: tuple[int, ...] = ()
-    """The cores that it may run on."""
+    planned_cores: tuple[int, ...] = ()
+    """The cores that it was pinned to."""
+    variables: dict[str, str] | None = None
+    """The environment variables that change what is measured."""
     progress: Progress = Progress()
     """Where it records its phase and its step."""
     pause_sampling: Callable[[], AbstractContextManager[None]] = nullcontext
@@ -83,6 +85,7 @@ def measure(case: Case, backend: Backend, workload: Workload, session: Session, 
     progress.enter("measured step")
     step = progress.count_steps(faults.with_fault(case.fault, session.rank, work, work.step))
     step_s, window = _measure_window(case, work, session, step, warmup, context.clock)
+    cores, threads = thread_cores(), compute_threads()
     progress.enter("further measurements")
     readings, messages = work.finish()
     final = digest_tensors(work.snapshot()) if workload.kind == "training" else None
@@ -114,7 +117,10 @@ def measure(case: Case, backend: Backend, workload: Workload, session: Session, 
         stepping_s=(first_s, last_s),
         window=window,
         memory_peak_bytes=memory_bytes,
-        cores=context.cores,
+        cores=cores,
+        planned_cores=context.planned_cores,
+        threads=threads,
+        variables=context.variables,
         proof=proof,
         final_digest=final,
         settings={"threads": str(case.threads), **session.settings()},

@@ -26,6 +26,7 @@ from bench.core.rank_info import RankInfo, read_rank_info
 from bench.core.records import RankFailure, RankRecord
 from bench.host.processes import die_with_launcher
 from bench.host.resources import cores_of_rank, pin_threads, reset_memory_peak, usable_cores
+from bench.host.variables import BINDING, recorded_variables, remove_from_process
 from bench.plugins import registry
 from bench.rank import faults, loop
 from bench.rank.progress import Progress
@@ -64,14 +65,15 @@ def measure_rank(case: Case, me: RankInfo, out: Path, on_failure: Callable[[Rank
 def _prepare_process(case: Case, me: RankInfo, out: Path) -> loop.RankContext:
     began_s = time.monotonic()
     reset_memory_peak()
-    cores = usable_cores()
+    usable = usable_cores()
+    planned: tuple[int, ...] = ()
     # A rank with a GPU needs cores for helper threads too: it is not pinned.
-    if case.affinity == "cores" and case.device == "cpu" and cores:
-        cores = cores_of_rank(me.local_rank, case.threads, cores)
-        pin_threads(cores)
+    if case.affinity == "cores" and case.device == "cpu" and usable:
+        planned = cores_of_rank(me.local_rank, case.threads, usable)
+        pin_threads(planned)
     # One rank per node pauses the sampler while the overhead of sampling is measured.
     pause_sampling = partial(sampler.pause_sampling, out) if me.local_rank == 0 else nullcontext
-    return loop.RankContext(began_s, cores, Progress(out, me.rank), pause_sampling)
+    return loop.RankContext(began_s, planned, recorded_variables(os.environ), Progress(out, me.rank), pause_sampling)
 
 
 def describe_failure(role: str, rank: int, problem: BaseException, where: str = "") -> RankFailure:
@@ -132,6 +134,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, help="existing folder for the record")
     chosen = parser.parse_args(arguments)
     die_with_launcher()
+    # Where a launcher has started this process: no framework is loaded yet.
+    remove_from_process(BINDING)
     # On a timeout the node agent requests the stacks of all threads before it ends the process.
     faulthandler.register(signal.SIGUSR1, all_threads=True)
     return run(Case.model_validate_json(chosen.case.read_text()), chosen.role, chosen.out)

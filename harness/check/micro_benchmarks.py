@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bench.host.variables import cleaned_environment
 from harness.errors import UsageError
 from harness.planning.suite import SUITES_FOLDER
 
@@ -151,7 +152,7 @@ def _run(arguments: Sequence[str], source: Path, timeout_s: float) -> tuple[int 
 
 
 def _environment(source: Path) -> dict[str, str]:
-    env = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    env = {name: value for name, value in cleaned_environment(os.environ).items() if not name.startswith("PYTEST_")}
     paths = [str(source), *filter(None, [env.get("PYTHONPATH")])]
     # pytest cuts lines of its summary, and with them the reasons, to the width of the terminal.
     return env | {"PYTHONPATH": os.pathsep.join(paths), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "COLUMNS": "2000"}

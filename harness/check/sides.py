@@ -18,6 +18,7 @@ from pydantic import ValidationError
 
 from bench.core.case import Case
 from bench.core.records import Trial
+from bench.host.variables import cleaned_environment
 from harness.check import side_program
 from harness.check.source_trees import SourceTree
 from harness.sites.base.running_trial import utc_now
@@ -90,10 +91,12 @@ def side_environment(tree: Path, outside: os._Environ[str] | dict[str, str]) -> 
     """The environment of a side: its tree comes first on the module path of every process that it starts.
 
     The working folder stays the same for relative paths, and is not searched for modules. Output is unbuffered, so
-    that the log is complete whenever the process ends.
+    that the log is complete whenever the process ends. An older tree does not remove by itself what ranks must not
+    inherit.
     """
     path = os.pathsep.join(filter(None, [str(tree), outside.get("PYTHONPATH")]))
-    return {**outside, "PYTHONPATH": path, "PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1"}
+    inherited = cleaned_environment(outside)
+    return {**inherited, "PYTHONPATH": path, "PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1"}
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from contextlib import suppress
@@ -18,6 +19,7 @@ from bench.host.links import NODE_INTERFACE, node_address, ranks_per_namespace
 from bench.host.machine import read_node_facts
 from bench.host.namespaces import NetworkNamespaces
 from bench.host.network import Interface, free_port
+from bench.host.variables import recorded_variables
 from bench.node.launchers.base import AGENT, worker_command
 from bench.node.launchers.mpirun import mpirun_command
 from bench.node.layout import LocalNode, NodeLayout
@@ -104,7 +106,12 @@ class LocalJob(Job):
         with suppress(OSError):
             write_model(self.folder, report.file, report)
         # The facts of this machine are part of the sweep's environment already.
-        return replace(gather_result(self.folder, self.case, agents=1), nodes=(), link=self.link)
+        result = replace(gather_result(self.folder, self.case, agents=1), nodes=(), link=self.link)
+        if result.outcome == "ok" or not (variables := recorded_variables(os.environ)):
+            return result
+        # A rank that died has no record of them, and one of them may be the cause.
+        values = ", ".join(f"{name}={value}" for name, value in variables.items())
+        return replace(result, log_tail=(*result.log_tail, f"environment variables of the ranks: {values}"))
 
     def cancel(self) -> None:
         self.agent.end()

@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from bench.host.variables import cleaned_environment
 from harness.sites.slurm.options import SlurmTimeouts
 
 KEPT_SLURM_VARIABLES = ("SLURM_CONF", "SLURM_CLUSTERS")
@@ -113,7 +114,7 @@ def submission_environment(env: Mapping[str, str], script: str, more: Mapping[st
 
     Args:
         env: The harness's own environment. Variables that would overrule the script's directives are left out, as are
-            those of the job that the harness itself may run in.
+            those of the job that the harness itself may run in, and those of launchers: sbatch passes them on.
         script: The batch script.
         more: Variables to add.
     """
@@ -125,7 +126,7 @@ def submission_environment(env: Mapping[str, str], script: str, more: Mapping[st
     inside_job = "SLURM_JOB_ID" in env
     kept = {
         name: value
-        for name, value in env.items()
+        for name, value in cleaned_environment(env, inside_job=True).items()
         if name not in overruled and (not inside_job or not name.startswith("SLURM_") or name in KEPT_SLURM_VARIABLES)
     }
     return {**kept, **more}

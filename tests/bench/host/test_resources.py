@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -27,3 +29,17 @@ def test_each_rank_gets_as_many_cores_as_it_has_threads(rank, threads, usable, c
 def test_usable_cores_are_those_of_the_affinity_mask():
     assert set(usable_cores()) == os.sched_getaffinity(0)
     assert usable_core_count() == len(usable_cores())
+
+
+LATER_PINNED = """
+import os
+from bench.host.resources import thread_cores, usable_cores
+before = os.sched_getaffinity(0)
+os.sched_setaffinity(0, {min(before)})
+assert set(usable_cores()) == before
+assert thread_cores() == (min(before),)
+"""
+
+
+def test_usable_cores_are_those_from_before_a_library_pinned_the_process():
+    subprocess.run([sys.executable, "-c", LATER_PINNED], check=True)
