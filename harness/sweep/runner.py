@@ -30,6 +30,7 @@ from harness.sites.base.running_trial import (
 )
 from harness.store.store import Store, SweepInfo
 from reports.analysis.conditions import find_conditions
+from reports.analysis.rank_resources import resource_problem
 from reports.analysis.same_work import judge_same_work
 from reports.analysis.step_times import throughput_of
 
@@ -217,4 +218,6 @@ def assess_result(result: TrialResult, case: Case) -> tuple[Outcome, str | None,
     proof = judge_same_work(result.ranks)
     if proof.verdict == "different":
         return "invalid", f"{DIFFERENT_WORK}: {proof.reason}", proof
+    if problem := resource_problem(case, result.ranks, result.nodes):
+        return "invalid", f"not as planned: {problem}", proof
     return "ok", None, proof

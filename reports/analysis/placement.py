@@ -62,18 +62,20 @@ def exceeds_cores(case: Case, trials: Iterable[Trial]) -> bool:
 
     Beyond this machine that is known only after the trials: the nodes of a job may be one host.
     """
+    return any(cores_exceeded_on(case, trial.nodes) for trial in trials)
+
+
+def cores_exceeded_on(case: Case, nodes: Sequence[NodeFacts]) -> bool:
+    """:func:`exceeds_cores` of one trial, by the nodes that it ran on."""
     if case.device != "cpu" or "emulated_compute" in case.flags:
         return False
     placement = placement_of(case)
-    for trial in trials:
-        ranks: dict[str, int] = {}
-        for facts in trial.nodes:
-            first = facts.node * (placement.ranks_per_node or placement.ranks)
-            here = min(placement.ranks - first, placement.ranks_per_node or placement.ranks)
-            ranks[facts.host] = ranks.get(facts.host, 0) + max(0, here)
-        if any(ranks[facts.host] * case.threads > facts.cores for facts in trial.nodes):
-            return True
-    return False
+    ranks: dict[str, int] = {}
+    for facts in nodes:
+        first = facts.node * (placement.ranks_per_node or placement.ranks)
+        here = min(placement.ranks - first, placement.ranks_per_node or placement.ranks)
+        ranks[facts.host] = ranks.get(facts.host, 0) + max(0, here)
+    return any(ranks[facts.host] * case.threads > facts.cores for facts in nodes)
 
 
 def version_differences(hosts: Sequence[NodeFacts], here: Mapping[str, str]) -> list[str]:
