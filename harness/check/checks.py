@@ -19,6 +19,7 @@ from harness.check.confirmation import (
     base_problem,
     check_head_commit,
     check_same_machine,
+    check_same_variables,
     confirm_suspects,
     last_good_commit,
     leave_inconclusive,
@@ -32,6 +33,7 @@ from harness.errors import UsageError
 from harness.importers.night_csv import read_histories
 from harness.planning.environment import read_environment
 from harness.planning.plan import Plan
+from harness.sites.base.contract import DEFAULT_SITE
 from harness.sites.base.running_trial import utc_now
 from harness.store import DEFAULT_STORE
 from harness.store.opening import mask_password, open_store
@@ -155,6 +157,8 @@ def _judge_sweep(
     environment = history.info.environment
     check_head_commit(environment.commit, changed=bool(environment.changed_files))
     check_same_machine(environment.place)
+    here = [case.key for case in history.info.plan.cases if case.site == DEFAULT_SITE]
+    check_same_variables([history.newest.settings.get(key, {}) for key in here])
     problem = base_problem(base, explicit=confirmation.base_rev is not None)
     if base is None or problem:
         return ConfirmResult(leave_inconclusive(with_stored_pairs, problem))

@@ -5,17 +5,20 @@ Also the suspects that pairs cannot decide, because the code did not change or t
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench.core.case import Case
+from bench.host.variables import recorded_variables
 from harness.check.interleaving import PairWatcherProtocol, interleave, open_sides
 from harness.check.source_trees import find_commit, head_tree, short_commit
 from harness.errors import UsageError
 from harness.planning.environment import read_environment
 from harness.store.ledger import Ledger, PairTrial
+from reports.analysis.rank_resources import VARIABLE_PREFIX, variable_settings
 from reports.analysis.trial_measures import stored_measures
 from reports.regression.evidence import EarlierVerdicts, NightFacts, describe_differences
 from reports.regression.judge import JudgedSeries, is_unmistakable, resolve_suspect
@@ -238,6 +241,17 @@ def check_head_commit(measured: str | None, *, changed: bool) -> None:
             f"--confirm: the newest night measured commit {measured}, and the code here is {here.title}; "
             f"`git checkout {measured}`, or sweep again"
         )
+
+
+def check_same_variables(settings: Iterable[Mapping[str, str]]) -> None:
+    """Raise :class:`UsageError` where the ranks of pairs would have other environment variables than those of a night.
+
+    Args:
+        settings: Of each cell that the night measured on this machine.
+    """
+    names = {name: value for cell in settings for name, value in cell.items() if name.startswith(VARIABLE_PREFIX)}
+    if differences := describe_differences(variable_settings(recorded_variables(os.environ)), names):
+        raise UsageError(f"--confirm: the newest sweep had other variables ({differences}); set them as they were")
 
 
 def check_same_machine(place: Mapping[str, str]) -> None:

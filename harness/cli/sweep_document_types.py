@@ -104,6 +104,7 @@ class CellFields(CaseFields):
     failures: list[RankFailure]
     log_tail: list[str]
     settings: dict[str, str]
+    variables: dict[str, str] | None
     readings: dict[str, Estimate | None]
     usage: dict[str, Usage]
     coverage: Coverage | None

@@ -18,6 +18,7 @@ from harness.sweep import report
 from reports.analysis.cells import Cell
 from reports.analysis.comparison import Night, night_cell
 from reports.analysis.findings import analyse_cells
+from reports.analysis.rank_resources import join_variables, variable_settings
 from reports.analysis.stats import Estimate
 from reports.analysis.trial_measures import overhead_of
 from reports.formats.documents import versioned
@@ -120,7 +121,7 @@ def _night(info: SweepInfo, cells: Sequence[Cell], cost: Estimate | None) -> Nig
         suite=info.suite.name,
         commit=f"{environment.commit}{changed}" if environment.commit else "unknown",
         machine=environment.machine,
-        place=environment.place,
+        place=environment.place | variable_settings(join_variables(cell.variables for cell in cells)),
         cells=tuple(map(night_cell, cells)),
         own_cost=cost,
     )

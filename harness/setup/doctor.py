@@ -6,16 +6,18 @@ Frameworks are loaded in a process of their own.
 from __future__ import annotations
 
 import json
+import os
 import platform
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from bench.core.frozen_model import FrozenModel
 from bench.host.installation import HOROVOD_BUILD_COMMAND, find_mpirun, read_horovod_build, torch_cuda_version
 from bench.host.machine import installed_version, read_cpu_name, read_gpus
 from bench.host.resources import usable_core_count
+from bench.host.variables import recorded_variables, removed_variables
 from bench.node.stack_dump import find_py_spy
 from harness.sites.base.contract import DEFAULT_SITE, find_site, site_names
 from harness.sites.local.networks import links_unavailable_reason
@@ -67,6 +69,7 @@ def run_diagnostics() -> list[Diagnostic]:
         _plotly_js(),
         Diagnostic(name="cores", status="ok", found=f"{usable_core_count()} usable ({read_cpu_name()})"),
         _memory(),
+        *_variables(os.environ),
     ]
 
 
@@ -201,6 +204,24 @@ def _memory() -> Diagnostic:
     memory = psutil.virtual_memory()
     found = f"{memory.total / 2**30:.1f} GiB, {memory.available / 2**30:.1f} GiB available"
     return Diagnostic(name="memory", status="ok", found=found)
+
+
+def _variables(env: Mapping[str, str]) -> list[Diagnostic]:
+    """The environment variables that ranks on this machine do not inherit, and those that change what is measured."""
+    removed, recorded = removed_variables(env), recorded_variables(env)
+    values = ", ".join(f"{name}={value}" for name, value in recorded.items())
+    lines = {
+        "variables removed": f"ranks start without {', '.join(removed)}" if removed else "",
+        "variables recorded": f"{values}: they change what is measured" if recorded else "",
+    }
+    remedies = {
+        "variables removed": "unset them, so that other programs do not read them either",
+        "variables recorded": "unset those that are not meant; verdicts compare equal ones only",
+    }
+    found = [
+        Diagnostic(name=name, status="ok", found=line, remedy=remedies[name]) for name, line in lines.items() if line
+    ]
+    return found or [Diagnostic(name="variables", status="ok", found="none that change what is measured")]
 
 
 def print_diagnostics(findings: Sequence[Diagnostic], console: Console) -> None:

@@ -33,7 +33,7 @@ from harness.store.tables import (
     sweeps_table,
     trials_table,
 )
-from reports.analysis.trial_measures import settings_of, stored_measures
+from reports.analysis.trial_measures import stored_measures, trial_settings
 
 
 class SweepInfo(FrozenModel):
@@ -169,8 +169,12 @@ def record_measures(connection: sa.Connection, sweep: str, trial: Trial) -> None
     if trial.case.fault is not None:
         return
     key = trial.case.key
-    settings = json.dumps(settings_of(trial.case), sort_keys=True)
-    add_missing(connection, cells_table, [{"sweep": sweep, "key": key, "settings": settings}])
+    settings = json.dumps(trial_settings(trial), sort_keys=True)
+    added = add_missing(connection, cells_table, [{"sweep": sweep, "key": key, "settings": settings}])
+    if not added and trial.outcome == "ok":
+        # A trial that failed before this one does not know the variables of its ranks.
+        row = (cells_table.c.sweep == sweep) & (cells_table.c.key == key)
+        connection.execute(cells_table.update().where(row).values(settings=settings))
     rows = [
         {"sweep": sweep, "key": key, "round": trial.round, "name": name, "value": value}
         for name, value in stored_measures(trial).items()

@@ -125,6 +125,7 @@ def cell_as_json(cell: Cell) -> dict[str, Any]:
         "failures": [failure.model_dump() for failure in cell.failures],
         "log_tail": list(cell.log_tail),
         "settings": cell.settings,
+        "variables": cell.variables,
         "readings": {reading.name: _estimate(reading.estimate) for reading in cell.readings},
         "usage": {reading.name: _reading(reading) for reading in cell.usage},
         "coverage": cell.coverage.model_dump() if cell.coverage else None,

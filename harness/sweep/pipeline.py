@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import os
 import tempfile
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +14,8 @@ from typing import Any
 from rich.console import Console
 
 from bench.core.case import DataSource
+from bench.core.records import Trial
+from bench.host.variables import recorded_variables
 from bench.plugins.registry import Plugins, load_plugins
 from bench.plugins.workload import DataProblem, Workload
 from harness.errors import DataError, UsageError
@@ -39,11 +43,13 @@ from reports.analysis import formatting
 from reports.analysis.cells import Cell
 from reports.analysis.findings import Findings, analyse_cells
 from reports.analysis.predictions import DEFAULT_PREDICT_OPTIONS, PredictOptions
+from reports.analysis.rank_resources import variables_of
 from reports.analysis.stats import Estimate
 from reports.analysis.trial_measures import overhead_of
 from reports.formats import terminal
 from reports.formats.terminal import finding_tables
 from reports.page import summary
+from reports.regression.evidence import describe_differences
 
 
 @dataclass(frozen=True)
@@ -141,6 +147,7 @@ def resume(
             f"--resume: sweep {name} was started by `{info.command}`; repeat that with --resume, or --resume alone"
         )
     _check_same_environment(info)
+    _check_same_variables(info, store.trials(info.id))
     if with_sources(info.plan) != info.plan:
         raise UsageError(f"--resume: a plugin of sweep {name} has changed since; start a new one")
     site = choose_site(place, stored_suite)
@@ -157,6 +164,15 @@ def _check_same_environment(info: SweepInfo) -> None:
     differing = [field for field, value in before.items() if value != now[field]]
     if differing:
         raise UsageError(f"--resume: sweep {info.id} began with another {', '.join(differing)}; start a new one")
+
+
+def _check_same_variables(info: SweepInfo, trials: Sequence[Trial]) -> None:
+    """The ranks of the remaining trials get the variables of those that ran on this machine."""
+    before = variables_of(trial for trial in trials if trial.case.site == DEFAULT_SITE and trial.outcome == "ok")
+    if before is None:
+        return
+    if differences := describe_differences(recorded_variables(os.environ), before):
+        raise UsageError(f"--resume: sweep {info.id} began with other variables ({differences}); set them as they were")
 
 
 def _run_and_report(

@@ -17,6 +17,7 @@ from reports.analysis import case_titles, formatting
 from reports.analysis.cells import Cell, make_cells
 from reports.analysis.findings import Findings
 from reports.analysis.placement import distinct_hosts, version_differences
+from reports.analysis.rank_resources import join_variables
 from reports.analysis.stats import Estimate
 from reports.formats.exports.csv import trials_csv
 from reports.formats.trial_rows import SweepFacts, rows_of
@@ -74,10 +75,19 @@ def provenance(info: SweepInfo, cells: tuple[Cell, ...], cost: Estimate | None) 
         *(("nodes", line) for line in case_titles.host_summaries(_hosts(cells))),
         ("system", f"{environment.system}, Python {environment.python}"),
         ("packages", ", ".join(f"{name} {version}" for name, version in environment.packages.items())),
+        ("environment variables", _variables(cells)),
         ("harness's own cost", formatting.overhead(cost)),
         *(("links", case_titles.link_summary(link)) for link in _links(cells)),
         *(("data", source) for source in sorted(sources)),
     ]
+
+
+def _variables(cells: Sequence[Cell]) -> str:
+    """Those of the ranks that change what is measured."""
+    variables = join_variables(cell.variables for cell in cells)
+    if variables is None:
+        return "unknown: no rank recorded them"
+    return ", ".join(f"{name}={value}" for name, value in variables.items()) or "none that change what is measured"
 
 
 def node_remarks(info: SweepInfo, cells: Sequence[Cell]) -> list[str]:

@@ -32,6 +32,7 @@ from reports.analysis.flags import cell_flags, is_collective
 from reports.analysis.formatting import duration_estimate, percent
 from reports.analysis.formatting import estimate as estimate_text
 from reports.analysis.placement import curve_family, exceeds_cores, hosts_of
+from reports.analysis.rank_resources import variables_of
 from reports.analysis.roofline import Roofline, roofline_of
 from reports.analysis.stats import Estimate, estimate, half_width, speedup_and_efficiency
 from reports.analysis.step_times import StepTimes, step_times_of
@@ -75,6 +76,8 @@ class Cell(FrozenModel):
     link: Link | None = None
     """The links between the ranks, where the site shapes links: the slowest of its trials."""
     settings: dict[str, str] = Field(default={})
+    variables: dict[str, str] | None = None
+    """The environment variables of its ranks that change what is measured; ``None``: unknown."""
     readings: tuple[ReadingCell, ...] = ()
     usage: tuple[ReadingCell, ...] = ()
     """The usage of ranks, hosts and GPUs during the window, over the trials."""
@@ -279,6 +282,7 @@ def _numbers(
         "scaling_reason": scaling_reason,
         "device": first.device,
         "settings": first.settings,
+        "variables": variables_of(good),
         "readings": mean_readings([trial.ranks[0].readings for trial in good]),
         "usage": mean_readings([trial.usage for trial in measures]),
         "coverage": coverage_of(good),

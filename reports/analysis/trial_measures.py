@@ -9,6 +9,7 @@ from statistics import median
 from bench.core.case import Case
 from bench.core.frozen_model import FrozenModel
 from bench.core.records import RankRecord, Reading, Trial
+from reports.analysis.rank_resources import variable_settings, variables_of
 from reports.analysis.stats import Estimate, estimate
 from reports.analysis.step_times import StepSplit, slowest_steps, split_step, throughput_of
 from reports.analysis.telemetry import usage_of
@@ -111,6 +112,11 @@ def settings_of(case: Case) -> dict[str, str]:
     settings = {name: str(value) for name, value in case.model_dump(include=COMPARED_SETTINGS).items()}
     settings |= {"data": f"{case.data.name} {case.data.digest}" if case.data else "none"}
     return settings | {f"{plugin.kind} {plugin.name}": f"source {plugin.digest}" for plugin in case.plugins}
+
+
+def trial_settings(trial: Trial) -> dict[str, str]:
+    """:func:`settings_of` its case, and the environment variables of its ranks that change what is measured."""
+    return settings_of(trial.case) | variable_settings(variables_of([trial]))
 
 
 def overhead_of(trials: Sequence[Trial]) -> Estimate | None:

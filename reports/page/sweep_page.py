@@ -194,6 +194,7 @@ def _detail_sections(
         _table_section("Not applicable", tables.not_applicable_table(not_applicable)),
         _table_section("Flags", tables.flags_table(cells)),
         _table_section("Settings", tables.settings_table(cells)),
+        _table_section("Environment variables", tables.variables_table(cells)),
         _table_section("Provenance", tables.provenance_table(provenance)),
     )
     return (section for section in sections if any(table.rows for table in section.tables))

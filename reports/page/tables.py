@@ -288,6 +288,21 @@ def sweep_label(number: int) -> str:
     return chr(ord("A") + number)
 
 
+def variables_table(cells: Sequence[Cell]) -> Table:
+    """One row for each environment variable that changes what is measured, and each of its values."""
+    owners: dict[tuple[str, str], list[str]] = {}
+    measured = [cell for cell in cells if cell.variables is not None]
+    for cell in measured:
+        for name, value in (cell.variables or {}).items():
+            owners.setdefault((name, value), []).append(cell.labels.backend)
+    rows = tuple(
+        (name, value, "all cells" if len(having) == len(measured) else ", ".join(dict.fromkeys(having)))
+        for (name, value), having in sorted(owners.items())
+    )
+    note = "They change what is measured: verdicts compare only what was measured with the same ones."
+    return Table("Environment variables of the ranks", ("variable", "value", "where"), rows, note)
+
+
 def settings_table(cells: Sequence[Cell]) -> Table:
     """One row for each backend and its effective settings."""
     rows = {

@@ -27,7 +27,8 @@ WRITTEN: dict[str, bytes] = {}
 
 
 def write_nights(place, count: int, first: int = 1, **asked) -> None:
-    """``count`` nights of the suite ``nightly``. ``slower``: by rank count, how much longer a step takes."""
+    """``count`` nights of the suite ``nightly``. ``slower``: by rank count, how much longer a step takes;
+    ``variables``: what the ranks recorded of their environment."""
     if Path(place).exists():
         _write(place, count, first, **asked)
         return
@@ -38,7 +39,9 @@ def write_nights(place, count: int, first: int = 1, **asked) -> None:
     Path(place).write_bytes(WRITTEN[key])
 
 
-def _write(place, count: int, first: int, slower=None, commit=None, cases=CASES, skips=(), **changes) -> None:
+def _write(
+    place, count: int, first: int, slower=None, commit=None, cases=CASES, skips=(), variables=None, **changes
+) -> None:
     store = open_store(str(place), create=True)
     for number in range(first, first + count):
         name = f"202601{number:02d}-000000-abcd"
@@ -60,7 +63,8 @@ def _write(place, count: int, first: int, slower=None, commit=None, cases=CASES,
         )
         for case in cases:
             for trial in trials_of(case, number, (slower or {}).get(case.ranks, 1.0)):
-                store.add_trial(name, trial)
+                ranks = tuple(rank.model_copy(update={"variables": variables}) for rank in trial.ranks)
+                store.add_trial(name, trial.model_copy(update={"ranks": ranks}))
         store.finish_sweep(name, f"2026-01-{number:02d}T01:00:00+00:00")
     store.close()
 

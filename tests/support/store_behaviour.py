@@ -16,7 +16,7 @@ from harness.planning.environment import read_environment
 from harness.store.ledger import Acceptance
 from harness.store.opening import check_store, open_store
 from reports.regression.values import Verdict
-from tests.support.builders import make_case, make_trial
+from tests.support.builders import make_case, make_record, make_trial
 from tests.support.stores import begin, pair, run, write_sweep
 
 
@@ -124,6 +124,17 @@ class LedgerBehaviour:
         ((_, settings),) = store.ledger.settings(["s1"]).items()
         assert settings["data"] == "MNIST abc"
         assert settings["window_s"] == "2.5"
+
+    def test_settings_hold_the_variables_of_ranks_also_after_a_trial_without_any(self, new_place, opened):
+        store = opened(new_place())
+        begin(store)
+        case = make_case(ranks=1)
+        record = make_record(variables={"NCCL_DEBUG": "INFO"})
+        store.add_trial("s1", make_trial(case, 0, outcome="failed", ranks=(), reason="rank 0 died"))
+        store.add_trial("s1", make_trial(case, 1, ranks=(record,)))
+        store.add_trial("s1", make_trial(case, 2, outcome="failed", ranks=(), reason="rank 0 died"))
+        ((_, settings),) = store.ledger.settings(["s1"]).items()
+        assert settings["variable NCCL_DEBUG"] == "INFO"
 
     def test_a_second_check_of_a_night_replaces_its_verdicts(self, new_place, opened):
         ledger = opened(new_place()).ledger

@@ -9,7 +9,9 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
+from harness.check.confirmation import check_same_variables
 from harness.cli.app import main
+from harness.errors import UsageError
 from harness.store.opening import open_store
 from reports.regression.synthetic_histories import NOISE_MODELS, synthetic_samples_s
 from tests.support.builders import make_trial
@@ -83,6 +85,30 @@ def test_nights_of_another_machine_are_incomparable_and_say_what_differs(capsys,
     assert status == 3
     assert set(statuses(document).values()) == {"incomparable"}
     assert ", not other" in document["benchmarks"][ONE.key]["reason"]
+
+
+def test_a_night_with_another_variable_is_incomparable_and_names_it(capsys, store):
+    write_nights(store, 8, variables={})
+    write_nights(store, 1, first=9, slower={1: 4.0, 2: 4.0, 4: 4.0}, variables={"TORCH_DISTRIBUTED_DEBUG": "DETAIL"})
+    status, document = check(capsys, store)
+    assert (status, set(statuses(document).values())) == (3, {"incomparable"})
+    assert "variable TORCH_DISTRIBUTED_DEBUG DETAIL, not none" in document["benchmarks"][ONE.key]["reason"]
+
+
+def test_nights_from_before_variables_were_recorded_are_compared(capsys, store):
+    write_nights(store, 8)
+    write_nights(store, 1, first=9, variables={})
+    _, document = check(capsys, store)
+    assert "incomparable" not in statuses(document).values()
+    assert document["benchmarks"][ONE.key]["nights"] == 8
+
+
+def test_pairs_are_refused_where_the_night_had_other_variables(monkeypatch):
+    monkeypatch.delenv("NCCL_DEBUG", raising=False)
+    with pytest.raises(UsageError, match="other variables \\(variable NCCL_DEBUG none, not INFO\\)"):
+        check_same_variables([{"variable NCCL_DEBUG": "INFO", "window_s": "1.0"}])
+    monkeypatch.setenv("NCCL_DEBUG", "INFO")
+    check_same_variables([{"variable NCCL_DEBUG": "INFO", "window_s": "1.0"}])
 
 
 def test_few_nights_are_new_and_no_pass(capsys, store):
