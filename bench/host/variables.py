@@ -71,7 +71,7 @@ UNRECORDED = re.compile(
     # Set for every trial by the harness itself, or by a site, to the chosen interface.
     r"(GLOO|NCCL)_SOCKET_IFNAME|OMPI_MCA_(btl|oob)_tcp_if_include"
     # Which devices, and where files are: neither changes speed, and both change from job to job. Records name the GPUs.
-    r"|CUDA_VISIBLE_DEVICES|DASK_INTERNAL_.*|HOROVOD_WITH(OUT)?_.*|.*_(HOME|ROOT|CACHE_DIR|DIRECTORY|ARCH_LIST)"
+    r"|CUDA_VISIBLE_DEVICES|DASK_INTERNAL_.*|HOROVOD_WITH(OUT)?_.*|.*_(?i:HOME|ROOT|CACHE_DIR|DIRECTORY|ARCH_LIST)"
 )
 TORCHRUN_MARK = "TORCHELASTIC_RUN_ID"
 SET_BY_TORCHRUN = frozenset({"OMP_NUM_THREADS", "TORCH_NCCL_ASYNC_ERROR_HANDLING"})

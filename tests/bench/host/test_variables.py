@@ -78,8 +78,9 @@ def test_what_changes_a_measurement_is_recorded_and_nothing_else():
 def test_what_changes_from_job_to_job_without_changing_speed_is_not_recorded():
     interfaces = {"GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "=lo", "OMPI_MCA_btl_tcp_if_include": "eth0"}
     places = {"CUDA_VISIBLE_DEVICES": "3", "TORCH_HOME": "/tmp/x", "TORCHINDUCTOR_CACHE_DIR": "/tmp/y"}
+    scratch = {"OMPI_MCA_btl_sm_backing_directory": "/dev/shm/scaling-scratch-76mczxki"}
     by_torchrun = {"TORCHELASTIC_RUN_ID": "none", "OMP_NUM_THREADS": "1"}
-    assert recorded_variables(interfaces | places | by_torchrun) == {}
+    assert recorded_variables(interfaces | places | scratch | by_torchrun) == {}
 
 
 @pytest.mark.parametrize(
