@@ -141,6 +141,11 @@ class Case(FrozenModel):
         """The number of ranks on each of its nodes. Only a single node may hold fewer than a full one."""
         return min(self.ranks, self.ranks_per_node or self.ranks)
 
+    def node_of_rank(self, rank: int) -> int:
+        """The number of the node that a rank is on: ranks fill the nodes in order. Nodes that are network namespaces
+        (:attr:`net`) are one machine."""
+        return 0 if self.net is not None else rank // self.ranks_on_a_node
+
     @property
     def curve(self) -> str:
         """The key without the number of ranks: the points of one scaling curve share it."""

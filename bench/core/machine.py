@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 from bench.core.frozen_model import FrozenModel
 
 
@@ -22,3 +25,43 @@ class NodeFacts(MachineFacts):
     """The machine of one node while a trial ran on it."""
 
     node: int
+    boot_id: str | None = None
+    """What the kernel calls the time since it started (:class:`NodeIdentity`); ``None`` where it does not say."""
+    core_numbers: tuple[int, ...] = ()
+    """The cores that it may use, as the scheduler numbers them; empty where they are unknown."""
+
+    @property
+    def identity(self) -> NodeIdentity:
+        return NodeIdentity(self.host, self.node, self.boot_id)
+
+    @property
+    def host_and_boot(self) -> tuple[str, str | None]:
+        """The same for all processes that see the same files and the same clock."""
+        return self.host, self.boot_id
+
+
+class NodeIdentity(NamedTuple):
+    """Which node of a trial a process was on.
+
+    A host name says little: machines that are copies of one image share it. Each start of a kernel has a boot id, and
+    a monotonic clock of its own. Containers of one machine share both, and differ in the number of their node.
+    """
+
+    host: str
+    number: int | None = None
+    """The number of the node in the trial; ``None``: it was not recorded."""
+    boot_id: str | None = None
+
+
+def find_node(process: NodeIdentity, nodes: Sequence[NodeIdentity]) -> int | None:
+    """The position among ``nodes`` of the one that a process was on; ``None`` where it was on none of them (pure).
+
+    The boot id decides, then the number, then the host name; records of before there were boot ids have the name alone.
+    """
+    candidates = [at for at, node in enumerate(nodes) if process.boot_id and node.boot_id == process.boot_id]
+    if not candidates:
+        unknown = [at for at, node in enumerate(nodes) if not (process.boot_id and node.boot_id)]
+        candidates = [at for at in unknown if nodes[at].host == process.host]
+    numbered = [at for at in candidates if process.number is not None and nodes[at].number == process.number]
+    named = [at for at in candidates if nodes[at].host == process.host]
+    return next(iter(numbered or named or candidates), None)

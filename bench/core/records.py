@@ -11,7 +11,7 @@ from pydantic import Field
 
 from bench.core.case import Case
 from bench.core.frozen_model import FrozenModel
-from bench.core.machine import NodeFacts
+from bench.core.machine import NodeFacts, NodeIdentity
 from bench.core.telemetry import NodeTelemetry
 
 MIB = 2**20
@@ -200,6 +200,14 @@ class RankRecord(FrozenModel):
     peak: DevicePeak | None = None
     peak_reason: str | None = None
     """Why the peak is unknown where the roofline was requested."""
+    node: int | None = None
+    """The number of its node in the trial; ``None`` in old records."""
+    boot_id: str | None = None
+    """That of its machine (:class:`bench.core.machine.NodeIdentity`), whose clock times its window."""
+
+    @property
+    def identity(self) -> NodeIdentity:
+        return NodeIdentity(self.host, self.node, self.boot_id)
 
 
 class RankFailure(FrozenModel):

@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple
 from pydantic import ValidationError
 
 from bench.core.frozen_model import FrozenModel
+from bench.core.machine import NodeIdentity
 
 FORMAT = 1
 HOST = "host"
@@ -106,6 +107,13 @@ class Header(FrozenModel):
     devices: tuple[Device, ...]
     problems: tuple[str, ...] = ()
     """Why groups of devices could not be sampled (no NVML library, no permission …)."""
+    node: int | None = None
+    """The number of the node in the trial; ``None`` in old recordings."""
+    boot_id: str | None = None
+
+    @property
+    def identity(self) -> NodeIdentity:
+        return NodeIdentity(self.host, self.node, self.boot_id)
 
 
 class Tick(FrozenModel):
@@ -146,6 +154,12 @@ class NodeTelemetry(FrozenModel):
     series: tuple[Series, ...]
     processes: tuple[GpuProcess, ...] = ()
     problems: tuple[str, ...] = ()
+    node: int | None = None
+    boot_id: str | None = None
+
+    @property
+    def identity(self) -> NodeIdentity:
+        return NodeIdentity(self.host, self.node, self.boot_id)
 
 
 class Recording(NamedTuple):
@@ -212,4 +226,6 @@ def cut_to_window(recording: Recording, began_s: float, ended_s: float) -> NodeT
         ),
         processes=tuple(processes.values()),
         problems=tuple(dict.fromkeys(problems)),
+        node=recording.header.node,
+        boot_id=recording.header.boot_id,
     )

@@ -83,12 +83,12 @@ def assign(case: Case, worker_infos: Sequence[DaskWorkerInfo]) -> Assignment:
     Raises:
         UnsuitableCluster: Too few hosts have the workers and threads that a node needs.
     """
-    hosts: dict[str, list[DaskWorkerInfo]] = {}
+    hosts: dict[tuple[str, str | None], list[DaskWorkerInfo]] = {}
     for worker in sorted(worker_infos, key=lambda candidate: (candidate.facts.host, candidate.address)):
-        hosts.setdefault(worker.facts.host, []).append(worker)
+        hosts.setdefault(worker.facts.host_and_boot, []).append(worker)
     nodes = [node_workers for on_host in hosts.values() if (node_workers := _workers_for_node(on_host, case))]
     if len(nodes) < case.nodes:
-        raise UnsuitableCluster(f"{_describe_need(case)}; {_describe_hosts(hosts)}")
+        raise UnsuitableCluster(f"{_describe_need(case)}; {_describe_hosts(list(hosts.values()))}")
     return tuple(nodes[: case.nodes])
 
 
@@ -117,11 +117,11 @@ def _describe_need(case: Case) -> str:
     return f"{case.ranks} ranks take {hosts} whose workers have {threads} thread{'s' if threads > 1 else ''}"
 
 
-def _describe_hosts(hosts: Mapping[str, Sequence[DaskWorkerInfo]]) -> str:
+def _describe_hosts(hosts: Sequence[Sequence[DaskWorkerInfo]]) -> str:
     if not hosts:
         return "the cluster has no workers"
     host_texts = [
-        f"{host} ({', '.join(str(worker.threads) for worker in workers)} threads)" for host, workers in hosts.items()
+        f"{workers[0].facts.host} ({', '.join(str(worker.threads) for worker in workers)} threads)" for workers in hosts
     ]
     return "the cluster has workers on " + ", ".join(host_texts)
 

@@ -200,7 +200,9 @@ class DaskTrial:
         return [worker.address for worker in self.workers if worker.address not in self.lost]
 
     def _one_worker_per_host(self) -> list[str]:
-        present = {worker.facts.host: worker.address for worker in self.workers if worker.address not in self.lost}
+        present = {
+            worker.facts.host_and_boot: worker.address for worker in self.workers if worker.address not in self.lost
+        }
         return list(present.values())
 
     def _run_on(self, function: Callable[..., Any], *arguments: Any, of: Sequence[str]) -> dict[str, Any]:

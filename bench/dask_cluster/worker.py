@@ -242,9 +242,10 @@ def _sampling(rank_task: RankTask, me: RankInfo, folder: Path) -> Iterator[None]
     case_file = folder / ".case.json"
     case_file.write_text(rank_task.case.model_dump_json())
     command = worker_command(sys.executable, str(case_file), str(folder), SAMPLER_ROLE.name)
+    node = rank_task.case.node_of_rank(me.rank)
     process = subprocess.Popen(
         command,
-        env=_child_environment(),
+        env={**_child_environment(), "RANK": str(node)},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

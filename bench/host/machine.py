@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 
 from bench.core.machine import MachineFacts, NodeFacts
-from bench.host.resources import usable_core_count
+from bench.host.resources import usable_core_count, usable_cores
 
 PACKAGES = (
     "torch",
@@ -31,7 +31,16 @@ PACKAGES = (
 
 def read_node_facts(node: int, packages: Iterable[str] = ()) -> NodeFacts:
     """The facts of this machine as node number ``node`` of a trial; ``packages``: see :func:`read_machine_facts`."""
-    return NodeFacts(node=node, **read_machine_facts(packages).model_dump())
+    facts = read_machine_facts(packages).model_dump()
+    return NodeFacts(node=node, boot_id=read_boot_id(), core_numbers=usable_cores(), **facts)
+
+
+def read_boot_id(proc: Path = Path("/proc")) -> str | None:
+    """The boot id of this machine's kernel; ``None`` where it does not say."""
+    try:
+        return (proc / "sys/kernel/random/boot_id").read_text().strip() or None
+    except OSError:
+        return None
 
 
 def read_machine_facts(packages: Iterable[str] = ()) -> MachineFacts:

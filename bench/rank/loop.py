@@ -49,6 +49,8 @@ class RankContext(NamedTuple):
     """A context in which the sampler of the node takes no samples."""
     clock: Clock = time.perf_counter
     """The clock of warm-up and measured steps, in seconds."""
+    boot_id: str | None = None
+    """That of its machine."""
 
 
 class WarmupResult(NamedTuple):
@@ -104,6 +106,8 @@ def measure(case: Case, backend: Backend, workload: Workload, session: Session, 
         rank=session.rank,
         world=session.world,
         host=platform.node(),
+        node=case.node_of_rank(session.rank),
+        boot_id=context.boot_id,
         pid=os.getpid(),
         device=device_name(session.device),
         gpu=device_uuid(session.device),

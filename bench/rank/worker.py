@@ -24,6 +24,7 @@ from bench.core.case import SAMPLER_ROLE, Case
 from bench.core.frozen_model import write_model
 from bench.core.rank_info import RankInfo, read_rank_info
 from bench.core.records import RankFailure, RankRecord
+from bench.host.machine import read_boot_id
 from bench.host.processes import die_with_launcher
 from bench.host.resources import cores_of_rank, pin_threads, reset_memory_peak, usable_cores
 from bench.host.variables import BINDING, recorded_variables, remove_from_process
@@ -72,8 +73,11 @@ def _prepare_process(case: Case, me: RankInfo, out: Path) -> loop.RankContext:
         planned = cores_of_rank(me.local_rank, case.threads, usable)
         pin_threads(planned)
     # One rank per node pauses the sampler while the overhead of sampling is measured.
-    pause_sampling = partial(sampler.pause_sampling, out) if me.local_rank == 0 else nullcontext
-    return loop.RankContext(began_s, planned, recorded_variables(os.environ), Progress(out, me.rank), pause_sampling)
+    pause_sampling = (
+        partial(sampler.pause_sampling, out, case.node_of_rank(me.rank)) if me.local_rank == 0 else nullcontext
+    )
+    variables, progress = recorded_variables(os.environ), Progress(out, me.rank)
+    return loop.RankContext(began_s, planned, variables, progress, pause_sampling, boot_id=read_boot_id())
 
 
 def describe_failure(role: str, rank: int, problem: BaseException, where: str = "") -> RankFailure:

@@ -25,6 +25,7 @@ from typing import Protocol, TextIO, TypeVar
 from bench.core.case import Case
 from bench.core.frozen_model import FrozenModel
 from bench.core.telemetry import LIVE, GpuProcess, Header, ProcessCheck, Recording, Sample, Tick, read_recording
+from bench.host.machine import read_boot_id
 from bench.plugins import registry
 from bench.plugins.probe import Probe, ProbePlugin
 
@@ -54,15 +55,23 @@ def run(case: Case, out: Path) -> None:
     probes = open_probes(case)
     # Where cores are short, ranks come first.
     os.nice(5)
-    with (out / f"telemetry-{os.environ.get('RANK', '0')}-{platform.node()}.jsonl").open("a") as file:
+    node = int(os.environ.get("RANK", "0"))
+    with (out / f"telemetry-{node}-{platform.node()}.jsonl").open("a") as file:
         source = case.telemetry if case.telemetry.startswith(REPLAY_PREFIX) else LIVE
         devices = tuple(device for probe in probes for device in probe.devices)
         problems = _problems_of(probes)
-        _append(
-            file, Header(host=platform.node(), source=source, interval_s=INTERVAL_S, devices=devices, problems=problems)
+        header = Header(
+            host=platform.node(),
+            source=source,
+            interval_s=INTERVAL_S,
+            devices=devices,
+            problems=problems,
+            node=node,
+            boot_id=read_boot_id(),
         )
+        _append(file, header)
         _append(file, _check(probes))
-        with pause_lock(out).open("a") as lock:
+        with pause_lock(out, node).open("a") as lock:
             sample(probes, stop, file, lock)
         _append(file, _check(probes))
     for probe in probes:
@@ -149,16 +158,16 @@ def sample(
 
 
 @contextmanager
-def pause_sampling(out: Path) -> Iterator[None]:
-    """A context in which the sampler of this node takes no samples. The kernel ends the pause if this process dies."""
-    with pause_lock(out).open("a") as lock:
+def pause_sampling(out: Path, node: int = 0) -> Iterator[None]:
+    """A context in which the sampler of a node takes no samples. The kernel ends the pause if this process dies."""
+    with pause_lock(out, node).open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
-def pause_lock(out: Path) -> Path:
-    """The file whose lock pauses the sampler of this node."""
-    return out / f"sampling-{platform.node()}.lock"
+def pause_lock(out: Path, node: int = 0) -> Path:
+    """The file whose lock pauses the sampler of a node. Nodes may share the folder."""
+    return out / f"sampling-{node}.lock"
 
 
 def _check(probes: Sequence[Probe]) -> ProcessCheck:

@@ -16,7 +16,6 @@ from typing import Protocol
 
 from bench.core.case import Case
 from bench.core.records import Outcome, SameWork, Trial
-from bench.core.telemetry import NodeTelemetry, cut_to_window
 from bench.plugins.backend import Backend
 from harness.planning.plan import Plan, imprecise_cases, shuffle_cases, shuffled_rounds
 from harness.sites.base.contract import Site, TrialResult
@@ -29,6 +28,7 @@ from harness.sites.base.running_trial import (
     utc_now,
 )
 from harness.store.store import Store, SweepInfo
+from harness.sweep.node_telemetry import cut_telemetry
 from reports.analysis.conditions import find_conditions
 from reports.analysis.rank_resources import resource_problem
 from reports.analysis.same_work import judge_same_work
@@ -167,7 +167,7 @@ def run_trial(
 def finish_trial(running: RunningTrial, case: Case, round_number: int, environment: str) -> Trial:
     """Wait for the end of a trial and assess its result."""
     result = running.wait(case.timeout_s)
-    telemetry = cut_telemetry(result)
+    telemetry = cut_telemetry(result, case)
     outcome, reason, proof = assess_result(result, case)
     conditions = find_conditions(result.ranks, telemetry) if outcome == "ok" else ()
     serious = [condition for condition in conditions if condition.serious]
@@ -192,17 +192,6 @@ def finish_trial(running: RunningTrial, case: Case, round_number: int, environme
         cost=result.cost,
         cost_reason=result.cost_reason,
     )
-
-
-def cut_telemetry(result: TrialResult) -> tuple[NodeTelemetry, ...]:
-    """Each node's recording, cut to the measured window of the ranks that were on it."""
-    found = []
-    for recording in result.recordings:
-        windows = [rank.window for rank in result.ranks if rank.window and rank.host == recording.header.host]
-        if windows:
-            began_s = min(window.began_s for window in windows)
-            found.append(cut_to_window(recording, began_s, max(window.ended_s for window in windows)))
-    return tuple(found)
 
 
 def assess_result(result: TrialResult, case: Case) -> tuple[Outcome, str | None, SameWork | None]:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 
 from bench.core.records import MIB, Condition, RankRecord
 from bench.core.telemetry import HOST, GpuProcess, NodeTelemetry
-from reports.analysis.telemetry import TelemetryWindow, gpus_in_use
+from reports.analysis.telemetry import TelemetryWindow, gpus_in_use, node_labels, ranks_by_node
 
 MAX_STEAL_SHARE = 0.02
 MAX_FOREIGN_SHARE = 0.1
@@ -29,22 +29,20 @@ listed beside it."""
 def find_conditions(ranks: Sequence[RankRecord], nodes: Sequence[NodeTelemetry]) -> tuple[Condition, ...]:
     """The conditions on the nodes during the measured window (processes on GPUs: before and after it)."""
     conditions: list[Condition] = []
-    for node in nodes:
+    for node, name, here in zip(nodes, node_labels(nodes), ranks_by_node(ranks, nodes), strict=True):
         view = TelemetryWindow(node)
         if view.window_s <= 0:
             continue
-        used = gpus_in_use(node, ranks)
-        conditions += _host_conditions(view, [rank for rank in ranks if rank.host == node.host])
-        conditions += _foreign_gpu_processes(
-            node, used, own_pids={rank.pid for rank in ranks if rank.host == node.host}
-        )
+        used = gpus_in_use(node, here)
+        conditions += _host_conditions(view, name, here)
+        conditions += _foreign_gpu_processes(node, name, used, {rank.pid for rank in here})
         for device in used:
-            conditions += _gpu_conditions(view, device)
+            conditions += _gpu_conditions(view, f"{name}, {device[:12]}", device)
     return tuple(conditions)
 
 
-def _host_conditions(view: TelemetryWindow, ranks: Sequence[RankRecord]) -> Iterator[Condition]:
-    host, seconds = view.node.host, view.window_s
+def _host_conditions(view: TelemetryWindow, host: str, ranks: Sequence[RankRecord]) -> Iterator[Condition]:
+    seconds = view.window_s
     stolen = view.growth(HOST, "cpu_steal_s") / seconds
     cores = view.values_in_window(HOST, "cores")
     core_count = max(cores, default=float(len({core for rank in ranks for core in rank.cores}) or 1))
@@ -64,7 +62,9 @@ def _host_conditions(view: TelemetryWindow, ranks: Sequence[RankRecord]) -> Iter
         yield Condition(name="swapping", seen=description, serious=rate > MAX_SWAP_BYTES_PER_S)
 
 
-def _foreign_gpu_processes(node: NodeTelemetry, used: Sequence[str], own_pids: set[int]) -> Iterator[Condition]:
+def _foreign_gpu_processes(
+    node: NodeTelemetry, host: str, used: Sequence[str], own_pids: set[int]
+) -> Iterator[Condition]:
     parents = {device.part_of for device in node.devices if device.id in used and device.part_of}
     others = [
         process
@@ -76,10 +76,10 @@ def _foreign_gpu_processes(node: NodeTelemetry, used: Sequence[str], own_pids: s
     drawing = [process for process in others if _only_draws(process)]
     computing = [process for process in others if process not in drawing]
     if computing:
-        description = f"{node.host}: other processes computed on the GPUs: {_named(computing)}"
+        description = f"{host}: other processes computed on the GPUs: {_named(computing)}"
         yield Condition(name="foreign_gpu_process", seen=description, serious=True)
     if drawing:
-        yield Condition(name="gpu_draws", seen=f"{node.host}: other processes drew on the GPUs: {_named(drawing)}")
+        yield Condition(name="gpu_draws", seen=f"{host}: other processes drew on the GPUs: {_named(drawing)}")
 
 
 def _only_draws(process: GpuProcess) -> bool:
@@ -92,8 +92,7 @@ def _named(processes: Sequence[GpuProcess]) -> str:
     return ", ".join(dict.fromkeys(named))
 
 
-def _gpu_conditions(view: TelemetryWindow, device: str) -> Iterator[Condition]:
-    name = f"{view.node.host}, {device[:12]}"
+def _gpu_conditions(view: TelemetryWindow, name: str, device: str) -> Iterator[Condition]:
     for counter, flag, cause in (
         ("thermal_throttled_s", "gpu_thermal_throttling", "slowed down by heat"),
         ("power_brake_s", "gpu_power_brake", "slowed down by its power supply"),

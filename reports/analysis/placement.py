@@ -49,7 +49,8 @@ def curve_family(case: Case) -> str:
 
 def hosts_of(trials: Iterable[Trial]) -> tuple[NodeFacts, ...]:
     """The hosts of the trials, each once in each of its states, in the order of its first trial."""
-    return distinct_hosts(facts.model_copy(update={"node": 0}) for trial in trials for facts in trial.nodes)
+    anywhere = {"node": 0, "core_numbers": ()}
+    return distinct_hosts(facts.model_copy(update=anywhere) for trial in trials for facts in trial.nodes)
 
 
 def distinct_hosts(hosts: Iterable[NodeFacts]) -> tuple[NodeFacts, ...]:
@@ -58,9 +59,9 @@ def distinct_hosts(hosts: Iterable[NodeFacts]) -> tuple[NodeFacts, ...]:
 
 
 def exceeds_cores(case: Case, trials: Iterable[Trial]) -> bool:
-    """Whether the ranks had more threads than a host had cores.
+    """Whether the ranks had more threads than a node or a machine had cores.
 
-    Beyond this machine that is known only after the trials: the nodes of a job may be one host.
+    Beyond this machine that is known only after the trials: the nodes of a job may be one machine.
     """
     return any(cores_exceeded_on(case, trial.nodes) for trial in trials)
 
@@ -70,12 +71,25 @@ def cores_exceeded_on(case: Case, nodes: Sequence[NodeFacts]) -> bool:
     if case.device != "cpu" or "emulated_compute" in case.flags:
         return False
     placement = placement_of(case)
-    ranks: dict[str, int] = {}
+    machines: dict[str, list[NodeFacts]] = {}
     for facts in nodes:
-        first = facts.node * (placement.ranks_per_node or placement.ranks)
-        here = min(placement.ranks - first, placement.ranks_per_node or placement.ranks)
-        ranks[facts.host] = ranks.get(facts.host, 0) + max(0, here)
-    return any(ranks[facts.host] * case.threads > facts.cores for facts in nodes)
+        machines.setdefault(facts.boot_id or facts.host, []).append(facts)
+    return any(_too_many_threads(case, placement, on_machine) for on_machine in machines.values())
+
+
+def _too_many_threads(case: Case, placement: Placement, nodes: Sequence[NodeFacts]) -> bool:
+    """Whether one of the nodes on a machine, or all of them together, have more threads than cores."""
+    width = placement.ranks_per_node or placement.ranks
+    threads = [case.threads * max(0, min(placement.ranks - facts.node * width, width)) for facts in nodes]
+    on_a_node = any(own > facts.cores for own, facts in zip(threads, nodes, strict=True))
+    return on_a_node or sum(threads) > _cores_of(nodes)
+
+
+def _cores_of(nodes: Sequence[NodeFacts]) -> int:
+    """The cores of a machine that several nodes may use together: containers may have cores of their own."""
+    if all(facts.core_numbers for facts in nodes):
+        return len({number for facts in nodes for number in facts.core_numbers})
+    return max(facts.cores for facts in nodes)
 
 
 def version_differences(hosts: Sequence[NodeFacts], here: Mapping[str, str]) -> list[str]:

@@ -12,6 +12,7 @@ from operator import itemgetter
 from statistics import fmean
 from typing import NamedTuple
 
+from bench.core.machine import find_node
 from bench.core.records import RankRecord, Reading
 from bench.core.telemetry import HOST, LIVE, QUANTITIES, NodeTelemetry, Series
 
@@ -114,15 +115,31 @@ def _interpolate(known: Sequence[tuple[float, float]], moment_s: float) -> float
     return low + (high - low) * (moment_s - early_s) / (late_s - early_s)
 
 
+def ranks_by_node(ranks: Sequence[RankRecord], nodes: Sequence[NodeTelemetry]) -> list[list[RankRecord]]:
+    """The ranks on each of the nodes."""
+    identities = [node.identity for node in nodes]
+    placed = [(find_node(rank.identity, identities), rank) for rank in ranks]
+    return [[rank for place, rank in placed if place == number] for number in range(len(nodes))]
+
+
+def node_labels(nodes: Sequence[NodeTelemetry]) -> list[str]:
+    """What each node is called: its host's name, with the number of the node where names repeat."""
+    hosts = [node.host for node in nodes]
+    return [
+        node.host if hosts.count(node.host) == 1 else f"{node.host} (node {number if node.node is None else node.node})"
+        for number, node in enumerate(nodes)
+    ]
+
+
 def gpus_of(node: NodeTelemetry, ranks: Sequence[RankRecord]) -> list[str]:
-    """The GPUs that the ranks on this node computed on; all sampled ones where no rank names its GPU."""
+    """The GPUs of a node that the ranks on it computed on; all sampled ones where no rank names its GPU."""
     sampled = [device.id for device in node.devices if device.id != HOST]
-    used = {rank.gpu for rank in ranks if rank.gpu and rank.host == node.host}
+    used = {rank.gpu for rank in ranks if rank.gpu}
     return [device for device in sampled if device in used] if any(rank.gpu for rank in ranks) else sampled
 
 
 def gpus_in_use(node: NodeTelemetry, ranks: Sequence[RankRecord]) -> list[str]:
-    """The GPUs whose state may have affected the ranks: none where the ranks computed on CPUs.
+    """The GPUs of a node whose state may have affected the ranks on it: none where these computed on CPUs.
 
     A replayed recording stands in for the devices of the ranks, whatever these are.
     """
@@ -206,7 +223,10 @@ def _host_readings(ranks: Sequence[RankRecord], windows: Sequence[TelemetryWindo
 
 
 def _gpu_readings(ranks: Sequence[RankRecord], windows: Sequence[TelemetryWindow], throughput: float) -> list[Reading]:
-    gpus = [(window, device) for window in windows for device in gpus_of(window.node, ranks)]
+    here = ranks_by_node(ranks, [window.node for window in windows])
+    gpus = [
+        (window, gpu) for window, on_node in zip(windows, here, strict=True) for gpu in gpus_of(window.node, on_node)
+    ]
     if not gpus:
         reason = "; ".join(dict.fromkeys(problem for window in windows for problem in window.node.problems))
         return [Reading(name="gpu_utilization", value=None, unit="1", reason=reason)] if reason else []

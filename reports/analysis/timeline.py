@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 from bench.core.frozen_model import FrozenModel
 from bench.core.records import Trial
 from bench.core.telemetry import HOST, QUANTITIES, NodeTelemetry, Series
-from reports.analysis.telemetry import gpus_of
+from reports.analysis.telemetry import gpus_of, node_labels, ranks_by_node
 
 MAX_POINTS = 500
 
@@ -56,19 +56,23 @@ Samples = list[tuple[float, float]]
 
 def timelines_of(good: Sequence[Trial]) -> tuple[Timeline, ...]:
     """The timelines of the last sampled trial; empty where none was sampled."""
-    trial = next((trial for trial in reversed(good) if trial.telemetry), None)
+    trial = next((trial for trial in reversed(good) if any(node.series for node in trial.telemetry)), None)
     if trial is None:
         return ()
-    return tuple(timeline for node in trial.telemetry for timeline in _node_timelines(node, gpus_of(node, trial.ranks)))
+    nodes = trial.telemetry
+    named = zip(nodes, node_labels(nodes), ranks_by_node(trial.ranks, nodes), strict=True)
+    return tuple(
+        timeline for node, name, ranks in named for timeline in _node_timelines(node, name, gpus_of(node, ranks))
+    )
 
 
-def _node_timelines(node: NodeTelemetry, gpus: Sequence[str]) -> Iterator[Timeline]:
+def _node_timelines(node: NodeTelemetry, node_name: str, gpus: Sequence[str]) -> Iterator[Timeline]:
     by_name = {(series.device, series.name): series for series in node.series}
     sampled = [device.id for device in node.devices if device.id != HOST]
     for name, shown in TIMELINE_QUANTITIES.items():
         for device in (HOST,) if shown.on == "host" else gpus:
             series = by_name.get((device, shown.series))
-            label = node.host if device == HOST else f"{node.host} GPU {sampled.index(device)}"
+            label = node_name if device == HOST else f"{node_name} GPU {sampled.index(device)}"
             timeline = _timeline(label, name, series, node) if series else None
             if timeline is not None:
                 yield timeline

@@ -43,10 +43,13 @@ def worker_state(dask_worker) -> dict[str, Any]:
     }
 
 
-def make_worker_info(host: str, port: int, threads: int = 2, package: str = "same", **packages) -> DaskWorkerInfo:
+def make_worker_info(
+    host: str, port: int, threads: int = 2, package: str = "same", boot_id: str | None = None, **packages
+) -> DaskWorkerInfo:
     """A worker as it describes itself, with these versions of packages besides the usual ones."""
     facts = NodeFacts(
         node=0,
+        boot_id=boot_id,
         host=host,
         system="",
         cpu="",

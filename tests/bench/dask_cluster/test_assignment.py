@@ -18,6 +18,12 @@ def addresses(assignment) -> list[list[str]]:
     return [[worker.address for worker in node_workers] for node_workers in assignment]
 
 
+def test_two_hosts_of_one_name_are_two():
+    workers = [make_worker_info("worker", port, boot_id=f"boot-{port % 2}") for port in range(4)]
+    nodes = assign(make(ranks=4, ranks_per_node=2), workers)
+    assert [{worker.facts.boot_id for worker in node} for node in nodes] == [{"boot-0"}, {"boot-1"}]
+
+
 def test_tasks_put_each_rank_in_a_worker_of_its_own_host_by_host():
     workers = [make_worker_info(host, port) for host, port in [("n2", 1), ("n1", 2), ("n1", 1), ("n2", 2), ("n3", 1)]]
     assert addresses(assign(make(ranks=4, ranks_per_node=2), workers)) == [

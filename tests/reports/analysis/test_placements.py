@@ -110,6 +110,21 @@ def test_oversubscription_is_detected_on_the_hosts_of_the_ranks():
     assert "oversubscribed" not in cell.flags
 
 
+def oversubscribed(*nodes):
+    case = make_case(ranks=4, ranks_per_node=2, site="kubernetes")
+    (cell,) = make_cells([case], {}, [make_trial(case, nodes=nodes)], {})
+    return "oversubscribed" in cell.flags
+
+
+def test_nodes_are_machines_by_their_boot_ids_and_not_by_their_names():
+    assert not oversubscribed(facts(0, "worker", boot_id="a"), facts(1, "worker", boot_id="b"))
+    assert oversubscribed(facts(0, "worker", boot_id="a"), facts(1, "worker", boot_id="a"))
+    shared = {"boot_id": "a", "core_numbers": (0, 1)}
+    assert oversubscribed(facts(0, "job-0", **shared), facts(1, "job-1", **shared)), "two pods on two cores"
+    own = {"boot_id": "a", "core_numbers": (2, 3)}
+    assert not oversubscribed(facts(0, "job-0", **shared), facts(1, "job-1", **own)), "each has cores of its own"
+
+
 def test_versions_that_differ_are_a_remark():
     here = {"Python": "3.11.2", "torch": "2.8.0"}
     assert version_differences([facts(0), facts(1)], here) == []
