@@ -69,7 +69,7 @@ def run_diagnostics() -> list[Diagnostic]:
         _plotly_js(),
         Diagnostic(name="cores", status="ok", found=f"{usable_core_count()} usable ({read_cpu_name()})"),
         _memory(),
-        *_variables(os.environ),
+        *variable_diagnostics(os.environ),
     ]
 
 
@@ -206,22 +206,18 @@ def _memory() -> Diagnostic:
     return Diagnostic(name="memory", status="ok", found=found)
 
 
-def _variables(env: Mapping[str, str]) -> list[Diagnostic]:
+def variable_diagnostics(env: Mapping[str, str]) -> list[Diagnostic]:
     """The environment variables that ranks on this machine do not inherit, and those that change what is measured."""
     removed, recorded = removed_variables(env), recorded_variables(env)
     values = ", ".join(f"{name}={value}" for name, value in recorded.items())
-    lines = {
-        "variables removed": f"ranks start without {', '.join(removed)}" if removed else "",
-        "variables recorded": f"{values}: they change what is measured" if recorded else "",
-    }
-    remedies = {
-        "variables removed": "unset them, so that other programs do not read them either",
-        "variables recorded": "unset those that are not meant; verdicts compare equal ones only",
-    }
-    found = [
-        Diagnostic(name=name, status="ok", found=line, remedy=remedies[name]) for name, line in lines.items() if line
-    ]
-    return found or [Diagnostic(name="variables", status="ok", found="none that change what is measured")]
+    findings = []
+    if removed:
+        found, remedy = f"ranks start without {', '.join(removed)}", "unset them: other programs may read them"
+        findings.append(Diagnostic(name="variables removed", status="ok", found=found, remedy=remedy))
+    if recorded:
+        found, remedy = f"{values}: they change what is measured", "unset those that are not meant"
+        findings.append(Diagnostic(name="variables recorded", status="ok", found=found, remedy=remedy))
+    return findings or [Diagnostic(name="variables", status="ok", found="none that change what is measured")]
 
 
 def print_diagnostics(findings: Sequence[Diagnostic], console: Console) -> None:

@@ -168,6 +168,9 @@ def test_the_tree_comes_before_all_else(tmp_path):
     ours = {"PYTHONPATH": f"{tmp_path}{os.pathsep}/other", "PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1"}
     assert environment == {**ours, "HOME": "/h"}
     assert side_environment(tmp_path, {})["PYTHONPATH"] == str(tmp_path)
+    assert side_environment(tmp_path, {"OMP_PROC_BIND": "true", "RANK": "1", "HOME": "/h"}) == side_environment(
+        tmp_path, {"HOME": "/h"}
+    ), "an older tree does not remove them by itself"
     assert describe_foreign_packages({"bench": f"{tmp_path}/bench"}, tmp_path) == ""
     assert "bench came from /other/bench" in describe_foreign_packages({"bench": "/other/bench"}, tmp_path)
 

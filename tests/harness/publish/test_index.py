@@ -30,7 +30,7 @@ def place(tmp_path):
     return str(tmp_path / "r.sqlite")
 
 
-def sweep(place, day, step_s, *, skipped=(), failed=(), finished=True, environment=HERE):
+def sweep(place, day, step_s, *, skipped=(), failed=(), finished=True, environment=HERE, variables=None):
     """A stored sweep that began on that day of January 2026, of three trials a case; ``step_s`` by case key."""
     name, began = f"night-{day:02}", f"2026-01-{day:02}T03:00:00.000+00:00"
     cases = {case.key: case for case in (ONE, TWO, SLOWED)}
@@ -53,7 +53,9 @@ def sweep(place, day, step_s, *, skipped=(), failed=(), finished=True, environme
     )
     for key, time_s in step_s.items():
         for number, noise in enumerate(STEADY):
-            store.add_trial(name, make_trial(cases[key], number, time_s * noise))
+            trial = make_trial(cases[key], number, time_s * noise)
+            ranks = tuple(rank.model_copy(update={"variables": variables}) for rank in trial.ranks)
+            store.add_trial(name, trial.model_copy(update={"ranks": ranks}))
     for key in failed:
         store.add_trial(name, make_trial(cases[key], outcome="failed", reason="rank 1 was killed", ranks=()))
     if finished:
@@ -129,6 +131,16 @@ def test_another_machine_is_marked_and_never_compared(place):
     assert trend.series[0].hollow == (False, True, False)
     assert "Hollow" in trend.caption
     assert found.page.warnings == ()
+
+
+def test_a_night_with_another_variable_is_marked_and_never_compared(place):
+    sweep(place, 1, BOTH, variables={})
+    sweep(place, 2, dict.fromkeys(BOTH, 9.0), variables={"NCCL_DEBUG": "TRACE"})
+    sweep(place, 3, BOTH, variables={})
+    found = index(place)
+    assert "(01-01 → 01-03)" in found.page.answers[0]
+    notes = [row[-1] for row in found.page.table("Reports").rows]
+    assert "not comparable with 01-03: variable NCCL_DEBUG TRACE, not none" in notes[1]
 
 
 def test_another_commit_is_what_nights_are_compared_for(place):

@@ -441,6 +441,8 @@ def test_what_the_script_says_overrules_the_user_s_environment():
     found = submission_environment(env, rendered({}, trial_of()), {"PYTHONPATH": "/src"})
     assert found == {"HOME": "/h", "SLURM_CONF": "/c", "SBATCH_PARTITION": "theirs", "PYTHONPATH": "/src"}
     assert "SBATCH_PARTITION" not in submission_environment(env, rendered(RICH, trial_of()), {})
+    stale = {"OMPI_COMM_WORLD_RANK": "3", "RANK": "1", "MASTER_ADDR": "far", "OMP_PROC_BIND": "true"}
+    assert not stale.keys() & submission_environment({**env, **stale}, "", {}).keys(), "sbatch passes on what it has"
     inside = {**env, "SLURM_JOB_ID": "5", "SLURM_MEM_PER_NODE": "100"}
     assert {name for name in submission_environment(inside, "", {}) if name.startswith("SLURM_")} == {"SLURM_CONF"}
 
