@@ -127,10 +127,11 @@ def print_json(document: Any) -> None:
 
 
 def command_line() -> str:
-    """The command as it was typed, without passwords."""
+    """The command as it was typed, without passwords; bytes that are no text (of a file's name) are escaped."""
     from harness.store.opening import mask_password
 
-    return shlex.join(["python", "-m", "harness", *map(mask_password, sys.argv[1:])])
+    command = shlex.join(["python", "-m", "harness", *map(mask_password, sys.argv[1:])])
+    return command.encode(errors="backslashreplace").decode()
 
 
 def check_writable(option: str, target: Path | None) -> Path | None:

@@ -23,7 +23,8 @@ REMEDIES = {
     sqlite3.SQLITE_CONSTRAINT: "wait for the other process that runs this sweep",
     sqlite3.SQLITE_CORRUPT: "restore a copy of it",
     sqlite3.SQLITE_NOTADB: "restore a copy of it",
-    sqlite3.SQLITE_IOERR: "check its disk",
+    # SQLite has one code for a spent quota, a file larger than allowed and a broken disk.
+    sqlite3.SQLITE_IOERR: "check its disk, and your quota on it (`quota -s`)",
 }
 # Remedies by PostgreSQL's code or message: refused connections have no code.
 SERVER_REMEDIES = {

@@ -51,6 +51,8 @@ def _fill_measures(connection: sa.Connection) -> None:
             record_measures(connection, name, Trial.model_validate_json(trial))
 
 
+MAX_NAME_LENGTH = 255
+"""Of a store in messages, in characters."""
 # Timeouts for connecting and for locks, in seconds, by the name of each database's option.
 CONNECT_TIMEOUTS = {"sqlite": {"timeout": 30}, "postgresql": {"connect_timeout": 10}}
 
@@ -58,7 +60,7 @@ CONNECT_TIMEOUTS = {"sqlite": {"timeout": 30}, "postgresql": {"connect_timeout":
 def check_store(location: str) -> None:
     """Raise :class:`StoreError` where a sweep could not write to the store. Does not create it."""
     path = store_path(location)
-    if path is None or path.exists():
+    if path is None or _exists(path, location):
         with _connection_errors(location):
             engine = _engine(location)
             try:
@@ -85,7 +87,7 @@ def open_store(location: str, *, create: bool, upgrade: bool = False) -> Store:
         StoreError: Where it cannot be opened, holds something else, or has a newer format.
     """
     path = store_path(location)
-    if path is not None and not path.exists() and not create:
+    if path is not None and not _exists(path, location) and not create:
         raise StoreError(f"store {location}: no such file; run `python -m harness sweep` first, or name another")
     with _connection_errors(location):
         if path is not None:
@@ -131,6 +133,10 @@ def _connection_errors(location: str) -> Iterator[None]:
 
 def _engine(location: str) -> sa.Engine:
     url = _parse_url(location)
+    path = store_path(location)
+    if path is not None:
+        # SQLAlchemy removes ".." from the text of a path: behind a symbolic link that is another folder.
+        url = url.set(database=os.path.realpath(path))
     kind = url.get_backend_name()
     if kind not in CONNECT_TIMEOUTS:
         raise StoreError(f"store {mask_password(location)}: is neither SQLite nor PostgreSQL; correct the URL")
@@ -201,8 +207,11 @@ def mask_password(location: str) -> str:
 
 
 def _parse_url(location: str) -> sa.URL:
+    if "://" not in location:
+        # In a file's name no character has a meaning: neither % nor ? nor #.
+        return sa.URL.create("sqlite", database=location)
     try:
-        url = sa.make_url(location if "://" in location else f"sqlite:///{location}")
+        url = sa.make_url(location)
     except (SQLAlchemyError, ValueError):  # what it says may quote the password
         raise StoreError(f"store {mask_password(location)}: is no valid URL; correct it") from None
     if "@" in (url.host or ""):
@@ -218,3 +227,12 @@ def store_path(location: str) -> Path | None:
     name = url.database or ""
     is_file = url.drivername.startswith("sqlite") and name and name != ":memory:" and not name.startswith("file:")
     return Path(name) if is_file else None
+
+
+def _exists(path: Path, location: str) -> bool:
+    """Whether the file is there. Raises :class:`StoreError` for a name that no file can have."""
+    try:
+        return path.exists()
+    except OSError as problem:
+        name = location if len(location) < MAX_NAME_LENGTH else f"{location[:MAX_NAME_LENGTH]}…"
+        raise StoreError(f"store {mask_password(name)}: {problem.strerror}; {OTHER_STORE_HINT}") from None

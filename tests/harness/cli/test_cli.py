@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import pytest
 
 from harness.cli.app import COMMANDS, load_command, main
+from harness.cli.output import command_line
 from tests.support.paths import ROOT
 
 
@@ -217,3 +218,9 @@ def test_doctor_says_ok_or_missing_with_a_remedy(harness):
         assert finding["status"] in ("ok", "missing")
         assert finding["status"] == "ok" or finding["remedy"], finding
     assert found["Python"]["found"] == ".".join(map(str, sys.version_info[:3]))
+
+
+def test_a_command_with_a_file_name_that_is_no_text_can_be_stored(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["harness", "sweep", "--store", os.fsdecode(b"\xff r.sqlite")])
+    assert command_line() == r"python -m harness sweep --store '\udcff r.sqlite'"
+    assert command_line().encode()

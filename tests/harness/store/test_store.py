@@ -294,3 +294,51 @@ def test_an_engine_error_while_writing_is_one_line(tmp_path):
     begin(store)
     with pytest.raises(StoreError, match="cannot be written"):
         store.add_trial("s1", make_trial(make_case()))
+
+
+NAMES = [
+    "feature%5Flogin.sqlite",
+    "100%.sqlite",
+    "what?.sqlite",
+    "r.sqlite?timeout=1",
+    "issue#14.sqlite",
+    "two words.sqlite",
+    "a+b&c=d;e.sqlite",
+    "größe → ∞.sqlite",
+    "user:secret@host.sqlite",
+    "file:r.sqlite",
+    ":memory:",
+    "-.sqlite",
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_name_is_exactly_that_file(tmp_path, monkeypatch, opened, name):
+    monkeypatch.chdir(tmp_path)
+    begin(opened(name))
+    assert {path.name.removesuffix("-journal") for path in tmp_path.iterdir()} == {name}
+    check_store(name)
+    assert opened(str(tmp_path / name), create=False).sweep_ids() == ["s1"]
+
+
+def test_a_url_is_still_a_url(tmp_path, opened):
+    begin(opened(f"sqlite:///{tmp_path}/a%5Fb.sqlite"))
+    assert [path.name for path in tmp_path.iterdir()] == ["a_b.sqlite"]
+
+
+@pytest.mark.parametrize("location", ["{}", "sqlite:///{}"])
+def test_a_parent_folder_is_that_of_the_operating_system(tmp_path, opened, location):
+    """``link/..`` is the folder that holds the link's target, not the one that holds the link."""
+    (tmp_path / "disk" / "runs").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "disk" / "runs")
+    begin(opened(location.format(tmp_path / "link" / ".." / "r.sqlite")))
+    assert (tmp_path / "disk" / "r.sqlite").exists()
+    assert not (tmp_path / "r.sqlite").exists()
+
+
+@pytest.mark.parametrize("create", [True, False])
+def test_a_name_that_no_file_can_have(tmp_path, create):
+    place = str(tmp_path / ("a" * 300))
+    refuse(place, "File name too long", create=create)
+    with pytest.raises(StoreError, match="File name too long"):
+        check_store(place)
