@@ -76,8 +76,6 @@ def main() -> int:
 
 def _run_command() -> int:
     """The command's exit status; an exception that is no message for the user is a defect, and not 1, a regression."""
-    from harness.errors import EXIT_DEFECT
-
     try:
         from harness.cli.app import main as run_command_line
 
@@ -85,11 +83,23 @@ def _run_command() -> int:
         return run_command_line()
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
-    except Exception:
-        import traceback
+    except Exception as problem:
+        return _report(problem)
 
-        traceback.print_exc()
-        return EXIT_DEFECT
+
+def _report(problem: Exception) -> int:
+    """Print an exception; returns the exit status."""
+    from harness.errors import EXIT_DEFECT, EXIT_USAGE
+
+    if isinstance(problem, ModuleNotFoundError) and str(problem.name).partition(".")[0] not in PACKAGES:
+        from bench.host.installation import frameworks_remedy
+
+        print(f"error: {sys.executable} has no module {problem.name}; {frameworks_remedy()}", file=sys.stderr)
+        return EXIT_USAGE
+    import traceback
+
+    traceback.print_exception(problem)
+    return EXIT_DEFECT
 
 
 if __name__ == "__main__":

@@ -146,7 +146,7 @@ def find_mismatch(
                 named = _with_version(name, there)
                 return f"worker {worker.label} has {named}, here it is {versions[name]}: install the same"
         if "torch" not in worker.facts.packages:
-            return f'worker {worker.label} has no torch: pip install "scaling-harness[frameworks]" there'
+            return f"worker {worker.label} has no torch: pip install torch there"
         if worker.package != here.package:
             return (
                 f"worker {worker.label} has other sources of this package ({worker.package}, here {here.package}): "

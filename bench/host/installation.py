@@ -6,11 +6,15 @@ import importlib.metadata
 import importlib.util
 import json
 import os
+import shlex
 import shutil
 import sys
+import sysconfig
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+CHECKOUT = Path(__file__).resolve().parents[2]
+"""The folder of the sources; where the project is installed as a wheel, that of all packages."""
 HOROVOD_BUILD_COMMAND = "python -m harness.setup.horovod_wheel --strict"
 
 
@@ -63,3 +67,58 @@ def torch_cuda_version() -> str | None:
         if line.startswith("cuda") and "'" in line:
             return line.split("'")[1]
     return None
+
+
+def install_command(extra: str, checkout: Path = CHECKOUT) -> str:
+    """The shell command that installs one of the project's extras into this environment.
+
+    The project need not be on a package index: pip takes an extra from the checkout, or from the installed project.
+
+    Args:
+        extra: Its name in ``pyproject.toml``.
+        checkout: The folder of the sources, where it is one.
+    """
+    if not _is_checkout(checkout):
+        return f'{_pip_install()} "scaling-harness[{extra}]"'
+    constraints = shlex.quote(_seen_from_here(checkout / "constraints.txt"))
+    package = f'-c {constraints} -e "{_seen_from_here(checkout)}[{extra}]"'
+    if sys.prefix == sys.base_prefix and Path(sysconfig.get_path("stdlib"), "EXTERNALLY-MANAGED").exists():
+        environment = shlex.quote(_seen_from_here(checkout / ".venv"))
+        return f"{_python()} -m venv {environment} && {environment}/bin/python -m pip install {package}"
+    return f"{_pip_install()} {package}"
+
+
+def frameworks_remedy(checkout: Path = CHECKOUT) -> str:
+    """How to run where the frameworks are installed: an environment beside the sources, tox, or pip."""
+    if _is_checkout(checkout):
+        neighbour = checkout / ".venv"
+        if neighbour != Path(sys.prefix) and any(neighbour.glob("lib/python*/site-packages/torch")):
+            return f"run `{_seen_from_here(neighbour)}/bin/python -m harness`, which has it"
+        if checkout / ".tox" in Path(sys.prefix).parents:
+            # What is installed there by hand is lost when tox makes the environment again.
+            root = "" if checkout == Path.cwd() else f" -c {shlex.quote(str(checkout))}"
+            return f"run `tox run{root} -e sweep`"
+    return f"run `{install_command('frameworks', checkout)}`"
+
+
+def _is_checkout(folder: Path) -> bool:
+    return (folder / "pyproject.toml").is_file() and (folder / "constraints.txt").is_file()
+
+
+def _seen_from_here(path: Path) -> str:
+    """A path relative to the current folder where it lies in it, else absolute."""
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+def _pip_install() -> str:
+    """``python -m pip install`` for the interpreter of this process; uv's, where the environment has no pip."""
+    if importlib.util.find_spec("pip") is None and shutil.which("uv"):
+        return f"uv pip install --python {_python()}"
+    return f"{_python()} -m pip install"
+
+
+def _python() -> str:
+    """The interpreter of this process, as a shell finds it."""
+    on_path = shutil.which("python")
+    same = on_path is not None and Path(on_path).parent == Path(sys.executable).parent
+    return "python" if same else shlex.quote(sys.executable)

@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict
 from bench.core.case import Case, Device, Role
 from bench.core.rank_info import RankInfo
 from bench.core.records import GradientBuckets, Tolerance
+from bench.host.installation import frameworks_remedy
 
 Shape2D = tuple[int, int]
 MakeOptimizer = Callable[[Iterable[Any]], Any]
@@ -166,8 +167,8 @@ class Backend(ABC):
     """Distributions whose versions are recorded in the environment. Results are compared only where they are equal."""
     preload: tuple[str, ...] = ()
     """Modules that its ranks import, beside torch. They are loaded once, by the process that ranks are forked from."""
-    remedy: str = 'pip install "scaling-harness[frameworks]"'
-    """How to install what :attr:`requires` names."""
+    remedy: str | None = None
+    """How to install what :attr:`requires` names beside torch; ``None``: the extra ``frameworks`` has all of it."""
     transports: Mapping[Device, tuple[str, ...]]
     """The names of its transports for each device; the first one is the default."""
     options: type[Options] = Options
@@ -189,7 +190,10 @@ class Backend(ABC):
         Loads no framework.
         """
         missing = [module for module in self.requires if importlib.util.find_spec(module) is None]
-        return f"{', '.join(missing)} not installed: {self.remedy}" if missing else None
+        if not missing:
+            return None
+        steps = [frameworks_remedy()] if self.remedy is None or "torch" in missing else []
+        return f"{', '.join(missing)} not installed: {', then '.join([*steps, *filter(None, [self.remedy])])}"
 
     @abstractmethod
     def launch(self, case: Case) -> tuple[Role, ...]:

@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bench.host.installation import install_command
 from bench.host.variables import cleaned_environment
 from harness.errors import UsageError
 from harness.planning.suite import SUITES_FOLDER
@@ -74,7 +75,7 @@ def run_once(
         UsageError: Where pytest-benchmark is not installed.
     """
     if importlib.util.find_spec("pytest_benchmark") is None:
-        raise UsageError('micro-benchmarks need pytest-benchmark: run `pip install "scaling-harness[micro]"`')
+        raise UsageError(f"micro-benchmarks need pytest-benchmark: run `{install_command('micro')}`")
     target = target.absolute()
     target.parent.mkdir(parents=True, exist_ok=True)
     target.unlink(missing_ok=True)

@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,7 @@ DISCARDED = Path(os.devnull)
 """For a document that is not needed."""
 OUTPUT_FILES = ("report.html", "index.html", "verdict.html", "verdict.md", "verdict.json", ".verdict.json", "junit.xml")
 
+NOTHING_MEASURED = "nothing was measured: no trial gave a number, see above"
 SWEEP_MEANINGS = {EXIT_OK: "every trial gave a number", EXIT_TRIALS_FAILED: "some trials gave no number"}
 CHECK_MEANINGS = {EXIT_OK: "pass", 1: "regressed", 3: "cannot tell", EXIT_TRIALS_FAILED: "failed cells"}
 DEFAULT_MEANINGS = {EXIT_OK: "done"}
@@ -115,9 +116,11 @@ def run_nightly(night: NightlyOptions, stderr_console: Console) -> int:
     _clear(night.out)
     nightly_run = _NightlyRun(night, stderr_console)
     before = _sweeps(night.store)
-    nightly_run.run("sweep", _harness("sweep", night.suite, "--store", night.store), SWEEP_MEANINGS)
+    swept = nightly_run.run("sweep", _harness("sweep", night.suite, "--store", night.store), SWEEP_MEANINGS)
     nights = _sweeps(night.store)
     tonight = nights[-1] if nights[-1:] != before[-1:] else None
+    if tonight and swept.status == EXIT_TRIALS_FAILED and not _has_a_number(night.store, tonight):
+        nightly_run.ended[-1] = StepResult("sweep", EXIT_TRIALS_FAILED, NOTHING_MEASURED)
     if night.micro:
         nightly_run.measure_micro(tonight)
     if tonight:
@@ -233,10 +236,14 @@ def _sweeps(place: str) -> list[str]:
     path = store_path(place)
     if path is not None and not path.exists():
         return []
-    store = open_store(place, create=False)
-    sweeps = store.sweep_ids()
-    store.close()
-    return sweeps
+    with closing(open_store(place, create=False)) as store:
+        return store.sweep_ids()
+
+
+def _has_a_number(place: str, sweep: str) -> bool:
+    """Whether a trial of the sweep gave a number."""
+    with closing(open_store(place, create=False)) as store:
+        return store.has_result(sweep)
 
 
 def _read_json(file: Path) -> Any:

@@ -213,6 +213,9 @@ def _print_result(result: SweepResult, *, as_json: bool) -> int:
     if result.interrupted:
         log.error("interrupted: the trials that had ended are stored and reported; --resume finishes the sweep")
         return EXIT_INTERRUPTED
+    if not any(cell.rates for cell in result.cells):
+        log.error("nothing was measured: %s", result.cells[0].reason)
+        return EXIT_TRIALS_FAILED
     failed = any(cell.outcome in ("failed", "timeout", "invalid") for cell in result.cells)
     return EXIT_TRIALS_FAILED if failed else EXIT_OK
 

@@ -14,7 +14,13 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from bench.core.frozen_model import FrozenModel
-from bench.host.installation import HOROVOD_BUILD_COMMAND, find_mpirun, read_horovod_build, torch_cuda_version
+from bench.host.installation import (
+    HOROVOD_BUILD_COMMAND,
+    find_mpirun,
+    frameworks_remedy,
+    read_horovod_build,
+    torch_cuda_version,
+)
 from bench.host.machine import installed_version, read_cpu_name, read_gpus
 from bench.host.resources import usable_core_count
 from bench.host.variables import recorded_variables, removed_variables
@@ -26,7 +32,6 @@ from reports.page.plotly_charts import FETCH_COMMAND, PLOTLY_JS_VERSION, bundle_
 if TYPE_CHECKING:
     from rich.console import Console
 
-FRAMEWORKS = 'pip install "scaling-harness[frameworks]", or `tox run -e sweep`'
 HOROVOD_QUERY = """
 import json, horovod, horovod.torch as hvd
 print(json.dumps({"version": horovod.__version__, "gloo": bool(hvd.gloo_built()), "mpi": bool(hvd.mpi_built()),
@@ -61,7 +66,7 @@ def run_diagnostics() -> list[Diagnostic]:
         _torch(),
         *_horovod(),
         _mpi(),
-        _package("Dask", "distributed", FRAMEWORKS),
+        _package("Dask", "distributed", frameworks_remedy()),
         *_nvml(),
         _py_spy(),
         _links(),
@@ -76,7 +81,7 @@ def run_diagnostics() -> list[Diagnostic]:
 def _torch() -> Diagnostic:
     version = installed_version("torch")
     if version is None:
-        return Diagnostic(name="torch", status="missing", found="not installed", remedy=FRAMEWORKS)
+        return Diagnostic(name="torch", status="missing", found="not installed", remedy=frameworks_remedy())
     cuda = torch_cuda_version()
     return Diagnostic(name="torch", status="ok", found=f"{version}, {f'CUDA {cuda}' if cuda else 'CPU'} build")
 

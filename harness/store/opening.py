@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from bench.core.records import Trial
+from bench.host.installation import install_command
 from harness.errors import StoreError
 from harness.store.database import (
     FILE_FAULTS,
@@ -125,10 +126,8 @@ def _connection_errors(location: str) -> Iterator[None]:
         fault = FILE_FAULTS.get(sqlite_code(problem), "cannot be opened")
         raise StoreError(f"{message}: {fault} {describe_error(problem)}, or {OTHER_STORE_HINT}") from None
     except (SQLAlchemyError, ImportError) as problem:
-        raise StoreError(
-            f"{message}: {error_line(problem)}; correct the URL, or install its driver (PostgreSQL's is in the "
-            "extra `postgresql`)"
-        ) from None
+        remedy = f"correct the URL, or install its driver (PostgreSQL's: `{install_command('postgresql')}`)"
+        raise StoreError(f"{message}: {error_line(problem)}; {remedy}") from None
 
 
 def _engine(location: str) -> sa.Engine:

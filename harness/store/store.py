@@ -134,6 +134,12 @@ class Store:
             with _gc_paused():
                 return [Trial.model_validate_json(body) for body in bodies]
 
+    def has_result(self, sweep: str) -> bool:
+        """Whether a trial of the sweep gave a number."""
+        with self._database.reading() as connection:
+            successful = (trials_table.c.sweep == sweep) & (trials_table.c.outcome == "ok")
+            return connection.execute(sa.select(sa.exists().where(successful))).scalar_one()
+
     def done(self, sweep: str) -> set[tuple[str, int]]:
         """Case key and round of the trials that have ended, with any outcome.
 

@@ -18,6 +18,7 @@ from bench.core.case import Case, Role
 from bench.core.machine import NodeFacts
 from bench.core.records import Link, Outcome, RankFailure, RankRecord
 from bench.core.telemetry import Recording
+from bench.host.installation import install_command
 from bench.node.launchers.base import AGENT
 from bench.plugins.backend import Options
 from bench.plugins.registry import PluginKind, UnknownPlugin
@@ -120,7 +121,7 @@ class Site(ABC):
     def missing_dependency(self) -> str | None:
         """Which optional dependency is missing here, with the command that installs it, or ``None``."""
         missing = [module for module in self.requires if importlib.util.find_spec(module) is None]
-        return f'{", ".join(missing)} not installed: pip install "scaling-harness[{self.extra}]"' if missing else None
+        return f"{', '.join(missing)} not installed: {install_command(self.extra)}" if missing else None
 
     @abstractmethod
     def render(self, case: Case, roles: tuple[Role, ...]) -> dict[str, str]:

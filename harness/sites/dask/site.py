@@ -18,6 +18,7 @@ from bench.backends.dask.cluster_ref import SchedulerAddress, Tls
 from bench.core.case import Case, Role
 from bench.dask_cluster.assignment import UnsuitableCluster, assign, planned_tasks, threads_needed, unsuitable_reason
 from bench.dask_cluster.cluster import PRINT_JOB_SCRIPT, ClusterInfo, JobQueueSpec
+from bench.host.installation import install_command
 from bench.plugins.backend import Options
 from harness.sites.base.contract import Job, Site, TrialRequest
 from harness.sites.base.remote import UnstartedJob
@@ -142,7 +143,7 @@ class DaskSite(Site):
 
     def missing_dependency(self) -> str | None:
         if self.chosen.jobqueue and importlib.util.find_spec("dask_jobqueue") is None:
-            return 'dask_jobqueue not installed: pip install "scaling-harness[slurm]"'
+            return f"dask_jobqueue not installed: {install_command('slurm')}"
         return super().missing_dependency()
 
     def missing_option(self) -> str | None:

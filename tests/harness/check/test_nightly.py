@@ -102,6 +102,17 @@ def test_a_night_without_a_sweep_is_not_judged_and_leaves_no_earlier_verdict(tmp
     assert list((tmp_path / "out").iterdir()) == []
 
 
+def test_a_night_that_measured_nothing_is_not_fine(tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    plugin = ROOT / "tests/support/plugins/absent.py"
+    (tmp_path / "mine.toml").write_text(f"plugins = ['{plugin}']\nbackends = ['absent']\nranks = [1]\n")
+    assert main(["nightly", "mine.toml", "--no-micro"]) == 4
+    output = capfd.readouterr().err
+    assert "sweep        nothing was measured: no trial gave a number" in output
+    assert "no_such_framework not installed" in output
+
+
 def test_a_step_s_output_is_kept_and_its_exit_code_told(tmp_path):
     document = tmp_path / "document.json"
     assert run_command([sys.executable, "-c", "print('{}'); raise SystemExit(3)"], document) == 3

@@ -123,6 +123,18 @@ def test_a_mistake_in_a_suite_s_file_is_reported_with_its_line(harness, tmp_path
     assert done.stderr.startswith("error: option backend.ddp.transport: unknown transport 'nccm'; did you mean 'nccl'?")
 
 
+NOTHING_RUNS = ("--plugin", str(ROOT / "tests/support/plugins/absent.py"), "--backends", "absent", "--ranks", "1")
+
+
+@pytest.mark.parametrize("as_json", [(), ("--json",)])
+def test_a_sweep_without_a_number_is_not_fine(harness, as_json):
+    done = harness("sweep", *NOTHING_RUNS, *as_json)
+    assert done.returncode == 4
+    assert done.stderr == "nothing was measured: no_such_framework not installed: ask its maker\n"
+    if as_json:
+        assert {cell["outcome"] for cell in json.loads(done.stdout)["cells"]} == {"skipped"}
+
+
 def test_a_dry_run_writes_nothing(harness, tmp_path):
     done = harness("sweep", "--dry-run", "--ranks", "1,2")
     assert done.returncode == 0

@@ -10,6 +10,7 @@ import pytest
 from botocore.validate import ParamValidator
 
 from bench.core.case import DataSource
+from bench.host.installation import install_command
 from harness.errors import UsageError
 from harness.planning.options import option_combinations
 from harness.sites.sagemaker.site import SagemakerSite
@@ -223,7 +224,7 @@ def test_without_its_client_the_site_names_the_extra_to_install():
         requires = ("no_such_client",)
 
     assert WithoutClient(sagemaker_options()).unavailable_reason(sagemaker_case()) == (
-        'no_such_client not installed: pip install "scaling-harness[sagemaker]"'
+        f"no_such_client not installed: {install_command('sagemaker')}"
     )
 
 
