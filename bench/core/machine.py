@@ -15,10 +15,18 @@ class MachineFacts(FrozenModel):
     system: str
     cpu: str
     cores: int
+    """The cores whose time a job may use: :attr:`cpu_quota_cores` rounded down, where it has a quota."""
     memory_bytes: int
     gpus: tuple[str, ...]
     python: str
     packages: dict[str, str]
+    cpu_quota_cores: float | None = None
+    """The CPU quota of its control groups, in cores; ``None``: there is none, or the system does not say."""
+
+    @property
+    def quota_note(self) -> str:
+        """`` (CPU quota of 1.5)``, or nothing."""
+        return "" if self.cpu_quota_cores is None else f" (CPU quota of {self.cpu_quota_cores:g})"
 
 
 class NodeFacts(MachineFacts):

@@ -40,6 +40,11 @@ QUANTITIES: Mapping[str, Quantity] = {
     "cpu_busy_s": Quantity("s", "counter", always_grows=True),
     "job_cpu_s": Quantity("s", "counter"),
     "cpu_steal_s": Quantity("s", "counter"),
+    # Only where the job has a CPU quota: in periods of its control group.
+    "cpu_quota_cores": Quantity("cores", "gauge"),
+    "cpu_periods": Quantity("periods", "counter"),
+    "cpu_throttled_periods": Quantity("periods", "counter"),
+    "cpu_throttled_s": Quantity("s", "counter"),
     "cpu_frequency_hz": Quantity("Hz", "gauge"),
     "network_bytes": Quantity("B", "counter"),
     "loopback_bytes": Quantity("B", "counter"),

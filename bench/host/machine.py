@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 
 from bench.core.machine import MachineFacts, NodeFacts
+from bench.host.quota import read_cpu_quota
 from bench.host.resources import usable_core_count, usable_cores
 
 PACKAGES = (
@@ -58,6 +59,7 @@ def read_machine_facts(packages: Iterable[str] = ()) -> MachineFacts:
         gpus=read_gpus(),
         python=platform.python_version(),
         packages=read_versions((*PACKAGES, *packages)),
+        cpu_quota_cores=quota.cores if (quota := read_cpu_quota()) else None,
     )
 
 

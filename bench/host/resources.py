@@ -6,12 +6,15 @@ compare ranks with the same resources.
 
 from __future__ import annotations
 
+import math
 import os
 import resource
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+
+from bench.host.quota import CpuQuota, read_cpu_quota
 
 
 def cores_of_rank(local_rank: int, threads: int, usable: Sequence[int]) -> tuple[int, ...]:
@@ -45,8 +48,19 @@ def usable_cores() -> tuple[int, ...]:
 
 
 def usable_core_count() -> int:
-    """How many cores this process may run on; all of the machine's where the system does not say."""
-    return len(usable_cores()) or os.cpu_count() or 1
+    """How many cores' time this process may use: of the cores that it may run on, as many as its CPU quota allows.
+
+    All of the machine's where the system does not say.
+    """
+    return cores_within_quota(len(usable_cores()) or os.cpu_count() or 1, read_cpu_quota())
+
+
+def cores_within_quota(cores: int, quota: CpuQuota | None) -> int:
+    """How many of ``cores`` threads may keep busy under a quota; one at least (pure).
+
+    A part of a core is none: a thread that computes all the time would be stopped in every period.
+    """
+    return cores if quota is None else max(1, min(cores, math.floor(quota.cores)))
 
 
 def pin_threads(cores: Sequence[int]) -> None:

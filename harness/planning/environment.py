@@ -26,19 +26,24 @@ class Environment(MachineFacts):
 
     @property
     def id(self) -> str:
-        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:12]
+        return hashlib.sha256(self.model_dump_json(exclude=self._absent).encode()).hexdigest()[:12]
 
     @property
     def machine(self) -> str:
         """For people: ``node7: AMD EPYC 7763, 64 cores``."""
-        return f"{self.host}: {self.cpu}, {self.cores} cores"
+        return f"{self.host}: {self.cpu}, {self.cores} cores{self.quota_note}"
 
     @property
     def place(self) -> dict[str, str]:
         """Machine and versions by name: what must be the same before sweeps of two commits are compared."""
-        machine = self.model_dump(exclude={"gpus", "packages", "commit", "changed_files"})
+        machine = self.model_dump(exclude={"gpus", "packages", "commit", "changed_files"} | self._absent)
         gpus = {"GPUs": ", ".join(self.gpus) or "none"}
         return {name: str(value) for name, value in machine.items()} | gpus | self.packages
+
+    @property
+    def _absent(self) -> set[str]:
+        """Fields that are left out where the machine has no such thing: older environments did not have them."""
+        return {"cpu_quota_cores"} if self.cpu_quota_cores is None else set()
 
 
 def read_environment() -> Environment:

@@ -22,6 +22,7 @@ from bench.host.installation import (
     torch_cuda_version,
 )
 from bench.host.machine import installed_version, read_cpu_name, read_gpus
+from bench.host.quota import read_cpu_quota
 from bench.host.resources import usable_core_count
 from bench.host.variables import recorded_variables, removed_variables
 from bench.node.stack_dump import find_py_spy
@@ -72,10 +73,16 @@ def run_diagnostics() -> list[Diagnostic]:
         _links(),
         *_sites(),
         _plotly_js(),
-        Diagnostic(name="cores", status="ok", found=f"{usable_core_count()} usable ({read_cpu_name()})"),
+        _cores(),
         _memory(),
         *variable_diagnostics(os.environ),
     ]
+
+
+def _cores() -> Diagnostic:
+    quota = read_cpu_quota()
+    limit = "" if quota is None else f", by a CPU quota of {quota.cores:g}"
+    return Diagnostic(name="cores", status="ok", found=f"{usable_core_count()} usable ({read_cpu_name()}){limit}")
 
 
 def _torch() -> Diagnostic:

@@ -69,7 +69,7 @@ def provenance(info: SweepInfo, cells: tuple[Cell, ...], cost: Estimate | None) 
         ("commit", f"{environment.commit}{changed}" if environment.commit else "unknown: not a git checkout"),
         (
             "machine",
-            f"{environment.host}: {environment.cpu}, {environment.cores} cores, "
+            f"{environment.host}: {environment.cpu}, {environment.cores} cores{environment.quota_note}, "
             f"{environment.memory_bytes / 2**30:.0f} GiB, GPUs: {', '.join(environment.gpus) or 'none'}",
         ),
         *(("nodes", line) for line in case_titles.host_summaries(_hosts(cells))),

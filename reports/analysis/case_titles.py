@@ -132,7 +132,7 @@ def host_summaries(hosts: Sequence[NodeFacts]) -> list[str]:
     for host in hosts:
         packages = ", ".join(f"{name} {version}" for name, version in host.packages.items())
         text = (
-            f"{host.cpu}, {host.cores} cores, {host.memory_bytes / 2**30:.0f} GiB, "
+            f"{host.cpu}, {host.cores} cores{host.quota_note}, {host.memory_bytes / 2**30:.0f} GiB, "
             f"GPUs: {', '.join(host.gpus) or 'none'}; {host.system}, Python {host.python}; {packages}"
         )
         names_by_text.setdefault(text, []).append(host.host)

@@ -17,6 +17,8 @@ MAX_FOREIGN_SHARE = 0.1
 MAX_HOST_CLOCK_CHANGE = 0.1
 MAX_GPU_CLOCK_CHANGE = 0.05
 MAX_THROTTLED_SHARE = 0.01
+MAX_THROTTLED_PERIODS = 0.01
+"""Of the periods of a CPU quota."""
 MAX_SWAP_BYTES_PER_S = 2**20
 MAX_DISPLAY_BYTES = 1024 * MIB
 PROCESS_NAME_LENGTH = 15
@@ -48,6 +50,7 @@ def _host_conditions(view: TelemetryWindow, host: str, ranks: Sequence[RankRecor
     core_count = max(cores, default=float(len({core for rank in ranks for core in rank.cores}) or 1))
     if stolen > MAX_STEAL_SHARE * core_count:
         yield Condition(name="cpu_steal", seen=f"{host}: the hypervisor took {stolen:.2f} of {core_count:.0f} cores")
+    yield from _throttled(view, host)
     foreign = (view.growth(HOST, "cpu_busy_s") - view.growth(HOST, "job_cpu_s")) / seconds
     known = view.values_in_window(HOST, "cpu_busy_s") and view.values_in_window(HOST, "job_cpu_s")
     if known and foreign > MAX_FOREIGN_SHARE * core_count:
@@ -60,6 +63,15 @@ def _host_conditions(view: TelemetryWindow, host: str, ranks: Sequence[RankRecor
         rate = swapped / seconds
         description = f"{host}: {swapped / 2**20:.1f} MiB were swapped in or out"
         yield Condition(name="swapping", seen=description, serious=rate > MAX_SWAP_BYTES_PER_S)
+
+
+def _throttled(view: TelemetryWindow, host: str) -> Iterator[Condition]:
+    throttled, periods = view.growth(HOST, "cpu_throttled_periods"), view.growth(HOST, "cpu_periods")
+    if periods and throttled > MAX_THROTTLED_PERIODS * periods:
+        quota = next(iter(view.values_in_window(HOST, "cpu_quota_cores")), None)
+        limit = "" if quota is None else f" of {quota:g} cores"
+        description = f"{host}: the CPU quota{limit} was used up in {throttled:.0f} of {periods:.0f} periods"
+        yield Condition(name="throttled", seen=description)
 
 
 def _foreign_gpu_processes(

@@ -51,6 +51,10 @@ FLAG_MEANINGS: dict[str, tuple[str, str]] = {
         "raise --warmup, or find what disturbs the steps",
     ),
     "cpu_steal": ("the hypervisor gave CPU time to other machines", "measure on a dedicated host, or at another time"),
+    "throttled": (
+        "the CPU quota of the job was used up, and its threads were stopped until the next period",
+        "raise the quota (docker --cpus, Kubernetes' limits.cpu), or use fewer ranks or threads",
+    ),
     "host_load": ("other processes used the cores", "stop them, or measure at another time"),
     "cpu_clock_moved": ("the cores' clock changed within the window", "fix the clock, or let the machine cool down"),
     "swapping": ("memory was swapped; above 1 MiB/s the trial is invalid", "use a smaller batch or model"),

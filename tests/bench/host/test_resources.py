@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from bench.host.resources import cores_of_rank, usable_core_count, usable_cores
+from bench.host.quota import CpuQuota, read_cpu_quota
+from bench.host.resources import cores_of_rank, cores_within_quota, usable_core_count, usable_cores
 
 
 @pytest.mark.parametrize(
@@ -28,7 +30,12 @@ def test_each_rank_gets_as_many_cores_as_it_has_threads(rank, threads, usable, c
 
 def test_usable_cores_are_those_of_the_affinity_mask():
     assert set(usable_cores()) == os.sched_getaffinity(0)
-    assert usable_core_count() == len(usable_cores())
+    assert usable_core_count() == cores_within_quota(len(usable_cores()), read_cpu_quota())
+
+
+@pytest.mark.parametrize(("quota", "cores"), [(None, 8), (2.0, 2), (1.5, 1), (0.5, 1), (64.0, 8)])
+def test_a_cpu_quota_counts_as_whole_cores(quota, cores):
+    assert cores_within_quota(8, quota and CpuQuota(quota, Path("/sys/fs/cgroup"))) == cores
 
 
 LATER_PINNED = """

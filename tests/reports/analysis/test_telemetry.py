@@ -148,6 +148,22 @@ def host(t, busy=1.0, job=1.0, steal=0.0, swap=0.0, clock=3e9):
     ]
 
 
+def quota(t, throttled, cores=1.5):
+    """A CPU quota that is used up in this share of its periods, of which a window of 2 s has 519."""
+    return [
+        (HOST, "cpu_quota_cores", cores),
+        (HOST, "cpu_periods", 259.5 * t),
+        (HOST, "cpu_throttled_periods", 259.5 * t * throttled),
+    ]
+
+
+def test_a_cpu_quota_that_is_used_up_is_said_with_its_numbers():
+    found = conditions(lambda t: quota(t, throttled=401 / 519))
+    assert found["throttled"].seen == "here: the CPU quota of 1.5 cores was used up in 401 of 519 periods"
+    assert conditions(lambda t: quota(t, throttled=0.001)) == {}
+    assert conditions(lambda t: [*quota(0, throttled=0), (HOST, "cpu_periods", 0.0)]) == {}
+
+
 def test_a_quiet_machine_has_no_conditions():
     assert (
         conditions(
@@ -169,6 +185,7 @@ def test_a_quiet_machine_has_no_conditions():
         (lambda t: host(t, steal=0.1), "cpu_steal", False),
         (lambda t: host(t, swap=4096), "swapping", False),
         (lambda t: host(t, swap=5e6), "swapping", True),
+        (lambda t: quota(t, throttled=401 / 519), "throttled", False),
         (lambda t: host(t, clock=3e9 if t < 2 else 2e9), "cpu_clock_moved", False),
         (lambda t: [(GPU, "thermal_throttled_s", 0.3 * t)], "gpu_thermal_throttling", True),
         (lambda t: [(GPU, "power_brake_s", 0.3 * t)], "gpu_power_brake", True),

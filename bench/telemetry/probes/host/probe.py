@@ -13,11 +13,13 @@ import psutil
 from bench.core.case import Case
 from bench.core.telemetry import HOST, Device, Sample
 from bench.host.links import port_names, ranks_per_namespace
+from bench.host.quota import read_cpu_quota
 from bench.host.resources import usable_cores
 from bench.plugins.probe import Probe, ProbePlugin
 from bench.telemetry.probes.host.cores import CORE_QUANTITIES, TICKS_PER_S, CoreReader
 from bench.telemetry.probes.host.interfaces import NETWORK_QUANTITIES, NetworkReader
 from bench.telemetry.probes.host.rapl import ENERGY_QUANTITY, RaplEnergy
+from bench.telemetry.probes.host.throttling import THROTTLING_QUANTITIES, ThrottlingReader
 
 
 class HostProbe(Probe):
@@ -35,6 +37,7 @@ class HostProbe(Probe):
         self._parts: list[tuple[tuple[str, ...], Callable[[], list[Sample]]]] = []
         """Names of quantities, and what reads them."""
         self._add(CORE_QUANTITIES, CoreReader(cores).read)
+        self._add(THROTTLING_QUANTITIES, ThrottlingReader(read_cpu_quota()).read)
         self._add(("cpu_frequency_hz",), _read_frequency)
         self._add(("job_cpu_s",), self._job.read)
         self._add(NETWORK_QUANTITIES, NetworkReader(hub_ports).read)
