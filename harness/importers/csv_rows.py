@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import csv
 import gzip
+import io
 import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any
 
 from harness.errors import UsageError, suggest_name
+from harness.importers.limits import check_table, open_table
 
 MISSING_VALUES = ("", "nan", "NaN", "NAN", "-nan", "NA", "N/A", "null", "NULL", "none", "None")
 """How tools write a reading that failed."""
@@ -100,6 +102,7 @@ def check_rows(path: Path, schema: CsvSchema) -> None:
 def read_header(path: Path, schema: CsvSchema) -> list[str]:
     """The names of all columns in lower case, aliases replaced. Raises :class:`UsageError` where one is missing."""
     try:
+        check_table(path, compressed=is_gzip(path))
         _, cells = next(_lines(path), (0, []))
     except (OSError, EOFError, UnicodeDecodeError, csv.Error) as problem:
         raise unreadable_error(path, problem) from None
@@ -164,9 +167,7 @@ def parse_seconds(text: str) -> float:
 
 def open_text(path: Path) -> IO[str]:
     """A CSV file for reading, decompressed where its name ends in ``.gz``."""
-    if is_gzip(path):
-        return cast(IO[str], gzip.open(path, "rt", newline="", encoding="utf-8-sig"))
-    return path.open(newline="", encoding="utf-8-sig")
+    return io.TextIOWrapper(open_table(path, compressed=is_gzip(path)), encoding="utf-8-sig", newline="")
 
 
 def is_gzip(path: Path) -> bool:
@@ -202,7 +203,7 @@ def _rename_hint(expected: str, others: Sequence[str]) -> str:
 
 
 def _undecodable_line(path: Path) -> int | None:
-    with gzip.open(path) if is_gzip(path) else path.open("rb") as file:
+    with open_table(path, compressed=is_gzip(path)) as file:
         for number, line in enumerate(file, start=1):
             try:
                 line.decode("utf-8")

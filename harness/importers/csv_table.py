@@ -23,13 +23,13 @@ from harness.importers.csv_rows import (
     check_rows,
     csv_error,
     is_gzip,
-    open_text,
     parse_label,
     parse_seconds,
     read_header,
     read_rows,
     unreadable_error,
 )
+from harness.importers.limits import MAX_LABELS, open_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -89,6 +89,8 @@ class LabelCodes(dict[str, int]):
         if "" in labels:
             raise _InvalidTableError
         codes = np.array([self.setdefault(label, len(self)) for label in labels], dtype=np.int32)
+        if len(self) > MAX_LABELS:
+            raise _TooManyLabelsError
         return codes[column.cat.codes.to_numpy()]
 
     @property
@@ -99,6 +101,10 @@ class LabelCodes(dict[str, int]):
 
 class _InvalidTableError(Exception):
     """Some line is at fault."""
+
+
+class _TooManyLabelsError(Exception):
+    """A column has more different labels than are read."""
 
 
 class _NumericNamesError(Exception):
@@ -137,6 +143,9 @@ def read_table(
     except BadLabelError as problem:
         lines = find_lines(path, schema, problem.label)
         raise csv_error(path, lines[0] if lines else None, str(problem)) from None
+    except _TooManyLabelsError:
+        message = f"a column has more than {MAX_LABELS:,} different labels; leave out nights that are no longer judged"
+        raise csv_error(path, None, message) from None
     except (OSError, EOFError) as problem:
         raise unreadable_error(path, problem) from None
     except (_InvalidTableError, ValueError, Warning) as problem:
@@ -205,18 +214,20 @@ class _TableReader:
         types["benchmark"] = benchmark_dtype
         with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)
-            with pd.read_csv(
-                self.path,
-                names=columns,
-                header=0,
-                dtype=types,
-                index_col=False,
-                skipinitialspace=True,
-                keep_default_na=False,
-                na_values={name: list(MISSING_VALUES) for name in self.schema.numbers},
-                compression="gzip" if is_gzip(self.path) else None,
-                chunksize=self.chunks.piece_rows,
-            ) as pieces:
+            with (
+                open_table(self.path, compressed=is_gzip(self.path)) as file,
+                pd.read_csv(
+                    file,
+                    names=columns,
+                    header=0,
+                    dtype=types,
+                    index_col=False,
+                    skipinitialspace=True,
+                    keep_default_na=False,
+                    na_values={name: list(MISSING_VALUES) for name in self.schema.numbers},
+                    chunksize=self.chunks.piece_rows,
+                ) as pieces,
+            ):
                 yield from _prefetch(pieces)
 
     def _encode(self, piece: pd.DataFrame) -> pd.DataFrame:
@@ -250,6 +261,5 @@ def _prefetch(pieces: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
 
 
 def _count_commas(path: Path) -> int:
-    with open_text(path) as text:
-        file = getattr(text, "buffer")  # noqa: B009
+    with open_table(path, compressed=is_gzip(path)) as file:
         return sum(block.count(b",") for block in iter(lambda: file.read(BLOCK_BYTES), b""))

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from harness.errors import UsageError
 from harness.importers import Importer
+from harness.importers.limits import read_json_file
 from reports.formats.exports.pytest_benchmark import MACHINE_FIELDS, RUN_NAMES
 
 if TYPE_CHECKING:
@@ -67,10 +68,7 @@ class _File(_Section):
 
 def read_pytest_benchmark(path: Path, night: str | None = None) -> tuple[IngestedRun, ...]:
     """Read the runs in a file. ``night``: their label; default: the file's day (UTC). Raises :class:`UsageError`."""
-    try:
-        content = path.read_bytes()
-    except OSError as problem:
-        raise UsageError(f"{path}: cannot be read ({problem.strerror}); {REMEDY}") from None
+    content = read_json_file(path, REMEDY)
     try:
         file = _File.model_validate_json(content)
     except ValidationError as problem:

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from sqlalchemy.exc import SQLAlchemyError
 
 from harness.errors import StoreError
+from harness.store.foreign import MAX_RECORD_BYTES, UnexpectedValueError
 
 MAX_MESSAGE_LENGTH = 160
 
@@ -25,6 +26,8 @@ REMEDIES = {
     sqlite3.SQLITE_NOTADB: "restore a copy of it",
     # SQLite has one code for a spent quota, a file larger than allowed and a broken disk.
     sqlite3.SQLITE_IOERR: "check its disk, and your quota on it (`quota -s`)",
+    sqlite3.SQLITE_TOOBIG: f"a record has at most {MAX_RECORD_BYTES // 2**20} MiB: measure fewer steps",
+    sqlite3.SQLITE_INTERRUPT: "a query reads a few million rows at most: merge a part of its sweeps into another store",
 }
 # Remedies by PostgreSQL's code or message: refused connections have no code.
 SERVER_REMEDIES = {
@@ -117,6 +120,11 @@ class Database:
             field = ".".join(str(part) for part in first["loc"]) or "all of it"
             message = f"has a record that cannot be read ({field}: {first['msg']}); it is damaged or of another version"
             raise StoreError(f"store {self.label}: {message}: restore a copy of it, or {OTHER_STORE_HINT}") from None
+        except (UnexpectedValueError, OverflowError) as problem:
+            raise StoreError(
+                f"store {self.label}: holds {problem}; it is damaged or not written by the harness: restore a copy of "
+                f"it, or {OTHER_STORE_HINT}"
+            ) from None
 
 
 @contextmanager

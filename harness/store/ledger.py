@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
+from operator import index
 from sys import intern
 from typing import Any, Literal, TypeVar
 
 import sqlalchemy as sa
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, TypeAdapter
 
 from bench.core.frozen_model import FrozenModel
 from bench.core.records import Outcome, Trial
 from harness.planning.environment import Environment
 from harness.store.database import OTHER_STORE_HINT, Database
+from harness.store.foreign import UnexpectedValueError, typed_rows
 from harness.store.tables import (
     acceptances_table,
     add_missing,
@@ -30,6 +31,10 @@ from harness.store.tables import (
 from reports.regression.values import Metric, Status, Verdict
 
 ModelT = TypeVar("ModelT", bound=FrozenModel)
+SETTINGS = TypeAdapter(dict[str, str])
+OUTCOME: TypeAdapter[Outcome] = TypeAdapter(Outcome)
+STATUS: TypeAdapter[Status] = TypeAdapter(Status)
+METRIC: TypeAdapter[Metric] = TypeAdapter(Metric)
 ROWS_AT_ONCE = 10_000
 RETRY_HINT = f"then repeat the command, or {OTHER_STORE_HINT}"
 
@@ -83,7 +88,7 @@ class IngestedRun(FrozenModel):
     source: str
 
 
-class _TrialReason(BaseModel):
+class _Reason(BaseModel):
     reason: str | None = None
 
 
@@ -118,17 +123,20 @@ class Ledger:
         query = sa.select(table).where(table.c.sweep.in_(sweeps)).order_by(*table.primary_key)
         with self._database.reading() as connection:
             rows = connection.execution_options(yield_per=ROWS_AT_ONCE).execute(query)
-            # A million rows share a few names.
-            return [
-                (intern(sweep), intern(key), number, intern(name), value) for sweep, key, number, name, value in rows
-            ]
+            try:
+                # A million rows share a few names.
+                return [
+                    (intern(sweep), intern(key), index(number), intern(name), float(value))
+                    for sweep, key, number, name, value in rows
+                ]
+            except (TypeError, ValueError):
+                raise UnexpectedValueError("a measure that is no number") from None
 
     def settings(self, sweeps: Sequence[str]) -> dict[tuple[str, str], dict[str, str]]:
         """By sweep and key, what :func:`reports.analysis.trial_measures.settings_of` says; not of faults on purpose."""
         rows = self._rows(sa.select(cells_table).where(cells_table.c.sweep.in_(sweeps)))
-        read: dict[str, dict[str, str]] = {row.settings: {} for row in rows}
-        for text in read:
-            read[text] = json.loads(text)
+        with self._database.validated_records():
+            read = {text: SETTINGS.validate_json(text) for text in {row.settings for row in rows}}
         return {(row.sweep, row.key): read[row.settings] for row in rows}
 
     def outcomes(self, sweep: str) -> list[tuple[str, int, Outcome, str | None]]:
@@ -139,15 +147,16 @@ class Ledger:
         body = sa.case((table.c.outcome != "ok", table.c.body), else_="{}").label("body")
         query = sa.select(table.c.key, table.c.round, table.c.outcome, body).join(cells_table, meant)
         with self._database.reading() as connection:
-            rows = connection.execute(query.where(table.c.sweep == sweep).order_by(table.c.key, table.c.round))
+            rows = typed_rows(connection, query.where(table.c.sweep == sweep).order_by(table.c.key, table.c.round))
             return [
-                (row.key, row.round, row.outcome, _TrialReason.model_validate_json(row.body).reason) for row in rows
+                (row.key, row.round, OUTCOME.validate_python(row.outcome), _Reason.model_validate_json(row.body).reason)
+                for row in rows
             ]
 
     def environments(self) -> dict[str, Environment]:
         """All environments by id."""
         with self._database.reading() as connection:
-            rows = connection.execute(sa.select(environments_table))
+            rows = typed_rows(connection, sa.select(environments_table))
             return {row.id: Environment.model_validate_json(row.body) for row in rows}
 
     def save_verdicts(self, sweep: str, verdicts: Sequence[Verdict]) -> None:
@@ -177,7 +186,11 @@ class Ledger:
         table = verdicts_table
         columns = (table.c.night, table.c.series, table.c.metric, table.c.status)
         rows = self._rows(sa.select(*columns).where(table.c.night.in_(sweeps)))
-        return {(row.night, row.series, row.metric): row.status for row in rows}
+        with self._database.validated_records():
+            return {
+                (row.night, row.series, METRIC.validate_python(row.metric)): STATUS.validate_python(row.status)
+                for row in rows
+            }
 
     def accept(self, acceptance: Acceptance) -> None:
         """Store an acceptance; it replaces one of the same curve and night."""
@@ -226,7 +239,7 @@ class Ledger:
 
     def _rows(self, query: sa.Select[Any]) -> Sequence[sa.Row[Any]]:
         with self._database.reading() as connection:
-            return connection.execute(query).all()
+            return typed_rows(connection, query)
 
     def _values(self, query: sa.Select[Any], kind: type[ModelT]) -> list[ModelT]:
         with self._database.reading() as connection:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
@@ -11,11 +12,14 @@ from rich.console import Console
 from bench.core.records import Trial
 from harness.errors import UsageError
 from harness.store.database import OTHER_STORE_HINT, Database
+from harness.store.foreign import UnexpectedValueError, typed_batches, typed_rows
 from harness.store.opening import mask_password, open_store, store_path
 from harness.store.store import SweepInfo, record_measures, record_night
 from harness.store.tables import NIGHTLY_TABLES, add_missing, environments_table, sweeps_table, trials_table
 from reports.formats.documents import versioned
 
+ROWS_AT_ONCE = 10
+"""A pair's row holds a trial with all of its steps."""
 RETRY_HINT = f"then repeat the merge, or {OTHER_STORE_HINT}"
 
 
@@ -86,9 +90,7 @@ def _merge_stores(other: Database, store: Database) -> MergeResult:
         add_missing(connection_to, environments_table, environments)
         merged = [_merge_sweep(other, connection_to, sweep) for sweep in sweeps]
         beside = {
-            table.name: add_missing(connection_to, table, _rows(other, sa.select(table)))
-            for table in NIGHTLY_TABLES
-            if table.name in present
+            table.name: _copy_rows(other, connection_to, table) for table in NIGHTLY_TABLES if table.name in present
         }
     return MergeResult(
         sweeps=tuple(sweep.sweep for sweep in merged if sweep.new),
@@ -102,6 +104,8 @@ def _merge_sweep(other: Database, connection_to: sa.Connection, sweep: dict[str,
     """Copy a sweep, which may be running: whether it has ended was read before its trials."""
     with other.validated_records():
         info = SweepInfo.model_validate_json(sweep["body"])
+        if info.id != sweep["id"]:
+            raise UnexpectedValueError(f"another sweep than its id says ({sweep['id'][:80]})")
     new = bool(add_missing(connection_to, sweeps_table, [sweep]))
     record_night(connection_to, info)
     still_open = sa.and_(sweeps_table.c.id == info.id, sweeps_table.c.finished_at.is_(None))
@@ -111,24 +115,41 @@ def _merge_sweep(other: Database, connection_to: sa.Connection, sweep: dict[str,
 
 
 def _merge_trials(other: Database, connection_to: sa.Connection, sweep: str) -> int:
-    """Copy trials. Each is parsed, so that a damaged one is found, and measured again, whatever the other's format."""
+    """Copy trials, one after the other. Each is parsed, so that a damaged one is found, and measured again, whatever
+    the other's format."""
     table = trials_table
     keys = sa.select(table.c.key, table.c.round).where(table.c.sweep == sweep)
-    here = {tuple(row) for row in connection_to.execute(keys)}
-    if all((row["key"], row["round"]) in here for row in _rows(other, keys)):
-        return 0
-    rows = _rows(other, sa.select(table).where(table.c.sweep == sweep))
+    present = {tuple(row) for row in connection_to.execute(keys)}
     merged = 0
-    for row in rows:
-        if (row["key"], row["round"]) not in here:
-            with other.validated_records():
-                trial = Trial.model_validate_json(row["body"])
+    for key, number in (tuple(row.values()) for row in _rows(other, keys.order_by(table.c.key, table.c.round))):
+        if (key, number) not in present:
+            here = sa.and_(table.c.sweep == sweep, table.c.key == key, table.c.round == number)
+            (row,) = _rows(other, sa.select(table).where(here))
+            trial = _parse_trial(other, row)
             if add_missing(connection_to, table, [row]):
                 record_measures(connection_to, sweep, trial)
                 merged += 1
     return merged
 
 
+def _parse_trial(other: Database, row: dict[str, Any]) -> Trial:
+    with other.validated_records():
+        trial = Trial.model_validate_json(row["body"])
+        if (trial.case.key, trial.round, trial.outcome) != (row["key"], row["round"], row["outcome"]):
+            raise UnexpectedValueError(f"another trial than its key says ({row['key'][:80]}, round {row['round']})")
+    return trial
+
+
+def _copy_rows(other: Database, connection_to: sa.Connection, table: sa.Table) -> int:
+    return sum(add_missing(connection_to, table, rows) for rows in _batches(other, sa.select(table)))
+
+
+def _batches(database: Database, query: sa.Select[Any]) -> Iterator[list[dict[str, Any]]]:
+    with database.reading() as connection:
+        for batch in typed_batches(connection, query, ROWS_AT_ONCE):
+            yield [dict(row._mapping) for row in batch]
+
+
 def _rows(database: Database, query: sa.Select[Any]) -> list[dict[str, Any]]:
     with database.reading() as connection:
-        return [dict(row._mapping) for row in connection.execute(query)]
+        return [dict(row._mapping) for row in typed_rows(connection, query)]

@@ -25,6 +25,7 @@ from harness.store.database import (
     sqlite_code,
     transaction,
 )
+from harness.store.foreign import check_tables, limit_connections, typed_rows
 from harness.store.store import Store, SweepInfo, record_measures, record_night
 from harness.store.tables import FORMAT, about_table, add_missing, metadata, sweeps_table, trials_table
 
@@ -45,11 +46,11 @@ def upgrade_store(database: Database) -> None:
 
 def _fill_measures(connection: sa.Connection) -> None:
     """One sweep at a time: trials hold every step."""
-    for name, body in connection.execute(sa.select(sweeps_table.c.id, sweeps_table.c.body)).all():
-        record_night(connection, SweepInfo.model_validate_json(body))
-        trials = sa.select(trials_table.c.body).where(trials_table.c.sweep == name)
-        for trial in connection.execute(trials).scalars().all():
-            record_measures(connection, name, Trial.model_validate_json(trial))
+    for row in typed_rows(connection, sa.select(sweeps_table.c.id, sweeps_table.c.body)):
+        record_night(connection, SweepInfo.model_validate_json(row.body))
+        trials = sa.select(trials_table.c.body).where(trials_table.c.sweep == row.id)
+        for trial in connection.execute(trials).scalars():
+            record_measures(connection, row.id, Trial.model_validate_json(trial))
 
 
 MAX_NAME_LENGTH = 255
@@ -62,9 +63,11 @@ def check_store(location: str) -> None:
     """Raise :class:`StoreError` where a sweep could not write to the store. Does not create it."""
     path = store_path(location)
     if path is None or _exists(path, location):
+        _check_regular_file(location, path)
         with _connection_errors(location):
             engine = _engine(location)
             try:
+                check_tables(engine, mask_password(location), writing=True)
                 if _format_of(engine, location) is not None:
                     _check_integrity(engine, location)
                     _check_writable(engine)
@@ -90,6 +93,7 @@ def open_store(location: str, *, create: bool, upgrade: bool = False) -> Store:
     path = store_path(location)
     if path is not None and not _exists(path, location) and not create:
         raise StoreError(f"store {location}: no such file; run `python -m harness sweep` first, or name another")
+    _check_regular_file(location, path)
     with _connection_errors(location):
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -102,7 +106,15 @@ def open_store(location: str, *, create: bool, upgrade: bool = False) -> Store:
     return Store(database)
 
 
+def _check_regular_file(location: str, path: Path | None) -> None:
+    """SQLite would wait for ever for a pipe."""
+    if path is not None and path.exists() and not path.is_file():
+        kind = "a folder" if path.is_dir() else "no regular file"
+        raise StoreError(f"store {mask_password(location)}: is {kind}; {OTHER_STORE_HINT}")
+
+
 def _prepare(database: Database, location: str, *, create: bool, upgrade: bool) -> None:
+    check_tables(database.engine, database.label, writing=create or upgrade)
     store_format = _format_of(database.engine, location)
     if store_format is None and create:
         _create_tables(database.engine, location)
@@ -142,9 +154,11 @@ def _engine(location: str) -> sa.Engine:
     connect_args = {name: seconds for name, seconds in CONNECT_TIMEOUTS[kind].items() if name not in url.query}
     try:
         # A server may have been restarted between two trials.
-        return sa.create_engine(url, connect_args=connect_args, pool_pre_ping=kind == "postgresql")
+        engine = sa.create_engine(url, connect_args=connect_args, pool_pre_ping=kind == "postgresql")
     except (ValueError, TypeError) as problem:  # SQLAlchemy makes numbers of some of a URL's options
         raise StoreError(f"store {mask_password(location)}: {error_line(problem)}; correct the URL") from None
+    limit_connections(engine)
+    return engine
 
 
 def _format_of(engine: sa.Engine, location: str) -> int | None:
@@ -158,7 +172,12 @@ def _format_of(engine: sa.Engine, location: str) -> int | None:
             )
         return None
     with engine.connect() as connection:
-        store_format = connection.execute(sa.select(about_table.c.format)).scalar_one_or_none()
+        query = sa.select(about_table.c.format).where(about_table.c.only == 1)
+        store_format = connection.execute(query).scalars().first()
+    if not isinstance(store_format, int | None):
+        raise StoreError(
+            f"store {mask_password(location)}: its format is '{str(store_format)[:20]}', no number; {OTHER_STORE_HINT}"
+        )
     if store_format is not None and store_format > FORMAT:
         raise StoreError(
             f"store {mask_password(location)}: written by a newer version (format {store_format}, this one reads up to "

@@ -23,6 +23,7 @@ from harness.planning.plan import Plan
 from harness.planning.suite import Suite
 from harness.store import DEFAULT_STORE
 from harness.store.database import OTHER_STORE_HINT, Database
+from harness.store.foreign import MAX_RECORD_BYTES, typed_rows
 from harness.store.ledger import Ledger
 from harness.store.tables import (
     add_missing,
@@ -81,6 +82,7 @@ class Store:
 
     def add_trial(self, sweep: str, trial: Trial) -> None:
         """Commit a trial that has ended. Raises :class:`StoreError`, also where it is stored already."""
+        trial = storable(trial)
         with self._database.writing(self._resume_hint()) as connection:
             connection.execute(
                 trials_table.insert().values(
@@ -101,11 +103,8 @@ class Store:
     def sweep_ids(self) -> list[str]:
         """All sweeps, the oldest first."""
         with self._database.reading() as connection:
-            return list(
-                connection.execute(
-                    sa.select(sweeps_table.c.id).order_by(sweeps_table.c.started_at, sweeps_table.c.id)
-                ).scalars()
-            )
+            query = sa.select(sweeps_table.c.id).order_by(sweeps_table.c.started_at, sweeps_table.c.id)
+            return [row.id for row in typed_rows(connection, query)]
 
     def sweep(self, sweep_id: str) -> SweepInfo:
         """One sweep by its id, or ``latest``. Raises :class:`StoreError`."""
@@ -118,7 +117,7 @@ class Store:
                 f"store {self._database.label} has no sweep '{sweep_id}'{suggest_name(sweep_id, existing)}"
             )
         with self._database.reading() as connection:
-            row = connection.execute(sa.select(sweeps_table).where(sweeps_table.c.id == resolved)).one()
+            (row,) = typed_rows(connection, sa.select(sweeps_table).where(sweeps_table.c.id == resolved))
             info = SweepInfo.model_validate_json(row.body)
         return info.model_copy(update={"finished_at": row.finished_at})
 
@@ -163,6 +162,19 @@ class Store:
     def _resume_hint(self) -> str:
         where = "" if self._database.label == DEFAULT_STORE else f" --store {shlex.quote(self._database.label)}"
         return f"then `python -m harness sweep --resume{where}`"
+
+
+def storable(trial: Trial) -> Trial:
+    """The trial, or a failed one without measurements where its record is larger than a store takes."""
+    size = len(trial.model_dump_json().encode())
+    if size <= MAX_RECORD_BYTES:
+        return trial
+    reason = (
+        f"its record of {size / 2**20:.0f} MiB is larger than a store takes ({MAX_RECORD_BYTES // 2**20} MiB): "
+        "measure fewer steps"
+    )
+    bare = trial.model_copy(update={"outcome": "failed", "reason": reason, "ranks": (), "telemetry": ()})
+    return bare.model_copy(update={"failures": (), "log_tail": ()})
 
 
 def record_night(connection: sa.Connection, info: SweepInfo) -> None:
