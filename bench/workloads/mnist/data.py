@@ -6,11 +6,9 @@ are prepared once before the first rank starts.
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import shutil
 import tempfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ from typing import Any
 from bench.core.case import DataSource
 from bench.host.installation import cache_folder
 from bench.plugins.workload import DataProblem
+from bench.workloads.mnist.idx_files import digest_files, find_files, read_idx
 
 MEAN, STD = 0.1307, 0.3081  # of MNIST's training pixels, scaled to 0…1
 MIRRORS = (
@@ -65,7 +64,11 @@ def prepare(folder: str | None, source: str) -> DataSource:
         DataProblem: The data is missing or damaged.
     """
     try:
-        return _prepare(Path(folder).expanduser().resolve() if folder else None, source)
+        resolved = Path(folder).expanduser().resolve() if folder else None
+    except RuntimeError as problem:  # an unknown user after ~, or a loop of links
+        raise DataProblem(f"--set mnist.data={folder}: {problem}; name the folder by its whole path") from None
+    try:
+        return _prepare(resolved, source)
     except OSError as problem:
         where = problem.filename or cache_folder("mnist")
         remedy = "the prepared images go to the cache folder: set XDG_CACHE_HOME to another"
@@ -76,7 +79,8 @@ def _prepare(folder: Path | None, source: str) -> DataSource:
     cache = cache_folder("mnist")
     published, digits = cache / "published", cache / f"digits-v{STAND_IN_VERSION}"
     if folder is not None:
-        return _convert(folder, cache / _folder_name(folder))
+        files = find_files(folder, tuple(CHECKSUMS))
+        return _convert(folder, files, cache / f"folder-{digest_files(folder, files)[:16]}")
     if source == "digits":
         return _make_stand_in(digits)
     prepared = _read_prepared(published)
@@ -84,7 +88,8 @@ def _prepare(folder: Path | None, source: str) -> DataSource:
         return prepared
     problem = _download(cache / "download")
     if problem is None:
-        return _convert(cache / "download", published)
+        downloaded = cache / "download"
+        return _convert(downloaded, find_files(downloaded, tuple(CHECKSUMS)), published)
     if source == "mnist":
         raise DataProblem(
             f"MNIST could not be downloaded ({problem}); put its IDX files in a folder and name it with "
@@ -111,59 +116,27 @@ def load(source: DataSource) -> Dataset:
     return Dataset(train, test, source)
 
 
-def read_idx(path: Path) -> Any:
-    """The array in an IDX file (gzipped or not), of the shape its header gives. Raises :class:`DataProblem`."""
-    import numpy as np
-
-    try:
-        raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    except FileNotFoundError:
-        raise DataProblem(f"{path}: no such file; --set mnist.data must name a folder with MNIST's IDX files") from None
-    except (OSError, EOFError, zlib.error) as problem:
-        raise DataProblem(f"{path}: cannot be read ({problem}); fetch the file again") from None
-    if len(raw) < 4 or raw[:3] != b"\0\0\x08":
-        raise DataProblem(f"{path}: not an IDX file of bytes; fetch the file again")
-    dimensions = raw[3]
-    header = 4 + 4 * dimensions
-    shape = tuple(int(size) for size in np.frombuffer(raw[4:header], dtype=">u4"))
-    if len(shape) != dimensions or len(raw) - header != int(np.prod(shape)):
-        raise DataProblem(
-            f"{path}: holds {max(0, len(raw) - header)} bytes where its header promises "
-            f"{'×'.join(map(str, shape))}; fetch the file again"
-        )
-    return np.frombuffer(raw, dtype=np.uint8, offset=header).reshape(shape)
-
-
-def _find(folder: Path, stem: str) -> Path:
-    for name in (stem, f"{stem}.gz", stem.replace("-idx", ".idx"), stem.replace("-idx", ".idx") + ".gz"):
-        if (folder / name).exists():
-            return folder / name
-    raise DataProblem(f"{folder}/{stem}[.gz]: no such file; --set mnist.data must name a folder with MNIST's IDX files")
-
-
-def _folder_name(folder: Path) -> str:
-    stamps = [f"{path.name} {path.stat().st_size} {path.stat().st_mtime_ns}" for path in sorted(folder.glob("*ubyte*"))]
-    return "folder-" + hashlib.sha256("\n".join([str(folder), *stamps]).encode()).hexdigest()[:16]
-
-
-def _convert(folder: Path, target: Path) -> DataSource:
+def _convert(folder: Path, files: tuple[Path, ...], target: Path) -> DataSource:
+    """Prepare the arrays of the four files, unless that was done before."""
     prepared = _read_prepared(target)
     if prepared is not None:
         return prepared
-    files_and_arrays = [(file := _find(folder, stem), read_idx(file)) for stem in CHECKSUMS]
-    files = [file for file, _ in files_and_arrays]
-    train_x, train_y, test_x, test_y = (array for _, array in files_and_arrays)
-    for images, labels, file in ((train_x, train_y, files[0]), (test_x, test_y, files[2])):
-        if images.ndim != 3 or images.shape[1:] != (28, 28) or len(images) != len(labels) or not len(images):
-            raise DataProblem(
-                f"{file}: holds {images.shape} images for {labels.shape} labels, "
-                "not n×28×28 and n; fetch the files again"
-            )
-        if labels.max() > 9:
-            raise DataProblem(f"{file}: its labels go up to {labels.max()}, MNIST's to 9; fetch the files again")
+    train_x, train_y, test_x, test_y = (read_idx(file) for file in files)
+    _check_arrays(files[0], train_x, train_y)
+    _check_arrays(files[2], test_x, test_y)
     genuine = all(_md5(file) == md5 for file, md5 in zip(files, CHECKSUMS.values(), strict=True))
     name = "MNIST" if genuine else f"IDX files in {folder} (not the published MNIST archives)"
     return _save(target, name, (train_x, train_y, test_x, test_y))
+
+
+def _check_arrays(file: Path, images: Any, labels: Any) -> None:
+    """Raise :class:`DataProblem` where they are not ``(n, 28, 28)`` and ``(n,)`` with labels of ten classes."""
+    if images.shape[1:] != (28, 28) or labels.shape != (len(images),) or not len(images):
+        raise DataProblem(
+            f"{file}: holds {images.shape} images for {labels.shape} labels, not n×28×28 and n; fetch the files again"
+        )
+    if labels.max() > 9:
+        raise DataProblem(f"{file}: its labels go up to {labels.max()}, MNIST's to 9; fetch the files again")
 
 
 def _md5(file: Path) -> str:

@@ -18,7 +18,7 @@ TEST_BATCH = 1000
 
 class MnistOptions(Options):
     model: Literal["linear", "mlp", "cnn"] = Field("linear", description="linear is one 784→10 layer")
-    data: str | None = Field(None, description="folder with MNIST's IDX files (gzipped or not)")
+    data: str | None = Field(None, description="folder with MNIST's IDX files, as Kaggle or torchvision leave them")
     source: Literal["auto", "mnist", "digits"] = Field(
         "auto", description="auto downloads MNIST and falls back on scikit-learn's digits; the others insist"
     )

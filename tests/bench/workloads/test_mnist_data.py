@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import gzip
+import os
 import struct
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -82,7 +84,7 @@ def damage_empty(path):
         (damage_truncate, "where its header promises 20×28×28"),
         (damage_header, "not an IDX file"),
         (damage_remove, "no such file"),
-        (damage_empty, "not an IDX file"),
+        (damage_empty, "is empty, not an IDX file"),
     ],
 )
 def test_a_damaged_file_is_named(tmp_path, damage, said):
@@ -144,3 +146,151 @@ def test_a_damaged_cache_is_made_again(tmp_path):
     kept.write_bytes(kept.read_bytes()[:-8] + bytes(7) + b"x")
     assert data.prepare(str(folder), "auto") == first
     assert data.load(first).train.labels.max() <= 9
+
+
+def test_a_file_replaced_by_one_of_the_same_size_and_time_is_read_again(tmp_path):
+    """As rsync and unpacked archives leave it."""
+    folder = write_folder(tmp_path / "mnist")
+    before = data.prepare(str(folder), "auto")
+    labels = folder / "train-labels-idx1-ubyte"
+    times = labels.stat()
+    labels.write_bytes(idx(np.full(20, 3, dtype=np.uint8)))
+    os.utime(labels, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert labels.stat().st_size == times.st_size
+    after = data.prepare(str(folder), "auto")
+    assert after.digest != before.digest
+    assert set(data.load(after).train.labels.tolist()) == {3}
+
+
+def kaggle(folder):
+    """Each file twice: with a dot, and in a folder that is named like the file with a dash."""
+    for path in list(folder.iterdir()):
+        content = path.read_bytes()
+        path.rename(folder / path.name.replace("-idx", ".idx"))
+        path.mkdir()
+        (path / path.name).write_bytes(content)
+
+
+def kaggle_folders_alone(folder):
+    kaggle(folder)
+    for path in folder.glob("*.idx*"):
+        path.unlink()
+
+
+def torchvision(folder):
+    """Packed and unpacked, under ``MNIST/raw``."""
+    raw = folder / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    for path in [path for path in folder.iterdir() if path.is_file()]:
+        (raw / f"{path.name}.gz").write_bytes(gzip.compress(path.read_bytes()))
+        path.rename(raw / path.name)
+
+
+def gzip_without_suffix(folder):
+    for path in folder.iterdir():
+        path.write_bytes(gzip.compress(path.read_bytes()))
+
+
+def plain_under_gz(folder):
+    for path in list(folder.iterdir()):
+        path.rename(folder / f"{path.name}.gz")
+
+
+def dots_and_gz(folder):
+    for path in list(folder.iterdir()):
+        target = folder / f"{path.name.replace('-idx', '.idx')}.gz"
+        target.write_bytes(gzip.compress(path.read_bytes()))
+        path.unlink()
+
+
+LAYOUTS = [kaggle, kaggle_folders_alone, torchvision, gzip_without_suffix, plain_under_gz, dots_and_gz]
+
+
+@pytest.mark.parametrize("arrange", LAYOUTS)
+def test_folders_as_people_have_them(tmp_path, arrange):
+    folder = write_folder(tmp_path / "mnist")
+    arrange(folder)
+    found = data.load(data.prepare(str(folder), "auto"))
+    written = images_and_labels()
+    np.testing.assert_array_equal(found.train.images, written["train-images-idx3-ubyte"].reshape(20, 784))
+    np.testing.assert_array_equal(found.test.labels, written["t10k-labels-idx1-ubyte"])
+
+
+def test_torchvision_s_folder_may_be_named_at_any_level(tmp_path):
+    folder = write_folder(tmp_path / "mnist")
+    torchvision(folder)
+    digests = {data.prepare(str(folder / level), "auto").digest for level in ("", "MNIST", "MNIST/raw")}
+    assert len(digests) == 1
+
+
+LFS_POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab2935c943f9e0ff69d22e\nsize 7840016\n"
+IN_PLACE_OF_DATA = [
+    (LFS_POINTER, "is a pointer of Git LFS, not the data; run `git lfs pull`"),
+    (b"/annex/objects/SHA256E-s1--0\n", "git annex get"),
+    (b"\n  <!DOCTYPE html>\n<html><title>404</title>", "is a web page, not the data"),
+    (gzip.compress(b"<html>Just a moment...</html>"), "is a web page, not the data"),
+    (b'{"code":401,"message":"Unauthenticated"}', "is a server's message, not the data"),
+    (b"PK\x03\x04 archive", "is a zip archive; unpack it"),
+    (b"\xfd7zXZ\0 packed", "compressed by xz"),
+    (gzip.compress(gzip.compress(b"\0\0\x08\x01")), "is compressed twice"),
+    (b"", "is empty"),
+    (b"\0\0\x08", "not an IDX file"),
+    (b"\0\0\x08\x03\0\0\0", "holds 0 bytes where its header promises"),
+    (b"\0\0\x0d\x03" + struct.pack(">3I", 1, 28, 28) + bytes(4 * 784), "holds numbers of type float32"),
+    (b"\0\0\x08\x03" + struct.pack(">3I", 2**31, 2**31, 2**31), "holds 0 bytes where its header promises"),
+]
+
+
+@pytest.mark.parametrize(("content", "message"), IN_PLACE_OF_DATA, ids=[message for _, message in IN_PLACE_OF_DATA])
+def test_what_lies_in_place_of_the_data_is_named(tmp_path, content, message):
+    folder = write_folder(tmp_path / "mnist")
+    (folder / "train-images-idx3-ubyte").write_bytes(content)
+    with pytest.raises(DataProblem) as caught:
+        data.prepare(str(folder), "auto")
+    assert str(caught.value).startswith(f"{folder / 'train-images-idx3-ubyte'}: ")
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_gzip_file_that_expands_without_end_is_not_unpacked(tmp_path):
+    """No more is read than the header promises."""
+    folder = write_folder(tmp_path / "mnist")
+    endless = idx(np.zeros((2, 28, 28), dtype=np.uint8)) + bytes(200 * 2**20)
+    (folder / "train-images-idx3-ubyte").write_bytes(gzip.compress(endless, 1))
+    del endless
+    tracemalloc.start()
+    with pytest.raises(DataProblem, match="holds more than 1568 bytes where its header promises 2×28×28"):
+        data.prepare(str(folder), "auto")
+    assert tracemalloc.get_traced_memory()[1] < 20 * 2**20
+    tracemalloc.stop()
+
+
+WRONG_SHAPES = [
+    ("train-labels-idx1-ubyte", (20, 10)),
+    ("train-labels-idx1-ubyte", (20, 1)),
+    ("train-labels-idx1-ubyte", (4, 5)),
+    ("t10k-labels-idx1-ubyte", (10, 10)),
+    ("train-images-idx3-ubyte", (20, 784)),
+    ("train-images-idx3-ubyte", (20, 1, 28, 28)),
+    ("train-images-idx3-ubyte", (20, 32, 32)),
+    ("t10k-images-idx3-ubyte", (0, 28, 28)),
+]
+
+
+@pytest.mark.parametrize(("stem", "shape"), WRONG_SHAPES)
+def test_arrays_of_other_shapes_are_refused(tmp_path, stem, shape):
+    folder = write_folder(tmp_path / "mnist")
+    (folder / stem).write_bytes(idx(np.ones(shape, dtype=np.uint8)))
+    with pytest.raises(DataProblem, match="not n×28×28 and n; fetch the files again"):
+        data.prepare(str(folder), "auto")
+
+
+@pytest.mark.parametrize("folder", ["~no_such_user_here/mnist", "loop/mnist", "file", "a" * 300])
+def test_a_folder_that_cannot_be_one(tmp_path, monkeypatch, folder):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("")
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(DataProblem) as caught:
+        data.prepare(folder, "auto")
+    assert folder in str(caught.value)
+    assert any(remedy in str(caught.value) for remedy in ("name the folder", "another folder", "a folder"))
