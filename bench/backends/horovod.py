@@ -24,6 +24,7 @@ from bench.host.installation import HOROVOD_BUILD_COMMAND, find_mpirun, read_hor
 from bench.host.links import ranks_per_namespace
 from bench.host.namespaces import use_hostname
 from bench.host.network import bind_address, select_interface, wait_for_listener
+from bench.host.resources import shared_memory_problem
 from bench.plugins.backend import FLOAT32_TOLERANCE, Backend, MakeOptimizer, Session, set_environment
 
 MAX_BACKWARD_PASSES = 2**30
@@ -228,6 +229,8 @@ class HorovodBackend(Backend):
             host_address = (
                 select_interface("", 1, os.environ["HOROVOD_GLOO_IFACE"]).address if from_horovodrun else me.own_host
             )
+            if case.transport == "mpi" and (problem := shared_memory_problem(os.environ)):
+                raise RuntimeError(f"{problem}, or choose another transport (--set horovod.transport=gloo)")
             with _resolving_hostname_as(host_address):
                 hvd.init()
             if case.transport in ("mpi", "nccl") and not getattr(hvd, f"{case.transport}_built")():

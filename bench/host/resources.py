@@ -9,12 +9,16 @@ from __future__ import annotations
 import math
 import os
 import resource
+import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from bench.host.quota import CpuQuota, read_cpu_quota
+
+OPEN_MPI_SEGMENT_BYTES = 2**24
+"""Open MPI 5's default of ``btl_sm_segment_size``."""
 
 
 def cores_of_rank(local_rank: int, threads: int, usable: Sequence[int]) -> tuple[int, ...]:
@@ -97,6 +101,32 @@ def memory_peak_bytes() -> int:
         pass
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def shared_memory_problem(env: Mapping[str, str], folder: Path = Path("/dev/shm")) -> str | None:
+    """Why Open MPI 5 can't exchange through shared memory here, with the remedy, or ``None``.
+
+    It takes a segment for each rank. Where there is no room it exchanges over TCP unasked, or aborts.
+
+    Args:
+        env: The environment variables of the rank, which may choose other ways, or another folder.
+        folder: Where the segments are by default.
+    """
+    ways = env.get("OMPI_MCA_btl", "sm")
+    if ("sm" in ways.removeprefix("^").split(",")) == ways.startswith("^"):
+        return None
+    folder = Path(env.get("OMPI_MCA_btl_sm_backing_directory") or folder)
+    needed = int(env.get("OMPI_MCA_btl_sm_segment_size") or OPEN_MPI_SEGMENT_BYTES)
+    try:
+        free = shutil.disk_usage(folder).free
+    except OSError:
+        return None
+    if free >= needed:
+        return None
+    return (
+        f"{folder} has {free / 2**20:.0f} MiB free, and Open MPI takes {needed / 2**20:.0f} MiB of it for each rank: "
+        "enlarge it (docker run --shm-size=1g)"
+    )
 
 
 def device_name(device: str) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from bench.core.case import Case
 from bench.core.machine import NodeFacts
 from bench.core.records import RankRecord, Trial
-from reports.analysis.placement import cores_exceeded_on, placement_of
+from reports.analysis.placement import cores_exceeded_on
 
 VARIABLE_PREFIX = "variable "
 """Begins the name of a setting that is an environment variable."""
@@ -34,12 +34,11 @@ def resource_problem(case: Case, ranks: Sequence[RankRecord], nodes: Sequence[No
 
 
 def _shared_cores(case: Case, ranks: Sequence[RankRecord]) -> str | None:
-    """Which ranks of a node had a core in common. Nodes that are network namespaces are one machine."""
-    width = placement_of(case).ranks_per_node if case.net is None else None
+    """Which ranks of a node had a core in common."""
     owners: dict[tuple[int, int], int] = {}
     for rank in ranks:
         for core in rank.planned_cores:
-            other = owners.setdefault((rank.rank // (width or case.ranks), core), rank.rank)
+            other = owners.setdefault((case.node_of_rank(rank.rank), core), rank.rank)
             if other != rank.rank:
                 return f"ranks {other} and {rank.rank} shared core {core}, and the node has cores enough"
     return None

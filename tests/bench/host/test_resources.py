@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,13 @@ from pathlib import Path
 import pytest
 
 from bench.host.quota import CpuQuota, read_cpu_quota
-from bench.host.resources import cores_of_rank, cores_within_quota, usable_core_count, usable_cores
+from bench.host.resources import (
+    cores_of_rank,
+    cores_within_quota,
+    shared_memory_problem,
+    usable_core_count,
+    usable_cores,
+)
 
 
 @pytest.mark.parametrize(
@@ -50,3 +57,14 @@ assert thread_cores() == (min(before),)
 
 def test_usable_cores_are_those_from_before_a_library_pinned_the_process():
     subprocess.run([sys.executable, "-c", LATER_PINNED], check=True)
+
+
+def test_shared_memory_has_to_hold_a_segment_of_open_mpi(tmp_path):
+    free = shutil.disk_usage(tmp_path).free
+    too_large = {"OMPI_MCA_btl_sm_segment_size": str(free * 2)}
+    assert shared_memory_problem({}, tmp_path) is None
+    assert f"{tmp_path} has {free / 2**20:.0f} MiB free" in (shared_memory_problem(too_large, tmp_path) or "")
+    elsewhere = {**too_large, "OMPI_MCA_btl_sm_backing_directory": str(tmp_path)}
+    assert str(tmp_path) in (shared_memory_problem(elsewhere) or "")
+    for ways in ("tcp,self", "^sm,openib"):
+        assert shared_memory_problem({**too_large, "OMPI_MCA_btl": ways}, tmp_path) is None
