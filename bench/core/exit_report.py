@@ -47,12 +47,18 @@ class ExitReport:
     """The stack dump of each process that had not ended, in lines, by its title."""
     out_of_memory: bool = False
     """The kernel killed a process for lack of memory while the trial ran."""
+    disk_full: bool = False
+    """The disk of the trial's folder had no space left when a process failed, or the time was up."""
     cancelled: bool = False
     """The trial was asked to end."""
+    suspended: tuple[str, ...] = ()
+    """What did not run for a while, in sentences: a process that was stopped and continued, or the whole node."""
+    dropped_log_bytes: Mapping[str, int] = field(default_factory=dict)
+    """How much of the log of each process was dropped because it was too long, by its title."""
 
     @property
     def succeeded(self) -> bool:
-        return not (self.timed_out or self.failed or self.cancelled)
+        return not (self.timed_out or self.failed or self.stopped or self.suspended or self.cancelled)
 
 
 class NodeReport(FrozenModel):

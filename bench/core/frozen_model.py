@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
@@ -15,7 +16,16 @@ class FrozenModel(BaseModel):
 
 
 def write_model(folder: Path, name: str, value: FrozenModel) -> None:
-    """Write ``value`` as JSON to ``folder/name`` atomically: a reader never sees an incomplete file."""
+    """Write ``value`` as JSON to ``folder/name`` atomically: a reader never sees an incomplete file.
+
+    Raises:
+        OSError: If it can't be written; nothing of it is left then.
+    """
     partial = folder / f".{name}.{os.getpid()}"
-    partial.write_text(value.model_dump_json())
-    partial.rename(folder / name)
+    try:
+        partial.write_text(value.model_dump_json())
+        partial.rename(folder / name)
+    except OSError:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise

@@ -71,9 +71,9 @@ def pid_alive(pid: int) -> bool:
 
 
 def is_stopped(pid: int) -> bool:
-    """Whether a process is stopped by a signal (SIGSTOP) or a debugger."""
+    """Whether a process is stopped by a signal such as SIGSTOP; one that a debugger holds is not."""
     try:
-        return psutil.Process(pid).status() in (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP)
+        return bool(psutil.Process(pid).status() == psutil.STATUS_STOPPED)
     except psutil.Error:
         return False
 

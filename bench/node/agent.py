@@ -12,7 +12,9 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import sys
+import tempfile
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -26,15 +28,16 @@ from bench.core.frozen_model import write_model
 from bench.host.installation import find_mpirun
 from bench.host.machine import read_node_facts
 from bench.host.network import InterfaceError
-from bench.host.scratch import SHARED_MEMORY_VARIABLE, close_scratch
+from bench.host.scratch import SHARED_MEMORY_VARIABLE, close_scratch, open_scratch
 from bench.node.control import HarnessDisconnected, NodeControl
+from bench.node.external_ranks import ExternalRanks
 from bench.node.forkserver import ProcessSpec, start_forkserver, start_process
 from bench.node.launchers.base import WORKER_MODULE, worker_arguments, worker_command
 from bench.node.launchers.mpirun import mpirun_command
 from bench.node.launchers.torchrun import torchrun_command
 from bench.node.layout import NodeLayout, interface_environment, read_layout, required_roles
 from bench.node.rendezvous import RendezvousError
-from bench.node.supervisor import ControlChannel, ExternalRanks, ProcessGroup, WorkerProcess
+from bench.node.supervisor import ControlChannel, ProcessGroup, WorkerProcess
 from bench.node.transfer import encode_folder, result_folder
 from bench.plugins import registry
 from bench.plugins.workload import DataProblem
@@ -71,6 +74,8 @@ class NodeAgent:
     ) -> None:
         self.case, self.roles, self.layout, self.ranks = case, roles, layout, ranks
         self.out, self.case_file = out, case_file
+        self.temporary: Path | None = None
+        """The folder for temporary files of its processes; it is removed with them."""
         external_ranks = None
         if ranks == "elsewhere":
             external_ranks = ExternalRanks(out, layout.process_numbers(Role(name="rank", count=case.ranks)))
@@ -85,6 +90,7 @@ class NodeAgent:
         Raises:
             RendezvousError: Where MPI ranks would have to be started on several nodes.
         """
+        self.temporary = Path(tempfile.mkdtemp(prefix="trial-", dir=open_scratch()))
         try:
             for role in self.roles:
                 for worker in self._start_role(context, role):
@@ -108,6 +114,8 @@ class NodeAgent:
     def end(self) -> None:
         """End all processes now. A second call does nothing."""
         self.process_group.end()
+        if self.temporary is not None:
+            shutil.rmtree(self.temporary, ignore_errors=True)
 
     def _start_role(self, context: Any, role: Role) -> Iterator[WorkerProcess]:
         numbers = self.layout.process_numbers(role)
@@ -129,7 +137,7 @@ class NodeAgent:
     def _worker_spec(self, role: Role, number: int, log: Path) -> ProcessSpec:
         return ProcessSpec(
             log=log,
-            env=self.layout.environment(role, number),
+            env={**self.layout.environment(role, number), "TMPDIR": str(self.temporary)},
             arguments=worker_arguments(str(self.case_file), str(self.out), role.name),
             namespace=self.layout.node_of(role, number).namespace,
         )
@@ -138,7 +146,12 @@ class NodeAgent:
         case_file, out, rendezvous = str(self.case_file), str(self.out), self.layout.rendezvous
         if launcher == TORCHRUN:
             interface = self.layout.local_nodes[0].interface
-            env = {**interface_environment(interface), "OWN_ADDR": interface.address, "OMP_NUM_THREADS": "1"}
+            env = {
+                **interface_environment(interface),
+                "OWN_ADDR": interface.address,
+                "OMP_NUM_THREADS": "1",
+                "TMPDIR": str(self.temporary),
+            }
             arguments = worker_arguments(case_file, out, role.name)
             return ProcessSpec(log, env, command=torchrun_command(self.case, rendezvous, interface, arguments))
         if rendezvous.nodes > 1:
@@ -152,7 +165,8 @@ class NodeAgent:
             mpirun=find_mpirun() or "mpirun",
             as_root=os.geteuid() == 0,
         )
-        return ProcessSpec(log, {**self.layout.launcher_environment(role), **_mpi_environment()}, command=command)
+        env = {**self.layout.launcher_environment(role), **_mpi_environment(), "TMPDIR": str(self.temporary)}
+        return ProcessSpec(log, env, command=command)
 
 
 def _mpi_environment() -> dict[str, str]:

@@ -13,6 +13,7 @@ import os
 import pkgutil
 import signal
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from multiprocessing import forkserver, resource_tracker
@@ -131,6 +132,7 @@ def child_main(spec: ProcessSpec) -> None:
     if spec.namespace:
         enter_namespace(spec.namespace)
     os.environ.update(spec.env)
+    tempfile.tempdir = None  # as the forkserver knows it, not as this environment says
     if spec.command:
         os.environ[LAUNCHER_PID_VARIABLE] = str(os.getpid())
         os.execvpe(spec.command[0], spec.command, os.environ)

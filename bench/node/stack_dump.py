@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.host.logs import read_end
+
 DUMP_WAIT_S = 0.5
 PY_SPY_TIMEOUT_S = 10.0
 
@@ -31,27 +33,34 @@ def dump_stacks(processes: Sequence[HungProcess]) -> dict[str, list[str]]:
     """The stacks of all threads of each process, in lines, by the process's title.
 
     They come from faulthandler where the process answers SIGUSR1, else from py-spy where that is installed and
-    permitted; else a line says why there are none.
+    permitted; else a line says why there are none. A process that a signal has stopped is continued for that: it
+    answers before it does anything else.
     """
+    stacks: dict[str, list[str]] = {process.title: [] for process in processes}
+    waiting = list(processes)
+    while waiting:
+        # Of those that share a log, as the ranks of a launcher do, one after the other.
+        batch = list({process.log: process for process in reversed(waiting)}.values())
+        waiting = [process for process in waiting if process not in batch]
+        stacks |= _request_stacks(batch)
+    return {process.title: stacks[process.title] or _run_py_spy(process) for process in processes}
+
+
+def _request_stacks(processes: Sequence[HungProcess]) -> dict[str, list[str]]:
+    """What processes with logs of their own answer to SIGUSR1."""
     sizes = {process.log: process.log.stat().st_size if process.log.exists() else 0 for process in processes}
     for process in processes:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.kill(process.pid, signal.SIGUSR1)
-    if processes:
-        time.sleep(DUMP_WAIT_S)
-    stacks_by_title = {}
-    for process in processes:
-        stack_lines = [] if process.stopped else _stacks_since(process.log, sizes[process.log])
-        stacks_by_title[process.title] = stack_lines or _run_py_spy(process)
-    return stacks_by_title
+            if process.stopped:
+                os.kill(process.pid, signal.SIGCONT)
+    time.sleep(DUMP_WAIT_S)
+    return {process.title: _stacks_since(process.log, sizes[process.log]) for process in processes}
 
 
 def _stacks_since(log: Path, size: int) -> list[str]:
-    with contextlib.suppress(OSError), log.open(errors="replace") as file:
-        file.seek(size)
-        lines = file.read().splitlines()
-        return lines if any("most recent call first" in line for line in lines) else []
-    return []
+    lines = read_end(log, size)
+    return lines if any("most recent call first" in line for line in lines) else []
 
 
 def find_py_spy() -> str | None:
@@ -61,7 +70,7 @@ def find_py_spy() -> str | None:
 
 
 def _run_py_spy(process: HungProcess) -> list[str]:
-    state = "it is stopped" if process.stopped else "it did not answer SIGUSR1"
+    state = "it did not answer SIGUSR1"
     spy = find_py_spy()
     if spy is None:
         return [f"no stack: {state}; `pip install py-spy` makes it readable"]

@@ -4,24 +4,31 @@ from __future__ import annotations
 
 import contextlib
 import os
+import platform
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import wait as wait_for_any
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Protocol
 
-import psutil
-
 from bench.core.case import Role
 from bench.core.exit_report import ExitReport, FailedProcess
+from bench.host.disk import is_full
+from bench.host.logs import shorten_log
 from bench.host.processes import EXIT_GRACE_S, count_memory_kills, is_stopped, kill_session, pid_alive
+from bench.host.suspension import SuspensionWatch
+from bench.node.external_ranks import ExternalRanks
 from bench.node.stack_dump import HungProcess, dump_stacks
-from bench.rank.progress import RankProgress, read_progress
+from bench.node.stopped import StoppedProcesses
+from bench.node.transfer import remove_other_files
+from bench.rank.progress import freeze_progress, read_progress
 
 POLL_INTERVAL_S = 0.2
+CHECK_INTERVAL_S = 1.0
+"""How often the states of processes, the clocks and the sizes of logs are looked at."""
 
 
 @dataclass(frozen=True)
@@ -52,45 +59,6 @@ class ControlChannel(Protocol):
         """Whether an orderly end was requested; does not wait."""
 
 
-class ExternalRanks:
-    """Ranks of this machine that another program starts and ends, known by their progress files in the trial's folder.
-
-    Args:
-        folder: The trial's folder.
-        ranks: The numbers of the ranks.
-    """
-
-    def __init__(self, folder: Path, ranks: Sequence[int]) -> None:
-        self.folder, self.ranks = folder, tuple(ranks)
-
-    def progress(self) -> list[RankProgress]:
-        """The progress of those that have started."""
-        # A progress file that was just created holds no process id yet.
-        return [rank for rank in read_progress(self.folder) if rank.rank in self.ranks and rank.pid]
-
-    def is_running(self) -> bool:
-        """Whether one of them has not ended, or not started."""
-        progress = self.progress()
-        return len(progress) < len(self.ranks) or any(pid_alive(rank.pid) for rank in progress)
-
-    def failed(self) -> list[FailedProcess]:
-        """Those that have ended without a record."""
-        return [
-            FailedProcess("rank", rank.rank, None, self.folder / f"rank-{rank.rank}.log", time.time())
-            for rank in self.progress()
-            if not pid_alive(rank.pid) and not (self.folder / f"record-{rank.rank}.json").exists()
-        ]
-
-    def end(self) -> None:
-        """Kill those that their launcher has left behind."""
-        for rank in self.progress():
-            with contextlib.suppress(psutil.Error):
-                process = psutil.Process(rank.pid)
-                # The process id may be another process's by now.
-                if str(self.folder) in process.cmdline():
-                    process.kill()
-
-
 class ProcessGroup:
     """The processes of one trial on this machine, which :class:`bench.node.agent.NodeAgent` starts.
 
@@ -105,6 +73,10 @@ class ProcessGroup:
         self.ended = False
         self._began_s: float | None = None
         self._memory_kills = count_memory_kills()
+        self._stopped = StoppedProcesses()
+        self._suspended_s = 0.0
+        self._disk_full = False
+        self._dropped_bytes: dict[str, int] = {}
 
     def add(self, worker: WorkerProcess) -> None:
         """Supervise a process that was started. The time limit of the group counts from the first one."""
@@ -115,7 +87,9 @@ class ProcessGroup:
     def watch(self, timeout_s: float, control: ControlChannel | None = None) -> ExitReport:
         """Wait until all processes but services have ended, one has failed, an end is requested or the time is up.
 
-        Only observers are stopped; :meth:`end` ends the others.
+        It also ends where this machine or this process was suspended, since the trial's times are worth nothing then,
+        and where a process has been stopped by a signal for too long. Only observers are stopped; :meth:`end` ends the
+        others.
 
         Args:
             timeout_s: The time limit, in seconds from the start of the first process. A rank that waits as long for
@@ -150,24 +124,46 @@ class ProcessGroup:
     ) -> tuple[WorkerProcess | FailedProcess | None, bool]:
         """The first process that failed, if one did, and whether an end was requested."""
         running = [worker for worker in self.workers if not worker.role.observer]
+        suspension, interval_s = SuspensionWatch(), CHECK_INTERVAL_S
         while self._is_running():
             left = deadline - time.monotonic()
             if left <= 0:
                 return None, False
             control_fds: Sequence[int] = control.descriptors if control else ()
-            wait_for_any(
-                [*(worker.process.sentinel for worker in running), *control_fds],
-                timeout=min(left, POLL_INTERVAL_S) if self.external_ranks else left,
-            )
+            timeout_s = min(left, POLL_INTERVAL_S if self.external_ranks else interval_s)
+            wait_for_any([*(worker.process.sentinel for worker in running), *control_fds], timeout=timeout_s)
+            self._suspended_s = suspension.check(timeout_s)
+            # At once: what a process has filled it with may go with the process.
+            self._disk_full = self._disk_full or is_full(self.folder)
             if control is not None and control.stop_requested():
                 return None, True
+            if self._suspended_s:
+                return None, False
             if self.external_ranks is not None and (failed := self.external_ranks.failed()):
                 return failed[0], False
             for worker in [worker for worker in running if not worker.process.is_alive()]:
                 running.remove(worker)
-                if worker.process.exitcode != 0 or (worker.role.service and self._unfinished_workers()):
+                if self._has_failed(worker):
                     return worker, False
+            self._stopped.look([process.title for process in self._processes() if process.stopped])
+            if self._stopped.continued or self._stopped.over_limit:
+                return None, False
+            interval_s = POLL_INTERVAL_S if self._shorten_logs() else CHECK_INTERVAL_S
         return None, False
+
+    def _has_failed(self, worker: WorkerProcess) -> bool:
+        """Whether a process that has ended should not have ended so: a rank leaves a record before it does."""
+        if worker.process.exitcode != 0 or (worker.role.service and bool(self._unfinished_workers())):
+            return True
+        is_rank = worker.role.name == "rank" and worker.launcher is None
+        return is_rank and self.folder.is_dir() and not (self.folder / f"record-{worker.number}.json").exists()
+
+    def _shorten_logs(self) -> bool:
+        """Shorten logs that have become too long; returns whether one had."""
+        dropped = {worker.title: dropped for worker in self.workers if (dropped := shorten_log(worker.log))}
+        for title, size in dropped.items():
+            self._dropped_bytes[title] = self._dropped_bytes.get(title, 0) + size
+        return bool(dropped)
 
     def _wait_for_exit(self, workers: list[WorkerProcess], seconds: float) -> None:
         deadline = time.monotonic() + seconds
@@ -186,37 +182,59 @@ class ProcessGroup:
         self, first_failed: WorkerProcess | FailedProcess | None, timeout_s: float, *, cancelled: bool
     ) -> ExitReport:
         """The state of the processes before they are ended."""
+        self._shorten_logs()
+        if suspended := self._suspensions():
+            return ExitReport(timed_out=False, timeout_s=timeout_s, suspended=suspended, cancelled=cancelled)
         if first_failed is None and (cancelled or not self._is_running()):
-            return ExitReport(timed_out=False, timeout_s=timeout_s, cancelled=cancelled)
-        hung = self._hung()
+            return ExitReport(
+                timed_out=False, timeout_s=timeout_s, cancelled=cancelled, dropped_log_bytes=self._dropped_bytes
+            )
+        hung = list(self._processes())
         failed_workers = [worker for worker in self.workers if not worker.role.observer and worker.process.exitcode]
         failed: list[WorkerProcess | FailedProcess] = [first_failed] if first_failed is not None else []
         failed += [worker for worker in failed_workers if worker is not first_failed]
+        stopped = tuple(process.title for process in hung if process.stopped)
+        if stopped:
+            # They go on for a moment, to give their stacks.
+            freeze_progress(self.folder)
         return ExitReport(
-            timed_out=first_failed is None,
+            timed_out=first_failed is None and not self._stopped.over_limit,
             timeout_s=timeout_s,
             failed=tuple(entry if isinstance(entry, FailedProcess) else _as_failed_process(entry) for entry in failed),
-            stopped=tuple(process.title for process in hung if process.stopped),
+            stopped=stopped,
             stacks=dump_stacks(hung),
             out_of_memory=count_memory_kills() > self._memory_kills,
+            disk_full=self._disk_full,
+            dropped_log_bytes=self._dropped_bytes,
         )
 
-    def _hung(self) -> list[HungProcess]:
+    def _suspensions(self) -> tuple[str, ...]:
+        """What did not run for a while, in sentences."""
+        sentences = [
+            f"{title} was stopped by a signal for {seconds:.0f} s" for title, seconds in self._stopped.continued.items()
+        ]
+        if self._suspended_s:
+            sentences.append(
+                f"the supervisor of the ranks on {platform.node()} did not run for {self._suspended_s:.0f} s"
+            )
+        return tuple(sentences)
+
+    def _processes(self) -> Iterator[HungProcess]:
         """The processes that have not ended: ranks, those of launchers too, and services."""
-        hung = []
         if self.external_ranks is not None:
-            running = [rank for rank in self.external_ranks.progress() if pid_alive(rank.pid)]
-            hung += [_hung_rank(rank, self.folder / f"rank-{rank.rank}.log") for rank in running]
+            for rank in self.external_ranks.progress():
+                if pid_alive(rank.pid):
+                    yield _observed(f"rank {rank.rank}", rank.pid, self.folder / f"rank-{rank.rank}.log")
         for worker in self.workers:
             pid = worker.process.pid
             if worker.role.observer or pid is None or not worker.process.is_alive():
                 continue
-            if worker.launcher:
-                progress = read_progress(self.folder)
-                hung += [_hung_rank(rank, worker.log) for rank in progress if psutil.pid_exists(rank.pid)]
-            else:
-                hung.append(HungProcess(worker.title, pid, worker.log, is_stopped(pid)))
-        return hung
+            if not worker.launcher:
+                yield _observed(worker.title, pid, worker.log)
+                continue
+            for rank in read_progress(self.folder):
+                if pid_alive(rank.pid):
+                    yield _observed(f"rank {rank.rank}", rank.pid, worker.log)
 
     def end(self) -> None:
         """Kill all processes now, with those that they have started themselves. A second call does nothing."""
@@ -233,6 +251,8 @@ class ProcessGroup:
         for worker in self.workers:
             worker.process.join()
             worker.process.close()
+        if self._disk_full:
+            remove_other_files(self.folder)
 
 
 def _as_failed_process(worker: WorkerProcess) -> FailedProcess:
@@ -240,5 +260,5 @@ def _as_failed_process(worker: WorkerProcess) -> FailedProcess:
     return FailedProcess(role, worker.number, worker.process.exitcode or 0, worker.log, time.time())
 
 
-def _hung_rank(progress: RankProgress, log: Path) -> HungProcess:
-    return HungProcess(f"rank {progress.rank}", progress.pid, log, is_stopped(progress.pid))
+def _observed(title: str, pid: int, log: Path) -> HungProcess:
+    return HungProcess(title, pid, log, is_stopped(pid))

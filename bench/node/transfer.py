@@ -12,7 +12,7 @@ import re
 import shutil
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 LINE_PREFIX = "scaling-transfer "
@@ -65,6 +65,16 @@ def encode_folder(folder: Path) -> Iterator[str]:
         if path.is_file() and not path.is_symlink() and is_node_output(path.name):
             packed = base64.b85encode(zlib.compress(path.read_bytes())).decode()
             yield LINE_PREFIX + json.dumps({"file": path.name, "packed": packed})
+
+
+def remove_other_files(folder: Path) -> None:
+    """Remove what ranks left in a trial's folder besides the files that nodes write, to give its space back."""
+    with suppress(OSError):
+        for path in list(folder.iterdir()):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            elif not is_node_output(path.name) and path.suffix != ".json":
+                path.unlink(missing_ok=True)
 
 
 class TransferReceiver:

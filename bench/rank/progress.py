@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import mmap
 import os
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-PID, PHASE, STEP = range(3)
-CELLS, CELL_BYTES = 3, 8
+PID, PHASE, STEP, SINCE_NS, LAST_STEP_NS = range(5)
+CELLS, CELL_BYTES = 5, 8
 
 PHASES = (
     "joining the other ranks",
@@ -34,6 +35,15 @@ class RankProgress(NamedTuple):
     pid: int
     phase: str
     step: int
+    since_s: float = 0.0
+    """When it entered the phase or began the step, in seconds since the Unix epoch; 0 if unknown."""
+    last_step_s: float = 0.0
+    """How long its last counted step took; 0 before there was one."""
+
+    @property
+    def position(self) -> tuple[int, int]:
+        """Its phase and step as numbers: a rank with smaller ones is behind."""
+        return PHASES.index(self.phase), self.step
 
     @property
     def description(self) -> str:
@@ -57,22 +67,28 @@ class Progress:
             self._cells = memoryview(bytearray(size)).cast("q")
         else:
             with (folder / f"progress-{rank}").open("wb+") as file:
-                file.truncate(size)
+                # Written, not truncated: a hole in a file would end this process where the disk is full by then.
+                file.write(bytes(size))
+                file.flush()
                 self._cells = memoryview(mmap.mmap(file.fileno(), size)).cast("q")
         self._cells[PID] = os.getpid()
+        self._cells[SINCE_NS] = time.time_ns()
 
     def enter(self, phase: str) -> None:
         """Enter one of :data:`PHASES`."""
         self._cells[STEP] = 0
         self._cells[PHASE] = PHASES.index(phase)
+        self._cells[SINCE_NS] = time.time_ns()
 
     def count_steps(self, step: Callable[[], Any]) -> Callable[[], Any]:
-        """The step, counted when it begins, which takes a fraction of a microsecond."""
-        cells = self._cells
+        """The step, counted when it begins and timed when it ends, which takes a fraction of a microsecond."""
+        cells, now_ns = self._cells, time.time_ns
 
         def counted() -> None:
             cells[STEP] += 1
+            cells[SINCE_NS] = began_ns = now_ns()
             step()
+            cells[LAST_STEP_NS] = now_ns() - began_ns
 
         return counted
 
@@ -91,5 +107,17 @@ def read_progress(folder: Path) -> list[RankProgress]:
     return sorted(ranks)
 
 
+def freeze_progress(folder: Path) -> None:
+    """Have the files in a trial's folder keep what they say now, whatever the ranks do from now on."""
+    for path in folder.glob("progress-*"):
+        with suppress(OSError):
+            copy = path.with_name(f".{path.name}")
+            copy.write_bytes(path.read_bytes())
+            # Ranks continue to write to the file that had this name.
+            copy.replace(path)
+
+
 def _read(cells: memoryview[int], rank: int) -> RankProgress:
-    return RankProgress(rank, cells[PID], PHASES[cells[PHASE]], cells[STEP])
+    return RankProgress(
+        rank, cells[PID], PHASES[cells[PHASE]], cells[STEP], cells[SINCE_NS] / 1e9, cells[LAST_STEP_NS] / 1e9
+    )

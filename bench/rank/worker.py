@@ -16,7 +16,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from functools import partial
 from pathlib import Path
 
@@ -24,6 +24,8 @@ from bench.core.case import SAMPLER_ROLE, Case
 from bench.core.frozen_model import write_model
 from bench.core.rank_info import RankInfo, read_rank_info
 from bench.core.records import RankFailure, RankRecord
+from bench.host.disk import DiskReserve
+from bench.host.logs import MAX_ERROR_LENGTH, printable_line
 from bench.host.machine import read_boot_id
 from bench.host.processes import die_with_launcher
 from bench.host.resources import cores_of_rank, pin_threads, reset_memory_peak, usable_cores
@@ -90,30 +92,41 @@ def describe_failure(role: str, rank: int, problem: BaseException, where: str = 
         where: Its phase or step, such as ``in measured step 17``.
     """
     lines = "".join(traceback.format_exception(problem)).rstrip().splitlines()
-    error_line = traceback.format_exception_only(problem)[-1].strip()
-    tail = tuple(lines[-TAIL_LINES:])
+    error_line = printable_line(traceback.format_exception_only(problem)[-1].strip(), MAX_ERROR_LENGTH)
+    tail = tuple(printable_line(line) for line in lines[-TAIL_LINES:])
     return RankFailure(
         role=role, rank=rank, host=platform.node(), error=error_line, at=time.time(), tail=tail, where=where
     )
 
 
-def _exit_on_failure(out: Path) -> Callable[[RankFailure], None]:
+def _exit_on_failure(out: Path, reserve: DiskReserve) -> Callable[[RankFailure], None]:
     """A function that writes a failure and ends this process at once: leaving its session may take forever."""
 
     def leave(failure: RankFailure) -> None:
-        write_model(out, f"failure-{failure.role}-{failure.rank}.json", failure)
-        print("\n".join(failure.tail), file=sys.stderr, flush=True)
+        write_failure(out, failure, reserve)
         os._exit(1)
 
     return leave
 
 
+def write_failure(out: Path, failure: RankFailure, reserve: DiskReserve) -> None:
+    """Write a failure as a record and to the log, as far as there are still a folder, a disk and a log."""
+    reserve.release()
+    with suppress(OSError):
+        write_model(out, f"failure-{failure.role}-{failure.rank}.json", failure)
+    with suppress(OSError, ValueError):
+        print("\n".join(failure.tail), file=sys.stderr, flush=True)
+
+
 def run(case: Case, role: str, out: Path) -> int:
     """Run one role to its end, and return the exit status."""
     me = read_rank_info(os.environ)
+    reserve = DiskReserve(out / f".reserve-{role}-{me.rank}")
     try:
         if role == "rank":
-            write_model(out, f"record-{me.rank}.json", measure_rank(case, me, out, _exit_on_failure(out)))
+            record = measure_rank(case, me, out, _exit_on_failure(out, reserve))
+            reserve.release()
+            write_model(out, f"record-{me.rank}.json", record)
             return 0
         if role == SAMPLER_ROLE.name:
             sampler.run(case, out)
@@ -126,9 +139,12 @@ def run(case: Case, role: str, out: Path) -> int:
     except SystemExit as system_exit:
         return int(system_exit.code or 0)
     except BaseException as problem:
-        traceback.print_exc()
-        write_model(out, f"failure-{role}-{me.rank}.json", describe_failure(role, me.rank, problem))
+        with suppress(OSError, ValueError):
+            traceback.print_exc()
+        write_failure(out, describe_failure(role, me.rank, problem), reserve)
         return 1
+    finally:
+        reserve.release()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -9,13 +9,15 @@ import itertools
 import logging
 import secrets
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 from bench.core.case import Case
-from bench.core.records import Outcome, SameWork, Trial
+from bench.core.records import Condition, Outcome, SameWork, Trial
 from bench.plugins.backend import Backend
 from harness.planning.plan import Plan, imprecise_cases, shuffle_cases, shuffled_rounds
 from harness.sites.base.contract import Site, TrialResult
@@ -38,6 +40,8 @@ log = logging.getLogger("scaling_harness")
 
 DIFFERENT_WORK = "not the same work"
 """The beginning of the reason of a trial that is invalid because it did other work: it makes its cell invalid."""
+MAX_ATTEMPTS = 3
+"""How often a trial is started that something suspends."""
 
 
 class Watcher(Protocol):
@@ -119,7 +123,8 @@ def run_round(
             if running is None:
                 running = start_trial(case, round_number, site, backend, folder)
             log.debug("trial %s, round %d: %s", case.key, round_number + 1, running.folder)
-            trial = finish_trial(running, case, round_number, environment)
+            again = partial(start_trial, case, round_number, site, backend, folder)
+            running, trial = finish_trial(running, case, round_number, environment, again)
             yield trial
             running.clear(succeeded=trial.outcome == "ok")
     finally:
@@ -158,18 +163,41 @@ def run_trial(
     case: Case, round_number: int, site: Site, backend: Backend, sweep_folder: Path, environment: str
 ) -> Trial:
     """Run one fresh set of processes. The trial's folder stays where the trial failed."""
-    running = start_trial(case, round_number, site, backend, sweep_folder)
-    trial = finish_trial(running, case, round_number, environment)
+    start = partial(start_trial, case, round_number, site, backend, sweep_folder)
+    running, trial = finish_trial(start(), case, round_number, environment, start)
     running.clear(succeeded=trial.outcome == "ok")
     return trial
 
 
-def finish_trial(running: RunningTrial, case: Case, round_number: int, environment: str) -> Trial:
-    """Wait for the end of a trial and assess its result."""
-    result = running.wait(case.timeout_s)
+def finish_trial(
+    running: RunningTrial, case: Case, round_number: int, environment: str, start_again: Callable[[], RunningTrial]
+) -> tuple[RunningTrial, Trial]:
+    """Wait for the end of a trial and assess its result.
+
+    Where its processes or their machine were suspended meanwhile, it is started again: at most :data:`MAX_ATTEMPTS`
+    times in all, after which it is ``invalid``.
+
+    Returns:
+        The trial that counts: as it ran, and its result.
+    """
+    conditions: list[Condition] = []
+    while True:
+        result = running.wait(case.timeout_s)
+        if result.suspended is None or len(conditions) + 1 >= MAX_ATTEMPTS:
+            return running, assess_trial(
+                running, replace(result, conditions=(*conditions, *result.conditions)), case, round_number, environment
+            )
+        log.warning("%s, round %d: %s; this trial is taken again", case.key, round_number + 1, result.suspended)
+        conditions.append(Condition(name="taken_again", seen=f"an attempt was discarded: {result.suspended}"))
+        running.clear(succeeded=True)
+        running = start_again()
+
+
+def assess_trial(running: RunningTrial, result: TrialResult, case: Case, round_number: int, environment: str) -> Trial:
+    """The trial as a value, with its outcome and the conditions on its nodes."""
     telemetry = cut_telemetry(result, case)
     outcome, reason, proof = assess_result(result, case)
-    conditions = find_conditions(result.ranks, telemetry) if outcome == "ok" else ()
+    conditions = (*result.conditions, *(find_conditions(result.ranks, telemetry) if outcome == "ok" else ()))
     serious = [condition for condition in conditions if condition.serious]
     if serious:
         outcome, reason = "invalid", f"contaminated: {serious[0].seen}"

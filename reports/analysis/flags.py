@@ -50,6 +50,14 @@ FLAG_MEANINGS: dict[str, tuple[str, str]] = {
         "step times had not settled when the measured window began",
         "raise --warmup, or find what disturbs the steps",
     ),
+    "taken_again": (
+        "the machine or a rank was suspended during an earlier attempt at a trial, which was discarded",
+        "let sweeps run without a break; the number itself is not affected",
+    ),
+    "noisy_log": (
+        "a process printed more than 16 MiB, of which the end was kept",
+        "print less: it takes time within the measured steps",
+    ),
     "cpu_steal": ("the hypervisor gave CPU time to other machines", "measure on a dedicated host, or at another time"),
     "throttled": (
         "the CPU quota of the job was used up, and its threads were stopped until the next period",

@@ -16,7 +16,7 @@ from typing import ClassVar, NamedTuple, Self
 
 from bench.core.case import Case, Role
 from bench.core.machine import NodeFacts
-from bench.core.records import Link, Outcome, RankFailure, RankRecord
+from bench.core.records import Condition, Link, Outcome, RankFailure, RankRecord
 from bench.core.telemetry import Recording
 from bench.host.installation import install_command
 from bench.node.launchers.base import AGENT
@@ -47,6 +47,10 @@ class TrialResult:
     """What it was billed, in the unit of the given price."""
     cost_reason: str | None = None
     """Why the cost is unknown, where the site bills its trials."""
+    conditions: tuple[Condition, ...] = ()
+    """What the supervisors of the ranks noticed besides."""
+    suspended: str | None = None
+    """What did not run for a while, so that the trial has to be taken again."""
 
 
 DEFAULT_SITE = "local"

@@ -69,6 +69,7 @@ def gather_result(
     timed_out: bool = False,
     no_report_reason: str = "",
     log_tail: Sequence[str] = (),
+    own_report: NodeReport | None = None,
 ) -> TrialResult:
     """The result of a trial, from what its node agents left in ``folder``.
 
@@ -80,8 +81,13 @@ def gather_result(
         timed_out: Whether the harness had to end the trial.
         no_report_reason: What the site knows of why a node left no report.
         log_tail: The last lines of the site's own log, kept where the trial did not succeed.
+        own_report: The report of an agent in this process, which counts although it could not be written.
     """
+    if not folder.is_dir():
+        return failed_start(f"the trial's folder {folder} was removed while it ran")
     reports = read_node_reports(folder)
+    if own_report is not None:
+        reports[own_report.facts.node] = own_report
     exit_report = _merge_exit_reports(folder, case, reports.values(), timed_out=timed_out)
     result = diagnose(folder, exit_report, lost, case.ranks_on_a_node)
     problem = next(
@@ -113,6 +119,9 @@ def _merge_exit_reports(folder: Path, case: Case, reports: Iterable[NodeReport],
         stopped=tuple(title for report in exit_reports for title in report.stopped),
         stacks={title: lines for report in exit_reports for title, lines in report.stacks.items()},
         out_of_memory=any(report.out_of_memory for report in exit_reports),
+        disk_full=any(report.disk_full for report in exit_reports),
+        suspended=tuple(sentence for report in exit_reports for sentence in report.suspended),
+        dropped_log_bytes={title: size for report in exit_reports for title, size in report.dropped_log_bytes.items()},
     )
 
 

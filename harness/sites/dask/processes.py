@@ -19,8 +19,8 @@ from bench.backends.dask.cluster_ref import SchedulerAddress
 from bench.core.case import Case
 from bench.dask_cluster.cluster import ClusterInfo, ClusterStartResult, JobQueueSpec
 from bench.dask_cluster.trial import CLIENT_REPORT_FILE, ClientReport
+from bench.host.logs import last_lines
 from harness.sites.base.contract import Job, TrialResult
-from harness.sites.base.diagnosis import last_lines
 from harness.sites.base.remote import MARGIN_S, gather_result, read_node_reports
 
 SURVEY_TIMEOUT_S = 60.0

@@ -102,11 +102,12 @@ class LocalJob(Job):
             report = NodeReport(facts=self.facts, exit_report=self.agent.watch(timeout_s))
         finally:
             self.cancel()
-        # On a full disk the trial fails for want of a report, and the store names the cause when it is written.
+        # On a full disk, or without the folder, the report counts nevertheless.
         with suppress(OSError):
             write_model(self.folder, report.file, report)
         # The facts of this machine are part of the sweep's environment already.
-        result = replace(gather_result(self.folder, self.case, agents=1), nodes=(), link=self.link)
+        result = gather_result(self.folder, self.case, agents=1, own_report=report)
+        result = replace(result, nodes=(), link=self.link)
         if result.outcome == "ok" or not (variables := recorded_variables(os.environ)):
             return result
         # A rank that died has no record of them, and one of them may be the cause.

@@ -10,10 +10,11 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from bench.host.logs import last_lines
 from bench.node.launchers.srun import first_failed_task, hosts_of_failed_tasks
 from bench.rank.progress import read_progress
 from harness.sites.base.contract import Job, TrialRequest, TrialResult
-from harness.sites.base.diagnosis import NO_RECORD, last_lines
+from harness.sites.base.first_cause import NO_RECORD
 from harness.sites.base.remote import LostNode, failed_start, gather_result, read_node_reports
 from harness.sites.slurm.batch_script import BEGAN_FILE, ENDED_FILE, HOSTS_FILE, LOG_FILES, RANKS_LOG
 from harness.sites.slurm.client import SlurmClient, SlurmJobState, SlurmUnavailable
@@ -141,7 +142,9 @@ class SlurmJob(Job):
     def _unreported_nodes(self) -> dict[int, str]:
         """The host names of the nodes without a report, by node; an empty name where it is not known."""
         ends = read_node_reports(self.folder)
-        listed = last_lines(self.folder / HOSTS_FILE, 10**6)
+        listed: list[str] = []
+        with suppress(OSError):
+            listed = (self.folder / HOSTS_FILE).read_text(errors="replace").splitlines()
         unreported = [node for node in range(self.case.nodes) if node not in ends]
         if len(listed) == self.case.nodes:
             return {node: listed[node] for node in unreported}

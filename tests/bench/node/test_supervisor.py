@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
+import signal
 import struct
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Sequence
 
@@ -13,9 +16,12 @@ import pytest
 
 from bench.core.case import Role
 from bench.core.exit_report import TORCHRUN
+from bench.host.logs import MAX_LOG_BYTES
 from bench.host.processes import pid_alive
+from bench.node.external_ranks import ExternalRanks
 from bench.node.forkserver import ProcessSpec, start_forkserver, start_process
-from bench.node.supervisor import ExternalRanks, ProcessGroup, WorkerProcess
+from bench.node.supervisor import ProcessGroup, WorkerProcess
+from bench.rank.progress import Progress, read_progress
 
 pytestmark = pytest.mark.slow
 
@@ -23,7 +29,8 @@ RANK = Role(name="rank", count=2)
 SERVICE = Role(name="scheduler", count=1, service=True)
 OBSERVER = Role(name="sampler", count=1, service=True, observer=True)
 
-WELL = "pass"
+WELL = "open('{record}', 'w').close()"
+"""A rank that ends well leaves a record."""
 FOREVER = "import time; time.sleep(60)"
 HUNG = "import faulthandler, signal, time; faulthandler.register(signal.SIGUSR1); print(1, flush=True); time.sleep(60)"
 LONG_S = 30.0
@@ -50,8 +57,8 @@ def start(context, group, tmp_path):
     """``start(role, number, program)``: add a process that runs a Python program to the group."""
 
     def add(role: Role, number: int, program: str, launcher: str | None = None) -> WorkerProcess:
-        log = tmp_path / f"{role.name}-{number}.log"
-        spec = ProcessSpec(log, command=(sys.executable, "-c", program))
+        log, record = tmp_path / f"{role.name}-{number}.log", tmp_path / f"record-{number}.json"
+        spec = ProcessSpec(log, command=(sys.executable, "-c", program.replace("{record}", str(record))))
         group.add(WorkerProcess(role, number, start_process(context, spec, "test"), log, launcher))
         return group.workers[-1]
 
@@ -130,6 +137,51 @@ def test_a_timeout_reports_the_stacks_of_what_still_runs(group, start):
     assert any("most recent call first" in line for line in lines)
 
 
+def test_a_rank_that_ends_without_a_record_has_failed(group, start):
+    start(RANK, 0, HUNG)
+    start(RANK, 1, "pass")
+    (failed,) = group.watch(LONG_S).failed
+    assert (failed.title, failed.status) == ("rank 1", 0)
+
+
+def test_a_stopped_rank_is_reported_with_its_stack_when_another_one_gives_up(group, start, tmp_path):
+    progress = Progress(tmp_path, 1)
+    progress.enter("measured step")
+    stopped = start(RANK, 1, HUNG)
+    wait_for_log(stopped)
+    os.kill(stopped.process.pid, signal.SIGSTOP)
+    start(RANK, 0, "import sys; sys.exit(1)")
+    report = group.watch(LONG_S)
+    progress.enter("leaving")
+    assert [process.title for process in report.failed] == ["rank 0"]
+    assert report.stopped == ("rank 1",)
+    assert any("most recent call first" in line for line in report.stacks["rank 1"])
+    assert not any("py-spy" in line for line in report.stacks["rank 1"])
+    assert [rank.phase for rank in read_progress(tmp_path)] == ["measured step"], "it went on to give its stack"
+
+
+def test_a_rank_that_was_stopped_and_continued_spoils_the_trial(group, start):
+    rank = start(RANK, 0, HUNG)
+    wait_for_log(rank)
+    os.kill(rank.process.pid, signal.SIGSTOP)
+    timer = threading.Timer(2.5, os.kill, (rank.process.pid, signal.SIGCONT))
+    timer.start()
+    report = group.watch(LONG_S)
+    timer.join()
+    (sentence,) = report.suspended
+    assert re.fullmatch(r"rank 0 was stopped by a signal for [1-4] s", sentence)
+    assert (report.succeeded, report.timed_out, report.failed) == (False, False, ())
+
+
+def test_a_rank_that_prints_without_end_leaves_a_short_log(group, start):
+    rank = start(RANK, 0, "import sys\nfor _ in range(200): print('x' * 2**20)\nprint('end')\n" + WELL)
+    report = group.watch(LONG_S)
+    assert report.succeeded
+    assert rank.log.stat().st_size <= MAX_LOG_BYTES
+    assert report.dropped_log_bytes["rank 0"] > 150 * 2**20
+    assert rank.log.read_text().endswith("end\n")
+
+
 def test_an_observer_is_stopped_in_order_and_does_not_end_a_trial(group, start):
     observer = start(
         OBSERVER,
@@ -169,7 +221,7 @@ def test_an_unrelated_process_is_not_ended_in_place_of_an_external_rank(tmp_path
     """The process number in a rank's note may be another process's by the time it is read."""
     unrelated = subprocess.Popen(["sleep", "60"])
     try:
-        (tmp_path / "progress-0").write_bytes(struct.pack("3q", unrelated.pid, 0, 0))
+        (tmp_path / "progress-0").write_bytes(struct.pack("5q", unrelated.pid, 0, 0, 0, 0))
         external = ExternalRanks(tmp_path, [0])
         assert [progress.pid for progress in external.progress()] == [unrelated.pid]
         external.end()

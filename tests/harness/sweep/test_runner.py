@@ -25,6 +25,9 @@ class FarJob(Job):
     def wait(self, timeout_s):
         if self.site.trouble is not None:
             raise self.site.trouble
+        if self.site.suspensions:
+            sentence = self.site.suspensions.pop(0)
+            return TrialResult("invalid", f"suspended: {sentence}", (), (), (), suspended=sentence)
         records = tuple(make_record(rank, self.ranks) for rank in range(self.ranks))
         return TrialResult("ok", None, records, (), ())
 
@@ -37,8 +40,9 @@ class Far(Site):
 
     name, summary = "far", ""
 
-    def __init__(self, submits_rounds=False, trouble=None, lost=()):
+    def __init__(self, submits_rounds=False, trouble=None, lost=(), suspensions=()):
         super().__init__()
+        self.suspensions = list(suspensions)
         self._packs, self.trouble, self.lost = submits_rounds, trouble, lost
         self.started: list[str] = []
         self.cancelled: list[str] = []
@@ -117,3 +121,26 @@ def test_a_reattached_trial_counts_from_its_submission(tmp_path):
     first = next(round_of(Far(), tmp_path))
     assert first.wall_s > 1000
     assert first.started_at == claim.started_at
+
+
+@pytest.mark.parametrize("submits_rounds", [False, True])
+def test_a_trial_that_was_suspended_is_taken_again_and_says_so(tmp_path, caplog, submits_rounds):
+    site = Far(submits_rounds, suspensions=["the supervisor of the ranks on n1 did not run for 61 s"])
+    caplog.set_level("WARNING", logger="scaling_harness")
+    first, second = round_of(site, tmp_path)
+    assert (first.outcome, second.outcome) == ("ok", "ok")
+    assert sorted(site.started) == ["job1", "job1", "job2"]
+    (condition,) = first.conditions
+    assert condition.name == "taken_again"
+    assert condition.seen.endswith("n1 did not run for 61 s")
+    assert second.conditions == ()
+    assert "n1 did not run for 61 s; this trial is taken again" in caplog.text
+    assert list(tmp_path.iterdir()) == [], "the files of the discarded attempt are gone too"
+
+
+def test_a_trial_that_is_suspended_every_time_is_no_slow_one(tmp_path):
+    site = Far(suspensions=[f"rank 0 was stopped by a signal for {seconds} s" for seconds in (5, 6, 7)])
+    first = next(round_of(site, tmp_path))
+    assert (first.outcome, first.reason) == ("invalid", "suspended: rank 0 was stopped by a signal for 7 s")
+    assert site.started == ["job1"] * 3
+    assert [condition.name for condition in first.conditions] == ["taken_again"] * 2

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from bench.core.exit_report import MPIRUN, ExitReport, FailedProcess
 from bench.core.records import RankFailure
 from bench.rank.progress import RankProgress
-from harness.sites.base.diagnosis import describe_progress, determine_outcome
+from harness.sites.base.diagnosis import diagnose
+from harness.sites.base.first_cause import describe_progress, determine_outcome
 
 LOG = Path("/nonexistent")
 PROGRESS = [RankProgress(0, 10, "measured step", 17), RankProgress(1, 11, "measured step", 16)]
@@ -53,7 +56,7 @@ def test_a_rank_that_exited_first_is_the_cause_of_the_errors_that_others_report(
     reason = determine_outcome(exit_report(*failed), [failure(0, "RuntimeError: connection closed by peer")], PROGRESS)[
         1
     ]
-    assert reason == "rank 1 exited with status 3 in measured step 16; see the last lines of its log"
+    assert reason == "rank 1 exited with status 3 in measured step 16; its log is empty"
 
 
 def test_a_reported_error_is_the_cause_of_an_abort_elsewhere():
@@ -80,8 +83,87 @@ def test_the_rank_that_mpirun_reports_as_lost_is_named(tmp_path):
     )
 
 
+HOROVOD = "horovod.common.exceptions.HorovodInternalError: Horovod has been shut down"
+
+
+def waiting(rank, since_s, last_step_s=0.01, step=17):
+    return RankProgress(rank, 10 + rank, "measured step", step, since_s, last_step_s)
+
+
+def test_a_stopped_rank_is_the_cause_of_the_errors_of_those_that_wait_for_it():
+    """Horovod's rank 0 gives up after half a minute."""
+    report = exit_report(FailedProcess("rank", 0, 1, LOG), stopped=("rank 1",), stacks={"rank 1": ["in step"]})
+    outcome, reason = determine_outcome(report, [failure(0, HOROVOD, where="in measured step 17")], PROGRESS)
+    assert outcome == "failed"
+    assert reason == (
+        f"rank 1 was stopped by a signal in measured step 16; then rank 0: {HOROVOD} (in measured step 17)"
+    )
+
+
+def test_a_rank_that_stays_stopped_is_named_before_anything_fails():
+    report = exit_report(stopped=("worker 1",))
+    reason = "worker 1 was stopped by a signal with rank 1 in measured step 16"
+    assert determine_outcome(report, [], PROGRESS) == ("failed", reason)
+    assert not report.succeeded
+
+
+def test_a_rank_that_hangs_is_the_cause_of_the_error_of_one_that_gave_up():
+    report = exit_report(FailedProcess("rank", 0, 1, LOG), stacks={"rank 1": ["in step"]})
+    gave_up = failure(0, HOROVOD, where="in measured step 17").model_copy(update={"at": 1030.0})
+    progress = [waiting(0, 1000.0), waiting(1, 1000.0)]
+    assert determine_outcome(report, [gave_up], progress)[1] == (
+        f"rank 1 in measured step 17 did not go on for 30 s; then rank 0: {HOROVOD} (in measured step 17)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("progress", "stacks"),
+    [
+        pytest.param([waiting(0, 1028.0), waiting(1, 1028.0)], ["rank 1"], id="it failed soon"),
+        pytest.param([waiting(0, 1000.0, 20.0), waiting(1, 1000.0, 20.0)], ["rank 1"], id="steps take long"),
+        pytest.param([waiting(0, 1010.0, 0.0), waiting(1, 1010.0, 0.0)], ["rank 1"], id="how long is unknown"),
+        pytest.param([waiting(0, 1000.0), waiting(1, 1000.0, step=18)], ["rank 1"], id="the other is ahead"),
+        pytest.param([waiting(0, 1000.0), waiting(1, 1000.0)], [], id="no other runs"),
+    ],
+)
+def test_an_error_that_tells_of_no_wait_is_the_cause(progress, stacks):
+    report = exit_report(FailedProcess("rank", 0, 1, LOG), stacks={title: ["in step"] for title in stacks})
+    error = failure(0, where="in measured step 17").model_copy(update={"at": 1030.0})
+    assert determine_outcome(report, [error], progress)[1] == "rank 0: ValueError: no (in measured step 17)"
+
+
+def test_a_rank_that_ends_too_early_is_the_cause_of_what_others_report():
+    failed = (FailedProcess("rank", 1, 0, LOG), FailedProcess("rank", 0, 1, LOG))
+    reason = determine_outcome(exit_report(*failed), [failure(0, "RuntimeError: closed by peer")], PROGRESS)[1]
+    assert reason == "rank 1 exited with status 0, without a record, in measured step 16; its log is empty"
+
+
+def test_a_suspended_trial_is_invalid_whatever_failed_because_of_it():
+    report = exit_report(FailedProcess("rank", 0, 1, LOG), suspended=("rank 1 was stopped by a signal for 7 s",))
+    assert determine_outcome(report, [failure(0)], PROGRESS) == (
+        "invalid",
+        "suspended: rank 1 was stopped by a signal for 7 s",
+    )
+
+
+def test_stacks_of_stopped_processes_come_first(tmp_path):
+    (tmp_path / "rank-0.log").write_text("the end\n")
+    failed = FailedProcess("rank", 0, 1, tmp_path / "rank-0.log")
+    stacks = {"rank 2": ["waits"], "rank 1": ["stopped here"]}
+    result = diagnose(tmp_path, exit_report(failed, stopped=("rank 1",), stacks=stacks))
+    assert result.log_tail == ("rank 1: stopped here", "rank 0: the end", "rank 2: waits")
+
+
+def test_texts_that_a_rank_wrote_can_be_printed_and_stored(tmp_path):
+    spoilt = failure(0, "ValueError: \x00\x1b[2J" + "x" * 10**6)
+    (tmp_path / "failure-rank-0.json").write_text(spoilt.model_dump_json())
+    result = diagnose(tmp_path, exit_report())
+    assert result.reason.isprintable()
+    assert len(result.reason) < 3000
+
+
 def test_a_timeout_names_the_step_of_each_rank():
     outcome, reason = determine_outcome(exit_report(timed_out=True, stopped=("rank 1",)), [], PROGRESS)
     assert outcome == "timeout"
-    assert reason == "not done within 8 s: rank 0 in measured step 17, rank 1 in measured step 16 (stopped)"
+    assert reason == "not done within 8 s: rank 1 in measured step 16 (stopped), rank 0 in measured step 17"
     assert describe_progress([]) == "no rank had started"

@@ -1,0 +1,68 @@
+"""The logs of processes: how much of one is kept on disk, and how much of it is read.
+
+A process may print a gigabyte, or bytes that are no text. It appends to its log (``O_APPEND``), so that the file can be
+shortened while the process writes.
+"""
+
+from __future__ import annotations
+
+import re
+from contextlib import suppress
+from pathlib import Path
+
+MAX_LOG_BYTES = 2**24
+KEPT_BYTES = 2**18
+"""What is kept of a log that was too long, and the most that is read of any."""
+MAX_LINE_LENGTH, MAX_ERROR_LENGTH = 500, 2000
+"""Characters of a line, and of the message of an exception."""
+CONTROL_CHARACTER = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+def shorten_log(log: Path) -> int:
+    """Drop all but the end of a log that is longer than :data:`MAX_LOG_BYTES`.
+
+    What is written at the same moment may be lost. Errors are ignored: a log is for people.
+
+    Returns:
+        The bytes that were dropped; 0 where it is not too long.
+    """
+    with suppress(OSError):
+        size = log.stat().st_size
+        if size > MAX_LOG_BYTES:
+            with log.open("rb") as source, log.open("ab") as target:
+                source.seek(-KEPT_BYTES, 2)
+                end = source.read(KEPT_BYTES)
+                target.truncate(0)
+                target.write(f"[{size - len(end)} bytes of output were dropped here]\n".encode())
+                target.write(end)
+            return size - len(end)
+    return 0
+
+
+def read_end(log: Path, start: int = 0) -> list[str]:
+    """The lines at the end of a log, at most :data:`KEPT_BYTES` of it; none where it can't be read.
+
+    What is no text is replaced, as are control characters, which neither terminals nor databases take; long lines are
+    cut.
+
+    Args:
+        log: The file.
+        start: The position in bytes before which nothing is read. It is ignored where the log was shortened since.
+    """
+    with suppress(OSError), log.open("rb") as file:
+        size = file.seek(0, 2)
+        file.seek(max(start if start <= size else 0, size - KEPT_BYTES))
+        return [printable_line(line) for line in file.read(KEPT_BYTES).decode(errors="replace").split("\n")]
+    return []
+
+
+def last_lines(log: Path, count: int) -> list[str]:
+    """The last ``count`` lines of a log, as :func:`read_end` reads it."""
+    lines = read_end(log)
+    return (lines[:-1] if lines and not lines[-1] else lines)[-count:]
+
+
+def printable_line(line: str, max_length: int = MAX_LINE_LENGTH) -> str:
+    """A line without control characters, and not longer than ``max_length`` characters (pure)."""
+    line = CONTROL_CHARACTER.sub("\N{REPLACEMENT CHARACTER}", line.rstrip("\r"))
+    return line if len(line) <= max_length else f"{line[:max_length]} …"

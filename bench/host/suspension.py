@@ -1,0 +1,64 @@
+"""Notices that this process did not run for a while: it was stopped, or its machine was suspended or paused."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+MIN_SUSPENSION_S = 3.0
+"""Shorter gaps are the scheduling of a busy machine."""
+
+
+class ClockReadings(NamedTuple):
+    """The clocks of this machine at one moment, in seconds.
+
+    The monotonic clock continues while a process is stopped or frozen. The boot-time clock also continues while the
+    machine sleeps, and the wall clock is set after a virtual machine was paused together with the other two.
+    """
+
+    monotonic_s: float
+    boot_s: float
+    wall_s: float
+
+
+def read_clocks() -> ClockReadings:
+    """The clocks now. Where there is no boot-time clock (it is Linux's), the monotonic one stands for it."""
+    monotonic_s = time.monotonic()
+    boot_clock = getattr(time, "CLOCK_BOOTTIME", None)
+    boot_s = monotonic_s if boot_clock is None else time.clock_gettime(boot_clock)
+    return ClockReadings(monotonic_s, boot_s, time.time())
+
+
+def find_suspension_s(before: ClockReadings, after: ClockReadings, expected_s: float) -> float:
+    """For how long this process did not run, by the clock that went furthest (pure).
+
+    Args:
+        before: The clocks before a wait.
+        after: The clocks after it.
+        expected_s: The longest time that the wait takes.
+
+    Returns:
+        Seconds; 0 for less than :data:`MIN_SUSPENSION_S`.
+    """
+    missing_s = max(later - earlier for earlier, later in zip(before, after, strict=True)) - expected_s
+    return missing_s if missing_s >= MIN_SUSPENSION_S else 0.0
+
+
+class SuspensionWatch:
+    """Adds up for how long this process did not run between calls of :meth:`check`.
+
+    Args:
+        read: Reads the clocks.
+    """
+
+    def __init__(self, read: Callable[[], ClockReadings] = read_clocks) -> None:
+        self._read, self._last = read, read()
+        self.suspended_s = 0.0
+
+    def check(self, expected_s: float) -> float:
+        """The total so far, after at most ``expected_s`` seconds of waiting since the last call."""
+        now = self._read()
+        self.suspended_s += find_suspension_s(self._last, now, expected_s)
+        self._last = now
+        return self.suspended_s

@@ -1,0 +1,67 @@
+"""Logs stay small on disk and readable, whatever a process prints."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from bench.host import logs
+from bench.host.logs import KEPT_BYTES, MAX_LOG_BYTES, last_lines, read_end, shorten_log
+
+
+def test_a_log_that_is_too_long_keeps_its_end(tmp_path):
+    log = tmp_path / "rank-0.log"
+    log.write_bytes(b"x" * 99 + b"\n")
+    assert shorten_log(log) == 0
+    with log.open("ab") as file:
+        file.truncate(MAX_LOG_BYTES)
+        file.write(b"\nthe end\n")
+    size = log.stat().st_size
+    assert shorten_log(log) == size - KEPT_BYTES
+    assert log.stat().st_size < KEPT_BYTES + 100
+    assert last_lines(log, 1) == ["the end"]
+    assert log.read_text().startswith(f"[{size - KEPT_BYTES} bytes of output were dropped here]\n")
+    assert shorten_log(log) == 0
+    assert shorten_log(tmp_path / "absent") == 0
+
+
+def test_a_process_goes_on_writing_to_a_log_that_was_shortened(tmp_path):
+    log = tmp_path / "rank-0.log"
+    program = "import sys; print('x' * 2**24, flush=True); sys.stdin.read(1); print('after')"
+    with log.open("ab") as output:
+        process = subprocess.Popen([sys.executable, "-c", program], text=True, stdin=subprocess.PIPE, stdout=output)
+    while not log.stat().st_size > MAX_LOG_BYTES:
+        assert process.poll() is None
+    assert shorten_log(log)
+    process.communicate("y", timeout=30)
+    assert log.stat().st_blocks * 512 < MAX_LOG_BYTES / 8
+    assert last_lines(log, 1) == ["after"]
+
+
+def test_binary_output_becomes_text_that_terminals_and_databases_take(tmp_path):
+    log = tmp_path / "rank-0.log"
+    log.write_bytes(b"loss\t0.5\r\n\x00\x1b[2J\xff\xfe\x07\n" + b"z" * 10_000 + b"\n")
+    first, binary, long = last_lines(log, 3)
+    assert first == "loss\t0.5"
+    assert binary.isprintable()
+    assert "\x1b" not in binary
+    assert len(long) < 600
+
+
+def test_little_is_read_of_a_long_log(tmp_path):
+    log = tmp_path / "rank-0.log"
+    with log.open("wb") as file:
+        file.truncate(2**34)  # sparse: reading all of it would take minutes and 16 GiB
+        file.seek(0, 2)
+        file.write(b"\nlast\n")
+    assert last_lines(log, 1) == ["last"]
+    assert sum(map(len, read_end(log, 7))) <= KEPT_BYTES
+    assert last_lines(tmp_path / "absent", 5) == []
+
+
+def test_what_is_read_after_a_position_survives_a_log_that_was_shortened(tmp_path):
+    log = tmp_path / "rank-0.log"
+    log.write_text("old\nnew\n")
+    assert read_end(log, 4) == ["new", ""]
+    assert read_end(log, 1000) == ["old", "new", ""]
+    assert logs.printable_line("x" * 50, 10) == "xxxxxxxxxx …"
