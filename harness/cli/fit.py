@@ -24,7 +24,7 @@ EXAMPLES = {
 
 def fit(
     file: Annotated[Path, typer.Argument(help="A CSV file.", metavar="FILE.csv")],
-    model: Annotated[str, typer.Option(metavar="usl|amdahl|linear|best", help="The law to fit.")] = "best",
+    model: Annotated[str, typer.Option(metavar="usl|amdahl|log|linear|best", help="The law to fit.")] = "best",
     method: Annotated[str, typer.Option(metavar="log|nls", help="Residuals of ln X (default), or of X.")] = "log",
     predict: Annotated[
         str | None, typer.Option(metavar="8,64,1024", help="Rank counts to predict the throughput at.")
@@ -36,14 +36,16 @@ def fit(
     as_json: JsonOption = False,
     verbosity: VerbosityOption = None,
 ) -> int:
-    """Fit speed-up laws (USL, Amdahl, linear) to throughputs in a CSV file.
+    """Fit speed-up laws (USL, Amdahl, log, linear) to throughputs in a CSV file.
 
-    Parameters have intervals, and flags name what makes a fit unreliable.
+    Parameters have intervals, and flags name what makes a fit unreliable. A law that misses a measured rank count by
+    more than 20 % predicts nothing; without --model, all other laws predict together.
     """
     from harness.importers.throughput_csv import read_throughputs
     from harness.planning.flags import parse_rank_counts
     from reports.analysis.curve import fit_curve
-    from reports.analysis.scaling import FitMethod, ScalingLaw
+    from reports.analysis.laws import ScalingLaw
+    from reports.analysis.scaling import FitMethod
     from reports.formats.curve_fits import CurveFits
 
     _check_choice("model", model, (*get_args(ScalingLaw), "best"))

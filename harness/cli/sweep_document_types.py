@@ -18,12 +18,13 @@ from reports.analysis.bottleneck import Bottleneck
 from reports.analysis.cell_details import Coverage, Decomposition, MessageCell
 from reports.analysis.communication import AllreduceModel
 from reports.analysis.curve import Point
+from reports.analysis.laws import ScalingLaw
 from reports.analysis.layered_allreduce import AlgorithmSource, LayeredAlgorithm, Misfit
 from reports.analysis.placement import Place
 from reports.analysis.placement_effects import CellOverLink, NodeEfficiency, Packing
 from reports.analysis.predictions import CurvePrediction
 from reports.analysis.roofline import Roofline
-from reports.analysis.scaling import FitMethod, Prediction, ScalingLaw
+from reports.analysis.scaling import FitMethod, Prediction
 from reports.analysis.stats import Estimate
 from reports.analysis.step_prediction import ModelledStep
 
@@ -136,6 +137,8 @@ class CurveFields(TypedDict):
     karp_flatt: dict[str, float | None]
     gustafson: dict[str, float | None]
     predictions: list[Prediction]
+    prediction_weights: dict[ScalingLaw, float]
+    prediction_reason: str | None
     flags: list[str]
     seen: dict[str, str]
     largest_relative_residual: float | None

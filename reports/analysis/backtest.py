@@ -15,7 +15,7 @@ from reports.analysis.stats import Estimate
 from reports.analysis.step_prediction import step_model_data
 
 PredictionKind = Literal["step", "law"]
-"""``step``: from compute, α and β; ``law``: USL, Amdahl or linear, whichever suffices."""
+"""``step``: from compute, α and β; ``law``: the scaling laws that describe the curve, weighted."""
 STEP_MODEL = "compute + α–β"
 MIN_RANK_COUNTS_FOR_LAW = 3
 
@@ -80,7 +80,7 @@ def backtest_curve(cells: Sequence[Cell], path: CommunicationPath | None) -> tup
             backtests.append(
                 Backtest(
                     kind="law",
-                    model=law.model or "none",
+                    model=law.prediction_model,
                     smaller=counts,
                     measured=last.throughput,
                     prediction=law.predictions[0],

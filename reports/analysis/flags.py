@@ -100,6 +100,10 @@ FLAG_MEANINGS: dict[str, tuple[str, str]] = {
     "outlier": ("one rank count is far off a fit to the others", "measure that rank count again"),
     "few_points": ("few rank counts for the parameters of the law", "measure at least 6 rank counts"),
     "too_few_points": ("too few rank counts for any scaling law", "measure at least 3 rank counts, 4 for USL"),
+    "no_law": (
+        "no scaling law is within 20 % of every measured rank count: nothing is predicted",
+        "measure the rank count that is named again; look for what changes there",
+    ),
     "unproven": ("the same-work check was switched off", "set verify_steps above 0"),
 }
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from reports.analysis.placement import Placement
     from reports.analysis.scaling import Parameter, Prediction
 
-MODEL_TITLES = {"usl": "USL", "amdahl": "Amdahl", "linear": "linear"}
+MODEL_TITLES = {"usl": "USL", "amdahl": "Amdahl", "log": "log", "linear": "linear"}
 SI_PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 
@@ -64,8 +64,8 @@ def parameter_percent(parameter: Parameter | None) -> str:
 
 
 def model_title(name: str) -> str:
-    """``USL`` for ``usl``; other names stay as they are."""
-    return MODEL_TITLES.get(name, name)
+    """``USL + Amdahl`` for ``usl + amdahl``; other names stay as they are."""
+    return " + ".join(MODEL_TITLES.get(part, part) for part in name.split(" + "))
 
 
 def prediction(prediction: Prediction) -> str:

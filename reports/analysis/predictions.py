@@ -1,6 +1,6 @@
 """Predictions of throughput and efficiency at rank counts that were not run, for each curve of a sweep.
 
-A curve is predicted by its step model (compute, α and β) where that explains the measured steps, else by a scaling law.
+A curve is predicted by its step model (compute, α and β) where that explains the measured steps, else by scaling laws.
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ from reports.analysis.communication_paths import (
 from reports.analysis.curve import fit_curve
 from reports.analysis.formatting import percent, rank_count
 from reports.analysis.formatting import prediction as prediction_text
+from reports.analysis.law_selection import MAX_MISS
+from reports.analysis.laws import ScalingLaw
 from reports.analysis.placement import Placement, place_of, placement_of
 from reports.analysis.scaling import Prediction, log_interval
 from reports.analysis.stats import Estimate, estimate
@@ -47,8 +49,6 @@ from reports.analysis.step_prediction import (
 )
 
 MIN_DECOMPOSED = 2
-MAX_TRUSTED_MISFIT = 0.2
-"""A step model with a larger misfit of the measured steps makes no predictions."""
 DEFAULT_RANK_FACTORS = (2, 4, 8)
 AT_SCALE_RANKS = (8, 64, 512, 4096)
 
@@ -94,6 +94,9 @@ class CurvePrediction(CaseFinding):
     """Of the predictions; ``None``: all on one node."""
     kind: PredictionKind | None = None
     model: str = "none"
+    """The step model, or the scaling laws, the largest weight first: ``log + amdahl``."""
+    weights: dict[ScalingLaw, float] = Field(default={})
+    """Of the scaling laws in the predictions."""
     reason: str | None = None
     inputs: StepModelInputs | None = None
     """Of the step model, where it is used."""
@@ -161,9 +164,9 @@ def _predict_curve(
         model = step_data.fit(communication)
         explained = modelled_steps(step_data.observed, case.scaling, case.batch, step_data.gradients, communication)
         curve_prediction = curve_prediction.model_copy(update={"explained": tuple(explained), "misfit": model.misfit})
-        if model.misfit <= MAX_TRUSTED_MISFIT:
+        if abs(model.largest_miss) <= MAX_MISS:
             return _predict_by_step_model(curve_prediction, model, path, placements, cells[0])
-        reason = f"the step model is off the measured steps by {model.misfit:.0%}"
+        reason = f"the step model's throughput is off by {model.largest_miss:+.0%} at {model.missed_ranks} ranks"
     return _predict_by_law(curve_prediction, cells, placements, reason)
 
 
@@ -229,13 +232,15 @@ def _predict_by_law(
         rates_by_ranks(cells),
         predict=[placement.ranks for placement in placements if placement.ranks not in unknown],
     )
-    predictions = tuple(_predicted(curve_prediction, prediction, cells[0]) for prediction in law.predictions)
+    if law.prediction_reason is not None:
+        return curve_prediction.model_copy(update={"reason": f"{reason}; {law.prediction_reason}"})
     return curve_prediction.model_copy(
         update={
             "kind": "law",
-            "model": law.model or "none",
+            "model": law.prediction_model or "none",
+            "weights": law.prediction_weights,
             "reason": reason,
-            "predictions": predictions,
+            "predictions": tuple(_predicted(curve_prediction, prediction, cells[0]) for prediction in law.predictions),
             "unknown": unknown,
         }
     )

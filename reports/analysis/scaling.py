@@ -1,13 +1,4 @@
-"""How throughput depends on the number of ranks: speed-up laws fitted to measured points, with intervals.
-
-With N ranks and throughput X(N) = γN ÷ D(N):
-
-    linear   D = 1
-    Amdahl   D = 1 + σ(N−1)                 Amdahl 1967, doi:10.1145/1465482.1465560
-    USL      D = 1 + σ(N−1) + κN(N−1)       Gunther, Guerrilla Capacity Planning, 2007, ch. 4–6
-
-γ is the throughput of one rank, σ the share of contention, κ that of coherency; γ ≥ 0, 0 ≤ σ, κ ≤ 1. The time of a
-given amount of work is T(N) ÷ T(1) = 1/N + σ(N−1)/N + κ(N−1): ideal, contention, coherency.
+"""Fits of the scaling laws (:mod:`reports.analysis.laws`) to measured points, with intervals.
 
 Two methods. ``log`` takes the residuals of ln X, which is right where errors are in proportion to the value; its
 intervals, estimate ± t(0.975, n−p) × standard error from the Jacobian (Seber and Wild, Nonlinear Regression, §5.1), are
@@ -17,19 +8,24 @@ the ones to quote. ``nls`` takes those of X, as R's ``nls`` does. n counts every
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from bench.core.frozen_model import FrozenModel
+from reports.analysis.laws import (
+    MIN_RANK_COUNTS,
+    PARAMETER_COUNT,
+    PARAMETER_NAMES,
+    ScalingLaw,
+    contention_growth,
+    denominator,
+    log_gradient,
+)
 from reports.analysis.stats import student_t
 
-ScalingLaw = Literal["usl", "amdahl", "linear"]
 FitMethod = Literal["log", "nls"]
-PARAMETER_NAMES = ("gamma", "sigma", "kappa")
-PARAMETER_COUNT: Mapping[ScalingLaw, int] = {"usl": 3, "amdahl": 2, "linear": 1}
-MIN_RANK_COUNTS: Mapping[ScalingLaw, int] = {"usl": 4, "amdahl": 3, "linear": 1}
 TRUSTED_FROM = 6
 """A USL fitted to fewer rank counts is flagged."""
 NEAR_A_BOUND = 1e-9
@@ -78,12 +74,12 @@ class Fit:
 
     def throughput(self, ranks: float) -> float:
         """X(N)"""
-        return self.gamma.value * ranks / denominator(ranks, self.sigma.value, self.kappa.value)
+        return self.gamma.value * ranks / denominator(ranks, self.sigma.value, self.kappa.value, self.model)
 
     @property
     def limit(self) -> float | None:
-        """γ ÷ σ, which throughput never exceeds; ``None`` without contention."""
-        return self.gamma.value / self.sigma.value if self.sigma.value > 0 else None
+        """γ ÷ σ, which throughput never exceeds; ``None`` without contention, and under ``log``, which has no limit."""
+        return self.gamma.value / self.sigma.value if self.sigma.value > 0 and self.model != "log" else None
 
     @property
     def peak_ranks(self) -> float | None:
@@ -93,26 +89,20 @@ class Fit:
         peak = math.sqrt((1 - self.sigma.value) / self.kappa.value)
         return peak if peak >= 1 else None
 
-    def predict(self, ranks: int, *, chosen: bool = False) -> Prediction:
+    def predict(self, ranks: int) -> Prediction:
         """Predict the throughput at a rank count, with an interval for one further measurement there.
 
         The interval includes the uncertainty of the curve and the scatter of measurements, and assumes that the law
         holds. It is unknown where it would be wider than a factor of :data:`WIDEST_FACTOR`.
-
-        Args:
-            ranks: the rank count.
-            chosen: the law was selected by the data. Beyond the measured rank counts the interval then widens by its
-                own size with each doubling.
         """
         expected = self.throughput(ranks)
         low = high = None
         if self.covariance is not None:
-            slope = log_gradient(ranks, self.sigma.value, self.kappa.value)[: PARAMETER_COUNT[self.model]]
+            gradient = log_gradient(ranks, self.sigma.value, self.kappa.value, self.model)
+            slope = gradient[: PARAMETER_COUNT[self.model]]
             variance = float(slope @ self.covariance @ slope)
             half = student_t(self.observations - PARAMETER_COUNT[self.model]) * math.sqrt(variance + self.spread**2)
-            low, high = log_interval(
-                expected, half * (extrapolation_widening(ranks, self.largest_ranks) if chosen else 1)
-            )
+            low, high = log_interval(expected, half)
         return Prediction(ranks=ranks, throughput=expected, low=low, high=high, extrapolated=ranks > self.largest_ranks)
 
 
@@ -128,65 +118,30 @@ def log_interval(value: float, half: float) -> tuple[float | None, float | None]
     return value * math.exp(-half), value * math.exp(half)
 
 
-def denominator(ranks: float, sigma: float, kappa: float) -> float:
-    """D(N) of the USL."""
-    return 1 + sigma * (ranks - 1) + kappa * ranks * (ranks - 1)
+def fit(
+    points: Sequence[tuple[int, float]],
+    model: ScalingLaw = "usl",
+    method: FitMethod = "log",
+    fewest: int | None = None,
+) -> Fit:
+    """Fit a law to points.
 
+    Args:
+        points: ``(ranks, throughput)``, repeats as further points, in any order.
+        model: the law.
+        method: see the module.
+        fewest: the number of different rank counts that is needed, by default :data:`MIN_RANK_COUNTS`.
 
-def time_parts(ranks: int, sigma: float, kappa: float) -> dict[str, float]:
-    """T(N) ÷ T(1) as ``ideal``, ``contention``, ``coherency``: they add up to D(N) ÷ N."""
-    return {"ideal": 1 / ranks, "contention": sigma * (ranks - 1) / ranks, "coherency": kappa * (ranks - 1)}
-
-
-def karp_flatt(speedup: float, ranks: int) -> float | None:
-    """The serial fraction of a measured speed-up: e = (1/S − 1/N) ÷ (1 − 1/N); ``None`` on one rank.
-
-    Karp and Flatt 1990, doi:10.1145/78607.78614.
-    """
-    return None if ranks < 2 else (1 / speedup - 1 / ranks) / (1 - 1 / ranks)
-
-
-def gustafson(scaled_speedup: float, ranks: int) -> float | None:
-    """The serial fraction s of a scaled speed-up, of the time on N ranks: S = N − s(N−1); ``None`` on one rank.
-
-    For weak scaling, where the work grows with the ranks. Gustafson 1988, doi:10.1145/42411.42415.
-    """
-    return None if ranks < 2 else (ranks - scaled_speedup) / (ranks - 1)
-
-
-def log_gradient(ranks: float, sigma: float, kappa: float) -> Any:
-    """∂ ln X by (ln γ, σ, κ): a vector of three."""
-    import numpy as np
-
-    divisor = denominator(ranks, sigma, kappa)
-    return np.array([1.0, -(ranks - 1) / divisor, -ranks * (ranks - 1) / divisor])
-
-
-def fit(points: Sequence[tuple[int, float]], model: ScalingLaw = "usl", method: FitMethod = "log") -> Fit:
-    """Fit ``(ranks, throughput)`` points, repeats as further points, in any order.
-
-    Raises :class:`CannotFit` for too few different rank counts, and ``ValueError`` for values that aren't positive.
+    Raises:
+        CannotFit: there are fewer different rank counts.
+        ValueError: a value is not positive.
     """
     if any(ranks < 1 or not (0 < rate < math.inf) for ranks, rate in points):
         raise ValueError("ranks must be 1 or more, and throughputs positive and finite")
-    counts = {ranks for ranks, _ in points}
-    if len(counts) < MIN_RANK_COUNTS[model]:
-        raise CannotFit(f"{model} needs {MIN_RANK_COUNTS[model]} different rank counts, there are {len(counts)}")
+    counts, needed = {ranks for ranks, _ in points}, fewest or MIN_RANK_COUNTS[model]
+    if len(counts) < needed:
+        raise CannotFit(f"{model} needs {needed} different rank counts, there are {len(counts)}")
     return _fit(points, model, method)
-
-
-def fit_best(points: Sequence[tuple[int, float]], method: FitMethod = "log") -> Fit:
-    """Fit the richest model whose last parameter is significant: USL for κ > 0, Amdahl for σ > 0, else linear."""
-    richer: tuple[tuple[ScalingLaw, str], ...] = (("usl", "kappa"), ("amdahl", "sigma"))
-    for model, last in richer:
-        try:
-            candidate = fit(points, model, method)
-        except CannotFit:
-            continue
-        low = getattr(candidate, last).low
-        if low is not None and low > 0:
-            return candidate
-    return fit(points, "linear", method)
 
 
 def _fit(points: Sequence[tuple[int, float]], model: ScalingLaw, method: FitMethod) -> Fit:
@@ -199,24 +154,25 @@ def _fit(points: Sequence[tuple[int, float]], model: ScalingLaw, method: FitMeth
     unit = float(np.exp(np.mean(np.log(rates / ranks))))
     scaled = rates / unit
     logs = np.log(scaled)
+    growth = np.array([contention_growth(model, count) for count, _ in points])
+
+    def denominators(params: Any) -> Any:
+        sigma, kappa = (*params[1:], 0.0, 0.0)[:2]
+        return 1 + sigma * growth + kappa * ranks * (ranks - 1)
 
     def model_logs(params: Any) -> Any:
-        sigma, kappa = (*params[1:], 0.0, 0.0)[:2]
-        return params[0] + np.log(ranks) - np.log(denominator(ranks, sigma, kappa))
+        return params[0] + np.log(ranks) - np.log(denominators(params))
 
     def residuals(params: Any) -> Any:
         modelled = model_logs(params)
         return logs - modelled if method == "log" else scaled - np.exp(modelled)
 
     def jacobian(params: Any) -> Any:
-        sigma, kappa = (*params[1:], 0.0, 0.0)[:2]
-        divisor = denominator(ranks, sigma, kappa)
-        slopes = np.stack([np.ones_like(ranks), -(ranks - 1) / divisor, -ranks * (ranks - 1) / divisor], axis=1)[
-            :, :size
-        ]
+        divisor = denominators(params)
+        slopes = np.stack([np.ones_like(ranks), -growth / divisor, -ranks * (ranks - 1) / divisor], axis=1)[:, :size]
         return -slopes if method == "log" else -slopes * np.exp(model_logs(params))[:, None]
 
-    params = _solve(residuals, jacobian, _initial_params(ranks, scaled, size))
+    params = _solve(residuals, jacobian, _initial_params(ranks, scaled, growth, size))
     degrees_of_freedom = len(points) - size
     final_residuals = residuals(params)
     covariance = None
@@ -264,12 +220,12 @@ def _solve(residuals: Callable[[Any], Any], jacobian: Callable[[Any], Any], star
     return _settle_on_bounds(solution.x, lower, upper)
 
 
-def _initial_params(ranks: Any, scaled: Any, size: int) -> list[float]:
-    """N ÷ X = (1 + σ(N−1) + κN(N−1)) ÷ γ is linear in 1/γ, σ/γ and κ/γ: solved by non-negative least squares."""
+def _initial_params(ranks: Any, scaled: Any, growth: Any, size: int) -> list[float]:
+    """N ÷ X = D(N) ÷ γ is linear in 1/γ, σ/γ and κ/γ: solved by non-negative least squares."""
     import numpy as np
     from scipy.optimize import nnls
 
-    columns = np.stack([np.ones_like(ranks), ranks - 1, ranks * (ranks - 1)], axis=1)[:, :size]
+    columns = np.stack([np.ones_like(ranks), growth, ranks * (ranks - 1)], axis=1)[:, :size]
     slowness = ranks / scaled
     solved, _ = nnls(columns / slowness[:, None], np.ones_like(slowness))
     first = max(float(solved[0]), 1e-12)

@@ -80,6 +80,9 @@ class StepModel(FrozenModel):
     gradients: Gradients
     misfit: float
     """M: the root mean square of ln(measured ÷ modelled) throughput."""
+    largest_miss: float = 0.0
+    """Modelled ÷ measured throughput − 1 at :attr:`missed_ranks`, where it is furthest from 0."""
+    missed_ranks: int = 1
     scatter: float
     """s: of ln throughput over trials."""
     judged_counts: int
@@ -162,11 +165,15 @@ def fit_step_model(
         for point in judged
     ]
     means = [fmean(point) for point in log_errors]
+    misses = {point.ranks: math.expm1(-mean) for point, mean in zip(judged, means, strict=True)}
+    missed_ranks = max(misses, key=lambda ranks: abs(misses[ranks]))
     freedom = sum(len(point) - 1 for point in log_errors)
     squares = sum((value - mean) ** 2 for point, mean in zip(log_errors, means, strict=True) for value in point)
     return model.model_copy(
         update={
             "misfit": math.sqrt(fmean(mean**2 for mean in means)),
+            "largest_miss": misses[missed_ranks],
+            "missed_ranks": missed_ranks,
             "scatter": math.sqrt(squares / freedom) if freedom else 0.0,
             "judged_counts": len(judged),
             "degrees_of_freedom": freedom,

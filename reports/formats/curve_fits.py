@@ -60,6 +60,8 @@ def curve_as_json(curve: Curve) -> dict[str, Any]:
         },
         "gustafson": {str(point.ranks): point.gustafson.value if point.gustafson else None for point in curve.points},
         "predictions": [prediction.model_dump() for prediction in curve.predictions],
+        "prediction_weights": curve.prediction_weights,
+        "prediction_reason": curve.prediction_reason,
         "flags": list(curve.fit_flags),
         "seen": curve.fit_flags,
         "largest_relative_residual": curve.largest_residual,
@@ -92,6 +94,11 @@ def _print_curve(curve: Curve, console: Console) -> None:
         kind = "extrapolated" if prediction.extrapolated else "within the range"
         table.add_row(str(prediction.ranks), f"predicted, {kind}", formatting.prediction(prediction), "", "", "")
     console.print(table)
+    if len(curve.prediction_weights) > 1:
+        shares = (f"{formatting.model_title(law)} {weight:.0%}" for law, weight in curve.prediction_weights.items())
+        console.print(f"predicted by {', '.join(shares)}", highlight=False)
+    if curve.model is not None and curve.prediction_reason is not None:
+        console.print(curve.prediction_reason, style="yellow", highlight=False, markup=False, soft_wrap=True)
     if curve.method == "nls" and curve.model is not None:
         console.print("the intervals of nls cover less than 95 %: quote those of --method log", style="yellow")
     for name, seen in curve.fit_flags.items():

@@ -76,9 +76,11 @@ def _predicted_table(curve_predictions: Sequence[CurvePrediction]) -> Table:
     note = (
         "Compute + α–β: each part of a step is fitted as a fixed time plus a time in proportion to a rank's share of "
         "the batch; gradients are grouped into messages as the backend does, and travel during the backward pass. "
-        "Where that is not possible, or is off the measured steps by over 20 %, a scaling law is used, whose interval "
-        "assumes that the law holds. Both intervals widen with each doubling beyond the largest measured rank count. "
-        "There is no interval where a single rank count exchanges: the error at others is unknown."
+        "Where that is not possible, or is off a measured step by over 20 %, the scaling laws that are within 20 % of "
+        "every measured rank count are averaged, weighted by how well each predicts the curve's own larger rank counts "
+        "from its smaller ones; their interval is the one that holds 95 % of published curves. Both intervals widen "
+        "with each doubling beyond the largest measured rank count. There is no interval where a single rank count "
+        "exchanges: the error at others is unknown."
     )
     return Table(
         "Predicted throughput",

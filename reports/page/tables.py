@@ -159,10 +159,11 @@ def scaling_table(cells: Sequence[Cell], curves: Mapping[str, Curve]) -> Table:
         )
     header = ("curve", "model", "contention σ (95 %)", "coherency κ (95 %)", "bound", "serial fraction", "flags")
     note = (
-        "X(N) = γN ÷ (1 + σ(N−1) + κN(N−1)), fitted to ln X of every trial. The richest law whose last parameter is "
-        "significant: USL for κ, Amdahl for σ, else linear. USL needs 4 rank counts, Amdahl 3. Serial fraction: from "
-        "the speed-up at the largest rank count, by Karp and Flatt under strong scaling, "
-        "e = (1/S − 1/N) ÷ (1 − 1/N), by Gustafson under weak, s = (N − S) ÷ (N − 1)."
+        "X(N) = γN ÷ (1 + σ(N−1) + κN(N−1)), or γN ÷ (1 + σ·log₂N), fitted to ln X of every trial. The richest law "
+        "whose last parameter is significant: USL for κ, Amdahl for σ; else linear, else the closest. A law that "
+        "misses a rank count by over 20 % is left out; a law needs 3 rank counts, USL 4. Serial fraction: from the "
+        "efficiency E at the largest rank count N, relative to M ranks, by Karp and Flatt under strong scaling, "
+        "e = (1 − E) ÷ (E(N−1) − (M−1)), by Gustafson under weak, s = N(1 − E) ÷ ((N−1) − EN(M−1)/M)."
     )
     return Table("Scaling laws", header, tuple(rows), note)
 

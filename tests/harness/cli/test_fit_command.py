@@ -7,7 +7,7 @@ import json
 import pytest
 
 from harness.cli.app import main
-from reports.analysis.scaling import denominator
+from reports.analysis.laws import denominator
 
 
 def write(tmp_path, text):
@@ -46,7 +46,8 @@ def test_curves_repeats_and_the_other_name_of_the_column(tmp_path, capsys):
     assert curves["b"]["points"][0]["throughput"]["n"] == 2
     assert (curves["a"]["model"], curves["a"]["flags"]) == ("amdahl", [])
     assert curves["a"]["largest_relative_residual"] < 0.01
-    assert curves["b"]["model"] == "linear", "two rank counts say nothing about a curvature"
+    assert (curves["b"]["model"], curves["b"]["flags"]) == (None, ["too_few_points"]), "two rank counts are no law"
+    assert curves["b"]["efficiency"]["2"] == pytest.approx(0.8825, rel=1e-3)
 
 
 def test_people_read_a_table(tmp_path, capsys):

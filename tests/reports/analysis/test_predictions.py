@@ -190,8 +190,11 @@ ALPHA, BETA = 2e-4, 8e-9
 TENSORS = Gradients(tensor_bytes=(800_000,) * 4, grouping=DDP)
 
 
-def a_sweep(counts=(1, 2, 4, 8), batch=128):
-    """Cells that follow the step model exactly, and the allreduces that tell α and β."""
+def a_sweep(counts=(1, 2, 4, 8), batch=128, slowed=None):
+    """Cells that follow the step model exactly, and the allreduces that tell α and β.
+
+    ``slowed``: factors of the step's time, by rank count.
+    """
     cases, trials = [], []
     for ranks in counts:
         case = make_case(ranks=ranks, batch=batch)
@@ -200,6 +203,7 @@ def a_sweep(counts=(1, 2, 4, 8), batch=128):
         step_s = times.total_s
         if ranks > 1:
             step_s = predict_step(times, TENSORS, lambda size, n=ranks: time_s("ring", n, size, ALPHA, BETA))
+        step_s *= (slowed or {}).get(ranks, 1)
         phases = PhaseTimes(together_s=(step_s,), alone_s={name: (value,) for name, value in own.items()}, digest="")
         cases.append(case)
         for number, factor in enumerate((0.999, 1.0, 1.001)):
@@ -269,6 +273,28 @@ def test_without_an_allreduce_a_scaling_law_predicts():
     (forecast,) = analyse_cells(two).curve_predictions
     assert forecast.kind is None
     assert forecast.reason.endswith("a scaling law needs 3 rank counts")
+
+
+def test_a_step_model_that_misses_one_rank_count_predicts_nothing():
+    """Of three rank counts two fit, so that the mean error of all is below a fifth."""
+    (forecast,) = analyse_cells(a_sweep(slowed={8: 1.4})).curve_predictions
+    assert forecast.misfit < 0.2
+    assert forecast.kind == "law"
+    assert forecast.reason == "the step model's throughput is off by +40% at 8 ranks"
+    assert math.fsum(forecast.weights.values()) == pytest.approx(1)
+    assert set(forecast.model.split(" + ")) == set(forecast.weights)
+
+
+def test_where_nothing_describes_a_curve_nothing_is_predicted():
+    cells = [cell for cell in a_sweep(slowed={8: 4}) if not cell.messages]
+    findings = analyse_cells(cells)
+    (forecast,) = findings.curve_predictions
+    assert (forecast.kind, forecast.model, forecast.predictions) == (None, "none", ())
+    assert "no scaling law is within 20% of the curve" in forecast.reason
+    (curve,) = findings.curves.values()
+    assert (curve.model, "no_law" in curve.fit_flags) == (None, True)
+    rows = page_of(cells).table("Predicted throughput").rows
+    assert [row[1] for row in rows] == ["none"]
 
 
 def test_rank_counts_above_the_batch_are_listed():
