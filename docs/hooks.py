@@ -16,6 +16,8 @@ from mkdocs.structure.files import File, Files
 from harness.cli.app import app
 from harness.setup.inventory import list_plugins
 from reports.analysis.flags import FLAG_MEANINGS
+from reports.analysis.formatting import number
+from reports.analysis.law_accuracy import HeldOut, accuracy, hold_out, parse_curves
 
 ROOT = Path(__file__).resolve().parents[1]
 ROOT_PAGES = {
@@ -25,6 +27,17 @@ ROOT_PAGES = {
     "project/changelog.md": "CHANGELOG.md",
 }
 """Page to the file at the root of the repository that it shows."""
+HELD_OUT_HEADER = (
+    "curve",
+    "measured",
+    "known ranks",
+    "predicted for",
+    "predicted (95 %)",
+    "measured value",
+    "error",
+    "naive error",
+    "inside",
+)
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -33,6 +46,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         "reference/commands.md": commands_page(),
         "reference/options.md": options_page(),
         "reference/flags.md": flags_page(),
+        "concepts/prediction-accuracy.md": prediction_accuracy_page(),
         **{page: root_page(ROOT / name) for page, name in ROOT_PAGES.items()},
     }
     for page, content in pages.items():
@@ -112,6 +126,71 @@ def flags_page() -> str:
             table(("flag", "what was seen", "what to do"), rows),
         ]
     )
+
+
+def prediction_accuracy_page() -> str:
+    """The published curves, each with its last rank count as predicted from the others."""
+    curves = parse_curves((ROOT / "tests" / "data" / "published_curves.toml").read_text())
+    results = hold_out(curves)
+    total, by_source = accuracy(results), accuracy(hold_out(curves, by_group=True))
+    summary = [
+        ("scaling laws", percent(total.median_error), percent(total.ninth_decile)),
+        (
+            "efficiency of the largest known rank count",
+            percent(total.median_error_last_efficiency),
+            percent(total.ninth_decile_last_efficiency),
+        ),
+        (
+            "efficiency of the smallest rank count",
+            percent(total.median_error_linear),
+            percent(total.ninth_decile_linear),
+        ),
+    ]
+    sections = [
+        "# Accuracy of predictions",
+        f"{total.curves} published scaling curves of distributed training,"
+        f" from {len({curve.group for curve in curves})} sources. The throughput at the last rank count of each is"
+        " predicted by [scaling laws](predictions.md#scaling-laws) from the smaller rank counts. The step model needs"
+        " measurements that nobody publishes, so it is not judged here.",
+        table(("prediction by", "median absolute error", "nine tenths are within"), summary),
+        f"The 95 % interval holds the measured value of {total.held} of {total.curves} curves"
+        f" ({percent(total.held / total.curves)}), where its constant is that of all other curves, and of"
+        f" {by_source.held} where it is that of all curves of other sources. {total.without_law} of the curves have no"
+        " law. That constant is the only parameter that is fitted to these curves; each law has one to three"
+        " parameters, fitted to the smaller rank counts of the curve itself.",
+        "Most of these curves continue smoothly, and the efficiency of the largest known rank count is then as good a"
+        " prediction; laws are better where efficiency declines. No law foresees a limit that only more ranks meet,"
+        " such as the first step onto another node.",
+        table(HELD_OUT_HEADER, [held_out_row(result) for result in results]),
+        "Naive: the efficiency of the largest known rank count. Values are totals over all ranks.",
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+def held_out_row(result: HeldOut) -> tuple[str, ...]:
+    """A curve in the table of :func:`prediction_accuracy_page`."""
+    curve = result.curve
+    unit = {"all": curve.unit, "rank": f"{curve.unit} × ranks", "time": f"1/({curve.unit})"}[curve.per]
+    predicted = error = inside = "–"
+    if result.predicted is not None and result.error is not None:
+        predicted = f"{number(result.predicted)} ({number(result.low or 0)}–{number(result.high or 0)})"
+        error, inside = percent(result.error, "+"), "yes" if result.held else "no"
+    return (
+        f"[{cell(curve.name)}]({curve.source})",
+        cell(curve.measured),
+        ", ".join(map(str, curve.ranks[:-1])),
+        str(curve.ranks[-1]),
+        predicted,
+        f"{number(result.measured)} {unit}",
+        error,
+        percent(result.last_efficiency / result.measured - 1, "+"),
+        inside,
+    )
+
+
+def percent(share: float, sign: str = "") -> str:
+    """``2.4 %``"""
+    return f"{100 * share:{sign}.1f} %"
 
 
 def table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:

@@ -93,6 +93,7 @@ class Accuracy(FrozenModel):
     median_error_last_efficiency: float
     ninth_decile: float
     """Nine tenths of the errors are at most this."""
+    ninth_decile_linear: float
     ninth_decile_last_efficiency: float
     held: int
     """Intervals that contain the measured value."""
@@ -138,15 +139,17 @@ def conformal_quantile(errors: Sequence[float]) -> float:
 def accuracy(results: Sequence[HeldOut]) -> Accuracy:
     """The errors of all curves in short."""
     errors = sorted(math.inf if result.error is None else abs(result.error) for result in results)
+    linear = sorted(abs(result.linear / result.measured - 1) for result in results)
     last = sorted(abs(result.last_efficiency / result.measured - 1) for result in results)
     tenth = math.ceil(0.9 * len(results)) - 1
     return Accuracy(
         curves=len(results),
         without_law=sum(result.predicted is None for result in results),
         median_error=median(errors),
-        median_error_linear=median(abs(result.linear / result.measured - 1) for result in results),
+        median_error_linear=median(linear),
         median_error_last_efficiency=median(last),
         ninth_decile=errors[tenth],
+        ninth_decile_linear=linear[tenth],
         ninth_decile_last_efficiency=last[tenth],
         held=sum(result.held is True for result in results),
     )
