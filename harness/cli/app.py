@@ -23,7 +23,7 @@ COMMANDS = {
     "report": ("report:report", "Write the page of a stored sweep, of several side by side, or an index over many."),
     "check": ("check:check", "Compare the newest sweep with the nights before and report regressions."),
     "nightly": ("check:nightly", "Run a suite and the micro-benchmarks, check both and write the pages."),
-    "fit": ("fit:fit", "Fit speed-up laws (USL, Amdahl, linear) to throughputs in a CSV file."),
+    "fit": ("fit:fit", "Fit speed-up laws (USL, Amdahl, log, linear) to throughputs in a CSV file."),
     "export": ("stores:export", "Write stored trials as CSV, Parquet, pytest-benchmark JSON or Extra-P JSON Lines."),
     "ingest": ("stores:ingest", "Read pytest-benchmark results into the store."),
     "merge": ("stores:merge", "Copy the sweeps of another store into this one."),
