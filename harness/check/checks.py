@@ -7,7 +7,7 @@ commit, and each counts as suspect until its pairs give an answer.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +25,13 @@ from harness.check.confirmation import (
     leave_inconclusive,
     resolve_unchanged_code,
     stored_pairs,
+    with_obstacle,
 )
-from harness.check.history import SweepHistory, SweepSelection, gather_ingested, gather_sweep
-from harness.check.micro_confirmation import judge_ingested
+from harness.check.history import SweepHistory, SweepSelection
+from harness.check.ingested import gather_ingested
+from harness.check.micro_confirmation import judge_ingested, save_ingested_verdicts
 from harness.check.source_trees import head_tree, short_commit
+from harness.check.sweep_night import PlacedHistory, SweepNight, at_place, gather_night
 from harness.errors import UsageError
 from harness.importers.night_csv import read_histories
 from harness.planning.environment import read_environment
@@ -42,7 +45,7 @@ from harness.sweep.pipeline import artifact_folder, prepare_data
 from harness.sweep.plan import SuiteRequest, plan_sweep
 from harness.sweep.progress import PairProgress
 from harness.sweep.runner import new_sweep_id
-from reports.regression.evidence import paired_series, series_of
+from reports.regression.evidence import describe_differences, paired_series, series_of
 from reports.regression.findings import findings_of
 from reports.regression.judge import JudgedSeries, judge_series, pass_scaling_without_slowdown
 from reports.regression.rule import RULE, Rule, shipped_assurance
@@ -79,41 +82,86 @@ def check_sweep(
     """
     folder = artifact_folder(place, "pairs")
     store = open_store(place, create=False, upgrade=True)
-    history = gather_sweep(store, which) if which.explicit or store.sweep_ids() else None
-    ingested = gather_ingested(store.ledger, history.earlier if history else (), history.newest if history else None)
-    if history is None and ingested.night is None:
-        raise UsageError(f"store {place} holds nothing to judge; run `python -m harness sweep` first")
-    sweep = (
-        ConfirmResult(())
-        if history is None
-        else _judge_sweep(history, which, confirmation, store, folder, stderr_console)
+    night = gather_night(store, which) if which.explicit or store.sweep_ids() else None
+    newest = night.newest if night else None
+    ingested = gather_ingested(
+        store.ledger,
+        newest.earlier if newest else (),
+        newest.newest if newest else None,
+        alone=which.sweep is not None,
     )
+    if newest is None and ingested.night is None:
+        raise UsageError(f"store {place} holds nothing to judge; run `python -m harness sweep` first")
+    sweeps = _judge_night(night, which, confirmation, store, folder, stderr_console) if night else ()
     ingested_result = judge_ingested(ingested, confirmation, store.ledger, folder)
-    if history is not None and which.baseline is None:
-        store.ledger.save_verdicts(history.newest.night, [verdict for _, _, verdict in sweep.members])
-    if ingested.tonight:
-        store.ledger.save_verdicts(ingested.tonight, [verdict for _, _, verdict in ingested_result.members])
+    if which.baseline is None:
+        for number, (placed, result) in enumerate(sweeps):
+            # What was judged where it ran stands: its pairs may have had another base.
+            if number == 0 or not store.ledger.verdicts(placed.history.newest.night):
+                store.ledger.save_verdicts(placed.history.newest.night, [verdict for _, _, verdict in result.members])
+    save_ingested_verdicts(ingested, ingested_result, store.ledger)
     store.close()
-    environment_info = history.info.environment if history else None
-    extra_trials_total = sweep.extra_trials + ingested_result.extra_trials
+    environment_info = newest.info.environment if newest else None
+    results = [*(result for _, result in sweeps), ingested_result]
+    extra_trials_total = sum(result.extra_trials for result in results)
+    labels = {item.subject.name: item.label for item in ingested.series}
     return build_result(
-        (*sweep.members, *ingested_result.members),
+        (
+            *(at_place(member, placed.label) for placed, result in sweeps for member in result.members),
+            *(night.missing if night else ()),
+            *(at_place(member, labels[member[0].name]) for member in ingested_result.members),
+        ),
         with_assurance=which.baseline is None,
-        judged=history.newest.night if history else ingested.night,
-        started_at=history.newest.started_at if history else None,
+        judged=newest.newest.night if newest else ingested.night,
+        started_at=newest.newest.started_at if newest else None,
         commit=environment_info.commit if environment_info else None,
-        base_commit=(sweep.base or ingested_result.base) if extra_trials_total else None,
+        base_commit=next((result.base for result in results if result.base), None) if extra_trials_total else None,
         machine=environment_info.machine if environment_info else None,
-        trials=(history.trials if history else 0) + ingested.runs,
+        trials=sum(placed.history.trials for placed, _ in sweeps) + ingested.runs,
         extra_trials=extra_trials_total,
         command=command,
         again=_repeat_options(place, which.suite),
+        selected=_selection_options(which),
     )
 
 
 def _repeat_options(place: str, suite: str | None) -> tuple[str, ...]:
     store = () if place == DEFAULT_STORE else ("--store", mask_password(place))
     return (*store, *(("--suite", suite) if suite else ()))
+
+
+def _selection_options(which: SweepSelection) -> tuple[str, ...]:
+    named = {"--sweep": which.sweep, "--baseline": which.baseline}
+    return tuple(word for option, value in named.items() if value is not None for word in (option, value))
+
+
+def _judge_night(
+    night: SweepNight,
+    which: SweepSelection,
+    confirmation: ConfirmOptions,
+    store: Store,
+    folder: Path,
+    stderr_console: Console,
+) -> list[tuple[PlacedHistory, ConfirmResult]]:
+    """Judge each place by its own history. Pairs are run for the suspects of this place only, if the night has it."""
+    here = read_environment().place if len(night.histories) > 1 else {}
+    elsewhere = {
+        placed.history.newest.night: describe_differences(here, placed.history.newest.place)
+        for placed in night.histories
+        if here
+    }
+    results = []
+    for placed in night.histories:
+        name = placed.history.newest.night
+        if here and elsewhere[name] and not all(elsewhere.values()):
+            there = ConfirmOptions(requested=False, base_rev=confirmation.base_rev)
+            result = _judge_sweep(placed.history, which, there, store, folder, stderr_console)
+            why = f"{name} ran elsewhere ({elsewhere[name]}); run `check --sweep {name} --confirm` there"
+            result = replace(result, members=[with_obstacle(member, why) for member in result.members])
+        else:
+            result = _judge_sweep(placed.history, which, confirmation, store, folder, stderr_console)
+        results.append((placed, result))
+    return results
 
 
 def check_files(history: Path, current: Path, pairs: Path | None, command: str) -> CheckResult:
@@ -152,9 +200,12 @@ def _judge_sweep(
         return ConfirmResult(resolve_unchanged_code(screened, base), base)
     stored = stored_pairs(store.ledger, history.newest.night, history.newest.commit, base)
     with_stored_pairs = members(stored.numbers) if stored.trials else screened
-    if not suspects or not confirmation.requested:
-        return ConfirmResult(with_stored_pairs, base, stored.trials)
     environment = history.info.environment
+    if suspects and not confirmation.requested:
+        problem = _place_problem(environment.place) or base_problem(base, explicit=confirmation.base_rev is not None)
+        return ConfirmResult([with_obstacle(member, problem) for member in with_stored_pairs], base, stored.trials)
+    if not suspects:
+        return ConfirmResult(with_stored_pairs, base, stored.trials)
     check_head_commit(environment.commit, changed=bool(environment.changed_files))
     check_same_machine(environment.place)
     here = [case.key for case in history.info.plan.cases if case.site == DEFAULT_SITE]
@@ -166,6 +217,12 @@ def _judge_sweep(
         return confirm_suspects(
             history.newest.night, history.info.plan.cases, base, environment.id, store.ledger, members, folder, watcher
         )
+
+
+def _place_problem(place: Mapping[str, str]) -> str:
+    """Why pairs of a sweep cannot be run here; empty where they can."""
+    differences = describe_differences(read_environment().place, place)
+    return f"the sweep ran elsewhere ({differences}); run `check --confirm` there" if differences else ""
 
 
 def _base_commit(history: SweepHistory, suspects: Sequence[JudgedSeries]) -> str | None:

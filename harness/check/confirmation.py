@@ -50,19 +50,30 @@ def leave_inconclusive(members: Sequence[JudgedSeries], cause: str) -> list[Judg
     return [resolve_suspect(member, "inconclusive", f"{cause}; {member[2].reason}") for member in members]
 
 
+NAME_BASE = "name one with `check --confirm --base-rev REV`"
+
+
+def with_obstacle(member: JudgedSeries, obstacle: str) -> JudgedSeries:
+    """A suspect with the reason why no pairs can be run for it here; other series stay as they are."""
+    subject, series, verdict = member
+    if verdict.status != "suspect" or verdict.not_confirmable or not obstacle:
+        return member
+    return subject, series, verdict.model_copy(update={"not_confirmable": obstacle})
+
+
 def base_problem(base: str | None, *, explicit: bool) -> str:
     """Why the base cannot be checked out; empty where it can.
 
     Raises :class:`UsageError` where it was named on the command line (``explicit``).
     """
     if base is None:
-        return "no earlier night has a commit that can be checked out: name one with --base-rev"
+        return f"no earlier night has a commit that can be checked out; {NAME_BASE}"
     try:
         find_commit(base)
     except UsageError as problem:
         if explicit:
             raise
-        return f"the last good commit {base} is not available here ({problem}); name another with --base-rev"
+        return f"the last good commit {base} is not available here ({problem}); {NAME_BASE}"
     return ""
 
 

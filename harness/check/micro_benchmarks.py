@@ -30,6 +30,11 @@ PYTEST_TESTS_FAILED, PYTEST_NO_TESTS_COLLECTED = 1, 5
 _FAILED = re.compile(r"^(?:FAILED|ERROR) \S+?::(?P<test>.+?)(?: - (?P<why>.*))?$", re.MULTILINE)
 
 
+def night_label(sweep: str) -> str:
+    """The label under which the micro-benchmarks of a sweep's night are ingested."""
+    return f"micro-{sweep}"
+
+
 @dataclass(frozen=True)
 class MicroRun:
     """The outcome of one process of pytest."""

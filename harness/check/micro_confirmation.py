@@ -20,16 +20,25 @@ from harness.check.confirmation import (
     last_good_commit,
     leave_inconclusive,
     resolve_unchanged_code,
+    with_obstacle,
 )
-from harness.check.history import IngestedHistory
+from harness.check.ingested import IngestedHistory
+from harness.check.ingested_series import IngestedSeries
 from harness.check.interleaving import MAX_FAILED_PAIRS, side_order
 from harness.check.micro_benchmarks import NAME_PREFIX, MicroRun, run_once
 from harness.check.sides import SideName
 from harness.check.source_trees import SourceTree, checked_out, head_tree, short_commit
 from harness.importers.pytest_benchmark import read_pytest_benchmark
+from harness.planning.environment import read_environment
 from harness.store.ledger import Ledger
+from reports.regression.evidence import EarlierVerdicts, NightFacts, describe_differences
 from reports.regression.judge import JudgedSeries, judge_series, resolve_suspect
 from reports.regression.rule import RULE
+from reports.regression.subjects import Subject
+from reports.regression.values import MetricSeries, Verdict
+
+LOOK_BACK = max(RULE.windows) - 1
+"""Nights that may contain the change that the newest night is suspected of."""
 
 
 class MicroPair(FrozenModel):
@@ -101,68 +110,129 @@ def judge_ingested(
 ) -> ConfirmResult:
     """Judge ingested benchmarks, and confirm suspects where that is requested.
 
-    Benchmarks of other projects stay suspect, because they cannot be run again here. A stored answer of earlier pairs
-    stands. Raises :class:`harness.errors.UsageError`.
+    Benchmarks of other projects, and runs of another place, stay suspect, because they cannot be run again here. A
+    stored answer of earlier pairs stands. Raises :class:`harness.errors.UsageError`.
     """
-    members = _with_stored_answers(judge_series(ingested.series, RULE), ingested, ledger)
-    suspects = [member for member in members if member[2].status == "suspect"]
+    by_name = {item.subject.name: item for item in ingested.series}
+    members = judge_series([(item.subject, item.series) for item in ingested.series], RULE)
+    members = _with_stored_answers(members, ingested, ledger)
+    base_rev = None if confirmation.base_rev is None else short_commit(confirmation.base_rev)
+    members = [
+        _resolve_alone(member, by_name[member[0].name], base_rev, ingested.judged) if _is_suspect(member) else member
+        for member in members
+    ]
+    suspects = [member for member in members if _is_suspect(member) and not member[2].not_confirmable]
     if not suspects:
         return ConfirmResult(members)
-    if confirmation.base_rev is None:
-        base = last_good_commit(suspects, ingested.past, ingested.judged, max(RULE.windows) - 1)
-    else:
-        base = short_commit(confirmation.base_rev)
-    if base is not None and base == ingested.commit:
-        return ConfirmResult(resolve_unchanged_code(members, base), base)
-    if not confirmation.requested or not any(_is_own_benchmark(subject.name) for subject, _, _ in suspects):
-        return ConfirmResult(members, base)
-    problem = base_problem(base, explicit=confirmation.base_rev is not None)
+    base = base_rev or last_good_commit(suspects, _past_of(suspects, by_name), ingested.judged, LOOK_BACK)
+    problem = base_problem(base, explicit=base_rev is not None)
+    if not confirmation.requested:
+        return ConfirmResult([with_obstacle(member, problem) for member in members], base)
+    confirmable = frozenset(subject.name for subject, _, _ in suspects)
     if base is None or problem:
-        return ConfirmResult(leave_inconclusive(members, problem))
-    check_head_commit(ingested.commit, changed=False)
-    return _confirm(members, base, folder)
+        return ConfirmResult(
+            [leave_inconclusive([one], problem)[0] if one[0].name in confirmable else one for one in members]
+        )
+    for name in confirmable:
+        check_head_commit(by_name[name].commit, changed=by_name[name].changed_files)
+    return _confirm(members, confirmable, base, folder)
+
+
+def save_ingested_verdicts(ingested: IngestedHistory, result: ConfirmResult, ledger: Ledger) -> None:
+    """Store the verdicts of tonight's runs, each under the night of its runs."""
+    if ingested.tonight is None:
+        return
+    by_night: dict[str, list[Verdict]] = defaultdict(list)
+    for _, series, verdict in result.members:
+        by_night[series.newest.night if series.newest else ingested.tonight].append(verdict)
+    for night, verdicts in by_night.items():
+        ledger.save_verdicts(night, verdicts)
+
+
+def _is_suspect(member: JudgedSeries) -> bool:
+    return member[2].status == "suspect"
+
+
+def _resolve_alone(
+    member: JudgedSeries, item: IngestedSeries, base_rev: str | None, judged: EarlierVerdicts
+) -> JudgedSeries:
+    """A suspect as it stands without pairs: settled where its code did not change, else with what pairs are up to."""
+    base = base_rev or last_good_commit([member], item.past, judged, LOOK_BACK)
+    if base is not None and base == item.commit and not item.changed_files:
+        return resolve_unchanged_code([member], base)[0]
+    return with_obstacle(member, _obstacle(item))
+
+
+def _obstacle(item: IngestedSeries) -> str:
+    """Why a benchmark cannot be run again here; empty where it can."""
+    if not item.subject.key.startswith(f"{NAME_PREFIX}::"):
+        return (
+            "it is another project's benchmark; time both commits there in turn, and judge the numbers by "
+            "`check --history H.csv --current C.csv --pairs P.csv`"
+        )
+    here = read_environment().place
+    # pytest-benchmark spells the CPU's name in another way, and counts cores that are not usable.
+    there = {name: value for name, value in item.place if name in here and name not in ("cpu", "cores")}
+    if elsewhere := describe_differences({name: here[name] for name in there}, there):
+        return f"it ran elsewhere ({elsewhere}); run `check --confirm` there"
+    return ""
+
+
+def _past_of(suspects: Sequence[JudgedSeries], by_name: Mapping[str, IngestedSeries]) -> list[NightFacts]:
+    """The earlier nights of all suspects, the oldest first."""
+    nights = {night.night: night for subject, _, _ in suspects for night in by_name[subject.name].past}
+    return sorted(nights.values(), key=lambda night: night.started_at)
 
 
 def _with_stored_answers(
     members: Sequence[JudgedSeries], ingested: IngestedHistory, ledger: Ledger
 ) -> list[JudgedSeries]:
     """Replace suspects by stored verdicts of the same night that pairs decided: these pairs are not stored."""
-    stored = ledger.verdicts(ingested.tonight) if ingested.tonight else ()
-    stored_by_name = {verdict.name: verdict for verdict in stored if verdict.pairs_used}
-    return [
-        (subject, series, stored_by_name.get(verdict.name, verdict) if verdict.status == "suspect" else verdict)
-        for subject, series, verdict in members
-    ]
+    nights = {series.newest.night for _, series, _ in members if series.newest}
+    stored = {
+        (night, verdict.name): verdict for night in nights for verdict in ledger.verdicts(night) if verdict.pairs_used
+    }
+
+    def answer(subject: Subject, series: MetricSeries, verdict: Verdict) -> Verdict:
+        if verdict.status != "suspect" or series.newest is None:
+            return verdict
+        # Stored by the benchmark alone before places were part of the name.
+        names = (subject.name, subject.key)
+        known = next(
+            (stored[series.newest.night, name] for name in names if (series.newest.night, name) in stored), None
+        )
+        return verdict if known is None else known.model_copy(update={"name": subject.name})
+
+    return [(subject, series, answer(subject, series, verdict)) for subject, series, verdict in members]
 
 
-def _confirm(members: Sequence[JudgedSeries], base_rev: str, folder: Path) -> ConfirmResult:
+def _confirm(
+    members: Sequence[JudgedSeries], confirmable: frozenset[str], base_rev: str, folder: Path
+) -> ConfirmResult:
+    """``confirmable``: names of the series that pairs are run for."""
     pairs_by_benchmark: dict[str, list[MicroPair]] = defaultdict(list)
     trials = 0
     with checked_out(base_rev) as base:
         head = head_tree()
-        while requested := _next_pairs(members, pairs_by_benchmark):
+        while requested := _next_pairs(members, confirmable, pairs_by_benchmark):
             first, count, names = requested
             for pair in interleave_micro(names, head, base, folder, first, count):
                 pairs_by_benchmark[pair.benchmark].append(pair)
                 trials += 2
-            members = _rejudge(members, pairs_by_benchmark)
+            members = _rejudge(members, confirmable, pairs_by_benchmark)
         return ConfirmResult(_resolve_failed(members, pairs_by_benchmark), base.commit, trials)
 
 
-def _is_own_benchmark(name: str) -> bool:
-    return name.startswith(f"{NAME_PREFIX}::")
-
-
 def _next_pairs(
-    members: Sequence[JudgedSeries], pairs_by_benchmark: Mapping[str, Sequence[MicroPair]]
+    members: Sequence[JudgedSeries], confirmable: frozenset[str], pairs_by_benchmark: Mapping[str, Sequence[MicroPair]]
 ) -> tuple[int, int, list[str]] | None:
     """First pair, number of pairs and benchmarks to run; ``None`` where none are needed, or all keep failing."""
     waiting = [
-        (subject.name, verdict)
+        (subject.key, verdict)
         for subject, _, verdict in members
         if verdict.status == "suspect"
-        and _is_own_benchmark(subject.name)
-        and not _keeps_failing(pairs_by_benchmark.get(subject.name, ()))
+        and subject.name in confirmable
+        and not _keeps_failing(pairs_by_benchmark.get(subject.key, ()))
     ]
     if not waiting:
         return None
@@ -177,15 +247,16 @@ def _keeps_failing(pairs: Sequence[MicroPair]) -> bool:
 
 
 def _rejudge(
-    members: Sequence[JudgedSeries], pairs_by_benchmark: Mapping[str, Sequence[MicroPair]]
+    members: Sequence[JudgedSeries], confirmable: frozenset[str], pairs_by_benchmark: Mapping[str, Sequence[MicroPair]]
 ) -> list[JudgedSeries]:
     """Judge suspects again with their pairs; other verdicts stay."""
     series = [
-        (subject, item.model_copy(update={"pairs": _logs(pairs_by_benchmark.get(subject.name, ()))}))
+        (subject, item.model_copy(update={"pairs": _logs(pairs_by_benchmark.get(subject.key, ()))}))
         for subject, item, _ in members
     ]
     return [
-        new if old[2].status == "suspect" else old for old, new in zip(members, judge_series(series, RULE), strict=True)
+        new if old[2].status == "suspect" and old[0].name in confirmable else old
+        for old, new in zip(members, judge_series(series, RULE), strict=True)
     ]
 
 
@@ -197,7 +268,7 @@ def _resolve_failed(
     }
     return [
         resolve_suspect(member, "inconclusive", f"{why}; {member[2].reason}")
-        if (why := failed.get(member[0].name))
+        if (why := failed.get(member[0].key))
         else member
         for member in members
     ]

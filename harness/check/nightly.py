@@ -167,7 +167,7 @@ class _NightlyRun:
         self.ended.append(summarize_micro(runs))
         files = [str(run.file) for run in runs if run.file]
         if files:
-            named = ["--night", f"micro-{night}"] if night else []
+            named = ["--night", micro_benchmarks.night_label(night)] if night else []
             self.run("ingest", _harness("ingest", *files, "--store", self.night.store, *named))
 
     def check(self, sweep: str) -> None:

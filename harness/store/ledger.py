@@ -28,6 +28,7 @@ from harness.store.tables import (
     trials_table,
     verdicts_table,
 )
+from reports.analysis.label_order import natural_key
 from reports.regression.values import Metric, Status, Verdict
 
 ModelT = TypeVar("ModelT", bound=FrozenModel)
@@ -82,8 +83,10 @@ class IngestedRun(FrozenModel):
     at: str
     """ISO 8601."""
     commit: str | None
+    changed_files: bool | None = None
+    """Whether files differed from the commit; ``None`` where that is unknown."""
     place: dict[str, str] = Field(default={})
-    """Machine and versions by name; runs are comparable only where all are equal."""
+    """Machine, interpreter and versions by name; runs are comparable only where all are equal."""
     seconds: tuple[float, ...]
     source: str
 
@@ -224,12 +227,18 @@ class Ledger:
         with self._database.writing(RETRY_HINT) as connection:
             return bool(add_missing(connection, runs_table, [{**row, "body": run.model_dump_json()}]))
 
+    def ingested_dates(self) -> dict[str, str]:
+        """Nights with ingested runs, the oldest first, and when the first run of each was measured."""
+        table = runs_table
+        began = sa.func.min(table.c.at).label("began")
+        rows = self._rows(sa.select(table.c.night, began).group_by(table.c.night))
+        # Of nights that began at the same time, 3.10 comes after 3.9.
+        ordered = sorted(rows, key=lambda row: (row.began, natural_key(row.night), row.night))
+        return {row.night: row.began for row in ordered}
+
     def ingested_nights(self, last: int | None = None) -> list[str]:
         """Nights with ingested runs, the oldest first (by the first run of each); ``last``: at most so many."""
-        table = runs_table
-        began = sa.func.min(table.c.at)
-        query = sa.select(table.c.night).group_by(table.c.night).order_by(began.desc(), table.c.night.desc())
-        return [row.night for row in reversed(self._rows(query.limit(last)))]
+        return list(self.ingested_dates())[-last if last else 0 :]
 
     def runs(self, nights: Sequence[str]) -> tuple[IngestedRun, ...]:
         """The runs of these nights by benchmark, then by time."""

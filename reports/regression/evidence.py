@@ -68,7 +68,9 @@ class EarlierVerdicts:
         return not left_open or self._accepted(subject, night, order)
 
     def _status(self, subject: Subject, night: NightFacts) -> Status | None:
-        return self.statuses.get((night.night, subject.name, subject.metric))
+        by_name = self.statuses.get((night.night, subject.name, subject.metric))
+        # Before places were part of their names, verdicts on ingested benchmarks were stored by benchmark.
+        return by_name or self.statuses.get((night.night, subject.key, subject.metric))
 
     def _accepted(self, subject: Subject, night: NightFacts, order: Mapping[str, int]) -> bool:
         return any(

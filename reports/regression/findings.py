@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 
+from reports.analysis.label_order import natural_key
 from reports.regression import wording
 from reports.regression.judge import SCALING_METRICS
 from reports.regression.subjects import Subject
@@ -19,14 +20,22 @@ SubjectVerdict = tuple[Subject, Verdict]
 
 def findings_of(judged: Sequence[SubjectVerdict]) -> tuple[Finding, ...]:
     """Findings of all curves, the worst first, then the largest change. Series that pass give none."""
-    curves: dict[str, list[SubjectVerdict]] = defaultdict(list)
+    curves: dict[tuple[str, str], list[SubjectVerdict]] = defaultdict(list)
     for subject, verdict in judged:
-        curves[subject.curve].append((subject, verdict))
-    findings = [finding for curve, members in curves.items() for finding in _of_curve(curve, members)]
+        curves[subject.curve, subject.place].append((subject, verdict))
+    findings = [
+        finding.model_copy(update={"place": place})
+        for (curve, place), members in curves.items()
+        for finding in _of_curve(curve, members)
+    ]
     return tuple(
         sorted(
             findings,
-            key=lambda finding: (WORST_FIRST.index(finding.status), -abs(finding.change_pct or 0), finding.curve),
+            key=lambda finding: (
+                WORST_FIRST.index(finding.status),
+                -abs(finding.change_pct or 0),
+                natural_key(finding.curve),
+            ),
         )
     )
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from reports.regression import wording
-from reports.regression.values import WORST_FIRST, Judgement, Status, Verdict
+from reports.regression.values import WORST_FIRST, Finding, Judgement, Status, Verdict
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def _findings(judgement: Judgement, short: Mapping[str, str]) -> Iterator[Verdic
         metric = wording.metric_of(finding, judgement.verdicts)
         yield VerdictRow(
             status=finding.status,
-            curve=wording.display_name(short.get(finding.curve, finding.curve)),
+            curve=wording.display_name(_curve_at_place(finding, short)),
             ranks=", ".join(map(str, finding.ranks)) or "–",
             what=wording.finding_title(finding, metric),
             change=wording.change_text(finding.change_pct, finding.low_pct, finding.high_pct, metric),
@@ -68,6 +68,11 @@ def _findings(judgement: Judgement, short: Mapping[str, str]) -> Iterator[Verdic
             verdicts=verdicts,
             finding=True,
         )
+
+
+def _curve_at_place(finding: Finding, short: Mapping[str, str]) -> str:
+    name = f"{finding.curve} @ {finding.place}" if finding.place else finding.curve
+    return short.get(name, name)
 
 
 def _unsummarized(judgement: Judgement, short: Mapping[str, str]) -> Iterator[VerdictRow]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bench.core.case import Case
 from reports.regression.values import Metric
@@ -27,6 +27,13 @@ class Subject:
     base_key: str | None = None
     """The cell with the fewest ranks of the curve, where the metric is relative to it."""
     base_ranks: int = 1
+    place: str = ""
+    """What tells the place that it was measured at from the others of the night; part of :attr:`name`."""
+
+    def at_place(self, label: str) -> Subject:
+        """The same under a name that tells its place; unchanged for an empty label."""
+        name = self.key if self.ranks == 0 else self.name
+        return replace(self, name=f"{name} @ {label}" if label else name, place=label)
 
     @property
     def more_is_better(self) -> bool:

@@ -123,7 +123,9 @@ def _accept_steps(judgement: Judgement) -> Iterator[NextStep]:
         return
     regressed = [finding.curve for finding in judgement.findings if finding.status == "regressed"]
     regressed += [
-        wording.split_name(verdict.name)[0] for verdict in judgement.verdicts if verdict.status == "regressed"
+        wording.split_name(verdict.name.removesuffix(f" @ {verdict.place}"))[0]
+        for verdict in judgement.verdicts
+        if verdict.status == "regressed"
     ]
     curves = list(dict.fromkeys(regressed))
     for curve in curves[:MAX_NAMED]:
@@ -147,7 +149,14 @@ def _inspect_steps(judgement: Judgement) -> Iterator[NextStep]:
 
 
 def _confirm_steps(judgement: Judgement) -> Iterator[NextStep]:
-    waiting = [verdict for verdict in judgement.verdicts if verdict.pairs_wanted > verdict.pairs_used]
+    for obstacle in dict.fromkeys(verdict.not_confirmable for verdict in judgement.verdicts):
+        if obstacle:
+            yield NextStep(f"suspect, and not to be confirmed here: {obstacle}")
+    waiting = [
+        verdict
+        for verdict in judgement.verdicts
+        if verdict.pairs_wanted > verdict.pairs_used and not verdict.not_confirmable
+    ]
     if not waiting:
         return
     most = max(verdict.pairs_wanted for verdict in waiting)
@@ -158,7 +167,8 @@ def _confirm_steps(judgement: Judgement) -> Iterator[NextStep]:
         yield NextStep(f"{status}: {wanted}: measure head and base alternately, and pass the pairs by `--pairs P.csv`")
         return
     base = ("--base-rev", judgement.base_commit) if judgement.base_commit else ()
-    yield NextStep(f"{status}: {wanted}", wording.shell_command(*CHECK_COMMAND, "--confirm", *base, *judgement.again))
+    options = (*base, *judgement.again, *judgement.selected)
+    yield NextStep(f"{status}: {wanted}", wording.shell_command(*CHECK_COMMAND, "--confirm", *options))
 
 
 def _wait_steps(judgement: Judgement) -> Iterator[NextStep]:

@@ -68,6 +68,9 @@ class Verdict(FrozenModel):
     """The verdict on one series."""
 
     name: str
+    place: str = ""
+    """What tells its place (machine, interpreter, versions) from the others of the night, and ends :attr:`name`; empty
+    where there is one place."""
     metric: Metric = "step"
     status: Status
     change_pct: float | None = None
@@ -81,6 +84,8 @@ class Verdict(FrozenModel):
     nights: int = 0
     """Number of comparable nights."""
     reason: str = ""
+    not_confirmable: str = ""
+    """Of a suspect: why no pairs can be run for it here; empty where they can."""
 
 
 class Assurance(FrozenModel):
@@ -104,6 +109,8 @@ class Finding(FrozenModel):
     """Verdicts of one curve combined: four slower rank counts are one slowdown, or one loss of scaling."""
 
     curve: str
+    place: str = ""
+    """As of its verdicts."""
     kind: FindingKind
     status: Status
     ranks: tuple[int, ...] = ()
@@ -139,5 +146,7 @@ class Judgement(FrozenModel):
     command: str = ""
     again: tuple[str, ...] = ()
     """Options that a further command needs for the same sweeps: ``--store``, ``--suite``."""
+    selected: tuple[str, ...] = ()
+    """Options that a further check needs beside these: ``--sweep``, ``--baseline``."""
     from_files: bool = False
     """Whether the numbers came from CSV files instead of a store."""

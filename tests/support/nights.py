@@ -40,16 +40,16 @@ def write_nights(place, count: int, first: int = 1, **asked) -> None:
 
 
 def _write(
-    place, count: int, first: int, slower=None, commit=None, cases=CASES, skips=(), variables=None, **changes
+    place, count: int, first: int, slower=None, commit=None, cases=CASES, skips=(), variables=None, hour=0, **changes
 ) -> None:
     store = open_store(str(place), create=True)
     for number in range(first, first + count):
-        name = f"202601{number:02d}-000000-abcd"
+        name = f"202601{number:02d}-{hour:02d}0000-abcd"
         where = environment(commit or f"c{number}", **changes)
         store.begin_sweep(
             SweepInfo(
                 id=name,
-                started_at=f"2026-01-{number:02d}T00:00:00+00:00",
+                started_at=f"2026-01-{number:02d}T{hour:02d}:00:00+00:00",
                 command="python -m harness sweep nightly",
                 suite=Suite(name="nightly"),
                 environment=where,
@@ -65,7 +65,7 @@ def _write(
             for trial in trials_of(case, number, (slower or {}).get(case.ranks, 1.0)):
                 ranks = tuple(rank.model_copy(update={"variables": variables}) for rank in trial.ranks)
                 store.add_trial(name, trial.model_copy(update={"ranks": ranks}))
-        store.finish_sweep(name, f"2026-01-{number:02d}T01:00:00+00:00")
+        store.finish_sweep(name, f"2026-01-{number:02d}T{hour + 1:02d}:00:00+00:00")
     store.close()
 
 
