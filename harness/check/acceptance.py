@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from rich.console import Console
 
+from harness.check.ingested_series import place_of_run, stored_name
 from harness.errors import UsageError, suggest_name
 from harness.sites.base.running_trial import utc_now
+from harness.store.dates import date_problem
 from harness.store.ledger import Acceptance, Ledger
 from harness.store.opening import open_store
 from harness.store.store import Store
 from reports.formats.documents import versioned
+from reports.regression.judge import NIGHTS_KEPT
+from reports.regression.places import Place, place_digest, place_of
 from reports.regression.subjects import subjects_of
 from reports.regression.values import Metric, Status
 
@@ -52,32 +56,53 @@ def accept(store_url: str, pattern: str, because: str | None, suite: str | None 
     if not series:
         raise UsageError(f"--accept: store {store_url} holds no night; run `python -m harness sweep` first")
     curve = _match_curve(pattern, list(series))
-    names, nights = series[curve]
-    since = _first_regressed_night(nights, names, ledger.statuses(nights))
+    since = _first_regressed_night(series[curve], ledger.statuses(series[curve].nights))
     acceptance = Acceptance(curve=curve, since=since, because=because.strip(), at=utc_now())
     ledger.accept(acceptance)
     store.close()
     return AcceptResult(acceptance)
 
 
-SeriesByCurve = dict[str, tuple[set[tuple[str, Metric]], list[str]]]
-"""By curve: its series, and the nights on which it was measured, the oldest first."""
+@dataclass
+class _Curve:
+    """A curve at one or several places: by stored name of a series and metric, the nights of its place."""
+
+    nights: list[str]
+    """All nights, the oldest first."""
+    series: dict[tuple[str, Metric, str], list[str]] = field(default_factory=dict)
+    """By stored name, metric and place: the nights there, the oldest first."""
 
 
-def _sweep_curves(store: Store, suite: str | None) -> SeriesByCurve:
-    nights = store.ledger.nights(suite)
+def _sweep_curves(store: Store, suite: str | None) -> dict[str, _Curve]:
+    ledger = store.ledger
+    nights = [night for night in ledger.nights(suite) if not date_problem(night.started_at)]
     if not nights:
         return {}
-    names = [night.id for night in nights if night.suite == nights[-1].suite]
-    curves: SeriesByCurve = {}
-    for subject in subjects_of(store.sweep(names[-1]).plan.cases):
-        curves.setdefault(subject.curve, (set(), names))[0].add((subject.name, subject.metric))
+    of_suite = [night for night in nights if night.suite == nights[-1].suite]
+    environments = ledger.environments()
+    by_place: dict[Place, list[str]] = {}
+    for night in of_suite:
+        by_place.setdefault(place_of(environments[night.environment].place), []).append(night.id)
+    curves: dict[str, _Curve] = {}
+    for subject in subjects_of(store.sweep(of_suite[-1].id).plan.cases):
+        curve = curves.setdefault(subject.curve, _Curve([night.id for night in of_suite]))
+        for place, there in by_place.items():
+            curve.series[subject.name, subject.metric, place_digest(place)] = there
     return curves
 
 
-def _ingested_curves(ledger: Ledger) -> SeriesByCurve:
-    nights = ledger.ingested_nights()
-    return {run.benchmark: ({(run.benchmark, "step")}, nights) for run in ledger.runs(nights[-1:])}
+def _ingested_curves(ledger: Ledger) -> dict[str, _Curve]:
+    dates = ledger.ingested_dates()
+    nights = [night for night, at in dates.items() if not date_problem(at)]
+    curves: dict[str, _Curve] = {}
+    for run in ledger.runs(nights[-NIGHTS_KEPT:]):
+        curve = curves.setdefault(run.benchmark, _Curve(nights))
+        place = place_of_run(run)
+        # Verdicts from before places were part of the name are stored by benchmark.
+        for name in (stored_name(run.benchmark, place), run.benchmark):
+            there = curve.series.setdefault((name, "step", place_digest(place)), [])
+            there += [run.night] if run.night not in there else []
+    return curves
 
 
 def _match_curve(pattern: str, curves: Sequence[str]) -> str:
@@ -89,13 +114,14 @@ def _match_curve(pattern: str, curves: Sequence[str]) -> str:
     return matches[0]
 
 
-def _first_regressed_night(
-    nights: Sequence[str], series: set[tuple[str, Metric]], statuses: Mapping[tuple[str, str, Metric], Status]
-) -> str:
-    """The first of the consecutive nights up to the newest on which the curve regressed; else the newest."""
-    since = nights[-1]
-    for night in reversed(nights):
-        if not any(statuses.get((night, name, metric)) == "regressed" for name, metric in series):
-            break
-        since = night
-    return since
+def _first_regressed_night(curve: _Curve, statuses: Mapping[tuple[str, str, Metric], Status]) -> str:
+    """The first of the consecutive nights at one place up to its newest on which the curve regressed; of several
+    places the earliest such night. Where it regressed at none, the newest night."""
+    order = {night: position for position, night in enumerate(curve.nights)}
+    since = len(curve.nights) - 1
+    for (name, metric, _), nights in curve.series.items():
+        for night in sorted(nights, key=order.__getitem__, reverse=True):
+            if statuses.get((night, name, metric)) != "regressed":
+                break
+            since = min(since, order[night])
+    return curve.nights[since]

@@ -10,7 +10,7 @@ from bench.core.case import Case
 from harness.errors import UsageError
 from harness.planning.environment import Environment
 from harness.store.dates import date_problem
-from harness.store.ledger import Ledger, NightRow
+from harness.store.ledger import Acceptance, Ledger, NightRow
 from harness.store.store import Store, SweepInfo
 from harness.sweep.runner import DIFFERENT_WORK
 from reports.regression.evidence import AcceptedLevel, EarlierVerdicts, NightFacts
@@ -72,9 +72,7 @@ def gather_sweep(store: Store, which: SweepSelection) -> SweepHistory:
         earlier=tuple(earlier),
         judged=EarlierVerdicts(
             statuses=ledger.statuses(names),
-            accepted=tuple(
-                AcceptedLevel(acceptance.curve, acceptance.since, acceptance.at) for acceptance in ledger.acceptances()
-            ),
+            accepted=_accepted_levels(ledger.acceptances(), [*earlier, newest], names),
         ),
         trials=len(outcomes),
         pinned=pinned.id if pinned else None,
@@ -125,6 +123,25 @@ def _relevant_nights(
     same = [night for night in earlier if night.environment in same_machine][-NIGHTS_KEPT:]
     other = [night for night in earlier if night.environment not in same_machine][-1:]
     return [night for night in earlier if night in same or night in other]
+
+
+def _accepted_levels(
+    acceptances: Iterable[Acceptance], nights: Sequence[NightRow], here: Sequence[str]
+) -> tuple[AcceptedLevel, ...]:
+    """Accepted levels by the nights of one place: a night of another place stands for the next one here.
+
+    Args:
+        acceptances: Of any place.
+        nights: All nights of the suite, the oldest first.
+        here: Those that are read, which ran at one place.
+    """
+    order = {night.id: position for position, night in enumerate(nights)}
+    levels = []
+    for one in acceptances:
+        later = [night for night in here if order.get(one.since, -1) <= order.get(night, -1)]
+        if later:
+            levels.append(AcceptedLevel(one.curve, one.since if one.since in here else later[0], one.at))
+    return tuple(levels)
 
 
 def _facts(ledger: Ledger, environments: Mapping[str, Environment], nights: Sequence[NightRow]) -> list[NightFacts]:

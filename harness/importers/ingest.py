@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from bench.plugins.registry import UnknownPlugin
 from harness.errors import UsageError, suggest_name
 from harness.importers import IMPORTERS
 from harness.importers.pytest_benchmark import MEDIAN_ONLY
+from harness.planning.environment import MACHINE_VARIABLE
+from harness.store.dates import date_problem, parse_moment
 from harness.store.ledger import IngestedRun, Ledger
 from harness.store.opening import open_store
 from reports.formats.documents import versioned
@@ -47,7 +50,8 @@ def ingest(files: Sequence[Path], store_url: str, night: str | None, importer: s
     Args:
         files: Files of one tool.
         store_url: A SQLite file or a database URL; made where it is absent.
-        night: The label of the runs' night; ``None``: the day of each file (UTC).
+        night: The label of the runs' night; ``None``: the day of each file (UTC). A label that is a date stands for a
+            file's own date where that cannot be true.
         importer: The name of the importer that reads them.
 
     Raises:
@@ -60,12 +64,29 @@ def ingest(files: Sequence[Path], store_url: str, night: str | None, importer: s
     except UnknownPlugin as problem:
         raise UsageError(f"--from {importer}: unknown importer{suggest_name(importer, problem.known)}") from None
     read = {path: read_file(path, night) for path in dict.fromkeys(files)}
-    runs = [run for some in read.values() for run in some]
+    runs = [_dated(run, path, night) for path, some in read.items() for run in some]
+    machine = os.environ.get(MACHINE_VARIABLE)
+    named = [run.model_copy(update={"place": {**run.place, "host": machine}}) for run in runs] if machine else runs
     with closing(open_store(store_url, create=True)) as store:
-        return _store_runs(store.ledger, runs)
+        result = _store_runs(store.ledger, named)
+    return replace(result, notes=(*result.notes, *_renamed_notes(runs, machine)))
+
+
+def _dated(run: IngestedRun, path: Path, night: str | None) -> IngestedRun:
+    """The run, on the day that its night's label names where its own date cannot be true."""
+    problem = date_problem(run.at)
+    if not problem:
+        return run
+    if night is None or date_problem(night):
+        raise UsageError(f"{path}: {problem}; name the day of its night: --night YYYY-MM-DD")
+    moment = parse_moment(night)
+    assert moment is not None
+    return run.model_copy(update={"at": moment.isoformat()})
 
 
 def _store_runs(ledger: Ledger, runs: Sequence[IngestedRun]) -> IngestResult:
+    misdated = [stored for stored, at in ledger.ingested_dates().items() if date_problem(at)]
+    ledger.remove_runs(misdated, {(run.benchmark, run.run) for run in runs})
     nights: dict[str, dict[str, int]] = {}
     for night in dict.fromkeys(run.night for run in runs):
         night_runs = [run for run in runs if run.night == night]
@@ -78,6 +99,14 @@ def _store_runs(ledger: Ledger, runs: Sequence[IngestedRun]) -> IngestResult:
 def _median_only_notes(runs: Iterable[IngestedRun]) -> list[str]:
     median_only = dict.fromkeys(run.source for run in runs if run.source.endswith(MEDIAN_ONLY))
     return [f"{source}: its rounds were not saved" for source in median_only]
+
+
+def _renamed_notes(runs: Iterable[IngestedRun], machine: str | None) -> list[str]:
+    """Files of several machines that now have one name are worth a word."""
+    hosts = sorted({run.place.get("host", "a host without a name") for run in runs} - {machine or ""})
+    if not machine or len(hosts) < 2:
+        return []
+    return [f"{MACHINE_VARIABLE}={machine} names {', '.join(hosts)}: ingest files of other machines without it"]
 
 
 def _mixed_commit_notes(runs: Iterable[IngestedRun]) -> list[str]:

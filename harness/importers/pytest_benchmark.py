@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from harness.errors import UsageError
 from harness.importers import Importer
 from harness.importers.limits import read_json_file
-from reports.formats.exports.pytest_benchmark import MACHINE_FIELDS, RUN_NAMES
+from reports.formats.exports.pytest_benchmark import MACHINE_FIELDS, RUN_NAMES, UNKNOWN
 
 if TYPE_CHECKING:
     from harness.store.ledger import IngestedRun
@@ -30,6 +30,9 @@ MEDIAN_ONLY = " (median only)"
 """Suffix of the source of runs whose rounds were not saved."""
 NO_COMMIT = frozenset({"", "unversioned", "unknown"})
 """pytest-benchmark's values for no commit."""
+
+CPU_PATHS = (MACHINE_FIELDS["cpu"], ("cpu", "brand"), ("cpu", "hardware_raw"), ("cpu", "hardware"))
+"""Where the CPU's name is: in ``brand`` for pytest-benchmark 3, in ``hardware`` for some ARM processors."""
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -57,6 +60,7 @@ class _Benchmark(_Section):
 
 class _Commit(_Section):
     id: str | None = None
+    dirty: bool | None = None
 
 
 class _File(_Section):
@@ -86,11 +90,13 @@ def _runs_of(path: Path, file: _File, digest: str, night: str | None) -> Iterabl
     # Older versions wrote UTC without a time zone.
     moment = file.moment if file.moment.tzinfo else file.moment.replace(tzinfo=UTC)
     at = moment.astimezone(UTC)
+    commit = None if file.commit_info.id in NO_COMMIT else file.commit_info.id
     shared: dict[str, Any] = {
         "night": night or at.date().isoformat(),
         "at": at.isoformat(),
         "place": place_of(file.machine_info),
-        "commit": None if file.commit_info.id in NO_COMMIT else file.commit_info.id,
+        "commit": commit,
+        "changed_files": file.commit_info.dirty if commit else None,
     }
     for number, benchmark in enumerate(file.benchmarks):
         name, rounds = stable_name(benchmark.fullname), benchmark.stats.data
@@ -111,14 +117,30 @@ def _runs_of(path: Path, file: _File, digest: str, night: str | None) -> Iterabl
 
 
 def place_of(machine_info: Any) -> dict[str, str]:
-    """Machine and versions by name; nights are comparable only where all are equal.
+    """Machine, interpreter and versions by name; nights are comparable only where all are equal.
 
     pytest-benchmark itself records no packages; a project's ``pytest_benchmark_update_machine_info`` may.
     """
-    packages = _nested(machine_info, ("packages",))
     known = {name: _nested(machine_info, path) for name, path in MACHINE_FIELDS.items()}
+    known["cpu"] = _cpu_name(machine_info)
+    # Of PyPy the version of Python says little.
+    version = _nested(machine_info, ("python_implementation_version",))
+    known |= {"implementation version": version} if version != known["python"] else {}
+    packages = _nested(machine_info, ("packages",))
     known |= packages if isinstance(packages, dict) else {}
-    return {name: str(value) for name, value in known.items() if isinstance(value, str | int)}
+    return {name: str(value) for name, value in known.items() if _is_known(value)}
+
+
+def _cpu_name(machine_info: Any) -> Any:
+    """The first known name of the CPU; that of :func:`platform.processor` where it says more than the architecture."""
+    names = [_nested(machine_info, path) for path in CPU_PATHS]
+    processor = _nested(machine_info, ("processor",))
+    names += [processor] if processor != _nested(machine_info, ("machine",)) else []
+    return next((name for name in names if _is_known(name)), None)
+
+
+def _is_known(value: Any) -> bool:
+    return isinstance(value, str | int) and value not in ("", UNKNOWN)
 
 
 def _nested(holder: Any, path: Sequence[str]) -> Any:

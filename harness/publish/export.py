@@ -116,7 +116,7 @@ def export_ingested(runs: Sequence[IngestedRun], name: str) -> Export:
     night = runs[0].night
     if name != INGESTED_FORMAT:
         raise UsageError(f"--format {name}: cannot hold ingested runs, as {night} is; use {INGESTED_FORMAT}")
-    origins = {(run.commit, tuple(sorted(run.place.items()))) for run in runs}
+    origins = {(run.commit, run.changed_files, tuple(sorted(run.place.items()))) for run in runs}
     if len(origins) > 1:
         raise UsageError(
             f"{night}: its runs are of {len(origins)} commits or machines, and a file holds those of one; "
@@ -125,7 +125,8 @@ def export_ingested(runs: Sequence[IngestedRun], name: str) -> Export:
     benchmarks: dict[str, dict[str, float]] = {}
     for run in runs:
         benchmarks.setdefault(run.benchmark, {})[run.run] = median(run.seconds)
-    return render_night(benchmarks, runs[0].place, runs[0].commit, min(run.at for run in runs))
+    first, at = runs[0], min(run.at for run in runs)
+    return render_night(benchmarks, first.place, first.commit, at, changed_files=first.changed_files)
 
 
 def _rows(store: Store, info: SweepInfo) -> Sequence[TrialRow]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from operator import index
 from sys import intern
 from typing import Any, Literal, TypeVar
@@ -226,6 +226,14 @@ class Ledger:
         row = {"benchmark": run.benchmark, "run": run.run, "night": run.night, "at": run.at}
         with self._database.writing(RETRY_HINT) as connection:
             return bool(add_missing(connection, runs_table, [{**row, "body": run.model_dump_json()}]))
+
+    def remove_runs(self, nights: Sequence[str], runs: Collection[tuple[str, str]]) -> None:
+        """Remove runs, by benchmark and run, from these nights, to be stored again with a date that is true."""
+        present = [run for run in self.runs(nights) if (run.benchmark, run.run) in runs] if nights else []
+        with self._database.writing(RETRY_HINT) as connection:
+            for run in present:
+                key = sa.and_(runs_table.c.benchmark == run.benchmark, runs_table.c.run == run.run)
+                connection.execute(runs_table.delete().where(key))
 
     def ingested_dates(self) -> dict[str, str]:
         """Nights with ingested runs, the oldest first, and when the first run of each was measured."""

@@ -26,6 +26,8 @@ MACHINE_FIELDS = {
     "implementation": ("python_implementation",),
 }
 """The path in ``machine_info`` of each field of an environment; its other fields are packages."""
+UNKNOWN = "unknown"
+"""pytest-benchmark's word for what it could not read."""
 PARAMS = ("backend", "transport", "ranks", "batch", "threads", "seed", "fault")
 
 
@@ -48,7 +50,12 @@ def render(table: SweepTable) -> Export:
 
 
 def render_night(
-    benchmarks: Mapping[str, Mapping[str, float]], environment: Mapping[str, str], commit: str | None, timestamp: str
+    benchmarks: Mapping[str, Mapping[str, float]],
+    environment: Mapping[str, str],
+    commit: str | None,
+    timestamp: str,
+    *,
+    changed_files: bool | None = None,
 ) -> Export:
     """A night of ingested runs.
 
@@ -57,6 +64,7 @@ def render_night(
         environment: machine and versions, by name.
         commit: of the code that ran.
         timestamp: ISO 8601.
+        changed_files: whether files differed from the commit; ``None`` where that is unknown.
     """
     info: dict[str, Any] = {
         "packages": {name: text for name, text in environment.items() if name not in MACHINE_FIELDS}
@@ -80,7 +88,7 @@ def render_night(
         }
         for name, runs in benchmarks.items()
     ]
-    return Export(_document(info, {"id": commit}, entries, timestamp))
+    return Export(_document(info, {"id": commit, "dirty": changed_files}, entries, timestamp))
 
 
 def _document(machine: Any, commit: Any, benchmarks: Any, timestamp: str) -> str:
