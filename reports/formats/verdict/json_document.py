@@ -20,9 +20,10 @@ def verdict_document(judgement: Judgement) -> dict[str, Any]:
     - ``exit``: the exit code, ``headline``: the verdict in a sentence, ``counts``: series by status
     - ``benchmarks``: by ``NAME`` for step times, by ``NAME · METRIC`` for other metrics (``a · memory``), each with
       ``status``, ``change_pct`` with its 95 % interval ``low_pct`` to ``high_pct`` (per cent of the value itself),
-      ``pairs_wanted`` (in total; 0 where decided), ``pairs_used``, ``nights``, ``reason``, ``metric``
+      ``pairs_wanted`` (in total; 0 where decided), ``pairs_used``, ``nights``, ``reason``, ``metric``,
+      ``place`` (ends the name where the night has several places), ``not_confirmable`` (why pairs cannot be run here)
     - ``verdicts``: the same as a list with ``name``, the worst first
-    - ``findings``: verdicts of one curve combined, each with ``curve``, ``kind``, ``status``, ``ranks``,
+    - ``findings``: verdicts of one curve combined, each with ``curve``, ``place``, ``kind``, ``status``, ``ranks``,
       ``change_pct``, ``low_pct``, ``high_pct``, ``said``, ``verdicts`` (names of series)
     - ``next``: recommended actions, each with ``said`` and ``command`` (may be empty)
     - ``trials`` of the night, ``extra_trials`` spent on pairs

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import json
 import random
+import subprocess
 from contextlib import closing
 
 import pytest
 
+from harness.check.ingested import gather_ingested
+from harness.check.ingested_series import stored_name
 from harness.cli.app import main
 from harness.store.ledger import IngestedRun
 from harness.store.opening import open_store
+from reports.regression.places import place_of
+from reports.regression.values import Verdict
 from tests.support.nights import CASES, write_nights
+from tests.support.paths import ROOT
 
 HOST = {"host": "ci", "cpu": "EPYC", "cores": "8"}
 OLD, NEW = ({**HOST, "python": version} for version in ("3.9.18", "3.10.13"))
@@ -177,18 +183,29 @@ def test_the_histories_of_merged_machines_are_as_long_as_before(capsys, store):
 
 
 def test_regressions_are_remembered_whatever_the_series_is_called(capsys, matrix):
-    """The store keeps verdicts by place: names that are shown depend on which other places there are."""
+    """The store keeps verdicts by place: the names that are shown depend on which other places there are."""
     add(matrix, NIGHTS, OLD, NEW)
     check(capsys, matrix)
     with closing(open_store(matrix, create=False)) as opened:
-        stored = opened.ledger.verdicts("2026-01-12")
-        assert len({verdict.name for verdict in stored}) == 2
-        (old,) = [v for v in stored if v.name.startswith("test_parse @ ") and v.change_pct is not None][:1]
-        opened.ledger.save_verdicts("2026-01-12", [old.model_copy(update={"status": "regressed"})])
-    add(matrix, NIGHTS + 1, OLD)
-    add(matrix, NIGHTS + 2, OLD)
-    before = check(capsys, matrix)[2]["benchmarks"]["test_parse"]
-    assert before["status"] == "pass"
+        verdicts = opened.ledger.verdicts("2026-01-12")
+        at_old = stored_name("test_parse", place_of(OLD))
+        assert {verdict.name for verdict in verdicts} == {at_old, stored_name("test_parse", place_of(NEW))}
+        bad = [one.model_copy(update={"status": "regressed"}) if one.name == at_old else one for one in verdicts]
+        opened.ledger.save_verdicts("2026-01-12", bad)
+    for night, places in ((NIGHTS + 1, (OLD, NEW)), (NIGHTS + 2, (OLD,)), (NIGHTS + 3, (OLD,))):
+        add(matrix, night, *places)
+        with closing(open_store(matrix, create=False)) as opened:
+            (series,) = [one for one in gather_ingested(opened.ledger, (), None).series if dict(one.place) == OLD]
+        assert [one.night for one in series.series.past if not one.good] == ["2026-01-12"]
+
+
+def test_verdicts_from_before_places_were_part_of_names_count(capsys, store):
+    for night in range(1, NIGHTS):
+        add(store, night, OLD)
+    with closing(open_store(store, create=False)) as opened:
+        opened.ledger.save_verdicts("2026-01-05", [Verdict(name="test_parse", status="regressed")])
+        (series,) = gather_ingested(opened.ledger, (), None).series
+    assert [one.night for one in series.series.past if not one.good] == ["2026-01-05"]
 
 
 def test_an_acceptance_holds_at_every_place(capsys, matrix):
@@ -232,3 +249,55 @@ def test_a_machine_without_a_sweep_of_the_night_is_missing(capsys, store):
     assert "20260111-010000-abcd" in document["benchmarks"][f"{ONE.key} @ host b"]["reason"]
     write_sweeps(store, [NIGHTS + 1], "a")
     assert check(capsys, store)[0] == 0, "it is told once"
+
+
+# What to do next
+
+
+def advice(document):
+    return [f"{step['said']}: {step['command']}" for step in document["next"]]
+
+
+def test_another_project_s_benchmark_is_not_to_be_confirmed(capsys, matrix):
+    """`--confirm` cannot run it, and said so by advising `--confirm`, for ever."""
+    add(matrix, NIGHTS, OLD, NEW, factor=1.4)
+    document = check(capsys, matrix)[2]
+    (found,) = advice(document)
+    assert "not to be confirmed here: it is another project's benchmark" in found
+    assert "--pairs P.csv" in found
+    assert check(capsys, matrix, "--confirm")[2]["next"] == document["next"]
+
+
+def test_a_micro_benchmark_of_another_place_is_confirmed_there(capsys, store):
+    name = "suites/test_micro.py::test_toy"
+    for night in range(1, NIGHTS + 1):
+        add(store, night, OLD, benchmark=name, factor=1.4 if night == NIGHTS else 1)
+    (found,) = advice(check(capsys, store)[2])
+    assert "it ran elsewhere (host " in found
+    assert "not ci; python " in found
+    assert not found.endswith("--confirm")
+
+
+def test_a_sweep_without_a_base_names_the_option_that_helps(capsys, store):
+    write_nights(store, NIGHTS, changed_files=True)
+    write_nights(store, 1, first=NIGHTS + 1, slower={1: 1.4})
+    found = advice(check(capsys, store)[2])
+    assert any("no earlier night has a commit" in step and "--confirm --base-rev REV" in step for step in found)
+    assert not any("pairs needed" in step for step in found)
+
+
+def test_a_sweep_of_another_machine_is_confirmed_there(capsys, store):
+    write_nights(store, NIGHTS, host="a")
+    write_nights(store, 1, first=NIGHTS + 1, slower={1: 1.4}, host="a")
+    found = advice(check(capsys, store)[2])
+    assert any("the sweep ran elsewhere (host " in step for step in found)
+    assert not any("pairs needed" in step for step in found)
+
+
+def test_the_advice_is_about_the_sweep_that_was_judged(capsys, store):
+    head = subprocess.run(["git", "rev-parse", "--short=12", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout
+    write_nights(store, NIGHTS, commit=head.strip())
+    write_nights(store, 1, first=NIGHTS + 1, slower={1: 1.4})
+    write_nights(store, 1, first=NIGHTS + 2)
+    found = advice(check(capsys, store, "--sweep", "20260113-000000-abcd")[2])
+    assert any("--confirm" in step and "--sweep 20260113-000000-abcd" in step for step in found)

@@ -117,6 +117,8 @@ def test_benchmarks_are_found_by_name_and_metric():
     assert found[f"{judgements.MLP}/ranks=4"]["pairs_wanted"] == 8
     slower = found[f"{judgements.MLP}/ranks=2 · throughput"]
     assert slower == {
+        "place": "",
+        "not_confirmable": "",
         "metric": "throughput",
         "status": "regressed",
         "change_pct": -10.4,
