@@ -230,6 +230,8 @@ class Ledger:
     def remove_runs(self, nights: Sequence[str], runs: Collection[tuple[str, str]]) -> None:
         """Remove runs, by benchmark and run, from these nights, to be stored again with a date that is true."""
         present = [run for run in self.runs(nights) if (run.benchmark, run.run) in runs] if nights else []
+        if not present:
+            return
         with self._database.writing(RETRY_HINT) as connection:
             for run in present:
                 key = sa.and_(runs_table.c.benchmark == run.benchmark, runs_table.c.run == run.run)
