@@ -19,7 +19,7 @@ PREFIX = "scaling-scratch-"
 LOCK_FILE = "lock"
 LOCK_TEXT = "held by a running scaling-harness; without one, the next start removes this folder\n"
 SHARED_MEMORY = Path("/dev/shm")
-SHORT_FOLDERS = (Path("/tmp"), Path("/var/tmp"))
+SHORT_FOLDERS = (Path("/tmp"), Path("/var/tmp"), SHARED_MEMORY)
 MAX_PATH_BYTES = 75
 """The longest path of a folder for sockets: their names take 32 bytes more, and the kernel accepts 107."""
 AFTER_SOCKETS = -200

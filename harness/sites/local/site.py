@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+import tempfile
 from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
@@ -25,6 +26,7 @@ from bench.node.launchers.mpirun import mpirun_command
 from bench.node.layout import LocalNode, NodeLayout
 from bench.node.rendezvous import DEFAULT_PORT, Rendezvous
 from bench.plugins.backend import Options
+from harness.errors import UsageError
 from harness.planning.environment import read_machine
 from harness.planning.placements import Machine
 from harness.sites.base.contract import Job, Site, TrialRequest, TrialResult
@@ -147,7 +149,14 @@ class LocalSite(Site):
     def warm(self, modules: tuple[str, ...]) -> None:
         from bench.node.forkserver import start_forkserver
 
-        self.forkserver = start_forkserver(modules)
+        try:
+            self.forkserver = start_forkserver(modules)
+        except OSError as problem:
+            # Where the root is read-only, temporary files go to the current folder, whose path may be too long.
+            raise UsageError(
+                f"temporary folder {tempfile.gettempdir()}: no process can be started ({problem}); "
+                "set TMPDIR to a writable folder with a short path, such as a volume on /tmp"
+            ) from None
 
     def render(self, case: Case, roles: tuple[Role, ...]) -> dict[str, str]:
         layout, lines = local_layout(case, DEFAULT_PORT), []
