@@ -145,6 +145,29 @@ class WorkProof(FrozenModel):
     reference: Reference | None = None
 
 
+class NotFinite(FrozenModel):
+    """A result of a step, or of all steps, that is no finite number."""
+
+    name: str
+    """What it is: ``loss``, ``mean``, ``parameter``."""
+    value: str
+    """``nan``, ``inf`` or ``-inf``."""
+    step: int | None = None
+    """The first such step, counted from 1 with the verified steps and the warm-up; ``None``: it is unknown."""
+    where: str = ""
+    """The same step by its phase, such as ``measured step 4``."""
+    lasting: bool = True
+    """Whether no later step was finite either."""
+
+    @property
+    def description(self) -> str:
+        """Such as ``loss is nan from step 12 on (measured step 4)``."""
+        if self.step is None:
+            return f"a {self.name} is {self.value} after the measured window"
+        when = f"from step {self.step} on" if self.lasting else f"in step {self.step}"
+        return f"{self.name} is {self.value} {when} ({self.where})"
+
+
 class RankRecord(FrozenModel):
     """Everything that one rank measured. Times are seconds of its own monotonic clock."""
 
@@ -183,6 +206,8 @@ class RankRecord(FrozenModel):
     gpu: str | None = None
     """The UUID of the GPU that it computed on; ``None``: it computed on CPUs."""
     proof: WorkProof | None = None
+    not_finite: NotFinite | None = None
+    """The first result that is no finite number; ``None``: all were, or, before this was looked at, unknown."""
     final_digest: str | None = None
     settings: dict[str, str] = Field(default={})
     """The settings in force: threads, library versions, options with their defaults."""

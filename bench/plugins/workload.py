@@ -39,6 +39,8 @@ class Work(ABC):
     """The smallest number of measured steps, where the window would hold fewer."""
     max_steps: int = 20_000
     """The largest number of measured steps, where the window would hold more."""
+    result_name: str = "loss"
+    """What :meth:`last_result` is called in messages."""
     fixed_steps: int | None = None
     """The number of measured steps where the work determines it (whole epochs); ``None``: the window does."""
     injected_delay_s: float = 0.0
@@ -55,6 +57,14 @@ class Work(ABC):
             raise NotImplementedError(f"{type(self).__name__} has neither a step nor parts")
         for _, part in parts:
             part()
+
+    def last_result(self) -> Any:
+        """A scalar of the last step which must be a finite number, such as its loss; ``None`` where there is none.
+
+        A number, or a tensor on the session's device that later steps do not change and that carries no gradient. It is
+        called after every step and must not wait for the device.
+        """
+        return None
 
     @abstractmethod
     def verify(self, steps: int) -> tuple[tuple[tuple[int, ...], ...], tuple[float, ...]]:

@@ -20,6 +20,7 @@ from bench.plugins.workload import Work, Workload
 from bench.rank import faults
 from bench.rank.clock import Clock, half_width, time_steps
 from bench.rank.decompose import decompose
+from bench.rank.finite import StepResults, find_not_finite
 from bench.rank.overhead import measure_overhead
 from bench.rank.progress import Progress
 from bench.rank.roofline import NO_MEMORY_FOR_PEAK, count_step_work, measure_peak
@@ -82,22 +83,30 @@ def measure(case: Case, backend: Backend, workload: Workload, session: Session, 
     faults.delay_from_start(case.fault, session.rank, work)
     first_s = time.monotonic()
     proof = verify_prefix(case, backend, workload, session, work, progress) if case.verify_steps else None
+    results = StepResults(work)
+    plain_step = results.keep_after(work.step)
     progress.enter("warm-up step")
-    warmup = _warm_up(case, work, session, context)
+    warmup = _warm_up(case, work, progress.count_steps(plain_step), session, context.clock)
     progress.enter("measured step")
-    step = progress.count_steps(faults.with_fault(case.fault, session.rank, work, work.step))
+    step = progress.count_steps(faults.with_fault(case.fault, session.rank, work, plain_step))
     step_s, window = _measure_window(case, work, session, step, warmup, context.clock)
     cores, threads = thread_cores(), compute_threads()
     progress.enter("further measurements")
+    not_finite = results.first_not_finite(proof.losses if proof else (), warmup.steps)
     readings, messages = work.finish()
-    final = digest_tensors(work.snapshot()) if workload.kind == "training" else None
+    final = None
+    if workload.kind == "training":
+        parameters = work.snapshot()
+        final, not_finite = digest_tensors(parameters), not_finite or find_not_finite(parameters)
+        del parameters
     progress.enter("decomposition")
     phases = decompose(work, session, median(step_s), context.clock) if case.decompose else None
     digest_after = digest_tensors(work.snapshot()) if phases else ""
     cost = None
     if case.own_cost and workload.kind == "training":
         slowest_s = session.largest(median(step_s))
-        cost = measure_overhead(progress.count_steps(work.step), work.step, session, context.pause_sampling, slowest_s)
+        instrumented = progress.count_steps(StepResults(work).keep_after(work.step))
+        cost = measure_overhead(instrumented, work.step, session, context.pause_sampling, slowest_s)
     last_s, memory_bytes = time.monotonic(), memory_peak_bytes()
     progress.enter("further measurements")
     roof = _roofline(case, work, session)
@@ -126,6 +135,7 @@ def measure(case: Case, backend: Backend, workload: Workload, session: Session, 
         threads=threads,
         variables=context.variables,
         proof=proof,
+        not_finite=not_finite,
         final_digest=final,
         settings={"threads": str(case.threads), **session.settings()},
         readings=readings,
@@ -151,14 +161,13 @@ def _roofline(case: Case, work: Work, session: Session) -> dict[str, Any]:
     return {"step_work": counted, "peak": peak, "peak_reason": None if peak else NO_MEMORY_FOR_PEAK}
 
 
-def _warm_up(case: Case, work: Work, session: Session, context: RankContext) -> WarmupResult:
-    step = context.progress.count_steps(work.step)
+def _warm_up(case: Case, work: Work, step: Callable[[], Any], session: Session, clock: Clock) -> WarmupResult:
     if case.warmup is None:
-        return warm_up(step, session, work.warmup_steps, clock=context.clock)
+        return warm_up(step, session, work.warmup_steps, clock=clock)
     sized = not (work.fixed_steps or case.steps)
     # At least one step, where the length of the window is derived from it.
     count = max(1, case.warmup) if sized else case.warmup
-    times = time_steps(step, count, session.device, context.clock)
+    times = time_steps(step, count, session.device, clock)
     return WarmupResult(len(times), True, session.largest(median(times[len(times) // 2 :])) if times else 0.0)
 
 

@@ -32,6 +32,7 @@ class ArrayMeanWork(Work):
     """A step is one mean of the whole array."""
 
     unit = "elements"
+    result_name = "mean"
     warmup_steps = 1
     min_steps = 3
     max_steps = 200
@@ -51,6 +52,9 @@ class ArrayMeanWork(Work):
         self.mean = self.session.blocks_mean(
             self.grid_shape, self.block_shape, partial(random_block, self.seed, self.block_shape)
         )
+
+    def last_result(self) -> Any:
+        return self.mean
 
     def verify(self, steps: int) -> tuple[tuple[tuple[int, ...], ...], tuple[float, ...]]:
         self.step()

@@ -72,6 +72,10 @@ class Training(Work):
             losses.append(float(self.loss.detach()))
         return tuple(samples), tuple(losses)
 
+    def last_result(self) -> Any:
+        # Takes half the time of detach(), which counts after every step.
+        return self.loss.data
+
     def gradient_bytes(self) -> tuple[int, ...]:
         return self._gradient_bytes
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import math
 import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Protocol
 
 from bench.core.case import Case
-from bench.core.records import Condition, Outcome, SameWork, Trial
+from bench.core.records import Condition, Outcome, RankRecord, SameWork, Trial
 from bench.plugins.backend import Backend
 from harness.planning.plan import Plan, imprecise_cases, shuffle_cases, shuffled_rounds
 from harness.sites.base.contract import Site, TrialResult
@@ -232,9 +233,20 @@ def assess_result(result: TrialResult, case: Case) -> tuple[Outcome, str | None,
         return "failed", f"rank {missing[0] if missing else '?'} left no record", None
     if len({len(record.step_s) for record in result.ranks}) > 1:
         return "failed", "the ranks measured different numbers of steps", None
+    if reason := _not_finite_reason(result.ranks):
+        return "failed", reason, None
     proof = judge_same_work(result.ranks)
     if proof.verdict == "different":
         return "invalid", f"{DIFFERENT_WORK}: {proof.reason}", proof
     if problem := resource_problem(case, result.ranks, result.nodes):
         return "invalid", f"not as planned: {problem}", proof
     return "ok", None, proof
+
+
+def _not_finite_reason(ranks: Sequence[RankRecord]) -> str | None:
+    """Which result of which rank was no finite number, the earliest step first (pure)."""
+    found = [(record.not_finite, record.rank) for record in ranks if record.not_finite is not None]
+    if not found:
+        return None
+    first, rank = min(found, key=lambda one: (one[0].step or math.inf, one[1]))
+    return f"rank {rank}: {first.description}" if len(ranks) > 1 else first.description

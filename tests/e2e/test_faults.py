@@ -8,6 +8,7 @@ import sqlite3
 import pytest
 
 from tests.e2e.conftest import by_title
+from tests.support.paths import ROOT
 
 EVERY = ("--backends", "ddp,horovod,dask", "--workloads", "synthetic", "--ranks", "1,2", "--steps", "8")
 MPI = (
@@ -191,3 +192,24 @@ def test_a_touched_cell_is_no_baseline(harness):
     cells = by_title(document).values()
     assert all(cell["speedup"] is None for cell in cells)
     assert {cell["scaling_reason"] for cell in cells} == {"no rank count of this curve gave a baseline"}
+
+
+DIVERGING = f"""
+plugins = ["{ROOT}/tests/support/plugins/my_diverging.py"]
+workloads = ["my_diverging"]
+backends = ["ddp", "fsdp", "horovod", "dask"]
+ranks = [2]
+warmup = 6
+steps = 10
+verify_steps = 0
+decompose = false
+own_cost = false
+roofline = false
+"""
+
+
+def test_a_loss_that_stops_being_a_number_is_named_under_every_backend(harness):
+    (harness.folder / "diverging.toml").write_text(DIVERGING)
+    for cell in harness.sweep("diverging.toml", status=4)["cells"]:
+        assert (cell["outcome"], cell["throughput"]) == ("failed", None), cell["title"]
+        assert "rank 0: loss is nan from step 12 on (measured step 6)" in cell["reason"], cell["title"]

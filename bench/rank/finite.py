@@ -1,0 +1,85 @@
+"""Whether the results of all steps were numbers: a run whose loss became NaN is none.
+
+The result of a step stays where it was computed until the measured window has ended, so that no step waits for the
+device: keeping it takes one to two microseconds.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from bench.core.records import NotFinite
+from bench.plugins.workload import Work
+
+
+class StepResults:
+    """The results of the steps of one rank, warm-up included."""
+
+    def __init__(self, work: Work) -> None:
+        self._work = work
+        self._results: list[Any] = []
+
+    def keep_after(self, step: Callable[[], Any]) -> Callable[[], Any]:
+        """The step, whose result is kept; the step itself where the work has no result of a step."""
+        if type(self._work).last_result is Work.last_result:
+            return step
+        last_result, keep = self._work.last_result, self._results.append
+
+        def step_and_keep() -> None:
+            step()
+            keep(last_result())
+
+        return step_and_keep
+
+    def first_not_finite(self, verified: Sequence[float], warmup_steps: int) -> NotFinite | None:
+        """The first result that is no finite number. Waits for the device.
+
+        Args:
+            verified: The results of the verified steps, which came before.
+            warmup_steps: How many of the steps since then were warm-up.
+        """
+        values = [*verified, *_to_numbers(self._results)]
+        index = next((index for index, value in enumerate(values) if not math.isfinite(value)), None)
+        if index is None:
+            return None
+        return NotFinite(
+            name=self._work.result_name,
+            value=str(values[index]),
+            step=index + 1,
+            where=_step_in_phase(index, (len(verified), warmup_steps)),
+            lasting=not any(map(math.isfinite, values[index:])),
+        )
+
+
+def _step_in_phase(index: int, sizes: tuple[int, int]) -> str:
+    """``warm-up step 3``. ``index`` counts from 0, ``sizes``: the numbers of verified and warm-up steps."""
+    for phase, size in zip(("verified", "warm-up"), sizes, strict=True):
+        if index < size:
+            return f"{phase} step {index + 1}"
+        index -= size
+    return f"measured step {index + 1}"
+
+
+def find_not_finite(tensors: Sequence[Any]) -> NotFinite | None:
+    """The first value in a model's parameters that is no finite number, which says nothing of the step.
+
+    Args:
+        tensors: Tensors on the CPU.
+    """
+    for tensor in tensors:
+        finite = tensor.isfinite()
+        if not finite.all():
+            return NotFinite(name="parameter", value=str(float(tensor[~finite][0])))
+    return None
+
+
+def _to_numbers(results: Sequence[Any]) -> list[float]:
+    """Numbers, or scalar tensors of one device and type, as numbers; ``None`` becomes 0."""
+    if results and hasattr(results[0], "isfinite"):
+        import torch
+
+        numbers: list[float] = torch.stack(list(results)).tolist()
+        return numbers
+    return [0.0 if result is None else float(result) for result in results]
