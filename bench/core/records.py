@@ -5,7 +5,7 @@ They hold raw numbers only; statistics are functions of them (:mod:`reports.anal
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -15,6 +15,16 @@ from bench.core.machine import NodeFacts, NodeIdentity
 from bench.core.telemetry import NodeTelemetry
 
 MIB = 2**20
+
+# Records come from other machines and files: no number in them overflows what is computed from it.
+Duration = Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False)]
+"""In seconds."""
+Moment = Annotated[float, Field(ge=-1e12, le=1e12, allow_inf_nan=False)]
+"""Seconds of some clock."""
+Work = Annotated[float, Field(ge=0, le=1e30, allow_inf_nan=False)]
+"""Operations, bytes or another unit of work."""
+Amount = Annotated[float, Field(gt=0, le=1e30, allow_inf_nan=False)]
+"""A rate, or work that is never nothing."""
 
 
 class GradientBuckets(FrozenModel):
@@ -44,9 +54,9 @@ class Gradients(FrozenModel):
 class StepWork(FrozenModel):
     """The work of one training step on one rank, without the exchange; see :mod:`bench.rank.roofline`."""
 
-    flops: float
+    flops: Work
     """Floating-point operations of matrix products, convolutions and attention, forward and backward."""
-    bytes_moved: float
+    bytes_moved: Work
     """Bytes that its operations read and write: an upper bound of the memory traffic."""
     dtypes: tuple[str, ...]
     """The floating-point types that it computes in, such as ``float32``."""
@@ -55,9 +65,9 @@ class StepWork(FrozenModel):
 class DevicePeak(FrozenModel):
     """The peak rates of this rank's device, measured on all ranks at the same time; see :mod:`bench.rank.roofline`."""
 
-    flop_s: float
+    flop_s: Amount
     """Floating-point operations per second of a float32 matrix product."""
-    bytes_s: float
+    bytes_s: Amount
     """Bytes per second of a copy, read and written."""
     how: str
 
@@ -77,13 +87,13 @@ class Reading(FrozenModel):
 class PhaseTimes(FrozenModel):
     """One rank's raw times for the decomposition of a step; see :mod:`bench.rank.decompose`."""
 
-    together_s: tuple[float, ...]
+    together_s: tuple[Duration, ...]
     """Durations of ordinary steps, including the exchange."""
-    alone_s: dict[str, tuple[float, ...]]
+    alone_s: dict[str, tuple[Duration, ...]]
     """Durations of the parts of steps without exchange: ``data``, ``forward``, ``backward``, ``optimizer``."""
     digest: str
     """SHA-256 of the parameters afterwards, which must be equal on all ranks."""
-    alone_step_s: tuple[float, ...] | None = None
+    alone_step_s: tuple[Duration, ...] | None = None
     """Durations of whole steps without exchange. ``None`` for a single rank, whose ordinary steps exchange nothing, and
     in records from before whole steps were timed."""
 
@@ -96,16 +106,16 @@ class Overhead(FrozenModel):
 
     steps: int
     """Steps per block."""
-    watched_s: tuple[float, ...]
-    unwatched_s: tuple[float, ...]
+    watched_s: tuple[Duration, ...]
+    unwatched_s: tuple[Duration, ...]
 
 
 class Window(FrozenModel):
     """The measured window on the node's monotonic clock, and the processor time that the rank used in it."""
 
-    began_s: float
-    ended_s: float
-    cpu_s: float
+    began_s: Moment
+    ended_s: Moment
+    cpu_s: Duration
     """Processor time of all threads of the rank's process, in seconds."""
 
 
@@ -113,7 +123,7 @@ class MessageTiming(FrozenModel):
     """Durations of the allreduce of one message size on one rank."""
 
     message_bytes: int
-    times_s: tuple[float, ...]
+    times_s: tuple[Duration, ...]
 
 
 class Tolerance(FrozenModel):
@@ -180,16 +190,16 @@ class RankRecord(FrozenModel):
     """The workload's kind: ``training``, ``collective`` or ``array``."""
     unit: str
     """The unit of ``amount_per_step``: ``samples``, ``bytes`` or ``elements``."""
-    amount_per_step: float
+    amount_per_step: Amount
     """What all ranks together process in one step."""
-    step_s: tuple[float, ...]
+    step_s: tuple[Duration, ...]
     """Durations of the steps of the measured window."""
     warmup_steps: int
     settled: bool | None = None
     """Whether step times had settled when the window began; ``None`` where the number of warm-up steps was given."""
-    startup_s: float
+    startup_s: Duration
     """From the start of this rank's own code to its first step, in seconds."""
-    stepping_s: tuple[float, float] | None = None
+    stepping_s: tuple[Moment, Moment] | None = None
     """The start of its first step and the end of its last, on the node's monotonic clock."""
     window: Window | None = None
     memory_peak_bytes: int | None = None
@@ -257,9 +267,9 @@ class Link(FrozenModel):
     net: str
     wanted_bytes_s: float | None
     """The configured rate of whole Ethernet frames in each direction; ``None`` where the links are not shaped."""
-    achieved_bytes_s: float
+    achieved_bytes_s: Amount
     """The rate of payload in the slower direction, with transfers in both directions at once."""
-    round_trip_s: float
+    round_trip_s: Duration
     """The median round-trip time of one byte."""
 
 
@@ -294,7 +304,7 @@ class Trial(FrozenModel):
     same_work: SameWork | None = None
     environment: str
     started_at: str
-    wall_s: float
+    wall_s: Duration
     log_tail: tuple[str, ...] = ()
     telemetry: tuple[NodeTelemetry, ...] = ()
     """What was sampled on each node, cut to the measured window."""

@@ -8,9 +8,9 @@ clock, which the ranks on that node share.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from bench.core.frozen_model import FrozenModel
 from bench.core.machine import NodeIdentity
@@ -69,6 +69,10 @@ QUANTITIES: Mapping[str, Quantity] = {
     "tensor_activity": Quantity("1", "gauge"),
     "dram_activity": Quantity("1", "gauge"),
 }
+
+
+MAX_VALUE = 1e30
+"""Of a sample, in any unit: no number overflows what is computed from it."""
 
 
 class Sample(NamedTuple):
@@ -142,7 +146,7 @@ class Series(FrozenModel):
     device: str
     name: str
     times_s: tuple[float, ...]
-    values: tuple[float | None, ...]
+    values: tuple[Annotated[float, Field(ge=-MAX_VALUE, le=MAX_VALUE)] | None, ...]
     reason: str | None = None
     """Why values are missing: the last reason."""
 
@@ -200,6 +204,13 @@ def read_recording(lines: Iterable[str]) -> Recording:
     return Recording(header, tuple(ticks), tuple(checks))
 
 
+def _finite(sample: Sample) -> Sample:
+    """The sample; an unknown one where its probe returned no number."""
+    if sample.value is None or abs(sample.value) <= MAX_VALUE:
+        return sample
+    return sample._replace(value=None, reason=f"the probe read {sample.value}")
+
+
 def cut_to_window(recording: Recording, began_s: float, ended_s: float) -> NodeTelemetry:
     """The part of a recording that belongs to the window from ``began_s`` to ``ended_s``."""
     inside = [number for number, tick in enumerate(recording.ticks) if began_s <= tick.at_s <= ended_s]
@@ -208,7 +219,7 @@ def cut_to_window(recording: Recording, began_s: float, ended_s: float) -> NodeT
     ticks = recording.ticks[max(0, first - 1) : last + 2]
     samples_by_series: dict[tuple[str, str], list[tuple[float, float | None, str | None]]] = {}
     for tick in ticks:
-        for device, name, value, reason in tick.readings:
+        for device, name, value, reason in map(_finite, tick.readings):
             samples_by_series.setdefault((device, name), []).append((tick.at_s, value, reason))
     processes = {(process.device, process.pid): process for check in recording.checks for process in check.processes}
     problems = [*recording.header.problems, *(problem for check in recording.checks for problem in check.problems)]

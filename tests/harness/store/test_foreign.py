@@ -210,3 +210,27 @@ def test_a_record_too_large_is_refused_in_little_memory(store_path, tmp_path, sc
         assert "a record has at most 32 MiB" in done.stderr
         assert len(done.stderr.strip().splitlines()) == 1
     assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss < 512 * 2**10
+
+
+IMPOSSIBLE = {
+    "amount_per_step": -1.0,
+    "startup_s": 1e308,
+    "step_s": [0.1, -0.1],
+    "step_work": {"flops": -1.0, "bytes_moved": 1.0, "dtypes": []},
+    "phases": {"together_s": [1e308] * 3, "alone_s": {}, "digest": ""},
+}
+
+
+@pytest.mark.parametrize("name", IMPOSSIBLE)
+def test_a_measurement_that_cannot_be_is_one_line(store_path, name):
+    with closing(sqlite3.connect(store_path)) as connection:
+        (body,) = connection.execute("SELECT body FROM trials").fetchone()
+        trial = json.loads(body)
+        trial["ranks"][0][name] = IMPOSSIBLE[name]
+        connection.execute("UPDATE trials SET body = ?", (json.dumps(trial),))
+        connection.commit()
+    with pytest.raises(
+        StoreError, match=rf"record that cannot be read \(ranks\.0\.{name}.*: Input should be "
+    ) as caught:
+        read_everything(store_path)
+    assert "\n" not in str(caught.value)
