@@ -178,6 +178,10 @@ class NotFinite(FrozenModel):
         return f"{self.name} is {self.value} {when} ({self.where})"
 
 
+DECOMPOSITION, OVERHEAD, ROOFLINE = "decomposition", "overhead", "roofline"
+"""What a rank may measure after its window; see :mod:`bench.rank.after_window`."""
+
+
 class RankRecord(FrozenModel):
     """Everything that one rank measured. Times are seconds of its own monotonic clock."""
 
@@ -235,6 +239,12 @@ class RankRecord(FrozenModel):
     peak: DevicePeak | None = None
     peak_reason: str | None = None
     """Why the peak is unknown where the roofline was requested."""
+    complete: bool = True
+    """Whether the rank came to the end of what it measures after its window, see :mod:`bench.rank.after_window`."""
+    missing: dict[str, str] = Field(default={})
+    """Why requested measurements after the window are missing, by their names (:data:`DECOMPOSITION` and others)."""
+    failed_at: float | None = None
+    """When the first of them failed, in seconds since the Unix epoch. Those of other ranks may fail because of it."""
     node: int | None = None
     """The number of its node in the trial; ``None`` in old records."""
     boot_id: str | None = None

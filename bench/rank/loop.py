@@ -1,4 +1,7 @@
-"""The measurement of one rank: verified steps, warm-up, measured window and what follows it. It judges nothing."""
+"""The measurement of one rank: verified steps, warm-up and measured window. It judges nothing.
+
+What follows the window is in :mod:`bench.rank.after_window`.
+"""
 
 from __future__ import annotations
 
@@ -8,22 +11,18 @@ import os
 import platform
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from statistics import median
 from typing import Any, NamedTuple
 
 from bench.core.case import Case
-from bench.core.records import Gradients, PhaseTimes, RankRecord, Window
+from bench.core.records import Gradients, RankRecord, Window
 from bench.host.resources import compute_threads, device_name, device_uuid, memory_peak_bytes, thread_cores
 from bench.plugins.backend import Backend, Session
 from bench.plugins.workload import Work, Workload
-from bench.rank import faults
+from bench.rank import after_window, faults
 from bench.rank.clock import Clock, half_width, time_steps
-from bench.rank.decompose import decompose
+from bench.rank.context import RankContext
 from bench.rank.finite import StepResults, find_not_finite
-from bench.rank.overhead import measure_overhead
-from bench.rank.progress import Progress
-from bench.rank.roofline import NO_MEMORY_FOR_PEAK, count_step_work, measure_peak
 from bench.rank.verify import digest_tensors, verify_prefix
 
 MAX_STRETCH = 3
@@ -33,25 +32,6 @@ MAX_STEPS_PER_BLOCK = 200
 SETTLED_TOLERANCE = 0.1
 MAX_WARMUP_S = 2.0
 MAX_BLOCKS = 12
-
-
-class RankContext(NamedTuple):
-    """What the measurement of a rank has to know of its process."""
-
-    began_s: float
-    """When the rank's own code began, on the node's monotonic clock."""
-    planned_cores: tuple[int, ...] = ()
-    """The cores that it was pinned to."""
-    variables: dict[str, str] | None = None
-    """The environment variables that change what is measured."""
-    progress: Progress = Progress()
-    """Where it records its phase and its step."""
-    pause_sampling: Callable[[], AbstractContextManager[None]] = nullcontext
-    """A context in which the sampler of the node takes no samples."""
-    clock: Clock = time.perf_counter
-    """The clock of warm-up and measured steps, in seconds."""
-    boot_id: str | None = None
-    """That of its machine."""
 
 
 class WarmupResult(NamedTuple):
@@ -99,19 +79,7 @@ def measure(case: Case, backend: Backend, workload: Workload, session: Session, 
         parameters = work.snapshot()
         final, not_finite = digest_tensors(parameters), not_finite or find_not_finite(parameters)
         del parameters
-    progress.enter("decomposition")
-    phases = decompose(work, session, median(step_s), context.clock) if case.decompose else None
-    digest_after = digest_tensors(work.snapshot()) if phases else ""
-    cost = None
-    if case.own_cost and workload.kind == "training":
-        slowest_s = session.largest(median(step_s))
-        instrumented = progress.count_steps(StepResults(work).keep_after(work.step))
-        cost = measure_overhead(instrumented, work.step, session, context.pause_sampling, slowest_s)
-    last_s, memory_bytes = time.monotonic(), memory_peak_bytes()
-    progress.enter("further measurements")
-    roof = _roofline(case, work, session)
-    progress.enter("leaving")
-    return RankRecord(
+    record = RankRecord(
         rank=session.rank,
         world=session.world,
         host=platform.node(),
@@ -127,9 +95,9 @@ def measure(case: Case, backend: Backend, workload: Workload, session: Session, 
         warmup_steps=warmup.steps,
         settled=warmup.settled if case.warmup is None else None,
         startup_s=first_s - context.began_s,
-        stepping_s=(first_s, last_s),
+        stepping_s=(first_s, window.ended_s),
         window=window,
-        memory_peak_bytes=memory_bytes,
+        memory_peak_bytes=memory_peak_bytes(),
         cores=cores,
         planned_cores=context.planned_cores,
         threads=threads,
@@ -140,25 +108,16 @@ def measure(case: Case, backend: Backend, workload: Workload, session: Session, 
         settings={"threads": str(case.threads), **session.settings()},
         readings=readings,
         messages=messages,
-        phases=PhaseTimes(**phases._asdict(), digest=digest_after) if phases else None,
-        phases_reason=session.no_sync_reason if case.decompose and work.parts() else None,
-        own_cost=cost,
         gradients=_gradients(work, session),
-        **roof,
     )
+    record = after_window.complete(record, case, work, session, context)
+    progress.enter("leaving")
+    return record
 
 
 def _gradients(work: Work, session: Session) -> Gradients | None:
     sizes = work.gradient_bytes()
     return Gradients(tensor_bytes=sizes, grouping=session.grouping) if sizes and session.grouping else None
-
-
-def _roofline(case: Case, work: Work, session: Session) -> dict[str, Any]:
-    """The fields of the record for the roofline; none where it is not requested, or no model computes."""
-    if not case.roofline or not work.parts() or "emulated_compute" in case.flags:
-        return {}
-    counted, peak = count_step_work(work, session), measure_peak(session)
-    return {"step_work": counted, "peak": peak, "peak_reason": None if peak else NO_MEMORY_FOR_PEAK}
 
 
 def _warm_up(case: Case, work: Work, step: Callable[[], Any], session: Session, clock: Clock) -> WarmupResult:

@@ -188,7 +188,20 @@ def _tensors(values: Any) -> list[Any]:
 
     # Of a tensor that is sharded over the ranks, this rank's part is what it reads and writes.
     leaves = [leaf.to_local() if hasattr(leaf, "to_local") else leaf for leaf in tree_leaves(values)]
-    return [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
+    return [stored for leaf in leaves if isinstance(leaf, torch.Tensor) for stored in _stored_tensors(leaf)]
+
+
+def _stored_tensors(tensor: Any) -> tuple[Any, ...]:
+    """What a tensor is in memory: of a sparse one, such as the gradient of an embedding, its indices and values."""
+    import torch
+
+    if tensor.layout == torch.sparse_coo:
+        return tensor._indices(), tensor._values()
+    if tensor.layout in (torch.sparse_csr, torch.sparse_bsr):
+        return tensor.crow_indices(), tensor.col_indices(), tensor.values()
+    if tensor.layout in (torch.sparse_csc, torch.sparse_bsc):
+        return tensor.ccol_indices(), tensor.row_indices(), tensor.values()
+    return (tensor,)
 
 
 def _stored_bytes(tensor: Any) -> int:

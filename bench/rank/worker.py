@@ -32,8 +32,10 @@ from bench.host.resources import cores_of_rank, pin_threads, reset_memory_peak, 
 from bench.host.variables import BINDING, recorded_variables, remove_from_process
 from bench.plugins import registry
 from bench.rank import faults, loop
+from bench.rank.context import RankContext
 from bench.rank.progress import Progress
 from bench.telemetry import sampler
+from bench.telemetry.pause import pause_sampling
 
 TAIL_LINES = 12
 
@@ -65,7 +67,7 @@ def measure_rank(case: Case, me: RankInfo, out: Path, on_failure: Callable[[Rank
             raise
 
 
-def _prepare_process(case: Case, me: RankInfo, out: Path) -> loop.RankContext:
+def _prepare_process(case: Case, me: RankInfo, out: Path) -> RankContext:
     began_s = time.monotonic()
     reset_memory_peak()
     usable = usable_cores()
@@ -75,11 +77,10 @@ def _prepare_process(case: Case, me: RankInfo, out: Path) -> loop.RankContext:
         planned = cores_of_rank(me.local_rank, case.threads, usable)
         pin_threads(planned)
     # One rank per node pauses the sampler while the overhead of sampling is measured.
-    pause_sampling = (
-        partial(sampler.pause_sampling, out, case.node_of_rank(me.rank)) if me.local_rank == 0 else nullcontext
-    )
+    pause = partial(pause_sampling, out, case.node_of_rank(me.rank)) if me.local_rank == 0 else nullcontext
     variables, progress = recorded_variables(os.environ), Progress(out, me.rank)
-    return loop.RankContext(began_s, planned, variables, progress, pause_sampling, boot_id=read_boot_id())
+    keep = partial(write_model, out, f"record-{me.rank}.json")
+    return RankContext(began_s, planned, variables, progress, pause, boot_id=read_boot_id(), keep=keep)
 
 
 def describe_failure(role: str, rank: int, problem: BaseException, where: str = "") -> RankFailure:

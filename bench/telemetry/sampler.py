@@ -8,15 +8,14 @@ A probe that fails costs its readings and nothing else: the failure is a problem
 
 from __future__ import annotations
 
-import fcntl
 import os
 import platform
 import signal
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -28,6 +27,7 @@ from bench.core.telemetry import LIVE, GpuProcess, Header, ProcessCheck, Recordi
 from bench.host.machine import read_boot_id
 from bench.plugins import registry
 from bench.plugins.probe import Probe, ProbePlugin
+from bench.telemetry.pause import not_paused, pause_lock
 
 ResultT = TypeVar("ResultT")
 
@@ -145,29 +145,14 @@ def sample(
     """
     next_sample_s, known_problems = clock(), _problems_of(probes)
     while not stop.is_set():
-        with suppress(BlockingIOError):
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        with suppress(BlockingIOError), not_paused(lock):
             readings = tuple(reading for probe in probes for reading in probe.read())
             _append(file, Tick(at_s=clock(), readings=readings))
-            fcntl.flock(lock, fcntl.LOCK_UN)
         if (problems := _problems_of(probes)) != known_problems:
             _append(file, ProcessCheck(checked_at_s=clock(), processes=(), problems=problems))
             known_problems = problems
         next_sample_s = max(next_sample_s + INTERVAL_S, clock())
         stop.wait(next_sample_s - clock())
-
-
-@contextmanager
-def pause_sampling(out: Path, node: int = 0) -> Iterator[None]:
-    """A context in which the sampler of a node takes no samples. The kernel ends the pause if this process dies."""
-    with pause_lock(out, node).open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
-def pause_lock(out: Path, node: int = 0) -> Path:
-    """The file whose lock pauses the sampler of a node. Nodes may share the folder."""
-    return out / f"sampling-{node}.lock"
 
 
 def _check(probes: Sequence[Probe]) -> ProcessCheck:

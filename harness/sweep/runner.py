@@ -32,7 +32,7 @@ from harness.sites.base.running_trial import (
 )
 from harness.store.store import Store, SweepInfo
 from harness.sweep.node_telemetry import cut_telemetry
-from reports.analysis.conditions import find_conditions
+from reports.analysis.conditions import find_conditions, missing_measurements
 from reports.analysis.rank_resources import resource_problem
 from reports.analysis.same_work import judge_same_work
 from reports.analysis.step_times import throughput_of
@@ -198,7 +198,11 @@ def assess_trial(running: RunningTrial, result: TrialResult, case: Case, round_n
     """The trial as a value, with its outcome and the conditions on its nodes."""
     telemetry = cut_telemetry(result, case)
     outcome, reason, proof = assess_result(result, case)
-    conditions = (*result.conditions, *(find_conditions(result.ranks, telemetry) if outcome == "ok" else ()))
+    conditions = result.conditions
+    if outcome == "ok":
+        ended = result.reason if result.outcome != "ok" else None
+        found = (*find_conditions(result.ranks, telemetry), *missing_measurements(result.ranks, ended))
+        conditions = (*conditions, *found)
     serious = [condition for condition in conditions if condition.serious]
     if serious:
         outcome, reason = "invalid", f"contaminated: {serious[0].seen}"
@@ -223,9 +227,19 @@ def assess_trial(running: RunningTrial, result: TrialResult, case: Case, round_n
     )
 
 
+def failed_after_window(result: TrialResult, case: Case) -> bool:
+    """Whether a trial failed when all ranks had measured their window, and one was measuring more (pure).
+
+    A failed measurement after the window never discards it.
+    """
+    present = [record.rank for record in result.ranks]
+    unfinished = any(not record.complete for record in result.ranks)
+    return result.outcome in ("failed", "timeout") and present == list(range(case.ranks)) and unfinished
+
+
 def assess_result(result: TrialResult, case: Case) -> tuple[Outcome, str | None, SameWork | None]:
     """Outcome, reason and same-work verdict of a trial (pure): ok where all ranks are present and did the same work."""
-    if result.outcome != "ok":
+    if result.outcome != "ok" and not failed_after_window(result, case):
         return result.outcome, result.reason, None
     present = [record.rank for record in result.ranks]
     if present != list(range(case.ranks)):

@@ -11,7 +11,7 @@ from pydantic import Field
 from bench.core.case import Case
 from bench.core.frozen_model import FrozenModel
 from bench.core.machine import NodeFacts
-from bench.core.records import Condition, Gradients, Link, Outcome, RankFailure, SameWork, Trial
+from bench.core.records import DECOMPOSITION, Condition, Gradients, Link, Outcome, RankFailure, SameWork, Trial
 from reports.analysis.case_titles import CaseLabels, case_labels
 from reports.analysis.cell_details import (
     Coverage,
@@ -28,6 +28,7 @@ from reports.analysis.cell_details import (
     outcome_of,
     slowest_link,
 )
+from reports.analysis.conditions import missing_reason
 from reports.analysis.flags import cell_flags, is_collective
 from reports.analysis.formatting import duration_estimate, percent
 from reports.analysis.formatting import estimate as estimate_text
@@ -291,11 +292,20 @@ def _numbers(
         "step_times": step_times_of([trial.ranks for trial in good]),
         "timelines": timelines_of(good),
         "decomposition": decompose(measures, baseline.measures, efficiency, is_baseline=is_baseline),
-        "decomposition_reason": next((rank.phases_reason for trial in good for rank in trial.ranks), None),
+        "decomposition_reason": _decomposition_reason(good),
         "cost_per_unit": cost_per_unit(good, measures),
         "roofline": roofline,
         "roofline_reason": roofline_reason,
     }
+
+
+def _decomposition_reason(good: Sequence[Trial]) -> str | None:
+    """Why no trial's steps were decomposed, where that was requested."""
+    ranks = [rank for trial in good for rank in trial.ranks]
+    if any(all(rank.phases for rank in trial.ranks) for trial in good):
+        return None
+    impossible = next((rank.phases_reason for rank in ranks if rank.phases_reason), None)
+    return impossible or missing_reason(ranks, DECOMPOSITION)
 
 
 def _scaling(

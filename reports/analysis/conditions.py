@@ -6,6 +6,7 @@ do about it, is in :data:`reports.analysis.flags.FLAG_MEANINGS`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 from bench.core.records import MIB, Condition, RankRecord
@@ -41,6 +42,26 @@ def find_conditions(ranks: Sequence[RankRecord], nodes: Sequence[NodeTelemetry])
         for device in used:
             conditions += _gpu_conditions(view, f"{name}, {device[:12]}", device)
     return tuple(conditions)
+
+
+def missing_measurements(ranks: Sequence[RankRecord], ended: str | None = None) -> tuple[Condition, ...]:
+    """What the ranks could not measure after their windows.
+
+    Args:
+        ranks: The records of all ranks.
+        ended: Why the trial ended before they came to the end of it; ``None``: it did not.
+    """
+    causes = [] if ended is None else [f"after the measured window: {ended}"]
+    names = dict.fromkeys(name for rank in ranks for name in rank.missing)
+    reasons = (f"{name}: {missing_reason(ranks, name)}" for name in names)
+    return tuple(Condition(name="not_measured", seen=text) for text in (*causes, *reasons))
+
+
+def missing_reason(ranks: Sequence[RankRecord], name: str) -> str | None:
+    """Why a measurement after the window is missing: what the rank says on which the first one failed."""
+    lacking = [rank for rank in ranks if name in rank.missing]
+    first = min(lacking, key=lambda rank: math.inf if rank.failed_at is None else rank.failed_at, default=None)
+    return None if first is None else f"rank {first.rank}: {first.missing[name]}"
 
 
 def _host_conditions(view: TelemetryWindow, host: str, ranks: Sequence[RankRecord]) -> Iterator[Condition]:

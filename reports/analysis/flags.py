@@ -66,6 +66,10 @@ FLAG_MEANINGS: dict[str, tuple[str, str]] = {
     "host_load": ("other processes used the cores", "stop them, or measure at another time"),
     "cpu_clock_moved": ("the cores' clock changed within the window", "fix the clock, or let the machine cool down"),
     "swapping": ("memory was swapped; above 1 MiB/s the trial is invalid", "use a smaller batch or model"),
+    "not_measured": (
+        "a measurement after the window failed; the number stands, and that part is missing",
+        "see the reason; decompose, own_cost and roofline = false in a suite leave these measurements out",
+    ),
     "gpu_draws": (
         "a program that draws on a display used the GPUs a little",
         "measure without a display, or on a GPU that has none",

@@ -21,7 +21,8 @@ from statistics import fmean
 from typing import Literal
 
 from bench.core.frozen_model import FrozenModel
-from bench.core.records import RankRecord, Trial
+from bench.core.records import ROOFLINE, RankRecord, Trial
+from reports.analysis.conditions import missing_reason
 from reports.analysis.stats import Estimate, estimate
 from reports.analysis.step_times import StepSplit
 
@@ -82,7 +83,7 @@ def _missing_reason(trials: Sequence[Trial]) -> str | None:
         return EMULATED_COMPUTE
     ranks = _measured(trials)
     if not ranks:
-        return NOT_MEASURED
+        return missing_reason([rank for trial in trials for rank in trial.ranks], ROOFLINE) or NOT_MEASURED
     if without := [rank for rank in ranks if rank.peak is None]:
         return f"rank {without[0].rank}: {without[0].peak_reason}"
     works = [rank.step_work for rank in ranks if rank.step_work is not None]

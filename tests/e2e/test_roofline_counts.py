@@ -77,6 +77,22 @@ def test_views_move_nothing_and_what_is_written_counts():
         assert traffic.bytes_moved == expected, expected
 
 
+def test_sparse_gradients_count_as_their_indices_and_values():
+    import torch
+
+    gradient = torch.sparse_coo_tensor(torch.tensor([[1, 5]]), torch.ones(2, 8), (1000, 8), check_invariants=True)
+    with count_memory_traffic() as traffic:
+        gradient.clone()
+    one = 2 * 8 + 2 * 8 * 4
+    assert traffic.bytes_moved == 2 * one
+    table = torch.nn.Embedding(1000, 16, sparse=True)
+    optimizer = torch.optim.SGD(table.parameters(), lr=0.1)
+    with count_memory_traffic() as traffic:
+        table(torch.tensor([1, 2, 3])).sum().backward()
+        optimizer.step()
+    assert traffic.bytes_moved > 0
+
+
 def test_a_processor_s_peak_is_plausible():
     found = measure_peak(Session())
     assert 1e8 < found.flop_s < 1e14

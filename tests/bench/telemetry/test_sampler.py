@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import os
 import subprocess
@@ -14,7 +15,8 @@ import pytest
 from bench.core.case import PluginSource
 from bench.core.telemetry import HOST, LIVE, Device, Header, Sample, read_recording
 from bench.plugins.probe import Probe
-from bench.telemetry.sampler import INTERVAL_S, GuardedProbe, open_probes, pause_lock, pause_sampling, sample
+from bench.telemetry.pause import pause_lock, pause_sampling
+from bench.telemetry.sampler import INTERVAL_S, GuardedProbe, open_probes, sample
 from tests.support.builders import make_case
 from tests.support.clocks import FakeClock
 
@@ -77,9 +79,21 @@ def test_no_sample_is_taken_during_a_pause(tmp_path):
     assert len(sample_for(2 * INTERVAL_S, tmp_path, clock, probe)) == 2
 
 
+def test_a_sampler_that_hangs_does_not_hold_the_ranks(tmp_path):
+    with pause_lock(tmp_path).open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_SH)  # in the middle of a sample
+        with pytest.raises(TimeoutError, match="no answer within"), pause_sampling(tmp_path):
+            pass
+
+
+def test_nodes_that_share_a_folder_pause_by_themselves(tmp_path):
+    with pause_sampling(tmp_path, node=1):
+        assert len(sample_for(2 * INTERVAL_S, tmp_path, FakeClock(), CountingProbe())) == 2
+
+
 def test_a_pause_ends_with_the_process_that_requested_it(tmp_path):
     program = (
-        "import os, sys; from pathlib import Path; from bench.telemetry.sampler import pause_sampling\n"
+        "import os, sys; from pathlib import Path; from bench.telemetry.pause import pause_sampling\n"
         "with pause_sampling(Path(sys.argv[1])): os.kill(os.getpid(), 9)"
     )
     subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=False)

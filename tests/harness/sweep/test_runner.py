@@ -1,4 +1,4 @@
-"""Jobs that outlive the harness: their handles are kept, and their results stay until they are stored."""
+"""Rounds of trials: jobs that outlive the harness, and what a trial is worth that failed after its window."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from bench.backends.ddp import BACKEND
 from harness.errors import HarnessError
 from harness.sites.base.contract import Job, Site, TrialResult
 from harness.sites.base.running_trial import read_job_handles
-from harness.sweep.runner import run_round
+from harness.sweep.runner import assess_result, run_round
+from reports.analysis.conditions import missing_measurements, missing_reason
 from tests.support.builders import make_case, make_record
 
 CASES = [make_case(ranks=1, ranks_per_node=1, site="far"), make_case(ranks=2, ranks_per_node=1, site="far")]
@@ -144,3 +145,35 @@ def test_a_trial_that_is_suspended_every_time_is_no_slow_one(tmp_path):
     assert (first.outcome, first.reason) == ("invalid", "suspended: rank 0 was stopped by a signal for 7 s")
     assert site.started == ["job1"] * 3
     assert [condition.name for condition in first.conditions] == ["taken_again"] * 2
+
+
+def cut_short(ranks, outcome="failed", reason="rank 1 was killed by SIGKILL in the decomposition"):
+    """A trial that failed after the window: rank 0 came to its end, the others left what they had."""
+    missing = {"decomposition": "the rank ended before it was measured"}
+    records = [make_record(0, 2, failed_at=9.0, missing={"decomposition": "RuntimeError: connection reset"})]
+    records += [make_record(rank, 2, complete=False, missing=missing) for rank in range(1, ranks)]
+    return TrialResult(outcome, reason, tuple(records), (), ())
+
+
+@pytest.mark.parametrize("outcome", ["failed", "timeout"])
+def test_a_window_that_every_rank_measured_stands_whatever_fails_afterwards(outcome):
+    case = make_case(ranks=2)
+    assert assess_result(cut_short(2, outcome), case)[:2] == ("ok", None)
+    reasons = [condition.seen for condition in missing_measurements(cut_short(2).ranks, "rank 1 was killed")]
+    assert reasons == [
+        "after the measured window: rank 1 was killed",
+        "decomposition: rank 0: RuntimeError: connection reset",
+    ]
+
+
+def test_a_trial_that_failed_in_the_window_or_while_leaving_has_failed():
+    case = make_case(ranks=2)
+    assert assess_result(cut_short(1), case)[0] == "failed"
+    left = TrialResult("failed", "rank 1 was killed", tuple(make_record(rank, 2) for rank in range(2)), (), ())
+    assert assess_result(left, case)[0] == "failed"
+
+
+def test_the_rank_that_failed_first_says_why_a_measurement_is_missing():
+    ranks = [make_record(rank, 3, missing={"overhead": f"why {rank}"}, failed_at=9.0 - rank) for rank in range(3)]
+    assert missing_reason(ranks, "overhead") == "rank 2: why 2"
+    assert missing_reason(ranks, "roofline") is None

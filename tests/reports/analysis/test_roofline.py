@@ -74,6 +74,7 @@ def test_one_trial_counts_every_trial_is_timed():
         (trial_of(make_case(), kind="collective"), "no model is trained"),
         (trial_of(make_case(), step_work=None, peak=None), "only a cell's first trial measures"),
         (trial_of(make_case(), peak=None, peak_reason="no room"), "rank 0: no room"),
+        (trial_of(make_case(), step_work=None, missing={"roofline": "sparse"}), "rank 0: sparse"),
         (trial_of(make_case(), peak=(1e10, 1e10)), "which was disturbed"),
         (trial_of(make_case(), flops=0), "no operation of the step has a known number of FLOPs"),
         (

@@ -1,0 +1,136 @@
+"""What a rank measures after its window: decomposition, overhead, roofline. None of it is worth the window.
+
+A measurement that fails leaves a reason, and the record stands. The ranks take these measurements together, so a rank
+on which one fails can't tell where the others are: it takes no further one and leaves, and where others wait for it,
+theirs fail too. A failure that comes after everything that a measurement exchanges is a :class:`LocalFailure`: the rank
+goes on with the next one. A record is kept before the first measurement, for a rank that does not come back from it.
+"""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Callable
+from statistics import median
+from typing import Any
+
+from bench.core.case import Case
+from bench.core.records import DECOMPOSITION, OVERHEAD, ROOFLINE, PhaseTimes, RankRecord
+from bench.host.resources import memory_peak_bytes
+from bench.plugins.backend import Session
+from bench.plugins.workload import Work
+from bench.rank.context import RankContext
+from bench.rank.decompose import decompose
+from bench.rank.finite import StepResults
+from bench.rank.overhead import measure_overhead
+from bench.rank.roofline import NO_MEMORY_FOR_PEAK, count_step_work, measure_peak
+from bench.rank.verify import digest_tensors
+
+NEVER_ENDED = "the rank ended before it was measured"
+
+Fields = dict[str, Any]
+"""Fields of a record."""
+
+
+class LocalFailure(Exception):
+    """A measurement failed on this rank, which has taken part in all that the ranks exchange for it."""
+
+
+class Attempts:
+    """Takes measurements one after the other, and remembers why some are missing."""
+
+    def __init__(self) -> None:
+        self.missing: dict[str, str] = {}
+        """The reasons, by the name of the measurement."""
+        self.failed_at: float | None = None
+        """When the first one failed, in seconds since the Unix epoch."""
+        self._failed = ""
+
+    def take(self, name: str, measure: Callable[[], Fields]) -> Fields:
+        """The fields that ``measure`` gives; none where it fails, or another measurement has failed before."""
+        if self._failed:
+            self.missing[name] = f"not measured after {self._failed} had failed"
+            return {}
+        try:
+            return measure()
+        except LocalFailure as problem:
+            self.fail(name, str(problem))
+        except Exception as problem:
+            self.fail(name, describe(problem))
+            self._failed = name
+        return {}
+
+    def fail(self, name: str, reason: str) -> None:
+        """Remember that a measurement failed."""
+        self.missing[name] = reason
+        self.failed_at = self.failed_at or time.time()
+
+
+def describe(problem: BaseException) -> str:
+    """The last line of an exception: its type and message."""
+    return traceback.format_exception_only(problem)[-1].strip()
+
+
+def complete(record: RankRecord, case: Case, work: Work, session: Session, context: RankContext) -> RankRecord:
+    """Take the requested measurements and add them to the record of the window.
+
+    Args:
+        record: What the rank knows by the end of its window.
+        case: The case; it says what is requested.
+        work: The work, after its window.
+        session: The group of ranks.
+        context: What is to be known of this process.
+    """
+    requested = {
+        DECOMPOSITION: case.decompose,
+        OVERHEAD: case.own_cost and record.kind == "training",
+        ROOFLINE: case.roofline and "emulated_compute" not in case.flags,
+    }
+    cut_short = {name: NEVER_ENDED for name, is_requested in requested.items() if is_requested}
+    if cut_short:
+        context.keep(record.model_copy(update={"complete": False, "missing": cut_short}))
+    attempts, fields, step_s = Attempts(), Fields(), median(record.step_s)
+    if requested[DECOMPOSITION]:
+        context.progress.enter("decomposition")
+        fields |= attempts.take(DECOMPOSITION, lambda: _decompose(work, session, step_s, context))
+    if requested[OVERHEAD]:
+        context.progress.enter("further measurements")
+        fields |= attempts.take(OVERHEAD, lambda: _overhead(work, session, step_s, context))
+    first_s = record.stepping_s[0] if record.stepping_s else context.began_s
+    fields |= {"stepping_s": (first_s, time.monotonic()), "memory_peak_bytes": memory_peak_bytes()}
+    if requested[ROOFLINE]:
+        context.progress.enter("further measurements")
+        fields |= attempts.take(ROOFLINE, lambda: _roofline(work, session, attempts))
+    return record.model_copy(update={**fields, "missing": attempts.missing, "failed_at": attempts.failed_at})
+
+
+def _decompose(work: Work, session: Session, step_s: float, context: RankContext) -> Fields:
+    if not work.parts():
+        return {}
+    phases = decompose(work, session, step_s, context.clock)
+    if phases is None:
+        return {"phases_reason": session.no_sync_reason}
+    return {"phases": PhaseTimes(**phases._asdict(), digest=digest_tensors(work.snapshot()))}
+
+
+def _overhead(work: Work, session: Session, step_s: float, context: RankContext) -> Fields:
+    watched = context.progress.count_steps(StepResults(work).keep_after(work.step))
+    cost, problem = measure_overhead(watched, work.step, session, context.pause_sampling, session.largest(step_s))
+    if problem is not None:
+        raise LocalFailure(problem)
+    return {"own_cost": cost}
+
+
+def _roofline(work: Work, session: Session, attempts: Attempts) -> Fields:
+    """The work of a step and the peak of the device. Counting communicates nothing where steps can do without it."""
+    if not work.parts():
+        return {}
+    counted = None
+    try:
+        counted = count_step_work(work, session)
+    except Exception as problem:
+        if session.no_sync_reason is not None:
+            raise
+        attempts.fail(ROOFLINE, describe(problem))
+    peak = measure_peak(session)
+    return {"step_work": counted, "peak": peak, "peak_reason": None if peak else NO_MEMORY_FOR_PEAK}

@@ -1,0 +1,37 @@
+"""What the measurement of a rank has to know of its process."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import NamedTuple
+
+from bench.core.records import RankRecord
+from bench.rank.clock import Clock
+from bench.rank.progress import Progress
+
+
+def _drop(record: RankRecord) -> None:
+    return
+
+
+class RankContext(NamedTuple):
+    """A process that measures as a rank."""
+
+    began_s: float
+    """When the rank's own code began, on the node's monotonic clock."""
+    planned_cores: tuple[int, ...] = ()
+    """The cores that it was pinned to."""
+    variables: dict[str, str] | None = None
+    """The environment variables that change what is measured."""
+    progress: Progress = Progress()
+    """Where it records its phase and its step."""
+    pause_sampling: Callable[[], AbstractContextManager[None]] = nullcontext
+    """A context in which the sampler of the node takes no samples. Raises ``OSError`` where it does not pause."""
+    clock: Clock = time.perf_counter
+    """The clock of warm-up and measured steps, in seconds."""
+    boot_id: str | None = None
+    """That of its machine."""
+    keep: Callable[[RankRecord], None] = _drop
+    """Keeps a record that is not complete, for a rank that does not come back from its last measurements."""
