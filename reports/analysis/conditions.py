@@ -41,7 +41,20 @@ def find_conditions(ranks: Sequence[RankRecord], nodes: Sequence[NodeTelemetry])
         conditions += _foreign_gpu_processes(node, name, used, {rank.pid for rank in here})
         for device in used:
             conditions += _gpu_conditions(view, f"{name}, {device[:12]}", device)
-    return tuple(conditions)
+    return (*conditions, *_shared_cores(ranks))
+
+
+def _shared_cores(ranks: Sequence[RankRecord]) -> Iterator[Condition]:
+    """Nodes that are one machine, as pods may be: each assigns the machine's cores from the first one on."""
+    owners: dict[tuple[str, int], RankRecord] = {}
+    for rank in ranks:
+        for core in rank.planned_cores if rank.boot_id else ():
+            other = owners.setdefault((rank.boot_id or "", core), rank)
+            if other.node != rank.node:
+                nodes = f"nodes {other.node} and {rank.node} are one machine"
+                seen = f"{nodes}: ranks {other.rank} and {rank.rank} were pinned to its core {core}"
+                yield Condition(name="shared_cores", seen=seen)
+                return
 
 
 def missing_measurements(ranks: Sequence[RankRecord], ended: str | None = None) -> tuple[Condition, ...]:

@@ -59,6 +59,10 @@ FLAG_MEANINGS: dict[str, tuple[str, str]] = {
         "print less: it takes time within the measured steps",
     ),
     "cpu_steal": ("the hypervisor gave CPU time to other machines", "measure on a dedicated host, or at another time"),
+    "shared_cores": (
+        "nodes turned out to be one machine, and their ranks were pinned to the same cores",
+        "place each node on a machine of its own, give each a CPU set, or set affinity = none",
+    ),
     "throttled": (
         "the CPU quota of the job was used up, and its threads were stopped until the next period",
         "raise the quota (docker --cpus, Kubernetes' limits.cpu), or use fewer ranks or threads",

@@ -8,6 +8,7 @@ from bench.core.machine import NodeFacts
 from harness.sites.base.contract import TrialResult
 from harness.sweep.runner import assess_result
 from reports.analysis.cells import make_cells
+from reports.analysis.conditions import find_conditions
 from reports.analysis.rank_resources import resource_problem, variables_of
 from reports.page.tables import variables_table
 from tests.support.builders import make_case, make_record, make_trial
@@ -68,6 +69,18 @@ def test_cores_may_be_shared_where_that_was_planned_or_the_nodes_are_two(changes
 def test_nodes_that_are_namespaces_share_the_cores_of_one_machine():
     case = CASE.model_copy(update={"net": "1gbit", "ranks_per_node": 1})
     assert "shared core 0" in (resource_problem(case, [pinned(0, (0,)), pinned(1, (0,))], ()) or "")
+
+
+def test_nodes_that_are_one_machine_are_told_where_their_ranks_share_cores():
+    def conditions(*places):
+        each = enumerate(places)
+        return find_conditions([pinned(at, (core,), node=at, boot_id=boot) for at, (boot, core) in each], ())
+
+    (found,) = conditions(("a", 0), ("a", 0))
+    assert (found.name, found.serious) == ("shared_cores", False)
+    assert found.seen == "nodes 0 and 1 are one machine: ranks 0 and 1 were pinned to its core 0"
+    for places in ((("a", 0), ("a", 1)), (("a", 0), ("b", 0)), ((None, 0), (None, 0))):
+        assert conditions(*places) == ()
 
 
 def with_variables(*each):
