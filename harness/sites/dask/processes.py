@@ -7,6 +7,7 @@ JSON from standard input, and ends when that is closed.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from contextlib import suppress
@@ -20,6 +21,7 @@ from bench.core.case import Case
 from bench.dask_cluster.cluster import ClusterInfo, ClusterStartResult, JobQueueSpec
 from bench.dask_cluster.trial import CLIENT_REPORT_FILE, ClientReport
 from bench.host.logs import last_lines
+from bench.host.variables import cleaned_environment
 from harness.sites.base.contract import Job, TrialResult
 from harness.sites.base.remote import MARGIN_S, gather_result, read_node_reports
 
@@ -46,6 +48,8 @@ def start_process(module: str, *arguments: str, request: BaseModel, log: Path | 
     errors = subprocess.DEVNULL if log is None else log.open("a")
     process = subprocess.Popen(
         [sys.executable, "-m", module, *arguments],
+        # Workers of queued jobs inherit it: sbatch passes it on.
+        env=cleaned_environment(os.environ, inside_job=True),
         text=True,
         start_new_session=True,
         stdin=subprocess.PIPE,

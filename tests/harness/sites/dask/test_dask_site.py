@@ -8,11 +8,12 @@ import pytest
 from pydantic import ValidationError
 
 from bench.backends.dask.backend import BACKEND
-from bench.backends.dask.cluster_ref import Tls
+from bench.backends.dask.cluster_ref import SchedulerAddress, Tls
 from bench.core.case import roles_to_start
 from bench.dask_cluster.cluster import ClusterInfo, JobQueueSpec, slurm_cluster_arguments
 from harness.errors import UsageError
 from harness.planning.options import option_combinations
+from harness.sites.dask.processes import start_process
 from harness.sites.dask.site import JOBS_FILE, SITE, DaskSite, DaskSiteOptions, covers, job_queue_spec
 from tests.support.builders import make_case
 from tests.support.dask_cluster import make_worker_info
@@ -132,3 +133,14 @@ def test_the_jobs_that_would_be_submitted_are_shown():
     assert jobs["print_job_script"].endswith(f"bench.dask_cluster.cluster script < {JOBS_FILE}")
     (line,) = files[JOBS_FILE].splitlines()
     assert JobQueueSpec.model_validate_json(line) == job_queue_spec([make(ranks=4, ranks_per_node=2)], options)
+
+
+def test_queued_jobs_do_not_inherit_what_a_launcher_left_behind(tmp_path, monkeypatch):
+    (tmp_path / "show.py").write_text("import json, os\nprint(json.dumps(dict(os.environ)))\n")
+    stale = {"OMPI_COMM_WORLD_RANK": "3", "OMP_PROC_BIND": "true"}
+    for name, value in {**stale, "SLURM_CONF": "/etc/slurm.conf", "PYTHONPATH": str(tmp_path)}.items():
+        monkeypatch.setenv(name, value)
+    process = start_process("show", request=SchedulerAddress(address=ADDRESS))
+    variables = json.loads(process.communicate(timeout=30)[0])
+    assert not stale.keys() & variables.keys()
+    assert variables["SLURM_CONF"] == "/etc/slurm.conf"
