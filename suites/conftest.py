@@ -1,8 +1,9 @@
-"""Adds package versions to the files of pytest-benchmark, and leaves failed benchmarks out."""
+"""Adds versions and variables to the files of pytest-benchmark, and leaves failed benchmarks out."""
 
 from __future__ import annotations
 
 import importlib.metadata
+import os
 from typing import Any
 
 import pytest
@@ -14,7 +15,17 @@ _failed: set[str] = set()
 
 
 def pytest_benchmark_update_machine_info(machine_info: dict[str, Any]) -> None:
-    machine_info["packages"] = {name: importlib.metadata.version(name) for name in DECISIVE}
+    versions = {name: importlib.metadata.version(name) for name in DECISIVE}
+    machine_info["packages"] = versions | _variables()
+
+
+def _variables() -> dict[str, str]:
+    """The environment variables that change what is measured; none where an older tree is measured for a pair."""
+    try:
+        from bench.host.variables import recorded_variables
+    except ImportError:
+        return {}
+    return {f"variable {name}": value for name, value in recorded_variables(os.environ).items()}
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
