@@ -6,6 +6,7 @@ import os
 import shlex
 import sys
 import tempfile
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
@@ -62,6 +63,19 @@ def local_layout(case: Case, port: int, namespaces: NetworkNamespaces | None = N
     return NodeLayout(Rendezvous(0, count, node_address(0), port), nodes, width, observer_namespace=hub)
 
 
+def with_variables(result: TrialResult, env: Mapping[str, str]) -> TrialResult:
+    """The result of a trial that failed, with the variables of its ranks that change what they do (pure).
+
+    A rank that died has no record of them, and one of them may be the cause: torch 2.13.0's DistributedDataParallel
+    on CPUs dies of SIGSEGV with ``TORCH_DISTRIBUTED_DEBUG=DETAIL``.
+    """
+    variables = recorded_variables(env)
+    if result.outcome == "ok" or not variables:
+        return result
+    values = ", ".join(f"{name}={value}" for name, value in variables.items())
+    return replace(result, log_tail=(*result.log_tail, f"environment variables of the ranks: {values}"))
+
+
 class LocalJob(Job):
     """The processes of one trial on this machine.
 
@@ -110,11 +124,7 @@ class LocalJob(Job):
         # The facts of this machine are part of the sweep's environment already.
         result = gather_result(self.folder, self.case, agents=1, own_report=report)
         result = replace(result, nodes=(), link=self.link)
-        if result.outcome == "ok" or not (variables := recorded_variables(os.environ)):
-            return result
-        # A rank that died has no record of them, and one of them may be the cause.
-        values = ", ".join(f"{name}={value}" for name, value in variables.items())
-        return replace(result, log_tail=(*result.log_tail, f"environment variables of the ranks: {values}"))
+        return with_variables(result, os.environ)
 
     def cancel(self) -> None:
         self.agent.end()

@@ -11,9 +11,9 @@ from bench.backends.dask.backend import BACKEND as DASK
 from bench.backends.ddp import BACKEND as DDP
 from bench.backends.horovod import BACKEND as HOROVOD
 from bench.core.case import roles_to_start
-from harness.sites.base.contract import TrialRequest
+from harness.sites.base.contract import TrialRequest, TrialResult
 from harness.sites.local import networks
-from harness.sites.local.site import LocalSite, local_layout
+from harness.sites.local.site import LocalSite, local_layout, with_variables
 from tests.support.builders import make_case
 
 
@@ -109,3 +109,12 @@ def test_a_trial_that_can_not_start_all_its_ranks_ends_those_that_it_started(tmp
     with pytest.raises(OSError, match="no room"):
         site.start(TrialRequest(case, DDP.launch(case), tmp_path))
     assert [process.joined for process in site.forkserver.started] == [True]
+
+
+def test_a_failed_trial_names_the_variables_of_its_ranks():
+    env = {"TORCH_DISTRIBUTED_DEBUG": "DETAIL", "HOME": "/h"}
+    failed = with_variables(TrialResult("failed", "rank 0 was killed", (), (), ("rank 0: last line",)), env)
+    line = "environment variables of the ranks: TORCH_DISTRIBUTED_DEBUG=DETAIL"
+    assert failed.log_tail == ("rank 0: last line", line)
+    assert with_variables(TrialResult("ok", None, (), (), ()), env).log_tail == ()
+    assert with_variables(failed, {"HOME": "/h"}) == failed
