@@ -44,6 +44,7 @@ class FsdpSession(ProcessGroupSession):
     def __init__(self, rank: int, world: int, device: str, options: FsdpOptions, transport: str) -> None:
         super().__init__(rank, world, device)
         self.options, self.transport = options, transport
+        self.model: Any = None
 
     def parallelize(self, model: Any) -> Any:
         from torch.distributed.device_mesh import init_device_mesh
@@ -52,10 +53,20 @@ class FsdpSession(ProcessGroupSession):
         mesh = init_device_mesh(self.device.split(":")[0], (self.world,))
         for unit in (*(blocks_of(model) if self.options.units == "blocks" else ()), model):
             fully_shard(unit, mesh=mesh, reshard_after_forward=self.options.reshard_after_forward)
+        self.model = model
         return model
 
     def full_tensor(self, parameter: Any) -> Any:
         return parameter.detach().full_tensor()
+
+    @contextmanager
+    def no_sync(self) -> Iterator[None]:
+        # Parameters are gathered all the same; whole gradients are kept instead of their shards.
+        self.model.set_requires_gradient_sync(False)
+        try:
+            yield
+        finally:
+            self.model.set_requires_gradient_sync(True)
 
     def settings(self) -> dict[str, str]:
         return {"transport": self.transport, **{name: str(value) for name, value in self.options.model_dump().items()}}

@@ -25,7 +25,14 @@ from bench.host.links import ranks_per_namespace
 from bench.host.namespaces import use_hostname
 from bench.host.network import bind_address, select_interface, wait_for_listener
 from bench.host.resources import shared_memory_problem
-from bench.plugins.backend import FLOAT32_TOLERANCE, Backend, MakeOptimizer, Session, set_environment
+from bench.plugins.backend import (
+    FLOAT32_TOLERANCE,
+    Backend,
+    MakeOptimizer,
+    Session,
+    float16_tolerance,
+    set_environment,
+)
 
 MAX_BACKWARD_PASSES = 2**30
 
@@ -54,6 +61,7 @@ class HorovodSession(Session):
         super().__init__(rank, world, device)
         self.options, self.settings_in_force, self.fusion_mb = options, settings_in_force, fusion_mb
         self.optimizer: Any = None
+        self.exchanging = True
 
     @property
     def grouping(self) -> GradientBuckets | None:
@@ -83,13 +91,27 @@ class HorovodSession(Session):
 
     @contextmanager
     def no_sync(self) -> Iterator[None]:
+        if not self.exchanging:
+            yield
+            return
         # Gradients accumulate over more passes than there will be, so that none is sent.
         self.optimizer.set_backward_passes_per_step(MAX_BACKWARD_PASSES)
+        self.exchanging = False
         try:
             with self.optimizer.skip_synchronize():
                 yield
         finally:
+            self.exchanging = True
             self.optimizer.set_backward_passes_per_step(1)
+
+    @contextmanager
+    def exchanged_gradients(self) -> Iterator[None]:
+        if not self.exchanging:
+            yield
+            return
+        self.optimizer.synchronize()
+        with self.optimizer.skip_synchronize():
+            yield
 
     def all_reduce_sum(self, tensor: Any) -> Any:
         import horovod.torch as hvd
@@ -199,7 +221,7 @@ class HorovodBackend(Backend):
 
     def tolerance(self, case: Case) -> Tolerance:
         if case.backend_options.get("compression") == "fp16":
-            return Tolerance(value=3e-2, label="float16 gradients")
+            return float16_tolerance(case.ranks)
         return FLOAT32_TOLERANCE
 
     @contextmanager

@@ -95,6 +95,8 @@ class Case(FrozenModel):
     """The number of warm-up steps; ``None``: until step times have settled."""
     verify_steps: int = 4
     """Steps that are compared with a single process's before the warm-up; 0: none."""
+    tolerance: float | None = None
+    """The relative deviation from a single process that counts as the same work; ``None``: what the backend states."""
     timeout_s: float = 120.0
     """The time limit of a trial, in seconds, from the start of its processes."""
     decompose: bool = True

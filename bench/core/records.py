@@ -130,7 +130,10 @@ class Tolerance(FrozenModel):
     """The largest deviation of a result from its reference that counts as the same work, and what it is for."""
 
     value: float
+    """Relative to the result."""
     label: str
+    absolute: float = 0.0
+    """Beside it, per element of an exchanged gradient: half the spacing of the smallest numbers that are sent."""
 
 
 class Reference(FrozenModel):
@@ -139,8 +142,28 @@ class Reference(FrozenModel):
     samples: tuple[tuple[int, ...], ...]
     losses: tuple[float, ...]
     deviation: float
-    """The largest ‖p − p_ref‖₂ ÷ ‖p_ref − p_start‖₂ over the tensors: relative to how far training moved them.
-    For an array: |mean − mean_ref| ÷ |mean_ref|."""
+    """The deviation of :attr:`quantity`, which is the largest relative to its tolerance; see
+    :mod:`bench.rank.training_proof`. Without a quantity: of a result, or of parameters after all verified steps, the
+    largest ‖p − p_ref‖₂ ÷ ‖p_ref − p_start‖₂ over the tensors, as it was compared in older records."""
+    quantity: str = ""
+    """What deviates most: ``gradient of 0.weight in step 2``."""
+    tolerance: float | None = None
+    """The tolerance of that quantity: the proof's, and the rounding of the model's own arithmetic."""
+    loss_tolerance: float | None = None
+    """The tolerance of the losses; ``None``: the proof's."""
+    rounding: float | None = None
+    """By how much the gradient of a batch deviates from the mean of its halves' in a single process; ``None`` where
+    there was no batch to halve."""
+    arithmetic: str | None = None
+    """The floating-point type of the fewest digits in the forward pass, such as ``bfloat16``."""
+    start_digest: str | None = None
+    """SHA-256 of parameters and buffers before the first step."""
+    evaluation_mode: bool = False
+    """The model is random in training mode, and was verified in evaluation mode."""
+    random: str | None = None
+    """Why gradients can't be compared: the model is random in evaluation mode too."""
+    coupled: str | None = None
+    """Why no number of ranks does the work of a single process: a batch is not the mean of its parts."""
 
 
 class WorkProof(FrozenModel):
@@ -153,6 +176,9 @@ class WorkProof(FrozenModel):
     """SHA-256 of this rank's result (its parameters) after the verified steps."""
     tolerance: Tolerance
     reference: Reference | None = None
+    start_digest: str | None = None
+    """SHA-256 of this rank's parameters and buffers before the first step; ``None`` in older records, and for work that
+    is no training."""
 
 
 class NotFinite(FrozenModel):
@@ -300,6 +326,10 @@ class SameWork(FrozenModel):
     tolerance: float | None = None
     label: str = ""
     reason: str | None = None
+    quantity: str = ""
+    """What has that deviation; empty in older records."""
+    rounding: float | None = None
+    """See :attr:`Reference.rounding`."""
 
 
 class Trial(FrozenModel):

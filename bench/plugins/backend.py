@@ -29,6 +29,16 @@ MakeOptimizer = Callable[[Iterable[Any]], Any]
 FLOAT32_TOLERANCE = Tolerance(value=1e-3, label="float32")
 
 
+def float16_tolerance(ranks: int) -> Tolerance:
+    """The bound of an exchange that adds float16 gradients (pure).
+
+    Each rank rounds its gradient, each of ``ranks`` − 1 additions rounds a sum of at most ``ranks`` times the mean
+    size, and the mean is rounded: (``ranks`` + 1) roundings of 2⁻¹¹ relative to the mean size of the ranks' gradients.
+    Numbers below 2⁻¹⁴ have a fixed spacing of 2⁻²⁴ instead, of which the first and the last rounding lose a half each.
+    """
+    return Tolerance(value=(ranks + 1) * 2.0**-11, absolute=2.0**-24, label="float16 gradients")
+
+
 class Options(BaseModel):
     """The options of a plugin. Every field has a default and a description."""
 
@@ -40,7 +50,8 @@ class Session:
 
     A training workload calls, in this order and on every rank: :meth:`parallelize` once, :meth:`build_optimizer` once,
     then for each step ``loss.backward()`` and ``optimizer.step()``, which must update every rank by the mean of all
-    ranks' gradients.
+    ranks' gradients. With gradient accumulation, all backward passes of a step but the last are inside :meth:`no_sync`;
+    what changes gradients before the update, such as clipping, is inside :meth:`exchanged_gradients`.
 
     Args:
         rank: Number of this rank, from 0.
@@ -50,7 +61,8 @@ class Session:
 
     no_sync_reason: str | None = None
     """Why a step of this session can't be taken without communication, in one sentence; ``None`` where :meth:`no_sync`
-    does that. With a reason, the decomposition of the step is reported as not measured."""
+    does that. With a reason, the decomposition of the step is reported as not measured, and :meth:`no_sync` is used for
+    gradient accumulation alone."""
 
     def __init__(self, rank: int = 0, world: int = 1, device: str = "cpu") -> None:
         self.rank, self.world, self.device = rank, world, device
@@ -88,7 +100,7 @@ class Session:
         """The whole value of a parameter of the parallel model, wherever its shards are. Called on every rank.
 
         Args:
-            parameter: One of the parameters of what :meth:`parallelize` returned.
+            parameter: One of the parameters of what :meth:`parallelize` returned, or the gradient of one.
 
         Returns:
             A detached tensor of the parameter's whole shape, on any device. It may share memory with the parameter.
@@ -124,9 +136,20 @@ class Session:
 
     @contextmanager
     def no_sync(self) -> Iterator[None]:
-        """Training steps inside this context communicate nothing. The caller restores the parameters afterwards.
+        """Backward passes inside this context add to the gradients and exchange none; the first one after it exchanges
+        what has accumulated. Optimizer steps inside it use the rank's own gradients; the caller then restores the
+        parameters. It may be entered again inside itself.
 
-        Not called where :attr:`no_sync_reason` gives a reason.
+        A session that can't do without the exchange may exchange each pass: the sum is the same.
+        """
+        yield
+
+    @contextmanager
+    def exchanged_gradients(self) -> Iterator[None]:
+        """Inside this context each parameter's gradient is the mean over the ranks (inside :meth:`no_sync` it is the
+        rank's own), and ``optimizer.step()`` exchanges nothing more.
+
+        To be overridden by sessions whose exchange ends in ``optimizer.step()``.
         """
         yield
 
@@ -213,7 +236,10 @@ class Backend(ABC):
         """
 
     def tolerance(self, case: Case) -> Tolerance:
-        """How far results may deviate from a single process's, relative to how far training moved the parameters."""
+        """How far exchanged gradients may deviate from a single process's: an exchange that rounds states its bound.
+
+        See :mod:`bench.rank.training_proof` for what it is relative to.
+        """
         return FLOAT32_TOLERANCE
 
     def role(self, name: str) -> Callable[[Case, RankInfo, Path], None] | None:
@@ -233,4 +259,13 @@ def set_environment(variables: Mapping[str, str | None]) -> None:
             os.environ[name] = value
 
 
-__all__ = ["FLOAT32_TOLERANCE", "Backend", "MakeOptimizer", "Options", "Session", "Shape2D", "set_environment"]
+__all__ = [
+    "FLOAT32_TOLERANCE",
+    "Backend",
+    "MakeOptimizer",
+    "Options",
+    "Session",
+    "Shape2D",
+    "float16_tolerance",
+    "set_environment",
+]

@@ -66,13 +66,13 @@ class Work(ABC):
         """
         return None
 
-    @abstractmethod
     def verify(self, steps: int) -> tuple[tuple[tuple[int, ...], ...], tuple[float, ...]]:
-        """Take the first ``steps`` steps and record what they did.
+        """Take the first ``steps`` steps and record what they did; not called of :class:`TrainingWork`.
 
         Returns:
             For each step the sample numbers of this rank, in order, and for each step this rank's loss.
         """
+        raise NotImplementedError(f"{type(self).__name__} has no verified steps")
 
     @abstractmethod
     def snapshot(self) -> list[Any]:
@@ -101,6 +101,48 @@ class Work(ABC):
     def finish(self) -> tuple[tuple[Reading, ...], tuple[MessageTiming, ...]]:
         """Further measurements after the measured window: readings, and times of messages by size."""
         return (), ()
+
+
+class TrainingWork(Work):
+    """Work that trains one torch model, so that its steps are verified gradient by gradient.
+
+    :mod:`bench.rank.training_proof` builds it a second time, with a session of one rank, and calls :meth:`fetch`,
+    :meth:`mean_loss`, :meth:`adjust_gradients` and :meth:`update` of that one: together they say what a step should do.
+    """
+
+    session: Session
+    model: Any
+    """What :meth:`bench.plugins.backend.Session.parallelize` returned."""
+    accumulate: int = 1
+    """Backward passes in a step of one rank, each of an equal part of its batch."""
+
+    @abstractmethod
+    def fetch(self) -> Any:
+        """The next batch of this rank: a tree (tuples, lists, dictionaries) of tensors. Their first dimension is the
+        samples, and with N ranks, rank r has every N-th of a global batch from the r-th on."""
+
+    @abstractmethod
+    def last_samples(self) -> tuple[int, ...]:
+        """The sample numbers of the batch that was fetched last, in order."""
+
+    @abstractmethod
+    def last_result(self) -> Any:
+        """The mean loss over this rank's batch in the last step, as :meth:`Work.last_result` returns it."""
+
+    @abstractmethod
+    def mean_loss(self, batch: Any) -> Any:
+        """The mean loss over the samples of a batch as :meth:`fetch` returns it: a scalar tensor, to differentiate."""
+
+    def adjust_gradients(self) -> None:
+        """What a step does to the gradients between their exchange and the update, such as clipping: nothing here."""
+        return
+
+    @abstractmethod
+    def update(self) -> None:
+        """Update the parameters by their gradients."""
+
+    def snapshot(self) -> list[Any]:
+        return [self.session.full_tensor(parameter).to("cpu", copy=True) for parameter in self.model.parameters()]
 
 
 class Workload(ABC):
@@ -150,4 +192,4 @@ class Workload(ABC):
         """
 
 
-__all__ = ["DataProblem", "Options", "StepParts", "Work", "Workload", "WorkloadKind"]
+__all__ = ["DataProblem", "Options", "StepParts", "TrainingWork", "Work", "Workload", "WorkloadKind"]

@@ -24,7 +24,7 @@ from bench.rank.decompose import decompose
 from bench.rank.finite import StepResults
 from bench.rank.overhead import measure_overhead
 from bench.rank.roofline import NO_MEMORY_FOR_PEAK, count_step_work, measure_peak
-from bench.rank.verify import digest_tensors
+from bench.rank.tensors import digest_tensors
 
 NEVER_ENDED = "the rank ended before it was measured"
 

@@ -23,7 +23,8 @@ from bench.rank import after_window, faults
 from bench.rank.clock import Clock, half_width, time_steps
 from bench.rank.context import RankContext
 from bench.rank.finite import StepResults, find_not_finite
-from bench.rank.verify import digest_tensors, verify_prefix
+from bench.rank.tensors import digest_tensors
+from bench.rank.verify import verify_prefix
 
 MAX_STRETCH = 3
 """How many times its length a window that is not precise enough is extended to at most."""

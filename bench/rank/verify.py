@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from typing import Any
 
 from bench.core.case import Case
 from bench.core.records import Reference, Tolerance, WorkProof
 from bench.plugins.backend import Backend, Session
-from bench.plugins.workload import Work, Workload
+from bench.plugins.workload import TrainingWork, Work, Workload
 from bench.rank.progress import Progress
-
-MAX_DEVIATION = 1e9
-"""Stands for an infinite deviation, which JSON has not."""
+from bench.rank.tensors import digest_tensors
+from bench.rank.training_proof import MAX_DEVIATION, prove_training
 
 
 def verify_prefix(
@@ -33,15 +31,21 @@ def verify_prefix(
         progress: Where the rank records its phase.
     """
     progress.enter("verified steps")
+    tolerance = tolerance_of(case, backend, workload)
+
+    def make_reference() -> Any:
+        return workload.build(case, Session(device=session.device))
+
+    if isinstance(work, TrainingWork):
+        proof = prove_training(work, make_reference if session.rank == 0 else None, case.verify_steps, tolerance)
+        session.barrier()
+        return proof
     samples, losses = work.verify(case.verify_steps)
     final = work.snapshot()
     progress.enter("reference of the verified steps")
-    tolerance = backend.tolerance(case)
-    if workload.tolerance is not None:
-        tolerance = Tolerance(value=workload.tolerance, label=f"{workload.kind} of float numbers")
     reference = None
     if session.rank == 0:
-        single_process = workload.build(case, Session(device=session.device))
+        single_process = make_reference()
         start = single_process.snapshot()
         reference_samples, reference_losses = single_process.verify(case.verify_steps)
         reference = Reference(
@@ -53,6 +57,15 @@ def verify_prefix(
     return WorkProof(
         samples=samples, losses=losses, digest=digest_tensors(final), tolerance=tolerance, reference=reference
     )
+
+
+def tolerance_of(case: Case, backend: Backend, workload: Workload) -> Tolerance:
+    """The tolerance of a case (pure): the given one, else that of the workload's results or of the backend."""
+    if case.tolerance is not None:
+        return Tolerance(value=case.tolerance, label="set by --tolerance")
+    if workload.tolerance is not None:
+        return Tolerance(value=workload.tolerance, label=f"{workload.kind} of float numbers")
+    return backend.tolerance(case)
 
 
 def deviation(result: list[Any], reference: list[Any], start: list[Any]) -> float:
@@ -70,11 +83,3 @@ def deviation(result: list[Any], reference: list[Any], start: list[Any]) -> floa
         ratio = 0.0 if difference == 0 else min(difference / distance, MAX_DEVIATION) if distance else MAX_DEVIATION
         worst = ratio if math.isnan(ratio) or ratio > worst else worst
     return worst
-
-
-def digest_tensors(tensors: list[Any]) -> str:
-    """The SHA-256 of the bytes of the tensors, in order."""
-    sha = hashlib.sha256()
-    for tensor in tensors:
-        sha.update(tensor.contiguous().numpy().tobytes())
-    return sha.hexdigest()

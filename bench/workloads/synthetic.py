@@ -15,13 +15,13 @@ from pydantic import Field, model_validator
 from bench.core.case import Case
 from bench.plugins.backend import Options, Session
 from bench.plugins.workload import Work, Workload
-from bench.workloads.training import Training
+from bench.workloads.training import StepOptions, Training
 
 POOL_BATCHES = 4
 EMULATED_LAYERS = 8
 
 
-class SyntheticOptions(Options):
+class SyntheticOptions(StepOptions):
     model: Literal["mlp", "toy", "transformer", "convnet", "emulated"] = Field("mlp", description="what is trained")
     hidden: int = Field(1024, ge=1, description="mlp: width of the hidden layer (784→hidden→10)")
     width: int = Field(128, ge=8, description="transformer: size of an embedding")
@@ -29,6 +29,7 @@ class SyntheticOptions(Options):
     layers: int = Field(2, ge=1, description="transformer, convnet: how many blocks")
     sequence: int = Field(32, ge=2, description="transformer: tokens in a sample")
     vocabulary: int = Field(1000, ge=2, description="transformer: different tokens")
+    dropout: float = Field(0.0, ge=0, lt=1, description="transformer: the probability that an activation is left out")
     channels: int = Field(32, ge=1, description="convnet: channels of a block")
     image: int = Field(16, ge=4, description="convnet: height and width of an image, in pixels")
     compute_ms: float = Field(20.0, ge=0, description="emulated: the wait that stands for the compute of one batch")
@@ -81,7 +82,7 @@ def _transformer(options: SyntheticOptions, samples: int) -> tuple[Any, Any, Any
     from torch import nn
 
     block = nn.TransformerEncoderLayer(
-        options.width, options.heads, 4 * options.width, dropout=0.0, batch_first=True, norm_first=True
+        options.width, options.heads, 4 * options.width, dropout=options.dropout, batch_first=True, norm_first=True
     )
     model = nn.Sequential(
         nn.Embedding(options.vocabulary, options.width),
@@ -179,6 +180,9 @@ class Synthetic(Workload):
         assert isinstance(options, SyntheticOptions)
         return ("emulated_compute",) if options.model == "emulated" else ()
 
+    def unsupported_reason(self, case: Case) -> str | None:
+        return SyntheticOptions(**case.workload_options).accumulation_problem(case)
+
     def build(self, case: Case, session: Session) -> Work:
         import torch
 
@@ -187,15 +191,14 @@ class Synthetic(Workload):
         samples = POOL_BATCHES * case.global_batch
         if options.model == "emulated":
             # The reference of the same-work check needs results and no waits; it has a session of another size.
-            share = 0.0 if session.world != case.ranks else case.local_batch / case.batch
+            share = 0.0 if session.world != case.ranks else case.local_batch / case.batch / options.accumulate
             components = _emulated(options, samples, share)
         else:
             makers = {"mlp": _mlp, "toy": _toy, "transformer": _transformer, "convnet": _convnet}
             components = makers[options.model](options, samples)
         model, loss_of, inputs, targets = components
-        return Training(
-            session, model, loss_of, PoolFeed(inputs, targets, case.global_batch, session), case.global_batch
-        )
+        feed = PoolFeed(inputs, targets, case.global_batch, session)
+        return Training(session, model, loss_of, feed, case.global_batch, options=options)
 
 
 WORKLOAD = Synthetic()

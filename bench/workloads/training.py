@@ -4,14 +4,49 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable
-from typing import Any, Protocol
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
-from bench.plugins.backend import Session
-from bench.plugins.workload import Work
+from pydantic import Field
 
-LEARNING_RATE = 0.05
-MOMENTUM = 0.9
+from bench.core.case import Case
+from bench.plugins.backend import MakeOptimizer, Options, Session
+from bench.plugins.workload import StepParts, TrainingWork
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+
+class OptimizerChoice(NamedTuple):
+    """An optimizer of ``torch.optim`` with its settings."""
+
+    name: str
+    learning_rate: float
+    settings: dict[str, Any]
+
+
+OPTIMIZERS = {
+    "sgd": OptimizerChoice("SGD", 0.05, {"momentum": 0.9}),
+    "adam": OptimizerChoice("Adam", 1e-3, {}),
+    "adamw": OptimizerChoice("AdamW", 1e-3, {}),
+    "rmsprop": OptimizerChoice("RMSprop", 1e-3, {}),
+}
+
+
+class StepOptions(Options):
+    """The options of a training step; those of a training workload derive from it."""
+
+    optimizer: Literal["sgd", "adam", "adamw", "rmsprop"] = Field("sgd", description="sgd has a momentum of 0.9")
+    accumulate: int = Field(1, ge=1, description="backward passes in a step, each of an equal part of a rank's batch")
+    clip: float | None = Field(None, gt=0, description="the gradient's norm is clipped to this, after the exchange")
+    autocast: Literal["off", "bf16"] = Field("off", description="bf16: torch.autocast in the forward pass")
+
+    def accumulation_problem(self, case: Case) -> str | None:
+        """Why a rank's batch can't be cut into equal parts, in one line; ``None`` where it can (pure)."""
+        if case.local_batch % self.accumulate == 0:
+            return None
+        return f"accumulate={self.accumulate} does not divide the {case.local_batch} samples of a rank"
 
 
 class Feed(Protocol):
@@ -28,8 +63,8 @@ class Feed(Protocol):
         """The sample numbers of the batch that :meth:`next` returned last, in order."""
 
 
-class Training(Work):
-    """Trains one model by stochastic gradient descent with momentum.
+class Training(TrainingWork):
+    """Trains one model.
 
     Args:
         session: The group of ranks that trains it.
@@ -38,7 +73,9 @@ class Training(Work):
         loss_function: ``loss_function(model(inputs), targets)`` returns the mean loss of the batch, a scalar tensor.
         feed: The batches of this rank.
         global_batch: Samples in a step, of all ranks together.
-        learning_rate: The step size of the optimizer.
+        learning_rate: The step size; ``None``: that of :data:`OPTIMIZERS`.
+        options: How a step is taken.
+        make_optimizer: Makes another optimizer than that of ``options``.
     """
 
     def __init__(
@@ -48,60 +85,102 @@ class Training(Work):
         loss_function: Callable[[Any, Any], Any],
         feed: Feed,
         global_batch: int,
-        learning_rate: float = LEARNING_RATE,
+        learning_rate: float | None = None,
+        options: StepOptions | None = None,
+        make_optimizer: MakeOptimizer | None = None,
     ) -> None:
-        import torch
-
+        self.options = options or StepOptions()
+        self.accumulate = self.options.accumulate
+        local_batch = global_batch // session.world
+        if local_batch % self.accumulate:
+            raise ValueError(f"accumulate={self.accumulate} does not divide the {local_batch} samples of a rank")
         model = model.to(session.device)
         # Taken before the model is parallel: its parameters may be shards afterwards.
         self._gradient_bytes = tuple(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
         self.model = session.parallelize(model)
-        self.optimizer = session.build_optimizer(
-            self.model, lambda parameters: torch.optim.SGD(parameters, lr=learning_rate, momentum=MOMENTUM)
-        )
+        make = make_optimizer or partial(_make_optimizer, OPTIMIZERS[self.options.optimizer], learning_rate)
+        self.optimizer = session.build_optimizer(self.model, make)
         self.loss_function, self.feed, self.session = loss_function, feed, session
         self.amount_per_step = global_batch
         self.loss: Any = None
-        self.batch: Any = None
+        """Of the last backward pass."""
+        self.micro_losses: list[Any] = []
+        self.micro_batches: tuple[Any, ...] = ()
 
-    def verify(self, steps: int) -> tuple[tuple[tuple[int, ...], ...], tuple[float, ...]]:
-        samples, losses = [], []
-        for _ in range(steps):
-            self.step()
-            samples.append(self.feed.last_samples())
-            losses.append(float(self.loss.detach()))
-        return tuple(samples), tuple(losses)
+    def parts(self) -> StepParts:
+        passes: list[tuple[str, Callable[[], None]]] = []
+        for number in range(self.accumulate):
+            passes += [("forward", partial(self._forward, number)), ("backward", partial(self._backward, number))]
+        return (("data", self._prepare), *passes, ("optimizer", self._finish))
+
+    def fetch(self) -> Any:
+        return self.feed.next()
+
+    def last_samples(self) -> tuple[int, ...]:
+        return self.feed.last_samples()
+
+    def mean_loss(self, batch: Any) -> Any:
+        inputs, targets = batch
+        with self._autocast():
+            return self.loss_function(self.model(inputs), targets)
+
+    def adjust_gradients(self) -> None:
+        import torch
+
+        if self.options.clip is not None:
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.options.clip)
+
+    def update(self) -> None:
+        self.optimizer.step()
 
     def last_result(self) -> Any:
         # Takes half the time of detach(), which counts after every step.
-        return self.loss.data
+        return self.loss.data if self.accumulate == 1 else sum(self.micro_losses) / self.accumulate
 
     def gradient_bytes(self) -> tuple[int, ...]:
         return self._gradient_bytes
 
-    def parts(self) -> tuple[tuple[str, Callable[[], None]], ...]:
-        return (
-            ("data", self._fetch),
-            ("forward", self._forward),
-            ("backward", self._backward),
-            ("optimizer", self._update),
-        )
+    def _autocast(self) -> AbstractContextManager[Any]:
+        import torch
 
-    def _fetch(self) -> None:
-        self.batch = self.feed.next()
+        if self.options.autocast == "off":
+            return nullcontext()
+        context: AbstractContextManager[Any] = torch.autocast(self.session.device.split(":")[0], dtype=torch.bfloat16)
+        return context
 
-    def _forward(self) -> None:
-        # Not the optimizer's zero_grad: Horovod's refuses to clear gradients that it has not exchanged.
-        self.model.zero_grad()
-        self.loss = self.loss_function(self.model(self.batch[0]), self.batch[1])
+    def _prepare(self) -> None:
+        batch = self.fetch()
+        self.micro_batches = (batch,)
+        if self.accumulate > 1:
+            self.micro_batches = tuple(zip(*(part.chunk(self.accumulate) for part in batch), strict=True))
 
-    def _backward(self) -> None:
-        if self.injected_delay_s:
+    def _forward(self, number: int) -> None:
+        if number == 0:
+            # Not the optimizer's zero_grad: Horovod's refuses to clear gradients that it has not exchanged.
+            self.model.zero_grad()
+            self.micro_losses = []
+        with self._exchange_after(number):
+            self.loss = self.mean_loss(self.micro_batches[number])
+        if self.accumulate > 1:
+            self.micro_losses.append(self.loss.data)
+
+    def _backward(self, number: int) -> None:
+        if self.injected_delay_s and number == 0:
             time.sleep(self.injected_delay_s)
-        self.loss.backward()
+        with self._exchange_after(number):
+            (self.loss / self.accumulate if self.accumulate > 1 else self.loss).backward()
 
-    def _update(self) -> None:
-        self.optimizer.step()
+    def _exchange_after(self, number: int) -> AbstractContextManager[None]:
+        """Only the last backward pass of a step exchanges gradients."""
+        return nullcontext() if number == self.accumulate - 1 else self.session.no_sync()
+
+    def _finish(self) -> None:
+        if self.options.clip is None:
+            self.update()
+            return
+        with self.session.exchanged_gradients():
+            self.adjust_gradients()
+            self.update()
 
     def save(self) -> Any:
         weights = [parameter.detach().clone() for parameter in self.model.parameters()]
@@ -117,8 +196,12 @@ class Training(Work):
         self.model.zero_grad()
         self.optimizer.load_state_dict(state)
 
-    def snapshot(self) -> list[Any]:
-        return [self.session.full_tensor(parameter).to("cpu", copy=True) for parameter in self.model.parameters()]
+
+def _make_optimizer(choice: OptimizerChoice, learning_rate: float | None, parameters: Iterable[Any]) -> Any:
+    import torch
+
+    chosen_rate = choice.learning_rate if learning_rate is None else learning_rate
+    return getattr(torch.optim, choice.name)(parameters, lr=chosen_rate, **choice.settings)
 
 
 def epoch_order(samples: int, seed: int, epoch: int) -> Any:

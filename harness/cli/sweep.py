@@ -77,6 +77,10 @@ ThreadsOption = Annotated[
 ]
 SeedOption = Annotated[int | None, typer.Option("--seed", help="Seed of data, weights and the order of trials.")]
 TimeoutOption = Annotated[float | None, typer.Option("--timeout", metavar="SECONDS", help="Longest time of one trial.")]
+ToleranceOption = Annotated[
+    float | None,
+    typer.Option("--tolerance", metavar="0.01", help="Largest relative deviation that counts as the same work."),
+]
 DeviceOption = Annotated[str | None, typer.Option("--device", metavar="auto|cpu|cuda", help="The device of the ranks.")]
 PrecisionOption = Annotated[
     str | None,
@@ -134,6 +138,7 @@ def sweep(
     threads: ThreadsOption = None,
     seed: SeedOption = None,
     timeout: TimeoutOption = None,
+    tolerance: ToleranceOption = None,
     device: DeviceOption = None,
     settings: SetOption = None,
     plugins: PluginOption = None,
@@ -172,6 +177,7 @@ def sweep(
         threads=threads,
         seed=seed,
         timeout_s=timeout,
+        tolerance=tolerance,
         device=device,
         net=_split_names(net),
         precision=None if precision is None else parse_percent(precision),

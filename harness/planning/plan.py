@@ -26,6 +26,7 @@ SUITE_FIELDS_OF_CASES = {
     "precision",
     "warmup",
     "verify_steps",
+    "tolerance",
     "timeout_s",
     "decompose",
     "own_cost",

@@ -54,6 +54,8 @@ class Suite(FiniteModel):
     window_s: float = Field(1.0, gt=0)
     warmup: int | None = Field(None, ge=0)
     verify_steps: int = Field(4, ge=0)
+    tolerance: float | None = Field(None, gt=0)
+    """Of the same-work check; ``None``: what each backend states."""
     timeout_s: float = Field(120.0, gt=0)
     precision: float | None = Field(None, gt=0, lt=1)
     """Repeat rounds until each cell's 95 % interval of throughput is at most ± this fraction."""

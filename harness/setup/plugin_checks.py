@@ -150,7 +150,9 @@ def check_on_ranks(title: str, case: Case) -> Diagnostic:
     proof = trial.same_work
     if trial.outcome != "ok" or proof is None or proof.verdict != "same":
         return Diagnostic(name=name, status="failed", found=trial.reason or "nothing was compared")
-    return Diagnostic(name=name, status="ok", found=f"deviation {proof.deviation:.0e}, {proof.tolerance:g} is allowed")
+    return Diagnostic(
+        name=name, status="ok", found=f"deviation {proof.deviation:.0e}, {proof.tolerance:.2g} is allowed"
+    )
 
 
 def run_case(case: Case) -> Trial:

@@ -119,6 +119,8 @@ def cell_as_json(cell: Cell) -> dict[str, Any]:
             "tolerance": proof.tolerance,
             "label": proof.label,
             "reason": proof.reason,
+            "quantity": proof.quantity,
+            "rounding": _finite(proof.rounding),
         },
         "data": _data(cell.case),
         "computed_on": cell.device,

@@ -9,6 +9,8 @@ from bench.core.records import Link, SameWork, Trial
 from bench.plugins.backend import FLOAT32_TOLERANCE
 
 MIN_TRIALS = 3
+LOOSE_TOLERANCE = 1.1 * FLOAT32_TOLERANCE.value
+"""Float32's own rounding adds less than a tenth."""
 FULL_RATE_SHARE = 0.9
 """Links that carry a smaller share of their configured rate are flagged. A full one carries 0.956 in payload."""
 FLAG_MEANINGS: dict[str, tuple[str, str]] = {
@@ -112,7 +114,10 @@ FLAG_MEANINGS: dict[str, tuple[str, str]] = {
         "no scaling law is within 20 % of every measured rank count: nothing is predicted",
         "measure the rank count that is named again; look for what changes there",
     ),
-    "unproven": ("the same-work check was switched off", "set verify_steps above 0"),
+    "unproven": (
+        "the same-work check was switched off, or the model is random in evaluation mode too",
+        "read the reason in the same-work table",
+    ),
 }
 
 
@@ -150,7 +155,7 @@ def cell_flags(
         "other_machinery": machinery is not None,
         "no_baseline": baseline is not None and baseline.ranks > 1 and not is_collective(good),
         "few_trials": len(good) < MIN_TRIALS,
-        "loose_tolerance": proof is not None and (proof.tolerance or 0) > FLOAT32_TOLERANCE.value,
+        "loose_tolerance": proof is not None and (proof.tolerance or 0) > LOOSE_TOLERANCE,
         "unproven": proof is not None and proof.verdict == "unproven",
         "slow_links": link is not None and link.achieved_bytes_s < FULL_RATE_SHARE * (link.wanted_bytes_s or 0),
         "never_settled": any(record.settled is False for trial in good for record in trial.ranks),

@@ -60,20 +60,20 @@ def same_work_table(cells: Sequence[Cell]) -> Table:
         proof = cell.same_work
         assert proof is not None
         row = (cell.labels.workload, cell.labels.backend, cell.case.scaling)
-        if proof.deviation is None:
-            shown = f"unproven: {proof.reason}"
+        if proof.verdict == "unproven" or proof.deviation is None:
+            shown = f"{proof.verdict}: {proof.reason}"
         elif proof.verdict == "different":
             shown = f"DIFFERENT: {proof.reason}"
         else:
-            shown = f"same, {proof.deviation:.1e} of {proof.tolerance:g} allowed ({proof.label})"
+            shown = f"same, {proof.deviation:.1e} of {proof.tolerance:.2g} allowed ({proof.label})"
         rows.setdefault(row, {})[cell.case.ranks] = shown
     return Table(
         "Same work: largest deviation from a single process, and the verdict",
         ("workload", "backend", "scaling", *(formatting.ranks(count) for count in counts)),
         tuple((*row, *(by_ranks.get(count, "–") for count in counts)) for row, by_ranks in rows.items()),
-        "Before the timed window every rank takes a few verified steps. Rank 0 takes the same global batches alone; "
-        "samples, their order, losses and parameters must agree, and all ranks must hold identical parameters. "
-        "The deviation of parameters is relative to their change by training.",
+        "Before the timed window every rank takes a few verified steps. Rank 0 takes each of them alone too, from the "
+        "same parameters; samples, their order, losses, exchanged gradients and updates must agree, and all ranks must "
+        "hold identical parameters. Deviations are relative to the size of what is compared.",
     )
 
 

@@ -55,12 +55,39 @@ SEEDED_APART = """
                 return parallel
             session.parallelize = parallelize
 """
+CLIPPED_FIRST = """
+            inner = session.parallelize
+            def parallelize(model):
+                from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
+                parallel = inner(model)
+                def clip_and_send(group, bucket):
+                    bucket.buffer().mul_(min(1.0, 0.1 / float(bucket.buffer().norm())))
+                    return allreduce_hook(group, bucket)
+                parallel.register_comm_hook(None, clip_and_send)
+                return parallel
+            session.parallelize = parallelize
+"""
+HONEST = {
+    "optimizer": "adamw",
+    "autocast": "bf16",
+    "accumulate": "2",
+    "clip": "0.1",
+    "dropout": "0.1",
+    "model": "transformer",
+    "width": "32",
+    "heads": "2",
+    "layers": "1",
+    "sequence": "8",
+    "vocabulary": "50",
+}
+"""The options of a small language model, as people train one."""
 
 
 MISTAKES = {
-    "summed": (SUMMED, "deviate by"),
+    "summed": (SUMMED, "gradient of"),
     "not_exchanged": (NOT_EXCHANGED, "rank 1 has different parameters from rank 0"),
-    "seeded_apart": (SEEDED_APART, "rank 1 has different parameters from rank 0"),
+    "seeded_apart": (SEEDED_APART, "before the first step rank 1 has different parameters"),
+    "clipped_first": (CLIPPED_FIRST, "gradient of"),
 }
 
 
@@ -71,15 +98,20 @@ def test_a_mistake_in_the_exchange_is_caught(planted):
             for name, (mistake, _) in MISTAKES.items()
         }
     )
-    backends = ",".join([*MISTAKES, "ddp"])
-    document = harness.lean_sweep("--backends", backends, "--workloads", "synthetic", "--ranks", "2", status=4)
+    backends = ",".join([*MISTAKES, "ddp", "fsdp", "horovod", "dask"])
+    options = [word for name, value in HONEST.items() for word in ("--set", f"synthetic.{name}={value}")]
+    document = harness.lean_sweep(
+        "--backends", backends, "--workloads", "synthetic", "--ranks", "2", *options, status=4
+    )
     cells = {cell["backend"]: cell for cell in document["cells"]}
     for name, (_, said) in MISTAKES.items():
         assert cells[name]["outcome"] == "invalid"
         assert cells[name]["throughput"] is None
         assert cells[name]["same_work"]["verdict"] == "different"
         assert said in cells[name]["reason"]
-    assert (cells["ddp"]["outcome"], cells["ddp"]["same_work"]["verdict"]) == ("ok", "same")
+    for name in ("ddp", "fsdp", "horovod", "dask"):
+        assert (cells[name]["outcome"], cells[name]["same_work"]["verdict"]) == ("ok", "same")
+        assert cells[name]["same_work"]["label"] == "float32, rounding of bfloat16, without dropout"
 
 
 WRONG_SHARDS = (

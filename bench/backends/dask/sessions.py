@@ -46,11 +46,17 @@ class DaskTaskSession(Session):
 
     @contextmanager
     def no_sync(self) -> Iterator[None]:
-        self.optimizer.sync_gradients = False
+        before, self.optimizer.sync_gradients = self.optimizer.sync_gradients, False
         try:
             yield
         finally:
-            self.optimizer.sync_gradients = True
+            self.optimizer.sync_gradients = before
+
+    @contextmanager
+    def exchanged_gradients(self) -> Iterator[None]:
+        self.optimizer.exchange()
+        with self.no_sync():
+            yield
 
     def all_reduce_sum(self, tensor: Any) -> Any:
         # A copy, since other ranks may still be fetching it when this one goes on and changes the tensor.
@@ -89,13 +95,15 @@ class AveragingOptimizer:
         self.optimizer.load_state_dict(state)
 
     def step(self) -> None:
-        if self.sync_gradients:
-            self._exchange()
+        self.exchange()
         self.optimizer.step()
 
-    def _exchange(self) -> None:
+    def exchange(self) -> None:
+        """Replace the gradients by their mean over the ranks, unless that is switched off."""
         import torch
 
+        if not self.sync_gradients:
+            return
         own_gradients = torch.cat([parameter.grad.view(-1) for parameter in self.parameters])
         mean = self.session.sum_over_ranks(own_gradients).div_(self.session.world)
         sizes = [parameter.numel() for parameter in self.parameters]

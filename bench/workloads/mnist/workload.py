@@ -8,15 +8,15 @@ from pydantic import Field
 
 from bench.core.case import Case, DataSource
 from bench.core.records import MessageTiming, Reading
-from bench.plugins.backend import Options, Session
+from bench.plugins.backend import Session
 from bench.plugins.workload import DataProblem, Work, Workload
 from bench.workloads.mnist import data
-from bench.workloads.training import Training, epoch_order, shard_of
+from bench.workloads.training import StepOptions, Training, epoch_order, shard_of
 
 TEST_BATCH = 1000
 
 
-class MnistOptions(Options):
+class MnistOptions(StepOptions):
     model: Literal["linear", "mlp", "cnn"] = Field("linear", description="linear is one 784→10 layer")
     data: str | None = Field(None, description="folder with MNIST's IDX files, as Kaggle or torchvision leave them")
     source: Literal["auto", "mnist", "digits"] = Field(
@@ -148,9 +148,10 @@ class Mnist(Workload):
     options = MnistOptions
 
     def unsupported_reason(self, case: Case) -> str | None:
-        if case.steps is not None and MnistOptions(**case.workload_options).eval:
+        options = MnistOptions(**case.workload_options)
+        if case.steps is not None and options.eval:
             return "mnist.eval trains whole epochs: leave --steps out"
-        return None
+        return options.accumulation_problem(case)
 
     def prepare(self, case: Case) -> DataSource:
         options = MnistOptions(**case.workload_options)
@@ -174,7 +175,8 @@ class Mnist(Workload):
             nn.CrossEntropyLoss(),
             feed,
             case.global_batch,
-            learning_rate=0.01,
+            learning_rate=0.01 if options.optimizer == "sgd" else None,
+            options=options,
         )
         if options.eval:
             # The verified prefix is the beginning of the first epoch.

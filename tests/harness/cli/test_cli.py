@@ -73,6 +73,11 @@ WRONG = [
     (["sweep", "--set", "allreduce.smallest=1023"], "multiple of 4"),
     (["sweep", "--report", "/tmp"], "it is a folder"),
     (["sweep", "--precision", "very"], "--precision very: expected a share, for example 2%"),
+    (["sweep", "--tolerance", "0"], "--tolerance: tolerance = 0.0: "),
+    (
+        ["sweep", "--workloads", "synthetic", "--ranks", "1", "--set", "synthetic.accumulate=3"],
+        "accumulate=3 does not divide the 128 samples of a rank",
+    ),
     (["sweep", "--budget", "soon"], "--budget soon: expected a duration"),
     (["sweep", "--net", "fast"], "--net: net = 'fast': expected a rate like 100mbit or 1gbit, or unshaped"),
     (["sweep", "--net", "1gbit,1000mbit"], "names 1gbit twice"),
@@ -153,6 +158,12 @@ def test_a_dry_run_as_json_is_one_document(harness):
         for ranks in (1, 2)
         if (workload, ranks) != ("allreduce", 1)
     }
+
+
+def test_a_loosened_tolerance_is_part_of_every_case(harness):
+    document = json.loads(harness("sweep", "--dry-run", "--json", "--tolerance", "0.02").stdout)
+    planned = [*document["cases"], *(skip["case"] for skip in document["skips"])]
+    assert {case["tolerance"] for case in planned} == {0.02}
 
 
 def test_a_repeated_setting_sweeps_its_values(harness):

@@ -1,0 +1,52 @@
+"""Functions of tensors and of batches that the verified steps are made of."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+
+def digest_tensors(tensors: Iterable[Any]) -> str:
+    """The SHA-256 of the bytes of the tensors, of any type, in order."""
+    import torch
+
+    sha = hashlib.sha256()
+    for tensor in tensors:
+        # NumPy has no bfloat16: it gets the bytes.
+        sha.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return sha.hexdigest()
+
+
+def norm(tensors: Sequence[Any]) -> float:
+    """‖·‖₂ over all elements of the tensors; ``None`` is a tensor of zeros."""
+    return math.hypot(*(float(tensor.double().norm()) for tensor in tensors if tensor is not None))
+
+
+def distance(actual: Any, expected: Any) -> float:
+    """‖actual − expected‖₂ of two tensors; ``None`` is a tensor of zeros. Not finite where an element is not."""
+    if actual is None or expected is None:
+        return norm([actual, expected])
+    return float((actual.to(expected.device).double() - expected.double()).norm())
+
+
+def sample_count(batch: Any) -> int:
+    """The length of the first dimension of the tensors of a batch, which may be a tree of them."""
+    from torch.utils._pytree import tree_leaves
+
+    return next(len(leaf) for leaf in tree_leaves(batch) if hasattr(leaf, "shape"))
+
+
+def take_rows(batch: Any, rows: slice) -> Any:
+    """Some samples of a batch, contiguous in memory as a rank's own batch is."""
+    from torch.utils._pytree import tree_map
+
+    return tree_map(lambda leaf: leaf[rows].contiguous() if hasattr(leaf, "shape") else leaf, batch)
+
+
+def cut_batch(batch: Any, count: int) -> Iterator[Any]:
+    """``count`` equal pieces of a batch, one after the other."""
+    samples = sample_count(batch)
+    for number in range(count):
+        yield take_rows(batch, slice(number * samples // count, (number + 1) * samples // count))

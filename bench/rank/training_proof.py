@@ -1,0 +1,291 @@
+"""Proves that a step of all ranks does the work of a single process's step, from equal parameters at each step.
+
+Rank 0 keeps a model of its own, the reference. Before each verified step it gets the parameters and buffers that the
+ranks have; then both take the same global batch, and three things are compared:
+
+1. the loss,
+2. the exchanged gradient as it reaches the optimizer, parameter by parameter,
+3. the updated parameters, where the reference's optimizer has updated its own by the ranks' gradient.
+
+So an error is found where it arises, and rounding is not amplified from step to step. Parameters after several steps
+would not do: Adam divides a gradient by its size, so that the rounding of a gradient near zero moves a parameter as far
+as a gradient does.
+
+With g_r the gradient of rank r's batch in the reference, the exchanged gradient g of n elements has to agree within
+
+    ‖g − mean(g_r)‖₂ ≤ τ·s + a·√n + 2ρ,   s = mean ‖g_r‖₂.
+
+τ and a are the backend's (:class:`bench.core.records.Tolerance`): an exchange that rounds states them. ρ is the
+rounding of the model's own arithmetic: ‖g(batch) − mean of g(halves of the batch)‖₂, measured in the reference. An
+updated parameter p has to agree within τ·‖Δp‖₂ + ε·‖p‖₂, with ε the spacing of its type.
+
+ρ also shows whether samples are independent. Where it exceeds what the floating-point type in use explains (16 ε, at
+least 1e-3, of ‖g‖₂), as with batch normalization or with a loss that is a sum, no exchange of gradients makes ranks do
+the work of a single process.
+
+Dropout draws other numbers in each process. A model that is random in training mode is verified in evaluation mode.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+from bench.core.records import Reference, Tolerance, WorkProof
+from bench.plugins.workload import TrainingWork
+from bench.rank.reference import Gradient, Rounding, mean_gradient, measure_rounding, repeated_losses, to_dense
+from bench.rank.tensors import digest_tensors, distance, norm
+
+MAX_DEVIATION = 1e9
+"""Stands for an infinite deviation, which JSON has not."""
+RANDOM_LOSS_SHARE = 1e-5
+"""Two losses of the same batch that differ by more, relative to them, are of a random model."""
+
+
+class Deviation(NamedTuple):
+    """How far a quantity is from its reference, and how far it may be, both relative to its size."""
+
+    value: float
+    tolerance: float
+
+
+def relative_deviation(difference: float, size: float, relative: float, absolute: float) -> Deviation:
+    """The deviation of a quantity of which ``relative``·size + ``absolute`` is tolerated (pure).
+
+    Args:
+        difference: From its reference.
+        size: Of the quantity.
+        relative: The tolerance relative to the size.
+        absolute: The tolerance beside it.
+    """
+    if size > 0 and math.isfinite(difference):
+        return Deviation(min(difference / size, MAX_DEVIATION), relative + absolute / size)
+    return Deviation(0.0 if difference <= absolute else MAX_DEVIATION, relative)
+
+
+def prove_training(
+    work: TrainingWork, make_reference: Callable[[], TrainingWork] | None, steps: int, tolerance: Tolerance
+) -> WorkProof:
+    """Take the verified steps. Called on every rank.
+
+    Args:
+        work: The workload built for this rank, before its first step.
+        make_reference: Builds it for a single process; ``None`` on all ranks but the first.
+        steps: The number of steps, at least 1.
+        tolerance: Of the exchange.
+    """
+    start_digest = digest_tensors([*work.snapshot(), *work.model.buffers()])
+    comparison = _Comparison(make_reference(), work.session.world, tolerance) if make_reference else None
+    samples, losses = [], []
+    with _captured_gradients(work, keep=comparison is not None) as captured, _deterministic(work, comparison):
+        _follow(work, comparison)
+        for _ in range(steps):
+            if comparison:
+                comparison.expect_step()
+            work.step()
+            gradients = captured.take()
+            samples.append(work.last_samples())
+            losses.append(float(work.last_result()))
+            if comparison:
+                comparison.compare_gradients(gradients)
+            _follow(work, comparison)
+    return WorkProof(
+        samples=tuple(samples),
+        losses=tuple(losses),
+        digest=digest_tensors(work.snapshot()),
+        tolerance=tolerance,
+        start_digest=start_digest,
+        reference=comparison.result() if comparison else None,
+    )
+
+
+class _Comparison:
+    """The reference on rank 0, and how far the ranks are from it."""
+
+    def __init__(self, reference: TrainingWork, world: int, tolerance: Tolerance) -> None:
+        self.reference, self.world, self.tolerance = reference, world, tolerance
+        self.start_digest = digest_tensors([*reference.snapshot(), *reference.model.buffers()])
+        self.names, self.parameters = zip(*reference.model.named_parameters(), strict=True)
+        self.batch = reference.fetch()
+        self.samples: list[tuple[int, ...]] = []
+        self.losses: list[float] = []
+        self.expected = Gradient([], [], 0.0)
+        self.before_update: list[Any] = []
+        self.rounding: Rounding | None = None
+        self.worst, self.quantity = Deviation(0.0, tolerance.value), ""
+        self.evaluation_mode = False
+        self.random: str | None = None
+
+    def describe_randomness(self) -> str | None:
+        """How far two passes over the same samples from the same state differ; ``None`` where they are alike."""
+        first, second = repeated_losses(self.reference, self.batch, self.world)
+        if abs(first - second) <= RANDOM_LOSS_SHARE * max(abs(first), abs(second)):
+            return None
+        return f"two passes over a batch from the same parameters gave the losses {first:.6g} and {second:.6g}"
+
+    def expect_step(self) -> None:
+        """Compute the reference's gradient of the next step, at the parameters that it has."""
+        if self.samples:
+            self.batch = self.reference.fetch()
+        elif self.random is None:
+            self.rounding = measure_rounding(self.reference, self.batch, self.world)
+        self.samples.append(self.reference.last_samples())
+        self.expected = mean_gradient(self.reference, self.batch, self.world)
+        self.losses.append(self.expected.loss)
+
+    def compare_gradients(self, gradients: Sequence[Any]) -> None:
+        """Compare the ranks' gradients with the reference's, and update the reference by them."""
+        rounding = self.rounding.by_parameter if self.rounding else [0.0] * len(self.parameters)
+        for number, actual in enumerate(gradients):
+            parameter = self.parameters[number]
+            absolute = self.tolerance.absolute * math.sqrt(parameter.numel()) + 2 * rounding[number]
+            difference = distance(actual, self.expected.tensors[number])
+            self._note(f"gradient of {self.names[number]}", difference, self.expected.sizes[number], absolute)
+            parameter.grad = None if actual is None else actual.to(parameter.dtype)
+        self.before_update = [parameter.detach().clone() for parameter in self.parameters]
+        self.reference.update()
+
+    def follow_parameter(self, number: int, actual: Any) -> None:
+        """Take over a parameter of the ranks; after a step it is compared first."""
+        import torch
+
+        expected = self.parameters[number].detach()
+        if self.before_update:
+            spacing = torch.finfo(expected.dtype).eps * norm([expected])
+            moved = distance(expected, self.before_update[number])
+            self._note(f"update of {self.names[number]}", distance(actual, expected), moved, spacing)
+        expected.copy_(actual)
+
+    def _note(self, quantity: str, difference: float, size: float, absolute: float) -> None:
+        found = relative_deviation(difference, size, self.tolerance.value, absolute)
+        if not self.quantity or found.value / found.tolerance > self.worst.value / self.worst.tolerance:
+            self.worst, self.quantity = found, f"{quantity} in step {len(self.samples) - 1}"
+
+    def result(self) -> Reference:
+        rounding = self.rounding
+        return Reference(
+            samples=tuple(self.samples),
+            losses=tuple(self.losses),
+            deviation=self.worst.value,
+            quantity=self.quantity,
+            tolerance=self.worst.tolerance,
+            loss_tolerance=self.tolerance.value + (2 * rounding.loss_share if rounding else 0.0),
+            rounding=rounding.share if rounding else None,
+            arithmetic=rounding.arithmetic if rounding else None,
+            start_digest=self.start_digest,
+            evaluation_mode=self.evaluation_mode,
+            random=self.random,
+            coupled=_explain_coupling(rounding) if rounding and not rounding.share <= rounding.bound else None,
+        )
+
+
+def _explain_coupling(rounding: Rounding) -> str:
+    return (
+        f"in a single process the gradient of a batch deviates by {rounding.share:.2g} from the mean of its halves', "
+        f"more than {rounding.arithmetic} rounds: its samples are not independent (as in batch normalization), or its "
+        "loss is no mean over samples"
+    )
+
+
+class _Capture:
+    """Keeps the whole gradients that the optimizer of a model was given last; on ranks that keep none, ``None``."""
+
+    def __init__(self, work: TrainingWork, *, keep: bool) -> None:
+        self.work, self.keep = work, keep
+        self.parameters = list(work.model.parameters())
+        self.own = {id(parameter) for parameter in self.parameters}
+        self.gradients: list[Any] | None = None
+
+    def before_update(self, optimizer: Any, *_: Any) -> None:
+        """A hook of all optimizers. One that wraps another calls it twice, the second time with exchanged gradients."""
+        if any(id(parameter) in self.own for group in optimizer.param_groups for parameter in group["params"]):
+            self.gradients = self._read()
+
+    def take(self) -> list[Any]:
+        """The gradients of the last step."""
+        # An optimizer that is not torch's calls no hook, and leaves the gradients where they are.
+        gradients = self._read() if self.gradients is None else self.gradients
+        self.gradients = None
+        return gradients
+
+    def _read(self) -> list[Any]:
+        gradients = []
+        for parameter in self.parameters:
+            gradient = to_dense(parameter.grad)
+            # Of shards, every rank takes part in making the whole.
+            whole = None if gradient is None else self.work.session.full_tensor(gradient)
+            gradients.append(whole.detach().clone() if self.keep and whole is not None else None)
+        return gradients
+
+
+@contextmanager
+def _captured_gradients(work: TrainingWork, *, keep: bool) -> Iterator[_Capture]:
+    from torch.optim.optimizer import register_optimizer_step_pre_hook
+
+    captured = _Capture(work, keep=keep)
+    handle = register_optimizer_step_pre_hook(captured.before_update)
+    try:
+        yield captured
+        # The hooks are those of the process, and another of its threads may be a rank.
+        work.session.barrier()
+    finally:
+        handle.remove()
+
+
+def _follow(work: TrainingWork, comparison: _Comparison | None) -> None:
+    """Give the reference the parameters and buffers of the ranks."""
+    import torch
+
+    with torch.no_grad():
+        for number, parameter in enumerate(work.model.parameters()):
+            whole = work.session.full_tensor(parameter)
+            if comparison:
+                comparison.follow_parameter(number, whole)
+        if comparison:
+            for buffer, actual in zip(comparison.reference.model.buffers(), work.model.buffers(), strict=True):
+                buffer.copy_(actual)
+
+
+@contextmanager
+def _deterministic(work: TrainingWork, comparison: _Comparison | None) -> Iterator[None]:
+    """Where the model is random in training mode, both models are in evaluation mode inside."""
+    is_random = comparison is not None and comparison.describe_randomness() is not None
+    if not work.session.largest(float(is_random)):
+        yield
+        return
+    with _evaluation_mode(work.model):
+        if comparison is None:
+            yield
+            return
+        with _evaluation_mode(comparison.reference.model):
+            comparison.evaluation_mode = True
+            if (difference := comparison.describe_randomness()) is not None:
+                comparison.random = f"the model is random in evaluation mode too: {difference}"
+            yield
+
+
+@contextmanager
+def _evaluation_mode(model: Any) -> Iterator[None]:
+    """Modules are in evaluation mode inside, so that dropout is off, but for two kinds.
+
+    Batch normalization would hide that samples are not independent, and cuDNN has no backward pass of a recurrent
+    module in evaluation mode: that one's dropout is set to 0.
+    """
+    from torch.nn.modules.batchnorm import _NormBase
+    from torch.nn.modules.rnn import RNNBase
+
+    changed: list[tuple[Any, str, Any]] = []
+    for module in model.modules():
+        if isinstance(module, RNNBase):
+            changed.append((module, "dropout", module.dropout))
+            module.dropout = 0.0
+        elif module.training and not isinstance(module, _NormBase):
+            changed.append((module, "training", True))
+            module.training = False
+    try:
+        yield
+    finally:
+        for module, name, value in changed:
+            setattr(module, name, value)
