@@ -157,7 +157,13 @@ def test_the_example_of_a_workload_is_a_plugin(tmp_path):
     plugins = json.loads(done.stdout)
     workload = next(plugin for plugin in plugins["workloads"] if plugin["name"] == "my_model")
     assert workload["summary"]
-    assert [option["name"] for option in workload["options"]] == ["hidden"]
+    assert [option["name"] for option in workload["options"]] == [
+        "optimizer",
+        "accumulate",
+        "clip",
+        "autocast",
+        "hidden",
+    ]
     assert plugins["broken"] == []
 
 
