@@ -12,7 +12,19 @@ from bench.plugins.registry import PluginKind
 if TYPE_CHECKING:
     from harness.store.ledger import IngestedRun
 
-NOT_PLUGINS = frozenset({"csv_rows", "csv_table", "ingest", "limits", "night_csv", "throughput_csv"})
+NOT_PLUGINS = frozenset(
+    {
+        "csv_labels",
+        "csv_rows",
+        "csv_table",
+        "ingest",
+        "limits",
+        "night_csv",
+        "night_order",
+        "night_places",
+        "throughput_csv",
+    }
+)
 """Modules here that read files for other commands, or that importers share."""
 NAME_SEPARATOR = "-"
 """An importer's name has a hyphen for each underscore of its file's."""

@@ -10,14 +10,22 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from decimal import Decimal
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.importers.csv_labels import (
+    EXACT_LABELS,
+    BadLabelError,
+    InvalidTableError,
+    LabelCodes,
+    NumericLabelsError,
+    TooManyLabelsError,
+    check_exact,
+    normalize_label,
+    split_benchmark,
+)
 from harness.importers.csv_rows import (
     MISSING_VALUES,
-    NUMBER,
     Column,
     CsvSchema,
     check_rows,
@@ -35,7 +43,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 BLOCK_BYTES = 2**20
-MAX_DIGITS = 20
 
 
 @dataclass(frozen=True)
@@ -55,6 +62,9 @@ class TableSchema:
     labels: tuple[str, ...]
     numbers: tuple[str, ...]
     may_be_empty: bool = False
+    place: tuple[str, ...] = ()
+    """Columns that a file may have: the machine, interpreter or versions of a row, which may be empty. A benchmark is
+    then one at these, see :func:`harness.importers.csv_labels.join_benchmark`."""
 
     @property
     def csv(self) -> CsvSchema:
@@ -68,47 +78,6 @@ class TableSchema:
     @property
     def names(self) -> tuple[str, ...]:
         return self.labels + self.numbers
-
-
-class BadLabelError(Exception):
-    """A label that its column cannot have; the reader of the file finds its line."""
-
-    def __init__(self, label: Mapping[str, str], message: str) -> None:
-        super().__init__(message)
-        self.label = label
-
-
-class LabelCodes(dict[str, int]):
-    """Labels and their codes, which are the same in every table that is read with them."""
-
-    def encode(self, column: Any, normalize: Callable[[str], str]) -> Any:
-        """An array of the codes of a categorical column's labels."""
-        import numpy as np
-
-        labels = [normalize(str(label)) for label in column.cat.categories]
-        if "" in labels:
-            raise _InvalidTableError
-        codes = np.array([self.setdefault(label, len(self)) for label in labels], dtype=np.int32)
-        if len(self) > MAX_LABELS:
-            raise _TooManyLabelsError
-        return codes[column.cat.codes.to_numpy()]
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """In the order of their codes."""
-        return tuple(self)
-
-
-class _InvalidTableError(Exception):
-    """Some line is at fault."""
-
-
-class _TooManyLabelsError(Exception):
-    """A column has more different labels than are read."""
-
-
-class _NumericNamesError(Exception):
-    """Names that look like numbers were parsed as numbers, so that 1.1 and 1.10 would be the same."""
 
 
 Reduce = Callable[["pd.DataFrame"], "pd.DataFrame"]
@@ -138,37 +107,34 @@ def read_table(
     try:
         try:
             return reader.read("category")
-        except _NumericNamesError:
+        except NumericLabelsError:
             return reader.read(object)
     except BadLabelError as problem:
         lines = find_lines(path, schema, problem.label)
         raise csv_error(path, lines[0] if lines else None, str(problem)) from None
-    except _TooManyLabelsError:
+    except TooManyLabelsError:
         message = f"a column has more than {MAX_LABELS:,} different labels; leave out nights that are no longer judged"
         raise csv_error(path, None, message) from None
     except (OSError, EOFError) as problem:
         raise unreadable_error(path, problem) from None
-    except (_InvalidTableError, ValueError, Warning) as problem:
+    except (InvalidTableError, ValueError, Warning) as problem:
         check_rows(path, schema.csv)
         raise unreadable_error(path, problem) from None
 
 
 def find_lines(path: Path, schema: TableSchema, labels: Mapping[str, str]) -> list[int]:
     """The lines that have these labels, by column."""
+    wanted = dict(labels)
+    if "benchmark" in wanted:
+        wanted["benchmark"], place = split_benchmark(wanted["benchmark"])
+        wanted |= place
     return [
         row.line
         for row in read_rows(path, schema.csv)
-        if all(label in (row.texts[name], normalize_label(row.texts[name])) for name, label in labels.items())
+        if all(
+            label in (row.texts.get(name), normalize_label(row.texts.get(name, ""))) for name, label in wanted.items()
+        )
     ]
-
-
-@lru_cache(maxsize=100_000)
-def normalize_label(label: str) -> str:
-    """Make labels that are the same number equal: ``01``, ``1`` and ``1.0`` become ``1``."""
-    text = label.strip()
-    if len(text) > MAX_DIGITS or not NUMBER.fullmatch(text):
-        return text
-    return f"{Decimal(text).normalize():f}"
 
 
 @dataclass(frozen=True)
@@ -182,13 +148,13 @@ class _TableReader:
     reduce: Reduce
     chunks: ChunkSizes
 
-    def read(self, benchmark_dtype: Any) -> pd.DataFrame:
+    def read(self, label_dtype: Any) -> pd.DataFrame:
         """All rows, reduced. Raises where some line is at fault, in most cases without saying which."""
         import pandas as pd
 
         kept: list[pd.DataFrame] = []
         rows = gathered = unknown = 0
-        for piece in self._pieces(benchmark_dtype):
+        for piece in self._pieces(label_dtype):
             part = self._encode(piece)
             rows += len(part)
             unknown += int(part[list(self.schema.numbers)].isna().to_numpy().sum())
@@ -204,14 +170,20 @@ class _TableReader:
             raise csv_error(self.path, None, "holds no rows under its column names; give one reading a line")
         return self.reduce(pd.concat(kept, ignore_index=True))
 
-    def _pieces(self, benchmark_dtype: Any) -> Iterator[pd.DataFrame]:
+    @property
+    def _place(self) -> list[str]:
+        """The columns of the place that the file has."""
+        return [name for name in self.schema.place if name in self.names]
+
+    def _pieces(self, label_dtype: Any) -> Iterator[pd.DataFrame]:
         import pandas as pd
 
         # Other columns are read, cut to a byte each: left out they would hide a surplus value.
-        columns = [name if name in self.schema.names else f"other {place}" for place, name in enumerate(self.names)]
+        known = (*self.schema.names, *self._place)
+        columns = [name if name in known else f"other {number}" for number, name in enumerate(self.names)]
         types: dict[str, Any] = dict.fromkeys(columns, "S1")
         types |= dict.fromkeys(self.schema.labels, "category") | dict.fromkeys(self.schema.numbers, "float64")
-        types["benchmark"] = benchmark_dtype
+        types |= dict.fromkeys(EXACT_LABELS & types.keys(), label_dtype) | dict.fromkeys(self._place, object)
         with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)
             with (
@@ -237,16 +209,17 @@ class _TableReader:
 
         numbers = {name: piece[name].to_numpy() for name in self.schema.numbers}
         if any(((column <= 0) | np.isinf(column)).any() for column in numbers.values()):
-            raise _InvalidTableError
-        benchmarks = piece["benchmark"]
-        if benchmarks.dtype == "category" and not pd.api.types.is_string_dtype(benchmarks.cat.categories.dtype):
-            raise _NumericNamesError
+            raise InvalidTableError
+        for name in EXACT_LABELS.intersection(self.schema.labels):
+            check_exact(name, piece[name])
         labels = {
             name: self.label_codes[name].encode(
-                piece[name].astype("category"), str.strip if name == "benchmark" else normalize_label
+                piece[name].astype("category"), str.strip if name in EXACT_LABELS else normalize_label
             )
             for name in self.schema.labels
         }
+        if self._place:
+            labels["benchmark"] = self.label_codes["benchmark"].encode_places(labels["benchmark"], piece[self._place])
         return pd.DataFrame(labels | numbers)
 
 

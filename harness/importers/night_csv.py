@@ -1,8 +1,12 @@
 """``check --history H --current C --pairs P``: CSV files of another tool's readings become series to judge.
 
 ``H`` and ``C`` have the columns ``night, benchmark, run, sample, seconds``, ``P`` has ``benchmark, pair, head_s,
-base_s``. Rows and columns may be in any order, other columns are ignored, files may be compressed by gzip. A night is
-a number, or an ISO 8601 date or date-time, but not both in one history.
+base_s``. Rows and columns may be in any order, files may be compressed by gzip. A night is a number, a version, or an
+ISO 8601 date or date-time, of one kind throughout. Where all nights are versions they are ordered as such: 3.9, 3.10.
+Whole numbers are versions too.
+
+The columns of :data:`PLACE_COLUMNS` may be there, and part the rows into series: a benchmark at one place is one.
+Other columns are ignored.
 """
 
 from __future__ import annotations
@@ -10,62 +14,30 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from decimal import Decimal
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.errors import UsageError, suggest_name
+from harness.errors import UsageError
+from harness.importers.csv_labels import BadLabelError, LabelCodes, split_benchmark
 from harness.importers.csv_rows import NUMBER
-from harness.importers.csv_table import BadLabelError, ChunkSizes, LabelCodes, TableSchema, find_lines, read_table
+from harness.importers.csv_table import ChunkSizes, TableSchema, find_lines, read_table
+from harness.importers.night_order import night_positions
+from harness.importers.night_places import TablePlaces, check_same_columns, match_pair_label, table_places
 from reports.regression.judge import NIGHTS_KEPT
 from reports.regression.values import MetricSeries, NightTrials
 
 if TYPE_CHECKING:
     import pandas as pd
 
-Moment = Decimal | datetime
+PLACE_COLUMNS = ("environment", "place", "machine", "host", "os", "cpu", "gpu", "python")
+"""Columns that say where a row was measured."""
 
 
-@lru_cache(maxsize=4)
-def night_positions(labels: tuple[str, ...]) -> tuple[int, ...]:
-    """The position of each night in time: 0 is the oldest; labels of the same moment share one.
-
-    Raises :class:`BadLabelError` for a label that is no night, or not of the kind of the first.
-    """
-    moments = [_moment_of(label) for label in labels]
-    for label, moment in zip(labels, moments, strict=True):
-        if type(moment) is not type(moments[0]):
-            raise BadLabelError(
-                {"night": label},
-                f"night '{label}' is {_moment_kind(moment)}, others "
-                f"such as '{labels[0]}' are {_moment_kind(moments[0])}; "
-                "use one kind throughout",
-            )
-    order = {moment: position for position, moment in enumerate(sorted(set(moments)))}
-    return tuple(order[moment] for moment in moments)
-
-
-@lru_cache(maxsize=100_000)
-def _moment_of(label: str) -> Moment:
-    if NUMBER.fullmatch(label):
-        return Decimal(label)
-    try:
-        moment = datetime.fromisoformat(label)
-    except ValueError:
-        raise BadLabelError(
-            {"night": label}, f"night '{label[:40]}' is neither a number nor a date; write it as 2026-01-31 or as 31"
-        ) from None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-
-
-def _moment_kind(moment: Moment) -> str:
-    return "a number" if isinstance(moment, Decimal) else "a date"
-
-
-READING_COLUMNS = TableSchema(labels=("night", "benchmark", "run", "sample"), numbers=("seconds",))
-PAIR_COLUMNS = TableSchema(labels=("benchmark", "pair"), numbers=("head_s", "base_s"), may_be_empty=True)
+READING_COLUMNS = TableSchema(labels=("night", "benchmark", "run", "sample"), numbers=("seconds",), place=PLACE_COLUMNS)
+PAIR_COLUMNS = TableSchema(
+    labels=("benchmark", "pair"), numbers=("head_s", "base_s"), may_be_empty=True, place=PLACE_COLUMNS
+)
 MIN_KNOWN_SHARE = 0.5
 """A trial, or one side of a pair, is left out where a smaller share of its readings succeeded."""
 MAX_NAMED = 3
@@ -107,6 +79,7 @@ def read_histories(
     Raises:
         UsageError: With file, line and remedy; also where one sample has two different readings.
     """
+    check_same_columns(history, current, READING_COLUMNS.csv, PLACE_COLUMNS)
     label_codes = {name: LabelCodes() for name in (*READING_COLUMNS.labels, "pair")}
     nights = label_codes["night"]
     recent = read_table(
@@ -130,9 +103,25 @@ def read_histories(
     before = rows[~newest]
     past = _nights_of_benchmarks(_keep_newest(before, before["rank"].to_numpy(), keep), label_codes)
     paired = {} if pairs is None else _read_pairs(pairs, label_codes, tuple(present), newest_night)
-    judged = (_series(name, past.get(name, {}), measured, paired.get(name)) for name, measured in present.items())
-    gone = (_missing(name, past[name], newest_night) for name in sorted(past.keys() - present.keys()))
-    return (*judged, *gone)
+    order = {_name_of_night(nights, rank): int(rank) for rank in before["rank"].unique()}
+    places = table_places(present, past, order)
+    succeeded = {old for name in present if (old := places.predecessor(name, past)) is not None}
+    judged = (
+        _at_place(name, places, past, _series(past.get(name, {}), measured, paired.get(name)))
+        for name, measured in present.items()
+    )
+    gone = sorted(past.keys() - present.keys() - succeeded)
+    missing = (_at_place(name, places, past, _missing(past[name], newest_night)) for name in gone)
+    return (*judged, *missing)
+
+
+def _at_place(name: str, places: TablePlaces, past: Mapping[str, ValuesByNight], series: MetricSeries) -> MetricSeries:
+    """The series under the name that is shown; incomparable where only another place was measured earlier."""
+    named = series.model_copy(update={"name": places.name(name)})
+    predecessor = places.predecessor(name, past)
+    if predecessor is None or named.outcome is not None:
+        return named
+    return named.model_copy(update={"outcome": "incomparable", "reason": places.why_incomparable(name, predecessor)})
 
 
 def _night_positions_of(rows: pd.DataFrame, nights: LabelCodes) -> Any:
@@ -179,6 +168,8 @@ def _join_tables(
     if twice.empty:
         return rows
     labels = {name: label_codes[name].labels[twice[name].iloc[0]] for name in READING_COLUMNS.labels}
+    benchmark, place = split_benchmark(labels["benchmark"])
+    labels = {**labels, "benchmark": benchmark, **place}
     lines = [f"{path}:{line}" for path in files for line in find_lines(path, READING_COLUMNS, labels)]
     details = ", ".join(f"{name} '{label}'" for name, label in labels.items())
     raise UsageError(
@@ -226,7 +217,7 @@ def _read_pairs(
     by_benchmark: dict[str, BenchmarkValues] = {}
     sides = groups[["head_s", "base_s"]].agg(["size", "count", "median"])
     for (benchmark, _, pair), size, head, head_s, _, base, base_s in sides.itertuples():
-        name = label_codes["benchmark"].labels[benchmark]
+        name = match_pair_label(label_codes["benchmark"].labels[benchmark], known, newest_night)
         summary = f"pair {label_codes['pair'].labels[pair]}"
         by_benchmark[name] = _add_values(
             by_benchmark.get(name, BenchmarkValues()), summary, size, min(head, base), head_s / base_s
@@ -238,23 +229,19 @@ def _check_pair_labels(
     rows: pd.DataFrame, label_codes: Mapping[str, LabelCodes], known: tuple[str, ...], newest_night: str
 ) -> pd.DataFrame:
     for number in rows["benchmark"].unique():
-        name = label_codes["benchmark"].labels[number]
-        if name not in known:
-            raise BadLabelError(
-                {"benchmark": name}, f"night {newest_night} has no benchmark '{name}'{suggest_name(name, known)}"
-            )
+        match_pair_label(label_codes["benchmark"].labels[number], known, newest_night)
     for label in label_codes["pair"]:
         if not NUMBER.fullmatch(label):
             raise BadLabelError({"pair": label}, f"pair '{label[:40]}' is not a number; number the pairs as they ran")
     return rows
 
 
-def _series(name: str, past: ValuesByNight, newest: ValuesByNight, paired: BenchmarkValues | None) -> MetricSeries:
+def _series(past: ValuesByNight, newest: ValuesByNight, paired: BenchmarkValues | None) -> MetricSeries:
     ((night, trials),) = newest.items()
     paired = paired or BenchmarkValues()
     details = "; ".join(filter(None, (trials.summary("trials"), paired.summary("pairs"))))
     return MetricSeries(
-        name=name,
+        name="",
         past=_past(past),
         newest=NightTrials(night=night, logs=trials.logs) if trials.logs else None,
         outcome=None if trials.logs else "failed",
@@ -267,9 +254,9 @@ def _past(nights: ValuesByNight) -> tuple[NightTrials, ...]:
     return tuple(NightTrials(night=night, logs=trials.logs) for night, trials in nights.items() if trials.logs)
 
 
-def _missing(name: str, past: ValuesByNight, newest_night: str) -> MetricSeries:
+def _missing(past: ValuesByNight, newest_night: str) -> MetricSeries:
     summary = (
         f"night {newest_night} has no reading of it, last was "
         f"{list(past)[-1]}; where it was retired, remove its history"
     )
-    return MetricSeries(name=name, past=_past(past), outcome="missing", reason=summary)
+    return MetricSeries(name="", past=_past(past), outcome="missing", reason=summary)

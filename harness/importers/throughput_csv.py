@@ -10,15 +10,19 @@ from pathlib import Path
 from harness.importers.csv_rows import Column, CsvSchema, csv_error, parse_number, read_rows
 from harness.planning.flags import MAX_RANKS
 from reports.formats.trial_rows import COLLECTIVE_UNIT, LIST_SEPARATOR, NO_SCALING_CLAIM
+from reports.regression.places import Place, place_labels, place_of
 
 MAX_THROUGHPUT = 1e60
 CURVE = "curve"
 # Columns of an export that say whether a row counts, and with which others.
 OUTCOME, FLAGS, ENVIRONMENT, UNIT, SCALING = "outcome", "flags", "environment", "unit", "scaling"
+PLACE_COLUMNS = ("machine", "cpu", "gpu", "python")
+"""Other tools' columns that say where a row was measured. Not the host: each rank count may have run on other nodes."""
 OK, WEAK = "ok", "weak"
 UNNAMED_CURVE = "all"
 """The name of the curve in a file without a ``curve`` column."""
 
+CurveAtPlace = tuple[str, Place]
 ThroughputsByCurve = dict[str, dict[int, list[float]]]
 """By curve and rank count, one value a repeat."""
 
@@ -61,18 +65,19 @@ def read_throughputs(path: Path) -> ThroughputTable:
     """Read a file with the columns ``ranks`` (or ``n``) and ``throughput``, and perhaps ``curve``.
 
     Rows of an export that gave no number or support no scaling claim are left out. Curves of several environments are
-    kept apart. Raises :class:`harness.errors.UsageError` with file and line for anything else that is no number.
+    kept apart, and so are those of several :data:`PLACE_COLUMNS` where no environment is given. Raises
+    :class:`harness.errors.UsageError` with file and line for anything else that is no number.
     """
-    by_key: dict[tuple[str, str], dict[int, list[float]]] = {}
+    by_key: dict[CurveAtPlace, dict[int, list[float]]] = {}
     left_out: Counter[str] = Counter()
-    weak: set[tuple[str, str]] = set()
+    weak: set[CurveAtPlace] = set()
     for row in read_rows(path, SCHEMA):
         if not any(row.texts.values()):
             continue
         if reason := _exclusion_reason(row.texts):
             left_out[reason] += 1
             continue
-        key = (row.texts.get(CURVE, UNNAMED_CURVE), row.texts.get(ENVIRONMENT, ""))
+        key = (row.texts.get(CURVE, UNNAMED_CURVE), _place(row.texts))
         by_key.setdefault(key, {}).setdefault(row.parse(RANKS), []).append(row.parse(THROUGHPUT))
         if row.texts.get(SCALING) == WEAK:
             weak.add(key)
@@ -95,7 +100,19 @@ def _exclusion_reason(texts: Mapping[str, str]) -> str | None:
     return next(iter(sorted(NO_SCALING_CLAIM.intersection(texts.get(FLAGS, "").split(LIST_SEPARATOR)))), None)
 
 
-def _curve_names(keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], str]:
-    """Names by curve and environment: a curve from several environments is several curves."""
-    counts = Counter(curve for curve, _ in keys)
-    return {(curve, where): f"{curve} ({where})" if counts[curve] > 1 else curve for curve, where in keys}
+def _place(texts: Mapping[str, str]) -> Place:
+    columns = (ENVIRONMENT,) if texts.get(ENVIRONMENT) else PLACE_COLUMNS
+    return place_of({name: texts[name] for name in columns if texts.get(name)})
+
+
+def _curve_names(keys: Sequence[CurveAtPlace]) -> dict[CurveAtPlace, str]:
+    """Names by curve and place: a curve from several places is several curves."""
+    places: dict[str, list[Place]] = {}
+    for curve, place in keys:
+        places.setdefault(curve, []).append(place)
+    labels = {curve: place_labels(there) for curve, there in places.items()}
+    names = {}
+    for curve, place in keys:
+        label = labels[curve][place].removeprefix(f"{ENVIRONMENT} ")
+        names[curve, place] = f"{curve} ({label})" if label else curve
+    return names
