@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from statistics import median
 
-from harness.check.source_trees import SHORT_COMMIT_LENGTH
+from harness.planning.git import SHORT_COMMIT_LENGTH
 from harness.store.dates import parse_moment
 from harness.store.ledger import IngestedRun
 from reports.analysis.label_order import natural_key

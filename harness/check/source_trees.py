@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import fcntl
-import os
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -14,17 +12,10 @@ from typing import IO
 
 from bench.core.frozen_model import FrozenModel
 from harness.errors import UsageError, sigterm_as_interrupt
+from harness.planning.git import NO_CHECKOUT, ROOT, SHORT_COMMIT_LENGTH, checkout_problem, failure_reason, run_git
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 WORKTREE_PREFIX = "scaling-base-"
 LOCK_FILE = "lock"
-
-# Set by git for its hooks; they would direct our commands to another repository or index.
-GIT_HOOK_VARIABLES = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX")
-
-
-SHORT_COMMIT_LENGTH = 12
-"""Characters of a commit's id in records."""
 
 
 class SourceTree(FrozenModel):
@@ -76,7 +67,7 @@ def checked_out(rev: str) -> Iterator[SourceTree]:
 def find_commit(rev: str) -> str:
     """The full id of the commit that ``rev`` names. Raises :class:`UsageError`."""
     _check_checkout()
-    git_result = _run_git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{rev}^{{commit}}")
+    git_result = run_git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{rev}^{{commit}}")
     if git_result.returncode == 0:
         return git_result.stdout.strip()
     if _git("rev-parse", "--is-shallow-repository") == "true":
@@ -93,46 +84,25 @@ def short_commit(rev: str) -> str:
 
 
 def _check_checkout() -> None:
-    # A package in an environment inside another repository is not tracked there.
-    try:
-        git_result = _run_git("ls-files", "--error-unmatch", "--", str(Path(__file__).resolve()))
-    except FileNotFoundError:
-        raise UsageError("pairs with another commit need git, which is not installed; install it") from None
-    if git_result.returncode != 0:
-        git_message = [
-            line for line in git_result.stderr.splitlines() if line.startswith("fatal:") and "not a git" not in line
-        ]
-        detail = f" ({git_message[0].removeprefix('fatal: ')})" if git_message else ""
+    problem = checkout_problem()
+    if problem == NO_CHECKOUT:
         raise UsageError(
-            f"pairs with another commit need a git checkout, which {ROOT} is not{detail}; run the harness from a clone"
+            f"pairs with another commit need a git checkout, which {ROOT} is not; run the harness from a clone"
         )
-
-
-def _run_git(*arguments: str) -> subprocess.CompletedProcess[str]:
-    env = {name: value for name, value in os.environ.items() if name not in GIT_HOOK_VARIABLES}
-    # In a session of its own: Ctrl-C must not interrupt git while it cleans up.
-    return subprocess.run(
-        ["git", "-C", str(ROOT), "-c", "core.hooksPath=/dev/null", *arguments],
-        env=env,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-        start_new_session=True,
-    )
+    if problem is not None:
+        raise UsageError(f"pairs with another commit need git: {problem}")
 
 
 def _git(*arguments: str) -> str:
     """git's output. Raises :class:`UsageError` with its error message."""
-    done = _run_git(*arguments)
+    done = run_git(*arguments)
     if done.returncode != 0:
-        git_message = (done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1]
-        raise UsageError(f"git {arguments[0]} in {ROOT}: {git_message.removeprefix('fatal: ')}")
+        raise UsageError(f"git {arguments[0]}: {failure_reason(done)}")
     return done.stdout.strip()
 
 
 def _remove(folder: Path) -> None:
-    _run_git("worktree", "remove", "--force", str(folder / "tree"))
+    run_git("worktree", "remove", "--force", str(folder / "tree"))
     shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
-import subprocess
-from pathlib import Path
 
 from bench.core.machine import MachineFacts
 from bench.host.installation import torch_cuda_version
 from bench.host.machine import read_gpus, read_machine_facts
 from bench.host.resources import usable_core_count
 from bench.plugins.registry import BACKENDS
+from harness.planning.git import read_code_state
 from harness.planning.placements import Machine
 
 MACHINE_VARIABLE = "SCALING_MACHINE"
@@ -23,6 +22,8 @@ class Environment(MachineFacts):
 
     commit: str | None
     changed_files: bool | None
+    commit_reason: str | None = None
+    """Why the commit is unknown, with the remedy where there is one."""
 
     @property
     def id(self) -> str:
@@ -42,41 +43,24 @@ class Environment(MachineFacts):
 
     @property
     def _absent(self) -> set[str]:
-        """Fields that are left out where the machine has no such thing: older environments did not have them."""
-        return {"cpu_quota_cores"} if self.cpu_quota_cores is None else set()
+        """Fields that are no part of what is compared, or that older environments did not have."""
+        return {"commit_reason"} | ({"cpu_quota_cores"} if self.cpu_quota_cores is None else set())
 
 
 def read_environment() -> Environment:
     """This machine, the versions of the packages that backends name, and the commit of this code."""
-    commit, changed = _read_git()
+    code = read_code_state()
     backends = BACKENDS.load_all()[0].values()
     packages = sorted({package for backend in backends for package in backend.packages})
     facts = read_machine_facts(packages).model_dump()
     return Environment(
-        **facts
-        | {"host": os.environ.get(MACHINE_VARIABLE) or facts["host"], "commit": commit, "changed_files": changed}
+        **facts | {"host": os.environ.get(MACHINE_VARIABLE) or facts["host"]},
+        commit=code.commit,
+        changed_files=code.changed_files,
+        commit_reason=code.reason,
     )
 
 
 def read_machine() -> Machine:
     """The facts of this machine that a plan needs."""
     return Machine(cores=usable_core_count(), gpus=len(read_gpus()), cuda_torch=torch_cuda_version() is not None)
-
-
-def _read_git() -> tuple[str | None, bool | None]:
-    """The commit of the code that runs, and whether files differ from it; unknown where git does not track the code.
-
-    An installed package may lie in an environment inside the user's own repository: that commit says nothing about it.
-    """
-    try:
-        if not _git("ls-files", "--", str(Path(__file__).resolve())):
-            return None, None
-        return _git("rev-parse", "--short=12", "HEAD"), bool(_git("status", "--porcelain"))
-    except (OSError, subprocess.CalledProcessError):
-        return None, None
-
-
-def _git(*arguments: str) -> str:
-    root = Path(__file__).resolve().parents[2]
-    command = ["git", "-C", str(root), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()

@@ -26,6 +26,7 @@ from bench.host.quota import read_cpu_quota
 from bench.host.resources import usable_core_count
 from bench.host.variables import recorded_variables, removed_variables
 from bench.node.stack_dump import find_py_spy
+from harness.planning.git import NO_CHECKOUT, read_code_state
 from harness.sites.base.contract import DEFAULT_SITE, find_site, site_names
 from harness.sites.local.networks import links_unavailable_reason
 from reports.page.plotly_charts import FETCH_COMMAND, PLOTLY_JS_VERSION, bundle_file, read_bundle
@@ -64,6 +65,7 @@ def run_diagnostics() -> list[Diagnostic]:
     """Everything that a sweep may need, the most basic first."""
     return [
         Diagnostic(name="Python", status="ok", found=platform.python_version()),
+        _git(),
         _torch(),
         *_horovod(),
         _mpi(),
@@ -83,6 +85,15 @@ def _cores() -> Diagnostic:
     quota = read_cpu_quota()
     limit = "" if quota is None else f", by a CPU quota of {quota.cores:g}"
     return Diagnostic(name="cores", status="ok", found=f"{usable_core_count()} usable ({read_cpu_name()}){limit}")
+
+
+def _git() -> Diagnostic:
+    """The commit of the code, which sweeps record."""
+    code = read_code_state()
+    if code.commit is not None:
+        return Diagnostic(name="git", status="ok", found=f"commit {code.commit}")
+    remedy = "run from a clone, where results shall carry a commit" if code.reason == NO_CHECKOUT else code.reason
+    return Diagnostic(name="git", status="missing", found="commit unknown", remedy=remedy)
 
 
 def _torch() -> Diagnostic:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import tempfile
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ from bench.plugins.registry import Plugins, load_plugins
 from bench.plugins.workload import DataProblem, Workload
 from harness.errors import DataError, UsageError
 from harness.planning.environment import read_environment
+from harness.planning.git import NO_CHECKOUT
 from harness.planning.plan import Plan
 from harness.sites.base.contract import DEFAULT_SITE, Site
 from harness.sites.base.running_trial import utc_now
@@ -50,6 +52,8 @@ from reports.formats import terminal
 from reports.formats.terminal import finding_tables
 from reports.page import summary
 from reports.regression.evidence import describe_differences
+
+log = logging.getLogger("scaling_harness")
 
 
 @dataclass(frozen=True)
@@ -108,8 +112,11 @@ def run(planned: PlannedSweep, store_url: str, page: Path | None, command: str, 
     site.reserve(planned.plan.cases)
     site.warm(preload_modules(planned.plan, planned.plugins.backends))
     plan = prepare_data(planned.plan, planned.plugins.workloads, stderr_console)
+    environment = read_environment()
+    if environment.commit_reason not in (None, NO_CHECKOUT):
+        log.warning("commit unknown: %s", environment.commit_reason)
     info = SweepInfo(
-        id=name, started_at=utc_now(), command=command, suite=planned.suite, plan=plan, environment=read_environment()
+        id=name, started_at=utc_now(), command=command, suite=planned.suite, plan=plan, environment=environment
     )
     store = open_store(store_url, create=True)
     store.begin_sweep(info)
@@ -160,7 +167,9 @@ def resume(
 
 
 def _check_same_environment(info: SweepInfo) -> None:
-    before, now = (one.model_dump(exclude={"changed_files"}) for one in (info.environment, read_environment()))
+    before, now = (
+        one.model_dump(exclude={"changed_files", "commit_reason"}) for one in (info.environment, read_environment())
+    )
     differing = [field for field, value in before.items() if value != now[field]]
     if differing:
         raise UsageError(f"--resume: sweep {info.id} began with another {', '.join(differing)}; start a new one")

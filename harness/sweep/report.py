@@ -12,6 +12,7 @@ from bench.core.records import Link, Trial
 from bench.plugins.backend import Backend
 from bench.plugins.workload import Workload
 from harness.errors import UsageError
+from harness.planning.git import NO_CHECKOUT
 from harness.store.store import SweepInfo
 from reports.analysis import case_titles, formatting
 from reports.analysis.cells import Cell, make_cells
@@ -55,6 +56,7 @@ def provenance(info: SweepInfo, cells: tuple[Cell, ...], cost: Estimate | None) 
     """Names and values of what a reader needs to repeat the sweep."""
     environment = info.environment
     changed = " with changed files" if environment.changed_files else ""
+    no_commit = environment.commit_reason or NO_CHECKOUT
     sources = {
         f"{data.name}{f' — a stand-in, not {data.stands_for}' if data.stands_for else ''}, SHA-256 {data.digest}"
         for cell in cells
@@ -66,7 +68,7 @@ def provenance(info: SweepInfo, cells: tuple[Cell, ...], cost: Estimate | None) 
         ("started, finished", f"{info.started_at}, {info.finished_at or 'not finished'}"),
         ("suite", f"{info.suite.name}, {info.plan.repeats} rounds in shuffled order, seed {info.suite.seed}"),
         ("site", ", ".join(dict.fromkeys(cell.case.site for cell in cells)) or "none"),
-        ("commit", f"{environment.commit}{changed}" if environment.commit else "unknown: not a git checkout"),
+        ("commit", f"{environment.commit}{changed}" if environment.commit else f"unknown: {no_commit}"),
         (
             "machine",
             f"{environment.host}: {environment.cpu}, {environment.cores} cores{environment.quota_note}, "

@@ -34,3 +34,10 @@ def test_without_a_quota_an_environment_is_that_of_before_there_was_such_a_field
     environment = Environment.model_validate_json(stored)
     assert environment.id == hashlib.sha256(stored.encode()).hexdigest()[:12]
     assert "cpu_quota_cores" not in environment.place
+
+
+def test_why_a_commit_is_unknown_is_not_compared():
+    unknown = Environment(**FACTS | {"commit": None})
+    explained = Environment(**FACTS | {"commit": None}, commit_reason="not a git checkout")
+    assert (explained.id, explained.place) == (unknown.id, unknown.place)
+    assert "commit_reason" not in explained.place

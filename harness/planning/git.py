@@ -1,0 +1,82 @@
+"""git, asked about the code that runs."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+from pathlib import Path
+from typing import NamedTuple
+
+CODE = Path(__file__).resolve()
+ROOT = CODE.parents[2]
+NO_CHECKOUT = "not a git checkout"
+SHORT_COMMIT_LENGTH = 12
+"""Characters of a commit's id in records."""
+
+# Set by git for its hooks; they would direct our commands to another repository or index.
+HOOK_VARIABLES = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX")
+
+
+class CodeState(NamedTuple):
+    """The commit of the code that runs, and whether files differ from it; ``None`` where it is unknown."""
+
+    commit: str | None = None
+    changed_files: bool | None = None
+    reason: str | None = None
+    """Why it is unknown, with the remedy where there is one."""
+
+
+def read_code_state() -> CodeState:
+    """The state of the code that runs.
+
+    An installed package may lie in an environment inside the user's own repository: that commit says nothing about it.
+    """
+    problem = checkout_problem()
+    if problem is not None:
+        return CodeState(reason=problem)
+    commit = run_git("rev-parse", f"--short={SHORT_COMMIT_LENGTH}", "HEAD")
+    status = run_git("status", "--porcelain")
+    if commit.returncode or status.returncode:
+        return CodeState(reason=failure_reason(commit if commit.returncode else status))
+    return CodeState(commit.stdout.strip(), bool(status.stdout.strip()))
+
+
+def checkout_problem() -> str | None:
+    """Why git knows nothing of the code that runs, with the remedy where there is one; ``None`` where it tracks it."""
+    try:
+        listed = run_git("ls-files", "--error-unmatch", "--", str(CODE))
+    except OSError as problem:
+        return f"git can't be run ({problem.strerror}); install it"
+    if listed.returncode == 0:
+        return None
+    ordinary = "not a git repository" in listed.stderr or "did not match any file" in listed.stderr
+    return NO_CHECKOUT if ordinary else failure_reason(listed)
+
+
+def failure_reason(failed: subprocess.CompletedProcess[str]) -> str:
+    """git's message in one line, with the remedy where it refuses a folder that belongs to another user (pure)."""
+    refused = re.search(r"dubious ownership in repository at '(.*)'", failed.stderr)
+    if refused:
+        command = f"git config --global --add safe.directory {shlex.quote(refused[1])}"
+        return f"git refuses {refused[1]}, which belongs to another user; if you trust it, run `{command}`"
+    lines = [line.strip() for line in failed.stderr.splitlines() if line.strip()] or [f"status {failed.returncode}"]
+    message = next((line for line in lines if line.startswith("fatal:")), lines[-1])
+    return f"git in {ROOT}: {message.removeprefix('fatal: ')}"
+
+
+def run_git(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run git in the folder of the code; its messages are English. Raises :class:`OSError` where there is none."""
+    env = {name: value for name, value in os.environ.items() if name not in HOOK_VARIABLES}
+    # In a session of its own: Ctrl-C must not interrupt git while it cleans up.
+    return subprocess.run(
+        ["git", "-C", str(ROOT), "-c", "core.hooksPath=/dev/null", *arguments],
+        env={**env, "LC_ALL": "C"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        errors="surrogateescape",
+        check=False,
+        start_new_session=True,
+    )
