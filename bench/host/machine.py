@@ -36,6 +36,18 @@ def read_node_facts(node: int, packages: Iterable[str] = ()) -> NodeFacts:
     return NodeFacts(node=node, boot_id=read_boot_id(), core_numbers=usable_cores(), **facts)
 
 
+def host_name(name: str | None = None) -> str:
+    """The name of this machine, for records, messages and files; ``unnamed`` where it has none.
+
+    A kernel takes any bytes for a name. Those that are no printable text, spaces and slashes become ``_``.
+
+    Args:
+        name: The name to write so; ``None``: the kernel's.
+    """
+    given = platform.node() if name is None else name
+    return "".join(sign if sign.isprintable() and sign not in " /" else "_" for sign in given) or "unnamed"
+
+
 def read_boot_id(proc: Path = Path("/proc")) -> str | None:
     """The boot id of this machine's kernel; ``None`` where it does not say."""
     try:
@@ -51,7 +63,7 @@ def read_machine_facts(packages: Iterable[str] = ()) -> MachineFacts:
         packages: Distributions whose versions are part of the facts, beside :data:`PACKAGES`.
     """
     return MachineFacts(
-        host=platform.node(),
+        host=host_name(),
         system=f"{platform.system()} {platform.release()}",
         cpu=read_cpu_name(),
         cores=usable_core_count(),

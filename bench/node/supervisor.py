@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import platform
 import signal
 import time
 from collections.abc import Iterator, Sequence
@@ -18,6 +17,7 @@ from bench.core.case import Role
 from bench.core.exit_report import ExitReport, FailedProcess
 from bench.host.disk import is_full
 from bench.host.logs import shorten_log
+from bench.host.machine import host_name
 from bench.host.processes import EXIT_GRACE_S, count_memory_kills, is_stopped, kill_session, pid_alive
 from bench.host.suspension import SuspensionWatch
 from bench.node.external_ranks import ExternalRanks
@@ -214,9 +214,7 @@ class ProcessGroup:
             f"{title} was stopped by a signal for {seconds:.0f} s" for title, seconds in self._stopped.continued.items()
         ]
         if self._suspended_s:
-            sentences.append(
-                f"the supervisor of the ranks on {platform.node()} did not run for {self._suspended_s:.0f} s"
-            )
+            sentences.append(f"the supervisor of the ranks on {host_name()} did not run for {self._suspended_s:.0f} s")
         return tuple(sentences)
 
     def _processes(self) -> Iterator[HungProcess]:

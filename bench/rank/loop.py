@@ -8,7 +8,6 @@ from __future__ import annotations
 import gc
 import math
 import os
-import platform
 import time
 from collections.abc import Callable, Sequence
 from statistics import median
@@ -16,6 +15,7 @@ from typing import Any, NamedTuple
 
 from bench.core.case import Case
 from bench.core.records import Gradients, RankRecord, Window
+from bench.host.machine import host_name
 from bench.host.resources import compute_threads, device_name, device_uuid, memory_peak_bytes, thread_cores
 from bench.plugins.backend import Backend, Session
 from bench.plugins.workload import Work, Workload
@@ -83,7 +83,7 @@ def measure(case: Case, backend: Backend, workload: Workload, session: Session, 
     record = RankRecord(
         rank=session.rank,
         world=session.world,
-        host=platform.node(),
+        host=host_name(),
         node=case.node_of_rank(session.rank),
         boot_id=context.boot_id,
         pid=os.getpid(),

@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import faulthandler
 import os
-import platform
 import signal
 import sys
 import time
@@ -26,7 +25,7 @@ from bench.core.rank_info import RankInfo, read_rank_info
 from bench.core.records import RankFailure, RankRecord
 from bench.host.disk import DiskReserve
 from bench.host.logs import MAX_ERROR_LENGTH, printable_line
-from bench.host.machine import read_boot_id
+from bench.host.machine import host_name, read_boot_id
 from bench.host.processes import die_with_launcher
 from bench.host.resources import cores_of_rank, pin_threads, reset_memory_peak, usable_cores
 from bench.host.variables import BINDING, recorded_variables, remove_from_process
@@ -95,9 +94,7 @@ def describe_failure(role: str, rank: int, problem: BaseException, where: str = 
     lines = "".join(traceback.format_exception(problem)).rstrip().splitlines()
     error_line = printable_line(traceback.format_exception_only(problem)[-1].strip(), MAX_ERROR_LENGTH)
     tail = tuple(printable_line(line) for line in lines[-TAIL_LINES:])
-    return RankFailure(
-        role=role, rank=rank, host=platform.node(), error=error_line, at=time.time(), tail=tail, where=where
-    )
+    return RankFailure(role=role, rank=rank, host=host_name(), error=error_line, at=time.time(), tail=tail, where=where)
 
 
 def _exit_on_failure(out: Path, reserve: DiskReserve) -> Callable[[RankFailure], None]:

@@ -9,7 +9,6 @@ A probe that fails costs its readings and nothing else: the failure is a problem
 from __future__ import annotations
 
 import os
-import platform
 import signal
 import threading
 import time
@@ -24,7 +23,7 @@ from typing import Protocol, TextIO, TypeVar
 from bench.core.case import Case
 from bench.core.frozen_model import FrozenModel
 from bench.core.telemetry import LIVE, GpuProcess, Header, ProcessCheck, Recording, Sample, Tick, read_recording
-from bench.host.machine import read_boot_id
+from bench.host.machine import host_name, read_boot_id
 from bench.plugins import registry
 from bench.plugins.probe import Probe, ProbePlugin
 from bench.telemetry.pause import not_paused, pause_lock
@@ -56,12 +55,12 @@ def run(case: Case, out: Path) -> None:
     # Where cores are short, ranks come first.
     os.nice(5)
     node = int(os.environ.get("RANK", "0"))
-    with (out / f"telemetry-{node}-{platform.node()}.jsonl").open("a") as file:
+    with (out / f"telemetry-{node}-{host_name()}.jsonl").open("a") as file:
         source = case.telemetry if case.telemetry.startswith(REPLAY_PREFIX) else LIVE
         devices = tuple(device for probe in probes for device in probe.devices)
         problems = _problems_of(probes)
         header = Header(
-            host=platform.node(),
+            host=host_name(),
             source=source,
             interval_s=INTERVAL_S,
             devices=devices,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import platform
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -13,6 +12,7 @@ import psutil
 from bench.core.case import Case
 from bench.core.telemetry import HOST, Device, Sample
 from bench.host.links import port_names, ranks_per_namespace
+from bench.host.machine import host_name
 from bench.host.quota import read_cpu_quota
 from bench.host.resources import usable_cores
 from bench.plugins.probe import Probe, ProbePlugin
@@ -32,7 +32,7 @@ class HostProbe(Probe):
     """
 
     def __init__(self, cores: Sequence[int], hub_ports: Sequence[str] | None = None) -> None:
-        self.devices = (Device(id=HOST, name=platform.node()),)
+        self.devices = (Device(id=HOST, name=host_name()),)
         self._job = JobCpuTime(os.getppid())
         self._parts: list[tuple[tuple[str, ...], Callable[[], list[Sample]]]] = []
         """Names of quantities, and what reads them."""
