@@ -17,7 +17,9 @@ EXAMPLES = {
         "Examples:\n\n`python -m harness export > trials.csv` — the latest sweep, a row a trial\n\n"
         "`python -m harness export 20261121-101500-ab12 latest --out trials.parquet`\n\n"
         "`python -m harness export --out now.json && pytest-benchmark compare now.json`\n\n"
-        "`python -m harness export --out steps.jsonl && extrap --json steps.jsonl` — Extra-P\n\n"
+        "`python -m harness export --out steps.jsonl && "
+        "extrap --json steps.jsonl --options allow_negative_exponents=True` — Extra-P, from 5 rank counts on, in an "
+        "environment of its own (it needs NumPy 1); the option is for step times that fall, as under strong scaling\n\n"
         "`python -m harness export --out trials.csv && python -m harness fit trials.csv`"
     ),
     "ingest": (

@@ -34,7 +34,7 @@ def export(
         store_url: The store.
         wanted: The name of a format; default: by the suffix of ``out``, else CSV.
         out: The file; ``None``: standard output.
-        stderr_console: For what was left out.
+        stderr_console: For what was left out, and notes.
 
     Raises:
         UsageError: Before anything is written.
@@ -55,6 +55,8 @@ def export(
     _write_output(exported, out)
     for line in exported.left_out:
         stderr_console.print(f"left out: {line}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+    for line in exported.notes:
+        stderr_console.print(f"note: {line}", markup=False, highlight=False, soft_wrap=True)
     if out is not None:
         stderr_console.print(f"{name}: {what} → {out}", markup=False, highlight=False, soft_wrap=True)
 

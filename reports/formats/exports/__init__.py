@@ -15,10 +15,13 @@ class CannotExport(ValueError):
 
 @dataclass(frozen=True)
 class Export:
-    """A whole file. ``left_out``: a line for each thing that the format can't represent."""
+    """A whole file."""
 
     content: str | bytes
     left_out: tuple[str, ...] = ()
+    """A line for each thing that the format can't represent."""
+    notes: tuple[str, ...] = ()
+    """What the reader of the file needs to be told."""
 
 
 @dataclass(frozen=True)

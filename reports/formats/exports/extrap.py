@@ -2,7 +2,8 @@
 
 A line is ``{"params": {"ranks": 4}, "callpath": …, "metric": "step_s", "value": …}``; lines with the same parameters
 are repeats. Extra-P (Calotoiu et al. 2013, doi:10.1145/2503210.2503277) refuses a file in which any call path lacks a
-point that another has.
+point that another has, and asks for five values of a parameter. By default it fits growing terms only, and takes a
+time that falls as 1/N, as under strong scaling, for a logarithm that ends below 0.
 """
 
 from __future__ import annotations
@@ -15,8 +16,10 @@ from reports.formats.trial_rows import SweepTable, TrialRow
 
 METRIC = "step_s"
 FURTHER_PARAMETERS = ("batch", "threads")
-"""Further parameters beside the ranks, used where they differ between the rows."""
+"""Further parameters beside the ranks, used where each curve has several values of them."""
 MIN_POINTS = 2
+MIN_VALUES_FOR_MODEL = 5
+NEGATIVE_EXPONENTS = "--options allow_negative_exponents=True"
 
 Point = tuple[int, ...]
 Curves = dict[str, dict[Point, list[float]]]
@@ -26,7 +29,7 @@ Curves = dict[str, dict[Point, list[float]]]
 def render(table: SweepTable) -> Export:
     """The curves of the table that share the most points; raises :class:`CannotExport` where none has two."""
     rows = [row for row in table.rows if row.feeds_scaling]
-    parameters = ("ranks", *(name for name in FURTHER_PARAMETERS if len({getattr(row, name) for row in rows}) > 1))
+    parameters = ("ranks", *(name for name in FURTHER_PARAMETERS if _varies_in_each_curve(rows, name)))
     curves = _curves(rows, parameters)
     grid = _grid(curves)
     lines = [
@@ -44,7 +47,16 @@ def render(table: SweepTable) -> Export:
         for point in sorted(grid)
         for step_s in points[point]
     ]
-    return Export("".join(f"{line}\n" for line in lines), _left_out(table.rows, curves, grid))
+    content = "".join(f"{line}\n" for line in lines)
+    return Export(content, _left_out(table.rows, curves, grid), _notes(rows, parameters, grid))
+
+
+def _varies_in_each_curve(rows: Sequence[TrialRow], parameter: str) -> bool:
+    """Whether each curve, apart from the parameter, has several values of it: another workload has another batch."""
+    values: dict[str, set[int]] = {}
+    for row in rows:
+        values.setdefault(_without(row.curve, parameter, row), set()).add(getattr(row, parameter))
+    return all(len(different) > 1 for different in values.values())
 
 
 def _curves(rows: Sequence[TrialRow], parameters: Sequence[str]) -> Curves:
@@ -61,11 +73,16 @@ def _callpath(row: TrialRow, parameters: Sequence[str], *, several: bool) -> str
     """The curve without the parameters; with the environment where there are several."""
     name = row.curve
     for parameter in parameters:
-        # The last occurrence: the value of an option, further left, may have the same text.
-        before, matched, after = name.rpartition(f"/{parameter}={getattr(row, parameter)}/")
-        name = f"{before}/{after}" if matched else name
+        name = _without(name, parameter, row)
     # Extra-P reads an arrow as caller and callee.
     return (f"{name} ({row.environment})" if several else name).replace("->", "→")
+
+
+def _without(name: str, parameter: str, row: TrialRow) -> str:
+    """The name of a curve without a parameter."""
+    # The last occurrence: the value of an option, further left, may have the same text.
+    before, matched, after = name.rpartition(f"/{parameter}={getattr(row, parameter)}/")
+    return f"{before}/{after}" if matched else name
 
 
 def _grid(curves: Mapping[str, Mapping[Point, object]]) -> frozenset[Point]:
@@ -87,8 +104,19 @@ def _left_out(rows: Sequence[TrialRow], curves: Curves, grid: frozenset[Point]) 
     return tuple(notes)
 
 
+def _notes(rows: Sequence[TrialRow], parameters: Sequence[str], grid: frozenset[Point]) -> tuple[str, ...]:
+    notes = []
+    for number, parameter in enumerate(parameters):
+        values = len({point[number] for point in grid})
+        if values < MIN_VALUES_FOR_MODEL:
+            notes.append(f"Extra-P asks for {MIN_VALUES_FOR_MODEL} values of {parameter}, there are {values}")
+    if any(row.scaling == "strong" for row in rows):
+        notes.append(f"step times fall under strong scaling: run extrap with {NEGATIVE_EXPONENTS}")
+    return tuple(notes)
+
+
 def _points_text(points: frozenset[Point] | set[Point]) -> str:
     return "ranks " + ", ".join("×".join(map(str, point)) for point in sorted(points))
 
 
-FORMAT = Format("step times over ranks, for Extra-P: `extrap --json FILE`", (".jsonl",), render)
+FORMAT = Format(f"step times over ranks, for Extra-P: `extrap --json FILE {NEGATIVE_EXPONENTS}`", (".jsonl",), render)

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import subprocess
 
 import pytest
 
-from tests.support.builders import make_case, make_trial
 from tests.support.exports import curve
 
 
@@ -23,7 +19,7 @@ def points(text: str) -> list[tuple]:
 def test_extrap_lines(exported):
     output = exported(curve(counts=(2, 1)), "--format", "extrap")
     path = "synthetic/ddp-gloo/strong/batch=8/threads=1/cpu/seed=0"
-    assert output.err == ""
+    assert "left out" not in output.err
     assert points(output.out) == [
         (path, (("ranks", 1),), 0.1),
         (path, (("ranks", 1),), 0.101),
@@ -58,14 +54,35 @@ def test_extrap_varying_fields_are_parameters(exported):
     ]
 
 
-# Its dependencies contradict ours (numpy below 2), so that it lives in an environment of its own.
-@pytest.mark.skipif(shutil.which("extrap") is None, reason="Extra-P's command `extrap` is not on the PATH")
-def test_extrap_finds_the_exact_law(tmp_path, exported):
-    trials = [make_trial(make_case(ranks=n), step_s=0.01 + 0.002 * n) for n in (1, 2, 4, 8, 16)]
-    trials += [make_trial(make_case(backend="single", ranks=1))]
-    exported(trials, "--out", str(tmp_path / "steps.jsonl"))
-    command = ["extrap", "--disable-progress", "--json", "steps.jsonl", "--print", "functions"]
-    env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
-    constant, slope = done.stdout.strip().removesuffix(" * ranks^(1)").split(" + ")
-    assert (float(constant), float(slope)) == pytest.approx((0.01, 0.002))
+def test_another_workload_has_another_batch(exported):
+    """The batch of a workload is no parameter of the others, which would then lack its points."""
+    trials = curve(counts=(1, 2), rounds=1, batch=64)
+    trials += curve(counts=(1, 2), rounds=1, workload="array_mean", scaling="weak", batch=1)
+    output = exported(trials, "--format", "extrap")
+    assert {(path, params) for path, params, _ in points(output.out)} == {
+        (f"{path}/threads=1/cpu/seed=0", (("ranks", ranks),))
+        for path in ("synthetic/ddp-gloo/strong/batch=64", "array_mean/ddp-gloo/weak/batch=1")
+        for ranks in (1, 2)
+    }
+    assert "left out" not in output.err
+
+
+def test_a_batch_that_varies_in_one_workload_only_makes_curves_of_their_own(exported):
+    trials = [trial for batch in (8, 16) for trial in curve(counts=(1, 2), rounds=1, batch=batch)]
+    trials += curve(counts=(1, 2), rounds=1, workload="array_mean", batch=1)
+    found = points(exported(trials, "--format", "extrap").out)
+    assert {dict(params).keys() == {"ranks"} for _, params, _ in found} == {True}
+    assert len({path for path, *_ in found}) == 3
+
+
+def test_what_extrap_needs_is_said(exported):
+    notes = exported(curve(counts=(1, 2)), "--format", "extrap").err.splitlines()
+    assert notes == [
+        "note: Extra-P asks for 5 values of ranks, there are 2",
+        "note: step times fall under strong scaling: run extrap with --options allow_negative_exponents=True",
+    ]
+
+
+def test_nothing_is_said_where_nothing_is_needed(exported):
+    trials = curve(counts=(1, 2, 4, 8, 16), scaling="weak")
+    assert exported(trials, "--format", "extrap").err == ""
