@@ -69,6 +69,13 @@ class CommandTable(TyperGroup):
     def __init__(self, **settings: Any) -> None:
         super().__init__(**{**settings, "commands": LazyCommands()})
 
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:  # Typer would end without a word
+            log.error("interrupted")
+            return EXIT_INTERRUPTED
+
     def format_help(self, ctx: Any, formatter: Any) -> None:
         self.commands = {name: TyperCommand(name, help=summary) for name, (_, summary) in COMMANDS.items()}
         super().format_help(ctx, formatter)
@@ -118,9 +125,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except HarnessError as problem:
         log.error("error: %s", problem)
         return problem.exit_code
-    except KeyboardInterrupt:
-        log.error("interrupted")
-        return EXIT_INTERRUPTED
     except SystemExit as ended:
         # Typer ends like this, with 1, where any pipe breaks, such as one to ssh.
         if ended.__context__ is not None:
