@@ -19,8 +19,16 @@ HOROVOD_BUILD_COMMAND = "python -m harness.setup.horovod_wheel --strict"
 
 
 def cache_folder(name: str) -> Path:
-    """A folder of the user's cache, shared by all checkouts and environments."""
-    root = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    """A folder of the user's cache, shared by all checkouts and environments.
+
+    A user without a home, such as one that only a container's ``--user`` names, has none: nothing can be written there.
+    """
+    root = os.environ.get("XDG_CACHE_HOME")
+    if not root:
+        try:
+            root = str(Path.home() / ".cache")
+        except RuntimeError:
+            root = f"{os.devnull}/.cache"
     return Path(root) / "scaling-harness" / name
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.host.installation import CHECKOUT, frameworks_remedy, install_command
+from bench.host.installation import CHECKOUT, cache_folder, frameworks_remedy, install_command
 from tests.support.paths import ROOT
 
 
@@ -77,3 +77,14 @@ def test_a_python_without_the_project_s_dependencies_is_one_line(tmp_path):
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith(f"error: {sys.executable} has no module ")
     assert done.stderr.count("\n") == 1
+
+
+def test_a_user_without_a_home_has_no_cache(monkeypatch):
+    for name in ("HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("os.getuid", lambda: 987654)
+    assert not cache_folder("mnist").exists()
+    with pytest.raises(NotADirectoryError):
+        cache_folder("mnist").mkdir(parents=True)
+    monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
+    assert str(cache_folder("mnist")) == "/somewhere/scaling-harness/mnist"
