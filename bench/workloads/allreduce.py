@@ -48,6 +48,7 @@ class AllreduceWork(Work):
     """A step is one allreduce of the largest message."""
 
     unit = "bytes"
+    result_name = "mean of a message"
     warmup_steps = 2
     min_steps = 5
     max_steps = 200
