@@ -17,7 +17,7 @@ from harness.cli.app import app
 from harness.setup.inventory import list_plugins
 from reports.analysis.flags import FLAG_MEANINGS
 from reports.analysis.formatting import number
-from reports.analysis.law_accuracy import HeldOut, accuracy, hold_out, parse_curves
+from reports.analysis.law_accuracy import HeldOut, accuracy, hold_out, look_ahead, parse_curves
 
 ROOT = Path(__file__).resolve().parents[1]
 ROOT_PAGES = {
@@ -161,6 +161,15 @@ def prediction_accuracy_page() -> str:
         "Most of these curves continue smoothly, and the efficiency of the largest known rank count is then as good a"
         " prediction; laws are better where efficiency declines. No law foresees a limit that only more ranks meet,"
         " such as the first step onto another node.",
+        "From the first three and more rank counts of each curve to all of its larger ones:",
+        table(
+            ("doublings ahead", "predictions", "inside the interval", "median absolute error"),
+            [
+                (str(ahead.doublings), str(ahead.predictions), str(ahead.held), percent(ahead.median_error))
+                for ahead in look_ahead(curves)
+            ],
+        ),
+        "The last rank count of each curve:",
         table(HELD_OUT_HEADER, [held_out_row(result) for result in results]),
         "Naive: the efficiency of the largest known rank count. Values are totals over all ranks.",
     ]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from statistics import median
 from typing import Literal
 
@@ -19,7 +19,7 @@ from pydantic import Field
 from bench.core.frozen_model import FrozenModel
 from reports.analysis.law_prediction import NORMAL_QUANTILE, LawPrediction, walk_variance, weigh_laws
 from reports.analysis.law_selection import NoLaw, describing_laws
-from reports.analysis.laws import ScalingLaw
+from reports.analysis.laws import MIN_RANK_COUNTS, ScalingLaw
 from reports.analysis.stats import CONFIDENCE
 
 
@@ -99,6 +99,18 @@ class Accuracy(FrozenModel):
     """Intervals that contain the measured value."""
 
 
+class Ahead(FrozenModel):
+    """Predictions of all larger rank counts of each curve from its first three and more, by how far ahead they are."""
+
+    doublings: int
+    """log₂(N ÷ largest known N), rounded."""
+    predictions: int
+    held: int
+    """Intervals that contain the measured value, with the constant of the other curves."""
+    median_error: float
+    """Of absolute relative errors."""
+
+
 def parse_curves(text: str) -> tuple[PublishedCurve, ...]:
     """The curves of a TOML table ``[[curve]]``."""
     return tuple(PublishedCurve(**fields) for fields in tomllib.loads(text)["curve"])
@@ -111,24 +123,17 @@ def hold_out(curves: Sequence[PublishedCurve], *, by_group: bool = False) -> tup
         curves: of four rank counts or more.
         by_group: leave out all curves of the same group when the interval is calibrated, not only the curve itself.
     """
-    laws = {curve.name: _fit_smaller(curve) for curve in curves}
-    needed = {
-        curve.name: _needed_doubling_error(curve, law)
-        for curve in curves
-        if not isinstance(law := laws[curve.name], str)
-    }
+    errors = _needed_doubling_errors(curves)
     results = []
     for curve in curves:
         left_out = {other.name for other in curves if other == curve or (by_group and other.group == curve.group)}
-        others = [error for name, error in needed.items() if name not in left_out]
-        results.append(_held_out(curve, laws[curve.name], conformal_quantile(others)))
+        results.append(_held_out(curve, _fit_smaller(curve), _quantile_without(errors, left_out)))
     return tuple(results)
 
 
 def calibrated_doubling_error(curves: Sequence[PublishedCurve]) -> float:
     """The constant of the interval, from all curves."""
-    laws = [(curve, _fit_smaller(curve)) for curve in curves]
-    return conformal_quantile([_needed_doubling_error(curve, law) for curve, law in laws if not isinstance(law, str)])
+    return conformal_quantile(list(_needed_doubling_errors(curves).values()))
 
 
 def conformal_quantile(errors: Sequence[float]) -> float:
@@ -155,21 +160,57 @@ def accuracy(results: Sequence[HeldOut]) -> Accuracy:
     )
 
 
-def _fit_smaller(curve: PublishedCurve) -> LawPrediction | str:
-    """The laws of all but the last rank count, or the reason why there are none."""
-    smaller = {ranks: curve.throughputs[ranks] for ranks in curve.ranks[:-1]}
+def look_ahead(curves: Sequence[PublishedCurve]) -> tuple[Ahead, ...]:
+    """Judge predictions further ahead than the next rank count, the nearest first."""
+    judged: dict[int, list[tuple[bool, float]]] = {}
+    errors = _needed_doubling_errors(curves)
+    for curve in curves:
+        doubling_error = _quantile_without(errors, {curve.name})
+        for known in range(min(MIN_RANK_COUNTS.values()), len(curve.ranks)):
+            laws = _fit_smaller(curve, known)
+            if isinstance(laws, str):
+                continue
+            for ranks in curve.ranks[known:]:
+                prediction, (measured,) = laws.predict(ranks, doubling_error), curve.throughputs[ranks]
+                assert prediction.low is not None
+                assert prediction.high is not None
+                held = prediction.low <= measured <= prediction.high
+                doublings = round(math.log2(ranks / curve.ranks[known - 1]))
+                judged.setdefault(doublings, []).append((held, abs(prediction.throughput / measured - 1)))
+    return tuple(
+        Ahead(
+            doublings=doublings,
+            predictions=len(results),
+            held=sum(held for held, _ in results),
+            median_error=median(error for _, error in results),
+        )
+        for doublings, results in sorted(judged.items())
+    )
+
+
+def _fit_smaller(curve: PublishedCurve, known: int = -1) -> LawPrediction | str:
+    """The laws of the first rank counts, by default of all but the last, or the reason why there are none."""
+    smaller = {ranks: curve.throughputs[ranks] for ranks in curve.ranks[:known]}
     try:
         return weigh_laws(smaller, describing_laws(smaller))
     except NoLaw as problem:
         return str(problem)
 
 
-def _needed_doubling_error(curve: PublishedCurve, laws: LawPrediction) -> float:
-    """The smallest q with which the interval contains the last measured value."""
-    last = curve.ranks[-1]
-    error = math.log(laws.predict(last).throughput / curve.throughputs[last][0])
-    own = (NORMAL_QUANTILE * laws.backtest_error) ** 2
-    return math.sqrt(max(0.0, error**2 / walk_variance(curve.ranks[:-1], last) - own))
+def _needed_doubling_errors(curves: Sequence[PublishedCurve]) -> dict[str, float]:
+    """For each curve with a law the smallest q with which the interval contains the last measured value."""
+    errors = {}
+    for curve in curves:
+        laws, last = _fit_smaller(curve), curve.ranks[-1]
+        if not isinstance(laws, str):
+            error = math.log(laws.predict(last).throughput / curve.throughputs[last][0])
+            own = (NORMAL_QUANTILE * laws.backtest_error) ** 2
+            errors[curve.name] = math.sqrt(max(0.0, error**2 / walk_variance(curve.ranks[:-1], last) - own))
+    return errors
+
+
+def _quantile_without(errors: Mapping[str, float], left_out: Collection[str]) -> float:
+    return conformal_quantile([error for name, error in errors.items() if name not in left_out])
 
 
 def _held_out(curve: PublishedCurve, laws: LawPrediction | str, doubling_error: float) -> HeldOut:

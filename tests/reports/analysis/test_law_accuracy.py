@@ -11,6 +11,7 @@ from reports.analysis.law_accuracy import (
     calibrated_doubling_error,
     conformal_quantile,
     hold_out,
+    look_ahead,
     parse_curves,
 )
 from reports.analysis.law_prediction import DOUBLING_ERROR
@@ -45,6 +46,13 @@ def test_the_last_rank_count_is_predicted(by_group):
 
 def test_the_constant_of_the_interval_is_the_calibrated_one():
     assert pytest.approx(calibrated_doubling_error(CURVES), abs=5e-4) == DOUBLING_ERROR
+
+
+def test_predictions_two_doublings_ahead():
+    ahead = {judged.doublings: judged for judged in look_ahead(CURVES)}
+    assert ahead[2].predictions >= 25
+    assert 0.90 <= ahead[2].held / ahead[2].predictions <= 0.98
+    assert ahead[2].median_error < 0.10
 
 
 def test_the_conformal_quantile():
