@@ -25,6 +25,9 @@ class DdpOptions(Options):
     )
     gradient_as_bucket_view: bool = Field(False, description="gradients are views of the buckets: one copy less")
     static_graph: bool = Field(False, description="promise DDP that every step uses the same parameters")
+    find_unused_parameters: bool = Field(
+        False, description="find the parameters that a step does not use; else a step that leaves one out fails"
+    )
 
 
 class DdpSession(ProcessGroupSession):
@@ -58,6 +61,7 @@ class DdpSession(ProcessGroupSession):
             bucket_cap_mb=self.options.bucket_cap_mb,
             gradient_as_bucket_view=self.options.gradient_as_bucket_view,
             static_graph=self.options.static_graph,
+            find_unused_parameters=self.options.find_unused_parameters,
         )
         return self.model
 
@@ -90,8 +94,22 @@ class Ddp(Backend):
         def make_session(rank: int, world: int, device: str) -> DdpSession:
             return DdpSession(rank, world, device, options, case.transport)
 
-        with join_torch_distributed(case, me, case.transport, make_session) as session:
+        with join_torch_distributed(case, me, case.transport, make_session) as session, named_unused_parameters():
             yield session
+
+
+@contextmanager
+def named_unused_parameters(option: str = "ddp.find_unused_parameters") -> Iterator[None]:
+    """Replace DDP's error about a parameter without a gradient, several lines long, by one with our option's name."""
+    try:
+        yield
+    except RuntimeError as problem:
+        if "find_unused_parameters" not in str(problem):
+            raise
+        raise RuntimeError(
+            "a step used only some of the model's parameters, and DDP waits for the gradients of all: "
+            f"--set {option}=true"
+        ) from problem
 
 
 BACKEND = Ddp()

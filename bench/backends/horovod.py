@@ -35,6 +35,7 @@ from bench.plugins.backend import (
 )
 
 MAX_BACKWARD_PASSES = 2**30
+LOOPBACK = "127.0.0.1"
 
 
 class HorovodSession(Session):
@@ -165,7 +166,8 @@ def _resolving_hostname_as(address: str | None) -> Iterator[None]:
     """Inside, this host's name resolves to ``address``. Raises ``RuntimeError`` where that is needed and not possible.
 
     Horovod 0.28.1 ignores the interface for its process sets and uses the address that the host's name resolves to. In
-    a namespace that is another machine's address, and on Debian a loopback address.
+    a namespace that is another machine's address, on Debian a loopback address, and where the name does not resolve
+    Horovod dies of a segmentation fault.
     """
     with contextlib.ExitStack() as stack:
         found = _address_of_name()
@@ -173,9 +175,15 @@ def _resolving_hostname_as(address: str | None) -> Iterator[None]:
             try:
                 stack.enter_context(use_hostname(address))
             except PermissionError:
-                if found is None or ipaddress.ip_address(found).is_loopback:
+                name = socket.gethostname()
+                if found is None:
                     raise RuntimeError(
-                        f"the name {socket.gethostname()} stands for {found} on its own host, where no other host "
+                        f"the name {name} of this host stands for no address, and Horovod goes by it: give it "
+                        f"{address} in /etc/hosts (`echo {address} {name} >> /etc/hosts`)"
+                    ) from None
+                if ipaddress.ip_address(found).is_loopback:
+                    raise RuntimeError(
+                        f"the name {name} stands for {found} on its own host, where no other host "
                         f"reaches it, and Horovod goes by it: give it {address} in /etc/hosts there"
                     ) from None
         yield
@@ -251,6 +259,8 @@ class HorovodBackend(Backend):
             host_address = (
                 select_interface("", 1, os.environ["HOROVOD_GLOO_IFACE"]).address if from_horovodrun else me.own_host
             )
+            if host_address is None and _address_of_name() is None:
+                host_address = LOOPBACK
             if case.transport == "mpi" and (problem := shared_memory_problem(os.environ)):
                 raise RuntimeError(f"{problem}, or choose another transport (--set horovod.transport=gloo)")
             with _resolving_hostname_as(host_address):

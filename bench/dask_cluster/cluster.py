@@ -20,7 +20,7 @@ import traceback
 from collections.abc import Sequence
 from typing import Any
 
-from bench.backends.dask.backend import DASK_CONFIG
+from bench.backends.dask.backend import DASK_CONFIG, HTTP_ADDRESS
 from bench.backends.dask.cluster_ref import SchedulerAddress, Tls, make_security
 from bench.core.frozen_model import FrozenModel
 from bench.dask_cluster.assignment import (
@@ -94,7 +94,9 @@ def slurm_cluster_arguments(jobs: JobQueueSpec) -> dict[str, Any]:
         "processes": jobs.workers,
         # The argument is required. Workers have no limit: the memory of ranks is not Dask's data.
         "memory": WORKER_MEMORY,
-        "worker_extra_args": ["--memory-limit", "0", "--no-dashboard"],
+        "worker_extra_args": ["--memory-limit", "0", "--no-dashboard", "--dashboard-address", HTTP_ADDRESS],
+        # Workers read no other configuration of ours.
+        "job_script_prologue": [f"export DASK_DISTRIBUTED__WORKER__HTTP__ROUTES={shlex.quote('[]')}"],
         "interface": jobs.interface,
         "python": shlex.quote(jobs.python),
         "log_directory": jobs.logs,
@@ -137,7 +139,7 @@ async def run_cluster(jobs: JobQueueSpec, control: NodeControl) -> None:
         asynchronous=True,
         security=make_security(jobs.tls),
         **slurm_cluster_arguments(jobs),
-        scheduler_options={"host": host_interface.address, "dashboard": False, "dashboard_address": None},
+        scheduler_options={"host": host_interface.address, "dashboard": False, "dashboard_address": HTTP_ADDRESS},
     )
     async with cluster:
         cluster.scale(jobs=jobs.count)

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
+from bench.backends.dask.exchange import sum_arrays
 from bench.backends.dask.rank_tasks import RankTask, RankTasks, measure_in_thread
+from bench.backends.dask.sessions import exchange_dtype, pack_gradients, unpack_gradients
 from bench.core.rank_info import RankInfo
 from bench.core.records import RankFailure
 from tests.support.builders import make_case
@@ -117,3 +121,69 @@ def test_a_rank_that_fails_leaves_its_failure_in_the_folder(tmp_path):
     assert (failure.role, failure.rank) == ("rank", 0)
     assert "unknown workload 'no_such_workload'" in failure.error
     assert not (tmp_path / "record-0.json").exists()
+
+
+def odd_model() -> Any:
+    """Frozen, unused, sparse, channels-last, bfloat16 and float64 parameters, and one that only odd inputs use."""
+    import torch
+
+    class Odd(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(1)
+            self.frozen = torch.nn.Parameter(torch.randn(3), requires_grad=False)
+            self.unused = torch.nn.Parameter(torch.randn(2))
+            self.embedding = torch.nn.Embedding(6, 4, sparse=True)
+            self.images = torch.nn.Conv2d(2, 3, 3).to(memory_format=torch.channels_last)
+            self.bfloat = torch.nn.Parameter(torch.randn(4).bfloat16())
+            self.float64 = torch.nn.Parameter(torch.randn(3).double())
+            self.sometimes = torch.nn.Parameter(torch.randn(1))
+
+        def forward(self, number: int) -> Any:
+            image = torch.full((1, 2, 4, 4), 0.1 * number).to(memory_format=torch.channels_last)
+            features = self.images(image).sum() * self.frozen.sum()
+            loss = features + self.embedding(torch.tensor([number])).sum() + self.bfloat.sum() * number
+            loss = loss + (self.float64**2).sum() * number
+            return loss + self.sometimes.sum() if number % 2 else loss
+
+    return Odd()
+
+
+def gradients_of(numbers: Sequence[int]) -> dict[str, Any]:
+    """The mean over ranks as one process takes it; ``None`` where no rank has one."""
+    model = odd_model()
+    for number in numbers:
+        (model(number) / len(numbers)).backward()
+    return {name: parameter.grad for name, parameter in model.named_parameters()}
+
+
+def test_parameters_of_every_kind_get_the_mean_gradient():
+    import torch
+
+    numbers = (2, 3)
+    models = [odd_model() for _ in numbers]
+    for model, number in zip(models, numbers, strict=True):
+        model(number).backward()
+    trained = [[parameter for parameter in model.parameters() if parameter.requires_grad] for model in models]
+    arrays = [pack_gradients(parameters).numpy() for parameters in trained]
+    expected = gradients_of(numbers)
+    for model, parameters in zip(models, trained, strict=True):
+        unpack_gradients(parameters, torch.from_numpy(sum_arrays(*arrays)), len(models))
+        for name, parameter in model.named_parameters():
+            if expected[name] is None:
+                assert parameter.grad is None, name
+                continue
+            assert parameter.grad.dtype == parameter.dtype
+            assert parameter.grad.is_sparse == expected[name].is_sparse
+            assert parameter.grad.is_sparse or parameter.grad.stride() == parameter.stride()
+            torch.testing.assert_close(parameter.grad.to_dense(), expected[name].to_dense(), rtol=0.01, atol=1e-6)
+    assert {name for name, gradient in expected.items() if gradient is None} == {"frozen", "unused"}
+
+
+def test_half_types_are_summed_as_float32():
+    import torch
+
+    assert exchange_dtype([torch.bfloat16]) is torch.float32
+    assert exchange_dtype([torch.float16]) is torch.float32
+    assert exchange_dtype([torch.bfloat16, torch.float64]) is torch.float64
+    assert exchange_dtype([torch.int64]) is torch.int64

@@ -30,8 +30,13 @@ DASK_CONFIG = {
     "distributed.scheduler.work-stealing": False,
     "distributed.admin.low-level-log-length": 0,
     "distributed.worker.daemon": False,
+    "distributed.scheduler.http.routes": [],
+    "distributed.worker.http.routes": [],
 }
-"""Dask's configuration in all processes of a trial: nothing runs beside the ranks, and tasks stay where they are."""
+"""Dask's configuration in all processes of a trial: nothing runs beside the ranks, tasks stay where they are, and the
+HTTP server that each scheduler and worker starts, without encryption even where they use TLS, has no pages."""
+HTTP_ADDRESS = "127.0.0.1:0"
+"""Where that HTTP server listens: it can't be turned off."""
 
 
 class DaskOptions(Options):
@@ -40,6 +45,9 @@ class DaskOptions(Options):
     exchange: Literal["auto", "direct", "sharded"] = Field(
         "auto",
         description=f"tasks: whole gradients in one hop, or shards in two; auto shards from {MIN_SHARDED_RANKS} ranks",
+    )
+    find_unused_parameters: bool = Field(
+        False, description="gloo: find the parameters that a step does not use; tasks always do"
     )
 
 
@@ -53,7 +61,9 @@ def scheduler(case: Case, me: RankInfo, out: Path) -> None:
     host = bind_address(me.rendezvous_host, me.own_host)
 
     async def serve() -> None:
-        async with Scheduler(host=host, port=me.rendezvous_port, dashboard=False) as running:
+        async with Scheduler(
+            host=host, port=me.rendezvous_port, dashboard=False, dashboard_address=HTTP_ADDRESS
+        ) as running:
             await running.finished()
 
     with dask.config.set(DASK_CONFIG):
@@ -76,6 +86,7 @@ def worker(case: Case, me: RankInfo, out: Path) -> None:
             memory_limit=0,
             local_directory=str(out),
             dashboard=False,
+            dashboard_address=HTTP_ADDRESS,
         ) as running:
             await running.finished()
 
@@ -169,6 +180,9 @@ class Dask(Backend):
     @contextmanager
     def session(self, case: Case, me: RankInfo) -> Iterator[Session]:
         from bench.backends.dask.sessions import DaskGlooSession, DaskTaskSession
+        from bench.backends.ddp import DdpOptions, named_unused_parameters
+
+        find_unused = DaskOptions(**case.backend_options).find_unused_parameters
 
         with open_dask_context(case, me) as dask_context:
             if case.transport == "tasks":
@@ -176,9 +190,13 @@ class Dask(Backend):
                 return
 
             def make_session(rank: int, world: int, device: str) -> DaskGlooSession:
-                return DaskGlooSession(rank, world, device, dask_context)
+                options = DdpOptions(find_unused_parameters=find_unused)
+                return DaskGlooSession(rank, world, device, options, dask_context)
 
-            with join_torch_distributed(case, me, "gloo", make_session) as gloo_session:
+            with (
+                join_torch_distributed(case, me, "gloo", make_session) as gloo_session,
+                named_unused_parameters("dask.find_unused_parameters"),
+            ):
                 yield gloo_session
 
     def role(self, name: str) -> Callable[[Case, RankInfo, Path], None] | None:

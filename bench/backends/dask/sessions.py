@@ -5,7 +5,8 @@ Under both, ``dask.array`` takes the mean of an array.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import functools
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -60,7 +61,8 @@ class DaskTaskSession(Session):
 
     def all_reduce_sum(self, tensor: Any) -> Any:
         # A copy, since other ranks may still be fetching it when this one goes on and changes the tensor.
-        return self.sum_over_ranks(tensor.detach().flatten().clone()).view(tensor.shape)
+        flat = tensor.detach().flatten().to(exchange_dtype([tensor.dtype]), copy=True)
+        return self.sum_over_ranks(flat).view(tensor.shape).to(tensor.dtype)
 
     def sum_over_ranks(self, flat: Any) -> Any:
         """The sum over the ranks of a flat tensor, which must not be changed afterwards: others may still fetch it."""
@@ -100,15 +102,57 @@ class AveragingOptimizer:
 
     def exchange(self) -> None:
         """Replace the gradients by their mean over the ranks, unless that is switched off."""
-        import torch
-
         if not self.sync_gradients:
             return
-        own_gradients = torch.cat([parameter.grad.view(-1) for parameter in self.parameters])
-        mean = self.session.sum_over_ranks(own_gradients).div_(self.session.world)
-        sizes = [parameter.numel() for parameter in self.parameters]
-        for parameter, gradient in zip(self.parameters, mean.split(sizes), strict=True):
-            parameter.grad = gradient.view_as(parameter)
+        trained = [parameter for parameter in self.parameters if parameter.requires_grad]
+        total = self.session.sum_over_ranks(pack_gradients(trained))
+        unpack_gradients(trained, total, self.session.world)
+
+
+def exchange_dtype(dtypes: Iterable[Any]) -> Any:
+    """The type in which tensors of these types are summed: NumPy has no bfloat16, and sums float16 inexactly."""
+    import torch
+
+    promoted = functools.reduce(torch.promote_types, dtypes)
+    return torch.float32 if promoted in (torch.bfloat16, torch.float16) else promoted
+
+
+def pack_gradients(parameters: Sequence[Any]) -> Any:
+    """All gradients as one flat tensor, then a 1 for each parameter that has one.
+
+    A parameter that this rank's step did not use has zeros: another rank's may have used it.
+    """
+    import torch
+
+    dtype = exchange_dtype(parameter.dtype for parameter in parameters)
+    gradients = [parameter.grad for parameter in parameters]
+    flat = [
+        torch.zeros(parameter.numel(), dtype=dtype)
+        if gradient is None
+        else (gradient.to_dense() if gradient.is_sparse else gradient).detach().reshape(-1).to(dtype)
+        for parameter, gradient in zip(parameters, gradients, strict=True)
+    ]
+    return torch.cat([*flat, torch.tensor([gradient is not None for gradient in gradients], dtype=dtype)])
+
+
+def unpack_gradients(parameters: Sequence[Any], total: Any, world: int) -> None:
+    """Set the gradients to the mean over ``world`` ranks of what :func:`pack_gradients` returned.
+
+    A parameter that no rank used keeps none, as under DDP; a sparse gradient stays sparse.
+    """
+    import torch
+
+    sizes = [parameter.numel() for parameter in parameters]
+    *means, users = total.div_(world).split([*sizes, len(parameters)])
+    for parameter, mean, used in zip(parameters, means, users.tolist(), strict=True):
+        if not used:
+            continue
+        mean = mean.view(parameter.shape)
+        if mean.dtype != parameter.dtype or not parameter.is_contiguous():
+            # The optimizer expects the parameter's type and memory format.
+            mean = torch.empty_like(parameter, requires_grad=False).copy_(mean)
+        sparse = parameter.grad is not None and parameter.grad.is_sparse
+        parameter.grad = mean.to_sparse(parameter.grad.sparse_dim()) if sparse else mean
 
 
 def dask_array_mean(
@@ -152,8 +196,8 @@ def versions() -> dict[str, str]:
 class DaskGlooSession(DdpSession):
     """A rank that Dask placed: gradients are averaged by torch.distributed, and ``dask.array`` takes the mean."""
 
-    def __init__(self, rank: int, world: int, device: str, dask_context: DaskContext) -> None:
-        super().__init__(rank, world, device, DdpOptions(), "gloo")
+    def __init__(self, rank: int, world: int, device: str, options: DdpOptions, dask_context: DaskContext) -> None:
+        super().__init__(rank, world, device, options, "gloo")
         self.dask_context = dask_context
 
     def blocks_mean(self, grid_shape: Shape2D, block_shape: Shape2D, make_block: Callable[[int, int], Any]) -> float:

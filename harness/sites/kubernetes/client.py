@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 from urllib.parse import urlsplit
 
+from pydantic import ValidationError
+
 from harness.errors import SiteError
 from harness.sites.kubernetes.manifests import CONTAINER, TRIAL_LABEL, Manifest
 from harness.sites.kubernetes.options import KubernetesTimeouts
@@ -22,6 +24,9 @@ from harness.sites.kubernetes.pods import Pod, read_pod
 
 TRANSIENT_STATUSES = (None, 429, 500, 502, 503, 504)
 """Statuses after which the same request may succeed; ``None``: there was no answer."""
+INVALID_STATUS, NO_API_STATUS = 400, 404
+"""Of a request that the client refuses to send, and of an answer that is none of Kubernetes: as a server would answer.
+"""
 MAX_MESSAGE_LENGTH = 400
 NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 """Names the namespace of the pod that the harness runs in."""
@@ -252,28 +257,52 @@ class KubernetesClient:
             raise KubernetesError(
                 f"kubernetes: request to {action}: {self.server} answered {answer}", problem.status
             ) from None
-        except (HTTPError, OSError, ValueError) as problem:
+        except (HTTPError, OSError) as problem:
             raise KubernetesError(
                 f"kubernetes: request to {action}: {self.server} did not answer ({type(problem).__name__})"
             ) from None
+        except json.JSONDecodeError:
+            raise KubernetesError(
+                f"kubernetes: request to {action}: {self.server} answered no JSON; name an API server in the "
+                "kubeconfig",
+                NO_API_STATUS,
+            ) from None
+        except (ValueError, TypeError) as problem:
+            # The client checks a request before it sends it.
+            reason = self._without_secrets(_first_error(problem)) or type(problem).__name__
+            raise KubernetesError(
+                f"kubernetes: request to {action}: was not sent, because it is not valid: {reason}", INVALID_STATUS
+            ) from None
 
     def _status_message(self, body: str | None) -> str:
-        """The message of a Status object; any other body may come from anywhere. A message that quotes one of our
-        secrets is left out."""
+        """The message of a Status object; any other body may come from anywhere."""
         try:
             document = json.loads(body or "")
             message = document["message"] if document.get("kind") == "Status" else ""
         except (ValueError, TypeError, KeyError, AttributeError):
             return ""
+        line = self._without_secrets(str(message))
+        return f": {line}" if line else ""
+
+    def _without_secrets(self, message: str) -> str:
+        """One line of limited length; empty where it quotes one of our secrets."""
         secrets = [word for key in (self.configuration.api_key or {}).values() for word in str(key).split()[-1:]]
-        line = " ".join(str(message).split())[:MAX_MESSAGE_LENGTH]
-        return f": {line}" if line and not any(secret in line for secret in secrets) else ""
+        line = " ".join(message.split())
+        return "" if any(secret in line for secret in secrets) else line[:MAX_MESSAGE_LENGTH]
 
     @property
     def server(self) -> str:
         """Its URL, without a user and a password."""
         parts = urlsplit(self.configuration.host)
         return f"{parts.scheme}://{parts.hostname}" + (f":{parts.port}" if parts.port else "")
+
+
+def _first_error(problem: Exception) -> str:
+    """What is wrong with an argument; the client checks arguments by pydantic."""
+    if not isinstance(problem, ValidationError):
+        return str(problem)
+    first = problem.errors()[0]
+    return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
 
 
 def _raise_for_status(answer: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
@@ -223,7 +224,20 @@ class SlurmClient:
         except SlurmUnavailable as problem:
             return str(problem)
         listed = re.findall(r"\b(pmi\w+)\b", result.stdout + result.stderr)
-        return None if mpi_type in listed else f"srun --mpi=list does not list {mpi_type}"
+        if mpi_type not in listed:
+            return f"srun --mpi=list does not list {mpi_type}"
+        return self._load_mpi(mpi_type)
+
+    def _load_mpi(self, mpi_type: str) -> str | None:
+        """srun lists a plugin whose libraries are missing; it loads it for a job that it only tests."""
+        command = ["srun", f"--mpi={mpi_type}", "--test-only", "true"]
+        try:
+            result = self._run(command)
+        except SlurmUnavailable as problem:
+            return str(problem)
+        # Other refusals, of a partition or an account, are not about MPI.
+        errors = [line for line in result.stderr.splitlines() if re.search(r"\bmpi|pmi", line, re.IGNORECASE)]
+        return f"`{shlex.join(command)}` says: {errors[0].strip()}" if result.returncode and errors else None
 
     def _run(self, command: Sequence[str], env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
         """Raises :class:`SlurmUnavailable`."""

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
 import pytest
 
 from harness.errors import SiteError
 from harness.sites.base.contract import TrialRequest
+from harness.sites.kubernetes.client import KubernetesClient
 from harness.sites.kubernetes.manifests import TERMINATION_GRACE_S
 from harness.sites.kubernetes.options import KubernetesOptions, KubernetesTimeouts
 from harness.sites.kubernetes.pods import deleted_pod, pending_reason, read_pod, trial_phase
@@ -207,3 +211,35 @@ def test_a_cluster_that_is_not_there_is_one_line(tmp_path, cluster, monkeypatch)
 def test_another_namespace_is_asked_by_its_name(cluster):
     with pytest.raises(SiteError, match='answered 404 Not Found: namespaces "other" not found'):
         KubernetesSite(KubernetesOptions(namespace="other")).warm(())
+
+
+def client_of(url: str, namespace: str, token: str = "sha256~secret") -> KubernetesClient:
+    from kubernetes import client
+
+    configuration = client.Configuration(host=url, api_key={"authorization": f"Bearer {token}"})
+    configuration.retries = False
+    return KubernetesClient(configuration, namespace, KubernetesTimeouts(retry_pause_s=30))
+
+
+def test_a_request_that_the_client_refuses_is_neither_sent_nor_repeated():
+    with pytest.raises(SiteError, match=r"list jobs: was not sent, because it is not valid: \w+: Input"):
+        client_of("http://127.0.0.1:9", namespace=5).check()
+    with pytest.raises(SiteError, match=r"because it is not valid: ValueError$"):
+        client_of("http://127.0.0.1:9", "default", token="two\nlines").check()
+
+
+def test_an_answer_of_another_server_is_no_silence(tmp_path):
+    class Page(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"<html>")
+
+        def log_message(self, *_):
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Page) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        with pytest.raises(SiteError, match="answered no JSON; name an API server in the kubeconfig"):
+            client_of(f"http://127.0.0.1:{server.server_port}", "default").check()
+        server.shutdown()
