@@ -14,6 +14,7 @@ from bench.dask_cluster.cluster import PRINT_JOB_SCRIPT
 from bench.host.links import NODE_INTERFACE
 from tests.e2e.conftest import LEAN, ROOT
 from tests.support import slurm_cluster
+from tests.support.listening import ListenerWatch
 from tests.support.namespaces import cluster
 from tests.support.slurm_cluster import PRIVATE, serving
 
@@ -67,7 +68,10 @@ def harness(slurm, folder, *arguments: str, status: int = 0) -> str:
 
 
 def test_a_sweep_has_a_cluster_of_its_own_and_leaves_no_job(slurm, tmp_path):
-    said = harness(slurm, tmp_path, "--json", "--repeats", "1", "--window", "0.2", "--set", "dask.transport=tasks,gloo")
+    options = ("--json", "--repeats", "1", "--window", "0.2", "--set", "dask.transport=tasks,gloo")
+    with ListenerWatch((slurm.head, *slurm.workers)) as watch:
+        said = harness(slurm, tmp_path, *options)
+    assert watch.elsewhere() == set()
     cells = json.loads(said)["cells"]
     outcomes = {cell["title"]: (cell["outcome"], cell["reason"]) for cell in cells}
     assert len(outcomes) == 2

@@ -19,6 +19,7 @@ import pytest
 
 from bench.host.installation import find_mpirun
 from bench.rank.progress import read_progress
+from tests.support.listening import ListenerWatch
 from tests.support.namespaces import Node, cluster, unavailable_reason
 from tests.support.paths import ROOT
 
@@ -154,7 +155,9 @@ def assert_well(cells: Sequence[dict[str, Any]]) -> None:
 
 def test_the_same_suite_runs_on_two_hosts_and_a_step_takes_at_least_what_the_wire_takes(tmp_path):
     with make_place(tmp_path, "100mbit") as slow:
-        document = slow.sweep("--backends", "ddp,horovod,dask", "--nodes", "2")
+        with ListenerWatch(slow.nodes.values()) as watch:
+            document = slow.sweep("--backends", "ddp,horovod,dask", "--nodes", "2")
+        assert watch.elsewhere() == set()
         slow.nothing_left()
     assert [cell["backend"] for cell in document["cells"]] == ["ddp", "horovod", "dask"]
     assert_well(document["cells"])
@@ -167,7 +170,11 @@ def test_ranks_that_others_start(place, start, backend):
     before = (place.folder / "known_hosts").read_text()
     # Those over mpi are always mpirun's.
     transports = ["--set", "horovod.transport=gloo,mpi"] if backend == "horovod" and find_mpirun() else []
-    document = place.sweep("--backends", backend, "--nodes", "2", "--set", f"hosts.start={start}", *transports)
+    with ListenerWatch(place.nodes.values()) as watch:
+        document = place.sweep("--backends", backend, "--nodes", "2", "--set", f"hosts.start={start}", *transports)
+    # The store of torchrun's agent, Open MPI's daemons and its ranks: SECURITY.md names them.
+    known = {"pt_elastic"} if start == "torchrun" else {"prterun", "prted", "python", "python3"}
+    assert {process for _, process, _ in watch.elsewhere()} <= known
     assert len(document["cells"]) == (2 if transports else 1)
     assert_well(document["cells"])
     assert (place.folder / "known_hosts").read_text() == before, "nobody adds a host key by himself"

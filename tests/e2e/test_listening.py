@@ -30,7 +30,7 @@ def test_everything_listens_on_the_chosen_interface_only(harness):
         "--window",
         "0.2",
         "--backends",
-        "ddp,horovod,dask",
+        "ddp,fsdp,horovod,dask",
         "--workloads",
         "synthetic",
         "--ranks",

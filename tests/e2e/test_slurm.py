@@ -18,6 +18,7 @@ import pytest
 
 from bench.rank.progress import read_progress
 from tests.e2e.conftest import Harness
+from tests.support.listening import ListenerWatch
 from tests.support.namespaces import cluster
 from tests.support.slurm_cluster import PRIVATE, LittleSlurm, serving, unavailable_reason
 
@@ -141,8 +142,10 @@ def test_a_node_that_dies_is_named_and_the_rest_of_the_sweep_is_there(harness, s
 
 def test_a_round_in_one_job(harness, slurm):
     before = jobs_so_far(slurm)
-    process = harness.sweeping("--nodes", "1,2", "--set", "slurm.pack=true", "--inject", "exit:rank=1,step=3")
-    cells = {cell["ranks"]: cell for cell in harness.ended(process, status=4)}
+    with ListenerWatch((slurm.head, *slurm.workers)) as watch:
+        process = harness.sweeping("--nodes", "1,2", "--set", "slurm.pack=true", "--inject", "exit:rank=1,step=3")
+        cells = {cell["ranks"]: cell for cell in harness.ended(process, status=4)}
+    assert watch.elsewhere() == set()
     assert jobs_so_far(slurm) == before + 1
     assert cells[1]["outcome"] == "ok"
     assert cells[2]["outcome"] == "failed"
