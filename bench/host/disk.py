@@ -6,8 +6,9 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-FULL_BYTES = 2**16
-"""A disk with less free space than this takes no record of a rank."""
+RESERVE_BYTES = 2**16
+FULL_BYTES = 2**23
+"""A disk with less free space than this is full: what one process could not write, another one may have given back."""
 
 
 def is_full(folder: Path) -> bool:
@@ -21,7 +22,7 @@ def is_full(folder: Path) -> bool:
 
 
 class DiskReserve:
-    """A file of :data:`FULL_BYTES` that gives its space back when an error has to be reported on a full disk.
+    """A file of :data:`RESERVE_BYTES` that gives its space back when an error has to be reported on a full disk.
 
     Args:
         path: The file. Where it can't be written there is no reserve.
@@ -30,7 +31,7 @@ class DiskReserve:
     def __init__(self, path: Path) -> None:
         self.path = path
         with suppress(OSError):
-            path.write_bytes(bytes(FULL_BYTES))
+            path.write_bytes(bytes(RESERVE_BYTES))
 
     def release(self) -> None:
         """Remove the file."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from typing import NamedTuple
@@ -46,19 +47,36 @@ def find_suspension_s(before: ClockReadings, after: ClockReadings, expected_s: f
 
 
 class SuspensionWatch:
-    """Adds up for how long this process did not run between calls of :meth:`check`.
+    """Adds up for how long this process did not run, while its main thread does something else.
 
     Args:
+        interval_s: How often a thread of its own looks at the clocks, in seconds.
         read: Reads the clocks.
     """
 
-    def __init__(self, read: Callable[[], ClockReadings] = read_clocks) -> None:
-        self._read, self._last = read, read()
-        self.suspended_s = 0.0
+    def __init__(self, interval_s: float = 1.0, read: Callable[[], ClockReadings] = read_clocks) -> None:
+        self.interval_s, self._read, self._last = interval_s, read, read()
+        self._suspended_s = 0.0
+        self._lock, self._stopped = threading.Lock(), threading.Event()
 
-    def check(self, expected_s: float) -> float:
-        """The total so far, after at most ``expected_s`` seconds of waiting since the last call."""
-        now = self._read()
-        self.suspended_s += find_suspension_s(self._last, now, expected_s)
-        self._last = now
-        return self.suspended_s
+    @property
+    def suspended_s(self) -> float:
+        """The total until now."""
+        with self._lock:
+            now = self._read()
+            self._suspended_s += find_suspension_s(self._last, now, self.interval_s)
+            self._last = now
+            return self._suspended_s
+
+    def start(self) -> None:
+        """Look at the clocks from now on."""
+        self._last = self._read()
+        threading.Thread(target=self._run, name="suspension-watch", daemon=True).start()
+
+    def _run(self) -> None:
+        while not self._stopped.wait(self.interval_s):
+            _ = self.suspended_s
+
+    def stop(self) -> None:
+        """Look no more; :attr:`suspended_s` must not be read afterwards."""
+        self._stopped.set()

@@ -74,6 +74,7 @@ class ProcessGroup:
         self._began_s: float | None = None
         self._memory_kills = count_memory_kills()
         self._stopped = StoppedProcesses()
+        self._suspension = SuspensionWatch()
         self._suspended_s = 0.0
         self._disk_full = False
         self._dropped_bytes: dict[str, int] = {}
@@ -82,6 +83,7 @@ class ProcessGroup:
         """Supervise a process that was started. The time limit of the group counts from the first one."""
         if self._began_s is None:
             self._began_s = time.monotonic()
+            self._suspension.start()
         self.workers.append(worker)
 
     def watch(self, timeout_s: float, control: ControlChannel | None = None) -> ExitReport:
@@ -124,7 +126,7 @@ class ProcessGroup:
     ) -> tuple[WorkerProcess | FailedProcess | None, bool]:
         """The first process that failed, if one did, and whether an end was requested."""
         running = [worker for worker in self.workers if not worker.role.observer]
-        suspension, interval_s = SuspensionWatch(), CHECK_INTERVAL_S
+        interval_s = CHECK_INTERVAL_S
         while self._is_running():
             left = deadline - time.monotonic()
             if left <= 0:
@@ -132,8 +134,8 @@ class ProcessGroup:
             control_fds: Sequence[int] = control.descriptors if control else ()
             timeout_s = min(left, POLL_INTERVAL_S if self.external_ranks else interval_s)
             wait_for_any([*(worker.process.sentinel for worker in running), *control_fds], timeout=timeout_s)
-            self._suspended_s = suspension.check(timeout_s)
-            # At once: what a process has filled it with may go with the process.
+            self._suspended_s = self._suspension.suspended_s
+            # What a process has filled it with may go with the process.
             self._disk_full = self._disk_full or is_full(self.folder)
             if control is not None and control.stop_requested():
                 return None, True
@@ -183,6 +185,7 @@ class ProcessGroup:
     ) -> ExitReport:
         """The state of the processes before they are ended."""
         self._shorten_logs()
+        self._suspended_s = self._suspension.suspended_s
         if suspended := self._suspensions():
             return ExitReport(timed_out=False, timeout_s=timeout_s, suspended=suspended, cancelled=cancelled)
         if first_failed is None and (cancelled or not self._is_running()):
@@ -239,6 +242,7 @@ class ProcessGroup:
         if self.ended:
             return
         self.ended = True
+        self._suspension.stop()
         if self.external_ranks is not None:
             self.external_ranks.end()
         for worker in self.workers:

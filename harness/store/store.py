@@ -83,7 +83,7 @@ class Store:
     def add_trial(self, sweep: str, trial: Trial) -> None:
         """Commit a trial that has ended. Raises :class:`StoreError`, also where it is stored already."""
         trial = storable(trial)
-        with self._database.writing(self._resume_hint()) as connection:
+        with self._database.writing(self.resume_hint()) as connection:
             connection.execute(
                 trials_table.insert().values(
                     sweep=sweep,
@@ -97,7 +97,7 @@ class Store:
 
     def finish_sweep(self, sweep: str, finished_at: str) -> None:
         """Store when a sweep ended (ISO 8601). Raises :class:`StoreError`."""
-        with self._database.writing(self._resume_hint()) as connection:
+        with self._database.writing(self.resume_hint()) as connection:
             connection.execute(sweeps_table.update().where(sweeps_table.c.id == sweep).values(finished_at=finished_at))
 
     def sweep_ids(self) -> list[str]:
@@ -159,7 +159,8 @@ class Store:
     def close(self) -> None:
         self._database.close()
 
-    def _resume_hint(self) -> str:
+    def resume_hint(self) -> str:
+        """The end of a message: how to go on with a sweep once its cause is removed."""
         where = "" if self._database.label == DEFAULT_STORE else f" --store {shlex.quote(self._database.label)}"
         return f"then `python -m harness sweep --resume{where}`"
 

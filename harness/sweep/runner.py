@@ -19,7 +19,9 @@ from typing import Protocol
 
 from bench.core.case import Case
 from bench.core.records import Condition, Outcome, RankRecord, SameWork, Trial
+from bench.host.disk import is_full
 from bench.plugins.backend import Backend
+from harness.errors import StoreError
 from harness.planning.plan import Plan, imprecise_cases, shuffle_cases, shuffled_rounds
 from harness.sites.base.contract import Site, TrialResult
 from harness.sites.base.running_trial import (
@@ -32,6 +34,7 @@ from harness.sites.base.running_trial import (
 )
 from harness.store.store import Store, SweepInfo
 from harness.sweep.node_telemetry import cut_telemetry
+from reports.analysis.case_titles import case_title
 from reports.analysis.conditions import find_conditions, missing_measurements
 from reports.analysis.rank_resources import resource_problem
 from reports.analysis.same_work import judge_same_work
@@ -70,6 +73,9 @@ def run_sweep(
         backends: All backends by name.
         folder: For the files of running trials; those of failed trials stay.
         watcher: Shows progress.
+
+    Raises:
+        StoreError: The store, or the disk of the folder, takes no further trial.
     """
     deadline = time.monotonic() + info.suite.budget_s
     done = store.done(info.id)
@@ -82,6 +88,10 @@ def run_sweep(
             for case in cases
         ]
         for trial in run_round(round_cases, round_number, site, backends, folder, info.environment.id, watcher):
+            if trial.outcome in ("failed", "timeout") and is_full(folder):
+                # Neither the store nor any further trial would fare better: this one is taken again.
+                problem = f"folder {folder}: cannot be written (its disk is full)"
+                raise StoreError(f"{problem}; free some space, {store.resume_hint()}")
             store.add_trial(info.id, trial)
             watcher.ends(trial)
 
@@ -188,7 +198,9 @@ def finish_trial(
             return running, assess_trial(
                 running, replace(result, conditions=(*conditions, *result.conditions)), case, round_number, environment
             )
-        log.warning("%s, round %d: %s; this trial is taken again", case.key, round_number + 1, result.suspended)
+        log.warning(
+            "%s · round %d: %s; this trial is taken again", case_title(case), round_number + 1, result.suspended
+        )
         conditions.append(Condition(name="taken_again", seen=f"an attempt was discarded: {result.suspended}"))
         running.clear(succeeded=True)
         running = start_again()

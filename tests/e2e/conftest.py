@@ -98,6 +98,46 @@ class Harness:
         assert self.left_running() == []
 
 
+class Room(Harness):
+    """A harness that sees mounts which nobody else sees; they go when it is left."""
+
+    def __init__(self, folder: Path, mounts: str) -> None:
+        super().__init__(folder)
+        root = os.geteuid() == 0
+        made = ["unshare", "--mount"] if root else ["unshare", "--user", "--map-root-user", "--mount"]
+        entered = ["nsenter", "--mount"] if root else ["nsenter", "--user", "--preserve-credentials", "--mount"]
+        try:
+            # `cat` keeps the room open until the test, or the whole test run, is gone.
+            self.holder = subprocess.Popen(
+                [*made, "sh", "-c", f"{mounts} && echo made && exec cat"],
+                cwd=folder,
+                text=True,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+            )
+        except FileNotFoundError:
+            pytest.skip("mounting needs unshare (util-linux)")
+        if self.holder.stdout.readline() != "made\n":
+            pytest.skip(f"mounting is not permitted here: {self.holder.communicate()[1].strip()}")
+        self.enter = [*entered, "--target", str(self.holder.pid), "sh", "-c", 'cd "$0" && exec "$@"', str(folder)]
+
+    def start(self, *arguments: str) -> subprocess.Popen:
+        return subprocess.Popen(
+            [*self.enter, sys.executable, "-m", "harness", *arguments],
+            env=self.env,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+
+    def inside(self, *command: str) -> int:
+        return subprocess.run([*self.enter, *command], stderr=subprocess.DEVNULL, timeout=30, check=False).returncode
+
+    def leave(self) -> None:
+        self.holder.communicate(timeout=30)
+
+
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
     with chromium(tmp_path_factory.mktemp("profile")) as started:
@@ -123,6 +163,20 @@ def planted(tmp_path):
         return Harness(folder, source)
 
     return plant
+
+
+@pytest.fixture
+def room(tmp_path):
+    rooms = []
+
+    def make(mounts: str) -> Room:
+        (tmp_path / "disk").mkdir(exist_ok=True)
+        rooms.append(Room(tmp_path, mounts))
+        return rooms[-1]
+
+    yield make
+    for made in rooms:
+        made.leave()
 
 
 def by_title(document: dict[str, Any]) -> dict[str, dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 
 import pytest
@@ -104,6 +105,18 @@ def test_a_rank_that_hangs_at_start_is_named(harness):
     for cell in injected(harness, "stop:rank=0,step=0", *EVERY, "--ranks", "2", timeout="6"):
         assert cell["outcome"] == "timeout"
         assert "rank 0 while joining the other ranks (stopped)" in cell["reason"]
+
+
+@pytest.mark.alone
+def test_a_stopped_rank_is_named_and_not_the_one_that_gives_up_on_it(harness):
+    """Horovod gives up on a rank after half a minute."""
+    horovod = ("--backends", "horovod", "--workloads", "synthetic", "--ranks", "2", "--steps", "8")
+    (cell,) = injected(harness, "stop:rank=1,step=3", *horovod)
+    assert cell["outcome"] == "failed"
+    assert "rank 1 was stopped by a signal in measured step 3" in cell["reason"]
+    (trial,) = trials(harness, "failed")
+    assert trial["log_tail"][0].startswith("rank 1: ")
+    assert any(re.match(r"rank 1:   File .*faults.py.* in inject", line) for line in trial["log_tail"])
 
 
 UNREACHABLE = '''

@@ -13,7 +13,10 @@ import time
 from pathlib import Path
 from random import Random
 
+import psutil
 import pytest
+
+from bench.host.scratch import SHARED_MEMORY, SHARED_MEMORY_VARIABLE, remove_abandoned
 
 
 def until_first_trial(harness, process, within_s: float = 90) -> None:
@@ -56,14 +59,53 @@ def test_an_interrupted_sweep_is_tidy_and_resumed_as_it_was_asked_for(harness, s
 
 @pytest.mark.parametrize("transport", ["ddp.transport=gloo", "horovod.transport=mpi", "dask.transport=tasks"])
 def test_a_harness_that_is_killed_leaves_its_trials_and_no_process(harness, transport):
+    temporary = harness.folder / "tmp"
+    temporary.mkdir()
+    harness.env["TMPDIR"] = str(temporary)
     process = harness.start("sweep", harness.lean(), *LONG, "--backends", transport.split(".")[0], "--set", transport)
     until_first_trial(harness, process)
+    variables = [child.environ() for child in psutil.Process(process.pid).children()]
+    shared = {Path(env[SHARED_MEMORY_VARIABLE]) for env in variables if SHARED_MEMORY_VARIABLE in env}
     os.kill(process.pid, signal.SIGKILL)
     process.communicate(timeout=30)
     harness.nothing_left(within_s=10)
+    assert shared
+    assert all(folder.is_dir() for folder in shared)
+    assert list(temporary.iterdir()), "a killed process removes nothing"
+    # As the next start on this machine does.
+    for folder in (temporary, SHARED_MEMORY):
+        remove_abandoned(folder)
+    assert list(temporary.iterdir()) == []
+    assert not any(folder.exists() for folder in shared)
     document = json.loads(harness.run("report", "--json").stdout)
     assert document["cells"][0]["trials"] >= 1
     assert document["cells"][0]["outcome"] == "ok"
+
+
+@pytest.mark.alone
+def test_a_suspended_trial_is_taken_again_and_not_stored_as_a_slow_one(harness):
+    """As by Ctrl-Z, or when a container is frozen: nothing of the sweep runs for a while."""
+    asked = ("--backends", "ddp", "--workloads", "synthetic", "--ranks", "2", "--repeats", "2", "--window", "0.5")
+    process = harness.start("sweep", harness.lean(), *asked, "--json")
+    until_first_trial(harness, process)
+    frozen = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+    for one in frozen:
+        one.send_signal(signal.SIGSTOP)
+    time.sleep(4.5)
+    for one in frozen:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            one.send_signal(signal.SIGCONT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    assert re.search(
+        r"round 2: the supervisor of the ranks on .* did not run for [34] s; this trial is taken again", err
+    )
+    (cell,) = json.loads(out)["cells"]
+    assert (cell["outcome"], cell["trials"]) == ("ok", 2)
+    assert [one["name"] for one in cell["conditions"] if one["name"] == "taken_again"] == ["taken_again"]
+    with sqlite3.connect(harness.folder / ".runs" / "results.sqlite") as store:
+        trials = [json.loads(body) for (body,) in store.execute("select body from trials")]
+    assert max(step for trial in trials for rank in trial["ranks"] for step in rank["step_s"]) < 3
 
 
 MANY = """

@@ -12,6 +12,7 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -20,6 +21,7 @@ from pydantic import ValidationError
 
 from bench.core.case import Case, Role
 from bench.core.frozen_model import FrozenModel
+from bench.host.suspension import SuspensionWatch
 from bench.node.layout import required_roles
 from bench.plugins.backend import Backend
 from harness.errors import HarnessError, StoreError
@@ -73,17 +75,24 @@ class RunningTrial(NamedTuple):
     def wait(self, timeout_s: float) -> TrialResult:
         """Wait for its result, at most ``timeout_s`` seconds of running.
 
+        A trial elsewhere runs on while this process is stopped or its machine sleeps, and its number counts. What was
+        lost meanwhile, such as a connection or the end of a time limit, is no failure of the trial's: it is suspended.
+
         Raises:
             HarnessError: If waiting fails in a way that the user can mend. The job and its handle stay, and a resumed
                 sweep reattaches the job. Any other exception, Ctrl-C included, cancels it.
         """
+        watch = SuspensionWatch()
+        watch.start()
         try:
-            return self.job.wait(timeout_s)
+            return mark_suspended(self.job.wait(timeout_s), watch.suspended_s)
         except HarnessError:
             raise
         except BaseException:
             self.cancel()
             raise
+        finally:
+            watch.stop()
 
     def cancel(self) -> None:
         """End its processes now, and delete its handle."""
@@ -101,6 +110,14 @@ class RunningTrial(NamedTuple):
     def wall_s(self) -> float:
         """Seconds since it was started."""
         return time.time() - self.began_s
+
+
+def mark_suspended(result: TrialResult, suspended_s: float) -> TrialResult:
+    """A result that did not succeed while this process did not run for so many seconds, as a suspended one (pure)."""
+    if not suspended_s or result.suspended is not None or result.outcome not in ("failed", "timeout"):
+        return result
+    sentence = f"the harness did not run for {suspended_s:.0f} s"
+    return replace(result, outcome="invalid", reason=f"suspended: {sentence}; {result.reason}", suspended=sentence)
 
 
 def utc_now() -> str:

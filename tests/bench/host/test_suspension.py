@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 import time
 
 import pytest
@@ -33,8 +36,8 @@ def test_the_clock_that_went_furthest_counts(after, missing_s):
 
 def test_suspensions_add_up():
     readings = iter([BEFORE, later(11.0, 11.0, 11.0), later(12.0, 12.0, 12.0), later(13.0, 33.0, 33.0)])
-    watch = SuspensionWatch(lambda: next(readings))
-    assert [watch.check(1.0) for _ in range(3)] == pytest.approx([10.0, 10.0, 30.0])
+    watch = SuspensionWatch(1.0, lambda: next(readings))
+    assert [watch.suspended_s for _ in range(3)] == pytest.approx([10.0, 10.0, 30.0])
 
 
 def test_the_clocks_of_this_machine_agree_while_it_runs():
@@ -42,3 +45,22 @@ def test_the_clocks_of_this_machine_agree_while_it_runs():
     time.sleep(0.05)
     assert find_suspension_s(before, read_clocks(), expected_s=0.05) == 0.0
     assert read_clocks().monotonic_s > before.monotonic_s
+
+
+@pytest.mark.slow
+def test_a_watch_in_a_thread_sees_that_its_process_was_stopped():
+    program = (
+        "from bench.host.suspension import SuspensionWatch\n"
+        "watch = SuspensionWatch(0.1); watch.start(); print('ready', flush=True); input()\n"
+        "print(watch.suspended_s)"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", program], text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    with process:
+        process.stdout.readline()
+        process.send_signal(signal.SIGSTOP)
+        time.sleep(3.5)
+        process.send_signal(signal.SIGCONT)
+        output, _ = process.communicate("\n", timeout=30)
+    assert 3.0 <= float(output) < 10.0

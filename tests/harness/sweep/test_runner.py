@@ -9,7 +9,7 @@ import pytest
 from bench.backends.ddp import BACKEND
 from harness.errors import HarnessError
 from harness.sites.base.contract import Job, Site, TrialResult
-from harness.sites.base.running_trial import read_job_handles
+from harness.sites.base.running_trial import mark_suspended, read_job_handles
 from harness.sweep.runner import assess_result, run_round
 from reports.analysis.conditions import missing_measurements, missing_reason
 from tests.support.builders import make_case, make_record
@@ -177,3 +177,13 @@ def test_the_rank_that_failed_first_says_why_a_measurement_is_missing():
     ranks = [make_record(rank, 3, missing={"overhead": f"why {rank}"}, failed_at=9.0 - rank) for rank in range(3)]
     assert missing_reason(ranks, "overhead") == "rank 2: why 2"
     assert missing_reason(ranks, "roofline") is None
+
+
+@pytest.mark.parametrize("outcome", ["failed", "timeout"])
+def test_what_was_lost_while_the_harness_did_not_run_is_no_failure(outcome):
+    lost = mark_suspended(TrialResult(outcome, "node 1 is gone", (), (), ()), 61.0)
+    assert (lost.outcome, lost.suspended) == ("invalid", "the harness did not run for 61 s")
+    assert lost.reason == "suspended: the harness did not run for 61 s; node 1 is gone"
+    assert mark_suspended(TrialResult(outcome, "node 1 is gone", (), (), ()), 0.0).suspended is None
+    good = TrialResult("ok", None, (), (), ())
+    assert mark_suspended(good, 61.0) is good, "it ran elsewhere"
