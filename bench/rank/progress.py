@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 
 PID, PHASE, STEP, SINCE_NS, LAST_STEP_NS = range(5)
 CELLS, CELL_BYTES = 5, 8
+ERROR_OFFSET, ERROR_BYTES = CELLS * CELL_BYTES, 2000
+"""Behind the numbers: the error of the rank, where it could not be written elsewhere."""
 
 PHASES = (
     "joining the other ranks",
@@ -39,6 +41,8 @@ class RankProgress(NamedTuple):
     """When it entered the phase or began the step, in seconds since the Unix epoch; 0 if unknown."""
     last_step_s: float = 0.0
     """How long its last counted step took; 0 before there was one."""
+    error: str = ""
+    """Its error, where the disk took no other file."""
 
     @property
     def position(self) -> tuple[int, int]:
@@ -62,15 +66,14 @@ class Progress:
     """
 
     def __init__(self, folder: Path | None = None, rank: int = 0) -> None:
-        size = CELLS * CELL_BYTES
         if folder is None:
-            self._cells = memoryview(bytearray(size)).cast("q")
+            self._cells = memoryview(bytearray(CELLS * CELL_BYTES)).cast("q")
         else:
             with (folder / f"progress-{rank}").open("wb+") as file:
                 # Written, not truncated: a hole in a file would end this process where the disk is full by then.
-                file.write(bytes(size))
+                file.write(bytes(ERROR_OFFSET + ERROR_BYTES))
                 file.flush()
-                self._cells = memoryview(mmap.mmap(file.fileno(), size)).cast("q")
+                self._cells = memoryview(mmap.mmap(file.fileno(), CELLS * CELL_BYTES)).cast("q")
         self._cells[PID] = os.getpid()
         self._cells[SINCE_NS] = time.time_ns()
 
@@ -103,8 +106,22 @@ def read_progress(folder: Path) -> list[RankProgress]:
     ranks = []
     for path in folder.glob("progress-*"):
         with suppress(OSError, ValueError, TypeError, IndexError):
-            ranks.append(_read(memoryview(path.read_bytes()).cast("q"), int(path.name.removeprefix("progress-"))))
+            content = path.read_bytes()
+            number = int(path.name.removeprefix("progress-"))
+            progress = _read(memoryview(content[:ERROR_OFFSET]).cast("q"), number)
+            ranks.append(progress._replace(error=content[ERROR_OFFSET:].rstrip(b"\0").decode(errors="replace")))
     return sorted(ranks)
+
+
+def keep_error(folder: Path, rank: int, error: str) -> None:
+    """Write the error of a rank into its progress file, which takes no further space of the disk.
+
+    Raises:
+        OSError: If there is no such file.
+    """
+    with (folder / f"progress-{rank}").open("r+b") as file:
+        file.seek(ERROR_OFFSET)
+        file.write(error.encode(errors="replace")[:ERROR_BYTES])
 
 
 def freeze_progress(folder: Path) -> None:

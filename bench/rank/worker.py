@@ -23,7 +23,6 @@ from bench.core.case import SAMPLER_ROLE, Case
 from bench.core.frozen_model import write_model
 from bench.core.rank_info import RankInfo, read_rank_info
 from bench.core.records import RankFailure, RankRecord
-from bench.host.disk import DiskReserve
 from bench.host.logs import MAX_ERROR_LENGTH, printable_line
 from bench.host.machine import host_name, read_boot_id
 from bench.host.processes import die_with_launcher
@@ -32,7 +31,7 @@ from bench.host.variables import BINDING, recorded_variables, remove_from_proces
 from bench.plugins import registry
 from bench.rank import faults, loop
 from bench.rank.context import RankContext
-from bench.rank.progress import Progress
+from bench.rank.progress import Progress, keep_error
 from bench.telemetry import sampler
 from bench.telemetry.pause import pause_sampling
 
@@ -97,21 +96,24 @@ def describe_failure(role: str, rank: int, problem: BaseException, where: str = 
     return RankFailure(role=role, rank=rank, host=host_name(), error=error_line, at=time.time(), tail=tail, where=where)
 
 
-def _exit_on_failure(out: Path, reserve: DiskReserve) -> Callable[[RankFailure], None]:
+def _exit_on_failure(out: Path) -> Callable[[RankFailure], None]:
     """A function that writes a failure and ends this process at once: leaving its session may take forever."""
 
     def leave(failure: RankFailure) -> None:
-        write_failure(out, failure, reserve)
+        write_failure(out, failure)
         os._exit(1)
 
     return leave
 
 
-def write_failure(out: Path, failure: RankFailure, reserve: DiskReserve) -> None:
+def write_failure(out: Path, failure: RankFailure) -> None:
     """Write a failure as a record and to the log, as far as there are still a folder, a disk and a log."""
-    reserve.release()
-    with suppress(OSError):
+    try:
         write_model(out, f"failure-{failure.role}-{failure.rank}.json", failure)
+    except OSError:
+        if failure.role == "rank":
+            with suppress(OSError):
+                keep_error(out, failure.rank, failure.error)
     with suppress(OSError, ValueError):
         print("\n".join(failure.tail), file=sys.stderr, flush=True)
 
@@ -119,12 +121,9 @@ def write_failure(out: Path, failure: RankFailure, reserve: DiskReserve) -> None
 def run(case: Case, role: str, out: Path) -> int:
     """Run one role to its end, and return the exit status."""
     me = read_rank_info(os.environ)
-    reserve = DiskReserve(out / f".reserve-{role}-{me.rank}")
     try:
         if role == "rank":
-            record = measure_rank(case, me, out, _exit_on_failure(out, reserve))
-            reserve.release()
-            write_model(out, f"record-{me.rank}.json", record)
+            write_model(out, f"record-{me.rank}.json", measure_rank(case, me, out, _exit_on_failure(out)))
             return 0
         if role == SAMPLER_ROLE.name:
             sampler.run(case, out)
@@ -139,10 +138,8 @@ def run(case: Case, role: str, out: Path) -> int:
     except BaseException as problem:
         with suppress(OSError, ValueError):
             traceback.print_exc()
-        write_failure(out, describe_failure(role, me.rank, problem), reserve)
+        write_failure(out, describe_failure(role, me.rank, problem))
         return 1
-    finally:
-        reserve.release()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -22,7 +22,6 @@ from bench.core.case import Case
 from bench.core.frozen_model import FrozenModel, write_model
 from bench.core.rank_info import RankInfo
 from bench.core.records import RankFailure
-from bench.host.disk import DiskReserve
 from bench.host.network import free_port
 
 
@@ -54,19 +53,15 @@ def measure_in_thread(rank_task: RankTask, me: RankInfo, folder: Path) -> bool:
     from bench.rank.worker import describe_failure, measure_rank, write_failure
 
     failures: list[RankFailure] = []
-    reserve = DiskReserve(folder / f".reserve-rank-{me.rank}")
     try:
         record = measure_rank(rank_task.case, me, folder, failures.append)
-        reserve.release()
         write_model(folder, f"record-{me.rank}.json", record)
     except ExchangeClosed:
         return True
     except Exception as problem:
         failure = failures[0] if failures else describe_failure("rank", me.rank, problem)
-        write_failure(folder, failure, reserve)
+        write_failure(folder, failure)
         return False
-    finally:
-        reserve.release()
     return True
 
 

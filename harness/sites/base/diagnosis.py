@@ -46,10 +46,13 @@ def diagnose(
     unreadable: list[str] = []
     records = sorted(read_records(folder, "record-*.json", RankRecord, unreadable), key=lambda record: record.rank)
     progress = read_progress(folder)
-    failures = tuple(
-        _checked(failure, progress)
-        for failure in sorted(read_records(folder, "failure-*.json", RankFailure, unreadable), key=lambda f: f.at)
-    )
+    reported = read_records(folder, "failure-*.json", RankFailure, unreadable)
+    reported += [
+        RankFailure(role="rank", rank=rank.rank, host="", error=rank.error, at=rank.since_s)
+        for rank in progress
+        if rank.error
+    ]
+    failures = tuple(_checked(failure, progress) for failure in sorted(reported, key=lambda failure: failure.at))
     outcome, reason = determine_outcome(exit_report, failures, progress)
     if outcome in ("ok", "failed") and unreadable:
         # A rank that left a spoilt record is the cause of what others report.

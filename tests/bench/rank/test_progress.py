@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 
-from bench.rank.progress import PHASES, Progress, read_progress
+from bench.rank.progress import PHASES, Progress, freeze_progress, keep_error, read_progress
 
 
 def test_progress_outlives_its_process(tmp_path):
@@ -22,10 +22,29 @@ def test_progress_outlives_its_process(tmp_path):
     assert (progress.rank, progress.description) == (3, "in measured step 17")
 
 
+def test_an_error_is_kept_where_the_disk_takes_no_other_file(tmp_path):
+    progress = Progress(tmp_path, 1)
+    progress.enter("measured step")
+    size = (tmp_path / "progress-1").stat().st_blocks
+    keep_error(tmp_path, 1, "OSError: [Errno 28] é" + "x" * 10_000)
+    (read,) = read_progress(tmp_path)
+    assert read.error.startswith("OSError: [Errno 28] é")
+    assert read.phase == "measured step"
+    assert (tmp_path / "progress-1").stat().st_blocks == size > 0
+
+
+def test_frozen_progress_stays_as_it_was(tmp_path):
+    progress = Progress(tmp_path, 1)
+    progress.enter("measured step")
+    freeze_progress(tmp_path)
+    progress.enter("leaving")
+    assert [rank.phase for rank in read_progress(tmp_path)] == ["measured step"]
+
+
 def test_a_file_that_is_no_progress_is_ignored(tmp_path):
     Progress(tmp_path, 1)
     (tmp_path / "progress-4").write_bytes(b"short")
-    (tmp_path / "progress-x").write_bytes(bytes(24))
+    (tmp_path / "progress-x").write_bytes(bytes(40))
     assert [progress.rank for progress in read_progress(tmp_path)] == [1]
 
 
