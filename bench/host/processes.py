@@ -7,7 +7,9 @@ import ctypes
 import os
 import signal
 import sys
+import time
 from pathlib import Path
+from typing import Literal
 
 import psutil
 
@@ -15,7 +17,7 @@ EXIT_GRACE_S = 2.0
 """How long processes may take to end by themselves: to report a failure that another one caused, or after SIGTERM."""
 LAUNCHER_PID_VARIABLE = "SCALING_LAUNCHER_PID"
 """The variable that holds the process id of the launcher (mpirun, torchrun) that starts a process."""
-KILL_ROUNDS = 20
+KILL_ROUNDS, KILL_PAUSE_S = 20, 0.01
 PR_SET_PDEATHSIG = 1
 
 
@@ -53,6 +55,7 @@ def kill_session(leader: int) -> None:
                 os.kill(pid, signal.SIGKILL)
         if not members:
             return
+        time.sleep(KILL_PAUSE_S)
 
 
 def _is_in_session(pid: int, leader: int) -> bool:
@@ -64,18 +67,19 @@ def _is_in_session(pid: int, leader: int) -> bool:
 
 def pid_alive(pid: int) -> bool:
     """Whether there is a process of this id that has not ended; a zombie has."""
-    try:
-        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
-    except psutil.Error:
-        return False
+    return process_state(pid) != "ended"
 
 
-def is_stopped(pid: int) -> bool:
-    """Whether a process is stopped by a signal such as SIGSTOP; one that a debugger holds is not."""
+def process_state(pid: int) -> Literal["running", "stopped", "ended"]:
+    """Whether a process has ended (a zombie has), is stopped by a signal such as SIGSTOP, or runs, also under a
+    debugger."""
     try:
-        return bool(psutil.Process(pid).status() == psutil.STATUS_STOPPED)
+        status = psutil.Process(pid).status()
     except psutil.Error:
-        return False
+        return "ended"
+    if status in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD):
+        return "ended"
+    return "stopped" if status == psutil.STATUS_STOPPED else "running"
 
 
 def count_memory_kills() -> int:

@@ -19,14 +19,20 @@ class StoppedProcesses:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._since: dict[str, float] = {}
+        self._resumed: dict[str, float] = {}  # seen running once: one that is killed runs for a moment, too
         self.continued: dict[str, float] = {}
         """For how many seconds each process was stopped that runs again, by its title."""
+        self.ended: dict[str, float] = {}
+        """The same of processes that have ended since: one that was killed had not continued before."""
 
-    def look(self, stopped: Collection[str]) -> None:
-        """Take note of the titles of those that are stopped now."""
+    def look(self, stopped: Collection[str], running: Collection[str]) -> None:
+        """Take note of the titles of the processes that are stopped now, and of all that have not ended."""
         now = self._clock()
-        for title in [title for title in self._since if title not in stopped]:
-            self.continued[title] = self.continued.get(title, 0.0) + now - self._since.pop(title)
+        for title, seconds in self._resumed.items():
+            durations = self.continued if title in running else self.ended
+            durations[title] = durations.get(title, 0.0) + seconds
+        self._resumed = {title: now - since for title, since in self._since.items() if title not in stopped}
+        self._since = {title: since for title, since in self._since.items() if title in stopped}
         for title in stopped:
             self._since.setdefault(title, now)
 

@@ -15,14 +15,10 @@ from typing import Protocol
 
 from bench.core.case import Role
 from bench.core.exit_report import ExitReport, FailedProcess
-from bench.host.disk import is_full
-from bench.host.logs import shorten_log
-from bench.host.machine import host_name
-from bench.host.processes import EXIT_GRACE_S, count_memory_kills, is_stopped, kill_session, pid_alive
-from bench.host.suspension import SuspensionWatch
+from bench.host.processes import EXIT_GRACE_S, count_memory_kills, kill_session, process_state
 from bench.node.external_ranks import ExternalRanks
+from bench.node.observer import TrialObserver
 from bench.node.stack_dump import HungProcess, dump_stacks
-from bench.node.stopped import StoppedProcesses
 from bench.node.transfer import remove_other_files
 from bench.rank.progress import freeze_progress, read_progress
 
@@ -73,17 +69,13 @@ class ProcessGroup:
         self.ended = False
         self._began_s: float | None = None
         self._memory_kills = count_memory_kills()
-        self._stopped = StoppedProcesses()
-        self._suspension = SuspensionWatch()
-        self._suspended_s = 0.0
-        self._disk_full = False
-        self._dropped_bytes: dict[str, int] = {}
+        self._observer = TrialObserver(folder)
 
     def add(self, worker: WorkerProcess) -> None:
         """Supervise a process that was started. The time limit of the group counts from the first one."""
         if self._began_s is None:
             self._began_s = time.monotonic()
-            self._suspension.start()
+            self._observer.start()
         self.workers.append(worker)
 
     def watch(self, timeout_s: float, control: ControlChannel | None = None) -> ExitReport:
@@ -134,12 +126,10 @@ class ProcessGroup:
             control_fds: Sequence[int] = control.descriptors if control else ()
             timeout_s = min(left, POLL_INTERVAL_S if self.external_ranks else interval_s)
             wait_for_any([*(worker.process.sentinel for worker in running), *control_fds], timeout=timeout_s)
-            self._suspended_s = self._suspension.suspended_s
-            # What a process has filled it with may go with the process.
-            self._disk_full = self._disk_full or is_full(self.folder)
+            self._look()
             if control is not None and control.stop_requested():
                 return None, True
-            if self._suspended_s:
+            if self._observer.suspensions():
                 return None, False
             if self.external_ranks is not None and (failed := self.external_ranks.failed()):
                 return failed[0], False
@@ -147,8 +137,7 @@ class ProcessGroup:
                 running.remove(worker)
                 if self._has_failed(worker):
                     return worker, False
-            self._stopped.look([process.title for process in self._processes() if process.stopped])
-            if self._stopped.continued or self._stopped.over_limit:
+            if self._observer.stopped_too_long:
                 return None, False
             interval_s = POLL_INTERVAL_S if self._shorten_logs() else CHECK_INTERVAL_S
         return None, False
@@ -160,12 +149,11 @@ class ProcessGroup:
         is_rank = worker.role.name == "rank" and worker.launcher is None
         return is_rank and self.folder.is_dir() and not (self.folder / f"record-{worker.number}.json").exists()
 
+    def _look(self) -> None:
+        self._observer.look({process.title: process.stopped for process in self._processes()})
+
     def _shorten_logs(self) -> bool:
-        """Shorten logs that have become too long; returns whether one had."""
-        dropped = {worker.title: dropped for worker in self.workers if (dropped := shorten_log(worker.log))}
-        for title, size in dropped.items():
-            self._dropped_bytes[title] = self._dropped_bytes.get(title, 0) + size
-        return bool(dropped)
+        return self._observer.shorten_logs({worker.title: worker.log for worker in self.workers})
 
     def _wait_for_exit(self, workers: list[WorkerProcess], seconds: float) -> None:
         deadline = time.monotonic() + seconds
@@ -185,12 +173,18 @@ class ProcessGroup:
     ) -> ExitReport:
         """The state of the processes before they are ended."""
         self._shorten_logs()
-        self._suspended_s = self._suspension.suspended_s
-        if suspended := self._suspensions():
+        # Twice: the second look tells whether what was stopped before the first one runs again, or has ended.
+        self._look()
+        self._look()
+        succeeded = first_failed is None and not cancelled and not self._is_running()
+        if suspended := self._observer.suspensions(succeeded=succeeded):
             return ExitReport(timed_out=False, timeout_s=timeout_s, suspended=suspended, cancelled=cancelled)
-        if first_failed is None and (cancelled or not self._is_running()):
+        if succeeded or (cancelled and first_failed is None):
             return ExitReport(
-                timed_out=False, timeout_s=timeout_s, cancelled=cancelled, dropped_log_bytes=self._dropped_bytes
+                timed_out=False,
+                timeout_s=timeout_s,
+                cancelled=cancelled,
+                dropped_log_bytes=self._observer.dropped_log_bytes,
             )
         hung = list(self._processes())
         failed_workers = [worker for worker in self.workers if not worker.role.observer and worker.process.exitcode]
@@ -201,48 +195,40 @@ class ProcessGroup:
             # They go on for a moment, to give their stacks.
             freeze_progress(self.folder)
         return ExitReport(
-            timed_out=first_failed is None and not self._stopped.over_limit,
+            timed_out=first_failed is None and not self._observer.stopped_too_long,
             timeout_s=timeout_s,
             failed=tuple(entry if isinstance(entry, FailedProcess) else _as_failed_process(entry) for entry in failed),
             stopped=stopped,
             stacks=dump_stacks(hung),
             out_of_memory=count_memory_kills() > self._memory_kills,
-            disk_full=self._disk_full,
-            dropped_log_bytes=self._dropped_bytes,
+            disk_full=self._observer.disk_full,
+            dropped_log_bytes=self._observer.dropped_log_bytes,
         )
-
-    def _suspensions(self) -> tuple[str, ...]:
-        """What did not run for a while, in sentences."""
-        sentences = [
-            f"{title} was stopped by a signal for {seconds:.0f} s" for title, seconds in self._stopped.continued.items()
-        ]
-        if self._suspended_s:
-            sentences.append(f"the supervisor of the ranks on {host_name()} did not run for {self._suspended_s:.0f} s")
-        return tuple(sentences)
 
     def _processes(self) -> Iterator[HungProcess]:
         """The processes that have not ended: ranks, those of launchers too, and services."""
+        pids: list[tuple[str, int, Path]] = []
         if self.external_ranks is not None:
-            for rank in self.external_ranks.progress():
-                if pid_alive(rank.pid):
-                    yield _observed(f"rank {rank.rank}", rank.pid, self.folder / f"rank-{rank.rank}.log")
+            progress = self.external_ranks.progress()
+            pids += [(f"rank {rank.rank}", rank.pid, self.folder / f"rank-{rank.rank}.log") for rank in progress]
         for worker in self.workers:
-            pid = worker.process.pid
-            if worker.role.observer or pid is None or not worker.process.is_alive():
+            if worker.role.observer or worker.process.pid is None or not worker.process.is_alive():
                 continue
-            if not worker.launcher:
-                yield _observed(worker.title, pid, worker.log)
-                continue
-            for rank in read_progress(self.folder):
-                if pid_alive(rank.pid):
-                    yield _observed(f"rank {rank.rank}", rank.pid, worker.log)
+            if worker.launcher:
+                pids += [(f"rank {rank.rank}", rank.pid, worker.log) for rank in read_progress(self.folder)]
+            else:
+                pids.append((worker.title, worker.process.pid, worker.log))
+        for title, pid, log in pids:
+            # By the kernel: the forkserver tells of an end a moment later.
+            if (state := process_state(pid)) != "ended":
+                yield HungProcess(title, pid, log, stopped=state == "stopped")
 
     def end(self) -> None:
         """Kill all processes now, with those that they have started themselves. A second call does nothing."""
         if self.ended:
             return
         self.ended = True
-        self._suspension.stop()
+        self._observer.stop()
         if self.external_ranks is not None:
             self.external_ranks.end()
         for worker in self.workers:
@@ -253,14 +239,10 @@ class ProcessGroup:
         for worker in self.workers:
             worker.process.join()
             worker.process.close()
-        if self._disk_full:
+        if self._observer.disk_full:
             remove_other_files(self.folder)
 
 
 def _as_failed_process(worker: WorkerProcess) -> FailedProcess:
     role = worker.launcher or worker.role.name
     return FailedProcess(role, worker.number, worker.process.exitcode or 0, worker.log, time.time())
-
-
-def _observed(title: str, pid: int, log: Path) -> HungProcess:
-    return HungProcess(title, pid, log, is_stopped(pid))

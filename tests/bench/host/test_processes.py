@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from bench.host.processes import LAUNCHER_PID_VARIABLE, is_stopped, kill_session, pid_alive
+from bench.host.processes import LAUNCHER_PID_VARIABLE, kill_session, pid_alive, process_state
 
 SLEEP = [sys.executable, "-c", "import time; time.sleep(60)"]
 
@@ -38,16 +38,16 @@ def until(condition, within_s=10.0) -> bool:
 
 def test_a_stopped_process_is_alive(sleeper):
     assert pid_alive(sleeper.pid)
-    assert not is_stopped(sleeper.pid)
+    assert process_state(sleeper.pid) == "running"
     sleeper.send_signal(signal.SIGSTOP)
-    assert until(lambda: is_stopped(sleeper.pid))
+    assert until(lambda: process_state(sleeper.pid) == "stopped")
     assert pid_alive(sleeper.pid)
 
 
 def test_a_zombie_is_not_alive(sleeper):
     sleeper.kill()
     assert until(lambda: not pid_alive(sleeper.pid)), "it was not waited for yet"
-    assert not is_stopped(ended_pid())
+    assert process_state(ended_pid()) == "ended"
 
 
 def test_a_session_is_killed_with_every_process_group_in_it(sleeper):

@@ -173,6 +173,18 @@ def test_a_rank_that_was_stopped_and_continued_spoils_the_trial(group, start):
     assert (report.succeeded, report.timed_out, report.failed) == (False, False, ())
 
 
+def test_a_stopped_rank_that_is_killed_has_failed(group, start):
+    rank = start(RANK, 0, HUNG)
+    wait_for_log(rank)
+    os.kill(rank.process.pid, signal.SIGSTOP)
+    timer = threading.Timer(2.0, os.kill, (rank.process.pid, signal.SIGKILL))
+    timer.start()
+    report = group.watch(LONG_S)
+    timer.join()
+    assert [(process.title, process.status) for process in report.failed] == [("rank 0", -signal.SIGKILL)]
+    assert report.suspended == ()
+
+
 def test_a_rank_that_prints_without_end_leaves_a_short_log(group, start):
     rank = start(RANK, 0, "import sys\nfor _ in range(200): print('x' * 2**20)\nprint('end')\n" + WELL)
     report = group.watch(LONG_S)
