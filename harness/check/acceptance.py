@@ -8,16 +8,17 @@ from typing import Any
 
 from rich.console import Console
 
-from harness.check.ingested_series import place_of_run, stored_name
+from harness.check.ingested_series import place_of_run, round_of, stored_name
+from harness.check.sweep_night import sweep_places, sweep_round
 from harness.errors import UsageError, suggest_name
 from harness.sites.base.running_trial import utc_now
 from harness.store.dates import date_problem
-from harness.store.ledger import Acceptance, Ledger
+from harness.store.ledger import Acceptance, IngestedRun, Ledger
 from harness.store.opening import open_store
 from harness.store.store import Store
 from reports.formats.documents import versioned
 from reports.regression.judge import NIGHTS_KEPT
-from reports.regression.places import Place, place_digest, place_of
+from reports.regression.places import Place
 from reports.regression.subjects import subjects_of
 from reports.regression.values import Metric, Status
 
@@ -65,11 +66,13 @@ def accept(store_url: str, pattern: str, because: str | None, suite: str | None 
 
 @dataclass
 class _Curve:
-    """A curve at one or several places: by stored name of a series and metric, the nights of its place."""
+    """A curve at one or several places."""
 
     nights: list[str]
     """All nights, the oldest first."""
-    series: dict[tuple[str, Metric, str], list[str]] = field(default_factory=dict)
+    newest: str
+    """The first night of the newest round."""
+    series: dict[tuple[str, Metric, Place], list[str]] = field(default_factory=dict)
     """By stored name, metric and place: the nights there, the oldest first."""
 
 
@@ -79,29 +82,33 @@ def _sweep_curves(store: Store, suite: str | None) -> dict[str, _Curve]:
     if not nights:
         return {}
     of_suite = [night for night in nights if night.suite == nights[-1].suite]
-    environments = ledger.environments()
-    by_place: dict[Place, list[str]] = {}
-    for night in of_suite:
-        by_place.setdefault(place_of(environments[night.environment].place), []).append(night.id)
+    names = [night.id for night in of_suite]
+    places = sweep_places(ledger, of_suite)
+    newest = min(sweep_round(of_suite, places).came.values(), key=names.index)
     curves: dict[str, _Curve] = {}
-    for subject in subjects_of(store.sweep(of_suite[-1].id).plan.cases):
-        curve = curves.setdefault(subject.curve, _Curve([night.id for night in of_suite]))
-        for place, there in by_place.items():
-            curve.series[subject.name, subject.metric, place_digest(place)] = there
+    for subject in subjects_of(store.sweep(names[-1]).plan.cases):
+        curve = curves.setdefault(subject.curve, _Curve(names, newest))
+        for name, place in places.items():
+            curve.series.setdefault((subject.name, subject.metric, place), []).append(name)
     return curves
 
 
 def _ingested_curves(ledger: Ledger) -> dict[str, _Curve]:
     dates = ledger.ingested_dates()
-    nights = [night for night, at in dates.items() if not date_problem(at)]
+    nights = [night for night, at in dates.items() if not date_problem(at)][-NIGHTS_KEPT:]
+    runs: dict[str, list[IngestedRun]] = {night: [] for night in nights}
+    for run in ledger.runs(nights):
+        runs[run.night].append(run)
+    if not nights:
+        return {}
+    newest = min(round_of(runs, alone=False).came.values(), key=nights.index)
     curves: dict[str, _Curve] = {}
-    for run in ledger.runs(nights[-NIGHTS_KEPT:]):
-        curve = curves.setdefault(run.benchmark, _Curve(nights))
-        place = place_of_run(run)
-        # Verdicts from before places were part of the name are stored by benchmark.
-        for name in (stored_name(run.benchmark, place), run.benchmark):
-            there = curve.series.setdefault((name, "step", place_digest(place)), [])
-            there += [run.night] if run.night not in there else []
+    for night, of_night in runs.items():
+        for benchmark, place in dict.fromkeys((run.benchmark, place_of_run(run)) for run in of_night):
+            curve = curves.setdefault(benchmark, _Curve(nights, newest))
+            # Verdicts from before places were part of the name are stored by benchmark.
+            for name in (stored_name(benchmark, place), benchmark):
+                curve.series.setdefault((name, "step", place), []).append(night)
     return curves
 
 
@@ -118,9 +125,9 @@ def _first_regressed_night(curve: _Curve, statuses: Mapping[tuple[str, str, Metr
     """The first of the consecutive nights at one place up to its newest on which the curve regressed; of several
     places the earliest such night. Where it regressed at none, the newest night."""
     order = {night: position for position, night in enumerate(curve.nights)}
-    since = len(curve.nights) - 1
+    since = order[curve.newest]
     for (name, metric, _), nights in curve.series.items():
-        for night in sorted(nights, key=order.__getitem__, reverse=True):
+        for night in reversed(nights):
             if statuses.get((night, name, metric)) != "regressed":
                 break
             since = min(since, order[night])

@@ -7,13 +7,15 @@ sweep, though the night before had one, is missing.
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from harness.check.history import SweepHistory, SweepSelection, gather_sweep, misdated_sweeps
 from harness.store.dates import seconds_of
+from harness.store.ledger import Ledger, NightRow
 from harness.store.store import Store
 from reports.regression.judge import JudgedSeries, judge_series
-from reports.regression.places import PlacedNight, newest_round, place_labels, place_of
+from reports.regression.places import Place, PlacedNight, Round, newest_round, place_labels, place_of
 from reports.regression.rule import RULE
 from reports.regression.subjects import subjects_of
 from reports.regression.values import MetricSeries
@@ -54,13 +56,10 @@ def gather_night(store: Store, which: SweepSelection) -> SweepNight:
         return SweepNight((PlacedHistory(newest),))
     for sweep, problem in misdated_sweeps(store).items():
         log.warning("sweep %s is %s; it is left out", sweep, problem)
-    environments = store.ledger.environments()
     through = {newest.info.id, *(night.id for night in newest.earlier)}
     nights = [night for night in store.ledger.nights(newest.info.suite.name) if night.id in through]
-    places = {night.id: place_of(environments[night.environment].place) for night in nights}
-    found = newest_round(
-        [PlacedNight(night.id, frozenset((places[night.id],)), seconds_of(night.started_at)) for night in nights]
-    )
+    places = sweep_places(store.ledger, nights)
+    found = sweep_round(nights, places)
     labels = place_labels([*found.came, *found.missing])
     others = [night for place, night in found.came.items() if night != newest.info.id]
     return SweepNight(
@@ -76,6 +75,19 @@ def gather_night(store: Store, which: SweepSelection) -> SweepNight:
             for place, night in found.missing.items()
             for member in _missing_cells(store, night)
         ),
+    )
+
+
+def sweep_places(ledger: Ledger, nights: Sequence[NightRow]) -> dict[str, Place]:
+    """The place of each sweep, by id."""
+    environments = ledger.environments()
+    return {night.id: place_of(environments[night.environment].place) for night in nights}
+
+
+def sweep_round(nights: Sequence[NightRow], places: Mapping[str, Place]) -> Round:
+    """The places of the newest sweep and of those that came in turn with it. ``nights``: the oldest first."""
+    return newest_round(
+        [PlacedNight(night.id, frozenset((places[night.id],)), seconds_of(night.started_at)) for night in nights]
     )
 
 

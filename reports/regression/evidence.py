@@ -5,14 +5,18 @@ Pure functions of values that a caller has read from a store.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from bench.core.case import Case
+from reports.regression.places import PlacedNight, newest_round, place_of
 from reports.regression.subjects import CellMeasures, Subject, logs_of, subjects_of
 from reports.regression.values import Metric, MetricSeries, NightTrials, Status
 
 Settings = Mapping[str, Mapping[str, str]]
+DATA = "data"
+"""The name of the setting that says which data a cell read."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,11 @@ class NightFacts:
     """Why a cell has no valid number, or not all of its trials."""
     absent: Mapping[str, str] = field(default_factory=dict)
     """Why a cell was not run."""
+
+    @property
+    def began_s(self) -> float:
+        """:attr:`started_at` in seconds since 1970."""
+        return datetime.fromisoformat(self.started_at).timestamp()
 
 
 @dataclass(frozen=True)
@@ -105,7 +114,7 @@ def series_of(
         series = _subject_series(subject, newest, past, judged, pairs, order, only)
         if series is not None:
             known.append((subject, series))
-    return (*known, *_missing_series(cases, newest, past))
+    return (*known, *_missing_series(cases, newest, past), *_missing_data(cases, newest, past))
 
 
 def paired_series(cases: Sequence[Case], pairs: Mapping[str, CellMeasures]) -> tuple[tuple[Subject, MetricSeries], ...]:
@@ -230,3 +239,31 @@ def _missing_series(
         reason = f"measured on {last.night if last else '?'}, not part of the newest sweep"
         missing.append((subject, MetricSeries(name=key, outcome="missing", reason=reason)))
     return tuple(missing)
+
+
+def _missing_data(
+    cases: Sequence[Case], newest: NightFacts, past: Sequence[NightFacts]
+) -> Iterator[tuple[Subject, MetricSeries]]:
+    """Cells that the nights before measured on other data, where tonight's data has a history of its own.
+
+    Without one they are incomparable, which says the same.
+    """
+    for case in cases:
+        data = _data_of(newest, case.key)
+        nights = [night for night in past if night.place == newest.place and _data_of(night, case.key)]
+        if not data or data not in (_data_of(night, case.key) for night in nights):
+            continue
+        placed = [
+            PlacedNight(night.night, frozenset({place_of({DATA: _data_of(night, case.key)})}), night.began_s)
+            for night in (*nights, newest)
+        ]
+        for place, last in newest_round(placed, exclusive=True).missing.items():
+            label = f"{DATA} {dict(place)[DATA]}"
+            subject = Subject(case.key, "step", case.curve, case.key, case.ranks).at_place(label)
+            reason = f"measured on {last} with {label}, and on the newest night with {DATA} {data}"
+            yield subject, MetricSeries(name=subject.name, outcome="missing", reason=reason)
+
+
+def _data_of(night: NightFacts, key: str) -> str:
+    """The data that a night measured a cell on; empty where it did not."""
+    return night.settings.get(key, {}).get(DATA, "") if key in night.numbers else ""

@@ -51,35 +51,61 @@ class Round:
     """By place that came in the round before, and not in this one: its last night."""
 
 
-def newest_round(nights: Sequence[PlacedNight]) -> Round:
+def newest_round(nights: Sequence[PlacedNight], *, exclusive: bool = False) -> Round:
     """The round that ends with the newest night.
 
-    Several machines have nights of their own. Those that began at most half a period before the newest one belong to
-    its round, the period being the usual time between nights at the same places. A place that is new stands for the
-    recent one that it resembles most, so that the night before an upgrade does not count as tonight's.
+    Several machines have nights of their own, each with its period: the usual time between them. Another place came in
+    this round where its last night is less than half a period ago, and is missing where it is not and was not missed
+    before. One that has its nights more rarely is due after its own period. A place that is new stands for the one that
+    it resembles most of those that came lately, so that the night before an upgrade does not count as tonight's.
 
     Args:
         nights: The oldest first.
+        exclusive: The places are conditions of one machine, of which each night has one: how often the newest night's
+            occurred does not count.
     """
     if not nights:
         return Round()
+    came, previous = _came(nights, exclusive=exclusive)
+    if previous is None:
+        return Round(came)
+    before, since = nights[: previous + 1], nights[previous + 1 :]
+    expected, _ = _came(before, exclusive=exclusive)
+    expected = {**expected, **_last_nights(since)}
+    absent = {place: night for place, night in expected.items() if place not in came}
+    seen = _last_nights(before)
+    replaced = _successors([place for place in came if place not in seen], absent.keys())
+    return Round(came, replaced, {place: night for place, night in absent.items() if place not in replaced.values()})
+
+
+def _came(nights: Sequence[PlacedNight], *, exclusive: bool) -> tuple[dict[Place, str], int | None]:
+    """The places of the round that ends with the last night, each with its night, and the position of the night before
+    at one of the last night's places; ``None`` where there is none."""
     *earlier, newest = nights
-    known = newest.places & _places_of(earlier)
+    history: dict[Place, list[PlacedNight]] = {}
+    for night in earlier:
+        for place in night.places:
+            history.setdefault(place, []).append(night)
+    known = newest.places & history.keys()
     lineage = known or frozenset(_successors(newest.places, _last_places(earlier)).values())
     same = [position for position, night in enumerate(earlier) if night.places & lineage]
+    came = dict.fromkeys(newest.places, newest.night)
     if not same:
-        return Round(came=dict.fromkeys(newest.places, newest.night))
-    half_s = _half_period_s([nights[position] for position in (*same, len(earlier))])
-    first = next(at for at, night in enumerate(nights) if night.at_s > newest.at_s - half_s or night is newest)
-    if not known:
-        first = max(first, same[-1] + 1)
-    before = nights[:first]
-    came = {place: night.night for night in nights[first:] for place in night.places}
-    last_same_s = max((night.at_s for night in before if night.places & lineage), default=newest.at_s - half_s)
-    last_round = [night for night in before if night.at_s >= last_same_s or night.at_s > last_same_s - half_s]
-    absent = {place: night.night for night in last_round for place in night.places if place not in came}
-    replaced = _successors(came.keys() - _places_of(before), absent.keys())
-    return Round(came, replaced, {place: night for place, night in absent.items() if place not in replaced.values()})
+        return came, None
+    previous = same[-1]
+    period_s = _period_s([*(earlier[position] for position in same), newest])
+    for place, there in history.items():
+        own_s = _period_s(there) if len(there) > 1 else period_s
+        usual_s = min(period_s, own_s) if exclusive else period_s
+        due_s = max(own_s - usual_s / 2, usual_s / 2)
+        in_time = newest.at_s - there[-1].at_s < due_s
+        if place not in newest.places and in_time and (known or there[-1].at_s > earlier[previous].at_s):
+            came[place] = there[-1].night
+    return came, previous
+
+
+def _last_nights(nights: Sequence[PlacedNight]) -> dict[Place, str]:
+    return {place: night.night for night in nights for place in night.places}
 
 
 def place_labels(places: Iterable[Place]) -> dict[Place, str]:
@@ -107,23 +133,20 @@ def _by_weight(fields: Iterable[Mapping[str, str]]) -> list[str]:
     return [*first, *(name for name in names if name not in first)]
 
 
-def _places_of(nights: Iterable[PlacedNight]) -> frozenset[Place]:
-    return frozenset(place for night in nights for place in night.places)
-
-
 def _last_places(nights: Sequence[PlacedNight]) -> frozenset[Place]:
     """The places of the last night, and of the nights since one of its places came before."""
     if not nights:
         return frozenset()
     *earlier, last = nights
     end = max((position for position, night in enumerate(earlier) if night.places & last.places), default=None)
-    return _places_of([last] if end is None else nights[end + 1 :])
+    since = [last] if end is None else nights[end + 1 :]
+    return frozenset(place for night in since for place in night.places)
 
 
-def _half_period_s(nights: Sequence[PlacedNight]) -> float:
-    """Half of the median time between the last nights."""
+def _period_s(nights: Sequence[PlacedNight]) -> float:
+    """The median time between the last nights."""
     starts = [night.at_s for night in nights[-PERIOD_NIGHTS - 1 :]]
-    return median(later - before for before, later in pairwise(starts)) / 2
+    return median(later - before for before, later in pairwise(starts))
 
 
 def _successors(new: Iterable[Place], absent: Iterable[Place]) -> dict[Place, Place]:

@@ -241,6 +241,19 @@ def test_sweeps_of_merged_machines_are_judged_each_by_its_own_history(capsys, st
     assert (alone[0], set(alone[1].values())) == (0, {"pass"}), "it alone was asked for"
 
 
+def test_an_acceptance_holds_for_the_sweeps_of_every_machine(capsys, store):
+    write_sweeps(store, range(1, NIGHTS), "ab")
+    for night in (NIGHTS, NIGHTS + 1):
+        write_sweeps(store, [night], "ab", factor=1.5)
+        found = check(capsys, store)[1]
+        assert {found[f"{ONE.key} @ host {host}"] for host in "ab"} == {"suspect"}
+    assert main(["check", "--store", store, "--accept", ONE.curve, "--because", "more work"]) == 0
+    capsys.readouterr()
+    write_sweeps(store, [NIGHTS + 2], "ab", factor=1.5)
+    status, found, _ = check(capsys, store)
+    assert (status, {found[f"{ONE.key} @ host {host}"] for host in "ab"}) == (0, {"pass"})
+
+
 def test_a_machine_without_a_sweep_of_the_night_is_missing(capsys, store):
     write_sweeps(store, range(1, NIGHTS), "ab")
     write_sweeps(store, [NIGHTS], "a")

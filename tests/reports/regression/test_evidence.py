@@ -202,3 +202,23 @@ def test_the_baseline_of_another_machine_is_incomparable():
     past = [night("1", place={"host": "b"}), *(night(str(number)) for number in range(2, 8))]
     found = series(night("9"), past, only="1")[ONE.key, "step"]
     assert (found.outcome, found.reason) == ("incomparable", "host a, not b")
+
+
+def test_stand_in_data_do_not_pass_for_the_real_ones():
+    """The nights before measured other data; that there is a history of tonight's does not make up for them."""
+
+    def on(name, day):
+        settings = {case.key: {"data": name} for case in CASES}
+        return night(f"2026-01-{day:02d}T00:00:00+00:00", settings=settings)
+
+    past = [on("digits 1" if day in (3, 4, 5, 6) else "mnist 2", day) for day in range(1, 13)]
+    found = series(on("digits 1", 13), past)
+    assert [one.night[8:10] for one in found[ONE.key, "step"].past] == ["03", "04", "05", "06"]
+    missing = found[f"{ONE.key} @ data mnist 2", "step"]
+    assert (missing.outcome, missing.newest) == ("missing", None)
+    assert "measured on 2026-01-12T00:00:00+00:00 with data mnist 2" in missing.reason
+    again = series(on("digits 1", 14), [*past, on("digits 1", 13)])
+    assert not any("@" in name for name, _ in again), "it is told once"
+    alone = series(on("digits 9", 13), past)
+    assert alone[ONE.key, "step"].outcome == "incomparable"
+    assert not any("@" in name for name, _ in alone)
