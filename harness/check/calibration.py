@@ -28,7 +28,7 @@ from reports.regression.calibration import (
     resampled_suite,
     synthetic_suite,
 )
-from reports.regression.evidence import series_of
+from reports.regression.night_series import series_of
 from reports.regression.rule import RULE, StoredAssurance, rule_fingerprint
 from reports.regression.synthetic_histories import NOISE_MODELS
 from reports.regression.values import Assurance, MetricSeries

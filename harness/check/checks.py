@@ -45,9 +45,10 @@ from harness.sweep.pipeline import artifact_folder, prepare_data
 from harness.sweep.plan import SuiteRequest, plan_sweep
 from harness.sweep.progress import PairProgress
 from harness.sweep.runner import new_sweep_id
-from reports.regression.evidence import describe_differences, paired_series, series_of
+from reports.regression.evidence import describe_differences
 from reports.regression.findings import findings_of
 from reports.regression.judge import JudgedSeries, judge_series, pass_scaling_without_slowdown
+from reports.regression.night_series import paired_series, series_of
 from reports.regression.rule import RULE, Rule, shipped_assurance
 from reports.regression.subjects import CellMeasures, Subject
 from reports.regression.values import WORST_FIRST, Judgement, MetricSeries

@@ -11,11 +11,10 @@ from reports.regression.evidence import (
     EarlierVerdicts,
     NightFacts,
     cell_differences,
-    paired_series,
-    series_of,
 )
 from reports.regression.findings import findings_of
 from reports.regression.judge import pass_scaling_without_slowdown
+from reports.regression.night_series import paired_series, series_of
 from reports.regression.subjects import Subject, logs_of, subjects_of
 from reports.regression.values import MetricSeries, Verdict
 from tests.support.builders import make_case
