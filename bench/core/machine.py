@@ -72,4 +72,6 @@ def find_node(process: NodeIdentity, nodes: Sequence[NodeIdentity]) -> int | Non
         candidates = [at for at in unknown if nodes[at].host == process.host]
     numbered = [at for at in candidates if process.number is not None and nodes[at].number == process.number]
     named = [at for at in candidates if nodes[at].host == process.host]
-    return next(iter(numbered or named or candidates), None)
+    # Another number and another name on one machine is another container, whose own node is not among these.
+    unnumbered = [at for at in candidates if process.number is None or nodes[at].number is None]
+    return next(iter(numbered or named or unnumbered), None)

@@ -7,6 +7,7 @@ import importlib.util
 import os
 import platform
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -84,7 +85,10 @@ def read_gpus() -> tuple[str, ...]:
     """The models of the GPUs that ``CUDA_VISIBLE_DEVICES`` selects, read without NVML or CUDA."""
     models = []
     for information_file in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information")):
-        lines = dict(line.split(":", 1) for line in information_file.read_text().splitlines() if ":" in line)
+        lines: dict[str, str] = {}
+        with suppress(OSError):  # a GPU that is hidden here is one nevertheless
+            text = information_file.read_text(errors="replace")
+            lines = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
         models.append(lines.get("Model", "GPU").strip())
     gpu_names = models or [path.name for path in sorted(Path("/dev").glob("nvidia[0-9]*"))]
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")

@@ -37,7 +37,7 @@ def find_conditions(ranks: Sequence[RankRecord], nodes: Sequence[NodeTelemetry])
         if view.window_s <= 0:
             continue
         used = gpus_in_use(node, here)
-        conditions += _host_conditions(view, name, here)
+        conditions += _host_conditions(view, name, here, _ranks_beside(node, here, ranks))
         conditions += _foreign_gpu_processes(node, name, used, {rank.pid for rank in here})
         for device in used:
             conditions += _gpu_conditions(view, f"{name}, {device[:12]}", device)
@@ -77,7 +77,20 @@ def missing_reason(ranks: Sequence[RankRecord], name: str) -> str | None:
     return None if first is None else f"rank {first.rank}: {first.missing[name]}"
 
 
-def _host_conditions(view: TelemetryWindow, host: str, ranks: Sequence[RankRecord]) -> Iterator[Condition]:
+def _ranks_beside(node: NodeTelemetry, here: Sequence[RankRecord], ranks: Sequence[RankRecord]) -> list[RankRecord]:
+    """The ranks of other nodes that are on the same machine, on the cores of the ranks of this node: in a container
+    beside it."""
+    cores = {core for rank in here for core in rank.cores}
+    return [
+        rank
+        for rank in ranks
+        if rank not in here and node.boot_id is not None and rank.boot_id == node.boot_id and cores & set(rank.cores)
+    ]
+
+
+def _host_conditions(
+    view: TelemetryWindow, host: str, ranks: Sequence[RankRecord], beside: Sequence[RankRecord]
+) -> Iterator[Condition]:
     seconds = view.window_s
     stolen = view.growth(HOST, "cpu_steal_s") / seconds
     cores = view.values_in_window(HOST, "cores")
@@ -85,7 +98,9 @@ def _host_conditions(view: TelemetryWindow, host: str, ranks: Sequence[RankRecor
     if stolen > MAX_STEAL_SHARE * core_count:
         yield Condition(name="cpu_steal", seen=f"{host}: the hypervisor took {stolen:.2f} of {core_count:.0f} cores")
     yield from _throttled(view, host)
-    foreign = (view.growth(HOST, "cpu_busy_s") - view.growth(HOST, "job_cpu_s")) / seconds
+    # Ranks that mpirun or srun started are no descendants of what started the sampler: they know their own time.
+    own_s = max(view.growth(HOST, "job_cpu_s"), _processor_time(ranks)) + _processor_time(beside)
+    foreign = (view.growth(HOST, "cpu_busy_s") - own_s) / seconds
     known = view.values_in_window(HOST, "cpu_busy_s") and view.values_in_window(HOST, "job_cpu_s")
     if known and foreign > MAX_FOREIGN_SHARE * core_count:
         yield Condition(
@@ -97,6 +112,11 @@ def _host_conditions(view: TelemetryWindow, host: str, ranks: Sequence[RankRecor
         rate = swapped / seconds
         description = f"{host}: {swapped / 2**20:.1f} MiB were swapped in or out"
         yield Condition(name="swapping", seen=description, serious=rate > MAX_SWAP_BYTES_PER_S)
+
+
+def _processor_time(ranks: Sequence[RankRecord]) -> float:
+    """Of the processes of the ranks in their windows, in seconds."""
+    return sum(rank.window.cpu_s for rank in ranks if rank.window is not None)
 
 
 def _throttled(view: TelemetryWindow, host: str) -> Iterator[Condition]:

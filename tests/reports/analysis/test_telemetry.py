@@ -164,6 +164,26 @@ def test_a_cpu_quota_that_is_used_up_is_said_with_its_numbers():
     assert conditions(lambda t: [*quota(0, throttled=0), (HOST, "cpu_periods", 0.0)]) == {}
 
 
+def test_the_trial_s_own_ranks_are_no_strangers_whoever_started_them():
+    """mpirun's ranks are no children of what started the sampler; containers beside it share the cores."""
+    assert "host_load" in conditions(lambda t: host(t, busy=1.9, job=0.1))
+    own = [make_record(step_s=(0.5,) * 4, gpu=GPU, cores=(0,), window=Window(began_s=1.0, ended_s=3.0, cpu_s=3.8))]
+    assert conditions(lambda t: host(t, busy=1.9, job=0.1), records=own) == {}
+
+    def beside(cores):
+        here = {"boot_id": "boot", "window": Window(began_s=1.0, ended_s=3.0, cpu_s=1.9)}
+        records = [
+            make_record(rank, 2, (0.5,) * 4, host=f"job-{rank}", node=rank, cores=cores[rank], **here)
+            for rank in range(2)
+        ]
+        node = cut_to_window(recording(lambda t: host(t, busy=1.9, job=0.95)), 1.0, 3.0)
+        node = node.model_copy(update={"host": "job-0", "node": 0, "boot_id": "boot"})
+        return {condition.name for condition in find_conditions(records, [node])}
+
+    assert beside([(0,), (0,)]) == set()
+    assert beside([(0,), (1,)]) == {"host_load"}
+
+
 def test_a_quiet_machine_has_no_conditions():
     assert (
         conditions(
