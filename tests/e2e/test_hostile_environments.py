@@ -221,3 +221,8 @@ def test_with_a_small_shared_memory(harness):
     assert ok([cell for cell in cells if cell not in refused])
     assert "has 1 MiB free, and Open MPI takes 16 MiB" in refused[0]["reason"]
     assert "horovod.transport=gloo" in refused[0]["reason"]
+
+
+def test_where_the_host_s_name_does_not_resolve(harness):
+    inside(harness, "hostname name-of-nobody.invalid")
+    assert ok(small_sweep(harness, "--backends", "ddp,horovod"))
