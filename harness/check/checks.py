@@ -16,27 +16,19 @@ from rich.console import Console
 from harness.check.confirmation import (
     ConfirmOptions,
     ConfirmResult,
-    base_problem,
-    check_head_commit,
-    check_same_machine,
-    check_same_variables,
     confirm_suspects,
-    last_good_commit,
-    leave_inconclusive,
-    resolve_unchanged_code,
-    stored_pairs,
     with_obstacle,
 )
-from harness.check.history import SweepHistory, SweepSelection
+from harness.check.history import SweepSelection
 from harness.check.ingested import gather_ingested
 from harness.check.micro_confirmation import judge_ingested, save_ingested_verdicts
 from harness.check.source_trees import head_tree, short_commit
 from harness.check.sweep_night import PlacedHistory, SweepNight, at_place, gather_night
+from harness.check.sweep_verdicts import judge_sweep
 from harness.errors import UsageError
 from harness.importers.night_csv import read_histories
 from harness.planning.environment import read_environment
 from harness.planning.plan import Plan
-from harness.sites.base.contract import DEFAULT_SITE
 from harness.sites.base.running_trial import utc_now
 from harness.store import DEFAULT_STORE
 from harness.store.opening import mask_password, open_store
@@ -47,14 +39,11 @@ from harness.sweep.progress import PairProgress
 from harness.sweep.runner import new_sweep_id
 from reports.regression.evidence import describe_differences
 from reports.regression.findings import findings_of
-from reports.regression.judge import JudgedSeries, judge_series, pass_scaling_without_slowdown
-from reports.regression.night_series import paired_series, series_of
-from reports.regression.rule import RULE, Rule, shipped_assurance
+from reports.regression.judge import JudgedSeries, judge_series
+from reports.regression.night_series import paired_series
+from reports.regression.rule import RULE, shipped_assurance
 from reports.regression.subjects import CellMeasures, Subject
 from reports.regression.values import WORST_FIRST, Judgement, MetricSeries
-
-SINGLE_NIGHT_RULE = Rule(windows=(1,), least_nights=1)
-"""The rule where a single night is the reference."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +82,7 @@ def check_sweep(
     )
     if newest is None and ingested.night is None:
         raise UsageError(f"store {place} holds nothing to judge; run `python -m harness sweep` first")
-    sweeps = _judge_night(night, which, confirmation, store, folder, stderr_console) if night else ()
+    sweeps = _judge_night(night, confirmation, store, folder, stderr_console) if night else ()
     ingested_result = judge_ingested(ingested, confirmation, store.ledger, folder)
     if which.baseline is None:
         for number, (placed, result) in enumerate(sweeps):
@@ -138,7 +127,6 @@ def _selection_options(which: SweepSelection) -> tuple[str, ...]:
 
 def _judge_night(
     night: SweepNight,
-    which: SweepSelection,
     confirmation: ConfirmOptions,
     store: Store,
     folder: Path,
@@ -156,11 +144,11 @@ def _judge_night(
         name = placed.history.newest.night
         if here and elsewhere[name] and not all(elsewhere.values()):
             there = ConfirmOptions(requested=False, base_rev=confirmation.base_rev)
-            result = _judge_sweep(placed.history, which, there, store, folder, stderr_console)
+            result = judge_sweep(placed.history, there, store, folder, stderr_console)
             why = f"{name} ran elsewhere ({elsewhere[name]}); run `check --sweep {name} --confirm` there"
             result = replace(result, members=[with_obstacle(member, why) for member in result.members])
         else:
-            result = _judge_sweep(placed.history, which, confirmation, store, folder, stderr_console)
+            result = judge_sweep(placed.history, confirmation, store, folder, stderr_console)
         results.append((placed, result))
     return results
 
@@ -178,59 +166,6 @@ def check_files(history: Path, current: Path, pairs: Path | None, command: str) 
         from_files=True,
         command=command,
     )
-
-
-def _judge_sweep(
-    history: SweepHistory,
-    which: SweepSelection,
-    confirmation: ConfirmOptions,
-    store: Store,
-    folder: Path,
-    stderr_console: Console,
-) -> ConfirmResult:
-    rule = RULE if history.pinned is None else SINGLE_NIGHT_RULE
-
-    def members(pairs: Mapping[str, CellMeasures]) -> list[JudgedSeries]:
-        series = series_of(history.cases, history.newest, history.past, history.judged, pairs, history.pinned)
-        return pass_scaling_without_slowdown(judge_series(series, rule))
-
-    screened = members({})
-    suspects = [member for member in screened if member[2].status == "suspect"]
-    base = _base_commit(history, suspects) if confirmation.base_rev is None else short_commit(confirmation.base_rev)
-    if base is not None and base == history.newest.commit:
-        return ConfirmResult(resolve_unchanged_code(screened, base), base)
-    stored = stored_pairs(store.ledger, history.newest.night, history.newest.commit, base)
-    with_stored_pairs = members(stored.numbers) if stored.trials else screened
-    environment = history.info.environment
-    if suspects and not confirmation.requested:
-        problem = _place_problem(environment.place) or base_problem(base, explicit=confirmation.base_rev is not None)
-        return ConfirmResult([with_obstacle(member, problem) for member in with_stored_pairs], base, stored.trials)
-    if not suspects:
-        return ConfirmResult(with_stored_pairs, base, stored.trials)
-    check_head_commit(environment.commit, changed=bool(environment.changed_files))
-    check_same_machine(environment.place)
-    here = [case.key for case in history.info.plan.cases if case.site == DEFAULT_SITE]
-    check_same_variables([history.newest.settings.get(key, {}) for key in here])
-    problem = base_problem(base, explicit=confirmation.base_rev is not None)
-    if base is None or problem:
-        return ConfirmResult(leave_inconclusive(with_stored_pairs, problem))
-    with PairProgress(stderr_console, 2 * sum(verdict.pairs_wanted for _, _, verdict in suspects)) as watcher:
-        return confirm_suspects(
-            history.newest.night, history.info.plan.cases, base, environment.id, store.ledger, members, folder, watcher
-        )
-
-
-def _place_problem(place: Mapping[str, str]) -> str:
-    """Why pairs of a sweep cannot be run here; empty where they can."""
-    differences = describe_differences(read_environment().place, place)
-    return f"the sweep ran elsewhere ({differences}); run `check --confirm` there" if differences else ""
-
-
-def _base_commit(history: SweepHistory, suspects: Sequence[JudgedSeries]) -> str | None:
-    """The commit of the baseline, where a single night is the reference; else of the last good night."""
-    if history.pinned is not None:
-        return next((night.commit for night in history.past if night.night == history.pinned), None)
-    return last_good_commit(suspects, history.past, history.judged, max(RULE.windows) - 1)
 
 
 def build_result(members: Sequence[JudgedSeries], *, with_assurance: bool = True, **fields: Any) -> CheckResult:
@@ -261,9 +196,7 @@ def check_pairs(suite: str, base_rev: str, place: str, command: str, stderr_cons
     store = open_store(place, create=True)
 
     def members(pairs: Mapping[str, CellMeasures]) -> list[JudgedSeries]:
-        return pass_scaling_without_slowdown(
-            judge_series(paired_series(suite_plan.cases, pairs), RULE, by_pairs_only=True)
-        )
+        return judge_series(paired_series(suite_plan.cases, pairs), RULE, by_pairs_only=True)
 
     with PairProgress(stderr_console, 2 * RULE.looks[0] * len(suite_plan.cases)) as watcher:
         confirmed = confirm_suspects(

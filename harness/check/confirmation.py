@@ -14,13 +14,13 @@ from pathlib import Path
 from bench.core.case import Case
 from bench.host.variables import recorded_variables
 from harness.check.interleaving import PairWatcherProtocol, interleave, open_sides
-from harness.check.source_trees import find_commit, head_tree, short_commit
+from harness.check.source_trees import head_tree, short_commit
 from harness.errors import UsageError
 from harness.planning.environment import read_environment
 from harness.store.ledger import Ledger, PairTrial
 from reports.analysis.rank_resources import VARIABLE_PREFIX, variable_settings
 from reports.analysis.trial_measures import stored_measures
-from reports.regression.evidence import EarlierVerdicts, NightFacts, describe_differences
+from reports.regression.evidence import describe_differences
 from reports.regression.judge import JudgedSeries, is_unmistakable, resolve_suspect
 from reports.regression.rule import RULE
 from reports.regression.subjects import CellMeasures
@@ -50,31 +50,12 @@ def leave_inconclusive(members: Sequence[JudgedSeries], cause: str) -> list[Judg
     return [resolve_suspect(member, "inconclusive", f"{cause}; {member[2].reason}") for member in members]
 
 
-NAME_BASE = "name one with `check --confirm --base-rev REV`"
-
-
 def with_obstacle(member: JudgedSeries, obstacle: str) -> JudgedSeries:
     """A suspect with the reason why no pairs can be run for it here; other series stay as they are."""
     subject, series, verdict = member
     if verdict.status != "suspect" or verdict.not_confirmable or not obstacle:
         return member
     return subject, series, verdict.model_copy(update={"not_confirmable": obstacle})
-
-
-def base_problem(base: str | None, *, explicit: bool) -> str:
-    """Why the base cannot be checked out; empty where it can.
-
-    Raises :class:`UsageError` where it was named on the command line (``explicit``).
-    """
-    if base is None:
-        return f"no earlier night has a commit that can be checked out; {NAME_BASE}"
-    try:
-        find_commit(base)
-    except UsageError as problem:
-        if explicit:
-            raise
-        return f"the last good commit {base} is not available here ({problem}); {NAME_BASE}"
-    return ""
 
 
 JudgeFunction = Callable[[Mapping[str, CellMeasures]], Sequence[JudgedSeries]]
@@ -121,8 +102,12 @@ class NightPairs:
 def stored_pairs(ledger: Ledger, night: str, head: str | None, base: str | None) -> NightPairs:
     """Pairs of a night that earlier calls stored for these two commits; none where a commit is unknown."""
     pairs = NightPairs()
-    for pair_trial in ledger.pairs(night):
-        if pair_trial.commit == {"head": head, "base": base}[pair_trial.side]:
+    stored = ledger.pairs(night)
+    # A night may have pairs with several bases; each has its own head trials.
+    of_base = {(trial.key, trial.pair) for trial in stored if trial.side == "base" and trial.commit == base}
+    for pair_trial in stored:
+        is_side = pair_trial.commit == {"head": head, "base": base}[pair_trial.side]
+        if is_side and (pair_trial.key, pair_trial.pair) in of_base:
             pairs.add(pair_trial)
         else:
             pairs.next_pair[pair_trial.key] = max(pairs.next_pair[pair_trial.key], pair_trial.pair + 1)
@@ -221,27 +206,6 @@ def _resolve_without_pairs(member: JudgedSeries, pairs: NightPairs, side: str) -
     cause = f"{worst.side} {worst.commit}: {worst.trial.reason}" if worst else side or "the pairs gave no number"
     status: Status = "failed" if len(head_failures) >= 2 and len(head_failures) == len(failed) else "inconclusive"
     return resolve_suspect(member, status, f"{cause}; {verdict.reason}")
-
-
-def last_good_commit(
-    members: Sequence[JudgedSeries], past: Sequence[NightFacts], judged: EarlierVerdicts, back: int
-) -> str | None:
-    """The commit of the newest night before the last ``back`` on which all of these series were good.
-
-    Newer nights may contain the change that is suspected. Where there are no earlier ones it is that of the oldest
-    good night; ``None`` where no commit is known.
-    """
-    order = {night.night: place for place, night in enumerate(past)}
-    wanted = [(subject, {night.night for night in series.past}) for subject, series, _ in members]
-    candidates = [
-        night
-        for night in past
-        if night.commit
-        and all(night.night in there and judged.may_be_base(subject, night, order) for subject, there in wanted)
-    ]
-    before = [night for night in candidates if order[night.night] < len(past) - back]
-    night = before[-1] if before else candidates[0] if candidates else None
-    return night.commit if night else None
 
 
 def check_head_commit(measured: str | None, *, changed: bool) -> None:

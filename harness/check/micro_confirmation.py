@@ -12,12 +12,11 @@ from pathlib import Path
 from statistics import median
 
 from bench.core.frozen_model import FrozenModel
+from harness.check.bases import base_problem, suspects_by_base
 from harness.check.confirmation import (
     ConfirmOptions,
     ConfirmResult,
-    base_problem,
     check_head_commit,
-    last_good_commit,
     leave_inconclusive,
     resolve_unchanged_code,
     with_obstacle,
@@ -36,9 +35,6 @@ from reports.regression.judge import JudgedSeries, judge_series, resolve_suspect
 from reports.regression.rule import RULE
 from reports.regression.subjects import Subject
 from reports.regression.values import MetricSeries, Verdict
-
-LOOK_BACK = max(RULE.windows) - 1
-"""Nights that may contain the change that the newest night is suspected of."""
 
 
 class MicroPair(FrozenModel):
@@ -124,18 +120,22 @@ def judge_ingested(
     suspects = [member for member in members if _is_suspect(member) and not member[2].not_confirmable]
     if not suspects:
         return ConfirmResult(members)
-    base = base_rev or last_good_commit(suspects, _past_of(suspects, by_name), ingested.judged, LOOK_BACK)
-    problem = base_problem(base, explicit=base_rev is not None)
-    if not confirmation.requested:
-        return ConfirmResult([with_obstacle(member, problem) for member in members], base)
-    confirmable = frozenset(subject.name for subject, _, _ in suspects)
-    if base is None or problem:
-        return ConfirmResult(
-            [leave_inconclusive([one], problem)[0] if one[0].name in confirmable else one for one in members]
-        )
-    for name in confirmable:
-        check_head_commit(by_name[name].commit, changed=by_name[name].changed_files)
-    return _confirm(members, confirmable, base, folder)
+    past = _past_of(suspects, by_name)
+    groups = {base_rev: suspects} if base_rev else suspects_by_base(suspects, past, ingested.judged)
+    extra_trials = 0
+    for base, group in groups.items():
+        names = frozenset(subject.name for subject, _, _ in group)
+        problem = base_problem(base, explicit=base_rev is not None)
+        if not confirmation.requested:
+            members = [with_obstacle(one, problem) if one[0].name in names else one for one in members]
+        elif base is None or problem:
+            members = [leave_inconclusive([one], problem)[0] if one[0].name in names else one for one in members]
+        else:
+            for name in names:
+                check_head_commit(by_name[name].commit, changed=by_name[name].changed_files)
+            confirmed = _confirm(members, names, base, folder)
+            members, extra_trials = list(confirmed.members), extra_trials + confirmed.extra_trials
+    return ConfirmResult(members, next(iter(groups)), extra_trials)
 
 
 def save_ingested_verdicts(ingested: IngestedHistory, result: ConfirmResult, ledger: Ledger) -> None:
@@ -157,7 +157,7 @@ def _resolve_alone(
     member: JudgedSeries, item: IngestedSeries, base_rev: str | None, judged: EarlierVerdicts
 ) -> JudgedSeries:
     """A suspect as it stands without pairs: settled where its code did not change, else with what pairs are up to."""
-    base = base_rev or last_good_commit([member], item.past, judged, LOOK_BACK)
+    base = base_rev or next(iter(suspects_by_base([member], item.past, judged)))
     if base is not None and base == item.commit and not item.changed_files:
         return resolve_unchanged_code([member], base)[0]
     return with_obstacle(member, _obstacle(item))

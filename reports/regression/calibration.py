@@ -14,15 +14,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from bench.core.frozen_model import FrozenModel
-from reports.regression.paired_test import confirm_all
+from reports.regression.paired_test import Decision, confirm_all
 from reports.regression.robust import Array, median
 from reports.regression.rule import Rule
-from reports.regression.screen import SeriesArrays, screen
+from reports.regression.screen import ScreenResult, SeriesArrays, screen, suspicion_threshold
 from reports.regression.synthetic_histories import NoiseModel, SyntheticHistories, synthetic_histories
 from reports.regression.values import Assurance, MetricSeries
 
 HISTORY_NIGHTS = 30
-DETECTION_DELAYS = (0, 1, 3)
+DETECTION_DELAYS = (0, 1, 2, 3)
 """Further nights after the first slow one within which a slowdown has to be found."""
 SUITE_SIZE = 50
 MIN_RESAMPLED_NIGHTS = 10
@@ -149,8 +149,9 @@ def calibrate(
         _count_unchanged(counts, suite, rule)
         done += 1
         if seed < power_suites:
+            thresholds = _thresholds(suite, rule)
             for slowdown in slowdowns:
-                for delay, detected in _count_detected(suite, slowdown, rule).items():
+                for delay, detected in _count_detected(suite, slowdown, thresholds, rule).items():
                     detections[slowdown, delay] += detected
                 done += len(DETECTION_DELAYS)
         yield done / total
@@ -182,7 +183,7 @@ def _count_unchanged(counts: dict[str, int], suite: UnchangedSuite, rule: Rule) 
     trials = suite.trials[:, : HISTORY_NIGHTS + 1]
     screened = screen(_as_nights(trials), rule)
     suspects = screened.slower_z > screened.threshold
-    decisions = confirm_all(suite.pairs(rule.looks[-1], 0.0)[suspects], screened.pair_scale[suspects], rule)
+    decisions = _confirm_suspects(suite, 0.0, screened, suspects, rule)
     counts["alarms"] += sum(decision.answer == "slower" for decision in decisions)
     counts["suspects"] += int(suspects.sum())
     counts["pairs"] += sum(decision.used for decision in decisions)
@@ -191,20 +192,35 @@ def _count_unchanged(counts: dict[str, int], suite: UnchangedSuite, rule: Rule) 
     counts["trials"] += trials.shape[0] * trials.shape[2]
 
 
-def _count_detected(suite: UnchangedSuite, slowdown: float, rule: Rule) -> dict[int, int]:
+def _thresholds(suite: UnchangedSuite, rule: Rule) -> list[float]:
+    """Of the first slow night and those after it: they depend on older nights only, so not on the slowdown."""
+    return [
+        suspicion_threshold(_as_nights(suite.trials[:, : HISTORY_NIGHTS + 1 + delay]), rule)
+        for delay in range(max(DETECTION_DELAYS) + 1)
+    ]
+
+
+def _count_detected(suite: UnchangedSuite, slowdown: float, thresholds: Sequence[float], rule: Rule) -> dict[int, int]:
     """Number of series found to be slower, by nights after the first slow one. All series are slowed."""
     slowed = suite.trials.copy()
     slowed[:, HISTORY_NIGHTS:] += np.log1p(slowdown)
     detected = np.zeros(len(slowed), dtype=bool)
     counts = {}
-    for delay in range(max(DETECTION_DELAYS) + 1):
-        screened = screen(_as_nights(slowed[:, : HISTORY_NIGHTS + 1 + delay]), rule)
-        suspects = (screened.slower_z > screened.threshold) & ~detected
-        decisions = confirm_all(suite.pairs(rule.looks[-1], slowdown)[suspects], screened.pair_scale[suspects], rule)
+    for delay, threshold in enumerate(thresholds):
+        screened = screen(_as_nights(slowed[:, : HISTORY_NIGHTS + 1 + delay]), rule, threshold)
+        suspects = (screened.slower_z > threshold) & ~detected
+        decisions = _confirm_suspects(suite, slowdown, screened, suspects, rule)
         detected[np.flatnonzero(suspects)] = [decision.answer == "slower" for decision in decisions]
         if delay in DETECTION_DELAYS:
             counts[delay] = int(detected.sum())
     return counts
+
+
+def _confirm_suspects(
+    suite: UnchangedSuite, slowdown: float, screened: ScreenResult, suspects: np.ndarray, rule: Rule
+) -> list[Decision]:
+    pairs = suite.pairs(rule.looks[-1], slowdown)
+    return confirm_all(pairs[suspects], screened.pair_scale[suspects], rule, screened.slower_z[suspects])
 
 
 def _as_nights(trials: Array) -> SeriesArrays:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from reports.analysis.label_order import natural_key
 from reports.regression import wording
-from reports.regression.judge import SCALING_METRICS
+from reports.regression.ratios import SCALING_METRICS
 from reports.regression.subjects import Subject
 from reports.regression.values import WORST_FIRST, Finding, FindingKind, Metric, Status, Verdict
 

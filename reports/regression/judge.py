@@ -1,20 +1,16 @@
-"""From series to verdicts: screen all of them, then test the suspects by their pairs.
-
-Scaling metrics get worse also where fewer ranks became faster. Such a regression passes where the cell's own step takes
-no longer (:func:`pass_scaling_without_slowdown`).
-"""
+"""From series to verdicts: screen all of them, test the suspects by their pairs, and hold ratios against their base."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from statistics import median
+from collections.abc import Mapping, Sequence
 
 from reports.regression.paired_test import Decision, confirm
+from reports.regression.ratios import SCALING_METRICS, check_ratio, since_change_of_base, speeds_of
 from reports.regression.rule import RULE, Rule
-from reports.regression.screen import ScreenedChange, ScreenResult, arrays_of, screen
+from reports.regression.screen import ScreenedChange, ScreenResult, arrays_of, night_at, screen
 from reports.regression.subjects import Subject
-from reports.regression.values import SHARE_METRICS, Metric, MetricSeries, Status, Verdict
+from reports.regression.values import SHARE_METRICS, MetricSeries, Status, Verdict
 
 NIGHTS_KEPT = 60
 """Nights of a history that the screen uses at most."""
@@ -42,32 +38,37 @@ def _verdict(item: MetricSeries, screened: ScreenResult, row: int, rule: Rule, *
     draft = Verdict(name=item.name, metric=item.metric, status="pass", nights=len(item.past))
     if item.outcome is not None:
         return draft.model_copy(update={"status": item.outcome, "reason": item.reason})
-    decision = confirm(item.pairs, float(screened.pair_scale[row]), rule)
+    slower = float(screened.slower_z[row])
+    decision = confirm(item.pairs, float(screened.pair_scale[row]), rule, math.nan if by_pairs_only else slower)
     if by_pairs_only:
         return _paired_verdict(draft, item, decision, "all cases are tested")
     if item.newest is None or not item.newest.logs:
         reason = item.reason or "the newest night has no measurement"
         return draft.model_copy(update={"status": "missing", "reason": reason})
-    slower = float(screened.slower_z[row])
     if math.isnan(slower):
         return _without_screen(draft, item, decision, rule)
     if slower > screened.threshold:
-        suspicion = f"z {slower:.1f} against the nights before; {screened.threshold:.1f} is suspicious"
-        return _paired_verdict(_with_screened_change(draft, item, screened.slower, row), item, decision, suspicion)
-    screened_verdict = _with_screened_change(draft, item, screened.newest, row)
+        suspect = _with_screened_change(draft, item, screened.slower, row)
+        suspicion = f"z {slower:.1f} against {_reference(suspect)}; {screened.threshold:.1f} is suspicious"
+        return _paired_verdict(suspect, item, decision, suspicion)
     extra_reason = f"; {item.reason}" if item.reason else ""
     if float(screened.faster_z[row]) < -rule.improvement_z:
-        return screened_verdict.model_copy(
-            update={"status": "improved", "reason": f"better than the nights before{extra_reason}"}
-        )
-    return screened_verdict.model_copy(update={"reason": f"as the nights before{extra_reason}"})
+        improved = _with_screened_change(draft, item, screened.faster, row)
+        reason = f"better than {_reference(improved)}{extra_reason}"
+        return improved.model_copy(update={"status": "improved", "reason": reason})
+    passed = _with_screened_change(draft, item, screened.newest, row)
+    return passed.model_copy(update={"reason": f"as {_reference(passed)}{extra_reason}"})
+
+
+def _reference(verdict: Verdict) -> str:
+    return f"the nights since {verdict.compared_since}" if verdict.compared_since else "the nights before"
 
 
 def _without_screen(draft: Verdict, item: MetricSeries, decision: Decision, rule: Rule) -> Verdict:
     """The verdict where no screen is possible: too few nights, or none that may serve as reference."""
     assert item.newest is not None
     if any(night.level < item.newest.level for night in item.past) and len(item.past) >= rule.least_nights:
-        return draft.model_copy(update={"status": "new", "reason": "first night at the accepted level"})
+        return draft.model_copy(update={"status": "new", "reason": "first night at a new level"})
     count = f"{len(item.past)} comparable night{'s' * (len(item.past) != 1)}"
     if len(item.past) < rule.least_nights:
         too_few = f"{count}; {rule.least_nights} are needed"
@@ -82,11 +83,11 @@ def _without_screen(draft: Verdict, item: MetricSeries, decision: Decision, rule
 def _with_screened_change(draft: Verdict, item: MetricSeries, change: ScreenedChange, row: int) -> Verdict:
     """The verdict with the change that the screen measured, if any."""
     value, margin = float(change.value[row]), Z_95 * float(change.error[row])
-    return (
-        draft
-        if math.isnan(value)
-        else draft.model_copy(update=_change_fields(item, value, value - margin, value + margin))
-    )
+    if math.isnan(value):
+        return draft
+    since = night_at(item, int(change.since[row]), NIGHTS_KEPT) if change.since[row] else None
+    fields = _change_fields(item, value, value - margin, value + margin)
+    return draft.model_copy(update={**fields, "compared_since": since})
 
 
 def is_unmistakable(verdict: Verdict, rule: Rule) -> bool:
@@ -126,9 +127,22 @@ JudgedSeries = tuple[Subject, MetricSeries, Verdict]
 def judge_series(
     series: Sequence[tuple[Subject, MetricSeries]], rule: Rule, *, by_pairs_only: bool = False
 ) -> list[JudgedSeries]:
-    """Each series with its verdict. See :func:`judge`."""
-    verdicts = judge([item for _, item in series], rule, by_pairs_only=by_pairs_only)
-    return [(subject, item, verdict) for (subject, item), verdict in zip(series, verdicts, strict=True)]
+    """Each series with its verdict, ratios after what they are relative to. See :func:`judge`."""
+    ratios = {subject: item for subject, item in series if subject.metric in SCALING_METRICS}
+    others = {subject: item for subject, item in series if subject not in ratios}
+    judged = _judge_subjects(others, rule, by_pairs_only=by_pairs_only)
+    speeds = speeds_of(judged)
+    ratios = {subject: since_change_of_base(subject, item, speeds) for subject, item in ratios.items()}
+    for subject, (item, verdict) in _judge_subjects(ratios, rule, by_pairs_only=by_pairs_only).items():
+        judged[subject] = item, check_ratio(subject, verdict, speeds)
+    return [(subject, *judged[subject]) for subject, _ in series]
+
+
+def _judge_subjects(
+    series: Mapping[Subject, MetricSeries], rule: Rule, *, by_pairs_only: bool
+) -> dict[Subject, tuple[MetricSeries, Verdict]]:
+    verdicts = judge(tuple(series.values()), rule, by_pairs_only=by_pairs_only)
+    return {subject: (item, verdict) for (subject, item), verdict in zip(series.items(), verdicts, strict=True)}
 
 
 def resolve_suspect(member: JudgedSeries, status: Status, reason: str) -> JudgedSeries:
@@ -137,26 +151,3 @@ def resolve_suspect(member: JudgedSeries, status: Status, reason: str) -> Judged
     if verdict.status != "suspect":
         return member
     return subject, series, verdict.model_copy(update={"status": status, "pairs_wanted": 0, "reason": reason})
-
-
-SCALING_METRICS: tuple[Metric, ...] = ("efficiency", "serial", "exposed")
-MIN_LOG_SLOWDOWN = 0.005
-"""Smallest slowdown of the step, as ln, with which its scaling can have regressed."""
-NO_SLOWDOWN_REASON = "its own step takes no longer: fewer ranks, or compute, became faster"
-
-
-def pass_scaling_without_slowdown(members: Sequence[JudgedSeries]) -> list[JudgedSeries]:
-    """Pass scaling metrics that regressed in pairs where the same pairs show no slower step of the cell itself."""
-    steps = {subject.key: series.pairs for subject, series, _ in members if subject.metric == "step"}
-    adjusted = []
-    for subject, series, verdict in members:
-        pairs = steps.get(subject.key, ())
-        step_not_slower = (
-            verdict.status == "regressed"
-            and verdict.metric in SCALING_METRICS
-            and pairs
-            and median(pairs) < MIN_LOG_SLOWDOWN
-        )
-        passed = verdict.model_copy(update={"status": "pass", "reason": f"{NO_SLOWDOWN_REASON}; {verdict.reason}"})
-        adjusted.append((subject, series, passed if step_not_slower else verdict))
-    return adjusted

@@ -3,12 +3,14 @@
 A pair gives ln(head ÷ base), in which effects of the machine on both sides cancel. At each look the robust mean of the
 pairs is compared with a boundary that is higher at early looks (a group-sequential test; Wang and Tsiatis 1987,
 doi:10.2307/2531959). The suspicion is dropped where a relevant slowdown has become unlikely (Wald's sequential
-probability ratio test, 1945, doi:10.1214/aoms/1177731118). More pairs continue the same test: a decision depends only
-on the pairs up to the look at which it was made.
+probability ratio test, 1945, doi:10.1214/aoms/1177731118). It starts from the odds that the screen gives, so that a
+faint suspicion costs fewer pairs than a strong one; what is called a change is decided by the pairs alone. More pairs
+continue the same test: a decision depends only on the pairs up to the look at which it was made.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -32,6 +34,14 @@ NEGLIGIBLE_Z = 3.0
 """Standard errors below :data:`MIN_LOG_CHANGE` at which a change is dropped as negligible."""
 MIN_PAIR_ERROR = 1e-4
 """Lower bound of the standard deviation of pairs: equal pairs are no exact measurement."""
+MIN_PAIRS_FOR_CHANGE = 3
+"""Pairs below which nothing is called a change, and nothing is dropped where the scale is unknown."""
+SLOWDOWN_Z = 4.6
+"""The z in the screen of the slowdown that a suspicion is weighed against."""
+SCREEN_WEIGHT = 1 / 3
+"""Weight of the screen's log likelihood ratio: nights vary in ways that its normal distribution lacks."""
+MAX_LOG_ODDS = 2.0
+"""Bound of the log odds by the screen, on either side."""
 LOOK_ALPHA = 2e-4
 """One-sided error of a look by Student's t, where the scale is estimated from the pairs alone."""
 MIN_PAIRS_FOR_MAD = 6
@@ -62,7 +72,7 @@ class Decision:
         return self.change - half, self.change + half
 
 
-def confirm(pairs: Sequence[float], scale: float, rule: Rule) -> Decision:
+def confirm(pairs: Sequence[float], scale: float, rule: Rule, screen_z: float = math.nan) -> Decision:
     """Test the pairs of one series.
 
     Args:
@@ -70,20 +80,24 @@ def confirm(pairs: Sequence[float], scale: float, rule: Rule) -> Decision:
         scale: Their standard deviation as expected from the history; NaN where unknown. It is then estimated from the
             pairs, and early looks need stronger evidence.
         rule: The looks and boundaries.
+        screen_z: The z of the suspicion; NaN where no screen was possible.
     """
-    decisions = confirm_all(np.asarray([pairs], dtype=float).reshape(1, -1), np.asarray([scale]), rule)
-    return decisions[0]
+    rows = np.asarray([pairs], dtype=float).reshape(1, -1)
+    return confirm_all(rows, np.asarray([scale]), rule, np.asarray([screen_z]))[0]
 
 
-def confirm_all(pairs: Array, scale: Array, rule: Rule) -> list[Decision]:
-    """Test many series at once: ``pairs`` has shape (series, pairs), ``scale`` (series,). See :func:`confirm`."""
+def confirm_all(pairs: Array, scale: Array, rule: Rule, screen_z: Array) -> list[Decision]:
+    """Test many series at once: ``pairs`` has shape (series, pairs), the others (series,). See :func:`confirm`."""
     series, pair_count = pairs.shape
+    log_odds = screen_log_odds(screen_z)
     no_decision = Decision("more", float("nan"), float("nan"), 0, rule.looks[0])
     decisions = [no_decision] * series
     open_rows = np.arange(series)
     for look in sorted({look for look in (*rule.looks, pair_count) if 0 < look <= min(pair_count, rule.looks[-1])}):
         for row, decision in zip(
-            open_rows, _evaluate_look(pairs[open_rows, :look], scale[open_rows], rule), strict=True
+            open_rows,
+            _evaluate_look(pairs[open_rows, :look], scale[open_rows], log_odds[open_rows], rule),
+            strict=True,
         ):
             decisions[row] = decision
         open_rows = np.asarray([row for row in open_rows if decisions[row].answer == "more"], dtype=int)
@@ -92,15 +106,23 @@ def confirm_all(pairs: Array, scale: Array, rule: Rule) -> list[Decision]:
     return decisions
 
 
-def _evaluate_look(pairs: Array, scale: Array, rule: Rule) -> list[Decision]:
+def screen_log_odds(screen_z: Array) -> Array:
+    """Weighed log likelihood ratio of a slowdown to none, by the z of the screen; 0 where that is NaN."""
+    likelihood = SLOWDOWN_Z * (screen_z - SLOWDOWN_Z / 2)
+    return np.nan_to_num(np.clip(SCREEN_WEIGHT * likelihood, -MAX_LOG_ODDS, MAX_LOG_ODDS), nan=0.0)
+
+
+def _evaluate_look(pairs: Array, scale: Array, log_odds: Array, rule: Rule) -> list[Decision]:
     """Decisions after these pairs; between two looks the answer is ``more``."""
     count = pairs.shape[1]
     trusted_scale = _trusted_scale(pairs, scale)
     change, error = mean_of_pairs(pairs, trusted_scale, rule)
     freedom = np.where(np.isnan(trusted_scale), 0, int(rule.prior_pairs)) + max(count - 1, 1)
     if count in rule.looks:
-        agree = _pairs_agree(pairs, change) & (np.abs(change) >= MIN_LOG_CHANGE)
-        answers = _answers(change, error, agree, count, trusted_scale, rule)
+        is_enough = count >= MIN_PAIRS_FOR_CHANGE
+        agree = _pairs_agree(pairs, change) & (np.abs(change) >= MIN_LOG_CHANGE) & is_enough
+        may_drop = ~np.isnan(trusted_scale) | is_enough
+        answers = _answers(change, error, agree, may_drop, count, trusted_scale, log_odds, rule)
     else:
         answers = ["more"] * len(change)
     wanted = next((look for look in rule.looks if look > count), 0)
@@ -164,7 +186,16 @@ def _pairs_agree(pairs: Array, change: Array) -> np.ndarray:
     return np.asarray(shown.sum(-1) >= pairs.shape[1] - max(0, (pairs.shape[1] - 4) // 2))
 
 
-def _answers(change: Array, error: Array, agree: np.ndarray, look: int, scale: Array, rule: Rule) -> list[Answer]:
+def _answers(
+    change: Array,
+    error: Array,
+    agree: np.ndarray,
+    may_drop: np.ndarray,
+    look: int,
+    scale: Array,
+    log_odds: Array,
+    rule: Rule,
+) -> list[Answer]:
     boundary = np.where(np.isnan(scale), max(rule.boundary(look), one_sided_t(look - 1)), rule.boundary(look))
     z = change / error
     noise = error * np.sqrt(look)
@@ -173,7 +204,7 @@ def _answers(change: Array, error: Array, agree: np.ndarray, look: int, scale: A
     ).clip(min=MIN_LOG_CHANGE)
     likelihood = target_change / error**2 * (change - target_change / 2)
     small = change + NEGLIGIBLE_Z * error < MIN_LOG_CHANGE
-    dropped = small | ((likelihood < np.log(rule.doubt)) & (z < boundary))
+    dropped = may_drop & (small | ((log_odds + likelihood < np.log(rule.doubt)) & (z < boundary)))
     return [
         "slower" if direction > 0 else "faster" if direction < 0 else "unchanged" if drop else "more"
         for direction, drop in zip(agree * ((z > boundary).astype(int) - (z < -boundary)), dropped, strict=True)

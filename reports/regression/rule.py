@@ -30,18 +30,18 @@ class Rule(FrozenModel):
     """Most nights from which night-to-night noise is estimated."""
     least_nights: int = 4
     """Comparable nights that the screen needs."""
-    suspicion_z: float = 1.5
+    suspicion_z: float = 1.1
     """Lowest z that is suspect; raised where a suite's past was suspect more often than :attr:`suspects`."""
-    suspects: float = 0.21
+    suspects: float = 0.25
     """Highest share of a suite's unchanged series that is suspect in a night; it sets the cost in extra trials."""
     improvement_z: float = 4.5
     """The z of an improvement, which is reported without pairs."""
-    looks: tuple[int, ...] = (3, 4, 6, 8, 12, 18, 27, 40)
+    looks: tuple[int, ...] = (2, 3, 4, 5, 6, 8, 10, 13, 17, 22, 30, 40)
     """Numbers of pairs after which a decision is possible."""
     boundary_z: float = 3.3
     """The z needed at the last look; at look n it is this × (last ÷ n) ** ¼."""
-    doubt: float = 0.1
-    """Likelihood ratio of a relevant slowdown to none, below which a suspicion is dropped."""
+    doubt: float = 0.085
+    """Odds of a relevant slowdown, by the screen and the pairs, below which a suspicion is dropped."""
     prior_pairs: float = 4.0
     """Weight, in pairs, of the scale that is expected from the history."""
 

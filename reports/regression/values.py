@@ -10,8 +10,8 @@ from bench.core.frozen_model import FrozenModel
 
 Status = Literal["pass", "regressed", "improved", "suspect", "inconclusive", "incomparable", "new", "missing", "failed"]
 """``suspect``: pairs are needed. ``inconclusive``: no answer, with or without pairs. ``incomparable``: earlier nights
-ran on another machine or other versions. ``new``: too few earlier nights. ``missing``: in the history and not in the
-newest night. ``failed``: run without a valid number."""
+ran on another machine or other versions. ``new``: too few earlier nights; of a ratio, too few with its present base.
+``missing``: in the history and not in the newest night. ``failed``: run without a valid number."""
 
 WORST_FIRST: tuple[Status, ...] = (
     "regressed",
@@ -83,6 +83,8 @@ class Verdict(FrozenModel):
     """Total number of pairs that the rule needs; 0 where decided."""
     nights: int = 0
     """Number of comparable nights."""
+    compared_since: str | None = None
+    """The first night that it was compared with, where that began with an improvement; ``None``: all of them."""
     reason: str = ""
     not_confirmable: str = ""
     """Of a suspect: why no pairs can be run for it here; empty where they can."""

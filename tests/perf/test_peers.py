@@ -167,7 +167,8 @@ def ours_found(model: NoiseModel, slowdown: float) -> float:
         screened = screen(SeriesArrays(trials, np.ones(trials.shape[:2], bool), np.zeros(trials.shape[:2], int)), RULE)
         suspects = screened.slower_z > screened.threshold
         pairs = suite.pairs(RULE.looks[-1], slowdown)[suspects]
-        found += sum(one.answer == "slower" for one in confirm_all(pairs, screened.pair_scale[suspects], RULE))
+        decisions = confirm_all(pairs, screened.pair_scale[suspects], RULE, screened.slower_z[suspects])
+        found += sum(decision.answer == "slower" for decision in decisions)
     return found / (suites * SUITE_SIZE)
 
 

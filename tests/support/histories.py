@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
+
 from reports.regression.synthetic_histories import NOISE_MODELS, synthetic_histories
 from reports.regression.values import MetricSeries, NightTrials
 
@@ -30,3 +34,17 @@ def slowed(series, by):
     return series.model_copy(
         update={"newest": newest.model_copy(update={"logs": tuple(log + by for log in newest.logs)})}
     )
+
+
+def history(levels_s, seed=0, trials=5):
+    """A series with a night for each of these levels, the newest last: 0.5 % noise by night, 1 % by trial."""
+    noise = np.random.default_rng(seed)
+    nights = nights_of(
+        math.log(level_s) + noise.normal(0, 0.005) + noise.normal(0, 0.01, trials) for level_s in levels_s
+    )
+    return MetricSeries(name="one", past=nights[:-1], newest=nights[-1])
+
+
+def lost_improvements(lasted, seeds=5, size=0.3):
+    """Histories of twenty nights, an improvement for as many nights as ``lasted``, and tonight without it."""
+    return [history((1.0,) * 20 + (1 - size,) * lasted + (1.0,), seed) for seed in range(seeds)]

@@ -21,7 +21,8 @@ def verdict_document(judgement: Judgement) -> dict[str, Any]:
     - ``benchmarks``: by ``NAME`` for step times, by ``NAME · METRIC`` for other metrics (``a · memory``), each with
       ``status``, ``change_pct`` with its 95 % interval ``low_pct`` to ``high_pct`` (per cent of the value itself),
       ``pairs_wanted`` (in total; 0 where decided), ``pairs_used``, ``nights``, ``reason``, ``metric``,
-      ``place`` (ends the name where the night has several places), ``not_confirmable`` (why pairs cannot be run here)
+      ``place`` (ends the name where the night has several places), ``not_confirmable`` (why pairs cannot be run here),
+      ``compared_since`` (the first night it was compared with, where that began with an improvement; else null)
     - ``verdicts``: the same as a list with ``name``, the worst first
     - ``findings``: verdicts of one curve combined, each with ``curve``, ``place``, ``kind``, ``status``, ``ranks``,
       ``change_pct``, ``low_pct``, ``high_pct``, ``said``, ``verdicts`` (names of series)

@@ -25,6 +25,8 @@ SECONDS = {"3.9.18": 0.32e-3, "3.10.13": 0.20e-3}
 """A nightly matrix of two Pythons, 3 runs each."""
 NIGHTS = 12
 ONE = CASES[0]
+LAST = NIGHTS + 1
+"""A night of sweeps on which no unchanged series is suspected by chance."""
 
 
 @pytest.fixture
@@ -229,15 +231,15 @@ def write_sweeps(store, nights, hosts, factor=1.0):
 
 
 def test_sweeps_of_merged_machines_are_judged_each_by_its_own_history(capsys, store):
-    write_sweeps(store, range(1, NIGHTS), "ab")
-    write_nights(store, 1, first=NIGHTS, hour=0, host="a", slower={1: 1.4})
-    write_nights(store, 1, first=NIGHTS, hour=1, host="b")
+    write_sweeps(store, range(1, LAST), "ab")
+    write_nights(store, 1, first=LAST, hour=0, host="a", slower={1: 1.4})
+    write_nights(store, 1, first=LAST, hour=1, host="b")
     status, found, document = check(capsys, store)
     assert status == 3
     assert found[f"{ONE.key} @ host a"] == "suspect"
     assert found[f"{ONE.key} @ host b"] == "pass"
-    assert document["benchmarks"][f"{ONE.key} @ host a"]["nights"] == NIGHTS - 1
-    alone = check(capsys, store, "--sweep", "20260112-010000-abcd")
+    assert document["benchmarks"][f"{ONE.key} @ host a"]["nights"] == LAST - 1
+    alone = check(capsys, store, "--sweep", f"202601{LAST}-010000-abcd")
     assert (alone[0], set(alone[1].values())) == (0, {"pass"}), "it alone was asked for"
 
 
@@ -255,12 +257,12 @@ def test_an_acceptance_holds_for_the_sweeps_of_every_machine(capsys, store):
 
 
 def test_a_machine_without_a_sweep_of_the_night_is_missing(capsys, store):
-    write_sweeps(store, range(1, NIGHTS), "ab")
-    write_sweeps(store, [NIGHTS], "a")
+    write_sweeps(store, range(1, LAST), "ab")
+    write_sweeps(store, [LAST], "a")
     status, found, document = check(capsys, store)
     assert (status, found[f"{ONE.key} @ host a"], found[f"{ONE.key} @ host b"]) == (3, "pass", "missing")
-    assert "20260111-010000-abcd" in document["benchmarks"][f"{ONE.key} @ host b"]["reason"]
-    write_sweeps(store, [NIGHTS + 1], "a")
+    assert f"202601{LAST - 1}-010000-abcd" in document["benchmarks"][f"{ONE.key} @ host b"]["reason"]
+    write_sweeps(store, [LAST + 1], "a")
     assert check(capsys, store)[0] == 0, "it is told once"
 
 

@@ -127,6 +127,7 @@ def test_benchmarks_are_found_by_name_and_metric():
         "pairs_used": 16,
         "pairs_wanted": 0,
         "nights": 29,
+        "compared_since": None,
         "reason": "",
     }
 

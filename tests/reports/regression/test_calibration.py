@@ -66,7 +66,7 @@ def test_words_and_layout_leave_the_measured_rates_valid(tmp_path, old, new):
         ("NORMAL_MAD = 1.4826", "NORMAL_MAD = 1.5"),
         ("z > boundary", "z >= boundary"),
         ("np.fmax.reduce(z", "np.fmin.reduce(z"),
-        ("dropped = small |", "dropped = small &"),
+        ("(small |", "(small &"),
         ("MIN_PAIRS_FOR_MAD = 6", "MIN_PAIRS_FOR_MAD = None"),
     ],
 )
