@@ -51,6 +51,13 @@ def usable_cores() -> tuple[int, ...]:
     return _INHERITED_CORES
 
 
+def parent_cores() -> tuple[int, ...]:
+    """The cores that the parent of this process may run on; empty where the system does not say."""
+    with suppress(OSError, AttributeError):
+        return tuple(sorted(os.sched_getaffinity(os.getppid())))
+    return ()
+
+
 def usable_core_count() -> int:
     """How many cores' time this process may use: of the cores that it may run on, as many as its CPU quota allows.
 

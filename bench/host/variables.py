@@ -123,6 +123,12 @@ def remove_from_process(names: Iterable[str], env: MutableMapping[str, str] = os
         env.pop(name, None)
 
 
+def preloaded_binding(env: Mapping[str, str]) -> tuple[str, ...]:
+    """The bindings that an OpenMP library applies before this process runs a line of its own: with ``LD_PRELOAD``."""
+    preloaded = re.search(r"omp[^/ :]*\.so", env.get("LD_PRELOAD", ""))
+    return tuple(sorted(BINDING & env.keys())) if preloaded else ()
+
+
 def recorded_variables(env: Mapping[str, str]) -> dict[str, str]:
     """The variables that change what is measured, by name; what may be a secret is replaced by :data:`HIDDEN`.
 

@@ -5,6 +5,7 @@ Mounts, host names and networks are those of a namespace that only the command s
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import shlex
@@ -132,6 +133,18 @@ def test_a_binding_of_openmp_leaves_each_rank_its_core(harness):
     (trial,) = trials(harness)
     assert [rank["cores"] for rank in trial["ranks"]] == [[core] for core in sorted(os.sched_getaffinity(0))[:2]]
     assert [rank["threads"] for rank in trial["ranks"]] == [1, 1]
+
+
+def test_a_binding_that_a_preloaded_library_applies_first_is_refused(harness):
+    torch = importlib.util.find_spec("torch")
+    library = next(Path(torch.origin).parent.glob("lib/libgomp*"), None) if torch and torch.origin else None
+    if library is None or len(os.sched_getaffinity(0)) < 2:
+        pytest.skip("it takes a libgomp beside torch, and two cores")
+    harness.env |= {"LD_PRELOAD": str(library), "OMP_PROC_BIND": "true"}
+    done = harness.run("sweep", harness.lean(), "--backends", "ddp", "--workloads", "synthetic", "--ranks", "1")
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "unset it: ranks get their cores from the plan" in done.stderr
 
 
 def test_variables_of_earlier_launchers_mislead_no_rank(harness):

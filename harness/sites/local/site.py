@@ -6,7 +6,7 @@ import os
 import shlex
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
@@ -21,7 +21,8 @@ from bench.host.links import NODE_INTERFACE, node_address, ranks_per_namespace
 from bench.host.machine import read_node_facts
 from bench.host.namespaces import NetworkNamespaces
 from bench.host.network import Interface, free_port
-from bench.host.variables import recorded_variables
+from bench.host.resources import parent_cores, usable_cores
+from bench.host.variables import preloaded_binding, recorded_variables
 from bench.node.launchers.base import AGENT, worker_command
 from bench.node.launchers.mpirun import mpirun_command
 from bench.node.layout import LocalNode, NodeLayout
@@ -61,6 +62,23 @@ def local_layout(case: Case, port: int, namespaces: NetworkNamespaces | None = N
     )
     hub = namespaces.hub if namespaces else None
     return NodeLayout(Rendezvous(0, count, node_address(0), port), nodes, width, observer_namespace=hub)
+
+
+def pinned_at_start_reason(env: Mapping[str, str], own: Sequence[int], parents: Sequence[int]) -> str | None:
+    """Why this command may use fewer cores than the shell that started it, with the remedy, or ``None`` (pure).
+
+    Args:
+        env: The environment variables of this process.
+        own: The cores that it may use.
+        parents: Those that its parent may use.
+    """
+    binding = preloaded_binding(env)
+    if not binding or not set(parents) - set(own):
+        return None
+    return (
+        f"{', '.join(binding)}: with LD_PRELOAD={env['LD_PRELOAD']} it has pinned this command to "
+        f"{len(own)} of {len(parents)} cores; unset it: ranks get their cores from the plan"
+    )
 
 
 def with_variables(result: TrialResult, env: Mapping[str, str]) -> TrialResult:
@@ -159,12 +177,14 @@ class LocalSite(Site):
     def warm(self, modules: tuple[str, ...]) -> None:
         from bench.node.forkserver import start_forkserver
 
+        if problem := pinned_at_start_reason(os.environ, usable_cores(), parent_cores()):
+            raise UsageError(problem)
         try:
             self.forkserver = start_forkserver(modules)
-        except OSError as problem:
+        except OSError as error:
             # Where the root is read-only, temporary files go to the current folder, whose path may be too long.
             raise UsageError(
-                f"temporary folder {tempfile.gettempdir()}: no process can be started ({problem}); "
+                f"temporary folder {tempfile.gettempdir()}: no process can be started ({error}); "
                 "set TMPDIR to a writable folder with a short path, such as a volume on /tmp"
             ) from None
 

@@ -13,7 +13,7 @@ from bench.backends.horovod import BACKEND as HOROVOD
 from bench.core.case import roles_to_start
 from harness.sites.base.contract import TrialRequest, TrialResult
 from harness.sites.local import networks
-from harness.sites.local.site import LocalSite, local_layout, with_variables
+from harness.sites.local.site import LocalSite, local_layout, pinned_at_start_reason, with_variables
 from tests.support.builders import make_case
 
 
@@ -118,3 +118,13 @@ def test_a_failed_trial_names_the_variables_of_its_ranks():
     assert failed.log_tail == ("rank 0: last line", line)
     assert with_variables(TrialResult("ok", None, (), (), ()), env).log_tail == ()
     assert with_variables(failed, {"HOME": "/h"}) == failed
+
+
+def test_a_binding_by_a_preloaded_library_is_refused_with_its_remedy():
+    env = {"LD_PRELOAD": "/opt/intel/lib/libiomp5.so", "OMP_PROC_BIND": "true"}
+    reason = pinned_at_start_reason(env, (0,), (0, 1, 2, 3)) or ""
+    assert reason.startswith("OMP_PROC_BIND: with LD_PRELOAD=/opt/intel/lib/libiomp5.so")
+    assert "to 1 of 4 cores; unset it" in reason
+    assert pinned_at_start_reason(env, (0, 1), (0, 1)) is None
+    assert pinned_at_start_reason({"OMP_PROC_BIND": "true"}, (0,), (0, 1)) is None, "the command's own mask is meant"
+    assert pinned_at_start_reason({**env, "LD_PRELOAD": "libjemalloc.so"}, (0,), (0, 1)) is None
