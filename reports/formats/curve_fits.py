@@ -95,8 +95,9 @@ def _print_curve(curve: Curve, console: Console) -> None:
         table.add_row(str(prediction.ranks), f"predicted, {kind}", formatting.prediction(prediction), "", "", "")
     console.print(table)
     if len(curve.prediction_weights) > 1:
-        shares = (f"{formatting.model_title(law)} {weight:.0%}" for law, weight in curve.prediction_weights.items())
-        console.print(f"predicted by {', '.join(shares)}", highlight=False)
+        shares = {law: f"{weight:.0%}" for law, weight in curve.prediction_weights.items()}
+        parts = (f"{formatting.model_title(law)} {share}" for law, share in shares.items() if share != "0%")
+        console.print(f"predicted by {', '.join(parts)}", highlight=False)
     if curve.model is not None and curve.prediction_reason is not None:
         console.print(curve.prediction_reason, style="yellow", highlight=False, markup=False, soft_wrap=True)
     if curve.method == "nls" and curve.model is not None:

@@ -57,6 +57,7 @@ def test_people_read_a_table(tmp_path, capsys):
     assert "usl by log: γ = 500" in message
     assert "highest at 31 ranks" in message
     assert "predicted, extrapolated" in message
+    assert "predicted by USL 9" in message
     assert "\x1b" not in message
 
 
