@@ -8,11 +8,12 @@ from typing import Any
 
 from pydantic import Field
 
+from bench.backends.ddp_compression import DTYPES, Compression, PowerSgd, compress
 from bench.backends.torch_distributed import ProcessGroupSession, join_torch_distributed, process_group_roles
 from bench.core.case import Case, Role
 from bench.core.rank_info import RankInfo
-from bench.core.records import MIB, GradientBuckets
-from bench.plugins.backend import Backend, Options, Session
+from bench.core.records import MIB, GradientBuckets, Tolerance
+from bench.plugins.backend import FLOAT32_TOLERANCE, Backend, Options, Session, rounding_tolerance
 
 # torch 2.13's defaults (torch/nn/parallel/distributed.py, BucketCapacityConfig): a small first bucket lets the exchange
 # begin early. A size that is given, 25 included, is that of every bucket.
@@ -28,6 +29,8 @@ class DdpOptions(Options):
     find_unused_parameters: bool = Field(
         False, description="find the parameters that a step does not use; else a step that leaves one out fails"
     )
+    compression: Compression = Field("none", description="send gradients as they are, rounded, or by PowerSGD")
+    powersgd_rank: int = Field(1, ge=1, description="powersgd: the rank of the matrices that approximate a gradient")
 
 
 class DdpSession(ProcessGroupSession):
@@ -45,12 +48,18 @@ class DdpSession(ProcessGroupSession):
         super().__init__(rank, world, device)
         self.options, self.transport = options, transport
         self.model: Any = None
+        self.power_sgd: PowerSgd | None = None
 
     @property
-    def grouping(self) -> GradientBuckets:
+    def grouping(self) -> GradientBuckets | None:
+        if self.options.compression == "powersgd":
+            return None
         bucket_mb = self.options.bucket_cap_mb
         first_mb, max_mb = (DEFAULT_FIRST_MB, DEFAULT_MB) if bucket_mb is None else (bucket_mb, bucket_mb)
-        return GradientBuckets(first_bytes=int(first_mb * MIB), most_bytes=int(max_mb * MIB), laid_out=True)
+        share = 1.0 if self.options.compression == "none" else 0.5
+        return GradientBuckets(
+            first_bytes=int(first_mb * MIB), most_bytes=int(max_mb * MIB), laid_out=True, share=share
+        )
 
     def parallelize(self, model: Any) -> Any:
         from torch.nn.parallel import DistributedDataParallel
@@ -63,7 +72,11 @@ class DdpSession(ProcessGroupSession):
             static_graph=self.options.static_graph,
             find_unused_parameters=self.options.find_unused_parameters,
         )
+        self.power_sgd = compress(self.model, self.options.compression, self.options.powersgd_rank)
         return self.model
+
+    def withheld_gradient(self, parameter: Any) -> Any:
+        return self.power_sgd.withheld(parameter) if self.power_sgd else None
 
     @contextmanager
     def no_sync(self) -> Iterator[None]:
@@ -86,6 +99,17 @@ class Ddp(Backend):
 
     def launch(self, case: Case) -> tuple[Role, ...]:
         return process_group_roles(case)
+
+    def unsupported_reason(self, case: Case) -> str | None:
+        if DdpOptions(**case.backend_options).compression == "bf16" and case.transport != "nccl":
+            return f"ddp.compression=bf16 needs nccl, not {case.transport}: PyTorch's hook does"
+        return super().unsupported_reason(case)
+
+    def tolerance(self, case: Case) -> Tolerance:
+        compression = DdpOptions(**case.backend_options).compression
+        if compression == "powersgd":
+            return Tolerance(value=FLOAT32_TOLERANCE.value, label="float32, with what PowerSGD sends later")
+        return rounding_tolerance(DTYPES[compression], case.ranks) if compression in DTYPES else FLOAT32_TOLERANCE
 
     @contextmanager
     def session(self, case: Case, me: RankInfo) -> Iterator[Session]:

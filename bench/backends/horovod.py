@@ -30,7 +30,7 @@ from bench.plugins.backend import (
     Backend,
     MakeOptimizer,
     Session,
-    float16_tolerance,
+    rounding_tolerance,
     set_environment,
 )
 
@@ -229,7 +229,7 @@ class HorovodBackend(Backend):
 
     def tolerance(self, case: Case) -> Tolerance:
         if case.backend_options.get("compression") == "fp16":
-            return float16_tolerance(case.ranks)
+            return rounding_tolerance("float16", case.ranks)
         return FLOAT32_TOLERANCE
 
     @contextmanager

@@ -29,14 +29,19 @@ MakeOptimizer = Callable[[Iterable[Any]], Any]
 FLOAT32_TOLERANCE = Tolerance(value=1e-3, label="float32")
 
 
-def float16_tolerance(ranks: int) -> Tolerance:
-    """The bound of an exchange that adds float16 gradients (pure).
+ROUNDING = {"float16": (2.0**-11, 2.0**-25), "bfloat16": (2.0**-8, 0.0)}
+"""Of a floating-point type: the largest error of a rounding, relative and of numbers that are too small for that."""
+
+
+def rounding_tolerance(dtype: str, ranks: int) -> Tolerance:
+    """The bound of an exchange that adds gradients as numbers of a type in :data:`ROUNDING` (pure).
 
     Each rank rounds its gradient, each of ``ranks`` − 1 additions rounds a sum of at most ``ranks`` times the mean
-    size, and the mean is rounded: (``ranks`` + 1) roundings of 2⁻¹¹ relative to the mean size of the ranks' gradients.
-    Numbers below 2⁻¹⁴ have a fixed spacing of 2⁻²⁴ instead, of which the first and the last rounding lose a half each.
+    size, and the mean is rounded, or each gradient after its division: ``ranks`` + 1 roundings of the mean size of the
+    ranks' gradients, or of numbers that are too small.
     """
-    return Tolerance(value=(ranks + 1) * 2.0**-11, absolute=2.0**-24, label="float16 gradients")
+    relative, absolute = ROUNDING[dtype]
+    return Tolerance(value=(ranks + 1) * relative, absolute=(ranks + 1) * absolute, label=f"{dtype} gradients")
 
 
 class Options(BaseModel):
@@ -106,6 +111,20 @@ class Session:
             A detached tensor of the parameter's whole shape, on any device. It may share memory with the parameter.
         """
         return parameter.detach()
+
+    def withheld_gradient(self, parameter: Any) -> Any:
+        """What this rank's exchange has kept back of a parameter's gradients, to send it in a later step.
+
+        So does a lossy exchange with error feedback: the mean gradient of a step is the exchanged one and the growth of
+        the ranks' mean of what they keep back, which the same-work check uses.
+
+        Args:
+            parameter: One of the parameters of what :meth:`parallelize` returned.
+
+        Returns:
+            A tensor of the parameter's shape; ``None`` where nothing is kept back, then on all ranks.
+        """
+        return None
 
     def all_reduce_sum(self, tensor: Any) -> Any:
         """The element-wise sum of a tensor over the ranks.
@@ -266,6 +285,6 @@ __all__ = [
     "Options",
     "Session",
     "Shape2D",
-    "float16_tolerance",
+    "rounding_tolerance",
     "set_environment",
 ]

@@ -56,13 +56,18 @@ def mean_gradient(reference: TrainingWork, batch: Any, world: int) -> Gradient:
                 sizes[number] += norm([gradient]) / world
                 share = gradient / world
                 total[number] = share if total[number] is None else total[number].add_(share)
-    before = norm(total)
-    for parameter, gradient in zip(parameters, total, strict=True):
-        parameter.grad = gradient
+    return Gradient(total, sizes, math.fsum(losses) / world)
+
+
+def adjust_gradient(reference: TrainingWork, gradient: Gradient) -> Gradient:
+    """The gradient after what a step does to it between exchange and update, such as clipping."""
+    before = norm(gradient.tensors)
+    for parameter, tensor in zip(reference.model.parameters(), gradient.tensors, strict=True):
+        parameter.grad = tensor
     reference.adjust_gradients()
     adjusted = dense_gradients(reference)
     scale = norm(adjusted) / before if before else 1.0
-    return Gradient(adjusted, [size * scale for size in sizes], math.fsum(losses) / world)
+    return Gradient(adjusted, [size * scale for size in gradient.sizes], gradient.loss)
 
 
 def measure_rounding(reference: TrainingWork, batch: Any, world: int) -> Rounding | None:

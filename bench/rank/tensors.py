@@ -24,6 +24,13 @@ def norm(tensors: Sequence[Any]) -> float:
     return math.hypot(*(float(tensor.double().norm()) for tensor in tensors if tensor is not None))
 
 
+def add(first: Any, second: Any, factor: float = 1) -> Any:
+    """first + factor·second; ``None`` is a tensor of zeros."""
+    if first is None or second is None:
+        return first if second is None else factor * second
+    return first + factor * second.to(first.device)
+
+
 def distance(actual: Any, expected: Any) -> float:
     """‖actual − expected‖₂ of two tensors; ``None`` is a tensor of zeros. Not finite where an element is not."""
     if actual is None or expected is None:

@@ -15,9 +15,10 @@ With g_r the gradient of rank r's batch in the reference, the exchanged gradient
 
     ‖g − mean(g_r)‖₂ ≤ τ·s + a·√n + 2ρ,   s = mean ‖g_r‖₂.
 
-τ and a are the backend's (:class:`bench.core.records.Tolerance`): an exchange that rounds states them. ρ is the
-rounding of the model's own arithmetic: ‖g(batch) − mean of g(halves of the batch)‖₂, measured in the reference. An
-updated parameter p has to agree within τ·‖Δp‖₂ + ε·‖p‖₂, with ε the spacing of its type.
+τ and a are the backend's (:class:`bench.core.records.Tolerance`): an exchange that rounds states them. To an exchange
+that keeps a part back for later steps (:meth:`bench.plugins.backend.Session.withheld_gradient`), that part is added.
+ρ is the rounding of the model's own arithmetic: ‖g(batch) − mean of g(halves of the batch)‖₂, measured in the
+reference. An updated parameter p has to agree within τ·‖Δp‖₂ + ε·‖p‖₂, with ε the spacing of its type.
 
 ρ also shows whether samples are independent. Where it exceeds what the floating-point type in use explains (16 ε, at
 least 1e-3, of ‖g‖₂), as with batch normalization or with a loss that is a sum, no exchange of gradients makes ranks do
@@ -35,8 +36,16 @@ from typing import Any, NamedTuple
 
 from bench.core.records import Reference, Tolerance, WorkProof
 from bench.plugins.workload import TrainingWork
-from bench.rank.reference import Gradient, Rounding, mean_gradient, measure_rounding, repeated_losses, to_dense
-from bench.rank.tensors import digest_tensors, distance, norm
+from bench.rank.reference import (
+    Gradient,
+    Rounding,
+    adjust_gradient,
+    mean_gradient,
+    measure_rounding,
+    repeated_losses,
+    to_dense,
+)
+from bench.rank.tensors import add, digest_tensors, distance, norm
 
 MAX_DEVIATION = 1e9
 """Stands for an infinite deviation, which JSON has not."""
@@ -85,11 +94,11 @@ def prove_training(
             if comparison:
                 comparison.expect_step()
             work.step()
-            gradients = captured.take()
+            gradients, withheld = captured.take(), _mean_withheld(work)
             samples.append(work.last_samples())
             losses.append(float(work.last_result()))
             if comparison:
-                comparison.compare_gradients(gradients)
+                comparison.compare_gradients(gradients, withheld)
             _follow(work, comparison)
     return WorkProof(
         samples=tuple(samples),
@@ -112,6 +121,7 @@ class _Comparison:
         self.samples: list[tuple[int, ...]] = []
         self.losses: list[float] = []
         self.expected = Gradient([], [], 0.0)
+        self.withheld: Sequence[Any] = [None] * len(self.parameters)
         self.before_update: list[Any] = []
         self.rounding: Rounding | None = None
         self.worst, self.quantity = Deviation(0.0, tolerance.value), ""
@@ -135,14 +145,23 @@ class _Comparison:
         self.expected = mean_gradient(self.reference, self.batch, self.world)
         self.losses.append(self.expected.loss)
 
-    def compare_gradients(self, gradients: Sequence[Any]) -> None:
-        """Compare the ranks' gradients with the reference's, and update the reference by them."""
+    def compare_gradients(self, gradients: Sequence[Any], withheld: Sequence[Any]) -> None:
+        """Compare the ranks' gradients with the reference's, and update the reference by them.
+
+        Args:
+            gradients: As they reached the optimizer.
+            withheld: What the exchange has kept back until now, the mean over the ranks.
+        """
+        parts = zip(self.expected.tensors, self.withheld, withheld, strict=True)
+        sent = [add(add(tensor, before), after, -1) for tensor, before, after in parts]
+        self.withheld = withheld
+        expected = adjust_gradient(self.reference, self.expected._replace(tensors=sent))
         rounding = self.rounding.by_parameter if self.rounding else [0.0] * len(self.parameters)
         for number, actual in enumerate(gradients):
             parameter = self.parameters[number]
             absolute = self.tolerance.absolute * math.sqrt(parameter.numel()) + 2 * rounding[number]
-            difference = distance(actual, self.expected.tensors[number])
-            self._note(f"gradient of {self.names[number]}", difference, self.expected.sizes[number], absolute)
+            difference = distance(actual, expected.tensors[number])
+            self._note(f"gradient of {self.names[number]}", difference, expected.sizes[number], absolute)
             parameter.grad = None if actual is None else actual.to(parameter.dtype)
         self.before_update = [parameter.detach().clone() for parameter in self.parameters]
         self.reference.update()
@@ -187,6 +206,13 @@ def _explain_coupling(rounding: Rounding) -> str:
         f"more than {rounding.arithmetic} rounds: its samples are not independent (as in batch normalization), or its "
         "loss is no mean over samples"
     )
+
+
+def _mean_withheld(work: TrainingWork) -> list[Any]:
+    """What the exchange keeps back of each parameter's gradient, the mean over the ranks; ``None``: nothing."""
+    session = work.session
+    own = [session.withheld_gradient(parameter) for parameter in work.model.parameters()]
+    return [None if part is None else session.all_reduce_sum(part.detach().clone()) / session.world for part in own]
 
 
 class _Capture:

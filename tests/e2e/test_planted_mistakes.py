@@ -100,10 +100,11 @@ def test_a_mistake_in_the_exchange_is_caught(planted):
     )
     backends = ",".join([*MISTAKES, "ddp", "fsdp", "horovod", "dask"])
     options = [word for name, value in HONEST.items() for word in ("--set", f"synthetic.{name}={value}")]
+    options += ["--set", "backend.ddp.compression=none,fp16,powersgd"]
     document = harness.lean_sweep(
         "--backends", backends, "--workloads", "synthetic", "--ranks", "2", *options, status=4
     )
-    cells = {cell["backend"]: cell for cell in document["cells"]}
+    cells = {cell["backend_options"].get("compression", cell["backend"]): cell for cell in document["cells"]}
     for name, (_, said) in MISTAKES.items():
         assert cells[name]["outcome"] == "invalid"
         assert cells[name]["throughput"] is None
@@ -112,6 +113,10 @@ def test_a_mistake_in_the_exchange_is_caught(planted):
     for name in ("ddp", "fsdp", "horovod", "dask"):
         assert (cells[name]["outcome"], cells[name]["same_work"]["verdict"]) == ("ok", "same")
         assert cells[name]["same_work"]["label"] == "float32, rounding of bfloat16, without dropout"
+    for name, bound in (("fp16", "float16 gradients"), ("powersgd", "float32, with what PowerSGD sends later")):
+        assert (cells[name]["outcome"], cells[name]["same_work"]["verdict"]) == ("ok", "same")
+        assert cells[name]["same_work"]["deviation"] > 0, "its exchange is lossy"
+        assert cells[name]["same_work"]["label"].startswith(bound)
 
 
 WRONG_SHARDS = (

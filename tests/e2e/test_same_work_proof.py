@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from bench.core.records import Tolerance
-from bench.plugins.backend import Options, Session, float16_tolerance
+from bench.plugins.backend import FLOAT32_TOLERANCE, Options, Session, rounding_tolerance
 from bench.plugins.workload import Workload
 from bench.workloads.synthetic import WORKLOAD as SYNTHETIC
 from bench.workloads.synthetic import PoolFeed
@@ -275,10 +275,48 @@ def test_a_lossy_exchange_is_checked_against_the_bound_that_it_states():
     case = synthetic(3, **LANGUAGE_MODEL, optimizer="adamw")
     undeclared = prove(SYNTHETIC, case, Float16, Tolerance(value=1e-5, label="float32"))
     assert undeclared.verdict == "different"
-    declared = prove(SYNTHETIC, case, Float16, float16_tolerance(3))
+    declared = prove(SYNTHETIC, case, Float16, rounding_tolerance("float16", 3))
     assert (declared.verdict, declared.reason) == ("same", None)
     assert 1e-5 < declared.deviation < declared.tolerance
-    assert prove(SYNTHETIC, case, Float16Scaled, float16_tolerance(3)).verdict == "different"
+    assert prove(SYNTHETIC, case, Float16Scaled, rounding_tolerance("float16", 3)).verdict == "different"
+
+
+class WithErrorFeedback(ThreadSession):
+    """Sends every second number, and keeps the others back for the next step."""
+
+    def __init__(self, rank, group):
+        super().__init__(rank, group)
+        self.kept = {}
+
+    def exchange(self):
+        for number, parameter in enumerate(self.parameters if self.exchanging else ()):
+            wanted = parameter.grad + self.kept.get(number, 0.0)
+            sent = wanted.clone()
+            sent.view(-1)[number % 2 :: 2] = 0
+            self.kept[number] = wanted - sent
+            parameter.grad = self.mean(sent)
+
+    def withheld_gradient(self, parameter):
+        return self.kept.get(next(number for number, own in enumerate(self.parameters) if own is parameter))
+
+
+class Forgetful(WithErrorFeedback):
+    """Keeps parts back and never sends them."""
+
+    def exchange(self):
+        kept = dict(self.kept)
+        self.kept = {}
+        super().exchange()
+        self.kept = {number: part + kept.get(number, 0.0) / 2 for number, part in self.kept.items()}
+
+
+@pytest.mark.parametrize("clip", [None, 0.1])
+def test_what_a_lossy_exchange_keeps_back_for_later_is_accounted_for(clip):
+    case = synthetic(2, **LANGUAGE_MODEL, optimizer="adamw", **({"clip": clip} if clip else {}))
+    honest = prove(SYNTHETIC, case, WithErrorFeedback, FLOAT32_TOLERANCE)
+    assert (honest.verdict, honest.reason) == ("same", None)
+    assert honest.deviation < 1e-5
+    assert prove(SYNTHETIC, case, Forgetful, FLOAT32_TOLERANCE).verdict == "different"
 
 
 def test_a_loosened_tolerance_is_shown():

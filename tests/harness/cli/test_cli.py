@@ -78,6 +78,10 @@ WRONG = [
         ["sweep", "--workloads", "synthetic", "--ranks", "1", "--set", "synthetic.accumulate=3"],
         "accumulate=3 does not divide the 128 samples of a rank",
     ),
+    (
+        ["sweep", "--backends", "ddp", "--workloads", "synthetic", "--device", "cpu", "--set", "ddp.compression=bf16"],
+        "ddp.compression=bf16 needs nccl, not gloo",
+    ),
     (["sweep", "--budget", "soon"], "--budget soon: expected a duration"),
     (["sweep", "--net", "fast"], "--net: net = 'fast': expected a rate like 100mbit or 1gbit, or unshaped"),
     (["sweep", "--net", "1gbit,1000mbit"], "names 1gbit twice"),
