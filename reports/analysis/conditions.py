@@ -15,6 +15,8 @@ from reports.analysis.telemetry import TelemetryWindow, gpus_in_use, node_labels
 
 MAX_STEAL_SHARE = 0.02
 MAX_FOREIGN_SHARE = 0.1
+MAX_FOREIGN_CORES = 0.5
+"""Where ranks use every core, one busy process of others makes all of their threads wait for one."""
 MAX_HOST_CLOCK_CHANGE = 0.1
 MAX_GPU_CLOCK_CHANGE = 0.05
 MAX_THROTTLED_SHARE = 0.01
@@ -102,7 +104,8 @@ def _host_conditions(
     own_s = max(view.growth(HOST, "job_cpu_s"), _processor_time(ranks)) + _processor_time(beside)
     foreign = (view.growth(HOST, "cpu_busy_s") - own_s) / seconds
     known = view.values_in_window(HOST, "cpu_busy_s") and view.values_in_window(HOST, "job_cpu_s")
-    if known and foreign > MAX_FOREIGN_SHARE * core_count:
+    free_cores = core_count - len({core for rank in ranks for core in rank.cores})
+    if known and foreign > min(MAX_FOREIGN_SHARE * core_count, free_cores + MAX_FOREIGN_CORES):
         yield Condition(
             name="host_load", seen=f"{host}: other processes kept {foreign:.2f} of {core_count:.0f} cores busy"
         )

@@ -184,6 +184,20 @@ def test_the_trial_s_own_ranks_are_no_strangers_whoever_started_them():
     assert beside([(0,), (1,)]) == {"host_load"}
 
 
+@pytest.mark.parametrize(("used", "flagged"), [(16, True), (4, False)])
+def test_one_busy_process_is_a_load_where_ranks_use_every_core(used, flagged):
+    """On an idle H200's host a process that kept one of 16 cores busy cost 16 threads 98 % of their throughput, and 4
+    threads nothing."""
+    own = [
+        make_record(step_s=(0.5,) * 4, cores=tuple(range(used)), window=Window(began_s=1, ended_s=3, cpu_s=2 * used))
+    ]
+    at = [(HOST, "cores", 16.0), (HOST, "job_cpu_s", 1.0 * used), (HOST, "cpu_busy_s", 1.0 + used)]
+    found = conditions(
+        lambda t: [(device, name, value * (t if name != "cores" else 1)) for device, name, value in at], records=own
+    )
+    assert ("host_load" in found) == flagged
+
+
 def test_a_quiet_machine_has_no_conditions():
     assert (
         conditions(
