@@ -34,7 +34,7 @@ from harness.store.tables import (
     sweeps_table,
     trials_table,
 )
-from reports.analysis.trial_measures import stored_measures, trial_settings
+from reports.analysis.trial_measures import join_settings, stored_measures, trial_settings
 
 
 class SweepInfo(FrozenModel):
@@ -191,8 +191,10 @@ def record_measures(connection: sa.Connection, sweep: str, trial: Trial) -> None
     settings = json.dumps(trial_settings(trial), sort_keys=True)
     added = add_missing(connection, cells_table, [{"sweep": sweep, "key": key, "settings": settings}])
     if not added and trial.outcome == "ok":
-        # A trial that failed before this one does not know the variables of its ranks.
+        # A trial that failed before this one does not know the variables of its ranks; others had other nodes.
         row = (cells_table.c.sweep == sweep) & (cells_table.c.key == key)
+        before = json.loads(connection.execute(sa.select(cells_table.c.settings).where(row)).scalar_one())
+        settings = json.dumps(join_settings(before, trial_settings(trial)), sort_keys=True)
         connection.execute(cells_table.update().where(row).values(settings=settings))
     rows = [
         {"sweep": sweep, "key": key, "round": trial.round, "name": name, "value": value}

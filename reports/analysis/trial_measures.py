@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
 
 from bench.core.case import Case
 from bench.core.frozen_model import FrozenModel
+from bench.core.machine import NodeFacts
 from bench.core.records import RankRecord, Reading, Trial
 from reports.analysis.rank_resources import variable_settings, variables_of
 from reports.analysis.stats import Estimate, estimate
 from reports.analysis.step_times import StepSplit, slowest_steps, split_step, throughput_of
 from reports.analysis.telemetry import usage_of
 
+NODE_PREFIX = "node "
+"""Begins the name of a setting that is a fact about the nodes; records of before have none."""
+NODE_SEPARATOR = " | "
+"""Between the values of different nodes."""
 COMPARED_SETTINGS = {"steps", "window_s", "precision", "warmup", "verify_steps", "affinity", "telemetry"}
 
 
@@ -115,8 +120,29 @@ def settings_of(case: Case) -> dict[str, str]:
 
 
 def trial_settings(trial: Trial) -> dict[str, str]:
-    """:func:`settings_of` its case, and the environment variables of its ranks that change what is measured."""
-    return settings_of(trial.case) | variable_settings(variables_of([trial]))
+    """:func:`settings_of` its case, the environment variables of its ranks that change what is measured, and what its
+    nodes are where they are not the harness's own machine."""
+    return settings_of(trial.case) | variable_settings(variables_of([trial])) | node_settings(trial.nodes)
+
+
+def node_settings(nodes: Sequence[NodeFacts]) -> dict[str, str]:
+    """The kind of machine and the versions of nodes, by name; different values are joined. Their names do not count: a
+    cluster gives other nodes of one kind each time."""
+    fields = [{"cpu": node.cpu, "GPUs": ", ".join(node.gpus) or "none", "python": node.python} for node in nodes]
+    known = [fields_of_node | node.packages for fields_of_node, node in zip(fields, nodes, strict=True)]
+    names = sorted({name for each in known for name in each})
+    return {f"{NODE_PREFIX}{name}": _join({each.get(name, "none") for each in known}) for name in names}
+
+
+def join_settings(before: Mapping[str, str], now: Mapping[str, str]) -> dict[str, str]:
+    """The settings of a cell after one more trial: the trial's, with all kinds of nodes that the cell's trials had."""
+    nodes = [name for name in now if name.startswith(NODE_PREFIX) and name in before]
+    joined = {name: _join({*before[name].split(NODE_SEPARATOR), *now[name].split(NODE_SEPARATOR)}) for name in nodes}
+    return {**now, **joined}
+
+
+def _join(values: Iterable[str]) -> str:
+    return NODE_SEPARATOR.join(sorted(values))
 
 
 def overhead_of(trials: Sequence[Trial]) -> Estimate | None:

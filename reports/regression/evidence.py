@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from reports.analysis.trial_measures import NODE_PREFIX
 from reports.regression.subjects import CellMeasures, Subject
 from reports.regression.values import Metric, Status
 
@@ -94,7 +95,18 @@ def comparable(keys: Iterable[str], newest: NightFacts, night: NightFacts) -> bo
     A cell that the newest night did not run has no settings there, and matches any.
     """
     return night.place == newest.place and all(
-        newest.settings.get(key) in (None, night.settings.get(key)) for key in keys
+        _same_settings(newest.settings.get(key), night.settings.get(key)) for key in keys
+    )
+
+
+def _same_settings(here: Mapping[str, str] | None, there: Mapping[str, str] | None) -> bool:
+    if here is None or there is None:
+        return here is None
+    # Facts about nodes that one of them did not record are unknown.
+    return all(
+        here.get(name) == there.get(name)
+        for name in here.keys() | there.keys()
+        if not name.startswith(NODE_PREFIX) or (name in here and name in there)
     )
 
 

@@ -6,6 +6,8 @@ import math
 
 import pytest
 
+from bench.core.machine import NodeFacts
+from reports.analysis.trial_measures import join_settings, node_settings
 from reports.regression.evidence import (
     AcceptedLevel,
     EarlierVerdicts,
@@ -200,3 +202,30 @@ def test_stand_in_data_do_not_pass_for_the_real_ones():
     alone = series(on("digits 9", 13), past)
     assert alone[ONE.key, "step"].outcome == "incomparable"
     assert not any("@" in name for name, _ in alone)
+
+
+def test_other_nodes_of_a_cluster_are_another_place_and_unrecorded_ones_are_unknown():
+    def on(name, **nodes):
+        known = {"window_s": "0.5", **{f"node {field}": value for field, value in nodes.items()}}
+        return night(name, settings={case.key: known for case in CASES})
+
+    past = [on("1"), on("2", cpu="EPYC"), on("3", cpu="Xeon")]
+    found = series(on("9", cpu="EPYC"), past)[ONE.key, "step"]
+    assert [one.night for one in found.past] == ["1", "2"]
+    alone = series(on("9", cpu="EPYC"), past[2:])[ONE.key, "step"]
+    assert (alone.outcome, alone.reason) == ("incomparable", "node cpu EPYC, not Xeon")
+
+
+def test_the_kind_of_nodes_is_a_setting_and_their_names_are_not():
+    def node(number, host, cpu="EPYC", torch="2.13.0"):
+        facts = {"host": host, "system": "Linux", "cpu": cpu, "cores": 8, "memory_bytes": 1, "gpus": ()}
+        return NodeFacts(node=number, python="3.11.7", packages={"torch": torch}, **facts)
+
+    assert node_settings(()) == {}
+    first = node_settings((node(0, "n1"), node(1, "n2")))
+    assert first == {"node cpu": "EPYC", "node GPUs": "none", "node python": "3.11.7", "node torch": "2.13.0"}
+    assert node_settings((node(0, "n7"), node(1, "n3"))) == first
+    mixed = node_settings((node(0, "n1"), node(1, "n2", torch="2.12.1")))
+    assert mixed["node torch"] == "2.12.1 | 2.13.0"
+    later = node_settings((node(0, "n1", cpu="Xeon"),))
+    assert join_settings(mixed, later) == {**first, "node cpu": "EPYC | Xeon", "node torch": "2.12.1 | 2.13.0"}
