@@ -12,7 +12,7 @@ from harness.store.opening import open_store
 from tests.e2e.conftest import Harness
 from tests.support.checkouts import Checkout
 
-STEP = "    def step(self) -> None:\n"
+STEP = "    def _finish(self) -> None:\n"
 SLOWER_S = 0.01
 ASKED = ("--backends", "ddp", "--workloads", "synthetic", "--ranks", "1,2", "--repeats", "3", "--window", "0.2")
 

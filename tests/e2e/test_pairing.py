@@ -15,7 +15,7 @@ from tests.support.builders import make_case
 from tests.support.checkouts import Checkout
 
 SLOWER_S = 0.02
-STEP = "    def step(self) -> None:\n"
+STEP = "    def _finish(self) -> None:\n"
 SETTINGS = 'settings={"threads"'
 
 CONFIRM = """
