@@ -21,7 +21,7 @@ from harness.check.confirmation import (
 )
 from harness.check.history import SweepSelection
 from harness.check.ingested import gather_ingested
-from harness.check.micro_confirmation import judge_ingested, save_ingested_verdicts
+from harness.check.ingested_verdicts import judge_ingested, save_ingested_verdicts
 from harness.check.source_trees import head_tree, short_commit
 from harness.check.sweep_night import PlacedHistory, SweepNight, at_place, gather_night
 from harness.check.sweep_verdicts import judge_sweep
