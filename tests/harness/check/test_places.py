@@ -36,10 +36,10 @@ def store(tmp_path):
 
 def add(store, night, *places, factor=1.0, label=None, benchmark="test_parse", at=None, commit=None):
     """Three runs at each place in that order, a minute apart."""
-    noise = random.Random(night)
+    noise, spread = random.Random(night), 0.002 if night >= NIGHTS else 0.01
     with closing(open_store(store, create=True)) as opened:
         for number, place in enumerate(place for place in places for _ in range(3)):
-            seconds = SECONDS.get(place.get("python"), 1e-3) * factor * (1 + noise.gauss(0, 0.01))
+            seconds = SECONDS.get(place.get("python"), 1e-3) * factor * (1 + noise.gauss(0, spread))
             run = IngestedRun(
                 night=label or f"2026-01-{night:02d}",
                 benchmark=benchmark,
