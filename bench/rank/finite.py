@@ -40,6 +40,8 @@ class StepResults:
             verified: The results of the verified steps, which came before.
             warmup_steps: How many of the steps since then were warm-up.
         """
+        if _share_memory(self._results):
+            return find_not_finite(self._results[-1:], self._work.result_name)
         values = [*verified, *_to_numbers(self._results)]
         index = next((index for index, value in enumerate(values) if not math.isfinite(value)), None)
         if index is None:
@@ -62,17 +64,23 @@ def _step_in_phase(index: int, sizes: tuple[int, int]) -> str:
     return f"measured step {index + 1}"
 
 
-def find_not_finite(tensors: Sequence[Any]) -> NotFinite | None:
-    """The first value in a model's parameters that is no finite number, which says nothing of the step.
+def find_not_finite(tensors: Sequence[Any], name: str = "parameter") -> NotFinite | None:
+    """The first value that is no finite number, which says nothing of the step.
 
     Args:
-        tensors: Tensors on the CPU.
+        tensors: The tensors after the last step; by default a model's parameters.
+        name: What they are.
     """
     for tensor in tensors:
         finite = tensor.isfinite()
         if not finite.all():
-            return NotFinite(name="parameter", value=str(float(tensor[~finite][0])))
+            return NotFinite(name=name, value=str(float(tensor[~finite][0])))
     return None
+
+
+def _share_memory(results: Sequence[Any]) -> bool:
+    """Whether steps overwrite each other's results, as those of a captured CUDA graph do: only the last is known."""
+    return len(results) > 1 and hasattr(results[0], "data_ptr") and results[0].data_ptr() == results[1].data_ptr()
 
 
 def _to_numbers(results: Sequence[Any]) -> list[float]:

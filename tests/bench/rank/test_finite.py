@@ -97,3 +97,25 @@ def test_a_work_without_results_is_stepped_as_it_is():
 
     step = object()
     assert StepResults(Silent(None)).keep_after(step) is step
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("captured", [True, False], ids=["overwritten", "kept"])
+def test_results_that_later_steps_overwrite_are_known_after_the_last_step_only(captured):
+    """As a captured CUDA graph leaves them."""
+    torch = pytest.importorskip("torch")
+    buffer = torch.zeros(())
+
+    class Captured(Descent):
+        def last_result(self):
+            value = from_step(12, math.nan)(self.taken) or 1.0
+            return buffer.fill_(value) if captured else torch.tensor(value)
+
+    work = Captured(None)
+    results = StepResults(work)
+    step = results.keep_after(work.step)
+    for _ in range(20):
+        step()
+    found = results.first_not_finite((), warmup_steps=8).description
+    kept = "loss is nan from step 12 on (measured step 4)"
+    assert found == ("a loss is nan after the measured window" if captured else kept)
