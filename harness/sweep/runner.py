@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import itertools
 import logging
-import math
 import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,12 +17,12 @@ from pathlib import Path
 from typing import Protocol
 
 from bench.core.case import Case
-from bench.core.records import Condition, Outcome, RankRecord, SameWork, Trial
+from bench.core.records import Condition, Trial
 from bench.host.disk import is_full
 from bench.plugins.backend import Backend
 from harness.errors import StoreError
 from harness.planning.plan import Plan, imprecise_cases, shuffle_cases, shuffled_rounds
-from harness.sites.base.contract import Site, TrialResult
+from harness.sites.base.contract import Site
 from harness.sites.base.running_trial import (
     RunningTrial,
     read_job_handles,
@@ -33,17 +32,12 @@ from harness.sites.base.running_trial import (
     utc_now,
 )
 from harness.store.store import Store, SweepInfo
-from harness.sweep.node_telemetry import cut_telemetry
+from harness.sweep.assessment import assess_trial
 from reports.analysis.case_titles import case_title
-from reports.analysis.conditions import find_conditions, missing_measurements
-from reports.analysis.rank_resources import resource_problem
-from reports.analysis.same_work import judge_same_work
 from reports.analysis.step_times import throughput_of
 
 log = logging.getLogger("scaling_harness")
 
-DIFFERENT_WORK = "not the same work"
-"""The beginning of the reason of a trial that is invalid because it did other work: it makes its cell invalid."""
 MAX_ATTEMPTS = 3
 """How often a trial is started that something suspends."""
 
@@ -204,75 +198,3 @@ def finish_trial(
         conditions.append(Condition(name="taken_again", seen=f"an attempt was discarded: {result.suspended}"))
         running.clear(succeeded=True)
         running = start_again()
-
-
-def assess_trial(running: RunningTrial, result: TrialResult, case: Case, round_number: int, environment: str) -> Trial:
-    """The trial as a value, with its outcome and the conditions on its nodes."""
-    telemetry = cut_telemetry(result, case)
-    outcome, reason, proof = assess_result(result, case)
-    conditions = result.conditions
-    if outcome == "ok":
-        ended = result.reason if result.outcome != "ok" else None
-        found = (*find_conditions(result.ranks, telemetry), *missing_measurements(result.ranks, ended))
-        conditions = (*conditions, *found)
-    serious = [condition for condition in conditions if condition.serious]
-    if serious:
-        outcome, reason = "invalid", f"contaminated: {serious[0].seen}"
-    return Trial(
-        case=case,
-        round=round_number,
-        outcome=outcome,
-        reason=reason,
-        ranks=result.ranks,
-        failures=result.failures,
-        same_work=proof,
-        environment=environment,
-        started_at=running.started_at,
-        wall_s=running.wall_s,
-        log_tail=result.log_tail,
-        telemetry=telemetry,
-        conditions=conditions,
-        link=result.link,
-        nodes=result.nodes,
-        cost=result.cost,
-        cost_reason=result.cost_reason,
-    )
-
-
-def failed_after_window(result: TrialResult, case: Case) -> bool:
-    """Whether a trial failed when all ranks had measured their window, and one was measuring more (pure).
-
-    A failed measurement after the window never discards it.
-    """
-    present = [record.rank for record in result.ranks]
-    unfinished = any(not record.complete for record in result.ranks)
-    return result.outcome in ("failed", "timeout") and present == list(range(case.ranks)) and unfinished
-
-
-def assess_result(result: TrialResult, case: Case) -> tuple[Outcome, str | None, SameWork | None]:
-    """Outcome, reason and same-work verdict of a trial (pure): ok where all ranks are present and did the same work."""
-    if result.outcome != "ok" and not failed_after_window(result, case):
-        return result.outcome, result.reason, None
-    present = [record.rank for record in result.ranks]
-    if present != list(range(case.ranks)):
-        missing = sorted(set(range(case.ranks)) - set(present))
-        return "failed", f"rank {missing[0] if missing else '?'} left no record", None
-    if len({len(record.step_s) for record in result.ranks}) > 1:
-        return "failed", "the ranks measured different numbers of steps", None
-    if reason := _not_finite_reason(result.ranks):
-        return "failed", reason, None
-    proof = judge_same_work(result.ranks)
-    if proof.verdict == "different":
-        return "invalid", f"{DIFFERENT_WORK}: {proof.reason}", proof
-    if problem := resource_problem(case, result.ranks, result.nodes):
-        return "invalid", f"not as planned: {problem}", proof
-    return "ok", None, proof
-
-
-def _not_finite_reason(ranks: Sequence[RankRecord]) -> str | None:
-    """Which result of which rank was no finite number, the earliest step first (pure)."""
-    found = [(record.not_finite, record.rank) for record in ranks if record.not_finite is not None]
-    if not found:
-        return None
-    first, rank = min(found, key=lambda one: (one[0].step or math.inf, one[1]))
-    return f"rank {rank}: {first.description}" if len(ranks) > 1 else first.description

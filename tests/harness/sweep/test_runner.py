@@ -10,7 +10,8 @@ from bench.backends.ddp import BACKEND
 from harness.errors import HarnessError
 from harness.sites.base.contract import Job, Site, TrialResult
 from harness.sites.base.running_trial import mark_suspended, read_job_handles
-from harness.sweep.runner import assess_result, run_round
+from harness.sweep.assessment import assess_result
+from harness.sweep.runner import run_round
 from reports.analysis.conditions import missing_measurements, missing_reason
 from tests.support.builders import make_case, make_record
 

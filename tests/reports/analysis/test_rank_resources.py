@@ -6,7 +6,7 @@ import pytest
 
 from bench.core.machine import NodeFacts
 from harness.sites.base.contract import TrialResult
-from harness.sweep.runner import assess_result
+from harness.sweep.assessment import assess_result
 from reports.analysis.cells import make_cells
 from reports.analysis.conditions import find_conditions
 from reports.analysis.rank_resources import resource_problem, variables_of

@@ -6,7 +6,7 @@ import pytest
 
 from bench.core.records import NotFinite, RankRecord
 from harness.sites.base.contract import TrialResult
-from harness.sweep.runner import assess_result
+from harness.sweep.assessment import assess_result
 from reports.analysis.cells import make_cells
 from tests.support.builders import make_case, make_proof, make_record, make_trial
 
