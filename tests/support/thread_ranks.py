@@ -87,7 +87,8 @@ def prove(
     works = [workload.build(case, session_type(rank, group)) for rank in range(case.ranks)]
 
     def run(work: Any):
-        make_reference = (lambda: workload.build(case, Session())) if work.session.rank == 0 else None
+        device = work.session.device
+        make_reference = (lambda: workload.build(case, Session(device=device))) if work.session.rank == 0 else None
         try:
             return prove_training(work, make_reference, steps, tolerance)
         except BaseException:
