@@ -6,6 +6,7 @@ fail while they wait for it.
 
 from __future__ import annotations
 
+import re
 import signal
 from collections.abc import Sequence
 
@@ -22,6 +23,11 @@ HANG_STEPS = 10
 """A rank that failed so long after its step began, and so many times the step before it, had waited for another one."""
 UNKNOWN_STEP_HANG_S = 25.0
 """The same where no step was timed before: shorter than the 30 s after which Gloo gives up."""
+
+PEER_LOST = re.compile(
+    r"closed by peer|reset by peer|Broken pipe|remote process exited|HorovodInternalError|CommClosedError"
+)
+"""Errors of a rank that has lost another one (Gloo, NCCL, Horovod, Dask): they tell of that one's end."""
 
 RANK_ROLES = ("rank", "worker")
 """Roles whose process number is that of a rank: a Dask worker runs the rank of its number."""
@@ -67,6 +73,13 @@ def _describe_first_error(
     """The error or the exit that came first; ``None`` without any."""
     reporters = {(failure.role, failure.rank) for failure in failures}
     first = exit_report.failed[0] if exit_report.failed else None
+    if all(PEER_LOST.search(failure.error) for failure in failures):
+        # The end of a rank that reports nothing is noticed after the errors of those that it leaves.
+        silent = [failed for failed in exit_report.failed if failed.role in RANK_ROLES]
+        silent = [failed for failed in silent if ("rank", failed.number) not in reporters]
+        first = silent[0] if silent else first
+    else:
+        failures = [failure for failure in failures if not PEER_LOST.search(failure.error)]
     # A rank that ended first without reporting an error is the cause: the errors of others follow from its end.
     if failures and (first is None or first.role not in RANK_ROLES or ("rank", first.number) in reporters):
         cause = failures[0]

@@ -67,6 +67,23 @@ def test_a_reported_error_is_the_cause_of_an_abort_elsewhere():
     )
 
 
+CLOSED = "RuntimeError: [gloo/transport/tcp/pair.cc:553] Connection closed by peer [127.0.0.1]:24450"
+
+
+def test_an_error_that_tells_of_another_rank_s_end_is_not_the_cause():
+    """Of a rank that closed its descriptors: the other one notices first."""
+    failed = (FailedProcess("rank", 0, 1, LOG), FailedProcess("rank", 1, -6, LOG))
+    reason = determine_outcome(exit_report(*failed), [failure(0, CLOSED)], PROGRESS)[1]
+    assert reason == "rank 1 was killed by SIGABRT in measured step 16; its log is empty"
+    earlier = failure(0, CLOSED)
+    later = failure(1, "OSError: Bad file descriptor", where="in measured step 16")
+    failed = (FailedProcess("rank", 0, 1, LOG), FailedProcess("rank", 1, 1, LOG))
+    reason = determine_outcome(exit_report(*failed), [earlier, later], PROGRESS)[1]
+    assert reason == "rank 1: OSError: Bad file descriptor (in measured step 16)"
+    alone = determine_outcome(exit_report(failed[0]), [earlier], PROGRESS)[1]
+    assert alone == f"rank 0: {CLOSED}"
+
+
 def test_the_rank_that_mpirun_reports_as_lost_is_named(tmp_path):
     log = tmp_path / "log"
     log.write_text("prterun noticed that process rank 1 with PID 7 on node here exited on\nsignal 9 (Killed).\n")
