@@ -64,6 +64,7 @@ def named_after(folder: str | None) -> list[Path]:
     return list(SHARED_MEMORY.glob(f"*{Path(folder).name}*")) if folder else []
 
 
+@pytest.mark.slow
 def test_the_next_start_removes_what_a_killed_one_left(start, tmp_path):
     (tmp_path / "somebody's.txt").write_text("kept")
     (tmp_path / "pymp-of-another").mkdir()
@@ -80,6 +81,7 @@ def test_the_next_start_removes_what_a_killed_one_left(start, tmp_path):
     assert named_after(its_shared) == []
 
 
+@pytest.mark.slow
 def test_what_a_living_start_uses_stays(start, tmp_path):
     process, (folder, semaphore, shared) = start()
     start()
@@ -108,6 +110,7 @@ def test_a_folder_that_only_looks_like_ours_stays(tmp_path):
     assert len(list(tmp_path.iterdir())) == 5
 
 
+@pytest.mark.slow
 def test_sockets_are_in_a_short_folder_where_the_temporary_folder_is_deep(start, tmp_path):
     deep = tmp_path / ("d" * 118)
     deep.mkdir()
