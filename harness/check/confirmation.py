@@ -14,6 +14,7 @@ from pathlib import Path
 from bench.core.case import Case
 from bench.host.variables import recorded_variables
 from harness.check.interleaving import PairWatcherProtocol, interleave, open_sides
+from harness.check.sides import Side
 from harness.check.source_trees import head_tree, short_commit
 from harness.errors import UsageError
 from harness.planning.environment import read_environment
@@ -58,6 +59,8 @@ def with_obstacle(member: JudgedSeries, obstacle: str) -> JudgedSeries:
     return subject, series, verdict.model_copy(update={"not_confirmable": obstacle})
 
 
+PAIRS_PER_START = 2
+"""Fewest pairs for which both sides are started: to load the frameworks takes as long as a short trial."""
 JudgeFunction = Callable[[Mapping[str, CellMeasures]], Sequence[JudgedSeries]]
 """Numbers of the pairs by side → every subject with its verdict."""
 
@@ -124,7 +127,7 @@ def confirm_suspects(
     folder: Path,
     watcher: PairWatcherProtocol,
 ) -> ConfirmResult:
-    """Run pairs until no verdict needs more, or until they give no more numbers.
+    """Run pairs with a base, as many as :func:`run_until_decided` needs.
 
     Every trial is stored when it ends. Pairs that an earlier call stored for the same two commits count.
 
@@ -150,25 +153,65 @@ def confirm_suspects(
         return ConfirmResult(
             [_resolve_without_pairs(member, pairs, "") for member in verdicts], base_commit, pairs.trials
         )
+
+    def add(pair_trial: PairTrial) -> None:
+        ledger.add_pair(pair_trial)
+        pairs.add(pair_trial)
+
     with open_sides(base_rev, cases, folder, environment) as (head, base):
-        while wanted := _pairs_to_run(verdicts, by_key, pairs):
-            used = _total_pairs_used(verdicts)
-            for (first, count, decompose), keys in wanted.items():
-                suspects = [by_key[key] for key in keys]
-                for pair_trial in interleave(
-                    night, suspects, head, base, first, count, watcher, seed=first, decompose=decompose
-                ):
-                    ledger.add_pair(pair_trial)
-                    pairs.add(pair_trial)
-            verdicts = judge(pairs.numbers)
-            # Successful trials may still lack the number that is needed.
-            if _total_pairs_used(verdicts) == used or head.unavailable_reason or base.unavailable_reason:
-                break
+        verdicts = run_until_decided(night, by_key, head, base, pairs, judge, add, watcher)
         resolved = [
             _resolve_without_pairs(member, pairs, base.unavailable_reason or head.unavailable_reason or "")
             for member in verdicts
         ]
     return ConfirmResult(resolved, base_commit, pairs.trials)
+
+
+def run_until_decided(
+    night: str,
+    cases: Mapping[str, Case],
+    head: Side,
+    base: Side,
+    pairs: NightPairs,
+    judge: JudgeFunction,
+    add: Callable[[PairTrial], None],
+    watcher: PairWatcherProtocol,
+) -> Sequence[JudgedSeries]:
+    """Run pairs until no verdict needs more, or until they give no more numbers.
+
+    After an evaluation both sides are started anew, unless they ran fewer than :data:`PAIRS_PER_START` pairs. All ranks
+    of a side are forked from one process, and what that has by chance (where its memory lies, how much of it) is the
+    same in all its pairs, however many there are.
+
+    Args:
+        night: The night whose suspects are confirmed.
+        cases: The cases that may be run, by key.
+        head: The running code.
+        base: The code to compare it with.
+        pairs: The pairs so far; ``add`` adds to them.
+        judge: From the numbers of the pairs to verdicts.
+        add: Called with each trial when it ends.
+        watcher: Shows the progress.
+    """
+    verdicts, pairs_of_start = judge(pairs.numbers), 0
+    while wanted := _pairs_to_run(verdicts, cases, pairs):
+        used = _total_pairs_used(verdicts)
+        for (first, count, decompose), keys in wanted.items():
+            suspects = [cases[key] for key in keys]
+            for pair_trial in interleave(
+                night, suspects, head, base, first, count, watcher, seed=first, decompose=decompose
+            ):
+                add(pair_trial)
+        verdicts = judge(pairs.numbers)
+        # Successful trials may still lack the number that is needed.
+        if _total_pairs_used(verdicts) == used or head.unavailable_reason or base.unavailable_reason:
+            break
+        pairs_of_start += max(count for _, count, _ in wanted)
+        if pairs_of_start >= PAIRS_PER_START:
+            pairs_of_start = 0
+            for side in (head, base):
+                side.end_process()
+    return verdicts
 
 
 def _total_pairs_used(verdicts: Sequence[JudgedSeries]) -> int:

@@ -130,7 +130,7 @@ class Side:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._end()
+        self.end_process()
 
     @property
     def title(self) -> str:
@@ -146,7 +146,7 @@ class Side:
             except SideProcessLost as problem:
                 self.unavailable_reason = f"{self.title} can't be run: {problem}"
             if self.unavailable_reason is not None:
-                self._end()
+                self.end_process()
         return self.unavailable_reason
 
     def _start_problem(self) -> str | None:
@@ -196,12 +196,13 @@ class Side:
 
     def _discard_process(self, how: str) -> None:
         """End a lost process. The next trial starts another one, at most :data:`MAX_STARTS` times."""
-        self._end()
+        self.end_process()
         self.starts_left -= 1
         if not self.starts_left:
             self.unavailable_reason = f"{self.title} can't be run: it {how}, {MAX_STARTS} times"
 
-    def _end(self) -> None:
+    def end_process(self) -> None:
+        """End the process, if there is one. The next trial starts another."""
         if self.child is not None:
             self.child.end()
             self.child = None

@@ -7,6 +7,7 @@ import re
 
 import pytest
 
+from harness.check.confirmation import NightPairs, run_until_decided
 from harness.check.interleaving import pair_schedule, side_order, timing_only_case
 from harness.check.sides import (
     PairContext,
@@ -19,6 +20,8 @@ from harness.check.sides import (
     side_environment,
 )
 from harness.check.source_trees import SourceTree
+from reports.regression.subjects import Subject
+from reports.regression.values import MetricSeries, Verdict
 from tests.support.builders import make_case, make_trial
 from tests.support.checkouts import ROOT
 
@@ -201,3 +204,48 @@ def test_pairs_measure_nothing_beside_their_steps():
     )
     assert timing_only_case(night, decompose=True).decompose
     assert timing_only_case(night, decompose=False).key == night.key
+
+
+RUN_WITH_PROCESS = """
+import json, os
+class Trial:
+    def __init__(self, case): self.case = case
+    def model_dump_json(self): return json.dumps({{**json.loads({answer!r}), "environment": str(os.getpid())}})
+def run_trial(case, number, site, backend, folder, environment): return Trial(case)
+"""
+
+
+class Watcher:
+    def begins(self, case, pair, side):
+        pass
+
+    def ends(self, pair_trial):
+        pass
+
+
+def test_pairs_are_spread_over_several_starts_of_both_sides(side):
+    """What a side's process has by chance is the same in all its pairs, so no two evaluations share it."""
+    case = timing_only_case(make_case(), decompose=False)
+    answer = RUN_WITH_PROCESS.format(answer=make_trial(case, 0).model_dump_json())
+    head, base = side({"runner": answer}), side({"runner": answer})
+    head.name = "head"
+    subject = Subject(case.key, "step", case.curve, case.key, 1)
+    pairs, trials = NightPairs(), []
+
+    def judge(numbers):
+        used = len(numbers["head"].get(case.key, {}))
+        wanted = next((look for look in (2, 3, 4, 6) if look > used), 0)
+        verdict = Verdict(name=case.key, status="suspect" if wanted else "pass", pairs_used=used, pairs_wanted=wanted)
+        return [(subject, MetricSeries(name=case.key), verdict)]
+
+    def add(pair_trial):
+        pairs.add(pair_trial)
+        trials.append(pair_trial)
+
+    ((_, _, verdict),) = run_until_decided("n", {case.key: case}, head, base, pairs, judge, add, Watcher())
+    assert (verdict.status, verdict.pairs_used) == ("pass", 6)
+    processes = {(one.side, one.pair): one.trial.environment for one in trials}
+    assert len(set(processes.values())) == 6, "three starts of two sides"
+    for name in ("head", "base"):
+        blocks = [[processes[name, number] for number in block] for block in ((0, 1), (2, 3), (4, 5))]
+        assert [len(set(block)) for block in blocks] == [1, 1, 1]
