@@ -102,7 +102,7 @@ def test_each_side_runs_its_own_code_in_turn(confirming, backend, transport, ran
 
 def test_a_base_that_dies_costs_its_own_trials_and_not_for_ever(confirming):
     checkout = confirming.checkout
-    begin = "    running = start_trial(case, round_number, site, backend, sweep_folder)"
+    begin = "    start = partial(start_trial, case, round_number, site, backend, sweep_folder)"
     checkout.edit("harness/sweep/runner.py", begin, f"    __import__('os')._exit(3)\n{begin}")
     checkout.commit()
     checkout.git("revert", "--no-edit", "HEAD")
