@@ -82,10 +82,11 @@ def pin_threads(cores: Sequence[int]) -> None:
             os.sched_setaffinity(int(task.name), cores)
 
 
-def compute_threads() -> int:
-    """The threads that torch computes with in this thread."""
-    import torch
-
+def compute_threads() -> int | None:
+    """The threads that torch computes with in this thread; ``None`` where the process does not use torch."""
+    torch = sys.modules.get("torch")
+    if torch is None:
+        return None
     return int(torch.get_num_threads())
 
 

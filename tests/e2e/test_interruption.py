@@ -163,7 +163,8 @@ def test_rounds_go_on_until_the_interval_is_narrow_or_the_budget_is_spent(harnes
 
 def test_damaged_data_stops_the_sweep_before_it_starts(harness):
     (harness.folder / "mnist").mkdir()
-    (harness.folder / "mnist" / "train-images-idx3-ubyte").write_bytes(b"nonsense")
+    for name in ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1"):
+        (harness.folder / "mnist" / f"{name}-ubyte").write_bytes(b"nonsense")
     done = harness.run("sweep", "--backends", "single", "--workloads", "mnist", "--set", "mnist.data=mnist")
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1

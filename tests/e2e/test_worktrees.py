@@ -92,4 +92,4 @@ def test_code_that_is_no_checkout_says_so(checkout, tmp_path):
     subprocess.run(["git", "init", "--quiet", str(tmp_path)], check=True)
     assert "need a git checkout, which " in error_of(checkout, "HEAD")
     checkout.env["PATH"] = str(Path("/nowhere"))
-    assert "need git, which is not installed; install it" in error_of(checkout, "HEAD")
+    assert "need git: git can't be run (No such file or directory); install it" in error_of(checkout, "HEAD")

@@ -20,6 +20,8 @@ import sqlalchemy as sa
 OWNER, PASSWORD = "harness", "p@ss/word"
 UNPRIVILEGED = ("postgres", "nobody")
 PATIENCE_S = 30
+TEMPORARY = tempfile.gettempdir()
+"""As it was before a command in this process had a folder of its own, which the server's user may not enter."""
 
 
 class CannotServe(Exception):
@@ -49,7 +51,7 @@ def serving() -> Iterator[Server]:
     """Raises :class:`CannotServe` where PostgreSQL is not installed."""
     programs = _programs()
     server = Server(_free_port())
-    home = Path(tempfile.mkdtemp(prefix="harness-postgresql-"))
+    home = Path(tempfile.mkdtemp(prefix="harness-postgresql-", dir=TEMPORARY))
     try:
         process = _start(programs, home, server.port)
         try:

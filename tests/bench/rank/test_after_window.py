@@ -17,6 +17,10 @@ from tests.support.clocks import FakeClock
 EVERYTHING = make_case(ranks=1, decompose=True, own_cost=True, roofline=True)
 
 
+# These run with the frameworks: the fast part has none.
+needs_torch = pytest.mark.slow
+
+
 class SingleRank(Session):
     """A session of one rank without torch."""
 
@@ -97,12 +101,14 @@ def stuck():
     yield
 
 
+@needs_torch
 def test_a_sampler_that_does_not_pause_costs_the_overhead_alone():
     record, _ = complete(pause=stuck, case=EVERYTHING.model_copy(update={"roofline": False}))
     assert record.missing == {"overhead": "the sampler could not be paused: no answer within 2 s"}
     assert record.phases is not None
 
 
+@needs_torch
 def test_overhead_and_decomposition_are_measured_where_nothing_fails():
     record, _ = complete(case=EVERYTHING.model_copy(update={"roofline": False}))
     assert record.missing == {}
@@ -111,6 +117,7 @@ def test_overhead_and_decomposition_are_measured_where_nothing_fails():
     assert record.own_cost.steps >= 2
 
 
+@needs_torch
 def test_work_that_cannot_be_counted_leaves_the_peak_of_the_device():
     case = EVERYTHING.model_copy(update={"decompose": False, "own_cost": False})
     record, _ = complete("forward", case)

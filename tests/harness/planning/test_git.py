@@ -26,6 +26,8 @@ def copy(tmp_path):
     folder = tmp_path / "it's code"
     target = folder / "harness" / "planning"
     target.mkdir(parents=True)
+    for package in (target.parent, target):
+        (package / "__init__.py").touch()
     shutil.copy(ROOT / "harness" / "planning" / "git.py", target)
     env = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     env |= {"GIT_CONFIG_GLOBAL": "/dev/null", "GIT_CONFIG_NOSYSTEM": "1", "PYTHONPATH": str(folder)}
