@@ -19,6 +19,8 @@ MIB = 2**20
 # Records come from other machines and files: no number in them overflows what is computed from it.
 Duration = Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False)]
 """In seconds."""
+StepDuration = Annotated[float, Field(gt=0, le=1e12, allow_inf_nan=False)]
+"""In seconds, of one or more whole steps: none takes no time."""
 Moment = Annotated[float, Field(ge=-1e12, le=1e12, allow_inf_nan=False)]
 """Seconds of some clock."""
 Work = Annotated[float, Field(ge=0, le=1e30, allow_inf_nan=False)]
@@ -106,8 +108,8 @@ class Overhead(FrozenModel):
 
     steps: int
     """Steps per block."""
-    watched_s: tuple[Duration, ...]
-    unwatched_s: tuple[Duration, ...]
+    watched_s: tuple[StepDuration, ...]
+    unwatched_s: tuple[StepDuration, ...]
 
 
 class Window(FrozenModel):
@@ -222,7 +224,7 @@ class RankRecord(FrozenModel):
     """The unit of ``amount_per_step``: ``samples``, ``bytes`` or ``elements``."""
     amount_per_step: Amount
     """What all ranks together process in one step."""
-    step_s: tuple[Duration, ...]
+    step_s: tuple[StepDuration, ...]
     """Durations of the steps of the measured window."""
     warmup_steps: int
     settled: bool | None = None

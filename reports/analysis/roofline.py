@@ -29,7 +29,7 @@ from reports.analysis.step_times import StepSplit
 NO_MODEL = "no model is trained"
 EMULATED_COMPUTE = "the compute is a wait"
 NOT_MEASURED = "not measured: only a cell's first trial measures the work of a step and the device's peak"
-NOTHING_COUNTED = "no operation of the step has a known number of FLOPs"
+NOTHING_COUNTED = "no operation of the step has a known number of FLOPs and of bytes"
 DISTURBED = "the steps reached more FLOP/s than the device's measured peak, which was disturbed: measure again"
 PEAK_DTYPE = "float32"
 
@@ -87,7 +87,7 @@ def _missing_reason(trials: Sequence[Trial]) -> str | None:
     if without := [rank for rank in ranks if rank.peak is None]:
         return f"rank {without[0].rank}: {without[0].peak_reason}"
     works = [rank.step_work for rank in ranks if rank.step_work is not None]
-    if not all(work.flops for work in works):
+    if not all(work.flops and work.bytes_moved for work in works):
         return NOTHING_COUNTED
     others = sorted({name for work in works for name in work.dtypes} - {PEAK_DTYPE})
     return f"the step computes in {', '.join(others)}, the measured peak is of {PEAK_DTYPE}" if others else None

@@ -215,7 +215,7 @@ def test_a_record_too_large_is_refused_in_little_memory(store_path, tmp_path, sc
 IMPOSSIBLE = {
     "amount_per_step": -1.0,
     "startup_s": 1e308,
-    "step_s": [0.1, -0.1],
+    "step_s": [0.1, 0],
     "step_work": {"flops": -1.0, "bytes_moved": 1.0, "dtypes": []},
     "phases": {"together_s": [1e308] * 3, "alone_s": {}, "digest": ""},
 }

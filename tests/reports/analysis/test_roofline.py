@@ -76,7 +76,8 @@ def test_one_trial_counts_every_trial_is_timed():
         (trial_of(make_case(), peak=None, peak_reason="no room"), "rank 0: no room"),
         (trial_of(make_case(), step_work=None, missing={"roofline": "sparse"}), "rank 0: sparse"),
         (trial_of(make_case(), peak=(1e10, 1e10)), "which was disturbed"),
-        (trial_of(make_case(), flops=0), "no operation of the step has a known number of FLOPs"),
+        (trial_of(make_case(), flops=0), "no operation of the step has a known number of FLOPs and of bytes"),
+        (trial_of(make_case(), bytes_moved=0), "no operation of the step has a known number of FLOPs and of bytes"),
         (
             trial_of(make_case(), step_work=StepWork(flops=1, bytes_moved=1, dtypes=("bfloat16", "float32"))),
             "computes in bfloat16, the measured peak is of float32",

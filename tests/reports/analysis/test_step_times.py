@@ -103,13 +103,13 @@ def test_the_slowest_rank_sets_the_time():
 
 
 def test_percentiles_of_known_steps_over_all_trials():
-    """0 to 100 ms in two trials: the p-th percentile is p ms."""
-    first = [make_record(step_s=[number / 1000 for number in range(0, 101, 2)])]
-    second = [make_record(step_s=[number / 1000 for number in range(1, 101, 2)])]
+    """1 to 101 ms in two trials: the p-th percentile is p + 1 ms."""
+    first = [make_record(step_s=[number / 1000 for number in range(1, 102, 2)])]
+    second = [make_record(step_s=[number / 1000 for number in range(2, 102, 2)])]
     (found,) = step_times_of([first, second])
     assert (found.rank, found.steps, found.trials) == (0, 101, 2)
     assert [found.p5_s, found.p25_s, found.median_s, found.p75_s, found.p95_s, found.slowest_s] == pytest.approx(
-        [0.005, 0.025, 0.05, 0.075, 0.095, 0.1]
+        [0.006, 0.026, 0.051, 0.076, 0.096, 0.101]
     )
 
 
