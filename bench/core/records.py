@@ -235,7 +235,7 @@ class RankRecord(FrozenModel):
     """The start of its first step and the end of its last, on the node's monotonic clock."""
     window: Window | None = None
     memory_peak_bytes: int | None = None
-    """The peak resident memory of the rank's process, up to the end of its measured window."""
+    """The peak resident memory of the rank's process: verification, window, decomposition and overhead included."""
     cores: tuple[int, ...] = ()
     """The cores that it was allowed to run on at the end of the window; empty where they are unknown."""
     planned_cores: tuple[int, ...] = ()

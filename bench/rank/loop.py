@@ -16,13 +16,7 @@ from typing import Any, NamedTuple
 from bench.core.case import Case
 from bench.core.records import Gradients, RankRecord, Window
 from bench.host.machine import host_name
-from bench.host.resources import (
-    compute_threads,
-    device_name,
-    device_uuid,
-    memory_peak_bytes,
-    thread_cores,
-)
+from bench.host.resources import compute_threads, device_name, device_uuid, memory_peak_bytes, thread_cores
 from bench.plugins.backend import Backend, Session
 from bench.plugins.workload import Work, Workload
 from bench.rank import after_window, faults
@@ -77,8 +71,7 @@ def measure(case: Case, backend: Backend, workload: Workload, session: Session, 
     progress.enter("measured step")
     step = progress.count_steps(faults.with_fault(case.fault, session.rank, work, plain_step))
     step_s, window = _measure_window(case, work, session, step, warmup, context.clock)
-    # Before anything else takes memory that depends on the number of steps.
-    memory_bytes, cores, threads = memory_peak_bytes(), thread_cores(), compute_threads()
+    cores, threads = thread_cores(), compute_threads()
     progress.enter("further measurements")
     not_finite = results.first_not_finite(proof.losses if proof else (), warmup.steps)
     readings, messages = work.finish()
@@ -105,7 +98,7 @@ def measure(case: Case, backend: Backend, workload: Workload, session: Session, 
         startup_s=first_s - context.began_s,
         stepping_s=(first_s, window.ended_s),
         window=window,
-        memory_peak_bytes=memory_bytes,
+        memory_peak_bytes=memory_peak_bytes(),
         cores=cores,
         planned_cores=context.planned_cores,
         threads=threads,
