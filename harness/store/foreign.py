@@ -9,9 +9,10 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql.base import PGInspector
 
 from harness.errors import StoreError
 from harness.store.tables import metadata
@@ -73,19 +74,21 @@ def check_tables(engine: sa.Engine, label: str, *, writing: bool) -> None:
     Args:
         engine: The store's database.
         label: The store's name, for messages.
-        writing: Whether the store is to be written: then its tables may have no triggers.
+        writing: Whether the store is to be written: then tables of SQLite may have no triggers.
 
     Raises:
         StoreError: Naming the table.
     """
     with engine.connect() as connection:
-        find_fault = _sqlite_fault if engine.dialect.name == "sqlite" else _server_fault
-        fault = find_fault(connection, writing)
+        if engine.dialect.name == "sqlite":
+            fault = _sqlite_fault(connection, writing=writing)
+        else:
+            fault = _server_fault(connection)
     if fault:
         raise StoreError(f"store {label}: {fault}, which no version of the harness writes; name another with --store")
 
 
-def _sqlite_fault(connection: sa.Connection, writing: bool) -> str | None:
+def _sqlite_fault(connection: sa.Connection, *, writing: bool) -> str | None:
     schema = connection.exec_driver_sql("SELECT lower(name), lower(tbl_name), type, rootpage FROM sqlite_master").all()
     for name, table, kind, root_page in schema:
         if name in metadata.tables and not (kind == "table" and root_page):
@@ -102,11 +105,11 @@ def _sqlite_fault(connection: sa.Connection, writing: bool) -> str | None:
     return None
 
 
-def _server_fault(connection: sa.Connection, writing: bool) -> str | None:
-    inspector = sa.inspect(connection)
+def _server_fault(connection: sa.Connection) -> str | None:
+    inspector = cast(PGInspector, sa.inspect(connection))
     names = list(metadata.tables)
     other_kinds = {*inspector.get_view_names(), *inspector.get_materialized_view_names()}
-    other_kinds |= set(getattr(inspector, "get_foreign_table_names", list)())
+    other_kinds |= set(inspector.get_foreign_table_names())
     if foreign := next((name for name in names if name in other_kinds), None):
         return f"'{foreign}' is no ordinary table"
     for (_, name), columns in inspector.get_multi_columns(filter_names=names).items():

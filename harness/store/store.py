@@ -82,7 +82,7 @@ class Store:
 
     def add_trial(self, sweep: str, trial: Trial) -> None:
         """Commit a trial that has ended. Raises :class:`StoreError`, also where it is stored already."""
-        trial = storable(trial)
+        trial, body = _storable(trial)
         with self._database.writing(self.resume_hint()) as connection:
             connection.execute(
                 trials_table.insert().values(
@@ -90,7 +90,7 @@ class Store:
                     key=trial.case.key,
                     round=trial.round,
                     outcome=trial.outcome,
-                    body=trial.model_dump_json(),
+                    body=body,
                 )
             )
             record_measures(connection, sweep, trial)
@@ -165,17 +165,19 @@ class Store:
         return f"then `python -m harness sweep --resume{where}`"
 
 
-def storable(trial: Trial) -> Trial:
-    """The trial, or a failed one without measurements where its record is larger than a store takes."""
-    size = len(trial.model_dump_json().encode())
+def _storable(trial: Trial) -> tuple[Trial, str]:
+    """The trial and its record; a failed one without measurements where the record is larger than a store takes."""
+    body = trial.model_dump_json()
+    size = len(body.encode())
     if size <= MAX_RECORD_BYTES:
-        return trial
+        return trial, body
     reason = (
         f"its record of {size / 2**20:.0f} MiB is larger than a store takes ({MAX_RECORD_BYTES // 2**20} MiB): "
         "measure fewer steps"
     )
-    bare = trial.model_copy(update={"outcome": "failed", "reason": reason, "ranks": (), "telemetry": ()})
-    return bare.model_copy(update={"failures": (), "log_tail": ()})
+    without = dict.fromkeys(("ranks", "telemetry", "failures", "log_tail"), ())
+    bare = trial.model_copy(update={"outcome": "failed", "reason": reason, **without})
+    return bare, bare.model_dump_json()
 
 
 def record_night(connection: sa.Connection, info: SweepInfo) -> None:

@@ -71,6 +71,25 @@ class TestUpgrade(UpgradeBehaviour):
     pass
 
 
+@pytest.mark.parametrize(
+    ("statements", "message"),
+    [
+        (
+            ("alter table trials rename to hidden", "create view trials as select * from hidden"),
+            "'trials' is no ordinary",
+        ),
+        (("alter table sweeps drop column finished_at",), "'sweeps' has no stored column 'finished_at'"),
+    ],
+)
+def test_only_ordinary_tables_with_our_columns_are_read(server, new_schema, statements, message):
+    schema = new_schema()
+    place = server.url(schema)
+    open_store(place, create=True).close()
+    server.do(*(f"set search_path to {schema}; {statement}" for statement in statements))
+    with pytest.raises(StoreError, match=message):
+        open_store(place, create=False)
+
+
 class TestMergeOfAFile(MergeBehaviour):
     @pytest.fixture
     def other_place(self, new_file):
