@@ -31,6 +31,7 @@ def copy(tmp_path):
     shutil.copy(ROOT / "harness" / "planning" / "git.py", target)
     env = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     env |= {"GIT_CONFIG_GLOBAL": "/dev/null", "GIT_CONFIG_NOSYSTEM": "1", "PYTHONPATH": str(folder)}
+    env["PYTHONDONTWRITEBYTECODE"] = "1"  # The copy has no .gitignore.
 
     def read(*commands: str, **variables: str):
         for command in commands:
