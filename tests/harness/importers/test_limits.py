@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import os
-import subprocess
 import sys
 
 import pytest
@@ -15,7 +13,7 @@ from harness.importers.limits import MAX_JSON_VALUES, MAX_LABELS, MAX_TABLE_BYTE
 from harness.importers.night_csv import READING_COLUMNS, read_histories
 from harness.importers.pytest_benchmark import read_pytest_benchmark
 from harness.importers.throughput_csv import read_throughputs
-from tests.support.paths import ROOT
+from tests.support.measured_command import run_measured
 
 HEADER = "night,benchmark,run,sample,seconds\n"
 BLOCK = b"1,a,1,1,0.5\n" * 100_000
@@ -52,15 +50,11 @@ def test_what_unpacks_to_too_much_is_refused_in_little_memory(tmp_path, tonight)
     path = write_gzip(tmp_path / "history.csv.gz", HEADER, BLOCK, MAX_TABLE_BYTES)
     assert path.stat().st_size < MAX_TABLE_BYTES / 50
     command = [sys.executable, "-m", "harness", "check", "--history", str(path), "--current", str(tonight)]
-    messages = tmp_path / "messages"
-    with messages.open("w") as stderr:
-        process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=stderr)
-        _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    assert process.returncode == 2
-    (message,) = messages.read_text().splitlines()
+    done = run_measured(command, tmp_path)
+    assert done.returncode == 2
+    (message,) = done.stderr.splitlines()
     assert "history.csv.gz: is larger than 512 MiB unpacked; leave out nights" in message
-    assert usage.ru_maxrss < 512 * 2**10
+    assert done.peak_kib < 512 * 2**10
 
 
 def test_labels_without_end_are_refused(tonight):

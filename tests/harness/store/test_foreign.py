@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import sqlite3
-import subprocess
 import sys
 from contextlib import closing
 from pathlib import Path
@@ -20,7 +18,7 @@ from harness.store.foreign import MAX_RECORD_BYTES, limit_connections
 from harness.store.merging import merge
 from harness.store.opening import check_store, open_store
 from tests.support.builders import make_case, make_trial
-from tests.support.paths import ROOT
+from tests.support.measured_command import run_measured
 from tests.support.stores import begin
 
 ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i"
@@ -199,17 +197,11 @@ def test_a_record_too_large_is_refused_in_little_memory(store_path, tmp_path, sc
         "check": ("check", "--store", str(store_path)),
     }
     for command in commands:
-        done = subprocess.run(
-            [sys.executable, "-m", "harness", *arguments[command]],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        done = run_measured([sys.executable, "-m", "harness", *arguments[command]], tmp_path)
         assert done.returncode == 2, done.stderr
         assert "a record has at most 32 MiB" in done.stderr
         assert len(done.stderr.strip().splitlines()) == 1
-    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss < 512 * 2**10
+        assert done.peak_kib < 512 * 2**10
 
 
 IMPOSSIBLE = {
