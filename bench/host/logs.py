@@ -6,16 +6,16 @@ shortened while the process writes.
 
 from __future__ import annotations
 
-import re
 from contextlib import suppress
 from pathlib import Path
+
+from bench.core.text import printable
 
 MAX_LOG_BYTES = 2**24
 KEPT_BYTES = 2**18
 """What is kept of a log that was too long, and the most that is read of any."""
 MAX_LINE_LENGTH, MAX_ERROR_LENGTH = 500, 2000
 """Characters of a line, and of the message of an exception."""
-CONTROL_CHARACTER = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 def shorten_log(log: Path) -> int:
@@ -63,6 +63,6 @@ def last_lines(log: Path, count: int) -> list[str]:
 
 
 def printable_line(line: str, max_length: int = MAX_LINE_LENGTH) -> str:
-    """A line without control characters, and not longer than ``max_length`` characters (pure)."""
-    line = CONTROL_CHARACTER.sub("\N{REPLACEMENT CHARACTER}", line.rstrip("\r"))
+    """A line without control characters but tabs, and not longer than ``max_length`` characters (pure)."""
+    line = printable(line[: max_length + 2].rstrip("\r"), keep="\t")
     return line if len(line) <= max_length else f"{line[:max_length]} …"

@@ -16,6 +16,7 @@ from harness.store.dates import date_problem
 from harness.store.ledger import Acceptance, IngestedRun, Ledger
 from harness.store.opening import open_store
 from harness.store.store import Store
+from reports.formats.console import print_line
 from reports.formats.documents import versioned
 from reports.regression.judge import NIGHTS_KEPT
 from reports.regression.places import Place
@@ -34,7 +35,7 @@ class AcceptResult:
 
     def print(self, console: Console) -> None:
         message = f"accepted: {self.found.curve}, from {self.found.since} on: {self.found.because}"
-        console.print(message, markup=False, highlight=False, soft_wrap=True)
+        print_line(console, message)
 
 
 def accept(store_url: str, pattern: str, because: str | None, suite: str | None = None) -> AcceptResult:

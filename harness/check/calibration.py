@@ -9,13 +9,14 @@ from typing import Any
 
 from rich import box
 from rich.console import Console
-from rich.progress import Progress
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from harness.check.history import SweepSelection, gather_sweep
 from harness.errors import StoreError, UsageError
 from harness.store.opening import open_store
 from harness.sweep.report import write_atomically
+from reports.formats.console import print_line
 from reports.formats.documents import versioned
 from reports.regression.calibration import (
     DETECTION_DELAYS,
@@ -59,7 +60,7 @@ class CalibrationReport:
         for calibration in self.found:
             console.print(_table(calibration))
         if self.own_history_reason:
-            console.print(self.own_history_reason, markup=False, highlight=False, soft_wrap=True)
+            print_line(console, self.own_history_reason)
 
 
 def calibrate_store(
@@ -112,7 +113,8 @@ def _own_series(place: str, suite: str | None) -> tuple[MetricSeries, ...]:
 
 def _run_calibration(what: str, make: SuiteFactory, checks: int, stderr_console: Console) -> list[Calibration]:
     calibrations = []
-    with Progress(console=stderr_console, transient=True, disable=not stderr_console.is_terminal) as bar:
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=stderr_console, transient=True, disable=not stderr_console.is_terminal) as bar:
         task = bar.add_task(what, total=1.0)
         for progress in calibrate(make, what, checks, SLOWDOWNS, RULE):
             if isinstance(progress, float):

@@ -27,6 +27,7 @@ from harness.check.micro_benchmarks import MicroRun
 from harness.errors import EXIT_OK, EXIT_TRIALS_FAILED, EXIT_USAGE, HarnessError, UsageError
 from harness.planning.suite import read_suite
 from harness.store.opening import check_store, open_store, store_path
+from reports.formats.console import print_line
 
 log = logging.getLogger("scaling_harness")
 
@@ -193,8 +194,8 @@ class _NightlyRun:
         """Print how each step ended and where the pages are; returns the exit status."""
         self.stderr_console.rule("nightly", align="left")
         for step in self.ended:
-            self.stderr_console.print(f"{step.step:12} {step.message}", markup=False, highlight=False, soft_wrap=True)
-        self.stderr_console.print(f"pages: {self.night.out}", markup=False, highlight=False, soft_wrap=True)
+            print_line(self.stderr_console, f"{step.step:12} {step.message}")
+        print_line(self.stderr_console, f"pages: {self.night.out}")
         return exit_status(self.ended)
 
 

@@ -195,6 +195,7 @@ def _check_sweep(
 def _report_verdict(result: CheckResult, files: dict[str, Path | None], *, as_json: bool) -> int:
     """Write the files that were asked for and print the verdict; returns the exit code."""
     from harness.sweep.report import write_atomically
+    from reports.formats.console import print_line
     from reports.formats.verdict import json_document, terminal
     from reports.formats.verdict.junit import junit
     from reports.formats.verdict.markdown import markdown
@@ -216,11 +217,11 @@ def _report_verdict(result: CheckResult, files: dict[str, Path | None], *, as_js
     else:
         console = stdout_console()
         for line in terminal.header_lines(judgement):
-            console.print(line, markup=False, highlight=False, soft_wrap=True)
+            print_line(console, line)
         if (table := terminal.table(judgement, console.width)) is not None:
             console.print(table)
         for line in terminal.footer_lines(judgement):
-            console.print(line, markup=False, highlight=False, soft_wrap=True)
+            print_line(console, line)
     return summary.exit_code(judgement)
 
 

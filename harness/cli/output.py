@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Protocol, TextIO
 
 import typer
 
+from bench.core.text import printable
 from harness.errors import EXIT_OK, UsageError
 
 if TYPE_CHECKING:
@@ -36,11 +37,23 @@ class _StderrHandler(logging.StreamHandler[TextIO]):
         return
 
 
+class _LineFormatter(logging.Formatter):
+    """A message is one line, whatever it quotes: an exception, a host's answer, the name of a file."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's own name
+        return printable(super().formatMessage(record))
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802
+        return printable(super().formatException(ei), keep="\n")
+
+
 def configure_logging(level: int = logging.INFO) -> None:
     """Send the project's log (the logger ``scaling_harness``) from ``level`` on to standard error, as plain lines."""
     log.setLevel(level)
     if not any(isinstance(handler, _StderrHandler) for handler in log.handlers):
-        log.addHandler(_StderrHandler())
+        handler = _StderrHandler()
+        handler.setFormatter(_LineFormatter())
+        log.addHandler(handler)
 
 
 def set_verbosity(verbose: bool | None) -> None:
@@ -108,22 +121,22 @@ def print_output(output: CommandOutput, *, as_json: bool) -> int:
 
 def stdout_console() -> Console:
     """Standard output for people; wide enough for every column where it is not a terminal."""
-    from rich.console import Console
+    from reports.formats.console import TextConsole
 
-    console = Console()
-    return console if console.is_terminal else Console(width=PIPED_WIDTH)
+    console = TextConsole()
+    return console if console.is_terminal else TextConsole(width=PIPED_WIDTH)
 
 
 def stderr_console() -> Console:
     """Standard error for progress; silent under ``--quiet``."""
-    from rich.console import Console
+    from reports.formats.console import TextConsole
 
-    return Console(stderr=True, quiet=not log.isEnabledFor(logging.INFO))
+    return TextConsole(stderr=True, quiet=not log.isEnabledFor(logging.INFO))
 
 
 def print_json(document: Any) -> None:
     """Print a document on standard output. Not-a-number values are refused: JSON has none."""
-    print(json.dumps(document, indent=2, allow_nan=False))
+    print(json.dumps(document, indent=2, allow_nan=False).replace("\x7f", "\\u007f"))  # JSON leaves DEL as it is
 
 
 def command_line() -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from bench.core.text import printable
 from harness.cli.output import (
     JsonOption,
     PluginOption,
@@ -194,7 +195,7 @@ def sweep(
         if as_json:
             print_json(planned.as_json())
         else:
-            print("\n".join(planned.lines()))
+            print(printable("\n".join(planned.lines()), keep="\n\t"))
         return EXIT_OK
     from harness.sweep import pipeline
 

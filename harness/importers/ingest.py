@@ -19,6 +19,7 @@ from harness.planning.environment import MACHINE_VARIABLE
 from harness.store.dates import date_problem, parse_moment
 from harness.store.ledger import IngestedRun, Ledger
 from harness.store.opening import open_store
+from reports.formats.console import print_line
 from reports.formats.documents import versioned
 
 DEFAULT_IMPORTER = "pytest-benchmark"
@@ -39,9 +40,9 @@ class IngestResult:
         for night, counts in self.nights.items():
             known = f", {counts['known']} known before" if counts["known"] else ""
             line = f"{night}: {counts['benchmarks']} benchmarks, {counts['added']} runs added{known}"
-            console.print(line, markup=False, highlight=False, soft_wrap=True)
+            print_line(console, line)
         for note in self.notes:
-            console.print(f"note: {note}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+            print_line(console, f"note: {note}", "yellow")
 
 
 def ingest(files: Sequence[Path], store_url: str, night: str | None, importer: str = DEFAULT_IMPORTER) -> IngestResult:

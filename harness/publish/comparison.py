@@ -22,6 +22,7 @@ from reports.analysis.findings import analyse_cells
 from reports.analysis.predictions import PredictOptions
 from reports.analysis.stats import Estimate
 from reports.analysis.trial_measures import overhead_of
+from reports.formats.console import print_line
 from reports.formats.documents import versioned
 from reports.page import comparison_section
 from reports.page.html import render
@@ -64,12 +65,10 @@ class ComparisonResult:
 
     def print(self, console: Console) -> None:
         for label, sweep in self.sweeps.items():
-            console.print(f"{label}: {sweep}", markup=False, highlight=False, soft_wrap=True)
+            print_line(console, f"{label}: {sweep}")
         for comparison in self.comparisons:
-            console.print(
-                comparison_section.comparison_sentence(comparison), markup=False, highlight=False, soft_wrap=True
-            )
-        console.print(f"report: {self.page}", markup=False, highlight=False, soft_wrap=True)
+            print_line(console, comparison_section.comparison_sentence(comparison))
+        print_line(console, f"report: {self.page}")
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,14 @@ from statistics import median
 
 from rich.console import Console
 
+from bench.core.text import printable
 from bench.plugins.registry import load_plugins
 from harness.errors import UsageError, suggest_name
 from harness.store.ledger import IngestedRun
 from harness.store.opening import open_store
 from harness.store.store import Store, SweepInfo
 from harness.sweep.report import sweep_cells, sweep_facts, write_atomically
+from reports.formats.console import print_line
 from reports.formats.exports import CannotExport, Export, Format, format_names, load_format
 from reports.formats.exports.pytest_benchmark import render_night
 from reports.formats.trial_rows import SweepTable, TrialRow, rows_of
@@ -54,11 +56,11 @@ def export(
         what = f"{len(table.rows)} rows of {', '.join(sweep.id for sweep in table.sweeps)}"
     _write_output(exported, out)
     for line in exported.left_out:
-        stderr_console.print(f"left out: {line}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+        print_line(stderr_console, f"left out: {line}", "yellow")
     for line in exported.notes:
-        stderr_console.print(f"note: {line}", markup=False, highlight=False, soft_wrap=True)
+        print_line(stderr_console, f"note: {line}")
     if out is not None:
-        stderr_console.print(f"{name}: {what} → {out}", markup=False, highlight=False, soft_wrap=True)
+        print_line(stderr_console, f"{name}: {what} → {out}")
 
 
 def _rendered(output_format: Format, table: SweepTable, name: str) -> Export:
@@ -142,4 +144,5 @@ def _write_output(exported: Export, out: Path | None) -> None:
         write_atomically(out, exported.content)
         return
     assert isinstance(exported.content, str)
-    sys.stdout.write(exported.content)
+    # A file keeps every character; a terminal would obey some.
+    sys.stdout.write(printable(exported.content, keep="\r\n\t") if sys.stdout.isatty() else exported.content)

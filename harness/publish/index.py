@@ -21,6 +21,7 @@ from reports.analysis.findings import analyse_cells
 from reports.analysis.rank_resources import join_variables, variable_settings
 from reports.analysis.stats import Estimate
 from reports.analysis.trial_measures import overhead_of
+from reports.formats.console import print_line
 from reports.formats.documents import versioned
 from reports.page.elements import Page
 from reports.page.html import render
@@ -47,10 +48,10 @@ class IndexResult:
 
     def print(self, console: Console) -> None:
         for line in (*self.page.answers, *self.page.warnings):
-            console.print(line, markup=False, highlight=False, soft_wrap=True)
+            print_line(console, line)
         kept = len(self.sweeps) - len(self.written)
-        console.print(f"reports: {len(self.written)} written, {kept} kept", highlight=False)
-        console.print(f"index: {self.path}", markup=False, highlight=False, soft_wrap=True)
+        print_line(console, f"reports: {len(self.written)} written, {kept} kept")
+        print_line(console, f"index: {self.path}")
 
 
 def write_index(names: Sequence[str], store_url: str, folder: Path) -> IndexResult:

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from bench.core.frozen_model import FrozenModel
+from bench.core.text import printable
 from bench.host.installation import (
     HOROVOD_BUILD_COMMAND,
     find_mpirun,
@@ -245,9 +246,12 @@ def variable_diagnostics(env: Mapping[str, str]) -> list[Diagnostic]:
 
 def print_diagnostics(findings: Sequence[Diagnostic], console: Console) -> None:
     """Print the diagnostics for people, a line each."""
+    from rich.text import Text
+
     width = max(len(finding.name) for finding in findings)
     for finding in findings:
         style = {"ok": "green", "missing": "yellow", "failed": "red"}[finding.status]
         remedy = f" → {finding.remedy}" if finding.remedy else ""
-        console.print(f"[{style}]{finding.status:8}[/] {finding.name:{width}}", end="  ", highlight=False)
-        console.print(f"{finding.found}{remedy}", markup=False, highlight=False, soft_wrap=True)
+        line = Text(printable(f"{finding.status:8} {finding.name:{width}}  {finding.found}{remedy}"))
+        line.stylize(style, end=len(finding.status))
+        console.print(line, soft_wrap=True)

@@ -9,6 +9,7 @@ from bench.plugins.registry import PROBES, load_plugins
 from harness.importers import IMPORTERS
 from harness.planning.suite import read_suite, suite_names
 from harness.sites.base.contract import find_site, site_names
+from reports.formats.console import print_line
 from reports.formats.exports import FORMATS
 
 if TYPE_CHECKING:
@@ -62,18 +63,15 @@ def _options(options: type[Options]) -> list[dict[str, Any]]:
 def print_plugins(inventory: dict[str, Any], console: Console) -> None:
     """Print the inventory for people, options by their full names (``backend.ddp.bucket_cap_mb``)."""
 
-    def print_line(line: str, style: str | None = None) -> None:
-        console.print(line, style=style, markup=False, highlight=False, soft_wrap=True)
-
     for kind in ("backends", "workloads", "suites", "sites", "probes", "formats", "importers"):
-        print_line(kind, "bold")
+        print_line(console, kind, "bold")
         for plugin in inventory[kind]:
             scope = f"{kind.removesuffix('s')}.{plugin['name']}"
             missing = f" ({plugin['lacking']})" if plugin.get("lacking") else ""
-            print_line(f"  {plugin['name']:12} {plugin['summary']}{missing}")
+            print_line(console, f"  {plugin['name']:12} {plugin['summary']}{missing}")
             for device, names in plugin.get("transports", {}).items():
-                print_line(f"      {scope}.transport on {device}: {', '.join(names)}")
+                print_line(console, f"      {scope}.transport on {device}: {', '.join(names)}")
             for option in plugin.get("options", ()):
-                print_line(f"      {scope}.{option['name']} = {option['default']}: {option['description']}")
+                print_line(console, f"      {scope}.{option['name']} = {option['default']}: {option['description']}")
     for plugin in inventory["broken"]:
-        print_line(f"broken {plugin['kind']} {plugin['name']}: {plugin['error']}", "yellow")
+        print_line(console, f"broken {plugin['kind']} {plugin['name']}: {plugin['error']}", "yellow")

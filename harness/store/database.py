@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from pydantic import ValidationError
 from sqlalchemy.exc import SQLAlchemyError
 
+from bench.core.text import one_line
 from harness.errors import StoreError
 from harness.store.foreign import MAX_RECORD_BYTES, UnexpectedValueError
 
@@ -71,9 +72,9 @@ def _remedy(problem: BaseException) -> str:
 
 
 def error_line(problem: BaseException) -> str:
-    """The first line of the message, without unprintable characters: it may quote a damaged file."""
+    """The first line of the message. It may quote a damaged file."""
     message = str(getattr(problem, "orig", None) or problem).partition("\n")[0].removeprefix("connection failed: ")
-    return "".join(pattern if pattern.isprintable() else "?" for pattern in message[:MAX_MESSAGE_LENGTH])
+    return one_line(message, MAX_MESSAGE_LENGTH)
 
 
 class Database:

@@ -16,6 +16,7 @@ from harness.store.foreign import UnexpectedValueError, typed_batches, typed_row
 from harness.store.opening import mask_password, open_store, store_path
 from harness.store.store import SweepInfo, record_measures, record_night
 from harness.store.tables import NIGHTLY_TABLES, add_missing, environments_table, sweeps_table, trials_table
+from reports.formats.console import print_line
 from reports.formats.documents import versioned
 
 ROWS_AT_ONCE = 10
@@ -45,7 +46,7 @@ class MergeResult:
             **{name.replace("_", " "): count for name, count in self.beside.items()},
         }
         summary = ", ".join(f"{name}: {count}" for name, count in counts.items() if count)
-        console.print(f"merged: {summary or 'nothing, all of it is here'}", highlight=False, soft_wrap=True)
+        print_line(console, f"merged: {summary or 'nothing, all of it is here'}")
 
 
 class _MergedSweep(NamedTuple):

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.text import Text
 
 from bench.core.case import DataSource
 from bench.core.records import Trial
@@ -49,6 +50,7 @@ from reports.analysis.rank_resources import variables_of
 from reports.analysis.stats import Estimate
 from reports.analysis.trial_measures import overhead_of
 from reports.formats import terminal
+from reports.formats.console import print_line
 from reports.formats.terminal import finding_tables
 from reports.page import summary
 from reports.regression.evidence import describe_differences
@@ -74,20 +76,17 @@ class SweepResult:
         return as_json(self.info, self.findings, self.page, self.own_cost)
 
     def print(self, console: Console) -> None:
-        def print_line(line: str, style: str | None = None) -> None:
-            console.print(line, style=style, markup=False, highlight=False, soft_wrap=True)
-
         for table in terminal.cell_tables(self.cells, console.width):
             console.print(table)
         for line in (*summary.problem_lines(self.cells), *report.node_remarks(self.info, self.cells)):
-            print_line(line, "yellow")
+            print_line(console, line, "yellow")
         for table in finding_tables(self.findings):
             console.print(table)
         for line in summary.answer_sentences(self.findings):
-            print_line(line)
+            print_line(console, line)
         if self.own_cost is not None:
-            print_line(f"harness's own cost: {formatting.overhead(self.own_cost)}")
-        print_line(f"report: {self.page}")
+            print_line(console, f"harness's own cost: {formatting.overhead(self.own_cost)}")
+        print_line(console, f"report: {self.page}")
 
 
 def run(planned: PlannedSweep, store_url: str, page: Path | None, command: str, stderr_console: Console) -> SweepResult:
@@ -243,7 +242,7 @@ def prepare_data(found: Plan, workloads: dict[str, Workload], stderr_console: Co
         if data_key not in prepared:
             try:
                 with (
-                    stderr_console.status(f"preparing {case.workload}'s data")
+                    stderr_console.status(Text(f"preparing {case.workload}'s data"))
                     if stderr_console.is_terminal
                     else nullcontext()
                 ):

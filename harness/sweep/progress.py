@@ -11,11 +11,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 
 from bench.core.case import Case
 from bench.core.records import Trial
+from bench.core.text import printable
 from harness.store.ledger import PairTrial
 from reports.analysis import case_titles, formatting
 from reports.analysis.cells import UNITS
 from reports.analysis.stats import estimate
 from reports.analysis.step_times import throughput_of
+from reports.formats.console import print_line
 
 # Drawing takes time from the ranks that are being measured.
 REFRESH_PER_S = 2
@@ -56,7 +58,7 @@ class TrialProgress:
         self.bar.stop()
 
     def _begin(self, title: str) -> None:
-        self.bar.update(self.task, description=title)
+        self.bar.update(self.task, description=printable(title))
 
     def _end(self, title: str, trial: Trial) -> None:
         self.done += 1
@@ -64,7 +66,7 @@ class TrialProgress:
         self.total = max(self.total, self.done)
         self.bar.update(self.task, advance=1, total=self.total, left=self._time_left())
         if not self.console.is_terminal or trial.outcome != "ok":
-            self.console.print(self._line(title, trial), markup=False, highlight=False, soft_wrap=True)
+            print_line(self.console, self._line(title, trial))
 
     def _time_left(self) -> str:
         left_s = (time.monotonic() - self.began) / self.done * (self.total - self.done)

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
+from rich.text import Text
 
+from bench.core.text import printable
 from reports.analysis import formatting
 from reports.analysis.curve import Curve
 from reports.analysis.scaling import Parameter
+from reports.formats.console import print_line
 from reports.formats.documents import versioned
 
 
@@ -31,7 +33,7 @@ class CurveFits:
             _print_curve(curve, console)
         for reason, count in self.left_out.items():
             message = f"left out: {count} row{'s' * (count != 1)}: {reason}"
-            console.print(message, style="yellow", highlight=False, markup=False, soft_wrap=True)
+            print_line(console, message, "yellow")
 
 
 def curve_as_json(curve: Curve) -> dict[str, Any]:
@@ -73,9 +75,10 @@ def _print_curve(curve: Curve, console: Console) -> None:
     from rich import box
     from rich.table import Table
 
-    # The name of a curve from an export has brackets, which rich would take for markup.
-    message = f"[bold]{escape(curve.name)}[/]: {escape(_sentence(curve))}"
-    console.print(message, highlight=False, soft_wrap=True)
+    name = printable(curve.name)
+    line = Text(f"{name}: {printable(_sentence(curve))}")
+    line.stylize("bold", end=len(name))
+    console.print(line, soft_wrap=True)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     weak = any(point.gustafson for point in curve.points)
     serial = "Gustafson" if weak else "Karp–Flatt"
@@ -97,13 +100,13 @@ def _print_curve(curve: Curve, console: Console) -> None:
     if len(curve.prediction_weights) > 1:
         shares = {law: f"{weight:.0%}" for law, weight in curve.prediction_weights.items()}
         parts = (f"{formatting.model_title(law)} {share}" for law, share in shares.items() if share != "0%")
-        console.print(f"predicted by {', '.join(parts)}", highlight=False)
+        print_line(console, f"predicted by {', '.join(parts)}")
     if curve.model is not None and curve.prediction_reason is not None:
-        console.print(curve.prediction_reason, style="yellow", highlight=False, markup=False, soft_wrap=True)
+        print_line(console, curve.prediction_reason, "yellow")
     if curve.method == "nls" and curve.model is not None:
-        console.print("the intervals of nls cover less than 95 %: quote those of --method log", style="yellow")
+        print_line(console, "the intervals of nls cover less than 95 %: quote those of --method log", "yellow")
     for name, seen in curve.fit_flags.items():
-        console.print(f"{name}: {seen}", style="yellow", highlight=False, markup=False, soft_wrap=True)
+        print_line(console, f"{name}: {seen}", "yellow")
 
 
 def _sentence(curve: Curve) -> str:

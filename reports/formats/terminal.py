@@ -9,6 +9,7 @@ from reports.analysis import formatting
 from reports.analysis.cells import Cell
 from reports.analysis.findings import CellGroup, Findings, group_cells
 from reports.analysis.predictions import DEFAULT_PREDICT_OPTIONS
+from reports.formats.console import literal
 from reports.page import network_section, nodes_section, predictions, resources
 from reports.page.elements import Table
 
@@ -24,19 +25,20 @@ def cell_tables(cells: Sequence[Cell], width: int = 100) -> list[Any]:
 def _cell_table(group: CellGroup, *, wide: bool) -> Any:
     from rich import box
     from rich.table import Table
-    from rich.text import Text
 
     cells = group.cells
     unit = next((cell.throughput.unit for cell in cells if cell.throughput), "")
     title = f"{group.title} · {group.conditions}"
-    rich_table = Table(title=Text(title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
-    columns: list[tuple[str, bool, Callable[[Cell], str | Text]]] = [
+    rich_table = Table(
+        title=literal(title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False
+    )
+    columns: list[tuple[str, bool, Callable[[Cell], Any]]] = [
         ("backend", False, lambda cell: cell.labels.backend),
         ("ranks", True, lambda cell: cell.labels.rank_count),
         (f"{unit or 'throughput'} (95 %)", True, lambda cell: formatting.estimate(cell.throughput, unit=False)),
         ("efficiency", True, lambda cell: cell.labels.efficiency),
         ("same work", False, same_work if wide else lambda cell: cell.same_work.verdict if cell.same_work else "–"),
-        ("outcome", False, lambda cell: Text(cell.outcome, style=OUTCOME_STYLES[cell.outcome])),
+        ("outcome", False, lambda cell: literal(cell.outcome, OUTCOME_STYLES[cell.outcome])),
     ]
     if wide:
         columns.insert(3, ("step", True, lambda cell: cell.labels.step))
@@ -44,7 +46,7 @@ def _cell_table(group: CellGroup, *, wide: bool) -> Any:
         rich_table.add_column(name, justify="right" if right else "left", overflow="fold", no_wrap=right)
     for cell in cells:
         shown_row = (shown(cell) for _, _, shown in columns)
-        rich_table.add_row(*(Text(value) if isinstance(value, str) else value for value in shown_row))
+        rich_table.add_row(*(literal(value) if isinstance(value, str) else value for value in shown_row))
     return rich_table
 
 
@@ -91,20 +93,18 @@ def _rich_tables(table: Table) -> Iterator[Any]:
 def _rich_table(title: str, header: tuple[str, ...], rows: list[tuple[str, ...]]) -> Any:
     from rich import box
     from rich.table import Table as RichTable
-    from rich.text import Text
 
     rich_table = RichTable(
-        title=Text(title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False
+        title=literal(title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False
     )
     for name in header:
-        rich_table.add_column(Text(name), overflow="fold")
+        rich_table.add_column(literal(name), overflow="fold")
     for row in rows:
-        rich_table.add_row(*map(Text, row))
+        rich_table.add_row(*map(literal, row))
     return rich_table
 
 
 def _rich_lines(title: str, header: tuple[str, ...], rows: list[tuple[str, ...]]) -> Any:
-    from rich.text import Text
 
     paragraphs = ["\n".join(f"  {name}: {value}" for name, value in zip(header, row, strict=True)) for row in rows]
-    return Text("\n\n".join([f"{title}\n{paragraphs[0]}", *paragraphs[1:], ""]))
+    return literal("\n\n".join([f"{title}\n{paragraphs[0]}", *paragraphs[1:], ""]))

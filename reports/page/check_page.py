@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import median
 
+from bench.core.text import one_line
 from reports.analysis import formatting as numbers
 from reports.page.elements import Figure, Mark, Page, Section, Series, Table
 from reports.page.series import interval_series, point_series
@@ -149,7 +150,7 @@ def _caption(series: Nights, verdict: Verdict, nights: Sequence[NightPoint]) -> 
     pairs_text = f", after {verdict.pairs_used} interleaved pairs" if verdict.pairs_used else ""
     parts = [f"{verdict.status.capitalize()}{change_text}{pairs_text}."]
     if verdict.reason:
-        parts.append(f"{wording.one_line(verdict.reason, 300).rstrip('.')}.")
+        parts.append(f"{one_line(verdict.reason, 300).rstrip('.')}.")
     total = len(series.past) + (series.newest is not None)
     if total > len(nights):
         parts.append(f"The last {len(nights)} of {total:,} nights.")
@@ -161,7 +162,7 @@ def _caption(series: Nights, verdict: Verdict, nights: Sequence[NightPoint]) -> 
 def _night_table(series: Nights, nights: Sequence[NightPoint]) -> Table:
     rows = tuple(
         (
-            wording.one_line(night_point.night.night),
+            one_line(night_point.night.night),
             str(len(night_point.relative_changes)),
             _metric_value(series, _usable_logs(night_point.night)),
             wording.change_text(100 * night_point.level, None, None, series.metric),
@@ -195,7 +196,7 @@ def _metric_value(series: Nights, logs: Sequence[float]) -> str:
 
 def _night_labels(nights: Sequence[NightPoint]) -> tuple[str, ...]:
     """``11-20`` for a date or a sweep's id, with the time of day where two would be equal; other names unchanged."""
-    names = [wording.one_line(night_point.night.night) for night_point in nights]
+    names = [one_line(night_point.night.night) for night_point in nights]
     matches = [DATE_PATTERN.fullmatch(name) for name in names]
     days = [
         f"{night_point[1]}-{night_point[2]}" if night_point else name
@@ -256,7 +257,7 @@ def _row_sections(verdict_rows: Sequence[VerdictRow], series_by_key: SeriesByKey
         remaining -= len(figures)
         if figures:
             yield Section(
-                f"{wording.one_line(row.curve, MAX_TITLE_CHARS)} · {row.what}",
+                f"{one_line(row.curve, MAX_TITLE_CHARS)} · {row.what}",
                 row.why if row.finding else row.status,
                 figures,
             )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from bench.core.text import one_line
 from reports.regression import wording
 from reports.regression.values import WORST_FIRST, Finding, Judgement, Status, Verdict
 
@@ -47,7 +48,7 @@ def row_of(verdict: Verdict, short: Mapping[str, str]) -> VerdictRow:
         else change_direction or metric_title,
         change=wording.change_text(verdict.change_pct, verdict.low_pct, verdict.high_pct, verdict.metric),
         pairs=wording.pairs_text(verdict.pairs_used, verdict.pairs_wanted),
-        why=wording.one_line(verdict.reason),
+        why=one_line(verdict.reason),
         verdicts=(verdict,),
         finding=False,
     )
@@ -64,7 +65,7 @@ def _findings(judgement: Judgement, short: Mapping[str, str]) -> Iterator[Verdic
             what=wording.finding_title(finding, metric),
             change=wording.change_text(finding.change_pct, finding.low_pct, finding.high_pct, metric),
             pairs=_pairs(verdicts),
-            why=wording.one_line(finding.said),
+            why=one_line(finding.said),
             verdicts=verdicts,
             finding=True,
         )

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from bench.core.text import one_line
 from reports.regression import wording
 from reports.regression.values import WORST_FIRST, Judgement, Status, Verdict
 
@@ -96,18 +97,18 @@ def headline(judgement: Judgement) -> str:
 
 def subtitle(judgement: Judgement) -> str:
     """``night-03 · commit 1a2b3c4 against 9f8e7d6 · host · 162 trials, 32 more for pairs``"""
-    commit = f"commit {wording.one_line(judgement.commit, 13)}" if judgement.commit else ""
+    commit = f"commit {one_line(judgement.commit, 13)}" if judgement.commit else ""
     if judgement.base_commit:
-        commit = f"{commit or 'commit unknown'} against {wording.one_line(judgement.base_commit, 13)}"
+        commit = f"{commit or 'commit unknown'} against {one_line(judgement.base_commit, 13)}"
     trials = f"{judgement.trials:,} trials" if judgement.trials else ""
     if judgement.extra_trials:
         trials = ", ".join(filter(None, (trials, f"{judgement.extra_trials:,} more for pairs")))
     began = (judgement.started_at or "")[:16].replace("T", " ")
     parts = (
-        wording.one_line(judgement.judged, 80),
+        one_line(judgement.judged, 80),
         began,
         commit,
-        wording.one_line(judgement.machine or "", 120),
+        one_line(judgement.machine or "", 120),
         trials,
     )
     return " · ".join(filter(None, parts))
@@ -129,7 +130,7 @@ def _accept_steps(judgement: Judgement) -> Iterator[NextStep]:
     ]
     curves = list(dict.fromkeys(regressed))
     for curve in curves[:MAX_NAMED]:
-        command = wording.shell_command(*CHECK_COMMAND, *judgement.again, "--accept", wording.one_line(curve))
+        command = wording.shell_command(*CHECK_COMMAND, *judgement.again, "--accept", one_line(curve))
         yield NextStep("regressed, and intended", f'{command} --because "…"')
     if len(curves) > MAX_NAMED:
         yield NextStep(f"regressed too: {len(curves) - MAX_NAMED} more curves, accepted in the same way if intended")
@@ -139,7 +140,7 @@ def _inspect_steps(judgement: Judgement) -> Iterator[NextStep]:
     counts = _counts(judgement)
     if counts["failed"] and not judgement.from_files:
         store = judgement.again[:2] if "--store" in judgement.again else ()
-        sweep = wording.one_line(judgement.judged)
+        sweep = one_line(judgement.judged)
         command = wording.shell_command("python", "-m", "harness", "report", sweep, *store)
         yield NextStep("failed: the report gives the reasons", command)
     elif counts["failed"]:
@@ -211,7 +212,7 @@ def _example(judgement: Judgement, group: _StatusGroup) -> str:
     findings = [finding for finding in judgement.findings if finding.status in group.statuses]
     if findings:
         more = f"; and {len(findings) - 1} more such finding{'s' * (len(findings) != 2)}" if len(findings) > 1 else ""
-        return wording.one_line(findings[0].said, 300).rstrip(".") + more
+        return one_line(findings[0].said, 300).rstrip(".") + more
     verdicts: list[Verdict] = [verdict for verdict in judgement.verdicts if verdict.status in group.statuses]
     more = f"; and {len(verdicts) - 1:,} more" if len(verdicts) > 1 else ""
-    return wording.one_line(wording.sentence(verdicts[0]), 300).rstrip(".") + more
+    return one_line(wording.sentence(verdicts[0]), 300).rstrip(".") + more

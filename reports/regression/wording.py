@@ -8,6 +8,7 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from bench.core.text import one_line
 from reports.analysis import formatting
 from reports.regression.values import SHARE_METRICS, Assurance, Finding, FindingKind, Metric, Verdict
 
@@ -70,17 +71,6 @@ FINDING_METRICS: dict[FindingKind, tuple[Metric, ...]] = {
     "other": tuple(METRIC_WORDING),
 }
 """The metrics that a finding of each kind can be about, the most likely first."""
-
-
-def one_line(text: str, longest: int = 0) -> str:
-    """Text without line breaks and without characters that control a terminal or are invalid in XML.
-
-    ``longest``: maximum number of characters; 0 for any.
-    """
-    flat = " ".join(text.split())
-    if not flat.isprintable():
-        flat = "".join(letter if letter.isprintable() else "\ufffd" for letter in flat)
-    return f"{flat[: longest - 1]}…" if 0 < longest < len(flat) else flat
 
 
 def display_name(name: str) -> str:

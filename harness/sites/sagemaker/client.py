@@ -13,6 +13,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from bench.core.text import one_line
+
 LOG_GROUP = "/aws/sagemaker/TrainingJobs"
 CREDENTIAL_ERRORS = re.compile(r"Signature|Token|Credential|AccessKey|Auth|UnrecognizedClient", re.IGNORECASE)
 ACCESS_KEY_ID = re.compile(r"\b(AKIA|ASIA)[A-Z0-9]{12,}\b")
@@ -70,7 +72,7 @@ class TrainingJobDescription:
         """Why the job failed, in SageMaker's words; ``None`` where it completed."""
         if self.status == "Completed":
             return None
-        return _one_line(self.reason or (self.detail if self.detail != self.status else self.status))
+        return _message(self.reason or (self.detail if self.detail != self.status else self.status))
 
 
 class AwsClient:
@@ -220,13 +222,13 @@ def _translated_errors() -> Iterator[None]:
         code = str(failure.get("Code", "Unknown"))
         # The messages of credential errors quote the signed request.
         message = "" if CREDENTIAL_ERRORS.search(code) else str(failure.get("Message", ""))
-        raise AwsError(code, _one_line(message), transient=code.startswith("Throttling")) from None
+        raise AwsError(code, _message(message), transient=code.startswith("Throttling")) from None
     except (exceptions.BotoCoreError, boto3.exceptions.Boto3Error) as problem:
         raise AwsError(
-            type(problem).__name__, _one_line(str(problem)), transient=isinstance(problem, transient)
+            type(problem).__name__, _message(str(problem)), transient=isinstance(problem, transient)
         ) from None
 
 
-def _one_line(text: str) -> str:
-    line = ACCESS_KEY_ID.sub("(a key)", " ".join(text.split()))
-    return line if len(line) <= MAX_MESSAGE_LENGTH else f"{line[:MAX_MESSAGE_LENGTH]}…"
+def _message(text: str) -> str:
+    """On one line, without access keys."""
+    return one_line(ACCESS_KEY_ID.sub("(a key)", text), MAX_MESSAGE_LENGTH)

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 
 from junitparser import Error, Failure, JUnitXml, Skipped, TestCase, TestSuite
 
+from bench.core.text import one_line
 from reports.regression import wording
 from reports.regression.summary import headline
 from reports.regression.values import Judgement, Status, Verdict
@@ -41,7 +42,7 @@ def junit(judgement: Judgement) -> str:
         if judgement.started_at:
             suite.timestamp = _utc(judgement.started_at)
         for key, value in _properties(judgement).items():
-            suite.add_property(key, wording.one_line(value))
+            suite.add_property(key, one_line(value))
         suite.add_testcases(cases)
         root.add_testsuite(suite)
     root.update_statistics()  # type: ignore[no-untyped-call]  # junitparser annotates it nowhere
@@ -75,12 +76,12 @@ def _message(verdict: Verdict) -> str:
     ]
     numbers = ", ".join(filter(None, parts))
     opening = f"{verdict.status}: {numbers}" if numbers else verdict.status
-    return "; ".join(filter(None, (opening, wording.one_line(verdict.reason))))
+    return "; ".join(filter(None, (opening, one_line(verdict.reason))))
 
 
 def _suite_name(verdict: Verdict) -> str:
     """The curve of a case; the file of a ``file::benchmark``."""
-    name = wording.one_line(verdict.name)
+    name = one_line(verdict.name)
     curve, ranks = wording.split_name(name)
     if ranks != "–":
         return curve

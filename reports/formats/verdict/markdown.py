@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 
+from bench.core.text import one_line
 from reports.regression import wording
 from reports.regression.rows import VerdictRow, rows
 from reports.regression.summary import headline, next_steps, subtitle, title
@@ -44,13 +45,13 @@ def markdown(judgement: Judgement) -> str:
 def text(plain: str, longest: int = MAX_TEXT_LENGTH) -> str:
     """Text with everything escaped that would be markup, break a table, or mention a person or an issue."""
     return MARKUP_CHARACTERS.sub(
-        lambda mark: f"&#{ord(mark[0])};", MENTIONS.sub(rf"\1{ZERO_WIDTH_SPACE}", wording.one_line(plain, longest))
+        lambda mark: f"&#{ord(mark[0])};", MENTIONS.sub(rf"\1{ZERO_WIDTH_SPACE}", one_line(plain, longest))
     )
 
 
 def code(name: str, longest: int = MAX_TEXT_LENGTH) -> str:
     """A name or a command, verbatim. HTML, because names may contain backticks."""
-    return f"<code>{MARKUP_CHARACTERS.sub(lambda mark: f'&#{ord(mark[0])};', wording.one_line(name, longest))}</code>"
+    return f"<code>{MARKUP_CHARACTERS.sub(lambda mark: f'&#{ord(mark[0])};', one_line(name, longest))}</code>"
 
 
 def _line(row: VerdictRow) -> str:

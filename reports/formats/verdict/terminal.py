@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from reports.analysis import formatting as numbers
+from reports.formats.console import literal
 from reports.regression import wording
 from reports.regression.rows import VerdictRow, rows
 from reports.regression.summary import headline, next_steps, subtitle
@@ -38,7 +39,6 @@ def table(judgement: Judgement, width: int = 110) -> Any:
     """A rich table, the worst first; ``None`` where everything passed. ``width``: columns of the terminal."""
     from rich import box
     from rich.table import Table
-    from rich.text import Text
 
     shown = rows(judgement)[:MAX_ROWS]
     if not shown:
@@ -51,7 +51,7 @@ def table(judgement: Judgement, width: int = 110) -> Any:
         made.add_column(name, justify="right" if align_right else "left", overflow="fold", no_wrap=name != "curve")
     for row in shown:
         change = (row.what, row.change) if wide else (f"{row.what}\n{row.change}".removesuffix("\n–"),)
-        made.add_row(Text(row.status, style=STYLES[row.status]), *map(Text, (row.curve, row.ranks, *change, row.pairs)))
+        made.add_row(literal(row.status, STYLES[row.status]), *map(literal, (row.curve, row.ranks, *change, row.pairs)))
     return made
 
 

@@ -1,0 +1,61 @@
+"""No character of shown text controls a terminal, reverses its direction, or makes two lines of one."""
+
+from __future__ import annotations
+
+import unicodedata
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bench.core.text import REPLACEMENT, one_line, printable
+
+ANY_TEXT = st.text(st.characters())
+OBEYED = {"Cc", "Cf", "Cs", "Zl", "Zp"}
+"""Categories of characters that do something: control, format (direction, invisible), surrogates, separators."""
+
+
+@pytest.mark.parametrize(
+    "letter",
+    [
+        *(chr(number) for number in (*range(0x20), *range(0x7F, 0xA0))),
+        *"\u061c\u200b\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2028\u2029\u2066\u2067\u2068\u2069\ufeff",
+        "\ud800",
+        "\U000e0041",
+    ],
+)
+def test_what_a_terminal_obeys_is_replaced(letter):
+    assert letter not in printable(f"a{letter}b")
+    assert letter not in one_line(f"a{letter}b")
+
+
+@given(ANY_TEXT)
+def test_shown_text_has_no_character_that_does_something(text):
+    for shown in (printable(text), one_line(text)):
+        assert not OBEYED & {unicodedata.category(letter) for letter in shown}
+        assert len(shown.splitlines()) <= 1
+
+
+@given(ANY_TEXT)
+def test_lines_stay_where_they_are_wanted(text):
+    assert printable(text, keep="\n").count("\n") == text.count("\n")
+    assert printable(printable(text)) == printable(text)
+
+
+def test_text_of_every_language_stays():
+    text = "naïve 日本語 κ = 0.5 %\N{NO-BREAK SPACE}… עברית 🚀"
+    assert printable(text) == text
+    assert printable("  indented") == "  indented"
+    assert one_line("  a \t\r\n b ") == "a b"
+    assert printable("a\x1bb") == f"a{REPLACEMENT}b"
+
+
+@given(ANY_TEXT, st.integers(1, 20))
+def test_cut_text_says_so(text, longest):
+    shown = one_line(text, longest)
+    assert len(shown) <= longest
+    assert shown.endswith("…") or shown == one_line(text)
+
+
+def test_little_is_looked_at_of_a_long_text():
+    assert one_line("x" * 300_000_000, 20) == "x" * 19 + "…"
