@@ -83,7 +83,8 @@ CalibrateOption = Annotated[
     bool, typer.Option("--calibrate", help="Measure the rule on this store's history and on synthetic ones.")
 ]
 ChecksOption = Annotated[
-    int, typer.Option("--checks", min=100, help="The number of unchanged series that --calibrate checks.")
+    int,
+    typer.Option("--checks", min=100, max=10_000_000, help="The number of unchanged series that --calibrate checks."),
 ]
 KeepOption = Annotated[
     Path | None,

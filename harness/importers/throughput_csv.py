@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.importers.csv_rows import Column, CsvSchema, csv_error, parse_number, read_rows
-from harness.planning.flags import MAX_RANKS
+from harness.planning.limits import MAX_RANKS
 from reports.formats.trial_rows import COLLECTIVE_UNIT, LIST_SEPARATOR, NO_SCALING_CLAIM
 from reports.regression.places import Place, place_labels, place_of
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, cast, get_args
 
 from bench.core.case import Fault, FaultKind
 from harness.errors import UsageError, suggest_name
+from harness.planning.limits import MAX_RANKS, MAX_SECONDS, MAX_STEPS
 
 if TYPE_CHECKING:
     from reports.analysis.communication_paths import LinkSpec
@@ -15,7 +16,10 @@ BIT_PREFIXES = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12}
 SECONDS_PER_UNIT = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
 RATE_PATTERN = re.compile(r"(\d+(?:\.\d+)?)([kmgt]?)bit(?:/s)?", re.IGNORECASE)
 LATENCY_PATTERN = re.compile(r"(\d+(?:\.\d+)?)(s|ms|us|µs|ns)")
-MAX_RANKS = 1_000_000
+MAX_SETTINGS = {"rank": MAX_RANKS, "step": MAX_STEPS, "ms": MAX_SECONDS * 1e3}
+"""Of an injected fault."""
+MAX_BYTES_S = 1e15
+"""Of a link."""
 
 
 def parse_percent(text: str) -> float:
@@ -43,8 +47,8 @@ def parse_fault(text: str) -> Fault:
     settings: dict[str, Any] = {}
     for setting in filter(None, details.split(",")):
         name, _, value = setting.partition("=")
-        if name not in ("rank", "step", "ms"):
-            raise UsageError(f"{location}: unknown setting '{name}'{suggest_name(name, ('rank', 'step', 'ms'))}")
+        if name not in MAX_SETTINGS:
+            raise UsageError(f"{location}: unknown setting '{name}'{suggest_name(name, MAX_SETTINGS)}")
         number = float if name == "ms" else int
         try:
             settings[name] = number(value)
@@ -56,9 +60,9 @@ def parse_fault(text: str) -> Fault:
         raise UsageError(f"{location}: the delay is missing, for example --inject slow:rank=1,ms=200")
     if kind != "slow" and "ms" in settings:
         raise UsageError(f"{location}: {kind} takes no ms; leave it out")
-    negative = next((name for name, value in settings.items() if value < 0 or value == float("inf")), None)
-    if negative:
-        raise UsageError(f"{location}: {negative} must be 0 or more, and finite")
+    outside = next((name for name, value in settings.items() if not 0 <= value <= MAX_SETTINGS[name]), None)
+    if outside:
+        raise UsageError(f"{location}: {outside} must be 0 or more, and at most {MAX_SETTINGS[outside]:,.0f}")
     return Fault(kind=cast(FaultKind, kind), **settings)
 
 
@@ -91,6 +95,11 @@ def parse_link(text: str | None) -> LinkSpec | None:
     if rate is None or latency is None:
         raise UsageError(f"--link {text}: expected a rate and a latency, for example 100Gbit,5us")
     bytes_s = float(rate[1]) * BIT_PREFIXES[rate[2].lower()] / 8
-    if bytes_s == 0:
-        raise UsageError(f"--link {text}: the rate of a link is above 0")
-    return LinkSpec(label=text, bytes_s=bytes_s, latency_s=float(latency[1]) * SECONDS_PER_UNIT[latency[2]])
+    if not 0 < bytes_s <= MAX_BYTES_S:
+        raise UsageError(
+            f"--link {text[:80]}: the rate of a link is above 0, and at most {MAX_BYTES_S * 8e-12:,.0f} Tbit"
+        )
+    latency_s = float(latency[1]) * SECONDS_PER_UNIT[latency[2]]
+    if latency_s > MAX_SECONDS:
+        raise UsageError(f"--link {text[:80]}: the latency of a link is at most {MAX_SECONDS:,.0f} s")
+    return LinkSpec(label=text, bytes_s=bytes_s, latency_s=latency_s)

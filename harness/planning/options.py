@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from bench.core.case import Scalar
 from harness.errors import UsageError, describe_validation_error, suggest_name
+from harness.planning.limits import MAX_NUMBER, shorten_number, too_large
 
 if TYPE_CHECKING:
     from bench.plugins.backend import Backend, Options
@@ -141,6 +142,10 @@ def option_combinations(
                 f"{describe_validation_error(dict(first), options.model_fields)}"
             )
             raise UsageError(message, ("options", plugin, name)) from None
+        excessive = next((name for name in axes if too_large(dumped.get(name))), None)
+        if excessive is not None:
+            message = f"option {plugin}.{excessive} = {shorten_number(dumped[excessive])}: at most {MAX_NUMBER:,}"
+            raise UsageError(message, ("options", plugin, excessive))
         overrides = {name: value for name, value in dumped.items() if value != defaults[name]}
         if overrides in combinations:
             raise UsageError(f"option {plugin}: {combination} is named twice", ("options", plugin, *axes))

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from bench.core.case import Device
 from bench.core.frozen_model import FrozenModel
 from harness.errors import UsageError
+from harness.planning.limits import MAX_RANKS
 from harness.planning.suite import Suite
 
 ASSUMED_UNITS = 2
@@ -55,6 +56,9 @@ def placements(suite: Suite, machine: Machine, device: Device) -> list[Placement
         if suite.nodes:
             counts = tuple(count * (width or 1) for count in suite.nodes)
         for count in counts:
+            if count > MAX_RANKS:
+                place = "nodes" if suite.nodes else "ranks"
+                raise UsageError(f"{count} ranks: a case has at most {MAX_RANKS:,}", (place,))
             if width is not None and count > width and count % width:
                 raise UsageError(
                     f"{count} ranks do not fill nodes of {width}: choose a multiple, or another ranks_per_node",

@@ -14,6 +14,7 @@ from bench.core.case import Fault, Scaling
 from bench.core.frozen_model import FrozenModel
 from bench.host.links import parse_rate
 from harness.errors import UsageError, describe_validation_error, suggest_name
+from harness.planning.limits import find_excess
 from harness.planning.options import SCOPES, Axes
 
 _PACKAGE_FOLDER = Path(__file__).resolve().parents[1]
@@ -24,6 +25,8 @@ SUITES_FOLDER = next(
 )
 """At the top of a checkout; inside the package where it was installed as a wheel."""
 DEFAULT_SUITE = "quick"
+MAX_SHOWN_LENGTH = 80
+"""Of a wrong value in a message, in characters."""
 
 
 class FiniteModel(FrozenModel):
@@ -131,12 +134,14 @@ class SuiteFile:
         content["options"] = self._axes()
         try:
             suite = Suite.model_validate(content)
-            plugins = tuple(str((self.path.parent / file).resolve()) for file in suite.plugins)
-            return suite.model_copy(update={"plugins": plugins})
         except ValidationError as problem:
             raise UsageError(
                 explain_invalid_suite(problem, lambda location: f"{self.path}:{find_toml_line(self.text, location)}")
             ) from None
+        if excess := find_excess(dict(suite)):
+            raise UsageError(f"{self.path}:{find_toml_line(self.text, excess[:1])}: {excess[1]}")
+        plugins = tuple(str((self.path.parent / file).resolve()) for file in suite.plugins)
+        return suite.model_copy(update={"plugins": plugins})
 
     def locate(self, key: tuple[str, ...]) -> str:
         """``file:line: `` of a key of the suite; empty where the file does not set it."""
@@ -196,11 +201,17 @@ def apply_flags(suite: Suite, changes: dict[str, Any], options: Axes) -> Suite:
     other = {"nodes": "ranks", "ranks": "nodes"}
     changes = {**{other[name]: None for name in other if name in changes}, **changes}
     try:
-        return Suite.model_validate({**suite.model_dump(), **changes, "options": merged})
+        changed = Suite.model_validate({**suite.model_dump(), **changes, "options": merged})
     except ValidationError as problem:
-        raise UsageError(
-            explain_invalid_suite(problem, lambda location: f"--{location[0].replace('_s', '').replace('_', '-')}")
-        ) from None
+        raise UsageError(explain_invalid_suite(problem, lambda location: _flag_of(location[0]))) from None
+    if excess := find_excess(dict(changed)):
+        raise UsageError(f"{_flag_of(excess[0])}: {excess[1]}")
+    return changed
+
+
+def _flag_of(field: str) -> str:
+    """The flag that sets a field: ``--timeout`` of ``timeout_s``."""
+    return f"--{field.removesuffix('_s').replace('_', '-')}"
 
 
 def explain_invalid_suite(problem: ValidationError, locate: Callable[[tuple[str, ...]], str]) -> str:
@@ -211,7 +222,9 @@ def explain_invalid_suite(problem: ValidationError, locate: Callable[[tuple[str,
     if first["type"] == "extra_forbidden":
         return f"{locate(location)}: unknown key '{name}'{suggest_name(name, [*Suite.model_fields, *SCOPES])}"
     details = describe_validation_error(dict(first), Suite.model_fields)
-    return f"{locate(location)}: {location[0] if location else ''} = {first['input']!r}: {details}"
+    value = repr(first["input"])
+    shown = value if len(value) <= MAX_SHOWN_LENGTH else f"{value[:MAX_SHOWN_LENGTH]}…"
+    return f"{locate(location)}: {location[0] if location else ''} = {shown}: {details}"
 
 
 def find_toml_line(text: str, *locations: tuple[str, ...]) -> int:

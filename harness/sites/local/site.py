@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import shlex
 import sys
 import tempfile
@@ -38,6 +39,9 @@ from harness.sites.local.networks import Network
 
 LOOPBACK = Interface("lo" if sys.platform == "linux" else "lo0", "127.0.0.1")
 CASE_FILE = "case.json"
+MAX_RANKS_HERE = 4096
+OWN_FILES, FILES_PER_RANK = 64, 4
+"""How many files the harness has open besides, and for each rank: pipes to the rank and to the forkserver."""
 
 
 def local_layout(case: Case, port: int, namespaces: NetworkNamespaces | None = None) -> NodeLayout:
@@ -79,6 +83,21 @@ def pinned_at_start_reason(env: Mapping[str, str], own: Sequence[int], parents: 
         f"{', '.join(binding)}: with LD_PRELOAD={env['LD_PRELOAD']} it has pinned this command to "
         f"{len(own)} of {len(parents)} cores; unset it: ranks get their cores from the plan"
     )
+
+
+def too_many_ranks_reason(ranks: int, open_files: int) -> str | None:
+    """Why so many ranks can't be started on this machine, with the remedy, or ``None`` (pure).
+
+    Args:
+        ranks: The number of ranks.
+        open_files: How many files a process may have open; below 0: as many as it likes.
+    """
+    if ranks > MAX_RANKS_HERE:
+        return f"a machine starts at most {MAX_RANKS_HERE:,} ranks: use fewer, or more nodes by another --site"
+    needed = OWN_FILES + ranks * FILES_PER_RANK
+    if 0 <= open_files < needed:
+        return f"{ranks} ranks need {needed} open files, {open_files} are allowed: `ulimit -n {needed}`"
+    return None
 
 
 def with_variables(result: TrialResult, env: Mapping[str, str]) -> TrialResult:
@@ -172,7 +191,8 @@ class LocalSite(Site):
         return read_machine()
 
     def unavailable_reason(self, case: Case) -> str | None:
-        return networks.unavailable_reason(case)
+        open_files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        return too_many_ranks_reason(case.ranks, open_files) or networks.unavailable_reason(case)
 
     def warm(self, modules: tuple[str, ...]) -> None:
         from bench.node.forkserver import start_forkserver
