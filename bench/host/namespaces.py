@@ -11,13 +11,13 @@ import ctypes
 import os
 import signal
 import socket
-import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from multiprocessing.connection import Connection
 from typing import NamedTuple
 
+from bench.host.commands import CommandTimeout, run_command
 from bench.host.links import (
     NODE_INTERFACE,
     hub_commands,
@@ -28,6 +28,7 @@ from bench.host.links import (
 )
 from bench.host.processes import die_with_parent
 
+COMMAND_LIMIT_S = 30.0
 CLONE_NEWNET = 0x40000000
 CLONE_NEWUTS = 0x04000000
 
@@ -115,7 +116,10 @@ def make_network(net: str, nodes: int) -> NetworkNamespaces:
 def _run_batch(tool: str, lines: Sequence[str]) -> None:
     if not lines:
         return
-    result = subprocess.run([tool, "-batch", "-"], input="\n".join(lines), capture_output=True, text=True, check=False)
+    try:
+        result = run_command([tool, "-batch", "-"], COMMAND_LIMIT_S, text="\n".join(lines))
+    except CommandTimeout as problem:
+        raise NamespaceError(str(problem)) from None
     if result.returncode:
         raise NamespaceError(f"{tool}: {' '.join(result.stderr.split())}")
 

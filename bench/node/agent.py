@@ -31,6 +31,7 @@ from bench.host.network import InterfaceError
 from bench.host.scratch import SHARED_MEMORY_VARIABLE, close_scratch, open_scratch
 from bench.node.control import HarnessDisconnected, NodeControl
 from bench.node.external_ranks import ExternalRanks
+from bench.node.forked import StartError
 from bench.node.forkserver import ProcessSpec, start_forkserver, start_process
 from bench.node.launchers.base import WORKER_MODULE, worker_arguments, worker_command
 from bench.node.launchers.mpirun import mpirun_command
@@ -89,6 +90,7 @@ class NodeAgent:
 
         Raises:
             RendezvousError: Where MPI ranks would have to be started on several nodes.
+            StartError: If the forkserver ends, is stopped or hangs meanwhile.
         """
         self.temporary = Path(tempfile.mkdtemp(prefix="trial-", dir=open_scratch()))
         try:
@@ -226,7 +228,7 @@ def run(case: Case, env: Mapping[str, str], options: AgentOptions, control: Node
         exit_report = _run_processes(with_local_data(case), layout, options, control)
     except HarnessDisconnected:
         raise
-    except (RendezvousError, InterfaceError, DataProblem) as error:
+    except (RendezvousError, InterfaceError, DataProblem, StartError) as error:
         problem = str(error)
         print(problem, file=sys.stderr, flush=True)
     except Exception as error:

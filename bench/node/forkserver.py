@@ -16,7 +16,6 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from multiprocessing import forkserver, resource_tracker
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, cast
@@ -26,6 +25,7 @@ from bench.host.processes import LAUNCHER_PID_VARIABLE, die_with_parent
 from bench.host.resources import pin_threads, usable_cores
 from bench.host.scratch import open_scratch
 from bench.host.variables import remove_from_process, removed_variables
+from bench.node.forked import ensure_forkserver, start_within_limit
 
 WORKER_ENTRY = "bench.rank.worker:main"
 """The entry point of a rank, by name: what it needs is imported where it runs."""
@@ -76,14 +76,7 @@ def start_forkserver(
     os.environ["SCALING_HARNESS"] = str(os.getpid())
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["bench.node._preload"])
-    # A terminal sends an interrupt to the forkserver too, where it would be a traceback while modules are imported. The
-    # resource tracker goes first: it is started by ensure_running too, and unblocks the signal.
-    resource_tracker.ensure_running()
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        forkserver.ensure_running()
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    ensure_forkserver()
     return context
 
 
@@ -114,9 +107,12 @@ def start_process(context: Any, spec: ProcessSpec, name: str) -> BaseProcess:
         context: What :func:`start_forkserver` returned.
         spec: The process.
         name: Its name in messages.
+
+    Raises:
+        StartError: If the forkserver ends, is stopped or hangs meanwhile.
     """
     process = cast(BaseProcess, context.Process(target=child_main, args=(spec,), name=name))
-    process.start()
+    start_within_limit(process)
     return process
 
 

@@ -17,6 +17,7 @@ from bench.core.case import Role
 from bench.core.exit_report import ExitReport, FailedProcess
 from bench.host.processes import EXIT_GRACE_S, count_memory_kills, kill_session, process_state
 from bench.node.external_ranks import ExternalRanks
+from bench.node.forked import join_within_limit
 from bench.node.observer import TrialObserver
 from bench.node.stack_dump import HungProcess, dump_stacks
 from bench.node.transfer import remove_other_files
@@ -236,8 +237,8 @@ class ProcessGroup:
                 # The process itself first: if it was just started, it may not lead its session yet.
                 worker.process.kill()
                 kill_session(worker.process.pid)
+        join_within_limit([worker.process for worker in self.workers])
         for worker in self.workers:
-            worker.process.join()
             worker.process.close()
         if self._observer.disk_full:
             remove_other_files(self.folder)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable
 from functools import cache
@@ -12,8 +11,10 @@ from typing import Any
 
 from bench.core.case import Case
 from bench.core.records import Link
+from bench.host.commands import CommandTimeout, run_command
 from bench.host.links import NODE_INTERFACE, hub_commands, ranks_per_namespace, shaping_commands
 from bench.host.namespaces import NamespaceError, NetworkNamespaces, hold_network, measure_network_link
+from bench.node.forked import StartError, join_within_limit, start_within_limit
 from harness.errors import NetworkError
 
 ANSWER_TIMEOUT_S = 60.0
@@ -50,9 +51,10 @@ def _try_links() -> str:
     veth = f"link add {NODE_INTERFACE} type veth peer name far"
     commands = [f"ip {line}" for line in (*hub_commands(()), veth)]
     commands += [f"tc {line}" for line in shaping_commands([NODE_INTERFACE], "1mbit")]
-    done = subprocess.run(
-        ["unshare", "--net", "sh", "-c", " && ".join(commands)], capture_output=True, text=True, check=False
-    )
+    try:
+        done = run_command(["unshare", "--net", "sh", "-c", " && ".join(commands)], ANSWER_TIMEOUT_S)
+    except CommandTimeout as problem:
+        return str(problem)
     return " ".join(done.stderr.split()) or f"exit status {done.returncode}" if done.returncode else ""
 
 
@@ -103,7 +105,10 @@ def measure_link(context: Any, net: str) -> Link:
 def _start(context: Any, target: Callable[..., None], *arguments: Any) -> tuple[Any, Any]:
     parent_end, child_end = context.Pipe()
     process = context.Process(target=target, args=(child_end, *arguments), name=f"network-{target.__name__}")
-    process.start()
+    try:
+        start_within_limit(process)
+    except StartError as problem:
+        raise NetworkError(f"links can't be created: {problem}") from None
     child_end.close()
     return process, parent_end
 
@@ -111,7 +116,7 @@ def _start(context: Any, target: Callable[..., None], *arguments: Any) -> tuple[
 def _end(process: Any, pipe: Any) -> None:
     pipe.close()
     process.kill()
-    process.join()
+    join_within_limit([process])
     process.close()
 
 

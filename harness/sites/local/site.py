@@ -24,6 +24,7 @@ from bench.host.namespaces import NetworkNamespaces
 from bench.host.network import Interface, free_port
 from bench.host.resources import parent_cores, usable_cores
 from bench.host.variables import preloaded_binding, recorded_variables
+from bench.node.forked import StartError
 from bench.node.launchers.base import AGENT, worker_command
 from bench.node.launchers.mpirun import mpirun_command
 from bench.node.layout import LocalNode, NodeLayout
@@ -33,7 +34,7 @@ from harness.errors import UsageError
 from harness.planning.environment import read_machine
 from harness.planning.placements import Machine
 from harness.sites.base.contract import Job, Site, TrialRequest, TrialResult
-from harness.sites.base.remote import gather_result
+from harness.sites.base.remote import UnstartedJob, gather_result
 from harness.sites.local import networks
 from harness.sites.local.networks import Network
 
@@ -223,11 +224,15 @@ class LocalSite(Site):
     def start(self, request: TrialRequest) -> Job:
         case = request.case
         (request.folder / CASE_FILE).write_text(case.model_dump_json())
-        if case.net is None:
-            return LocalJob(request, self.forkserver, self._facts)
-        if case.net not in self.links:
-            self.links[case.net] = networks.measure_link(self.forkserver, case.net)
-        return LocalJob(request, self.forkserver, self._facts, Network(self.forkserver, case), self.links[case.net])
+        network = link = None
+        if case.net is not None:
+            if case.net not in self.links:
+                self.links[case.net] = networks.measure_link(self.forkserver, case.net)
+            network, link = Network(self.forkserver, case), self.links[case.net]
+        try:
+            return LocalJob(request, self.forkserver, self._facts, network, link)
+        except StartError as problem:
+            return UnstartedJob(str(problem))
 
     @cached_property
     def _facts(self) -> NodeFacts:

@@ -1,0 +1,137 @@
+"""Starts and joins processes of the forkserver within limits.
+
+Both wait for the forkserver: it tells the process id of a new process, and the exit status of an old one. A forkserver
+that is stopped by a signal, or hangs, would be waited for without end; it is killed instead, which ends the wait and
+all processes that came from it. The next start gets a new one.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from multiprocessing import forkserver, resource_tracker
+from multiprocessing.connection import wait as wait_for_any
+from multiprocessing.process import BaseProcess
+from typing import Any, cast
+
+import psutil
+
+from bench.host.processes import KILL_PAUSE_S, pid_alive, process_state
+
+START_LIMIT_S = 300.0
+"""How long the forkserver may take to start a process; it imports the frameworks before the first one."""
+STOPPED_LIMIT_S = 10.0
+"""How long it may be stopped by a signal meanwhile."""
+JOIN_LIMIT_S = 5.0
+"""How long it may take to report the end of processes that were killed."""
+KILL_LIMIT_S = 5.0
+CHECK_INTERVAL_S = 0.5
+
+
+class StartError(Exception):
+    """A process could not be started. The text says why."""
+
+
+def ensure_forkserver() -> None:
+    """Start the forkserver if it does not run."""
+    # A terminal sends an interrupt to the forkserver too, where it would be a traceback while modules are imported. The
+    # resource tracker goes first: it is started by ensure_running too, and unblocks the signal.
+    resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def start_within_limit(process: BaseProcess, stopped_limit_s: float = STOPPED_LIMIT_S) -> None:
+    """Start a process from the forkserver.
+
+    Args:
+        process: Of a context of the forkserver.
+        stopped_limit_s: How long the forkserver may be stopped by a signal meanwhile, in seconds.
+
+    Raises:
+        StartError: If the forkserver ends, is stopped or hangs meanwhile.
+    """
+    with _stuck_forkserver_killed(stopped_limit_s) as watch:
+        try:
+            ensure_forkserver()
+            process.start()
+        except (EOFError, ConnectionError, BlockingIOError) as problem:
+            raise StartError(f"{process.name} could not be started: {watch.reason or _reason_of(problem)}") from None
+
+
+def join_within_limit(processes: Sequence[BaseProcess], limit_s: float = JOIN_LIMIT_S) -> None:
+    """Join processes that were killed, and kill the forkserver if it does not report their ends in time.
+
+    Args:
+        processes: They were started by :func:`start_within_limit`.
+        limit_s: In seconds.
+    """
+    deadline = time.monotonic() + limit_s
+    waiting = {process.sentinel: process for process in processes}
+    while waiting and (left := deadline - time.monotonic()) > 0:
+        for sentinel in cast(list[int], wait_for_any(list(waiting), timeout=left)):
+            waiting.pop(sentinel)
+    if waiting:
+        _kill_forkserver()
+    for process in processes:
+        process.join()
+
+
+class _Watch:
+    """Looks at the forkserver until :attr:`finished`. ``reason``: why it was killed, if it was."""
+
+    def __init__(self, stopped_limit_s: float) -> None:
+        self.stopped_limit_s = stopped_limit_s
+        self.finished, self.reason = threading.Event(), ""
+
+    def run(self) -> None:
+        began = running = time.monotonic()
+        while not self.finished.wait(CHECK_INTERVAL_S):
+            now, pid = time.monotonic(), _forkserver_pid()
+            if pid is None or process_state(pid) != "stopped":
+                running = now
+            if now - running >= self.stopped_limit_s:
+                self._give_up(f"the forkserver (process {pid}) was stopped by a signal")
+            elif now - began >= START_LIMIT_S:
+                self._give_up(f"the forkserver (process {pid}) did not answer within {START_LIMIT_S:g} s")
+
+    def _give_up(self, reason: str) -> None:
+        self.reason = reason
+        self.finished.set()
+        _kill_forkserver()
+
+
+@contextmanager
+def _stuck_forkserver_killed(stopped_limit_s: float) -> Iterator[_Watch]:
+    watch = _Watch(stopped_limit_s)
+    threading.Thread(target=watch.run, name="forkserver-watch", daemon=True).start()
+    try:
+        yield watch
+    finally:
+        watch.finished.set()
+
+
+def _reason_of(problem: Exception) -> str:
+    pid = _forkserver_pid()
+    return f"the forkserver (process {pid}) ended ({type(problem).__name__}); its messages are on standard error"
+
+
+def _forkserver_pid() -> int | None:
+    # Python tells it nowhere else.
+    return cast("int | None", cast(Any, forkserver)._forkserver._forkserver_pid)
+
+
+def _kill_forkserver() -> None:
+    pid = _forkserver_pid()
+    with suppress(psutil.Error):
+        if pid is not None:
+            psutil.Process(pid).kill()
+            deadline = time.monotonic() + KILL_LIMIT_S
+            while pid_alive(pid) and time.monotonic() < deadline:
+                time.sleep(KILL_PAUSE_S)
