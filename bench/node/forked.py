@@ -7,6 +7,7 @@ all processes that came from it. The next start gets a new one.
 
 from __future__ import annotations
 
+import errno
 import signal
 import threading
 import time
@@ -28,6 +29,8 @@ STOPPED_LIMIT_S = 10.0
 JOIN_LIMIT_S = 5.0
 """How long it may take to report the end of processes that were killed."""
 KILL_LIMIT_S = 5.0
+NO_ROOM = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+ROOM_REMEDY = "use fewer ranks, or raise the limits that `ulimit -a` shows"
 CHECK_INTERVAL_S = 0.5
 
 
@@ -63,6 +66,10 @@ def start_within_limit(process: BaseProcess, stopped_limit_s: float = STOPPED_LI
             process.start()
         except (EOFError, ConnectionError, BlockingIOError) as problem:
             raise StartError(f"{process.name} could not be started: {watch.reason or _reason_of(problem)}") from None
+        except OSError as problem:
+            if problem.errno not in NO_ROOM:
+                raise
+            raise StartError(f"{process.name} could not be started: {problem.strerror}; {ROOM_REMEDY}") from None
 
 
 def join_within_limit(processes: Sequence[BaseProcess], limit_s: float = JOIN_LIMIT_S) -> None:

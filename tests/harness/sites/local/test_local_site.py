@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 
@@ -93,6 +94,10 @@ class StartedProcess:
     pid = None
     killed = joined = False
 
+    def __init__(self):
+        self.sentinel, ended = os.pipe()
+        os.close(ended)
+
     def start(self):
         return
 
@@ -100,7 +105,7 @@ class StartedProcess:
         self.joined = True
 
     def close(self):
-        return
+        os.close(self.sentinel)
 
 
 def test_a_trial_that_can_not_start_all_its_ranks_ends_those_that_it_started(tmp_path):
