@@ -9,6 +9,7 @@ from pathlib import Path
 
 from harness.importers.csv_rows import Column, CsvSchema, csv_error, parse_number, read_rows
 from harness.planning.limits import MAX_RANKS
+from reports.formats.csv_cells import unescape_cell
 from reports.formats.trial_rows import COLLECTIVE_UNIT, LIST_SEPARATOR, NO_SCALING_CLAIM
 from reports.regression.places import Place, place_labels, place_of
 
@@ -72,14 +73,15 @@ def read_throughputs(path: Path) -> ThroughputTable:
     left_out: Counter[str] = Counter()
     weak: set[CurveAtPlace] = set()
     for row in read_rows(path, SCHEMA):
-        if not any(row.texts.values()):
+        texts = {name: unescape_cell(text) for name, text in row.texts.items()}
+        if not any(texts.values()):
             continue
-        if reason := _exclusion_reason(row.texts):
+        if reason := _exclusion_reason(texts):
             left_out[reason] += 1
             continue
-        key = (row.texts.get(CURVE, UNNAMED_CURVE), _place(row.texts))
+        key = (texts.get(CURVE, UNNAMED_CURVE), _place(texts))
         by_key.setdefault(key, {}).setdefault(row.parse(RANKS), []).append(row.parse(THROUGHPUT))
-        if row.texts.get(SCALING) == WEAK:
+        if texts.get(SCALING) == WEAK:
             weak.add(key)
     if not by_key:
         excluded = "; ".join(f"{count} left out: {reason}" for reason, count in left_out.items())

@@ -6,16 +6,21 @@ import csv
 import io
 from collections.abc import Sequence
 
+from reports.formats.csv_cells import escape_cell
 from reports.formats.exports import Export, Format
 from reports.formats.trial_rows import SweepTable, TrialRow, plain_values
 
 
 def trials_csv(rows: Sequence[TrialRow]) -> str:
-    """The rows as CSV: numbers read back as the same values, unknown values are empty."""
+    """The rows as CSV: numbers read back as the same values, unknown values are empty, and no text is a formula
+    (:mod:`reports.formats.csv_cells`)."""
     text = io.StringIO()
     lines = csv.DictWriter(text, list(TrialRow.model_fields))
     lines.writeheader()
-    lines.writerows(plain_values(row) for row in rows)
+    for row in rows:
+        lines.writerow(
+            {name: escape_cell(value) if isinstance(value, str) else value for name, value in plain_values(row).items()}
+        )
     return text.getvalue()
 
 

@@ -12,6 +12,7 @@ from bench.core.records import Condition, SameWork
 from harness.cli.app import main
 from harness.planning.plan import Skip
 from reports.analysis.step_times import throughput_of
+from reports.formats.csv_cells import unescape_cell
 from reports.formats.exports import CannotExport, format_names, load_format
 from reports.formats.trial_rows import SweepTable, TrialRow
 from tests.support.builders import make_case, make_trial
@@ -42,7 +43,8 @@ def test_unknown_values_are_empty_and_never_0(exported):
 def test_hostile_text_survives(exported):
     case = make_case(ranks=1, workload_options={"path": '=1+1,"\n'})
     (row,) = rows_of(exported([make_trial(case, outcome="failed", ranks=(), reason=HOSTILE)]).out)
-    assert (row["outcome"], row["reason"]) == ("failed", HOSTILE)
+    assert (row["outcome"], unescape_cell(row["reason"])) == ("failed", HOSTILE)
+    assert "\n'=HYPERLINK" in row["reason"]
     assert json.loads(row["workload_options"]) == case.workload_options
     assert row["throughput"] == row["step_s"] == row["unit"] == ""
 
@@ -156,3 +158,20 @@ def test_a_format_that_needs_rows_refuses_in_one_line(name, reason):
     with pytest.raises(CannotExport, match=reason) as caught:
         load_format(name).render(SweepTable(sweeps=(), rows=()))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("backend", ["=1+1", "-x", "@SUM(1)", "+1;=1", "'=x"])
+def test_a_curve_named_like_a_formula_is_text_in_a_spreadsheet_and_itself_to_fit(exported, tmp_path, capsys, backend):
+    (tmp_path / "t.csv").write_text(exported(curve(workload=backend)).out)
+    for row in rows_of((tmp_path / "t.csv").read_text()):
+        for name in ("case", "curve", "workload"):
+            assert row[name].startswith("'")
+    assert main(["fit", str(tmp_path / "t.csv"), "--json"]) == 0
+    (fitted,) = json.loads(capsys.readouterr().out)["curves"]
+    assert fitted["curve"].startswith(f"{backend}/ddp-gloo/")
+
+
+def test_numbers_stay_numbers(exported):
+    proof = SameWork(verdict="same", deviation=-1e-7, tolerance=1e-3)
+    (row,) = rows_of(exported([make_trial(make_case(ranks=1), same_work=proof)]).out)
+    assert row["same_work_deviation"] == "-1e-07"
