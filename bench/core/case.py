@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from bench.core.frozen_model import FrozenModel
+from bench.core.names import Name
 
 Scalar = bool | int | float | str
 Scaling = Literal["strong", "weak"]
@@ -182,9 +183,10 @@ def _join_parts(*parts: str) -> str:
 class Role(FrozenModel):
     """One kind of process that a case needs. The site decides how it is started."""
 
-    name: str
+    name: Name
+    """Also that of the logs of its processes, and of their failures."""
     count: int
-    started_by: str | None = None
+    started_by: Name | None = None
     """Name of the role whose process starts these; ``None``: the site starts them. See :func:`roles_to_start`."""
     fanout: Literal["each", "mpi"] = "each"
     """``each``: the site starts ``count`` processes; ``mpi``: an MPI launcher (mpirun, srun) starts them together."""

@@ -22,6 +22,7 @@ from bench.backends.dask.cluster_ref import CLUSTER_REF_VARIABLE, ClusterRef, Sc
 from bench.backends.dask.exchange import close_mailbox, mailbox
 from bench.backends.dask.rank_tasks import RankTask, measure_in_thread
 from bench.core.case import SAMPLER_ROLE
+from bench.core.names import check_name, path_inside
 from bench.core.rank_info import RankInfo
 from bench.host.resources import pin_threads, usable_cores
 from bench.node.launchers.base import worker_command
@@ -37,8 +38,11 @@ NANNY_VARIABLES = ("MALLOC_TRIM_THRESHOLD_", "OMP_NUM_THREADS", "MKL_NUM_THREADS
 
 
 def trial_folder(trial: str) -> Path:
-    """The folder of a trial's files on this host, the same for all its workers."""
-    return Path(tempfile.gettempdir()) / f"scaling-{trial}"
+    """The folder of a trial's files on this host, the same for all its workers.
+
+    Raises :class:`bench.core.names.UnsafeName` where a message from elsewhere names another folder.
+    """
+    return path_inside(Path(tempfile.gettempdir()), f"scaling-{check_name(trial)}")
 
 
 def read_trial_folder(trial: str) -> list[str]:

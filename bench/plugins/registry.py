@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from bench.core.case import Case, PluginSource
+from bench.core.names import UnsafeName, check_name
 from bench.plugins.backend import Backend
 from bench.plugins.probe import ProbePlugin
 from bench.plugins.sources import (
@@ -129,6 +130,7 @@ class PluginKind(Generic[PluginT]):
         return self.load(name)
 
     def _checked(self, plugin: Any, name: str) -> PluginT:
+        check_name(name)
         if not isinstance(plugin, self.base):
             raise TypeError(f"{self.attribute} of {self.name} '{name}' is no {self.base.__name__}")
         missing = [attribute for attribute in self.required if not hasattr(plugin, attribute)]
@@ -207,6 +209,8 @@ def add_plugin_file(path: Path, kinds: Sequence[PluginKind[Any]]) -> None:
             raise PluginError(f"plugin {path}: there is a {kind.name} '{name}' already; choose another name")
         try:
             kind._checked(plugin, name)
+        except UnsafeName as problem:
+            raise PluginError(f"plugin {path}: {problem}; set the attribute `name` of its {kind.attribute}") from None
         except TypeError as problem:
             raise PluginError(f"plugin {path}: {describe_problem(problem, path.name)}") from None
         kind.files[name] = source

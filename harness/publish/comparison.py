@@ -9,13 +9,14 @@ from typing import Any
 
 from rich.console import Console
 
+from bench.core.names import file_stem
 from bench.core.records import Trial
 from bench.plugins.registry import load_plugins
 from harness.errors import UsageError
-from harness.store import DEFAULT_STORE
-from harness.store.opening import open_store, store_path
+from harness.store.opening import open_store
 from harness.store.store import SweepInfo
 from harness.sweep import report
+from harness.sweep.pipeline import artifact_folder
 from reports.analysis.cells import Cell
 from reports.analysis.comparison import Comparison, compare, labelled
 from reports.analysis.findings import analyse_cells
@@ -148,5 +149,4 @@ def _site_suffix(cells: Sequence[Cell]) -> str:
 
 
 def _default_page(store_url: str, names: Sequence[str]) -> Path:
-    folder = (store_path(store_url) or Path(DEFAULT_STORE)).parent
-    return folder / names[-1] / f"beside-{'-'.join(names[:-1])}.html"
+    return artifact_folder(store_url, names[-1]) / f"beside-{file_stem(*names[:-1])}.html"

@@ -10,6 +10,7 @@ from typing import Any
 
 from rich.console import Console
 
+from bench.core.names import UnsafeName, file_stem, path_inside
 from bench.plugins.registry import load_plugins
 from harness.errors import UsageError
 from harness.store.opening import mask_password, open_store
@@ -93,7 +94,10 @@ def _add_sweep(store: Store, name: str, folder: Path) -> tuple[Night, bool]:
     backends, workloads, _ = load_plugins()
     info, trials = store.sweep(name), store.trials(name)
     cells, cost = report.sweep_cells(info, trials, backends, workloads), overhead_of(trials)
-    target = folder / _page_of(name)
+    try:
+        target = path_inside(folder, _page_of(name))
+    except UnsafeName as problem:
+        raise UsageError(f"--index {folder}: {problem}") from None
     rewritten = not _is_current(target, info)
     if rewritten:
         report.write_page(info, trials, analyse_cells(cells), target, cost)
@@ -101,7 +105,7 @@ def _add_sweep(store: Store, name: str, folder: Path) -> tuple[Night, bool]:
 
 
 def _page_of(sweep: str) -> str:
-    return f"{sweep}.html"
+    return f"{file_stem(sweep, reserved=(Path(INDEX).stem,))}.html"
 
 
 def _is_current(page: Path, info: SweepInfo) -> bool:

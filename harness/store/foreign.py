@@ -6,14 +6,16 @@ query that takes too long is ended, and a row's values have the types of their c
 
 from __future__ import annotations
 
+import logging
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cache, partial
 from typing import Any, cast
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql.base import PGInspector
 
+from bench.core.names import UnsafeName, check_name
 from harness.errors import StoreError
 from harness.store.tables import metadata
 
@@ -24,6 +26,9 @@ MAX_QUERY_OPERATIONS = 100_000_000
 OPERATIONS_PER_CALL = 1_000_000
 QUERY_TIMEOUT_MS = 60_000
 """For a query of a PostgreSQL server."""
+
+
+log = logging.getLogger("scaling_harness")
 
 
 class UnexpectedValueError(ValueError):
@@ -121,6 +126,27 @@ def _server_fault(connection: sa.Connection) -> str | None:
 
 def _first_missing(table: sa.Table, stored: set[str]) -> str | None:
     return next((column.name for column in table.columns if column.name not in stored), None)
+
+
+def named_sweeps(sweeps: Iterable[str], label: str) -> list[str]:
+    """The ids that are names. Others are left out, and logged once: they would become folders and pages.
+
+    Args:
+        sweeps: Ids from a store.
+        label: The store's name, for messages.
+    """
+    named = []
+    for sweep in sweeps:
+        try:
+            named.append(check_name(sweep))
+        except UnsafeName as problem:
+            _log_left_out(label, str(problem))
+    return named
+
+
+@cache
+def _log_left_out(label: str, problem: str) -> None:
+    log.warning("store %s: a sweep is left out: its id %s", label, problem)
 
 
 def typed_rows(connection: sa.Connection, query: sa.Select[Any]) -> Sequence[sa.Row[Any]]:

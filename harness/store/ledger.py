@@ -11,10 +11,11 @@ import sqlalchemy as sa
 from pydantic import BaseModel, Field, TypeAdapter
 
 from bench.core.frozen_model import FrozenModel
+from bench.core.names import Name
 from bench.core.records import Outcome, Trial
 from harness.planning.environment import Environment
 from harness.store.database import OTHER_STORE_HINT, Database
-from harness.store.foreign import UnexpectedValueError, typed_rows
+from harness.store.foreign import UnexpectedValueError, named_sweeps, typed_rows
 from harness.store.tables import (
     acceptances_table,
     add_missing,
@@ -43,7 +44,7 @@ RETRY_HINT = f"then repeat the command, or {OTHER_STORE_HINT}"
 class NightRow(FrozenModel):
     """A sweep as a night of a history, without its plan. ``environment`` is an id."""
 
-    id: str
+    id: Name
     suite: str
     started_at: str
     finished_at: str | None
@@ -63,7 +64,7 @@ class Acceptance(FrozenModel):
 class PairTrial(FrozenModel):
     """One trial of an interleaved pair."""
 
-    sweep: str
+    sweep: Name
     """The night whose suspicion it confirms or refutes."""
     key: str
     pair: int
@@ -117,7 +118,9 @@ class Ledger:
         )
         if suite is not None:
             query = query.where(nights_table.c.suite == suite)
-        return [NightRow(**row._mapping) for row in reversed(self._rows(query))]
+        rows = list(reversed(self._rows(query)))
+        named = set(named_sweeps((row.id for row in rows), self._database.label))
+        return [NightRow(**row._mapping) for row in rows if row.id in named]
 
     def measures(self, sweeps: Sequence[str]) -> list[tuple[str, str, int, str, float]]:
         """Sweep, case key, round, name and value of each number of

@@ -12,7 +12,7 @@ from rich.console import Console
 from bench.core.records import Trial
 from harness.errors import UsageError
 from harness.store.database import OTHER_STORE_HINT, Database
-from harness.store.foreign import UnexpectedValueError, typed_batches, typed_rows
+from harness.store.foreign import UnexpectedValueError, named_sweeps, typed_batches, typed_rows
 from harness.store.opening import mask_password, open_store, store_path
 from harness.store.store import SweepInfo, record_measures, record_night
 from harness.store.tables import NIGHTLY_TABLES, add_missing, environments_table, sweeps_table, trials_table
@@ -89,7 +89,8 @@ def _merge_stores(other: Database, store: Database) -> MergeResult:
         present = sa.inspect(connection).get_table_names()
     with store.writing(RETRY_HINT) as connection_to:
         add_missing(connection_to, environments_table, environments)
-        merged = [_merge_sweep(other, connection_to, sweep) for sweep in sweeps]
+        named = set(named_sweeps((sweep["id"] for sweep in sweeps), other.label))
+        merged = [_merge_sweep(other, connection_to, sweep) for sweep in sweeps if sweep["id"] in named]
         beside = {
             table.name: _copy_rows(other, connection_to, table) for table in NIGHTLY_TABLES if table.name in present
         }

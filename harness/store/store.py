@@ -16,6 +16,7 @@ from functools import cached_property
 import sqlalchemy as sa
 
 from bench.core.frozen_model import FrozenModel
+from bench.core.names import Name
 from bench.core.records import Trial
 from harness.errors import StoreError, suggest_name
 from harness.planning.environment import Environment
@@ -23,7 +24,7 @@ from harness.planning.plan import Plan
 from harness.planning.suite import Suite
 from harness.store import DEFAULT_STORE
 from harness.store.database import OTHER_STORE_HINT, Database
-from harness.store.foreign import MAX_RECORD_BYTES, typed_rows
+from harness.store.foreign import MAX_RECORD_BYTES, named_sweeps, typed_rows
 from harness.store.ledger import Ledger
 from harness.store.tables import (
     add_missing,
@@ -40,7 +41,7 @@ from reports.analysis.trial_measures import join_settings, stored_measures, tria
 class SweepInfo(FrozenModel):
     """A sweep: its suite, plan, environment and times (ISO 8601)."""
 
-    id: str
+    id: Name
     started_at: str
     finished_at: str | None = None
     command: str
@@ -104,7 +105,7 @@ class Store:
         """All sweeps, the oldest first."""
         with self._database.reading() as connection:
             query = sa.select(sweeps_table.c.id).order_by(sweeps_table.c.started_at, sweeps_table.c.id)
-            return [row.id for row in typed_rows(connection, query)]
+            return named_sweeps((row.id for row in typed_rows(connection, query)), self._database.label)
 
     def sweep(self, sweep_id: str) -> SweepInfo:
         """One sweep by its id, or ``latest``. Raises :class:`StoreError`."""
@@ -150,11 +151,9 @@ class Store:
         """The id of the newest sweep that has not ended, if any."""
         with self._database.reading() as connection:
             query = sa.select(sweeps_table.c.id).where(sweeps_table.c.finished_at.is_(None))
-            return (
-                connection.execute(query.order_by(sweeps_table.c.started_at.desc(), sweeps_table.c.id.desc()))
-                .scalars()
-                .first()
-            )
+            newest_first = query.order_by(sweeps_table.c.started_at.desc(), sweeps_table.c.id.desc())
+            rows = typed_rows(connection, newest_first)
+        return next(iter(named_sweeps((row.id for row in rows), self._database.label)), None)
 
     def close(self) -> None:
         self._database.close()

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.text import Text
 
 from bench.core.case import DataSource
+from bench.core.names import UnsafeName, file_stem, path_inside
 from bench.core.records import Trial
 from bench.host.variables import recorded_variables
 from bench.plugins.registry import Plugins, load_plugins
@@ -258,8 +259,14 @@ def default_page(store_url: str, sweep: str) -> Path:
 
 
 def artifact_folder(store_url: str, sweep: str) -> Path:
-    """Pages and logs of a sweep lie beside a file store; where the default one would be for a server."""
-    return (store_path(store_url) or Path(DEFAULT_STORE)).parent / sweep
+    """Pages and logs of a sweep lie beside a file store; where the default one would be for a server.
+
+    Raises :class:`UsageError` where that folder is a symbolic link to another place.
+    """
+    try:
+        return path_inside((store_path(store_url) or Path(DEFAULT_STORE)).parent, file_stem(sweep))
+    except UnsafeName as problem:
+        raise UsageError(f"sweep {sweep}: {problem}") from None
 
 
 def _page_path(page: Path | None, store_url: str, sweep: str) -> Path:

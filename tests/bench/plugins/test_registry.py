@@ -64,6 +64,11 @@ REFUSED = {
         r"No module named 'nothing_such' \(line 1\)$",
     ),
     "does not parse": ("def", r"mine\.py: SyntaxError: .* \(line 1\)$"),
+    "has a path for a name": (
+        BACKEND.replace('"my_fsdp"', '"../../x"'),
+        r"mine\.py: '\.\./\.\./x' is no name: .*; set the attribute `name` of its BACKEND",
+    ),
+    "has two names": (BACKEND.replace('"my_fsdp"', '"a,b"'), "'a,b' is no name"),
     "takes a name of ours": (BACKEND.replace('"my_fsdp"', '"ddp"'), "there is a backend 'ddp' already"),
     "is something else": ("BACKEND = 3", "BACKEND of backend 'mine' is no Backend"),
     "leaves out a method": (BACKEND.replace("def launch", "def lunch"), "abstract method '?launch"),
