@@ -12,6 +12,8 @@ import os
 import re
 from collections.abc import Iterable, Mapping, MutableMapping
 
+from bench.host.secrets import MASK, is_secret_name, mask_secrets
+
 BINDING = frozenset(
     {
         "OMP_PROC_BIND",
@@ -77,15 +79,9 @@ TORCHRUN_MARK = "TORCHELASTIC_RUN_ID"
 SET_BY_TORCHRUN = frozenset({"OMP_NUM_THREADS", "TORCH_NCCL_ASYNC_ERROR_HANDLING"})
 HIDDEN = "(hidden)"
 MAX_VALUE_LENGTH = 200
-SECRET_NAME = re.compile(
-    r"TOKEN|SECRET|PASSW|PASSPHRASE|CREDENTIAL|AUTH|COOKIE|PRIVATE|SIGNATURE|API_?KEY|ACCESS_?KEY|(^|_)KEY(_|$)", re.I
-)
-SECRET_VALUE = re.compile(
-    r"(ghp_|gho_|ghs_|github_pat_|hf_|sk-|xox[abp]-|AKIA|ASIA|eyJ)[\w-]{8,}"
-    # A long run of letters and digits is a key or a digest.
-    r"|(?=[A-Za-z+=]*\d)(?=[\d+=]*[A-Za-z])[A-Za-z0-9+=]{32,}"
-)
-URL_LOGIN = re.compile(r"(?<=://)[^/@\s]+@")
+LONG_KEY = re.compile(r"(?=[A-Za-z+=]*\d)(?=[\d+=]*[A-Za-z])[A-Za-z0-9+=]{32,}")
+"""A long run of letters and digits is a key or a digest."""
+URL_LOGIN = re.compile(r"(?<=://)\S+@")
 
 
 def is_left_behind(name: str) -> bool:
@@ -141,7 +137,8 @@ def recorded_variables(env: Mapping[str, str]) -> dict[str, str]:
 
 
 def _without_secrets(name: str, value: str) -> str:
-    if SECRET_NAME.search(name):
+    if is_secret_name(name):
         return HIDDEN
-    shown = SECRET_VALUE.sub(HIDDEN, URL_LOGIN.sub(f"{HIDDEN}@", value))
+    masked = mask_secrets(URL_LOGIN.sub(f"{MASK}@", value)).replace(MASK, HIDDEN)
+    shown = LONG_KEY.sub(HIDDEN, masked)
     return shown if len(shown) <= MAX_VALUE_LENGTH else f"{shown[:MAX_VALUE_LENGTH]}…"

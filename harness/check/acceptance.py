@@ -14,6 +14,7 @@ from harness.errors import UsageError, suggest_name
 from harness.sites.base.running_trial import utc_now
 from harness.store.dates import date_problem
 from harness.store.ledger import Acceptance, IngestedRun, Ledger
+from harness.store.location import store_label
 from harness.store.opening import open_store
 from harness.store.store import Store
 from reports.formats.console import print_line
@@ -56,7 +57,9 @@ def accept(store_url: str, pattern: str, because: str | None, suite: str | None 
     ledger = store.ledger
     series = {**_sweep_curves(store, suite), **_ingested_curves(ledger)}
     if not series:
-        raise UsageError(f"--accept: store {store_url} holds no night; run `python -m harness sweep` first")
+        raise UsageError(
+            f"--accept: store {store_label(store_url)} holds no night; run `python -m harness sweep` first"
+        )
     curve = _match_curve(pattern, list(series))
     since = _first_regressed_night(series[curve], ledger.statuses(series[curve].nights))
     acceptance = Acceptance(curve=curve, since=since, because=because.strip(), at=utc_now())

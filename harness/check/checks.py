@@ -31,7 +31,8 @@ from harness.planning.environment import read_environment
 from harness.planning.plan import Plan
 from harness.sites.base.running_trial import utc_now
 from harness.store import DEFAULT_STORE
-from harness.store.opening import mask_password, open_store
+from harness.store.location import store_label
+from harness.store.opening import open_store
 from harness.store.store import Store
 from harness.sweep.pipeline import artifact_folder, prepare_data
 from harness.sweep.plan import SuiteRequest, plan_sweep
@@ -81,7 +82,7 @@ def check_sweep(
         alone=which.sweep is not None,
     )
     if newest is None and ingested.night is None:
-        raise UsageError(f"store {place} holds nothing to judge; run `python -m harness sweep` first")
+        raise UsageError(f"store {store_label(place)} holds nothing to judge; run `python -m harness sweep` first")
     sweeps = _judge_night(night, confirmation, store, folder, stderr_console) if night else ()
     ingested_result = judge_ingested(ingested, confirmation, store.ledger, folder)
     if which.baseline is None:
@@ -116,7 +117,7 @@ def check_sweep(
 
 
 def _repeat_options(place: str, suite: str | None) -> tuple[str, ...]:
-    store = () if place == DEFAULT_STORE else ("--store", mask_password(place))
+    store = () if place == DEFAULT_STORE else ("--store", store_label(place))
     return (*store, *(("--suite", suite) if suite else ()))
 
 

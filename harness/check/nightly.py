@@ -22,11 +22,14 @@ from typing import Any
 from rich.console import Console
 
 from bench.host.processes import die_with_parent
+from bench.host.secrets import MASK
 from harness.check import micro_benchmarks
 from harness.check.micro_benchmarks import MicroRun
 from harness.errors import EXIT_OK, EXIT_TRIALS_FAILED, EXIT_USAGE, HarnessError, UsageError
 from harness.planning.suite import read_suite
-from harness.store.opening import check_store, open_store, store_path
+from harness.store import STORE_VARIABLE
+from harness.store.location import store_label, store_path
+from harness.store.opening import check_store, open_store
 from reports.formats.console import print_line
 
 log = logging.getLogger("scaling_harness")
@@ -55,6 +58,16 @@ class NightlyOptions:
     base_rev: str | None = None
     micro: bool = True
     confirm: bool = True
+
+    @property
+    def store_options(self) -> tuple[str, ...]:
+        """What says to a step which store it is; nothing where :attr:`store_variables` do."""
+        return () if self.store_variables else ("--store", self.store)
+
+    @property
+    def store_variables(self) -> dict[str, str]:
+        """The same as environment variables, where a location holds a secret: every user sees the arguments."""
+        return {STORE_VARIABLE: self.store} if MASK in store_label(self.store) else {}
 
 
 @dataclass(frozen=True)
@@ -100,7 +113,7 @@ def check_command(night: NightlyOptions, sweep: str, *, confirm: bool) -> list[s
     pages = [("--junit", "junit.xml"), ("--markdown", "verdict.md"), ("--html", "verdict.html")]
     output_options = [argument for option, name in pages for argument in (option, str(night.out / name))]
     pairs = ["--confirm", *base] if confirm else []
-    return _harness("check", "--store", night.store, *suite, *pairs, *output_options, "--json")
+    return _harness("check", *night.store_options, *suite, *pairs, *output_options, "--json")
 
 
 def run_nightly(night: NightlyOptions, stderr_console: Console) -> int:
@@ -117,7 +130,7 @@ def run_nightly(night: NightlyOptions, stderr_console: Console) -> int:
     _clear(night.out)
     nightly_run = _NightlyRun(night, stderr_console)
     before = _sweeps(night.store)
-    swept = nightly_run.run("sweep", _harness("sweep", night.suite, "--store", night.store), SWEEP_MEANINGS)
+    swept = nightly_run.run("sweep", _harness("sweep", night.suite, *night.store_options), SWEEP_MEANINGS)
     nights = _sweeps(night.store)
     tonight = nights[-1] if nights[-1:] != before[-1:] else None
     if tonight and swept.status == EXIT_TRIALS_FAILED and not _has_a_number(night.store, tonight):
@@ -127,13 +140,13 @@ def run_nightly(night: NightlyOptions, stderr_console: Console) -> int:
     if tonight:
         nightly_run.check(tonight)
         page = str(night.out / "report.html")
-        nightly_run.run("report", _harness("report", "--store", night.store, "--out", page), document=DISCARDED)
+        nightly_run.run("report", _harness("report", *night.store_options, "--out", page), document=DISCARDED)
     else:
         # The newest sweep in the store is of another night: its verdict would not be about this one.
         nightly_run.ended.append(StepResult("check", EXIT_TRIALS_FAILED, "not run: there is no sweep of this night"))
     if nights:
         index = ["--index", str(night.out), *nights[-INDEX_NIGHTS:]]
-        nightly_run.run("index", _harness("report", "--store", night.store, *index))
+        nightly_run.run("index", _harness("report", *night.store_options, *index))
     return nightly_run.print_summary()
 
 
@@ -154,7 +167,7 @@ class _NightlyRun:
     ) -> StepResult:
         """Run a step and record how it ended. ``document``: the file for its standard output."""
         self.stderr_console.rule(step, align="left")
-        self.ended.append(read_exit_code(step, run_command(command, document), meanings))
+        self.ended.append(read_exit_code(step, run_command(command, document, self.night.store_variables), meanings))
         return self.ended[-1]
 
     def measure_micro(self, night: str | None) -> None:
@@ -169,7 +182,7 @@ class _NightlyRun:
         files = [str(run.file) for run in runs if run.file]
         if files:
             named = ["--night", micro_benchmarks.night_label(night)] if night else []
-            self.run("ingest", _harness("ingest", *files, "--store", self.night.store, *named))
+            self.run("ingest", _harness("ingest", *files, *self.night.store_options, *named))
 
     def check(self, sweep: str) -> None:
         """Judge the sweep; without confirmation where that crashed."""
@@ -199,14 +212,27 @@ class _NightlyRun:
         return exit_status(self.ended)
 
 
-def run_command(command: Sequence[str], document: Path | None = None) -> int:
-    """Run a command to its end and return its exit code; ``document``: the file for its standard output.
+def run_command(
+    command: Sequence[str], document: Path | None = None, variables: Mapping[str, str] | None = None
+) -> int:
+    """Run a command to its end and return its exit code.
+
+    Args:
+        command: Its words.
+        document: The file for its standard output.
+        variables: Further environment variables.
 
     It gets an interrupt exactly once, whether a terminal sent it to all processes or a service only to this one, and
     may shut down. KeyboardInterrupt is raised when it has ended. It is killed when this process dies.
     """
     with document.open("wb") if document else nullcontext() as out:
-        process = subprocess.Popen(command, stdout=out, start_new_session=True, preexec_fn=die_with_parent)
+        process = subprocess.Popen(
+            command,
+            stdout=out,
+            start_new_session=True,
+            preexec_fn=die_with_parent,
+            env={**os.environ, **(variables or {})},
+        )
     interrupt = None
     while process.returncode is None:
         try:

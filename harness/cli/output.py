@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
-import shlex
+import os
 import sys
 from functools import cache
 from pathlib import Path
@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Protocol, TextIO
 import typer
 
 from bench.core.text import printable
+from bench.host.secrets import mask_command, mask_secrets
 from harness.errors import EXIT_OK, UsageError
+from harness.store import STORE_VARIABLE
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -38,13 +40,13 @@ class _StderrHandler(logging.StreamHandler[TextIO]):
 
 
 class _LineFormatter(logging.Formatter):
-    """A message is one line, whatever it quotes: an exception, a host's answer, the name of a file."""
+    """A message is one line without secrets, whatever it quotes: an exception, a host's answer, what was typed."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's own name
-        return printable(super().formatMessage(record))
+        return printable(mask_secrets(super().formatMessage(record)))
 
     def formatException(self, ei: Any) -> str:  # noqa: N802
-        return printable(super().formatException(ei), keep="\n")
+        return printable(mask_secrets(super().formatException(ei)), keep="\n")
 
 
 def configure_logging(level: int = logging.INFO) -> None:
@@ -66,19 +68,30 @@ def set_verbosity(verbose: bool | None) -> None:
 
 @cache
 def _log_started_commands() -> None:
-    from harness.store.opening import mask_password
-
     def log_command(event: str, arguments: tuple[Any, ...]) -> None:
         if event == "subprocess.Popen" and log.isEnabledFor(logging.DEBUG):
             command = arguments[1]
             words = [command] if isinstance(command, str | bytes) else command
-            log.debug("run: %s", mask_password(shlex.join(map(str, words))))
+            log.debug("run: %s", mask_command(map(str, words)))
 
     sys.addaudithook(log_command)
 
 
+def _take_store(location: str) -> str:
+    """The store's variable may hold a password, which is no business of ranks and other children."""
+    os.environ.pop(STORE_VARIABLE, None)
+    return location
+
+
 StoreOption = Annotated[
-    str, typer.Option("--store", metavar="URL", help="Results store: a SQLite file or a database URL.")
+    str,
+    typer.Option(
+        "--store",
+        metavar="URL",
+        envvar=STORE_VARIABLE,
+        callback=_take_store,
+        help="Results store: a SQLite file or a database URL.",
+    ),
 ]
 JsonOption = Annotated[
     bool, typer.Option("--json", help="Print one JSON document on standard output and nothing else.")
@@ -141,9 +154,7 @@ def print_json(document: Any) -> None:
 
 def command_line() -> str:
     """The command as it was typed, without passwords; bytes that are no text (of a file's name) are escaped."""
-    from harness.store.opening import mask_password
-
-    command = shlex.join(["python", "-m", "harness", *map(mask_password, sys.argv[1:])])
+    command = mask_command(["python", "-m", "harness", *sys.argv[1:]])
     return command.encode(errors="backslashreplace").decode()
 
 

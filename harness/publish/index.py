@@ -13,7 +13,8 @@ from rich.console import Console
 from bench.core.names import UnsafeName, file_stem, path_inside
 from bench.plugins.registry import load_plugins
 from harness.errors import UsageError
-from harness.store.opening import mask_password, open_store
+from harness.store.location import store_label
+from harness.store.opening import open_store
 from harness.store.store import Store, SweepInfo
 from harness.sweep import report
 from reports.analysis.cells import Cell
@@ -64,7 +65,7 @@ def write_index(names: Sequence[str], store_url: str, folder: Path) -> IndexResu
     store = open_store(store_url, create=False)
     chosen, unfinished = _choose(store, names)
     if not chosen:
-        message = f"store {mask_password(store_url)} holds no finished sweep"
+        message = f"store {store_label(store_url)} holds no finished sweep"
         raise UsageError(f"{message}; run `python -m harness sweep`, or name one")
     nights, written = [], []
     for name in chosen:

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from sqlalchemy.exc import SQLAlchemyError
 
 from bench.core.text import one_line
+from bench.host.secrets import mask_secrets
 from harness.errors import StoreError
 from harness.store.foreign import MAX_RECORD_BYTES, UnexpectedValueError
 
@@ -74,7 +75,7 @@ def _remedy(problem: BaseException) -> str:
 def error_line(problem: BaseException) -> str:
     """The first line of the message. It may quote a damaged file."""
     message = str(getattr(problem, "orig", None) or problem).partition("\n")[0].removeprefix("connection failed: ")
-    return one_line(message, MAX_MESSAGE_LENGTH)
+    return one_line(mask_secrets(message), MAX_MESSAGE_LENGTH)
 
 
 class Database:

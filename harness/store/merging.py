@@ -13,7 +13,8 @@ from bench.core.records import Trial
 from harness.errors import UsageError
 from harness.store.database import OTHER_STORE_HINT, Database
 from harness.store.foreign import UnexpectedValueError, named_sweeps, typed_batches, typed_rows
-from harness.store.opening import mask_password, open_store, store_path
+from harness.store.location import is_same_store, store_label
+from harness.store.opening import open_store
 from harness.store.store import SweepInfo, record_measures, record_night
 from harness.store.tables import NIGHTLY_TABLES, add_missing, environments_table, sweeps_table, trials_table
 from reports.formats.console import print_line
@@ -65,8 +66,8 @@ def merge(other_url: str, store_url: str) -> MergeResult:
         UsageError: Where both are the same store.
         StoreError: Where one of them cannot be read or written.
     """
-    if _same(other_url, store_url):
-        raise UsageError(f"merge: {mask_password(other_url)} is the store itself; name another")
+    if is_same_store(other_url, store_url):
+        raise UsageError(f"merge: {store_label(other_url)} is the store itself; name another")
     other = open_store(other_url, create=False)
     store = open_store(store_url, create=True)
     try:
@@ -74,11 +75,6 @@ def merge(other_url: str, store_url: str) -> MergeResult:
     finally:
         other.close()
         store.close()
-
-
-def _same(first: str, second: str) -> bool:
-    paths = store_path(first), store_path(second)
-    return first == second or (None not in paths and len({path.resolve() for path in paths if path}) == 1)
 
 
 def _merge_stores(other: Database, store: Database) -> MergeResult:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,6 +25,7 @@ from harness.store.database import (
     transaction,
 )
 from harness.store.foreign import check_tables, limit_connections, typed_rows
+from harness.store.location import CREATING, EXISTING, StoreLocation, parse_location
 from harness.store.store import Store, SweepInfo, record_measures, record_night
 from harness.store.tables import FORMAT, about_table, add_missing, metadata, sweeps_table, trials_table
 
@@ -61,22 +61,22 @@ CONNECT_TIMEOUTS = {"sqlite": {"timeout": 30}, "postgresql": {"connect_timeout":
 
 def check_store(location: str) -> None:
     """Raise :class:`StoreError` where a sweep could not write to the store. Does not create it."""
-    path = store_path(location)
-    if path is None or _exists(path, location):
-        _check_regular_file(location, path)
-        with _connection_errors(location):
-            engine = _engine(location)
+    parsed = parse_location(location)
+    if parsed.path is None or _exists(parsed.path, parsed.label):
+        _check_regular_file(parsed)
+        with _connection_errors(parsed):
+            engine = _engine(parsed, EXISTING)
             try:
-                check_tables(engine, mask_password(location), writing=True)
-                if _format_of(engine, location) is not None:
-                    _check_integrity(engine, location)
+                check_tables(engine, parsed.label, writing=True)
+                if _format_of(engine, parsed.label) is not None:
+                    _check_integrity(engine, parsed.label)
                     _check_writable(engine)
             finally:
                 engine.dispose()
         return
-    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    folder = next(parent for parent in parsed.path.absolute().parents if parent.exists())
     if not (folder.is_dir() and os.access(folder, os.W_OK)):
-        raise StoreError(f"store {location}: cannot be created in {folder}; {OTHER_STORE_HINT}")
+        raise StoreError(f"store {parsed.label}: cannot be created in {folder}; {OTHER_STORE_HINT}")
 
 
 def open_store(location: str, *, create: bool, upgrade: bool = False) -> Store:
@@ -85,41 +85,44 @@ def open_store(location: str, *, create: bool, upgrade: bool = False) -> Store:
     Args:
         location: A file name or an SQLAlchemy URL.
         create: Open for writing: create a missing store, upgrade an older one.
-        upgrade: Upgrade an older store, as checks need it. Otherwise it is read as it is.
+        upgrade: Open an existing one for writing, and upgrade an older one, as checks need it. Otherwise it is read as
+            it is, and nothing is written.
 
     Raises:
         StoreError: Where it cannot be opened, holds something else, or has a newer format.
     """
-    path = store_path(location)
-    if path is not None and not _exists(path, location) and not create:
-        raise StoreError(f"store {location}: no such file; run `python -m harness sweep` first, or name another")
-    _check_regular_file(location, path)
-    with _connection_errors(location):
-        if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        database = Database(_engine(location), mask_password(location))
+    parsed = parse_location(location)
+    if parsed.path is not None and not _exists(parsed.path, parsed.label) and not create:
+        raise StoreError(f"store {parsed.label}: no such file; run `python -m harness sweep` first, or name another")
+    _check_regular_file(parsed)
+    with _connection_errors(parsed):
+        if parsed.path is not None and create:
+            parsed.path.parent.mkdir(parents=True, exist_ok=True)
+        mode = CREATING if create else EXISTING if upgrade else parsed.reading_mode
+        database = Database(_engine(parsed, mode), parsed.label)
         try:
-            _prepare(database, location, create=create, upgrade=upgrade)
+            _prepare(database, create=create, upgrade=upgrade)
         except BaseException:
             database.close()
             raise
     return Store(database)
 
 
-def _check_regular_file(location: str, path: Path | None) -> None:
+def _check_regular_file(location: StoreLocation) -> None:
     """SQLite would wait for ever for a pipe."""
+    path = location.path
     if path is not None and path.exists() and not path.is_file():
         kind = "a folder" if path.is_dir() else "no regular file"
-        raise StoreError(f"store {mask_password(location)}: is {kind}; {OTHER_STORE_HINT}")
+        raise StoreError(f"store {location.label}: is {kind}; {OTHER_STORE_HINT}")
 
 
-def _prepare(database: Database, location: str, *, create: bool, upgrade: bool) -> None:
+def _prepare(database: Database, *, create: bool, upgrade: bool) -> None:
     check_tables(database.engine, database.label, writing=create or upgrade)
-    store_format = _format_of(database.engine, location)
+    store_format = _format_of(database.engine, database.label)
     if store_format is None and create:
-        _create_tables(database.engine, location)
+        _create_tables(database.engine, database.label)
     elif store_format is None:
-        raise StoreError(f"store {mask_password(location)}: is empty; run `python -m harness sweep` first")
+        raise StoreError(f"store {database.label}: is empty; run `python -m harness sweep` first")
     elif store_format < FORMAT and (create or upgrade):
         upgrade_store(database)
     elif create:
@@ -127,77 +130,70 @@ def _prepare(database: Database, location: str, *, create: bool, upgrade: bool) 
 
 
 @contextmanager
-def _connection_errors(location: str) -> Iterator[None]:
+def _connection_errors(location: StoreLocation) -> Iterator[None]:
     """Turn errors while a store is opened into one line."""
-    message = f"store {mask_password(location)}"
+    message = f"store {location.label}"
     try:
         yield
     except OSError as problem:
         raise StoreError(f"{message}: cannot be created ({problem.strerror}); {OTHER_STORE_HINT}") from None
     except DBAPIError as problem:
         fault = FILE_FAULTS.get(sqlite_code(problem), "cannot be opened")
-        raise StoreError(f"{message}: {fault} {describe_error(problem)}, or {OTHER_STORE_HINT}") from None
+        reason = location.redact(describe_error(problem))
+        raise StoreError(f"{message}: {fault} {reason}, or {OTHER_STORE_HINT}") from None
     except (SQLAlchemyError, ImportError) as problem:
         remedy = f"correct the URL, or install its driver (PostgreSQL's: `{install_command('postgresql')}`)"
-        raise StoreError(f"{message}: {error_line(problem)}; {remedy}") from None
+        raise StoreError(f"{message}: {location.redact(error_line(problem))}; {remedy}") from None
 
 
-def _engine(location: str) -> sa.Engine:
-    url = _parse_url(location)
-    path = store_path(location)
-    if path is not None:
-        # SQLAlchemy removes ".." from the text of a path: behind a symbolic link that is another folder.
-        url = url.set(database=os.path.realpath(path))
+def _engine(location: StoreLocation, mode: str) -> sa.Engine:
+    """``mode``: how a file is opened (:data:`harness.store.location.READ_ONLY`, …)."""
+    url = location.engine_url(mode)
     kind = url.get_backend_name()
-    if kind not in CONNECT_TIMEOUTS:
-        raise StoreError(f"store {mask_password(location)}: is neither SQLite nor PostgreSQL; correct the URL")
     connect_args = {name: seconds for name, seconds in CONNECT_TIMEOUTS[kind].items() if name not in url.query}
     try:
         # A server may have been restarted between two trials.
         engine = sa.create_engine(url, connect_args=connect_args, pool_pre_ping=kind == "postgresql")
     except (ValueError, TypeError) as problem:  # SQLAlchemy makes numbers of some of a URL's options
-        raise StoreError(f"store {mask_password(location)}: {error_line(problem)}; correct the URL") from None
+        raise StoreError(f"store {location.label}: {location.redact(error_line(problem))}; correct the URL") from None
     limit_connections(engine)
     return engine
 
 
-def _format_of(engine: sa.Engine, location: str) -> int | None:
+def _format_of(engine: sa.Engine, label: str) -> int | None:
     """The format of a store; ``None`` where it is empty. Raises :class:`StoreError` for other contents."""
     tables = sa.inspect(engine).get_table_names()
     if about_table.name not in tables:
         if tables:
             raise StoreError(
-                f"store {mask_password(location)}: holds other tables ({', '.join(tables[:3])}), not results; "
-                f"{OTHER_STORE_HINT}"
+                f"store {label}: holds other tables ({', '.join(tables[:3])}), not results; {OTHER_STORE_HINT}"
             )
         return None
     with engine.connect() as connection:
         query = sa.select(about_table.c.format).where(about_table.c.only == 1)
         store_format = connection.execute(query).scalars().first()
     if not isinstance(store_format, int | None):
-        raise StoreError(
-            f"store {mask_password(location)}: its format is '{str(store_format)[:20]}', no number; {OTHER_STORE_HINT}"
-        )
+        raise StoreError(f"store {label}: its format is '{str(store_format)[:20]}', no number; {OTHER_STORE_HINT}")
     if store_format is not None and store_format > FORMAT:
         raise StoreError(
-            f"store {mask_password(location)}: written by a newer version (format {store_format}, this one reads up to "
+            f"store {label}: written by a newer version (format {store_format}, this one reads up to "
             f"{FORMAT}); update the harness, or {OTHER_STORE_HINT}"
         )
     return store_format
 
 
-def _create_tables(engine: sa.Engine, location: str) -> None:
+def _create_tables(engine: sa.Engine, label: str) -> None:
     """Safe where two sweeps create the same store at the same time."""
     try:
         with transaction(engine) as connection:
             metadata.create_all(connection)
             add_missing(connection, about_table, [{"only": 1, "format": FORMAT}])
     except DBAPIError:
-        if _format_of(engine, location) is None:
+        if _format_of(engine, label) is None:
             raise
 
 
-def _check_integrity(engine: sa.Engine, location: str) -> None:
+def _check_integrity(engine: sa.Engine, label: str) -> None:
     """Check all of a SQLite file: SQLite itself notices damage only where it reads."""
     if engine.dialect.name != "sqlite":
         return
@@ -210,7 +206,7 @@ def _check_integrity(engine: sa.Engine, location: str) -> None:
     if result != "ok" or count:
         message = f"{count} of its trials can't be read" if count else result
         remedy = REMEDIES[sqlite3.SQLITE_CORRUPT]
-        raise StoreError(f"store {mask_password(location)}: is damaged ({message}); {remedy}, or {OTHER_STORE_HINT}")
+        raise StoreError(f"store {label}: is damaged ({message}); {remedy}, or {OTHER_STORE_HINT}")
 
 
 def _check_writable(engine: sa.Engine) -> None:
@@ -219,38 +215,10 @@ def _check_writable(engine: sa.Engine) -> None:
         connection.execute(about_table.update().values(format=about_table.c.format))
 
 
-def mask_password(location: str) -> str:
-    """The location without its password, also where the URL is malformed."""
-    return re.sub(r"([?&]password=)[^&]*", r"\1***", re.sub(r"(://[^:/?]*):.*@", r"\1:***@", location))
-
-
-def _parse_url(location: str) -> sa.URL:
-    if "://" not in location:
-        # In a file's name no character has a meaning: neither % nor ? nor #.
-        return sa.URL.create("sqlite", database=location)
-    try:
-        url = sa.make_url(location)
-    except (SQLAlchemyError, ValueError):  # what it says may quote the password
-        raise StoreError(f"store {mask_password(location)}: is no valid URL; correct it") from None
-    if "@" in (url.host or ""):
-        raise StoreError(f"store {mask_password(location)}: names no host; write an @ in a password as %40")
-    return url
-
-
-def store_path(location: str) -> Path | None:
-    """The file of a SQLite store; ``None`` for a server, a database in memory or SQLite's own ``file:`` notation."""
-    if "://" not in location:
-        return Path(location)
-    url = _parse_url(location)
-    name = url.database or ""
-    is_file = url.drivername.startswith("sqlite") and name and name != ":memory:" and not name.startswith("file:")
-    return Path(name) if is_file else None
-
-
-def _exists(path: Path, location: str) -> bool:
+def _exists(path: Path, label: str) -> bool:
     """Whether the file is there. Raises :class:`StoreError` for a name that no file can have."""
     try:
         return path.exists()
     except OSError as problem:
-        name = location if len(location) < MAX_NAME_LENGTH else f"{location[:MAX_NAME_LENGTH]}…"
-        raise StoreError(f"store {mask_password(name)}: {problem.strerror}; {OTHER_STORE_HINT}") from None
+        name = label if len(label) < MAX_NAME_LENGTH else f"{label[:MAX_NAME_LENGTH]}…"
+        raise StoreError(f"store {name}: {problem.strerror}; {OTHER_STORE_HINT}") from None

@@ -28,7 +28,8 @@ from harness.planning.plan import Plan
 from harness.sites.base.contract import DEFAULT_SITE, Site
 from harness.sites.base.running_trial import utc_now
 from harness.store import DEFAULT_STORE
-from harness.store.opening import check_store, mask_password, open_store, store_path
+from harness.store.location import store_label, store_path
+from harness.store.opening import check_store, open_store
 from harness.store.store import Store, SweepInfo
 from harness.sweep import report
 from harness.sweep.json_document import as_json
@@ -142,7 +143,7 @@ def resume(
     store = open_store(store_url, create=False, upgrade=True)
     name = store.unfinished()
     if name is None:
-        raise UsageError(f"--resume: store {mask_password(store_url)} holds no unfinished sweep; leave --resume out")
+        raise UsageError(f"--resume: store {store_label(store_url)} holds no unfinished sweep; leave --resume out")
     check_store(store_url)
     info = store.sweep(name)
     use_plugin_files(info.suite.plugins)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import StoreError
-from harness.store.opening import check_store, mask_password, open_store, store_path
+from harness.store.opening import check_store, open_store
 from harness.store.tables import FORMAT
 from tests.support.builders import make_case, make_trial
 from tests.support.merge_behaviour import MergeBehaviour, UpgradeBehaviour
@@ -69,19 +69,6 @@ def test_checking_writes_nothing(tmp_path):
     (tmp_path / "empty.sqlite").write_bytes(b"")
     check_store(str(tmp_path / "empty.sqlite"))
     assert (tmp_path / "empty.sqlite").read_bytes() == b""
-
-
-def test_a_password_stays_out_of_what_is_said():
-    assert "secret" not in mask_password("postgresql://me:secret@db/results")
-    assert mask_password("a/b.sqlite") == "a/b.sqlite"
-    assert (
-        mask_password("--store=postgresql+psycopg://me:se/c@ret@db:1/x") == "--store=postgresql+psycopg://me:***@db:1/x"
-    )
-    assert (
-        mask_password("postgresql://db/x?user=me&password=secret&a=b") == "postgresql://db/x?user=me&password=***&a=b"
-    )
-    assert mask_password("sqlite:////tmp/a:b@c.sqlite") == "sqlite:////tmp/a:b@c.sqlite"
-    assert store_path("sqlite+pysqlite:////tmp/x/r.sqlite") == Path("/tmp/x/r.sqlite")
 
 
 def test_a_trial_is_there_before_the_next_begins(tmp_path):
@@ -283,7 +270,7 @@ def test_a_url_that_names_no_store(url):
     for ask in (lambda: open_store(url, create=True), lambda: check_store(url)):
         with pytest.raises(StoreError, match=r"correct|write an @") as caught:
             ask()
-        assert str(caught.value).startswith(f"store {mask_password(url)}: ")
+        assert str(caught.value).startswith(f"store {url.partition('://')[0]}://***: ")
         assert "secret" not in str(caught.value)
 
 
