@@ -201,7 +201,7 @@ def test_a_fault_on_purpose_is_no_part_of_a_trend(place):
 
 def test_two_sweeps_of_one_day_are_told_apart(place):
     sweep(place, 1, BOTH)
-    store = open_store(place, create=False)
+    store = open_store(place, create=True)
     again = store.sweep("night-01").model_copy(update={"id": "again", "started_at": "2026-01-01T21:00:00.000+00:00"})
     store.begin_sweep(again)
     store.add_trial("again", make_trial(ONE))
