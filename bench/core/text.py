@@ -7,9 +7,22 @@ by U+FFFD, so that a reader sees that there was something.
 
 from __future__ import annotations
 
-import unicodedata
+import re
+from functools import cache
 
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+_CONTROLS = frozenset(map(chr, (*range(0x20), *range(0x7F, 0xA0))))
+_INVISIBLE = (
+    "\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufdd0-\ufdef\ufeff\ufff0-\ufffb\ufffe\uffff"
+    "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
+)
+"""Characters that are not seen but do something, as a class of a regular expression: soft hyphens, joiners, directions,
+separators of lines and paragraphs, halves of a pair, and what is no character (which XML forbids)."""
+
+
+@cache
+def _unprintable(keep: str) -> re.Pattern[str]:
+    return re.compile(f"[{re.escape(''.join(sorted(_CONTROLS - set(keep))))}{_INVISIBLE}]")
 
 
 def printable(text: str, keep: str = "") -> str:
@@ -21,11 +34,7 @@ def printable(text: str, keep: str = "") -> str:
     """
     if text.isprintable():
         return text
-    text = text if "\n" in keep else " ".join(text.splitlines())
-    return "".join(
-        letter if letter.isprintable() or letter in keep or unicodedata.category(letter) == "Zs" else REPLACEMENT
-        for letter in text
-    )
+    return _unprintable(keep).sub(REPLACEMENT, text if "\n" in keep else " ".join(text.splitlines()))
 
 
 def one_line(text: str, longest: int = 0) -> str:

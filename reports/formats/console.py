@@ -36,8 +36,8 @@ class TextConsole(Console):
 
 
 def literal(text: str, style: str = "") -> Text:
-    """Text for a cell or a title of a table on any console, its lines kept."""
-    return Text(printable(text, keep="\n"), style)
+    """Text for a cell or the title of a table on any console, on one line until the table wraps it."""
+    return Text(printable(text), style)
 
 
 def print_line(console: Console, text: str, style: str = "") -> None:

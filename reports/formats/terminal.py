@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from bench.core.text import printable
 from reports.analysis import formatting
 from reports.analysis.cells import Cell
 from reports.analysis.findings import CellGroup, Findings, group_cells
@@ -105,6 +106,9 @@ def _rich_table(title: str, header: tuple[str, ...], rows: list[tuple[str, ...]]
 
 
 def _rich_lines(title: str, header: tuple[str, ...], rows: list[tuple[str, ...]]) -> Any:
+    from rich.text import Text
 
-    paragraphs = ["\n".join(f"  {name}: {value}" for name, value in zip(header, row, strict=True)) for row in rows]
-    return literal("\n\n".join([f"{title}\n{paragraphs[0]}", *paragraphs[1:], ""]))
+    paragraphs = [
+        "\n".join(printable(f"  {name}: {value}") for name, value in zip(header, row, strict=True)) for row in rows
+    ]
+    return Text("\n\n".join([f"{printable(title)}\n{paragraphs[0]}", *paragraphs[1:], ""]))

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
+from bench.core.text import printable
 from reports.page.elements import Figure, Hyperlink, Page, Table
 from reports.page.plotly_charts import PlotlyJs, plotly_figure, plotly_library
 from reports.page.styles import series_styles
@@ -55,7 +56,7 @@ def render(page: Page, library: PlotlyJs | None = None) -> str:
             many=MAX_OPEN_ROWS,
         )
     )
-    return html
+    return printable(html, keep="\n\t")
 
 
 def sample_rows(table: Table, has_downloads: bool) -> Table:

@@ -10,9 +10,11 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
+from html import escape
 from pathlib import Path
 from typing import Any
 
+from bench.core.text import printable
 from bench.host.installation import cache_folder
 from reports.page.elements import Figure, Series
 from reports.page.layout import BOTTOM, LABEL_ANGLE, LEFT, RIGHT, TOP, Axis, FigureLayout, ellipsize, ideal_line
@@ -43,11 +45,16 @@ def plotly_figure(figure: Figure) -> dict[str, Any]:
     return {"data": [*traces, *bands, *_ideal(figure)], "layout": _layout(figure)}
 
 
+def literal(text: str) -> str:
+    """Text for plotly.js, which reads ``<b>``, ``<br>`` and ``<a href=…>`` in every label, also as links."""
+    return escape(printable(text), quote=False)
+
+
 def _layout(figure: Figure) -> dict[str, Any]:
     """Without legend and axis titles: those are HTML of the page, so that they wrap and need no JavaScript."""
     figure_layout = FigureLayout(figure)
     x, y = figure_layout.x, figure_layout.y
-    names = [ellipsize(name, figure_layout.max_label_chars) for _, name in x.ticks]
+    names = [literal(ellipsize(name, figure_layout.max_label_chars)) for _, name in x.ticks]
     x_layout = _axis(x) | {"tickvals": [_rounded(at, 7) for at, _ in x.ticks], "ticktext": names}
     # Automatic margins make plotly draw two or three times: only names of categories may need them.
     x_layout |= {"automargin": True} if figure.categories else {}
@@ -55,7 +62,10 @@ def _layout(figure: Figure) -> dict[str, Any]:
         x_layout |= {"tickangle": LABEL_ANGLE if figure_layout.slanted else 0, "ticklabeloverflow": "allow"}
     y_layout = _axis(y) | {"ticks": "", "showline": False}
     if y.log:
-        y_layout |= {"tickvals": [_rounded(at, 7) for at, _ in y.ticks], "ticktext": [name for _, name in y.ticks]}
+        y_layout |= {
+            "tickvals": [_rounded(at, 7) for at, _ in y.ticks],
+            "ticktext": [literal(name) for _, name in y.ticks],
+        }
     if figure.percent:
         y_layout["tickformat"] = ".0%"
     layout: dict[str, Any] = {
@@ -110,7 +120,7 @@ def _bar(layer: Series, style: SeriesStyle, figure: Figure) -> dict[str, Any]:
     pattern = {"shape": style.pattern, "fgcolor": "rgba(255,255,255,0.75)", "fillmode": "overlay", "size": 6}
     return {
         "type": "bar",
-        "name": layer.name,
+        "name": literal(layer.name),
         "x": _x_values(layer.x),
         "y": _y_values(layer.y),
         "text": _hover_texts(layer, figure),
@@ -125,7 +135,7 @@ def _curve(series: Series, style: SeriesStyle, figure: Figure) -> dict[str, Any]
     markers = "markers" if has_markers(series) else ""
     trace: dict[str, Any] = {
         "type": "scatter",
-        "name": series.name,
+        "name": literal(series.name),
         "x": _x_values(series.x),
         "y": _y_values(series.y),
         "mode": "+".join(filter(None, (lines, markers))),
@@ -160,7 +170,7 @@ def _hover_texts(series: Series, figure: Figure) -> list[str]:
     shown: Callable[[float], str] = (lambda y: f"{100 * y:.3g} %") if figure.percent else (lambda y: f"{y:.4g}")
     texts = []
     for x, low, high in zip(series.x, series.low, series.high, strict=True):
-        parts = [figure.categories[round(x)]] if figure.categories else []
+        parts = [literal(figure.categories[round(x)])] if figure.categories else []
         if low is not None and high is not None:
             parts.append(f"interval {shown(low)} to {shown(high)}")
         elif series.mark == "points" and not figure.stacked:

@@ -199,3 +199,14 @@ def test_a_page_of_hundreds_of_figures_opens(browser, folder):
     browser.until("document.querySelector('.chart.drawn')")
     assert int(browser.run("return document.documentElement.dataset.drawn")) < 50
     assert browser.errors() == []
+
+
+def test_names_in_figures_are_text(browser, folder):
+    """plotly.js reads tags in labels and draws links of them."""
+    name = '<a href="https://example.org">n</a>'
+    bars = pages.figure("bars", [pages.series(name, (0.0,), (1.0,), mark="bar")], categories=(name,), stacked=True)
+    browser.open(written(folder, "names.html", render(Page("t", (), (), (Section("s", "", (bars, pages.speedup())),)))))
+    browser.draw_all()
+    assert browser.run("return document.querySelectorAll('svg a').length") == 0
+    drawn = browser.run("return document.querySelector('.chart .main-svg .xtick text').textContent")
+    assert drawn.startswith(name[:5])

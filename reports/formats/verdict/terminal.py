@@ -50,8 +50,10 @@ def table(judgement: Judgement, width: int = 110) -> Any:
         align_right = name in ("ranks", "pairs") or (wide and name in changes[1:])
         made.add_column(name, justify="right" if align_right else "left", overflow="fold", no_wrap=name != "curve")
     for row in shown:
-        change = (row.what, row.change) if wide else (f"{row.what}\n{row.change}".removesuffix("\n–"),)
-        made.add_row(literal(row.status, STYLES[row.status]), *map(literal, (row.curve, row.ranks, *change, row.pairs)))
+        what, change = literal(row.what), literal(row.change)
+        parts = (what, change) if wide else (what if row.change == "–" else what.append("\n").append_text(change),)
+        cells = (literal(row.curve), literal(row.ranks), *parts, literal(row.pairs))
+        made.add_row(literal(row.status, STYLES[row.status]), *cells)
     return made
 
 
