@@ -198,6 +198,8 @@ class Role(FrozenModel):
     """It does not end by itself: it is stopped when the processes of the other roles have ended."""
     observer: bool = False
     """It observes the others, like a sampler: a trial does not end with it, and it is stopped by SIGTERM."""
+    certified: bool = False
+    """Its processes recognise each other by a certificate of the trial (:mod:`bench.host.certificate`)."""
     env: dict[str, str] = Field(default={})
     """Environment variables of its processes, which override those of the site."""
 

@@ -13,15 +13,19 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import re
 import shlex
 import sys
+import tempfile
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
-from bench.backends.dask.backend import DASK_CONFIG, HTTP_ADDRESS
-from bench.backends.dask.cluster_ref import SchedulerAddress, Tls, make_security
+from bench.backends.dask.backend import DASK_CONFIG, HTTP_ADDRESS, PROTOCOL
+from bench.backends.dask.cluster_ref import SchedulerAddress, Tls, make_security, one_file_tls
 from bench.core.frozen_model import FrozenModel
 from bench.dask_cluster.assignment import (
     SOURCE_DIGEST,
@@ -32,6 +36,7 @@ from bench.dask_cluster.assignment import (
     read_worker_infos,
 )
 from bench.dask_cluster.client import SchedulerUnreachable, connect, refuse_pickles
+from bench.host.certificate import CERTIFICATE_FILE, create_certificate, write_certificate
 from bench.host.machine import read_node_facts
 from bench.host.network import DOCUMENTATION_ADDRESS, InterfaceError, select_interface
 from bench.node.control import HarnessDisconnected, NodeControl
@@ -40,6 +45,10 @@ POLL_INTERVAL_S = 0.1
 WORKER_MEMORY = "1GiB"
 PRINT_JOB_SCRIPT = "python -m bench.dask_cluster.cluster script"
 """Prints the job script of a :class:`JobQueueSpec` that it reads from standard input."""
+PATH_PATTERN = r"^[A-Za-z0-9_./~+@-]+$"
+"""Paths that a job script may hold: dask-jobqueue quotes none."""
+DRY_RUN_CERTIFICATE = f"FOLDER/{CERTIFICATE_FILE}"
+"""Where the job script that is only printed has the cluster's certificate."""
 
 
 class ClusterInfo(FrozenModel):
@@ -70,6 +79,7 @@ class JobQueueSpec(FrozenModel):
     logs: str | None = None
     """Folder for the jobs' output."""
     tls: Tls | None = None
+    """Certificates of the user's; ``None``: the cluster gets one that is gone with it."""
     start_s: float
     """How long the jobs may wait in the queue, in seconds."""
 
@@ -78,6 +88,7 @@ class ClusterStartResult(FrozenModel):
     """The scheduler's address of a cluster that was started, or why it was not."""
 
     address: str = ""
+    tls: Tls | None = None
     problem: str | None = None
 
 
@@ -100,7 +111,7 @@ def slurm_cluster_arguments(jobs: JobQueueSpec) -> dict[str, Any]:
         "interface": jobs.interface,
         "python": shlex.quote(jobs.python),
         "log_directory": jobs.logs,
-        "protocol": None if jobs.tls is None else "tls://",
+        "protocol": PROTOCOL,
     }
 
 
@@ -122,12 +133,35 @@ def job_script(jobs: JobQueueSpec) -> str:
     """The job script that dask-jobqueue makes of the jobs, for a scheduler of the name ``SCHEDULER``."""
     from dask_jobqueue.slurm import SLURMJob
 
-    arguments = {**slurm_cluster_arguments(jobs), "log_directory": None, "security": make_security(jobs.tls)}
+    security = make_security(jobs.tls or one_file_tls(DRY_RUN_CERTIFICATE))
+    arguments = {**slurm_cluster_arguments(jobs), "log_directory": None, "security": security}
     text: str = SLURMJob(scheduler="SCHEDULER", name="NAME", **arguments).job_script()
     return text
 
 
-async def run_cluster(jobs: JobQueueSpec, control: NodeControl) -> None:
+@contextmanager
+def cluster_certificate(jobs: JobQueueSpec) -> Iterator[Tls]:
+    """The certificates of the cluster: the user's, or one that is made for it, which nobody else can read.
+
+    The nodes share the folder of the jobs' output, or the user's home folder, with this machine.
+
+    Raises:
+        UnsuitableCluster: The path of that folder can't be in a job script.
+    """
+    if jobs.tls is not None:
+        yield jobs.tls
+        return
+    parent = Path(jobs.logs) if jobs.logs else Path.home()
+    if not re.match(PATH_PATTERN, str(parent)):
+        raise UnsuitableCluster(
+            f"the path {parent} of the cluster's certificate can't be in a job script: run in a folder without blanks, "
+            "or name certificates by dask.tls_ca, dask.tls_cert and dask.tls_key"
+        )
+    with tempfile.TemporaryDirectory(prefix=".certificate-", dir=parent) as folder:
+        yield one_file_tls(str(write_certificate(create_certificate(), Path(folder))))
+
+
+async def run_cluster(jobs: JobQueueSpec, tls: Tls, control: NodeControl) -> None:
     """Start the cluster and print its address; end it when asked to, or when the harness is gone.
 
     Raises :class:`bench.node.control.HarnessDisconnected`.
@@ -137,7 +171,7 @@ async def run_cluster(jobs: JobQueueSpec, control: NodeControl) -> None:
     host_interface = select_interface(DOCUMENTATION_ADDRESS, jobs.count, jobs.interface)
     cluster = SLURMCluster(
         asynchronous=True,
-        security=make_security(jobs.tls),
+        security=make_security(tls),
         **slurm_cluster_arguments(jobs),
         scheduler_options={"host": host_interface.address, "dashboard": False, "dashboard_address": HTTP_ADDRESS},
     )
@@ -160,7 +194,7 @@ async def run_cluster(jobs: JobQueueSpec, control: NodeControl) -> None:
                 )
                 return
             await asyncio.sleep(POLL_INTERVAL_S)
-        print_json(ClusterStartResult(address=cluster.scheduler_address))
+        print_json(ClusterStartResult(address=cluster.scheduler_address, tls=tls))
         while not control.stop_requested():
             await asyncio.sleep(POLL_INTERVAL_S)
 
@@ -174,10 +208,12 @@ def run_cluster_until_stopped(jobs: JobQueueSpec, control: NodeControl) -> int:
     import dask
 
     try:
-        with dask.config.set(DASK_CONFIG):
-            asyncio.run(run_cluster(jobs, control))
+        with dask.config.set(DASK_CONFIG), cluster_certificate(jobs) as tls:
+            asyncio.run(run_cluster(jobs, tls, control))
     except HarnessDisconnected:
         return 0
+    except UnsuitableCluster as problem:
+        print_json(ClusterStartResult(problem=str(problem)))
     except InterfaceError as problem:
         print_json(ClusterStartResult(problem=f"{problem}: --set dask.interface=NAME"))
     except Exception as problem:

@@ -25,6 +25,7 @@ from typing import Any, Literal
 from bench.core.case import Case, Role
 from bench.core.exit_report import MPIRUN, TORCHRUN, ExitReport, NodeReport
 from bench.core.frozen_model import write_model
+from bench.host.certificate import CERTIFICATE_VARIABLE, create_certificate, write_certificate
 from bench.host.installation import find_mpirun
 from bench.host.machine import read_node_facts
 from bench.host.network import InterfaceError
@@ -62,6 +63,8 @@ class NodeAgent:
         out: Existing folder for their records and logs.
         case_file: The file in which they find the case.
         ranks: Who starts the ranks.
+        certificate: That of the trial, as PEM text, where other agents start processes of it too; ``None``: the agent
+            makes one if its processes need it.
     """
 
     def __init__(
@@ -72,11 +75,13 @@ class NodeAgent:
         out: Path,
         case_file: Path,
         ranks: RankStarter = "own",
+        certificate: str | None = None,
     ) -> None:
-        self.case, self.roles, self.layout, self.ranks = case, roles, layout, ranks
+        self.case, self.roles, self.layout, self.ranks, self.certificate = case, roles, layout, ranks, certificate
         self.out, self.case_file = out, case_file
         self.temporary: Path | None = None
-        """The folder for temporary files of its processes; it is removed with them."""
+        """The folder for temporary files of its processes, which nobody else can read; it is removed with them."""
+        self.certificate_environment: dict[str, str] = {}
         external_ranks = None
         if ranks == "elsewhere":
             external_ranks = ExternalRanks(out, layout.process_numbers(Role(name="rank", count=case.ranks)))
@@ -89,11 +94,15 @@ class NodeAgent:
             context: What :func:`bench.node.forkserver.start_forkserver` returned.
 
         Raises:
-            RendezvousError: Where MPI ranks would have to be started on several nodes.
+            RendezvousError: Where MPI ranks would have to be started on several nodes, or the nodes have no certificate
+                in common.
             StartError: If the forkserver ends, is stopped or hangs meanwhile.
         """
         self.temporary = Path(tempfile.mkdtemp(prefix="trial-", dir=open_scratch()))
         try:
+            if any(role.certified for role in self.roles):
+                certificate = write_certificate(self._certificate_text(), self.temporary)
+                self.certificate_environment = {CERTIFICATE_VARIABLE: str(certificate)}
             for role in self.roles:
                 for worker in self._start_role(context, role):
                     self.process_group.add(worker)
@@ -119,6 +128,18 @@ class NodeAgent:
         if self.temporary is not None:
             shutil.rmtree(self.temporary, ignore_errors=True)
 
+    def _certificate_text(self) -> str:
+        rendezvous = self.layout.rendezvous
+        if self.certificate is None and len(self.layout.local_nodes) < rendezvous.nodes:
+            raise RendezvousError(
+                f"{self.case.backend}: the {rendezvous.nodes} nodes of the trial were given no certificate in common "
+                "(--certificate)"
+            )
+        try:
+            return self.certificate or create_certificate()
+        except ModuleNotFoundError as problem:
+            raise RendezvousError(f"{self.case.backend}: {problem} on this node: pip install cryptography") from None
+
     def _start_role(self, context: Any, role: Role) -> Iterator[WorkerProcess]:
         numbers = self.layout.process_numbers(role)
         if role.name == "rank" and self.ranks == "elsewhere":
@@ -139,7 +160,11 @@ class NodeAgent:
     def _worker_spec(self, role: Role, number: int, log: Path) -> ProcessSpec:
         return ProcessSpec(
             log=log,
-            env={**self.layout.environment(role, number), "TMPDIR": str(self.temporary)},
+            env={
+                **self.layout.environment(role, number),
+                **(self.certificate_environment if role.certified else {}),
+                "TMPDIR": str(self.temporary),
+            },
             arguments=worker_arguments(str(self.case_file), str(self.out), role.name),
             namespace=self.layout.node_of(role, number).namespace,
         )
@@ -205,6 +230,8 @@ class AgentOptions:
     """Where ranks that another program starts read the case; ``None``: there are none."""
     services_provided: bool = False
     """The site keeps the services of the backend itself."""
+    certificate: str | None = None
+    """The certificate of the trial, as PEM text, where several agents need the same."""
 
 
 def run(case: Case, env: Mapping[str, str], options: AgentOptions, control: NodeControl) -> int:
@@ -247,7 +274,7 @@ def _run_processes(case: Case, layout: NodeLayout, options: AgentOptions, contro
         print(READY_LINE, flush=True)
     backend = registry.backend_of(case)
     roles = required_roles(case, backend, services_provided=options.services_provided)
-    agent = NodeAgent(case, roles, layout, options.out, case_file, options.ranks)
+    agent = NodeAgent(case, roles, layout, options.out, case_file, options.ranks, options.certificate)
     # Ranks that another program starts import by themselves what they need.
     own_ranks = options.ranks == "own"
     modules = (backend.preload,) if own_ranks else ((), (WORKER_MODULE,))
@@ -264,6 +291,12 @@ def _packages_of(case: Case) -> tuple[str, ...]:
     with suppress(Exception):
         return registry.backend_of(case).packages
     return ()
+
+
+def _read_certificate(source: str | None, control: NodeControl) -> str | None:
+    if source is None:
+        return None
+    return str(control.read_first_line()) if source == "-" else Path(source).read_text()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -293,17 +326,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--transfer", action="store_true", help="print the files that the processes left, as lines")
     parser.add_argument("--stdio", action="store_true", help="read the case, and commands, from standard input")
+    parser.add_argument(
+        "--certificate",
+        metavar="FILE",
+        help="the trial's certificate with its private key, where its nodes need the same; -: with --stdio, the line "
+        "before the case, as a JSON string",
+    )
     chosen = parser.parse_args(arguments)
     if not chosen.stdio and chosen.case is None:
         parser.error("--case FILE, or --stdio")
+    if not chosen.stdio and chosen.certificate == "-":
+        parser.error("--certificate -: with --stdio only")
     control = NodeControl(listen=chosen.stdio)
     # The processes of the node import nothing from the folder in which they happen to be started.
     os.environ["PYTHONSAFEPATH"] = "1"
     try:
+        certificate = _read_certificate(chosen.certificate, control)
         text = json.dumps(control.read_first_line()) if chosen.stdio else chosen.case.read_text()
         case_file = chosen.case if chosen.stdio else None
         with result_folder(chosen.out, fresh=chosen.fresh) as out:
-            options = AgentOptions(out, chosen.ranks, case_file, chosen.services_provided)
+            options = AgentOptions(out, chosen.ranks, case_file, chosen.services_provided, certificate)
             status = run(Case.model_validate_json(text), os.environ, options, control)
             if chosen.transfer or chosen.stdio:
                 for line in encode_folder(out):

@@ -40,7 +40,7 @@ class NodeControl:
         return (self._wakeup_read, *((STANDARD_INPUT,) if self.listen else ()))
 
     def read_first_line(self) -> Any:
-        """The JSON document on the first line of standard input.
+        """The JSON document on the first line of standard input; a second call reads the next one.
 
         Raises:
             HarnessDisconnected: If standard input ends before the line does.

@@ -130,6 +130,9 @@ class Kubelet(threading.Thread):
             # As a real one: it is tried again until the ConfigMap is there.
             for file, text in self._awaited("configmaps", volume["configMap"]["name"])["data"].items():
                 (folder / file).write_text(text)
+        if "secret" in volume:
+            for file, text in self._awaited("secrets", volume["secret"]["secretName"])["stringData"].items():
+                (folder / file).write_text(text)
         return str(folder)
 
     def _awaited(self, kind: str, name: str) -> Manifest:

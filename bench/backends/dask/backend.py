@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field
 
-from bench.backends.dask.cluster_ref import open_dask_context
+from bench.backends.dask.cluster_ref import open_dask_context, trial_security
 from bench.backends.torch_distributed import join_torch_distributed
 from bench.core.case import Case, Role
 from bench.core.rank_info import RankInfo, read_rank_info
@@ -37,6 +37,8 @@ DASK_CONFIG = {
 HTTP server that each scheduler and worker starts, without encryption even where they use TLS, has no pages."""
 HTTP_ADDRESS = "127.0.0.1:0"
 """Where that HTTP server listens: it can't be turned off."""
+PROTOCOL = "tls://"
+"""How the processes of a trial's own cluster connect: Dask executes what it is sent."""
 
 
 class DaskOptions(Options):
@@ -62,7 +64,12 @@ def scheduler(case: Case, me: RankInfo, out: Path) -> None:
 
     async def serve() -> None:
         async with Scheduler(
-            host=host, port=me.rendezvous_port, dashboard=False, dashboard_address=HTTP_ADDRESS
+            protocol=PROTOCOL,
+            host=host,
+            port=me.rendezvous_port,
+            security=trial_security(),
+            dashboard=False,
+            dashboard_address=HTTP_ADDRESS,
         ) as running:
             await running.finished()
 
@@ -79,8 +86,10 @@ def worker(case: Case, me: RankInfo, out: Path) -> None:
 
     async def serve() -> None:
         async with Worker(
-            f"tcp://{me.rendezvous_host}:{me.rendezvous_port}",
+            f"{PROTOCOL}{me.rendezvous_host}:{me.rendezvous_port}",
             name=me.rank,
+            protocol=PROTOCOL,
+            security=trial_security(),
             host=me.own_host or me.rendezvous_host,
             nthreads=case.threads + (case.transport == "tasks"),
             memory_limit=0,
@@ -102,8 +111,11 @@ def driver(case: Case, me: RankInfo, out: Path) -> None:
     from bench.backends.dask.rank_tasks import RankTasks
 
     wait_for_listener(me.rendezvous_host, me.rendezvous_port, case.timeout_s)
-    scheduler_address = f"tcp://{me.rendezvous_host}:{me.rendezvous_port}"
-    with dask.config.set(DASK_CONFIG), Client(scheduler_address, timeout=case.timeout_s) as client:
+    address = f"{PROTOCOL}{me.rendezvous_host}:{me.rendezvous_port}"
+    with (
+        dask.config.set(DASK_CONFIG),
+        Client(address, security=trial_security(), timeout=case.timeout_s) as client,
+    ):
         client.wait_for_workers(case.ranks, timeout=case.timeout_s)
         worker_infos = client.scheduler_info(n_workers=-1)["workers"]
         # A worker is named after the rank whose cores it has.
@@ -160,7 +172,7 @@ class Dask(Backend):
 
     name = "dask"
     summary = "ranks inside Dask workers, gradients through Dask's tasks or through gloo"
-    requires = ("torch", "dask", "distributed")
+    requires = ("torch", "dask", "distributed", "cryptography")
     packages = ("torch", "dask", "distributed")
     transports = {"cpu": ("tasks", "gloo"), "cuda": ("gloo",)}  # noqa: RUF012 - declared read-only by the contract
     preload = ("distributed", "dask.array")
@@ -171,9 +183,9 @@ class Dask(Backend):
 
     def launch(self, case: Case) -> tuple[Role, ...]:
         return (
-            Role(name="scheduler", count=1, service=True),
-            Role(name="worker", count=case.ranks, service=True),
-            Role(name="driver", count=1),
+            Role(name="scheduler", count=1, service=True, certified=True),
+            Role(name="worker", count=case.ranks, service=True, certified=True),
+            Role(name="driver", count=1, certified=True),
             Role(name="rank", count=case.ranks, started_by="driver"),
         )
 

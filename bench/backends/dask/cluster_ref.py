@@ -12,6 +12,7 @@ from typing import Any
 from bench.core.case import Case
 from bench.core.frozen_model import FrozenModel
 from bench.core.rank_info import RankInfo
+from bench.host.certificate import CERTIFICATE_VARIABLE
 from bench.plugins.registry import workload_of
 
 CLUSTER_REF_VARIABLE = "SCALING_DASK"
@@ -41,6 +42,11 @@ class ClusterRef(FrozenModel):
     """Addresses of the workers that the ranks may use."""
 
 
+def one_file_tls(path: str) -> Tls:
+    """What :func:`bench.host.certificate.write_certificate` has written: one file for all purposes."""
+    return Tls(ca=path, cert=path, key=path)
+
+
 def make_security(tls: Tls | None) -> Any:
     """Dask's ``Security`` with the same certificate in each role; ``None`` without TLS."""
     if tls is None:
@@ -50,6 +56,15 @@ def make_security(tls: Tls | None) -> Any:
     roles = ("client", "scheduler", "worker")
     pairs = {f"tls_{role}_{kind}": value for role in roles for kind, value in (("cert", tls.cert), ("key", tls.key))}
     return Security(require_encryption=True, tls_ca_file=tls.ca, **pairs)
+
+
+def trial_security() -> Any:
+    """Dask's ``Security`` of a cluster that is the trial's own: it takes the trial's certificate and no other.
+
+    Raises:
+        KeyError: Where this process has no certificate of its trial.
+    """
+    return make_security(one_file_tls(os.environ[CERTIFICATE_VARIABLE]))
 
 
 thread_cluster_ref: ContextVar[ClusterRef | None] = ContextVar("thread_cluster_ref", default=None)

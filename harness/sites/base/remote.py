@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from bench.core.case import Case
+from bench.core.case import Case, Role
 from bench.core.exit_report import ExitReport, FailedProcess, NodeReport
 from harness.sites.base.contract import Job, TrialResult
 from harness.sites.base.diagnosis import LostNode, diagnose
@@ -25,6 +25,11 @@ PORT_RANGE = (20_000, 29_999)
 def node_command(*arguments: str, python: str = sys.executable) -> list[str]:
     """The argument list of a node agent: ``python -m bench.node.agent`` with ``arguments`` (pure)."""
     return [python, "-m", "bench.node.agent", *arguments]
+
+
+def needs_certificate(case: Case, roles: Sequence[Role]) -> bool:
+    """Whether the agents of a trial have to be given a certificate (pure): that of a single node makes its own."""
+    return case.nodes > 1 and any(role.certified for role in roles)
 
 
 def rendezvous_port(seed: str) -> int:
@@ -136,6 +141,7 @@ __all__ = [
     "UnstartedJob",
     "failed_start",
     "gather_result",
+    "needs_certificate",
     "node_command",
     "read_node_reports",
     "rendezvous_port",

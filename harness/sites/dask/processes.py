@@ -103,8 +103,8 @@ class JobQueueCluster:
         self.spec, self.log = spec, log
         self.process = start_process("bench.dask_cluster.cluster", "keep", request=spec, log=log)
 
-    def wait_for_address(self) -> str:
-        """Wait until all workers have started; returns the scheduler's address. Raises :class:`ClusterUnavailable`."""
+    def wait_for_address(self) -> SchedulerAddress:
+        """Wait until all workers have started; returns how it is reached. Raises :class:`ClusterUnavailable`."""
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         try:
@@ -113,7 +113,7 @@ class JobQueueCluster:
             raise ClusterUnavailable(f"no Dask cluster could be started; see {self.log}") from None
         if start_result.problem:
             raise ClusterUnavailable(start_result.problem)
-        return start_result.address
+        return SchedulerAddress(address=start_result.address, tls=start_result.tls)
 
     def end(self) -> None:
         end_process(self.process)

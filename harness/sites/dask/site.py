@@ -17,7 +17,7 @@ from pydantic import Field, field_validator, model_validator
 from bench.backends.dask.cluster_ref import SchedulerAddress, Tls
 from bench.core.case import Case, Role
 from bench.dask_cluster.assignment import UnsuitableCluster, assign, planned_tasks, threads_needed, unsuitable_reason
-from bench.dask_cluster.cluster import PRINT_JOB_SCRIPT, ClusterInfo, JobQueueSpec
+from bench.dask_cluster.cluster import PATH_PATTERN, PRINT_JOB_SCRIPT, ClusterInfo, JobQueueSpec
 from bench.host.installation import install_command
 from bench.plugins.backend import Options
 from harness.sites.base.contract import Job, Site, TrialRequest
@@ -27,7 +27,6 @@ from harness.sites.dask.processes import ClusterUnavailable, DaskJob, JobQueueCl
 
 ADDRESS_PATTERN = r"^(tcp|tls)://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+):\d{1,5}$"
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.,-]*$"
-PATH_PATTERN = r"^[A-Za-z0-9_./~+@-]+$"
 SAFE_DIRECTIVES = {*SAFE_SBATCH_OPTIONS, "constraint", "gpus-per-node", "qos"}
 """Options of sbatch that ``directives`` may hold. The slurm site has options of its own for the last three."""
 NO_CLUSTER_NAMED = "no Dask cluster is named: --set dask.address=tcp://HOST:8786, or --set dask.jobqueue=slurm"
@@ -139,7 +138,7 @@ class DaskSite(Site):
         self.reserved: tuple[Case, ...] = ()
         """The cases that a cluster of jobs must be able to hold."""
         self.jobs: JobQueueCluster | None = None
-        self.jobs_address = ""
+        self.jobs_address = SchedulerAddress(address="")
 
     def missing_dependency(self) -> str | None:
         if self.chosen.jobqueue and importlib.util.find_spec("dask_jobqueue") is None:
@@ -218,7 +217,7 @@ class DaskSite(Site):
             except BaseException:
                 self._end_jobs()
                 raise
-        return SchedulerAddress(address=self.jobs_address, tls=self.chosen.tls)
+        return self.jobs_address
 
     def _end_jobs(self) -> None:
         if self.jobs is not None:

@@ -44,10 +44,17 @@ class SshJob(Job):
         host_commands: The command of each node's agent, and that of the launcher, where there is one.
         config: The text of ssh's configuration, for the launcher.
         access: How ssh reaches the hosts, for error messages.
+        certificate: That of the trial, which the agents read before the case; ``None``: they need none.
     """
 
     def __init__(
-        self, case: Case, folder: Path, host_commands: Sequence[HostCommand], config: str, access: client.SshAccess
+        self,
+        case: Case,
+        folder: Path,
+        host_commands: Sequence[HostCommand],
+        config: str,
+        access: client.SshAccess,
+        certificate: str | None = None,
     ) -> None:
         self.case, self.folder, self.access, self.config = case, folder, access, config
         self.events: queue.Queue[SshSession | int] = queue.Queue()
@@ -58,15 +65,16 @@ class SshJob(Job):
             (host_command for host_command in host_commands if host_command.node is None), None
         )
         self.launcher: SshSession | None = None
+        messages = [*([certificate] if certificate else []), case.model_dump(mode="json")]
         try:
             for host_command in host_commands:
                 if host_command.node is not None:
-                    self.nodes[host_command.node] = self._open(host_command, case.model_dump(mode="json"))
+                    self.nodes[host_command.node] = self._open(host_command, messages)
         except BaseException:
             self.cancel()
             raise
 
-    def _open(self, host_command: HostCommand, first_message: Any) -> SshSession:
+    def _open(self, host_command: HostCommand, messages: Sequence[Any]) -> SshSession:
         receiver = TransferReceiver(self.folder)
 
         def take(line: str) -> bool:
@@ -77,13 +85,13 @@ class SshJob(Job):
 
         log = self.folder / f"{host_command.title}.log"
         return SshSession(
-            host_command.host, host_command.command, log, first_message=first_message, take=take, ended=self.events.put
+            host_command.host, host_command.command, log, messages=messages, take=take, ended=self.events.put
         )
 
     def _node_ready(self, node: int) -> None:
         self.nodes_not_ready.discard(node)
         if not self.nodes_not_ready and self.launcher_command is not None and self.launcher is None:
-            self.launcher = self._open(self.launcher_command, self.config)
+            self.launcher = self._open(self.launcher_command, [self.config])
 
     @property
     def _sessions(self) -> list[SshSession]:

@@ -30,7 +30,7 @@ class SshSession:
         host: Where the command runs.
         command: The argument list of ssh.
         log: The file for the command's standard error, and for those lines of its standard output that ``take`` leaves.
-        first_message: Sent to the command's standard input as one line of JSON.
+        messages: Sent to the command's standard input, each as one line of JSON.
         take: Called with each line of standard output; returns whether it has used the line.
         ended: Called when ssh has ended.
     """
@@ -41,7 +41,7 @@ class SshSession:
         command: Sequence[str],
         log: Path,
         *,
-        first_message: Any,
+        messages: Sequence[Any],
         take: Callable[[str], bool],
         ended: Callable[[SshSession], None],
     ) -> None:
@@ -59,7 +59,7 @@ class SshSession:
                 errors="replace",
                 start_new_session=True,
             )
-        self._send(json.dumps(first_message) + "\n")
+        self._send("".join(f"{json.dumps(message)}\n" for message in messages))
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 

@@ -13,11 +13,12 @@ from typing import Literal
 from pydantic import Field
 
 from bench.core.case import Case, Role
+from bench.host.certificate import create_certificate
 from bench.node.launchers.base import AGENT, choose_launcher
 from bench.node.launchers.runner import CASE_FILE, ONE_NODE_LAUNCHERS, launcher_arguments
 from bench.plugins.backend import Options
 from harness.sites.base.contract import Job, Site, TrialRequest
-from harness.sites.base.remote import node_command, rendezvous_port
+from harness.sites.base.remote import needs_certificate, node_command, rendezvous_port
 from harness.sites.hosts import client
 from harness.sites.hosts.hosts_file import PATH_PATTERN, USER_PATTERN, Host, read_hosts
 from harness.sites.hosts.job import HostCommand, SshJob
@@ -137,6 +138,7 @@ class SshSite(Site):
         rank_arguments = ["--ranks", "own" if launcher == AGENT else launcher]
         if launched:
             rank_arguments = ["--ranks", "elsewhere", "--case", f"{out}/{CASE_FILE}"]
+        rank_arguments += ["--certificate", "-"] if needs_certificate(case, roles) else []
         env = self._variables(case, hosts, port)
         host_commands = []
         for number, host in enumerate(hosts):
@@ -176,7 +178,8 @@ class SshSite(Site):
         host_commands = self._host_commands(
             case, roles, hosts, str(config), secrets.token_hex(8), rendezvous_port(folder.name)
         )
-        return SshJob(case, folder, host_commands, text, self.access)
+        certificate = create_certificate() if needs_certificate(case, roles) else None
+        return SshJob(case, folder, host_commands, text, self.access, certificate)
 
 
 SITE = SshSite()

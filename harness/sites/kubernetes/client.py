@@ -105,6 +105,7 @@ class KubernetesClient:
         owner = {"apiVersion": job["apiVersion"], "kind": "Job", "name": made["name"], "uid": made["uid"]}
         creators: dict[str, Callable[..., Any]] = {
             "ConfigMap": self.core.create_namespaced_config_map,
+            "Secret": self.core.create_namespaced_secret,
             "Service": self.core.create_namespaced_service,
         }
         for manifest in objects:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.core.case import Case
+from bench.host.certificate import CERTIFICATE_FILE
 from bench.node.rendezvous import DEFAULT_PORT
 from harness.sites.base.remote import MARGIN_S, node_command
 from harness.sites.kubernetes.options import KubernetesOptions
@@ -26,7 +27,7 @@ COMPLETION_INDEX = "batch.kubernetes.io/job-completion-index"
 HOSTNAME_LABEL = "kubernetes.io/hostname"
 
 CONTAINER = "node"
-CASE_FOLDER, RESULTS_FOLDER, SHARED_MEMORY = "/case", "/results", "/dev/shm"
+CASE_FOLDER, CERTIFICATE_FOLDER, RESULTS_FOLDER, SHARED_MEMORY = "/case", "/certificate", "/results", "/dev/shm"
 TTL_AFTER_FINISHED_S = 86_400
 """How long a job that has ended is kept for an interrupted sweep, before the cluster deletes it."""
 TERMINATION_GRACE_S = 10
@@ -56,13 +57,26 @@ def labels(name: str, sweep: str) -> dict[str, str]:
 
 
 def render_job(
-    case: Case, options: KubernetesOptions, name: str = DRY_RUN_NAME, sweep: str = "sweep"
+    case: Case,
+    options: KubernetesOptions,
+    name: str = DRY_RUN_NAME,
+    sweep: str = "sweep",
+    certificate: str | None = None,
 ) -> list[Manifest]:
-    """ConfigMap, Service and Job of one trial."""
+    """ConfigMap, Service and Job of one trial, and a Secret where its pods need a certificate in common.
+
+    Args:
+        case: The case.
+        options: Of the site.
+        name: That of all objects.
+        sweep: The label of the sweep.
+        certificate: The text of the certificate's file; ``None``: the pods need none.
+    """
     return [
         config_map(case, metadata(options, name, sweep)),
+        *([] if certificate is None else [secret(certificate, metadata(options, name, sweep))]),
         service(metadata(options, name, sweep)),
-        job(case, options, metadata(options, name, sweep)),
+        job(case, options, metadata(options, name, sweep), certified=certificate is not None),
     ]
 
 
@@ -77,6 +91,12 @@ def config_map(case: Case, meta: Manifest) -> Manifest:
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "immutable": True, "data": {"case.json": text}}
 
 
+def secret(certificate: str, meta: Manifest) -> Manifest:
+    """The certificate by which the pods recognise each other."""
+    data = {CERTIFICATE_FILE: certificate}
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": meta, "immutable": True, "stringData": data}
+
+
 def service(meta: Manifest) -> Manifest:
     """It gives the pods their DNS names, also before they are ready: they need the names to get ready."""
     selector = {TRIAL_LABEL: meta["labels"][TRIAL_LABEL]}
@@ -84,7 +104,7 @@ def service(meta: Manifest) -> Manifest:
     return {"apiVersion": "v1", "kind": "Service", "metadata": meta, "spec": spec}
 
 
-def job(case: Case, options: KubernetesOptions, meta: Manifest) -> Manifest:
+def job(case: Case, options: KubernetesOptions, meta: Manifest, *, certified: bool) -> Manifest:
     """The Job. A pod that fails is not restarted, and the other pods run on, so that they can report."""
     name = meta["name"]
     spec = {
@@ -95,7 +115,7 @@ def job(case: Case, options: KubernetesOptions, meta: Manifest) -> Manifest:
         "podReplacementPolicy": "Failed",
         "activeDeadlineSeconds": active_deadline_s(case, options),
         "ttlSecondsAfterFinished": TTL_AFTER_FINISHED_S,
-        "template": {"metadata": {"labels": meta["labels"]}, "spec": pod(case, options, name)},
+        "template": {"metadata": {"labels": meta["labels"]}, "spec": pod(case, options, name, certified=certified)},
     }
     return {"apiVersion": "batch/v1", "kind": "Job", "metadata": meta, "spec": spec}
 
@@ -105,7 +125,7 @@ def active_deadline_s(case: Case, options: KubernetesOptions) -> int:
     return math.ceil(options.queue_timeout_s + case.timeout_s + 2 * MARGIN_S + TERMINATION_GRACE_S)
 
 
-def pod(case: Case, options: KubernetesOptions, name: str) -> Manifest:
+def pod(case: Case, options: KubernetesOptions, name: str, *, certified: bool) -> Manifest:
     """The spec of the pods, which satisfies the restricted Pod Security Standard."""
     optional = {
         "nodeSelector": options.node_labels,
@@ -122,8 +142,10 @@ def pod(case: Case, options: KubernetesOptions, name: str) -> Manifest:
         "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
         **{field: value for field, value in optional.items() if value},
         "tolerations": [*options.parsed_tolerations, *map(_temporary_toleration, ("not-ready", "unreachable"))],
-        "containers": [container(case, options, container_environment(case, options, f"{name}-0.{name}"))],
-        "volumes": volumes(options, name),
+        "containers": [
+            container(case, options, container_environment(case, options, f"{name}-0.{name}"), certified=certified)
+        ],
+        "volumes": volumes(options, name, certified=certified),
     }
 
 
@@ -132,9 +154,10 @@ def _temporary_toleration(trouble: str) -> Manifest:
     return {"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": UNREACHABLE_TOLERATION_S}
 
 
-def container(case: Case, options: KubernetesOptions, env: list[Manifest]) -> Manifest:
+def container(case: Case, options: KubernetesOptions, env: list[Manifest], *, certified: bool = False) -> Manifest:
     resources = pod_resources(case, options)
-    arguments = ("--case", f"{CASE_FOLDER}/case.json", "--out", RESULTS_FOLDER, "--transfer")
+    certificate = ("--certificate", f"{CERTIFICATE_FOLDER}/{CERTIFICATE_FILE}") if certified else ()
+    arguments = ("--case", f"{CASE_FOLDER}/case.json", *certificate, "--out", RESULTS_FOLDER, "--transfer")
     return {
         "name": CONTAINER,
         "image": options.image,
@@ -144,7 +167,7 @@ def container(case: Case, options: KubernetesOptions, env: list[Manifest]) -> Ma
         # Requests equal limits: other pods can't take any of it.
         **({"resources": {"requests": resources, "limits": resources}} if resources else {}),
         "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
-        "volumeMounts": mounts(),
+        "volumeMounts": mounts(certified=certified),
     }
 
 
@@ -183,17 +206,19 @@ def affinity(options: KubernetesOptions, name: str) -> Manifest:
     return {}
 
 
-def volumes(options: KubernetesOptions, name: str) -> list[Manifest]:
+def volumes(options: KubernetesOptions, name: str, *, certified: bool = False) -> list[Manifest]:
     return [
         {"name": "case", "configMap": {"name": name}},
+        *([{"name": "certificate", "secret": {"secretName": name}}] if certified else []),
         {"name": "results", "emptyDir": {}},
         {"name": "shared-memory", "emptyDir": {"medium": "Memory", "sizeLimit": options.shm_size}},
     ]
 
 
-def mounts() -> list[Manifest]:
+def mounts(*, certified: bool = False) -> list[Manifest]:
     return [
         {"name": "case", "mountPath": CASE_FOLDER, "readOnly": True},
+        *([{"name": "certificate", "mountPath": CERTIFICATE_FOLDER, "readOnly": True}] if certified else []),
         {"name": "results", "mountPath": RESULTS_FOLDER},
         {"name": "shared-memory", "mountPath": SHARED_MEMORY},
     ]

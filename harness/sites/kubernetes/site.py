@@ -10,12 +10,13 @@ from contextlib import suppress
 from functools import cached_property
 
 from bench.core.case import Case, Role
+from bench.host.certificate import create_certificate
 from bench.node.transfer import TransferError, TransferReceiver
 from bench.plugins.backend import Options
 from harness.errors import SiteError
 from harness.planning.placements import Machine
 from harness.sites.base.contract import Job, Site, TrialRequest, TrialResult
-from harness.sites.base.remote import LostNode, gather_result, read_node_reports
+from harness.sites.base.remote import LostNode, gather_result, needs_certificate, read_node_reports
 from harness.sites.kubernetes.client import KubernetesClient, KubernetesError
 from harness.sites.kubernetes.manifest_checks import manifest_problems
 from harness.sites.kubernetes.manifests import (
@@ -31,6 +32,7 @@ from harness.sites.kubernetes.options import DNS_LABEL, KubernetesOptions, Kuber
 from harness.sites.kubernetes.pods import Pod, TrialPhase, deleted_pod, pending_reason, trial_phase
 
 TAIL_LINES = 20
+CERTIFICATE_PLACEHOLDER = "a certificate with its private key, made when the trial is submitted\n"
 
 
 class KubernetesSite(Site):
@@ -67,11 +69,15 @@ class KubernetesSite(Site):
         return KubernetesClient.connect(self.chosen.context, self.chosen.namespace, self.timeouts)
 
     def render(self, case: Case, roles: tuple[Role, ...]) -> dict[str, str]:
-        return {"manifest.yaml": as_yaml(_checked(render_job(case, self.chosen), case))}
+        certificate = CERTIFICATE_PLACEHOLDER if needs_certificate(case, roles) else None
+        objects = render_job(case, self.chosen, certificate=certificate)
+        return {"manifest.yaml": as_yaml(_checked(objects, case))}
 
     def start(self, trial: TrialRequest) -> Job:
         name = object_name(trial.folder)
-        objects = _checked(render_job(trial.case, self.chosen, name, sweep_label(trial.folder)), trial.case)
+        certificate = create_certificate() if needs_certificate(trial.case, trial.roles) else None
+        objects = render_job(trial.case, self.chosen, name, sweep_label(trial.folder), certificate)
+        _checked(objects, trial.case)
         try:
             self.cluster.create(objects)
         except BaseException:

@@ -163,6 +163,11 @@ class AwsClient:
         with _translated_errors():
             self._objects.put_object(Bucket=bucket, Key=key, Body=content)
 
+    def remove(self, uri: str) -> None:
+        bucket, key = _bucket_and_key(uri)
+        with _translated_errors():
+            self._objects.delete_object(Bucket=bucket, Key=key)
+
     def put_file(self, uri: str, path: Path) -> None:
         """Upload a file, unless one of this name and size is there."""
         bucket, key = _bucket_and_key(uri)

@@ -9,20 +9,29 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import cached_property
 
 from bench.core.case import Case, Role
+from bench.host.certificate import create_certificate
 from bench.plugins.backend import Options
 from harness.errors import HarnessError
 from harness.sites.base.contract import Job, Site, TrialRequest, TrialResult
-from harness.sites.base.remote import MARGIN_S, LostNode, UnstartedJob, gather_result, read_node_reports
+from harness.sites.base.remote import (
+    MARGIN_S,
+    LostNode,
+    UnstartedJob,
+    gather_result,
+    needs_certificate,
+    read_node_reports,
+)
 from harness.sites.sagemaker.archives import BadArchive, pack_source, unpack
 from harness.sites.sagemaker.client import AwsClient, AwsError, TrainingJobDescription
 from harness.sites.sagemaker.training_job import (
     SOURCE_ARCHIVE,
     SagemakerOptions,
+    certificate_object,
     cost_of,
     data_files,
     data_folder,
@@ -70,14 +79,17 @@ class SagemakerSite(Site):
 
     def render(self, case: Case, roles: tuple[Role, ...]) -> dict[str, str]:
         # The submitted name has another ending: SageMaker accepts no name twice.
-        return {"training-job.json": request_json(training_job_request(case, self.chosen, job_name(case)))}
+        certified = needs_certificate(case, roles)
+        request = training_job_request(case, self.chosen, job_name(case), certified=certified)
+        return {"training-job.json": request_json(request)}
 
     def start(self, trial: TrialRequest) -> Job:
         name = job_name(trial.case, secrets.token_hex(4))
         job = SagemakerJob(self.cloud, self.chosen, trial, name)
         try:
-            self._upload_inputs(trial.case, name)
-            self.cloud.create(training_job_request(trial.case, self.chosen, name))
+            certified = needs_certificate(trial.case, trial.roles)
+            self._upload_inputs(trial.case, name, certified=certified)
+            self.cloud.create(training_job_request(trial.case, self.chosen, name, certified=certified))
         except AwsError as problem:
             if problem.concerns_account:
                 raise HarnessError(
@@ -90,9 +102,11 @@ class SagemakerSite(Site):
             raise
         return job
 
-    def _upload_inputs(self, case: Case, name: str) -> None:
+    def _upload_inputs(self, case: Case, name: str, *, certified: bool) -> None:
         folder = job_folder(self.chosen, name)
         self.cloud.put(f"{folder}/input/case/case.json", with_remote_data(case).model_dump_json().encode())
+        if certified:
+            self.cloud.put(certificate_object(self.chosen, name), create_certificate().encode())
         if self.chosen.mode == "script":
             self.cloud.put(f"{folder}/input/code/{SOURCE_ARCHIVE}", pack_source())
         if case.data is not None:
@@ -138,9 +152,17 @@ class SagemakerJob(Job):
         with self._errors_name_the_job("can't be watched any longer"):
             description, timed_out = self._watch(timeout_s + MARGIN_S)
             problem = self._download_output()
+        self._remove_certificate()
         return self._result(description, problem, timed_out=timed_out)
 
+    def _remove_certificate(self) -> None:
+        """Where that is not permitted, what is left opens nothing: the processes that took it are gone."""
+        if needs_certificate(self.trial.case, self.trial.roles):
+            with suppress(AwsError):
+                self.cloud.remove(certificate_object(self.options, self.name))
+
     def cancel(self) -> None:
+        self._remove_certificate()
         with self._errors_name_the_job("could not be stopped and may still be billed"):
             self.cloud.stop(self.name)
 

@@ -12,14 +12,20 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, StringConstraints, model_validator
 
 from bench.core.case import Case
+from bench.host.certificate import CERTIFICATE_FILE
 from bench.plugins.backend import Options
 
 ML_FOLDER = "/opt/ml"
 """Where SageMaker mounts a container's input, and collects its output."""
-CASE_FILE = f"{ML_FOLDER}/input/data/case/case.json"
+CASE_FOLDER = f"{ML_FOLDER}/input/data/case"
 DATA_FOLDER = f"{ML_FOLDER}/input/data/data"
 SOURCE_ARCHIVE = "sourcedir.tar.gz"
-NODE_COMMAND = ("python", "-m", "bench.node.sagemaker_entry", "--case", CASE_FILE, "--out", f"{ML_FOLDER}/output/data")
+NODE_COMMAND = (
+    *("python", "-m", "bench.node.sagemaker_entry"),
+    *("--case", f"{CASE_FOLDER}/case.json", "--out", f"{ML_FOLDER}/output/data"),
+)
+CERTIFICATE_ARGUMENTS = ("--certificate", f"{CASE_FOLDER}/{CERTIFICATE_FILE}")
+"""Of the node command, where the hosts need a certificate in common."""
 
 # Script mode: our source is unpacked in an image that does not contain it. Most images have the packages that it needs;
 # pip runs only where one is missing, since its time is billed. An argument may have 256 characters.
@@ -220,15 +226,23 @@ def with_remote_data(case: Case) -> Case:
     return case.model_copy(update={"data": case.data.model_copy(update={"path": remote_path})})
 
 
-def training_job_request(case: Case, options: SagemakerOptions, name: str) -> dict[str, Any]:
-    """The arguments of CreateTrainingJob."""
+def certificate_object(options: SagemakerOptions, name: str) -> str:
+    """The S3 object of a job's certificate, which is removed with the job."""
+    return f"{job_folder(options, name)}/input/case/{CERTIFICATE_FILE}"
+
+
+def training_job_request(
+    case: Case, options: SagemakerOptions, name: str, *, certified: bool = False
+) -> dict[str, Any]:
+    """The arguments of CreateTrainingJob. ``certified``: the hosts need a certificate in common."""
     folder = job_folder(options, name)
     channels = {"case": f"{folder}/input/case/"}
     if options.mode == "script":
         channels["code"] = f"{folder}/input/code/"
     if case.data is not None:
         channels["data"] = f"{data_folder(options, case.data.digest)}/"
-    program, *arguments = NODE_COMMAND if options.mode == "image" else ("sh", "-c", UNPACK_AND_RUN, "sh", *NODE_COMMAND)
+    command = (*NODE_COMMAND, *(CERTIFICATE_ARGUMENTS if certified else ()))
+    program, *arguments = command if options.mode == "image" else ("sh", "-c", UNPACK_AND_RUN, "sh", *command)
     request_arguments: dict[str, Any] = {
         "TrainingJobName": name,
         "AlgorithmSpecification": {

@@ -7,10 +7,11 @@ import shlex
 from collections.abc import Sequence
 
 from bench.core.case import Case
+from bench.host.certificate import CERTIFICATE_FILE
 from bench.node.launchers.base import AGENT, choose_launcher, worker_command
 from bench.node.launchers.srun import SrunStep, mpi_interface_environment, srun_command
 from harness.sites.base.contract import TrialRequest
-from harness.sites.base.remote import node_command, rendezvous_port
+from harness.sites.base.remote import needs_certificate, node_command, rendezvous_port
 from harness.sites.slurm.options import SlurmOptions, SlurmTimeouts
 
 SLURM_LAUNCHERS = (AGENT, "srun")
@@ -91,8 +92,9 @@ def _trial_lines(options: SlurmOptions, trial: TrialRequest, timeouts: SlurmTime
         *_interface_lines(options.interface, by_srun=by_srun),
         f"touch {BEGAN_FILE}",
     ]
-    steps = (_ranks_by_srun if by_srun else _ranks_by_agents)(options, case, folder.name, timeouts)
-    return ["(", *setup, *steps, f"touch {ENDED_FILE}", ")"]
+    steps = (_ranks_by_srun if by_srun else _ranks_by_agents)(options, trial, timeouts)
+    certified = [f"rm -f {CERTIFICATE_FILE}"] if needs_certificate(case, roles) else []
+    return ["(", *setup, *steps, *certified, f"touch {ENDED_FILE}", ")"]
 
 
 def _interface_lines(interface: str | None, *, by_srun: bool) -> list[str]:
@@ -104,14 +106,17 @@ def _interface_lines(interface: str | None, *, by_srun: bool) -> list[str]:
     return [*lines, MASTER_ADDR_LINE.format(interface=interface)]
 
 
-def _ranks_by_agents(options: SlurmOptions, case: Case, name: str, timeouts: SlurmTimeouts) -> list[str]:
-    srun = _srun(options, _agent_step(case, name), timeouts.step_limit_s(case), timeouts.report_s)
-    return [f"{srun} \\\n    {_agent_command(options, case)} >{NODES_LOG} 2>&1"]
+def _ranks_by_agents(options: SlurmOptions, trial: TrialRequest, timeouts: SlurmTimeouts) -> list[str]:
+    case = trial.case
+    srun = _srun(options, _agent_step(case, trial.folder.name), timeouts.step_limit_s(case), timeouts.report_s)
+    certificate = ("--certificate", CERTIFICATE_FILE) if needs_certificate(case, trial.roles) else ()
+    return [f"{srun} \\\n    {_agent_command(options, case, *certificate)} >{NODES_LOG} 2>&1"]
 
 
-def _ranks_by_srun(options: SlurmOptions, case: Case, name: str, timeouts: SlurmTimeouts) -> list[str]:
+def _ranks_by_srun(options: SlurmOptions, trial: TrialRequest, timeouts: SlurmTimeouts) -> list[str]:
     """The ranks are one step of srun and the agents, which watch them, another. When one of the steps ends, the other
     ends soon or is ended: agents would wait for ranks that never began, and have seen ranks that hang."""
+    case, name = trial.case, trial.folder.name
     ranks = SrunStep(name, case.nodes, case.ranks_on_a_node, case.threads, mpi=options.mpi, output="rank-%t.log")
     worker = _in_container(options, case, worker_command(options.rank_python, "case.json", "."))
     agent = _agent_command(options, case, "--ranks", "elsewhere")

@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from bench.host.certificate import CERTIFICATE_FILE
 from bench.host.logs import last_lines
 from bench.node.launchers.srun import first_failed_task, hosts_of_failed_tasks
 from bench.rank.progress import read_progress
@@ -67,6 +68,7 @@ class SlurmJob(Job):
     def wait(self, timeout_s: float) -> TrialResult:
         # The trials of one job are waited for in turn.
         if self.submission.cancel_reason and not self._has_ended():
+            self._forget_certificate()
             return failed_start(self.submission.cancel_reason)
         began: float | None = None
         cannot_start_since: float | None = None
@@ -90,6 +92,12 @@ class SlurmJob(Job):
         """Cancel the whole job, its other trials included, and wait until it has left the queue."""
         self._cancel(self.number)
         self._wait_to_leave_queue()
+        self._forget_certificate()
+
+    def _forget_certificate(self) -> None:
+        """Remove the trial's private key, which the batch script does where it comes to its end."""
+        with suppress(OSError):
+            (self.folder / CERTIFICATE_FILE).unlink(missing_ok=True)
 
     def _cancel(self, *names: str) -> None:
         # Waiting for the job to leave the queue repeats this; the script's own limits end what can't be cancelled.
@@ -175,6 +183,7 @@ class SlurmJob(Job):
             self._cancel(self.number)
 
     def _result(self, *, timed_out: bool) -> TrialResult:
+        self._forget_certificate()
         if not self.submission.shared:
             self._wait_to_leave_queue()
         lost = self._lost(timed_out=timed_out)

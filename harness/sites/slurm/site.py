@@ -15,11 +15,12 @@ from pathlib import Path
 
 import bench
 from bench.core.case import Case, Role
+from bench.host.certificate import create_certificate, write_certificate
 from bench.host.installation import torch_cuda_version
 from bench.plugins.backend import Options
 from harness.planning.placements import Machine
 from harness.sites.base.contract import Job, Site, TrialRequest
-from harness.sites.base.remote import UnstartedJob
+from harness.sites.base.remote import UnstartedJob, needs_certificate
 from harness.sites.slurm.batch_script import SCRIPT_LOG, SLURM_LAUNCHERS, batch_script
 from harness.sites.slurm.client import (
     SlurmClient,
@@ -101,8 +102,10 @@ class SlurmSite(Site):
         return SlurmJob(trial, submission, self.chosen, self.client, self.timeouts)
 
     def _submit(self, trials: Sequence[TrialRequest], output: str) -> list[Job]:
-        for case, _, folder in trials:
+        for case, roles, folder in trials:
             (folder / "case.json").write_text(case.model_dump_json())
+            if needs_certificate(case, roles):
+                write_certificate(create_certificate(), folder)
         first = trials[0].folder.resolve()
         text = batch_script(self.chosen, trials, output, self.timeouts)
         (first / "job.sh").write_text(text)

@@ -78,6 +78,9 @@ def test_agents_start_the_ranks_of_their_hosts(tmp_path, backend, transport, sta
         assert agent.words[:3] == ["/opt/venv/bin/python", "-m", "bench.node.agent"]
         assert option(agent.words, "--ranks") == ranks
         assert {"--stdio", "--fresh"} <= set(agent.words)
+        # Over standard input: everybody on a host reads command lines.
+        certificate = [option(agent.words, "--certificate")] if "--certificate" in agent.words else []
+        assert certificate == (["-"] if backend == "dask" else [])
     assert len({(agent.env["MASTER_PORT"], option(agent.words, "--out")) for agent in agents}) == 1
 
 

@@ -10,6 +10,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from bench.plugins.registry import load_backend
 from harness.errors import UsageError
 from harness.planning.options import option_combinations
 from harness.sites.kubernetes.manifest_checks import manifest_problems
@@ -101,6 +102,31 @@ def test_every_object_is_of_the_schema(name, version):
     assert [manifest["kind"] for manifest in objects] == ["ConfigMap", "Service", "Job"]
     for manifest in objects:
         kubernetes_validate.validate(manifest, version, strict=True)
+
+
+def test_pods_that_need_a_certificate_in_common_mount_it_from_a_secret_which_the_plan_does_not_hold():
+    case = make_case(ranks=4, ranks_per_node=2, site="kubernetes", backend="dask", transport="tasks")
+    roles = load_backend("dask").launch(case)
+    config, secret, _, job = yaml.safe_load_all(
+        KubernetesSite(KubernetesOptions()).render(case, roles)["manifest.yaml"]
+    )
+    for version in SERVER_VERSIONS:
+        kubernetes_validate.validate(secret, version, strict=True)
+    assert "made when the trial is submitted" in secret["stringData"]["certificate.pem"]
+    (volume,) = [volume for volume in pod_of(job)["volumes"] if "secret" in volume]
+    assert volume["secret"]["secretName"] == secret["metadata"]["name"]
+    (container,) = pod_of(job)["containers"]
+    (mount,) = [mount for mount in container["volumeMounts"] if mount["name"] == volume["name"]]
+    command = container["command"]
+    assert command[command.index("--certificate") + 1] == f"{mount['mountPath']}/certificate.pem"
+    assert "certificate" not in str(config)
+
+
+def test_a_single_pod_makes_its_own_certificate():
+    case = make_case(ranks=2, ranks_per_node=2, site="kubernetes", backend="dask", transport="tasks")
+    text = KubernetesSite(KubernetesOptions()).render(case, load_backend("dask").launch(case))["manifest.yaml"]
+    assert "Secret" not in text
+    assert "certificate" not in text
 
 
 def objects_of(case=CPU):

@@ -102,7 +102,9 @@ def test_an_agent_a_node_starts_the_ranks(backend, transport):
     assert {"--nodes=4", "--ntasks=4", "--ntasks-per-node=1", "--cpus-per-task=3", "--job-name=trial"} <= set(step)
     assert not any(word.startswith("--mpi") for word in step)
     agent = ["-m", "bench.node.agent", "--case", "case.json", "--out", "."]
-    assert step[step.index(PYTHON) + 1 :] == [*agent, ">srun.log", "2>&1"]
+    certificate = ["--certificate", "certificate.pem"] if backend == "dask" else []
+    assert step[step.index(PYTHON) + 1 :] == [*agent, *certificate, ">srun.log", "2>&1"]
+    assert ("\nrm -f certificate.pem\n" in script.blocks[0]) == (backend == "dask")
 
 
 def test_srun_starts_mpi_ranks_and_an_agent_a_node_watches_them():
