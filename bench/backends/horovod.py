@@ -23,7 +23,7 @@ from bench.core.records import MIB, GradientBuckets, Tolerance
 from bench.host.installation import HOROVOD_BUILD_COMMAND, find_mpirun, read_horovod_build
 from bench.host.links import ranks_per_namespace
 from bench.host.namespaces import use_hostname
-from bench.host.network import bind_address, select_interface, wait_for_listener
+from bench.host.network import LOOPBACK, bind_address, port_named, select_interface, wait_for_listener
 from bench.host.resources import shared_memory_problem
 from bench.plugins.backend import (
     FLOAT32_TOLERANCE,
@@ -35,7 +35,6 @@ from bench.plugins.backend import (
 )
 
 MAX_BACKWARD_PASSES = 2**30
-LOOPBACK = "127.0.0.1"
 
 
 class HorovodSession(Session):
@@ -136,7 +135,8 @@ def _rendezvous_server(me: RankInfo, timeout_s: float) -> Iterator[None]:
     from horovod.runner.http.http_server import RendezvousHandler, RendezvousHTTPServer
 
     host = bind_address(me.rendezvous_host, me.own_host)
-    server = RendezvousHTTPServer((host, me.rendezvous_port), RendezvousHandler, 0)
+    with port_named(host, me.rendezvous_port):
+        server = RendezvousHTTPServer((host, me.rendezvous_port), RendezvousHandler, 0)
     hosts = me.world // me.local_world
     server.init(
         [
@@ -181,7 +181,7 @@ def _resolving_hostname_as(address: str | None) -> Iterator[None]:
                         f"the name {name} of this host stands for no address, and Horovod goes by it: give it "
                         f"{address} in /etc/hosts (`echo {address} {name} >> /etc/hosts`)"
                     ) from None
-                if ipaddress.ip_address(found).is_loopback:
+                if _is_loopback(found):
                     raise RuntimeError(
                         f"the name {name} stands for {found} on its own host, where no other host "
                         f"reaches it, and Horovod goes by it: give it {address} in /etc/hosts there"
@@ -193,6 +193,10 @@ def _address_of_name() -> str | None:
     with contextlib.suppress(OSError):
         return socket.gethostbyname(socket.gethostname())
     return None
+
+
+def _is_loopback(address: str | None) -> bool:
+    return address is not None and ipaddress.ip_address(address).is_loopback
 
 
 class HorovodBackend(Backend):
@@ -259,8 +263,10 @@ class HorovodBackend(Backend):
             host_address = (
                 select_interface("", 1, os.environ["HOROVOD_GLOO_IFACE"]).address if from_horovodrun else me.own_host
             )
-            if host_address is None and _address_of_name() is None:
-                host_address = LOOPBACK
+            found = _address_of_name()
+            if host_address is None and (found is None or (case.transport != "mpi" and not _is_loopback(found))):
+                # All ranks are on this machine, whose name stands for nothing, or for an address that others reach.
+                host_address = LOOPBACK.address
             if case.transport == "mpi" and (problem := shared_memory_problem(os.environ)):
                 raise RuntimeError(f"{problem}, or choose another transport (--set horovod.transport=gloo)")
             with _resolving_hostname_as(host_address):

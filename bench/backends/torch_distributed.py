@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
@@ -11,7 +10,7 @@ from typing import Any, TypeVar
 
 from bench.core.case import Case, Role
 from bench.core.rank_info import RankInfo
-from bench.host.network import bind_address, wait_for_listener
+from bench.host.network import bind_address, listen_at, wait_for_listener
 from bench.plugins.backend import Session
 
 # The harness ends a trial that takes too long and collects stacks first; torch's own timeout must not expire before.
@@ -82,8 +81,7 @@ def _serve_store(me: RankInfo, timeout: timedelta) -> Any:
     from torch.distributed import PrefixStore, TCPStore
 
     host = bind_address(me.rendezvous_host, me.own_host)
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.create_server((host, me.rendezvous_port), family=family)
+    listener = listen_at(host, me.rendezvous_port)
     store = TCPStore(
         host,
         me.rendezvous_port,

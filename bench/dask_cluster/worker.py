@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 import subprocess
 import sys
 import tempfile
@@ -43,6 +44,21 @@ def trial_folder(trial: str) -> Path:
     Raises :class:`bench.core.names.UnsafeName` where a message from elsewhere names another folder.
     """
     return path_inside(Path(tempfile.gettempdir()), f"scaling-{check_name(trial)}")
+
+
+def make_trial_folder(trial: str) -> Path:
+    """:func:`trial_folder`, made by this worker or by another one of its user; nobody else can enter it.
+
+    Raises:
+        PermissionError: Something that others can change is in its place: they read the trial's name on the command
+            lines of other hosts.
+    """
+    folder = trial_folder(trial)
+    folder.mkdir(mode=0o700, exist_ok=True)
+    status = folder.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or stat.S_IMODE(status.st_mode) & 0o077:
+        raise PermissionError(f"{folder} was made by somebody else: remove it, or set TMPDIR to a folder of your own")
+    return folder
 
 
 def read_trial_folder(trial: str) -> list[str]:
@@ -109,8 +125,7 @@ def run_node(text: str) -> bool:
 
     rank_task = RankTask.model_validate_json(text)
     active_task = ActiveTask(rank_task, f"node {rank_task.number}")
-    folder = trial_folder(rank_task.trial)
-    folder.mkdir(mode=0o700, exist_ok=True)
+    folder = make_trial_folder(rank_task.trial)
     distributed.secede()
     _active_tasks.add(active_task)
     try:
@@ -184,8 +199,7 @@ def run_rank(text: str) -> bool:
 
     rank_task = RankTask.model_validate_json(text)
     active_task = ActiveTask(rank_task, f"rank {rank_task.number}")
-    folder = trial_folder(rank_task.trial)
-    folder.mkdir(mode=0o700, exist_ok=True)
+    folder = make_trial_folder(rank_task.trial)
     distributed.secede()
     _active_tasks.add(active_task)
     mailbox(rank_task.trial)

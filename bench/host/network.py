@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import ipaddress
 import socket
+import sys
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import NamedTuple
 
 import psutil
@@ -24,6 +26,9 @@ class Interface(NamedTuple):
     address: str
 
 
+LOOPBACK = Interface("lo" if sys.platform == "linux" else "lo0", "127.0.0.1")
+
+
 class InterfaceError(OSError):
     """No network interface reaches the other nodes. The text says why, with the remedy."""
 
@@ -33,6 +38,31 @@ def free_port(host: str = "") -> int:
     with socket.socket() as probe:
         probe.bind((host, 0))
         return int(probe.getsockname()[1])
+
+
+def listen_at(host: str, port: int) -> socket.socket:
+    """A socket that listens at one address of this machine, and at no other.
+
+    Raises:
+        OSError: If that is not possible; where another process has taken the port, with the remedy.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with port_named(host, port):
+        return socket.create_server((host, port), family=family)
+
+
+@contextlib.contextmanager
+def port_named(host: str, port: int) -> Iterator[None]:
+    """A context whose error about a port that is in use names the port, and says what has happened."""
+    try:
+        yield
+    except OSError as problem:
+        if problem.errno != errno.EADDRINUSE:
+            raise
+        raise OSError(
+            errno.EADDRINUSE,
+            f"another process has taken port {port} of {host}, where rank 0 listens: repeat the trial",
+        ) from None
 
 
 def ipv4_addresses(host: str) -> set[str]:

@@ -16,6 +16,7 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from multiprocessing import util
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, cast
@@ -71,6 +72,8 @@ def start_forkserver(
         inside_job: This process belongs to a job of a batch system, whose variables the ranks inherit.
     """
     open_scratch()
+    # Python 3.11.0 would name the forkserver's socket in a namespace that every user of the machine can enter.
+    util.abstract_sockets_supported = False  # type: ignore[misc]  # Final in typeshed
     os.environ["SCALING_INSIDE_JOB"] = str(int(inside_job))
     os.environ["SCALING_PRELOAD"] = ",".join([*always, *modules])
     os.environ["SCALING_HARNESS"] = str(os.getpid())

@@ -7,7 +7,13 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from bench.core.case import SAMPLER_ROLE, Case, Role, roles_to_start
-from bench.host.network import Interface, check_rendezvous_interface, select_interface, wait_for_hostnames
+from bench.host.network import (
+    LOOPBACK,
+    Interface,
+    check_rendezvous_interface,
+    select_interface,
+    wait_for_hostnames,
+)
 from bench.node.rendezvous import INTERFACE_VARIABLE, RENDEZVOUS_WAIT_VARIABLE, Rendezvous, read_rendezvous
 from bench.plugins.backend import Backend
 
@@ -106,11 +112,16 @@ class NodeLayout:
 def read_layout(case: Case, env: Mapping[str, str]) -> NodeLayout:
     """The part of a case that this node runs, by the site's environment variables.
 
+    The ranks of a single node meet on its loopback interface, unless another one is named: nobody else has to reach
+    them, and the name of a host may stand for a public address.
+
     Raises:
         RendezvousError: If the environment does not say which node this is.
         InterfaceError: If no network interface reaches the other nodes.
     """
     rendezvous = read_rendezvous(env)
+    if rendezvous.nodes == 1 and not env.get(INTERFACE_VARIABLE):
+        rendezvous = rendezvous._replace(rendezvous_host=LOOPBACK.address)
     wait_for_hostnames([rendezvous.rendezvous_host], float(env.get(RENDEZVOUS_WAIT_VARIABLE) or 0))
     interface = select_interface(rendezvous.rendezvous_host, rendezvous.nodes, env.get(INTERFACE_VARIABLE) or None)
     if rendezvous.node == 0 and rendezvous.nodes > 1:

@@ -172,8 +172,8 @@ def test_ranks_that_others_start(place, start, backend):
     transports = ["--set", "horovod.transport=gloo,mpi"] if backend == "horovod" and find_mpirun() else []
     with ListenerWatch(place.nodes.values()) as watch:
         document = place.sweep("--backends", backend, "--nodes", "2", "--set", f"hosts.start={start}", *transports)
-    # The store of torchrun's agent, Open MPI's daemons and its ranks: SECURITY.md names them.
-    known = {"pt_elastic"} if start == "torchrun" else {"prterun", "prted", "python", "python3"}
+    # Open MPI's daemons and its ranks: SECURITY.md names them.
+    known = {"prterun", "prted", "python", "python3"} if transports else set()
     assert {process for _, process, _ in watch.elsewhere()} <= known
     assert len(document["cells"]) == (2 if transports else 1)
     assert_well(document["cells"])

@@ -20,7 +20,7 @@ from bench.backends.dask.cluster_ref import open_dask_context, trial_security
 from bench.backends.torch_distributed import join_torch_distributed
 from bench.core.case import Case, Role
 from bench.core.rank_info import RankInfo, read_rank_info
-from bench.host.network import bind_address, wait_for_listener
+from bench.host.network import bind_address, port_named, wait_for_listener
 from bench.plugins.backend import Backend, Options, Session
 
 MIN_SHARDED_RANKS = 4
@@ -73,8 +73,14 @@ def scheduler(case: Case, me: RankInfo, out: Path) -> None:
         ) as running:
             await running.finished()
 
-    with dask.config.set(DASK_CONFIG):
-        asyncio.run(serve())
+    with dask.config.set(DASK_CONFIG), port_named(host, me.rendezvous_port):
+        try:
+            asyncio.run(serve())
+        except RuntimeError as problem:
+            # Dask only says that its scheduler failed to start.
+            if isinstance(problem.__cause__, OSError):
+                raise problem.__cause__ from None
+            raise
 
 
 def worker(case: Case, me: RankInfo, out: Path) -> None:

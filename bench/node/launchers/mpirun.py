@@ -11,6 +11,9 @@ from bench.host.network import Interface
 # Open MPI 5 names the rank that it lost in one of these ways.
 SIGNAL_PATTERN = re.compile(r"process rank (\d+)\b.*?exited on\s+signal (\d+)", re.DOTALL)
 STATUS_PATTERN = re.compile(r"Process name: \[[^\]]*,(\d+)\]\s+Exit code:\s+(\d+)")
+ONE_HOST = ("--mca", "btl", "^tcp")
+"""Ranks of one host exchange data through its memory. Without this they would listen on every interface while they
+start: Open MPI's interface parameters choose whom a rank connects to, and not where it listens."""
 
 
 class MpiHosts(NamedTuple):
@@ -42,12 +45,14 @@ def mpirun_command(
             it has fewer cores.
         as_root: Whether mpirun will run as root, which it refuses by default.
     """
-    placement: tuple[str, ...] = ("--oversubscribe",)
+    placement: tuple[str, ...] = ("--oversubscribe", *ONE_HOST)
     if hosts is not None:
         interface = hosts.interface.name
+        several = "," in hosts.slots
         placement = (
             *("--prtemca", "plm_ssh_agent", hosts.ssh),
-            *("--mca", "btl_tcp_if_include", interface, "--prtemca", "prte_if_include", interface),
+            *(("--mca", "btl_tcp_if_include", interface) if several else ONE_HOST),
+            *("--prtemca", "prte_if_include", interface),
             *("--host", hosts.slots, "--map-by", "slot"),
             *(word for name in hosts.exported for word in ("-x", name)),
         )

@@ -53,6 +53,11 @@ def srun_command(step: SrunStep, *, time_limit_s: float, exit_grace_s: float) ->
     )
 
 
+def mpi_environment(nodes: int) -> dict[str, str]:
+    """The variables of Open MPI's ranks where no agent starts them (pure): on one node they don't listen."""
+    return {"OMPI_MCA_btl": "^tcp"} if nodes == 1 else {}
+
+
 def mpi_interface_environment(interface: str) -> dict[str, str]:
     """The variables that keep Open MPI and NCCL to a network interface, where no agent sets them for the ranks (pure).
     NCCL takes a bare name for the beginning of one."""

@@ -1,14 +1,37 @@
-"""torchrun: starts the ranks of one node."""
+"""torchrun, whose store listens on one address: starts the ranks of one node.
+
+    python -m bench.node.launchers.torchrun ADDRESS …
+
+followed by torchrun's own arguments. torch 2.13 binds the store of its static rendezvous to all interfaces; this module
+gives it a socket of its own before it calls torchrun.
+"""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from bench.core.case import Case
-from bench.host.network import Interface
+from bench.host.network import Interface, listen_at
 from bench.node.launchers.base import WORKER_MODULE
 from bench.node.rendezvous import Rendezvous
+
+
+def main() -> None:
+    address = sys.argv.pop(1)
+    from torch.distributed import run
+    from torch.distributed.elastic.rendezvous import static_tcp_rendezvous
+
+    make_store = static_tcp_rendezvous.TCPStore
+
+    def make_bound_store(host: str, port: int, world: int, is_master: bool, *arguments: Any, **options: Any) -> Any:
+        if is_master:
+            options["master_listen_fd"] = listen_at(address, port).detach()
+        return make_store(host, port, world, is_master, *arguments, **options)
+
+    static_tcp_rendezvous.TCPStore = make_bound_store
+    run.main()
 
 
 def torchrun_command(
@@ -17,7 +40,6 @@ def torchrun_command(
     """torchrun's argument list for the ranks of this node (pure).
 
     Its static rendezvous exchanges JSON; the c10d rendezvous would unpickle whatever anyone writes into its store.
-    torch binds the store to all interfaces in both cases.
 
     Args:
         case: The case, for the number of ranks on a node.
@@ -28,7 +50,8 @@ def torchrun_command(
     return (
         sys.executable,
         "-m",
-        "torch.distributed.run",
+        "bench.node.launchers.torchrun",
+        interface.address,
         "--nnodes",
         str(rendezvous.nodes),
         "--node-rank",
@@ -47,3 +70,7 @@ def torchrun_command(
         WORKER_MODULE,
         *arguments,
     )
+
+
+if __name__ == "__main__":
+    main()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import resource
 import shlex
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -21,7 +20,7 @@ from bench.core.records import Link
 from bench.host.links import NODE_INTERFACE, node_address, ranks_per_namespace
 from bench.host.machine import read_node_facts
 from bench.host.namespaces import NetworkNamespaces
-from bench.host.network import Interface, free_port
+from bench.host.network import LOOPBACK, Interface, free_port
 from bench.host.resources import parent_cores, usable_cores
 from bench.host.variables import preloaded_binding, recorded_variables
 from bench.node.forked import StartError
@@ -38,7 +37,6 @@ from harness.sites.base.remote import UnstartedJob, gather_result
 from harness.sites.local import networks
 from harness.sites.local.networks import Network
 
-LOOPBACK = Interface("lo" if sys.platform == "linux" else "lo0", "127.0.0.1")
 CASE_FILE = "case.json"
 MAX_RANKS_HERE = 4096
 OWN_FILES, FILES_PER_RANK = 64, 4

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from bench.core.case import Case
 from bench.host.certificate import CERTIFICATE_FILE
 from bench.node.launchers.base import AGENT, choose_launcher, worker_command
-from bench.node.launchers.srun import SrunStep, mpi_interface_environment, srun_command
+from bench.node.launchers.srun import SrunStep, mpi_environment, mpi_interface_environment, srun_command
 from harness.sites.base.contract import TrialRequest
 from harness.sites.base.remote import needs_certificate, node_command, rendezvous_port
 from harness.sites.slurm.options import SlurmOptions, SlurmTimeouts
@@ -89,6 +89,7 @@ def _trial_lines(options: SlurmOptions, trial: TrialRequest, timeouts: SlurmTime
         f"cd {shlex.quote(folder.name)} || exit",
         f"scontrol show hostnames >{HOSTS_FILE}",
         f"export MASTER_PORT={port}",
+        *(f"export {name}={value}" for name, value in (mpi_environment(case.nodes) if by_srun else {}).items()),
         *_interface_lines(options.interface, by_srun=by_srun),
         f"touch {BEGAN_FILE}",
     ]

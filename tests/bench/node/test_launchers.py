@@ -35,7 +35,8 @@ def test_the_worker_reads_the_arguments_of_its_command(tmp_path):
 
 def test_mpirun_on_this_machine_starts_more_ranks_than_cores_and_binds_none():
     command = mpirun_command(3, ("rank",), mpirun="/opt/mpirun", as_root=False)
-    assert command == ("/opt/mpirun", "--oversubscribe", "--bind-to", "none", "-np", "3", "rank")
+    without_sockets = ("--mca", "btl", "^tcp")
+    assert command == ("/opt/mpirun", "--oversubscribe", *without_sockets, "--bind-to", "none", "-np", "3", "rank")
 
 
 def test_mpirun_may_run_as_root_only_where_it_does():
@@ -57,7 +58,13 @@ def test_mpirun_on_hosts_uses_our_ssh_and_one_interface():
         ("prte_if_include", "eth0"),
     } <= set(itertools.pairwise(command))
     assert "--oversubscribe" not in command
+    assert ("btl", "^tcp") not in set(itertools.pairwise(command)), "ranks of several hosts need it"
     assert shlex.join(command).endswith(" p -m bench.rank.worker --case /f/case.json --role rank --out /f")
+
+
+def test_mpirun_on_a_single_one_of_the_hosts_needs_no_sockets():
+    command = mpirun_command(2, ("rank",), hosts=MpiHosts("n1:2", "ssh -F c", ETH0, ()), as_root=False)
+    assert ("btl", "^tcp") in set(itertools.pairwise(command))
 
 
 def test_horovodrun_uses_our_ssh_and_one_interface():
@@ -74,6 +81,7 @@ def test_torchrun_gets_the_number_of_its_node_and_the_rendezvous():
     assert (after["--nnodes"], after["--node-rank"], after["--nproc-per-node"]) == ("2", "1", "2")
     assert (after["--master-addr"], after["--master-port"], after["--local-addr"]) == ("a", "7", "10.0.0.2")
     assert after["--rdzv-backend"] == "static", "the others unpickle what they receive"
+    assert after["bench.node.launchers.torchrun"] == "10.0.0.2", "where its store listens"
     assert command[-4:] == ("-m", "bench.rank.worker", "--case", "c")
 
 

@@ -69,6 +69,17 @@ def test_nodes_that_are_namespaces_share_the_machine():
     assert layout.node_of(SAMPLER_ROLE, 0).namespace == "/proc/7/fd/9"
 
 
+def test_ranks_of_a_single_node_meet_on_its_loopback_interface_whatever_its_name_stands_for():
+    env = {"SCALING_NODE": "0", "SCALING_NODES": "1", "MASTER_ADDR": "public.example", "MASTER_PORT": "7"}
+    layout = read_layout(make_case(ranks=2), env)
+    assert layout.rendezvous == Rendezvous(0, 1, "127.0.0.1", 7)
+    (node,) = layout.local_nodes
+    assert (node.interface.address, node.address) == ("127.0.0.1", None)
+    # Slurm names no address: the name is the host's own.
+    slurm = {"SLURM_NODEID": "0", "SLURM_NNODES": "1", "SLURM_JOB_NODELIST": "public"}
+    assert read_layout(make_case(ranks=2), slurm).rendezvous.rendezvous_host == "127.0.0.1"
+
+
 def test_a_layout_is_read_from_the_environment():
     env = {"SCALING_NODE": "0", "SCALING_NODES": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "7"}
     layout = read_layout(make_case(ranks=2), env)

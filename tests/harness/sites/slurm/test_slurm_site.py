@@ -120,6 +120,14 @@ def test_srun_starts_mpi_ranks_and_an_agent_a_node_watches_them():
         ("OMPI_MCA_btl_tcp_if_include", "ib0"),
         ("NCCL_SOCKET_IFNAME", "=ib0"),
     } <= set(exports)
+    assert "OMPI_MCA_btl" not in dict(exports), "ranks of several nodes need sockets"
+
+
+def test_mpi_ranks_of_a_single_node_open_no_sockets():
+    case = make_case(site="slurm", **{**MPI, "ranks": 2})
+    script = rendered({}, TrialRequest(case, load_backend("horovod").launch(case), Path("trial")))
+    assert "export OMPI_MCA_btl=^tcp\n" in read_script(script).blocks[0]
+    assert "OMPI" not in rendered({}, trial_of(backend="ddp", ranks=1))
 
 
 def test_every_option_becomes_one_directive():
