@@ -80,3 +80,31 @@ class SuspensionWatch:
     def stop(self) -> None:
         """Look no more; :attr:`suspended_s` must not be read afterwards."""
         self._stopped.set()
+
+
+class RunningTime:
+    """How long this process has run since it was made, without the times during which it was stopped.
+
+    The monotonic clock alone tells: it continues while a process is stopped, and not while the machine sleeps.
+
+    Args:
+        interval_s: As of :class:`SuspensionWatch`.
+        clock: The monotonic clock, in seconds.
+    """
+
+    def __init__(self, interval_s: float = 1.0, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock, self._began_s = clock, clock()
+        self._watch = SuspensionWatch(interval_s, lambda: ClockReadings(clock(), clock(), clock()))
+
+    def __enter__(self) -> RunningTime:
+        self._watch.start()
+        return self
+
+    def __exit__(self, *problem: object) -> None:
+        self._watch.stop()
+
+    @property
+    def seconds(self) -> float:
+        """The time until now."""
+        suspended_s = self._watch.suspended_s
+        return self._clock() - self._began_s - suspended_s

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from pydantic import ValidationError
@@ -13,9 +14,12 @@ from sqlalchemy.exc import SQLAlchemyError
 from bench.core.text import one_line
 from bench.host.secrets import mask_secrets
 from harness.errors import StoreError
-from harness.store.foreign import MAX_RECORD_BYTES, UnexpectedValueError
+from harness.store.foreign import MAX_RECORD_BYTES, UnexpectedValueError, typed_rows
+from harness.store.patience import is_transient, patience_of, wait_for_locks
 
 MAX_MESSAGE_LENGTH = 160
+SERVER_PAUSE_S = 1.0
+ResultT = TypeVar("ResultT")
 
 # Remedies by SQLite's primary result code.
 REMEDIES = {
@@ -83,6 +87,51 @@ class Database:
 
     def __init__(self, engine: sa.Engine, label: str) -> None:
         self.engine, self.label = engine, label
+        self.patience = patience_of(engine.url)
+        if engine.dialect.name == "sqlite":
+            wait_for_locks(engine, self.patience, label)
+
+    def retry(self, action: Callable[[bool], ResultT]) -> ResultT:
+        """The result of an action, which is repeated while a server restarts, or somebody holds a lock on it.
+
+        Args:
+            action: Takes whether an attempt before this one failed: the server may have done its work nevertheless.
+
+        Raises:
+            StoreError: From the action, if it fails otherwise, or for too long.
+        """
+        failed = False
+        for left_s in self.patience.attempts(f"store {self.label}", "its server does not answer", SERVER_PAUSE_S):
+            try:
+                return action(failed)
+            except StoreError as problem:
+                if not left_s or self.engine.dialect.name == "sqlite" or not is_transient(problem.__cause__ or problem):
+                    raise
+                failed = True
+        raise AssertionError("the last attempt returns or raises")
+
+    def batches(
+        self, table: sa.Table, rows: int, where: sa.ColumnElement[bool] = sa.true()
+    ) -> Iterator[Sequence[sa.Row[Any]]]:
+        """The rows of a table in the order of its key, ``rows`` at a time, each batch in a read of its own.
+
+        With SQLite a read that lasts keeps others from writing; rows are handled between the reads here. Rows that
+        others add meanwhile may be among them or not.
+
+        Raises:
+            StoreError: If it can't be read.
+            UnexpectedValueError: For a value that is not of its column's type.
+        """
+        key = tuple(table.primary_key)
+        with self.reading() as connection:
+            keys = typed_rows(connection, sa.select(*key).where(where).order_by(*key))
+        for begin in range(0, len(keys), rows):
+            chunk = keys[begin : begin + rows]
+            first, last = (sa.tuple_(*map(sa.literal, chunk[place])) for place in (0, -1))
+            inside = sa.and_(where, sa.tuple_(*key) >= first, sa.tuple_(*key) <= last)
+            with self.reading() as connection:
+                batch = typed_rows(connection, sa.select(table).where(inside).order_by(*key))
+            yield batch
 
     @contextmanager
     def writing(self, retry_hint: str) -> Iterator[sa.Connection]:
@@ -131,8 +180,12 @@ class Database:
 
 @contextmanager
 def transaction(engine: sa.Engine) -> Iterator[sa.Connection]:
-    """A transaction. With SQLite it takes the write lock at once, so that waiting for others happens here."""
+    """A transaction. With SQLite it takes the write lock at once, so that waiting for others that write happens here;
+    those that read are waited for at its end."""
     with engine.begin() as connection:
         if engine.dialect.name == "sqlite":
             connection.exec_driver_sql("BEGIN IMMEDIATE")
         yield connection
+        if engine.dialect.name == "sqlite":
+            # Not by SQLAlchemy, whose commit is not repeated where the database is locked.
+            connection.exec_driver_sql("COMMIT")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache, partial
 from typing import Any, cast
 
@@ -158,13 +158,6 @@ def typed_rows(connection: sa.Connection, query: sa.Select[Any]) -> Sequence[sa.
     rows = connection.execute(query).all()
     _check_types(rows, query)
     return rows
-
-
-def typed_batches(connection: sa.Connection, query: sa.Select[Any], rows: int) -> Iterator[Sequence[sa.Row[Any]]]:
-    """As :func:`typed_rows`, ``rows`` at a time: as many records are in memory at once."""
-    for batch in connection.execution_options(yield_per=rows).execute(query).partitions():
-        _check_types(batch, query)
-        yield batch
 
 
 def _check_types(rows: Sequence[sa.Row[Any]], query: sa.Select[Any]) -> None:

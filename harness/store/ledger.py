@@ -264,5 +264,5 @@ class Ledger:
             return typed_rows(connection, query)
 
     def _values(self, query: sa.Select[Any], kind: type[ModelT]) -> list[ModelT]:
-        with self._database.reading() as connection:
-            return [kind.model_validate_json(body) for body in connection.execute(query).scalars()]
+        with self._database.validated_records():
+            return [kind.model_validate_json(body) for (body,) in self._rows(query)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
@@ -12,7 +11,7 @@ from rich.console import Console
 from bench.core.records import Trial
 from harness.errors import UsageError
 from harness.store.database import OTHER_STORE_HINT, Database
-from harness.store.foreign import UnexpectedValueError, named_sweeps, typed_batches, typed_rows
+from harness.store.foreign import UnexpectedValueError, named_sweeps, typed_rows
 from harness.store.location import is_same_store, store_label
 from harness.store.opening import open_store
 from harness.store.store import SweepInfo, record_measures, record_night
@@ -139,13 +138,10 @@ def _parse_trial(other: Database, row: dict[str, Any]) -> Trial:
 
 
 def _copy_rows(other: Database, connection_to: sa.Connection, table: sa.Table) -> int:
-    return sum(add_missing(connection_to, table, rows) for rows in _batches(other, sa.select(table)))
-
-
-def _batches(database: Database, query: sa.Select[Any]) -> Iterator[list[dict[str, Any]]]:
-    with database.reading() as connection:
-        for batch in typed_batches(connection, query, ROWS_AT_ONCE):
-            yield [dict(row._mapping) for row in batch]
+    return sum(
+        add_missing(connection_to, table, [dict(row._mapping) for row in batch])
+        for batch in other.batches(table, ROWS_AT_ONCE)
+    )
 
 
 def _rows(database: Database, query: sa.Select[Any]) -> list[dict[str, Any]]:

@@ -65,7 +65,7 @@ def check_store(location: str) -> None:
     if parsed.path is None or _exists(parsed.path, parsed.label):
         _check_regular_file(parsed)
         with _connection_errors(parsed):
-            engine = _engine(parsed, EXISTING)
+            engine = Database(_engine(parsed, EXISTING), parsed.label).engine
             try:
                 check_tables(engine, parsed.label, writing=True)
                 if _format_of(engine, parsed.label) is not None:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import gc
 import json
 import shlex
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
 
 import sqlalchemy as sa
@@ -36,6 +36,9 @@ from harness.store.tables import (
     trials_table,
 )
 from reports.analysis.trial_measures import join_settings, stored_measures, trial_settings
+
+TRIALS_AT_ONCE = 8
+"""How many records are read at once, of 32 MiB at most."""
 
 
 class SweepInfo(FrozenModel):
@@ -84,22 +87,26 @@ class Store:
     def add_trial(self, sweep: str, trial: Trial) -> None:
         """Commit a trial that has ended. Raises :class:`StoreError`, also where it is stored already."""
         trial, body = _storable(trial)
-        with self._database.writing(self.resume_hint()) as connection:
-            connection.execute(
-                trials_table.insert().values(
-                    sweep=sweep,
-                    key=trial.case.key,
-                    round=trial.round,
-                    outcome=trial.outcome,
-                    body=body,
-                )
-            )
-            record_measures(connection, sweep, trial)
+        row: dict[str, str | int] = {"sweep": sweep, "key": trial.case.key, "round": trial.round}
+
+        def insert(failed_before: bool) -> None:
+            with self._database.writing(self.resume_hint()) as connection:
+                if failed_before and body == _stored_body(connection, row):
+                    return  # the answer was lost, not the trial
+                connection.execute(trials_table.insert().values(**row, outcome=trial.outcome, body=body))
+                record_measures(connection, sweep, trial)
+
+        self._database.retry(insert)
 
     def finish_sweep(self, sweep: str, finished_at: str) -> None:
         """Store when a sweep ended (ISO 8601). Raises :class:`StoreError`."""
-        with self._database.writing(self.resume_hint()) as connection:
-            connection.execute(sweeps_table.update().where(sweeps_table.c.id == sweep).values(finished_at=finished_at))
+
+        def update(_: bool) -> None:
+            with self._database.writing(self.resume_hint()) as connection:
+                ended = sweeps_table.update().where(sweeps_table.c.id == sweep)
+                connection.execute(ended.values(finished_at=finished_at))
+
+        self._database.retry(update)
 
     def sweep_ids(self) -> list[str]:
         """All sweeps, the oldest first."""
@@ -124,15 +131,16 @@ class Store:
 
     def trials(self, sweep: str) -> list[Trial]:
         """The trials of a sweep by key, then round. Raises :class:`StoreError`, also for a damaged one."""
-        with self._database.reading() as connection:
-            query = (
-                sa.select(trials_table.c.body)
-                .where(trials_table.c.sweep == sweep)
-                .order_by(trials_table.c.key, trials_table.c.round)
-            )
-            bodies = connection.execute(query).scalars()
-            with _gc_paused():
-                return [Trial.model_validate_json(body) for body in bodies]
+        return self._database.retry(lambda _: self._read_trials(sweep))
+
+    def _read_trials(self, sweep: str) -> list[Trial]:
+        of_sweep = trials_table.c.sweep == sweep
+        with self._database.validated_records(), _gc_paused():
+            return [
+                Trial.model_validate_json(row.body)
+                for batch in self._database.batches(trials_table, TRIALS_AT_ONCE, of_sweep)
+                for row in batch
+            ]
 
     def has_result(self, sweep: str) -> bool:
         """Whether a trial of the sweep gave a number."""
@@ -154,6 +162,10 @@ class Store:
             newest_first = query.order_by(sweeps_table.c.started_at.desc(), sweeps_table.c.id.desc())
             rows = typed_rows(connection, newest_first)
         return next(iter(named_sweeps((row.id for row in rows), self._database.label)), None)
+
+    def patient(self) -> AbstractContextManager[None]:
+        """A context in which locks, and a server that restarts, are waited for as long as a sweep can."""
+        return self._database.patience.extended()
 
     def close(self) -> None:
         self._database.close()
@@ -177,6 +189,12 @@ def _storable(trial: Trial) -> tuple[Trial, str]:
     without = dict.fromkeys(("ranks", "telemetry", "failures", "log_tail"), ())
     bare = trial.model_copy(update={"outcome": "failed", "reason": reason, **without})
     return bare, bare.model_dump_json()
+
+
+def _stored_body(connection: sa.Connection, row: Mapping[str, str | int]) -> str | None:
+    """The record of the trial with this key; ``None`` where there is none."""
+    same = (trials_table.c[name] == value for name, value in row.items())
+    return connection.execute(sa.select(trials_table.c.body).where(*same)).scalar_one_or_none()
 
 
 def record_night(connection: sa.Connection, info: SweepInfo) -> None:

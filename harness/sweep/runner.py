@@ -8,7 +8,6 @@ from __future__ import annotations
 import itertools
 import logging
 import secrets
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -19,6 +18,7 @@ from typing import Protocol
 from bench.core.case import Case
 from bench.core.records import Condition, Trial
 from bench.host.disk import is_full
+from bench.host.suspension import RunningTime
 from bench.plugins.backend import Backend
 from harness.errors import StoreError
 from harness.planning.plan import Plan, imprecise_cases, shuffle_cases, shuffled_rounds
@@ -33,6 +33,7 @@ from harness.sites.base.running_trial import (
 )
 from harness.store.store import Store, SweepInfo
 from harness.sweep.assessment import assess_trial
+from harness.sweep.unstored import keep_unstored, store_kept
 from reports.analysis.case_titles import case_title
 from reports.analysis.step_times import throughput_of
 
@@ -71,7 +72,20 @@ def run_sweep(
     Raises:
         StoreError: The store, or the disk of the folder, takes no further trial.
     """
-    deadline = time.monotonic() + info.suite.budget_s
+    with store.patient(), RunningTime() as running_time:
+        store_kept(folder, info.id, store)
+        _run_rounds(info, store, site, backends, folder, watcher, running_time)
+
+
+def _run_rounds(
+    info: SweepInfo,
+    store: Store,
+    site: Site,
+    backends: Mapping[str, Backend],
+    folder: Path,
+    watcher: Watcher,
+    running_time: RunningTime,
+) -> None:
     done = store.done(info.id)
 
     def run(round_number: int, cases: Sequence[Case]) -> None:
@@ -86,14 +100,18 @@ def run_sweep(
                 # Neither the store nor any further trial would fare better: this one is taken again.
                 problem = f"folder {folder}: cannot be written (its disk is full)"
                 raise StoreError(f"{problem}; free some space, {store.resume_hint()}")
-            store.add_trial(info.id, trial)
+            try:
+                store.add_trial(info.id, trial)
+            except BaseException:
+                keep_unstored(folder, trial)
+                raise
             watcher.ends(trial)
 
     for round_number, planned in itertools.groupby(shuffled_rounds(info.plan, info.suite.seed), key=lambda one: one[0]):
         run(round_number, [case for _, case in planned if (case.key, round_number) not in done])
     if info.suite.precision is not None:
         for round_number, cases in _until_precise(
-            info, info.suite.precision, store, deadline, whole_rounds=site.submits_rounds
+            info, info.suite.precision, store, running_time, whole_rounds=site.submits_rounds
         ):
             run(round_number, cases)
     store.finish_sweep(info.id, utc_now())
@@ -138,11 +156,11 @@ def run_round(
 
 
 def _until_precise(
-    info: SweepInfo, precision: float, store: Store, deadline: float, *, whole_rounds: bool
+    info: SweepInfo, precision: float, store: Store, running_time: RunningTime, *, whole_rounds: bool
 ) -> Iterator[tuple[int, list[Case]]]:
-    """Further rounds of the cases whose intervals are too wide, until none is or the deadline has passed.
+    """Further rounds of the cases whose intervals are too wide, until none is or the budget is spent.
 
-    The deadline is checked before each case, or before each round where the site submits ``whole_rounds``.
+    The budget is checked before each case, or before each round where the site submits ``whole_rounds``.
     """
     for round_number in itertools.count(max((number for _, number in store.done(info.id)), default=-1) + 1):
         rates: dict[str, list[float]] = {}
@@ -152,7 +170,7 @@ def _until_precise(
         imprecise = imprecise_cases(info.plan, rates, precision)
         order = shuffle_cases(imprecise, info.suite.seed, round_number)
         for cases in [order] if whole_rounds and order else [[case] for case in order]:
-            if time.monotonic() > deadline:
+            if running_time.seconds > info.suite.budget_s:
                 return
             yield round_number, cases
         if not imprecise:

@@ -9,7 +9,8 @@ import time
 
 import pytest
 
-from bench.host.suspension import ClockReadings, SuspensionWatch, find_suspension_s, read_clocks
+from bench.host.suspension import ClockReadings, RunningTime, SuspensionWatch, find_suspension_s, read_clocks
+from tests.support.clocks import FakeClock
 
 BEFORE = ClockReadings(monotonic_s=100.0, boot_s=500.0, wall_s=1_700_000_000.0)
 
@@ -45,6 +46,14 @@ def test_the_clocks_of_this_machine_agree_while_it_runs():
     time.sleep(0.05)
     assert find_suspension_s(before, read_clocks(), expected_s=0.05) == 0.0
     assert read_clocks().monotonic_s > before.monotonic_s
+
+
+def test_the_time_that_a_process_ran_is_without_its_stops():
+    clock = FakeClock()
+    running = RunningTime(1.0, clock)
+    for step_s, expected_s in ((0.5, 0.5), (61.0, 1.5), (0.5, 2.0), (1.0, 3.0)):
+        clock.sleep(step_s)
+        assert running.seconds == pytest.approx(expected_s)
 
 
 @pytest.mark.slow
