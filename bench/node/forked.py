@@ -7,7 +7,9 @@ all processes that came from it. The next start gets a new one.
 
 from __future__ import annotations
 
+import atexit
 import errno
+import os
 import signal
 import threading
 import time
@@ -43,11 +45,22 @@ def ensure_forkserver() -> None:
     # A terminal sends an interrupt to the forkserver too, where it would be a traceback while modules are imported. The
     # resource tracker goes first: it is started by ensure_running too, and unblocks the signal.
     resource_tracker.ensure_running()
+    atexit.unregister(continue_resource_tracker)
+    atexit.register(continue_resource_tracker)
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         forkserver.ensure_running()
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def continue_resource_tracker() -> None:
+    """Continue multiprocessing's resource tracker if a signal has stopped it, when this process ends: it could not end
+    with it, and would hold standard error open for those that read it."""
+    pid = cast("int | None", cast(Any, resource_tracker)._resource_tracker._pid)
+    if pid is not None and process_state(pid) == "stopped":
+        with suppress(OSError):
+            os.kill(pid, signal.SIGCONT)
 
 
 def start_within_limit(process: BaseProcess, stopped_limit_s: float = STOPPED_LIMIT_S) -> None:

@@ -15,6 +15,7 @@ PROGRAM = """
 import os, signal, sys, time
 from multiprocessing import forkserver
 from pathlib import Path
+from bench.host.processes import process_state
 from bench.node.forked import StartError, join_within_limit, start_within_limit
 from bench.node.forkserver import ProcessSpec, child_main, start_forkserver
 
@@ -98,3 +99,17 @@ def test_a_start_is_given_up_and_the_next_one_has_a_new_forkserver(tmp_path):
 @pytest.mark.parametrize(("steps", "statuses"), [(AT_THE_END, [255, -9]), (AFTER_ITS_DEATH, [-9])])
 def test_the_end_of_a_process_is_not_waited_for(tmp_path, steps, statuses):
     assert [int(line) for line in run(tmp_path, steps)] == statuses
+
+
+def test_a_stopped_resource_tracker_ends_with_its_process(tmp_path):
+    stop = """
+    from multiprocessing import resource_tracker
+    first.kill()
+    join_within_limit([first])
+    tracker = resource_tracker._resource_tracker._pid
+    os.kill(tracker, signal.SIGSTOP)
+    while process_state(tracker) != "stopped":
+        time.sleep(0.01)
+"""
+    # It holds standard error open: the run itself would not come to its end.
+    assert run(tmp_path, stop) == []
