@@ -7,9 +7,10 @@ tried again and again until the patience is at an end: with pauses that can be i
 from __future__ import annotations
 
 import logging
+import math
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -33,10 +34,19 @@ class Patience:
     Args:
         limit_s: In seconds.
         fixed: The user has chosen it: :meth:`extended` changes nothing.
+        clock: In seconds.
+        sleep: Lets seconds pass.
     """
 
-    def __init__(self, limit_s: float = DEFAULT_PATIENCE_S, *, fixed: bool = False) -> None:
-        self.limit_s, self.fixed = limit_s, fixed
+    def __init__(
+        self,
+        limit_s: float = DEFAULT_PATIENCE_S,
+        *,
+        fixed: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.limit_s, self.fixed, self._clock, self._sleep = limit_s, fixed, clock, sleep
 
     @contextmanager
     def extended(self, limit_s: float = SWEEP_PATIENCE_S) -> Iterator[None]:
@@ -57,9 +67,9 @@ class Patience:
             problem: Why, for messages.
             pause_s: Between two attempts, in seconds.
         """
-        began, next_message_s = time.monotonic(), FIRST_MESSAGE_S
+        began, next_message_s = self._clock(), FIRST_MESSAGE_S
         while True:
-            waited_s = time.monotonic() - began
+            waited_s = self._clock() - began
             if waited_s >= next_message_s:
                 log.warning("%s: %s; waiting for it, at most %.0f s more", label, problem, self.limit_s - waited_s)
                 next_message_s += MESSAGE_INTERVAL_S
@@ -67,14 +77,15 @@ class Patience:
             yield left_s
             if not left_s:
                 return
-            time.sleep(min(pause_s, left_s))
+            self._sleep(min(pause_s, left_s))
 
 
 def patience_of(url: sa.URL) -> Patience:
     """The patience that a store's URL asks for."""
-    with suppress(TypeError, ValueError, KeyError):
-        if url.get_backend_name() == "sqlite":
-            return Patience(float(str(url.query["timeout"])), fixed=True)
+    with suppress(ValueError, KeyError):
+        limit_s = float(str(url.query["timeout"]))
+        if url.get_backend_name() == "sqlite" and not math.isnan(limit_s):
+            return Patience(max(0.0, limit_s), fixed=True)
     return Patience()
 
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import itertools
 import json
 import multiprocessing
+import signal
 import socket
+import threading
 from contextlib import closing
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
+import sqlalchemy as sa
 
 from harness.errors import StoreError
 from harness.store.merging import merge
@@ -185,3 +188,39 @@ def test_a_server_that_dropped_its_connections_is_met_again(server, new_place, o
     )
     store.add_trial("s1", make_trial(make_case()))
     assert len(store.trials("s1")) == 1
+
+
+def test_a_server_that_restarts_for_a_while_is_waited_for(server, new_place, opened):
+    store = opened(new_place())
+    begin(store)
+    first, second = (make_trial(make_case(), number) for number in range(2))
+    store.add_trial("s1", first)
+    server.stop(signal.SIGINT)
+    store.database.patience.limit_s = 0.0
+    with pytest.raises(StoreError, match="start the server"):
+        store.add_trial("s1", second)
+    starter = threading.Timer(2.0, server.start)
+    starter.start()
+    with store.patient():
+        store.add_trial("s1", second)
+    starter.join()
+    assert store.trials("s1") == [first, second]
+
+
+def test_a_table_that_somebody_locks_is_waited_for(server, new_schema, opened):
+    schema = new_schema()
+    store = opened(server.url(schema))
+    begin(store)
+    engine = sa.create_engine(server.url(schema))
+    trial = make_trial(make_case())
+    with engine.connect() as other:
+        other.exec_driver_sql("lock table trials in access exclusive mode")
+        # As the limit on each statement of ours, in a tenth of its time.
+        sa.event.listen(store.database.engine, "begin", lambda c: c.exec_driver_sql("set statement_timeout = 600"))
+        release = threading.Timer(2.0, other.rollback)
+        release.start()
+        with store.patient():
+            store.add_trial("s1", trial)
+        release.join()
+    engine.dispose()
+    assert store.trials("s1") == [trial]

@@ -28,9 +28,21 @@ class CannotServe(Exception):
     """What is missing here."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Server:
     port: int
+    programs: Path
+    home: Path
+    process: subprocess.Popen | None = None
+
+    def start(self) -> None:
+        self.process = _serve(self.programs, self.home, self.port)
+        _wait(self.process, self, self.home)
+
+    def stop(self, sign: int = signal.SIGQUIT) -> None:
+        """By default at once: nothing of it is kept."""
+        self.process.send_signal(sign)
+        self.process.wait(PATIENCE_S)
 
     def url(self, schema: str, user: str = OWNER, password: str = PASSWORD, database: str = "postgres") -> str:
         """A schema is a place of its own, as a database is, and made in no time."""
@@ -50,16 +62,16 @@ class Server:
 def serving() -> Iterator[Server]:
     """Raises :class:`CannotServe` where PostgreSQL is not installed."""
     programs = _programs()
-    server = Server(_free_port())
     home = Path(tempfile.mkdtemp(prefix="harness-postgresql-", dir=TEMPORARY))
     try:
-        process = _start(programs, home, server.port)
+        _initialize(programs, home)
+        server = Server(_free_port(), programs, home)
+        server.process = _serve(programs, home, server.port)
         try:
-            _wait(process, server, home)
+            _wait(server.process, server, home)
             yield server
         finally:
-            process.send_signal(signal.SIGQUIT)  # at once: nothing of it is kept
-            process.wait(PATIENCE_S)
+            server.stop()
     finally:
         shutil.rmtree(home)
 
@@ -72,7 +84,7 @@ def _programs() -> Path:
     return Path(found[0]).parent
 
 
-def _start(programs: Path, home: Path, port: int) -> subprocess.Popen:
+def _initialize(programs: Path, home: Path) -> None:
     user = _unprivileged(home)
     secret = home / "password"
     secret.write_text(PASSWORD)
@@ -100,13 +112,28 @@ def _start(programs: Path, home: Path, port: int) -> subprocess.Popen:
         stdout=subprocess.DEVNULL,
         **user,
     )
-    with (home / "log").open("w") as log:
+
+
+def _serve(programs: Path, home: Path, port: int) -> subprocess.Popen:
+    with (home / "log").open("a") as log:
         return subprocess.Popen(
-            [programs / "postgres", "-D", data, "-k", home, "-h", "127.0.0.1", "-p", str(port), "-c", "fsync=off"],
+            [
+                programs / "postgres",
+                "-D",
+                home / "data",
+                "-k",
+                home,
+                "-h",
+                "127.0.0.1",
+                "-p",
+                str(port),
+                "-c",
+                "fsync=off",
+            ],
             cwd=home,
             stdout=log,
             stderr=log,
-            **user,
+            **_unprivileged(home),
         )
 
 

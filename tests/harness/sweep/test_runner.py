@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from bench.backends.ddp import BACKEND
-from harness.errors import HarnessError
+from harness.errors import HarnessError, StoreError
+from harness.planning.plan import Plan
 from harness.sites.base.contract import Job, Site, TrialResult
 from harness.sites.base.running_trial import mark_suspended, read_job_handles
+from harness.store.opening import open_store
 from harness.sweep.assessment import assess_result
-from harness.sweep.runner import run_round
+from harness.sweep.runner import run_round, run_sweep
 from reports.analysis.conditions import missing_measurements, missing_reason
 from tests.support.builders import make_case, make_record
+from tests.support.stores import begin
 
 CASES = [make_case(ranks=1, ranks_per_node=1, site="far"), make_case(ranks=2, ranks_per_node=1, site="far")]
 
@@ -188,3 +193,28 @@ def test_what_was_lost_while_the_harness_did_not_run_is_no_failure(outcome):
     assert mark_suspended(TrialResult(outcome, "node 1 is gone", (), (), ()), 0.0).suspended is None
     good = TrialResult("ok", None, (), (), ())
     assert mark_suspended(good, 61.0) is good, "it ran elsewhere"
+
+
+def test_a_trial_that_can_not_be_stored_is_kept_until_its_sweep_is_resumed(tmp_path):
+    path, folder, site = tmp_path / "r.sqlite", tmp_path / "runs", Far()
+    folder.mkdir()
+    store = open_store(f"sqlite:///{path}?timeout=0.2", create=True)
+    plan = Plan(cases=(CASES[0],), skips=(), not_applicable=(), repeats=2)
+    info = begin(store).model_copy(update={"plan": plan})
+
+    def run():
+        run_sweep(info, store, site, {"ddp": BACKEND}, folder, Silent())
+
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("begin immediate")
+        with pytest.raises(StoreError, match="database is locked"):
+            run()
+    assert len(site.started) == 1
+    assert store.trials(info.id) == []
+    (kept,) = folder.glob("unstored-*.json")
+    (folder / "unstored-damaged.json").write_text(kept.read_text()[:100])
+    run()
+    assert len(site.started) == 2, "only the trial that had not run"
+    assert [trial.round for trial in store.trials(info.id)] == [0, 1]
+    assert not kept.exists()
+    store.close()
