@@ -48,13 +48,20 @@ def isolate_imports() -> None:
     for ours. The folder is left out, here and (by ``PYTHONSAFEPATH``) in every child process. Only where our packages
     would then not be found, or not be the first of their names, does their folder go to the front.
     """
-    if not sys.flags.safe_path and sys.path and sys.path[0] in ("", str(Path.cwd())):
+    if not sys.flags.safe_path and sys.path and sys.path[0] in ("", _current_folder()):
         del sys.path[0]
     os.environ["PYTHONSAFEPATH"] = "1"
     if not all(_is_ours(name) for name in PACKAGES):
         root = str(SOURCE_ROOT)
         sys.path.insert(0, root)
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
+
+
+def _current_folder() -> str:
+    try:
+        return str(Path.cwd())
+    except OSError:  # it was removed
+        return ""
 
 
 def _is_ours(package: str) -> bool:
@@ -66,9 +73,11 @@ def main() -> int:
     """Run the command line of this process; returns the exit status."""
     end_when_interrupted(True)
     isolate_imports()
-    from harness.cli.streams import StandardStreams
+    from harness.defects import install_hooks
+    from harness.streams import StandardStreams
 
     streams = StandardStreams()
+    install_hooks()
     status = _run_command()
     end_when_interrupted(True)
     return streams.exit_status(status)
@@ -76,6 +85,8 @@ def main() -> int:
 
 def _run_command() -> int:
     """The command's exit status; an exception that is no message for the user is a defect, and not 1, a regression."""
+    from harness.defects import report_defect
+
     try:
         from harness.cli.app import main as run_command_line
 
@@ -83,23 +94,22 @@ def _run_command() -> int:
         return run_command_line()
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
-    except Exception as problem:
-        return _report(problem)
+    except ModuleNotFoundError as problem:
+        if str(problem.name).partition(".")[0] in PACKAGES:
+            return report_defect(problem)
+        return _report_missing(str(problem.name))
+    except BaseException as problem:
+        # SystemExit too: no command of ours ends so, but a plugin or a library may, with any status.
+        return report_defect(problem)
 
 
-def _report(problem: Exception) -> int:
-    """Print an exception; returns the exit status."""
-    from harness.errors import EXIT_DEFECT, EXIT_USAGE
+def _report_missing(module: str) -> int:
+    """Name a module that is not installed; returns the exit status."""
+    from bench.host.installation import frameworks_remedy
+    from harness.errors import EXIT_USAGE
 
-    if isinstance(problem, ModuleNotFoundError) and str(problem.name).partition(".")[0] not in PACKAGES:
-        from bench.host.installation import frameworks_remedy
-
-        print(f"error: {sys.executable} has no module {problem.name}; {frameworks_remedy()}", file=sys.stderr)
-        return EXIT_USAGE
-    import traceback
-
-    traceback.print_exception(problem)
-    return EXIT_DEFECT
+    print(f"error: {sys.executable} has no module {module}; {frameworks_remedy()}", file=sys.stderr)
+    return EXIT_USAGE
 
 
 if __name__ == "__main__":

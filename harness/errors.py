@@ -10,7 +10,7 @@ The text of a :class:`HarnessError` is one line that names the place and the rem
     └── StoreError        a store that can't be read or written
 
 Exit codes: 0 fine · 1 regression found · 2 bad usage or input · 3 cannot tell · 4 some trials failed, or none ran ·
-70 a defect of this project, with a traceback · 130 interrupted.
+70 a defect of this project or of a plugin, with a traceback in a file · 130 interrupted.
 """
 
 from __future__ import annotations

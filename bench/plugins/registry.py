@@ -95,7 +95,9 @@ class PluginKind(Generic[PluginT]):
         for name in self.names():
             try:
                 usable[name] = self.load(name)
-            except Exception as problem:
+            except KeyboardInterrupt:
+                raise
+            except BaseException as problem:  # SystemExit is no Exception
                 error = str(problem) if isinstance(problem, PluginError) else f"{type(problem).__name__}: {problem}"
                 broken.append(BrokenPlugin(self.name, name, error))
         return usable, broken

@@ -44,7 +44,10 @@ def text_digest(text: str) -> str:
 def read_plugin_file(path: Path) -> str:
     """The source text of a plugin's file. Raises :class:`PluginError`."""
     try:
-        text = path.read_text(encoding="utf-8")
+        if path.exists() and not path.is_file():
+            raise PluginError(f"plugin {path}: is no regular file; name a Python file")
+        with path.open(encoding="utf-8") as file:
+            text = file.read(MAX_PLUGIN_BYTES + 1)
     except (OSError, UnicodeDecodeError) as problem:
         raise PluginError(f"plugin {path}: cannot be read ({problem})") from None
     if len(text.encode()) > MAX_PLUGIN_BYTES:
@@ -87,13 +90,15 @@ def load_text(file: str, text: str) -> ModuleType:
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as problem:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as problem:  # SystemExit is no Exception
         del sys.modules[name]
         raise PluginError(f"plugin {file}: {describe_problem(problem, file)}") from problem
     return module
 
 
-def describe_problem(problem: Exception, file: str) -> str:
+def describe_problem(problem: BaseException, file: str) -> str:
     """``ImportError: no module named 'x' (line 3)``: the exception in one line, with the last line of ``file``."""
     lines = [problem.lineno] if isinstance(problem, SyntaxError) else []
     trace = problem.__traceback__
@@ -114,7 +119,9 @@ def load_source(source: PluginSource) -> object:
         return getattr(load_text(source.file, source.text), source.attribute)
     try:
         module = importlib.import_module(source.module)
-    except Exception as problem:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as problem:
         raise PluginError(f"plugin {source.module}: {describe_problem(problem, source.file)}") from problem
     if module_digest(module) != source.digest:
         raise PluginError(

@@ -30,6 +30,7 @@ from harness.planning.suite import read_suite
 from harness.store import STORE_VARIABLE
 from harness.store.location import store_label, store_path
 from harness.store.opening import check_store, open_store
+from harness.streams import results
 from reports.formats.console import print_line
 
 log = logging.getLogger("scaling_harness")
@@ -225,7 +226,7 @@ def run_command(
     It gets an interrupt exactly once, whether a terminal sent it to all processes or a service only to this one, and
     may shut down. KeyboardInterrupt is raised when it has ended. It is killed when this process dies.
     """
-    with document.open("wb") if document else nullcontext() as out:
+    with document.open("wb") if document else nullcontext(results()) as out:
         process = subprocess.Popen(
             command,
             stdout=out,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
@@ -16,6 +17,7 @@ from typer.main import get_command
 
 from harness.cli.output import configure_logging
 from harness.errors import EXIT_INTERRUPTED, EXIT_USAGE, HarnessError
+from harness.streams import results_apart
 
 MARKUP: Final = "markdown"
 COMMANDS = {
@@ -44,7 +46,7 @@ def load_command(name: str) -> Any:
     module_name, _, function_name = COMMANDS[name][0].partition(":")
     module = importlib.import_module(f"harness.cli.{module_name}")
     single = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=MARKUP)
-    single.command(name, epilog=module.EXAMPLES[name])(getattr(module, function_name))
+    single.command(name, epilog=module.EXAMPLES[name])(results_apart()(getattr(module, function_name)))
     return get_command(single)
 
 
@@ -121,6 +123,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     configure_logging()
     try:
+        Path.cwd()
+    except OSError:
+        log.error("error: the current folder was removed, or can't be read; change into another one")
+        return EXIT_USAGE
+    try:
         status: Any = app(args=None if arguments is None else list(arguments), standalone_mode=False)
     except HarnessError as problem:
         log.error("error: %s", problem)
@@ -130,6 +137,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if ended.__context__ is not None:
             raise ended.__context__ from None
         raise
+    except typer.Abort as aborted:
+        # Typer's word for an input that ends, where nothing is asked: the end of a pipe to another process.
+        raise aborted.__cause__ or aborted from None
     except Exception as problem:
         # Typer's own errors (an unknown flag, a number that isn't one) in one line like ours.
         if not hasattr(problem, "format_message"):

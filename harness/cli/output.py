@@ -19,6 +19,7 @@ from bench.core.text import printable
 from bench.host.secrets import mask_command, mask_secrets
 from harness.errors import EXIT_OK, UsageError
 from harness.store import STORE_VARIABLE
+from harness.streams import results
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -136,8 +137,8 @@ def stdout_console() -> Console:
     """Standard output for people; wide enough for every column where it is not a terminal."""
     from reports.formats.console import TextConsole
 
-    console = TextConsole()
-    return console if console.is_terminal else TextConsole(width=PIPED_WIDTH)
+    console = TextConsole(file=results())
+    return console if console.is_terminal else TextConsole(file=results(), width=PIPED_WIDTH)
 
 
 def stderr_console() -> Console:
@@ -149,7 +150,9 @@ def stderr_console() -> Console:
 
 def print_json(document: Any) -> None:
     """Print a document on standard output. Not-a-number values are refused: JSON has none."""
-    print(json.dumps(document, indent=2, allow_nan=False).replace("\x7f", "\\u007f"))  # JSON leaves DEL as it is
+    print(
+        json.dumps(document, indent=2, allow_nan=False).replace("\x7f", "\\u007f"), file=results()
+    )  # JSON leaves DEL as it is
 
 
 def command_line() -> str:

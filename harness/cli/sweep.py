@@ -25,6 +25,7 @@ from harness.planning.flags import parse_duration, parse_fault, parse_percent
 from harness.planning.suite import DEFAULT_SUITE
 from harness.sites.base.contract import DEFAULT_SITE
 from harness.store import DEFAULT_STORE
+from harness.streams import results
 
 if TYPE_CHECKING:
     from harness.sweep.pipeline import SweepResult
@@ -195,7 +196,7 @@ def sweep(
         if as_json:
             print_json(planned.as_json())
         else:
-            print(printable("\n".join(planned.lines()), keep="\n\t"))
+            print(printable("\n".join(planned.lines()), keep="\n\t"), file=results())
         return EXIT_OK
     from harness.sweep import pipeline
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
@@ -16,6 +15,7 @@ from harness.errors import UsageError, suggest_name
 from harness.store.ledger import IngestedRun
 from harness.store.opening import open_store
 from harness.store.store import Store, SweepInfo
+from harness.streams import results
 from harness.sweep.report import sweep_cells, sweep_facts, write_atomically
 from reports.formats.console import print_line
 from reports.formats.exports import CannotExport, Export, Format, format_names, load_format
@@ -145,4 +145,4 @@ def _write_output(exported: Export, out: Path | None) -> None:
         return
     assert isinstance(exported.content, str)
     # A file keeps every character; a terminal would obey some.
-    sys.stdout.write(printable(exported.content, keep="\r\n\t") if sys.stdout.isatty() else exported.content)
+    results().write(printable(exported.content, keep="\r\n\t") if results().isatty() else exported.content)

@@ -72,9 +72,7 @@ def test_nor_do_closed_streams(folder):
     assert (folder / "v.html").read_text().rstrip().endswith("</html>"), "nothing else was written to its descriptor"
 
 
-STATUS = (
-    "from harness.cli.streams import StandardStreams as S; s = S(); print('text'); raise SystemExit(s.exit_status({}))"
-)
+STATUS = "from harness.streams import StandardStreams as S; s = S(); print('text'); raise SystemExit(s.exit_status({}))"
 
 
 @pytest.mark.parametrize(("status", "code"), [(0, 2), (1, 1), (130, 130)])
@@ -92,21 +90,12 @@ def test_an_encoding_that_lacks_characters_gets_escape_sequences(folder):
     assert process.returncode == 0
 
 
-def test_a_defect_is_a_traceback_and_no_regression(folder):
-    (folder / "broken.py").write_text(
-        "import harness.cli.app as app\napp.COMMANDS['fit'] = ('no_such_module:fit', '')\n"
-        "from harness.__main__ import main\nraise SystemExit(main())\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "broken.py", "fit", "a.csv"],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 70
-    assert "Traceback" in done.stderr
+def test_a_removed_folder_is_one_line(folder):
+    command = f"mkdir gone && cd gone && rmdir ../gone && exec {sys.executable} -m harness list"
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(["sh", "-c", command], cwd=folder, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr == "error: the current folder was removed, or can't be read; change into another one\n"
 
 
 INTERRUPTED_IMPORT = """
