@@ -16,6 +16,7 @@ import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+from urllib.parse import quote
 
 
 def newest_run(artifacts: Iterable[Mapping[str, Any]], branch: str) -> int | None:
@@ -43,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     repository = os.environ["GITHUB_REPOSITORY"]
     branch = _api(f"repos/{repository}")["default_branch"]
-    listed = _api(f"repos/{repository}/actions/artifacts?name={options.name}&per_page=100")["artifacts"]
+    listed = _api(f"repos/{repository}/actions/artifacts?name={quote(options.name, safe='')}&per_page=100")["artifacts"]
     run = newest_run(listed, branch)
     if run is None:
         print(f"{branch} has no artifact {options.name} yet: a new history begins")

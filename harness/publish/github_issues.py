@@ -15,13 +15,17 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench.core.text import one_line
+from reports.formats.markdown_text import text
+
 LABEL = "scaling-regression"
 MARKER = re.compile(r"<!-- scaling-regression (\{.*\}) -->\s*\Z")
-MAX_TITLE_LENGTH = 200
+MAX_TITLE_LENGTH, MAX_SAID_LENGTH = 200, 1000
 PASSING = {"pass", "improved"}
 
 Document = Mapping[str, Any]
@@ -49,11 +53,12 @@ def read_issues(issues: Iterable[Mapping[str, Any]]) -> list[Issue]:
     """The issues that this module has opened, the oldest first; other issues with the label are ignored."""
     own_issues = []
     for issue in issues:
-        if marker := MARKER.search(issue["body"]):
-            marker_data = json.loads(marker[1])
-            own_issues.append(
-                Issue(issue["number"], marker_data["curve"], frozenset(map(tuple, marker_data["series"])))
-            )
+        if marker := MARKER.search(issue["body"] or ""):
+            # Anybody may have edited it; then another issue is opened.
+            with suppress(ValueError, KeyError, TypeError):
+                data = json.loads(marker[1])
+                series = frozenset((str(name), str(metric)) for name, metric in data["series"])
+                own_issues.append(Issue(issue["number"], str(data["curve"]), series))
     return sorted(own_issues, key=lambda issue: issue.number)
 
 
@@ -70,7 +75,7 @@ def plan_actions(document: Document, open_issues: Sequence[Issue], run: str) -> 
         if curve in issue_by_curve:
             actions.append(Action(("issue", "edit", str(issue_by_curve[curve].number), "--body-file", "-"), body))
         else:
-            title = f"Regressed: {curve}"[:MAX_TITLE_LENGTH]
+            title = one_line(f"Regressed: {curve}", MAX_TITLE_LENGTH)
             actions.append(Action(("issue", "create", "--label", LABEL, "--title", title, "--body-file", "-"), body))
     statuses = {(verdict["name"], verdict["metric"]): verdict["status"] for verdict in document["verdicts"]}
     for issue in open_issues:
@@ -79,23 +84,22 @@ def plan_actions(document: Document, open_issues: Sequence[Issue], run: str) -> 
             and issue.series
             and {statuses.get(series) for series in issue.series} <= PASSING
         ):
-            comment = f"Passes again on night {document['judged']}: {run}"
+            comment = f"Passes again on night {text(document['judged'])}: {run}"
             actions.append(Action(("issue", "close", str(issue.number), "--comment", comment)))
     return actions
 
 
 def _body(document: Document, curve: str, findings: Sequence[Mapping[str, Any]], run: str) -> str:
-    summary = "\n".join(f"- {finding['kind']}: {_escape(finding['said'])}" for finding in findings)
-    against = f", against {document['base_commit']}" if document["base_commit"] else ""
-    accept = shlex.join(
-        ["python", "-m", "harness", "check", *document.get("again", ()), "--accept", curve, "--because", "…"]
-    )
+    summary = "\n".join(f"- {finding['kind']}: {text(finding['said'], MAX_SAID_LENGTH)}" for finding in findings)
+    against = f", against {text(document['base_commit'])}" if document["base_commit"] else ""
+    command = ["python", "-m", "harness", "check", *document.get("again", ()), "--accept", curve, "--because", "…"]
+    accept = one_line(shlex.join(command))
     marker = json.dumps({"curve": curve, "series": sorted(_series(document, findings))})
     # No name may end the HTML comment that holds the marker.
     hidden = marker.replace("-", "\\u002d").replace(">", "\\u003e")
     return f"""{summary}
 
-Night {document["judged"]}, commit {document["commit"] or "unknown"}{against}. Report and log: {run}
+Night {text(document["judged"])}, commit {text(document["commit"] or "unknown")}{against}. Report and log: {run}
 
 Every night on which it is found updates this text, and the first on which the curve passes closes the issue. If the
 change is intended:
@@ -114,11 +118,6 @@ def _series(document: Document, findings: Sequence[Mapping[str, Any]]) -> set[tu
         verdict for verdict in finding_verdicts if verdict["status"] == "regressed"
     ] or finding_verdicts
     return {(verdict["name"], verdict["metric"]) for verdict in regressed_verdicts}
-
-
-def _escape(summary: str) -> str:
-    """On one line, without HTML and without mentions."""
-    return " ".join(summary.split()).replace("@", "@\u200b").replace("<", "&lt;")
 
 
 def gh(arguments: Sequence[str], body: str = "") -> str:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 
-from bench.core.text import one_line
+from reports.formats.markdown_text import code, text
 from reports.regression import wording
 from reports.regression.rows import VerdictRow, rows
 from reports.regression.summary import headline, next_steps, subtitle, title
@@ -17,12 +16,7 @@ BODY_LIMIT = 60_000
 """Characters before the footer."""
 UNFOLDED_ROWS = 20
 """Rows that are shown; more are folded."""
-MAX_TEXT_LENGTH = 240
-"""Characters of a name or a reason."""
 HEADER = "| Status | Curve | Ranks | What | Change (95 %) | Pairs | Why |\n|---|---|--:|---|--:|--:|---|\n"
-MARKUP_CHARACTERS = re.compile(r"[\\`*_{}\[\]<>|~$&\"':]")
-MENTIONS = re.compile(r"([@#])(?=\w)")
-ZERO_WIDTH_SPACE = "\u200b"
 
 
 def markdown(judgement: Judgement) -> str:
@@ -40,18 +34,6 @@ def markdown(judgement: Judgement) -> str:
     if len(lines) < len(all_rows):
         table += f"\n{len(all_rows) - len(lines):,} further rows do not fit here.\n"
     return header + table + footer
-
-
-def text(plain: str, longest: int = MAX_TEXT_LENGTH) -> str:
-    """Text with everything escaped that would be markup, break a table, or mention a person or an issue."""
-    return MARKUP_CHARACTERS.sub(
-        lambda mark: f"&#{ord(mark[0])};", MENTIONS.sub(rf"\1{ZERO_WIDTH_SPACE}", one_line(plain, longest))
-    )
-
-
-def code(name: str, longest: int = MAX_TEXT_LENGTH) -> str:
-    """A name or a command, verbatim. HTML, because names may contain backticks."""
-    return f"<code>{MARKUP_CHARACTERS.sub(lambda mark: f'&#{ord(mark[0])};', one_line(name, longest))}</code>"
 
 
 def _line(row: VerdictRow) -> str:

@@ -124,3 +124,28 @@ def test_a_gh_that_fails_fails_the_job(tmp_path):
     done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
     assert done.returncode != 0
     assert "HTTP 403" in done.stderr
+
+
+def test_a_hostile_night_is_text(capfd):
+    hostile = "x\nSee @somebody, #12 and GH-3: <img src=x> [m](http://evil.example) www.evil.example \x1b[2J\u202e `c`"
+    document = night(judged=hostile, commit=hostile, base_commit=hostile)
+    for place in (*document["findings"], *document["verdicts"]):
+        place.update({name: hostile for name in ("curve", "name", "said") if name in place})
+    (opened,) = plan_actions(document, [], RUN)
+    title = opened.arguments[5]
+    assert title.startswith("Regressed: x See")
+    passed = night("pass", finding=False, judged=hostile)
+    (closed,) = plan_actions(passed, [Issue(3, CURVE, SERIES)], RUN)
+    for shown in (title, *closed.arguments, *opened.body.splitlines()):
+        assert shown.replace("\u200b", "").isprintable()
+    text = "\n".join(line for line in opened.body.splitlines() if not line.startswith(("    ", "<!--")))
+    for body in (text, closed.arguments[-1].replace(RUN, "")):
+        for mark in ("<img", "](", "@somebody", "#12", "GH-3", "www.", "://", "`", "\nSee"):
+            assert mark not in body.replace(RUN, "")
+    assert len([line for line in opened.body.splitlines() if line.startswith("    python -m harness check")]) == 1
+
+
+@pytest.mark.parametrize("marker", ["{}", "{x}", '{"curve": "a"}', '{"curve": "a", "series": 5}', '{"series": [[1]]}'])
+def test_a_marker_that_somebody_has_edited_is_no_issue_of_ours(marker):
+    assert read_issues([{"number": 1, "body": f"text\n<!-- scaling-regression {marker} -->"}]) == []
+    assert read_issues([{"number": 1, "body": None}]) == []
