@@ -108,8 +108,8 @@ def net_title(net: str) -> str:
     """``1 Gbit/s links``; ``unshaped links``"""
     if net == UNSHAPED:
         return "unshaped links"
-    unit = {"gbit": "Gbit/s", "mbit": "Mbit/s", "kbit": "kbit/s"}[net[-4:]]
-    return f"{net[:-4]} {unit} links"
+    unit = {"gbit": "Gbit/s", "mbit": "Mbit/s", "kbit": "kbit/s"}.get(net[-4:])
+    return f"{net[:-4]} {unit} links" if unit else f"{net} links"  # a store may hold any text
 
 
 def link_summary(link: Link) -> str:

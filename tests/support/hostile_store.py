@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import types
 import typing
 from contextlib import closing
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Any, TypeVar
 from pydantic import BaseModel
 
 from bench.core.names import check_name
+from bench.core.records import Trial
+from harness.planning.plan import Plan, Skip
 from harness.store.opening import open_store
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
@@ -23,8 +26,9 @@ AFTER = (
     "../../etc/passwd $(touch /tmp/hostile) \r\nerror: forged\n=1+1"
 )
 DATES = {"started_at", "finished_at", "at", "since"}
-MEANING = {"kind", "unit", "device", "telemetry", "flags", "plugins", "options", "settings", "variables"}
-"""Fields on whose values the numbers depend: with others a record would show less."""
+OUTCOMES = ("ok", "failed", "timeout", "invalid")
+KEPT = {"RankRecord.kind", "RankRecord.unit", "Suite.telemetry"}
+"""Fields on whose values the numbers depend, and one of a certain form: with others a record would show less."""
 
 
 def spoil(text: str) -> str:
@@ -39,7 +43,7 @@ def hostile(value: Any, hint: Any = str) -> Any:
         changes = {
             name: hostile(getattr(value, name), hints[name])
             for name in type(value).model_fields
-            if name not in DATES | MEANING and getattr(value, name) is not None
+            if name not in DATES and f"{type(value).__name__}.{name}" not in KEPT and getattr(value, name) is not None
         }
         return value.model_copy(update=changes)
     if isinstance(value, str):
@@ -48,7 +52,7 @@ def hostile(value: Any, hint: Any = str) -> Any:
         (item, *_) = [*_arguments(hint), str]
         return tuple(hostile(part, item) for part in value)
     if isinstance(value, dict):
-        return {key: hostile(part, str) for key, part in value.items()}
+        return {spoil(key) if isinstance(key, str) else key: hostile(part, str) for key, part in value.items()}
     return value
 
 
@@ -56,6 +60,46 @@ def hostile_model(value: ModelT) -> ModelT:
     """The spoilt record, as a store would read it. Raises :class:`ValidationError` where one can't be made."""
     changed = hostile(value)
     return type(value).model_validate_json(changed.model_dump_json())
+
+
+def filled(hint: Any) -> Any:
+    """A value of a type with every field set, texts to ``text``."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is typing.Annotated:
+        return filled(arguments[0])
+    if origin is typing.Literal:
+        return arguments[0]
+    if origin in (typing.Union, types.UnionType):
+        return filled(next(part for part in arguments if part is not type(None)))
+    if origin is tuple:
+        return tuple(filled(part) for part in arguments if part is not Ellipsis)
+    if origin is dict:
+        return {filled(arguments[0]): filled(arguments[1])}
+    if isinstance(hint, type) and issubclass(hint, BaseModel):
+        hints = typing.get_type_hints(hint, include_extras=True)
+        return hint(**{name: 2.0 if name == "ended_s" else filled(hints[name]) for name in hint.model_fields})
+    return {str: "text", int: 1, float: 1.0, bool: True}[hint]
+
+
+def add_full_sweep(target: str, name: str) -> None:
+    """Add the newest sweep of a store: of trials with every field set, one of each outcome, and cases that did not
+    run."""
+    with closing(open_store(target, create=True)) as store:
+        before = store.sweep("latest")
+        full = filled(Trial)
+        known = {"world": 2, "kind": "training", "unit": "samples"}
+        ranks = tuple(full.ranks[0].model_copy(update={**known, "rank": rank}) for rank in range(2))
+        here = {"environment": before.environment.id, "started_at": before.started_at, "round": 0}
+        case = full.case.model_copy(update={"ranks": 2, "fault": None})
+        cases = {outcome: case.model_copy(update={"workload": outcome}) for outcome in OUTCOMES}
+        skip = Skip(case=full.case.model_copy(update={"workload": "skipped"}), reason="text")
+        never = Skip(case=full.case.model_copy(update={"workload": "never"}), reason="text")
+        plan = Plan(cases=tuple(cases.values()), skips=(skip,), not_applicable=(never,), repeats=1)
+        moment = "2026-11-27T05:00:00.000+00:00"
+        store.begin_sweep(before.model_copy(update={"id": name, "plan": plan, "started_at": moment}))
+        for outcome, case in cases.items():
+            store.add_trial(name, full.model_copy(update={**here, "ranks": ranks, "case": case, "outcome": outcome}))
+        store.finish_sweep(name, moment)
 
 
 def _is_free(hint: Any) -> bool:

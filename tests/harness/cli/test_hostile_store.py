@@ -14,23 +14,27 @@ import pytest
 from harness.cli.app import main
 from reports.formats.csv_cells import unescape_cell
 from reports.formats.trial_rows import TrialRow
-from tests.support.hostile_store import AFTER, spoil_store
+from tests.support.hostile_store import AFTER, add_full_sweep, spoil_store
 from tests.support.old_store import SWEEP, restore
 
+FULL = "20261127-050000-full"
 COMMANDS = {
-    "report": ["report", "--out", "OUT/page.html"],
-    "report beside the store": ["report"],
+    "report": ["report", SWEEP, "--out", "OUT/page.html"],
+    "report of every field": ["report", FULL, "--out", "OUT/page.html"],
+    "report beside the store": ["report", SWEEP],
     "several": ["report", SWEEP, "20261121-043948-3275", "--out", "OUT/page.html"],
     "index": ["report", "--index", "OUT/nights"],
-    "predictions": ["report", "--predict", "8,64", "--link", "1Gbit,5us", "--out", "OUT/page.html"],
-    "report as JSON": ["report", "--json", "--out", "OUT/page.html"],
-    "check": ["check", "--junit", "OUT/j.xml", "--markdown", "OUT/m.md", "--html", "OUT/page.html"],
+    "predictions": ["report", SWEEP, "--predict", "8,64", "--link", "1Gbit,5us", "--out", "OUT/page.html"],
+    "report as JSON": ["report", FULL, "--json", "--out", "OUT/page.html"],
+    "several of every field": ["report", SWEEP, FULL, "--out", "OUT/page.html"],
+    "check": ["check", "--sweep", SWEEP, "--junit", "OUT/j.xml", "--markdown", "OUT/m.md", "--html", "OUT/page.html"],
+    "check of every field": ["check", "--junit", "OUT/j.xml", "--markdown", "OUT/m.md", "--html", "OUT/page.html"],
     "check as JSON": ["check", "--json"],
-    "csv": ["export"],
-    "csv file": ["export", "--out", "OUT/trials.csv"],
-    "parquet": ["export", "--out", "OUT/trials.parquet"],
-    "pytest-benchmark": ["export", "--out", "OUT/runs.json"],
-    "extrap": ["export", "--out", "OUT/steps.jsonl"],
+    "csv": ["export", SWEEP, FULL],
+    "csv file": ["export", SWEEP, FULL, "--out", "OUT/trials.csv"],
+    "parquet": ["export", SWEEP, FULL, "--out", "OUT/trials.parquet"],
+    "pytest-benchmark": ["export", FULL, "--out", "OUT/runs.json"],
+    "extrap": ["export", SWEEP, "--out", "OUT/steps.jsonl"],
     "merge": ["merge", "STORE", "--store", "OUT/merged.sqlite"],
     "resume": ["sweep", "--resume"],
 }
@@ -43,6 +47,7 @@ def stores(tmp_path_factory):
     """The same store twice, as it was and spoilt."""
     folder = tmp_path_factory.mktemp("stores")
     good = restore(folder / "good.sqlite")
+    add_full_sweep(good, FULL)
     spoil_store(good, folder / "bad.sqlite")
     return folder / "good.sqlite", folder / "bad.sqlite"
 
@@ -85,7 +90,7 @@ def test_nothing_of_it_has_an_effect(stores, tmp_path, capfd, monkeypatch, name)
     good, bad = stores
     _, _, _, harmless = run(good, tmp_path / "good", command, capfd)
     status, output, error, files = run(bad, tmp_path / "bad", command, capfd)
-    assert status in ((2,) if name in REFUSED else (0, 1, 3)), error
+    assert status in ((2,) if name in REFUSED else (0, 1, 3, 4)), error
     assert set(files) == set(harmless)
     assert {path.name for path in tmp_path.iterdir()} == {"good", "bad"}
     assert error.replace("\n", "").isprintable()
@@ -146,8 +151,8 @@ CHECKS = {".html": check_html, ".xml": check_xml, ".md": check_markdown, ".csv":
 def test_an_export_comes_back_as_it_was(stores, tmp_path, capfd):
     """By ``fit`` and by ``ingest``, which read what ``export`` writes."""
     _, bad = stores
-    assert main(["export", "--store", str(bad), "--out", str(tmp_path / "t.csv")]) == 0
-    assert main(["export", "--store", str(bad), "--out", str(tmp_path / "r.json")]) == 0
+    assert main(["export", SWEEP, "--store", str(bad), "--out", str(tmp_path / "t.csv")]) == 0
+    assert main(["export", SWEEP, "--store", str(bad), "--out", str(tmp_path / "r.json")]) == 0
     capfd.readouterr()
     assert main(["fit", str(tmp_path / "t.csv"), "--json"]) == 0
     curves = [curve["curve"] for curve in json.loads(capfd.readouterr().out)["curves"]]
