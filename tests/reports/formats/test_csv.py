@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from bench.core.case import Fault
 from harness.cli.app import main
+from reports.formats.csv_cells import unescape_cell
 from reports.formats.exports.csv import trials_csv
 from reports.formats.trial_rows import TrialRow
 from tests.support.builders import make_case, make_trial
@@ -65,4 +66,4 @@ def test_csv_round_trip(number, text):
         **{**dict.fromkeys(TrialRow.model_fields), "throughput": number, "reason": text or None}
     )
     (found,) = rows_of(trials_csv([row]))
-    assert (float(found["throughput"]), found["reason"]) == (number, text)
+    assert (float(found["throughput"]), unescape_cell(found["reason"])) == (number, text)
