@@ -74,13 +74,45 @@ def main() -> int:
     end_when_interrupted(True)
     isolate_imports()
     from harness.defects import install_hooks
-    from harness.streams import StandardStreams
+    from harness.streams import StandardStreams, open_closed_descriptors
 
+    open_closed_descriptors()
+    # Before standard output gets another descriptor: the program is replaced.
+    problem = _run_from_copy() if _measures(sys.argv[1:]) else None
     streams = StandardStreams()
     install_hooks()
-    status = _run_command()
+    status = _run_command() if problem is None else _report_start(problem)
     end_when_interrupted(True)
     return streams.exit_status(status)
+
+
+def _measures(arguments: list[str]) -> bool:
+    """Whether the command starts ranks: it then runs from a copy of its sources."""
+    command = next((word for word in arguments if not word.startswith("-")), None)
+    starts_ranks = command in ("sweep", "nightly") or (command == "check" and "--confirm" in arguments)
+    return starts_ranks and not {"--help", "--dry-run"}.intersection(arguments)
+
+
+def _run_from_copy() -> Exception | None:
+    """Why this process can't run from a copy of its sources; ``None`` where it does."""
+    try:
+        from harness.planning.source_copy import run_from_copy
+
+        run_from_copy()
+    except Exception as problem:
+        return problem
+    return None
+
+
+def _report_start(problem: Exception) -> int:
+    """Print why the command was not begun; returns the exit status."""
+    from harness.defects import report_defect
+    from harness.errors import HarnessError
+
+    if not isinstance(problem, HarnessError):
+        return report_defect(problem)
+    print(f"error: {problem}", file=sys.stderr)
+    return problem.exit_code
 
 
 def _run_command() -> int:

@@ -81,7 +81,7 @@ class StandardStreams:
     """
 
     def __init__(self) -> None:
-        _open_closed_descriptors()
+        open_closed_descriptors()
         if sys.stdout is not None:
             sys.stdout.flush()
         self._stdout = _TolerantFile(os.dup(STDOUT))
@@ -106,7 +106,7 @@ class StandardStreams:
         return status
 
 
-def _open_closed_descriptors() -> None:
+def open_closed_descriptors() -> None:
     """Open the null device for each standard stream that is closed: other files would get its number."""
     for descriptor in (STDIN, STDOUT, STDERR):
         try:

@@ -19,6 +19,17 @@ def pytest_benchmark_update_machine_info(machine_info: dict[str, Any]) -> None:
     machine_info["packages"] = versions | _variables()
 
 
+def pytest_benchmark_update_commit_info(config: pytest.Config, commit_info: dict[str, Any]) -> None:
+    """A copy of the sources is no git checkout: its commit is that of its origin when it was copied."""
+    try:
+        from bench.host.running_code import read_source_copy
+    except ImportError:
+        return
+    copy = read_source_copy()
+    if copy is not None:
+        commit_info.update(id=copy.commit, dirty=copy.changed_files)
+
+
 def _variables() -> dict[str, str]:
     """The environment variables that change what is measured; none where an older tree is measured for a pair."""
     try:

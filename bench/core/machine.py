@@ -37,6 +37,8 @@ class NodeFacts(MachineFacts):
     """What the kernel calls the time since it started (:class:`NodeIdentity`); ``None`` where it does not say."""
     core_numbers: tuple[int, ...] = ()
     """The cores that it may use, as the scheduler numbers them; empty where they are unknown."""
+    sources: str | None = None
+    """The digest of the package ``bench`` there (:mod:`bench.host.running_code`); ``None`` in old records."""
 
     @property
     def identity(self) -> NodeIdentity:

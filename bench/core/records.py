@@ -277,6 +277,8 @@ class RankRecord(FrozenModel):
     """The number of its node in the trial; ``None`` in old records."""
     boot_id: str | None = None
     """That of its machine (:class:`bench.core.machine.NodeIdentity`), whose clock times its window."""
+    sources: str | None = None
+    """The digest of the package ``bench`` that it ran (:mod:`bench.host.running_code`); ``None`` in old records."""
 
     @property
     def identity(self) -> NodeIdentity:
@@ -359,3 +361,5 @@ class Trial(FrozenModel):
     """What the trial was billed, in the unit of the given price."""
     cost_reason: str | None = None
     """Why the cost is unknown, where the site bills its trials."""
+    sources: str | None = None
+    """The digest of the package ``bench`` that its ranks ran; ``None``: the ranks, or their records, are older."""

@@ -10,7 +10,7 @@ from bench.core.case import Case
 from bench.core.frozen_model import FrozenModel
 from bench.core.machine import NodeFacts
 from bench.host.machine import read_node_facts
-from bench.plugins.sources import sources_digest
+from bench.host.running_code import sources_digest
 
 PROCESS_FAULTS = ("kill", "stop", "oom", "exit")
 """Kinds of faults that hit a whole process."""

@@ -13,7 +13,9 @@ import sysconfig
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-CHECKOUT = Path(__file__).resolve().parents[2]
+from bench.host.running_code import ORIGIN
+
+CHECKOUT = ORIGIN
 """The folder of the sources; where the project is installed as a wheel, that of all packages."""
 HOROVOD_BUILD_COMMAND = "python -m harness.setup.horovod_wheel --strict"
 

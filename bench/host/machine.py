@@ -15,6 +15,7 @@ import psutil
 from bench.core.machine import MachineFacts, NodeFacts
 from bench.host.quota import read_cpu_quota
 from bench.host.resources import usable_core_count, usable_cores
+from bench.host.running_code import sources_digest
 
 PACKAGES = (
     "torch",
@@ -34,7 +35,7 @@ PACKAGES = (
 def read_node_facts(node: int, packages: Iterable[str] = ()) -> NodeFacts:
     """The facts of this machine as node number ``node`` of a trial; ``packages``: see :func:`read_machine_facts`."""
     facts = read_machine_facts(packages).model_dump()
-    return NodeFacts(node=node, boot_id=read_boot_id(), core_numbers=usable_cores(), **facts)
+    return NodeFacts(node=node, boot_id=read_boot_id(), core_numbers=usable_cores(), sources=sources_digest(), **facts)
 
 
 def host_name(name: str | None = None) -> str:

@@ -36,6 +36,7 @@ class ScratchFolder(NamedTuple):
 
 
 _own: list[ScratchFolder] = []  # of this process, while it has any
+_adopted: list[ScratchFolder] = []  # of the program that this process ran before
 
 
 def open_scratch() -> Path:
@@ -67,10 +68,22 @@ def open_scratch() -> Path:
 
 def close_scratch() -> None:
     """Remove the folders of this process, which can't use temporary files any more. A second call does nothing."""
-    while _own:
-        folder = _own.pop()
+    while _own or _adopted:
+        folder = (_own or _adopted).pop()
         shutil.rmtree(folder.path, ignore_errors=True)
         folder.lock.close()
+
+
+def adopt_scratch(path: Path, descriptor: int) -> None:
+    """Take over a folder of :func:`create_scratch` from the program that this process ran before, by ``exec``.
+
+    Args:
+        path: The folder.
+        descriptor: The file descriptor of its lock, which was left open.
+    """
+    os.set_inheritable(descriptor, False)
+    _adopted.append(ScratchFolder(path, os.fdopen(descriptor, "w")))
+    util.Finalize(None, close_scratch, exitpriority=AFTER_SOCKETS)
 
 
 def create_scratch(parent: Path) -> ScratchFolder:

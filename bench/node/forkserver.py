@@ -24,6 +24,7 @@ from typing import Any, cast
 from bench.host.namespaces import enter_namespace
 from bench.host.processes import LAUNCHER_PID_VARIABLE, die_with_parent
 from bench.host.resources import pin_threads, usable_cores
+from bench.host.running_code import sources_digest
 from bench.host.scratch import open_scratch
 from bench.host.variables import remove_from_process, removed_variables
 from bench.node.forked import ensure_forkserver, start_within_limit
@@ -95,6 +96,7 @@ def preload_modules() -> None:
     os.environ["SCALING_WARM_PARENT"] = str(os.getpid())
     inside_job = os.environ.get("SCALING_INSIDE_JOB") == "1"
     remove_from_process(removed_variables(os.environ, inside_job=inside_job))
+    sources_digest()  # read once, for all ranks
     for name in os.environ.get("SCALING_PRELOAD", "").split(","):
         with contextlib.suppress(Exception):
             importlib.import_module(name)

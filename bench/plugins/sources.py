@@ -17,6 +17,7 @@ from pathlib import Path
 from types import ModuleType
 
 from bench.core.case import PluginSource
+from bench.host.running_code import sources_digest
 
 DIGEST_PREFIX = "scaling-sources "
 MAX_PLUGIN_BYTES = 256 * 1024
@@ -25,15 +26,6 @@ MAX_PLUGIN_BYTES = 256 * 1024
 
 class PluginError(Exception):
     """A plugin that can't be used. The text is one line that names the plugin and the remedy."""
-
-
-def sources_digest() -> str:
-    """The digest of every module of this package, by name and content."""
-    package = Path(__file__).resolve().parents[1]
-    sha = hashlib.sha256()
-    for path in sorted(package.rglob("*.py")):
-        sha.update(f"{path.relative_to(package)}\0".encode() + path.read_bytes() + b"\0")
-    return sha.hexdigest()[:16]
 
 
 def text_digest(text: str) -> str:

@@ -17,6 +17,7 @@ from bench.core.case import Case
 from bench.core.records import Gradients, RankRecord, Window
 from bench.host.machine import host_name
 from bench.host.resources import compute_threads, device_name, device_uuid, memory_peak_bytes, thread_cores
+from bench.host.running_code import sources_digest
 from bench.plugins.backend import Backend, Session
 from bench.plugins.workload import Work, Workload
 from bench.rank import after_window, faults
@@ -86,6 +87,7 @@ def measure(case: Case, backend: Backend, workload: Workload, session: Session, 
         host=host_name(),
         node=case.node_of_rank(session.rank),
         boot_id=context.boot_id,
+        sources=sources_digest(),
         pid=os.getpid(),
         device=device_name(session.device),
         gpu=device_uuid(session.device),

@@ -15,13 +15,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench.host.installation import install_command
+from bench.host.running_code import CODE, ORIGIN
 from bench.host.variables import cleaned_environment
 from harness.errors import UsageError
 from harness.planning.suite import SUITES_FOLDER
 
-CODE_ROOT = Path(__file__).resolve().parents[2]
-"""The folder that holds the code's packages."""
-BENCHMARK_FILE = SUITES_FOLDER / "test_micro.py"
+BENCHMARK_FILE = CODE / SUITES_FOLDER.relative_to(ORIGIN) / "test_micro.py"
+"""That of the code that runs."""
 NAME_PREFIX = f"{SUITES_FOLDER.name}/{BENCHMARK_FILE.name}"
 """Prefix of the names of its benchmarks."""
 RUNS_PER_NIGHT = 3
@@ -84,7 +84,7 @@ def run_once(
     target = target.absolute()
     target.parent.mkdir(parents=True, exist_ok=True)
     target.unlink(missing_ok=True)
-    status, output = _run(pytest_command(target, only, matching), (tree or CODE_ROOT).absolute(), timeout_s)
+    status, output = _run(pytest_command(target, only, matching), (tree or CODE).absolute(), timeout_s)
     return read_result(target, status, output, timeout_s)
 
 
@@ -103,7 +103,7 @@ def pytest_command(target: Path, only: Sequence[str] = (), matching: str | None 
         "-c",
         os.devnull,
         "--rootdir",
-        str(SUITES_FOLDER.parent),
+        str(BENCHMARK_FILE.parents[1]),
         "-q",
         "-rfE",
         "--tb",

@@ -169,6 +169,7 @@ class Side:
             outcome="failed",
             reason=reason,
             environment=self.context.environment,
+            sources=self.tree.sources,
             started_at=started_at,
             wall_s=time.monotonic() - began,
             log_tail=self._log_tail(),
@@ -192,6 +193,9 @@ class Side:
         if "problem" in answer:
             return None, f"{self.title}: {answer['problem']}"
         trial, mismatch = read_trial(str(answer.get("trial")), case)
+        if trial is not None and trial.sources is None:
+            # A tree from before 2026-11-27 does not say what it runs.
+            trial = trial.model_copy(update={"sources": self.tree.sources})
         return trial, f"{self.title} can't be run: {mismatch}"
 
     def _discard_process(self, how: str) -> None:

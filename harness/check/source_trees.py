@@ -11,8 +11,17 @@ from pathlib import Path
 from typing import IO
 
 from bench.core.frozen_model import FrozenModel
+from bench.host.running_code import CODE, sources_digest
 from harness.errors import UsageError, sigterm_as_interrupt
-from harness.planning.git import NO_CHECKOUT, ROOT, SHORT_COMMIT_LENGTH, checkout_problem, failure_reason, run_git
+from harness.planning.git import (
+    NO_CHECKOUT,
+    ROOT,
+    SHORT_COMMIT_LENGTH,
+    checkout_problem,
+    failure_reason,
+    read_code_state,
+    run_git,
+)
 
 WORKTREE_PREFIX = "scaling-base-"
 LOCK_FILE = "lock"
@@ -26,6 +35,9 @@ class SourceTree(FrozenModel):
     changed_files: bool = False
     """Whether files differ from the commit."""
 
+    sources: str | None = None
+    """The digest of its package ``bench`` (:mod:`bench.host.running_code`)."""
+
     @property
     def title(self) -> str:
         return f"{self.commit} with changed files" if self.changed_files else self.commit
@@ -34,10 +46,10 @@ class SourceTree(FrozenModel):
 def head_tree() -> SourceTree:
     """The running code. Raises :class:`UsageError` where it is not in a git checkout."""
     _check_checkout()
-    changed = bool(_git("status", "--porcelain"))
-    return SourceTree(
-        path=ROOT, commit=_git("rev-parse", f"--short={SHORT_COMMIT_LENGTH}", "HEAD"), changed_files=changed
-    )
+    state = read_code_state()
+    if state.commit is None:
+        raise UsageError(f"pairs with another commit need git: {state.reason}")
+    return SourceTree(path=CODE, commit=state.commit, changed_files=bool(state.changed_files), sources=sources_digest())
 
 
 @contextmanager
@@ -58,7 +70,9 @@ def checked_out(rev: str) -> Iterator[SourceTree]:
                 _git("worktree", "add", "--quiet", "--detach", str(checkout), commit)
                 inside = _git("rev-parse", "--show-prefix")
                 yield SourceTree(
-                    path=checkout / inside, commit=_git("rev-parse", f"--short={SHORT_COMMIT_LENGTH}", commit)
+                    path=checkout / inside,
+                    commit=_git("rev-parse", f"--short={SHORT_COMMIT_LENGTH}", commit),
+                    sources=sources_digest(checkout / inside / "bench"),
                 )
         finally:
             _remove(folder)

@@ -9,8 +9,10 @@ import subprocess
 from pathlib import Path
 from typing import NamedTuple
 
-CODE = Path(__file__).resolve()
-ROOT = CODE.parents[2]
+from bench.host.running_code import CODE, ORIGIN, read_source_copy
+
+ROOT = ORIGIN
+THIS_FILE = ROOT / Path(__file__).resolve().relative_to(CODE)
 NO_CHECKOUT = "not a git checkout"
 SHORT_COMMIT_LENGTH = 12
 """Characters of a commit's id in records."""
@@ -29,10 +31,13 @@ class CodeState(NamedTuple):
 
 
 def read_code_state() -> CodeState:
-    """The state of the code that runs.
+    """The state of the code that runs; of a copy, that of its origin when it was copied.
 
     An installed package may lie in an environment inside the user's own repository: that commit says nothing about it.
     """
+    copy = read_source_copy()
+    if copy is not None:
+        return CodeState(copy.commit and copy.commit[:SHORT_COMMIT_LENGTH], copy.changed_files, copy.commit_reason)
     problem = checkout_problem()
     if problem is not None:
         return CodeState(reason=problem)
@@ -43,10 +48,16 @@ def read_code_state() -> CodeState:
     return CodeState(commit.stdout.strip(), bool(status.stdout.strip()))
 
 
+def full_commit() -> str | None:
+    """The full id of the commit of the code that runs; ``None`` where :func:`read_code_state` says why."""
+    commit = None if checkout_problem() else run_git("rev-parse", "HEAD")
+    return commit.stdout.strip() if commit is not None and commit.returncode == 0 else None
+
+
 def checkout_problem() -> str | None:
     """Why git knows nothing of the code that runs, with the remedy where there is one; ``None`` where it tracks it."""
     try:
-        listed = run_git("ls-files", "--error-unmatch", "--", str(CODE))
+        listed = run_git("ls-files", "--error-unmatch", "--", str(THIS_FILE))
     except OSError as problem:
         return f"git can't be run ({problem.strerror}); install it"
     if listed.returncode == 0:

@@ -13,11 +13,12 @@ from pydantic import AfterValidator, ConfigDict, Field, ValidationError, field_v
 from bench.core.case import Fault, Scaling
 from bench.core.frozen_model import FrozenModel
 from bench.host.links import parse_rate
+from bench.host.running_code import ORIGIN
 from harness.errors import UsageError, describe_validation_error, suggest_name
 from harness.planning.limits import find_excess
 from harness.planning.options import SCOPES, Axes
 
-_PACKAGE_FOLDER = Path(__file__).resolve().parents[1]
+_PACKAGE_FOLDER = ORIGIN / "harness"
 SUITES_FOLDER = next(
     location
     for location in (_PACKAGE_FOLDER.parent / "suites", _PACKAGE_FOLDER / "suites")

@@ -21,6 +21,7 @@ from bench.core.records import Trial
 from harness.errors import StoreError, suggest_name
 from harness.planning.environment import Environment
 from harness.planning.plan import Plan
+from harness.planning.sources import Sources
 from harness.planning.suite import Suite
 from harness.store import DEFAULT_STORE
 from harness.store.database import OTHER_STORE_HINT, Database
@@ -51,6 +52,8 @@ class SweepInfo(FrozenModel):
     suite: Suite
     plan: Plan
     environment: Environment
+    sources: Sources | None = None
+    """``None`` in old records."""
 
 
 class Store:

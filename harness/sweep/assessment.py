@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from bench.core.case import Case
 from bench.core.records import Outcome, RankRecord, SameWork, Trial
+from bench.host.running_code import sources_digest
 from harness.sites.base.contract import TrialResult
 from harness.sites.base.running_trial import RunningTrial
 from harness.sweep.node_telemetry import cut_telemetry
@@ -22,6 +23,8 @@ def assess_trial(running: RunningTrial, result: TrialResult, case: Case, round_n
     """The trial as a value, with its outcome and the conditions on its nodes."""
     telemetry = cut_telemetry(result, case)
     outcome, reason, proof = assess_result(result, case)
+    if problem := other_sources(result, sources_digest()):
+        outcome, reason = "failed", problem if result.reason is None else f"{problem}; {result.reason}"
     conditions = result.conditions
     if outcome == "ok":
         ended = result.reason if result.outcome != "ok" else None
@@ -48,7 +51,37 @@ def assess_trial(running: RunningTrial, result: TrialResult, case: Case, round_n
         nodes=result.nodes,
         cost=result.cost,
         cost_reason=result.cost_reason,
+        sources=reported_sources(result, sources_digest()),
     )
+
+
+def other_sources(result: TrialResult, expected: str) -> str | None:
+    """Which process ran other sources than this command's, with the remedy, or ``None`` (pure).
+
+    Args:
+        result: How the trial ended. Records of an older version don't say what they ran.
+        expected: The digest of this command's sources.
+    """
+    reported = [(f"rank {record.rank} on {record.host}", record.sources) for record in result.ranks]
+    reported += [(f"node {node.node} ({node.host})", node.sources) for node in result.nodes]
+    different = next((entry for entry in reported if entry[1] not in (None, expected)), None)
+    if different is None:
+        return None
+    return (
+        f"{different[0]} ran other sources ({different[1]}) than this command's ({expected}): "
+        "install the same version there, or copy this checkout there"
+    )
+
+
+def reported_sources(result: TrialResult, expected: str) -> str | None:
+    """The digest of the sources that the ranks ran (pure); ``None``: a rank did not say.
+
+    A trial that left no record was started with the expected ones.
+    """
+    digests = {record.sources for record in result.ranks}
+    if not digests:
+        return expected
+    return digests.pop() if len(digests) == 1 else None
 
 
 def failed_after_window(result: TrialResult, case: Case) -> bool:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
-import os
 import tempfile
-from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,14 +15,14 @@ from rich.text import Text
 
 from bench.core.case import DataSource
 from bench.core.names import UnsafeName, file_stem, path_inside
-from bench.core.records import Trial
-from bench.host.variables import recorded_variables
 from bench.plugins.registry import Plugins, load_plugins
 from bench.plugins.workload import DataProblem, Workload
 from harness.errors import DataError, UsageError
 from harness.planning.environment import read_environment
 from harness.planning.git import NO_CHECKOUT
 from harness.planning.plan import Plan
+from harness.planning.source_copy import remove_shared_sources
+from harness.planning.sources import Sources, copy_plugin_packages, read_sources
 from harness.sites.base.contract import DEFAULT_SITE, Site
 from harness.sites.base.running_trial import utc_now
 from harness.store import DEFAULT_STORE
@@ -41,21 +39,20 @@ from harness.sweep.plan import (
     load_request_plugins,
     load_suite,
 )
-from harness.sweep.plugins import use_plugin_files, with_sources
+from harness.sweep.plugins import use_plugin_files
 from harness.sweep.progress import SweepProgress
+from harness.sweep.resume_checks import check_same_conditions
 from harness.sweep.runner import new_sweep_id, preload_modules, run_sweep
 from reports.analysis import formatting
 from reports.analysis.cells import Cell
 from reports.analysis.findings import Findings, analyse_cells
 from reports.analysis.predictions import DEFAULT_PREDICT_OPTIONS, PredictOptions
-from reports.analysis.rank_resources import variables_of
 from reports.analysis.stats import Estimate
 from reports.analysis.trial_measures import overhead_of
 from reports.formats import terminal
 from reports.formats.console import print_line
 from reports.formats.terminal import finding_tables
 from reports.page import summary
-from reports.regression.evidence import describe_differences
 
 log = logging.getLogger("scaling_harness")
 
@@ -110,6 +107,7 @@ def run(planned: PlannedSweep, store_url: str, page: Path | None, command: str, 
     name = new_sweep_id()
     target = _page_path(page, store_url, name)
     check_store(store_url)
+    sources = sources_of_plugins_too()
     site.reserve(planned.plan.cases)
     site.warm(preload_modules(planned.plan, planned.plugins.backends))
     plan = prepare_data(planned.plan, planned.plugins.workloads, stderr_console)
@@ -117,7 +115,13 @@ def run(planned: PlannedSweep, store_url: str, page: Path | None, command: str, 
     if environment.commit_reason not in (None, NO_CHECKOUT):
         log.warning("commit unknown: %s", environment.commit_reason)
     info = SweepInfo(
-        id=name, started_at=utc_now(), command=command, suite=planned.suite, plan=plan, environment=environment
+        id=name,
+        started_at=utc_now(),
+        command=command,
+        suite=planned.suite,
+        plan=plan,
+        environment=environment,
+        sources=sources,
     )
     store = open_store(store_url, create=True)
     store.begin_sweep(info)
@@ -154,10 +158,8 @@ def resume(
         raise UsageError(
             f"--resume: sweep {name} was started by `{info.command}`; repeat that with --resume, or --resume alone"
         )
-    _check_same_environment(info)
-    _check_same_variables(info, store.trials(info.id))
-    if with_sources(info.plan) != info.plan:
-        raise UsageError(f"--resume: a plugin of sweep {name} has changed since; start a new one")
+    sources = sources_of_plugins_too()
+    check_same_conditions(info, store.trials(info.id), sources)
     site = choose_site(place, stored_suite)
     site.reserve(info.plan.cases)
     site.warm(preload_modules(info.plan, plugins.backends))
@@ -167,22 +169,11 @@ def resume(
     return _run_and_report(info, store, site, plugins, store_url, target, stderr_console)
 
 
-def _check_same_environment(info: SweepInfo) -> None:
-    before, now = (
-        one.model_dump(exclude={"changed_files", "commit_reason"}) for one in (info.environment, read_environment())
-    )
-    differing = [field for field, value in before.items() if value != now[field]]
-    if differing:
-        raise UsageError(f"--resume: sweep {info.id} began with another {', '.join(differing)}; start a new one")
-
-
-def _check_same_variables(info: SweepInfo, trials: Sequence[Trial]) -> None:
-    """The ranks of the remaining trials get the variables of those that ran on this machine."""
-    before = variables_of(trial for trial in trials if trial.case.site == DEFAULT_SITE and trial.outcome == "ok")
-    if before is None:
-        return
-    if differences := describe_differences(recorded_variables(os.environ), before):
-        raise UsageError(f"--resume: sweep {info.id} began with other variables ({differences}); set them as they were")
+def sources_of_plugins_too() -> Sources:
+    """The sources of the sweep that begins. From now on its ranks import the packages of plugins from the copy."""
+    for name in copy_plugin_packages():
+        log.warning("package %s of a plugin is too large to be copied: leave it as it is until the sweep ends", name)
+    return read_sources()
 
 
 def _run_and_report(
@@ -195,13 +186,15 @@ def _run_and_report(
     stderr_console: Console,
 ) -> SweepResult:
     """Run what the store does not hold yet, then write the page of what it holds."""
-    interrupted = False
+    interrupted, folder = False, artifact_folder(store_url, info.id)
     left = len(info.plan.cases) * info.plan.repeats - len(store.done(info.id))
     with SweepProgress(stderr_console, max(0, left)) as watcher:
         try:
-            run_sweep(info, store, site, plugins.backends, artifact_folder(store_url, info.id), watcher)
+            run_sweep(info, store, site, plugins.backends, folder, watcher)
         except KeyboardInterrupt:
             interrupted = True
+    # After any other exception, jobs that outlive this process may still need them.
+    remove_shared_sources(folder)
     return _write_report(store, info.id, target, plugins, interrupted=interrupted)
 
 

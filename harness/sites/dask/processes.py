@@ -22,6 +22,7 @@ from bench.dask_cluster.cluster import ClusterInfo, ClusterStartResult, JobQueue
 from bench.dask_cluster.trial import CLIENT_REPORT_FILE, ClientReport
 from bench.host.logs import last_lines
 from bench.host.variables import cleaned_environment
+from harness.planning.source_copy import python_path
 from harness.sites.base.contract import Job, TrialResult
 from harness.sites.base.remote import MARGIN_S, gather_result, read_node_reports
 
@@ -34,7 +35,9 @@ class ClusterUnavailable(Exception):
     """There is no cluster to run on. The text says why, in one line."""
 
 
-def start_process(module: str, *arguments: str, request: BaseModel, log: Path | None = None) -> subprocess.Popen[str]:
+def start_process(
+    module: str, *arguments: str, request: BaseModel, log: Path | None = None, sources: Path | None = None
+) -> subprocess.Popen[str]:
     """Start a module of the bench package; it ends when its standard input is closed, and so with this process.
 
     It has a session of its own: an interrupt from the keyboard does not reach it, and it can release what it holds.
@@ -44,12 +47,14 @@ def start_process(module: str, *arguments: str, request: BaseModel, log: Path | 
         arguments: Its command line.
         request: The first line of its standard input, as JSON.
         log: The file that its standard error is appended to; ``None`` discards it.
+        sources: The folder of the packages that it, and what it starts, import; ``None``: where this process has them.
     """
     errors = subprocess.DEVNULL if log is None else log.open("a")
+    env = os.environ | ({"PYTHONPATH": python_path(sources, os.environ)} if sources else {})
     process = subprocess.Popen(
         [sys.executable, "-m", module, *arguments],
         # Workers of queued jobs inherit it: sbatch passes it on.
-        env=cleaned_environment(os.environ, inside_job=True),
+        env=cleaned_environment(env, inside_job=True),
         text=True,
         start_new_session=True,
         stdin=subprocess.PIPE,
@@ -99,9 +104,9 @@ def survey_cluster(cluster: SchedulerAddress, timeout_s: float = SURVEY_TIMEOUT_
 class JobQueueCluster:
     """A cluster of queued jobs; it exists as long as this object is not ended, and no longer than this process."""
 
-    def __init__(self, spec: JobQueueSpec, log: Path) -> None:
+    def __init__(self, spec: JobQueueSpec, log: Path, sources: Path) -> None:
         self.spec, self.log = spec, log
-        self.process = start_process("bench.dask_cluster.cluster", "keep", request=spec, log=log)
+        self.process = start_process("bench.dask_cluster.cluster", "keep", request=spec, log=log, sources=sources)
 
     def wait_for_address(self) -> SchedulerAddress:
         """Wait until all workers have started; returns how it is reached. Raises :class:`ClusterUnavailable`."""

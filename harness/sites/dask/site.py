@@ -20,6 +20,7 @@ from bench.dask_cluster.assignment import UnsuitableCluster, assign, planned_tas
 from bench.dask_cluster.cluster import PATH_PATTERN, PRINT_JOB_SCRIPT, ClusterInfo, JobQueueSpec
 from bench.host.installation import install_command
 from bench.plugins.backend import Options
+from harness.planning.source_copy import share_sources
 from harness.sites.base.contract import Job, Site, TrialRequest
 from harness.sites.base.remote import UnstartedJob
 from harness.sites.base.sbatch_options import SAFE_SBATCH_OPTIONS, check_sbatch_options
@@ -210,7 +211,7 @@ class DaskSite(Site):
         if self.jobs is None or not covers(self.jobs.spec, spec):
             self._end_jobs()
             logs.mkdir(exist_ok=True)
-            self.jobs = JobQueueCluster(spec, logs / "scheduler.log")
+            self.jobs = JobQueueCluster(spec, logs / "scheduler.log", share_sources(logs.parent))
             atexit.register(self._end_jobs)
             try:
                 self.jobs_address = self.jobs.wait_for_address()

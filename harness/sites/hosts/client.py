@@ -14,8 +14,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from bench.host.running_code import sources_digest
 from bench.host.scratch import open_scratch
-from bench.plugins.sources import DIGEST_PREFIX, sources_digest
+from bench.plugins.sources import DIGEST_PREFIX
 from harness.sites.hosts.hosts_file import Host
 
 CONNECT_TIMEOUT_S = 10

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 import subprocess
@@ -137,11 +136,6 @@ def error_text(text: str) -> str:
     """The error messages of one of Slurm's commands as one line, without the command's name (pure)."""
     lines = [re.sub(r"^\w+: (error: )?", "", line).strip() for line in text.splitlines()]
     return "; ".join(line for line in lines if line) or "no error message"
-
-
-def python_path(env: Mapping[str, str], root: Path) -> str:
-    """PYTHONPATH with this source tree in front (pure)."""
-    return os.pathsep.join([str(root), *([env["PYTHONPATH"]] if env.get("PYTHONPATH") else [])])
 
 
 class SlurmClient:

@@ -13,12 +13,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import bench
 from bench.core.case import Case, Role
 from bench.host.certificate import create_certificate, write_certificate
 from bench.host.installation import torch_cuda_version
 from bench.plugins.backend import Options
 from harness.planning.placements import Machine
+from harness.planning.source_copy import python_path, share_sources
 from harness.sites.base.contract import Job, Site, TrialRequest
 from harness.sites.base.remote import UnstartedJob, needs_certificate
 from harness.sites.slurm.batch_script import SCRIPT_LOG, SLURM_LAUNCHERS, batch_script
@@ -27,14 +27,12 @@ from harness.sites.slurm.client import (
     SlurmJobState,
     SlurmUnavailable,
     SubmissionRejected,
-    python_path,
     submission_environment,
 )
 from harness.sites.slurm.job import SlurmJob, Submission, has_begun
 from harness.sites.slurm.options import SlurmOptions, SlurmTimeouts
 
 SLURM_COMMANDS = ("sbatch", "squeue", "scancel", "sinfo", "scontrol", "srun")
-SOURCE_ROOT = Path(bench.__file__).resolve().parent.parent
 
 
 class SlurmSite(Site):
@@ -112,7 +110,10 @@ class SlurmSite(Site):
         # A job starts in the folder from which it was submitted, and that may hold packages of our names.
         extra_variables = {"PYTHONSAFEPATH": "1"}
         if self.shares_environment:
-            extra_variables["PYTHONPATH"] = python_path(os.environ, SOURCE_ROOT)
+            extra_variables["PYTHONPATH"] = python_path(share_sources(first.parent), os.environ)
+        elif "PYTHONPATH" in os.environ:
+            # Another interpreter, or an image, has this package installed.
+            extra_variables["PYTHONPATH"] = python_path(None, os.environ)
         env = submission_environment(os.environ, text, extra_variables)
         try:
             number = self.client.submit(first / "job.sh", first.parent, f"scaling-{first.name}", env)

@@ -26,9 +26,12 @@ def copy(tmp_path):
     folder = tmp_path / "it's code"
     target = folder / "harness" / "planning"
     target.mkdir(parents=True)
-    for package in (target.parent, target):
+    host = folder / "bench" / "host"
+    host.mkdir(parents=True)
+    for package in (target.parent, target, host.parent, host):
         (package / "__init__.py").touch()
     shutil.copy(ROOT / "harness" / "planning" / "git.py", target)
+    shutil.copy(ROOT / "bench" / "host" / "running_code.py", host)
     env = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     env |= {"GIT_CONFIG_GLOBAL": "/dev/null", "GIT_CONFIG_NOSYSTEM": "1", "PYTHONPATH": str(folder)}
     env["PYTHONDONTWRITEBYTECODE"] = "1"  # The copy has no .gitignore.

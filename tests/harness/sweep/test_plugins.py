@@ -107,7 +107,7 @@ def test_a_sweep_is_not_resumed_with_a_plugin_that_has_changed(folder):
     file.write_text(file.read_text() + "\n")
     for kind in plugin_kinds():
         kind.files.clear()
-    with pytest.raises(UsageError, match="a plugin of sweep s1 has changed since"):
+    with pytest.raises(UsageError, match=r"plugin my_mlp.py changed since sweep s1 began"):
         resume(None, None, "s.sqlite", None, None)
 
 

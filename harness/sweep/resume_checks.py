@@ -1,0 +1,79 @@
+"""What must be as it was before an interrupted sweep goes on: otherwise its trials would measure different things."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from bench.core.case import Case
+from bench.core.records import Trial
+from bench.host.variables import recorded_variables
+from harness.errors import UsageError
+from harness.planning.environment import read_environment
+from harness.planning.plan import Plan
+from harness.planning.sources import Sources, describe_files
+from harness.sites.base.contract import DEFAULT_SITE
+from harness.store.store import SweepInfo
+from harness.sweep.plugins import with_sources
+from reports.analysis.rank_resources import variables_of
+from reports.regression.evidence import describe_differences
+
+
+def check_same_conditions(info: SweepInfo, trials: Sequence[Trial], sources: Sources) -> None:
+    """Refuse to resume a sweep whose remaining trials would run on another machine, or other code, than the first.
+
+    Args:
+        info: The sweep.
+        trials: Those that have ended.
+        sources: What runs now.
+
+    Raises:
+        UsageError: With what has changed.
+    """
+    _check_environment(info)
+    _check_sources(info, sources)
+    _check_variables(info, trials)
+    _check_plugins(info)
+
+
+def _check_environment(info: SweepInfo) -> None:
+    before, now = (
+        one.model_dump(exclude={"changed_files", "commit_reason"}) for one in (info.environment, read_environment())
+    )
+    differing = [field for field, value in before.items() if value != now[field]]
+    if differing:
+        raise UsageError(f"--resume: sweep {info.id} began with another {', '.join(differing)}; start a new one")
+
+
+def _check_sources(info: SweepInfo, now: Sources) -> None:
+    if info.sources is not None and (changed := now.changed_since(info.sources)):
+        raise UsageError(
+            f"--resume: {describe_files(changed)} changed since sweep {info.id} began; restore what was there, "
+            "or start a new sweep"
+        )
+
+
+def _check_variables(info: SweepInfo, trials: Sequence[Trial]) -> None:
+    """The ranks of the remaining trials get the variables of those that ran on this machine."""
+    before = variables_of(trial for trial in trials if trial.case.site == DEFAULT_SITE and trial.outcome == "ok")
+    if before is None:
+        return
+    if differences := describe_differences(recorded_variables(os.environ), before):
+        raise UsageError(f"--resume: sweep {info.id} began with other variables ({differences}); set them as they were")
+
+
+def _check_plugins(info: SweepInfo) -> None:
+    now = with_sources(info.plan)
+    if now != info.plan:
+        files = _plugin_digests(info.plan).items() ^ _plugin_digests(now).items()
+        names = describe_files(tuple(sorted({file for (file, _), _ in files})))
+        raise UsageError(
+            f"--resume: plugin {names} changed since sweep {info.id} began; restore what was there, or start a new "
+            "sweep"
+        )
+
+
+def _plugin_digests(plan: Plan) -> dict[tuple[str, str], str]:
+    """The digest of each plugin, by its file and name."""
+    cases: list[Case] = [*plan.cases, *(skip.case for skip in (*plan.skips, *plan.not_applicable))]
+    return {(plugin.file, plugin.name): plugin.digest for case in cases for plugin in case.plugins}

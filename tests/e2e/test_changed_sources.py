@@ -1,0 +1,140 @@
+"""What is saved while a sweep runs, or between its interruption and its end, changes nothing of what it measures."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import time
+
+import pytest
+
+from bench.core.records import Trial
+from tests.e2e.conftest import Harness
+from tests.support.checkouts import Checkout
+
+STEP = "    def _finish(self) -> None:\n"
+SLEEP_S = 1.0
+PAUSE = f"        __import__('time').sleep({SLEEP_S})\n"
+PLUGIN = """
+from bench.workloads.synthetic import Synthetic
+from helper.step import SHAPE
+
+class Mine(Synthetic):
+    name = "mine"
+    summary = "with a helper of its own"
+    kind = Synthetic.kind
+
+    def build(self, case, session):
+        from helper import late
+        print("late", late.VALUE, flush=True)
+        return super().build(case, session)
+
+WORKLOAD = Mine()
+"""
+
+
+class Editing(Harness):
+    """A harness over a checkout of its own, which the test edits while it runs."""
+
+    def __init__(self, checkout: Checkout) -> None:
+        super().__init__(checkout.path.parent / "here", checkout.path)
+        self.folder.mkdir()
+        self.checkout = checkout
+        self.env |= checkout.env
+        self.begun: list[subprocess.Popen] = []
+
+    def begin(self, *arguments: str, repeats: int = 4) -> subprocess.Popen:
+        """Start a sweep of one case; returns when its first trial is stored."""
+        chosen = ("--backends", "single", "--ranks", "1", "--repeats", str(repeats), "--steps", "5", "--warmup", "1")
+        workloads = () if "--workloads" in arguments else ("--workloads", "synthetic")
+        process = self.start("sweep", self.lean(), *chosen, *workloads, "--telemetry", "off", *arguments)
+        self.begun.append(process)
+        while process.poll() is None and not self.trials():
+            time.sleep(0.05)
+        assert process.poll() is None, process.communicate()
+        return process
+
+    def trials(self) -> list[Trial]:
+        store = self.folder / ".runs" / "results.sqlite"
+        if not store.exists():
+            return []
+        with sqlite3.connect(store) as connection:
+            tables = [name for (name,) in connection.execute("select name from sqlite_master")]
+            bodies = connection.execute("select body from trials order by round") if "trials" in tables else ()
+            return [Trial.model_validate_json(body) for (body,) in bodies]
+
+    def sweep_record(self) -> dict:
+        with sqlite3.connect(self.folder / ".runs" / "results.sqlite") as connection:
+            ((body,),) = connection.execute("select body from sweeps")
+        return json.loads(body)
+
+
+@pytest.fixture
+def editing(tmp_path):
+    editing = Editing(Checkout(tmp_path))
+    yield editing
+    for process in editing.begun:
+        process.kill()
+        process.communicate()
+
+
+def slow_down(checkout: Checkout) -> None:
+    """Make each training step take a second more."""
+    checkout.edit("bench/workloads/training.py", STEP, STEP + PAUSE)
+
+
+def fastest_steps(trials: list[Trial]) -> list[float]:
+    """That of each trial: a busy machine delays some steps of a trial, and not all of them."""
+    return [min(step for record in trial.ranks for step in record.step_s) for trial in trials]
+
+
+def test_a_running_sweep_measures_what_it_began_with(editing):
+    (editing.folder / "helper").mkdir()
+    (editing.folder / "helper" / "__init__.py").touch()
+    (editing.folder / "helper" / "step.py").write_text("SHAPE = 1\n")
+    (editing.folder / "helper" / "late.py").write_text("VALUE = 1\n")
+    (editing.folder / "mine.py").write_text(PLUGIN)
+    editing.env["PYTHONPATH"] += os.pathsep + str(editing.folder)
+    commit = editing.checkout.head()
+    process = editing.begin("--plugin", "mine.py", "--workloads", "synthetic,mine")
+    slow_down(editing.checkout)
+    source = editing.checkout.path
+    (source / "bench" / "backends" / "single.py").unlink()
+    (source / "harness" / "__main__.py").write_text("a mistake\n")
+    (source / "reports" / "page" / "plotly_charts.py").write_text("a mistake\n")
+    (source / "suites" / "quick.toml").write_text("a mistake\n")
+    (editing.folder / "helper" / "late.py").write_text("raise RuntimeError\n")
+    (editing.folder / "mine.py").write_text("a mistake\n")
+    (editing.folder / "lean.toml").write_text("a mistake\n")
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    trials = editing.trials()
+    assert [trial.outcome for trial in trials] == ["ok"] * 8
+    assert max(fastest_steps(trials)) < SLEEP_S
+    record = editing.sweep_record()
+    assert {trial.sources for trial in trials} == {record["sources"]["digest"]}
+    assert (record["environment"]["commit"], record["environment"]["changed_files"]) == (commit, False)
+    assert list(editing.checkout.temporary.iterdir()) == []
+
+
+def test_a_resumed_sweep_runs_what_it_began_with_or_is_refused(editing):
+    process = editing.begin()
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate(timeout=30)
+    before = (editing.checkout.path / "bench" / "workloads" / "training.py").read_text()
+    slow_down(editing.checkout)
+    refused = editing.run("sweep", "--resume")
+    assert refused.returncode == 2
+    assert refused.stderr.count("\n") == 1
+    assert "bench/workloads/training.py changed since sweep " in refused.stderr
+    (editing.checkout.path / "bench" / "workloads" / "training.py").write_text(before)
+    resumed = editing.run("sweep", "--resume")
+    assert resumed.returncode == 0, resumed.stderr
+    assert len({trial.sources for trial in editing.trials()}) == 1
+    slow_down(editing.checkout)
+    editing.begin(repeats=1).communicate(timeout=60)
+    changed = editing.trials()
+    assert len({trial.sources for trial in changed}) == 2
