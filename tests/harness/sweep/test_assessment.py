@@ -5,8 +5,11 @@ from __future__ import annotations
 import pytest
 
 from bench.core.records import NotFinite, RankRecord
+from bench.host.machine import read_node_facts
 from harness.sites.base.contract import TrialResult
-from harness.sweep.assessment import assess_result
+from harness.sites.base.remote import UnstartedJob
+from harness.sites.base.running_trial import RunningTrial
+from harness.sweep.assessment import assess_result, assess_trial, other_sources, reported_sources
 from reports.analysis.cells import make_cells
 from tests.support.builders import make_case, make_proof, make_record, make_trial
 
@@ -45,3 +48,35 @@ def test_it_is_named_before_other_work_is():
 def test_records_from_before_it_was_looked_at_are_read():
     record = make_record()
     assert RankRecord.model_validate_json(record.model_dump_json(exclude={"not_finite"})) == record
+
+
+HERE, OTHER = "0123456789abcdef", "fedcba9876543210"
+
+
+@pytest.mark.parametrize(
+    ("ranks", "node", "digest", "problem"),
+    [
+        ((HERE, HERE), HERE, HERE, None),
+        ((None, None), None, None, None),  # nodes of an older version do not say
+        ((), None, HERE, None),
+        ((HERE, OTHER), HERE, None, f"rank 1 on here ran other sources ({OTHER}) than this command's ({HERE}): "),
+        ((), OTHER, HERE, f"node 3 (n3) ran other sources ({OTHER}) than this command's ({HERE}): "),
+    ],
+)
+def test_a_node_with_other_sources_is_named_with_both_digests(ranks, node, digest, problem):
+    records = tuple(make_record(rank, len(ranks), sources=sources) for rank, sources in enumerate(ranks))
+    facts = read_node_facts(3).model_copy(update={"host": "n3", "sources": node})
+    result = TrialResult("ok", None, records, (), (), nodes=(facts,))
+    assert reported_sources(result, HERE) == digest
+    found = other_sources(result, HERE)
+    assert found == problem if problem is None else found.startswith(problem)
+
+
+def test_a_trial_of_other_sources_has_failed_whatever_it_measured(tmp_path):
+    result = TrialResult("failed", "no such field", (make_record(sources=OTHER),), (), ())
+    running = RunningTrial(UnstartedJob(""), tmp_path, "2026-01-01T00:00:00+00:00", 0.0)
+    trial = assess_trial(running, result, make_case(ranks=1), 0, "e")
+    assert trial.outcome == "failed"
+    assert trial.reason.startswith(f"rank 0 on here ran other sources ({OTHER})")
+    assert trial.reason.endswith("; no such field")
+    assert trial.sources == OTHER
