@@ -186,6 +186,10 @@ BacktestFields = Annotated[Backtest, Changed(added={"error": float, "held": bool
 class SweepDocument(TypedDict):
     sweep: str
     report: str
+    commit: str | None
+    changed_files: bool | None
+    sources: str | None
+    sources_reason: str | None
     own_cost: Estimate | None
     cells: list[CellFields]
     curves: list[CurveFields]

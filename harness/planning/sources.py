@@ -18,6 +18,8 @@ MAX_PLUGIN_PACKAGE_BYTES = 64 * 2**20
 INSTALLED = ("site-packages", "dist-packages")
 INSTALLATION_PATHS = ("stdlib", "platstdlib", "purelib", "platlib", "scripts")
 MAX_NAMED_FILES = 3
+NO_SOURCES = "recorded before there were digests of sources"
+"""Why a sweep has no :class:`Sources`."""
 
 
 class Sources(FrozenModel):

@@ -126,6 +126,7 @@ def _night(info: SweepInfo, cells: Sequence[Cell], cost: Estimate | None) -> Nig
         finished=info.finished_at is not None,
         suite=info.suite.name,
         commit=f"{environment.commit}{changed}" if environment.commit else "unknown",
+        sources=info.sources.digest if info.sources else None,
         machine=environment.machine,
         place=environment.place | variable_settings(join_variables(cell.variables for cell in cells)),
         cells=tuple(map(night_cell, cells)),

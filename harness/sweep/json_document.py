@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.core.case import Case
+from harness.planning.sources import NO_SOURCES
 from harness.store.store import SweepInfo
 from reports.analysis.cell_details import ReadingCell
 from reports.analysis.cells import Cell
@@ -22,6 +23,10 @@ def as_json(info: SweepInfo, findings: Findings, page: Path, cost: Estimate | No
     fields = {
         "sweep": info.id,
         "report": str(page),
+        "commit": info.environment.commit,
+        "changed_files": info.environment.changed_files,
+        "sources": info.sources.digest if info.sources else None,
+        "sources_reason": None if info.sources else NO_SOURCES,
         "own_cost": _estimate(cost),
         "cells": [cell_as_json(cell) for cell in findings.cells],
         "curves": [curve_as_json(curve) for curve in findings.curves.values()],

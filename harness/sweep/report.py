@@ -13,6 +13,7 @@ from bench.plugins.backend import Backend
 from bench.plugins.workload import Workload
 from harness.errors import UsageError
 from harness.planning.git import NO_CHECKOUT
+from harness.planning.sources import NO_SOURCES
 from harness.store.store import SweepInfo
 from reports.analysis import case_titles, formatting
 from reports.analysis.cells import Cell, make_cells
@@ -69,6 +70,7 @@ def provenance(info: SweepInfo, cells: tuple[Cell, ...], cost: Estimate | None) 
         ("suite", f"{info.suite.name}, {info.plan.repeats} rounds in shuffled order, seed {info.suite.seed}"),
         ("site", ", ".join(dict.fromkeys(cell.case.site for cell in cells)) or "none"),
         ("commit", f"{environment.commit}{changed}" if environment.commit else f"unknown: {no_commit}"),
+        ("sources of the ranks", info.sources.digest if info.sources else f"unknown: {NO_SOURCES}"),
         (
             "machine",
             f"{environment.host}: {environment.cpu}, {environment.cores} cores{environment.quota_note}, "

@@ -166,6 +166,8 @@ class Night(FrozenModel):
     """The fields of the machine and versions that must be equal before two nights are compared, by name."""
     cells: tuple[NightCell, ...]
     own_cost: Estimate | None = None
+    sources: str | None = None
+    """The digest of what its ranks ran; ``None`` in old records."""
 
     def measured(self) -> dict[str, NightCell]:
         """The cells with a number, by key; injected faults are no part of a trend."""

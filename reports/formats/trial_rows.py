@@ -117,6 +117,8 @@ class TrialRow(FrozenModel):
     """How many a full node holds; ``None``: not given, all were on one machine."""
     cost: float | None
     """The cost of the trial, in the unit of the given price."""
+    sources: str | None = None
+    """The digest of the code that its ranks ran; ``None`` where they did not say, as in old records."""
 
     @property
     def feeds_scaling(self) -> bool:
@@ -195,6 +197,7 @@ def _row(sweep: SweepFacts, cell: Cell, trial: Trial | None) -> TrialRow:
         nodes=case.nodes,
         ranks_per_node=case.ranks_per_node,
         cost=trial.cost if trial else None,
+        sources=trial.sources if trial else None,
         round=trial.round if trial else None,
         trial_started_at=trial.started_at if trial else None,
         wall_s=trial.wall_s if trial else None,

@@ -141,7 +141,7 @@ def _sweeps_table(nights: Sequence[Night], reference: Night, labels: dict[str, s
             Hyperlink(night.sweep, night.href),
             night.started_at[:16].replace("T", " "),
             night.suite,
-            night.commit,
+            f"{night.commit}, sources {night.sources[:8]}" if night.sources else night.commit,
             night.machine,
             _outcomes(night),
             _overhead(night.own_cost),
