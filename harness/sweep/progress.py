@@ -14,9 +14,9 @@ from bench.core.records import Trial
 from bench.core.text import printable
 from harness.store.ledger import PairTrial
 from reports.analysis import case_titles, formatting
-from reports.analysis.cells import UNITS
 from reports.analysis.stats import estimate
 from reports.analysis.step_times import throughput_of
+from reports.analysis.units import rate_unit
 from reports.formats.console import print_line
 
 # Drawing takes time from the ranks that are being measured.
@@ -75,7 +75,7 @@ class TrialProgress:
     def _line(self, title: str, trial: Trial) -> str:
         line = f"{self.done}/{self.total} {title}: {trial.outcome}"
         if trial.outcome == "ok":
-            rate = estimate([throughput_of(trial.ranks)], UNITS[trial.ranks[0].unit])
+            rate = estimate([throughput_of(trial.ranks)], rate_unit(trial.ranks[0].unit))
             return f"{line}, {formatting.estimate(rate)}, {trial.wall_s:.1f} s, {self._time_left()}"
         return f"{line}, {trial.reason}"
 

@@ -39,8 +39,7 @@ from reports.analysis.stats import Estimate, estimate, half_width, speedup_and_e
 from reports.analysis.step_times import StepTimes, step_times_of
 from reports.analysis.timeline import Timeline, timelines_of
 from reports.analysis.trial_measures import TrialMeasures, measure_trial
-
-UNITS = {"samples": "samples/s", "bytes": "B/s", "elements": "elements/s"}
+from reports.analysis.units import rate_unit
 
 
 class CellLabels(CaseLabels):
@@ -274,7 +273,7 @@ def _numbers(
     roofline, roofline_reason = roofline_of(good, [trial.split for trial in measures])
     is_baseline = base is not None and base.key == case.key
     return {
-        "throughput": estimate(own.rates, UNITS[first.unit]),
+        "throughput": estimate(own.rates, rate_unit(first.unit)),
         "measures": tuple(measures),
         "rates": own.rates,
         "step_s": estimate([trial.step_s for trial in measures], "s"),

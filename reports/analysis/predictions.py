@@ -47,6 +47,7 @@ from reports.analysis.step_prediction import (
     modelled_steps,
     step_model_data,
 )
+from reports.analysis.units import SAMPLES, rate_unit
 
 MIN_DECOMPOSED = 2
 DEFAULT_RANK_FACTORS = (2, 4, 8)
@@ -92,6 +93,8 @@ class CurvePrediction(CaseFinding):
     measured_at: tuple[int, ...]
     ranks_per_node: int | None = None
     """Of the predictions; ``None``: all on one node."""
+    unit: str = rate_unit(SAMPLES)
+    """Of its throughputs."""
     kind: PredictionKind | None = None
     model: str = "none"
     """The step model, or the scaling laws, the largest weight first: ``log + amdahl``."""
@@ -151,6 +154,7 @@ def _predict_curve(
         curve=key,
         case=case,
         measured_at=measured_at,
+        unit=next((cell.throughput.unit for cell in cells if cell.throughput), rate_unit(SAMPLES)),
         ranks_per_node=options.ranks_per_node or placement_of(case).ranks_per_node,
         impossible=tuple(count for count in counts if not _can_split_batch(case, count)),
         backtests=backtest_curve(cells, path),

@@ -240,6 +240,9 @@ def step_model_data(cells: Sequence[Cell], fewest: int) -> StepModelData | str:
     gradients = next((cell.gradients for cell in cells if cell.gradients is not None), None)
     if gradients is None:
         return "the gradients that a step exchanges are not known"
+    counted = {(own.amount_per_step == cell.case.global_batch, own.unit) for cell in cells for own in cell.measures}
+    if other := next((unit for as_samples, unit in sorted(counted) if not as_samples), None):
+        return f"the step model counts the samples of a batch; this workload counts {other} of its own"
     single_rank_split = next(
         (cell.decomposition for cell in cells if cell.case.ranks == 1 and cell.decomposition), None
     )

@@ -15,6 +15,7 @@ from typing import NamedTuple
 from bench.core.machine import find_node
 from bench.core.records import RankRecord, Reading
 from bench.core.telemetry import HOST, LIVE, QUANTITIES, NodeTelemetry, Series
+from reports.analysis.units import energy_unit
 
 MIN_SAMPLES = 3
 ENERGY_READINGS = ("cpu_energy", "gpu_energy")
@@ -248,7 +249,6 @@ def _reading(spec: DeviceReading, devices: Devices) -> Reading:
 
 
 def _energy(power: Reading, amount_unit: str, throughput: float) -> Reading:
-    """Joules per sample (or byte, or element): the power of all devices ÷ the throughput of all ranks."""
-    unit = {"samples": "J/sample", "bytes": "J/B", "elements": "J/element"}[amount_unit]
+    """Joules per unit of work: the power of all devices ÷ the throughput of all ranks."""
     value = None if power.value is None else power.value / throughput
-    return power.model_copy(update={"unit": unit, "value": value})
+    return power.model_copy(update={"unit": energy_unit(amount_unit), "value": value})

@@ -28,7 +28,7 @@ class TrialMeasures(FrozenModel):
     round: int
     """Of the sweep, from 0: a case has one trial a round."""
     unit: str
-    """What throughput counts: ``samples``, ``bytes`` or ``elements``."""
+    """What throughput counts: ``samples``, ``bytes``, ``elements``, or what a workload of one's own counts."""
     amount_per_step: float
     """Units of work in a step, of all ranks together."""
     steps: int

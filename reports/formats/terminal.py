@@ -10,6 +10,7 @@ from reports.analysis import formatting
 from reports.analysis.cells import Cell
 from reports.analysis.findings import CellGroup, Findings, group_cells
 from reports.analysis.predictions import DEFAULT_PREDICT_OPTIONS
+from reports.analysis.units import join_units
 from reports.formats.console import literal
 from reports.page import network_section, nodes_section, predictions, resources
 from reports.page.elements import Table
@@ -28,7 +29,7 @@ def _cell_table(group: CellGroup, *, wide: bool) -> Any:
     from rich.table import Table
 
     cells = group.cells
-    unit = next((cell.throughput.unit for cell in cells if cell.throughput), "")
+    unit = join_units(cell.throughput.unit for cell in cells if cell.throughput)
     title = f"{group.title} · {group.conditions}"
     rich_table = Table(
         title=literal(title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False

@@ -89,7 +89,7 @@ class TrialRow(FrozenModel):
     outcome: Outcome
     reason: str | None
     unit: str | None
-    """The unit of work: ``samples``, ``bytes`` or ``elements``."""
+    """The unit of work: ``samples``, ``bytes``, ``elements``, or another that a workload counts."""
     throughput: float | None
     """Units per second, of all ranks together."""
     steps: int | None

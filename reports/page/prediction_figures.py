@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from reports.analysis import case_titles, formatting
 from reports.analysis.cells import Cell
 from reports.analysis.findings import Findings
 from reports.analysis.predictions import CurvePrediction, Predicted
+from reports.analysis.units import join_units
 from reports.page.elements import Figure, Series, Table
 from reports.page.series import interval_series
 
 Styles = Mapping[str, int]
-THROUGHPUT_HEADER = "throughput, samples/s (95 %)"
 EFFICIENCY_HEADER = "efficiency (95 %)"
+
+
+def throughput_header(curves: Iterable[CurvePrediction]) -> str:
+    """With the units of these curves: ``throughput, samples/s (95 %)``."""
+    return f"throughput, {join_units(curve.unit for curve in curves)} (95 %)"
 
 
 def prediction_figures(findings: Findings, styles: Styles) -> Iterator[Figure]:
@@ -66,10 +71,10 @@ def _figure(
         key,
         full_title,
         "ranks",
-        "throughput (samples/s)",
+        f"throughput ({join_units(curve.unit for curve in curve_predictions)})",
         series,
         f"Predicted, not measured — {summaries}.",
-        Table(full_title, ("backend", "ranks", THROUGHPUT_HEADER, EFFICIENCY_HEADER), rows),
+        Table(full_title, ("backend", "ranks", throughput_header(curve_predictions), EFFICIENCY_HEADER), rows),
         log_x=True,
         log_y=True,
     )
@@ -78,7 +83,7 @@ def _figure(
 def _largest_prediction(curve: CurvePrediction, predicted: Sequence[Predicted]) -> str:
     labels = predicted[-1].labels
     name, ranks = curve.labels.backend, formatting.ranks(predicted[-1].prediction.ranks)
-    return f"{name} at {ranks}: {labels.throughput} samples/s, efficiency {labels.efficiency}"
+    return f"{name} at {ranks}: {labels.throughput} {curve.unit}, efficiency {labels.efficiency}"
 
 
 def _series(

@@ -12,7 +12,7 @@ from reports.analysis.predictions import CurvePrediction
 from reports.page import communication
 from reports.page.communication import rank_counts_text
 from reports.page.elements import Section, Table
-from reports.page.prediction_figures import EFFICIENCY_HEADER, THROUGHPUT_HEADER, prediction_figures
+from reports.page.prediction_figures import EFFICIENCY_HEADER, prediction_figures, throughput_header
 
 Styles = Mapping[str, int]
 
@@ -84,7 +84,7 @@ def _predicted_table(curve_predictions: Sequence[CurvePrediction]) -> Table:
     )
     return Table(
         "Predicted throughput",
-        ("curve", "model", "ranks", THROUGHPUT_HEADER, EFFICIENCY_HEADER, "range"),
+        ("curve", "model", "ranks", throughput_header(curve_predictions), EFFICIENCY_HEADER, "range"),
         tuple(rows),
         note,
     )
@@ -162,7 +162,10 @@ def _other_link_table(curve_predictions: Sequence[CurvePrediction], link: LinkSp
         "link."
     )
     return Table(
-        f"Predicted over {link.label}", ("curve", "ranks", THROUGHPUT_HEADER, EFFICIENCY_HEADER), tuple(rows), note
+        f"Predicted over {link.label}",
+        ("curve", "ranks", throughput_header(curve_predictions), EFFICIENCY_HEADER),
+        tuple(rows),
+        note,
     )
 
 

@@ -99,8 +99,8 @@ def cost_table(cells: Sequence[Cell]) -> Table:
     rows = tuple(_cost_row(cell) for cell in cells if cell.cost is not None or cell.cost_reason)
     header = ("cell", "cost of a trial (95 %)", "trials", "per million, at least", "per million, at most")
     note = (
-        "In the unit of the given price. Per million samples (bytes, elements): at most the whole trial's cost over "
-        "the samples of its measured window, with start and warm-up; at least the cost of as much time as the window "
+        "In the unit of the given price. Per million units of work (samples, bytes, …): at most the whole trial's cost "
+        "over the work of its measured window, with start and warm-up; at least the cost of as much time as the window "
         "takes, as if the trial had been billed from its submission. The longer a run, the closer to the lower bound."
     )
     return Table("Costs", header, rows, note)

@@ -13,6 +13,7 @@ from reports.analysis.comparison import Comparison
 from reports.analysis.curve import Curve
 from reports.analysis.findings import CellGroup, Findings, group_cells
 from reports.analysis.stats import Estimate
+from reports.analysis.units import join_units
 from reports.page import (
     comparison_section,
     network_section,
@@ -58,7 +59,7 @@ def workload_sections(key: str, group: CellGroup, styles: Mapping[str, int], fin
 def _rank_figures(
     key: str, cells: Sequence[Cell], styles: Mapping[str, int], curves: Mapping[str, Curve]
 ) -> tuple[Figure, ...]:
-    unit = next(cell.throughput.unit for cell in cells if cell.throughput)
+    unit = join_units(cell.throughput.unit for cell in cells if cell.throughput)
     specs: tuple[tuple[str, str, str, str, Callable[[Estimate], str], Ideal | None], ...] = (
         ("throughput", "Throughput", f"throughput ({unit})", _throughput_caption(cells), formatting.estimate, None),
         ("speedup", "Speed-up", "speed-up", _scaling_caption(cells), formatting.estimate, "linear"),

@@ -8,6 +8,7 @@ from typing import Literal
 
 from reports.analysis import formatting
 from reports.analysis.comparison import Night, NightCell, NightChange, NightComparison
+from reports.analysis.units import join_units
 from reports.page.elements import Figure, Hyperlink, Section, Series, Table
 from reports.page.series import estimate_series
 
@@ -126,7 +127,7 @@ def _largest_rank_lines(trend: Trend, lines: dict[BackendAtRanks, NightPoints]) 
 
 
 def _figures(trend: Trend, key: str, where: str, lines: dict[BackendAtRanks, NightPoints]) -> tuple[Figure, ...]:
-    unit = next(cell.throughput.unit for points in lines.values() for cell in points.values() if cell.throughput)
+    unit = join_units(cell.throughput.unit for points in lines.values() for cell in points.values() if cell.throughput)
     efficient = {line: kept for line, points in lines.items() if (kept := _with_efficiency(points))}
     throughput = _figure(
         trend,
