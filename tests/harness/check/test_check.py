@@ -120,7 +120,7 @@ def test_few_nights_are_new_and_no_pass(capsys, store):
 def test_failed_and_missing_cells_are_no_pass(capsys, store):
     write_nights(store, 12)
     write_nights(store, 1, first=13, cases=(ONE, TWO), skips=(FOUR,))
-    opened = open_store(str(store), create=False)
+    opened = open_store(str(store), create=True)
     newest = opened.sweep("latest").id
     bad = make_trial(ONE, 9, outcome="failed", reason="rank 0 was killed by SIGKILL")
     opened.add_trial(newest, bad)

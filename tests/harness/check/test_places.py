@@ -188,7 +188,7 @@ def test_regressions_are_remembered_whatever_the_series_is_called(capsys, matrix
     """The store keeps verdicts by place: the names that are shown depend on which other places there are."""
     add(matrix, NIGHTS, OLD, NEW)
     check(capsys, matrix)
-    with closing(open_store(matrix, create=False)) as opened:
+    with closing(open_store(matrix, create=True)) as opened:
         verdicts = opened.ledger.verdicts("2026-01-12")
         at_old = stored_name("test_parse", place_of(OLD))
         assert {verdict.name for verdict in verdicts} == {at_old, stored_name("test_parse", place_of(NEW))}
@@ -196,7 +196,7 @@ def test_regressions_are_remembered_whatever_the_series_is_called(capsys, matrix
         opened.ledger.save_verdicts("2026-01-12", bad)
     for night, places in ((NIGHTS + 1, (OLD, NEW)), (NIGHTS + 2, (OLD,)), (NIGHTS + 3, (OLD,))):
         add(matrix, night, *places)
-        with closing(open_store(matrix, create=False)) as opened:
+        with closing(open_store(matrix, create=True)) as opened:
             (series,) = [one for one in gather_ingested(opened.ledger, (), None).series if dict(one.place) == OLD]
         assert [one.night for one in series.series.past if not one.good] == ["2026-01-12"]
 
@@ -204,7 +204,7 @@ def test_regressions_are_remembered_whatever_the_series_is_called(capsys, matrix
 def test_verdicts_from_before_places_were_part_of_names_count(capsys, store):
     for night in range(1, NIGHTS):
         add(store, night, OLD)
-    with closing(open_store(store, create=False)) as opened:
+    with closing(open_store(store, create=True)) as opened:
         opened.ledger.save_verdicts("2026-01-05", [Verdict(name="test_parse", status="regressed")])
         (series,) = gather_ingested(opened.ledger, (), None).series
     assert [one.night for one in series.series.past if not one.good] == ["2026-01-05"]

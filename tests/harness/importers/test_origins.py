@@ -183,7 +183,7 @@ def test_a_misdated_night_that_is_stored_is_told_until_it_is_ingested_again(stor
     for number in range(1, 13):
         night(number)
     night(13, 1.4e-3, commit="bbb", label="2026-01-13", moment=at)
-    with closing(open_store(store, create=False)) as opened:
+    with closing(open_store(store, create=True)) as opened:
         stored = opened.ledger.runs(["2026-01-13"])
         opened.ledger.remove_runs(["2026-01-13"], {(one.benchmark, one.run) for one in stored})
         for one in stored:

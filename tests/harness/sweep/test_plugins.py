@@ -126,7 +126,7 @@ def test_one_file_may_hold_plugins_of_several_kinds(folder, capsys):
     assert planned["files"] == {key: {"case.txt": key} for key in planned["files"]}
     (folder / "one.txt").write_text("0.5")
     assert main(["ingest", "one.txt", "--from", "four", "--plugin", "four.py", "--store", "s.sqlite"]) == 0
-    store = open_store("s.sqlite", create=False)
+    store = open_store("s.sqlite", create=True)
     assert [run.seconds for run in store.ledger.runs(["n"])] == [(0.5,)]
     begin(store)
     store.close()
