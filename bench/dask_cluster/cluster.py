@@ -45,7 +45,7 @@ POLL_INTERVAL_S = 0.1
 WORKER_MEMORY = "1GiB"
 PRINT_JOB_SCRIPT = "python -m bench.dask_cluster.cluster script"
 """Prints the job script of a :class:`JobQueueSpec` that it reads from standard input."""
-PATH_PATTERN = r"^[A-Za-z0-9_./~+@-]+$"
+PATH_PATTERN = r"^[A-Za-z0-9_./~][A-Za-z0-9_./~+@-]*$"
 """Paths that a job script may hold: dask-jobqueue quotes none."""
 DRY_RUN_CERTIFICATE = f"FOLDER/{CERTIFICATE_FILE}"
 """Where the job script that is only printed has the cluster's certificate."""
@@ -152,7 +152,7 @@ def cluster_certificate(jobs: JobQueueSpec) -> Iterator[Tls]:
         yield jobs.tls
         return
     parent = Path(jobs.logs) if jobs.logs else Path.home()
-    if not re.match(PATH_PATTERN, str(parent)):
+    if not re.fullmatch(PATH_PATTERN, str(parent)):
         raise UnsuitableCluster(
             f"the path {parent} of the cluster's certificate can't be in a job script: run in a folder without blanks, "
             "or name certificates by dask.tls_ca, dask.tls_cert and dask.tls_key"

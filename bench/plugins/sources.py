@@ -40,7 +40,7 @@ def read_plugin_file(path: Path) -> str:
             raise PluginError(f"plugin {path}: is no regular file; name a Python file")
         with path.open(encoding="utf-8") as file:
             text = file.read(MAX_PLUGIN_BYTES + 1)
-    except (OSError, UnicodeDecodeError) as problem:
+    except (OSError, ValueError) as problem:  # no UTF-8 text, or a name that no file can have
         raise PluginError(f"plugin {path}: cannot be read ({problem})") from None
     if len(text.encode()) > MAX_PLUGIN_BYTES:
         raise PluginError(

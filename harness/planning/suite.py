@@ -127,6 +127,11 @@ class SuiteFile:
             raise UsageError(f"{self.path}: cannot be read ({problem})") from None
         except tomllib.TOMLDecodeError as problem:
             raise UsageError(f"{self.path}: {problem}") from None
+        if key := _key_with_nul(self.content):
+            where = f"{self.path}:{find_toml_line(self.text, key)}"
+            raise UsageError(
+                f"{where}: {'.'.join(key)} holds the character U+0000, which no name or path has; remove it"
+            )
 
     def read(self) -> Suite:
         """The suite. Raises :class:`UsageError` with file and line."""
@@ -177,6 +182,17 @@ class SuiteFile:
             where = f"{self.path}:{find_toml_line(self.text, key)}"
             raise UsageError(f"{where}: {'.'.join(key)} is empty: name at least one value")
         return tuple(value) if isinstance(value, list) else (value,)
+
+
+def _key_with_nul(value: Any) -> tuple[str, ...] | None:
+    """The key of the first text with a NUL, which would end a path or a variable; ``None`` where there is none."""
+    items = value.items() if isinstance(value, dict) else enumerate(value)
+    for name, item in items:
+        if "\0" in str(name) or (isinstance(item, str) and "\0" in item):
+            return (str(name),)
+        if isinstance(item, dict | list) and (inner := _key_with_nul(item)):
+            return (str(name), *inner)
+    return None
 
 
 def read_suite(name: str) -> Suite:

@@ -110,7 +110,7 @@ def job_queue_spec(cases: Sequence[Case], options: DaskSiteOptions, logs: Path |
         interface=options.interface,
         python=options.python,
         # The path is not quoted in the job script: one with other characters is left out.
-        logs=str(logs) if logs is not None and re.match(PATH_PATTERN, str(logs)) else None,
+        logs=str(logs) if logs is not None and re.fullmatch(PATH_PATTERN, str(logs)) else None,
         tls=options.tls,
         start_s=options.start_s,
     )

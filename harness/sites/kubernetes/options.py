@@ -52,7 +52,7 @@ class KubernetesOptions(Options):
         None, pattern=rf"^{DNS_LABEL}$", description="namespace of the trials; default: the context's own"
     )
     context: str | None = Field(
-        None, pattern=r"^[\w.@:/+-]+$", description="of the kubeconfig; default: the current one"
+        None, pattern=r"^[\w.@:/+][\w.@:/+-]*$", description="of the kubeconfig; default: the current one"
     )
     image: str = Field(
         "scaling-harness:latest",
@@ -68,8 +68,8 @@ class KubernetesOptions(Options):
     tolerations: str = Field("", description="taints to tolerate: key=value:Effect,key:Effect")
     spread: Literal["required", "preferred", "none"] = Field("required", description="a node for each pod")
     service_account: str | None = Field(None, pattern=rf"^{DNS_SUBDOMAIN}$", description="service account of the pods")
-    python: str = Field("python", pattern=r"^[\w./-]+$", description="Python interpreter in the image")
-    interface: str | None = Field(None, pattern=r"^[\w.:@-]{1,15}$", description="network interface of the pods")
+    python: str = Field("python", pattern=r"^[\w./][\w./-]*$", description="Python interpreter in the image")
+    interface: str | None = Field(None, pattern=r"^\w[\w.:@-]{0,14}$", description="network interface of the pods")
     queue_timeout_s: float = Field(600.0, gt=0, description="how long pods may wait for a node and their image")
 
     @field_validator("node_selector")

@@ -76,7 +76,9 @@ class SagemakerOptions(Options):
         description="default: as AWS's own configuration says",
     )
     profile: ShortText = Field(
-        "", pattern=r"^[A-Za-z0-9_.@+-]*$", description="profile of AWS's own configuration, which has the credentials"
+        "",
+        pattern=r"^([A-Za-z0-9_.@+][A-Za-z0-9_.@+-]*)?$",
+        description="profile of AWS's own configuration, which has the credentials",
     )
     spot: bool = Field(False, description="managed spot instances: cheaper, may be interrupted")
     max_runtime_s: int | None = Field(
@@ -105,7 +107,9 @@ class SagemakerOptions(Options):
     )
     encrypt_traffic: bool = Field(False, description="encrypt the traffic between instances, which slows it down")
     interface: str | None = Field(
-        None, pattern=r"^[A-Za-z0-9_.-]{1,15}$", description="network interface; default: the one that SageMaker names"
+        None,
+        pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,14}$",
+        description="network interface; default: the one that SageMaker names",
     )
     price_per_hour: float | None = Field(
         None, ge=0, description="of one instance, as AWS lists it for training in the region; for costs"

@@ -44,12 +44,12 @@ class SlurmOptions(Options):
     mpi: str = Field("pmix", pattern=r"^pmix(_v[0-9])?$", description="how srun wires up MPI ranks (srun --mpi=list)")
     interface: str | None = Field(
         None,
-        pattern=r"^[A-Za-z0-9_.-]{1,15}$",
+        pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,14}$",
         description="network interface of the ranks; default: the one with the route to the first node",
     )
     python: str | None = Field(
         None,
-        pattern=r"^[A-Za-z0-9_./~+-]+$",
+        pattern=r"^[A-Za-z0-9_./~][A-Za-z0-9_./~+-]*$",
         description="Python interpreter on the nodes; default: this one, or the container's",
     )
     container: str | None = Field(

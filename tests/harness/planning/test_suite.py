@@ -105,3 +105,19 @@ def test_line_of_a_nested_key():
     assert find_toml_line(text, ("options", "ddp", "x", "0")) == 5
     assert find_toml_line("options.ddp.x = 3\n", ("options", "ddp", "x")) == 1
     assert find_toml_line(text, ("options", "ddp", "y")) == 4
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ('plugins = ["a\\u0000b"]', "plugins.0"),
+        ('[site.hosts]\nfile = "\\u0000"', "site.hosts.file"),
+        ('telemetry = "replay:\\u0000"', "telemetry"),
+        ('["x\\u0000"]\na = 1', "x\0"),
+    ],
+)
+def test_a_text_that_no_path_can_have_is_named(tmp_path, text, key):
+    path = tmp_path / "s.toml"
+    path.write_text(text)
+    with pytest.raises(UsageError, match=f"s.toml:[12]: {key} holds the character U\\+0000"):
+        read_suite(str(path))
