@@ -5,6 +5,7 @@ The text of a :class:`HarnessError` is one line that names the place and the rem
     HarnessError          exit 2
     ├── UsageError        a wrong name, option, number or key
     ├── DataError         a missing or damaged data file
+    ├── OutputError       a file that can't be written, or is not ours
     ├── NetworkError      links between ranks that can't be made
     ├── SiteError         a cluster that refuses a request, or can't be reached
     └── StoreError        a store that can't be read or written
@@ -54,6 +55,10 @@ class UsageError(HarnessError):
 
 class DataError(HarnessError):
     """A missing or damaged data file."""
+
+
+class OutputError(HarnessError):
+    """An output file that can't be written, or would replace something that the harness has not written."""
 
 
 class NetworkError(HarnessError):

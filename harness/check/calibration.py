@@ -13,9 +13,10 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 
 from harness.check.history import SweepSelection, gather_sweep
-from harness.errors import StoreError, UsageError
+from harness.errors import OutputError, StoreError, UsageError
+from harness.output_files import OutputFile, check_outputs, write_output
+from harness.store.location import store_path
 from harness.store.opening import open_store
-from harness.sweep.report import write_atomically
 from reports.formats.console import print_line
 from reports.formats.documents import versioned
 from reports.regression.calibration import (
@@ -30,7 +31,7 @@ from reports.regression.calibration import (
     synthetic_suite,
 )
 from reports.regression.night_series import series_of
-from reports.regression.rule import RULE, StoredAssurance, rule_fingerprint
+from reports.regression.rule import ASSURANCE_SIGNATURE, RULE, StoredAssurance, rule_fingerprint
 from reports.regression.synthetic_histories import NOISE_MODELS
 from reports.regression.values import Assurance, MetricSeries
 
@@ -46,6 +47,8 @@ class CalibrationReport:
     found: tuple[Calibration, ...]
     assurance: Assurance
     own_history_reason: str = ""
+    problems: tuple[str, ...] = ()
+    """Why the assurance could not be written."""
 
     def as_json(self) -> dict[str, Any]:
         fields = {
@@ -74,7 +77,13 @@ def calibrate_store(
         checks: Number of unchanged series to judge on each kind of synthetic history.
         keep: A file to write; ``None`` for none.
         stderr_console: Shows the progress.
+
+    Raises:
+        OutputError: ``keep`` can't be written, before anything is calibrated.
     """
+    output = None if keep is None else OutputFile("--keep", keep, ASSURANCE_SIGNATURE)
+    if output is not None:
+        check_outputs([output], store_path(place))
     calibrations = []
     for name, model in NOISE_MODELS.items():
         calibrations += _run_calibration(
@@ -95,11 +104,14 @@ def calibrate_store(
         calibrations += on_own
     except (StoreError, UsageError) as problem:
         own_history_reason = f"not calibrated on the store's own history: {problem}"
-    if keep is not None:
-        write_atomically(
-            keep, StoredAssurance(rule=rule_fingerprint(RULE), assurance=assurance).model_dump_json(indent=2) + "\n"
-        )
-    return CalibrationReport(tuple(calibrations), assurance, own_history_reason)
+    problems: tuple[str, ...] = ()
+    if output is not None:
+        stored = StoredAssurance(rule=rule_fingerprint(RULE), assurance=assurance)
+        try:
+            write_output(output, stored.model_dump_json(indent=2) + "\n")
+        except OutputError as problem:
+            problems = (str(problem),)
+    return CalibrationReport(tuple(calibrations), assurance, own_history_reason, problems)
 
 
 def _own_series(place: str, suite: str | None) -> tuple[MetricSeries, ...]:

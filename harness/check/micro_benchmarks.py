@@ -18,6 +18,7 @@ from bench.host.installation import install_command
 from bench.host.running_code import CODE, ORIGIN
 from bench.host.variables import cleaned_environment
 from harness.errors import UsageError
+from harness.output_files import OutputFile, remove_output
 from harness.planning.suite import SUITES_FOLDER
 
 BENCHMARK_FILE = CODE / SUITES_FOLDER.relative_to(ORIGIN) / "test_micro.py"
@@ -27,7 +28,19 @@ NAME_PREFIX = f"{SUITES_FOLDER.name}/{BENCHMARK_FILE.name}"
 RUNS_PER_NIGHT = 3
 TIMEOUT_S = 300.0
 PYTEST_TESTS_FAILED, PYTEST_NO_TESTS_COLLECTED = 1, 5
+SIGNATURE = re.compile(rb'"fullname": "%b::' % NAME_PREFIX.encode())
+"""What pytest-benchmark's files of these benchmarks hold; the first benchmark follows the machine."""
 _FAILED = re.compile(r"^(?:FAILED|ERROR) \S+?::(?P<test>.+?)(?: - (?P<why>.*))?$", re.MULTILINE)
+
+
+def night_files(folder: Path, runs: int = RUNS_PER_NIGHT) -> list[OutputFile]:
+    """The files that :func:`run_night` writes."""
+    return [micro_output(folder / f"micro-{number}.json") for number in range(runs)]
+
+
+def micro_output(target: Path) -> OutputFile:
+    """A file of micro-benchmarks, which pytest-benchmark writes."""
+    return OutputFile("micro-benchmarks", target, SIGNATURE, creates_folder=True)
 
 
 def night_label(sweep: str) -> str:
@@ -54,9 +67,7 @@ def run_night(
     timeout_s: float = TIMEOUT_S,
 ) -> tuple[MicroRun, ...]:
     """Run all micro-benchmarks ``runs`` times in fresh processes; files go to ``folder``. See :func:`run_once`."""
-    return tuple(
-        run_once(folder / f"micro-{number}.json", only, matching, timeout_s=timeout_s) for number in range(runs)
-    )
+    return tuple(run_once(output.path, only, matching, timeout_s=timeout_s) for output in night_files(folder, runs))
 
 
 def run_once(
@@ -77,13 +88,14 @@ def run_once(
         timeout_s: Seconds after which the process is killed.
 
     Raises:
+        OutputError: Where the file can't be written, or is somebody else's.
         UsageError: Where pytest-benchmark is not installed.
     """
     if importlib.util.find_spec("pytest_benchmark") is None:
         raise UsageError(f"micro-benchmarks need pytest-benchmark: run `{install_command('micro')}`")
     target = target.absolute()
     target.parent.mkdir(parents=True, exist_ok=True)
-    target.unlink(missing_ok=True)
+    remove_output(micro_output(target))
     status, output = _run(pytest_command(target, only, matching), (tree or CODE).absolute(), timeout_s)
     return read_result(target, status, output, timeout_s)
 

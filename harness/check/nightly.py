@@ -9,15 +9,15 @@ from __future__ import annotations
 import json
 import logging
 import os
-import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
-from contextlib import closing, nullcontext
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from rich.console import Console
 
@@ -25,7 +25,9 @@ from bench.host.processes import die_with_parent
 from bench.host.secrets import MASK
 from harness.check import micro_benchmarks
 from harness.check.micro_benchmarks import MicroRun
-from harness.errors import EXIT_OK, EXIT_TRIALS_FAILED, EXIT_USAGE, HarnessError, UsageError
+from harness.check.night_files import MICRO_FOLDER, clear_folder, night_output
+from harness.errors import EXIT_OK, EXIT_TRIALS_FAILED, EXIT_USAGE, HarnessError, OutputError, UsageError
+from harness.output_files import locked_folder, write_output
 from harness.planning.suite import read_suite
 from harness.store import STORE_VARIABLE
 from harness.store.location import store_label, store_path
@@ -37,10 +39,6 @@ log = logging.getLogger("scaling_harness")
 
 INDEX_NIGHTS = 14
 """Nights in the index. In an empty folder a page is written for each of them."""
-
-DISCARDED = Path(os.devnull)
-"""For a document that is not needed."""
-OUTPUT_FILES = ("report.html", "index.html", "verdict.html", "verdict.md", "verdict.json", ".verdict.json", "junit.xml")
 
 NOTHING_MEASURED = "nothing was measured: no trial gave a number, see above"
 SWEEP_MEANINGS = {EXIT_OK: "every trial gave a number", EXIT_TRIALS_FAILED: "some trials gave no number"}
@@ -128,7 +126,12 @@ def run_nightly(night: NightlyOptions, stderr_console: Console) -> int:
     check_store(night.store)
     if night.base_rev and not night.confirm:
         raise UsageError("--base-rev is the commit that suspects are confirmed against; leave --no-confirm out")
-    _clear(night.out)
+    with locked_folder("--out", night.out):
+        clear_folder(night.out, store_path(night.store))
+        return _run_steps(night, stderr_console)
+
+
+def _run_steps(night: NightlyOptions, stderr_console: Console) -> int:
     nightly_run = _NightlyRun(night, stderr_console)
     before = _sweeps(night.store)
     swept = nightly_run.run("sweep", _harness("sweep", night.suite, *night.store_options), SWEEP_MEANINGS)
@@ -141,7 +144,8 @@ def run_nightly(night: NightlyOptions, stderr_console: Console) -> int:
     if tonight:
         nightly_run.check(tonight)
         page = str(night.out / "report.html")
-        nightly_run.run("report", _harness("report", *night.store_options, "--out", page), document=DISCARDED)
+        command = _harness("report", *night.store_options, "--out", page)
+        nightly_run.run("report", command, document=subprocess.DEVNULL)
     else:
         # The newest sweep in the store is of another night: its verdict would not be about this one.
         nightly_run.ended.append(StepResult("check", EXIT_TRIALS_FAILED, "not run: there is no sweep of this night"))
@@ -164,9 +168,9 @@ class _NightlyRun:
         step: str,
         command: Sequence[str],
         meanings: Mapping[int, str] = DEFAULT_MEANINGS,
-        document: Path | None = None,
+        document: IO[bytes] | int | None = None,
     ) -> StepResult:
-        """Run a step and record how it ended. ``document``: the file for its standard output."""
+        """Run a step and record how it ended. ``document``: for its standard output."""
         self.stderr_console.rule(step, align="left")
         self.ended.append(read_exit_code(step, run_command(command, document, self.night.store_variables), meanings))
         return self.ended[-1]
@@ -175,7 +179,7 @@ class _NightlyRun:
         """Ingest micro-benchmarks as ``micro-SWEEP``, or under the day where there is no sweep."""
         self.stderr_console.rule("micro", align="left")
         try:
-            runs = micro_benchmarks.run_night(self.night.out / "micro")
+            runs = micro_benchmarks.run_night(self.night.out / MICRO_FOLDER)
         except HarnessError as problem:
             self.ended.append(StepResult("micro", problem.exit_code, str(problem)))
             return
@@ -192,16 +196,20 @@ class _NightlyRun:
 
     def _judge(self, step: str, sweep: str, *, confirm: bool) -> bool:
         """Whether there is a verdict. Without one exit code 1 is that of a Python error, not of a regression."""
-        document = self.night.out / ".verdict.json"
-        ended = self.run(step, check_command(self.night, sweep, confirm=confirm), CHECK_MEANINGS, document)
-        verdict = _read_json(document)
+        with tempfile.TemporaryFile() as document:
+            ended = self.run(step, check_command(self.night, sweep, confirm=confirm), CHECK_MEANINGS, document)
+            document.seek(0)
+            text = document.read()
+        verdict = _parse_json(text)
         if verdict is None:
-            document.unlink()
             if ended.status != EXIT_USAGE:
                 self.ended[-1] = StepResult(step, EXIT_TRIALS_FAILED, "crashed: no verdict")
             return False
-        document.rename(self.night.out / "verdict.json")
         self.ended[-1] = StepResult(step, ended.status, f"{ended.message}: {verdict['headline']}")
+        try:
+            write_output(night_output(self.night.out, "verdict.json"), text)
+        except OutputError as problem:
+            self.ended.append(StepResult("verdict", problem.exit_code, str(problem)))
         return True
 
     def print_summary(self) -> int:
@@ -214,26 +222,25 @@ class _NightlyRun:
 
 
 def run_command(
-    command: Sequence[str], document: Path | None = None, variables: Mapping[str, str] | None = None
+    command: Sequence[str], document: IO[bytes] | int | None = None, variables: Mapping[str, str] | None = None
 ) -> int:
     """Run a command to its end and return its exit code.
 
     Args:
         command: Its words.
-        document: The file for its standard output.
+        document: For its standard output, as :mod:`subprocess` takes it.
         variables: Further environment variables.
 
     It gets an interrupt exactly once, whether a terminal sent it to all processes or a service only to this one, and
     may shut down. KeyboardInterrupt is raised when it has ended. It is killed when this process dies.
     """
-    with document.open("wb") if document else nullcontext(results()) as out:
-        process = subprocess.Popen(
-            command,
-            stdout=out,
-            start_new_session=True,
-            preexec_fn=die_with_parent,
-            env={**os.environ, **(variables or {})},
-        )
+    process = subprocess.Popen(
+        command,
+        stdout=results() if document is None else document,
+        start_new_session=True,
+        preexec_fn=die_with_parent,
+        env={**os.environ, **(variables or {})},
+    )
     interrupt = None
     while process.returncode is None:
         try:
@@ -245,18 +252,6 @@ def run_command(
     if interrupt:
         raise interrupt
     return process.returncode
-
-
-def _clear(out: Path) -> None:
-    """Remove the output of an earlier night, so that it is not mistaken for this one's. Raises :class:`UsageError`."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        for name in OUTPUT_FILES:
-            (out / name).unlink(missing_ok=True)
-        if (out / "micro").exists():
-            shutil.rmtree(out / "micro")
-    except OSError as problem:
-        raise UsageError(f"--out {out}: cannot be written ({problem.strerror}); name another folder") from None
 
 
 def _sweeps(place: str) -> list[str]:
@@ -274,10 +269,10 @@ def _has_a_number(place: str, sweep: str) -> bool:
         return store.has_result(sweep)
 
 
-def _read_json(file: Path) -> Any:
-    """The document in a file; ``None`` where it is incomplete."""
+def _parse_json(text: bytes) -> Any:
+    """The document; ``None`` where it is incomplete."""
     try:
-        return json.loads(file.read_text())
+        return json.loads(text)
     except ValueError:
         return None
 

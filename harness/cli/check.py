@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,10 +13,11 @@ from harness.cli.output import (
     PluginOption,
     StoreOption,
     VerbosityOption,
-    check_writable,
     command_line,
+    output_path,
     print_json,
     print_output,
+    report_lost_outputs,
     stderr_console,
     stdout_console,
 )
@@ -24,6 +26,7 @@ from harness.store import DEFAULT_STORE
 
 if TYPE_CHECKING:
     from harness.check.checks import CheckResult
+    from harness.output_files import OutputFile
 
 EXAMPLES = {
     "check": (
@@ -88,14 +91,34 @@ ChecksOption = Annotated[
 ]
 KeepOption = Annotated[
     Path | None,
-    typer.Option("--keep", metavar="FILE.json", help="Write the rates of --calibrate that verdicts quote."),
+    typer.Option(
+        "--keep",
+        metavar="FILE.json",
+        parser=output_path("--keep"),
+        help="Write the rates of --calibrate that verdicts quote.",
+    ),
 ]
-JunitOption = Annotated[Path | None, typer.Option("--junit", metavar="FILE.xml", help="Write JUnit XML, for CI.")]
+JunitOption = Annotated[
+    Path | None,
+    typer.Option("--junit", metavar="FILE.xml", parser=output_path("--junit"), help="Write JUnit XML, for CI."),
+]
 MarkdownOption = Annotated[
-    Path | None, typer.Option("--markdown", metavar="FILE.md", help="Write Markdown, for a job summary or a comment.")
+    Path | None,
+    typer.Option(
+        "--markdown",
+        metavar="FILE.md",
+        parser=output_path("--markdown"),
+        help="Write Markdown, for a job summary or a comment.",
+    ),
 ]
 HtmlOption = Annotated[
-    Path | None, typer.Option("--html", metavar="FILE.html", help="Write a page with a figure for each finding.")
+    Path | None,
+    typer.Option(
+        "--html",
+        metavar="FILE.html",
+        parser=output_path("--html"),
+        help="Write a page with a figure for each finding.",
+    ),
 ]
 
 
@@ -127,6 +150,7 @@ def check(
     Nights are screened; suspects are confirmed by interleaved pairs, or left open. A verdict quotes the false-alarm
     rate that was measured for the rule.
     """
+    from harness.check.verdict_files import verdict_outputs
     from harness.sweep.plugins import use_plugin_files
 
     use_plugin_files(plugins or ())
@@ -134,10 +158,7 @@ def check(
         return _accept(store, accept, because, suite, as_json=as_json)
     if calibrate:
         return _calibrate(store, suite, checks, keep, as_json=as_json)
-    files = {
-        name: check_writable(f"--{name}", target)
-        for name, target in (("junit", junit), ("markdown", markdown), ("html", html))
-    }
+    outputs = verdict_outputs({"junit": junit, "markdown": markdown, "html": html}, store)
     if history is not None or current is not None or pairs is not None:
         if confirm or base_rev or baseline or pairs_only or suite or sweep:
             raise UsageError("--history checks files: pairs come by --pairs, and options of a sweep do not apply")
@@ -146,7 +167,7 @@ def check(
         result = _check_pairs(suite, base_rev, store)
     else:
         result = _check_sweep(store, suite, sweep, baseline, base_rev, confirm=confirm)
-    return _report_verdict(result, files, as_json=as_json)
+    return _report_verdict(result, outputs, as_json=as_json)
 
 
 def _accept(store: str, curve: str | None, because: str | None, suite: str | None, *, as_json: bool) -> int:
@@ -160,8 +181,8 @@ def _accept(store: str, curve: str | None, because: str | None, suite: str | Non
 def _calibrate(store: str, suite: str | None, checks: int, keep: Path | None, *, as_json: bool) -> int:
     from harness.check.calibration import calibrate_store
 
-    target = check_writable("--keep", keep)
-    return print_output(calibrate_store(store, suite, checks, target, stderr_console()), as_json=as_json)
+    report = calibrate_store(store, suite, checks, keep, stderr_console())
+    return report_lost_outputs(report.problems, print_output(report, as_json=as_json))
 
 
 def _check_files(history: Path | None, current: Path | None, pairs: Path | None) -> CheckResult:
@@ -193,26 +214,15 @@ def _check_sweep(
     return check_sweep(store, selection, confirmation, command_line(), stderr_console())
 
 
-def _report_verdict(result: CheckResult, files: dict[str, Path | None], *, as_json: bool) -> int:
+def _report_verdict(result: CheckResult, outputs: Mapping[str, OutputFile], *, as_json: bool) -> int:
     """Write the files that were asked for and print the verdict; returns the exit code."""
-    from harness.sweep.report import write_atomically
+    from harness.check.verdict_files import write_verdict
     from reports.formats.console import print_line
     from reports.formats.verdict import json_document, terminal
-    from reports.formats.verdict.junit import junit
-    from reports.formats.verdict.markdown import markdown
-    from reports.page.check_page import make_check_page
-    from reports.page.html import render
     from reports.regression import summary
 
     judgement = result.judgement
-    texts = {
-        "junit": lambda: junit(judgement),
-        "markdown": lambda: markdown(judgement),
-        "html": lambda: render(make_check_page(judgement, result.series)),
-    }
-    for name, target in files.items():
-        if target is not None:
-            write_atomically(target, texts[name]())
+    problems = write_verdict(result, outputs)
     if as_json:
         print_json(json_document.verdict_document(judgement))
     else:
@@ -223,7 +233,7 @@ def _report_verdict(result: CheckResult, files: dict[str, Path | None], *, as_js
             console.print(table)
         for line in terminal.footer_lines(judgement):
             print_line(console, line)
-    return summary.exit_code(judgement)
+    return report_lost_outputs(problems, summary.exit_code(judgement))
 
 
 def nightly(

@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import sys
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Protocol, TextIO
@@ -17,7 +18,7 @@ import typer
 
 from bench.core.text import printable
 from bench.host.secrets import mask_command, mask_secrets
-from harness.errors import EXIT_OK, UsageError
+from harness.errors import EXIT_OK, EXIT_USAGE, OutputError
 from harness.store import STORE_VARIABLE
 from harness.streams import results
 
@@ -133,6 +134,16 @@ def print_output(output: CommandOutput, *, as_json: bool) -> int:
     return EXIT_OK
 
 
+def report_lost_outputs(problems: Sequence[str], status: int) -> int:
+    """Log why outputs could not be written; the exit status of a command that ended with ``status`` otherwise.
+
+    That is bad usage, unless the command has something graver to report.
+    """
+    for problem in problems:
+        log.error("error: %s", problem)
+    return EXIT_USAGE if problems and status == EXIT_OK else status
+
+
 def stdout_console() -> Console:
     """Standard output for people; wide enough for every column where it is not a terminal."""
     from reports.formats.console import TextConsole
@@ -161,11 +172,13 @@ def command_line() -> str:
     return command.encode(errors="backslashreplace").decode()
 
 
-def check_writable(option: str, target: Path | None) -> Path | None:
-    """The absolute path of a file to write, checked before the work. Raises :class:`UsageError`."""
-    if target is None:
-        return None
-    target = target.resolve()
-    if target.is_dir() or not target.parent.is_dir():
-        raise UsageError(f"{option} {target}: its folder does not exist, or it is a folder; name a file to write")
-    return target
+def output_path(option: str) -> Callable[[str], Path]:
+    """The parser of an option that names a file to write. It sees what a path does not show: a slash at the end."""
+
+    def parse(text: str) -> Path:
+        if text in ("", "-") or text.endswith(("/", "/.", "/..")):
+            what = {"": "names nothing", "-": "is no file's name"}.get(text, "names a folder")
+            raise OutputError(f"{option} '{text}': {what}; name a file to write")
+        return Path(text)
+
+    return parse

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.output import JsonOption, StoreOption, VerbosityOption, print_output
+from harness.cli.output import JsonOption, StoreOption, VerbosityOption, output_path, print_output
 from harness.errors import UsageError
 from harness.store import DEFAULT_STORE
 
@@ -26,7 +26,10 @@ EXAMPLES = {
 def report(
     sweeps: Annotated[list[str] | None, typer.Argument(metavar="SWEEP", help="Ids; default: the latest.")] = None,
     store: StoreOption = DEFAULT_STORE,
-    out: Annotated[Path | None, typer.Option(metavar="FILE.html", help="The page; default: beside the store.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.html", parser=output_path("--out"), help="The page; default: beside the store."),
+    ] = None,
     index: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write the trend over these sweeps, or all, with their reports.")
     ] = None,

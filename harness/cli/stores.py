@@ -7,7 +7,15 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.output import JsonOption, PluginOption, StoreOption, VerbosityOption, print_output, stderr_console
+from harness.cli.output import (
+    JsonOption,
+    PluginOption,
+    StoreOption,
+    VerbosityOption,
+    output_path,
+    print_output,
+    stderr_console,
+)
 from harness.errors import EXIT_OK
 from harness.store import DEFAULT_STORE
 from reports.formats.exports import format_names
@@ -45,7 +53,12 @@ def export(
         ),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="The file to write; default: text to standard output.")
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            parser=output_path("--out"),
+            help="The file to write; default: text to standard output.",
+        ),
     ] = None,
     plugins: PluginOption = None,
     verbosity: VerbosityOption = None,

@@ -16,7 +16,9 @@ from harness.cli.output import (
     VerbosityOption,
     command_line,
     log,
+    output_path,
     print_json,
+    report_lost_outputs,
     stderr_console,
     stdout_console,
 )
@@ -99,7 +101,10 @@ SiteOption = Annotated[str | None, typer.Option("--site", metavar="NAME", help="
 ResumeOption = Annotated[bool, typer.Option("--resume", help="Finish the sweep that was interrupted last.")]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Print cases and skips; run nothing.")]
 ReportOption = Annotated[
-    Path | None, typer.Option("--report", metavar="FILE.html", help="The page; default: beside the store.")
+    Path | None,
+    typer.Option(
+        "--report", metavar="FILE.html", parser=output_path("--report"), help="The page; default: beside the store."
+    ),
 ]
 SetOption = Annotated[
     list[str] | None,
@@ -218,6 +223,10 @@ def _print_result(result: SweepResult, *, as_json: bool) -> int:
         print_json(result.as_json())
     else:
         result.print(stdout_console())
+    return report_lost_outputs(result.problems, _exit_status(result))
+
+
+def _exit_status(result: SweepResult) -> int:
     if result.interrupted:
         log.error("interrupted: the trials that had ended are stored and reported; --resume finishes the sweep")
         return EXIT_INTERRUPTED

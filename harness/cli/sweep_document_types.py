@@ -186,6 +186,7 @@ BacktestFields = Annotated[Backtest, Changed(added={"error": float, "held": bool
 class SweepDocument(TypedDict):
     sweep: str
     report: str
+    report_problem: str | None
     commit: str | None
     changed_files: bool | None
     sources: str | None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,10 @@ from bench.core.names import file_stem
 from bench.core.records import Trial
 from bench.plugins.registry import load_plugins
 from harness.errors import UsageError
+from harness.output_files import check_outputs, write_output
+from harness.store.location import store_path
 from harness.store.opening import open_store
-from harness.store.store import SweepInfo
+from harness.store.store import Store, SweepInfo
 from harness.sweep import report
 from harness.sweep.pipeline import artifact_folder
 from reports.analysis.cells import Cell
@@ -86,11 +89,20 @@ class ComparedSweep:
 def compare_sweeps(
     sweep_names: Sequence[str], store_url: str, page: Path | None, predict_options: PredictOptions
 ) -> ComparisonResult:
-    """Write the page of several sweeps side by side. Raises :class:`UsageError` and :class:`StoreError`."""
-    sides = _load_sweeps(sweep_names, store_url)
+    """Write the page of several sweeps side by side.
+
+    Raises:
+        OutputError: The page can't be written.
+        StoreError: The store can't be read.
+        UsageError: Sweeps are too many, or not different.
+    """
+    with closing(open_store(store_url, create=False)) as store:
+        infos = _different_sweeps(sweep_names, store)
+        output = report.page_output("--out", page, _default_page(store_url, [info.id for info in infos]))
+        check_outputs([output], store_path(store_url))
+        sides = _load_sweeps(infos, store)
     first, *others = sides
     comparisons = tuple(compare(first.label, first.cells, other.label, other.cells) for other in others)
-    target = (page or _default_page(store_url, [side.info.id for side in sides])).resolve()
     titles = ", ".join(f"{side.label} = {side.info.suite.name}{_site_suffix(side.cells)}" for side in sides)
     not_applicable = {
         skip.case.key: (skip.case, skip.reason) for side in sides for skip in side.info.plan.not_applicable
@@ -104,24 +116,28 @@ def compare_sweeps(
         [report.trials_download((side.info, side.cells, side.trials) for side in sides)],
         [f"{side.label}: {line}" for side in sides for line in report.node_remarks(side.info, side.cells)],
     )
-    report.write_atomically(target, render(page_model))
-    return ComparisonResult({side.label: side.info.id for side in sides}, comparisons, target)
+    write_output(output, render(page_model))
+    return ComparisonResult({side.label: side.info.id for side in sides}, comparisons, output.target)
 
 
-def _load_sweeps(sweep_names: Sequence[str], store_url: str) -> list[ComparedSweep]:
+def _different_sweeps(sweep_names: Sequence[str], store: Store) -> list[SweepInfo]:
     if len(sweep_names) > MAX_SWEEPS:
         raise UsageError(f"{len(sweep_names)} sweeps side by side: at most {MAX_SWEEPS}; use --index DIR for more")
-    backends, workloads, _ = load_plugins()
-    store = open_store(store_url, create=False)
-    sides: list[ComparedSweep] = []
-    for number, name in enumerate(sweep_names):
-        info = store.sweep(name)
-        if any(side.info.id == info.id for side in sides):
+    infos: list[SweepInfo] = []
+    for info in map(store.sweep, sweep_names):
+        if any(other.id == info.id for other in infos):
             raise UsageError(f"sweep {info.id} is named twice; name different ones")
+        infos.append(info)
+    return infos
+
+
+def _load_sweeps(infos: Sequence[SweepInfo], store: Store) -> list[ComparedSweep]:
+    backends, workloads, _ = load_plugins()
+    sides: list[ComparedSweep] = []
+    for number, info in enumerate(infos):
         trials = store.trials(info.id)
         cells = report.sweep_cells(info, trials, backends, workloads)
         sides.append(ComparedSweep(sweep_label(number), info, cells, trials, overhead_of(trials)))
-    store.close()
     return sides
 
 

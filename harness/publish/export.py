@@ -12,11 +12,13 @@ from rich.console import Console
 from bench.core.text import printable
 from bench.plugins.registry import load_plugins
 from harness.errors import UsageError, suggest_name
+from harness.output_files import OutputFile, check_outputs, write_output
 from harness.store.ledger import IngestedRun
+from harness.store.location import store_path
 from harness.store.opening import open_store
 from harness.store.store import Store, SweepInfo
 from harness.streams import results
-from harness.sweep.report import sweep_cells, sweep_facts, write_atomically
+from harness.sweep.report import sweep_cells, sweep_facts
 from reports.formats.console import print_line
 from reports.formats.exports import CannotExport, Export, Format, format_names, load_format
 from reports.formats.exports.pytest_benchmark import render_night
@@ -39,14 +41,15 @@ def export(
         stderr_console: For what was left out, and notes.
 
     Raises:
-        UsageError: Before anything is written.
+        HarnessError: Before anything is written.
     """
     name = choose_format(wanted, out)
     output_format = load_format(name)
     if out is None and not output_format.text:
         raise UsageError(f"--format {name}: is not text; name a file with --out")
-    if out is not None:
-        _check_regular_file(out)
+    output = None if out is None else OutputFile("--out", out, output_format.signature)
+    if output is not None:
+        check_outputs([output], store_path(store_url))
     runs = _ingested_runs(store_url, sweeps)
     if runs:
         exported, what = export_ingested(runs, name), f"{len(runs)} runs of {runs[0].night}"
@@ -54,7 +57,11 @@ def export(
         table = read_table(store_url, sweeps)
         exported = _rendered(output_format, table, name)
         what = f"{len(table.rows)} rows of {', '.join(sweep.id for sweep in table.sweeps)}"
-    _write_output(exported, out)
+    if output is not None:
+        write_output(output, exported.content)
+    else:
+        assert isinstance(exported.content, str)
+        print_export(exported.content)
     for line in exported.left_out:
         print_line(stderr_console, f"left out: {line}", "yellow")
     for line in exported.notes:
@@ -68,16 +75,6 @@ def _rendered(output_format: Format, table: SweepTable, name: str) -> Export:
         return output_format.render(table)
     except CannotExport as problem:
         raise UsageError(f"--format {name}: {problem}") from None
-
-
-def _check_regular_file(out: Path) -> None:
-    """Raise :class:`UsageError` for a folder, pipe or device, which the file would replace."""
-    try:
-        regular = out.is_file() or not out.exists()
-    except OSError as problem:
-        raise UsageError(f"--out {out}: cannot be accessed ({problem.strerror}); name another") from None
-    if not regular:
-        raise UsageError(f"--out {out}: is not an ordinary file; name another, or leave --out out")
 
 
 def choose_format(wanted: str | None, out: Path | None) -> str:
@@ -139,10 +136,6 @@ def _rows(store: Store, info: SweepInfo) -> Sequence[TrialRow]:
     return tuple(rows_of(sweep_facts(info), sweep_cells(info, trials, backends, workloads), trials))
 
 
-def _write_output(exported: Export, out: Path | None) -> None:
-    if out is not None:
-        write_atomically(out, exported.content)
-        return
-    assert isinstance(exported.content, str)
-    # A file keeps every character; a terminal would obey some.
-    results().write(printable(exported.content, keep="\r\n\t") if results().isatty() else exported.content)
+def print_export(content: str) -> None:
+    """Write a text to standard output. A file keeps every character; a terminal would obey some."""
+    results().write(printable(content, keep="\r\n\t") if results().isatty() else content)

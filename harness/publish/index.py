@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,7 +14,8 @@ from rich.console import Console
 from bench.core.names import UnsafeName, file_stem, path_inside
 from bench.plugins.registry import load_plugins
 from harness.errors import UsageError
-from harness.store.location import store_label
+from harness.output_files import OutputFile, check_outputs, write_output
+from harness.store.location import store_label, store_path
 from harness.store.opening import open_store
 from harness.store.store import Store, SweepInfo
 from harness.sweep import report
@@ -26,7 +28,7 @@ from reports.analysis.trial_measures import overhead_of
 from reports.formats.console import print_line
 from reports.formats.documents import versioned
 from reports.page.elements import Page
-from reports.page.html import render
+from reports.page.html import SIGNATURE, render
 from reports.page.index_page import make_index
 
 INDEX = "index.html"
@@ -59,23 +61,35 @@ class IndexResult:
 def write_index(names: Sequence[str], store_url: str, folder: Path) -> IndexResult:
     """Write an index of the named sweeps, or of every finished one, to a folder.
 
-    Raises :class:`UsageError` where there is none, and :class:`StoreError`.
+    Raises:
+        OutputError: A page can't be written.
+        StoreError: The store can't be read.
+        UsageError: There is no such sweep.
     """
-    folder = folder.resolve()
+    folder = Path(os.path.realpath(folder))
     store = open_store(store_url, create=False)
     chosen, unfinished = _choose(store, names)
     if not chosen:
         message = f"store {store_label(store_url)} holds no finished sweep"
         raise UsageError(f"{message}; run `python -m harness sweep`, or name one")
+    index, *pages = outputs = [_output(folder, name) for name in (INDEX, *map(_page_of, chosen))]
+    check_outputs(outputs, store_path(store_url))
     nights, written = [], []
-    for name in chosen:
-        night, rewritten = _add_sweep(store, name, folder)
+    for name, output in zip(chosen, pages, strict=True):
+        night, rewritten = _add_sweep(store, name, output)
         nights.append(night)
         written += [name] if rewritten else []
     store.close()
     page = make_index(nights, unfinished)
-    report.write_atomically(folder / INDEX, render(page))
-    return IndexResult(page, folder / INDEX, tuple(chosen), tuple(written))
+    write_output(index, render(page))
+    return IndexResult(page, index.path, tuple(chosen), tuple(written))
+
+
+def _output(folder: Path, name: str) -> OutputFile:
+    try:
+        return OutputFile("--index", path_inside(folder, name), SIGNATURE, creates_folder=True)
+    except UnsafeName as problem:
+        raise UsageError(f"--index {folder}: {problem}") from None
 
 
 def _choose(store: Store, names: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -87,7 +101,7 @@ def _choose(store: Store, names: Sequence[str]) -> tuple[list[str], list[str]]:
     return [name for name in finished if finished[name]], [name for name in finished if not finished[name]]
 
 
-def _add_sweep(store: Store, name: str, folder: Path) -> tuple[Night, bool]:
+def _add_sweep(store: Store, name: str, output: OutputFile) -> tuple[Night, bool]:
     """The numbers of a sweep for the index, and whether its report was written.
 
     Trials are large, and are released before those of the next sweep are read.
@@ -95,13 +109,9 @@ def _add_sweep(store: Store, name: str, folder: Path) -> tuple[Night, bool]:
     backends, workloads, _ = load_plugins()
     info, trials = store.sweep(name), store.trials(name)
     cells, cost = report.sweep_cells(info, trials, backends, workloads), overhead_of(trials)
-    try:
-        target = path_inside(folder, _page_of(name))
-    except UnsafeName as problem:
-        raise UsageError(f"--index {folder}: {problem}") from None
-    rewritten = not _is_current(target, info)
+    rewritten = not _is_current(output.path, info)
     if rewritten:
-        report.write_page(info, trials, analyse_cells(cells), target, cost)
+        report.write_page(info, trials, analyse_cells(cells), output, cost)
     return _night(info, cells, cost), rewritten
 
 

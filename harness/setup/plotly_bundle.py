@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.host.scratch import open_scratch
+from harness.output_files import replace_file
 from reports.page.plotly_charts import BUNDLE_FILE, BUNDLE_SHA256, NPM_PACKAGE, PLOTLY_JS_VERSION, bundle_file
 
 NPM_TIMEOUT_S = 120
@@ -63,11 +64,7 @@ def ensure_npm_file(npm_file: NpmFile, target: Path) -> str:
             f"{npm_file.file} of {npm_file.package} {npm_file.version} is not what was published; try again"
         )
     target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=target.parent, delete=False) as partial:
-        partial.write(content)
-    # Renamed into place, so that no reader finds an incomplete file.
-    Path(partial.name).chmod(0o644)
-    Path(partial.name).rename(target)
+    replace_file(target, content)
     return "fetched"
 
 

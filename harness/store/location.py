@@ -15,6 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from bench.host.secrets import MASK, has_secret, mask_secrets
 from harness.errors import StoreError
+from harness.output_files import same_file
 
 FORMS = "name a file, sqlite:///FILE or postgresql+psycopg://USER@HOST/DATABASE"
 DRIVERS = {
@@ -211,7 +212,7 @@ def is_same_store(first: str, second: str) -> bool:
     one, other = parse_location(first), parse_location(second)
     if one.path is None or other.path is None:
         return one.server == other.server and one.path == other.path
-    return one.path.resolve() == other.path.resolve()
+    return same_file(one.path, other.path)
 
 
 def _has_wal(path: Path) -> bool:

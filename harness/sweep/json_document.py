@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,14 @@ from reports.formats.curve_fits import curve_as_json
 from reports.formats.documents import versioned
 
 
-def as_json(info: SweepInfo, findings: Findings, page: Path, cost: Estimate | None) -> dict[str, Any]:
-    """The document that ``sweep --json`` and ``report --json`` print."""
+def as_json(
+    info: SweepInfo, findings: Findings, page: Path, cost: Estimate | None, problems: Sequence[str] = ()
+) -> dict[str, Any]:
+    """The document that ``sweep --json`` and ``report --json`` print. ``problems``: why there is no page."""
     fields = {
         "sweep": info.id,
         "report": str(page),
+        "report_problem": "; ".join(problems) or None,
         "commit": info.environment.commit,
         "changed_files": info.environment.changed_files,
         "sources": info.sources.digest if info.sources else None,

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import errno
 import logging
-import tempfile
+import shlex
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +14,11 @@ from rich.text import Text
 
 from bench.core.case import DataSource
 from bench.core.names import UnsafeName, file_stem, path_inside
+from bench.core.records import Trial
 from bench.plugins.registry import Plugins, load_plugins
 from bench.plugins.workload import DataProblem, Workload
-from harness.errors import DataError, UsageError
+from harness.errors import DataError, OutputError, UsageError
+from harness.output_files import OutputFile, check_outputs
 from harness.planning.environment import read_environment
 from harness.planning.git import NO_CHECKOUT
 from harness.planning.plan import Plan
@@ -66,13 +67,15 @@ class SweepResult:
     page: Path
     own_cost: Estimate | None = None
     interrupted: bool = False
+    problems: tuple[str, ...] = ()
+    """Why the page could not be written."""
 
     @property
     def cells(self) -> tuple[Cell, ...]:
         return self.findings.cells
 
     def as_json(self) -> dict[str, Any]:
-        return as_json(self.info, self.findings, self.page, self.own_cost)
+        return as_json(self.info, self.findings, self.page, self.own_cost, self.problems)
 
     def print(self, console: Console) -> None:
         for table in terminal.cell_tables(self.cells, console.width):
@@ -85,7 +88,8 @@ class SweepResult:
             print_line(console, line)
         if self.own_cost is not None:
             print_line(console, f"harness's own cost: {formatting.overhead(self.own_cost)}")
-        print_line(console, f"report: {self.page}")
+        if not self.problems:
+            print_line(console, f"report: {self.page}")
 
 
 def run(planned: PlannedSweep, store_url: str, page: Path | None, command: str, stderr_console: Console) -> SweepResult:
@@ -105,8 +109,8 @@ def run(planned: PlannedSweep, store_url: str, page: Path | None, command: str, 
     if missing_option := site.missing_option():
         raise UsageError(f"--site {site.name}: {missing_option}")
     name = new_sweep_id()
-    target = _page_path(page, store_url, name)
     check_store(store_url)
+    output = _report_output(page, store_url, name)
     sources = sources_of_plugins_too()
     site.reserve(planned.plan.cases)
     site.warm(preload_modules(planned.plan, planned.plugins.backends))
@@ -125,7 +129,7 @@ def run(planned: PlannedSweep, store_url: str, page: Path | None, command: str, 
     )
     store = open_store(store_url, create=True)
     store.begin_sweep(info)
-    return _run_and_report(info, store, site, planned.plugins, store_url, target, stderr_console)
+    return _run_and_report(info, store, site, planned.plugins, store_url, output, stderr_console)
 
 
 def resume(
@@ -165,8 +169,8 @@ def resume(
     site.warm(preload_modules(info.plan, plugins.backends))
     if prepare_data(info.plan, plugins.workloads, stderr_console) != info.plan:
         raise DataError(f"--resume: the data of sweep {name} has changed since; start a new one")
-    target = _page_path(page, store_url, name)
-    return _run_and_report(info, store, site, plugins, store_url, target, stderr_console)
+    output = _report_output(page, store_url, name)
+    return _run_and_report(info, store, site, plugins, store_url, output, stderr_console)
 
 
 def sources_of_plugins_too() -> Sources:
@@ -182,7 +186,7 @@ def _run_and_report(
     site: Site,
     plugins: Plugins,
     store_url: str,
-    target: Path,
+    output: OutputFile,
     stderr_console: Console,
 ) -> SweepResult:
     """Run what the store does not hold yet, then write the page of what it holds."""
@@ -195,7 +199,14 @@ def _run_and_report(
             interrupted = True
     # After any other exception, jobs that outlive this process may still need them.
     remove_shared_sources(folder)
-    return _write_report(store, info.id, target, plugins, interrupted=interrupted)
+    result, trials = _analyse(store, info.id, output, plugins, DEFAULT_PREDICT_OPTIONS)
+    result = replace(result, interrupted=interrupted)
+    try:
+        report.write_page(result.info, trials, result.findings, output, result.own_cost)
+    except OutputError as problem:
+        again = shlex.join(["python", "-m", "harness", "report", info.id, "--store", store_label(store_url)])
+        return replace(result, problems=(f"{problem}; the trials are stored: `{again} --out FILE.html`",))
+    return result
 
 
 def rewrite_report(
@@ -204,25 +215,21 @@ def rewrite_report(
     """Write the page of a stored sweep again."""
     store = open_store(store_url, create=False)
     name = store.sweep(sweep).id
-    target = (page or default_page(store_url, name)).resolve()
-    return _write_report(store, name, target, load_plugins(), predict_options)
+    output = report.page_output("--out", page, default_page(store_url, name))
+    check_outputs([output], store_path(store_url))
+    result, trials = _analyse(store, name, output, load_plugins(), predict_options)
+    report.write_page(result.info, trials, result.findings, output, result.own_cost)
+    return result
 
 
-def _write_report(
-    store: Store,
-    sweep: str,
-    target: Path,
-    plugins: Plugins,
-    predict_options: PredictOptions = DEFAULT_PREDICT_OPTIONS,
-    *,
-    interrupted: bool = False,
-) -> SweepResult:
+def _analyse(
+    store: Store, sweep: str, output: OutputFile, plugins: Plugins, predict_options: PredictOptions
+) -> tuple[SweepResult, list[Trial]]:
+    """A stored sweep and its trials; the store is closed then."""
     info, trials = store.sweep(sweep), store.trials(sweep)
     store.close()
     findings = analyse_cells(report.sweep_cells(info, trials, plugins.backends, plugins.workloads), predict_options)
-    cost = overhead_of(trials)
-    report.write_page(info, trials, findings, target, cost)
-    return SweepResult(info, findings, target, cost, interrupted)
+    return SweepResult(info, findings, output.target, overhead_of(trials)), trials
 
 
 def prepare_data(found: Plan, workloads: dict[str, Workload], stderr_console: Console) -> Plan:
@@ -263,16 +270,8 @@ def artifact_folder(store_url: str, sweep: str) -> Path:
         raise UsageError(f"sweep {sweep}: {problem}") from None
 
 
-def _page_path(page: Path | None, store_url: str, sweep: str) -> Path:
-    """The absolute path of the page. Raises :class:`UsageError` before the sweep where it can't be written."""
-    if page is None:
-        return default_page(store_url, sweep).resolve()
-    target = page.resolve()
-    try:
-        if target.is_dir():
-            raise IsADirectoryError(errno.EISDIR, "it is a folder")
-        with tempfile.TemporaryFile(dir=target.parent):
-            pass
-    except OSError as problem:
-        raise UsageError(f"--report {target}: cannot be written ({problem.strerror}); name another place") from None
-    return target
+def _report_output(page: Path | None, store_url: str, sweep: str) -> OutputFile:
+    """The page of a sweep. Raises :class:`OutputError` before the sweep where it can't be written."""
+    output = report.page_output("--report", page, default_page(store_url, sweep))
+    check_outputs([output], store_path(store_url))
+    return output

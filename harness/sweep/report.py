@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -11,7 +9,7 @@ from bench.core.machine import NodeFacts
 from bench.core.records import Link, Trial
 from bench.plugins.backend import Backend
 from bench.plugins.workload import Workload
-from harness.errors import UsageError
+from harness.output_files import OutputFile, write_output
 from harness.planning.git import NO_CHECKOUT
 from harness.planning.sources import NO_SOURCES
 from harness.store.store import SweepInfo
@@ -24,7 +22,7 @@ from reports.analysis.stats import Estimate
 from reports.formats.exports.csv import trials_csv
 from reports.formats.trial_rows import SweepFacts, rows_of
 from reports.page.elements import Download
-from reports.page.html import render
+from reports.page.html import SIGNATURE, render
 from reports.page.sweep_page import make_page
 
 
@@ -115,32 +113,18 @@ def trials_download(sweeps: Iterable[tuple[SweepInfo, Sequence[Cell], Sequence[T
     return Download("trials.csv", f"every trial, a row each ({len(rows):,})", "text/csv", trials_csv(rows))
 
 
+def page_output(option: str, page: Path | None, default: Path) -> OutputFile:
+    """The file of a page: the one that ``option`` names, or the default one, whose folder is created."""
+    return OutputFile(option, page or default, SIGNATURE, creates_folder=page is None)
+
+
 def write_page(
-    info: SweepInfo, trials: Sequence[Trial], findings: Findings, target: Path, cost: Estimate | None
+    info: SweepInfo, trials: Sequence[Trial], findings: Findings, output: OutputFile, cost: Estimate | None
 ) -> None:
-    """Write the page of a sweep atomically. Raises :class:`UsageError` where it can't be written."""
+    """Write the page of a sweep. Raises :class:`OutputError` where it can't be written."""
     not_applicable = [(skip.case, skip.reason) for skip in info.plan.not_applicable]
     title = f"Scaling report: {info.suite.name}"
     origin = provenance(info, findings.cells, cost)
     raw = trials_download([(info, findings.cells, trials)])
     remarks = node_remarks(info, findings.cells)
-    write_atomically(
-        target, render(make_page(title, findings, not_applicable, origin, downloads=[raw], remarks=remarks))
-    )
-
-
-def write_atomically(target: Path, content: str | bytes) -> None:
-    """Write a file beside the target, then rename it. Raises :class:`UsageError` where that fails."""
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, partial = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(content.encode() if isinstance(content, str) else content)
-            Path(partial).chmod(0o644)
-            Path(partial).rename(target)
-        except BaseException:
-            Path(partial).unlink(missing_ok=True)
-            raise
-    except OSError as problem:
-        raise UsageError(f"{target}: cannot be written ({problem.strerror}); name another place") from None
+    write_output(output, render(make_page(title, findings, not_applicable, origin, downloads=[raw], remarks=remarks)))

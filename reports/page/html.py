@@ -17,6 +17,13 @@ from reports.page.plotly_charts import PlotlyJs, plotly_figure, plotly_library
 from reports.page.styles import series_styles
 from reports.page.svg import extra_swatches, figure_svg, swatch
 
+SIGNATURE = re.compile(
+    rb"""\A<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n"""
+    rb"""(<meta name="generator" content="scaling-harness">\n"""
+    rb"""|(<meta name=.*>\n)*<meta http-equiv="Content-Security-Policy" """
+    rb"""content="default-src 'none'; script-src ('|&#39;))"""
+)
+"""The beginning of every page. Earlier ones had no generator."""
 MAX_FIGURE_ROWS = 100
 """Rows shown of the table of a figure; the tables of a section are shown in full."""
 MAX_OPEN_ROWS = 40

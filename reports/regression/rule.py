@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import re
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -62,6 +63,10 @@ class StoredAssurance(FrozenModel):
 
     rule: str
     assurance: Assurance
+
+
+ASSURANCE_SIGNATURE = re.compile(rb'\A\{\s*"rule": "[0-9a-f]{12}",\s*"assurance": \{')
+"""The beginning of a file with a :class:`StoredAssurance`."""
 
 
 def rule_fingerprint(rule: Rule, folder: Path = Path(__file__).parent) -> str:

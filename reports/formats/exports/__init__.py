@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -34,6 +35,9 @@ class Format:
     render: Callable[[SweepTable], Export]
     text: bool = True
     """Whether it may be written to standard output."""
+    signature: re.Pattern[bytes] | None = None
+    """What the first or the last 64 KiB of every file of this format hold, and those of no other: such a file may be
+    replaced by a new one. ``None``: no file is replaced."""
 
 
 NAME_SEPARATOR = "-"

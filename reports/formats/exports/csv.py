@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Sequence
 
 from reports.formats.csv_cells import escape_cell
@@ -29,4 +30,11 @@ def render(table: SweepTable) -> Export:
     return Export(trials_csv(table.rows))
 
 
-FORMAT = Format("a row a trial, for spreadsheets, pandas and `fit`", (".csv",), render)
+def _header_pattern() -> re.Pattern[bytes]:
+    """The header of every version: columns are appended. A table with further ones is somebody's own."""
+    first, *further = TrialRow.model_fields
+    older = "".join(f"(?:,{name}" for name in further) + ")?" * len(further)
+    return re.compile(rf"\A{first}{older}\r?\n".encode())
+
+
+FORMAT = Format("a row a trial, for spreadsheets, pandas and `fit`", (".csv",), render, signature=_header_pattern())

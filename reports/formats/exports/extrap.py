@@ -9,6 +9,7 @@ time that falls as 1/N, as under strong scaling, for a logarithm that ends below
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 
 from reports.formats.exports import CannotExport, Export, Format
@@ -119,4 +120,9 @@ def _points_text(points: frozenset[Point] | set[Point]) -> str:
     return "ranks " + ", ".join("×".join(map(str, point)) for point in sorted(points))
 
 
-FORMAT = Format(f"step times over ranks, for Extra-P: `extrap --json FILE {NEGATIVE_EXPONENTS}`", (".jsonl",), render)
+FORMAT = Format(
+    f"step times over ranks, for Extra-P: `extrap --json FILE {NEGATIVE_EXPONENTS}`",
+    (".jsonl",),
+    render,
+    signature=re.compile(rb'\A\{"params": \{"ranks": [^}]*\}, "callpath": "[^\n]*", "metric": "step_s", "value": '),
+)

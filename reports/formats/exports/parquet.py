@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import io
+import re
 from types import NoneType
 from typing import get_args, get_type_hints
 
@@ -36,4 +37,11 @@ def _dtype(hint: object) -> str:
     return DTYPES.get(python_types.pop(), "string") if len(python_types) == 1 else "string"
 
 
-FORMAT = Format("a row a trial, typed, for pandas, DuckDB and Spark", (".parquet", ".pq"), render, text=False)
+FORMAT = Format(
+    "a row a trial, typed, for pandas, DuckDB and Spark",
+    (".parquet", ".pq"),
+    render,
+    text=False,
+    # The names of the columns, in the description for pandas at the end of the file.
+    signature=re.compile(rb'"field_name": "same_work_deviation"'),
+)

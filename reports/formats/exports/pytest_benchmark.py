@@ -7,6 +7,7 @@ are exported likewise: a run is a round, and its time is the median of the run.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from statistics import mean, median, stdev
 from typing import Any
@@ -16,6 +17,8 @@ from reports.formats.trial_rows import SweepFacts, SweepTable, TrialRow
 
 VERSION = "5.0.0"
 """The version of pytest-benchmark that the format follows."""
+GENERATOR = "scaling-harness"
+"""Tells these files from those of pytest-benchmark itself, which ignores it."""
 RUN_NAMES = "scaling_harness_runs"
 """The key in ``extra_info`` of the names of the rounds, each of which is a run in a fresh process."""
 MACHINE_FIELDS = {
@@ -93,6 +96,7 @@ def render_night(
 
 def _document(machine: Any, commit: Any, benchmarks: Any, timestamp: str) -> str:
     document = {
+        "generator": GENERATOR,
         "machine_info": machine,
         "commit_info": commit,
         "benchmarks": benchmarks,
@@ -178,4 +182,10 @@ def _lower_quartile(ordered: Sequence[float]) -> float:
     return (median(ordered[:half]) + median(ordered[: half + odd])) / 2
 
 
-FORMAT = Format("a benchmark a case, for `pytest-benchmark compare`", (".json",), render)
+FORMAT = Format(
+    "a benchmark a case, for `pytest-benchmark compare`",
+    (".json",),
+    render,
+    # Earlier files had no generator.
+    signature=re.compile(rb'\A\{\s*"generator": "scaling-harness",|"scaling_harness_runs": \['),
+)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 from reports.formats.documents import versioned
 from reports.regression import wording
 from reports.regression.summary import exit_code, headline, next_steps
 from reports.regression.values import WORST_FIRST, Judgement, Verdict
+
+SIGNATURE = re.compile(rb'\A\{\s*"(schema": "scaling-harness/verdict/|judged": )')
+"""The beginning of every document. Earlier ones had no schema."""
 
 
 def verdict_document(judgement: Judgement) -> dict[str, Any]:

@@ -7,6 +7,7 @@ reason, so that a CI system does not show it as passed.
 from __future__ import annotations
 
 import io
+import re
 from datetime import UTC, datetime
 
 from junitparser import Error, Failure, JUnitXml, Skipped, TestCase, TestSuite
@@ -26,6 +27,9 @@ RESULT_BY_STATUS: dict[Status, type[Failure | Error | Skipped]] = {
     "new": Skipped,
 }
 """``pass`` and ``improved`` have no result element."""
+ROOT_NAME = "harness check"
+SIGNATURE = re.compile(rb'\A(<\?xml[^>]*\?>\s*)?<testsuites [^>]*name="%b"' % ROOT_NAME.encode())
+"""The beginning of every file."""
 DEFAULT_SUITE = "benchmarks"
 """The suite of benchmarks whose names contain none."""
 
@@ -36,7 +40,7 @@ def junit(judgement: Judgement) -> str:
     for verdict in judgement.verdicts:
         name = _suite_name(verdict)
         suites.setdefault(name, []).append(_test_case(name, verdict))
-    root = JUnitXml("harness check")
+    root = JUnitXml(ROOT_NAME)
     for name, cases in suites.items():
         suite = TestSuite(name)
         if judgement.started_at:

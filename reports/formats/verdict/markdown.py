@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 
 from reports.formats.markdown_text import code, text
@@ -17,13 +18,18 @@ BODY_LIMIT = 60_000
 UNFOLDED_ROWS = 20
 """Rows that are shown; more are folded."""
 HEADER = "| Status | Curve | Ranks | What | Change (95 %) | Pairs | Why |\n|---|---|--:|---|--:|--:|---|\n"
+MARKER = "<!-- scaling-harness check -->\n"
+SIGNATURE = re.compile(rb"\A(<!-- scaling-harness check -->|## Nightly check: )")
+"""The beginning of every text. Earlier ones began with the heading."""
 
 
 def markdown(judgement: Judgement) -> str:
     """The whole text, at most :data:`GITHUB_COMMENT_LIMIT` characters."""
     _, shared = wording.short_names(judgement.verdicts)
     facts = [text(subtitle(judgement), 600), *([f"All curves: {code(shared)}"] if shared else [])]
-    header = f"## Nightly check: {title(judgement)}\n\n**{text(headline(judgement), 600)}.**\n\n{'  '.join(facts)}\n"
+    header = (
+        f"{MARKER}## Nightly check: {title(judgement)}\n\n**{text(headline(judgement), 600)}.**\n\n{'  '.join(facts)}\n"
+    )
     footer = "".join((*_next_steps(judgement), f"\n{text(wording.assurance_text(judgement.assurance), 600)}\n"))
     all_rows = rows(judgement)
     lines = _take_fitting(map(_line, all_rows), BODY_LIMIT - len(header) - len(footer))

@@ -24,6 +24,7 @@ from harness.check.nightly import (
     summarize_micro,
 )
 from harness.cli.app import main
+from harness.output_files import locked_folder
 from tests.support.paths import ROOT
 
 
@@ -93,13 +94,74 @@ def test_a_night_without_a_sweep_is_not_judged_and_leaves_no_earlier_verdict(tmp
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "verdict.json").write_text('{"exit": 0}')
+    (tmp_path / "out" / "verdict.json").write_text('{\n  "schema": "scaling-harness/verdict/1",\n  "exit": 0\n}')
     (tmp_path / "wrong.toml").write_text("backends = ['pigeon']\n")
     assert main(["nightly", "wrong.toml", "--no-micro", "--out", "out"]) == 2
     output = capfd.readouterr().err
     assert "wrong.toml:1: unknown backend 'pigeon'" in output
     assert "check        not run: there is no sweep of this night" in output
     assert list((tmp_path / "out").iterdir()) == []
+
+
+OURS = {
+    "junit.xml": '<?xml version="1.0" encoding="utf-8"?>\n<testsuites name="harness check" tests="1">',
+    "verdict.md": "## Nightly check: passed\n",
+    "micro/micro-0.json": '{"machine_info": {}, "benchmarks": [{"fullname": "suites/test_micro.py::test_a"}]}',
+    "micro/micro-2.json": "",
+}
+FOREIGN = {
+    "notes.txt": "mine",
+    "micro/thesis.txt": "mine",
+    "micro/micro-7.json": "mine",
+    "micro/folder/micro-0.json": "mine",
+    ".verdict.json": "mine",
+}
+
+
+def test_a_night_removes_its_own_files_and_no_others(tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    (tmp_path / "out" / "micro" / "folder").mkdir(parents=True)
+    for name, text in (OURS | FOREIGN).items():
+        (tmp_path / "out" / name).write_text(text)
+    (tmp_path / "wrong.toml").write_text("backends = ['pigeon']\n")
+    assert main(["nightly", "wrong.toml", "--no-micro", "--out", "out"]) == 2
+    left = {str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    assert left == set(FOREIGN)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["report.html", "index.html", "verdict.html", "verdict.md", "verdict.json", "junit.xml", "micro/micro-0.json"],
+)
+def test_a_file_of_others_under_a_name_of_a_night_s_ends_it_before_anything_is_run(tmp_path, monkeypatch, capfd, name):
+    monkeypatch.chdir(tmp_path)
+    files = {"junit.xml": OURS["junit.xml"], name: '{"benchmarks": []}'}
+    for file, text in files.items():
+        (tmp_path / "out" / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "out" / file).write_text(text)
+    assert main(["nightly", "--out", "out"]) == 2
+    message = f"out/{name}: holds something that this command has not written; name another file, or remove it\n"
+    assert capfd.readouterr().err.endswith(message)
+    assert {file: (tmp_path / "out" / file).read_text() for file in files} == files
+
+
+def test_the_store_is_no_output_of_a_night(tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "junit.xml").touch()
+    assert main(["nightly", "--out", "out", "--store", "out/junit.xml"]) == 2
+    assert capfd.readouterr().err == "error: --out out/junit.xml: is the results store; name another file\n"
+
+
+def test_two_nights_do_not_write_to_one_folder(tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    with locked_folder("--out", tmp_path / "out"):
+        (tmp_path / "out" / "junit.xml").write_text(OURS["junit.xml"])
+        assert main(["nightly", "--out", "out"]) == 2
+    message = "error: --out out: another run is writing to it; wait for its end, or name another folder\n"
+    assert capfd.readouterr().err == message
+    assert (tmp_path / "out" / "junit.xml").exists()
 
 
 def test_a_night_that_measured_nothing_is_not_fine(tmp_path, monkeypatch, capfd):
@@ -114,9 +176,10 @@ def test_a_night_that_measured_nothing_is_not_fine(tmp_path, monkeypatch, capfd)
 
 
 def test_a_step_s_output_is_kept_and_its_exit_code_told(tmp_path):
-    document = tmp_path / "document.json"
-    assert run_command([sys.executable, "-c", "print('{}'); raise SystemExit(3)"], document) == 3
-    assert document.read_text() == "{}\n"
+    with (tmp_path / "document.json").open("w+b") as document:
+        assert run_command([sys.executable, "-c", "print('{}'); raise SystemExit(3)"], document) == 3
+        assert document.seek(0) == 0
+        assert document.read() == b"{}\n"
 
 
 STEP = """

@@ -71,7 +71,7 @@ WRONG = [
     (["sweep", "--timeout", "inf"], "finite number"),
     (["sweep", "--seed", "100000000000000000000000"], "--seed"),
     (["sweep", "--set", "allreduce.smallest=1023"], "multiple of 4"),
-    (["sweep", "--report", "/tmp"], "it is a folder"),
+    (["sweep", "--report", "/tmp"], "--report /tmp: is a folder"),
     (["sweep", "--precision", "very"], "--precision very: expected a share, for example 2%"),
     (["sweep", "--tolerance", "0"], "--tolerance: tolerance = 0.0: "),
     (
@@ -88,7 +88,7 @@ WRONG = [
     (["sweep", "--resume"], "store .runs/results.sqlite: no such file"),
     (["sweep", "--no-such-flag"], "--no-such-flag"),
     (["sweep", "--backends", "single", "--ranks", "2"], "plans nothing to run"),
-    (["sweep", "--report", "/no/such/folder/page.html"], "/no/such/folder/page.html: cannot be written"),
+    (["sweep", "--report", "/no/such/folder/page.html"], "/no/such/folder/page.html: its folder does not exist"),
     (["sweep", "--store", "/dev/null/r.sqlite"], "store /dev/null/r.sqlite: cannot be"),
     (["report"], "store .runs/results.sqlite: no such file"),
     (["frobnicate"], "frobnicate"),

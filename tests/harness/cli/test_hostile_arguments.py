@@ -78,10 +78,7 @@ def test_a_traceback_in_the_log_keeps_its_lines_and_nothing_else(capfd):
 
 
 def test_an_export_to_a_terminal_shows_what_a_file_keeps(tmp_path):
-    program = (
-        "import sys\nfrom harness.publish.export import _write_output\nfrom reports.formats.exports import Export\n"
-        "_write_output(Export('a,\\x1b[2J\\u202e\\r\\n'), None)"
-    )
+    program = "from harness.publish.export import print_export\nprint_export('a,\\x1b[2J\\u202e\\r\\n')"
     command = [sys.executable, "-c", program]
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     piped = subprocess.run(command, env=env, stdout=subprocess.PIPE, check=True).stdout.decode()
