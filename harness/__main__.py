@@ -106,12 +106,13 @@ def _run_from_copy() -> Exception | None:
 
 def _report_start(problem: Exception) -> int:
     """Print why the command was not begun; returns the exit status."""
+    from bench.core.text import printable
     from harness.defects import report_defect
     from harness.errors import HarnessError
 
     if not isinstance(problem, HarnessError):
         return report_defect(problem)
-    print(f"error: {problem}", file=sys.stderr)
+    print(printable(f"error: {problem}"), file=sys.stderr)
     return problem.exit_code
 
 
@@ -137,10 +138,11 @@ def _run_command() -> int:
 
 def _report_missing(module: str) -> int:
     """Name a module that is not installed; returns the exit status."""
+    from bench.core.text import printable
     from bench.host.installation import frameworks_remedy
     from harness.errors import EXIT_USAGE
 
-    print(f"error: {sys.executable} has no module {module}; {frameworks_remedy()}", file=sys.stderr)
+    print(printable(f"error: {sys.executable} has no module {module}; {frameworks_remedy()}"), file=sys.stderr)
     return EXIT_USAGE
 
 

@@ -90,7 +90,7 @@ def _describe(problem: BaseException) -> str:
     shown = f"{flat[:MAX_MESSAGE_LENGTH]}…" if len(flat) > MAX_MESSAGE_LENGTH else flat
     last = traceback.extract_tb(problem.__traceback__)[-1:]
     place = f" ({Path(last[0].filename).name}, line {last[0].lineno})" if last else ""
-    return f"{type(problem).__name__}{f': {shown}' if shown else ''}{place}"
+    return " ".join(_readable(f"{type(problem).__name__}{f': {shown}' if shown else ''}{place}").split())
 
 
 def _readable(text: str) -> str:

@@ -52,12 +52,19 @@ class _LineFormatter(logging.Formatter):
 
 
 def configure_logging(level: int = logging.INFO) -> None:
-    """Send the project's log (the logger ``scaling_harness``) from ``level`` on to standard error, as plain lines."""
+    """Send the project's log (the logger ``scaling_harness``) from ``level`` on to standard error, as plain lines.
+
+    Warnings of libraries, and what they log without a handler of their own, are lines like these.
+    """
     log.setLevel(level)
-    if not any(isinstance(handler, _StderrHandler) for handler in log.handlers):
-        handler = _StderrHandler()
-        handler.setFormatter(_LineFormatter())
-        log.addHandler(handler)
+    for logger in (log, logging.getLogger("py.warnings")):
+        if not any(isinstance(handler, _StderrHandler) for handler in logger.handlers):
+            handler = _StderrHandler()
+            handler.setFormatter(_LineFormatter())
+            logger.addHandler(handler)
+    logging.captureWarnings(True)
+    if logging.lastResort is not None:
+        logging.lastResort.setFormatter(_LineFormatter())
 
 
 def set_verbosity(verbose: bool | None) -> None:

@@ -87,3 +87,19 @@ def test_an_export_to_a_terminal_shows_what_a_file_keeps(tmp_path):
     subprocess.run(command, env=env, stdout=device, check=True)
     os.close(device)
     assert os.read(terminal, 100).decode().rstrip() == "a,\N{REPLACEMENT CHARACTER}[2J\N{REPLACEMENT CHARACTER}"
+
+
+def test_what_a_library_warns_of_is_a_line(tmp_path):
+    plugin = tmp_path / "a.py"
+    plugin.write_text(
+        f"import logging, warnings\nwarnings.warn({NAME!r})\nlogging.getLogger('other').warning({NAME!r})\n"
+    )
+    command = [sys.executable, "-m", "harness", "list", "--plugin", str(plugin)]
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    warned, logged, refused = done.stderr.splitlines()
+    assert done.returncode == 2
+    assert "UserWarning: x" in warned
+    assert logged.startswith("x")
+    assert refused.startswith("error: ")
+    assert all(map(str.isprintable, (warned, logged, refused)))
