@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from bench.core.text import printable
+from bench.host.regular_files import UnusableFile, open_regular
 
 MAX_LOG_BYTES = 2**24
 KEPT_BYTES = 2**18
@@ -26,10 +27,10 @@ def shorten_log(log: Path) -> int:
     Returns:
         The bytes that were dropped; 0 where it is not too long.
     """
-    with suppress(OSError):
+    with suppress(OSError, UnusableFile):
         size = log.stat().st_size
         if size > MAX_LOG_BYTES:
-            with log.open("rb") as source, log.open("ab") as target:
+            with open_regular(log) as source, log.open("ab") as target:
                 source.seek(-KEPT_BYTES, 2)
                 end = source.read(KEPT_BYTES)
                 target.truncate(0)
@@ -49,7 +50,7 @@ def read_end(log: Path, start: int = 0) -> list[str]:
         log: The file.
         start: The position in bytes before which nothing is read. It is ignored where the log was shortened since.
     """
-    with suppress(OSError), log.open("rb") as file:
+    with suppress(OSError, UnusableFile), open_regular(log) as file:
         size = file.seek(0, 2)
         file.seek(max(start if start <= size else 0, size - KEPT_BYTES))
         return [printable_line(line) for line in file.read(KEPT_BYTES).decode(errors="replace").split("\n")]

@@ -13,14 +13,19 @@ import os
 import socket
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from bench.core.exit_report import NodeReport
 from bench.core.records import RankFailure
 from bench.host.network import wait_for_hostnames
+from bench.host.regular_files import read_regular
 from bench.node import agent
 from bench.node.rendezvous import INTERFACE_VARIABLE
+from bench.node.transfer import MAX_FILE_BYTES
+
+ModelT = TypeVar("ModelT", RankFailure, NodeReport)
 
 RESOURCE_CONFIG_FILE = Path("/opt/ml/input/config/resourceconfig.json")
 FAILURE_FILE = Path("/opt/ml/output/failure")
@@ -41,13 +46,21 @@ def host_variables(resources: Mapping[str, Any], env: Mapping[str, str]) -> dict
 
 def failure_reason(out: Path) -> str:
     """The first failure on this host in one line, from the files in ``out``."""
-    failures = [RankFailure.model_validate_json(path.read_text()) for path in out.glob("failure-*.json")]
+    failures = _read_all(out, "failure-*.json", RankFailure)
     if failures:
         first = min(failures, key=lambda failure: failure.at)
         return f"{first.role} {first.rank}: {first.error}"
-    reports = [NodeReport.model_validate_json(path.read_text()) for path in out.glob("node-*.json")]
-    problems = (report.problem for report in reports if report.problem)
+    problems = (report.problem for report in _read_all(out, "node-*.json", NodeReport) if report.problem)
     return next(problems, "a process failed without reporting an error; see the log")
+
+
+def _read_all(out: Path, pattern: str, kind: type[ModelT]) -> list[ModelT]:
+    """What processes left, without what is damaged."""
+    found = []
+    for path in out.glob(pattern):
+        with suppress(OSError, ValueError):
+            found.append(kind.model_validate_json(read_regular(path, MAX_FILE_BYTES).decode()))
+    return found
 
 
 def main(arguments: Sequence[str]) -> int:

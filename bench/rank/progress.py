@@ -10,6 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from bench.host.regular_files import UnusableFile, read_regular
+
 PID, PHASE, STEP, SINCE_NS, LAST_STEP_NS = range(5)
 CELLS, CELL_BYTES = 5, 8
 ERROR_OFFSET, ERROR_BYTES = CELLS * CELL_BYTES, 2000
@@ -106,7 +108,7 @@ def read_progress(folder: Path) -> list[RankProgress]:
     ranks = []
     for path in folder.glob("progress-*"):
         with suppress(OSError, ValueError, TypeError, IndexError):
-            content = path.read_bytes()
+            content = read_regular(path, ERROR_OFFSET + ERROR_BYTES)
             number = int(path.name.removeprefix("progress-"))
             progress = _read(memoryview(content[:ERROR_OFFSET]).cast("q"), number)
             ranks.append(progress._replace(error=content[ERROR_OFFSET:].rstrip(b"\0").decode(errors="replace")))
@@ -127,9 +129,9 @@ def keep_error(folder: Path, rank: int, error: str) -> None:
 def freeze_progress(folder: Path) -> None:
     """Have the files in a trial's folder keep what they say now, whatever the ranks do from now on."""
     for path in folder.glob("progress-*"):
-        with suppress(OSError):
+        with suppress(OSError, UnusableFile):
             copy = path.with_name(f".{path.name}")
-            copy.write_bytes(path.read_bytes())
+            copy.write_bytes(read_regular(path, ERROR_OFFSET + ERROR_BYTES))
             # Ranks continue to write to the file that had this name.
             copy.replace(path)
 

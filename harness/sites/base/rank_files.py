@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from bench.core.records import RankFailure, RankRecord
 from bench.core.telemetry import Recording, read_recording
 from bench.host.logs import printable_line
+from bench.host.regular_files import read_regular
 
 RecordT = TypeVar("RecordT", RankRecord, RankFailure)
 
@@ -30,24 +31,13 @@ def read_records(folder: Path, pattern: str, kind: type[RecordT], unreadable: li
     records = []
     for path in sorted(folder.glob(pattern)):
         try:
-            records.append(kind.model_validate_json(_read_limited(path)))
+            records.append(kind.model_validate_json(read_regular(path, MAX_RECORD_BYTES).decode()))
         except (OSError, ValueError) as problem:
             detail = problem.strerror if isinstance(problem, OSError) else _first_line(problem)
             writer = path.stem.removeprefix("record-").removeprefix("failure-").replace("-", " ")
             title = f"rank {writer}" if writer.isdigit() else writer
             unreadable.append(f"{title} left a record that can't be read: {path.name} {detail}")
     return records
-
-
-def _read_limited(path: Path) -> str:
-    if not path.is_file():
-        raise ValueError("is no regular file")
-    size = path.stat().st_size
-    if size == 0:
-        raise ValueError("is empty")
-    if size > MAX_RECORD_BYTES:
-        raise ValueError(f"has {size / 2**20:.0f} MiB, more than {MAX_RECORD_BYTES / 2**20:.0f}")
-    return path.read_text()
 
 
 def _first_line(problem: ValueError) -> str:
@@ -64,6 +54,6 @@ def read_recordings(folder: Path) -> tuple[Recording, ...]:
     """The recordings of the samplers; one that can't be read is left out."""
     recordings = []
     for path in sorted(folder.glob("telemetry-*.jsonl")):
-        with contextlib.suppress(OSError, ValueError), path.open() as lines:
-            recordings.append(read_recording(lines))
+        with contextlib.suppress(OSError, ValueError):
+            recordings.append(read_recording(read_regular(path, MAX_RECORD_BYTES).decode().splitlines()))
     return tuple(recordings)

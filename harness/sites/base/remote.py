@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import sys
 from collections.abc import Iterable, Sequence
@@ -9,12 +10,12 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from bench.core.case import Case, Role
 from bench.core.exit_report import ExitReport, FailedProcess, NodeReport
+from bench.host.regular_files import read_regular
 from harness.sites.base.contract import Job, TrialResult
 from harness.sites.base.diagnosis import LostNode, diagnose
+from harness.sites.base.rank_files import MAX_RECORD_BYTES
 
 MARGIN_S = 30.0
 """How long after the time limit of a case the harness waits for the reports of its nodes."""
@@ -59,9 +60,10 @@ def read_node_reports(folder: Path) -> dict[int, NodeReport]:
     """The reports of the nodes that have left one, by node number."""
     reports = {}
     for path in folder.glob("node-*.json"):
-        with suppress(OSError, ValidationError):
-            report = NodeReport.model_validate_json(path.read_text())
-            reports[report.facts.node] = report
+        with suppress(OSError, ValueError):
+            report = NodeReport.model_validate_json(read_regular(path, MAX_RECORD_BYTES).decode())
+            if report.file == path.name:
+                reports[report.facts.node] = report
     return reports
 
 
@@ -103,8 +105,10 @@ def gather_result(
     if not lost and problem is not None:
         result = replace(result, outcome="failed", reason=problem)
     elif unreported and result.outcome == "ok":
+        unreadable = os.path.lexists(folder / f"node-{unreported[0]}.json")
+        what = "a report that can't be read" if unreadable else "no report"
         detail = f": {no_report_reason}" if no_report_reason else ""
-        result = replace(result, outcome="failed", reason=f"node {unreported[0]} left no report{detail}")
+        result = replace(result, outcome="failed", reason=f"node {unreported[0]} left {what}{detail}")
     if result.outcome != "ok":
         result = replace(result, log_tail=(*result.log_tail, *log_tail))
     return replace(result, nodes=tuple(reports[node].facts for node in sorted(reports)))

@@ -17,15 +17,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from pydantic import ValidationError
-
 from bench.core.case import Case, Role
 from bench.core.frozen_model import FrozenModel
+from bench.host.regular_files import read_regular
 from bench.host.suspension import SuspensionWatch
 from bench.node.layout import required_roles
 from bench.plugins.backend import Backend
 from harness.errors import HarnessError, StoreError
 from harness.sites.base.contract import Job, Site, TrialRequest, TrialResult
+from harness.sites.base.rank_files import MAX_RECORD_BYTES
 
 HANDLE_FILE = "claim.json"
 
@@ -55,8 +55,8 @@ def read_job_handles(sweep_folder: Path) -> dict[tuple[str, int], tuple[JobHandl
     """The handles in a sweep's folder with the folders of their trials, by case key and round."""
     job_handles = {}
     for path in sweep_folder.glob(f"*/{HANDLE_FILE}"):
-        with suppress(OSError, ValidationError):
-            job_handle = JobHandle.model_validate_json(path.read_text())
+        with suppress(OSError, ValueError):
+            job_handle = JobHandle.model_validate_json(read_regular(path, MAX_RECORD_BYTES).decode())
             job_handles[job_handle.case.key, job_handle.round] = (job_handle, path.parent)
     return job_handles
 

@@ -9,8 +9,11 @@ from pathlib import Path
 import pytest
 
 from bench.core.exit_report import ExitReport, NodeReport
+from bench.host.logs import MAX_LOG_BYTES, read_end, shorten_log
+from bench.rank.progress import freeze_progress, read_progress
 from harness.sites.base.rank_files import MAX_RECORD_BYTES
 from harness.sites.base.remote import gather_result
+from harness.sites.base.running_trial import read_job_handles
 from tests.harness.sites.base.test_remote import facts
 from tests.support.builders import make_case, make_record
 
@@ -26,6 +29,13 @@ def sparse(path: Path) -> None:
         file.truncate(2**30)
 
 
+def other_record(folder: Path) -> Path:
+    """A record of another trial."""
+    other = folder / "elsewhere.json"
+    other.write_text(whole())
+    return other
+
+
 SPOILT = {
     "is empty": lambda path: path.touch(),
     "is incomplete or damaged (Invalid JSON: EOF": lambda path: path.write_text(whole()[:100]),
@@ -34,6 +44,10 @@ SPOILT = {
     f"has 1024 MiB, more than {MAX_RECORD_BYTES // 2**20}": sparse,
     "is no regular file": lambda path: path.mkdir(),
     "is no regular file ": lambda path: os.mkfifo(path),
+    "is a symbolic link": lambda path: path.symlink_to(other_record(path.parent)),
+    "is a symbolic link ": lambda path: path.symlink_to("/dev/zero"),
+    "is incomplete or damaged (Invalid JSON: ": lambda path: path.write_text("[" * 200_000),
+    "is incomplete or damaged": lambda path: path.write_text("null"),
 }
 
 
@@ -55,6 +69,68 @@ def test_a_spoilt_record_is_a_failed_trial(tmp_path, description, failed):
 
 def ended(**more) -> NodeReport:
     return NodeReport(facts=facts(0), exit_report=ExitReport(timed_out=False, timeout_s=9, **more))
+
+
+@pytest.mark.parametrize("description", SPOILT)
+def test_a_spoilt_failure_is_a_failed_trial(tmp_path, description):
+    for rank in (0, 1):
+        (tmp_path / f"record-{rank}.json").write_text(make_record(rank, 2).model_dump_json())
+    SPOILT[description](tmp_path / "failure-rank-1.json")
+    result = gather_result(tmp_path, CASE, own_report=ended())
+    assert result.outcome == "failed"
+    assert result.reason.startswith(
+        f"rank 1 left a record that can't be read: failure-rank-1.json {description.strip()[:8]}"
+    )
+
+
+@pytest.mark.parametrize("description", SPOILT)
+def test_a_spoilt_node_report_is_a_failed_trial(tmp_path, description):
+    for rank in (0, 1):
+        (tmp_path / f"record-{rank}.json").write_text(make_record(rank, 2).model_dump_json())
+    SPOILT[description](tmp_path / "node-0.json")
+    result = gather_result(tmp_path, CASE)
+    assert (result.outcome, result.reason) == ("failed", "node 0 left a report that can't be read")
+
+
+def test_a_node_reports_for_itself(tmp_path):
+    (tmp_path / "node-1.json").write_text(ended().model_dump_json())
+    assert gather_result(tmp_path, CASE).reason == "node 0 left no report"
+
+
+@pytest.mark.parametrize("description", SPOILT)
+def test_a_spoilt_recording_or_progress_file_is_left_out(tmp_path, description):
+    for rank in (0, 1):
+        (tmp_path / f"record-{rank}.json").write_text(make_record(rank, 2).model_dump_json())
+        SPOILT[description](tmp_path / f"progress-{rank}")
+        (tmp_path / "elsewhere.json").unlink(missing_ok=True)
+    SPOILT[description](tmp_path / "telemetry-0.jsonl")
+    result = gather_result(tmp_path, CASE, own_report=ended())
+    assert (result.outcome, result.recordings) == ("ok", ())
+    assert read_progress(tmp_path) == []
+    freeze_progress(tmp_path)
+
+
+@pytest.mark.parametrize("description", SPOILT)
+def test_a_spoilt_job_handle_is_none(tmp_path, description):
+    (tmp_path / "00-ab").mkdir()
+    SPOILT[description](tmp_path / "00-ab" / "claim.json")
+    assert read_job_handles(tmp_path) == {}
+
+
+def test_a_log_that_became_something_else_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "rank-0.log")
+    (tmp_path / "rank-1.log").symlink_to("/dev/zero")
+    for rank in (0, 1):
+        assert read_end(tmp_path / f"rank-{rank}.log") == []
+        assert shorten_log(tmp_path / f"rank-{rank}.log") == 0
+
+
+def test_a_link_in_place_of_a_log_shortens_no_other_file(tmp_path):
+    precious = tmp_path / "precious"
+    precious.write_bytes(b"x" * (MAX_LOG_BYTES + 1))
+    (tmp_path / "rank-0.log").symlink_to(precious)
+    assert shorten_log(tmp_path / "rank-0.log") == 0
+    assert precious.stat().st_size == MAX_LOG_BYTES + 1
 
 
 def test_a_trial_whose_folder_is_gone_says_so(tmp_path):

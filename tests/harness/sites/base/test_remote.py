@@ -100,7 +100,7 @@ def test_a_node_without_a_report_is_named(tmp_path):
     leave(tmp_path, 0)
     (tmp_path / "node-1.json").write_text('{"facts": ')
     result = gather_result(tmp_path, CASE, no_report_reason="the job vanished")
-    assert (result.outcome, result.reason) == ("failed", "node 1 left no report: the job vanished")
+    assert (result.outcome, result.reason) == ("failed", "node 1 left a report that can't be read: the job vanished")
 
 
 def test_one_agent_may_report_for_all_nodes(tmp_path):
