@@ -91,14 +91,20 @@ def suggest_name(name: str, known: Iterable[str]) -> str:
 
 
 @contextmanager
-def sigterm_as_interrupt() -> Iterator[None]:
-    """SIGTERM raises :class:`KeyboardInterrupt` inside. For the main thread only."""
+def signals_as_interrupts() -> Iterator[None]:
+    """SIGTERM raises :class:`KeyboardInterrupt` inside, as does SIGHUP, the end of the terminal, unless that is ignored
+    (``nohup``). For the main thread only."""
 
     def interrupt(signum: int, frame: FrameType | None) -> None:
+        if signum == signal.SIGHUP:
+            # A shell passes on to its jobs what its terminal has sent them already.
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    ended_by = [signal.SIGTERM, *([signal.SIGHUP] if signal.getsignal(signal.SIGHUP) == signal.SIG_DFL else [])]
+    before = {number: signal.signal(number, interrupt) for number in ended_by}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

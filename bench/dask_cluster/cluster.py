@@ -233,7 +233,9 @@ def _error_line(problem: BaseException) -> str:
 
 
 def parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m bench.dask_cluster.cluster", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.dask_cluster.cluster", description=(__doc__ or "").partition("\n")[0]
+    )
     parser.add_argument("command", choices=("survey", "keep", "script"), help="each reads a line of JSON")
     return parser
 

@@ -235,7 +235,9 @@ def run(cluster: SchedulerAddress, case: Case, out: Path, control: NodeControl) 
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m bench.dask_cluster.trial", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.dask_cluster.trial", description=(__doc__ or "").partition("\n")[0]
+    )
     parser.add_argument("--case", type=Path, required=True, help="file with the case as JSON")
     parser.add_argument("--out", type=Path, required=True, help="folder for the files of ranks and nodes")
     chosen = parser.parse_args(arguments)

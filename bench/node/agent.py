@@ -300,7 +300,7 @@ def _read_certificate(source: str | None, control: NodeControl) -> str | None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m bench.node.agent", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m bench.node.agent", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument(
         "--case",
         type=Path,

@@ -143,7 +143,7 @@ def run(case: Case, role: str, out: Path) -> int:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m bench.rank.worker", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m bench.rank.worker", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--case", type=Path, required=True, help="file with the case as JSON")
     parser.add_argument("--role", default="rank", help="role of this process (default: rank)")
     parser.add_argument("--out", type=Path, required=True, help="existing folder for the record")

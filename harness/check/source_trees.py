@@ -12,7 +12,7 @@ from typing import IO
 
 from bench.core.frozen_model import FrozenModel
 from bench.host.running_code import CODE, sources_digest
-from harness.errors import UsageError, sigterm_as_interrupt
+from harness.errors import UsageError, signals_as_interrupts
 from harness.planning.git import (
     NO_CHECKOUT,
     ROOT,
@@ -60,7 +60,7 @@ def checked_out(rev: str) -> Iterator[SourceTree]:
     """
     commit = find_commit(rev)
     _clear_leftovers()
-    with sigterm_as_interrupt():
+    with signals_as_interrupts():
         folder = Path(tempfile.mkdtemp(prefix=WORKTREE_PREFIX)).resolve()
         try:
             # Held until this process ends: whoever can take the lock may remove the worktree.

@@ -21,7 +21,7 @@ from harness.cli.output import (
     stderr_console,
     stdout_console,
 )
-from harness.errors import UsageError, sigterm_as_interrupt
+from harness.errors import UsageError, signals_as_interrupts
 from harness.store import DEFAULT_STORE
 
 if TYPE_CHECKING:
@@ -253,5 +253,5 @@ def nightly(
     """
     from harness.check.nightly import NightlyOptions, run_nightly
 
-    with sigterm_as_interrupt():
+    with signals_as_interrupts():
         return run_nightly(NightlyOptions(suite, store, out, base_rev, micro, confirm), stderr_console())

@@ -22,7 +22,7 @@ from harness.cli.output import (
     stderr_console,
     stdout_console,
 )
-from harness.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_TRIALS_FAILED, sigterm_as_interrupt
+from harness.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_TRIALS_FAILED, signals_as_interrupts
 from harness.planning.flags import parse_duration, parse_fault, parse_percent
 from harness.planning.suite import DEFAULT_SUITE
 from harness.sites.base.contract import DEFAULT_SITE
@@ -205,7 +205,7 @@ def sweep(
         return EXIT_OK
     from harness.sweep import pipeline
 
-    with sigterm_as_interrupt():
+    with signals_as_interrupts():
         result = pipeline.run(planned, store, report, command_line(), stderr_console())
         return _print_result(result, as_json=as_json)
 
@@ -213,7 +213,7 @@ def sweep(
 def _resume(request: SuiteRequest | None, site: str | None, store: str, report: Path | None, *, as_json: bool) -> int:
     from harness.sweep import pipeline
 
-    with sigterm_as_interrupt():
+    with signals_as_interrupts():
         return _print_result(pipeline.resume(request, site, store, report, stderr_console()), as_json=as_json)
 
 

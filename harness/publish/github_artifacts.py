@@ -33,7 +33,7 @@ def newest_run(artifacts: Iterable[Mapping[str, Any]], branch: str) -> int | Non
 
 def parser() -> argparse.ArgumentParser:
     argument_parser = argparse.ArgumentParser(
-        prog="python -m harness.publish.github_artifacts", description=__doc__.splitlines()[0]
+        prog="python -m harness.publish.github_artifacts", description=(__doc__ or "").partition("\n")[0]
     )
     argument_parser.add_argument("name", help="name of the artifact")
     argument_parser.add_argument("folder", help="folder to unpack it to")

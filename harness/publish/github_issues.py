@@ -128,7 +128,7 @@ def gh(arguments: Sequence[str], body: str = "") -> str:
 
 def parser() -> argparse.ArgumentParser:
     argument_parser = argparse.ArgumentParser(
-        prog="python -m harness.publish.github_issues", description=__doc__.splitlines()[0]
+        prog="python -m harness.publish.github_issues", description=(__doc__ or "").partition("\n")[0]
     )
     argument_parser.add_argument("verdict", type=Path, help="a document of `check --json`")
     argument_parser.add_argument("--run", required=True, metavar="URL", help="page of the run, with report and log")

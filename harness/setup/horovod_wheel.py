@@ -151,7 +151,9 @@ def ensure_horovod(cache: Path) -> str:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m harness.setup.horovod_wheel", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m harness.setup.horovod_wheel", description=(__doc__ or "").partition("\n")[0]
+    )
     parser.add_argument("--strict", action="store_true", help="exit 1 where Horovod can't be built")
     strict = parser.parse_args().strict
     try:

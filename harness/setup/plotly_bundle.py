@@ -103,7 +103,9 @@ def _digest(content: bytes) -> str:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m harness.setup.plotly_bundle", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m harness.setup.plotly_bundle", description=(__doc__ or "").partition("\n")[0]
+    )
     parser.add_argument("--strict", action="store_true", help="exit 1 where the bundle can't be fetched")
     strict = parser.parse_args().strict
     try:

@@ -40,7 +40,7 @@ def until_first_trial(harness, process, within_s: float = 90) -> None:
 LONG = ("--backends", "ddp", "--workloads", "synthetic", "--ranks", "2", "--repeats", "50")
 
 
-@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_interrupted_sweep_is_tidy_and_resumed_as_it_was_asked_for(harness, sign):
     process = harness.start("sweep", harness.lean(), *LONG)
     until_first_trial(harness, process)

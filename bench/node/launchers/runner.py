@@ -111,7 +111,9 @@ def launch(kind: str, hosts: str, ranks: int, folder: Path) -> int:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m bench.node.launchers.runner", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.node.launchers.runner", description=(__doc__ or "").partition("\n")[0]
+    )
     parser.add_argument("kind", choices=ONE_NODE_LAUNCHERS)
     parser.add_argument("--hosts", required=True, help="name:ranks of each host; the first one is this host")
     parser.add_argument("--ranks", type=int, required=True, help="number of ranks, over all hosts")

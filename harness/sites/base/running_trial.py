@@ -65,12 +65,14 @@ DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 
 
 class RunningTrial(NamedTuple):
-    """The job of a trial, its folder, and when it began: as ISO 8601 text, and in seconds since the Unix epoch."""
+    """The job of a trial, its folder, and when it began: as ISO 8601 text, in seconds since the Unix epoch, and by the
+    monotonic clock of this process, which nobody sets; ``None`` where another process started it."""
 
     job: Job
     folder: Path
     started_at: str
     began_s: float
+    since_s: float | None = None
 
     def wait(self, timeout_s: float) -> TrialResult:
         """Wait for its result, at most ``timeout_s`` seconds of running.
@@ -108,8 +110,8 @@ class RunningTrial(NamedTuple):
 
     @property
     def wall_s(self) -> float:
-        """Seconds since it was started."""
-        return time.time() - self.began_s
+        """Seconds since it was started; at least 0, whatever became of the clock since another process did that."""
+        return max(0.0, time.time() - self.began_s) if self.since_s is None else time.monotonic() - self.since_s
 
 
 def mark_suspended(result: TrialResult, suspended_s: float) -> TrialResult:
@@ -132,7 +134,7 @@ def start_trial(case: Case, round_number: int, site: Site, backend: Backend, swe
         StoreError: If the folder can't be written.
         HarnessError: If the site can't start it in a way that the user can mend.
     """
-    began = (utc_now(), time.time())
+    began = (utc_now(), time.time(), time.monotonic())
     request = _make_request(case, round_number, site, backend, sweep_folder)
     with disk_errors_reported(sweep_folder):
         return _with_handle(RunningTrial(site.start(request), request.folder, *began), case, round_number)
@@ -144,7 +146,7 @@ def start_all(
     """Start all trials of a round at once, where the site does that; returns them by case key, else none."""
     if not site.submits_rounds or len(cases) < 2:
         return {}
-    began = (utc_now(), time.time())
+    began = (utc_now(), time.time(), time.monotonic())
     request = [_make_request(case, round_number, site, backends[case.backend], sweep_folder) for case in cases]
     with disk_errors_reported(sweep_folder):
         running = [

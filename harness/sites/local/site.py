@@ -203,7 +203,7 @@ class LocalSite(Site):
         except OSError as error:
             # Where the root is read-only, temporary files go to the current folder, whose path may be too long.
             raise UsageError(
-                f"temporary folder {tempfile.gettempdir()}: no process can be started ({error}); "
+                f"temporary folder {tempfile.tempdir or 'unknown'}: no process can be started ({error}); "
                 "set TMPDIR to a writable folder with a short path, such as a volume on /tmp"
             ) from None
 
