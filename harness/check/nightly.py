@@ -136,7 +136,8 @@ def _run_steps(night: NightlyOptions, stderr_console: Console) -> int:
     before = _sweeps(night.store)
     swept = nightly_run.run("sweep", _harness("sweep", night.suite, *night.store_options), SWEEP_MEANINGS)
     nights = _sweeps(night.store)
-    tonight = nights[-1] if nights[-1:] != before[-1:] else None
+    # Not the newest by date: the clock may have been set back.
+    tonight = next((sweep for sweep in reversed(nights) if sweep not in before), None)
     if tonight and swept.status == EXIT_TRIALS_FAILED and not _has_a_number(night.store, tonight):
         nightly_run.ended[-1] = StepResult("sweep", EXIT_TRIALS_FAILED, NOTHING_MEASURED)
     if night.micro:
@@ -144,7 +145,7 @@ def _run_steps(night: NightlyOptions, stderr_console: Console) -> int:
     if tonight:
         nightly_run.check(tonight)
         page = str(night.out / "report.html")
-        command = _harness("report", *night.store_options, "--out", page)
+        command = _harness("report", tonight, *night.store_options, "--out", page)
         nightly_run.run("report", command, document=subprocess.DEVNULL)
     else:
         # The newest sweep in the store is of another night: its verdict would not be about this one.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import gc
 import json
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
 
@@ -25,6 +25,7 @@ from harness.planning.sources import Sources
 from harness.planning.suite import Suite
 from harness.store import DEFAULT_STORE
 from harness.store.database import OTHER_STORE_HINT, Database
+from harness.store.dates import date_problem
 from harness.store.foreign import MAX_RECORD_BYTES, named_sweeps, typed_rows
 from harness.store.ledger import Ledger
 from harness.store.tables import (
@@ -118,11 +119,15 @@ class Store:
             return named_sweeps((row.id for row in typed_rows(connection, query)), self._database.label)
 
     def sweep(self, sweep_id: str) -> SweepInfo:
-        """One sweep by its id, or ``latest``. Raises :class:`StoreError`."""
+        """One sweep by its id, or ``latest``: that of the newest date, of those that the clock was right for.
+
+        Raises:
+            StoreError: There is none, or its record is damaged.
+        """
         existing = self.sweep_ids()
         if not existing:
             raise StoreError(f"store {self._database.label} holds no sweep yet; run `python -m harness sweep` first")
-        resolved = existing[-1] if sweep_id == "latest" else sweep_id
+        resolved = self._latest(existing) if sweep_id == "latest" else sweep_id
         if resolved not in existing:
             raise StoreError(
                 f"store {self._database.label} has no sweep '{sweep_id}'{suggest_name(sweep_id, existing)}"
@@ -131,6 +136,13 @@ class Store:
             (row,) = typed_rows(connection, sa.select(sweeps_table).where(sweeps_table.c.id == resolved))
             info = SweepInfo.model_validate_json(row.body)
         return info.model_copy(update={"finished_at": row.finished_at})
+
+    def _latest(self, existing: Sequence[str]) -> str:
+        """The last of the sweeps that are not dated in the future, or before clocks were set, if there is one."""
+        with self._database.reading() as connection:
+            query = sa.select(sweeps_table.c.id, sweeps_table.c.started_at)
+            dated = {row.id: row.started_at for row in typed_rows(connection, query)}
+        return next((sweep for sweep in reversed(existing) if not date_problem(dated[sweep])), existing[-1])
 
     def trials(self, sweep: str) -> list[Trial]:
         """The trials of a sweep by key, then round. Raises :class:`StoreError`, also for a damaged one."""

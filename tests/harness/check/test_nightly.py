@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,9 @@ from harness.check.nightly import (
 )
 from harness.cli.app import main
 from harness.output_files import locked_folder
+from harness.store.opening import open_store
 from tests.support.paths import ROOT
+from tests.support.stores import begin
 
 
 @pytest.mark.parametrize(
@@ -173,6 +176,18 @@ def test_a_night_that_measured_nothing_is_not_fine(tmp_path, monkeypatch, capfd)
     output = capfd.readouterr().err
     assert "sweep        nothing was measured: no trial gave a number" in output
     assert "no_such_framework not installed" in output
+
+
+def test_a_night_is_that_of_its_sweep_although_the_clock_was_set_back(tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    with closing(open_store("r.sqlite", create=True)) as store:
+        begin(store, "later", "2999-01-01T00:00:00+00:00")
+    plugin = ROOT / "tests/support/plugins/absent.py"
+    (tmp_path / "mine.toml").write_text(f"plugins = ['{plugin}']\nbackends = ['absent']\nranks = [1]\n")
+    assert main(["nightly", "mine.toml", "--no-micro", "--store", "r.sqlite", "--out", "out"]) == 4
+    assert "there is no sweep of this night" not in capfd.readouterr().err
+    assert "no_such_framework not installed" in (tmp_path / "out" / "report.html").read_text()
 
 
 def test_a_step_s_output_is_kept_and_its_exit_code_told(tmp_path):

@@ -98,6 +98,15 @@ def test_a_removed_folder_is_one_line(folder):
     assert done.stderr == "error: the current folder was removed, or can't be read; change into another one\n"
 
 
+def test_where_no_file_can_be_written_a_sweep_is_refused_in_one_line(folder):
+    command = f"ulimit -f 0 && exec {sys.executable} -m harness sweep --backends single --ranks 1"
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(["sh", "-c", command], cwd=folder, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.count("\n") == 1
+    assert "set TMPDIR to a writable folder" in done.stderr
+
+
 INTERRUPTED_IMPORT = """
 import os, runpy, signal, sys
 module = sys.argv.pop(1)

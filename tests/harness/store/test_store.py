@@ -71,6 +71,18 @@ def test_checking_writes_nothing(tmp_path):
     assert (tmp_path / "empty.sqlite").read_bytes() == b""
 
 
+@pytest.mark.parametrize(
+    "wrong", ["9999-12-31T23:59:59+14:00", "1970-01-01T00:00:00+00:00", "2999-01-01T00:00:00+00:00"]
+)
+def test_the_latest_sweep_is_of_a_time_at_which_the_clock_was_right(tmp_path, wrong):
+    store = open_store(str(tmp_path / "r.sqlite"), create=True)
+    begin(store, "wrong", wrong)
+    assert store.sweep("latest").id == "wrong", "there is no other"
+    begin(store, "right")
+    assert store.sweep("latest").id == "right"
+    assert store.sweep("wrong").started_at == wrong
+
+
 def test_a_trial_is_there_before_the_next_begins(tmp_path):
     store = open_store(str(tmp_path / "r.sqlite"), create=True)
     begin(store)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -128,6 +129,28 @@ def test_a_reattached_trial_counts_from_its_submission(tmp_path):
     first = next(round_of(Far(), tmp_path))
     assert first.wall_s > 1000
     assert first.started_at == claim.started_at
+
+
+@pytest.mark.parametrize("submits_rounds", [False, True])
+@pytest.mark.parametrize("set_by_s", [-7200, 1.5])
+def test_a_clock_that_is_set_meanwhile_changes_no_duration(tmp_path, monkeypatch, submits_rounds, set_by_s):
+    class Setting(Far):
+        def start(self, asked):
+            right = time.time()
+            monkeypatch.setattr(time, "time", lambda: right + set_by_s)
+            return super().start(asked)
+
+    for trial in round_of(Setting(submits_rounds), tmp_path):
+        assert 0 <= trial.wall_s < 1
+
+
+def test_nor_is_that_of_a_reattached_trial_negative(tmp_path):
+    with pytest.raises(HarnessError, match=r"^away$"):
+        next(round_of(Far(trouble=HarnessError("away")), tmp_path))
+    (claim, folder) = next(iter(read_job_handles(tmp_path).values()))
+    later = claim.model_copy(update={"began_s": claim.began_s + 1000})
+    (folder / "claim.json").write_text(later.model_dump_json())
+    assert next(round_of(Far(), tmp_path)).wall_s == 0
 
 
 @pytest.mark.parametrize("submits_rounds", [False, True])
