@@ -60,7 +60,7 @@ def run_from_copy() -> None:
         copy_sources(target, scratch.lock.fileno())
     except OSError as problem:
         raise UsageError(
-            f"temporary folder {tempfile.tempdir or 'unknown'}: sources can't be copied there ({problem.strerror}); "
+            f"temporary folder {tempfile.tempdir or '/tmp'}: the sources can't be copied there ({problem.strerror}); "
             "free some space, or set TMPDIR to a writable folder"
         ) from None
     os.set_inheritable(scratch.lock.fileno(), True)
