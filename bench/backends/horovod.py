@@ -251,6 +251,7 @@ class HorovodBackend(Backend):
                 case.transport,
                 horovod_rank_info,
                 os.environ.get("GLOO_SOCKET_IFNAME"),
+                timeout_s=case.library_timeout_s,
                 from_horovodrun=from_horovodrun,
             )
         )

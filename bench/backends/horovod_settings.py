@@ -91,7 +91,13 @@ def effective_settings(
 
 
 def environment_variables(
-    options: HorovodOptions, transport: str, me: RankInfo, interface: str | None, *, from_horovodrun: bool = False
+    options: HorovodOptions,
+    transport: str,
+    me: RankInfo,
+    interface: str | None,
+    *,
+    timeout_s: int,
+    from_horovodrun: bool = False,
 ) -> dict[str, str | None]:
     """Horovod's environment variables for this rank (pure); ``None`` unsets a variable.
 
@@ -102,6 +108,7 @@ def environment_variables(
         transport: ``gloo``, ``mpi`` or ``nccl``.
         me: The number of this rank, and the address where rank 0 is met.
         interface: The network interface for Gloo.
+        timeout_s: How long Horovod may wait for other ranks, in seconds: by itself it gives up after 30 s.
         from_horovodrun: horovodrun has set the variables about ranks and rendezvous already.
     """
     found: dict[str, str | None] = {
@@ -109,6 +116,8 @@ def environment_variables(
         for tunable in tunables(options).values()
         if tunable.option is not None
     }
+    # 0: ranks that miss others warn, and do not end themselves.
+    found |= {"HOROVOD_GLOO_TIMEOUT_SECONDS": str(timeout_s), "HOROVOD_STALL_SHUTDOWN_TIME_SECONDS": "0"}
     if from_horovodrun:
         return found
     if transport == "mpi":

@@ -13,8 +13,6 @@ from bench.core.rank_info import RankInfo
 from bench.host.network import bind_address, listen_at, wait_for_listener
 from bench.plugins.backend import Session
 
-# The harness ends a trial that takes too long and collects stacks first; torch's own timeout must not expire before.
-TORCH_TIMEOUT_MARGIN_S = 60
 STORE_PREFIX = "ranks"
 
 _kept_alive: list[Any] = []
@@ -58,7 +56,9 @@ def join_torch_distributed(
     device = f"cuda:{me.local_rank}" if case.device == "cuda" else "cpu"
     if device != "cpu":
         torch.cuda.set_device(device)
-    timeout = timedelta(seconds=case.timeout_s + TORCH_TIMEOUT_MARGIN_S)
+    # A thread of NCCL's process group ends the process where another one of its threads hangs, after 8 minutes.
+    os.environ["TORCH_NCCL_HEARTBEAT_TIMEOUT_SEC"] = str(case.library_timeout_s)
+    timeout = timedelta(seconds=case.library_timeout_s)
     store = _serve_store(me, timeout) if hosts_store(me, os.environ) else _join_store(me, timeout, case.timeout_s)
     dist.init_process_group(transport, store=store, rank=me.rank, world_size=me.world, timeout=timeout)
     session = make_session(me.rank, me.world, device)

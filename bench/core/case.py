@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 from pydantic import Field
@@ -12,6 +13,10 @@ from bench.core.names import Name
 Scalar = bool | int | float | str
 Scaling = Literal["strong", "weak"]
 Device = Literal["cpu", "cuda"]
+
+LIBRARY_TIMEOUT_MARGIN_S = 60
+MAX_LIBRARY_TIMEOUT_S = 24 * 86_400
+"""Libraries count a time limit in milliseconds, in 32 bits."""
 
 
 class DataSource(FrozenModel):
@@ -123,6 +128,12 @@ class Case(FrozenModel):
     """The plugins from outside the project that it uses, with their source."""
     label: str = ""
     """The name of its sweep, where several sweeps are shown together; empty in stored cases."""
+
+    @property
+    def library_timeout_s(self) -> int:
+        """How long a library of a rank may wait for other ranks, in whole seconds: longer than the trial's limit, at
+        which the supervisor reports where each rank is. A library that gives up before hides the one that hangs."""
+        return min(math.ceil(self.timeout_s) + LIBRARY_TIMEOUT_MARGIN_S, MAX_LIBRARY_TIMEOUT_S)
 
     @property
     def global_batch(self) -> int:

@@ -18,7 +18,7 @@ from pydantic import Field
 
 from bench.backends.dask.cluster_ref import open_dask_context, trial_security
 from bench.backends.torch_distributed import join_torch_distributed
-from bench.core.case import Case, Role
+from bench.core.case import MAX_LIBRARY_TIMEOUT_S, Case, Role
 from bench.core.rank_info import RankInfo, read_rank_info
 from bench.host.network import bind_address, port_named, wait_for_listener
 from bench.plugins.backend import Backend, Options, Session
@@ -35,6 +35,14 @@ DASK_CONFIG = {
 }
 """Dask's configuration in all processes of a trial: nothing runs beside the ranks, tasks stay where they are, and the
 HTTP server that each scheduler and worker starts, without encryption even where they use TLS, has no pages."""
+OWN_CLUSTER_CONFIG = {
+    **DASK_CONFIG,
+    "distributed.scheduler.worker-ttl": None,
+    "distributed.comm.timeouts.connect": f"{MAX_LIBRARY_TIMEOUT_S}s",
+    "distributed.comm.timeouts.tcp": "1d",
+}
+"""The same for the processes of a trial's own cluster: none gives up on another one before the trial's time limit, at
+which the supervisor names the one that hangs."""
 HTTP_ADDRESS = "127.0.0.1:0"
 """Where that HTTP server listens: it can't be turned off."""
 PROTOCOL = "tls://"
@@ -73,7 +81,7 @@ def scheduler(case: Case, me: RankInfo, out: Path) -> None:
         ) as running:
             await running.finished()
 
-    with dask.config.set(DASK_CONFIG), port_named(host, me.rendezvous_port):
+    with dask.config.set(OWN_CLUSTER_CONFIG), port_named(host, me.rendezvous_port):
         try:
             asyncio.run(serve())
         except RuntimeError as problem:
@@ -105,7 +113,7 @@ def worker(case: Case, me: RankInfo, out: Path) -> None:
         ) as running:
             await running.finished()
 
-    with dask.config.set(DASK_CONFIG):
+    with dask.config.set(OWN_CLUSTER_CONFIG):
         asyncio.run(serve())
 
 
@@ -119,10 +127,10 @@ def driver(case: Case, me: RankInfo, out: Path) -> None:
     wait_for_listener(me.rendezvous_host, me.rendezvous_port, case.timeout_s)
     address = f"{PROTOCOL}{me.rendezvous_host}:{me.rendezvous_port}"
     with (
-        dask.config.set(DASK_CONFIG),
-        Client(address, security=trial_security(), timeout=case.timeout_s) as client,
+        dask.config.set(OWN_CLUSTER_CONFIG),
+        Client(address, security=trial_security(), timeout=case.library_timeout_s) as client,
     ):
-        client.wait_for_workers(case.ranks, timeout=case.timeout_s)
+        client.wait_for_workers(case.ranks, timeout=case.library_timeout_s)
         worker_infos = client.scheduler_info(n_workers=-1)["workers"]
         # A worker is named after the rank whose cores it has.
         addresses = [

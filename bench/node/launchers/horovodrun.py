@@ -28,7 +28,14 @@ def main() -> None:
 
 
 def horovodrun_command(
-    hosts: str, ranks: int, ssh: str, rank_command: Sequence[str], *, python: str, interface: Interface
+    hosts: str,
+    ranks: int,
+    ssh: str,
+    rank_command: Sequence[str],
+    *,
+    python: str,
+    interface: Interface,
+    start_timeout_s: int,
 ) -> tuple[str, ...]:
     """horovodrun's argument list (pure).
 
@@ -40,6 +47,7 @@ def horovodrun_command(
         python: The interpreter of horovodrun.
         interface: The network interface of rendezvous and ranks. Where it is not given, horovodrun searches for one,
             and exchanges pickles for that.
+        start_timeout_s: How long the hosts may take to answer, in seconds: by itself horovodrun gives up after 30 s.
     """
     return (
         python,
@@ -49,6 +57,8 @@ def horovodrun_command(
         ssh,
         "--gloo",
         "--disable-cache",
+        "--start-timeout",
+        str(start_timeout_s),
         "--network-interfaces",
         interface.name,
         "-H",

@@ -19,6 +19,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from bench.core.case import Case
 from bench.host.installation import find_mpirun
 from bench.host.network import InterfaceError, select_interface
 from bench.host.processes import kill_session
@@ -106,7 +107,16 @@ def launch(kind: str, hosts: str, ranks: int, folder: Path) -> int:
         mpi_hosts = MpiHosts(hosts, ssh, interface, exported)
         command = mpirun_command(ranks, rank, mpirun=mpirun, hosts=mpi_hosts, as_root=os.geteuid() == 0)
     else:
-        command = horovodrun_command(hosts, ranks, ssh, rank, python=sys.executable, interface=interface)
+        case = Case.model_validate_json((folder / CASE_FILE).read_text())
+        command = horovodrun_command(
+            hosts,
+            ranks,
+            ssh,
+            rank,
+            python=sys.executable,
+            interface=interface,
+            start_timeout_s=case.library_timeout_s,
+        )
     return run_until_stdin_closes(command, env)
 
 

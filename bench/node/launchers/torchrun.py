@@ -60,6 +60,8 @@ def torchrun_command(
         str(case.ranks_on_a_node),
         "--rdzv-backend",
         "static",
+        "--rdzv-conf",
+        f"timeout={case.library_timeout_s}",
         "--master-addr",
         rendezvous.rendezvous_host,
         "--master-port",

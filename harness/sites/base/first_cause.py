@@ -22,7 +22,7 @@ HANG_S = 5.0
 HANG_STEPS = 10
 """A rank that failed so long after its step began, and so many times the step before it, had waited for another one."""
 UNKNOWN_STEP_HANG_S = 25.0
-"""The same where no step was timed before: shorter than the 30 s after which Gloo gives up."""
+"""The same where no step was timed before: shorter than the 30 s after which many libraries give up."""
 
 PEER_LOST = re.compile(
     r"closed by peer|reset by peer|Broken pipe|remote process exited|HorovodInternalError|CommClosedError"

@@ -2,25 +2,40 @@
 
 from __future__ import annotations
 
+import pytest
+
 from bench.backends.horovod_settings import HorovodOptions, effective_settings, environment_variables
 from bench.core.rank_info import RankInfo, read_rank_info
+from tests.support.builders import make_case
 
 
 def test_the_variables_identify_the_rank_and_the_rendezvous():
     me = RankInfo(rank=3, world=4, local_rank=1, local_world=2, rendezvous_host="10.0.0.1", rendezvous_port=99)
-    variables = environment_variables(HorovodOptions(cycle_time_ms=0.1, fusion_mb=2), "gloo", me, "eth1")
+    variables = environment_variables(HorovodOptions(cycle_time_ms=0.1, fusion_mb=2), "gloo", me, "eth1", timeout_s=180)
     assert variables["HOROVOD_RANK"] == "3"
     assert (variables["HOROVOD_CROSS_RANK"], variables["HOROVOD_CROSS_SIZE"]) == ("1", "2")
     assert (variables["HOROVOD_GLOO_RENDEZVOUS_ADDR"], variables["HOROVOD_GLOO_RENDEZVOUS_PORT"]) == ("10.0.0.1", "99")
     assert variables["HOROVOD_GLOO_IFACE"] == "eth1"
     assert variables["HOROVOD_FUSION_THRESHOLD"] == str(2 * 2**20)
     assert variables["HOROVOD_CYCLE_TIME"] == "0.1"
-    assert "HOROVOD_CYCLE_TIME" not in environment_variables(HorovodOptions(), "gloo", me, None), "what is inherited"
+    assert "HOROVOD_CYCLE_TIME" not in environment_variables(HorovodOptions(), "gloo", me, None, timeout_s=180), (
+        "what is inherited"
+    )
 
 
 def test_under_mpi_the_rank_is_left_to_mpirun():
     me = RankInfo(0, 1, 0, 1, "h", 1)
-    assert "HOROVOD_RANK" not in environment_variables(HorovodOptions(), "mpi", me, None)
+    assert "HOROVOD_RANK" not in environment_variables(HorovodOptions(), "mpi", me, None, timeout_s=180)
+
+
+@pytest.mark.parametrize("transport", ["gloo", "mpi"])
+@pytest.mark.parametrize("from_horovodrun", [False, True])
+def test_horovod_does_not_give_up_on_a_rank_before_the_trial_ends(transport, from_horovodrun):
+    me, limit_s = RankInfo(0, 2, 0, 2, "h", 1), make_case(timeout_s=120.5).library_timeout_s
+    options = HorovodOptions()
+    variables = environment_variables(options, transport, me, None, timeout_s=limit_s, from_horovodrun=from_horovodrun)
+    assert float(variables["HOROVOD_GLOO_TIMEOUT_SECONDS"]) > 120.5
+    assert variables["HOROVOD_STALL_SHUTDOWN_TIME_SECONDS"] == "0", "a user's limit does not end it either"
 
 
 def test_defaults_in_force_are_named():
@@ -50,6 +65,8 @@ def test_a_rank_that_horovodrun_started_keeps_the_place_that_it_got():
     env = {"HOROVOD_RANK": "3", "HOROVOD_SIZE": "4", "HOROVOD_LOCAL_RANK": "1", "HOROVOD_LOCAL_SIZE": "2"}
     me = read_rank_info(env)
     assert (me.rank, me.world, me.local_rank, me.local_world) == (3, 4, 1, 2)
-    variables = environment_variables(HorovodOptions(cycle_time_ms=0.5), "gloo", me, "eth0", from_horovodrun=True)
+    variables = environment_variables(
+        HorovodOptions(cycle_time_ms=0.5), "gloo", me, "eth0", timeout_s=180, from_horovodrun=True
+    )
     assert variables["HOROVOD_CYCLE_TIME"] == "0.5"
     assert not {"HOROVOD_RANK", "HOROVOD_GLOO_RENDEZVOUS_ADDR", "HOROVOD_GLOO_IFACE"} & set(variables)

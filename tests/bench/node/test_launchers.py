@@ -68,20 +68,23 @@ def test_mpirun_on_a_single_one_of_the_hosts_needs_no_sockets():
 
 
 def test_horovodrun_uses_our_ssh_and_one_interface():
-    command = horovodrun_command("n1:2", 2, "ssh -F c", ("r",), python="p", interface=ETH0)
+    command = horovodrun_command("n1:2", 2, "ssh -F c", ("r",), python="p", interface=ETH0, start_timeout_s=180)
     assert command[:5] == ("p", "-m", "bench.node.launchers.horovodrun", "10.0.0.1", "ssh -F c")
-    assert {("--network-interfaces", "eth0"), ("-np", "2"), ("-H", "n1:2")} <= set(itertools.pairwise(command))
+    assert {("--network-interfaces", "eth0"), ("-np", "2"), ("-H", "n1:2"), ("--start-timeout", "180")} <= set(
+        itertools.pairwise(command)
+    )
     assert command[-1] == "r"
 
 
 def test_torchrun_gets_the_number_of_its_node_and_the_rendezvous():
-    case = make_case(ranks=4, ranks_per_node=2, site="hosts")
+    case = make_case(ranks=4, ranks_per_node=2, site="hosts", timeout_s=900)
     command = torchrun_command(case, Rendezvous(1, 2, "a", 7), Interface("eth1", "10.0.0.2"), ("--case", "c"))
     after = dict(itertools.pairwise(command))
     assert (after["--nnodes"], after["--node-rank"], after["--nproc-per-node"]) == ("2", "1", "2")
     assert (after["--master-addr"], after["--master-port"], after["--local-addr"]) == ("a", "7", "10.0.0.2")
     assert after["--rdzv-backend"] == "static", "the others unpickle what they receive"
     assert after["bench.node.launchers.torchrun"] == "10.0.0.2", "where its store listens"
+    assert after["--rdzv-conf"] == "timeout=960", "torchrun gives up after the trial's own limit"
     assert command[-4:] == ("-m", "bench.rank.worker", "--case", "c")
 
 
