@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import resource
 import signal
 import sys
 import time
-from pathlib import Path
 from typing import Literal
 
 import psutil
@@ -21,15 +21,16 @@ KILL_ROUNDS, KILL_PAUSE_S = 20, 0.01
 PR_SET_PDEATHSIG = 1
 
 
-def die_with_parent(parent: int | None = None) -> None:
-    """Have the kernel kill this process when its parent ends (Linux only).
+def die_with_parent(parent: int | None = None, by: signal.Signals = signal.SIGKILL) -> None:
+    """Have the kernel send this process a signal when its parent ends (Linux only).
 
     Args:
         parent: The process id of the expected parent. If that process has ended before this call, no signal would come,
             and this process exits at once.
+        by: The signal.
     """
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, by)
     if parent is not None and os.getppid() != parent:
         os._exit(1)
 
@@ -82,9 +83,18 @@ def process_state(pid: int) -> Literal["running", "stopped", "ended"]:
     return "stopped" if status == psutil.STATUS_STOPPED else "running"
 
 
-def count_memory_kills() -> int:
-    """How many processes the kernel has killed for lack of memory since it started; 0 where it does not say."""
-    with contextlib.suppress(OSError, StopIteration, ValueError):
-        lines = Path("/proc/vmstat").read_text().splitlines()
-        return int(next(line.split()[1] for line in lines if line.startswith("oom_kill ")))
-    return 0
+def describe_status(status: int | None) -> str:
+    """What is said of an exit status, below 0 for a signal (pure): ``was killed by SIGKILL``."""
+    if status is None:
+        return "ended"
+    if status >= 0:
+        return f"exited with status {status}"
+    with contextlib.suppress(ValueError):
+        return f"was killed by {signal.Signals(-status).name}"
+    return f"was killed by signal {-status}"
+
+
+def cpu_limit_s() -> int | None:
+    """The processor time after which the kernel kills a process like this one; ``None``: there is no such limit."""
+    _, hard_limit = resource.getrlimit(resource.RLIMIT_CPU)
+    return None if hard_limit == resource.RLIM_INFINITY else hard_limit

@@ -32,7 +32,7 @@ from bench.host.network import InterfaceError
 from bench.host.scratch import SHARED_MEMORY_VARIABLE, close_scratch, open_scratch
 from bench.node.control import HarnessDisconnected, NodeControl
 from bench.node.external_ranks import ExternalRanks
-from bench.node.forked import StartError, continue_resource_tracker
+from bench.node.forked import StartError, continue_resource_tracker, end_forkserver
 from bench.node.forkserver import ProcessSpec, start_forkserver, start_process
 from bench.node.launchers.base import WORKER_MODULE, worker_arguments, worker_command
 from bench.node.launchers.mpirun import mpirun_command
@@ -354,6 +354,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except HarnessDisconnected:
         return 1
     finally:
+        end_forkserver()
         continue_resource_tracker()
         close_scratch()
     return status

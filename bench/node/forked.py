@@ -22,7 +22,9 @@ from typing import Any, cast
 
 import psutil
 
+from bench.host.process_tree import is_alive, kill_all
 from bench.host.processes import KILL_PAUSE_S, pid_alive, process_state
+from bench.node.guardian import find_forkserver, guardian_pid
 
 START_LIMIT_S = 300.0
 """How long the forkserver may take to start a process; it imports the frameworks before the first one."""
@@ -36,12 +38,21 @@ ROOM_REMEDY = "use fewer ranks, or raise the limits that `ulimit -a` shows"
 CHECK_INTERVAL_S = 0.5
 
 
+END_WAIT_S = 2.0
+"""How long this process waits at its own end for the forkserver and its guardian."""
+
+_last_forkserver: list[psutil.Process] = []  # that has started a process
+
+
 class StartError(Exception):
     """A process could not be started. The text says why."""
 
 
 def ensure_forkserver() -> None:
     """Start the forkserver if it does not run."""
+    if _last_forkserver and not is_alive(_last_forkserver[0]):
+        # Its guardian, whose end multiprocessing looks for, takes a moment longer.
+        _wait_for_guardian()
     # A terminal sends an interrupt to the forkserver too, where it would be a traceback while modules are imported. The
     # resource tracker goes first: it is started by ensure_running too, and unblocks the signal.
     resource_tracker.ensure_running()
@@ -77,6 +88,7 @@ def start_within_limit(process: BaseProcess, stopped_limit_s: float = STOPPED_LI
         try:
             ensure_forkserver()
             process.start()
+            _remember_forkserver()
         except (EOFError, ConnectionError, BlockingIOError) as problem:
             raise StartError(f"{process.name} could not be started: {watch.reason or _reason_of(problem)}") from None
         except OSError as problem:
@@ -143,15 +155,45 @@ def _reason_of(problem: Exception) -> str:
 
 
 def _forkserver_pid() -> int | None:
-    # Python tells it nowhere else.
-    return cast("int | None", cast(Any, forkserver)._forkserver._forkserver_pid)
+    process = find_forkserver()
+    return None if process is None else process.pid
+
+
+def _remember_forkserver() -> None:
+    if not _last_forkserver or not is_alive(_last_forkserver[0]):
+        process = find_forkserver()
+        _last_forkserver[:] = [] if process is None else [process]
 
 
 def _kill_forkserver() -> None:
-    pid = _forkserver_pid()
-    with suppress(psutil.Error):
-        if pid is not None:
-            psutil.Process(pid).kill()
-            deadline = time.monotonic() + KILL_LIMIT_S
-            while pid_alive(pid) and time.monotonic() < deadline:
-                time.sleep(KILL_PAUSE_S)
+    if (process := find_forkserver()) is not None:
+        kill_all([process])
+        _wait_for_guardian()
+
+
+def _wait_for_guardian() -> None:
+    """Wait until the guardian has ended all that came from a forkserver that has ended; kill it where it does not."""
+    if (pid := guardian_pid()) is None or _has_ended_within(pid, KILL_LIMIT_S):
+        return
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+    _has_ended_within(pid, KILL_LIMIT_S)
+
+
+def _has_ended_within(pid: int, seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while pid_alive(pid) and time.monotonic() < deadline:
+        time.sleep(KILL_PAUSE_S)
+    return not pid_alive(pid)
+
+
+def end_forkserver() -> None:
+    """End the forkserver and all that came from it. A second call does nothing."""
+    pid = guardian_pid()
+    if pid is None:
+        return
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGTERM)
+        # One that is stopped by a signal would stay.
+        os.kill(pid, signal.SIGCONT)
+    _has_ended_within(pid, END_WAIT_S)

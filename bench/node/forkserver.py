@@ -1,11 +1,13 @@
 """Starts processes from a warm forkserver: the frameworks are imported once, and each rank is forked from there.
 
 The forkserver is that of the standard library. It imports modules and runs nothing else. Each rank is a new process
-with a session, a log and an environment of its own, and ends with the harness.
+with a session, a log and an environment of its own, and ends with the harness, as all that it starts does
+(:mod:`bench.node.guardian`).
 """
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import importlib
 import multiprocessing
@@ -27,7 +29,8 @@ from bench.host.resources import pin_threads, usable_cores
 from bench.host.running_code import sources_digest
 from bench.host.scratch import open_scratch
 from bench.host.variables import remove_from_process, removed_variables
-from bench.node.forked import ensure_forkserver, start_within_limit
+from bench.node.forked import end_forkserver, ensure_forkserver, start_within_limit
+from bench.node.guardian import continue_under_guardian
 
 WORKER_ENTRY = "bench.rank.worker:main"
 """The entry point of a rank, by name: what it needs is imported where it runs."""
@@ -81,6 +84,7 @@ def start_forkserver(
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["bench.node._preload"])
     ensure_forkserver()
+    atexit.register(end_forkserver)
     return context
 
 
@@ -92,7 +96,7 @@ def preload_modules() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     # Ranks hold a pipe to the forkserver open, and it one to them: neither would notice a killed harness by itself.
-    die_with_parent(int(os.environ["SCALING_HARNESS"]))
+    continue_under_guardian(int(os.environ["SCALING_HARNESS"]))
     os.environ["SCALING_WARM_PARENT"] = str(os.getpid())
     inside_job = os.environ.get("SCALING_INSIDE_JOB") == "1"
     remove_from_process(removed_variables(os.environ, inside_job=inside_job))

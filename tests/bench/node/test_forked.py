@@ -13,14 +13,14 @@ from tests.support.paths import ROOT
 
 PROGRAM = """
 import os, signal, sys, time
-from multiprocessing import forkserver
 from pathlib import Path
 from bench.host.processes import process_state
 from bench.node.forked import StartError, join_within_limit, start_within_limit
 from bench.node.forkserver import ProcessSpec, child_main, start_forkserver
+from bench.node.guardian import find_forkserver
 
 def forkserver_pid():
-    return forkserver._forkserver._forkserver_pid
+    return find_forkserver().pid
 
 def make(context):
     spec = ProcessSpec(Path("rank.log"), command=("sleep", "60"))
