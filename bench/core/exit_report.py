@@ -11,6 +11,9 @@ from bench.core.machine import NodeFacts
 
 MPIRUN = "mpirun"
 TORCHRUN = "torchrun"
+FORKSERVER = "forkserver"
+UNNUMBERED = (FORKSERVER,)
+"""Roles that a machine has one process of."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,7 @@ class FailedProcess:
 
     @property
     def title(self) -> str:
-        return f"{self.role} {self.number}"
+        return self.role if self.role in UNNUMBERED else f"{self.role} {self.number}"
 
 
 @dataclass(frozen=True)
@@ -42,17 +45,28 @@ class ExitReport:
     failed: tuple[FailedProcess, ...] = ()
     """The processes that failed, in the order in which they failed."""
     stopped: tuple[str, ...] = ()
-    """Titles of the processes that are stopped by a signal (SIGSTOP)."""
+    """Titles of the processes that are stopped by a signal (SIGSTOP): those of roles, launchers, the forkserver."""
     stacks: Mapping[str, list[str]] = field(default_factory=dict)
     """The stack dump of each process that had not ended, in lines, by its title."""
     out_of_memory: bool = False
     """The kernel killed a process for lack of memory while the trial ran."""
+    memory_limit: str = ""
+    """The limit of a control group that was reached then; empty where it was the machine's memory, or that is not
+    known."""
+    cpu_limit_s: int | None = None
+    """The CPU time that a process may use, in seconds; ``None``: there is no such limit."""
     disk_full: bool = False
     """The disk of the trial's folder had no space left when a process failed, or the time was up."""
     cancelled: bool = False
     """The trial was asked to end."""
     suspended: tuple[str, ...] = ()
     """What did not run for a while, in sentences: a process that was stopped and continued, or the whole node."""
+    stopped_at: Mapping[str, float] = field(default_factory=dict)
+    """Since when each of :attr:`stopped` has been seen so, in seconds since the Unix epoch."""
+    lost_observers: Mapping[int, str] = field(default_factory=dict)
+    """What became of observers that did not observe to the end, by their number: ``it was killed by SIGKILL``."""
+    left_running: tuple[str, ...] = ()
+    """Processes that left the sessions of the trial and outlived what had started them; they were ended."""
     dropped_log_bytes: Mapping[str, int] = field(default_factory=dict)
     """How much of the log of each process was dropped because it was too long, by its title."""
 

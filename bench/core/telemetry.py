@@ -8,6 +8,7 @@ clock, which the ranks on that node share.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from itertools import pairwise
 from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field, ValidationError
@@ -163,6 +164,8 @@ class NodeTelemetry(FrozenModel):
     series: tuple[Series, ...]
     processes: tuple[GpuProcess, ...] = ()
     problems: tuple[str, ...] = ()
+    incomplete: str = ""
+    """Why the samples don't tell what happened during the whole window; empty where they do."""
     node: int | None = None
     boot_id: str | None = None
 
@@ -211,8 +214,23 @@ def _finite(sample: Sample) -> Sample:
     return sample._replace(value=None, reason=f"the probe read {sample.value}")
 
 
-def cut_to_window(recording: Recording, began_s: float, ended_s: float) -> NodeTelemetry:
-    """The part of a recording that belongs to the window from ``began_s`` to ``ended_s``."""
+def longest_gap_s(recording: Recording, began_s: float, ended_s: float) -> float:
+    """The longest time without a sample that reaches into the window from ``began_s`` to ``ended_s``, in seconds."""
+    before = max((tick.at_s for tick in recording.ticks if tick.at_s < began_s), default=began_s)
+    after = min((tick.at_s for tick in recording.ticks if tick.at_s > ended_s), default=ended_s)
+    inside = (tick.at_s for tick in recording.ticks if began_s <= tick.at_s <= ended_s)
+    return max(later - earlier for earlier, later in pairwise((before, *inside, after)))
+
+
+def cut_to_window(recording: Recording, began_s: float, ended_s: float, incomplete: str = "") -> NodeTelemetry:
+    """The part of a recording that belongs to the window from ``began_s`` to ``ended_s``.
+
+    Args:
+        recording: The recording.
+        began_s: By the node's clock.
+        ended_s: By the node's clock.
+        incomplete: See :attr:`NodeTelemetry.incomplete`.
+    """
     inside = [number for number, tick in enumerate(recording.ticks) if began_s <= tick.at_s <= ended_s]
     before = sum(tick.at_s < began_s for tick in recording.ticks)
     first, last = (inside[0], inside[-1]) if inside else (before, before - 1)
@@ -242,6 +260,7 @@ def cut_to_window(recording: Recording, began_s: float, ended_s: float) -> NodeT
         ),
         processes=tuple(processes.values()),
         problems=tuple(dict.fromkeys(problems)),
+        incomplete=incomplete,
         node=recording.header.node,
         boot_id=recording.header.boot_id,
     )

@@ -1,9 +1,8 @@
 """The CPU quota of this process: how much processor time its control groups allow, and how often it was used up.
 
 Containers and batch systems limit processor time (``docker --cpus``, Kubernetes' ``limits.cpu``) by a quota for each
-period of some 100 ms. A job that has used it up is stopped until the next period, whatever cores are idle. Limits of
-groups above the root of a container's own view can't be seen. See ``Documentation/admin-guide/cgroup-v2.rst`` of the
-kernel, and ``scheduler/sched-bwc.rst`` for version 1.
+period of some 100 ms. A job that has used it up is stopped until the next period, whatever cores are idle. See
+``scheduler/sched-bwc.rst`` of the kernel's documentation.
 """
 
 from __future__ import annotations
@@ -11,6 +10,8 @@ from __future__ import annotations
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
+
+from bench.host.control_groups import own_groups
 
 
 class CpuQuota(NamedTuple):
@@ -40,7 +41,7 @@ def read_cpu_quota(root: Path = Path("/")) -> CpuQuota | None:
     """
     quotas = []
     with suppress(OSError, ValueError, LookupError):
-        for group in _own_groups(root):
+        for group in own_groups("cpu", root):
             cores = _read_limit(group)
             if cores is not None:
                 quotas.append(CpuQuota(cores, group))
@@ -61,29 +62,6 @@ def read_throttling(group: Path) -> Throttling:
     version_2 = "throttled_usec" in counts
     stopped_s = int(counts["throttled_usec"]) / 1e6 if version_2 else int(counts["throttled_time"]) / 1e9
     return Throttling(int(counts["nr_periods"]), int(counts["nr_throttled"]), stopped_s)
-
-
-def _own_groups(root: Path) -> list[Path]:
-    """The folders of this process's groups that may limit processor time, the innermost first."""
-    paths = {}
-    for line in (root / "proc/self/cgroup").read_text().splitlines():
-        _, controllers, path = line.split(":", 2)
-        for controller in controllers.split(","):
-            paths[controller] = path  # version 2 has no controllers here
-    mounts = [line.partition(" - ") for line in (root / "proc/self/mountinfo").read_text().splitlines()]
-    for before, _, after in mounts:
-        kind, _, options = after.split(" ", 2)
-        is_v1 = kind == "cgroup" and "cpu" in options.split()[-1].split(",")
-        # Where version 1 has the controller, version 2 can't.
-        if is_v1 or (kind == "cgroup2" and "cpu" not in paths):
-            shown, mount_point = before.split()[3:5]
-            path = paths["cpu" if is_v1 else ""]
-            # A container may see its own group as the root, by another path than its process has.
-            below = path[len(shown.rstrip("/")) :] if f"{path}/".startswith(f"{shown.rstrip('/')}/") else ""
-            parts = [part for part in below.split("/") if part not in ("", "..")]
-            mount = root / mount_point.lstrip("/")
-            return [mount.joinpath(*parts[:length]) for length in range(len(parts), -1, -1)]
-    return []
 
 
 def _read_limit(group: Path) -> float | None:

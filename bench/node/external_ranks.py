@@ -20,10 +20,11 @@ class ExternalRanks:
     Args:
         folder: The trial's folder.
         ranks: The numbers of the ranks.
+        log: The log that all of them share; ``None``: each has one of its own.
     """
 
-    def __init__(self, folder: Path, ranks: Sequence[int]) -> None:
-        self.folder, self.ranks = folder, tuple(ranks)
+    def __init__(self, folder: Path, ranks: Sequence[int], log: Path | None = None) -> None:
+        self.folder, self.ranks, self.log = folder, tuple(ranks), log
 
     def progress(self) -> list[RankProgress]:
         """The progress of those that have started."""
@@ -38,7 +39,7 @@ class ExternalRanks:
     def failed(self) -> list[FailedProcess]:
         """Those that have ended without a record."""
         return [
-            FailedProcess("rank", rank.rank, None, self.folder / f"rank-{rank.rank}.log", time.time())
+            FailedProcess("rank", rank.rank, None, self.log or self.folder / f"rank-{rank.rank}.log", time.time())
             for rank in self.progress()
             if not pid_alive(rank.pid) and not (self.folder / f"record-{rank.rank}.json").exists()
         ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -24,6 +25,7 @@ class TrialObserver:
         self.dropped_log_bytes: dict[str, int] = {}
         """How much was dropped of each log that became too long, by the title of its process."""
         self._stopped, self._suspension, self._suspended_s = StoppedProcesses(), SuspensionWatch(), 0.0
+        self._stopped_helpers = StoppedProcesses()
 
     def start(self) -> None:
         """Look at the clocks from now on."""
@@ -33,13 +35,15 @@ class TrialObserver:
         """Look at the clocks no more."""
         self._suspension.stop()
 
-    def look(self, stopped: Mapping[str, bool]) -> None:
+    def look(self, stopped: Mapping[str, bool], helpers: Mapping[str, bool]) -> None:
         """Take note of which of the processes that have not ended are stopped, of the clocks and of the disk.
 
         Args:
             stopped: By the title of a process.
+            helpers: The same of processes that others do without for a while, such as a launcher.
         """
         self._stopped.look([title for title, is_stopped in stopped.items() if is_stopped], stopped)
+        self._stopped_helpers.look([title for title, is_stopped in helpers.items() if is_stopped], helpers)
         self._suspended_s = self._suspension.suspended_s
         # What a process has filled the disk with may go with the process.
         self.disk_full = self.disk_full or is_full(self.folder)
@@ -54,7 +58,12 @@ class TrialObserver:
     @property
     def stopped_too_long(self) -> bool:
         """Whether a process has been stopped for so long that its trial ends."""
-        return self._stopped.over_limit
+        return self._stopped.over_limit or self._stopped_helpers.over_limit
+
+    def stopped_at(self) -> dict[str, float]:
+        """Since when those that are stopped have been so, in seconds since the Unix epoch, by their title."""
+        durations = self._stopped.stopped_for_s() | self._stopped_helpers.stopped_for_s()
+        return {title: time.time() - seconds for title, seconds in durations.items()}
 
     def suspensions(self, *, succeeded: bool = False) -> tuple[str, ...]:
         """What did not run for a while and ran again, in sentences: the trial's times are worth nothing then.

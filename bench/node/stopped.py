@@ -36,6 +36,10 @@ class StoppedProcesses:
         for title in stopped:
             self._since.setdefault(title, now)
 
+    def stopped_for_s(self) -> dict[str, float]:
+        """For how many seconds each of those that are stopped now has been seen so, by its title."""
+        return {title: self._clock() - since for title, since in self._since.items()}
+
     @property
     def over_limit(self) -> bool:
         """Whether one has been stopped for longer than :data:`STOP_LIMIT_S`."""

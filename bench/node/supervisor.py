@@ -7,23 +7,28 @@ import os
 import signal
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import wait as wait_for_any
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Protocol
 
 from bench.core.case import Role
-from bench.core.exit_report import ExitReport, FailedProcess
-from bench.host.processes import EXIT_GRACE_S, count_memory_kills, kill_session, process_state
+from bench.core.exit_report import FORKSERVER, ExitReport, FailedProcess
+from bench.host.memory_kills import read_memory_kills
+from bench.host.processes import EXIT_GRACE_S, cpu_limit_s, describe_status, kill_session, process_state
 from bench.node.external_ranks import ExternalRanks
 from bench.node.forked import join_within_limit
+from bench.node.guardian import ForkserverWatch
 from bench.node.observer import TrialObserver
 from bench.node.stack_dump import HungProcess, dump_stacks
 from bench.node.transfer import remove_other_files
+from bench.node.trial_processes import TrialProcesses
 from bench.rank.progress import freeze_progress, read_progress
 
 POLL_INTERVAL_S = 0.2
+UNTOLD_STATUS = 255
+"""What multiprocessing takes for the exit status of a process whose forkserver has ended."""
 CHECK_INTERVAL_S = 1.0
 """How often the states of processes, the clocks and the sizes of logs are looked at."""
 
@@ -69,15 +74,22 @@ class ProcessGroup:
         self.workers: list[WorkerProcess] = []
         self.ended = False
         self._began_s: float | None = None
-        self._memory_kills = count_memory_kills()
+        self._memory_kills = read_memory_kills()
         self._observer = TrialObserver(folder)
+        self._trial_processes = TrialProcesses()
+        self._forkserver: ForkserverWatch | None = None
+        self._launched_ranks: dict[str, ExternalRanks] = {}  # by the title of their launcher's process
+        self._ended_at: dict[str, float] = {}  # by title
 
     def add(self, worker: WorkerProcess) -> None:
         """Supervise a process that was started. The time limit of the group counts from the first one."""
         if self._began_s is None:
             self._began_s = time.monotonic()
             self._observer.start()
+            self._forkserver = ForkserverWatch()
         self.workers.append(worker)
+        if worker.launcher:
+            self._launched_ranks[worker.title] = ExternalRanks(self.folder, range(worker.role.count), worker.log)
 
     def watch(self, timeout_s: float, control: ControlChannel | None = None) -> ExitReport:
         """Wait until all processes but services have ended, one has failed, an end is requested or the time is up.
@@ -99,8 +111,11 @@ class ProcessGroup:
         if first_failed is not None:
             # Others that fail because of it may still report why.
             self._wait_for_exit(self._unfinished_workers(), EXIT_GRACE_S)
-        self._stop_observers()
-        return self._build_exit_report(first_failed, timeout_s, cancelled=cancelled)
+        lost_observers = self._stop_observers()
+        report = self._build_exit_report(first_failed, timeout_s, cancelled=cancelled)
+        sessions = [worker.process.pid for worker in self.workers if worker.process.pid]
+        left_running = self._trial_processes.left_running(sessions)
+        return replace(report, lost_observers=lost_observers, left_running=left_running)
 
     def _unfinished_workers(self) -> list[WorkerProcess]:
         return [worker for worker in self.workers if not worker.role.service and worker.process.is_alive()]
@@ -134,14 +149,24 @@ class ProcessGroup:
                 return None, False
             if self.external_ranks is not None and (failed := self.external_ranks.failed()):
                 return failed[0], False
-            for worker in [worker for worker in running if not worker.process.is_alive()]:
-                running.remove(worker)
-                if self._has_failed(worker):
-                    return worker, False
+            if (first := self._take_failed(running)) is not None:
+                return first, False
+            if lost := self._lost_launched_ranks():
+                return lost[0], False
             if self._observer.stopped_too_long:
                 return None, False
             interval_s = POLL_INTERVAL_S if self._shorten_logs() else CHECK_INTERVAL_S
-        return None, False
+        # Those that ended last, after the others were looked at.
+        return self._take_failed(running), False
+
+    def _take_failed(self, running: list[WorkerProcess]) -> WorkerProcess | None:
+        """Take those that have ended from the list, until one has failed."""
+        self._note_ends()
+        for worker in [worker for worker in running if not worker.process.is_alive()]:
+            running.remove(worker)
+            if self._has_failed(worker):
+                return worker
+        return None
 
     def _has_failed(self, worker: WorkerProcess) -> bool:
         """Whether a process that has ended should not have ended so: a rank leaves a record before it does."""
@@ -150,8 +175,33 @@ class ProcessGroup:
         is_rank = worker.role.name == "rank" and worker.launcher is None
         return is_rank and self.folder.is_dir() and not (self.folder / f"record-{worker.number}.json").exists()
 
+    def _note_ends(self) -> None:
+        for worker in self.workers:
+            if not worker.process.is_alive():
+                self._ended_at.setdefault(worker.title, time.time())
+
+    def _lost_launched_ranks(self) -> list[FailedProcess]:
+        """The ranks that have ended without a record while their launcher runs: it may take one that exits with status
+        0 for a rank that is done."""
+        alive = [worker.title for worker in self.workers if worker.launcher and worker.process.is_alive()]
+        if not self.folder.is_dir():
+            return []
+        return [lost for title in alive for lost in self._launched_ranks[title].failed()]
+
     def _look(self) -> None:
-        self._observer.look({process.title: process.stopped for process in self._processes()})
+        helpers = self._helpers()
+        self._observer.look(
+            {process.title: process.stopped for process in self._processes()},
+            {title: state == "stopped" for title, pid in helpers.items() if (state := process_state(pid)) != "ended"},
+        )
+
+    def _helpers(self) -> dict[str, int]:
+        """The process ids of launchers and of the forkserver, by title: they give no stacks, and a rank does without
+        them for a while."""
+        pids = {worker.launcher: worker.process.pid or 0 for worker in self.workers if worker.launcher}
+        if self._forkserver is not None and self._forkserver.pid is not None:
+            pids[FORKSERVER] = self._forkserver.pid
+        return pids
 
     def _shorten_logs(self) -> bool:
         return self._observer.shorten_logs({worker.title: worker.log for worker in self.workers})
@@ -160,14 +210,28 @@ class ProcessGroup:
         deadline = time.monotonic() + seconds
         while workers and (left := deadline - time.monotonic()) > 0:
             wait_for_any([worker.process.sentinel for worker in workers], timeout=left)
+            self._note_ends()
             workers = [worker for worker in workers if worker.process.is_alive()]
 
-    def _stop_observers(self) -> None:
-        observers = [worker for worker in self.workers if worker.role.observer and worker.process.is_alive()]
-        for worker in observers:
+    def _stop_observers(self) -> dict[int, str]:
+        """Ask the observers to end; returns what had become of those that did not observe to the end."""
+        observers = [worker for worker in self.workers if worker.role.observer]
+        running = [worker for worker in observers if worker.process.is_alive()]
+        states = {worker.number: process_state(worker.process.pid or 0) for worker in running}
+        for worker in running:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(worker.process.pid or 0, signal.SIGTERM)
-        self._wait_for_exit(observers, EXIT_GRACE_S)
+                os.kill(worker.process.pid or 0, signal.SIGCONT)
+        self._wait_for_exit(running, EXIT_GRACE_S)
+        lost = {}
+        for worker in observers:
+            if worker not in running:
+                lost[worker.number] = f"it {describe_status(worker.process.exitcode)} before the ranks ended"
+            elif states[worker.number] == "stopped":
+                lost[worker.number] = "it was stopped by a signal"
+            elif worker.process.is_alive():
+                lost[worker.number] = "it did not end when it was asked to"
+        return lost
 
     def _build_exit_report(
         self, first_failed: WorkerProcess | FailedProcess | None, timeout_s: float, *, cancelled: bool
@@ -187,24 +251,46 @@ class ProcessGroup:
                 cancelled=cancelled,
                 dropped_log_bytes=self._observer.dropped_log_bytes,
             )
-        hung = list(self._processes())
-        failed_workers = [worker for worker in self.workers if not worker.role.observer and worker.process.exitcode]
-        failed: list[WorkerProcess | FailedProcess] = [first_failed] if first_failed is not None else []
-        failed += [worker for worker in failed_workers if worker is not first_failed]
-        stopped = tuple(process.title for process in hung if process.stopped)
+        hung, memory = list(self._processes()), read_memory_kills()
+        stopped_at = self._observer.stopped_at()
+        stopped = tuple(stopped_at)
         if stopped:
             # They go on for a moment, to give their stacks.
             freeze_progress(self.folder)
         return ExitReport(
             timed_out=first_failed is None and not self._observer.stopped_too_long,
             timeout_s=timeout_s,
-            failed=tuple(entry if isinstance(entry, FailedProcess) else _as_failed_process(entry) for entry in failed),
+            failed=self._failed_processes(first_failed),
             stopped=stopped,
+            stopped_at=stopped_at,
             stacks=dump_stacks(hung),
-            out_of_memory=count_memory_kills() > self._memory_kills,
+            out_of_memory=memory.kills > self._memory_kills.kills,
+            memory_limit=memory.limit_description,
+            cpu_limit_s=cpu_limit_s(),
             disk_full=self._observer.disk_full,
             dropped_log_bytes=self._observer.dropped_log_bytes,
         )
+
+    def _failed_processes(self, first_failed: WorkerProcess | FailedProcess | None) -> tuple[FailedProcess, ...]:
+        """What has failed, the first one first."""
+        # Nobody tells how the processes of a forkserver ended that the kernel has killed with it.
+        untold = isinstance(first_failed, WorkerProcess) and first_failed.process.exitcode == UNTOLD_STATUS
+        if untold and self._forkserver is not None and (status := self._forkserver.exit_status()) is not None:
+            return (FailedProcess(FORKSERVER, 0, status, Path(os.devnull), time.time()),)
+        failed = [first_failed] if isinstance(first_failed, FailedProcess) else []
+        known = {process.title for process in failed}
+        failed += [lost for lost in self._lost_launched_ranks() if lost.title not in known]
+        failed += [
+            self._as_failed_process(worker)
+            for worker in self.workers
+            if worker is first_failed
+            or (not (worker.role.observer or worker.process.is_alive()) and self._has_failed(worker))
+        ]
+        return tuple(sorted(failed, key=lambda process: process.at))
+
+    def _as_failed_process(self, worker: WorkerProcess) -> FailedProcess:
+        role, at = worker.launcher or worker.role.name, self._ended_at.get(worker.title, time.time())
+        return FailedProcess(role, worker.number, worker.process.exitcode or 0, worker.log, at)
 
     def _processes(self) -> Iterator[HungProcess]:
         """The processes that have not ended: ranks, those of launchers too, and services."""
@@ -236,14 +322,11 @@ class ProcessGroup:
             if worker.process.pid:
                 # The process itself first: if it was just started, it may not lead its session yet.
                 worker.process.kill()
-                kill_session(worker.process.pid)
+                if not self._trial_processes.complete:
+                    kill_session(worker.process.pid)
+        self._trial_processes.end()
         join_within_limit([worker.process for worker in self.workers])
         for worker in self.workers:
             worker.process.close()
         if self._observer.disk_full:
             remove_other_files(self.folder)
-
-
-def _as_failed_process(worker: WorkerProcess) -> FailedProcess:
-    role = worker.launcher or worker.role.name
-    return FailedProcess(role, worker.number, worker.process.exitcode or 0, worker.log, time.time())

@@ -59,7 +59,7 @@ def measure_rank(case: Case, me: RankInfo, out: Path, on_failure: Callable[[Rank
     with backend.session(case, me) as session:
         try:
             return loop.measure(case, backend, workload, session, context)
-        except Exception as problem:
+        except BaseException as problem:
             # Before the session is left: leaving may wait for the other ranks, and makes them fail too.
             on_failure(describe_failure("rank", me.rank, problem, context.progress.current.description))
             raise

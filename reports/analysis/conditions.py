@@ -36,6 +36,9 @@ def find_conditions(ranks: Sequence[RankRecord], nodes: Sequence[NodeTelemetry])
     conditions: list[Condition] = []
     for node, name, here in zip(nodes, node_labels(nodes), ranks_by_node(ranks, nodes), strict=True):
         view = TelemetryWindow(node)
+        if node.incomplete:
+            # What disturbed the trial before or after is known nevertheless.
+            conditions.append(Condition(name="not_sampled", seen=f"{name}: {node.incomplete}"))
         if view.window_s <= 0:
             continue
         used = gpus_in_use(node, here)

@@ -76,6 +76,15 @@ FLAG_MEANINGS: dict[str, tuple[str, str]] = {
         "a measurement after the window failed; the number stands, and that part is missing",
         "see the reason; decompose, own_cost and roofline = false in a suite leave these measurements out",
     ),
+    "not_sampled": (
+        "the sampler did not observe the whole window: whether something disturbed the trial is unknown, and so is "
+        "what it used",
+        "see the reason; measure again where nothing ends or stops the sampler",
+    ),
+    "left_running": (
+        "processes that a rank had started left its session and outlived it; they were ended with the trial",
+        "end them in the workload; the number itself is not affected",
+    ),
     "gpu_draws": (
         "a program that draws on a display used the GPUs a little",
         "measure without a display, or on a GPU that has none",

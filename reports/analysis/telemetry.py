@@ -95,6 +95,8 @@ class TelemetryWindow:
         ) > 1 and self.window_s > 0 else 0.0
 
     def _unknown_reason(self, device: str, name: str) -> str | None:
+        if self.node.incomplete:
+            return self.node.incomplete
         series = self.series(device, name)
         if series is None:
             return "; ".join(self.node.problems) or "not sampled"

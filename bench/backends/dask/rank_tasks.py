@@ -58,7 +58,8 @@ def measure_in_thread(rank_task: RankTask, me: RankInfo, folder: Path) -> bool:
         write_model(folder, f"record-{me.rank}.json", record)
     except ExchangeClosed:
         return True
-    except Exception as problem:
+    except (Exception, SystemExit) as problem:
+        # An exit would end the worker, which need not be ours.
         failure = failures[0] if failures else describe_failure("rank", me.rank, problem)
         write_failure(folder, failure)
         return False

@@ -10,6 +10,8 @@ from bench.host.network import Interface
 
 # Open MPI 5 names the rank that it lost in one of these ways.
 SIGNAL_PATTERN = re.compile(r"process rank (\d+)\b.*?exited on\s+signal (\d+)", re.DOTALL)
+IMPROPER_PATTERN = re.compile(r"due to process rank (\d+) with PID \d+ on node \S+\s+exiting\s+improperly")
+"""A rank that exits with status 0 in the middle; Open MPI names other statuses."""
 STATUS_PATTERN = re.compile(r"Process name: \[[^\]]*,(\d+)\]\s+Exit code:\s+(\d+)")
 ONE_HOST = ("--mca", "btl", "^tcp")
 """Ranks of one host exchange data through its memory. Without this they would listen on every interface while they
@@ -67,4 +69,6 @@ def lost_rank(lines: Sequence[str]) -> tuple[int, int] | None:
         return int(signalled[1]), -int(signalled[2])
     if ended := STATUS_PATTERN.search(text):
         return int(ended[1]), int(ended[2])
+    if left := IMPROPER_PATTERN.search(text):
+        return int(left[1]), 0
     return None

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.core.case import SAMPLER_ROLE
 from bench.core.exit_report import ExitReport
 from bench.core.records import Condition, RankFailure, RankRecord
 from bench.host.logs import MAX_ERROR_LENGTH, last_lines, printable_line
@@ -16,6 +18,7 @@ from harness.sites.base.rank_files import read_recordings, read_records
 
 TAIL_LINES = 20
 STACK_LINES = 120
+MAX_NAMED = 3
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,7 @@ def diagnose(
         for rank in progress
         if rank.error
     ]
+    reported += _failures_of_observers(exit_report, reported)
     failures = tuple(_checked(failure, progress) for failure in sorted(reported, key=lambda failure: failure.at))
     outcome, reason = determine_outcome(exit_report, failures, progress)
     if outcome in ("ok", "failed") and unreadable:
@@ -69,7 +73,7 @@ def diagnose(
         failures,
         () if outcome == "ok" else _log_tail(exit_report, unreadable),
         read_recordings(folder),
-        conditions=tuple(_noisy_logs(exit_report)),
+        conditions=(*_noisy_logs(exit_report), *_left_running(exit_report)),
         suspended="; ".join(exit_report.suspended) or None,
     )
 
@@ -95,6 +99,20 @@ def _log_tail(exit_report: ExitReport, unreadable: Sequence[str]) -> tuple[str, 
 def _noisy_logs(exit_report: ExitReport) -> Iterator[Condition]:
     for title, dropped in exit_report.dropped_log_bytes.items():
         yield Condition(name="noisy_log", seen=f"{title}: {dropped / 2**20:.0f} MiB of its output were dropped")
+
+
+def _left_running(exit_report: ExitReport) -> Iterator[Condition]:
+    if found := exit_report.left_running:
+        more = f" and {len(found) - MAX_NAMED} more" if len(found) > MAX_NAMED else ""
+        yield Condition(name="left_running", seen=f"{', '.join(found[:MAX_NAMED])}{more}")
+
+
+def _failures_of_observers(exit_report: ExitReport, reported: Sequence[RankFailure]) -> Iterator[RankFailure]:
+    """Of observers that did not observe to the end, and left no failure themselves."""
+    known = {failure.rank for failure in reported if failure.role == SAMPLER_ROLE.name}
+    for number, text in exit_report.lost_observers.items():
+        if number not in known:
+            yield RankFailure(role=SAMPLER_ROLE.name, rank=number, host="", error=text, at=time.time())
 
 
 def _checked(failure: RankFailure, progress: Sequence[RankProgress]) -> RankFailure:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import re
 import signal
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 
 from bench.core.case import SAMPLER_ROLE
 from bench.core.exit_report import MPIRUN, ExitReport, FailedProcess
 from bench.core.records import Outcome, RankFailure
 from bench.host.logs import last_lines
+from bench.host.processes import describe_status
 from bench.node.launchers.mpirun import lost_rank
 from bench.rank.progress import RankProgress
 
@@ -31,6 +32,17 @@ PEER_LOST = re.compile(
 
 RANK_ROLES = ("rank", "worker")
 """Roles whose process number is that of a rank: a Dask worker runs the rank of its number."""
+NOTICE_S = 0.5
+"""How much later than an error that was reported an end without a word may have been noticed, and be the cause."""
+LOOK_S = 1.5
+"""How much later than it happened a stopped process may have been seen."""
+SIGNAL_HINTS: dict[int, str] = {
+    signal.SIGBUS: "memory that it had mapped could not be used: /dev/shm or the disk is full, or a file was cut",
+    signal.SIGXCPU: "it used up its CPU time: ulimit -t",
+    signal.SIGXFSZ: "a file became larger than it may: ulimit -f",
+    signal.SIGSEGV: "it touched memory that is not its own, or its stack is full: ulimit -s",
+    signal.SIGHUP: "its terminal or its connection was closed",
+}
 NO_RECORD = "ended without a record"
 """What is said of a process whose exit status is unknown."""
 
@@ -40,7 +52,7 @@ def determine_outcome(
 ) -> tuple[Outcome, str | None]:
     """The outcome of a trial, and the reason unless it is ``ok``: which process failed first, and in which step.
 
-    Pure, but that it reads mpirun's log where mpirun failed.
+    Pure, but that it reads a launcher's log where that one failed.
 
     Args:
         exit_report: How the processes ended.
@@ -50,56 +62,121 @@ def determine_outcome(
     if exit_report.suspended:
         return "invalid", f"suspended: {'; '.join(exit_report.suspended)}"
     if exit_report.timed_out:
-        return (
-            "timeout",
-            f"not done within {exit_report.timeout_s:g} s: {describe_progress(progress, exit_report.stopped)}",
-        )
-    killed = next((failed for failed in exit_report.failed if failed.status == -signal.SIGKILL), None)
-    if killed is not None:
-        why = " (the kernel ran out of memory)" if exit_report.out_of_memory else ""
-        return "failed", _describe_exit(killed, progress) + why
+        others = [title for title in exit_report.stopped if rank_of(title) is None]
+        first = "".join(f"{title} was stopped by a signal; " for title in others)
+        place = describe_progress(progress, exit_report.stopped)
+        return "timeout", f"not done within {exit_report.timeout_s:g} s: {first}{place}"
     # A sampler that failed costs telemetry, and no trial.
     failures = [failure for failure in failures if failure.role != SAMPLER_ROLE.name]
-    reported = _describe_first_error(exit_report, failures, progress)
-    earlier = _describe_stopped(exit_report, progress) or _describe_hung(exit_report, failures, progress)
+    cause = _first_cause(exit_report, failures)
+    described = _describe(cause, exit_report, progress)
+    stopped = _describe_stopped(exit_report, cause, progress)
+    earlier = stopped or (None if _is_kill(cause) else _describe_hung(exit_report, failures, progress))
     if earlier is not None:
-        return "failed", f"{earlier}; then {reported}" if reported else earlier
-    return ("ok", None) if reported is None else ("failed", reported)
+        return "failed", f"{earlier}; then {described}" if described else earlier
+    return ("ok", None) if described is None else ("failed", described)
 
 
-def _describe_first_error(
-    exit_report: ExitReport, failures: Sequence[RankFailure], progress: Sequence[RankProgress]
-) -> str | None:
-    """The error or the exit that came first; ``None`` without any."""
+def _first_cause(exit_report: ExitReport, failures: Sequence[RankFailure]) -> FailedProcess | RankFailure | None:
+    """The error that was reported, or the process that ended without a word, from which the others follow."""
     reporters = {(failure.role, failure.rank) for failure in failures}
-    first = exit_report.failed[0] if exit_report.failed else None
-    if all(PEER_LOST.search(failure.error) for failure in failures):
-        # The end of a rank that reports nothing is noticed after the errors of those that it leaves.
-        silent = [failed for failed in exit_report.failed if failed.role in RANK_ROLES]
-        silent = [failed for failed in silent if ("rank", failed.number) not in reporters]
-        first = silent[0] if silent else first
-    else:
-        failures = [failure for failure in failures if not PEER_LOST.search(failure.error)]
-    # A rank that ended first without reporting an error is the cause: the errors of others follow from its end.
-    if failures and (first is None or first.role not in RANK_ROLES or ("rank", first.number) in reporters):
-        cause = failures[0]
-        where = f" ({cause.where})" if cause.where else ""
-        return f"{cause.role} {cause.rank}: {cause.error}{where}"
-    if first is None:
+    silent = sorted(
+        (ended for ended in map(_as_rank, exit_report.failed) if not _has_reported(ended, reporters)),
+        key=lambda ended: ended.at,
+    )
+    unexpected = [ended for ended in silent if _is_unexpected(ended)]
+    errors = [failure for failure in failures if not PEER_LOST.search(failure.error)]
+    # Of those whose ends were noticed together, one that was killed did not end by itself, and one whose status is
+    # known is the one that its launcher names: it ends the others.
+    together = [ended for ended in unexpected if ended.at <= unexpected[0].at + NOTICE_S]
+    unexpected = sorted(together, key=lambda ended: (ended.status != -signal.SIGKILL, ended.status is None, ended.at))
+    if unexpected and (not errors or _began_by(unexpected[0]) <= errors[0].at):
+        return unexpected[0]
+    causes: list[FailedProcess | RankFailure] = [*errors, *failures, *silent]
+    return causes[0] if causes else None
+
+
+def _began_by(ended: FailedProcess) -> float:
+    """When a process may have ended. One of unknown status may have been ended by its launcher, after an error."""
+    return ended.at if ended.status is None else ended.at - NOTICE_S
+
+
+def _has_reported(ended: FailedProcess, reporters: Set[tuple[str, int]]) -> bool:
+    return (ended.role, ended.number) in reporters or (ended.role in RANK_ROLES and ("rank", ended.number) in reporters)
+
+
+def _is_unexpected(ended: FailedProcess) -> bool:
+    """Whether nothing else explains an end. A launcher, or a process that starts ranks through a service, exits with a
+    status above 0 where one of its ranks has failed."""
+    return ended.role in RANK_ROLES or ended.status is None or ended.status <= 0
+
+
+def _is_kill(cause: FailedProcess | RankFailure | None) -> bool:
+    return isinstance(cause, FailedProcess) and cause.status == -signal.SIGKILL
+
+
+def _as_rank(failed: FailedProcess) -> FailedProcess:
+    """A launcher that failed as the rank that it reports as lost, and a rank with the status that its launcher
+    reports."""
+    if failed.role != MPIRUN and (failed.status is not None or failed.role != "rank"):
+        return failed
+    lost = lost_rank(last_lines(failed.log, LAUNCHER_LOG_LINES))
+    if lost is None or (failed.role == "rank" and failed.number != lost[0]):
+        return failed
+    return FailedProcess("rank", *lost, failed.log, failed.at)
+
+
+def _describe(
+    cause: FailedProcess | RankFailure | None, exit_report: ExitReport, progress: Sequence[RankProgress]
+) -> str | None:
+    if cause is None:
         return None
-    lost = _rank_lost_by_mpirun(first) if first.role == MPIRUN else None
-    hint = "see the last lines of its log" if last_lines(first.log, 1) else "its log is empty"
-    return f"{_describe_exit(lost or first, progress)}; {hint}"
+    if isinstance(cause, RankFailure):
+        return f"{cause.role} {cause.rank}: {cause.error}{f' ({cause.where})' if cause.where else ''}"
+    description = _describe_exit(cause, progress) + signal_hint(cause.status, exit_report)
+    if _is_kill(cause):
+        return description
+    hint = "see the last lines of its log" if last_lines(cause.log, 1) else "its log is empty"
+    return f"{description}; {hint}"
 
 
-def _describe_stopped(exit_report: ExitReport, progress: Sequence[RankProgress]) -> str | None:
-    """The processes that a signal had stopped when the trial ended: others failed because they waited for them."""
+def signal_hint(status: int | None, exit_report: ExitReport) -> str:
+    """What most likely sent the signal that a process was killed by, in parentheses; nothing where anybody may have
+    (pure)."""
+    if status == -signal.SIGKILL and exit_report.out_of_memory:
+        return " (the kernel ran out of memory)" if not exit_report.memory_limit else f" ({exit_report.memory_limit})"
+    if status == -signal.SIGKILL and exit_report.cpu_limit_s is not None:
+        return f" (its limit of CPU time is {exit_report.cpu_limit_s} s: ulimit -t)"
+    hint = SIGNAL_HINTS.get(-status) if status is not None else None
+    return f" ({hint})" if hint else ""
+
+
+def _describe_stopped(
+    exit_report: ExitReport, cause: FailedProcess | RankFailure | None, progress: Sequence[RankProgress]
+) -> str | None:
+    """The processes that a signal had stopped when the trial ended, unless the cause came first: others failed because
+    they waited for them."""
     descriptions = []
     for title in exit_report.stopped:
-        role, _, number = title.partition(" ")
-        where = _where(role, int(number), progress)
+        if cause is not None and _is_silent_before(cause, exit_report.stopped_at.get(title, 0.0)):
+            continue
+        rank = rank_of(title)
+        where = "" if rank is None else _where(title.split()[0], rank, progress)
         descriptions.append(f"{title} was stopped by a signal{where}")
     return ", ".join(descriptions) or None
+
+
+def _is_silent_before(cause: FailedProcess | RankFailure, moment_s: float) -> bool:
+    """Whether a process ended without a word, or with an error of its own, before a moment at which another one was
+    seen stopped, which may be a while after it was."""
+    is_own = isinstance(cause, FailedProcess) or not PEER_LOST.search(cause.error)
+    return is_own and cause.at > 0 and cause.at < moment_s - LOOK_S
+
+
+def rank_of(title: str) -> int | None:
+    """The number of the rank of a process, by its title such as ``worker 1``; ``None``: it holds no rank (pure)."""
+    role, _, number = title.partition(" ")
+    return int(number) if role in RANK_ROLES and number.isdigit() else None
 
 
 def _describe_hung(
@@ -115,7 +192,7 @@ def _describe_hung(
     hang_s = max(HANG_S, HANG_STEPS * waiting.last_step_s) if waiting.last_step_s else UNKNOWN_STEP_HANG_S
     if waited_s < hang_s:
         return None
-    running = {int(title.split()[-1]) for title in exit_report.stacks if title.split()[0] in RANK_ROLES}
+    running = {rank_of(title) for title in exit_report.stacks}
     hung = [rank for rank in progress if rank.rank in running and rank.position <= waiting.position]
     if not hung:
         return None
@@ -127,7 +204,7 @@ def describe_progress(progress: Sequence[RankProgress], stopped: Sequence[str] =
     """``rank 1 in measured step 17 (stopped), rank 0 in measured step 17``: those that are stopped first."""
     if not progress:
         return "no rank had started"
-    stopped_ranks = {int(title.split()[-1]) for title in stopped if title.split()[0] in RANK_ROLES}
+    stopped_ranks = {rank_of(title) for title in stopped}
     return ", ".join(
         f"rank {rank.rank} {rank.description}{' (stopped)' if rank.rank in stopped_ranks else ''}"
         for rank in sorted(progress, key=lambda rank: (rank.rank not in stopped_ranks, rank.rank))
@@ -135,14 +212,9 @@ def describe_progress(progress: Sequence[RankProgress], stopped: Sequence[str] =
 
 
 def _describe_exit(failed: FailedProcess, progress: Sequence[RankProgress]) -> str:
-    if failed.status is None:
-        description = NO_RECORD
-    elif failed.status < 0:
-        description = f"was killed by {signal.Signals(-failed.status).name}"
-    else:
-        description = f"exited with status {failed.status}"
-        if failed.status == 0 and failed.role == "rank":
-            description += ", without a record,"
+    description = NO_RECORD if failed.status is None else describe_status(failed.status)
+    if failed.status == 0 and failed.role == "rank":
+        description += ", without a record,"
     return f"{failed.title} {description}{_where(failed.role, failed.number, progress)}"
 
 
@@ -156,9 +228,3 @@ def _where(role: str, number: int, progress: Sequence[RankProgress]) -> str:
 
 def description_of(rank: int, progress: Sequence[RankProgress]) -> str | None:
     return next((entry.description for entry in progress if entry.rank == rank), None)
-
-
-def _rank_lost_by_mpirun(failed: FailedProcess) -> FailedProcess | None:
-    """The rank that mpirun reports as lost."""
-    lost = lost_rank(last_lines(failed.log, LAUNCHER_LOG_LINES))
-    return FailedProcess("rank", *lost, failed.log) if lost else None

@@ -20,8 +20,10 @@ from bench.host.logs import MAX_LOG_BYTES
 from bench.host.processes import pid_alive
 from bench.node.external_ranks import ExternalRanks
 from bench.node.forkserver import ProcessSpec, start_forkserver, start_process
+from bench.node.guardian import find_forkserver, guardian_pid
 from bench.node.supervisor import ProcessGroup, WorkerProcess
 from bench.rank.progress import Progress, read_progress
+from tests.support.paths import ROOT
 
 pytestmark = pytest.mark.slow
 
@@ -227,6 +229,129 @@ def test_what_a_process_has_started_ends_with_it(group, start):
     group.end()
     group.end()
     assert not pid_alive(child)
+
+
+AWAY = "import subprocess; print(subprocess.Popen(['sleep', '60'], start_new_session=True).pid, flush=True)\n"
+"""A rank that starts a process in a session of its own."""
+
+
+def test_what_has_left_the_session_of_a_rank_ends_with_the_trial_which_says_so(group, start):
+    rank = start(RANK, 0, AWAY + WELL)
+    report = group.watch(LONG_S)
+    away = int(wait_for_log(rank))
+    assert (report.succeeded, report.left_running) == (True, (f"sleep (process {away})",))
+    group.end()
+    assert not pid_alive(away)
+
+
+def test_what_a_rank_still_uses_is_no_leftover(group, start):
+    rank = start(RANK, 0, AWAY + HUNG)
+    away = int(wait_for_log(rank).split()[0])
+    assert group.watch(0.1).left_running == ()
+    group.end()
+    assert not pid_alive(away)
+
+
+def test_it_ends_where_the_forkserver_and_its_guardian_were_killed(group, start):
+    rank = start(RANK, 0, AWAY + FOREVER)
+    away = int(wait_for_log(rank))
+    os.kill(guardian_pid(), signal.SIGKILL)
+    (failed,) = group.watch(LONG_S).failed
+    assert (failed.title, failed.status) == ("forkserver", -signal.SIGKILL)
+    group.end()
+    assert not pid_alive(away)
+
+
+def test_other_children_of_this_process_are_left_alone(start, tmp_path):
+    other = subprocess.Popen(["sleep", "60"], start_new_session=True)
+    try:
+        group = ProcessGroup(tmp_path)
+        assert group.watch(LONG_S).left_running == ()
+        group.end()
+        assert other.poll() is None
+    finally:
+        other.kill()
+        other.wait()
+
+
+def test_a_forkserver_that_is_killed_is_the_cause_and_not_its_ranks(group, start):
+    wait_for_log(start(RANK, 0, HUNG))
+    wait_for_log(start(RANK, 1, HUNG))
+    os.kill(find_forkserver().pid, signal.SIGKILL)
+    report = group.watch(LONG_S)
+    assert [(failed.title, failed.status) for failed in report.failed] == [("forkserver", -signal.SIGKILL)]
+
+
+def test_a_stopped_forkserver_is_named(group, start):
+    wait_for_log(start(RANK, 0, HUNG))
+    os.kill(find_forkserver().pid, signal.SIGSTOP)
+    time.sleep(1.1)
+    report = group.watch(0.2)
+    assert (report.stopped, report.timed_out) == (("forkserver",), True)
+    assert list(report.stacks) == ["rank 0"], "a signal that asks for a stack would end it"
+
+
+def test_a_stopped_launcher_is_named(group, start, tmp_path):
+    launcher = start(RANK, 0, HUNG, launcher=TORCHRUN)
+    wait_for_log(launcher)
+    os.kill(launcher.process.pid, signal.SIGSTOP)
+    time.sleep(1.1)
+    report = group.watch(0.2)
+    assert (report.timed_out, report.stopped) == (True, (TORCHRUN,))
+
+
+LAUNCHED = """
+import os, sys, time
+sys.path.insert(0, {root!r})
+from pathlib import Path
+from bench.rank.progress import Progress
+if os.fork() == 0:
+    Progress(Path({folder!r}), 1).enter("measured step")
+    os._exit(0)
+os.wait()
+print("waits", flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_rank_that_leaves_its_launcher_with_status_0_is_lost(group, start, tmp_path):
+    """torchrun takes it for done, and mpirun waits for whatever holds its output open."""
+    start(RANK, 0, LAUNCHED.format(root=str(ROOT), folder=str(tmp_path)), launcher=TORCHRUN)
+    began = time.monotonic()
+    report = group.watch(LONG_S)
+    assert [(failed.title, failed.status) for failed in report.failed] == [("rank 1", None)]
+    assert time.monotonic() - began < LONG_S / 2
+
+
+def test_a_rank_that_leaves_with_status_0_is_among_those_that_failed(group, start):
+    """Others that lose it end within the same moment."""
+    start(RANK, 0, "import sys; sys.exit(1)").process.join()
+    start(RANK, 1, "pass").process.join()
+    report = group.watch(LONG_S)
+    assert {(failed.title, failed.status) for failed in report.failed} == {("rank 0", 1), ("rank 1", 0)}
+
+
+@pytest.mark.parametrize(
+    ("program", "sent", "said"),
+    [
+        (FOREVER, signal.SIGKILL, "it was killed by SIGKILL before the ranks ended"),
+        (FOREVER, signal.SIGSTOP, "it was stopped by a signal"),
+        ("pass", None, "it exited with status 0 before the ranks ended"),
+        (
+            "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); " + FOREVER,
+            None,
+            "it did not end when it was asked to",
+        ),
+    ],
+)
+def test_an_observer_that_does_not_observe_to_the_end_is_told(group, start, program, sent, said):
+    observer = start(OBSERVER, 0, f"print(1, flush=True); {program}")
+    wait_for_log(observer)
+    if sent is not None:
+        os.kill(observer.process.pid, sent)
+    start(RANK, 0, "import time; time.sleep(0.3)\n" + WELL)
+    report = group.watch(LONG_S)
+    assert (report.succeeded, dict(report.lost_observers)) == (True, {0: said})
 
 
 def test_an_unrelated_process_is_not_ended_in_place_of_an_external_rank(tmp_path):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bench.core.records import RankFailure, Window
-from bench.core.telemetry import HOST, Device, Header, Recording, Sample, Tick
+from bench.core.telemetry import HOST, Device, Header, NodeTelemetry, Recording, Sample, Tick
 from harness.sites.base.contract import TrialResult
 from harness.sweep.node_telemetry import cut_telemetry
 from reports.analysis.conditions import find_conditions
@@ -88,7 +88,66 @@ def test_a_sampler_that_failed_leaves_readings_with_its_reason():
     assert (readings["network"].value, readings["network"].reason) == (None, "the sampler failed: OSError: no space")
     silent = cut_telemetry(result(TWIN_RANKS, ()), CASE)
     assert {node.problems for node in silent} == {("the sampler left no recording",)}
-    assert find_conditions(TWIN_RANKS, silent) == ()
+    assert [condition.name for condition in find_conditions(TWIN_RANKS, silent)] == ["not_sampled", "not_sampled"]
+
+
+def ticks_at(recorded, *times_s):
+    tick = recorded.ticks[0]
+    return recorded._replace(ticks=tuple(tick.model_copy(update={"at_s": at_s}) for at_s in times_s))
+
+
+def every(interval_s, began_s, ended_s):
+    return [began_s + interval_s * number for number in range(round((ended_s - began_s) / interval_s) + 1)]
+
+
+LONG = Window(began_s=5, ended_s=15, cpu_s=3)
+LONG_RANK = make_record(0, 1, host="worker", node=0, boot_id="boot-a", window=LONG)
+
+
+@pytest.mark.parametrize(
+    ("times_s", "reason"),
+    [
+        pytest.param(every(0.2, 0, 9), "no samples for 6.0 s of a window of 10.0 s", id="it ended in the window"),
+        pytest.param(every(0.2, 0, 4), "no samples for 11.0 s", id="it ended before"),
+        pytest.param([*every(0.2, 0, 7), *every(0.2, 11, 16)], "no samples for 4.0 s", id="it was stopped for a while"),
+        pytest.param(every(0.2, 10, 16), "no samples for 5.0 s", id="it began late"),
+        pytest.param(every(4, 0, 16), "no samples for 4.0 s", id="it fell behind"),
+        pytest.param([], "no samples for 10.0 s", id="it took none"),
+        pytest.param(every(1.5, 0, 16), "", id="the machine was busy"),
+        pytest.param(every(0.2, 0, 15), "", id="it ended with the window"),
+    ],
+)
+def test_a_sampler_that_missed_a_part_of_the_window_is_a_flag_and_no_number(times_s, reason):
+    recorded = ticks_at(recording(0, "boot-a", 0.0), *times_s)
+    (node,) = cut_telemetry(result([LONG_RANK], [recorded]), make_case(ranks=1))
+    assert reason in node.incomplete
+    assert bool(node.incomplete) == bool(reason)
+    conditions = [condition.name for condition in find_conditions([LONG_RANK], [node])]
+    assert conditions == (["not_sampled"] if reason else [])
+    readings = {reading.name: reading for reading in usage_of([LONG_RANK], [node], 1.0)}
+    if reason:
+        assert (readings["network"].value, readings["network"].reason) == (None, node.incomplete)
+
+
+def test_a_sampler_that_was_killed_in_a_short_window_is_a_flag():
+    lost = RankFailure(role="sampler", rank=1, host="", error="it was killed by SIGKILL", at=0)
+    recorded = [
+        ticks_at(one, *every(0.2, began_s, began_s + 7)) for one, began_s in zip(TWIN_RECORDINGS, (0, 1e5), strict=True)
+    ]
+    nodes = cut_telemetry(result(TWIN_RANKS, recorded, [lost]), CASE)
+    assert [node.incomplete for node in nodes] == ["", "the sampler failed: it was killed by SIGKILL"]
+
+
+def test_what_disturbed_the_sampled_part_is_told_nevertheless():
+    recorded = recording(1, "boot-a", 0.0)._replace(ticks=recording(1, "boot-a", 0.0).ticks[:45])
+    rank_1 = LONG_RANK.model_copy(update={"node": 1})
+    (node,) = cut_telemetry(result([rank_1], [recorded]), make_case(ranks=1))
+    assert {condition.name for condition in find_conditions([rank_1], [node])} == {"not_sampled", "swapping"}
+
+
+def test_telemetry_from_before_it_was_looked_at_is_read_as_complete():
+    (node, _) = cut_telemetry(result(TWIN_RANKS, TWIN_RECORDINGS), CASE)
+    assert NodeTelemetry.model_validate_json(node.model_dump_json(exclude={"incomplete"})) == node
 
 
 def test_without_telemetry_nothing_is_missing():

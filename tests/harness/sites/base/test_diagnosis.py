@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -60,7 +61,7 @@ def test_a_rank_that_exited_first_is_the_cause_of_the_errors_that_others_report(
 
 
 def test_a_reported_error_is_the_cause_of_an_abort_elsewhere():
-    failed = (FailedProcess("rank", 1, 1, LOG), FailedProcess("rank", 0, -6, LOG))
+    failed = (FailedProcess("rank", 1, 1, LOG, 1.1), FailedProcess("rank", 0, -6, LOG, 2.0))
     assert determine_outcome(exit_report(*failed), [failure(1, where="in measured step 16")], PROGRESS) == (
         "failed",
         "rank 1: ValueError: no (in measured step 16)",
@@ -184,3 +185,105 @@ def test_a_timeout_names_the_step_of_each_rank():
     assert outcome == "timeout"
     assert reason == "not done within 8 s: rank 1 in measured step 16 (stopped), rank 0 in measured step 17"
     assert describe_progress([]) == "no rank had started"
+
+
+def at(failed, moment):
+    return replace(failed, at=moment)
+
+
+SCHEDULER = FailedProcess("scheduler", 0, -15, LOG, 100.0)
+
+
+def test_two_at_once_the_earlier_is_the_cause():
+    killed, error = FailedProcess("rank", 1, -9, LOG), failure(0, where="in measured step 17")
+    raised = FailedProcess("rank", 0, 1, LOG, 100.0)
+    earlier = error.model_copy(update={"at": 100.0})
+    reports = exit_report(raised, at(killed, 103.0))
+    assert determine_outcome(reports, [earlier], PROGRESS)[1] == "rank 0: ValueError: no (in measured step 17)"
+    reports = exit_report(at(killed, 97.0), raised)
+    assert determine_outcome(reports, [earlier], PROGRESS)[1] == "rank 1 was killed by SIGKILL in measured step 16"
+
+
+@pytest.mark.parametrize("error", [HOROVOD, CLOSED, "distributed.comm.core.CommClosedError: in <TCP>"])
+def test_a_service_that_ends_is_the_cause_of_the_errors_of_its_ranks(error):
+    driver = FailedProcess("driver", 0, 1, LOG, 100.5)
+    late = [failure(rank, error).model_copy(update={"at": 100.2}) for rank in (0, 1)]
+    reason = determine_outcome(exit_report(SCHEDULER, driver), late, PROGRESS)[1]
+    assert reason == "scheduler 0 was killed by SIGTERM; its log is empty"
+
+
+def test_a_driver_that_fails_because_of_a_rank_is_not_the_cause():
+    driver = FailedProcess("driver", 0, 1, LOG, 100.0)
+    late = failure(1, where="in measured step 16").model_copy(update={"at": 100.2})
+    assert determine_outcome(exit_report(driver), [late], PROGRESS)[1] == (
+        "rank 1: ValueError: no (in measured step 16)"
+    )
+    assert determine_outcome(exit_report(driver), [], PROGRESS)[1] == "driver 0 exited with status 1; its log is empty"
+
+
+@pytest.mark.parametrize("title", ["mpirun", "torchrun", "forkserver", "scheduler 0", "driver 0"])
+def test_a_process_without_a_rank_that_is_stopped_is_named_first(title):
+    late = failure(0, HOROVOD).model_copy(update={"at": 100.0})
+    report = exit_report(FailedProcess("rank", 0, 1, LOG, 100.1), stopped=(title,), stopped_at={title: 80.0})
+    assert determine_outcome(report, [late], PROGRESS)[1].startswith(f"{title} was stopped by a signal; then rank 0: ")
+    outcome, reason = determine_outcome(exit_report(timed_out=True, stopped=(title,)), [], PROGRESS)
+    assert outcome == "timeout"
+    assert reason.startswith(f"not done within 8 s: {title} was stopped by a signal; rank 0 in measured step 17")
+
+
+def test_a_process_that_was_stopped_after_the_cause_is_not_named_before_it():
+    killed = FailedProcess("rank", 1, -9, LOG, 100.0)
+    report = exit_report(killed, stopped=("rank 0",), stopped_at={"rank 0": 103.0})
+    assert determine_outcome(report, [], PROGRESS)[1] == "rank 1 was killed by SIGKILL in measured step 16"
+
+
+@pytest.mark.parametrize(
+    ("status", "more", "hint"),
+    [
+        (-7, {}, "/dev/shm or the disk is full"),
+        (-24, {}, "ulimit -t"),
+        (-25, {}, "ulimit -f"),
+        (-9, {"cpu_limit_s": 5}, "its limit of CPU time is 5 s: ulimit -t"),
+        (-9, {"out_of_memory": True}, "the kernel ran out of memory"),
+        (
+            -9,
+            {"out_of_memory": True, "memory_limit": "the memory limit of its control group, 2 GiB", "cpu_limit_s": 5},
+            "the memory limit of its control group, 2 GiB",
+        ),
+        (-63, {}, "was killed by signal 63"),
+    ],
+)
+def test_a_limit_that_ended_a_rank_is_named(status, more, hint):
+    report = exit_report(FailedProcess("rank", 1, status, LOG, 100.0), **more)
+    lost = failure(0, CLOSED).model_copy(update={"at": 99.9})
+    outcome, reason = determine_outcome(report, [lost], PROGRESS)
+    assert (outcome, reason.startswith("rank 1 was killed by")) == ("failed", True)
+    assert hint in reason
+
+
+def test_the_rank_that_left_mpirun_with_status_0_is_named_and_not_those_that_mpirun_ends(tmp_path):
+    log = tmp_path / "log"
+    log.write_text("prterun has exited due to process rank 1 with PID 7 on node here exiting\nimproperly. There are\n")
+    expected = "rank 1 exited with status 0, without a record, in measured step 16; see the last lines of its log"
+    assert determine_outcome(exit_report(FailedProcess(MPIRUN, 0, 1, log)), [], PROGRESS)[1] == expected
+    gone = [FailedProcess("rank", rank, None, log, 100.0) for rank in (0, 1)]
+    mpirun = FailedProcess(MPIRUN, 0, 1, log, 100.1)
+    assert determine_outcome(exit_report(*gone, mpirun), [], PROGRESS)[1] == expected
+
+
+def test_a_rank_that_a_launcher_ended_after_an_error_is_not_the_cause():
+    gone = FailedProcess("rank", 0, None, LOG, 100.6)
+    error = failure(1, "SystemExit: 0", where="in measured step 16").model_copy(update={"at": 100.2})
+    assert determine_outcome(exit_report(gone), [error], PROGRESS)[1] == "rank 1: SystemExit: 0 (in measured step 16)"
+
+
+def test_what_became_of_the_sampler_and_of_leftovers_is_kept(tmp_path):
+    report = exit_report(
+        lost_observers={2: "it was killed by SIGKILL"}, left_running=tuple(f"sleep {n}" for n in "1234")
+    )
+    result = diagnose(tmp_path, report)
+    assert result.outcome == "ok"
+    (lost,) = result.failures
+    assert (lost.role, lost.rank, lost.error) == ("sampler", 2, "it was killed by SIGKILL")
+    (left,) = result.conditions
+    assert (left.name, left.seen) == ("left_running", "sleep 1, sleep 2, sleep 3 and 1 more")
