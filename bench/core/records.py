@@ -14,6 +14,9 @@ from bench.core.frozen_model import FrozenModel
 from bench.core.machine import NodeFacts, NodeIdentity
 from bench.core.telemetry import NodeTelemetry
 
+CONNECTIONS = "connections"
+"""The name of a setting: ``tls`` where encrypted connections carry what is measured. Records without encryption have
+none, as all had before 2026-11-27."""
 MIB = 2**20
 
 # Records come from other machines and files: no number in them overflows what is computed from it.

@@ -9,7 +9,7 @@ from statistics import median
 from bench.core.case import Case
 from bench.core.frozen_model import FrozenModel
 from bench.core.machine import NodeFacts
-from bench.core.records import RankRecord, Reading, Trial
+from bench.core.records import CONNECTIONS, RankRecord, Reading, Trial
 from reports.analysis.rank_resources import variable_settings, variables_of
 from reports.analysis.stats import Estimate, estimate
 from reports.analysis.step_times import StepSplit, slowest_steps, split_step, throughput_of
@@ -122,7 +122,9 @@ def settings_of(case: Case) -> dict[str, str]:
 def trial_settings(trial: Trial) -> dict[str, str]:
     """:func:`settings_of` its case, the environment variables of its ranks that change what is measured, and what its
     nodes are where they are not the harness's own machine."""
-    return settings_of(trial.case) | variable_settings(variables_of([trial])) | node_settings(trial.nodes)
+    first = trial.ranks[0].settings if trial.ranks else {}
+    connections = {CONNECTIONS: first[CONNECTIONS]} if CONNECTIONS in first else {}
+    return settings_of(trial.case) | connections | variable_settings(variables_of([trial])) | node_settings(trial.nodes)
 
 
 def node_settings(nodes: Sequence[NodeFacts]) -> dict[str, str]:
@@ -135,10 +137,14 @@ def node_settings(nodes: Sequence[NodeFacts]) -> dict[str, str]:
 
 
 def join_settings(before: Mapping[str, str], now: Mapping[str, str]) -> dict[str, str]:
-    """The settings of a cell after one more trial: the trial's, with all kinds of nodes that the cell's trials had."""
+    """The settings of a cell after one more trial: the trial's, with all kinds of nodes that the cell's trials had.
+
+    A trial that failed before it was measured does not tell how its ranks were connected.
+    """
     nodes = [name for name in now if name.startswith(NODE_PREFIX) and name in before]
     joined = {name: _join({*before[name].split(NODE_SEPARATOR), *now[name].split(NODE_SEPARATOR)}) for name in nodes}
-    return {**now, **joined}
+    connections = {CONNECTIONS: before[CONNECTIONS]} if CONNECTIONS in before else {}
+    return {**connections, **now, **joined}
 
 
 def _join(values: Iterable[str]) -> str:

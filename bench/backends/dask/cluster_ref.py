@@ -12,6 +12,7 @@ from typing import Any
 from bench.core.case import Case
 from bench.core.frozen_model import FrozenModel
 from bench.core.rank_info import RankInfo
+from bench.core.records import CONNECTIONS
 from bench.host.certificate import CERTIFICATE_VARIABLE
 from bench.plugins.registry import workload_of
 
@@ -99,12 +100,15 @@ class DaskContext:
 @contextmanager
 def open_dask_context(case: Case, me: RankInfo) -> Iterator[DaskContext]:
     """The context of this rank; on a cluster that exists, with a client of its own where rank 0 needs one."""
-    cluster_ref = current_cluster_ref()
+    cluster_ref, by_dask = current_cluster_ref(), workload_of(case).kind == "array"
+    # Encryption takes time where arrays travel through Dask: numbers with it and without it are not compared.
+    encrypted = cluster_ref is None or cluster_ref.cluster.tls is not None
+    settings = {CONNECTIONS: "tls"} if encrypted and (by_dask or case.transport == "tasks") else {}
     if cluster_ref is None:
-        yield DaskContext()
+        yield DaskContext(settings=settings)
         return
-    settings = {"workers": "kept by the cluster"} if case.transport == "tasks" else {}
-    if me.rank or workload_of(case).kind != "array":
+    settings |= {"workers": "kept by the cluster"} if case.transport == "tasks" else {}
+    if me.rank or not by_dask:
         yield DaskContext(trial=cluster_ref.trial, settings=settings)
         return
     from distributed import Client

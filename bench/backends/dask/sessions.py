@@ -202,3 +202,6 @@ class DaskGlooSession(DdpSession):
 
     def blocks_mean(self, grid_shape: Shape2D, block_shape: Shape2D, make_block: Callable[[int, int], Any]) -> float:
         return dask_array_mean(self, self.dask_context, grid_shape, block_shape, make_block)
+
+    def settings(self) -> dict[str, str]:
+        return {**super().settings(), **self.dask_context.settings}

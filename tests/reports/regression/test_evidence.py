@@ -7,7 +7,7 @@ import math
 import pytest
 
 from bench.core.machine import NodeFacts
-from reports.analysis.trial_measures import join_settings, node_settings
+from reports.analysis.trial_measures import join_settings, node_settings, trial_settings
 from reports.regression.evidence import (
     AcceptedLevel,
     EarlierVerdicts,
@@ -18,7 +18,7 @@ from reports.regression.findings import findings_of
 from reports.regression.night_series import paired_series, series_of
 from reports.regression.subjects import Subject, logs_of, subjects_of
 from reports.regression.values import Verdict
-from tests.support.builders import make_case
+from tests.support.builders import make_case, make_record, make_trial
 
 ONE, TWO, FOUR = (make_case(ranks=ranks, backend="ddp") for ranks in (1, 2, 4))
 CASES = (ONE, TWO, FOUR)
@@ -214,6 +214,22 @@ def test_other_nodes_of_a_cluster_are_another_place_and_unrecorded_ones_are_unkn
     assert [one.night for one in found.past] == ["1", "2"]
     alone = series(on("9", cpu="EPYC"), past[2:])[ONE.key, "step"]
     assert (alone.outcome, alone.reason) == ("incomparable", "node cpu EPYC, not Xeon")
+
+
+def test_numbers_over_encrypted_connections_are_not_compared_with_others():
+    case = make_case(backend="dask", transport="tasks")
+    encrypted = make_trial(case, ranks=(make_record(settings={"connections": "tls", "dask": "2026.8.0"}),))
+    settings = trial_settings(encrypted)
+    assert settings["connections"] == "tls"
+    assert "connections" not in trial_settings(make_trial(case)), "records from before have none"
+    # A trial that failed has no ranks, and tells nothing else.
+    assert join_settings(settings, trial_settings(make_trial(case, ranks=(), outcome="failed"))) == settings
+
+    def on(name, **known):
+        return night(name, settings={case.key: {"window_s": "0.5", **known} for case in CASES})
+
+    found = series(on("9", connections="tls"), [on("1"), on("2")])[ONE.key, "step"]
+    assert (found.outcome, found.reason) == ("incomparable", "connections tls, not none")
 
 
 def test_the_kind_of_nodes_is_a_setting_and_their_names_are_not():
