@@ -67,8 +67,8 @@ class SshOptions(Options):
     )
     start: Literal["auto", "own", "torchrun", "horovodrun", "mpirun"] = Field(
         "auto",
-        description="launcher of the ranks, where their backend has a choice; auto and own: the agents (torchrun's "
-        "store listens on every interface of the first host; mpirun always starts MPI ranks)",
+        description="launcher of the ranks, where their backend has a choice; auto and own: the agents (mpirun always "
+        "starts MPI ranks)",
     )
 
 
