@@ -89,8 +89,9 @@ def main() -> int:
 def _measures(arguments: list[str]) -> bool:
     """Whether the command starts ranks: it then runs from a copy of its sources."""
     command = next((word for word in arguments if not word.startswith("-")), None)
-    starts_ranks = command in ("sweep", "nightly") or (command == "check" and "--confirm" in arguments)
-    return starts_ranks and not {"--help", "--dry-run"}.intersection(arguments)
+    given = set(arguments)
+    starts_ranks = command in ("sweep", "nightly") or (command == "check" and given & {"--confirm", "--pairs-only"})
+    return bool(starts_ranks) and not given & {"--help", "--dry-run"}
 
 
 def _run_from_copy() -> Exception | None:

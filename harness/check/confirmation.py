@@ -251,13 +251,24 @@ def _resolve_without_pairs(member: JudgedSeries, pairs: NightPairs, side: str) -
     return resolve_suspect(member, status, f"{cause}; {verdict.reason}")
 
 
-def check_head_commit(measured: str | None, *, changed: bool) -> None:
-    """Raise :class:`UsageError` where the night measured other code than is running."""
+def check_head_commit(measured: str | None, *, changed: bool, sources: str | None = None) -> None:
+    """Raise :class:`UsageError` where the night measured other code than is running.
+
+    Args:
+        measured: The commit of the night; ``None``: unknown.
+        changed: Whether files differed from it.
+        sources: The digest of what its ranks ran; ``None``: unknown.
+    """
     here = head_tree()
     if measured is not None and (here.commit != measured or (here.changed_files and not changed)):
         raise UsageError(
             f"--confirm: the newest night measured commit {measured}, and the code here is {here.title}; "
             f"`git checkout {measured}`, or sweep again"
+        )
+    if sources is not None and here.sources != sources:
+        raise UsageError(
+            f"--confirm: the ranks of the newest night ran the sources {sources}, and those here are {here.sources}; "
+            "restore what they ran, or sweep again"
         )
 
 

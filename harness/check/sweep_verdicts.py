@@ -115,7 +115,10 @@ def _settle(check: _Check, base: str | None, screened: Sequence[JudgedSeries], j
         return ConfirmResult([with_obstacle(member, problem) for member in with_stored_pairs], base, stored.trials)
     if not suspects:
         return ConfirmResult(with_stored_pairs, base, stored.trials)
-    check_head_commit(environment.commit, changed=bool(environment.changed_files))
+    sources = history.info.sources
+    check_head_commit(
+        environment.commit, changed=bool(environment.changed_files), sources=sources.digest if sources else None
+    )
     check_same_machine(environment.place)
     cases = history.info.plan.cases
     here = [case.key for case in cases if case.site == DEFAULT_SITE]

@@ -7,12 +7,16 @@ import os
 import signal
 import sqlite3
 import subprocess
+import sys
 import time
 
 import pytest
 
 from bench.core.records import Trial
+from bench.host.running_code import sources_digest
+from harness.store.ledger import PairTrial
 from tests.e2e.conftest import Harness
+from tests.support.builders import make_case
 from tests.support.checkouts import Checkout
 
 STEP = "    def _finish(self) -> None:\n"
@@ -35,6 +39,23 @@ class Mine(Synthetic):
 WORKLOAD = Mine()
 """
 
+PAIRS = """
+import sys
+from pathlib import Path
+from harness.planning.source_copy import run_from_copy
+run_from_copy()
+from bench.core.case import Case
+from harness.cli.output import stderr_console
+from harness.check.interleaving import interleave, open_sides
+from harness.sweep.progress import PairProgress
+
+case = Case.model_validate_json(sys.argv[1])
+with open_sides("HEAD~1", [case], Path("pairs"), "e") as (head, base), PairProgress(stderr_console(), 4) as watcher:
+    for found in interleave("night", [case], head, base, 0, 2, watcher):
+        print(found.model_dump_json(), flush=True)
+        head.end_process()
+"""
+
 
 class Editing(Harness):
     """A harness over a checkout of its own, which the test edits while it runs."""
@@ -46,16 +67,19 @@ class Editing(Harness):
         self.env |= checkout.env
         self.begun: list[subprocess.Popen] = []
 
-    def begin(self, *arguments: str, repeats: int = 4) -> subprocess.Popen:
+    def begin(self, *arguments: str, repeats: int = 3) -> subprocess.Popen:
         """Start a sweep of one case; returns when its first trial is stored."""
         chosen = ("--backends", "single", "--ranks", "1", "--repeats", str(repeats), "--steps", "5", "--warmup", "1")
         workloads = () if "--workloads" in arguments else ("--workloads", "synthetic")
         process = self.start("sweep", self.lean(), *chosen, *workloads, "--telemetry", "off", *arguments)
         self.begun.append(process)
+        self.until_first_trial(process)
+        return process
+
+    def until_first_trial(self, process: subprocess.Popen) -> None:
         while process.poll() is None and not self.trials():
             time.sleep(0.05)
         assert process.poll() is None, process.communicate()
-        return process
 
     def trials(self) -> list[Trial]:
         store = self.folder / ".runs" / "results.sqlite"
@@ -112,7 +136,7 @@ def test_a_running_sweep_measures_what_it_began_with(editing):
     _, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
     trials = editing.trials()
-    assert [trial.outcome for trial in trials] == ["ok"] * 8
+    assert [trial.outcome for trial in trials] == ["ok"] * 6
     assert max(fastest_steps(trials)) < SLEEP_S
     record = editing.sweep_record()
     assert {trial.sources for trial in trials} == {record["sources"]["digest"]}
@@ -138,3 +162,44 @@ def test_a_resumed_sweep_runs_what_it_began_with_or_is_refused(editing):
     editing.begin(repeats=1).communicate(timeout=60)
     changed = editing.trials()
     assert len({trial.sources for trial in changed}) == 2
+
+
+def test_both_sides_of_pairs_run_what_they_began_with(editing):
+    checkout = editing.checkout
+    checkout.edit("bench/workloads/training.py", STEP, f"{STEP}        pass\n")
+    checkout.commit()
+    digests = {"head": sources_digest(checkout.path / "bench"), "base": sources_digest()}
+    case = make_case(backend="single", transport="none", ranks=1, steps=3, warmup=1, telemetry="off", verify_steps=1)
+    command = [sys.executable, "-c", PAIRS, case.model_dump_json()]
+    process = subprocess.Popen(
+        command, cwd=editing.folder, env=editing.env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    editing.begun.append(process)
+    first = process.stdout.readline()
+    slow_down(checkout)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    pairs = [PairTrial.model_validate_json(line) for line in [first, *out.splitlines()]]
+    assert [(one.side, one.trial.sources) for one in pairs] == [
+        (side, digests[side]) for side in ("head", "base", "base", "head")
+    ]
+    assert max(fastest_steps([one.trial for one in pairs])) < SLEEP_S
+    assert checkout.worktrees() == []
+
+
+def test_a_night_runs_what_it_began_with(editing):
+    source = editing.checkout.path
+    suite = editing.folder / editing.lean()
+    choice = 'backends = ["single"]\nworkloads = ["synthetic"]\nranks = [1]\nrepeats = 2\nsteps = 3\nwarmup = 1\n'
+    suite.write_text(f'{choice}telemetry = "off"\n{suite.read_text()}')
+    process = editing.start("nightly", "lean.toml", "--out", "night", "--no-micro", "--no-confirm")
+    editing.begun.append(process)
+    editing.until_first_trial(process)
+    slow_down(editing.checkout)
+    (source / "harness" / "cli" / "check.py").write_text("a mistake\n")
+    (source / "harness" / "publish" / "index.py").unlink()
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 3, err  # the first night has nothing to be compared with
+    assert "crashed" not in err
+    assert max(fastest_steps(editing.trials())) < SLEEP_S
+    assert {"verdict.json", "report.html", "index.html"} <= {path.name for path in (editing.folder / "night").iterdir()}

@@ -124,6 +124,27 @@ def test_code_in_a_copy_knows_the_checkout_and_the_commit_of_its_beginning(check
     assert json.loads(done.stdout) == [str(checkout.path), str(copy), commit, False]
 
 
+COMMIT_OF_BENCHMARKS = """
+import json, runpy
+info = {"id": "unknown", "dirty": False, "project": "sources"}
+runpy.run_path("suites/conftest.py")["pytest_benchmark_update_commit_info"](None, info)
+print(json.dumps(info))
+"""
+
+
+def test_micro_benchmarks_record_the_commit_of_the_beginning(checkout):
+    checkout.edit("bench/rank/loop.py", "import", "import os\nimport")
+    (checkout.path / "pyproject.toml").touch()
+    copied(checkout, "copy")
+    commit = checkout.git("rev-parse", "HEAD")
+    checkout.commit()
+    copy = checkout.path.parent / "copy"
+    env = checkout.env | {"PYTHONPATH": str(copy)}
+    command = [sys.executable, "-c", COMMIT_OF_BENCHMARKS]
+    done = subprocess.run(command, env=env, cwd=copy, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == {"id": commit, "dirty": True, "project": "sources"}
+
+
 def test_the_copy_is_removed_however_the_command_ends(checkout, tmp_path):
     """A command that is refused at once."""
     command = [sys.executable, "-m", "harness", "sweep", "no-such-suite"]
@@ -173,6 +194,7 @@ def test_a_folder_of_the_user_s_of_that_name_is_not_removed(tmp_path):
         ("sweep --resume", True),
         ("nightly --out x", True),
         ("check --confirm", True),
+        ("check --suite quick --base-rev HEAD --pairs-only", True),
         ("check", False),
         ("sweep --dry-run", False),
         ("sweep --help", False),
