@@ -24,6 +24,7 @@ from bench.core.case import Case
 from bench.core.frozen_model import FrozenModel
 from bench.core.telemetry import LIVE, GpuProcess, Header, ProcessCheck, Recording, Sample, Tick, read_recording
 from bench.host.machine import host_name, read_boot_id
+from bench.host.paths import from_home
 from bench.plugins import registry
 from bench.plugins.probe import Probe, ProbePlugin
 from bench.telemetry.pause import not_paused, pause_lock
@@ -120,7 +121,7 @@ class GuardedProbe(Probe):
 def open_probes(case: Case) -> list[GuardedProbe]:
     """The opened probes that the case needs: all that there are, or the recording that replaces them."""
     if case.telemetry.startswith(REPLAY_PREFIX):
-        path = Path(case.telemetry.removeprefix(REPLAY_PREFIX))
+        path = from_home(case.telemetry.removeprefix(REPLAY_PREFIX))
         return [GuardedProbe("replay", lambda: ReplayProbe(path))]
 
     def open_probe(load: Callable[[], ProbePlugin]) -> Probe | None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bench.host.paths import from_home
 from harness.cli.output import (
     JsonOption,
     PluginOption,
@@ -69,13 +70,17 @@ PairsOnlyOption = Annotated[
 ]
 HistoryOption = Annotated[
     Path | None,
-    typer.Option("--history", metavar="H.csv", help="Columns night, benchmark, run, sample, seconds."),
+    typer.Option(
+        "--history", metavar="H.csv", parser=from_home, help="Columns night, benchmark, run, sample, seconds."
+    ),
 ]
 CurrentOption = Annotated[
-    Path | None, typer.Option("--current", metavar="C.csv", help="The night to check; the same columns.")
+    Path | None,
+    typer.Option("--current", metavar="C.csv", parser=from_home, help="The night to check; the same columns."),
 ]
 PairsOption = Annotated[
-    Path | None, typer.Option("--pairs", metavar="P.csv", help="Columns benchmark, pair, head_s, base_s.")
+    Path | None,
+    typer.Option("--pairs", metavar="P.csv", parser=from_home, help="Columns benchmark, pair, head_s, base_s."),
 ]
 AcceptOption = Annotated[
     str | None,
@@ -239,7 +244,9 @@ def _report_verdict(result: CheckResult, outputs: Mapping[str, OutputFile], *, a
 def nightly(
     suite: Annotated[str, typer.Argument(help="A suite's name (see `list`) or a TOML file.")] = "nightly",
     store: StoreOption = DEFAULT_STORE,
-    out: Annotated[Path, typer.Option(metavar="DIR", help="The folder of pages and verdicts.")] = Path(".runs/nightly"),
+    out: Annotated[
+        Path, typer.Option(metavar="DIR", parser=from_home, help="The folder of pages and verdicts.")
+    ] = Path(".runs/nightly"),
     base_rev: Annotated[
         str | None, typer.Option(metavar="REV", help="The base of suspects; default: the last good commit.")
     ] = None,

@@ -9,6 +9,7 @@ from typing import Annotated, get_args
 import typer
 
 from bench.core.case import Scaling
+from bench.host.paths import from_home
 from harness.cli.output import JsonOption, VerbosityOption, print_output
 from harness.errors import UsageError, suggest_name
 
@@ -23,7 +24,7 @@ EXAMPLES = {
 
 
 def fit(
-    file: Annotated[Path, typer.Argument(help="A CSV file.", metavar="FILE.csv")],
+    file: Annotated[Path, typer.Argument(parser=from_home, help="A CSV file.", metavar="FILE.csv")],
     model: Annotated[str, typer.Option(metavar="usl|amdahl|log|linear|best", help="The law to fit.")] = "best",
     method: Annotated[str, typer.Option(metavar="log|nls", help="Residuals of ln X (default), or of X.")] = "log",
     predict: Annotated[

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Protocol, TextIO
 import typer
 
 from bench.core.text import printable
+from bench.host.paths import from_home
 from bench.host.secrets import mask_command, mask_secrets
 from harness.errors import EXIT_OK, EXIT_USAGE, OutputError
 from harness.store import STORE_VARIABLE
@@ -186,6 +187,6 @@ def output_path(option: str) -> Callable[[str], Path]:
         if text in ("", "-") or text.endswith(("/", "/.", "/..")):
             what = {"": "names nothing", "-": "is no file's name"}.get(text, "names a folder")
             raise OutputError(f"{option} '{text}': {what}; name a file to write")
-        return Path(text)
+        return from_home(text)
 
     return parse

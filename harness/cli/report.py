@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from bench.host.paths import from_home
 from harness.cli.output import JsonOption, StoreOption, VerbosityOption, output_path, print_output
 from harness.errors import UsageError
 from harness.store import DEFAULT_STORE
@@ -31,7 +32,10 @@ def report(
         typer.Option(metavar="FILE.html", parser=output_path("--out"), help="The page; default: beside the store."),
     ] = None,
     index: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Write the trend over these sweeps, or all, with their reports.")
+        Path | None,
+        typer.Option(
+            metavar="DIR", parser=from_home, help="Write the trend over these sweeps, or all, with their reports."
+        ),
     ] = None,
     predict: Annotated[
         str | None,

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from bench.host.paths import from_home
 from harness.cli.output import (
     JsonOption,
     PluginOption,
@@ -74,7 +75,8 @@ def export(
 
 def ingest(
     files: Annotated[
-        list[Path], typer.Argument(metavar="FILE ...", help="JSON files of pytest-benchmark, one for each run.")
+        list[Path],
+        typer.Argument(metavar="FILE ...", parser=from_home, help="JSON files of pytest-benchmark, one for each run."),
     ],
     store: StoreOption = DEFAULT_STORE,
     night: Annotated[

@@ -13,6 +13,7 @@ from pydantic import AfterValidator, ConfigDict, Field, ValidationError, field_v
 from bench.core.case import Fault, Scaling
 from bench.core.frozen_model import FrozenModel
 from bench.host.links import parse_rate
+from bench.host.paths import from_home
 from bench.host.running_code import ORIGIN
 from harness.errors import UsageError, describe_validation_error, suggest_name
 from harness.planning.limits import find_excess
@@ -103,7 +104,7 @@ def find_suite(name: str) -> Path:
     """The file of a suite named by its stem or by a path. Raises :class:`UsageError`."""
     if name in suite_names():
         return SUITES_FOLDER / f"{name}.toml"
-    path = Path(name)
+    path = from_home(name)
     if path.suffix == ".toml" and path.is_file():
         return path
     if path.suffix == ".toml":
@@ -146,7 +147,7 @@ class SuiteFile:
             ) from None
         if excess := find_excess(dict(suite)):
             raise UsageError(f"{self.path}:{find_toml_line(self.text, excess[:1])}: {excess[1]}")
-        plugins = tuple(str((self.path.parent / file).resolve()) for file in suite.plugins)
+        plugins = tuple(str((self.path.parent / from_home(file)).resolve()) for file in suite.plugins)
         return suite.model_copy(update={"plugins": plugins})
 
     def locate(self, key: tuple[str, ...]) -> str:

@@ -13,6 +13,7 @@ from urllib.parse import parse_qsl, quote, quote_plus, unquote
 import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
+from bench.host.paths import from_home
 from bench.host.secrets import MASK, has_secret, mask_secrets
 from harness.errors import StoreError
 from harness.output_files import same_file
@@ -120,7 +121,7 @@ def parse_location(text: str) -> StoreLocation:
         raise StoreError(f"store '{text}': is no name of a file; {FORMS}")
     if problem := _mistyped(text):
         raise StoreError(f"{problem}; {FORMS} (./NAME is a file, whatever its name)")
-    return StoreLocation(text, Path(text))
+    return StoreLocation(text, from_home(text))
 
 
 def _mistyped(text: str) -> str | None:

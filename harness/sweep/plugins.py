@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.core.case import Case
+from bench.host.paths import from_home
 from bench.plugins.registry import BACKENDS, PROBES, WORKLOADS, PluginKind, add_plugin_file, sources_of
 from bench.plugins.sources import PluginError
 from harness.errors import UsageError
@@ -30,7 +31,7 @@ def use_plugin_files(files: Iterable[str | Path]) -> None:
     """
     for file in dict.fromkeys(files):
         try:
-            add_plugin_file(Path(file), plugin_kinds())
+            add_plugin_file(from_home(file), plugin_kinds())
         except PluginError as problem:
             raise UsageError(f"--plugin: {problem}") from None
 

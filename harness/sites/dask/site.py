@@ -19,6 +19,7 @@ from bench.core.case import Case, Role
 from bench.dask_cluster.assignment import UnsuitableCluster, assign, planned_tasks, threads_needed, unsuitable_reason
 from bench.dask_cluster.cluster import PATH_PATTERN, PRINT_JOB_SCRIPT, ClusterInfo, JobQueueSpec
 from bench.host.installation import install_command
+from bench.host.paths import from_home
 from bench.plugins.backend import Options
 from harness.planning.source_copy import share_sources
 from harness.sites.base.contract import Job, Site, TrialRequest
@@ -85,7 +86,8 @@ class DaskSiteOptions(Options):
     def tls(self) -> Tls | None:
         if self.tls_ca is None or self.tls_cert is None or self.tls_key is None:
             return None
-        return Tls(ca=self.tls_ca, cert=self.tls_cert, key=self.tls_key)
+        ca, cert, key = (str(from_home(path)) for path in (self.tls_ca, self.tls_cert, self.tls_key))
+        return Tls(ca=ca, cert=cert, key=key)
 
 
 def job_queue_spec(cases: Sequence[Case], options: DaskSiteOptions, logs: Path | None = None) -> JobQueueSpec:

@@ -7,13 +7,13 @@ import shlex
 import shutil
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
 
 from bench.core.case import Case, Role
 from bench.host.certificate import create_certificate
+from bench.host.paths import from_home
 from bench.node.launchers.base import AGENT, choose_launcher
 from bench.node.launchers.runner import CASE_FILE, ONE_NODE_LAUNCHERS, launcher_arguments
 from bench.plugins.backend import Options
@@ -81,7 +81,7 @@ class SshSite(Site):
 
     def __init__(self, chosen: Options | None = None) -> None:
         super().__init__(chosen)
-        self.file = None if self.chosen.file is None else Path(self.chosen.file).expanduser()
+        self.file = None if self.chosen.file is None else from_home(self.chosen.file)
         self.access = client.SshAccess(
             self.chosen.user,
             self.chosen.port,
