@@ -40,13 +40,12 @@ class Excerpt:
             self._tail_bytes -= len(dropped)
             self._left_out += len(dropped)
 
-    @property
-    def text(self) -> str:
-        """What was kept, as UTF-8; what is no text is replaced."""
+    def decode(self, errors: str = "replace") -> str:
+        """What was kept, as text. ``errors``: as :meth:`bytes.decode` takes it."""
         left_out = self._left_out + max(0, self._tail_bytes - self._half)
         tail = b"".join(self._tail)[-self._half :]
         between = f"\n… {left_out} bytes left out …\n".encode() if left_out else b""
-        return (bytes(self._head) + between + tail).decode(errors="replace")
+        return (bytes(self._head) + between + tail).decode(errors=errors)
 
 
 def bounded_lines(

@@ -40,6 +40,7 @@ def run_command(
     env: Mapping[str, str] | None = None,
     folder: Path | None = None,
     max_bytes: int = MAX_OUTPUT_BYTES,
+    errors: str = "replace",
 ) -> subprocess.CompletedProcess[str]:
     """Run a command in a session of its own: Ctrl-C does not reach it while it cleans up.
 
@@ -53,6 +54,7 @@ def run_command(
         env: Its environment; ``None``: this process's.
         folder: Where it runs; ``None``: where this process does.
         max_bytes: What is kept of its output, and of its error output: the beginning and the end.
+        errors: How bytes that are no text are decoded, as :meth:`bytes.decode` takes it.
 
     Returns:
         Its status, and what was kept of its outputs.
@@ -84,18 +86,20 @@ def run_command(
     except subprocess.TimeoutExpired:
         kill_session(process.pid)
         process.wait()
-        output, error_output = _outputs(helpers, outputs)
+        output, error_output = _outputs(helpers, outputs, errors)
         raise CommandTimeout(command, timeout_s, output, error_output) from None
     except BaseException:
         kill_session(process.pid)
         raise
-    return subprocess.CompletedProcess(command, process.returncode, *_outputs(helpers, outputs))
+    return subprocess.CompletedProcess(command, process.returncode, *_outputs(helpers, outputs, errors))
 
 
-def _outputs(helpers: Sequence[threading.Thread], outputs: Sequence[tuple[IO[bytes], Excerpt]]) -> list[str]:
+def _outputs(
+    helpers: Sequence[threading.Thread], outputs: Sequence[tuple[IO[bytes], Excerpt]], errors: str
+) -> list[str]:
     for helper in helpers:
         helper.join(READER_LIMIT_S)
-    return [excerpt.text for _, excerpt in outputs]
+    return [excerpt.decode(errors) for _, excerpt in outputs]
 
 
 def _read(stream: IO[bytes], excerpt: Excerpt) -> None:

@@ -6,6 +6,7 @@ shortened while the process writes.
 
 from __future__ import annotations
 
+import traceback
 from contextlib import suppress
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from bench.host.regular_files import UnusableFile, open_regular
 MAX_LOG_BYTES = 2**24
 KEPT_BYTES = 2**18
 """What is kept of a log that was too long, and the most that is read of any."""
+MAX_FRAMES, MAX_PIECE_LENGTH = 100, 4000
+"""Frames of a traceback, and characters of one of them or of a message."""
 MAX_LINE_LENGTH, MAX_ERROR_LENGTH = 500, 2000
 """Characters of a line, and of the message of an exception."""
 
@@ -61,6 +64,30 @@ def last_lines(log: Path, count: int) -> list[str]:
     """The last ``count`` lines of a log, as :func:`read_end` reads it."""
     lines = read_end(log)
     return (lines[:-1] if lines and not lines[-1] else lines)[-count:]
+
+
+def describe_exception(problem: BaseException) -> str:
+    """The last line of an exception, as ``RuntimeError: …``, of limited length: its text may have any."""
+    kind = type(problem)
+    name = (
+        kind.__qualname__ if kind.__module__ in ("builtins", "__main__") else f"{kind.__module__}.{kind.__qualname__}"
+    )
+    try:
+        text = str(problem)
+    except Exception:  # a text of the user's own making
+        text = "<its text can't be read>"
+    text = text if len(text) <= MAX_ERROR_LENGTH else f"{text[:MAX_ERROR_LENGTH]} …"
+    return printable_line(" ".join(f"{name}: {text}".split()) if text else name, MAX_ERROR_LENGTH)
+
+
+def traceback_lines(problem: BaseException) -> list[str]:
+    """The traceback of an exception, as Python prints it, with the texts of exceptions cut to a limited length."""
+    lines: list[str] = []
+    for piece in traceback.TracebackException.from_exception(problem, limit=-MAX_FRAMES).format():
+        left_out = len(piece) - MAX_PIECE_LENGTH
+        lines += piece[:MAX_PIECE_LENGTH].rstrip("\n").split("\n")
+        lines += [f"… {left_out} characters left out"] if left_out > 0 else []
+    return lines
 
 
 def printable_line(line: str, max_length: int = MAX_LINE_LENGTH) -> str:

@@ -15,7 +15,6 @@ import os
 import shutil
 import sys
 import tempfile
-import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from bench.core.exit_report import MPIRUN, TORCHRUN, ExitReport, NodeReport
 from bench.core.frozen_model import write_model
 from bench.host.certificate import CERTIFICATE_VARIABLE, create_certificate, write_certificate
 from bench.host.installation import find_mpirun
+from bench.host.logs import MAX_ERROR_LENGTH, describe_exception, printable_line, traceback_lines
 from bench.host.machine import read_node_facts
 from bench.host.network import InterfaceError
 from bench.host.scratch import SHARED_MEMORY_VARIABLE, close_scratch, open_scratch
@@ -256,11 +256,11 @@ def run(case: Case, env: Mapping[str, str], options: AgentOptions, control: Node
     except HarnessDisconnected:
         raise
     except (RendezvousError, InterfaceError, DataProblem, StartError) as error:
-        problem = str(error)
+        problem = printable_line(str(error)[:MAX_ERROR_LENGTH], MAX_ERROR_LENGTH)
         print(problem, file=sys.stderr, flush=True)
     except Exception as error:
-        traceback.print_exc()
-        problem = traceback.format_exception_only(error)[-1].strip()
+        print("\n".join(traceback_lines(error)), file=sys.stderr, flush=True)
+        problem = describe_exception(error)
     report = NodeReport(facts=read_node_facts(node, _packages_of(case)), exit_report=exit_report, problem=problem)
     write_model(options.out, report.file, report)
     return 0 if exit_report is not None and exit_report.succeeded else 1

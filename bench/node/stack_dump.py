@@ -6,14 +6,14 @@ import contextlib
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.host.logs import read_end
+from bench.host.commands import CommandTimeout, run_command
+from bench.host.logs import printable_line, read_end
 
 DUMP_WAIT_S = 0.5
 PY_SPY_TIMEOUT_S = 10.0
@@ -75,14 +75,8 @@ def _run_py_spy(process: HungProcess) -> list[str]:
     if spy is None:
         return [f"no stack: {state}; `pip install py-spy` makes it readable"]
     try:
-        result = subprocess.run(
-            [spy, "dump", "--nonblocking", "--pid", str(process.pid)],
-            capture_output=True,
-            text=True,
-            timeout=PY_SPY_TIMEOUT_S,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired) as problem:
+        result = run_command([spy, "dump", "--nonblocking", "--pid", str(process.pid)], PY_SPY_TIMEOUT_S)
+    except (OSError, CommandTimeout) as problem:
         return [f"no stack: {state}, and py-spy failed ({problem})"]
     stack_lines = (result.stdout or result.stderr).strip().splitlines()
     if result.returncode:
@@ -92,4 +86,4 @@ def _run_py_spy(process: HungProcess) -> list[str]:
                 f"({stack_lines[-1] if stack_lines else f'status {result.returncode}'})"
             )
         ]
-    return stack_lines
+    return [printable_line(line) for line in stack_lines]

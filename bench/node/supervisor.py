@@ -204,7 +204,10 @@ class ProcessGroup:
         return pids
 
     def _shorten_logs(self) -> bool:
-        return self._observer.shorten_logs({worker.title: worker.log for worker in self.workers})
+        logs = {worker.title: worker.log for worker in self.workers}
+        if self.external_ranks is not None:
+            logs |= {f"rank {rank}": self.folder / f"rank-{rank}.log" for rank in self.external_ranks.ranks}
+        return self._observer.shorten_logs(logs)
 
     def _wait_for_exit(self, workers: list[WorkerProcess], seconds: float) -> None:
         deadline = time.monotonic() + seconds

@@ -15,9 +15,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from bench.host.bounded import MAX_LINE_BYTES
+
 LINE_PREFIX = "scaling-transfer "
-MAX_FILE_BYTES = 2**28
-"""The largest file that is accepted, uncompressed."""
+MAX_FILE_BYTES = 2**26
+"""The largest file that is transferred, uncompressed: as large as the largest record that is read."""
+MAX_TRANSFER_LINE_BYTES = 2 * MAX_FILE_BYTES
+MAX_STATED_BYTES = 2**50
 NODE_OUTPUT = re.compile(
     r"(record|node)-[0-9]+\.json|failure-[A-Za-z0-9_-]+-[0-9]+\.json|progress-[0-9]+"
     r"|telemetry-[A-Za-z0-9._-]+\.jsonl|[A-Za-z0-9][A-Za-z0-9._-]*\.log"
@@ -59,10 +63,22 @@ def result_folder(out: Path, *, fresh: bool) -> Iterator[Path]:
         shutil.rmtree(out, ignore_errors=True)
 
 
-def encode_folder(folder: Path) -> Iterator[str]:
-    """One line for each regular file in ``folder`` that nodes write; other files are left out."""
+def max_line_bytes(beginning: bytes) -> int:
+    """How long a line of a node's output may be, by its first bytes (pure)."""
+    return MAX_TRANSFER_LINE_BYTES if beginning.startswith(LINE_PREFIX.encode()) else MAX_LINE_BYTES
+
+
+def encode_folder(folder: Path, max_file_bytes: int = MAX_FILE_BYTES) -> Iterator[str]:
+    """One line for each regular file in ``folder`` that nodes write; other files are left out.
+
+    Of a file that is too large the size is transferred alone: its reader refuses it for that.
+    """
     for path in sorted(folder.iterdir()):
         if path.is_file() and not path.is_symlink() and is_node_output(path.name):
+            size = path.stat().st_size
+            if size > max_file_bytes:
+                yield LINE_PREFIX + json.dumps({"file": path.name, "bytes": size})
+                continue
             packed = base64.b85encode(zlib.compress(path.read_bytes())).decode()
             yield LINE_PREFIX + json.dumps({"file": path.name, "packed": packed})
 
@@ -93,11 +109,15 @@ class TransferReceiver:
             return False
         try:
             document = json.loads(line.removeprefix(LINE_PREFIX))
-            name, packed = document["file"], base64.b85decode(document["packed"])
-        except (ValueError, KeyError, TypeError):
+            name, packed = document["file"], base64.b85decode(document.get("packed", ""))
+            stated_bytes = int(document.get("bytes", 0))
+        except (ValueError, KeyError, TypeError, AttributeError):
             raise TransferError("a transferred line is incomplete or damaged") from None
         if not isinstance(name, str) or not is_node_output(name):
             raise TransferError(f"a transferred file is named {name!r}, which no node writes")
+        if self.max_file_bytes < stated_bytes < MAX_STATED_BYTES:
+            self._stand_in(name, stated_bytes)
+            return True
         decompressor = zlib.decompressobj()
         try:
             content = decompressor.decompress(packed, self.max_file_bytes)
@@ -107,3 +127,8 @@ class TransferReceiver:
             raise TransferError(f"transferred file {name} is larger than {self.max_file_bytes} bytes, or incomplete")
         (self.folder / name).write_bytes(content)
         return True
+
+    def _stand_in(self, name: str, stated_bytes: int) -> None:
+        """Write a file of that length, of holes, in place of one that is too large to be transferred."""
+        with (self.folder / name).open("wb") as file:
+            file.truncate(stated_bytes)

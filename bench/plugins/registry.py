@@ -17,6 +17,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from bench.core.case import Case, PluginSource
 from bench.core.names import UnsafeName, check_name
+from bench.host.logs import describe_exception
 from bench.plugins.backend import Backend
 from bench.plugins.probe import ProbePlugin
 from bench.plugins.sources import (
@@ -98,7 +99,7 @@ class PluginKind(Generic[PluginT]):
             except KeyboardInterrupt:
                 raise
             except BaseException as problem:  # SystemExit is no Exception
-                error = str(problem) if isinstance(problem, PluginError) else f"{type(problem).__name__}: {problem}"
+                error = str(problem) if isinstance(problem, PluginError) else describe_exception(problem)
                 broken.append(BrokenPlugin(self.name, name, error))
         return usable, broken
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from types import ModuleType
 
 from bench.core.case import PluginSource
+from bench.host.logs import describe_exception
 from bench.host.running_code import sources_digest
 
 DIGEST_PREFIX = "scaling-sources "
@@ -98,8 +99,8 @@ def describe_problem(problem: BaseException, file: str) -> str:
         if trace.tb_frame.f_code.co_filename == file:
             lines.append(trace.tb_lineno)
         trace = trace.tb_next
-    message = problem.msg if isinstance(problem, SyntaxError) else " ".join(str(problem).split())
-    return f"{type(problem).__name__}: {message}{f' (line {lines[-1]})' if lines else ''}"
+    described = f"SyntaxError: {problem.msg}" if isinstance(problem, SyntaxError) else describe_exception(problem)
+    return f"{described}{f' (line {lines[-1]})' if lines else ''}"
 
 
 def load_source(source: PluginSource) -> object:

@@ -9,13 +9,13 @@ goes on with the next one. A record is kept before the first measurement, for a 
 from __future__ import annotations
 
 import time
-import traceback
 from collections.abc import Callable
 from statistics import median
 from typing import Any
 
 from bench.core.case import Case
 from bench.core.records import DECOMPOSITION, OVERHEAD, ROOFLINE, PhaseTimes, RankRecord
+from bench.host.logs import MAX_ERROR_LENGTH, describe_exception, printable_line
 from bench.host.resources import memory_peak_bytes
 from bench.plugins.backend import Session
 from bench.plugins.workload import Work
@@ -54,7 +54,7 @@ class Attempts:
         try:
             return measure()
         except LocalFailure as problem:
-            self.fail(name, str(problem))
+            self.fail(name, printable_line(str(problem)[:MAX_ERROR_LENGTH], MAX_ERROR_LENGTH))
         except Exception as problem:
             self.fail(name, describe(problem))
             self._failed = name
@@ -68,7 +68,7 @@ class Attempts:
 
 def describe(problem: BaseException) -> str:
     """The last line of an exception: its type and message."""
-    return traceback.format_exception_only(problem)[-1].strip()
+    return describe_exception(problem)
 
 
 def complete(record: RankRecord, case: Case, work: Work, session: Session, context: RankContext) -> RankRecord:

@@ -13,7 +13,6 @@ import os
 import signal
 import sys
 import time
-import traceback
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
 from functools import partial
@@ -23,7 +22,7 @@ from bench.core.case import SAMPLER_ROLE, Case
 from bench.core.frozen_model import write_model
 from bench.core.rank_info import RankInfo, read_rank_info
 from bench.core.records import RankFailure, RankRecord
-from bench.host.logs import MAX_ERROR_LENGTH, printable_line
+from bench.host.logs import describe_exception, printable_line, traceback_lines
 from bench.host.machine import host_name, read_boot_id
 from bench.host.processes import die_with_launcher
 from bench.host.resources import cores_of_rank, pin_threads, reset_memory_peak, usable_cores
@@ -90,10 +89,9 @@ def describe_failure(role: str, rank: int, problem: BaseException, where: str = 
         problem: The exception.
         where: Its phase or step, such as ``in measured step 17``.
     """
-    lines = "".join(traceback.format_exception(problem)).rstrip().splitlines()
-    error_line = printable_line(traceback.format_exception_only(problem)[-1].strip(), MAX_ERROR_LENGTH)
-    tail = tuple(printable_line(line) for line in lines[-TAIL_LINES:])
-    return RankFailure(role=role, rank=rank, host=host_name(), error=error_line, at=time.time(), tail=tail, where=where)
+    tail = tuple(printable_line(line) for line in traceback_lines(problem)[-TAIL_LINES:])
+    error = describe_exception(problem)
+    return RankFailure(role=role, rank=rank, host=host_name(), error=error, at=time.time(), tail=tail, where=where)
 
 
 def _exit_on_failure(out: Path) -> Callable[[RankFailure], None]:
@@ -137,7 +135,7 @@ def run(case: Case, role: str, out: Path) -> int:
         return int(system_exit.code or 0)
     except BaseException as problem:
         with suppress(OSError, ValueError):
-            traceback.print_exc()
+            print("\n".join(traceback_lines(problem)), file=sys.stderr, flush=True)
         write_failure(out, describe_failure(role, me.rank, problem))
         return 1
 

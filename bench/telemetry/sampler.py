@@ -12,7 +12,6 @@ import os
 import signal
 import threading
 import time
-import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
@@ -23,6 +22,7 @@ from typing import Protocol, TextIO, TypeVar
 from bench.core.case import Case
 from bench.core.frozen_model import FrozenModel
 from bench.core.telemetry import LIVE, GpuProcess, Header, ProcessCheck, Recording, Sample, Tick, read_recording
+from bench.host.logs import describe_exception
 from bench.host.machine import host_name, read_boot_id
 from bench.host.paths import from_home
 from bench.plugins import registry
@@ -32,6 +32,11 @@ from bench.telemetry.pause import not_paused, pause_lock
 ResultT = TypeVar("ResultT")
 
 INTERVAL_S = 0.2
+MAX_RECORDING_BYTES = 63 * 2**20
+"""A recording of 0.3 KB a tick takes half a day to get there; one that is longer could not be stored."""
+FULL_RECORDING = f"the recording reached {MAX_RECORDING_BYTES // 2**20} MiB, and nothing was sampled from then on"
+MAX_PROBLEMS = 20
+"""Of one probe, which may fail in another way each time."""
 """Between two samples, in seconds."""
 REPLAY_PREFIX = "replay:"
 
@@ -112,8 +117,8 @@ class GuardedProbe(Probe):
         try:
             return function()
         except Exception as error:
-            problem = f"probe {self.name} {failed}: {traceback.format_exception_only(error)[-1].strip()}"
-            if problem not in self.problems:
+            problem = f"probe {self.name} {failed}: {describe_exception(error)}"
+            if problem not in self.problems and len(self.problems) < MAX_PROBLEMS:
                 self.problems = (*self.problems, problem)
             return None
 
@@ -145,6 +150,9 @@ def sample(
     """
     next_sample_s, known_problems = clock(), _problems_of(probes)
     while not stop.is_set():
+        if file.tell() > MAX_RECORDING_BYTES:
+            _append(file, ProcessCheck(checked_at_s=clock(), processes=(), problems=(FULL_RECORDING,)))
+            return
         with suppress(BlockingIOError), not_paused(lock):
             readings = tuple(reading for probe in probes for reading in probe.read())
             _append(file, Tick(at_s=clock(), readings=readings))

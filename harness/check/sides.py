@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,10 +19,12 @@ from pydantic import ValidationError
 
 from bench.core.case import Case
 from bench.core.records import Trial
+from bench.host.logs import last_lines
 from bench.host.variables import cleaned_environment
 from harness.check import side_program
 from harness.check.source_trees import SourceTree
 from harness.sites.base.running_trial import utc_now
+from harness.store.foreign import MAX_RECORD_BYTES
 
 SideName = Literal["head", "base"]
 
@@ -30,6 +33,7 @@ BEGIN_TIMEOUT_S = 60.0
 EXTRA_TIMEOUT_S = 60.0
 SIDE_EXIT_GRACE_S = 5.0
 MAX_STARTS = 2
+MAX_ANSWER_BYTES = 2 * MAX_RECORD_BYTES
 TAIL_LINES = 20
 BOOTSTRAP = "import sys; path = sys.argv[1]; exec(compile(open(path).read(), path, 'exec'))"
 """Runs the program without a ``__main__`` file, which every rank would load again."""
@@ -57,13 +61,26 @@ class SideProcess:
 
     def ask(self, timeout_s: float, **request: Any) -> dict[str, Any]:
         """Send a request and return its answer. Raises :class:`SideProcessLost` after ``timeout_s`` or at its end."""
+        # A process that is stopped takes no request, or sends half an answer: its end unblocks the pipe.
+        killer = threading.Timer(timeout_s + SIDE_EXIT_GRACE_S, self.process.kill)
+        killer.daemon = True
+        killer.start()
         try:
             self.pipe.send_bytes(json.dumps(request).encode())
             if not self.pipe.poll(timeout_s):
                 raise SideProcessLost(f"gave no answer within {timeout_s:g} s")
             return _read(self.pipe)
         except (EOFError, OSError):
-            raise SideProcessLost(f"ended with status {self.process.wait()}") from None
+            raise SideProcessLost(f"ended with status {self._status_at_end()}") from None
+        finally:
+            killer.cancel()
+
+    def _status_at_end(self) -> int:
+        try:
+            return self.process.wait(SIDE_EXIT_GRACE_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            return self.process.wait()
 
     def end(self) -> None:
         """End the process and all that it started."""
@@ -77,7 +94,7 @@ class SideProcess:
 
 
 def _read(pipe: Connection) -> dict[str, Any]:
-    raw_output = pipe.recv_bytes()
+    raw_output = pipe.recv_bytes(MAX_ANSWER_BYTES)
     try:
         answer = json.loads(raw_output)
     except ValueError:
@@ -217,7 +234,7 @@ class Side:
 
     def _log_tail(self) -> tuple[str, ...]:
         try:
-            return tuple(self.log.read_text(errors="replace").splitlines()[-TAIL_LINES:])
+            return tuple(last_lines(self.log, TAIL_LINES))
         except OSError:
             return ()
 

@@ -9,11 +9,13 @@ import subprocess
 from pathlib import Path
 from typing import NamedTuple
 
+from bench.host.commands import CommandTimeout, run_command
 from bench.host.running_code import CODE, ORIGIN, read_source_copy
 
 ROOT = ORIGIN
 THIS_FILE = ROOT / Path(__file__).resolve().relative_to(CODE)
 NO_CHECKOUT = "not a git checkout"
+GIT_LIMIT_S = 300.0
 SHORT_COMMIT_LENGTH = 12
 """Characters of a commit's id in records."""
 
@@ -78,16 +80,14 @@ def failure_reason(failed: subprocess.CompletedProcess[str]) -> str:
 
 
 def run_git(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run git in the folder of the code; its messages are English. Raises :class:`OSError` where there is none."""
+    """Run git in the folder of the code; its messages are English. What takes too long has failed, with that message.
+
+    Raises:
+        OSError: Where there is no git.
+    """
     env = {name: value for name, value in os.environ.items() if name not in HOOK_VARIABLES}
-    # In a session of its own: Ctrl-C must not interrupt git while it cleans up.
-    return subprocess.run(
-        ["git", "-C", str(ROOT), "-c", "core.hooksPath=/dev/null", *arguments],
-        env={**env, "LC_ALL": "C"},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        errors="surrogateescape",
-        check=False,
-        start_new_session=True,
-    )
+    command = ["git", "-C", str(ROOT), "-c", "core.hooksPath=/dev/null", *arguments]
+    try:
+        return run_command(command, GIT_LIMIT_S, env={**env, "LC_ALL": "C"}, errors="surrogateescape")
+    except CommandTimeout as problem:
+        return subprocess.CompletedProcess(command, 1, "", f"fatal: {problem}\n")

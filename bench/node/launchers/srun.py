@@ -44,6 +44,8 @@ def srun_command(step: SrunStep, *, time_limit_s: float, exit_grace_s: float) ->
         "cpus-per-task": step.cores_per_task,
         "mpi": step.mpi,
         "output": step.output,
+        # A log that others shorten meanwhile.
+        "open-mode": None if step.output is None else "append",
     }
     return (
         *("timeout", f"--kill-after={KILL_AFTER_S}", f"{time_limit_s:.0f}", "srun"),

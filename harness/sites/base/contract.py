@@ -174,6 +174,12 @@ class Job(ABC):
     """What :meth:`Site.reattach` finds the job by when this process is gone; ``None``: the job ends with this
     process."""
 
+    @property
+    def own_logs(self) -> Sequence[Path]:
+        """The logs of the site's own programs in the trial's folder. They are kept short while it is waited for, which
+        needs programs that append to them."""
+        return ()
+
     @abstractmethod
     def wait(self, timeout_s: float) -> TrialResult:
         """Wait until the trial ends, or end it after ``timeout_s`` seconds of running. Nothing of it is left

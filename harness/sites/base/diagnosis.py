@@ -14,6 +14,7 @@ from bench.host.logs import MAX_ERROR_LENGTH, last_lines, printable_line
 from bench.rank.progress import RankProgress, read_progress
 from harness.sites.base.contract import TrialResult
 from harness.sites.base.first_cause import describe_progress, description_of, determine_outcome
+from harness.sites.base.log_keeper import noisy_logs
 from harness.sites.base.rank_files import read_recordings, read_records
 
 TAIL_LINES = 20
@@ -73,7 +74,7 @@ def diagnose(
         failures,
         () if outcome == "ok" else _log_tail(exit_report, unreadable),
         read_recordings(folder),
-        conditions=(*_noisy_logs(exit_report), *_left_running(exit_report)),
+        conditions=(*noisy_logs(exit_report.dropped_log_bytes), *_left_running(exit_report)),
         suspended="; ".join(exit_report.suspended) or None,
     )
 
@@ -94,11 +95,6 @@ def _log_tail(exit_report: ExitReport, unreadable: Sequence[str]) -> tuple[str, 
         tail += _prefixed(failed.title, last_lines(failed.log, TAIL_LINES))
     tail += [line for title, lines in stacks[of_stopped:] for line in _prefixed(title, lines[:STACK_LINES])]
     return (*tail, *unreadable)
-
-
-def _noisy_logs(exit_report: ExitReport) -> Iterator[Condition]:
-    for title, dropped in exit_report.dropped_log_bytes.items():
-        yield Condition(name="noisy_log", seen=f"{title}: {dropped / 2**20:.0f} MiB of its output were dropped")
 
 
 def _left_running(exit_report: ExitReport) -> Iterator[Condition]:

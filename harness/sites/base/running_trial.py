@@ -25,6 +25,7 @@ from bench.node.layout import required_roles
 from bench.plugins.backend import Backend
 from harness.errors import HarnessError, StoreError
 from harness.sites.base.contract import Job, Site, TrialRequest, TrialResult
+from harness.sites.base.log_keeper import logs_kept_short, noisy_logs
 from harness.sites.base.rank_files import MAX_RECORD_BYTES
 
 HANDLE_FILE = "claim.json"
@@ -87,7 +88,10 @@ class RunningTrial(NamedTuple):
         watch = SuspensionWatch()
         watch.start()
         try:
-            return mark_suspended(self.job.wait(timeout_s), watch.suspended_s)
+            with logs_kept_short(lambda: self.job.own_logs) as dropped:
+                result = self.job.wait(timeout_s)
+            result = replace(result, conditions=(*result.conditions, *noisy_logs(dropped)))
+            return mark_suspended(result, watch.suspended_s)
         except HarnessError:
             raise
         except BaseException:

@@ -10,6 +10,8 @@ import json
 import os
 import subprocess
 import sys
+import threading
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -20,13 +22,16 @@ from bench.backends.dask.cluster_ref import SchedulerAddress
 from bench.core.case import Case
 from bench.dask_cluster.cluster import ClusterInfo, ClusterStartResult, JobQueueSpec
 from bench.dask_cluster.trial import CLIENT_REPORT_FILE, ClientReport
+from bench.host.commands import CommandTimeout, run_command
 from bench.host.logs import last_lines
+from bench.host.processes import process_state
 from bench.host.variables import cleaned_environment
 from harness.planning.source_copy import python_path
 from harness.sites.base.contract import Job, TrialResult
 from harness.sites.base.remote import MARGIN_S, gather_result, read_node_reports
 
 SURVEY_TIMEOUT_S = 60.0
+MAX_SURVEY_BYTES = 2**26
 EXIT_TIMEOUT_S = 20.0
 LOG_LINES = 20
 
@@ -76,7 +81,8 @@ def end_process(process: subprocess.Popen[str]) -> None:
     with suppress(BrokenPipeError):
         process.stdin.close()
     try:
-        process.wait(EXIT_TIMEOUT_S)
+        # One that is stopped by a signal notices nothing.
+        process.wait(0 if process_state(process.pid) == "stopped" else EXIT_TIMEOUT_S)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
@@ -85,18 +91,16 @@ def end_process(process: subprocess.Popen[str]) -> None:
 
 def survey_cluster(cluster: SchedulerAddress, timeout_s: float = SURVEY_TIMEOUT_S) -> ClusterInfo:
     """Describe a cluster that is running. The result's ``problem`` says why it can't be used, if it can't."""
-    process = start_process("bench.dask_cluster.cluster", "survey", request=cluster)
+    command = [sys.executable, "-m", "bench.dask_cluster.cluster", "survey"]
+    env, text = cleaned_environment(os.environ, inside_job=True), cluster.model_dump_json() + "\n"
     try:
-        output, _ = process.communicate(timeout=timeout_s)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.communicate()
+        done = run_command(command, timeout_s, text=text, env=env, max_bytes=MAX_SURVEY_BYTES)
+    except CommandTimeout:
         return ClusterInfo(problem=f"{cluster.address} did not answer within {timeout_s:g} s")
-    if process.returncode:
-        command = "python -m bench.dask_cluster.cluster survey"
-        return ClusterInfo(problem=f"{command} ended with status {process.returncode}")
+    if done.returncode:
+        return ClusterInfo(problem=f"python {' '.join(command[1:])} ended with status {done.returncode}")
     try:
-        return ClusterInfo.model_validate_json(output)
+        return ClusterInfo.model_validate_json(done.stdout)
     except ValidationError:
         return ClusterInfo(problem=f"{cluster.address} sent an answer that can't be read")
 
@@ -111,7 +115,12 @@ class JobQueueCluster:
     def wait_for_address(self) -> SchedulerAddress:
         """Wait until all workers have started; returns how it is reached. Raises :class:`ClusterUnavailable`."""
         assert self.process.stdout is not None
-        line = self.process.stdout.readline()
+        # A process that is stopped or hangs says nothing: its end unblocks the pipe.
+        killer = threading.Timer(self.spec.start_s + SURVEY_TIMEOUT_S, self.process.kill)
+        killer.daemon = True
+        killer.start()
+        line = self.process.stdout.readline(MAX_SURVEY_BYTES)
+        killer.cancel()
         try:
             start_result = ClusterStartResult.model_validate(json.loads(line))
         except ValueError:
@@ -142,6 +151,10 @@ class DaskJob(Job):
             timed_out = True
         self.cancel()
         return self._result(timed_out=timed_out)
+
+    @property
+    def own_logs(self) -> Sequence[Path]:
+        return (self.log,)
 
     def cancel(self) -> None:
         end_process(self.process)

@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from bench.host.commands import CommandTimeout, run_command
 from bench.host.running_code import sources_digest
 from bench.host.scratch import open_scratch
 from bench.plugins.sources import DIGEST_PREFIX
@@ -172,16 +173,8 @@ class HostChecks:
     def _check(self, config: Path, host: Host) -> str | None:
         line = remote_command(self.folder, {}, [self.python(host), "-m", "bench.plugins.sources"])
         try:
-            result = subprocess.run(
-                ssh_command(str(config), host, line),
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                errors="replace",
-                timeout=CHECK_TIMEOUT_S,
-                check=False,
-            )
-        except subprocess.TimeoutExpired:
+            result = run_command(ssh_command(str(config), host, line), CHECK_TIMEOUT_S)
+        except CommandTimeout:
             return f"no answer within {CHECK_TIMEOUT_S:g} s"
         if result.returncode == SSH_FAILED:
             return connection_failure(result.stderr.splitlines(), host, self.access)

@@ -132,6 +132,10 @@ class SshJob(Job):
                 self.events.get(timeout=left)
         return bool(self._running())
 
+    @property
+    def own_logs(self) -> Sequence[Path]:
+        return [session.log for session in self._sessions]
+
     def _result(self, *, timed_out: bool) -> TrialResult:
         reported = read_node_reports(self.folder)
         lost = [

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import queue
 import subprocess
 import threading
 import time
@@ -15,7 +17,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.node.transfer import TransferError
+from bench.host.bounded import READ_BYTES, bounded_lines
+from bench.host.logs import last_lines
+from bench.node.transfer import TransferError, max_line_bytes
 from harness.sites.hosts.hosts_file import Host
 
 END_LINE = "end\n"
@@ -52,36 +56,45 @@ class SshSession:
         with log.open("ab") as errors:
             self.process = subprocess.Popen(
                 command,
+                bufsize=0,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
-                text=True,
-                errors="replace",
                 start_new_session=True,
             )
+        self._outgoing: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        threading.Thread(target=self._write, daemon=True).start()
         self._send("".join(f"{json.dumps(message)}\n" for message in messages))
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
     def _read(self) -> None:
         assert self.process.stdout is not None
-        with self.log.open("a") as log:
-            for line in self.process.stdout:
+        descriptor = self.process.stdout.fileno()
+        pieces = iter(lambda: os.read(descriptor, READ_BYTES), b"")
+        with self.process.stdout, self.log.open("a") as log:
+            for line in bounded_lines(pieces, max_line_bytes):
                 try:
                     taken = self._on_line(line)
                 except TransferError as problem:
                     self.problem, taken = str(problem), True
                 if not taken:
-                    log.write(line)
+                    log.write(f"{line}\n")
         self.process.wait()
         self._on_end(self)
 
-    def _send(self, text: str) -> None:
+    def _write(self) -> None:
+        """Send what is queued: an ssh that is stopped does not read, and must keep nobody else waiting."""
         assert self.process.stdin is not None
         # Where ssh has ended, its status and its output say why.
-        with contextlib.suppress(OSError, ValueError):
-            self.process.stdin.write(text)
-            self.process.stdin.flush()
+        with contextlib.suppress(OSError), self.process.stdin:
+            while (text := self._outgoing.get()) is not None:
+                left = memoryview(text.encode())
+                while left:
+                    left = left[self.process.stdin.write(left) or 0 :]
+
+    def _send(self, text: str) -> None:
+        self._outgoing.put(text)
 
     @property
     def title(self) -> str:
@@ -104,12 +117,11 @@ class SshSession:
     def disconnect(self) -> None:
         """Close the pipe, on which the command ends at once. Sets ``was_disconnected`` where it still ran."""
         self.was_disconnected = self.was_disconnected or not self.ended
-        assert self.process.stdin is not None
-        with contextlib.suppress(OSError):
-            self.process.stdin.close()
+        self._outgoing.put(None)
 
     def close(self, deadline: float) -> None:
         """Wait for the end until ``deadline`` of :func:`time.monotonic`, then kill ssh."""
+        self._outgoing.put(None)
         try:
             self.process.wait(max(0.0, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:
@@ -119,6 +131,4 @@ class SshSession:
 
     def output_tail(self) -> list[str]:
         """The last lines of the log."""
-        with contextlib.suppress(OSError):
-            return self.log.read_text(errors="replace").splitlines()[-TAIL_LINES:]
-        return []
+        return last_lines(self.log, TAIL_LINES)

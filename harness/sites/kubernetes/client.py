@@ -17,6 +17,8 @@ from urllib.parse import urlsplit
 
 from pydantic import ValidationError
 
+from bench.host.bounded import READ_BYTES, bounded_lines
+from bench.node.transfer import max_line_bytes
 from harness.errors import SiteError
 from harness.sites.kubernetes.manifests import CONTAINER, TRIAL_LABEL, Manifest
 from harness.sites.kubernetes.options import KubernetesTimeouts
@@ -190,10 +192,8 @@ class KubernetesClient:
             return answer
 
     def _lines(self, answer: Any) -> Iterator[str]:
-        from kubernetes.watch.watch import iter_resp_lines
-
         with self._translated_errors("read a log"):
-            yield from iter_resp_lines(answer)
+            yield from bounded_lines(answer.stream(READ_BYTES, decode_content=True), max_line_bytes)
 
     def last_warning(self, name: str) -> str:
         """The message of the last warning about a job; empty where there is none, or the account may not read it."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import shutil
 import tarfile
 from pathlib import Path, PurePosixPath
 from typing import IO
@@ -48,7 +49,8 @@ def unpack(archive: IO[bytes], folder: Path, most_bytes: int = MAX_UNPACKED_BYTE
                 names.add(name)
                 content = members.extractfile(member)
                 assert content is not None, "a regular file has content"
-                (folder / name).write_bytes(content.read())
+                with (folder / name).open("wb") as file:
+                    shutil.copyfileobj(content, file)
     except (tarfile.TarError, EOFError, OSError) as problem:
         raise BadArchive(f"can't be read: {problem}") from None
 

@@ -111,7 +111,7 @@ def _ranks_by_agents(options: SlurmOptions, trial: TrialRequest, timeouts: Slurm
     case = trial.case
     srun = _srun(options, _agent_step(case, trial.folder.name), timeouts.step_limit_s(case), timeouts.report_s)
     certificate = ("--certificate", CERTIFICATE_FILE) if needs_certificate(case, trial.roles) else ()
-    return [f"{srun} \\\n    {_agent_command(options, case, *certificate)} >{NODES_LOG} 2>&1"]
+    return [f"{srun} \\\n    {_agent_command(options, case, *certificate)} >>{NODES_LOG} 2>&1"]
 
 
 def _ranks_by_srun(options: SlurmOptions, trial: TrialRequest, timeouts: SlurmTimeouts) -> list[str]:
@@ -123,9 +123,9 @@ def _ranks_by_srun(options: SlurmOptions, trial: TrialRequest, timeouts: SlurmTi
     agent = _agent_command(options, case, "--ranks", "elsewhere")
     limit_s = timeouts.step_limit_s(case)
     return [
-        f"{_srun(options, ranks, limit_s, RANK_EXIT_GRACE_S)} \\\n    {worker} >{RANKS_LOG} 2>&1 &",
+        f"{_srun(options, ranks, limit_s, RANK_EXIT_GRACE_S)} \\\n    {worker} >>{RANKS_LOG} 2>&1 &",
         "ranks=$!",
-        f"{_srun(options, _agent_step(case, name), limit_s, timeouts.report_s)} \\\n    {agent} >{NODES_LOG} 2>&1 &",
+        f"{_srun(options, _agent_step(case, name), limit_s, timeouts.report_s)} \\\n    {agent} >>{NODES_LOG} 2>&1 &",
         "nodes=$!",
         "wait -n $ranks $nodes",
         f"for step in $ranks $nodes; do timeout {RANK_EXIT_GRACE_S} tail --pid=$step -s 0.2 -f /dev/null; done",

@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from bench.host.commands import CommandTimeout, run_command
 from bench.host.variables import cleaned_environment
 from harness.sites.slurm.options import SlurmTimeouts
 
@@ -236,16 +237,8 @@ class SlurmClient:
     def _run(self, command: Sequence[str], env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
         """Raises :class:`SlurmUnavailable`."""
         try:
-            return subprocess.run(
-                command,
-                env=None if env is None else dict(env),
-                capture_output=True,
-                text=True,
-                check=False,
-                timeout=self.command_timeout_s,
-                stdin=subprocess.DEVNULL,
-            )
-        except subprocess.TimeoutExpired:
-            raise SlurmUnavailable(f"{command[0]} did not answer within {self.command_timeout_s:g} s") from None
+            return run_command(command, self.command_timeout_s, env=env)
+        except CommandTimeout as problem:
+            raise SlurmUnavailable(str(problem)) from None
         except OSError as problem:
             raise SlurmUnavailable(f"{command[0]} can't be run ({problem.strerror})") from None

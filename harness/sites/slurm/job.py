@@ -88,6 +88,10 @@ class SlurmJob(Job):
             time.sleep(self.timeouts.poll_s)
         return self._result(timed_out=self.job_state.state == "TIMEOUT" or self._was_killed())
 
+    @property
+    def own_logs(self) -> Sequence[Path]:
+        return [self.folder / name for name in LOG_FILES]
+
     def cancel(self) -> None:
         """Cancel the whole job, its other trials included, and wait until it has left the queue."""
         self._cancel(self.number)

@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+import json
+import re
 import subprocess
 import sys
 
+import pytest
+
 from bench.host import logs
-from bench.host.logs import KEPT_BYTES, MAX_LOG_BYTES, last_lines, read_end, shorten_log
+from bench.host.logs import (
+    KEPT_BYTES,
+    MAX_ERROR_LENGTH,
+    MAX_LOG_BYTES,
+    describe_exception,
+    last_lines,
+    read_end,
+    shorten_log,
+    traceback_lines,
+)
 
 
 def test_a_log_that_is_too_long_keeps_its_end(tmp_path):
@@ -65,3 +78,42 @@ def test_what_is_read_after_a_position_survives_a_log_that_was_shortened(tmp_pat
     assert read_end(log, 4) == ["new", ""]
     assert read_end(log, 1000) == ["old", "new", ""]
     assert logs.printable_line("x" * 50, 10) == "xxxxxxxxxx …"
+
+
+class Unreadable(Exception):
+    def __str__(self):
+        raise ValueError("no text")
+
+
+def raised(problem: BaseException) -> BaseException:
+    try:
+        raise problem
+    except BaseException as caught:
+        return caught
+
+
+@pytest.mark.parametrize("problem", [RuntimeError("e" * 2**24), RuntimeError("\n".join(["e" * 100] * 2**17))])
+def test_the_text_of_an_exception_has_a_limited_length(problem):
+    described, lines = describe_exception(problem), traceback_lines(raised(problem))
+    assert described.startswith("RuntimeError: eee")
+    assert len(described) <= MAX_ERROR_LENGTH + 2
+    assert described.isprintable()
+    assert lines[0] == "Traceback (most recent call last):"
+    assert re.fullmatch(r"… \d{8} characters left out", lines[-1])
+    assert sum(map(len, lines)) < 10_000
+
+
+def test_an_exception_is_described_as_python_does():
+    assert describe_exception(KeyError("x")) == "KeyError: 'x'"
+    assert describe_exception(ValueError()) == "ValueError"
+    assert describe_exception(json.JSONDecodeError("bad", "", 0)).startswith("json.decoder.JSONDecodeError: bad")
+    assert describe_exception(Unreadable()).endswith("Unreadable: <its text can't be read>")
+
+
+def test_a_traceback_without_end_is_cut():
+    def deeper(depth: int) -> None:
+        deeper(depth + 1)
+
+    with pytest.raises(RecursionError) as problem:
+        deeper(0)
+    assert len(traceback_lines(problem.value)) < 400

@@ -10,7 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bench.core.records import RankRecord
 from bench.node.transfer import LINE_PREFIX, TransferError, TransferReceiver, encode_folder
+from harness.sites.base.rank_files import read_records
 
 
 def line(name: object, content: bytes = b"x") -> str:
@@ -103,4 +105,28 @@ def test_a_file_that_is_too_large_is_refused(tmp_path):
     receiver = TransferReceiver(tmp_path, max_file_bytes=1000)
     with pytest.raises(TransferError, match=r"bomb.log is larger than 1000 bytes"):
         receiver.take(line("bomb.log", bytes(2000)))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_of_a_file_that_is_too_large_its_size_is_transferred(tmp_path):
+    here, there = tmp_path / "here", tmp_path / "there"
+    here.mkdir()
+    there.mkdir()
+    with (here / "record-0.json").open("wb") as file:
+        file.truncate(2**40)
+    (here / "rank-0.log").write_text("said")
+    lines = list(encode_folder(here))
+    assert max(map(len, lines)) < 200
+    receiver = TransferReceiver(there)
+    assert [receiver.take(line) for line in lines] == [True, True]
+    unreadable: list[str] = []
+    assert read_records(there, "record-*.json", RankRecord, unreadable) == []
+    assert unreadable == ["rank 0 left a record that can't be read: record-0.json has 1048576 MiB, more than 64"]
+    assert (there / "record-0.json").stat().st_blocks == 0
+
+
+@pytest.mark.parametrize("size", [0, 1, -1, 2**60, "much", None])
+def test_a_size_that_makes_no_sense_is_refused(tmp_path, size):
+    with pytest.raises(TransferError):
+        TransferReceiver(tmp_path).take(LINE_PREFIX + json.dumps({"file": "record-0.json", "bytes": size}))
     assert list(tmp_path.iterdir()) == []

@@ -31,7 +31,8 @@ def copy(tmp_path):
     for package in (target.parent, target, host.parent, host):
         (package / "__init__.py").touch()
     shutil.copy(ROOT / "harness" / "planning" / "git.py", target)
-    shutil.copy(ROOT / "bench" / "host" / "running_code.py", host)
+    for module in ("running_code", "commands", "bounded", "processes"):
+        shutil.copy(ROOT / "bench" / "host" / f"{module}.py", host)
     env = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     env |= {"GIT_CONFIG_GLOBAL": "/dev/null", "GIT_CONFIG_NOSYSTEM": "1", "PYTHONPATH": str(folder)}
     env["PYTHONDONTWRITEBYTECODE"] = "1"  # The copy has no .gitignore.

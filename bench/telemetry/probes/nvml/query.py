@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from bench.host.logs import describe_exception
+
 # By NVML's error codes: its own texts ("RM has detected an NVML/RM version mismatch.") name no remedy.
 REASONS: Mapping[int, str] = {
     1: "NVML is not initialised",
@@ -62,7 +64,7 @@ def query(function: Callable[..., Any], *arguments: Any) -> QueryResult:
     except Exception as error:  # a library of another version than the package expects may fail in any way
         code = getattr(error, "value", None)
         if not isinstance(code, int):
-            return QueryResult(None, f"{type(error).__name__}: {error}")
+            return QueryResult(None, describe_exception(error))
         return QueryResult(None, REASONS.get(code, f"NVML error {code}"))
 
 

@@ -103,7 +103,7 @@ def test_an_agent_a_node_starts_the_ranks(backend, transport):
     assert not any(word.startswith("--mpi") for word in step)
     agent = ["-m", "bench.node.agent", "--case", "case.json", "--out", "."]
     certificate = ["--certificate", "certificate.pem"] if backend == "dask" else []
-    assert step[step.index(PYTHON) + 1 :] == [*agent, *certificate, ">srun.log", "2>&1"]
+    assert step[step.index(PYTHON) + 1 :] == [*agent, *certificate, ">>srun.log", "2>&1"]
     assert ("\nrm -f certificate.pem\n" in script.blocks[0]) == (backend == "dask")
 
 
