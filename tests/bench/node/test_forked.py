@@ -80,12 +80,12 @@ def run(tmp_path, steps: str) -> list[str]:
         env={**os.environ, "PYTHONPATH": f"{ROOT}:{tmp_path}"},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=180,
         check=False,
     )
     assert done.returncode == 0, done.stderr
     *lines, took_s = done.stdout.splitlines()
-    assert float(took_s) < 20
+    assert float(took_s) < 60
     return lines
 
 
