@@ -23,7 +23,14 @@ from bench.core.records import MIB, GradientBuckets, Tolerance
 from bench.host.installation import HOROVOD_BUILD_COMMAND, find_mpirun, read_horovod_build
 from bench.host.links import ranks_per_namespace
 from bench.host.namespaces import use_hostname
-from bench.host.network import LOOPBACK, bind_address, port_named, select_interface, wait_for_listener
+from bench.host.network import (
+    LOOPBACK,
+    address_of_own_name,
+    bind_address,
+    port_named,
+    select_interface,
+    wait_for_listener,
+)
 from bench.host.resources import shared_memory_problem
 from bench.plugins.backend import (
     FLOAT32_TOLERANCE,
@@ -170,7 +177,7 @@ def _resolving_hostname_as(address: str | None) -> Iterator[None]:
     Horovod dies of a segmentation fault.
     """
     with contextlib.ExitStack() as stack:
-        found = _address_of_name()
+        found = address_of_own_name()
         if address is not None and found != address:
             try:
                 stack.enter_context(use_hostname(address))
@@ -187,12 +194,6 @@ def _resolving_hostname_as(address: str | None) -> Iterator[None]:
                         f"reaches it, and Horovod goes by it: give it {address} in /etc/hosts there"
                     ) from None
         yield
-
-
-def _address_of_name() -> str | None:
-    with contextlib.suppress(OSError):
-        return socket.gethostbyname(socket.gethostname())
-    return None
 
 
 def _is_loopback(address: str | None) -> bool:
@@ -264,7 +265,7 @@ class HorovodBackend(Backend):
             host_address = (
                 select_interface("", 1, os.environ["HOROVOD_GLOO_IFACE"]).address if from_horovodrun else me.own_host
             )
-            found = _address_of_name()
+            found = address_of_own_name()
             if host_address is None and (found is None or (case.transport != "mpi" and not _is_loopback(found))):
                 # All ranks are on this machine, whose name stands for nothing, or for an address that others reach.
                 host_address = LOOPBACK.address

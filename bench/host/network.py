@@ -33,6 +33,17 @@ class InterfaceError(OSError):
     """No network interface reaches the other nodes. The text says why, with the remedy."""
 
 
+def loopback_problem() -> str | None:
+    """Why this machine can't connect to itself, with the remedy; ``None`` where it can. Nothing is sent."""
+    with socket.socket(type=socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect((LOOPBACK.address, 9))
+        except OSError as problem:
+            name = LOOPBACK.name
+            return f"loopback interface {name} can't be used ({problem.strerror}); bring it up: ip link set {name} up"
+    return None
+
+
 def free_port(host: str = "") -> int:
     """A TCP port of an address of this machine (by default of all) that no process uses now."""
     with socket.socket() as probe:
@@ -69,7 +80,7 @@ def ipv4_addresses(host: str) -> set[str]:
     """The IPv4 addresses of a host; none while its name can't be resolved."""
     try:
         return {str(entry[4][0]) for entry in socket.getaddrinfo(host, None, socket.AF_INET)}
-    except OSError:
+    except (OSError, UnicodeError):  # the latter for what can't be a name: no text, or a label of 64 letters
         return set()
 
 
@@ -77,8 +88,15 @@ def first_address(host: str) -> str | None:
     """The address of a host that the system prefers, of IPv4 or IPv6; ``None`` while its name can't be resolved."""
     try:
         return str(socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)[0][4][0])
-    except OSError:
+    except (OSError, UnicodeError):
         return None
+
+
+def address_of_own_name() -> str | None:
+    """The address that this machine's own name stands for here; ``None`` where it stands for none."""
+    with contextlib.suppress(OSError, UnicodeError):
+        return socket.gethostbyname(socket.gethostname())
+    return None
 
 
 def bind_address(

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -19,6 +18,7 @@ from typing import Any, TypeVar
 
 from bench.core.exit_report import NodeReport
 from bench.core.records import RankFailure
+from bench.host.machine import host_name
 from bench.host.network import wait_for_hostnames
 from bench.host.regular_files import read_regular
 from bench.node import agent
@@ -71,7 +71,7 @@ def main(arguments: Sequence[str]) -> int:
     status = agent.main(arguments)
     if status:
         out = Path(arguments[arguments.index("--out") + 1])
-        FAILURE_FILE.write_text(f"{socket.gethostname()}: {failure_reason(out)}")
+        FAILURE_FILE.write_text(f"{host_name()}: {failure_reason(out)}")
     return status
 
 

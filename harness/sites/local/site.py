@@ -20,7 +20,7 @@ from bench.core.records import Link
 from bench.host.links import NODE_INTERFACE, node_address, ranks_per_namespace
 from bench.host.machine import read_node_facts
 from bench.host.namespaces import NetworkNamespaces
-from bench.host.network import LOOPBACK, Interface, free_port
+from bench.host.network import LOOPBACK, Interface, free_port, loopback_problem
 from bench.host.resources import parent_cores, usable_cores
 from bench.host.variables import preloaded_binding, recorded_variables
 from bench.node.forked import StartError
@@ -191,7 +191,12 @@ class LocalSite(Site):
 
     def unavailable_reason(self, case: Case) -> str | None:
         open_files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        return too_many_ranks_reason(case.ranks, open_files) or networks.unavailable_reason(case)
+        return (
+            too_many_ranks_reason(case.ranks, open_files)
+            or networks.unavailable_reason(case)
+            # Namespaces bring up a loopback interface of their own.
+            or (loopback_problem() if case.net is None and case.transport != "none" else None)
+        )
 
     def warm(self, modules: tuple[str, ...]) -> None:
         from bench.node.forkserver import start_forkserver

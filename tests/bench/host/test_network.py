@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import socket
+
 import pytest
 
 from bench.host.network import (
     HOSTNAME_POLL_INTERVAL_S,
     Interface,
     InterfaceError,
+    address_of_own_name,
     check_rendezvous_interface,
+    first_address,
+    ipv4_addresses,
     select_interface,
     wait_for_hostnames,
 )
@@ -64,3 +69,12 @@ def test_node_0_refuses_an_interface_that_the_others_do_not_connect_to():
     check_rendezvous_interface(interface, "127.0.1.1")
     with pytest.raises(InterfaceError, match=r"at 10\.0\.0\.1, but interface ib0 has 10\.1\.0\.1: "):
         check_rendezvous_interface(interface, "10.0.0.1")
+
+
+@pytest.mark.parametrize("name", ["node\udcff", "n" * 64, "node..example"])
+def test_a_name_that_no_host_can_have_has_no_address(name, monkeypatch):
+    """A kernel takes the first two for its own."""
+    assert ipv4_addresses(name) == set()
+    assert first_address(name) is None
+    monkeypatch.setattr(socket, "gethostname", lambda: name)
+    assert address_of_own_name() is None

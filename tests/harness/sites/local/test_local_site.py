@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import shutil
+import subprocess
+import sys
 
 import pytest
 
@@ -16,6 +19,7 @@ from harness.sites.base.contract import TrialRequest, TrialResult
 from harness.sites.local import networks
 from harness.sites.local.site import LocalSite, local_layout, pinned_at_start_reason, with_variables
 from tests.support.builders import make_case
+from tests.support.paths import ROOT
 
 
 def rendered(backend, case):
@@ -133,3 +137,23 @@ def test_a_binding_by_a_preloaded_library_is_refused_with_its_remedy():
     assert pinned_at_start_reason(env, (0, 1), (0, 1)) is None
     assert pinned_at_start_reason({"OMP_PROC_BIND": "true"}, (0,), (0, 1)) is None, "the command's own mask is meant"
     assert pinned_at_start_reason({**env, "LD_PRELOAD": "libjemalloc.so"}, (0,), (0, 1)) is None
+
+
+REASONS = """
+from harness.sites.local.site import LocalSite
+from tests.support.builders import make_case
+for transport in ("gloo", "none"):
+    print(LocalSite().unavailable_reason(make_case(transport=transport, ranks=2, ranks_per_node=2)))
+"""
+
+
+def test_a_loopback_interface_that_is_down_is_named_before_ranks_wait_for_each_other():
+    inside = ["unshare", "--net"] if os.geteuid() == 0 else ["unshare", "--user", "--net"]
+    if shutil.which("unshare") is None or subprocess.run([*inside, "true"], check=False).returncode:
+        pytest.skip("no network namespace can be created here")
+    command = [*inside, sys.executable, "-c", REASONS]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == [
+        "loopback interface lo can't be used (Network is unreachable); bring it up: ip link set lo up",
+        "None",
+    ], "a single rank needs none"
