@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from bench.core.records import RankFailure, RankRecord
 from bench.core.telemetry import Recording, read_recording
+from bench.core.text import one_line
 from bench.host.logs import printable_line
 from bench.host.regular_files import read_regular
 
@@ -36,7 +37,8 @@ def read_records(folder: Path, pattern: str, kind: type[RecordT], unreadable: li
             detail = problem.strerror if isinstance(problem, OSError) else _first_line(problem)
             writer = path.stem.removeprefix("record-").removeprefix("failure-").replace("-", " ")
             title = f"rank {writer}" if writer.isdigit() else writer
-            unreadable.append(f"{title} left a record that can't be read: {path.name} {detail}")
+            # A rank gave the file its name too.
+            unreadable.append(one_line(f"{title} left a record that can't be read: {path.name} {detail}"))
     return records
 
 

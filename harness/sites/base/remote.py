@@ -13,6 +13,7 @@ from pathlib import Path
 from bench.core.case import Case, Role
 from bench.core.exit_report import ExitReport, FailedProcess, NodeReport
 from bench.host.regular_files import read_regular
+from bench.node.transfer import is_node_output
 from harness.sites.base.contract import Job, TrialResult
 from harness.sites.base.diagnosis import LostNode, diagnose
 from harness.sites.base.rank_files import MAX_RECORD_BYTES
@@ -140,8 +141,9 @@ def _merge_exit_reports(folder: Path, case: Case, reports: Iterable[NodeReport],
 
 
 def _with_local_log(folder: Path, failed: FailedProcess) -> FailedProcess:
-    """The process with the path of its log in ``folder``, whatever that was on its node."""
-    return replace(failed, log=folder / failed.log.name)
+    """The process with the path of its log in ``folder``, whatever that was on its node; no log of another name."""
+    name = failed.log.name
+    return replace(failed, log=folder / (name if is_node_output(name) else "unnamed.log"))
 
 
 __all__ = [

@@ -7,7 +7,8 @@ import tempfile
 
 import pytest
 
-from bench.dask_cluster.worker import make_trial_folder, trial_folder
+from bench.core.names import UnsafeName
+from bench.dask_cluster.worker import make_trial_folder, remove_trial_folder, trial_folder
 
 
 @pytest.fixture(autouse=True)
@@ -30,3 +31,9 @@ def test_one_that_others_have_made_is_not_used(tmp_path):
         with pytest.raises(PermissionError, match=f"scaling-{name} was made by somebody else: remove it"):
             make_trial_folder(name)
     assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+@pytest.mark.parametrize("trial", ["x/../../y", "../y", "", "a\0b", "a b"])
+def test_a_message_names_no_other_folder(trial):
+    with pytest.raises(UnsafeName, match="is no name"):
+        remove_trial_folder(trial)

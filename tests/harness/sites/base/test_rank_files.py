@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from bench.core.exit_report import ExitReport, NodeReport
+from bench.core.exit_report import ExitReport, FailedProcess, NodeReport
 from bench.host.logs import MAX_LOG_BYTES, read_end, shorten_log
 from bench.rank.progress import freeze_progress, read_progress
 from harness.sites.base.rank_files import MAX_RECORD_BYTES
 from harness.sites.base.remote import gather_result
 from harness.sites.base.running_trial import read_job_handles
 from tests.harness.sites.base.test_remote import facts
-from tests.support.builders import make_case, make_record
+from tests.support.builders import make_case, make_record, make_trial
 
 CASE = make_case(ranks=2, ranks_per_node=2)
 
@@ -156,3 +156,26 @@ def test_a_log_that_was_shortened_is_a_condition(tmp_path):
     (condition,) = result.conditions
     assert (result.outcome, condition.name, condition.serious) == ("ok", "noisy_log", False)
     assert condition.seen == "rank 1: 1024 MiB of its output were dropped"
+
+
+@pytest.mark.parametrize(
+    "name", [b"record-\xff.json", b"record-\x1b[2J.json", "record-\u202e.json".encode(), b"record-\n.json"]
+)
+def test_a_file_of_any_name_is_named_in_one_line_that_can_be_stored(tmp_path, name):
+    (tmp_path / os.fsdecode(name)).write_text("{}")
+    result = gather_result(tmp_path, CASE)
+    assert "left a record that can't be read" in result.reason
+    assert result.reason.isprintable()
+    assert make_trial(CASE, outcome="failed", reason=result.reason, log_tail=result.log_tail).model_dump_json()
+
+
+@pytest.mark.parametrize("log", ["/etc/passwd", "claim.json", "..", "ssh_config", "rank-0.log\n"])
+def test_a_node_names_no_file_but_a_log(tmp_path, log):
+    for file in ("claim.json", "ssh_config", "passwd"):
+        (tmp_path / file).write_text("kept to ourselves")
+    failed = FailedProcess("rank", 0, 1, Path(log))
+    report = NodeReport(facts=facts(0), exit_report=ExitReport(timed_out=False, timeout_s=9, failed=(failed,)))
+    (tmp_path / report.file).write_text(report.model_dump_json())
+    result = gather_result(tmp_path, CASE)
+    assert result.outcome == "failed"
+    assert not [line for line in result.log_tail if "kept" in line]
