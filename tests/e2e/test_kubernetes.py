@@ -64,6 +64,18 @@ def until(found: Callable[[], object], process, within_s: float = 120.0) -> None
         time.sleep(0.05)
 
 
+def test_the_pods_of_a_dask_cluster_have_a_certificate_that_goes_with_them(harness, cluster):
+    done = harness.run(*SWEEP, "--backends", "dask", "--window", "0.2")
+    (cell,) = json.loads(done.stdout)["cells"]
+    assert (cell["outcome"], cell["settings"]["connections"]) == ("ok", "tls")
+    secrets = [(change, manifest) for _, change, kind, manifest in cluster.state.changes if kind == "secrets"]
+    assert [change for change, _ in secrets] == ["ADDED", "DELETED"]
+    key = secrets[0][1]["stringData"]["certificate.pem"].splitlines()[1]
+    files = [path for path in harness.folder.rglob("*") if path.is_file()]
+    assert not any(key.encode() in path.read_bytes() for path in files)
+    assert key not in str([manifest for _, _, kind, manifest in cluster.state.changes if kind == "configmaps"])
+
+
 def test_ranks_train_in_pods_and_a_harness_that_was_killed_finds_them_again(harness, cluster):
     arguments = (*SWEEP, "--backends", "ddp,horovod", "--window", "0.2")
     process = harness.start(*arguments)

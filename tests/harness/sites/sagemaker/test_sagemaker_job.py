@@ -11,6 +11,7 @@ from botocore.stub import Stubber
 
 from bench.core.exit_report import ExitReport, NodeReport
 from bench.host.machine import read_node_facts
+from bench.plugins.registry import load_backend
 from harness.errors import HarnessError
 from harness.sites.base.contract import TrialRequest
 from harness.sites.sagemaker.client import AwsClient, AwsError
@@ -39,6 +40,24 @@ def cloud(account):
     account.bucket.objects.clear()
     with Stubber(account._jobs) as account.jobs, Stubber(account._logs) as account.logs:
         yield account
+
+
+def test_the_certificate_of_several_hosts_is_in_their_input_and_removed_with_the_job(cloud, tmp_path):
+    case = sagemaker_case(backend="dask", transport="tasks")
+    trial = TrialRequest(case, load_backend("dask").launch(case), tmp_path)
+    site = SagemakerSite(sagemaker_options())
+    site.cloud = cloud
+    site._upload_inputs(case, "job", certified=True)
+    (name,) = [name for name in cloud.bucket.objects if name.endswith(".pem")]
+    assert name.endswith("/job/input/case/certificate.pem")
+    assert b"PRIVATE KEY" in cloud.bucket.objects[name]
+    request = training_job_request(case, site.chosen, "job", certified=True)
+    arguments = request["AlgorithmSpecification"]["ContainerArguments"]
+    assert arguments[-2:] == ["--certificate", "/opt/ml/input/data/case/certificate.pem"]
+    assert "PRIVATE" not in str(request)
+    cloud.jobs.add_response("stop_training_job", {})
+    SagemakerJob(cloud, site.chosen, trial, "job").cancel()
+    assert not [name for name in cloud.bucket.objects if name.endswith(".pem")]
 
 
 def described(status: str, detail: str, **more) -> dict:
@@ -117,6 +136,10 @@ class Bucket:
     def put_object(self, **request) -> None:
         assert request["Bucket"] == "our-bucket"
         self.objects[request["Key"]] = request["Body"]
+
+    def delete_object(self, **request) -> None:
+        assert request["Bucket"] == "our-bucket"
+        self.objects.pop(request["Key"])
 
     def download_file(self, bucket: str, key: str, path: str) -> None:
         assert bucket == "our-bucket"
