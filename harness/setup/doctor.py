@@ -11,11 +11,13 @@ import platform
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from bench.core.frozen_model import FrozenModel
 from bench.core.text import printable
 from bench.host.installation import (
+    CHECKOUT,
     HOROVOD_BUILD_COMMAND,
     find_mpirun,
     frameworks_remedy,
@@ -23,6 +25,7 @@ from bench.host.installation import (
     torch_cuda_version,
 )
 from bench.host.machine import installed_version, read_cpu_name, read_gpus
+from bench.host.permissions import changeable_by_others
 from bench.host.quota import read_cpu_quota
 from bench.host.resources import usable_core_count
 from bench.host.variables import recorded_variables, removed_variables
@@ -67,6 +70,7 @@ def run_diagnostics() -> list[Diagnostic]:
     return [
         Diagnostic(name="Python", status="ok", found=platform.python_version()),
         _git(),
+        sources_diagnostic(CHECKOUT),
         _torch(),
         *_horovod(),
         _mpi(),
@@ -95,6 +99,15 @@ def _git() -> Diagnostic:
         return Diagnostic(name="git", status="ok", found=f"commit {code.commit}")
     remedy = "run from a clone, where results shall carry a commit" if code.reason == NO_CHECKOUT else code.reason
     return Diagnostic(name="git", status="missing", found="commit unknown", remedy=remedy)
+
+
+def sources_diagnostic(folder: Path) -> Diagnostic:
+    """Whether other users can change what runs with the rights of this one."""
+    place = changeable_by_others(folder)
+    if place is None:
+        return Diagnostic(name="sources", status="ok", found=f"{folder}: other users can't change it")
+    remedy = "they decide what runs with your rights: take a folder of your own, or `chmod o-w`"
+    return Diagnostic(name="sources", status="missing", found=f"other users can change {place}", remedy=remedy)
 
 
 def _torch() -> Diagnostic:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from bench.core.case import Case
 from bench.host.paths import from_home
+from bench.host.permissions import changeable_by_others
 from bench.plugins.registry import BACKENDS, PROBES, WORKLOADS, PluginKind, add_plugin_file, sources_of
 from bench.plugins.sources import PluginError
 from harness.errors import UsageError
 from harness.planning.plan import Plan, Skip
+
+log = logging.getLogger("scaling_harness")
 
 
 def plugin_kinds() -> tuple[PluginKind[Any], ...]:
@@ -24,7 +28,7 @@ def plugin_kinds() -> tuple[PluginKind[Any], ...]:
 
 
 def use_plugin_files(files: Iterable[str | Path]) -> None:
-    """Make the plugins in files known for the length of this process.
+    """Make the plugins in files known for the length of this process; warn of those that other users can change.
 
     Raises:
         UsageError: A file can't be read or imported, defines no plugin, or one whose name is taken.
@@ -34,6 +38,8 @@ def use_plugin_files(files: Iterable[str | Path]) -> None:
             add_plugin_file(from_home(file), plugin_kinds())
         except PluginError as problem:
             raise UsageError(f"--plugin: {problem}") from None
+        if place := changeable_by_others(from_home(file)):
+            log.warning("plugin %s runs with your rights, and other users can change %s", file, place)
 
 
 def with_sources(plan: Plan) -> Plan:

@@ -88,6 +88,13 @@ def test_an_option_of_a_plugin_is_checked_like_any_other(folder, capsys):
     assert "did you mean 'hidden'?" in capsys.readouterr().err
 
 
+def test_a_plugin_that_other_users_can_change_is_used_with_a_warning(folder, capsys):
+    (folder / "my_fsdp.py").chmod(0o666)
+    assert main(["list", "--plugin", "my_fsdp.py"]) == 0
+    warning = f"plugin my_fsdp.py runs with your rights, and other users can change {folder / 'my_fsdp.py'} (mode 0666)"
+    assert warning in " ".join(capsys.readouterr().err.split())
+
+
 def test_a_file_that_is_missing_ends_a_command_with_one_line(folder, capsys):
     for command in ("sweep --dry-run", "list", "doctor", "check", "export", "ingest one.json"):
         assert main([*command.split(), "--plugin", "no.py"]) == 2
