@@ -126,7 +126,7 @@ def _own_series(place: str, suite: str | None) -> tuple[MetricSeries, ...]:
 def _run_calibration(what: str, make: SuiteFactory, checks: int, stderr_console: Console) -> list[Calibration]:
     calibrations = []
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=stderr_console, transient=True, disable=not stderr_console.is_terminal) as bar:
+    with Progress(*columns, console=stderr_console, transient=True, disable=not stderr_console.is_interactive) as bar:
         task = bar.add_task(what, total=1.0)
         for progress in calibrate(make, what, checks, SLOWDOWNS, RULE):
             if isinstance(progress, float):

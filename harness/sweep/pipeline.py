@@ -245,7 +245,7 @@ def prepare_data(found: Plan, workloads: dict[str, Workload], stderr_console: Co
             try:
                 with (
                     stderr_console.status(Text(f"preparing {case.workload}'s data"))
-                    if stderr_console.is_terminal
+                    if stderr_console.is_interactive
                     else nullcontext()
                 ):
                     prepared[data_key] = workloads[case.workload].prepare(case)

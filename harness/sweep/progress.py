@@ -43,7 +43,7 @@ class TrialProgress:
             TextColumn("{task.fields[left]}"),
             console=console,
             transient=True,
-            disable=not console.is_terminal,
+            disable=not console.is_interactive,
             refresh_per_second=REFRESH_PER_S,
         )
         self.task = self.bar.add_task("starting", total=total, left="")
@@ -65,7 +65,7 @@ class TrialProgress:
         # Rounds for --precision are added to those that were planned.
         self.total = max(self.total, self.done)
         self.bar.update(self.task, advance=1, total=self.total, left=self._time_left())
-        if not self.console.is_terminal or trial.outcome != "ok":
+        if not self.console.is_interactive or trial.outcome != "ok":
             print_line(self.console, self._line(title, trial))
 
     def _time_left(self) -> str:

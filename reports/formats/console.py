@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Iterable
 from typing import Any
 
@@ -11,18 +13,28 @@ from rich.text import Text
 
 from bench.core.text import printable
 
+UNKNOWN_WIDTH = 80
+"""As Rich takes for a terminal that does not say."""
+
 
 class TextConsole(Console):
     """A console that takes text literally: it interprets no markup, and no character of a text controls the terminal.
 
-    Rich itself does neither: it reads ``[red]``, ``[link=…]`` and ``:smile:`` in every string, and passes ESC on.
+    Rich itself does neither: it reads ``[red]``, ``[link=…]`` and ``:smile:`` in every string, and passes ESC on. To
+    Rich ``FORCE_COLOR`` makes a pipe a terminal, with bars that move; here it asks for colors alone.
 
     Args:
         settings: Those of :class:`rich.console.Console`.
     """
 
     def __init__(self, **settings: Any) -> None:
+        stream = settings.get("file") or (sys.stderr if settings.get("stderr") else sys.stdout)
+        settings.setdefault("force_terminal", stream.isatty())
+        if not settings["force_terminal"] and os.environ.get("FORCE_COLOR"):
+            settings.setdefault("color_system", "standard")
         super().__init__(markup=False, highlight=False, emoji=False, **settings)
+        if not self.width:  # COLUMNS=0: Rich would print nothing at all
+            self.width = UNKNOWN_WIDTH
 
     def render_str(self, text: str, **settings: Any) -> Text:
         """As Rich. Characters are replaced before Rich measures how wide a text is."""

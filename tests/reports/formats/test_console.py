@@ -59,3 +59,17 @@ def test_a_line_stays_one_line():
     file = io.StringIO()
     print_line(TextConsole(file=file, width=10), "one\r\ntwo\x0bthree\x85four" + "x" * 100, "yellow")
     assert file.getvalue() == "one two three four" + "x" * 100 + "\n"
+
+
+@pytest.mark.parametrize("variables", [{"FORCE_COLOR": "1"}, {"TTY_COMPATIBLE": "1"}, {}])
+def test_a_pipe_is_no_terminal_whatever_variables_say(monkeypatch, variables):
+    """As continuous integration sets them: colors, but no bar that moves and no table of 80 columns."""
+    for name in ("FORCE_COLOR", "TTY_COMPATIBLE", "NO_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    file = io.StringIO()
+    console = TextConsole(file=file)
+    assert not console.is_terminal
+    print_line(console, "text", "red")
+    assert ("\x1b[31m" in file.getvalue()) == ("FORCE_COLOR" in variables)

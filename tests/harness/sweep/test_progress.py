@@ -1,0 +1,45 @@
+"""What people see of a running sweep, on whatever terminal."""
+
+from __future__ import annotations
+
+from io import StringIO
+
+import pytest
+
+from harness.sweep.progress import SweepProgress
+from reports.formats.console import TextConsole
+from tests.support.builders import make_case, make_trial
+
+
+class Terminal(StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def shown(terminal: StringIO, **size: int) -> str:
+    case = make_case()
+    with SweepProgress(TextConsole(file=terminal, **size), 1) as progress:
+        progress.begins(case, 0)
+        progress.ends(make_trial(case))
+    return terminal.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["dumb", "unknown"])
+def test_a_terminal_that_draws_nothing_gets_a_line_for_each_trial(monkeypatch, kind):
+    monkeypatch.setenv("TERM", kind)
+    text = shown(Terminal())
+    assert text.startswith("1/1 ")
+    assert "\x1b" not in text
+
+
+@pytest.mark.parametrize("size", [{"width": 1, "height": 1}, {"width": 0, "height": 0}, {"width": 80, "height": 0}])
+def test_a_terminal_of_no_size_gets_something(monkeypatch, size):
+    monkeypatch.setenv("TERM", "xterm")
+    assert shown(Terminal(), **size)
+
+
+@pytest.mark.parametrize("columns", ["0", "-5", "many", ""])
+def test_a_strange_width_in_the_environment_changes_no_line(monkeypatch, columns):
+    monkeypatch.setenv("COLUMNS", columns)
+    monkeypatch.setenv("LINES", columns)
+    assert shown(StringIO()).startswith("1/1 ")
