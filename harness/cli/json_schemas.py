@@ -15,6 +15,7 @@ from pydantic.json_schema import GenerateJsonSchema
 
 from harness.cli import document_types
 from harness.cli.sweep_document_types import SweepDocument
+from harness.defects import install_hooks
 from harness.store.ledger import Acceptance
 from reports.formats.documents import FOLDER, VERSIONS, schema_file, schema_name
 from reports.formats.trial_rows import TrialRow
@@ -108,4 +109,5 @@ def _simplify(schema: Any, *, names: bool = False) -> Any:
 
 
 if __name__ == "__main__":
+    install_hooks()
     main()

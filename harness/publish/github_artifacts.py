@@ -18,6 +18,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
+from harness.defects import install_hooks
+
 
 def newest_run(artifacts: Iterable[Mapping[str, Any]], branch: str) -> int | None:
     """The run with the newest artifact of a branch of this repository; forks may have a branch of the same name."""
@@ -60,4 +62,5 @@ def _api(path: str) -> Any:
 
 
 if __name__ == "__main__":
+    install_hooks()
     sys.exit(main())

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.core.text import one_line
+from harness.defects import install_hooks
 from reports.formats.markdown_text import text
 
 LABEL = "scaling-regression"
@@ -148,4 +149,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    install_hooks()
     sys.exit(main())

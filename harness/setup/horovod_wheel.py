@@ -30,6 +30,7 @@ from pathlib import Path
 
 from bench.host.installation import HorovodBuild, cache_folder, read_horovod_build, write_horovod_build
 from bench.host.scratch import open_scratch
+from harness.defects import install_hooks
 from harness.setup.horovod_key import (
     BUILD_TOOLS,
     PROJECT_CMAKE,
@@ -166,4 +167,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    install_hooks()
     sys.exit(main())

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.host.scratch import open_scratch
+from harness.defects import install_hooks
 from harness.output_files import replace_file
 from reports.page.plotly_charts import BUNDLE_FILE, BUNDLE_SHA256, NPM_PACKAGE, PLOTLY_JS_VERSION, bundle_file
 
@@ -117,4 +118,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    install_hooks()
     sys.exit(main())

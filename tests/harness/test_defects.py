@@ -147,3 +147,19 @@ def test_without_memory_too(tmp_path, limit_kib):
     command = f'ulimit -v {limit_kib} && exec "$@"'
     done = run("from harness.__main__ import main; raise SystemExit(main())", tmp_path, "sh", "-c", command, "sh")
     assert done.returncode in (2, 70), done.stderr
+
+
+def test_in_programs_beside_the_command_too(tmp_path):
+    """Continuous integration calls this one with a variable that is missing here."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith("GITHUB_")}
+    done = subprocess.run(
+        [sys.executable, "-m", "harness.publish.github_artifacts", "results", str(tmp_path)],
+        cwd=ROOT,
+        env={**env, "TMPDIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 70
+    assert done.stderr.startswith("error: KeyError: 'GITHUB_REPOSITORY'")
+    assert done.stderr.count("\n") == 1

@@ -66,9 +66,9 @@ def test_neither_does_one_that_takes_both_streams(folder):
 
 def test_nor_do_closed_streams(folder):
     command = f"exec {sys.executable} -m harness {' '.join(REGRESSED)} --html v.html <&- >&- 2>&-"
-    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(folder)}
     done = subprocess.run(["sh", "-c", command], cwd=folder, env=env, check=False)
-    assert done.returncode == 1
+    assert done.returncode == 1, [file.read_text() for file in folder.glob("scaling-harness-traceback-*")]
     assert (folder / "v.html").read_text().rstrip().endswith("</html>"), "nothing else was written to its descriptor"
 
 
