@@ -15,6 +15,7 @@ import os
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -34,6 +35,7 @@ from bench.node.control import HarnessDisconnected, NodeControl
 from bench.node.external_ranks import ExternalRanks
 from bench.node.forked import StartError, continue_resource_tracker, end_forkserver
 from bench.node.forkserver import ProcessSpec, start_forkserver, start_process
+from bench.node.guardian import DEADLINE_VARIABLE
 from bench.node.launchers.base import WORKER_MODULE, worker_arguments, worker_command
 from bench.node.launchers.mpirun import mpirun_command
 from bench.node.launchers.torchrun import torchrun_command
@@ -46,6 +48,9 @@ from bench.plugins.workload import DataProblem
 
 READY_LINE = "scaling-ready"
 """Printed once the case file is where ranks that another program starts will read it."""
+DEADLINE_MARGIN_S = 120.0
+"""How long after the time limit of a trial all its processes on a host have ended, whatever became of its agent. Stack
+dumps and the transfer of files are done long before."""
 FOLLOWER_GRACE_S = 5.0
 """How much longer than node 0 the other nodes wait: the node that notices a timeout first reports the most."""
 
@@ -278,6 +283,8 @@ def _run_processes(case: Case, layout: NodeLayout, options: AgentOptions, contro
     # Ranks that another program starts import by themselves what they need.
     own_ranks = options.ranks == "own"
     modules = (backend.preload,) if own_ranks else ((), (WORKER_MODULE,))
+    # Should this process be stopped by a signal, the guardian of the forkserver ends it.
+    os.environ[DEADLINE_VARIABLE] = str(time.monotonic() + case.timeout_s + DEADLINE_MARGIN_S)
     context = start_forkserver(*modules, inside_job=True)
     try:
         agent.start(context)

@@ -10,8 +10,9 @@ from pathlib import Path
 import psutil
 
 from bench.core.exit_report import FailedProcess
+from bench.host.process_tree import descendants_of, end_all, is_alive
 from bench.host.processes import pid_alive
-from bench.rank.progress import RankProgress, read_progress
+from bench.rank.progress import FOLDER_VARIABLE, RankProgress, read_progress
 
 
 class ExternalRanks:
@@ -45,10 +46,23 @@ class ExternalRanks:
         ]
 
     def end(self) -> None:
-        """Kill those that their launcher has left behind."""
+        """Kill those that their launcher has left behind, and what they have started.
+
+        No process of this node adopts that: it is known by its parent, else by its environment.
+        """
+        end_all(self._left_running)
+
+    def _left_running(self) -> set[psutil.Process]:
+        found = set[psutil.Process]()
         for rank in self.progress():
             with contextlib.suppress(psutil.Error):
                 process = psutil.Process(rank.pid)
                 # The process id may be another process's by now.
                 if str(self.folder) in process.cmdline():
-                    process.kill()
+                    found |= {process, *descendants_of(process.pid)}
+        folder = str(self.folder.resolve())
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                if process.environ().get(FOLDER_VARIABLE) == folder:
+                    found.add(process)
+        return {process for process in found if is_alive(process)}

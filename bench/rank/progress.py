@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 
 from bench.host.regular_files import UnusableFile, read_regular
 
+FOLDER_VARIABLE = "SCALING_TRIAL_FOLDER"
+"""The variable by which what a rank has started is recognised: the absolute path of the trial's folder."""
 PID, PHASE, STEP, SINCE_NS, LAST_STEP_NS = range(5)
 CELLS, CELL_BYTES = 5, 8
 ERROR_OFFSET, ERROR_BYTES = CELLS * CELL_BYTES, 2000

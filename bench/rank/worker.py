@@ -30,7 +30,7 @@ from bench.host.variables import BINDING, recorded_variables, remove_from_proces
 from bench.plugins import registry
 from bench.rank import faults, loop
 from bench.rank.context import RankContext
-from bench.rank.progress import Progress, keep_error
+from bench.rank.progress import FOLDER_VARIABLE, Progress, keep_error
 from bench.telemetry import sampler
 from bench.telemetry.pause import pause_sampling
 
@@ -147,6 +147,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, help="existing folder for the record")
     chosen = parser.parse_args(arguments)
     die_with_launcher()
+    os.environ[FOLDER_VARIABLE] = str(chosen.out.resolve())
     # Where a launcher has started this process: no framework is loaded yet.
     remove_from_process(BINDING)
     # On a timeout the node agent requests the stacks of all threads before it ends the process.

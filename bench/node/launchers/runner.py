@@ -22,7 +22,8 @@ from pathlib import Path
 from bench.core.case import Case
 from bench.host.installation import find_mpirun
 from bench.host.network import InterfaceError, select_interface
-from bench.host.processes import kill_session
+from bench.host.process_tree import adopt_orphans, descendants_of, end_all
+from bench.host.processes import die_with_parent
 from bench.node.launchers.base import worker_command
 from bench.node.launchers.horovodrun import horovodrun_command
 from bench.node.launchers.mpirun import MpiHosts, mpirun_command
@@ -70,8 +71,14 @@ def launcher_environment(env: Mapping[str, str]) -> dict[str, str]:
 
 
 def run_until_stdin_closes(command: Sequence[str], env: Mapping[str, str]) -> int:
-    """Run a command, and end it with all that it has started here when standard input closes; returns its status."""
-    process = subprocess.Popen(command, env=env, stdin=subprocess.DEVNULL, start_new_session=True)
+    """Run a command, and end it with all that it has started here when standard input closes; returns its status.
+
+    The command also ends where this process is killed.
+    """
+    adopt_orphans()
+    process = subprocess.Popen(
+        command, env=env, stdin=subprocess.DEVNULL, start_new_session=True, preexec_fn=die_with_parent
+    )
 
     def end_with_standard_input() -> None:
         sys.stdin.buffer.read()
@@ -79,13 +86,13 @@ def run_until_stdin_closes(command: Sequence[str], env: Mapping[str, str]) -> in
             os.killpg(process.pid, signal.SIGTERM)
         with suppress(subprocess.TimeoutExpired):
             process.wait(LAUNCHER_EXIT_GRACE_S)
-        kill_session(process.pid)
+        end_all(lambda: descendants_of(os.getpid()))
 
     threading.Thread(target=end_with_standard_input, daemon=True).start()
     try:
         return process.wait()
     finally:
-        kill_session(process.pid)
+        end_all(lambda: descendants_of(os.getpid()))
 
 
 def launch(kind: str, hosts: str, ranks: int, folder: Path) -> int:

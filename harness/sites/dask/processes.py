@@ -24,7 +24,7 @@ from bench.dask_cluster.cluster import ClusterInfo, ClusterStartResult, JobQueue
 from bench.dask_cluster.trial import CLIENT_REPORT_FILE, ClientReport
 from bench.host.commands import CommandTimeout, run_command
 from bench.host.logs import last_lines
-from bench.host.processes import process_state
+from bench.host.processes import describe_status, process_state
 from bench.host.variables import cleaned_environment
 from harness.planning.source_copy import python_path
 from harness.sites.base.contract import Job, TrialResult
@@ -34,6 +34,7 @@ SURVEY_TIMEOUT_S = 60.0
 MAX_SURVEY_BYTES = 2**26
 EXIT_TIMEOUT_S = 20.0
 LOG_LINES = 20
+STOPPED = "was stopped by a signal"
 
 
 class ClusterUnavailable(Exception):
@@ -149,8 +150,12 @@ class DaskJob(Job):
             self.process.wait(timeout_s + MARGIN_S)
         except subprocess.TimeoutExpired:
             timed_out = True
+        stopped = process_state(self.process.pid) == "stopped"
         self.cancel()
-        return self._result(timed_out=timed_out)
+        result = self._result(timed_out=timed_out)
+        if stopped:
+            return replace(result, outcome="failed", reason=f"the Dask client {STOPPED}; {result.reason}")
+        return result
 
     @property
     def own_logs(self) -> Sequence[Path]:
@@ -172,6 +177,6 @@ class DaskJob(Job):
         log_lines = last_lines(self.log, LOG_LINES)
         status, last_line = self.process.returncode, log_lines[-1] if log_lines else "its log is empty"
         return ClientReport(
-            problem=f"the Dask client ended with status {status}: {last_line}",
+            problem=f"the Dask client {describe_status(status)}: {last_line}",
             log_tail=tuple(f"client: {line}" for line in log_lines),
         )

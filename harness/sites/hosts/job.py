@@ -24,6 +24,7 @@ FAILURE_GRACE_S = 3.0
 STOP_GRACE_S = 15.0
 """How long nodes that are asked to end may take for stack dumps and transfers."""
 DISCONNECT_GRACE_S = 3.0
+NO_ANSWER = "it did not report at the time limit, nor when it was asked to: its agent hangs, or was stopped by a signal"
 
 
 class HostCommand(NamedTuple):
@@ -65,6 +66,8 @@ class SshJob(Job):
             (host_command for host_command in host_commands if host_command.node is None), None
         )
         self.launcher: SshSession | None = None
+        self.stopped: set[SshSession] = set()
+        """Those whose ssh was stopped by a signal when the trial ended."""
         messages = [*([certificate] if certificate else []), case.model_dump(mode="json")]
         try:
             for host_command in host_commands:
@@ -105,11 +108,15 @@ class SshJob(Job):
                 session.request_end()
             self._any_running_after(STOP_GRACE_S)
         finally:
+            self.stopped = {session for session in self._sessions if session.is_stopped}
             self.cancel()
         return self._result(timed_out=timed_out)
 
     def _running(self) -> list[SshSession]:
         return [session for session in self.nodes.values() if not session.ended]
+
+    def _answering(self) -> list[SshSession]:
+        return [session for session in self._running() if not session.is_stopped]
 
     def _wait_for_first_end(self, deadline: float) -> bool:
         """Wait until all nodes have ended or one session has failed; ``False`` where ``deadline`` came first."""
@@ -127,7 +134,7 @@ class SshJob(Job):
     def _any_running_after(self, seconds: float) -> bool:
         """Whether a node still runs after so many seconds."""
         deadline = time.monotonic() + seconds
-        while self._running() and (left := deadline - time.monotonic()) > 0:
+        while self._answering() and (left := deadline - time.monotonic()) > 0:
             with suppress(queue.Empty):
                 self.events.get(timeout=left)
         return bool(self._running())
@@ -141,7 +148,7 @@ class SshJob(Job):
         lost = [
             LostNode(number, session.host.name, self._failure_of(session))
             for number, session in self.nodes.items()
-            if number not in reported and not session.was_disconnected
+            if number not in reported and (timed_out or not session.was_disconnected)
         ]
         result = gather_result(self.folder, self.case, lost, timed_out=timed_out)
         return result if self.launcher is None or lost else self._with_launcher_output(self.launcher, result)
@@ -149,6 +156,10 @@ class SshJob(Job):
     def _failure_of(self, session: SshSession) -> str:
         if session.problem:
             return session.problem
+        if session in self.stopped:
+            return f"the ssh that reaches it (process {session.process.pid}) was stopped by a signal"
+        if session.was_disconnected:
+            return NO_ANSWER
         if session.status == client.SSH_FAILED:
             return client.connection_failure(session.output_tail(), session.host, self.access)
         message = next((line for line in reversed(session.output_tail()) if line.strip()), "no output")

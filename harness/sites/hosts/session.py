@@ -19,6 +19,7 @@ from typing import Any
 
 from bench.host.bounded import READ_BYTES, bounded_lines
 from bench.host.logs import last_lines
+from bench.host.processes import process_state
 from bench.node.transfer import TransferError, max_line_bytes
 from harness.sites.hosts.hosts_file import Host
 
@@ -106,6 +107,11 @@ class SshSession:
         return self.process.poll() is not None
 
     @property
+    def is_stopped(self) -> bool:
+        """Whether a signal has stopped ssh, so that it passes nothing on."""
+        return process_state(self.process.pid) == "stopped"
+
+    @property
     def status(self) -> int:
         """The command's exit status; below 0 for a signal, 255 where ssh itself failed."""
         return self.process.returncode
@@ -128,6 +134,8 @@ class SshSession:
             self.process.kill()
             self.process.wait()
         self._reader.join(READER_JOIN_S)
+        if not self._reader.is_alive() and self.process.stdout is not None:
+            self.process.stdout.close()
 
     def output_tail(self) -> list[str]:
         """The last lines of the log."""

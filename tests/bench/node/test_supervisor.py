@@ -22,7 +22,7 @@ from bench.node.external_ranks import ExternalRanks
 from bench.node.forkserver import ProcessSpec, start_forkserver, start_process
 from bench.node.guardian import find_forkserver, guardian_pid
 from bench.node.supervisor import ProcessGroup, WorkerProcess
-from bench.rank.progress import Progress, read_progress
+from bench.rank.progress import FOLDER_VARIABLE, Progress, read_progress
 from tests.support.paths import ROOT
 
 pytestmark = pytest.mark.slow
@@ -366,3 +366,19 @@ def test_an_unrelated_process_is_not_ended_in_place_of_an_external_rank(tmp_path
     finally:
         unrelated.kill()
         unrelated.wait()
+
+
+def test_what_an_external_rank_has_started_ends_with_its_trial(tmp_path):
+    """It has left the rank, which has ended; only what it inherited tells whose it is."""
+    folder = tmp_path / "trial"
+    folder.mkdir()
+    left = subprocess.Popen(["sleep", "60"], env={FOLDER_VARIABLE: str(folder)}, start_new_session=True)
+    other = subprocess.Popen(["sleep", "60"], env={FOLDER_VARIABLE: str(tmp_path)}, start_new_session=True)
+    try:
+        ExternalRanks(folder, [0]).end()
+        assert left.wait(10) == -signal.SIGKILL
+        assert other.poll() is None
+    finally:
+        for process in (left, other):
+            process.kill()
+            process.wait()

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import time
 
 import pytest
 from pydantic import ValidationError
@@ -13,7 +16,8 @@ from bench.core.case import roles_to_start
 from bench.dask_cluster.cluster import ClusterInfo, JobQueueSpec, slurm_cluster_arguments
 from harness.errors import UsageError
 from harness.planning.options import option_combinations
-from harness.sites.dask.processes import start_process
+from harness.sites.base.remote import MARGIN_S
+from harness.sites.dask.processes import DaskJob, start_process
 from harness.sites.dask.site import JOBS_FILE, SITE, DaskSite, DaskSiteOptions, covers, job_queue_spec
 from tests.support.builders import make_case
 from tests.support.dask_cluster import make_worker_info
@@ -144,3 +148,21 @@ def test_queued_jobs_do_not_inherit_what_a_launcher_left_behind(tmp_path, monkey
     variables = json.loads(process.communicate(timeout=30)[0])
     assert not stale.keys() & variables.keys()
     assert variables["SLURM_CONF"] == "/etc/slurm.conf"
+
+
+@pytest.mark.parametrize(
+    ("sent", "reason"),
+    [
+        (signal.SIGSTOP, "the Dask client was stopped by a signal"),
+        (signal.SIGKILL, "the Dask client was killed by SIGKILL"),
+    ],
+)
+def test_a_client_that_a_signal_stops_or_kills_is_named_and_not_waited_for(tmp_path, sent, reason):
+    nobody = SchedulerAddress(address="tcp://127.0.0.1:9")
+    job = DaskJob(make_case(backend="dask", transport="tasks", site="dask"), tmp_path, nobody)
+    os.kill(job.process.pid, sent)
+    began = time.monotonic()
+    result = job.wait(0.5 - MARGIN_S)
+    assert result.outcome == "failed"
+    assert result.reason.startswith(reason)
+    assert time.monotonic() - began < 10

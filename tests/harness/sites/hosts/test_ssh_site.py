@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import shutil
+import signal
 import subprocess
 from pathlib import Path
 from typing import NamedTuple
@@ -12,8 +14,10 @@ import pytest
 
 from bench.plugins.registry import load_backend
 from harness.errors import UsageError
+from harness.sites.base.remote import MARGIN_S
 from harness.sites.hosts.client import SshAccess, connection_failure, remote_command, ssh_config
 from harness.sites.hosts.hosts_file import Host, parse_hosts, read_hosts
+from harness.sites.hosts.job import HostCommand, SshJob
 from harness.sites.hosts.site import SshOptions, SshSite
 from tests.support.builders import make_case
 
@@ -235,3 +239,17 @@ def test_what_ssh_says_comes_with_the_remedy():
     refused = "ssh: connect to host n1 port 22: Connection refused"
     assert connection_failure([refused, "a line of the login"], N1, SshAccess()) == refused
     assert connection_failure([], N1, SshAccess()) == "ssh ended without a message"
+
+
+def test_an_ssh_that_a_signal_has_stopped_is_named(tmp_path):
+    """A program that waits stands for ssh: what it would pass on is not looked at."""
+    case = make_case(ranks=1, site="hosts")
+    commands = [HostCommand("agent-0", 0, N1, ["sleep", "60"])]
+    job = SshJob(case, tmp_path, commands, "", SshAccess())
+    session = job.nodes[0]
+    os.kill(session.process.pid, signal.SIGSTOP)
+    result = job.wait(0.5 - MARGIN_S)
+    assert result.outcome == "failed"
+    stopped = f"the ssh that reaches it (process {session.process.pid}) was stopped by a signal"
+    assert result.reason == f"node 0 (n1) is gone: {stopped}"
+    assert session.ended
