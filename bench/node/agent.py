@@ -41,8 +41,9 @@ from bench.node.launchers.mpirun import mpirun_command
 from bench.node.launchers.torchrun import torchrun_command
 from bench.node.layout import NodeLayout, interface_environment, read_layout, required_roles
 from bench.node.rendezvous import RendezvousError
-from bench.node.supervisor import ControlChannel, ProcessGroup, WorkerProcess
+from bench.node.supervisor import ControlChannel, ProcessGroup
 from bench.node.transfer import encode_folder, result_folder
+from bench.node.worker_process import WorkerProcess
 from bench.plugins import registry
 from bench.plugins.workload import DataProblem
 

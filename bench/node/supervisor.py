@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import signal
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from multiprocessing.connection import wait as wait_for_any
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Protocol
 
-from bench.core.case import Role
 from bench.core.exit_report import FORKSERVER, ExitReport, FailedProcess
 from bench.host.memory_kills import read_memory_kills
-from bench.host.processes import EXIT_GRACE_S, cpu_limit_s, describe_status, kill_session, process_state
+from bench.host.processes import EXIT_GRACE_S, cpu_limit_s, kill_session, process_state
 from bench.node.external_ranks import ExternalRanks
 from bench.node.forked import join_within_limit
 from bench.node.guardian import ForkserverWatch
@@ -24,6 +20,7 @@ from bench.node.observer import TrialObserver
 from bench.node.stack_dump import HungProcess, dump_stacks
 from bench.node.transfer import remove_other_files
 from bench.node.trial_processes import TrialProcesses
+from bench.node.worker_process import WorkerProcess, stop_observers, wait_for_exit
 from bench.rank.progress import freeze_progress, read_progress
 
 POLL_INTERVAL_S = 0.2
@@ -31,23 +28,6 @@ UNTOLD_STATUS = 255
 """What multiprocessing takes for the exit status of a process whose forkserver has ended."""
 CHECK_INTERVAL_S = 1.0
 """How often the states of processes, the clocks and the sizes of logs are looked at."""
-
-
-@dataclass(frozen=True)
-class WorkerProcess:
-    """A process of a role that was started. A launcher (mpirun, torchrun) stands for all ranks that it starts here."""
-
-    role: Role
-    number: int
-    process: BaseProcess
-    log: Path
-    launcher: str | None = None
-    """The name of the launcher that the process is; ``None``: it is no launcher."""
-
-    @property
-    def title(self) -> str:
-        """``rank 1``."""
-        return f"{self.role.name} {self.number}"
 
 
 class ControlChannel(Protocol):
@@ -110,8 +90,8 @@ class ProcessGroup:
         first_failed, cancelled = self._wait_for_end(began_s + timeout_s, control)
         if first_failed is not None:
             # Others that fail because of it may still report why.
-            self._wait_for_exit(self._unfinished_workers(), EXIT_GRACE_S)
-        lost_observers = self._stop_observers()
+            wait_for_exit(self._unfinished_workers(), EXIT_GRACE_S, self._note_ends)
+        lost_observers = stop_observers([worker for worker in self.workers if worker.role.observer])
         report = self._build_exit_report(first_failed, timeout_s, cancelled=cancelled)
         sessions = [worker.process.pid for worker in self.workers if worker.process.pid]
         left_running = self._trial_processes.left_running(sessions)
@@ -208,33 +188,6 @@ class ProcessGroup:
         if self.external_ranks is not None:
             logs |= {f"rank {rank}": self.folder / f"rank-{rank}.log" for rank in self.external_ranks.ranks}
         return self._observer.shorten_logs(logs)
-
-    def _wait_for_exit(self, workers: list[WorkerProcess], seconds: float) -> None:
-        deadline = time.monotonic() + seconds
-        while workers and (left := deadline - time.monotonic()) > 0:
-            wait_for_any([worker.process.sentinel for worker in workers], timeout=left)
-            self._note_ends()
-            workers = [worker for worker in workers if worker.process.is_alive()]
-
-    def _stop_observers(self) -> dict[int, str]:
-        """Ask the observers to end; returns what had become of those that did not observe to the end."""
-        observers = [worker for worker in self.workers if worker.role.observer]
-        running = [worker for worker in observers if worker.process.is_alive()]
-        states = {worker.number: process_state(worker.process.pid or 0) for worker in running}
-        for worker in running:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(worker.process.pid or 0, signal.SIGTERM)
-                os.kill(worker.process.pid or 0, signal.SIGCONT)
-        self._wait_for_exit(running, EXIT_GRACE_S)
-        lost = {}
-        for worker in observers:
-            if worker not in running:
-                lost[worker.number] = f"it {describe_status(worker.process.exitcode)} before the ranks ended"
-            elif states[worker.number] == "stopped":
-                lost[worker.number] = "it was stopped by a signal"
-            elif worker.process.is_alive():
-                lost[worker.number] = "it did not end when it was asked to"
-        return lost
 
     def _build_exit_report(
         self, first_failed: WorkerProcess | FailedProcess | None, timeout_s: float, *, cancelled: bool
