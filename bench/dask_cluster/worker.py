@@ -23,8 +23,12 @@ from bench.backends.dask.cluster_ref import CLUSTER_REF_VARIABLE, ClusterRef, Sc
 from bench.backends.dask.exchange import close_mailbox, mailbox
 from bench.backends.dask.rank_tasks import RankTask, measure_in_thread
 from bench.core.case import SAMPLER_ROLE
+from bench.core.frozen_model import write_model
 from bench.core.names import check_name, path_inside
 from bench.core.rank_info import RankInfo
+from bench.core.records import RankFailure
+from bench.host.machine import host_name
+from bench.host.processes import describe_status, process_state
 from bench.host.resources import pin_threads, usable_cores
 from bench.node.launchers.base import worker_command
 from bench.node.transfer import encode_folder
@@ -251,6 +255,13 @@ def _release_when_unneeded(active_task: ActiveTask, rank: threading.Thread) -> N
     _active_tasks.discard(active_task)
 
 
+def _lost_observer(process: subprocess.Popen[bytes]) -> str | None:
+    """What became of a sampler that does not sample any more; ``None``: it does."""
+    if process.poll() is not None:
+        return f"it {describe_status(process.returncode)} before the ranks ended"
+    return "it was stopped by a signal" if process_state(process.pid) == "stopped" else None
+
+
 @contextmanager
 def _sampling(rank_task: RankTask, me: RankInfo, folder: Path) -> Iterator[None]:
     """Run the sampler beside the first rank of a host, where the case has telemetry."""
@@ -272,6 +283,10 @@ def _sampling(rank_task: RankTask, me: RankInfo, folder: Path) -> Iterator[None]
     try:
         yield
     finally:
+        if (lost := _lost_observer(process)) is not None:
+            failure = RankFailure(role=SAMPLER_ROLE.name, rank=node, host=host_name(), error=lost, at=time.time())
+            with suppress(OSError):
+                write_model(folder, f"failure-{failure.role}-{node}.json", failure)
         process.terminate()
         try:
             process.wait(CHILD_EXIT_GRACE_S)

@@ -40,15 +40,18 @@ def logs_of(folder: Path) -> list[Path]:
 
 
 def test_each_is_named_and_the_sweep_goes_on(harness):
-    cells = misbehave(harness, "--set", "misbehaving.how=remove,close,half,print")
+    cells = misbehave(harness, "--set", "misbehaving.how=remove,close,half,print,leave,daemon")
     for how, reason in {
         "remove": r"the trial's folder .* was removed while it ran",
         "close": r"rank 1 was killed by SIG\w+ in measured step 3|rank 1: .*Bad file descriptor",
+        "leave": r"rank 1: SystemExit: 0 \(in measured step 3\)",
         "half": r"rank 1 left a record that can't be read: record-1.json is incomplete or damaged",
     }.items():
         assert cells[how]["outcome"] == "failed"
         assert re.search(reason, cells[how]["reason"]), cells[how]["reason"]
     assert cells["print"]["outcome"] == "ok", "the number counts, and says what was printed"
+    assert cells["daemon"]["outcome"] == "ok", "it was ended with the trial: nothing is left running"
+    assert "left_running" in cells["daemon"]["flags"]
     (noisy,) = [condition for condition in cells["print"]["conditions"] if condition["name"] == "noisy_log"]
     assert re.fullmatch(r"rank 1: \d{3,} MiB of its output were dropped", noisy["seen"])
     assert all(log.stat().st_size <= MAX_LOG_BYTES for log in logs_of(harness.folder))

@@ -22,9 +22,9 @@ FILLER = b"x" * 2**20
 
 
 class MisbehavingOptions(Options):
-    how: Literal["fill", "remove", "close", "print", "binary", "hang", "empty", "half", "huge", "nothing"] = Field(
-        "nothing", description="what rank 1 does"
-    )
+    how: Literal[
+        "fill", "remove", "close", "print", "binary", "hang", "empty", "half", "huge", "leave", "daemon", "nothing"
+    ] = Field("nothing", description="what rank 1 does")
 
 
 def trial_folder() -> Path:
@@ -74,6 +74,16 @@ def spoil(size: int, content: bytes) -> Callable[[], None]:
     return leave
 
 
+def leave_a_daemon() -> None:
+    """Start a process in a session of its own, as a daemon does, that ignores requests to end."""
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork() == 0:
+            os.closerange(0, 1024)
+            os.execv("/bin/sh", ["sh", "-c", "trap '' TERM HUP INT; while :; do sleep 1; done"])
+        os._exit(0)
+
+
 WAYS: dict[str, Callable[[], None]] = {
     "fill": fill,
     "remove": remove,
@@ -84,6 +94,8 @@ WAYS: dict[str, Callable[[], None]] = {
     "empty": spoil(0, b""),
     "half": spoil(20, b'{"rank":1,"world":2,'),
     "huge": spoil(GIBIBYTE, b"{"),
+    "leave": lambda: sys.exit(0),
+    "daemon": leave_a_daemon,
     "nothing": lambda: None,
 }
 
