@@ -86,9 +86,13 @@ def start_within_limit(process: BaseProcess, stopped_limit_s: float = STOPPED_LI
     """
     with _stuck_forkserver_killed(stopped_limit_s) as watch:
         try:
-            ensure_forkserver()
-            process.start()
-            _remember_forkserver()
+            try:
+                _start(process)
+            except (EOFError, ConnectionError):
+                if watch.reason or not _last_has_ended():
+                    raise
+                # It was ending when it was asked: the next one starts it.
+                _start(process)
         except (EOFError, ConnectionError, BlockingIOError) as problem:
             raise StartError(f"{process.name} could not be started: {watch.reason or _reason_of(problem)}") from None
         except OSError as problem:
@@ -157,6 +161,16 @@ def _reason_of(problem: Exception) -> str:
 def _forkserver_pid() -> int | None:
     process = find_forkserver()
     return None if process is None else process.pid
+
+
+def _start(process: BaseProcess) -> None:
+    ensure_forkserver()
+    process.start()
+    _remember_forkserver()
+
+
+def _last_has_ended() -> bool:
+    return bool(_last_forkserver) and _has_ended_within(_last_forkserver[0].pid, END_WAIT_S)
 
 
 def _remember_forkserver() -> None:
