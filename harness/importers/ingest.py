@@ -11,6 +11,7 @@ from typing import Any
 
 from rich.console import Console
 
+from bench.core.text import printable
 from bench.plugins.registry import UnknownPlugin
 from harness.errors import UsageError, suggest_name
 from harness.importers import IMPORTERS
@@ -58,8 +59,10 @@ def ingest(files: Sequence[Path], store_url: str, night: str | None, importer: s
     Raises:
         UsageError: Before anything is written.
     """
-    if night is not None and not night.strip():
+    if night is not None and not printable(night).strip():
         raise UsageError("--night: is empty; name the night, or leave --night out")
+    if night is not None and night != printable(night):
+        raise UsageError(f"--night {night}: holds a character that is not shown; choose another name")
     try:
         read_file = IMPORTERS.load(importer).read
     except UnknownPlugin as problem:

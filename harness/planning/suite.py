@@ -12,6 +12,7 @@ from pydantic import AfterValidator, ConfigDict, Field, ValidationError, field_v
 
 from bench.core.case import Fault, Scaling
 from bench.core.frozen_model import FrozenModel
+from bench.core.text import printable
 from bench.host.links import parse_rate
 from bench.host.paths import from_home
 from bench.host.running_code import ORIGIN
@@ -137,7 +138,7 @@ class SuiteFile:
     def read(self) -> Suite:
         """The suite. Raises :class:`UsageError` with file and line."""
         content = {name: value for name, value in self.content.items() if name not in SCOPES}
-        content.setdefault("name", self.path.stem)
+        content.setdefault("name", printable(self.path.stem))
         content["options"] = self._axes()
         try:
             suite = Suite.model_validate(content)

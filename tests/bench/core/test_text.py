@@ -7,7 +7,9 @@ import unicodedata
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic_core import PydanticSerializationError
 
+from bench.core.frozen_model import FrozenModel
 from bench.core.text import REPLACEMENT, one_line, printable
 
 ANY_TEXT = st.text(st.characters())
@@ -63,3 +65,26 @@ def test_cut_text_says_so(text, longest):
 
 def test_little_is_looked_at_of_a_long_text():
     assert one_line("x" * 300_000_000, 20) == "x" * 19 + "…"
+
+
+class _Inner(FrozenModel):
+    lines: tuple[str, ...]
+    settings: dict[str, str]
+
+
+class _Outer(FrozenModel):
+    name: str
+    seconds: float
+    inner: tuple[_Inner, ...]
+
+
+def test_text_in_no_encoding_loses_no_record():
+    inner = _Inner(lines=("a", "b\udcff"), settings={"k\udcff": "v", "w": "\ud800"})
+    record = _Outer.model_validate_json(_Outer(name="ok 🚀", seconds=float("inf"), inner=(inner,)).model_dump_json())
+    assert record.inner[0] == _Inner(lines=("a", "b\ufffd"), settings={"k\ufffd": "v", "w": "\ufffd"})
+    assert (record.name, record.seconds) == ("ok 🚀", float("inf"))
+
+
+def test_what_else_can_t_be_written_is_an_error():
+    with pytest.raises(PydanticSerializationError):
+        _Outer.model_construct(name=object(), seconds=1.0, inner=()).model_dump_json()

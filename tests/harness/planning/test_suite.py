@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from harness.errors import UsageError
@@ -121,3 +123,11 @@ def test_a_text_that_no_path_can_have_is_named(tmp_path, text, key):
     path.write_text(text)
     with pytest.raises(UsageError, match=f"s.toml:[12]: {key} holds the character U\\+0000"):
         read_suite(str(path))
+
+
+def test_a_file_whose_name_is_in_no_encoding_gives_a_suite_that_can_be_stored(tmp_path):
+    path = tmp_path / os.fsdecode(b"su\xff.toml")
+    path.write_text("")
+    suite = read_suite(str(path))
+    assert suite.name == "su\N{REPLACEMENT CHARACTER}"
+    assert Suite.model_validate_json(suite.model_dump_json()) == suite
