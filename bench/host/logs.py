@@ -14,8 +14,10 @@ from bench.core.text import printable
 from bench.host.regular_files import UnusableFile, open_regular
 
 MAX_LOG_BYTES = 2**24
+KEPT_BEGINNING_BYTES = 2**16
+"""What is kept of the beginning of a log that was too long: the first error is often the cause of all others."""
 KEPT_BYTES = 2**18
-"""What is kept of a log that was too long, and the most that is read of any."""
+"""What is kept of its end, and the most that is read of any."""
 MAX_FRAMES, MAX_PIECE_LENGTH = 100, 4000
 """Frames of a traceback, and characters of one of them or of a message."""
 MAX_LINE_LENGTH, MAX_ERROR_LENGTH = 500, 2000
@@ -23,7 +25,7 @@ MAX_LINE_LENGTH, MAX_ERROR_LENGTH = 500, 2000
 
 
 def shorten_log(log: Path) -> int:
-    """Drop all but the end of a log that is longer than :data:`MAX_LOG_BYTES`.
+    """Drop all but the beginning and the end of a log that is longer than :data:`MAX_LOG_BYTES`.
 
     What is written at the same moment may be lost. Errors are ignored: a log is for people.
 
@@ -36,10 +38,10 @@ def shorten_log(log: Path) -> int:
             with open_regular(log) as source, log.open("ab") as target:
                 source.seek(-KEPT_BYTES, 2)
                 end = source.read(KEPT_BYTES)
-                target.truncate(0)
-                target.write(f"[{size - len(end)} bytes of output were dropped here]\n".encode())
-                target.write(end)
-            return size - len(end)
+                dropped = size - KEPT_BEGINNING_BYTES - len(end)
+                target.truncate(KEPT_BEGINNING_BYTES)
+                target.write(f"\n[{dropped} bytes of output were dropped here]\n".encode() + end)
+            return dropped
     return 0
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from bench.host import logs
 from bench.host.logs import (
+    KEPT_BEGINNING_BYTES,
     KEPT_BYTES,
     MAX_ERROR_LENGTH,
     MAX_LOG_BYTES,
@@ -22,19 +23,24 @@ from bench.host.logs import (
 )
 
 
-def test_a_log_that_is_too_long_keeps_its_end(tmp_path):
+def test_a_log_that_is_too_long_keeps_its_beginning_and_its_end(tmp_path):
     log = tmp_path / "rank-0.log"
-    log.write_bytes(b"x" * 99 + b"\n")
+    log.write_bytes(b"the first error\n" + b"x" * 99 + b"\n")
     assert shorten_log(log) == 0
     with log.open("ab") as file:
         file.truncate(MAX_LOG_BYTES)
         file.write(b"\nthe end\n")
-    size = log.stat().st_size
-    assert shorten_log(log) == size - KEPT_BYTES
-    assert log.stat().st_size < KEPT_BYTES + 100
-    assert last_lines(log, 1) == ["the end"]
-    assert log.read_text().startswith(f"[{size - KEPT_BYTES} bytes of output were dropped here]\n")
-    assert shorten_log(log) == 0
+    for _ in range(2):
+        dropped = log.stat().st_size - KEPT_BEGINNING_BYTES - KEPT_BYTES
+        assert shorten_log(log) == dropped
+        assert log.stat().st_size < KEPT_BEGINNING_BYTES + KEPT_BYTES + 100
+        assert last_lines(log, 1) == ["the end"]
+        assert log.read_text().startswith("the first error\nxxx")
+        assert log.read_text().count("dropped here") == 1
+        assert f"\n[{dropped} bytes of output were dropped here]\n" in log.read_text()
+        assert shorten_log(log) == 0
+        with log.open("ab") as file:
+            file.write(b"y" * MAX_LOG_BYTES + b"\nthe end\n")
     assert shorten_log(tmp_path / "absent") == 0
 
 
