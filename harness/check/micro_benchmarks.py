@@ -9,16 +9,17 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from bench.host.installation import install_command
 from bench.host.running_code import CODE, ORIGIN
 from bench.host.variables import cleaned_environment
-from harness.errors import UsageError
-from harness.output_files import OutputFile, remove_output
+from harness.errors import OutputError, UsageError
+from harness.output_files import OutputFile, remove_output, write_output
 from harness.planning.suite import SUITES_FOLDER
 
 BENCHMARK_FILE = CODE / SUITES_FOLDER.relative_to(ORIGIN) / "test_micro.py"
@@ -39,7 +40,7 @@ def night_files(folder: Path, runs: int = RUNS_PER_NIGHT) -> list[OutputFile]:
 
 
 def micro_output(target: Path) -> OutputFile:
-    """A file of micro-benchmarks, which pytest-benchmark writes."""
+    """A file of micro-benchmarks."""
     return OutputFile("micro-benchmarks", target, SIGNATURE, creates_folder=True)
 
 
@@ -93,11 +94,24 @@ def run_once(
     """
     if importlib.util.find_spec("pytest_benchmark") is None:
         raise UsageError(f"micro-benchmarks need pytest-benchmark: run `{install_command('micro')}`")
-    target = target.absolute()
-    target.parent.mkdir(parents=True, exist_ok=True)
-    remove_output(micro_output(target))
-    status, output = _run(pytest_command(target, only, matching), (tree or CODE).absolute(), timeout_s)
-    return read_result(target, status, output, timeout_s)
+    output = micro_output(target.absolute())
+    remove_output(output)
+    with tempfile.TemporaryDirectory() as folder:
+        # pytest-benchmark would leave a part of its file on a full disk.
+        written = Path(folder) / target.name
+        status, printed = _run(pytest_command(written, only, matching), (tree or CODE).absolute(), timeout_s)
+        result = read_result(written, status, printed, timeout_s)
+        return result if result.file is None else _keep(result, output)
+
+
+def _keep(result: MicroRun, output: OutputFile) -> MicroRun:
+    """The result with its file in its place."""
+    assert result.file is not None
+    try:
+        write_output(output, result.file.read_bytes())
+    except OutputError as problem:
+        return replace(result, file=None, reason=str(problem))
+    return replace(result, file=output.path)
 
 
 def pytest_command(target: Path, only: Sequence[str] = (), matching: str | None = None) -> list[str]:

@@ -7,7 +7,6 @@ are prepared once before the first rank starts.
 from __future__ import annotations
 
 import hashlib
-import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +30,7 @@ CHECKSUMS = {
     "t10k-images-idx3-ubyte": "9fb629c4189551a2d022fa330f9573f3",
     "t10k-labels-idx1-ubyte": "ec29112dd5afa0611ce80d1b7f02629c",
 }
+DESCRIPTION_FILE = "source.json"
 ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 CONNECT_TIMEOUT_S = 3.0
 STAND_IN_VERSION = 1
@@ -157,15 +157,22 @@ def _save(target: Path, name: str, arrays: tuple[Any, Any, Any, Any], stands_for
             np.save(folder / f"{stem}.npy", flat)
             digest.update(flat.tobytes())
         description = DataSource(name=name, digest=digest.hexdigest(), path=str(target), stands_for=stands_for)
-        (folder / "source.json").write_text(description.model_dump_json())
+        (folder / DESCRIPTION_FILE).write_text(description.model_dump_json())
         try:
             folder.rename(target)
         except OSError:
             # Another sweep was faster, or what lies there is damaged.
             if _read_prepared(target) is None:
-                shutil.rmtree(target)
+                _remove_prepared(target)
                 folder.rename(target)
     return description
+
+
+def _remove_prepared(target: Path) -> None:
+    """Remove what was prepared in a folder before, and the folder; raises :class:`OSError` where it holds more."""
+    for name in (*(f"{stem}.npy" for stem in ARRAYS), DESCRIPTION_FILE):
+        (target / name).unlink(missing_ok=True)
+    target.rmdir()
 
 
 def _read_prepared(target: Path) -> DataSource | None:
@@ -183,7 +190,7 @@ def _read_prepared(target: Path) -> DataSource | None:
 
 
 def _read_source_file(target: Path) -> DataSource:
-    return DataSource.model_validate_json((target / "source.json").read_text())
+    return DataSource.model_validate_json((target / DESCRIPTION_FILE).read_text())
 
 
 def _download(folder: Path) -> str | None:

@@ -148,6 +148,18 @@ def test_a_damaged_cache_is_made_again(tmp_path):
     assert data.load(first).train.labels.max() <= 9
 
 
+def test_a_file_of_somebody_else_in_the_cache_stays(tmp_path):
+    folder = write_folder(tmp_path / "mnist")
+    data.prepare(str(folder), "auto")
+    kept = next((tmp_path / "cache").rglob("train_labels.npy"))
+    kept.write_bytes(b"damaged")
+    (kept.parent / "notes").mkdir()
+    (kept.parent / "notes" / "mine.txt").write_text("mine")
+    with pytest.raises(DataProblem, match=r"Directory not empty; .* set XDG_CACHE_HOME to another"):
+        data.prepare(str(folder), "auto")
+    assert (kept.parent / "notes" / "mine.txt").read_text() == "mine"
+
+
 def test_a_file_replaced_by_one_of_the_same_size_and_time_is_read_again(tmp_path):
     """As rsync and unpacked archives leave it."""
     folder = write_folder(tmp_path / "mnist")
