@@ -11,8 +11,9 @@ import ctypes
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from pathlib import Path
 
 import psutil
 
@@ -32,15 +33,42 @@ def adopt_orphans() -> bool:
 def children_of(pid: int) -> set[psutil.Process]:
     """The children of a process, ended ones that were not waited for included; none where it has ended itself."""
     with suppress(psutil.Error):
-        return set(psutil.Process(pid).children())
+        known = _child_ids(pid)
+        if known is None:
+            return set(psutil.Process(pid).children())
+        return set(_existing(known))
     return set()
 
 
 def descendants_of(pid: int) -> set[psutil.Process]:
     """The descendants of a process that have not ended; none where it has ended itself."""
     with suppress(psutil.Error):
-        return {process for process in psutil.Process(pid).children(recursive=True) if is_alive(process)}
+        if _child_ids(pid) is None:
+            return {process for process in psutil.Process(pid).children(recursive=True) if is_alive(process)}
+        found: set[psutil.Process] = set()
+        unseen = children_of(pid)
+        while unseen:
+            found |= unseen
+            unseen = {child for process in unseen for child in children_of(process.pid)} - found
+        return {process for process in found if is_alive(process)}
     return set()
+
+
+def _child_ids(pid: int) -> list[int] | None:
+    """By the kernel's lists of each thread, without a look at all processes of the machine; ``None`` where it has no
+    such lists."""
+    ids: list[int] = []
+    lists = list(Path(f"/proc/{pid}/task").glob("*/children"))
+    for path in lists:
+        with suppress(OSError):
+            ids += map(int, path.read_text().split())
+    return ids if lists else None
+
+
+def _existing(pids: Iterable[int]) -> Iterator[psutil.Process]:
+    for pid in pids:
+        with suppress(psutil.Error):
+            yield psutil.Process(pid)
 
 
 def is_alive(process: psutil.Process) -> bool:
