@@ -113,3 +113,21 @@ def test_a_stopped_resource_tracker_ends_with_its_process(tmp_path):
 """
     # It holds standard error open: the run itself would not come to its end.
     assert run(tmp_path, stop) == []
+
+
+def test_a_start_without_room_for_open_files_says_so(tmp_path):
+    full = """
+    import resource
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) - 1, before[1]))
+    try:
+        start_within_limit(make(context))
+    except StartError as problem:
+        message = str(problem)
+    resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    print(message)
+    first.kill()
+    join_within_limit([first])
+"""
+    (message,) = run(tmp_path, full)
+    assert message.startswith("rank 0 could not be started: Too many open files; use fewer ranks, or raise")
