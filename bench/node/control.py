@@ -12,6 +12,7 @@ from typing import Any
 
 STANDARD_INPUT = 0
 STOP_COMMAND = b"end"
+MAX_MESSAGE_BYTES = 2**26
 
 
 class HarnessDisconnected(Exception):
@@ -26,7 +27,7 @@ class NodeControl:
     """
 
     def __init__(self, *, listen: bool) -> None:
-        self.listen = listen
+        self.listen, self._stopped = listen, False
         self._buffer = b""
         self._wakeup_read, self._wakeup_write = os.pipe()
         signal.signal(signal.SIGTERM, self._on_sigterm)
@@ -43,9 +44,11 @@ class NodeControl:
         """The JSON document on the first line of standard input; a second call reads the next one.
 
         Raises:
-            HarnessDisconnected: If standard input ends before the line does.
+            HarnessDisconnected: If standard input ends before the line does, or the line is no message of the harness.
         """
         while b"\n" not in self._buffer:
+            if len(self._buffer) > MAX_MESSAGE_BYTES:
+                raise HarnessDisconnected
             self._read()
         line, _, self._buffer = self._buffer.partition(b"\n")
         return json.loads(line)
@@ -59,7 +62,10 @@ class NodeControl:
         ready, _, _ = select.select(self.descriptors, [], [], 0)
         if STANDARD_INPUT in ready:
             self._read()
-        return self._wakeup_read in ready or STOP_COMMAND in self._buffer
+        self._stopped = self._stopped or STOP_COMMAND in self._buffer
+        # Half a command may be followed by its other half; all else is nothing to keep.
+        self._buffer = self._buffer[1 - len(STOP_COMMAND) :]
+        return self._wakeup_read in ready or self._stopped
 
     def _read(self) -> None:
         data = os.read(STANDARD_INPUT, 2**16)

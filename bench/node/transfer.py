@@ -20,6 +20,8 @@ from bench.host.bounded import MAX_LINE_BYTES
 LINE_PREFIX = "scaling-transfer "
 MAX_FILE_BYTES = 2**26
 """The largest file that is transferred, uncompressed: as large as the largest record that is read."""
+MAX_TOTAL_BYTES = 2**30
+"""What is accepted of one node, in all."""
 MAX_TRANSFER_LINE_BYTES = 2 * MAX_FILE_BYTES
 MAX_STATED_BYTES = 2**50
 NODE_OUTPUT = re.compile(
@@ -96,8 +98,10 @@ def remove_other_files(folder: Path) -> None:
 class TransferReceiver:
     """Writes the files of received lines into ``folder``. Lines are not trusted: names and sizes are checked."""
 
-    def __init__(self, folder: Path, max_file_bytes: int = MAX_FILE_BYTES) -> None:
-        self.folder, self.max_file_bytes = folder, max_file_bytes
+    def __init__(
+        self, folder: Path, max_file_bytes: int = MAX_FILE_BYTES, max_total_bytes: int = MAX_TOTAL_BYTES
+    ) -> None:
+        self.folder, self.max_file_bytes, self._bytes_left = folder, max_file_bytes, max_total_bytes
 
     def take(self, line: str) -> bool:
         """Write the file that a line holds; returns whether the line holds one.
@@ -125,6 +129,9 @@ class TransferReceiver:
             raise TransferError(f"transferred file {name} is damaged") from None
         if not decompressor.eof:
             raise TransferError(f"transferred file {name} is larger than {self.max_file_bytes} bytes, or incomplete")
+        self._bytes_left -= len(content)
+        if self._bytes_left < 0:
+            raise TransferError(f"transferred file {name} is one too many: a node leaves less")
         (self.folder / name).write_bytes(content)
         return True
 

@@ -78,10 +78,12 @@ class SshJob(Job):
             raise
 
     def _open(self, host_command: HostCommand, messages: Sequence[Any]) -> SshSession:
-        receiver = TransferReceiver(self.folder)
+        receiver, ready = TransferReceiver(self.folder), False
 
         def take(line: str) -> bool:
-            if host_command.node is not None and line.rstrip() == READY_LINE:
+            nonlocal ready
+            if host_command.node is not None and line.rstrip() == READY_LINE and not ready:
+                ready = True
                 self.events.put(host_command.node)
                 return True
             return receiver.take(line)

@@ -130,3 +130,12 @@ def test_a_size_that_makes_no_sense_is_refused(tmp_path, size):
     with pytest.raises(TransferError):
         TransferReceiver(tmp_path).take(LINE_PREFIX + json.dumps({"file": "record-0.json", "bytes": size}))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_node_can_not_fill_the_disk(tmp_path):
+    receiver = TransferReceiver(tmp_path, max_total_bytes=2500)
+    assert receiver.take(line("rank-0.log", b"x" * 1000))
+    assert receiver.take(line("rank-1.log", b"x" * 1000))
+    with pytest.raises(TransferError, match=r"rank-2\.log is one too many"):
+        receiver.take(line("rank-2.log", b"x" * 1000))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["rank-0.log", "rank-1.log"]
