@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from bench.core.bounds import Amount, Count, Duration, PositiveCount, PositiveSeconds, RankCount, RankNumber, Work
 from bench.core.frozen_model import FrozenModel
 from bench.core.names import Name
 
@@ -54,10 +55,10 @@ class Fault(FrozenModel):
     """A fault injected into one rank; see :mod:`bench.rank.faults`."""
 
     kind: FaultKind
-    rank: int
-    step: int | None = None
+    rank: RankNumber
+    step: Count | None = None
     """The step of the measured window, from 1; 0 is before the rank joins the others. ``None``: the first step."""
-    ms: float | None = None
+    ms: Duration | None = None
     """``slow``: the delay before each backward pass, in milliseconds."""
 
     @property
@@ -80,30 +81,30 @@ class Case(FrozenModel):
     transport: str
     backend_options: dict[str, Scalar] = Field(default={})
     device: Device = "cpu"
-    ranks: int
-    ranks_per_node: int | None = None
+    ranks: RankCount
+    ranks_per_node: RankCount | None = None
     """The number of ranks on a full node: ranks fill the nodes in order. ``None``: all ranks are on one node."""
     site: str = "local"
     scaling: Scaling = "strong"
-    batch: int
+    batch: PositiveCount
     """Samples per step: of all ranks together under strong scaling, of each rank under weak scaling."""
-    threads: int = 1
+    threads: PositiveCount = 1
     """Threads per rank."""
     seed: int = 0
-    steps: int | None = None
+    steps: PositiveCount | None = None
     """The number of measured steps; ``None``: as many as take :attr:`window_s`."""
-    window_s: float = 1.0
+    window_s: PositiveSeconds = 1.0
     """The length of the measured window, in seconds."""
-    precision: float | None = None
+    precision: Amount | None = None
     """The relative half-width of the mean step's 95 % interval at which the window ends; it is extended to three times
     its length at most. ``None``: it is not extended."""
-    warmup: int | None = None
+    warmup: Count | None = None
     """The number of warm-up steps; ``None``: until step times have settled."""
-    verify_steps: int = 4
+    verify_steps: Count = 4
     """Steps that are compared with a single process's before the warm-up; 0: none."""
-    tolerance: float | None = None
+    tolerance: Work | None = None
     """The relative deviation from a single process that counts as the same work; ``None``: what the backend states."""
-    timeout_s: float = 120.0
+    timeout_s: PositiveSeconds = 120.0
     """The time limit of a trial, in seconds, from the start of its processes."""
     decompose: bool = True
     """Decompose the step time, after the window (:mod:`bench.rank.decompose`)."""

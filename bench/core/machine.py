@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from bench.core.bounds import Bytes, Count, RankNumber, Work
 from bench.core.frozen_model import FrozenModel
 
 
@@ -14,13 +15,13 @@ class MachineFacts(FrozenModel):
     host: str
     system: str
     cpu: str
-    cores: int
+    cores: Count
     """The cores whose time a job may use: :attr:`cpu_quota_cores` rounded down, where it has a quota."""
-    memory_bytes: int
+    memory_bytes: Bytes
     gpus: tuple[str, ...]
     python: str
     packages: dict[str, str]
-    cpu_quota_cores: float | None = None
+    cpu_quota_cores: Work | None = None
     """The CPU quota of its control groups, in cores; ``None``: there is none, or the system does not say."""
 
     @property
@@ -32,10 +33,10 @@ class MachineFacts(FrozenModel):
 class NodeFacts(MachineFacts):
     """The machine of one node while a trial ran on it."""
 
-    node: int
+    node: RankNumber
     boot_id: str | None = None
     """What the kernel calls the time since it started (:class:`NodeIdentity`); ``None`` where it does not say."""
-    core_numbers: tuple[int, ...] = ()
+    core_numbers: tuple[Count, ...] = ()
     """The cores that it may use, as the scheduler numbers them; empty where they are unknown."""
     sources: str | None = None
     """The digest of the package ``bench`` there (:mod:`bench.host.running_code`); ``None`` in old records."""

@@ -5,11 +5,29 @@ They hold raw numbers only; statistics are functions of them (:mod:`reports.anal
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from bench.core.bounds import (
+    MAX_WORK,
+    Amount,
+    Bytes,
+    Count,
+    Duration,
+    Measured,
+    Moment,
+    PositiveCount,
+    RankCount,
+    RankNumber,
+    RoundNumber,
+    StepDuration,
+    Timestamp,
+    Unit,
+    Work,
+)
 from bench.core.case import Case
+from bench.core.completeness import inconsistency
 from bench.core.frozen_model import FrozenModel
 from bench.core.machine import NodeFacts, NodeIdentity
 from bench.core.telemetry import NodeTelemetry
@@ -19,39 +37,27 @@ CONNECTIONS = "connections"
 none, as all had before 2026-11-27."""
 MIB = 2**20
 
-# Records come from other machines and files: no number in them overflows what is computed from it.
-Duration = Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False)]
-"""In seconds."""
-StepDuration = Annotated[float, Field(gt=0, le=1e12, allow_inf_nan=False)]
-"""In seconds, of one or more whole steps: none takes no time."""
-Moment = Annotated[float, Field(ge=-1e12, le=1e12, allow_inf_nan=False)]
-"""Seconds of some clock."""
-Work = Annotated[float, Field(ge=0, le=1e30, allow_inf_nan=False)]
-"""Operations, bytes or another unit of work."""
-Amount = Annotated[float, Field(gt=0, le=1e30, allow_inf_nan=False)]
-"""A rate, or work that is never nothing."""
-
 
 class GradientBuckets(FrozenModel):
     """How a backend groups gradients into messages."""
 
-    first_bytes: int
+    first_bytes: Bytes
     """The size at which the first message is full, in bytes."""
-    most_bytes: int
+    most_bytes: Bytes
     """The size at which each further message is full, in bytes."""
     laid_out: bool
     """Whether gradients are assigned to messages beforehand, and a message waits for the last of its gradients; else a
     message takes the gradients that are ready."""
     overlaps: bool = True
     """Whether messages are sent during the backward pass; else they are sent after it."""
-    share: float = 1.0
+    share: Work = 1.0
     """Bytes sent per byte of a gradient: 0.5 where float32 is sent as float16."""
 
 
 class Gradients(FrozenModel):
     """The gradients of one rank."""
 
-    tensor_bytes: tuple[int, ...]
+    tensor_bytes: tuple[Bytes, ...]
     """Sizes in the order of the model's parameters; gradients become ready in reverse order."""
     grouping: GradientBuckets
 
@@ -84,17 +90,26 @@ class Reading(FrozenModel):
     """One further measured number. An unknown value is ``None`` with a reason, never 0."""
 
     name: str
-    value: float | None
+    value: Measured | None
     unit: str
     reason: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _unknown_if_not_finite(cls, fields: Any) -> Any:
+        """Whatever was measured, a number that is none is unknown."""
+        value = fields.get("value") if isinstance(fields, dict) else None
+        if isinstance(value, float | int) and not abs(value) <= MAX_WORK:
+            return {**fields, "value": None, "reason": f"it read {value:.3g}"}
+        return fields
 
 
 class PhaseTimes(FrozenModel):
     """One rank's raw times for the decomposition of a step; see :mod:`bench.rank.decompose`."""
 
-    together_s: tuple[Duration, ...]
+    together_s: Annotated[tuple[StepDuration, ...], Field(min_length=1)]
     """Durations of ordinary steps, including the exchange."""
-    alone_s: dict[str, tuple[Duration, ...]]
+    alone_s: dict[str, Annotated[tuple[Duration, ...], Field(min_length=1)]]
     """Durations of the parts of steps without exchange: ``data``, ``forward``, ``backward``, ``optimizer``."""
     digest: str
     """SHA-256 of the parameters afterwards, which must be equal on all ranks."""
@@ -109,10 +124,16 @@ class Overhead(FrozenModel):
     The k-th blocks of both kinds are neighbours in time.
     """
 
-    steps: int
+    steps: PositiveCount
     """Steps per block."""
     watched_s: tuple[StepDuration, ...]
     unwatched_s: tuple[StepDuration, ...]
+
+    @model_validator(mode="after")
+    def _neighbours(self) -> Self:
+        if len(self.watched_s) != len(self.unwatched_s) or not self.watched_s:
+            raise ValueError("it has no pairs of blocks")
+        return self
 
 
 class Window(FrozenModel):
@@ -127,8 +148,8 @@ class Window(FrozenModel):
 class MessageTiming(FrozenModel):
     """Durations of the allreduce of one message size on one rank."""
 
-    message_bytes: int
-    times_s: tuple[Duration, ...]
+    message_bytes: Bytes
+    times_s: Annotated[tuple[StepDuration, ...], Field(min_length=1)]
 
 
 class Tolerance(FrozenModel):
@@ -216,20 +237,20 @@ DECOMPOSITION, OVERHEAD, ROOFLINE = "decomposition", "overhead", "roofline"
 class RankRecord(FrozenModel):
     """Everything that one rank measured. Times are seconds of its own monotonic clock."""
 
-    rank: int
-    world: int
+    rank: RankNumber
+    world: RankCount
     host: str
-    pid: int
+    pid: Count
     device: str
     kind: str
     """The workload's kind: ``training``, ``collective`` or ``array``."""
-    unit: str
-    """The unit of ``amount_per_step``: ``samples``, ``bytes`` or ``elements``."""
+    unit: Unit
+    """The unit of ``amount_per_step``: ``samples``, ``bytes``, ``elements``, or what else the work counts."""
     amount_per_step: Amount
     """What all ranks together process in one step."""
-    step_s: tuple[StepDuration, ...]
+    step_s: Annotated[tuple[StepDuration, ...], Field(min_length=1)]
     """Durations of the steps of the measured window."""
-    warmup_steps: int
+    warmup_steps: Count
     settled: bool | None = None
     """Whether step times had settled when the window began; ``None`` where the number of warm-up steps was given."""
     startup_s: Duration
@@ -237,13 +258,13 @@ class RankRecord(FrozenModel):
     stepping_s: tuple[Moment, Moment] | None = None
     """The start of its first step and the end of its last, on the node's monotonic clock."""
     window: Window | None = None
-    memory_peak_bytes: int | None = None
+    memory_peak_bytes: Bytes | None = None
     """The peak resident memory of the rank's process: verification, window, decomposition and overhead included."""
-    cores: tuple[int, ...] = ()
+    cores: tuple[Count, ...] = ()
     """The cores that it was allowed to run on at the end of the window; empty where they are unknown."""
-    planned_cores: tuple[int, ...] = ()
+    planned_cores: tuple[Count, ...] = ()
     """The cores that it was pinned to before it began; empty where it was not pinned, or they are unknown."""
-    threads: int | None = None
+    threads: Count | None = None
     """The threads that torch computed with at the end of the window; ``None``: unknown, as in old records."""
     variables: dict[str, str] | None = None
     """The environment variables that change what is measured (:mod:`bench.host.variables`); ``None``: unknown, as in
@@ -274,9 +295,9 @@ class RankRecord(FrozenModel):
     """Whether the rank came to the end of what it measures after its window, see :mod:`bench.rank.after_window`."""
     missing: dict[str, str] = Field(default={})
     """Why requested measurements after the window are missing, by their names (:data:`DECOMPOSITION` and others)."""
-    failed_at: float | None = None
+    failed_at: Moment | None = None
     """When the first of them failed, in seconds since the Unix epoch. Those of other ranks may fail because of it."""
-    node: int | None = None
+    node: RankNumber | None = None
     """The number of its node in the trial; ``None`` in old records."""
     boot_id: str | None = None
     """That of its machine (:class:`bench.core.machine.NodeIdentity`), whose clock times its window."""
@@ -292,11 +313,11 @@ class RankFailure(FrozenModel):
     """How one process of a trial failed."""
 
     role: str
-    rank: int
+    rank: RankNumber
     host: str
     error: str
     """The last line of the exception: its type and message."""
-    at: float
+    at: Moment
     """When it failed, in seconds since the Unix epoch. The first failure is the cause; others fail because of it."""
     tail: tuple[str, ...] = ()
     """The last lines of its traceback."""
@@ -308,7 +329,7 @@ class Link(FrozenModel):
     """What the links between network namespaces carry without other traffic, measured once per sweep."""
 
     net: str
-    wanted_bytes_s: float | None
+    wanted_bytes_s: Amount | None
     """The configured rate of whole Ethernet frames in each direction; ``None`` where the links are not shaped."""
     achieved_bytes_s: Amount
     """The rate of payload in the slower direction, with transfers in both directions at once."""
@@ -343,15 +364,16 @@ class Trial(FrozenModel):
     """One fresh set of processes and its result. ``round`` counts the repeats from 0."""
 
     case: Case
-    round: int
+    round: RoundNumber
     outcome: Outcome
     reason: str | None = None
     ranks: tuple[RankRecord, ...] = ()
     failures: tuple[RankFailure, ...] = ()
     same_work: SameWork | None = None
     environment: str
-    started_at: str
-    wall_s: Duration
+    started_at: Timestamp
+    wall_s: Duration | None
+    """``None``: unknown, since its record could not be read."""
     log_tail: tuple[str, ...] = ()
     telemetry: tuple[NodeTelemetry, ...] = ()
     """What was sampled on each node, cut to the measured window."""
@@ -360,9 +382,15 @@ class Trial(FrozenModel):
     """The links between the ranks, where they ran in network namespaces."""
     nodes: tuple[NodeFacts, ...] = ()
     """The machines that the ranks ran on, other than the harness's own."""
-    cost: float | None = None
+    cost: Work | None = None
     """What the trial was billed, in the unit of the given price."""
     cost_reason: str | None = None
     """Why the cost is unknown, where the site bills its trials."""
     sources: str | None = None
     """The digest of the package ``bench`` that its ranks ran; ``None``: the ranks, or their records, are older."""
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if self.outcome == "ok" and (problem := inconsistency(self.ranks, self.case.ranks)):
+            raise ValueError(problem)
+        return self

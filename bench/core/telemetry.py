@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from itertools import pairwise
-from typing import Annotated, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
-from pydantic import Field, ValidationError
+from pydantic import ValidationError
 
+from bench.core.bounds import MAX_WORK, Bytes, Count, Duration, Measured, Moment, RankNumber
 from bench.core.frozen_model import FrozenModel
 from bench.core.machine import NodeIdentity
 
@@ -72,10 +73,6 @@ QUANTITIES: Mapping[str, Quantity] = {
 }
 
 
-MAX_VALUE = 1e30
-"""Of a sample, in any unit: no number overflows what is computed from it."""
-
-
 class Sample(NamedTuple):
     """One value of one device at one moment. An unknown value is ``None`` with a reason."""
 
@@ -99,9 +96,9 @@ class GpuProcess(FrozenModel):
     """A process that computes on a GPU."""
 
     device: str
-    pid: int
+    pid: Count
     name: str | None = None
-    memory_bytes: int | None = None
+    memory_bytes: Bytes | None = None
     draws: bool = False
     """It also draws on the GPU, as the server of a display does."""
 
@@ -113,11 +110,11 @@ class Header(FrozenModel):
     host: str
     source: str
     """``live``, or the recording that was replayed."""
-    interval_s: float
+    interval_s: Duration
     devices: tuple[Device, ...]
     problems: tuple[str, ...] = ()
     """Why groups of devices could not be sampled (no NVML library, no permission …)."""
-    node: int | None = None
+    node: RankNumber | None = None
     """The number of the node in the trial; ``None`` in old recordings."""
     boot_id: str | None = None
 
@@ -129,14 +126,14 @@ class Header(FrozenModel):
 class Tick(FrozenModel):
     """The samples of one moment."""
 
-    at_s: float
+    at_s: Moment
     readings: tuple[Sample, ...]
 
 
 class ProcessCheck(FrozenModel):
     """The processes that computed on the GPUs at a moment outside the measured window."""
 
-    checked_at_s: float
+    checked_at_s: Moment
     processes: tuple[GpuProcess, ...]
     problems: tuple[str, ...] = ()
 
@@ -146,8 +143,8 @@ class Series(FrozenModel):
 
     device: str
     name: str
-    times_s: tuple[float, ...]
-    values: tuple[Annotated[float, Field(ge=-MAX_VALUE, le=MAX_VALUE)] | None, ...]
+    times_s: tuple[Moment, ...]
+    values: tuple[Measured | None, ...]
     reason: str | None = None
     """Why values are missing: the last reason."""
 
@@ -157,16 +154,16 @@ class NodeTelemetry(FrozenModel):
 
     host: str
     source: str
-    interval_s: float
-    began_s: float
-    ended_s: float
+    interval_s: Duration
+    began_s: Moment
+    ended_s: Moment
     devices: tuple[Device, ...]
     series: tuple[Series, ...]
     processes: tuple[GpuProcess, ...] = ()
     problems: tuple[str, ...] = ()
     incomplete: str = ""
     """Why the samples don't tell what happened during the whole window; empty where they do."""
-    node: int | None = None
+    node: RankNumber | None = None
     boot_id: str | None = None
 
     @property
@@ -209,7 +206,7 @@ def read_recording(lines: Iterable[str]) -> Recording:
 
 def _finite(sample: Sample) -> Sample:
     """The sample; an unknown one where its probe returned no number."""
-    if sample.value is None or abs(sample.value) <= MAX_VALUE:
+    if sample.value is None or abs(sample.value) <= MAX_WORK:
         return sample
     return sample._replace(value=None, reason=f"the probe read {sample.value}")
 

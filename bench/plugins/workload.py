@@ -31,8 +31,9 @@ class Work(ABC):
     """
 
     unit: str = "samples"
+    """What the work counts: ``samples``, ``bytes``, ``tokens``, or any other word."""
     amount_per_step: float
-    """The amount of work in a step, of all ranks together, in :attr:`unit`."""
+    """The amount of work in a step, of all ranks together, in :attr:`unit`: a number above 0, the same on all ranks."""
     warmup_steps: int = 4
     """The smallest number of warm-up steps."""
     min_steps: int = 10

@@ -13,8 +13,12 @@ from collections.abc import Callable, Sequence
 from statistics import median
 from typing import Any, NamedTuple
 
+from pydantic import TypeAdapter, ValidationError
+
+from bench.core.bounds import amount_problem, as_number, describe_invalid, unit_problem
 from bench.core.case import Case
-from bench.core.records import Gradients, RankRecord, Window
+from bench.core.records import Gradients, MessageTiming, RankRecord, Reading, Window
+from bench.core.text import one_line
 from bench.host.machine import host_name
 from bench.host.resources import compute_threads, device_name, device_uuid, memory_peak_bytes, thread_cores
 from bench.host.running_code import sources_digest
@@ -27,6 +31,9 @@ from bench.rank.finite import StepResults, find_not_finite
 from bench.rank.tensors import digest_tensors
 from bench.rank.verify import verify_prefix
 
+FURTHER: TypeAdapter[tuple[tuple[Reading, ...], tuple[MessageTiming, ...]]] = TypeAdapter(
+    tuple[tuple[Reading, ...], tuple[MessageTiming, ...]]
+)
 MAX_STRETCH = 3
 """How many times its length a window that is not precise enough is extended to at most."""
 WARMUP_BLOCK_S = 0.05
@@ -62,6 +69,7 @@ def measure(case: Case, backend: Backend, workload: Workload, session: Session, 
     progress = context.progress
     progress.enter("building the workload")
     work = workload.build(case, session)
+    unit, amount_per_step = counted_work(work)
     faults.delay_from_start(case.fault, session.rank, work)
     first_s = time.monotonic()
     proof = verify_prefix(case, backend, workload, session, work, progress) if case.verify_steps else None
@@ -75,7 +83,7 @@ def measure(case: Case, backend: Backend, workload: Workload, session: Session, 
     cores, threads = thread_cores(), compute_threads()
     progress.enter("further measurements")
     not_finite = results.first_not_finite(proof.losses if proof else (), warmup.steps)
-    readings, messages = work.finish()
+    readings, messages = read_further(work)
     final = None
     if workload.kind == "training":
         parameters = work.snapshot()
@@ -92,8 +100,8 @@ def measure(case: Case, backend: Backend, workload: Workload, session: Session, 
         device=device_name(session.device),
         gpu=device_uuid(session.device),
         kind=workload.kind,
-        unit=work.unit,
-        amount_per_step=work.amount_per_step,
+        unit=unit,
+        amount_per_step=amount_per_step,
         step_s=tuple(step_s),
         warmup_steps=warmup.steps,
         settled=warmup.settled if case.warmup is None else None,
@@ -116,6 +124,37 @@ def measure(case: Case, backend: Backend, workload: Workload, session: Session, 
     record = after_window.complete(record, case, work, session, context)
     progress.enter("leaving")
     return record
+
+
+class UncountedWorkError(ValueError):
+    """What a step of a workload counts is no work."""
+
+
+def counted_work(work: Work) -> tuple[str, float]:
+    """The unit of work and its amount in a step.
+
+    Raises:
+        UncountedWorkError: They are none; before anything is measured, so that no time is spent on it.
+    """
+    amount = getattr(work, "amount_per_step", None)
+    for name, problem in (("unit", unit_problem(work.unit)), ("amount_per_step", amount_problem(amount))):
+        if problem:
+            raise UncountedWorkError(f"the workload's {name} {problem}")
+    return work.unit, float(as_number(amount) or 0)
+
+
+def read_further(work: Work) -> tuple[tuple[Reading, ...], tuple[MessageTiming, ...]]:
+    """What the work measured besides, which never costs the window: what is no reading becomes one without a value."""
+    returned = work.finish()
+    try:
+        readings, messages = returned
+        return FURTHER.validate_python((tuple(readings), tuple(messages)))
+    except (ValidationError, TypeError, ValueError) as problem:
+        reason = describe_invalid(problem) if isinstance(problem, ValidationError) else one_line(str(problem))
+        unknown = Reading(
+            name="further_measurements", value=None, unit="1", reason=f"the workload returned none: {reason}"
+        )
+        return (unknown,), ()
 
 
 def _gradients(work: Work, session: Session) -> Gradients | None:

@@ -150,6 +150,7 @@ class MergeDocument(TypedDict):
     sweeps: list[str]
     completed: list[str]
     trials: int
+    left_out: list[str]
     beside: dict[str, int]
 
 

@@ -97,7 +97,7 @@ def _choose(store: Store, names: Sequence[str]) -> tuple[list[str], list[str]]:
     named = {store.sweep(name).id for name in names}
     if named:
         return [name for name in store.sweep_ids() if name in named], []
-    finished = {name: store.sweep(name).finished_at is not None for name in store.sweep_ids()}
+    finished = {info.id: info.finished_at is not None for info in store.sweeps()}
     return [name for name in finished if finished[name]], [name for name in finished if not finished[name]]
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
-from functools import cache, partial
+from functools import partial
 from typing import Any, cast
 
 import sqlalchemy as sa
@@ -17,6 +17,7 @@ from sqlalchemy.dialects.postgresql.base import PGInspector
 
 from bench.core.names import UnsafeName, check_name
 from harness.errors import StoreError
+from harness.store.left_out import log_left_out
 from harness.store.tables import metadata
 
 MAX_RECORD_BYTES = 32 * 2**20
@@ -140,13 +141,8 @@ def named_sweeps(sweeps: Iterable[str], label: str) -> list[str]:
         try:
             named.append(check_name(sweep))
         except UnsafeName as problem:
-            _log_left_out(label, str(problem))
+            log_left_out(label, "a sweep", f"its id {problem}")
     return named
-
-
-@cache
-def _log_left_out(label: str, problem: str) -> None:
-    log.warning("store %s: a sweep is left out: its id %s", label, problem)
 
 
 def typed_rows(connection: sa.Connection, query: sa.Select[Any]) -> Sequence[sa.Row[Any]]:

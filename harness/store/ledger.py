@@ -8,14 +8,17 @@ from sys import intern
 from typing import Any, Literal, TypeVar
 
 import sqlalchemy as sa
-from pydantic import BaseModel, Field, TypeAdapter
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
+from bench.core.bounds import MAX_SHOWN_LENGTH, RoundNumber, StepDuration, Timestamp, describe_invalid
 from bench.core.frozen_model import FrozenModel
 from bench.core.names import Name
 from bench.core.records import Outcome, Trial
+from bench.core.text import one_line
 from harness.planning.environment import Environment
 from harness.store.database import OTHER_STORE_HINT, Database
 from harness.store.foreign import UnexpectedValueError, named_sweeps, typed_rows
+from harness.store.left_out import MAX_KEY_LENGTH, log_left_out, read_record, trial_title
 from harness.store.tables import (
     acceptances_table,
     add_missing,
@@ -30,6 +33,7 @@ from harness.store.tables import (
     verdicts_table,
 )
 from reports.analysis.label_order import natural_key
+from reports.analysis.trial_measures import is_measure
 from reports.regression.values import Metric, Status, Verdict
 
 ModelT = TypeVar("ModelT", bound=FrozenModel)
@@ -67,7 +71,7 @@ class PairTrial(FrozenModel):
     sweep: Name
     """The night whose suspicion it confirms or refutes."""
     key: str
-    pair: int
+    pair: RoundNumber
     """Counts from 0."""
     side: Literal["head", "base"]
     commit: str
@@ -81,15 +85,23 @@ class IngestedRun(FrozenModel):
     benchmark: str
     run: str
     """Identifies a run of a benchmark, which is stored once."""
-    at: str
-    """ISO 8601."""
+    at: Timestamp
+
     commit: str | None
     changed_files: bool | None = None
     """Whether files differed from the commit; ``None`` where that is unknown."""
     place: dict[str, str] = Field(default={})
     """Machine, interpreter and versions by name; runs are comparable only where all are equal."""
-    seconds: tuple[float, ...]
+    seconds: tuple[StepDuration, ...]
     source: str
+
+
+RECORD_NAMES: dict[type[FrozenModel], str] = {
+    Verdict: "a verdict",
+    Acceptance: "an acceptance",
+    PairTrial: "a trial of a pair",
+    IngestedRun: "an ingested run",
+}
 
 
 class _Reason(BaseModel):
@@ -120,7 +132,8 @@ class Ledger:
             query = query.where(nights_table.c.suite == suite)
         rows = list(reversed(self._rows(query)))
         named = set(named_sweeps((row.id for row in rows), self._database.label))
-        return [NightRow(**row._mapping) for row in rows if row.id in named]
+        places = self.environments()
+        return [NightRow(**row._mapping) for row in rows if row.id in named and row.environment in places]
 
     def measures(self, sweeps: Sequence[str]) -> list[tuple[str, str, int, str, float]]:
         """Sweep, case key, round, name and value of each number of
@@ -131,19 +144,31 @@ class Ledger:
             rows = connection.execution_options(yield_per=ROWS_AT_ONCE).execute(query)
             try:
                 # A million rows share a few names.
-                return [
-                    (intern(sweep), intern(key), index(number), intern(name), float(value))
+                read = [
+                    (intern(sweep), intern(key), index(number), intern(name), value)
                     for sweep, key, number, name, value in rows
                 ]
             except (TypeError, ValueError):
-                raise UnexpectedValueError("a measure that is no number") from None
+                raise UnexpectedValueError("a measure of no trial") from None
+        known = [row for row in read if is_measure(row[3], row[4])]
+        for sweep, key, number, name, value in read if len(known) < len(read) else ():
+            if not is_measure(name, value):
+                what = f"the measure {one_line(name, MAX_SHOWN_LENGTH)} of {trial_title(key, number)} in sweep {sweep}"
+                log_left_out(self._database.label, what, f"it is {one_line(repr(value), MAX_SHOWN_LENGTH)}")
+        return known
 
     def settings(self, sweeps: Sequence[str]) -> dict[tuple[str, str], dict[str, str]]:
         """By sweep and key, what :func:`reports.analysis.trial_measures.settings_of` says; not of faults on purpose."""
         rows = self._rows(sa.select(cells_table).where(cells_table.c.sweep.in_(sweeps)))
-        with self._database.validated_records():
-            read = {text: SETTINGS.validate_json(text) for text in {row.settings for row in rows}}
-        return {(row.sweep, row.key): read[row.settings] for row in rows}
+        read: dict[str, dict[str, str]] = {}
+        for row in rows:
+            if row.settings not in read:
+                try:
+                    read[row.settings] = SETTINGS.validate_json(row.settings)
+                except ValidationError as problem:
+                    what = f"the settings of {one_line(row.key, MAX_KEY_LENGTH)}"
+                    log_left_out(self._database.label, what, describe_invalid(problem))
+        return {(row.sweep, row.key): read[row.settings] for row in rows if row.settings in read}
 
     def outcomes(self, sweep: str) -> list[tuple[str, int, Outcome, str | None]]:
         """Key, round, outcome and reason of each trial without an injected fault."""
@@ -154,16 +179,24 @@ class Ledger:
         query = sa.select(table.c.key, table.c.round, table.c.outcome, body).join(cells_table, meant)
         with self._database.reading() as connection:
             rows = typed_rows(connection, query.where(table.c.sweep == sweep).order_by(table.c.key, table.c.round))
-            return [
-                (row.key, row.round, OUTCOME.validate_python(row.outcome), _Reason.model_validate_json(row.body).reason)
-                for row in rows
-            ]
+        return [(row.key, row.round, *self._outcome(row)) for row in rows]
+
+    def _outcome(self, row: sa.Row[Any]) -> tuple[Outcome, str | None]:
+        try:
+            return OUTCOME.validate_python(row.outcome), _Reason.model_validate_json(row.body).reason
+        except ValidationError as problem:
+            title, why = trial_title(row.key, row.round), describe_invalid(problem)
+            log_left_out(self._database.label, title, why)
+            return "invalid", f"its record can't be read: {why}"
 
     def environments(self) -> dict[str, Environment]:
         """All environments by id."""
-        with self._database.reading() as connection:
-            rows = typed_rows(connection, sa.select(environments_table))
-            return {row.id: Environment.model_validate_json(row.body) for row in rows}
+        label = self._database.label
+        read = (
+            (row.id, read_record(label, Environment, f"environment {row.id}", row.body))
+            for row in self._rows(sa.select(environments_table))
+        )
+        return {name: environment for name, environment in read if environment is not None}
 
     def save_verdicts(self, sweep: str, verdicts: Sequence[Verdict]) -> None:
         """Replace the verdicts of an earlier check of the same night."""
@@ -192,11 +225,15 @@ class Ledger:
         table = verdicts_table
         columns = (table.c.night, table.c.series, table.c.metric, table.c.status)
         rows = self._rows(sa.select(*columns).where(table.c.night.in_(sweeps)))
-        with self._database.validated_records():
-            return {
-                (row.night, row.series, METRIC.validate_python(row.metric)): STATUS.validate_python(row.status)
-                for row in rows
-            }
+        statuses = {}
+        for row in rows:
+            try:
+                metric, status = METRIC.validate_python(row.metric), STATUS.validate_python(row.status)
+            except ValidationError as problem:
+                log_left_out(self._database.label, f"a verdict of night {row.night}", describe_invalid(problem))
+            else:
+                statuses[row.night, row.series, metric] = status
+        return statuses
 
     def accept(self, acceptance: Acceptance) -> None:
         """Store an acceptance; it replaces one of the same curve and night."""
@@ -264,5 +301,6 @@ class Ledger:
             return typed_rows(connection, query)
 
     def _values(self, query: sa.Select[Any], kind: type[ModelT]) -> list[ModelT]:
-        with self._database.validated_records():
-            return [kind.model_validate_json(body) for (body,) in self._rows(query)]
+        name = RECORD_NAMES[kind]
+        read = (read_record(self._database.label, kind, name, body) for (body,) in self._rows(query))
+        return [record for record in read if record is not None]

@@ -25,6 +25,7 @@ from harness.store.database import (
     transaction,
 )
 from harness.store.foreign import check_tables, limit_connections, typed_rows
+from harness.store.left_out import read_record, trial_title
 from harness.store.location import CREATING, EXISTING, StoreLocation, parse_location
 from harness.store.store import Store, SweepInfo, record_measures, record_night
 from harness.store.tables import FORMAT, about_table, add_missing, metadata, sweeps_table, trials_table
@@ -41,16 +42,20 @@ def upgrade_store(database: Database) -> None:
         update = about_table.update().where(about_table.c.format < FORMAT).values(format=FORMAT)
         if connection.execute(update).rowcount:
             metadata.create_all(connection)
-            _fill_measures(connection)
+            _fill_measures(connection, database.label)
 
 
-def _fill_measures(connection: sa.Connection) -> None:
+def _fill_measures(connection: sa.Connection, label: str) -> None:
     """One sweep at a time: trials hold every step."""
     for row in typed_rows(connection, sa.select(sweeps_table.c.id, sweeps_table.c.body)):
-        record_night(connection, SweepInfo.model_validate_json(row.body))
-        trials = sa.select(trials_table.c.body).where(trials_table.c.sweep == row.id)
-        for trial in connection.execute(trials).scalars():
-            record_measures(connection, row.id, Trial.model_validate_json(trial))
+        info = read_record(label, SweepInfo, f"sweep {row.id}", row.body)
+        if info is None:
+            continue
+        record_night(connection, info)
+        trials = sa.select(trials_table.c.key, trials_table.c.round, trials_table.c.body)
+        for key, number, body in connection.execute(trials.where(trials_table.c.sweep == row.id)):
+            if trial := read_record(label, Trial, trial_title(key, number), body):
+                record_measures(connection, row.id, trial)
 
 
 MAX_NAME_LENGTH = 255

@@ -14,7 +14,9 @@ from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
 
 import sqlalchemy as sa
+from pydantic import ValidationError
 
+from bench.core.bounds import describe_invalid
 from bench.core.frozen_model import FrozenModel
 from bench.core.names import Name
 from bench.core.records import Trial
@@ -28,6 +30,7 @@ from harness.store.database import OTHER_STORE_HINT, Database
 from harness.store.dates import date_problem
 from harness.store.foreign import MAX_RECORD_BYTES, named_sweeps, typed_rows
 from harness.store.ledger import Ledger
+from harness.store.left_out import SweepOfTrial, invalid_trial, log_left_out, trial_title
 from harness.store.tables import (
     add_missing,
     cells_table,
@@ -88,8 +91,12 @@ class Store:
             )
             record_night(connection, info)
 
-    def add_trial(self, sweep: str, trial: Trial) -> None:
-        """Commit a trial that has ended. Raises :class:`StoreError`, also where it is stored already."""
+    def add_trial(self, sweep: str, trial: Trial) -> Trial:
+        """Commit a trial that has ended. Raises :class:`StoreError`, also where it is stored already.
+
+        Returns:
+            The trial as it is stored: a failed one where its record is larger than a store takes.
+        """
         trial, body = _storable(trial)
         row: dict[str, str | int] = {"sweep": sweep, "key": trial.case.key, "round": trial.round}
 
@@ -101,6 +108,7 @@ class Store:
                 record_measures(connection, sweep, trial)
 
         self._database.retry(insert)
+        return trial
 
     def finish_sweep(self, sweep: str, finished_at: str) -> None:
         """Store when a sweep ended (ISO 8601). Raises :class:`StoreError`."""
@@ -144,18 +152,45 @@ class Store:
             dated = {row.id: row.started_at for row in typed_rows(connection, query)}
         return next((sweep for sweep in reversed(existing) if not date_problem(dated[sweep])), existing[-1])
 
+    def sweeps(self) -> list[SweepInfo]:
+        """All sweeps that can be read, the oldest first; the others are left out."""
+        infos = []
+        for sweep in self.sweep_ids():
+            try:
+                infos.append(self.sweep(sweep))
+            except StoreError as problem:
+                log_left_out(self._database.label, f"sweep {sweep}", str(problem))
+        return infos
+
     def trials(self, sweep: str) -> list[Trial]:
-        """The trials of a sweep by key, then round. Raises :class:`StoreError`, also for a damaged one."""
+        """The trials of a sweep by key, then round; a record that can't be read is an invalid trial with the reason."""
         return self._database.retry(lambda _: self._read_trials(sweep))
 
     def _read_trials(self, sweep: str) -> list[Trial]:
         of_sweep = trials_table.c.sweep == sweep
         with self._database.validated_records(), _gc_paused():
-            return [
-                Trial.model_validate_json(row.body)
+            read = (
+                self._read_trial(sweep, row.key, row.round, row.body)
                 for batch in self._database.batches(trials_table, TRIALS_AT_ONCE, of_sweep)
                 for row in batch
-            ]
+            )
+            return [trial for trial in read if trial is not None]
+
+    def _read_trial(self, sweep: str, key: str, round_number: int, body: str) -> Trial | None:
+        """A stored trial; an invalid one, or none, in place of one that can't be read."""
+        try:
+            return Trial.model_validate_json(body)
+        except ValidationError as invalid:
+            problem = describe_invalid(invalid)
+        log_left_out(self._database.label, trial_title(key, round_number), problem)
+        return invalid_trial(body, key, round_number, problem, self._sweep_of_trial(sweep))
+
+    def _sweep_of_trial(self, sweep: str) -> SweepOfTrial | None:
+        try:
+            info = self.sweep(sweep)
+        except StoreError:
+            return None
+        return SweepOfTrial({case.key: case for case in info.plan.cases}, info.environment.id, info.started_at)
 
     def has_result(self, sweep: str) -> bool:
         """Whether a trial of the sweep gave a number."""
@@ -164,11 +199,10 @@ class Store:
             return connection.execute(sa.select(sa.exists().where(successful))).scalar_one()
 
     def done(self, sweep: str) -> set[tuple[str, int]]:
-        """Case key and round of the trials that have ended, with any outcome.
-
-        Trials are parsed, so that a damaged one is found before more are run.
-        """
-        return {(trial.case.key, trial.round) for trial in self.trials(sweep)}
+        """Case key and round of the trials that have ended, with any outcome."""
+        with self._database.reading() as connection:
+            query = sa.select(trials_table.c.key, trials_table.c.round).where(trials_table.c.sweep == sweep)
+            return {(row.key, row.round) for row in typed_rows(connection, query)}
 
     def unfinished(self) -> str | None:
         """The id of the newest sweep that has not ended, if any."""

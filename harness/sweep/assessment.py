@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 from bench.core.case import Case
+from bench.core.completeness import inconsistency
 from bench.core.records import Outcome, RankRecord, SameWork, Trial
 from bench.host.running_code import sources_digest
 from harness.sites.base.contract import TrialResult
@@ -98,12 +99,8 @@ def assess_result(result: TrialResult, case: Case) -> tuple[Outcome, str | None,
     """Outcome, reason and same-work verdict of a trial (pure): ok where all ranks are present and did the same work."""
     if result.outcome != "ok" and not failed_after_window(result, case):
         return result.outcome, result.reason, None
-    present = [record.rank for record in result.ranks]
-    if present != list(range(case.ranks)):
-        missing = sorted(set(range(case.ranks)) - set(present))
-        return "failed", f"rank {missing[0] if missing else '?'} left no record", None
-    if len({len(record.step_s) for record in result.ranks}) > 1:
-        return "failed", "the ranks measured different numbers of steps", None
+    if problem := inconsistency(result.ranks, case.ranks):
+        return "failed", problem, None
     if reason := _not_finite_reason(result.ranks):
         return "failed", reason, None
     proof = judge_same_work(result.ranks)

@@ -101,11 +101,11 @@ def _run_rounds(
                 problem = f"folder {folder}: cannot be written (its disk is full)"
                 raise StoreError(f"{problem}; free some space, {store.resume_hint()}")
             try:
-                store.add_trial(info.id, trial)
+                stored = store.add_trial(info.id, trial)
             except BaseException:
                 keep_unstored(folder, trial)
                 raise
-            watcher.ends(trial)
+            watcher.ends(stored)
 
     for round_number, planned in itertools.groupby(shuffled_rounds(info.plan, info.suite.seed), key=lambda one: one[0]):
         run(round_number, [case for _, case in planned if (case.key, round_number) not in done])

@@ -171,11 +171,15 @@ def cost_per_unit(trials: Sequence[Trial], measures: Sequence[TrialMeasures]) ->
 
     ``measures``: of each of the trials, in the same order.
     """
-    known = [(trial, trial.cost, own) for trial, own in zip(trials, measures, strict=True) if trial.cost is not None]
+    known = [
+        (trial.cost, trial.wall_s, own)
+        for trial, own in zip(trials, measures, strict=True)
+        if trial.cost is not None and trial.wall_s
+    ]
     if not known:
         return None
-    least = fmean(cost / trial.wall_s / own.throughput for trial, cost, own in known)
-    most = fmean(cost / own.window_amount for _, cost, own in known)
+    least = fmean(cost / wall_s / own.throughput for cost, wall_s, own in known)
+    most = fmean(cost / own.window_amount for cost, _, own in known)
     return least, max(least, most)
 
 

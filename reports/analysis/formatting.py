@@ -121,7 +121,7 @@ def quantity(value: float, unit: str) -> str:
         return f"{value * 100:.0f} %"
     factor, prefix = _si_prefix(value)
     gap = "" if prefix and unit[0] not in "BHW" else " "
-    return f"{_three_digits(value / factor)}{gap}{prefix}{unit}"
+    return f"{_three_digits(value / factor)}{gap}{prefix}{unit}".rstrip()
 
 
 def with_range(mean: float, least: float, most: float, unit: str) -> str:

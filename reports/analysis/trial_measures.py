@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
 
+from bench.core.bounds import MAX_WORK
 from bench.core.case import Case
 from bench.core.frozen_model import FrozenModel
 from bench.core.machine import NodeFacts
@@ -110,6 +111,13 @@ def stored_measures(trial: Trial) -> dict[str, float]:
         "exposed_s": measures.split.exposed_s if measures.split and len(trial.ranks) > 1 else None,
     }
     return {name: float(value) for name, value in values.items() if value is not None and math.isfinite(value)}
+
+
+def is_measure(name: str, value: object) -> bool:
+    """Whether a stored value can be that of :func:`stored_measures`: exposed communication alone may be 0 or less."""
+    if not isinstance(value, float | int) or not abs(value) <= MAX_WORK**2:
+        return False
+    return name == "exposed_s" or value > 0
 
 
 def settings_of(case: Case) -> dict[str, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sqlite3
 import sys
@@ -115,40 +114,16 @@ def test_tables_of_others_beside_ours_are_no_fault(store_path):
 WRONG_VALUES = {
     "a format that is text": ("UPDATE scaling_harness_about SET format = 'two'", "its format is 'two', no number"),
     "no id": ("UPDATE sweeps SET id = x'00'", "a bytes in the column sweeps.id"),
-    "no time": ("UPDATE sweeps SET started_at = 1.5", None),
-    "a measure": ("UPDATE measures SET value = 'fast'", "a measure that is no number"),
-    "settings": ("UPDATE cells SET settings = '[1]'", "record that cannot be read"),
-    "deep settings": (f"UPDATE cells SET settings = '{'[' * 5000}'", "record that cannot be read"),
-    "an outcome": ("UPDATE trials SET outcome = 'great'", "record that cannot be read"),
-    "a body": ("UPDATE trials SET body = 7", "record that cannot be read"),
-    "an unknown status": (
-        "INSERT INTO verdicts VALUES ('s1', 'a', 'throughput', 'perfect', '{}')",
-        "record that cannot be read",
-    ),
+    "a round": ("UPDATE measures SET round = 'x'", "a measure of no trial"),
 }
 
 
 @pytest.mark.parametrize(("statement", "message"), WRONG_VALUES.values(), ids=WRONG_VALUES)
-def test_a_value_of_another_type_is_one_line(store_path, statement, message):
+def test_a_row_of_other_types_is_one_line(store_path, statement, message):
     change(store_path, statement)
-    if message is None:  # the column makes it text
-        read_everything(store_path)
-        return
     with pytest.raises(StoreError, match=message) as caught:
         read_everything(store_path)
     assert "\n" not in str(caught.value)
-
-
-def test_a_number_beyond_those_of_sqlite_is_not_merged(store_path, tmp_path):
-    with closing(sqlite3.connect(store_path)) as connection:
-        (body,) = connection.execute("SELECT body FROM trials").fetchone()
-        connection.execute("UPDATE trials SET body = ?", (json.dumps(json.loads(body) | {"round": 10**30}),))
-        connection.commit()
-    with pytest.raises(StoreError, match="another trial than its key says"):
-        merge(str(store_path), str(tmp_path / "ours.sqlite"))
-    change(store_path, "UPDATE scaling_harness_about SET format = 1", "DELETE FROM measures")
-    with pytest.raises(StoreError, match="too large"):
-        open_store(str(store_path), create=True)
 
 
 def test_a_folder_or_a_pipe_is_no_store(tmp_path):
@@ -183,7 +158,7 @@ LARGE = MAX_RECORD_BYTES + 1
 HEAVY = {
     "a large trial": (f"UPDATE trials SET body = zeroblob({LARGE})", ("report", "merge")),
     "a large sweep": (f"UPDATE sweeps SET body = zeroblob({LARGE})", ("report", "merge")),
-    "a large environment": (f"UPDATE environments SET body = zeroblob({LARGE})", ("check", "merge")),
+    "a large environment": (f"UPDATE environments SET body = zeroblob({LARGE})", ("check",)),
 }
 
 
@@ -202,27 +177,3 @@ def test_a_record_too_large_is_refused_in_little_memory(store_path, tmp_path, sc
         assert "a record has at most 32 MiB" in done.stderr
         assert len(done.stderr.strip().splitlines()) == 1
         assert done.peak_kib < 512 * 2**10
-
-
-IMPOSSIBLE = {
-    "amount_per_step": -1.0,
-    "startup_s": 1e308,
-    "step_s": [0.1, 0],
-    "step_work": {"flops": -1.0, "bytes_moved": 1.0, "dtypes": []},
-    "phases": {"together_s": [1e308] * 3, "alone_s": {}, "digest": ""},
-}
-
-
-@pytest.mark.parametrize("name", IMPOSSIBLE)
-def test_a_measurement_that_cannot_be_is_one_line(store_path, name):
-    with closing(sqlite3.connect(store_path)) as connection:
-        (body,) = connection.execute("SELECT body FROM trials").fetchone()
-        trial = json.loads(body)
-        trial["ranks"][0][name] = IMPOSSIBLE[name]
-        connection.execute("UPDATE trials SET body = ?", (json.dumps(trial),))
-        connection.commit()
-    with pytest.raises(
-        StoreError, match=rf"record that cannot be read \(ranks\.0\.{name}.*: Input should be "
-    ) as caught:
-        read_everything(store_path)
-    assert "\n" not in str(caught.value)

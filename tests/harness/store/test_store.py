@@ -9,12 +9,14 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from harness.errors import StoreError
+from harness.store.merging import merge
 from harness.store.opening import check_store, open_store
 from harness.store.tables import FORMAT
 from tests.support.builders import make_case, make_trial
-from tests.support.merge_behaviour import MergeBehaviour, UpgradeBehaviour
+from tests.support.merge_behaviour import MergeBehaviour, UpgradeBehaviour, everything, fill
 from tests.support.store_behaviour import LedgerBehaviour, StoreBehaviour
 from tests.support.stores import begin, make_format_1
 from tests.support.stores import opened as opened
@@ -58,9 +60,36 @@ class TestUpgrade(UpgradeBehaviour):
         assert f"to format {FORMAT} first" in str(caught.value)
         assert "\n" not in str(caught.value)
 
+    def test_an_upgrade_that_fails_changes_nothing(self, new_place, opened):
+        place = new_place()
+        make_format_1(place, make_trial(make_case(), 0))
+        engine = sa.create_engine(f"sqlite:///{place}")
+        with engine.begin() as connection:
+            connection.exec_driver_sql("update sweeps set id = x'00'")
+        with pytest.raises(StoreError, match="restore a copy of it") as caught:
+            open_store(place, create=False, upgrade=True)
+        assert "\n" not in str(caught.value)
+        with engine.connect() as connection:
+            assert connection.exec_driver_sql("select format from scaling_harness_about").scalar_one() == 1
+        assert "measures" not in sa.inspect(engine).get_table_names()
+        engine.dispose()
+
 
 class TestMerge(MergeBehaviour):
-    pass
+    def test_a_merge_that_fails_changes_nothing(self, new_place, other_place, opened):
+        place, other = new_place(), other_place()
+        source, target = opened(other), opened(place)
+        fill(source)
+        begin(source, "s2", "2026-01-02T00:00:00+00:00")
+        source.add_trial("s2", make_trial(make_case(), 0))
+        begin(target, "s0")
+        before = everything(target)
+        with source.database.writing("") as connection:
+            connection.exec_driver_sql("update trials set round = 'x' where sweep = 's2'")
+        with pytest.raises(StoreError, match="restore a copy of it") as caught:
+            merge(other, place)
+        assert source.database.label in str(caught.value), "it says which of the two is damaged"
+        assert everything(target) == before
 
 
 def test_checking_writes_nothing(tmp_path):
@@ -89,17 +118,6 @@ def test_a_trial_is_there_before_the_next_begins(tmp_path):
     store.add_trial("s1", make_trial(make_case()))
     with sqlite3.connect(tmp_path / "r.sqlite") as other:
         assert other.execute("select count(*) from trials").fetchone() == (1,)
-
-
-def test_a_damaged_record_is_one_line(tmp_path):
-    store = open_store(str(tmp_path / "r.sqlite"), create=True)
-    begin(store)
-    store.add_trial("s1", make_trial(make_case()))
-    with sqlite3.connect(tmp_path / "r.sqlite") as other:
-        other.execute("update trials set body = substr(body, 1, 50)")
-    with pytest.raises(StoreError, match="has a record that cannot be read") as caught:
-        store.trials("s1")
-    assert "\n" not in str(caught.value)
 
 
 def refuse(place, message, create=True):
@@ -262,7 +280,8 @@ def test_damage_anywhere_is_found_before_anything_is_written(tmp_path, damage):
     assert path.read_bytes() == damaged
 
 
-def test_a_damaged_trial_is_found_before_the_sweep_goes_on(tmp_path):
+def test_a_damaged_file_is_no_bad_record(tmp_path):
+    """What is no text at all is damage of the file, and not left out."""
     path = tmp_path / "r.sqlite"
     store = open_store(str(path), create=True)
     begin(store)
@@ -270,7 +289,7 @@ def test_a_damaged_trial_is_found_before_the_sweep_goes_on(tmp_path):
     store.close()
     path.write_bytes(swapped_bytes(path.read_bytes()))
     with pytest.raises(StoreError, match="restore a copy of it, or name another with --store") as caught:
-        open_store(str(path), create=False).done("s1")
+        open_store(str(path), create=False).trials("s1")
     assert str(caught.value).isprintable(), "what a damaged file holds does not reach the terminal"
 
 
