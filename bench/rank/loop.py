@@ -150,11 +150,9 @@ def read_further(work: Work) -> tuple[tuple[Reading, ...], tuple[MessageTiming, 
         readings, messages = returned
         return FURTHER.validate_python((tuple(readings), tuple(messages)))
     except (ValidationError, TypeError, ValueError) as problem:
-        reason = describe_invalid(problem) if isinstance(problem, ValidationError) else one_line(str(problem))
-        unknown = Reading(
-            name="further_measurements", value=None, unit="1", reason=f"the workload returned none: {reason}"
-        )
-        return (unknown,), ()
+        what = describe_invalid(problem) if isinstance(problem, ValidationError) else one_line(str(problem))
+        reason = f"the workload returned no readings and messages: {what}"
+        return (Reading(name="further_measurements", value=None, unit="1", reason=reason),), ()
 
 
 def _gradients(work: Work, session: Session) -> Gradients | None:
