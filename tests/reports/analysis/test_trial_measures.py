@@ -6,6 +6,7 @@ import sqlite3
 from contextlib import closing
 
 import pytest
+from pydantic import ValidationError
 
 from bench.core.case import DataSource, Fault
 from bench.core.records import PhaseTimes, Window
@@ -78,9 +79,9 @@ def test_a_fault_on_purpose_is_nothing_to_judge():
     assert stored_measures(make_trial(slow)) == {}
 
 
-def test_windows_without_a_step_have_no_numbers():
-    ranks = tuple(make_record(rank, 2, (), memory_peak_bytes=5) for rank in range(2))
-    assert stored_measures(make_trial(make_case(), ranks=ranks)) == {}
+def test_there_is_no_window_without_a_step():
+    with pytest.raises(ValidationError, match="at least 1 item"):
+        make_record(0, 2, ())
 
 
 @pytest.mark.parametrize(
