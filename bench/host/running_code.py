@@ -76,6 +76,7 @@ def _running_digest() -> str:
 
 def _digest_of(package: Path) -> str:
     sha = hashlib.sha256()
-    for path in sorted(package.rglob("*.py")):
+    # Editors keep locks and backups under names that begin with a full stop; some are links to nowhere.
+    for path in sorted(path for path in package.rglob("*.py") if not path.name.startswith(".")):
         sha.update(f"{path.relative_to(package)}\0".encode() + path.read_bytes() + b"\0")
     return sha.hexdigest()[:DIGEST_LENGTH]

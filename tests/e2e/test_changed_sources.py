@@ -13,14 +13,19 @@ import time
 import pytest
 
 from bench.core.records import Trial
+from bench.host.network import free_port
 from bench.host.running_code import sources_digest
+from harness.sites.base.remote import UnstartedJob, gather_result
+from harness.sites.base.running_trial import RunningTrial
 from harness.store.ledger import PairTrial
+from harness.sweep.assessment import assess_trial
 from tests.e2e.conftest import Harness
 from tests.support.builders import make_case
 from tests.support.checkouts import Checkout
 
 STEP = "    def _finish(self) -> None:\n"
 SLEEP_S = 1.0
+LOOPBACK = "127.0.0.1"
 PAUSE = f"        __import__('time').sleep({SLEEP_S})\n"
 PLUGIN = """
 from bench.workloads.synthetic import Synthetic
@@ -203,3 +208,25 @@ def test_a_night_runs_what_it_began_with(editing):
     assert "crashed" not in err
     assert max(fastest_steps(editing.trials())) < SLEEP_S
     assert {"verdict.json", "report.html", "index.html"} <= {path.name for path in (editing.folder / "night").iterdir()}
+
+
+def test_a_node_with_other_sources_fails_its_trial(editing, tmp_path):
+    """A node of any site has a package ``bench`` of its own: an image, a host's checkout."""
+    editing.checkout.edit("bench/workloads/training.py", STEP, f"{STEP}        pass\n")
+    node = sources_digest(editing.checkout.path / "bench")
+    case = make_case(backend="single", transport="none", ranks=1, steps=3, warmup=1, telemetry="off", verify_steps=1)
+    (tmp_path / "case.json").write_text(case.model_dump_json())
+    place = {
+        "SCALING_NODE": "0",
+        "SCALING_NODES": "1",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(free_port("127.0.0.1")),
+    }
+    command = [sys.executable, "-m", "bench.node.agent", "--case", "case.json", "--out", "out"]
+    done = subprocess.run(command, cwd=tmp_path, env=editing.env | place, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    running = RunningTrial(UnstartedJob(""), tmp_path / "out", "2026-01-01T00:00:00+00:00", time.time())
+    trial = assess_trial(running, gather_result(tmp_path / "out", case), case, 0, "e")
+    assert (trial.outcome, trial.sources) == ("failed", node)
+    assert trial.reason.startswith("rank 0 on ")
+    assert f" ran other sources ({node}) than this command's ({sources_digest()}): " in trial.reason

@@ -68,7 +68,7 @@ def test_neither_bytecode_nor_an_editor_s_files_are_part_of_the_digest(checkout)
     subprocess.run([sys.executable, "-m", "compileall", "-q", str(package / "core")], check=True)
     (package / ".case.py.swp").write_bytes(b"\0")
     (package / ".#case.py").symlink_to("nobody@nowhere")
-    assert copied(checkout, "second")[0] == before
+    assert copied(checkout, "second")[0] == before == sources_digest(package)
     names = {path.name for path in (checkout.path.parent / "second" / "bench").rglob("*")}
     assert not names & {".case.py.swp", ".#case.py"}
 
