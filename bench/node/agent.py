@@ -30,6 +30,7 @@ from bench.host.installation import find_mpirun
 from bench.host.logs import MAX_ERROR_LENGTH, describe_exception, printable_line, traceback_lines
 from bench.host.machine import read_node_facts
 from bench.host.network import InterfaceError
+from bench.host.running_code import CODE
 from bench.host.scratch import SHARED_MEMORY_VARIABLE, close_scratch, open_scratch
 from bench.node.control import HarnessDisconnected, NodeControl
 from bench.node.external_ranks import ExternalRanks
@@ -348,6 +349,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     control = NodeControl(listen=chosen.stdio)
     # The processes of the node import nothing from the folder in which they happen to be started.
     os.environ["PYTHONSAFEPATH"] = "1"
+    if not {"site-packages", "dist-packages"}.intersection(CODE.parts):
+        # This package may have been found in that folder only.
+        paths = [str(CODE), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, dict.fromkeys(paths)))
     try:
         certificate = _read_certificate(chosen.certificate, control)
         text = json.dumps(control.read_first_line()) if chosen.stdio else chosen.case.read_text()

@@ -7,7 +7,9 @@ launchers, the sides of pairs, the steps of a night) imports from the copy too, 
 
 from __future__ import annotations
 
+import atexit
 import hashlib
+import importlib.util
 import os
 import shutil
 import sys
@@ -51,6 +53,8 @@ def run_from_copy() -> None:
     if copy is not None:
         if copy.owner == os.getpid():
             adopt_scratch(CODE.parent, copy.lock)
+            # Before the copy is removed.
+            atexit.register(return_bytecode)
         return
     if sys.flags.ignore_environment or not (CODE / PACKAGES[0]).is_dir():
         return
@@ -176,3 +180,26 @@ def _copy_bytecode(path: Path, copied: Path) -> None:
         if int(cached.stat().st_mtime) > int(path.stat().st_mtime):
             (copied.parent / BYTECODE).mkdir(exist_ok=True)
             shutil.copy2(cached, copied.parent / BYTECODE / cached.name)
+
+
+def return_bytecode() -> None:
+    """Keep what was compiled in the copy beside the files of its origin, where Python would have kept it.
+
+    Otherwise each command would compile it again. Files that were changed meanwhile are left out.
+    """
+    if sys.dont_write_bytecode:
+        return
+    for cached in (path for name in PACKAGES for path in (CODE / name).rglob(f"*.{sys.implementation.cache_tag}.pyc")):
+        target = ORIGIN / cached.relative_to(CODE)
+        source = Path(importlib.util.source_from_cache(str(target)))
+        with suppress(OSError):
+            was, now = (CODE / source.relative_to(ORIGIN)).stat(), source.stat()
+            is_newer = not target.exists() or target.stat().st_mtime < cached.stat().st_mtime
+            if is_newer and (was.st_mtime_ns, was.st_size) == (now.st_mtime_ns, now.st_size):
+                target.parent.mkdir(exist_ok=True)
+                partial = target.with_name(f"{target.name}.{os.getpid()}")
+                try:
+                    shutil.copy2(cached, partial)
+                    partial.replace(target)
+                finally:
+                    partial.unlink(missing_ok=True)

@@ -124,6 +124,15 @@ def test_code_in_a_copy_knows_the_checkout_and_the_commit_of_its_beginning(check
     assert json.loads(done.stdout) == [str(checkout.path), str(copy), commit, False]
 
 
+def test_what_is_compiled_in_the_copy_is_kept_for_the_next_command(checkout, tmp_path):
+    env = {name: value for name, value in checkout.env.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    command = [sys.executable, "-m", "harness", "sweep", "no-such-suite"]
+    subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, check=False)
+    cached = {path.name.split(".")[0] for path in checkout.path.rglob("*.pyc")}
+    assert {"suite", "registry", "app"} <= cached
+    assert {path.suffix for path in checkout.path.rglob("__pycache__/*")} == {".pyc"}
+
+
 COMMIT_OF_BENCHMARKS = """
 import json, runpy
 info = {"id": "unknown", "dirty": False, "project": "sources"}
