@@ -16,9 +16,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Protocol, TextIO
 
 import typer
 
-from bench.core.text import printable
-from bench.host.paths import from_home
-from bench.host.secrets import mask_command, mask_secrets
 from harness.errors import EXIT_OK, EXIT_USAGE, OutputError
 from harness.store import STORE_VARIABLE
 from harness.streams import results
@@ -46,10 +43,17 @@ class _LineFormatter(logging.Formatter):
     """A message is one line without secrets, whatever it quotes: an exception, a host's answer, what was typed."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's own name
-        return printable(mask_secrets(super().formatMessage(record)))
+        return _shown(super().formatMessage(record))
 
     def formatException(self, ei: Any) -> str:  # noqa: N802
-        return printable(mask_secrets(super().formatException(ei)), keep="\n")
+        return _shown(super().formatException(ei), keep="\n")
+
+
+def _shown(text: str, keep: str = "") -> str:
+    from bench.core.text import printable  # a list of commands needs none of it
+    from bench.host.secrets import mask_secrets
+
+    return printable(mask_secrets(text), keep=keep)
 
 
 def configure_logging(level: int = logging.INFO) -> None:
@@ -78,6 +82,8 @@ def set_verbosity(verbose: bool | None) -> None:
 
 @cache
 def _log_started_commands() -> None:
+    from bench.host.secrets import mask_command
+
     def log_command(event: str, arguments: tuple[Any, ...]) -> None:
         if event == "subprocess.Popen" and log.isEnabledFor(logging.DEBUG):
             command = arguments[1]
@@ -176,6 +182,8 @@ def print_json(document: Any) -> None:
 
 def command_line() -> str:
     """The command as it was typed, without passwords; bytes that are no text (of a file's name) are escaped."""
+    from bench.host.secrets import mask_command
+
     command = mask_command(["python", "-m", "harness", *sys.argv[1:]])
     return command.encode(errors="backslashreplace").decode()
 
@@ -187,6 +195,8 @@ def output_path(option: str) -> Callable[[str], Path]:
         if text in ("", "-") or text.endswith(("/", "/.", "/..")):
             what = {"": "names nothing", "-": "is no file's name"}.get(text, "names a folder")
             raise OutputError(f"{option} '{text}': {what}; name a file to write")
+        from bench.host.paths import from_home
+
         return from_home(text)
 
     return parse
