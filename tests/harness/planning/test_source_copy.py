@@ -133,6 +133,31 @@ def test_what_is_compiled_in_the_copy_is_kept_for_the_next_command(checkout, tmp
     assert {path.suffix for path in checkout.path.rglob("__pycache__/*")} == {".pyc"}
 
 
+CONFIRM = """
+import sys
+from harness.check.confirmation import check_head_commit
+from harness.errors import UsageError
+try:
+    check_head_commit(sys.argv[1], changed=True, sources=sys.argv[2])
+except UsageError as problem:
+    sys.exit(str(problem))
+"""
+
+
+def test_pairs_need_the_sources_that_the_night_ran(checkout):
+    """The commit is the same, and files were changed both times: in another way."""
+    checkout.edit("bench/rank/loop.py", "import", "import os\nimport")
+    night = sources_digest(checkout.path / "bench")
+    assert checkout.run(CONFIRM, checkout.head(), night).returncode == 0
+    checkout.edit("bench/rank/loop.py", "import os", "import io")
+    here = sources_digest(checkout.path / "bench")
+    refused = checkout.run(CONFIRM, checkout.head(), night)
+    assert refused.returncode == 1
+    assert (
+        f"ran the sources {night}, and those here are {here}; restore what they ran, or sweep again" in refused.stderr
+    )
+
+
 COMMIT_OF_BENCHMARKS = """
 import json, runpy
 info = {"id": "unknown", "dirty": False, "project": "sources"}
