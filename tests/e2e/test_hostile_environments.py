@@ -239,3 +239,20 @@ def test_with_a_small_shared_memory(harness):
 def test_where_the_host_s_name_does_not_resolve(harness):
     inside(harness, "hostname name-of-nobody.invalid")
     assert ok(small_sweep(harness, "--backends", "ddp,horovod"))
+
+
+@pytest.mark.parametrize(
+    "streams",
+    ["2>/dev/full", "2>&1 | head -1", "<&- >&- 2>&-"],
+    ids=["a full disk and ASCII", "a reader that ends", "closed"],
+)
+def test_a_sweep_does_not_depend_on_its_output(harness, streams):
+    harness.env |= {"LC_ALL": "C", "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    harness.command = ("bash", "-c", f'{{ "$@"; echo $? > code; }} {streams}; true', "bash", *harness.command)
+    done = harness.run(
+        "sweep", harness.lean(), "--backends", "single", "--ranks", "1", "--steps", "3", "--repeats", "1"
+    )
+    assert (harness.folder / "code").read_text() == "0\n", done.stderr
+    assert [trial["outcome"] for trial in trials(harness)] == ["ok", "ok"]
+    assert len(list(harness.folder.glob(".runs/*/report.html"))) == 1
+    harness.nothing_left()
