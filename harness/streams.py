@@ -118,11 +118,12 @@ def open_closed_descriptors() -> None:
 
 def _text_stream(file: _TolerantFile, before: TextIO | None) -> _TextStream:
     """A text stream like the one before it; a character that its encoding lacks is written as an escape sequence."""
-    strict = before is None or before.errors == "strict"
+    # Others raise, "surrogateescape" too, which Python sets in the C locale.
+    lenient = before is not None and before.errors in ("ignore", "replace", "xmlcharrefreplace", "namereplace")
     return _TextStream(
         io.BufferedWriter(file),
         encoding=before.encoding if before is not None else locale.getpreferredencoding(False),
-        errors="backslashreplace" if before is None or strict else before.errors,
+        errors=before.errors if before is not None and lenient else "backslashreplace",
         line_buffering=file.isatty() or file.fileno() == STDERR,
         write_through=bool(getattr(before, "write_through", False)),
     )

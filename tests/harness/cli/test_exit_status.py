@@ -84,8 +84,16 @@ def test_output_that_is_lost_is_one_line(status, code):
     assert done.stderr == "error: standard output cannot be written (No space left on device); write elsewhere\n"
 
 
-def test_an_encoding_that_lacks_characters_gets_escape_sequences(folder):
-    process = start(folder, "fit", "a.csv", stdout=subprocess.PIPE, env={"PYTHONIOENCODING": "ascii"}, text=True)
+@pytest.mark.parametrize(
+    "env",
+    [
+        {"PYTHONIOENCODING": "ascii"},
+        # Python's error handler is "surrogateescape" there, which raises for a character that the encoding lacks.
+        {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": ""},
+    ],
+)
+def test_an_encoding_that_lacks_characters_gets_escape_sequences(folder, env):
+    process = start(folder, "fit", "a.csv", stdout=subprocess.PIPE, env=env, text=True)
     assert r"\u03c3 = " in process.communicate(timeout=60)[0]
     assert process.returncode == 0
 
