@@ -8,6 +8,7 @@ from contextlib import closing
 import pytest
 
 from bench.host.paths import from_home
+from bench.plugins.registry import PROBES
 from harness.cli.app import main
 from harness.errors import StoreError
 from harness.planning.suite import read_suite
@@ -46,7 +47,8 @@ def test_what_is_written(home, written):
     assert (home / written).exists()
 
 
-def test_what_is_read(home, capfd):
+def test_what_is_read(home, capfd, monkeypatch):
+    monkeypatch.setattr(PROBES, "files", {})
     (home / "t.csv").write_text("ranks,throughput\n1,10\n2,18\n4,30\n")
     assert main(["fit", "~/t.csv"]) == 0
     (home / "p.py").write_text("from bench.plugins.probe import ProbePlugin\nPROBE = ProbePlugin('mine', None)\n")
