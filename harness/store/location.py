@@ -48,7 +48,7 @@ _PATH = re.compile(r"\.{0,2}/")
 _MISTYPED = re.compile(
     r"(?i)(?P<scheme>[a-z][\w+.-]*:/|(?:postgres(?:ql)?|psql|pgsql|sqlite3?|mysql|mariadb)(?:\+\w+)?(?::|//))"
 )
-_LOGIN = re.compile(r"(?s)[^/:@]+:.*@[^/]+/")
+_LOGIN = re.compile(r"(?s)(?://)?[^/:@]+:.*@[^/]+(?:/|$)")
 
 
 @dataclass(frozen=True)
@@ -126,14 +126,15 @@ def parse_location(text: str) -> StoreLocation:
 
 def _mistyped(text: str) -> str | None:
     """Why a text is no file's name: it may hold a password, which a folder would be called by."""
+    # Before paths: //me:password@host/database has lost its scheme.
+    if _LOGIN.match(text.strip()):
+        return f"store {MASK}@…: looks like a URL without its beginning"
     if _PATH.match(text):
         return None
     if "://" in text:
         return f"store {MASK}: is no valid URL"
     if match := _MISTYPED.match(text.strip()):
         return f"store {match['scheme']}{MASK}: is a mistyped URL"
-    if _LOGIN.match(text.strip()):
-        return f"store {MASK}@…: looks like a URL without its beginning"
     words = [word.partition("=") for word in text.split() if "=" in word]
     known = [name for name, _, _ in words if name.lower() in CONNECTION_KEYWORDS]
     if len(known) > 1 or any(name.lower().endswith(("password", "passfile")) for name in known):

@@ -42,6 +42,8 @@ MISTYPED = [
     '"postgresql://me:geheim@db/results"',
     "url=postgresql://me:geheim@db/results",
     "me:geheim@db/results",
+    "me:geheim@db",
+    "//me:geheim@db/results",
     "me:ge/heim@db:5432/results",
     "host=db user=me password=geheim dbname=results",
     "host=db passfile=geheim",
