@@ -149,16 +149,21 @@ def _copied_folders() -> tuple[str, ...]:
     return PACKAGES + suites
 
 
-def files_of(folder: Path) -> Iterator[Path]:
-    """The files of a package, or itself where it is a file: editors' locks and backups begin with a full stop."""
+def files_of(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
+    """The files of a package, or itself where it is a file: editors' locks and backups begin with a full stop.
+
+    A link that leads back to a folder above it (``above``: those that were entered) is not followed.
+    """
     if folder.is_file():
         yield folder
+        return
+    if (real := folder.resolve()) in above:
         return
     for path in folder.iterdir():
         if path.name.startswith(".") or path.name == BYTECODE:
             continue
         if path.is_dir():
-            yield from files_of(path)
+            yield from files_of(path, (*above, real))
         elif path.is_file():
             yield path
 

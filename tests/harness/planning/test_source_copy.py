@@ -73,6 +73,19 @@ def test_neither_bytecode_nor_an_editor_s_files_are_part_of_the_digest(checkout)
     assert not names & {".case.py.swp", ".#case.py"}
 
 
+def test_links_that_lead_back_are_not_followed(tmp_path):
+    package = tmp_path / "package"
+    (package / "part").mkdir(parents=True)
+    (package / "part" / "one.py").write_text("one = 1\n")
+    (package / "linked").symlink_to(package / "part")
+    (package / "first").symlink_to(package)
+    copy_folder(package, tmp_path / "copy")
+    assert list(file_digests(tmp_path, ("copy",))) == ["copy/linked/one.py", "copy/part/one.py"]
+    # Two of them are 2^40 folders for whoever follows them.
+    (package / "second").symlink_to(package)
+    assert list(file_digests(tmp_path, ("package",))) == ["package/linked/one.py", "package/part/one.py"]
+
+
 def test_bytecode_that_may_be_of_an_earlier_text_is_left_behind(tmp_path):
     """Python compares times in whole seconds and sizes: the second text of a second may run as the first."""
     source, bytecode = tmp_path / "package" / "part.py", tmp_path / "package" / "__pycache__"
