@@ -33,7 +33,9 @@ from bench.host.processes import die_with_parent
 DEADLINE_VARIABLE = "SCALING_DEADLINE_S"
 """The variable that holds when everything has to have ended, on the monotonic clock; not set: there is no such time."""
 END_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
-WATCHED_SIGNALS = (*END_SIGNALS, signal.SIGCHLD)
+PARENT_ENDED = signal.SIGCONT
+"""Comes when the parent ends, and by itself lets a guardian that is stopped go on; a user sends it as well."""
+WATCHED_SIGNALS = (*END_SIGNALS, PARENT_ENDED, signal.SIGCHLD)
 SIGNAL_STATUS = 128
 """The exit status of a guardian whose forkserver a signal has killed is larger, by the number of the signal."""
 ENDED_BY_GUARDIAN = SIGNAL_STATUS + signal.SIGTERM
@@ -54,7 +56,7 @@ def continue_under_guardian(parent: int) -> None:
         die_with_parent(parent)
         return
     before = signal.pthread_sigmask(signal.SIG_BLOCK, WATCHED_SIGNALS)
-    die_with_parent(parent, signal.SIGTERM)
+    die_with_parent(parent, PARENT_ENDED)
     guardian = os.getpid()
     child = os.fork()
     if child:
@@ -80,7 +82,7 @@ def _guard(child: int, parent: int) -> int:
         if (received is None and left_s <= 0) or (received is not None and received.si_signo in END_SIGNALS):
             status = ENDED_BY_GUARDIAN
         elif received is not None:
-            status = _reap(child)
+            status = ENDED_BY_GUARDIAN if os.getppid() != parent else _reap(child)
     end_all(_find_descendants)
     return status
 

@@ -104,6 +104,14 @@ def test_nothing_outlives_what_is_killed(start, ended, stopped):
     assert len(trial.left()) <= kept, trial.left()
 
 
+def test_a_guardian_that_is_stopped_with_all_others_ends_with_a_harness_that_is_killed(start):
+    trial = start()
+    for name in ("guardian", "forkserver", "rank"):
+        os.kill(trial.pids[name], signal.SIGSTOP)
+    os.kill(trial.pids["harness"], signal.SIGKILL)
+    assert trial.left_after(10) == []
+
+
 def test_nothing_outlives_a_harness_that_ends_well(start):
     trial = start("end")
     assert trial.process.wait(30) == 0
