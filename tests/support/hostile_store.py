@@ -26,6 +26,9 @@ AFTER = (
     "../../etc/passwd $(touch /tmp/hostile) \r\nerror: forged\n=1+1"
 )
 DATES = {"started_at", "finished_at", "at", "since"}
+MOMENT = "2026-11-27T05:00:00.000+00:00"
+FILLED = {"started_at": MOMENT, "ended_s": 2.0, "rank": 0}
+"""Fields that hold a certain value where every field is set."""
 OUTCOMES = ("ok", "failed", "timeout", "invalid")
 KEPT = {"RankRecord.kind", "RankRecord.unit", "Suite.telemetry"}
 """Fields on whose values the numbers depend, and one of a certain form: with others a record would show less."""
@@ -77,7 +80,7 @@ def filled(hint: Any) -> Any:
         return {filled(arguments[0]): filled(arguments[1])}
     if isinstance(hint, type) and issubclass(hint, BaseModel):
         hints = typing.get_type_hints(hint, include_extras=True)
-        return hint(**{name: 2.0 if name == "ended_s" else filled(hints[name]) for name in hint.model_fields})
+        return hint(**{name: FILLED.get(name, filled(hints[name])) for name in hint.model_fields})
     return {str: "text", int: 1, float: 1.0, bool: True}[hint]
 
 
@@ -95,11 +98,10 @@ def add_full_sweep(target: str, name: str) -> None:
         skip = Skip(case=full.case.model_copy(update={"workload": "skipped"}), reason="text")
         never = Skip(case=full.case.model_copy(update={"workload": "never"}), reason="text")
         plan = Plan(cases=tuple(cases.values()), skips=(skip,), not_applicable=(never,), repeats=1)
-        moment = "2026-11-27T05:00:00.000+00:00"
-        store.begin_sweep(before.model_copy(update={"id": name, "plan": plan, "started_at": moment}))
+        store.begin_sweep(before.model_copy(update={"id": name, "plan": plan, "started_at": MOMENT}))
         for outcome, case in cases.items():
             store.add_trial(name, full.model_copy(update={**here, "ranks": ranks, "case": case, "outcome": outcome}))
-        store.finish_sweep(name, moment)
+        store.finish_sweep(name, MOMENT)
 
 
 def _is_free(hint: Any) -> bool:

@@ -217,7 +217,7 @@ def test_other_nodes_of_a_cluster_are_another_place_and_unrecorded_ones_are_unkn
 
 
 def test_numbers_over_encrypted_connections_are_not_compared_with_others():
-    case = make_case(backend="dask", transport="tasks")
+    case = make_case(backend="dask", transport="tasks", ranks=1)
     encrypted = make_trial(case, ranks=(make_record(settings={"connections": "tls", "dask": "2026.8.0"}),))
     settings = trial_settings(encrypted)
     assert settings["connections"] == "tls"
