@@ -227,8 +227,8 @@ print(open_store(path, create=False).sweep_ids())
 def test_a_store_in_a_folder_that_cannot_be_written_is_read(closed_store, journal):
     with closing(sqlite3.connect(closed_store)) as other:
         other.execute(f"pragma journal_mode = {journal}")
-    # Other users can't reach the folders of pytest.
-    with tempfile.TemporaryDirectory() as folder:
+    # Other users can't reach the folders of pytest, nor those of a process that has opened a scratch folder.
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
         path = shutil.copy(closed_store, folder)
         run = subprocess.run(
             [sys.executable, "-c", READ, folder, path],
