@@ -18,7 +18,7 @@ from bench.core.text import one_line
 from harness.planning.environment import Environment
 from harness.store.database import OTHER_STORE_HINT, Database
 from harness.store.foreign import UnexpectedValueError, named_sweeps, typed_rows
-from harness.store.left_out import MAX_KEY_LENGTH, log_left_out, read_record, trial_title
+from harness.store.left_out import MAX_KEY_LENGTH, log_left_out, read_record, record_json, trial_title
 from harness.store.tables import (
     acceptances_table,
     add_missing,
@@ -183,7 +183,7 @@ class Ledger:
 
     def _outcome(self, row: sa.Row[Any]) -> tuple[Outcome, str | None]:
         try:
-            return OUTCOME.validate_python(row.outcome), _Reason.model_validate_json(row.body).reason
+            return OUTCOME.validate_python(row.outcome), _Reason.model_validate_json(record_json(row.body)).reason
         except ValidationError as problem:
             title, why = trial_title(row.key, row.round), describe_invalid(problem)
             log_left_out(self._database.label, title, why)

@@ -49,10 +49,15 @@ def read_record(label: str, kind: type[ModelT], name: str, body: Any) -> ModelT 
         body: Its JSON.
     """
     try:
-        return kind.model_validate_json(body)
+        return kind.model_validate_json(record_json(body))
     except ValidationError as problem:
         log_left_out(label, name, describe_invalid(problem))
         return None
+
+
+def record_json(body: Any) -> str:
+    """The JSON of a record as it is stored; what is no JSON for what is no text, such as a BLOB of SQLite's (pure)."""
+    return body if isinstance(body, str) else f"({type(body).__name__})"
 
 
 class SweepOfTrial(NamedTuple):

@@ -17,7 +17,7 @@ from harness.errors import UsageError
 from harness.store.database import OTHER_STORE_HINT, Database
 from harness.store.foreign import named_sweeps, typed_rows
 from harness.store.ledger import RECORD_NAMES, Acceptance, IngestedRun, PairTrial
-from harness.store.left_out import log_left_out, read_record, trial_title
+from harness.store.left_out import log_left_out, read_record, record_json, trial_title
 from harness.store.location import is_same_store, store_label
 from harness.store.opening import open_store
 from harness.store.store import SweepInfo, record_measures, record_night
@@ -169,7 +169,7 @@ def _merge_trials(other: Database, connection_to: sa.Connection, sweep: str) -> 
 def _parse_trial(other: Database, row: dict[str, Any]) -> Trial | None:
     """A trial of the other store; ``None`` of a record that can't be read, or is that of another trial."""
     try:
-        trial = Trial.model_validate_json(row["body"])
+        trial = Trial.model_validate_json(record_json(row["body"]))
     except ValidationError as invalid:
         problem = describe_invalid(invalid)
     else:

@@ -30,7 +30,7 @@ from harness.store.database import OTHER_STORE_HINT, Database
 from harness.store.dates import date_problem
 from harness.store.foreign import MAX_RECORD_BYTES, named_sweeps, typed_rows
 from harness.store.ledger import Ledger
-from harness.store.left_out import SweepOfTrial, invalid_trial, log_left_out, trial_title
+from harness.store.left_out import SweepOfTrial, invalid_trial, log_left_out, record_json, trial_title
 from harness.store.tables import (
     add_missing,
     cells_table,
@@ -142,7 +142,7 @@ class Store:
             )
         with self._database.reading() as connection:
             (row,) = typed_rows(connection, sa.select(sweeps_table).where(sweeps_table.c.id == resolved))
-            info = SweepInfo.model_validate_json(row.body)
+            info = SweepInfo.model_validate_json(record_json(row.body))
         return info.model_copy(update={"finished_at": row.finished_at})
 
     def _latest(self, existing: Sequence[str]) -> str:
@@ -176,10 +176,10 @@ class Store:
             )
             return [trial for trial in read if trial is not None]
 
-    def _read_trial(self, sweep: str, key: str, round_number: int, body: str) -> Trial | None:
+    def _read_trial(self, sweep: str, key: str, round_number: int, body: object) -> Trial | None:
         """A stored trial; an invalid one, or none, in place of one that can't be read."""
         try:
-            return Trial.model_validate_json(body)
+            return Trial.model_validate_json(record_json(body))
         except ValidationError as invalid:
             problem = describe_invalid(invalid)
         log_left_out(self._database.label, trial_title(key, round_number), problem)

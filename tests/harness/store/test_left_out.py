@@ -178,7 +178,7 @@ def test_a_trial_of_another_case_is_not_merged(store_path):
     assert (merge("r.sqlite", "new.sqlite")).trials == 2
 
 
-@pytest.mark.parametrize("body", ["", "{", "[]", "null", '{"case": 1}', "[" * 5000])
+@pytest.mark.parametrize("body", ["", "{", "[]", "null", '{"case": 1}', "[" * 5000, b"\xff\0", b"{}", 8.5])
 def test_a_trial_that_is_no_record_has_the_case_of_its_plan(store_path, opened, body):
     with closing(sqlite3.connect(store_path)) as connection:
         connection.execute("UPDATE trials SET body = ? WHERE round = 1", (body,))
@@ -186,6 +186,7 @@ def test_a_trial_that_is_no_record_has_the_case_of_its_plan(store_path, opened, 
     trials = opened("r.sqlite", create=False).trials("s1")
     assert [trial.outcome for trial in trials] == ["ok", "invalid", "ok"]
     assert trials[1].case == CASE
+    assert merge("r.sqlite", "new.sqlite").trials == 2
 
 
 def test_an_upgrade_leaves_a_bad_trial_out(tmp_path, opened):
