@@ -21,8 +21,8 @@ MAX_WORK = 1e30
 MAX_RANKS = 1_000_000
 MAX_COUNT = 2**53
 """Larger integers are not exact in JSON."""
-MAX_BYTES = 2**60
-"""An exbibyte: SQLite and Parquet have integers of 63 bits."""
+MAX_BYTES = 2**62
+"""What stands for a bucket without a limit; SQLite and Parquet have integers of 63 bits."""
 
 Duration = Annotated[float, Field(ge=0, le=MAX_SECONDS, allow_inf_nan=False)]
 """In seconds."""

@@ -13,10 +13,11 @@ from typing import Any
 from bench.backends.dask.cluster_ref import DaskContext
 from bench.backends.dask.exchange import mailbox, sum_arrays
 from bench.backends.ddp import DdpOptions, DdpSession
+from bench.core.bounds import MAX_BYTES
 from bench.core.records import GradientBuckets
 from bench.plugins.backend import MakeOptimizer, Session, Shape2D
 
-NO_SIZE_LIMIT = 2**62
+NO_SIZE_LIMIT = MAX_BYTES
 """In bytes: all gradients are one message."""
 
 
