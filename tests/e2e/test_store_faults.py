@@ -7,7 +7,7 @@ import re
 import sqlite3
 import subprocess
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -140,10 +140,18 @@ def test_a_store_that_another_holds_is_waited_for_as_long_as_the_url_says(harnes
     assert interrupted.read_bytes() == before
 
 
+def link(file: Path) -> str | None:
+    """Where it leads; ``None`` of one that has just been closed."""
+    with suppress(FileNotFoundError):
+        return str(file.readlink())
+    return None
+
+
 def await_open(process, path: Path) -> None:
     """Until the process has opened the file."""
     deadline = time.monotonic() + 60
-    while not any(file.samefile(path) for file in Path(f"/proc/{process.pid}/fd").iterdir() if file.exists()):
+    target = str(path.resolve())
+    while target not in (link(file) for file in Path(f"/proc/{process.pid}/fd").iterdir()):
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline, "the store was not opened"
         time.sleep(0.02)
