@@ -75,6 +75,8 @@ UNRECORDED = re.compile(
     # Which devices, and where files are: neither changes speed, and both change from job to job. Records name the GPUs.
     r"|CUDA_VISIBLE_DEVICES|DASK_INTERNAL_.*|HOROVOD_WITH(OUT)?_.*|.*_(?i:HOME|ROOT|CACHE_DIR|DIRECTORY|ARCH_LIST)"
 )
+BTL_VARIABLE, NO_TCP = "OMPI_MCA_btl", "^tcp"
+"""How ranks under MPI exchange data, and what the harness sets on one host where the user sets nothing."""
 TORCHRUN_MARK = "TORCHELASTIC_RUN_ID"
 SET_BY_TORCHRUN = frozenset({"OMP_NUM_THREADS", "TORCH_NCCL_ASYNC_ERROR_HANDLING"})
 HIDDEN = "(hidden)"
@@ -133,6 +135,7 @@ def recorded_variables(env: Mapping[str, str]) -> dict[str, str]:
     own = SET_BY_TORCHRUN if TORCHRUN_MARK in env else frozenset()
     removed = set(removed_variables(env))
     names = [name for name in sorted(env) if RECORDED.fullmatch(name) and not UNRECORDED.fullmatch(name)]
+    own |= {BTL_VARIABLE} if env.get(BTL_VARIABLE) == NO_TCP else frozenset()
     return {name: _without_secrets(name, env[name]) for name in names if name not in removed | own}
 
 

@@ -198,6 +198,7 @@ class NodeAgent:
             worker_command(sys.executable, case_file, out, role.name),
             mpirun=find_mpirun() or "mpirun",
             as_root=os.geteuid() == 0,
+            env=os.environ,
         )
         env = {**self.layout.launcher_environment(role), **_mpi_environment(), "TMPDIR": str(self.temporary)}
         return ProcessSpec(log, env, command=command)

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import NamedTuple
 
 from bench.host.network import Interface
+from bench.host.variables import BTL_VARIABLE, NO_TCP
 
 # Open MPI 5 names the rank that it lost in one of these ways.
 SIGNAL_PATTERN = re.compile(r"process rank (\d+)\b.*?exited on\s+signal (\d+)", re.DOTALL)
 IMPROPER_PATTERN = re.compile(r"due to process rank (\d+) with PID \d+ on node \S+\s+exiting\s+improperly")
 """A rank that exits with status 0 in the middle; Open MPI names other statuses."""
 STATUS_PATTERN = re.compile(r"Process name: \[[^\]]*,(\d+)\]\s+Exit code:\s+(\d+)")
-ONE_HOST = ("--mca", "btl", "^tcp")
+ONE_HOST = ("--mca", "btl", NO_TCP)
 """Ranks of one host exchange data through its memory. Without this they would listen on every interface while they
 start: Open MPI's interface parameters choose whom a rank connects to, and not where it listens."""
 
@@ -32,7 +33,13 @@ class MpiHosts(NamedTuple):
 
 
 def mpirun_command(
-    ranks: int, rank_command: Sequence[str], *, mpirun: str = "mpirun", hosts: MpiHosts | None = None, as_root: bool
+    ranks: int,
+    rank_command: Sequence[str],
+    *,
+    mpirun: str = "mpirun",
+    hosts: MpiHosts | None = None,
+    as_root: bool,
+    env: Container[str] = (),
 ) -> tuple[str, ...]:
     """mpirun's argument list (pure).
 
@@ -46,14 +53,16 @@ def mpirun_command(
         hosts: Where the ranks run: they fill one host after the other. ``None``: all of them on this machine, also when
             it has fewer cores.
         as_root: Whether mpirun will run as root, which it refuses by default.
+        env: The names of its environment variables: a transport that the user chose there stays.
     """
-    placement: tuple[str, ...] = ("--oversubscribe", *ONE_HOST)
+    one_host = () if BTL_VARIABLE in env else ONE_HOST
+    placement: tuple[str, ...] = ("--oversubscribe", *one_host)
     if hosts is not None:
         interface = hosts.interface.name
         several = "," in hosts.slots
         placement = (
             *("--prtemca", "plm_ssh_agent", hosts.ssh),
-            *(("--mca", "btl_tcp_if_include", interface) if several else ONE_HOST),
+            *(("--mca", "btl_tcp_if_include", interface) if several else one_host),
             *("--prtemca", "prte_if_include", interface),
             *("--host", hosts.slots, "--map-by", "slot"),
             *(word for name in hosts.exported for word in ("-x", name)),

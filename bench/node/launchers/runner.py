@@ -112,7 +112,7 @@ def launch(kind: str, hosts: str, ranks: int, folder: Path) -> int:
             return 1
         exported = [name for name in EXPORTED_VARIABLES if name in env]
         mpi_hosts = MpiHosts(hosts, ssh, interface, exported)
-        command = mpirun_command(ranks, rank, mpirun=mpirun, hosts=mpi_hosts, as_root=os.geteuid() == 0)
+        command = mpirun_command(ranks, rank, mpirun=mpirun, hosts=mpi_hosts, as_root=os.geteuid() == 0, env=env)
     else:
         case = Case.model_validate_json((folder / CASE_FILE).read_text())
         command = horovodrun_command(

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
+from bench.host.variables import BTL_VARIABLE, NO_TCP
 from bench.node.rendezvous import RendezvousError, expand_nodes
 
 KILL_AFTER_S = 10
@@ -57,7 +58,7 @@ def srun_command(step: SrunStep, *, time_limit_s: float, exit_grace_s: float) ->
 
 def mpi_environment(nodes: int) -> dict[str, str]:
     """The variables of Open MPI's ranks where no agent starts them (pure): on one node they don't listen."""
-    return {"OMPI_MCA_btl": "^tcp"} if nodes == 1 else {}
+    return {BTL_VARIABLE: NO_TCP} if nodes == 1 else {}
 
 
 def mpi_interface_environment(interface: str) -> dict[str, str]:

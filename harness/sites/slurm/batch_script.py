@@ -89,7 +89,8 @@ def _trial_lines(options: SlurmOptions, trial: TrialRequest, timeouts: SlurmTime
         f"cd {shlex.quote(folder.name)} || exit",
         f"scontrol show hostnames >{HOSTS_FILE}",
         f"export MASTER_PORT={port}",
-        *(f"export {name}={value}" for name, value in (mpi_environment(case.nodes) if by_srun else {}).items()),
+        # What the user has exported stays.
+        *(f'export {name}="${{{name}-{value}}}"' for name, value in mpi_environment(case.nodes).items() if by_srun),
         *_interface_lines(options.interface, by_srun=by_srun),
         f"touch {BEGAN_FILE}",
     ]

@@ -80,7 +80,8 @@ def test_what_changes_from_job_to_job_without_changing_speed_is_not_recorded():
     places = {"CUDA_VISIBLE_DEVICES": "3", "TORCH_HOME": "/tmp/x", "TORCHINDUCTOR_CACHE_DIR": "/tmp/y"}
     scratch = {"OMPI_MCA_btl_sm_backing_directory": "/dev/shm/scaling-scratch-76mczxki"}
     by_torchrun = {"TORCHELASTIC_RUN_ID": "none", "OMP_NUM_THREADS": "1"}
-    assert recorded_variables(interfaces | places | scratch | by_torchrun) == {}
+    on_one_host = {"OMPI_MCA_btl": "^tcp"}
+    assert recorded_variables(interfaces | places | scratch | by_torchrun | on_one_host) == {}
 
 
 @pytest.mark.parametrize(

@@ -39,6 +39,11 @@ def test_mpirun_on_this_machine_starts_more_ranks_than_cores_and_binds_none():
     assert command == ("/opt/mpirun", "--oversubscribe", *without_sockets, "--bind-to", "none", "-np", "3", "rank")
 
 
+def test_mpirun_keeps_the_transport_that_the_user_chose():
+    command = mpirun_command(3, ("rank",), as_root=False, env={"OMPI_MCA_btl": "tcp,self"})
+    assert "btl" not in command
+
+
 def test_mpirun_may_run_as_root_only_where_it_does():
     assert mpirun_command(2, ("rank",), as_root=True)[:2] == ("mpirun", "--allow-run-as-root")
 

@@ -126,7 +126,7 @@ def test_srun_starts_mpi_ranks_and_an_agent_a_node_watches_them():
 def test_mpi_ranks_of_a_single_node_open_no_sockets():
     case = make_case(site="slurm", **{**MPI, "ranks": 2})
     script = rendered({}, TrialRequest(case, load_backend("horovod").launch(case), Path("trial")))
-    assert "export OMPI_MCA_btl=^tcp\n" in read_script(script).blocks[0]
+    assert 'export OMPI_MCA_btl="${OMPI_MCA_btl-^tcp}"\n' in read_script(script).blocks[0]
     assert "OMPI" not in rendered({}, trial_of(backend="ddp", ranks=1))
 
 
