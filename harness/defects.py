@@ -85,12 +85,13 @@ def _say(sentence: str, problem: BaseException) -> None:
 
 def _describe(problem: BaseException) -> str:
     """``KeyError: 'x' (plan.py, line 12)``, on one line."""
-    message = str(problem)[: 8 * MAX_MESSAGE_LENGTH]
-    flat = " ".join(_readable(message).split())
-    shown = f"{flat[:MAX_MESSAGE_LENGTH]}…" if len(flat) > MAX_MESSAGE_LENGTH else flat
+    from bench.core.text import one_line
+    from bench.host.secrets import mask_secrets
+
+    shown = one_line(mask_secrets(str(problem)[: 8 * MAX_MESSAGE_LENGTH]), MAX_MESSAGE_LENGTH)
     last = traceback.extract_tb(problem.__traceback__)[-1:]
     place = f" ({Path(last[0].filename).name}, line {last[0].lineno})" if last else ""
-    return " ".join(_readable(f"{type(problem).__name__}{f': {shown}' if shown else ''}{place}").split())
+    return one_line(f"{type(problem).__name__}{f': {shown}' if shown else ''}{place}")
 
 
 def _readable(text: str) -> str:

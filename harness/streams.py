@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
 STDIN, STDOUT, STDERR = 0, 1, 2
-
-
 _results: TextIO | None = None  # while a command runs
 
 

@@ -50,7 +50,6 @@ def mask_secrets(text: str) -> str:
     Hidden are the password of a login (``scheme://me:password@host``, also where it holds an ``@`` itself), values with
     the name of a secret (``password=…``), and tokens of known services.
     """
-
     return KNOWN_TOKEN.sub(MASK, _mask_named(_LOGIN.sub(rf"\g<user>:{MASK}@", text)))
 
 

@@ -18,7 +18,7 @@ from types import ModuleType
 
 from bench.core.case import PluginSource
 from bench.host.logs import describe_exception
-from bench.host.running_code import sources_digest
+from bench.host.running_code import DIGEST_LENGTH, sources_digest
 
 DIGEST_PREFIX = "scaling-sources "
 MAX_PLUGIN_BYTES = 256 * 1024
@@ -31,7 +31,7 @@ class PluginError(Exception):
 
 def text_digest(text: str) -> str:
     """The digest of a plugin's source text."""
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return hashlib.sha256(text.encode()).hexdigest()[:DIGEST_LENGTH]
 
 
 def read_plugin_file(path: Path) -> str:
