@@ -30,6 +30,7 @@ from bench.core.case import Case
 from bench.core.completeness import inconsistency
 from bench.core.frozen_model import FrozenModel
 from bench.core.machine import NodeFacts, NodeIdentity
+from bench.core.program_run import ProgramRun
 from bench.core.telemetry import NodeTelemetry
 
 CONNECTIONS = "connections"
@@ -243,7 +244,7 @@ class RankRecord(FrozenModel):
     pid: Count
     device: str
     kind: str
-    """The workload's kind: ``training``, ``collective`` or ``array``."""
+    """The workload's kind: ``training``, ``collective``, ``array`` or ``program``."""
     unit: Unit
     """The unit of ``amount_per_step``: ``samples``, ``bytes``, ``elements``, or what else the work counts."""
     amount_per_step: Amount
@@ -303,6 +304,8 @@ class RankRecord(FrozenModel):
     """That of its machine (:class:`bench.core.machine.NodeIdentity`), whose clock times its window."""
     sources: str | None = None
     """The digest of the package ``bench`` that it ran (:mod:`bench.host.running_code`); ``None`` in old records."""
+    program: ProgramRun | None = None
+    """How a user's own program ran; ``None``: the work is one of this project's, or of a plugin."""
 
     @property
     def identity(self) -> NodeIdentity:

@@ -1,0 +1,83 @@
+"""How a user's own program ran in one rank, as far as it was seen without its help."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from bench.core.bounds import MAX_COUNT, Count, Duration, Measured, PositiveCount, Work
+from bench.core.frozen_model import FrozenModel
+
+Counted = Literal["DataLoader", "given", "printed"]
+"""How the work of a step is known: from the batches of torch's DataLoader, from ``--samples-per-step``, or from the
+rate that the program prints."""
+Ended = Literal["stopped", "by itself"]
+MetricScope = Literal["rank", "total"]
+MAX_PRINTED = 1000
+"""The most printed values that a record keeps: of more, evenly spaced ones."""
+
+ExitStatus = Annotated[int, Field(ge=-MAX_COUNT, le=MAX_COUNT)]
+
+
+class ProgramRun(FrozenModel):
+    """What one rank saw of the program that it ran. Durations are seconds of its node's monotonic clock."""
+
+    counted: Counted
+    steps_from: Literal["optimizer", "output"] = "optimizer"
+    """What marks the end of a step: a step of the program's (first) optimizer, or a printed value of its metric."""
+    amount_per_step: Work | None = None
+    """What this rank alone processes in a step of the window, in the unit of the record; ``None``: it is not known of a
+    single rank, but of all together."""
+    loaders: Count = 0
+    """The DataLoaders whose batches were counted."""
+    optimizers: PositiveCount | None = None
+    """The optimizers that took steps. The first one marks the steps. ``None``: none was seen."""
+    printed: Annotated[tuple[Measured, ...], Field(max_length=MAX_PRINTED)] = ()
+    """The values of the metric that this rank printed in the window."""
+    printed_scope: MetricScope = "total"
+    """Whether a printed value is of one rank or of all together."""
+    ended: Ended
+    """``stopped``: after its window; else it came to its own end."""
+    exit_status: ExitStatus | None = None
+    """The exit status of a program that ended by itself."""
+    exit_problem: str | None = None
+    """What a stopped program did instead of ending: ``it went on after SystemExit``."""
+    steps: Count
+    """All steps that were seen, before, in and after the window."""
+    wall_s: Duration
+    """From the start of the rank's process to the program's end, or to when it was stopped."""
+    stepping_s: Duration
+    """Time in steps: from the beginning of the first to the end of the last, without what is in
+    :attr:`checkpoint_s` and :attr:`evaluation_s`."""
+    checkpoint_s: Duration = 0.0
+    """Time in which the program's main thread waited for the saving of checkpoints, between its first and last step."""
+    checkpoints: Count = 0
+    """How many times it did."""
+    evaluation_s: Duration = 0.0
+    """Time, between its first and last step, from the first to the last batch of DataLoaders that it does not train
+    on."""
+    whole: bool = False
+    """Whether it was let end by itself (``--whole``)."""
+
+
+def total_amount(ranks: Sequence[ProgramRun], longest_step_s: float) -> float | None:
+    """What all ranks of a program together process in a step (pure).
+
+    Args:
+        ranks: The runs of all ranks.
+        longest_step_s: The mean duration of a step on the slowest rank, in seconds: it turns a printed rate, which is
+            a mean over the rank's printed values, into the amount of a step.
+
+    Returns:
+        The amount, in the unit of the records; ``None``: it is known of no rank.
+    """
+    if any(run.counted == "printed" for run in ranks):
+        rates = [sum(run.printed) / len(run.printed) for run in ranks if run.printed]
+        if not rates:
+            return None
+        per_second = sum(rates) if ranks[0].printed_scope == "rank" else rates[0]
+        return per_second * longest_step_s
+    known = [run.amount_per_step for run in ranks if run.amount_per_step is not None]
+    return sum(known) if len(known) == len(ranks) else None
