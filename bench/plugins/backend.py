@@ -97,7 +97,8 @@ class Session:
             make: Takes an iterable of parameters and returns a ``torch.optim.Optimizer`` over them.
 
         Returns:
-            An object with ``step``, ``zero_grad``, ``state_dict`` and ``load_state_dict``.
+            A ``torch.optim.Optimizer``, or an object around one, which it has as ``optimizer``, with ``step``,
+            ``zero_grad``, ``state_dict`` and ``load_state_dict``.
         """
         return make(model.parameters())
 

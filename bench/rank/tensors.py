@@ -52,6 +52,15 @@ def take_rows(batch: Any, rows: slice) -> Any:
     return tree_map(lambda leaf: leaf[rows].contiguous() if hasattr(leaf, "shape") else leaf, batch)
 
 
+def chunk_batch(batch: Any, count: int) -> tuple[Any, ...]:
+    """``count`` equal pieces of a batch, which share its memory."""
+    from torch.utils._pytree import tree_flatten, tree_unflatten
+
+    leaves, structure = tree_flatten(batch)
+    chunks = (leaf.chunk(count) if hasattr(leaf, "chunk") else (leaf,) * count for leaf in leaves)
+    return tuple(tree_unflatten(pieces, structure) for pieces in zip(*chunks, strict=True))
+
+
 def cut_batch(batch: Any, count: int) -> Iterator[Any]:
     """``count`` equal pieces of a batch, one after the other."""
     samples = sample_count(batch)

@@ -13,9 +13,13 @@ from pydantic import Field
 from bench.core.case import Case
 from bench.plugins.backend import MakeOptimizer, Options, Session
 from bench.plugins.workload import StepParts, TrainingWork
+from bench.rank.tensors import chunk_batch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+
+    MakeSchedule = Callable[[Any], Any]
+    """``make(optimizer) → torch.optim.lr_scheduler.LRScheduler``."""
 
 
 class OptimizerChoice(NamedTuple):
@@ -76,6 +80,7 @@ class Training(TrainingWork):
         learning_rate: The step size; ``None``: that of :data:`OPTIMIZERS`.
         options: How a step is taken.
         make_optimizer: Makes another optimizer than that of ``options``.
+        make_schedule: Makes a schedule of the learning rate, which advances after every step; ``None``: it is constant.
     """
 
     def __init__(
@@ -88,6 +93,7 @@ class Training(TrainingWork):
         learning_rate: float | None = None,
         options: StepOptions | None = None,
         make_optimizer: MakeOptimizer | None = None,
+        make_schedule: MakeSchedule | None = None,
     ) -> None:
         self.options = options or StepOptions()
         self.accumulate = self.options.accumulate
@@ -100,6 +106,7 @@ class Training(TrainingWork):
         self.model = session.parallelize(model)
         make = make_optimizer or partial(_make_optimizer, OPTIMIZERS[self.options.optimizer], learning_rate)
         self.optimizer = session.build_optimizer(self.model, make)
+        self.schedule = make_schedule(_torch_optimizer(self.optimizer)) if make_schedule else None
         self.loss_function, self.feed, self.session = loss_function, feed, session
         self.amount_per_step = global_batch
         self.loss: Any = None
@@ -132,6 +139,8 @@ class Training(TrainingWork):
 
     def update(self) -> None:
         self.optimizer.step()
+        if self.schedule is not None:
+            self.schedule.step()
 
     def last_result(self) -> Any:
         # Takes half the time of detach(), which counts after every step.
@@ -152,7 +161,7 @@ class Training(TrainingWork):
         batch = self.fetch()
         self.micro_batches = (batch,)
         if self.accumulate > 1:
-            self.micro_batches = tuple(zip(*(part.chunk(self.accumulate) for part in batch), strict=True))
+            self.micro_batches = chunk_batch(batch, self.accumulate)
 
     def _forward(self, number: int) -> None:
         if number == 0:
@@ -184,17 +193,27 @@ class Training(TrainingWork):
 
     def save(self) -> Any:
         weights = [parameter.detach().clone() for parameter in self.model.parameters()]
-        return weights, copy.deepcopy(self.optimizer.state_dict())
+        schedule = None if self.schedule is None else copy.deepcopy(self.schedule.state_dict())
+        return weights, copy.deepcopy(self.optimizer.state_dict()), schedule
 
     def restore(self, saved: Any) -> None:
         import torch
 
-        weights, state = saved
+        weights, state, schedule = saved
         with torch.no_grad():
             for parameter, weight in zip(self.model.parameters(), weights, strict=True):
                 parameter.copy_(weight)
         self.model.zero_grad()
         self.optimizer.load_state_dict(state)
+        if self.schedule is not None:
+            self.schedule.load_state_dict(schedule)
+
+
+def _torch_optimizer(optimizer: Any) -> Any:
+    """The optimizer of torch in what a session has built: schedules take no other."""
+    from torch.optim import Optimizer
+
+    return optimizer if isinstance(optimizer, Optimizer) else optimizer.optimizer
 
 
 def _make_optimizer(choice: OptimizerChoice, learning_rate: float | None, parameters: Iterable[Any]) -> Any:

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from types import MethodType
 from typing import Any
 
 from bench.core.case import Case
@@ -42,11 +43,12 @@ class ThreadSession(Session):
         optimizer = make(self.parameters)
         update = optimizer.step
 
-        def exchange_and_update():
+        def exchange_and_update(optimizer):
             self.exchange()
             update()
 
-        optimizer.step = exchange_and_update
+        # A method, as schedules of the learning rate expect.
+        optimizer.step = MethodType(exchange_and_update, optimizer)
         return optimizer
 
     def exchange(self):
