@@ -13,6 +13,7 @@ from typing_extensions import TypedDict
 
 from bench.core.case import Scalar, Scaling
 from bench.core.records import Condition, Link, Outcome, RankFailure, SameWork
+from reports.analysis.axes import AxisPoint
 from reports.analysis.backtest import Backtest
 from reports.analysis.bottleneck import Bottleneck
 from reports.analysis.cell_details import Coverage, Decomposition, MessageCell
@@ -179,6 +180,14 @@ class LayerFields(TypedDict):
     backtests: list[ExchangeBacktestFields]
 
 
+class AxisFields(TypedDict):
+    key: str
+    values: list[str]
+    base: str
+    base_is_default: bool
+    points: list[Annotated[AxisPoint, Changed(without=("case",), added={"key": str})]]
+
+
 StepFields = Annotated[ModelledStep, Changed(added={"error": float})]
 BacktestFields = Annotated[Backtest, Changed(added={"error": float, "held": bool | None})]
 
@@ -200,6 +209,7 @@ class SweepDocument(TypedDict):
     placements: list[Annotated[NodeEfficiency, Changed(without=("case",))]]
     packed: list[Annotated[Packing, Changed(added={"packed": str, "spread": str})]]
     networks: list[Annotated[CellOverLink, Changed(without=("case",))]]
+    axes: list[AxisFields]
     forecasts: list[
         Annotated[
             CurvePrediction,

@@ -9,6 +9,7 @@ from typing import Any
 from bench.core.case import Case
 from harness.planning.sources import NO_SOURCES
 from harness.store.store import SweepInfo
+from reports.analysis.axes import AxisComparison
 from reports.analysis.cell_details import ReadingCell
 from reports.analysis.cells import Cell
 from reports.analysis.communication_paths import CommunicationPath, FittedExchange
@@ -43,6 +44,7 @@ def as_json(
             for one in findings.placements.packings
         ],
         "networks": [one.model_dump(exclude={"case"}) for one in findings.networks],
+        "axes": [_axis_as_json(comparison) for comparison in findings.axes],
         "forecasts": [_forecast_as_json(found) for found in findings.curve_predictions],
         "not_applicable": [{**_case_fields(skip.case), "reason": skip.reason} for skip in info.plan.not_applicable],
     }
@@ -72,6 +74,12 @@ def _layers_as_json(path: CommunicationPath) -> dict[str, Any]:
         "reason": path.layered_reason,
         "backtests": [{**one._asdict(), "misfit": one.misfit.model_dump()} for one in path.backtests()],
     }
+
+
+def _axis_as_json(comparison: AxisComparison) -> dict[str, Any]:
+    """What the values of an axis gain, each cell by its key."""
+    points = [{**point.model_dump(exclude={"case"}), "key": point.case.key} for point in comparison.points]
+    return {**comparison.axis.model_dump(), "points": points}
 
 
 def _forecast_as_json(found: CurvePrediction) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from pydantic import Field
 
@@ -58,12 +58,18 @@ class CaseFinding(FrozenModel):
     labels: CaseLabels = Field(default_factory=lambda fields: case_labels(fields["case"]), exclude=True, repr=False)
 
 
-def case_labels(case: Case) -> CaseLabels:
-    """The labels of a case. A finding carries them as ``labels``."""
-    workload, backend, backend_and_site = workload_title(case), backend_title(case), _backend_and_site(case)
-    placed = ranks_on_nodes(case)
+def case_labels(case: Case, values: Mapping[str, str] | None = None) -> CaseLabels:
+    """The labels of a case. A finding carries them as ``labels``.
+
+    Args:
+        case: The case.
+        values: The values of further settings, by name, to tell its curve from others: ``{"precision": "bf16"}``.
+    """
+    values = values or {}
+    workload, backend = workload_title(case), backend_title(case, values)
+    backend_and_site, placed = _backend_and_site(case, values), ranks_on_nodes(case)
     return CaseLabels(
-        title=case_title(case),
+        title=case_title(case, values),
         curve=f"{workload} · {backend} · {case.scaling}",
         workload=workload,
         backend=backend,
@@ -74,15 +80,16 @@ def case_labels(case: Case) -> CaseLabels:
         ranks=placed,
         rank_count=rank_count(Placement(case.ranks, case.ranks_per_node)),
         scaling=case.scaling,
-        conditions=_conditions(case),
+        conditions=_conditions(case, batch="batch" not in values),
         stand_in=_stand_in(case),
     )
 
 
-def case_title(case: Case) -> str:
+def case_title(case: Case, values: Mapping[str, str] | None = None) -> str:
     """``synthetic · ddp/gloo · 2 ranks · strong``, and the fault that was injected."""
     fault = f" · injected {case.fault.label}" if case.fault else ""
-    return f"{workload_title(case)} · {_backend_and_site(case)} · {ranks_on_nodes(case)} · {case.scaling}{fault}"
+    backend = _backend_and_site(case, values or {})
+    return f"{workload_title(case)} · {backend} · {ranks_on_nodes(case)} · {case.scaling}{fault}"
 
 
 def workload_title(case: Case) -> str:
@@ -93,10 +100,10 @@ def workload_title(case: Case) -> str:
     return f"{case.workload}{options}{emulated}{net}"
 
 
-def backend_title(case: Case) -> str:
+def backend_title(case: Case, values: Mapping[str, str] | None = None) -> str:
     """``ddp/gloo (bucket_cap_mb=1)``, and what tells its curve from others: ranks a node, the sweep, the site."""
     ranks_per_node = f", {case.ranks_per_node} a node" if case.ranks_per_node else ""
-    return f"{_backend_and_transport(case)}{ranks_per_node}{_label_and_site(case)}"
+    return f"{_backend_and_transport(case, values or {})}{ranks_per_node}{_label_and_site(case)}"
 
 
 def ranks_on_nodes(case: Case) -> str:
@@ -144,13 +151,14 @@ def group_key(case: Case) -> tuple[str, ...]:
     return (workload_title(case), case.scaling, case.device, f"batch={case.batch}", f"seed={case.seed}")
 
 
-def _backend_and_site(case: Case) -> str:
-    return f"{_backend_and_transport(case)}{_label_and_site(case)}"
+def _backend_and_site(case: Case, values: Mapping[str, str]) -> str:
+    return f"{_backend_and_transport(case, values)}{_label_and_site(case)}"
 
 
-def _backend_and_transport(case: Case) -> str:
+def _backend_and_transport(case: Case, values: Mapping[str, str]) -> str:
     transport = "" if case.transport == "none" else f"/{case.transport}"
-    options = f" ({_options_text(case.backend_options)})" if case.backend_options else ""
+    named = {**case.backend_options, **values}
+    options = f" ({_options_text(named)})" if named else ""
     return f"{case.backend}{transport}{options}"
 
 
@@ -160,15 +168,15 @@ def _label_and_site(case: Case) -> str:
     return f" · {case.label}{site}" if case.label else site
 
 
-def _options_text(options: dict[str, Scalar]) -> str:
+def _options_text(options: Mapping[str, Scalar]) -> str:
     """``compute_ms=400, model=emulated``"""
     text = {name: f"{value:g}" if isinstance(value, float) else str(value) for name, value in options.items()}
     return ", ".join(f"{name}={value}" for name, value in sorted(text.items()))
 
 
-def _conditions(case: Case) -> str:
-    batch = "global batch" if case.scaling == "strong" else "batch per rank"
-    size = "" if case.batch == 1 else f"{batch} {case.batch} · "
+def _conditions(case: Case, *, batch: bool) -> str:
+    kind = "global batch" if case.scaling == "strong" else "batch per rank"
+    size = "" if case.batch == 1 or not batch else f"{kind} {case.batch} · "
     return f"{case.scaling} scaling · {size}{case.threads} thread{'s' * (case.threads > 1)} per rank · {case.device}"
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from bench.core.case import Case
 from reports.analysis import case_titles
+from reports.analysis.axes import AxisComparison, compare_axes, find_axes, with_axis_values, without_axes
 from reports.analysis.bottleneck import Bottleneck, bottlenecks
 from reports.analysis.cells import Cell
 from reports.analysis.communication_paths import CommunicationPath, communication_paths
@@ -17,11 +19,14 @@ from reports.analysis.predictions import DEFAULT_PREDICT_OPTIONS, CurvePredictio
 
 MIN_CURVE_POINTS = 2
 """Fewer points make no curve."""
+MAX_CURVES = 8
+"""A figure of more curves can't be read: the values of axes then have figures of their own."""
 
 
 @dataclass(frozen=True)
 class CellGroup:
-    """The cells of one figure: the same workload and options, scaling, device, batch and seed. At least one."""
+    """The cells of one figure: the same workload and options, scaling, device, batch and seed, but for the axes whose
+    values the labels of its cells name. At least one."""
 
     cells: tuple[Cell, ...]
 
@@ -40,11 +45,28 @@ class CellGroup:
 
 
 def group_cells(cells: Sequence[Cell]) -> tuple[CellGroup, ...]:
-    """The groups of cells, in the order of their first cells."""
+    """The groups of cells, in the order of their first cells.
+
+    Cells that differ along an axis (:mod:`reports.analysis.axes`) are one group, whose labels name the value of each,
+    unless it had more than :data:`MAX_CURVES` curves: then each value is a group of its own.
+    """
+    axes = find_axes([cell.case for cell in cells])
+    merged = _grouped(cells, lambda case: case_titles.group_key(without_axes(case, axes)))
+    groups: list[CellGroup] = []
+    for group in merged:
+        if len({cell.case.curve for cell in group}) > MAX_CURVES:
+            groups += (CellGroup(tuple(part)) for part in _grouped(group, case_titles.group_key))
+            continue
+        own_axes = find_axes([cell.case for cell in group])
+        groups.append(CellGroup(tuple(with_axis_values(cell, own_axes) if own_axes else cell for cell in group)))
+    return tuple(groups)
+
+
+def _grouped(cells: Iterable[Cell], key: Callable[[Case], tuple[str, ...]]) -> list[list[Cell]]:
     groups: dict[tuple[str, ...], list[Cell]] = {}
     for cell in cells:
-        groups.setdefault(case_titles.group_key(cell.case), []).append(cell)
-    return tuple(CellGroup(tuple(group)) for group in groups.values())
+        groups.setdefault(key(cell.case), []).append(cell)
+    return list(groups.values())
 
 
 def cells_by_curve(cells: Sequence[Cell]) -> dict[str, tuple[Cell, ...]]:
@@ -119,6 +141,7 @@ class Findings:
     placements: PlacementEffects
     networks: tuple[CellOverLink, ...]
     """Cells of curves that were measured over several networks."""
+    axes: tuple[AxisComparison, ...] = ()
 
 
 def analyse_cells(cells: Sequence[Cell], options: PredictOptions = DEFAULT_PREDICT_OPTIONS) -> Findings:
@@ -136,4 +159,5 @@ def analyse_cells(cells: Sequence[Cell], options: PredictOptions = DEFAULT_PREDI
         options=options,
         placements=placement_effects(cells),
         networks=compare_networks(cells, predictions),
+        axes=compare_axes(cells),
     )

@@ -11,7 +11,7 @@ from reports.analysis.cells import Cell
 from reports.analysis.findings import CellGroup, Findings, group_cells
 from reports.analysis.flags import remedy
 from reports.analysis.stats import intervals_disjoint
-from reports.page import nodes_section
+from reports.page import axes_section, nodes_section
 from reports.page.elements import Section, Table
 
 
@@ -139,9 +139,10 @@ def _overview_row(group: CellGroup) -> tuple[str, ...]:
 
 
 def answer_sentences(findings: Findings) -> list[str]:
-    """A sentence for each group, then one for each curve over several nodes."""
+    """A sentence for each group, then one for each axis, and one for each curve over several nodes."""
     return [
         *(group_answer(group) for group in group_cells(findings.cells)),
+        *(axes_section.axis_sentence(comparison) for comparison in findings.axes),
         *nodes_section.node_answers(findings.placements),
     ]
 

@@ -15,6 +15,7 @@ from reports.analysis.findings import CellGroup, Findings, group_cells
 from reports.analysis.stats import Estimate
 from reports.analysis.units import join_units
 from reports.page import (
+    axes_section,
     comparison_section,
     network_section,
     nodes_section,
@@ -148,11 +149,14 @@ def make_page(
     """
     cells = findings.cells
     groups = group_cells(cells)
-    styles = {name: number for number, name in enumerate(dict.fromkeys(c.labels.backend for c in cells))}
+    # The cells of groups first: the labels of their figures may name values of axes.
+    shown = [*(cell for group in groups for cell in group.cells), *cells]
+    styles = {name: number for number, name in enumerate(dict.fromkeys(cell.labels.backend for cell in shown))}
     changes = tuple(comparison_section.comparison_sentence(comparison) for comparison in comparisons)
     per_workload = (workload_sections(f"g{number}", group, styles, findings) for number, group in enumerate(groups))
     sections = (
         *comparison_section.sections(comparisons),
+        *axes_section.sections(findings.axes),
         *chain.from_iterable(per_workload),
         *nodes_section.sections(findings.placements, styles),
         *network_section.sections(findings.networks, styles),

@@ -1,0 +1,151 @@
+"""The axes of a sweep: which settings they are, and what a value gains over the base."""
+
+from __future__ import annotations
+
+import pytest
+
+from reports.analysis.axes import compare_axes, find_axes, value_on
+from reports.analysis.cells import make_cells
+from reports.analysis.findings import MAX_CURVES, analyse_cells, group_cells
+from reports.formats.terminal import cell_tables
+from reports.page.axes_section import axis_sentence, axis_table
+from tests.support.builders import make_case, make_trial
+from tests.support.pages import page_of
+
+
+def measured(cases, step_of):
+    """Cells of three trials each, whose step takes ``step_of(case)`` seconds, give or take 1 %."""
+    trials = [make_trial(case, number, step_of(case) * (1 + number / 100)) for case in cases for number in range(3)]
+    return make_cells(cases, {}, trials, {})
+
+
+def accumulating(step_of=lambda case: 0.1 / (2 if case.workload_options else 1)):
+    cases = [
+        make_case(workload_options=options, ranks=ranks, backend=backend)
+        for options in ({}, {"accumulate": 2})
+        for backend in ("ddp", "horovod")
+        for ranks in (1, 2)
+    ]
+    return measured(cases, step_of)
+
+
+def test_a_value_is_compared_with_the_default_at_each_rank_count():
+    (comparison,) = compare_axes(accumulating())
+    axis = comparison.axis
+    assert (axis.key, axis.values, axis.base, axis.base_is_default) == (
+        "workload.synthetic.accumulate",
+        ("1", "2"),
+        "1",
+        True,
+    )
+    gains = [(point.case.backend, point.case.ranks, point.value, point.gain.value) for point in comparison.points]
+    assert gains == [
+        (backend, ranks, value, pytest.approx(gain))
+        for backend in ("ddp", "horovod")
+        for ranks in (1, 2)
+        for value, gain in (("1", 1.0), ("2", 2.0))
+    ]
+    assert all(point.gain.low < 2 < point.gain.high for point in comparison.points if point.value == "2")
+    assert all(point.gain.low is None for point in comparison.points if point.value == "1")
+
+
+def test_the_sentence_names_the_values_the_default_too():
+    (comparison,) = compare_axes(accumulating())
+    sentence = axis_sentence(comparison)
+    assert sentence.startswith("accumulate=2 against 1 (the default): 2.00× (")
+    assert "at 1 rank, 2.00× (" in sentence
+    assert "at 2 ranks (synthetic, ddp/gloo, and 1 more)" in sentence
+
+
+def test_the_batch_is_an_axis_without_a_default():
+    (axis,) = find_axes([make_case(batch=batch, ranks=ranks) for batch in (128, 64) for ranks in (1, 2)])
+    assert (axis.key, axis.values, axis.base, axis.base_is_default) == ("batch", ("64", "128"), "64", False)
+
+
+def test_numbers_are_in_the_order_of_their_values():
+    (axis,) = find_axes([make_case(batch=batch) for batch in (8, 1024, 64, 256)])
+    assert axis.values == ("8", "64", "256", "1024")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"model": "transformer"}, {"hidden": 2048}],
+    ids=["another model", "another size"],
+)
+def test_other_work_is_no_axis(options):
+    cases = [make_case(workload_options=chosen) for chosen in ({}, options)]
+    assert find_axes(cases) == ()
+    assert len(group_cells(measured(cases, lambda case: 0.1))) == 2
+
+
+def test_what_differs_in_two_settings_is_not_compared():
+    assert find_axes([make_case(batch=8), make_case(batch=16, workload_options={"accumulate": 2})]) == ()
+
+
+def test_an_option_of_a_backend_is_no_axis_of_another():
+    cases = [make_case(backend_options={"static_graph": True}), make_case(), make_case(backend="horovod")]
+    (comparison,) = compare_axes(measured(cases, lambda case: 0.1))
+    assert {point.case.backend for point in comparison.points} == {"ddp"}
+    assert comparison.axis.values == ("false", "true")
+    assert value_on(cases[2], "backend.ddp.static_graph") is None
+
+
+def test_the_default_of_a_backend_that_came_with_the_case_is_not_asked_of_its_code():
+    from bench.core.case import PluginSource
+
+    source = PluginSource(kind="backend", name="ddp", file="x.py", digest="d", attribute="BACKEND", text="raise Exit")
+    case = make_case(plugins=(source,))
+    assert value_on(case, "backend.ddp.static_graph") == "default"
+
+
+def test_a_failed_cell_leaves_a_reason_in_place_of_a_gain():
+    cases = [make_case(), make_case(workload_options={"accumulate": 2})]
+    trials = [make_trial(cases[0]), make_trial(cases[1], outcome="failed", reason="rank 1 died", ranks=())]
+    (comparison,) = compare_axes(make_cells(cases, {}, trials, {}))
+    (base, failed) = comparison.points
+    assert base.gain is not None
+    assert failed.gain is None
+    assert failed.reason == "accumulate=2 is failed: 1 of 1 trials: rank 1 died"
+    assert axis_sentence(comparison) == (
+        "accumulate: nothing can be compared with 1 (the default); the table says why."
+    )
+    assert "rank 1 died" in axis_table(comparison).rows[1][-1]
+
+
+def test_values_of_an_axis_share_a_heading_and_are_named_in_it():
+    (group,) = group_cells(accumulating())
+    assert group.title == "synthetic"
+    assert {cell.labels.backend for cell in group.cells} == {
+        f"{backend}/gloo (accumulate={value})" for backend in ("ddp", "horovod") for value in (1, 2)
+    }
+    assert len(cell_tables(accumulating())) == 1
+
+
+def test_the_batch_is_named_by_the_curves_where_it_differs():
+    (group,) = group_cells(measured([make_case(batch=8), make_case(batch=16)], lambda case: 0.1))
+    assert "batch" not in group.conditions
+    assert [cell.labels.backend for cell in group.cells] == ["ddp/gloo (batch=8)", "ddp/gloo (batch=16)"]
+
+
+def test_more_curves_than_a_figure_holds_have_headings_of_their_own():
+    cases = [make_case(batch=8 * (number + 1)) for number in range(MAX_CURVES + 1)]
+    assert len(group_cells(measured(cases, lambda case: 0.1))) == MAX_CURVES + 1
+
+
+def test_cells_without_an_axis_are_as_before():
+    cells = measured([make_case(ranks=ranks) for ranks in (1, 2)], lambda case: 0.1 / case.ranks)
+    (group,) = group_cells(cells)
+    assert group.cells == cells
+    assert analyse_cells(cells).axes == ()
+
+
+def test_the_page_has_one_figure_for_an_axis_and_draws_each_curve_in_a_style():
+    page = page_of(accumulating())
+    (section,) = [section for section in page.sections if section.title == "Over an axis"]
+    (figure,) = section.figures
+    assert [series.name for series in figure.series] == [
+        "ddp/gloo: accumulate=2",
+        "horovod/gloo: accumulate=2",
+    ]
+    assert figure.ideal == "one"
+    assert axis_sentence(compare_axes(accumulating())[0]) in page.answers
