@@ -44,6 +44,9 @@ class DdpSession(ProcessGroupSession):
         transport: torch.distributed's backend.
     """
 
+    unused_option = "ddp.find_unused_parameters"
+    """The option that lets a step leave parameters out."""
+
     def __init__(self, rank: int, world: int, device: str, options: DdpOptions, transport: str) -> None:
         super().__init__(rank, world, device)
         self.options, self.transport = options, transport
@@ -60,6 +63,10 @@ class DdpSession(ProcessGroupSession):
         return GradientBuckets(
             first_bytes=int(first_mb * MIB), most_bytes=int(max_mb * MIB), laid_out=True, share=share
         )
+
+    @property
+    def unused_parameters_remedy(self) -> str | None:
+        return None if self.options.find_unused_parameters else f"--set {self.unused_option}=true"
 
     def parallelize(self, model: Any) -> Any:
         from torch.nn.parallel import DistributedDataParallel
@@ -123,7 +130,7 @@ class Ddp(Backend):
 
 
 @contextmanager
-def named_unused_parameters(option: str = "ddp.find_unused_parameters") -> Iterator[None]:
+def named_unused_parameters(option: str = DdpSession.unused_option) -> Iterator[None]:
     """Replace DDP's error about a parameter without a gradient, several lines long, by one with our option's name."""
     try:
         yield

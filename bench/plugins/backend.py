@@ -73,6 +73,12 @@ class Session:
         self.rank, self.world, self.device = rank, world, device
 
     @property
+    def unused_parameters_remedy(self) -> str | None:
+        """What lets a step leave trained parameters without a gradient, as the end of a sentence, where its exchange
+        waits for all of them; ``None`` where it does not."""
+        return None
+
+    @property
     def grouping(self) -> GradientBuckets | None:
         """How gradients are grouped into messages; ``None`` where nothing is exchanged or the grouping is unknown."""
         return None

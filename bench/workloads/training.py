@@ -127,9 +127,13 @@ class Training(TrainingWork):
         return self.feed.last_samples()
 
     def mean_loss(self, batch: Any) -> Any:
-        inputs, targets = batch
         with self._autocast():
-            return self.loss_function(self.model(inputs), targets)
+            return self.loss_of(batch)
+
+    def loss_of(self, batch: Any) -> Any:
+        """The mean loss of a batch as the feed gives it, in the precision of the options."""
+        inputs, targets = batch
+        return self.loss_function(self.model(inputs), targets)
 
     def adjust_gradients(self) -> None:
         import torch

@@ -221,7 +221,7 @@ class Dask(Backend):
 
             with (
                 join_torch_distributed(case, me, "gloo", make_session) as gloo_session,
-                named_unused_parameters("dask.find_unused_parameters"),
+                named_unused_parameters(DaskGlooSession.unused_option),
             ):
                 yield gloo_session
 

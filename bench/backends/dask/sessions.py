@@ -197,6 +197,8 @@ def versions() -> dict[str, str]:
 class DaskGlooSession(DdpSession):
     """A rank that Dask placed: gradients are averaged by torch.distributed, and ``dask.array`` takes the mean."""
 
+    unused_option = "dask.find_unused_parameters"
+
     def __init__(self, rank: int, world: int, device: str, options: DdpOptions, dask_context: DaskContext) -> None:
         super().__init__(rank, world, device, options, "gloo")
         self.dask_context = dask_context
