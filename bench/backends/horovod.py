@@ -132,7 +132,7 @@ class HorovodSession(Session):
 
 
 @contextmanager
-def _rendezvous_server(me: RankInfo, timeout_s: float) -> Iterator[None]:
+def rendezvous_server(me: RankInfo, timeout_s: float) -> Iterator[None]:
     """Rank 0 serves the rendezvous; the others wait until it answers, since Horovod retries for 1.5 s only."""
     if me.rank:
         wait_for_listener(me.rendezvous_host, me.rendezvous_port, timeout_s)
@@ -260,7 +260,7 @@ class HorovodBackend(Backend):
         import horovod.torch as hvd
 
         has_own_rendezvous = case.transport == "mpi" or from_horovodrun
-        with contextlib.nullcontext() if has_own_rendezvous else _rendezvous_server(horovod_rank_info, case.timeout_s):
+        with contextlib.nullcontext() if has_own_rendezvous else rendezvous_server(horovod_rank_info, case.timeout_s):
             # horovodrun gives the interface and no address.
             host_address = (
                 select_interface("", 1, os.environ["HOROVOD_GLOO_IFACE"]).address if from_horovodrun else me.own_host

@@ -10,6 +10,7 @@ from pydantic import Field
 from bench.core.bounds import Amount, Count, Duration, PositiveCount, PositiveSeconds, RankCount, RankNumber, Work
 from bench.core.frozen_model import FrozenModel
 from bench.core.names import Name
+from bench.core.program import Program
 
 Scalar = bool | int | float | str
 Scaling = Literal["strong", "weak"]
@@ -127,6 +128,8 @@ class Case(FrozenModel):
     """The data that every rank of every trial reads; ``None``: the workload makes its own."""
     plugins: tuple[PluginSource, ...] = ()
     """The plugins from outside the project that it uses, with their source."""
+    program: Program | None = None
+    """The user's program that its ranks run, unchanged; ``None``: they run the workload of that name."""
     label: str = ""
     """The name of its sweep, where several sweeps are shown together; empty in stored cases."""
 

@@ -41,6 +41,7 @@ from bench.node.launchers.base import WORKER_MODULE, worker_arguments, worker_co
 from bench.node.launchers.mpirun import mpirun_command
 from bench.node.launchers.torchrun import torchrun_command
 from bench.node.layout import NodeLayout, interface_environment, read_layout, required_roles
+from bench.node.program_copy import remove_program_copy, write_program_copy
 from bench.node.rendezvous import RendezvousError
 from bench.node.supervisor import ControlChannel, ProcessGroup
 from bench.node.transfer import encode_folder, result_folder
@@ -49,7 +50,7 @@ from bench.plugins import registry
 from bench.plugins.workload import DataProblem
 
 READY_LINE = "scaling-ready"
-"""Printed once the case file is where ranks that another program starts will read it."""
+"""Printed once the case file, and a program's files, are where ranks that another program starts will read it."""
 DEADLINE_MARGIN_S = 120.0
 """How long after the time limit of a trial all its processes on a host have ended, whatever became of its agent. Stack
 dumps and the transfer of files are done long before."""
@@ -89,6 +90,7 @@ class NodeAgent:
         self.temporary: Path | None = None
         """The folder for temporary files of its processes, which nobody else can read; it is removed with them."""
         self.certificate_environment: dict[str, str] = {}
+        self.program_written = False
         external_ranks = None
         if ranks == "elsewhere":
             external_ranks = ExternalRanks(out, layout.process_numbers(Role(name="rank", count=case.ranks)))
@@ -107,6 +109,7 @@ class NodeAgent:
         """
         self.temporary = Path(tempfile.mkdtemp(prefix="trial-", dir=open_scratch()))
         try:
+            self.write_program()
             if any(role.certified for role in self.roles):
                 certificate = write_certificate(self._certificate_text(), self.temporary)
                 self.certificate_environment = {CERTIFICATE_VARIABLE: str(certificate)}
@@ -116,6 +119,12 @@ class NodeAgent:
         except BaseException:
             self.end()
             raise
+
+    def write_program(self) -> None:
+        """Write the copy of the user's program that the ranks of this node run. A second call does nothing."""
+        if self.case.program is not None and not self.program_written:
+            write_program_copy(self.case.program, self.out, self.layout.rendezvous.node)
+            self.program_written = True
 
     def watch(self, timeout_s: float, control: ControlChannel | None = None) -> ExitReport:
         """Wait until the trial ends on this machine, or end it ``timeout_s`` seconds after its first process
@@ -134,6 +143,8 @@ class NodeAgent:
         self.process_group.end()
         if self.temporary is not None:
             shutil.rmtree(self.temporary, ignore_errors=True)
+        if self.program_written:
+            remove_program_copy(self.out, self.layout.rendezvous.node)
 
     def _certificate_text(self) -> str:
         rendezvous = self.layout.rendezvous
@@ -165,6 +176,9 @@ class NodeAgent:
         return TORCHRUN if role.name == "rank" and self.ranks == TORCHRUN else None
 
     def _worker_spec(self, role: Role, number: int, log: Path) -> ProcessSpec:
+        case_file, out = str(self.case_file), str(self.out)
+        # A program finds an interpreter that has loaded nothing.
+        fresh = self.case.program is not None and role.name == "rank"
         return ProcessSpec(
             log=log,
             env={
@@ -172,7 +186,8 @@ class NodeAgent:
                 **(self.certificate_environment if role.certified else {}),
                 "TMPDIR": str(self.temporary),
             },
-            arguments=worker_arguments(str(self.case_file), str(self.out), role.name),
+            arguments=worker_arguments(case_file, out, role.name),
+            command=worker_command(sys.executable, case_file, out, role.name) if fresh else (),
             namespace=self.layout.node_of(role, number).namespace,
         )
 
@@ -278,11 +293,12 @@ def _run_processes(case: Case, layout: NodeLayout, options: AgentOptions, contro
     node = layout.rendezvous.node
     case_file = options.case_file or options.out / f".case-{node}.json"
     case_file.write_text(case.model_dump_json())
-    if options.case_file is not None:
-        print(READY_LINE, flush=True)
     backend = registry.backend_of(case)
     roles = required_roles(case, backend, services_provided=options.services_provided)
     agent = NodeAgent(case, roles, layout, options.out, case_file, options.ranks, options.certificate)
+    if options.case_file is not None:
+        agent.write_program()
+        print(READY_LINE, flush=True)
     # Ranks that another program starts import by themselves what they need.
     own_ranks = options.ranks == "own"
     modules = (backend.preload,) if own_ranks else ((), (WORKER_MODULE,))

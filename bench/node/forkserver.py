@@ -46,6 +46,10 @@ ALWAYS_PRELOADED = (
 """Modules that every training step uses. The first optimizer imports torch._dynamo, which takes 1.5 s in each rank."""
 
 
+_environment: dict[str, str] = {}
+"""Of the forkserver, before a module that it imports has changed it."""
+
+
 @dataclass(frozen=True)
 class ProcessSpec:
     """A process to start: an entry point with its arguments, or a command in place of it (mpirun)."""
@@ -100,6 +104,7 @@ def preload_modules() -> None:
     os.environ["SCALING_WARM_PARENT"] = str(os.getpid())
     inside_job = os.environ.get("SCALING_INSIDE_JOB") == "1"
     remove_from_process(removed_variables(os.environ, inside_job=inside_job))
+    _environment.update(os.environ)
     sources_digest()  # read once, for all ranks
     for name in os.environ.get("SCALING_PRELOAD", "").split(","):
         with contextlib.suppress(Exception):
@@ -136,11 +141,11 @@ def child_main(spec: ProcessSpec) -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     if spec.namespace:
         enter_namespace(spec.namespace)
+    if spec.command:
+        variables = {**(_environment or os.environ), **spec.env, LAUNCHER_PID_VARIABLE: str(os.getpid())}
+        os.execvpe(spec.command[0], spec.command, variables)
     os.environ.update(spec.env)
     tempfile.tempdir = None  # as the forkserver knows it, not as this environment says
-    if spec.command:
-        os.environ[LAUNCHER_PID_VARIABLE] = str(os.getpid())
-        os.execvpe(spec.command[0], spec.command, os.environ)
     status = pkgutil.resolve_name(spec.entry)(spec.arguments)
     sys.stdout.flush()
     sys.stderr.flush()

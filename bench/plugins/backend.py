@@ -221,6 +221,8 @@ class Backend(ABC):
     transports: Mapping[Device, tuple[str, ...]]
     """The names of its transports for each device; the first one is the default."""
     options: type[Options] = Options
+    starts_programs: bool = False
+    """Whether it starts a user's programs, as a launcher does, instead of running workloads in sessions."""
     machinery: Mapping[str, str] = {}
     """For each kind of workload that it runs by other means than the other backends do, a sentence that says how."""
 
@@ -260,6 +262,21 @@ class Backend(ABC):
             case: The case to measure.
             me: The number of this rank, and the address where rank 0 is met.
         """
+
+    def program_environment(self, case: Case, me: RankInfo) -> AbstractContextManager[Mapping[str, str | None]]:
+        """The environment variables of a rank that runs a user's program, and what they refer to while it runs.
+
+        For backends that :attr:`starts_programs`. Runs in the rank's process, before the program; it must load no
+        framework, since the program may set variables that a framework reads when it is imported.
+
+        Args:
+            case: A case with a program.
+            me: The number of this rank, and the address where rank 0 is met.
+
+        Returns:
+            A context that gives variables by name; those that are ``None`` are to be unset.
+        """
+        raise NotImplementedError(f"{self.name} starts no programs")
 
     def tolerance(self, case: Case) -> Tolerance:
         """How far exchanged gradients may deviate from a single process's: an exchange that rounds states its bound.

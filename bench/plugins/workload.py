@@ -8,14 +8,14 @@ only.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
-from bench.core.case import Case, DataSource, Device, Scaling
+from bench.core.case import Case, DataSource, Device, Scalar, Scaling
 from bench.core.records import MessageTiming, Reading
 from bench.plugins.backend import Options, Session
 
-WorkloadKind = Literal["training", "collective", "array"]
+WorkloadKind = Literal["training", "collective", "array", "program"]
 StepParts = tuple[tuple[str, Callable[[], None]], ...]
 """The parts of a step in order, each with its name."""
 
@@ -164,6 +164,19 @@ class Workload(ABC):
     def unsupported_reason(self, case: Case) -> str | None:
         """Why it can't run the case on any machine, in one line; ``None`` where it can. Pure."""
         return None
+
+    def split_axes(self, axes: Mapping[str, tuple[Scalar, ...]]) -> list[Mapping[str, tuple[Scalar, ...]]]:
+        """The options' values as products of axes: each product is swept in full (pure).
+
+        For workloads of which a value of one option decides what other options there are.
+
+        Args:
+            axes: The values of each option that was given.
+
+        Raises:
+            ValueError: A value is refused, in one line.
+        """
+        return [axes]
 
     def flags(self, options: Options) -> tuple[str, ...]:
         """Flags that accompany the numbers of a case with these options, such as ``emulated_compute``."""

@@ -28,8 +28,10 @@ from bench.host.processes import die_with_launcher
 from bench.host.resources import cores_of_rank, pin_threads, reset_memory_peak, usable_cores
 from bench.host.variables import BINDING, recorded_variables, remove_from_process
 from bench.plugins import registry
+from bench.plugins.backend import set_environment
 from bench.rank import faults, loop
 from bench.rank.context import RankContext
+from bench.rank.program.run import measure_program
 from bench.rank.progress import FOLDER_VARIABLE, Progress, keep_error
 from bench.telemetry import sampler
 from bench.telemetry.pause import pause_sampling
@@ -47,6 +49,8 @@ def measure_rank(case: Case, me: RankInfo, out: Path, on_failure: Callable[[Rank
         on_failure: Called with a failure before the other ranks are left.
     """
     context = _prepare_process(case, me, out)
+    if case.program is not None:
+        return _measure_program(case, me, out, context, on_failure)
     import torch
 
     torch.set_num_threads(case.threads)
@@ -60,6 +64,19 @@ def measure_rank(case: Case, me: RankInfo, out: Path, on_failure: Callable[[Rank
             return loop.measure(case, backend, workload, session, context)
         except BaseException as problem:
             # Before the session is left: leaving may wait for the other ranks, and makes them fail too.
+            on_failure(describe_failure("rank", me.rank, problem, context.progress.current.description))
+            raise
+
+
+def _measure_program(
+    case: Case, me: RankInfo, out: Path, context: RankContext, on_failure: Callable[[RankFailure], None]
+) -> RankRecord:
+    """Run a user's program under its launcher's variables. This process has loaded no framework."""
+    with registry.backend_of(case).program_environment(case, me) as variables:
+        set_environment(variables)
+        try:
+            return measure_program(case, me, out, context)
+        except BaseException as problem:
             on_failure(describe_failure("rank", me.rank, problem, context.progress.current.description))
             raise
 

@@ -45,6 +45,8 @@ EXAMPLES = {
         "`python -m harness sweep emulated --net 100mbit,1gbit,unshaped` — the cost of a slower network\n\n"
         "`python -m harness sweep --site slurm --nodes 1,2,4 --ranks-per-node 2 --set site.slurm.partition=batch`\n\n"
         "`python -m harness sweep --plugin my_model.py --workloads my_model` — a workload of your own\n\n"
+        "`python -m harness sweep --script 'train.py --batch {batch=32,64}' --ranks 1,2` — a program of your own, "
+        "unchanged, as torchrun starts it\n\n"
         "`python -m harness sweep scaling --dry-run`\n\n`python -m harness sweep --resume`"
     )
 }
@@ -119,6 +121,59 @@ NetOption = Annotated[
     str | None,
     typer.Option("--net", metavar="1gbit,100mbit,unshaped", help="Emulated links between ranks, of these rates."),
 ]
+PROGRAM_PANEL = "A program of your own"
+ScriptOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--script",
+        metavar="'FILE.py ARGUMENTS'",
+        help="Sweep a program of your own, unchanged. Its arguments may hold {ranks}, and axes: {batch=32,64}.",
+        rich_help_panel=PROGRAM_PANEL,
+    ),
+]
+LauncherOption = Annotated[
+    str | None,
+    typer.Option(
+        "--launcher",
+        metavar="torchrun,horovod,mpi,plain",
+        help="How its ranks are started; default torchrun.",
+        rich_help_panel=PROGRAM_PANEL,
+    ),
+]
+WholeOption = Annotated[
+    bool,
+    typer.Option("--whole", help="Let it end by itself; else it ends after its window.", rich_help_panel=PROGRAM_PANEL),
+]
+SamplesOption = Annotated[
+    str | None,
+    typer.Option(
+        "--samples-per-step",
+        metavar="64|64/rank",
+        help="Samples of a step, of all ranks or of each; default: as its DataLoader yields.",
+        rich_help_panel=PROGRAM_PANEL,
+    ),
+]
+UnitOption = Annotated[
+    str | None, typer.Option("--unit", metavar="tokens", help="What it counts.", rich_help_panel=PROGRAM_PANEL)
+]
+MetricOption = Annotated[
+    str | None,
+    typer.Option(
+        "--metric",
+        metavar="'speed: ([0-9.]+) img/s'",
+        help="The rate that it prints, as a regular expression with one group.",
+        rich_help_panel=PROGRAM_PANEL,
+    ),
+]
+MetricScopeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--metric-scope",
+        metavar="rank|total",
+        help="Whether that is the rate of one rank, or of all (default).",
+        rich_help_panel=PROGRAM_PANEL,
+    ),
+]
 InjectOption = Annotated[
     str | None,
     typer.Option(
@@ -149,6 +204,13 @@ def sweep(
     device: DeviceOption = None,
     settings: SetOption = None,
     plugins: PluginOption = None,
+    script: ScriptOption = None,
+    launcher: LauncherOption = None,
+    whole: WholeOption = False,
+    samples_per_step: SamplesOption = None,
+    unit: UnitOption = None,
+    metric: MetricOption = None,
+    metric_scope: MetricScopeOption = None,
     precision: PrecisionOption = None,
     budget: BudgetOption = None,
     net: NetOption = None,
@@ -167,6 +229,7 @@ def sweep(
     Every case runs as fresh processes, several times, in shuffled rounds; each trial is stored when it ends.
     Before its timed window every training trial proves that it does the same work as a single process.
     """
+    from harness.planning.script_flags import ScriptFlags
     from harness.sweep.plan import SuiteRequest, plan_sweep
 
     overrides = _suite_overrides(
@@ -192,9 +255,20 @@ def sweep(
         telemetry=telemetry,
         fault=None if inject is None else parse_fault(inject),
     )
-    request = SuiteRequest(suite, overrides, settings or (), plugins or ())
+    flags = ScriptFlags(
+        script or (),
+        _split_names(launcher),
+        {
+            "whole": whole or None,
+            "samples_per_step": samples_per_step,
+            "unit": unit,
+            "metric": metric,
+            "metric_scope": metric_scope,
+        },
+    )
+    request = SuiteRequest(suite, overrides, settings or (), plugins or (), flags)
     if resume and not dry_run:
-        named = request if overrides or settings or plugins or suite != DEFAULT_SUITE else None
+        named = request if overrides or settings or plugins or script or suite != DEFAULT_SUITE else None
         return _resume(named, site, store, report, as_json=as_json)
     planned = plan_sweep(request, site or DEFAULT_SITE)
     if dry_run:

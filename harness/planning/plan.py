@@ -93,7 +93,11 @@ def make_plan(
     not_applicable: list[Skip] = []
     for case in _expand(suite, device, places, threads, machine, backends, workloads):
         backend, workload = backends[case.backend], workloads[case.workload]
-        unsupported = workload.unsupported_reason(case) or backend.unsupported_reason(case)
+        unsupported = (
+            _other_kind_reason(workload, backend)
+            or workload.unsupported_reason(case)
+            or backend.unsupported_reason(case)
+        )
         if unsupported:
             not_applicable.append(Skip(case=case, reason=unsupported))
         elif skip_reason := _unavailable_reason(case, backend, machine, where):
@@ -114,6 +118,15 @@ def _unavailable_reason(case: Case, backend: Backend, machine: Machine, where: S
         or where.unavailable_reason(case)
         or launch_unavailable_reason(case, backend.launch(case), where.launchers, where.launcher_unavailable_reason)
     )
+
+
+def _other_kind_reason(workload: Workload, backend: Backend) -> str | None:
+    """Why a backend does not run workloads of a kind: launchers start programs, the others nothing else."""
+    if (workload.kind == "program") == backend.starts_programs:
+        return None
+    if backend.starts_programs:
+        return f"{backend.name} starts a program of yours (--script), not a workload of this project or a plugin"
+    return f"{backend.name} runs workloads of this project or a plugin, not a program"
 
 
 def shuffled_rounds(plan: Plan, seed: int) -> Iterator[tuple[int, Case]]:
@@ -178,7 +191,7 @@ def _expand(
             [scaling for scaling in suite.scaling if scaling in workload.scalings] or workload.scalings,
             suite.net or (None,),
             transports,
-            option_combinations(workload_scope, workload.options, suite.options.get(workload_scope, {})),
+            _workload_options(workload, suite.options.get(workload_scope, {})),
             option_combinations(backend_scope, backend.options, option_axes),
             places,
         ):
@@ -205,6 +218,16 @@ def _expand(
                 **suite.model_dump(include=SUITE_FIELDS_OF_CASES),
             )
             yield case.model_copy(update={"flags": _flags(case, workload, machine)})
+
+
+def _workload_options(workload: Workload, axes: Mapping[str, tuple[Scalar, ...]]) -> list[dict[str, Scalar]]:
+    """Every combination of the options of a workload, each as what differs from the defaults."""
+    scope = f"workload.{workload.name}"
+    try:
+        products = workload.split_axes(axes)
+    except ValueError as problem:
+        raise UsageError(f"option {scope}: {problem}", ("options", scope)) from None
+    return [chosen for product in products for chosen in option_combinations(scope, workload.options, product)]
 
 
 def _flags(case: Case, workload: Workload, machine: Machine) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ import itertools
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import ValidationError
 
@@ -21,14 +21,14 @@ from bench.host.scratch import open_scratch
 from bench.plugins.backend import Backend, Options
 from bench.plugins.probe import ProbePlugin
 from bench.plugins.registry import PluginKind, load_backend, load_workload, sources_of
-from bench.plugins.workload import Workload
+from bench.plugins.workload import Workload, WorkloadKind
 from harness.setup.doctor import Diagnostic
 from harness.sites.base.contract import DEFAULT_SITE, Site, find_site
 from harness.sweep.runner import run_trial
 
 RANKS = (1, 2)
 MAX_TOLERANCE = 0.1
-WORKLOAD_KINDS = ("training", "collective", "array")
+WORKLOAD_KINDS = get_args(WorkloadKind)
 
 Check = tuple[str, Callable[[], str | None]]
 """What is checked, and a function that returns what is wrong, or ``None``."""

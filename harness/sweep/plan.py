@@ -14,7 +14,8 @@ from bench.plugins.registry import Plugins, load_plugins
 from harness.errors import UsageError
 from harness.planning.options import Axes, known_options, parse_settings, resolve_options, single_options
 from harness.planning.plan import Plan, make_plan
-from harness.planning.suite import Suite, SuiteFile, apply_flags
+from harness.planning.script_flags import WORKLOAD, ScriptFlags, launcher_backends
+from harness.planning.suite import Suite, SuiteFile, apply_flags, suite_names
 from harness.sites.base.contract import DEFAULT_SITE, Site, find_site, site_names
 from harness.sweep.plugins import use_plugin_files, with_sources
 from reports.analysis import case_titles
@@ -32,12 +33,19 @@ class SuiteRequest:
         overrides: Values of flags by the name of the suite's field.
         settings: The values of ``--set``.
         plugins: The files of ``--plugin``, beside those of the suite.
+        script: The flags of a user's program.
     """
 
     name: str
     overrides: Mapping[str, Any] = field(default_factory=dict)
     settings: Sequence[str] = ()
     plugins: Sequence[str] = ()
+    script: ScriptFlags = field(default_factory=ScriptFlags)
+
+    @property
+    def script_folder(self) -> Path:
+        """The folder that the paths of scripts are relative to: that of the suite's file where it names them."""
+        return Path.cwd() if self.script.scripts or self.name in suite_names() else self.file.path.parent
 
     @cached_property
     def file(self) -> SuiteFile:
@@ -103,7 +111,8 @@ def plan_sweep(request: SuiteRequest, site_name: str = DEFAULT_SITE) -> PlannedS
         site = choose_site(site_name, suite)
         site.survey()
         plan = make_plan(suite, site.machine(), plugins.backends, plugins.workloads, site)
-    return PlannedSweep(suite, site, with_sources(plan), plugins)
+        plan = with_sources(plan, request.script_folder)
+    return PlannedSweep(suite, site, plan, plugins)
 
 
 def load_request_plugins(request: SuiteRequest) -> Plugins:
@@ -120,7 +129,12 @@ def load_suite(request: SuiteRequest, plugins: Plugins) -> Suite:
         suite = full_names(request.file.read(), plugins)
     files = (*suite.plugins, *(str(Path(file).resolve()) for file in request.plugins))
     suite = suite.model_copy(update={"plugins": tuple(dict.fromkeys(files))})
-    return apply_flags(suite, dict(request.overrides), resolve_options(settings, _known_options(settings, plugins)))
+    changes, options = dict(request.overrides), resolve_options(settings, _known_options(settings, plugins))
+    for scope, axes in request.script.options().items():
+        options.setdefault(scope, {}).update(axes)
+    if request.script.scripts:
+        changes |= {"workloads": (WORKLOAD,), "backends": launcher_backends(request.script.launchers, plugins.backends)}
+    return apply_flags(suite, changes, options)
 
 
 def full_names(suite: Suite, plugins: Plugins) -> Suite:

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from bench.core.case import Case
+from bench.core.program import Program
 from bench.host.paths import from_home
 from bench.host.permissions import changeable_by_others
 from bench.plugins.registry import BACKENDS, PROBES, WORKLOADS, PluginKind, add_plugin_file, sources_of
 from bench.plugins.sources import PluginError
 from harness.errors import UsageError
 from harness.planning.plan import Plan, Skip
+from harness.planning.program import read_program
 
 log = logging.getLogger("scaling_harness")
 
@@ -42,11 +44,29 @@ def use_plugin_files(files: Iterable[str | Path]) -> None:
             log.warning("plugin %s runs with your rights, and other users can change %s", file, place)
 
 
-def with_sources(plan: Plan) -> Plan:
-    """The plan whose cases carry the sources of the plugins that they use."""
+def with_sources(plan: Plan, base: Path | None = None) -> Plan:
+    """The plan whose cases carry the sources of the plugins that they use, and the programs that they run.
+
+    Args:
+        plan: The plan.
+        base: The folder that the paths of scripts are relative to; ``None``: where each case's program was started.
+
+    Raises:
+        UsageError: A script can't be read.
+    """
+    programs: dict[tuple[str, Path], Program] = {}
+
+    def program_of(case: Case) -> Program | None:
+        if WORKLOADS.load(case.workload).kind != "program":
+            return None
+        folder = base or Path(case.program.working_directory if case.program else "")
+        command = str(case.workload_options.get("command", ""))
+        if (command, folder) not in programs:
+            programs[command, folder] = read_program(command, folder)
+        return programs[command, folder]
 
     def carry(case: Case) -> Case:
-        return case.model_copy(update={"plugins": sources_of(case)})
+        return case.model_copy(update={"plugins": sources_of(case), "program": program_of(case)})
 
     def carry_skip(skip: Skip) -> Skip:
         return skip.model_copy(update={"case": carry(skip.case)})

@@ -1,0 +1,1 @@
+"""One rank that runs a user's program, unchanged, and measures it from outside."""
