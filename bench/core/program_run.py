@@ -9,6 +9,7 @@ from pydantic import Field
 
 from bench.core.bounds import MAX_COUNT, Count, Duration, Measured, PositiveCount, Work
 from bench.core.frozen_model import FrozenModel
+from bench.core.reported import Reported
 
 Counted = Literal["DataLoader", "given", "printed"]
 """How the work of a step is known: from the batches of torch's DataLoader, from ``--samples-per-step``, or from the
@@ -60,6 +61,8 @@ class ProgramRun(FrozenModel):
     on."""
     whole: bool = False
     """Whether it was let end by itself (``--whole``)."""
+    reported: Reported | None = None
+    """What it reported by ``harness.report``; ``None``: nothing."""
 
 
 def total_amount(ranks: Sequence[ProgramRun], longest_step_s: float) -> float | None:

@@ -12,7 +12,7 @@ from harness.planning.environment import Environment
 from harness.store.dates import date_problem
 from harness.store.ledger import Acceptance, Ledger, NightRow
 from harness.store.store import Store, SweepInfo
-from harness.sweep.assessment import DIFFERENT_WORK
+from reports.analysis.same_work import DIFFERENT_WORK
 from reports.regression.evidence import AcceptedLevel, EarlierVerdicts, NightFacts
 from reports.regression.judge import NIGHTS_KEPT
 from reports.regression.subjects import CellMeasures

@@ -14,10 +14,7 @@ from harness.sites.base.running_trial import RunningTrial
 from harness.sweep.node_telemetry import cut_telemetry
 from reports.analysis.conditions import find_conditions, missing_measurements
 from reports.analysis.rank_resources import resource_problem
-from reports.analysis.same_work import judge_same_work
-
-DIFFERENT_WORK = "not the same work"
-"""The beginning of the reason of a trial that is invalid because it did other work: it makes its cell invalid."""
+from reports.analysis.same_work import DIFFERENT_WORK, judge_same_work
 
 
 def assess_trial(running: RunningTrial, result: TrialResult, case: Case, round_number: int, environment: str) -> Trial:

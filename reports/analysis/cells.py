@@ -34,7 +34,9 @@ from reports.analysis.formatting import duration_estimate, percent
 from reports.analysis.formatting import estimate as estimate_text
 from reports.analysis.placement import curve_family, exceeds_cores, hosts_of
 from reports.analysis.rank_resources import variables_of
+from reports.analysis.reported_work import compare_reported
 from reports.analysis.roofline import Roofline, roofline_of
+from reports.analysis.same_work import DIFFERENT_WORK
 from reports.analysis.stats import Estimate, estimate, half_width, speedup_and_efficiency
 from reports.analysis.step_times import StepTimes, step_times_of
 from reports.analysis.timeline import Timeline, timelines_of
@@ -176,8 +178,11 @@ def make_cells(
         by_key[trial.case.key].append(trial)
     measured = {key: _measure(case_trials) for key, case_trials in by_key.items()}
     cases = [_with_oversubscription(case, by_key.get(case.key, ())) for case in cases]
-    baselines = _baselines(cases, measured)
-    cells = (_cell(case, measured, skipped.get(case.key), baselines, machinery.get(case.key)) for case in cases)
+    baselines, proofs = _baselines(cases, measured), _proofs(cases, measured)
+    cells = (
+        _cell(case, measured, skipped.get(case.key), baselines, proofs.get(case.key), machinery.get(case.key))
+        for case in cases
+    )
     return tuple(_mark_imprecise(cell, precision) for cell in cells)
 
 
@@ -228,6 +233,7 @@ def _cell(
     measured: Mapping[str, _MeasuredTrials],
     skipped: str | None,
     baselines: Mapping[str, Case],
+    proof: SameWork | None,
     machinery: str | None,
 ) -> Cell:
     own = measured.get(case.key, _MeasuredTrials())
@@ -236,14 +242,17 @@ def _cell(
     if not own.trials:
         return Cell(case=case, outcome="skipped", reason="the sweep ended before its first trial", flags=case.flags)
     trials, outcome, base = own.trials, outcome_of(own.trials), baselines.get(case.curve)
+    other_work = outcome == "ok" and proof is not None and proof.verdict == "different"
     bad = [trial for trial in trials if trial.outcome == outcome != "ok"]
     conditions = tuple(condition for trial in trials for condition in trial.conditions)
     link = slowest_link([trial.link for trial in trials if trial.link is not None])
-    proof = decisive_proof([trial.same_work for trial in trials if trial.same_work is not None])
+    reason = f"{len(bad)} of {len(trials)} trials: {bad[0].reason}" if bad else None
+    if other_work and proof is not None:
+        outcome, reason = "invalid", f"{DIFFERENT_WORK}: {proof.reason}"
     return Cell(
         case=case,
         outcome=outcome,
-        reason=f"{len(bad)} of {len(trials)} trials: {bad[0].reason}" if bad else None,
+        reason=reason,
         trials=len(own.good),
         same_work=proof,
         machinery=machinery,
@@ -261,6 +270,24 @@ def _cell(
         log_tail=bad[0].log_tail if bad else (),
         **(_numbers(case, own, base, measured) if own.good and outcome != "invalid" else {}),
     )
+
+
+def _proofs(cases: Sequence[Case], measured: Mapping[str, _MeasuredTrials]) -> dict[str, SameWork]:
+    """The same-work verdict of each case by its key: that of its trials, and of a program that of its curve."""
+    curves: dict[str, list[Sequence[Trial]]] = defaultdict(list)
+    for case in sorted(cases, key=lambda case: case.ranks):
+        good = measured.get(case.key, _MeasuredTrials()).good
+        if good and good[0].ranks[0].kind == "program" and case.fault is None:
+            curves[case.curve].append(good)
+    proofs = {}
+    for case in cases:
+        own = measured.get(case.key, _MeasuredTrials())
+        proof = decisive_proof([trial.same_work for trial in own.trials if trial.same_work is not None])
+        if proof is not None and proof.verdict != "different" and own.good and case.curve in curves:
+            proof = compare_reported(own.good, curves[case.curve])
+        if proof is not None:
+            proofs[case.key] = proof
+    return proofs
 
 
 def _numbers(

@@ -124,7 +124,8 @@ FLAG_MEANINGS: dict[str, tuple[str, str]] = {
         "measure the rank count that is named again; look for what changes there",
     ),
     "unproven": (
-        "the same-work check was switched off, or the model is random in evaluation mode too",
+        "the same-work check was switched off, the model is random in evaluation mode too, or a program did not report "
+        "its losses",
         "read the reason in the same-work table",
     ),
 }

@@ -8,6 +8,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from bench.core.records import RankRecord, Reference, SameWork, Tolerance, WorkProof
+from reports.analysis.reported_work import judge_reported
+
+DIFFERENT_WORK = "not the same work"
+"""The beginning of the reason of a trial that is invalid because it did other work, and of its cell's."""
 
 
 def judge_same_work(records: Sequence[RankRecord]) -> SameWork:
@@ -16,8 +20,11 @@ def judge_same_work(records: Sequence[RankRecord]) -> SameWork:
     The work is the same where the ranks' samples, interleaved, are the reference's in the same order; the mean of their
     losses, their gradients and their updates equal the reference's within the tolerance; and all ranks hold identical
     parameters before the prefix, after it and at the end. It is unproven where the model is random, so that no two
-    passes are alike.
+    passes are alike. Of a user's own program it is what the program reports
+    (:mod:`reports.analysis.reported_work`).
     """
+    if records and records[0].kind == "program":
+        return judge_reported(records)
     proofs = [record.proof for record in records if record.proof is not None]
     reference = proofs[0].reference if proofs else None
     if len(proofs) != len(records) or reference is None:

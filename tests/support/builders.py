@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bench.core.case import Case
+from bench.core.program_run import ProgramRun
 from bench.core.records import RankRecord, Reference, Tolerance, Trial, WorkProof
 
 
@@ -42,6 +43,18 @@ def make_record(rank: int = 0, world: int = 1, step_s=(0.1, 0.1), **changes) -> 
         "proof": make_proof(rank, world),
     }
     return RankRecord(**{**base, **changes})
+
+
+def make_run(**changes) -> ProgramRun:
+    """How a rank ran a user's own program."""
+    base = {"counted": "DataLoader", "amount_per_step": 8, "optimizers": 1, "ended": "stopped", "steps": 20}
+    return ProgramRun(**{**base, "wall_s": 3.0, "stepping_s": 2.0, **changes})
+
+
+def make_program_record(rank: int = 0, world: int = 1, step_s=(0.1, 0.1), **changes) -> RankRecord:
+    """What a rank measures of a user's own program."""
+    base = {"kind": "program", "proof": None, "final_digest": None, "program": make_run()}
+    return make_record(rank, world, step_s, **{**base, **changes})
 
 
 def make_trial(case: Case, round_number: int = 0, step_s: float = 0.1, **changes) -> Trial:
