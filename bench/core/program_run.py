@@ -65,22 +65,23 @@ class ProgramRun(FrozenModel):
     """What it reported by ``harness.report``; ``None``: nothing."""
 
 
-def total_amount(ranks: Sequence[ProgramRun], longest_step_s: float) -> float | None:
+def total_amount(ranks: Sequence[ProgramRun], step_s: float) -> float | None:
     """What all ranks of a program together process in a step (pure).
 
     Args:
         ranks: The runs of all ranks.
-        longest_step_s: The mean duration of a step on the slowest rank, in seconds: it turns a printed rate, which is
-            a mean over the rank's printed values, into the amount of a step.
+        step_s: The mean duration of a step on the slowest rank, in seconds: it turns a printed rate, the mean of what a
+            rank has printed, into the amount of a step.
 
     Returns:
-        The amount, in the unit of the records; ``None``: it is known of no rank.
+        The amount, in the unit of the records; ``None``: it is known of no rank, or not of one that counts by itself.
     """
     if any(run.counted == "printed" for run in ranks):
         rates = [sum(run.printed) / len(run.printed) for run in ranks if run.printed]
-        if not rates:
+        if not rates or (ranks[0].printed_scope == "rank" and len(rates) < len(ranks)):
             return None
-        per_second = sum(rates) if ranks[0].printed_scope == "rank" else rates[0]
-        return per_second * longest_step_s
-    known = [run.amount_per_step for run in ranks if run.amount_per_step is not None]
-    return sum(known) if len(known) == len(ranks) else None
+        # The same total, where several ranks print it.
+        rate = sum(rates) if ranks[0].printed_scope == "rank" else rates[0]
+        return rate * step_s if rate > 0 else None
+    amounts = [run.amount_per_step for run in ranks if run.amount_per_step is not None]
+    return sum(amounts) or None

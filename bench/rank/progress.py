@@ -22,6 +22,7 @@ ERROR_OFFSET, ERROR_BYTES = CELLS * CELL_BYTES, 2000
 PHASES = (
     "joining the other ranks",
     "building the workload",
+    "starting the program",
     "verified steps",
     "reference of the verified steps",
     "warm-up step",
@@ -81,9 +82,9 @@ class Progress:
         self._cells[PID] = os.getpid()
         self._cells[SINCE_NS] = time.time_ns()
 
-    def enter(self, phase: str) -> None:
-        """Enter one of :data:`PHASES`."""
-        self._cells[STEP] = 0
+    def enter(self, phase: str, step: int = 0) -> None:
+        """Enter one of :data:`PHASES`, at a step of it, from 1, where that has begun already."""
+        self._cells[STEP] = step
         self._cells[PHASE] = PHASES.index(phase)
         self._cells[SINCE_NS] = time.time_ns()
 
@@ -98,6 +99,12 @@ class Progress:
             cells[LAST_STEP_NS] = now_ns() - began_ns
 
         return counted
+
+    def step_ended(self, step_ns: int) -> None:
+        """A step has ended after that many nanoseconds, and the next one begun."""
+        self._cells[STEP] += 1
+        self._cells[SINCE_NS] = time.time_ns()
+        self._cells[LAST_STEP_NS] = step_ns
 
     @property
     def current(self) -> RankProgress:

@@ -31,6 +31,7 @@ from bench.plugins import registry
 from bench.plugins.backend import set_environment
 from bench.rank import faults, loop
 from bench.rank.context import RankContext
+from bench.rank.program.failures import ProgramProblem
 from bench.rank.program.run import measure_program
 from bench.rank.progress import FOLDER_VARIABLE, Progress, keep_error
 from bench.telemetry import sampler
@@ -107,7 +108,8 @@ def describe_failure(role: str, rank: int, problem: BaseException, where: str = 
         where: Its phase or step, such as ``in measured step 17``.
     """
     tail = tuple(printable_line(line) for line in traceback_lines(problem)[-TAIL_LINES:])
-    error = describe_exception(problem)
+    # A line for the user, not one of Python's.
+    error = str(problem) if isinstance(problem, ProgramProblem) else describe_exception(problem)
     return RankFailure(role=role, rank=rank, host=host_name(), error=error, at=time.time(), tail=tail, where=where)
 
 

@@ -12,6 +12,7 @@ from bench.host.running_code import sources_digest
 from harness.sites.base.contract import TrialResult
 from harness.sites.base.running_trial import RunningTrial
 from harness.sweep.node_telemetry import cut_telemetry
+from harness.sweep.program_amounts import with_total_amounts
 from reports.analysis.conditions import find_conditions, missing_measurements
 from reports.analysis.rank_resources import resource_problem
 from reports.analysis.same_work import DIFFERENT_WORK, judge_same_work
@@ -19,6 +20,7 @@ from reports.analysis.same_work import DIFFERENT_WORK, judge_same_work
 
 def assess_trial(running: RunningTrial, result: TrialResult, case: Case, round_number: int, environment: str) -> Trial:
     """The trial as a value, with its outcome and the conditions on its nodes."""
+    result = with_total_amounts(result, case)
     telemetry = cut_telemetry(result, case)
     outcome, reason, proof = assess_result(result, case)
     if problem := other_sources(result, sources_digest()):

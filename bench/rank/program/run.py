@@ -2,14 +2,37 @@
 
 from __future__ import annotations
 
-import runpy
+import functools
+import os
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 from bench.core.case import Case
 from bench.core.rank_info import RankInfo
 from bench.core.records import RankRecord
+from bench.rank import faults
 from bench.rank.context import RankContext
+from bench.rank.program import failures
+from bench.rank.program.batches import BatchCounter
+from bench.rank.program.board import Board
+from bench.rank.program.checkpoints import CheckpointWatch
+from bench.rank.program.ending import Ending, end_descendants, real_exit, run_exit_handlers
 from bench.rank.program.entry import enter_program
+from bench.rank.program.failures import ProgramProblem
+from bench.rank.program.imports import ImportWatch
+from bench.rank.program.observers import Observer
+from bench.rank.program.options import ScriptOptions, options_of
+from bench.rank.program.printed import PrintedValues, watch_output
+from bench.rank.program.record import End, Observed, make_record, nothing_counted_line
+from bench.rank.program.script import last_output, run_script
+from bench.rank.program.signals import keep_stack_dump
+from bench.rank.program.steps import OptimizerSteps
+from bench.rank.program.watch import StepWatch
+from bench.rank.program.window import GIVEN_WARMUP_STEPS, Cut, needed_steps, whole_cut
 
 
 def measure_program(case: Case, me: RankInfo, out: Path, context: RankContext) -> RankRecord:
@@ -20,7 +43,191 @@ def measure_program(case: Case, me: RankInfo, out: Path, context: RankContext) -
         me: The rank of this process.
         out: The trial's folder.
         context: What is known of the process.
+
+    Returns:
+        The record of this rank, which was kept (``context.keep``) before the program was stopped.
+
+    Raises:
+        ProgramProblem: The program gave no number, in one line with a remedy.
+        BaseException: What the program raised.
     """
     script = enter_program(case, out, me.rank)
-    runpy.run_path(str(script), run_name="__main__")
-    raise RuntimeError("the program ended; it is not measured yet")
+    board = Board(out.resolve(), case.node_of_rank(me.rank), me.local_rank, me.local_world)
+    return ProgramRank(case, me, context, board).run(script)
+
+
+class ProgramRank:
+    """One rank of a program, and all that watches it.
+
+    Args:
+        case: A case with a program.
+        me: The rank of this process.
+        context: What is known of the process.
+        board: What it shares with the ranks of its node.
+        observers: What is observed after the window.
+    """
+
+    def __init__(
+        self, case: Case, me: RankInfo, context: RankContext, board: Board, observers: tuple[Observer, ...] = ()
+    ) -> None:
+        self.case, self.me, self.context = case, me, context
+        self.options: ScriptOptions = options_of(case)
+        self.name = case.program.name if case.program is not None else ""
+        self.record: RankRecord | None = None
+        """The record, once the program has been stopped."""
+        self.problem: ProgramProblem | None = None
+        """Why there is none, where the program may have caught that."""
+        metric = self.options.metric
+        self._printed = PrintedValues(metric, self._after_print) if metric else None
+        self._batches = BatchCounter(self.options.unit)
+        self._watch = StepWatch(
+            case,
+            me,
+            board,
+            self._batches,
+            context.progress,
+            observers,
+            printed=(lambda: self._printed.count if self._printed else 0) if metric else None,
+        )
+        self._watch.on_stop, self._watch.on_window = self._stop, self._check_counted
+        self._optimizers = OptimizerSteps(self._after_optimizer_step)
+        self._checkpoints = CheckpointWatch()
+        self._ending = Ending(self._checkpoints, self._keep_exit_problem)
+        self._steps_from_output = False
+        self._began_ns = time.monotonic_ns()
+
+    def run(self, script: Path) -> RankRecord:
+        """Run the program to its end, or until it is stopped."""
+        self.context.progress.enter("starting the program")
+        faults.inject_at_start(self.case.fault, self.me.rank)
+        keep_stack_dump()
+        imports = ImportWatch()
+        self._install(imports)
+        imports.start()
+        finish_output: Callable[[], None] = watch_output(self._printed) if self._printed else lambda: None
+        os.register_at_fork(after_in_child=self._watch.disable)
+        os._exit = self._exit_at_once  # type: ignore[assignment]
+        self._began_ns = time.monotonic_ns()
+        try:
+            status = run_script(script)
+            self.context.progress.enter("leaving")
+            run_exit_handlers()
+        except BaseException:
+            if self.record is None:
+                raise
+            status = 0
+        finally:
+            os._exit = real_exit
+            imports.stop()
+            self._ending.finished()
+            finish_output()
+        end_descendants()
+        return self._result(status)
+
+    def _install(self, imports: ImportWatch) -> None:
+        imports.when_imported("torch.optim.optimizer", self._optimizers.install)
+        imports.when_imported("torch.utils.data.dataloader", self._batches.install)
+        imports.when_imported("torch.distributed.distributed_c10d", self._limit_ranks)
+        self._checkpoints.install(imports, lambda: self._optimizers.thread)
+
+    def _result(self, status: int) -> RankRecord:
+        if self.problem is not None:
+            raise self.problem
+        if self.record is not None:
+            return self.record
+        steps = self._watch.marks.count
+        if status:
+            raise ProgramProblem(failures.exited(self.name, status, last_output(), steps))
+        cut = self._cut_at_end()
+        return self._make_record(cut, stopped=False)
+
+    def _cut_at_end(self) -> Cut:
+        """The window of a program that has ended by itself, before it was stopped."""
+        steps = self._watch.marks.count
+        if not steps:
+            if "torch" not in sys.modules and not self.options.metric:
+                raise ProgramProblem(failures.never_imported_torch(self.name))
+            raise ProgramProblem(failures.never_stepped(self.name, self.options.metric))
+        cut = whole_cut(self.case, steps) if self._watch.whole else self._watch.cut
+        if cut is None:
+            needed = needed_steps(self.case, self._watch.marks)
+            warmup = self._watch.decision.first or min(GIVEN_WARMUP_STEPS, needed - 1)
+            raise ProgramProblem(failures.too_few_steps(self.name, steps, needed, warmup))
+        return cut
+
+    def _make_record(self, cut: Cut, *, stopped: bool) -> RankRecord:
+        observed = Observed(
+            self._watch, self._batches, self._optimizers, self._checkpoints, self._printed, self._began_ns
+        )
+        end = End(time.monotonic_ns(), stopped, None if stopped else 0)
+        record = make_record(self.case, self.me, self.options, self.context, observed, cut, end)
+        return record.model_copy(update=self._watch.finish_observing())
+
+    def _after_optimizer_step(self, optimizer: Any) -> None:
+        if self._steps_from_output:
+            # Only what came first was seen in the output.
+            self._steps_from_output = False
+            self._watch.start_over(whole=self.options.whole)
+        self._watch.step_ended(optimizer)
+
+    def _after_print(self) -> None:
+        if self._optimizers.optimizers or os.getpid() != self._watch.pid:
+            return
+        self._steps_from_output = True
+        self._watch.step_ended()
+
+    def _check_counted(self) -> None:
+        """At the beginning of the window: a program of which nothing is counted is not run any longer."""
+        counted = self._printed is not None or self.options.samples_per_step or any(self._batches.amounts)
+        if not counted and self.me.rank == 0:
+            self._give_up(nothing_counted_line(self.case, self.options, self._batches))
+
+    def _give_up(self, line: str) -> None:
+        self.problem = ProgramProblem(line)
+        raise self.problem
+
+    def _stop(self) -> None:
+        """At the end of the step at which all ranks stop the program: the record first."""
+        if self.record is None and self.problem is None:
+            cut = self._watch.cut
+            assert cut is not None
+            try:
+                self.record = self._make_record(cut, stopped=True)
+            except ProgramProblem as problem:
+                self.problem = problem
+                raise
+            self.context.keep(self.record)
+            self.context.progress.enter("leaving")
+        if self._steps_from_output:
+            # This is inside a write to a stream, which would take an exception for a failed one.
+            self._ending.interrupt()
+            return
+        self._ending.stop()
+
+    def _keep_exit_problem(self, problem: str) -> None:
+        if self.record is not None and self.record.program is not None:
+            program = self.record.program.model_copy(update={"exit_problem": problem})
+            self.context.keep(self.record.model_copy(update={"program": program}))
+
+    def _exit_at_once(self, status: int) -> None:
+        """The program calls ``os._exit``: what is known is kept before."""
+        if os.getpid() == self._watch.pid and self.record is None and not status:
+            cut = whole_cut(self.case, self._watch.marks.count) if self._watch.whole else self._watch.cut
+            if cut is None:
+                self._give_up(failures.ended_at_once(self.name, status, self._watch.marks.count))
+            else:
+                self.context.keep(self._make_record(cut, stopped=False))
+        real_exit(status)
+
+    def _limit_ranks(self, module: ModuleType) -> None:
+        """A program that asks for more ranks than there are would wait for them until the trial's time is up."""
+        begin: Any = module.__dict__["init_process_group"]
+
+        @functools.wraps(begin)
+        def init_process_group(*arguments: Any, **named: Any) -> Any:
+            asked = named.get("world_size", arguments[3] if len(arguments) > 3 else -1)
+            if isinstance(asked, int) and asked > self.me.world:
+                self._give_up(failures.too_many_ranks(self.name, asked, self.me.world))
+            return begin(*arguments, **named)
+
+        module.__dict__["init_process_group"] = init_process_group

@@ -65,6 +65,7 @@ def test_every_phase_reads_as_english():
     assert descriptions == [
         "while joining the other ranks",
         "while building the workload",
+        "while starting the program",
         "in the verified steps",
         "in the reference of the verified steps",
         "in warm-up step 0",
@@ -73,3 +74,11 @@ def test_every_phase_reads_as_english():
         "in the decomposition",
         "while leaving",
     ]
+
+
+def test_the_end_of_a_step_is_the_beginning_of_the_next():
+    progress = Progress()
+    progress.enter("warm-up step", step=2)
+    progress.step_ended(3_000_000)
+    assert progress.current.description == "in warm-up step 3"
+    assert progress.current.last_step_s == 0.003

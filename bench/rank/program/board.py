@@ -1,0 +1,100 @@
+"""What the ranks of a program agree on while it runs, without its process group: where the window is, and where the
+program is stopped.
+
+The ranks of a node share a memory-mapped file in the trial's folder, which costs a look at one number a step. Rank 0
+decides. To other nodes it tells its decision through the store of the program's own torch.distributed: a key of our
+own, which no collective waits for.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+CHANGES = 0
+DECISION = slice(1, 6)
+CELLS, CELL_BYTES = 6, 8
+STORE_KEY = "scaling/program-window"
+
+
+class Decision(NamedTuple):
+    """Marks, by number; 0: not decided yet."""
+
+    first: int = 0
+    last: int = 0
+    watch_from: int = 0
+    """From here to :attr:`stop`, observers are on (:mod:`bench.rank.program.observers`)."""
+    stop: int = 0
+    """Where all ranks stop the program."""
+    settled: int = 0
+    """Whether step times had settled when the window began: 1; -1: they had not; 0: the number of warm-up steps was
+    given."""
+
+
+class Board:
+    """The shared memory of the ranks of one node.
+
+    Args:
+        folder: The trial's folder; ``None``: in the memory of this process.
+        node: The number of the node.
+        local_rank: That of this rank on its node.
+        local_world: The number of ranks on the node.
+    """
+
+    def __init__(self, folder: Path | None, node: int, local_rank: int = 0, local_world: int = 1) -> None:
+        size = (CELLS + local_world) * CELL_BYTES
+        self.own = CELLS + local_rank
+        """The number of the cell in which this rank says how many steps it has taken."""
+        if folder is None:
+            self.cells = memoryview(bytearray(size)).cast("q")
+            return
+        file = os.open(folder / f".window-{node}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            # Not a hole in the file: that would end this process where the disk is full.
+            os.posix_fallocate(file, 0, size)
+            self.cells = memoryview(mmap.mmap(file, size)).cast("q")
+        finally:
+            os.close(file)
+
+    def publish(self, decision: Decision) -> None:
+        """Tell the ranks of this node."""
+        for cell, value in enumerate(decision, DECISION.start):
+            self.cells[cell] = value
+        self.cells[CHANGES] += 1
+
+    def read(self) -> Decision:
+        """What was published last."""
+        return Decision(*self.cells[DECISION])
+
+    def farthest(self) -> int:
+        """The steps that the rank of this node has taken that is ahead of the others."""
+        return max(self.cells[CELLS:])
+
+
+class NoStore(Exception):
+    """The program has no torch.distributed store."""
+
+
+def publish_to_nodes(decision: Decision) -> None:
+    """Tell the other nodes. Raises :class:`NoStore`."""
+    _program_store().set(STORE_KEY, ",".join(map(str, decision)))
+
+
+def read_from_nodes() -> Decision | None:
+    """What rank 0 has published; ``None``: nothing so far. It waits for one exchange with the store, not for a key."""
+    with suppress(NoStore):
+        store = _program_store()
+        if store.check([STORE_KEY]):
+            return Decision(*map(int, store.get(STORE_KEY).decode().split(",")))
+    return None
+
+
+def _program_store() -> Any:
+    module: Any = sys.modules.get("torch.distributed.distributed_c10d")
+    if module is None or not module.is_initialized():
+        raise NoStore
+    return module._get_default_store()

@@ -1,0 +1,62 @@
+"""Runs a script as ``__main__`` in this process, as ``python script.py`` would."""
+
+from __future__ import annotations
+
+import builtins
+import sys
+from pathlib import Path
+from types import ModuleType
+
+from bench.host.logs import last_lines
+
+_kept: list[ModuleType] = []
+
+
+def run_script(script: Path) -> int:
+    """Run a script to its end.
+
+    Args:
+        script: Its path, which is also the first of ``sys.argv``.
+
+    Returns:
+        Its exit status.
+
+    Raises:
+        BaseException: What it raises, but for SystemExit.
+    """
+    module = ModuleType("__main__")
+    # Kept until the process ends: exit handlers and pickles look for it.
+    _kept.append(module)
+    attributes = {"__file__": str(script), "__builtins__": builtins, "__cached__": None, "__annotations__": {}}
+    module.__dict__.update(attributes)
+    sys.modules["__main__"] = module
+    try:
+        exec(compile(script.read_bytes(), str(script), "exec", dont_inherit=True), module.__dict__)
+    except SystemExit as end:
+        return exit_status(end)
+    return 0
+
+
+def exit_status(end: SystemExit) -> int:
+    """What Python makes of the code of a SystemExit; text is printed, as Python does."""
+    if end.code is None:
+        return 0
+    if isinstance(end.code, int):
+        return end.code & 0xFF
+    print(end.code, file=sys.stderr, flush=True)
+    return 1
+
+
+def last_output() -> str:
+    """The last line that this process has printed, where its output is a file; else nothing."""
+    for descriptor in (2, 1):
+        log = Path(f"/proc/self/fd/{descriptor}")
+        try:
+            path = log.readlink()
+        except OSError:
+            continue
+        if path.is_file():
+            lines = [line for line in last_lines(path, 5) if line.strip()]
+            if lines:
+                return lines[-1]
+    return ""
