@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from typing import Literal
+from urllib.parse import quote
 
 from pydantic import Field
 
@@ -81,6 +82,8 @@ class Case(FrozenModel):
     backend: str
     transport: str
     backend_options: dict[str, Scalar] = Field(default={})
+    env: dict[str, str] = Field(default={})
+    """Environment variables that its ranks get from their start; an empty value removes one that they would inherit."""
     device: Device = "cpu"
     ranks: RankCount
     ranks_per_node: RankCount | None = None
@@ -170,6 +173,10 @@ class Case(FrozenModel):
         return _join_parts(
             self.workload + _format_options(self.workload_options),
             f"{self.backend}-{self.transport}" + _format_options(self.backend_options),
+            # Values may hold the characters that separate parts of a key.
+            "env" + _format_options({name: quote(value, safe=":.+") for name, value in self.env.items()})
+            if self.env
+            else "",
             self.scaling,
             f"batch={self.batch}",
             f"threads={self.threads}",

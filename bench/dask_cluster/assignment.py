@@ -53,6 +53,11 @@ def unsuitable_reason(case: Case) -> str | None:
         return f"a Dask cluster runs the {BACKEND.name} backend only: --backends {BACKEND.name}"
     if ranks_in_workers(case) and case.fault is not None and case.fault.kind in PROCESS_FAULTS:
         return f"{case.fault.kind} would hit the cluster's own worker: --set {BACKEND.name}.transport=gloo"
+    if ranks_in_workers(case) and case.env:
+        return (
+            f"{', '.join(case.env)} (--env): the cluster's workers, in which ranks run, have their variables already: "
+            f"--set {BACKEND.name}.transport=gloo"
+        )
     return None
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping, MutableMapping
+from collections.abc import Collection, Iterable, Mapping, MutableMapping
 
 from bench.host.secrets import MASK, is_secret_name, mask_secrets
 
@@ -78,6 +78,12 @@ UNRECORDED = re.compile(
 BTL_VARIABLE, NO_TCP = "OMPI_MCA_btl", "^tcp"
 """How ranks under MPI exchange data, and what the harness sets on one host where the user sets nothing."""
 TORCHRUN_MARK = "TORCHELASTIC_RUN_ID"
+SET_BY_HARNESS = re.compile(
+    r"(GLOO|NCCL)_SOCKET_IFNAME|OMPI_MCA_(btl|oob)_tcp_if_include|OMPI_MCA_btl_sm_backing_directory"
+    r"|TORCH_NCCL_HEARTBEAT_TIMEOUT_SEC|HOROVOD_GLOO_TIMEOUT_SECONDS|HOROVOD_STALL_SHUTDOWN_TIME_SECONDS"
+    r"|DASK_INTERNAL_.*"
+)
+"""What the harness sets for every rank, whatever the user has set."""
 SET_BY_TORCHRUN = frozenset({"OMP_NUM_THREADS", "TORCH_NCCL_ASYNC_ERROR_HANDLING"})
 HIDDEN = "(hidden)"
 MAX_VALUE_LENGTH = 200
@@ -89,6 +95,11 @@ URL_LOGIN = re.compile(r"(?<=://)\S+@")
 def is_left_behind(name: str) -> bool:
     """Whether a launcher set the variable for a rank of its own."""
     return name in PLACE or (LAUNCHER.fullmatch(name) is not None and MPI_TUNING.fullmatch(name) is None)
+
+
+def is_set_by_harness(name: str) -> bool:
+    """Whether the harness sets the variable for every rank."""
+    return SET_BY_HARNESS.fullmatch(name) is not None
 
 
 def removed_variables(env: Iterable[str], *, inside_job: bool = False) -> tuple[str, ...]:
@@ -127,16 +138,25 @@ def preloaded_binding(env: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(sorted(BINDING & env.keys())) if preloaded else ()
 
 
-def recorded_variables(env: Mapping[str, str]) -> dict[str, str]:
+def recorded_variables(env: Mapping[str, str], given: Collection[str] = ()) -> dict[str, str]:
     """The variables that change what is measured, by name; what may be a secret is replaced by :data:`HIDDEN`.
 
     Variables that ranks do not inherit, and those that the harness or a launcher sets for every rank, are left out.
+
+    Args:
+        env: The environment of a rank.
+        given: The names of the variables that its case gives it, which are recorded whatever they are.
     """
     own = SET_BY_TORCHRUN if TORCHRUN_MARK in env else frozenset()
     removed = set(removed_variables(env))
-    names = [name for name in sorted(env) if RECORDED.fullmatch(name) and not UNRECORDED.fullmatch(name)]
     own |= {BTL_VARIABLE} if env.get(BTL_VARIABLE) == NO_TCP else frozenset()
-    return {name: _without_secrets(name, env[name]) for name in names if name not in removed | own}
+    left_out = removed | own
+    names = [
+        name
+        for name in sorted(env)
+        if name in given or (RECORDED.fullmatch(name) and not UNRECORDED.fullmatch(name) and name not in left_out)
+    ]
+    return {name: _without_secrets(name, env[name]) for name in names}
 
 
 def _without_secrets(name: str, value: str) -> str:

@@ -26,6 +26,7 @@ from bench.core.case import Case, Role
 from bench.core.exit_report import MPIRUN, TORCHRUN, ExitReport, NodeReport
 from bench.core.frozen_model import write_model
 from bench.host.certificate import CERTIFICATE_VARIABLE, create_certificate, write_certificate
+from bench.host.given_variables import with_given
 from bench.host.installation import find_mpirun
 from bench.host.logs import MAX_ERROR_LENGTH, describe_exception, printable_line, traceback_lines
 from bench.host.machine import read_node_facts
@@ -182,6 +183,7 @@ class NodeAgent:
         return ProcessSpec(
             log=log,
             env={
+                **(with_given({}, self.case.env) if fresh else {}),
                 **self.layout.environment(role, number),
                 **(self.certificate_environment if role.certified else {}),
                 "TMPDIR": str(self.temporary),
@@ -201,6 +203,7 @@ class NodeAgent:
                 "OMP_NUM_THREADS": "1",
                 "TMPDIR": str(self.temporary),
             }
+            env = with_given(env, self.case.env)
             arguments = worker_arguments(case_file, out, role.name)
             return ProcessSpec(log, env, command=torchrun_command(self.case, rendezvous, interface, arguments))
         if rendezvous.nodes > 1:
@@ -213,10 +216,10 @@ class NodeAgent:
             worker_command(sys.executable, case_file, out, role.name),
             mpirun=find_mpirun() or "mpirun",
             as_root=os.geteuid() == 0,
-            env=os.environ,
+            env=with_given(os.environ, self.case.env),
         )
         env = {**self.layout.launcher_environment(role), **_mpi_environment(), "TMPDIR": str(self.temporary)}
-        return ProcessSpec(log, env, command=command)
+        return ProcessSpec(log, with_given(env, self.case.env), command=command)
 
 
 def _mpi_environment() -> dict[str, str]:

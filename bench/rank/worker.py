@@ -22,6 +22,7 @@ from bench.core.case import SAMPLER_ROLE, Case
 from bench.core.frozen_model import write_model
 from bench.core.rank_info import RankInfo, read_rank_info
 from bench.core.records import RankFailure, RankRecord
+from bench.host.given_variables import begin_again_with
 from bench.host.logs import describe_exception, printable_line, traceback_lines
 from bench.host.machine import host_name, read_boot_id
 from bench.host.processes import die_with_launcher
@@ -37,6 +38,7 @@ from bench.rank.progress import FOLDER_VARIABLE, Progress, keep_error
 from bench.telemetry import sampler
 from bench.telemetry.pause import pause_sampling
 
+MODULE = "bench.rank.worker"
 TAIL_LINES = 12
 
 
@@ -93,7 +95,7 @@ def _prepare_process(case: Case, me: RankInfo, out: Path) -> RankContext:
         pin_threads(planned)
     # One rank per node pauses the sampler while the overhead of sampling is measured.
     pause = partial(pause_sampling, out, case.node_of_rank(me.rank)) if me.local_rank == 0 else nullcontext
-    variables, progress = recorded_variables(os.environ), Progress(out, me.rank)
+    variables, progress = recorded_variables(os.environ, case.env), Progress(out, me.rank)
     keep = partial(write_model, out, f"record-{me.rank}.json")
     return RankContext(began_s, planned, variables, progress, pause, boot_id=read_boot_id(), keep=keep)
 
@@ -135,10 +137,19 @@ def write_failure(out: Path, failure: RankFailure) -> None:
         print("\n".join(failure.tail), file=sys.stderr, flush=True)
 
 
-def run(case: Case, role: str, out: Path) -> int:
-    """Run one role to its end, and return the exit status."""
+def run(case: Case, role: str, out: Path, arguments: Sequence[str]) -> int:
+    """Run one role to its end, and return the exit status.
+
+    Args:
+        case: The case to run.
+        role: The role of this process.
+        out: The trial's folder.
+        arguments: Those of this process, which begins again with them where it lacks a variable of the case.
+    """
     me = read_rank_info(os.environ)
     try:
+        if role != SAMPLER_ROLE.name:
+            begin_again_with(case.env, MODULE, arguments)
         if role == "rank":
             write_model(out, f"record-{me.rank}.json", measure_rank(case, me, out, _exit_on_failure(out)))
             return 0
@@ -160,6 +171,7 @@ def run(case: Case, role: str, out: Path) -> int:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    arguments = sys.argv[1:] if arguments is None else arguments
     parser = argparse.ArgumentParser(prog="python -m bench.rank.worker", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--case", type=Path, required=True, help="file with the case as JSON")
     parser.add_argument("--role", default="rank", help="role of this process (default: rank)")
@@ -171,7 +183,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     remove_from_process(BINDING)
     # On a timeout the node agent requests the stacks of all threads before it ends the process.
     faulthandler.register(signal.SIGUSR1, all_threads=True)
-    return run(Case.model_validate_json(chosen.case.read_text()), chosen.role, chosen.out)
+    return run(Case.model_validate_json(chosen.case.read_text()), chosen.role, chosen.out, arguments)
 
 
 if __name__ == "__main__":

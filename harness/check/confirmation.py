@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -272,14 +272,19 @@ def check_head_commit(measured: str | None, *, changed: bool, sources: str | Non
         )
 
 
-def check_same_variables(settings: Iterable[Mapping[str, str]]) -> None:
+def check_same_variables(settings: Iterable[Mapping[str, str]], given: Collection[str] = ()) -> None:
     """Raise :class:`UsageError` where the ranks of pairs would have other environment variables than those of a night.
 
     Args:
         settings: Of each cell that the night measured on this machine.
+        given: Names of the variables that its cases give their ranks, whatever this environment has.
     """
-    names = {name: value for cell in settings for name, value in cell.items() if name.startswith(VARIABLE_PREFIX)}
-    if differences := describe_differences(variable_settings(recorded_variables(os.environ)), names):
+    then = {name: value for cell in settings for name, value in cell.items() if name.startswith(VARIABLE_PREFIX)}
+    now = variable_settings(recorded_variables(os.environ))
+    for name in variable_settings(dict.fromkeys(given, "")):
+        then.pop(name, None)
+        now.pop(name, None)
+    if differences := describe_differences(now, then):
         raise UsageError(f"--confirm: the newest sweep had other variables ({differences}); set them as they were")
 
 

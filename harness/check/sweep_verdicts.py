@@ -121,8 +121,9 @@ def _settle(check: _Check, base: str | None, screened: Sequence[JudgedSeries], j
     )
     check_same_machine(environment.place)
     cases = history.info.plan.cases
-    here = [case.key for case in cases if case.site == DEFAULT_SITE]
-    check_same_variables([history.newest.settings.get(key, {}) for key in here])
+    here = [case for case in cases if case.site == DEFAULT_SITE]
+    given = {name for case in here for name in case.env}
+    check_same_variables([history.newest.settings.get(case.key, {}) for case in here], given)
     problem = base_problem(base, explicit=confirmation.base_rev is not None)
     if base is None or problem:
         return ConfirmResult(leave_inconclusive(with_stored_pairs, problem))

@@ -25,6 +25,7 @@ from harness.cli.output import (
 from harness.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_TRIALS_FAILED, signals_as_interrupts
 from harness.planning.flags import parse_duration, parse_fault, parse_percent
 from harness.planning.suite import DEFAULT_SUITE
+from harness.planning.variables import parse_variables
 from harness.sites.base.contract import DEFAULT_SITE
 from harness.store import DEFAULT_STORE
 from harness.streams import results
@@ -42,6 +43,7 @@ EXAMPLES = {
         "`python -m harness sweep --precision 2% --budget 10m` — repeat until the intervals are that narrow\n\n"
         "`python -m harness sweep --inject slow:rank=1,ms=200` — a straggler, injected\n\n"
         "`python -m harness sweep --inject kill:rank=1,step=5` — in the window's 5th step; step=0: before it joins\n\n"
+        "`python -m harness sweep --env OMP_WAIT_POLICY=active,passive` — a variable of the ranks, as an axis\n\n"
         "`python -m harness sweep emulated --net 100mbit,1gbit,unshaped` — the cost of a slower network\n\n"
         "`python -m harness sweep --site slurm --nodes 1,2,4 --ranks-per-node 2 --set site.slurm.partition=batch`\n\n"
         "`python -m harness sweep --plugin my_model.py --workloads my_model` — a workload of your own\n\n"
@@ -115,6 +117,15 @@ SetOption = Annotated[
         metavar="SCOPE.NAME.OPTION=VALUE",
         help="An option of a workload, backend or site (see `list`). Several values, by commas or by repeating it, "
         'sweep it; a value with a comma is quoted: `"a,b"`. SCOPE may be left out where that is unambiguous.',
+    ),
+]
+EnvOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--env",
+        metavar="NAME=VALUE[,VALUE]",
+        help="An environment variable of the ranks, set before they start. Several values, by commas or by repeating "
+        'it, sweep it; a value with a comma is quoted: `"a,b"`; an empty one removes the variable.',
     ),
 ]
 NetOption = Annotated[
@@ -203,6 +214,7 @@ def sweep(
     tolerance: ToleranceOption = None,
     device: DeviceOption = None,
     settings: SetOption = None,
+    env: EnvOption = None,
     plugins: PluginOption = None,
     script: ScriptOption = None,
     launcher: LauncherOption = None,
@@ -253,6 +265,7 @@ def sweep(
         precision=None if precision is None else parse_percent(precision),
         budget_s=None if budget is None else parse_duration(budget),
         telemetry=telemetry,
+        env=parse_variables(env) if env else None,
         fault=None if inject is None else parse_fault(inject),
     )
     flags = ScriptFlags(

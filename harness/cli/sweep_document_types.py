@@ -80,6 +80,7 @@ class CellFields(CaseFields):
     title: str
     workload_options: Options
     backend_options: Options
+    env: dict[str, str]
     device: str
     batch: int
     site: str
@@ -149,6 +150,7 @@ class ExchangeFields(TypedDict):
     backend: str
     transport: str
     backend_options: Options
+    env: dict[str, str]
     device: str
     site: str
     net: str | None

@@ -17,6 +17,7 @@ from harness.errors import UsageError, suggest_name
 from harness.planning.options import option_combinations
 from harness.planning.placements import Machine, Placement, choose_device, default_threads, placements
 from harness.planning.suite import Suite
+from harness.planning.variables import variable_combinations
 from reports.analysis.stats import estimate, half_width
 
 SUITE_FIELDS_OF_CASES = {
@@ -182,17 +183,27 @@ def _expand(
     backends: Mapping[str, Backend],
     workloads: Mapping[str, Workload],
 ) -> Iterator[Case]:
+    variables = variable_combinations(suite.env)
     for workload_name, backend_name in itertools.product(suite.workloads, suite.backends):
         workload, backend = workloads[workload_name], backends[backend_name]
         where: Device = device if device in workload.devices else "cpu"
         workload_scope, backend_scope = f"workload.{workload_name}", f"backend.{backend_name}"
         transports, option_axes = _split_transport(suite.options.get(backend_scope, {}), backend, where)
-        for scaling, net, transport, workload_options, backend_options, (count, ranks_per_node) in itertools.product(
+        for (
+            scaling,
+            net,
+            transport,
+            workload_options,
+            backend_options,
+            env,
+            (count, ranks_per_node),
+        ) in itertools.product(
             [scaling for scaling in suite.scaling if scaling in workload.scalings] or workload.scalings,
             suite.net or (None,),
             transports,
             _workload_options(workload, suite.options.get(workload_scope, {})),
             option_combinations(backend_scope, backend.options, option_axes),
+            variables,
             places,
         ):
             if workload.uses_batch and scaling == "strong" and suite.batch % count:
@@ -206,6 +217,7 @@ def _expand(
                 backend=backend_name,
                 transport=transport,
                 backend_options=backend_options,
+                env=env,
                 device=where,
                 ranks=count,
                 ranks_per_node=ranks_per_node,

@@ -76,12 +76,26 @@ class Suite(FiniteModel):
     telemetry: str = Field(
         "auto", pattern=r"^(auto|always|off|replay:.+)$", description="auto, always, off or replay:FILE"
     )
+    env: dict[str, tuple[str, ...]] = Field(default={})
+    """Values of environment variables of the ranks (:mod:`harness.planning.variables`), each an axis of the sweep."""
     fault: Fault | None = None
     """Injected into every case that has such a rank."""
     plugins: tuple[str, ...] = ()
     """Files with plugins (``--plugin``), as absolute paths; in a suite's file they are relative to its folder."""
     options: Axes = Field(default={})
     """By the plugin's name, full or short as it was written; :func:`resolve_options` gives full names."""
+
+    @field_validator("env", mode="before")
+    @classmethod
+    def _as_texts(cls, variables: Any) -> Any:
+        """Variables are texts; a suite may give one value instead of a list, and numbers."""
+        if not isinstance(variables, dict):
+            return variables
+        lists = {name: given if isinstance(given, list | tuple) else [given] for name, given in variables.items()}
+        return {
+            name: [str(value) if type(value) in (int, float) else value for value in values]
+            for name, values in lists.items()
+        }
 
     @field_validator("backends", "workloads", "ranks", "nodes", "ranks_per_node", "scaling", "net")
     @classmethod
@@ -219,6 +233,7 @@ def apply_flags(suite: Suite, changes: dict[str, Any], options: Axes) -> Suite:
     # Node counts that are given replace the suite's rank counts, and the other way round.
     other = {"nodes": "ranks", "ranks": "nodes"}
     changes = {**{other[name]: None for name in other if name in changes}, **changes}
+    changes["env"] = {**suite.env, **changes.get("env", {})}
     try:
         changed = Suite.model_validate({**suite.model_dump(), **changes, "options": merged})
     except ValidationError as problem:

@@ -126,6 +126,13 @@ def _is_current(page: Path, info: SweepInfo) -> bool:
     return page.stat().st_mtime >= datetime.fromisoformat(info.finished_at).timestamp()
 
 
+def _inherited_variables(cell: Cell) -> dict[str, str] | None:
+    """Those that its case does not give: what it gives is part of its key."""
+    if cell.variables is None:
+        return None
+    return {name: value for name, value in cell.variables.items() if name not in cell.case.env}
+
+
 def _night(info: SweepInfo, cells: Sequence[Cell], cost: Estimate | None) -> Night:
     environment = info.environment
     changed = " with changed files" if environment.changed_files else ""
@@ -138,7 +145,7 @@ def _night(info: SweepInfo, cells: Sequence[Cell], cost: Estimate | None) -> Nig
         commit=f"{environment.commit}{changed}" if environment.commit else "unknown",
         sources=info.sources.digest if info.sources else None,
         machine=environment.machine,
-        place=environment.place | variable_settings(join_variables(cell.variables for cell in cells)),
+        place=environment.place | variable_settings(join_variables(map(_inherited_variables, cells))),
         cells=tuple(map(night_cell, cells)),
         own_cost=cost,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from bench.core.case import Case
 from bench.core.records import Trial
@@ -12,6 +12,7 @@ from harness.errors import UsageError
 from harness.planning.environment import read_environment
 from harness.planning.plan import Plan
 from harness.planning.sources import Sources, describe_files
+from harness.planning.variables import variable_combinations
 from harness.sites.base.contract import DEFAULT_SITE
 from harness.store.store import SweepInfo
 from harness.sweep.plugins import with_sources
@@ -30,6 +31,9 @@ def check_same_conditions(info: SweepInfo, trials: Sequence[Trial], sources: Sou
     Raises:
         UsageError: With what has changed.
     """
+    for case in info.plan.cases:
+        # A store may come from somewhere else.
+        variable_combinations({name: (value,) for name, value in case.env.items()})
     _check_environment(info)
     _check_sources(info, sources)
     _check_variables(info, trials)
@@ -58,8 +62,14 @@ def _check_variables(info: SweepInfo, trials: Sequence[Trial]) -> None:
     before = variables_of(trial for trial in trials if trial.case.site == DEFAULT_SITE and trial.outcome == "ok")
     if before is None:
         return
-    if differences := describe_differences(recorded_variables(os.environ), before):
+    given = {name for trial in trials for name in trial.case.env}
+    now = recorded_variables(os.environ)
+    if differences := describe_differences(_without(now, given), _without(before, given)):
         raise UsageError(f"--resume: sweep {info.id} began with other variables ({differences}); set them as they were")
+
+
+def _without(variables: Mapping[str, str], names: Collection[str]) -> dict[str, str]:
+    return {name: value for name, value in variables.items() if name not in names}
 
 
 def _check_plugins(info: SweepInfo) -> None:

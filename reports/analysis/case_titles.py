@@ -158,14 +158,19 @@ def _backend_and_site(case: Case, values: Mapping[str, str]) -> str:
 def _backend_and_transport(case: Case, values: Mapping[str, str]) -> str:
     transport = "" if case.transport == "none" else f"/{case.transport}"
     named = {**case.backend_options, **values}
-    options = f" ({_options_text(named)})" if named else ""
-    return f"{case.backend}{transport}{options}"
+    options = ", ".join(filter(None, (_options_text(named), variables_text(case))))
+    return f"{case.backend}{transport}" + (f" ({options})" if options else "")
 
 
 def _label_and_site(case: Case) -> str:
     """`` · B on slurm``"""
     site = f" on {case.site}" if case.site != "local" else ""
     return f" · {case.label}{site}" if case.label else site
+
+
+def variables_text(case: Case) -> str:
+    """The variables that the case gives its ranks: ``NCCL_ALGO unset, NCCL_PROTO=LL``; empty where it gives none."""
+    return ", ".join(f"{name}={value}" if value else f"{name} unset" for name, value in sorted(case.env.items()))
 
 
 def _options_text(options: Mapping[str, Scalar]) -> str:

@@ -159,8 +159,8 @@ class CommunicationPath(CaseFinding):
 
 def path_key(case: Case) -> str:
     """Cases with the same key share their communication path."""
-    options = sorted(case.backend_options.items())
-    return f"{case.backend}/{case.transport} {options} {case.device} {case.net} {case.site} {case.label}"
+    options, variables = sorted(case.backend_options.items()), sorted(case.env.items())
+    return f"{case.backend}/{case.transport} {options} {variables} {case.device} {case.net} {case.site} {case.label}"
 
 
 def timings_of(cells: Sequence[Cell]) -> list[AllreduceTiming]:

@@ -94,12 +94,15 @@ def _pairs(before: Sequence[Cell], after: Sequence[Cell], key: Callable[[Cell], 
 
 def _without_backend(cell: Cell) -> str:
     plugins = tuple(plugin for plugin in cell.case.plugins if plugin.kind != "backend")
-    plain = {"backend": "any", "transport": "any", "backend_options": {}, "plugins": plugins}
+    plain = {"backend": "any", "transport": "any", "backend_options": {}, "env": {}, "plugins": plugins}
     return comparison_key(cell.case.model_copy(update=plain))
 
 
 def _one_backend(cells: Sequence[Cell]) -> bool:
-    return len({(cell.case.backend, cell.case.transport, str(cell.case.backend_options)) for cell in cells}) == 1
+    exchanges = {
+        (cell.case.backend, cell.case.transport, str(cell.case.backend_options), str(cell.case.env)) for cell in cells
+    }
+    return len(exchanges) == 1
 
 
 def _comparison(

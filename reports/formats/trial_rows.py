@@ -6,6 +6,8 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from pydantic import Field
+
 from bench.core.case import Scalar, Scaling
 from bench.core.frozen_model import FrozenModel
 from bench.core.records import Outcome, Trial
@@ -119,6 +121,8 @@ class TrialRow(FrozenModel):
     """The cost of the trial, in the unit of the given price."""
     sources: str | None = None
     """The digest of the code that its ranks ran; ``None`` where they did not say, as in old records."""
+    env: dict[str, str] = Field(default={})
+    """The environment variables that the case gives its ranks."""
 
     @property
     def feeds_scaling(self) -> bool:
@@ -198,6 +202,7 @@ def _row(sweep: SweepFacts, cell: Cell, trial: Trial | None) -> TrialRow:
         ranks_per_node=case.ranks_per_node,
         cost=trial.cost if trial else None,
         sources=trial.sources if trial else None,
+        env=case.env,
         round=trial.round if trial else None,
         trial_started_at=trial.started_at if trial else None,
         wall_s=trial.wall_s if trial else None,

@@ -20,6 +20,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from bench.core.case import Case
+from bench.host.given_variables import with_given
 from bench.host.installation import find_mpirun
 from bench.host.network import InterfaceError, select_interface
 from bench.host.process_tree import adopt_orphans, descendants_of, end_all
@@ -101,7 +102,8 @@ def launch(kind: str, hosts: str, ranks: int, folder: Path) -> int:
     text = json.loads(sys.stdin.buffer.readline())
     ssh_config.write_text(text)
     ssh, rank = f"ssh -F {ssh_config}", worker_command(sys.executable, f"{folder}/{CASE_FILE}", str(folder))
-    env = launcher_environment(os.environ)
+    case = Case.model_validate_json((folder / CASE_FILE).read_text())
+    env = with_given(launcher_environment(os.environ), case.env)
     interface = select_interface(
         os.environ["MASTER_ADDR"], hosts.count(",") + 1, os.environ.get(INTERFACE_VARIABLE) or None
     )
@@ -114,7 +116,6 @@ def launch(kind: str, hosts: str, ranks: int, folder: Path) -> int:
         mpi_hosts = MpiHosts(hosts, ssh, interface, exported)
         command = mpirun_command(ranks, rank, mpirun=mpirun, hosts=mpi_hosts, as_root=os.geteuid() == 0, env=env)
     else:
-        case = Case.model_validate_json((folder / CASE_FILE).read_text())
         command = horovodrun_command(
             hosts,
             ranks,

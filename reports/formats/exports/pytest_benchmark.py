@@ -123,6 +123,7 @@ def _benchmark(rows: Sequence[TrialRow]) -> dict[str, Any]:
     first = rows[0]
     options = {f"workload.{name}": value for name, value in first.workload_options.items()}
     options |= {f"backend.{name}": value for name, value in first.backend_options.items()}
+    options |= {f"env.{name}": value for name, value in first.env.items()}
     return {
         "group": f"{first.workload}/{first.scaling}",
         "name": first.title,
