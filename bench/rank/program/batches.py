@@ -93,6 +93,11 @@ class BatchCounter:
 def sample_count(batch: Any) -> int:
     """The samples of a batch: the length of the first dimension of its first tensor, else of its first list; 0 where it
     has neither (pure)."""
+    first = batch
+    while type(first) in (tuple, list) and first:
+        first = first[0]
+    if shape := getattr(first, "shape", None):
+        return int(shape[0])
     tensor = _first(batch, lambda shape, _: bool(shape))
     if tensor is not None:
         return int(tensor.shape[0])

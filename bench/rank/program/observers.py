@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
+from bench.core.case import Case
+from bench.rank.program.imports import ImportWatch
+
 Fields = dict[str, Any]
 """Fields of a :class:`bench.core.records.RankRecord`."""
 
@@ -15,6 +18,10 @@ class Observer(Protocol):
     def steps(self) -> int:
         """How many steps it needs; the same on all ranks of a case."""
 
+    def install(self, imports: ImportWatch) -> None:
+        """Called before the program begins: to see, once it imports them, the modules that are to be observed. Whatever
+        is put there costs next to nothing until :meth:`begin`."""
+
     def begin(self) -> None:
         """Called at the end of the last step before those steps."""
 
@@ -23,3 +30,8 @@ class Observer(Protocol):
 
     def finish(self) -> Fields:
         """Called after the last of them, or earlier where the program has ended by itself: what is known by then."""
+
+
+def observers_of(case: Case) -> tuple[Observer, ...]:
+    """What is observed after the window of a case: the same on all ranks."""
+    return ()

@@ -12,6 +12,7 @@ from bench.core.case import Case
 from bench.core.program_run import MAX_PRINTED, Counted, ProgramRun
 from bench.core.rank_info import RankInfo
 from bench.core.records import RankRecord, Reading, Window
+from bench.core.reported import Reported
 from bench.host.machine import host_name
 from bench.host.resources import compute_threads, device_name, device_uuid, memory_peak_bytes, thread_cores
 from bench.host.running_code import sources_digest
@@ -38,6 +39,7 @@ class Observed(NamedTuple):
     optimizers: OptimizerSteps
     checkpoints: CheckpointWatch
     printed: PrintedValues | None
+    reported: Reported | None
     began_ns: int
     """When the program began, on the monotonic clock."""
 
@@ -141,6 +143,7 @@ def _program_run(
         checkpoints=len(pauses),
         evaluation_s=evaluation_s,
         whole=watch.whole,
+        reported=observed.reported,
     )
 
 

@@ -16,7 +16,7 @@ from bench.core.rank_info import RankInfo
 from bench.core.records import RankRecord
 from bench.rank import faults
 from bench.rank.context import RankContext
-from bench.rank.program import failures
+from bench.rank.program import failures, reported
 from bench.rank.program.batches import BatchCounter
 from bench.rank.program.board import Board
 from bench.rank.program.checkpoints import CheckpointWatch
@@ -24,7 +24,7 @@ from bench.rank.program.ending import Ending, end_descendants, real_exit, run_ex
 from bench.rank.program.entry import enter_program
 from bench.rank.program.failures import ProgramProblem
 from bench.rank.program.imports import ImportWatch
-from bench.rank.program.observers import Observer
+from bench.rank.program.observers import Observer, observers_of
 from bench.rank.program.options import ScriptOptions, options_of
 from bench.rank.program.printed import PrintedValues, watch_output
 from bench.rank.program.record import End, Observed, make_record, nothing_counted_line
@@ -53,7 +53,7 @@ def measure_program(case: Case, me: RankInfo, out: Path, context: RankContext) -
     """
     script = enter_program(case, out, me.rank)
     board = Board(out.resolve(), case.node_of_rank(me.rank), me.local_rank, me.local_world)
-    return ProgramRank(case, me, context, board).run(script)
+    return ProgramRank(case, me, context, board, observers_of(case)).run(script)
 
 
 class ProgramRank:
@@ -92,6 +92,7 @@ class ProgramRank:
         self._watch.on_stop, self._watch.on_window = self._stop, self._check_counted
         self._optimizers = OptimizerSteps(self._after_optimizer_step)
         self._checkpoints = CheckpointWatch()
+        self._reports = reported.start(lambda: self._watch.marks.count)
         self._ending = Ending(self._checkpoints, self._keep_exit_problem)
         self._steps_from_output = False
         self._began_ns = time.monotonic_ns()
@@ -129,6 +130,8 @@ class ProgramRank:
         imports.when_imported("torch.utils.data.dataloader", self._batches.install)
         imports.when_imported("torch.distributed.distributed_c10d", self._limit_ranks)
         self._checkpoints.install(imports, lambda: self._optimizers.thread)
+        for observer in self._watch.observers:
+            observer.install(imports)
 
     def _result(self, status: int) -> RankRecord:
         if self.problem is not None:
@@ -157,11 +160,18 @@ class ProgramRank:
 
     def _make_record(self, cut: Cut, *, stopped: bool) -> RankRecord:
         observed = Observed(
-            self._watch, self._batches, self._optimizers, self._checkpoints, self._printed, self._began_ns
+            self._watch,
+            self._batches,
+            self._optimizers,
+            self._checkpoints,
+            self._printed,
+            self._reports.collect(),
+            self._began_ns,
         )
         end = End(time.monotonic_ns(), stopped, None if stopped else 0)
         record = make_record(self.case, self.me, self.options, self.context, observed, cut, end)
-        return record.model_copy(update=self._watch.finish_observing())
+        more = {"not_finite": self._reports.first_not_finite(), **self._watch.finish_observing()}
+        return record.model_copy(update=more)
 
     def _after_optimizer_step(self, optimizer: Any) -> None:
         if self._steps_from_output:
