@@ -1,0 +1,53 @@
+"""The options of a user's own model: those of the step, with the defaults that the file gives, and its own."""
+
+from __future__ import annotations
+
+from copy import copy
+from typing import Any, Literal, get_args
+
+from pydantic import Field, ValidationError, create_model
+
+from bench.core.bounds import describe_invalid
+from bench.workloads.training import StepOptions
+
+OWN = "own"
+"""The value of the option ``optimizer`` that stands for the file's optimizer."""
+
+
+def with_defaults(base: type[StepOptions], defaults: dict[str, Any], *, has_own_optimizer: bool) -> type[StepOptions]:
+    """The options of a workload.
+
+    Args:
+        base: The options, with their own defaults.
+        defaults: Other defaults, by name.
+        has_own_optimizer: Whether the optimizer of the file is one of the choices, and the default.
+
+    Raises:
+        TypeError: There is no option of a name.
+        ValueError: A default is refused.
+    """
+    unknown = [name for name in defaults if name not in {*base.model_fields, "workers"}]
+    if unknown:
+        raise TypeError(
+            f"TrainingWorkload has no argument '{unknown[0]}'; beside its own it takes the options "
+            f"{', '.join(base.model_fields)}"
+        )
+    changed: dict[str, Any] = {}
+    if "workers" not in base.model_fields:
+        description = "processes of a rank that read the samples of a Dataset; 0: the rank does"
+        changed["workers"] = (int, Field(0, ge=0, le=256, description=description))
+    if has_own_optimizer:
+        names = get_args(base.model_fields["optimizer"].annotation)
+        description = f"{OWN}: as the file makes it"
+        changed["optimizer"] = (Literal[(OWN, *names)], Field(OWN, description=description))
+    options = create_model(base.__name__, __base__=base, **changed)
+    try:
+        given = options(**defaults)
+    except ValidationError as problem:
+        raise ValueError(f"TrainingWorkload({describe_invalid(problem)})") from None
+    fields: dict[str, Any] = {}
+    for name in defaults:
+        field = copy(options.model_fields[name])
+        field.default = getattr(given, name)
+        fields[name] = (field.annotation, field)
+    return create_model(base.__name__, __base__=options, **fields)
