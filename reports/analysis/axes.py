@@ -1,8 +1,8 @@
 """The axes of a sweep: settings in which cells differ that do the same work, and what one value gains over another.
 
-An axis is the batch, an option of a backend, an option of the training step that all training workloads share, or an
-environment variable of the ranks. Options that change the work itself, such as a model and its size, are none: a
-throughput in samples of one model says nothing about another.
+An axis is the batch, an option of a backend, an option of the training step that all training workloads share, an
+argument of a user's program, or an environment variable of the ranks. Options that change the work itself, such as a
+model and its size, are none: a throughput in samples of one model says nothing about another.
 
 Two cells are compared where everything else is equal, the number of ranks too. The gain of a value is its throughput ÷
 that of the base value, with Welch's interval over trials (:func:`reports.analysis.stats.ratio`). The base is the
@@ -20,6 +20,7 @@ from pydantic import Field
 from bench.core.case import Case, Scalar
 from bench.core.frozen_model import FrozenModel
 from bench.plugins import registry
+from bench.rank.program.options import ScriptOptions
 from bench.workloads.training import StepOptions
 from reports.analysis.case_titles import CaseFinding, case_labels
 from reports.analysis.cells import Cell, CellLabels
@@ -27,7 +28,9 @@ from reports.analysis.label_order import natural_key
 from reports.analysis.stats import Estimate, ratio
 
 BATCH = "batch"
-UNSET = "unset"
+UNSET, INHERITED = "unset", "as inherited"
+"""Of a variable: the case unsets it, or leaves it as it is."""
+SCRIPT = "script"
 DEFAULT = "default"
 """A default whose value is known to the plugin or its library alone."""
 STEP_DEFAULTS: Mapping[str, Scalar | None] = StepOptions().model_dump()
@@ -81,7 +84,8 @@ def settings_of(case: Case) -> dict[str, str]:
     step = {f"workload.{case.workload}.{name}": case.workload_options[name] for name in _step_options(case)}
     backend = {f"backend.{case.backend}.{name}": value for name, value in case.backend_options.items()}
     batch = {BATCH: case.batch} if case.batch > 1 else {}
-    return {key: value_text(value) for key, value in (step | backend | batch).items()}
+    variables = {f"env.{name}": value or UNSET for name, value in case.env.items()}
+    return {key: value_text(value) for key, value in (step | backend | batch | variables).items()}
 
 
 def value_text(value: Scalar | None) -> str:
@@ -98,7 +102,9 @@ def value_on(case: Case, key: str) -> str | None:
         return settings[key]
     scope, _, rest = key.partition(".")
     owner, _, name = rest.partition(".")
-    if scope == "workload":
+    if scope == "env":
+        return INHERITED
+    if scope == "workload" and name in STEP_DEFAULTS and case.workload != SCRIPT:
         return value_text(STEP_DEFAULTS[name]) if owner == case.workload else None
     if scope == "backend":
         return _backend_default(case, name) if owner == case.backend else None
@@ -109,8 +115,8 @@ def without_setting(case: Case, key: str) -> Case:
     """The case with a setting at its default: equal for all values of an axis (pure)."""
     if key == BATCH:
         return case.model_copy(update={"batch": 1})
-    scope, _, name = key.partition(".")[0], *key.rpartition(".")[1:]
-    field = f"{scope}_options"
+    scope, name = key.partition(".")[0], key.rpartition(".")[2]
+    field = scope if scope == "env" else f"{scope}_options"
     kept = {option: value for option, value in getattr(case, field).items() if option != name}
     return case.model_copy(update={field: kept})
 
@@ -213,6 +219,9 @@ def with_axis_values(cell: Cell, axes: Sequence[Axis], hidden: Sequence[Axis] = 
 
 
 def _step_options(case: Case) -> list[str]:
+    """The options of a workload that may be an axis: of a program, its arguments."""
+    if case.workload == SCRIPT:
+        return [name for name in case.workload_options if name not in ScriptOptions.model_fields]
     return [name for name in case.workload_options if name in STEP_DEFAULTS]
 
 

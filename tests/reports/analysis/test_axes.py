@@ -149,3 +149,43 @@ def test_the_page_has_one_figure_for_an_axis_and_draws_each_curve_in_a_style():
     ]
     assert figure.ideal == "one"
     assert axis_sentence(compare_axes(accumulating())[0]) in page.answers
+
+
+def test_a_variable_of_the_ranks_is_an_axis():
+    cases = [make_case(env=env) for env in ({"NCCL_PROTO": "LL"}, {"NCCL_PROTO": "Simple"}, {"NCCL_PROTO": ""}, {})]
+    (axis,) = find_axes(cases)
+    assert (axis.title, axis.values, axis.base) == (
+        "NCCL_PROTO",
+        ("LL", "Simple", "as inherited", "unset"),
+        "as inherited",
+    )
+    (group,) = group_cells(measured(cases, lambda case: 0.1))
+    assert {cell.labels.backend for cell in group.cells} == {
+        f"ddp/gloo (NCCL_PROTO={value})" for value in ("LL", "Simple", "unset", "as inherited")
+    }
+
+
+def test_an_argument_of_a_program_is_an_axis():
+    cases = [
+        make_case(
+            workload="script",
+            backend="torchrun",
+            transport="none",
+            batch=1,
+            ranks=ranks,
+            workload_options={"command": "train.py --batch {batch}", "batch": batch},
+        )
+        for batch in (32, 64)
+        for ranks in (1, 2)
+    ]
+    (comparison,) = compare_axes(measured(cases, lambda case: 0.1))
+    assert (comparison.axis.title, comparison.axis.values, comparison.axis.base) == ("batch", ("32", "64"), "32")
+    assert [point.case.ranks for point in comparison.points] == [1, 1, 2, 2]
+
+
+def test_other_commands_are_other_work():
+    cases = [
+        make_case(workload="script", backend="torchrun", batch=1, workload_options={"command": command})
+        for command in ("train.py", "other.py")
+    ]
+    assert find_axes(cases) == ()
