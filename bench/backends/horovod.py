@@ -7,30 +7,23 @@ length of the session; neither horovodrun nor ssh is needed.
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import os
-import socket
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any
 
+from bench.backends.horovod_hosts import (
+    RENDEZVOUS_PORT_VARIABLE,
+    address_of_host,
+    place_among_hosts,
+    rendezvous_server,
+    resolving_hostname_as,
+)
 from bench.backends.horovod_settings import HorovodOptions, effective_settings, environment_variables, tunables
 from bench.core.case import Case, Role
 from bench.core.rank_info import RankInfo
 from bench.core.records import MIB, GradientBuckets, Tolerance
 from bench.host.installation import HOROVOD_BUILD_COMMAND, find_mpirun, read_horovod_build
-from bench.host.links import ranks_per_namespace
-from bench.host.namespaces import use_hostname
-from bench.host.network import (
-    LOOPBACK,
-    address_of_own_name,
-    bind_address,
-    port_named,
-    select_interface,
-    wait_for_listener,
-)
 from bench.host.resources import shared_memory_problem
 from bench.plugins.backend import (
     FLOAT32_TOLERANCE,
@@ -131,75 +124,6 @@ class HorovodSession(Session):
         return self.settings_in_force
 
 
-@contextmanager
-def rendezvous_server(me: RankInfo, timeout_s: float) -> Iterator[None]:
-    """Rank 0 serves the rendezvous; the others wait until it answers, since Horovod retries for 1.5 s only."""
-    if me.rank:
-        wait_for_listener(me.rendezvous_host, me.rendezvous_port, timeout_s)
-        yield
-        return
-    from horovod.runner.common.util.hosts import SlotInfo
-    from horovod.runner.http.http_server import RendezvousHandler, RendezvousHTTPServer
-
-    host = bind_address(me.rendezvous_host, me.own_host)
-    with port_named(host, me.rendezvous_port):
-        server = RendezvousHTTPServer((host, me.rendezvous_port), RendezvousHandler, 0)
-    hosts = me.world // me.local_world
-    server.init(
-        [
-            SlotInfo(
-                f"host-{rank // me.local_world}",
-                rank,
-                rank % me.local_world,
-                rank // me.local_world,
-                me.world,
-                me.local_world,
-                hosts,
-            )
-            for rank in range(me.world)
-        ]
-    )
-    # Shutting down waits for the server's next poll, by default up to half a second.
-    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
-    try:
-        yield
-    finally:
-        server.shutdown()
-        server.server_close()
-
-
-@contextmanager
-def _resolving_hostname_as(address: str | None) -> Iterator[None]:
-    """Inside, this host's name resolves to ``address``. Raises ``RuntimeError`` where that is needed and not possible.
-
-    Horovod 0.28.1 ignores the interface for its process sets and uses the address that the host's name resolves to. In
-    a namespace that is another machine's address, on Debian a loopback address, and where the name does not resolve
-    Horovod dies of a segmentation fault.
-    """
-    with contextlib.ExitStack() as stack:
-        found = address_of_own_name()
-        if address is not None and found != address:
-            try:
-                stack.enter_context(use_hostname(address))
-            except PermissionError:
-                name = socket.gethostname()
-                if found is None:
-                    raise RuntimeError(
-                        f"the name {name} of this host stands for no address, and Horovod goes by it: give it "
-                        f"{address} in /etc/hosts (`echo {address} {name} >> /etc/hosts`)"
-                    ) from None
-                if _is_loopback(found):
-                    raise RuntimeError(
-                        f"the name {name} stands for {found} on its own host, where no other host "
-                        f"reaches it, and Horovod goes by it: give it {address} in /etc/hosts there"
-                    ) from None
-        yield
-
-
-def _is_loopback(address: str | None) -> bool:
-    return address is not None and ipaddress.ip_address(address).is_loopback
-
-
 class HorovodBackend(Backend):
     name = "horovod"
     summary = "Horovod's DistributedOptimizer"
@@ -240,12 +164,8 @@ class HorovodBackend(Backend):
     @contextmanager
     def session(self, case: Case, me: RankInfo) -> Iterator[Session]:
         options = HorovodOptions(**case.backend_options)
-        # Horovod connects the ranks of a host over the loopback interface; namespaces share none, so each is a host.
-        ranks_per_host = ranks_per_namespace(case)
-        horovod_rank_info = (
-            me if case.net is None else replace(me, local_rank=me.rank % ranks_per_host, local_world=ranks_per_host)
-        )
-        from_horovodrun = "HOROVOD_GLOO_RENDEZVOUS_PORT" in os.environ
+        horovod_rank_info = place_among_hosts(case, me)
+        from_horovodrun = RENDEZVOUS_PORT_VARIABLE in os.environ
         set_environment(
             environment_variables(
                 options,
@@ -261,17 +181,10 @@ class HorovodBackend(Backend):
 
         has_own_rendezvous = case.transport == "mpi" or from_horovodrun
         with contextlib.nullcontext() if has_own_rendezvous else rendezvous_server(horovod_rank_info, case.timeout_s):
-            # horovodrun gives the interface and no address.
-            host_address = (
-                select_interface("", 1, os.environ["HOROVOD_GLOO_IFACE"]).address if from_horovodrun else me.own_host
-            )
-            found = address_of_own_name()
-            if host_address is None and (found is None or (case.transport != "mpi" and not _is_loopback(found))):
-                # All ranks are on this machine, whose name stands for nothing, or for an address that others reach.
-                host_address = LOOPBACK.address
+            address = address_of_host(me, case.transport, os.environ)
             if case.transport == "mpi" and (problem := shared_memory_problem(os.environ)):
                 raise RuntimeError(f"{problem}, or choose another transport (--set horovod.transport=gloo)")
-            with _resolving_hostname_as(host_address):
+            with resolving_hostname_as(address):
                 hvd.init()
             if case.transport in ("mpi", "nccl") and not getattr(hvd, f"{case.transport}_built")():
                 raise RuntimeError(f"this Horovod was built without {case.transport}; {self.remedy}")

@@ -7,11 +7,20 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from bench.backends.horovod import BACKEND as HOROVOD
-from bench.backends.horovod import rendezvous_server
+from bench.backends.horovod_hosts import (
+    RENDEZVOUS_PORT_VARIABLE,
+    address_of_host,
+    place_among_hosts,
+    rendezvous_server,
+    resolving_hostname_as,
+)
 from bench.backends.horovod_settings import HorovodOptions, environment_variables
-from bench.backends.programs import ProgramLauncher
+from bench.backends.programs import TORCH_VARIABLES, ProgramLauncher, common_variables
 from bench.core.case import Case, Role
 from bench.core.rank_info import RankInfo
+
+POLL_INTERVAL_S = 0.5
+"""Of the rendezvous, in a thread of rank 0: while a program trains it has nothing to do."""
 
 
 class Horovodrun(ProgramLauncher):
@@ -26,12 +35,18 @@ class Horovodrun(ProgramLauncher):
 
     @contextmanager
     def program_environment(self, case: Case, me: RankInfo) -> Iterator[Mapping[str, str | None]]:
-        if "HOROVOD_GLOO_RENDEZVOUS_PORT" in os.environ:
-            yield {}
+        variables = common_variables(case, os.environ) | {"PYTHONUNBUFFERED": "1"}
+        if RENDEZVOUS_PORT_VARIABLE in os.environ:
+            yield variables
             return
+        place = place_among_hosts(case, me)
         interface = os.environ.get("GLOO_SOCKET_IFNAME")
-        variables = environment_variables(HorovodOptions(), "gloo", me, interface, timeout_s=case.library_timeout_s)
-        with rendezvous_server(me, case.timeout_s):
+        variables |= dict.fromkeys(TORCH_VARIABLES)
+        variables |= environment_variables(HorovodOptions(), "gloo", place, interface, timeout_s=case.library_timeout_s)
+        with (
+            rendezvous_server(place, case.timeout_s, POLL_INTERVAL_S),
+            resolving_hostname_as(address_of_host(me, "gloo", os.environ)),
+        ):
             yield variables
 
 

@@ -1,14 +1,20 @@
-"""A program as Open MPI's mpirun starts it: it finds its rank in the ``OMPI_*`` variables, or by MPI itself."""
+"""A program as Open MPI's mpirun starts it: it finds its rank in the ``OMPI_*`` variables, or by MPI itself.
+
+It also has ``MASTER_ADDR`` and ``MASTER_PORT``, as from ``mpirun -x MASTER_ADDR -x MASTER_PORT``.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from bench.backends.programs import ProgramLauncher
+from bench.backends.horovod_hosts import address_of_host, resolving_hostname_as
+from bench.backends.programs import ProgramLauncher, common_variables
 from bench.core.case import Case, Role
 from bench.core.rank_info import RankInfo
 from bench.host.installation import find_mpirun
+from bench.host.resources import shared_memory_problem
 
 
 class Mpirun(ProgramLauncher):
@@ -25,7 +31,11 @@ class Mpirun(ProgramLauncher):
 
     @contextmanager
     def program_environment(self, case: Case, me: RankInfo) -> Iterator[Mapping[str, str | None]]:
-        yield {}
+        if problem := shared_memory_problem(os.environ):
+            raise RuntimeError(problem)
+        # For programs that use Horovod.
+        with resolving_hostname_as(address_of_host(me, "mpi", os.environ)):
+            yield common_variables(case, os.environ)
 
 
 BACKEND = Mpirun()

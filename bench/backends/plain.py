@@ -1,11 +1,12 @@
-"""A program started by itself: ``python train.py``, one process without a launcher's variables."""
+"""A program started by itself: ``python train.py``, one process without the variables of a launcher."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from bench.backends.programs import ProgramLauncher
+from bench.backends.programs import TORCH_VARIABLES, ProgramLauncher, common_variables
 from bench.core.case import Case
 from bench.core.rank_info import RankInfo
 
@@ -22,8 +23,7 @@ class Plain(ProgramLauncher):
 
     @contextmanager
     def program_environment(self, case: Case, me: RankInfo) -> Iterator[Mapping[str, str | None]]:
-        names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "OWN_ADDR")
-        yield dict.fromkeys(names)
+        yield common_variables(case, os.environ) | dict.fromkeys(TORCH_VARIABLES)
 
 
 BACKEND = Plain()

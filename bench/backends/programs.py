@@ -6,14 +6,17 @@ program joins the other ranks by itself.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 
 from bench.core.case import Case, Role
 from bench.core.rank_info import RankInfo
 from bench.plugins.backend import Backend, Session
 
-TRANSPORT = "own"
+TRANSPORT = "any"
 """The program chooses what carries its gradients."""
+TORCH_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+THREADS_VARIABLE = "OMP_NUM_THREADS"
 
 
 class ProgramLauncher(Backend):
@@ -29,6 +32,16 @@ class ProgramLauncher(Backend):
         raise NotImplementedError(f"{self.name} starts programs, which join the other ranks by themselves")
 
 
-def set_unless_given(name: str, value: str, given: str | None) -> dict[str, str | None]:
-    """A variable that a launcher sets unless the user did (pure)."""
-    return {} if given is not None else {name: value}
+def common_variables(case: Case, env: Mapping[str, str]) -> dict[str, str | None]:
+    """The variables of a program's ranks under any launcher (pure).
+
+    Each rank computes with the planned threads unless the user says otherwise: a library would take all cores for each
+    rank. A program that computes on a GPU where there is one finds none where the plan is to measure CPUs.
+
+    Args:
+        case: A case with a program.
+        env: The environment variables that the rank inherited.
+    """
+    own_addr: dict[str, str | None] = {"OWN_ADDR": None}
+    threads = {} if THREADS_VARIABLE in env else {THREADS_VARIABLE: str(case.threads)}
+    return own_addr | threads | ({"CUDA_VISIBLE_DEVICES": ""} if case.device == "cpu" else {})

@@ -2,24 +2,35 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from bench.backends.programs import ProgramLauncher
+from bench.backends.programs import ProgramLauncher, common_variables
 from bench.core.case import Case, Role
 from bench.core.rank_info import RankInfo
+from bench.host.variables import TORCHRUN_MARK
+
+NCCL_VARIABLE = "TORCH_NCCL_ASYNC_ERROR_HANDLING"
 
 
-def torchrun_variables(case: Case, me: RankInfo) -> dict[str, str]:
-    """What torchrun of torch 2.13 sets for a worker (torch/distributed/elastic/agent/server/local_elastic_agent.py)."""
-    node = case.node_of_rank(me.rank)
-    return {
+def torchrun_variables(case: Case, me: RankInfo, env: Mapping[str, str]) -> dict[str, str | None]:
+    """What torchrun gives a worker (torch 2.13, torch/distributed/elastic/agent/server/local_elastic_agent.py); pure.
+
+    As with ``TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1``, rank 0 serves the store where the ranks meet.
+
+    Args:
+        case: A case with a program.
+        me: The rank of this process.
+        env: The environment variables that it inherited.
+    """
+    return common_variables(case, env) | {
         "RANK": str(me.rank),
         "WORLD_SIZE": str(me.world),
         "LOCAL_RANK": str(me.local_rank),
         "LOCAL_WORLD_SIZE": str(me.local_world),
-        "GROUP_RANK": str(node),
-        "GROUP_WORLD_SIZE": str(case.nodes),
+        "GROUP_RANK": str(case.node_of_rank(me.rank)),
+        "GROUP_WORLD_SIZE": str(case.nodes if case.net is None else 1),
         "ROLE_RANK": str(me.rank),
         "ROLE_NAME": "default",
         "ROLE_WORLD_SIZE": str(me.world),
@@ -27,9 +38,10 @@ def torchrun_variables(case: Case, me: RankInfo) -> dict[str, str]:
         "MASTER_PORT": str(me.rendezvous_port),
         "TORCHELASTIC_RESTART_COUNT": "0",
         "TORCHELASTIC_MAX_RESTARTS": "0",
-        "TORCHELASTIC_RUN_ID": "none",
+        TORCHRUN_MARK: "none",
         "TORCHELASTIC_USE_AGENT_STORE": "False",
-        "TORCH_NCCL_ASYNC_ERROR_HANDLING": "1",
+        "TORCHELASTIC_ERROR_FILE": "",
+        NCCL_VARIABLE: env.get(NCCL_VARIABLE, "1"),
     }
 
 
@@ -42,7 +54,8 @@ class Torchrun(ProgramLauncher):
 
     @contextmanager
     def program_environment(self, case: Case, me: RankInfo) -> Iterator[Mapping[str, str | None]]:
-        yield torchrun_variables(case, me)
+        started_by_torchrun = TORCHRUN_MARK in os.environ
+        yield common_variables(case, os.environ) if started_by_torchrun else torchrun_variables(case, me, os.environ)
 
 
 BACKEND = Torchrun()

@@ -10,7 +10,7 @@ from datetime import timedelta
 import pytest
 
 from bench.backends.dask.backend import scheduler
-from bench.backends.horovod import rendezvous_server
+from bench.backends.horovod_hosts import rendezvous_server
 from bench.backends.torch_distributed import _serve_store
 from bench.core.rank_info import RankInfo
 from bench.host.certificate import CERTIFICATE_VARIABLE, create_certificate, write_certificate
