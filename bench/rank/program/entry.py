@@ -34,4 +34,6 @@ def enter_program(case: Case, out: Path, rank: int) -> Path:
         # Of ``python -m``: the folder in which the process happened to be started.
         del sys.path[0]
     sys.path.insert(0, str(script.parent))
+    # This project's own processes have it; those that the program starts find modules as Python does.
+    os.environ.pop("PYTHONSAFEPATH", None)
     return script

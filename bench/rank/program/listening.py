@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any
 
@@ -12,6 +12,12 @@ from bench.host.network import bind_address, listen_at
 
 RENDEZVOUS_MODULE = "torch.distributed.rendezvous"
 """It makes the store of ``init_process_group``, by its name ``TCPStore``."""
+
+
+def told_port(env: Mapping[str, str]) -> int | None:
+    """Where the ranks are told to meet, if rank 0 is to serve the store there and not torchrun's agent (pure)."""
+    port = env.get("MASTER_PORT", "")
+    return int(port) if port.isdigit() and env.get("TORCHELASTIC_USE_AGENT_STORE") != "True" else None
 
 
 class BoundStores:

@@ -24,6 +24,7 @@ from bench.rank.program.ending import Ending, end_descendants, real_exit, run_ex
 from bench.rank.program.entry import enter_program
 from bench.rank.program.failures import ProgramProblem
 from bench.rank.program.imports import ImportWatch
+from bench.rank.program.listening import RENDEZVOUS_MODULE, BoundStores, told_port
 from bench.rank.program.observers import Observer, observers_of
 from bench.rank.program.options import ScriptOptions, options_of
 from bench.rank.program.printed import PrintedValues, watch_output
@@ -129,6 +130,7 @@ class ProgramRank:
         imports.when_imported("torch.optim.optimizer", self._optimizers.install)
         imports.when_imported("torch.utils.data.dataloader", self._batches.install)
         imports.when_imported("torch.distributed.distributed_c10d", self._limit_ranks)
+        imports.when_imported(RENDEZVOUS_MODULE, BoundStores(self.me, told_port(os.environ)).bind)
         self._checkpoints.install(imports, lambda: self._optimizers.thread)
         for observer in self._watch.observers:
             observer.install(imports)
