@@ -1,4 +1,14 @@
 """The backends: one module or one package each, found by :mod:`bench.plugins.registry`."""
 
-NOT_PLUGINS = frozenset({"horovod_settings", "ddp_compression", "horovod_hosts", "programs", "torch_distributed"})
+NOT_PLUGINS = frozenset(
+    {
+        "horovod_settings",
+        "ddp_compression",
+        "ddp_sharding",
+        "fsdp_precision",
+        "horovod_hosts",
+        "programs",
+        "torch_distributed",
+    }
+)
 """Modules here that backends share."""

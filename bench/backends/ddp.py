@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
 from bench.backends.ddp_compression import DTYPES, Compression, PowerSgd, compress
+from bench.backends.ddp_sharding import shard_optimizer
 from bench.backends.torch_distributed import ProcessGroupSession, join_torch_distributed, process_group_roles
 from bench.core.case import Case, Role
 from bench.core.rank_info import RankInfo
 from bench.core.records import MIB, GradientBuckets, Tolerance
-from bench.plugins.backend import FLOAT32_TOLERANCE, Backend, Options, Session, rounding_tolerance
+from bench.plugins.backend import FLOAT32_TOLERANCE, Backend, MakeOptimizer, Options, Session, rounding_tolerance
 
 # torch 2.13's defaults (torch/nn/parallel/distributed.py, BucketCapacityConfig): a small first bucket lets the exchange
 # begin early. A size that is given, 25 included, is that of every bucket.
@@ -31,6 +32,9 @@ class DdpOptions(Options):
     )
     compression: Compression = Field("none", description="send gradients as they are, rounded, or by PowerSGD")
     powersgd_rank: int = Field(1, ge=1, description="powersgd: the rank of the matrices that approximate a gradient")
+    optimizer_sharding: Literal["none", "zero"] = Field(
+        "none", description="zero: each rank keeps the state of some parameters, and broadcasts them (ZeRO stage 1)"
+    )
 
 
 class DdpSession(ProcessGroupSession):
@@ -52,10 +56,12 @@ class DdpSession(ProcessGroupSession):
         self.options, self.transport = options, transport
         self.model: Any = None
         self.power_sgd: PowerSgd | None = None
+        self.exchanging = True
 
     @property
     def grouping(self) -> GradientBuckets | None:
-        if self.options.compression == "powersgd":
+        # With a sharded optimizer, parameters are sent beside the gradients.
+        if self.options.compression == "powersgd" or self.options.optimizer_sharding != "none":
             return None
         bucket_mb = self.options.bucket_cap_mb
         first_mb, max_mb = (DEFAULT_FIRST_MB, DEFAULT_MB) if bucket_mb is None else (bucket_mb, bucket_mb)
@@ -82,14 +88,23 @@ class DdpSession(ProcessGroupSession):
         self.power_sgd = compress(self.model, self.options.compression, self.options.powersgd_rank)
         return self.model
 
+    def build_optimizer(self, model: Any, make: MakeOptimizer) -> Any:
+        if self.options.optimizer_sharding == "none":
+            return super().build_optimizer(model, make)
+        return shard_optimizer(model, make, lambda: self.exchanging)
+
     def withheld_gradient(self, parameter: Any) -> Any:
         return self.power_sgd.withheld(parameter) if self.power_sgd else None
 
     @contextmanager
     def no_sync(self) -> Iterator[None]:
-        # Without a parallel model no step communicates.
-        with self.model.no_sync() if self.model is not None else nullcontext():
-            yield
+        before, self.exchanging = self.exchanging, False
+        try:
+            # Without a parallel model no step communicates.
+            with self.model.no_sync() if self.model is not None else nullcontext():
+                yield
+        finally:
+            self.exchanging = before
 
     def settings(self) -> dict[str, str]:
         options = {name: str(value) for name, value in self.options.model_dump().items()}
@@ -106,11 +121,6 @@ class Ddp(Backend):
 
     def launch(self, case: Case) -> tuple[Role, ...]:
         return process_group_roles(case)
-
-    def unsupported_reason(self, case: Case) -> str | None:
-        if DdpOptions(**case.backend_options).compression == "bf16" and case.transport != "nccl":
-            return f"ddp.compression=bf16 needs nccl, not {case.transport}: PyTorch's hook does"
-        return super().unsupported_reason(case)
 
     def tolerance(self, case: Case) -> Tolerance:
         compression = DdpOptions(**case.backend_options).compression

@@ -12,10 +12,12 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from bench.backends.fsdp_precision import DTYPES, ReferenceSession, blocks_of
 from bench.backends.torch_distributed import ProcessGroupSession, join_torch_distributed, process_group_roles
 from bench.core.case import Case, Role
 from bench.core.rank_info import RankInfo
-from bench.plugins.backend import Backend, Options, Session
+from bench.core.records import Tolerance
+from bench.plugins.backend import FLOAT32_TOLERANCE, Backend, Options, Session, rounding_tolerance
 
 
 class FsdpOptions(Options):
@@ -23,6 +25,17 @@ class FsdpOptions(Options):
         "blocks", description="what is gathered at once: each block (child of the model, or of a ModuleList), or all"
     )
     reshard_after_forward: bool = Field(True, description="free gathered parameters after the forward pass")
+    param_dtype: Literal["float32", "bf16"] = Field(
+        "float32", description="what parameters are gathered as, and forward and backward passes compute in"
+    )
+    reduce_dtype: Literal["float32", "bf16", "fp16"] = Field("float32", description="what gradients are reduced as")
+    cpu_offload: bool = Field(
+        False, description="parameters, gradients and optimizer state are kept in the host's memory: cuda only"
+    )
+
+    @property
+    def mixed_precision(self) -> bool:
+        return (self.param_dtype, self.reduce_dtype) != ("float32", "float32")
 
 
 class FsdpSession(ProcessGroupSession):
@@ -48,16 +61,40 @@ class FsdpSession(ProcessGroupSession):
 
     def parallelize(self, model: Any) -> Any:
         from torch.distributed.device_mesh import init_device_mesh
-        from torch.distributed.fsdp import fully_shard
+        from torch.distributed.fsdp import CPUOffloadPolicy, OffloadPolicy, fully_shard
 
         mesh = init_device_mesh(self.device.split(":")[0], (self.world,))
-        for unit in (*(blocks_of(model) if self.options.units == "blocks" else ()), model):
-            fully_shard(unit, mesh=mesh, reshard_after_forward=self.options.reshard_after_forward)
+        offload = CPUOffloadPolicy() if self.options.cpu_offload else OffloadPolicy()
+        for unit in self._units(model):
+            fully_shard(
+                unit,
+                mesh=mesh,
+                reshard_after_forward=self.options.reshard_after_forward,
+                mp_policy=self._precision(whole=unit is model),
+                offload_policy=offload,
+            )
         self.model = model
         return model
 
+    def _units(self, model: Any) -> tuple[Any, ...]:
+        return (*(blocks_of(model) if self.options.units == "blocks" else ()), model)
+
+    def _precision(self, *, whole: bool) -> Any:
+        """The policy of a unit. The output of the whole model is float32 again, so that its loss is no rounded one."""
+        import torch
+        from torch.distributed.fsdp import MixedPrecisionPolicy
+
+        if not self.options.mixed_precision:
+            return MixedPrecisionPolicy()
+        return MixedPrecisionPolicy(
+            param_dtype=getattr(torch, DTYPES[self.options.param_dtype]),
+            reduce_dtype=getattr(torch, DTYPES[self.options.reduce_dtype]),
+            output_dtype=torch.float32 if whole else None,
+        )
+
     def full_tensor(self, parameter: Any) -> Any:
-        return parameter.detach().full_tensor()
+        # NCCL gathers on the device only, and offloaded shards are in the host's memory.
+        return parameter.detach().to(self.device).full_tensor()
 
     @contextmanager
     def no_sync(self) -> Iterator[None]:
@@ -72,22 +109,6 @@ class FsdpSession(ProcessGroupSession):
         return {"transport": self.transport, **{name: str(value) for name, value in self.options.model_dump().items()}}
 
 
-def blocks_of(model: Any) -> list[Any]:
-    """The modules to shard one by one, inner ones first: children of the model, and members of every ModuleList."""
-    from torch import nn
-
-    candidates = [
-        *(member for module in model.modules() if isinstance(module, nn.ModuleList) for member in module),
-        *model.children(),
-    ]
-    # A container without a forward pass of its own can't gather anything; its parameters go with the whole model.
-    return [
-        module
-        for module in dict.fromkeys(candidates)
-        if type(module).forward is not nn.Module.forward and any(True for _ in module.parameters())
-    ]
-
-
 class Fsdp(Backend):
     name = "fsdp"
     summary = "PyTorch fully_shard (FSDP2): parameters, gradients and optimizer state are sharded"
@@ -97,6 +118,25 @@ class Fsdp(Backend):
     def launch(self, case: Case) -> tuple[Role, ...]:
         return process_group_roles(case)
 
+    def unsupported_reason(self, case: Case) -> str | None:
+        if case.device == "cpu" and FsdpOptions(**case.backend_options).cpu_offload:
+            return "fsdp.cpu_offload=True is for GPUs: on CPUs the parameters are in the host's memory already"
+        return super().unsupported_reason(case)
+
+    def tolerance(self, case: Case) -> Tolerance:
+        dtype = FsdpOptions(**case.backend_options).reduce_dtype
+        if dtype == "float32":
+            return FLOAT32_TOLERANCE
+        # The backward passes of a step add up in the type of the reduction too.
+        passes = int(case.workload_options.get("accumulate", 1))
+        return rounding_tolerance(DTYPES[dtype], case.ranks + passes - 1)
+
+    def reference_session(self, case: Case, device: str) -> Session:
+        options = FsdpOptions(**case.backend_options)
+        if options.param_dtype == "float32":
+            return super().reference_session(case, device)
+        return ReferenceSession(device, DTYPES[options.param_dtype], by_blocks=options.units == "blocks")
+
     @contextmanager
     def session(self, case: Case, me: RankInfo) -> Iterator[Session]:
         options = FsdpOptions(**case.backend_options)
@@ -104,7 +144,9 @@ class Fsdp(Backend):
         def make_session(rank: int, world: int, device: str) -> FsdpSession:
             return FsdpSession(rank, world, device, options, case.transport)
 
-        with join_torch_distributed(case, me, case.transport, make_session) as session:
+        # The norm of offloaded gradients is summed over the ranks in the host's memory, which NCCL can't do.
+        transport = "cpu:gloo,cuda:nccl" if options.cpu_offload else case.transport
+        with join_torch_distributed(case, me, transport, make_session) as session:
             yield session
 
 

@@ -285,6 +285,17 @@ class Backend(ABC):
         """
         return FLOAT32_TOLERANCE
 
+    def reference_session(self, case: Case, device: str) -> Session:
+        """A group of one rank, in which the reference of the same-work check is built.
+
+        A backend that computes in other types than the workload asks for returns one whose model does so too.
+
+        Args:
+            case: The case to measure.
+            device: A torch device: that of rank 0.
+        """
+        return Session(device=device)
+
     def role(self, name: str) -> Callable[[Case, RankInfo, Path], None] | None:
         """The function that a process of a role other than ``rank`` runs, or ``None`` for an unknown role.
 

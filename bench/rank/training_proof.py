@@ -116,7 +116,9 @@ class _Comparison:
     def __init__(self, reference: TrainingWork, world: int, tolerance: Tolerance) -> None:
         self.reference, self.world, self.tolerance = reference, world, tolerance
         self.start_digest = digest_tensors([*reference.snapshot(), *reference.model.buffers()])
-        self.names, self.parameters = zip(*reference.model.named_parameters(), strict=True)
+        names, self.parameters = zip(*reference.model.named_parameters(), strict=True)
+        # A session may have wrapped the model, as DDP does.
+        self.names = [name.removeprefix("module.") for name in names]
         self.batch = reference.fetch()
         self.samples: list[tuple[int, ...]] = []
         self.losses: list[float] = []

@@ -34,7 +34,7 @@ def verify_prefix(
     tolerance = tolerance_of(case, backend, workload)
 
     def make_reference() -> Any:
-        return workload.build(case, Session(device=session.device))
+        return workload.build(case, backend.reference_session(case, session.device))
 
     if isinstance(work, TrainingWork):
         proof = prove_training(work, make_reference if session.rank == 0 else None, case.verify_steps, tolerance)
