@@ -178,17 +178,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, help="existing folder for the record")
     chosen = parser.parse_args(arguments)
     die_with_launcher()
-    os.environ[FOLDER_VARIABLE] = str(chosen.out.resolve())
+    # A program may change the working directory.
+    out = chosen.out.resolve()
+    os.environ[FOLDER_VARIABLE] = str(out)
     # Where a launcher has started this process: no framework is loaded yet.
     remove_from_process(BINDING)
     # On a timeout the node agent requests the stacks of all threads before it ends the process.
     faulthandler.register(signal.SIGUSR1, all_threads=True)
-    return run(Case.model_validate_json(chosen.case.read_text()), chosen.role, chosen.out, arguments)
+    return run(Case.model_validate_json(chosen.case.read_text()), chosen.role, out, arguments)
 
 
 if __name__ == "__main__":
     status = main()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        # A program may have closed it, or put another one in its place.
+        with suppress(Exception):
+            stream.flush()
     # Threads that frameworks leave behind may never end, or abort; everything that counts is on disk by now.
     os._exit(status)

@@ -17,7 +17,9 @@ from typing import Any, NamedTuple
 
 CHANGES = 0
 DECISION = slice(1, 6)
-CELLS, CELL_BYTES = 6, 8
+OUTPUT = slice(6, 11)
+OUTPUT_IS_KNOWN = 11
+CELLS, CELL_BYTES = 12, 8
 STORE_KEY = "scaling/program-window"
 
 
@@ -33,6 +35,18 @@ class Decision(NamedTuple):
     settled: int = 0
     """Whether step times had settled when the window began: 1; -1: they had not; 0: the number of warm-up steps was
     given."""
+
+
+class OutputWindow(NamedTuple):
+    """The window of rank 0, where its steps are seen in its output only."""
+
+    first: int
+    last: int
+    began_ns: int
+    ended_ns: int
+    """On the monotonic clock of the node."""
+    stopped: int
+    """Whether its program was stopped after the window; else it ended by itself."""
 
 
 class Board:
@@ -69,6 +83,16 @@ class Board:
     def read(self) -> Decision:
         """What was published last."""
         return Decision(*self.cells[DECISION])
+
+    def publish_output(self, window: OutputWindow) -> None:
+        """Tell the ranks of this node that see no steps."""
+        for cell, value in enumerate(window, OUTPUT.start):
+            self.cells[cell] = value
+        self.cells[OUTPUT_IS_KNOWN] = 1
+
+    def output_window(self) -> OutputWindow | None:
+        """What rank 0 has told of its output; ``None``: nothing so far."""
+        return OutputWindow(*self.cells[OUTPUT]) if self.cells[OUTPUT_IS_KNOWN] else None
 
     def farthest(self) -> int:
         """The steps that the rank of this node has taken that is ahead of the others."""

@@ -20,7 +20,7 @@ from bench.rank.program.checkpoints import CheckpointWatch
 
 SAVE_LIMIT_S = 60.0
 """How long a checkpoint that is being saved is waited for."""
-EXIT_LIMIT_S = 8.0
+EXIT_LIMIT_S = 6.0
 """How long a program may take to end once it is stopped, beside the checkpoints that it saves meanwhile."""
 MAX_RAISED = 3
 """So often SystemExit is raised, at the end of one step each, where a program goes on after it."""

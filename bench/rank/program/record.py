@@ -100,7 +100,7 @@ def make_record(
         settled=_settled(case, watch, cut),
         startup_s=max(0.0, began_ns / 1e9 - context.began_s),
         stepping_s=(began_ns / 1e9, ended_ns / 1e9),
-        window=window,
+        window=None if watch.followed else window,
         memory_peak_bytes=memory_peak_bytes(),
         cores=thread_cores(),
         planned_cores=context.planned_cores,

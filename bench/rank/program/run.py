@@ -27,6 +27,7 @@ from bench.rank.program.imports import ImportWatch
 from bench.rank.program.listening import RENDEZVOUS_MODULE, BoundStores, told_port
 from bench.rank.program.observers import Observer, observers_of
 from bench.rank.program.options import ScriptOptions, options_of
+from bench.rank.program.output_steps import END_WAIT_S, OutputFollower, output_window_of
 from bench.rank.program.printed import PrintedValues, watch_output
 from bench.rank.program.record import End, Observed, make_record, nothing_counted_line
 from bench.rank.program.script import last_output, run_script
@@ -95,7 +96,9 @@ class ProgramRank:
         self._checkpoints = CheckpointWatch()
         self._reports = reported.start(lambda: self._watch.marks.count)
         self._ending = Ending(self._checkpoints, self._keep_exit_problem)
-        self._steps_from_output = False
+        self._board, self._steps_from_output = board, False
+        follows = self._printed is not None and me.rank > 0 and case.node_of_rank(me.rank) == 0
+        self._follower = OutputFollower(board, self._watch, self._stop_following) if follows else None
         self._began_ns = time.monotonic_ns()
 
     def run(self, script: Path) -> RankRecord:
@@ -107,6 +110,8 @@ class ProgramRank:
         self._install(imports)
         imports.start()
         finish_output: Callable[[], None] = watch_output(self._printed) if self._printed else lambda: None
+        if self._follower is not None:
+            self._follower.start()
         os.register_at_fork(after_in_child=self._watch.disable)
         os._exit = self._exit_at_once  # type: ignore[assignment]
         self._began_ns = time.monotonic_ns()
@@ -120,6 +125,8 @@ class ProgramRank:
             status = 0
         finally:
             os._exit = real_exit
+            if self._follower is not None:
+                self._follower.end()
             imports.stop()
             self._ending.finished()
             finish_output()
@@ -148,17 +155,29 @@ class ProgramRank:
 
     def _cut_at_end(self) -> Cut:
         """The window of a program that has ended by itself, before it was stopped."""
+        if self._follower is not None and not self._watch.marks.count:
+            self._follower.adopt(END_WAIT_S)
         steps = self._watch.marks.count
         if not steps:
             if "torch" not in sys.modules and not self.options.metric:
                 raise ProgramProblem(failures.never_imported_torch(self.name))
             raise ProgramProblem(failures.never_stepped(self.name, self.options.metric))
-        cut = whole_cut(self.case, steps) if self._watch.whole else self._watch.cut
+        cut = self._window_so_far()
         if cut is None:
             needed = needed_steps(self.case, self._watch.marks)
             warmup = self._watch.decision.first or min(GIVEN_WARMUP_STEPS, needed - 1)
             raise ProgramProblem(failures.too_few_steps(self.name, steps, needed, warmup))
+        self._tell_output(cut, stopped=False)
         return cut
+
+    def _window_so_far(self) -> Cut | None:
+        watch = self._watch
+        return whole_cut(self.case, watch.marks.count) if watch.whole and not watch.followed else watch.cut
+
+    def _tell_output(self, cut: Cut, *, stopped: bool) -> None:
+        """Tell the ranks that see no steps of their own."""
+        if self._steps_from_output and self.me.rank == 0:
+            self._board.publish_output(output_window_of(self._watch, *cut, stopped=stopped))
 
     def _make_record(self, cut: Cut, *, stopped: bool) -> RankRecord:
         observed = Observed(
@@ -210,11 +229,17 @@ class ProgramRank:
                 raise
             self.context.keep(self.record)
             self.context.progress.enter("leaving")
+            self._tell_output(cut, stopped=True)
         if self._steps_from_output:
             # This is inside a write to a stream, which would take an exception for a failed one.
             self._ending.interrupt()
             return
         self._ending.stop()
+
+    def _stop_following(self) -> None:
+        """Rank 0 has stopped its program: in a thread of its own."""
+        self._steps_from_output = True
+        self._stop()
 
     def _keep_exit_problem(self, problem: str) -> None:
         if self.record is not None and self.record.program is not None:
@@ -224,7 +249,7 @@ class ProgramRank:
     def _exit_at_once(self, status: int) -> None:
         """The program calls ``os._exit``: what is known is kept before."""
         if os.getpid() == self._watch.pid and self.record is None and not status:
-            cut = whole_cut(self.case, self._watch.marks.count) if self._watch.whole else self._watch.cut
+            cut = self._window_so_far()
             if cut is None:
                 self._give_up(failures.ended_at_once(self.name, status, self._watch.marks.count))
             else:

@@ -18,6 +18,7 @@ from bench.rank.program.board import (
     Board,
     Decision,
     NoStore,
+    OutputWindow,
     publish_to_nodes,
     read_from_nodes,
 )
@@ -64,6 +65,8 @@ class StepWatch:
         self.decision = Decision()
         self.stopped_at = 0
         """The mark at which the program was stopped; 0: it was not."""
+        self.followed = False
+        """The window is that of another rank."""
         self.spent_ns = 0
         """What watching has taken, at the ends of steps."""
         self.on_stop: Callable[[], None] = lambda: None
@@ -131,6 +134,16 @@ class StepWatch:
         if number >= self._look_at or cells[CHANGES] != self._changes or number == 1:
             self._look(number, began_ns)
         self.spent_ns += time.monotonic_ns() - began_ns
+
+    def adopt(self, window: OutputWindow) -> None:
+        """Take over the window of another rank, as steps of equal length: none was seen here."""
+        marks, steps = self.marks, window.last - window.first
+        for number in range(window.first, window.last + 1):
+            elapsed_ns = (window.ended_ns - window.began_ns) * (number - window.first) // steps
+            marks.wall_ns[number % CAPACITY] = window.began_ns + elapsed_ns
+        marks.count = window.last
+        self.decision = Decision(window.first, window.last, window.last, window.last)
+        self.followed = True
 
     def disable(self) -> None:
         """Watch nothing any more: this process was forked from the rank's."""

@@ -1,0 +1,3 @@
+from torch.optim.optimizer import SGD, Optimizer
+
+__all__ = ["SGD", "Optimizer"]
