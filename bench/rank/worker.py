@@ -109,9 +109,11 @@ def describe_failure(role: str, rank: int, problem: BaseException, where: str = 
         problem: The exception.
         where: Its phase or step, such as ``in measured step 17``.
     """
+    if isinstance(problem, ProgramProblem):
+        # A line for the user; the traceback would be that of this project.
+        return RankFailure(role=role, rank=rank, host=host_name(), error=str(problem), at=time.time(), where=where)
     tail = tuple(printable_line(line) for line in traceback_lines(problem)[-TAIL_LINES:])
-    # A line for the user, not one of Python's.
-    error = str(problem) if isinstance(problem, ProgramProblem) else describe_exception(problem)
+    error = describe_exception(problem)
     return RankFailure(role=role, rank=rank, host=host_name(), error=error, at=time.time(), tail=tail, where=where)
 
 

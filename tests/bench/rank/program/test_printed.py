@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 import pytest
 
 from bench.rank.program.printed import MAX_LINE_BYTES, PrintedValues, WatchedOutput

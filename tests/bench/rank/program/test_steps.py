@@ -1,0 +1,157 @@
+"""Which optimizer steps count: nested ones once, of several optimizers the first one's."""
+
+from __future__ import annotations
+
+import gc
+
+import pytest
+
+from bench.rank.program.steps import OptimizerSteps
+from tests.support.programs import program_case, run_ranks
+
+
+class Optimizer:
+    """Calls the hooks as torch's function around a step does."""
+
+    def __init__(self, steps, inner=None):
+        self.steps, self.inner = steps, inner
+
+    def step(self, error=None):
+        self.steps.before(self, (), {})
+        if self.inner is not None:
+            self.inner.step(error)
+        elif error is not None:
+            raise error
+        self.steps.after(self, (), {})
+
+
+@pytest.fixture
+def ended():
+    return []
+
+
+@pytest.fixture
+def steps(ended):
+    return OptimizerSteps(ended.append)
+
+
+def test_a_nested_step_counts_once(steps, ended):
+    optimizer = Optimizer(steps, Optimizer(steps, Optimizer(steps)))
+    optimizer.step()
+    optimizer.step()
+    assert ended == [optimizer, optimizer]
+    assert steps.optimizers == 1
+
+
+def test_a_step_that_fails_does_not_hide_later_ones(steps, ended):
+    optimizer = Optimizer(steps, Optimizer(steps))
+    with pytest.raises(ValueError, match="no gradient"):
+        optimizer.step(ValueError("no gradient"))
+    optimizer.step()
+    optimizer.step()
+    assert ended == [optimizer, optimizer]
+
+
+def test_the_first_of_several_optimizers_marks_the_steps(steps, ended):
+    discriminator, generator = Optimizer(steps), Optimizer(steps)
+    for _ in range(3):
+        discriminator.step()
+        generator.step()
+    assert ended == [discriminator] * 3
+    assert steps.optimizers == 2
+
+
+def test_an_optimizer_takes_the_place_of_one_that_was_deleted(steps, ended):
+    first = Optimizer(steps)
+    first.step()
+    ended.clear()
+    del first
+    gc.collect()
+    second = Optimizer(steps)
+    second.step()
+    assert ended == [second]
+
+
+REAL = """
+import torch
+from torch.utils.data import DataLoader, TensorDataset
+
+model = torch.nn.Linear(8, 2)
+optimizer = torch.optim.AdamW(model.parameters())
+schedule = torch.optim.lr_scheduler.StepLR(optimizer, 5)
+scaler = torch.amp.GradScaler("cpu")
+data = TensorDataset(torch.randn(96, 8), torch.randint(0, 2, (96,)))
+loader = DataLoader(data, batch_size=8, num_workers=WORKERS, drop_last=True)
+test_loader = DataLoader(TensorDataset(torch.randn(64, 8)), batch_size=16)
+"""
+TRAIN = """
+def main():
+    for epoch in range(1000):
+        for number, (x, y) in enumerate(loader):
+            loss = torch.nn.functional.cross_entropy(model(x), y) / 3
+            scaler.scale(loss).backward()
+            if number % 3 == 2:
+                scaler.step(optimizer)
+                scaler.update()
+                optimizer.zero_grad()
+                schedule.step()
+        with torch.no_grad():
+            for (x,) in test_loader:
+                model(x)
+        torch.save(model.state_dict(), "checkpoint.pt")
+
+if __name__ == "__main__":
+    main()
+"""
+
+
+@pytest.mark.slow
+def test_a_program_of_real_torch_with_accumulation_evaluation_and_checkpoints(tmp_path):
+    text = REAL.replace("WORKERS", "0") + TRAIN
+    (rank,) = run_ranks(program_case(text, tmp_path, steps=20), tmp_path, substitute=False, limit_s=120)
+    assert rank.status == 0, rank.output
+    run = rank.record.program
+    # Three batches of eight a step; batches of the evaluation are none of the training.
+    assert (run.amount_per_step, run.loaders, run.optimizers) == (24.0, 1, 1)
+    assert run.checkpoints == (run.steps - 1) // 4
+    assert run.evaluation_s > 0
+
+
+@pytest.mark.slow
+def test_workers_of_a_data_loader_are_copies_that_count_nothing(tmp_path):
+    text = REAL.replace("WORKERS", "2") + TRAIN
+    (rank,) = run_ranks(program_case(text, tmp_path, steps=8, warmup=2), tmp_path, substitute=False, limit_s=120)
+    assert rank.status == 0, rank.output
+    assert (rank.record.program.amount_per_step, rank.record.program.exit_problem) == (24.0, None)
+
+
+@pytest.mark.slow
+def test_a_step_of_horovods_optimizer_counts_once(tmp_path):
+    pytest.importorskip("horovod.torch")
+    text = """
+import horovod.torch as hvd
+import torch
+hvd.init()
+model = torch.nn.Linear(8, 2)
+optimizer = hvd.DistributedOptimizer(
+    torch.optim.SGD(model.parameters(), lr=0.1), named_parameters=model.named_parameters()
+)
+for _ in range(12):
+    optimizer.zero_grad()
+    model(torch.randn(4, 8)).sum().backward()
+    optimizer.step()
+"""
+    options = {"whole": True, "samples_per_step": "4"}
+    (rank,) = run_ranks(program_case(text, tmp_path, options=options), tmp_path, substitute=False, limit_s=120)
+    assert rank.status == 0, rank.output
+    assert rank.record.program.steps == 12
+
+
+@pytest.mark.slow
+def test_a_program_that_asks_for_more_ranks_than_run(tmp_path):
+    text = """
+import torch.distributed as dist
+dist.init_process_group("gloo", init_method="tcp://127.0.0.1:29999", rank=0, world_size=4)
+"""
+    (rank,) = run_ranks(program_case(text, tmp_path), tmp_path, substitute=False, limit_s=120)
+    assert rank.error.startswith("train.py asks torch.distributed for 4 ranks, and 1 run")
