@@ -18,6 +18,7 @@ from bench.core.case import Case, Role
 from bench.core.rank_info import RankInfo
 from bench.core.records import Tolerance
 from bench.plugins.backend import FLOAT32_TOLERANCE, Backend, Options, Session, rounding_tolerance
+from bench.rank.blocks import blocks_of
 
 
 class FsdpOptions(Options):

@@ -189,6 +189,8 @@ class Reference(FrozenModel):
     """The model is random in training mode, and was verified in evaluation mode."""
     random: str | None = None
     """Why gradients can't be compared: the model is random in evaluation mode too."""
+    overflows: Count = 0
+    """How many of the steps updated nothing, in the ranks and in the reference, since a scaled gradient overflowed."""
     coupled: str | None = None
     """Why no number of ranks does the work of a single process: a batch is not the mean of its parts."""
 

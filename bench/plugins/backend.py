@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
@@ -48,6 +48,24 @@ class Options(BaseModel):
     """The options of a plugin. Every field has a default and a description."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    execution: ClassVar[frozenset[str]] = frozenset()
+    """Fields of a workload's options that change how its operations are executed and not what they compute. The
+    reference of the same-work check is built with their defaults."""
+
+    def unsupported_reason(self, case: Case) -> str | None:
+        """Why a case with these options can't run on any machine, in one line; ``None`` where it can. Pure.
+
+        Called of a workload's options.
+        """
+        return None
+
+    def unavailable_reason(self, case: Case) -> str | None:
+        """Why a case with these options can't run on this machine, in one line with the remedy; ``None`` where it can.
+
+        Called of a workload's options. Loads no framework.
+        """
+        return None
 
 
 class Session:
@@ -223,6 +241,9 @@ class Backend(ABC):
     options: type[Options] = Options
     starts_programs: bool = False
     """Whether it starts a user's programs, as a launcher does, instead of running workloads in sessions."""
+    unsupported_options: Mapping[str, str] = {}
+    """Options of training steps (:class:`bench.workloads.step_options.StepOptions`) whose other values than the default
+    its sessions can't take, each with the reason."""
     machinery: Mapping[str, str] = {}
     """For each kind of workload that it runs by other means than the other backends do, a sentence that says how."""
 
@@ -233,7 +254,14 @@ class Backend(ABC):
             return f"{self.name} does not run on {case.device}"
         if case.transport not in supported:
             return f"{self.name} has no transport '{case.transport}' on {case.device} ({', '.join(supported)})"
-        return None
+        return next(
+            (
+                f"{self.name} does not take {name}: {reason}"
+                for name, reason in self.unsupported_options.items()
+                if name in case.workload_options
+            ),
+            None,
+        )
 
     def unavailable_reason(self, case: Case) -> str | None:
         """Why it can't run the case on this machine, in one line with the remedy; ``None`` where it can.

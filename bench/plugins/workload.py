@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal
 
 from bench.core.case import Case, DataSource, Device, Scalar, Scaling
@@ -42,6 +43,8 @@ class Work(ABC):
     """The largest number of measured steps, where the window would hold more."""
     result_name: str = "loss"
     """What :meth:`last_result` is called in messages."""
+    needs_warmup: bool = False
+    """Whether its first step does what no later one does, such as compiling: one warm-up step is taken at least."""
     fixed_steps: int | None = None
     """The number of measured steps where the work determines it (whole epochs); ``None``: the window does."""
     injected_delay_s: float = 0.0
@@ -142,6 +145,26 @@ class TrainingWork(Work):
     def update(self) -> None:
         """Update the parameters by their gradients."""
 
+    @property
+    def loss_scale(self) -> float:
+        """The factor of the loss in the next backward pass. A step divides gradients by it after their exchange, before
+        :meth:`adjust_gradients`; where one is not finite it updates nothing, and the factor falls."""
+        return 1.0
+
+    @property
+    def arithmetic(self) -> str | None:
+        """The arithmetic of matrix products where it is not that of their tensors' type, such as ``tf32``."""
+        return None
+
+    def one_by_one(self) -> AbstractContextManager[None]:
+        """Inside, steps execute their operations one by one, so that they can be counted: not compiled, not replayed
+        from a graph."""
+        return nullcontext()
+
+    def without_recomputation(self) -> AbstractContextManager[None] | None:
+        """A context in which a step computes no activation twice; ``None`` where it never does."""
+        return None
+
     def snapshot(self) -> list[Any]:
         return [self.session.full_tensor(parameter).to("cpu", copy=True) for parameter in self.model.parameters()]
 
@@ -163,7 +186,11 @@ class Workload(ABC):
 
     def unsupported_reason(self, case: Case) -> str | None:
         """Why it can't run the case on any machine, in one line; ``None`` where it can. Pure."""
-        return None
+        return self.options(**case.workload_options).unsupported_reason(case)
+
+    def unavailable_reason(self, case: Case) -> str | None:
+        """Why it can't run the case on this machine, in one line with the remedy; ``None`` where it can."""
+        return self.options(**case.workload_options).unavailable_reason(case)
 
     def split_axes(self, axes: Mapping[str, tuple[Scalar, ...]]) -> list[Mapping[str, tuple[Scalar, ...]]]:
         """The options' values as products of axes: each product is swept in full (pure).

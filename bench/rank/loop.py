@@ -165,7 +165,7 @@ def _warm_up(case: Case, work: Work, step: Callable[[], Any], session: Session, 
         return warm_up(step, session, work.warmup_steps, clock=clock)
     sized = not (work.fixed_steps or case.steps)
     # At least one step, where the length of the window is derived from it.
-    count = max(1, case.warmup) if sized else case.warmup
+    count = max(1, case.warmup) if sized or work.needs_warmup else case.warmup
     times = time_steps(step, count, session.device, clock)
     return WarmupResult(len(times), True, session.largest(median(times[len(times) // 2 :])) if times else 0.0)
 

@@ -11,6 +11,8 @@ from bench.rank.tensors import cut_batch, distance, norm, sample_count, take_row
 
 MIN_ROUNDING_BOUND = 1e-3
 ROUNDING_SPACINGS = 16
+HIDDEN_SPACINGS = {"tf32": 2.0**-10}
+"""Spacings of arithmetics that no type of torch shows: TensorFloat-32 has 10 bits of a float32's mantissa."""
 
 
 class Gradient(NamedTuple):
@@ -36,11 +38,17 @@ class Rounding(NamedTuple):
     """The type of the fewest digits in the forward pass."""
 
 
-def mean_gradient(reference: TrainingWork, batch: Any, world: int) -> Gradient:
+def mean_gradient(reference: TrainingWork, batch: Any, world: int, loss_scale: float = 1.0) -> Gradient:
     """The gradient of a global batch as the mean over those that ``world`` ranks take of it.
 
     Each rank's batch is taken in as many pieces as its backward passes have, so that no more memory is needed than a
     rank needs, and the arithmetic is a rank's.
+
+    Args:
+        reference: The work of a single process.
+        batch: The global batch.
+        world: The number of ranks.
+        loss_scale: The ranks' :attr:`~bench.plugins.workload.TrainingWork.loss_scale`.
     """
     parameters = list(reference.model.parameters())
     total: list[Any] = [None] * len(parameters)
@@ -50,7 +58,8 @@ def mean_gradient(reference: TrainingWork, batch: Any, world: int) -> Gradient:
     for rank in range(world):
         restore()
         rank_batch = take_rows(batch, slice(rank, None, world))
-        losses.append(backward(reference, cut_batch(rank_batch, reference.accumulate), reference.accumulate))
+        pieces = cut_batch(rank_batch, reference.accumulate)
+        losses.append(backward(reference, pieces, reference.accumulate, loss_scale))
         for number, gradient in enumerate(dense_gradients(reference)):
             if gradient is not None:
                 sizes[number] += norm([gradient]) / world
@@ -70,8 +79,14 @@ def adjust_gradient(reference: TrainingWork, gradient: Gradient) -> Gradient:
     return Gradient(adjusted, [size * scale for size in gradient.sizes], gradient.loss)
 
 
-def measure_rounding(reference: TrainingWork, batch: Any, world: int) -> Rounding | None:
+def measure_rounding(reference: TrainingWork, batch: Any, world: int, loss_scale: float = 1.0) -> Rounding | None:
     """The rounding of a model's arithmetic, from the batch of one backward pass of a rank (of two samples at least).
+
+    Args:
+        reference: The work of a single process.
+        batch: The global batch.
+        world: The number of ranks.
+        loss_scale: The ranks' :attr:`~bench.plugins.workload.TrainingWork.loss_scale`.
 
     Returns:
         ``None`` where the global batch is a single sample.
@@ -87,7 +102,7 @@ def measure_rounding(reference: TrainingWork, batch: Any, world: int) -> Roundin
     restore = _restorer_of_buffers(reference)
     dtypes = _forward_dtypes(reference, piece)
     restore()
-    whole_loss = backward(reference, [piece], 1)
+    whole_loss = backward(reference, [piece], 1, loss_scale)
     whole = [None if gradient is None else gradient.clone() for gradient in dense_gradients(reference)]
 
     def halves() -> Iterator[Any]:
@@ -95,17 +110,20 @@ def measure_rounding(reference: TrainingWork, batch: Any, world: int) -> Roundin
             restore()
             yield take_rows(piece, slice(half, None, 2))
 
-    halves_loss = backward(reference, halves(), 2)
+    halves_loss = backward(reference, halves(), 2, loss_scale)
     restore()
     by_parameter = [distance(*pair) for pair in zip(dense_gradients(reference), whole, strict=True)]
     size = norm(whole)
-    coarsest = max(dtypes, key=lambda dtype: torch.finfo(dtype).eps, default=torch.float32)
+    spacings = {str(dtype).removeprefix("torch."): torch.finfo(dtype).eps for dtype in dtypes or {torch.float32}}
+    if reference.arithmetic in HIDDEN_SPACINGS:
+        spacings[reference.arithmetic] = HIDDEN_SPACINGS[reference.arithmetic]
+    coarsest = max(spacings, key=lambda name: spacings[name])
     return Rounding(
         by_parameter=by_parameter,
         share=math.hypot(*by_parameter) / size if size else 0.0,
         loss_share=abs(whole_loss - halves_loss) / max(abs(whole_loss), abs(halves_loss), 1e-30),
-        bound=max(MIN_ROUNDING_BOUND, ROUNDING_SPACINGS * torch.finfo(coarsest).eps),
-        arithmetic=str(coarsest).removeprefix("torch."),
+        bound=max(MIN_ROUNDING_BOUND, ROUNDING_SPACINGS * spacings[coarsest]),
+        arithmetic=coarsest,
     )
 
 
@@ -123,14 +141,22 @@ def repeated_losses(reference: TrainingWork, batch: Any, world: int) -> tuple[fl
     return losses[0], losses[1]
 
 
-def backward(reference: TrainingWork, pieces: Iterable[Any], count: int) -> float:
-    """Leave the mean gradient of ``count`` equal pieces in the reference's parameters, and return their mean loss."""
+def backward(reference: TrainingWork, pieces: Iterable[Any], count: int, loss_scale: float = 1.0) -> float:
+    """Leave the mean gradient of ``count`` equal pieces in the reference's parameters, and return their mean loss.
+
+    The loss is multiplied by ``loss_scale`` before each backward pass, and the gradient divided by it.
+    """
     reference.model.zero_grad()
     losses = []
     for piece in pieces:
         loss = reference.mean_loss(piece)
-        (loss / count if count > 1 else loss).backward()
+        mean = loss / count if count > 1 else loss
+        (mean * loss_scale if loss_scale != 1 else mean).backward()
         losses.append(float(loss.detach()))
+    if loss_scale != 1:
+        for parameter in reference.model.parameters():
+            if parameter.grad is not None:
+                parameter.grad.div_(loss_scale)
     return math.fsum(losses) / count
 
 

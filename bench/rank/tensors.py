@@ -61,6 +61,18 @@ def chunk_batch(batch: Any, count: int) -> tuple[Any, ...]:
     return tuple(tree_unflatten(pieces, structure) for pieces in zip(*chunks, strict=True))
 
 
+def images_channels_last(batch: Any) -> Any:
+    """The batch with the channels of its images, tensors of 4 dimensions, as the last dimension in memory."""
+    import torch
+    from torch.utils._pytree import tree_map
+
+    def laid_out(leaf: Any) -> Any:
+        is_image = isinstance(leaf, torch.Tensor) and leaf.dim() == 4
+        return leaf.contiguous(memory_format=torch.channels_last) if is_image else leaf
+
+    return tree_map(laid_out, batch)
+
+
 def cut_batch(batch: Any, count: int) -> Iterator[Any]:
     """``count`` equal pieces of a batch, one after the other."""
     samples = sample_count(batch)

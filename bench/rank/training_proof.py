@@ -24,6 +24,13 @@ reference. An updated parameter p has to agree within τ·‖Δp‖₂ + ε·‖
 least 1e-3, of ‖g‖₂), as with batch normalization or with a loss that is a sum, no exchange of gradients makes ranks do
 the work of a single process.
 
+Where steps scale their loss (:attr:`bench.plugins.workload.TrainingWork.loss_scale`), the reference scales its own
+alike, so that what is too small or too large for float16 is so in both. A step whose gradient overflows in both is
+skipped in both; then only the parameters are compared, which stay.
+
+The reference executes operations as they are written: neither compiled nor replayed from a graph, and no activation is
+recomputed (:attr:`bench.plugins.backend.Options.execution`).
+
 Dropout draws other numbers in each process. A model that is random in training mode is verified in evaluation mode.
 """
 
@@ -91,14 +98,16 @@ def prove_training(
     with _captured_gradients(work, keep=comparison is not None) as captured, _deterministic(work, comparison):
         _follow(work, comparison)
         for _ in range(steps):
+            loss_scale = work.loss_scale
             if comparison:
-                comparison.expect_step()
+                comparison.expect_step(loss_scale)
             work.step()
+            skipped = work.loss_scale < loss_scale
             gradients, withheld = captured.take(), _mean_withheld(work)
             samples.append(work.last_samples())
             losses.append(float(work.last_result()))
             if comparison:
-                comparison.compare_gradients(gradients, withheld)
+                comparison.compare_gradients(gradients, withheld, skipped=skipped)
             _follow(work, comparison)
     return WorkProof(
         samples=tuple(samples),
@@ -129,6 +138,7 @@ class _Comparison:
         self.worst, self.quantity = Deviation(0.0, tolerance.value), ""
         self.evaluation_mode = False
         self.random: str | None = None
+        self.overflows = 0
 
     def describe_randomness(self) -> str | None:
         """How far two passes over the same samples from the same state differ; ``None`` where they are alike."""
@@ -137,23 +147,28 @@ class _Comparison:
             return None
         return f"two passes over a batch from the same parameters gave the losses {first:.6g} and {second:.6g}"
 
-    def expect_step(self) -> None:
+    def expect_step(self, loss_scale: float) -> None:
         """Compute the reference's gradient of the next step, at the parameters that it has."""
         if self.samples:
             self.batch = self.reference.fetch()
-        elif self.random is None:
-            self.rounding = measure_rounding(self.reference, self.batch, self.world)
         self.samples.append(self.reference.last_samples())
-        self.expected = mean_gradient(self.reference, self.batch, self.world)
+        self.expected = mean_gradient(self.reference, self.batch, self.world, loss_scale)
         self.losses.append(self.expected.loss)
+        if self.rounding is None and self.random is None and _is_finite(self.expected):
+            self.rounding = measure_rounding(self.reference, self.batch, self.world, loss_scale)
 
-    def compare_gradients(self, gradients: Sequence[Any], withheld: Sequence[Any]) -> None:
+    def compare_gradients(self, gradients: Sequence[Any], withheld: Sequence[Any], *, skipped: bool) -> None:
         """Compare the ranks' gradients with the reference's, and update the reference by them.
 
         Args:
             gradients: As they reached the optimizer.
             withheld: What the exchange has kept back until now, the mean over the ranks.
+            skipped: The ranks updated nothing, since a scaled gradient overflowed.
         """
+        self.before_update = [parameter.detach().clone() for parameter in self.parameters]
+        if skipped and not _is_finite(self.expected):
+            self.overflows += 1
+            return
         parts = zip(self.expected.tensors, self.withheld, withheld, strict=True)
         sent = [add(add(tensor, before), after, -1) for tensor, before, after in parts]
         self.withheld = withheld
@@ -165,7 +180,6 @@ class _Comparison:
             difference = distance(actual, expected.tensors[number])
             self._note(f"gradient of {self.names[number]}", difference, expected.sizes[number], absolute)
             parameter.grad = None if actual is None else actual.to(parameter.dtype)
-        self.before_update = [parameter.detach().clone() for parameter in self.parameters]
         self.reference.update()
 
     def follow_parameter(self, number: int, actual: Any) -> None:
@@ -198,8 +212,13 @@ class _Comparison:
             start_digest=self.start_digest,
             evaluation_mode=self.evaluation_mode,
             random=self.random,
+            overflows=self.overflows,
             coupled=_explain_coupling(rounding) if rounding and not rounding.share <= rounding.bound else None,
         )
+
+
+def _is_finite(gradient: Gradient) -> bool:
+    return all(tensor is None or bool(tensor.isfinite().all()) for tensor in gradient.tensors)
 
 
 def _explain_coupling(rounding: Rounding) -> str:

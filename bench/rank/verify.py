@@ -34,7 +34,7 @@ def verify_prefix(
     tolerance = tolerance_of(case, backend, workload)
 
     def make_reference() -> Any:
-        return workload.build(case, backend.reference_session(case, session.device))
+        return workload.build(reference_case(case, workload), backend.reference_session(case, session.device))
 
     if isinstance(work, TrainingWork):
         proof = prove_training(work, make_reference if session.rank == 0 else None, case.verify_steps, tolerance)
@@ -57,6 +57,12 @@ def verify_prefix(
     return WorkProof(
         samples=samples, losses=losses, digest=digest_tensors(final), tolerance=tolerance, reference=reference
     )
+
+
+def reference_case(case: Case, workload: Workload) -> Case:
+    """The case that the reference is built from (pure): without the options that change how it is executed only."""
+    kept = {name: value for name, value in case.workload_options.items() if name not in workload.options.execution}
+    return case.model_copy(update={"workload_options": kept})
 
 
 def tolerance_of(case: Case, backend: Backend, workload: Workload) -> Tolerance:

@@ -15,10 +15,12 @@ from pydantic import Field, model_validator
 from bench.core.case import Case
 from bench.plugins.backend import Options, Session
 from bench.plugins.workload import Work, Workload
-from bench.workloads.training import StepOptions, Training
+from bench.workloads.step_options import StepOptions
+from bench.workloads.training import Training
 
 POOL_BATCHES = 4
 EMULATED_LAYERS = 8
+COMPUTE_OPTIONS = ("precision", "autocast", "compile", "cuda_graph", "channels_last", "recompute")
 
 
 class SyntheticOptions(StepOptions):
@@ -40,6 +42,17 @@ class SyntheticOptions(StepOptions):
         if self.width % self.heads:
             raise ValueError(f"{self.heads} heads do not divide width {self.width}")
         return self
+
+    def unsupported_reason(self, case: Case) -> str | None:
+        if self.model == "emulated" and (
+            changed := [name for name in COMPUTE_OPTIONS if name in case.workload_options]
+        ):
+            return f"{changed[0]} changes how a model computes, and the compute of model=emulated is a wait"
+        if self.channels_last and self.model != "convnet":
+            return f"channels_last: model={self.model} has no images; model=convnet has"
+        if self.recompute == "blocks" and self.model == "toy":
+            return "recompute=blocks: model=toy is a single layer, and has no blocks"
+        return super().unsupported_reason(case)
 
 
 class PoolFeed:
@@ -179,9 +192,6 @@ class Synthetic(Workload):
     def flags(self, options: Options) -> tuple[str, ...]:
         assert isinstance(options, SyntheticOptions)
         return ("emulated_compute",) if options.model == "emulated" else ()
-
-    def unsupported_reason(self, case: Case) -> str | None:
-        return SyntheticOptions(**case.workload_options).accumulation_problem(case)
 
     def build(self, case: Case, session: Session) -> Work:
         import torch

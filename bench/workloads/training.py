@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import copy
 import time
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from pydantic import Field
-
-from bench.core.case import Case
-from bench.plugins.backend import MakeOptimizer, Options, Session
+from bench.core.records import MessageTiming, Reading
+from bench.plugins.backend import MakeOptimizer, Session
 from bench.plugins.workload import StepParts, TrainingWork
-from bench.rank.tensors import chunk_batch
+from bench.rank.tensors import chunk_batch, images_channels_last
+from bench.workloads.execution import CompiledModel, CudaGraphs, PeekedFeed, Recomputation
+from bench.workloads.loss_scaling import LossScaler
+from bench.workloads.step_options import StepOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     MakeSchedule = Callable[[Any], Any]
     """``make(optimizer) → torch.optim.lr_scheduler.LRScheduler``."""
@@ -36,21 +37,6 @@ OPTIMIZERS = {
     "adamw": OptimizerChoice("AdamW", 1e-3, {}),
     "rmsprop": OptimizerChoice("RMSprop", 1e-3, {}),
 }
-
-
-class StepOptions(Options):
-    """The options of a training step; those of a training workload derive from it."""
-
-    optimizer: Literal["sgd", "adam", "adamw", "rmsprop"] = Field("sgd", description="sgd has a momentum of 0.9")
-    accumulate: int = Field(1, ge=1, description="backward passes in a step, each of an equal part of a rank's batch")
-    clip: float | None = Field(None, gt=0, description="the gradient's norm is clipped to this, after the exchange")
-    autocast: Literal["off", "bf16"] = Field("off", description="bf16: torch.autocast in the forward pass")
-
-    def accumulation_problem(self, case: Case) -> str | None:
-        """Why a rank's batch can't be cut into equal parts, in one line; ``None`` where it can (pure)."""
-        if case.local_batch % self.accumulate == 0:
-            return None
-        return f"accumulate={self.accumulate} does not divide the {case.local_batch} samples of a rank"
 
 
 class Feed(Protocol):
@@ -100,19 +86,45 @@ class Training(TrainingWork):
         local_batch = global_batch // session.world
         if local_batch % self.accumulate:
             raise ValueError(f"accumulate={self.accumulate} does not divide the {local_batch} samples of a rank")
-        model = model.to(session.device)
+        self.session, self.loss_function, self.feed = session, loss_function, feed
+        model = self._prepare_model(model.to(session.device))
         # Taken before the model is parallel: its parameters may be shards afterwards.
         self._gradient_bytes = tuple(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
         self.model = session.parallelize(model)
+        mode = self.options.compile
+        self.compiled = CompiledModel(self.model, mode, session.device) if mode != "none" else None
+        self.call = self.compiled.call if self.compiled else self.model
+        """What the forward pass calls."""
         make = make_optimizer or partial(_make_optimizer, OPTIMIZERS[self.options.optimizer], learning_rate)
         self.optimizer = session.build_optimizer(self.model, make)
         self.schedule = make_schedule(_torch_optimizer(self.optimizer)) if make_schedule else None
-        self.loss_function, self.feed, self.session = loss_function, feed, session
+        scaled = self.options.computed_in == "fp16"
+        self.scaler = LossScaler(session.device, self.optimizer, lambda: self.update()) if scaled else None
         self.amount_per_step = global_batch
+        self.needs_warmup = self.compiled is not None
         self.loss: Any = None
         """Of the last backward pass."""
         self.micro_losses: list[Any] = []
         self.micro_batches: tuple[Any, ...] = ()
+
+    def _prepare_model(self, model: Any) -> Any:
+        """Change the model as the options say, before it is parallel."""
+        import torch
+
+        options = self.options
+        if options.precision == "tf32":
+            torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+        if options.channels_last:
+            if not any(parameter.dim() == 4 for parameter in model.parameters()):
+                raise ValueError("channels_last: the model has no convolution of images (no parameter of 4 dimensions)")
+            model = model.to(memory_format=torch.channels_last)
+        self.recomputation = Recomputation(model) if options.recompute == "blocks" else None
+        self.graphs = None
+        if options.cuda_graph:
+            self.feed = peeked = PeekedFeed(self.feed)
+            inputs, _ = self._pieces(self._laid_out(peeked.first))[0]
+            self.graphs = CudaGraphs(model, inputs, self._autocast)
+        return model
 
     def parts(self) -> StepParts:
         passes: list[tuple[str, Callable[[], None]]] = []
@@ -120,8 +132,19 @@ class Training(TrainingWork):
             passes += [("forward", partial(self._forward, number)), ("backward", partial(self._backward, number))]
         return (("data", self._prepare), *passes, ("optimizer", self._finish))
 
+    @property
+    def loss_scale(self) -> float:
+        return self.scaler.scale if self.scaler else 1.0
+
+    @property
+    def arithmetic(self) -> str | None:
+        return "tf32" if self.options.precision == "tf32" else None
+
     def fetch(self) -> Any:
-        return self.feed.next()
+        return self._laid_out(self.feed.next())
+
+    def _laid_out(self, batch: Any) -> Any:
+        return images_channels_last(batch) if self.options.channels_last else batch
 
     def last_samples(self) -> tuple[int, ...]:
         return self.feed.last_samples()
@@ -133,7 +156,7 @@ class Training(TrainingWork):
     def loss_of(self, batch: Any) -> Any:
         """The mean loss of a batch as the feed gives it, in the precision of the options."""
         inputs, targets = batch
-        return self.loss_function(self.model(inputs), targets)
+        return self.loss_function(self.call(inputs), targets)
 
     def adjust_gradients(self) -> None:
         import torch
@@ -153,19 +176,44 @@ class Training(TrainingWork):
     def gradient_bytes(self) -> tuple[int, ...]:
         return self._gradient_bytes
 
+    def finish(self) -> tuple[tuple[Reading, ...], tuple[MessageTiming, ...]]:
+        readings = list(self.compiled.readings()) if self.compiled else []
+        if self.scaler:
+            readings += (
+                Reading(name="loss_scale", value=self.scaler.scale, unit="1"),
+                Reading(name="skipped_updates", value=self.scaler.skipped, unit="1"),
+            )
+        return tuple(readings), ()
+
+    @contextmanager
+    def one_by_one(self) -> Iterator[None]:
+        called, self.call = self.call, self.model
+        try:
+            with self.graphs.switched_off() if self.graphs else nullcontext():
+                yield
+        finally:
+            self.call = called
+
+    def without_recomputation(self) -> AbstractContextManager[None] | None:
+        return self.recomputation.switched_off() if self.recomputation else None
+
     def _autocast(self) -> AbstractContextManager[Any]:
         import torch
 
-        if self.options.autocast == "off":
+        dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.options.computed_in)
+        if dtype is None:
             return nullcontext()
-        context: AbstractContextManager[Any] = torch.autocast(self.session.device.split(":")[0], dtype=torch.bfloat16)
+        # A captured graph would hold weights that the cache has converted before.
+        context: AbstractContextManager[Any] = torch.autocast(
+            self.session.device.split(":")[0], dtype=dtype, cache_enabled=not self.options.cuda_graph
+        )
         return context
 
     def _prepare(self) -> None:
-        batch = self.fetch()
-        self.micro_batches = (batch,)
-        if self.accumulate > 1:
-            self.micro_batches = chunk_batch(batch, self.accumulate)
+        self.micro_batches = self._pieces(self.fetch())
+
+    def _pieces(self, batch: Any) -> tuple[Any, ...]:
+        return chunk_batch(batch, self.accumulate) if self.accumulate > 1 else (batch,)
 
     def _forward(self, number: int) -> None:
         if number == 0:
@@ -181,29 +229,34 @@ class Training(TrainingWork):
         if self.injected_delay_s and number == 0:
             time.sleep(self.injected_delay_s)
         with self._exchange_after(number):
-            (self.loss / self.accumulate if self.accumulate > 1 else self.loss).backward()
+            loss = self.loss / self.accumulate if self.accumulate > 1 else self.loss
+            (self.scaler.scaled(loss) if self.scaler else loss).backward()
 
     def _exchange_after(self, number: int) -> AbstractContextManager[None]:
         """Only the last backward pass of a step exchanges gradients."""
         return nullcontext() if number == self.accumulate - 1 else self.session.no_sync()
 
     def _finish(self) -> None:
-        if self.options.clip is None:
+        if self.scaler is None and self.options.clip is None:
             self.update()
             return
         with self.session.exchanged_gradients():
+            if self.scaler:
+                self.scaler.finish(self.adjust_gradients)
+                return
             self.adjust_gradients()
             self.update()
 
     def save(self) -> Any:
         weights = [parameter.detach().clone() for parameter in self.model.parameters()]
         schedule = None if self.schedule is None else copy.deepcopy(self.schedule.state_dict())
-        return weights, copy.deepcopy(self.optimizer.state_dict()), schedule
+        scaler = self.scaler.save() if self.scaler else None
+        return weights, copy.deepcopy(self.optimizer.state_dict()), schedule, scaler
 
     def restore(self, saved: Any) -> None:
         import torch
 
-        weights, state, schedule = saved
+        weights, state, schedule, scaler = saved
         with torch.no_grad():
             for parameter, weight in zip(self.model.parameters(), weights, strict=True):
                 parameter.copy_(weight)
@@ -211,6 +264,8 @@ class Training(TrainingWork):
         self.optimizer.load_state_dict(state)
         if self.schedule is not None:
             self.schedule.load_state_dict(schedule)
+        if self.scaler is not None:
+            self.scaler.restore(scaler)
 
 
 def _torch_optimizer(optimizer: Any) -> Any:
@@ -244,3 +299,14 @@ def shard_of(order: Any, rank: int, world: int, global_batch: int) -> Any:
     """
     usable = len(order) // global_batch * global_batch
     return order[rank:usable:world]
+
+
+__all__ = [
+    "OPTIMIZERS",
+    "Feed",
+    "OptimizerChoice",
+    "StepOptions",
+    "Training",
+    "epoch_order",
+    "shard_of",
+]

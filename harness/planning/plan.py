@@ -101,7 +101,7 @@ def make_plan(
         )
         if unsupported:
             not_applicable.append(Skip(case=case, reason=unsupported))
-        elif skip_reason := _unavailable_reason(case, backend, machine, where):
+        elif skip_reason := _unavailable_reason(case, backend, workload, machine, where):
             skips.append(Skip(case=case, reason=skip_reason))
         else:
             cases.append(case)
@@ -111,11 +111,13 @@ def make_plan(
     return Plan(cases=tuple(cases), skips=tuple(skips), not_applicable=tuple(not_applicable), repeats=suite.repeats)
 
 
-def _unavailable_reason(case: Case, backend: Backend, machine: Machine, where: SiteProtocol) -> str | None:
+def _unavailable_reason(
+    case: Case, backend: Backend, workload: Workload, machine: Machine, where: SiteProtocol
+) -> str | None:
     """Why a case can't run on this site at present, with the remedy, or ``None``."""
     return (
         _too_few_gpus(case, machine)
-        or (backend.unavailable_reason(case) if where.shares_environment else None)
+        or (backend.unavailable_reason(case) or workload.unavailable_reason(case) if where.shares_environment else None)
         or where.unavailable_reason(case)
         or launch_unavailable_reason(case, backend.launch(case), where.launchers, where.launcher_unavailable_reason)
     )

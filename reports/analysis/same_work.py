@@ -20,8 +20,8 @@ def judge_same_work(records: Sequence[RankRecord]) -> SameWork:
     The work is the same where the ranks' samples, interleaved, are the reference's in the same order; the mean of their
     losses, their gradients and their updates equal the reference's within the tolerance; and all ranks hold identical
     parameters before the prefix, after it and at the end. It is unproven where the model is random, so that no two
-    passes are alike. Of a user's own program it is what the program reports
-    (:mod:`reports.analysis.reported_work`).
+    passes are alike, and where no verified step updated anything. Of a user's own program it is what the program
+    reports (:mod:`reports.analysis.reported_work`).
     """
     if records and records[0].kind == "program":
         return judge_reported(records)
@@ -41,13 +41,14 @@ def judge_same_work(records: Sequence[RankRecord]) -> SameWork:
         or reference.coupled
         or (None if reference.random else _exceeds_tolerance(worst))
     )
-    unproven = reference.random is not None and reason is None
+    incomparable = reference.random or _nothing_updated(reference)
+    unproven = incomparable is not None and reason is None
     return SameWork(
         verdict="unproven" if unproven else "different" if reason else "same",
-        deviation=None if reference.random else worst.value,
+        deviation=None if incomparable else worst.value,
         tolerance=worst.tolerance,
         label=_label(tolerance, reference),
-        reason=reason or reference.random,
+        reason=reason or incomparable,
         quantity=worst.quantity,
         rounding=reference.rounding,
     )
@@ -105,6 +106,14 @@ def _start_differs(proof: WorkProof, reference: Reference) -> str | None:
     return "before the first step the ranks have other parameters or buffers than a single process with the same seed"
 
 
+def _nothing_updated(reference: Reference) -> str | None:
+    if reference.overflows < len(reference.losses) or not reference.losses:
+        return None
+    return (
+        f"all {reference.overflows} verified steps updated nothing: a scaled gradient overflowed, also in the reference"
+    )
+
+
 def _exceeds_tolerance(worst: Deviation) -> str | None:
     if worst.excess <= 1:
         return None
@@ -119,6 +128,8 @@ def _label(tolerance: Tolerance, reference: Reference) -> str:
     parts = [tolerance.label]
     if reference.arithmetic not in (None, "float32", "float64"):
         parts.append(f"rounding of {reference.arithmetic}")
+    if reference.overflows:
+        parts.append(f"{reference.overflows} of {len(reference.losses)} verified steps overflowed and updated nothing")
     if reference.evaluation_mode:
         parts.append("without dropout")
     return ", ".join(parts)

@@ -14,6 +14,7 @@ from bench.core.records import SameWork, Tolerance
 from bench.plugins.backend import FLOAT32_TOLERANCE, Session
 from bench.plugins.workload import Workload
 from bench.rank.training_proof import prove_training
+from bench.rank.verify import reference_case
 from reports.analysis.same_work import judge_same_work
 from tests.support.builders import make_record
 
@@ -90,7 +91,11 @@ def prove(
 
     def run(work: Any):
         device = work.session.device
-        make_reference = (lambda: workload.build(case, Session(device=device))) if work.session.rank == 0 else None
+
+        def build_reference():
+            return workload.build(reference_case(case, workload), Session(device=device))
+
+        make_reference = build_reference if work.session.rank == 0 else None
         try:
             return prove_training(work, make_reference, steps, tolerance)
         except BaseException:

@@ -11,7 +11,8 @@ from bench.core.records import MessageTiming, Reading
 from bench.plugins.backend import Session
 from bench.plugins.workload import DataProblem, Work, Workload
 from bench.workloads.mnist import data
-from bench.workloads.training import StepOptions, Training, epoch_order, shard_of
+from bench.workloads.step_options import StepOptions
+from bench.workloads.training import Training, epoch_order, shard_of
 
 TEST_BATCH = 1000
 
@@ -95,14 +96,15 @@ class MnistTraining(Training):
     """A model of the same shape, into which the trained parameters are copied."""
 
     def finish(self) -> tuple[tuple[Reading, ...], tuple[MessageTiming, ...]]:
+        further, messages = super().finish()
         if self.test is None:
-            return (), ()
+            return further, messages
         import torch
 
         # Every rank takes part in the snapshot, since each may hold a shard of the parameters only.
         weights = self.snapshot()
         if self.session.rank:
-            return (), ()
+            return further, messages
         correct = 0
         with torch.no_grad():
             for parameter, weight in zip(self.evaluated_model.parameters(), weights, strict=True):
@@ -114,7 +116,7 @@ class MnistTraining(Training):
                 correct += int((self.evaluated_model(inputs).argmax(dim=1).cpu() == batch_labels).sum())
         accuracy = Reading(name="test_accuracy", value=100 * correct / len(labels), unit="%")
         loss = Reading(name="final_loss", value=float(self.loss.detach()), unit="nats")
-        return (accuracy, loss), ()
+        return (*further, accuracy, loss), messages
 
 
 def make_model(name: str, seed: int) -> Any:
@@ -151,7 +153,11 @@ class Mnist(Workload):
         options = MnistOptions(**case.workload_options)
         if case.steps is not None and options.eval:
             return "mnist.eval trains whole epochs: leave --steps out"
-        return options.accumulation_problem(case)
+        if options.channels_last and options.model != "cnn":
+            return f"channels_last: model={options.model} has no convolutions; model=cnn has"
+        if options.recompute == "blocks" and options.model == "linear":
+            return "recompute=blocks: model=linear is a single layer, and has no blocks"
+        return super().unsupported_reason(case)
 
     def prepare(self, case: Case) -> DataSource:
         options = MnistOptions(**case.workload_options)
