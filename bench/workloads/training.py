@@ -97,9 +97,10 @@ class Training(TrainingWork):
         """What the forward pass calls."""
         make = make_optimizer or partial(_make_optimizer, OPTIMIZERS[self.options.optimizer], learning_rate)
         self.optimizer = session.build_optimizer(self.model, make)
-        self.schedule = make_schedule(_torch_optimizer(self.optimizer)) if make_schedule else None
+        torch_optimizer = _torch_optimizer(self.optimizer)
+        self.schedule = make_schedule(torch_optimizer) if make_schedule else None
         scaled = self.options.computed_in == "fp16"
-        self.scaler = LossScaler(session.device, self.optimizer, lambda: self.update()) if scaled else None
+        self.scaler = LossScaler(session.device, torch_optimizer, lambda: self.update()) if scaled else None
         self.amount_per_step = global_batch
         self.needs_warmup = self.compiled is not None
         self.loss: Any = None
@@ -269,7 +270,7 @@ class Training(TrainingWork):
 
 
 def _torch_optimizer(optimizer: Any) -> Any:
-    """The optimizer of torch in what a session has built: schedules take no other."""
+    """The optimizer of torch in what a session has built: schedules and loss scaling take no other."""
     from torch.optim import Optimizer
 
     return optimizer if isinstance(optimizer, Optimizer) else optimizer.optimizer
