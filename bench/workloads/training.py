@@ -155,7 +155,8 @@ class Training(TrainingWork):
             return self.loss_of(batch)
 
     def loss_of(self, batch: Any) -> Any:
-        """The mean loss of a batch as the feed gives it, in the precision of the options."""
+        """The mean loss of a batch as the feed gives it, in the precision of the options. It calls the model by
+        :attr:`call`, which may be compiled."""
         inputs, targets = batch
         return self.loss_function(self.call(inputs), targets)
 

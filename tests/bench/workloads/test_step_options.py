@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
-
 import pytest
 
-from bench.plugins.backend import Session
-from bench.rank.verify import reference_case
-from bench.workloads.mnist.workload import WORKLOAD as MNIST
-from bench.workloads.step_options import StepOptions
 from bench.workloads.synthetic import WORKLOAD as SYNTHETIC
 from tests.support.builders import make_case
 
