@@ -242,7 +242,7 @@ class Backend(ABC):
     starts_programs: bool = False
     """Whether it starts a user's programs, as a launcher does, instead of running workloads in sessions."""
     unsupported_options: Mapping[str, str] = {}
-    """Options of training steps (:class:`bench.workloads.step_options.StepOptions`) whose other values than the default
+    """Options of training steps (:class:`bench.workloads.step.options.StepOptions`) whose other values than the default
     its sessions can't take, each with the reason."""
     machinery: Mapping[str, str] = {}
     """For each kind of workload that it runs by other means than the other backends do, a sentence that says how."""

@@ -6,7 +6,7 @@ A user's own model is a file with ``WORKLOAD = TrainingWorkload(…)``, which ne
 from bench.workloads.own_model.workload import TrainingWorkload
 from bench.workloads.training import StepOptions
 
-NOT_PLUGINS = frozenset({"own_model", "training"})
+NOT_PLUGINS = frozenset({"own_model", "step", "training"})
 """Modules here that workloads share."""
 
 __all__ = ["NOT_PLUGINS", "StepOptions", "TrainingWorkload"]

@@ -15,7 +15,7 @@ from pydantic import Field, model_validator
 from bench.core.case import Case
 from bench.plugins.backend import Options, Session
 from bench.plugins.workload import Work, Workload
-from bench.workloads.step_options import StepOptions
+from bench.workloads.step.options import StepOptions
 from bench.workloads.training import Training
 
 POOL_BATCHES = 4

@@ -12,9 +12,9 @@ from bench.core.records import MessageTiming, Reading
 from bench.plugins.backend import MakeOptimizer, Session
 from bench.plugins.workload import StepParts, TrainingWork
 from bench.rank.tensors import chunk_batch, images_channels_last
-from bench.workloads.execution import CompiledModel, CudaGraphs, PeekedFeed, Recomputation
-from bench.workloads.loss_scaling import LossScaler
-from bench.workloads.step_options import StepOptions
+from bench.workloads.step.execution import CompiledModel, CudaGraphs, PeekedFeed, Recomputation
+from bench.workloads.step.loss_scaling import LossScaler
+from bench.workloads.step.options import StepOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

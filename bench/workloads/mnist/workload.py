@@ -11,7 +11,7 @@ from bench.core.records import MessageTiming, Reading
 from bench.plugins.backend import Session
 from bench.plugins.workload import DataProblem, Work, Workload
 from bench.workloads.mnist import data
-from bench.workloads.step_options import StepOptions
+from bench.workloads.step.options import StepOptions
 from bench.workloads.training import Training, epoch_order, shard_of
 
 TEST_BATCH = 1000
