@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
-from bench.core.case import Case, Device, Role
+from bench.core.case import Case, Device, Role, Scalar
 from bench.core.rank_info import RankInfo
 from bench.core.records import GradientBuckets, Tolerance
 from bench.host.installation import frameworks_remedy
@@ -49,9 +49,9 @@ class Options(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    execution: ClassVar[frozenset[str]] = frozenset()
-    """Fields of a workload's options that change how its operations are executed and not what they compute. The
-    reference of the same-work check is built with their defaults."""
+    execution: ClassVar[Mapping[str, Scalar]] = {}
+    """Fields of a workload's options that change how its operations are executed and not what they compute, each with
+    the value that changes nothing. The reference of the same-work check is built with these values."""
 
     def unsupported_reason(self, case: Case) -> str | None:
         """Why a case with these options can't run on any machine, in one line; ``None`` where it can. Pure.
@@ -242,8 +242,7 @@ class Backend(ABC):
     starts_programs: bool = False
     """Whether it starts a user's programs, as a launcher does, instead of running workloads in sessions."""
     unsupported_options: Mapping[str, str] = {}
-    """Options of training steps (:class:`bench.workloads.step.options.StepOptions`) whose other values than the default
-    its sessions can't take, each with the reason."""
+    """Options of a workload's :attr:`Options.execution` that its sessions can't take, each with the reason."""
     machinery: Mapping[str, str] = {}
     """For each kind of workload that it runs by other means than the other backends do, a sentence that says how."""
 
@@ -254,14 +253,7 @@ class Backend(ABC):
             return f"{self.name} does not run on {case.device}"
         if case.transport not in supported:
             return f"{self.name} has no transport '{case.transport}' on {case.device} ({', '.join(supported)})"
-        return next(
-            (
-                f"{self.name} does not take {name}: {reason}"
-                for name, reason in self.unsupported_options.items()
-                if name in case.workload_options
-            ),
-            None,
-        )
+        return None
 
     def unavailable_reason(self, case: Case) -> str | None:
         """Why it can't run the case on this machine, in one line with the remedy; ``None`` where it can.

@@ -60,9 +60,8 @@ def verify_prefix(
 
 
 def reference_case(case: Case, workload: Workload) -> Case:
-    """The case that the reference is built from (pure): without the options that change how it is executed only."""
-    kept = {name: value for name, value in case.workload_options.items() if name not in workload.options.execution}
-    return case.model_copy(update={"workload_options": kept})
+    """The case that the reference is built from (pure): its operations are executed as they are written."""
+    return case.model_copy(update={"workload_options": {**case.workload_options, **workload.options.execution}})
 
 
 def tolerance_of(case: Case, backend: Backend, workload: Workload) -> Tolerance:

@@ -98,6 +98,7 @@ def make_plan(
             _other_kind_reason(workload, backend)
             or workload.unsupported_reason(case)
             or backend.unsupported_reason(case)
+            or _refused_execution(case, backend, workload)
         )
         if unsupported:
             not_applicable.append(Skip(case=case, reason=unsupported))
@@ -109,6 +110,20 @@ def make_plan(
         reason_text = f": {not_applicable[0].reason}" if not_applicable else ""
         raise UsageError(f"suite '{suite.name}' plans nothing to run{reason_text}")
     return Plan(cases=tuple(cases), skips=tuple(skips), not_applicable=tuple(not_applicable), repeats=suite.repeats)
+
+
+def _refused_execution(case: Case, backend: Backend, workload: Workload) -> str | None:
+    """Why sessions of the backend can't take a way of execution that the workload's options choose, or ``None``."""
+    options = workload.options(**case.workload_options)
+    chosen = {name: getattr(options, name) for name in workload.options.execution}
+    return next(
+        (
+            f"{backend.name} does not take {name}={value}: {backend.unsupported_options[name]}"
+            for name, value in chosen.items()
+            if name in backend.unsupported_options and value != workload.options.execution[name]
+        ),
+        None,
+    )
 
 
 def _unavailable_reason(

@@ -14,6 +14,7 @@ from urllib.parse import unquote
 import pytest
 import yaml
 
+from bench.workloads.step.options import StepOptions
 from harness.planning.suite import Suite, read_suite
 from tests.support.command_lines import check_commands, markdown_tokens
 from tests.support.paths import ROOT
@@ -157,13 +158,7 @@ def test_the_example_of_a_workload_is_a_plugin(tmp_path):
     plugins = json.loads(done.stdout)
     workload = next(plugin for plugin in plugins["workloads"] if plugin["name"] == "my_model")
     assert workload["summary"]
-    assert [option["name"] for option in workload["options"]] == [
-        "optimizer",
-        "accumulate",
-        "clip",
-        "autocast",
-        "hidden",
-    ]
+    assert [option["name"] for option in workload["options"]] == [*StepOptions.model_fields, "hidden"]
     assert plugins["broken"] == []
 
 

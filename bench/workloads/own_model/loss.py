@@ -65,10 +65,10 @@ class ModelTraining(Training):
         if self._data_digest is not None:
             check_same_data(self._data_digest, self.session)
             self._data_digest = None
-        return self.feed.next()
+        return super().fetch()
 
     def loss_of(self, batch: Any) -> Any:
-        return self.loss_function(self.model, batch)
+        return self.loss_function(self.call, batch)
 
 
 def check_same_data(digest: str, session: Session) -> None:

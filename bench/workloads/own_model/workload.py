@@ -101,11 +101,6 @@ class TrainingWorkload(Workload):
             defaults["optimizer"] = optimizer
         self.options = with_defaults(options, defaults, has_own_optimizer=self.make_optimizer is not None)
 
-    def unsupported_reason(self, case: Case) -> str | None:
-        options: Any = self.options(**case.workload_options)
-        reason: str | None = options.accumulation_problem(case)
-        return reason
-
     def build(self, case: Case, session: Session) -> Work:
         import torch
 

@@ -6,12 +6,14 @@ import importlib.util
 import os
 import shutil
 import sysconfig
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from bench.core.case import Case
+from bench.core.case import Case, Scalar
 from bench.plugins.backend import Options
 
 Precision = Literal["float32", "tf32", "bf16", "fp16"]
@@ -21,7 +23,9 @@ CompileMode = Literal["none", "default", "reduce-overhead"]
 class StepOptions(Options):
     """The options of a training step; those of a training workload derive from it."""
 
-    execution: ClassVar[frozenset[str]] = frozenset({"compile", "cuda_graph", "channels_last", "recompute"})
+    execution: ClassVar[Mapping[str, Scalar]] = MappingProxyType(
+        {"compile": "none", "cuda_graph": False, "channels_last": False, "recompute": "none"}
+    )
 
     optimizer: Literal["sgd", "adam", "adamw", "rmsprop"] = Field("sgd", description="sgd has a momentum of 0.9")
     accumulate: int = Field(1, ge=1, description="backward passes in a step, each of an equal part of a rank's batch")
