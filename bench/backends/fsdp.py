@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from bench.backends.fsdp_precision import DTYPES, ReferenceSession, blocks_of
+from bench.backends.fsdp_precision import DTYPES, ReferenceSession
 from bench.backends.torch_distributed import ProcessGroupSession, join_torch_distributed, process_group_roles
 from bench.core.case import Case, Role
 from bench.core.rank_info import RankInfo

@@ -10,24 +10,9 @@ from __future__ import annotations
 from typing import Any
 
 from bench.plugins.backend import Session
+from bench.rank.blocks import blocks_of
 
 DTYPES = {"float32": "float32", "bf16": "bfloat16", "fp16": "float16"}
-
-
-def blocks_of(model: Any) -> list[Any]:
-    """The modules to shard one by one, inner ones first: children of the model, and members of every ModuleList."""
-    from torch import nn
-
-    candidates = [
-        *(member for module in model.modules() if isinstance(module, nn.ModuleList) for member in module),
-        *model.children(),
-    ]
-    # A container without a forward pass of its own can't gather anything; its parameters go with the whole model.
-    return [
-        module
-        for module in dict.fromkeys(candidates)
-        if type(module).forward is not nn.Module.forward and any(True for _ in module.parameters())
-    ]
 
 
 class ReferenceSession(Session):
