@@ -136,7 +136,7 @@ def write_failure(out: Path, failure: RankFailure) -> None:
             with suppress(OSError):
                 keep_error(out, failure.rank, failure.error)
     with suppress(OSError, ValueError):
-        print("\n".join(failure.tail), file=sys.stderr, flush=True)
+        print("\n".join(failure.tail or (failure.error,)), file=sys.stderr, flush=True)
 
 
 def run(case: Case, role: str, out: Path, arguments: Sequence[str]) -> int:

@@ -117,8 +117,11 @@ class ProgramRank:
         self._began_ns = time.monotonic_ns()
         try:
             status = run_script(script)
+            last = self.context.progress.current
             self.context.progress.enter("leaving")
             run_exit_handlers()
+            # A failure tells of where the program was.
+            self.context.progress.enter(last.phase, last.step)
         except BaseException:
             if self.record is None:
                 raise

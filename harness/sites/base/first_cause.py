@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import signal
-from collections.abc import Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 
 from bench.core.case import SAMPLER_ROLE
 from bench.core.exit_report import MPIRUN, ExitReport, FailedProcess
@@ -17,6 +17,7 @@ from bench.host.logs import last_lines
 from bench.host.processes import describe_status
 from bench.node.launchers.mpirun import lost_rank
 from bench.rank.progress import RankProgress
+from harness.sites.base.program_place import program_place
 
 LAUNCHER_LOG_LINES = 120
 HANG_S = 5.0
@@ -64,7 +65,8 @@ def determine_outcome(
     if exit_report.timed_out:
         others = [title for title in exit_report.stopped if rank_of(title) is None]
         first = "".join(f"{title} was stopped by a signal; " for title in others)
-        place = describe_progress(progress, exit_report.stopped)
+        places = {title: place for title, stack in exit_report.stacks.items() if (place := program_place(stack))}
+        place = describe_progress(progress, exit_report.stopped, places)
         return "timeout", f"not done within {exit_report.timeout_s:g} s: {first}{place}"
     # A sampler that failed costs telemetry, and no trial.
     failures = [failure for failure in failures if failure.role != SAMPLER_ROLE.name]
@@ -200,13 +202,23 @@ def _describe_hung(
     return f"{ranks} did not go on for {waited_s:.0f} s"
 
 
-def describe_progress(progress: Sequence[RankProgress], stopped: Sequence[str] = ()) -> str:
-    """``rank 1 in measured step 17 (stopped), rank 0 in measured step 17``: those that are stopped first."""
+def describe_progress(
+    progress: Sequence[RankProgress], stopped: Sequence[str] = (), places: Mapping[str, str] | None = None
+) -> str:
+    """``rank 1 in measured step 17 (stopped), rank 0 in measured step 17``: those that are stopped first.
+
+    Args:
+        progress: How far each rank has come.
+        stopped: The titles of processes that a signal has stopped.
+        places: Where programs are, by the title of the process.
+    """
     if not progress:
         return "no rank had started"
     stopped_ranks = {rank_of(title) for title in stopped}
     return ", ".join(
-        f"rank {rank.rank} {rank.description}{' (stopped)' if rank.rank in stopped_ranks else ''}"
+        f"rank {rank.rank} {rank.description}"
+        + (" (stopped)" if rank.rank in stopped_ranks else "")
+        + (f" ({place})" if (place := (places or {}).get(f"rank {rank.rank}")) else "")
         for rank in sorted(progress, key=lambda rank: (rank.rank not in stopped_ranks, rank.rank))
     )
 

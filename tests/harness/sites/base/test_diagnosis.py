@@ -287,3 +287,38 @@ def test_what_became_of_the_sampler_and_of_leftovers_is_kept(tmp_path):
     assert (lost.role, lost.rank, lost.error) == ("sampler", 2, "it was killed by SIGKILL")
     (left,) = result.conditions
     assert (left.name, left.seen) == ("left_running", "sleep 1, sleep 2, sleep 3 and 1 more")
+
+
+def stack(*frames):
+    lines = [f'  File "{file}", line {line} in {name}' for file, line, name in frames]
+    return ["Current thread 0x01 (most recent call first):", *lines]
+
+
+def test_a_timeout_of_a_program_names_where_each_rank_is_in_it():
+    ours = (("/s/bench/rank/program/script.py", 34, "run_script"), ("/s/bench/rank/worker.py", 9, "main"))
+    program = "/out/.program-0/my.models/train.py"
+    stacks = {
+        "rank 0": [
+            *stack(("/lib/threading.py", 3, "wait"), (program, 99, "collate")),
+            "",
+            *stack(
+                ("/lib/torch/c10d.py", 3252, "all_reduce"),
+                ("/lib/torch/log.py", 8, "wrapper"),
+                (program, 11, "step"),
+                *ours,
+            ),
+        ],
+        "rank 1": stack((program, 10, "<module>"), *ours),
+    }
+    outcome, reason = determine_outcome(exit_report(timed_out=True, stacks=stacks), [], PROGRESS)
+    assert outcome == "timeout"
+    assert reason == (
+        "not done within 8 s: rank 0 in measured step 17 (at my.models/train.py:11, in all_reduce), "
+        "rank 1 in measured step 16 (at my.models/train.py:10)"
+    )
+
+
+def test_the_stack_of_no_program_names_no_place():
+    stacks = {"rank 0": stack(("/s/bench/rank/loop.py", 3, "measure")), "rank 1": ["no stack: it did not answer"]}
+    _, reason = determine_outcome(exit_report(timed_out=True, stacks=stacks), [], PROGRESS)
+    assert reason == "not done within 8 s: rank 0 in measured step 17, rank 1 in measured step 16"
