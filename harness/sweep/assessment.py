@@ -14,6 +14,7 @@ from harness.sites.base.running_trial import RunningTrial
 from harness.sweep.node_telemetry import cut_telemetry
 from harness.sweep.program_amounts import with_total_amounts
 from reports.analysis.conditions import find_conditions, missing_measurements
+from reports.analysis.program_conditions import program_conditions
 from reports.analysis.rank_resources import resource_problem
 from reports.analysis.same_work import DIFFERENT_WORK, judge_same_work
 
@@ -29,7 +30,7 @@ def assess_trial(running: RunningTrial, result: TrialResult, case: Case, round_n
     if outcome == "ok":
         ended = result.reason if result.outcome != "ok" else None
         found = (*find_conditions(result.ranks, telemetry), *missing_measurements(result.ranks, ended))
-        conditions = (*conditions, *found)
+        conditions = (*conditions, *found, *program_conditions(case, result.ranks))
     serious = [condition for condition in conditions if condition.serious]
     if serious:
         outcome, reason = "invalid", f"contaminated: {serious[0].seen}"

@@ -85,6 +85,14 @@ FLAG_MEANINGS: dict[str, tuple[str, str]] = {
         "processes that a rank had started left its session and outlived it; they were ended with the trial",
         "end them in the workload; the number itself is not affected",
     ),
+    "own_threads": (
+        "a program computed with another number of threads than its launcher gave it",
+        "compare rank counts at the same number of threads: give the program an argument for it, or --threads",
+    ),
+    "had_to_be_ended": (
+        "a program that was stopped after its window did not end by itself",
+        "the number itself is not affected; see what the program does on SystemExit",
+    ),
     "gpu_draws": (
         "a program that draws on a display used the GPUs a little",
         "measure without a display, or on a GPU that has none",

@@ -22,8 +22,9 @@ def resource_problem(case: Case, ranks: Sequence[RankRecord], nodes: Sequence[No
         nodes: The machines that it ran on, other than the harness's own.
     """
     for rank in ranks:
-        if rank.threads not in (None, case.threads):
-            return f"rank {rank.rank} computed with {_count(rank.threads, 'thread')}, planned {case.threads}"
+        # A program may choose its threads itself: that is a condition, see reports.analysis.program_conditions.
+        if rank.program is None and rank.threads not in (None, case.threads):
+            return f"rank {rank.rank} computed with {count(rank.threads, 'thread')}, planned {case.threads}"
         if rank.planned_cores and rank.cores != rank.planned_cores:
             return f"rank {rank.rank} ran on {_cores(rank.cores)}, planned {_cores(rank.planned_cores)}"
     if case.affinity == "none" or "oversubscribed" in case.flags or "emulated_compute" in case.flags:
@@ -48,7 +49,8 @@ def _cores(numbers: Sequence[int]) -> str:
     return f"core{'s' if len(numbers) != 1 else ''} {', '.join(map(str, numbers)) or 'unknown'}"
 
 
-def _count(number: int | None, noun: str) -> str:
+def count(number: int | None, noun: str) -> str:
+    """``1 thread``, ``2 threads``."""
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
