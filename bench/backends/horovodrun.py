@@ -18,6 +18,7 @@ from bench.backends.horovod_settings import HorovodOptions, environment_variable
 from bench.backends.programs import TORCH_VARIABLES, ProgramLauncher, common_variables
 from bench.core.case import Case, Role
 from bench.core.rank_info import RankInfo
+from bench.rank.program.options import needs_given_steps
 
 POLL_INTERVAL_S = 0.5
 """Of the rendezvous, in a thread of rank 0: while a program trains it has nothing to do."""
@@ -32,6 +33,14 @@ class Horovodrun(ProgramLauncher):
 
     def launch(self, case: Case) -> tuple[Role, ...]:
         return (Role(name="rank", count=case.ranks, launchers=("horovodrun",)),)
+
+    def unsupported_reason(self, case: Case) -> str | None:
+        if needs_given_steps(case):
+            return (
+                "on several nodes, ranks agree on the window of a program by its torch.distributed store, and a "
+                "program of Horovod has none: give the length of the window in steps (--steps N), or --whole"
+            )
+        return super().unsupported_reason(case)
 
     @contextmanager
     def program_environment(self, case: Case, me: RankInfo) -> Iterator[Mapping[str, str | None]]:

@@ -15,6 +15,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from bench.core.case import Case
+
 CHANGES = 0
 DECISION = slice(1, 6)
 OUTPUT = slice(6, 11)
@@ -55,13 +57,15 @@ class Board:
     Args:
         folder: The trial's folder; ``None``: in the memory of this process.
         node: The number of the node.
-        local_rank: That of this rank on its node.
-        local_world: The number of ranks on the node.
+        place: That of this rank among those of its node, from 0.
+        ranks: The number of ranks on the node.
     """
 
-    def __init__(self, folder: Path | None, node: int, local_rank: int = 0, local_world: int = 1) -> None:
-        size = (CELLS + local_world) * CELL_BYTES
-        self.own = CELLS + local_rank
+    def __init__(self, folder: Path | None, node: int, place: int = 0, ranks: int = 1) -> None:
+        size = (CELLS + ranks) * CELL_BYTES
+        self.leads = place == 0
+        """Whether this rank tells the others of its node what other nodes have decided."""
+        self.own = CELLS + place
         """The number of the cell in which this rank says how many steps it has taken."""
         if folder is None:
             self.cells = memoryview(bytearray(size)).cast("q")
@@ -97,6 +101,16 @@ class Board:
     def farthest(self) -> int:
         """The steps that the rank of this node has taken that is ahead of the others."""
         return max(self.cells[CELLS:])
+
+
+def place_on_node(case: Case, rank: int) -> tuple[int, int, int]:
+    """The number of a rank's node, its place among the ranks there, and how many these are (pure).
+
+    Network namespaces of one machine are one node, whatever its ranks are told.
+    """
+    node = case.node_of_rank(rank)
+    ranks = [other for other in range(case.ranks) if case.node_of_rank(other) == node]
+    return node, ranks.index(rank), len(ranks)
 
 
 class NoStore(Exception):

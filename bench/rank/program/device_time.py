@@ -29,11 +29,15 @@ class DeviceMarks:
 
     def step_ended(self, number: int) -> None:
         """Record the event of a mark; marks come in order, without gaps."""
+        if self._torch.cuda.is_current_stream_capturing():
+            # The hook of an optimizer in a CUDA graph is called when the graph is made, and not when it runs.
+            self._first = 0
+            return
+        # That of EVENTS steps before is overwritten: its distance to the next one is taken before.
+        if self._first and number - self._read >= EVENTS:
+            self._take(self._read + 1)
         if not self._first:
             self._first = self._read = number
-        # That of EVENTS steps before is overwritten: its distance to the next one is taken before.
-        if number - self._read >= EVENTS:
-            self._take(self._read + 1)
         self._events[number % EVENTS].record(self._torch.cuda.current_stream(self._number))
         self._last = number
 

@@ -42,6 +42,8 @@ class Ending:
     ) -> None:
         self.checkpoints, self.on_problem, self.exit_limit_s = checkpoints, on_problem, exit_limit_s
         self.raised = 0
+        self.status = 0
+        """The exit status of the process of a program that does not end by itself."""
         self._finished = threading.Event()
 
     def stop(self) -> None:
@@ -51,11 +53,16 @@ class Ending:
         """
         if not self.raised:
             self.checkpoints.wait(SAVE_LIMIT_S)
+        self.count_raised()
+        raise SystemExit(0)
+
+    def count_raised(self) -> None:
+        """What ends the program is raised next: for the first time, or once more."""
+        if not self.raised:
             self.watch()
         self.raised += 1
         if self.raised > MAX_RAISED:
             self._end("it went on after SystemExit")
-        raise SystemExit(0)
 
     def interrupt(self) -> None:
         """Have SystemExit raised in the main thread, wherever that is. A second call does nothing."""
@@ -87,7 +94,7 @@ class Ending:
             self.on_problem(problem)
             end_descendants()
         finally:
-            real_exit(0)
+            real_exit(self.status)
 
 
 def end_descendants() -> None:

@@ -95,6 +95,12 @@ def options_of(case: Case) -> ScriptOptions:
     return ScriptOptions.model_validate(case.workload_options)
 
 
+def needs_given_steps(case: Case) -> bool:
+    """Whether a program's ranks have to agree on its window over several nodes (pure)."""
+    shares_memory = case.nodes == 1 or case.net is not None
+    return not shares_memory and case.steps is None and not options_of(case).whole
+
+
 def command_words(case: Case) -> tuple[str, ...]:
     """The command of a case as words: the script and its arguments."""
     options = options_of(case)

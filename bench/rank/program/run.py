@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NoReturn
 
 from bench.core.case import Case
 from bench.core.rank_info import RankInfo
@@ -18,7 +18,7 @@ from bench.rank import faults
 from bench.rank.context import RankContext
 from bench.rank.program import failures, reported
 from bench.rank.program.batches import BatchCounter
-from bench.rank.program.board import Board
+from bench.rank.program.board import Board, place_on_node
 from bench.rank.program.checkpoints import CheckpointWatch
 from bench.rank.program.ending import Ending, end_descendants, real_exit, run_exit_handlers
 from bench.rank.program.entry import enter_program
@@ -54,7 +54,7 @@ def measure_program(case: Case, me: RankInfo, out: Path, context: RankContext) -
         BaseException: What the program raised.
     """
     script = enter_program(case, out, me.rank)
-    board = Board(out.resolve(), case.node_of_rank(me.rank), me.local_rank, me.local_world)
+    board = Board(out.resolve(), *place_on_node(case, me.rank))
     return ProgramRank(case, me, context, board, observers_of(case)).run(script)
 
 
@@ -202,13 +202,23 @@ class ProgramRank:
             # Only what came first was seen in the output.
             self._steps_from_output = False
             self._watch.start_over(whole=self.options.whole)
-        self._watch.step_ended(optimizer)
+        self._end_step(optimizer)
+
+    def _end_step(self, optimizer: Any = None) -> None:
+        if self.problem is not None:
+            self._raise(self.problem)
+        try:
+            self._watch.step_ended(optimizer)
+        except ProgramProblem as problem:
+            if self.problem is None:
+                self._raise(problem)
+            raise
 
     def _after_print(self) -> None:
         if self._optimizers.optimizers or os.getpid() != self._watch.pid:
             return
         self._steps_from_output = True
-        self._watch.step_ended()
+        self._end_step()
 
     def _check_counted(self) -> None:
         """At the beginning of the window: a program of which nothing is counted is not run any longer."""
@@ -216,9 +226,14 @@ class ProgramRank:
         if not counted and self.me.rank == 0:
             self._give_up(nothing_counted_line(self.case, self.options, self._batches))
 
-    def _give_up(self, line: str) -> None:
-        self.problem = ProgramProblem(line)
-        raise self.problem
+    def _give_up(self, line: str) -> NoReturn:
+        self._raise(ProgramProblem(line))
+
+    def _raise(self, problem: ProgramProblem) -> NoReturn:
+        """Raise the reason why there is no number in the program, which may catch it, and ends anyway."""
+        self.problem, self._ending.status = self.problem or problem, 1
+        self._ending.count_raised()
+        raise problem
 
     def _stop(self) -> None:
         """At the end of the step at which all ranks stop the program: the record first."""
@@ -228,8 +243,7 @@ class ProgramRank:
             try:
                 self.record = self._make_record(cut, stopped=True)
             except ProgramProblem as problem:
-                self.problem = problem
-                raise
+                self._raise(problem)
             self.context.keep(self.record)
             self.context.progress.enter("leaving")
             self._tell_output(cut, stopped=True)
@@ -245,6 +259,8 @@ class ProgramRank:
         self._stop()
 
     def _keep_exit_problem(self, problem: str) -> None:
+        if self.problem is not None:
+            os.write(2, f"{self.problem}\n".encode(errors="replace"))
         if self.record is not None and self.record.program is not None:
             program = self.record.program.model_copy(update={"exit_problem": problem})
             self.context.keep(self.record.model_copy(update={"program": program}))

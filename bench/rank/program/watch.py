@@ -93,7 +93,7 @@ class StepWatch:
         elif self.me.rank == 0:
             self._rule = WindowRule(self.case, needs_printed=self._printed is not None)
             self._look_at = self._rule.look_at
-        elif self._crosses_nodes and self.me.local_rank == 0:
+        elif self._crosses_nodes and self.board.leads:
             self._look_at = 1
 
     @property

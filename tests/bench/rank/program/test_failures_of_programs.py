@@ -81,3 +81,18 @@ def test_tokens_are_counted_where_batches_hold_integers(tmp_path):
 
 def test_batches_without_tokens(tmp_path):
     assert "hold no tensor of integers" in error_of(tmp_path, LOOP + "\ntrain()\n", options={"unit": "tokens"})
+
+
+def test_a_program_that_catches_everything_is_ended_too(tmp_path):
+    text = """
+from torch.optim import SGD
+optimizer = SGD()
+while True:
+    try:
+        optimizer.step()
+    except BaseException:
+        pass
+"""
+    (rank,) = run_ranks(program_case(text, tmp_path), tmp_path)
+    assert rank.status == 1
+    assert rank.output.splitlines()[-1].endswith("or --metric REGEX for the rate that it prints")
