@@ -132,15 +132,18 @@ def _law_bottleneck(case: Case, curve: Curve, reason: str | None) -> Bottleneck:
 def _step_bottleneck(cell: Cell, curve: Curve) -> Bottleneck:
     assert cell.decomposition is not None
     parts, step_s = cell.decomposition.parts_s, cell.decomposition.step_s.value
-    compute_s = sum(parts[name].value for name in ("forward", "backward", "optimizer"))
-    shares = {
-        COMPUTE: compute_s / step_s,
-        DATA: parts["data"].value / step_s,
-        WAITING: parts["waiting"].value / step_s,
-        EXPOSED: parts["exposed"].value / step_s,
+    # What of a program can't be told apart is in the rest of its step.
+    hidden = not {"forward", "backward", "optimizer"} <= parts.keys()
+    compute = ("forward", "backward", "optimizer", *(("unattributed",) if hidden else ()))
+    terms = {
+        COMPUTE: compute,
+        DATA: ("data",),
+        WAITING: ("waiting",),
+        EXPOSED: ("exposed",),
+        UNATTRIBUTED: () if hidden else ("unattributed",),
     }
-    if "unattributed" in parts:
-        shares[UNATTRIBUTED] = parts["unattributed"].value / step_s
+    by_term = {term: [parts[name].value for name in names if name in parts] for term, names in terms.items()}
+    shares = {term: sum(seconds) / step_s for term, seconds in by_term.items() if seconds}
     slower = efficiency_losses(cell.decomposition).get(SLOWER)
     point = next((point for point in curve.points if point.ranks == cell.case.ranks), None)
     law = point.time_parts if point and curve.model not in (None, "linear") else {}

@@ -45,7 +45,8 @@ class Decomposition(FrozenModel):
     """Where the time of a step goes: each over the trials, in seconds or as a share."""
 
     parts_s: dict[str, Estimate]
-    """:data:`STEP_PARTS`, which add up to ``step_s``; ``unattributed`` is missing where it is unknown."""
+    """:data:`STEP_PARTS`, which add up to ``step_s``; ``unattributed`` is missing where it is unknown, and parts that a
+    user's own program does not show are in it."""
     unattributed_reason: str | None = None
     """Why ``unattributed`` is unknown."""
     step_s: Estimate

@@ -1,6 +1,7 @@
 """Whether a user's own program does the same work at each number of ranks, by what it reports of itself.
 
-Nothing is known of a program's model and data, so that no single process can take its steps again. Where the program
+Nothing is known of a program's model and data, so that no single process can take its steps again. The parameters whose
+gradients are exchanged must be equal on all ranks, where the exchange was found. Where the program
 calls ``harness.report``, all ranks of a trial must hold equal parameters after the window, and the losses of its first
 steps, the mean over the ranks weighted by their samples, must be those of the smallest number of ranks of its curve.
 The samples of a step must be as many, so that this compares strong scaling alone.
@@ -147,8 +148,12 @@ def _parameters_differ(records: Sequence[RankRecord]) -> str | None:
         for record in records
         if (reported := _reported_by(record)) and reported.parameters and not reported.parameters.sharded
     ]
-    odd = [rank for rank, step, digest in known if (step, digest) != known[0][1:]]
-    return f"after the window rank {odd[0]} has different parameters from rank {known[0][0]}" if odd else None
+    if odd := [rank for rank, step, digest in known if (step, digest) != known[0][1:]]:
+        return f"after the window rank {odd[0]} has different parameters from rank {known[0][0]}"
+    exchanged = [(record.rank, record.phases.digest) for record in records if record.phases is not None]
+    if odd := [rank for rank, digest in exchanged if digest != exchanged[0][1]]:
+        return f"after the decomposition rank {odd[0]} has different parameters from rank {exchanged[0][0]}"
+    return None
 
 
 def _tolerance(given: float | None, trials: Iterable[Sequence[RankRecord]]) -> float:

@@ -53,10 +53,12 @@ class Straggler(FrozenModel):
 class StepSplit(FrozenModel):
     """The parts of a step, as means over the ranks; the first seven add up to :attr:`step_s`."""
 
-    data_s: float
-    forward_s: float
-    backward_s: float
-    optimizer_s: float
+    data_s: float | None
+    """``None``, as of each of these parts: a user's own program showed no such part, and it is in
+    :attr:`unattributed_s`."""
+    forward_s: float | None
+    backward_s: float | None
+    optimizer_s: float | None
     unattributed_s: float | None
     """What a step without exchange takes beyond its parts; it may be negative, since parts are timed one by one.
     ``None`` where whole steps were not timed: it is then in :attr:`exposed_s`."""
@@ -90,20 +92,26 @@ def split_step(records: Sequence[RankRecord]) -> StepSplit | None:
         return None
     # Not the mean over steps of the slowest rank: where ranks are late by turns, the others catch up.
     step_s = max(fmean(rank_phases.together_s) for rank_phases in phases)
-    parts = {
-        f"{name}_s": fmean(fmean(rank_phases.alone_s.get(name, (0.0,))) for rank_phases in phases) for name in OWN_PARTS
-    }
+    # This project's own work has all parts, if only for no time.
+    absent: tuple[float, ...] | None = (0.0,) if any(record.kind != "program" for record in records) else None
+    parts = {f"{name}_s": _mean_part([each.alone_s.get(name, absent) for each in phases]) for name in OWN_PARTS}
     whole = _whole_steps(phases)
     own = whole or tuple(sum(fmean(times) for times in rank_phases.alone_s.values()) for rank_phases in phases)
     return StepSplit(
         **parts,
-        unattributed_s=fmean(whole) - sum(parts.values()) if whole else None,
+        unattributed_s=fmean(whole) - sum(filter(None, parts.values())) if whole else None,
         waiting_s=max(own) - fmean(own),
         exposed_s=step_s - max(own),
         step_s=step_s,
         own_s=own,
         straggler=find_straggler(own),
     )
+
+
+def _mean_part(times_s: Sequence[Sequence[float] | None]) -> float | None:
+    """The mean over the ranks; ``None`` where one of them did not show the part."""
+    known = [fmean(times) for times in times_s if times is not None]
+    return fmean(known) if len(known) == len(times_s) else None
 
 
 def _whole_steps(phases: Sequence[PhaseTimes]) -> tuple[float, ...]:

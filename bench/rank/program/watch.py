@@ -84,7 +84,7 @@ class StepWatch:
         """Forget all steps so far: another way to see them has been found."""
         self.marks.count = 0
         self.whole = whole
-        extra = sum(observer.steps for observer in self.observers)
+        extra = self._extra_steps(None)
         if whole:
             return
         if (cut := given_cut(self.case)) is not None:
@@ -180,12 +180,15 @@ class StepWatch:
                 self.stopped_at = self.stopped_at or number
                 self.on_stop()
 
+    def _extra_steps(self, step_s: float | None) -> int:
+        return max((observer.steps(step_s) for observer in self.observers), default=0)
+
     def _observe(self) -> None:
         for observer in self.observers:
             if self._observing:
                 observer.step_ended()
             else:
-                observer.begin()
+                observer.begin(self.decision.stop - self.decision.watch_from)
         self._observing = True
 
     def _enter_phase(self, number: int) -> None:
@@ -211,7 +214,7 @@ class StepWatch:
             settled = 0 if rule.settled is None else 1 if rule.settled else -1
             self._publish(Decision(first=rule.first, settled=settled))
         if cut is not None:
-            extra = sum(observer.steps for observer in self.observers)
+            extra = self._extra_steps(self.marks.between_s(*cut) / (cut.last - cut.first))
             watch_from = self.board.farthest() + self._lookahead(cut)
             decision = Decision(cut.first, cut.last, watch_from, watch_from + extra, self.decision.settled)
             self._publish(decision)
