@@ -44,7 +44,7 @@ def program_case(text: str, folder: Path, ranks: int = 1, arguments: str = "", *
     )
     backend = "torchrun" if ranks > 1 else "plain"
     base = {"workload": "script", "workload_options": options, "backend": backend, "transport": "own", "batch": 1}
-    return Case(**{**base, "ranks": ranks, "window_s": 0.05, "program": program, **changes})
+    return Case(**{**base, "ranks": ranks, "window_s": 0.05, "decompose": False, "program": program, **changes})
 
 
 def run_ranks(case: Case, out: Path, *, substitute: bool = True, limit_s: float = 60.0) -> list[EndedRank]:

@@ -75,21 +75,26 @@ class Decomposition:
         """Find the exchange; the step that begins now is the first one that is observed."""
         self._steps, self._block = steps, steps // (2 * BLOCKS)
         try:
-            self._exchanges = find_exchanges()
-            if not self._exchanges and self._world > 1:
-                raise CannotObserveError(NO_EXCHANGE)
+            self._prepare()
+        except CannotObserveError as problem:
+            self._reason = str(problem)
         except Exception as problem:
             # The window has been measured: nothing that follows ends the program.
-            self._reason = str(problem) if isinstance(problem, CannotObserveError) else describe_exception(problem)
-            return
+            self._reason = describe_exception(problem)
+        else:
+            self._begin_step()
+
+    def _prepare(self) -> None:
+        self._exchanges = find_exchanges()
+        if not self._exchanges and self._world > 1:
+            raise CannotObserveError(NO_EXCHANGE)
+        for exchange in self._exchanges:
+            exchange.on_exchange = self._leave_out
         parameter = next((parameter for one in self._exchanges for parameter in one.parameters()), None)
         self._device = "cpu" if parameter is None or parameter.device.type == "cpu" else str(parameter.device)
         if self._device == "cpu":
             modules = [one.module for one in self._exchanges if isinstance(one, DdpExchange)]
             self._parts = StepParts(modules[0] if len(modules) == 1 else None)
-        for exchange in self._exchanges:
-            exchange.on_exchange = self._leave_out
-        self._begin_step()
 
     def step_ended(self) -> None:
         """Take the times of a step, and prepare the next one."""
