@@ -8,7 +8,7 @@ import random
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
 
-from bench.core.case import Case, Device, Scalar
+from bench.core.case import Case, Device, Scalar, Scaling
 from bench.core.frozen_model import FrozenModel
 from bench.node.launchers.base import launch_unavailable_reason
 from bench.plugins.backend import Backend
@@ -215,7 +215,7 @@ def _expand(
             env,
             (count, ranks_per_node),
         ) in itertools.product(
-            [scaling for scaling in suite.scaling if scaling in workload.scalings] or workload.scalings,
+            _scalings(suite, workload),
             suite.net or (None,),
             transports,
             _workload_options(workload, suite.options.get(workload_scope, {})),
@@ -257,6 +257,12 @@ def _workload_options(workload: Workload, axes: Mapping[str, tuple[Scalar, ...]]
     except ValueError as problem:
         raise UsageError(f"option {scope}: {problem}", ("options", scope)) from None
     return [chosen for product in products for chosen in option_combinations(scope, workload.options, product)]
+
+
+def _scalings(suite: Suite, workload: Workload) -> Sequence[Scaling]:
+    if suite.scaling is None:
+        return workload.scalings[:1]
+    return [scaling for scaling in suite.scaling if scaling in workload.scalings] or workload.scalings
 
 
 def _flags(case: Case, workload: Workload, machine: Machine) -> tuple[str, ...]:

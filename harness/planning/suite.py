@@ -50,7 +50,8 @@ class Suite(FiniteModel):
     """Counts of full nodes, instead of :attr:`ranks`: ranks = nodes × :attr:`ranks_per_node`."""
     ranks_per_node: tuple[Annotated[int, Field(ge=1)], ...] | None = None
     """Ranks on a full node; ``None``: the site's default."""
-    scaling: tuple[Scaling, ...] = ("strong",)
+    scaling: tuple[Scaling, ...] | None = None
+    """``None``: the usual one of each workload, strong where the global batch is divided among the ranks."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     repeats: int = Field(3, ge=1)
     batch: int = Field(128, ge=1)

@@ -29,7 +29,7 @@ from reports.analysis.cell_details import (
     slowest_link,
 )
 from reports.analysis.conditions import missing_reason
-from reports.analysis.flags import cell_flags, is_collective
+from reports.analysis.flags import cell_flags, is_collective, is_other_scaling
 from reports.analysis.formatting import duration_estimate, percent
 from reports.analysis.formatting import estimate as estimate_text
 from reports.analysis.placement import curve_family, exceeds_cores, hosts_of
@@ -258,6 +258,7 @@ def _cell(
         machinery=machinery,
         flags=(
             *cell_flags(case, own.good, base, proof, machinery, link),
+            *(("other_scaling",) if _is_other_scaling(case, base, measured) else ()),
             *dict.fromkeys(condition.name for condition in conditions),
         ),
         conditions=conditions,
@@ -270,6 +271,14 @@ def _cell(
         log_tail=bad[0].log_tail if bad else (),
         **(_numbers(case, own, base, measured) if own.good and outcome != "invalid" else {}),
     )
+
+
+def _is_other_scaling(case: Case, base: Case | None, measured: Mapping[str, _MeasuredTrials]) -> bool:
+    own = measured[case.key]
+    if base is None or not own.measures or own.good[0].ranks[0].kind != "program":
+        return False
+    amount, base_amount = (measured[key].measures[0].amount_per_step for key in (case.key, base.key))
+    return is_other_scaling(case, amount, base, base_amount)
 
 
 def _proofs(cases: Sequence[Case], measured: Mapping[str, _MeasuredTrials]) -> dict[str, SameWork]:

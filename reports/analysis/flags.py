@@ -11,6 +11,8 @@ from bench.plugins.backend import FLOAT32_TOLERANCE
 MIN_TRIALS = 3
 LOOSE_TOLERANCE = 1.1 * FLOAT32_TOLERANCE.value
 """Float32's own rounding adds less than a tenth."""
+SCALING_TOLERANCE = 0.05
+"""By how much the work of a step may differ from what the kind of scaling says: a last batch may be a small one."""
 FULL_RATE_SHARE = 0.9
 """Links that carry a smaller share of their configured rate are flagged. A full one carries 0.956 in payload."""
 FLAG_MEANINGS: dict[str, tuple[str, str]] = {
@@ -29,6 +31,10 @@ FLAG_MEANINGS: dict[str, tuple[str, str]] = {
     "other_machinery": (
         "this backend implements the same work differently from the others",
         "compare the implementations as a whole, not their exchange",
+    ),
+    "other_scaling": (
+        "the samples of the program's step do not grow with its ranks as this kind of scaling says",
+        "--scaling weak where each rank has a batch of its own, strong where ranks share a fixed one",
     ),
     "no_baseline": (
         "no measurement at 1 rank: speed-up and efficiency start from the smallest rank count",
@@ -179,6 +185,19 @@ def cell_flags(
         "never_settled": any(record.settled is False for trial in good for record in trial.ranks),
     }
     return (*case.flags, *(name for name, holds in extra.items() if holds))
+
+
+def is_other_scaling(case: Case, amount: float, base: Case, base_amount: float) -> bool:
+    """Whether the work of a step does not grow with the ranks as a case says (pure): a program divides it by itself.
+
+    Args:
+        case: a case.
+        amount: the work of one of its steps, of all ranks together.
+        base: the case of its curve that speed-up starts from.
+        base_amount: the same of that one.
+    """
+    expected = case.ranks / base.ranks if case.scaling == "weak" else 1.0
+    return abs(amount / base_amount / expected - 1) > SCALING_TOLERANCE
 
 
 def is_collective(trials: Sequence[Trial]) -> bool:

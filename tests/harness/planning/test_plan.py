@@ -229,3 +229,9 @@ def test_beyond_this_machine_nothing_is_called_oversubscribed_before_its_cores_a
         threads=1,
     )
     assert {(case.ranks_on_a_node, "oversubscribed" in case.flags) for case in known.cases} == {(2, False), (4, True)}
+
+
+def test_the_usual_scaling_of_a_workload_is_its_own():
+    both = plan(workloads=("synthetic", "allreduce"), backends=("ddp",), ranks=(1, 2))
+    assert {(case.workload, case.scaling) for case in both.cases} == {("synthetic", "strong"), ("allreduce", "weak")}
+    assert WORKLOADS["script"].scalings[0] == "weak"

@@ -121,3 +121,24 @@ def test_a_cell_of_other_work_is_invalid_and_its_trials_stay_as_they_are():
     assert cells[1].throughput is None
     assert [cell.same_work.verdict for cell in cells] == ["same", "different"]
     assert all(trial.outcome == "ok" for trial in two)
+
+
+def flags_of_a_program(scaling, amounts):
+    """The flags of each rank count, where its step processes so many samples."""
+    trials = [
+        trial_of([None] * ranks, round_number, amount, scaling=scaling)
+        for ranks, amount in amounts.items()
+        for round_number in range(3)
+    ]
+    cases = list({trial.case.key: trial.case for trial in trials}.values())
+    return [cell.flags for cell in make_cells(cases, {}, trials, {})]
+
+
+def test_a_program_whose_ranks_have_batches_of_their_own_does_not_scale_strongly():
+    assert flags_of_a_program("strong", {1: 8, 2: 16}) == [("unproven",), ("unproven", "other_scaling")]
+    assert flags_of_a_program("weak", {1: 8, 2: 16}) == [("unproven",), ("unproven",)]
+
+
+def test_a_program_that_divides_a_global_batch_does_not_scale_weakly():
+    assert flags_of_a_program("weak", {1: 8, 2: 8}) == [("unproven",), ("unproven", "other_scaling")]
+    assert flags_of_a_program("strong", {1: 8, 2: 8}) == [("unproven",), ("unproven",)]
