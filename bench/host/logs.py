@@ -71,9 +71,10 @@ def last_lines(log: Path, count: int) -> list[str]:
 def describe_exception(problem: BaseException) -> str:
     """The last line of an exception, as ``RuntimeError: …``, of limited length: its text may have any."""
     kind = type(problem)
-    name = (
-        kind.__qualname__ if kind.__module__ in ("builtins", "__main__") else f"{kind.__module__}.{kind.__qualname__}"
-    )
+    package = kind.__module__.partition(".")[0]
+    # The module of a plugin is named by a digest, and those of this package say nothing to a reader.
+    is_plain = package in ("builtins", "__main__", "bench") or package.startswith("scaling_plugin_")
+    name = kind.__qualname__ if is_plain else f"{kind.__module__}.{kind.__qualname__}"
     try:
         text = str(problem)
     except Exception:  # a text of the user's own making

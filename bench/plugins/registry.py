@@ -194,7 +194,9 @@ def add_plugin_file(path: Path, kinds: Sequence[PluginKind[Any]]) -> None:
     defined = [kind for kind in kinds if hasattr(module, kind.attribute)]
     if not defined:
         attributes = ", ".join(kind.attribute for kind in kinds)
-        raise PluginError(f"plugin {path}: defines none of {attributes}")
+        raise PluginError(
+            f"plugin {path}: defines none of {attributes}; a training program is measured as it is by --script {path}"
+        )
     for kind in defined:
         plugin = getattr(module, kind.attribute)
         name = str(getattr(plugin, "name", path.stem))

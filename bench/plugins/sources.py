@@ -87,7 +87,10 @@ def load_text(file: str, text: str) -> ModuleType:
         raise
     except BaseException as problem:  # SystemExit is no Exception
         del sys.modules[name]
-        raise PluginError(f"plugin {file}: {describe_problem(problem, file)}") from problem
+        remedy = ""
+        if isinstance(problem, ModuleNotFoundError):
+            remedy = "; what a plugin imports is installed, here and on every node, or imported inside its functions"
+        raise PluginError(f"plugin {file}: {describe_problem(problem, file)}{remedy}") from problem
     return module
 
 

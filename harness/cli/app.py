@@ -30,6 +30,8 @@ COMMANDS = {
     "ingest": ("stores:ingest", "Read pytest-benchmark results into the store."),
     "merge": ("stores:merge", "Copy the sweeps of another store into this one."),
     "list": ("inventory:list_all", "List backends, workloads, suites and sites with their options."),
+    "new": ("own_files:new", "Write the file of a workload, backend or probe of your own, with comments."),
+    "try": ("own_files:try_file", "Run a workload of your own for ten steps, and say what is missing."),
     "doctor": ("inventory:doctor", "Report what is installed and what is missing, or check a plugin."),
 }
 """Command → module and function in :mod:`harness.cli`, and the one line that ``--help`` shows."""

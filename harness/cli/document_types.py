@@ -13,6 +13,7 @@ from bench.core.case import Case
 from harness.cli.sweep_document_types import Changed, CurveFields
 from harness.planning.plan import Skip
 from harness.setup.doctor import Diagnostic
+from harness.setup.trying import Attempt
 from reports.analysis.comparison import Direction
 from reports.analysis.stats import Estimate
 from reports.regression.calibration import Calibration
@@ -144,6 +145,21 @@ class ListDocument(TypedDict):
 
 class DoctorDocument(TypedDict):
     findings: list[Diagnostic]
+
+
+class NewDocument(TypedDict):
+    kind: str
+    name: str
+    file: str
+    next_step: str
+
+
+class TryDocument(TypedDict):
+    file: str
+    workload: str
+    ready: bool
+    attempts: list[Attempt]
+    command: str
 
 
 class MergeDocument(TypedDict):

@@ -31,6 +31,8 @@ TYPES: dict[str, Any] = {
     "fit": document_types.FitDocument,
     "list": document_types.ListDocument,
     "doctor": document_types.DoctorDocument,
+    "new": document_types.NewDocument,
+    "try": document_types.TryDocument,
     "merge": document_types.MergeDocument,
     "ingest": document_types.IngestDocument,
 }

@@ -23,7 +23,7 @@ from harness.cli.output import (
     stdout_console,
 )
 from harness.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_TRIALS_FAILED, signals_as_interrupts
-from harness.planning.flags import parse_duration, parse_fault, parse_percent
+from harness.planning.flags import parse_duration, parse_fault, parse_percent, split_names
 from harness.planning.suite import DEFAULT_SUITE
 from harness.planning.variables import parse_variables
 from harness.sites.base.contract import DEFAULT_SITE
@@ -245,12 +245,12 @@ def sweep(
     from harness.sweep.plan import SuiteRequest, plan_sweep
 
     overrides = _suite_overrides(
-        backends=_split_names(backends),
-        workloads=_split_names(workloads),
-        ranks=_split_names(ranks),
-        nodes=_split_names(nodes),
-        ranks_per_node=_split_names(ranks_per_node),
-        scaling=_split_names(scaling),
+        backends=split_names(backends),
+        workloads=split_names(workloads),
+        ranks=split_names(ranks),
+        nodes=split_names(nodes),
+        ranks_per_node=split_names(ranks_per_node),
+        scaling=split_names(scaling),
         repeats=repeats,
         steps=steps,
         window_s=window,
@@ -261,7 +261,7 @@ def sweep(
         timeout_s=timeout,
         tolerance=tolerance,
         device=device,
-        net=_split_names(net),
+        net=split_names(net),
         precision=None if precision is None else parse_percent(precision),
         budget_s=None if budget is None else parse_duration(budget),
         telemetry=telemetry,
@@ -270,7 +270,7 @@ def sweep(
     )
     flags = ScriptFlags(
         script or (),
-        _split_names(launcher),
+        split_names(launcher),
         {
             "whole": whole or None,
             "samples_per_step": samples_per_step,
@@ -327,7 +327,3 @@ def _exit_status(result: SweepResult) -> int:
 def _suite_overrides(**flags: Any) -> Mapping[str, Any]:
     """The flags that were given, by the suite's field."""
     return {name: value for name, value in flags.items() if value is not None}
-
-
-def _split_names(text: str | None) -> tuple[str, ...] | None:
-    return None if text is None else tuple(name.strip() for name in text.split(",") if name.strip())

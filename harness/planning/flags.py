@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, cast, get_args
+from typing import TYPE_CHECKING, Any, cast, get_args, overload
 
 from bench.core.case import Fault, FaultKind
 from harness.errors import UsageError, suggest_name
@@ -20,6 +20,19 @@ MAX_SETTINGS = {"rank": MAX_RANKS, "step": MAX_STEPS, "ms": MAX_SECONDS * 1e3}
 """Of an injected fault."""
 MAX_BYTES_S = 1e15
 """Of a link."""
+
+
+@overload
+def split_names(text: str) -> tuple[str, ...]: ...
+
+
+@overload
+def split_names(text: None) -> None: ...
+
+
+def split_names(text: str | None) -> tuple[str, ...] | None:
+    """``ddp, fsdp`` → ``("ddp", "fsdp")``; ``None`` for a flag that was not given."""
+    return None if text is None else tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 def parse_percent(text: str) -> float:

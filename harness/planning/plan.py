@@ -16,6 +16,7 @@ from bench.plugins.workload import Workload
 from harness.errors import UsageError, suggest_name
 from harness.planning.options import option_combinations
 from harness.planning.placements import Machine, Placement, choose_device, default_threads, placements
+from harness.planning.python_files import suggest_option
 from harness.planning.suite import Suite
 from harness.planning.variables import variable_combinations
 from reports.analysis.stats import estimate, half_width
@@ -185,10 +186,10 @@ def imprecise_cases(plan: Plan, rates: Mapping[str, Sequence[float]], precision:
 def _check_names(suite: Suite, backends: Mapping[str, Backend], workloads: Mapping[str, Workload]) -> None:
     for name in suite.backends:
         if name not in backends:
-            raise UsageError(f"unknown backend '{name}'{suggest_name(name, backends)}", ("backends",))
+            raise UsageError(f"unknown backend '{name}'{suggest_option(name, backends)}", ("backends",))
     for name in suite.workloads:
         if name not in workloads:
-            raise UsageError(f"unknown workload '{name}'{suggest_name(name, workloads)}", ("workloads",))
+            raise UsageError(f"unknown workload '{name}'{suggest_option(name, workloads)}", ("workloads",))
 
 
 def _expand(

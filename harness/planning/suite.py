@@ -19,6 +19,7 @@ from bench.host.running_code import ORIGIN
 from harness.errors import UsageError, describe_validation_error, suggest_name
 from harness.planning.limits import find_excess
 from harness.planning.options import SCOPES, Axes
+from harness.planning.python_files import suggest_option
 
 _PACKAGE_FOLDER = ORIGIN / "harness"
 SUITES_FOLDER = next(
@@ -125,7 +126,7 @@ def find_suite(name: str) -> Path:
         return path
     if path.suffix == ".toml":
         raise UsageError(f"suite {name}: no such file")
-    raise UsageError(f"unknown suite '{name}'{suggest_name(name, suite_names())}")
+    raise UsageError(f"unknown suite '{name}'{suggest_option(name, suite_names())}")
 
 
 class SuiteFile:

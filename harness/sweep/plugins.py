@@ -29,8 +29,12 @@ def plugin_kinds() -> tuple[PluginKind[Any], ...]:
     return (BACKENDS, WORKLOADS, PROBES, SITES, FORMATS, IMPORTERS)
 
 
-def use_plugin_files(files: Iterable[str | Path]) -> None:
+def use_plugin_files(files: Iterable[str | Path], option: str = "--plugin") -> None:
     """Make the plugins in files known for the length of this process; warn of those that other users can change.
+
+    Args:
+        files: Python files.
+        option: What names them, for messages.
 
     Raises:
         UsageError: A file can't be read or imported, defines no plugin, or one whose name is taken.
@@ -39,7 +43,7 @@ def use_plugin_files(files: Iterable[str | Path]) -> None:
         try:
             add_plugin_file(from_home(file), plugin_kinds())
         except PluginError as problem:
-            raise UsageError(f"--plugin: {problem}") from None
+            raise UsageError(f"{option}: {problem}") from None
         if place := changeable_by_others(from_home(file)):
             log.warning("plugin %s runs with your rights, and other users can change %s", file, place)
 

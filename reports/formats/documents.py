@@ -23,6 +23,8 @@ VERSIONS = {
     "fit": 1,
     "list": 1,
     "doctor": 1,
+    "new": 1,
+    "try": 1,
     "merge": 1,
     "ingest": 1,
     "trial-row": 1,

@@ -95,6 +95,7 @@ def test_every_schema_file_is_of_a_document():
     [
         ("list", "list"),
         ("doctor", "doctor"),
+        ("new", "new probe mine"),
         ("fit", "fit rates.csv --predict 64"),
         ("plan", "sweep quick --dry-run"),
         ("plan", "sweep quick --backends ddp --ranks 2 --site slurm --set slurm.partition=batch --dry-run"),
