@@ -32,13 +32,15 @@ class BatchCounter:
         self.spans_ns = [0] * SLOTS
         """The time from the first to the last batch between two steps, over all steps."""
         self.used = 0
-        """How many loaders have been seen."""
+        """How many loaders are told apart."""
+        self.last_used = 0
+        """The number of the one that has yielded last."""
         self.first_ns = 0
         """When the first batch was begun, on the monotonic clock; 0: there was none."""
         self.spent_ns = 0
         """The time that counting has taken."""
         self._began_ns, self._ended_ns = [0] * SLOTS, [0] * SLOTS
-        self._data_sets: dict[int, int] = {}
+        self._slots: dict[int, int] = {}  # by data set, the one that began last at the end
         self._size = token_count if unit == TOKENS else sample_count
         self._pid = os.getpid()
 
@@ -73,17 +75,20 @@ class BatchCounter:
                 self._began_ns[slot] = 0
 
     def _slot_of(self, loader: Any) -> int:
-        slot = self._data_sets.get(id(loader.dataset))
+        data_set = id(loader.dataset)
+        slot = self._slots.pop(data_set, None)
         if slot is None:
-            slot = min(self.used, SLOTS - 1)
-            self._data_sets[id(loader.dataset)] = slot
-            self.used = slot + 1
+            # A program may make others for each epoch: the one that began longest ago makes room.
+            slot = self.used if self.used < SLOTS else self._slots.pop(next(iter(self._slots)))
+            self.used = max(self.used, slot + 1)
+        self._slots[data_set] = slot
         return slot
 
     def _count(self, slot: int, batch: Any, began_ns: int, ended_ns: int) -> None:
         if os.getpid() != self._pid:
             return
         self.amounts[slot] += self._size(batch)
+        self.last_used = slot
         if not self._began_ns[slot]:
             self._began_ns[slot] = began_ns
             self.first_ns = self.first_ns or began_ns

@@ -23,9 +23,8 @@ def never_stepped(name: str, metric: str) -> str:
     if metric:
         return f"{name} ended without an optimizer step, and {_no_match(metric)}"
     return (
-        f"{name} ended without an optimizer step in the process that it was started in; a program that starts its own "
-        "ranks is started without them (plain script, one process a rank), and one that trains without torch.optim "
-        "needs --metric REGEX"
+        f"{name} ended without an optimizer step in the process of its rank; a program that starts its own processes "
+        "to train has to leave that to the launcher, and one that trains without torch.optim needs --metric REGEX"
     )
 
 

@@ -1,4 +1,4 @@
-"""The ends of a program's steps, in memory that is allocated before the first one."""
+"""The ends of a program's steps, in memory that is allocated before they are taken."""
 
 from __future__ import annotations
 
@@ -22,8 +22,20 @@ class Marks:
         """On the monotonic clock, by ``number % CAPACITY``."""
         self.cpu_ns = array("q", bytes(8 * CAPACITY))
         """Processor time of the process."""
-        self.amounts = tuple(array("d", bytes(8 * CAPACITY)) for _ in range(SLOTS))
+        self.amounts: list[array[float]] = []
         """What each DataLoader had yielded by then, in units of work."""
+        self.last_loader = array("b", bytes(CAPACITY))
+        """The DataLoader that yielded last."""
+
+    def keep_amounts(self, amounts: Sequence[float], used: int, last_loader: int) -> None:
+        """Keep what the first ``used`` DataLoaders have yielded by the end of the step after :attr:`count`."""
+        slot = (self.count + 1) % CAPACITY
+        while len(self.amounts) < used:
+            # Once for each loader, before or in its first step.
+            self.amounts.append(array("d", bytes(8 * CAPACITY)))
+        for loader in range(used):
+            self.amounts[loader][slot] = amounts[loader]
+        self.last_loader[slot] = last_loader
 
     def holds(self, first: int) -> bool:
         """Whether the mark of that number is still remembered."""
@@ -45,28 +57,3 @@ class Marks:
     def at_s(self, number: int) -> float:
         """When a step ended, in seconds of the monotonic clock."""
         return self.wall_ns[number % CAPACITY] / 1e9
-
-
-def trained_slots(amounts: Sequence[Sequence[float]], first: int, last: int) -> tuple[int, ...]:
-    """The DataLoaders that a program trains on: those that yield in more than half of the steps (pure).
-
-    A loader of another kind, for evaluation, yields between a few steps only.
-
-    Args:
-        amounts: As :attr:`Marks.amounts`.
-        first: The number of the mark at which the window begins.
-        last: That at which it ends.
-    """
-    steps = last - first
-
-    def yielding_steps(slot: Sequence[float]) -> int:
-        values = [slot[number % CAPACITY] for number in range(first, last + 1)]
-        return sum(after > before for before, after in itertools.pairwise(values))
-
-    yielding = [yielding_steps(slot) for slot in amounts]
-    trained = tuple(number for number, count in enumerate(yielding) if 2 * count > steps)
-    if trained:
-        return trained
-    # Batches of several steps each: the loader that yields most.
-    most = max(yielding, default=0)
-    return (yielding.index(most),) if most else ()

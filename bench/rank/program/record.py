@@ -21,10 +21,11 @@ from bench.rank.loop import has_settled
 from bench.rank.program.batches import TOKENS, BatchCounter
 from bench.rank.program.checkpoints import CheckpointWatch
 from bench.rank.program.failures import ProgramProblem, no_tokens_counted, nothing_counted
-from bench.rank.program.marks import CAPACITY, trained_slots
+from bench.rank.program.marks import CAPACITY
 from bench.rank.program.options import ScriptOptions
 from bench.rank.program.printed import PrintedValues
 from bench.rank.program.steps import OptimizerSteps
+from bench.rank.program.trained import Trained, trained_in
 from bench.rank.program.watch import StepWatch
 from bench.rank.program.window import Cut
 
@@ -70,8 +71,7 @@ def make_record(
         ProgramProblem: It is not known how much the program processes in a step.
     """
     watch, marks = observed.watch, observed.watch.marks
-    amounts = marks.amounts
-    trained = trained_slots(amounts, *cut)
+    trained = trained_in(marks, *cut)
     counted, own_amount = _own_amount(case, options, observed, cut, trained)
     device = watch.device_marks.device if watch.device_marks is not None else "cpu"
     device_s = watch.device_marks.durations_s(*cut) if watch.device_marks is not None else None
@@ -118,19 +118,19 @@ def _program_run(
     end: End,
     counted: Counted,
     own_amount: float | None,
-    trained: tuple[int, ...],
+    trained: Trained,
     stepping_ns: tuple[int, int],
 ) -> ProgramRun:
     batches, watch, printed = observed.batches, observed.watch, observed.printed
     pauses = observed.checkpoints.paused_ns(*stepping_ns)
-    others = [span for slot, span in enumerate(batches.spans_ns) if slot not in trained]
+    others = [span for slot, span in enumerate(batches.spans_ns) if slot not in trained.loaders]
     checkpoint_s, evaluation_s = sum(pauses) / 1e9, sum(others) / 1e9
     stepping_s = (stepping_ns[1] - stepping_ns[0]) / 1e9
     return ProgramRun(
         counted=counted,
         steps_from="optimizer" if observed.optimizers.optimizers else "output",
         amount_per_step=own_amount,
-        loaders=len(trained),
+        loaders=len(trained.loaders),
         optimizers=observed.optimizers.optimizers or None,
         printed=spread(_printed_in(observed), MAX_PRINTED) if printed is not None else (),
         printed_scope=options.metric_scope,
@@ -148,7 +148,7 @@ def _program_run(
 
 
 def _own_amount(
-    case: Case, options: ScriptOptions, observed: Observed, cut: Cut, trained: tuple[int, ...]
+    case: Case, options: ScriptOptions, observed: Observed, cut: Cut, trained: Trained
 ) -> tuple[Counted, float | None]:
     """What this rank processes in a step, and how that is known."""
     given = options.samples_of_all_ranks(case.ranks)
@@ -156,11 +156,9 @@ def _own_amount(
         return "given", given / case.ranks
     if observed.printed is not None:
         return "printed", None
-    amounts = observed.watch.marks.amounts
-    fetched = sum(amounts[slot][cut.last % CAPACITY] - amounts[slot][cut.first % CAPACITY] for slot in trained)
-    if not fetched and case.ranks == 1:
+    if not trained.amount and case.ranks == 1:
         raise ProgramProblem(nothing_counted_line(case, options, observed.batches))
-    return "DataLoader", fetched / (cut.last - cut.first)
+    return "DataLoader", trained.amount / (cut.last - cut.first)
 
 
 def nothing_counted_line(case: Case, options: ScriptOptions, batches: BatchCounter) -> str:

@@ -120,8 +120,7 @@ class StepWatch:
         marks.wall_ns[slot] = began_ns
         marks.cpu_ns[slot] = time.process_time_ns()
         batches = self.batches
-        for loader in range(batches.used):
-            marks.amounts[loader][slot] = batches.amounts[loader]
+        marks.keep_amounts(batches.amounts, batches.used, batches.last_used)
         batches.step_ended()
         if number == 1:
             self._prepare_device(optimizer)

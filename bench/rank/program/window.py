@@ -52,8 +52,10 @@ def given_cut(case: Case) -> Cut | None:
 def whole_cut(case: Case, steps: int) -> Cut | None:
     """The window of a program that came to its own end after some steps; ``None``: it took too few.
 
-    Of a longer program it is its last :data:`MAX_STEPS` steps.
+    It is as many of its steps as are given, else all after the warm-up, of a long program the last :data:`MAX_STEPS`.
     """
+    if (cut := given_cut(case)) is not None:
+        return cut if cut.last <= steps else None
     given = max(1, case.warmup) if case.warmup is not None else min(GIVEN_WARMUP_STEPS, steps // 2)
     first = max(given, 1, steps - MAX_STEPS)
     return Cut(first, steps) if steps > first else None

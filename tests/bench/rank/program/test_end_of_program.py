@@ -181,3 +181,28 @@ def test_a_whole_program_that_ends_at_once_leaves_its_record(tmp_path):
     rank = run_one(tmp_path, "\nimport os\ntrain(5)\nos._exit(0)\n", options={"whole": True})
     assert rank.status == 0
     assert rank.record.program.steps == 50
+
+
+def test_a_program_may_change_where_it_is(tmp_path):
+    rank = run_one(tmp_path, "\nimport os\nos.chdir('/')\ntrain()\n", steps=5)
+    assert rank.record.program.ended == "stopped"
+
+
+def test_stacks_are_dumped_whatever_a_program_makes_of_the_signal(tmp_path):
+    text = """
+import os, signal, sys
+signal.signal(signal.SIGUSR1, lambda *_: print("its own handler", flush=True))
+sys.stderr.close()
+train(1)
+os.kill(os.getpid(), signal.SIGUSR1)
+train()
+"""
+    rank = run_one(tmp_path, text, steps=20)
+    assert rank.status == 0, rank.output
+    assert "(most recent call first)" in rank.output
+    assert "its own handler" in rank.output
+
+
+def test_whole_programs_have_the_window_that_is_given(tmp_path):
+    rank = run_one(tmp_path, "\ntrain(5)\n", steps=20, options={"whole": True})
+    assert (rank.record.warmup_steps, len(rank.record.step_s), rank.record.program.steps) == (10, 20, 50)

@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from bench.rank.program.marks import CAPACITY, Marks, trained_slots
+from bench.rank.program.marks import CAPACITY, Marks
 from bench.rank.program.window import (
     GIVEN_WARMUP_STEPS,
     MAX_STEPS,
@@ -92,6 +92,12 @@ def test_steps_that_are_given_need_no_decision():
     assert given_cut(program_case(steps=5)) == Cut(GIVEN_WARMUP_STEPS, GIVEN_WARMUP_STEPS + 5)
 
 
+def test_the_window_of_a_whole_program_is_what_is_given():
+    case = program_case(steps=20)
+    assert whole_cut(case, 100) == Cut(10, 30)
+    assert whole_cut(case, 29) is None
+
+
 @pytest.mark.parametrize(
     ("steps", "expected"),
     [(1, None), (2, Cut(1, 2)), (8, Cut(4, 8)), (100, Cut(10, 100)), (50_000, Cut(50_000 - MAX_STEPS, 50_000))],
@@ -114,22 +120,3 @@ def test_marks_beyond_the_memory_are_forgotten():
     assert marks.holds(11)
     assert marks.durations_s(marks.count - 3, marks.count) == pytest.approx([0.001] * 3)
     assert marks.durations_s(CAPACITY - 2, CAPACITY + 2) == pytest.approx([0.001] * 4)
-
-
-@pytest.mark.parametrize(
-    ("yields", "expected"),
-    [
-        # In every step; two in every step; between a few steps only; every third step only.
-        ([[4] * 12, [0] * 12], (0,)),
-        ([[4] * 12, [2] * 12], (0, 1)),
-        ([[4] * 12, [0, 0, 0, 0, 0, 64] * 2], (0,)),
-        ([[0] * 12, [30, 0, 0] * 4], (1,)),
-        ([[0] * 12, [0] * 12], ()),
-    ],
-)
-def test_loaders_that_a_program_trains_on(yields, expected):
-    amounts = [[0.0] * CAPACITY for _ in yields]
-    for slot, per_step in zip(amounts, yields, strict=True):
-        for number, total in enumerate(itertools.accumulate(per_step), start=1):
-            slot[number] = total
-    assert trained_slots(amounts, 1, 12) == expected
