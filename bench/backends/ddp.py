@@ -93,6 +93,18 @@ class DdpSession(ProcessGroupSession):
             return super().build_optimizer(model, make)
         return shard_optimizer(model, make, lambda: self.exchanging)
 
+    def saved_state(self, model: Any, optimizer: Any) -> dict[str, Any]:
+        if self.options.optimizer_sharding == "none":
+            return super().saved_state(model, optimizer)
+        # Each rank numbers the parameters of its share from 0.
+        return {"model": model.state_dict(), "optimizer": {f"rank {self.rank}": optimizer.state_dict()}}
+
+    def whole_state(self, model: Any, optimizer: Any) -> dict[str, Any]:
+        if self.options.optimizer_sharding == "none":
+            return super().whole_state(model, optimizer)
+        optimizer.consolidate_state_dict(to=0)
+        return {"model": model.state_dict(), "optimizer": optimizer.whole_state_dict() if self.rank == 0 else {}}
+
     def withheld_gradient(self, parameter: Any) -> Any:
         return self.power_sgd.withheld(parameter) if self.power_sgd else None
 

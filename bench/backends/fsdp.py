@@ -97,6 +97,13 @@ class FsdpSession(ProcessGroupSession):
         # NCCL gathers on the device only, and offloaded shards are in the host's memory.
         return parameter.detach().to(self.device).full_tensor()
 
+    def whole_state(self, model: Any, optimizer: Any) -> dict[str, Any]:
+        from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_dict
+
+        whole = StateDictOptions(full_state_dict=True, cpu_offload=True)
+        model_state, optimizer_state = get_state_dict(model, optimizer, options=whole)
+        return {"model": model_state, "optimizer": optimizer_state}
+
     @contextmanager
     def no_sync(self) -> Iterator[None]:
         # Parameters are gathered all the same; whole gradients are kept instead of their shards.

@@ -28,6 +28,13 @@ class ProcessGroupSession(Session):
         dist.all_reduce(on_device)
         return on_device
 
+    def checkpoint_group(self) -> Any:
+        import torch.distributed as dist
+
+        group = dist.new_group(backend="gloo")
+        _kept_alive.append(group)
+        return group
+
 
 def process_group_roles(case: Case) -> tuple[Role, ...]:
     """The ranks of a case: the site's agents or torchrun can start them, and NCCL bypasses the network (pure)."""

@@ -233,7 +233,7 @@ class NotFinite(FrozenModel):
         return f"{self.name} is {self.value} {when} ({self.where})"
 
 
-DECOMPOSITION, OVERHEAD, ROOFLINE = "decomposition", "overhead", "roofline"
+DECOMPOSITION, OVERHEAD, ROOFLINE, CHECKPOINT = "decomposition", "overhead", "roofline", "checkpoint"
 """What a rank may measure after its window; see :mod:`bench.rank.after_window`."""
 
 

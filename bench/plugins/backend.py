@@ -151,6 +151,29 @@ class Session:
         """
         return None
 
+    def saved_state(self, model: Any, optimizer: Any) -> dict[str, Any]:
+        """The state of model and optimizer as this rank holds it, to be saved by ``torch.distributed.checkpoint``.
+
+        Args:
+            model: What :meth:`parallelize` returned.
+            optimizer: What :meth:`build_optimizer` returned.
+
+        Returns:
+            Tensors by name, also nested; shards are ``DTensor``, or have names that no other rank uses.
+        """
+        return {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
+
+    def whole_state(self, model: Any, optimizer: Any) -> dict[str, Any]:
+        """The same without shards on rank 0; on other ranks anything. Called on every rank."""
+        return self.saved_state(model, optimizer)
+
+    def checkpoint_group(self) -> Any:
+        """A process group of torch.distributed for what the ranks exchange to save a checkpoint, beside training.
+
+        Called on every rank. ``None`` where the ranks form no such group.
+        """
+        return None
+
     def all_reduce_sum(self, tensor: Any) -> Any:
         """The element-wise sum of a tensor over the ranks.
 

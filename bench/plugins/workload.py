@@ -117,8 +117,14 @@ class TrainingWork(Work):
     session: Session
     model: Any
     """What :meth:`bench.plugins.backend.Session.parallelize` returned."""
+    optimizer: Any
+    """What :meth:`bench.plugins.backend.Session.build_optimizer` returned."""
     accumulate: int = 1
     """Backward passes in a step of one rank, each of an equal part of its batch."""
+    checkpoint: str = "none"
+    """The way of saving that is measured after the window, see :mod:`bench.rank.checkpoint`."""
+    checkpoint_folder: str = ""
+    """An existing folder to save into; empty: the trial's."""
 
     @abstractmethod
     def fetch(self) -> Any:

@@ -1,4 +1,4 @@
-"""What a rank measures after its window: decomposition, overhead, roofline. None of it is worth the window.
+"""What a rank measures after its window: decomposition, overhead, roofline, checkpoint. None is worth the window.
 
 A measurement that fails leaves a reason, and the record stands. The ranks take these measurements together, so a rank
 on which one fails can't tell where the others are: it takes no further one and leaves, and where others wait for it,
@@ -10,15 +10,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 from statistics import median
 from typing import Any
 
 from bench.core.case import Case
-from bench.core.records import DECOMPOSITION, OVERHEAD, ROOFLINE, PhaseTimes, RankRecord
+from bench.core.records import CHECKPOINT, DECOMPOSITION, OVERHEAD, ROOFLINE, PhaseTimes, RankRecord, Reading
 from bench.host.logs import MAX_ERROR_LENGTH, describe_exception, printable_line
 from bench.host.resources import memory_peak_bytes
 from bench.plugins.backend import Session
-from bench.plugins.workload import Work
+from bench.plugins.workload import TrainingWork, Work
+from bench.rank.checkpoint import CheckpointFailure, measure_checkpoint, unknown_readings
 from bench.rank.context import RankContext
 from bench.rank.decompose import decompose
 from bench.rank.finite import StepResults
@@ -85,6 +87,7 @@ def complete(record: RankRecord, case: Case, work: Work, session: Session, conte
         DECOMPOSITION: case.decompose,
         OVERHEAD: case.own_cost and record.kind == "training",
         ROOFLINE: case.roofline and "emulated_compute" not in case.flags,
+        CHECKPOINT: isinstance(work, TrainingWork) and work.checkpoint != "none",
     }
     cut_short = {name: NEVER_ENDED for name, is_requested in requested.items() if is_requested}
     if cut_short:
@@ -101,6 +104,11 @@ def complete(record: RankRecord, case: Case, work: Work, session: Session, conte
     if requested[ROOFLINE]:
         context.progress.enter("further measurements")
         fields |= attempts.take(ROOFLINE, lambda: _roofline(work, session, attempts))
+    if requested[CHECKPOINT]:
+        context.progress.enter("further measurements")
+        saved = attempts.take(CHECKPOINT, lambda: {"readings": _checkpoint(work, session, step_s, context)})
+        readings = saved["readings"] if saved else unknown_readings(attempts.missing[CHECKPOINT])
+        fields |= {"readings": (*record.readings, *readings)}
     return record.model_copy(update={**fields, "missing": attempts.missing, "failed_at": attempts.failed_at})
 
 
@@ -119,6 +127,17 @@ def _overhead(work: Work, session: Session, step_s: float, context: RankContext)
     if problem is not None:
         raise LocalFailure(problem)
     return {"own_cost": cost}
+
+
+def _checkpoint(work: Work, session: Session, step_s: float, context: RankContext) -> tuple[Reading, ...]:
+    assert isinstance(work, TrainingWork)
+    parent = Path(work.checkpoint_folder) if work.checkpoint_folder else context.folder
+    if parent is None:
+        return unknown_readings("this rank has no folder of its trial")
+    try:
+        return measure_checkpoint(work, session, step_s, parent, context.clock)
+    except CheckpointFailure as problem:
+        raise LocalFailure(str(problem)) from problem
 
 
 def _roofline(work: Work, session: Session, attempts: Attempts) -> Fields:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import NamedTuple
 
 from bench.core.records import RankRecord
@@ -33,5 +34,7 @@ class RankContext(NamedTuple):
     """The clock of warm-up and measured steps, in seconds."""
     boot_id: str | None = None
     """That of its machine."""
+    folder: Path | None = None
+    """The folder of the trial on its node; it is removed with the trial."""
     keep: Callable[[RankRecord], None] = _drop
     """Keeps a record that is not complete, for a rank that does not come back from its last measurements."""

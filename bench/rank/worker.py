@@ -97,7 +97,7 @@ def _prepare_process(case: Case, me: RankInfo, out: Path) -> RankContext:
     pause = partial(pause_sampling, out, case.node_of_rank(me.rank)) if me.local_rank == 0 else nullcontext
     variables, progress = recorded_variables(os.environ, case.env), Progress(out, me.rank)
     keep = partial(write_model, out, f"record-{me.rank}.json")
-    return RankContext(began_s, planned, variables, progress, pause, boot_id=read_boot_id(), keep=keep)
+    return RankContext(began_s, planned, variables, progress, pause, boot_id=read_boot_id(), keep=keep, folder=out)
 
 
 def describe_failure(role: str, rank: int, problem: BaseException, where: str = "") -> RankFailure:

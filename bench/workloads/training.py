@@ -83,6 +83,7 @@ class Training(TrainingWork):
     ) -> None:
         self.options = options or StepOptions()
         self.accumulate = self.options.accumulate
+        self.checkpoint, self.checkpoint_folder = self.options.checkpoint, self.options.checkpoint_folder
         local_batch = global_batch // session.world
         if local_batch % self.accumulate:
             raise ValueError(f"accumulate={self.accumulate} does not divide the {local_batch} samples of a rank")

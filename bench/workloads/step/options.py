@@ -41,6 +41,12 @@ class StepOptions(Options):
     recompute: Literal["none", "blocks"] = Field(
         "none", description="blocks: activations inside each block are recomputed in the backward pass, not kept"
     )
+    checkpoint: Literal["none", "blocking", "async", "distributed"] = Field(
+        "none", description="measure after the window what saving model and optimizer costs"
+    )
+    checkpoint_folder: str = Field(
+        "", pattern=r"^(/.*)?$", description="an existing folder to save into, by its absolute path; else the trial's"
+    )
     autocast: Literal["off", "bf16"] = Field("off", description="bf16: an older name of precision=bf16")
 
     @model_validator(mode="after")
