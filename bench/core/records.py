@@ -235,6 +235,15 @@ class NotFinite(FrozenModel):
 
 DECOMPOSITION, OVERHEAD, ROOFLINE, CHECKPOINT = "decomposition", "overhead", "roofline", "checkpoint"
 """What a rank may measure after its window; see :mod:`bench.rank.after_window`."""
+CHECKPOINT_READINGS = {
+    "checkpoint_stall": "s",
+    "checkpoint_stall_per_gb": "s/GB",
+    "checkpoint_write": "s",
+    "checkpoint_size": "B",
+    "checkpoint_rate": "B/s",
+}
+"""The readings of :mod:`bench.rank.checkpoint` and their units: how long training stands still for one save, and for
+each GB of it; the time until it is on the disk; the bytes of all ranks; and these bytes by that time."""
 
 
 class RankRecord(FrozenModel):

@@ -25,7 +25,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
-from bench.core.records import Reading
+from bench.core.records import CHECKPOINT_READINGS, Reading
 from bench.host.disk import is_full
 from bench.host.logs import describe_exception
 from bench.plugins.backend import Session
@@ -35,15 +35,6 @@ from bench.rank.clock import Clock, synchronize, time_steps
 MAX_SAVES, MAX_SAVING_S = 5, 1.5
 """Saves are repeated so often, or until they have taken so long; their medians count."""
 GIGABYTE = 1e9
-READINGS = {
-    "checkpoint_stall": "s",
-    "checkpoint_stall_per_gb": "s/GB",
-    "checkpoint_write": "s",
-    "checkpoint_size": "B",
-    "checkpoint_rate": "B/s",
-}
-"""The readings and their units: how long training stood still for one save, and for each GB of it; the time until it
-was on the disk; the bytes of all ranks; and these bytes by that time."""
 
 
 class CheckpointFailure(Exception):
@@ -72,7 +63,8 @@ def measure_checkpoint(
         clock: The clock, in seconds.
 
     Returns:
-        The :data:`READINGS`, the same on every rank; unknown, with the reason, where these ranks can't save that way.
+        The :data:`bench.core.records.CHECKPOINT_READINGS`, the same on every rank; unknown, with the reason, where
+        these ranks can't save that way.
 
     Raises:
         CheckpointFailure: A rank could not save.
@@ -134,7 +126,7 @@ def no_space(folder: Path) -> str:
 
 def unknown_readings(reason: str) -> tuple[Reading, ...]:
     """The readings without values."""
-    return tuple(Reading(name=name, value=None, unit=unit, reason=reason) for name, unit in READINGS.items())
+    return tuple(Reading(name=name, value=None, unit=unit, reason=reason) for name, unit in CHECKPOINT_READINGS.items())
 
 
 def _readings(saves: list[Save], session: Session) -> tuple[Reading, ...]:
@@ -145,9 +137,8 @@ def _readings(saves: list[Save], session: Session) -> tuple[Reading, ...]:
     own_bytes = torch.tensor([median(save.size_bytes for save in saves)], dtype=torch.float64)
     size_bytes = float(session.all_reduce_sum(own_bytes)[0])
     values = (stall_s, stall_s / (size_bytes / GIGABYTE), write_s, size_bytes, size_bytes / write_s)
-    return tuple(
-        Reading(name=name, value=value, unit=unit) for (name, unit), value in zip(READINGS.items(), values, strict=True)
-    )
+    named = zip(CHECKPOINT_READINGS.items(), values, strict=True)
+    return tuple(Reading(name=name, value=value, unit=unit) for (name, unit), value in named)
 
 
 class Saver(ABC):

@@ -109,6 +109,7 @@ class CellFields(CaseFields):
     settings: dict[str, str]
     variables: dict[str, str] | None
     readings: dict[str, Estimate | None]
+    reading_reasons: dict[str, str]
     usage: dict[str, Usage]
     coverage: Coverage | None
     conditions: list[Condition]

@@ -13,6 +13,7 @@ from reports.analysis.predictions import DEFAULT_PREDICT_OPTIONS
 from reports.analysis.units import join_units
 from reports.formats.console import literal
 from reports.page import network_section, nodes_section, predictions, resources
+from reports.page.checkpoints import checkpoint_table
 from reports.page.elements import Table
 
 FULL_WIDTH = 96
@@ -71,6 +72,7 @@ def finding_tables(findings: Findings) -> list[Any]:
         nodes_section.packing_table(findings.placements.packings),
         network_section.compact_network_table(findings.networks),
         *(predictions.requested_tables(findings) if findings.options != DEFAULT_PREDICT_OPTIONS else ()),
+        checkpoint_table(findings.cells),
         resources.cost_table(findings.cells),
     )
     return [renderable for table in tables for renderable in _rich_tables(table)]

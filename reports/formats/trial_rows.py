@@ -24,6 +24,9 @@ READING_COLUMNS = {
     "gpu_memory_peak": "gpu_memory_peak_bytes",
     "cpu_energy": "cpu_energy_j_per_unit",
     "gpu_energy": "gpu_energy_j_per_unit",
+    "checkpoint_stall": "checkpoint_stall_s",
+    "checkpoint_write": "checkpoint_write_s",
+    "checkpoint_size": "checkpoint_bytes",
 }
 """The readings of a trial that have a column, with its name, which ends in the unit."""
 
@@ -123,6 +126,12 @@ class TrialRow(FrozenModel):
     """The digest of the code that its ranks ran; ``None`` where they did not say, as in old records."""
     env: dict[str, str] = Field(default={})
     """The environment variables that the case gives its ranks."""
+    checkpoint_stall_s: float | None = None
+    """How long one save of model and optimizer keeps training standing still; ``None`` where it was not measured."""
+    checkpoint_write_s: float | None = None
+    """Until it is on the disk."""
+    checkpoint_bytes: int | None = None
+    """Of all ranks."""
 
     @property
     def feeds_scaling(self) -> bool:
@@ -169,7 +178,8 @@ def _row(sweep: SweepFacts, cell: Cell, trial: Trial | None) -> TrialRow:
     case, proof = cell.case, trial.same_work if trial else None
     outcome, reason = _outcome_and_reason(cell, trial)
     measures = _measures(cell, trial)
-    readings = [reading for reading in measures.usage if reading.name in READING_COLUMNS] if measures else []
+    measured = (*measures.usage, *trial.ranks[0].readings) if measures and trial else ()
+    readings = [reading for reading in measured if reading.name in READING_COLUMNS]
     values = {READING_COLUMNS[reading.name]: reading.value for reading in readings if reading.value is not None}
     return TrialRow(
         sweep=sweep.id,

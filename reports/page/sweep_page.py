@@ -25,6 +25,7 @@ from reports.page import (
     summary,
     tables,
 )
+from reports.page.checkpoints import CHECKPOINTS_TITLE, checkpoint_table
 from reports.page.communication import message_figures
 from reports.page.elements import Download, Figure, Ideal, Page, Section, Series, Table
 from reports.page.resources import energy_section, timeline_section
@@ -193,6 +194,7 @@ def _detail_sections(
         energy_section(groups, styles),
         _table_section("Costs", resources.cost_table(cells)),
         _table_section("Conditions", tables.conditions_table(cells)),
+        _table_section(CHECKPOINTS_TITLE, checkpoint_table(cells)),
         _table_section("Further readings", tables.readings_table(cells)),
         _table_section("Failed and skipped", tables.failures_table(cells)),
         _table_section("Different implementations", tables.implementation_table(cells)),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from bench.core.case import Case
+from bench.core.records import CHECKPOINT_READINGS
 from reports.analysis import case_titles, formatting
 from reports.analysis import flags as meaning
 from reports.analysis.cell_details import STEP_PARTS
@@ -178,6 +179,7 @@ def readings_table(cells: Sequence[Cell]) -> Table:
         )
         for cell in cells
         for reading in cell.readings
+        if reading.name not in CHECKPOINT_READINGS
     ]
     return Table("Further readings", ("cell", "reading", "value (95 %)"), tuple(rows))
 

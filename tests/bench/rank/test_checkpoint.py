@@ -6,8 +6,9 @@ import pytest
 
 from bench.backends.ddp import DdpOptions, DdpSession
 from bench.backends.fsdp import FsdpOptions, FsdpSession
+from bench.core.records import CHECKPOINT_READINGS
 from bench.plugins.backend import Session
-from bench.rank.checkpoint import READINGS, SAVERS, CheckpointFailure, measure_checkpoint, space_problem
+from bench.rank.checkpoint import SAVERS, CheckpointFailure, measure_checkpoint, space_problem
 from bench.workloads.synthetic import WORKLOAD as SYNTHETIC
 from tests.support.builders import make_case
 from tests.support.thread_ranks import ThreadGroup, ThreadSession
@@ -55,7 +56,7 @@ def test_everything_is_saved_and_nothing_is_left(session, way, tmp_path):
     made = SESSIONS[session]()
     work = built(made, way)
     readings = {reading.name: reading for reading in measure_checkpoint(work, made, 0.001, tmp_path)}
-    assert {name: reading.unit for name, reading in readings.items()} == READINGS
+    assert {name: reading.unit for name, reading in readings.items()} == CHECKPOINT_READINGS
     assert list(tmp_path.iterdir()) == []
     values = {name: reading.value for name, reading in readings.items()}
     assert STATE_BYTES < values["checkpoint_size"] < 1.5 * STATE_BYTES + 20_000
