@@ -107,7 +107,7 @@ def make_record(
         threads=compute_threads(),
         variables=context.variables,
         settings={"threads": str(case.threads), **_versions()},
-        readings=_readings(observed, cut, run, (ended_ns - began_ns) / 1e9, on_device=device_s is not None),
+        readings=_readings(observed, cut, run, on_device=device_s is not None),
         program=run,
     )
 
@@ -209,16 +209,15 @@ def _settled(case: Case, watch: StepWatch, cut: Cut) -> bool | None:
     return has_settled([median(half) for half in halves])
 
 
-def _readings(
-    observed: Observed, cut: Cut, run: ProgramRun, from_first_to_last_s: float, *, on_device: bool
-) -> tuple[Reading, ...]:
-    marks = observed.watch.marks
-    spent_s = (observed.watch.spent_ns + observed.batches.spent_ns) / 1e9
-    readings = [Reading(name="watching", value=spent_s / max(1e-9, from_first_to_last_s), unit="1")]
+def _readings(observed: Observed, cut: Cut, run: ProgramRun, *, on_device: bool) -> tuple[Reading, ...]:
+    marks, watch = observed.watch.marks, observed.watch
+    spent_ns, steps = watch.watched or (watch.spent_ns + observed.batches.spent_ns, marks.count)
+    step_s = marks.between_s(*cut) / (cut.last - cut.first)
+    # Of a step of the window, the mean over all steps so far.
+    readings = [Reading(name="watching", value=spent_ns / 1e9 / max(1, steps) / max(1e-9, step_s), unit="1")]
     if on_device:
         # The program's own clock would show this one.
-        host_s = marks.between_s(*cut) / (cut.last - cut.first)
-        readings.append(Reading(name="step_on_host_clock", value=host_s, unit="s"))
+        readings.append(Reading(name="step_on_host_clock", value=step_s, unit="s"))
     if run.whole:
         readings += [
             Reading(name="time_to_end", value=run.wall_s, unit="s"),

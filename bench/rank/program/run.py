@@ -7,14 +7,16 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
 
 from bench.core.case import Case
 from bench.core.rank_info import RankInfo
-from bench.core.records import RankRecord
+from bench.core.records import DECOMPOSITION, RankRecord
 from bench.rank import faults
+from bench.rank.after_window import NEVER_ENDED
 from bench.rank.context import RankContext
 from bench.rank.program import failures, reported
 from bench.rank.program.batches import BatchCounter
@@ -92,6 +94,7 @@ class ProgramRank:
             printed=(lambda: self._printed.count if self._printed else 0) if metric else None,
         )
         self._watch.on_stop, self._watch.on_window = self._stop, self._check_counted
+        self._watch.on_window_end = self._keep_window
         self._optimizers = OptimizerSteps(self._after_optimizer_step)
         self._checkpoints = CheckpointWatch()
         self._reports = reported.start(lambda: self._watch.marks.count)
@@ -183,6 +186,19 @@ class ProgramRank:
             self._board.publish_output(output_window_of(self._watch, *cut, stopped=stopped))
 
     def _make_record(self, cut: Cut, *, stopped: bool) -> RankRecord:
+        record = self._record_of(cut, stopped=stopped)
+        return record.model_copy(update=self._watch.finish_observing())
+
+    def _keep_window(self) -> None:
+        """The window is worth more than what is observed after it."""
+        cut = self._watch.cut
+        assert cut is not None
+        with suppress(ProgramProblem):
+            record = self._record_of(cut, stopped=True)
+            update = {"complete": False, "missing": {DECOMPOSITION: NEVER_ENDED}}
+            self.context.keep(record.model_copy(update=update))
+
+    def _record_of(self, cut: Cut, *, stopped: bool) -> RankRecord:
         observed = Observed(
             self._watch,
             self._batches,
@@ -194,8 +210,7 @@ class ProgramRank:
         )
         end = End(time.monotonic_ns(), stopped, None if stopped else 0)
         record = make_record(self.case, self.me, self.options, self.context, observed, cut, end)
-        more = {"not_finite": self._reports.first_not_finite(), **self._watch.finish_observing()}
-        return record.model_copy(update=more)
+        return record.model_copy(update={"not_finite": self._reports.first_not_finite()})
 
     def _after_optimizer_step(self, optimizer: Any) -> None:
         if self._steps_from_output:

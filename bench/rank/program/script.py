@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import sys
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 
@@ -43,7 +44,8 @@ def exit_status(end: SystemExit) -> int:
         return 0
     if isinstance(end.code, int):
         return end.code & 0xFF
-    print(end.code, file=sys.stderr, flush=True)
+    with suppress(Exception):  # a program may have closed it, or put another one in its place
+        print(end.code, file=sys.stderr, flush=True)
     return 1
 
 

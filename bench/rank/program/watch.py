@@ -73,6 +73,10 @@ class StepWatch:
         """Called at the end of the step at which the program is to be stopped, and of each later one."""
         self.on_window: Callable[[], None] = lambda: None
         """Called when the measured window begins."""
+        self.on_window_end: Callable[[], None] = lambda: None
+        """Called once the window has ended, where further steps are observed."""
+        self.watched: tuple[int, int] | None = None
+        """By the end of the window: the nanoseconds that watching has taken, and the number of steps."""
         self._changes, self._printed_before, self._polled_ns, self._observing = 0, 0, 0, False
         self._rule: WindowRule | None = None
         self._phase = ""
@@ -203,6 +207,10 @@ class StepWatch:
             self.progress.enter(phase, step=number + 1 if phase == "warm-up step" else 1)
             if phase == "measured step":
                 self.on_window()
+            elif phase == "further measurements":
+                self.watched = self.spent_ns + self.batches.spent_ns, number
+                if decision.stop > decision.watch_from:
+                    self.on_window_end()
 
     def _decide(self, rule: WindowRule, number: int) -> None:
         printed = self._printed() if self._printed is not None else 0

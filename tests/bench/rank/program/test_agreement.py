@@ -56,13 +56,14 @@ def test_ranks_of_a_node_have_the_same_window_and_stop(tmp_path, order):
 @pytest.mark.parametrize("changes", [{}, {"steps": 6}])
 def test_observers_get_their_steps_after_the_window_on_all_ranks(tmp_path, changes):
     class Observer:
-        steps = 5
-
         def __init__(self):
             self.seen = []
 
-        def begin(self):
-            self.seen.append("begin")
+        def steps(self, step_s):
+            return 5
+
+        def begin(self, steps):
+            self.seen.append(f"begin {steps}")
 
         def step_ended(self):
             self.seen.append("step")
@@ -75,7 +76,7 @@ def test_observers_get_their_steps_after_the_window_on_all_ranks(tmp_path, chang
         watch.observers = (Observer(),)
         watch.start_over(whole=False)
     step_until_all_stop(watches, rotated)
-    assert [watch.observers[0].seen for watch in watches] == [["begin", *["step"] * 5]] * 2
+    assert [watch.observers[0].seen for watch in watches] == [["begin 5", *["step"] * 5]] * 2
     assert len({watch.stopped_at for watch in watches}) == 1
 
 

@@ -96,3 +96,20 @@ while True:
     (rank,) = run_ranks(program_case(text, tmp_path), tmp_path)
     assert rank.status == 1
     assert rank.output.splitlines()[-1].endswith("or --metric REGEX for the rate that it prints")
+
+
+def test_what_fails_after_the_window_does_not_cost_it(tmp_path):
+    text = (
+        LOOP
+        + """
+for step in range(100_000):
+    batch = next(iter(loader))
+    optimizer.step()
+    if step == 20:
+        raise ValueError("after the window")
+"""
+    )
+    (rank,) = run_ranks(program_case(text, tmp_path, steps=5, warmup=5, decompose=True), tmp_path)
+    assert rank.error == "ValueError: after the window"
+    assert len(rank.record.step_s) == 5
+    assert (rank.record.complete, list(rank.record.missing)) == (False, ["decomposition"])
