@@ -18,7 +18,7 @@ from bench.core.case import Case, Role
 from bench.core.rank_info import RankInfo
 from bench.core.records import Tolerance
 from bench.plugins.backend import FLOAT32_TOLERANCE, Backend, Options, Session, rounding_tolerance
-from bench.rank.blocks import blocks_of
+from bench.rank.blocks import blocks_of, innermost
 
 
 class FsdpOptions(Options):
@@ -93,6 +93,9 @@ class FsdpSession(ProcessGroupSession):
             output_dtype=torch.float32 if whole else None,
         )
 
+    def compiled_modules(self, model: Any) -> list[Any]:
+        return innermost(blocks_of(model)) if self.options.units == "blocks" else [model]
+
     def full_tensor(self, parameter: Any) -> Any:
         # NCCL gathers on the device only, and offloaded shards are in the host's memory.
         return parameter.detach().to(self.device).full_tensor()
@@ -122,6 +125,10 @@ class Fsdp(Backend):
     summary = "PyTorch fully_shard (FSDP2): parameters, gradients and optimizer state are sharded"
     transports = {"cpu": ("gloo",), "cuda": ("nccl",)}  # noqa: RUF012 - declared read-only by the contract
     options = FsdpOptions
+    unsupported_options = {  # noqa: RUF012 - declared read-only by the contract
+        "channels_last": "fully_shard takes contiguous parameters only",
+        "cuda_graph": "a graph replays the addresses of its parameters, and those of a sharded model are gathered anew",
+    }
 
     def launch(self, case: Case) -> tuple[Role, ...]:
         return process_group_roles(case)

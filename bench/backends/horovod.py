@@ -133,6 +133,9 @@ class HorovodBackend(Backend):
     remedy = f"run `{HOROVOD_BUILD_COMMAND}`"
     transports = {"cpu": ("gloo", "mpi"), "cuda": ("nccl", "gloo", "mpi")}  # noqa: RUF012 - read-only by contract
     options = HorovodOptions
+    unsupported_options = {  # noqa: RUF012 - read-only by contract
+        "channels_last": "Horovod exchanges tensors that are contiguous, which such gradients are not"
+    }
 
     def unavailable_reason(self, case: Case) -> str | None:
         build = read_horovod_build()

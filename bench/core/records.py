@@ -67,21 +67,28 @@ class StepWork(FrozenModel):
     """The work of one training step on one rank, without the exchange; see :mod:`bench.rank.roofline`."""
 
     flops: Work
-    """Floating-point operations of matrix products, convolutions and attention, forward and backward."""
+    """Floating-point operations of matrix products, convolutions and attention, forward and backward, each once."""
+    executed_flops: Work | None = None
+    """The same with those of activations that the backward pass computes again; ``None``: it computes none again."""
     bytes_moved: Work
     """Bytes that its operations read and write: an upper bound of the memory traffic."""
     dtypes: tuple[str, ...]
     """The floating-point types that it computes in, such as ``float32``."""
+    product_dtypes: tuple[str, ...] = ()
+    """Those of :attr:`flops`, by their results: ``bfloat16``, or ``tf32`` where float32 is multiplied as that; empty in
+    older records."""
 
 
 class DevicePeak(FrozenModel):
     """The peak rates of this rank's device, measured on all ranks at the same time; see :mod:`bench.rank.roofline`."""
 
     flop_s: Amount
-    """Floating-point operations per second of a float32 matrix product."""
+    """Floating-point operations per second of a matrix product."""
     bytes_s: Amount
     """Bytes per second of a copy, read and written."""
     how: str
+    dtype: str = "float32"
+    """The type of the product's matrices; ``tf32``: float32, multiplied as that."""
 
 
 Outcome = Literal["ok", "skipped", "failed", "timeout", "invalid"]

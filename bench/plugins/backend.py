@@ -113,6 +113,15 @@ class Session:
         """
         return model
 
+    def compiled_modules(self, model: Any) -> list[Any]:
+        """The modules of a model, before it is parallel, that are compiled where that is asked for: the model itself,
+        unless this session does something between its blocks, which a compiled graph can't hold.
+
+        Args:
+            model: The model, on :attr:`device`.
+        """
+        return [model]
+
     def build_optimizer(self, model: Any, make: MakeOptimizer) -> Any:
         """Make the optimizer of a parallel model.
 

@@ -70,6 +70,20 @@ class Work(ABC):
         """
         return None
 
+    @property
+    def arithmetic(self) -> str | None:
+        """The arithmetic of matrix products where it is not that of their tensors' type, such as ``tf32``."""
+        return None
+
+    def one_by_one(self) -> AbstractContextManager[None]:
+        """Inside, steps execute their operations one by one, so that they can be counted: not compiled, not replayed
+        from a graph."""
+        return nullcontext()
+
+    def without_recomputation(self) -> AbstractContextManager[None] | None:
+        """A context in which a step computes no activation twice; ``None`` where it never does."""
+        return None
+
     def verify(self, steps: int) -> tuple[tuple[tuple[int, ...], ...], tuple[float, ...]]:
         """Take the first ``steps`` steps and record what they did; not called of :class:`TrainingWork`.
 
@@ -156,20 +170,6 @@ class TrainingWork(Work):
         """The factor of the loss in the next backward pass. A step divides gradients by it after their exchange, before
         :meth:`adjust_gradients`; where one is not finite it updates nothing, and the factor falls."""
         return 1.0
-
-    @property
-    def arithmetic(self) -> str | None:
-        """The arithmetic of matrix products where it is not that of their tensors' type, such as ``tf32``."""
-        return None
-
-    def one_by_one(self) -> AbstractContextManager[None]:
-        """Inside, steps execute their operations one by one, so that they can be counted: not compiled, not replayed
-        from a graph."""
-        return nullcontext()
-
-    def without_recomputation(self) -> AbstractContextManager[None] | None:
-        """A context in which a step computes no activation twice; ``None`` where it never does."""
-        return None
 
     def snapshot(self) -> list[Any]:
         return [self.session.full_tensor(parameter).to("cpu", copy=True) for parameter in self.model.parameters()]

@@ -25,7 +25,7 @@ from bench.rank.context import RankContext
 from bench.rank.decompose import decompose
 from bench.rank.finite import StepResults
 from bench.rank.overhead import measure_overhead
-from bench.rank.roofline import NO_MEMORY_FOR_PEAK, count_step_work, measure_peak
+from bench.rank.roofline import NO_MEMORY_FOR_PEAK, count_step_work, measure_peak, peak_dtype
 from bench.rank.tensors import digest_tensors
 
 NEVER_ENDED = "the rank ended before it was measured"
@@ -151,5 +151,5 @@ def _roofline(work: Work, session: Session, attempts: Attempts) -> Fields:
         if session.no_sync_reason is not None:
             raise
         attempts.fail(ROOFLINE, describe(problem))
-    peak = measure_peak(session)
+    peak = measure_peak(session, peak_dtype(counted))
     return {"step_work": counted, "peak": peak, "peak_reason": None if peak else NO_MEMORY_FOR_PEAK}

@@ -25,6 +25,12 @@ def recomputed_blocks(model: Any) -> list[Any]:
     return [block for block in listed if id(block) not in nested] or _with_parameters_and_forward(model.children())
 
 
+def innermost(blocks: list[Any]) -> list[Any]:
+    """Those of the blocks that contain no other one."""
+    outer = {id(block) for block in blocks for inner in block.modules() if inner is not block and inner in blocks}
+    return [block for block in blocks if id(block) not in outer]
+
+
 def _with_parameters_and_forward(modules: Any) -> list[Any]:
     """Each once. A container without a forward pass of its own can't be called."""
     from torch import nn

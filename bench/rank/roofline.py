@@ -1,15 +1,18 @@
 """The two sides of a roofline on one rank: the peak rates of its device, and the work of one training step.
 
-The peak rates are those of a float32 matrix product and of a copy, measured on all ranks at the same time, since the
-ranks of a node share its memory and its clocks. Each is the best of a few, as in STREAM (McCalpin 1995,
+The peak rates are those of a matrix product and of a copy, measured on all ranks at the same time, since the ranks of a
+node share its memory and its clocks. Each is the best of a few, as in STREAM (McCalpin 1995,
 https://www.cs.virginia.edu/stream/). Products and copies alternate, so that a busy moment of the machine does not
-affect all of one kind. TensorFloat-32 is off in all ranks, so that the product is one of float32 on a GPU too.
+affect all of one kind. The product is of the type in which the step multiplies: a bfloat16 step is held against what
+the device reaches in bfloat16. TensorFloat-32 is off in ranks that do not ask for it, so that a product of float32 is
+one on a GPU too.
 
 The work of a step is its floating-point operations, and the bytes that it reads and writes. FLOPs are those of matrix
 products, convolutions and attention, two for each multiply-add, as ``torch.utils.flop_counter`` counts them. The
 exception is attention: its backward pass counts twice its forward pass, whether or not a kernel computes the scores
 again, so that the count is that of the model and not of the kernel (Chowdhery et al. 2022, PaLM, arXiv:2204.02311,
-appendix B).
+appendix B). Where activations are recomputed in the backward pass, a step is counted twice: as it is executed, and
+without that.
 
 Bytes are those of all tensors that an operation reads or writes, as if caches did not exist: an upper bound of the
 memory traffic. Views and metadata move nothing. Fetching the batch is left out: its tensors do not show which part of
@@ -33,24 +36,30 @@ ROUNDS = 8
 PRODUCTS_PER_ROUND = 2
 MIN_PRODUCT_S = 2e-3
 SIDE_RANGE = (512, 16_384)
+MIN_SLOW_SIDE = 128
+"""A processor without instructions for a type multiplies in it up to a hundred times slower than in float32."""
 COPY_MIB = {"cpu": 64, "cuda": 512}
 COLLECTIVE_NAMESPACES = ("c10d", "_c10d_functional", "fsdp")
 """Of torch's operations that communicate, or copy to and from the buffers of those."""
 NO_MEMORY_FOR_PEAK = "no room on the device for the operands that measure its peak"
 
 
-def measure_peak(session: Session) -> DevicePeak | None:
+def measure_peak(session: Session, dtype: str = "float32") -> DevicePeak | None:
     """Measure the peak rates of this rank's device, which takes about 0.3 s on a CPU.
+
+    Args:
+        session: The group of ranks.
+        dtype: The type to multiply in: a name of torch's, or ``tf32``.
 
     Returns:
         ``None`` where the device of a rank has no memory for the operands.
     """
     mebibytes = COPY_MIB[session.device.split(":")[0]]
-    copy, min_side = _prepare_copy(session.device, mebibytes * 2**20)
+    copy, min_side = _prepare_copy(session.device, mebibytes * 2**20, dtype)
     side = session.largest(min_side)
     if copy is None or side == math.inf:
         return None
-    product = _product(int(side), session.device)
+    product = _product(int(side), session.device, dtype)
     products: list[float] = []
     copies: list[float] = []
     for _ in range(ROUNDS):
@@ -62,12 +71,13 @@ def measure_peak(session: Session) -> DevicePeak | None:
     return DevicePeak(
         flop_s=2 * side**3 / min(products),
         bytes_s=2 * mebibytes * 2**20 / min(copies),
-        how=f"float32 product of {side:.0f}×{side:.0f} matrices, copy of {mebibytes} MiB, best of {len(products)} and "
+        dtype=dtype,
+        how=f"{dtype} product of {side:.0f}×{side:.0f} matrices, copy of {mebibytes} MiB, best of {len(products)} and "
         f"{len(copies)}, all ranks at once",
     )
 
 
-def _prepare_copy(device: str, size: int) -> tuple[Callable[[], Any] | None, float]:
+def _prepare_copy(device: str, size: int, dtype: str) -> tuple[Callable[[], Any] | None, float]:
     """A copy of ``size`` bytes, and the side of matrices whose product can be timed; infinite without memory for
     them."""
     import torch
@@ -75,47 +85,72 @@ def _prepare_copy(device: str, size: int) -> tuple[Callable[[], Any] | None, flo
     try:
         source = torch.ones(size // 4, device=device)
         target = torch.ones_like(source)
-        return lambda: target.copy_(source), _smallest_timeable_side(device)
+        return lambda: target.copy_(source), _smallest_timeable_side(device, dtype)
     # On CUDA it is torch.OutOfMemoryError, which is one of these; on a CPU it is a plain one.
     except RuntimeError:
         return None, math.inf
 
 
-def _smallest_timeable_side(device: str) -> float:
+def _smallest_timeable_side(device: str, dtype: str) -> float:
     """The side of the smallest square matrices, by doubling, whose product takes long enough to be timed."""
     side, largest = SIDE_RANGE
-    while side < largest and min(time_steps(_product(side, device), 2, device)) < MIN_PRODUCT_S:
+    side = side if dtype == "float32" else MIN_SLOW_SIDE
+    while side < largest and min(time_steps(_product(side, device, dtype), 2, device)) < MIN_PRODUCT_S:
         side *= 2
     return float(side)
 
 
-def _product(side: int, device: str) -> Callable[[], Any]:
+def _product(side: int, device: str, dtype: str) -> Callable[[], Any]:
     import torch
 
-    left, right, output = (torch.ones(side, side, device=device) for _ in range(3))
+    # That float32 is multiplied as TensorFloat-32 is a setting of the process.
+    stored = torch.float32 if dtype == "tf32" else getattr(torch, dtype)
+    left, right, output = (torch.ones(side, side, device=device, dtype=stored) for _ in range(3))
     return lambda: torch.mm(left, right, out=output)
 
 
 def count_step_work(work: Work, session: Session) -> StepWork:
     """Count one step without its communication; the parameters are restored afterwards."""
+    with work.one_by_one():
+        counted = _count_step(work, session)
+        without = work.without_recomputation()
+        if without is None:
+            return counted
+        with without:
+            simple = _count_step(work, session)
+    return counted.model_copy(update={"flops": simple.flops, "executed_flops": counted.flops})
+
+
+def _count_step(work: Work, session: Session) -> StepWork:
     from torch.utils.flop_counter import FlopCounterMode
 
     saved = work.save()
-    traffic = count_memory_traffic()
+    counter = FlopCounterMode(display=False, custom_mapping=_attention())
+    traffic = count_memory_traffic(frozenset(counter.flop_registry))
     parts = work.parts()
     for name, part in parts:
         if name == "data":
             part()
     # What can't be left out is taken and not counted.
     without_exchange = session.no_sync() if session.no_sync_reason is None else nullcontext()
-    with without_exchange, traffic, FlopCounterMode(display=False, custom_mapping=_attention()) as counter:
+    with without_exchange, traffic, counter:
         for name, part in parts:
             if name != "data":
                 part()
     work.restore(saved)
     return StepWork(
-        flops=counter.get_total_flops(), bytes_moved=traffic.bytes_moved, dtypes=tuple(sorted(traffic.dtypes))
+        flops=counter.get_total_flops(),
+        bytes_moved=traffic.bytes_moved,
+        dtypes=tuple(sorted(traffic.dtypes)),
+        product_dtypes=tuple(
+            sorted(work.arithmetic or name if name == "float32" else name for name in traffic.product_dtypes)
+        ),
     )
+
+
+def peak_dtype(counted: StepWork | None) -> str:
+    """The type of the peak that a step is held against: that of its products, of several the first."""
+    return counted.product_dtypes[0] if counted and counted.product_dtypes else "float32"
 
 
 def attention_flops(query: Any, key: Any, value: Any, *_: Any, **__: Any) -> int:
@@ -141,8 +176,12 @@ def _attention() -> dict[Any, Any]:
     return formulas
 
 
-def count_memory_traffic() -> Any:
-    """A context that sums the bytes of the operations in it in ``bytes_moved``, and collects their ``dtypes``."""
+def count_memory_traffic(products: frozenset[Any] = frozenset()) -> Any:
+    """A context that sums the bytes of the operations in it in ``bytes_moved``, and collects their ``dtypes``.
+
+    Args:
+        products: Operations whose types are collected in ``product_dtypes`` too.
+    """
     from torch.utils._python_dispatch import TorchDispatchMode
 
     class Traffic(TorchDispatchMode):
@@ -150,6 +189,7 @@ def count_memory_traffic() -> Any:
             super().__init__()
             self.bytes_moved = 0
             self.dtypes: set[str] = set()
+            self.product_dtypes: set[str] = set()
 
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             result = func(*args, **(kwargs or {}))
@@ -157,9 +197,10 @@ def count_memory_traffic() -> Any:
                 return result
             read, written = _read_and_written_tensors(func, args, kwargs or {}, result)
             self.bytes_moved += sum(map(_stored_bytes, read)) + sum(map(_stored_bytes, written))
-            self.dtypes |= {
-                str(tensor.dtype).removeprefix("torch.") for tensor in written if tensor.is_floating_point()
-            }
+            dtypes = {str(tensor.dtype).removeprefix("torch.") for tensor in written if tensor.is_floating_point()}
+            self.dtypes |= dtypes
+            if func.overloadpacket in products:
+                self.product_dtypes |= dtypes
             return result
 
     return Traffic()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -12,12 +12,12 @@ from bench.core.records import MessageTiming, Reading
 from bench.plugins.backend import MakeOptimizer, Session
 from bench.plugins.workload import StepParts, TrainingWork
 from bench.rank.tensors import chunk_batch, images_channels_last
-from bench.workloads.step.execution import CompiledModel, CudaGraphs, PeekedFeed, Recomputation
+from bench.workloads.step.execution import CompiledModules, CudaGraphs, PeekedFeed, Recomputation
 from bench.workloads.step.loss_scaling import LossScaler
 from bench.workloads.step.options import StepOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable
 
     MakeSchedule = Callable[[Any], Any]
     """``make(optimizer) → torch.optim.lr_scheduler.LRScheduler``."""
@@ -92,10 +92,6 @@ class Training(TrainingWork):
         # Taken before the model is parallel: its parameters may be shards afterwards.
         self._gradient_bytes = tuple(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
         self.model = session.parallelize(model)
-        mode = self.options.compile
-        self.compiled = CompiledModel(self.model, mode, session.device) if mode != "none" else None
-        self.call = self.compiled.call if self.compiled else self.model
-        """What the forward pass calls."""
         make = make_optimizer or partial(_make_optimizer, OPTIMIZERS[self.options.optimizer], learning_rate)
         self.optimizer = session.build_optimizer(self.model, make)
         torch_optimizer = _torch_optimizer(self.optimizer)
@@ -121,6 +117,10 @@ class Training(TrainingWork):
                 raise ValueError("channels_last: the model has no convolution of images (no parameter of 4 dimensions)")
             model = model.to(memory_format=torch.channels_last)
         self.recomputation = Recomputation(model) if options.recompute == "blocks" else None
+        self.compiled = None
+        if options.compile != "none":
+            modules = self.session.compiled_modules(model)
+            self.compiled = CompiledModules(modules, options.compile, self.session.device)
         self.graphs = None
         if options.cuda_graph:
             self.feed = peeked = PeekedFeed(self.feed)
@@ -156,10 +156,9 @@ class Training(TrainingWork):
             return self.loss_of(batch)
 
     def loss_of(self, batch: Any) -> Any:
-        """The mean loss of a batch as the feed gives it, in the precision of the options. It calls the model by
-        :attr:`call`, which may be compiled."""
+        """The mean loss of a batch as the feed gives it, in the precision of the options."""
         inputs, targets = batch
-        return self.loss_function(self.call(inputs), targets)
+        return self.loss_function(self.model(inputs), targets)
 
     def adjust_gradients(self) -> None:
         import torch
@@ -188,14 +187,9 @@ class Training(TrainingWork):
             )
         return tuple(readings), ()
 
-    @contextmanager
-    def one_by_one(self) -> Iterator[None]:
-        called, self.call = self.call, self.model
-        try:
-            with self.graphs.switched_off() if self.graphs else nullcontext():
-                yield
-        finally:
-            self.call = called
+    def one_by_one(self) -> AbstractContextManager[None]:
+        replaced = self.compiled or self.graphs
+        return replaced.switched_off() if replaced else nullcontext()
 
     def without_recomputation(self) -> AbstractContextManager[None] | None:
         return self.recomputation.switched_off() if self.recomputation else None

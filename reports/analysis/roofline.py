@@ -1,17 +1,19 @@
 """Model FLOPs utilization (MFU) and the roofline of a cell, against a peak measured on the same devices.
 
 With F and Q the FLOPs and the bytes of one step on all ranks, T the time of a step (the mean over the measured window,
-on its slowest rank), P and B the ranks' peak FLOP/s and copy bandwidth added up:
+on its slowest rank), P and B the ranks' peak FLOP/s, in the type in which the step multiplies, and copy bandwidth added
+up:
 
     MFU                  = F ÷ (T × P)
+    HFU                  = (F + FLOPs of activations that the backward pass computes again) ÷ (T × P)
     MFU of own time      = F ÷ Σ(own time of a rank × its peak): neither waiting nor exposed communication is in it
     arithmetic intensity = F ÷ Q
     attainable           = min(P, intensity × B)
     reached share        = F ÷ T ÷ attainable
 
-MFU: Chowdhery et al. 2022, PaLM, arXiv:2204.02311, appendix B. Roofline: Williams, Waterman and Patterson 2009,
-doi:10.1145/1498765.1498785. Q assumes no cache, so the intensity is a lower bound, and where caches serve a step the
-reached share may exceed 1.
+MFU and hardware FLOPs utilization (HFU): Chowdhery et al. 2022, PaLM, arXiv:2204.02311, appendix B. Roofline:
+Williams, Waterman and Patterson 2009, doi:10.1145/1498765.1498785. Q assumes no cache, so the
+intensity is a lower bound, and where caches serve a step the reached share may exceed 1.
 """
 
 from __future__ import annotations
@@ -31,7 +33,6 @@ EMULATED_COMPUTE = "the compute is a wait"
 NOT_MEASURED = "not measured: only a cell's first trial measures the work of a step and the device's peak"
 NOTHING_COUNTED = "no operation of the step has a known number of FLOPs and of bytes"
 DISTURBED = "the steps reached more FLOP/s than the device's measured peak, which was disturbed: measure again"
-PEAK_DTYPE = "float32"
 
 
 class Roofline(FrozenModel):
@@ -49,7 +50,11 @@ class Roofline(FrozenModel):
     bound: Literal["compute", "memory"]
     how: str
     """How the peak was measured."""
+    dtype: str = "float32"
+    """The type in which the peak was measured, and in which the step multiplies."""
     mfu: Estimate
+    hfu: Estimate
+    """The MFU, where no activation is computed again."""
     own_mfu: Estimate | None
     """``None`` where steps were not decomposed."""
     reached_flop_s: Estimate
@@ -68,7 +73,7 @@ def roofline_of(trials: Sequence[Trial], splits: Sequence[StepSplit | None]) -> 
     if reason:
         return None, reason
     roofline = _roofline(trials, splits, _measured(trials))
-    return (None, DISTURBED) if roofline.mfu.value > 1 else (roofline, None)
+    return (None, DISTURBED) if roofline.hfu.value > 1 else (roofline, None)
 
 
 def _measured(trials: Sequence[Trial]) -> tuple[RankRecord, ...]:
@@ -89,8 +94,12 @@ def _missing_reason(trials: Sequence[Trial]) -> str | None:
     works = [rank.step_work for rank in ranks if rank.step_work is not None]
     if not all(work.flops and work.bytes_moved for work in works):
         return NOTHING_COUNTED
-    others = sorted({name for work in works for name in work.dtypes} - {PEAK_DTYPE})
-    return f"the step computes in {', '.join(others)}, the measured peak is of {PEAK_DTYPE}" if others else None
+    peaks = {rank.peak.dtype for rank in ranks if rank.peak is not None}
+    # Older records do not say which types are those of products.
+    others = sorted({name for work in works for name in work.product_dtypes or work.dtypes} - peaks)
+    if others:
+        return f"the step computes in {', '.join(others)}, the measured peak is of {' and '.join(sorted(peaks))}"
+    return None if len(peaks) == 1 else f"the ranks measured peaks of {' and '.join(sorted(peaks))}"
 
 
 def _roofline(trials: Sequence[Trial], splits: Sequence[StepSplit | None], ranks: Sequence[RankRecord]) -> Roofline:
@@ -101,6 +110,7 @@ def _roofline(trials: Sequence[Trial], splits: Sequence[StepSplit | None], ranks
     intensity = flops / moved
     attainable = min(flop_s, intensity * bytes_s)
     reached = [flops / max(fmean(rank.step_s) for rank in trial.ranks) for trial in trials]
+    executed = sum(work.flops if work.executed_flops is None else work.executed_flops for work in works)
     own = [split.own_s for split in splits if split is not None]
     at_peak = [sum(s * peak.flop_s for s, peak in zip(own_s, peaks, strict=True)) for own_s in own]
     return Roofline(
@@ -112,6 +122,8 @@ def _roofline(trials: Sequence[Trial], splits: Sequence[StepSplit | None], ranks
         attainable_flop_s=attainable,
         bound="compute" if attainable == flop_s else "memory",
         how=peaks[0].how,
+        dtype=peaks[0].dtype,
+        hfu=estimate([executed / flops * rate / flop_s for rate in reached], "1"),
         mfu=estimate([rate / flop_s for rate in reached], "1"),
         own_mfu=estimate([flops / own_peak_flops for own_peak_flops in at_peak], "1") if at_peak else None,
         reached_flop_s=estimate(reached, "FLOP/s"),

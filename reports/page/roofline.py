@@ -24,16 +24,18 @@ def roofline_table(cells: Sequence[Cell]) -> Table:
         roofline = cell.roofline
         if roofline is None:
             if cell.throughput is not None and cell.roofline_reason != NO_MODEL:
-                rows.append((cell.labels.title, f"unknown: {cell.roofline_reason}", *("–",) * 9))
+                rows.append((cell.labels.title, f"unknown: {cell.roofline_reason}", *("–",) * 11))
             continue
         rows.append(
             (
                 cell.labels.title,
                 _utilization(roofline.mfu),
+                _utilization(roofline.hfu),
                 _utilization(roofline.own_mfu),
                 _with_prefix(roofline.flops, "FLOP"),
                 _with_prefix(roofline.bytes_moved, "B"),
                 formatting.number(roofline.intensity),
+                roofline.dtype,
                 _with_prefix(roofline.peak_flop_s, "FLOP/s"),
                 _with_prefix(roofline.peak_bytes_s, "B/s"),
                 _with_prefix(roofline.attainable_flop_s, "FLOP/s"),
@@ -44,10 +46,12 @@ def roofline_table(cells: Sequence[Cell]) -> Table:
     header = (
         "cell",
         "MFU (95 %)",
+        "HFU",
         "MFU of own time",
         "FLOPs per step",
         "bytes per step",
         "FLOPs per byte",
+        "type",
         "peak",
         "copy bandwidth",
         "attainable",
@@ -64,9 +68,10 @@ def _note(cells: Sequence[Cell]) -> str:
         "two for a multiply-add. Bytes: what the operations of forward, backward and optimizer read and write without "
         "caches, an upper bound. Peak and copy bandwidth: measured in the same ranks after everything that is "
         f"timed{': ' if measured else ''}{'; '.join(measured)}. MFU = FLOPs ÷ (step × peak), the step as in the timed "
-        "window; MFU of own time leaves out waiting and exposed communication. Attainable = min(peak, FLOPs per byte "
-        "× copy bandwidth); bound: which of the two limits. Above 100 % of it, caches served counted bytes. Intervals "
-        "are over trials and do not include the error of the peak, which one trial measured."
+        "window, the peak in the type of the step's products; HFU counts activations that the backward pass computes "
+        "again as well; MFU of own time leaves out waiting and exposed communication. Attainable = min(peak, FLOPs per "
+        "byte × copy bandwidth); bound: which of the two limits. Above 100 % of it, caches served counted bytes. "
+        "Intervals are over trials and do not include the error of the peak, which one trial measured."
     )
 
 

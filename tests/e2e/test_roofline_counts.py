@@ -8,7 +8,7 @@ import pytest
 
 from bench.plugins.backend import Session
 from bench.plugins.registry import load_workload
-from bench.rank.roofline import count_memory_traffic, count_step_work, measure_peak
+from bench.rank.roofline import count_memory_traffic, count_step_work, measure_peak, peak_dtype
 from harness.store.opening import open_store
 from reports.analysis.roofline import DISTURBED
 from tests.support.builders import make_case
@@ -58,6 +58,48 @@ def test_a_transformer_s_attention_is_counted_and_its_parameters_stay():
     assert found.flops == 3 * (linear + attention)
     assert found.dtypes == ("float32",)
     assert all(bool((now == then).all()) for now, then in zip(work.snapshot(), before, strict=True))
+
+
+def test_recomputed_activations_are_counted_as_executed_only():
+    batch, sequence, width, layers, vocabulary = 2, 8, 16, 2, 20
+    options = {"model": "transformer", "width": width, "sequence": sequence, "vocabulary": vocabulary, "heads": 2}
+    session = Session()
+
+    def count(**changes):
+        case = make_case(ranks=1, batch=batch, workload_options={**options, **changes})
+        return count_step_work(load_workload("synthetic").build(case, session), session)
+
+    plain, recomputed = count(), count(recompute="blocks")
+    assert plain.executed_flops is None
+    assert recomputed.flops == plain.flops
+    forward_of_layers = layers * 2 * batch * sequence * (12 * width**2 + 2 * sequence * width)
+    # The last product of a block is not needed again: its result is not, and its inputs are what is recomputed.
+    last_products = layers * 2 * batch * sequence * 4 * width**2
+    assert forward_of_layers - last_products <= recomputed.executed_flops - plain.flops <= forward_of_layers
+
+
+@pytest.mark.parametrize(("precision", "dtype"), [("bf16", "bfloat16"), ("fp16", "float16")])
+def test_a_step_is_held_against_the_peak_of_its_products(precision, dtype):
+    session = Session()
+    case = make_case(ranks=1, batch=8, workload_options={"hidden": 32, "precision": precision})
+    counted = count_step_work(load_workload("synthetic").build(case, session), session)
+    assert counted.product_dtypes == (dtype,)
+    assert {dtype, "float32"} <= set(counted.dtypes), "losses and updates stay in float32"
+    assert peak_dtype(counted) == dtype
+    found = measure_peak(session, dtype)
+    assert found.dtype == dtype
+    assert found.how.startswith(f"{dtype} product of ")
+    assert 1e8 < found.flop_s < 1e14
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_compiled_step_is_counted_as_it_is_written():
+    session = Session()
+    case = make_case(ranks=1, batch=8, workload_options={"hidden": 32})
+    compiled = make_case(ranks=1, batch=8, workload_options={"hidden": 32, "compile": "default"})
+    work = load_workload("synthetic")
+    plain = count_step_work(work.build(case, session), session)
+    assert count_step_work(work.build(compiled, session), session) == plain
 
 
 def test_views_move_nothing_and_what_is_written_counts():

@@ -68,7 +68,7 @@ class ModelTraining(Training):
         return super().fetch()
 
     def loss_of(self, batch: Any) -> Any:
-        return self.loss_function(self.call, batch)
+        return self.loss_function(self.model, batch)
 
 
 def check_same_data(digest: str, session: Session) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -51,25 +51,56 @@ class Recomputation:
             self.active = True
 
 
-class CompiledModel:
-    """A parallel model compiled by ``torch.compile``, at its first calls.
+class ReplacedForward:
+    """Modules whose forward passes are replaced, in place and before the model is parallel, by other ways to compute
+    them."""
 
-    Not by ``Module.compile``: of a module of torch's own, such as ``nn.Sequential``, that compiles nothing (2.13.0).
+    def __init__(self) -> None:
+        self._replaced: list[tuple[Any, Any, Any]] = []
+
+    def replace(self, module: Any, forward: Any) -> None:
+        """Let a module compute its forward pass by ``forward``."""
+        self.note(module, module.forward, forward)
+        module.forward = forward
+
+    def note(self, module: Any, before: Any, after: Any) -> None:
+        """Remember a forward pass that has been replaced."""
+        self._replaced.append((module, before, after))
+
+    @contextmanager
+    def switched_off(self) -> Iterator[None]:
+        """Inside, the modules compute as they are written."""
+        for module, before, _ in self._replaced:
+            module.forward = before
+        try:
+            yield
+        finally:
+            for module, _, after in self._replaced:
+                module.forward = after
+
+
+class CompiledModules(ReplacedForward):
+    """Modules compiled by ``torch.compile``, at their first calls.
+
+    Compiled inside ``DistributedDataParallel``, a graph is split where DDP's buckets end, so that their exchange
+    overlaps with the backward pass.
 
     Args:
-        model: The parallel model.
+        modules: The modules, before the model is parallel (:meth:`bench.plugins.backend.Session.compiled_modules`).
         mode: A mode of ``torch.compile``.
         device: The session's device.
     """
 
-    def __init__(self, model: Any, mode: str, device: str) -> None:
+    def __init__(self, modules: Sequence[Any], mode: str, device: str) -> None:
         import torch
         import torch._inductor.config as inductor
 
+        super().__init__()
         if device == "cpu":
-            # Else each rank starts a pool of compiling processes, which share its core and outlive it.
+            # Else each rank starts a pool of compiling processes, which share its core.
             inductor.compile_threads = 1
-        self.call = torch.compile(model, mode=mode)
+        for module in modules:
+            self.replace(module, torch.compile(_as_own_frame(module.forward), mode=mode))
 
     def readings(self) -> tuple[Reading, ...]:
         """How long this process has compiled until now, and how many graphs."""
@@ -90,6 +121,16 @@ class CompiledModel:
         )
 
 
+def _as_own_frame(forward: Callable[..., Any]) -> Callable[..., Any]:
+    """The function inside one that is not torch's: frames of torch.nn, such as ``nn.Sequential``'s, aren't compiled by
+    themselves, nor by ``Module.compile`` (2.13.0), and neither are those that DistributedDataParallel calls."""
+
+    def compiled_forward(*arguments: Any, **named: Any) -> Any:
+        return forward(*arguments, **named)
+
+    return compiled_forward
+
+
 class PeekedFeed:
     """A feed (:class:`bench.workloads.training.Feed`) whose first batch has been looked at before it is due."""
 
@@ -108,7 +149,7 @@ class PeekedFeed:
         return samples
 
 
-class CudaGraphs:
+class CudaGraphs(ReplacedForward):
     """The forward and the backward pass of a model, captured as CUDA graphs before the model is parallel.
 
     What a session adds afterwards, such as the exchange of gradients, is not captured, and starts when the whole
@@ -123,7 +164,8 @@ class CudaGraphs:
     def __init__(self, model: Any, inputs: Any, autocast: Callable[[], Any]) -> None:
         import torch
 
-        self._model, self._forward = model, model.forward
+        super().__init__()
+        forward = model.forward
         buffers = [buffer.detach().clone() for buffer in model.buffers()]
         with autocast():
             torch.cuda.make_graphed_callables(
@@ -132,12 +174,4 @@ class CudaGraphs:
         with torch.no_grad():
             for buffer, value in zip(model.buffers(), buffers, strict=True):
                 buffer.copy_(value)
-
-    @contextmanager
-    def switched_off(self) -> Iterator[None]:
-        """Inside, the model launches its operations one by one."""
-        graphed, self._model.forward = self._model.forward, self._forward
-        try:
-            yield
-        finally:
-            self._model.forward = graphed
+        self.note(model, forward, model.forward)

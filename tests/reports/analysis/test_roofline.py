@@ -21,7 +21,7 @@ def trial_of(case: Case, step_s=0.1, flops=6e9, bytes_moved=1e9, peak=(1e11, 2e1
     own = {"data": (0.0,), "forward": (own_s,), "backward": (0.0,), "optimizer": (0.0,)}
     fields = {
         "step_work": StepWork(flops=flops, bytes_moved=bytes_moved, dtypes=("float32",)),
-        "peak": DevicePeak(flop_s=peak[0], bytes_s=peak[1], how=HOW) if peak else None,
+        "peak": DevicePeak(flop_s=peak[0], bytes_s=peak[1], how=HOW) if isinstance(peak, tuple) else peak,
         "phases": PhaseTimes(together_s=(step_s,), alone_s=own, digest="d") if own_s else None,
     }
     ranks = tuple(make_record(rank, case.ranks, (step_s, step_s), **(fields | changes)) for rank in range(case.ranks))
@@ -59,6 +59,23 @@ def test_the_step_is_the_slowest_rank_s_and_own_time_each_rank_s():
     assert found.own_mfu.value == pytest.approx(12e9 / (0.1 * 1e11 + 0.2 * 5e10))
 
 
+def test_recomputed_activations_are_no_work_of_the_model_but_of_the_hardware():
+    counted = StepWork(flops=6e9, executed_flops=8e9, bytes_moved=1e9, dtypes=("float32",), product_dtypes=("float32",))
+    found, _ = roofline([trial_of(make_case(ranks=2), step_work=counted)])
+    assert found.mfu.value == pytest.approx(0.6)
+    assert found.hfu.value == pytest.approx(0.8)
+    plain, _ = roofline([trial_of(make_case(ranks=2))])
+    assert plain.hfu == plain.mfu
+
+
+def test_the_peak_is_that_of_the_type_of_the_products_whatever_else_a_step_computes_in():
+    counted = StepWork(flops=6e9, bytes_moved=1e9, dtypes=("bfloat16", "float32"), product_dtypes=("bfloat16",))
+    found, _ = roofline(
+        [trial_of(make_case(), step_work=counted, peak=DevicePeak(flop_s=1e11, bytes_s=2e10, how="", dtype="bfloat16"))]
+    )
+    assert (found.dtype, found.mfu.value) == ("bfloat16", pytest.approx(0.6))
+
+
 def test_one_trial_counts_every_trial_is_timed():
     case = make_case(ranks=1)
     later = trial_of(case, step_s=0.2, step_work=None, peak=None)
@@ -80,6 +97,13 @@ def test_one_trial_counts_every_trial_is_timed():
         (trial_of(make_case(), bytes_moved=0), "no operation of the step has a known number of FLOPs and of bytes"),
         (
             trial_of(make_case(), step_work=StepWork(flops=1, bytes_moved=1, dtypes=("bfloat16", "float32"))),
+            "computes in bfloat16, the measured peak is of float32",
+        ),
+        (
+            trial_of(
+                make_case(),
+                step_work=StepWork(flops=1, bytes_moved=1, dtypes=("float32",), product_dtypes=("bfloat16", "float32")),
+            ),
             "computes in bfloat16, the measured peak is of float32",
         ),
     ],
@@ -109,9 +133,10 @@ def test_the_page_has_its_table_and_figure(cells):
     (section,) = [one for one in page_of(cells).sections if one.title == ROOFLINE_TITLE]
     (table,) = section.tables
     assert [row[1] for row in table.rows] == ["60.0 %", "60.0 %", "unknown: the compute is a wait"], "no model, no row"
+    assert [row[2] for row in table.rows] == ["60.0 %", "60.0 %", "–"]
     assert {len(row) for row in table.rows} == {len(table.header)}
-    assert table.rows[1][3:8] == ("12.0 GFLOP", "2.00 GB", "6.00", "200 GFLOP/s", "40.0 GB/s")
-    assert table.rows[1][8:10] == ("200 GFLOP/s", "compute")
+    assert table.rows[1][4:10] == ("12.0 GFLOP", "2.00 GB", "6.00", "float32", "200 GFLOP/s", "40.0 GB/s")
+    assert table.rows[1][10:12] == ("200 GFLOP/s", "compute")
     assert HOW in table.note
     (figure,) = section.figures
     assert [series.mark for series in figure.series] == ["line", "line", "markers"]
