@@ -74,7 +74,7 @@ class Case(FrozenModel):
     """One measurement: a workload under a backend at a number of ranks.
 
     The option dictionaries hold only what differs from the defaults, so that a new option with a default keeps the keys
-    of stored cases valid.
+    of stored cases valid (and :attr:`bench.plugins.backend.Options.always_named`, defaults that a user's file chose).
     """
 
     workload: str

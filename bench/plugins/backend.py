@@ -52,6 +52,9 @@ class Options(BaseModel):
     execution: ClassVar[Mapping[str, Scalar]] = {}
     """Fields of a workload's options that change how its operations are executed and not what they compute, each with
     the value that changes nothing. The reference of the same-work check is built with these values."""
+    always_named: ClassVar[frozenset[str]] = frozenset()
+    """Fields whose value is a part of a case though it is the default: a user's file may give another default than the
+    field has elsewhere."""
 
     def unsupported_reason(self, case: Case) -> str | None:
         """Why a case with these options can't run on any machine, in one line; ``None`` where it can. Pure.

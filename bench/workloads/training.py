@@ -261,6 +261,9 @@ class Training(TrainingWork):
         self.optimizer.load_state_dict(state)
         if self.schedule is not None:
             self.schedule.load_state_dict(schedule)
+            # A sharded optimizer has groups of its own beside those of its state.
+            for group, rate in zip(self.schedule.optimizer.param_groups, self.schedule.get_last_lr(), strict=True):
+                group["lr"] = rate
         if self.scaler is not None:
             self.scaler.restore(scaler)
 

@@ -24,4 +24,4 @@ def optimizer(parameters):
     return torch.optim.AdamW(parameters, lr=3e-4)
 
 
-WORKLOAD = TrainingWorkload("lm", model, loss, data, optimizer, unit="tokens", accumulate=4, clip=1.0, autocast="bf16")
+WORKLOAD = TrainingWorkload("lm", model, loss, data, optimizer, unit="tokens", accumulate=4, clip=1.0, precision="bf16")

@@ -146,7 +146,11 @@ def option_combinations(
         if excessive is not None:
             message = f"option {plugin}.{excessive} = {shorten_number(dumped[excessive])}: at most {MAX_NUMBER:,}"
             raise UsageError(message, ("options", plugin, excessive))
-        overrides = {name: value for name, value in dumped.items() if name not in defaults or value != defaults[name]}
+        overrides = {
+            name: value
+            for name, value in dumped.items()
+            if name not in defaults or value != defaults[name] or name in options.always_named
+        }
         if overrides in combinations:
             raise UsageError(f"option {plugin}: {combination} is named twice", ("options", plugin, *axes))
         combinations.append(overrides)

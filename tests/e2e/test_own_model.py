@@ -38,7 +38,8 @@ def test_the_tutorial_s_model_does_the_same_work_under_every_backend(tutorial):
     for cell in cells.values():
         assert (cell["outcome"], cell["same_work"]["verdict"]) == ("ok", "same")
         assert cell["same_work"]["label"] == "float32, rounding of bfloat16"
-        assert cell["workload_options"] == {}
+        named = {"optimizer": "own", "accumulate": 4, "clip": 1.0, "precision": "bf16"}
+        assert cell["workload_options"] == named
         assert cell["throughput"]["unit"] == "tokens/s"
     tutorial.nothing_left()
 

@@ -15,7 +15,7 @@ OWN = "own"
 
 
 def with_defaults(base: type[StepOptions], defaults: dict[str, Any], *, has_own_optimizer: bool) -> type[StepOptions]:
-    """The options of a workload.
+    """The options of a workload. Where their defaults are not those of ``base``, cases name their values.
 
     Args:
         base: The options, with their own defaults.
@@ -50,4 +50,6 @@ def with_defaults(base: type[StepOptions], defaults: dict[str, Any], *, has_own_
         field = copy(options.model_fields[name])
         field.default = getattr(given, name)
         fields[name] = (field.annotation, field)
-    return create_model(base.__name__, __base__=options, **fields)
+    made = create_model(base.__name__, __base__=options, **fields)
+    made.always_named = frozenset([*defaults, *(["optimizer"] if has_own_optimizer else [])])
+    return made

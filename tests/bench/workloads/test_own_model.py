@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 from pydantic import Field
 
 from bench.plugins.backend import Session
 from bench.plugins.workload import DataProblem
 from bench.workloads import StepOptions, TrainingWorkload
+from harness.planning.options import option_combinations
 from tests.support.builders import make_case
-from tests.support.thread_ranks import ThreadSession, prove
+from tests.support.thread_ranks import ThreadGroup, ThreadSession, prove
 
 torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.slow
@@ -141,6 +144,14 @@ def test_options_are_axes_and_the_file_gives_their_defaults():
     assert isinstance(built.optimizer, torch.optim.AdamW)
 
 
+def test_cases_name_the_defaults_of_the_file_and_no_others():
+    """Else two files of one name with other defaults, or a value beside the default, would be one case."""
+    options = workload(accumulate=4, optimizer=lambda parameters: None).options
+    planned = option_combinations("workload.own", options, {"accumulate": ("1", "4"), "clip": ("2",)})
+    assert planned == [{"accumulate": accumulate, "optimizer": "own", "clip": 2.0} for accumulate in (1, 4)]
+    assert option_combinations("workload.own", workload().options, {}) == [{}]
+
+
 def test_the_optimizer_of_the_file_is_one_value_of_an_axis():
     made = workload(optimizer=lambda parameters: torch.optim.Adagrad(parameters, lr=0.1))
     assert made.options().optimizer == "own"
@@ -175,6 +186,15 @@ def test_a_schedule_is_proven_and_sees_the_options():
     built = made.build(case(1), Session())
     built.step()
     assert built.optimizer.param_groups[0]["lr"] == 0.05
+
+
+def test_images_are_laid_out_as_the_options_say():
+    def model():
+        return nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+
+    made = workload(model=model, data=(torch.zeros(ROWS, 3, 8, 8), torch.zeros(ROWS, 4)))
+    built = made.build(case(1, workload_options={"channels_last": True}), Session())
+    assert built.fetch()[0].is_contiguous(memory_format=torch.channels_last)
 
 
 def test_models_that_take_their_shape_from_the_first_batch_are_proven():
@@ -328,10 +348,16 @@ def test_looking_at_a_batch_leaves_the_model_as_it_was():
     assert (found.verdict, "as in batch normalization" in found.reason) == ("different", True)
 
 
-def test_data_that_differs_between_ranks_is_named():
+def test_data_that_differs_between_ranks_is_named_on_all_of_them():
     draws = iter(range(100))
-    with pytest.raises(DataProblem, match="the ranks have different data: make it from `seed` alone"):
-        prove(workload(data=lambda: (torch.randn(ROWS, 6) + next(draws), torch.zeros(ROWS, 4))), case())
+    made = workload(data=lambda: (torch.randn(ROWS, 6) + next(draws), torch.zeros(ROWS, 4)))
+    group = ThreadGroup(2)
+    works = [made.build(case(), ThreadSession(rank, group)) for rank in range(2)]
+    with ThreadPoolExecutor(2) as pool:
+        failures = [future.exception() for future in [pool.submit(work.fetch) for work in works]]
+    for failure in failures:
+        assert isinstance(failure, DataProblem)
+        assert "the ranks have different data: make it from `seed` alone" in str(failure)
 
 
 def test_clipping_before_the_exchange_is_caught():
