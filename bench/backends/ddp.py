@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import Any, Literal
 
@@ -10,8 +10,14 @@ from pydantic import Field
 
 from bench.backends.ddp_compression import DTYPES, Compression, PowerSgd, compress
 from bench.backends.ddp_sharding import shard_optimizer
-from bench.backends.torch_distributed import ProcessGroupSession, join_torch_distributed, process_group_roles
+from bench.backends.torch_distributed import (
+    PROCESS_GROUP_COLLECTIVES,
+    ProcessGroupSession,
+    join_torch_distributed,
+    process_group_roles,
+)
 from bench.core.case import Case, Role
+from bench.core.collectives import Collective
 from bench.core.rank_info import RankInfo
 from bench.core.records import MIB, GradientBuckets, Tolerance
 from bench.plugins.backend import FLOAT32_TOLERANCE, Backend, MakeOptimizer, Options, Session, rounding_tolerance
@@ -133,6 +139,9 @@ class Ddp(Backend):
 
     def launch(self, case: Case) -> tuple[Role, ...]:
         return process_group_roles(case)
+
+    def collectives(self, case: Case) -> Mapping[Collective, tuple[bool, ...] | str]:
+        return PROCESS_GROUP_COLLECTIVES
 
     def tolerance(self, case: Case) -> Tolerance:
         compression = DdpOptions(**case.backend_options).compression

@@ -6,15 +6,21 @@ backward passes; gradients are reduced and scattered.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Literal
 
 from pydantic import Field
 
 from bench.backends.fsdp_precision import DTYPES, ReferenceSession
-from bench.backends.torch_distributed import ProcessGroupSession, join_torch_distributed, process_group_roles
+from bench.backends.torch_distributed import (
+    PROCESS_GROUP_COLLECTIVES,
+    ProcessGroupSession,
+    join_torch_distributed,
+    process_group_roles,
+)
 from bench.core.case import Case, Role
+from bench.core.collectives import Collective
 from bench.core.rank_info import RankInfo
 from bench.core.records import Tolerance
 from bench.plugins.backend import FLOAT32_TOLERANCE, Backend, Options, Session, rounding_tolerance
@@ -151,6 +157,9 @@ class Fsdp(Backend):
         if options.param_dtype == "float32":
             return super().reference_session(case, device)
         return ReferenceSession(device, DTYPES[options.param_dtype], by_blocks=options.units == "blocks")
+
+    def collectives(self, case: Case) -> Mapping[Collective, tuple[bool, ...] | str]:
+        return PROCESS_GROUP_COLLECTIVES
 
     @contextmanager
     def session(self, case: Case, me: RankInfo) -> Iterator[Session]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -21,6 +21,7 @@ from bench.backends.horovod_hosts import (
 )
 from bench.backends.horovod_settings import HorovodOptions, effective_settings, environment_variables, tunables
 from bench.core.case import Case, Role
+from bench.core.collectives import ROOT, Collective
 from bench.core.rank_info import RankInfo
 from bench.core.records import MIB, GradientBuckets, Tolerance
 from bench.host.installation import HOROVOD_BUILD_COMMAND, find_mpirun, read_horovod_build
@@ -35,6 +36,17 @@ from bench.plugins.backend import (
 )
 
 MAX_BACKWARD_PASSES = 2**30
+
+
+COLLECTIVES: Mapping[Collective, tuple[bool, ...] | str] = {
+    "all_reduce": (True, False),
+    "broadcast": (True, False),
+    "all_gather": (False,),
+    "reduce_scatter": (False,),
+    "all_to_all": (False,),
+    "send_recv": "Horovod has no transfer between two ranks",
+}
+"""See :meth:`bench.plugins.backend.Backend.collectives`. Horovod makes the tensor of each result but those in place."""
 
 
 class HorovodSession(Session):
@@ -120,6 +132,25 @@ class HorovodSession(Session):
         name = f"sum.{tensor.dtype}.{tensor.numel()}"
         return hvd.allreduce_(tensor.to(self.device), name=name, op=hvd.Sum)
 
+    def prepare_collective(self, operation: Collective, send: Any, receive: Any) -> Callable[[], Any]:
+        import horovod.torch as hvd
+
+        # A recurring name is found in Horovod's response cache, as in all_reduce_sum.
+        name = f"{operation}.{send.dtype}.{receive.numel()}"
+        in_place = send.data_ptr() == receive.data_ptr()
+        if operation == "all_reduce":
+            begin = hvd.allreduce_async_ if in_place else hvd.allreduce_async
+            return lambda: hvd.synchronize(begin(send, name=name, op=hvd.Sum))
+        if operation == "broadcast":
+            begin = hvd.broadcast_async_ if in_place else hvd.broadcast_async
+            return lambda: hvd.synchronize(begin(send, ROOT, name=name))
+        if operation == "reduce_scatter":
+            return lambda: hvd.synchronize(hvd.reducescatter_async(send, name=name, op=hvd.Sum))
+        if operation == "all_gather":
+            return lambda: hvd.synchronize(hvd.allgather_async(send, name=name))
+        # The second one is how much came from each rank.
+        return lambda: hvd.synchronize(hvd.alltoall_async(send, name=name))[0]
+
     def settings(self) -> dict[str, str]:
         return self.settings_in_force
 
@@ -158,6 +189,9 @@ class HorovodBackend(Backend):
             return (Role(name="rank", count=case.ranks, fanout="mpi"),)
         by_nccl = case.transport == "nccl"
         return (Role(name="rank", count=case.ranks, launchers=("horovodrun",), bypasses_network=by_nccl),)
+
+    def collectives(self, case: Case) -> Mapping[Collective, tuple[bool, ...] | str]:
+        return COLLECTIVES
 
     def tolerance(self, case: Case) -> Tolerance:
         if case.backend_options.get("compression") == "fp16":

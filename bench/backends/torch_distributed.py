@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import Any, TypeVar
 
 from bench.core.case import Case, Role
+from bench.core.collectives import ROOT, Collective
 from bench.core.rank_info import RankInfo
 from bench.host.network import bind_address, listen_at, wait_for_listener
 from bench.plugins.backend import Session
@@ -34,6 +35,50 @@ class ProcessGroupSession(Session):
         group = dist.new_group(backend="gloo")
         _kept_alive.append(group)
         return group
+
+    def prepare_collective(self, operation: Collective, send: Any, receive: Any) -> Callable[[], Any]:
+        import torch.distributed as dist
+
+        # The names up to torch 2.12 warn from 2.13 on.
+        all_gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
+        reduce_scatter = getattr(dist, "reduce_scatter_single", None) or dist.reduce_scatter_tensor
+        if operation == "send_recv":
+            return _prepare_send_recv(send, receive, self.rank, self.world)
+        operations: dict[Collective, Callable[[], Any]] = {
+            "all_reduce": lambda: dist.all_reduce(receive),
+            "broadcast": lambda: dist.broadcast(receive, ROOT),
+            "all_gather": lambda: all_gather(receive, send),
+            "reduce_scatter": lambda: reduce_scatter(receive, send),
+            "all_to_all": lambda: dist.all_to_all_single(receive, send),
+        }
+        return operations[operation]
+
+
+def _prepare_send_recv(send: Any, receive: Any, rank: int, world: int) -> Callable[[], Any]:
+    """Each rank sends to the next one while it receives from the one before."""
+    import torch.distributed as dist
+
+    exchange = [
+        dist.P2POp(dist.isend, send, (rank + 1) % world),
+        dist.P2POp(dist.irecv, receive, (rank - 1) % world),
+    ]
+
+    def perform() -> None:
+        for transfer in dist.batch_isend_irecv(exchange):
+            transfer.wait()
+
+    return perform
+
+
+PROCESS_GROUP_COLLECTIVES: Mapping[Collective, tuple[bool, ...]] = {
+    "all_reduce": (True,),
+    "broadcast": (True,),
+    "all_gather": (False, True),
+    "reduce_scatter": (False, True),
+    "all_to_all": (False,),
+    "send_recv": (False,),
+}
+"""See :meth:`bench.plugins.backend.Backend.collectives`."""
 
 
 def process_group_roles(case: Case) -> tuple[Role, ...]:

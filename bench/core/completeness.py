@@ -10,6 +10,8 @@ class MeasuredMessage(Protocol):
     @property
     def message_bytes(self) -> int: ...
     @property
+    def operation(self) -> str: ...
+    @property
     def times_s(self) -> Sequence[float]: ...
 
 
@@ -32,7 +34,9 @@ DESCRIBED: Mapping[str, Callable[[MeasuredRank], Hashable]] = {
     "measured different numbers of steps": lambda record: len(record.step_s),
     "counted different units of work": lambda record: record.unit,
     "counted different amounts of work in a step": lambda record: record.amount_per_step,
-    "timed different messages": lambda record: tuple((one.message_bytes, len(one.times_s)) for one in record.messages),
+    "timed different messages": lambda record: tuple(
+        (one.operation, one.message_bytes, len(one.times_s)) for one in record.messages
+    ),
 }
 """What is the same on all ranks of a trial, by what is wrong where it is not."""
 

@@ -27,6 +27,7 @@ from bench.core.bounds import (
     Work,
 )
 from bench.core.case import Case
+from bench.core.collectives import Collective
 from bench.core.completeness import inconsistency
 from bench.core.frozen_model import FrozenModel
 from bench.core.machine import NodeFacts, NodeIdentity
@@ -154,10 +155,14 @@ class Window(FrozenModel):
 
 
 class MessageTiming(FrozenModel):
-    """Durations of the allreduce of one message size on one rank."""
+    """Durations of a collective operation over one message size on one rank."""
 
     message_bytes: Bytes
+    """As :mod:`bench.core.collectives` defines it."""
     times_s: Annotated[tuple[StepDuration, ...], Field(min_length=1)]
+    operation: Collective = "all_reduce"
+    in_place: bool | None = None
+    """Whether the result replaced what the rank handed in; ``None``: unknown."""
 
 
 class Tolerance(FrozenModel):

@@ -18,6 +18,7 @@ from typing import Any, ClassVar
 from pydantic import BaseModel, ConfigDict
 
 from bench.core.case import Case, Device, Role, Scalar
+from bench.core.collectives import Collective
 from bench.core.rank_info import RankInfo
 from bench.core.records import GradientBuckets, Tolerance
 from bench.host.installation import frameworks_remedy
@@ -197,6 +198,26 @@ class Session:
         """
         return tensor
 
+    def prepare_collective(self, operation: Collective, send: Any, receive: Any) -> Callable[[], Any]:
+        """Prepare a collective operation for timing: what can be done once is done here. Called on every rank.
+
+        Args:
+            operation: One that the backend names (:meth:`Backend.collectives`).
+            send: What this rank hands in: a flat, contiguous tensor on :attr:`device`, of
+                :func:`bench.core.collectives.buffer_elements` elements, the same number on every rank. Sums are taken
+                element by element; the root of a broadcast is rank 0; each rank sends to the next one (``send_recv``).
+            receive: Where the result goes. In place it shares memory with ``send``: it is the same tensor, or of
+                ``all_gather`` and ``reduce_scatter`` the whole, and the rank's own part of it.
+
+        Returns:
+            A function that performs the operation once for each call, and returns when the result can be used (on a
+            GPU: on the current stream). It returns the result where that is a tensor that the library makes, else
+            ``None``.
+        """
+        if operation != "all_reduce":
+            raise NotImplementedError(f"{type(self).__name__} has no {operation}")
+        return lambda: self.all_reduce_sum(send)
+
     def barrier(self) -> None:
         """Return once every rank has called it."""
         if self.world > 1:
@@ -350,6 +371,15 @@ class Backend(ABC):
             device: A torch device: that of rank 0.
         """
         return Session(device=device)
+
+    def collectives(self, case: Case) -> Mapping[Collective, tuple[bool, ...] | str]:
+        """The collective operations of its sessions (:meth:`Session.prepare_collective`). Pure.
+
+        Returns:
+            By operation, whether the result can be in place: ``True``, ``False`` or both, the library's own way first;
+            or why there is no such operation, in one line. An operation may be missing.
+        """
+        return {"all_reduce": (True,)}
 
     def role(self, name: str) -> Callable[[Case, RankInfo, Path], None] | None:
         """The function that a process of a role other than ``rank`` runs, or ``None`` for an unknown role.

@@ -47,6 +47,8 @@ class Work(ABC):
     """Whether its first step does what no later one does, such as compiling: one warm-up step is taken at least."""
     fixed_steps: int | None = None
     """The number of measured steps where the work determines it (whole epochs); ``None``: the window does."""
+    unproven_reason: str | None = None
+    """Why :meth:`verify` compares nothing, in one line; ``None``: it does."""
     injected_delay_s: float = 0.0
     """An injected fault: the backward pass (or the step of work without one) of this rank begins so much later."""
 

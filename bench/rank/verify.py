@@ -52,6 +52,7 @@ def verify_prefix(
             samples=reference_samples,
             losses=reference_losses,
             deviation=deviation(final, single_process.snapshot(), start),
+            random=work.unproven_reason,
         )
     session.barrier()
     return WorkProof(

@@ -1,8 +1,8 @@
 """The allreduce alone, over message sizes: the cost of the exchange without compute to hide it.
 
 The measured window times the largest message; the times of every size are in the record's ``messages``.
-Bandwidths are functions of those times (algorithm bandwidth = bytes ÷ time, bus bandwidth = algorithm bandwidth ×
-2(N−1)/N; definitions as in NVIDIA's nccl-tests, PERFORMANCE.md).
+Bandwidths are functions of those times (:mod:`bench.core.collectives`). Other operations, and other types, are in the
+workload ``collectives``; this one exchanges as training does, by the session's ``all_reduce_sum``.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from typing import Any
 from pydantic import ByteSize, Field, model_validator
 
 from bench.core.case import Case
+from bench.core.collectives import message_sizes
 from bench.core.records import MessageTiming, Reading
 from bench.plugins.backend import Options, Session
 from bench.plugins.workload import Work, Workload
+from bench.workloads.collectives.timing import time_operation
 
-SECONDS_PER_SIZE = 0.15
-MIN_REPETITIONS, MAX_REPETITIONS = 5, 200
 SIZE_FACTOR = 4
 
 
@@ -36,12 +36,7 @@ class AllreduceOptions(Options):
 
     def sizes(self) -> tuple[int, ...]:
         """From the smallest, each ``SIZE_FACTOR`` times the one before, ending with the largest; in bytes."""
-        message_sizes = []
-        size = int(self.smallest)
-        while size < self.largest:
-            message_sizes.append(size)
-            size *= SIZE_FACTOR
-        return (*message_sizes, int(self.largest))
+        return message_sizes(int(self.smallest), int(self.largest), SIZE_FACTOR)
 
 
 class AllreduceWork(Work):
@@ -88,21 +83,8 @@ class AllreduceWork(Work):
 
     def _time(self, size: int) -> MessageTiming:
         message = self.buffer[: size // 4]
-        self.session.barrier()
-        first = self._time_once(message)
-        second = self.session.largest(min(first, self._time_once(message)))
-        count = int(min(MAX_REPETITIONS, max(MIN_REPETITIONS, SECONDS_PER_SIZE / max(second, 1e-9))))
-        self.session.barrier()
-        return MessageTiming(message_bytes=size, times_s=tuple(self._time_once(message) for _ in range(count)))
-
-    def _time_once(self, message: Any) -> float:
-        began = time.perf_counter()
-        self.session.all_reduce_sum(message)
-        if self.session.device != "cpu":
-            import torch
-
-            torch.cuda.synchronize()
-        return time.perf_counter() - began
+        times_s = time_operation(lambda: self.session.all_reduce_sum(message), self.session)
+        return MessageTiming(message_bytes=size, times_s=times_s)
 
 
 class Allreduce(Workload):

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -17,8 +17,9 @@ from urllib.parse import urlsplit
 from pydantic import Field
 
 from bench.backends.dask.cluster_ref import open_dask_context, trial_security
-from bench.backends.torch_distributed import join_torch_distributed
+from bench.backends.torch_distributed import PROCESS_GROUP_COLLECTIVES, join_torch_distributed
 from bench.core.case import MAX_LIBRARY_TIMEOUT_S, Case, Role
+from bench.core.collectives import Collective
 from bench.core.rank_info import RankInfo, read_rank_info
 from bench.host.network import bind_address, port_named, wait_for_listener
 from bench.plugins.backend import Backend, Options, Session
@@ -202,6 +203,17 @@ class Dask(Backend):
             Role(name="driver", count=1, certified=True),
             Role(name="rank", count=case.ranks, started_by="driver"),
         )
+
+    def collectives(self, case: Case) -> Mapping[Collective, tuple[bool, ...] | str]:
+        if case.transport == "gloo":
+            return PROCESS_GROUP_COLLECTIVES
+        sends_all = "Dask's exchange sends the whole array of each rank to all ranks"
+        sums = "Dask's exchange in shards only sums: --set dask.exchange=direct"
+        return {
+            "all_reduce": (False,),
+            "all_gather": sums if is_sharded(case) else (False,),
+            **dict.fromkeys(("reduce_scatter", "all_to_all", "broadcast", "send_recv"), sends_all),
+        }
 
     @contextmanager
     def session(self, case: Case, me: RankInfo) -> Iterator[Session]:

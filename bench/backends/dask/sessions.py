@@ -14,6 +14,7 @@ from bench.backends.dask.cluster_ref import DaskContext
 from bench.backends.dask.exchange import mailbox, sum_arrays
 from bench.backends.ddp import DdpOptions, DdpSession
 from bench.core.bounds import MAX_BYTES
+from bench.core.collectives import Collective
 from bench.core.records import GradientBuckets
 from bench.plugins.backend import MakeOptimizer, Session, Shape2D
 
@@ -64,6 +65,15 @@ class DaskTaskSession(Session):
         # A copy, since other ranks may still be fetching it when this one goes on and changes the tensor.
         flat = tensor.detach().flatten().to(exchange_dtype([tensor.dtype]), copy=True)
         return self.sum_over_ranks(flat).view(tensor.shape).to(tensor.dtype)
+
+    def prepare_collective(self, operation: Collective, send: Any, receive: Any) -> Callable[[], Any]:
+        import numpy as np
+        import torch
+
+        if operation != "all_gather":
+            return super().prepare_collective(operation, send, receive)
+        # A copy each time, as in all_reduce_sum.
+        return lambda: torch.from_numpy(np.concatenate(self.mailbox.exchange(send.numpy(force=True).copy())))
 
     def sum_over_ranks(self, flat: Any) -> Any:
         """The sum over the ranks of a flat tensor, which must not be changed afterwards: others may still fetch it."""

@@ -1,0 +1,1 @@
+"""Collective operations alone, over message sizes; its workload is in :mod:`bench.workloads.collectives.workload`."""
