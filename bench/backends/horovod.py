@@ -191,6 +191,8 @@ class HorovodBackend(Backend):
         return (Role(name="rank", count=case.ranks, launchers=("horovodrun",), bypasses_network=by_nccl),)
 
     def collectives(self, case: Case) -> Mapping[Collective, tuple[bool, ...] | str]:
+        if case.workload_options.get("datatype") == "bfloat16":
+            return dict.fromkeys(COLLECTIVES, "Horovod has no bfloat16: --set collectives.datatype=float16")
         return COLLECTIVES
 
     def tolerance(self, case: Case) -> Tolerance:

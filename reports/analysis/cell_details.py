@@ -12,9 +12,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import fmean
 
+from bench.core.collectives import Collective, bus_factor
 from bench.core.frozen_model import FrozenModel
 from bench.core.records import Link, MessageTiming, Outcome, Reading, SameWork, Trial
-from reports.analysis.communication import AllreduceTiming, bus_bandwidth
 from reports.analysis.stats import Estimate, arithmetic_mean, estimate, ratio
 from reports.analysis.step_times import Straggler
 from reports.analysis.telemetry import TelemetryWindow
@@ -25,8 +25,11 @@ NOT_TIMED_WHOLE = "recorded before steps without exchange were timed whole: it i
 
 
 class MessageCell(FrozenModel):
-    """The allreduce of one message size: its time is the slowest rank's."""
+    """A collective operation over one message size: its time is the slowest rank's."""
 
+    operation: Collective = "all_reduce"
+    in_place: bool | None = None
+    """Whether the result replaced what a rank handed in; ``None``: unknown."""
     message_bytes: int
     time_s: Estimate
     algorithm_bandwidth: Estimate
@@ -135,19 +138,20 @@ def decompose(
 def message_cells(
     measures: Sequence[TrialMeasures], messages: Sequence[MessageTiming], ranks: int
 ) -> tuple[MessageCell, ...]:
-    """The allreduces of a collective's cell; ``messages``: those of one rank, for their sizes."""
+    """The operations of a collective's cell; ``messages``: those of one rank, for their sizes."""
     cells = []
     for position, message in enumerate(messages):
         size = message.message_bytes
         times = [trial.message_times_s[position] for trial in measures]
+        factor = bus_factor(message.operation, ranks)
         cells.append(
             MessageCell(
+                operation=message.operation,
+                in_place=message.in_place,
                 message_bytes=size,
                 time_s=estimate(times, "s"),
                 algorithm_bandwidth=estimate([size / time_s for time_s in times], "B/s"),
-                bus_bandwidth=estimate(
-                    [bus_bandwidth(AllreduceTiming(ranks, size, time_s)) for time_s in times], "B/s"
-                ),
+                bus_bandwidth=estimate([factor * size / time_s for time_s in times], "B/s"),
             )
         )
     return tuple(cells)

@@ -14,6 +14,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple, get_args
 
+from bench.core.collectives import bus_factor
 from bench.core.frozen_model import FrozenModel
 from reports.analysis.scaling import Parameter, log_interval
 from reports.analysis.stats import student_t
@@ -34,11 +35,8 @@ class AllreduceTiming(NamedTuple):
 
 
 def bus_bandwidth(timing: AllreduceTiming) -> float:
-    """S ÷ t · 2(N−1)/N in bytes per second: what each link must have carried, independent of the number of ranks.
-
-    As NVIDIA's nccl-tests define it (PERFORMANCE.md).
-    """
-    return timing.message_bytes / timing.time_s * 2 * (timing.ranks - 1) / timing.ranks
+    """S ÷ t · 2(N−1)/N in bytes per second: what each link must have carried, independent of the number of ranks."""
+    return timing.message_bytes / timing.time_s * bus_factor("all_reduce", timing.ranks)
 
 
 class CannotFitAllreduce(ValueError):

@@ -11,6 +11,7 @@ from statistics import fmean
 from typing import NamedTuple
 
 from bench.core.case import Case
+from bench.core.collectives import Collective
 from bench.core.frozen_model import FrozenModel
 from reports.analysis.case_titles import CaseFinding
 from reports.analysis.cells import Cell
@@ -165,11 +166,27 @@ def path_key(case: Case) -> str:
 
 def timings_of(cells: Sequence[Cell]) -> list[AllreduceTiming]:
     """Every measured allreduce of the cells, one for each message size."""
+    return operation_timings("all_reduce", cells)
+
+
+def operation_timings(operation: Collective, cells: Sequence[Cell]) -> list[AllreduceTiming]:
+    """Every measured time of an operation over messages of float32, as gradients are."""
     return [
         AllreduceTiming(cell.case.ranks, message.message_bytes, message.time_s.value, placement_of(cell.case).nodes)
         for cell in cells
+        if cell.case.workload_options.get("datatype", "float32") == "float32"
         for message in cell.messages
+        if message.operation == operation
     ]
+
+
+def measures_alone(cell: Cell, operation: Collective) -> bool:
+    """Whether the cell's times of an operation count: its ranks have cores of their own, or wait for a shaped link."""
+    if cell.case.fault is not None or cell.case.ranks == 1 or not operation_timings(operation, [cell]):
+        return False
+    crossed = cell.link is not None and placement_of(cell.case).nodes > 1
+    limited_by_link = crossed and cell.link is not None and cell.link.wanted_bytes_s and "slow_links" not in cell.flags
+    return "oversubscribed" not in cell.flags or bool(limited_by_link)
 
 
 def communication_paths(cells: Sequence[Cell]) -> dict[str, CommunicationPath]:
@@ -180,12 +197,7 @@ def communication_paths(cells: Sequence[Cell]) -> dict[str, CommunicationPath]:
     """
     by_path: dict[str, dict[Place, list[Cell]]] = {}
     for cell in cells:
-        crossed = cell.link is not None and placement_of(cell.case).nodes > 1
-        limited_by_link = (
-            crossed and cell.link is not None and cell.link.wanted_bytes_s and "slow_links" not in cell.flags
-        )
-        waits_for_cores = "oversubscribed" in cell.flags and not limited_by_link
-        if cell.messages and cell.case.fault is None and not waits_for_cores and cell.case.ranks > 1:
+        if measures_alone(cell, "all_reduce"):
             by_path.setdefault(path_key(cell.case), {}).setdefault(place_of(cell.case), []).append(cell)
     return {
         path: _build_path(

@@ -34,9 +34,14 @@ class CellGroup:
     def title(self) -> str:
         """The workload, the largest message of a collective, and the data that stands in for the real one."""
         first = self.cells[0].labels
-        sizes = [message.message_bytes for cell in self.cells for message in cell.messages]
-        size = f" of {message_size(max(sizes))}" if sizes else ""
-        return f"{first.workload}{size}{first.stand_in}"
+        messages = [message for cell in self.cells for message in cell.messages]
+        size = f" of {message_size(max(message.message_bytes for message in messages))}" if messages else ""
+        # The default too is named where it is one of several.
+        implied = (
+            "operation" not in self.cells[0].case.workload_options and self.cells[0].case.workload == "collectives"
+        )
+        operation = f" (operation={messages[0].operation})" if messages and implied else ""
+        return f"{first.workload}{operation}{size}{first.stand_in}"
 
     @property
     def conditions(self) -> str:

@@ -12,7 +12,7 @@ from reports.analysis.findings import CellGroup, Findings, group_cells
 from reports.analysis.predictions import DEFAULT_PREDICT_OPTIONS
 from reports.analysis.units import join_units
 from reports.formats.console import literal
-from reports.page import network_section, nodes_section, predictions, resources
+from reports.page import collectives_section, network_section, nodes_section, predictions, resources
 from reports.page.checkpoints import checkpoint_table
 from reports.page.elements import Table
 
@@ -71,6 +71,7 @@ def finding_tables(findings: Findings) -> list[Any]:
         nodes_section.split_table(findings.placements.splits),
         nodes_section.packing_table(findings.placements.packings),
         network_section.compact_network_table(findings.networks),
+        collectives_section.summary_table(findings.cells),
         *(predictions.requested_tables(findings) if findings.options != DEFAULT_PREDICT_OPTIONS else ()),
         checkpoint_table(findings.cells),
         resources.cost_table(findings.cells),

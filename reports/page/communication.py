@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 
+from bench.core.collectives import Collective
 from reports.analysis import case_titles, formatting
 from reports.analysis.cells import Cell
 from reports.analysis.communication import AllreduceModel
@@ -15,6 +16,15 @@ from reports.page.elements import Figure, Series, Table
 from reports.page.series import estimate_series, point_series
 
 Paths = Mapping[str, CommunicationPath]
+BUS_FACTORS: dict[Collective, str] = {
+    "all_reduce": " × 2(N−1)/N",
+    "all_gather": " × (N−1)/N",
+    "reduce_scatter": " × (N−1)/N",
+    "all_to_all": " × (N−1)/N",
+    "broadcast": "",
+    "send_recv": "",
+}
+"""The factors of :func:`bench.core.collectives.bus_factor`, as text."""
 
 
 def alpha_beta(model: AllreduceModel | None) -> tuple[str, str]:
@@ -144,7 +154,7 @@ def message_figures(
 
     Args:
         key: begins the keys of the figures.
-        cells: of a collective.
+        cells: of one collective operation.
         styles: the number of the style of each backend, by its title.
         exchanges: the communication paths of the sweep.
     """
@@ -167,16 +177,19 @@ def message_figures(
             )
             for message in cell.messages
         ]
-    times += _fitted_series(cells, styles, exchanges)
+    operation = next(message.operation for cell in cells for message in cell.messages)
+    if operation == "all_reduce":
+        times += _fitted_series(cells, styles, exchanges)
     best = max((series for series in bandwidth), key=lambda series: max(series.y))
     peak_position = max(range(len(best.y)), key=lambda position: best.y[position])
     caption = (
         f"The highest bus bandwidth, {formatting.number(best.y[peak_position])}B/s, was measured with {best.name} "
-        f"at {formatting.message_size(int(best.x[peak_position]))}. Bus bandwidth = bytes ÷ time × 2(N−1)/N."
+        f"at {formatting.message_size(int(best.x[peak_position]))}. Bus bandwidth = bytes ÷ time"
+        f"{BUS_FACTORS[operation]}, as nccl-tests define it."
     )
     smallest = min((series for series in times if series.mark != "fitted"), key=lambda series: series.y[0])
     table = Table(
-        "Allreduce over message size",
+        f"{operation} over message size",
         ("backend", "message", "time", "algorithm bandwidth (95 %)", "bus bandwidth (95 %)"),
         tuple(rows),
     )
@@ -196,7 +209,7 @@ def message_figures(
             f"{key}-time",
             "Time",
             "message (bytes)",
-            "time of one allreduce (s)",
+            f"time of one {operation} (s)",
             tuple(times),
             f"The smallest message takes {formatting.number(smallest.y[0] * 1e3)} ms at best, with {smallest.name}.",
             table,

@@ -16,6 +16,7 @@ from reports.analysis.stats import Estimate
 from reports.analysis.units import join_units
 from reports.page import (
     axes_section,
+    collectives_section,
     comparison_section,
     network_section,
     nodes_section,
@@ -159,6 +160,7 @@ def make_page(
         *comparison_section.sections(comparisons),
         *axes_section.sections(findings.axes),
         *chain.from_iterable(per_workload),
+        *collectives_section.sections(cells),
         *nodes_section.sections(findings.placements, styles),
         *network_section.sections(findings.networks, styles),
         *predictions.sections(findings, styles),

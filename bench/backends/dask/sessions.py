@@ -72,8 +72,9 @@ class DaskTaskSession(Session):
 
         if operation != "all_gather":
             return super().prepare_collective(operation, send, receive)
+        as_bytes = send.view(torch.uint8).numpy()
         # A copy each time, as in all_reduce_sum.
-        return lambda: torch.from_numpy(np.concatenate(self.mailbox.exchange(send.numpy(force=True).copy())))
+        return lambda: torch.from_numpy(np.concatenate(self.mailbox.exchange(as_bytes.copy()))).view(send.dtype)
 
     def sum_over_ranks(self, flat: Any) -> Any:
         """The sum over the ranks of a flat tensor, which must not be changed afterwards: others may still fetch it."""
