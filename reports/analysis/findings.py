@@ -35,13 +35,13 @@ class CellGroup:
         """The workload, the largest message of a collective, and the data that stands in for the real one."""
         first = self.cells[0].labels
         messages = [message for cell in self.cells for message in cell.messages]
-        size = f" of {message_size(max(message.message_bytes for message in messages))}" if messages else ""
-        # The default too is named where it is one of several.
-        implied = (
-            "operation" not in self.cells[0].case.workload_options and self.cells[0].case.workload == "collectives"
-        )
-        operation = f" (operation={messages[0].operation})" if messages and implied else ""
-        return f"{first.workload}{operation}{size}{first.stand_in}"
+        if not messages:
+            return f"{first.workload}{first.stand_in}"
+        size = message_size(max(message.message_bytes for message in messages))
+        case = self.cells[0].case
+        # The default too is named.
+        implied = case.workload == "collectives" and "operation" not in case.workload_options
+        return f"{first.workload}{f': {messages[0].operation}' if implied else ''} of {size}{first.stand_in}"
 
     @property
     def conditions(self) -> str:

@@ -14,8 +14,9 @@ from reports.page.series import estimate_series
 WORKLOAD = "collectives"
 TITLE = "Collective operations"
 NOTE = (
-    "Sizes and bandwidths as in nccl-tests: of all_gather and reduce_scatter the size is that of the whole, of all_to_all "
-    "what each rank sends in all. Time: of the slowest rank, the median of a trial's repetitions; intervals over trials."
+    "Sizes and bandwidths as in nccl-tests: of all_gather and reduce_scatter the size is that of the whole, of "
+    "all_to_all what each rank sends in all. Time: of the slowest rank, the median of a trial's repetitions; intervals "
+    "over trials."
 )
 PLACES = {True: "in place", False: "out of place", None: "–"}
 
