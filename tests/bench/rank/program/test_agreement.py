@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from bench.core.rank_info import RankInfo
@@ -114,7 +116,8 @@ def test_ranks_of_several_nodes_agree_by_the_store_of_the_program(tmp_path):
     dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
     try:
         watches = watches_of(program_case(ranks=4, ranks_per_node=2), tmp_path)
-        step_until_all_stop(watches, rotated)
+        # Half a second, in which other nodes hear of the decision, has to be a number of steps that ends.
+        step_until_all_stop(watches, lambda watches, step: time.sleep(0.001) or rotated(watches, step))
         assert len({watch.cut for watch in watches}) == 1
         assert len({watch.stopped_at for watch in watches}) == 1
     finally:
