@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from statistics import harmonic_mean
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -70,18 +71,18 @@ def total_amount(ranks: Sequence[ProgramRun], step_s: float) -> float | None:
 
     Args:
         ranks: The runs of all ranks.
-        step_s: The mean duration of a step on the slowest rank, in seconds: it turns a printed rate, the mean of what a
-            rank has printed, into the amount of a step.
+        step_s: The mean duration of a step on the slowest rank, in seconds: it turns a printed rate into the amount of
+            a step. The rate of a rank is the harmonic mean of what it printed, each time after the same number of steps.
 
     Returns:
         The amount, in the unit of the records; ``None``: it is known of no rank, or not of one that counts by itself.
     """
     if any(run.counted == "printed" for run in ranks):
-        rates = [sum(run.printed) / len(run.printed) for run in ranks if run.printed]
+        rates = [harmonic_mean(run.printed) for run in ranks if run.printed and min(run.printed) > 0]
         if not rates or (ranks[0].printed_scope == "rank" and len(rates) < len(ranks)):
             return None
         # The same total, where several ranks print it.
         rate = sum(rates) if ranks[0].printed_scope == "rank" else rates[0]
-        return rate * step_s if rate > 0 else None
+        return rate * step_s
     amounts = [run.amount_per_step for run in ranks if run.amount_per_step is not None]
     return sum(amounts) or None

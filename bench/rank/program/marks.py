@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from array import array
 from collections.abc import Sequence
+from statistics import median
 
 CAPACITY = 2**16
 """The steps that are remembered: the last ones. A power of two."""
@@ -22,6 +23,8 @@ class Marks:
         """On the monotonic clock, by ``number % CAPACITY``."""
         self.cpu_ns = array("q", bytes(8 * CAPACITY))
         """Processor time of the process."""
+        self.spent_ns = array("q", bytes(8 * CAPACITY))
+        """What watching had taken by then."""
         self.amounts: list[array[float]] = []
         """What each DataLoader had yielded by then, in units of work."""
         self.last_loader = array("b", bytes(CAPACITY))
@@ -53,6 +56,12 @@ class Marks:
     def cpu_between_s(self, first: int, last: int) -> float:
         """The processor time between two marks, in seconds."""
         return (self.cpu_ns[last % CAPACITY] - self.cpu_ns[first % CAPACITY]) / 1e9
+
+    def watching_s(self, first: int, last: int) -> float:
+        """What watching takes in a step, in seconds: the median, as a step in which the system stops the process for
+        others may do so there."""
+        totals = [self.spent_ns[number % CAPACITY] for number in range(first, last + 1)]
+        return median(after - before for before, after in itertools.pairwise(totals)) / 1e9
 
     def at_s(self, number: int) -> float:
         """When a step ended, in seconds of the monotonic clock."""

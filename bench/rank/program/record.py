@@ -210,11 +210,9 @@ def _settled(case: Case, watch: StepWatch, cut: Cut) -> bool | None:
 
 
 def _readings(observed: Observed, cut: Cut, run: ProgramRun, *, on_device: bool) -> tuple[Reading, ...]:
-    marks, watch = observed.watch.marks, observed.watch
-    spent_ns, steps = watch.watched or (watch.spent_ns + observed.batches.spent_ns, marks.count)
-    step_s = marks.between_s(*cut) / (cut.last - cut.first)
-    # Of a step of the window, the mean over all steps so far.
-    readings = [Reading(name="watching", value=spent_ns / 1e9 / max(1, steps) / max(1e-9, step_s), unit="1")]
+    marks = observed.watch.marks
+    step_s = max(1e-9, marks.between_s(*cut) / (cut.last - cut.first))
+    readings = [Reading(name="watching", value=marks.watching_s(*cut) / step_s, unit="1")]
     if on_device:
         # The program's own clock would show this one.
         readings.append(Reading(name="step_on_host_clock", value=step_s, unit="s"))

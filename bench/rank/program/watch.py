@@ -75,8 +75,6 @@ class StepWatch:
         """Called when the measured window begins."""
         self.on_window_end: Callable[[], None] = lambda: None
         """Called once the window has ended, where further steps are observed."""
-        self.watched: tuple[int, int] | None = None
-        """By the end of the window: the nanoseconds that watching has taken, and the number of steps."""
         self._changes, self._printed_before, self._polled_ns, self._observing = 0, 0, 0, False
         self._rule: WindowRule | None = None
         self._phase = ""
@@ -124,6 +122,7 @@ class StepWatch:
         marks.wall_ns[slot] = began_ns
         marks.cpu_ns[slot] = time.process_time_ns()
         batches = self.batches
+        marks.spent_ns[slot] = self.spent_ns + batches.spent_ns
         marks.keep_amounts(batches.amounts, batches.used, batches.last_used)
         batches.step_ended()
         if number == 1:
@@ -207,10 +206,8 @@ class StepWatch:
             self.progress.enter(phase, step=number + 1 if phase == "warm-up step" else 1)
             if phase == "measured step":
                 self.on_window()
-            elif phase == "further measurements":
-                self.watched = self.spent_ns + self.batches.spent_ns, number
-                if decision.stop > decision.watch_from:
-                    self.on_window_end()
+            elif phase == "further measurements" and decision.stop > decision.watch_from:
+                self.on_window_end()
 
     def _decide(self, rule: WindowRule, number: int) -> None:
         printed = self._printed() if self._printed is not None else 0
