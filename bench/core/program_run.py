@@ -72,7 +72,7 @@ def total_amount(ranks: Sequence[ProgramRun], step_s: float) -> float | None:
     Args:
         ranks: The runs of all ranks.
         step_s: The mean duration of a step on the slowest rank, in seconds: it turns a printed rate into the amount of
-            a step. The rate of a rank is the harmonic mean of what it printed, each time after the same number of steps.
+            a step. That of a rank is the harmonic mean of what it printed, each time after as many steps.
 
     Returns:
         The amount, in the unit of the records; ``None``: it is known of no rank, or not of one that counts by itself.

@@ -32,7 +32,6 @@ def test_an_amount_that_no_rank_knows_is_unknown():
     ],
 )
 def test_a_printed_rate_is_an_amount_in_a_step(printed, scope, expected):
-    runs = [
-        make_run(counted="printed", amount_per_step=None, printed=values, printed_scope=scope) for values in printed
-    ]
+    unknown = {"counted": "printed", "amount_per_step": None, "printed_scope": scope}
+    runs = [make_run(printed=values, **unknown) for values in printed]
     assert total_amount(runs, 0.1) == pytest.approx(expected)
