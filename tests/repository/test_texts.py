@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import ast
 import importlib
-import json
 import re
 import subprocess
-import sys
 from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
 import yaml
 
-from bench.workloads.step.options import StepOptions
 from harness.planning.suite import Suite, read_suite
 from tests.support.command_lines import check_commands, markdown_tokens
 from tests.support.paths import ROOT
@@ -145,21 +142,10 @@ def blocks(page: str, language: str) -> list[str]:
     return [token.content for token in found if token.type == "fence" and token.info.split()[:1] == [language]]
 
 
-def test_the_example_of_a_workload_is_a_plugin(tmp_path):
-    (source,) = blocks("how-to/own-model.md", "python")
-    (tmp_path / "my_model.py").write_text(source)
-    done = subprocess.run(
-        [sys.executable, "-m", "harness", "list", "--plugin", str(tmp_path / "my_model.py"), "--json"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    plugins = json.loads(done.stdout)
-    workload = next(plugin for plugin in plugins["workloads"] if plugin["name"] == "my_model")
-    assert workload["summary"]
-    assert [option["name"] for option in workload["options"]] == [*StepOptions.model_fields, "hidden"]
-    assert plugins["broken"] == []
+def test_the_tutorial_of_an_own_model_is_the_file_that_is_tested():
+    """``tests/e2e/test_own_model.py`` runs it."""
+    tutorial = blocks("how-to/own-model.md", "python")[0]
+    assert tutorial == (ROOT / "docs" / "how-to" / "my_lm.py").read_text()
 
 
 def test_the_example_of_a_suite_reads(tmp_path):
