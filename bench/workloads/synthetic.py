@@ -31,6 +31,7 @@ class SyntheticOptions(StepOptions):
     layers: int = Field(2, ge=1, description="transformer, convnet: how many blocks")
     sequence: int = Field(32, ge=2, description="transformer: tokens in a sample")
     vocabulary: int = Field(1000, ge=2, description="transformer: different tokens")
+    unit: Literal["samples", "tokens"] = Field("samples", description="what rates count; tokens: of the transformer")
     dropout: float = Field(0.0, ge=0, lt=1, description="transformer: the probability that an activation is left out")
     channels: int = Field(32, ge=1, description="convnet: channels of a block")
     image: int = Field(16, ge=4, description="convnet: height and width of an image, in pixels")
@@ -52,6 +53,8 @@ class SyntheticOptions(StepOptions):
             return f"channels_last: model={self.model} has no images; model=convnet has"
         if self.recompute == "blocks" and self.model == "toy":
             return "recompute=blocks: model=toy is a single layer, and has no blocks"
+        if self.unit == "tokens" and self.model != "transformer":
+            return f"unit=tokens: model={self.model} has no tokens; model=transformer has"
         return super().unsupported_reason(case)
 
 
@@ -208,7 +211,10 @@ class Synthetic(Workload):
             components = makers[options.model](options, samples)
         model, loss_of, inputs, targets = components
         feed = PoolFeed(inputs, targets, case.global_batch, session)
-        return Training(session, model, loss_of, feed, case.global_batch, options=options)
+        work = Training(session, model, loss_of, feed, case.global_batch, options=options)
+        if options.unit == "tokens":
+            work.unit, work.amount_per_step = "tokens", case.global_batch * options.sequence
+        return work
 
 
 WORKLOAD = Synthetic()

@@ -78,7 +78,12 @@ WindowOption = Annotated[
 ]
 WarmupOption = Annotated[int | None, typer.Option("--warmup", help="Steps before the measured window.")]
 BatchOption = Annotated[
-    int | None, typer.Option("--batch", help="Samples a step: of all ranks (strong) or of each rank (weak).")
+    str | None,
+    typer.Option(
+        "--batch",
+        metavar="64,128",
+        help="Samples a step: of all ranks (strong) or of each rank (weak). Several sweep it.",
+    ),
 ]
 ThreadsOption = Annotated[
     int | None, typer.Option("--threads", help="Threads of each rank, the same at every rank count.")
@@ -255,7 +260,7 @@ def sweep(
         steps=steps,
         window_s=window,
         warmup=warmup,
-        batch=batch,
+        batch=split_names(batch),
         threads=threads,
         seed=seed,
         timeout_s=timeout,

@@ -210,6 +210,7 @@ def _expand(
         for (
             scaling,
             net,
+            batch,
             transport,
             workload_options,
             backend_options,
@@ -218,15 +219,16 @@ def _expand(
         ) in itertools.product(
             _scalings(suite, workload),
             suite.net or (None,),
+            suite.batch if workload.uses_batch else (1,),
             transports,
             _workload_options(workload, suite.options.get(workload_scope, {})),
             option_combinations(backend_scope, backend.options, option_axes),
             variables,
             places,
         ):
-            if workload.uses_batch and scaling == "strong" and suite.batch % count:
+            if workload.uses_batch and scaling == "strong" and batch % count:
                 raise UsageError(
-                    f"batch {suite.batch} does not divide among {count} ranks; under strong scaling it is the global "
+                    f"batch {batch} does not divide among {count} ranks; under strong scaling it is the global "
                     "batch: choose a multiple, or --scaling weak"
                 )
             case = Case(
@@ -241,7 +243,7 @@ def _expand(
                 ranks_per_node=ranks_per_node,
                 site=machine.site,
                 scaling=scaling,
-                batch=suite.batch if workload.uses_batch else 1,
+                batch=batch,
                 threads=threads,
                 net=net,
                 fault=suite.fault if suite.fault is not None and suite.fault.rank < count else None,

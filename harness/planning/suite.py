@@ -55,7 +55,8 @@ class Suite(FiniteModel):
     """``None``: the usual one of each workload, strong where the global batch is divided among the ranks."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     repeats: int = Field(3, ge=1)
-    batch: int = Field(128, ge=1)
+    batch: tuple[Annotated[int, Field(ge=1)], ...] = (128,)
+    """Several are an axis."""
     threads: int | None = Field(None, ge=1)
     seed: int = Field(0, ge=0, lt=2**62)
     steps: int | None = Field(None, ge=1)
@@ -99,7 +100,13 @@ class Suite(FiniteModel):
             for name, values in lists.items()
         }
 
-    @field_validator("backends", "workloads", "ranks", "nodes", "ranks_per_node", "scaling", "net")
+    @field_validator("batch", mode="before")
+    @classmethod
+    def _several(cls, value: Any) -> Any:
+        """A single number, as in suites from before there could be several, is one of them."""
+        return (value,) if isinstance(value, int) else value
+
+    @field_validator("batch", "backends", "workloads", "ranks", "nodes", "ranks_per_node", "scaling", "net")
     @classmethod
     def _check_unique(cls, values: tuple[Any, ...] | None) -> tuple[Any, ...] | None:
         if values is None:

@@ -192,7 +192,7 @@ def _run_and_report(
     """Run what the store does not hold yet, then write the page of what it holds."""
     interrupted, folder = False, artifact_folder(store_url, info.id)
     left = len(info.plan.cases) * info.plan.repeats - len(store.done(info.id))
-    with SweepProgress(stderr_console, max(0, left)) as watcher:
+    with SweepProgress(stderr_console, max(0, left), info.plan.cases) as watcher:
         try:
             run_sweep(info, store, site, plugins.backends, folder, watcher)
         except KeyboardInterrupt:

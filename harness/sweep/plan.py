@@ -84,13 +84,15 @@ class PlannedSweep:
 
     def lines(self) -> Iterator[str]:
         """Cases, skips and what makes no sense, a line each, then the files that would be submitted."""
+        skips, never = self.plan.skips, self.plan.not_applicable
+        values = case_titles.with_batch([*self.plan.cases, *(skip.case for skip in (*skips, *never))])
         for case in self.plan.cases:
             flags = f"  [{', '.join(case.flags)}]" if case.flags else ""
-            yield f"run    {case_titles.case_title(case)}{flags}"
-        for skip in self.plan.skips:
-            yield f"skip   {case_titles.case_title(skip.case)}: {skip.reason}"
-        for skip in self.plan.not_applicable:
-            yield f"never  {case_titles.case_title(skip.case)}: {skip.reason}"
+            yield f"run    {case_titles.case_title(case, values(case))}{flags}"
+        for skip in skips:
+            yield f"skip   {case_titles.case_title(skip.case, values(skip.case))}: {skip.reason}"
+        for skip in never:
+            yield f"never  {case_titles.case_title(skip.case, values(skip.case))}: {skip.reason}"
         for key, files in self.rendered_files().items():
             for name, content in files.items():
                 yield f"\n# {key}: {name}\n{content.rstrip()}"

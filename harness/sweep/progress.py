@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
@@ -81,7 +82,17 @@ class TrialProgress:
 
 
 class SweepProgress(TrialProgress):
-    """The progress of a sweep."""
+    """The progress of a sweep.
+
+    Args:
+        console: Where to show it (standard error).
+        total: The number of trials that are planned; more may follow.
+        cases: The cases of the plan.
+    """
+
+    def __init__(self, console: Console, total: int, cases: Sequence[Case]) -> None:
+        super().__init__(console, total)
+        self._values = case_titles.with_batch(cases)
 
     def begins(self, case: Case, round_number: int) -> None:
         self._begin(self._title(case, round_number))
@@ -90,7 +101,7 @@ class SweepProgress(TrialProgress):
         self._end(self._title(trial.case, trial.round), trial)
 
     def _title(self, case: Case, round_number: int) -> str:
-        return f"{case_titles.case_title(case)} · round {round_number + 1}"
+        return f"{case_titles.case_title(case, self._values(case))} · round {round_number + 1}"
 
 
 class PairProgress(TrialProgress):

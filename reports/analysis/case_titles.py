@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from pydantic import Field
 
@@ -90,6 +90,15 @@ def case_title(case: Case, values: Mapping[str, str] | None = None) -> str:
     fault = f" · injected {case.fault.label}" if case.fault else ""
     backend = _backend_and_site(case, values or {})
     return f"{workload_title(case)} · {backend} · {ranks_on_nodes(case)} · {case.scaling}{fault}"
+
+
+def with_batch(cases: Sequence[Case]) -> Callable[[Case], dict[str, str]]:
+    """The values that the labels of these cases have to name beside their options (pure): the batch, for workloads that
+    are measured with several."""
+    batches: dict[str, set[int]] = {}
+    for case in cases:
+        batches.setdefault(case.workload, set()).add(case.batch)
+    return lambda case: {"batch": str(case.batch)} if len(batches.get(case.workload, ())) > 1 else {}
 
 
 def workload_title(case: Case) -> str:

@@ -12,7 +12,7 @@ from bench.core.case import Case
 from bench.core.frozen_model import FrozenModel
 from bench.core.machine import NodeFacts
 from bench.core.records import DECOMPOSITION, Condition, Gradients, Link, Outcome, RankFailure, SameWork, Trial
-from reports.analysis.case_titles import CaseLabels, case_labels
+from reports.analysis.case_titles import CaseLabels, case_labels, with_batch
 from reports.analysis.cell_details import (
     Coverage,
     Decomposition,
@@ -183,7 +183,8 @@ def make_cells(
         _cell(case, measured, skipped.get(case.key), baselines, proofs.get(case.key), machinery.get(case.key))
         for case in cases
     )
-    return tuple(_mark_imprecise(cell, precision) for cell in cells)
+    named = with_batch(cases)
+    return tuple(_mark_imprecise(_with_labels(cell, named(cell.case)), precision) for cell in cells)
 
 
 def _measure(trials: Sequence[Trial]) -> _MeasuredTrials:
@@ -196,6 +197,13 @@ def _with_oversubscription(case: Case, trials: Sequence[Trial]) -> Case:
     if "oversubscribed" in case.flags or not exceeds_cores(case, trials):
         return case
     return case.model_copy(update={"flags": (*case.flags, "oversubscribed")})
+
+
+def _with_labels(cell: Cell, values: Mapping[str, str]) -> Cell:
+    if not values:
+        return cell
+    labels = case_labels(cell.case, values).model_dump()
+    return cell.model_copy(update={"labels": cell.labels.model_copy(update=labels)})
 
 
 def _mark_imprecise(cell: Cell, precision: float | None) -> Cell:

@@ -10,6 +10,7 @@ from harness.planning.options import known_options, parse_settings, resolve_opti
 from harness.planning.placements import Machine, default_ranks
 from harness.planning.plan import imprecise_cases, make_plan, shuffled_rounds
 from harness.planning.suite import Suite
+from reports.analysis.case_titles import case_title, with_batch
 
 BACKENDS, WORKLOADS, _ = load_plugins()
 KNOWN = known_options(BACKENDS, WORKLOADS, {"local": None, "slurm": None})
@@ -81,6 +82,21 @@ def test_more_threads_than_cores_is_marked_unless_compute_is_emulated():
 def test_an_option_with_several_values_is_an_axis_and_defaults_leave_no_trace():
     found = plan(settings=["ddp.bucket_cap_mb=1,25"], workloads=("synthetic",), backends=("ddp",), ranks=(2,))
     assert [case.backend_options for case in found.cases] == [{"bucket_cap_mb": 1.0}, {"bucket_cap_mb": 25.0}]
+
+
+def test_the_batch_is_an_axis_that_titles_name():
+    found = plan(batch=(8, 16), workloads=("synthetic", "allreduce"), backends=("ddp",), ranks=(2,))
+    assert [(case.workload, case.batch) for case in found.cases] == [
+        ("synthetic", 8),
+        ("synthetic", 16),
+        ("allreduce", 1),
+    ]
+    values = with_batch(found.cases)
+    assert [case_title(case, values(case)) for case in found.cases] == [
+        "synthetic · ddp/gloo (batch=8) · 2 ranks · strong",
+        "synthetic · ddp/gloo (batch=16) · 2 ranks · strong",
+        "allreduce · ddp/gloo · 2 ranks · weak",
+    ]
 
 
 def test_a_net_is_an_axis_and_none_is_the_default():

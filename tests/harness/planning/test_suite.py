@@ -28,11 +28,21 @@ def test_a_list_is_an_axis_and_a_value_is_one_point(tmp_path):
     assert suite.ranks == (1, 2)
 
 
+def test_a_batch_is_a_number_or_several(tmp_path):
+    assert read_suite(write(tmp_path, "batch = 64\n")).batch == (64,)
+    assert read_suite(write(tmp_path, "batch = [64, 128]\n")).batch == (64, 128)
+    assert read_suite(write(tmp_path, "")).batch == (128,)
+    stored = read_suite(write(tmp_path, "")).model_dump(mode="json") | {"batch": 256}
+    assert Suite.model_validate(stored).batch == (256,), "as suites were stored before there could be several"
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("\nrepeat = 3\n", ":2: unknown key 'repeat'; did you mean 'repeats'?"),
         ("repeats = 3\nranks = [1, 0]\n", ":2: ranks = 0: input should be greater than or equal to 1"),
+        ("batch = [64, 0]\n", ":1: batch = 0: input should be greater than or equal to 1"),
+        ("batch = 'large'\n", ":1: batch = 'large': input should be a valid tuple"),
         ("ranks = [1, 1]\n", ":1: ranks = [1, 1]: names 1 twice"),
         ("backends = []\n", ":1: backends = []: is empty"),
         ("scaling = ['sideways']\n", ":1: scaling = 'sideways': input should be 'strong' or 'weak'"),

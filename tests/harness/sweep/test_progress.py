@@ -18,7 +18,7 @@ class Terminal(StringIO):
 
 def shown(terminal: StringIO, **size: int) -> str:
     case = make_case()
-    with SweepProgress(TextConsole(file=terminal, **size), 1) as progress:
+    with SweepProgress(TextConsole(file=terminal, **size), 1, ()) as progress:
         progress.begins(case, 0)
         progress.ends(make_trial(case))
     return terminal.getvalue()
