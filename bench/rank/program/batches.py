@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import math
-import os
 import time
 from collections.abc import Mapping
 from types import ModuleType
@@ -42,7 +41,6 @@ class BatchCounter:
         self._began_ns, self._ended_ns = [0] * SLOTS, [0] * SLOTS
         self._slots: dict[int, int] = {}  # by data set, the one that began last at the end
         self._size = token_count if unit == TOKENS else sample_count
-        self._pid = os.getpid()
 
     def install(self, module: ModuleType) -> None:
         """Count what the iterators of ``torch.utils.data.dataloader`` yield. Those of subclasses, and of what wraps a
@@ -67,6 +65,10 @@ class BatchCounter:
 
         iterator.__init__, iterator.__next__ = watched_begin, watched_fetch
 
+    def disable(self) -> None:
+        """Count nothing any more: this process was forked from the rank's."""
+        self._count = _ignore  # type: ignore[method-assign]
+
     def step_ended(self) -> None:
         """Add up the times of each loader since the last step."""
         for slot in range(self.used):
@@ -85,14 +87,16 @@ class BatchCounter:
         return slot
 
     def _count(self, slot: int, batch: Any, began_ns: int, ended_ns: int) -> None:
-        if os.getpid() != self._pid:
-            return
         self.amounts[slot] += self._size(batch)
         self.last_used = slot
         if not self._began_ns[slot]:
             self._began_ns[slot] = began_ns
             self.first_ns = self.first_ns or began_ns
         self._ended_ns[slot] = ended_ns
+
+
+def _ignore(slot: int, batch: Any, began_ns: int, ended_ns: int) -> None:
+    return
 
 
 def sample_count(batch: Any) -> int:

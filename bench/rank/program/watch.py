@@ -31,6 +31,8 @@ from bench.rank.progress import Progress
 
 STORE_INTERVAL_S = 0.05
 """How often a node looks whether rank 0, on another one, has decided."""
+CPU_INTERVAL_NS = 5_000_000
+"""How often processor time is read, but where the window begins and ends: it takes longer than all else."""
 LOOKAHEAD_S = 0.5
 """How long after the decision the ranks of several nodes are stopped at least."""
 
@@ -76,6 +78,7 @@ class StepWatch:
         self.on_window_end: Callable[[], None] = lambda: None
         """Called once the window has ended, where further steps are observed."""
         self._changes, self._printed_before, self._polled_ns, self._observing = 0, 0, 0, False
+        self._cpu_ns = self._cpu_read_ns = 0
         self._rule: WindowRule | None = None
         self._phase = ""
         self.pid = os.getpid()
@@ -120,7 +123,9 @@ class StepWatch:
         number = marks.count + 1
         slot = number % CAPACITY
         marks.wall_ns[slot] = began_ns
-        marks.cpu_ns[slot] = time.process_time_ns()
+        if began_ns - self._cpu_read_ns > CPU_INTERVAL_NS:
+            self._read_cpu(began_ns)
+        marks.cpu_ns[slot] = self._cpu_ns
         batches = self.batches
         marks.spent_ns[slot] = self.spent_ns + batches.spent_ns
         marks.keep_amounts(batches.amounts, batches.used, batches.last_used)
@@ -150,6 +155,7 @@ class StepWatch:
     def disable(self) -> None:
         """Watch nothing any more: this process was forked from the rank's."""
         self.step_ended = _ignore  # type: ignore[method-assign]
+        self.batches.disable()
 
     def finish_observing(self) -> dict[str, Any]:
         """What the observers know."""
@@ -157,6 +163,9 @@ class StepWatch:
         for observer in self.observers:
             fields |= observer.finish()
         return fields
+
+    def _read_cpu(self, now_ns: int) -> None:
+        self._cpu_ns, self._cpu_read_ns = time.process_time_ns(), now_ns
 
     def _prepare_device(self, optimizer: Any) -> None:
         device = device_of(optimizer) if optimizer is not None else None
@@ -172,7 +181,7 @@ class StepWatch:
         elif self.me.rank and not self.decision.stop and self._look_at <= number and not self.whole:
             self._ask_rank_0(now_ns)
         decision = self.decision
-        self._enter_phase(number)
+        self._enter_phase(number, now_ns)
         if decision.stop:
             later = (mark for mark in (decision.first, decision.watch_from) if mark > number)
             self._look_at = next(later, number + 1)
@@ -193,7 +202,7 @@ class StepWatch:
                 observer.begin(self.decision.stop - self.decision.watch_from)
         self._observing = True
 
-    def _enter_phase(self, number: int) -> None:
+    def _enter_phase(self, number: int, now_ns: int) -> None:
         decision = self.decision
         if not self.whole and (number < decision.first or not decision.first):
             phase = "warm-up step"
@@ -204,6 +213,8 @@ class StepWatch:
         if phase != self._phase:
             self._phase = phase
             self.progress.enter(phase, step=number + 1 if phase == "warm-up step" else 1)
+            self._read_cpu(now_ns)
+            self.marks.cpu_ns[number % CAPACITY] = self._cpu_ns
             if phase == "measured step":
                 self.on_window()
             elif phase == "further measurements" and decision.stop > decision.watch_from:
