@@ -24,6 +24,7 @@ from reports.analysis.layered_allreduce import AlgorithmSource, LayeredAlgorithm
 from reports.analysis.placement import Place
 from reports.analysis.placement_effects import CellOverLink, NodeEfficiency, Packing
 from reports.analysis.predictions import CurvePrediction
+from reports.analysis.program_runs import ProgramSummary
 from reports.analysis.roofline import Roofline
 from reports.analysis.scaling import FitMethod, Prediction
 from reports.analysis.stats import Estimate
@@ -119,6 +120,7 @@ class CellFields(CaseFields):
     roofline: Roofline | None
     roofline_reason: str | None
     messages: list[MessageCell]
+    program: ProgramSummary | None
 
 
 class CurveFields(TypedDict):

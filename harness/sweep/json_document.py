@@ -158,6 +158,7 @@ def cell_as_json(cell: Cell) -> dict[str, Any]:
         "roofline": cell.roofline.model_dump() if cell.roofline else None,
         "roofline_reason": cell.roofline_reason,
         "messages": [message.model_dump() for message in cell.messages],
+        "program": cell.program.model_dump() if cell.program else None,
     }
 
 

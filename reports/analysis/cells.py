@@ -33,6 +33,7 @@ from reports.analysis.flags import cell_flags, is_collective, is_other_scaling
 from reports.analysis.formatting import duration_estimate, percent
 from reports.analysis.formatting import estimate as estimate_text
 from reports.analysis.placement import curve_family, exceeds_cores, hosts_of
+from reports.analysis.program_runs import ProgramSummary, summarize_program
 from reports.analysis.rank_resources import variables_of
 from reports.analysis.reported_work import compare_reported
 from reports.analysis.roofline import Roofline, roofline_of
@@ -102,6 +103,8 @@ class Cell(FrozenModel):
     """Why the step could not be decomposed, where that was requested."""
     roofline: Roofline | None = None
     roofline_reason: str | None = "the cell has no number"
+    program: ProgramSummary | None = None
+    """How a user's own program was seen and ran; ``None`` of other work, and without a successful trial."""
     failures: tuple[RankFailure, ...] = ()
     """The failures of its first unsuccessful trial: rank, exception, last lines."""
     log_tail: tuple[str, ...] = ()
@@ -339,6 +342,7 @@ def _numbers(
         "cost_per_unit": cost_per_unit(good, measures),
         "roofline": roofline,
         "roofline_reason": roofline_reason,
+        "program": summarize_program(good),
     }
 
 

@@ -282,8 +282,8 @@ def _predict_over_link(
 
 
 def _can_split_batch(case: Case, ranks: int) -> bool:
-    """A batch can't be split over more ranks than it has samples."""
-    return case.scaling == "weak" or ranks <= case.batch
+    """A batch can't be split over more ranks than it has samples. Of a program's batch a case knows nothing."""
+    return case.scaling == "weak" or case.program is not None or ranks <= case.batch
 
 
 def _predicted(curve_prediction: CurvePrediction, prediction: Prediction, base: Cell) -> Predicted:

@@ -29,6 +29,7 @@ from reports.analysis.stats import Estimate, estimate
 from reports.analysis.step_times import StepSplit
 
 NO_MODEL = "no model is trained"
+PROGRAM = "the work of a step is counted of this project's own models and of plugins, not of a program"
 EMULATED_COMPUTE = "the compute is a wait"
 NOT_MEASURED = "not measured: only a cell's first trial measures the work of a step and the device's peak"
 NOTHING_COUNTED = "no operation of the step has a known number of FLOPs and of bytes"
@@ -82,8 +83,8 @@ def _measured(trials: Sequence[Trial]) -> tuple[RankRecord, ...]:
 
 
 def _missing_reason(trials: Sequence[Trial]) -> str | None:
-    if trials[0].ranks[0].kind != "training":
-        return NO_MODEL
+    if (kind := trials[0].ranks[0].kind) != "training":
+        return PROGRAM if kind == "program" else NO_MODEL
     if "emulated_compute" in trials[0].case.flags:
         return EMULATED_COMPUTE
     ranks = _measured(trials)

@@ -15,6 +15,7 @@ from reports.formats.console import literal
 from reports.page import collectives_section, network_section, nodes_section, predictions, resources
 from reports.page.checkpoints import checkpoint_table
 from reports.page.elements import Table
+from reports.page.programs import whole_runs_table
 
 FULL_WIDTH = 96
 OUTCOME_STYLES = {"ok": "green", "skipped": "yellow", "failed": "red", "timeout": "red", "invalid": "red"}
@@ -75,6 +76,7 @@ def finding_tables(findings: Findings) -> list[Any]:
         *(predictions.requested_tables(findings) if findings.options != DEFAULT_PREDICT_OPTIONS else ()),
         checkpoint_table(findings.cells),
         resources.cost_table(findings.cells),
+        whole_runs_table(findings.cells),
     )
     return [renderable for table in tables for renderable in _rich_tables(table)]
 

@@ -12,6 +12,7 @@ from bench.core.case import Scalar, Scaling
 from bench.core.frozen_model import FrozenModel
 from bench.core.records import Outcome, Trial
 from reports.analysis.cells import Cell
+from reports.analysis.program_runs import summarize_program
 from reports.analysis.trial_measures import TrialMeasures
 
 NO_SCALING_CLAIM = frozenset({"oversubscribed", "injected"})
@@ -132,6 +133,15 @@ class TrialRow(FrozenModel):
     """Until it is on the disk."""
     checkpoint_bytes: int | None = None
     """Of all ranks."""
+    work_counted: str | None = None
+    """How the work of a user's own program was counted: ``DataLoader``, ``given`` or ``printed``."""
+    time_to_end_s: float | None = None
+    """Of a program that came to its own end (``--whole``), as the columns that follow."""
+    startup_s: float | None = None
+    checkpoint_pauses_s: float | None = None
+    evaluation_s: float | None = None
+    goodput: float | None = None
+    """The share of its time that it spent in steps."""
 
     @property
     def feeds_scaling(self) -> bool:
@@ -228,8 +238,26 @@ def _row(sweep: SweepFacts, cell: Cell, trial: Trial | None) -> TrialRow:
         same_work_deviation=proof.deviation if proof else None,
         same_work_tolerance=proof.tolerance if proof else None,
         **{column: values.get(column) for column in READING_COLUMNS.values()},
+        **_program_columns(trial, measures),
         unknown={READING_COLUMNS[reading.name]: reading.reason or "" for reading in readings if reading.value is None},
     )
+
+
+def _program_columns(trial: Trial | None, measures: TrialMeasures | None) -> dict[str, Any]:
+    summary = summarize_program([trial]) if trial is not None and measures is not None else None
+    if summary is None:
+        return {}
+    whole = summary.whole
+    if whole is None:
+        return {"work_counted": summary.counted}
+    return {
+        "work_counted": summary.counted,
+        "time_to_end_s": whole.time_to_end_s.value,
+        "startup_s": whole.startup_s.value,
+        "checkpoint_pauses_s": whole.checkpoint_s.value,
+        "evaluation_s": whole.evaluation_s.value,
+        "goodput": whole.goodput.value,
+    }
 
 
 def _measures(cell: Cell, trial: Trial | None) -> TrialMeasures | None:

@@ -21,6 +21,7 @@ from reports.page import (
     network_section,
     nodes_section,
     predictions,
+    programs,
     resources,
     step_figures,
     summary,
@@ -188,6 +189,7 @@ def _detail_sections(
     sections = (
         _table_section("All cells", tables.results_table(cells)),
         _table_section("Same work", tables.same_work_table(cells)),
+        Section("Programs", tables=_with_rows(programs.programs_table(cells), programs.whole_runs_table(cells))),
         _table_section("What limits scaling", step_figures.bottleneck_table(findings.bottlenecks)),
         _table_section("Scaling laws", tables.scaling_table(cells, findings.curves)),
         _table_section("Where the time goes", tables.decomposition_table(cells)),
@@ -207,6 +209,10 @@ def _detail_sections(
         _table_section("Provenance", tables.provenance_table(provenance)),
     )
     return (section for section in sections if any(table.rows for table in section.tables))
+
+
+def _with_rows(*shown: Table) -> tuple[Table, ...]:
+    return tuple(table for table in shown if table.rows)
 
 
 def _table_section(title: str, table: Table, figures: tuple[Figure, ...] = ()) -> Section:

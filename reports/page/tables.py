@@ -74,7 +74,8 @@ def same_work_table(cells: Sequence[Cell]) -> Table:
         tuple((*row, *(by_ranks.get(count, "–") for count in counts)) for row, by_ranks in rows.items()),
         "Before the timed window every rank takes a few verified steps. Rank 0 takes each of them alone too, from the "
         "same parameters; samples, their order, losses, exchanged gradients and updates must agree, and all ranks must "
-        "hold identical parameters. Deviations are relative to the size of what is compared.",
+        "hold identical parameters. Deviations are relative to the size of what is compared. Of a program, the losses "
+        "that it reports are compared with those at the smallest number of ranks.",
     )
 
 
@@ -124,7 +125,8 @@ def decomposition_table(cells: Sequence[Cell]) -> Table:
         "stragglers",
     )
     note = (
-        "From blocks of steps with and without the exchange, alternating in the same processes after the timed window. "
+        "From blocks of steps with and without the exchange, alternating in the same processes after the timed window; "
+        "a program exchanges after its backward pass instead, and what it does not show of its parts is unattributed. "
         "Unattributed: what a step without exchange takes beyond data, forward, backward and optimizer, which are "
         "timed one by one; of a single rank, which communicates with no other, its backend's work is in it. "
         "Waiting: for the slowest rank. Exposed: communication that compute does not hide. The parts add up to the "
