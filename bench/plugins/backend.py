@@ -91,6 +91,9 @@ class Session:
     does that. With a reason, the decomposition of the step is reported as not measured, and :meth:`no_sync` is used for
     gradient accumulation alone."""
 
+    checkpoint_reason: str | None = None
+    """Why the state of model and optimizer can't be saved as :mod:`bench.rank.checkpoint` does, in one sentence."""
+
     def __init__(self, rank: int = 0, world: int = 1, device: str = "cpu") -> None:
         self.rank, self.world, self.device = rank, world, device
 
@@ -149,6 +152,17 @@ class Session:
             A detached tensor of the parameter's whole shape, on any device. It may share memory with the parameter.
         """
         return parameter.detach()
+
+    def gradient(self, parameter: Any) -> Any:
+        """The mean gradient of a parameter, or its shard, just before the optimizer's update. Called on every rank.
+
+        Args:
+            parameter: One of the parameters of what :meth:`parallelize` returned.
+
+        Returns:
+            A tensor that :meth:`full_tensor` takes; ``None`` where a step does not use the parameter.
+        """
+        return parameter.grad
 
     def withheld_gradient(self, parameter: Any) -> Any:
         """What this rank's exchange has kept back of a parameter's gradients, to send it in a later step.

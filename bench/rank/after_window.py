@@ -83,11 +83,12 @@ def complete(record: RankRecord, case: Case, work: Work, session: Session, conte
         session: The group of ranks.
         context: What is to be known of this process.
     """
+    checkpoint_wanted = isinstance(work, TrainingWork) and work.checkpoint != "none"
     requested = {
         DECOMPOSITION: case.decompose,
         OVERHEAD: case.own_cost and record.kind == "training",
         ROOFLINE: case.roofline and "emulated_compute" not in case.flags,
-        CHECKPOINT: isinstance(work, TrainingWork) and work.checkpoint != "none",
+        CHECKPOINT: checkpoint_wanted and session.checkpoint_reason is None,
     }
     cut_short = {name: NEVER_ENDED for name, is_requested in requested.items() if is_requested}
     if cut_short:
@@ -109,6 +110,8 @@ def complete(record: RankRecord, case: Case, work: Work, session: Session, conte
         saved = attempts.take(CHECKPOINT, lambda: {"readings": _checkpoint(work, session, step_s, context)})
         readings = saved["readings"] if saved else unknown_readings(attempts.missing[CHECKPOINT])
         fields |= {"readings": (*record.readings, *readings)}
+    elif checkpoint_wanted:
+        fields |= {"readings": (*record.readings, *unknown_readings(session.checkpoint_reason or ""))}
     return record.model_copy(update={**fields, "missing": attempts.missing, "failed_at": attempts.failed_at})
 
 

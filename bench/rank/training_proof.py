@@ -260,7 +260,7 @@ class _Capture:
     def _read(self) -> list[Any]:
         gradients = []
         for parameter in self.parameters:
-            gradient = to_dense(parameter.grad)
+            gradient = to_dense(self.work.session.gradient(parameter))
             # Of shards, every rank takes part in making the whole.
             whole = None if gradient is None else self.work.session.full_tensor(gradient)
             gradients.append(whole.detach().clone() if self.keep and whole is not None else None)
