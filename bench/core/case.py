@@ -136,6 +136,12 @@ class Case(FrozenModel):
     label: str = ""
     """The name of its sweep, where several sweeps are shown together; empty in stored cases."""
 
+    def without_program_files(self) -> Case:
+        """The case as a trial stores it: the program's files are stored once, with the plan."""
+        if self.program is None:
+            return self
+        return self.model_copy(update={"program": self.program.model_copy(update={"files": {}})})
+
     @property
     def library_timeout_s(self) -> int:
         """How long a library of a rank may wait for other ranks, in whole seconds: longer than the trial's limit, at

@@ -21,7 +21,7 @@ class Program(FrozenModel):
     digests: dict[str, str] = Field(default={})
     """The digest of each Python file that travels, by its path in :attr:`folder`, the script included."""
     files: dict[str, str] = Field(default={})
-    """The text of each of these files; empty in a store."""
+    """The text of each of these files; empty in a stored trial."""
     left_out: str | None = None
     """Why the other Python files of the folder do not travel; ``None``: they do."""
 

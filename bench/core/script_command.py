@@ -20,7 +20,7 @@ RANKS = "ranks"
 MAX_COMMAND_LENGTH = 4096
 _TOKEN = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
 _NAME = re.compile(r"[A-Za-z_]\w{0,31}")
-_EXAMPLE = "for example {batch=32,64}; braces themselves are written {{ and }}"
+_EXAMPLE = "such as {batch=32,64} (braces themselves are written {{ and }})"
 
 
 class CommandProblem(ValueError):
@@ -111,11 +111,11 @@ def _parts(text: str) -> Iterator[str | _Placeholder]:
         if found[0] in ("{{", "}}"):
             yield found[0]
         elif found[1] is None:
-            raise CommandProblem(f"unmatched '{found[0]}': an axis is written {_EXAMPLE}")
+            raise CommandProblem(f"unmatched '{found[0]}': write axes {_EXAMPLE}")
         else:
             name, equals, values = found[1].partition("=")
             if not _NAME.fullmatch(name):
-                raise CommandProblem(f"'{found[0]}': an axis has a name of letters and digits, {_EXAMPLE}")
+                raise CommandProblem(f"'{found[0]}': an axis has a name of at most 32 letters and digits, {_EXAMPLE}")
             yield _Placeholder(name, values if equals else None)
     if text[end:]:
         yield text[end:]

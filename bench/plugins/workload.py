@@ -200,6 +200,10 @@ class Workload(ABC):
         """Why it can't run the case on this machine, in one line with the remedy; ``None`` where it can."""
         return self.options(**case.workload_options).unavailable_reason(case)
 
+    def default_scaling(self, options: Options) -> Scaling:
+        """The kind of scaling to measure where the user names none (pure)."""
+        return self.scalings[0]
+
     def split_axes(self, axes: Mapping[str, tuple[Scalar, ...]]) -> list[Mapping[str, tuple[Scalar, ...]]]:
         """The options' values as products of axes: each product is swept in full (pure).
 

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from bench.core.case import Case, Scalar
+from bench.core.case import Case, Scalar, Scaling
 from bench.core.script_command import CommandProblem, parse_command
 from bench.plugins.backend import Session
-from bench.plugins.workload import Work, Workload
+from bench.plugins.workload import Options, Work, Workload
 from bench.rank.program.options import ScriptOptions
 
 
@@ -21,6 +21,11 @@ class Script(Workload):
     options = ScriptOptions
     scalings = ("weak", "strong")
     uses_batch = False
+
+    def default_scaling(self, options: Options) -> Scaling:
+        """Programs say the batch of a rank, unless the samples of a step are given for all ranks together."""
+        total = isinstance(options, ScriptOptions) and options.samples_per_step.isdigit()
+        return "strong" if total else "weak"
 
     def split_axes(self, axes: Mapping[str, tuple[Scalar, ...]]) -> list[Mapping[str, tuple[Scalar, ...]]]:
         """A product for each command, with the axes of its arguments."""

@@ -286,7 +286,7 @@ def sweep(
     )
     request = SuiteRequest(suite, overrides, settings or (), plugins or (), flags)
     if resume and not dry_run:
-        named = request if overrides or settings or plugins or script or suite != DEFAULT_SUITE else None
+        named = request if overrides or settings or plugins or flags.given or suite != DEFAULT_SUITE else None
         return _resume(named, site, store, report, as_json=as_json)
     planned = plan_sweep(request, site or DEFAULT_SITE)
     if dry_run:

@@ -33,7 +33,6 @@ SUITE_FIELDS_OF_CASES = {
     "decompose",
     "own_cost",
     "roofline",
-    "affinity",
     "telemetry",
 }
 """The fields of a suite that every case repeats."""
@@ -89,11 +88,10 @@ def make_plan(
     _check_names(suite, backends, workloads)
     device = choose_device(suite, machine)
     places = placements(suite, machine, device)
-    threads = suite.threads or default_threads(places, machine)
     cases: list[Case] = []
     skips: list[Skip] = []
     not_applicable: list[Skip] = []
-    for case in _expand(suite, device, places, threads, machine, backends, workloads):
+    for case in _expand(suite, device, places, machine, backends, workloads):
         backend, workload = backends[case.backend], workloads[case.workload]
         unsupported = (
             _other_kind_reason(workload, backend)
@@ -145,7 +143,9 @@ def _other_kind_reason(workload: Workload, backend: Backend) -> str | None:
         return None
     if backend.starts_programs:
         return f"{backend.name} starts a program of yours (--script), not a workload of this project or a plugin"
-    return f"{backend.name} runs workloads of this project or a plugin, not a program"
+    return (
+        f"{backend.name} runs workloads of this project or a plugin, not a program; choose a launcher, such as torchrun"
+    )
 
 
 def shuffled_rounds(plan: Plan, seed: int) -> Iterator[tuple[int, Case]]:
@@ -196,7 +196,6 @@ def _expand(
     suite: Suite,
     device: Device,
     places: Sequence[Placement],
-    threads: int,
     machine: Machine,
     backends: Mapping[str, Backend],
     workloads: Mapping[str, Workload],
@@ -205,23 +204,21 @@ def _expand(
     for workload_name, backend_name in itertools.product(suite.workloads, suite.backends):
         workload, backend = workloads[workload_name], backends[backend_name]
         where: Device = device if device in workload.devices else "cpu"
-        workload_scope, backend_scope = f"workload.{workload_name}", f"backend.{backend_name}"
+        backend_scope = f"backend.{backend_name}"
         transports, option_axes = _split_transport(suite.options.get(backend_scope, {}), backend, where)
         for (
-            scaling,
+            (scaling, workload_options),
             net,
             batch,
             transport,
-            workload_options,
             backend_options,
             env,
             (count, ranks_per_node),
         ) in itertools.product(
-            _scalings(suite, workload),
+            _scalings_and_options(workload, suite),
             suite.net or (None,),
             suite.batch if workload.uses_batch else (1,),
             transports,
-            _workload_options(workload, suite.options.get(workload_scope, {})),
             option_combinations(backend_scope, backend.options, option_axes),
             variables,
             places,
@@ -244,7 +241,8 @@ def _expand(
                 site=machine.site,
                 scaling=scaling,
                 batch=batch,
-                threads=threads,
+                threads=_threads(suite, places, machine, workload),
+                affinity=suite.affinity or ("none" if workload.kind == "program" else "cores"),
                 net=net,
                 fault=suite.fault if suite.fault is not None and suite.fault.rank < count else None,
                 **suite.model_dump(include=SUITE_FIELDS_OF_CASES),
@@ -252,20 +250,26 @@ def _expand(
             yield case.model_copy(update={"flags": _flags(case, workload, machine)})
 
 
-def _workload_options(workload: Workload, axes: Mapping[str, tuple[Scalar, ...]]) -> list[dict[str, Scalar]]:
-    """Every combination of the options of a workload, each as what differs from the defaults."""
+def _threads(suite: Suite, places: Sequence[Placement], machine: Machine, workload: Workload) -> int:
+    """Threads of each rank, the same at every rank count. A program has as many as torchrun gives it: one, unless it is
+    a single rank."""
+    several = any(place.ranks > 1 for place in places)
+    by_default = 1 if workload.kind == "program" and several else default_threads(places, machine)
+    return suite.threads or by_default
+
+
+def _scalings_and_options(workload: Workload, suite: Suite) -> list[tuple[Scaling, dict[str, Scalar]]]:
+    """The kinds of scaling with every combination of the options of a workload, each as what differs from defaults."""
     scope = f"workload.{workload.name}"
     try:
-        products = workload.split_axes(axes)
+        products = workload.split_axes(suite.options.get(scope, {}))
     except ValueError as problem:
         raise UsageError(f"option {scope}: {problem}", ("options", scope)) from None
-    return [chosen for product in products for chosen in option_combinations(scope, workload.options, product)]
-
-
-def _scalings(suite: Suite, workload: Workload) -> Sequence[Scaling]:
+    combinations = [chosen for axes in products for chosen in option_combinations(scope, workload.options, axes)]
     if suite.scaling is None:
-        return workload.scalings[:1]
-    return [scaling for scaling in suite.scaling if scaling in workload.scalings] or workload.scalings
+        return [(workload.default_scaling(workload.options(**chosen)), chosen) for chosen in combinations]
+    scalings = [scaling for scaling in suite.scaling if scaling in workload.scalings] or workload.scalings
+    return list(itertools.product(scalings, combinations))
 
 
 def _flags(case: Case, workload: Workload, machine: Machine) -> tuple[str, ...]:

@@ -13,8 +13,8 @@ from bench.host.paths import from_home
 from bench.plugins.sources import describe_problem, text_digest
 from harness.errors import UsageError
 
-MAX_FILES = 500
-MAX_BYTES = 2 * 2**20
+MAX_FILES = 400
+MAX_BYTES = 512 * 1024
 """Of all Python files of a program together: they are part of every case."""
 MAX_ENTRIES = 20_000
 """Of a folder that are looked at."""
@@ -24,11 +24,11 @@ LEFT_OUT = frozenset({"__pycache__", "site-packages", "node_modules"})
 
 
 def read_program(command: str, base: Path, place: str = "") -> Program:
-    """The program of a command.
+    """The program of a command, which is started in the current folder.
 
     Args:
         command: The script with its arguments; their values are of no interest.
-        base: The folder that the script's path is relative to, in which the program is started.
+        base: The folder that the script's path is relative to.
         place: Where the command was given, for messages: ``--script``.
 
     Raises:
@@ -36,12 +36,26 @@ def read_program(command: str, base: Path, place: str = "") -> Program:
     """
     where = f"{place} " if place else ""
     words = _words(command, where)
-    path = base / from_home(words[0])
     shown = f"{where}{words[0]}"
     if words[0] in ("python", "python3"):
         raise UsageError(f"{shown}: leave it out and begin with the script, for example train.py")
-    if path.suffix != ".py":
+    if not words[0].endswith(".py"):
         raise UsageError(f"{shown}: name a Python file, for example train.py --epochs 1")
+    return _read(base / from_home(words[0]), Path.cwd(), shown)
+
+
+def read_again(program: Program) -> Program:
+    """The program as it is now. Raises :class:`UsageError` as :func:`read_program` does."""
+    return _read(Path(program.folder) / program.script, Path(program.working_directory), program.script)
+
+
+def changed_files(before: Program, now: Program) -> tuple[str, ...]:
+    """The Python files that were changed, added or removed, in alphabetical order (pure)."""
+    names = sorted(before.digests.keys() | now.digests.keys())
+    return tuple(name for name in names if before.digests.get(name) != now.digests.get(name))
+
+
+def _read(path: Path, working_directory: Path, shown: str) -> Program:
     text = _read_script(path, shown)
     folder = path.parent.resolve()
     files, left_out = _python_files(folder, path.name, text)
@@ -49,7 +63,7 @@ def read_program(command: str, base: Path, place: str = "") -> Program:
     return Program(
         script=path.name,
         folder=str(folder),
-        working_directory=str(base.resolve()),
+        working_directory=str(working_directory.resolve()),
         digest=text_digest("\n".join(f"{name} {digest}" for name, digest in digests.items())),
         digests=digests,
         files=files,
@@ -74,7 +88,7 @@ def _read_script(path: Path, shown: str) -> str:
         if not path.is_file():
             raise UsageError(f"{shown}: is no regular file; name a Python file")
         if path.stat().st_size > MAX_BYTES:
-            raise UsageError(f"{shown}: is larger than {MAX_BYTES // 2**20} MiB, which no script is")
+            raise UsageError(f"{shown}: is larger than {MAX_BYTES // 1024} KiB, which no script is")
         text = _read_text(path)
     except (OSError, ValueError) as problem:  # no UTF-8 text, or a name that no file can have
         raise UsageError(f"{shown}: cannot be read ({problem})") from None
@@ -103,7 +117,7 @@ def _python_files(folder: Path, script: str, text: str) -> tuple[dict[str, str],
                 continue
             size += path.stat().st_size
             if len(files) >= MAX_FILES or size > MAX_BYTES:
-                return alone, f"they are more than {MAX_FILES} files, or {MAX_BYTES // 2**20} MiB"
+                return alone, f"they are more than {MAX_FILES} files, or {MAX_BYTES // 1024} KiB"
             try:
                 files[name] = _read_text(path)
             except (OSError, ValueError):

@@ -73,7 +73,8 @@ class Suite(FiniteModel):
     decompose: bool = True
     own_cost: bool = True
     roofline: bool = True
-    affinity: Literal["cores", "none"] = "cores"
+    affinity: Literal["cores", "none"] | None = None
+    """``None``: the ranks of this project's workloads are pinned to cores, a user's programs are not."""
     net: tuple[Annotated[str, AfterValidator(parse_rate)], ...] | None = None
     """Rates of emulated links between ranks in network namespaces (:mod:`bench.host.links`); ``None``: none."""
     telemetry: str = Field(

@@ -35,7 +35,7 @@ def assess_trial(running: RunningTrial, result: TrialResult, case: Case, round_n
     if serious:
         outcome, reason = "invalid", f"contaminated: {serious[0].seen}"
     return Trial(
-        case=case,
+        case=case.without_program_files(),
         round=round_number,
         outcome=outcome,
         reason=reason,

@@ -14,10 +14,10 @@ from bench.plugins.registry import Plugins, load_plugins
 from harness.errors import UsageError
 from harness.planning.options import Axes, known_options, parse_settings, resolve_options, single_options
 from harness.planning.plan import Plan, make_plan
-from harness.planning.script_flags import WORKLOAD, ScriptFlags, launcher_backends
+from harness.planning.script_flags import WORKLOAD, ScriptFlags
 from harness.planning.suite import Suite, SuiteFile, apply_flags, suite_names
 from harness.sites.base.contract import DEFAULT_SITE, Site, find_site, site_names
-from harness.sweep.plugins import use_plugin_files, with_sources
+from harness.sweep.plugins import use_plugin_files, with_programs, with_sources
 from reports.analysis import case_titles
 from reports.formats.documents import versioned
 
@@ -113,7 +113,7 @@ def plan_sweep(request: SuiteRequest, site_name: str = DEFAULT_SITE) -> PlannedS
         site = choose_site(site_name, suite)
         site.survey()
         plan = make_plan(suite, site.machine(), plugins.backends, plugins.workloads, site)
-        plan = with_sources(plan, request.script_folder)
+        plan = with_programs(with_sources(plan), request.script_folder)
     return PlannedSweep(suite, site, plan, plugins)
 
 
@@ -134,9 +134,11 @@ def load_suite(request: SuiteRequest, plugins: Plugins) -> Suite:
     changes, options = dict(request.overrides), resolve_options(settings, _known_options(settings, plugins))
     for scope, axes in request.script.options().items():
         options.setdefault(scope, {}).update(axes)
-    if request.script.scripts:
-        changes |= {"workloads": (WORKLOAD,), "backends": launcher_backends(request.script.launchers, plugins.backends)}
-    return apply_flags(suite, changes, options)
+    changes |= request.script.changes(changes, plugins.backends)
+    suite = apply_flags(suite, changes, options)
+    if request.script.given and WORKLOAD not in suite.workloads:
+        raise UsageError(f"{request.script.given[0]}: it is about a program; name one with --script")
+    return suite
 
 
 def full_names(suite: Suite, plugins: Plugins) -> Suite:

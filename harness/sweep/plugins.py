@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -48,37 +48,56 @@ def use_plugin_files(files: Iterable[str | Path], option: str = "--plugin") -> N
             log.warning("plugin %s runs with your rights, and other users can change %s", file, place)
 
 
-def with_sources(plan: Plan, base: Path | None = None) -> Plan:
-    """The plan whose cases carry the sources of the plugins that they use, and the programs that they run.
+def with_sources(plan: Plan) -> Plan:
+    """The plan whose cases carry the sources of the plugins that they use."""
+    return _each_case(plan, lambda case: case.model_copy(update={"plugins": sources_of(case)}))
+
+
+def with_programs(plan: Plan, base: Path) -> Plan:
+    """The plan whose cases carry the user's programs that they run; warns of programs that do not travel whole.
 
     Args:
         plan: The plan.
-        base: The folder that the paths of scripts are relative to; ``None``: where each case's program was started.
+        base: The folder that the paths of scripts are relative to.
 
     Raises:
         UsageError: A script can't be read.
     """
-    programs: dict[tuple[str, Path], Program] = {}
-
-    def program_of(case: Case) -> Program | None:
-        if WORKLOADS.load(case.workload).kind != "program":
-            return None
-        folder = base or Path(case.program.working_directory if case.program else "")
-        command = str(case.workload_options.get("command", ""))
-        if (command, folder) not in programs:
-            programs[command, folder] = read_program(command, folder)
-        return programs[command, folder]
+    programs: dict[str, Program] = {}
 
     def carry(case: Case) -> Case:
-        return case.model_copy(update={"plugins": sources_of(case), "program": program_of(case)})
+        if WORKLOADS.load(case.workload).kind != "program":
+            return case
+        command = str(case.workload_options.get("command", ""))
+        if command not in programs:
+            programs[command] = read_program(command, base, "option workload.script.command:")
+            _warn_of(programs[command])
+        return case.model_copy(update={"program": programs[command]})
 
-    def carry_skip(skip: Skip) -> Skip:
-        return skip.model_copy(update={"case": carry(skip.case)})
+    return _each_case(plan, carry)
+
+
+def _warn_of(program: Program) -> None:
+    script = Path(program.folder, program.script)
+    if place := changeable_by_others(script):
+        log.warning("program %s runs with your rights, and other users can change %s", program.name, place)
+    if program.left_out:
+        log.warning(
+            "program %s: of its folder's Python files it alone is copied (%s): leave the others as they are until the "
+            "sweep ends",
+            program.name,
+            program.left_out,
+        )
+
+
+def _each_case(plan: Plan, change: Callable[[Case], Case]) -> Plan:
+    def change_skip(skip: Skip) -> Skip:
+        return skip.model_copy(update={"case": change(skip.case)})
 
     return plan.model_copy(
         update={
-            "cases": tuple(map(carry, plan.cases)),
-            "skips": tuple(map(carry_skip, plan.skips)),
-            "not_applicable": tuple(map(carry_skip, plan.not_applicable)),
+            "cases": tuple(map(change, plan.cases)),
+            "skips": tuple(map(change_skip, plan.skips)),
+            "not_applicable": tuple(map(change_skip, plan.not_applicable)),
         }
     )

@@ -11,6 +11,7 @@ from bench.host.variables import recorded_variables
 from harness.errors import UsageError
 from harness.planning.environment import read_environment
 from harness.planning.plan import Plan
+from harness.planning.program import changed_files, read_again
 from harness.planning.sources import Sources, describe_files
 from harness.planning.variables import variable_combinations
 from harness.sites.base.contract import DEFAULT_SITE
@@ -38,6 +39,7 @@ def check_same_conditions(info: SweepInfo, trials: Sequence[Trial], sources: Sou
     _check_sources(info, sources)
     _check_variables(info, trials)
     _check_plugins(info)
+    _check_programs(info)
 
 
 def _check_environment(info: SweepInfo) -> None:
@@ -81,6 +83,16 @@ def _check_plugins(info: SweepInfo) -> None:
             f"--resume: plugin {names} changed since sweep {info.id} began; restore what was there, or start a new "
             "sweep"
         )
+
+
+def _check_programs(info: SweepInfo) -> None:
+    programs = {case.program.digest: case.program for case in info.plan.cases if case.program is not None}
+    for program in programs.values():
+        if changed := changed_files(program, read_again(program)):
+            raise UsageError(
+                f"--resume: {describe_files(changed)} in {program.folder} changed since sweep {info.id} began; restore "
+                "what was there, or start a new sweep"
+            )
 
 
 def _plugin_digests(plan: Plan) -> dict[tuple[str, str], str]:

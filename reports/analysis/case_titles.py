@@ -13,6 +13,7 @@ from bench.core.records import Link
 from bench.host.links import UNSHAPED
 from reports.analysis.formatting import estimate, nodes, number, rank_count, ranks
 from reports.analysis.placement import Place, Placement
+from reports.analysis.program_titles import is_program, program_options, program_title
 from reports.analysis.stats import Estimate
 
 PLACE_TITLES: dict[Place, str] = {
@@ -20,6 +21,10 @@ PLACE_TITLES: dict[Place, str] = {
     "across": "across nodes",
     "both": "several ranks on each of several nodes",
 }
+
+
+UNNAMED_TRANSPORTS = ("none", "any")
+"""There is no exchange, or the user's program chooses it."""
 
 
 class CaseLabels(FrozenModel):
@@ -102,11 +107,15 @@ def with_batch(cases: Sequence[Case]) -> Callable[[Case], dict[str, str]]:
 
 
 def workload_title(case: Case) -> str:
-    """``synthetic (model=cnn)``, *emulated compute* where the compute was a wait, and the links between the ranks."""
-    options = f" ({_options_text(case.workload_options)})" if case.workload_options else ""
+    """``synthetic (model=cnn)`` or ``train.py --epochs 1 (batch=32)``, *emulated compute* where the compute was a wait,
+    and the links between the ranks."""
+    name, named = case.workload, case.workload_options
+    if is_program(case):
+        name, named = program_title(case), program_options(case)
+    options = f" ({_options_text(named)})" if named else ""
     emulated = ", emulated compute" if "emulated_compute" in case.flags else ""
     net = f", {net_title(case.net)}" if case.net else ""
-    return f"{case.workload}{options}{emulated}{net}"
+    return f"{name}{options}{emulated}{net}"
 
 
 def backend_title(case: Case, values: Mapping[str, str] | None = None) -> str:
@@ -157,7 +166,8 @@ def host_summaries(hosts: Sequence[NodeFacts]) -> list[str]:
 
 def group_key(case: Case) -> tuple[str, ...]:
     """Cells with the same key belong into one figure: the same workload, options, scaling, device, batch and seed."""
-    return (workload_title(case), case.scaling, case.device, f"batch={case.batch}", f"seed={case.seed}")
+    command = str(case.workload_options.get("command", ""))  # of which a title shows the beginning
+    return (workload_title(case), command, case.scaling, case.device, f"batch={case.batch}", f"seed={case.seed}")
 
 
 def _backend_and_site(case: Case, values: Mapping[str, str]) -> str:
@@ -165,7 +175,7 @@ def _backend_and_site(case: Case, values: Mapping[str, str]) -> str:
 
 
 def _backend_and_transport(case: Case, values: Mapping[str, str]) -> str:
-    transport = "" if case.transport == "none" else f"/{case.transport}"
+    transport = "" if case.transport in UNNAMED_TRANSPORTS else f"/{case.transport}"
     named = {**case.backend_options, **values}
     options = ", ".join(filter(None, (_options_text(named), variables_text(case))))
     return f"{case.backend}{transport}" + (f" ({options})" if options else "")

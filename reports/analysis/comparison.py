@@ -26,8 +26,10 @@ Direction = Literal["faster", "slower", "unclear", "unknown"]
 
 
 def comparison_key(case: Case) -> str:
-    """The case, the data that it read, and the source of its plugins: cases that differ in any are not compared."""
-    return " ".join([case.key, case.data.digest if case.data else "", *(plugin.digest for plugin in case.plugins)])
+    """The case, the data that it read, and the source of its program and plugins: cases that differ in any are not
+    compared."""
+    digests = [source.digest for source in (case.data, case.program, *case.plugins) if source is not None]
+    return " ".join([case.key, *digests])
 
 
 def direction(ratio: Estimate | None) -> Direction:

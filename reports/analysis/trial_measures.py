@@ -124,6 +124,8 @@ def settings_of(case: Case) -> dict[str, str]:
     """The settings beside the case's key that must match before the numbers of two nights are compared, by name."""
     settings = {name: str(value) for name, value in case.model_dump(include=COMPARED_SETTINGS).items()}
     settings |= {"data": f"{case.data.name} {case.data.digest}" if case.data else "none"}
+    if case.program is not None:
+        settings["program"] = f"{case.program.name} {case.program.digest}"
     return settings | {f"{plugin.kind} {plugin.name}": f"source {plugin.digest}" for plugin in case.plugins}
 
 

@@ -52,7 +52,8 @@ def hostile(value: Any, hint: Any = str) -> Any:
     if isinstance(value, str):
         return spoil(value) if _is_free(hint) else value
     if isinstance(value, tuple):
-        (item, *_) = [*_arguments(hint), str]
+        optional = typing.get_origin(hint) in (typing.Union, types.UnionType)
+        (item, *_) = [*_arguments(_arguments(hint)[0] if optional else hint), str]
         return tuple(hostile(part, item) for part in value)
     if isinstance(value, dict):
         return {spoil(key) if isinstance(key, str) else key: hostile(part, str) for key, part in value.items()}

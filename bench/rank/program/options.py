@@ -76,7 +76,7 @@ class ScriptOptions(Options):
         if unknown := [name for name in given if name not in names]:
             raise ValueError(f"{unknown[0]} is neither an option nor an axis of the command")
         if missing := [name for name in names if name not in given]:
-            raise CommandProblem(f"unknown {{{missing[0]}}}: give it values, for example {{{missing[0]}=32,64}}")
+            raise CommandProblem(f"unknown {{{missing[0]}}}: give it values, such as {{{missing[0]}=32,64}}")
         return self
 
     @property
