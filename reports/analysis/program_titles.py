@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator, Sequence
 
@@ -16,8 +17,8 @@ PLACEHOLDER = re.compile(r"\{\w+\}")
 
 
 def is_program(case: Case) -> bool:
-    """Whether the case runs a user's program."""
-    return case.program is not None
+    """Whether the case runs a user's program, and says by which command."""
+    return case.program is not None and bool(str(case.workload_options.get("command", "")).strip())
 
 
 def program_title(case: Case) -> str:
@@ -34,7 +35,7 @@ def program_options(case: Case) -> dict[str, Scalar]:
 
 def _fixed(words: Sequence[str]) -> Iterator[str]:
     """The words without placeholders, nor the flags that stand before one."""
-    for word, following in zip(words, [*words[1:], ""], strict=True):
+    for word, following in itertools.pairwise([*words, ""]):
         belongs = word.startswith("-") and "=" not in word and PLACEHOLDER.search(following)
         if not belongs and not PLACEHOLDER.search(word):
             yield word
