@@ -21,6 +21,7 @@ from bench.core.case import Case, Scalar
 from bench.core.frozen_model import FrozenModel
 from bench.plugins import registry
 from bench.rank.program.options import ScriptOptions
+from bench.workloads.own_model.options import LoadingOptions
 from bench.workloads.training import StepOptions
 from reports.analysis.case_titles import CaseFinding, case_labels
 from reports.analysis.cells import Cell, CellLabels
@@ -33,7 +34,7 @@ UNSET, INHERITED = "unset", "as inherited"
 SCRIPT = "script"
 DEFAULT = "default"
 """A default whose value is known to the plugin or its library alone."""
-STEP_DEFAULTS: Mapping[str, Scalar | None] = StepOptions().model_dump()
+STEP_DEFAULTS: Mapping[str, Scalar | None] = StepOptions().model_dump() | LoadingOptions().model_dump()
 
 
 class Axis(FrozenModel):

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 from copy import copy
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 from pydantic import Field, ValidationError, create_model
 
 from bench.core.bounds import describe_invalid
+from bench.plugins.backend import Options
 from bench.workloads.training import StepOptions
 
 OWN = "own"
 """The value of the option ``optimizer`` that stands for the file's optimizer."""
+
+
+class LoadingOptions(Options):
+    """How the samples of a Dataset are read, which does not change the work."""
+
+    workers: int = Field(
+        0, ge=0, le=256, description="processes of a rank that read the samples of a Dataset; 0: the rank does"
+    )
 
 
 def with_defaults(base: type[StepOptions], defaults: dict[str, Any], *, has_own_optimizer: bool) -> type[StepOptions]:
@@ -26,21 +35,19 @@ def with_defaults(base: type[StepOptions], defaults: dict[str, Any], *, has_own_
         TypeError: There is no option of a name.
         ValueError: A default is refused.
     """
-    unknown = [name for name in defaults if name not in {*base.model_fields, "workers"}]
+    bases = (base,) if issubclass(base, LoadingOptions) else (base, LoadingOptions)
+    known = [name for one in bases for name in one.model_fields]
+    unknown = [name for name in defaults if name not in known]
     if unknown:
         raise TypeError(
-            f"TrainingWorkload has no argument '{unknown[0]}'; beside its own it takes the options "
-            f"{', '.join(base.model_fields)}"
+            f"TrainingWorkload has no argument '{unknown[0]}'; beside its own it takes the options {', '.join(known)}"
         )
     changed: dict[str, Any] = {}
-    if "workers" not in base.model_fields:
-        description = "processes of a rank that read the samples of a Dataset; 0: the rank does"
-        changed["workers"] = (int, Field(0, ge=0, le=256, description=description))
     if has_own_optimizer:
         names = get_args(base.model_fields["optimizer"].annotation)
         description = f"{OWN}: as the file makes it"
         changed["optimizer"] = (Literal[(OWN, *names)], Field(OWN, description=description))
-    options = create_model(base.__name__, __base__=base, **changed)
+    options = _derive(bases, changed)
     try:
         given = options(**defaults)
     except ValidationError as problem:
@@ -50,6 +57,11 @@ def with_defaults(base: type[StepOptions], defaults: dict[str, Any], *, has_own_
         field = copy(options.model_fields[name])
         field.default = getattr(given, name)
         fields[name] = (field.annotation, field)
-    made = create_model(base.__name__, __base__=options, **fields)
+    made = _derive((options,), fields)
     made.always_named = frozenset([*defaults, *(["optimizer"] if has_own_optimizer else [])])
     return made
+
+
+def _derive(bases: tuple[type[Options], ...], fields: dict[str, Any]) -> type[StepOptions]:
+    """A class of these, the first of which has the options of a step."""
+    return cast("type[StepOptions]", create_model(bases[0].__name__, __base__=bases, **fields))

@@ -78,6 +78,15 @@ def test_other_work_is_no_axis(options):
     assert len(group_cells(measured(cases, lambda case: 0.1))) == 2
 
 
+def test_reading_by_more_processes_and_the_defaults_of_a_user_s_file_are_axes():
+    chosen = [{"accumulate": 4}, {"accumulate": 1}, {"accumulate": 4, "workers": 2}]
+    axes = find_axes([make_case(workload="lm", workload_options=options) for options in chosen])
+    assert [(axis.key, axis.values, axis.base_is_default) for axis in axes] == [
+        ("workload.lm.accumulate", ("1", "4"), False),
+        ("workload.lm.workers", ("0", "2"), True),
+    ]
+
+
 def test_what_differs_in_two_settings_is_not_compared():
     assert find_axes([make_case(batch=8), make_case(batch=16, workload_options={"accumulate": 2})]) == ()
 
