@@ -95,9 +95,10 @@ def _figure(key: str, comparison: AxisComparison, lines: Sequence[Line]) -> Figu
         "ranks",
         f"throughput ÷ {axis.title}={axis.base}",
         series,
-        f"{axis_sentence(comparison)} The dotted line: no gain.",
+        axis_sentence(comparison),
         axis_table(comparison),
         "one",
+        "no gain",
     )
 
 

@@ -59,6 +59,8 @@ class Figure:
     table: Table
     ideal: Ideal | None = None
     """``linear``: y = x, ``one``: y = 1."""
+    ideal_name: str = "ideal"
+    """What the legend calls that line."""
     categories: tuple[str, ...] = ()
     """With categories, ``x`` is the number of a category from 0, and lines break at categories without a point."""
     stacked: bool = False

@@ -212,7 +212,7 @@ def _ideal(figure: Figure) -> list[dict[str, Any]]:
             "type": "scatter",
             "x": _x_values(x),
             "y": _y_values(y),
-            "name": "ideal",
+            "name": figure.ideal_name,
             "mode": "lines",
             "line": line,
             "hoverinfo": "skip",

@@ -92,7 +92,10 @@ def extra_swatches(figure: Figure) -> list[tuple[str, str]]:
     """The symbols and names of the ideal line and the measured window, where the figure has them."""
     ideal = _swatch(_line("M0 6H30", SeriesStyle(NEUTRAL_COLOUR, IDEAL_DASH, "", ""), 1.5))
     window = _swatch('<rect class="window" width="30" height="12"/>')
-    return [*([(ideal, "ideal")] if figure.ideal else []), *([(window, "measured window")] if figure.window else [])]
+    return [
+        *([(ideal, figure.ideal_name)] if figure.ideal else []),
+        *([(window, "measured window")] if figure.window else []),
+    ]
 
 
 def _swatch(drawn: str) -> str:
