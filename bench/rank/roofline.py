@@ -200,7 +200,8 @@ def count_memory_traffic(products: frozenset[Any] = frozenset()) -> Any:
             dtypes = {str(tensor.dtype).removeprefix("torch.") for tensor in written if tensor.is_floating_point()}
             self.dtypes |= dtypes
             if func.overloadpacket in products:
-                self.product_dtypes |= dtypes
+                # Attention has sums in float32 beside its result.
+                self.product_dtypes |= {str(product.dtype).removeprefix("torch.") for product in _tensors(result)[:1]}
             return result
 
     return Traffic()

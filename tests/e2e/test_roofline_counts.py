@@ -81,7 +81,8 @@ def test_recomputed_activations_are_counted_as_executed_only():
 @pytest.mark.parametrize(("precision", "dtype"), [("bf16", "bfloat16"), ("fp16", "float16")])
 def test_a_step_is_held_against_the_peak_of_its_products(precision, dtype):
     session = Session()
-    case = make_case(ranks=1, batch=8, workload_options={"hidden": 32, "precision": precision})
+    options = {"model": "transformer", "width": 16, "sequence": 8, "vocabulary": 20, "heads": 2, "precision": precision}
+    case = make_case(ranks=1, batch=8, workload_options=options)
     counted = count_step_work(load_workload("synthetic").build(case, session), session)
     assert counted.product_dtypes == (dtype,)
     assert {dtype, "float32"} <= set(counted.dtypes), "losses and updates stay in float32"
