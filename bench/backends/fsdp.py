@@ -6,7 +6,7 @@ backward passes; gradients are reduced and scattered.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
 
@@ -22,7 +22,7 @@ from bench.backends.torch_distributed import (
 from bench.core.case import Case, Role
 from bench.core.collectives import Collective
 from bench.core.rank_info import RankInfo
-from bench.core.records import Tolerance
+from bench.core.records import ShardedUnits, Tolerance
 from bench.plugins.backend import FLOAT32_TOLERANCE, Backend, Options, Session, rounding_tolerance
 from bench.rank.blocks import blocks_of, innermost
 
@@ -65,11 +65,26 @@ class FsdpSession(ProcessGroupSession):
         super().__init__(rank, world, device)
         self.options, self.transport = options, transport
         self.model: Any = None
+        self.unit_bytes: tuple[int, ...] = ()
+
+    @property
+    def sharded_units(self) -> ShardedUnits | None:
+        if not self.unit_bytes:
+            return None
+        return ShardedUnits(
+            unit_bytes=self.unit_bytes,
+            gathered_again=self.options.reshard_after_forward,
+            # On CPUs torch 2.13 waits for each collective operation before it goes on.
+            overlaps=self.device != "cpu",
+            gather_share=0.5 if self.options.param_dtype != "float32" else 1.0,
+            reduce_share=0.5 if self.options.reduce_dtype != "float32" else 1.0,
+        )
 
     def parallelize(self, model: Any) -> Any:
         from torch.distributed.device_mesh import init_device_mesh
         from torch.distributed.fsdp import CPUOffloadPolicy, OffloadPolicy, fully_shard
 
+        self.unit_bytes = unit_sizes(self._units(model))
         mesh = init_device_mesh(self.device.split(":")[0], (self.world,))
         offload = CPUOffloadPolicy() if self.options.cpu_offload else OffloadPolicy()
         for unit in self._units(model):
@@ -124,6 +139,20 @@ class FsdpSession(ProcessGroupSession):
 
     def settings(self) -> dict[str, str]:
         return {"transport": self.transport, **{name: str(value) for name, value in self.options.model_dump().items()}}
+
+
+def unit_sizes(units: Sequence[Any]) -> tuple[int, ...]:
+    """The bytes of the parameters of each unit that has any, without those of units before it: inner ones come first.
+
+    The last unit, the whole model, has the rest.
+    """
+    seen: set[Any] = set()
+    sizes = []
+    for unit in units:
+        own = [parameter for parameter in unit.parameters() if parameter not in seen]
+        seen.update(own)
+        sizes.append(sum(parameter.numel() * parameter.element_size() for parameter in own))
+    return tuple(size for size in sizes if size)
 
 
 class Fsdp(Backend):

@@ -64,6 +64,21 @@ class Gradients(FrozenModel):
     grouping: GradientBuckets
 
 
+class ShardedUnits(FrozenModel):
+    """The parts of a model that are gathered and scattered one by one: each rank holds a shard of every parameter."""
+
+    unit_bytes: Annotated[tuple[Bytes, ...], Field(min_length=1)]
+    """The parameters of each unit in bytes, as they are stored, about in the order of the forward pass."""
+    gathered_again: bool
+    """Whether parameters are freed after the forward pass, and gathered again for the backward pass."""
+    overlaps: bool
+    """Whether the exchange of one unit travels beside the compute of another."""
+    gather_share: Work = 1.0
+    """Bytes gathered per byte of a parameter: 0.5 where float32 is gathered as bfloat16."""
+    reduce_share: Work = 1.0
+    """Bytes reduced per byte of a parameter."""
+
+
 class StepWork(FrozenModel):
     """The work of one training step on one rank, without the exchange; see :mod:`bench.rank.roofline`."""
 
@@ -310,6 +325,8 @@ class RankRecord(FrozenModel):
     own_cost: Overhead | None = None
     gradients: Gradients | None = None
     """``None`` where nothing is exchanged, or the backend does not say how."""
+    sharded: ShardedUnits | None = None
+    """``None`` where the model is not sharded, or the backend does not say how."""
     step_work: StepWork | None = None
     """``None`` where the roofline was not requested, or no model computes."""
     peak: DevicePeak | None = None

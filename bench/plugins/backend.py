@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict
 from bench.core.case import Case, Device, Role, Scalar
 from bench.core.collectives import Collective
 from bench.core.rank_info import RankInfo
-from bench.core.records import GradientBuckets, Tolerance
+from bench.core.records import GradientBuckets, ShardedUnits, Tolerance
 from bench.host.installation import frameworks_remedy
 
 Shape2D = tuple[int, int]
@@ -106,6 +106,11 @@ class Session:
     @property
     def grouping(self) -> GradientBuckets | None:
         """How gradients are grouped into messages; ``None`` where nothing is exchanged or the grouping is unknown."""
+        return None
+
+    @property
+    def sharded_units(self) -> ShardedUnits | None:
+        """How the parallel model is sharded; ``None`` where each rank holds it whole, or that is unknown."""
         return None
 
     def parallelize(self, model: Any) -> Any:

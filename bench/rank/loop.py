@@ -120,6 +120,7 @@ def measure(case: Case, backend: Backend, workload: Workload, session: Session, 
         readings=readings,
         messages=messages,
         gradients=_gradients(work, session),
+        sharded=session.sharded_units,
     )
     record = after_window.complete(record, case, work, session, context)
     progress.enter("leaving")

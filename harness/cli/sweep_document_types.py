@@ -12,6 +12,7 @@ from pydantic_core import CoreSchema
 from typing_extensions import TypedDict
 
 from bench.core.case import Scalar, Scaling
+from bench.core.collectives import Collective
 from bench.core.records import Condition, Link, Outcome, RankFailure, SameWork
 from reports.analysis.axes import AxisPoint
 from reports.analysis.backtest import Backtest
@@ -26,7 +27,7 @@ from reports.analysis.placement_effects import CellOverLink, NodeEfficiency, Pac
 from reports.analysis.predictions import CurvePrediction
 from reports.analysis.program_runs import ProgramSummary
 from reports.analysis.roofline import Roofline
-from reports.analysis.scaling import FitMethod, Prediction
+from reports.analysis.scaling import FitMethod, Parameter, Prediction
 from reports.analysis.stats import Estimate
 from reports.analysis.step_prediction import ModelledStep
 
@@ -164,6 +165,23 @@ class ExchangeFields(TypedDict):
     bus_bandwidth: float | None
 
 
+class OperationFields(TypedDict):
+    backend: str
+    transport: str
+    backend_options: Options
+    env: dict[str, str]
+    device: str
+    site: str
+    net: str | None
+    operation: Collective
+    place: Place
+    rank_counts: list[int]
+    latency_s: Parameter | None
+    byte_s: Parameter | None
+    misfit: float | None
+    reason: str | None
+
+
 class ExchangeBacktestFields(TypedDict):
     place: Place
     model: str
@@ -211,6 +229,7 @@ class SweepDocument(TypedDict):
     why: list[Annotated[Bottleneck, Changed(without=("case",))]]
     exchanges: list[ExchangeFields]
     layers: list[LayerFields]
+    operations: list[OperationFields]
     placements: list[Annotated[NodeEfficiency, Changed(without=("case",))]]
     packed: list[Annotated[Packing, Changed(added={"packed": str, "spread": str})]]
     networks: list[Annotated[CellOverLink, Changed(without=("case",))]]

@@ -14,6 +14,7 @@ from reports.analysis.cell_details import ReadingCell
 from reports.analysis.cells import Cell
 from reports.analysis.communication_paths import CommunicationPath, FittedExchange
 from reports.analysis.findings import Findings
+from reports.analysis.operation_models import OperationModel
 from reports.analysis.predictions import CurvePrediction
 from reports.analysis.stats import Estimate
 from reports.formats.curve_fits import curve_as_json
@@ -38,6 +39,7 @@ def as_json(
         "why": [why.model_dump(exclude={"case"}) for why in findings.bottlenecks],
         "exchanges": [_exchange_as_json(one) for path in findings.exchanges.values() for one in path.places.values()],
         "layers": [_layers_as_json(path) for path in findings.exchanges.values()],
+        "operations": [_operation_as_json(model) for model in findings.operations],
         "placements": [one.model_dump(exclude={"case"}) for one in findings.placements.splits],
         "packed": [
             {**one.model_dump(), "packed": one.packed.key, "spread": one.spread.key}
@@ -61,6 +63,19 @@ def _exchange_as_json(found: FittedExchange) -> dict[str, Any]:
         "site": found.case.site,
         "net": found.case.net,
         **found.model_dump(include={"place", "model", "reason", "rank_counts", "bus_bandwidth"}),
+    }
+
+
+def _operation_as_json(model: OperationModel) -> dict[str, Any]:
+    return {
+        "backend": model.case.backend,
+        "transport": model.case.transport,
+        "backend_options": model.case.backend_options,
+        "env": model.case.env,
+        "device": model.case.device,
+        "site": model.case.site,
+        "net": model.case.net,
+        **model.model_dump(include={"operation", "place", "rank_counts", "latency_s", "byte_s", "misfit", "reason"}),
     }
 
 

@@ -11,7 +11,17 @@ from pydantic import Field
 from bench.core.case import Case
 from bench.core.frozen_model import FrozenModel
 from bench.core.machine import NodeFacts
-from bench.core.records import DECOMPOSITION, Condition, Gradients, Link, Outcome, RankFailure, SameWork, Trial
+from bench.core.records import (
+    DECOMPOSITION,
+    Condition,
+    Gradients,
+    Link,
+    Outcome,
+    RankFailure,
+    SameWork,
+    ShardedUnits,
+    Trial,
+)
 from reports.analysis.case_titles import CaseLabels, case_labels, with_batch
 from reports.analysis.cell_details import (
     Coverage,
@@ -92,6 +102,8 @@ class Cell(FrozenModel):
     messages: tuple[MessageCell, ...] = ()
     gradients: Gradients | None = None
     """What a rank exchanges in a step, where that is known."""
+    sharded: ShardedUnits | None = None
+    """How the model is sharded, where it is and that is known."""
     step_times: tuple[StepTimes, ...] = ()
     """By rank, over the steps of all successful trials."""
     timelines: tuple[Timeline, ...] = ()
@@ -335,6 +347,7 @@ def _numbers(
         "coverage": coverage_of(good),
         "messages": message_cells(measures, first.messages, len(good[0].ranks)),
         "gradients": first.gradients,
+        "sharded": first.sharded,
         "step_times": step_times_of([trial.ranks for trial in good]),
         "timelines": timelines_of(good),
         "decomposition": decompose(measures, baseline.measures, efficiency, is_baseline=is_baseline),

@@ -13,6 +13,7 @@ from reports.analysis.cells import Cell
 from reports.analysis.communication_paths import CommunicationPath, communication_paths
 from reports.analysis.curve import Curve, fit_curve
 from reports.analysis.formatting import message_size
+from reports.analysis.operation_models import OperationModel, operation_models
 from reports.analysis.placement import curve_family
 from reports.analysis.placement_effects import CellOverLink, PlacementEffects, compare_networks, placement_effects
 from reports.analysis.predictions import DEFAULT_PREDICT_OPTIONS, CurvePrediction, PredictOptions, predict_curves
@@ -141,6 +142,8 @@ class Findings:
     bottlenecks: tuple[Bottleneck, ...]
     exchanges: Mapping[str, CommunicationPath]
     """By :func:`reports.analysis.communication_paths.path_key`."""
+    operations: tuple[OperationModel, ...]
+    """The operations of sharded training, by communication path, operation and place."""
     curve_predictions: tuple[CurvePrediction, ...]
     options: PredictOptions
     placements: PlacementEffects
@@ -153,13 +156,15 @@ def analyse_cells(cells: Sequence[Cell], options: PredictOptions = DEFAULT_PREDI
     """Analyse the cells of a sweep; ``options``: which rank counts and which link to predict."""
     curves, curve_cells = curves_of(cells), cells_by_curve(cells)
     exchanges = communication_paths(cells)
-    predictions = predict_curves({key: curve_cells[key] for key in curves}, exchanges, options)
+    operations = operation_models(cells)
+    predictions = predict_curves({key: curve_cells[key] for key in curves}, exchanges, options, operations)
     return Findings(
         cells=tuple(cells),
         curves=curves,
         curve_cells=curve_cells,
         bottlenecks=bottlenecks(curve_cells, curves),
         exchanges=exchanges,
+        operations=tuple(operations.values()),
         curve_predictions=predictions,
         options=options,
         placements=placement_effects(cells),

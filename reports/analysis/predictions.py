@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 from pydantic import Field
@@ -36,6 +37,7 @@ from reports.analysis.formatting import percent, rank_count
 from reports.analysis.formatting import prediction as prediction_text
 from reports.analysis.law_selection import MAX_MISS
 from reports.analysis.laws import ScalingLaw
+from reports.analysis.operation_models import OperationModels, sharded_cost
 from reports.analysis.placement import Placement, place_of, placement_of
 from reports.analysis.scaling import Prediction, log_interval
 from reports.analysis.stats import Estimate, estimate
@@ -45,6 +47,7 @@ from reports.analysis.step_prediction import (
     StepModel,
     StepModelInputs,
     modelled_steps,
+    sharded_step_data,
     step_model_data,
 )
 from reports.analysis.units import SAMPLES, rate_unit
@@ -127,6 +130,7 @@ def predict_curves(
     curve_cells: Mapping[str, Sequence[Cell]],
     paths: Mapping[str, CommunicationPath],
     options: PredictOptions = DEFAULT_PREDICT_OPTIONS,
+    operations: OperationModels = MappingProxyType({}),
 ) -> tuple[CurvePrediction, ...]:
     """Predict every curve of a sweep.
 
@@ -134,10 +138,14 @@ def predict_curves(
         curve_cells: the cells of each curve by its key, the fewest ranks first.
         paths: the communication paths of the sweep.
         options: what to predict.
+        operations: the models of the operations of sharded training.
     """
     predictions = []
     for key, own in curve_cells.items():
         path = paths.get(path_key(own[0].case))
+        if any(cell.sharded is not None for cell in own):
+            predictions.append(_predict_sharded_curve(key, own, curve_cells, operations, options))
+            continue
         curve_prediction = _predict_curve(key, own, path, options)
         predictions.append(
             _predict_over_link(curve_prediction, own, path, options) if options.link else curve_prediction
@@ -145,9 +153,10 @@ def predict_curves(
     return tuple(predictions)
 
 
-def _predict_curve(
+def _unpredicted(
     key: str, cells: Sequence[Cell], path: CommunicationPath | None, options: PredictOptions
-) -> CurvePrediction:
+) -> tuple[CurvePrediction, list[Placement]]:
+    """What is known of a curve before it is predicted, and the placements to predict."""
     case, measured_at = cells[0].case, tuple(cell.case.ranks for cell in cells)
     counts = sorted(set(options.counts)) or [measured_at[-1] * factor for factor in DEFAULT_RANK_FACTORS]
     curve_prediction = CurvePrediction(
@@ -162,6 +171,59 @@ def _predict_curve(
     placements = [
         Placement(count, curve_prediction.ranks_per_node) for count in counts if _can_split_batch(case, count)
     ]
+    return curve_prediction, placements
+
+
+def _predict_sharded_curve(
+    key: str,
+    cells: Sequence[Cell],
+    curves: Mapping[str, Sequence[Cell]],
+    operations: OperationModels,
+    options: PredictOptions,
+) -> CurvePrediction:
+    """The prediction for sharded training, by its gathers and scatters where they were measured, else by a law."""
+    case = cells[0].case
+    curve_prediction, placements = _unpredicted(key, cells, None, options)
+    if options.link:
+        reason = "the exchange of a sharded model over another link is not modelled"
+        curve_prediction = curve_prediction.model_copy(update={"at_scale_reason": reason})
+    measured = [placement_of(cell.case) for cell in cells if cell.case.ranks > 1]
+    places = {placement.place for placement in (*measured, *placements) if placement.ranks > 1}
+    step_data = sharded_step_data(cells, curves, MIN_DECOMPOSED)
+    cost = (
+        sharded_cost(operations, path_key(case), places.pop())
+        if len(places) == 1
+        else "the ranks are placed in several ways, and a sharded model is predicted for one"
+    )
+    if isinstance(cost, str) or isinstance(step_data, str):
+        missing = "; ".join(problem for problem in (cost, step_data) if isinstance(problem, str))
+        return _predict_by_law(curve_prediction, cells, placements, missing)
+    model = step_data.fit(cost)
+    explained = modelled_steps(step_data.observed, case.scaling, case.batch, step_data.gradients, cost)
+    curve_prediction = curve_prediction.model_copy(update={"explained": tuple(explained), "misfit": model.misfit})
+    if abs(model.largest_miss) > MAX_MISS:
+        return _predict_by_law(curve_prediction, cells, placements, _misfit_reason(model))
+    return curve_prediction.model_copy(
+        update={
+            "kind": "step",
+            "model": STEP_MODEL,
+            "predictions": tuple(
+                _predicted(curve_prediction, model.predict(placement.ranks, cost), cells[0]) for placement in placements
+            ),
+            "inputs": StepModelInputs(inside=None, across=None, layered=None, source=None, own=model.own),
+        }
+    )
+
+
+def _misfit_reason(model: StepModel) -> str:
+    return f"the step model's throughput is off by {model.largest_miss:+.0%} at {model.missed_ranks} ranks"
+
+
+def _predict_curve(
+    key: str, cells: Sequence[Cell], path: CommunicationPath | None, options: PredictOptions
+) -> CurvePrediction:
+    case = cells[0].case
+    curve_prediction, placements = _unpredicted(key, cells, path, options)
     step_data, communication = step_model_data(cells, MIN_DECOMPOSED), measured_communication(path, cells)
     reason = step_data if isinstance(step_data, str) else communication if isinstance(communication, str) else None
     if not isinstance(step_data, str) and not isinstance(communication, str) and path is not None:
@@ -170,7 +232,7 @@ def _predict_curve(
         curve_prediction = curve_prediction.model_copy(update={"explained": tuple(explained), "misfit": model.misfit})
         if abs(model.largest_miss) <= MAX_MISS:
             return _predict_by_step_model(curve_prediction, model, path, placements, cells[0])
-        reason = f"the step model's throughput is off by {model.largest_miss:+.0%} at {model.missed_ranks} ranks"
+        reason = _misfit_reason(model)
     return _predict_by_law(curve_prediction, cells, placements, reason)
 
 

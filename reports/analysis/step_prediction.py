@@ -19,12 +19,13 @@ from typing import NamedTuple
 
 from bench.core.case import Case, Scaling
 from bench.core.frozen_model import FrozenModel
-from bench.core.records import Gradients
+from bench.core.records import Gradients, ShardedUnits
 from reports.analysis.cell_details import Decomposition
 from reports.analysis.cells import Cell
 from reports.analysis.communication import AllreduceModel
 from reports.analysis.layered_allreduce import AlgorithmSource, LayeredAlgorithm
 from reports.analysis.scaling import Prediction, extrapolation_widening, log_interval
+from reports.analysis.sharded_step import donor_of, predict_sharded_step
 from reports.analysis.stats import estimate, student_t
 from reports.analysis.step_model import OwnTimeModel, OwnTimes, fit_own_times, predict_step
 from reports.analysis.step_times import OWN_PARTS
@@ -40,6 +41,18 @@ class CommunicationCost(NamedTuple):
     """The time of one message by rank count and bytes."""
     core_share: float = 0.0
     """The share of a rank's own cores that an exchange alone keeps busy; 0 where other hardware computes."""
+
+
+class ShardedCost(NamedTuple):
+    """The cost of the operations of sharded training: seconds by the number of ranks and the bytes of the whole."""
+
+    gather_s: Callable[[int, float], float]
+    scatter_s: Callable[[int, float], float]
+
+
+Exchanged = Gradients | ShardedUnits
+"""What the ranks exchange in a step: gradients, or the units of a sharded model."""
+ExchangeCost = CommunicationCost | ShardedCost
 
 
 class Observed(FrozenModel):
@@ -77,7 +90,7 @@ class StepModel(FrozenModel):
     scaling: Scaling
     batch: int
     own: OwnTimeModel
-    gradients: Gradients
+    gradients: Exchanged
     misfit: float
     """M: the root mean square of ln(measured ÷ modelled) throughput."""
     largest_miss: float = 0.0
@@ -91,12 +104,12 @@ class StepModel(FrozenModel):
     """f: the degrees of freedom of the scatter; 0 where each rank count had one trial."""
     largest_ranks: int
 
-    def step_s(self, ranks: int, communication: CommunicationCost) -> float:
+    def step_s(self, ranks: int, communication: ExchangeCost) -> float:
         """The time of a step."""
         own = self.own.at(_batch_share(self.scaling, ranks), alone=ranks == 1)
         return _step_time_s(own, self.gradients, ranks, communication)
 
-    def predict(self, ranks: int, communication: CommunicationCost) -> Prediction:
+    def predict(self, ranks: int, communication: ExchangeCost) -> Prediction:
         """The throughput in samples per second, with an interval where the misfit is known well enough."""
         expected = _samples_per_step(self.scaling, self.batch, ranks) / self.step_s(ranks, communication)
         further = ranks > self.largest_ranks
@@ -109,7 +122,7 @@ class StepModel(FrozenModel):
 
 
 def modelled_steps(
-    observed: Sequence[Observed], scaling: Scaling, batch: int, gradients: Gradients, communication: CommunicationCost
+    observed: Sequence[Observed], scaling: Scaling, batch: int, gradients: Exchanged, communication: ExchangeCost
 ) -> list[ModelledStep]:
     """Each measured step beside the model's, which takes the compute measured at the same rank count."""
     steps = []
@@ -127,8 +140,8 @@ def fit_step_model(
     observed: Sequence[Observed],
     scaling: Scaling,
     batch: int,
-    gradients: Gradients,
-    communication: CommunicationCost | None,
+    gradients: Exchanged,
+    communication: ExchangeCost | None,
 ) -> StepModel:
     """Fit the step model of a curve.
 
@@ -192,9 +205,17 @@ def _by_share(observed: Sequence[Observed], scaling: Scaling) -> dict[float, Map
     }
 
 
-def _step_time_s(own: OwnTimes, gradients: Gradients, ranks: int, communication: CommunicationCost) -> float:
+def _step_time_s(own: OwnTimes, exchanged: Exchanged, ranks: int, communication: ExchangeCost) -> float:
     if ranks < 2:
         return own.total_s
+    if isinstance(exchanged, ShardedUnits):
+        assert isinstance(communication, ShardedCost)
+        cost = communication
+        return predict_sharded_step(
+            own, exchanged, lambda size: cost.gather_s(ranks, size), lambda size: cost.scatter_s(ranks, size)
+        )
+    assert isinstance(communication, CommunicationCost)
+    gradients = exchanged
     return predict_step(own, gradients, lambda size: communication.time_s(ranks, size), communication.core_share)
 
 
@@ -224,10 +245,10 @@ class StepModelData(NamedTuple):
     """What a step model is fitted to, except the exchange."""
 
     observed: list[Observed]
-    gradients: Gradients
+    gradients: Exchanged
     case: Case
 
-    def fit(self, communication: CommunicationCost | None) -> StepModel:
+    def fit(self, communication: ExchangeCost | None) -> StepModel:
         """See :func:`fit_step_model`."""
         return fit_step_model(self.observed, self.case.scaling, self.case.batch, self.gradients, communication)
 
@@ -260,6 +281,44 @@ def step_model_data(cells: Sequence[Cell], fewest: int) -> StepModelData | str:
     if len(observed) < fewest:
         return f"{len(observed)} rank counts were decomposed, {fewest} are needed"
     return StepModelData(observed, gradients, cells[0].case)
+
+
+def sharded_step_data(cells: Sequence[Cell], curves: Mapping[str, Sequence[Cell]], fewest: int) -> StepModelData | str:
+    """The step data of a curve of sharded training, or the reason why they don't suffice for a model.
+
+    Its ranks' own times are those of another backend (:mod:`reports.analysis.sharded_step`).
+
+    Args:
+        cells: Of the curve.
+        curves: The cells of all curves of the sweep.
+        fewest: The number of rank counts that is needed.
+    """
+    units = next((cell.sharded for cell in cells if cell.sharded is not None), None)
+    if units is None:
+        return "how the model is sharded is not known"
+    if any(own.amount_per_step != cell.case.global_batch for cell in cells for own in cell.measures):
+        return "the step model counts the samples of a batch; this workload counts another unit of its own"
+    donor = donor_of(cells, curves)
+    if donor is None:
+        return (
+            "a sharded model's own compute can't be timed beside its exchange, and no backend that can leave out its "
+            "exchange ran the same work: add ddp to --backends"
+        )
+    parts = {cell.case.ranks: cell.decomposition for cell in donor if cell.decomposition is not None}
+    observed = [
+        Observed(ranks=cell.case.ranks, rates=cell.rates, parts_s=_sharded_parts(decomposition, cell.case.ranks))
+        for cell in cells
+        if (decomposition := parts.get(cell.case.ranks)) is not None
+    ]
+    if len(observed) < fewest:
+        return f"{donor[0].case.backend} was decomposed at {len(observed)} of its rank counts, {fewest} are needed"
+    return StepModelData(observed, units, cells[0].case)
+
+
+def _sharded_parts(decomposition: Decomposition, ranks: int) -> dict[str, float]:
+    """Each rank's optimizer updates its shards alone."""
+    own = _own_parts(decomposition, 0.0)
+    return own | {"optimizer": own["optimizer"] / ranks}
 
 
 def _own_parts(decomposition: Decomposition, handling_s: float) -> dict[str, float]:

@@ -11,6 +11,7 @@ from reports.analysis.cells import Cell
 from reports.analysis.communication import AllreduceModel
 from reports.analysis.communication_paths import CommunicationPath, FittedExchange, path_key
 from reports.analysis.layered_allreduce import Misfit
+from reports.analysis.operation_models import OperationModel
 from reports.analysis.placement import Place, Placement, place_of, placement_of
 from reports.page.elements import Figure, Series, Table
 from reports.page.series import estimate_series, point_series
@@ -61,6 +62,34 @@ def exchange_table(paths: Paths) -> Table:
         "each link must have carried, beside what a plain transfer over it achieved; through memory there is no link."
     )
     return Table("Allreduce: latency and bandwidth", header, tuple(rows), note)
+
+
+def operation_table(models: Sequence[OperationModel]) -> Table:
+    """One row for each operation of sharded training, communication path and place."""
+    rows = tuple(
+        (
+            model.operation,
+            model.labels.path,
+            case_titles.PLACE_TITLES[model.place],
+            rank_counts_text(model.rank_counts),
+            *(
+                (f"none: {model.reason}", "–", "–")
+                if model.latency_s is None or model.byte_s is None
+                else (
+                    formatting.latency(model.latency_s),
+                    formatting.bandwidth(model.byte_s),
+                    f"{100 * (model.misfit or 0):+.0f} %",
+                )
+            ),
+        )
+        for model in models
+    )
+    header = ("operation", "exchange", "place", "ranks", "α: latency (95 %)", "1/β: bandwidth (95 %)", "largest misfit")
+    note = (
+        "Fitted to ln t of all sizes: (N−1)α + (N−1)/N·Sβ, S the bytes of the whole. From them the step of a sharded "
+        "model is predicted: each unit is gathered before it computes, and its gradients are reduced and scattered."
+    )
+    return Table("all_gather and reduce_scatter: latency and bandwidth", header, rows, note)
 
 
 def _model_columns(exchange: FittedExchange) -> tuple[str, str, str, str]:

@@ -27,6 +27,7 @@ def sections(findings: Findings, styles: Styles) -> Iterator[Section]:
         _backtest_table(curve_predictions),
         _explained_table(curve_predictions),
         communication.exchange_table(findings.exchanges),
+        communication.operation_table(findings.operations),
         communication.layered_table(findings.exchanges),
         communication.backtest_table(findings.exchanges),
     )
