@@ -12,7 +12,8 @@ another beside the compute of other units: of the forward pass, the first gather
 exposed; of the backward pass, the last reduction and what exceeds the compute.
 
 The own times of a rank can't be measured beside such exchanges. They are those of the same model under a backend that
-can leave its exchange out, at the same number of ranks; the optimizer updates 1/N of the parameters.
+can leave its exchange out, at the same number of ranks; the optimizer updates 1/N of the parameters. What a single rank
+of the sharded model takes beyond them, to copy units into and out of its shards, is added at every number of ranks.
 """
 
 from __future__ import annotations

@@ -305,8 +305,11 @@ def sharded_step_data(cells: Sequence[Cell], curves: Mapping[str, Sequence[Cell]
             "exchange ran the same work: add ddp to --backends"
         )
     parts = {cell.case.ranks: cell.decomposition for cell in donor if cell.decomposition is not None}
+    handling_s = _handling_of_shards(cells[0], parts.get(1))
     observed = [
-        Observed(ranks=cell.case.ranks, rates=cell.rates, parts_s=_sharded_parts(decomposition, cell.case.ranks))
+        Observed(
+            ranks=cell.case.ranks, rates=cell.rates, parts_s=_sharded_parts(decomposition, cell.case.ranks, handling_s)
+        )
         for cell in cells
         if (decomposition := parts.get(cell.case.ranks)) is not None
     ]
@@ -315,9 +318,17 @@ def sharded_step_data(cells: Sequence[Cell], curves: Mapping[str, Sequence[Cell]
     return StepModelData(observed, units, cells[0].case)
 
 
-def _sharded_parts(decomposition: Decomposition, ranks: int) -> dict[str, float]:
+def _handling_of_shards(smallest: Cell, single_rank_split: Decomposition | None) -> float:
+    """What a single rank's step takes beyond the parts: it copies units into and out of shards, and exchanges none."""
+    if smallest.case.ranks > 1 or single_rank_split is None or not smallest.rates:
+        return 0.0
+    step_s = smallest.case.global_batch / estimate(smallest.rates, "samples/s").value
+    return max(0.0, step_s - sum(_own_parts(single_rank_split, 0.0).values()))
+
+
+def _sharded_parts(decomposition: Decomposition, ranks: int, handling_s: float) -> dict[str, float]:
     """Each rank's optimizer updates its shards alone."""
-    own = _own_parts(decomposition, 0.0)
+    own = _own_parts(decomposition, handling_s)
     return own | {"optimizer": own["optimizer"] / ranks}
 
 

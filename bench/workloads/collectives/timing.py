@@ -19,7 +19,7 @@ def time_operation(perform: Callable[[], Any], session: Session) -> tuple[float,
         perform: Performs the operation once. On a GPU the time ends when the device has done its part.
         session: The ranks, which all call this at the same time and repeat the operation equally often.
     """
-    time_once = _timed_on_device(perform) if session.device != "cpu" else _timed(perform)
+    time_once = timed_call(perform, session.device)
     session.barrier()
     first = time_once()
     second = session.largest(min(first, time_once()))
@@ -28,7 +28,11 @@ def time_operation(perform: Callable[[], Any], session: Session) -> tuple[float,
     return tuple(time_once() for _ in range(count))
 
 
-def _timed(perform: Callable[[], Any]) -> Callable[[], float]:
+def timed_call(perform: Callable[[], Any], device: str) -> Callable[[], float]:
+    """A function that performs an operation once and returns its duration in seconds."""
+    if device != "cpu":
+        return _timed_on_device(perform)
+
     def time_once() -> float:
         began = time.perf_counter()
         perform()

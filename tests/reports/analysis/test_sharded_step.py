@@ -55,7 +55,9 @@ def test_with_overlap_only_what_exceeds_the_compute_is_added():
     assert slow == pytest.approx(0.034 + 0.008 + 0.006 + 0.008 + 0.020)
 
 
-def sharded_sweep(ranks=(1, 2), operations=("all_gather", "reduce_scatter"), donor=True, slower=1.0, sizes=SIZES):
+def sharded_sweep(
+    ranks=(1, 2), operations=("all_gather", "reduce_scatter"), donor=True, slower=1.0, sizes=SIZES, handling_s=0.0
+):
     """fsdp steps that follow the model exactly, ddp's decomposed ones, and the operations alone."""
     cases, trials = [], []
 
@@ -87,6 +89,7 @@ def sharded_sweep(ranks=(1, 2), operations=("all_gather", "reduce_scatter"), don
             )
         own = OwnTimes(**{f"{name}_s": seconds for name, seconds in share.items()})
         own = own.model_copy(update={"optimizer_s": own.optimizer_s / count})
+        own = own.model_copy(update={"handling_s": handling_s})
         step_s = own.total_s
         if count > 1:
             step_s = slower * predict_sharded_step(own, UNITS, partial(ring_s, count), partial(ring_s, count))
@@ -135,12 +138,13 @@ def test_alpha_and_beta_of_each_operation_are_found_again():
     assert len(operation_table(list(models.values())).rows) == 2
 
 
-def test_a_sharded_step_is_predicted_from_them():
-    forecast = forecast_of(sharded_sweep(ranks=(1, 2, 4)))
+@pytest.mark.parametrize("handling_s", [0.0, 0.015])
+def test_a_sharded_step_is_predicted_from_them(handling_s):
+    forecast = forecast_of(sharded_sweep(ranks=(1, 2, 4), handling_s=handling_s))
     assert (forecast.kind, forecast.reason) == ("step", None)
     assert all(abs(step.error) < 1e-3 for step in forecast.explained)
     predicted = next(found for found in forecast.predictions if found.prediction.ranks == 8)
-    own = OwnTimes(data_s=0.0, forward_s=0.010 / 8, backward_s=0.020 / 8, optimizer_s=0.004 / 8)
+    own = OwnTimes(data_s=0.0, forward_s=0.010 / 8, backward_s=0.020 / 8, optimizer_s=0.004 / 8, handling_s=handling_s)
     step_s = predict_sharded_step(own, UNITS, partial(ring_s, 8), partial(ring_s, 8))
     assert predicted.prediction.throughput == pytest.approx(64 / step_s, rel=0.01)
 
