@@ -155,3 +155,37 @@ dist.init_process_group("gloo", init_method="tcp://127.0.0.1:29999", rank=0, wor
 """
     (rank,) = run_ranks(program_case(text, tmp_path), tmp_path, substitute=False, limit_s=120)
     assert rank.error.startswith("train.py asks torch.distributed for 4 ranks, and 1 run")
+
+
+@pytest.mark.slow
+def test_a_distributed_checkpoint_that_is_being_saved_is_whole(tmp_path):
+    text = """
+import torch, torch.distributed as dist
+import torch.distributed.checkpoint as dcp
+from torch.utils.data import DataLoader, TensorDataset
+
+dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+model = torch.nn.Linear(2000, 2000)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+loader = DataLoader(TensorDataset(torch.randn(64, 2000)), batch_size=4)
+step = 0
+while True:
+    for (x,) in loader:
+        model(x).sum().backward()
+        optimizer.step()
+        step += 1
+        if step == 5:
+            dcp.save(model.state_dict(), checkpoint_id="blocking")
+        if step == 14:
+            dcp.async_save(model.state_dict(), checkpoint_id="async")
+"""
+    (rank,) = run_ranks(program_case(text, tmp_path, steps=12, warmup=3), tmp_path, substitute=False, limit_s=120)
+    assert rank.status == 0, rank.output
+    run = rank.record.program
+    # The pause of an asynchronous one is that of the call.
+    assert run.checkpoints == 2
+    assert run.checkpoint_s > 0
+    for folder in ("blocking", "async"):
+        # Written last, when all else is.
+        assert (tmp_path / folder / ".metadata").stat().st_size > 0
+        assert sum(path.stat().st_size for path in (tmp_path / folder).glob("*.distcp")) > 2000 * 2000 * 4
