@@ -9,9 +9,11 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 from bench.core.program import Program, copy_folder_name
+from bench.rank.program.board import board_file
 
 BYTECODE = "__pycache__"
 
@@ -24,6 +26,7 @@ def write_program_copy(program: Program, out: Path, node: int) -> Path:
         out: The trial's folder.
         node: The number of the node.
     """
+    remove_program_copy(out, node)
     copy = out / copy_folder_name(node)
     for name, text in program.files.items():
         path = copy / name
@@ -39,8 +42,11 @@ def write_program_copy(program: Program, out: Path, node: int) -> Path:
 
 
 def remove_program_copy(out: Path, node: int) -> None:
-    """Remove the copy of a node, and nothing that it links to."""
+    """Remove the copy of a node and nothing that it links to, and what its ranks have shared."""
     shutil.rmtree(out / copy_folder_name(node), ignore_errors=True)
+    with suppress(OSError):
+        # What an earlier attempt in the same folder has decided is nothing to go by.
+        (out / board_file(node)).unlink()
 
 
 def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:

@@ -25,6 +25,11 @@ CELLS, CELL_BYTES = 12, 8
 STORE_KEY = "scaling/program-window"
 
 
+def board_file(node: int) -> str:
+    """The name of a node's shared memory in the trial's folder: hidden, as it does not stay."""
+    return f".window-{node}"
+
+
 class Decision(NamedTuple):
     """Marks, by number; 0: not decided yet."""
 
@@ -70,7 +75,7 @@ class Board:
         if folder is None:
             self.cells = memoryview(bytearray(size)).cast("q")
             return
-        file = os.open(folder / f".window-{node}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        file = os.open(folder / board_file(node), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             # Not a hole in the file: that would end this process where the disk is full.
             os.posix_fallocate(file, 0, size)

@@ -7,8 +7,9 @@ import time
 import pytest
 
 from bench.core.rank_info import RankInfo
+from bench.node.program_copy import remove_program_copy
 from bench.rank.program.batches import BatchCounter
-from bench.rank.program.board import Board, place_on_node
+from bench.rank.program.board import Board, Decision, place_on_node
 from bench.rank.program.failures import ProgramProblem
 from bench.rank.program.options import needs_given_steps
 from bench.rank.program.watch import StepWatch
@@ -122,3 +123,11 @@ def test_ranks_of_several_nodes_agree_by_the_store_of_the_program(tmp_path):
         assert len({watch.stopped_at for watch in watches}) == 1
     finally:
         dist.destroy_process_group()
+
+
+def test_what_ranks_have_shared_does_not_outlive_their_trial(tmp_path):
+    Board(tmp_path, 0).publish(Decision(first=3))
+    assert Board(tmp_path, 0).read() == Decision(first=3)
+    remove_program_copy(tmp_path, 0)
+    assert list(tmp_path.iterdir()) == []
+    assert Board(tmp_path, 0).read() == Decision()
