@@ -9,12 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 
-from bench.core.case import Case, Role
+from bench.core.case import ANY_TRANSPORT, Case, Role
 from bench.core.rank_info import RankInfo
 from bench.plugins.backend import Backend, Session
 
-TRANSPORT = "any"
-"""The program chooses what carries its gradients."""
 TORCH_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 THREADS_VARIABLE = "OMP_NUM_THREADS"
 
@@ -23,7 +21,7 @@ class ProgramLauncher(Backend):
     """Starts the ranks of a user's program as a launcher of that name does."""
 
     starts_programs = True
-    transports = {"cpu": (TRANSPORT,), "cuda": (TRANSPORT,)}  # noqa: RUF012 - declared read-only by the contract
+    transports = {"cpu": (ANY_TRANSPORT,), "cuda": (ANY_TRANSPORT,)}  # noqa: RUF012 - declared read-only by the contract
 
     def launch(self, case: Case) -> tuple[Role, ...]:
         return (Role(name="rank", count=case.ranks),)

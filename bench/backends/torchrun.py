@@ -41,6 +41,7 @@ def torchrun_variables(case: Case, me: RankInfo, env: Mapping[str, str]) -> dict
         TORCHRUN_MARK: "none",
         "TORCHELASTIC_USE_AGENT_STORE": "False",
         "TORCHELASTIC_ERROR_FILE": "",
+        "TORCHELASTIC_SIGNALS_TO_HANDLE": "SIGTERM,SIGINT,SIGHUP,SIGQUIT",
         NCCL_VARIABLE: env.get(NCCL_VARIABLE, "1"),
     }
 

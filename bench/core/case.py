@@ -17,6 +17,8 @@ Scalar = bool | int | float | str
 Scaling = Literal["strong", "weak"]
 Device = Literal["cpu", "cuda"]
 
+ANY_TRANSPORT = "any"
+"""The transport of cases whose ranks run a user's program, which chooses what carries its gradients."""
 LIBRARY_TIMEOUT_MARGIN_S = 60
 MAX_LIBRARY_TIMEOUT_S = 24 * 86_400
 """Libraries count a time limit in milliseconds, in 32 bits."""

@@ -50,7 +50,7 @@ def ranks_in_workers(case: Case) -> bool:
 def unsuitable_reason(case: Case) -> str | None:
     """Why no Dask cluster that exists can run the case, with the remedy, or ``None`` (pure)."""
     if case.backend != BACKEND.name:
-        return f"a Dask cluster runs the {BACKEND.name} backend only: --backends {BACKEND.name}"
+        return f"a Dask cluster runs the {BACKEND.name} backend only: --backends {BACKEND.name}, or another --site"
     if ranks_in_workers(case) and case.fault is not None and case.fault.kind in PROCESS_FAULTS:
         return f"{case.fault.kind} would hit the cluster's own worker: --set {BACKEND.name}.transport=gloo"
     if ranks_in_workers(case) and case.env:

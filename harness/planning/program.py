@@ -95,7 +95,7 @@ def _read_script(path: Path, shown: str) -> str:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            compile(text, path.name, "exec", dont_inherit=True)
+            compile(text.encode(), path.name, "exec", dont_inherit=True)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as problem:
         raise UsageError(f"{shown}: {describe_problem(problem, path.name)}") from None
     return text

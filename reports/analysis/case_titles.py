@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from pydantic import Field
 
-from bench.core.case import Case, Scalar
+from bench.core.case import ANY_TRANSPORT, Case, Scalar
 from bench.core.frozen_model import FrozenModel
 from bench.core.machine import NodeFacts
 from bench.core.records import Link
@@ -23,7 +23,7 @@ PLACE_TITLES: dict[Place, str] = {
 }
 
 
-UNNAMED_TRANSPORTS = ("none", "any")
+UNNAMED_TRANSPORTS = ("none", ANY_TRANSPORT)
 """There is no exchange, or the user's program chooses it."""
 
 

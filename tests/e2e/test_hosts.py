@@ -186,6 +186,47 @@ def test_ranks_that_others_start(place, start, backend, transport):
     place.nothing_left()
 
 
+TRAINING = """
+import os, sys
+import torch
+from layers import make_model
+if "HOROVOD_RANK" in os.environ or "OMPI_COMM_WORLD_RANK" in os.environ:
+    import horovod.torch as hvd
+    hvd.init()
+    model = make_model()
+    optimizer = hvd.DistributedOptimizer(torch.optim.SGD(model.parameters(), 0.1))
+else:
+    torch.distributed.init_process_group("gloo")
+    model = torch.nn.parallel.DistributedDataParallel(make_model())
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+for batch in torch.utils.data.DataLoader(torch.rand(4000, 8), batch_size=int(sys.argv[1])):
+    optimizer.zero_grad()
+    model(batch).mean().backward()
+    optimizer.step()
+"""
+
+
+@pytest.mark.parametrize(("start", "launcher"), [("own", "torchrun"), ("mpirun", "mpi")])
+def test_a_program_travels_with_the_modules_beside_it(place, tmp_path, start, launcher):
+    if launcher == "mpi" and find_mpirun() is None:
+        pytest.skip("no mpirun")
+    (tmp_path / "train.py").write_text(TRAINING)
+    (tmp_path / "layers.py").write_text("import torch\ndef make_model(): return torch.nn.Linear(8, 2)\n")
+    script = ("--script", f"{tmp_path / 'train.py'} {{batch=16}}", "--launcher", launcher)
+    with ListenerWatch(place.nodes.values()) as watch:
+        document = place.sweep(*script, "--nodes", "2", "--set", f"hosts.start={start}")
+    (cell,) = document["cells"]
+    assert (cell["outcome"], cell["backend"], cell["scaling"]) == (
+        "ok",
+        "mpirun" if launcher == "mpi" else launcher,
+        "weak",
+    ), cell
+    assert cell["same_work"]["verdict"] == "unproven"
+    known = {"prterun", "prted", "python", "python3"} if launcher == "mpi" else set()
+    assert {process for _, process, _ in watch.elsewhere()} - {"?"} <= known
+    place.nothing_left()
+
+
 def test_a_host_whose_key_is_not_known_is_refused(place):
     document = place.sweep("--backends", "ddp", "--nodes", "2", known_hosts="nobody", status=4)
     (cell,) = document["cells"]

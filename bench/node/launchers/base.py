@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from bench.core.case import Case, Role
+from bench.core.case import ANY_TRANSPORT, Case, Role
 
 AGENT = "agent"
 """The node agents themselves: each starts the processes of its node."""
@@ -65,6 +65,8 @@ def launch_unavailable_reason(
         reason_against: Why the site can't use a launcher at present; asked for the one that the case takes.
     """
     other_transport = f"choose another transport (--set {case.backend}.transport=…)"
+    if case.transport == ANY_TRANSPORT:
+        other_transport = "choose another --launcher"
     launcher = choose_launcher(roles, available)
     if launcher is None:
         needed = " or ".join(_suitable_launchers(roles))

@@ -67,7 +67,7 @@ class SlurmSite(Site):
 
     def launcher_unavailable_reason(self, launcher: str) -> str | None:
         if launcher == "srun" and (problem := self.client.mpi_unavailable_reason(self.chosen.mpi)):
-            return f"{problem}; choose another by --set slurm.mpi=…, or another transport"
+            return f"{problem}; choose another by --set slurm.mpi=…, or another transport or launcher"
         return None
 
     def render(self, case: Case, roles: tuple[Role, ...]) -> dict[str, str]:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import pytest
 
+from bench.core.program import Program
 from harness.errors import UsageError
+from harness.planning.script_flags import ScriptFlags
 from harness.planning.sources import Sources
 from harness.store.opening import open_store
 from harness.sweep.pipeline import resume
+from harness.sweep.plan import SuiteRequest, plan_sweep
 from harness.sweep.resume_checks import check_same_conditions
+from reports.analysis.trial_measures import trial_settings
 from tests.support.builders import make_case, make_record, make_trial
 from tests.support.stores import begin
 
@@ -53,3 +57,39 @@ def test_a_sweep_from_before_digests_is_resumed(tmp_path):
     assert info.sources is None
     check_same_conditions(info, [], NOW)
     check_same_conditions(info.model_copy(update={"sources": NOW}), [], NOW)
+
+
+def test_a_sweep_is_not_resumed_with_a_program_that_has_changed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "train.py").write_text("import net\n")
+    (tmp_path / "net.py").write_text("width = 1\n")
+    planned = plan_sweep(SuiteRequest("quick", {"ranks": ("1",)}, script=ScriptFlags(("train.py",))))
+    # Also where torch is missing.
+    cases = planned.plan.cases or tuple(skip.case for skip in planned.plan.skips)
+    plan = planned.plan.model_copy(update={"cases": cases})
+    store = open_store("s.sqlite", create=True)
+    info = begin(store, "s0", "2025-01-01T00:00:00+00:00")
+    store.finish_sweep("s0", "2025-01-01T00:00:01+00:00")
+    info = info.model_copy(update={"id": "s1", "suite": planned.suite, "plan": plan})
+    store.begin_sweep(info)
+    stored = store.sweep("s1")
+    check_same_conditions(stored, [], NOW)
+    (tmp_path / "net.py").write_text("width = 2\n")
+    with pytest.raises(UsageError) as raised:
+        check_same_conditions(stored, [], NOW)
+    assert str(raised.value) == (
+        f"--resume: net.py in {tmp_path} changed since sweep s1 began; restore what was there, or start a new sweep"
+    )
+    (tmp_path / "train.py").unlink()
+    with pytest.raises(UsageError, match=r"train.py: no such file in "):
+        check_same_conditions(stored, [], NOW)
+
+
+def test_a_stored_trial_names_its_program_without_its_text(tmp_path):
+    program = Program(
+        script="train.py", folder="/p", working_directory="/p", digest="d", digests={"train.py": "d"}, files={"a": "b"}
+    )
+    case = make_case(program=program).without_program_files()
+    assert case.program == program.model_copy(update={"files": {}})
+    assert trial_settings(make_trial(case))["program"] == "train.py d"
+    assert make_case().without_program_files() == make_case()
