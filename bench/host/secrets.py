@@ -15,7 +15,7 @@ SECRET_NAME = re.compile(
     # Not tokens that are counted, nor authors.
     r"TOKEN(?!IZ|S$|S[_-]|_(COUNT|DIM|LEN))|AUTH(?!OR(?!IZ))"
     r"|SECRET|PASSW|PASSPHRASE|(^|[._-])(PASS|PWD|PW)$|CREDENTIAL|COOKIE|PRIVATE|SIGNATURE"
-    r"|API_?KEY|ACCESS_?KEY|(^|_)KEY(_|$)",
+    r"|API[_-]?KEY|ACCESS[_-]?KEY|(^|_)KEY(_|$)",
     re.I,
 )
 KNOWN_TOKEN = re.compile(
