@@ -41,7 +41,6 @@ def test_precisions_are_proven_and_held_against_their_own_peaks(harness):
     assert all(cell["readings"]["skipped_updates"]["value"] == 0 for cell in scaled)
 
 
-@pytest.mark.alone
 @pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler")
 def test_compiled_steps_are_proven_and_compiled_before_the_window(harness):
     # A graph is compiled in seconds, for each precision and each size of a rank's batch.

@@ -149,9 +149,12 @@ def test_the_tutorial_of_an_own_model_is_the_file_that_is_tested():
 
 
 def test_the_example_of_a_suite_reads(tmp_path):
-    (source,) = blocks("reference/suites.md", "toml")
-    (tmp_path / "mine.toml").write_text(source)
+    whole, *tables = blocks("reference/suites.md", "toml")
+    (tmp_path / "mine.toml").write_text(whole)
     assert read_suite(str(tmp_path / "mine.toml")).summary
+    for table in tables:
+        (tmp_path / "mine.toml").write_text(table)
+        read_suite(str(tmp_path / "mine.toml"))
 
 
 def test_every_key_of_a_suite_is_described():
