@@ -21,7 +21,7 @@ from bench.core.case import Case
 from bench.core.records import PhaseTimes
 from bench.host.logs import describe_exception
 from bench.rank.clock import synchronize
-from bench.rank.program.exchange import NO_EXCHANGE, CannotObserveError, DdpExchange, Exchange, find_exchanges
+from bench.rank.program.exchange import NO_EXCHANGE, CannotObserveError, Exchange, find_exchanges, root_module
 from bench.rank.program.step_parts import StepParts
 from bench.rank.tensors import digest_tensors
 
@@ -93,8 +93,9 @@ class Decomposition:
         parameter = next((parameter for one in self._exchanges for parameter in one.parameters()), None)
         self._device = "cpu" if parameter is None or parameter.device.type == "cpu" else str(parameter.device)
         if self._device == "cpu":
-            modules = [one.module for one in self._exchanges if isinstance(one, DdpExchange)]
-            self._parts = StepParts(modules[0] if len(modules) == 1 else None)
+            # Of several models, forward passes are not told apart from what surrounds them.
+            only = self._exchanges[0] if len(self._exchanges) == 1 else None
+            self._parts = StepParts(root_module(only.parameters()) if only is not None else None)
 
     def step_ended(self) -> None:
         """Take the times of a step, and prepare the next one."""

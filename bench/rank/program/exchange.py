@@ -87,6 +87,16 @@ def _find_in_memory() -> tuple[list[Any], list[Any], bool]:
     return ddp, horovod, sharded
 
 
+def root_module(parameters: Iterable[Any]) -> Any | None:
+    """The outermost module of this process that holds all of some parameters; ``None`` where there is none."""
+    from torch.nn import Module
+
+    wanted = {id(parameter) for parameter in parameters}
+    modules = (instance for instance in gc.get_objects() if issubclass(type(instance), Module))
+    holding = [module for module in modules if wanted <= {id(parameter) for parameter in module.parameters()}]
+    return max(holding, key=lambda module: sum(1 for _ in module.modules()), default=None)
+
+
 def ddp_problem(module: Any) -> str | None:
     """Why the exchange of a DistributedDataParallel can't be deferred; ``None`` where it can."""
     if module._comm_hooks:
