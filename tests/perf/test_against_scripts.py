@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import socket
-import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -29,35 +26,7 @@ def images(tmp_path_factory) -> Path:
 
 
 def script_rate(backend: str, workload: str, data: Path) -> float:
-    """Samples per second of the script's slowest rank; ranks are started directly, as torchrun and horovodrun do."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    arguments = (backend, MODELS[workload], STEPS[workload], WARMUP, BATCH, data)
-    if backend == "ddp":
-        commands = [
-            (
-                by_hand.script(*arguments),
-                {
-                    "RANK": str(r),
-                    "WORLD_SIZE": str(RANKS),
-                    "MASTER_ADDR": "127.0.0.1",
-                    "MASTER_PORT": str(port),
-                    "GLOO_SOCKET_IFNAME": "lo",
-                },
-            )
-            for r in range(RANKS)
-        ]
-    else:
-        commands = [(by_hand.horovodrun(RANKS, *arguments), {})]
-    started = [
-        subprocess.Popen(command, env={**os.environ, **env}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        for command, env in commands
-    ]
-    said = [process.communicate(timeout=120) for process in started]
-    seconds = [one for out, _ in said for one in by_hand.seconds_told(out)]
-    assert len(seconds) == RANKS, said
-    return STEPS[workload] * BATCH / max(seconds)
+    return by_hand.rate(RANKS, backend, MODELS[workload], STEPS[workload], WARMUP, BATCH, data)
 
 
 @pytest.mark.parametrize("workload", ["synthetic", "mnist"])

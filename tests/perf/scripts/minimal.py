@@ -1,6 +1,6 @@
 """What a careful person would write by hand: one model, one backend, one timed loop. Measured beside our cells.
 
-python minimal.py ddp|horovod mlp|transformer|convnet|mnist STEPS WARMUP GLOBAL_BATCH [MNIST.npz]
+python minimal.py ddp|fsdp|horovod mlp|transformer|convnet|mnist STEPS WARMUP GLOBAL_BATCH [MNIST.npz]
 
 All but mnist train on random data. Their shapes are those of our synthetic workload's models.
 """
@@ -41,15 +41,25 @@ elif workload == "convnet":
     )
 else:
     model = nn.Linear(784, 10)
-optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
-if backend == "ddp":
+if backend in ("ddp", "fsdp"):
     import torch.distributed as dist
 
     dist.init_process_group("gloo")
     rank, world = dist.get_rank(), dist.get_world_size()
-    model = nn.parallel.DistributedDataParallel(model)
     barrier = dist.barrier
-else:
+if backend == "ddp":
+    model = nn.parallel.DistributedDataParallel(model)
+elif backend == "fsdp":
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    mesh = init_device_mesh("cpu", (world,))
+    layers = encoder.layers if workload == "transformer" else ()
+    for unit in (*layers, *model.children(), model):
+        if any(True for _ in unit.parameters()):
+            fully_shard(unit, mesh=mesh)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
+if backend == "horovod":
     import horovod.torch as hvd
 
     hvd.init()
