@@ -9,7 +9,7 @@ from tests.perf import by_hand
 from tests.perf.conftest import throughput
 
 PAIRS, WARMUP, BATCH, RANKS = 10, 20, 128, 2
-STEPS = {"mlp": 200, "transformer": 60}
+STEPS = {"mlp": 100, "transformer": 40}
 
 
 @pytest.mark.parametrize("model", STEPS)
