@@ -12,7 +12,7 @@ from bench.core.records import MessageTiming, Reading
 from bench.plugins.backend import MakeOptimizer, Session
 from bench.plugins.workload import StepParts, TrainingWork
 from bench.rank.tensors import chunk_batch, images_channels_last
-from bench.workloads.step.execution import CompiledModules, CudaGraphs, PeekedFeed, Recomputation
+from bench.workloads.step.execution import CompiledModules, CudaGraphs, PeekedFeed, Recomputation, autocast
 from bench.workloads.step.loss_scaling import LossScaler
 from bench.workloads.step.options import StepOptions
 
@@ -195,16 +195,7 @@ class Training(TrainingWork):
         return self.recomputation.switched_off() if self.recomputation else None
 
     def _autocast(self) -> AbstractContextManager[Any]:
-        import torch
-
-        dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.options.computed_in)
-        if dtype is None:
-            return nullcontext()
-        # A captured graph would hold weights that the cache has converted before.
-        context: AbstractContextManager[Any] = torch.autocast(
-            self.session.device.split(":")[0], dtype=dtype, cache_enabled=not self.options.cuda_graph
-        )
-        return context
+        return autocast(self.options, self.session.device)
 
     def _prepare(self) -> None:
         self.micro_batches = self._pieces(self.fetch())

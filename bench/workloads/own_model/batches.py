@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from bench.plugins.workload import DataProblem
@@ -9,6 +10,27 @@ from bench.workloads.own_model.functions import shown
 
 MAX_TENSORS = 4
 """How many tensors of a batch a message describes."""
+
+
+def leaves_of(batch: Any) -> list[Any]:
+    """What a tree of tuples, lists and dictionaries holds, in order.
+
+    torch's own function takes the time of several small operations, and this is done at each step.
+    """
+    if isinstance(batch, dict):
+        return [leaf for part in batch.values() for leaf in leaves_of(part)]
+    if isinstance(batch, tuple | list):
+        return [leaf for part in batch for leaf in leaves_of(part)]
+    return [batch]
+
+
+def tree_like(tree: Any, leaves: Iterator[Any]) -> Any:
+    """A tree of the same form with other leaves, in the order of :func:`leaves_of`."""
+    if isinstance(tree, dict):
+        return {name: tree_like(part, leaves) for name, part in tree.items()}
+    if isinstance(tree, tuple | list):
+        return tuple(tree_like(part, leaves) for part in tree)
+    return next(leaves)
 
 
 def check_count(samples: int, global_batch: int) -> None:
@@ -28,9 +50,8 @@ def check_batch(batch: Any, samples: int | None = None) -> None:
         samples: How many there should be, where that is known.
     """
     import torch
-    from torch.utils._pytree import tree_leaves
 
-    leaves = tree_leaves(batch)
+    leaves = leaves_of(batch)
     foreign = [leaf for leaf in leaves if not isinstance(leaf, torch.Tensor)]
     if foreign or not leaves:
         raise DataProblem(
@@ -47,8 +68,6 @@ def check_batch(batch: Any, samples: int | None = None) -> None:
 
 def describe_batch(batch: Any) -> str:
     """Types and shapes of the tensors of a batch: ``float32 (2, 20), int64 (2,)``."""
-    from torch.utils._pytree import tree_leaves
-
-    leaves = tree_leaves(batch)
+    leaves = leaves_of(batch)
     shapes = [f"{str(leaf.dtype).removeprefix('torch.')} {tuple(leaf.shape)}" for leaf in leaves[:MAX_TENSORS]]
     return ", ".join([*shapes, *(["…"] if len(leaves) > MAX_TENSORS else [])])

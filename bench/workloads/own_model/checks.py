@@ -6,6 +6,7 @@ before the model is made parallel: what fails there is the file's, not a backend
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -19,6 +20,9 @@ from bench.workloads.training import StepOptions
 
 FEW_SAMPLES = 2
 MAX_NAMES = 4
+
+BatchLoss = Callable[[Any, Any], Any]
+"""``loss(model, batch)`` → the mean loss over the samples, a scalar tensor."""
 
 
 def check_declared(
@@ -73,6 +77,10 @@ def check_optimizer(optimizer: Any, parameters: Sequence[Any]) -> Any:
 
     if not isinstance(optimizer, Optimizer):
         raise TypeError(f"optimizer returns {shown(optimizer)}; it returns a torch.optim.Optimizer")
+    if needs_closure(optimizer.step):
+        raise TypeError(
+            f"the step of {type(optimizer).__name__} takes a closure that computes the loss: a step here gives none"
+        )
     own = {id(parameter) for parameter in parameters}
     updated = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     foreign = sum(id(parameter) not in own for parameter in updated)
@@ -82,6 +90,12 @@ def check_optimizer(optimizer: Any, parameters: Sequence[Any]) -> Any:
             "`parameters` that it gets"
         )
     return optimizer
+
+
+def needs_closure(step: Callable[..., Any]) -> bool:
+    """Whether a step can't be taken without an argument."""
+    parameters = inspect.signature(step).parameters.values()
+    return any(one.default is one.empty and one.kind is one.POSITIONAL_OR_KEYWORD for one in parameters)
 
 
 def check_schedule(schedule: Any) -> Any:
@@ -95,10 +109,16 @@ def check_schedule(schedule: Any) -> Any:
     return schedule
 
 
-def check_gradients(
-    model: Any, loss: Callable[[Any, Any], Any], batch: Any, session: Session, file: str, *, is_pair: bool
-) -> None:
+def check_gradients(model: Any, loss: BatchLoss, batch: Any, session: Session, file: str, *, is_pair: bool) -> None:
     """Take the loss of the first samples, and its gradients. The model is as it was before.
+
+    Args:
+        model: On the session's device.
+        loss: The loss of the model and a batch, in the precision of the step.
+        batch: Of this rank.
+        session: The group of ranks.
+        file: The user's file, of which a line is named.
+        is_pair: Whether the loss takes batches of inputs and targets.
 
     Raises:
         TypeError: The loss is no tensor, or the batch is none that it takes.
@@ -120,7 +140,7 @@ def check_gradients(
         )
 
 
-def _without_gradient(model: Any, loss: Callable[[Any, Any], Any], batch: Any, device: str, file: str) -> list[str]:
+def _without_gradient(model: Any, loss: BatchLoss, batch: Any, device: str, file: str) -> list[str]:
     """The trained parameters that get no gradient from a batch."""
     import torch
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from bench.host.processes import die_with_parent
 from bench.plugins.workload import DataProblem
 from bench.rank.tensors import digest_tensors
-from bench.workloads.own_model.batches import check_batch, check_count
+from bench.workloads.own_model.batches import check_batch, check_count, leaves_of, tree_like
 from bench.workloads.own_model.functions import shown
 from bench.workloads.own_model.streams import global_batches, own_random_numbers, shares_of
 from bench.workloads.training import epoch_order, shard_of
@@ -104,7 +104,7 @@ def make_feed(make: Callable[[], Any], share: Share) -> DataFeed:
     from torch.utils.data import DataLoader, IterableDataset
 
     data = make()
-    leaves = list(data.values()) if isinstance(data, dict) else list(data) if isinstance(data, tuple) else [data]
+    leaves = leaves_of(data) if isinstance(data, tuple | dict) else [data]
     if leaves and all(isinstance(leaf, torch.Tensor | np.ndarray) for leaf in leaves):
         return _feed_of_tensors(data, share)
     is_sequence = isinstance(data, tuple | dict | str | bytes)
@@ -121,32 +121,27 @@ def make_feed(make: Callable[[], Any], share: Share) -> DataFeed:
     stream = own_random_numbers(global_batches(passes, share.global_batch), share.seed)
     first = next(stream)
     shares = shares_of(itertools.chain([first], stream), share.rank, share.world, share.global_batch)
-    return DataFeed(shares, share.device, _digest(first))
-
-
-def _digest(batch: Any) -> str:
-    from torch.utils._pytree import tree_leaves
-
-    return digest_tensors(tree_leaves(batch))
+    return DataFeed(shares, share.device, digest_tensors(leaves_of(first)))
 
 
 def _feed_of_tensors(data: Any, share: Share) -> DataFeed:
     """Batches of tensors that are on the device from the start."""
     import torch
-    from torch.utils._pytree import tree_leaves, tree_map
 
-    tensors = tree_map(lambda leaf: torch.as_tensor(leaf).to(share.device), data)
+    tensors = [torch.as_tensor(leaf).to(share.device) for leaf in leaves_of(data)]
     check_batch(tensors)
-    count = len(tree_leaves(tensors)[0])
-    check_count(count, share.global_batch)
+    check_count(len(tensors[0]), share.global_batch)
+
+    def take(rows: Any) -> Any:
+        return tree_like(data, (tensor.index_select(0, rows) for tensor in tensors))
 
     def batches() -> Iterator[tuple[Any, Any]]:
-        for epoch in share.epochs(count):
+        for epoch in share.epochs(len(tensors[0])):
             on_device = epoch.to(share.device)
             for numbers, rows in zip(epoch.split(share.batch), on_device.split(share.batch), strict=True):
-                yield numbers, tree_map(lambda leaf, rows=rows: leaf.index_select(0, rows), tensors)
+                yield numbers, take(rows)
 
-    return DataFeed(batches(), share.device, _digest(tree_map(lambda leaf: leaf[: share.global_batch], tensors)))
+    return DataFeed(batches(), share.device, digest_tensors(tensor[: share.global_batch] for tensor in tensors))
 
 
 def _feed_of_samples(data: Any, share: Share) -> DataFeed:
@@ -155,12 +150,13 @@ def _feed_of_samples(data: Any, share: Share) -> DataFeed:
     check_count(len(data), share.global_batch)
     first, again = (collate([data[0]]) for _ in range(2))
     check_batch(first, 1)
-    if _digest(first) != _digest(again):
+    digest = digest_tensors(leaves_of(first))
+    if digest != digest_tensors(leaves_of(again)):
         raise DataProblem(
             "sample 0 of data is another one when it is read again, so that no two ranks have the same data: derive "
             "its random numbers from the number of the sample"
         )
-    return DataFeed(_batches_of_samples(data, share, collate), share.device, _digest(first))
+    return DataFeed(_batches_of_samples(data, share, collate), share.device, digest)
 
 
 def _batches_of_samples(data: Any, share: Share, collate: Collate) -> Iterator[tuple[Any, Any]]:

@@ -8,12 +8,10 @@ from typing import Any
 
 from bench.plugins.backend import Session
 from bench.plugins.workload import DataProblem
+from bench.workloads.own_model.checks import BatchLoss
 from bench.workloads.own_model.feeds import DataFeed
 from bench.workloads.own_model.functions import named_arguments, parameter_names
 from bench.workloads.training import Training
-
-BatchLoss = Callable[[Any, Any], Any]
-"""``loss(model, batch)`` → the mean loss over the samples, a scalar tensor."""
 
 
 def takes_pair(loss: Callable[..., Any]) -> bool:

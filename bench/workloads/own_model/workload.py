@@ -12,7 +12,7 @@ from bench.core.bounds import amount_problem, unit_problem
 from bench.core.case import Case
 from bench.plugins.backend import Session
 from bench.plugins.workload import Work, Workload
-from bench.workloads.own_model.batches import describe_batch
+from bench.workloads.own_model.batches import describe_batch, leaves_of
 from bench.workloads.own_model.checks import (
     check_declared,
     check_gradients,
@@ -24,6 +24,7 @@ from bench.workloads.own_model.feeds import DataFeed, Share, make_feed
 from bench.workloads.own_model.functions import call
 from bench.workloads.own_model.loss import ModelTraining, as_batch_loss, takes_pair
 from bench.workloads.own_model.options import OWN, with_defaults
+from bench.workloads.step.execution import autocast
 from bench.workloads.training import StepOptions
 
 
@@ -101,6 +102,12 @@ class TrainingWorkload(Workload):
             defaults["optimizer"] = optimizer
         self.options = with_defaults(options, defaults, has_own_optimizer=self.make_optimizer is not None)
 
+    def unsupported_reason(self, case: Case) -> str | None:
+        options: Any = self.options(**case.workload_options)
+        if options.cuda_graph and not takes_pair(self.loss):
+            return "cuda_graph captures a model that is called with the inputs of a pair: define loss(outputs, targets)"
+        return super().unsupported_reason(case)
+
     def build(self, case: Case, session: Session) -> Work:
         import torch
 
@@ -110,9 +117,14 @@ class TrainingWorkload(Workload):
         model = check_model(call(self.model, "model", **offered), session.device)
         feed = self._feed(case, options, session)
         loss = as_batch_loss(self.loss, session.device, offered)
+
+        def loss_in_precision(model: Any, batch: Any) -> Any:
+            with autocast(options, session.device):
+                return loss(model, batch)
+
         # Looking at a batch draws none of the random numbers of the training.
         with torch.random.fork_rng(devices=[] if session.device == "cpu" else [session.device]):
-            check_gradients(model, loss, feed.peek(), session, self.file, is_pair=takes_pair(self.loss))
+            check_gradients(model, loss_in_precision, feed.peek(), session, self.file, is_pair=takes_pair(self.loss))
         return ModelTraining(
             session,
             model,
@@ -164,9 +176,7 @@ class TrainingWorkload(Workload):
             return float(amount)
         if self.unit != "tokens":
             return float(case.global_batch)
-        from torch.utils._pytree import tree_leaves
-
-        tokens = tree_leaves(batch)[0]
+        tokens = leaves_of(batch)[0]
         if tokens.ndim != 2 or tokens.is_floating_point():
             raise ValueError(
                 f"the first tensor of a batch is {describe_batch(tokens)}, not integers of shape (samples, length): "

@@ -3,15 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
 from bench.core.records import Reading
 from bench.rank.blocks import recomputed_blocks
+from bench.workloads.step.options import StepOptions
 
 GRAPH_WARMUP_PASSES = 11
 """As PyTorch's documentation of CUDA graphs asks for where DistributedDataParallel is used."""
+
+
+def autocast(options: StepOptions, device: str) -> AbstractContextManager[Any]:
+    """The context of a forward pass in the precision of the options."""
+    import torch
+
+    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(options.computed_in)
+    if dtype is None:
+        return nullcontext()
+    # A captured graph would hold weights that the cache has converted before.
+    context: AbstractContextManager[Any] = torch.autocast(
+        device.split(":")[0], dtype=dtype, cache_enabled=not options.cuda_graph
+    )
+    return context
 
 
 class Recomputation:

@@ -124,6 +124,16 @@ def test_batches_of_another_form_have_a_loss_of_the_model_and_the_batch():
     assert (found.verdict, found.reason) == ("same", None)
 
 
+def test_inputs_may_be_several_tensors():
+    def loss(model, batch):
+        (first, second), wanted = batch
+        return (model(first + second) - wanted).square().mean()
+
+    inputs, targets = tensors()
+    found = prove(workload(data=((inputs, -inputs / 2), targets), loss=loss, accumulate=2), case())
+    assert (found.verdict, found.reason) == ("same", None)
+
+
 class Width(StepOptions):
     width: int = Field(8, ge=1, description="of the hidden layer")
 
@@ -186,6 +196,13 @@ def test_a_schedule_is_proven_and_sees_the_options():
     built = made.build(case(1), Session())
     built.step()
     assert built.optimizer.param_groups[0]["lr"] == 0.05
+
+
+def test_a_model_of_bfloat16_is_looked_at_in_the_precision_of_the_step():
+    made = workload(model=lambda: nn.Linear(6, 4).bfloat16(), loss=lambda out, target: (out - target).square().mean())
+    assert made.build(case(1, workload_options={"precision": "bf16"}), Session()).accumulate == 1
+    with pytest.raises(RuntimeError, match="on a batch of float32"):
+        made.build(case(1), Session())
 
 
 def test_images_are_laid_out_as_the_options_say():
@@ -295,6 +312,7 @@ BUILT = {
     "updates 2 parameters that are not the trained model's": {
         "optimizer": lambda parameters: torch.optim.SGD(STRAY.parameters(), lr=0.1)
     },
+    "the step of LBFGS takes a closure": {"optimizer": torch.optim.LBFGS},
     "schedule returns a ReduceLROnPlateau": {"schedule": torch.optim.lr_scheduler.ReduceLROnPlateau},
     "the first tensor of a batch is float32 (12, 6), not integers": {"unit": "tokens"},
     "count(batch) is 0; it is a number above 0": {"count": lambda batch: 0},
