@@ -302,9 +302,9 @@ def _run_processes(case: Case, layout: NodeLayout, options: AgentOptions, contro
     if options.case_file is not None:
         agent.write_program()
         print(READY_LINE, flush=True)
-    # Ranks that another program starts import by themselves what they need.
-    own_ranks = options.ranks == "own"
-    modules = (backend.preload,) if own_ranks else ((), (WORKER_MODULE,))
+    # Ranks that another program starts, and those of a user's program, import by themselves what they need.
+    forked_ranks = options.ranks == "own" and not backend.starts_programs
+    modules = (backend.preload,) if forked_ranks else ((), (WORKER_MODULE,))
     # Should this process be stopped by a signal, the guardian of the forkserver ends it.
     os.environ[DEADLINE_VARIABLE] = str(time.monotonic() + case.timeout_s + DEADLINE_MARGIN_S)
     context = start_forkserver(*modules, inside_job=True)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from bench.core.program import Program
@@ -20,6 +21,8 @@ MAX_ENTRIES = 20_000
 """Of a folder that are looked at."""
 ENVIRONMENT_MARK = "pyvenv.cfg"
 """A folder with this file is a virtual environment."""
+OWN_PACKAGE = "bench"
+IMPORTS_OWN = re.compile(rf"^\s*(from|import)\s+{OWN_PACKAGE}\b", re.MULTILINE)
 LEFT_OUT = frozenset({"__pycache__", "site-packages", "node_modules"})
 
 
@@ -59,6 +62,8 @@ def _read(path: Path, working_directory: Path, shown: str) -> Program:
     text = _read_script(path, shown)
     folder = path.parent.resolve()
     files, left_out = _python_files(folder, path.name, text)
+    if problem := _taken_name(files):
+        raise UsageError(f"{shown}: {problem}")
     digests = {name: text_digest(content) for name, content in sorted(files.items())}
     return Program(
         script=path.name,
@@ -126,6 +131,18 @@ def _python_files(folder: Path, script: str, text: str) -> tuple[dict[str, str],
     except _TooManyEntriesError:
         return alone, f"the folder has more than {MAX_ENTRIES:,} entries"
     return files, None
+
+
+def _taken_name(files: Mapping[str, str]) -> str | None:
+    """Why the program would import another package than the one in its folder, with the remedy (pure)."""
+    importing = next((name for name, text in sorted(files.items()) if IMPORTS_OWN.search(text)), None)
+    has_own = any(name == f"{OWN_PACKAGE}.py" or name.startswith(f"{OWN_PACKAGE}/") for name in files)
+    if importing is None or not has_own:
+        return None
+    return (
+        f"{importing} imports '{OWN_PACKAGE}' from the folder of the script, and a package of this name watches the "
+        "program in each rank: rename yours"
+    )
 
 
 class _TooManyEntriesError(Exception):

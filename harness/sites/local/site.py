@@ -24,7 +24,7 @@ from bench.host.network import LOOPBACK, Interface, free_port, loopback_problem
 from bench.host.resources import parent_cores, usable_cores
 from bench.host.variables import preloaded_binding, recorded_variables
 from bench.node.forked import StartError
-from bench.node.launchers.base import AGENT, worker_command
+from bench.node.launchers.base import AGENT, WORKER_MODULE, worker_command
 from bench.node.launchers.mpirun import mpirun_command
 from bench.node.layout import LocalNode, NodeLayout
 from bench.node.rendezvous import DEFAULT_PORT, Rendezvous
@@ -179,6 +179,8 @@ class LocalSite(Site):
     def __init__(self, chosen: Options | None = None) -> None:
         super().__init__(chosen)
         self.forkserver: Any = None
+        self.needs_frameworks = True
+        """Whether ranks are forked that need the frameworks: those of a user's program import them by themselves."""
         self.links: dict[str, Link] = {}
         """What the links of each rate carry, measured before the first trial that uses them."""
 
@@ -198,13 +200,17 @@ class LocalSite(Site):
             or (loopback_problem() if case.net is None and case.transport != "none" else None)
         )
 
+    def reserve(self, cases: Sequence[Case]) -> None:
+        self.needs_frameworks = any(case.program is None for case in cases)
+
     def warm(self, modules: tuple[str, ...]) -> None:
-        from bench.node.forkserver import start_forkserver
+        from bench.node.forkserver import ALWAYS_PRELOADED, start_forkserver
 
         if problem := pinned_at_start_reason(os.environ, usable_cores(), parent_cores()):
             raise UsageError(problem)
         try:
-            self.forkserver = start_forkserver(modules)
+            always = ALWAYS_PRELOADED if self.needs_frameworks else (WORKER_MODULE,)
+            self.forkserver = start_forkserver(modules, always)
         except OSError as error:
             # Where the root is read-only, temporary files go to the current folder, whose path may be too long.
             raise UsageError(

@@ -104,6 +104,14 @@ def test_what_is_no_script_is_refused_in_one_line(folder, command, said):
     assert "\n" not in str(raised.value)
 
 
+def test_a_package_of_a_name_that_ranks_have_already_is_refused(folder):
+    write(folder, "bench/__init__.py", "")
+    read_program("train.py", folder)
+    write(folder, "train.py", "import os\nfrom bench import loop\n")
+    with pytest.raises(UsageError, match=r"train.py: train.py imports 'bench' from the folder of the script"):
+        read_program("train.py", folder)
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads every file")
 def test_a_script_that_can_t_be_read_is_refused(folder):
     (folder / "train.py").chmod(0)
