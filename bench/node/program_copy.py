@@ -27,23 +27,26 @@ def write_program_copy(program: Program, out: Path, node: int) -> Path:
         node: The number of the node.
     """
     remove_program_copy(out, node)
-    copy = out / copy_folder_name(node)
+    copy, partial = out / copy_folder_name(node), out / f"{copy_folder_name(node)}.partial"
     for name, text in program.files.items():
-        path = copy / name
+        path = partial / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
     own_folders = {str(parent) for name in program.files for parent in PurePosixPath(name).parents}
     for folder in sorted(own_folders):
         for entry in _entries(Path(program.folder) / folder):
-            target = copy / folder / entry.name
+            target = partial / folder / entry.name
             if entry.name != BYTECODE and not os.path.lexists(target):
                 target.symlink_to(entry.path)
+    # Ranks that another program starts wait for it: it is there at once, whole.
+    partial.rename(copy)
     return copy
 
 
 def remove_program_copy(out: Path, node: int) -> None:
     """Remove the copy of a node and nothing that it links to, and what its ranks have shared."""
-    shutil.rmtree(out / copy_folder_name(node), ignore_errors=True)
+    for name in (copy_folder_name(node), f"{copy_folder_name(node)}.partial"):
+        shutil.rmtree(out / name, ignore_errors=True)
     with suppress(OSError):
         # What an earlier attempt in the same folder has decided is nothing to go by.
         (out / board_file(node)).unlink()

@@ -128,14 +128,19 @@ def probe_checks(plugin: ProbePlugin) -> list[Check]:
 
 
 def backend_cases(backend: Backend) -> list[Case]:
-    """The cases that show that a backend does the same work: a small model on each CPU transport, on 1 and 2 ranks."""
+    """The cases that show that a backend does the same work: a small model on each CPU transport, on 1 and 2 ranks. A
+    launcher of programs does no work of its own."""
+    if backend.starts_programs:
+        return []
     transports = backend.transports.get("cpu", ())
     cases = (_case(backend.name, "synthetic", transport, ranks) for transport in transports for ranks in RANKS)
     return [case for case in cases if backend.unsupported_reason(case) is None]
 
 
 def workload_cases(workload: Workload) -> list[Case]:
-    """The cases that show that a workload does the same work on one and on two ranks."""
+    """The cases that show that a workload does the same work on one and on two ranks; of a program nothing is known."""
+    if workload.kind == "program":
+        return []
     cases = [_case("single", workload.name, "none", 1), _case("ddp", workload.name, "gloo", 2)]
     return [case for case in cases if workload.unsupported_reason(case) is None]
 

@@ -22,6 +22,7 @@ def test_a_copy_holds_what_travels_and_leads_to_everything_else(tmp_path):
     assert (copy / "data" / "digits.bin").read_text() == "as it is now"
     assert (copy / "models" / "weights.bin").read_text() == "as it is now"
     assert not (copy / "__pycache__").exists()
+    assert [path.name for path in out.iterdir()] == [".program-3"]
     remove_program_copy(out, 3)
     assert list(out.iterdir()) == []
     assert (folder / "data" / "digits.bin").exists(), "what it linked to stays"
