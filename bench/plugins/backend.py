@@ -50,7 +50,7 @@ class Options(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    execution: ClassVar[Mapping[str, Scalar]] = {}
+    execution: ClassVar[Mapping[str, Scalar | None]] = {}
     """Fields of a workload's options that change how its operations are executed and not what they compute, each with
     the value that changes nothing. The reference of the same-work check is built with these values."""
     always_named: ClassVar[frozenset[str]] = frozenset()

@@ -138,7 +138,7 @@ class _Comparison:
         self.worst, self.quantity = Deviation(0.0, tolerance.value), ""
         self.evaluation_mode = False
         self.random: str | None = None
-        self.overflows = 0
+        self.overflows, self.loss_scale = 0, 1.0
 
     def describe_randomness(self) -> str | None:
         """How far two passes over the same samples from the same state differ; ``None`` where they are alike."""
@@ -149,6 +149,7 @@ class _Comparison:
 
     def expect_step(self, loss_scale: float) -> None:
         """Compute the reference's gradient of the next step, at the parameters that it has."""
+        self.loss_scale = loss_scale
         if self.samples:
             self.batch = self.reference.fetch()
         self.samples.append(self.reference.last_samples())
@@ -170,7 +171,9 @@ class _Comparison:
             self.overflows += 1
             return
         parts = zip(self.expected.tensors, self.withheld, withheld, strict=True)
-        sent = [add(add(tensor, before), after, -1) for tensor, before, after in parts]
+        # What is kept back is of gradients that are scaled.
+        share = 1 / self.loss_scale
+        sent = [add(add(tensor, before, share), after, -share) for tensor, before, after in parts]
         self.withheld = withheld
         expected = adjust_gradient(self.reference, self.expected._replace(tensors=sent))
         rounding = self.rounding.by_parameter if self.rounding else [0.0] * len(self.parameters)

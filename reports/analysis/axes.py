@@ -106,7 +106,7 @@ def value_on(case: Case, key: str) -> str | None:
     if scope == "env":
         return INHERITED
     if scope == "workload" and name in STEP_DEFAULTS and case.workload != SCRIPT:
-        return value_text(STEP_DEFAULTS[name]) if owner == case.workload else None
+        return value_text(_workload_defaults(case.workload).get(name)) if owner == case.workload else None
     if scope == "backend":
         return _backend_default(case, name) if owner == case.backend else None
     return None
@@ -232,6 +232,19 @@ def _backend_default(case: Case, name: str) -> str:
         return DEFAULT
     value = _backend_defaults(case.backend).get(name)
     return DEFAULT if value is None else value_text(value)
+
+
+@cache
+def _workload_defaults(workload: str) -> Mapping[str, Scalar | None]:
+    """The defaults of the options that training workloads share; one of the project may have others."""
+    try:
+        if registry.WORKLOADS.source(workload) is not None:
+            return STEP_DEFAULTS
+        own = registry.WORKLOADS.load(workload).options().model_dump()
+    except Exception:
+        # It came with the case, or is one of another installation.
+        return STEP_DEFAULTS
+    return {name: own.get(name, default) for name, default in STEP_DEFAULTS.items()}
 
 
 @cache

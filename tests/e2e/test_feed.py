@@ -9,6 +9,7 @@ from torch.utils.data.distributed import DistributedSampler
 from bench.core.case import Case
 from bench.plugins.backend import Session
 from bench.workloads.mnist import data
+from bench.workloads.mnist.loader import LoaderFeed
 from bench.workloads.mnist.workload import ShardFeed
 from bench.workloads.training import epoch_order, shard_of
 
@@ -45,6 +46,22 @@ def test_a_feed_hands_out_the_images_it_names():
     torch.testing.assert_close(inputs.double(), expected, rtol=0, atol=1e-6)
     assert targets.tolist() == split.labels[chosen].tolist()
     assert feed.epoch == 2
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_data_loader_gives_the_same_batches(workers):
+    split = data.load(data.prepare(None, "digits")).train
+    case = Case(workload="mnist", backend="ddp", transport="gloo", ranks=2, batch=20_000)
+    session = Session(rank=1, world=2)
+    views, loaded = ShardFeed(split, case, session), LoaderFeed(split, case, session, workers)
+    assert loaded.steps_an_epoch == views.steps_an_epoch == 3
+    for _ in range(4):
+        (inputs, targets), (expected, labels) = loaded.next(), views.next()
+        assert loaded.last_samples() == views.last_samples()
+        assert torch.equal(inputs, expected)
+        assert torch.equal(targets, labels)
+        assert inputs.dtype == expected.dtype
+        assert targets.dtype == labels.dtype
 
 
 def test_the_stand_in_is_the_size_of_mnist_and_repeats():

@@ -310,9 +310,9 @@ class Forgetful(WithErrorFeedback):
         self.kept = {number: part + kept.get(number, 0.0) / 2 for number, part in self.kept.items()}
 
 
-@pytest.mark.parametrize("clip", [None, 0.1])
-def test_what_a_lossy_exchange_keeps_back_for_later_is_accounted_for(clip):
-    case = synthetic(2, **LANGUAGE_MODEL, optimizer="adamw", **({"clip": clip} if clip else {}))
+@pytest.mark.parametrize("options", [{}, {"clip": 0.1}, {"precision": "fp16"}], ids=lambda options: " ".join(options))
+def test_what_a_lossy_exchange_keeps_back_for_later_is_accounted_for(options):
+    case = synthetic(2, **LANGUAGE_MODEL, optimizer="adamw", **options)
     honest = prove(SYNTHETIC, case, WithErrorFeedback, FLOAT32_TOLERANCE)
     assert (honest.verdict, honest.reason) == ("same", None)
     assert honest.deviation < 1e-5

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from bench.core.case import Case, DataSource
+from bench.core.case import Case, DataSource, Scalar
 from bench.core.records import MessageTiming, Reading
 from bench.plugins.backend import Session
 from bench.plugins.workload import DataProblem, Work, Workload
 from bench.workloads.mnist import data
+from bench.workloads.mnist.loader import LoaderFeed
 from bench.workloads.step.options import StepOptions
 from bench.workloads.training import Training, epoch_order, shard_of
 
@@ -18,10 +21,19 @@ TEST_BATCH = 1000
 
 
 class MnistOptions(StepOptions):
+    execution: ClassVar[Mapping[str, Scalar | None]] = MappingProxyType({**StepOptions.execution, "workers": None})
+
     model: Literal["linear", "mlp", "cnn"] = Field("linear", description="linear is one 784→10 layer")
     data: str | None = Field(None, description="folder with MNIST's IDX files, as Kaggle or torchvision leave them")
     source: Literal["auto", "mnist", "digits"] = Field(
         "auto", description="auto downloads MNIST and falls back on scikit-learn's digits; the others insist"
+    )
+    workers: int | None = Field(
+        None,
+        ge=0,
+        le=256,
+        description="processes of a DataLoader that read a rank's images; 0: the rank reads; by default there is no "
+        "DataLoader: batches are views of images that were gathered in memory",
     )
     eval: bool = Field(False, description="train whole epochs, then report the accuracy on the test images")
     epochs: int = Field(1, ge=1, description="epochs to train under eval")
@@ -174,7 +186,11 @@ class Mnist(Workload):
         if case.data is None:
             raise DataProblem("mnist's data was not prepared: the harness does it before it starts ranks")
         dataset = data.load(case.data)
-        feed = ShardFeed(dataset.train, case, session)
+        feed: ShardFeed | LoaderFeed = (
+            ShardFeed(dataset.train, case, session)
+            if options.workers is None
+            else LoaderFeed(dataset.train, case, session, options.workers)
+        )
         work = MnistTraining(
             session,
             make_model(options.model, case.seed),

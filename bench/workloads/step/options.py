@@ -23,7 +23,7 @@ CompileMode = Literal["none", "default", "reduce-overhead"]
 class StepOptions(Options):
     """The options of a training step; those of a training workload derive from it."""
 
-    execution: ClassVar[Mapping[str, Scalar]] = MappingProxyType(
+    execution: ClassVar[Mapping[str, Scalar | None]] = MappingProxyType(
         {"compile": "none", "cuda_graph": False, "channels_last": False, "recompute": "none"}
     )
 

@@ -305,3 +305,27 @@ def test_a_module_of_torch_s_own_is_compiled_too_and_computes_as_written_where_t
         model(torch.ones(3, 2))
     assert len(graphs) == 1
     assert model.forward != written
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "options",
+    [{"precision": "tf32"}, {"precision": "fp16"}, {"cuda_graph": True}, {"compile": "reduce-overhead"}],
+    ids=lambda options: "-".join(options),
+)
+def test_on_a_gpu_each_option_does_the_same_work(options):
+    import torch
+
+    if not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
+    from bench.plugins.backend import FLOAT32_TOLERANCE, Session
+    from bench.rank.training_proof import prove_training
+
+    case = case_of(ranks=1, device="cuda", **LANGUAGE_MODEL, **options)
+
+    def reference():
+        return SYNTHETIC.build(reference_case(case, SYNTHETIC), Session(device="cuda:0"))
+
+    proof = prove_training(SYNTHETIC.build(case, Session(device="cuda:0")), reference, 3, FLOAT32_TOLERANCE)
+    found = judge_same_work([make_record(proof=proof, final_digest=proof.digest)])
+    assert (found.verdict, found.reason) == ("same", None)

@@ -88,6 +88,12 @@ def test_reading_by_more_processes_and_the_defaults_of_a_user_s_file_are_axes():
     ]
 
 
+def test_a_default_is_that_of_the_workload():
+    chosen = ({}, {"workers": 0}, {"workers": 2})
+    (axis,) = find_axes([make_case(workload="mnist", workload_options=options) for options in chosen])
+    assert (set(axis.values), axis.base_title) == ({"none", "0", "2"}, "none (the default)")
+
+
 def test_what_differs_in_two_settings_is_not_compared():
     assert find_axes([make_case(batch=8), make_case(batch=16, workload_options={"accumulate": 2})]) == ()
 
