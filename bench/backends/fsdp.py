@@ -169,8 +169,11 @@ class Fsdp(Backend):
         return process_group_roles(case)
 
     def unsupported_reason(self, case: Case) -> str | None:
-        if case.device == "cpu" and FsdpOptions(**case.backend_options).cpu_offload:
+        options = FsdpOptions(**case.backend_options)
+        if case.device == "cpu" and options.cpu_offload:
             return "fsdp.cpu_offload=True is for GPUs: on CPUs the parameters are in the host's memory already"
+        if options.param_dtype == "bf16" and case.workload_options.get("precision") == "fp16":
+            return "fsdp.param_dtype=bf16 and precision=fp16 cast to two types: choose one of them"
         return super().unsupported_reason(case)
 
     def tolerance(self, case: Case) -> Tolerance:

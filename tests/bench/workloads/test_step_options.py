@@ -81,6 +81,11 @@ def test_a_backend_names_the_execution_that_it_can_t_take():
     assert {"model": "convnet"} in kept
 
 
+def test_two_casts_of_one_parameter_are_refused():
+    case = make_case(backend="fsdp", backend_options={"param_dtype": "bf16"}, workload_options={"precision": "fp16"})
+    assert "cast to two types" in load_backend("fsdp").unsupported_reason(case)
+
+
 def test_compiling_needs_a_compiler(monkeypatch):
     case = case_of(compile="default")
     monkeypatch.setenv("CXX", "no-such-compiler")
