@@ -98,9 +98,6 @@ def test_a_language_model_runs_to_its_end(harness):
         assert run["checkpoints"] == (3 if record["rank"] == 0 else 0)
         assert (run["checkpoint_s"] > 0) == (record["rank"] == 0)
         assert 0 < run["stepping_s"] < run["wall_s"]
-    printed = trial["ranks"][0]["program"]["printed"]
-    assert printed
-    assert trial["ranks"][1]["program"]["printed"] == [], "its first rank prints for all"
-    (log,) = harness.folder.glob(".runs/*/*/rank-0.log")
-    assert all(f"{value:.0f} tokens/s" in log.read_text() for value in printed)
+    # Of the lines in the window, from step 4 to step 15.
+    assert [len(record["program"]["printed"]) for record in trial["ranks"]] == [6, 0], "its first rank prints for all"
     assert torch.load(harness.folder / "out" / "ckpt.pt")["step"] == 18
