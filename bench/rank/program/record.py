@@ -78,7 +78,7 @@ def make_record(
     step_s = tuple(max(step, 1e-9) for step in device_s or marks.durations_s(*cut))
     began_ns = _first_step_ns(observed)
     ended_ns = marks.wall_ns[marks.count % CAPACITY]
-    run = _program_run(options, observed, end, counted, own_amount, trained, (began_ns, ended_ns))
+    run = _program_run(options, observed, end, counted, own_amount, cut, (began_ns, ended_ns))
     window = Window(began_s=marks.at_s(cut.first), ended_s=marks.at_s(cut.last), cpu_s=marks.cpu_between_s(*cut))
     # What all ranks process is the sum over their records; each takes the others for its like.
     amount = own_amount * me.world if own_amount else 1.0
@@ -118,10 +118,11 @@ def _program_run(
     end: End,
     counted: Counted,
     own_amount: float | None,
-    trained: Trained,
+    cut: Cut,
     stepping_ns: tuple[int, int],
 ) -> ProgramRun:
     batches, watch, printed = observed.batches, observed.watch, observed.printed
+    trained = trained_in(watch.marks, *cut)
     pauses = observed.checkpoints.paused_ns(*stepping_ns)
     others = [span for slot, span in enumerate(batches.spans_ns) if slot not in trained.loaders]
     checkpoint_s, evaluation_s = sum(pauses) / 1e9, sum(others) / 1e9
@@ -132,7 +133,7 @@ def _program_run(
         amount_per_step=own_amount,
         loaders=len(trained.loaders),
         optimizers=observed.optimizers.optimizers or None,
-        printed=spread(_printed_in(observed), MAX_PRINTED) if printed is not None else (),
+        printed=spread(_printed_in(observed, cut), MAX_PRINTED) if printed is not None else (),
         printed_scope=options.metric_scope,
         ended="stopped" if end.stopped else "by itself",
         exit_status=end.exit_status,
@@ -167,14 +168,12 @@ def nothing_counted_line(case: Case, options: ScriptOptions, batches: BatchCount
     return no_tokens_counted(name) if options.unit == TOKENS and batches.used else nothing_counted(name)
 
 
-def _printed_in(observed: Observed) -> list[float]:
+def _printed_in(observed: Observed, cut: Cut) -> list[float]:
     """The values that were printed in the window, or right after it of its last steps."""
     assert observed.printed is not None
-    watch = observed.watch
-    cut = watch.cut
-    if cut is None:
-        return observed.printed.between(0, 2**63)
-    return observed.printed.between(watch.marks.wall_ns[cut.first % CAPACITY], 2**63)
+    marks = observed.watch.marks
+    ended_ns = marks.wall_ns[(cut.last + 1) % CAPACITY] if marks.count > cut.last else 2**63
+    return observed.printed.between(marks.wall_ns[cut.first % CAPACITY], ended_ns)
 
 
 def spread(values: list[float], most: int) -> tuple[float, ...]:
