@@ -6,12 +6,14 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from bench.rank.program.decomposition import BLOCKS, Decomposition, uninterrupted
 from bench.rank.program.exchange import CannotObserveError, ddp_problem, find_exchanges
+from bench.rank.program.step_parts import StepParts
 from reports.analysis.step_times import split_step
 from tests.support.builders import make_case, make_program_record
 
@@ -115,6 +117,47 @@ class TestNotObserved:
         assert split.forward_s is split.data_s is None
         assert split.exposed_s == pytest.approx(0)
         assert split.unattributed_s == pytest.approx(split.step_s - split.backward_s - split.optimizer_s)
+
+    def test_what_a_closure_of_the_optimizer_computes_is_no_part_of_its_step(self):
+        import torch
+
+        model = torch.nn.Linear(4, 4)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+
+        def closure():
+            optimizer.zero_grad()
+            loss = model(torch.ones(2, 4)).sum()
+            time.sleep(0.01)
+            parts.leave_out(-1.0)
+            loss.backward()
+            return loss
+
+        parts = StepParts(model)
+        optimizer.step(closure)
+        times = parts.take()
+        parts.restore()
+        assert all(times[name] > 0 for name in ("forward", "backward"))
+        assert times["optimizer"] >= 1.01, "its own time, and what was added to it while no other part was going on"
+        assert times["forward"] + times["backward"] < 1, "and to no other part"
+
+    def test_a_part_that_an_exception_ends_does_not_stay_open(self):
+        import torch
+
+        class Failing(torch.nn.Module):
+            def forward(self, values):
+                raise ValueError("a bad batch")
+
+        model = Failing()
+        parts = StepParts(model)
+        weight = torch.zeros(1, requires_grad=True)
+        optimizer = torch.optim.SGD([weight], lr=0.1)
+        with pytest.raises(ValueError, match="a bad batch"):
+            model(weight)
+        parts.take()
+        optimizer.step()
+        times = parts.take()
+        parts.restore()
+        assert times["forward"] == 0 < times["optimizer"]
 
     def test_a_program_that_ends_before(self):
         observer = Decomposition(make_case(ranks=1))
