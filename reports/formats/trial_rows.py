@@ -143,6 +143,13 @@ class TrialRow(FrozenModel):
     goodput: float | None = None
     """The share of its time that it spent in steps."""
 
+    operation: str | None = None
+    """Of a collective: the operation whose messages were timed."""
+    in_place: bool | None = None
+    """Whether its result replaced what a rank handed in; ``None``: no collective, or unknown."""
+    message_times_s: dict[str, float] = Field(default={})
+    """Of a collective: the time of one operation in seconds, by the size of its message in bytes."""
+
     @property
     def feeds_scaling(self) -> bool:
         """Whether the trial counts for scaling claims; a collective alone has no speed-up."""
@@ -223,6 +230,7 @@ def _row(sweep: SweepFacts, cell: Cell, trial: Trial | None) -> TrialRow:
         cost=trial.cost if trial else None,
         sources=trial.sources if trial else None,
         env=case.env,
+        **_message_columns(cell, measures),
         round=trial.round if trial else None,
         trial_started_at=trial.started_at if trial else None,
         wall_s=trial.wall_s if trial else None,
@@ -257,6 +265,17 @@ def _program_columns(trial: Trial | None, measures: TrialMeasures | None) -> dic
         "checkpoint_pauses_s": whole.checkpoint_s.value,
         "evaluation_s": whole.evaluation_s.value,
         "goodput": whole.goodput.value,
+    }
+
+
+def _message_columns(cell: Cell, measures: TrialMeasures | None) -> dict[str, Any]:
+    if measures is None or not cell.messages:
+        return {}
+    sizes = [str(message.message_bytes) for message in cell.messages]
+    return {
+        "operation": cell.messages[0].operation,
+        "in_place": cell.messages[0].in_place,
+        "message_times_s": dict(zip(sizes, measures.message_times_s, strict=True)),
     }
 
 

@@ -143,6 +143,7 @@ def test_a_format_registers_itself(name):
 
 REFUSALS = {
     "extrap": "a curve of at least two rank counts",
+    "nccl-tests": "no collective operation",
     "pytest-benchmark": "export each sweep to a file of its own",
 }
 

@@ -16,6 +16,11 @@ SIZES = {1024: 1e-4, 2**20: 1e-3, 2**24: 1e-2}
 
 
 def collective_cells(operations=("all_reduce", "all_gather"), ranks=4, **options):
+    return collective_sweep(operations, ranks, **options)[0]
+
+
+def collective_sweep(operations, ranks=4, **options):
+    """Cells and trials."""
     cases, trials = [], []
     for operation in operations:
         own = {"operation": operation} if operation != "all_reduce" else {}
@@ -28,7 +33,12 @@ def collective_cells(operations=("all_reduce", "all_gather"), ranks=4, **options
                 unit="bytes",
                 amount_per_step=2**24,
                 messages=tuple(
-                    MessageTiming(message_bytes=size, times_s=(time_s,) * 3, operation=operation, in_place=False)
+                    MessageTiming(
+                        message_bytes=size,
+                        times_s=(time_s,) * 3,
+                        operation=operation,
+                        in_place=bool(options.get("in_place")),
+                    )
                     for size, time_s in SIZES.items()
                 ),
             )
@@ -36,7 +46,7 @@ def collective_cells(operations=("all_reduce", "all_gather"), ranks=4, **options
         )
         cases.append(case)
         trials += [make_trial(case, number, ranks=records) for number in range(2)]
-    return make_cells(cases, {}, trials, {})
+    return make_cells(cases, {}, trials, {}), trials
 
 
 @pytest.mark.parametrize(("operation", "factor"), [("all_reduce", 1.5), ("all_gather", 0.75), ("broadcast", 1.0)])
