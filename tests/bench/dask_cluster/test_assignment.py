@@ -109,6 +109,8 @@ def test_a_cluster_with_the_same_versions_and_sources_matches():
         (make(backend="ddp", transport="gloo"), "runs the dask backend only: --backends dask"),
         (make(fault={"kind": "kill", "rank": 0}), "kill would hit the cluster's own worker: --set dask.transport=gloo"),
         (make(fault={"kind": "raise", "rank": 0}), None),
+        (make(env={"A": "1"}), "have their variables already: --set dask.transport=gloo"),
+        (make(env={"A": "1"}, transport="gloo"), None),
         (make(fault={"kind": "kill", "rank": 0}, transport="gloo"), None),
     ],
 )

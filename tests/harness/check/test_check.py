@@ -111,6 +111,13 @@ def test_pairs_are_refused_where_the_night_had_other_variables(monkeypatch):
     check_same_variables([{"variable NCCL_DEBUG": "INFO", "window_s": "1.0"}])
 
 
+def test_variables_that_a_case_gives_its_ranks_are_not_compared_with_this_shell_s(monkeypatch):
+    monkeypatch.setenv("NCCL_PROTO", "LL128")
+    check_same_variables([{"variable NCCL_PROTO": "LL"}, {"variable NCCL_PROTO": "Simple"}], {"NCCL_PROTO"})
+    with pytest.raises(UsageError, match="NCCL_PROTO"):
+        check_same_variables([{"variable NCCL_PROTO": "LL"}])
+
+
 def test_few_nights_are_new_and_no_pass(capsys, store):
     write_nights(store, 1)
     status, document = check(capsys, store)

@@ -29,6 +29,28 @@ def test_a_sweep_is_not_resumed_with_other_variables(tmp_path, monkeypatch):
         resume(None, None, place, None, None)
 
 
+def test_variables_that_the_cases_give_are_not_those_of_this_shell(tmp_path, monkeypatch):
+    store = open_store(str(tmp_path / "s.sqlite"), create=True)
+    info = begin(store)
+    monkeypatch.setenv("NCCL_PROTO", "LL128")
+    trials = [
+        make_trial(
+            make_case(env={"NCCL_PROTO": proto}),
+            ranks=tuple(make_record(rank, 2, variables={"NCCL_PROTO": proto}) for rank in range(2)),
+        )
+        for proto in ("LL", "Simple")
+    ]
+    check_same_conditions(info, trials, NOW)
+
+
+def test_a_stored_plan_gives_ranks_no_variable_that_a_sweep_would_refuse(tmp_path):
+    store = open_store(str(tmp_path / "s.sqlite"), create=True)
+    info = begin(store)
+    cases = tuple(case.model_copy(update={"env": {"LD_PRELOAD": "/tmp/x.so"}}) for case in info.plan.cases)
+    with pytest.raises(UsageError, match="LD_PRELOAD decides which code a rank runs"):
+        check_same_conditions(info.model_copy(update={"plan": info.plan.model_copy(update={"cases": cases})}), [], NOW)
+
+
 NOW = Sources(digest="a", files={"bench/a.py": "1", "harness/b.py": "2"})
 
 
