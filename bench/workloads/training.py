@@ -6,37 +6,22 @@ import copy
 import time
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from bench.core.records import MessageTiming, Reading
 from bench.plugins.backend import MakeOptimizer, Session
 from bench.plugins.workload import StepParts, TrainingWork
 from bench.rank.tensors import chunk_batch, images_channels_last
-from bench.workloads.step.execution import CompiledModules, CudaGraphs, PeekedFeed, Recomputation, autocast
+from bench.workloads.step.execution import Execution, PeekedFeed, autocast
 from bench.workloads.step.loss_scaling import LossScaler
+from bench.workloads.step.optimizers import OPTIMIZERS, chosen_optimizer, torch_optimizer_of
 from bench.workloads.step.options import StepOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     MakeSchedule = Callable[[Any], Any]
     """``make(optimizer) → torch.optim.lr_scheduler.LRScheduler``."""
-
-
-class OptimizerChoice(NamedTuple):
-    """An optimizer of ``torch.optim`` with its settings."""
-
-    name: str
-    learning_rate: float
-    settings: dict[str, Any]
-
-
-OPTIMIZERS = {
-    "sgd": OptimizerChoice("SGD", 0.05, {"momentum": 0.9}),
-    "adam": OptimizerChoice("Adam", 1e-3, {}),
-    "adamw": OptimizerChoice("AdamW", 1e-3, {}),
-    "rmsprop": OptimizerChoice("RMSprop", 1e-3, {}),
-}
 
 
 class Feed(Protocol):
@@ -88,45 +73,27 @@ class Training(TrainingWork):
         if local_batch % self.accumulate:
             raise ValueError(f"accumulate={self.accumulate} does not divide the {local_batch} samples of a rank")
         self.session, self.loss_function, self.feed = session, loss_function, feed
-        model = self._prepare_model(model.to(session.device))
+        self.execution = Execution(self.options, session)
+        model = self.execution.prepare(model.to(session.device))
+        if self.options.cuda_graph:
+            self.feed = peeked = PeekedFeed(feed)
+            inputs, _ = self._pieces(self._laid_out(peeked.first))[0]
+            self.execution.capture(model, inputs)
         # Taken before the model is parallel: its parameters may be shards afterwards.
         self._gradient_bytes = tuple(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
         self.model = session.parallelize(model)
-        make = make_optimizer or partial(_make_optimizer, OPTIMIZERS[self.options.optimizer], learning_rate)
+        make = make_optimizer or partial(chosen_optimizer, self.options.optimizer, learning_rate)
         self.optimizer = session.build_optimizer(self.model, make)
-        torch_optimizer = _torch_optimizer(self.optimizer)
+        torch_optimizer = torch_optimizer_of(self.optimizer)
         self.schedule = make_schedule(torch_optimizer) if make_schedule else None
         scaled = self.options.computed_in == "fp16"
         self.scaler = LossScaler(session.device, torch_optimizer, lambda: self.update()) if scaled else None
         self.amount_per_step = global_batch
-        self.needs_warmup = self.compiled is not None
+        self.needs_warmup = self.execution.compiled is not None
         self.loss: Any = None
         """Of the last backward pass."""
         self.micro_losses: list[Any] = []
         self.micro_batches: tuple[Any, ...] = ()
-
-    def _prepare_model(self, model: Any) -> Any:
-        """Change the model as the options say, before it is parallel."""
-        import torch
-
-        options = self.options
-        if options.precision == "tf32":
-            torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
-        if options.channels_last:
-            if not any(parameter.dim() == 4 for parameter in model.parameters()):
-                raise ValueError("channels_last: the model has no convolution of images (no parameter of 4 dimensions)")
-            model = model.to(memory_format=torch.channels_last)
-        self.recomputation = Recomputation(model) if options.recompute == "blocks" else None
-        self.compiled = None
-        if options.compile != "none":
-            modules = self.session.compiled_modules(model)
-            self.compiled = CompiledModules(modules, options.compile, self.session.device)
-        self.graphs = None
-        if options.cuda_graph:
-            self.feed = peeked = PeekedFeed(self.feed)
-            inputs, _ = self._pieces(self._laid_out(peeked.first))[0]
-            self.graphs = CudaGraphs(model, inputs, self._autocast)
-        return model
 
     def parts(self) -> StepParts:
         passes: list[tuple[str, Callable[[], None]]] = []
@@ -152,7 +119,7 @@ class Training(TrainingWork):
         return self.feed.last_samples()
 
     def mean_loss(self, batch: Any) -> Any:
-        with self._autocast():
+        with autocast(self.options, self.session.device):
             return self.loss_of(batch)
 
     def loss_of(self, batch: Any) -> Any:
@@ -179,7 +146,7 @@ class Training(TrainingWork):
         return self._gradient_bytes
 
     def finish(self) -> tuple[tuple[Reading, ...], tuple[MessageTiming, ...]]:
-        readings = list(self.compiled.readings()) if self.compiled else []
+        readings = list(self.execution.readings())
         if self.scaler:
             readings += (
                 Reading(name="loss_scale", value=self.scaler.scale, unit="1"),
@@ -188,14 +155,10 @@ class Training(TrainingWork):
         return tuple(readings), ()
 
     def one_by_one(self) -> AbstractContextManager[None]:
-        replaced = self.compiled or self.graphs
-        return replaced.switched_off() if replaced else nullcontext()
+        return self.execution.one_by_one()
 
     def without_recomputation(self) -> AbstractContextManager[None] | None:
-        return self.recomputation.switched_off() if self.recomputation else None
-
-    def _autocast(self) -> AbstractContextManager[Any]:
-        return autocast(self.options, self.session.device)
+        return self.execution.without_recomputation()
 
     def _prepare(self) -> None:
         self.micro_batches = self._pieces(self.fetch())
@@ -259,20 +222,6 @@ class Training(TrainingWork):
             self.scaler.restore(scaler)
 
 
-def _torch_optimizer(optimizer: Any) -> Any:
-    """The optimizer of torch in what a session has built: schedules and loss scaling take no other."""
-    from torch.optim import Optimizer
-
-    return optimizer if isinstance(optimizer, Optimizer) else optimizer.optimizer
-
-
-def _make_optimizer(choice: OptimizerChoice, learning_rate: float | None, parameters: Iterable[Any]) -> Any:
-    import torch
-
-    chosen_rate = choice.learning_rate if learning_rate is None else learning_rate
-    return getattr(torch.optim, choice.name)(parameters, lr=chosen_rate, **choice.settings)
-
-
 def epoch_order(samples: int, seed: int, epoch: int) -> Any:
     """The order of all samples in one epoch, as torch's DistributedSampler draws it: int64 of shape ``(samples,)``."""
     import torch
@@ -295,7 +244,6 @@ def shard_of(order: Any, rank: int, world: int, global_batch: int) -> Any:
 __all__ = [
     "OPTIMIZERS",
     "Feed",
-    "OptimizerChoice",
     "StepOptions",
     "Training",
     "epoch_order",

@@ -1,4 +1,7 @@
-"""How a model's operations are executed: compiled, replayed from CUDA graphs, with activations recomputed."""
+"""How the operations of a step are executed, as its options say.
+
+The modules are changed in place, before the model is parallel: its parameters keep their names.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from functools import partial
 from typing import Any
 
 from bench.core.records import Reading
+from bench.plugins.backend import Session
 from bench.rank.blocks import recomputed_blocks
 from bench.workloads.step.options import StepOptions
 
@@ -27,6 +31,61 @@ def autocast(options: StepOptions, device: str) -> AbstractContextManager[Any]:
         device.split(":")[0], dtype=dtype, cache_enabled=not options.cuda_graph
     )
     return context
+
+
+class Execution:
+    """How the model of a step is executed.
+
+    Args:
+        options: The options of the step.
+        session: The group of ranks.
+    """
+
+    def __init__(self, options: StepOptions, session: Session) -> None:
+        self.options, self.session = options, session
+        self.recomputation: Recomputation | None = None
+        self.compiled: CompiledModules | None = None
+        self.graphs: CudaGraphs | None = None
+
+    def prepare(self, model: Any) -> Any:
+        """The model, changed as the options say, before it is parallel.
+
+        Raises:
+            ValueError: It lacks what an option changes.
+        """
+        import torch
+
+        options = self.options
+        if options.precision == "tf32":
+            torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+        if options.channels_last:
+            if not any(parameter.dim() == 4 for parameter in model.parameters()):
+                raise ValueError("channels_last: the model has no convolution of images (no parameter of 4 dimensions)")
+            model = model.to(memory_format=torch.channels_last)
+        if options.recompute == "blocks":
+            self.recomputation = Recomputation(model)
+        if options.compile != "none":
+            modules = self.session.compiled_modules(model)
+            self.compiled = CompiledModules(modules, options.compile, self.session.device)
+        return model
+
+    def capture(self, model: Any, inputs: Any) -> None:
+        """Capture the passes of a prepared model as CUDA graphs; see :class:`CudaGraphs`."""
+        with autocast(self.options, self.session.device):
+            self.graphs = CudaGraphs(model, inputs)
+
+    def one_by_one(self) -> AbstractContextManager[None]:
+        """Inside, the model executes its operations as they are written."""
+        replaced = self.compiled or self.graphs
+        return replaced.switched_off() if replaced else nullcontext()
+
+    def without_recomputation(self) -> AbstractContextManager[None] | None:
+        """A context in which activations are kept; ``None`` where they always are."""
+        return self.recomputation.switched_off() if self.recomputation else None
+
+    def readings(self) -> tuple[Reading, ...]:
+        """What this execution has cost until now."""
+        return self.compiled.readings() if self.compiled else ()
 
 
 class Recomputation:
@@ -173,19 +232,17 @@ class CudaGraphs(ReplacedForward):
     Args:
         model: The model, on the device.
         inputs: The inputs of one forward pass; all others must have their shapes.
-        autocast: Makes the context of the forward pass, whose cache of weights must be off.
     """
 
-    def __init__(self, model: Any, inputs: Any, autocast: Callable[[], Any]) -> None:
+    def __init__(self, model: Any, inputs: Any) -> None:
         import torch
 
         super().__init__()
         forward = model.forward
         buffers = [buffer.detach().clone() for buffer in model.buffers()]
-        with autocast():
-            torch.cuda.make_graphed_callables(
-                model, (inputs,), num_warmup_iters=GRAPH_WARMUP_PASSES, allow_unused_input=True
-            )
+        torch.cuda.make_graphed_callables(
+            model, (inputs,), num_warmup_iters=GRAPH_WARMUP_PASSES, allow_unused_input=True
+        )
         with torch.no_grad():
             for buffer, value in zip(model.buffers(), buffers, strict=True):
                 buffer.copy_(value)
