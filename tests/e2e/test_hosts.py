@@ -204,6 +204,7 @@ for batch in torch.utils.data.DataLoader(torch.rand(4000, 8), batch_size=int(sys
     model(batch).mean().backward()
     optimizer.step()
 """
+LAYERS = "import torch\ndef make_model(): return torch.nn.Linear(8, 2)\n"
 
 
 @pytest.mark.parametrize(("start", "launcher"), [("own", "torchrun"), ("mpirun", "mpi")])
@@ -211,7 +212,7 @@ def test_a_program_travels_with_the_modules_beside_it(place, tmp_path, start, la
     if launcher == "mpi" and find_mpirun() is None:
         pytest.skip("no mpirun")
     (tmp_path / "train.py").write_text(TRAINING)
-    (tmp_path / "layers.py").write_text("import torch\ndef make_model(): return torch.nn.Linear(8, 2)\n")
+    (tmp_path / "layers.py").write_text(LAYERS)
     script = ("--script", f"{tmp_path / 'train.py'} {{batch=16}}", "--launcher", launcher)
     with ListenerWatch(place.nodes.values()) as watch:
         document = place.sweep(*script, "--nodes", "2", "--set", f"hosts.start={start}")

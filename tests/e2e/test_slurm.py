@@ -16,8 +16,10 @@ from pathlib import Path
 
 import pytest
 
+from bench.host.installation import find_mpirun
 from bench.rank.progress import read_progress
 from tests.e2e.conftest import Harness
+from tests.e2e.test_hosts import LAYERS, TRAINING
 from tests.support.listening import ListenerWatch
 from tests.support.namespaces import cluster
 from tests.support.slurm_cluster import PRIVATE, LittleSlurm, serving, unavailable_reason
@@ -138,6 +140,15 @@ def test_a_node_that_dies_is_named_and_the_rest_of_the_sweep_is_there(harness, s
         if cell is not struck:
             assert cell["same_work"]["verdict"] == "same", cell
             assert "/site=slurm/per-node=1/" in cell["key"]
+
+
+@pytest.mark.skipif(find_mpirun() is None, reason="no mpirun")
+def test_a_program_travels_with_the_modules_beside_it(harness):
+    (harness.folder / "train.py").write_text(TRAINING)
+    (harness.folder / "layers.py").write_text(LAYERS)
+    # Its ranks and the agents, which write its files, are started at the same time.
+    (cell,) = harness.ended(harness.sweeping("--nodes", "2", "--script", "train.py 16", "--launcher", "mpi"))
+    assert (cell["backend"], cell["outcome"]) == ("mpirun", "ok"), cell["reason"]
 
 
 def test_a_round_in_one_job(harness, slurm):

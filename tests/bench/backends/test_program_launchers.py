@@ -9,9 +9,10 @@ import sys
 
 import pytest
 
+from bench.backends.mpirun import mpi_variables
 from bench.backends.programs import common_variables
 from bench.backends.torchrun import torchrun_variables
-from bench.core.rank_info import RankInfo
+from bench.core.rank_info import RankInfo, read_rank_info
 from bench.plugins.registry import load_backend
 from tests.support.builders import make_case
 
@@ -58,6 +59,12 @@ def test_torchrun_gives_every_variable_that_torch_s_own_gives(tmp_path):
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True, timeout=120)
     theirs = set(json.loads(done.stdout.splitlines()[-1])) - set(os.environ) - {"LC_CTYPE", "COLUMNS", "LINES"}
     assert theirs - torchrun_variables(program_case("torchrun", ranks=4), ME, {}).keys() == set()
+
+
+def test_a_program_finds_its_place_as_under_mpirun_where_srun_has_started_it():
+    assert mpi_variables(ME, {"OMPI_COMM_WORLD_RANK": "3"}) == {}
+    variables = mpi_variables(ME, {"SLURM_PROCID": "3"})
+    assert read_rank_info(variables) == RankInfo(3, 4, 1, 2, "127.0.0.1", 29500)
 
 
 def test_the_user_s_number_of_threads_stays():
