@@ -1,10 +1,10 @@
 """Collective operations of this project's sessions beside plain calls of torch.distributed, in alternation.
 
-    python -m tests.perf.scripts.plain_collectives RANK WORLD PORT PAIRS
+    python -m tests.perf.scripts.plain_collectives RANK WORLD PORT PAIRS [BYTES …]
 
 Both use the same processes and the same process group, and take turns call by call, so that a pair differs by the code
 around the operation alone, and other load on the machine hits both alike. Rank 0 prints a line of JSON: for each
-operation and size the pairs of medians of the slowest rank, in seconds.
+operation and size the pairs of lower quartiles of the slowest rank, in seconds: other load lengthens many calls.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
-from statistics import median
+from statistics import quantiles
 from typing import Any
 
 import torch
@@ -25,7 +25,7 @@ from bench.core.collectives import COLLECTIVES, buffer_elements, message_element
 from bench.core.rank_info import RankInfo
 from bench.workloads.collectives.timing import timed_call
 
-CALLS_OF_SIZE = {2**10: 200, 2**20: 100, 2**24: 12}
+CALLS_OF_SIZE = {2**10: 200, 2**20: 100, 2**24: 20}
 """The calls of each kind in a pair, by the bytes of a message."""
 
 
@@ -61,20 +61,22 @@ def plain_call(operation: str, elements: int, rank: int, world: int) -> Callable
     return once
 
 
-def slowest_median(times: list[float], world: int) -> float:
-    """The median over repetitions of the slowest rank."""
+def slowest_quartile(times: list[float], world: int) -> float:
+    """The lower quartile over repetitions of the slowest rank."""
     gathered: list[Any] = [torch.zeros(len(times), dtype=torch.float64) for _ in range(world)]
     dist.all_gather(gathered, torch.tensor(times, dtype=torch.float64))
-    return median(torch.stack(gathered).amax(dim=0).tolist())
+    return quantiles(torch.stack(gathered).amax(dim=0).tolist(), n=4)[0]
 
 
-def main(rank: int, world: int, port: int, pairs: int) -> None:
+def main(rank: int, world: int, port: int, pairs: int, *sizes: int) -> None:
     torch.set_num_threads(1)
     case = Case(workload="collectives", backend="ddp", transport="gloo", ranks=world, batch=1)
     found: dict[str, list[tuple[float, float]]] = {}
     with BACKEND.session(case, RankInfo(rank, world, rank, world, "127.0.0.1", port)) as session:
         for operation in COLLECTIVES:
             for size, calls in CALLS_OF_SIZE.items():
+                if sizes and size not in sizes:
+                    continue
                 elements = message_elements(operation, size, 4, world)
                 sent, received = buffer_elements(operation, elements, world)
                 receive = torch.zeros(received)
@@ -92,7 +94,7 @@ def main(rank: int, world: int, port: int, pairs: int) -> None:
                             dist.barrier()
                             times[kind].append((own, plain)[kind]())
                     found.setdefault(f"{operation} {size}", []).append(
-                        (slowest_median(times[0], world), slowest_median(times[1], world))
+                        (slowest_quartile(times[0], world), slowest_quartile(times[1], world))
                     )
     if rank == 0:
         print(json.dumps(found), flush=True)
