@@ -13,6 +13,7 @@ from pathlib import Path
 from bench.core.case import Case
 from bench.core.program import Program
 from bench.core.records import RankFailure, RankRecord
+from bench.host.network import free_port
 from bench.node.program_copy import write_program_copy
 from tests.support.paths import ROOT
 
@@ -57,14 +58,16 @@ def run_ranks(case: Case, out: Path, *, substitute: bool = True, limit_s: float 
         limit_s: How long that may take.
     """
     assert case.program is not None
-    write_program_copy(case.program, out, 0)
+    for node in range(case.nodes):
+        write_program_copy(case.program, out, node)
+    port = str(free_port("127.0.0.1"))
     (out / "case.json").write_text(case.model_dump_json())
     paths = [str(ROOT), *([str(SUBSTITUTE_TORCH)] if substitute else [])]
     began, processes = time.monotonic(), []
     for rank in range(case.ranks):
         numbers = {"RANK": rank, "WORLD_SIZE": case.ranks, "LOCAL_RANK": rank, "LOCAL_WORLD_SIZE": case.ranks}
         env = {**os.environ, **{name: str(value) for name, value in numbers.items()}}
-        env |= {"PYTHONPATH": os.pathsep.join(paths), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
+        env |= {"PYTHONPATH": os.pathsep.join(paths), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
         command = [sys.executable, "-m", "bench.rank.worker", "--case", str(out / "case.json"), "--out", str(out)]
         with (out / f"rank-{rank}.log").open("ab") as log:
             processes.append(

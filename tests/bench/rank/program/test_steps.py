@@ -189,3 +189,33 @@ while True:
         # Written last, when all else is.
         assert (tmp_path / folder / ".metadata").stat().st_size > 0
         assert sum(path.stat().st_size for path in (tmp_path / folder).glob("*.distcp")) > 2000 * 2000 * 4
+
+
+@pytest.mark.slow
+def test_ranks_of_two_nodes_are_stopped_at_the_same_step(tmp_path):
+    text = """
+import torch, torch.distributed as dist
+from torch.utils.data import DataLoader, TensorDataset
+from torch.nn.parallel import DistributedDataParallel
+
+dist.init_process_group("gloo")
+model = DistributedDataParallel(torch.nn.Linear(8, 8))
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+loader = DataLoader(TensorDataset(torch.randn(64, 8)), batch_size=4)
+try:
+    for _ in range(100_000):
+        for (x,) in loader:
+            optimizer.zero_grad()
+            model(x).sum().backward()
+            optimizer.step()
+finally:
+    dist.destroy_process_group()
+"""
+    case = program_case(text, tmp_path, ranks=2, ranks_per_node=1, decompose=False)
+    first, second = run_ranks(case, tmp_path, substitute=False, limit_s=120)
+    assert (first.status, second.status) == (0, 0), second.output
+    assert (first.record.node, second.record.node) == (0, 1)
+    assert first.record.program.steps == second.record.program.steps
+    assert first.record.warmup_steps == second.record.warmup_steps
+    assert len(first.record.step_s) == len(second.record.step_s)
+    assert second.record.program.exit_problem is None
