@@ -45,6 +45,11 @@ def _no_match(metric: str) -> str:
     return f"no line of its output matches --metric {one_line(repr(metric), MAX_LAST_LINE)}"
 
 
+def not_measured(name: str, problem: str) -> str:
+    """A defect of this project."""
+    return f"{name} could not be measured, which is no fault of its own: {one_line(problem, MAX_LAST_LINE)}"
+
+
 def too_few_steps(name: str, steps: int, needed: int, warmup: int) -> str:
     """The program ended before its window was full.
 

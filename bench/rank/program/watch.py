@@ -88,7 +88,8 @@ class StepWatch:
     def start_over(self, *, whole: bool) -> None:
         """Forget all steps so far: another way to see them has been found."""
         self.marks.count = 0
-        self.whole = whole
+        self.whole, self.decision, self._phase = whole, Decision(), ""
+        self._rule, self._look_at = None, CAPACITY**4
         extra = self._extra_steps(None)
         if whole:
             return

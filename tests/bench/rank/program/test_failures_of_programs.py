@@ -113,3 +113,20 @@ for step in range(100_000):
     assert rank.error == "ValueError: after the window"
     assert len(rank.record.step_s) == 5
     assert (rank.record.complete, list(rank.record.missing)) == (False, ["decomposition"])
+
+
+def test_what_can_not_be_recorded_is_no_fault_of_the_program(tmp_path):
+    text = (
+        LOOP.replace("(4, 2)", "(10**300, 2)")
+        + """
+while True:
+    try:
+        train()
+    except Exception as problem:
+        print("it took this for its own:", problem)
+"""
+    )
+    (rank,) = run_ranks(program_case(text, tmp_path, steps=5), tmp_path)
+    assert rank.error.startswith("train.py could not be measured, which is no fault of its own: ")
+    assert "amount_per_step" in rank.error
+    assert "it took this for its own" not in rank.output
