@@ -13,7 +13,6 @@ too: those of several trials of one cell tell it from other work.
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
@@ -68,7 +67,7 @@ def compare_reported(own: Sequence[Trial], curve: Sequence[Sequence[Trial]]) -> 
     label = f"loss of the first steps against {rank_count(base.ranks)}"
     own_losses, base_losses = ([mean_losses(trial.ranks) for trial in trials] for trials in (own, reference))
     for losses, ranks in ((base_losses, base.ranks), (own_losses, case.ranks)):
-        spread = _worst(itertools.combinations(losses, 2))
+        spread = _worst((other, losses[0]) for other in losses[1:])
         if spread is not None and spread.value > tolerance:
             return SameWork(
                 verdict="unproven",
@@ -77,7 +76,7 @@ def compare_reported(own: Sequence[Trial], curve: Sequence[Sequence[Trial]]) -> 
             )
     if case.ranks == base.ranks:
         return SameWork(verdict="same", deviation=0.0, tolerance=tolerance, label="the losses others are compared with")
-    worst = _worst(itertools.product(own_losses, base_losses))
+    worst = _worst((losses, base_losses[0]) for losses in own_losses)
     if worst is None:
         return SameWork(verdict="unproven", reason=f"no step was reported here and at {rank_count(base.ranks)}")
     fields = {"deviation": worst.value, "tolerance": tolerance, "label": label, "quantity": worst.quantity}

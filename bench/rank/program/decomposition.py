@@ -28,6 +28,8 @@ from bench.rank.tensors import digest_tensors
 BLOCKS = 4
 BLOCK_S = 0.1
 MIN_BLOCK_STEPS, MAX_BLOCK_STEPS = 3, 100
+SLOW_STEP_S = 0.5
+"""Of steps that take longer, a block has one that counts."""
 INTERRUPTED = 3
 """A step that takes so many times the median is left out."""
 ENDED = "the program ended before the steps after its window could be observed"
@@ -66,7 +68,8 @@ class Decomposition:
             return 0
         given = (self._case.steps or 0) // (2 * BLOCKS)
         wanted = given if step_s is None else math.ceil(BLOCK_S / max(step_s, 1e-9))
-        return 2 * BLOCKS * (1 + max(MIN_BLOCK_STEPS, min(MAX_BLOCK_STEPS, wanted)))
+        least = 1 if step_s is not None and step_s > SLOW_STEP_S else MIN_BLOCK_STEPS
+        return 2 * BLOCKS * (1 + max(least, min(MAX_BLOCK_STEPS, wanted)))
 
     def install(self, imports: object) -> None:
         """Nothing is looked at before the window has ended."""

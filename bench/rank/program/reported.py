@@ -18,6 +18,7 @@ from typing import Any
 from bench.core.records import NotFinite
 from bench.core.reported import MAX_LOSSES, Reported, ReportedLoss, ReportedParameters
 from bench.core.text import one_line
+from bench.host.logs import MAX_ERROR_LENGTH
 from bench.rank.program.autograd_graph import coarsest_type
 from bench.rank.program.model_traits import why_random
 from bench.rank.tensors import digest_tensors
@@ -54,7 +55,7 @@ class Reports:
             if parameters is not None:
                 self._parameters = parameters
         except Exception as problem:
-            self._problem = self._problem or one_line(f"harness.report: {problem}")
+            self._problem = self._problem or one_line(f"harness.report: {problem}", MAX_ERROR_LENGTH)
 
     def _keep_loss(self, loss: Any, step: int, samples: float | None) -> None:
         if not self._sums and self._last is None:
@@ -85,14 +86,18 @@ class Reports:
                 digest = digest_tensors(getattr(tensor, "_local_tensor", tensor) for tensor in tensors)
                 parameters = ReportedParameters(step=self._steps(), digest=digest, sharded=sharded)
             except Exception as failure:
-                problem = problem or one_line(f"harness.report: parameters can't be read: {failure}")
+                problem = problem or one_line(f"harness.report: parameters can't be read: {failure}", MAX_ERROR_LENGTH)
         losses = (
             ReportedLoss(step=step, value=value, samples=weight)
             for step, (value, weight) in values.items()
             if math.isfinite(value)
         )
         return Reported(
-            losses=tuple(losses), parameters=parameters, arithmetic=self._arithmetic, random=random, problem=problem
+            losses=tuple(losses),
+            parameters=parameters,
+            arithmetic=self._arithmetic,
+            random=one_line(random, MAX_ERROR_LENGTH) if random else None,
+            problem=problem,
         )
 
     def first_not_finite(self) -> NotFinite | None:

@@ -24,7 +24,7 @@ def test_an_evaluation_in_a_step_is_left_out():
     assert uninterrupted([1.0, 1.2, 9.0, 0.9]) == [0, 1, 3]
 
 
-@pytest.mark.parametrize(("step_s", "in_block"), [(None, 3), (0.02, 5), (1.0, 3), (1e-6, 100)])
+@pytest.mark.parametrize(("step_s", "in_block"), [(None, 3), (0.02, 5), (0.4, 3), (4.0, 1), (1e-6, 100)])
 def test_blocks_take_a_tenth_of_a_second_within_bounds(step_s, in_block):
     assert Decomposition(make_case(steps=8)).steps(step_s) == 2 * BLOCKS * (1 + in_block)
 
