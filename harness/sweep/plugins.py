@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import logging
+import shlex
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 from bench.core.case import Case
 from bench.core.program import Program
+from bench.core.script_command import split_command
 from bench.host.paths import from_home
 from bench.host.permissions import changeable_by_others
+from bench.host.secrets import mask_command
 from bench.plugins.registry import BACKENDS, PROBES, WORKLOADS, PluginKind, add_plugin_file, sources_of
 from bench.plugins.sources import PluginError
 from harness.errors import UsageError
@@ -71,13 +74,20 @@ def with_programs(plan: Plan, base: Path) -> Plan:
         command = str(case.workload_options.get("command", ""))
         if command not in programs:
             programs[command] = read_program(command, base, "option workload.script.command:")
-            _warn_of(programs[command])
+            _warn_of(programs[command], command)
         return case.model_copy(update={"program": programs[command]})
 
     return _each_case(plan, carry)
 
 
-def _warn_of(program: Program) -> None:
+def _warn_of(program: Program, command: str) -> None:
+    words = split_command(command)
+    if mask_command(words) != shlex.join(words):
+        log.warning(
+            "program %s: an argument looks like a secret, and commands are stored with their results; give it by an "
+            "environment variable",
+            program.name,
+        )
     script = Path(program.folder, program.script)
     if place := changeable_by_others(script):
         log.warning("program %s runs with your rights, and other users can change %s", program.name, place)

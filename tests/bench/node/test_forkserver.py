@@ -38,3 +38,24 @@ def test_an_interrupt_of_the_terminal_while_it_loads_modules_is_no_traceback(tmp
     os.killpg(process.pid, signal.SIGINT)
     assert process.communicate(timeout=60)[1] == ""
     assert process.returncode == 130
+
+
+MEDDLING_MODULE = "import os\nos.environ['SET_BY_A_MODULE'] = '1'\nos.environ['KEPT'] = 'changed'\n"
+COMMAND_PROGRAM = """
+import sys
+from pathlib import Path
+from bench.node.forkserver import ProcessSpec, start_forkserver, start_process
+if __name__ == "__main__":
+    context = start_forkserver(["meddling_module"], always=())
+    show = "import os; print(os.environ.get('SET_BY_A_MODULE'), os.environ['KEPT'], os.environ['GIVEN'])"
+    spec = ProcessSpec(Path("log"), {"GIVEN": "2"}, command=(sys.executable, "-c", show))
+    start_process(context, spec, "shown").join()
+"""
+
+
+def test_a_command_has_the_environment_before_modules_changed_it(tmp_path):
+    (tmp_path / "meddling_module.py").write_text(MEDDLING_MODULE)
+    (tmp_path / "program.py").write_text(COMMAND_PROGRAM)
+    env = {**os.environ, "PYTHONPATH": f"{ROOT}:{tmp_path}", "KEPT": "as it was"}
+    subprocess.run([sys.executable, "program.py"], cwd=tmp_path, env=env, check=True, timeout=120)
+    assert (tmp_path / "log").read_text() == "None as it was 2\n"

@@ -83,12 +83,14 @@ def test_a_suite_names_a_program_beside_its_own_file(capsys, folder):
     assert {case["backend"] for case in cases} == {"mpirun"}
 
 
-def test_titles_are_short_and_hide_secrets(capsys):
+def test_titles_are_short_and_hide_secrets(capsys, caplog):
     script = "train.py --epochs 1 --batch {batch=32} --n={ranks} --api-key abcdefgh"
     assert main(["sweep", "--script", script, "--ranks", "2", "--launcher", "torchrun", "--dry-run"]) == 0
     out = capsys.readouterr().out
     assert "train.py --epochs 1 --api-key '***' (batch=32) · torchrun · 2 ranks · weak" in out
     assert "abcdefgh" not in out
+    assert "program train.py: an argument looks like a secret" in caplog.text
+    assert "abcdefgh" not in caplog.text
 
 
 def test_launchers_and_workloads_of_the_project_do_not_mix(capsys):
