@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any, Self
 
 from bench.core.case import Case, Role
@@ -17,6 +18,7 @@ from bench.core.exit_report import NodeReport
 from bench.core.frozen_model import write_model
 from bench.core.machine import NodeFacts
 from bench.core.records import Link
+from bench.host.given_variables import with_given
 from bench.host.links import NODE_INTERFACE, node_address, ranks_per_namespace
 from bench.host.machine import read_node_facts
 from bench.host.namespaces import NetworkNamespaces
@@ -99,13 +101,15 @@ def too_many_ranks_reason(ranks: int, open_files: int) -> str | None:
     return None
 
 
-def with_variables(result: TrialResult, env: Mapping[str, str]) -> TrialResult:
+def with_variables(
+    result: TrialResult, env: Mapping[str, str], given: Mapping[str, str] = MappingProxyType({})
+) -> TrialResult:
     """The result of a trial that failed, with the variables of its ranks that change what they do (pure).
 
     A rank that died has no record of them, and one of them may be the cause: torch 2.13.0's DistributedDataParallel
     on CPUs dies of SIGSEGV with ``TORCH_DISTRIBUTED_DEBUG=DETAIL``.
     """
-    variables = recorded_variables(env)
+    variables = recorded_variables(with_given(env, given), given)
     if result.outcome == "ok" or not variables:
         return result
     values = ", ".join(f"{name}={value}" for name, value in variables.items())
@@ -160,7 +164,7 @@ class LocalJob(Job):
         # The facts of this machine are part of the sweep's environment already.
         result = gather_result(self.folder, self.case, agents=1, own_report=report)
         result = replace(result, nodes=(), link=self.link)
-        return with_variables(result, os.environ)
+        return with_variables(result, os.environ, self.case.env)
 
     def cancel(self) -> None:
         self.agent.end()
