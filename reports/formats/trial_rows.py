@@ -10,7 +10,7 @@ from pydantic import Field
 
 from bench.core.case import Scalar, Scaling
 from bench.core.frozen_model import FrozenModel
-from bench.core.records import Outcome, Trial
+from bench.core.records import Outcome, SameWork, Trial
 from reports.analysis.cells import Cell
 from reports.analysis.program_runs import summarize_program
 from reports.analysis.trial_measures import TrialMeasures
@@ -192,7 +192,7 @@ def _plain(value: PlainValue | dict[str, Any] | tuple[str, ...]) -> PlainValue:
 
 
 def _row(sweep: SweepFacts, cell: Cell, trial: Trial | None) -> TrialRow:
-    case, proof = cell.case, trial.same_work if trial else None
+    case, proof = cell.case, _proof(cell, trial)
     outcome, reason = _outcome_and_reason(cell, trial)
     measures = _measures(cell, trial)
     measured = (*measures.usage, *trial.ranks[0].readings) if measures and trial else ()
@@ -249,6 +249,13 @@ def _row(sweep: SweepFacts, cell: Cell, trial: Trial | None) -> TrialRow:
         **_program_columns(trial, measures),
         unknown={READING_COLUMNS[reading.name]: reading.reason or "" for reading in readings if reading.value is None},
     )
+
+
+def _proof(cell: Cell, trial: Trial | None) -> SameWork | None:
+    """Of a trial; of a program's, which shows it beside those of other numbers of ranks, that of its cell."""
+    if trial is not None and trial.outcome == "ok" and cell.same_work is not None and trial.ranks[0].program:
+        return cell.same_work
+    return trial.same_work if trial is not None else None
 
 
 def _program_columns(trial: Trial | None, measures: TrialMeasures | None) -> dict[str, Any]:

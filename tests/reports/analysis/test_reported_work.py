@@ -6,6 +6,7 @@ from bench.core.reported import Reported, ReportedLoss, ReportedParameters
 from reports.analysis.cells import make_cells
 from reports.analysis.reported_work import NOT_REPORTED, ONE_RANK_COUNT, compare_reported, judge_reported, mean_losses
 from reports.analysis.same_work import judge_same_work
+from reports.formats.trial_rows import SweepFacts, rows_of
 from tests.support.builders import make_case, make_program_record, make_run, make_trial
 
 LOSSES = (2.0, 1.5, 1.2)
@@ -121,6 +122,10 @@ def test_a_cell_of_other_work_is_invalid_and_its_trials_stay_as_they_are():
     assert cells[1].throughput is None
     assert [cell.same_work.verdict for cell in cells] == ["same", "different"]
     assert all(trial.outcome == "ok" for trial in two)
+    facts = SweepFacts.model_construct(id="s", started_at="", commit=None, changed_files=None, environment="e")
+    facts = facts.model_copy(update={"host": "h", "cpu": "c", "cores": 2, "gpus": ()})
+    rows = [(row.ranks, row.outcome, row.same_work) for row in rows_of(facts, cells, [*one, *two])]
+    assert rows == [(1, "ok", "same")] * 2 + [(2, "invalid", "different")] * 2
 
 
 def flags_of_a_program(scaling, amounts):
