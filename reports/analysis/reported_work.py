@@ -32,6 +32,7 @@ REMEDY = "call harness.report(loss=…, parameters=model) in each step of the pr
 NOT_REPORTED = f"what a program computes is unknown: {REMEDY}"
 NO_LOSSES = f"the program reported no losses: {REMEDY}"
 NOT_COMPARED = "its losses are compared with those of other numbers of ranks"
+REFERENCE = "the losses of other numbers of ranks are compared with its own"
 ONE_RANK_COUNT = "the program's losses are compared across numbers of ranks, and its curve has one"
 
 
@@ -75,7 +76,7 @@ def compare_reported(own: Sequence[Trial], curve: Sequence[Sequence[Trial]]) -> 
                 f"{spread.value:.2g}): give the program a seed (torch.manual_seed)",
             )
     if case.ranks == base.ranks:
-        return SameWork(verdict="same", deviation=0.0, tolerance=tolerance, label="the losses others are compared with")
+        return SameWork(verdict="same", reason=REFERENCE)
     worst = _worst((losses, base_losses[0]) for losses in own_losses)
     if worst is None:
         return SameWork(verdict="unproven", reason=f"no step was reported here and at {rank_count(base.ranks)}")
