@@ -77,6 +77,16 @@ class Work(ABC):
         """The arithmetic of matrix products where it is not that of their tensors' type, such as ``tf32``."""
         return None
 
+    @property
+    def rounds_elsewhere(self) -> bool:
+        """Whether its operations are fused or ordered otherwise than they are written, so that a type of few digits
+        rounds other numbers."""
+        return False
+
+    def in_float32(self) -> AbstractContextManager[None] | None:
+        """A context in which a step computes in float32; ``None`` where it always does, or can't."""
+        return None
+
     def one_by_one(self) -> AbstractContextManager[None]:
         """Inside, steps execute their operations one by one, so that they can be counted: not compiled, not replayed
         from a graph."""

@@ -29,7 +29,9 @@ alike, so that what is too small or too large for float16 is so in both. A step 
 skipped in both; then only the parameters are compared, which stay.
 
 The reference executes operations as they are written: neither compiled nor replayed from a graph, and no activation is
-recomputed (:attr:`bench.plugins.backend.Options.execution`).
+recomputed (:attr:`bench.plugins.backend.Options.execution`). A compiler keeps numbers in float32 that bfloat16 or
+float16 would have rounded. There ρ is larger by what all these roundings come to in a step: ‖g − g in float32‖₂ of the
+same batch, measured in the reference.
 
 Dropout draws other numbers in each process. A model that is random in training mode is verified in evaluation mode.
 """
@@ -93,7 +95,7 @@ def prove_training(
         tolerance: Of the exchange.
     """
     start_digest = digest_tensors([*work.snapshot(), *work.model.buffers()])
-    comparison = _Comparison(make_reference(), work.session.world, tolerance) if make_reference else None
+    comparison = _Comparison(make_reference(), work, tolerance) if make_reference else None
     samples, losses = [], []
     with _captured_gradients(work, keep=comparison is not None) as captured, _deterministic(work, comparison):
         _follow(work, comparison)
@@ -122,8 +124,11 @@ def prove_training(
 class _Comparison:
     """The reference on rank 0, and how far the ranks are from it."""
 
-    def __init__(self, reference: TrainingWork, world: int, tolerance: Tolerance) -> None:
-        self.reference, self.world, self.tolerance = reference, world, tolerance
+    def __init__(self, reference: TrainingWork, work: TrainingWork, tolerance: Tolerance) -> None:
+        self.reference, self.world, self.tolerance = reference, work.session.world, tolerance
+        self.rounds_elsewhere = work.rounds_elsewhere
+        self.elsewhere: list[float] = []
+        self.loss_elsewhere = 0.0
         self.start_digest = digest_tensors([*reference.snapshot(), *reference.model.buffers()])
         names, self.parameters = zip(*reference.model.named_parameters(), strict=True)
         # A session may have wrapped the model, as DDP does.
@@ -155,8 +160,20 @@ class _Comparison:
         self.samples.append(self.reference.last_samples())
         self.expected = mean_gradient(self.reference, self.batch, self.world, loss_scale)
         self.losses.append(self.expected.loss)
+        self.elsewhere = self._roundings_of_the_type()
         if self.rounding is None and self.random is None and _is_finite(self.expected):
             self.rounding = measure_rounding(self.reference, self.batch, self.world, loss_scale)
+
+    def _roundings_of_the_type(self) -> list[float]:
+        """By how much each expected gradient is another one in float32, where the ranks may leave out roundings."""
+        in_float32 = self.reference.in_float32() if self.rounds_elsewhere else None
+        if in_float32 is None:
+            return [0.0] * len(self.parameters)
+        with in_float32:
+            exact = mean_gradient(self.reference, self.batch, self.world)
+        size = max(abs(self.expected.loss), 1e-30)
+        self.loss_elsewhere = max(self.loss_elsewhere, abs(exact.loss - self.expected.loss) / size)
+        return [distance(*pair) for pair in zip(exact.tensors, self.expected.tensors, strict=True)]
 
     def compare_gradients(self, gradients: Sequence[Any], withheld: Sequence[Any], *, skipped: bool) -> None:
         """Compare the ranks' gradients with the reference's, and update the reference by them.
@@ -177,9 +194,11 @@ class _Comparison:
         self.withheld = withheld
         expected = adjust_gradient(self.reference, self.expected._replace(tensors=sent))
         rounding = self.rounding.by_parameter if self.rounding else [0.0] * len(self.parameters)
+        adjusted = sum(expected.sizes) / sum(self.expected.sizes) if any(self.expected.sizes) else 1.0
         for number, actual in enumerate(gradients):
             parameter = self.parameters[number]
-            absolute = self.tolerance.absolute * math.sqrt(parameter.numel()) + 2 * rounding[number]
+            rounded = rounding[number] + adjusted * self.elsewhere[number]
+            absolute = self.tolerance.absolute * math.sqrt(parameter.numel()) + 2 * rounded
             difference = distance(actual, expected.tensors[number])
             self._note(f"gradient of {self.names[number]}", difference, expected.sizes[number], absolute)
             parameter.grad = None if actual is None else actual.to(parameter.dtype)
@@ -209,7 +228,8 @@ class _Comparison:
             deviation=self.worst.value,
             quantity=self.quantity,
             tolerance=self.worst.tolerance,
-            loss_tolerance=self.tolerance.value + (2 * rounding.loss_share if rounding else 0.0),
+            loss_tolerance=self.tolerance.value
+            + 2 * (self.loss_elsewhere + (rounding.loss_share if rounding else 0.0)),
             rounding=rounding.share if rounding else None,
             arithmetic=rounding.arithmetic if rounding else None,
             start_digest=self.start_digest,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -18,7 +18,7 @@ from bench.workloads.step.optimizers import OPTIMIZERS, chosen_optimizer, torch_
 from bench.workloads.step.options import StepOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     MakeSchedule = Callable[[Any], Any]
     """``make(optimizer) → torch.optim.lr_scheduler.LRScheduler``."""
@@ -153,6 +153,22 @@ class Training(TrainingWork):
                 Reading(name="skipped_updates", value=self.scaler.skipped, unit="1"),
             )
         return tuple(readings), ()
+
+    @property
+    def rounds_elsewhere(self) -> bool:
+        return self.options.compile != "none" or self.options.channels_last
+
+    def in_float32(self) -> AbstractContextManager[None] | None:
+        return None if self.options.computed_in in ("float32", "tf32") else self._with_options(precision="float32")
+
+    @contextmanager
+    def _with_options(self, **changes: Any) -> Iterator[None]:
+        options = self.options
+        self.options = options.model_copy(update={"autocast": "off", **changes})
+        try:
+            yield
+        finally:
+            self.options = options
 
     def one_by_one(self) -> AbstractContextManager[None]:
         return self.execution.one_by_one()

@@ -212,6 +212,29 @@ def test_a_mistake_in_a_step_is_caught(mistake):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("factor", "verdict"), [(1.0, "same"), (1.1, "different")])
+def test_a_compiler_may_leave_out_roundings_but_not_compute_something_else(factor, verdict):
+    from tests.support.thread_ranks import prove
+
+    def fuse(work):
+        leave_out_autocast(work)
+        forward = work.model.forward
+        work.model.forward = lambda inputs: factor * forward(inputs)
+
+    class Compiled(Altered):
+        """Its ranks compute as a compiler may that rounds nothing to bfloat16."""
+
+        def build(self, case, session):
+            work = super().build(case, session)
+            work.__class__ = type("Fused", (type(work),), {"rounds_elsewhere": True})
+            return work
+
+    case = case_of(**LANGUAGE_MODEL, precision="bf16", accumulate=2)
+    assert prove(Altered(fuse), case, steps=4).verdict == "different", "the ranks do not say why they round nothing"
+    assert prove(Compiled(fuse), case, steps=4).verdict == verdict
+
+
+@pytest.mark.slow
 def test_an_overflow_is_skipped_by_all_ranks_and_the_next_step_is_compared():
     from tests.support.thread_ranks import prove
 
