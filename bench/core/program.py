@@ -14,6 +14,8 @@ class Program(FrozenModel):
     """The path of the script in :attr:`folder`."""
     folder: str
     """The folder of the script, on the harness's machine."""
+    module: str | None = None
+    """Its name where it is a module of :attr:`folder` (``python -m package.train``); ``None``: it is a script."""
     working_directory: str
     """Where the program is started, where that exists on its node; else in the copy of the folder."""
     digest: str

@@ -21,6 +21,7 @@ MAX_ENTRIES = 20_000
 """Of a folder that are looked at."""
 ENVIRONMENT_MARK = "pyvenv.cfg"
 """A folder with this file is a virtual environment."""
+MODULE_FLAG = "-m"
 OWN_PACKAGE = "bench"
 IMPORTS_OWN = re.compile(rf"^\s*(from|import)\s+{OWN_PACKAGE}\b", re.MULTILINE)
 LEFT_OUT = frozenset({"__pycache__", "site-packages", "node_modules"})
@@ -42,14 +43,19 @@ def read_program(command: str, base: Path, place: str = "") -> Program:
     shown = f"{where}{words[0]}"
     if words[0] in ("python", "python3"):
         raise UsageError(f"{shown}: leave it out and begin with the script, for example train.py")
+    if words[0] == MODULE_FLAG:
+        name = words[1] if len(words) > 1 else ""
+        return _read(base, _module_file(base, name, where), name, Path.cwd(), f"{where}-m {name}")
     if not words[0].endswith(".py"):
         raise UsageError(f"{shown}: name a Python file, for example train.py --epochs 1")
-    return _read(base / from_home(words[0]), Path.cwd(), shown)
+    path = base / from_home(words[0])
+    return _read(path.parent, path.name, None, Path.cwd(), shown)
 
 
 def read_again(program: Program) -> Program:
     """The program as it is now. Raises :class:`UsageError` as :func:`read_program` does."""
-    return _read(Path(program.folder) / program.script, Path(program.working_directory), program.script)
+    folder, started_in = Path(program.folder), Path(program.working_directory)
+    return _read(folder, program.script, program.module, started_in, program.script)
 
 
 def changed_files(before: Program, now: Program) -> tuple[str, ...]:
@@ -58,16 +64,27 @@ def changed_files(before: Program, now: Program) -> tuple[str, ...]:
     return tuple(name for name in names if before.digests.get(name) != now.digests.get(name))
 
 
-def _read(path: Path, working_directory: Path, shown: str) -> Program:
-    text = _read_script(path, shown)
-    folder = path.parent.resolve()
-    files, left_out = _python_files(folder, path.name, text)
+def _module_file(base: Path, module: str, where: str) -> str:
+    """The file of a module in a folder, relative to it. Raises :class:`UsageError` where there is none."""
+    stem = module.replace(".", "/")
+    for name in (f"{stem}.py", f"{stem}/__main__.py"):
+        if all(part.isidentifier() for part in module.split(".")) and (base / name).is_file():
+            return name
+    example = f"{stem}.py" if module else "package/train.py for -m package.train"
+    raise UsageError(f"{where}-m {module}: no such module in {base.resolve()}; its file would be {example}")
+
+
+def _read(folder: Path, script: str, module: str | None, working_directory: Path, shown: str) -> Program:
+    text = _read_script(folder / script, shown)
+    folder = folder.resolve()
+    files, left_out = _python_files(folder, script, text)
     if problem := _taken_name(files):
         raise UsageError(f"{shown}: {problem}")
     digests = {name: text_digest(content) for name, content in sorted(files.items())}
     return Program(
-        script=path.name,
+        script=script,
         folder=str(folder),
+        module=module,
         working_directory=str(working_directory.resolve()),
         digest=text_digest("\n".join(f"{name} {digest}" for name, digest in digests.items())),
         digests=digests,

@@ -24,8 +24,9 @@ def is_program(case: Case) -> bool:
 def program_title(case: Case) -> str:
     """``train.py --epochs 1``: without the arguments that are axes or the number of ranks, and without secrets."""
     words = str(case.workload_options.get("command", "")).split()
-    script, arguments = words[:1], mask_command(list(_fixed(words[1:])))
-    return " ".join(filter(None, (_short_path("".join(script)), one_line(arguments, MAX_ARGUMENTS_LENGTH))))
+    count = 2 if words[:1] == ["-m"] else 1
+    script, arguments = words[:count], mask_command(list(_fixed(words[count:])))
+    return " ".join(filter(None, (_short_path(" ".join(script)), one_line(arguments, MAX_ARGUMENTS_LENGTH))))
 
 
 def program_options(case: Case) -> dict[str, Scalar]:

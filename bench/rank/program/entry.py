@@ -1,4 +1,4 @@
-"""Makes this process what ``python script.py arguments`` would be: working directory, arguments, import path."""
+"""Makes this process what ``python script.py`` or ``python -m module`` would be: its folder, arguments, import path."""
 
 from __future__ import annotations
 
@@ -38,11 +38,12 @@ def enter_program(case: Case, out: Path, rank: int) -> Path:
     with suppress(OSError):
         os.chdir(copy)
         os.chdir(case.program.working_directory)
-    sys.argv[:] = [str(script), *command_words(case)[1:]]
+    arguments = command_words(case)[1 if case.program.module is None else 2 :]
+    sys.argv[:] = [str(script), *arguments]
     if not sys.flags.safe_path:
         # Of ``python -m``: the folder in which the process happened to be started.
         del sys.path[0]
-    sys.path.insert(0, str(script.parent))
+    sys.path.insert(0, str(script.parent if case.program.module is None else copy))
     # This project's own processes have it; those that the program starts find modules as Python does.
     os.environ.pop("PYTHONSAFEPATH", None)
     return script

@@ -72,9 +72,10 @@ def _run(script: Path, measurement: Measurement) -> int:
         follower.start()
     os.register_at_fork(after_in_child=measurement.watch.disable)
     os._exit = _exit_with_record(measurement)  # type: ignore[assignment]
+    program = measurement.case.program
     measurement.begin()
     try:
-        status = run_script(script)
+        status = run_script(script, program.module if program is not None else None)
         last = progress.current
         progress.enter("leaving")
         run_exit_handlers()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import importlib.util
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -13,11 +14,12 @@ from bench.host.logs import last_lines
 _kept: list[ModuleType] = []
 
 
-def run_script(script: Path) -> int:
+def run_script(script: Path, name: str | None = None) -> int:
     """Run a script to its end.
 
     Args:
         script: Its path, which is also the first of ``sys.argv``.
+        name: The name of the module that it is run as (``python -m``); ``None``: it is a script.
 
     Returns:
         Its exit status.
@@ -32,6 +34,9 @@ def run_script(script: Path) -> int:
     module.__dict__.update(attributes)
     sys.modules["__main__"] = module
     try:
+        if name is not None:
+            module.__spec__ = importlib.util.find_spec(name if script.name != "__main__.py" else f"{name}.__main__")
+            module.__package__ = module.__spec__.parent if module.__spec__ is not None else None
         exec(compile(script.read_bytes(), str(script), "exec", dont_inherit=True), module.__dict__)
     except SystemExit as end:
         return exit_status(end)

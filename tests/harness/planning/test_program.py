@@ -60,6 +60,18 @@ def test_of_a_folder_that_is_too_large_the_script_alone_travels(folder, monkeypa
     assert read.left_out
 
 
+def test_a_module_is_one_of_the_current_folder(folder):
+    write(folder, "package/__init__.py", "")
+    write(folder, "package/fit.py", "from . import net\n")
+    write(folder, "package/net.py", "")
+    write(folder, "tool/__main__.py", "")
+    read = read_program("-m package.fit --epochs 1", folder)
+    assert (read.script, read.module, read.folder) == ("package/fit.py", "package.fit", str(folder))
+    assert "package/net.py" in read.files
+    assert read_again(read) == read
+    assert read_program("-m tool", folder).script == "tool/__main__.py"
+
+
 def test_links_that_lead_back_are_not_followed(folder):
     (folder / "loop").symlink_to(folder)
     (folder / "gone.py").symlink_to(folder / "nowhere.py")
@@ -85,7 +97,9 @@ def test_text_is_kept_byte_by_byte(folder):
         ("nul.py", "nul.py: "),
         ("deep.py", "deep.py: "),
         ("train.sh", "train.sh: name a Python file"),
-        ("-m train", "-m: name a Python file"),
+        ("-m no.such", "-m no.such: no such module in "),
+        ("-m ../train", "-m ../train: no such module in "),
+        ("-m", "its file would be package/train.py for -m package.train"),
         ("python train.py", "python: leave it out and begin with the script"),
         ("", "names no script"),
         ("a\0b.py", "no such file in "),

@@ -93,6 +93,13 @@ def test_titles_are_short_and_hide_secrets(capsys, caplog):
     assert "abcdefgh" not in caplog.text
 
 
+def test_a_module_is_named_as_for_python(capsys, folder):
+    (folder / "package").mkdir()
+    (folder / "package" / "fit.py").write_text("import torch\n")
+    assert main(["sweep", "--script", "-m package.fit --lr {lr=0.1}", "--ranks", "2", "--dry-run"]) == 0
+    assert "-m package.fit (lr=0.1) · torchrun · 2 ranks · weak" in capsys.readouterr().out
+
+
 def test_launchers_and_workloads_of_the_project_do_not_mix(capsys):
     _, never = plan(capsys, "--backends", "single,torchrun", "--workloads", "synthetic", "--ranks", "1")
     assert [skip["reason"] for skip in never] == [
