@@ -13,6 +13,7 @@ import statistics
 import subprocess
 import sys
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from pathlib import Path
 
 import pytest
@@ -31,8 +32,8 @@ PROGRAMS = Path(__file__).parents[1] / "e2e" / "programs"
 PAIRS, RANKS, WARMUP, STEPS = 8, 2, 30, 150
 RATE_GOAL, COST_GOAL = 2, 1
 """Percent."""
-WARM_LINES = 3
-"""The program's first lines are not of its settled speed."""
+LINE_STEPS = 10
+"""Each program prints its rate every so many steps."""
 
 
 @dataclass(frozen=True)
@@ -77,12 +78,12 @@ ALL = [
 
 
 def own_rate(program: Program, output: str) -> float:
-    """The settled rate of all ranks that a program printed: a mean over equal amounts of work."""
+    """The rate of all ranks that a program printed in the steps of the window: a mean over equal amounts of work."""
+    ranks = RANKS if program.each else 1
+    first, last = (ranks * steps // LINE_STEPS for steps in (WARMUP, WARMUP + STEPS))
     rates = [float(rate) for rate in re.findall(program.rate, output)]
-    # Of a program whose every rank prints, the slowest is not told from the others; over many lines they are equal.
-    rates = rates[WARM_LINES * (RANKS if program.each else 1) :]
-    assert len(rates) >= 10, output[-2000:]
-    return statistics.harmonic_mean(rates) * (RANKS if program.each else 1)
+    assert len(rates) >= last, output[-2000:]
+    return statistics.harmonic_mean(rates[first:last]) * ranks
 
 
 def by_launcher(program: Program, folder: Path) -> float:
@@ -106,7 +107,7 @@ def watched(program: Program, folder: Path) -> tuple[float, float]:
     command = f"{PROGRAMS}/{program.command}"
     case = Case(
         workload="script",
-        workload_options={"command": command, **program.options},
+        workload_options={"command": command, "whole": True, **program.options},
         program=read_program(command, folder),
         backend=program.backend,
         transport="any",
@@ -124,8 +125,10 @@ def watched(program: Program, folder: Path) -> tuple[float, float]:
     request = TrialRequest(case, roles_to_start(registry.load_backend(case.backend).launch(case)), folder)
     ending = with_total_amounts(SITE.start(request).wait(case.timeout_s), case)
     assert ending.outcome == "ok", (ending.reason, ending.log_tail)
-    logs = "".join(log.read_text() for log in folder.glob("rank-*.log"))
-    return throughput_of(ending.ranks), own_rate(program, logs)
+    logs = [log.read_text() for log in folder.glob("rank-*.log")]
+    # Line by line, as a launcher prints what its ranks print.
+    lines = "\n".join(line for together in zip_longest(*map(str.splitlines, logs), fillvalue="") for line in together)
+    return throughput_of(ending.ranks), own_rate(program, lines)
 
 
 @pytest.mark.parametrize("program", ALL, ids=lambda program: program.name)

@@ -10,6 +10,14 @@ from collections.abc import Callable
 from types import FrameType, ModuleType
 from typing import Any
 
+STATE_INITIALIZERS = frozenset(
+    {
+        ("horovod.torch.functions", "broadcast_optimizer_state"),
+        ("torch.distributed.checkpoint.state_dict", "_init_optim_state"),
+    }
+)
+"""Functions, by module and name, that have an optimizer take a step without a gradient, so that it makes its state."""
+
 
 class OptimizerSteps:
     """Calls ``on_step`` at the end of each step of the program's first optimizer.
@@ -63,12 +71,21 @@ class OptimizerSteps:
             if self._first() is not None:
                 self._others.add(id(optimizer))
                 return
-            if os.getpid() != self._pid:
+            if os.getpid() != self._pid or _initializes_state(sys._getframe(1)):
                 return
             # The first one, or the next where that does not exist any more.
             self._first = weakref.ref(optimizer)
             self._thread = threading.get_ident()
         self._on_step(optimizer)
+
+
+def _initializes_state(frame: FrameType | None) -> bool:
+    """Whether a step, whose frame this is, trains nothing."""
+    while frame is not None:
+        if (frame.f_globals.get("__name__"), frame.f_code.co_name) in STATE_INITIALIZERS:
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _is_below(frame: FrameType, caller: FrameType) -> bool:

@@ -6,7 +6,7 @@ import gc
 
 import pytest
 
-from bench.rank.program.steps import OptimizerSteps
+from bench.rank.program.steps import STATE_INITIALIZERS, OptimizerSteps
 from tests.support.programs import program_case, run_ranks
 
 
@@ -41,6 +41,24 @@ def test_a_nested_step_counts_once(steps, ended):
     optimizer.step()
     assert ended == [optimizer, optimizer]
     assert steps.optimizers == 1
+
+
+@pytest.mark.parametrize(("module", "function"), sorted(STATE_INITIALIZERS))
+def test_a_step_that_only_makes_the_state_of_an_optimizer_does_not_count(steps, ended, module, function):
+    names = {"__name__": module}
+    exec(f"def {function}(optimizer):\n    optimizer.step()", names)
+    optimizer = Optimizer(steps)
+    names[function](optimizer)
+    assert (ended, steps.optimizers) == ([], 0)
+    optimizer.step()
+    assert ended == [optimizer]
+
+
+@pytest.mark.slow
+def test_the_functions_that_make_the_state_of_an_optimizer_are_where_they_are_looked_for():
+    for module, function in STATE_INITIALIZERS:
+        library = pytest.importorskip(module)
+        assert callable(getattr(library, function))
 
 
 def test_a_step_that_fails_does_not_hide_later_ones(steps, ended):
