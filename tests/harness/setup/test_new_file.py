@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
 from bench.core.names import NAME
-from bench.plugins.sources import text_digest
+from bench.plugins.sources import load_text, text_digest
 from harness.cli.app import main
 from harness.setup.new_file import TEMPLATES, kinds, write_new_file
+from harness.setup.plugin_checks import backend_checks
+from harness.sweep.plugins import plugin_kinds
 
 WITHOUT_TORCH = ("backend", "probe")
 
@@ -17,6 +20,9 @@ WITHOUT_TORCH = ("backend", "probe")
 @pytest.fixture(autouse=True)
 def _folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    yield
+    for kind in plugin_kinds():
+        kind.files.clear()
 
 
 def test_there_is_a_template_of_what_people_write():
@@ -35,12 +41,18 @@ def test_a_new_file_is_a_plugin_of_that_name(kind, capsys):
     assert listed["broken"] == []
 
 
+def test_a_new_backend_declares_what_the_contract_asks_for():
+    write_new_file("backend", "mine")
+    declared = backend_checks(load_text("mine.py", Path("mine.py").read_text()).BACKEND)
+    assert [(title, check()) for title, check in declared] == [(title, None) for title, _ in declared]
+
+
 @pytest.mark.parametrize("kind", kinds())
 def test_a_template_is_bounded_and_leaves_no_placeholder(kind):
     text = (TEMPLATES / f"{kind}.py.txt").read_text()
     assert max(map(len, text.splitlines())) <= 120
     write_new_file(kind, "mine")
-    assert "NAME" not in (TEMPLATES.cwd() / "mine.py").read_text().replace("scaling_NAME", "")
+    assert "NAME" not in Path("mine.py").read_text()
 
 
 def test_a_file_that_is_there_stays(tmp_path, caplog):
