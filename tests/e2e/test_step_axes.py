@@ -43,11 +43,9 @@ def test_precisions_are_proven_and_held_against_their_own_peaks(harness):
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler")
 def test_compiled_steps_are_proven_and_compiled_before_the_window(harness):
-    # A graph is compiled in seconds, for each precision and each size of a rank's batch.
-    arguments = settings(model="toy", precision="float32,bf16", compile="default")
-    cells = sweep(harness, *arguments, "--timeout", "200", ranks="2")
-    assert len(cells) == 2
-    for cell in cells:
-        assert cell["readings"]["compiled_graphs"]["value"] >= 1
-        assert cell["readings"]["compile_time"]["value"] > cell["step"]["value"]
+    # One cell: a compiler takes a rank ten seconds and more. bfloat16 rounds other numbers when it is compiled.
+    arguments = settings(model="toy", precision="bf16", compile="default")
+    (cell,) = sweep(harness, *arguments, "--timeout", "200", ranks="2")
+    assert cell["readings"]["compiled_graphs"]["value"] >= 1
+    assert cell["readings"]["compile_time"]["value"] > cell["step"]["value"]
     harness.nothing_left()
