@@ -48,7 +48,7 @@ def cells(tmp_path_factory):
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr
     return {cell["ranks"]: cell for cell in json.loads(done.stdout)["cells"]}
