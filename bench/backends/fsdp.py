@@ -171,7 +171,7 @@ class Fsdp(Backend):
     def unsupported_reason(self, case: Case) -> str | None:
         options = FsdpOptions(**case.backend_options)
         if case.device == "cpu" and options.cpu_offload:
-            return "fsdp.cpu_offload=True is for GPUs: on CPUs the parameters are in the host's memory already"
+            return "fsdp.cpu_offload=true is for GPUs: on CPUs the parameters are in the host's memory already"
         if options.param_dtype == "bf16" and case.workload_options.get("precision") == "fp16":
             return "fsdp.param_dtype=bf16 and precision=fp16 cast to two types: choose one of them"
         return super().unsupported_reason(case)

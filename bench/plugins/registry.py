@@ -135,7 +135,8 @@ class PluginKind(Generic[PluginT]):
     def _checked(self, plugin: Any, name: str) -> PluginT:
         check_name(name)
         if not isinstance(plugin, self.base):
-            raise TypeError(f"{self.attribute} of {self.name} '{name}' is no {self.base.__name__}")
+            found = type(plugin).__name__
+            raise TypeError(f"{self.attribute} of {self.name} '{name}' is of type {found}, and no {self.base.__name__}")
         missing = [attribute for attribute in self.required if not hasattr(plugin, attribute)]
         if missing:
             raise TypeError(f"{type(plugin).__name__} does not define {', '.join(missing)}")

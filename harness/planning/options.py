@@ -136,12 +136,12 @@ def option_combinations(
             dumped = options(**combination).model_dump()
         except ValidationError as problem:
             first = problem.errors()[0]
-            name = str(first["loc"][0]) if first["loc"] else ", ".join(combination)
-            message = (
-                f"option {plugin}.{name} = {redact_credentials(str(combination.get(name, '')))}: "
-                f"{describe_validation_error(dict(first), options.model_fields)}"
-            )
-            raise UsageError(message, ("options", plugin, name)) from None
+            details = describe_validation_error(dict(first), options.model_fields)
+            if not first["loc"]:  # of several options together, which it names
+                raise UsageError(f"option {plugin}: {details}", ("options", plugin, *combination)) from None
+            name = str(first["loc"][0])
+            shown = redact_credentials(str(combination.get(name, "")))
+            raise UsageError(f"option {plugin}.{name} = {shown}: {details}", ("options", plugin, name)) from None
         excessive = next((name for name in axes if too_large(dumped.get(name))), None)
         if excessive is not None:
             message = f"option {plugin}.{excessive} = {shorten_number(dumped[excessive])}: at most {MAX_NUMBER:,}"

@@ -19,6 +19,7 @@ from harness.planning.placements import Machine, Placement, choose_device, defau
 from harness.planning.python_files import suggest_option
 from harness.planning.suite import Suite
 from harness.planning.variables import variable_combinations
+from reports.analysis.case_titles import value_text
 from reports.analysis.stats import estimate, half_width
 
 SUITE_FIELDS_OF_CASES = {
@@ -117,7 +118,7 @@ def _refused_execution(case: Case, backend: Backend, workload: Workload) -> str 
     chosen = {name: getattr(options, name) for name in workload.options.execution}
     return next(
         (
-            f"{backend.name} does not take {name}={value}: {backend.unsupported_options[name]}"
+            f"{backend.name} does not take {name}={value_text(value)}: {backend.unsupported_options[name]}"
             for name, value in chosen.items()
             if name in backend.unsupported_options and value != workload.options.execution[name]
         ),

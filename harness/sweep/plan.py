@@ -19,6 +19,7 @@ from harness.planning.suite import Suite, SuiteFile, apply_flags, suite_names
 from harness.sites.base.contract import DEFAULT_SITE, Site, find_site, site_names
 from harness.sweep.plugins import use_plugin_files, with_programs, with_sources
 from reports.analysis import case_titles
+from reports.analysis.formatting import counted
 from reports.formats.documents import versioned
 
 log = logging.getLogger("scaling_harness")
@@ -97,7 +98,8 @@ class PlannedSweep:
             for name, content in files.items():
                 yield f"\n# {key}: {name}\n{content.rstrip()}"
         count, repeats = len(self.plan.cases), self.plan.repeats
-        yield f"{count} cases × {repeats} rounds = {count * repeats} trials; {len(self.plan.skips)} skipped"
+        trials, skipped = counted(count * repeats, "trial"), len(self.plan.skips)
+        yield f"{counted(count, 'case')} × {counted(repeats, 'round')} = {trials}; {skipped} skipped"
 
 
 def plan_sweep(request: SuiteRequest, site_name: str = DEFAULT_SITE) -> PlannedSweep:

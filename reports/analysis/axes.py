@@ -23,7 +23,7 @@ from bench.plugins import registry
 from bench.rank.program.options import ScriptOptions
 from bench.workloads.own_model.options import LoadingOptions
 from bench.workloads.training import StepOptions
-from reports.analysis.case_titles import CaseFinding, case_labels
+from reports.analysis.case_titles import CaseFinding, case_labels, value_text
 from reports.analysis.cells import Cell, CellLabels
 from reports.analysis.label_order import natural_key
 from reports.analysis.stats import Estimate, ratio
@@ -87,13 +87,6 @@ def settings_of(case: Case) -> dict[str, str]:
     batch = {BATCH: case.batch} if case.batch > 1 else {}
     variables = {f"env.{name}": value or UNSET for name, value in case.env.items()}
     return {key: value_text(value) for key, value in (step | backend | batch | variables).items()}
-
-
-def value_text(value: Scalar | None) -> str:
-    """A value as ``--set`` takes it: ``true``, ``0.5``, ``bf16``; *none* for ``None``."""
-    if value is None:
-        return "none"
-    return str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def value_on(case: Case, key: str) -> str | None:

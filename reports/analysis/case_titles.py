@@ -129,6 +129,13 @@ def ranks_on_nodes(case: Case) -> str:
     return f"{ranks(case.ranks)} on {nodes(case.nodes)}" if case.ranks_per_node else ranks(case.ranks)
 
 
+def value_text(value: Scalar | None) -> str:
+    """A value as ``--set`` takes it: ``true``, ``0.5``, ``bf16``; *none* for ``None``."""
+    if value is None:
+        return "none"
+    return str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)
+
+
 def net_title(net: str) -> str:
     """``1 Gbit/s links``; ``unshaped links``"""
     if net == UNSHAPED:
@@ -194,8 +201,7 @@ def variables_text(case: Case) -> str:
 
 def _options_text(options: Mapping[str, Scalar]) -> str:
     """``compute_ms=400, model=emulated``"""
-    text = {name: f"{value:g}" if isinstance(value, float) else str(value) for name, value in options.items()}
-    return ", ".join(f"{name}={value}" for name, value in sorted(text.items()))
+    return ", ".join(f"{name}={value_text(value)}" for name, value in sorted(options.items()))
 
 
 def _conditions(case: Case, *, batch: bool) -> str:

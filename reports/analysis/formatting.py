@@ -176,9 +176,14 @@ def message_size(size: int) -> str:
     return f"{size} B"
 
 
+def counted(count: int, noun: str) -> str:
+    """``1 case``, ``12 cases``"""
+    return f"{count} {noun}{'s' * (count != 1)}"
+
+
 def ranks(count: int) -> str:
     """``4 ranks``"""
-    return f"{count} rank{'s' * (count != 1)}"
+    return counted(count, "rank")
 
 
 def nodes(count: int) -> str:

@@ -43,7 +43,7 @@ class CollectivesOptions(Options):
     @model_validator(mode="after")
     def _ordered(self) -> CollectivesOptions:
         if self.begin > self.end:
-            raise ValueError("begin is larger than end")
+            raise ValueError(f"begin ({self.begin.human_readable()}) is larger than end ({self.end.human_readable()})")
         return self
 
     def elements(self, ranks: int) -> tuple[int, ...]:

@@ -167,6 +167,8 @@ def check_loss(value: Any) -> None:
     """Raise :class:`TypeError` or :class:`ValueError` where it is no scalar tensor that can be differentiated."""
     import torch
 
+    if value is None:
+        raise TypeError("loss returns None; it returns a tensor: is its `return` missing?")
     if not isinstance(value, torch.Tensor):
         raise TypeError(f"loss returns {shown(value)}; it returns a tensor, as it is before .item()")
     if value.numel() != 1:

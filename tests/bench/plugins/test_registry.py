@@ -70,7 +70,7 @@ REFUSED = {
     ),
     "has two names": (BACKEND.replace('"my_fsdp"', '"a,b"'), "'a,b' is no name"),
     "takes a name of ours": (BACKEND.replace('"my_fsdp"', '"ddp"'), "there is a backend 'ddp' already"),
-    "is something else": ("BACKEND = 3", "BACKEND of backend 'mine' is no Backend"),
+    "is something else": ("BACKEND = 3", "BACKEND of backend 'mine' is of type int, and no Backend"),
     "leaves out a method": (BACKEND.replace("def launch", "def lunch"), "abstract method '?launch"),
     "leaves out an attribute": (BACKEND.replace("    summary =", "    title ="), "MyFsdp does not define summary"),
 }

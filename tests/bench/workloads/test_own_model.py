@@ -286,6 +286,7 @@ STRAY = nn.Linear(6, 4)
 BUILT = {
     "loss returns a tensor of shape (2, 4); it returns the mean": {"loss": lambda out, target: out - target},
     "loss returns float 1.5; it returns a tensor": {"loss": lambda out, target: 1.5},
+    "loss returns None; it returns a tensor: is its `return` missing?": {"loss": lambda out, target: None},
     "loss returns a number that does not depend on a trained": {"loss": lambda out, target: (out.detach()).mean()},
     "loss takes one argument, and gets 2": {"loss": lambda out: out.mean()},
     "loss takes 'weight', which it does not get; it may take": {"loss": lambda out, target, weight: out.mean()},

@@ -76,7 +76,7 @@ def test_a_backend_names_the_execution_that_it_can_t_take():
     found = make_plan(suite, machine, backends, {"synthetic": SYNTHETIC}, LocalSite())
     refused = {skip.case.backend: skip.reason for skip in found.not_applicable}
     assert set(refused) == {"fsdp", "horovod"}
-    assert refused["fsdp"] == "fsdp does not take channels_last=True: fully_shard takes contiguous parameters only"
+    assert refused["fsdp"] == "fsdp does not take channels_last=true: fully_shard takes contiguous parameters only"
     kept = [case.workload_options for case in (*found.cases, *(skip.case for skip in found.skips))]
     assert {"model": "convnet"} in kept
 

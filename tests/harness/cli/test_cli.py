@@ -90,7 +90,7 @@ WRONG = [
             "--set",
             "fsdp.cpu_offload=true",
         ],
-        "fsdp.cpu_offload=True is for GPUs: on CPUs the parameters are in the host's memory already",
+        "fsdp.cpu_offload=true is for GPUs: on CPUs the parameters are in the host's memory already",
     ),
     (["sweep", "--budget", "soon"], "--budget soon: expected a duration"),
     (["sweep", "--net", "fast"], "--net: net = 'fast': expected a rate like 100mbit or 1gbit, or unshaped"),

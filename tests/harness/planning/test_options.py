@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from pydantic import Field
 
 from bench.plugins.backend import Options
+from bench.workloads.collectives.workload import CollectivesOptions
 from harness.errors import UsageError
 from harness.planning.options import option_combinations, parse_settings, resolve_options, single_options
 
@@ -128,3 +129,9 @@ def test_a_value_of_the_wrong_form_comes_with_the_option_s_description():
     with pytest.raises(UsageError) as problem:
         option_combinations("site.far", SiteOptions, {"queue": ("a;b",)})
     assert str(problem.value) == "option site.far.queue = a;b: has a form that is not allowed; queue: where jobs go"
+
+
+def test_what_is_wrong_of_several_options_together_is_said_without_a_value():
+    with pytest.raises(UsageError) as caught:
+        option_combinations("workload.collectives", CollectivesOptions, {"begin": ("4096",), "end": ("1KiB",)})
+    assert str(caught.value) == "option workload.collectives: begin (4.0KiB) is larger than end (1.0KiB)"

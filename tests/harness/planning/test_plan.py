@@ -99,6 +99,13 @@ def test_the_batch_is_an_axis_that_titles_name():
     ]
 
 
+def test_titles_name_values_as_set_takes_them():
+    settings = ("ddp.static_graph=true", "ddp.bucket_cap_mb=0.5")
+    found = plan(settings=settings, workloads=("synthetic",), backends=("ddp",), ranks=(2,))
+    (case,) = found.cases
+    assert case_title(case) == "synthetic · ddp/gloo (bucket_cap_mb=0.5, static_graph=true) · 2 ranks · strong"
+
+
 def test_a_net_is_an_axis_and_none_is_the_default():
     arguments = {"workloads": ("synthetic",), "backends": ("single", "ddp"), "ranks": (1, 2)}
     found = plan(net=("1gbit", "unshaped"), **arguments)

@@ -55,6 +55,11 @@ def test_what_is_wrong_is_named_with_its_line_where_the_file_holds_it(suite_file
     assert (rest if ".toml" in message else place + rest).startswith(message)
 
 
+def test_a_plan_ends_with_what_it_has(suite_file):
+    few = {"workloads": ("synthetic",), "backends": ("ddp",), "ranks": (1,), "repeats": 1}
+    assert list(plan_sweep(SuiteRequest("quick", few)).lines())[-1] == "1 case × 1 round = 1 trial; 0 skipped"
+
+
 def test_a_site_gets_its_own_options_alone():
     suite = Suite(options={"backend.dask": {"transport": ("tasks",)}, "site.dask": {"address": ("tcp://h:8786",)}})
     assert choose_site("dask", suite).chosen.model_dump(exclude_defaults=True) == {"address": "tcp://h:8786"}
