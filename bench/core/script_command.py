@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from bench.core.bounds import MAX_COUNT
 from bench.core.case import Scalar
 
 RANKS = "ranks"
@@ -128,16 +129,18 @@ def _parse_values(name: str, text: str) -> tuple[Scalar, ...]:
         raise CommandProblem(f"{{{name}=…}}: a quoted value ends with its quote, before a comma or the end") from None
     if not text or not all(values):
         raise CommandProblem(f"{{{name}={text}}}: a value is empty; name at least one, {_EXAMPLE}")
-    if len(set(values)) < len(values):
+    numbers_and_texts = tuple(map(_scalar, values))
+    if len(set(numbers_and_texts)) < len(values):
         raise CommandProblem(f"{{{name}={text}}} names a value twice")
-    return tuple(map(_scalar, values))
+    return numbers_and_texts
 
 
 def _scalar(text: str) -> Scalar:
-    """The number that is written exactly so, so that values are in order and arguments as given; else the text."""
+    """The number that is written exactly so, so that values are in order and arguments as given; else the text, also of
+    what is no number of JSON (``inf``, a seed of 64 bits)."""
     for number in (int, float):
         try:
-            if str(number(text)) == text:
+            if str(number(text)) == text and abs(number(text)) <= MAX_COUNT:
                 return number(text)
         except ValueError:
             continue

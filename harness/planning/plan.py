@@ -267,6 +267,10 @@ def _scalings_and_options(workload: Workload, suite: Suite) -> list[tuple[Scalin
     except ValueError as problem:
         raise UsageError(f"option {scope}: {problem}", ("options", scope)) from None
     combinations = [chosen for axes in products for chosen in option_combinations(scope, workload.options, axes)]
+    for number, chosen in enumerate(combinations):
+        # Of two products: two commands of a program may have an axis with the same name.
+        if chosen in combinations[:number]:
+            raise UsageError(f"option {scope}: {chosen} is named twice", ("options", scope))
     if suite.scaling is None:
         return [(workload.default_scaling(workload.options(**chosen)), chosen) for chosen in combinations]
     scalings = [scaling for scaling in suite.scaling if scaling in workload.scalings] or workload.scalings

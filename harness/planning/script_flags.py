@@ -62,6 +62,11 @@ class ScriptFlags:
             if field_name in overrides:
                 instead = "; --launcher says how its ranks are started" if field_name == "backends" else ""
                 raise UsageError(f"--script: leave --{field_name} out{instead}")
+        if "batch" in overrides:
+            raise UsageError(
+                "--script: leave --batch out; a program has its batch from its own arguments, "
+                "such as --script 'train.py --batch {batch=32,64}'"
+            )
         launchers = launcher_backends(self.launchers, backends)
         several = [count for count in overrides.get("ranks") or () if str(count) != "1"]
         if launchers == ("plain",) and several:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from bench.core.case import Case, Scalar
+from bench.core.script_command import CommandProblem, split_command
 from bench.core.text import one_line
 from bench.host.secrets import mask_command
 
@@ -23,7 +24,7 @@ def is_program(case: Case) -> bool:
 
 def program_title(case: Case) -> str:
     """``train.py --epochs 1``: without the arguments that are axes or the number of ranks, and without secrets."""
-    words = str(case.workload_options.get("command", "")).split()
+    words = _words(str(case.workload_options.get("command", "")))
     count = 2 if words[:1] == ["-m"] else 1
     script, arguments = words[:count], mask_command(list(_fixed(words[count:])))
     return " ".join(filter(None, (_short_path(" ".join(script)), one_line(arguments, MAX_ARGUMENTS_LENGTH))))
@@ -32,6 +33,14 @@ def program_title(case: Case) -> str:
 def program_options(case: Case) -> dict[str, Scalar]:
     """The values of its axes, and the options that change what is measured."""
     return {name: value for name, value in case.workload_options.items() if name not in HIDDEN_OPTIONS}
+
+
+def _words(command: str) -> Sequence[str]:
+    try:
+        return split_command(command)
+    except CommandProblem:
+        # Of a stored case, which need not be one that is planned today.
+        return command.split()
 
 
 def _fixed(words: Sequence[str]) -> Iterator[str]:

@@ -35,6 +35,12 @@ def test_a_value_with_commas_or_spaces_is_one_argument():
     assert fill_command(parsed.template, {"tags": "a,b"}) == ("train.py", "a,b")
 
 
+def test_what_is_no_number_of_json_is_given_as_text():
+    assert parse_command("train.py {a=nan,-inf,18446744073709551615}").axes == {
+        "a": ("nan", "-inf", "18446744073709551615")
+    }
+
+
 def test_an_axis_may_be_used_twice_and_is_given_once():
     parsed = parse_command("train.py --batch {b=1,2} --eval-batch {b}")
     assert (parsed.template, parsed.axes) == ("train.py --batch {b} --eval-batch {b}", {"b": (1, 2)})
@@ -46,6 +52,7 @@ def test_an_axis_may_be_used_twice_and_is_given_once():
         ("train.py {batch=}", "{batch=}: a value is empty"),
         ("train.py {batch=1,,2}", "{batch=1,,2}: a value is empty"),
         ("train.py {batch=1,1}", "{batch=1,1} names a value twice"),
+        ("train.py {lr=1,1.0}", "{lr=1,1.0} names a value twice"),
         ("train.py {batch=1} {batch=2}", "{batch=…} is given twice; write {batch} the second time"),
         ("train.py {batch=1", "unmatched '{'"),
         ("train.py batch=1}", "unmatched '}'"),

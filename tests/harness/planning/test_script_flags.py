@@ -93,6 +93,13 @@ def test_titles_are_short_and_hide_secrets(capsys, caplog):
     assert "abcdefgh" not in caplog.text
 
 
+def test_a_path_with_spaces_is_shown_as_it_is(capsys, folder):
+    (folder / "my runs").mkdir()
+    (folder / "my runs" / "fit é.py").write_text("import torch\n")
+    assert main(["sweep", "--script", "'my runs/fit é.py' 'a b'", "--ranks", "2", "--dry-run"]) == 0
+    assert "my runs/fit é.py 'a b' · torchrun · 2 ranks · weak" in capsys.readouterr().out
+
+
 def test_a_module_is_named_as_for_python(capsys, folder):
     (folder / "package").mkdir()
     (folder / "package" / "fit.py").write_text("import torch\n")
@@ -127,6 +134,12 @@ def test_launchers_and_workloads_of_the_project_do_not_mix(capsys):
         (["--script", "train.py", "--launcher", "ddp"], "--launcher ddp: unknown; known: horovod, horovodrun, mpi"),
         (["--script", "train.py", "--backends", "ddp"], "--script: leave --backends out; --launcher says how"),
         (["--script", "train.py", "--workloads", "mnist"], "--script: leave --workloads out"),
+        (
+            ["--script", "train.py", "--batch", "64"],
+            "--script: leave --batch out; a program has its batch from its own",
+        ),
+        (["--script", "train.py", "--script", "train.py"], "{'command': 'train.py'} is named twice"),
+        (["--script", "train.py {n=1,2}", "--script", "train.py {n=2,3}"], "'n': 2} is named twice"),
         (
             ["--script", "train.py", "--launcher", "plain", "--ranks", "1,2"],
             "--launcher plain: a program that is started",
