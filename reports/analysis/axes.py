@@ -141,15 +141,24 @@ def _axis(key: str, cases: Sequence[Case]) -> Axis | None:
     if not values:
         return None
     default = next((value for value in values if value in defaults), None)
-    return Axis(key=key, values=tuple(values), base=default or values[0], base_is_default=default is not None)
+    # Without a variable the libraries choose: nearest to a default.
+    first = UNSET if key.startswith("env.") and UNSET in values else values[0]
+    return Axis(key=key, values=tuple(values), base=default or first, base_is_default=default is not None)
 
 
 def compare_axes(cells: Sequence[Cell]) -> tuple[AxisComparison, ...]:
     """What each value of each axis gains, at each number of ranks."""
     axes = find_axes([cell.case for cell in cells])
     return tuple(
-        AxisComparison(axis=axis, points=points) for axis in axes if (points := tuple(_points(axis, cells, axes)))
+        AxisComparison(axis=axis, points=points)
+        for axis in axes
+        if not _acts_after_window(axis) and (points := tuple(_points(axis, cells, axes)))
     )
+
+
+def _acts_after_window(axis: Axis) -> bool:
+    """Whether its values differ in what is done after the measured window: throughput says nothing about them."""
+    return axis.key.startswith("workload.") and axis.title in StepOptions.after_window
 
 
 def _points(axis: Axis, cells: Sequence[Cell], axes: Sequence[Axis]) -> Iterator[AxisPoint]:

@@ -86,14 +86,22 @@ def latency(parameter: Parameter) -> str:
 
 
 def bandwidth(parameter: Parameter) -> str:
-    """``763MB/s (640M–910M)``, from a fitted time per byte."""
+    """``763 (640–910) MB/s``, from a fitted time per byte."""
     from reports.analysis.communication import NEGLIGIBLE
 
     if parameter.value < NEGLIGIBLE:
         return "too high to measure: latency dominates"
     if parameter.low is None or parameter.high is None:
-        return f"{number(1 / parameter.value)}B/s (interval unbounded)"
-    return f"{number(1 / parameter.value)}B/s ({number(1 / parameter.high)}–{number(1 / parameter.low)})"
+        return f"{byte_rate(1 / parameter.value)} (interval unbounded)"
+    return estimate(
+        Estimate(value=1 / parameter.value, low=1 / parameter.high, high=1 / parameter.low, n=1, unit="B/s")
+    )
+
+
+def byte_rate(bytes_s: float) -> str:
+    """``763 MB/s``"""
+    factor, prefix = _si_prefix(bytes_s)
+    return f"{_three_digits(bytes_s / factor)} {prefix}B/s"
 
 
 def serial_fraction(curve: Curve) -> str:

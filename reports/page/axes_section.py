@@ -36,13 +36,23 @@ def axis_sentence(comparison: AxisComparison) -> str:
         # Where the most ranks were measured, the largest change.
         shown = max(of_value, key=lambda line: (line[-1].case.ranks, abs(_gain(line[-1]) - 1)))
         gains = ", ".join(f"{_gain_with_verdict(point)} at {point.labels.ranks}" for point in shown)
-        more = f", and {len(of_value) - 1} more" if len(of_value) > 1 else ""
+        others = _gains_elsewhere([line for line in of_value if line is not shown])
         against = "" if parts else f" against {axis.base_title}"
-        where = f"{shown[0].labels.workload}, {shown[0].labels.backend}{more}"
+        where = f"{shown[0].labels.workload}, {shown[0].labels.backend}{others}"
         parts.append(f"{axis.title}={value}{against}: {gains} ({where})")
     if not parts:
         return f"{axis.title}: nothing can be compared with {axis.base_title}; the table says why."
     return f"{'; '.join(parts)}."
+
+
+def _gains_elsewhere(lines: Sequence[Line]) -> str:
+    """``; 0.82× to 1.30× in 3 others``: at their most ranks; empty where there are none."""
+    if not lines:
+        return ""
+    shown = dict.fromkeys(f"{formatting.number(gain)}×" for gain in sorted(_gain(line[-1]) for line in lines))
+    lowest, highest = next(iter(shown)), next(reversed(shown))
+    gains = lowest if lowest == highest else f"{lowest} to {highest}"
+    return f"; {gains} in {formatting.counted(len(lines), 'other')}"
 
 
 def axis_table(comparison: AxisComparison) -> Table:

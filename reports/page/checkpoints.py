@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 from bench.core.records import CHECKPOINT_READINGS
 from reports.analysis import formatting
+from reports.analysis.axes import without_setting
+from reports.analysis.case_titles import case_title
 from reports.analysis.cell_details import ReadingCell
 from reports.analysis.cells import Cell
 from reports.page.elements import Table
@@ -30,7 +32,9 @@ def checkpoint_table(cells: Sequence[Cell]) -> Table:
         shown = [_shown(readings[name]) for name in CHECKPOINT_READINGS if name in readings]
         way = str(cell.case.workload_options.get("checkpoint", "none"))
         known = any(reading.estimate for reading in readings.values())
-        rows.append((cell.labels.title, way, *(shown if known else [shown[0], *["–"] * (len(shown) - 1)])))
+        # How it saved has a column of its own.
+        title = case_title(without_setting(cell.case, f"workload.{cell.case.workload}.checkpoint"))
+        rows.append((title, way, *(shown if known else [shown[0], *["–"] * (len(shown) - 1)])))
     header = ("cell", "saved by", "stall (95 %)", "stall per GB", "on the disk after", "size", "rate")
     return Table(CHECKPOINTS_TITLE, header, tuple(rows), NOTE)
 

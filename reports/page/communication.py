@@ -43,7 +43,7 @@ def exchange_table(paths: Paths) -> Table:
                 case_titles.PLACE_TITLES[place],
                 rank_counts_text(exchange.rank_counts),
             )
-            best = "–" if exchange.bus_bandwidth is None else f"{formatting.number(exchange.bus_bandwidth)}B/s"
+            best = "–" if exchange.bus_bandwidth is None else formatting.byte_rate(exchange.bus_bandwidth)
             rows.append((*measured, *_model_columns(exchange), best, _link_share(exchange)))
     header = (
         "exchange",
@@ -106,7 +106,7 @@ def _model_columns(exchange: FittedExchange) -> tuple[str, str, str, str]:
 def _link_share(exchange: FittedExchange) -> str:
     if exchange.bus_bandwidth is None or exchange.link_bytes_s is None:
         return "–"
-    return f"{exchange.bus_bandwidth / exchange.link_bytes_s:.0%} of {formatting.number(exchange.link_bytes_s)}B/s"
+    return f"{exchange.bus_bandwidth / exchange.link_bytes_s:.0%} of {formatting.byte_rate(exchange.link_bytes_s)}"
 
 
 def layered_table(paths: Paths) -> Table:
@@ -212,7 +212,7 @@ def message_figures(
     best = max((series for series in bandwidth), key=lambda series: max(series.y))
     peak_position = max(range(len(best.y)), key=lambda position: best.y[position])
     caption = (
-        f"The highest bus bandwidth, {formatting.number(best.y[peak_position])}B/s, was measured with {best.name} "
+        f"The highest bus bandwidth, {formatting.byte_rate(best.y[peak_position])}, was measured with {best.name} "
         f"at {formatting.message_size(int(best.x[peak_position]))}. Bus bandwidth = bytes ÷ time"
         f"{BUS_FACTORS[operation]}, as nccl-tests define it."
     )

@@ -35,7 +35,7 @@ def network_table(cells: Sequence[CellOverLink]) -> Table:
             cell.labels.rank_count,
             cell.case.scaling,
             cell.net_title,
-            f"{formatting.number(cell.link_bytes_s)}B/s",
+            formatting.byte_rate(cell.link_bytes_s),
             cell.labels.efficiency,
             _percent(cell.modelled_efficiency),
             cell.labels.step,

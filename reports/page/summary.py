@@ -56,6 +56,10 @@ def loss_summary(cell: Cell) -> str:
     return ", ".join(f"{TERM_TITLES[cause]} {share * 100:.0f} %" for cause, share in losses if share >= MIN_SHARE)
 
 
+MAX_TIED = 3
+"""The most cells that a sentence names as tied; of more, it counts the others."""
+
+
 def _fastest_text(candidates: Sequence[Cell]) -> str:
     """The fastest of cells sorted by throughput, and those that are statistically tied with it."""
     best = candidates[0]
@@ -69,12 +73,18 @@ def _fastest_text(candidates: Sequence[Cell]) -> str:
         if cell.throughput is not None
     ]
     second = _backend_with_throughput(candidates[1])
+    tied = [_backend_with_throughput(cell) for cell, verdict in comparisons if verdict is False]
+    if tied:
+        return f"{first} is statistically tied with {_enumerated(tied)}"
     if any(verdict is None for _, verdict in comparisons):
-        return f"{first} is ahead of {second}, from one trial and without intervals"
-    indistinguishable = [_backend_with_throughput(cell) for cell, verdict in comparisons if not verdict]
-    if indistinguishable:
-        return f"{first} is statistically tied with {' and '.join(indistinguishable)}"
+        return f"{first} is ahead of {second}; a cell of one trial has no interval to compare"
     return f"{best.labels.backend} is fastest with {best.labels.throughput}; {second} follows"
+
+
+def _enumerated(names: Sequence[str]) -> str:
+    """``a, b and c``; of many the first, and how many more."""
+    named = [*names[:MAX_TIED], f"{len(names) - MAX_TIED} more"] if len(names) > MAX_TIED + 1 else list(names)
+    return " and ".join(filter(None, (", ".join(named[:-1]), named[-1])))
 
 
 def _backend_with_throughput(cell: Cell) -> str:

@@ -26,6 +26,8 @@ class StepOptions(Options):
     execution: ClassVar[Mapping[str, Scalar | None]] = MappingProxyType(
         {"compile": "none", "cuda_graph": False, "channels_last": False, "recompute": "none"}
     )
+    after_window: ClassVar[tuple[str, ...]] = ("checkpoint", "checkpoint_folder")
+    """Options of what is measured after the window: the throughput does not depend on them."""
 
     optimizer: Literal["sgd", "adam", "adamw", "rmsprop"] = Field("sgd", description="sgd has a momentum of 0.9")
     accumulate: int = Field(1, ge=1, description="backward passes in a step, each of an equal part of a rank's batch")

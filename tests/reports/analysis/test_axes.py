@@ -55,7 +55,19 @@ def test_the_sentence_names_the_values_the_default_too():
     sentence = axis_sentence(comparison)
     assert sentence.startswith("accumulate=2 against 1 (the default): 2.00× (")
     assert "at 1 rank, 2.00× (" in sentence
-    assert "at 2 ranks (synthetic, ddp/gloo, and 1 more)" in sentence
+    assert "at 2 ranks (synthetic, ddp/gloo; 2.00× in 1 other)" in sentence
+
+
+def test_an_option_of_what_follows_the_window_gains_nothing():
+    cases = [make_case(workload_options=options) for options in ({}, {"checkpoint": "async"})]
+    cells = make_cells(cases, {}, [make_trial(case) for case in cases], {})
+    assert [axis.title for axis in find_axes(cases)] == ["checkpoint"]
+    assert compare_axes(cells) == ()
+
+
+def test_a_variable_is_compared_with_its_absence():
+    (axis,) = find_axes([make_case(env={"OMP_WAIT_POLICY": value}) for value in ("active", "")])
+    assert (axis.base, axis.base_is_default) == ("unset", False)
 
 
 def test_the_batch_is_an_axis_without_a_default():

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from reports.analysis import case_titles, formatting
 from reports.analysis.cells import make_cells
 from reports.analysis.findings import CellGroup
+from reports.analysis.scaling import Parameter
 from reports.analysis.stats import Estimate
 from reports.page import summary
 from tests.support.builders import make_case, make_trial
@@ -26,6 +29,13 @@ from tests.support.builders import make_case, make_trial
 )
 def test_numbers(value, shown):
     assert formatting.number(value) == shown
+
+
+def test_rates_of_bytes_have_a_space_before_their_unit():
+    assert formatting.byte_rate(134.2e6) == "134 MB/s"
+    assert formatting.byte_rate(980) == "980 B/s"
+    per_byte = Parameter(value=4e-10, low=2e-10, high=8e-10, standard_error=None)
+    assert formatting.bandwidth(per_byte) == "2.50 (1.25–5.00) GB/s"
 
 
 def made(value, low=None, high=None, unit="samples/s"):
@@ -85,7 +95,24 @@ def test_no_scaling_is_claimed_without_a_single_rank_to_start_from():
 
 
 def test_one_trial_each_is_no_verdict():
-    assert "from one trial and without intervals" in answer(("ddp", 2, [0.06]), ("horovod", 2, [0.09]))
+    assert "; a cell of one trial has no interval" in answer(("ddp", 2, [0.06]), ("horovod", 2, [0.09]))
+
+
+def test_a_cell_of_one_trial_hides_no_tie_of_others():
+    output = answer(("ddp", 2, [0.06, 0.09]), ("horovod", 2, [0.061, 0.091]), ("dask", 2, [0.2]))
+    assert "is statistically tied with horovod/gloo" in output
+    assert "one trial" not in output
+    assert "dask" not in output
+
+
+def test_of_many_cells_that_are_tied_three_are_named():
+    times = [[0.06 + number / 1000, 0.09] for number in range(6)]
+    backends = ("ddp", "horovod", "dask", "fsdp", "deepspeed", "single")
+    output = answer(*((backend, 2, pair) for backend, pair in zip(backends, times, strict=True)))
+    names = re.search(r"tied with (.*)", output).group(1)
+    assert names.count("samples/s") == 3
+    assert " and 2 more" in names
+    assert "single" not in names
 
 
 ALONE = (("single", 1, [0.01, 0.011]), ("ddp", 2, [0.06, 0.061]))
