@@ -137,9 +137,9 @@ def option_combinations(
         except ValidationError as problem:
             first = problem.errors()[0]
             details = describe_validation_error(dict(first), options.model_fields)
-            if not first["loc"]:  # of several options together, which it names
+            if not first["loc"] and len(combination) > 1:  # of several options together, which it names
                 raise UsageError(f"option {plugin}: {details}", ("options", plugin, *combination)) from None
-            name = str(first["loc"][0])
+            name = str(first["loc"][0] if first["loc"] else next(iter(combination), ""))
             shown = redact_credentials(str(combination.get(name, "")))
             raise UsageError(f"option {plugin}.{name} = {shown}: {details}", ("options", plugin, name)) from None
         excessive = next((name for name in axes if too_large(dumped.get(name))), None)
