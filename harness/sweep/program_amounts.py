@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from bench.core.case import Case
 from bench.core.program_run import ProgramRun, total_amount
-from bench.rank.program.failures import never_printed, nothing_counted, printed_by_some
+from bench.rank.program.failures import never_printed, nothing_counted, printed_by_some, printed_no_rate
 from bench.rank.program.options import options_of
 from harness.sites.base.contract import TrialResult
 
@@ -38,6 +38,9 @@ def _unknown_reason(runs: list[ProgramRun], case: Case) -> str:
     if runs[0].counted != "printed":
         return nothing_counted(name)
     metric, silent = options_of(case).metric, [rank for rank, run in enumerate(runs) if not run.printed]
-    if len(silent) < len(runs):
-        return printed_by_some(name, metric, silent[0])
-    return never_printed(name, metric)
+    if len(silent) == len(runs):
+        return never_printed(name, metric)
+    for rank, run in enumerate(runs):
+        if run.printed and min(run.printed) <= 0:
+            return printed_no_rate(name, metric, rank, min(run.printed))
+    return printed_by_some(name, metric, silent[0])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 from bench.core.text import one_line
 
 MAX_LAST_LINE = 200
@@ -41,8 +43,20 @@ def printed_by_some(name: str, metric: str, rank: int) -> str:
     return f"{name}: on rank {rank} {_no_match(metric)}: where one rank prints for all, add --metric-scope total"
 
 
+def printed_no_rate(name: str, metric: str, rank: int, value: float) -> str:
+    """A rank has printed a value in its window that is not above zero, over which no mean is taken."""
+    return (
+        f"{name}: in the measured window rank {rank} printed {value:g} for --metric {_pattern(metric)}, and a rate is "
+        "above 0: choose a pattern that leaves such lines out"
+    )
+
+
 def _no_match(metric: str) -> str:
-    return f"no line of its output matches --metric {one_line(repr(metric), MAX_LAST_LINE)}"
+    return f"no line of its output matches --metric {_pattern(metric)}"
+
+
+def _pattern(metric: str) -> str:
+    return one_line(shlex.quote(metric), MAX_LAST_LINE)
 
 
 def not_measured(name: str, problem: str) -> str:

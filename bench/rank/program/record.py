@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import os
 import sys
 from statistics import median
 from typing import NamedTuple
 
+from bench.core.bounds import MAX_WORK
 from bench.core.case import Case
 from bench.core.program_run import MAX_PRINTED, Counted, ProgramRun
 from bench.core.rank_info import RankInfo
@@ -177,10 +177,10 @@ def _printed_in(observed: Observed, cut: Cut) -> list[float]:
 
 
 def spread(values: list[float], most: int) -> tuple[float, ...]:
-    """At most so many of the values that are finite, evenly spaced (pure)."""
-    finite = [value for value in values if math.isfinite(value)]
-    every = -(-len(finite) // most) if finite else 1
-    return tuple(finite[::every])
+    """At most so many of the values that a record can hold, evenly spaced (pure)."""
+    numbers = [value for value in values if abs(value) <= MAX_WORK]
+    every = -(-len(numbers) // most) if numbers else 1
+    return tuple(numbers[::every])
 
 
 def _first_step_ns(observed: Observed) -> int:

@@ -48,6 +48,11 @@ def test_a_printed_rate_counts_over_the_mean_step_of_the_slowest_rank():
             {"metric": METRIC, "metric_scope": "rank"},
             "on rank 1 no line",
         ),
+        (
+            [make_run(counted="printed", amount_per_step=None, printed=(5.0, 0.0))] * 2,
+            {"metric": METRIC},
+            f"rank 0 printed 0 for --metric '{METRIC}', and a rate is above 0",
+        ),
     ],
 )
 def test_a_trial_of_which_nothing_is_known_has_failed(runs, options, expected):
