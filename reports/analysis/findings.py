@@ -7,7 +7,14 @@ from dataclasses import dataclass
 
 from bench.core.case import Case
 from reports.analysis import case_titles
-from reports.analysis.axes import AxisComparison, compare_axes, find_axes, with_axis_values, without_axes
+from reports.analysis.axes import (
+    AxisComparison,
+    compare_axes,
+    find_axes,
+    with_axis_values,
+    without_axes,
+    without_setting,
+)
 from reports.analysis.bottleneck import Bottleneck, bottlenecks
 from reports.analysis.cells import Cell
 from reports.analysis.communication_paths import CommunicationPath, communication_paths
@@ -40,9 +47,11 @@ class CellGroup:
             return f"{first.workload}{first.stand_in}"
         size = message_size(max(message.message_bytes for message in messages))
         case = self.cells[0].case
-        # The default too is named.
-        implied = case.workload == "collectives" and "operation" not in case.workload_options
-        return f"{first.workload}{f': {messages[0].operation}' if implied else ''} of {size}{first.stand_in}"
+        if case.workload != "collectives":
+            return f"{first.workload} of {size}{first.stand_in}"
+        # The default operation is named like all others.
+        without = without_setting(case, f"workload.{case.workload}.operation")
+        return f"{case_titles.workload_title(without)}: {messages[0].operation} of {size}"
 
     @property
     def conditions(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
@@ -196,25 +197,35 @@ CHARACTER_PX = 6.4
 """Pixels that a character of a label takes, about."""
 LABEL_ANGLE = -40
 """Degrees, for labels that are too long to fit side by side."""
+MAX_LABEL_LINES = 4
+LINE_PX = 15
+"""Pixels from a line of a label to the next."""
+WRAPPED_SHARE = 0.8
+"""Of the room for a label, what its lines fill at most: characters differ in width."""
 
 
 class FigureLayout:
     """The layout of one figure, in pixels from its left and its top.
 
-    ``max_label_chars``: the characters of an x label that fit; ``slanted``: whether x labels are rotated.
+    ``labels``: the lines of each x label; ``slanted``: whether x labels are rotated, and then of one line.
     """
 
     def __init__(self, figure: Figure) -> None:
         self.x, self.y = x_axis(figure), y_axis(figure)
         self.width = WIDE if figure.wide else WIDTH
         self.right, self.bottom = self.width - RIGHT, HEIGHT - BOTTOM
-        longest = max((len(name) for _, name in self.x.ticks), default=0)
-        self.max_label_chars = longest
-        self.slanted = len(self.x.ticks) * CHARACTER_PX * (longest + 1) > self.right - LEFT
+        names = [name for _, name in self.x.ticks]
+        longest = max(map(len, names), default=0)
+        room = int((self.right - LEFT) / (CHARACTER_PX * max(1, len(names)))) - 1
+        self.labels = [(name,) for name in names] if longest <= room else wrap_labels(names, int(WRAPPED_SHARE * room))
+        self.slanted = not self.labels and bool(names)
         if self.slanted:
             # The first label extends to the left, and must not leave the figure.
-            self.max_label_chars = min(longest, int(self.x_pixel(self.x.ticks[0][0]) / (0.77 * CHARACTER_PX)))
-            self.bottom -= round(0.64 * CHARACTER_PX * self.max_label_chars)
+            fitting = min(longest, int(self.x_pixel(self.x.ticks[0][0]) / (0.77 * CHARACTER_PX)))
+            self.labels = [(ellipsize(name, fitting),) for name in names]
+            self.bottom -= round(0.64 * CHARACTER_PX * fitting)
+        else:
+            self.bottom -= LINE_PX * (max(map(len, self.labels), default=1) - 1)
 
     def is_drawable(self, x: float, y: float) -> bool:
         """Whether a point is finite, and positive on logarithmic axes."""
@@ -234,9 +245,19 @@ class FigureLayout:
         return f"{pixels(self.x_pixel(x))} {pixels(self.y_pixel(y))}"
 
 
+def wrap_labels(names: Sequence[str], room: int) -> list[tuple[str, ...]]:
+    """The lines of each name, of at most ``room`` characters; empty where one has a longer word, or too many lines."""
+    if room < 1:
+        return []
+    wrapped = [textwrap.wrap(name, room, break_long_words=False, break_on_hyphens=False) for name in names]
+    fits = all(len(lines) <= MAX_LABEL_LINES and max(map(len, lines), default=0) <= room for lines in wrapped)
+    return [tuple(lines) for lines in wrapped] if fits else []
+
+
 def ellipsize(name: str, longest: int) -> str:
-    """The name, cut to ``longest`` characters with an ellipsis."""
-    return name if len(name) <= longest else f"{name[: longest - 1]}…"
+    """The name, cut to ``longest`` characters with an ellipsis in its middle: names often differ at their ends."""
+    head = max(0, longest - 1) * 2 // 5
+    return name if len(name) <= longest else f"{name[:head]}…{name[len(name) - (longest - 1 - head) :]}"
 
 
 def pixels(value: float) -> str:

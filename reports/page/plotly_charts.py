@@ -17,7 +17,7 @@ from typing import Any
 from bench.core.text import printable
 from bench.host.installation import cache_folder
 from reports.page.elements import Figure, Series
-from reports.page.layout import BOTTOM, LABEL_ANGLE, LEFT, RIGHT, TOP, Axis, FigureLayout, ellipsize, ideal_line
+from reports.page.layout import BOTTOM, LABEL_ANGLE, LEFT, RIGHT, TOP, Axis, FigureLayout, ideal_line
 from reports.page.styles import (
     IDEAL_DASH,
     MAX_MARKED_POINTS,
@@ -54,12 +54,15 @@ def _layout(figure: Figure) -> dict[str, Any]:
     """Without legend and axis titles: those are HTML of the page, so that they wrap and need no JavaScript."""
     figure_layout = FigureLayout(figure)
     x, y = figure_layout.x, figure_layout.y
-    names = [literal(ellipsize(name, figure_layout.max_label_chars)) for _, name in x.ticks]
+    names = ["<br>".join(map(literal, lines)) for lines in figure_layout.labels]
     x_layout = _axis(x) | {"tickvals": [_rounded(at, 7) for at, _ in x.ticks], "ticktext": names}
     # Automatic margins make plotly draw two or three times: only names of categories may need them.
     x_layout |= {"automargin": True} if figure.categories else {}
     if figure_layout.slanted or not figure.wide:
         x_layout |= {"tickangle": LABEL_ANGLE if figure_layout.slanted else 0, "ticklabeloverflow": "allow"}
+    else:
+        # On a narrow screen they no longer fit side by side.
+        x_layout |= {"autotickangles": [0, LABEL_ANGLE], "ticklabeloverflow": "allow"}
     y_layout = _axis(y) | {"ticks": "", "showline": False}
     if y.log:
         y_layout |= {

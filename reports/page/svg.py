@@ -13,10 +13,10 @@ from reports.page.layout import (
     HEIGHT,
     LABEL_ANGLE,
     LEFT,
+    LINE_PX,
     TOP,
     Axis,
     FigureLayout,
-    ellipsize,
     ideal_line,
     pixels,
     stack_bases,
@@ -105,23 +105,26 @@ def _swatch(drawn: str) -> str:
 def _axes(layout: FigureLayout) -> str:
     """Grid lines, the base line, and the labels of both axes."""
     rows = [(layout.y_pixel(y), name) for y, name in layout.y.ticks]
-    lines = "".join(f"M{LEFT} {pixels(down)}H{layout.right}" for down, _ in rows)
+    grid = "".join(f"M{LEFT} {pixels(down)}H{layout.right}" for down, _ in rows)
     labels = [
         f'<text x="{LEFT - 8}" y="{pixels(down + 4)}" text-anchor="end">{escape(name)}</text>' for down, name in rows
     ]
     marks = ""
-    for x, name in layout.x.ticks:
+    for (x, _), lines in zip(layout.x.ticks, layout.labels, strict=True):
         across = pixels(layout.x_pixel(x))
         marks += f"M{across} {layout.bottom}v4"
         if layout.slanted:
             labels.append(
                 f'<text transform="translate({across} {layout.bottom + 14})rotate({LABEL_ANGLE})" '
-                f'text-anchor="end">{escape(ellipsize(name, layout.max_label_chars))}</text>'
+                f'text-anchor="end">{escape(lines[0])}</text>'
             )
-        else:
-            labels.append(f'<text x="{across}" y="{layout.bottom + 18}" text-anchor="middle">{escape(name)}</text>')
+            continue
+        labels += [
+            f'<text x="{across}" y="{layout.bottom + 18 + LINE_PX * row}" text-anchor="middle">{escape(line)}</text>'
+            for row, line in enumerate(lines)
+        ]
     return (
-        f'<path class="grid" d="{lines}"/><path class="ground" d="M{LEFT} {layout.bottom}H{layout.right}{marks}"/>'
+        f'<path class="grid" d="{grid}"/><path class="ground" d="M{LEFT} {layout.bottom}H{layout.right}{marks}"/>'
         f'<g class="ticks">{"".join(labels)}</g>'
     )
 

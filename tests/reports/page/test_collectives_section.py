@@ -89,7 +89,7 @@ def test_a_sweep_without_them_has_no_section():
 def test_a_figure_of_one_operation_names_it_and_its_factor():
     first, second = group_cells(collective_cells())
     assert first.title == "collectives: all_reduce of 16 MiB"
-    assert second.title == "collectives (operation=all_gather) of 16 MiB"
+    assert second.title == "collectives: all_gather of 16 MiB"
     styles = {"ddp/gloo": 0}
     bandwidth, time = message_figures("g", second.cells, styles, analyse_cells(collective_cells()).exchanges)
     assert "× (N−1)/N" in bandwidth.caption

@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from reports.page.layout import x_axis, y_axis
+from reports.page.layout import FigureLayout, x_axis, y_axis
 from reports.page.plotly_charts import plotly_figure
 from reports.page.styles import series_styles
 from reports.page.svg import downsample, figure_svg
@@ -118,7 +118,25 @@ def test_bytes_are_ticked_in_powers_of_two_and_bandwidth_in_decades():
 def test_shares_are_per_cent_and_categories_are_named():
     assert "40 %" in labels(pages.telemetry())
     assert labels(pages.parts())[-3:] == ["ddp, 1", "ddp, 2", "ddp, 4"]
-    assert [label[:9] for label in labels(pages.trials())[-3:]] == ["mnist · d", "synthetic", "array_mea"]
+    assert "mnist · ddp/gloo · strong" in " ".join(labels(pages.trials()))
+
+
+OPTIONS = ("ddp/gloo (accumulate=1, precision=bf16), 2", "ddp/gloo (accumulate=4, precision=bf16), 2")
+
+
+def test_long_names_of_few_categories_are_wrapped_and_whole():
+    layout = FigureLayout(figure(curves=[series("a", range(2), (1, 2))], categories=OPTIONS))
+    assert not layout.slanted
+    assert [" ".join(lines) for lines in layout.labels] == list(OPTIONS)
+    assert max(len(lines) for lines in layout.labels) in (3, 4)
+
+
+def test_names_that_are_rotated_keep_their_ends():
+    names = tuple(f"{OPTIONS[0]} · rank {rank}" for rank in range(12))
+    layout = FigureLayout(figure(curves=[series("a", range(12), range(12))], categories=names))
+    assert layout.slanted
+    assert all(len(lines) == 1 and lines[0].startswith("ddp") for lines in layout.labels)
+    assert [lines[0][-4:] for lines in layout.labels] == [name[-4:] for name in names]
 
 
 def test_an_interval_far_beyond_all_points_does_not_flatten_them():
