@@ -116,7 +116,19 @@ def plan_sweep(request: SuiteRequest, site_name: str = DEFAULT_SITE) -> PlannedS
         site.survey()
         plan = make_plan(suite, site.machine(), plugins.backends, plugins.workloads, site)
         plan = with_programs(with_sources(plan), request.script_folder)
+    for line in _unused_settings(request, suite, site, plugins):
+        log.warning("%s", line)
     return PlannedSweep(suite, site, plan, plugins)
+
+
+def _unused_settings(request: SuiteRequest, suite: Suite, site: Site, plugins: Plugins) -> Iterator[str]:
+    """A line for each option of ``--set`` that belongs to no part of the sweep. A suite's may be meant for others."""
+    parts = {"workload": suite.workloads, "backend": suite.backends, "site": (site.name,)}
+    settings = parse_settings(request.settings)
+    for owner, options in resolve_options(settings, _known_options(settings, plugins)).items():
+        scope, _, name = owner.partition(".")
+        if name not in parts[scope]:
+            yield f"--set {owner}.{next(iter(options))} has no effect: {scope} {name} is not in this sweep"
 
 
 def load_request_plugins(request: SuiteRequest) -> Plugins:

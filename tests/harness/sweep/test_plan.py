@@ -64,3 +64,14 @@ def test_a_site_gets_its_own_options_alone():
     suite = Suite(options={"backend.dask": {"transport": ("tasks",)}, "site.dask": {"address": ("tcp://h:8786",)}})
     assert choose_site("dask", suite).chosen.model_dump(exclude_defaults=True) == {"address": "tcp://h:8786"}
     assert choose_site("slurm", suite).chosen.model_dump(exclude_defaults=True) == {}
+
+
+def test_an_option_of_what_is_not_in_the_sweep_is_warned_of(suite_file, caplog):
+    few = {"workloads": ("synthetic",), "backends": ("ddp",), "ranks": (1,)}
+    settings = ["fsdp.cpu_offload=true", "ddp.static_graph=true", "site.slurm.partition=gpu"]
+    # The suite's own may be meant for other flags.
+    plan_sweep(SuiteRequest(suite_file("[backend.horovod]\ncycle_time_ms = 1\n"), few, settings))
+    assert [record.getMessage() for record in caplog.records] == [
+        "--set backend.fsdp.cpu_offload has no effect: backend fsdp is not in this sweep",
+        "--set site.slurm.partition has no effect: site slurm is not in this sweep",
+    ]
