@@ -40,6 +40,9 @@ class ProgramRun(FrozenModel):
     """The values of the metric that this rank printed in the window."""
     printed_scope: MetricScope = "total"
     """Whether a printed value is of one rank or of all together."""
+    joined: bool | None = None
+    """Whether it had joined other ranks when its window ended: see :mod:`bench.rank.program.process_group`. ``None``:
+    not known, as of a program that has ended by itself."""
     ended: Ended
     """``stopped``: after its window; else it came to its own end."""
     exit_status: ExitStatus | None = None

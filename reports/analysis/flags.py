@@ -99,6 +99,10 @@ FLAG_MEANINGS: dict[str, tuple[str, str]] = {
         "a program that was stopped after its window did not end by itself",
         "the number itself is not affected; see what the program does on SystemExit",
     ),
+    "ranks_apart": (
+        "ranks of a program trained each by itself: without a process group of torch.distributed, Horovod or mpi4py",
+        "start it by the launcher whose variables it reads (--launcher torchrun, horovod or mpi)",
+    ),
     "gpu_draws": (
         "a program that draws on a display used the GPUs a little",
         "measure without a display, or on a GPU that has none",

@@ -26,3 +26,5 @@ def program_conditions(case: Case, ranks: Sequence[RankRecord]) -> Iterator[Cond
         if run.exit_problem is not None:
             yield Condition(name="had_to_be_ended", seen=f"rank {record.rank}: {run.exit_problem}")
             break
+    if case.ranks > 1 and runs and all(run.joined is False for _, run in runs):
+        yield Condition(name="ranks_apart", seen="no rank has joined the others")

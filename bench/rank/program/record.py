@@ -24,6 +24,7 @@ from bench.rank.program.failures import ProgramProblem, no_tokens_counted, nothi
 from bench.rank.program.marks import CAPACITY
 from bench.rank.program.options import ScriptOptions
 from bench.rank.program.printed import PrintedValues
+from bench.rank.program.process_group import joined_others
 from bench.rank.program.steps import OptimizerSteps
 from bench.rank.program.trained import Trained, trained_in
 from bench.rank.program.watch import StepWatch
@@ -135,6 +136,7 @@ def _program_run(
         optimizers=observed.optimizers.optimizers or None,
         printed=spread(_printed_in(observed, cut), MAX_PRINTED) if printed is not None else (),
         printed_scope=options.metric_scope,
+        joined=joined_others() if end.stopped else None,
         ended="stopped" if end.stopped else "by itself",
         exit_status=end.exit_status,
         steps=watch.marks.count,

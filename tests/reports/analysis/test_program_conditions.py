@@ -29,6 +29,17 @@ def test_a_program_that_had_to_be_ended_says_how():
     assert explain_flag(condition.name) != condition.name
 
 
+def test_ranks_that_have_not_joined_each_other_are_named():
+    def names(*joined, **changes):
+        runs = [make_run(joined=one) for one in joined]
+        records = [make_program_record(rank, 2, threads=1, program=run) for rank, run in enumerate(runs)]
+        return [condition.name for condition in program_conditions(CASE.model_copy(update=changes), records)]
+
+    assert names(False, False) == ["ranks_apart"]
+    assert explain_flag("ranks_apart") != "ranks_apart"
+    assert names(True, False) == names(None, None) == names(True, True) == names(False, ranks=1) == []
+
+
 def test_a_program_as_planned_and_a_workload_of_ours_have_none():
     assert list(program_conditions(CASE, [make_program_record(rank, 2, threads=1) for rank in range(2)])) == []
     assert list(program_conditions(CASE, [make_record(rank, 2, threads=4) for rank in range(2)])) == []
