@@ -51,7 +51,7 @@ def injected(harness, fault, *arguments, timeout="60", status=4):
     [
         ("kill:rank=1,step=3", "1 was killed by SIGKILL", "1,2"),
         ("exit:rank=1,step=3", "1 exited with status 3", "2"),
-        ("raise:rank=1,step=3", "rank 1: bench.rank.faults.InjectedFault: injected by raise:rank=1,step=3", "2"),
+        ("raise:rank=1,step=3", "rank 1: InjectedFault: injected by raise:rank=1,step=3", "2"),
         ("oom:rank=1,step=3", "rank 1: MemoryError", "2"),
     ],
 )
