@@ -87,3 +87,5 @@ def run_rank(rank: int, world: int, port: int, plans: list[dict[str, Any]]) -> l
 
 if __name__ == "__main__":
     print(json.dumps(run_rank(*map(int, sys.argv[1:4]), json.loads(sys.argv[4]))), flush=True)
+    # As our own ranks end: a thread that Gloo has left behind may abort an orderly exit.
+    os._exit(0)
