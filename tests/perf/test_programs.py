@@ -18,7 +18,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.core.case import Case, roles_to_start
+from bench.core.case import Case
+from bench.node.layout import required_roles
 from bench.plugins import registry
 from harness.planning.program import read_program
 from harness.sites.base.contract import TrialRequest
@@ -101,8 +102,8 @@ def by_launcher(program: Program, folder: Path) -> float:
     return own_rate(program, done.stdout)
 
 
-def watched(program: Program, folder: Path) -> tuple[float, float]:
-    """The rate in the records of one trial of ours, and the program's own beside it."""
+def watched(program: Program, folder: Path, telemetry: str) -> tuple[float, float]:
+    """The rate in the records of one trial of ours, and the program's own beside it. ``telemetry``: as a case's."""
     folder.mkdir()
     command = f"{PROGRAMS}/{program.command}"
     case = Case(
@@ -118,11 +119,13 @@ def watched(program: Program, folder: Path) -> tuple[float, float]:
         affinity="none",
         warmup=WARMUP,
         steps=STEPS,
+        telemetry=telemetry,
         decompose=False,
         own_cost=False,
         roofline=False,
     )
-    request = TrialRequest(case, roles_to_start(registry.load_backend(case.backend).launch(case)), folder)
+    # The sampler too, unless telemetry is off.
+    request = TrialRequest(case, required_roles(case, registry.load_backend(case.backend)), folder)
     ending = with_total_amounts(SITE.start(request).wait(case.timeout_s), case)
     assert ending.outcome == "ok", (ending.reason, ending.log_tail)
     logs = [log.read_text() for log in folder.glob("rank-*.log")]
@@ -131,17 +134,18 @@ def watched(program: Program, folder: Path) -> tuple[float, float]:
     return throughput_of(ending.ranks), own_rate(program, lines)
 
 
+@pytest.mark.parametrize("telemetry", ["auto", "off"])
 @pytest.mark.parametrize("program", ALL, ids=lambda program: program.name)
-def test_the_record_and_the_program_s_own_rate(benchmark, tell, tmp_path, program):
+def test_the_record_and_the_program_s_own_rate(benchmark, tell, tmp_path, program, telemetry):
     seen: list[tuple[float, float, float]] = []
 
     def pair() -> None:
         # Which of the two goes first alternates.
         if len(seen) % 2:
             alone = by_launcher(program, tmp_path)
-            recorded, own = watched(program, tmp_path / str(len(seen)))
+            recorded, own = watched(program, tmp_path / str(len(seen)), telemetry)
         else:
-            recorded, own = watched(program, tmp_path / str(len(seen)))
+            recorded, own = watched(program, tmp_path / str(len(seen)), telemetry)
             alone = by_launcher(program, tmp_path)
         seen.append((recorded, own, alone))
 
