@@ -337,7 +337,8 @@ class RankRecord(FrozenModel):
     missing: dict[str, str] = Field(default={})
     """Why requested measurements after the window are missing, by their names (:data:`DECOMPOSITION` and others)."""
     failed_at: Moment | None = None
-    """When the first of them failed, in seconds since the Unix epoch. Those of other ranks may fail because of it."""
+    """When the first of them failed on this rank, in seconds since the Unix epoch; those of other ranks may fail
+    because of it. ``None`` where none did, or where it failed on another rank only."""
     node: RankNumber | None = None
     """The number of its node in the trial; ``None`` in old records."""
     boot_id: str | None = None

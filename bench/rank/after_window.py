@@ -35,7 +35,16 @@ Fields = dict[str, Any]
 
 
 class LocalFailure(Exception):
-    """A measurement failed on this rank, which has taken part in all that the ranks exchange for it."""
+    """A measurement failed, and this rank has taken part in all that the ranks exchange for it.
+
+    Args:
+        reason: Why, in one line.
+        elsewhere: It failed on another rank, whose record says why.
+    """
+
+    def __init__(self, reason: str, elsewhere: bool = False) -> None:
+        super().__init__(reason)
+        self.elsewhere = elsewhere
 
 
 class Attempts:
@@ -56,16 +65,18 @@ class Attempts:
         try:
             return measure()
         except LocalFailure as problem:
-            self.fail(name, printable_line(str(problem)[:MAX_ERROR_LENGTH], MAX_ERROR_LENGTH))
+            reason = printable_line(str(problem)[:MAX_ERROR_LENGTH], MAX_ERROR_LENGTH)
+            self.fail(name, reason, elsewhere=problem.elsewhere)
         except Exception as problem:
             self.fail(name, describe(problem))
             self._failed = name
         return {}
 
-    def fail(self, name: str, reason: str) -> None:
-        """Remember that a measurement failed."""
+    def fail(self, name: str, reason: str, elsewhere: bool = False) -> None:
+        """Remember that a measurement failed; the time is that of the rank on which it did."""
         self.missing[name] = reason
-        self.failed_at = self.failed_at or time.time()
+        if not elsewhere:
+            self.failed_at = self.failed_at or time.time()
 
 
 def describe(problem: BaseException) -> str:
@@ -140,7 +151,7 @@ def _checkpoint(work: Work, session: Session, step_s: float, context: RankContex
     try:
         return measure_checkpoint(work, session, step_s, parent, context.clock)
     except CheckpointFailure as problem:
-        raise LocalFailure(str(problem)) from problem
+        raise LocalFailure(str(problem), problem.elsewhere) from problem
 
 
 def _roofline(work: Work, session: Session, attempts: Attempts) -> Fields:

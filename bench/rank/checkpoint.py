@@ -38,7 +38,15 @@ GIGABYTE = 1e9
 
 
 class CheckpointFailure(Exception):
-    """A checkpoint could not be saved. Every rank raises it, and has taken part in all that the ranks exchange."""
+    """A checkpoint could not be saved. Every rank raises it, and has taken part in all that the ranks exchange.
+
+    Args:
+        problem: Why, in one line; "" on a rank that could have saved, where another one could not.
+    """
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(problem or "another rank could not save the checkpoint")
+        self.elsewhere = not problem
 
 
 class Save(NamedTuple):
@@ -108,7 +116,7 @@ def _save_once(saver: Saver, session: Session, folder: Path) -> Save:
 
 def _fail_together(session: Session, problem: str) -> None:
     if session.largest(float(bool(problem))):
-        raise CheckpointFailure(problem or "another rank could not save the checkpoint")
+        raise CheckpointFailure(problem)
 
 
 def space_problem(folder: Path, needed_bytes: int) -> str | None:

@@ -86,6 +86,18 @@ def test_a_measurement_that_fails_leaves_the_window_and_a_reason(fails, why):
     assert record.memory_peak_bytes
 
 
+def test_a_failure_on_another_rank_has_no_time_of_this_one():
+    def raise_failure(**told):
+        raise after_window.LocalFailure("no space", **told)
+
+    here, there = after_window.Attempts(), after_window.Attempts()
+    here.take("checkpoint", raise_failure)
+    there.take("checkpoint", lambda: raise_failure(elsewhere=True))
+    assert here.missing == there.missing == {"checkpoint": "no space"}
+    assert here.failed_at is not None
+    assert there.failed_at is None
+
+
 def test_a_record_is_kept_for_a_rank_that_does_not_come_back():
     _, (kept,) = complete()
     assert (kept.step_s, kept.complete) == ((0.1,) * 5, False)

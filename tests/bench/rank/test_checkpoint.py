@@ -121,6 +121,24 @@ def test_a_folder_that_is_missing_is_a_reason(way, tmp_path):
         measure_checkpoint(built(session, way), session, 0.001, tmp_path / "missing")
 
 
+def test_a_rank_that_could_have_saved_says_that_another_one_could_not(tmp_path):
+    from concurrent.futures import ThreadPoolExecutor
+
+    def failure(session):
+        parent = tmp_path / "missing" if session.rank == 0 else tmp_path
+        with pytest.raises(CheckpointFailure) as caught:
+            measure_checkpoint(built(session, "blocking"), session, 0.001, parent)
+        return caught.value
+
+    group = ThreadGroup(2)
+    with ThreadPoolExecutor(2) as pool:
+        failures = list(pool.map(failure, [ThreadSession(rank, group) for rank in range(2)]))
+    assert "No such file or directory" in str(failures[0])
+    assert str(failures[1]) == "another rank could not save the checkpoint"
+    assert [failed.elsewhere for failed in failures] == [False, True]
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_disk_without_room_is_named_before_it_is_filled(tmp_path):
     assert space_problem(tmp_path, 1) is None
     said = space_problem(tmp_path, 2**60)

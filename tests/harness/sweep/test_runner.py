@@ -205,6 +205,9 @@ def test_a_trial_that_failed_in_the_window_or_while_leaving_has_failed():
 def test_the_rank_that_failed_first_says_why_a_measurement_is_missing():
     ranks = [make_record(rank, 3, missing={"overhead": f"why {rank}"}, failed_at=9.0 - rank) for rank in range(3)]
     assert missing_reason(ranks, "overhead") == "rank 2: why 2"
+    # A rank that only heard of the failure has no time of its own.
+    told = make_record(0, 2, missing={"overhead": "elsewhere"})
+    assert missing_reason([told, ranks[1]], "overhead") == "rank 1: why 1"
     assert missing_reason(ranks, "roofline") is None
 
 
