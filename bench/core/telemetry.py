@@ -1,23 +1,20 @@
-"""What the sampler of a node records: samples over time, and their cut to a measured window.
+"""What the sampler of a node records: quantities, their samples over time, and the lines that hold them.
 
-A recording is a file of JSON lines: one :class:`Header`, then :class:`Tick` and :class:`ProcessCheck` lines in the
-order of time. An incomplete line, as a killed sampler leaves it, is ignored. Times are seconds of the node's monotonic
-clock, which the ranks on that node share.
+Times are seconds of the node's monotonic clock, which the ranks on that node share.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from itertools import pairwise
+from collections.abc import Mapping
 from typing import Literal, NamedTuple
-
-from pydantic import ValidationError
 
 from bench.core.bounds import MAX_WORK, Bytes, Count, Duration, Measured, Moment, RankNumber
 from bench.core.frozen_model import FrozenModel
 from bench.core.machine import NodeIdentity
+from bench.core.update_timing import UpdateTiming
 
-FORMAT = 1
+FORMAT = 2
+"""Format 1 has no times of single samples and no update timings; it is read too."""
 HOST = "host"
 """The device id of the node itself."""
 
@@ -81,6 +78,15 @@ class Sample(NamedTuple):
     """A key of :data:`QUANTITIES`."""
     value: float | None
     reason: str | None = None
+    at_s: Moment | None = None
+    """When it was read; ``None``: with the others of its tick, at the tick's time."""
+
+
+def known_number(sample: Sample) -> Sample:
+    """The sample; an unknown one where its value is NaN, infinite, or beyond what a record holds."""
+    if sample.value is None or abs(sample.value) <= MAX_WORK:
+        return sample
+    return sample._replace(value=None, reason=f"it was read as {sample.value:g}")
 
 
 class Device(FrozenModel):
@@ -117,6 +123,8 @@ class Header(FrozenModel):
     node: RankNumber | None = None
     """The number of the node in the trial; ``None`` in old recordings."""
     boot_id: str | None = None
+    update_timings: tuple[UpdateTiming, ...] = ()
+    """Of the readings for which it is known."""
 
     @property
     def identity(self) -> NodeIdentity:
@@ -124,9 +132,10 @@ class Header(FrozenModel):
 
 
 class Tick(FrozenModel):
-    """The samples of one moment."""
+    """The samples that were taken together."""
 
     at_s: Moment
+    """When the last of them had been read."""
     readings: tuple[Sample, ...]
 
 
@@ -165,99 +174,9 @@ class NodeTelemetry(FrozenModel):
     """Why the samples don't tell what happened during the whole window; empty where they do."""
     node: RankNumber | None = None
     boot_id: str | None = None
+    update_timings: tuple[UpdateTiming, ...] = ()
+    """Of the readings for which it is known; empty in records of before it was recorded."""
 
     @property
     def identity(self) -> NodeIdentity:
         return NodeIdentity(self.host, self.node, self.boot_id)
-
-
-class Recording(NamedTuple):
-    """A complete recording."""
-
-    header: Header
-    ticks: tuple[Tick, ...]
-    checks: tuple[ProcessCheck, ...] = ()
-
-
-def read_recording(lines: Iterable[str]) -> Recording:
-    """Parse the lines of a recording; incomplete lines after the header are ignored.
-
-    Raises:
-        ValueError: If the first line is not a header of a known format.
-    """
-    rest = iter(lines)
-    try:
-        header = Header.model_validate_json(next(rest, ""))
-    except ValidationError:
-        raise ValueError("not a telemetry recording: its first line is no header") from None
-    if header.format != FORMAT:
-        raise ValueError(f"a telemetry recording of format {header.format}; this one reads {FORMAT}")
-    ticks, checks = [], []
-    for line in rest:
-        try:
-            if '"checked_at_s"' in line:
-                checks.append(ProcessCheck.model_validate_json(line))
-            else:
-                ticks.append(Tick.model_validate_json(line))
-        except ValidationError:
-            continue
-    return Recording(header, tuple(ticks), tuple(checks))
-
-
-def _finite(sample: Sample) -> Sample:
-    """The sample; an unknown one where its probe returned no number."""
-    if sample.value is None or abs(sample.value) <= MAX_WORK:
-        return sample
-    return sample._replace(value=None, reason=f"the probe read {sample.value}")
-
-
-def longest_gap_s(recording: Recording, began_s: float, ended_s: float) -> float:
-    """The longest time without a sample that reaches into the window from ``began_s`` to ``ended_s``, in seconds."""
-    before = max((tick.at_s for tick in recording.ticks if tick.at_s < began_s), default=began_s)
-    after = min((tick.at_s for tick in recording.ticks if tick.at_s > ended_s), default=ended_s)
-    inside = (tick.at_s for tick in recording.ticks if began_s <= tick.at_s <= ended_s)
-    return max(later - earlier for earlier, later in pairwise((before, *inside, after)))
-
-
-def cut_to_window(recording: Recording, began_s: float, ended_s: float, incomplete: str = "") -> NodeTelemetry:
-    """The part of a recording that belongs to the window from ``began_s`` to ``ended_s``.
-
-    Args:
-        recording: The recording.
-        began_s: By the node's clock.
-        ended_s: By the node's clock.
-        incomplete: See :attr:`NodeTelemetry.incomplete`.
-    """
-    inside = [number for number, tick in enumerate(recording.ticks) if began_s <= tick.at_s <= ended_s]
-    before = sum(tick.at_s < began_s for tick in recording.ticks)
-    first, last = (inside[0], inside[-1]) if inside else (before, before - 1)
-    ticks = recording.ticks[max(0, first - 1) : last + 2]
-    samples_by_series: dict[tuple[str, str], list[tuple[float, float | None, str | None]]] = {}
-    for tick in ticks:
-        for device, name, value, reason in map(_finite, tick.readings):
-            samples_by_series.setdefault((device, name), []).append((tick.at_s, value, reason))
-    processes = {(process.device, process.pid): process for check in recording.checks for process in check.processes}
-    problems = [*recording.header.problems, *(problem for check in recording.checks for problem in check.problems)]
-    return NodeTelemetry(
-        host=recording.header.host,
-        source=recording.header.source,
-        interval_s=recording.header.interval_s,
-        began_s=began_s,
-        ended_s=ended_s,
-        devices=recording.header.devices,
-        series=tuple(
-            Series(
-                device=device,
-                name=name,
-                times_s=tuple(at for at, _, _ in samples),
-                values=tuple(value for _, value, _ in samples),
-                reason=next((reason for _, _, reason in reversed(samples) if reason), None),
-            )
-            for (device, name), samples in samples_by_series.items()
-        ),
-        processes=tuple(processes.values()),
-        problems=tuple(dict.fromkeys(problems)),
-        incomplete=incomplete,
-        node=recording.header.node,
-        boot_id=recording.header.boot_id,
-    )

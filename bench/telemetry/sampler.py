@@ -21,7 +21,8 @@ from typing import Protocol, TextIO, TypeVar
 
 from bench.core.case import Case
 from bench.core.frozen_model import FrozenModel
-from bench.core.telemetry import LIVE, GpuProcess, Header, ProcessCheck, Recording, Sample, Tick, read_recording
+from bench.core.recording import Recording, read_recording
+from bench.core.telemetry import LIVE, GpuProcess, Header, ProcessCheck, Sample, Tick, known_number
 from bench.host.logs import describe_exception
 from bench.host.machine import host_name, read_boot_id
 from bench.host.paths import from_home
@@ -110,8 +111,9 @@ class GuardedProbe(Probe):
             self._attempt("could not be closed", self._guarded.close)
 
     def _read_checked(self) -> tuple[Sample, ...]:
-        # A tick checks the types of its readings.
-        return Tick(at_s=0, readings=tuple(self._guarded.read())).readings if self._guarded else ()
+        # A tick checks the types of its readings; one that is no number would be written without a reason.
+        readings = tuple(self._guarded.read()) if self._guarded else ()
+        return tuple(map(known_number, Tick(at_s=0, readings=readings).readings))
 
     def _attempt(self, failed: str, function: Callable[[], ResultT]) -> ResultT | None:
         try:

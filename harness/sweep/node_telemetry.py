@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 from bench.core.case import SAMPLER_ROLE, Case
 from bench.core.machine import NodeIdentity, find_node
+from bench.core.recording import Recording, cut_to_window, longest_gap_s
 from bench.core.records import RankRecord
-from bench.core.telemetry import HOST, LIVE, Device, Header, NodeTelemetry, Recording, cut_to_window, longest_gap_s
+from bench.core.telemetry import HOST, LIVE, Device, Header, NodeTelemetry
 from harness.sites.base.contract import TrialResult
 
 NO_RECORDING = "the sampler left no recording"

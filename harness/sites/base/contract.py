@@ -16,8 +16,8 @@ from typing import ClassVar, NamedTuple, Self
 
 from bench.core.case import Case, Role
 from bench.core.machine import NodeFacts
+from bench.core.recording import Recording
 from bench.core.records import Condition, Link, Outcome, RankFailure, RankRecord
-from bench.core.telemetry import Recording
 from bench.host.installation import install_command
 from bench.node.launchers.base import AGENT
 from bench.plugins.backend import Options

@@ -8,8 +8,8 @@ from typing import TypeVar
 
 from pydantic import ValidationError
 
+from bench.core.recording import Recording, read_recording
 from bench.core.records import RankFailure, RankRecord
-from bench.core.telemetry import Recording, read_recording
 from bench.core.text import one_line
 from bench.host.logs import printable_line
 from bench.host.regular_files import read_regular

@@ -37,7 +37,7 @@ def run(settings, visible, pauses, counted):
         time.sleep(pause)
         before, readings, after = time.monotonic(), probe.read(), time.monotonic()
         values, reasons = {}, {}
-        for device, name, value, reason in readings:
+        for device, name, value, reason, _ in readings:
             values.setdefault(device, {})[name] = value
             reasons.setdefault(device, {})[name] = reason
         calls = [sys.modules["pynvml"].nvmlLib.substitute_calls(name.encode()) for name in counted]

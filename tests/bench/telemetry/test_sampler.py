@@ -13,7 +13,8 @@ import psutil
 import pytest
 
 from bench.core.case import PluginSource
-from bench.core.telemetry import HOST, LIVE, Device, Header, Sample, read_recording
+from bench.core.recording import read_recording
+from bench.core.telemetry import HOST, LIVE, Device, Header, Sample
 from bench.plugins.probe import Probe
 from bench.telemetry.pause import pause_lock, pause_sampling
 from bench.telemetry.sampler import INTERVAL_S, GuardedProbe, open_probes, sample

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from bench.core.recording import Recording
 from bench.core.records import RankFailure, Window
-from bench.core.telemetry import HOST, Device, Header, NodeTelemetry, Recording, Sample, Tick
+from bench.core.telemetry import HOST, Device, Header, NodeTelemetry, Sample, Tick
 from harness.sites.base.contract import TrialResult
 from harness.sweep.node_telemetry import cut_telemetry
 from reports.analysis.conditions import find_conditions

@@ -4,18 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from bench.core.recording import cut_to_window, read_recording
 from bench.core.records import Window
-from bench.core.telemetry import (
-    HOST,
-    Device,
-    GpuProcess,
-    Header,
-    ProcessCheck,
-    Sample,
-    Tick,
-    cut_to_window,
-    read_recording,
-)
+from bench.core.telemetry import HOST, Device, GpuProcess, Header, ProcessCheck, Sample, Tick
 from reports.analysis.conditions import find_conditions
 from reports.analysis.step_times import throughput_of
 from reports.analysis.telemetry import TelemetryWindow, usage_of
@@ -127,7 +118,7 @@ def test_a_line_that_was_cut_short_is_left_out():
     with pytest.raises(ValueError, match="its first line is no header"):
         read_recording([tick])
     with pytest.raises(ValueError, match="format 9"):
-        read_recording([header.replace('"format":1', '"format":9')])
+        read_recording([header.replace('"format":2', '"format":9')])
 
 
 def conditions(at, checks=(), records=None, **changes):
