@@ -32,6 +32,8 @@ class CaseLabels(FrozenModel):
 
     title: str
     """``synthetic · ddp/gloo · 2 ranks · strong``"""
+    unscaled_title: str
+    """``synthetic · ddp/gloo · 2 ranks``: the same where there is one rank count, and no scaling."""
     curve: str
     """``synthetic · ddp/gloo · strong``: without the rank count."""
     workload: str
@@ -52,6 +54,8 @@ class CaseLabels(FrozenModel):
     scaling: str
     conditions: str
     """``strong scaling · global batch 128 · 1 thread per rank · cpu``"""
+    unscaled_conditions: str
+    """``global batch 128 · 1 thread per rank · cpu``: the same where there is one rank count, and no scaling."""
     stand_in: str
     """`` (digits standing in for MNIST)``; empty for the data itself."""
 
@@ -73,8 +77,10 @@ def case_labels(case: Case, values: Mapping[str, str] | None = None) -> CaseLabe
     values = values or {}
     workload, backend = workload_title(case), backend_title(case, values)
     backend_and_site, placed = _backend_and_site(case, values), ranks_on_nodes(case)
+    conditions = _conditions(case, batch="batch" not in values)
     return CaseLabels(
         title=case_title(case, values),
+        unscaled_title=case_title(case, values, scaling=False),
         curve=f"{workload} · {backend} · {case.scaling}",
         workload=workload,
         backend=backend,
@@ -85,16 +91,18 @@ def case_labels(case: Case, values: Mapping[str, str] | None = None) -> CaseLabe
         ranks=placed,
         rank_count=rank_count(Placement(case.ranks, case.ranks_per_node)),
         scaling=case.scaling,
-        conditions=_conditions(case, batch="batch" not in values),
+        conditions=f"{case.scaling} scaling · {conditions}",
+        unscaled_conditions=conditions,
         stand_in=_stand_in(case),
     )
 
 
-def case_title(case: Case, values: Mapping[str, str] | None = None) -> str:
-    """``synthetic · ddp/gloo · 2 ranks · strong``, and the fault that was injected."""
+def case_title(case: Case, values: Mapping[str, str] | None = None, *, scaling: bool = True) -> str:
+    """``synthetic · ddp/gloo · 2 ranks · strong``, and the fault that was injected; ``scaling``: with that word."""
     fault = f" · injected {case.fault.label}" if case.fault else ""
+    kind = f" · {case.scaling}" if scaling else ""
     backend = _backend_and_site(case, values or {})
-    return f"{workload_title(case)} · {backend} · {ranks_on_nodes(case)} · {case.scaling}{fault}"
+    return f"{workload_title(case)} · {backend} · {ranks_on_nodes(case)}{kind}{fault}"
 
 
 def with_batch(cases: Sequence[Case]) -> Callable[[Case], dict[str, str]]:
@@ -207,7 +215,7 @@ def _options_text(options: Mapping[str, Scalar]) -> str:
 def _conditions(case: Case, *, batch: bool) -> str:
     kind = "global batch" if case.scaling == "strong" else "batch per rank"
     size = "" if case.batch == 1 or not batch else f"{kind} {case.batch} · "
-    return f"{case.scaling} scaling · {size}{case.threads} thread{'s' * (case.threads > 1)} per rank · {case.device}"
+    return f"{size}{case.threads} thread{'s' * (case.threads > 1)} per rank · {case.device}"
 
 
 def _stand_in(case: Case) -> str:

@@ -19,7 +19,7 @@ from reports.analysis.bottleneck import Bottleneck, bottlenecks
 from reports.analysis.cells import Cell
 from reports.analysis.communication_paths import CommunicationPath, communication_paths
 from reports.analysis.curve import Curve, fit_curve
-from reports.analysis.formatting import message_size
+from reports.analysis.formatting import message_size, ranks
 from reports.analysis.operation_models import OperationModel, operation_models
 from reports.analysis.placement import curve_family
 from reports.analysis.placement_effects import CellOverLink, PlacementEffects, compare_networks, placement_effects
@@ -54,9 +54,27 @@ class CellGroup:
         return f"{case_titles.workload_title(without)}: {messages[0].operation} of {size}"
 
     @property
+    def has_curve(self) -> bool:
+        """See :func:`has_curve`."""
+        return has_curve(self.cells)
+
+    @property
     def conditions(self) -> str:
-        """``strong scaling · global batch 128 · 1 thread per rank · cpu``"""
-        return self.cells[0].labels.conditions
+        """``strong scaling · global batch 128 · 1 thread per rank · cpu``, or ``1 rank · global batch 128 · …``."""
+        labels = self.cells[0].labels
+        if self.has_curve:
+            return labels.conditions
+        counts = sorted({cell.case.ranks for cell in self.cells})
+        smaller = f"{', '.join(map(str, counts[:-1]))} or " if len(counts) > 1 else ""
+        return f"{smaller}{ranks(counts[-1])} · {labels.unscaled_conditions}"
+
+
+def has_curve(cells: Iterable[Cell]) -> bool:
+    """Whether any backend has several rank counts: one rank count says nothing of scaling."""
+    counts: dict[str, set[int]] = {}
+    for cell in cells:
+        counts.setdefault(cell.case.curve, set()).add(cell.case.ranks)
+    return any(len(of_curve) >= MIN_CURVE_POINTS for of_curve in counts.values())
 
 
 def group_cells(cells: Sequence[Cell]) -> tuple[CellGroup, ...]:

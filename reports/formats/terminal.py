@@ -18,6 +18,8 @@ from reports.page.elements import Table
 from reports.page.programs import whole_runs_table
 
 FULL_WIDTH = 96
+Column = tuple[str, bool, Callable[[Cell], Any]]
+"""A header, whether its column is aligned to the right, and the value of a cell in it."""
 OUTCOME_STYLES = {"ok": "green", "skipped": "yellow", "failed": "red", "timeout": "red", "invalid": "red"}
 
 
@@ -36,11 +38,11 @@ def _cell_table(group: CellGroup, *, wide: bool) -> Any:
     rich_table = Table(
         title=literal(title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False
     )
-    columns: list[tuple[str, bool, Callable[[Cell], Any]]] = [
+    columns: list[Column] = [
         ("backend", False, lambda cell: cell.labels.backend),
         ("ranks", True, lambda cell: cell.labels.rank_count),
         (f"{unit or 'throughput'} (95 %)", True, lambda cell: formatting.estimate(cell.throughput, unit=False)),
-        ("efficiency", True, lambda cell: cell.labels.efficiency),
+        *([("efficiency", True, _efficiency)] if group.has_curve else []),
         ("same work", False, same_work if wide else lambda cell: cell.same_work.verdict if cell.same_work else "–"),
         ("outcome", False, lambda cell: literal(cell.outcome, OUTCOME_STYLES[cell.outcome])),
     ]
@@ -52,6 +54,10 @@ def _cell_table(group: CellGroup, *, wide: bool) -> Any:
         shown_row = (shown(cell) for _, _, shown in columns)
         rich_table.add_row(*(literal(value) if isinstance(value, str) else value for value in shown_row))
     return rich_table
+
+
+def _efficiency(cell: Cell) -> str:
+    return cell.labels.efficiency
 
 
 def same_work(cell: Cell) -> str:

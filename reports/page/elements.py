@@ -65,6 +65,8 @@ class Figure:
     """With categories, ``x`` is the number of a category from 0, and lines break at categories without a point."""
     stacked: bool = False
     """The series are layers of stacked bars over the categories."""
+    bars: bool = False
+    """Each point is a bar from 0 over its category, with its interval; those of one category are side by side."""
     percent: bool = False
     """``y`` is a share, shown in percent."""
     window: tuple[float, float] | None = None

@@ -13,8 +13,9 @@ from typing import Any
 
 from bench.core.text import printable
 from reports.page.elements import Figure, Hyperlink, Page, Table
+from reports.page.layout import FigureLayout
 from reports.page.plotly_charts import PlotlyJs, plotly_figure, plotly_library
-from reports.page.styles import series_styles
+from reports.page.styles import is_named_by_category, series_styles
 from reports.page.svg import extra_swatches, figure_svg, swatch
 
 SIGNATURE = re.compile(
@@ -99,8 +100,10 @@ def _legend(figure: Figure) -> list[tuple[Any, str]]:
     from markupsafe import Markup
 
     own = [
-        (swatch(style, series, stacked=figure.stacked), series.name)
+        (swatch(style, series, figure), series.name)
         for series, style in zip(figure.series, series_styles(figure), strict=True)
+        # The axis has the names of bars, in full unless they are rotated.
+        if not is_named_by_category(figure) or FigureLayout(figure).slanted
     ]
     return [(Markup(drawn), name) for drawn, name in (*own, *extra_swatches(figure))]
 

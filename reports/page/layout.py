@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -55,7 +56,7 @@ def x_axis(figure: Figure) -> Axis:
     continuous = len(values) > MAX_VALUE_TICKS or any(series.mark == "line" for series in figure.series)
     bare_axis = Axis(low, high, figure.log_x, ())
     places = _round_ticks(low, high, figure.log_x) if continuous else _spaced_ticks(values, bare_axis, figure.x_title)
-    return Axis(low, high, figure.log_x, tuple((x, _label(x, figure.x_title)) for x in places))
+    return Axis(low, high, figure.log_x, tuple((x, value_label(x, figure.x_title)) for x in places))
 
 
 def y_axis(figure: Figure) -> Axis:
@@ -83,7 +84,7 @@ def y_axis(figure: Figure) -> Axis:
         low, high = (1.05 * low, high + 0.05 * (high - low))
     places = _round_ticks(low, high, figure.log_y)
     return Axis(
-        low, high, figure.log_y, tuple((y, percent_label(y) if figure.percent else _label(y, "")) for y in places)
+        low, high, figure.log_y, tuple((y, percent_label(y) if figure.percent else value_label(y, "")) for y in places)
     )
 
 
@@ -157,7 +158,7 @@ def _spaced_ticks(values: Sequence[float], axis: Axis, title: str) -> list[float
 
 def _labels_fit(left: float, right: float, axis: Axis, title: str) -> bool:
     """Whether the labels of two values do not overlap."""
-    characters = (len(_label(left, title)) + len(_label(right, title))) / 2 + 1
+    characters = (len(value_label(left, title)) + len(value_label(right, title))) / 2 + 1
     return axis.at(right) - axis.at(left) >= CHARACTER_SHARE * characters
 
 
@@ -181,7 +182,7 @@ def _round_ticks(low: float, high: float, log: bool) -> list[float]:
     return [number * step for number in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
 
 
-def _label(value: float, title: str) -> str:
+def value_label(value: float, title: str) -> str:
     """``4``, ``0.25``, ``20k``, ``3µ``; ``64 KiB`` for bytes; all digits for ranks."""
     if "bytes" in title and value >= 1 and value == int(value):
         return formatting.message_size(int(value))
@@ -245,13 +246,23 @@ class FigureLayout:
         return f"{pixels(self.x_pixel(x))} {pixels(self.y_pixel(y))}"
 
 
+class _SlashWrapper(textwrap.TextWrapper):
+    """It may break a line after a slash too: ``horovod/`` ``nccl``."""
+
+    wordsep_simple_re = re.compile(r"(\s+)|(?<=/)")
+
+
 def wrap_labels(names: Sequence[str], room: int) -> list[tuple[str, ...]]:
-    """The lines of each name, of at most ``room`` characters; empty where one has a longer word, or too many lines."""
-    if room < 1:
-        return []
-    wrapped = [textwrap.wrap(name, room, break_long_words=False, break_on_hyphens=False) for name in names]
-    fits = all(len(lines) <= MAX_LABEL_LINES and max(map(len, lines), default=0) <= room for lines in wrapped)
-    return [tuple(lines) for lines in wrapped] if fits else []
+    """The lines of each name, of at most ``room`` characters; empty where one has a longer word, or too many lines.
+
+    A name is broken at spaces, and where that is not enough, after slashes.
+    """
+    for wrapper in (textwrap.TextWrapper, _SlashWrapper) if room >= 1 else ():
+        wrap = wrapper(room, break_long_words=False, break_on_hyphens=False).wrap
+        wrapped = [tuple(wrap(name)) for name in names]
+        if all(len(lines) <= MAX_LABEL_LINES and max(map(len, lines), default=0) <= room for lines in wrapped):
+            return wrapped
+    return []
 
 
 def ellipsize(name: str, longest: int) -> str:

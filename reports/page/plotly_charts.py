@@ -19,10 +19,13 @@ from bench.host.installation import cache_folder
 from reports.page.elements import Figure, Series
 from reports.page.layout import BOTTOM, LABEL_ANGLE, LEFT, RIGHT, TOP, Axis, FigureLayout, ideal_line
 from reports.page.styles import (
+    BAR_OPACITY,
+    HOLLOW_OPACITY,
     IDEAL_DASH,
     MAX_MARKED_POINTS,
     NEUTRAL_COLOUR,
     SeriesStyle,
+    bar_width,
     dodge_series,
     has_band,
     has_markers,
@@ -39,7 +42,7 @@ def plotly_figure(figure: Figure) -> dict[str, Any]:
     """``{"data": […], "layout": {…}}``: one trace for each series, in order, then bands and the ideal line."""
     figure = dodge_series(figure)
     styles = series_styles(figure)
-    make = _bar if figure.stacked else _curve
+    make = _layer if figure.stacked else _bar_with_interval if figure.bars else _curve
     traces = [make(series, style, figure) for series, style in zip(figure.series, styles, strict=True)]
     bands = [band for series, style in zip(figure.series, styles, strict=True) if (band := _band(series, style))]
     return {"data": [*traces, *bands, *_ideal(figure)], "layout": _layout(figure)}
@@ -84,6 +87,8 @@ def _layout(figure: Figure) -> dict[str, Any]:
     }
     if figure.stacked:
         layout |= {"barmode": "stack", "bargap": 0.28 if len(figure.categories) > 2 else 0.6}
+    if figure.bars:
+        layout |= {"barmode": "overlay"}
     if figure.window:
         left, right = figure.window
         layout["shapes"] = [
@@ -119,7 +124,7 @@ def _axis(axis: Axis) -> dict[str, Any]:
     }
 
 
-def _bar(layer: Series, style: SeriesStyle, figure: Figure) -> dict[str, Any]:
+def _layer(layer: Series, style: SeriesStyle, figure: Figure) -> dict[str, Any]:
     pattern = {"shape": style.pattern, "fgcolor": "rgba(255,255,255,0.75)", "fillmode": "overlay", "size": 6}
     return {
         "type": "bar",
@@ -131,6 +136,38 @@ def _bar(layer: Series, style: SeriesStyle, figure: Figure) -> dict[str, Any]:
         "marker": {"color": style.colour, "pattern": pattern},
         "hovertemplate": "%{y:,.4~r}<br>%{text}<extra>%{fullData.name}</extra>",
     }
+
+
+def _bar_with_interval(series: Series, style: SeriesStyle, figure: Figure) -> dict[str, Any]:
+    opacities = [HOLLOW_OPACITY if hollow else BAR_OPACITY for hollow in series.hollow]
+    return {
+        "type": "bar",
+        "name": literal(series.name),
+        "x": _x_values(series.x),
+        "y": _y_values(series.y),
+        "width": _rounded(bar_width(figure), 3),
+        "text": _hover_texts(series, figure),
+        "textposition": "none",
+        "marker": {
+            "color": [_transparent(style.colour, opacity) for opacity in opacities],
+            "line": {"color": style.colour, "width": 1},
+            "pattern": {"shape": style.pattern, "fgcolor": style.colour, "fillmode": "overlay", "size": 6},
+        },
+        "hovertemplate": f"{_value_format(figure)}<br>%{{text}}<extra>%{{fullData.name}}</extra>",
+        **({"error_y": _intervals(series) | {"color": style.colour}} if _has_intervals(series) else {}),
+    }
+
+
+def _has_intervals(series: Series) -> bool:
+    return any(high is not None for high in series.high)
+
+
+def _value_format(figure: Figure) -> str:
+    return "%{y:.1%}" if figure.percent else "%{y:,.4~r}"
+
+
+def _transparent(colour: str, opacity: float) -> str:
+    return f"rgba{(*_rgb(colour), opacity)}"
 
 
 def _curve(series: Series, style: SeriesStyle, figure: Figure) -> dict[str, Any]:
@@ -146,7 +183,7 @@ def _curve(series: Series, style: SeriesStyle, figure: Figure) -> dict[str, Any]
     }
     text = _hover_texts(series, figure)
     over = "" if figure.categories else " at %{x:,.4~r}"
-    shown = "%{y:.1%}" if figure.percent else "%{y:,.4~r}"
+    shown = _value_format(figure)
     texts = "<br>%{text}" if any(text) else ""
     trace["hovertemplate"] = f"{shown}{over}{texts}<extra>%{{fullData.name}}</extra>"
     if texts:
@@ -155,7 +192,7 @@ def _curve(series: Series, style: SeriesStyle, figure: Figure) -> dict[str, Any]
         shape = [f"{style.marker}-open" if hollow else style.marker for hollow in series.hollow]
         size = 9 if len(series.x) <= MAX_MARKED_POINTS else 5
         trace["marker"] = {"symbol": shape if any(series.hollow) else style.marker, "size": size, "color": style.colour}
-    if not has_band(series) and any(high is not None for high in series.high):
+    if not has_band(series) and _has_intervals(series):
         trace["error_y"] = _intervals(series)
     return trace
 
@@ -199,7 +236,7 @@ def _band(series: Series, style: SeriesStyle) -> dict[str, Any] | None:
         "mode": "lines",
         "line": {"width": 0},
         "fill": "toself",
-        "fillcolor": f"rgba{(*_rgb(style.colour), 0.15)}",
+        "fillcolor": _transparent(style.colour, 0.15),
         "hoverinfo": "skip",
     }
 

@@ -53,7 +53,8 @@ def _energy_figure(key: str, name: str, group: CellGroup, styles: Mapping[str, i
     least, value = min(known, key=lambda entry: entry[1].value)
     where = least.labels.backend_at_ranks
     caption = f"The lowest: {formatting.estimate(value)}, {where}."
-    table = Table("Energy over ranks", ("backend", "ranks", "energy (95 % interval)", "trials", "flags"), rows)
+    over = " over ranks" if group.has_curve else ""
+    table = Table(f"Energy{over}", ("backend", "ranks", "energy (95 % interval)", "trials", "flags"), rows)
     return Figure(
         f"{key}-{name.replace('_', '-')}",
         f"{group.title}: {DEVICE_TITLES[name]}",

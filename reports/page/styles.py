@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -24,6 +25,8 @@ IDEAL_DASH = (2, 4)
 MARKERS = ("circle", "square", "diamond", "triangle-up", "cross", "x", "star", "pentagon")
 MAX_MARKED_POINTS = 100
 """A curve of more points is a line without markers, with a band in place of intervals."""
+BAR_OPACITY, HOLLOW_OPACITY = 0.3, 0.0
+"""Of the inside of bars with intervals, so that an interval is seen inside of its bar too."""
 PATTERNS = ("", "/", "x", ".", "\\", "-", "|")
 
 
@@ -41,10 +44,13 @@ def series_styles(figure: Figure) -> tuple[SeriesStyle, ...]:
     """One style for each series. The curves of one backend share its colour, and differ in dash, marker or pattern: no
     two series differ by colour alone."""
     used: set[object] = set()
-    return tuple(_pick_style(series, figure.stacked, used) for series in figure.series)
+    by_pattern = figure.stacked or figure.bars
+    styles = (_pick_style(series, by_pattern, used) for series in figure.series)
+    # A bar alone over its category is named by it.
+    return tuple(replace(style, pattern="") if is_named_by_category(figure) else style for style in styles)
 
 
-def _pick_style(series: Series, stacked: bool, used: set[object]) -> SeriesStyle:
+def _pick_style(series: Series, by_pattern: bool, used: set[object]) -> SeriesStyle:
     """The first style, from the series' own number on, that is not ``used``; its own where all are used."""
     own = series.style
     for number in range(own, own + len(DASHES) * len(MARKERS)):
@@ -53,7 +59,7 @@ def _pick_style(series: Series, stacked: bool, used: set[object]) -> SeriesStyle
             _cycle(COLOURS, own), _cycle(dashes, number), _cycle(MARKERS, number), _cycle(PATTERNS, number)
         )
         distinguishing: object = style.dash
-        if stacked:
+        if by_pattern:
             distinguishing = style.pattern
         elif has_markers(series):
             distinguishing = style.marker
@@ -85,6 +91,8 @@ def dodge_series(figure: Figure) -> Figure:
 
     A line breaks where a category has no point.
     """
+    if figure.bars:
+        return _with_bars_side_by_side(figure)
     if not figure.categories or figure.stacked:
         return figure
     figure = replace(figure, series=tuple(map(_with_gaps, figure.series)))
@@ -92,6 +100,33 @@ def dodge_series(figure: Figure) -> Figure:
     first = -step * (len(figure.series) - 1) / 2
     moved = (
         replace(series, x=tuple(x + first + number * step for x in series.x))
+        for number, series in enumerate(figure.series)
+    )
+    return replace(figure, series=tuple(moved))
+
+
+def bars_per_category(figure: Figure) -> int:
+    """The most bars over one category."""
+    return max(Counter(round(x) for series in figure.series for x in series.x).values(), default=1)
+
+
+def is_named_by_category(figure: Figure) -> bool:
+    """Whether each bar has a category of its own, which names it."""
+    return figure.bars and bars_per_category(figure) == 1
+
+
+def bar_width(figure: Figure) -> float:
+    """The width of a bar; a category takes a step of 1."""
+    side_by_side = 1 if is_named_by_category(figure) else len(figure.series)
+    return (0.72 if max(len(figure.categories), side_by_side) > 2 else 0.45) / side_by_side
+
+
+def _with_bars_side_by_side(figure: Figure) -> Figure:
+    if is_named_by_category(figure):
+        return figure
+    width, first = bar_width(figure), (1 - len(figure.series)) / 2
+    moved = (
+        replace(series, x=tuple(x + (first + number) * width for x in series.x))
         for number, series in enumerate(figure.series)
     )
     return replace(figure, series=tuple(moved))

@@ -22,10 +22,13 @@ from reports.page.layout import (
     stack_bases,
 )
 from reports.page.styles import (
+    BAR_OPACITY,
+    HOLLOW_OPACITY,
     IDEAL_DASH,
     MAX_MARKED_POINTS,
     NEUTRAL_COLOUR,
     SeriesStyle,
+    bar_width,
     dodge_series,
     has_band,
     has_markers,
@@ -66,6 +69,8 @@ def figure_svg(figure: Figure) -> str:
     )
     if figure.stacked:
         elements = _bars(figure, layout)
+    elif figure.bars:
+        elements = [*_ideal(figure, layout), *_bars_with_intervals(figure, layout)]
     else:
         styles = series_styles(figure)
         elements = [*_ideal(figure, layout)]
@@ -78,9 +83,12 @@ def figure_svg(figure: Figure) -> str:
     )
 
 
-def swatch(style: SeriesStyle, series: Series, *, stacked: bool) -> str:
+def swatch(style: SeriesStyle, series: Series, figure: Figure) -> str:
     """The symbol of a series in the legend."""
-    if stacked:
+    if figure.bars:
+        hatch = _coloured_hatch(style, HATCH_PATHS[style.pattern], 'transform="translate(8)scale(2)"')
+        return _swatch(_outlined("M9 1H21V11H9z", style) + hatch)
+    if figure.stacked:
         hatch = f'<path d="{HATCH_PATHS[style.pattern]}" transform="translate(8)scale(2)" class="hatch"/>'
         return _swatch(f'<rect width="14" height="12" x="8" fill="{style.colour}"/>{hatch if style.pattern else ""}')
     line = "" if series.mark == "markers" else _line("M0 6H30", style, 2 if has_markers(series) else 1.5)
@@ -224,6 +232,40 @@ def _bars(figure: Figure, layout: FigureLayout) -> list[str]:
                 f'<path d="{boxes}" fill="url(#{name})"/>'
             )
     return drawn
+
+
+def _bars_with_intervals(figure: Figure, layout: FigureLayout) -> Iterator[str]:
+    """Bars from 0, which differ by pattern as well as by colour where several are over one category."""
+    half = bar_width(figure) / 2
+    for number, (series, style) in enumerate(zip(figure.series, series_styles(figure), strict=True)):
+        points = map(Point, series.x, series.y, series.low, series.high, series.hollow)
+        drawable = [point for point in points if layout.is_drawable(point.x, point.y)]
+        for hollow in (False, True):
+            boxes = "".join(_box(point, half, layout) for point in drawable if point.hollow == hollow)
+            if not boxes:
+                continue
+            yield _outlined(boxes, style, HOLLOW_OPACITY if hollow else BAR_OPACITY)
+            if style.pattern:
+                name = f"{escape(figure.key)}-{number}-{'hollow' if hollow else 'solid'}-hatch"
+                yield (
+                    f'<pattern id="{name}" width="6" height="6" patternUnits="userSpaceOnUse">'
+                    f"{_coloured_hatch(style, HATCH_PATHS[style.pattern])}</pattern>"
+                    f'<path d="{boxes}" fill="url(#{name})"/>'
+                )
+        yield from _intervals(drawable, style, layout, banded=False)
+
+
+def _box(point: Point, half: float, layout: FigureLayout) -> str:
+    left, right = pixels(layout.x_pixel(point.x - half)), pixels(layout.x_pixel(point.x + half))
+    return f"M{left} {pixels(layout.y_pixel(0))}H{right}V{pixels(layout.y_pixel(point.y))}H{left}z"
+
+
+def _outlined(path: str, style: SeriesStyle, opacity: float = BAR_OPACITY) -> str:
+    return f'<path d="{path}" fill="{style.colour}" fill-opacity="{opacity}" stroke="{style.colour}"/>'
+
+
+def _coloured_hatch(style: SeriesStyle, path: str, more: str = "") -> str:
+    return f'<path d="{path}" stroke="{style.colour}" {more}/>' if style.pattern else ""
 
 
 def downsample(series: Series, axis: Axis, buckets: int) -> list[int]:

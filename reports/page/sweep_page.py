@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import chain
 from operator import attrgetter
 
@@ -11,7 +12,7 @@ from reports.analysis import formatting
 from reports.analysis.cells import Cell
 from reports.analysis.comparison import Comparison
 from reports.analysis.curve import Curve
-from reports.analysis.findings import CellGroup, Findings, group_cells
+from reports.analysis.findings import CellGroup, Findings, group_cells, has_curve
 from reports.analysis.stats import Estimate
 from reports.analysis.units import join_units
 from reports.page import (
@@ -27,6 +28,7 @@ from reports.page import (
     summary,
     tables,
 )
+from reports.page.bars import without_curves, without_scaling_in_title
 from reports.page.checkpoints import CHECKPOINTS_TITLE, checkpoint_table
 from reports.page.communication import message_figures
 from reports.page.elements import Download, Figure, Ideal, Page, Section, Series, Table
@@ -77,7 +79,8 @@ def _rank_figures(
         if attribute == "throughput":
             series = (*series, *_fitted_series(cells, styles, curves))
         header = ("backend", "ranks", f"{title.lower()} (95 % interval)", "trials", "flags")
-        table = Table(f"{title} over ranks", header, rows)
+        over = " over ranks" if has_curve(cells) else ""
+        table = Table(f"{title}{over}", header, rows)
         figures.append(
             Figure(f"{key}-{attribute}", title, "ranks", y_title, series, caption, table, ideal, percent=ideal == "one")
         )
@@ -101,7 +104,7 @@ def _fitted_series(cells: Sequence[Cell], styles: Mapping[str, int], curves: Map
 def _throughput_caption(cells: Sequence[Cell]) -> str:
     best = max(cells, key=lambda cell: cell.throughput.value if cell.throughput else 0)
     where = best.labels.backend_at_ranks
-    return f"The highest: {best.labels.throughput}, {where}. Bars are 95 % intervals over trials."
+    return f"The highest: {best.labels.throughput}, {where}. Error bars are 95 % intervals over trials."
 
 
 def _scaling_caption(cells: Sequence[Cell]) -> str:
@@ -150,6 +153,9 @@ def make_page(
         downloads: files that the page contains.
         remarks: further warnings.
     """
+    scaling = has_curve(findings.cells)
+    if not scaling:
+        findings = replace(findings, cells=tuple(map(without_scaling_in_title, findings.cells)))
     cells = findings.cells
     groups = group_cells(cells)
     # The cells of groups first: the labels of their figures may name values of axes.
@@ -157,7 +163,7 @@ def make_page(
     styles = {name: number for number, name in enumerate(dict.fromkeys(cell.labels.backend for cell in shown))}
     changes = tuple(comparison_section.comparison_sentence(comparison) for comparison in comparisons)
     per_workload = (workload_sections(f"g{number}", group, styles, findings) for number, group in enumerate(groups))
-    sections = (
+    every_section = (
         *comparison_section.sections(comparisons),
         *axes_section.sections(findings.axes),
         *chain.from_iterable(per_workload),
@@ -167,6 +173,7 @@ def make_page(
         *predictions.sections(findings, styles),
         *_detail_sections(findings, groups, styles, not_applicable, provenance),
     )
+    sections = tuple(without_curves(section, scaling=scaling) for section in every_section)
     long = is_long(groups)
     return Page(
         title=title,

@@ -11,6 +11,7 @@ from reports.analysis import flags as meaning
 from reports.analysis.cell_details import STEP_PARTS
 from reports.analysis.cells import Cell
 from reports.analysis.curve import Curve
+from reports.analysis.findings import has_curve
 from reports.analysis.telemetry import ENERGY_READINGS, MIN_SAMPLES
 from reports.page.elements import Table
 
@@ -130,10 +131,13 @@ def decomposition_table(cells: Sequence[Cell]) -> Table:
         "Unattributed: what a step without exchange takes beyond data, forward, backward and optimizer, which are "
         "timed one by one; of a single rank, which communicates with no other, its backend's work is in it. "
         "Waiting: for the slowest rank. Exposed: communication that compute does not hide. The parts add up to the "
-        "step. Parallel efficiency = load balance × communication efficiency. Computation scaling: own time of all "
-        "ranks at the smallest rank count ÷ here. Unexplained: the deviation of their product, over the baseline's, "
-        "from the efficiency of the timed window."
+        "step. Parallel efficiency = load balance × communication efficiency."
     )
+    if has_curve(cells):
+        note += (
+            " Computation scaling: own time of all ranks at the smallest rank count ÷ here. Unexplained: the deviation "
+            "of their product, over the baseline's, from the efficiency of the timed window."
+        )
     return Table("Where the time of a step goes (means over ranks and trials)", header, tuple(rows), note)
 
 

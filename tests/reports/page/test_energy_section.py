@@ -81,7 +81,7 @@ def test_a_long_page_begins_with_a_summary_and_is_folded():
     assert (first.title, first.folded) == ("Overview", False)
     assert first.tables[0].rows[0][:5] == (
         "synthetic (width=0)",
-        "strong scaling · global batch 8 · 1 thread per rank · cpu",
+        "2 ranks · global batch 8 · 1 thread per rank · cpu",
         "2",
         "ddp/gloo",
         "80.0 samples/s",
