@@ -18,12 +18,15 @@ from reports.analysis.bottleneck import (
     efficiency_losses,
 )
 from reports.analysis.cells import Cell
+from reports.analysis.findings import has_curve
 from reports.analysis.step_times import StepTimes
 from reports.page import summary
 from reports.page.elements import Figure, Series, Table
 from reports.page.series import interval_series, point_series
 
 MAX_CATEGORIES = 16
+MAX_NARROW_CATEGORIES = 4
+"""A figure of more takes the whole width of the page."""
 LOG_SCALE_RATIO = 20
 """With a larger ratio of the slowest step to the smallest median, the axis is logarithmic."""
 STEP_TIMES_NOTE = (
@@ -40,18 +43,22 @@ def step_time_figure(key: str, cells: Sequence[Cell]) -> Figure | None:
         return None
     shown = _shown_ranks(sampled_cells)
     series = _step_time_series([times for _, times in shown])
-    header = ("backend, ranks · rank", "5 %", "25 %", "median", "75 %", "95 %", "slowest", "steps", "trials")
+    has_several = has_curve(cells) or any(cell.case.ranks > 1 for cell in cells)
+    x_title = "backend, ranks · rank" if has_several else "backend"
+    titles = tuple(_rank_title(entry) if has_several else _backend_title(entry[0]) for entry in shown)
+    rows = tuple((title, *_rank_row(times)) for title, (_, times) in zip(titles, shown, strict=True))
+    header = (x_title, "5 %", "25 %", "median", "75 %", "95 %", "slowest", "steps", "trials")
     return Figure(
         f"{key}-step-times",
-        "Step times by rank",
-        "backend, ranks · rank",
+        "Step times by rank" if has_several else "Step times",
+        x_title,
         "step (ms)",
         series,
-        f"{_slowest_caption(shown)}{_omitted_text(sampled_cells, shown)}",
-        Table("Step times by rank", header, tuple(map(_rank_row, shown)), STEP_TIMES_NOTE),
-        categories=tuple(map(_rank_title, shown)),
+        f"{_slowest_caption(shown, titles)}{_omitted_text(sampled_cells, shown)}",
+        Table("Step times by rank" if has_several else "Step times", header, rows, STEP_TIMES_NOTE),
+        categories=titles,
         log_y=max(times.slowest_s for _, times in shown) > LOG_SCALE_RATIO * min(times.median_s for _, times in shown),
-        wide=True,
+        wide=len(shown) > MAX_NARROW_CATEGORIES,
     )
 
 
@@ -103,27 +110,31 @@ def _omitted_text(sampled_cells: Sequence[Cell], shown: Sequence[RankSteps]) -> 
 
 def _rank_title(rank_steps: RankSteps) -> str:
     cell, times = rank_steps
+    return f"{_backend_title(cell)}, {cell.case.ranks} · rank {times.rank}"
+
+
+def _backend_title(cell: Cell) -> str:
     injected = f" (injected {cell.case.fault.label})" if cell.case.fault else ""
-    return f"{cell.labels.backend}{injected}, {cell.case.ranks} · rank {times.rank}"
+    return f"{cell.labels.backend}{injected}"
 
 
-def _rank_row(rank_steps: RankSteps) -> tuple[str, ...]:
-    times = rank_steps[1]
+def _rank_row(times: StepTimes) -> tuple[str, ...]:
     values = (times.p5_s, times.p25_s, times.median_s, times.p75_s, times.p95_s, times.slowest_s)
-    return (_rank_title(rank_steps), *map(formatting.duration, values), str(times.steps), str(times.trials))
+    return (*map(formatting.duration, values), str(times.steps), str(times.trials))
 
 
-def _slowest_caption(shown: Sequence[RankSteps]) -> str:
+def _slowest_caption(shown: Sequence[RankSteps], titles: Sequence[str]) -> str:
     """The slowest rank of each cell at the largest rank count, and the slowest step of all."""
     most = max(cell.case.ranks for cell, _ in shown)
     largest_cells = {id(cell): cell for cell, _ in shown if cell.case.ranks == most > 1}
     spreads = [_rank_spread(cell) for cell in largest_cells.values()]
-    outlier = max(shown, key=lambda entry: entry[1].slowest_s / entry[1].median_s)
-    times = outlier[1].slowest_s / outlier[1].median_s
+    title, outlier = max(
+        zip(titles, (times for _, times in shown), strict=True),
+        key=lambda entry: entry[1].slowest_s / entry[1].median_s,
+    )
     slowest = (
-        f"The largest outlier took {formatting.duration(outlier[1].slowest_s)}, "
-        f"{formatting.number(times)} times the "
-        f"median of its rank ({_rank_title(outlier)})."
+        f"The largest outlier took {formatting.duration(outlier.slowest_s)}, "
+        f"{formatting.number(outlier.slowest_s / outlier.median_s)} times the median of its rank ({title})."
     )
     return f"Slowest by median: {'; '.join(spreads)}. {slowest}" if spreads else slowest
 
