@@ -158,8 +158,15 @@ def _step_bottleneck(cell: Cell, curve: Curve) -> Bottleneck:
         contention=law["contention"] / whole if law else None,
         coherency=law["coherency"] / whole if law and curve.model == "usl" else None,
         limited_by=limiting_term(shares, slower),
-        conditions=tuple(SLOWED_BY[name] for name in condition_names if name in SLOWED_BY),
+        conditions=(*(SLOWED_BY[name] for name in condition_names if name in SLOWED_BY), *_at_power_limit(cell)),
     )
+
+
+def _at_power_limit(cell: Cell) -> tuple[str, ...]:
+    """How long a GPU was at its power limit; nothing where that was short or is unknown."""
+    shares = [reading.estimate for reading in cell.usage if reading.name == "gpu_power_capped" and reading.estimate]
+    capped = shares[0].value if shares else 0.0
+    return (f"a GPU at its power limit for {capped:.0%} of the window",) if capped > MIN_SHARE else ()
 
 
 def limiting_term(shares: Mapping[str, float], slower: float | None) -> str:

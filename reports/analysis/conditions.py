@@ -20,6 +20,8 @@ MAX_FOREIGN_CORES = 0.5
 MAX_HOST_CLOCK_CHANGE = 0.1
 MAX_GPU_CLOCK_CHANGE = 0.05
 MAX_THROTTLED_SHARE = 0.01
+MAX_CAPPED_SHARE = 0.01
+"""Of the window at the power limit, up to which a clock that moved has another cause."""
 MAX_THROTTLED_PERIODS = 0.01
 """Of the periods of a CPU quota."""
 MAX_SWAP_BYTES_PER_S = 2**20
@@ -172,9 +174,6 @@ def _gpu_conditions(view: TelemetryWindow, name: str, device: str) -> Iterator[C
         share = view.growth(device, counter) / view.window_s
         if share > MAX_THROTTLED_SHARE:
             yield Condition(name=flag, seen=f"{name}: {cause} {share:.0%} of the time", serious=True)
-    capped = view.growth(device, "power_capped_s") / view.window_s
-    if capped > MAX_THROTTLED_SHARE:
-        yield Condition(name="gpu_power_capped", seen=f"{name}: at its power limit {capped:.0%} of the time")
     for counter, flag, what in (
         ("xid_errors", "gpu_xid", "Xid errors"),
         ("double_bit_errors", "gpu_memory_errors", "double-bit memory errors"),
@@ -182,7 +181,9 @@ def _gpu_conditions(view: TelemetryWindow, name: str, device: str) -> Iterator[C
         count = _counter_increase(view, device, counter)
         if count:
             yield Condition(name=flag, seen=f"{name}: {count:.0f} {what}", serious=True)
-    yield from _clock_changed(view, device, "sm_clock_hz", MAX_GPU_CLOCK_CHANGE, "gpu_clock_moved", name)
+    # At its power limit, where a GPU under full load is by design, its clock follows the load: a reading says how long.
+    if view.growth(device, "power_capped_s") / view.window_s <= MAX_CAPPED_SHARE:
+        yield from _clock_changed(view, device, "sm_clock_hz", MAX_GPU_CLOCK_CHANGE, "gpu_clock_moved", name)
 
 
 def _counter_increase(view: TelemetryWindow, device: str, counter: str) -> float:

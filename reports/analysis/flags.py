@@ -110,6 +110,7 @@ FLAG_MEANINGS: dict[str, tuple[str, str]] = {
     "foreign_gpu_process": ("other processes computed on the GPUs: the trial is invalid", "use the GPUs exclusively"),
     "gpu_thermal_throttling": ("a GPU slowed down by heat: the trial is invalid", "improve the cooling"),
     "gpu_power_brake": ("a GPU's power supply slowed it down: the trial is invalid", "check the power supply"),
+    # Of sweeps of before: it is a reading, the share of the window.
     "gpu_power_capped": ("a GPU ran at its power limit", "compare it with runs at the same limit only"),
     "gpu_xid": ("a GPU reported an error: the trial is invalid", "look up the Xid in the kernel log"),
     "gpu_memory_errors": (

@@ -204,6 +204,7 @@ GPU_READINGS = (
     DeviceReading("gpu_power", "W", "power_w", TelemetryWindow.mean, sum),
     DeviceReading("gpu_temperature_peak", "°C", "temperature_c", TelemetryWindow.peak, max),
     DeviceReading("gpu_sm_clock", "Hz", "sm_clock_hz", TelemetryWindow.mean, fmean),
+    DeviceReading("gpu_power_capped", "1", "power_capped_s", TelemetryWindow.rate, max),
     DeviceReading("gpu_sm_activity", "1", "sm_activity", TelemetryWindow.mean, fmean),
     DeviceReading("gpu_tensor_activity", "1", "tensor_activity", TelemetryWindow.mean, fmean),
     DeviceReading("gpu_dram_activity", "1", "dram_activity", TelemetryWindow.mean, fmean),

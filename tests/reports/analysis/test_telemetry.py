@@ -214,7 +214,6 @@ def test_a_quiet_machine_has_no_conditions():
         (lambda t: host(t, clock=3e9 if t < 2 else 2e9), "cpu_clock_moved", False),
         (lambda t: [(GPU, "thermal_throttled_s", 0.3 * t)], "gpu_thermal_throttling", True),
         (lambda t: [(GPU, "power_brake_s", 0.3 * t)], "gpu_power_brake", True),
-        (lambda t: [(GPU, "power_capped_s", 0.3 * t)], "gpu_power_capped", False),
         (lambda t: [(GPU, "xid_errors", float(t > 2))], "gpu_xid", True),
         (lambda t: [(GPU, "double_bit_errors", float(t > 2))], "gpu_memory_errors", True),
         (lambda t: [(GPU, "sm_clock_hz", 1.98e9 if t < 2 else 1.5e9)], "gpu_clock_moved", False),
@@ -225,6 +224,19 @@ def test_conditions_are_detected(at, name, serious):
     assert list(found) == [name]
     assert found[name].serious == serious
     assert found[name].seen.startswith("here")
+
+
+def test_a_gpu_at_its_power_limit_is_a_share_of_the_window_and_its_clock_no_disturbance():
+    """As an H200 under full load: 700 W, clocks between 1,395 and 1,620 MHz."""
+
+    def at(t):
+        return [(GPU, "power_capped_s", 0.82 * t), (GPU, "sm_clock_hz", 1.62e9 if t < 2 else 1.395e9)]
+
+    assert conditions(at) == {}
+    node = cut_to_window(recording(at), 1.0, 3.0)
+    capped = {reading.name: reading for reading in usage_of(ranks(gpu=GPU), [node], 1.0)}["gpu_power_capped"]
+    assert capped.value == pytest.approx(0.82)
+    assert capped.unit == "1"
 
 
 def test_a_foreign_process_on_the_gpu():
