@@ -95,8 +95,17 @@ class StepWork(FrozenModel):
     older records."""
 
 
+class PrecisionPeak(FrozenModel):
+    """The peak rate of a device in one further type, or the reason why there is none."""
+
+    dtype: str
+    flop_s: Amount | None
+    """Floating-point operations per second of a matrix product."""
+    reason: str | None = None
+
+
 class DevicePeak(FrozenModel):
-    """The peak rates of this rank's device, measured on all ranks at the same time; see :mod:`bench.rank.roofline`."""
+    """The peak rates of this rank's device, measured on all ranks at the same time; see :mod:`bench.rank.peak`."""
 
     flop_s: Amount
     """Floating-point operations per second of a matrix product."""
@@ -105,6 +114,14 @@ class DevicePeak(FrozenModel):
     how: str
     dtype: str = "float32"
     """The type of the product's matrices; ``tf32``: float32, multiplied as that."""
+    clock_hz: Amount | None = None
+    """The clock of a GPU's multiprocessors under this load, in hertz."""
+    power_cap_w: Amount | None = None
+    """The power limit of a GPU at that time, in watts."""
+    limits_reason: str | None = None
+    """Why the clock or the limit is unknown."""
+    precisions: tuple[PrecisionPeak, ...] = ()
+    """A GPU's other types; a CPU's are not measured."""
 
 
 Outcome = Literal["ok", "skipped", "failed", "timeout", "invalid"]

@@ -25,7 +25,8 @@ from bench.rank.context import RankContext
 from bench.rank.decompose import decompose
 from bench.rank.finite import StepResults
 from bench.rank.overhead import measure_overhead
-from bench.rank.roofline import NO_MEMORY_FOR_PEAK, count_step_work, measure_peak, peak_dtype
+from bench.rank.peak import NO_MEMORY_FOR_PEAK, measure_peak
+from bench.rank.roofline import count_step_work, peak_dtype
 from bench.rank.tensors import digest_tensors
 
 NEVER_ENDED = "the rank ended before it was measured"

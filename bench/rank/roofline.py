@@ -1,11 +1,4 @@
-"""The two sides of a roofline on one rank: the peak rates of its device, and the work of one training step.
-
-The peak rates are those of a matrix product and of a copy, measured on all ranks at the same time, since the ranks of a
-node share its memory and its clocks. Each is the best of a few, as in STREAM (McCalpin 1995,
-https://www.cs.virginia.edu/stream/). Products and copies alternate, so that a busy moment of the machine does not
-affect all of one kind. The product is of the type in which the step multiplies: a bfloat16 step is held against what
-the device reaches in bfloat16. TensorFloat-32 is off in ranks that do not ask for it, so that a product of float32 is
-one on a GPU too.
+"""The work of one training step on a rank: one side of its roofline. The other is in :mod:`bench.rank.peak`.
 
 The work of a step is its floating-point operations, and the bytes that it reads and writes. FLOPs are those of matrix
 products, convolutions and attention, two for each multiply-add, as ``torch.utils.flop_counter`` counts them. The
@@ -21,92 +14,16 @@ the data set an index touches.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
 from contextlib import nullcontext
 from math import prod
 from typing import Any
 
-from bench.core.records import DevicePeak, StepWork
+from bench.core.records import StepWork
 from bench.plugins.backend import Session
 from bench.plugins.workload import Work
-from bench.rank.clock import time_steps
 
-ROUNDS = 8
-PRODUCTS_PER_ROUND = 2
-MIN_PRODUCT_S = 2e-3
-SIDE_RANGE = (512, 16_384)
-MIN_SLOW_SIDE = 128
-"""A processor without instructions for a type multiplies in it up to a hundred times slower than in float32."""
-COPY_MIB = {"cpu": 64, "cuda": 512}
 COLLECTIVE_NAMESPACES = ("c10d", "_c10d_functional", "fsdp")
 """Of torch's operations that communicate, or copy to and from the buffers of those."""
-NO_MEMORY_FOR_PEAK = "no room on the device for the operands that measure its peak"
-
-
-def measure_peak(session: Session, dtype: str = "float32") -> DevicePeak | None:
-    """Measure the peak rates of this rank's device, which takes about 0.3 s on a CPU.
-
-    Args:
-        session: The group of ranks.
-        dtype: The type to multiply in: a name of torch's, or ``tf32``.
-
-    Returns:
-        ``None`` where the device of a rank has no memory for the operands.
-    """
-    mebibytes = COPY_MIB[session.device.split(":")[0]]
-    copy, min_side = _prepare_copy(session.device, mebibytes * 2**20, dtype)
-    side = session.largest(min_side)
-    if copy is None or side == math.inf:
-        return None
-    product = _product(int(side), session.device, dtype)
-    products: list[float] = []
-    copies: list[float] = []
-    for _ in range(ROUNDS):
-        session.barrier()
-        # The first product of a round finds the caches as the copy left them.
-        products += time_steps(product, PRODUCTS_PER_ROUND, session.device)
-        session.barrier()
-        copies += time_steps(copy, 1, session.device)
-    return DevicePeak(
-        flop_s=2 * side**3 / min(products),
-        bytes_s=2 * mebibytes * 2**20 / min(copies),
-        dtype=dtype,
-        how=f"{dtype} product of {side:.0f}×{side:.0f} matrices, copy of {mebibytes} MiB, best of {len(products)} and "
-        f"{len(copies)}, all ranks at once",
-    )
-
-
-def _prepare_copy(device: str, size: int, dtype: str) -> tuple[Callable[[], Any] | None, float]:
-    """A copy of ``size`` bytes, and the side of matrices whose product can be timed; infinite without memory for
-    them."""
-    import torch
-
-    try:
-        source = torch.ones(size // 4, device=device)
-        target = torch.ones_like(source)
-        return lambda: target.copy_(source), _smallest_timeable_side(device, dtype)
-    # On CUDA it is torch.OutOfMemoryError, which is one of these; on a CPU it is a plain one.
-    except RuntimeError:
-        return None, math.inf
-
-
-def _smallest_timeable_side(device: str, dtype: str) -> float:
-    """The side of the smallest square matrices, by doubling, whose product takes long enough to be timed."""
-    side, largest = SIDE_RANGE
-    side = side if dtype == "float32" else MIN_SLOW_SIDE
-    while side < largest and min(time_steps(_product(side, device, dtype), 2, device)) < MIN_PRODUCT_S:
-        side *= 2
-    return float(side)
-
-
-def _product(side: int, device: str, dtype: str) -> Callable[[], Any]:
-    import torch
-
-    # That float32 is multiplied as TensorFloat-32 is a setting of the process.
-    stored = torch.float32 if dtype == "tf32" else getattr(torch, dtype)
-    left, right, output = (torch.ones(side, side, device=device, dtype=stored) for _ in range(3))
-    return lambda: torch.mm(left, right, out=output)
 
 
 def count_step_work(work: Work, session: Session) -> StepWork:

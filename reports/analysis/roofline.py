@@ -23,7 +23,7 @@ from statistics import fmean
 from typing import Literal
 
 from bench.core.frozen_model import FrozenModel
-from bench.core.records import ROOFLINE, RankRecord, Trial
+from bench.core.records import ROOFLINE, DevicePeak, PrecisionPeak, RankRecord, Trial
 from reports.analysis.conditions import missing_reason
 from reports.analysis.stats import Estimate, estimate
 from reports.analysis.step_times import StepSplit
@@ -53,6 +53,14 @@ class Roofline(FrozenModel):
     """How the peak was measured."""
     dtype: str = "float32"
     """The type in which the peak was measured, and in which the step multiplies."""
+    clock_hz: float | None = None
+    """The clock of the slowest rank's GPU under the load of the peak, in hertz; ``None`` on CPUs."""
+    power_cap_w: float | None = None
+    """The lowest power limit of the ranks' GPUs at that time, in watts."""
+    limits_reason: str | None = None
+    """Why the clock or the limit is unknown."""
+    precisions: tuple[PrecisionPeak, ...] = ()
+    """The peaks of the devices in other types, all ranks together; of GPUs only."""
     mfu: Estimate
     hfu: Estimate
     """The MFU, where no activation is computed again."""
@@ -124,9 +132,29 @@ def _roofline(trials: Sequence[Trial], splits: Sequence[StepSplit | None], ranks
         bound="compute" if attainable == flop_s else "memory",
         how=peaks[0].how,
         dtype=peaks[0].dtype,
+        clock_hz=_lowest([peak.clock_hz for peak in peaks]),
+        power_cap_w=_lowest([peak.power_cap_w for peak in peaks]),
+        limits_reason=next((peak.limits_reason for peak in peaks if peak.limits_reason), None),
+        precisions=tuple(_all_ranks(name, peaks) for name in [found.dtype for found in peaks[0].precisions]),
         hfu=estimate([executed / flops * rate / flop_s for rate in reached], "1"),
         mfu=estimate([rate / flop_s for rate in reached], "1"),
         own_mfu=estimate([flops / own_peak_flops for own_peak_flops in at_peak], "1") if at_peak else None,
         reached_flop_s=estimate(reached, "FLOP/s"),
         reached_share=estimate([rate / attainable for rate in reached], "1"),
     )
+
+
+def _lowest(values: Sequence[float | None]) -> float | None:
+    """Unknown where one of them is."""
+    known = [value for value in values if value is not None]
+    return min(known) if known and len(known) == len(values) else None
+
+
+def _all_ranks(dtype: str, peaks: Sequence[DevicePeak]) -> PrecisionPeak:
+    """The peak of all ranks in a type, or the first reason why one of them has none."""
+    found = [precision for peak in peaks for precision in peak.precisions if precision.dtype == dtype]
+    rates = [precision.flop_s for precision in found if precision.flop_s is not None]
+    if len(rates) == len(peaks):
+        return PrecisionPeak(dtype=dtype, flop_s=sum(rates))
+    reason = next((precision.reason for precision in found if precision.reason), "not measured on every rank")
+    return PrecisionPeak(dtype=dtype, flop_s=None, reason=reason)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import median
 
+from bench.core.records import PrecisionPeak
 from reports.analysis import formatting
 from reports.analysis.cells import Cell
 from reports.analysis.roofline import NO_MODEL, Roofline
@@ -59,6 +60,49 @@ def roofline_table(cells: Sequence[Cell]) -> Table:
         "reached share of attainable",
     )
     return Table(ROOFLINE_TITLE, header, tuple(rows), _note(cells))
+
+
+PEAKS_TITLE = "Peaks of the GPUs by type"
+
+
+def peaks_table(cells: Sequence[Cell]) -> Table:
+    """What the GPUs reach in each type, one row for each; empty where CPUs computed.
+
+    Cells at the same rank count ran on the same devices: the first of them that measured a type stands for all.
+    """
+    rows: dict[tuple[int, str], tuple[str, ...]] = {}
+    for cell in cells:
+        roofline = cell.roofline
+        if roofline is None or not roofline.precisions:
+            continue
+        own = PrecisionPeak(dtype=roofline.dtype, flop_s=roofline.peak_flop_s)
+        measured = {peak.dtype: peak for peak in (own, *roofline.precisions)}
+        reference = measured["float32"].flop_s if "float32" in measured else None
+        for dtype, peak in measured.items():
+            rows.setdefault(
+                (cell.case.ranks, dtype),
+                (
+                    cell.labels.ranks,
+                    dtype,
+                    _with_prefix(peak.flop_s, "FLOP/s") if peak.flop_s else f"unknown: {peak.reason}",
+                    f"{formatting.number(peak.flop_s / reference)}×" if peak.flop_s and reference else "–",
+                    *(_limits(roofline) if peak is own else ("–", "–")),
+                ),
+            )
+    header = ("ranks", "type", "peak", "÷ float32", "SM clock under load", "power limit")
+    note = (
+        "All ranks together, products of random matrices. Clock and power limit: of the slowest GPU, while it "
+        "multiplied in the type of the steps."
+    )
+    return Table(PEAKS_TITLE, header, tuple(row for _, row in sorted(rows.items())), note)
+
+
+def _limits(roofline: Roofline) -> tuple[str, str]:
+    unknown = f"unknown: {roofline.limits_reason}"
+    return (
+        unknown if roofline.clock_hz is None else formatting.quantity(roofline.clock_hz, "Hz"),
+        unknown if roofline.power_cap_w is None else formatting.quantity(roofline.power_cap_w, "W"),
+    )
 
 
 def _note(cells: Sequence[Cell]) -> str:

@@ -34,7 +34,7 @@ from reports.page.communication import message_figures
 from reports.page.elements import Download, Figure, Ideal, Page, Section, Series, Table
 from reports.page.resources import energy_section, timeline_section
 from reports.page.roofline import ROOFLINE_TITLE as ROOFLINE
-from reports.page.roofline import roofline_figures, roofline_table
+from reports.page.roofline import peaks_table, roofline_figures, roofline_table
 from reports.page.series import point_series, series_by_ranks
 from reports.page.step_figures import loss_figure, step_time_figure, time_figure
 from reports.page.summary import fold_section, is_long, outcome_counts, overview
@@ -200,7 +200,9 @@ def _detail_sections(
         _table_section("What limits scaling", step_figures.bottleneck_table(findings.bottlenecks)),
         _table_section("Scaling laws", tables.scaling_table(cells, findings.curves)),
         _table_section("Where the time goes", tables.decomposition_table(cells)),
-        _table_section(ROOFLINE, roofline_table(cells), roofline_figures(cells)),
+        Section(
+            ROOFLINE, figures=roofline_figures(cells), tables=_with_rows(roofline_table(cells), peaks_table(cells))
+        ),
         _table_section("Usage of ranks, hosts and GPUs", tables.usage_table(cells)),
         energy_section(groups, styles),
         _table_section("Costs", resources.cost_table(cells)),

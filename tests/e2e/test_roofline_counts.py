@@ -8,7 +8,8 @@ import pytest
 
 from bench.plugins.backend import Session
 from bench.plugins.registry import load_workload
-from bench.rank.roofline import count_memory_traffic, count_step_work, measure_peak, peak_dtype
+from bench.rank.peak import measure_peak
+from bench.rank.roofline import count_memory_traffic, count_step_work, peak_dtype
 from harness.store.opening import open_store
 from reports.analysis.roofline import DISTURBED
 from tests.support.builders import make_case

@@ -3,13 +3,13 @@ from __future__ import annotations
 import pytest
 
 from bench.core.case import Case
-from bench.core.records import DevicePeak, PhaseTimes, StepWork
+from bench.core.records import DevicePeak, PhaseTimes, PrecisionPeak, StepWork
 from bench.rank.roofline import attention_flops
 from harness.sweep.json_document import cell_as_json
 from reports.analysis.cells import make_cells
 from reports.analysis.roofline import roofline_of
 from reports.analysis.step_times import split_step
-from reports.page.roofline import ROOFLINE_TITLE
+from reports.page.roofline import ROOFLINE_TITLE, peaks_table
 from tests.support.builders import make_case, make_record, make_trial
 from tests.support.pages import page_of
 
@@ -26,6 +26,10 @@ def trial_of(case: Case, step_s=0.1, flops=6e9, bytes_moved=1e9, peak=(1e11, 2e1
     }
     ranks = tuple(make_record(rank, case.ranks, (step_s, step_s), **(fields | changes)) for rank in range(case.ranks))
     return make_trial(case, ranks=ranks)
+
+
+def cells_of(trial):
+    return make_cells([trial.case], {}, [trial], {})
 
 
 def roofline(trials):
@@ -74,6 +78,50 @@ def test_the_peak_is_that_of_the_type_of_the_products_whatever_else_a_step_compu
         [trial_of(make_case(), step_work=counted, peak=DevicePeak(flop_s=1e11, bytes_s=2e10, how="", dtype="bfloat16"))]
     )
     assert (found.dtype, found.mfu.value) == ("bfloat16", pytest.approx(0.6))
+
+
+H200_PEAK = DevicePeak(
+    flop_s=761e12,
+    bytes_s=4e12,
+    how="bfloat16 product",
+    dtype="bfloat16",
+    clock_hz=1.62e9,
+    power_cap_w=700,
+    precisions=(
+        PrecisionPeak(dtype="float32", flop_s=50.7e12),
+        PrecisionPeak(dtype="tf32", flop_s=402e12),
+        PrecisionPeak(dtype="float8_e4m3fn", flop_s=None, reason="no such product"),
+    ),
+)
+"""After what one H200 reached with random numbers."""
+
+
+def test_the_peaks_of_gpus_in_every_type_are_those_of_all_ranks_with_the_slowest_one_s_clock():
+    case = make_case(ranks=2)
+    counted = StepWork(flops=6e9, bytes_moved=1e9, dtypes=("bfloat16",), product_dtypes=("bfloat16",))
+    cool = trial_of(case, step_work=counted, peak=H200_PEAK)
+    hot = trial_of(case, step_work=counted, peak=H200_PEAK.model_copy(update={"clock_hz": 1.395e9}))
+    trial = make_trial(case, ranks=(cool.ranks[0], hot.ranks[1]))
+    found, _ = roofline([trial])
+    assert (found.clock_hz, found.power_cap_w, found.limits_reason) == (1.395e9, 700, None)
+    peaks = {peak.dtype: (peak.flop_s, peak.reason) for peak in found.precisions}
+    assert peaks["tf32"] == (804e12, None)
+    assert peaks["float8_e4m3fn"] == (None, "no such product")
+    rows = {row[1]: row[2:] for row in peaks_table(cells_of(trial)).rows}
+    assert rows["bfloat16"] == ("1,522 TFLOP/s", "15.0×", "1.40 GHz", "700 W")
+    assert rows["tf32"] == ("804 TFLOP/s", "7.93×", "–", "–")
+    assert rows["float8_e4m3fn"][:2] == ("unknown: no such product", "–")
+    assert peaks_table(cells_of(trial_of(case))).rows == (), "a CPU's are not measured"
+
+
+def test_a_clock_that_one_rank_does_not_know_is_unknown():
+    case = make_case(ranks=2)
+    unknown = H200_PEAK.model_copy(update={"clock_hz": None, "limits_reason": "clock: no permission"})
+    counted = StepWork(flops=6e9, bytes_moved=1e9, dtypes=("bfloat16",), product_dtypes=("bfloat16",))
+    trials = [trial_of(case, step_work=counted, peak=peak) for peak in (H200_PEAK, unknown)]
+    trial = make_trial(case, ranks=(trials[0].ranks[0], trials[1].ranks[1]))
+    found, _ = roofline([trial])
+    assert (found.clock_hz, found.power_cap_w, found.limits_reason) == (None, 700, "clock: no permission")
 
 
 def test_one_trial_counts_every_trial_is_timed():

@@ -6,6 +6,7 @@
  *   models=mixed       the second and later ones are of another model
  *   mig=N              GPU N is in MIG mode and has two slices
  *   power=W            draws this much, and the energy counter grows by it (250)
+ *   cap=W              its power limit (700)
  *   throttle=SHARE     the share of the time by which all throttle counters grow (0)
  *   gpm=1              the GPUs know GPM
  *   xid=S              GPU 0 reports an Xid S seconds after the start; may be given several times
@@ -128,6 +129,29 @@ int nvmlDeviceGetUUID(Device *device, char *text, unsigned length) {
     ENTER(device);
     const char *kind = device->slice < 0 ? "GPU" : "MIG";
     snprintf(text, length, "%s-%d%d000000-0000-4000-8000-000000000000", kind, device->gpu, device->slice + 1);
+    return OK;
+}
+
+int nvmlDeviceGetHandleByUUID(const char *wanted, Device **device) {
+    ENTER(NULL);
+    for (int gpu = 0; gpu < number("gpus", 1); gpu++)
+        for (int i = 0; i <= SLICES; i++) {
+            char text[80];
+            nvmlDeviceGetUUID(&devices[gpu][i], text, sizeof text);
+            if (!strcmp(text, wanted) && (!i || gpu == number("mig", -1))) { *device = &devices[gpu][i]; return OK; }
+        }
+    return NOT_FOUND;
+}
+
+int nvmlDeviceGetDeviceHandleFromMigDeviceHandle(Device *slice, Device **device) {
+    ENTER(slice);
+    *device = &devices[slice->gpu][0];
+    return OK;
+}
+
+int nvmlDeviceGetEnforcedPowerLimit(Device *device, unsigned *milliwatts) {
+    ENTER_WHOLE(device);
+    *milliwatts = number("cap", 700) * 1e3;
     return OK;
 }
 
