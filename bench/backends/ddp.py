@@ -63,6 +63,8 @@ class DdpSession(ProcessGroupSession):
         self.model: Any = None
         self.power_sgd: PowerSgd | None = None
         self.exchanging = True
+        if device != "cpu" and transport != "nccl":
+            self.host_wait_reason = f"{transport} exchanges in the host's memory: a step waits there for the device"
 
     @property
     def grouping(self) -> GradientBuckets | None:

@@ -74,6 +74,10 @@ class HorovodSession(Session):
         self.options, self.settings_in_force, self.fusion_mb = options, settings_in_force, fusion_mb
         self.optimizer: Any = None
         self.exchanging = True
+        if device != "cpu":
+            self.host_wait_reason = (
+                "a thread of Horovod's waits on the host until the device has a gradient, and a step for the thread"
+            )
 
     @property
     def grouping(self) -> GradientBuckets | None:

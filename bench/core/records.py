@@ -177,6 +177,28 @@ class Overhead(FrozenModel):
         return self
 
 
+class QueuedSteps(FrozenModel):
+    """Durations of a step on the device, per block: of steps whose launches all waited in the device's queue, and of
+    ordinary ones, which the host enqueued meanwhile; see :mod:`bench.rank.device_busy`.
+
+    The k-th blocks of both kinds are neighbours in time.
+    """
+
+    exchanged: bool
+    """Whether the steps exchanged gradients."""
+    steps: PositiveCount
+    """Steps per block."""
+    queued_s: tuple[StepDuration, ...]
+    """The mean step of each block, in seconds."""
+    stepped_s: tuple[StepDuration, ...]
+
+    @model_validator(mode="after")
+    def _neighbours(self) -> Self:
+        if len(self.queued_s) != len(self.stepped_s) or not self.queued_s:
+            raise ValueError("it has no pairs of blocks")
+        return self
+
+
 class Window(FrozenModel):
     """The measured window on the node's monotonic clock, and the processor time that the rank used in it."""
 
@@ -278,6 +300,7 @@ class NotFinite(FrozenModel):
 
 
 DECOMPOSITION, OVERHEAD, ROOFLINE, CHECKPOINT = "decomposition", "overhead", "roofline", "checkpoint"
+DEVICE_BUSY = "device_busy"
 """What a rank may measure after its window; see :mod:`bench.rank.after_window`."""
 CHECKPOINT_READINGS = {
     "checkpoint_stall": "s",
@@ -340,6 +363,10 @@ class RankRecord(FrozenModel):
     phases_reason: str | None = None
     """Why a step can't be decomposed where that was requested."""
     own_cost: Overhead | None = None
+    queued_steps: tuple[QueuedSteps, ...] = ()
+    """How long the device needs for a step without waiting for the host: with the exchange, and without where several
+    ranks can step without it; empty on CPUs, and where :attr:`queued_steps_reason` says why."""
+    queued_steps_reason: str | None = None
     gradients: Gradients | None = None
     """``None`` where nothing is exchanged, or the backend does not say how."""
     sharded: ShardedUnits | None = None

@@ -91,6 +91,10 @@ class Session:
     does that. With a reason, the decomposition of the step is reported as not measured, and :meth:`no_sync` is used for
     gradient accumulation alone."""
 
+    host_wait_reason: str | None = None
+    """Why the exchange of a step waits on the host for the device, in one sentence, so that no step can be enqueued
+    ahead of it; ``None`` where it happens on the device. See :mod:`bench.rank.device_busy`."""
+
     checkpoint_reason: str | None = None
     """Why the state of model and optimizer can't be saved as :mod:`bench.rank.checkpoint` does, in one sentence."""
 

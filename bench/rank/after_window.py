@@ -1,4 +1,5 @@
-"""What a rank measures after its window: decomposition, overhead, roofline, checkpoint. None is worth the window.
+"""What a rank measures after its window: decomposition, overhead, device time of a step, roofline, checkpoint. None is
+worth the window.
 
 A measurement that fails leaves a reason, and the record stands. The ranks take these measurements together, so a rank
 on which one fails can't tell where the others are: it takes no further one and leaves, and where others wait for it,
@@ -15,7 +16,16 @@ from statistics import median
 from typing import Any
 
 from bench.core.case import Case
-from bench.core.records import CHECKPOINT, DECOMPOSITION, OVERHEAD, ROOFLINE, PhaseTimes, RankRecord, Reading
+from bench.core.records import (
+    CHECKPOINT,
+    DECOMPOSITION,
+    DEVICE_BUSY,
+    OVERHEAD,
+    ROOFLINE,
+    PhaseTimes,
+    RankRecord,
+    Reading,
+)
 from bench.host.logs import MAX_ERROR_LENGTH, describe_exception, printable_line
 from bench.host.resources import memory_peak_bytes
 from bench.plugins.backend import Session
@@ -23,6 +33,7 @@ from bench.plugins.workload import TrainingWork, Work
 from bench.rank.checkpoint import CheckpointFailure, measure_checkpoint, unknown_readings
 from bench.rank.context import RankContext
 from bench.rank.decompose import decompose
+from bench.rank.device_busy import CudaQueue, measure_device_busy
 from bench.rank.finite import StepResults
 from bench.rank.overhead import measure_overhead
 from bench.rank.peak import NO_MEMORY_FOR_PEAK, measure_peak
@@ -99,6 +110,10 @@ def complete(record: RankRecord, case: Case, work: Work, session: Session, conte
     requested = {
         DECOMPOSITION: case.decompose,
         OVERHEAD: case.own_cost and record.kind == "training",
+        DEVICE_BUSY: case.decompose
+        and record.kind == "training"
+        and session.device != "cpu"
+        and "emulated_compute" not in case.flags,
         ROOFLINE: case.roofline and "emulated_compute" not in case.flags,
         CHECKPOINT: checkpoint_wanted and session.checkpoint_reason is None,
     }
@@ -112,6 +127,9 @@ def complete(record: RankRecord, case: Case, work: Work, session: Session, conte
     if requested[OVERHEAD]:
         context.progress.enter("further measurements")
         fields |= attempts.take(OVERHEAD, lambda: _overhead(work, session, step_s, context))
+    if requested[DEVICE_BUSY]:
+        context.progress.enter("further measurements")
+        fields |= attempts.take(DEVICE_BUSY, lambda: _device_busy(work, session, step_s, context))
     first_s = record.stepping_s[0] if record.stepping_s else context.began_s
     fields |= {"stepping_s": (first_s, time.monotonic()), "memory_peak_bytes": memory_peak_bytes()}
     if requested[ROOFLINE]:
@@ -142,6 +160,11 @@ def _overhead(work: Work, session: Session, step_s: float, context: RankContext)
     if problem is not None:
         raise LocalFailure(problem)
     return {"own_cost": cost}
+
+
+def _device_busy(work: Work, session: Session, step_s: float, context: RankContext) -> Fields:
+    measured = measure_device_busy(work, session, CudaQueue(), step_s, context.clock)
+    return {"queued_steps": measured.queued, "queued_steps_reason": measured.reason}
 
 
 def _checkpoint(work: Work, session: Session, step_s: float, context: RankContext) -> tuple[Reading, ...]:

@@ -20,6 +20,7 @@ from reports.analysis.bottleneck import Bottleneck
 from reports.analysis.cell_details import Coverage, Decomposition, MessageCell
 from reports.analysis.communication import AllreduceModel
 from reports.analysis.curve import Point
+from reports.analysis.launch_bound import LaunchBound
 from reports.analysis.laws import ScalingLaw
 from reports.analysis.layered_allreduce import AlgorithmSource, LayeredAlgorithm, Misfit
 from reports.analysis.placement import Place
@@ -118,6 +119,9 @@ class CellFields(CaseFields):
     contaminated_trials: int
     decomposition: Decomposition | None
     decomposition_reason: str | None
+    device_busy: Estimate | None
+    device_busy_reason: str | None
+    launch_bound: LaunchBound | None
     roofline: Roofline | None
     roofline_reason: str | None
     messages: list[MessageCell]

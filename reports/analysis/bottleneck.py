@@ -7,17 +7,22 @@ that the same work takes at the smallest rank count ÷ here), a perfectly scalin
 
 exactly. A negative share is a gain: compute is faster where smaller pieces fit into a cache. A curve whose steps were
 not decomposed is explained by its fitted scaling law alone.
+
+On a GPU, compute has a share in which the device waits for the host (:mod:`reports.analysis.launch_bound`): a part of
+compute and no further term. Where it is large, it is also why compute does not shrink with its share of a batch.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from statistics import fmean
 
 from bench.core.case import Case
 from reports.analysis.case_titles import CaseFinding
 from reports.analysis.cell_details import Decomposition
 from reports.analysis.cells import Cell
 from reports.analysis.curve import Curve
+from reports.analysis.launch_bound import MIN_SHARE as MIN_HOST_BOUND
 
 EXPOSED = "communication that compute could not hide"
 WAITING = "waiting for the slowest rank"
@@ -25,6 +30,7 @@ UNATTRIBUTED = "work outside the parts of a step"
 MIN_SHARE = 0.05
 """Smaller losses, as a share of a step, are not reported."""
 SLOWER = "compute that takes longer than at the smallest rank count"
+HOST_BOUND = "the host, which can't feed the device"
 TERM_TITLES = {
     EXPOSED: "exposed communication",
     WAITING: "waiting for the slowest rank",
@@ -61,7 +67,8 @@ SLOWED_BY = {
 
 
 class Bottleneck(CaseFinding):
-    """What limits one curve, at the largest rank count whose step was decomposed."""
+    """What limits one curve, at the largest rank count whose step was decomposed; or a cell of a single rank count
+    whose device waits for the host."""
 
     curve: str
     shares: dict[str, float]
@@ -69,6 +76,8 @@ class Bottleneck(CaseFinding):
     not decomposed."""
     slower: float | None
     """The share of the step by which compute exceeds what the same work takes at the smallest rank count."""
+    host_bound: float | None = None
+    """The share of the step, within compute, in which the device waits for the host; ``None``: unknown, or no GPU."""
     contention: float | None
     """The share of contention in the fitted time at that rank count; ``None`` without a fitted law that has it."""
     coherency: float | None
@@ -85,17 +94,27 @@ def bottlenecks(curve_cells: Mapping[str, Sequence[Cell]], curves: Mapping[str, 
     Where neither is known, the reason why its steps could not be decomposed.
     """
     limits = []
-    for key, curve in curves.items():
-        last = next((cell for cell in reversed(curve_cells[key]) if cell.decomposition), None)
-        unknown = next((cell for cell in reversed(curve_cells[key]) if cell.decomposition_reason), None)
-        if last is not None and last.case.ranks > 1:
+    for key, cells in curve_cells.items():
+        curve = curves.get(key)
+        last = next((cell for cell in reversed(cells) if cell.decomposition), None)
+        unknown = next((cell for cell in reversed(cells) if cell.decomposition_reason), None)
+        launch_bound = next((cell for cell in reversed(cells) if cell.launch_bound), None)
+        if last is not None and curve is not None and last.case.ranks > 1:
             limits.append(_step_bottleneck(last, curve))
-        elif curve.model not in (None, "linear"):
+        elif launch_bound is not None:
+            limits.append(_step_bottleneck(launch_bound, curve))
+        elif curve is not None and curve.model not in (None, "linear"):
             reason = unknown.decomposition_reason if unknown else None
-            limits.append(_law_bottleneck(curve_cells[key][0].case, curve, reason))
-        elif unknown is not None and unknown.case.ranks > 1:
+            limits.append(_law_bottleneck(cells[0].case, curve, reason))
+        elif curve is not None and unknown is not None and unknown.case.ranks > 1:
             limits.append(_unknown_bottleneck(unknown, curve))
     return tuple(limits)
+
+
+def _host_bound(cell: Cell) -> float | None:
+    """The share of a step, within compute, in which the device waits for the host: the mean over the trials."""
+    known = [trial.device.in_compute for trial in cell.measures if trial.device is not None]
+    return fmean(known) if known else None
 
 
 def _unknown_bottleneck(cell: Cell, curve: Curve) -> Bottleneck:
@@ -129,9 +148,32 @@ def _law_bottleneck(case: Case, curve: Curve, reason: str | None) -> Bottleneck:
     )
 
 
-def _step_bottleneck(cell: Cell, curve: Curve) -> Bottleneck:
-    assert cell.decomposition is not None
-    parts, step_s = cell.decomposition.parts_s, cell.decomposition.step_s.value
+def _step_bottleneck(cell: Cell, curve: Curve | None) -> Bottleneck:
+    shares = _shares(cell.decomposition) if cell.decomposition else {}
+    slower = efficiency_losses(cell.decomposition).get(SLOWER) if cell.decomposition else None
+    host_bound = _host_bound(cell)
+    point = next((point for point in curve.points if point.ranks == cell.case.ranks), None) if curve else None
+    law = point.time_parts if point and curve and curve.model not in (None, "linear") else {}
+    whole = sum(law.values())
+    # Trials with serious conditions were excluded, so those conditions explain nothing.
+    condition_names = dict.fromkeys(condition.name for condition in cell.conditions if not condition.serious)
+    return Bottleneck(
+        curve=curve.name if curve else cell.case.curve,
+        case=cell.case,
+        shares=shares,
+        slower=slower,
+        host_bound=host_bound,
+        contention=law["contention"] / whole if law else None,
+        coherency=law["coherency"] / whole if law and curve and curve.model == "usl" else None,
+        limited_by=limiting_term(shares, slower, host_bound),
+        conditions=(*(SLOWED_BY[name] for name in condition_names if name in SLOWED_BY), *_at_power_limit(cell)),
+        reason=cell.decomposition_reason if not shares else None,
+    )
+
+
+def _shares(decomposition: Decomposition) -> dict[str, float]:
+    """The shares of a step by term."""
+    parts = decomposition.parts_s
     # What of a program can't be told apart is in the rest of its step.
     hidden = not {"forward", "backward", "optimizer"} <= parts.keys()
     compute = ("forward", "backward", "optimizer", *(("unattributed",) if hidden else ()))
@@ -143,23 +185,7 @@ def _step_bottleneck(cell: Cell, curve: Curve) -> Bottleneck:
         UNATTRIBUTED: () if hidden else ("unattributed",),
     }
     by_term = {term: [parts[name].value for name in names if name in parts] for term, names in terms.items()}
-    shares = {term: sum(seconds) / step_s for term, seconds in by_term.items() if seconds}
-    slower = efficiency_losses(cell.decomposition).get(SLOWER)
-    point = next((point for point in curve.points if point.ranks == cell.case.ranks), None)
-    law = point.time_parts if point and curve.model not in (None, "linear") else {}
-    whole = sum(law.values())
-    # Trials with serious conditions were excluded, so those conditions explain nothing.
-    condition_names = dict.fromkeys(condition.name for condition in cell.conditions if not condition.serious)
-    return Bottleneck(
-        curve=curve.name,
-        case=cell.case,
-        shares=shares,
-        slower=slower,
-        contention=law["contention"] / whole if law else None,
-        coherency=law["coherency"] / whole if law and curve.model == "usl" else None,
-        limited_by=limiting_term(shares, slower),
-        conditions=(*(SLOWED_BY[name] for name in condition_names if name in SLOWED_BY), *_at_power_limit(cell)),
-    )
+    return {term: sum(seconds) / decomposition.step_s.value for term, seconds in by_term.items() if seconds}
 
 
 def _at_power_limit(cell: Cell) -> tuple[str, ...]:
@@ -169,8 +195,13 @@ def _at_power_limit(cell: Cell) -> tuple[str, ...]:
     return (f"a GPU at its power limit for {capped:.0%} of the window",) if capped > MIN_SHARE else ()
 
 
-def limiting_term(shares: Mapping[str, float], slower: float | None) -> str:
-    """The largest share of a step that is lost; compute where every lost share is below :data:`MIN_SHARE`."""
-    lost = {term: share for term, share in shares.items() if term != COMPUTE} | {SLOWER: slower or 0.0}
+def limiting_term(shares: Mapping[str, float], slower: float | None, host_bound: float | None = None) -> str:
+    """The largest share of a step that is lost; compute where every lost share is below :data:`MIN_SHARE`.
+
+    Where the device waits for the host, that is why compute is slower, and counts in its place.
+    """
+    lost = {term: share for term, share in shares.items() if term != COMPUTE}
+    waits = host_bound is not None and host_bound >= MIN_HOST_BOUND
+    lost |= {HOST_BOUND: host_bound or 0.0} if waits else {SLOWER: slower or 0.0}
     worst = max(lost, key=lambda term: lost[term])
     return worst if lost[worst] >= MIN_SHARE else COMPUTE

@@ -39,9 +39,11 @@ from reports.analysis.cell_details import (
     slowest_link,
 )
 from reports.analysis.conditions import missing_reason
+from reports.analysis.device_busy import BUSY
 from reports.analysis.flags import cell_flags, is_collective, is_other_scaling
 from reports.analysis.formatting import duration_estimate, percent
 from reports.analysis.formatting import estimate as estimate_text
+from reports.analysis.launch_bound import LaunchBound, find_launch_bound
 from reports.analysis.placement import curve_family, exceeds_cores, hosts_of
 from reports.analysis.program_runs import ProgramSummary, summarize_program
 from reports.analysis.rank_resources import variables_of
@@ -113,6 +115,11 @@ class Cell(FrozenModel):
     decomposition: Decomposition | None = None
     decomposition_reason: str | None = None
     """Why the step could not be decomposed, where that was requested."""
+    device_busy_s: Estimate | None = None
+    """How long a step would take if no GPU waited for its host; ``None`` on CPUs, and where it is unknown."""
+    device_busy_reason: str | None = None
+    launch_bound: LaunchBound | None = None
+    """The host can't feed the GPU; ``None``: it can, or that is unknown."""
     roofline: Roofline | None = None
     roofline_reason: str | None = "the cell has no number"
     program: ProgramSummary | None = None
@@ -331,11 +338,14 @@ def _numbers(
     speedup, efficiency, scaling_reason = _scaling(case, own, base, baseline)
     roofline, roofline_reason = roofline_of(good, [trial.split for trial in measures])
     is_baseline = base is not None and base.key == case.key
+    step_s = estimate([trial.step_s for trial in measures], "s")
+    usage = mean_readings([trial.usage for trial in measures])
+    busy = next((reading for reading in usage if reading.name == BUSY), None)
     return {
         "throughput": estimate(own.rates, rate_unit(first.unit)),
         "measures": tuple(measures),
         "rates": own.rates,
-        "step_s": estimate([trial.step_s for trial in measures], "s"),
+        "step_s": step_s,
         "speedup": speedup,
         "efficiency": efficiency,
         "scaling_reason": scaling_reason,
@@ -343,7 +353,7 @@ def _numbers(
         "settings": first.settings,
         "variables": variables_of(good),
         "readings": mean_readings([trial.ranks[0].readings for trial in good]),
-        "usage": mean_readings([trial.usage for trial in measures]),
+        "usage": usage,
         "coverage": coverage_of(good),
         "messages": message_cells(measures, first.messages, len(good[0].ranks)),
         "gradients": first.gradients,
@@ -353,6 +363,9 @@ def _numbers(
         "decomposition": decompose(measures, baseline.measures, efficiency, is_baseline=is_baseline),
         "decomposition_reason": _decomposition_reason(good),
         "cost_per_unit": cost_per_unit(good, measures),
+        "device_busy_s": busy.estimate if busy else None,
+        "device_busy_reason": busy.reason if busy else None,
+        "launch_bound": find_launch_bound(case, step_s, busy.estimate if busy else None, usage),
         "roofline": roofline,
         "roofline_reason": roofline_reason,
         "program": summarize_program(good),

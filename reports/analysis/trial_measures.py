@@ -11,6 +11,7 @@ from bench.core.case import Case
 from bench.core.frozen_model import FrozenModel
 from bench.core.machine import NodeFacts
 from bench.core.records import CONNECTIONS, RankRecord, Reading, Trial
+from reports.analysis.device_busy import DeviceTime, device_readings, device_time
 from reports.analysis.rank_resources import variable_settings, variables_of
 from reports.analysis.stats import Estimate, estimate
 from reports.analysis.step_times import StepSplit, slowest_steps, split_step, throughput_of
@@ -40,9 +41,11 @@ class TrialMeasures(FrozenModel):
     memory_bytes: int | None
     """The highest resident memory of a rank; unknown where it is for one rank, which may be the highest."""
     usage: tuple[Reading, ...]
-    """Of ranks, hosts and GPUs: memory, energy, utilization, traffic."""
+    """Of ranks, hosts and GPUs: memory, energy, utilization, traffic; and what the device needs for a step."""
     split: StepSplit | None
     """The parts of a step; exposed communication among them."""
+    device: DeviceTime | None
+    """What the devices do in a step; unknown on CPUs."""
     message_times_s: tuple[float, ...]
     """Of a collective: by message size, the median time on the slowest rank."""
 
@@ -63,16 +66,18 @@ def measure_trial(trial: Trial) -> TrialMeasures | None:
     if trial.outcome != "ok" or not 0 < window_s < math.inf:  # not of a NaN either
         return None
     throughput = throughput_of(ranks)
+    step_s = median(slowest_steps(ranks))
     return TrialMeasures(
         round=trial.round,
         unit=ranks[0].unit,
         amount_per_step=ranks[0].amount_per_step,
         steps=len(ranks[0].step_s),
         throughput=throughput,
-        step_s=median(slowest_steps(ranks)),
+        step_s=step_s,
         memory_bytes=_memory_bytes(ranks),
-        usage=usage_of(ranks, trial.telemetry, throughput),
+        usage=(*usage_of(ranks, trial.telemetry, throughput), *device_readings(ranks, step_s)),
         split=split_step(ranks),
+        device=device_time(ranks, step_s),
         message_times_s=tuple(_message_times_s(ranks)),
     )
 

@@ -264,6 +264,7 @@ def bottleneck_table(bottlenecks: Sequence[Bottleneck]) -> Table:
             TERM_TITLES.get(bottleneck.limited_by, bottleneck.limited_by),
             *(_share(bottleneck.shares.get(term)) for term in (COMPUTE, DATA, UNATTRIBUTED, WAITING, EXPOSED)),
             _share(bottleneck.slower),
+            _share(bottleneck.host_bound),
             _share(bottleneck.contention),
             _share(bottleneck.coherency),
             "; ".join(
@@ -283,6 +284,7 @@ def bottleneck_table(bottlenecks: Sequence[Bottleneck]) -> Table:
         "load imbalance",
         "exposed communication",
         "compute slower than at the fewest ranks",
+        "device waits for the host",
         "contention σ",
         "coherency κ",
         "conditions",
@@ -291,10 +293,12 @@ def bottleneck_table(bottlenecks: Sequence[Bottleneck]) -> Table:
         "Compute, data, what a step does beyond its parts (unattributed), load imbalance (waiting for the slowest "
         "rank) and exposed communication add up to a step. "
         "Slower: compute beyond what the same work takes at the smallest rank count, as a share of the "
-        "step. Contention and coherency are the shares of σ(N−1) and κN(N−1) in the denominator of the fitted law: "
+        "step. Device waits for the host: the part of compute in which a GPU has nothing to do. "
+        "Contention and coherency are the shares of σ(N−1) and κN(N−1) in the denominator of the fitted law: "
         "another view of the same losses, not a further part."
     )
-    return Table("What limits scaling", header, rows, note)
+    several = any(bottleneck.case.ranks > 1 for bottleneck in bottlenecks)
+    return Table("What limits scaling" if several else "What limits a step", header, rows, note)
 
 
 def _share(share: float | None) -> str:

@@ -27,6 +27,8 @@ def group_answer(group: CellGroup) -> str:
     if best.efficiency is not None and most > 1 and "no_baseline" not in best.flags:
         reached = f"{best.labels.efficiency} of {best.case.scaling} scaling"
         text += f"; {best.labels.backend} reaches {reached}"
+    if best.launch_bound is not None:
+        text += f"; {best.launch_bound.answer}"
     if causes := loss_summary(best):
         text += f"; losses of its step: {causes}"
     elif most > 1 and best.decomposition_reason:

@@ -193,11 +193,12 @@ def _detail_sections(
 ) -> Iterator[Section]:
     """The sections after those of the workloads, without empty ones."""
     cells = findings.cells
+    limits = step_figures.bottleneck_table(findings.bottlenecks)
     sections = (
         _table_section("All cells", tables.results_table(cells)),
         _table_section("Same work", tables.same_work_table(cells)),
         Section("Programs", tables=_with_rows(programs.programs_table(cells), programs.whole_runs_table(cells))),
-        _table_section("What limits scaling", step_figures.bottleneck_table(findings.bottlenecks)),
+        _table_section(limits.caption, limits),
         _table_section("Scaling laws", tables.scaling_table(cells, findings.curves)),
         _table_section("Where the time goes", tables.decomposition_table(cells)),
         Section(
