@@ -14,6 +14,7 @@ from bench.core.exit_report import FORKSERVER, ExitReport, FailedProcess
 from bench.host.memory_kills import read_memory_kills
 from bench.host.processes import EXIT_GRACE_S, cpu_limit_s, kill_session, process_state
 from bench.node.external_ranks import ExternalRanks
+from bench.node.flight_records import convert_watchdog_dumps, request_flight_records, wait_for_flight_records
 from bench.node.forked import join_within_limit
 from bench.node.guardian import ForkserverWatch
 from bench.node.observer import TrialObserver
@@ -219,13 +220,26 @@ class ProcessGroup:
             failed=self._failed_processes(first_failed),
             stopped=stopped,
             stopped_at=stopped_at,
-            stacks=dump_stacks(hung),
+            stacks=self._examine(hung),
             out_of_memory=memory.kills > self._memory_kills.kills,
             memory_limit=memory.limit_description,
             cpu_limit_s=cpu_limit_s(),
             disk_full=self._observer.disk_full,
             dropped_log_bytes=self._observer.dropped_log_bytes,
         )
+
+    def _examine(self, hung: Sequence[HungProcess]) -> dict[str, list[str]]:
+        """Have ranks that hang write their flight records; returns the stacks of all."""
+        asked_ns = time.time_ns()
+        running = [process.title for process in hung if not process.stopped]
+        wait_for_flight_records(self.folder, request_flight_records(self.folder, running, asked_ns))
+        # Those that are stopped answer when they go on for their stacks; then others that wait for them go on too.
+        stopped = [process.title for process in hung if process.stopped]
+        asked = request_flight_records(self.folder, stopped, asked_ns)
+        stacks = dump_stacks(hung)
+        wait_for_flight_records(self.folder, asked)
+        convert_watchdog_dumps(self.folder)
+        return stacks
 
     def _failed_processes(self, first_failed: WorkerProcess | FailedProcess | None) -> tuple[FailedProcess, ...]:
         """What has failed, the first one first."""

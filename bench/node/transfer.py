@@ -25,7 +25,7 @@ MAX_TOTAL_BYTES = 2**30
 MAX_TRANSFER_LINE_BYTES = 2 * MAX_FILE_BYTES
 MAX_STATED_BYTES = 2**50
 NODE_OUTPUT = re.compile(
-    r"(record|node)-[0-9]+\.json|failure-[A-Za-z0-9_-]+-[0-9]+\.json|progress-[0-9]+"
+    r"(record|node|flight)-[0-9]+\.json|failure-[A-Za-z0-9_-]+-[0-9]+\.json|progress-[0-9]+"
     r"|telemetry-[A-Za-z0-9._-]+\.jsonl|[A-Za-z0-9][A-Za-z0-9._-]*\.log"
 )
 MAX_NAME_LENGTH = 200

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import faulthandler
 import os
+import re
 import signal
 import sys
 import time
@@ -23,7 +24,7 @@ from bench.core.frozen_model import write_model
 from bench.core.rank_info import RankInfo, read_rank_info
 from bench.core.records import RankFailure, RankRecord
 from bench.host.given_variables import begin_again_with
-from bench.host.logs import describe_exception, printable_line, traceback_lines
+from bench.host.logs import MAX_ERROR_LENGTH, describe_exception, printable_line, traceback_lines
 from bench.host.machine import host_name, read_boot_id
 from bench.host.processes import die_with_launcher
 from bench.host.resources import cores_of_rank, pin_threads, reset_memory_peak, usable_cores
@@ -32,6 +33,7 @@ from bench.plugins import registry
 from bench.plugins.backend import set_environment
 from bench.rank import faults, loop
 from bench.rank.context import RankContext
+from bench.rank.flight_recorder import set_recorder_variables, start_flight_recorder, write_flight_record
 from bench.rank.program.failures import ProgramProblem
 from bench.rank.program.run import measure_program
 from bench.rank.progress import FOLDER_VARIABLE, Progress, keep_error
@@ -40,6 +42,8 @@ from bench.telemetry.pause import pause_sampling
 
 MODULE = "bench.rank.worker"
 TAIL_LINES = 12
+TIME_LIMIT = re.compile(r"time[d ]?.?out", re.IGNORECASE)
+"""In the message of a collective that took too long."""
 
 
 def measure_rank(case: Case, me: RankInfo, out: Path, on_failure: Callable[[RankFailure], None]) -> RankRecord:
@@ -52,11 +56,13 @@ def measure_rank(case: Case, me: RankInfo, out: Path, on_failure: Callable[[Rank
         on_failure: Called with a failure before the other ranks are left.
     """
     context = _prepare_process(case, me, out)
+    start_flight_recorder(out, me.rank)
     if case.program is not None:
         return _measure_program(case, me, out, context, on_failure)
     import torch
 
     torch.set_num_threads(case.threads)
+    set_recorder_variables(out)
     backend, workload = registry.backend_of(case), registry.workload_of(case)
     if case.device == "cuda":
         # TensorFloat-32 would make results depend on how a batch is cut, beyond what float32 rounding explains.
@@ -67,6 +73,7 @@ def measure_rank(case: Case, me: RankInfo, out: Path, on_failure: Callable[[Rank
             return loop.measure(case, backend, workload, session, context)
         except BaseException as problem:
             # Before the session is left: leaving may wait for the other ranks, and makes them fail too.
+            _keep_flight_record(out, me, problem)
             on_failure(describe_failure("rank", me.rank, problem, context.progress.current.description))
             raise
 
@@ -80,8 +87,15 @@ def _measure_program(
         try:
             return measure_program(case, me, out, context)
         except BaseException as problem:
+            _keep_flight_record(out, me, problem)
             on_failure(describe_failure("rank", me.rank, problem, context.progress.current.description))
             raise
+
+
+def _keep_flight_record(out: Path, me: RankInfo, problem: BaseException) -> None:
+    """Where a collective exceeded its own time limit, which is shorter than the trial's."""
+    if TIME_LIMIT.search(str(problem)[:MAX_ERROR_LENGTH]):
+        write_flight_record(out, me.rank)
 
 
 def _prepare_process(case: Case, me: RankInfo, out: Path) -> RankContext:

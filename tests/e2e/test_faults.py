@@ -82,6 +82,9 @@ def test_a_rank_that_hangs_in_a_step_ends_in_time_with_every_stack(harness):
         assert "not done within 7 s" in cell["reason"]
         assert "rank 0 in measured step 3" in cell["reason"]
         assert "rank 1 in measured step 3 (stopped)" in cell["reason"]
+        # By PyTorch's flight recorder, which Horovod and Dask do without.
+        waits = r"; rank 0 waits in all_reduce \(collective \d+\), which rank 1 has not begun: its last one was "
+        assert (re.search(waits, cell["reason"]) is not None) == (cell["backend"] == "ddp")
     for trial in trials(harness, "timeout"):
         backend, tail = trial["case"]["backend"], "\n".join(trial["log_tail"])
         holder = "worker" if backend == "dask" else "rank"

@@ -9,11 +9,12 @@ from pathlib import Path
 
 from bench.core.case import SAMPLER_ROLE
 from bench.core.exit_report import ExitReport
+from bench.core.flight_record import FlightRecord, explain_hang
 from bench.core.records import Condition, RankFailure, RankRecord
 from bench.host.logs import MAX_ERROR_LENGTH, last_lines, printable_line
-from bench.rank.progress import RankProgress, read_progress
+from bench.rank.progress import COUNTED, RankProgress, read_progress
 from harness.sites.base.contract import TrialResult
-from harness.sites.base.first_cause import describe_progress, description_of, determine_outcome
+from harness.sites.base.first_cause import describe_progress, description_of, determine_outcome, rank_of
 from harness.sites.base.log_keeper import noisy_logs
 from harness.sites.base.rank_files import read_recordings, read_records
 
@@ -50,6 +51,7 @@ def diagnose(
     unreadable: list[str] = []
     records = sorted(read_records(folder, "record-*.json", RankRecord, unreadable), key=lambda record: record.rank)
     progress = read_progress(folder)
+    records = [record for record in records if not _ended_late(record, exit_report, progress)]
     reported = read_records(folder, "failure-*.json", RankFailure, unreadable)
     reported += [
         RankFailure(role="rank", rank=rank.rank, host="", error=rank.error, at=rank.since_s)
@@ -63,6 +65,8 @@ def diagnose(
         # A rank that left a spoilt record is the cause of what others report.
         reason = f"{unreadable[0]}; then {reason}" if reason else unreadable[0]
         outcome = "failed"
+    if outcome in ("failed", "timeout") and (hang := _explain_hang(folder, exit_report, failures, progress)):
+        reason = f"{reason}; {hang}"
     if lost:
         outcome, reason = "failed", describe_lost_node(lost[0], progress, ranks_on_a_node)
     if outcome in ("failed", "timeout") and exit_report.disk_full:
@@ -77,6 +81,22 @@ def diagnose(
         conditions=(*noisy_logs(exit_report.dropped_log_bytes), *_left_running(exit_report)),
         suspended="; ".join(exit_report.suspended) or None,
     )
+
+
+def _ended_late(record: RankRecord, exit_report: ExitReport, progress: Sequence[RankProgress]) -> bool:
+    """Whether a rank was still in its window when the trial ended: a process that was stopped goes on for its stacks,
+    and then others do. Progress is what it was before."""
+    in_window = (rank.phase in COUNTED for rank in progress if rank.rank == record.rank)
+    return bool(exit_report.stopped) and next(in_window, False)
+
+
+def _explain_hang(
+    folder: Path, exit_report: ExitReport, failures: Sequence[RankFailure], progress: Sequence[RankProgress]
+) -> str | None:
+    ended = {rank_of(process.title) for process in exit_report.failed}
+    ended |= {failure.rank for failure in failures if failure.role == "rank"}
+    running = [rank.rank for rank in progress if rank.rank not in ended]
+    return explain_hang(read_records(folder, "flight-*.json", FlightRecord, []), running)
 
 
 def describe_lost_node(lost: LostNode, progress: Sequence[RankProgress], ranks_on_a_node: int) -> str:

@@ -8,13 +8,14 @@ from typing import TypeVar
 
 from pydantic import ValidationError
 
+from bench.core.flight_record import FlightRecord
 from bench.core.recording import Recording, read_recording
 from bench.core.records import RankFailure, RankRecord
 from bench.core.text import one_line
 from bench.host.logs import printable_line
 from bench.host.regular_files import read_regular
 
-RecordT = TypeVar("RecordT", RankRecord, RankFailure)
+RecordT = TypeVar("RecordT", RankRecord, RankFailure, FlightRecord)
 
 MAX_RECORD_BYTES = 2**26
 """The largest record that is read: a thousand times that of an ordinary trial."""

@@ -8,10 +8,13 @@ from pathlib import Path
 import pytest
 
 from bench.core.exit_report import MPIRUN, ExitReport, FailedProcess
+from bench.core.flight_record import FlightEntry, FlightRecord
+from bench.core.frozen_model import write_model
 from bench.core.records import RankFailure
-from bench.rank.progress import RankProgress
+from bench.rank.progress import Progress, RankProgress
 from harness.sites.base.diagnosis import diagnose
 from harness.sites.base.first_cause import describe_progress, determine_outcome
+from tests.support.builders import make_record
 
 LOG = Path("/nonexistent")
 PROGRESS = [RankProgress(0, 10, "measured step", 17), RankProgress(1, 11, "measured step", 16)]
@@ -170,6 +173,44 @@ def test_stacks_of_stopped_processes_come_first(tmp_path):
     stacks = {"rank 2": ["waits"], "rank 1": ["stopped here"]}
     result = diagnose(tmp_path, exit_report(failed, stopped=("rank 1",), stacks=stacks))
     assert result.log_tail == ("rank 1: stopped here", "rank 0: the end", "rank 2: waits")
+
+
+def flight_record(rank, *operations):
+    """Collectives numbered from 1, of which the last one is not done where its name ends with an ellipsis."""
+    entries = [
+        FlightEntry(group="default_pg", operation=name.rstrip("…"), sequence=number + 1, done=not name.endswith("…"))
+        for number, name in enumerate(operations)
+    ]
+    return FlightRecord(rank=rank, entries=tuple(entries))
+
+
+def test_the_collective_of_a_hang_is_in_the_reason(tmp_path):
+    for record in (flight_record(0, "broadcast", "all_reduce…"), flight_record(1, "broadcast")):
+        write_model(tmp_path, f"flight-{record.rank}.json", record)
+    (tmp_path / "flight-2.json").write_text("{")
+    for rank in range(4):
+        Progress(tmp_path, rank)
+    said = (
+        "; rank 0 waits in all_reduce (collective 2), which rank 1 has not begun: its last one was broadcast "
+        "(collective 1)"
+    )
+    result = diagnose(tmp_path, exit_report(timed_out=True))
+    assert result.reason.endswith(f"{said}; of ranks 2, 3 the collectives are unknown")
+    # One that has failed is not waited for any longer.
+    failed = [FailedProcess("rank", rank, 1, LOG) for rank in (2, 3)]
+    result = diagnose(tmp_path, exit_report(*failed))
+    assert result.outcome == "failed"
+    assert result.reason.endswith(said)
+    assert diagnose(tmp_path, exit_report()).reason is None
+
+
+def test_what_ranks_measure_after_a_stopped_one_went_on_for_its_stacks_is_no_result(tmp_path):
+    for rank, phase in enumerate(("measured step", "further measurements")):
+        Progress(tmp_path, rank).enter(phase, 3)
+        write_model(tmp_path, f"record-{rank}.json", make_record(rank, 2))
+    report = exit_report(timed_out=True, stopped=("rank 0",))
+    assert [record.rank for record in diagnose(tmp_path, report).ranks] == [1]
+    assert [record.rank for record in diagnose(tmp_path, exit_report(timed_out=True)).ranks] == [0, 1]
 
 
 def test_texts_that_a_rank_wrote_can_be_printed_and_stored(tmp_path):

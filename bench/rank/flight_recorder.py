@@ -1,0 +1,167 @@
+"""PyTorch's flight recorder: what it has recorded of this rank's collectives, written when the node agent asks for it.
+
+The recorder keeps the last 2,000 operations of each process group's backend. PyTorch 2.13 records by itself, over NCCL
+and gloo (``TORCH_FR_BUFFER_SIZE``); from 2.5 on NCCL's recorder is switched on by ``TORCH_NCCL_TRACE_BUFFER_SIZE``.
+Nothing is added to what a step costs: a thread waits at a named pipe for the time of a request, in nanoseconds since
+the Unix epoch, and writes ``flight-<rank>.json``. It can't where the hanging thread holds Python's interpreter lock;
+NCCL's watchdog, which writes a dump when a collective exceeds PyTorch's own limit, needs no lock
+(``TORCH_FR_DUMP_TEMP_FILE``, before ``TORCH_NCCL_DEBUG_INFO_TEMP_FILE``).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+import threading
+from collections.abc import Iterator, Mapping, MutableMapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from bench.core.bounds import MAX_COUNT
+from bench.core.flight_record import DEFAULT_GROUP, MAX_NAME_LENGTH, FlightEntry, FlightRecord
+from bench.core.frozen_model import write_model
+from bench.core.text import one_line
+
+C10D = "torch._C._distributed_c10d"
+DUMPS = ("_dump_nccl_trace_json", "_dump_fr_trace_json")
+"""What NCCL's recorder and that of other backends have recorded, in the order in which they are asked."""
+BUFFER_ENTRIES = 2000
+KEPT_DONE, KEPT_PENDING = 16, 32
+"""The operations of a group that are kept: the last ones, and the first ones that are not done."""
+MAX_REQUEST_BYTES = 64
+WATCHDOG_PREFIX = "watchdog-"
+NUMBER = re.compile(r"[0-9]{1,20}")
+
+
+def request_pipe(folder: Path, rank: int) -> Path:
+    """Where a rank is asked for its flight record."""
+    return folder / f"flight-request-{rank}"
+
+
+def recorder_variables(env: Mapping[str, str], folder: Path, *, generic: bool) -> dict[str, str]:
+    """The variables to set, none of which the user has set (pure).
+
+    Args:
+        env: The environment of the rank.
+        folder: The trial's folder.
+        generic: This PyTorch's recorder is that of all backends, and records by itself.
+    """
+    wanted = {"TORCH_NCCL_DUMP_ON_TIMEOUT": "1"}
+    sizes, files = ("FR_BUFFER_SIZE", "NCCL_TRACE_BUFFER_SIZE"), ("FR_DUMP_TEMP_FILE", "NCCL_DEBUG_INFO_TEMP_FILE")
+    if not generic and not any(f"TORCH_{name}" in env for name in sizes):
+        wanted["TORCH_NCCL_TRACE_BUFFER_SIZE"] = str(BUFFER_ENTRIES)
+    if not any(f"TORCH_{name}" in env for name in files):
+        # The newer PyTorch warns of the older name.
+        wanted[f"TORCH_{files[0 if generic else 1]}"] = str(folder / WATCHDOG_PREFIX)
+    return {name: value for name, value in wanted.items() if name not in env}
+
+
+def start_flight_recorder(folder: Path, rank: int) -> None:
+    """Have a thread of this process answer requests for its flight record. Without named pipes there are none."""
+    pipe = request_pipe(folder, rank)
+    with suppress(OSError):
+        pipe.unlink(missing_ok=True)
+        os.mkfifo(pipe, 0o600)
+        # Open for writing too: without a writer a pipe is at its end, and reading would not wait.
+        requests = os.open(pipe, os.O_RDWR | os.O_CLOEXEC)
+        threading.Thread(target=_answer, args=(requests, folder, rank), name="flight-recorder", daemon=True).start()
+
+
+def _answer(requests: int, folder: Path, rank: int) -> None:
+    while request := os.read(requests, MAX_REQUEST_BYTES):
+        asked_ns = NUMBER.match(request.decode(errors="replace"))
+        write_flight_record(folder, rank, int(asked_ns[0]) if asked_ns else None)
+
+
+def write_flight_record(folder: Path, rank: int, before_ns: int | None = None) -> None:
+    """Write what this process has recorded, where it uses torch.distributed; errors cost no trial.
+
+    Args:
+        folder: The trial's folder.
+        rank: The number of this rank.
+        before_ns: Operations that began later are left out: a rank that was stopped has gone on since.
+    """
+    try:
+        record = read_recorder(rank, sys.modules.get(C10D), before_ns)
+    except Exception as problem:  # a dump of another version's making
+        record = FlightRecord(rank=rank, reason=one_line(f"the flight recorder can't be read: {problem}", 200))
+    with suppress(OSError, MemoryError):
+        write_model(folder, f"flight-{rank}.json", record)
+
+
+def read_recorder(rank: int, c10d: Any, before_ns: int | None = None) -> FlightRecord:
+    """The flight record of this process.
+
+    Args:
+        rank: The number of this rank.
+        c10d: PyTorch's module ``torch._C._distributed_c10d``; ``None``: it is not loaded.
+        before_ns: See :func:`write_flight_record`.
+    """
+    if c10d is None:
+        return FlightRecord(rank=rank, reason="the rank does not use torch.distributed")
+    dumps = [getattr(c10d, name) for name in DUMPS if hasattr(c10d, name)]
+    if not dumps:
+        return FlightRecord(rank=rank, reason="this PyTorch has no flight recorder")
+    entries = tuple(entry for dump in dumps for entry in read_trace(json.loads(dump()), before_ns))
+    return FlightRecord(rank=rank, entries=entries)
+
+
+def read_trace(trace: Any, before_ns: int | None = None) -> tuple[FlightEntry, ...]:
+    """The operations in a dump of the flight recorder that matter for a hang, the oldest first (pure).
+
+    Args:
+        trace: The document, from JSON or from PyTorch's pickle.
+        before_ns: See :func:`write_flight_record`.
+
+    Raises:
+        KeyError, TypeError, ValueError: If it has another form.
+    """
+    by_group: dict[tuple[str, bool], list[FlightEntry]] = {}
+    for fields in trace.get("entries", ()):
+        if before_ns is None or int(fields["time_created_ns"]) <= before_ns:
+            entry = _entry(fields)
+            by_group.setdefault((entry.group, entry.collective), []).append(entry)
+    return tuple(entry for own in by_group.values() for entry in _kept(own))
+
+
+def _kept(entries: list[FlightEntry]) -> Iterator[FlightEntry]:
+    pending = [number for number, entry in enumerate(entries) if not entry.done][:KEPT_PENDING]
+    kept = {*pending, *range(max(0, len(entries) - KEPT_DONE), len(entries))}
+    return (entries[number] for number in sorted(kept))
+
+
+def _entry(fields: Mapping[str, Any]) -> FlightEntry:
+    library, _, operation = str(fields["profiling_name"]).partition(":")
+    name, description = fields["process_group"]
+    collective = not fields["is_p2p"]
+    return FlightEntry(
+        group=_short(description if description == DEFAULT_GROUP else name),
+        operation=_short(operation or library),
+        sequence=min(MAX_COUNT, int(fields["collective_seq_id" if collective else "p2p_seq_id"])),
+        tensors=_short(", ".join(_tensors(fields))),
+        collective=collective,
+        # Gloo's operations are retired when they are done and stay "scheduled". NCCL's are "completed" then; one that
+        # is retired without it exceeded its time limit.
+        done=fields["state"] == "completed" or (bool(fields["retired"]) and library != "nccl"),
+    )
+
+
+def _tensors(fields: Mapping[str, Any]) -> Iterator[str]:
+    for kind, shape in zip(fields["input_dtypes"][:2], fields["input_sizes"][:2], strict=False):
+        yield f"{kind} {list(shape)}"
+
+
+def _short(text: Any) -> str:
+    return one_line(str(text), MAX_NAME_LENGTH)
+
+
+def set_recorder_variables(folder: Path, env: MutableMapping[str, str] = os.environ) -> None:
+    """Set :func:`recorder_variables` in this process, before it joins a process group; PyTorch is loaded."""
+    import torch.distributed
+
+    if torch.distributed.is_available():
+        generic = hasattr(sys.modules.get(C10D), "_dump_fr_trace_json")
+        env.update(recorder_variables(env, folder, generic=generic))
