@@ -71,6 +71,8 @@ class Figure:
     """``y`` is a share, shown in percent."""
     window: tuple[float, float] | None = None
     """An interval of ``x`` that is shaded: the measured window."""
+    y_end: float | None = None
+    """The axis of values reaches at least so far, so that figures side by side have the same one."""
     log_x: bool = False
     log_y: bool = False
     wide: bool = False

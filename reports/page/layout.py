@@ -66,6 +66,7 @@ def y_axis(figure: Figure) -> Axis:
     twice the highest point, and clipped beyond. Bands of fitted lines don't count.
     """
     points = [y for y in _y_values(figure) if _is_drawable(y, figure.log_y)]
+    points += [figure.y_end] if figure.y_end is not None else []
     ends = [
         end
         for series in figure.series

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 from reports.analysis.cells import Cell
@@ -22,10 +23,18 @@ def interval_series(
 
 
 def point_series(
-    name: str, x: Sequence[float], y: Sequence[float], style: int, mark: Mark = "points", hollow: Sequence[bool] = ()
+    name: str,
+    x: Sequence[float],
+    y: Sequence[float | None],
+    style: int,
+    mark: Mark = "points",
+    hollow: Sequence[bool] = (),
 ) -> Series:
-    """A series of points without intervals; ``hollow``: which of them are drawn hollow, by default none."""
-    points = [(at, value, None, None) for at, value in zip(x, y, strict=True)]
+    """A series of points without intervals; ``hollow``: which of them are drawn hollow, by default none.
+
+    An unknown ``y`` is a gap in its line.
+    """
+    points = [(at, math.nan if value is None else value, None, None) for at, value in zip(x, y, strict=True)]
     return interval_series(name, points, style, mark, hollow)
 
 

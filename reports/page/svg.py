@@ -270,17 +270,20 @@ def _coloured_hatch(style: SeriesStyle, path: str, more: str = "") -> str:
 
 def downsample(series: Series, axis: Axis, buckets: int) -> list[int]:
     """The indices of the points to draw: in each interval of the axis the lowest and the highest, so that no peak is
-    lost; all of them where there are few."""
+    lost, and a gap; all of them where there are few."""
     if len(series.x) <= 2 * buckets:
         return list(range(len(series.x)))
     columns: dict[int, list[int]] = {}
-    for at, x in enumerate(series.x):
-        if axis.low <= x <= axis.high:
+    gaps = []
+    for at, (x, y) in enumerate(zip(series.x, series.y, strict=True)):
+        if not math.isfinite(y):
+            gaps.append(at)
+        elif axis.low <= x <= axis.high:
             columns.setdefault(int(axis.at(x) * buckets), []).append(at)
     ends = (
         {min(column, key=series.y.__getitem__), max(column, key=series.y.__getitem__)} for column in columns.values()
     )
-    return sorted({at for pair in ends for at in pair})
+    return sorted({*gaps, *(at for pair in ends for at in pair)})
 
 
 def _line(path: str, style: SeriesStyle, width: float) -> str:

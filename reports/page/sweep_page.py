@@ -32,12 +32,14 @@ from reports.page.bars import without_curves, without_scaling_in_title
 from reports.page.checkpoints import CHECKPOINTS_TITLE, checkpoint_table
 from reports.page.communication import message_figures
 from reports.page.elements import Download, Figure, Ideal, Page, Section, Series, Table
-from reports.page.resources import energy_section, timeline_section
+from reports.page.gpu_section import gpu_section
+from reports.page.resources import energy_section
 from reports.page.roofline import ROOFLINE_TITLE as ROOFLINE
 from reports.page.roofline import peaks_table, roofline_figures, roofline_table
 from reports.page.series import point_series, series_by_ranks
 from reports.page.step_figures import loss_figure, step_time_figure, time_figure
 from reports.page.summary import fold_section, is_long, outcome_counts, overview
+from reports.page.timelines import host_section
 
 
 def workload_sections(key: str, group: CellGroup, styles: Mapping[str, int], findings: Findings) -> Iterator[Section]:
@@ -58,8 +60,9 @@ def workload_sections(key: str, group: CellGroup, styles: Mapping[str, int], fin
         figures = _rank_figures(key, shown, styles, findings.curves)
     steps = step_time_figure(key, shown)
     yield Section(group.title, group.conditions, (*figures, *((steps,) if steps else ())))
-    if (over_time := timeline_section(key, CellGroup(tuple(shown)), styles)) is not None:
-        yield over_time
+    for section_of in (gpu_section, host_section):
+        if (over_time := section_of(key, CellGroup(tuple(shown)), styles)) is not None:
+            yield over_time
 
 
 def _rank_figures(

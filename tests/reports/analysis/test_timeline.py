@@ -8,7 +8,7 @@ import pytest
 
 from bench.core.telemetry import HOST, Device, NodeTelemetry, Series
 from reports.analysis.cells import make_cells
-from reports.analysis.timeline import MAX_POINTS, counter_rates, downsample, timelines_of
+from reports.analysis.timeline import MAX_POINTS, counter_rates, downsample, find_gaps, timelines_of
 from tests.support.builders import make_case, make_record, make_trial
 from tests.support.pages import page_of
 
@@ -56,6 +56,25 @@ def test_unknown_samples_leave_no_zeros():
     (found,) = timelines_of([trial(node(sampled("utilization", [None, 0.5, None, 0.7, None], device="GPU-a")))])
     assert found.values == (0.5, 0.7)
     assert timelines_of([trial(node(sampled("utilization", [None] * 5, device="GPU-a")))]) == ()
+
+
+def test_a_span_without_samples_is_a_gap_with_its_reason():
+    """Every second sample of a counter that needs 0.2 s may be too early: that is no gap."""
+    values = [0.5, None, 0.5, None, 0.5, None, 0.5, None, None, None, None, None, None, 0.7, None, 0.7]
+    (found,) = timelines_of([trial(node(sampled("sm_activity", values, device="GPU-a"), ended_s=17.0))])
+    assert found.values == (0.5, 0.5, 0.5, 0.5, None, 0.7, 0.7)
+    assert found.times_s[3:6] == pytest.approx((2.75, 4.5, 6.25))
+    assert (found.unknown_s, found.unknown_reason) == (pytest.approx(3.5), "no")
+    assert (found.samples, found.mean) == (4, pytest.approx(0.55))
+
+
+def test_the_ends_of_a_window_without_samples_are_unknown():
+    found = timelines_of([trial(node(sampled("power_w", [None, None, None, None, 7.0], device="GPU-a"), ended_s=20.0))])
+    assert found[0].unknown_s == 10, (
+        "a single sample, 1.75 s after the beginning, is more than three intervals from both"
+    )
+    assert find_gaps([2.0, 2.5, 3.0], 0.5, 10.0) == [(0.0, 2.0), (3.0, 10.0)]
+    assert find_gaps([-0.3, 0.2, 0.7, 1.2], 0.5, 2.0) == []
 
 
 def test_only_the_gpus_that_ranks_computed_on():
