@@ -111,9 +111,13 @@ def serial_fraction(curve: Curve) -> str:
     return "–" if share is None else f"{percent(share)} at {ranks(last.ranks)}"
 
 
+READING_WORDS = {"cpu": "CPU", "gpu": "GPU", "sm": "SM", "dram": "memory", "pcie": "PCIe", "nvlink": "NVLink"}
+"""Words of names of readings that are written differently."""
+
+
 def reading_title(name: str) -> str:
-    """``GPU memory peak``"""
-    return name.replace("_", " ").replace("gpu", "GPU").replace("cpu", "CPU")
+    """``GPU memory peak``, ``GPU SM activity``"""
+    return " ".join(READING_WORDS.get(word, word) for word in name.split("_"))
 
 
 def reading(value: Estimate | None) -> str:
@@ -133,14 +137,16 @@ def quantity(value: float, unit: str) -> str:
 
 
 def with_range(mean: float, least: float, most: float, unit: str) -> str:
-    """``468 (300–585) MB/s``, ``71 (68–74) %``: all three with the prefix of the mean."""
+    """``468 (300–585) MB/s``, ``71 (68–74) %``: all three with the prefix of the mean, which is alone where all look
+    alike."""
     if unit == "1":
-        return f"{100 * mean:.0f} ({100 * least:.0f}–{100 * most:.0f}) %"
-    factor, prefix = _si_prefix(mean)
-    return (
-        f"{_three_digits(mean / factor)} "
-        f"({_three_digits(least / factor)}–{_three_digits(most / factor)}) {prefix}{unit}"
-    )
+        shown, low, high = (f"{100 * value:.0f}" for value in (mean, least, most))
+        prefix, unit = "", "%"
+    else:
+        factor, prefix = _si_prefix(mean)
+        shown, low, high = (_three_digits(value / factor) for value in (mean, least, most))
+    ends = "" if low == high == shown else f" ({low}–{high})"
+    return f"{shown}{ends} {prefix}{unit}"
 
 
 def percent(value: Estimate | None) -> str:

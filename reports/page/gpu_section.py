@@ -6,17 +6,19 @@ The figures of the units have the same axes, so that backends are compared by ey
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from reports.analysis import formatting
 from reports.analysis.cells import Cell
 from reports.analysis.findings import CellGroup
-from reports.analysis.timeline import TIMELINE_QUANTITIES, Timeline
+from reports.analysis.timeline import Timeline
 from reports.page.elements import Figure, Section, Table
 from reports.page.series import point_series
 from reports.page.timelines import (
     FROM_ONE_TRIAL,
-    QUANTITY_TITLES,
+    GPU_TITLES,
     TABLE_HEADER,
+    cell_title,
     gaps_text,
     shaded_text,
     table_columns,
@@ -26,14 +28,14 @@ from reports.page.timelines import (
 
 UNIT_TITLES = {
     "gpu_utilization": "busy",
-    "gpu_sm_activity": "multiprocessors",
-    "gpu_tensor_activity": "tensor cores",
-    "gpu_dram_activity": "memory",
+    "gpu_sm_activity": "SM activity",
+    "gpu_tensor_activity": "tensor activity",
+    "gpu_dram_activity": "memory activity",
 }
 """The quantities that are shares of time or of a bandwidth."""
 MEANINGS = (
-    "Busy: the share of time in which a kernel ran, however small. Multiprocessors: the share of them that had work. "
-    "Tensor cores: the share of time in which they computed. Memory: the share of its bandwidth."
+    "Busy: the share of time in which a kernel ran, however small. SM activity: the share of the multiprocessors that "
+    "had work. Tensor activity: the share of time in which tensor cores computed. Memory activity: of its bandwidth."
 )
 FIRST_STYLE = 4
 """The styles before are those of the first backends."""
@@ -42,10 +44,23 @@ MAX_ACTIVITY_FIGURES = 8
 
 def gpu_section(key: str, group: CellGroup, styles: Mapping[str, int]) -> Section | None:
     """The section of a group; ``None`` where no GPU was sampled."""
-    gpus = [name for name in QUANTITY_TITLES if TIMELINE_QUANTITIES[name].on == "gpu"]
-    shared = [figure for name in gpus if (figure := timeline_figure(key, name, group.cells, styles)) is not None]
-    figures = (*_activity_figures(key, group.cells), *shared)
+    shared = (timeline_figure(key, name, group.cells, styles) for name in GPU_TITLES)
+    with_limit = (_with_power_limit(figure, group.cells) for figure in shared if figure is not None)
+    figures = (*_activity_figures(key, group.cells), *with_limit)
     return Section(f"{group.title}: GPUs over time", f"{FROM_ONE_TRIAL} {MEANINGS}", figures) if figures else None
+
+
+def _with_power_limit(figure: Figure, cells: Sequence[Cell]) -> Figure:
+    """The figure of the power and that of the clock, with how long the GPUs were held back by their power limit."""
+    shares = {
+        cell_title(cell, cells): reading.estimate
+        for cell in cells
+        for reading in cell.usage
+        if reading.name == "gpu_power_capped" and reading.estimate and reading.estimate.value > 0
+    }
+    capped = "; ".join(f"{title}: {formatting.percent(share)}" for title, share in shares.items())
+    limited = f" At the power limit — {capped} of the window." if capped else ""
+    return replace(figure, caption=f"{figure.caption}{limited}")
 
 
 def _activity_figures(key: str, cells: Sequence[Cell]) -> Iterator[Figure]:
@@ -53,14 +68,16 @@ def _activity_figures(key: str, cells: Sequence[Cell]) -> Iterator[Figure]:
     largest = {cell.labels.backend: cell for cell in sorted(sampled, key=lambda cell: cell.case.ranks)}
     shown = sorted(largest.values(), key=sampled.index)
     for number, cell in enumerate(shown[:MAX_ACTIVITY_FIGURES]):
-        yield _activity_figure(f"{key}-gpu-{number}", cell, len(shown) - MAX_ACTIVITY_FIGURES if number == 0 else 0)
+        omitted = len(shown) - MAX_ACTIVITY_FIGURES if number == 0 else 0
+        yield _activity_figure(f"{key}-gpu-{number}", cell_title(cell, cells), cell, omitted)
 
 
-def _activity_figure(key: str, cell: Cell, omitted: int) -> Figure:
+def _activity_figure(key: str, title: str, cell: Cell, omitted: int) -> Figure:
     """Of the GPU that was used least, where the cell has several; the table has all of them.
 
     Args:
         key: Of the figure.
+        title: Of the cell.
         cell: Whose GPUs were sampled.
         omitted: The number of backends that have no figure.
     """
@@ -70,14 +87,13 @@ def _activity_figure(key: str, cell: Cell, omitted: int) -> Figure:
     drawn = {UNIT_TITLES[own.name]: own for own in timelines if own.device == device}
     which = f" Shown is {device}, which was used least of {len(devices)}." if len(devices) > 1 else ""
     more = f" {omitted} further backends are in the table of all cells only." if omitted > 0 else ""
-    title = f"{cell.labels.backend}, {cell.labels.ranks}"
     rows = tuple(
         (UNIT_TITLES[timeline.name], *table_columns(timeline, unknown_reason(cell, timeline.name)))
         for timeline in timelines
     )
     return Figure(
         key,
-        f"{title}: use of the GPU",
+        f"Use of the GPU: {title}",
         "seconds since the window began",
         "share",
         tuple(

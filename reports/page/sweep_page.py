@@ -40,6 +40,7 @@ from reports.page.series import point_series, series_by_ranks
 from reports.page.step_figures import loss_figure, step_time_figure, time_figure
 from reports.page.summary import fold_section, is_long, outcome_counts, overview
 from reports.page.timelines import host_section
+from reports.page.usage import usage_tables
 
 
 def workload_sections(key: str, group: CellGroup, styles: Mapping[str, int], findings: Findings) -> Iterator[Section]:
@@ -207,7 +208,7 @@ def _detail_sections(
         Section(
             ROOFLINE, figures=roofline_figures(cells), tables=_with_rows(roofline_table(cells), peaks_table(cells))
         ),
-        _table_section("Usage of ranks, hosts and GPUs", tables.usage_table(cells)),
+        Section("Usage of ranks, hosts and GPUs", tables=usage_tables(cells)),
         energy_section(groups, styles),
         _table_section("Costs", resources.cost_table(cells)),
         _table_section("Conditions", tables.conditions_table(cells)),

@@ -12,7 +12,6 @@ from reports.analysis.cell_details import STEP_PARTS
 from reports.analysis.cells import Cell
 from reports.analysis.curve import Curve
 from reports.analysis.findings import has_curve
-from reports.analysis.telemetry import ENERGY_READINGS, MIN_SAMPLES
 from reports.page.elements import Table
 
 EXPECTED_DIFFERENCES = ("command", "sweep", "started, finished", "harness's own cost")
@@ -188,33 +187,6 @@ def readings_table(cells: Sequence[Cell]) -> Table:
         if reading.name not in CHECKPOINT_READINGS
     ]
     return Table("Further readings", ("cell", "reading", "value (95 %)"), tuple(rows))
-
-
-def usage_table(cells: Sequence[Cell]) -> Table:
-    """One row for each cell, one column for each reading that any cell knows; the note has reasons for the others.
-
-    Energy has its own section.
-    """
-    every = [reading for cell in cells for reading in cell.usage if reading.name not in ENERGY_READINGS]
-    known = dict.fromkeys(reading.name for reading in every if reading.estimate is not None)
-    missing: dict[str, list[str]] = {}
-    for reading in every:
-        if reading.estimate is None:
-            missing.setdefault(reading.reason or "unknown", []).append(reading.name)
-    rows = []
-    for cell in (cell for cell in cells if cell.usage):
-        known_here = {reading.name: reading.estimate for reading in cell.usage}
-        coverage_text = f"{cell.coverage.samples}, {cell.coverage.share * 100:.0f} %" if cell.coverage else "none"
-        rows.append((cell.labels.title, *(formatting.reading(known_here.get(name)) for name in known), coverage_text))
-    header = ("cell", *map(formatting.reading_title, known), "samples, coverage (lowest)")
-    reasons = "; ".join(
-        f"{', '.join(map(formatting.reading_title, dict.fromkeys(names)))}: {why}" for why, names in missing.items()
-    )
-    note = (
-        "During the measured window, as means over trials; host: the cores that this job may use. "
-        f"A window needs {MIN_SAMPLES} samples. " + (f"Unknown — {reasons}." if reasons else "")
-    )
-    return Table("Usage of ranks, hosts and GPUs", header, tuple(rows), note)
 
 
 def conditions_table(cells: Sequence[Cell]) -> Table:

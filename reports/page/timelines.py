@@ -8,20 +8,23 @@ from statistics import fmean
 
 from reports.analysis import formatting
 from reports.analysis.cells import Cell
-from reports.analysis.findings import CellGroup
+from reports.analysis.findings import CellGroup, has_curve
 from reports.analysis.timeline import TIMELINE_QUANTITIES, Timeline
 from reports.page.elements import Figure, Section, Series, Table
 from reports.page.series import point_series
 
-QUANTITY_TITLES = {
+HOST_TITLES = {
     "job_cpu": ("Cores busy with the job", "cores"),
     "network": ("Network", "network (B/s)"),
     "loopback": ("Loopback", "loopback (B/s)"),
-    "gpu_power": ("GPU power", "power (W)"),
-    "gpu_sm_clock": ("Clock of the multiprocessors", "clock (Hz)"),
     "gpu_memory": ("GPU memory", "memory (B)"),
 }
-"""The quantities that have a figure with a line for each backend."""
+"""The quantities of hosts, and of what is reserved, with the titles of their figures and axes."""
+GPU_TITLES = {
+    "gpu_power": ("GPU power", "power (W)"),
+    "gpu_sm_clock": ("SM clock", "clock (Hz)"),
+}
+"""Those of GPUs that have a figure with a line for each backend."""
 FROM_ONE_TRIAL = "Each backend at its largest rank count, from one trial: the last that was sampled."
 MAX_SERIES = 8
 SAME_WINDOW_RATIO = 1.05
@@ -41,9 +44,9 @@ class DeviceTimeline:
 
 
 def host_section(key: str, group: CellGroup, styles: Mapping[str, int]) -> Section | None:
-    """The timelines of the hosts, folded; ``None`` where nothing was sampled: the usage table has the reason."""
-    hosts = [name for name in QUANTITY_TITLES if TIMELINE_QUANTITIES[name].on == "host"]
-    figures = tuple(figure for name in hosts if (figure := timeline_figure(key, name, group.cells, styles)) is not None)
+    """The timelines of hosts and memory, folded; ``None`` where nothing was sampled: the usage table has the reason."""
+    shown = (timeline_figure(key, name, group.cells, styles) for name in HOST_TITLES)
+    figures = tuple(figure for figure in shown if figure is not None)
     return Section(f"{group.title}: over time", FROM_ONE_TRIAL, figures, folded=True) if figures else None
 
 
@@ -52,7 +55,7 @@ def timeline_figure(key: str, name: str, cells: Sequence[Cell], styles: Mapping[
     lines = tuple(device_timelines(name, cells, styles))
     if not any(line.timeline.most for line in lines):
         return None
-    title, y_title = QUANTITY_TITLES[name]
+    title, y_title = (HOST_TITLES | GPU_TITLES)[name]
     drawn = _limit_series(lines)
     return Figure(
         f"{key}-over-time-{name.replace('_', '-')}",
@@ -81,10 +84,15 @@ def device_timelines(name: str, cells: Sequence[Cell], styles: Mapping[str, int]
         cell, timelines = max(sampled, key=lambda pair: pair[0].case.ranks)
         unknown = unknown_reason(cell, name)
         for position, timeline in enumerate(timelines):
-            of = f"{backend}, {cell.labels.ranks}"
+            of = cell_title(cell, cells)
             title = f"{of} · {timeline.device}" if len(timelines) > 1 else of
             # The first device has its backend's style; the others have styles of no backend.
             yield DeviceTimeline(title, of, styles[backend] + position * len(styles), timeline, unknown)
+
+
+def cell_title(cell: Cell, cells: Sequence[Cell]) -> str:
+    """``ddp/nccl, 4 ranks``; the backend alone where it has one rank count, which the section names."""
+    return f"{cell.labels.backend}, {cell.labels.ranks}" if has_curve(cells) else cell.labels.backend
 
 
 def unknown_reason(cell: Cell, name: str) -> str:

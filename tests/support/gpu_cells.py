@@ -64,7 +64,7 @@ def gpu_cells(rank_counts: Sequence[int] = (1,), **changes) -> tuple[Cell, ...]:
         for ranks in rank_counts
         for number in range(TRIALS)
     ]
-    full = gpu_case("single", "none", workload_options={"model": "mlp", "width": 8192, "precision": "bf16"}, batch=4096)
+    full = gpu_case("single", "none", workload_options={"model": "mlp", "width": 8192, "precision": "bf16"}, batch=512)
     trials += [gpu_trial(full, "power_capped", 61.0, number, **changes) for number in range(TRIALS)]
     cases = list({trial.case.key: trial.case for trial in trials}.values())
     return make_cells(cases, {}, trials, {})

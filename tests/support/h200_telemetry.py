@@ -15,6 +15,7 @@ from __future__ import annotations
 import random
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
@@ -99,6 +100,7 @@ LOADS: dict[LoadName, Load] = {
 }
 
 
+@cache
 def recording(name: LoadName) -> Recording:
     """A minute under a load, the same at every call."""
     load = LOADS[name]

@@ -136,7 +136,7 @@ def test_many_devices_have_few_lines_and_a_full_table():
     (figure,) = over_time(page_of_trials([trial(*nodes)]))
     assert len(figure.series) == 8
     assert len({series.style for series in figure.series}) == 8
-    assert "ddp/gloo, 2 ranks: 100 (100–100) W over 12 devices" in figure.caption
+    assert "ddp/gloo: 100 W over 12 devices" in figure.caption
     assert "4 further lines are in the table only" in figure.caption
     assert len(figure.table.rows) == 12
 

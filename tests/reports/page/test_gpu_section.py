@@ -1,0 +1,169 @@
+"""What the page shows of GPUs: use, power and clock over the window, from telemetry made up after that of an H200."""
+
+from __future__ import annotations
+
+import math
+import re
+from xml.etree import ElementTree
+
+import pytest
+
+from bench.core.telemetry import HOST, Device
+from reports.analysis.cells import make_cells
+from reports.page.layout import x_axis, y_axis
+from reports.page.plotly_charts import plotly_figure
+from reports.page.styles import series_styles
+from reports.page.svg import downsample, figure_svg
+from tests.support.gpu_cells import BACKENDS, gpu_case, gpu_cells, gpu_trial
+from tests.support.h200_telemetry import GPU, telemetry
+from tests.support.pages import figure as make_figure
+from tests.support.pages import page_of, series
+
+UNITS = ["busy", "SM activity", "tensor activity", "memory activity"]
+
+
+@pytest.fixture(scope="module")
+def page():
+    return page_of(gpu_cells())
+
+
+def gpu_sections(page):
+    return [section for section in page.sections if section.title.endswith(": GPUs over time")]
+
+
+def use_of_gpus(section):
+    return [figure for figure in section.figures if figure.title.startswith("Use of the GPU")]
+
+
+def page_of_trial(trial):
+    return page_of(make_cells([trial.case], {}, [trial], {}))
+
+
+def with_series(trial, change):
+    """The trial with other series of its node: ``change`` gives each, or ``None`` to leave it out."""
+    (node,) = trial.telemetry
+    kept = tuple(new for old in node.series if (new := change(old)) is not None)
+    return trial.model_copy(update={"telemetry": (node.model_copy(update={"series": kept}),)})
+
+
+def test_each_backend_has_a_figure_of_what_its_gpu_did_and_all_share_power_and_clock(page):
+    section, full_load = gpu_sections(page)
+    assert not section.folded
+    titles = [figure.title for figure in section.figures]
+    uses = [f"Use of the GPU: {name}" for name in ("single", "ddp/nccl", "horovod/nccl", "dask/tasks")]
+    assert titles == [*uses, "GPU power", "SM clock"]
+    for figure in use_of_gpus(section):
+        assert [series.name for series in figure.series] == UNITS
+        assert figure.percent
+        assert figure.window == (0.0, pytest.approx(4.0))
+        assert y_axis(figure).high == y_axis(use_of_gpus(full_load)[0]).high, "the same axis, to compare by eye"
+        assert len(figure.table.rows) == 4
+    assert [len(figure.series) for figure in section.figures[-2:]] == [len(BACKENDS)] * 2
+
+
+def test_the_load_is_seen_in_the_means(page):
+    section, full_load = gpu_sections(page)
+    single, *_, dask = use_of_gpus(section)
+    for figure, means in (
+        (single, (18, 4, 0, 1)),
+        (dask, (10, 2, 0, 0)),
+        (use_of_gpus(full_load)[0], (100, 98, 83, 33)),
+    ):
+        shown = re.findall(rf"(?:{'|'.join(UNITS)}) (\d+) %", figure.caption)
+        assert list(map(int, shown)) == pytest.approx(means, abs=2)
+    power, clock = full_load.figures[-2:]
+    assert "At the power limit — single: 82 %" in power.caption
+    assert "1.5" in clock.caption
+    assert "At the power limit" not in section.figures[-1].caption
+
+
+def test_lines_of_units_look_unlike_each_other_and_unlike_those_of_backends(page):
+    section, _ = gpu_sections(page)
+    units, backends = (series_styles(figure) for figure in (section.figures[0], section.figures[-1]))
+    assert len({style.dash for style in units}) == len({style.colour for style in units}) == 4
+    assert not {style.colour for style in units} & {style.colour for style in backends}
+
+
+def test_what_is_unknown_for_a_while_is_a_gap_with_its_reason(page):
+    section, _ = gpu_sections(page)
+    dask = use_of_gpus(section)[-1]
+    # The last trial's window ends at 12 s; its first one's counters were not read from 6.1 s to 7.1 s.
+    assert "gap" not in dask.caption
+    first = use_of_gpus(gpu_sections(page_of_trial(gpu_trial(gpu_case("dask", "tasks"), "dask", 88.0)))[0])[0]
+    assert "SM activity, tensor activity, memory activity: unknown for 1.2" in first.caption
+    assert "(no answer in time)" in first.caption
+    busy, activity, *_ = first.series
+    assert not any(map(math.isnan, busy.y))
+    (gap,) = [at for at, y in enumerate(activity.y) if math.isnan(y)]
+    assert activity.x[gap - 1] < 1.1 < activity.x[gap] < 2.0 < activity.x[gap + 1]
+    assert plotly_figure(first)["data"][1]["y"][gap] is None
+    paths = ElementTree.fromstring(figure_svg(first)).iter("path")
+    assert [path.get("d").count("M") for path in paths if path.get("stroke-width")] == [1, 2, 2, 2]
+
+
+def test_a_gap_of_a_long_line_is_drawn_too():
+    y = [0.5] * 2000
+    y[700], y[1200] = math.nan, 0.9
+    line = series("a", range(2000), y, mark="line")
+    assert {700, 1200} <= set(downsample(line, x_axis(make_figure(curves=[line])), 50))
+
+
+def test_a_unit_that_was_not_sampled_is_named_with_its_reason():
+    def without_tensor_activity(series):
+        if series.name != "tensor_activity":
+            return series
+        return series.model_copy(
+            update={"values": (None,) * len(series.values), "reason": "not supported by this device"}
+        )
+
+    trial = gpu_trial(gpu_case("single", "none"), "launch_bound", 1137.0)
+    page = page_of_trial(with_series(trial, without_tensor_activity))
+    (figure,) = use_of_gpus(gpu_sections(page)[0])
+    assert [series.name for series in figure.series] == ["busy", "SM activity", "memory activity"]
+    assert "Unknown — tensor activity: not supported by this device." in figure.caption
+
+
+def test_without_samples_of_gpus_there_is_no_such_section_and_the_table_says_why():
+    def of_the_host(series):
+        return series if series.device == HOST else None
+
+    trial = gpu_trial(gpu_case("single", "none"), "launch_bound", 1137.0)
+    assert gpu_sections(page_of_trial(with_series(trial, of_the_host))) == []
+    assert "not sampled" in page_of_trial(with_series(trial, of_the_host)).table("Usage of GPUs").note
+    unsampled = trial.model_copy(update={"telemetry": ()})
+    assert gpu_sections(page_of_trial(unsampled)) == []
+
+
+def test_of_several_gpus_the_one_that_was_used_least_is_drawn():
+    node = telemetry("power_capped", 4.0)
+    idle = telemetry("launch_bound", 4.0)
+    second = "GPU-second"
+    renamed = tuple(series.model_copy(update={"device": second}) for series in idle.series if series.device == GPU)
+    both = node.model_copy(
+        update={"devices": (*node.devices, Device(id=second, name="H200")), "series": (*node.series, *renamed)}
+    )
+    trial = gpu_trial(gpu_case("single", "none"), "power_capped", 61.0)
+    # No rank names its GPU: all that were sampled count.
+    ranks = tuple(rank.model_copy(update={"gpu": None}) for rank in trial.ranks)
+    page = page_of_trial(trial.model_copy(update={"telemetry": (both,), "ranks": ranks}))
+    (figure,) = use_of_gpus(gpu_sections(page)[0])
+    assert "Shown is gpu-node GPU 1, which was used least of 2." in figure.caption
+    assert max(figure.series[1].y) < 0.1
+    assert len(figure.table.rows) == 8
+
+
+def test_rank_counts_are_named_where_there_are_several():
+    page = page_of(gpu_cells((1, 2)))
+    section = gpu_sections(page)[0]
+    assert use_of_gpus(section)[0].title == "Use of the GPU: single, 2 ranks"
+
+
+def test_usage_of_hosts_and_of_gpus_are_two_tables(page):
+    hosts, gpus = (page.table(f"Usage of {what}") for what in ("ranks and hosts", "GPUs"))
+    assert "rank CPU" in hosts.header
+    assert not any("GPU" in name for name in hosts.header)
+    capped = gpus.header.index("GPU power capped")
+    assert [row[capped] for row in gpus.rows] == ["0 %"] * 4 + ["82 %"]
+    power = gpus.header.index("GPU power")
+    assert gpus.rows[-1][power].endswith(" W")
+    assert "GPU NVLink: not supported by this device" in gpus.note
