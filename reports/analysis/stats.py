@@ -14,6 +14,8 @@ from functools import lru_cache
 from bench.core.frozen_model import FrozenModel
 
 CONFIDENCE = 0.95
+NORMAL = 1.96
+"""The two-sided 95 % quantile of the normal distribution."""
 
 
 class Estimate(FrozenModel):
@@ -53,6 +55,22 @@ def arithmetic_mean(values: Sequence[float], unit: str) -> Estimate:
         return Estimate(value=mean, low=None, high=None, n=1, unit=unit)
     half = student_t(len(values) - 1) * error
     return Estimate(value=mean, low=mean - half, high=mean + half, n=len(values), unit=unit)
+
+
+def widened(value: Estimate, spread: float) -> Estimate:
+    """The value with an interval that is at least as wide as that of observations whose spread is known.
+
+    A few observations may lie close together although they could lie far apart; Student's t allows for that only where
+    they are normally distributed. From one observation there is no interval still.
+
+    Args:
+        value: an arithmetic mean with its interval.
+        spread: the standard deviation of one observation, as a share of the value.
+    """
+    if value.low is None or value.high is None:
+        return value
+    half = max((value.high - value.low) / 2, NORMAL * spread * abs(value.value) / math.sqrt(value.n))
+    return value.model_copy(update={"low": value.value - half, "high": value.value + half})
 
 
 def ratio(above: Sequence[float], below: Sequence[float], factor: float = 1.0, unit: str = "×") -> Estimate:

@@ -1,0 +1,133 @@
+"""The power of a device over the measured window, from its counter of energy.
+
+A counter is renewed at intervals: that of a GPU every 0.1 s, those of RAPL every millisecond. A reading is what the
+counter was at its last update, so that its time is known to half an interval only, and a value like the one before it
+says nothing new. The counter at an end of the window is interpolated between the changes on either side. What the power
+was between a change and the end is not known: the energy is uncertain by the mean power times the distance to the
+nearest change, as large as if the device drew nothing, or twice the mean power, all that time.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from typing import NamedTuple
+
+from bench.core.telemetry import NodeTelemetry, Series
+
+MIN_SAMPLES = 3
+"""Of a counter that is read at intervals: in the window."""
+MAX_SHARE_OF_AN_UPDATE = 0.125
+"""How long an update may be compared with the window: each end may be off by one, both together by a quarter."""
+MAX_DISTANCE = 2.0
+"""How far an end of the window may be from the nearest change: in updates, or intervals of sampling."""
+DEFAULT_UPDATE_S = {"energy_j": 0.1, "cpu_energy_j": 0.001}
+"""The time between two updates where a recording does not say it."""
+
+
+class CounterUpdates(NamedTuple):
+    """How a counter is renewed and read."""
+
+    update_s: float
+    """The time from one update to the next."""
+    at_changes: bool = False
+    """Whether the times of samples are those at which the counter changed; else those at which it was read."""
+
+
+class WindowPower(NamedTuple):
+    """A mean power over the window in W, or ``None`` and the reason."""
+
+    value: float | None
+    reason: str | None = None
+    end_error: float | None = None
+    """By how much of the value the ends of the window may be wrong, at most."""
+
+
+class Change(NamedTuple):
+    """A value of a counter, and when the counter took it: at ``at_s`` ± ``uncertainty_s``."""
+
+    at_s: float
+    joules: float
+    uncertainty_s: float = 0.0
+
+
+def window_power(node: NodeTelemetry, series: Series | None, updates: CounterUpdates) -> WindowPower:
+    """The mean power over the window of a node.
+
+    Args:
+        node: The telemetry of the node.
+        series: The samples of the counter, in J; ``None``: there are none.
+        updates: How it is renewed.
+    """
+    if reason := _unknown_reason(node, series, updates):
+        return WindowPower(None, reason)
+    changes = list(find_changes(series, updates)) if series else []
+    if len(changes) < 2:
+        return WindowPower(None, "its counter does not move here")
+    if any(later.joules < earlier.joules for earlier, later in pairwise(changes)):
+        return WindowPower(None, "its counter went backwards")
+    window_s = node.ended_s - node.began_s
+    began, ended = (_energy_at(changes, moment_s) for moment_s in (node.began_s, node.ended_s))
+    allowed_s = MAX_DISTANCE * max(updates.update_s, node.interval_s)
+    for end, name in ((began, "beginning"), (ended, "end")):
+        if end.distance_s > allowed_s:
+            return WindowPower(None, f"its counter was not read within {end.distance_s:.2g} s of the window's {name}")
+    joules = ended.joules - began.joules
+    return WindowPower(
+        joules / window_s, end_error=(began.error_joules + ended.error_joules) / joules if joules > 0 else None
+    )
+
+
+def find_changes(series: Series, updates: CounterUpdates) -> Iterator[Change]:
+    """The changes of a counter, by its known samples.
+
+    A counter that is read at intervals was last renewed after the reading before, and at most one update ago.
+    """
+    before: tuple[float, float] | None = None
+    for at_s, joules in zip(series.times_s, series.values, strict=True):
+        if joules is None:
+            continue
+        if before is None or joules != before[1]:
+            oldest_s = at_s - updates.update_s if before is None else max(before[0], at_s - updates.update_s)
+            uncertainty_s = 0.0 if updates.at_changes else (at_s - oldest_s) / 2
+            yield Change(at_s - uncertainty_s, joules, uncertainty_s)
+        before = at_s, joules
+
+
+class _EnergyAt(NamedTuple):
+    joules: float
+    error_joules: float
+    distance_s: float
+    """To the nearest change."""
+
+
+def _energy_at(changes: Sequence[Change], moment_s: float) -> _EnergyAt:
+    """A counter at a moment, on the line through the changes on either side, or through the nearest two."""
+    after = min(max(bisect_right(changes, moment_s, key=lambda change: change.at_s), 1), len(changes) - 1)
+    early, late = changes[after - 1], changes[after]
+    power = (late.joules - early.joules) / (late.at_s - early.at_s)
+    nearest = min((early, late), key=lambda change: abs(change.at_s - moment_s))
+    distance_s = abs(nearest.at_s - moment_s)
+    joules = early.joules + power * (moment_s - early.at_s)
+    return _EnergyAt(joules, power * (distance_s + nearest.uncertainty_s), distance_s)
+
+
+def _unknown_reason(node: NodeTelemetry, series: Series | None, updates: CounterUpdates) -> str | None:
+    if node.incomplete:
+        return node.incomplete
+    if series is None:
+        return "; ".join(node.problems) or "not sampled"
+    if series.reason and all(value is None for value in series.values):
+        return series.reason
+    window_s, needed_s = node.ended_s - node.began_s, updates.update_s / MAX_SHARE_OF_AN_UPDATE
+    if window_s < needed_s:
+        return f"window of {window_s:.2g} s: needs {needed_s:.2g} s (--window)"
+    inside = sum(
+        value is not None and node.began_s <= at_s <= node.ended_s
+        for at_s, value in zip(series.times_s, series.values, strict=True)
+    )
+    if inside >= MIN_SAMPLES or updates.at_changes:
+        return None
+    too_few = f"{inside} samples in a window of {window_s:.2g} s: too few"
+    return "; ".join((too_few, *filter(None, (series.reason,)), *node.problems))

@@ -1,0 +1,83 @@
+"""By how much the energy of a GPU may be wrong because its counter does not look at the power all the time.
+
+On an H200 a load that was busy for half of each 20 ms read from 422 to 602 W, by when its periods began, although the
+load was the same; with periods of 100 and 200 ms the readings were within 7 % and 5 % of each other's mean. The simplest
+counter that reads like that looks once every 20 ms, at the mean power of 16 ms, and takes it for that of all 20 (it gives
+the eight readings of this load within 21 W, root mean square). That steps are always at the same point when the counter
+does not look is what an alias is: power that rises and falls m times in 20 ms reads as if it was constant.
+
+The share of it that a window sees follows from the times T at which its steps began: |mean of exp(2πi·m·T ÷ 20 ms)|,
+which is 1 where all steps begin at the same phase of the counter, and near 0 where their length varies, or is far enough
+from the counter's period that the window sees all phases. Of a step of length P that draws nothing for half of its time,
+the part of the power with m periods in 20 ms is 4 ÷ (π·m·P ÷ 20 ms) of its mean (the Fourier series of a square wave),
+and a mean over 16 ms passes sin(x) ÷ x of it, x = π·m·16 ÷ 20.
+"""
+
+from __future__ import annotations
+
+import cmath
+import math
+from collections.abc import Sequence
+from itertools import accumulate
+from typing import NamedTuple
+
+from reports.analysis.stats import Estimate, widened
+
+ALIASED = 0.05
+"""An error from which on a cell is flagged."""
+
+
+class CounterSampling(NamedTuple):
+    """When a counter of energy looks at the power: for ``seen_s`` in each ``period_s``, in seconds."""
+
+    period_s: float
+    seen_s: float
+
+
+GPU_SAMPLING = CounterSampling(period_s=0.020, seen_s=0.016)
+"""Fitted to the readings of one H200. Others may have another: the power readings of A100 and H100 are said to look at
+25 ms in each 100 (Yang, Adámek, Armour 2023, arXiv:2312.02741)."""
+
+
+def alias_error(step_s: Sequence[float], sampling: CounterSampling = GPU_SAMPLING) -> float:
+    """The largest error that an alias may cause, as a share of the energy: of steps that are idle for half of their time.
+
+    Args:
+        step_s: The durations of the steps of a window in their order, in seconds.
+        sampling: When the counter looks.
+    """
+    if not step_s:
+        return 0.0
+    mean_s = math.fsum(step_s) / len(step_s)
+    began_s = list(accumulate(step_s, initial=0.0))[:-1]
+    most = 0.0
+    for periods in range(1, _most_periods(sampling) + 1):
+        passed = _passed(periods, mean_s, sampling)
+        if passed > most:
+            most = max(most, passed * _concentration(began_s, sampling.period_s / periods))
+    return most
+
+
+def widened_for(value: Estimate, alias: float) -> Estimate:
+    """An energy over trials, whose interval allows for an alias: of a wave at a random phase the standard deviation is
+    its amplitude ÷ √2. Trials can all lie to one side of it: without an allowance the interval over 3 trials holds the
+    mean over all phases in 84 % of cells."""
+    return widened(value, alias / math.sqrt(2)) if alias >= ALIASED else value
+
+
+def _most_periods(sampling: CounterSampling) -> int:
+    """From where on no alias is as large as :data:`ALIASED`: a mean over ``seen_s`` passes 1 ÷ x at most."""
+    return math.floor(4 / (math.pi**2 * ALIASED) * sampling.period_s / sampling.seen_s)
+
+
+def _passed(periods: int, step_s: float, sampling: CounterSampling) -> float:
+    """The part of the power with so many periods in one of the counter's that its mean passes, relative to the mean
+    power."""
+    in_a_step = max(1.0, periods * step_s / sampling.period_s)
+    x = math.pi * periods * sampling.seen_s / sampling.period_s
+    return 4 / (math.pi * in_a_step) * abs(math.sin(x) / x)
+
+
+def _concentration(began_s: Sequence[float], period_s: float) -> float:
+    """1 where all steps begin at the same phase of the period, 0 where they begin at all phases alike."""
+    return abs(sum(cmath.exp(2j * math.pi * (at_s % period_s) / period_s) for at_s in began_s)) / len(began_s)
