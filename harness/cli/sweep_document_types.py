@@ -20,6 +20,7 @@ from reports.analysis.bottleneck import Bottleneck
 from reports.analysis.cell_details import Coverage, Decomposition, MessageCell
 from reports.analysis.communication import AllreduceModel
 from reports.analysis.curve import Point
+from reports.analysis.energy_errors import EnergyError
 from reports.analysis.launch_bound import LaunchBound
 from reports.analysis.laws import ScalingLaw
 from reports.analysis.layered_allreduce import AlgorithmSource, LayeredAlgorithm, Misfit
@@ -114,6 +115,7 @@ class CellFields(CaseFields):
     readings: dict[str, Estimate | None]
     reading_reasons: dict[str, str]
     usage: dict[str, Usage]
+    energy_errors: dict[str, Annotated[EnergyError, Changed(without=("name",))]]
     coverage: Coverage | None
     conditions: list[Condition]
     contaminated_trials: int

@@ -165,6 +165,7 @@ def cell_as_json(cell: Cell) -> dict[str, Any]:
         "readings": {reading.name: _estimate(reading.estimate) for reading in cell.readings},
         "reading_reasons": {reading.name: reading.reason for reading in cell.readings if reading.reason is not None},
         "usage": {reading.name: _reading(reading) for reading in cell.usage},
+        "energy_errors": {error.name: error.model_dump(exclude={"name"}) for error in cell.energy_errors},
         "coverage": cell.coverage.model_dump() if cell.coverage else None,
         "conditions": [condition.model_dump() for condition in cell.conditions],
         "contaminated_trials": cell.contaminated,

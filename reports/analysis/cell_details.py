@@ -15,6 +15,8 @@ from statistics import fmean
 from bench.core.collectives import Collective, bus_factor
 from bench.core.frozen_model import FrozenModel
 from bench.core.records import Link, MessageTiming, Outcome, Reading, SameWork, Trial
+from reports.analysis.energy_alias import widened_for
+from reports.analysis.energy_errors import worst_errors
 from reports.analysis.stats import Estimate, arithmetic_mean, estimate, ratio
 from reports.analysis.step_times import Straggler
 from reports.analysis.telemetry import TelemetryWindow
@@ -86,6 +88,17 @@ def mean_readings(by_trial: Sequence[Sequence[Reading]]) -> tuple[ReadingCell, .
         mean = arithmetic_mean(known, readings[0].unit) if known else None
         cells.append(ReadingCell(name=name, estimate=mean, reason=None if mean else readings[0].reason))
     return tuple(cells)
+
+
+def mean_usage(measures: Sequence[TrialMeasures]) -> tuple[ReadingCell, ...]:
+    """The mean of each reading of the trials' usage; the interval of an energy allows for an alias."""
+    errors = {error.name: error for error in worst_errors(trial.energy_errors for trial in measures)}
+    return tuple(
+        reading.model_copy(update={"estimate": widened_for(reading.estimate, error.alias)})
+        if reading.estimate is not None and (error := errors.get(reading.name)) and error.alias is not None
+        else reading
+        for reading in mean_readings([trial.usage for trial in measures])
+    )
 
 
 def decompose(

@@ -34,12 +34,14 @@ from reports.analysis.cell_details import (
     decisive_proof,
     decompose,
     mean_readings,
+    mean_usage,
     message_cells,
     outcome_of,
     slowest_link,
 )
 from reports.analysis.conditions import missing_reason
 from reports.analysis.device_busy import BUSY
+from reports.analysis.energy_errors import EnergyError, worst_errors
 from reports.analysis.flags import cell_flags, is_collective, is_other_scaling
 from reports.analysis.formatting import duration_estimate, percent
 from reports.analysis.formatting import estimate as estimate_text
@@ -96,6 +98,8 @@ class Cell(FrozenModel):
     readings: tuple[ReadingCell, ...] = ()
     usage: tuple[ReadingCell, ...] = ()
     """The usage of ranks, hosts and GPUs during the window, over the trials."""
+    energy_errors: tuple[EnergyError, ...] = ()
+    """The largest errors of the readings of energy among :attr:`usage`."""
     coverage: Coverage | None = None
     conditions: tuple[Condition, ...] = ()
     """Conditions that may have disturbed its trials."""
@@ -289,6 +293,11 @@ def _cell(
         flags=(
             *cell_flags(case, own.good, base, proof, machinery, link),
             *(("other_scaling",) if _is_other_scaling(case, base, measured) else ()),
+            *(
+                ("energy_aliased",)
+                if any(error.is_aliased for error in worst_errors(trial.energy_errors for trial in own.measures))
+                else ()
+            ),
             *dict.fromkeys(condition.name for condition in conditions),
         ),
         conditions=conditions,
@@ -339,7 +348,7 @@ def _numbers(
     roofline, roofline_reason = roofline_of(good, [trial.split for trial in measures])
     is_baseline = base is not None and base.key == case.key
     step_s = estimate([trial.step_s for trial in measures], "s")
-    usage = mean_readings([trial.usage for trial in measures])
+    usage = mean_usage(measures)
     busy = next((reading for reading in usage if reading.name == BUSY), None)
     return {
         "throughput": estimate(own.rates, rate_unit(first.unit)),
@@ -354,6 +363,7 @@ def _numbers(
         "variables": variables_of(good),
         "readings": mean_readings([trial.ranks[0].readings for trial in good]),
         "usage": usage,
+        "energy_errors": worst_errors(trial.energy_errors for trial in measures),
         "coverage": coverage_of(good),
         "messages": message_cells(measures, first.messages, len(good[0].ranks)),
         "gradients": first.gradients,

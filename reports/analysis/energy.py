@@ -15,6 +15,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from bench.core.telemetry import NodeTelemetry, Series
+from bench.core.update_timing import UpdateTiming
 
 MIN_SAMPLES = 3
 """Of a counter that is read at intervals: in the window."""
@@ -24,15 +25,6 @@ MAX_DISTANCE = 2.0
 """How far an end of the window may be from the nearest change: in updates, or intervals of sampling."""
 DEFAULT_UPDATE_S = {"energy_j": 0.1, "cpu_energy_j": 0.001}
 """The time between two updates where a recording does not say it."""
-
-
-class CounterUpdates(NamedTuple):
-    """How a counter is renewed and read."""
-
-    update_s: float
-    """The time from one update to the next."""
-    at_changes: bool = False
-    """Whether the times of samples are those at which the counter changed; else those at which it was read."""
 
 
 class WindowPower(NamedTuple):
@@ -52,14 +44,16 @@ class Change(NamedTuple):
     uncertainty_s: float = 0.0
 
 
-def window_power(node: NodeTelemetry, series: Series | None, updates: CounterUpdates) -> WindowPower:
+def window_power(node: NodeTelemetry, device: str, name: str) -> WindowPower:
     """The mean power over the window of a node.
 
     Args:
         node: The telemetry of the node.
-        series: The samples of the counter, in J; ``None``: there are none.
-        updates: How it is renewed.
+        device: The device.
+        name: The series of its counter, in J.
     """
+    series = next((series for series in node.series if (series.device, series.name) == (device, name)), None)
+    updates = _timing(node, device, name)
     if reason := _unknown_reason(node, series, updates):
         return WindowPower(None, reason)
     changes = list(find_changes(series, updates)) if series else []
@@ -74,12 +68,11 @@ def window_power(node: NodeTelemetry, series: Series | None, updates: CounterUpd
         if end.distance_s > allowed_s:
             return WindowPower(None, f"its counter was not read within {end.distance_s:.2g} s of the window's {name}")
     joules = ended.joules - began.joules
-    return WindowPower(
-        joules / window_s, end_error=(began.error_joules + ended.error_joules) / joules if joules > 0 else None
-    )
+    error_joules = began.error_joules + ended.error_joules
+    return WindowPower(joules / window_s, end_error=error_joules / joules if joules > 0 else None)
 
 
-def find_changes(series: Series, updates: CounterUpdates) -> Iterator[Change]:
+def find_changes(series: Series, updates: UpdateTiming) -> Iterator[Change]:
     """The changes of a counter, by its known samples.
 
     A counter that is read at intervals was last renewed after the reading before, and at most one update ago.
@@ -113,7 +106,12 @@ def _energy_at(changes: Sequence[Change], moment_s: float) -> _EnergyAt:
     return _EnergyAt(joules, power * (distance_s + nearest.uncertainty_s), distance_s)
 
 
-def _unknown_reason(node: NodeTelemetry, series: Series | None, updates: CounterUpdates) -> str | None:
+def _timing(node: NodeTelemetry, device: str, name: str) -> UpdateTiming:
+    recorded = (timing for timing in node.update_timings if (timing.device, timing.name) == (device, name))
+    return next(recorded, UpdateTiming(device=device, name=name, update_s=DEFAULT_UPDATE_S[name]))
+
+
+def _unknown_reason(node: NodeTelemetry, series: Series | None, updates: UpdateTiming) -> str | None:
     if node.incomplete:
         return node.incomplete
     if series is None:

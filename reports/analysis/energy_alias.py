@@ -1,16 +1,17 @@
-"""By how much the energy of a GPU may be wrong because its counter does not look at the power all the time.
+"""By how much the energy of a GPU may be wrong because its counter does not sample the power all the time.
 
-On an H200 a load that was busy for half of each 20 ms read from 422 to 602 W, by when its periods began, although the
-load was the same; with periods of 100 and 200 ms the readings were within 7 % and 5 % of each other's mean. The simplest
-counter that reads like that looks once every 20 ms, at the mean power of 16 ms, and takes it for that of all 20 (it gives
-the eight readings of this load within 21 W, root mean square). That steps are always at the same point when the counter
-does not look is what an alias is: power that rises and falls m times in 20 ms reads as if it was constant.
+On an H200 a load that was busy for half of each 20 ms read from 422 to 602 W, by when its periods began, although it
+was the same load; with periods of 100 and 200 ms readings differed from their middle by 7 % and 5 % at most. The
+simplest counter that reads like that takes one sample every 20 ms, a mean over 16 ms, as the power of all 20: of that
+load it gives the eight recorded readings within 21 W, root mean square. Power that rises and falls a whole number of
+times in 20 ms then reads as constant power, too high or too low: an alias.
 
-The share of it that a window sees follows from the times T at which its steps began: |mean of exp(2πi·m·T ÷ 20 ms)|,
-which is 1 where all steps begin at the same phase of the counter, and near 0 where their length varies, or is far enough
-from the counter's period that the window sees all phases. Of a step of length P that draws nothing for half of its time,
-the part of the power with m periods in 20 ms is 4 ÷ (π·m·P ÷ 20 ms) of its mean (the Fourier series of a square wave),
-and a mean over 16 ms passes sin(x) ÷ x of it, x = π·m·16 ÷ 20.
+The share of such an alias that a window sees follows from the times T at which its steps began: |mean of
+exp(2πi·m·T ÷ 20 ms)| for m periods in 20 ms. It is 1 where all steps begin at the same phase of the counter, and near 0
+where their lengths vary, or differ so much from the counter's interval that the window holds all phases. Of a step of
+length P that is idle for half of its time, and draws twice its mean power in the other half, the part of the power with
+m periods in 20 ms is 4 ÷ (π·m·P ÷ 20 ms) of the mean (the Fourier series of a square wave), and a mean over 16 ms
+passes sin(x) ÷ x of it, x = π·m·16 ÷ 20.
 """
 
 from __future__ import annotations
@@ -28,27 +29,27 @@ ALIASED = 0.05
 
 
 class CounterSampling(NamedTuple):
-    """When a counter of energy looks at the power: for ``seen_s`` in each ``period_s``, in seconds."""
+    """When a counter of energy samples the power: once in each ``period_s``, as a mean over ``seen_s``, in seconds."""
 
     period_s: float
     seen_s: float
 
 
 GPU_SAMPLING = CounterSampling(period_s=0.020, seen_s=0.016)
-"""Fitted to the readings of one H200. Others may have another: the power readings of A100 and H100 are said to look at
-25 ms in each 100 (Yang, Adámek, Armour 2023, arXiv:2312.02741)."""
+"""Fitted to the readings of one H200. Others may have another: the power readings of A100 and H100 are means over 25 ms
+in each 100 (Yang, Adámek, Armour 2023, arXiv:2312.02741)."""
 
 
 def alias_error(step_s: Sequence[float], sampling: CounterSampling = GPU_SAMPLING) -> float:
-    """The largest error that an alias may cause, as a share of the energy: of steps that are idle for half of their time.
+    """The largest error by an alias, as a share of the energy, of steps that are idle for half of their time.
 
     Args:
         step_s: The durations of the steps of a window in their order, in seconds.
-        sampling: When the counter looks.
+        sampling: When the counter samples the power.
     """
-    if not step_s:
+    mean_s = math.fsum(step_s) / len(step_s) if step_s else 0.0
+    if mean_s < sampling.period_s / _most_periods(sampling):
         return 0.0
-    mean_s = math.fsum(step_s) / len(step_s)
     began_s = list(accumulate(step_s, initial=0.0))[:-1]
     most = 0.0
     for periods in range(1, _most_periods(sampling) + 1):
@@ -71,8 +72,7 @@ def _most_periods(sampling: CounterSampling) -> int:
 
 
 def _passed(periods: int, step_s: float, sampling: CounterSampling) -> float:
-    """The part of the power with so many periods in one of the counter's that its mean passes, relative to the mean
-    power."""
+    """What a mean passes of the power with so many periods in an interval of the counter, relative to all power."""
     in_a_step = max(1.0, periods * step_s / sampling.period_s)
     x = math.pi * periods * sampling.seen_s / sampling.period_s
     return 4 / (math.pi * in_a_step) * abs(math.sin(x) / x)

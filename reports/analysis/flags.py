@@ -103,6 +103,13 @@ FLAG_MEANINGS: dict[str, tuple[str, str]] = {
         "ranks of a program trained each by itself: without a process group of torch.distributed, Horovod or mpi4py",
         "start it by the launcher whose variables it reads (--launcher torchrun, horovod or mpi)",
     ),
+    "energy_aliased": (
+        "a step is about as long as a multiple or a fraction of the interval at which the GPU's energy counter samples "
+        "the power: the energy of a trial depends on when its steps began, by up to 30 % where a step is idle for half "
+        "of its time; its interval allows for that",
+        "raise --repeats, or change the length of a step by a few percent (--batch); the other numbers are not "
+        "affected",
+    ),
     "gpu_draws": (
         "a program that draws on a display used the GPUs a little",
         "measure without a display, or on a GPU that has none",

@@ -15,6 +15,7 @@ from typing import NamedTuple
 from bench.core.machine import find_node
 from bench.core.records import RankRecord, Reading
 from bench.core.telemetry import HOST, LIVE, QUANTITIES, NodeTelemetry, Series
+from reports.analysis.energy import window_power
 from reports.analysis.units import energy_unit
 
 MIN_SAMPLES = 3
@@ -70,6 +71,11 @@ class TelemetryWindow:
         if growth == 0 and QUANTITIES[name].always_grows:
             return ValueOrReason(None, "its counter does not move here")
         return ValueOrReason(growth / self.window_s)
+
+    def power(self, device: str, name: str) -> ValueOrReason:
+        """The mean power over the window by a counter of energy."""
+        power = window_power(self.node, device, name)
+        return ValueOrReason(power.value, power.reason)
 
     def growth(self, device: str, name: str) -> float:
         """The growth of a counter over the window, from however few samples; 0 where it is unknown."""
@@ -197,7 +203,7 @@ HOST_READINGS = (
     DeviceReading("network", "B/s", "network_bytes", TelemetryWindow.rate, sum),
     DeviceReading("loopback", "B/s", "loopback_bytes", TelemetryWindow.rate, sum),
 )
-HOST_POWER = DeviceReading("cpu_energy", "W", "cpu_energy_j", TelemetryWindow.rate, sum)
+HOST_POWER = DeviceReading("cpu_energy", "W", "cpu_energy_j", TelemetryWindow.power, sum)
 GPU_READINGS = (
     DeviceReading("gpu_utilization", "1", "utilization", TelemetryWindow.mean, fmean),
     DeviceReading("gpu_memory_peak", "B", "memory_bytes", TelemetryWindow.peak, max),
@@ -211,7 +217,7 @@ GPU_READINGS = (
     DeviceReading("gpu_pcie", "B/s", "pcie_bytes", TelemetryWindow.rate, sum),
     DeviceReading("gpu_nvlink", "B/s", "nvlink_bytes", TelemetryWindow.rate, sum),
 )
-GPU_POWER = DeviceReading("gpu_energy", "W", "energy_j", TelemetryWindow.rate, sum)
+GPU_POWER = DeviceReading("gpu_energy", "W", "energy_j", TelemetryWindow.power, sum)
 
 Devices = Sequence[tuple[TelemetryWindow, str]]
 

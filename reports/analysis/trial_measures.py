@@ -12,6 +12,7 @@ from bench.core.frozen_model import FrozenModel
 from bench.core.machine import NodeFacts
 from bench.core.records import CONNECTIONS, RankRecord, Reading, Trial
 from reports.analysis.device_busy import DeviceTime, device_readings, device_time
+from reports.analysis.energy_errors import EnergyError, energy_errors
 from reports.analysis.rank_resources import variable_settings, variables_of
 from reports.analysis.stats import Estimate, estimate
 from reports.analysis.step_times import StepSplit, slowest_steps, split_step, throughput_of
@@ -42,6 +43,8 @@ class TrialMeasures(FrozenModel):
     """The highest resident memory of a rank; unknown where it is for one rank, which may be the highest."""
     usage: tuple[Reading, ...]
     """Of ranks, hosts and GPUs: memory, energy, utilization, traffic; and what the device needs for a step."""
+    energy_errors: tuple[EnergyError, ...] = ()
+    """Of the readings of energy that are known."""
     split: StepSplit | None
     """The parts of a step; exposed communication among them."""
     device: DeviceTime | None
@@ -76,6 +79,7 @@ def measure_trial(trial: Trial) -> TrialMeasures | None:
         step_s=step_s,
         memory_bytes=_memory_bytes(ranks),
         usage=(*usage_of(ranks, trial.telemetry, throughput), *device_readings(ranks, step_s)),
+        energy_errors=energy_errors(ranks, trial.telemetry),
         split=split_step(ranks),
         device=device_time(ranks, step_s),
         message_times_s=tuple(_message_times_s(ranks)),

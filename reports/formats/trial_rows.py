@@ -149,6 +149,10 @@ class TrialRow(FrozenModel):
     """Whether its result replaced what a rank handed in; ``None``: no collective, or unknown."""
     message_times_s: dict[str, float] = Field(default={})
     """Of a collective: the time of one operation in seconds, by the size of its message in bytes."""
+    gpu_energy_ends: float | None = None
+    """By how much of it the energy of the GPUs may be wrong by the ends of the window, at most."""
+    gpu_energy_alias: float | None = None
+    """By how much of it the energy of the GPUs may be wrong by the phase between steps and counter."""
 
     @property
     def feeds_scaling(self) -> bool:
@@ -247,6 +251,7 @@ def _row(sweep: SweepFacts, cell: Cell, trial: Trial | None) -> TrialRow:
         same_work_tolerance=proof.tolerance if proof else None,
         **{column: values.get(column) for column in READING_COLUMNS.values()},
         **_program_columns(trial, measures),
+        **_energy_columns(measures),
         unknown={READING_COLUMNS[reading.name]: reading.reason or "" for reading in readings if reading.value is None},
     )
 
@@ -273,6 +278,13 @@ def _program_columns(trial: Trial | None, measures: TrialMeasures | None) -> dic
         "evaluation_s": whole.evaluation_s.value,
         "goodput": whole.goodput.value,
     }
+
+
+def _energy_columns(measures: TrialMeasures | None) -> dict[str, Any]:
+    errors = measures.energy_errors if measures else ()
+    return next(
+        ({"gpu_energy_ends": e.ends, "gpu_energy_alias": e.alias} for e in errors if e.name == "gpu_energy"), {}
+    )
 
 
 def _message_columns(cell: Cell, measures: TrialMeasures | None) -> dict[str, Any]:

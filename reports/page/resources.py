@@ -26,10 +26,13 @@ def energy_section(groups: Sequence[CellGroup], styles: Mapping[str, int]) -> Se
         if (figure := _energy_figure(f"energy{number}", name, group, styles)) is not None
     )
     cells = [cell for group in groups for cell in group.cells if cell.throughput is not None]
-    header = ("cell", "devices", "energy (95 %)", "trials")
+    header = ("cell", "devices", "energy (95 %)", "trials", "error by the window's ends", "by the phase of the steps")
     note = (
         "Energy of the devices during the measured window ÷ the work of all ranks in it. CPU packages include "
-        "everything that ran on the hosts."
+        "everything that ran on the hosts. Errors are the largest of a trial: by the ends of the window, since a "
+        "counter is renewed at intervals (at most so much), and by when the steps began, since the counter of a GPU "
+        "does not sample the power all the time (where a step is idle for half of its time). The interval allows for "
+        "the latter."
     )
     rows = (*_known_rows(cells), *_unknown_rows(cells))
     return Section("Energy", figures=figures, tables=(Table("Energy per sample, byte or element", header, rows, note),))
@@ -67,7 +70,17 @@ def _known_rows(cells: Sequence[Cell]) -> Iterator[tuple[str, ...]]:
     for cell in cells:
         for name in ENERGY_READINGS:
             if (value := _energy_of(name, cell)) is not None:
-                yield cell.labels.title, DEVICE_TITLES[name], formatting.estimate(value), str(value.n)
+                errors = _error_texts(name, cell)
+                yield cell.labels.title, DEVICE_TITLES[name], formatting.estimate(value), str(value.n), *errors
+
+
+def _error_texts(name: str, cell: Cell) -> tuple[str, str]:
+    error = next((error for error in cell.energy_errors if error.name == name), None)
+    return _share_text(error.ends if error else None), _share_text(error.alias if error else None)
+
+
+def _share_text(share: float | None) -> str:
+    return "–" if share is None else f"±{100 * share:.2g} %"
 
 
 def _unknown_rows(cells: Sequence[Cell]) -> Iterator[tuple[str, ...]]:
@@ -85,7 +98,7 @@ def _unknown_rows(cells: Sequence[Cell]) -> Iterator[tuple[str, ...]]:
             cells_by_reason.setdefault((name, reason), []).append(cell)
     for (name, reason), cells_without in cells_by_reason.items():
         which = cells_without[0].labels.title if len(cells_without) == 1 else f"{len(cells_without)} cells"
-        yield which, DEVICE_TITLES[name], f"unknown: {reason}", "–"
+        yield which, DEVICE_TITLES[name], f"unknown: {reason}", "–", "–", "–"
 
 
 NO_PRICE = "the site reported no cost: set its price"

@@ -1,7 +1,8 @@
-"""A simulated counter of a GPU's energy, and what an H200's really read (2026-11-27): see reports/analysis/energy_alias.py.
+"""A simulated counter of a GPU's energy (reports/analysis/energy_alias.py), and what one of an H200 read (2026-11-27).
 
-The load of the recorded readings was busy for half of each period. Mean power by the counter over about 1.4 s, for eight
-phases of the period of 20 ms against the start of the window; with periods of 100 and 200 ms the lowest and the highest.
+The load of the recorded readings was busy for half of each period. Mean power by the counter over about 1.4 s, for
+eight phases of the period of 20 ms against the start of the window; with periods of 100 and 200 ms the lowest and the
+highest.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from statistics import median
 from typing import NamedTuple
 
 from bench.core.telemetry import HOST, Device, NodeTelemetry, Series
-from reports.analysis.energy import CounterUpdates, window_power
+from bench.core.update_timing import UpdateTiming
+from reports.analysis.energy import window_power
 from reports.analysis.energy_alias import GPU_SAMPLING, widened_for
 from reports.analysis.stats import arithmetic_mean
 
@@ -79,6 +81,7 @@ def telemetry_of(series: Series, began_s: float, ended_s: float, **changes) -> N
         ended_s=ended_s,
         devices=(Device(id=HOST, name="here"), Device(id=GPU, name="H200")),
         series=(series,),
+        update_timings=(UpdateTiming(device=GPU, name=series.name, update_s=UPDATE_S, at_changes=True),),
         **changes,
     )
 
@@ -101,7 +104,7 @@ def simulated_reading(phase: float, load: Load = Load(), window_s: float = RECOR
     """What :mod:`reports.analysis.energy` makes of a load that begins its periods at a phase from 0 to 1."""
     shifted = load._replace(first_s=phase * load.period_s)
     series = counted_series(shifted.energy, 10.03, 10.03 + window_s)
-    power = window_power(telemetry_of(series, 10.03, 10.03 + window_s), series, CounterUpdates(UPDATE_S, True))
+    power = window_power(telemetry_of(series, 10.03, 10.03 + window_s), GPU, series.name)
     assert power.value is not None, power.reason
     return power.value
 

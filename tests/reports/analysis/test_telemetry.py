@@ -56,8 +56,9 @@ def test_only_the_window_counts():
     assert view.mean(GPU, "power_w").value == 100
     found = readings(ranks(gpu=GPU), node)
     assert found["gpu_power"].value == 100
-    # The counter at the window's beginning lies on the line from 450 J at 0.9 s to 520 J at 1.2 s; 700 J at its end.
-    joules = 700 - (450 + 70 / 3)
+    # A reading is 0.05 s old in the mean. The counter at the window's beginning lies on the line from 450 J at 0.85 s
+    # to 520 J at 1.15 s; that at its end on the line from 700 J at 2.95 s to 850 J at 3.25 s.
+    joules = (700 + 150 / 6) - (450 + 70 / 2)
     # 8 samples a step of 0.5 s: 16 samples a second.
     assert found["gpu_energy"].value == pytest.approx(joules / 2 / 16, rel=1e-9)
     assert found["gpu_energy"].unit == "J/sample"

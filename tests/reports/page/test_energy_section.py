@@ -63,7 +63,9 @@ def test_joules_a_sample_are_drawn_over_ranks():
 def test_an_unknown_energy_is_one_row_with_its_reason_and_no_figure():
     section = energy(page_of_trials([sampled(make_case(ranks=ranks)) for ranks in (1, 2)]))
     assert section.figures == ()
-    assert section.tables[0].rows == (("2 cells", "CPU packages of the hosts", "unknown: no RAPL counters", "–"),)
+    assert section.tables[0].rows == (
+        ("2 cells", "CPU packages of the hosts", "unknown: no RAPL counters", "–", "–", "–"),
+    )
 
 
 def test_without_telemetry_energy_is_not_sampled():
