@@ -73,17 +73,17 @@ def counted_series(energy: Callable[[float], float], began_s: float, ended_s: fl
 
 
 def telemetry_of(series: Series, began_s: float, ended_s: float, **changes) -> NodeTelemetry:
-    return NodeTelemetry(
-        host="here",
-        source="live",
-        interval_s=0.2,
-        began_s=began_s,
-        ended_s=ended_s,
-        devices=(Device(id=HOST, name="here"), Device(id=GPU, name="H200")),
-        series=(series,),
-        update_timings=(UpdateTiming(device=GPU, name=series.name, update_s=UPDATE_S, at_changes=True),),
-        **changes,
-    )
+    fields = {
+        "host": "here",
+        "source": "live",
+        "interval_s": 0.2,
+        "began_s": began_s,
+        "ended_s": ended_s,
+        "devices": (Device(id=HOST, name="here"), Device(id=GPU, name="H200")),
+        "series": (series,),
+        "update_timings": (UpdateTiming(device=GPU, name=series.name, update_s=UPDATE_S, at_changes=True),),
+    }
+    return NodeTelemetry(**fields | changes)
 
 
 class Coverage(NamedTuple):

@@ -1,0 +1,115 @@
+"""The energy of a window from the changes of a counter, its error by the window's ends, and why it is unknown."""
+
+from __future__ import annotations
+
+import pytest
+
+from bench.core.telemetry import Series
+from reports.analysis.energy import find_changes, window_power
+from tests.support.energy_counter import GPU, Load, counted_series, telemetry_of
+
+STEADY = Load(idle_w=300.0, busy_w=300.0)
+
+
+def read(times, values, began_s, ended_s, reason=None, name="energy_j", **changes):
+    series = Series(device=GPU, name=name, times_s=tuple(times), values=tuple(values), reason=reason)
+    return window_power(telemetry_of(series, began_s, ended_s, **changes), GPU, name)
+
+
+def steady(began_s, ended_s, every=1, **changes):
+    """300 W; ``every``: how many of the counter's changes are between two samples."""
+    series = counted_series(STEADY.energy, began_s, ended_s)
+    return read(series.times_s[::every], series.values[::every], began_s, ended_s, **changes)
+
+
+@pytest.mark.parametrize("began_s", [10.0, 10.03, 10.099])
+@pytest.mark.parametrize("every", [1, 2])
+def test_the_ends_are_interpolated_between_changes(began_s, every):
+    power = steady(began_s, began_s + 1.04, every)
+    assert power.value == pytest.approx(300)
+
+
+def test_a_sample_without_a_change_says_nothing_new():
+    """Of a counter that is renewed at 0.1, 0.2, 0.3 s … and read every 20 ms."""
+    times = [0.02 * number for number in range(100)]
+    series = Series(device=GPU, name="energy_j", times_s=times, values=[30.0 * int(at / 0.1 + 1e-9) for at in times])
+    node = telemetry_of(series, 0.5, 1.5)
+    plain = node.update_timings[0].model_copy(update={"at_changes": False})
+    changes = list(find_changes(series, plain))
+    assert len(changes) == 20
+    assert [change.at_s for change in changes[1:]] == pytest.approx([0.1 * n - 0.01 for n in range(1, 20)])
+    assert changes[1].uncertainty_s == pytest.approx(0.01)
+    power = window_power(node.model_copy(update={"update_timings": (plain,)}), GPU, "energy_j")
+    assert power.value == pytest.approx(300)
+
+
+def test_a_counter_that_is_read_rarely_was_renewed_within_one_update():
+    series = Series(device=GPU, name="energy_j", times_s=(0.0, 1.0), values=(0.0, 300.0))
+    timing = telemetry_of(series, 0, 1).update_timings[0].model_copy(update={"at_changes": False})
+    changes = list(find_changes(series, timing))
+    assert [change.at_s for change in changes] == pytest.approx([-0.05, 0.95])
+    assert [change.uncertainty_s for change in changes] == pytest.approx([0.05, 0.05])
+
+
+@pytest.mark.parametrize("phase", [0.0, 0.25, 0.6])
+@pytest.mark.parametrize("began_s", [10.01, 10.05, 10.08])
+def test_the_error_of_the_ends_holds_the_truth_where_the_device_was_idle_outside(phase, began_s):
+    """Idle before and after a window in which the load is busy for half of each second: the worst case."""
+    load = Load(period_s=1.0, first_s=began_s - phase)
+
+    def energy(at_s):
+        inside_s = min(max(at_s, began_s), began_s + 2.0)
+        return load.energy(inside_s) + 100.0 * (at_s - inside_s)
+
+    series = counted_series(energy, began_s - 0.3, began_s + 2.3)
+    power = read(series.times_s, series.values, began_s, began_s + 2.0)
+    # The counter's own sampling adds up to 2 %.
+    assert power.value == pytest.approx(load.mean_w, rel=power.end_error + 0.02)
+    assert 0 < power.end_error <= 0.1
+
+
+def test_an_end_without_a_change_nearby_is_unknown():
+    times = [0.1 * number for number in range(31)]
+    values = [30.0 * number for number in range(31)]
+    assert read(times, values, 1.0, 3.3).value == pytest.approx(300), "extrapolated by 0.3 s"
+    assert read(times, values, 1.0, 3.3).end_error == pytest.approx(0.3 / 2.3)
+    late = read(times, values, 1.0, 3.5)
+    assert (late.value, late.reason) == (None, "its counter was not read within 0.5 s of the window's end")
+
+
+def test_a_short_window_says_how_long_it_has_to_be():
+    power = steady(10.0, 10.4)
+    assert (power.value, power.reason) == (None, "window of 0.4 s: needs 0.8 s (--window)")
+    series = Series(device=GPU, name="energy_j", times_s=(), values=())
+    slow = telemetry_of(series, 0, 1).update_timings[0].model_copy(update={"update_s": 0.5})
+    assert window_power(telemetry_of(series, 0, 1, update_timings=(slow,)), GPU, "energy_j").reason == (
+        "window of 1 s: needs 4 s (--window)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        ((5.0,) * 31, "its counter does not move here"),
+        (tuple(30.0 * (number % 20) for number in range(31)), "its counter went backwards"),
+        ((None,) * 31, "GPU is lost"),
+    ],
+)
+def test_an_unknown_energy_has_a_reason(values, reason):
+    times = [0.1 * number for number in range(31)]
+    power = read(times, values, 1.0, 3.0, reason="GPU is lost" if values[0] is None else None)
+    assert (power.value, power.end_error, power.reason) == (None, None, reason)
+
+
+def test_what_was_not_sampled_has_a_reason():
+    node = telemetry_of(Series(device=GPU, name="energy_j", times_s=(), values=()), 0, 1)
+    assert window_power(node, "GPU-2", "energy_j").reason == "not sampled"
+    assert window_power(node.model_copy(update={"problems": ("no NVML",)}), "GPU-2", "energy_j").reason == "no NVML"
+    assert window_power(node.model_copy(update={"incomplete": "killed"}), GPU, "energy_j").reason == "killed"
+
+
+def test_old_recordings_don_t_tell_how_counters_are_renewed():
+    """RAPL's every millisecond, so that a window of 0.5 s will do; a GPU's every 0.1 s."""
+    times, values = [0.2 * n for n in range(10)], [10.0 * n for n in range(10)]
+    assert read(times, values, 0.3, 0.9, name="cpu_energy_j", update_timings=()).value == pytest.approx(50)
+    assert read(times, values, 0.3, 0.9, update_timings=()).reason == "window of 0.6 s: needs 0.8 s (--window)"
