@@ -329,6 +329,8 @@ class RankRecord(FrozenModel):
     """What all ranks together process in one step."""
     step_s: Annotated[tuple[StepDuration, ...], Field(min_length=1)]
     """Durations of the steps of the measured window."""
+    pause_s: Duration = 0.0
+    """The pause of random length before the warm-up, the same on all ranks; see :mod:`bench.rank.random_pause`."""
     warmup_steps: Count
     settled: bool | None = None
     """Whether step times had settled when the window began; ``None`` where the number of warm-up steps was given."""

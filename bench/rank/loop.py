@@ -24,7 +24,7 @@ from bench.host.resources import compute_threads, device_name, device_uuid, memo
 from bench.host.running_code import sources_digest
 from bench.plugins.backend import Backend, Session
 from bench.plugins.workload import Work, Workload
-from bench.rank import after_window, faults
+from bench.rank import after_window, faults, random_pause
 from bench.rank.clock import Clock, half_width, time_steps
 from bench.rank.context import RankContext
 from bench.rank.finite import StepResults, find_not_finite
@@ -75,6 +75,7 @@ def measure(case: Case, backend: Backend, workload: Workload, session: Session, 
     proof = verify_prefix(case, backend, workload, session, work, progress) if case.verify_steps else None
     results = StepResults(work)
     plain_step = results.keep_after(work.step)
+    pause_s = random_pause.pause(case, session)
     progress.enter("warm-up step")
     warmup = _warm_up(case, work, progress.count_steps(plain_step), session, context.clock)
     progress.enter("measured step")
@@ -103,6 +104,7 @@ def measure(case: Case, backend: Backend, workload: Workload, session: Session, 
         unit=unit,
         amount_per_step=amount_per_step,
         step_s=tuple(step_s),
+        pause_s=pause_s,
         warmup_steps=warmup.steps,
         settled=warmup.settled if case.warmup is None else None,
         startup_s=first_s - context.began_s,
