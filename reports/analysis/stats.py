@@ -14,9 +14,8 @@ from functools import lru_cache
 from bench.core.frozen_model import FrozenModel
 
 CONFIDENCE = 0.95
-NORMAL = 2.0
-"""The two-sided 95 % quantile of the normal distribution, 1.96, rounded up: of a wave with two values at random, 1.96
-standard deviations of the mean of two are less than what that mean can be."""
+NORMAL = 1.96
+"""The two-sided 95 % quantile of the normal distribution."""
 
 
 class Estimate(FrozenModel):
