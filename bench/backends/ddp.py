@@ -145,6 +145,10 @@ class Ddp(Backend):
     def collectives(self, case: Case) -> Mapping[Collective, tuple[bool, ...] | str]:
         return PROCESS_GROUP_COLLECTIVES
 
+    def unsupported_reason(self, case: Case) -> str | None:
+        refused = _graph_refused(case) if case.workload_options.get("cuda_graph") else None
+        return super().unsupported_reason(case) or refused
+
     def tolerance(self, case: Case) -> Tolerance:
         compression = DdpOptions(**case.backend_options).compression
         if compression == "powersgd":
@@ -160,6 +164,20 @@ class Ddp(Backend):
 
         with join_torch_distributed(case, me, case.transport, make_session) as session, named_unused_parameters():
             yield session
+
+
+def _graph_refused(case: Case) -> str | None:
+    """Why a step can't be captured as a CUDA graph with its exchange, or ``None``."""
+    options = DdpOptions(**case.backend_options)
+    if case.transport != "nccl":
+        return f"cuda_graph captures the exchange, and {case.transport}'s is on the host: --set ddp.transport=nccl"
+    reasons = {
+        "ddp.compression is a function that the host calls in each backward pass": options.compression != "none",
+        "ddp.optimizer_sharding=zero decides on the host what each rank updates": options.optimizer_sharding != "none",
+        "ddp.find_unused_parameters copies to the host what each step used": options.find_unused_parameters,
+    }
+    reason = next((reason for reason, applies in reasons.items() if applies), None)
+    return f"cuda_graph can't capture the exchange: {reason}" if reason else None
 
 
 @contextmanager

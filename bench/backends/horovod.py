@@ -169,7 +169,8 @@ class HorovodBackend(Backend):
     transports = {"cpu": ("gloo", "mpi"), "cuda": ("nccl", "gloo", "mpi")}  # noqa: RUF012 - read-only by contract
     options = HorovodOptions
     unsupported_options = {  # noqa: RUF012 - read-only by contract
-        "channels_last": "Horovod exchanges tensors that are contiguous, which such gradients are not"
+        "channels_last": "Horovod exchanges tensors that are contiguous, which such gradients are not",
+        "cuda_graph": "a thread of Horovod's starts each exchange, which a captured backward pass can't hold",
     }
 
     def unavailable_reason(self, case: Case) -> str | None:

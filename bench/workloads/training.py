@@ -13,6 +13,14 @@ from bench.plugins.backend import MakeOptimizer, Session
 from bench.plugins.workload import StepParts, TrainingWork
 from bench.rank.tensors import chunk_batch, images_channels_last
 from bench.workloads.step.execution import Execution, PeekedFeed, autocast
+from bench.workloads.step.graphed_step import (
+    CudaCapture,
+    GraphCapture,
+    GraphedStep,
+    clear_state,
+    holds_update,
+    restore_state,
+)
 from bench.workloads.step.loss_scaling import LossScaler
 from bench.workloads.step.optimizers import OPTIMIZERS, chosen_optimizer, torch_optimizer_of
 from bench.workloads.step.options import StepOptions
@@ -52,6 +60,7 @@ class Training(TrainingWork):
         options: How a step is taken.
         make_optimizer: Makes another optimizer than that of ``options``.
         make_schedule: Makes a schedule of the learning rate, which advances after every step; ``None``: it is constant.
+        make_capture: Makes what captures a step, where the options say that it is replayed as a graph.
     """
 
     def __init__(
@@ -65,6 +74,7 @@ class Training(TrainingWork):
         options: StepOptions | None = None,
         make_optimizer: MakeOptimizer | None = None,
         make_schedule: MakeSchedule | None = None,
+        make_capture: Callable[[], GraphCapture] = CudaCapture,
     ) -> None:
         self.options = options or StepOptions()
         self.accumulate = self.options.accumulate
@@ -75,14 +85,13 @@ class Training(TrainingWork):
         self.session, self.loss_function, self.feed = session, loss_function, feed
         self.execution = Execution(self.options, session)
         model = self.execution.prepare(model.to(session.device))
-        if self.options.cuda_graph:
-            self.feed = peeked = PeekedFeed(feed)
-            inputs, _ = self._pieces(self._laid_out(peeked.first))[0]
-            self.execution.capture(model, inputs)
+        capture = make_capture() if self.options.cuda_graph else None
         # Taken before the model is parallel: its parameters may be shards afterwards.
         self._gradient_bytes = tuple(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
-        self.model = session.parallelize(model)
-        make = make_optimizer or partial(chosen_optimizer, self.options.optimizer, learning_rate)
+        with capture.on_side_stream() if capture else nullcontext():
+            self.model = session.parallelize(model)
+        capturable = capture is not None and session.device != "cpu"
+        make = make_optimizer or partial(chosen_optimizer, self.options.optimizer, learning_rate, capturable=capturable)
         self.optimizer = session.build_optimizer(self.model, make)
         torch_optimizer = torch_optimizer_of(self.optimizer)
         self.schedule = make_schedule(torch_optimizer) if make_schedule else None
@@ -94,8 +103,50 @@ class Training(TrainingWork):
         """Of the last backward pass."""
         self.micro_losses: list[Any] = []
         self.micro_batches: tuple[Any, ...] = ()
+        self.graph: GraphedStep | None = None
+        self.updates_in_graph = False
+        if capture is not None:
+            self._capture(capture)
+
+    def _capture(self, capture: GraphCapture) -> None:
+        """Capture the step, from which steps are replayed in training mode; nothing that a step changes is changed."""
+        self.feed = peeked = PeekedFeed(self.feed)
+        optimizer = torch_optimizer_of(self.optimizer)
+        # The host decides whether scaled gradients are applied, and how a learning rate goes on.
+        self.updates_in_graph = self.scaler is None and self.schedule is None and holds_update(optimizer)
+        self.graph = GraphedStep(capture, self._step_of_graph, self._laid_out(peeked.first), self.model)
+        if self.updates_in_graph:
+            clear_state(optimizer)
+        if self.session.world > 1:
+            self.session.no_sync_reason = "a step that is replayed as a CUDA graph can't leave out its exchange"
+
+    def _step_of_graph(self, batch: Any) -> tuple[Any, ...]:
+        """What the graph holds of a step; the losses of its backward passes."""
+        self.micro_batches = self._pieces(batch)
+        outside = ("data",) if self.updates_in_graph else ("data", "optimizer")
+        for name, part in self._written_parts():
+            if name not in outside:
+                part()
+        return (self.loss.detach(), *self.micro_losses)
 
     def parts(self) -> StepParts:
+        if self.graph is None or not self.graph.applies:
+            return self._written_parts()
+        parts = (("data", self._load_graph), ("graph", self._replay))
+        return parts if self.updates_in_graph else (*parts, ("optimizer", self._finish))
+
+    def _load_graph(self) -> None:
+        assert self.graph is not None
+        self.graph.load(self.fetch())
+
+    def _replay(self) -> None:
+        assert self.graph is not None
+        if self.injected_delay_s:
+            time.sleep(self.injected_delay_s)
+        self.graph.replay()
+        self.loss, *self.micro_losses = self.graph.losses
+
+    def _written_parts(self) -> StepParts:
         passes: list[tuple[str, Callable[[], None]]] = []
         for number in range(self.accumulate):
             passes += [("forward", partial(self._forward, number)), ("backward", partial(self._backward, number))]
@@ -171,7 +222,7 @@ class Training(TrainingWork):
             self.options = options
 
     def one_by_one(self) -> AbstractContextManager[None]:
-        return self.execution.one_by_one()
+        return self.graph.switched_off() if self.graph else self.execution.one_by_one()
 
     def without_recomputation(self) -> AbstractContextManager[None] | None:
         return self.execution.without_recomputation()
@@ -227,8 +278,11 @@ class Training(TrainingWork):
         with torch.no_grad():
             for parameter, weight in zip(self.model.parameters(), weights, strict=True):
                 parameter.copy_(weight)
-        self.model.zero_grad()
-        self.optimizer.load_state_dict(state)
+        if self.updates_in_graph:
+            restore_state(self.optimizer, state)
+        else:
+            self.model.zero_grad()
+            self.optimizer.load_state_dict(state)
         if self.schedule is not None:
             self.schedule.load_state_dict(schedule)
             # A sharded optimizer has groups of its own beside those of its state.

@@ -261,6 +261,8 @@ def step_model_data(cells: Sequence[Cell], fewest: int) -> StepModelData | str:
     gradients = next((cell.gradients for cell in cells if cell.gradients is not None), None)
     if gradients is None:
         return "the gradients that a step exchanges are not known"
+    if any(cell.decomposition and not cell.decomposition.parts_s.keys() >= set(OWN_PARTS) for cell in cells):
+        return "the parts of a step that is replayed as a CUDA graph can't be told apart"
     counted = {(own.amount_per_step == cell.case.global_batch, own.unit) for cell in cells for own in cell.measures}
     if other := next((unit for as_samples, unit in sorted(counted) if not as_samples), None):
         return f"the step model counts the samples of a batch; this workload counts {other} of its own"

@@ -34,12 +34,12 @@ PERCENTILES = (5, 25, 50, 75, 95)
 
 def throughput_of(ranks: Sequence[RankRecord]) -> float:
     """Units of work of all ranks per second of the measured window, which lasts as long as on its slowest rank."""
-    window_s = max(record.measured_s for record in ranks)
-    return ranks[0].amount_per_step * ranks[0].steps / window_s
+    window_s = max(sum(record.step_s) for record in ranks)
+    return ranks[0].amount_per_step * len(ranks[0].step_s) / window_s
 
 
 def slowest_steps(ranks: Sequence[RankRecord]) -> list[float]:
-    """The duration of each step on its slowest rank, in seconds; of blocks of steps, the mean of each."""
+    """The duration of each step on its slowest rank, in seconds."""
     return [max(times) for times in zip(*(record.step_s for record in ranks), strict=True)]
 
 
@@ -54,8 +54,8 @@ class StepSplit(FrozenModel):
     """The parts of a step, as means over the ranks; the first seven add up to :attr:`step_s`."""
 
     data_s: float | None
-    """``None``, as of each of these parts: a user's own program showed no such part, and it is in
-    :attr:`unattributed_s`."""
+    """``None``, as of each of these parts: a user's own program showed no such part, or a CUDA graph holds it. It is
+    then in :attr:`unattributed_s`."""
     forward_s: float | None
     backward_s: float | None
     optimizer_s: float | None
@@ -92,8 +92,10 @@ def split_step(records: Sequence[RankRecord]) -> StepSplit | None:
         return None
     # Not the mean over steps of the slowest rank: where ranks are late by turns, the others catch up.
     step_s = max(fmean(rank_phases.together_s) for rank_phases in phases)
-    # This project's own work has all parts, if only for no time.
-    absent: tuple[float, ...] | None = (0.0,) if any(record.kind != "program" for record in records) else None
+    # This project's own work has all parts, if only for no time; a replayed graph does not show those that it holds.
+    shows_all = any(record.kind != "program" for record in records)
+    shows_all = shows_all and not any("graph" in rank_phases.alone_s for rank_phases in phases)
+    absent: tuple[float, ...] | None = (0.0,) if shows_all else None
     parts = {f"{name}_s": _mean_part([each.alone_s.get(name, absent) for each in phases]) for name in OWN_PARTS}
     whole = _whole_steps(phases)
     own = whole or tuple(sum(fmean(times) for times in rank_phases.alone_s.values()) for rank_phases in phases)
@@ -137,29 +139,25 @@ def find_straggler(own_s: Sequence[float]) -> Straggler | None:
 class StepTimes(FrozenModel):
     """The distribution of one rank's step times over all trials, in seconds.
 
-    For description only: steps are not independent samples, so these are no intervals of anything. Where a device marks
-    blocks of steps, it is the distribution of their means, which is narrower than that of the steps.
+    For description only: steps are not independent samples, so these are no intervals of anything.
     """
 
     rank: int
     steps: int
     trials: int
-    steps_per_entry: int = 1
-    """The steps in a block, of the trial with the longest ones."""
     p5_s: float
     p25_s: float
     median_s: float
     p75_s: float
     p95_s: float
     slowest_s: float
-    host_median_s: float | None = None
-    """How long the host took to enqueue a step; ``None``: it computes the steps itself, or a trial does not tell."""
 
 
 def step_times_of(trials: Sequence[Sequence[RankRecord]]) -> tuple[StepTimes, ...]:
     """The step times of each rank, with percentiles interpolated between steps.
 
     ``trials``: the records of each trial, of the same ranks.
+
 
     Raises ``ValueError`` where ranks of one trial took different numbers of steps.
     """
@@ -168,30 +166,22 @@ def step_times_of(trials: Sequence[Sequence[RankRecord]]) -> tuple[StepTimes, ..
     import numpy as np
 
     by_rank = [sorted(ranks, key=lambda record: record.rank) for ranks in trials]
-    # Ranks × steps (or blocks of steps) of all trials.
+    # Ranks × steps of all trials.
     steps = np.concatenate([[record.step_s for record in ranks] for ranks in by_rank], axis=1)
     times_s = [*np.percentile(steps, PERCENTILES, axis=1), steps.max(axis=1)]
     return tuple(
         StepTimes(
-            rank=by_rank[0][place].rank,
-            steps=sum(ranks[0].steps for ranks in by_rank),
+            rank=record.rank,
+            steps=steps.shape[1],
             trials=len(trials),
-            steps_per_entry=max(ranks[0].steps_per_entry for ranks in by_rank),
             p5_s=p5,
             p25_s=p25,
             median_s=p50,
             p75_s=p75,
             p95_s=p95,
             slowest_s=slowest,
-            host_median_s=_host_median_s([ranks[place] for ranks in by_rank]),
         )
-        for place, (p5, p25, p50, p75, p95, slowest) in enumerate(
-            zip(*(times.tolist() for times in times_s), strict=True)
+        for record, p5, p25, p50, p75, p95, slowest in zip(
+            by_rank[0], *(times.tolist() for times in times_s), strict=True
         )
     )
-
-
-def _host_median_s(records: Sequence[RankRecord]) -> float | None:
-    """Over the entries of one rank in all trials."""
-    known = [record.host_step_s for record in records if record.host_step_s is not None]
-    return median(time_s for times in known for time_s in times) if len(known) == len(records) else None

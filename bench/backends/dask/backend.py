@@ -190,6 +190,9 @@ class Dask(Backend):
     requires = ("torch", "dask", "distributed", "cryptography")
     packages = ("torch", "dask", "distributed")
     transports = {"cpu": ("tasks", "gloo"), "cuda": ("gloo",)}  # noqa: RUF012 - declared read-only by the contract
+    unsupported_options = {  # noqa: RUF012 - declared read-only by the contract
+        "cuda_graph": "gradients are exchanged in the host's memory, which a graph of the device can't hold"
+    }
     preload = ("distributed", "dask.array")
     options = DaskOptions
     machinery = {  # noqa: RUF012 - declared read-only by the contract

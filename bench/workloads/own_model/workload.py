@@ -102,12 +102,6 @@ class TrainingWorkload(Workload):
             defaults["optimizer"] = optimizer
         self.options = with_defaults(options, defaults, has_own_optimizer=self.make_optimizer is not None)
 
-    def unsupported_reason(self, case: Case) -> str | None:
-        options: Any = self.options(**case.workload_options)
-        if options.cuda_graph and not takes_pair(self.loss):
-            return "cuda_graph captures a model that is called with the inputs of a pair: define loss(outputs, targets)"
-        return super().unsupported_reason(case)
-
     def build(self, case: Case, session: Session) -> Work:
         import torch
 

@@ -15,9 +15,6 @@ from bench.plugins.backend import Session
 from bench.rank.blocks import recomputed_blocks
 from bench.workloads.step.options import StepOptions
 
-GRAPH_WARMUP_PASSES = 11
-"""As PyTorch's documentation of CUDA graphs asks for where DistributedDataParallel is used."""
-
 
 def autocast(options: StepOptions, device: str) -> AbstractContextManager[Any]:
     """The context of a forward pass in the precision of the options."""
@@ -45,7 +42,6 @@ class Execution:
         self.options, self.session = options, session
         self.recomputation: Recomputation | None = None
         self.compiled: CompiledModules | None = None
-        self.graphs: CudaGraphs | None = None
 
     def prepare(self, model: Any) -> Any:
         """The model, changed as the options say, before it is parallel.
@@ -69,15 +65,9 @@ class Execution:
             self.compiled = CompiledModules(modules, options.compile, self.session.device)
         return model
 
-    def capture(self, model: Any, inputs: Any) -> None:
-        """Capture the passes of a prepared model as CUDA graphs; see :class:`CudaGraphs`."""
-        with autocast(self.options, self.session.device):
-            self.graphs = CudaGraphs(model, inputs)
-
     def one_by_one(self) -> AbstractContextManager[None]:
         """Inside, the model executes its operations as they are written."""
-        replaced = self.compiled or self.graphs
-        return replaced.switched_off() if replaced else nullcontext()
+        return self.compiled.switched_off() if self.compiled else nullcontext()
 
     def without_recomputation(self) -> AbstractContextManager[None] | None:
         """A context in which activations are kept; ``None`` where they always are."""
@@ -221,29 +211,3 @@ class PeekedFeed:
     def last_samples(self) -> tuple[int, ...]:
         samples: tuple[int, ...] = self._feed.last_samples()
         return samples
-
-
-class CudaGraphs(ReplacedForward):
-    """The forward and the backward pass of a model, captured as CUDA graphs before the model is parallel.
-
-    What a session adds afterwards, such as the exchange of gradients, is not captured, and starts when the whole
-    backward pass has ended. In evaluation mode the model computes as it did before.
-
-    Args:
-        model: The model, on the device.
-        inputs: The inputs of one forward pass; all others must have their shapes.
-    """
-
-    def __init__(self, model: Any, inputs: Any) -> None:
-        import torch
-
-        super().__init__()
-        forward = model.forward
-        buffers = [buffer.detach().clone() for buffer in model.buffers()]
-        torch.cuda.make_graphed_callables(
-            model, (inputs,), num_warmup_iters=GRAPH_WARMUP_PASSES, allow_unused_input=True
-        )
-        with torch.no_grad():
-            for buffer, value in zip(model.buffers(), buffers, strict=True):
-                buffer.copy_(value)
-        self.note(model, forward, model.forward)

@@ -29,10 +29,16 @@ def torch_optimizer_of(optimizer: Any) -> Any:
     return optimizer if isinstance(optimizer, Optimizer) else optimizer.optimizer
 
 
-def chosen_optimizer(name: str, learning_rate: float | None, parameters: Iterable[Any]) -> Any:
-    """The optimizer of a name in :data:`OPTIMIZERS`; a learning rate of ``None`` is the one there."""
+def chosen_optimizer(
+    name: str, learning_rate: float | None, parameters: Iterable[Any], *, capturable: bool = False
+) -> Any:
+    """The optimizer of a name in :data:`OPTIMIZERS`; a learning rate of ``None`` is the one there.
+
+    ``capturable``: a CUDA graph can hold its update, as it always can of SGD.
+    """
     import torch
 
     choice = OPTIMIZERS[name]
     chosen_rate = choice.learning_rate if learning_rate is None else learning_rate
-    return getattr(torch.optim, choice.name)(parameters, lr=chosen_rate, **choice.settings)
+    settings = choice.settings | ({"capturable": True} if capturable and choice.name != "SGD" else {})
+    return getattr(torch.optim, choice.name)(parameters, lr=chosen_rate, **settings)

@@ -38,7 +38,7 @@ class StepOptions(Options):
         "tf32: float32 products of TensorFloat-32 on CUDA",
     )
     compile: CompileMode = Field("none", description="the mode of torch.compile; reduce-overhead on CUDA")
-    cuda_graph: bool = Field(False, description="forward and backward pass are replayed from CUDA graphs")
+    cuda_graph: bool = Field(False, description="a step is captured as a CUDA graph, its exchange too, and replayed")
     channels_last: bool = Field(False, description="images and convolutions have the channels as their last dimension")
     recompute: Literal["none", "blocks"] = Field(
         "none", description="blocks: activations inside each block are recomputed in the backward pass, not kept"
