@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import mmap
 import os
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
-from bench.host.regular_files import UnusableFile, read_regular
+from bench.host.regular_files import UnusableFile, open_regular, read_regular
+from bench.telemetry.edges import WindowPhase
 
 FOLDER_VARIABLE = "SCALING_TRIAL_FOLDER"
 """The variable by which what a rank has started is recognised: the absolute path of the trial's folder."""
@@ -31,6 +33,7 @@ PHASES = (
     "decomposition",
     "leaving",
 )
+WINDOW_PHASES: Mapping[str, WindowPhase] = {"warm-up step": "warm-up", "measured step": "window"}
 COUNTED = ("warm-up step", "measured step")
 """The phases whose steps are counted."""
 
@@ -110,6 +113,33 @@ class Progress:
     def current(self) -> RankProgress:
         """The progress of this rank, as rank 0."""
         return _read(self._cells, 0)
+
+
+class PhaseWatch:
+    """Tells whether a rank is in its measured window; for another process that asks again and again.
+
+    Args:
+        folder: The trial's folder.
+        rank: The number of the rank.
+    """
+
+    def __init__(self, folder: Path, rank: int) -> None:
+        self._path = folder / f"progress-{rank}"
+        self._file: BinaryIO | None = None
+
+    def read(self) -> WindowPhase:
+        """Where the rank is; a rank that has not started yet, or not written what it should, is outside."""
+        with suppress(OSError, ValueError, IndexError):
+            if self._file is None:
+                self._file = open_regular(self._path)
+            cell = os.pread(self._file.fileno(), CELL_BYTES, PHASE * CELL_BYTES)
+            phase = PHASES[int.from_bytes(cell, sys.byteorder)]
+            return WINDOW_PHASES.get(phase, "outside")
+        return "outside"
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
 
 
 def read_progress(folder: Path) -> list[RankProgress]:

@@ -15,7 +15,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext, suppress
+from contextlib import closing, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 
@@ -36,7 +36,7 @@ from bench.rank.context import RankContext
 from bench.rank.flight_recorder import set_recorder_variables, start_flight_recorder, write_flight_record
 from bench.rank.program.failures import ProgramProblem
 from bench.rank.program.run import measure_program
-from bench.rank.progress import FOLDER_VARIABLE, Progress, keep_error
+from bench.rank.progress import FOLDER_VARIABLE, PhaseWatch, Progress, keep_error
 from bench.telemetry import sampler
 from bench.telemetry.pause import pause_sampling
 
@@ -170,7 +170,9 @@ def run(case: Case, role: str, out: Path, arguments: Sequence[str]) -> int:
             write_model(out, f"record-{me.rank}.json", measure_rank(case, me, out, _exit_on_failure(out)))
             return 0
         if role == SAMPLER_ROLE.name:
-            sampler.run(case, out)
+            first = next((rank for rank in range(case.ranks) if case.node_of_rank(rank) == me.rank), 0)
+            with closing(PhaseWatch(out, first)) as phase:
+                sampler.run(case, out, phase.read)
             return 0
         role_main = registry.backend_of(case).role(role)
         if role_main is None:

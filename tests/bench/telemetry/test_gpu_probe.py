@@ -25,7 +25,13 @@ DRIVER = """
 import json, os, sys, time
 from bench.telemetry.probes.nvml.probe import GpuProbe
 
-def run(settings, visible, pauses, counted):
+def poll(probe, seconds):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        yield from probe.poll(True)
+        time.sleep(0.001)
+
+def run(settings, visible, pauses, counted, polls):
     os.environ["SUBSTITUTE_NVML"] = settings
     if visible is None:
         os.environ.pop("CUDA_VISIBLE_DEVICES", None)
@@ -35,7 +41,7 @@ def run(settings, visible, pauses, counted):
     seen = {"devices": [d.model_dump() for d in probe.devices], "problems": probe.problems, "reads": []}
     for pause in pauses:
         time.sleep(pause)
-        before, readings, after = time.monotonic(), probe.read(), time.monotonic()
+        before, readings, after = time.monotonic(), [*probe.read(), *poll(probe, polls)], time.monotonic()
         values, reasons = {}, {}
         for device, name, value, reason, _ in readings:
             values.setdefault(device, {})[name] = value
@@ -66,10 +72,14 @@ class Scenario(NamedTuple):
     visible: str | None = None
     pauses: tuple[float, ...] = (0.0,)
     counted: tuple[str, ...] = ()
+    polls: float = 0.0
+    """For how many seconds energy is polled after each reading."""
 
 
 SCENARIOS = {
-    "healthy": Scenario(f"gpus=2,gpm=1,throttle=0.5,process={os.getpid()},process={GONE}", pauses=(0, 0, 0.12, 0.11)),
+    "healthy": Scenario(
+        f"gpus=2,gpm=1,throttle=0.5,process={os.getpid()},process={GONE}", pauses=(0, 0.12, 0.1, 0.21), polls=0.03
+    ),
     "shared": Scenario(
         f"process={GONE},process={GONE + 1},client={GONE + 2},graphics={GONE + 1},held=40,"
         f"named={GONE}:/usr/bin/nvidia-cuda-mps-server,named={GONE + 1}:/usr/lib/xorg/Xorg"
@@ -79,7 +89,8 @@ SCENARIOS = {
     "by MIG name": Scenario("gpus=2,mig=0", visible=SLICE_1),
     "none": Scenario("gpus=2", visible=""),
     "mixed": Scenario("gpus=2,models=mixed", visible="0"),
-    "mig": Scenario(f"gpus=2,mig=0,gpm=1,process={os.getpid()}", pauses=(0, 0.11)),
+    "mig": Scenario(f"gpus=2,mig=0,gpm=1,process={os.getpid()}", pauses=(0, 0.21)),
+    "NaN": Scenario("gpm=1,gpm_nan=1", pauses=(0, 0.21)),
     "no GPU": Scenario("gpus=0"),
     "one hidden": Scenario("gpus=2,fault=nvmlDeviceGetHandleByIndex_v2:4:2"),
     "third call": Scenario("fault=nvmlDeviceGetUtilizationRates:999:3", pauses=(0, 0, 0, 0)),
@@ -172,11 +183,19 @@ def test_counters_grow_by_what_was_spent(seen, name, a_second):
     assert shortest * a_second * 0.999 <= grown <= longest * a_second * 1.001
 
 
-def test_activity_needs_two_samples_apart(seen):
+def test_activity_needs_two_samples_far_apart(seen):
+    """Of samples less than 0.05 s apart an H200 makes 0 and NaN, with success; 0.1 s apart ±30 %."""
     first, soon, *later = seen["healthy"]["reads"]
-    for read in (first, soon):
-        assert (read.values[GPU_0]["sm_activity"], read.reasons[GPU_0]["sm_activity"]) == (None, "needs two samples")
-    assert [read.values[GPU_0]["sm_activity"] for read in later] == [0.8, 0.8]  # each of its own span
+    assert (first.values[GPU_0]["sm_activity"], first.reasons[GPU_0]["sm_activity"]) == (None, "needs two samples")
+    assert soon.values[GPU_0]["sm_activity"] is None
+    assert soon.reasons[GPU_0]["sm_activity"].endswith("s since the sample before: needs 0.2 s")
+    assert [read.values[GPU_0]["sm_activity"] for read in later] == [0.8, 0.8], "the sample before is kept meanwhile"
+
+
+def test_a_number_that_is_none_is_unknown_whatever_nvml_says(seen):
+    read = seen["NaN"]["reads"][-1]
+    assert (read.values[GPU_0]["dram_activity"], read.values[GPU_0]["sm_activity"]) == (None, 0.8)
+    assert read.reasons[GPU_0]["dram_activity"] == "NVML returned nan without an error"
 
 
 def test_processes_are_listed_with_what_is_known(seen):
@@ -210,7 +229,9 @@ def test_an_older_package_costs_what_it_lacks(tmp_path):
         "pynvml.nvmlDeviceGetUUID = as_bytes(pynvml.nvmlDeviceGetUUID)\n"
         "pynvml.nvmlDeviceGetName = as_bytes(pynvml.nvmlDeviceGetName)\n"
     )
-    scenarios = {"": Scenario(f"gpus=2,mig=0,process={os.getpid()}", visible=f"{SLICE_0},GPU-1", pauses=(0, 0.11))}
+    scenarios = {
+        "": Scenario(f"gpus=2,mig=0,process={os.getpid()}", visible=f"{SLICE_0},GPU-1", pauses=(0, 0.21), polls=0.03)
+    }
     old = drive(nvml_library.build(tmp_path), scenarios, before)[""]
     assert [device["id"] for device in old["devices"]] == [SLICE_0, GPU_1]
     _, _, values, reasons, _ = old["reads"][-1]
@@ -292,11 +313,11 @@ def test_one_failed_call_costs_one_reading(seen):
 def test_a_lost_gpu_is_not_queried_again(seen):
     # Two GPUs, so the third reading of fields is GPU 0's at the second read.
     first, second, third = seen["lost"]["reads"]
-    assert first.values[GPU_0]["energy_j"]
-    assert second.values[GPU_0]["energy_j"] is None
+    assert first.values[GPU_0]["power_w"]
+    assert second.values[GPU_0]["power_w"] is None
     assert set(third.values[GPU_0].values()) == {None}
     assert set(third.reasons[GPU_0].values()) == {"GPU is lost"}
-    assert third.values[GPU_1]["energy_j"]
+    assert third.values[GPU_1]["power_w"]
     assert [b - a for a, b in zip(second.calls, third.calls, strict=True)] == [1, 1]  # GPU 1's
 
 

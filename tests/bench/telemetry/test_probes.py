@@ -5,10 +5,11 @@ from __future__ import annotations
 import psutil
 
 from bench.core.telemetry import QUANTITIES, Device, Header, Sample, Tick
+from bench.core.update_timing import UpdateTiming
 from bench.host.quota import read_cpu_quota
 from bench.telemetry.probes.host.probe import HostProbe, JobCpuTime, read_or_explain
 from bench.telemetry.probes.host.throttling import THROTTLING_QUANTITIES
-from bench.telemetry.sampler import ReplayProbe
+from bench.telemetry.replay import ReplayProbe
 from tests.support.clocks import FakeClock
 
 HOST_QUANTITIES = set(list(QUANTITIES)[: list(QUANTITIES).index("utilization")])
@@ -56,11 +57,21 @@ def test_a_recording_is_replayed_at_its_own_pace(tmp_path):
     assert probe.devices[0].id == "GPU-1"
 
     def values():
-        return [sample.value for sample in probe.read()]
+        return [(sample.value, sample.at_s) for sample in probe.read()]
 
-    for elapsed, expected in ((0, [0]), (0.1, [0]), (0.125, [1]), (0.3, [2]), (0.375, [2]), (0.376, [])):
+    for elapsed, expected in ((0, [(0, 7)]), (0.1, []), (0.3, [(1, 7.125), (2, 7.25)]), (0.375, [])):
         clock.now = 7.0 + elapsed
         assert values() == expected, elapsed
+
+
+def test_a_replayed_sample_keeps_its_distance_from_its_tick(tmp_path):
+    timing = UpdateTiming(device="GPU-1", name="energy_j", update_s=0.1, at_changes=True)
+    tick = Tick(at_s=50.0, readings=(Sample("GPU-1", "energy_j", 5.0, None, 49.75), Sample("GPU-1", "power_w", 9.0)))
+    header = Header(host="then", source="live", interval_s=0.2, devices=(), update_timings=(timing,))
+    (tmp_path / "r.jsonl").write_text("\n".join(line.model_dump_json() for line in (header, tick)))
+    probe = ReplayProbe(tmp_path / "r.jsonl", FakeClock(now=7.0))
+    assert probe.update_timings == (timing,)
+    assert [sample.at_s for sample in probe.read()] == [6.75, 7.0]
 
 
 def test_a_recording_that_is_not_there_is_a_problem(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import io
+import math
 import os
 import subprocess
 import sys
@@ -16,8 +17,11 @@ from bench.core.case import PluginSource
 from bench.core.recording import read_recording
 from bench.core.telemetry import HOST, LIVE, Device, Header, Sample
 from bench.plugins.probe import Probe
+from bench.rank.progress import PhaseWatch, Progress
+from bench.telemetry.edges import NEAR_EDGE_S, WindowEdges
+from bench.telemetry.guarded import GuardedProbe
 from bench.telemetry.pause import pause_lock, pause_sampling
-from bench.telemetry.sampler import INTERVAL_S, GuardedProbe, open_probes, sample
+from bench.telemetry.sampler import INTERVAL_S, open_probes, sample
 from tests.support.builders import make_case
 from tests.support.clocks import FakeClock
 
@@ -99,6 +103,93 @@ def test_a_pause_ends_with_the_process_that_requested_it(tmp_path):
     )
     subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=False)
     assert len(sample_for(INTERVAL_S, tmp_path, FakeClock(), CountingProbe())) == 1
+
+
+class PolledProbe(CountingProbe):
+    """Wants to be polled every 0.01 s near the ends of a window and every 0.5 s else."""
+
+    def __init__(self, clock):
+        super().__init__()
+        self.clock, self.polls = clock, []
+
+    def due_s(self, near_edge):
+        return max((at for at, _ in self.polls), default=0.0) + (0.01 if near_edge else 0.5)
+
+    def poll(self, near_edge):
+        self.polls.append((self.clock.now, near_edge))
+        return [Sample(HOST, "cpu_energy_j", 5.0, None, self.clock.now)]
+
+
+def poll_for(seconds, folder, phase_at):
+    clock, recording = FakeClock(), io.StringIO()
+    probe, edges = PolledProbe(clock), WindowEdges(lambda: phase_at(clock.now))
+    with pause_lock(folder).open("a") as lock:
+        sample([probe], StopAt(clock, seconds), recording, lock, clock, edges, clock.sleep)
+    header = Header(host="h", source=LIVE, interval_s=INTERVAL_S, devices=()).model_dump_json()
+    return probe, read_recording([header, *recording.getvalue().splitlines()])
+
+
+def test_what_a_probe_polls_is_dense_near_the_ends_of_a_window_and_ticks_go_on(tmp_path):
+    probe, recording = poll_for(
+        8.0, tmp_path, lambda now: "warm-up" if 1 <= now < 2 else "window" if 2 <= now < 7 else "outside"
+    )
+
+    def polls(began, ended):
+        return len([at for at, _ in probe.polls if began < at < ended])
+
+    assert polls(0, 1) <= 2
+    assert polls(1, 2 + NEAR_EDGE_S) > 0.9 * 130
+    assert 8 <= polls(2 + NEAR_EDGE_S, 7) <= 11
+    assert polls(7, 7 + NEAR_EDGE_S) > 0.9 * 30, "its end is noticed soon"
+    assert probe.reads == pytest.approx(8 / INTERVAL_S, abs=1)
+    polled = [sample for tick in recording.ticks for sample in tick.readings if sample.name == "cpu_energy_j"]
+    assert [sample.at_s for sample in polled] == [at for at, _ in probe.polls]
+
+
+def test_nothing_is_polled_during_a_pause(tmp_path):
+    with pause_sampling(tmp_path):
+        probe, _ = poll_for(2.0, tmp_path, lambda now: "warm-up")
+    assert (probe.polls, probe.reads) == ([], 0)
+
+
+def test_a_probe_whose_schedule_fails_is_read_in_ticks():
+    class Failing(CountingProbe):
+        def due_s(self, near_edge):
+            raise ZeroDivisionError("when?")
+
+        def prepare(self, interrupted):
+            raise OSError("not now")
+
+    probe = GuardedProbe("failing", Failing)
+    probe.prepare(lambda: False)
+    assert (probe.due_s(near_edge=True), len(probe.read())) == (math.inf, 1)
+    assert [problem.split(": ")[0] for problem in probe.problems] == [
+        "probe failing could not be prepared",
+        "probe failing failed",
+    ]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_reading_that_is_no_number_is_written_with_its_reason(value):
+    class NoNumber(CountingProbe):
+        def read(self):
+            return [Sample(HOST, "cores", value)]
+
+    assert GuardedProbe("odd", NoNumber).read() == [Sample(HOST, "cores", None, f"it was read as {value}")]
+
+
+def test_the_phase_of_a_rank_is_read_from_its_progress(tmp_path):
+    watch = PhaseWatch(tmp_path, 3)
+    assert watch.read() == "outside", "it has not started"
+    progress = Progress(tmp_path, 3)
+    phases = []
+    for phase in ("building the workload", "warm-up step", "measured step", "further measurements"):
+        progress.enter(phase)
+        phases.append(watch.read())
+    assert phases == ["outside", "warm-up", "window", "outside"]
+    (tmp_path / "progress-3").write_bytes(b"")
+    assert watch.read() == "outside"
+    watch.close()
 
 
 class FailingProbe(CountingProbe):

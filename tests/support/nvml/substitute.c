@@ -7,8 +7,14 @@
  *   mig=N              GPU N is in MIG mode and has two slices
  *   power=W            draws this much, and the energy counter grows by it (250)
  *   cap=W              its power limit (700)
+ *   update=S           power and energy have a new value every S seconds (0: at each call), as on an H200 every 0.1
+ *   utilization_update=S   likewise the utilization, as on an H200 every 0.2
+ *   energy_cost=S      a call of the energy counter takes S seconds, as on an H200 0.0033
+ *   driver=VERSION     of the driver (580.159.04)
+ *   capability=M.N     the compute capability (9.0)
  *   throttle=SHARE     the share of the time by which all throttle counters grow (0)
- *   gpm=1              the GPUs know GPM
+ *   gpm=1              the GPUs know GPM; of samples less than 0.05 s apart it makes 0 and NaN, as an H200 does
+ *   gpm_nan=1          the memory's activity is NaN without an error, whatever the span
  *   xid=S              GPU 0 reports an Xid S seconds after the start; may be given several times
  *   process=PID        computes on GPU 0; may be given several times
  *   client=PID         computes on GPU 0 through an MPS server; may be given several times
@@ -20,6 +26,7 @@
  *   fault=NAME:CODE:N  … at its Nth call only
  * substitute_calls(NAME) says how often a function was called.
  */
+#include <math.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -69,6 +76,20 @@ static double number(const char *key, double otherwise) {
     return text ? atof(text) : otherwise;
 }
 
+/* How often there was a new value since the start, of what has one every so many seconds. */
+static u64 updates(double passed, double interval) { return interval > 0 ? (u64)(passed / interval) : 0; }
+
+/* Seconds from the start to the last new value of the power and the energy. */
+static double updated(void) {
+    double passed = now() - started, interval = number("update", 0);
+    return interval > 0 ? updates(passed, interval) * interval : passed;
+}
+
+/* The power, which moves by a milliwatt with every new value. */
+static unsigned milliwatts_now(void) {
+    return number("power", 250) * 1000 + updates(now() - started, number("update", 0)) % 2;
+}
+
 static int *calls_of(const char *name) {
     int i = 0;
     while (counts[i].name[0] && strcmp(counts[i].name, name)) i++;
@@ -111,6 +132,22 @@ int nvmlInitWithFlags(unsigned flags) {
 int nvmlShutdown(void) { ENTER(NULL); return OK; }
 
 const char *nvmlErrorString(int code) { (void)code; return "an error of the substitute"; }
+
+int nvmlSystemGetDriverVersion(char *text, unsigned length) {
+    ENTER(NULL);
+    const char *version = setting("driver", 0);
+    version = version ? version : "580.159.04";
+    snprintf(text, length, "%.*s", (int)strcspn(version, ","), version);
+    return OK;
+}
+
+int nvmlDeviceGetCudaComputeCapability(Device *device, int *major, int *minor) {
+    ENTER(device);
+    const char *text = setting("capability", 0);
+    *major = 9, *minor = 0;
+    if (text) sscanf(text, "%d.%d", major, minor);
+    return OK;
+}
 
 int nvmlDeviceGetCount_v2(unsigned *count) {
     ENTER(NULL);
@@ -184,7 +221,7 @@ int nvmlDeviceGetComputeInstanceId(Device *device, unsigned *id) { ENTER(device)
 
 int nvmlDeviceGetUtilizationRates(Device *device, Utilization *rates) {
     ENTER_WHOLE(device);
-    *rates = (Utilization){75, 20};
+    *rates = (Utilization){75 + updates(now() - started, number("utilization_update", 0)) % 2, 20};
     return OK;
 }
 
@@ -202,7 +239,7 @@ int nvmlDeviceGetMemoryInfo_v2(Device *device, Memory2 *memory) {
 
 int nvmlDeviceGetPowerUsage(Device *device, unsigned *milliwatts) {
     ENTER_WHOLE(device);
-    *milliwatts = number("power", 250) * 1000 - 1000; /* one watt off, to tell it from the field */
+    *milliwatts = milliwatts_now() - 1000; /* one watt off, to tell it from the field */
     return OK;
 }
 
@@ -235,12 +272,15 @@ static void read_field(const Device *device, FieldValue *field) {
     switch (field->id) {
     case 4: field->value.ull = 0; break;
     case 74: case 269: case 270: case 271: field->value.ull = 5e9 + passed * number("throttle", 0) * 1e9; break;
-    case 83: field->value.ull = 1e6 + passed * number("power", 250) * 1e3; break;
+    case 83:
+        nanosleep(&(struct timespec){0, number("energy_cost", 0) * 1e9}, NULL);
+        field->value.ull = 1e6 + updated() * number("power", 250) * 1e3;
+        break;
     case 138: case 139: /* the scope of all links together */
         if (field->scope != UINT32_MAX) field->result = BAD;
         field->value.ull = 1024 + passed * 1e6;
         break;
-    case 186: field->type = UINT; field->value.u = number("power", 250) * 1e3; break;
+    case 186: field->type = UINT; field->value.u = milliwatts_now(); break;
     case 197: case 198: field->value.ull = 1e9 + passed * 1e9; break;
     default: field->result = UNSUPPORTED;
     }
@@ -342,10 +382,13 @@ int nvmlGpmMigSampleGet(Device *device, unsigned gpu_instance, double *sample) {
 int nvmlGpmMetricsGet(Metrics *metrics) {
     ENTER(NULL);
     const double *older = metrics->older, *newer = metrics->newer;
-    if (metrics->version != 1 || newer[0] - older[0] < 0.1 || newer[2] - older[2] > 1) return BAD;
+    if (metrics->version != 1 || newer[2] - older[2] > 1) return BAD;
+    int too_close = newer[0] - older[0] < 0.05;
     for (unsigned i = 0; i < metrics->count; i++) {
         Metric *metric = &metrics->metrics[i];
         metric->value = metric->id == 2 ? 80 - newer[1] : metric->id == 5 ? 40 : 30;
+        if (too_close) metric->value = metric->id == 10 ? NAN : 0;
+        if (metric->id == 10 && setting("gpm_nan", 0)) metric->value = NAN;
         metric->result = OK;
     }
     return OK;

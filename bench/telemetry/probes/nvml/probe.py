@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import math
 import os
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -14,8 +16,10 @@ import psutil
 from bench.core.case import Case
 from bench.core.telemetry import Device, GpuProcess, Sample
 from bench.plugins.probe import Probe, ProbePlugin
-from bench.telemetry.probes.nvml.fields import NvmlDevice
-from bench.telemetry.probes.nvml.query import GpmSampler, query
+from bench.telemetry.probes.nvml.device import NvmlDevice
+from bench.telemetry.probes.nvml.find_timings import find_timings
+from bench.telemetry.probes.nvml.gpm import GpmSampler
+from bench.telemetry.probes.nvml.query import query
 from bench.telemetry.probes.nvml.visible_devices import GpuInfo, MigSlice, choose_devices
 
 
@@ -45,8 +49,21 @@ class GpuProbe(Probe):
         self.devices = tuple(nvml_device.device for nvml_device in self._nvml_devices)
         self.problems = (*problems, *choice.problems)
 
+    def prepare(self, interrupted: Callable[[], bool]) -> None:
+        if self._nvml is not None:
+            driver = query(lambda: _text(self._nvml.nvmlSystemGetDriverVersion())).value or "unknown"
+            self.update_timings = find_timings(self._nvml_devices, driver, interrupted)
+
     def read(self) -> list[Sample]:
         return [reading for nvml_device in self._nvml_devices for reading in nvml_device.read()]
+
+    def due_s(self, near_edge: bool) -> float:
+        return min((nvml_device.energy_due_s(near_edge) for nvml_device in self._nvml_devices), default=math.inf)
+
+    def poll(self, near_edge: bool) -> list[Sample]:
+        now_s = time.monotonic()
+        due = [nvml_device for nvml_device in self._nvml_devices if nvml_device.energy_due_s(near_edge) <= now_s]
+        return [reading for nvml_device in due for reading in nvml_device.poll_energy()]
 
     def processes(self) -> tuple[list[GpuProcess], list[str]]:
         """The processes on each whole GPU: those on other slices share its power and its memory bandwidth."""

@@ -1,0 +1,33 @@
+"""When the ranks' measured window begins and ends, as far as a sampler beside them can tell."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Literal
+
+NEAR_EDGE_S = 0.3
+"""How long after the beginning or the end of a window everything near it is still of interest, in seconds."""
+
+WindowPhase = Literal["outside", "warm-up", "window"]
+"""Where ranks are: their window follows the warm-up."""
+
+
+class WindowEdges:
+    """Whether the beginning or the end of the ranks' window is near.
+
+    Args:
+        read_phase: Where the ranks on this node are.
+    """
+
+    def __init__(self, read_phase: Callable[[], WindowPhase]) -> None:
+        self._read_phase = read_phase
+        self._in_window = False
+        self._last_edge_s = -math.inf
+
+    def near(self, now_s: float) -> bool:
+        """Whether the ranks warm up, or their window has just begun or ended."""
+        phase = self._read_phase()
+        if (phase == "window") != self._in_window:
+            self._in_window, self._last_edge_s = not self._in_window, now_s
+        return phase == "warm-up" or now_s - self._last_edge_s < NEAR_EDGE_S
