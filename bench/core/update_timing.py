@@ -36,12 +36,16 @@ class UpdateTiming(FrozenModel):
         """How far back from the moment of a call its value may reach, in seconds."""
         return self.update_s + self.averages_over_s
 
-    def needed_window_s(self, interval_s: float, samples: int) -> float:
+    def shortest_window_s(self, interval_s: float, samples: int) -> float:
         """The shortest window that surely holds so many different values, all of which tell about it alone.
 
         Args:
             interval_s: The time between two samples, in seconds.
             samples: The number of values.
         """
-        exact_s = self.span_s + samples * max(self.update_s, interval_s)
+        return self.span_s + samples * max(self.update_s, interval_s)
+
+    def needed_window_s(self, interval_s: float, samples: int) -> float:
+        """:meth:`shortest_window_s`, rounded up to what is asked for."""
+        exact_s = self.shortest_window_s(interval_s, samples)
         return math.ceil(round(exact_s / WINDOW_ROUNDING_S, 6)) * WINDOW_ROUNDING_S

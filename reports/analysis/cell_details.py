@@ -19,7 +19,7 @@ from reports.analysis.energy_alias import widened_for
 from reports.analysis.energy_errors import worst_errors
 from reports.analysis.stats import Estimate, arithmetic_mean, estimate, ratio
 from reports.analysis.step_times import Straggler
-from reports.analysis.telemetry import TelemetryWindow
+from reports.analysis.telemetry_window import TelemetryWindow
 from reports.analysis.trial_measures import TrialMeasures
 
 STEP_PARTS = ("data", "forward", "backward", "optimizer", "unattributed", "waiting", "exposed")

@@ -11,7 +11,8 @@ from collections.abc import Iterator, Sequence
 
 from bench.core.records import MIB, Condition, RankRecord
 from bench.core.telemetry import HOST, GpuProcess, NodeTelemetry
-from reports.analysis.telemetry import TelemetryWindow, gpus_in_use, node_labels, ranks_by_node
+from reports.analysis.telemetry import gpus_in_use, node_labels, ranks_by_node
+from reports.analysis.telemetry_window import TelemetryWindow
 
 MAX_STEAL_SHARE = 0.02
 MAX_FOREIGN_SHARE = 0.1

@@ -1,127 +1,19 @@
-"""The readings of a trial from its nodes' samples: means, peaks and rates over the measured window, or a reason.
-
-A gauge is averaged over the samples inside the window. The growth of a counter is taken between the ends of the window,
-interpolated between the samples on either side.
-"""
+"""The readings of a trial from the samples of its nodes over the measured window; or why they are unknown."""
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Callable, Sequence
-from operator import itemgetter
 from statistics import fmean
 from typing import NamedTuple
 
 from bench.core.machine import find_node
 from bench.core.records import RankRecord, Reading
-from bench.core.telemetry import HOST, LIVE, QUANTITIES, NodeTelemetry, Series
-from reports.analysis.energy import window_power
+from bench.core.telemetry import HOST, LIVE, NodeTelemetry
+from reports.analysis.telemetry_window import TelemetryWindow, ValueOrReason
 from reports.analysis.units import energy_unit
 
-MIN_SAMPLES = 3
 ENERGY_READINGS = ("cpu_energy", "gpu_energy")
 """The readings of energy per sample (byte, element), in joules."""
-
-
-class ValueOrReason(NamedTuple):
-    """A number, or ``None`` and the reason."""
-
-    value: float | None
-    reason: str | None = None
-
-
-class TelemetryWindow:
-    """The telemetry of one node over the measured window, by device and name of the series."""
-
-    def __init__(self, node: NodeTelemetry) -> None:
-        self.node = node
-        self.window_s = node.ended_s - node.began_s
-        self._series = {(series.device, series.name): series for series in node.series}
-
-    def series(self, device: str, name: str) -> Series | None:
-        """All samples of a series, those outside the window too."""
-        return self._series.get((device, name))
-
-    def values_in_window(self, device: str, name: str) -> list[float]:
-        """The known values in the window."""
-        series = self.series(device, name)
-        if series is None:
-            return []
-        return [
-            value
-            for at, value in zip(series.times_s, series.values, strict=True)
-            if value is not None and self.node.began_s <= at <= self.node.ended_s
-        ]
-
-    def mean(self, device: str, name: str) -> ValueOrReason:
-        """The mean of a gauge."""
-        reason = self._unknown_reason(device, name)
-        return ValueOrReason(None, reason) if reason else ValueOrReason(fmean(self.values_in_window(device, name)))
-
-    def peak(self, device: str, name: str) -> ValueOrReason:
-        """The maximum of a gauge."""
-        reason = self._unknown_reason(device, name)
-        return ValueOrReason(None, reason) if reason else ValueOrReason(max(self.values_in_window(device, name)))
-
-    def rate(self, device: str, name: str) -> ValueOrReason:
-        """The growth of a counter per second of the window."""
-        if reason := self._unknown_reason(device, name):
-            return ValueOrReason(None, reason)
-        growth = self.growth(device, name)
-        if growth == 0 and QUANTITIES[name].always_grows:
-            return ValueOrReason(None, "its counter does not move here")
-        return ValueOrReason(growth / self.window_s)
-
-    def power(self, device: str, name: str) -> ValueOrReason:
-        """The mean power over the window by a counter of energy."""
-        power = window_power(self.node, device, name)
-        return ValueOrReason(power.value, power.reason)
-
-    def growth(self, device: str, name: str) -> float:
-        """The growth of a counter over the window, from however few samples; 0 where it is unknown."""
-        series = self.series(device, name)
-        known = (
-            [(at, value) for at, value in zip(series.times_s, series.values, strict=True) if value is not None]
-            if series
-            else []
-        )
-        if len(known) < 2:
-            return 0.0
-        first, last = (_interpolate(known, edge) for edge in (self.node.began_s, self.node.ended_s))
-        covered_s = min(known[-1][0], self.node.ended_s) - max(known[0][0], self.node.began_s)
-        # Where sampling began late or ended early, the covered part is extrapolated to the window.
-        return (last - first) * self.window_s / covered_s if covered_s > 0 else 0.0
-
-    def coverage(self) -> tuple[int, float]:
-        """The number of samples in the window, and the share of it between the first and the last of them."""
-        times = {at for series in self.node.series for at in series.times_s}
-        times_in_window = sorted(at for at in times if self.node.began_s <= at <= self.node.ended_s)
-        return len(times_in_window), (times_in_window[-1] - times_in_window[0]) / self.window_s if len(
-            times_in_window
-        ) > 1 and self.window_s > 0 else 0.0
-
-    def _unknown_reason(self, device: str, name: str) -> str | None:
-        if self.node.incomplete:
-            return self.node.incomplete
-        series = self.series(device, name)
-        if series is None:
-            return "; ".join(self.node.problems) or "not sampled"
-        known = len(self.values_in_window(device, name))
-        if known >= MIN_SAMPLES:
-            return None
-        if series.reason and known == 0:
-            return series.reason
-        too_few = f"{known} samples in a window of {self.window_s:.2g} s: too few"
-        return "; ".join((too_few, *filter(None, (series.reason,)), *self.node.problems))
-
-
-def _interpolate(known: Sequence[tuple[float, float]], moment_s: float) -> float:
-    """The value of a counter at a moment: interpolated between its neighbours, else the nearest one."""
-    after = bisect_right(known, moment_s, key=itemgetter(0))
-    if after in (0, len(known)):
-        return known[min(after, len(known) - 1)][1]
-    (early_s, low), (late_s, high) = known[after - 1], known[after]
-    return low + (high - low) * (moment_s - early_s) / (late_s - early_s)
 
 
 def ranks_by_node(ranks: Sequence[RankRecord], nodes: Sequence[NodeTelemetry]) -> list[list[RankRecord]]:

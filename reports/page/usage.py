@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from reports.analysis import formatting
 from reports.analysis.cell_details import ReadingCell
 from reports.analysis.cells import Cell
-from reports.analysis.telemetry import ENERGY_READINGS, MIN_SAMPLES
+from reports.analysis.telemetry import ENERGY_READINGS
+from reports.analysis.telemetry_window import MIN_SAMPLES
 from reports.page.elements import Table
 
 GPU_READINGS = ("gpu_", "device_", "host_bound")

@@ -9,7 +9,8 @@ from bench.core.records import Window
 from bench.core.telemetry import HOST, Device, GpuProcess, Header, ProcessCheck, Sample, Tick
 from reports.analysis.conditions import find_conditions
 from reports.analysis.step_times import throughput_of
-from reports.analysis.telemetry import TelemetryWindow, usage_of
+from reports.analysis.telemetry import usage_of
+from reports.analysis.telemetry_window import TelemetryWindow
 from tests.support.builders import make_record
 
 GPU = "GPU-1"
