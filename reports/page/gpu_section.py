@@ -37,6 +37,8 @@ MEANINGS = (
     "Busy: the share of time in which a kernel ran, however small. SM activity: the share of the multiprocessors that "
     "had work. Tensor activity: the share of time in which tensor cores computed. Memory activity: of its bandwidth."
 )
+HELD_BACK = ("gpu_power", "gpu_sm_clock")
+"""The quantities that a power limit holds back."""
 FIRST_STYLE = 4
 """The styles before are those of the first backends."""
 MAX_ACTIVITY_FIGURES = 8
@@ -44,14 +46,21 @@ MAX_ACTIVITY_FIGURES = 8
 
 def gpu_section(key: str, group: CellGroup, styles: Mapping[str, int]) -> Section | None:
     """The section of a group; ``None`` where no GPU was sampled."""
-    shared = (timeline_figure(key, name, group.cells, styles) for name in GPU_TITLES)
-    with_limit = (_with_power_limit(figure, group.cells) for figure in shared if figure is not None)
-    figures = (*_activity_figures(key, group.cells), *with_limit)
+    figures = (*_activity_figures(key, group.cells), *_shared_figures(key, group.cells, styles))
     return Section(f"{group.title}: GPUs over time", f"{FROM_ONE_TRIAL} {MEANINGS}", figures) if figures else None
 
 
-def _with_power_limit(figure: Figure, cells: Sequence[Cell]) -> Figure:
-    """The figure of the power and that of the clock, with how long the GPUs were held back by their power limit."""
+def _shared_figures(key: str, cells: Sequence[Cell], styles: Mapping[str, int]) -> Iterator[Figure]:
+    """Power, clock and memory, with a line for each backend."""
+    for name in GPU_TITLES:
+        figure = timeline_figure(key, name, cells, styles)
+        if figure is not None:
+            limit = _power_limit_text(cells) if name in HELD_BACK else ""
+            yield replace(figure, caption=f"{figure.caption}{limit}")
+
+
+def _power_limit_text(cells: Sequence[Cell]) -> str:
+    """How long the GPUs of which cell were held back, as a further sentence; empty where none was."""
     shares = {
         cell_title(cell, cells): reading.estimate
         for cell in cells
@@ -59,8 +68,7 @@ def _with_power_limit(figure: Figure, cells: Sequence[Cell]) -> Figure:
         if reading.name == "gpu_power_capped" and reading.estimate and reading.estimate.value > 0
     }
     capped = "; ".join(f"{title}: {formatting.percent(share)}" for title, share in shares.items())
-    limited = f" At the power limit — {capped} of the window." if capped else ""
-    return replace(figure, caption=f"{figure.caption}{limited}")
+    return f" At the power limit — {capped} of the window." if capped else ""
 
 
 def _activity_figures(key: str, cells: Sequence[Cell]) -> Iterator[Figure]:

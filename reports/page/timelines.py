@@ -17,12 +17,12 @@ HOST_TITLES = {
     "job_cpu": ("Cores busy with the job", "cores"),
     "network": ("Network", "network (B/s)"),
     "loopback": ("Loopback", "loopback (B/s)"),
-    "gpu_memory": ("GPU memory", "memory (B)"),
 }
-"""The quantities of hosts, and of what is reserved, with the titles of their figures and axes."""
+"""The quantities of hosts, with the titles of their figures and axes."""
 GPU_TITLES = {
     "gpu_power": ("GPU power", "power (W)"),
     "gpu_sm_clock": ("SM clock", "clock (Hz)"),
+    "gpu_memory": ("GPU memory", "memory (B)"),
 }
 """Those of GPUs that have a figure with a line for each backend."""
 FROM_ONE_TRIAL = "Each backend at its largest rank count, from one trial: the last that was sampled."
@@ -44,10 +44,10 @@ class DeviceTimeline:
 
 
 def host_section(key: str, group: CellGroup, styles: Mapping[str, int]) -> Section | None:
-    """The timelines of hosts and memory, folded; ``None`` where nothing was sampled: the usage table has the reason."""
+    """The timelines of hosts, folded; ``None`` where nothing was sampled: the usage table has the reason."""
     shown = (timeline_figure(key, name, group.cells, styles) for name in HOST_TITLES)
     figures = tuple(figure for figure in shown if figure is not None)
-    return Section(f"{group.title}: over time", FROM_ONE_TRIAL, figures, folded=True) if figures else None
+    return Section(f"{group.title}: hosts over time", FROM_ONE_TRIAL, figures, folded=True) if figures else None
 
 
 def timeline_figure(key: str, name: str, cells: Sequence[Cell], styles: Mapping[str, int]) -> Figure | None:

@@ -51,14 +51,14 @@ def test_each_backend_has_a_figure_of_what_its_gpu_did_and_all_share_power_and_c
     assert not section.folded
     titles = [figure.title for figure in section.figures]
     uses = [f"Use of the GPU: {name}" for name in ("single", "ddp/nccl", "horovod/nccl", "dask/tasks")]
-    assert titles == [*uses, "GPU power", "SM clock"]
+    assert titles == [*uses, "GPU power", "SM clock", "GPU memory"]
     for figure in use_of_gpus(section):
         assert [series.name for series in figure.series] == UNITS
         assert figure.percent
         assert figure.window == (0.0, pytest.approx(4.0))
         assert y_axis(figure).high == y_axis(use_of_gpus(full_load)[0]).high, "the same axis, to compare by eye"
         assert len(figure.table.rows) == 4
-    assert [len(figure.series) for figure in section.figures[-2:]] == [len(BACKENDS)] * 2
+    assert [len(figure.series) for figure in section.figures[-3:]] == [len(BACKENDS)] * 3
 
 
 def test_the_load_is_seen_in_the_means(page):
@@ -71,10 +71,10 @@ def test_the_load_is_seen_in_the_means(page):
     ):
         shown = re.findall(rf"(?:{'|'.join(UNITS)}) (\d+) %", figure.caption)
         assert list(map(int, shown)) == pytest.approx(means, abs=2)
-    power, clock = full_load.figures[-2:]
+    power, clock, memory = full_load.figures[-3:]
     assert "At the power limit — single: 82 %" in power.caption
     assert "1.5" in clock.caption
-    assert "At the power limit" not in section.figures[-1].caption
+    assert not any("At the power limit" in figure.caption for figure in (memory, *section.figures))
 
 
 def test_lines_of_units_look_unlike_each_other_and_unlike_those_of_backends(page):
