@@ -77,6 +77,16 @@ def has_curve(cells: Iterable[Cell]) -> bool:
     return any(len(of_curve) >= MIN_CURVE_POINTS for of_curve in counts.values())
 
 
+def with_shown_titles(cells: Sequence[Cell]) -> tuple[Cell, ...]:
+    """The cells with titles for people, which say nothing of scaling where there is no curve."""
+    if has_curve(cells):
+        return tuple(cells)
+    return tuple(
+        cell.model_copy(update={"labels": cell.labels.model_copy(update={"title": cell.labels.unscaled_title})})
+        for cell in cells
+    )
+
+
 def group_cells(cells: Sequence[Cell]) -> tuple[CellGroup, ...]:
     """The groups of cells, in the order of their first cells.
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 from reports.analysis import formatting
-from reports.analysis.cells import Cell
 from reports.page.elements import Figure, Section, Table
 from reports.page.layout import value_label
 
@@ -27,11 +26,6 @@ def without_curves(section: Section, *, scaling: bool) -> Section:
         figures=tuple(replace(figure, table=_without_scaling(figure.table)) for figure in figures),
         tables=tuple(map(_without_scaling, section.tables)),
     )
-
-
-def without_scaling_in_title(cell: Cell) -> Cell:
-    """A cell whose title does not say by which kind of scaling its batch grows."""
-    return cell.model_copy(update={"labels": cell.labels.model_copy(update={"title": cell.labels.unscaled_title})})
 
 
 def _without_scaling(table: Table) -> Table:

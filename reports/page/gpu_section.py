@@ -135,5 +135,5 @@ def _means_text(cell: Cell) -> str:
         if reason := unknown_reason(cell, name):
             titles_by_reason.setdefault(reason, []).append(title)
     unknown = "; ".join(f"{', '.join(titles)}: {reason}" for reason, titles in titles_by_reason.items())
-    means = f"Means over the window: {', '.join(known)}." if known else ""
+    means = f"Means over the window and the trials: {', '.join(known)}." if known else ""
     return f"{means} {f'Unknown — {unknown}.' if unknown else ''}".strip()

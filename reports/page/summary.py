@@ -8,7 +8,7 @@ from dataclasses import replace
 from reports.analysis import formatting
 from reports.analysis.bottleneck import MIN_SHARE, NOT_MEASURED, TERM_TITLES, efficiency_losses
 from reports.analysis.cells import Cell
-from reports.analysis.findings import CellGroup, Findings, group_cells
+from reports.analysis.findings import CellGroup, Findings, group_cells, with_shown_titles
 from reports.analysis.flags import remedy
 from reports.analysis.stats import intervals_disjoint
 from reports.page import axes_section, nodes_section
@@ -162,6 +162,7 @@ def answer_sentences(findings: Findings) -> list[str]:
 def problem_lines(cells: Sequence[Cell]) -> list[str]:
     """One line for each reason why a cell is not ok, then one for each condition that may have disturbed trials."""
     cells_by_problem: dict[str, list[Cell]] = {}
+    cells = with_shown_titles(cells)
     for cell in cells:
         if cell.outcome != "ok":
             cells_by_problem.setdefault(f"{cell.outcome}: {cell.reason}", []).append(cell)

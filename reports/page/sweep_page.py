@@ -12,7 +12,7 @@ from reports.analysis import formatting
 from reports.analysis.cells import Cell
 from reports.analysis.comparison import Comparison
 from reports.analysis.curve import Curve
-from reports.analysis.findings import CellGroup, Findings, group_cells, has_curve
+from reports.analysis.findings import CellGroup, Findings, group_cells, has_curve, with_shown_titles
 from reports.analysis.stats import Estimate
 from reports.analysis.units import join_units
 from reports.page import (
@@ -28,11 +28,12 @@ from reports.page import (
     summary,
     tables,
 )
-from reports.page.bars import without_curves, without_scaling_in_title
+from reports.page.bars import without_curves
 from reports.page.checkpoints import CHECKPOINTS_TITLE, checkpoint_table
 from reports.page.communication import message_figures
 from reports.page.elements import Download, Figure, Ideal, Page, Section, Series, Table
 from reports.page.gpu_section import gpu_section
+from reports.page.host_device import host_device_figure
 from reports.page.resources import energy_section
 from reports.page.roofline import ROOFLINE_TITLE as ROOFLINE
 from reports.page.roofline import peaks_table, roofline_figures, roofline_table
@@ -88,7 +89,7 @@ def _rank_figures(
         figures.append(
             Figure(f"{key}-{attribute}", title, "ranks", y_title, series, caption, table, ideal, percent=ideal == "one")
         )
-    breakdown_figures = (loss_figure(key, cells), time_figure(key, cells))
+    breakdown_figures = (host_device_figure(key, cells), loss_figure(key, cells), time_figure(key, cells))
     return (*(figure for figure in figures if figure.series), *(figure for figure in breakdown_figures if figure))
 
 
@@ -157,10 +158,8 @@ def make_page(
         downloads: files that the page contains.
         remarks: further warnings.
     """
-    scaling = has_curve(findings.cells)
-    if not scaling:
-        findings = replace(findings, cells=tuple(map(without_scaling_in_title, findings.cells)))
-    cells = findings.cells
+    cells = with_shown_titles(findings.cells)
+    findings, scaling = replace(findings, cells=cells), has_curve(cells)
     groups = group_cells(cells)
     # The cells of groups first: the labels of their figures may name values of axes.
     shown = [*(cell for group in groups for cell in group.cells), *cells]

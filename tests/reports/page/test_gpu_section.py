@@ -17,7 +17,7 @@ from reports.page.svg import downsample, figure_svg
 from tests.support.gpu_cells import BACKENDS, gpu_case, gpu_cells, gpu_trial
 from tests.support.h200_telemetry import GPU, telemetry
 from tests.support.pages import figure as make_figure
-from tests.support.pages import page_of, series
+from tests.support.pages import figures_of, page_of, series
 
 UNITS = ["busy", "SM activity", "tensor activity", "memory activity"]
 
@@ -167,3 +167,36 @@ def test_usage_of_hosts_and_of_gpus_are_two_tables(page):
     power = gpus.header.index("GPU power")
     assert gpus.rows[-1][power].endswith(" W")
     assert "GPU NVLink: not supported by this device" in gpus.note
+
+
+def host_and_gpu(page):
+    return next((figure for figure in figures_of(page) if figure.key == "g0-host-device"), None)
+
+
+def test_the_host_s_time_of_a_step_stands_beside_the_gpu_s(page):
+    figure = host_and_gpu(page)
+    assert figure.bars
+    assert figure.categories == ("single", "ddp/nccl", "horovod/nccl", "dask/tasks")
+    step, host, gpu = figure.series
+    assert step.y[0] == pytest.approx(1e3 / 1137, rel=0.05)
+    assert host.y[0] == pytest.approx(0.99 * step.y[0], rel=0.02)
+    assert gpu.y[0] == pytest.approx(1e3 / 6651, rel=0.05)
+    assert gpu.x == (0, 1, 2), "dask's is unknown, and no bar of height 0"
+    assert step.low[0] < step.y[0] < step.high[0]
+    assert "The GPU's time is unknown — dask/tasks: its exchange waits for the host in every step." in figure.caption
+    assert [row[4] for row in figure.table.rows][:3] == ["17 %", "15 %", "14 %"]
+    assert figure.table.rows[3][4].startswith("unknown: its exchange")
+
+
+def test_where_only_one_of_both_is_known_it_is_drawn_and_none_on_cpus():
+    trial = gpu_trial(gpu_case("single", "none"), "launch_bound", 1137.0)
+
+    def page_with(**changes):
+        ranks = tuple(rank.model_copy(update=changes) for rank in trial.ranks)
+        return page_of_trial(trial.model_copy(update={"ranks": ranks}))
+
+    host_alone = host_and_gpu(page_with(queued_steps=()))
+    assert [series.name for series in host_alone.series] == ["step", "host, until it is launched"]
+    gpu_alone = host_and_gpu(page_with(host_step_s=None))
+    assert [series.name for series in gpu_alone.series] == ["step", "GPU, its work"]
+    assert host_and_gpu(page_with(host_step_s=None, queued_steps=())) is None
