@@ -14,7 +14,17 @@ from typing import NamedTuple
 
 from pydantic import ValidationError
 
-from bench.core.telemetry import FORMAT, Header, NodeTelemetry, ProcessCheck, Sample, Series, Tick, known_number
+from bench.core.telemetry import (
+    FORMAT,
+    GpuProcess,
+    Header,
+    NodeTelemetry,
+    ProcessCheck,
+    Sample,
+    Series,
+    Tick,
+    known_number,
+)
 
 
 class Recording(NamedTuple):
@@ -58,6 +68,16 @@ def longest_gap_s(recording: Recording, began_s: float, ended_s: float) -> float
     return max(later - earlier for earlier, later in pairwise((before, *inside, after)))
 
 
+def latest_processes(checks: Iterable[ProcessCheck]) -> tuple[GpuProcess, ...]:
+    """Each process once a device, as it was listed last; what was known of its owner before it ended stays (pure)."""
+    latest: dict[tuple[str, int], GpuProcess] = {}
+    for process in (process for check in checks for process in check.processes):
+        before = latest.get((process.device, process.pid))
+        if before is None or before.ours is None or process.ours is not None:
+            latest[process.device, process.pid] = process
+    return tuple(latest.values())
+
+
 def cut_to_window(recording: Recording, began_s: float, ended_s: float, incomplete: str = "") -> NodeTelemetry:
     """The part of a recording that belongs to the window from ``began_s`` to ``ended_s``.
 
@@ -72,7 +92,6 @@ def cut_to_window(recording: Recording, began_s: float, ended_s: float, incomple
         for sample in map(known_number, tick.readings):
             at_s = tick.at_s if sample.at_s is None else sample.at_s
             samples_by_series.setdefault((sample.device, sample.name), []).append(sample._replace(at_s=at_s))
-    processes = {(process.device, process.pid): process for check in recording.checks for process in check.processes}
     problems = [*recording.header.problems, *(problem for check in recording.checks for problem in check.problems)]
     return NodeTelemetry(
         host=recording.header.host,
@@ -82,7 +101,7 @@ def cut_to_window(recording: Recording, began_s: float, ended_s: float, incomple
         ended_s=ended_s,
         devices=recording.header.devices,
         series=tuple(_cut_series(samples, began_s, ended_s) for samples in samples_by_series.values()),
-        processes=tuple(processes.values()),
+        processes=latest_processes(recording.checks),
         problems=tuple(dict.fromkeys(problems)),
         incomplete=incomplete,
         node=recording.header.node,

@@ -107,6 +107,10 @@ class GpuProcess(FrozenModel):
     memory_bytes: Bytes | None = None
     draws: bool = False
     """It also draws on the GPU, as the server of a display does."""
+    ours: bool | None = None
+    """Whether it belonged to the trial when it was listed; ``None``: that is not known, see :attr:`relation`."""
+    relation: str = ""
+    """By what it belongs to the trial or does not, or why that is not known; empty in old recordings."""
 
 
 class Header(FrozenModel):

@@ -28,6 +28,7 @@ from bench.core.names import check_name, path_inside
 from bench.core.rank_info import RankInfo
 from bench.core.records import RankFailure
 from bench.host.machine import host_name
+from bench.host.ownership import starter_environment
 from bench.host.processes import describe_status, process_state
 from bench.host.resources import pin_threads, usable_cores
 from bench.node.launchers.base import worker_command
@@ -274,7 +275,7 @@ def _sampling(rank_task: RankTask, me: RankInfo, folder: Path) -> Iterator[None]
     node = rank_task.case.node_of_rank(me.rank)
     process = subprocess.Popen(
         command,
-        env={**_child_environment(), "RANK": str(node)},
+        env={**_child_environment(), "RANK": str(node), **starter_environment(os.getpid())},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

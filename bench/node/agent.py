@@ -186,6 +186,7 @@ class NodeAgent:
                 **(with_given({}, self.case.env) if fresh else {}),
                 **self.layout.environment(role, number),
                 **(self.certificate_environment if role.certified else {}),
+                **(self.process_group.trial_processes.environment() if role.observer else {}),
                 "TMPDIR": str(self.temporary),
             },
             arguments=worker_arguments(case_file, out, role.name),

@@ -10,9 +10,10 @@ from pathlib import Path
 import psutil
 
 from bench.core.exit_report import FailedProcess
+from bench.host.ownership import FOLDER_VARIABLE
 from bench.host.process_tree import descendants_of, end_all, is_alive
 from bench.host.processes import pid_alive
-from bench.rank.progress import FOLDER_VARIABLE, RankProgress, read_progress
+from bench.rank.progress import RankProgress, read_progress
 
 
 class ExternalRanks:

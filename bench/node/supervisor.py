@@ -57,7 +57,7 @@ class ProcessGroup:
         self._began_s: float | None = None
         self._memory_kills = read_memory_kills()
         self._observer = TrialObserver(folder)
-        self._trial_processes = TrialProcesses()
+        self.trial_processes = TrialProcesses()
         self._forkserver: ForkserverWatch | None = None
         self._launched_ranks: dict[str, ExternalRanks] = {}  # by the title of their launcher's process
         self._ended_at: dict[str, float] = {}  # by title
@@ -95,7 +95,7 @@ class ProcessGroup:
         lost_observers = stop_observers([worker for worker in self.workers if worker.role.observer])
         report = self._build_exit_report(first_failed, timeout_s, cancelled=cancelled)
         sessions = [worker.process.pid for worker in self.workers if worker.process.pid]
-        left_running = self._trial_processes.left_running(sessions)
+        left_running = self.trial_processes.left_running(sessions)
         return replace(report, lost_observers=lost_observers, left_running=left_running)
 
     def _unfinished_workers(self) -> list[WorkerProcess]:
@@ -292,9 +292,9 @@ class ProcessGroup:
             if worker.process.pid:
                 # The process itself first: if it was just started, it may not lead its session yet.
                 worker.process.kill()
-                if not self._trial_processes.complete:
+                if not self.trial_processes.complete:
                     kill_session(worker.process.pid)
-        self._trial_processes.end()
+        self.trial_processes.end()
         join_within_limit([worker.process for worker in self.workers])
         for worker in self.workers:
             worker.process.close()

@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import psutil
 
+from bench.host.ownership import starter_environment
 from bench.host.process_tree import adopt_orphans, children_of, descendants_of, end_all, is_alive, release
 from bench.node.guardian import find_forkserver, guardian_pid
 
@@ -25,6 +26,11 @@ class TrialProcesses:
         self.complete = adopt_orphans()
         """Whether a process whose parent ends is found; else only those below the forkserver are."""
         self._before = self._children() | self._below_guardian()
+
+    def environment(self) -> dict[str, str]:
+        """The variables by which a process of the trial tells its others from those of earlier trials."""
+        starter = guardian_pid()
+        return {} if starter is None else starter_environment(starter, [process.pid for process in self._before])
 
     def find(self) -> set[psutil.Process]:
         """Those that have not ended."""

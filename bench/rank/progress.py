@@ -11,11 +11,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
+from bench.core.case import Case
 from bench.host.regular_files import UnusableFile, open_regular, read_regular
 from bench.telemetry.edges import WindowPhase
 
-FOLDER_VARIABLE = "SCALING_TRIAL_FOLDER"
-"""The variable by which what a rank has started is recognised: the absolute path of the trial's folder."""
 PID, PHASE, STEP, SINCE_NS, LAST_STEP_NS = range(5)
 CELLS, CELL_BYTES = 5, 8
 ERROR_OFFSET, ERROR_BYTES = CELLS * CELL_BYTES, 2000
@@ -152,6 +151,12 @@ def read_progress(folder: Path) -> list[RankProgress]:
             progress = _read(memoryview(content[:ERROR_OFFSET]).cast("q"), number)
             ranks.append(progress._replace(error=content[ERROR_OFFSET:].rstrip(b"\0").decode(errors="replace")))
     return sorted(ranks)
+
+
+def pids_of_node(folder: Path, case: Case, node: int) -> list[int]:
+    """The process ids of the ranks of a node that have started."""
+    # A progress file that was just created holds no process id yet.
+    return [rank.pid for rank in read_progress(folder) if rank.pid and case.node_of_rank(rank.rank) == node]
 
 
 def keep_error(folder: Path, rank: int, error: str) -> None:

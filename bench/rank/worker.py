@@ -26,6 +26,7 @@ from bench.core.records import RankFailure, RankRecord
 from bench.host.given_variables import begin_again_with
 from bench.host.logs import MAX_ERROR_LENGTH, describe_exception, printable_line, traceback_lines
 from bench.host.machine import host_name, read_boot_id
+from bench.host.ownership import FOLDER_VARIABLE
 from bench.host.processes import die_with_launcher
 from bench.host.resources import cores_of_rank, pin_threads, reset_memory_peak, usable_cores
 from bench.host.variables import BINDING, recorded_variables, remove_from_process
@@ -36,7 +37,7 @@ from bench.rank.context import RankContext
 from bench.rank.flight_recorder import set_recorder_variables, start_flight_recorder, write_flight_record
 from bench.rank.program.failures import ProgramProblem
 from bench.rank.program.run import measure_program
-from bench.rank.progress import FOLDER_VARIABLE, PhaseWatch, Progress, keep_error
+from bench.rank.progress import PhaseWatch, Progress, keep_error, pids_of_node
 from bench.telemetry import sampler
 from bench.telemetry.pause import pause_sampling
 
@@ -172,7 +173,7 @@ def run(case: Case, role: str, out: Path, arguments: Sequence[str]) -> int:
         if role == SAMPLER_ROLE.name:
             first = next((rank for rank in range(case.ranks) if case.node_of_rank(rank) == me.rank), 0)
             with closing(PhaseWatch(out, first)) as phase:
-                sampler.run(case, out, phase.read)
+                sampler.run(case, out, phase.read, partial(pids_of_node, out, case))
             return 0
         role_main = registry.backend_of(case).role(role)
         if role_main is None:

@@ -13,7 +13,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -24,10 +24,12 @@ from bench.core.case import Case
 from bench.core.frozen_model import FrozenModel
 from bench.core.telemetry import LIVE, Header, ProcessCheck, Tick
 from bench.host.machine import host_name, read_boot_id
+from bench.host.ownership import TrialProcessIds
 from bench.host.paths import from_home
 from bench.plugins import registry
 from bench.plugins.probe import Probe, ProbePlugin
 from bench.telemetry.edges import WindowEdges, WindowPhase
+from bench.telemetry.gpu_processes import judge_processes
 from bench.telemetry.guarded import GuardedProbe
 from bench.telemetry.pause import not_paused, pause_lock
 from bench.telemetry.replay import ReplayProbe
@@ -54,13 +56,16 @@ class StopEvent(Protocol):
     def wait(self, timeout: float, /) -> bool: ...
 
 
-def run(case: Case, out: Path, read_phase: Callable[[], WindowPhase]) -> None:
-    """Sample the devices that a case needs into its folder ``out``, until SIGTERM.
+def run(
+    case: Case, out: Path, read_phase: Callable[[], WindowPhase], rank_pids: Callable[[int], Iterable[int]]
+) -> None:
+    """Sample the devices that a case needs into its folder, until SIGTERM.
 
     Args:
         case: The case.
-        out: The trial's folder.
+        out: The trial's absolute folder.
         read_phase: Where the ranks on this node are.
+        rank_pids: Takes the number of the node; returns the process ids of the trial's ranks there that have started.
     """
     stop = threading.Event()
 
@@ -72,13 +77,20 @@ def run(case: Case, out: Path, read_phase: Callable[[], WindowPhase]) -> None:
     # Where cores are short, ranks come first.
     os.nice(5)
     node = int(os.environ.get("RANK", "0"))
+    source = case.telemetry if case.telemetry.startswith(REPLAY_PREFIX) else LIVE
+
+    def read_trial() -> TrialProcessIds:
+        return TrialProcessIds.read(os.environ, str(out), frozenset(rank_pids(node)))
+
+    # The processes of a replay were on another machine, or at another time.
+    check = partial(_check, probes, read_trial if source == LIVE else None)
     with (out / f"telemetry-{node}-{host_name()}.jsonl").open("a") as file:
-        processes = _check(probes)
+        processes = check()
         for probe in probes:
             probe.prepare(lambda: stop.is_set() or read_phase() == "window")
         header = Header(
             host=host_name(),
-            source=case.telemetry if case.telemetry.startswith(REPLAY_PREFIX) else LIVE,
+            source=source,
             interval_s=INTERVAL_S,
             devices=tuple(device for probe in probes for device in probe.devices),
             problems=_problems_of(probes),
@@ -90,7 +102,7 @@ def run(case: Case, out: Path, read_phase: Callable[[], WindowPhase]) -> None:
         _append(file, processes)
         with pause_lock(out, node).open("a") as lock:
             sample(probes, stop, file, lock, edges=WindowEdges(read_phase))
-        _append(file, _check(probes))
+        _append(file, check())
     for probe in probes:
         probe.close()
 
@@ -165,11 +177,12 @@ def _next_poll_s(probes: Sequence[Probe], near_edge: bool, now_s: float) -> floa
     return due_s if math.isinf(due_s) else min(max(due_s, now_s + MIN_POLL_INTERVAL_S), now_s + PHASE_INTERVAL_S)
 
 
-def _check(probes: Sequence[Probe]) -> ProcessCheck:
+def _check(probes: Sequence[Probe], read_trial: Callable[[], TrialProcessIds] | None) -> ProcessCheck:
     results = [probe.processes() for probe in probes]
+    processes = [process for processes, _ in results for process in processes]
     return ProcessCheck(
         checked_at_s=time.monotonic(),
-        processes=tuple(process for processes, _ in results for process in processes),
+        processes=tuple(processes) if read_trial is None else judge_processes(processes, read_trial()),
         problems=(*(problem for _, problems in results for problem in problems), *_problems_of(probes)),
     )
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
-from bench.core.records import MIB, Condition, RankRecord
-from bench.core.telemetry import HOST, GpuProcess, NodeTelemetry
+from bench.core.records import Condition, RankRecord
+from bench.core.telemetry import HOST, NodeTelemetry
+from reports.analysis.gpu_processes import foreign_gpu_processes
 from reports.analysis.telemetry import gpus_in_use, node_labels, ranks_by_node
 from reports.analysis.telemetry_window import TelemetryWindow
 
@@ -26,12 +27,6 @@ MAX_CAPPED_SHARE = 0.01
 MAX_THROTTLED_PERIODS = 0.01
 """Of the periods of a CPU quota."""
 MAX_SWAP_BYTES_PER_S = 2**20
-MAX_DISPLAY_BYTES = 1024 * MIB
-PROCESS_NAME_LENGTH = 15
-"""The kernel cuts the names of processes off here."""
-SERVICES = frozenset({"nvidia-cuda-mps-server"[:PROCESS_NAME_LENGTH]})
-"""Processes on a GPU that compute nothing themselves: NVIDIA's MPS server hands on the work of its clients, which are
-listed beside it."""
 
 
 def find_conditions(ranks: Sequence[RankRecord], nodes: Sequence[NodeTelemetry]) -> tuple[Condition, ...]:
@@ -46,7 +41,7 @@ def find_conditions(ranks: Sequence[RankRecord], nodes: Sequence[NodeTelemetry])
             continue
         used = gpus_in_use(node, here)
         conditions += _host_conditions(view, name, here, _ranks_beside(node, here, ranks))
-        conditions += _foreign_gpu_processes(node, name, used, {rank.pid for rank in here})
+        conditions += foreign_gpu_processes(node, name, used, here)
         for device in used:
             conditions += _gpu_conditions(view, f"{name}, {device[:12]}", device)
     return (*conditions, *_shared_cores(ranks))
@@ -135,36 +130,6 @@ def _throttled(view: TelemetryWindow, host: str) -> Iterator[Condition]:
         limit = "" if quota is None else f" of {quota:g} cores"
         description = f"{host}: the CPU quota{limit} was used up in {throttled:.0f} of {periods:.0f} periods"
         yield Condition(name="throttled", seen=description)
-
-
-def _foreign_gpu_processes(
-    node: NodeTelemetry, host: str, used: Sequence[str], own_pids: set[int]
-) -> Iterator[Condition]:
-    parents = {device.part_of for device in node.devices if device.id in used and device.part_of}
-    others = [
-        process
-        for process in node.processes
-        if (process.device in used or process.device in parents)
-        and process.pid not in own_pids
-        and (process.name or "")[:PROCESS_NAME_LENGTH] not in SERVICES
-    ]
-    drawing = [process for process in others if _only_draws(process)]
-    computing = [process for process in others if process not in drawing]
-    if computing:
-        description = f"{host}: other processes computed on the GPUs: {_named(computing)}"
-        yield Condition(name="foreign_gpu_process", seen=description, serious=True)
-    if drawing:
-        yield Condition(name="gpu_draws", seen=f"{host}: other processes drew on the GPUs: {_named(drawing)}")
-
-
-def _only_draws(process: GpuProcess) -> bool:
-    """Whether it is the server of a display: one that computes for itself needs more memory."""
-    return process.draws and process.memory_bytes is not None and process.memory_bytes <= MAX_DISPLAY_BYTES
-
-
-def _named(processes: Sequence[GpuProcess]) -> str:
-    named = (f"{process.pid}{f' ({process.name})' if process.name else ''}" for process in processes[:3])
-    return ", ".join(dict.fromkeys(named))
 
 
 def _gpu_conditions(view: TelemetryWindow, name: str, device: str) -> Iterator[Condition]:

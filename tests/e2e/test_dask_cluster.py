@@ -17,13 +17,17 @@ from harness.sites.dask.site import DaskSite, DaskSiteOptions
 from tests.e2e.conftest import LEAN, Harness
 from tests.support.builders import make_case
 from tests.support.dask_cluster import RunningCluster, make_worker_info, running_cluster
+from tests.support.gpu_processes import check_stored_owners, gpu_with_ranks
 
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
     # What ranks leave on a host's disk for the length of a trial lies in a folder of this test.
     disk = tmp_path_factory.mktemp("disk")
-    with running_cluster(tmp_path_factory.mktemp("cluster"), {"TMPDIR": str(disk)}) as running:
+    with (
+        gpu_with_ranks(tmp_path_factory.mktemp("nvml"), ranks=1) as gpu,
+        running_cluster(tmp_path_factory.mktemp("cluster"), {"TMPDIR": str(disk), **gpu}) as running,
+    ):
         yield running
 
 
@@ -72,6 +76,8 @@ def test_an_array_by_both_transports_on_a_cluster_that_stays_as_it_was(harness, 
         "array_mean.rows=2000",
         "--set",
         "array_mean.columns=2000",
+        "--telemetry",
+        "always",
     )
     cells = [cell for cell in document["cells"] if cell["backend"] == "dask"]
     assert len(cells) == 2
@@ -85,6 +91,7 @@ def test_an_array_by_both_transports_on_a_cluster_that_stays_as_it_was(harness, 
     assert {cell["reason"] for cell in others if cell["outcome"] == "skipped"} == {
         "a Dask cluster runs the dask backend only: --backends dask, or another --site"
     }
+    check_stored_owners(harness.folder, cluster.env)
     assert cluster.workers() == before
     cluster.nothing_left()
     assert on_disk(cluster) == []

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ import pytest
 
 from bench.host.installation import find_mpirun
 from bench.rank.progress import read_progress
+from tests.support.gpu_processes import check_stored_owners, gpu_with_ranks
 from tests.support.listening import ListenerWatch
 from tests.support.namespaces import Node, cluster, unavailable_reason
 from tests.support.paths import ROOT
@@ -56,6 +57,8 @@ class Place:
 
     nodes: dict[str, Node]
     folder: Path
+    gpu: Mapping[str, str]
+    """The variables with which a sampler finds its trial's ranks on a GPU."""
 
     def arguments(self, *more: str, known_hosts: str = "known_hosts") -> list[str | Path]:
         said = {
@@ -110,8 +113,8 @@ def _keygen(file: Path) -> str:
     return file.with_suffix(".pub").read_text()
 
 
-def _start_sshd(node: Node, folder: Path) -> str:
-    """Start one that takes the test's key alone; returns its line for known_hosts."""
+def _start_sshd(node: Node, folder: Path, env: Mapping[str, str]) -> str:
+    """Start one that takes the test's key alone and gives ``env`` to commands; returns its line for known_hosts."""
     key = folder / f"host-{node.name}"
     public = _keygen(key)
     settings = {
@@ -123,6 +126,7 @@ def _start_sshd(node: Node, folder: Path) -> str:
         "UsePAM": "no",
         "PasswordAuthentication": "no",
         "PermitRootLogin": "prohibit-password",
+        "SetEnv": " ".join(f"{name}={value}" for name, value in env.items()),
     }
     config = folder / f"sshd-{node.name}"
     config.write_text("".join(f"{name} {value}\n" for name, value in settings.items()))
@@ -136,9 +140,12 @@ def make_place(folder: Path, net: str) -> Iterator[Place]:
     (folder / "hosts.txt").write_text("# the machines\nn1\nn2 slots=2\n")
     (folder / "hosts.toml").write_text(SUITE)
     (folder / "nobody").write_text("")
-    with cluster(["head", *HOSTS], net=net, private=("/run/sshd", SCRATCH)) as nodes:
-        (folder / "known_hosts").write_text("".join(_start_sshd(nodes[name], folder) for name in HOSTS))
-        yield Place(nodes, folder)
+    with (
+        gpu_with_ranks(folder, ranks=1) as gpu,
+        cluster(["head", *HOSTS], net=net, private=("/run/sshd", SCRATCH)) as nodes,
+    ):
+        (folder / "known_hosts").write_text("".join(_start_sshd(nodes[name], folder, gpu) for name in HOSTS))
+        yield Place(nodes, folder, gpu)
 
 
 @pytest.fixture(scope="module")
@@ -156,9 +163,10 @@ def assert_well(cells: Sequence[dict[str, Any]]) -> None:
 def test_the_same_suite_runs_on_two_hosts_and_a_step_takes_at_least_what_the_wire_takes(tmp_path):
     with make_place(tmp_path, "100mbit") as slow:
         with ListenerWatch(slow.nodes.values()) as watch:
-            document = slow.sweep("--backends", "ddp,horovod,dask", "--nodes", "2")
+            document = slow.sweep("--backends", "ddp,horovod,dask", "--nodes", "2", "--telemetry", "always")
         assert watch.elsewhere() == set()
         slow.nothing_left()
+        check_stored_owners(slow.folder, slow.gpu)
     assert [cell["backend"] for cell in document["cells"]] == ["ddp", "horovod", "dask"]
     assert_well(document["cells"])
     for cell in document["cells"]:
@@ -175,13 +183,14 @@ def test_ranks_that_others_start(place, start, backend, transport):
     before = (place.folder / "known_hosts").read_text()
     options = ("--set", f"hosts.start={start}", "--set", f"{backend}.transport={transport}")
     with ListenerWatch(place.nodes.values()) as watch:
-        document = place.sweep("--backends", backend, "--nodes", "2", *options)
+        document = place.sweep("--backends", backend, "--nodes", "2", "--telemetry", "always", *options)
     # Open MPI's daemons and its ranks: SECURITY.md names them.
     known = {"prterun", "prted", "python", "python3"} if transport == "mpi" else set()
     assert {process for _, process, _ in watch.elsewhere()} - {"?"} <= known
     assert known or watch.elsewhere() == set()
     assert len(document["cells"]) == 1
     assert_well(document["cells"])
+    check_stored_owners(place.folder, place.gpu)
     assert (place.folder / "known_hosts").read_text() == before, "nobody adds a host key by himself"
     place.nothing_left()
 

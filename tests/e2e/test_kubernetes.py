@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from tests.e2e.conftest import LEAN, MARK
+from tests.support.gpu_processes import check_stored_owners, gpu_with_ranks
 from tests.support.kubernetes_server import stand_in
 
 SWEEP = (
@@ -34,12 +35,16 @@ SWEEP = (
 
 
 @pytest.fixture
-def cluster(harness):
-    """A cluster that the harness finds by its kubeconfig alone."""
+def cluster(harness, tmp_path_factory):
+    """A cluster that the harness finds by its kubeconfig alone. Its pods' ranks are on a GPU, if they are sampled."""
     (harness.folder / "lean.toml").write_text(LEAN)
     outside = harness.folder.with_name(f"{harness.folder.name}-cluster")
     outside.mkdir()
-    with stand_in(outside / "pods", **{MARK: harness.mark}) as found:
+    with (
+        gpu_with_ranks(tmp_path_factory.mktemp("nvml"), ranks=1) as gpu,
+        stand_in(outside / "pods", **{MARK: harness.mark}, **gpu) as found,
+    ):
+        found.gpu = gpu
         harness.env["KUBECONFIG"] = str(found.kubeconfig(outside / "kubeconfig"))
         yield found
         assert found.left() == []
@@ -65,9 +70,10 @@ def until(found: Callable[[], object], process, within_s: float = 120.0) -> None
 
 
 def test_the_pods_of_a_dask_cluster_have_a_certificate_that_goes_with_them(harness, cluster):
-    done = harness.run(*SWEEP, "--backends", "dask", "--window", "0.2")
+    done = harness.run(*SWEEP, "--backends", "dask", "--window", "0.2", "--telemetry", "always")
     (cell,) = json.loads(done.stdout)["cells"]
     assert (cell["outcome"], cell["settings"]["connections"]) == ("ok", "tls")
+    check_stored_owners(harness.folder, cluster.gpu)
     secrets = [(change, manifest) for _, change, kind, manifest in cluster.state.changes if kind == "secrets"]
     assert [change for change, _ in secrets] == ["ADDED", "DELETED"]
     key = secrets[0][1]["stringData"]["certificate.pem"].splitlines()[1]

@@ -9,10 +9,17 @@ from importlib.util import find_spec
 
 import pytest
 
+from tests.support.gpu_processes import check_owners, gpu_with_ranks
 from tests.support.paths import ROOT
 
 PROGRAMS = ROOT / "tests" / "e2e" / "programs"
 WARMUP, STEPS = 1, 12
+
+
+@pytest.fixture(scope="module")
+def gpu(tmp_path_factory):
+    with gpu_with_ranks(tmp_path_factory.mktemp("nvml"), ranks=1) as env:
+        yield env
 
 
 def swept(harness, command: str, launchers: str, ranks: str, *arguments: str) -> list[dict]:
@@ -67,12 +74,14 @@ def check_stopped(trial: dict, *, amount: float, unit: str = "samples", counted:
     ],
     ids=["mnist", "horovod", "lightning", "accelerate"],
 )
-def test_a_program_is_measured_and_stopped(harness, command, launchers, amount):
+def test_a_program_is_measured_and_stopped(harness, gpu, command, launchers, amount):
     package = command.split("_")[0]
     if package in ("lightning", "accelerate") and find_spec(package) is None:
         pytest.skip(f"needs {package}")
-    for trial in swept(harness, command, launchers, "1,2"):
+    harness.env.update(gpu)
+    for trial in swept(harness, command, launchers, "1,2", "--telemetry", "always"):
         check_stopped(trial, amount=amount)
+        check_owners(trial, gpu)
 
 
 def test_a_language_model_is_stopped_between_its_checkpoints(harness):

@@ -11,6 +11,7 @@ import pytest
 
 from bench.rank.progress import read_progress
 from harness.store.opening import open_store
+from tests.support.gpu_processes import check_stored_owners, gpu_with_ranks
 from tests.support.namespaces import cluster, unavailable_reason
 from tests.support.sagemaker_hosts import BILLED_S, BUCKET, KEY_ID, ML, SECRET, TOKEN, SageMaker, sagemaker_on
 
@@ -96,8 +97,11 @@ def all_text(folder) -> bytes:
     return b"\n".join(path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file())
 
 
-def test_ranks_train_on_two_instances_and_their_records_return(asked, service: SageMaker, hosts):
-    done = asked.run(*SWEEP, "--json")
+def test_ranks_train_on_two_instances_and_their_records_return(asked, service: SageMaker, hosts, tmp_path_factory):
+    with gpu_with_ranks(tmp_path_factory.mktemp("nvml"), ranks=1) as gpu:
+        service.image_env.update(gpu)
+        done = asked.run(*SWEEP, "--json", "--telemetry", "always")
+        service.image_env.clear()
     assert done.returncode == 0, done.stderr
     cells = json.loads(done.stdout)["cells"]
     assert {(cell["backend"], cell["outcome"], cell["same_work"]["verdict"]) for cell in cells} == {
@@ -108,6 +112,7 @@ def test_ranks_train_on_two_instances_and_their_records_return(asked, service: S
         assert [record.host for record in trial.ranks] == [facts.host for facts in trial.nodes] == ["algo-1", "algo-2"]
         assert trial.cost == pytest.approx(BILLED_S * 2 * 0.23 / 3600)
     assert [request["ResourceConfig"]["InstanceCount"] for request in service.requests] == [2, 2]
+    check_stored_owners(asked.folder, gpu)
     assert len({request["TrainingJobName"] for request in service.requests}) == 2
     # Keys are AWS's own business: not in the store, the page, the folder, what was said or what was sent as a case.
     sent = b"".join(

@@ -20,6 +20,7 @@ from bench.host.installation import find_mpirun
 from bench.rank.progress import read_progress
 from tests.e2e.conftest import Harness
 from tests.e2e.test_hosts import LAYERS, TRAINING
+from tests.support.gpu_processes import check_stored_owners, gpu_with_ranks
 from tests.support.listening import ListenerWatch
 from tests.support.namespaces import cluster
 from tests.support.slurm_cluster import PRIVATE, LittleSlurm, serving, unavailable_reason
@@ -151,11 +152,16 @@ def test_a_program_travels_with_the_modules_beside_it(harness):
     assert (cell["backend"], cell["outcome"]) == ("mpirun", "ok"), cell["reason"]
 
 
-def test_a_round_in_one_job(harness, slurm):
+def test_a_round_in_one_job(harness, slurm, tmp_path_factory):
     before = jobs_so_far(slurm)
-    with ListenerWatch((slurm.head, *slurm.workers)) as watch:
-        process = harness.sweeping("--nodes", "1,2", "--set", "slurm.pack=true", "--inject", "exit:rank=1,step=3")
-        cells = {cell["ranks"]: cell for cell in harness.ended(process, status=4)}
+    pack = ("--nodes", "1,2", "--set", "slurm.pack=true", "--inject", "exit:rank=1,step=3", "--telemetry", "always")
+    with (
+        gpu_with_ranks(tmp_path_factory.mktemp("nvml"), ranks=1) as gpu,
+        ListenerWatch((slurm.head, *slurm.workers)) as watch,
+    ):
+        harness.env.update(gpu)
+        cells = {cell["ranks"]: cell for cell in harness.ended(harness.sweeping(*pack), status=4)}
+    check_stored_owners(harness.folder, gpu)
     assert watch.elsewhere() == set()
     assert jobs_so_far(slurm) == before + 1
     assert cells[1]["outcome"] == "ok"

@@ -46,6 +46,8 @@ class SageMaker:
         self.nodes, self.url = nodes, url
         self.requests: list[dict[str, Any]] = []
         self.stops: list[str] = []
+        self.image_env: dict[str, str] = {}
+        """Variables of the containers' image."""
         self.threads: list[threading.Thread] = []
         self.objects = self.client("s3")
         self.objects.create_bucket(Bucket=BUCKET)
@@ -128,7 +130,7 @@ class SageMaker:
         """The containers' command on every host; their exit statuses. One that fails, or a stop, ends the others."""
         asked = request["AlgorithmSpecification"]
         path = f"{Path(sys.executable).parent}:/usr/bin:/bin"
-        env = {"PATH": path, "HOME": "/root", "TRAINING_JOB_NAME": job.training_job_name}
+        env = {"PATH": path, "HOME": "/root", "TRAINING_JOB_NAME": job.training_job_name, **self.image_env}
         named = [f"{name}={value}" for name, value in {**env, **request.get("Environment", {})}.items()]
         command = ["env", "-i", *named, *asked["ContainerEntrypoint"], *asked["ContainerArguments"]]
         running = []

@@ -17,13 +17,14 @@ import pytest
 from bench.core.case import Role
 from bench.core.exit_report import TORCHRUN
 from bench.host.logs import MAX_LOG_BYTES
+from bench.host.ownership import FOLDER_VARIABLE
 from bench.host.processes import pid_alive
 from bench.node.external_ranks import ExternalRanks
 from bench.node.forkserver import ProcessSpec, start_forkserver, start_process
 from bench.node.guardian import find_forkserver, guardian_pid
 from bench.node.supervisor import ProcessGroup
 from bench.node.worker_process import WorkerProcess
-from bench.rank.progress import FOLDER_VARIABLE, Progress, read_progress
+from bench.rank.progress import Progress, read_progress
 from tests.support.paths import ROOT
 
 pytestmark = pytest.mark.slow

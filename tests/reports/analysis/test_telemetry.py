@@ -254,7 +254,8 @@ def processes(*listed, devices=(HOST, GPU), source="live", records=None):
     """The conditions where these processes were on the GPUs before the window."""
     check = ProcessCheck(checked_at_s=0.1, processes=listed)
     node = cut_to_window(recording(lambda t: [], checks=(check,), devices=devices), 1.0, 3.0)
-    node = node.model_copy(update={"source": source})
+    parts = [one.model_copy(update={"part_of": GPU}) if "MIG" in one.id else one for one in node.devices]
+    node = node.model_copy(update={"source": source, "devices": tuple(parts)})
     return {found.name: found.serious for found in find_conditions(records or ranks(gpu=GPU), [node])}
 
 
@@ -274,8 +275,51 @@ def test_a_stranger_on_another_gpu_or_the_trial_s_own_process_is_none():
     assert processes(GpuProcess(device=GPU, pid=1, name="python")) == {}, "rank 0 was there early"
 
 
+def test_whose_a_process_is_was_decided_where_it_ran():
+    own = GpuProcess(device=GPU, pid=77, name="dask worker", ours=True, relation="started by the trial")
+    assert processes(own) == {}
+    left = own.model_copy(update={"ours": False, "relation": "left by an earlier trial"})
+    check = ProcessCheck(checked_at_s=0.1, processes=(left,))
+    found = conditions(lambda t: [], checks=(check,))["foreign_gpu_process"]
+    assert found.seen == "here: other processes computed on the GPUs: 77 (dask worker) left by an earlier trial"
+
+
+def test_many_strangers_are_counted():
+    strangers = tuple(GpuProcess(device=GPU, pid=pid, name="python", ours=False) for pid in range(70, 75))
+    found = conditions(lambda t: [], checks=(ProcessCheck(checked_at_s=0.1, processes=strangers),))
+    assert found["foreign_gpu_process"].seen.endswith("70 (python); 71 (python); 72 (python) and 2 more")
+
+
+def test_hidden_processes_are_the_ranks_as_far_as_these_are_missing():
+    """In a container NVML may list process ids of the host: rank 0, process 1 here, is one of those."""
+    hidden = [GpuProcess(device=GPU, pid=pid, ours=None, relation="not visible") for pid in (4711, 4712)]
+    assert processes(hidden[0]) == {}
+    assert processes(*hidden) == {"foreign_gpu_process": True}
+    listed = GpuProcess(device=GPU, pid=1, ours=True, relation="a rank")
+    assert processes(listed, hidden[0]) == {"foreign_gpu_process": True}, "the rank is there under its own id"
+    elsewhere = hidden[0].model_copy(update={"device": "GPU-2"})
+    assert processes(elsewhere, devices=(HOST, GPU, "GPU-2"), records=ranks(gpu=GPU)) == {}
+    slices = (HOST, "MIG-1")
+    assert processes(hidden[0], devices=slices, records=ranks(gpu="MIG-1")) == {}
+    assert processes(*hidden, devices=slices, records=ranks(gpu="MIG-1")) == {"foreign_gpu_process": True}
+
+
+def test_what_was_known_of_a_process_before_it_ended_stays():
+    def check(at_s, **known):
+        return ProcessCheck(checked_at_s=at_s, processes=(GpuProcess(device=GPU, pid=77, name="python", **known),))
+
+    gone = check(9.0, relation="not visible from here")
+    assert conditions(lambda t: [], checks=(check(0.1, ours=True, relation="a rank"), gone)) == {}
+    found = conditions(lambda t: [], checks=(check(0.1, ours=False, relation="started by bash"), gone))
+    assert "started by bash" in found["foreign_gpu_process"].seen
+    # A worker that holds a rank is known as its process once the rank has started.
+    checks = (check(0.1, ours=False), check(9.0, ours=True, relation="a rank"))
+    assert conditions(lambda t: [], checks=checks) == {}
+
+
 def test_the_server_of_mps_is_no_stranger_and_its_other_clients_are():
-    for name in ("nvidia-cuda-mps-server", "nvidia-cuda-mps"):  # the kernel cuts names off
+    # The kernel cuts names off.
+    for name in ("nvidia-cuda-mps-server", "nvidia-cuda-mps-control", "nvidia-cuda-mps", "nvidia-persiste"):
         server = GpuProcess(device=GPU, pid=70, name=name, memory_bytes=30 * 2**20)
         assert processes(server) == {}
     assert processes(server, GpuProcess(device=GPU, pid=78, name="python")) == {"foreign_gpu_process": True}

@@ -17,6 +17,7 @@
  *   gpm_nan=1          the memory's activity is NaN without an error, whatever the span
  *   xid=S              GPU 0 reports an Xid S seconds after the start; may be given several times
  *   process=PID        computes on GPU 0; may be given several times
+ *   ranks=N            the ranks of the trial in SCALING_TRIAL_FOLDER compute on GPU 0; waits until N of them have begun
  *   client=PID         computes on GPU 0 through an MPS server; may be given several times
  *   graphics=PID       draws on GPU 0; may be given several times
  *   held=MIB           what each of these processes holds (1024)
@@ -26,6 +27,7 @@
  *   fault=NAME:CODE:N  … at its Nth call only
  * substitute_calls(NAME) says how often a function was called.
  */
+#include <glob.h>
 #include <math.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -294,12 +296,43 @@ int nvmlDeviceGetFieldValues(Device *device, int count, FieldValue *fields) {
     return OK;
 }
 
+/* The process ids of ranks that have begun, from their progress files. */
+static unsigned begun_ranks(unsigned *pids, unsigned room) {
+    char pattern[4096];
+    unsigned found = 0;
+    glob_t files;
+    const char *folder = getenv("SCALING_TRIAL_FOLDER");
+    snprintf(pattern, sizeof pattern, "%s/progress-*", folder ? folder : "/nowhere");
+    if (glob(pattern, 0, NULL, &files)) return 0;
+    for (size_t i = 0; i < files.gl_pathc && found < room; i++) {
+        uint64_t pid = 0;
+        FILE *file = fopen(files.gl_pathv[i], "rb");
+        if (file && fread(&pid, sizeof pid, 1, file) == 1 && pid) pids[found++] = pid;
+        if (file) fclose(file);
+    }
+    globfree(&files);
+    return found;
+}
+
+static unsigned await_ranks(unsigned *pids, unsigned room) {
+    unsigned found = begun_ranks(pids, room);
+    for (double until = now() + 20; found < number("ranks", 0) && now() < until; found = begun_ranks(pids, room))
+        nanosleep(&(struct timespec){0, 10000000}, NULL);
+    return found;
+}
+
 static int list_processes(const char *kind, const Device *device, unsigned *count, Process *processes) {
     unsigned found = 0, room = *count;
     const char *pid;
     for (; device->gpu == 0 && (pid = setting(kind, found)); found++)
         if (found < room)
             processes[found] = (Process){atoi(pid), (u64)number("held", 1024) << 20, UINT32_MAX, UINT32_MAX};
+    if (device->gpu == 0 && !strcmp(kind, "process") && setting("ranks", 0)) {
+        unsigned pids[64], ranks = await_ranks(pids, 64);
+        for (unsigned i = 0; i < ranks; i++, found++)
+            if (found < room)
+                processes[found] = (Process){pids[i], (u64)number("held", 1024) << 20, UINT32_MAX, UINT32_MAX};
+    }
     *count = found;
     return found > room ? TOO_SMALL : OK;
 }

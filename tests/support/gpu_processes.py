@@ -1,0 +1,61 @@
+"""The ranks of a trial as processes on a GPU of the substitute NVML library, and a stranger beside them."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+from tests.support.nvml_library import build
+
+
+@contextmanager
+def gpu_with_ranks(folder: Path, ranks: int) -> Iterator[dict[str, str]]:
+    """The variables with which a sampler finds a GPU that its trial's ranks and another process of this user are on.
+
+    Args:
+        folder: Of the library.
+        ranks: How many ranks have to have begun on a node before their processes are listed.
+    """
+    stranger = subprocess.Popen(["sleep", "600"])
+    paths = filter(None, (str(build(folder)), os.environ.get("LD_LIBRARY_PATH")))
+    try:
+        yield {
+            "LD_LIBRARY_PATH": ":".join(paths),
+            "SUBSTITUTE_NVML": f"ranks={ranks},process={stranger.pid}",
+        }
+    finally:
+        stranger.kill()
+        stranger.wait()
+
+
+def check_owners(trial: Mapping[str, Any], env: Mapping[str, str]) -> None:
+    """On each node of a stored trial ranks were listed on the GPU as the trial's, and the stranger as none of it.
+
+    Args:
+        trial: As it is stored.
+        env: From :func:`gpu_with_ranks`.
+    """
+    stranger = int(env["SUBSTITUTE_NVML"].rpartition("=")[2])
+    where = trial["case"]["backend"], trial["case"]["site"]
+    ranks = {rank["pid"] for rank in trial["ranks"]}
+    for node in trial["telemetry"]:
+        listed = {owned: {one["pid"] for one in node["processes"] if one["ours"] is owned} for owned in (True, False)}
+        assert listed[False] == {stranger}, (where, node["processes"])
+        assert listed[True], (where, node["processes"])
+        assert listed[True] <= ranks, (where, node["processes"])
+
+
+def check_stored_owners(folder: Path, env: Mapping[str, str]) -> None:
+    """:func:`check_owners` of the good and sampled trials that a harness has stored in a folder, at least one."""
+    with closing(sqlite3.connect(folder / ".runs" / "results.sqlite")) as store:
+        bodies = [json.loads(body) for (body,) in store.execute("select body from trials where outcome = 'ok'")]
+    trials = [trial for trial in bodies if trial["telemetry"]]
+    assert trials
+    for trial in trials:
+        check_owners(trial, env)
