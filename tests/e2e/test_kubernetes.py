@@ -70,10 +70,9 @@ def until(found: Callable[[], object], process, within_s: float = 120.0) -> None
 
 
 def test_the_pods_of_a_dask_cluster_have_a_certificate_that_goes_with_them(harness, cluster):
-    done = harness.run(*SWEEP, "--backends", "dask", "--window", "0.2", "--telemetry", "always")
+    done = harness.run(*SWEEP, "--backends", "dask", "--window", "0.2")
     (cell,) = json.loads(done.stdout)["cells"]
     assert (cell["outcome"], cell["settings"]["connections"]) == ("ok", "tls")
-    check_stored_owners(harness.folder, cluster.gpu)
     secrets = [(change, manifest) for _, change, kind, manifest in cluster.state.changes if kind == "secrets"]
     assert [change for change, _ in secrets] == ["ADDED", "DELETED"]
     key = secrets[0][1]["stringData"]["certificate.pem"].splitlines()[1]
@@ -83,7 +82,7 @@ def test_the_pods_of_a_dask_cluster_have_a_certificate_that_goes_with_them(harne
 
 
 def test_ranks_train_in_pods_and_a_harness_that_was_killed_finds_them_again(harness, cluster):
-    arguments = (*SWEEP, "--backends", "ddp,horovod", "--window", "0.2")
+    arguments = (*SWEEP, "--backends", "ddp,horovod", "--window", "0.2", "--telemetry", "always")
     process = harness.start(*arguments)
     until(lambda: list(harness.folder.glob(".runs/*/*/claim.json")), process)
     os.kill(process.pid, signal.SIGKILL)
@@ -100,6 +99,7 @@ def test_ranks_train_in_pods_and_a_harness_that_was_killed_finds_them_again(harn
         assert (cell["outcome"], cell["same_work"]["verdict"]) == ("ok", "same"), cell["reason"]
         assert cell["key"].endswith("/site=kubernetes/per-node=1/ranks=2")
     assert len(cluster.made) == 4, "the trial that was under way was not started again"
+    check_stored_owners(harness.folder, cluster.gpu)
 
 
 def ranks_in_the_middle(cluster) -> bool:

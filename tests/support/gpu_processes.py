@@ -46,7 +46,7 @@ def check_owners(trial: Mapping[str, Any], env: Mapping[str, str]) -> None:
     ranks = {rank["pid"] for rank in trial["ranks"]}
     for node in trial["telemetry"]:
         listed = {owned: {one["pid"] for one in node["processes"] if one["ours"] is owned} for owned in (True, False)}
-        assert listed[False] == {stranger}, (where, node["processes"])
+        assert listed[False] == {stranger}, (where, node["processes"], sorted(ranks))
         assert listed[True], (where, node["processes"])
         assert listed[True] <= ranks, (where, node["processes"])
 
