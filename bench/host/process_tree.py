@@ -58,7 +58,10 @@ def _child_ids(pid: int) -> list[int] | None:
     """By the kernel's lists of each thread, without a look at all processes of the machine; ``None`` where it has no
     such lists."""
     ids: list[int] = []
-    lists = list(Path(f"/proc/{pid}/task").glob("*/children"))
+    lists: list[Path] = []
+    with suppress(OSError):
+        # A process that ends meanwhile has no such folder any more.
+        lists = list(Path(f"/proc/{pid}/task").glob("*/children"))
     for path in lists:
         with suppress(OSError):
             ids += map(int, path.read_text().split())
