@@ -21,6 +21,8 @@ MAX_WORK = 1e30
 MAX_RANKS = 1_000_000
 MAX_COUNT = 2**53
 """Larger integers are not exact in JSON."""
+MAX_STEPS_PER_ENTRY = 1_000_000
+"""Of a block of steps that is timed as a whole: the number of all steps stays a 64-bit integer."""
 MAX_BYTES = 2**62
 """What stands for a bucket without a limit; SQLite and Parquet have integers of 63 bits."""
 
@@ -40,6 +42,7 @@ Measured = Annotated[float, Field(ge=-MAX_WORK, le=MAX_WORK, allow_inf_nan=False
 """A measured number in any unit."""
 Count = Annotated[int, Field(ge=0, le=MAX_COUNT)]
 PositiveCount = Annotated[int, Field(ge=1, le=MAX_COUNT)]
+StepsPerEntry = Annotated[int, Field(ge=1, le=MAX_STEPS_PER_ENTRY)]
 RankCount = Annotated[int, Field(ge=1, le=MAX_RANKS)]
 RankNumber = Annotated[int, Field(ge=0, lt=MAX_RANKS)]
 RoundNumber = Annotated[int, Field(ge=0, lt=2**31)]

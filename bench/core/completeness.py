@@ -21,7 +21,9 @@ class MeasuredRank(Protocol):
     @property
     def rank(self) -> int: ...
     @property
-    def step_s(self) -> Sequence[float]: ...
+    def steps(self) -> int: ...
+    @property
+    def steps_per_entry(self) -> int: ...
     @property
     def unit(self) -> str: ...
     @property
@@ -31,7 +33,8 @@ class MeasuredRank(Protocol):
 
 
 DESCRIBED: Mapping[str, Callable[[MeasuredRank], Hashable]] = {
-    "measured different numbers of steps": lambda record: len(record.step_s),
+    "measured different numbers of steps": lambda record: record.steps,
+    "timed blocks of different numbers of steps": lambda record: record.steps_per_entry,
     "counted different units of work": lambda record: record.unit,
     "counted different amounts of work in a step": lambda record: record.amount_per_step,
     "timed different messages": lambda record: tuple(

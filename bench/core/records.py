@@ -22,6 +22,7 @@ from bench.core.bounds import (
     RankNumber,
     RoundNumber,
     StepDuration,
+    StepsPerEntry,
     Timestamp,
     Unit,
     Work,
@@ -328,7 +329,15 @@ class RankRecord(FrozenModel):
     amount_per_step: Amount
     """What all ranks together process in one step."""
     step_s: Annotated[tuple[StepDuration, ...], Field(min_length=1)]
-    """Durations of the steps of the measured window."""
+    """Durations of the steps of the measured window, or mean durations of a step in blocks of
+    :attr:`steps_per_entry`, where marking the end of every step would slow the steps down."""
+    steps_per_entry: StepsPerEntry = 1
+    """How many steps an entry of :attr:`step_s` stands for."""
+    last_entry_steps: StepsPerEntry | None = None
+    """How many the last entry stands for, where they are fewer."""
+    host_step_s: tuple[Duration, ...] | None = None
+    """Beside :attr:`step_s`: how long the host took to enqueue a step. ``None``: the host computes the steps itself, or
+    unknown, as in old records."""
     pause_s: Duration = 0.0
     """The pause of random length before the warm-up, the same on all ranks; see :mod:`bench.rank.random_pause`."""
     warmup_steps: Count
@@ -394,9 +403,42 @@ class RankRecord(FrozenModel):
     program: ProgramRun | None = None
     """How a user's own program ran; ``None``: the work is one of this project's, or of a plugin."""
 
+    @model_validator(mode="after")
+    def _entries(self) -> Self:
+        if self.host_step_s is not None and len(self.host_step_s) != len(self.step_s):
+            raise ValueError("host_step_s and step_s have different lengths")
+        if self.last_entry_steps is not None and self.last_entry_steps >= self.steps_per_entry:
+            raise ValueError("last_entry_steps is not below steps_per_entry")
+        return self
+
     @property
     def identity(self) -> NodeIdentity:
         return NodeIdentity(self.host, self.node, self.boot_id)
+
+    @property
+    def steps(self) -> int:
+        """The number of steps of the measured window."""
+        return (len(self.step_s) - 1) * self.steps_per_entry + (self.last_entry_steps or self.steps_per_entry)
+
+    @property
+    def measured_s(self) -> float:
+        """The duration of all steps of the measured window, in seconds."""
+        return self._sum(self.step_s)
+
+    @property
+    def mean_step_s(self) -> float:
+        """The mean duration of a step of the measured window, in seconds."""
+        return self.measured_s / self.steps
+
+    @property
+    def mean_host_step_s(self) -> float | None:
+        """The mean time in which the host enqueued a step, in seconds; ``None`` where :attr:`host_step_s` is."""
+        return None if self.host_step_s is None else self._sum(self.host_step_s) / self.steps
+
+    def _sum(self, entries: tuple[float, ...]) -> float:
+        """The sum over all steps of what each entry has the mean of."""
+        missing = self.steps_per_entry - (self.last_entry_steps or self.steps_per_entry)
+        return sum(entries) * self.steps_per_entry - entries[-1] * missing
 
 
 class RankFailure(FrozenModel):

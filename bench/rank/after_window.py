@@ -34,7 +34,7 @@ from bench.rank.checkpoint import CheckpointFailure, measure_checkpoint, unknown
 from bench.rank.context import RankContext
 from bench.rank.decompose import decompose
 from bench.rank.device_busy import CudaQueue, measure_device_busy
-from bench.rank.finite import StepResults
+from bench.rank.measured_steps import after_the_window
 from bench.rank.overhead import measure_overhead
 from bench.rank.peak import NO_MEMORY_FOR_PEAK, measure_peak
 from bench.rank.roofline import count_step_work, peak_dtype
@@ -123,10 +123,10 @@ def complete(record: RankRecord, case: Case, work: Work, session: Session, conte
     attempts, fields, step_s = Attempts(), Fields(), median(record.step_s)
     if requested[DECOMPOSITION]:
         context.progress.enter("decomposition")
-        fields |= attempts.take(DECOMPOSITION, lambda: _decompose(work, session, step_s, context))
+        fields |= attempts.take(DECOMPOSITION, lambda: _decompose(work, session, record, context))
     if requested[OVERHEAD]:
         context.progress.enter("further measurements")
-        fields |= attempts.take(OVERHEAD, lambda: _overhead(work, session, step_s, context))
+        fields |= attempts.take(OVERHEAD, lambda: _overhead(work, session, record, context))
     if requested[DEVICE_BUSY]:
         context.progress.enter("further measurements")
         fields |= attempts.take(DEVICE_BUSY, lambda: _device_busy(work, session, step_s, context))
@@ -145,18 +145,18 @@ def complete(record: RankRecord, case: Case, work: Work, session: Session, conte
     return record.model_copy(update={**fields, "missing": attempts.missing, "failed_at": attempts.failed_at})
 
 
-def _decompose(work: Work, session: Session, step_s: float, context: RankContext) -> Fields:
+def _decompose(work: Work, session: Session, record: RankRecord, context: RankContext) -> Fields:
     if not work.parts():
         return {}
-    phases = decompose(work, session, step_s, context.clock)
+    phases = decompose(work, session, median(record.step_s), context.clock, record.steps_per_entry)
     if phases is None:
         return {"phases_reason": session.no_sync_reason}
     return {"phases": PhaseTimes(**phases._asdict(), digest=digest_tensors(work.snapshot()))}
 
 
-def _overhead(work: Work, session: Session, step_s: float, context: RankContext) -> Fields:
-    watched = context.progress.count_steps(StepResults(work).keep_after(work.step))
-    cost, problem = measure_overhead(watched, work.step, session, context.pause_sampling, session.largest(step_s))
+def _overhead(work: Work, session: Session, record: RankRecord, context: RankContext) -> Fields:
+    measured, step_s = after_the_window(work, record.steps_per_entry, session, context), median(record.step_s)
+    cost, problem = measure_overhead(measured, work.step, session, context.pause_sampling, session.largest(step_s))
     if problem is not None:
         raise LocalFailure(problem)
     return {"own_cost": cost}

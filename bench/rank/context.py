@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from bench.core.records import RankRecord
 from bench.rank.clock import Clock
+from bench.rank.cuda_events import DeviceEvents
 from bench.rank.progress import Progress
 
 
@@ -32,6 +33,8 @@ class RankContext(NamedTuple):
     """A context in which the sampler of the node takes no samples. Raises ``OSError`` where it does not pause."""
     clock: Clock = time.perf_counter
     """The clock of warm-up and measured steps, in seconds."""
+    events: DeviceEvents | None = None
+    """What marks the ends of blocks of steps on a device; ``None``: CUDA's events, on a CUDA device."""
     boot_id: str | None = None
     """That of its machine."""
     folder: Path | None = None

@@ -37,7 +37,9 @@ class StepTimes(NamedTuple):
     alone_step_s: tuple[float, ...] | None
 
 
-def decompose(work: Work, session: Session, step_s: float, clock: Clock = time.perf_counter) -> StepTimes | None:
+def decompose(
+    work: Work, session: Session, step_s: float, clock: Clock = time.perf_counter, every: int = 1
+) -> StepTimes | None:
     """Raw times of all kinds of steps on this rank.
 
     Args:
@@ -45,6 +47,7 @@ def decompose(work: Work, session: Session, step_s: float, clock: Clock = time.p
         session: The group of ranks.
         step_s: About how long a step takes on this rank, in seconds.
         clock: The clock, in seconds.
+        every: How many whole steps are timed together; the means of such blocks are then among the raw times.
 
     Returns:
         ``None`` for work without parts, and for a session that can't step without communication.
@@ -60,12 +63,12 @@ def decompose(work: Work, session: Session, step_s: float, clock: Clock = time.p
     for _ in range(BLOCKS):
         session.barrier()
         # The first step of a block finds the caches as the other kind left them.
-        together += time_steps(work.step, 1 + steps, session.device, clock)[1:]
+        together += _time_after_first(work, steps, session.device, clock, every)
         saved = work.save()
         session.barrier()
         with session.no_sync():
             if session.world > 1:
-                whole += time_steps(work.step, 1 + steps, session.device, clock)[1:]
+                whole += _time_after_first(work, steps, session.device, clock, every)
                 session.barrier()
             by_part += [time_parts(parts, session.device, clock) for _ in range(1 + steps)][1:]
         work.restore(saved)
@@ -74,6 +77,14 @@ def decompose(work: Work, session: Session, step_s: float, clock: Clock = time.p
         alone_s={name: tuple(times[name] for times in by_part) for name in by_part[0]},
         alone_step_s=tuple(whole) if session.world > 1 else None,
     )
+
+
+def _time_after_first(work: Work, steps: int, device: str, clock: Clock, every: int) -> list[float]:
+    """The durations of some steps after one more, on a device as many of them together as are worth a mark."""
+    if every == 1:
+        return time_steps(work.step, 1 + steps, device, clock)[1:]
+    work.step()
+    return time_steps(work.step, -(-steps // every) * every, device, clock, every)
 
 
 def time_parts(parts: StepParts, device: str, clock: Clock = time.perf_counter) -> dict[str, float]:

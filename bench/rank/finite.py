@@ -21,9 +21,12 @@ class StepResults:
         self._work = work
         self._results: list[Any] = []
 
-    def keep_after(self, step: Callable[[], Any]) -> Callable[[], Any]:
-        """The step, whose result is kept; the step itself where the work has no result of a step."""
-        if type(self._work).last_result is Work.last_result:
+    def keep_after(self, step: Callable[[], Any], every: int = 1) -> Callable[[], Any]:
+        """The step, whose result is kept; the step itself where the work has no result of a step.
+
+        Neither are results kept that overwrite each other, of steps so short that ``every`` of them are timed together.
+        """
+        if not self._has_results or (every > 1 and _share_memory(self._results)):
             return step
         last_result, keep = self._work.last_result, self._results.append
 
@@ -32,6 +35,15 @@ class StepResults:
             keep(last_result())
 
         return step_and_keep
+
+    def keep_last(self) -> None:
+        """Keep the result of the last step, where those of the steps before it were not kept."""
+        if self._has_results and _share_memory(self._results):
+            self._results.append(self._work.last_result())
+
+    @property
+    def _has_results(self) -> bool:
+        return type(self._work).last_result is not Work.last_result
 
     def first_not_finite(self, verified: Sequence[float], warmup_steps: int) -> NotFinite | None:
         """The first result that is no finite number. Waits for the device.

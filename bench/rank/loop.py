@@ -25,9 +25,11 @@ from bench.host.running_code import sources_digest
 from bench.plugins.backend import Backend, Session
 from bench.plugins.workload import Work, Workload
 from bench.rank import after_window, faults, random_pause
-from bench.rank.clock import Clock, half_width, time_steps
+from bench.rank.clock import Clock, Timing, half_width, steps_per_mark, time_steps
 from bench.rank.context import RankContext
+from bench.rank.cuda_events import DeviceEvents, cost_on
 from bench.rank.finite import StepResults, find_not_finite
+from bench.rank.measured_steps import MeasuredSteps
 from bench.rank.tensors import digest_tensors
 from bench.rank.verify import verify_prefix
 
@@ -51,6 +53,16 @@ class WarmupResult(NamedTuple):
     """Whether step times had settled."""
     step_s: float
     """The slowest rank's median step of the last block, in seconds."""
+
+
+class Measured(NamedTuple):
+    """The measured window."""
+
+    timing: Timing
+    every: int
+    """The steps in a block, the same on all ranks."""
+    steps: int
+    window: Window
 
 
 def measure(case: Case, backend: Backend, workload: Workload, session: Session, context: RankContext) -> RankRecord:
@@ -77,10 +89,14 @@ def measure(case: Case, backend: Backend, workload: Workload, session: Session, 
     plain_step = results.keep_after(work.step)
     pause_s = random_pause.pause(case, session)
     progress.enter("warm-up step")
-    warmup = _warm_up(case, work, progress.count_steps(plain_step), session, context.clock)
+    mark_cost_s = _mark_cost_s(session)
+    warmup = _warm_up(case, work, progress.count_steps(plain_step), session, context, mark_cost_s)
+    every = steps_per_mark(mark_cost_s, warmup.step_s)
     progress.enter("measured step")
-    step = progress.count_steps(faults.with_fault(case.fault, session.rank, work, plain_step))
-    step_s, window = _measure_window(case, work, session, step, warmup, context.clock)
+    step = faults.with_fault(case.fault, session.rank, work, results.keep_after(work.step, every))
+    measured = measure_window(case, work, session, step, warmup, every, context)
+    results.keep_last()
+    timing = measured.timing
     cores, threads = thread_cores(), compute_threads()
     progress.enter("further measurements")
     not_finite = results.first_not_finite(proof.losses if proof else (), warmup.steps)
@@ -103,13 +119,16 @@ def measure(case: Case, backend: Backend, workload: Workload, session: Session, 
         kind=workload.kind,
         unit=unit,
         amount_per_step=amount_per_step,
-        step_s=tuple(step_s),
+        step_s=tuple(timing.step_s),
+        steps_per_entry=measured.every,
+        last_entry_steps=measured.steps % measured.every or None,
+        host_step_s=tuple(timing.host_step_s) if timing.host_step_s is not None else None,
         pause_s=pause_s,
         warmup_steps=warmup.steps,
         settled=warmup.settled if case.warmup is None else None,
         startup_s=first_s - context.began_s,
-        stepping_s=(first_s, window.ended_s),
-        window=window,
+        stepping_s=(first_s, measured.window.ended_s),
+        window=measured.window,
         memory_peak_bytes=memory_peak_bytes(),
         cores=cores,
         planned_cores=context.planned_cores,
@@ -163,13 +182,24 @@ def _gradients(work: Work, session: Session) -> Gradients | None:
     return Gradients(tensor_bytes=sizes, grouping=session.grouping) if sizes and session.grouping else None
 
 
-def _warm_up(case: Case, work: Work, step: Callable[[], Any], session: Session, clock: Clock) -> WarmupResult:
+def _mark_cost_s(session: Session) -> float:
+    """What marking the end of a step takes on the device, in seconds, on the rank where it takes longest.
+
+    On a CPU it is counted as nothing: a clock takes a tenth of a microsecond, and the ranks need not agree.
+    """
+    return 0.0 if session.device == "cpu" else session.largest(cost_on(session.device))
+
+
+def _warm_up(
+    case: Case, work: Work, step: Callable[[], Any], session: Session, context: RankContext, mark_cost_s: float
+) -> WarmupResult:
+    clock, events = context.clock, context.events
     if case.warmup is None:
-        return warm_up(step, session, work.warmup_steps, clock=clock)
+        return warm_up(step, session, work.warmup_steps, clock=clock, mark_cost_s=mark_cost_s, events=events)
     sized = not (work.fixed_steps or case.steps)
     # At least one step, where the length of the window is derived from it.
     count = max(1, case.warmup) if sized or work.needs_warmup else case.warmup
-    times = time_steps(step, count, session.device, clock)
+    times = time_steps(step, count, session.device, clock, events=events)
     return WarmupResult(len(times), True, session.largest(median(times[len(times) // 2 :])) if times else 0.0)
 
 
@@ -179,6 +209,8 @@ def warm_up(
     min_warmup_steps: int,
     max_s: float = MAX_WARMUP_S,
     clock: Clock = time.perf_counter,
+    mark_cost_s: float = 0.0,
+    events: DeviceEvents | None = None,
 ) -> WarmupResult:
     """Take steps in blocks until the medians of two consecutive blocks agree, or the time for it is spent.
 
@@ -190,12 +222,16 @@ def warm_up(
         min_warmup_steps: The number of steps that are taken at least, unless the time is spent before.
         max_s: The time for the warm-up, in seconds.
         clock: The clock, in seconds.
+        mark_cost_s: What marking the end of a step takes, in seconds: the same on all ranks.
+        events: What marks it on a device; by default CUDA's events.
     """
-    first_s = session.largest(time_steps(step, 1, session.device, clock)[0])
+    first_s = session.largest(time_steps(step, 1, session.device, clock, events=events)[0])
     steps, medians, spent_s = 1, [first_s], 0.0
     while True:
         block = max(1, min(MAX_STEPS_PER_BLOCK, math.ceil(WARMUP_BLOCK_S / max(medians[-1], 1e-9))))
-        medians.append(session.largest(median(time_steps(step, block, session.device, clock))))
+        every = min(block, steps_per_mark(mark_cost_s, medians[-1]))
+        times = time_steps(step, block, session.device, clock, every, events)
+        medians.append(session.largest(median(times)))
         steps += block
         spent_s += block * medians[-1]
         # The very first step imports and allocates: it does not count.
@@ -213,21 +249,53 @@ def has_settled(medians: Sequence[float]) -> bool:
     return abs(medians[-1] / max(medians[-2], 1e-12) - 1) <= SETTLED_TOLERANCE
 
 
-def _measure_window(
-    case: Case, work: Work, session: Session, step: Callable[[], Any], warmup: WarmupResult, clock: Clock
-) -> tuple[list[float], Window]:
-    """The durations of the steps of the window: as many as are given, or fill its time; more where it is not precise.
+def measure_window(
+    case: Case,
+    work: Work,
+    session: Session,
+    step: Callable[[], Any],
+    warmup: WarmupResult,
+    every: int,
+    context: RankContext,
+) -> Measured:
+    """Time the steps of the window: as many as are given, or fill its time; more where it is not precise.
 
     All ranks take the same number of steps, for which the slowest rank counts.
+
+    Args:
+        case: The case.
+        work: The work of this rank.
+        session: The group of ranks.
+        step: Takes one step of the window.
+        warmup: How the warm-up ended.
+        every: How many steps to take from one mark to the next at least, as far as there are so many.
+        context: What is to be known of this process.
     """
     requested_steps = work.fixed_steps or case.steps
     filling_steps = math.ceil(case.window_s / max(warmup.step_s, 1e-9))
     steps = requested_steps or max(work.min_steps, min(work.max_steps, filling_steps))
+    every = min(every, steps)
+    if not requested_steps:
+        steps = whole_blocks(steps, every, work.max_steps)
+    measured = MeasuredSteps(step, every, session, context)
     gc.collect()
     session.barrier()
     began_s, cpu_s = time.monotonic(), time.process_time()
-    times = time_steps(step, steps, session.device, clock)
+    timing, taken = measured.time(steps), steps
     if case.precision is not None and not requested_steps:
-        while len(times) < MAX_STRETCH * steps and session.largest(half_width(times)) > case.precision:
-            times += time_steps(step, steps, session.device, clock)
-    return times, Window(began_s=began_s, ended_s=time.monotonic(), cpu_s=time.process_time() - cpu_s)
+        while taken < MAX_STRETCH * steps and session.largest(half_width(timing.step_s, every)) > case.precision:
+            timing, taken = timing.followed_by(measured.time(steps)), taken + steps
+    window = Window(began_s=began_s, ended_s=time.monotonic(), cpu_s=time.process_time() - cpu_s)
+    return Measured(timing, every, taken, window)
+
+
+def whole_blocks(steps: int, every: int, most: int) -> int:
+    """About that many steps, in whole blocks: a window that is extended has a shorter one nowhere (pure).
+
+    Args:
+        steps: How many steps are needed, one block at least.
+        every: The steps in a block.
+        most: How many steps may be taken; the number is rounded up where it stays below.
+    """
+    rounded_up = -(-steps // every) * every
+    return rounded_up if rounded_up <= max(most, steps) else steps // every * every

@@ -10,12 +10,15 @@ from typing import Any, NamedTuple
 
 from bench.core.records import Overhead
 from bench.plugins.backend import Session
-from bench.rank.clock import synchronize, time_steps
+from bench.rank.clock import synchronize
+from bench.rank.measured_steps import MeasuredSteps
 
 BLOCK_PAIRS = 12
 BLOCK_S = 0.04
 MAX_STEP_S = 0.1
 MIN_STEPS = 2
+MIN_MARKS = 8
+"""Where steps are marked in blocks: a window has one mark at its beginning, which counts little, and so it is here."""
 
 
 class OverheadResult(NamedTuple):
@@ -26,7 +29,7 @@ class OverheadResult(NamedTuple):
 
 
 def measure_overhead(
-    instrumented: Callable[[], Any],
+    measured: MeasuredSteps,
     plain: Callable[[], Any],
     session: Session,
     pause_sampling: Callable[[], AbstractContextManager[None]],
@@ -37,7 +40,7 @@ def measure_overhead(
     Which block of a pair comes first alternates, so that a drift of the machine affects both kinds.
 
     Args:
-        instrumented: Takes a step as in the measured window.
+        measured: Takes steps as the measured window does.
         plain: Takes a step of the work alone.
         session: The group of ranks.
         pause_sampling: A context in which the sampler of the node takes no samples; it raises ``OSError`` where that
@@ -51,12 +54,13 @@ def measure_overhead(
     if step_s > MAX_STEP_S:
         return OverheadResult(None)
     problems: list[str] = []
-    steps = max(MIN_STEPS, math.ceil(BLOCK_S / max(step_s, 1e-9)))
+    steps = steps_in_block(step_s, measured.every)
 
-    def time_instrumented() -> float:
+    def time_measured() -> float:
         session.barrier()
+        synchronize(session.device)
         began = time.perf_counter()
-        time_steps(instrumented, steps, session.device)
+        measured.time(steps)
         return time.perf_counter() - began
 
     def time_plain() -> float:
@@ -66,6 +70,7 @@ def measure_overhead(
             except OSError as problem:
                 problems.append(f"the sampler could not be paused: {problem}")
             session.barrier()
+            synchronize(session.device)
             began = time.perf_counter()
             for _ in range(steps):
                 plain()
@@ -76,9 +81,20 @@ def measure_overhead(
     off: list[float] = []
     for pair in range(BLOCK_PAIRS):
         for block, times in (
-            ((time_instrumented, on), (time_plain, off)) if pair % 2 else ((time_plain, off), (time_instrumented, on))
+            ((time_measured, on), (time_plain, off)) if pair % 2 else ((time_plain, off), (time_measured, on))
         ):
             times.append(block())
     if problems:
         return OverheadResult(None, problems[0])
     return OverheadResult(Overhead(steps=steps, watched_s=tuple(on), unwatched_s=tuple(off)))
+
+
+def steps_in_block(step_s: float, every: int) -> int:
+    """How many steps to take with and without measuring in turn (pure).
+
+    Args:
+        step_s: About how long a step takes, in seconds.
+        every: How many of them are timed together.
+    """
+    steps = max(MIN_STEPS, math.ceil(BLOCK_S / max(step_s, 1e-9)))
+    return steps if every == 1 else -(-max(steps, MIN_MARKS * every) // every) * every

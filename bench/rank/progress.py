@@ -81,6 +81,7 @@ class Progress:
                 file.write(bytes(ERROR_OFFSET + ERROR_BYTES))
                 file.flush()
                 self._cells = memoryview(mmap.mmap(file.fileno(), CELLS * CELL_BYTES)).cast("q")
+        self._block = 1
         self._cells[PID] = os.getpid()
         self._cells[SINCE_NS] = time.time_ns()
 
@@ -101,6 +102,15 @@ class Progress:
             cells[LAST_STEP_NS] = now_ns() - began_ns
 
         return counted
+
+    def begin_steps(self, count: int) -> None:
+        """A block of so many steps begins, and the one before has ended: its first step stands for all of them."""
+        cells, now_ns = self._cells, time.time_ns()
+        if cells[STEP]:
+            cells[LAST_STEP_NS] = (now_ns - cells[SINCE_NS]) // self._block
+        cells[STEP] += self._block if cells[STEP] else 1
+        cells[SINCE_NS] = now_ns
+        self._block = count
 
     def step_ended(self, step_ns: int) -> None:
         """A step has ended after that many nanoseconds, and the next one begun."""

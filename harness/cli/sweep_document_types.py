@@ -102,6 +102,7 @@ class CellFields(CaseFields):
     trials: int
     throughput: Estimate | None
     step: Estimate | None
+    host_step: Estimate | None
     speedup: Estimate | None
     efficiency: Estimate | None
     scaling_reason: str | None
@@ -230,6 +231,7 @@ class SweepDocument(TypedDict):
     sources: str | None
     sources_reason: str | None
     own_cost: Estimate | None
+    own_costs: dict[str, Estimate]
     cells: list[CellFields]
     curves: list[CurveFields]
     why: list[Annotated[Bottleneck, Changed(without=("case",))]]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +25,7 @@ from reports.analysis.comparison import Comparison, compare, labelled
 from reports.analysis.findings import analyse_cells
 from reports.analysis.predictions import PredictOptions
 from reports.analysis.stats import Estimate
-from reports.analysis.trial_measures import overhead_of
+from reports.analysis.trial_measures import overheads_of
 from reports.formats.console import print_line
 from reports.formats.documents import versioned
 from reports.page import comparison_section
@@ -83,7 +83,7 @@ class ComparedSweep:
     info: SweepInfo
     cells: tuple[Cell, ...]
     trials: list[Trial]
-    cost: Estimate | None
+    costs: Mapping[str, Estimate]
 
 
 def compare_sweeps(
@@ -111,7 +111,7 @@ def compare_sweeps(
         f"Scaling report: {titles}",
         analyse_cells([cell for side in sides for cell in labelled(side.cells, side.label)], predict_options),
         list(not_applicable.values()),
-        join_provenance([report.provenance(side.info, side.cells, side.cost) for side in sides]),
+        join_provenance([report.provenance(side.info, side.cells, side.costs) for side in sides]),
         comparisons,
         [report.trials_download((side.info, side.cells, side.trials) for side in sides)],
         [f"{side.label}: {line}" for side in sides for line in report.node_remarks(side.info, side.cells)],
@@ -137,7 +137,7 @@ def _load_sweeps(infos: Sequence[SweepInfo], store: Store) -> list[ComparedSweep
     for number, info in enumerate(infos):
         trials = store.trials(info.id)
         cells = report.sweep_cells(info, trials, backends, workloads)
-        sides.append(ComparedSweep(sweep_label(number), info, cells, trials, overhead_of(trials)))
+        sides.append(ComparedSweep(sweep_label(number), info, cells, trials, overheads_of(trials)))
     return sides
 
 

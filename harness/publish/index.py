@@ -111,7 +111,7 @@ def _add_sweep(store: Store, name: str, output: OutputFile) -> tuple[Night, bool
     cells, cost = report.sweep_cells(info, trials, backends, workloads), overhead_of(trials)
     rewritten = not _is_current(output.path, info)
     if rewritten:
-        report.write_page(info, trials, analyse_cells(cells), output, cost)
+        report.write_page(info, trials, analyse_cells(cells), output)
     return _night(info, cells, cost), rewritten
 
 

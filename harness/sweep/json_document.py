@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,12 @@ from reports.formats.documents import versioned
 
 
 def as_json(
-    info: SweepInfo, findings: Findings, page: Path, cost: Estimate | None, problems: Sequence[str] = ()
+    info: SweepInfo,
+    findings: Findings,
+    page: Path,
+    cost: Estimate | None,
+    costs: Mapping[str, Estimate],
+    problems: Sequence[str] = (),
 ) -> dict[str, Any]:
     """The document that ``sweep --json`` and ``report --json`` print. ``problems``: why there is no page."""
     fields = {
@@ -34,6 +39,7 @@ def as_json(
         "sources": info.sources.digest if info.sources else None,
         "sources_reason": None if info.sources else NO_SOURCES,
         "own_cost": _estimate(cost),
+        "own_costs": {device: _estimate(value) for device, value in costs.items()},
         "cells": [cell_as_json(cell) for cell in findings.cells],
         "curves": [curve_as_json(curve) for curve in findings.curves.values()],
         "why": [why.model_dump(exclude={"case"}) for why in findings.bottlenecks],
@@ -142,6 +148,7 @@ def cell_as_json(cell: Cell) -> dict[str, Any]:
         "trials": cell.trials,
         "throughput": _estimate(cell.throughput),
         "step": _estimate(cell.step_s),
+        "host_step": _estimate(cell.host_step_s),
         "speedup": _estimate(cell.speedup),
         "efficiency": _estimate(cell.efficiency),
         "scaling_reason": cell.scaling_reason,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import shlex
+from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,7 @@ from reports.analysis.cells import Cell
 from reports.analysis.findings import Findings, analyse_cells
 from reports.analysis.predictions import DEFAULT_PREDICT_OPTIONS, PredictOptions
 from reports.analysis.stats import Estimate
-from reports.analysis.trial_measures import overhead_of
+from reports.analysis.trial_measures import overhead_of, overheads_of
 from reports.formats import terminal
 from reports.formats.console import print_line
 from reports.formats.terminal import finding_tables
@@ -66,6 +67,8 @@ class SweepResult:
     findings: Findings
     page: Path
     own_cost: Estimate | None = None
+    own_costs: Mapping[str, Estimate] = field(default_factory=dict)
+    """By the name of the device."""
     interrupted: bool = False
     problems: tuple[str, ...] = ()
     """Why the page could not be written."""
@@ -75,7 +78,7 @@ class SweepResult:
         return self.findings.cells
 
     def as_json(self) -> dict[str, Any]:
-        return as_json(self.info, self.findings, self.page, self.own_cost, self.problems)
+        return as_json(self.info, self.findings, self.page, self.own_cost, self.own_costs, self.problems)
 
     def print(self, console: Console) -> None:
         for table in terminal.cell_tables(self.cells, console.width):
@@ -86,8 +89,8 @@ class SweepResult:
             console.print(table)
         for line in summary.answer_sentences(self.findings):
             print_line(console, line)
-        if self.own_cost is not None:
-            print_line(console, f"harness's own cost: {formatting.overhead(self.own_cost)}")
+        for line in formatting.overheads(self.own_costs) if self.own_costs else []:
+            print_line(console, f"harness's own cost on {line}")
         if not self.problems:
             print_line(console, f"report: {self.page}")
 
@@ -202,7 +205,7 @@ def _run_and_report(
     result, trials = _analyse(store, info.id, output, plugins, DEFAULT_PREDICT_OPTIONS)
     result = replace(result, interrupted=interrupted)
     try:
-        report.write_page(result.info, trials, result.findings, output, result.own_cost)
+        report.write_page(result.info, trials, result.findings, output)
     except OutputError as problem:
         again = shlex.join(["python", "-m", "harness", "report", info.id, "--store", store_label(store_url)])
         return replace(result, problems=(f"{problem}; the trials are stored: `{again} --out FILE.html`",))
@@ -218,7 +221,7 @@ def rewrite_report(
     output = report.page_output("--out", page, default_page(store_url, name))
     check_outputs([output], store_path(store_url))
     result, trials = _analyse(store, name, output, load_plugins(), predict_options)
-    report.write_page(result.info, trials, result.findings, output, result.own_cost)
+    report.write_page(result.info, trials, result.findings, output)
     return result
 
 
@@ -229,7 +232,7 @@ def _analyse(
     info, trials = store.sweep(sweep), store.trials(sweep)
     store.close()
     findings = analyse_cells(report.sweep_cells(info, trials, plugins.backends, plugins.workloads), predict_options)
-    return SweepResult(info, findings, output.target, overhead_of(trials)), trials
+    return SweepResult(info, findings, output.target, overhead_of(trials), overheads_of(trials)), trials
 
 
 def prepare_data(found: Plan, workloads: dict[str, Workload], stderr_console: Console) -> Plan:

@@ -23,7 +23,7 @@ def with_total_amounts(result: TrialResult, case: Case) -> TrialResult:
     runs = [record.program for record in result.ranks if record.program is not None]
     if not runs or len(runs) < len(result.ranks) or len(runs) != case.ranks:
         return result
-    step_s = max(sum(record.step_s) / len(record.step_s) for record in result.ranks)
+    step_s = max(record.mean_step_s for record in result.ranks)
     amount = total_amount(runs, step_s)
     if amount is not None:
         ranks = tuple(record.model_copy(update={"amount_per_step": amount}) for record in result.ranks)

@@ -19,6 +19,7 @@ from reports.analysis.findings import Findings
 from reports.analysis.placement import distinct_hosts, version_differences
 from reports.analysis.rank_resources import join_variables
 from reports.analysis.stats import Estimate
+from reports.analysis.trial_measures import overheads_of
 from reports.formats.exports.csv import trials_csv
 from reports.formats.trial_rows import SweepFacts, rows_of
 from reports.page.elements import Download
@@ -51,7 +52,7 @@ def sweep_facts(info: SweepInfo) -> SweepFacts:
     return SweepFacts(id=info.id, started_at=info.started_at, environment=environment.id, **fields)
 
 
-def provenance(info: SweepInfo, cells: tuple[Cell, ...], cost: Estimate | None) -> list[tuple[str, str]]:
+def provenance(info: SweepInfo, cells: tuple[Cell, ...], costs: Mapping[str, Estimate]) -> list[tuple[str, str]]:
     """Names and values of what a reader needs to repeat the sweep."""
     environment = info.environment
     changed = " with changed files" if environment.changed_files else ""
@@ -78,7 +79,7 @@ def provenance(info: SweepInfo, cells: tuple[Cell, ...], cost: Estimate | None) 
         ("system", f"{environment.system}, Python {environment.python}"),
         ("packages", ", ".join(f"{name} {version}" for name, version in environment.packages.items())),
         ("environment variables", _variables(cells)),
-        ("harness's own cost", formatting.overhead(cost)),
+        ("harness's own cost", "; ".join(formatting.overheads(costs))),
         *(("links", case_titles.link_summary(link)) for link in _links(cells)),
         *(("data", source) for source in sorted(sources)),
     ]
@@ -118,13 +119,11 @@ def page_output(option: str, page: Path | None, default: Path) -> OutputFile:
     return OutputFile(option, page or default, SIGNATURE, creates_folder=page is None)
 
 
-def write_page(
-    info: SweepInfo, trials: Sequence[Trial], findings: Findings, output: OutputFile, cost: Estimate | None
-) -> None:
+def write_page(info: SweepInfo, trials: Sequence[Trial], findings: Findings, output: OutputFile) -> None:
     """Write the page of a sweep. Raises :class:`OutputError` where it can't be written."""
     not_applicable = [(skip.case, skip.reason) for skip in info.plan.not_applicable]
     title = f"Scaling report: {info.suite.name}"
-    origin = provenance(info, findings.cells, cost)
+    origin = provenance(info, findings.cells, overheads_of(trials))
     raw = trials_download([(info, findings.cells, trials)])
     remarks = node_remarks(info, findings.cells)
     write_output(output, render(make_page(title, findings, not_applicable, origin, downloads=[raw], remarks=remarks)))

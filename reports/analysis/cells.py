@@ -85,6 +85,8 @@ class Cell(FrozenModel):
     rates: tuple[float, ...] = ()
     """The throughput of each successful trial, in units of work per second."""
     step_s: Estimate | None = None
+    host_step_s: Estimate | None = None
+    """How long the host takes to enqueue a step; ``None`` where it computes the steps itself, and in old records."""
     speedup: Estimate | None = None
     efficiency: Estimate | None = None
     scaling_reason: str | None = None
@@ -355,6 +357,7 @@ def _numbers(
         "measures": tuple(measures),
         "rates": own.rates,
         "step_s": step_s,
+        "host_step_s": _estimate_of_all([trial.host_step_s for trial in measures], "s"),
         "speedup": speedup,
         "efficiency": efficiency,
         "scaling_reason": scaling_reason,
@@ -380,6 +383,12 @@ def _numbers(
         "roofline_reason": roofline_reason,
         "program": summarize_program(good),
     }
+
+
+def _estimate_of_all(values: Sequence[float | None], unit: str) -> Estimate | None:
+    """``None`` where a trial does not have the value."""
+    known = [value for value in values if value is not None]
+    return estimate(known, unit) if len(known) == len(values) else None
 
 
 def _decomposition_reason(good: Sequence[Trial]) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from reports.analysis.stats import Estimate
@@ -171,10 +172,13 @@ def duration(time_s: float) -> str:
     return f"{number(time_s * 1e3)} ms"
 
 
-def overhead(value: Estimate | None) -> str:
-    """The overhead of measuring; ``value``: throughput with step timing and sampling ÷ without."""
-    if value is None:
-        return "not measured"
+def overheads(values: Mapping[str, Estimate]) -> list[str]:
+    """The overhead of measuring on each kind of device, by its name; of throughput with step timing and sampling ÷
+    without."""
+    return [f"{device}: {_overhead(value)}" for device, value in values.items()] or ["not measured"]
+
+
+def _overhead(value: Estimate) -> str:
     span = ""
     if value.low is not None and value.high is not None:
         span = f" ({100 - 100 * value.high:.1f} to {100 - 100 * value.low:.1f})"

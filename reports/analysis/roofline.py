@@ -19,7 +19,6 @@ intensity is a lower bound, and where caches serve a step the reached share may 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from statistics import fmean
 from typing import Literal
 
 from bench.core.frozen_model import FrozenModel
@@ -118,7 +117,7 @@ def _roofline(trials: Sequence[Trial], splits: Sequence[StepSplit | None], ranks
     flop_s, bytes_s = sum(peak.flop_s for peak in peaks), sum(peak.bytes_s for peak in peaks)
     intensity = flops / moved
     attainable = min(flop_s, intensity * bytes_s)
-    reached = [flops / max(fmean(rank.step_s) for rank in trial.ranks) for trial in trials]
+    reached = [flops / max(rank.mean_step_s for rank in trial.ranks) for trial in trials]
     executed = sum(work.flops if work.executed_flops is None else work.executed_flops for work in works)
     own = [split.own_s for split in splits if split is not None]
     at_peak = [sum(s * peak.flop_s for s, peak in zip(own_s, peaks, strict=True)) for own_s in own]

@@ -34,12 +34,12 @@ PERCENTILES = (5, 25, 50, 75, 95)
 
 def throughput_of(ranks: Sequence[RankRecord]) -> float:
     """Units of work of all ranks per second of the measured window, which lasts as long as on its slowest rank."""
-    window_s = max(sum(record.step_s) for record in ranks)
-    return ranks[0].amount_per_step * len(ranks[0].step_s) / window_s
+    window_s = max(record.measured_s for record in ranks)
+    return ranks[0].amount_per_step * ranks[0].steps / window_s
 
 
 def slowest_steps(ranks: Sequence[RankRecord]) -> list[float]:
-    """The duration of each step on its slowest rank, in seconds."""
+    """The duration of each step on its slowest rank, in seconds; of blocks of steps, the mean of each."""
     return [max(times) for times in zip(*(record.step_s for record in ranks), strict=True)]
 
 
@@ -139,25 +139,29 @@ def find_straggler(own_s: Sequence[float]) -> Straggler | None:
 class StepTimes(FrozenModel):
     """The distribution of one rank's step times over all trials, in seconds.
 
-    For description only: steps are not independent samples, so these are no intervals of anything.
+    For description only: steps are not independent samples, so these are no intervals of anything. Where a device marks
+    blocks of steps, it is the distribution of their means, which is narrower than that of the steps.
     """
 
     rank: int
     steps: int
     trials: int
+    steps_per_entry: int = 1
+    """The steps in a block, of the trial with the longest ones."""
     p5_s: float
     p25_s: float
     median_s: float
     p75_s: float
     p95_s: float
     slowest_s: float
+    host_median_s: float | None = None
+    """How long the host took to enqueue a step; ``None``: it computes the steps itself, or a trial does not tell."""
 
 
 def step_times_of(trials: Sequence[Sequence[RankRecord]]) -> tuple[StepTimes, ...]:
     """The step times of each rank, with percentiles interpolated between steps.
 
     ``trials``: the records of each trial, of the same ranks.
-
 
     Raises ``ValueError`` where ranks of one trial took different numbers of steps.
     """
@@ -166,22 +170,30 @@ def step_times_of(trials: Sequence[Sequence[RankRecord]]) -> tuple[StepTimes, ..
     import numpy as np
 
     by_rank = [sorted(ranks, key=lambda record: record.rank) for ranks in trials]
-    # Ranks × steps of all trials.
+    # Ranks × steps (or blocks of steps) of all trials.
     steps = np.concatenate([[record.step_s for record in ranks] for ranks in by_rank], axis=1)
     times_s = [*np.percentile(steps, PERCENTILES, axis=1), steps.max(axis=1)]
     return tuple(
         StepTimes(
-            rank=record.rank,
-            steps=steps.shape[1],
+            rank=by_rank[0][place].rank,
+            steps=sum(ranks[0].steps for ranks in by_rank),
             trials=len(trials),
+            steps_per_entry=max(ranks[0].steps_per_entry for ranks in by_rank),
             p5_s=p5,
             p25_s=p25,
             median_s=p50,
             p75_s=p75,
             p95_s=p95,
             slowest_s=slowest,
+            host_median_s=_host_median_s([ranks[place] for ranks in by_rank]),
         )
-        for record, p5, p25, p50, p75, p95, slowest in zip(
-            by_rank[0], *(times.tolist() for times in times_s), strict=True
+        for place, (p5, p25, p50, p75, p95, slowest) in enumerate(
+            zip(*(times.tolist() for times in times_s), strict=True)
         )
     )
+
+
+def _host_median_s(records: Sequence[RankRecord]) -> float | None:
+    """Over the entries of one rank in all trials."""
+    known = [record.host_step_s for record in records if record.host_step_s is not None]
+    return median(time_s for times in known for time_s in times) if len(known) == len(records) else None

@@ -38,7 +38,10 @@ class TrialMeasures(FrozenModel):
     throughput: float
     """Units per second, of all ranks together."""
     step_s: float
-    """The median over the window of each step's slowest rank."""
+    """The median over the window of each step's slowest rank; of a device that marks blocks of steps, of each
+    block's."""
+    host_step_s: float | None = None
+    """The mean time in which the host enqueues a step, on the rank where that takes longest."""
     memory_bytes: int | None
     """The highest resident memory of a rank; unknown where it is for one rank, which may be the highest."""
     usage: tuple[Reading, ...]
@@ -65,7 +68,7 @@ class TrialMeasures(FrozenModel):
 def measure_trial(trial: Trial) -> TrialMeasures | None:
     """The numbers of a trial; ``None`` of one that did not succeed, or whose window has no positive, finite length."""
     ranks = trial.ranks
-    window_s = max((sum(rank.step_s) for rank in ranks), default=0.0)
+    window_s = max((rank.measured_s for rank in ranks), default=0.0)
     if trial.outcome != "ok" or not 0 < window_s < math.inf:  # not of a NaN either
         return None
     throughput = throughput_of(ranks)
@@ -74,9 +77,10 @@ def measure_trial(trial: Trial) -> TrialMeasures | None:
         round=trial.round,
         unit=ranks[0].unit,
         amount_per_step=ranks[0].amount_per_step,
-        steps=len(ranks[0].step_s),
+        steps=ranks[0].steps,
         throughput=throughput,
         step_s=step_s,
+        host_step_s=_host_step_s(ranks),
         memory_bytes=_memory_bytes(ranks),
         usage=(*usage_of(ranks, trial.telemetry, throughput), *device_readings(ranks, step_s)),
         energy_errors=energy_errors(ranks, trial.telemetry),
@@ -84,6 +88,11 @@ def measure_trial(trial: Trial) -> TrialMeasures | None:
         device=device_time(ranks, step_s),
         message_times_s=tuple(_message_times_s(ranks)),
     )
+
+
+def _host_step_s(ranks: Sequence[RankRecord]) -> float | None:
+    known = [time_s for rank in ranks if (time_s := rank.mean_host_step_s) is not None]
+    return max(known) if len(known) == len(ranks) else None
 
 
 def _memory_bytes(ranks: Sequence[RankRecord]) -> int | None:
@@ -179,12 +188,41 @@ def overhead_of(trials: Sequence[Trial]) -> Estimate | None:
     return estimate(ratios, "1") if ratios else None
 
 
+def overheads_of(trials: Sequence[Trial]) -> dict[str, Estimate]:
+    """:func:`overhead_of` the trials of each kind of device, by its name, in the order in which they were used.
+
+    A single trial has an interval over its pairs of blocks.
+    """
+    by_device: dict[str, list[Trial]] = {}
+    for trial in trials:
+        if trial.outcome == "ok" and overhead_ratios(trial.ranks):
+            by_device.setdefault(device_model(trial.ranks[0].device), []).append(trial)
+    return {device: _overhead_on(measured) for device, measured in by_device.items()}
+
+
+def _overhead_on(trials: Sequence[Trial]) -> Estimate:
+    if len(trials) == 1:
+        return estimate(overhead_ratios(trials[0].ranks), "1").model_copy(update={"n": 1})
+    return estimate([ratio for trial in trials if (ratio := overhead_ratio(trial.ranks)) is not None], "1")
+
+
+def device_model(device: str) -> str:
+    """``NVIDIA H200`` of ``cuda:0 (NVIDIA H200)``; ``CPU``."""
+    _, bracket, model = device.partition(" (")
+    return model.removesuffix(")") if bracket else device.upper()
+
+
 def overhead_ratio(ranks: Sequence[RankRecord]) -> float | None:
     """:func:`overhead_of` one trial: the geometric mean over neighbouring blocks, each timed on its slowest rank."""
+    ratios = overhead_ratios(ranks)
+    return math.exp(math.fsum(map(math.log, ratios)) / len(ratios)) if ratios else None
+
+
+def overhead_ratios(ranks: Sequence[RankRecord]) -> list[float]:
+    """Of each pair of neighbouring blocks: the time without measuring ÷ with it; empty where a rank has none."""
     costs = [rank.own_cost for rank in ranks if rank.own_cost is not None]
     if not costs or len(costs) != len(ranks):
-        return None
+        return []
     watched = [max(times) for times in zip(*(cost.watched_s for cost in costs), strict=True)]
     unwatched = [max(times) for times in zip(*(cost.unwatched_s for cost in costs), strict=True)]
-    logs = [math.log(off / on) for on, off in zip(watched, unwatched, strict=True)]
-    return math.exp(math.fsum(logs) / len(logs))
+    return [off / on for on, off in zip(watched, unwatched, strict=True)]

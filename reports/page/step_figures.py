@@ -32,6 +32,10 @@ LOG_SCALE_RATIO = 20
 STEP_TIMES_NOTE = (
     "The steps of all trials together, as a description: steps are not independent samples, so they give no interval."
 )
+BLOCKS_NOTE = (
+    "On GPUs they are of blocks of up to {steps} steps each, since marking the end of every step would slow them down. "
+    "The mean of a block is exact; blocks vary less than single steps do."
+)
 
 RankSteps = tuple[Cell, StepTimes]
 
@@ -43,6 +47,8 @@ def step_time_figure(key: str, cells: Sequence[Cell]) -> Figure | None:
         return None
     shown = _shown_ranks(sampled_cells)
     series = _step_time_series([times for _, times in shown])
+    longest = max(times.steps_per_entry for _, times in shown)
+    note = f"{STEP_TIMES_NOTE} {BLOCKS_NOTE.format(steps=longest)}" if longest > 1 else STEP_TIMES_NOTE
     has_several = has_curve(cells) or any(cell.case.ranks > 1 for cell in cells)
     x_title = "backend, ranks · rank" if has_several else "backend"
     titles = tuple(_rank_title(entry) if has_several else _backend_title(entry[0]) for entry in shown)
@@ -54,8 +60,8 @@ def step_time_figure(key: str, cells: Sequence[Cell]) -> Figure | None:
         x_title,
         "step (ms)",
         series,
-        f"{_slowest_caption(shown, titles)}{_omitted_text(sampled_cells, shown)}",
-        Table("Step times by rank" if has_several else "Step times", header, rows, STEP_TIMES_NOTE),
+        f"{_slowest_caption(shown, titles)}{_blocks_text(longest)}{_omitted_text(sampled_cells, shown)}",
+        Table("Step times by rank" if has_several else "Step times", header, rows, note),
         categories=titles,
         log_y=max(times.slowest_s for _, times in shown) > LOG_SCALE_RATIO * min(times.median_s for _, times in shown),
         wide=len(shown) > MAX_NARROW_CATEGORIES,
@@ -96,6 +102,10 @@ def _slowest_ranks(cell: Cell, most: int) -> list[StepTimes]:
     return sorted(kept, key=lambda times: times.rank)
 
 
+def _blocks_text(longest: int) -> str:
+    return f" Percentiles of blocks of up to {longest} steps." if longest > 1 else ""
+
+
 def _omitted_text(sampled_cells: Sequence[Cell], shown: Sequence[RankSteps]) -> str:
     """A note on the ranks that are not shown; empty where all are."""
     total = sum(len(cell.step_times) for cell in sampled_cells)
@@ -132,8 +142,9 @@ def _slowest_caption(shown: Sequence[RankSteps], titles: Sequence[str]) -> str:
         zip(titles, (times for _, times in shown), strict=True),
         key=lambda entry: entry[1].slowest_s / entry[1].median_s,
     )
+    mean = " on average of a block" if outlier.steps_per_entry > 1 else ""
     slowest = (
-        f"The largest outlier took {formatting.duration(outlier.slowest_s)}, "
+        f"The largest outlier took {formatting.duration(outlier.slowest_s)}{mean}, "
         f"{formatting.number(outlier.slowest_s / outlier.median_s)} times the median of its rank ({title})."
     )
     return f"Slowest by median: {'; '.join(spreads)}. {slowest}" if spreads else slowest

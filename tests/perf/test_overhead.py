@@ -58,7 +58,7 @@ def test_throughput_with_timing_and_sampling(benchmark, tell, tmp_path, backend,
     found = estimate(ratios, "1")
     benchmark.extra_info |= {"with_to_without": ratios, "estimate": found.model_dump()}
     costs = spread([100 * (1 - ratio) for ratio in ratios], "trials")
-    tell(f"{formatting.overhead(found)}; goal {COST_GOAL} % or less; median {costs}")
+    tell(f"{formatting.overheads({backend: found})[0]}; goal {COST_GOAL} % or less; median {costs}")
 
 
 class Screen:

@@ -6,6 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from bench.core.case import Case
+from bench.core.completeness import inconsistency
 from bench.core.records import RankRecord
 from tests.support.builders import make_case, make_record
 
@@ -49,3 +50,40 @@ def test_a_record_survives_json_with_a_loss_that_is_not_a_number():
     back = RankRecord.model_validate_json(diverged.model_dump_json())
     assert math.isnan(back.proof.losses[0])
     assert back.proof.losses[1] == math.inf
+
+
+def test_an_entry_may_stand_for_several_steps():
+    record = make_record(step_s=(0.5, 0.25, 0.125), steps_per_entry=4, last_entry_steps=2, host_step_s=(0.25, 0.0, 0.5))
+    assert record.steps == 10
+    assert record.measured_s == 4 * 0.5 + 4 * 0.25 + 2 * 0.125
+    assert record.mean_step_s == pytest.approx(0.325)
+    assert record.mean_host_step_s == pytest.approx(0.2)
+    assert RankRecord.model_validate_json(record.model_dump_json()) == record
+
+
+def test_without_blocks_every_entry_is_a_step():
+    record = make_record(step_s=(0.5, 0.25))
+    assert (record.steps, record.measured_s, record.mean_host_step_s) == (2, 0.75, None)
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"host_step_s": (0.1,)}, "different lengths"),
+        ({"steps_per_entry": 2, "last_entry_steps": 2}, "not below"),
+        ({"last_entry_steps": 1}, "not below"),
+        ({"steps_per_entry": 0}, "greater than or equal to 1"),
+        ({"steps_per_entry": 2**40}, "less than or equal to 1000000"),
+    ],
+)
+def test_entries_that_do_not_fit_are_refused(changes, problem):
+    with pytest.raises(ValidationError, match=problem):
+        make_record(step_s=(0.5, 0.25), **changes)
+
+
+def test_ranks_of_other_blocks_do_not_belong_together():
+    blocks = {"steps_per_entry": 2}
+    records = [make_record(0, 2, (0.1, 0.1), **blocks), make_record(1, 2, (0.1,) * 4)]
+    assert inconsistency(records, 2) == "the ranks timed blocks of different numbers of steps"
+    records[1] = make_record(1, 2, (0.1, 0.1), **blocks, last_entry_steps=1)
+    assert inconsistency(records, 2) == "the ranks measured different numbers of steps"

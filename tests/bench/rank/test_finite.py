@@ -119,3 +119,47 @@ def test_results_that_later_steps_overwrite_are_known_after_the_last_step_only(c
     found = results.first_not_finite((), warmup_steps=8).description
     kept = "loss is nan from step 12 on (measured step 4)"
     assert found == ("a loss is nan after the measured window" if captured else kept)
+
+
+class Overwritten(float):
+    """A result in memory that the next step overwrites, as those of a CUDA graph are."""
+
+    def data_ptr(self):
+        return 1
+
+    def isfinite(self):
+        return Overwritten(math.isfinite(self))
+
+    def all(self):
+        return bool(self)
+
+    def __getitem__(self, where):
+        return self
+
+    def __invert__(self):
+        return self
+
+
+def test_results_that_overwrite_each_other_are_not_kept_step_by_step():
+    work = Descent(lambda step: Overwritten("nan") if step > 5 else Overwritten(1.0))
+    results = StepResults(work)
+    step = results.keep_after(work.step)
+    for _ in range(3):
+        step()
+    assert results.keep_after(work.step, every=1) != work.step
+    in_blocks = results.keep_after(work.step, every=40)
+    assert in_blocks == work.step, "nothing is done beside the step"
+    for _ in range(3):
+        in_blocks()
+    results.keep_last()
+    assert results.first_not_finite((), 3).description == "a loss is nan after the measured window"
+
+
+def test_results_that_stay_are_kept_in_blocks_too():
+    work = Descent(from_step(5, math.nan))
+    results = StepResults(work)
+    step = results.keep_after(work.step, every=40)
+    for _ in range(6):
+        step()
+    results.keep_last()
+    assert results.first_not_finite((), 2).description == "loss is nan from step 5 on (measured step 3)"

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from bench.core.records import PhaseTimes
 from reports.analysis.cells import make_cells
 from reports.analysis.step_times import find_straggler, slowest_steps, split_step, step_times_of, throughput_of
+from reports.analysis.trial_measures import measure_trial
 from reports.page.step_figures import MAX_CATEGORIES
 from tests.support.builders import make_case, make_record, make_trial
 from tests.support.pages import page_of
@@ -111,6 +112,32 @@ def test_percentiles_of_known_steps_over_all_trials():
     assert [found.p5_s, found.p25_s, found.median_s, found.p75_s, found.p95_s, found.slowest_s] == pytest.approx(
         [0.006, 0.026, 0.051, 0.076, 0.096, 0.101]
     )
+
+
+def in_blocks(rank, world, step_s):
+    """Three blocks of 40 steps and one of 20."""
+    return make_record(rank, world, step_s, steps_per_entry=40, last_entry_steps=20, host_step_s=(0.05,) * 4)
+
+
+def test_of_blocks_all_steps_count():
+    records = [in_blocks(0, 2, (0.1, 0.3, 0.2, 0.2)), in_blocks(1, 2, (0.2, 0.1, 0.2, 0.4))]
+    assert throughput_of(records) == pytest.approx(140 * 8 / (40 * 0.6 + 20 * 0.2))
+    assert slowest_steps(records) == [0.2, 0.3, 0.2, 0.4]
+    found = step_times_of([records])
+    assert [(one.steps, one.steps_per_entry, one.host_median_s) for one in found] == [(140, 40, 0.05)] * 2
+    trial = measure_trial(make_trial(make_case(), ranks=tuple(records)))
+    assert (trial.steps, trial.window_amount, trial.host_step_s) == (140, 140 * 8, pytest.approx(0.05))
+    (cell,) = make_cells([make_case()], {}, [make_trial(make_case(), ranks=tuple(records))], {})
+    assert cell.host_step_s.value == pytest.approx(0.05)
+
+
+def test_a_figure_of_blocks_says_so():
+    case = make_case(ranks=1)
+    figure = figure_of([make_trial(case, ranks=(in_blocks(0, 1, (0.1, 0.3, 0.2, 0.2)),))])
+    assert "blocks of up to 40 steps" in figure.caption
+    assert "on average of a block" in figure.caption
+    assert "up to 40 steps each" in figure.table.note
+    assert figure.table.rows[0][-2:] == ("140", "1")
 
 
 def test_ranks_are_kept_apart():

@@ -9,11 +9,12 @@ import pytest
 from pydantic import ValidationError
 
 from bench.core.case import DataSource, Fault
-from bench.core.records import PhaseTimes, Window
+from bench.core.records import Overhead, PhaseTimes, Window
 from bench.core.telemetry import HOST, Device, NodeTelemetry, Series
 from harness.store.opening import open_store
+from reports.analysis import formatting
 from reports.analysis.cells import make_cells
-from reports.analysis.trial_measures import measure_trial, settings_of, stored_measures
+from reports.analysis.trial_measures import measure_trial, overheads_of, settings_of, stored_measures
 from tests.support import old_store
 from tests.support.builders import make_case, make_record, make_trial
 
@@ -144,3 +145,30 @@ def test_labels_follow_the_case_and_are_part_of_no_document():
     assert placed.labels.throughput == cell.labels.throughput == "80.0 samples/s"
     assert cell.with_flag("imprecise").labels.flags == "no_baseline, few_trials, imprecise"
     assert cell.model_dump().keys().isdisjoint({"labels", "measures"})
+
+
+def with_overhead(ratio: float, device: str, round_number: int = 0, pairs: int = 4):
+    """Blocks that take 1 s without measuring, and by a hundredth more or less than ``ratio`` with it."""
+    watched = tuple(ratio * (1.01 if pair % 2 else 1 / 1.01) for pair in range(pairs))
+    cost = Overhead(steps=10, watched_s=watched, unwatched_s=(1.0,) * pairs)
+    rank = make_record(device=device, own_cost=cost)
+    return make_trial(make_case(ranks=1), round_number, ranks=(rank,))
+
+
+def test_the_overhead_is_told_for_each_kind_of_device():
+    trials = [
+        with_overhead(1.002, "cpu", 0),
+        with_overhead(1.004, "cpu", 1),
+        with_overhead(1.05, "cuda:0 (NVIDIA H200)"),
+        make_trial(make_case(ranks=1)),
+    ]
+    found = overheads_of(trials)
+    assert list(found) == ["CPU", "NVIDIA H200"]
+    assert found["CPU"].value == pytest.approx(1 / 1.003, rel=1e-5)
+    assert found["CPU"].n == 2
+    assert found["NVIDIA H200"].value == pytest.approx(1 / 1.05)
+    assert (found["NVIDIA H200"].low, found["NVIDIA H200"].n) == (pytest.approx(0.9351, abs=1e-4), 1)
+    cpu, gpu = formatting.overheads(found)
+    assert cpu.startswith("CPU: step timing and sampling take 0.3 % of throughput (")
+    assert gpu == "NVIDIA H200: step timing and sampling take 4.8 % of throughput (3.0 to 6.5), from 1 trial"
+    assert formatting.overheads({}) == ["not measured"]
