@@ -27,7 +27,7 @@ AFTER = (
 )
 DATES = {"started_at", "finished_at", "at", "since"}
 MOMENT = "2026-11-27T05:00:00.000+00:00"
-FILLED = {"started_at": MOMENT, "ended_s": 2.0, "rank": 0}
+FILLED = {"started_at": MOMENT, "ended_s": 2.0, "rank": 0, "steps_per_entry": 2}
 """Fields that hold a certain value where every field is set."""
 OUTCOMES = ("ok", "failed", "timeout", "invalid")
 KEPT = {"RankRecord.kind", "RankRecord.unit", "Suite.telemetry"}

@@ -152,7 +152,7 @@ def over(net, bytes_s):
 def test_a_sweep_over_nodes_or_links_fits_its_schema(folder, cells, present):
     with closing(open_store(str(folder / "old.sqlite"), create=False)) as store:
         info = store.sweep(SWEEP)
-    found = as_json(info, analyse_cells(cells), Path("page.html"), None)
+    found = as_json(info, analyse_cells(cells), Path("page.html"), None, {})
     assert all(found[name] for name in present)
     check_document("sweep", json.loads(json.dumps(found, allow_nan=False)))
 
