@@ -23,8 +23,9 @@ from reports.analysis.stats import Estimate
 
 MIN_SHARE = 0.1
 """A smaller share of a step in which the device waits for the host is not worth a sentence."""
+RANK_CPU = "rank_cpu"
 UNKNOWN = "whether cuda_graph can be set is unknown here"
-CORROBORATING = {"gpu_sm_activity": "SM activity", "gpu_utilization": "GPU utilization"}
+GPU_READINGS = {"gpu_sm_activity": "SM activity", "gpu_utilization": "GPU utilization"}
 """Readings of the window that tell the same where they are known; the first one is named."""
 
 
@@ -41,7 +42,7 @@ class LaunchBound(FrozenModel):
     graph_refused: str | None
     """Why ``cuda_graph=true`` can't be set for the case, or that it is; ``None``: it can."""
     seen: str = ""
-    """A reading of the window that tells the same, such as ``SM activity 4 %``."""
+    """Readings of the window that tell the same, such as ``SM activity 4 %, rank CPU 0.99 cores``."""
 
     @property
     def answer(self) -> str:
@@ -86,9 +87,9 @@ def find_launch_bound(
 
 def _seen(usage: Sequence[ReadingCell]) -> str:
     known = {reading.name: reading.estimate for reading in usage if reading.estimate is not None}
-    return next(
-        (f"{title} {formatting.percent(known[name])}" for name, title in CORROBORATING.items() if name in known), ""
-    )
+    gpu = [f"{title} {formatting.reading(known[name])}" for name, title in GPU_READINGS.items() if name in known]
+    host = [f"rank CPU {formatting.reading(known[RANK_CPU])}"] if RANK_CPU in known else []
+    return ", ".join([*gpu[:1], *host])
 
 
 def _graph_refused(case: Case) -> str | None:

@@ -12,6 +12,7 @@ from bench.core.case import Scalar, Scaling
 from bench.core.frozen_model import FrozenModel
 from bench.core.records import Outcome, SameWork, Trial
 from reports.analysis.cells import Cell
+from reports.analysis.device_busy import BUSY, HOST_BOUND_SHARE
 from reports.analysis.program_runs import summarize_program
 from reports.analysis.trial_measures import TrialMeasures
 
@@ -28,6 +29,8 @@ READING_COLUMNS = {
     "checkpoint_stall": "checkpoint_stall_s",
     "checkpoint_write": "checkpoint_write_s",
     "checkpoint_size": "checkpoint_bytes",
+    BUSY: "device_busy_s",
+    HOST_BOUND_SHARE: "host_bound_share",
 }
 """The readings of a trial that have a column, with its name, which ends in the unit."""
 
@@ -153,6 +156,10 @@ class TrialRow(FrozenModel):
     """By how much of it the energy of the GPUs may be wrong by the ends of the window, at most."""
     gpu_energy_alias: float | None = None
     """By how much of it the energy of the GPUs may be wrong by the phase between steps and counter."""
+    device_busy_s: float | None = None
+    """How long a step would take if no GPU waited for its host."""
+    host_bound_share: float | None = None
+    """The share of a step in which the GPU waits for the host."""
 
     @property
     def feeds_scaling(self) -> bool:

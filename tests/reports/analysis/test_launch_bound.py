@@ -12,9 +12,11 @@ from reports.analysis.bottleneck import COMPUTE, EXPOSED, HOST_BOUND, SLOWER, WA
 from reports.analysis.cells import make_cells
 from reports.analysis.device_busy import device_time
 from reports.analysis.findings import CellGroup, analyse_cells
+from reports.formats.trial_rows import SweepFacts, rows_of
 from reports.page.step_figures import bottleneck_table
 from reports.page.summary import group_answer
 from tests.support.builders import make_case, make_record, make_trial
+from tests.support.gpu_cells import gpu_case, gpu_trial
 
 EAGER_STEPS_S, GRAPH_STEPS_S = 1137, 6651
 """An mlp at batch 512 on an H200: steps a second, eager and as a replayed CUDA graph."""
@@ -51,6 +53,22 @@ def test_the_why_of_the_h200_is_the_host():
     table = bottleneck_table([why])
     assert table.caption == "What limits a step"
     assert dict(zip(table.header, table.rows[0], strict=True))["device waits for the host"] == "83 %"
+
+
+def test_readings_of_the_window_that_tell_the_same_are_named():
+    """Made after the telemetry of an H200: SM activity 0.03 to 0.05, and one core of the host at 0.97 to 1.0."""
+    case = gpu_case("single", "none")
+    kinds = (queued(1 / GRAPH_STEPS_S, 1 / EAGER_STEPS_S),)
+    trials = [gpu_trial(case, "launch_bound", EAGER_STEPS_S, number, queued_steps=kinds) for number in range(3)]
+    (cell,) = make_cells([case], {}, trials, {})
+    assert "waits for launches (SM activity 4 %, rank CPU 0.990 cores); predicted" in cell.launch_bound.answer
+    unknown = dict.fromkeys(("id", "started_at", "environment", "host", "system", "cpu", "python"), "unknown")
+    sweep = SweepFacts(
+        **unknown, commit=None, changed_files=None, cores=16, memory_bytes=2**30, gpus=("H200",), packages={}
+    )
+    row = next(rows_of(sweep, [cell], trials))
+    assert row.host_bound_share == pytest.approx(0.829, abs=1e-3)
+    assert row.device_busy_s == pytest.approx(cell.measures[0].step_s * (1 - row.host_bound_share))
 
 
 def test_a_device_that_is_busy_is_limited_by_its_compute():
