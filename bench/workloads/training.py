@@ -311,11 +311,22 @@ def shard_of(order: Any, rank: int, world: int, global_batch: int) -> Any:
     return order[rank:usable:world]
 
 
+def copy_ahead(source: Any, target: Any) -> None:
+    """Copy a tensor of the host to one on a device, behind what the device has yet to do: the host does not wait.
+
+    It goes by memory that is pinned, which torch keeps for the next time, and uses again when it has been copied.
+    """
+    # A tensor with gaps would be copied to other memory first, for which the host waits.
+    whole = source.contiguous()
+    target.copy_(whole if target.device.type == "cpu" else whole.pin_memory(), non_blocking=True)
+
+
 __all__ = [
     "OPTIMIZERS",
     "Feed",
     "StepOptions",
     "Training",
+    "copy_ahead",
     "epoch_order",
     "shard_of",
 ]

@@ -4,14 +4,27 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data.distributed import DistributedSampler
 
 from bench.core.case import Case
 from bench.plugins.backend import Session
 from bench.workloads.mnist import data
 from bench.workloads.mnist.loader import LoaderFeed
-from bench.workloads.mnist.workload import ShardFeed
+from bench.workloads.mnist.shard import DeviceFeed, ShardFeed
 from bench.workloads.training import epoch_order, shard_of
+
+
+class Operations(TorchDispatchMode):
+    """Collects the names of torch's operations inside."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = []
+
+    def __torch_dispatch__(self, operation, types, arguments=(), named=None):
+        self.names.append(str(operation))
+        return operation(*arguments, **(named or {}))
 
 
 @pytest.mark.parametrize("world", [1, 2, 4])
@@ -62,6 +75,37 @@ def test_a_data_loader_gives_the_same_batches(workers):
         assert torch.equal(targets, labels)
         assert inputs.dtype == expected.dtype
         assert targets.dtype == labels.dtype
+
+
+@pytest.mark.parametrize(("world", "rank"), [(1, 0), (2, 1), (4, 2)])
+def test_the_feed_of_a_device_gives_the_same_batches(world, rank):
+    split = data.load(data.prepare(None, "digits")).train
+    case = Case(workload="mnist", backend="ddp", transport="gloo", ranks=world, batch=20_000)
+    session = Session(rank=rank, world=world)
+    on_host, on_device = ShardFeed(split, case, session), DeviceFeed(split, case, session)
+    for _ in range(2 * on_host.steps_an_epoch + 1):
+        (inputs, targets), (expected, labels) = on_device.next(), on_host.next()
+        assert torch.equal(inputs, expected)
+        assert torch.equal(targets, labels)
+        assert (inputs.dtype, targets.dtype) == (expected.dtype, labels.dtype)
+        assert on_device.last_samples() == on_host.last_samples()
+
+
+def test_the_feed_of_a_device_does_nothing_in_a_step_but_the_first_of_an_epoch():
+    split = data.load(data.prepare(None, "digits")).train
+    case = Case(workload="mnist", backend="single", transport="none", ranks=1, batch=20_000)
+    feed = DeviceFeed(split, case, Session())
+    with Operations() as first:
+        feed.next()
+    assert {"aten.index_select.out", "aten.add.out", "aten.copy_.default"} <= set(first.names)
+    with Operations() as later:
+        feed.next()
+        feed.next()
+    assert later.names == []
+    with Operations() as second_epoch:
+        feed.next()
+    assert not {"aten._local_scalar_dense.default", "aten.item.default"} & set(second_epoch.names)
+    assert [name for name in second_epoch.names if "empty" in name] == [], "no memory of the device"
 
 
 def test_the_stand_in_is_the_size_of_mnist_and_repeats():

@@ -12,7 +12,8 @@ from bench.core.case import Case
 from bench.plugins.backend import Session
 from bench.rank.clock import time_steps
 from bench.workloads.mnist import data
-from bench.workloads.mnist.workload import ShardFeed, make_model
+from bench.workloads.mnist.shard import ShardFeed
+from bench.workloads.mnist.workload import make_model
 from bench.workloads.training import Training
 from tests.perf.conftest import throughput
 

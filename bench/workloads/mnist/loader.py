@@ -33,7 +33,7 @@ class Images:
 
 
 class LoaderFeed:
-    """The batches of one rank, in the order of :class:`bench.workloads.mnist.workload.ShardFeed`.
+    """The batches of one rank, in the order of :class:`bench.workloads.mnist.shard.ShardFeed`.
 
     Args:
         split: The training images.

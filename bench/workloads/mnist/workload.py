@@ -14,8 +14,9 @@ from bench.plugins.backend import Session
 from bench.plugins.workload import DataProblem, Work, Workload
 from bench.workloads.mnist import data
 from bench.workloads.mnist.loader import LoaderFeed
+from bench.workloads.mnist.shard import DeviceFeed, ShardFeed
 from bench.workloads.step.options import StepOptions
-from bench.workloads.training import Training, epoch_order, shard_of
+from bench.workloads.training import Training
 
 TEST_BATCH = 1000
 
@@ -37,67 +38,6 @@ class MnistOptions(StepOptions):
     )
     eval: bool = Field(False, description="train whole epochs, then report the accuracy on the test images")
     epochs: int = Field(1, ge=1, description="epochs to train under eval")
-
-
-class ShardFeed:
-    """Batches of this rank's shard, gathered from the images in memory once an epoch and returned as views.
-
-    Images stay bytes until they are used: they are a quarter of the memory to read, and ranks share the originals
-    through the page cache (on a GPU they are put on the device). The gather is part of the epoch's first step.
-    """
-
-    def __init__(self, split: data.Split, case: Case, session: Session) -> None:
-        import torch
-
-        device = session.device
-        self.images = torch.from_numpy(split.images) if device == "cpu" else torch.tensor(split.images, device=device)
-        self.labels = torch.from_numpy(split.labels).to(device)
-        self.session, self.seed, self.global_batch = session, case.seed, case.global_batch
-        self.batch = case.global_batch // session.world
-        self.steps_an_epoch = len(self.images) // case.global_batch
-        pixels = split.images.shape[1]
-        self.gathered = torch.empty((self.steps_an_epoch * self.batch, pixels), dtype=torch.uint8, device=device)
-        self.uint8_batches = self.gathered.split(self.batch)
-        self.inputs = torch.empty((self.batch, pixels), device=device)
-        self.offset = torch.tensor(-data.MEAN / data.STD, device=device)
-        self.scale = 1 / 255 / data.STD
-        self.epoch, self.position = -1, self.steps_an_epoch
-        self.shard: Any = None
-        self.targets: Any = None
-
-    def next(self) -> tuple[Any, Any]:
-        import torch
-
-        if self.position == self.steps_an_epoch:
-            self._begin_epoch()
-        targets = self.targets[self.position]
-        torch.add(self.offset, self.inputs.copy_(self.uint8_batches[self.position]), alpha=self.scale, out=self.inputs)
-        self.position += 1
-        return self.inputs, targets
-
-    def _begin_epoch(self) -> None:
-        self.epoch, self.position = self.epoch + 1, 0
-        order = epoch_order(len(self.images), self.seed, self.epoch)
-        self.shard = shard_of(order, self.session.rank, self.session.world, self.global_batch)
-        shard_rows = self.shard.to(self.session.device)
-        gather_rows(self.images, shard_rows, self.gathered)
-        self.targets = self.labels[shard_rows].split(self.batch)
-
-    def last_samples(self) -> tuple[int, ...]:
-        rows = slice((self.position - 1) * self.batch, self.position * self.batch)
-        return tuple(self.shard[rows].tolist())
-
-
-def gather_rows(source: Any, rows: Any, target: Any) -> None:
-    """``target[i] = source[rows[i]]`` for uint8 tensors; on the CPU by NumPy, which copies rows much faster."""
-    import numpy as np
-    import torch
-
-    if source.device.type != "cpu":
-        torch.index_select(source, 0, rows, out=target)
-        return
-    # mode="clip" lets NumPy write into the target directly; the rows are a permutation, so nothing is clipped.
-    np.take(source.numpy(), rows.numpy(), axis=0, out=target.numpy(), mode="clip")
 
 
 class MnistTraining(Training):
@@ -156,6 +96,15 @@ def make_model(name: str, seed: int) -> Any:
     )
 
 
+def make_feed(
+    split: data.Split, case: Case, session: Session, workers: int | None
+) -> ShardFeed | DeviceFeed | LoaderFeed:
+    """The batches of a rank: read by a DataLoader with so many worker processes, or gathered where they are used."""
+    if workers is not None:
+        return LoaderFeed(split, case, session, workers)
+    return ShardFeed(split, case, session) if session.device == "cpu" else DeviceFeed(split, case, session)
+
+
 class Mnist(Workload):
     name = "mnist"
     summary = "classify handwritten digits: linear, mlp or cnn"
@@ -186,11 +135,7 @@ class Mnist(Workload):
         if case.data is None:
             raise DataProblem("mnist's data was not prepared: the harness does it before it starts ranks")
         dataset = data.load(case.data)
-        feed: ShardFeed | LoaderFeed = (
-            ShardFeed(dataset.train, case, session)
-            if options.workers is None
-            else LoaderFeed(dataset.train, case, session, options.workers)
-        )
+        feed = make_feed(dataset.train, case, session, options.workers)
         work = MnistTraining(
             session,
             make_model(options.model, case.seed),

@@ -17,7 +17,10 @@ from bench.rank.tensors import digest_tensors
 from bench.workloads.own_model.batches import check_batch, check_count, leaves_of, tree_like
 from bench.workloads.own_model.functions import shown
 from bench.workloads.own_model.streams import global_batches, own_random_numbers, shares_of
-from bench.workloads.training import epoch_order, shard_of
+from bench.workloads.training import copy_ahead, epoch_order, shard_of
+
+GATHERED_BYTES = 64 * 2**20
+"""Of a GPU's memory, for the batches that are gathered at once."""
 
 Collate = Callable[[list[Any]], Any]
 
@@ -56,12 +59,12 @@ class DataFeed:
 
     Args:
         batches: Sample numbers (a range, or an int64 tensor) and batches, without end.
-        device: Where the batches are to be.
+        device: Where the batches are to be; ``None``: they are there.
         digest: Of some of the data, the same on all ranks.
     """
 
-    def __init__(self, batches: Iterator[tuple[Any, Any]], device: str, digest: str) -> None:
-        self._batches, self._device, self.digest = batches, device, digest
+    def __init__(self, batches: Iterator[tuple[Any, Any]], device: str | None, digest: str) -> None:
+        self._batches, self._device, self.digest = batches, None if device == "cpu" else device, digest
         self._numbers: Any = range(0)
         self._first: Any = None
 
@@ -76,7 +79,7 @@ class DataFeed:
             first, self._first = self._first, None
             return first
         self._numbers, batch = next(self._batches)
-        return batch if self._device == "cpu" else to_device(batch, self._device)
+        return batch if self._device is None else to_device(batch, self._device)
 
     def last_samples(self) -> tuple[int, ...]:
         return tuple(self._numbers if isinstance(self._numbers, range) else self._numbers.tolist())
@@ -131,17 +134,32 @@ def _feed_of_tensors(data: Any, share: Share) -> DataFeed:
     tensors = [torch.as_tensor(leaf).to(share.device) for leaf in leaves_of(data)]
     check_batch(tensors)
     check_count(len(tensors[0]), share.global_batch)
+    batch_bytes = share.batch * sum(tensor[0].nbytes for tensor in tensors)
+    together = 1 if share.device == "cpu" else max(1, GATHERED_BYTES // max(1, batch_bytes))
+    batches = (
+        (numbers, tree_like(data, iter(leaves))) for numbers, leaves in gathered_batches(tensors, share, together)
+    )
+    return DataFeed(batches, None, digest_tensors(tensor[: share.global_batch] for tensor in tensors))
 
-    def take(rows: Any) -> Any:
-        return tree_like(data, (tensor.index_select(0, rows) for tensor in tensors))
 
-    def batches() -> Iterator[tuple[Any, Any]]:
-        for epoch in share.epochs(len(tensors[0])):
-            on_device = epoch.to(share.device)
-            for numbers, rows in zip(epoch.split(share.batch), on_device.split(share.batch), strict=True):
-                yield numbers, take(rows)
+def gathered_batches(tensors: list[Any], share: Share, together: int) -> Iterator[tuple[Any, list[Any]]]:
+    """The sample numbers and the rows of each batch of a rank, without end.
 
-    return DataFeed(batches(), share.device, digest_tensors(tensor[: share.global_batch] for tensor in tensors))
+    Args:
+        tensors: They have the same number of rows, on the device of the rank.
+        share: Which rows the rank takes.
+        together: The rows of so many batches are gathered at once. Taking one of them launches nothing then, of which
+            a GPU's short steps would consist to a good part.
+    """
+    import torch
+
+    for epoch in share.epochs(len(tensors[0])):
+        rows = torch.empty(epoch.shape, dtype=epoch.dtype, device=share.device)
+        copy_ahead(epoch, rows)
+        for numbers, part in zip(epoch.split(together * share.batch), rows.split(together * share.batch), strict=True):
+            gathered = [tensor.index_select(0, part).split(share.batch) for tensor in tensors]
+            for own_numbers, *leaves in zip(numbers.split(share.batch), *gathered, strict=True):
+                yield own_numbers, leaves
 
 
 def _feed_of_samples(data: Any, share: Share) -> DataFeed:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -10,6 +11,7 @@ from pydantic import Field
 from bench.plugins.backend import Session
 from bench.plugins.workload import DataProblem
 from bench.workloads import StepOptions, TrainingWorkload
+from bench.workloads.own_model.feeds import Share, gathered_batches
 from harness.planning.options import option_combinations
 from tests.support.builders import make_case
 from tests.support.thread_ranks import ThreadGroup, ThreadSession, prove
@@ -392,3 +394,19 @@ def test_clipping_before_the_exchange_is_caught():
     found = prove(workload(model=clipping, data=data), case())
     assert found.verdict == "different"
     assert "gradient of a batch deviates" in found.reason
+
+
+@pytest.mark.parametrize(("world", "rank"), [(1, 0), (2, 1)])
+def test_batches_are_the_same_however_many_are_gathered_at_once(world, rank):
+    share = Share(rank, world, "cpu", global_batch=4, seed=3)
+    tensors = [torch.randn(18, 3), torch.arange(18)]
+
+    def first(count, together):
+        return list(itertools.islice(gathered_batches(tensors, share, together), count))
+
+    one_by_one, at_once = first(9, 1), first(9, 3)
+    for (numbers, leaves), (other_numbers, other_leaves) in zip(one_by_one, at_once, strict=True):
+        assert torch.equal(numbers, other_numbers)
+        assert all(map(torch.equal, leaves, other_leaves))
+        assert torch.equal(leaves[1], numbers), "the rows with these numbers"
+    assert len(one_by_one[0][0]) == 4 // world
