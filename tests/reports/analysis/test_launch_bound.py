@@ -58,8 +58,7 @@ def test_the_why_of_the_h200_is_the_host():
 def test_readings_of_the_window_that_tell_the_same_are_named():
     """Made after the telemetry of an H200: SM activity 0.03 to 0.05, and one core of the host at 0.97 to 1.0."""
     case = gpu_case("single", "none")
-    kinds = (queued(1 / GRAPH_STEPS_S, 1 / EAGER_STEPS_S),)
-    trials = [gpu_trial(case, "launch_bound", EAGER_STEPS_S, number, queued_steps=kinds) for number in range(3)]
+    trials = [gpu_trial(case, "launch_bound", EAGER_STEPS_S, number, busy_s=1 / GRAPH_STEPS_S) for number in range(3)]
     (cell,) = make_cells([case], {}, trials, {})
     assert "waits for launches (SM activity 4 %, rank CPU 0.990 cores); predicted" in cell.launch_bound.answer
     unknown = dict.fromkeys(("id", "started_at", "environment", "host", "system", "cpu", "python"), "unknown")
