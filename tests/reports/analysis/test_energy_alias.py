@@ -136,20 +136,28 @@ def test_the_interval_holds_the_mean_of_other_loads(load, trials):
     assert held.held >= 0.9
 
 
-def sampled_trial(case, round_number, length_s, phase):
-    """Steps of a GPU whose counter is simulated."""
+def sampled_trial(case, round_number, length_s, phase, block=1):
+    """Steps of a GPU whose counter is simulated; ``block``: how many of them are timed together."""
     load = Load(length_s, first_s=phase * length_s)
     node = telemetry_of(counted_series(load.energy, 10.03, 11.43), 10.03, 11.43)
     window = Window(began_s=10.03, ended_s=11.43, cpu_s=1.4)
-    record = make_record(step_s=(length_s,) * round(1.4 / length_s), gpu=GPU, window=window)
+    blocks, rest = divmod(round(1.4 / length_s), block)
+    record = make_record(
+        step_s=(length_s,) * (blocks + bool(rest)),
+        steps_per_entry=block,
+        last_entry_steps=rest or None,
+        gpu=GPU,
+        window=window,
+    )
     return make_trial(case, round_number, ranks=(record,), telemetry=(node,))
 
 
+@pytest.mark.parametrize("block", [1, 4])
 @pytest.mark.parametrize(("length_s", "flagged"), [(0.02, True), (0.0217, False)])
-def test_a_cell_says_that_its_energy_is_aliased(length_s, flagged):
+def test_a_cell_says_that_its_energy_is_aliased(length_s, flagged, block):
+    """Its trials agree within 1 W."""
     case = make_case(ranks=1, backend="single", device="cuda")
-    # All four phases read within 1 W of each other.
-    trials = [sampled_trial(case, number, length_s, 0.3 + 0.01 * number) for number in range(4)]
+    trials = [sampled_trial(case, number, length_s, 0.3 + 0.01 * number, block) for number in range(4)]
     (cell,) = make_cells([case], {}, trials, {})
     (error,) = cell.energy_errors
     (energy,) = [reading.estimate for reading in cell.usage if reading.name == "gpu_energy"]
