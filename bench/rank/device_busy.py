@@ -28,10 +28,12 @@ from bench.plugins.backend import Session
 from bench.plugins.workload import Work
 from bench.rank.clock import Clock
 
-BLOCKS = 5
+BLOCKS, FEW_BLOCKS = 5, 3
 MAX_ATTEMPTS = 16
 MAX_STEPS = 16
 BLOCK_S = 0.05
+LONG_STEP_S = 0.1
+"""Of longer steps there are fewer blocks, since each costs three of them."""
 MAX_STEP_S = 1.0
 """The time that the host needs for a longer step is rarely what counts, and measuring it takes minutes."""
 HOLD_MARGIN = 2.0
@@ -108,6 +110,7 @@ def _measure(
     """
     steps = max(1, min(MAX_STEPS, math.ceil(BLOCK_S / max(step_s, 1e-9))))
     enqueue_s = session.largest(max(_time_enqueuing(step, queue, clock) for _ in range(2)))
+    blocks = BLOCKS if step_s <= LONG_STEP_S else FEW_BLOCKS
     margin, failures = HOLD_MARGIN, 0
     queued_s: list[float] = []
     stepped_s: list[float] = []
@@ -128,7 +131,7 @@ def _measure(
         session.barrier()
         queued_s.append(block_s / steps)
         stepped_s.append(_time_ordinary(step, steps, queue) / steps)
-        if len(queued_s) == BLOCKS:
+        if len(queued_s) == blocks:
             return QueuedSteps(exchanged=exchanged, steps=steps, queued_s=tuple(queued_s), stepped_s=tuple(stepped_s))
     return None
 

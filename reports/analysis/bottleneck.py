@@ -78,6 +78,8 @@ class Bottleneck(CaseFinding):
     """The share of the step by which compute exceeds what the same work takes at the smallest rank count."""
     host_bound: float | None = None
     """The share of the step, within compute, in which the device waits for the host; ``None``: unknown, or no GPU."""
+    most_speedup: float | None = None
+    """Predicted: what a CUDA graph or a larger batch gives at most; ``None`` where the device hardly waits."""
     contention: float | None
     """The share of contention in the fitted time at that rank count; ``None`` without a fitted law that has it."""
     coherency: float | None
@@ -163,6 +165,7 @@ def _step_bottleneck(cell: Cell, curve: Curve | None) -> Bottleneck:
         shares=shares,
         slower=slower,
         host_bound=host_bound,
+        most_speedup=cell.launch_bound.most_speedup if cell.launch_bound else None,
         contention=law["contention"] / whole if law else None,
         coherency=law["coherency"] / whole if law and curve and curve.model == "usl" else None,
         limited_by=limiting_term(shares, slower, host_bound),

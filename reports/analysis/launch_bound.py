@@ -46,19 +46,19 @@ class LaunchBound(FrozenModel):
 
     @property
     def answer(self) -> str:
-        """One clause: ``the host can't feed the GPU: 83 % of a step the device waits for launches …``"""
-        times = f"{formatting.number(self.most_speedup)} times"
-        step, busy = formatting.duration(self.step_s), formatting.duration(self.device_busy_s)
-        graph = f"cuda_graph=true would take a step from {step} to {busy} at best, {times} the throughput"
-        batch = f"a batch of {times} the size would take as long for a step as now"
-        remedies = (
-            f"predicted at most: {graph}; {batch}"
-            if self.graph_refused is None
-            else f"predicted at most: {batch} (the device needs {busy} of {step}); {self.graph_refused}"
+        """Two sentences: ``The host can't feed the GPU: for 83 % of a step it waits for launches. Predicted …``"""
+        share, seen = formatting.percent(self.host_bound_share), f" ({self.seen})" if self.seen else ""
+        times = formatting.number(self.most_speedup)
+        graph = (
+            f"cuda_graph=true takes a step from {formatting.duration(self.step_s)} to "
+            f"{formatting.duration(self.device_busy_s)}, {times} times the throughput"
         )
-        seen = f" ({self.seen})" if self.seen else ""
-        share = formatting.percent(self.host_bound_share)
-        return f"the host can't feed the GPU: {share} of a step the device waits for launches{seen}; {remedies}"
+        batch = f"a batch {times} times as large takes as long for a step as now"
+        predicted = f"{graph}; {batch}" if self.graph_refused is None else f"{batch} ({self.graph_refused})"
+        return (
+            f"The host can't feed the GPU: for {share} of a step it waits for launches{seen}. "
+            f"Predicted at best: {predicted}."
+        )
 
 
 def find_launch_bound(

@@ -276,6 +276,7 @@ def bottleneck_table(bottlenecks: Sequence[Bottleneck]) -> Table:
             *(_share(bottleneck.shares.get(term)) for term in (COMPUTE, DATA, UNATTRIBUTED, WAITING, EXPOSED)),
             _share(bottleneck.slower),
             _share(bottleneck.host_bound),
+            "–" if bottleneck.most_speedup is None else f"{formatting.number(bottleneck.most_speedup)} ×",
             _share(bottleneck.contention),
             _share(bottleneck.coherency),
             "; ".join(
@@ -296,6 +297,7 @@ def bottleneck_table(bottlenecks: Sequence[Bottleneck]) -> Table:
         "exposed communication",
         "compute slower than at the fewest ranks",
         "device waits for the host",
+        "throughput without these waits, at most",
         "contention σ",
         "coherency κ",
         "conditions",

@@ -27,8 +27,6 @@ def group_answer(group: CellGroup) -> str:
     if best.efficiency is not None and most > 1 and "no_baseline" not in best.flags:
         reached = f"{best.labels.efficiency} of {best.case.scaling} scaling"
         text += f"; {best.labels.backend} reaches {reached}"
-    if best.launch_bound is not None:
-        text += f"; {best.launch_bound.answer}"
     if causes := loss_summary(best):
         text += f"; losses of its step: {causes}"
     elif most > 1 and best.decomposition_reason:
@@ -36,7 +34,8 @@ def group_answer(group: CellGroup) -> str:
     alone = next((cell for cell in _cells_for_claims(cells) if cell.case.transport == "none"), None)
     if alone is not None and most > 1 and _throughput_value(alone) > _throughput_value(best):
         text += f"; a single device is faster, with {alone.labels.throughput}"
-    return f"{text}."
+    waits = f" {best.launch_bound.answer}" if best.launch_bound else ""
+    return f"{text}.{waits}"
 
 
 def cells_at_most_ranks(cells: Sequence[Cell]) -> list[Cell]:

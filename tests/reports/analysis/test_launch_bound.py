@@ -40,9 +40,11 @@ def h200_cell(busy_s=1 / GRAPH_STEPS_S, step_s=1 / EAGER_STEPS_S, ranks=1, **cha
 def test_the_why_of_the_h200_is_the_host():
     cell = h200_cell()
     answer = group_answer(CellGroup((cell,)))
-    assert "the host can't feed the GPU: 83 % (83–83) of a step the device waits for launches" in answer
-    assert "cuda_graph=true would take a step from 0.880 ms to 0.150 ms at best, 5.85 times the throughput" in answer
-    assert "a batch of 5.85 times the size" in answer
+    assert "The host can't feed the GPU: for 83 % (83–83) of a step it waits for launches." in answer
+    assert (
+        "Predicted at best: cuda_graph=true takes a step from 0.880 ms to 0.150 ms, 5.85 times the throughput" in answer
+    )
+    assert "a batch 5.85 times as large takes as long for a step as now." in answer
     (why,) = analyse_cells([cell]).bottlenecks
     assert why.limited_by == HOST_BOUND
     assert why.host_bound == pytest.approx(1 - EAGER_STEPS_S / GRAPH_STEPS_S)
@@ -53,6 +55,7 @@ def test_the_why_of_the_h200_is_the_host():
     table = bottleneck_table([why])
     assert table.caption == "What limits a step"
     assert dict(zip(table.header, table.rows[0], strict=True))["device waits for the host"] == "83 %"
+    assert "5.85 ×" in table.rows[0]
 
 
 def test_readings_of_the_window_that_tell_the_same_are_named():
@@ -60,7 +63,7 @@ def test_readings_of_the_window_that_tell_the_same_are_named():
     case = gpu_case("single", "none")
     trials = [gpu_trial(case, "launch_bound", EAGER_STEPS_S, number, busy_s=1 / GRAPH_STEPS_S) for number in range(3)]
     (cell,) = make_cells([case], {}, trials, {})
-    assert "waits for launches (SM activity 4 %, rank CPU 0.990 cores); predicted" in cell.launch_bound.answer
+    assert "waits for launches (SM activity 4 %, rank CPU 0.990 cores). Predicted" in cell.launch_bound.answer
     unknown = dict.fromkeys(("id", "started_at", "environment", "host", "system", "cpu", "python"), "unknown")
     sweep = SweepFacts(
         **unknown, commit=None, changed_files=None, cores=16, memory_bytes=2**30, gpus=("H200",), packages={}
@@ -90,8 +93,8 @@ def test_a_device_that_is_busy_is_limited_by_its_compute():
 def test_a_graph_that_is_refused_is_not_promised(changes, refused):
     found = h200_cell(**changes).launch_bound
     assert refused in found.graph_refused
-    assert "would take a step from" not in found.answer
-    assert "a batch of 5.85 times the size" in found.answer
+    assert "takes a step from" not in found.answer
+    assert "a batch 5.85 times as large" in found.answer
 
 
 def test_old_records_and_cpus_say_nothing():
@@ -167,7 +170,7 @@ def test_on_a_curve_it_is_a_part_of_compute_and_the_terms_add_up():
     assert why.host_bound < why.shares[COMPUTE] == pytest.approx(1 / 1.2)
     assert why.shares[EXPOSED] == pytest.approx(0.2 / 1.2)
     assert bottleneck_table([why]).caption == "What limits scaling"
-    assert "the host can't feed the GPU" in group_answer(CellGroup(tuple(cells)))
+    assert "The host can't feed the GPU" in group_answer(CellGroup(tuple(cells)))
 
 
 @pytest.mark.parametrize(
