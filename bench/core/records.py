@@ -32,6 +32,7 @@ from bench.core.collectives import Collective
 from bench.core.completeness import inconsistency
 from bench.core.frozen_model import FrozenModel
 from bench.core.machine import NodeFacts, NodeIdentity
+from bench.core.nccl_report import NcclReport
 from bench.core.program_run import ProgramRun
 from bench.core.telemetry import NodeTelemetry
 
@@ -400,6 +401,9 @@ class RankRecord(FrozenModel):
     """That of its machine (:class:`bench.core.machine.NodeIdentity`), whose clock times its window."""
     sources: str | None = None
     """The digest of the package ``bench`` that it ran (:mod:`bench.host.running_code`); ``None`` in old records."""
+    nccl: NcclReport | None = None
+    """How NCCL connects this rank to others; ``None``: it does not, or :attr:`nccl_reason` says why it is unknown."""
+    nccl_reason: str | None = None
     program: ProgramRun | None = None
     """How a user's own program ran; ``None``: the work is one of this project's, or of a plugin."""
 

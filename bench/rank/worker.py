@@ -35,6 +35,7 @@ from bench.plugins.backend import set_environment
 from bench.rank import faults, loop
 from bench.rank.context import RankContext
 from bench.rank.flight_recorder import set_recorder_variables, start_flight_recorder, write_flight_record
+from bench.rank.nccl_log import start_nccl_log, with_nccl_report
 from bench.rank.program.failures import ProgramProblem
 from bench.rank.program.run import measure_program
 from bench.rank.progress import PhaseWatch, Progress, keep_error, pids_of_node
@@ -58,8 +59,10 @@ def measure_rank(case: Case, me: RankInfo, out: Path, on_failure: Callable[[Rank
     """
     context = _prepare_process(case, me, out)
     start_flight_recorder(out, me.rank)
+    no_nccl_log = start_nccl_log(case, out, me.rank)
     if case.program is not None:
-        return _measure_program(case, me, out, context, on_failure)
+        record = _measure_program(case, me, out, context, on_failure)
+        return with_nccl_report(record, case, out, no_nccl_log)
     import torch
 
     torch.set_num_threads(case.threads)
@@ -71,7 +74,8 @@ def measure_rank(case: Case, me: RankInfo, out: Path, on_failure: Callable[[Rank
     faults.inject_at_start(case.fault, me.rank)
     with backend.session(case, me) as session:
         try:
-            return loop.measure(case, backend, workload, session, context)
+            record = loop.measure(case, backend, workload, session, context)
+            return with_nccl_report(record, case, out, no_nccl_log)
         except BaseException as problem:
             # Before the session is left: leaving may wait for the other ranks, and makes them fail too.
             _keep_flight_record(out, me, problem)

@@ -13,6 +13,7 @@ from typing_extensions import TypedDict
 
 from bench.core.case import Scalar, Scaling
 from bench.core.collectives import Collective
+from bench.core.nccl_report import NcclReport
 from bench.core.records import Condition, Link, Outcome, RankFailure, SameWork
 from reports.analysis.axes import AxisPoint
 from reports.analysis.backtest import Backtest
@@ -125,6 +126,8 @@ class CellFields(CaseFields):
     device_busy: Estimate | None
     device_busy_reason: str | None
     launch_bound: LaunchBound | None
+    nccl: NcclReport | None
+    nccl_reason: str | None
     roofline: Roofline | None
     roofline_reason: str | None
     messages: list[MessageCell]

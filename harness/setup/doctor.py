@@ -43,6 +43,11 @@ import json, horovod, horovod.torch as hvd
 print(json.dumps({"version": horovod.__version__, "gloo": bool(hvd.gloo_built()), "mpi": bool(hvd.mpi_built()),
                   "nccl": bool(hvd.nccl_built())}))
 """
+NCCL_QUERY = """
+import json, torch, torch.distributed as dist
+found = dist.is_available() and dist.is_nccl_available()
+print(json.dumps({"nccl": ".".join(map(str, torch.cuda.nccl.version())) if found else None}))
+"""
 NVML_QUERY = """
 import json, pynvml as nvml
 nvml.nvmlInit()
@@ -72,6 +77,7 @@ def run_diagnostics() -> list[Diagnostic]:
         _git(),
         sources_diagnostic(CHECKOUT),
         _torch(),
+        *_nccl(),
         *_horovod(),
         _mpi(),
         _package("Dask", "distributed", frameworks_remedy()),
@@ -116,6 +122,17 @@ def _torch() -> Diagnostic:
         return Diagnostic(name="torch", status="missing", found="not installed", remedy=frameworks_remedy())
     cuda = torch_cuda_version()
     return Diagnostic(name="torch", status="ok", found=f"{version}, {f'CUDA {cuda}' if cuda else 'CPU'} build")
+
+
+def _nccl() -> list[Diagnostic]:
+    """The NCCL of a CUDA build of torch, which needs no GPU to say its version; nothing for other builds."""
+    if torch_cuda_version() is None:
+        return []
+    answer, problem = query_subprocess(NCCL_QUERY)
+    if answer is None or answer["nccl"] is None:
+        remedy = "multi-GPU runs over gloo only: install a torch that has NCCL"
+        return [Diagnostic(name="NCCL", status="missing", found=problem or "torch was built without", remedy=remedy)]
+    return [Diagnostic(name="NCCL", status="ok", found=f"{answer['nccl']}, of torch")]
 
 
 def _package(title: str, package: str, remedy: str) -> Diagnostic:

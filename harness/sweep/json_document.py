@@ -181,6 +181,8 @@ def cell_as_json(cell: Cell) -> dict[str, Any]:
         "device_busy": _estimate(cell.device_busy_s),
         "device_busy_reason": cell.device_busy_reason,
         "launch_bound": cell.launch_bound.model_dump() if cell.launch_bound else None,
+        "nccl": cell.nccl.model_dump() if cell.nccl else None,
+        "nccl_reason": cell.nccl_reason,
         "roofline": cell.roofline.model_dump() if cell.roofline else None,
         "roofline_reason": cell.roofline_reason,
         "messages": [message.model_dump() for message in cell.messages],

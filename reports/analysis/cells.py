@@ -11,6 +11,7 @@ from pydantic import Field
 from bench.core.case import Case
 from bench.core.frozen_model import FrozenModel
 from bench.core.machine import NodeFacts
+from bench.core.nccl_report import NcclReport
 from bench.core.records import (
     DECOMPOSITION,
     Condition,
@@ -46,6 +47,7 @@ from reports.analysis.flags import cell_flags, is_collective, is_other_scaling
 from reports.analysis.formatting import duration_estimate, percent
 from reports.analysis.formatting import estimate as estimate_text
 from reports.analysis.launch_bound import LaunchBound, find_launch_bound
+from reports.analysis.nccl_paths import nccl_of
 from reports.analysis.placement import curve_family, exceeds_cores, hosts_of
 from reports.analysis.program_runs import ProgramSummary, summarize_program
 from reports.analysis.rank_resources import variables_of
@@ -128,6 +130,9 @@ class Cell(FrozenModel):
     """The host can't feed the GPU; ``None``: it can, or that is unknown."""
     roofline: Roofline | None = None
     roofline_reason: str | None = "the cell has no number"
+    nccl: NcclReport | None = None
+    """How NCCL connects its ranks; ``None``: it does not, or :attr:`nccl_reason` says why that is unknown."""
+    nccl_reason: str | None = None
     program: ProgramSummary | None = None
     """How a user's own program was seen and ran; ``None`` of other work, and without a successful trial."""
     failures: tuple[RankFailure, ...] = ()
@@ -283,6 +288,7 @@ def _cell(
     conditions = tuple(condition for trial in trials for condition in trial.conditions)
     link = slowest_link([trial.link for trial in trials if trial.link is not None])
     reason = f"{len(bad)} of {len(trials)} trials: {bad[0].reason}" if bad else None
+    nccl, nccl_reason = nccl_of(trials)
     if other_work and proof is not None:
         outcome, reason = "invalid", f"{DIFFERENT_WORK}: {proof.reason}"
     return Cell(
@@ -305,6 +311,8 @@ def _cell(
         conditions=conditions,
         contaminated=sum(any(condition.serious for condition in trial.conditions) for trial in trials),
         link=link,
+        nccl=nccl,
+        nccl_reason=nccl_reason,
         hosts=hosts_of(trials),
         cost=cost_of(trials),
         cost_reason=next((trial.cost_reason for trial in trials if trial.cost_reason), None),

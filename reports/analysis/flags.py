@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from bench.core.case import Case
 from bench.core.records import Link, SameWork, Trial
 from bench.plugins.backend import FLOAT32_TOLERANCE
+from reports.analysis.nccl_paths import is_over_sockets, is_without_p2p, nccl_of
 
 MIN_TRIALS = 3
 LOOSE_TOLERANCE = 1.1 * FLOAT32_TOLERANCE.value
@@ -114,6 +115,15 @@ FLAG_MEANINGS: dict[str, tuple[str, str]] = {
         "a program that draws on a display used the GPUs a little",
         "measure without a display, or on a GPU that has none",
     ),
+    "nccl_without_p2p": (
+        "GPUs of one node exchanged through the host's memory or the network, past NVLink and PCIe",
+        "see `nvidia-smi topo -m`; look for NCCL_P2P_DISABLE or NCCL_P2P_LEVEL, containers that see one GPU each, and "
+        "PCIe access control (ACS)",
+    ),
+    "nccl_over_sockets": (
+        "NCCL exchanged between nodes over TCP, not by RDMA",
+        "look for NCCL_IB_DISABLE, for the network card in `ibv_devinfo`, and for the network's NCCL plugin",
+    ),
     "foreign_gpu_process": ("other processes computed on the GPUs: the trial is invalid", "use the GPUs exclusively"),
     "gpu_thermal_throttling": ("a GPU slowed down by heat: the trial is invalid", "improve the cooling"),
     "gpu_power_brake": ("a GPU's power supply slowed it down: the trial is invalid", "check the power supply"),
@@ -186,6 +196,7 @@ def cell_flags(
         machinery: how its backend's implementation differs from the others'.
         link: the slowest links that joined its ranks.
     """
+    nccl, _ = nccl_of(good)
     extra = {
         "stand_in_data": case.data is not None and case.data.stands_for is not None,
         "other_machinery": machinery is not None,
@@ -194,6 +205,8 @@ def cell_flags(
         "loose_tolerance": proof is not None and (proof.tolerance or 0) > LOOSE_TOLERANCE,
         "unproven": proof is not None and proof.verdict == "unproven",
         "slow_links": link is not None and link.achieved_bytes_s < FULL_RATE_SHARE * (link.wanted_bytes_s or 0),
+        "nccl_without_p2p": nccl is not None and is_without_p2p(nccl),
+        "nccl_over_sockets": nccl is not None and is_over_sockets(nccl),
         "never_settled": any(record.settled is False for trial in good for record in trial.ranks),
     }
     return (*case.flags, *(name for name, holds in extra.items() if holds))

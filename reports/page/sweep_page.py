@@ -19,6 +19,7 @@ from reports.page import (
     axes_section,
     collectives_section,
     comparison_section,
+    nccl_section,
     network_section,
     nodes_section,
     predictions,
@@ -173,6 +174,7 @@ def make_page(
         *collectives_section.sections(cells),
         *nodes_section.sections(findings.placements, styles),
         *network_section.sections(findings.networks, styles),
+        *nccl_section.sections(cells),
         *predictions.sections(findings, styles),
         *_detail_sections(findings, groups, styles, not_applicable, provenance),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -11,7 +12,8 @@ from bench.core.case import SAMPLER_ROLE
 from bench.core.exit_report import ExitReport
 from bench.core.flight_record import FlightRecord, explain_hang
 from bench.core.records import Condition, RankFailure, RankRecord
-from bench.host.logs import MAX_ERROR_LENGTH, last_lines, printable_line
+from bench.host.logs import MAX_ERROR_LENGTH, last_lines, printable_line, read_end
+from bench.rank.nccl_log import find_warning
 from bench.rank.progress import COUNTED, RankProgress, read_progress
 from harness.sites.base.contract import TrialResult
 from harness.sites.base.first_cause import describe_progress, description_of, determine_outcome, rank_of
@@ -21,6 +23,7 @@ from harness.sites.base.rank_files import read_recordings, read_records
 TAIL_LINES = 20
 STACK_LINES = 120
 MAX_NAMED = 3
+NCCL_LOG = re.compile(r"nccl-([0-9]{1,7})\.log")
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,8 @@ def diagnose(
         outcome = "failed"
     if outcome in ("failed", "timeout") and (hang := _explain_hang(folder, exit_report, failures, progress)):
         reason = f"{reason}; {hang}"
+    if outcome in ("failed", "timeout") and (warning := _nccl_warning(folder, failures)):
+        reason = f"{reason}; {warning}"
     if lost:
         outcome, reason = "failed", describe_lost_node(lost[0], progress, ranks_on_a_node)
     if outcome in ("failed", "timeout") and exit_report.disk_full:
@@ -76,7 +81,7 @@ def diagnose(
         reason,
         tuple(records),
         failures,
-        () if outcome == "ok" else _log_tail(exit_report, unreadable),
+        () if outcome == "ok" else (*_log_tail(exit_report, unreadable), *_nccl_tail(folder, failures)),
         read_recordings(folder),
         conditions=(*noisy_logs(exit_report.dropped_log_bytes), *_left_running(exit_report)),
         suspended="; ".join(exit_report.suspended) or None,
@@ -97,6 +102,28 @@ def _explain_hang(
     ended |= {failure.rank for failure in failures if failure.role == "rank"}
     running = [rank.rank for rank in progress if rank.rank not in ended]
     return explain_hang(read_records(folder, "flight-*.json", FlightRecord, []), running)
+
+
+def _nccl_logs(folder: Path, failures: Sequence[RankFailure]) -> list[tuple[int, Path]]:
+    """NCCL's logs by rank: those of ranks that failed first."""
+    first = {failure.rank: number for number, failure in reversed(list(enumerate(failures)))}
+    logs = [(int(match[1]), path) for path in folder.glob("nccl-*.log") if (match := NCCL_LOG.fullmatch(path.name))]
+    return sorted(logs, key=lambda log: (first.get(log[0], len(first)), log[0]))
+
+
+def _nccl_warning(folder: Path, failures: Sequence[RankFailure]) -> str | None:
+    """What NCCL warned of, which its errors that reach Python may not say."""
+    for rank, log in _nccl_logs(folder, failures):
+        warning = find_warning(read_end(log))
+        if warning is not None:
+            known = any(warning in failure.error for failure in failures)
+            return None if known else f"NCCL warned on rank {rank}: {warning}"
+    return None
+
+
+def _nccl_tail(folder: Path, failures: Sequence[RankFailure]) -> Iterator[str]:
+    for rank, log in _nccl_logs(folder, failures)[:2]:
+        yield from _prefixed(f"NCCL of rank {rank}", last_lines(log, TAIL_LINES))
 
 
 def describe_lost_node(lost: LostNode, progress: Sequence[RankProgress], ranks_on_a_node: int) -> str:

@@ -15,6 +15,7 @@ from bench.rank.progress import Progress, RankProgress
 from harness.sites.base.diagnosis import diagnose
 from harness.sites.base.first_cause import describe_progress, determine_outcome
 from tests.support.builders import make_record
+from tests.support.nccl_logs import info, warn
 
 LOG = Path("/nonexistent")
 PROGRESS = [RankProgress(0, 10, "measured step", 17), RankProgress(1, 11, "measured step", 16)]
@@ -211,6 +212,27 @@ def test_what_ranks_measure_after_a_stopped_one_went_on_for_its_stacks_is_no_res
     report = exit_report(timed_out=True, stopped=("rank 0",))
     assert [record.rank for record in diagnose(tmp_path, report).ranks] == [1]
     assert [record.rank for record in diagnose(tmp_path, exit_report(timed_out=True)).ranks] == [0, 1]
+
+
+def test_a_warning_of_nccl_is_in_the_reason_and_its_log_in_the_tail(tmp_path):
+    (tmp_path / "nccl-0.log").write_text(warn("Call to connect failed : Connection refused") + "\n")
+    (tmp_path / "nccl-1.log").write_text(f"{info('Using network Socket')}\n{warn('Duplicate GPU detected')}\n")
+    (tmp_path / "nccl-x.log").write_text(warn("no rank's"))
+    write_model(tmp_path, "failure-rank-1.json", failure(1, "DistBackendError: NCCL error: invalid usage"))
+    failed = FailedProcess("rank", 1, 1, LOG)
+    result = diagnose(tmp_path, exit_report(failed))
+    assert result.reason == (
+        "rank 1: DistBackendError: NCCL error: invalid usage; NCCL warned on rank 1: Duplicate GPU detected"
+    )
+    assert [line.split("] ")[0] for line in result.log_tail if "INFO" in line] == [
+        "NCCL of rank 1: gpu-node-7:4100:4190 [0"
+    ]
+    assert any(line.startswith("NCCL of rank 0: ") and "Connection refused" in line for line in result.log_tail)
+    # Of a collective's error that says it already it is not said twice.
+    write_model(tmp_path, "failure-rank-1.json", failure(1, "DistBackendError: Last error: Duplicate GPU detected"))
+    assert diagnose(tmp_path, exit_report(failed)).reason.count("Duplicate GPU") == 1
+    (tmp_path / "failure-rank-1.json").unlink()
+    assert diagnose(tmp_path, exit_report()).log_tail == ()
 
 
 def test_texts_that_a_rank_wrote_can_be_printed_and_stored(tmp_path):
