@@ -128,9 +128,10 @@ def read_trace(trace: Any, before_ns: int | None = None) -> tuple[FlightEntry, .
 
 
 def _kept(entries: list[FlightEntry]) -> Iterator[FlightEntry]:
-    pending = [number for number, entry in enumerate(entries) if not entry.done][:KEPT_PENDING]
-    kept = {*pending, *range(max(0, len(entries) - KEPT_DONE), len(entries))}
-    return (entries[number] for number in sorted(kept))
+    # A group's operations end in their order: those that a CUDA graph was captured with never do in the recorder.
+    ended = max((number for number, entry in enumerate(entries) if entry.done), default=-1) + 1
+    kept = {*range(ended, len(entries))[:KEPT_PENDING], *range(max(0, len(entries) - KEPT_DONE), len(entries))}
+    return (entries[number].model_copy(update={"done": number < ended}) for number in sorted(kept))
 
 
 def _entry(fields: Mapping[str, Any]) -> FlightEntry:

@@ -88,6 +88,13 @@ def test_the_last_ones_and_the_first_pending_ones_are_kept():
     assert [entry.sequence for entry in read(*done)] == list(range(84, 100))
 
 
+def test_collectives_that_a_graph_was_captured_with_do_not_wait():
+    """They are recorded once and never end there, whatever is done after them."""
+    captured = [operation(number, state="scheduled", retired=False) for number in (2, 3)]
+    now = operation(5, state="scheduled", retired=False)
+    assert [entry.done for entry in read(operation(1), *captured, operation(4), now)] == [True, True, True, True, False]
+
+
 def test_texts_are_short_and_a_dump_without_entries_is_none():
     (entry,) = read(operation(1, name="nccl:" + "x" * 10**6, input_sizes=[[1] * 10**5]))
     assert len(entry.operation) == len(entry.tensors) == 80
