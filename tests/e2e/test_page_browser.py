@@ -15,6 +15,7 @@ from reports.page.elements import Page, Section
 from reports.page.html import render
 from reports.page.plotly_charts import bundle_file, plotly_library, read_bundle, whole_library
 from tests.support import pages
+from tests.support.gpu_cells import gpu_cells
 
 AXE = NpmFile(
     "axe-core", "4.14.1", "package/axe.min.js", "29348999450cdf2849a8e70b7912fc2da85a849da39c0d0d5394f51d4a9ed95c"
@@ -35,6 +36,11 @@ def written(folder: Path, name: str, html: str) -> Path:
 @pytest.fixture(scope="module")
 def page(folder):
     return written(folder, "everything.html", render(pages.everything()))
+
+
+@pytest.fixture(scope="module")
+def gpu_page(folder):
+    return written(folder, "gpu.html", render(pages.page_of(gpu_cells())))
 
 
 @pytest.fixture
@@ -62,6 +68,24 @@ def test_a_figure_is_drawn_when_it_comes_into_view(browser, folder):
     browser.run("document.querySelector('#f19').scrollIntoView()")
     browser.until("document.querySelector('#f19').matches('.drawn')")
     assert int(browser.run("return document.documentElement.dataset.drawn")) < 20
+
+
+def test_a_page_of_gpus_is_drawn_as_it_was_before_javascript_and_fits_a_narrow_screen(browser, gpu_page):
+    browser.width(400)
+    browser.open(gpu_page)
+    assert browser.draw_all() > 10
+    assert browser.run("return document.documentElement.scrollWidth <= innerWidth")
+    bars = "#g0-throughput .main-svg .barlayer .point path"
+    heights = browser.run(
+        f"return [...document.querySelectorAll('{bars}')].map(one => one.getBoundingClientRect().height)"
+    )
+    values = [series.y[0] for series in next(iter(pages.figures_of(pages.page_of(gpu_cells())))).series]
+    assert [height / heights[0] for height in heights] == pytest.approx(
+        [value / values[0] for value in values], abs=0.02
+    )
+    assert browser.run("return document.querySelectorAll('#g0-throughput .errorbar').length") == len(values)
+    assert browser.errors() == []
+    assert browser.requests() == []
 
 
 @pytest.mark.parametrize("drawn", [True, False])
@@ -164,8 +188,9 @@ def test_what_is_pointed_at_is_told(browser, page):
     assert "ddp/gloo" in told
 
 
+@pytest.mark.parametrize("gpus", [False, True], ids=["everything", "gpus"])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_nothing_and_every_chart_has_a_name(browser, folder, scheme):
+def test_axe_finds_nothing_and_every_chart_has_a_name(browser, folder, scheme, gpus):
     kept = cache_folder("npm") / f"{AXE.package}-{AXE.version}.js"
     try:
         ensure_npm_file(AXE, kept)
@@ -173,14 +198,15 @@ def test_axe_finds_nothing_and_every_chart_has_a_name(browser, folder, scheme):
         pytest.skip(str(why))
     browser.media(scheme)
     # It looks at every cell of every table: fifty rows tell as much as a thousand.
-    browser.open(written(folder, "short.html", render(pages.everything(rows=50))))
-    browser.draw_all()
+    page = pages.page_of(gpu_cells()) if gpus else pages.everything(rows=50)
+    browser.open(written(folder, "short.html", render(page)))
+    charts = browser.draw_all()
     browser.run(kept.read_text())
     found = browser.driver.execute_async_script("axe.run().then(arguments[arguments.length - 1])")
     assert [(one["id"], one["nodes"][0]["html"]) for one in found["violations"]] == []
     names = browser.run("return [...document.querySelectorAll('.chart')].map(one => one.getAttribute('aria-label'))")
-    assert len(set(names)) == CHARTS
-    assert browser.run("return document.querySelectorAll('figure table').length") == CHARTS
+    assert len(set(names)) == charts == len(pages.figures_of(page))
+    assert browser.run("return document.querySelectorAll('figure table').length") == charts
 
 
 def test_ten_figures_of_a_thousand_points_fit():
