@@ -13,12 +13,11 @@ from reports.analysis.cells import Cell
 from reports.analysis.findings import CellGroup
 from reports.analysis.timeline import Timeline
 from reports.page.elements import Figure, Section, Table
-from reports.page.series import point_series
+from reports.page.series import cell_title, point_series
 from reports.page.timelines import (
     FROM_ONE_TRIAL,
     GPU_TITLES,
     TABLE_HEADER,
-    cell_title,
     gaps_text,
     shaded_text,
     table_columns,

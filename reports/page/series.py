@@ -6,12 +6,23 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 
 from reports.analysis.cells import Cell
+from reports.analysis.findings import has_curve
 from reports.analysis.stats import Estimate
 from reports.page.elements import Mark, Series
 
 Rows = tuple[tuple[str, ...], ...]
 Interval = tuple[float, float, float | None, float | None]
 """``x``, ``y``, and the low and the high end of the interval of ``y``."""
+
+
+def cell_title(cell: Cell, cells: Sequence[Cell]) -> str:
+    """``ddp/nccl, 4 ranks``; the backend alone where each has one rank count, which the section names.
+
+    Args:
+        cell: The cell.
+        cells: Those of its section.
+    """
+    return f"{cell.labels.backend}, {cell.labels.ranks}" if has_curve(cells) else cell.labels.backend
 
 
 def interval_series(

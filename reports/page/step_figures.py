@@ -164,7 +164,9 @@ def time_figure(key: str, cells: Sequence[Cell]) -> Figure | None:
     shown = [cell for cell in cells if cell.decomposition is not None]
     if not shown:
         return None
-    names = tuple(f"{cell.labels.backend}, {cell.case.ranks}" for cell in shown)
+    curve = has_curve(cells)
+    names = tuple(f"{cell.labels.backend}, {cell.case.ranks}" if curve else cell.labels.backend for cell in shown)
+    x_title = "backend, ranks" if curve else "backend"
     series = tuple(_part_series(part, number, shown) for number, part in enumerate(STEP_PARTS))
     rows = tuple(
         (
@@ -175,18 +177,18 @@ def time_figure(key: str, cells: Sequence[Cell]) -> Figure | None:
         for name, cell in zip(names, shown, strict=True)
         if cell.decomposition
     )
-    table = Table("Parts of a step, means over ranks and trials", ("backend, ranks", *STEP_PARTS, "step"), rows)
+    table = Table("Parts of a step, means over ranks and trials", (x_title, *STEP_PARTS, "step"), rows)
     return Figure(
         f"{key}-time-parts",
         "Where the time goes",
-        "backend, ranks",
+        x_title,
         "step (ms)",
         series,
         _parts_caption(shown),
         table,
         categories=names,
         stacked=True,
-        wide=True,
+        wide=len(shown) > MAX_NARROW_CATEGORIES,
     )
 
 

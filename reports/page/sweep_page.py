@@ -62,7 +62,9 @@ def workload_sections(key: str, group: CellGroup, styles: Mapping[str, int], fin
     else:
         figures = _rank_figures(key, shown, styles, findings.curves)
     steps = step_time_figure(key, shown)
-    yield Section(group.title, group.conditions, (*figures, *((steps,) if steps else ())))
+    # Figures of half a row side by side, those of a whole row below them.
+    figures = tuple(sorted((*figures, *((steps,) if steps else ())), key=attrgetter("wide")))
+    yield Section(group.title, group.conditions, figures)
     for section_of in (gpu_section, host_section):
         if (over_time := section_of(key, CellGroup(tuple(shown)), styles)) is not None:
             yield over_time

@@ -8,10 +8,10 @@ from statistics import fmean
 
 from reports.analysis import formatting
 from reports.analysis.cells import Cell
-from reports.analysis.findings import CellGroup, has_curve
+from reports.analysis.findings import CellGroup
 from reports.analysis.timeline import TIMELINE_QUANTITIES, Timeline
 from reports.page.elements import Figure, Section, Series, Table
-from reports.page.series import point_series
+from reports.page.series import cell_title, point_series
 
 HOST_TITLES = {
     "job_cpu": ("Cores busy with the job", "cores"),
@@ -88,11 +88,6 @@ def device_timelines(name: str, cells: Sequence[Cell], styles: Mapping[str, int]
             title = f"{of} · {timeline.device}" if len(timelines) > 1 else of
             # The first device has its backend's style; the others have styles of no backend.
             yield DeviceTimeline(title, of, styles[backend] + position * len(styles), timeline, unknown)
-
-
-def cell_title(cell: Cell, cells: Sequence[Cell]) -> str:
-    """``ddp/nccl, 4 ranks``; the backend alone where it has one rank count, which the section names."""
-    return f"{cell.labels.backend}, {cell.labels.ranks}" if has_curve(cells) else cell.labels.backend
 
 
 def unknown_reason(cell: Cell, name: str) -> str:
