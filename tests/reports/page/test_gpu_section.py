@@ -10,8 +10,9 @@ import pytest
 
 from bench.core.telemetry import HOST, Device
 from reports.analysis.cells import make_cells
+from reports.page.html import render
 from reports.page.layout import x_axis, y_axis
-from reports.page.plotly_charts import plotly_figure
+from reports.page.plotly_charts import plotly_figure, whole_library
 from reports.page.styles import series_styles
 from reports.page.svg import downsample, figure_svg
 from tests.support.gpu_cells import BACKENDS, gpu_case, gpu_cells, gpu_trial
@@ -200,3 +201,9 @@ def test_where_only_one_of_both_is_known_it_is_drawn_and_none_on_cpus():
     gpu_alone = host_and_gpu(page_with(host_step_s=None))
     assert [series.name for series in gpu_alone.series] == ["step", "GPU, its work"]
     assert host_and_gpu(page_with(host_step_s=None, queued_steps=())) is None
+
+
+def test_tables_of_two_workloads_have_different_names_for_those_who_hear_them(page):
+    labels = re.findall(r'role="region" aria-label="([^"]*)"', render(page, whole_library()))
+    assert "Numbers of synthetic (model=mlp): Throughput" in labels
+    assert len(labels) == len(set(labels))
