@@ -100,11 +100,10 @@ def bottlenecks(curve_cells: Mapping[str, Sequence[Cell]], curves: Mapping[str, 
         curve = curves.get(key)
         last = next((cell for cell in reversed(cells) if cell.decomposition), None)
         unknown = next((cell for cell in reversed(cells) if cell.decomposition_reason), None)
-        launch_bound = next((cell for cell in reversed(cells) if cell.launch_bound), None)
         if last is not None and curve is not None and last.case.ranks > 1:
             limits.append(_step_bottleneck(last, curve))
-        elif launch_bound is not None:
-            limits.append(_step_bottleneck(launch_bound, curve))
+        elif cells[-1].launch_bound is not None:
+            limits.append(_step_bottleneck(cells[-1], curve))
         elif curve is not None and curve.model not in (None, "linear"):
             reason = unknown.decomposition_reason if unknown else None
             limits.append(_law_bottleneck(cells[0].case, curve, reason))

@@ -92,7 +92,7 @@ def training(session=None, optimizer="sgd", cuda_graph=True, **settings):
     layers = [nn.Linear(5, 7), nn.ReLU(), nn.Dropout(settings.pop("dropout", 0.0)), nn.Linear(7, 3)]
     model = nn.Sequential(*layers)
     feed = PoolFeed(torch.randn(24, 5), torch.randint(0, 3, (24,)), 6, session)
-    capture = SimulatedCapture(lambda: model)
+    capture = session.capture = SimulatedCapture(lambda: model)
     schedule = settings.pop("make_schedule", None)
 
     def make_optimizer(parameters):
@@ -210,6 +210,22 @@ def test_a_wrong_replay_is_found_by_the_verified_steps():
     work.graph.load = lambda batch: None
     proof = prove_training(work, lambda: training(cuda_graph=False)[0], 3, FLOAT32_TOLERANCE)
     assert judge_same_work([make_record(proof=proof, final_digest=proof.digest)]).verdict == "different"
+
+
+class ParallelSession(Session):
+    """Notes where a model is made parallel, as DDP's constructor chooses the stream on which gradients are added up."""
+
+    def parallelize(self, model):
+        self.capture.events.append("parallel on the stream" if self.capture.on_stream else "parallel elsewhere")
+        return model
+
+
+@needs_torch
+def test_the_model_is_made_parallel_on_the_stream_of_the_capture():
+    _, capture = training(ParallelSession())
+    assert capture.events[0] == "parallel on the stream"
+    _, not_captured = training(ParallelSession(), cuda_graph=False)
+    assert not_captured.events == ["parallel elsewhere"]
 
 
 @needs_torch
