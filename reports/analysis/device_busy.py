@@ -55,9 +55,11 @@ def device_time(ranks: Sequence[RankRecord], step_s: float) -> DeviceTime | None
 
 
 def _of_all(ranks: Sequence[RankRecord], *, exchanged: bool) -> list[QueuedSteps]:
-    """The queued steps of one kind on all ranks; empty where a rank has none."""
-    found = [steps for rank in ranks for steps in rank.queued_steps if steps.exchanged == exchanged]
-    return found if len(found) == len(ranks) else []
+    """The queued steps of one kind on all ranks; empty where a rank has none, or other blocks than the others."""
+    by_rank = [next((each for each in rank.queued_steps if each.exchanged == exchanged), None) for rank in ranks]
+    found = [each for each in by_rank if each is not None]
+    same_blocks = len({(each.steps, len(each.queued_s)) for each in found}) == 1
+    return found if same_blocks and len(found) == len(ranks) else []
 
 
 def device_readings(ranks: Sequence[RankRecord], step_s: float) -> tuple[Reading, ...]:

@@ -129,6 +129,8 @@ def test_the_rank_that_was_released_last_has_the_device_time_of_a_step():
     assert found.busy_s == pytest.approx(3e-3)
     assert found.host_bound_share == pytest.approx(5 / 8)
     assert device_time([ranks[0], make_record(1, 2)], 8e-3) is None, "one rank has none"
+    other = QueuedSteps(exchanged=True, steps=16, queued_s=(3e-3,), stepped_s=(8e-3,))
+    assert device_time([ranks[0], make_record(1, 2, queued_steps=(other,))], 8e-3) is None, "other blocks"
 
 
 def test_steps_without_the_exchange_tell_what_the_host_holds_back_in_compute():
