@@ -72,6 +72,10 @@ class Fault(FrozenModel):
         return f"{self.kind}:" + ",".join(f"{name}={value:g}" for name, value in given.items() if value is not None)
 
 
+REPLAY_PREFIX = "replay:"
+"""Begins the ``telemetry`` of a case whose devices are replaced by a recording, followed by its path."""
+
+
 class Case(FrozenModel):
     """One measurement: a workload under a backend at a number of ranks.
 

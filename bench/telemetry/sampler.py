@@ -20,7 +20,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Protocol, TextIO
 
-from bench.core.case import Case
+from bench.core.case import REPLAY_PREFIX, Case
 from bench.core.frozen_model import FrozenModel
 from bench.core.telemetry import LIVE, Header, ProcessCheck, Tick
 from bench.host.machine import host_name, read_boot_id
@@ -45,7 +45,6 @@ PHASE_INTERVAL_S = 0.02
 """How often the phase of the ranks is looked at, where a probe needs to know it, in seconds."""
 LAST_POLLS_S = 0.15
 """How long the sampler polls on after its end was requested near the end of a window, in seconds."""
-REPLAY_PREFIX = "replay:"
 
 
 class StopEvent(Protocol):

@@ -74,7 +74,7 @@ StepsOption = Annotated[
     int | None, typer.Option("--steps", help="Measured steps; default: as many as fill the window.")
 ]
 WindowOption = Annotated[
-    float | None, typer.Option("--window", metavar="SECONDS", help="Length of the measured window.")
+    float | None, typer.Option("--window", metavar="SECONDS", help="Length of the measured window: 1, on GPUs 2.")
 ]
 WarmupOption = Annotated[int | None, typer.Option("--warmup", help="Steps before the measured window.")]
 BatchOption = Annotated[

@@ -8,7 +8,7 @@ import random
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
 
-from bench.core.case import Case, Device, Scalar, Scaling
+from bench.core.case import REPLAY_PREFIX, Case, Device, Scalar, Scaling
 from bench.core.frozen_model import FrozenModel
 from bench.node.launchers.base import launch_unavailable_reason
 from bench.plugins.backend import Backend
@@ -25,7 +25,6 @@ from reports.analysis.stats import estimate, half_width
 SUITE_FIELDS_OF_CASES = {
     "seed",
     "steps",
-    "window_s",
     "precision",
     "warmup",
     "verify_steps",
@@ -37,6 +36,10 @@ SUITE_FIELDS_OF_CASES = {
     "telemetry",
 }
 """The fields of a suite that every case repeats."""
+WINDOW_S = 1.0
+GPU_WINDOW_S = 2.0
+"""The shortest window in whole seconds that holds three values of every reading of a GPU, also where the driver knows
+power as a mean over a second only (:meth:`bench.core.update_timing.UpdateTiming.needed_window_s`)."""
 
 
 class Skip(FrozenModel):
@@ -237,6 +240,7 @@ def _expand(
                 backend_options=backend_options,
                 env=env,
                 device=where,
+                window_s=suite.window_s or default_window_s(where, suite.telemetry),
                 ranks=count,
                 ranks_per_node=ranks_per_node,
                 site=machine.site,
@@ -249,6 +253,12 @@ def _expand(
                 **suite.model_dump(include=SUITE_FIELDS_OF_CASES),
             )
             yield case.model_copy(update={"flags": _flags(case, workload, machine)})
+
+
+def default_window_s(device: Device, telemetry: str) -> float:
+    """The length of a window in seconds, where the suite does not say it: readings of GPUs need a longer one."""
+    reads_gpus = telemetry.startswith(REPLAY_PREFIX) or (device == "cuda" and telemetry != "off")
+    return GPU_WINDOW_S if reads_gpus else WINDOW_S
 
 
 def _threads(suite: Suite, places: Sequence[Placement], machine: Machine, workload: Workload) -> int:

@@ -60,7 +60,8 @@ class Suite(FiniteModel):
     threads: int | None = Field(None, ge=1)
     seed: int = Field(0, ge=0, lt=2**62)
     steps: int | None = Field(None, ge=1)
-    window_s: float = Field(1.0, gt=0)
+    window_s: float | None = Field(None, gt=0)
+    """``None``: long enough for the readings of the device (:func:`harness.planning.plan.default_window_s`)."""
     warmup: int | None = Field(None, ge=0)
     verify_steps: int = Field(4, ge=0)
     tolerance: float | None = Field(None, gt=0)

@@ -14,13 +14,15 @@ from statistics import fmean
 from typing import NamedTuple
 
 from bench.core.telemetry import QUANTITIES, NodeTelemetry, Series
-from bench.core.update_timing import UpdateTiming
+from bench.core.update_timing import WINDOW_ROUNDING_S, UpdateTiming
 from reports.analysis.energy import window_power
 
 MIN_SAMPLES = 3
 """Different values of a reading that a window has to hold."""
 UPDATE_TOLERANCE = 0.9
 """Samples that are so much of an update apart are of different ones: neither ticks nor updates come quite regularly."""
+
+ALMOST = 0.9
 
 
 class ValueOrReason(NamedTuple):
@@ -136,6 +138,9 @@ class TelemetryWindow:
 
     def _too_short(self, timing: UpdateTiming) -> str:
         needed_s = timing.needed_window_s(self.node.interval_s, MIN_SAMPLES)
+        if self.window_s > ALMOST * needed_s:
+            # A window is a little shorter or longer than was asked for.
+            needed_s += WINDOW_ROUNDING_S
         if timing.averages_over_s > self.node.interval_s:
             return f"mean over the last {timing.averages_over_s:g} s: needs a window of {needed_s:g} s (--window)"
         return f"window of {self.window_s:.2g} s: needs {needed_s:g} s (--window)"

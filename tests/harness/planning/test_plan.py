@@ -5,12 +5,15 @@ from collections import Counter
 import pytest
 
 from bench.plugins.registry import load_plugins
+from bench.telemetry.probes.nvml.timings import POWER_MEAN_S, TABLE, timings_of
+from bench.telemetry.sampler import INTERVAL_S
 from harness.errors import UsageError
 from harness.planning.options import known_options, parse_settings, resolve_options
 from harness.planning.placements import Machine, default_ranks
-from harness.planning.plan import imprecise_cases, make_plan, shuffled_rounds
+from harness.planning.plan import GPU_WINDOW_S, imprecise_cases, make_plan, shuffled_rounds
 from harness.planning.suite import Suite
 from reports.analysis.case_titles import case_title, with_batch
+from reports.analysis.telemetry_window import MIN_SAMPLES
 
 BACKENDS, WORKLOADS, _ = load_plugins()
 KNOWN = known_options(BACKENDS, WORKLOADS, {"local": None, "slurm": None})
@@ -258,3 +261,25 @@ def test_the_usual_scaling_of_a_workload_is_its_own():
     both = plan(workloads=("synthetic", "allreduce"), backends=("ddp",), ranks=(1, 2))
     assert {(case.workload, case.scaling) for case in both.cases} == {("synthetic", "strong"), ("allreduce", "weak")}
     assert WORKLOADS["script"].scalings[0] == "weak"
+
+
+@pytest.mark.parametrize(
+    ("changes", "window_s"),
+    [
+        ({}, 1.0),
+        ({"device": "cuda"}, 2.0),
+        ({"device": "cuda", "telemetry": "off"}, 1.0),
+        ({"device": "cuda", "window_s": 0.5}, 0.5),
+        ({"telemetry": "always"}, 1.0),
+        ({"telemetry": "replay:h200.jsonl"}, 2.0),
+    ],
+)
+def test_a_window_is_long_enough_for_the_readings_of_the_device(changes, window_s):
+    machine = Machine(cores=2, gpus=2, cuda_torch=True)
+    cases = plan(machine, **{"device": "cpu", "backends": ("ddp",), "workloads": ("synthetic",), **changes}).cases
+    assert {case.window_s for case in cases} == {window_s}
+
+
+def test_the_default_window_on_gpus_holds_every_reading():
+    timings = timings_of("GPU", tuple(TABLE), POWER_MEAN_S, {})
+    assert max(timing.needed_window_s(INTERVAL_S, MIN_SAMPLES) for timing in timings) == GPU_WINDOW_S

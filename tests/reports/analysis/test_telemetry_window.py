@@ -40,7 +40,7 @@ def window(length_s, value_at, timings=None, interval_s=0.2, began_s=1.0):
     ("name", "timings", "length_s", "reason"),
     [
         ("utilization", TABLE, 0.4, "window of 0.4 s: needs 1 s (--window)"),
-        ("utilization", TABLE, 0.95, "window of 0.95 s: needs 1 s (--window)"),
+        ("utilization", TABLE, 0.95, "window of 0.95 s: needs 1.5 s (--window)"),
         ("utilization", TABLE, 1.0, None),
         ("power_w", TABLE, 0.4, "window of 0.4 s: needs 1 s (--window)"),
         ("power_w", TABLE, 0.8, None),
