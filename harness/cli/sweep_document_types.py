@@ -15,6 +15,7 @@ from bench.core.case import Scalar, Scaling
 from bench.core.collectives import Collective
 from bench.core.nccl_report import NcclReport
 from bench.core.records import Condition, Link, Outcome, RankFailure, SameWork
+from bench.core.update_timing import UpdateTiming
 from reports.analysis.axes import AxisPoint
 from reports.analysis.backtest import Backtest
 from reports.analysis.bottleneck import Bottleneck
@@ -119,6 +120,7 @@ class CellFields(CaseFields):
     usage: dict[str, Usage]
     energy_errors: dict[str, Annotated[EnergyError, Changed(without=("name",))]]
     coverage: Coverage | None
+    update_timings: list[UpdateTiming]
     conditions: list[Condition]
     contaminated_trials: int
     decomposition: Decomposition | None

@@ -174,6 +174,7 @@ def cell_as_json(cell: Cell) -> dict[str, Any]:
         "usage": {reading.name: _reading(reading) for reading in cell.usage},
         "energy_errors": {error.name: error.model_dump(exclude={"name"}) for error in cell.energy_errors},
         "coverage": cell.coverage.model_dump() if cell.coverage else None,
+        "update_timings": [timing.model_dump() for timing in cell.update_timings],
         "conditions": [condition.model_dump() for condition in cell.conditions],
         "contaminated_trials": cell.contaminated,
         "decomposition": cell.decomposition.model_dump() if cell.decomposition else None,

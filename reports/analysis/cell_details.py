@@ -15,6 +15,7 @@ from statistics import fmean
 from bench.core.collectives import Collective, bus_factor
 from bench.core.frozen_model import FrozenModel
 from bench.core.records import Link, MessageTiming, Outcome, Reading, SameWork, Trial
+from bench.core.update_timing import UpdateTiming
 from reports.analysis.energy_alias import widened_for
 from reports.analysis.energy_errors import worst_errors
 from reports.analysis.stats import Estimate, arithmetic_mean, estimate, ratio
@@ -176,6 +177,12 @@ def coverage_of(trials: Sequence[Trial]) -> Coverage | None:
     if not coverages:
         return None
     return Coverage(samples=min(samples for samples, _ in coverages), share=min(share for _, share in coverages))
+
+
+def update_timings_of(trials: Sequence[Trial]) -> tuple[UpdateTiming, ...]:
+    """What the sampled readings are made of, by the last trial that knows it."""
+    known = ([timing for node in trial.telemetry for timing in node.update_timings] for trial in reversed(trials))
+    return tuple(next(filter(None, known), ()))
 
 
 def cost_of(trials: Sequence[Trial]) -> Estimate | None:

@@ -23,6 +23,7 @@ from bench.core.records import (
     ShardedUnits,
     Trial,
 )
+from bench.core.update_timing import UpdateTiming
 from reports.analysis.case_titles import CaseLabels, case_labels, with_batch
 from reports.analysis.cell_details import (
     Coverage,
@@ -39,6 +40,7 @@ from reports.analysis.cell_details import (
     message_cells,
     outcome_of,
     slowest_link,
+    update_timings_of,
 )
 from reports.analysis.conditions import missing_reason
 from reports.analysis.device_busy import BUSY
@@ -105,6 +107,8 @@ class Cell(FrozenModel):
     energy_errors: tuple[EnergyError, ...] = ()
     """The largest errors of the readings of energy among :attr:`usage`."""
     coverage: Coverage | None = None
+    update_timings: tuple[UpdateTiming, ...] = ()
+    """How often the values of sampled readings change, and over what time they are means, where that is known."""
     conditions: tuple[Condition, ...] = ()
     """Conditions that may have disturbed its trials."""
     contaminated: int = 0
@@ -376,6 +380,7 @@ def _numbers(
         "usage": usage,
         "energy_errors": worst_errors(trial.energy_errors for trial in measures),
         "coverage": coverage_of(good),
+        "update_timings": update_timings_of(good),
         "messages": message_cells(measures, first.messages, len(good[0].ranks)),
         "gradients": first.gradients,
         "sharded": first.sharded,

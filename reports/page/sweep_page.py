@@ -42,6 +42,7 @@ from reports.page.series import point_series, series_by_ranks
 from reports.page.step_figures import loss_figure, step_time_figure, time_figure
 from reports.page.summary import fold_section, is_long, outcome_counts, overview
 from reports.page.timelines import host_section
+from reports.page.update_timings import update_timings_table
 from reports.page.usage import usage_tables
 
 
@@ -221,6 +222,7 @@ def _detail_sections(
         _table_section("Different implementations", tables.implementation_table(cells)),
         _table_section("Not applicable", tables.not_applicable_table(not_applicable)),
         _table_section("Flags", tables.flags_table(cells)),
+        Section("What sampled readings are made of", tables=(update_timings_table(cells),), folded=True),
         _table_section("Settings", tables.settings_table(cells)),
         _table_section("Environment variables", tables.variables_table(cells)),
         _table_section("Provenance", tables.provenance_table(provenance)),

@@ -11,6 +11,7 @@ import psutil
 
 from bench.core.case import Case
 from bench.core.telemetry import HOST, Device, Sample
+from bench.core.update_timing import UpdateTiming
 from bench.host.links import port_names, ranks_per_namespace
 from bench.host.machine import host_name
 from bench.host.quota import read_cpu_quota
@@ -18,7 +19,7 @@ from bench.host.resources import usable_cores
 from bench.plugins.probe import Probe, ProbePlugin
 from bench.telemetry.probes.host.cores import CORE_QUANTITIES, TICKS_PER_S, CoreReader
 from bench.telemetry.probes.host.interfaces import NETWORK_QUANTITIES, NetworkReader
-from bench.telemetry.probes.host.rapl import ENERGY_QUANTITY, RaplEnergy
+from bench.telemetry.probes.host.rapl import ENERGY_QUANTITY, RAPL_UPDATE_S, RaplEnergy
 from bench.telemetry.probes.host.throttling import THROTTLING_QUANTITIES, ThrottlingReader
 
 
@@ -42,7 +43,10 @@ class HostProbe(Probe):
         self._add(("job_cpu_s",), self._job.read)
         self._add(NETWORK_QUANTITIES, NetworkReader(hub_ports).read)
         self._add(("swapped_bytes",), _read_swap)
-        self._add((ENERGY_QUANTITY,), RaplEnergy().read)
+        energy = RaplEnergy()
+        self._add((ENERGY_QUANTITY,), energy.read)
+        if energy.packages:
+            self.update_timings = (UpdateTiming(device=HOST, name=ENERGY_QUANTITY, update_s=RAPL_UPDATE_S),)
 
     def read(self) -> list[Sample]:
         return [sample for names, part in self._parts for sample in read_or_explain(names, part)]

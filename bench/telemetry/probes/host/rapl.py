@@ -16,6 +16,8 @@ from bench.core.telemetry import HOST, Sample
 
 POWERCAP_FOLDER = Path("/sys/class/powercap")
 ENERGY_QUANTITY = "cpu_energy_j"
+RAPL_UPDATE_S = 0.001
+"""How often the counters have new values: about every 1 ms, by Intel's Software Developer's Manual."""
 TOP_ZONE = re.compile(r"(?P<interface>intel-rapl[\w-]*):\d+")
 
 
