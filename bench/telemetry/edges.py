@@ -18,16 +18,22 @@ class WindowEdges:
 
     Args:
         read_phase: Where the ranks on this node are.
+        expected_s: How long their window probably lasts, in seconds; ``None``: nobody knows.
     """
 
-    def __init__(self, read_phase: Callable[[], WindowPhase]) -> None:
-        self._read_phase = read_phase
+    def __init__(self, read_phase: Callable[[], WindowPhase], expected_s: float | None = None) -> None:
+        self._read_phase, self._expected_s = read_phase, expected_s
         self._in_window = False
         self._last_edge_s = -math.inf
 
     def near(self, now_s: float) -> bool:
-        """Whether the ranks warm up, or their window has just begun or ended."""
+        """Whether the ranks warm up, or their window has just begun or ended, or is about to end."""
         phase = self._read_phase()
         if (phase == "window") != self._in_window:
             self._in_window, self._last_edge_s = not self._in_window, now_s
-        return phase == "warm-up" or now_s - self._last_edge_s < NEAR_EDGE_S
+        since_s = now_s - self._last_edge_s
+        return phase == "warm-up" or since_s < NEAR_EDGE_S or (self._in_window and self._is_about_to_end(since_s))
+
+    def _is_about_to_end(self, since_s: float) -> bool:
+        """Of a window that has lasted for so long; one that lasts much longer than expected may end at any time."""
+        return self._expected_s is not None and -NEAR_EDGE_S < since_s - self._expected_s < self._expected_s

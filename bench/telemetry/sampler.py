@@ -100,7 +100,9 @@ def run(
         _append(file, header)
         _append(file, processes)
         with pause_lock(out, node).open("a") as lock:
-            sample(probes, stop, file, lock, edges=WindowEdges(read_phase))
+            sample(
+                probes, stop, file, lock, edges=WindowEdges(read_phase, case.window_s if case.steps is None else None)
+            )
         _append(file, check())
     for probe in probes:
         probe.close()

@@ -2,9 +2,13 @@
 
 A counter is renewed at intervals: that of a GPU every 0.1 s, those of RAPL every millisecond. A reading is what the
 counter was at its last update, so that its time is known to half an interval only, and a value like the one before it
-says nothing new. The counter at an end of the window is interpolated between the changes on either side. What the power
-was between a change and the end is not known: the energy is uncertain by the mean power times the distance to the
-nearest change, as large as if the device drew nothing, or twice the mean power, all that time.
+says nothing new.
+
+Where changes are known near both ends of the window, its power is that between the first and the last change inside
+it: steps go on alike, and a device that is idle outside the window does not count. Else the counter at an end is
+interpolated between the changes on either side. What the power was between an end and its change is not known: the
+energy is uncertain by the mean power times that distance, as large as if the device drew nothing, or twice the mean
+power, all that time.
 """
 
 from __future__ import annotations
@@ -23,6 +27,8 @@ MAX_SHARE_OF_AN_UPDATE = 0.125
 """How long an update may be compared with the window: each end may be off by one, both together by a quarter."""
 MAX_DISTANCE = 2.0
 """How far an end of the window may be from the nearest change: in updates, or intervals of sampling."""
+NEAR = 1.3
+"""How far the first and the last change inside the window may be from its ends, in updates, which come irregularly."""
 DEFAULT_UPDATE_S = {"energy_j": 0.1, "cpu_energy_j": 0.001}
 """The time between two updates where a recording does not say it."""
 
@@ -61,6 +67,8 @@ def window_power(node: NodeTelemetry, device: str, name: str) -> WindowPower:
         return WindowPower(None, "its counter does not move here")
     if any(later.joules < earlier.joules for earlier, later in pairwise(changes)):
         return WindowPower(None, "its counter went backwards")
+    if (estimate := _power_inside(changes, node, updates)) is not None:
+        return estimate
     window_s = node.ended_s - node.began_s
     began, ended = (_energy_at(changes, moment_s) for moment_s in (node.began_s, node.ended_s))
     allowed_s = MAX_DISTANCE * max(updates.update_s, node.interval_s)
@@ -70,6 +78,19 @@ def window_power(node: NodeTelemetry, device: str, name: str) -> WindowPower:
     joules = ended.joules - began.joules
     error_joules = began.error_joules + ended.error_joules
     return WindowPower(joules / window_s, end_error=error_joules / joules if joules > 0 else None)
+
+
+def _power_inside(changes: Sequence[Change], node: NodeTelemetry, updates: UpdateTiming) -> WindowPower | None:
+    """The mean power between the first and the last change inside the window, where they are near its ends."""
+    inside = [change for change in changes if node.began_s <= change.at_s <= node.ended_s]
+    if not updates.at_changes or len(inside) < 2:
+        return None
+    first, last = inside[0], inside[-1]
+    distances_s = first.at_s - node.began_s, node.ended_s - last.at_s
+    if max(distances_s) > NEAR * updates.update_s:
+        return None
+    power = (last.joules - first.joules) / (last.at_s - first.at_s)
+    return WindowPower(power, end_error=sum(distances_s) / (node.ended_s - node.began_s))
 
 
 def find_changes(series: Series, updates: UpdateTiming) -> Iterator[Change]:

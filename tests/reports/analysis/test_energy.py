@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
+from random import Random
+from statistics import fmean
+
 import pytest
 
 from bench.core.telemetry import Series
+from bench.telemetry.edges import WindowEdges
+from bench.telemetry.probes.nvml.change_watch import ChangeWatch
 from reports.analysis.energy import find_changes, window_power
-from tests.support.energy_counter import GPU, Load, counted_series, telemetry_of
+from tests.support.energy_counter import GPU, UPDATE_S, Load, counted_series, telemetry_of
 
 STEADY = Load(idle_w=300.0, busy_w=300.0)
 
@@ -113,3 +119,40 @@ def test_old_recordings_don_t_tell_how_counters_are_renewed():
     times, values = [0.2 * n for n in range(10)], [10.0 * n for n in range(10)]
     assert read(times, values, 0.3, 0.9, name="cpu_energy_j", update_timings=()).value == pytest.approx(50)
     assert read(times, values, 0.3, 0.9, update_timings=()).reason == "window of 0.6 s: needs 0.8 s (--window)"
+
+
+def watched(energy, began_s, ended_s, expected_s, draw):
+    """What the sampler makes of a counter whose updates are 11 to 124 ms apart, with calls of 3.3 ms."""
+    updates_s = [began_s - 2]
+    while updates_s[-1] < ended_s + 1:
+        updates_s.append(updates_s[-1] + (draw.uniform(0.011, 0.124) if draw.random() < 0.2 else 0.1))
+    watch, edges, now_s, found = ChangeWatch(UPDATE_S), WindowEdges(lambda: phase, expected_s), began_s - 1.5, []
+    while now_s < ended_s + 0.3:
+        phase = "warm-up" if now_s < began_s else "window" if now_s < ended_s else "outside"
+        if now_s < watch.due_s(edges.near(now_s)):
+            now_s += 0.002
+            continue
+        value = energy(updates_s[bisect_right(updates_s, now_s + 0.0016) - 1])
+        if reading := watch.observe(value, now_s, now_s + 0.0033):
+            found.append(reading)
+        now_s += 0.0033
+    return read([reading.at_s for reading in found], [reading.value for reading in found], began_s, ended_s)
+
+
+@pytest.mark.parametrize(("window_s", "expected_s"), [(0.8, 0.8), (1.0, 1.0), (3.0, 3.0), (1.1, 1.0), (3.0, 2.0)])
+def test_what_the_sampler_finds_is_enough_for_a_window_among_idle_time(window_s, expected_s):
+    """A GPU at 600 W in the window and 120 W around it, where its power rises before any change of the counter."""
+    draw = Random(2)
+    errors = []
+    for _ in range(40):
+        began_s = draw.uniform(10, 11)
+        ended_s = began_s + window_s
+
+        def energy(at_s, began_s=began_s, ended_s=ended_s):
+            return 120 * at_s + 480 * (min(max(at_s, began_s), ended_s) - began_s)
+
+        power = watched(energy, began_s, ended_s, expected_s, draw)
+        assert power.end_error <= 0.25 / window_s
+        errors.append(power.value / 600 - 1)
+        assert abs(errors[-1]) <= power.end_error + 0.01
+    assert abs(fmean(errors)) < 0.02
