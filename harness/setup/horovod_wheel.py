@@ -2,10 +2,14 @@
 
     python -m harness.setup.horovod_wheel            build unless a cached wheel fits, then install it
     python -m harness.setup.horovod_wheel --strict   the same, with exit status 1 where that fails
+    python -m harness.setup.horovod_wheel --cuda     the same, also where it would be built without NCCL
 
 Horovod is published as source only and must be compiled against the torch that it will run with. pip's own cache is
 keyed by the source archive alone, so that a wheel built for another torch breaks at import. This cache is keyed by
 everything that the binary depends on (:class:`BuildKey`): a second environment or a second run installs in a second.
+
+Where torch is built with CUDA, and NCCL and a CUDA compiler are there (the extra ``cuda`` brings one), Horovod is built
+with NCCL, for the GPUs of this machine, else for those that torch was built for. The build itself needs no GPU.
 
 Where the build fails the rest of the project still works: the reason is recorded in the environment, and Horovod's
 cells are skipped with it.
@@ -25,19 +29,22 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from bench.host.installation import HorovodBuild, cache_folder, read_horovod_build, write_horovod_build
 from bench.host.scratch import open_scratch
 from harness.defects import install_hooks
+from harness.setup.cuda_toolkit import find_architectures, link_toolkit
 from harness.setup.horovod_key import (
+    ARCHITECTURES_VARIABLE,
     BUILD_TOOLS,
     PROJECT_CMAKE,
     TOOLCHAIN_CMAKE,
     BuildError,
     BuildKey,
     Nccl,
+    NoNccl,
     build_environment,
     describe_build,
     find_nccl,
@@ -58,17 +65,21 @@ def _build_lock(cache: Path) -> Iterator[None]:
         yield
 
 
-def build_wheel(key: BuildKey, nccl: Nccl | None, cache: Path) -> Path:
-    """Compile Horovod and put the wheel into ``cache`` (about 5 minutes on 2 cores). Raises :class:`BuildError`."""
+def build_wheel(key: BuildKey, nccl: Nccl | NoNccl, cache: Path) -> Path:
+    """Compile Horovod and put the wheel into ``cache`` (some minutes on 2 cores). Raises :class:`BuildError`."""
     with tempfile.TemporaryDirectory(prefix="horovod-build-", dir=open_scratch()) as scratch:
         work = Path(scratch)
         (work / "toolchain.cmake").write_text(TOOLCHAIN_CMAKE)
         (work / "project.cmake").write_text(PROJECT_CMAKE)
         tools, wheels, log = work / "tools", work / "wheels", work / "build.log"
         pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
+        if isinstance(nccl, Nccl):
+            nccl = replace(
+                nccl,
+                lib=str(linkable_nccl(Path(nccl.lib), work)),
+                cuda_home=str(link_toolkit(Path(nccl.cuda_home), work / "cuda")),
+            )
         env = build_environment(key, nccl, work / "toolchain.cmake", tools, os.environ)
-        if nccl:
-            env["HOROVOD_NCCL_LIB"] = str(linkable_nccl(Path(nccl.lib), work))
         # The pinned constraints apply to what runs; these tools only compile.
         env.pop("PIP_CONSTRAINT", None)
         steps = (
@@ -117,9 +128,26 @@ def _last_error(log: str) -> str:
     return lines[-1] if lines else "the build failed without naming an error"
 
 
-def ensure_horovod(cache: Path) -> str:
-    """Install the fitting wheel, built first where none is cached. Returns one line about what was done."""
+def ensure_horovod(cache: Path, *, architectures: str | None = None, needs_nccl: bool = False) -> str:
+    """Install the fitting wheel, built first where none is cached. Returns one line about what was done.
+
+    Args:
+        cache: Where wheels are kept.
+        architectures: The compute capabilities to build for, such as ``80,90``; ``None``: those of the GPUs here, else
+            those of torch.
+        needs_nccl: Whether to fail where it would be built without NCCL.
+
+    Raises: :class:`BuildError` where it can't be built.
+    """
     nccl = find_nccl()
+    if isinstance(nccl, Nccl):
+        try:
+            numbers = find_architectures(Path(nccl.cuda_home) / "bin" / "nvcc", architectures)
+        except ValueError as problem:
+            raise BuildError(str(problem)) from None
+        nccl = replace(nccl, architectures=numbers)
+    elif needs_nccl:
+        raise BuildError(f"no NCCL build: {nccl.problem}; {nccl.remedy}")
     key = describe_build(nccl)
     began = time.monotonic()
     wheel = find_wheel(key, cache)
@@ -129,9 +157,15 @@ def ensure_horovod(cache: Path) -> str:
             wheel = find_wheel(key, cache)
             if wheel is None:
                 print(f"building Horovod {key.horovod} against torch {key.torch} (some minutes, once)", flush=True)
+                print(describe_operations(nccl), flush=True)
                 wheel = build_wheel(key, nccl, cache)
                 how = "built"
-    build = HorovodBuild(name=key.name, mpi=key.open_mpi is not None, nccl=nccl is not None)
+    build = HorovodBuild(
+        name=key.name,
+        mpi=key.open_mpi is not None,
+        nccl=isinstance(nccl, Nccl),
+        no_nccl=f"{nccl.problem}; {nccl.remedy}" if isinstance(nccl, NoNccl) and nccl.wanted else None,
+    )
     if read_horovod_build() != build or importlib.util.find_spec("horovod") is None:
         subprocess.run(
             [
@@ -151,14 +185,30 @@ def ensure_horovod(cache: Path) -> str:
     return f"Horovod {key.horovod} for torch {key.torch}: {how}, {time.monotonic() - began:.0f} s"
 
 
+def describe_operations(nccl: Nccl | NoNccl) -> str:
+    """What GPU tensors will be reduced by, in one line."""
+    if isinstance(nccl, NoNccl):
+        return f"without NCCL: {nccl.problem}" + (f"; {nccl.remedy}" if nccl.wanted else "")
+    return f"with NCCL ({nccl.versions}) for architectures {', '.join(map(str, nccl.architectures)) or 'of nvcc'}"
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m harness.setup.horovod_wheel", description=(__doc__ or "").partition("\n")[0]
     )
     parser.add_argument("--strict", action="store_true", help="exit 1 where Horovod can't be built")
-    strict = parser.parse_args().strict
+    parser.add_argument("--cuda", action="store_true", help="exit 1 where Horovod can't be built with NCCL")
+    parser.add_argument(
+        "--architectures",
+        metavar="80,90",
+        default=os.environ.get(ARCHITECTURES_VARIABLE),
+        help=f"compute capabilities to build for (default: {ARCHITECTURES_VARIABLE}, the GPUs here, or torch's)",
+    )
+    options = parser.parse_args()
+    strict = options.strict or options.cuda
     try:
-        print(ensure_horovod(cache_folder("wheels")), flush=True)
+        done = ensure_horovod(cache_folder("wheels"), architectures=options.architectures, needs_nccl=options.cuda)
+        print(done, flush=True)
     except (BuildError, subprocess.CalledProcessError, OSError) as problem:
         write_horovod_build(HorovodBuild(name="none", problem=str(problem)))
         print(f"Horovod was not built: {problem}\nIts cells will be skipped; everything else works.", flush=True)
