@@ -69,11 +69,13 @@ def missing_parts(tree: Path) -> list[str]:
     return [part for part, files in PARTS.items() if not any((tree / file).exists() for file in files)]
 
 
-def find_toolkit(site_packages: Path, cuda: str, env: Mapping[str, str] = os.environ) -> Toolkit | NoToolkit:
+def find_toolkit(
+    site_packages: Path, cuda: str, env: Mapping[str, str] = os.environ, system: Path = SYSTEM_TOOLKIT
+) -> Toolkit | NoToolkit:
     """The compiler for a torch that was built with CUDA ``cuda``.
 
     The packages beside torch come first, since they are of its own version. An installed toolkit (``CUDA_HOME``, nvcc
-    on ``PATH``, /usr/local/cuda) is taken where its major version is that of torch; it is complete by its installation.
+    on ``PATH``, ``system``) is taken where its major version is that of torch; it is complete by its installation.
     """
     tree = registry_tree(site_packages, cuda)
     missing = missing_parts(tree)
@@ -83,7 +85,7 @@ def find_toolkit(site_packages: Path, cuda: str, env: Mapping[str, str] = os.env
         if version is not None and version.split(".")[:2] == cuda.split(".")[:2]:
             return Toolkit(tree, version)
         problem = f"torch is built with CUDA {cuda}, and nvcc beside it is {version or 'not to be run'}"
-    for nvcc in installed_compilers(env):
+    for nvcc in installed_compilers(env, system):
         version = nvcc_version(nvcc)
         if version is not None and version.partition(".")[0] == cuda.partition(".")[0]:
             return Toolkit(nvcc.parent.parent, version)
@@ -98,14 +100,18 @@ def toolkit_remedy(parts: Sequence[str], cuda: str) -> str:
     return f'run `python -m pip install "cuda-toolkit[{",".join(parts)}]=={major}.{minor}.*"`'
 
 
-def installed_compilers(env: Mapping[str, str]) -> Iterable[Path]:
-    """nvcc of each toolkit that is installed outside of the environment. Links are followed to where it lies."""
+def installed_compilers(env: Mapping[str, str], system: Path) -> Iterable[Path]:
+    """nvcc of each toolkit that is installed outside of the environment. Links are followed to where it lies.
+
+    A script that starts another nvcc does not lie beside the headers of its toolkit.
+    """
     homes = [Path(env[name]) for name in ("CUDA_HOME", "CUDA_PATH") if env.get(name)]
     on_path = shutil.which("nvcc", path=env.get("PATH"))
     candidates = [*(home / "bin" / "nvcc" for home in homes), *([Path(on_path)] if on_path else [])]
-    for nvcc in (*candidates, SYSTEM_TOOLKIT / "bin" / "nvcc"):
-        if nvcc.exists():
-            yield nvcc.resolve()
+    for nvcc in (*candidates, system / "bin" / "nvcc"):
+        nvcc = nvcc.resolve()
+        if nvcc.exists() and (nvcc.parents[1] / "include" / "cuda_runtime.h").exists():
+            yield nvcc
 
 
 def nvcc_version(nvcc: Path) -> str | None:

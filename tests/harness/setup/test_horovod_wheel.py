@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.setup.horovod_key import BuildKey, Nccl, build_environment
-from harness.setup.horovod_wheel import find_wheel, linkable_nccl
+from harness.setup.horovod_key import BuildKey, Nccl, NoNccl, build_environment
+from harness.setup.horovod_wheel import describe_operations, find_wheel, linkable_nccl
 from tests.support.paths import ROOT
 
 KEY = BuildKey(
@@ -20,9 +20,13 @@ KEY = BuildKey(
     compiler="g++ 12",
     open_mpi="5.0.11",
     nccl=None,
+    architectures=(),
     recipe="r",
 )
-NCCL = Nccl(include="/n/include", lib="/n/lib", cuda_home="/cuda", versions="nccl 22703, nvcc 13.0")
+NCCL = Nccl(
+    include="/n/include", lib="/n/lib", cuda_home="/cuda", versions="nccl 22703, nvcc 13.0", architectures=(80, 90)
+)
+NO_NCCL = NoNccl("torch is not built with CUDA", "install another", wanted=False)
 OTHER = {
     "horovod": "0.29",
     "torch": "2.14.0",
@@ -31,6 +35,7 @@ OTHER = {
     "compiler": "clang",
     "open_mpi": None,
     "nccl": NCCL.versions,
+    "architectures": (90,),
     "recipe": "s",
 }
 
@@ -46,8 +51,8 @@ def test_a_wheel_is_kept_under_all_it_depends_on(field, tmp_path):
     assert find_wheel(other, tmp_path) is None
 
 
-def environment(key, nccl=None):
-    base = {"PATH": "/bin", "HOROVOD_GPU": "ROCM", "CXXFLAGS": "-O0"}
+def environment(key, nccl=NO_NCCL):
+    base = {"PATH": "/bin", "HOROVOD_GPU": "ROCM", "CXXFLAGS": "-O0", "HOROVOD_BUILD_CUDA_CC_LIST": "35"}
     return build_environment(key, nccl, Path("/w/toolchain.cmake"), Path("/w/tools"), base)
 
 
@@ -67,7 +72,10 @@ def test_nccl_where_torch_nvcc_and_headers_are_there():
     assert env["HOROVOD_GPU_OPERATIONS"] == "NCCL"
     assert (env["HOROVOD_NCCL_INCLUDE"], env["HOROVOD_NCCL_LIB"]) == ("/n/include", "/n/lib")
     assert env["HOROVOD_CUDA_HOME"] == "/cuda"
-    assert "HOROVOD_GPU_OPERATIONS" not in environment(KEY)
+    assert env["PATH"].startswith("/cuda/bin:"), "Horovod asks the first nvcc on PATH for its architectures"
+    assert env["HOROVOD_BUILD_CUDA_CC_LIST"] == "80,90"
+    assert not {"HOROVOD_GPU_OPERATIONS", "HOROVOD_BUILD_CUDA_CC_LIST"} & set(environment(KEY))
+    assert "HOROVOD_BUILD_CUDA_CC_LIST" not in environment(KEY, dataclasses.replace(NCCL, architectures=()))
 
 
 def test_the_registry_s_nccl_is_made_linkable(tmp_path):
@@ -77,6 +85,13 @@ def test_the_registry_s_nccl_is_made_linkable(tmp_path):
     (lib / "libnccl.so.2").write_text("")
     made = linkable_nccl(lib, work)
     assert (made / "libnccl.so").resolve() == lib / "libnccl.so.2"
+
+
+def test_what_gpu_tensors_will_be_reduced_by_is_said():
+    assert describe_operations(NCCL) == "with NCCL (nccl 22703, nvcc 13.0) for architectures 80, 90"
+    assert describe_operations(NO_NCCL) == "without NCCL: torch is not built with CUDA"
+    missing = NoNccl("CUDA 13.0: crt missing", "run `pip install it`")
+    assert describe_operations(missing) == "without NCCL: CUDA 13.0: crt missing; run `pip install it`"
 
 
 def test_where_it_cannot_be_built_the_reason_stays_and_the_rest_goes_on(tmp_path):
@@ -89,5 +104,7 @@ def test_where_it_cannot_be_built_the_reason_stays_and_the_rest_goes_on(tmp_path
     assert done.returncode == 0
     assert "torch is not installed" in done.stdout
     assert "torch is not installed" in (env / "horovod-build.json").read_text()
-    strict = subprocess.run([*command, "--strict"], capture_output=True, text=True, env=variables, check=False)
-    assert strict.returncode == 1
+    for option in ("--strict", "--cuda"):
+        strict = subprocess.run([*command, option], capture_output=True, text=True, env=variables, check=False)
+        assert strict.returncode == 1
+        assert len(strict.stdout.strip().splitlines()) == 2
