@@ -139,7 +139,7 @@ def _nccl() -> list[Diagnostic]:
 
 def cuda_compiler_diagnostic(nccl: Nccl | NoNccl) -> Diagnostic:
     """What Horovod's NCCL build needs: each part that is missing (nvcc, nvvm, crt, cccl, cudart, NCCL's header)."""
-    name = "CUDA compiler and NCCL"
+    name = "CUDA compiler (for Horovod)"
     if isinstance(nccl, Nccl):
         return Diagnostic(name=name, status="ok", found=f"{nccl.versions} ({nccl.cuda_home})")
     if not nccl.wanted:
