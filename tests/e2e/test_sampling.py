@@ -9,6 +9,7 @@ import sqlite3
 import pytest
 
 from bench.core.telemetry import Device, Header, Sample, Tick
+from tests.support import h200_telemetry
 from tests.support.nvml_library import build
 
 CELLS = ("--backends", "single,ddp", "--workloads", "synthetic", "--ranks", "2", "--device", "cpu", "--window", "1")
@@ -78,19 +79,20 @@ def test_however_nvml_fails_the_sweep_goes_on_and_says_why(with_gpus, setting, s
 
 
 @pytest.mark.alone
-def test_a_recorded_file_stands_in_for_the_devices(harness):
-    lines = [Header(host="elsewhere", source="live", interval_s=0.2, devices=(Device(id="GPU-7", name="H200"),))]
-    lines += [
-        Tick(at_s=100 + 0.2 * n, readings=(Sample("GPU-7", "power_w", 300.0), Sample("GPU-7", "energy_j", 60.0 * n)))
-        for n in range(300)
-    ]
-    recorded = harness.folder / "recorded.jsonl"
-    recorded.write_text("\n".join(line.model_dump_json() for line in lines))
-    (cell,) = harness.lean_sweep(*ONE, "--telemetry", f"replay:{recorded}")["cells"]
+def test_a_recorded_file_stands_in_for_the_devices_up_to_the_page(harness):
+    recorded = h200_telemetry.write("power_capped", harness.folder / "recorded.jsonl")
+    document = harness.lean_sweep(*ONE[:-1], "2", "--telemetry", f"replay:{recorded}")
+    (cell,) = document["cells"]
     assert (cell["outcome"], cell["throughput"] is None) == ("ok", False)
-    assert cell["usage"]["gpu_power"]["value"] == pytest.approx(300)
-    assert cell["usage"]["gpu_energy"]["value"] == pytest.approx(300 / cell["throughput"]["value"], rel=0.1)
-    assert cell["usage"]["gpu_utilization"]["value"] is None
+    usage = cell["usage"]
+    assert usage["gpu_power"]["value"] == pytest.approx(693, rel=0.02)
+    assert usage["gpu_energy"]["value"] == pytest.approx(693 / cell["throughput"]["value"], rel=0.1)
+    assert usage["gpu_power_capped"]["value"] == pytest.approx(0.82, abs=0.01)
+    assert (usage["gpu_nvlink"]["value"], usage["gpu_nvlink"]["reason"]) == (None, h200_telemetry.UNSUPPORTED)
+    page = (harness.folder / ".runs" / document["sweep"] / "report.html").read_text()
+    for figure in ("Use of the GPU: ddp/gloo", "GPU power", "SM clock"):
+        assert f"<h3>{figure}</h3>" in page
+    assert "At the power limit — ddp/gloo: 82 %" in page
 
 
 def test_a_gpu_that_is_too_hot_makes_the_trial_invalid(harness):
