@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from reports.analysis import formatting
 from reports.page.elements import Figure, Section, Table
-from reports.page.layout import value_label
+from reports.page.layout import FigureLayout, value_label
 
 LINES = ("points", "fitted")
 """The marks of series that are drawn as lines."""
@@ -51,7 +51,7 @@ def bars_for_points(figure: Figure) -> Figure:
         series.name if len(places) == 1 else f"{series.name}, {_place(series.x[0], figure.x_title)}"
         for series in curves
     )
-    return replace(
+    bars = replace(
         figure,
         x_title=f"at {next(iter(places))}" if len(places) == 1 else "",
         series=tuple(replace(series, x=(float(number),), mark="points") for number, series in enumerate(curves)),
@@ -60,6 +60,8 @@ def bars_for_points(figure: Figure) -> Figure:
         log_x=False,
         log_y=False,
     )
+    # Long names have room in the whole width of the page.
+    return replace(bars, wide=True) if FigureLayout(bars).slanted else bars
 
 
 def _place(x: float, title: str) -> str:

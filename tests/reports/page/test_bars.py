@@ -13,7 +13,7 @@ from reports.analysis.findings import analyse_cells, group_cells
 from reports.formats.terminal import cell_tables
 from reports.page.bars import bars_for_points
 from reports.page.html import render
-from reports.page.layout import FigureLayout, wrap_labels
+from reports.page.layout import FigureLayout, ideal_line, wrap_labels
 from reports.page.plotly_charts import plotly_figure, whole_library
 from reports.page.styles import series_styles
 from reports.page.svg import figure_svg
@@ -64,6 +64,15 @@ def test_backends_of_different_rank_counts_are_bars_that_name_them():
     page = page_of(make_cells(cases, {}, trials, {}))
     assert throughput_of(page).categories == ("single, 1 rank", "ddp/gloo, 2 ranks")
     assert page.sections[0].subtitle.startswith("1 or 2 ranks · global batch 8")
+
+
+def test_bars_with_long_names_take_the_whole_width_so_that_the_names_are_whole():
+    names = [f"{backend}/nccl (compile=none): precision=bf16" for backend in BACKENDS]
+    curves = [series(name, (1,), (1.2,), number) for number, name in enumerate(names)]
+    bars = bars_for_points(figure(curves=curves, ideal="one"))
+    assert bars.wide
+    assert [" ".join(lines) for lines in FigureLayout(bars).labels] == names
+    assert len(ideal_line(bars)) == len(names)
 
 
 def test_one_message_size_is_bars_and_two_are_curves():
