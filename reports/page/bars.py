@@ -29,9 +29,7 @@ def without_curves(section: Section, *, scaling: bool) -> Section:
 
 
 def _without_scaling(table: Table) -> Table:
-    kept = [number for number, name in enumerate(table.header) if name not in SCALING_COLUMNS]
-    header = tuple(table.header[number] for number in kept)
-    return replace(table, header=header, rows=tuple(tuple(row[number] for number in kept) for row in table.rows))
+    return table.with_columns([number for number, name in enumerate(table.header) if name not in SCALING_COLUMNS])
 
 
 def bars_for_points(figure: Figure) -> Figure:

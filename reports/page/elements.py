@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 Ideal = Literal["linear", "one"]
@@ -25,6 +26,11 @@ class Table:
     header: tuple[str, ...]
     rows: tuple[tuple[str | Hyperlink, ...], ...]
     note: str = ""
+
+    def with_columns(self, kept: Sequence[int]) -> Table:
+        """The table with these of its columns, by number."""
+        header = tuple(self.header[number] for number in kept)
+        return replace(self, header=header, rows=tuple(tuple(row[number] for number in kept) for row in self.rows))
 
 
 @dataclass(frozen=True)

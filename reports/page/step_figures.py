@@ -268,11 +268,17 @@ def loss_figure(key: str, cells: Sequence[Cell]) -> Figure | None:
     )
 
 
-def bottleneck_table(bottlenecks: Sequence[Bottleneck]) -> Table:
-    """One row for each curve: what limits it, with the shares of a step."""
+def bottleneck_table(bottlenecks: Sequence[Bottleneck], *, scaling: bool = True) -> Table:
+    """One row for each curve: what limits it, with the shares of a step.
+
+    Args:
+        bottlenecks: of the curves.
+        scaling: whether any has several rank counts; else the table is of what limits a step, without blank columns.
+    """
     rows = tuple(
         (
-            (f"{bottleneck.labels.workload} · {bottleneck.labels.backend} · {bottleneck.case.scaling}"),
+            f"{bottleneck.labels.workload} · {bottleneck.labels.backend}"
+            f"{f' · {bottleneck.case.scaling}' if scaling else ''}",
             bottleneck.labels.ranks,
             TERM_TITLES.get(bottleneck.limited_by, bottleneck.limited_by),
             *(_share(bottleneck.shares.get(term)) for term in (COMPUTE, DATA, UNATTRIBUTED, WAITING, EXPOSED)),
@@ -312,8 +318,17 @@ def bottleneck_table(bottlenecks: Sequence[Bottleneck]) -> Table:
         "Contention and coherency are the shares of σ(N−1) and κN(N−1) in the denominator of the fitted law: "
         "another view of the same losses, not a further part."
     )
-    several = any(bottleneck.case.ranks > 1 for bottleneck in bottlenecks)
-    return Table("What limits scaling" if several else "What limits a step", header, rows, note)
+    if scaling:
+        return Table("What limits scaling", header, rows, note)
+    filled = [number for number in range(len(header)) if any(row[number] != "–" for row in rows)]
+    return Table("What limits a step", header, rows, STEP_NOTE).with_columns(filled)
+
+
+STEP_NOTE = (
+    "Compute, data, what a step does beyond its parts (unattributed), load imbalance (waiting for the slowest rank) "
+    "and exposed communication add up to a step, where they were measured. Device waits for the host: the part of "
+    "compute in which a GPU has nothing to do."
+)
 
 
 def _share(share: float | None) -> str:

@@ -201,7 +201,7 @@ def _detail_sections(
 ) -> Iterator[Section]:
     """The sections after those of the workloads, without empty ones."""
     cells = findings.cells
-    limits = step_figures.bottleneck_table(findings.bottlenecks)
+    limits = step_figures.bottleneck_table(findings.bottlenecks, scaling=has_curve(cells))
     sections = (
         _table_section("All cells", tables.results_table(cells)),
         _table_section("Same work", tables.same_work_table(cells)),

@@ -52,7 +52,7 @@ def test_the_why_of_the_h200_is_the_host():
     assert document["launch_bound"]["most_speedup"] == pytest.approx(GRAPH_STEPS_S / EAGER_STEPS_S)
     assert document["device_busy"]["value"] == pytest.approx(1 / GRAPH_STEPS_S)
     assert document["usage"]["host_bound_share"]["value"] == pytest.approx(0.829, abs=1e-3)
-    table = bottleneck_table([why])
+    table = bottleneck_table([why], scaling=False)
     assert table.caption == "What limits a step"
     assert dict(zip(table.header, table.rows[0], strict=True))["device waits for the host"] == "83 %"
     assert "5.85 ×" in table.rows[0]

@@ -207,3 +207,17 @@ def test_tables_of_two_workloads_have_different_names_for_those_who_hear_them(pa
     labels = re.findall(r'role="region" aria-label="([^"]*)"', render(page, whole_library()))
     assert "Numbers of synthetic (model=mlp): Throughput" in labels
     assert len(labels) == len(set(labels))
+
+
+def test_what_limits_a_step_has_no_blank_columns_and_no_word_of_scaling(page):
+    table = page.table("What limits a step")
+    assert [row[0] for row in table.rows] == [
+        f"synthetic (model=mlp) · {name}" for name in ("single", "ddp/nccl", "horovod/nccl")
+    ]
+    assert table.header == (
+        "curve",
+        "at",
+        "limited by",
+        "device waits for the host",
+        "throughput without these waits, at most",
+    )
