@@ -17,6 +17,15 @@ def build(folder: Path) -> Path:
     compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
     if compiler is None:
         pytest.skip("no C compiler here (cc, gcc, clang)")
-    options = ["-std=c11", "-D_POSIX_C_SOURCE=200809L", "-Wall", "-Wextra", "-Werror", "-fPIC", "-shared"]
+    options = [
+        "-std=c11",
+        "-D_POSIX_C_SOURCE=200809L",
+        "-Wall",
+        "-Wextra",
+        "-Werror",
+        "-fPIC",
+        "-shared",
+        f"-Wl,-soname,{NAME}",
+    ]
     subprocess.run([compiler, *options, "-o", str(folder / NAME), str(SOURCE)], check=True)
     return folder
