@@ -22,7 +22,7 @@ from tests.support.paths import ROOT
 GPU = "GPU-00000000-0000-4000-8000-000000000000"
 H200 = "update=0.1,energy_cost=0.0033,utilization_update=0.2,gpm=1,power=400"
 UPDATE_S = 0.1
-WINDOW_S = 2.2
+WINDOW_S = 2.5
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def sampled(tmp_path_factory):
     library, folder = (tmp_path_factory.mktemp(name) for name in ("nvml", "trial"))
     nvml_library.build(library)
     case_file = folder / "case.json"
-    case_file.write_text(make_case(telemetry="always").model_dump_json())
+    case_file.write_text(make_case(telemetry="always", window_s=WINDOW_S).model_dump_json())
     env = {
         **os.environ,
         "LD_LIBRARY_PATH": str(library),
@@ -89,7 +89,7 @@ def test_energy_is_read_often_near_the_ends_of_the_window_and_rarely_between(sam
     assert began_s - times[0] < 0.3
     assert times[-1] > ended_s, "the sampler went on until it had seen a change after the window"
     assert times[-1] - ended_s < 0.3
-    assert len([at for at in times if began_s + 0.5 < at < ended_s]) <= 4, "not at every tick"
+    assert len([at for at in times if began_s + 0.5 < at < ended_s - 0.5]) <= 3, "not at every tick"
 
 
 def test_the_energy_of_the_window_is_right_although_each_value_is_stale(sampled):
