@@ -234,7 +234,7 @@ class HorovodBackend(Backend):
                 hvd.init()
             if case.transport in ("mpi", "nccl") and not getattr(hvd, f"{case.transport}_built")():
                 raise RuntimeError(f"this Horovod was built without {case.transport}; {self.remedy}")
-            device = f"cuda:{me.local_rank}" if case.device == "cuda" else "cpu"
+            device = case.device_of(me.local_rank)
             if device != "cpu":
                 import torch
 

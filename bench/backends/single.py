@@ -25,7 +25,7 @@ class Single(Backend):
 
     @contextmanager
     def session(self, case: Case, me: RankInfo) -> Iterator[Session]:
-        yield Session(device="cuda:0" if case.device == "cuda" else "cpu")
+        yield Session(device=case.device_of(0))
 
 
 BACKEND = Single()

@@ -105,7 +105,7 @@ def join_torch_distributed(
     import torch
     import torch.distributed as dist
 
-    device = f"cuda:{me.local_rank}" if case.device == "cuda" else "cpu"
+    device = case.device_of(me.local_rank)
     if device != "cpu":
         torch.cuda.set_device(device)
     # A thread of NCCL's process group ends the process where another one of its threads hangs, after 8 minutes.

@@ -94,6 +94,8 @@ class Case(FrozenModel):
     ranks: RankCount
     ranks_per_node: RankCount | None = None
     """The number of ranks on a full node: ranks fill the nodes in order. ``None``: all ranks are on one node."""
+    ranks_per_gpu: PositiveCount = 1
+    """How many ranks share a GPU: those of a node fill its GPUs in order. On CPUs it means nothing."""
     site: str = "local"
     scaling: Scaling = "strong"
     batch: PositiveCount
@@ -174,6 +176,15 @@ class Case(FrozenModel):
         """The number of ranks on each of its nodes. Only a single node may hold fewer than a full one."""
         return min(self.ranks, self.ranks_per_node or self.ranks)
 
+    @property
+    def gpus_on_a_node(self) -> int:
+        """The number of GPUs that the ranks on each of its nodes compute on."""
+        return -(-self.ranks_on_a_node // self.ranks_per_gpu) if self.device == "cuda" else 0
+
+    def device_of(self, local_rank: int) -> str:
+        """The torch device of a rank, by its number among the ranks on its machine."""
+        return f"cuda:{local_rank // self.ranks_per_gpu}" if self.device == "cuda" else "cpu"
+
     def node_of_rank(self, rank: int) -> int:
         """The number of the node that a rank is on: ranks fill the nodes in order. Nodes that are network namespaces
         (:attr:`net`) are one machine."""
@@ -198,6 +209,7 @@ class Case(FrozenModel):
             f"net={self.net}" if self.net else "",
             f"site={self.site}" if self.site != "local" else "",
             f"per-node={self.ranks_per_node}" if self.ranks_per_node else "",
+            f"per-gpu={self.ranks_per_gpu}" if self.ranks_per_gpu > 1 else "",
         )
 
     @property

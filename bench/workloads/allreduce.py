@@ -97,7 +97,7 @@ class Allreduce(Workload):
     tolerance = 1e-6
 
     def unsupported_reason(self, case: Case) -> str | None:
-        return "an allreduce needs at least 2 ranks" if case.ranks < 2 else None
+        return "an allreduce needs at least 2 ranks: --ranks 2" if case.ranks < 2 else None
 
     def build(self, case: Case, session: Session) -> Work:
         return AllreduceWork(AllreduceOptions(**case.workload_options), case.seed, session)

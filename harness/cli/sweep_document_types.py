@@ -92,6 +92,7 @@ class CellFields(CaseFields):
     site: str
     nodes: int
     ranks_per_node: int | None
+    ranks_per_gpu: int
     cost: Estimate | None
     cost_per_unit: tuple[float, float] | None
     cost_reason: str | None

@@ -33,6 +33,13 @@ class Machine(FrozenModel):
     """Of one node; so are the GPUs."""
     gpus: int | None = 0
     cuda_torch: bool = False
+    ranks_per_gpu: int = 1
+    """How many ranks share a GPU, where the user asks for it."""
+
+    @property
+    def ranks_for_gpus(self) -> int | None:
+        """The most ranks that its GPUs hold."""
+        return None if self.gpus is None else self.gpus * self.ranks_per_gpu
 
 
 def placements(suite: Suite, machine: Machine, device: Device) -> list[Placement]:
@@ -49,7 +56,7 @@ def placements(suite: Suite, machine: Machine, device: Device) -> list[Placement
     if suite.nodes and suite.ranks:
         raise UsageError("nodes and ranks both set the rank counts: leave one of them out", ("nodes",))
     widths: tuple[int | None, ...] = suite.ranks_per_node or (1 if machine.multi_node or suite.nodes else None,)
-    units = machine.gpus if device == "cuda" else machine.cores
+    units = machine.ranks_for_gpus if device == "cuda" else machine.cores
     result = []
     for width in widths:
         counts = suite.ranks or default_ranks(ASSUMED_UNITS if units is None else units)

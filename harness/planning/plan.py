@@ -14,6 +14,7 @@ from bench.node.launchers.base import launch_unavailable_reason
 from bench.plugins.backend import Backend
 from bench.plugins.workload import Workload
 from harness.errors import UsageError, suggest_name
+from harness.planning.gpus import ranks_on_a_machine, shares_gpus, sharing_refused, too_few_gpus
 from harness.planning.options import option_combinations
 from harness.planning.placements import Machine, Placement, choose_device, default_threads, placements
 from harness.planning.python_files import suggest_option
@@ -42,6 +43,10 @@ GPU_WINDOW_S = 2.0
 power as a mean over a second only (:meth:`bench.core.update_timing.UpdateTiming.needed_window_s`)."""
 
 
+MAX_REASONS = 3
+"""Why a plan is empty, in its error."""
+
+
 class Skip(FrozenModel):
     """A case that does not run, with the reason and the remedy."""
 
@@ -56,6 +61,17 @@ class Plan(FrozenModel):
     skips: tuple[Skip, ...]
     not_applicable: tuple[Skip, ...]
     repeats: int
+
+
+def idle_parts(plan: Plan) -> dict[str, str]:
+    """The workloads and backends of which no case is planned or skipped, each with the reason (pure)."""
+    active = [*plan.cases, *(skip.case for skip in plan.skips)]
+    busy = {name for case in active for name in (case.workload, case.backend)}
+    idle: dict[str, str] = {}
+    for skip in plan.not_applicable:
+        for name in {skip.case.workload, skip.case.backend} - busy:
+            idle.setdefault(name, skip.reason)
+    return idle
 
 
 class SiteProtocol(Protocol):
@@ -101,6 +117,7 @@ def make_plan(
             _other_kind_reason(workload, backend)
             or workload.unsupported_reason(case)
             or backend.unsupported_reason(case)
+            or sharing_refused(case, backend, machine)
             or _refused_execution(case, backend, workload)
         )
         if unsupported:
@@ -110,9 +127,20 @@ def make_plan(
         else:
             cases.append(case)
     if not cases and not skips:
-        reason_text = f": {not_applicable[0].reason}" if not_applicable else ""
-        raise UsageError(f"suite '{suite.name}' plans nothing to run{reason_text}")
+        raise UsageError(
+            f"suite '{suite.name}' plans nothing to run{_why_empty(not_applicable, suite, machine, backends)}"
+        )
     return Plan(cases=tuple(cases), skips=tuple(skips), not_applicable=tuple(not_applicable), repeats=suite.repeats)
+
+
+def _why_empty(never: Sequence[Skip], suite: Suite, machine: Machine, backends: Mapping[str, Backend]) -> str:
+    """The reasons of an empty plan, after a colon: of its cases, then what this machine lacks for the first of them."""
+    reasons = list(dict.fromkeys(skip.reason for skip in never))[:MAX_REASONS]
+    if never and (lacking := too_few_gpus(never[0].case, backends[never[0].case.backend], machine)):
+        reasons.append(lacking)
+    elif never and never[0].case.device == "cuda" and machine.ranks_for_gpus == 1 and not (suite.ranks or suite.nodes):
+        reasons.append("with 1 GPU, 1 rank is the default")
+    return f": {'; '.join(reasons)}" if reasons else ""
 
 
 def _refused_execution(case: Case, backend: Backend, workload: Workload) -> str | None:
@@ -134,7 +162,7 @@ def _unavailable_reason(
 ) -> str | None:
     """Why a case can't run on this site at present, with the remedy, or ``None``."""
     return (
-        _too_few_gpus(case, machine)
+        too_few_gpus(case, backend, machine)
         or (backend.unavailable_reason(case) or workload.unavailable_reason(case) if where.shares_environment else None)
         or where.unavailable_reason(case)
         or launch_unavailable_reason(case, backend.launch(case), where.launchers, where.launcher_unavailable_reason)
@@ -243,6 +271,7 @@ def _expand(
                 window_s=suite.window_s or default_window_s(where, suite.telemetry),
                 ranks=count,
                 ranks_per_node=ranks_per_node,
+                ranks_per_gpu=machine.ranks_per_gpu if where == "cuda" else 1,
                 site=machine.site,
                 scaling=scaling,
                 batch=batch,
@@ -290,10 +319,11 @@ def _scalings_and_options(workload: Workload, suite: Suite) -> list[tuple[Scalin
 def _flags(case: Case, workload: Workload, machine: Machine) -> tuple[str, ...]:
     """The names that go wherever the numbers of a case appear."""
     flags = workload.flags(workload.options(**case.workload_options))
-    ranks_here = case.ranks_on_a_node if machine.multi_node else case.ranks
-    oversubscribed = case.device == "cpu" and ranks_here * case.threads > (machine.cores or math.inf)
-    if oversubscribed and "emulated_compute" not in flags:
+    threads = ranks_on_a_machine(case, machine) * case.threads
+    if case.device == "cpu" and threads > (machine.cores or math.inf) and "emulated_compute" not in flags:
         flags = (*flags, "oversubscribed")
+    if shares_gpus(case, machine):
+        flags = (*flags, "shared_gpu")
     return flags if case.fault is None else (*flags, "injected")
 
 
@@ -315,13 +345,3 @@ def _split_transport(
             meant = suggest_name(name, everywhere)
             raise UsageError(f"option {scope}.transport: unknown transport '{name}'{meant}", place)
     return chosen, option_axes
-
-
-def _too_few_gpus(case: Case, machine: Machine) -> str | None:
-    if case.device == "cpu" or machine.gpus is None:
-        return None
-    if not machine.cuda_torch:
-        return "torch is not a CUDA build; install one, or --device cpu"
-    if (case.ranks_on_a_node if machine.multi_node else case.ranks) > machine.gpus:
-        return f"{case.ranks} ranks need {case.ranks} GPUs, {machine.gpus} found; use fewer ranks or --device cpu"
-    return None

@@ -136,6 +136,7 @@ def cell_as_json(cell: Cell) -> dict[str, Any]:
         "site": cell.case.site,
         "nodes": cell.case.nodes,
         "ranks_per_node": cell.case.ranks_per_node,
+        "ranks_per_gpu": cell.case.ranks_per_gpu,
         "cost": _estimate(cell.cost),
         "cost_per_unit": cell.cost_per_unit,
         "cost_reason": cell.cost_reason,

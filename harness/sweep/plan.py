@@ -13,7 +13,7 @@ from typing import Any
 from bench.plugins.registry import Plugins, load_plugins
 from harness.errors import UsageError
 from harness.planning.options import Axes, known_options, parse_settings, resolve_options, single_options
-from harness.planning.plan import Plan, make_plan
+from harness.planning.plan import Plan, idle_parts, make_plan
 from harness.planning.script_flags import WORKLOAD, ScriptFlags
 from harness.planning.suite import Suite, SuiteFile, apply_flags, suite_names
 from harness.sites.base.contract import DEFAULT_SITE, Site, find_site, site_names
@@ -116,6 +116,8 @@ def plan_sweep(request: SuiteRequest, site_name: str = DEFAULT_SITE) -> PlannedS
         site.survey()
         plan = make_plan(suite, site.machine(), plugins.backends, plugins.workloads, site)
         plan = with_programs(with_sources(plan), request.script_folder)
+    for name, reason in idle_parts(plan).items():
+        log.warning("nothing of %s runs: %s", name, reason)
     for line in _unused_settings(request, suite, site, plugins):
         log.warning("%s", line)
     return PlannedSweep(suite, site, plan, plugins)

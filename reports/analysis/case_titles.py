@@ -193,7 +193,8 @@ def _backend_and_transport(case: Case, values: Mapping[str, str]) -> str:
     transport = "" if case.transport in UNNAMED_TRANSPORTS else f"/{case.transport}"
     named = {**case.backend_options, **values}
     options = ", ".join(filter(None, (_options_text(named), variables_text(case))))
-    return f"{case.backend}{transport}" + (f" ({options})" if options else "")
+    shared = f", {case.ranks_per_gpu} a GPU" if case.ranks_per_gpu > 1 else ""
+    return f"{case.backend}{transport}" + (f" ({options})" if options else "") + shared
 
 
 def _label_and_site(case: Case) -> str:

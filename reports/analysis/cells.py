@@ -45,12 +45,12 @@ from reports.analysis.cell_details import (
 from reports.analysis.conditions import missing_reason
 from reports.analysis.device_busy import BUSY
 from reports.analysis.energy_errors import EnergyError, worst_errors
-from reports.analysis.flags import cell_flags, is_collective, is_other_scaling
+from reports.analysis.flags import cell_flags, claim_problem, is_collective, is_other_scaling
 from reports.analysis.formatting import duration_estimate, percent
 from reports.analysis.formatting import estimate as estimate_text
 from reports.analysis.launch_bound import LaunchBound, find_launch_bound
 from reports.analysis.nccl_paths import nccl_of
-from reports.analysis.placement import curve_family, exceeds_cores, hosts_of
+from reports.analysis.placement import curve_family, exceeds_cores, hosts_of, share_a_gpu
 from reports.analysis.program_runs import ProgramSummary, summarize_program
 from reports.analysis.rank_resources import variables_of
 from reports.analysis.reported_work import compare_reported
@@ -166,7 +166,7 @@ class Cell(FrozenModel):
 
     @property
     def feeds_a_curve(self) -> bool:
-        """Whether it feeds a scaling claim: not if it is oversubscribed, has a fault, or is a collective alone."""
+        """Whether it feeds a scaling claim: not if its ranks share cores or a GPU, with a fault, or of a collective."""
         return bool(self.rates) and self.speedup is not None and self.case.fault is None
 
 
@@ -214,7 +214,7 @@ def make_cells(
     for trial in trials:
         by_key[trial.case.key].append(trial)
     measured = {key: _measure(case_trials) for key, case_trials in by_key.items()}
-    cases = [_with_oversubscription(case, by_key.get(case.key, ())) for case in cases]
+    cases = [_with_shared_hardware(case, by_key.get(case.key, ())) for case in cases]
     baselines, proofs = _baselines(cases, measured), _proofs(cases, measured)
     cells = (
         _cell(case, measured, skipped.get(case.key), baselines, proofs.get(case.key), machinery.get(case.key))
@@ -229,11 +229,11 @@ def _measure(trials: Sequence[Trial]) -> _MeasuredTrials:
     return _MeasuredTrials(trials, [trial for trial, _ in pairs], [measures for _, measures in pairs])
 
 
-def _with_oversubscription(case: Case, trials: Sequence[Trial]) -> Case:
-    """The case, flagged where its nodes had fewer cores than the plan could know."""
-    if "oversubscribed" in case.flags or not exceeds_cores(case, trials):
-        return case
-    return case.model_copy(update={"flags": (*case.flags, "oversubscribed")})
+def _with_shared_hardware(case: Case, trials: Sequence[Trial]) -> Case:
+    """The case, flagged where its nodes had fewer cores than the plan could know, or its ranks were on one GPU."""
+    found = {"oversubscribed": exceeds_cores(case, trials), "shared_gpu": any(map(share_a_gpu, trials))}
+    flags = tuple(flag for flag, holds in found.items() if holds and flag not in case.flags)
+    return case.model_copy(update={"flags": (*case.flags, *flags)}) if flags else case
 
 
 def _with_labels(cell: Cell, values: Mapping[str, str]) -> Cell:
@@ -251,7 +251,7 @@ def _mark_imprecise(cell: Cell, precision: float | None) -> Cell:
 
 
 def _baselines(cases: Sequence[Case], measured: Mapping[str, _MeasuredTrials]) -> dict[str, Case]:
-    """By curve, the case with the fewest ranks that has a valid number and isn't oversubscribed.
+    """By curve, the case with the fewest ranks that has a valid number and may feed a scaling claim.
 
     One rank is on one node, however many ranks that node has room for: it serves all curves of the same work.
     """
@@ -260,7 +260,7 @@ def _baselines(cases: Sequence[Case], measured: Mapping[str, _MeasuredTrials]) -
     for case in sorted(cases, key=lambda case: case.ranks):
         own = measured.get(case.key, _MeasuredTrials())
         valid = own.measures and outcome_of(own.trials) != "invalid"
-        if valid and "oversubscribed" not in case.flags and case.fault is None:
+        if valid and claim_problem(case.flags) is None and case.fault is None:
             baselines.setdefault(case.curve, case)
             if case.ranks == 1:
                 single_rank_cases.setdefault(curve_family(case), case)
@@ -419,8 +419,8 @@ def _scaling(
     """Speed-up and efficiency, or the reason why there are none; the base is 1 rank where it was measured."""
     if is_collective(own.good):
         return None, None, "a collective alone has no speed-up"
-    if "oversubscribed" in case.flags:
-        return None, None, "oversubscribed: feeds no scaling claim"
+    if (problem := claim_problem(case.flags)) is not None:
+        return None, None, f"{problem.replace('_', ' ')}: feeds no scaling claim"
     if base is None:
         return None, None, "no rank count of this curve gave a baseline"
     speedup, efficiency = speedup_and_efficiency(own.rates, case.ranks, baseline.rates, base.ranks)

@@ -23,6 +23,7 @@ from reports.analysis.communication import (
     fastest_allreduce_time,
     fit_allreduce,
 )
+from reports.analysis.flags import claim_problem
 from reports.analysis.layered_allreduce import (
     LayeredAllreduce,
     LinkModel,
@@ -186,7 +187,7 @@ def measures_alone(cell: Cell, operation: Collective) -> bool:
         return False
     crossed = cell.link is not None and placement_of(cell.case).nodes > 1
     limited_by_link = crossed and cell.link is not None and cell.link.wanted_bytes_s and "slow_links" not in cell.flags
-    return "oversubscribed" not in cell.flags or bool(limited_by_link)
+    return claim_problem(cell.flags) is None or bool(limited_by_link)
 
 
 def communication_paths(cells: Sequence[Cell]) -> dict[str, CommunicationPath]:

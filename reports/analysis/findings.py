@@ -19,6 +19,7 @@ from reports.analysis.bottleneck import Bottleneck, bottlenecks
 from reports.analysis.cells import Cell
 from reports.analysis.communication_paths import CommunicationPath, communication_paths
 from reports.analysis.curve import Curve, fit_curve
+from reports.analysis.flags import claim_problem
 from reports.analysis.formatting import message_size, ranks
 from reports.analysis.operation_models import OperationModel, operation_models
 from reports.analysis.placement import curve_family
@@ -143,28 +144,33 @@ def with_single_rank_baseline(cells: Sequence[Cell]) -> list[Cell]:
 
 
 def curves_of(cells: Sequence[Cell]) -> dict[str, Curve]:
-    """By the cases' curve key, of the cells that feed a scaling claim; oversubscribed ones are named as left out."""
+    """By the cases' curve key, of the cells that feed a scaling claim; others are named as left out."""
     curve_cells: dict[str, dict[int, Cell]] = {}
-    left_out: dict[str, list[int]] = {}
+    left_out: dict[str, dict[str, list[int]]] = {}
     for cell in with_single_rank_baseline(cells):
         if cell.feeds_a_curve:
             curve_cells.setdefault(cell.case.curve, {})[cell.case.ranks] = cell
-        elif cell.rates and "oversubscribed" in cell.flags:
-            left_out.setdefault(cell.case.curve, []).append(cell.case.ranks)
+        elif cell.rates and (flag := claim_problem(cell.flags)) is not None:
+            left_out.setdefault(cell.case.curve, {}).setdefault(flag, []).append(cell.case.ranks)
     return {
-        key: _curve(key, by_ranks, left_out.get(key, []))
+        key: _curve(key, by_ranks, left_out.get(key, {}))
         for key, by_ranks in curve_cells.items()
         if len(by_ranks) >= MIN_CURVE_POINTS
     }
 
 
-def _curve(key: str, cells: Mapping[int, Cell], left_out: Sequence[int]) -> Curve:
+LEFT_OUT = {"oversubscribed": "have more threads than there are cores", "shared_gpu": "share GPUs"}
+"""By the flag that keeps a rank count out of a curve."""
+
+
+def _curve(key: str, cells: Mapping[int, Cell], left_out: Mapping[str, Sequence[int]]) -> Curve:
     scaling = next(iter(cells.values())).case.scaling
     curve = fit_curve(key, {ranks: cell.rates for ranks, cell in cells.items()}, scaling=scaling)
-    if not left_out:
-        return curve
-    note = f"left out: {', '.join(map(str, sorted(left_out)))} ranks have more threads than there are cores"
-    return curve.model_copy(update={"fit_flags": {**curve.fit_flags, "oversubscribed": note}})
+    notes = {
+        flag: f"left out: {', '.join(map(str, sorted(ranks)))} ranks {LEFT_OUT[flag]}"
+        for flag, ranks in left_out.items()
+    }
+    return curve.model_copy(update={"fit_flags": {**curve.fit_flags, **notes}}) if notes else curve
 
 
 @dataclass(frozen=True)

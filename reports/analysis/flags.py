@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from bench.core.case import Case
 from bench.core.records import Link, SameWork, Trial
@@ -16,10 +16,16 @@ SCALING_TOLERANCE = 0.05
 """By how much the work of a step may differ from what the kind of scaling says: a last batch may be a small one."""
 FULL_RATE_SHARE = 0.9
 """Links that carry a smaller share of their configured rate are flagged. A full one carries 0.956 in payload."""
+NO_SCALING_CLAIM = ("oversubscribed", "shared_gpu")
+"""Flags of cells whose ranks share what each would have of its own elsewhere: they feed no scaling claim."""
 FLAG_MEANINGS: dict[str, tuple[str, str]] = {
     "oversubscribed": (
         "more threads than cores, so that ranks waited for each other's cores",
         "use fewer ranks or threads; the cell feeds no scaling claim",
+    ),
+    "shared_gpu": (
+        "several ranks computed on one GPU, one after the other or side by side",
+        "use as many GPUs as ranks; the cell feeds no scaling claim",
     ),
     "emulated_compute": (
         "the compute is a wait of a stated length; the exchange is real",
@@ -165,6 +171,11 @@ FLAG_MEANINGS: dict[str, tuple[str, str]] = {
         "read the reason in the same-work table",
     ),
 }
+
+
+def claim_problem(flags: Collection[str]) -> str | None:
+    """The flag for which a cell feeds no scaling claim; ``None``: it may feed one."""
+    return next((flag for flag in NO_SCALING_CLAIM if flag in flags), None)
 
 
 def remedy(flag: str) -> str:

@@ -77,6 +77,12 @@ def cores_exceeded_on(case: Case, nodes: Sequence[NodeFacts]) -> bool:
     return any(_too_many_threads(case, placement, on_machine) for on_machine in machines.values())
 
 
+def share_a_gpu(trial: Trial) -> bool:
+    """Whether several ranks of a trial computed on one GPU, or on one slice of it."""
+    gpus = [rank.gpu for rank in trial.ranks if rank.gpu is not None]
+    return len(set(gpus)) < len(gpus)
+
+
 def _too_many_threads(case: Case, placement: Placement, nodes: Sequence[NodeFacts]) -> bool:
     """Whether one of the nodes on a machine, or all of them together, have more threads than cores."""
     width = placement.ranks_per_node or placement.ranks

@@ -11,12 +11,13 @@ from pydantic import Field
 from bench.core.case import Scalar, Scaling
 from bench.core.frozen_model import FrozenModel
 from bench.core.records import Outcome, SameWork, Trial
+from reports.analysis import flags
 from reports.analysis.cells import Cell
 from reports.analysis.device_busy import BUSY, HOST_BOUND_SHARE
 from reports.analysis.program_runs import summarize_program
 from reports.analysis.trial_measures import TrialMeasures
 
-NO_SCALING_CLAIM = frozenset({"oversubscribed", "injected"})
+NO_SCALING_CLAIM = frozenset({*flags.NO_SCALING_CLAIM, "injected"})
 """Flags of valid numbers that feed no scaling claim."""
 COLLECTIVE_UNIT = "bytes"
 """The unit of a collective's throughput."""

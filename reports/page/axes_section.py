@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from reports.analysis import formatting
 from reports.analysis.axes import Axis, AxisComparison, AxisPoint
 from reports.analysis.findings import MAX_CURVES
+from reports.analysis.flags import claim_problem
 from reports.page.elements import Figure, Section, Table
 from reports.page.series import estimate_series
 
@@ -95,7 +96,7 @@ def _figure(key: str, comparison: AxisComparison, lines: Sequence[Line]) -> Figu
             [float(point.case.ranks) for point in line],
             [point.gain for point in line if point.gain is not None],
             style,
-            ["oversubscribed" in point.case.flags for point in line],
+            [claim_problem(point.case.flags) is not None for point in line],
         )
         for style, line in enumerate(lines)
     )

@@ -8,6 +8,7 @@ from statistics import median
 from bench.core.records import PrecisionPeak
 from reports.analysis import formatting
 from reports.analysis.cells import Cell
+from reports.analysis.flags import claim_problem
 from reports.analysis.roofline import NO_MODEL, Roofline
 from reports.analysis.stats import Estimate
 from reports.page.elements import Figure, Series, Table
@@ -163,7 +164,7 @@ def _cell_points(name: str, style: int, shown: Sequence[tuple[Cell, Roofline]]) 
     points = [
         (roofline.intensity, *_per_rank(roofline.reached_flop_s, cell.case.ranks)) for cell, roofline in own_cells
     ]
-    hollow = ["oversubscribed" in cell.flags for cell, _ in own_cells]
+    hollow = [claim_problem(cell.flags) is not None for cell, _ in own_cells]
     return interval_series(name, points, style, "markers", hollow)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from reports.analysis.cells import Cell
 from reports.analysis.findings import has_curve
+from reports.analysis.flags import claim_problem
 from reports.analysis.stats import Estimate
 from reports.page.elements import Mark, Series
 
@@ -86,6 +87,6 @@ def series_by_ranks(
         rows += [(name, str(cell.case.ranks), shown(value), str(value.n), cell.labels.flags) for cell, value in points]
         if len(points) >= min_points:
             x = [float(cell.case.ranks) for cell, _ in points]
-            hollow = ["oversubscribed" in cell.flags for cell, _ in points]
+            hollow = [claim_problem(cell.flags) is not None for cell, _ in points]
             series.append(estimate_series(name, x, [value for _, value in points], styles[name], hollow))
     return tuple(series), tuple(rows)

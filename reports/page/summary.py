@@ -9,7 +9,7 @@ from reports.analysis import formatting
 from reports.analysis.bottleneck import MIN_SHARE, NOT_MEASURED, TERM_TITLES, efficiency_losses
 from reports.analysis.cells import Cell
 from reports.analysis.findings import CellGroup, Findings, group_cells, with_shown_titles
-from reports.analysis.flags import remedy
+from reports.analysis.flags import claim_problem, remedy
 from reports.analysis.stats import intervals_disjoint
 from reports.page import axes_section, nodes_section
 from reports.page.elements import Section, Table
@@ -46,7 +46,7 @@ def cells_at_most_ranks(cells: Sequence[Cell]) -> list[Cell]:
 
 
 def _cells_for_claims(cells: Sequence[Cell]) -> list[Cell]:
-    return [cell for cell in cells if cell.throughput is not None and "oversubscribed" not in cell.case.flags]
+    return [cell for cell in cells if cell.throughput is not None and claim_problem(cell.case.flags) is None]
 
 
 def loss_summary(cell: Cell) -> str:

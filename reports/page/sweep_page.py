@@ -119,7 +119,7 @@ def _throughput_caption(cells: Sequence[Cell]) -> str:
 def _scaling_caption(cells: Sequence[Cell]) -> str:
     scaled = [cell for cell in cells if cell.speedup is not None and cell.case.ranks > 1]
     if not scaled:
-        return "No speed-up: it needs a curve at two rank counts that are not oversubscribed."
+        return "No speed-up: it needs a curve at two rank counts whose ranks share neither cores nor GPUs."
     parts = [
         f"{cell.labels.backend} {cell.labels.speedup}× at {cell.labels.ranks}"
         for cell in scaled
@@ -131,7 +131,7 @@ def _scaling_caption(cells: Sequence[Cell]) -> str:
 def _efficiency_caption(cells: Sequence[Cell]) -> str:
     scaled = [cell for cell in cells if cell.efficiency is not None and cell.case.ranks > 1]
     if not scaled:
-        return "No efficiency: it needs a curve at two rank counts that are not oversubscribed."
+        return "No efficiency: it needs a curve at two rank counts whose ranks share neither cores nor GPUs."
     best = max(scaled, key=lambda cell: cell.efficiency.value if cell.efficiency else 0)
     worst = min(scaled, key=lambda cell: cell.efficiency.value if cell.efficiency else 0)
     return (

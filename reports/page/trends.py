@@ -8,6 +8,7 @@ from typing import Literal
 
 from reports.analysis import formatting
 from reports.analysis.comparison import Night, NightCell, NightChange, NightComparison
+from reports.analysis.flags import claim_problem
 from reports.analysis.units import join_units
 from reports.page.elements import Figure, Hyperlink, Section, Series, Table
 from reports.page.series import estimate_series
@@ -47,7 +48,7 @@ BackendAtRanks = tuple[str, int]
 NightPoints = dict[int, NightCell]
 """The cells of a line, by number of the night."""
 
-HOLLOW_NOTE = "Hollow points: another machine, other versions, or oversubscribed."
+HOLLOW_NOTE = "Hollow points: another machine, other versions, or ranks that share cores or a GPU."
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,7 @@ def _largest_rank_lines(trend: Trend, lines: dict[BackendAtRanks, NightPoints]) 
         for cell in (cell for cell in night.cells if group_of(cell) == trend.group):
             name, case = cell.labels.backend, cell.case
             if (name, case.ranks) in lines:
-                planned[name] = max(planned.get(name, (False, 0)), ("oversubscribed" not in case.flags, case.ranks))
+                planned[name] = max(planned.get(name, (False, 0)), (claim_problem(case.flags) is None, case.ranks))
         top |= planned
     return {(name, ranks): lines[name, ranks] for name, (_, ranks) in top.items()}
 
@@ -197,7 +198,7 @@ def _cell_text(cell: NightCell | None, attribute: Attribute) -> str:
 def _series(trend: Trend, line: BackendAtRanks, points: NightPoints, attribute: Attribute) -> Series:
     estimates = [getattr(cell, attribute) for cell in points.values()]
     hollow = [
-        trend.nights[number].place != trend.reference.place or "oversubscribed" in cell.case.flags
+        trend.nights[number].place != trend.reference.place or claim_problem(cell.case.flags) is not None
         for number, cell in points.items()
     ]
     return estimate_series(_title(line), list(map(float, points)), estimates, trend.styles[line[0]], hollow)

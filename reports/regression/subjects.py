@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from bench.core.case import Case
+from reports.analysis.flags import claim_problem
 from reports.regression.values import Metric
 
 CellMeasures = Mapping[str, Mapping[int, Mapping[str, float]]]
@@ -58,7 +59,7 @@ def subjects_of(cases: Sequence[Case]) -> tuple[Subject, ...]:
             cell: tuple[Metric, ...] = ("step", "throughput", "memory", "energy")
             metrics = cell if case.ranks == 1 else (*cell, "exposed")
             subjects += [Subject(case.key, metric, curve, case.key, case.ranks) for metric in metrics]
-        subjects += _scaling_subjects(curve, [case for case in members if "oversubscribed" not in case.flags])
+        subjects += _scaling_subjects(curve, [case for case in members if claim_problem(case.flags) is None])
     return tuple(subjects)
 
 

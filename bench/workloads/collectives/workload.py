@@ -174,7 +174,7 @@ class Collectives(Workload):
         options = CollectivesOptions(**case.workload_options)
         ways = registry.backend_of(case).collectives(case).get(options.operation)
         if case.ranks < 2:
-            return "a collective operation needs at least 2 ranks"
+            return "a collective operation needs at least 2 ranks: --ranks 2"
         if ways is None or isinstance(ways, str):
             return ways or f"{case.backend} has no {options.operation}"
         if options.in_place is not None and options.in_place not in ways:

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, NamedTuple, Self
 
+from pydantic import Field
+
 from bench.core.case import Case, Role
 from bench.core.machine import NodeFacts
 from bench.core.recording import Recording
@@ -56,6 +58,14 @@ class TrialResult:
 DEFAULT_SITE = "local"
 
 
+class SiteOptions(Options):
+    """What every site has an option for."""
+
+    ranks_per_gpu: int = Field(
+        1, ge=1, le=64, description="ranks that share a GPU, over gloo; their numbers are no scaling claim"
+    )
+
+
 class TrialRequest(NamedTuple):
     """A trial that is to be run.
 
@@ -79,7 +89,7 @@ class Site(ABC):
 
     name: str
     summary: str
-    options: ClassVar[type[Options]] = Options
+    options: ClassVar[type[Options]] = SiteOptions
     """Its options, each with one value: ``--set NAME.OPTION=VALUE``."""
     requires: tuple[str, ...] = ()
     """Importable modules without which the site can't be used."""
@@ -103,7 +113,7 @@ class Site(ABC):
 
     def machine(self) -> Machine:
         """What is known of its nodes before a trial runs on them."""
-        return Machine(site=self.name, multi_node=True, cores=None, gpus=None)
+        return Machine(site=self.name, multi_node=True, cores=None, gpus=None, ranks_per_gpu=ranks_per_gpu(self.chosen))
 
     def survey(self) -> None:
         """Find out what the site has, such as the workers of a cluster. Called once, before cases are planned."""
@@ -188,6 +198,11 @@ class Job(ABC):
     @abstractmethod
     def cancel(self) -> None:
         """End all processes of the trial now."""
+
+
+def ranks_per_gpu(chosen: Options) -> int:
+    """The option of that name; 1 for a site that has none."""
+    return int(getattr(chosen, "ranks_per_gpu", 1))
 
 
 SITES: PluginKind[Site] = PluginKind("site", Site, "harness.sites", ("name", "summary"))

@@ -22,7 +22,7 @@ from bench.host.installation import install_command
 from bench.host.paths import from_home
 from bench.plugins.backend import Options
 from harness.planning.source_copy import share_sources
-from harness.sites.base.contract import Job, Site, TrialRequest
+from harness.sites.base.contract import Job, Site, SiteOptions, TrialRequest
 from harness.sites.base.remote import UnstartedJob
 from harness.sites.base.sbatch_options import SAFE_SBATCH_OPTIONS, check_sbatch_options
 from harness.sites.dask.processes import ClusterUnavailable, DaskJob, JobQueueCluster, survey_cluster
@@ -35,7 +35,7 @@ NO_CLUSTER_NAMED = "no Dask cluster is named: --set dask.address=tcp://HOST:8786
 JOBS_FILE = "jobs.json"
 
 
-class DaskSiteOptions(Options):
+class DaskSiteOptions(SiteOptions):
     """The options of the Dask site: a cluster that is running, or the jobs of one that is started."""
 
     address: str | None = Field(None, pattern=ADDRESS_PATTERN, description="the scheduler of a cluster that is running")

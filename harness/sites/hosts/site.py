@@ -17,7 +17,7 @@ from bench.host.paths import from_home
 from bench.node.launchers.base import AGENT, choose_launcher
 from bench.node.launchers.runner import CASE_FILE, ONE_NODE_LAUNCHERS, launcher_arguments
 from bench.plugins.backend import Options
-from harness.sites.base.contract import Job, Site, TrialRequest
+from harness.sites.base.contract import Job, Site, SiteOptions, TrialRequest
 from harness.sites.base.remote import needs_certificate, node_command, rendezvous_port
 from harness.sites.hosts import client
 from harness.sites.hosts.hosts_file import PATH_PATTERN, USER_PATTERN, Host, read_hosts
@@ -30,7 +30,7 @@ PRIVATE_FOLDER = "ours"
 """Inside the trial's folder; nothing that hosts send is unpacked there."""
 
 
-class SshOptions(Options):
+class SshOptions(SiteOptions):
     file: str | None = Field(
         None,
         min_length=1,

@@ -192,7 +192,7 @@ def pod_resources(case: Case, options: KubernetesOptions) -> dict[str, str]:
 def gpus_per_pod(case: Case, options: KubernetesOptions) -> int:
     if options.gpus is not None:
         return options.gpus
-    return case.ranks_on_a_node if case.device == "cuda" else 0
+    return case.gpus_on_a_node
 
 
 def affinity(options: KubernetesOptions, name: str) -> Manifest:

@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
-from bench.plugins.backend import Options
+from harness.sites.base.contract import SiteOptions
 from harness.sites.base.remote import MARGIN_S
 
 DNS_LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
@@ -45,7 +45,7 @@ class KubernetesTimeouts:
     """How long the API may be out of reach before the trial is given up."""
 
 
-class KubernetesOptions(Options):
+class KubernetesOptions(SiteOptions):
     """Lists are one value, separated by commas, or by semicolons where a shell quotes them."""
 
     namespace: str | None = Field(

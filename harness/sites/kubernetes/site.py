@@ -49,12 +49,19 @@ class KubernetesSite(Site):
 
     def machine(self) -> Machine:
         chosen = self.chosen
-        return Machine(site=self.name, multi_node=True, cores=chosen.cpus, gpus=chosen.gpus or None, cuda_torch=True)
+        return Machine(
+            site=self.name,
+            multi_node=True,
+            cores=chosen.cpus,
+            gpus=chosen.gpus or None,
+            cuda_torch=True,
+            ranks_per_gpu=chosen.ranks_per_gpu,
+        )
 
     def unavailable_reason(self, case: Case) -> str | None:
-        if case.device == "cuda" and gpus_per_pod(case, self.chosen) < case.ranks_on_a_node:
-            remedy = f"--set kubernetes.gpus={case.ranks_on_a_node}, or leave it out"
-            return f"a pod of {case.ranks_on_a_node} ranks needs as many GPUs: {remedy}"
+        if gpus_per_pod(case, self.chosen) < case.gpus_on_a_node:
+            remedy = f"--set kubernetes.gpus={case.gpus_on_a_node}, or leave it out"
+            return f"a pod of {case.ranks_on_a_node} ranks needs {case.gpus_on_a_node} GPUs: {remedy}"
         if case.net is not None:
             return "--net connects network namespaces of one machine, not pods: leave it out"
         return self.missing_dependency()

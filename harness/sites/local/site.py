@@ -8,6 +8,7 @@ import shlex
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from copy import copy
 from dataclasses import replace
 from functools import cached_property
 from types import MappingProxyType
@@ -34,7 +35,7 @@ from bench.plugins.backend import Options
 from harness.errors import UsageError
 from harness.planning.environment import read_machine
 from harness.planning.placements import Machine
-from harness.sites.base.contract import Job, Site, TrialRequest, TrialResult
+from harness.sites.base.contract import Job, Site, TrialRequest, TrialResult, ranks_per_gpu
 from harness.sites.base.remote import UnstartedJob, gather_result
 from harness.sites.local import networks
 from harness.sites.local.networks import Network
@@ -189,11 +190,13 @@ class LocalSite(Site):
         """What the links of each rate carry, measured before the first trial that uses them."""
 
     def with_options(self, chosen: Options) -> Self:
-        # It has no options, and one forkserver.
-        return self
+        # All of them have one forkserver, and know of the same links.
+        same = copy(self)
+        same.chosen = chosen
+        return same
 
     def machine(self) -> Machine:
-        return read_machine()
+        return read_machine().model_copy(update={"ranks_per_gpu": ranks_per_gpu(self.chosen)})
 
     def unavailable_reason(self, case: Case) -> str | None:
         open_files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -13,7 +13,7 @@ from pydantic import Field, StringConstraints, model_validator
 
 from bench.core.case import Case
 from bench.host.certificate import CERTIFICATE_FILE
-from bench.plugins.backend import Options
+from harness.sites.base.contract import SiteOptions
 
 ML_FOLDER = "/opt/ml"
 """Where SageMaker mounts a container's input, and collects its output."""
@@ -45,7 +45,7 @@ MAX_TAGS, MAX_TAG_KEY_LENGTH, MAX_TAG_VALUE_LENGTH = 50, 128, 256
 ShortText = Annotated[str, StringConstraints(max_length=1024)]
 
 
-class SagemakerOptions(Options):
+class SagemakerOptions(SiteOptions):
     role: ShortText = Field(
         "",
         pattern=r"^(arn:aws[a-z-]*:iam::[0-9]{12}:role/[A-Za-z0-9_+=,.@/-]+)?$",

@@ -76,8 +76,8 @@ def cores_per_node(case: Case) -> int:
 
 
 def gpus_per_node_for(options: SlurmOptions, cases: Sequence[Case]) -> str | None:
-    most_ranks = max((case.ranks_on_a_node for case in cases if case.device == "cuda"), default=0)
-    return options.gpus_per_node or (str(most_ranks) if most_ranks else None)
+    most = max((case.gpus_on_a_node for case in cases), default=0)
+    return options.gpus_per_node or (str(most) if most else None)
 
 
 def _trial_lines(options: SlurmOptions, trial: TrialRequest, timeouts: SlurmTimeouts) -> list[str]:

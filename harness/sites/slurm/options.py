@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import Field, field_validator
 
 from bench.core.case import Case
-from bench.plugins.backend import Options
+from harness.sites.base.contract import SiteOptions
 from harness.sites.base.remote import MARGIN_S
 from harness.sites.base.sbatch_options import SAFE_SBATCH_OPTIONS, check_sbatch_options
 
@@ -17,7 +17,7 @@ NAME_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9_.@+-]*$"
 NAMES_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9_.@+-]*(,[A-Za-z0-9_][A-Za-z0-9_.@+-]*)*$"
 
 
-class SlurmOptions(Options):
+class SlurmOptions(SiteOptions):
     partition: str | None = Field(
         None, pattern=NAMES_PATTERN, description="of the jobs; several (a,b): the one that starts first"
     )

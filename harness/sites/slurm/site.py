@@ -51,7 +51,14 @@ class SlurmSite(Site):
     def machine(self) -> Machine:
         # The torch of another interpreter or of a container can't be examined from here.
         cuda_torch = not self.shares_environment or torch_cuda_version() is not None
-        return Machine(site=self.name, multi_node=True, cores=None, gpus=self.chosen.gpus, cuda_torch=cuda_torch)
+        return Machine(
+            site=self.name,
+            multi_node=True,
+            cores=None,
+            gpus=self.chosen.gpus,
+            cuda_torch=cuda_torch,
+            ranks_per_gpu=self.chosen.ranks_per_gpu,
+        )
 
     def missing_dependency(self) -> str | None:
         missing = [tool for tool in SLURM_COMMANDS if shutil.which(tool) is None]

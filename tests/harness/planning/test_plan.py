@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 
 import pytest
@@ -10,7 +11,7 @@ from bench.telemetry.sampler import INTERVAL_S
 from harness.errors import UsageError
 from harness.planning.options import known_options, parse_settings, resolve_options
 from harness.planning.placements import Machine, default_ranks
-from harness.planning.plan import GPU_WINDOW_S, imprecise_cases, make_plan, shuffled_rounds
+from harness.planning.plan import GPU_WINDOW_S, idle_parts, imprecise_cases, make_plan, shuffled_rounds
 from harness.planning.suite import Suite
 from reports.analysis.case_titles import case_title, with_batch
 from reports.analysis.telemetry_window import MIN_SAMPLES
@@ -173,7 +174,99 @@ def test_cuda_needs_gpus_and_a_cuda_torch():
     one = Machine(cores=2, gpus=1, cuda_torch=True)
     found = plan(workloads=("synthetic",), backends=("ddp",), ranks=(1, 2), machine=one)
     assert [(case.ranks, case.device, case.transport) for case in found.cases] == [(1, "cuda", "nccl")]
-    assert "2 ranks need 2 GPUs, 1 found" in found.skips[0].reason
+    assert found.skips[0].reason == (
+        "2 ranks need 2 GPUs, 1 found; use fewer ranks, let 2 share a GPU (--set site.local.ranks_per_gpu=2 --set "
+        "ddp.transport=gloo) or --device cpu"
+    )
+    none = plan(workloads=("synthetic",), backends=("ddp",), device="cuda", machine=Machine(cores=2, cuda_torch=True))
+    assert {skip.reason.partition(":")[0] for skip in none.skips} == {"no GPU was found"}
+
+
+SHARED = Machine(cores=2, gpus=1, cuda_torch=True, ranks_per_gpu=2)
+OVER_GLOO = ("ddp.transport=gloo", "horovod.transport=gloo")
+
+
+def test_ranks_share_a_gpu_where_that_is_asked_for_and_are_marked():
+    found = plan(workloads=("synthetic",), backends=("single", "ddp", "dask"), machine=SHARED, settings=OVER_GLOO)
+    planned = {(case.backend, case.ranks): case for case in found.cases}
+    assert list(planned) == [("single", 1), ("ddp", 1), ("ddp", 2), ("dask", 1), ("dask", 2)]
+    assert {case.flags for case in found.cases if case.ranks == 2} == {("shared_gpu",)}
+    assert {case.flags for case in found.cases if case.ranks == 1} == {()}, "one rank has the GPU for itself"
+    two = planned["ddp", 2]
+    assert [two.device_of(rank) for rank in range(2)] == ["cuda:0", "cuda:0"]
+    assert two.key.endswith("/per-gpu=2/ranks=2")
+    assert "2 a GPU" in case_title(two)
+    on_cpus = plan(workloads=("synthetic",), backends=("ddp",), device="cpu", machine=SHARED)
+    assert {(case.ranks_per_gpu, case.flags) for case in on_cpus.cases} == {(1, ())}
+
+
+def test_three_ranks_fill_the_gpus_in_order():
+    two_gpus = SHARED.model_copy(update={"gpus": 2})
+    chosen = {"ranks": (3, 5), "batch": (30,), "settings": OVER_GLOO}
+    found = plan(workloads=("synthetic",), backends=("ddp",), machine=two_gpus, **chosen)
+    (case,) = found.cases
+    assert [case.device_of(rank) for rank in range(3)] == ["cuda:0", "cuda:0", "cuda:1"]
+    (skip,) = found.skips
+    assert skip.reason.startswith(
+        "5 ranks, 2 a GPU, need 3 GPUs, 2 found; use fewer ranks, let 3 share a GPU (--set site"
+    )
+
+
+@pytest.mark.parametrize(
+    ("backend", "remedy"),
+    [
+        ("ddp", "--set ddp.transport=gloo"),
+        ("horovod", "--set horovod.transport=gloo"),
+        ("fsdp", "--set site.local.ranks_per_gpu=1"),
+        ("deepspeed", "--set site.local.ranks_per_gpu=1"),
+    ],
+)
+def test_over_nccl_a_shared_gpu_is_refused_before_anything_starts(backend, remedy):
+    problem = f"plans nothing to run: NCCL takes one rank a GPU, not 2: {remedy}"
+    with pytest.raises(UsageError, match=problem):
+        plan(workloads=("synthetic",), backends=(backend,), ranks=(2,), machine=SHARED)
+
+
+def test_nothing_to_run_on_a_gpu_says_why():
+    one = Machine(cores=2, gpus=1, cuda_torch=True)
+    reason = "an allreduce needs at least 2 ranks: --ranks 2; with 1 GPU, 1 rank is the default"
+    with pytest.raises(UsageError, match=reason):
+        plan(workloads=("allreduce",), backends=("ddp",), device="cuda", machine=one)
+    with pytest.raises(UsageError, match="needs at least 2 ranks: --ranks 2; no GPU was found"):
+        plan(workloads=("allreduce",), backends=("ddp",), device="cuda", machine=Machine(cores=2, cuda_torch=True))
+    with pytest.raises(UsageError, match="needs at least 2 ranks: --ranks 2; torch is not a CUDA build"):
+        plan(workloads=("allreduce",), backends=("ddp",), device="cuda", ranks=(1,), machine=Machine(cores=2))
+
+
+@pytest.mark.parametrize("gpus", [0, 1, 2])
+@pytest.mark.parametrize("ranks_per_gpu", [1, 2])
+@pytest.mark.parametrize("ranks", [None, (1,), (2,), (4,)])
+def test_every_combination_on_a_gpu_runs_or_says_why_not(gpus, ranks_per_gpu, ranks):
+    machine = Machine(cores=8, gpus=gpus, cuda_torch=True, ranks_per_gpu=ranks_per_gpu)
+    for workload, backend in itertools.product(WORKLOADS, BACKENDS):
+        if WORKLOADS[workload].kind == "program" or BACKENDS[backend].starts_programs:
+            continue
+        error = None
+        try:
+            found = plan(machine=machine, workloads=(workload,), backends=(backend,), device="cuda", ranks=ranks)
+        except UsageError as problem:
+            error = str(problem)
+        if error is not None:
+            assert error.partition("plans nothing to run: ")[2], (workload, backend, error)
+            continue
+        assert all("\n" not in skip.reason for skip in found.skips)
+        assert all(skip.reason for skip in found.skips)
+        for case in found.cases:
+            assert case.device == "cpu" or case.gpus_on_a_node <= gpus
+            shared = case.device == "cuda" and case.ranks > case.gpus_on_a_node
+            assert ("shared_gpu" in case.flags) == shared
+            assert not (shared and case.transport == "nccl")
+
+
+def test_a_workload_or_backend_of_which_nothing_runs_is_named():
+    found = plan(workloads=("synthetic", "allreduce"), backends=("single", "ddp"), ranks=(1,))
+    assert idle_parts(found) == {"allreduce": "an allreduce needs at least 2 ranks: --ranks 2"}
+    assert idle_parts(plan(workloads=("synthetic",), backends=("single", "ddp"), ranks=(1, 2))) == {}
 
 
 def test_a_backend_for_the_cpu_alone_is_no_trouble_on_a_gpu_machine():

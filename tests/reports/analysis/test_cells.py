@@ -34,12 +34,32 @@ def test_without_one_rank_the_smallest_count_is_the_baseline():
     assert "no_baseline" in second.flags
 
 
-def test_an_oversubscribed_cell_has_a_throughput_and_no_claim():
-    one, four = make_case(ranks=1), make_case(ranks=4, flags=("oversubscribed",))
+@pytest.mark.parametrize("flag", ["oversubscribed", "shared_gpu"])
+def test_a_cell_whose_ranks_share_hardware_has_a_throughput_and_no_claim(flag):
+    one, four = make_case(ranks=1), make_case(ranks=4, flags=(flag,))
     found = cells([one, four], [make_trial(one), make_trial(four)])[1]
     assert found.throughput is not None
     assert found.efficiency is None
-    assert "no scaling claim" in found.scaling_reason
+    assert found.scaling_reason == f"{flag.replace('_', ' ')}: feeds no scaling claim"
+    assert not found.feeds_a_curve
+    # Nor is it what others are compared with.
+    shared, more = make_case(ranks=2, flags=(flag,)), make_case(ranks=4)
+    found = cells([shared, more], [make_trial(shared), make_trial(more)])[1]
+    assert found.speedup.value == 4.0
+
+
+def test_ranks_that_turn_out_to_be_on_one_gpu_are_marked():
+    case = make_case(ranks=2, device="cuda", transport="gloo")
+    trial = make_trial(case)
+
+    def flags(*gpus):
+        records = [rank.model_copy(update={"gpu": gpu}) for rank, gpu in zip(trial.ranks, gpus, strict=True)]
+        (cell,) = cells([case], [trial.model_copy(update={"ranks": tuple(records)})])
+        return cell.flags
+
+    assert "shared_gpu" in flags("GPU-1", "GPU-1")
+    assert "shared_gpu" not in flags("GPU-1", "GPU-2")
+    assert "shared_gpu" not in flags(None, None)
 
 
 def test_one_invalid_trial_removes_the_number():

@@ -20,7 +20,7 @@ from bench.plugins.registry import load_backend
 from harness.planning.placements import choose_device
 from harness.planning.suite import Suite
 from harness.sites.base.contract import TrialRequest, TrialResult
-from harness.sites.slurm.batch_script import batch_script
+from harness.sites.slurm.batch_script import batch_script, gpus_per_node_for
 from harness.sites.slurm.client import (
     UNKNOWN_JOB,
     SlurmClient,
@@ -257,6 +257,14 @@ def test_gpus_that_are_asked_for_are_computed_on():
     assert device(gpus_per_node="0") == "cpu"
     here = SlurmSite(SlurmOptions(gpus_per_node="4")).machine()
     assert (here.gpus, here.cuda_torch) == (4, torch_cuda_version() is not None)
+
+
+def test_ranks_that_share_gpus_ask_for_fewer():
+    site = SlurmSite(SlurmOptions(ranks_per_gpu=2))
+    assert site.machine().ranks_per_gpu == 2
+    case = make_case(ranks=6, ranks_per_node=3, device="cuda", transport="gloo", ranks_per_gpu=2, site="slurm")
+    assert gpus_per_node_for(site.chosen, [case]) == "2"
+    assert gpus_per_node_for(site.chosen, [case.model_copy(update={"device": "cpu"})]) is None
 
 
 def test_what_slurm_s_commands_do_wrong_is_one_line(monkeypatch, tmp_path):
