@@ -41,8 +41,6 @@ WINDOW_S = 1.0
 GPU_WINDOW_S = 2.0
 """The shortest window in whole seconds that holds three values of every reading of a GPU, also where the driver knows
 power as a mean over a second only (:meth:`bench.core.update_timing.UpdateTiming.needed_window_s`)."""
-
-
 MAX_REASONS = 3
 """Why a plan is empty, in its error."""
 

@@ -142,7 +142,13 @@ def test_a_mistake_in_a_suite_s_file_is_reported_with_its_line(harness, tmp_path
     assert done.stderr.startswith("error: option backend.ddp.transport: unknown transport 'nccm'; did you mean 'nccl'?")
 
 
-NOTHING_RUNS = ("--plugin", str(ROOT / "tests/support/plugins/absent.py"), "--backends", "absent", "--ranks", "1")
+ABSENT = ("--plugin", str(ROOT / "tests/support/plugins/absent.py"), "--backends", "absent")
+NOTHING_RUNS = (*ABSENT, "--workloads", "synthetic", "--ranks", "1")
+
+
+def test_a_workload_of_which_nothing_runs_is_named(harness):
+    done = harness("sweep", *ABSENT, "--workloads", "synthetic,allreduce", "--ranks", "1", "--dry-run")
+    assert done.stderr == "nothing of allreduce runs: an allreduce needs at least 2 ranks: --ranks 2\n"
 
 
 @pytest.mark.parametrize("as_json", [(), ("--json",)])
