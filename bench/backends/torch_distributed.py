@@ -13,6 +13,7 @@ from bench.core.collectives import ROOT, Collective
 from bench.core.rank_info import RankInfo
 from bench.host.network import bind_address, listen_at, wait_for_listener
 from bench.plugins.backend import Session
+from bench.rank.flight_recorder import set_recorder_variables
 
 STORE_PREFIX = "ranks"
 
@@ -110,6 +111,7 @@ def join_torch_distributed(
         torch.cuda.set_device(device)
     # A thread of NCCL's process group ends the process where another one of its threads hangs, after 8 minutes.
     os.environ["TORCH_NCCL_HEARTBEAT_TIMEOUT_SEC"] = str(case.library_timeout_s)
+    set_recorder_variables()
     timeout = timedelta(seconds=case.library_timeout_s)
     store = _serve_store(me, timeout) if hosts_store(me, os.environ) else _join_store(me, timeout, case.timeout_s)
     dist.init_process_group(transport, store=store, rank=me.rank, world_size=me.world, timeout=timeout)

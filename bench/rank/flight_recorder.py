@@ -16,7 +16,7 @@ import re
 import sys
 import threading
 from collections.abc import Iterator, Mapping, MutableMapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from bench.core.bounds import MAX_COUNT
 from bench.core.flight_record import DEFAULT_GROUP, MAX_NAME_LENGTH, FlightEntry, FlightRecord
 from bench.core.frozen_model import write_model
 from bench.core.text import one_line
+from bench.host.ownership import FOLDER_VARIABLE
 
 C10D = "torch._C._distributed_c10d"
 DUMPS = ("_dump_nccl_trace_json", "_dump_fr_trace_json")
@@ -32,6 +33,7 @@ BUFFER_ENTRIES = 2000
 KEPT_DONE, KEPT_PENDING = 16, 32
 """The operations of a group that are kept: the last ones, and the first ones that are not done."""
 MAX_REQUEST_BYTES = 64
+END_REQUEST = b"end\n"
 WATCHDOG_PREFIX = "watchdog-"
 NUMBER = re.compile(r"[0-9]{1,20}")
 
@@ -59,21 +61,32 @@ def recorder_variables(env: Mapping[str, str], folder: Path, *, generic: bool) -
     return {name: value for name, value in wanted.items() if name not in env}
 
 
-def start_flight_recorder(folder: Path, rank: int) -> None:
-    """Have a thread of this process answer requests for its flight record. Without named pipes there are none."""
-    pipe = request_pipe(folder, rank)
+@contextmanager
+def answering_requests(folder: Path, rank: int) -> Iterator[None]:
+    """A context in which a thread of this process answers requests for its flight record.
+
+    Where named pipes can't be made there are no requests. A process may measure for several trials, one after the
+    other: the thread ends with the context.
+    """
+    pipe, requests = request_pipe(folder, rank), None
     with suppress(OSError):
         pipe.unlink(missing_ok=True)
         os.mkfifo(pipe, 0o600)
         # Open for writing too: without a writer a pipe is at its end, and reading would not wait.
         requests = os.open(pipe, os.O_RDWR | os.O_CLOEXEC)
         threading.Thread(target=_answer, args=(requests, folder, rank), name="flight-recorder", daemon=True).start()
+    try:
+        yield
+    finally:
+        if requests is not None:
+            os.write(requests, END_REQUEST)
 
 
 def _answer(requests: int, folder: Path, rank: int) -> None:
-    while request := os.read(requests, MAX_REQUEST_BYTES):
-        asked_ns = NUMBER.match(request.decode(errors="replace"))
-        write_flight_record(folder, rank, int(asked_ns[0]) if asked_ns else None)
+    with os.fdopen(requests, "rb", buffering=0) as pipe:
+        while (request := pipe.read(MAX_REQUEST_BYTES)) and END_REQUEST not in request:
+            if asked_ns := NUMBER.match(request.decode(errors="replace")):
+                write_flight_record(folder, rank, int(asked_ns[0]))
 
 
 def write_flight_record(folder: Path, rank: int, before_ns: int | None = None) -> None:
@@ -159,10 +172,8 @@ def _short(text: Any) -> str:
     return one_line(str(text), MAX_NAME_LENGTH)
 
 
-def set_recorder_variables(folder: Path, env: MutableMapping[str, str] = os.environ) -> None:
+def set_recorder_variables(env: MutableMapping[str, str] = os.environ) -> None:
     """Set :func:`recorder_variables` in this process, before it joins a process group; PyTorch is loaded."""
-    import torch.distributed
-
-    if torch.distributed.is_available():
+    if folder := env.get(FOLDER_VARIABLE):
         generic = hasattr(sys.modules.get(C10D), "_dump_fr_trace_json")
-        env.update(recorder_variables(env, folder, generic=generic))
+        env.update(recorder_variables(env, Path(folder), generic=generic))

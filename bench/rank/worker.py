@@ -34,7 +34,7 @@ from bench.plugins import registry
 from bench.plugins.backend import set_environment
 from bench.rank import faults, loop
 from bench.rank.context import RankContext
-from bench.rank.flight_recorder import set_recorder_variables, start_flight_recorder, write_flight_record
+from bench.rank.flight_recorder import answering_requests, write_flight_record
 from bench.rank.nccl_log import start_nccl_log, with_nccl_report
 from bench.rank.program.failures import ProgramProblem
 from bench.rank.program.run import measure_program
@@ -58,15 +58,20 @@ def measure_rank(case: Case, me: RankInfo, out: Path, on_failure: Callable[[Rank
         on_failure: Called with a failure before the other ranks are left.
     """
     context = _prepare_process(case, me, out)
-    start_flight_recorder(out, me.rank)
-    no_nccl_log = start_nccl_log(case, out, me.rank)
-    if case.program is not None:
-        record = _measure_program(case, me, out, context, on_failure)
+    measure = _measure_work if case.program is None else _measure_program
+    with answering_requests(out, me.rank):
+        no_nccl_log = start_nccl_log(case, out, me.rank)
+        record = measure(case, me, out, context, on_failure)
         return with_nccl_report(record, case, out, no_nccl_log)
+
+
+def _measure_work(
+    case: Case, me: RankInfo, out: Path, context: RankContext, on_failure: Callable[[RankFailure], None]
+) -> RankRecord:
+    """Run a workload of this project, or of a plugin."""
     import torch
 
     torch.set_num_threads(case.threads)
-    set_recorder_variables(out)
     backend, workload = registry.backend_of(case), registry.workload_of(case)
     if case.device == "cuda":
         # TensorFloat-32 would make results depend on how a batch is cut, beyond what float32 rounding explains.
@@ -74,8 +79,7 @@ def measure_rank(case: Case, me: RankInfo, out: Path, on_failure: Callable[[Rank
     faults.inject_at_start(case.fault, me.rank)
     with backend.session(case, me) as session:
         try:
-            record = loop.measure(case, backend, workload, session, context)
-            return with_nccl_report(record, case, out, no_nccl_log)
+            return loop.measure(case, backend, workload, session, context)
         except BaseException as problem:
             # Before the session is left: leaving may wait for the other ranks, and makes them fail too.
             _keep_flight_record(out, me, problem)

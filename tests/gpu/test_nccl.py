@@ -11,6 +11,7 @@ import sys
 
 import pytest
 
+from bench.host.ownership import FOLDER_VARIABLE
 from bench.rank.nccl_log import log_variables, read_nccl_log
 from tests.support.paths import ROOT
 
@@ -24,7 +25,7 @@ import torch, torch.distributed as dist
 from bench.rank.flight_recorder import C10D, read_recorder, set_recorder_variables
 folder, device = Path(sys.argv[1]), sys.argv[2]
 cuda = device != "cpu"
-set_recorder_variables(folder)
+set_recorder_variables()
 began = time.monotonic()
 dist.init_process_group("nccl" if cuda else "gloo", store=dist.HashStore(), rank=0, world_size=1)
 x = torch.ones(1000, device=device)
@@ -51,7 +52,7 @@ print(json.dumps({
 def run_rank(folder, device, **variables) -> dict:
     folder.mkdir(exist_ok=True)
     env = {name: value for name, value in os.environ.items() if not name.startswith("NCCL_")}
-    env |= {"PYTHONPATH": str(ROOT), "GLOO_SOCKET_IFNAME": "lo", **variables}
+    env |= {"PYTHONPATH": str(ROOT), "GLOO_SOCKET_IFNAME": "lo", FOLDER_VARIABLE: str(folder), **variables}
     command = [sys.executable, "-c", RANK, str(folder), str(device)]
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=180, check=True)
     return json.loads(done.stdout.strip().splitlines()[-1])

@@ -7,19 +7,21 @@ import os
 import pickle
 import subprocess
 import sys
+import threading
 import time
 from types import SimpleNamespace
 
 import pytest
 
 from bench.core.flight_record import FlightRecord, explain_hang
+from bench.host.ownership import FOLDER_VARIABLE
 from bench.node.flight_records import (
     convert_watchdog_dumps,
     record_file,
     request_flight_records,
     wait_for_flight_records,
 )
-from bench.rank.flight_recorder import read_recorder, read_trace, recorder_variables, request_pipe
+from bench.rank.flight_recorder import answering_requests, read_recorder, read_trace, recorder_variables, request_pipe
 from tests.support.paths import ROOT
 
 
@@ -163,15 +165,38 @@ def test_who_does_not_read_is_not_waited_for(tmp_path):
     assert request_pipe(tmp_path, 1).read_text() == "no pipe"
 
 
+def test_a_process_answers_while_it_measures_for_a_trial_and_not_afterwards(tmp_path):
+    def threads():
+        return [thread for thread in threading.enumerate() if thread.name == "flight-recorder"]
+
+    with answering_requests(tmp_path, 5):
+        (thread,) = threads()
+        for _ in range(2):
+            record_file(tmp_path, 5).unlink(missing_ok=True)
+            assert request_flight_records(tmp_path, ["rank 5"], time.time_ns()) == [5]
+            wait_for_flight_records(tmp_path, [5], wait_s=30)
+            assert FlightRecord.model_validate_json(record_file(tmp_path, 5).read_text()).rank == 5
+    thread.join(30)
+    assert threads() == []
+    assert request_flight_records(tmp_path, ["rank 5"], time.time_ns()) == []
+
+
+def test_a_trial_without_pipes_has_no_requests(tmp_path):
+    with answering_requests(tmp_path / "missing", 0):
+        assert request_flight_records(tmp_path / "missing", ["rank 0"], time.time_ns()) == []
+
+
 RANK = """
-import sys, time
+import os, sys, time
 from datetime import timedelta
 from pathlib import Path
 import torch, torch.distributed as dist
-from bench.rank.flight_recorder import set_recorder_variables, start_flight_recorder
+from bench.rank.flight_recorder import answering_requests, set_recorder_variables
 folder, rank = Path(sys.argv[1]), int(sys.argv[2])
-start_flight_recorder(folder, rank)
-set_recorder_variables(folder)
+answering = answering_requests(folder, rank)
+answering.__enter__()
+set_recorder_variables()
+assert os.environ["TORCH_FR_DUMP_TEMP_FILE"] == str(folder / "watchdog-")
 store = dist.FileStore(str(folder / "store"), 2)
 dist.init_process_group("gloo", store=store, rank=rank, world_size=2, timeout=timedelta(seconds=60))
 x = torch.ones(8)
@@ -195,7 +220,7 @@ def ask_ranks(folder):
 
 @pytest.mark.slow
 def test_a_rank_that_hangs_over_gloo_is_named_by_its_last_collective(tmp_path):
-    env = {**os.environ, "PYTHONPATH": str(ROOT), "GLOO_SOCKET_IFNAME": "lo"}
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "GLOO_SOCKET_IFNAME": "lo", FOLDER_VARIABLE: str(tmp_path)}
     ranks = [subprocess.Popen([sys.executable, "-c", RANK, str(tmp_path), str(rank)], env=env) for rank in range(2)]
     try:
         found, deadline = None, time.monotonic() + 60
