@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import pickle
 import re
-import stat
 import time
 from collections.abc import Collection
 from contextlib import suppress
@@ -15,7 +14,7 @@ from typing import Any
 from bench.core.flight_record import FlightRecord
 from bench.core.frozen_model import write_model
 from bench.host.regular_files import open_regular
-from bench.rank.flight_recorder import WATCHDOG_PREFIX, read_trace, request_pipe
+from bench.rank.flight_recorder import WATCHDOG_PREFIX, read_trace, request_pipe, send_request
 
 WAIT_S = 1.0
 POLL_INTERVAL_S = 0.02
@@ -35,7 +34,7 @@ def request_flight_records(folder: Path, titles: Collection[str], before_ns: int
         before_ns: What began later is left out, in nanoseconds since the Unix epoch.
     """
     ranks = [int(number) for title in titles for number in RANK_TITLE.findall(title)]
-    return [rank for rank in ranks if _ask(request_pipe(folder, rank), before_ns)]
+    return [rank for rank in ranks if send_request(request_pipe(folder, rank), f"{before_ns}\n".encode())]
 
 
 def wait_for_flight_records(folder: Path, ranks: Collection[int], wait_s: float = WAIT_S) -> None:
@@ -43,23 +42,6 @@ def wait_for_flight_records(folder: Path, ranks: Collection[int], wait_s: float 
     deadline = time.monotonic() + wait_s
     while time.monotonic() < deadline and not all(record_file(folder, rank).exists() for rank in ranks):
         time.sleep(POLL_INTERVAL_S)
-
-
-def _ask(pipe: Path, before_ns: int) -> bool:
-    """Whether a rank reads from the pipe."""
-    try:
-        descriptor = os.open(pipe, os.O_WRONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        if not stat.S_ISFIFO(os.fstat(descriptor).st_mode):
-            return False
-        os.write(descriptor, f"{before_ns}\n".encode())
-    except OSError:
-        return False
-    finally:
-        os.close(descriptor)
-    return True
 
 
 def record_file(folder: Path, rank: int) -> Path:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import stat
 import sys
 import threading
 from collections.abc import Iterator, Mapping, MutableMapping
@@ -68,7 +69,7 @@ def answering_requests(folder: Path, rank: int) -> Iterator[None]:
     Where named pipes can't be made there are no requests. A process may measure for several trials, one after the
     other: the thread ends with the context.
     """
-    pipe, requests = request_pipe(folder, rank), None
+    pipe = request_pipe(folder, rank)
     with suppress(OSError):
         pipe.unlink(missing_ok=True)
         os.mkfifo(pipe, 0o600)
@@ -78,27 +79,42 @@ def answering_requests(folder: Path, rank: int) -> Iterator[None]:
     try:
         yield
     finally:
-        if requests is not None:
-            os.write(requests, END_REQUEST)
+        # By its name: a program may have closed the descriptor, whose number then is another file's.
+        send_request(pipe, END_REQUEST)
+
+
+def send_request(pipe: Path, request: bytes) -> bool:
+    """Write to a named pipe without waiting; returns whether a process reads from it."""
+    with suppress(OSError):
+        descriptor = os.open(pipe, os.O_WRONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            return stat.S_ISFIFO(os.fstat(descriptor).st_mode) and os.write(descriptor, request) > 0
+        finally:
+            os.close(descriptor)
+    return False
 
 
 def _answer(requests: int, folder: Path, rank: int) -> None:
-    with os.fdopen(requests, "rb", buffering=0) as pipe:
+    with suppress(OSError), os.fdopen(requests, "rb", buffering=0) as pipe:
         while (request := pipe.read(MAX_REQUEST_BYTES)) and END_REQUEST not in request:
             if asked_ns := NUMBER.match(request.decode(errors="replace")):
                 write_flight_record(folder, rank, int(asked_ns[0]))
 
 
-def write_flight_record(folder: Path, rank: int, before_ns: int | None = None) -> None:
+def write_flight_record(folder: Path, rank: int, before_ns: int | None = None, *, timed_out: bool = False) -> None:
     """Write what this process has recorded, where it uses torch.distributed; errors cost no trial.
 
     Args:
         folder: The trial's folder.
         rank: The number of this rank.
         before_ns: Operations that began later are left out: a rank that was stopped has gone on since.
+        timed_out: An operation has exceeded its own time limit. Gloo retires it as one that is done.
     """
     try:
         record = read_recorder(rank, sys.modules.get(C10D), before_ns)
+        if timed_out and record.entries and all(entry.done for entry in record.entries):
+            last = record.entries[-1].model_copy(update={"done": False})
+            record = record.model_copy(update={"entries": (*record.entries[:-1], last)})
     except Exception as problem:  # a dump of another version's making
         record = FlightRecord(rank=rank, reason=one_line(f"the flight recorder can't be read: {problem}", 200))
     with suppress(OSError, MemoryError):

@@ -104,7 +104,7 @@ def _measure_program(
 def _keep_flight_record(out: Path, me: RankInfo, problem: BaseException) -> None:
     """Where a collective exceeded its own time limit, which is shorter than the trial's."""
     if TIME_LIMIT.search(str(problem)[:MAX_ERROR_LENGTH]):
-        write_flight_record(out, me.rank)
+        write_flight_record(out, me.rank, timed_out=True)
 
 
 def _prepare_process(case: Case, me: RankInfo, out: Path) -> RankContext:

@@ -66,6 +66,8 @@ def test_what_one_rank_of_two_does(harness):
     assert re.match(told, trials["wait_for_more"]["reason"]), trials["wait_for_more"]["reason"]
     assert trials["hang"]["outcome"] == "timeout"
     assert re.match(r"not done within 30 s: .*rank 1 in measured step 11", trials["hang"]["reason"])
+    waits = r"; rank 0 waits in all_reduce \(collective \d+\), which rank 1 has not begun"
+    assert re.search(waits, trials["hang"]["reason"]), trials["hang"]["reason"]
     tail = trials["hang"]["log_tail"]
     assert any(re.match(r"rank 1:   File .*misbehaving\.py.* in hang", line) for line in tail), tail
 

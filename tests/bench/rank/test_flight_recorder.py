@@ -21,7 +21,15 @@ from bench.node.flight_records import (
     request_flight_records,
     wait_for_flight_records,
 )
-from bench.rank.flight_recorder import answering_requests, read_recorder, read_trace, recorder_variables, request_pipe
+from bench.rank.flight_recorder import (
+    C10D,
+    answering_requests,
+    read_recorder,
+    read_trace,
+    recorder_variables,
+    request_pipe,
+    write_flight_record,
+)
 from tests.support.paths import ROOT
 
 
@@ -179,6 +187,20 @@ def test_a_process_answers_while_it_measures_for_a_trial_and_not_afterwards(tmp_
     thread.join(30)
     assert threads() == []
     assert request_flight_records(tmp_path, ["rank 5"], time.time_ns()) == []
+
+
+@pytest.mark.parametrize("retired", [True, False])
+def test_gloo_retires_what_exceeded_its_time_limit(tmp_path, monkeypatch, retired):
+    entries = [
+        operation(1, name="gloo:broadcast"),
+        operation(2, name="gloo:all_reduce", state="scheduled", retired=retired),
+    ]
+    c10d = SimpleNamespace(_dump_fr_trace_json=lambda: json.dumps({"entries": entries}))
+    monkeypatch.setitem(sys.modules, C10D, c10d)
+    for timed_out in (False, True):
+        write_flight_record(tmp_path, 0, timed_out=timed_out)
+        record = FlightRecord.model_validate_json(record_file(tmp_path, 0).read_text())
+        assert [entry.done for entry in record.entries] == [True, retired and not timed_out]
 
 
 def test_a_trial_without_pipes_has_no_requests(tmp_path):
