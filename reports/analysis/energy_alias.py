@@ -28,6 +28,10 @@ ALIASED = 0.05
 """An error from which on a cell is flagged."""
 
 
+RAYLEIGH = -math.log(0.01)
+"""Of n random phases the squared concentration, times n, is smaller in 99 of 100 cases (Rayleigh's test)."""
+
+
 class CounterSampling(NamedTuple):
     """When a counter of energy samples the power: once in each ``period_s``, as a mean over ``seen_s``, in seconds."""
 
@@ -79,5 +83,7 @@ def _passed(periods: int, step_s: float, sampling: CounterSampling) -> float:
 
 
 def _concentration(began_s: Sequence[float], period_s: float) -> float:
-    """1 where all steps begin at the same phase of the period, 0 where they begin at all phases alike."""
-    return abs(sum(cmath.exp(2j * math.pi * (at_s % period_s) / period_s) for at_s in began_s)) / len(began_s)
+    """1 where all steps begin at the same phase of the period, 0 where they begin at all phases alike, or at random."""
+    total = sum(cmath.exp(2j * math.pi * (at_s % period_s) / period_s) for at_s in began_s)
+    concentration = abs(total) / len(began_s)
+    return concentration if len(began_s) * concentration**2 > RAYLEIGH else 0.0
