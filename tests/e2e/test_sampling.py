@@ -39,7 +39,7 @@ def stored(harness):
 @pytest.mark.alone
 def test_gpus_are_sampled_in_the_window_and_energy_is_told_by_sample(with_gpus):
     harness = with_gpus("gpus=2,power=250,gpm=1")
-    (cell,) = harness.lean_sweep(*ONE, "--telemetry", "always")["cells"]
+    (cell,) = harness.lean_sweep(*ONE[:-1], "2", "--telemetry", "always")["cells"]
     usage = cell["usage"]
     assert usage["gpu_power"]["value"] == pytest.approx(500)
     assert usage["gpu_energy"]["value"] == pytest.approx(500 / cell["throughput"]["value"], rel=0.05)
