@@ -30,7 +30,7 @@ from reports.formats.console import print_line
 from reports.formats.documents import versioned
 from reports.page import comparison_section
 from reports.page.html import render
-from reports.page.sweep_page import make_page
+from reports.page.sweep_page import make_page, report_title
 from reports.page.tables import sweep_label
 
 MAX_SWEEPS = 8
@@ -108,7 +108,7 @@ def compare_sweeps(
         skip.case.key: (skip.case, skip.reason) for side in sides for skip in side.info.plan.not_applicable
     }
     page_model = make_page(
-        f"Scaling report: {titles}",
+        report_title(titles, [cell for side in sides for cell in side.cells]),
         analyse_cells([cell for side in sides for cell in labelled(side.cells, side.label)], predict_options),
         list(not_applicable.values()),
         join_provenance([report.provenance(side.info, side.cells, side.costs) for side in sides]),

@@ -24,7 +24,7 @@ from reports.formats.exports.csv import trials_csv
 from reports.formats.trial_rows import SweepFacts, rows_of
 from reports.page.elements import Download
 from reports.page.html import SIGNATURE, render
-from reports.page.sweep_page import make_page
+from reports.page.sweep_page import make_page, report_title
 
 
 def sweep_cells(
@@ -122,7 +122,7 @@ def page_output(option: str, page: Path | None, default: Path) -> OutputFile:
 def write_page(info: SweepInfo, trials: Sequence[Trial], findings: Findings, output: OutputFile) -> None:
     """Write the page of a sweep. Raises :class:`OutputError` where it can't be written."""
     not_applicable = [(skip.case, skip.reason) for skip in info.plan.not_applicable]
-    title = f"Scaling report: {info.suite.name}"
+    title = report_title(info.suite.name, findings.cells)
     origin = provenance(info, findings.cells, overheads_of(trials))
     raw = trials_download([(info, findings.cells, trials)])
     remarks = node_remarks(info, findings.cells)

@@ -142,6 +142,11 @@ def _efficiency_caption(cells: Sequence[Cell]) -> str:
     )
 
 
+def report_title(name: str, cells: Sequence[Cell]) -> str:
+    """``Scaling report: nightly``; ``Report: nightly`` where there is no curve."""
+    return f"{'Scaling report' if has_curve(cells) else 'Report'}: {name}"
+
+
 def make_page(
     title: str,
     findings: Findings,
