@@ -35,23 +35,26 @@ def _without_scaling(table: Table) -> Table:
 def bars_for_points(figure: Figure) -> Figure:
     """A figure whose curves have one point each, as bars over their names; any other figure as it is.
 
-    The bars have the colours of the curves. Where all points have the same ``x``, the axis says it once; else each name
-    has its own.
+    The bars have the colours of the curves. Where all points have the same ``x``, or are over a single category, the
+    axis says it once; else each name has its own.
     """
     curves = [series for series in figure.series if series.x]
     is_curve = (
-        figure.categories or figure.window or any(len(series.x) > 1 or series.mark not in LINES for series in curves)
+        len(figure.categories) > 1
+        or figure.stacked
+        or figure.window
+        or any(len(series.x) > 1 or series.mark not in LINES for series in curves)
     )
     if not curves or is_curve:
         return figure
-    places = dict.fromkeys(_place(series.x[0], figure.x_title) for series in curves)
-    names = (
-        series.name if len(places) == 1 else f"{series.name}, {_place(series.x[0], figure.x_title)}"
-        for series in curves
-    )
+    places = [_place(figure, series.x[0]) for series in curves]
+    same_place = len(set(places)) == 1
+    names = [
+        series.name if same_place else f"{series.name} {place}" for series, place in zip(curves, places, strict=True)
+    ]
     bars = replace(
         figure,
-        x_title=f"at {next(iter(places))}" if len(places) == 1 else "",
+        x_title=places[0] if same_place else "",
         series=tuple(replace(series, x=(float(number),), mark="points") for number, series in enumerate(curves)),
         categories=tuple(names),
         bars=True,
@@ -62,8 +65,11 @@ def bars_for_points(figure: Figure) -> Figure:
     return replace(bars, wide=True) if FigureLayout(bars).slanted else bars
 
 
-def _place(x: float, title: str) -> str:
-    """``1 rank``, ``1 MiB``; of another axis the value and its title."""
+def _place(figure: Figure, x: float) -> str:
+    """``at 1 rank``, ``at 1 MiB``, ``sweep 11-19``; of another axis the value and its title."""
+    title = figure.x_title
+    if figure.categories:
+        return f"{title} {figure.categories[0]}"
     if title == "ranks":
-        return formatting.ranks(round(x))
-    return value_label(x, title) if "bytes" in title else f"{value_label(x, title)} {title}"
+        return f"at {formatting.ranks(round(x))}"
+    return f"at {value_label(x, title)}{'' if 'bytes' in title else f' {title}'}"

@@ -10,6 +10,7 @@ from reports.analysis import formatting
 from reports.analysis.comparison import Night, NightCell, NightChange, NightComparison
 from reports.analysis.flags import claim_problem
 from reports.analysis.units import join_units
+from reports.page.bars import bars_for_points
 from reports.page.elements import Figure, Hyperlink, Section, Series, Table
 from reports.page.series import estimate_series
 
@@ -76,11 +77,16 @@ def group_of(cell: NightCell) -> GroupKey:
 def trend_sections(trend: Trend) -> Iterator[Section]:
     """Each curve at its largest rank count, and its other rank counts in a folded section."""
     title, conditions, seed = trend.group
-    subtitle = f"{conditions} · seed {seed}" if seed else conditions
     lines = _measured_lines(trend)
     title += _message_size(lines)
     top = _largest_rank_lines(trend, lines)
-    yield Section(title, subtitle, _figures(trend, "top", "at each backend's most ranks", top))
+    where = "at each backend's most ranks"
+    if lines and len({name for name, _ in lines}) == len(lines):
+        # One rank count says nothing of scaling.
+        conditions = next(cell.labels.unscaled_conditions for points in lines.values() for cell in points.values())
+        where = f"at {' and '.join(map(formatting.ranks, sorted({ranks for _, ranks in lines})))}"
+    subtitle = f"{conditions} · seed {seed}" if seed else conditions
+    yield Section(title, subtitle, _figures(trend, "top", where, top))
     others = sorted({ranks for name, ranks in lines if (name, ranks) not in top}, reverse=True)
     folded = [
         figure
@@ -175,7 +181,7 @@ def _figure(
     table = Table(
         f"{title} (95 % interval), the newest sweep first", ("sweep", *map(_title, lines)), tuple(reversed(rows))
     )
-    return Figure(
+    figure = Figure(
         f"{trend.key}-{key}",
         title,
         "sweep",
@@ -187,6 +193,7 @@ def _figure(
         categories=trend.labels,
         percent=share,
     )
+    return bars_for_points(figure)
 
 
 def _cell_text(cell: NightCell | None, attribute: Attribute) -> str:

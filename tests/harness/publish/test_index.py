@@ -191,6 +191,17 @@ def test_the_largest_rank_count_comes_first_and_the_others_are_folded(place):
     ]
 
 
+def test_one_rank_count_says_nothing_of_scaling_and_one_night_draws_no_curve(place):
+    sweep(place, 1, {TWO.key: 0.06})
+    (section,) = [section for section in index(place).page.sections if section.figures]
+    assert section.subtitle == "global batch 8 · 1 thread per rank · cpu"
+    (bars,) = section.figures
+    assert (bars.title, bars.bars, bars.x_title) == ("Throughput at 2 ranks", True, "sweep 01-01")
+    sweep(place, 2, {TWO.key: 0.06})
+    (curve,) = [one for section in index(place).page.sections for one in section.figures]
+    assert (curve.bars, curve.x_title, curve.categories) == (False, "sweep", ("01-01", "01-02"))
+
+
 def test_a_fault_on_purpose_is_no_part_of_a_trend(place):
     for day in (1, 2):
         sweep(place, day, {**BOTH, SLOWED.key: 5.0})

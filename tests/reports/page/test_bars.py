@@ -62,7 +62,7 @@ def test_backends_of_different_rank_counts_are_bars_that_name_them():
     cases = [make_case(backend="single", transport="none", ranks=1), make_case(ranks=2)]
     trials = [make_trial(case, number, 0.1) for case in cases for number in range(2)]
     page = page_of(make_cells(cases, {}, trials, {}))
-    assert throughput_of(page).categories == ("single, 1 rank", "ddp/gloo, 2 ranks")
+    assert throughput_of(page).categories == ("single at 1 rank", "ddp/gloo at 2 ranks")
     assert page.sections[0].subtitle.startswith("1 or 2 ranks · global batch 8")
 
 
