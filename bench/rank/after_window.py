@@ -129,7 +129,7 @@ def complete(record: RankRecord, case: Case, work: Work, session: Session, conte
         fields |= attempts.take(OVERHEAD, lambda: _overhead(work, session, record, context))
     if requested[DEVICE_BUSY]:
         context.progress.enter("further measurements")
-        fields |= attempts.take(DEVICE_BUSY, lambda: _device_busy(work, session, step_s, context))
+        fields |= attempts.take(DEVICE_BUSY, lambda: _device_busy(case, work, session, step_s, context))
     first_s = record.stepping_s[0] if record.stepping_s else context.began_s
     fields |= {"stepping_s": (first_s, time.monotonic()), "memory_peak_bytes": memory_peak_bytes()}
     if requested[ROOFLINE]:
@@ -162,8 +162,9 @@ def _overhead(work: Work, session: Session, record: RankRecord, context: RankCon
     return {"own_cost": cost}
 
 
-def _device_busy(work: Work, session: Session, step_s: float, context: RankContext) -> Fields:
-    measured = measure_device_busy(work, session, CudaQueue(), step_s, context.clock)
+def _device_busy(case: Case, work: Work, session: Session, step_s: float, context: RankContext) -> Fields:
+    on_device = min(case.ranks_per_gpu, case.ranks_on_a_node)
+    measured = measure_device_busy(work, session, CudaQueue(), step_s, context.clock, ranks_on_device=on_device)
     return {"queued_steps": measured.queued, "queued_steps_reason": measured.reason}
 
 

@@ -42,6 +42,7 @@ MIN_HOLD_S = 1e-3
 CANNOT_BE_QUEUED = (
     "a step waits for the device, or has more launches than the device's queue holds: the device can't be fed ahead"
 )
+SHARED = "ranks share a GPU, and each would wait for the others' steps"
 
 
 class DeviceQueue(Protocol):
@@ -71,7 +72,12 @@ class DeviceBusyResult(NamedTuple):
 
 
 def measure_device_busy(
-    work: Work, session: Session, queue: DeviceQueue, step_s: float, clock: Clock = time.perf_counter
+    work: Work,
+    session: Session,
+    queue: DeviceQueue,
+    step_s: float,
+    clock: Clock = time.perf_counter,
+    ranks_on_device: int = 1,
 ) -> DeviceBusyResult:
     """Time queued steps and ordinary ones. Called on every rank.
 
@@ -81,7 +87,10 @@ def measure_device_busy(
         queue: The queue of this rank's device.
         step_s: About how long a step takes on this rank, in seconds.
         clock: The host's clock, in seconds.
+        ranks_on_device: How many ranks compute on each device.
     """
+    if ranks_on_device > 1:
+        return DeviceBusyResult(reason=SHARED)
     slowest_s = session.largest(step_s)
     if slowest_s > MAX_STEP_S:
         return DeviceBusyResult(reason=f"a step takes longer than {MAX_STEP_S:g} s")

@@ -162,6 +162,14 @@ def test_long_steps_are_left_out():
     assert "longer than 1 s" in result.reason
 
 
+def test_ranks_that_share_a_device_are_not_measured():
+    device = SimulatedDevice()
+    work = LaunchingWork(device)
+    result = measure_device_busy(work, OneRank(), device, 1e-3, device.host, ranks_on_device=2)
+    assert (result.queued, work.steps) == ((), 0)
+    assert "share a GPU" in result.reason
+
+
 class OneOfSeveral(Session):
     """A rank that is a thread, without torch."""
 
