@@ -25,6 +25,8 @@ from bench.workloads.step.loss_scaling import LossScaler
 from bench.workloads.step.optimizers import OPTIMIZERS, chosen_optimizer, torch_optimizer_of
 from bench.workloads.step.options import StepOptions
 
+NO_CONTEXT = nullcontext()
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -97,6 +99,7 @@ class Training(TrainingWork):
         self.schedule = make_schedule(torch_optimizer) if make_schedule else None
         scaled = self.options.computed_in == "fp16"
         self.scaler = LossScaler(session.device, torch_optimizer, lambda: self.update()) if scaled else None
+        self._parameters = None if session.sharded_units else fixed_parameters(self.model)
         self.amount_per_step = global_batch
         self.needs_warmup = self.execution.compiled is not None
         self.loss: Any = None
@@ -235,8 +238,7 @@ class Training(TrainingWork):
 
     def _forward(self, number: int) -> None:
         if number == 0:
-            # Not the optimizer's zero_grad: Horovod's refuses to clear gradients that it has not exchanged.
-            self.model.zero_grad()
+            self._clear_gradients()
             self.micro_losses = []
         with self._exchange_after(number):
             self.loss = self.mean_loss(self.micro_batches[number])
@@ -250,9 +252,17 @@ class Training(TrainingWork):
             loss = self.loss / self.accumulate if self.accumulate > 1 else self.loss
             (self.scaler.scaled(loss) if self.scaler else loss).backward()
 
+    def _clear_gradients(self) -> None:
+        # Not the optimizer's zero_grad: Horovod's refuses to clear gradients that it has not exchanged.
+        if self._parameters is None:
+            self.model.zero_grad()
+            return
+        for parameter in self._parameters:
+            parameter.grad = None
+
     def _exchange_after(self, number: int) -> AbstractContextManager[None]:
         """Only the last backward pass of a step exchanges gradients."""
-        return nullcontext() if number == self.accumulate - 1 else self.session.no_sync()
+        return NO_CONTEXT if number == self.accumulate - 1 else self.session.no_sync()
 
     def _finish(self) -> None:
         if self.scaler is None and self.options.clip is None:
@@ -290,6 +300,16 @@ class Training(TrainingWork):
                 group["lr"] = rate
         if self.scaler is not None:
             self.scaler.restore(scaler)
+
+
+def fixed_parameters(model: Any) -> tuple[Any, ...] | None:
+    """The parameters whose gradients a model's ``zero_grad`` clears; ``None`` where the model does that in its own way.
+
+    To look for them in every step takes longer than all else that is done around the operations of a small model.
+    """
+    from torch import nn
+
+    return tuple(model.parameters()) if type(model).zero_grad is nn.Module.zero_grad else None
 
 
 def epoch_order(samples: int, seed: int, epoch: int) -> Any:

@@ -18,14 +18,13 @@ from bench.workloads.step.options import StepOptions
 
 def autocast(options: StepOptions, device: str) -> AbstractContextManager[Any]:
     """The context of a forward pass in the precision of the options."""
+    if (name := {"bf16": "bfloat16", "fp16": "float16"}.get(options.computed_in)) is None:
+        return nullcontext()
     import torch
 
-    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(options.computed_in)
-    if dtype is None:
-        return nullcontext()
     # A captured graph would hold weights that the cache has converted before.
     context: AbstractContextManager[Any] = torch.autocast(
-        device.split(":")[0], dtype=dtype, cache_enabled=not options.cuda_graph
+        device.split(":")[0], dtype=getattr(torch, name), cache_enabled=not options.cuda_graph
     )
     return context
 
