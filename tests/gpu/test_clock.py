@@ -24,6 +24,9 @@ MOST = 0.005
 
 @pytest.fixture
 def session(device):
+    import torch
+
+    torch.set_num_threads(1)
     return Session(device="cpu" if device.type == "cpu" else f"{device.type}:{device.index}")
 
 

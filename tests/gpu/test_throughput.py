@@ -24,6 +24,9 @@ CELLS = [(model, batch) for model in ("linear", "mlp") for batch in (64, 512)]
 
 @pytest.fixture
 def session(device):
+    import torch
+
+    torch.set_num_threads(1)
     return Session(device="cpu" if device.type == "cpu" else f"{device.type}:{device.index}")
 
 
