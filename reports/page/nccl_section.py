@@ -13,7 +13,7 @@ TITLE = "How NCCL connects the ranks"
 NOTE = (
     "From NCCL's own log. P2P: one GPU writes into another one's memory, over NVLink or PCIe; SHM: through the host's "
     "memory; NET: over the network, with GDRDMA past the host's memory. In parentheses: the slowest link between GPUs "
-    "that a ring takes."
+    "that a ring takes. NVLS: channels on which NVSwitch computes."
 )
 
 
@@ -67,7 +67,7 @@ def _columns(report: NcclReport | None, reason: str | None) -> tuple[str, ...]:
 def _channels(report: NcclReport) -> str:
     if report.channels is None:
         return "–"
-    return f"{report.channels}, {report.nvls_channels} of NVSwitch" if report.nvls_channels else str(report.channels)
+    return f"{report.channels} and {report.nvls_channels} NVLS" if report.nvls_channels else str(report.channels)
 
 
 def _topology(report: NcclReport) -> str:

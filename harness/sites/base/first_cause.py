@@ -27,7 +27,8 @@ UNKNOWN_STEP_HANG_S = 25.0
 """The same where no step was timed before: shorter than the 30 s after which many libraries give up."""
 
 PEER_LOST = re.compile(
-    r"closed by peer|reset by peer|Broken pipe|remote process exited|HorovodInternalError|CommClosedError"
+    r"closed by peer|reset by peer|Broken pipe|remote process exited|ncclRemoteError"
+    r"|HorovodInternalError|CommClosedError"
 )
 """Errors of a rank that has lost another one (Gloo, NCCL, Horovod, Dask): they tell of that one's end."""
 
