@@ -192,19 +192,24 @@ def describe_operations(nccl: Nccl | NoNccl) -> str:
     return f"with NCCL ({nccl.versions}) for architectures {', '.join(map(str, nccl.architectures)) or 'of nvcc'}"
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """The arguments of ``python -m harness.setup.horovod_wheel``."""
+    arguments = argparse.ArgumentParser(
         prog="python -m harness.setup.horovod_wheel", description=(__doc__ or "").partition("\n")[0]
     )
-    parser.add_argument("--strict", action="store_true", help="exit 1 where Horovod can't be built")
-    parser.add_argument("--cuda", action="store_true", help="exit 1 where Horovod can't be built with NCCL")
-    parser.add_argument(
+    arguments.add_argument("--strict", action="store_true", help="exit 1 where Horovod can't be built")
+    arguments.add_argument("--cuda", action="store_true", help="exit 1 where Horovod can't be built with NCCL")
+    arguments.add_argument(
         "--architectures",
         metavar="80,90",
         default=os.environ.get(ARCHITECTURES_VARIABLE),
         help=f"compute capabilities to build for (default: {ARCHITECTURES_VARIABLE}, the GPUs here, or torch's)",
     )
-    options = parser.parse_args()
+    return arguments
+
+
+def main() -> int:
+    options = parser().parse_args()
     strict = options.strict or options.cuda
     try:
         done = ensure_horovod(cache_folder("wheels"), architectures=options.architectures, needs_nccl=options.cuda)
