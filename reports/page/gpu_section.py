@@ -44,9 +44,12 @@ MAX_ACTIVITY_FIGURES = 8
 
 
 def gpu_section(key: str, group: CellGroup, styles: Mapping[str, int]) -> Section | None:
-    """The section of a group; ``None`` where no GPU was sampled."""
+    """The section of a group; ``None`` where no GPU was sampled, folded where none was computed on."""
     figures = (*_activity_figures(key, group.cells), *_shared_figures(key, group.cells, styles))
-    return Section(f"{group.title}: GPUs over time", f"{FROM_ONE_TRIAL} {MEANINGS}", figures) if figures else None
+    if not figures:
+        return None
+    unused = all(cell.case.device == "cpu" and cell.case.telemetry == "always" for cell in group.cells)
+    return Section(f"{group.title}: GPUs over time", f"{FROM_ONE_TRIAL} {MEANINGS}", figures, folded=unused)
 
 
 def _shared_figures(key: str, cells: Sequence[Cell], styles: Mapping[str, int]) -> Iterator[Figure]:

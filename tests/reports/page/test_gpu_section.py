@@ -135,6 +135,16 @@ def test_without_samples_of_gpus_there_is_no_such_section_and_the_table_says_why
     assert gpu_sections(page_of_trial(unsampled)) == []
 
 
+@pytest.mark.parametrize(
+    ("device", "asked", "folded"),
+    [("cpu", "always", True), ("cpu", "replay:r.jsonl", False), ("cuda", "always", False)],
+)
+def test_gpus_that_nobody_computed_on_are_folded(device, asked, folded):
+    case = gpu_case("single", "none", device=device, telemetry=asked)
+    (section,) = gpu_sections(page_of_trial(gpu_trial(case, "launch_bound", 1137.0)))
+    assert section.folded == folded
+
+
 def test_of_several_gpus_the_one_that_was_used_least_is_drawn():
     node = telemetry("power_capped", 4.0)
     idle = telemetry("launch_bound", 4.0)
