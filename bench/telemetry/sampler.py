@@ -22,7 +22,7 @@ from typing import Protocol, TextIO
 
 from bench.core.case import REPLAY_PREFIX, Case
 from bench.core.frozen_model import FrozenModel
-from bench.core.telemetry import LIVE, Header, ProcessCheck, Tick
+from bench.core.telemetry import LIVE, Header, ProcessCheck, Sample, Tick
 from bench.host.machine import host_name, read_boot_id
 from bench.host.ownership import TrialProcessIds
 from bench.host.paths import from_home
@@ -39,12 +39,15 @@ INTERVAL_S = 0.2
 MAX_RECORDING_BYTES = 63 * 2**20
 """A recording of 0.3 KB a tick takes half a day to get there; one that is longer could not be stored."""
 FULL_RECORDING = f"the recording reached {MAX_RECORDING_BYTES // 2**20} MiB, and nothing was sampled from then on"
+NOTABLE_S = 0.001
+"""Between a reading and the end of its tick, in seconds."""
 MIN_POLL_INTERVAL_S = 0.002
 """The least time from one poll to the next, in seconds."""
 PHASE_INTERVAL_S = 0.02
 """How often the phase of the ranks is looked at, where a probe needs to know it, in seconds."""
-LAST_POLLS_S = 0.15
-"""How long the sampler polls on after its end was requested near the end of a window, in seconds."""
+LAST_POLLS_S = 0.4
+"""How long the sampler polls on at most, where its end is requested near the end of a window, until each device has had
+one more sample; in seconds."""
 
 
 class StopEvent(Protocol):
@@ -141,41 +144,82 @@ def sample(
         edges: Tells when a window begins and ends; ``None``: there is none.
         pause: Lets so many seconds pass, once ``stop`` is set.
     """
-    edges = edges or WindowEdges(lambda: "outside")
-    next_tick_s, known_problems, end_s = clock(), _problems_of(probes), math.inf
-    while True:
-        now_s = clock()
-        near_edge = edges.near(now_s)
-        due_s = min((probe.due_s(near_edge) for probe in probes), default=math.inf)
-        if stop.is_set():
-            end_s = min(end_s, now_s + LAST_POLLS_S)
-            if now_s >= end_s or not near_edge or math.isinf(due_s):
-                return
-        if file.tell() > MAX_RECORDING_BYTES:
-            _append(file, ProcessCheck(checked_at_s=clock(), processes=(), problems=(FULL_RECORDING,)))
-            return
-        ticks, polls = next_tick_s <= now_s, due_s <= now_s
+    sampling = _Sampling(probes, file, lock, clock, edges or WindowEdges(lambda: "outside"))
+    while not stop.is_set() and not sampling.is_full:
+        sampling.look()
+        stop.wait(max(0.0, sampling.next_s - clock()))
+    sampling.finish(pause)
+
+
+class _Sampling:
+    """The state of :func:`sample`, whose arguments it has."""
+
+    def __init__(
+        self, probes: Sequence[Probe], file: TextIO, lock: TextIO, clock: Callable[[], float], edges: WindowEdges
+    ) -> None:
+        self.probes, self.file, self.lock, self.clock, self.edges = probes, file, lock, clock, edges
+        self.is_full = False
+        self.next_s = self.next_tick_s = clock()
+        """When to look again, and when the next tick is due."""
+        self.polled_devices: set[str] = set()
+        self._known_problems = _problems_of(probes)
+
+    def look(self) -> set[str]:
+        """Read what is due now, and return the devices of what was polled."""
+        now_s = self.clock()
+        near_edge = self.edges.near(now_s)
+        ticks, polls = self.next_tick_s <= now_s, self._due_s(near_edge) <= now_s
+        polled: list[Sample] = []
+        paused = ticks or polls
         if ticks or polls:
-            with suppress(BlockingIOError), not_paused(lock):
-                polled = tuple(reading for probe in probes for reading in probe.poll(near_edge)) if polls else ()
-                read = tuple(reading for probe in probes for reading in probe.read()) if ticks else ()
+            with suppress(BlockingIOError), not_paused(self.lock):
+                paused = False
+                polled = [reading for probe in self.probes for reading in probe.poll(near_edge)] if polls else []
+                read = _read(self.probes, self.clock) if ticks else []
                 if ticks or polled:
-                    _append(file, Tick(at_s=clock(), readings=(*polled, *read)))
-        if (problems := _problems_of(probes)) != known_problems:
-            _append(file, ProcessCheck(checked_at_s=clock(), processes=(), problems=problems))
-            known_problems = problems
+                    _append(self.file, Tick(at_s=self.clock(), readings=(*polled, *read)))
+        self._append_news()
         if ticks:
-            next_tick_s = max(next_tick_s + INTERVAL_S, clock())
-        wait_s = min(next_tick_s, _next_poll_s(probes, near_edge, now_s)) - clock()
-        if wait_s > 0:
-            (pause if stop.is_set() else stop.wait)(wait_s)
+            self.next_tick_s = max(self.next_tick_s + INTERVAL_S, self.clock())
+        # The phase of the ranks is looked at only where a probe polls: it would know no better moment than a tick.
+        due_s = self._due_s(near_edge)
+        earliest_s = now_s + (PHASE_INTERVAL_S if paused else MIN_POLL_INTERVAL_S)
+        poll_s = due_s if math.isinf(due_s) else max(earliest_s, min(due_s, now_s + PHASE_INTERVAL_S))
+        self.next_s = min(self.next_tick_s, poll_s)
+        devices = {reading.device for reading in polled}
+        self.polled_devices |= devices
+        return devices
+
+    def finish(self, pause: Callable[[float], object]) -> None:
+        """Read on for a moment, where a window has just ended, until all polled devices have had one more sample."""
+        end_s, missing = self.clock() + LAST_POLLS_S, set(self.polled_devices)
+        while missing and self.clock() < end_s and self.edges.near(self.clock()) and not self.is_full:
+            missing -= self.look()
+            pause(max(0.0, self.next_s - self.clock()))
+
+    def _due_s(self, near_edge: bool) -> float:
+        return min((probe.due_s(near_edge) for probe in self.probes), default=math.inf)
+
+    def _append_news(self) -> None:
+        """New problems, and the last line of a recording that has become too long."""
+        problems = _problems_of(self.probes)
+        if problems != self._known_problems:
+            _append(self.file, ProcessCheck(checked_at_s=self.clock(), processes=(), problems=problems))
+            self._known_problems = problems
+        if self.file.tell() > MAX_RECORDING_BYTES:
+            self.is_full = True
+            _append(self.file, ProcessCheck(checked_at_s=self.clock(), processes=(), problems=(FULL_RECORDING,)))
 
 
-def _next_poll_s(probes: Sequence[Probe], near_edge: bool, now_s: float) -> float:
-    """When probes have to be polled, or asked again since the phase of the ranks may have changed; after a pause, or a
-    poll that came to nothing, not at once."""
-    due_s = min((probe.due_s(near_edge) for probe in probes), default=math.inf)
-    return due_s if math.isinf(due_s) else min(max(due_s, now_s + MIN_POLL_INTERVAL_S), now_s + PHASE_INTERVAL_S)
+def _read(probes: Sequence[Probe], clock: Callable[[], float]) -> list[Sample]:
+    """What all probes read in a tick. Where later ones take their time, the readings of earlier ones get their own."""
+    read = [(probe.read(), clock()) for probe in probes]
+    end_s = clock()
+    return [
+        sample if sample.at_s is not None or end_s - at_s < NOTABLE_S else sample._replace(at_s=round(at_s, 6))
+        for samples, at_s in read
+        for sample in samples
+    ]
 
 
 def _check(probes: Sequence[Probe], read_trial: Callable[[], TrialProcessIds] | None) -> ProcessCheck:

@@ -107,8 +107,12 @@ class TelemetryWindow:
     def coverage(self) -> tuple[int, float]:
         """The number of samples in the window, of what was sampled most often, and the share of the window between the
         first and the last of them."""
+        # What is read at moments of its own, more often at some times, says nothing of the ticks.
+        at_changes = {key for key, timing in self._timings.items() if timing.at_changes}
         times_by_series = (
-            [at for at in series.times_s if self.node.began_s <= at <= self.node.ended_s] for series in self.node.series
+            [at for at in series.times_s if self.node.began_s <= at <= self.node.ended_s]
+            for key, series in self._series.items()
+            if key not in at_changes
         )
         times_s = max(times_by_series, key=len, default=[])
         share = (times_s[-1] - times_s[0]) / self.window_s if len(times_s) > 1 and self.window_s > 0 else 0.0

@@ -15,7 +15,7 @@ import pytest
 
 from bench.core.case import PluginSource
 from bench.core.recording import read_recording
-from bench.core.telemetry import HOST, LIVE, Device, Header, Sample
+from bench.core.telemetry import HOST, LIVE, Device, Header, Sample, Tick
 from bench.plugins.probe import Probe
 from bench.rank.progress import PhaseWatch, Progress
 from bench.telemetry.edges import NEAR_EDGE_S, WindowEdges
@@ -74,6 +74,20 @@ def test_a_slow_probe_delays_the_next_sample_and_does_not_crowd_those_after_it(t
 
     times = sample_for(4 * INTERVAL_S, tmp_path, clock, SlowProbe())
     assert times == pytest.approx([2.5 * INTERVAL_S, 2.5 * INTERVAL_S, 3.5 * INTERVAL_S])
+
+
+def test_a_slow_probe_does_not_make_the_readings_of_others_late(tmp_path):
+    clock, recording = FakeClock(), io.StringIO()
+
+    class Slow(CountingProbe):
+        def read(self):
+            clock.sleep(0.03)
+            return super().read()
+
+    with pause_lock(tmp_path).open("a") as lock:
+        sample([CountingProbe(), Slow()], StopAt(clock, INTERVAL_S), recording, lock, clock)
+    (tick,) = (Tick.model_validate_json(line) for line in recording.getvalue().splitlines())
+    assert (tick.at_s, [reading.at_s for reading in tick.readings]) == (0.03, [0.0, None])
 
 
 def test_no_sample_is_taken_during_a_pause(tmp_path):
@@ -147,9 +161,11 @@ def test_what_a_probe_polls_is_dense_near_the_ends_of_a_window_and_ticks_go_on(t
 
 
 def test_nothing_is_polled_during_a_pause(tmp_path):
+    looks = []
     with pause_sampling(tmp_path):
-        probe, _ = poll_for(2.0, tmp_path, lambda now: "warm-up")
+        probe, _ = poll_for(2.0, tmp_path, lambda now: looks.append(now) or "warm-up")
     assert (probe.polls, probe.reads) == ([], 0)
+    assert len(looks) < 150, "and what is measured meanwhile is not disturbed by looking"
 
 
 def test_a_probe_whose_schedule_fails_is_read_in_ticks():
