@@ -11,6 +11,9 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+from bench.core.records import RankRecord
+from bench.core.telemetry import NodeTelemetry
+from reports.analysis.gpu_processes import foreign_gpu_processes
 from tests.support.nvml_library import build
 
 
@@ -49,6 +52,19 @@ def check_owners(trial: Mapping[str, Any], env: Mapping[str, str]) -> None:
         assert listed[False] == {stranger}, (where, node["processes"], sorted(ranks))
         assert listed[True], (where, node["processes"])
         assert listed[True] <= ranks, (where, node["processes"])
+    assert _foreign(trial, stranger) == [True] * len(trial["telemetry"]), (where, trial["telemetry"])
+
+
+def _foreign(trial: Mapping[str, Any], stranger: int) -> list[bool]:
+    """Of each node, whether the stranger alone would have made the trial invalid, had its ranks been on the GPU."""
+    records = [RankRecord.model_validate(rank) for rank in trial["ranks"]]
+    only_stranger = []
+    for node in map(NodeTelemetry.model_validate, trial["telemetry"]):
+        (gpu,) = (device.id for device in node.devices if device.id.startswith("GPU"))
+        on_gpu = [record.model_copy(update={"gpu": gpu}) for record in records]
+        found = [condition.seen for condition in foreign_gpu_processes(node, "here", [gpu], on_gpu)]
+        only_stranger.append(len(found) == 1 and f" {stranger} (sleep)" in found[0] and ";" not in found[0])
+    return only_stranger
 
 
 def check_stored_owners(folder: Path, env: Mapping[str, str]) -> None:
