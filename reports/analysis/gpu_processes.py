@@ -10,11 +10,14 @@ from collections.abc import Iterator, Sequence
 
 from bench.core.records import MIB, Condition, RankRecord
 from bench.core.telemetry import GpuProcess, NodeTelemetry
+from bench.core.text import one_line
 
 MAX_DISPLAY_BYTES = 1024 * MIB
 PROCESS_NAME_LENGTH = 15
 """The kernel cuts the names of processes off here."""
 MAX_NAMED = 3
+MAX_NAME = 60
+"""Of a process, in characters."""
 SERVICES = frozenset(
     name[:PROCESS_NAME_LENGTH] for name in ("nvidia-cuda-mps-server", "nvidia-cuda-mps-control", "nvidia-persistenced")
 )
@@ -83,7 +86,9 @@ def _only_draws(process: GpuProcess) -> bool:
 
 def _named(processes: Sequence[GpuProcess]) -> str:
     named = [
-        " ".join(filter(None, (str(process.pid), process.name and f"({process.name})", process.relation)))
+        " ".join(
+            filter(None, (str(process.pid), process.name and f"({one_line(process.name, MAX_NAME)})", process.relation))
+        )
         for process in processes[:MAX_NAMED]
     ]
     more = f" and {len(processes) - MAX_NAMED} more" if len(processes) > MAX_NAMED else ""

@@ -290,6 +290,14 @@ def test_many_strangers_are_counted():
     assert found["foreign_gpu_process"].seen.endswith("70 (python); 71 (python); 72 (python) and 2 more")
 
 
+def test_the_name_of_a_stranger_is_one_short_line():
+    stranger = GpuProcess(device=GPU, pid=70, name="miner\n\x1b[2J" + "x" * 5000, ours=False)
+    found = conditions(lambda t: [], checks=(ProcessCheck(checked_at_s=0.1, processes=(stranger,)),))
+    seen = found["foreign_gpu_process"].seen
+    assert seen.isprintable()
+    assert len(seen) < 150
+
+
 def test_hidden_processes_are_the_ranks_as_far_as_these_are_missing():
     """In a container NVML may list process ids of the host: rank 0, process 1 here, is one of those."""
     hidden = [GpuProcess(device=GPU, pid=pid, ours=None, relation="not visible") for pid in (4711, 4712)]
