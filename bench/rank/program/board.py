@@ -18,10 +18,10 @@ from typing import Any, NamedTuple
 from bench.core.case import Case
 
 CHANGES = 0
-DECISION = slice(1, 6)
-OUTPUT = slice(6, 11)
-OUTPUT_IS_KNOWN = 11
-CELLS, CELL_BYTES = 12, 8
+DECISION = slice(1, 7)
+OUTPUT = slice(7, 12)
+OUTPUT_IS_KNOWN = 12
+CELLS, CELL_BYTES = 13, 8
 STORE_KEY = "scaling/program-window"
 
 
@@ -42,6 +42,8 @@ class Decision(NamedTuple):
     settled: int = 0
     """Whether step times had settled when the window began: 1; -1: they had not; 0: the number of warm-up steps was
     given."""
+    every: int = 0
+    """How many steps are marked together on a CUDA device; 0: each is."""
 
 
 class OutputWindow(NamedTuple):

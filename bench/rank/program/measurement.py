@@ -89,7 +89,7 @@ class Measurement:
     def window_so_far(self) -> Cut | None:
         """The window, if the program has taken all of its steps."""
         watch = self.watch
-        return whole_cut(self.case, watch.marks.count) if watch.whole and not watch.followed else watch.cut
+        return whole_cut(self.case, watch.marks.count, watch.every) if watch.whole and not watch.followed else watch.cut
 
     def complete(self, cut: Cut, *, stopped: bool) -> RankRecord:
         """The record, with what was observed after the window; ranks that see no steps of their own are told.

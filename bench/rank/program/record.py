@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
 from statistics import median
@@ -20,8 +21,9 @@ from bench.rank.context import RankContext
 from bench.rank.loop import has_settled
 from bench.rank.program.batches import TOKENS, BatchCounter
 from bench.rank.program.checkpoints import CheckpointWatch
+from bench.rank.program.device_time import DeviceBlocks
 from bench.rank.program.failures import ProgramProblem, no_tokens_counted, nothing_counted
-from bench.rank.program.marks import CAPACITY
+from bench.rank.program.marks import CAPACITY, Marks
 from bench.rank.program.options import ScriptOptions
 from bench.rank.program.printed import PrintedValues
 from bench.rank.program.process_group import joined_others
@@ -75,8 +77,9 @@ def make_record(
     trained = trained_in(marks, *cut)
     counted, own_amount = _own_amount(case, options, observed, cut, trained)
     device = watch.device_marks.device if watch.device_marks is not None else "cpu"
-    device_s = watch.device_marks.durations_s(*cut) if watch.device_marks is not None else None
-    step_s = tuple(max(step, 1e-9) for step in device_s or marks.durations_s(*cut))
+    blocks = watch.device_marks.blocks(*cut) if watch.device_marks is not None else None
+    step_s = tuple(max(step, 1e-9) for step in (blocks.step_s if blocks else marks.durations_s(*cut)))
+    every = watch.every if blocks else 1
     began_ns = _first_step_ns(observed)
     ended_ns = marks.wall_ns[marks.count % CAPACITY]
     run = _program_run(options, observed, end, counted, own_amount, cut, (began_ns, ended_ns))
@@ -97,6 +100,9 @@ def make_record(
         unit=options.unit or UNIT,
         amount_per_step=amount,
         step_s=step_s,
+        steps_per_entry=every,
+        last_entry_steps=(cut.last - cut.first) % every or None,
+        host_step_s=_host_step_s(marks, cut, blocks) if blocks else None,
         warmup_steps=cut.first,
         settled=_settled(case, watch, cut),
         startup_s=max(0.0, began_ns / 1e9 - context.began_s),
@@ -108,9 +114,15 @@ def make_record(
         threads=compute_threads(),
         variables=context.variables,
         settings={"threads": str(case.threads), **_versions()},
-        readings=_readings(observed, cut, run, on_device=device_s is not None),
+        readings=_readings(observed, cut, run, on_device=blocks is not None),
         program=run,
     )
+
+
+def _host_step_s(marks: Marks, cut: Cut, blocks: DeviceBlocks) -> tuple[float, ...]:
+    """How long the host took for a step of each block."""
+    bounds = itertools.pairwise([cut.first, *blocks.ends])
+    return tuple(marks.between_s(first, last) / (last - first) for first, last in bounds)
 
 
 def _program_run(

@@ -12,6 +12,7 @@ from typing import Any
 
 from bench.core.case import Case
 from bench.core.rank_info import RankInfo
+from bench.rank.clock import steps_per_mark
 from bench.rank.program.batches import BatchCounter
 from bench.rank.program.board import (
     CHANGES,
@@ -26,7 +27,7 @@ from bench.rank.program.device_time import DeviceMarks, device_of
 from bench.rank.program.failures import ProgramProblem, no_agreement
 from bench.rank.program.marks import CAPACITY, Marks
 from bench.rank.program.observers import Observer
-from bench.rank.program.window import LOOKAHEAD_STEPS, Cut, WindowRule, given_cut
+from bench.rank.program.window import GIVEN_WARMUP_STEPS, LOOKAHEAD_STEPS, Cut, WindowRule, given_cut
 from bench.rank.progress import Progress
 
 STORE_INTERVAL_S = 0.05
@@ -48,6 +49,7 @@ class StepWatch:
         progress: Where the rank records its step.
         observers: What is observed after the window.
         printed: How many values of the metric have been printed so far; ``None``: there is no metric.
+        make_device_marks: Makes what marks steps on the CUDA device of an index.
     """
 
     def __init__(
@@ -59,9 +61,11 @@ class StepWatch:
         progress: Progress,
         observers: Sequence[Observer] = (),
         printed: Callable[[], int] | None = None,
+        make_device_marks: Callable[[int], DeviceMarks] = DeviceMarks,
     ) -> None:
         self.case, self.me, self.board, self.batches, self.progress = case, me, board, batches, progress
         self.observers, self._printed = tuple(observers), printed
+        self._make_device_marks = make_device_marks
         self.marks = Marks()
         self.device_marks: DeviceMarks | None = None
         self.decision = Decision()
@@ -92,6 +96,7 @@ class StepWatch:
         self._rule, self._look_at = None, CAPACITY**4
         extra = self._extra_steps(None)
         if whole:
+            self._look_at = GIVEN_WARMUP_STEPS if self.me.rank == 0 else self._look_at
             return
         if (cut := given_cut(self.case)) is not None:
             self.decision = Decision(cut.first, cut.last, cut.last, cut.last + extra)
@@ -112,6 +117,11 @@ class StepWatch:
         """The window, once all of its steps have been taken."""
         decision = self.decision
         return Cut(decision.first, decision.last) if 0 < decision.last <= self.marks.count else None
+
+    @property
+    def every(self) -> int:
+        """How many steps are marked together on the device."""
+        return self.device_marks.every if self.device_marks is not None else 1
 
     def step_ended(self, optimizer: Any = None) -> None:
         """Mark the end of a step.
@@ -171,16 +181,23 @@ class StepWatch:
     def _prepare_device(self, optimizer: Any) -> None:
         device = device_of(optimizer) if optimizer is not None else None
         if device is not None:
-            self.device_marks = DeviceMarks(device)
+            self.device_marks = self._make_device_marks(device)
+            if self._rule is not None:
+                self._rule.mark_cost_s = self.device_marks.mark_cost_s
 
     def _look(self, number: int, now_ns: int) -> None:
         """What is not done at the end of every step: decide, learn of a decision, change the phase, stop."""
         if self.board.cells[CHANGES] != self._changes:
             self._changes, self.decision = self.board.cells[CHANGES], self.board.read()
+            self._mark_blocks()
         if self._rule is not None and not self.decision.last:
             self._decide(self._rule, number)
+        elif self._decides_on_blocks(number):
+            self._publish(self.decision._replace(every=self._steps_per_mark(number)))
         elif self.me.rank and not self.decision.stop and self._look_at <= number and not self.whole:
             self._ask_rank_0(now_ns)
+        if self.whole and number >= GIVEN_WARMUP_STEPS:
+            self._look_at = CAPACITY**4
         decision = self.decision
         self._enter_phase(number, now_ns)
         if decision.stop:
@@ -228,12 +245,12 @@ class StepWatch:
         if rule.first is not None and not self.decision.first:
             self._printed_before = printed
             settled = 0 if rule.settled is None else 1 if rule.settled else -1
-            self._publish(Decision(first=rule.first, settled=settled))
+            self._publish(Decision(first=rule.first, settled=settled, every=rule.every))
         if cut is not None:
             extra = self._extra_steps(self.marks.between_s(*cut) / (cut.last - cut.first))
             watch_from = self.board.farthest() + self._lookahead(cut)
-            decision = Decision(cut.first, cut.last, watch_from, watch_from + extra, self.decision.settled)
-            self._publish(decision)
+            stop, settled, every = watch_from + extra, self.decision.settled, self.decision.every
+            self._publish(Decision(cut.first, cut.last, watch_from, stop, settled, every))
 
     def _lookahead(self, cut: Cut) -> int:
         if self.case.ranks == 1:
@@ -252,6 +269,29 @@ class StepWatch:
                 raise ProgramProblem(no_agreement(self.case.program.name if self.case.program else "")) from None
         self.board.publish(decision)
         self.decision, self._changes = decision, self.board.cells[CHANGES]
+        self._mark_blocks()
+
+    def _mark_blocks(self) -> None:
+        """Mark the device as rarely as was decided."""
+        if self.device_marks is not None and self.decision.every:
+            cut = given_cut(self.case) if self.whole else None
+            first, last = cut or (self.decision.first, self.decision.last)
+            self.device_marks.mark_every(self.decision.every, first, last)
+
+    def _decides_on_blocks(self, number: int) -> bool:
+        """Whether it is decided here how many steps are marked together, where the window needs no decision.
+
+        Ranks of several nodes might have no store to learn of it, and mark each step.
+        """
+        begun = number >= (GIVEN_WARMUP_STEPS if self.whole else self.decision.first)
+        needed = self.device_marks is not None and self._rule is None and not self.decision.every
+        return needed and begun and self.me.rank == 0 and number > 1 and not self._crosses_nodes
+
+    def _steps_per_mark(self, number: int) -> int:
+        """From the steps so far, of which the later half counts."""
+        assert self.device_marks is not None
+        middle = max(1, number // 2)
+        return steps_per_mark(self.device_marks.mark_cost_s, self.marks.between_s(middle, number) / (number - middle))
 
     def _ask_rank_0(self, now_ns: int) -> None:
         """The first rank of another node looks, and tells the others there."""

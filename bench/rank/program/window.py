@@ -11,7 +11,7 @@ from statistics import median
 from typing import NamedTuple
 
 from bench.core.case import Case
-from bench.rank.clock import half_width
+from bench.rank.clock import half_width, steps_per_mark
 from bench.rank.loop import (
     MAX_BLOCKS,
     MAX_STEPS_PER_BLOCK,
@@ -19,6 +19,7 @@ from bench.rank.loop import (
     MAX_WARMUP_S,
     WARMUP_BLOCK_S,
     has_settled,
+    whole_blocks,
 )
 from bench.rank.program.marks import Marks
 
@@ -49,15 +50,19 @@ def given_cut(case: Case) -> Cut | None:
     return Cut(first, first + case.steps)
 
 
-def whole_cut(case: Case, steps: int) -> Cut | None:
+def whole_cut(case: Case, steps: int, every: int = 1) -> Cut | None:
     """The window of a program that came to its own end after some steps; ``None``: it took too few.
 
-    It is as many of its steps as are given, else all after the warm-up, of a long program the last :data:`MAX_STEPS`.
+    It is as many of its steps as are given, else all after the warm-up, of a long program the last :data:`MAX_STEPS`;
+    from and to steps whose number ``every`` divides, as far as there are so many.
     """
     if (cut := given_cut(case)) is not None:
         return cut if cut.last <= steps else None
     given = max(1, case.warmup) if case.warmup is not None else min(GIVEN_WARMUP_STEPS, steps // 2)
     first = max(given, 1, steps - MAX_STEPS)
+    marked = Cut(-(-first // every) * every, steps // every * every)
+    if marked.last > marked.first:
+        return marked
     return Cut(first, steps) if steps > first else None
 
 
@@ -76,6 +81,10 @@ class WindowRule:
         self.first: int | None = None
         self.settled: bool | None = None
         """Whether step times had settled when the window began; ``None``: the number of warm-up steps was given."""
+        self.mark_cost_s = 0.0
+        """What marking the end of a step takes on this rank's device."""
+        self.every = 1
+        """How many steps are marked together in the window, whose length is a multiple of it."""
         self._block_from = 0
         self._medians: list[float] = []
         self._spent_s = 0.0
@@ -123,7 +132,9 @@ class WindowRule:
 
     def _begin(self, marks: Marks, first: int, step_s: float) -> None:
         self.first = first
-        self._steps = max(MIN_STEPS, min(MAX_STEPS, math.ceil(self.case.window_s / max(step_s, 1e-9))))
+        steps = max(MIN_STEPS, min(MAX_STEPS, math.ceil(self.case.window_s / max(step_s, 1e-9))))
+        self.every = min(steps, steps_per_mark(self.mark_cost_s, step_s))
+        self._steps = whole_blocks(steps, self.every, MAX_STEPS)
         self.look_at = first + self._steps
 
     def _extend(self, marks: Marks, printed: int) -> Cut | None:
@@ -133,13 +144,11 @@ class WindowRule:
             return None
         steps = marks.count - self.first
         if self.needs_printed and printed < MIN_PRINTED and steps < MAX_PRINT_STRETCH * self._steps:
-            self.look_at = marks.count + max(1, self._steps // 10)
+            self.look_at = marks.count + max(self.every, self._steps // 10 // self.every * self.every)
         elif self._is_imprecise(marks, steps):
             self.look_at = marks.count + self._steps
-        elif marks.count - self.first <= MAX_STRETCH * MAX_STEPS:
-            return Cut(self.first, marks.count)
         else:
-            return Cut(marks.count - MAX_STRETCH * MAX_STEPS, marks.count)
+            return Cut(marks.count - min(steps, MAX_STRETCH * MAX_STEPS // self.every * self.every), marks.count)
         return None
 
     def _is_imprecise(self, marks: Marks, steps: int) -> bool:
