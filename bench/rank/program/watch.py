@@ -143,6 +143,8 @@ class StepWatch:
         batches.step_ended()
         if number == 1:
             self._prepare_device(optimizer)
+            # The events are no part of the next step.
+            marks.wall_ns[slot] = time.monotonic_ns()
         if self.device_marks is not None:
             self.device_marks.step_ended(number)
         marks.count = number

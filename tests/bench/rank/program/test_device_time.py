@@ -17,8 +17,22 @@ from bench.rank.progress import Progress
 from tests.bench.rank.program.test_agreement import program_case, rotated, step_until_all_stop
 
 
+class Event:
+    at_s = 0.0
+
+    def record(self, stream):
+        stream.recorded += 1
+        self.at_s = stream.now_s
+
+    def synchronize(self):
+        pass
+
+    def elapsed_time(self, other):
+        return 1e3 * (other.at_s - self.at_s)
+
+
 class Cuda:
-    """What is used of ``torch.cuda``. The device's time goes on by what is added to :attr:`now_s`."""
+    """What is used of ``torch.cuda``, and its only stream. The device's time goes on by what is added to :attr:`now_s`."""
 
     def __init__(self):
         self.now_s, self.recorded, self.capturing = 0.0, 0, False
@@ -30,21 +44,6 @@ class Cuda:
         return self
 
     def Event(self, enable_timing):  # noqa: N802
-        cuda = self
-
-        class Event:
-            at_s = 0.0
-
-            def record(self, stream):
-                cuda.recorded += 1
-                self.at_s = cuda.now_s
-
-            def synchronize(self):
-                pass
-
-            def elapsed_time(self, other):
-                return 1e3 * (other.at_s - self.at_s)
-
         return Event()
 
 
