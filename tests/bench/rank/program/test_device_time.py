@@ -32,7 +32,7 @@ class Event:
 
 
 class Cuda:
-    """What is used of ``torch.cuda``, and its only stream. The device's time goes on by what is added to :attr:`now_s`."""
+    """What is used of ``torch.cuda``, and its only stream; the device's time goes on by what is added."""
 
     def __init__(self):
         self.now_s, self.recorded, self.capturing = 0.0, 0, False
