@@ -22,7 +22,8 @@ def update_timings_table(cells: Sequence[Cell]) -> Table:
     """One row for each reading that is made alike on some devices, with these."""
     devices_by_row: dict[tuple[str, str, str, str], dict[str, None]] = {}
     for timing in (timing for cell in cells for timing in cell.update_timings):
-        devices_by_row.setdefault(_row(timing), {})[timing.device[:ID_LENGTH]] = None
+        if timing.name in READING_NAMES:
+            devices_by_row.setdefault(_row(timing), {})[timing.device[:ID_LENGTH]] = None
     rows = tuple(
         (name, ", ".join(devices), update, mean, source)
         for (name, update, mean, source), devices in devices_by_row.items()
@@ -35,5 +36,5 @@ def update_timings_table(cells: Sequence[Cell]) -> Table:
 def _row(timing: UpdateTiming) -> tuple[str, str, str, str]:
     mean = formatting.duration(timing.averages_over_s) if timing.averages_over_s else "–"
     source = HOST_SOURCE if timing.device == HOST else SOURCES[timing.source]
-    title = formatting.reading_title(READING_NAMES.get(timing.name, timing.name))
+    title = formatting.reading_title(READING_NAMES[timing.name])
     return title, formatting.duration(timing.update_s), mean, source

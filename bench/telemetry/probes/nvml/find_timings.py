@@ -36,8 +36,9 @@ def find_timings(
         if found is None:
             break
         for gpu, intervals in found.items():
-            keep_intervals(gpu, driver, intervals)
             known[gpu] = intervals
+            if intervals:  # nothing, on a busy machine, is no result: the next trial tries again
+                keep_intervals(gpu, driver, intervals)
     return tuple(
         timing for nvml_device in devices for timing in nvml_device.rely_on(known.get(nvml_device.device.id) or {})
     )

@@ -82,7 +82,7 @@ def usual_interval_s(polled: Sequence[tuple[float, float | None]]) -> float | No
         if last_change_s is not None and longest_s <= MAX_POLL_SHARE * (change_s - last_change_s):
             intervals.append(change_s - last_change_s)
         last_change_s, longest_s = change_s, late_s - early_s
-    return round(median(intervals), 4) if len(intervals) >= MIN_INTERVALS else None
+    return round(median(intervals), 3) if len(intervals) >= MIN_INTERVALS else None
 
 
 class KnownIntervals(FrozenModel):
