@@ -95,6 +95,10 @@ class BuildError(Exception):
     """Horovod can't be built here. The text is one line: what is missing and the remedy."""
 
 
+class RefusedBuild(BuildError):
+    """What was asked for can't be had here; the Horovod that is installed stays as it is."""
+
+
 def build_environment(
     key: BuildKey, nccl: Nccl | NoNccl, toolchain: Path, tools: Path, base: Mapping[str, str]
 ) -> dict[str, str]:

@@ -45,6 +45,7 @@ from harness.setup.horovod_key import (
     BuildKey,
     Nccl,
     NoNccl,
+    RefusedBuild,
     build_environment,
     describe_build,
     find_nccl,
@@ -137,17 +138,18 @@ def ensure_horovod(cache: Path, *, architectures: str | None = None, needs_nccl:
             those of torch.
         needs_nccl: Whether to fail where it would be built without NCCL.
 
-    Raises: :class:`BuildError` where it can't be built.
+    Raises: :class:`BuildError` where it can't be built; :class:`RefusedBuild`, before anything is changed, where
+        ``architectures`` or ``needs_nccl`` ask for what can't be had.
     """
     nccl = find_nccl()
     if isinstance(nccl, Nccl):
         try:
             numbers = find_architectures(Path(nccl.cuda_home) / "bin" / "nvcc", architectures)
         except ValueError as problem:
-            raise BuildError(str(problem)) from None
+            raise RefusedBuild(str(problem)) from None
         nccl = replace(nccl, architectures=numbers)
     elif needs_nccl:
-        raise BuildError(f"no NCCL build: {nccl.problem}; {nccl.remedy}")
+        raise RefusedBuild(f"{nccl.problem}; {nccl.remedy}")
     key = describe_build(nccl)
     began = time.monotonic()
     wheel = find_wheel(key, cache)
@@ -214,6 +216,9 @@ def main() -> int:
     try:
         done = ensure_horovod(cache_folder("wheels"), architectures=options.architectures, needs_nccl=options.cuda)
         print(done, flush=True)
+    except RefusedBuild as problem:
+        print(f"Horovod with NCCL was not built: {problem}", file=sys.stderr)
+        return 1
     except (BuildError, subprocess.CalledProcessError, OSError) as problem:
         write_horovod_build(HorovodBuild(name="none", problem=str(problem)))
         print(f"Horovod was not built: {problem}\nIts cells will be skipped; everything else works.", flush=True)

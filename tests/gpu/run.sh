@@ -88,10 +88,11 @@ if [ -n "$download" ]; then
   # PyPI's torch has CUDA. A local version, as of a build for CPUs, is never wanted here.
   sed 's/^torch==/torch===/' constraints.txt >"$constraints"
   platforms=()
-  for number in 17 24 27 28 31 34 35; do platforms+=(--platform "manylinux_2_${number}_x86_64"); done
+  # pip takes each version of glibc by its exact name.
+  for number in $(seq 5 39); do platforms+=(--platform "manylinux_2_${number}_x86_64"); done
   step "wheels for Python $version into $download"
   PIP_CONSTRAINT='' "$python" -m pip download --quiet --only-binary=:all: --python-version "$version" --implementation cp \
-    --platform manylinux2014_x86_64 --platform manylinux1_x86_64 "${platforms[@]}" \
+    --platform manylinux2014_x86_64 --platform manylinux2010_x86_64 --platform manylinux1_x86_64 "${platforms[@]}" \
     --dest "$download" --constraint "$constraints" --requirement "$list"
   if [ "$horovod" = yes ]; then
     step "Horovod's sources and the tools that build it"
@@ -130,7 +131,7 @@ if [ "$horovod" = yes ]; then
   "$run" -m harness.setup.horovod_wheel
 fi
 
-arguments=(-m pytest tests/gpu -rA -W default -p no:benchmark)
+arguments=(-m pytest tests/gpu -rA -W default -p no:benchmark --durations=20)
 [ -z "$results" ] || arguments+=(--gpu-results "$results")
 if [ -n "$limit" ]; then
   left=$((limit - (SECONDS - began)))

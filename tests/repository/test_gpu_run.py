@@ -140,3 +140,20 @@ def test_after_the_time_limit_no_test_starts(run, tmp_path):
     assert done.returncode == 0
     assert "the time limit of 0 s is over" in done.stdout
     assert Journal(page.with_suffix(".jsonl")).runs() == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (["--wheel", "x"], "unknown option --wheel; --help lists them"),
+        (["--wheels", "/nonexistent"], "--wheels /nonexistent: there is no such folder; --download makes it"),
+        (["--limit", "10m"], "--limit 10m: a number of seconds, such as 600"),
+        (["--results"], "--results needs a value"),
+        (["--python", "no-such-python"], "--python no-such-python: there is no such program"),
+    ],
+)
+def test_the_run_without_a_network_refuses_what_it_does_not_know(arguments, problem):
+    done = subprocess.run(
+        [str(ROOT / "tests" / "gpu" / "run.sh"), *arguments], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (2, f"tests/gpu/run.sh: {problem}\n")
