@@ -104,3 +104,11 @@ def test_samples_are_counted_by_what_was_read_most_often():
     )
     header = Header(host="h", source="live", interval_s=1.0, devices=())
     assert TelemetryWindow(cut_to_window(Recording(header, ticks), 0.5, 10.5)).coverage() == (10, pytest.approx(0.9))
+
+
+def test_a_window_of_no_length_holds_nothing():
+    """Of a damaged record; its counters have no rate."""
+    ticks = tuple(Tick(at_s=1.0, readings=(Sample(GPU, "pcie_bytes", value),)) for value in (1.0, 2.0, 3.0, 4.0))
+    header = Header(host="h", source="live", interval_s=0.2, devices=())
+    view = TelemetryWindow(cut_to_window(Recording(header, ticks), 1.0, 1.0))
+    assert view.rate(GPU, "pcie_bytes").reason == "its window has no length"
