@@ -26,8 +26,6 @@ from reports.analysis.stats import Estimate, widened
 
 ALIASED = 0.05
 """An error from which on a cell is flagged."""
-
-
 RAYLEIGH = -math.log(0.01)
 """Of n random phases the squared concentration, times n, is smaller in 99 of 100 cases (Rayleigh's test)."""
 
@@ -77,7 +75,7 @@ def alias_error(
 def widened_for(value: Estimate, alias: float) -> Estimate:
     """An energy over trials, whose interval allows for an alias: of a wave at a random phase the standard deviation is
     its amplitude ÷ √2. Trials can all lie to one side of it: without an allowance the interval over 3 trials holds the
-    mean over all phases in 84 % of cells."""
+    mean over all phases in 83 % of cells."""
     return widened(value, alias / math.sqrt(2)) if alias >= ALIASED else value
 
 

@@ -42,9 +42,10 @@ def energy_errors(ranks: Sequence[RankRecord], nodes: Sequence[NodeTelemetry]) -
         spec.name: _worst_ends([window_power(node, device, spec.series).end_error for node, device in devices])
         for spec, devices in ((HOST_POWER, [(node, HOST) for node in nodes]), (GPU_POWER, gpus))
     }
-    alias = {GPU_POWER.name: max(map(_alias, ranks), default=0.0)}
     return tuple(
-        EnergyError(name=name, ends=error, alias=alias.get(name)) for name, error in ends.items() if error is not None
+        EnergyError(name=name, ends=error, alias=max(map(_alias, ranks)) if name == GPU_POWER.name else None)
+        for name, error in ends.items()
+        if error is not None
     )
 
 
