@@ -7,9 +7,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from bench.core.case import REPLAY_PREFIX
+from bench.core.recording import read_recording
+from bench.host.paths import from_home
 from bench.plugins.registry import Plugins, load_plugins
 from harness.errors import UsageError
 from harness.planning.options import Axes, known_options, parse_settings, resolve_options, single_options
@@ -114,6 +118,7 @@ def plan_sweep(request: SuiteRequest, site_name: str = DEFAULT_SITE) -> PlannedS
     with _located(request):
         site = choose_site(site_name, suite)
         site.survey()
+        _check_recording(suite, site)
         plan = make_plan(suite, site.machine(), plugins.backends, plugins.workloads, site)
         plan = with_programs(with_sources(plan), request.script_folder)
     for name, reason in idle_parts(plan).items():
@@ -121,6 +126,19 @@ def plan_sweep(request: SuiteRequest, site_name: str = DEFAULT_SITE) -> PlannedS
     for line in _unused_settings(request, suite, site, plugins):
         log.warning("%s", line)
     return PlannedSweep(suite, site, plan, plugins)
+
+
+def _check_recording(suite: Suite, site: Site) -> None:
+    """Raise where ``replay:FILE`` names no recording. Nodes of other sites have files of their own."""
+    if site.name != DEFAULT_SITE or not suite.telemetry.startswith(REPLAY_PREFIX):
+        return
+    path = from_home(suite.telemetry.removeprefix(REPLAY_PREFIX))
+    try:
+        with path.open() as lines:
+            read_recording(islice(lines, 1))
+    except (OSError, ValueError) as problem:
+        why = problem.strerror if isinstance(problem, OSError) else problem
+        raise UsageError(f"--telemetry {suite.telemetry}: {why}", ("telemetry",)) from None
 
 
 def _unused_settings(request: SuiteRequest, suite: Suite, site: Site, plugins: Plugins) -> Iterator[str]:

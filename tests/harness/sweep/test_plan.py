@@ -77,3 +77,28 @@ def test_an_option_of_what_is_not_in_the_sweep_is_warned_of(suite_file, caplog):
         "--set backend.fsdp.cpu_offload has no effect: backend fsdp is not in this sweep",
         "--set site.slurm.partition has no effect: site slurm is not in this sweep",
     ]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "No such file or directory"),
+        ("", "not a telemetry recording: its first line is no header"),
+        (
+            '{"format": 99, "host": "h", "source": "live", "interval_s": 0.2, "devices": []}\n',
+            "a telemetry recording of format 99",
+        ),
+    ],
+)
+def test_what_is_no_recording_is_refused_before_anything_is_measured(tmp_path, content, message):
+    path = tmp_path / "h200.jsonl"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(UsageError) as problem:
+        plan_sweep(SuiteRequest("quick", {"telemetry": f"replay:{path}", "ranks": (1,)}))
+    assert str(problem.value).startswith(f"--telemetry replay:{path}: {message}")
+
+
+def test_a_recording_on_other_machines_is_theirs(tmp_path):
+    request = SuiteRequest("quick", {"telemetry": f"replay:{tmp_path}/there.jsonl", "ranks": (1,)})
+    assert plan_sweep(request, "slurm").suite.telemetry.endswith("there.jsonl")
