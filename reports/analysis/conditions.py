@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterator, Sequence
 
 from bench.core.records import Condition, RankRecord
-from bench.core.telemetry import HOST, NodeTelemetry
+from bench.core.telemetry import HOST, LIVE, NodeTelemetry
 from reports.analysis.gpu_processes import foreign_gpu_processes
 from reports.analysis.telemetry import gpus_in_use, node_labels, ranks_by_node
 from reports.analysis.telemetry_window import TelemetryWindow
@@ -34,6 +34,8 @@ def find_conditions(ranks: Sequence[RankRecord], nodes: Sequence[NodeTelemetry])
     conditions: list[Condition] = []
     for node, name, here in zip(nodes, node_labels(nodes), ranks_by_node(ranks, nodes), strict=True):
         view = TelemetryWindow(node)
+        if node.source != LIVE:
+            conditions.append(Condition(name="replayed", seen=f"{name}: {node.source}"))
         if node.incomplete:
             # What disturbed the trial before or after is known nevertheless.
             conditions.append(Condition(name="not_sampled", seen=f"{name}: {node.incomplete}"))

@@ -94,6 +94,10 @@ FLAG_MEANINGS: dict[str, tuple[str, str]] = {
         "what it used",
         "see the reason; measure again where nothing ends or stops the sampler",
     ),
+    "replayed": (
+        "readings of devices, and energy, are those of a recording: of another machine, or another time",
+        "leave --telemetry replay: out to sample this machine",
+    ),
     "left_running": (
         "processes that a rank had started left its session and outlived it; they were ended with the trial",
         "end them in the workload; the number itself is not affected",

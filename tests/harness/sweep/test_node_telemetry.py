@@ -92,6 +92,16 @@ def test_a_sampler_that_failed_leaves_readings_with_its_reason():
     assert [condition.name for condition in find_conditions(TWIN_RANKS, silent)] == ["not_sampled", "not_sampled"]
 
 
+def test_readings_that_are_a_recording_s_are_flagged():
+    live = recording(0, "boot-a", 0.0)
+    replay = live._replace(header=live.header.model_copy(update={"source": "replay:h200.jsonl"}))
+    (node,) = cut_telemetry(result(TWIN_RANKS[:1], [replay]), make_case(ranks=1))
+    (condition,) = find_conditions(TWIN_RANKS[:1], [node])
+    assert (condition.name, condition.serious) == ("replayed", False)
+    assert condition.seen == "worker: replay:h200.jsonl"
+    assert find_conditions(TWIN_RANKS[:1], cut_telemetry(result(TWIN_RANKS[:1], [live]), make_case(ranks=1))) == ()
+
+
 def ticks_at(recorded, *times_s):
     tick = recorded.ticks[0]
     return recorded._replace(ticks=tuple(tick.model_copy(update={"at_s": at_s}) for at_s in times_s))

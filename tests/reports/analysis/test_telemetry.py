@@ -266,7 +266,10 @@ def test_a_cell_on_cpus_is_not_invalid_for_what_happens_on_gpus():
     assert processes(STRANGER, records=ranks()) == {}
     hot = [(GPU, "thermal_throttled_s", 1), (GPU, "xid_errors", 1), (GPU, "power_brake_s", 1)]
     assert conditions(lambda t: [(*series, t) for *series, _ in hot], records=ranks()) == {}
-    assert processes(STRANGER, records=ranks(), source="replay:r.jsonl") == {"foreign_gpu_process": True}
+    assert processes(STRANGER, records=ranks(), source="replay:r.jsonl") == {
+        "replayed": False,
+        "foreign_gpu_process": True,
+    }
 
 
 def test_a_stranger_on_another_gpu_or_the_trial_s_own_process_is_none():
