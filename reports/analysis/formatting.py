@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 MODEL_TITLES = {"usl": "USL", "amdahl": "Amdahl", "log": "log", "linear": "linear"}
 SI_PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
+SMALL_SI_PREFIXES = ((1.0, ""), (1e-3, "m"), (1e-6, "µ"), (1e-9, "n"), (1e-12, "p"))
+"""Of energies: a sample of a small model takes microjoules on a GPU, and a byte that is sent nanojoules."""
 
 
 def number(value: float) -> str:
@@ -38,18 +40,27 @@ def _three_digits(value: float) -> str:
 
 
 def estimate(value: Estimate | None, *, unit: bool = True) -> str:
-    """``15.8k (15.1k–16.5k) samples/s``; the value alone without an interval; ``–`` for none."""
+    """``15.8k (15.1k–16.5k) samples/s``, ``219 (217–221) µJ/sample``; the value alone without an interval; ``–`` for
+    none."""
     if value is None:
         return "–"
+    if unit and value.unit.startswith("J/") and 0 < value.value < 1:
+        factor, prefix = next((pair for pair in SMALL_SI_PREFIXES if value.value >= pair[0]), SMALL_SI_PREFIXES[-1])
+        return f"{_with_interval(value, factor)} {prefix}{value.unit}"
     factor, prefix = _si_prefix(value.value)
-    shown = f"{_three_digits(value.value / factor)}{prefix}"
-    if value.low is not None and value.high is not None:
-        shown += f" ({_three_digits(value.low / factor)}–{_three_digits(value.high / factor)})"
+    shown = _with_interval(value, factor, prefix)
     if not unit or value.unit in ("1", "×"):
         return shown
     if value.unit == "B/s":
         return f"{shown.replace(prefix, '', 1) if prefix else shown} {prefix}B/s"
     return f"{shown} {value.unit}"
+
+
+def _with_interval(value: Estimate, factor: float, prefix: str = "") -> str:
+    shown = f"{_three_digits(value.value / factor)}{prefix}"
+    if value.low is None or value.high is None:
+        return shown
+    return f"{shown} ({_three_digits(value.low / factor)}–{_three_digits(value.high / factor)})"
 
 
 def parameter_percent(parameter: Parameter | None) -> str:

@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 
 from reports.analysis.cells import make_cells
-from reports.analysis.formatting import quantity
+from reports.analysis.formatting import estimate, quantity
+from reports.analysis.stats import Estimate
 from reports.analysis.step_prediction import step_model_data
 from reports.analysis.units import energy_unit, join_units, rate_unit
 from tests.support.builders import make_case, make_record, make_trial
@@ -35,6 +36,22 @@ def test_a_heading_names_every_unit_once():
 
 def test_a_reading_without_a_unit_is_shown():
     assert quantity(2.5, "") == "2.50"
+
+
+@pytest.mark.parametrize(
+    ("joules", "low", "high", "shown"),
+    [
+        (5.0, 4.9, 5.1, "5.00 (4.90–5.10) J/sample"),
+        (2.19e-4, 2.17e-4, 2.21e-4, "219 (217–221) µJ/sample"),
+        (0.0227, None, None, "22.7 mJ/sample"),
+        (3e-9, 2e-9, 4e-9, "3.00 (2.00–4.00) nJ/sample"),
+        (2e-13, None, None, "0.200 pJ/sample"),
+        (0.0, None, None, "0 J/sample"),
+        (15_800.0, None, None, "15.8k J/sample"),
+    ],
+)
+def test_a_small_energy_is_no_row_of_zeros(joules, low, high, shown):
+    assert estimate(Estimate(value=joules, low=low, high=high, n=3, unit="J/sample")) == shown
 
 
 def cells_of(**changes):
