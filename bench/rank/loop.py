@@ -92,6 +92,7 @@ def measure(case: Case, backend: Backend, workload: Workload, session: Session, 
     mark_cost_s = _mark_cost_s(session)
     warmup = _warm_up(case, work, progress.count_steps(plain_step), session, context, mark_cost_s)
     every = steps_per_mark(mark_cost_s, warmup.step_s)
+    progress.enter("measured step")
     step = faults.with_fault(case.fault, session.rank, work, results.keep_after(work.step, every))
     measured = measure_window(case, work, session, step, warmup, every, context)
     results.keep_last()
@@ -279,8 +280,6 @@ def measure_window(
     measured = MeasuredSteps(step, every, session, context)
     gc.collect()
     session.barrier()
-    # The sampler takes this moment for the beginning of the window.
-    context.progress.enter("measured step")
     began_s, cpu_s = time.monotonic(), time.process_time()
     timing, taken = measured.time(steps), steps
     if case.precision is not None and not requested_steps:

@@ -82,7 +82,8 @@ def _caption(titles: Sequence[str], cells: Sequence[Cell]) -> str:
     if known:
         _, title, busy, step = min(known, key=lambda entry: entry[0])
         of_step = f"{formatting.duration(busy.value)} of a step of {formatting.duration(step.value)}"
-        text = f"The GPU that waits most, {title}, works for {of_step}. {text}"
+        most = "" if len(known) == 1 else ", which waits most,"
+        text = f"{title}: the GPU{most} works for {of_step}. {text}"
     titles_by_reason: dict[str, list[str]] = {}
     for title, cell in zip(titles, cells, strict=True):
         if cell.device_busy_s is None and cell.device_busy_reason:

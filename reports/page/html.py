@@ -29,7 +29,7 @@ MAX_FIGURE_ROWS = 100
 """Rows shown of the table of a figure; the tables of a section are shown in full."""
 MAX_OPEN_ROWS = 40
 """A longer table of a section is folded."""
-NUMBER_PATTERN = re.compile(r"[+\-−±<>≤≥~]?\s?\d[\d.,]*\s?([%×]|[kMGT]?[A-Za-zµ/]{0,3}\b)?(\s?\(.*\))?(\s[\w/]+)?")
+NUMBER_PATTERN = re.compile(r"[+\-−±<>≤≥~]?\s?\d[\d.,]*\s?([%×]|°C|[kMGT]?[A-Za-zµ/]{0,3}\b)?(\s?\(.*\))?(\s[\w/]+)?")
 BLANK_CELLS = ("–", "—", "")
 BAD_CELLS = ("failed", "timeout", "invalid", "regressed", "missing")
 """Table cells with this text are highlighted."""

@@ -34,7 +34,7 @@ def group_answer(group: CellGroup) -> str:
     alone = next((cell for cell in _cells_for_claims(cells) if cell.case.transport == "none"), None)
     if alone is not None and most > 1 and _throughput_value(alone) > _throughput_value(best):
         text += f"; a single device is faster, with {alone.labels.throughput}"
-    waits = f" {best.launch_bound.answer}" if best.launch_bound else ""
+    waits = f" Under {best.labels.backend} {best.launch_bound.answer}" if best.launch_bound else ""
     return f"{text}.{waits}"
 
 

@@ -194,6 +194,7 @@ def test_the_host_s_time_of_a_step_stands_beside_the_gpu_s(page):
     assert gpu.y[0] == pytest.approx(1e3 / 6651, rel=0.05)
     assert gpu.x == (0, 1, 2), "dask's is unknown, and no bar of height 0"
     assert step.low[0] < step.y[0] < step.high[0]
+    assert figure.caption.startswith("horovod/nccl: the GPU, which waits most, works for 0.15")
     assert "The GPU's time is unknown — dask/tasks: its exchange waits for the host in every step." in figure.caption
     assert [row[4] for row in figure.table.rows][:3] == ["17 %", "15 %", "14 %"]
     assert figure.table.rows[3][4].startswith("unknown: its exchange")

@@ -113,6 +113,7 @@ def test_a_long_table_of_a_figure_is_sampled_with_a_note():
         (("4.50 µs", "18.6 ms"), True),
         (("-0.5", "+1.2 %"), True),
         (("1.36 (1.18–1.58) GB/s",), True),
+        (("34.0 °C", "–"), True),
         (("ddp/gloo", "1"), False),
         (("–", "–"), False),
         (("2 trials failed: out of memory",), False),
