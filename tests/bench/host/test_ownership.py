@@ -152,3 +152,24 @@ def test_the_leader_of_a_session_is_known_where_the_parent_is_gone():
         os.killpg(leader.pid, 9)
         leader.wait()
         leader.stdout.close()
+
+
+def test_in_a_pid_namespace_the_numbers_of_its_host_are_unknown_and_not_strangers():
+    """As in a container, where NVML may list the process ids of the host."""
+    program = (
+        "import os, sys; from bench.host.ownership import TrialProcessIds, judge, read_facts\n"
+        "trial = TrialProcessIds('/trial', ranks=frozenset({os.getpid()}))\n"
+        "for pid in (int(sys.argv[1]), os.getpid()): print(judge(pid, read_facts(pid), trial).ours)"
+    )
+    outside = subprocess.Popen(["sleep", "60"])
+    try:
+        command = ["unshare", "--pid", "--fork", "--mount-proc", sys.executable, "-c", program, str(outside.pid)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        pytest.skip("no unshare (util-linux)")
+    finally:
+        outside.kill()
+        outside.wait()
+    if done.returncode:
+        pytest.skip(f"no PID namespace can be made here: {done.stderr.strip()}")
+    assert done.stdout.split() == ["None", "True"]
