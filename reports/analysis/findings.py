@@ -19,7 +19,7 @@ from reports.analysis.bottleneck import Bottleneck, bottlenecks
 from reports.analysis.cells import Cell
 from reports.analysis.communication_paths import CommunicationPath, communication_paths
 from reports.analysis.curve import Curve, fit_curve
-from reports.analysis.flags import claim_problem
+from reports.analysis.flags import NO_SCALING_CLAIM, claim_problem
 from reports.analysis.formatting import message_size, ranks
 from reports.analysis.operation_models import OperationModel, operation_models
 from reports.analysis.placement import curve_family
@@ -159,15 +159,11 @@ def curves_of(cells: Sequence[Cell]) -> dict[str, Curve]:
     }
 
 
-LEFT_OUT = {"oversubscribed": "have more threads than there are cores", "shared_gpu": "share GPUs"}
-"""By the flag that keeps a rank count out of a curve."""
-
-
 def _curve(key: str, cells: Mapping[int, Cell], left_out: Mapping[str, Sequence[int]]) -> Curve:
     scaling = next(iter(cells.values())).case.scaling
     curve = fit_curve(key, {ranks: cell.rates for ranks, cell in cells.items()}, scaling=scaling)
     notes = {
-        flag: f"left out: {', '.join(map(str, sorted(ranks)))} ranks {LEFT_OUT[flag]}"
+        flag: f"left out: {', '.join(map(str, sorted(ranks)))} ranks {NO_SCALING_CLAIM[flag]}"
         for flag, ranks in left_out.items()
     }
     return curve.model_copy(update={"fit_flags": {**curve.fit_flags, **notes}}) if notes else curve

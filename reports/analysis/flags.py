@@ -16,8 +16,11 @@ SCALING_TOLERANCE = 0.05
 """By how much the work of a step may differ from what the kind of scaling says: a last batch may be a small one."""
 FULL_RATE_SHARE = 0.9
 """Links that carry a smaller share of their configured rate are flagged. A full one carries 0.956 in payload."""
-NO_SCALING_CLAIM = ("oversubscribed", "shared_gpu")
-"""Flags of cells whose ranks share what each would have of its own elsewhere: they feed no scaling claim."""
+NO_SCALING_CLAIM: dict[str, str] = {
+    "oversubscribed": "have more threads than there are cores",
+    "shared_gpu": "share GPUs",
+}
+"""Flags of cells that feed no scaling claim, and what their ranks share that each would have of its own elsewhere."""
 FLAG_MEANINGS: dict[str, tuple[str, str]] = {
     "oversubscribed": (
         "more threads than cores, so that ranks waited for each other's cores",

@@ -161,6 +161,7 @@ class TrialRow(FrozenModel):
     """How long a step would take if no GPU waited for its host."""
     host_bound_share: float | None = None
     """The share of a step in which the GPU waits for the host."""
+    ranks_per_gpu: int = 1
 
     @property
     def feeds_scaling(self) -> bool:
@@ -239,6 +240,7 @@ def _row(sweep: SweepFacts, cell: Cell, trial: Trial | None) -> TrialRow:
         site=case.site,
         nodes=case.nodes,
         ranks_per_node=case.ranks_per_node,
+        ranks_per_gpu=case.ranks_per_gpu,
         cost=trial.cost if trial else None,
         sources=trial.sources if trial else None,
         env=case.env,

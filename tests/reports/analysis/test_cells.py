@@ -5,6 +5,7 @@ import pytest
 from bench.core.case import DataSource, Fault
 from bench.core.records import Condition, MessageTiming, Reading, SameWork
 from reports.analysis.cells import make_cells
+from reports.analysis.findings import curves_of
 from tests.support.builders import make_case, make_record, make_trial
 
 
@@ -46,6 +47,16 @@ def test_a_cell_whose_ranks_share_hardware_has_a_throughput_and_no_claim(flag):
     shared, more = make_case(ranks=2, flags=(flag,)), make_case(ranks=4)
     found = cells([shared, more], [make_trial(shared), make_trial(more)])[1]
     assert found.speedup.value == 4.0
+
+
+@pytest.mark.parametrize(
+    ("flag", "note"), [("oversubscribed", "have more threads than there are cores"), ("shared_gpu", "share GPUs")]
+)
+def test_what_feeds_no_claim_is_named_beside_the_curve(flag, note):
+    cases = [make_case(ranks=ranks, flags=(flag,) if ranks == 8 else ()) for ranks in (1, 2, 4, 8)]
+    (curve,) = curves_of(cells(cases, [make_trial(case) for case in cases])).values()
+    assert curve.fit_flags[flag] == f"left out: 8 ranks {note}"
+    assert 8 not in [point[0] for point in curve.fitted]
 
 
 def test_ranks_that_turn_out_to_be_on_one_gpu_are_marked():
