@@ -91,8 +91,8 @@ def measure(case: Case, backend: Backend, workload: Workload, session: Session, 
     progress.enter("warm-up step")
     mark_cost_s = _mark_cost_s(session)
     warmup = _warm_up(case, work, progress.count_steps(plain_step), session, context, mark_cost_s)
-    every = steps_per_mark(mark_cost_s, warmup.step_s)
-    progress.enter("measured step")
+    # Without a warm-up nobody knows how long a step takes.
+    every = steps_per_mark(mark_cost_s, warmup.step_s) if warmup.steps else 1
     step = faults.with_fault(case.fault, session.rank, work, results.keep_after(work.step, every))
     measured = measure_window(case, work, session, step, warmup, every, context)
     results.keep_last()
@@ -280,6 +280,8 @@ def measure_window(
     measured = MeasuredSteps(step, every, session, context)
     gc.collect()
     session.barrier()
+    # The sampler takes this moment for the beginning of the window.
+    context.progress.enter("measured step")
     began_s, cpu_s = time.monotonic(), time.process_time()
     timing, taken = measured.time(steps), steps
     if case.precision is not None and not requested_steps:

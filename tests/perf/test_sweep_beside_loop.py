@@ -65,9 +65,9 @@ def sweep(suite: str, folder: Path) -> tuple[float, dict[Cell, int]]:
     trials = store.trials(store.sweep("latest").id)
     store.close()
     steps = {
-        (trial.case.backend, str(trial.case.workload_options.get("model", "mlp")), trial.case.ranks): len(
-            trial.ranks[0].step_s
-        )
+        (trial.case.backend, str(trial.case.workload_options.get("model", "mlp")), trial.case.ranks): trial.ranks[
+            0
+        ].steps
         for trial in trials
     }
     assert len(steps) == CELLS

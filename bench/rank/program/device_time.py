@@ -46,7 +46,7 @@ class DeviceMarks:
             for event in self._events:
                 # CUDA makes an event when it is first recorded.
                 event.record(stream)
-            self.mark_cost_s = cost_on(self.device) if mark_cost_s is None else mark_cost_s
+            self.mark_cost_s = _cost_on(self.device) if mark_cost_s is None else mark_cost_s
 
     def mark_every(self, steps: int, origin: int, last: int) -> None:
         """From now on mark the ends of so many steps together, counted from step ``origin``, and of step ``last``."""
@@ -101,6 +101,14 @@ class DeviceMarks:
         before, after = self._events[(mark - 1) % EVENTS], self._events[mark % EVENTS]
         self._since_s[mark % CAPACITY] = before.elapsed_time(after) / 1e3
         self._read = mark
+
+
+def _cost_on(device: str) -> float:
+    """What a mark takes; 0 where that can't be measured, and every step is marked: the program's own steps go on."""
+    try:
+        return cost_on(device)
+    except RuntimeError:
+        return 0.0
 
 
 def device_of(optimizer: Any) -> int | None:
