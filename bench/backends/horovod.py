@@ -25,7 +25,7 @@ from bench.core.collectives import ROOT, Collective
 from bench.core.rank_info import RankInfo
 from bench.core.records import MIB, GradientBuckets, Tolerance
 from bench.host.installation import HOROVOD_BUILD_COMMAND, find_mpirun, read_horovod_build
-from bench.host.resources import shared_memory_problem
+from bench.host.resources import shared_memory_problem, use_device
 from bench.plugins.backend import (
     FLOAT32_TOLERANCE,
     Backend,
@@ -234,11 +234,7 @@ class HorovodBackend(Backend):
                 hvd.init()
             if case.transport in ("mpi", "nccl") and not getattr(hvd, f"{case.transport}_built")():
                 raise RuntimeError(f"this Horovod was built without {case.transport}; {self.remedy}")
-            device = case.device_of(me.local_rank)
-            if device != "cpu":
-                import torch
-
-                torch.cuda.set_device(device)
+            device = use_device(case, me.local_rank)
             settings_in_force = effective_settings(options, case.transport, horovod.__version__, os.environ)
             fusion_mb, _ = tunables(options)["fusion_mb"].in_force(os.environ)
             try:

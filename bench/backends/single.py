@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 from bench.core.case import Case, Role
 from bench.core.rank_info import RankInfo
+from bench.host.resources import use_device
 from bench.plugins.backend import Backend, Session
 
 
@@ -25,7 +26,7 @@ class Single(Backend):
 
     @contextmanager
     def session(self, case: Case, me: RankInfo) -> Iterator[Session]:
-        yield Session(device=case.device_of(0))
+        yield Session(device=use_device(case, 0))
 
 
 BACKEND = Single()

@@ -12,6 +12,7 @@ from bench.core.case import Case, Role
 from bench.core.collectives import ROOT, Collective
 from bench.core.rank_info import RankInfo
 from bench.host.network import bind_address, listen_at, wait_for_listener
+from bench.host.resources import use_device
 from bench.plugins.backend import Session
 from bench.rank.flight_recorder import set_recorder_variables
 
@@ -103,12 +104,9 @@ def join_torch_distributed(
         transport: A backend of torch.distributed: ``"gloo"`` or ``"nccl"``.
         make_session: Takes rank, number of ranks and device, and returns the session to yield.
     """
-    import torch
     import torch.distributed as dist
 
-    device = case.device_of(me.local_rank)
-    if device != "cpu":
-        torch.cuda.set_device(device)
+    device = use_device(case, me.local_rank)
     # A thread of NCCL's process group ends the process where another one of its threads hangs, after 8 minutes.
     os.environ["TORCH_NCCL_HEARTBEAT_TIMEOUT_SEC"] = str(case.library_timeout_s)
     set_recorder_variables()

@@ -21,6 +21,7 @@ DEFAULT_GROUP = "default_pg"
 MAX_NAME_LENGTH = 80
 MAX_ENTRIES = 1000
 MAX_NAMED_RANKS = 8
+MAX_SENTENCES = 4
 
 Name = Annotated[str, Field(max_length=MAX_NAME_LENGTH)]
 
@@ -62,7 +63,9 @@ def explain_hang(records: Sequence[FlightRecord], running: Collection[int]) -> s
         broadcast (collective 142)``.
     """
     known = [record for record in records if record.reason is None]
-    sentences = [*_waits_in_collectives(known), *_waits_in_transfers(known)]
+    waits = [*_waits_in_collectives(known), *_waits_in_transfers(known)]
+    more = len(waits) - MAX_SENTENCES
+    sentences = [*waits[:MAX_SENTENCES], *([f"and {more} more waits"] if more > 0 else [])]
     if not sentences:
         return None
     missing = sorted(set(running) - {record.rank for record in known})

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bench.backends.dask.backend import BACKEND
+from bench.core.bounds import Count
 from bench.core.case import Case
 from bench.core.frozen_model import FrozenModel
 from bench.core.machine import NodeFacts
@@ -28,6 +30,7 @@ class DaskWorkerInfo(FrozenModel):
     package: str
     """Its :data:`SOURCE_DIGEST`."""
     facts: NodeFacts
+    pid: Count | None = None
 
     @property
     def label(self) -> str:
@@ -192,4 +195,5 @@ def describe_worker(dask_worker: Any) -> str:
         threads=dask_worker.state.nthreads,
         package=SOURCE_DIGEST,
         facts=read_node_facts(0),
+        pid=os.getpid(),
     ).model_dump_json()

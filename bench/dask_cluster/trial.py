@@ -87,9 +87,12 @@ class DaskTrial:
         """Submit the tasks that run the ranks."""
         addresses = [worker.address for worker in self.workers]
         task_addresses = [worker.address for worker in self.task_workers]
-        self.tasks.submit(run_rank if self.by_tasks else run_node, task_addresses, addresses)
         if self.by_tasks:
+            self.tasks.submit(run_rank, task_addresses, addresses)
             self.tasks.submit_exchange(addresses, sharded=is_sharded(self.case))
+        else:
+            holders = [[worker.pid for worker in of_node if worker.pid is not None] for of_node in self.assignment]
+            self.tasks.submit(run_node, task_addresses, addresses, holders=holders)
 
     def watch(self, control: NodeControl) -> ExitReport:
         """Wait for the ranks and take home what they have written.

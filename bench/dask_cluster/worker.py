@@ -28,7 +28,7 @@ from bench.core.names import check_name, path_inside
 from bench.core.rank_info import RankInfo
 from bench.core.records import RankFailure
 from bench.host.machine import host_name
-from bench.host.ownership import starter_environment
+from bench.host.ownership import holders_environment, starter_environment
 from bench.host.processes import describe_status, process_state
 from bench.host.resources import pin_threads, usable_cores
 from bench.node.launchers.base import worker_command
@@ -153,6 +153,7 @@ def _start_node(active_task: ActiveTask, folder: Path, log: IO[str]) -> subproce
         "MASTER_ADDR": rank_task.rendezvous_host,
         "MASTER_PORT": str(rank_task.rendezvous_port),
         CLUSTER_REF_VARIABLE: active_task.cluster_ref.model_dump_json(),
+        **holders_environment(rank_task.holders),
     }
     command = [sys.executable, "-m", "bench.node.agent", "--stdio", "--services-provided", "--out", str(folder)]
     process = subprocess.Popen(

@@ -23,6 +23,9 @@ STARTER_VARIABLE = "SCALING_TRIAL_STARTER"
 whose parent ends."""
 EARLIER_VARIABLE = "SCALING_EARLIER_PROCESSES"
 """The variable that holds the ids of the processes below it that were there before the trial, separated by commas."""
+HOLDERS_VARIABLE = "SCALING_TRIAL_HOLDERS"
+"""The variable that holds the ids of processes that wait for the trial, as the workers of a Dask cluster do that hold
+it: they belong to it, and what else they have started does not."""
 MAX_TEXT = 120
 MAX_PID = 2**31 - 1
 
@@ -39,22 +42,30 @@ class TrialProcessIds:
     """The processes of the ranks, whoever has started them."""
     earlier: frozenset[int] = frozenset()
     """See :data:`EARLIER_VARIABLE`."""
+    holders: frozenset[int] = frozenset()
+    """See :data:`HOLDERS_VARIABLE`."""
 
     @classmethod
     def read(cls, env: Mapping[str, str], folder: str, ranks: frozenset[int]) -> TrialProcessIds:
         """From the variables of a process of the trial (pure)."""
-        starter, earlier = env.get(STARTER_VARIABLE, ""), env.get(EARLIER_VARIABLE, "")
-        return cls(
-            folder,
-            int(starter) if starter.isdecimal() else None,
-            ranks,
-            frozenset(int(pid) for pid in earlier.split(",") if pid.isdecimal()),
+        starter, earlier, holders = (
+            _read_ids(env.get(name, "")) for name in (STARTER_VARIABLE, EARLIER_VARIABLE, HOLDERS_VARIABLE)
         )
+        return cls(folder, next(iter(starter), None), ranks, earlier, holders)
+
+
+def _read_ids(text: str) -> frozenset[int]:
+    return frozenset(int(pid) for pid in text.split(",") if pid.isdecimal())
 
 
 def starter_environment(starter: int, earlier: Collection[int] = ()) -> dict[str, str]:
     """The variables by which :meth:`TrialProcessIds.read` learns of a starter and of earlier processes (pure)."""
     return {STARTER_VARIABLE: str(starter), EARLIER_VARIABLE: ",".join(map(str, sorted(earlier)))}
+
+
+def holders_environment(holders: Collection[int]) -> dict[str, str]:
+    """The variable by which :meth:`TrialProcessIds.read` learns of holders (pure)."""
+    return {HOLDERS_VARIABLE: ",".join(map(str, sorted(holders)))}
 
 
 class ProcessFacts(NamedTuple):
@@ -80,9 +91,9 @@ class Ownership(NamedTuple):
 def judge(pid: int, known: Mapping[int, ProcessFacts], trial: TrialProcessIds) -> Ownership:
     """Whether a process belongs to a trial (pure).
 
-    It does if it is a rank or the starter or descends from one of them, if its environment names the trial's folder, or
-    if what leads its session belongs to the trial. A process below the starter that was there before the trial does
-    not.
+    It does if it holds the trial, if it is a rank or the starter or descends from one of them, if its environment names
+    the trial's folder, or if what leads its session belongs to the trial. A process below the starter that was there
+    before the trial does not.
 
     Args:
         pid: The id of the process.
@@ -92,6 +103,8 @@ def judge(pid: int, known: Mapping[int, ProcessFacts], trial: TrialProcessIds) -
     process = known.get(pid)
     if process is None:
         return Ownership(None, "not visible from here: it has ended, or is in another PID namespace or container")
+    if pid in trial.holders:
+        return Ownership(True, "holds the trial, as a worker of its Dask cluster")
     if by_tree := _by_tree(pid, known, trial):
         return by_tree
     if process.folder == trial.folder:

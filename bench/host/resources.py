@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from bench.core.case import Case
 from bench.host.quota import CpuQuota, read_cpu_quota
 
 OPEN_MPI_SEGMENT_BYTES = 2**24
@@ -135,6 +136,44 @@ def shared_memory_problem(env: Mapping[str, str], folder: Path = Path("/dev/shm"
         f"{folder} has {free / 2**20:.0f} MiB free, and Open MPI takes {needed / 2**20:.0f} MiB of it for each rank: "
         "enlarge it (docker run --shm-size=1g)"
     )
+
+
+def lacking_gpu_problem(case: Case, local_rank: int, found: int) -> str | None:
+    """Why a rank has no GPU on its node, with the remedy, or ``None`` (pure).
+
+    Args:
+        case: The case.
+        local_rank: The number of the rank among those on its machine.
+        found: The number of GPUs that PyTorch finds there.
+    """
+    if case.device == "cpu" or local_rank // case.ranks_per_gpu < found:
+        return None
+    if found == 0:
+        return "PyTorch finds no GPU on this node: --device cpu, or see the driver and CUDA_VISIBLE_DEVICES there"
+    share = -(-case.ranks_on_a_node // found)
+    sharing = f"let {share} share a GPU over gloo (--set site.{case.site}.ranks_per_gpu={share})"
+    gpus = f"{found} GPU{'s' * (found > 1)}"
+    return f"{case.ranks_on_a_node} ranks on this node, and PyTorch finds {gpus}: use fewer ranks a node, or {sharing}"
+
+
+def use_device(case: Case, local_rank: int) -> str:
+    """The torch device of a rank; a GPU is made the current one of its process.
+
+    Args:
+        case: The case.
+        local_rank: The number of the rank among those on its machine.
+
+    Raises:
+        RuntimeError: If there is no such GPU on this node.
+    """
+    device = case.device_of(local_rank)
+    if device != "cpu":
+        import torch
+
+        if (problem := lacking_gpu_problem(case, local_rank, torch.cuda.device_count())) is not None:
+            raise RuntimeError(problem)
+        torch.cuda.set_device(device)
+    return device
 
 
 def device_name(device: str) -> str:

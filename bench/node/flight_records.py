@@ -14,7 +14,7 @@ from typing import Any
 from bench.core.flight_record import FlightRecord
 from bench.core.frozen_model import write_model
 from bench.host.regular_files import open_regular
-from bench.rank.flight_recorder import WATCHDOG_PREFIX, read_trace, request_pipe, send_request
+from bench.rank.flight_recorder import PIPE_PREFIX, WATCHDOG_PREFIX, read_trace, request_pipe, send_request
 
 WAIT_S = 1.0
 POLL_INTERVAL_S = 0.02
@@ -42,6 +42,14 @@ def wait_for_flight_records(folder: Path, ranks: Collection[int], wait_s: float 
     deadline = time.monotonic() + wait_s
     while time.monotonic() < deadline and not all(record_file(folder, rank).exists() for rank in ranks):
         time.sleep(POLL_INTERVAL_S)
+
+
+def remove_request_pipes(folder: Path) -> None:
+    """Remove the pipes of ranks that were killed, from a folder that no other node uses, before it is packed."""
+    with suppress(OSError):
+        for pipe in folder.glob(f"{PIPE_PREFIX}*"):
+            if pipe.is_fifo():
+                pipe.unlink(missing_ok=True)
 
 
 def record_file(folder: Path, rank: int) -> Path:

@@ -22,6 +22,7 @@ from bench.host.machine import host_name
 from bench.host.network import wait_for_hostnames
 from bench.host.regular_files import read_regular
 from bench.node import agent
+from bench.node.flight_records import remove_request_pipes
 from bench.node.rendezvous import INTERFACE_VARIABLE
 from bench.node.transfer import MAX_FILE_BYTES
 
@@ -69,8 +70,9 @@ def main(arguments: Sequence[str]) -> int:
         os.environ.update(host_variables(resources, os.environ))
         wait_for_hostnames(resources["hosts"], HOSTNAME_TIMEOUT_S)
     status = agent.main(arguments)
+    out = Path(arguments[arguments.index("--out") + 1])
+    remove_request_pipes(out)
     if status:
-        out = Path(arguments[arguments.index("--out") + 1])
         FAILURE_FILE.write_text(f"{host_name()}: {failure_reason(out)}")
     return status
 

@@ -35,13 +35,13 @@ KEPT_DONE, KEPT_PENDING = 16, 32
 """The operations of a group that are kept: the last ones, and the first ones that are not done."""
 MAX_REQUEST_BYTES = 64
 END_REQUEST = b"end\n"
-WATCHDOG_PREFIX = "watchdog-"
+WATCHDOG_PREFIX, PIPE_PREFIX = "watchdog-", "flight-request-"
 NUMBER = re.compile(r"[0-9]{1,20}")
 
 
 def request_pipe(folder: Path, rank: int) -> Path:
     """Where a rank is asked for its flight record."""
-    return folder / f"flight-request-{rank}"
+    return folder / f"{PIPE_PREFIX}{rank}"
 
 
 def recorder_variables(env: Mapping[str, str], folder: Path, *, generic: bool) -> dict[str, str]:
@@ -81,6 +81,8 @@ def answering_requests(folder: Path, rank: int) -> Iterator[None]:
     finally:
         # By its name: a program may have closed the descriptor, whose number then is another file's.
         send_request(pipe, END_REQUEST)
+        with suppress(OSError):
+            pipe.unlink(missing_ok=True)
 
 
 def send_request(pipe: Path, request: bytes) -> bool:

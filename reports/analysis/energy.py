@@ -29,6 +29,7 @@ MAX_DISTANCE = 2.0
 """How far an end of the window may be from the nearest change: in updates, or intervals of sampling."""
 NEAR = 1.3
 """How far the first and the last change inside the window may be from its ends, in updates, which come irregularly."""
+NO_WINDOW = "its window has no length"
 DEFAULT_UPDATE_S = {"energy_j": 0.1, "cpu_energy_j": 0.001}
 """The time between two updates where a recording does not say it."""
 
@@ -62,7 +63,8 @@ def window_power(node: NodeTelemetry, device: str, name: str) -> WindowPower:
     updates = _timing(node, device, name)
     if reason := _unknown_reason(node, series, updates):
         return WindowPower(None, reason)
-    changes = list(find_changes(series, updates)) if series else []
+    # Of changes at one moment the last counts: there is no power between them.
+    changes = list({change.at_s: change for change in find_changes(series, updates)}.values()) if series else []
     if len(changes) < 2:
         return WindowPower(None, "its counter does not move here")
     if any(later.joules < earlier.joules for earlier, later in pairwise(changes)):
@@ -140,6 +142,8 @@ def _unknown_reason(node: NodeTelemetry, series: Series | None, updates: UpdateT
     if series.reason and all(value is None for value in series.values):
         return series.reason
     window_s, needed_s = node.ended_s - node.began_s, updates.update_s / MAX_SHARE_OF_AN_UPDATE
+    if window_s <= 0:
+        return NO_WINDOW
     if window_s < needed_s:
         return f"window of {window_s:.2g} s: needs {needed_s:.2g} s (--window)"
     inside = sum(

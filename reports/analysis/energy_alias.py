@@ -19,17 +19,20 @@ from __future__ import annotations
 import cmath
 import math
 from collections.abc import Sequence
-from itertools import accumulate
+from itertools import accumulate, repeat
 from typing import NamedTuple
 
 from reports.analysis.stats import Estimate, widened
 
 ALIASED = 0.05
 """An error from which on a cell is flagged."""
-
-
 RAYLEIGH = -math.log(0.01)
 """Of n random phases the squared concentration, times n, is smaller in 99 of 100 cases (Rayleigh's test)."""
+
+
+class _Block(NamedTuple):
+    steps: int
+    step_s: float
 
 
 class CounterSampling(NamedTuple):
@@ -44,29 +47,35 @@ GPU_SAMPLING = CounterSampling(period_s=0.020, seen_s=0.016)
 in each 100 (Yang, Adámek, Armour 2023, arXiv:2312.02741)."""
 
 
-def alias_error(step_s: Sequence[float], sampling: CounterSampling = GPU_SAMPLING) -> float:
+def alias_error(
+    step_s: Sequence[float], counts: Sequence[int] | None = None, sampling: CounterSampling = GPU_SAMPLING
+) -> float:
     """The largest error by an alias, as a share of the energy, of steps that are idle for half of their time.
 
     Args:
-        step_s: The durations of the steps of a window in their order, in seconds.
+        step_s: The durations of the steps of a window in their order, or the mean durations of blocks of them, in
+            seconds.
+        counts: How many steps each block has, which are taken to be equally long; ``None``: one.
         sampling: When the counter samples the power.
     """
-    mean_s = math.fsum(step_s) / len(step_s) if step_s else 0.0
+    if not step_s:
+        return 0.0
+    blocks = list(map(_Block, counts or repeat(1, len(step_s)), step_s))
+    mean_s = math.fsum(block.steps * block.step_s for block in blocks) / sum(block.steps for block in blocks)
     if mean_s < sampling.period_s / _most_periods(sampling):
         return 0.0
-    began_s = list(accumulate(step_s, initial=0.0))[:-1]
     most = 0.0
     for periods in range(1, _most_periods(sampling) + 1):
         passed = _passed(periods, mean_s, sampling)
         if passed > most:
-            most = max(most, passed * _concentration(began_s, sampling.period_s / periods))
+            most = max(most, passed * _concentration(blocks, sampling.period_s / periods))
     return most
 
 
 def widened_for(value: Estimate, alias: float) -> Estimate:
     """An energy over trials, whose interval allows for an alias: of a wave at a random phase the standard deviation is
     its amplitude ÷ √2. Trials can all lie to one side of it: without an allowance the interval over 3 trials holds the
-    mean over all phases in 84 % of cells."""
+    mean over all phases in 83 % of cells."""
     return widened(value, alias / math.sqrt(2)) if alias >= ALIASED else value
 
 
@@ -82,8 +91,22 @@ def _passed(periods: int, step_s: float, sampling: CounterSampling) -> float:
     return 4 / (math.pi * in_a_step) * abs(math.sin(x) / x)
 
 
-def _concentration(began_s: Sequence[float], period_s: float) -> float:
+def _concentration(blocks: Sequence[_Block], period_s: float) -> float:
     """1 where all steps begin at the same phase of the period, 0 where they begin at all phases alike, or at random."""
-    total = sum(cmath.exp(2j * math.pi * (at_s % period_s) / period_s) for at_s in began_s)
-    concentration = abs(total) / len(began_s)
-    return concentration if len(began_s) * concentration**2 > RAYLEIGH else 0.0
+    began_s = accumulate((steps * step_s for steps, step_s in blocks), initial=0.0)
+    total = sum(
+        cmath.exp(2j * math.pi * (at_s % period_s) / period_s) * _sum_of_block(block, period_s)
+        for at_s, block in zip(began_s, blocks, strict=False)
+    )
+    count = sum(steps for steps, _ in blocks)
+    concentration = abs(total) / count
+    return concentration if count * concentration**2 > RAYLEIGH else 0.0
+
+
+def _sum_of_block(block: _Block, period_s: float) -> complex:
+    """The sum of exp(2πi·k·T ÷ period) over its steps k = 0, 1, …, of length T: a geometric series, since a block may
+    have a million steps."""
+    x = math.pi * math.remainder(block.step_s / period_s, 1)
+    if math.sin(x) == 0:
+        return block.steps
+    return cmath.exp(1j * (block.steps - 1) * x) * math.sin(block.steps * x) / math.sin(x)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from itertools import chain, islice, repeat
+from itertools import repeat
 
 from bench.core.frozen_model import FrozenModel
 from bench.core.records import RankRecord
@@ -42,9 +42,10 @@ def energy_errors(ranks: Sequence[RankRecord], nodes: Sequence[NodeTelemetry]) -
         spec.name: _worst_ends([window_power(node, device, spec.series).end_error for node, device in devices])
         for spec, devices in ((HOST_POWER, [(node, HOST) for node in nodes]), (GPU_POWER, gpus))
     }
-    alias = {GPU_POWER.name: max((alias_error(_single_steps(rank)) for rank in ranks), default=0.0)}
     return tuple(
-        EnergyError(name=name, ends=error, alias=alias.get(name)) for name, error in ends.items() if error is not None
+        EnergyError(name=name, ends=error, alias=max(map(_alias, ranks)) if name == GPU_POWER.name else None)
+        for name, error in ends.items()
+        if error is not None
     )
 
 
@@ -61,10 +62,9 @@ def worst_errors(by_trial: Iterable[Sequence[EnergyError]]) -> tuple[EnergyError
     return tuple(worst.values())
 
 
-def _single_steps(rank: RankRecord) -> list[float]:
-    """The durations of the steps of a window; the steps of a block are taken to be equally long."""
-    blocks = (repeat(mean_s, rank.steps_per_entry) for mean_s in rank.step_s)
-    return list(islice(chain.from_iterable(blocks), rank.steps))
+def _alias(rank: RankRecord) -> float:
+    counts = [*repeat(rank.steps_per_entry, len(rank.step_s) - 1), rank.last_entry_steps or rank.steps_per_entry]
+    return alias_error(rank.step_s, counts)
 
 
 def _worst_ends(errors: Sequence[float | None]) -> float | None:

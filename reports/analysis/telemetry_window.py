@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from bench.core.telemetry import QUANTITIES, NodeTelemetry, Series
 from bench.core.update_timing import WINDOW_ROUNDING_S, UpdateTiming
-from reports.analysis.energy import window_power
+from reports.analysis.energy import NO_WINDOW, window_power
 
 MIN_SAMPLES = 3
 """Different values of a reading that a window has to hold."""
@@ -121,6 +121,8 @@ class TelemetryWindow:
     def _unknown_reason(self, device: str, name: str) -> str | None:
         if self.node.incomplete:
             return self.node.incomplete
+        if self.window_s <= 0:
+            return NO_WINDOW
         series = self.series(device, name)
         if series is None:
             return "; ".join(self.node.problems) or "not sampled"

@@ -91,7 +91,8 @@ def measure_trial(trial: Trial) -> TrialMeasures | None:
 
 
 def _host_step_s(ranks: Sequence[RankRecord]) -> float | None:
-    known = [time_s for rank in ranks if (time_s := rank.mean_host_step_s) is not None]
+    # A clock that stood still has measured nothing.
+    known = [time_s for rank in ranks if (time_s := rank.mean_host_step_s)]
     return max(known) if len(known) == len(ranks) else None
 
 

@@ -26,7 +26,7 @@ def energy_section(groups: Sequence[CellGroup], styles: Mapping[str, int]) -> Se
         if (figure := _energy_figure(f"energy{number}", name, group, styles)) is not None
     )
     cells = [cell for group in groups for cell in group.cells if cell.throughput is not None]
-    header = ("cell", "devices", "energy (95 %)", "trials", "error by the window's ends", "by the phase of the steps")
+    header = ("cell", "devices", "energy (95 %)", "trials", "error: ends", "error: phase")
     note = (
         "Energy of the devices during the measured window ÷ the work of all ranks in it. CPU packages include "
         "everything that ran on the hosts. Errors are the largest of a trial: by the ends of the window, since a "

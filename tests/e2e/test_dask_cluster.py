@@ -64,6 +64,10 @@ def wait_for_a_measured_step(cluster: RunningCluster) -> list[int]:
 
 def test_an_array_by_both_transports_on_a_cluster_that_stays_as_it_was(harness, cluster):
     before = cluster.workers()
+    # As the workers of dask-cuda, each with a context on its GPU.
+    on_gpu = [process.pid for name, process in cluster.processes.items() if name != "scheduler"]
+    listed = next(word for word in cluster.env["SUBSTITUTE_NVML"].split(",") if word.startswith("listed="))
+    Path(listed.partition("=")[2]).write_text("\n".join(map(str, on_gpu)))
     document = harness.lean_sweep(
         *site(cluster),
         "--backends",
@@ -91,7 +95,7 @@ def test_an_array_by_both_transports_on_a_cluster_that_stays_as_it_was(harness, 
     assert {cell["reason"] for cell in others if cell["outcome"] == "skipped"} == {
         "a Dask cluster runs the dask backend only: --backends dask, or another --site"
     }
-    check_stored_owners(harness.folder, cluster.env)
+    check_stored_owners(harness.folder, cluster.env, holders=on_gpu)
     assert cluster.workers() == before
     cluster.nothing_left()
     assert on_disk(cluster) == []

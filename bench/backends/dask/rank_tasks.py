@@ -37,6 +37,8 @@ class RankTask(FrozenModel):
     rendezvous_port: int
     workers: tuple[str, ...]
     """Addresses of all workers that the trial may use."""
+    holders: tuple[int, ...] = ()
+    """Process ids of the workers on its host that hold the node's ranks, which are processes beside them."""
     folder: str | None = None
     """Where ranks write their files; ``None``: a folder of the trial's among the host's temporary files."""
 
@@ -98,6 +100,7 @@ class RankTasks:
         task_workers: Sequence[str],
         workers: Sequence[str] | None = None,
         folder: Path | None = None,
+        holders: Sequence[Sequence[int]] = (),
     ) -> None:
         """Submit one task to each of the given workers. Ranks meet at a free port of the first worker's host.
 
@@ -106,6 +109,7 @@ class RankTasks:
             task_workers: Address of the worker of each task, by the task's number.
             workers: Addresses of all workers that the trial may use; ``None``: those of the tasks.
             folder: See :attr:`RankTask.folder`.
+            holders: See :attr:`RankTask.holders`, by the task's number; empty where ranks are in workers.
         """
         workers = task_workers if workers is None else workers
         host = urlsplit(workers[0]).hostname or ""
@@ -118,6 +122,7 @@ class RankTasks:
                 rendezvous_host=host,
                 rendezvous_port=port,
                 workers=tuple(workers),
+                holders=tuple(holders[number]) if holders else (),
                 folder=None if folder is None else str(folder),
             )
             future = self.client.submit(

@@ -23,6 +23,7 @@ from harness.sites.base.rank_files import read_recordings, read_records
 TAIL_LINES = 20
 STACK_LINES = 120
 MAX_NAMED = 3
+MAX_NCCL_LOGS = 64
 NCCL_LOG = re.compile(r"nccl-([0-9]{1,7})\.log")
 
 
@@ -108,7 +109,7 @@ def _nccl_logs(folder: Path, failures: Sequence[RankFailure]) -> list[tuple[int,
     """NCCL's logs by rank: those of ranks that failed first."""
     first = {failure.rank: number for number, failure in reversed(list(enumerate(failures)))}
     logs = [(int(match[1]), path) for path in folder.glob("nccl-*.log") if (match := NCCL_LOG.fullmatch(path.name))]
-    return sorted(logs, key=lambda log: (first.get(log[0], len(first)), log[0]))
+    return sorted(logs, key=lambda log: (first.get(log[0], len(first)), log[0]))[:MAX_NCCL_LOGS]
 
 
 def _nccl_warning(folder: Path, failures: Sequence[RankFailure]) -> str | None:

@@ -38,7 +38,8 @@ def unpack(archive: IO[bytes], folder: Path, most_bytes: int = MAX_UNPACKED_BYTE
     try:
         with tarfile.open(fileobj=archive, mode="r|gz") as members:
             for member in members:
-                if member.isdir():
+                # A named pipe is what a rank that was killed with its agent has left.
+                if member.isdir() or member.isfifo():
                     continue
                 name = _checked_name(member, names)
                 bytes_left -= member.size

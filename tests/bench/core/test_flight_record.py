@@ -92,5 +92,12 @@ def test_names_are_shown_on_one_line():
     assert found.isprintable()
 
 
+def test_many_waits_are_counted():
+    waits = [entry(1, group=f"group {number}", done=False) for number in range(900)]
+    found = explain(waits)
+    assert found.endswith("; and 896 more waits")
+    assert len(found) < 500
+
+
 def test_many_ranks_are_counted():
     assert name_ranks(range(1000)) == "1000 ranks (0, 1, 2, 3, 4, 5, 6, 7, …)"

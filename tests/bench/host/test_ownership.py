@@ -13,13 +13,14 @@ from bench.host.ownership import (
     Ownership,
     ProcessFacts,
     TrialProcessIds,
+    holders_environment,
     judge,
     read_facts,
     starter_environment,
 )
 
 HARNESS, STARTER, RANK = 20, 30, 40
-TRIAL = TrialProcessIds("/trial", starter=STARTER, ranks=frozenset({RANK, 70}), earlier=frozenset({45}))
+TRIAL = TrialProcessIds("/trial", STARTER, frozenset({RANK, 70}), earlier=frozenset({45}), holders=frozenset({61}))
 TABLE = {
     1: ProcessFacts("systemd", 0, 1),
     10: ProcessFacts("bash", 1, 10),
@@ -35,6 +36,8 @@ TABLE = {
     46: ProcessFacts("python", 45, 45),
     50: ProcessFacts("python", 10, 10),
     60: ProcessFacts("slurmstepd", 1, 60),
+    61: ProcessFacts("dask worker", 60, 61),
+    62: ProcessFacts("python", 61, 61),
     70: ProcessFacts("python", 60, 70),
     71: ProcessFacts("python", 70, 71, "/trial"),
     72: ProcessFacts("python", 1, 999, "/trial"),
@@ -55,6 +58,8 @@ TABLE = {
         (46, False, "left by an earlier trial"),
         (50, False, "started by bash, process 10"),
         (HARNESS, False, "started by bash, process 10"),
+        (61, True, "holds the trial, as a worker of its Dask cluster"),
+        (62, False, "started by dask worker, process 61"),
         (70, True, "a rank"),
         (71, True, "started by a rank, process 70"),
         (72, True, "started by a rank that has ended"),
@@ -72,6 +77,8 @@ TABLE = {
         "child of one of the trial before",
         "the user's own program in the harness's session",
         "the harness",
+        "worker of a Dask cluster that holds the ranks",
+        "what another task of that worker has started",
         "rank of srun",
         "child of a rank of srun",
         "orphan of a rank with its variables",
@@ -100,6 +107,8 @@ def test_what_a_starter_says_of_itself_is_read_back_and_nonsense_is_not():
     assert TrialProcessIds.read(env, "/t", frozenset({1})) == TrialProcessIds(
         "/t", 30, frozenset({1}), frozenset({45, 46})
     )
+    env |= holders_environment([61])
+    assert TrialProcessIds.read(env, "/t", frozenset()).holders == {61}
     broken = dict.fromkeys(env, "12x,-4,,")
     assert TrialProcessIds.read(broken, "/t", frozenset()) == TrialProcessIds("/t")
     assert TrialProcessIds.read({}, "/t", frozenset()) == TrialProcessIds("/t")

@@ -14,10 +14,13 @@ from bench.host.quota import CpuQuota, read_cpu_quota
 from bench.host.resources import (
     cores_of_rank,
     cores_within_quota,
+    lacking_gpu_problem,
     shared_memory_problem,
     usable_core_count,
     usable_cores,
+    use_device,
 )
+from tests.support.builders import make_case
 
 
 @pytest.mark.parametrize(
@@ -68,3 +71,32 @@ def test_shared_memory_has_to_hold_a_segment_of_open_mpi(tmp_path):
     assert str(tmp_path) in (shared_memory_problem(elsewhere) or "")
     for ways in ("tcp,self", "^sm,openib"):
         assert shared_memory_problem({**too_large, "OMPI_MCA_btl": ways}, tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    ("local_rank", "ranks_per_gpu", "found", "problem"),
+    [
+        (0, 1, 1, None),
+        (1, 1, 2, None),
+        (1, 2, 1, None),
+        (3, 2, 2, None),
+        (0, 1, 0, "PyTorch finds no GPU on this node: --device cpu"),
+        (1, 1, 1, "4 ranks on this node, and PyTorch finds 1 GPU: use fewer ranks a node, or let 4 share a GPU"),
+        (4, 2, 2, "4 ranks on this node, and PyTorch finds 2 GPUs: use fewer ranks a node, or let 2 share a GPU"),
+    ],
+)
+def test_a_rank_without_a_gpu_says_why(local_rank, ranks_per_gpu, found, problem):
+    case = make_case(ranks=4, device="cuda", transport="gloo", ranks_per_gpu=ranks_per_gpu)
+    reason = lacking_gpu_problem(case, local_rank, found)
+    assert (reason or "").find(problem or "") >= 0
+    assert (reason is None) == (problem is None)
+    assert lacking_gpu_problem(case.model_copy(update={"device": "cpu"}), local_rank, found) is None
+
+
+@pytest.mark.slow
+def test_a_rank_uses_its_device_or_names_what_is_missing():
+    torch = pytest.importorskip("torch")
+    assert use_device(make_case(device="cpu"), 3) == "cpu"
+    if not torch.cuda.is_available():
+        with pytest.raises(RuntimeError, match="PyTorch finds no GPU on this node"):
+            use_device(make_case(device="cuda", transport="nccl"), 0)

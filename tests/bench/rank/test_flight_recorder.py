@@ -18,6 +18,7 @@ from bench.host.ownership import FOLDER_VARIABLE
 from bench.node.flight_records import (
     convert_watchdog_dumps,
     record_file,
+    remove_request_pipes,
     request_flight_records,
     wait_for_flight_records,
 )
@@ -186,6 +187,7 @@ def test_a_process_answers_while_it_measures_for_a_trial_and_not_afterwards(tmp_
             assert FlightRecord.model_validate_json(record_file(tmp_path, 5).read_text()).rank == 5
     thread.join(30)
     assert threads() == []
+    assert [path.name for path in tmp_path.iterdir()] == ["flight-5.json"]
     assert request_flight_records(tmp_path, ["rank 5"], time.time_ns()) == []
 
 
@@ -201,6 +203,14 @@ def test_gloo_retires_what_exceeded_its_time_limit(tmp_path, monkeypatch, retire
         write_flight_record(tmp_path, 0, timed_out=timed_out)
         record = FlightRecord.model_validate_json(record_file(tmp_path, 0).read_text())
         assert [entry.done for entry in record.entries] == [True, retired and not timed_out]
+
+
+def test_pipes_of_ranks_that_were_killed_are_removed_and_nothing_else(tmp_path):
+    os.mkfifo(request_pipe(tmp_path, 0))
+    (tmp_path / "flight-request-notes").write_text("a user's")
+    remove_request_pipes(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["flight-request-notes"]
+    remove_request_pipes(tmp_path / "missing")
 
 
 def test_a_trial_without_pipes_has_no_requests(tmp_path):

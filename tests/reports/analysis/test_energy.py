@@ -107,6 +107,15 @@ def test_an_unknown_energy_has_a_reason(values, reason):
     assert (power.value, power.end_error, power.reason) == (None, None, reason)
 
 
+def test_damaged_times_have_a_reason():
+    """All samples at one moment; a window of no length, or whose end is before its beginning."""
+    assert read([7.0] * 6, range(6), 5.0, 9.0).reason == "its counter does not move here"
+    for times, ends in (([4.9, 4.9, 6, 7, 9.3, 9.3], (5.0, 9.0)), ([4.9, 5.05, 5.05, 8.9, 8.9, 9.1], (5.0, 9.0))):
+        assert read(times, range(6), *ends).value > 0
+    for ended_s in (5.0, 4.0):
+        assert read([4.9, 5.0, 5.0, 5.0, 5.1], range(5), 5.0, ended_s).reason == "its window has no length"
+
+
 def test_what_was_not_sampled_has_a_reason():
     node = telemetry_of(Series(device=GPU, name="energy_j", times_s=(), values=()), 0, 1)
     assert window_power(node, "GPU-2", "energy_j").reason == "not sampled"

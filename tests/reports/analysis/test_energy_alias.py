@@ -108,6 +108,22 @@ def test_steps_are_aliased_where_they_begin_at_few_phases_of_the_counter(step_s,
     assert (alias_error(step_s) >= ALIASED) == aliased
 
 
+@pytest.mark.parametrize("count", [1, 4, 7])
+@pytest.mark.parametrize("length_s", [0.005, 0.01, 0.0201, 0.03])
+def test_blocks_count_as_their_single_steps(length_s, count):
+    """The last one is shorter."""
+    blocks_s, counts = steps(length_s, 0.5, jitter_s=0.0002), [count] * len(steps(length_s, 0.5))
+    counts[-1] = (count + 1) // 2
+    singles = [step_s for step_s, several in zip(blocks_s, counts, strict=True) for _ in range(several)]
+    assert alias_error(blocks_s, counts) == pytest.approx(alias_error(singles), abs=1e-9)
+
+
+def test_blocks_of_a_million_steps():
+    """Their single steps would not fit into memory."""
+    assert 0 <= alias_error([1e12, 0.02, 0.0137] * 1000, [1_000_000] * 3000) <= 1
+    assert alias_error([0.02] * 1000, [1_000_000] * 1000) == pytest.approx(alias_error(steps(0.02)), rel=1e-3)
+
+
 @pytest.mark.parametrize("trials", [2, 3, 5, 10])
 def test_the_interval_holds_the_mean_of_all_phases(trials):
     """Of the recorded readings, in at least 90 % of cells."""

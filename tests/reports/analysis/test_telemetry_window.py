@@ -7,7 +7,10 @@ import pytest
 from bench.core.recording import Recording, cut_to_window
 from bench.core.telemetry import Header, Sample, Tick
 from bench.core.update_timing import UpdateTiming
+from harness.planning.plan import GPU_WINDOW_S
 from reports.analysis.telemetry_window import MIN_SAMPLES, TelemetryWindow
+from tests.support.h200_telemetry import GPU as H200
+from tests.support.h200_telemetry import telemetry
 
 GPU = "GPU-1"
 TABLE = {
@@ -104,3 +107,22 @@ def test_samples_are_counted_by_what_was_read_most_often():
     )
     header = Header(host="h", source="live", interval_s=1.0, devices=())
     assert TelemetryWindow(cut_to_window(Recording(header, ticks), 0.5, 10.5)).coverage() == (10, pytest.approx(0.9))
+
+
+def test_a_window_of_no_length_holds_nothing():
+    """Of a damaged record; its counters have no rate."""
+    ticks = tuple(Tick(at_s=1.0, readings=(Sample(GPU, "pcie_bytes", value),)) for value in (1.0, 2.0, 3.0, 4.0))
+    header = Header(host="h", source="live", interval_s=0.2, devices=())
+    view = TelemetryWindow(cut_to_window(Recording(header, ticks), 1.0, 1.0))
+    assert view.rate(GPU, "pcie_bytes").reason == "its window has no length"
+
+
+def test_readings_like_an_h200_s_over_the_windows_of_a_suite_of_then_and_of_now():
+    """A window of 0.5 s held two or three samples of each, and all were unknown as "too few"."""
+    activities = ("utilization", "power_w", "sm_activity", "tensor_activity", "dram_activity")
+    short, long = (TelemetryWindow(telemetry("power_capped", window_s)) for window_s in (0.5, GPU_WINDOW_S))
+    reasons = {short.mean(H200, name).reason for name in activities}
+    assert reasons == {"window of 0.5 s: needs 1 s (--window)"}
+    assert "--window" in short.power(H200, "energy_j").reason
+    assert all(long.mean(H200, name).value > 0 for name in activities)
+    assert long.power(H200, "energy_j").value == pytest.approx(long.mean(H200, "power_w").value, rel=0.03)

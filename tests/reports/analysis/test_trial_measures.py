@@ -172,3 +172,12 @@ def test_the_overhead_is_told_for_each_kind_of_device():
     assert cpu.startswith("CPU: step timing and sampling take 0.3 % of throughput (")
     assert gpu == "NVIDIA H200: step timing and sampling take 4.8 % of throughput (3.0 to 6.5), from 1 trial"
     assert formatting.overheads({}) == ["not measured"]
+
+
+def test_a_host_clock_that_stood_still_has_measured_nothing():
+    """Its steps have no geometric mean over trials."""
+    record = make_record(step_s=(0.1, 0.1), steps_per_entry=4, host_step_s=(0.0, 0.0))
+    trials = [make_trial(make_case(ranks=1), number, ranks=(record,)) for number in range(2)]
+    assert [measure_trial(trial).host_step_s for trial in trials] == [None, None]
+    (cell,) = make_cells([trials[0].case], {}, trials, {})
+    assert cell.host_step_s is None

@@ -18,6 +18,7 @@
  *   xid=S              GPU 0 reports an Xid S seconds after the start; may be given several times
  *   process=PID        computes on GPU 0; may be given several times
  *   ranks=N            the ranks of the trial in SCALING_TRIAL_FOLDER compute on GPU 0; waits until N of them have begun
+ *   listed=FILE        the processes whose ids are in this file, one on a line, compute on GPU 0
  *   client=PID         computes on GPU 0 through an MPS server; may be given several times
  *   graphics=PID       draws on GPU 0; may be given several times
  *   held=MIB           what each of these processes holds (1024)
@@ -332,6 +333,17 @@ static int list_processes(const char *kind, const Device *device, unsigned *coun
         for (unsigned i = 0; i < ranks; i++, found++)
             if (found < room)
                 processes[found] = (Process){pids[i], (u64)number("held", 1024) << 20, UINT32_MAX, UINT32_MAX};
+    }
+    const char *path = strcmp(kind, "process") ? NULL : setting("listed", 0);
+    if (device->gpu == 0 && path) {
+        char name[4096];
+        unsigned pid;
+        snprintf(name, sizeof name, "%.*s", (int)strcspn(path, ","), path);
+        FILE *file = fopen(name, "r");
+        for (; file && fscanf(file, "%u", &pid) == 1; found++)
+            if (found < room)
+                processes[found] = (Process){pid, (u64)number("held", 1024) << 20, UINT32_MAX, UINT32_MAX};
+        if (file) fclose(file);
     }
     *count = found;
     return found > room ? TOO_SMALL : OK;

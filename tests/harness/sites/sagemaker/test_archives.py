@@ -43,6 +43,11 @@ def test_what_no_node_leaves_is_passed_over(tmp_path):
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"claim.json": "ours", "rank-0.log": "said"}
 
 
+def test_pipes_of_killed_ranks_are_passed_over(tmp_path):
+    unpack(archive_of(("flight-0.json", None), kind=tarfile.FIFOTYPE), tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("archive", "said"),
     [
