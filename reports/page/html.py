@@ -31,6 +31,8 @@ MAX_OPEN_ROWS = 40
 """A longer table of a section is folded."""
 NUMBER_PATTERN = re.compile(r"[+\-−±<>≤≥~]?\s?\d[\d.,]*\s?([%×]|°C|[kMGT]?[A-Za-zµ/]{0,3}\b)?(\s?\(.*\))?(\s[\w/]+)?")
 BLANK_CELLS = ("–", "—", "")
+LONG_TEXT = 20
+"""Characters of a cell from which on its column has a least width."""
 BAD_CELLS = ("failed", "timeout", "invalid", "regressed", "missing")
 """Table cells with this text are highlighted."""
 
@@ -58,7 +60,7 @@ def render(page: Page, library: PlotlyJs | None = None) -> str:
             drawing=lambda figure: Markup(figure_svg(figure)),
             legend=_legend,
             numbers=lambda table: sample_rows(table, bool(page.downloads)),
-            right=right_aligned,
+            column_classes=column_classes,
             bad=_is_bad,
             is_link=lambda cell: isinstance(cell, Hyperlink),
             many=MAX_OPEN_ROWS,
@@ -78,12 +80,21 @@ def sample_rows(table: Table, has_downloads: bool) -> Table:
     return Table(table.caption, table.header, kept, f"{note} {table.note}".strip())
 
 
-def right_aligned(table: Table) -> tuple[bool, ...]:
-    """For each column, whether all its cells are numbers."""
+def column_classes(table: Table) -> tuple[str, ...]:
+    """The class of each column: ``n`` where all its cells are numbers, ``t`` where one is long text, else empty.
+
+    Without a least width, long text is wrapped at every word in a table that is wider than the page.
+    """
     columns = zip(*table.rows, strict=True) if table.rows else ((),) * len(table.header)
     return tuple(
-        _all_numbers([cell.text if isinstance(cell, Hyperlink) else cell for cell in column]) for column in columns
+        _column_class([cell.text if isinstance(cell, Hyperlink) else cell for cell in column]) for column in columns
     )
+
+
+def _column_class(cells: Sequence[str]) -> str:
+    if _all_numbers(cells):
+        return "n"
+    return "t" if any(len(cell) >= LONG_TEXT for cell in cells) else ""
 
 
 def _all_numbers(cells: Sequence[str]) -> bool:

@@ -13,7 +13,7 @@ from html import unescape
 import pytest
 
 from reports.page.elements import Hyperlink, Page, Section, Table
-from reports.page.html import MAX_FIGURE_ROWS, render, right_aligned, sample_rows
+from reports.page.html import MAX_FIGURE_ROWS, column_classes, render, sample_rows
 from reports.page.plotly_charts import PlotlyJs, plotly_figure, read_bundle, whole_library
 from reports.page.styles import COLOURS, NEUTRAL_COLOUR
 from tests.support import pages
@@ -105,27 +105,28 @@ def test_a_long_table_of_a_figure_is_sampled_with_a_note():
 
 
 @pytest.mark.parametrize(
-    ("cells", "right"),
+    ("cells", "expected"),
     [
-        (("1", "16"), True),
-        (("15.8k (15.1k–16.5k) samples/s", "–"), True),
-        (("71 % (68–74)", "100 %"), True),
-        (("4.50 µs", "18.6 ms"), True),
-        (("-0.5", "+1.2 %"), True),
-        (("1.36 (1.18–1.58) GB/s",), True),
-        (("34.0 °C", "–"), True),
-        (("ddp/gloo", "1"), False),
-        (("–", "–"), False),
-        (("2 trials failed: out of memory",), False),
-        ((), False),
+        (("1", "16"), "n"),
+        (("15.8k (15.1k–16.5k) samples/s", "–"), "n"),
+        (("71 % (68–74)", "100 %"), "n"),
+        (("4.50 µs", "18.6 ms"), "n"),
+        (("-0.5", "+1.2 %"), "n"),
+        (("1.36 (1.18–1.58) GB/s",), "n"),
+        (("34.0 °C", "–"), "n"),
+        (("–", "synthetic · ddp/nccl · 1 rank"), "t"),
+        (("ddp/gloo", "1"), ""),
+        (("–", "–"), ""),
+        (("2 trials failed: out of memory",), "t"),
+        ((), ""),
     ],
 )
-def test_columns_of_numbers_are_right_aligned(cells, right):
-    assert right_aligned(Table("t", ("a",), tuple((cell,) for cell in cells))) == (right,)
+def test_columns_of_numbers_are_right_aligned_and_those_of_long_text_wide(cells, expected):
+    assert column_classes(Table("t", ("a",), tuple((cell,) for cell in cells))) == (expected,)
 
 
 def test_a_link_is_aligned_by_its_text():
-    assert right_aligned(Table("t", ("a",), ((Hyperlink("12", "x.html"),),))) == (True,)
+    assert column_classes(Table("t", ("a",), ((Hyperlink("12", "x.html"),),))) == ("n",)
 
 
 def luminance(colour):
