@@ -140,9 +140,11 @@ def reading(value: Estimate | None) -> str:
 
 
 def quantity(value: float, unit: str) -> str:
-    """``1.62 cores``, ``71 %`` for a share, ``412 MB``."""
+    """``1.62 cores``, ``71 %`` for a share, ``412 MB``, ``0.153 ms``."""
     if unit == "1":
         return f"{value * 100:.0f} %"
+    if unit == "s" and 0 < abs(value) < 1:
+        return duration(value)
     factor, prefix = _si_prefix(value)
     gap = "" if prefix and unit[0] not in "BHW" else " "
     return f"{_three_digits(value / factor)}{gap}{prefix}{unit}".rstrip()

@@ -46,7 +46,7 @@ class LaunchBound(FrozenModel):
 
     @property
     def answer(self) -> str:
-        """Two sentences: ``the host can't feed the GPU: for 83 % of a step it waits for launches. Predicted …``"""
+        """Two sentences: ``the host can't feed the GPU, which waits for launches for 83 % of a step. …``"""
         share, seen = formatting.percent(self.host_bound_share), f" ({self.seen})" if self.seen else ""
         times = formatting.number(self.most_speedup)
         graph = (
@@ -56,7 +56,7 @@ class LaunchBound(FrozenModel):
         batch = f"a batch {times} times as large takes as long for a step as now"
         predicted = f"{graph}; {batch}" if self.graph_refused is None else f"{batch} ({self.graph_refused})"
         return (
-            f"the host can't feed the GPU: for {share} of a step it waits for launches{seen}. "
+            f"the host can't feed the GPU, which waits for launches for {share} of a step{seen}. "
             f"Predicted at best: {predicted}."
         )
 

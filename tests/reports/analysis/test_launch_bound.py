@@ -40,7 +40,7 @@ def h200_cell(busy_s=1 / GRAPH_STEPS_S, step_s=1 / EAGER_STEPS_S, ranks=1, **cha
 def test_the_why_of_the_h200_is_the_host():
     cell = h200_cell()
     answer = group_answer(CellGroup((cell,)))
-    assert "the host can't feed the GPU: for 83 % (83–83) of a step it waits for launches." in answer
+    assert "the host can't feed the GPU, which waits for launches for 83 % (83–83) of a step." in answer
     assert (
         "Predicted at best: cuda_graph=true takes a step from 0.880 ms to 0.150 ms, 5.85 times the throughput" in answer
     )
@@ -63,7 +63,7 @@ def test_readings_of_the_window_that_tell_the_same_are_named():
     case = gpu_case("single", "none")
     trials = [gpu_trial(case, "launch_bound", EAGER_STEPS_S, number, busy_s=1 / GRAPH_STEPS_S) for number in range(3)]
     (cell,) = make_cells([case], {}, trials, {})
-    assert "waits for launches (SM activity 4 %, rank CPU 0.990 cores). Predicted" in cell.launch_bound.answer
+    assert "of a step (SM activity 4 %, rank CPU 0.990 cores). Predicted" in cell.launch_bound.answer
     unknown = dict.fromkeys(("id", "started_at", "environment", "host", "system", "cpu", "python"), "unknown")
     sweep = SweepFacts(
         **unknown, commit=None, changed_files=None, cores=16, memory_bytes=2**30, gpus=("H200",), packages={}

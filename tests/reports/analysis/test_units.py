@@ -39,6 +39,13 @@ def test_a_reading_without_a_unit_is_shown():
 
 
 @pytest.mark.parametrize(
+    ("time_s", "shown"), [(12.5, "12.5 s"), (0.000153, "0.153 ms"), (0.00001, "10.0 µs"), (0.0, "0 s")]
+)
+def test_a_short_time_is_no_row_of_zeros(time_s, shown):
+    assert quantity(time_s, "s") == shown
+
+
+@pytest.mark.parametrize(
     ("joules", "low", "high", "shown"),
     [
         (5.0, 4.9, 5.1, "5.00 (4.90–5.10) J/sample"),
