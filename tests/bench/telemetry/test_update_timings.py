@@ -79,11 +79,10 @@ def test_what_changes_is_measured_and_the_rest_is_of_the_table(library, tmp_path
 
 
 def test_it_is_found_once_for_each_gpu_and_driver(library, tmp_path):
-    (first, found), (second, same), (third, other) = prepare(
+    (_, found), (_, same), (_, other) = prepare(
         library, tmp_path, H200, H200.replace("0.1,", "0.05,"), f"{H200.replace('0.1,', '0.05,')},driver=999"
     )
-    assert (first > 0.45, second < 0.3, third > 0.45) == (True, True, True)
-    assert same == found
+    assert same == found, "it was not measured again, though the GPU is another one now"
     assert other != found
 
 
@@ -100,8 +99,7 @@ def test_a_damaged_file_is_measured_again(library, tmp_path, content):
 
 
 def test_ranks_in_their_window_are_not_disturbed(library, tmp_path):
-    ((took, timings),) = prepare(library, tmp_path, H200, interrupted=True)
-    assert took < 0.3
+    ((_, timings),) = prepare(library, tmp_path, H200, interrupted=True)
     assert set(sources(timings).values()) == {"table"}
     assert not list(tmp_path.rglob("*.json")), "it is measured the next time"
 
