@@ -1,4 +1,4 @@
-"""What marking the ends of steps costs on a GPU: after every step, and as rarely as the clock does. About 70 s."""
+"""What marks of the ends of steps cost on a GPU: after every step, and as rarely as the clock sets them. About 70 s."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from bench.workloads.mnist import data
 from bench.workloads.mnist.workload import WORKLOAD
 from tests.support.alternating import alternating_ratio
 
-PAIRS, BLOCK_S = {"cuda": 60, "cpu": 2}, 0.05
+PAIRS, BLOCK_S = {"cuda": 40, "cpu": 2}, 0.05
 SHORT_STEP_S = 1e-4
 MOST = 0.005
 
@@ -55,7 +55,7 @@ def overheads(step, step_s, session, context, measured=None):
     ``measured``: the step with all that a window does beside it.
     """
     every = steps_per_mark(cost_on(session.device), step_s)
-    count = -(-max(int(BLOCK_S / step_s), 4 * every) // every) * every
+    count = -(-max(int(BLOCK_S / step_s), 3 * every) // every) * every
     found = []
     for marked in (1, every):
         steps = MeasuredSteps(measured or step, marked, session, context)
