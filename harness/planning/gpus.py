@@ -5,9 +5,18 @@ from __future__ import annotations
 from bench.core.case import Case
 from bench.plugins.backend import Backend
 from harness.planning.placements import Machine
+from harness.planning.suite import Suite
 
 NCCL = "nccl"
 SHARING_TRANSPORT = "gloo"
+
+
+def idle_gpus_problem(suite: Suite, machine: Machine) -> str | None:
+    """Why the GPUs of a machine are not used though nobody chose the device, or ``None``."""
+    if suite.device != "auto" or not machine.gpus or machine.cuda_torch:
+        return None
+    there = f"{machine.gpus} GPU{'s are' if machine.gpus > 1 else ' is'} there"
+    return f"cells run on CPUs: {there}, but torch is not a CUDA build; install one, or --device cpu"
 
 
 def ranks_on_a_machine(case: Case, machine: Machine) -> int:

@@ -44,6 +44,15 @@ import json, horovod, horovod.torch as hvd
 print(json.dumps({"version": horovod.__version__, "gloo": bool(hvd.gloo_built()), "mpi": bool(hvd.mpi_built()),
                   "nccl": bool(hvd.nccl_built())}))
 """
+CUDA_QUERY = """
+import json, torch
+try:
+    torch.cuda.init()
+    problem = None
+except Exception as error:
+    problem = str(error)
+print(json.dumps({"gpus": torch.cuda.device_count(), "problem": problem}))
+"""
 NCCL_QUERY = """
 import json, torch, torch.distributed as dist
 found = dist.is_available() and dist.is_nccl_available()
@@ -78,6 +87,7 @@ def run_diagnostics() -> list[Diagnostic]:
         _git(),
         sources_diagnostic(CHECKOUT),
         _torch(),
+        *_gpus_of_torch(),
         *_nccl(),
         cuda_compiler_diagnostic(find_nccl()),
         *_horovod(),
@@ -124,6 +134,36 @@ def _torch() -> Diagnostic:
         return Diagnostic(name="torch", status="missing", found="not installed", remedy=frameworks_remedy())
     cuda = torch_cuda_version()
     return Diagnostic(name="torch", status="ok", found=f"{version}, {f'CUDA {cuda}' if cuda else 'CPU'} build")
+
+
+def _gpus_of_torch() -> list[Diagnostic]:
+    """Whether torch can use the GPUs of this machine; nothing where there are none."""
+    count = len(read_gpus())
+    if count == 0:
+        return []
+    if torch_cuda_version() is None:
+        return [gpus_of_torch_diagnostic(count, None, "torch is not a CUDA build")]
+    answer, problem = query_subprocess(CUDA_QUERY)
+    if answer is None:
+        return [gpus_of_torch_diagnostic(count, None, problem)]
+    return [gpus_of_torch_diagnostic(count, answer["gpus"], answer["problem"])]
+
+
+def gpus_of_torch_diagnostic(there: int, found: int | None, problem: str | None) -> Diagnostic:
+    """What torch makes of the GPUs (pure).
+
+    Args:
+        there: The number of GPUs that the machine has.
+        found: The number that torch finds; ``None``: it could not be asked.
+        problem: Why it can't use them.
+    """
+    name = "GPUs of torch"
+    if found and not problem:
+        hidden = "" if found >= there else f" of {there}: the others are hidden from it"
+        return Diagnostic(name=name, status="ok", found=f"{found}{hidden}")
+    why = ((problem or "").strip() or "it finds none").splitlines()[0]
+    remedy = "install a torch whose CUDA version the driver supports (`nvidia-smi` names it), or --device cpu"
+    return Diagnostic(name=name, status="missing", found=f"0 of {there}: {why}", remedy=remedy)
 
 
 def _nccl() -> list[Diagnostic]:
@@ -183,8 +223,23 @@ def _horovod() -> list[Diagnostic]:
     return [
         Diagnostic(name="Horovod", status="ok", found=answer["version"]),
         _any_of("Horovod controllers", controllers, remedy),
-        _any_of("Horovod operations", operations, remedy),
+        horovod_operations_diagnostic(operations, torch_cuda_version(), build.no_nccl if build else None),
     ]
+
+
+def horovod_operations_diagnostic(operations: list[str], cuda: str | None, no_nccl: str | None) -> Diagnostic:
+    """By what Horovod reduces; without NCCL it lacks what cells on GPUs need by default (pure).
+
+    Args:
+        operations: Those that it was built with.
+        cuda: The version of CUDA that torch was built with, if any.
+        no_nccl: Why it was built without NCCL, where that is known.
+    """
+    name = "Horovod operations"
+    if cuda is None or "nccl" in operations:
+        return _any_of(name, operations, f"run `{HOROVOD_BUILD_COMMAND}`")
+    found = f"{', '.join(operations) or 'none'}; no NCCL{f': {no_nccl}' if no_nccl else ''}"
+    return Diagnostic(name=name, status="missing", found=found, remedy=f"run `{HOROVOD_BUILD_COMMAND} --cuda`")
 
 
 def _any_of(name: str, found: list[str], remedy: str) -> Diagnostic:

@@ -16,6 +16,7 @@ from bench.core.recording import read_recording
 from bench.host.paths import from_home
 from bench.plugins.registry import Plugins, load_plugins
 from harness.errors import UsageError
+from harness.planning.gpus import idle_gpus_problem
 from harness.planning.options import Axes, known_options, parse_settings, resolve_options, single_options
 from harness.planning.plan import Plan, idle_parts, make_plan
 from harness.planning.script_flags import WORKLOAD, ScriptFlags
@@ -119,8 +120,11 @@ def plan_sweep(request: SuiteRequest, site_name: str = DEFAULT_SITE) -> PlannedS
         site = choose_site(site_name, suite)
         site.survey()
         _check_recording(suite, site)
-        plan = make_plan(suite, site.machine(), plugins.backends, plugins.workloads, site)
+        machine = site.machine()
+        plan = make_plan(suite, machine, plugins.backends, plugins.workloads, site)
         plan = with_programs(with_sources(plan), request.script_folder)
+    if (problem := idle_gpus_problem(suite, machine)) is not None:
+        log.warning("%s", problem)
     for name, reason in idle_parts(plan).items():
         log.warning("nothing of %s runs: %s", name, reason)
     for line in _unused_settings(request, suite, site, plugins):

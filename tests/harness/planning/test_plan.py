@@ -9,6 +9,7 @@ from bench.plugins.registry import load_plugins
 from bench.telemetry.probes.nvml.timings import POWER_MEAN_S, TABLE, timings_of
 from bench.telemetry.sampler import INTERVAL_S
 from harness.errors import UsageError
+from harness.planning.gpus import idle_gpus_problem
 from harness.planning.options import known_options, parse_settings, resolve_options
 from harness.planning.placements import Machine, default_ranks
 from harness.planning.plan import GPU_WINDOW_S, idle_parts, imprecise_cases, make_plan, shuffled_rounds
@@ -180,6 +181,21 @@ def test_cuda_needs_gpus_and_a_cuda_torch():
     )
     none = plan(workloads=("synthetic",), backends=("ddp",), device="cuda", machine=Machine(cores=2, cuda_torch=True))
     assert {skip.reason.partition(":")[0] for skip in none.skips} == {"no GPU was found"}
+
+
+def test_gpus_that_nobody_refused_and_torch_can_t_use_are_named():
+    machine = Machine(cores=2, gpus=1)
+    problem = idle_gpus_problem(Suite(name="s"), machine)
+    assert problem == "cells run on CPUs: 1 GPU is there, but torch is not a CUDA build; install one, or --device cpu"
+    assert "2 GPUs are there" in idle_gpus_problem(Suite(name="s"), Machine(cores=2, gpus=2))
+    for suite, other in (
+        (Suite(name="s", device="cpu"), machine),
+        (Suite(name="s", device="cuda"), machine),
+        (Suite(name="s"), TWO_CORES),
+        (Suite(name="s"), FAR),
+        (Suite(name="s"), Machine(cores=2, gpus=1, cuda_torch=True)),
+    ):
+        assert idle_gpus_problem(suite, other) is None
 
 
 SHARED = Machine(cores=2, gpus=1, cuda_torch=True, ranks_per_gpu=2)

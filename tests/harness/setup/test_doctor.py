@@ -1,10 +1,17 @@
-"""What `doctor` says of environment variables."""
+"""What `doctor` says of environment variables, sources and GPUs."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from harness.setup.doctor import sources_diagnostic, variable_diagnostics
+import pytest
+
+from harness.setup.doctor import (
+    gpus_of_torch_diagnostic,
+    horovod_operations_diagnostic,
+    sources_diagnostic,
+    variable_diagnostics,
+)
 
 
 def test_variables_that_ranks_do_not_inherit_and_those_that_count_are_named():
@@ -28,3 +35,31 @@ def test_sources_that_every_user_can_change_are_named(tmp_path):
     assert (found.status, found.found) == ("missing", f"other users can change {tmp_path / 'checkout'} (mode 0777)")
     assert "chmod o-w" in found.remedy
     assert sources_diagnostic(Path("/usr")).status == "ok"
+
+
+@pytest.mark.parametrize(
+    ("found", "problem", "status", "shown"),
+    [
+        (2, None, "ok", "2"),
+        (1, None, "ok", "1 of 2: the others are hidden from it"),
+        (0, "The NVIDIA driver on your system is too old (found version 12040).\nUpdate", "missing", "too old"),
+        (0, None, "missing", "0 of 2: it finds none"),
+        (None, "torch is not a CUDA build", "missing", "0 of 2: torch is not a CUDA build"),
+        (None, "no answer within 60 s", "missing", "0 of 2: no answer within 60 s"),
+    ],
+)
+def test_gpus_that_torch_can_t_use_are_named_with_the_reason_in_one_line(found, problem, status, shown):
+    said = gpus_of_torch_diagnostic(2, found, problem)
+    assert said.status == status
+    assert shown in said.found
+    assert "\n" not in said.found
+    assert bool(said.remedy) == (status == "missing")
+
+
+def test_a_horovod_without_nccl_is_one_that_lacks_something_only_beside_a_torch_for_gpus():
+    assert horovod_operations_diagnostic(["gloo", "mpi"], None, None).status == "ok"
+    assert horovod_operations_diagnostic(["gloo", "nccl"], "13.0", None).status == "ok"
+    said = horovod_operations_diagnostic(["gloo", "mpi"], "13.0", "no nvcc")
+    assert (said.status, said.found) == ("missing", "gloo, mpi; no NCCL: no nvcc")
+    assert said.remedy.endswith("--strict --cuda`")
+    assert horovod_operations_diagnostic([], None, None).status == "missing"
