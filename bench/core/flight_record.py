@@ -75,16 +75,17 @@ def explain_hang(records: Sequence[FlightRecord], running: Collection[int]) -> s
 
 
 def _waits_in_collectives(records: Sequence[FlightRecord]) -> Iterator[str]:
-    groups = dict.fromkeys(entry.group for record in records for entry in record.entries if entry.collective)
-    for group in sorted(groups, key=lambda name: name != DEFAULT_GROUP):
-        entries = {
-            record.rank: [entry for entry in record.entries if entry.collective and entry.group == group]
-            for record in records
-        }
-        if group != DEFAULT_GROUP:
-            # Which ranks belong to it is known by what they did only.
-            entries = {rank: own for rank, own in entries.items() if own}
-        yield from _wait_in_group(entries)
+    by_group: dict[str, dict[int, list[FlightEntry]]] = {}
+    for record in records:
+        for entry in record.entries:
+            if entry.collective:
+                by_group.setdefault(entry.group, {}).setdefault(record.rank, []).append(entry)
+    for group in sorted(by_group, key=lambda name: name != DEFAULT_GROUP):
+        # Which ranks belong to another group than that of all is known by what they did only.
+        everyone: dict[int, list[FlightEntry]] = (
+            {record.rank: [] for record in records} if group == DEFAULT_GROUP else {}
+        )
+        yield from _wait_in_group({**everyone, **by_group[group]})
 
 
 def _wait_in_group(entries: Mapping[int, Sequence[FlightEntry]]) -> Iterator[str]:
