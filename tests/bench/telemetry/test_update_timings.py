@@ -86,7 +86,17 @@ def test_it_is_found_once_for_each_gpu_and_driver(library, tmp_path):
     assert other != found
 
 
-@pytest.mark.parametrize("content", ["", "no JSON", '{"gpu": "another", "driver": "580.159.04", "update_s": {}}'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "no JSON",
+        '{"gpu": "another", "driver": "580.159.04", "update_s": {}}',
+        f'{{"gpu": "{GPU}", "driver": "580.159.04", "update_s": {{"energy_j": 1e12}}}}',
+        f'{{"gpu": "{GPU}", "driver": "580.159.04", "update_s": {{"power_w": 1e-12}}}}',
+        f'{{"gpu": "{GPU}", "driver": "580.159.04", "update_s": {{"sm_activity": 0.1}}}}',
+    ],
+)
 def test_a_damaged_file_is_measured_again(library, tmp_path, content):
     prepare(library, tmp_path, H200)
     (kept,) = tmp_path.rglob("*.json")

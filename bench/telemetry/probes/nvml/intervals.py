@@ -94,12 +94,14 @@ class KnownIntervals(FrozenModel):
 
 
 def read_intervals(gpu: str, driver: str) -> dict[str, float] | None:
-    """The intervals that were measured before; ``None`` where there are none, or their file is damaged."""
+    """The intervals that were measured before; ``None`` where there are none, or their file is damaged: it holds what
+    can't have been measured."""
     try:
         known = KnownIntervals.model_validate_json(read_regular(_file_of(gpu, driver), MAX_FILE_BYTES))
     except (OSError, ValueError):  # pydantic's errors are among them
         return None
-    return {**known.update_s} if (known.gpu, known.driver) == (gpu, driver) else None
+    possible = all(name in MEASURED and PAUSE_S < time_s <= MEASURING_S for name, time_s in known.update_s.items())
+    return {**known.update_s} if possible and (known.gpu, known.driver) == (gpu, driver) else None
 
 
 def keep_intervals(gpu: str, driver: str, intervals: Mapping[str, float]) -> None:
