@@ -46,6 +46,7 @@ def check(cells, device, record_figure, kind: str = "") -> None:
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_backend_is_good_and_does_the_same_work(command, device, record_figure, backend):
+    """Throughput of each backend on one GPU, and its deviation from a single process"""
     if backend == "horovod" and device.type == "cuda" and ((build := read_horovod_build()) is None or not build.nccl):
         pytest.skip("needs a Horovod with NCCL: python -m harness.setup.horovod_wheel")
     cells = sweep(command, device, "--backends", backend, "--ranks", "1")
@@ -57,6 +58,7 @@ def test_a_backend_is_good_and_does_the_same_work(command, device, record_figure
 
 
 def test_a_dask_cluster_that_exists_is_good(command, device, record_figure, tmp_path_factory):
+    """The same in the workers of a Dask cluster that exists"""
     with running_cluster(tmp_path_factory.mktemp("cluster"), {"TMPDIR": str(tmp_path_factory.mktemp("disk"))}) as found:
         site = ("--site", "dask", "--set", f"dask.address={found.address}", "--set", "dask.transport=gloo")
         cells = sweep(command, device, *site, "--backends", "dask", "--ranks", "1", "--ranks-per-node", "1")
@@ -64,6 +66,7 @@ def test_a_dask_cluster_that_exists_is_good(command, device, record_figure, tmp_
 
 
 def test_two_ranks_share_the_gpu_over_gloo_and_claim_nothing(command, device, record_figure):
+    """The same of two ranks that share the GPU over gloo, without an efficiency"""
     settings = [f"--set={name}" for name in ("site.local.ranks_per_gpu=2", "ddp.transport=gloo", "dask.transport=gloo")]
     cells = sweep(command, device, *settings, "--backends", "ddp,dask", "--ranks", "1,2", "--batch", "512")
     check(cells, device, record_figure, ", two ranks on one GPU")
@@ -78,6 +81,7 @@ def test_two_ranks_share_the_gpu_over_gloo_and_claim_nothing(command, device, re
 @pytest.mark.device_only
 @pytest.mark.parametrize("backend", ["ddp", "horovod"])
 def test_nccl_is_refused_a_shared_gpu_before_anything_starts(command, backend):
+    """Two ranks on one GPU over NCCL are refused before anything starts"""
     done = command.run(
         *("sweep", "--backends", backend, "--workloads", "mnist", "--device", "cuda", "--ranks", "2"),
         *("--set", "site.local.ranks_per_gpu=2"),
@@ -89,6 +93,7 @@ def test_nccl_is_refused_a_shared_gpu_before_anything_starts(command, backend):
 
 @pytest.mark.device_only
 def test_too_few_gpus_are_named_with_the_remedy(command, device):
+    """More ranks than GPUs are skipped with the remedy"""
     import torch
 
     ranks = 2 * torch.cuda.device_count()
