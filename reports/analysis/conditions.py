@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
+from bench.core.case import REPLAY_PREFIX
 from bench.core.records import Condition, RankRecord
 from bench.core.telemetry import HOST, LIVE, NodeTelemetry
 from reports.analysis.gpu_processes import foreign_gpu_processes
@@ -35,7 +36,8 @@ def find_conditions(ranks: Sequence[RankRecord], nodes: Sequence[NodeTelemetry])
     for node, name, here in zip(nodes, node_labels(nodes), ranks_by_node(ranks, nodes), strict=True):
         view = TelemetryWindow(node)
         if node.source != LIVE:
-            conditions.append(Condition(name="replayed", seen=f"{name}: {node.source}"))
+            recording = node.source.removeprefix(REPLAY_PREFIX)
+            conditions.append(Condition(name="replayed", seen=f"{name}: its readings come from {recording}"))
         if node.incomplete:
             # What disturbed the trial before or after is known nevertheless.
             conditions.append(Condition(name="not_sampled", seen=f"{name}: {node.incomplete}"))

@@ -98,7 +98,7 @@ def test_readings_that_are_a_recording_s_are_flagged():
     (node,) = cut_telemetry(result(TWIN_RANKS[:1], [replay]), make_case(ranks=1))
     (condition,) = find_conditions(TWIN_RANKS[:1], [node])
     assert (condition.name, condition.serious) == ("replayed", False)
-    assert condition.seen == "worker: replay:h200.jsonl"
+    assert condition.seen == "worker: its readings come from h200.jsonl"
     assert find_conditions(TWIN_RANKS[:1], cut_telemetry(result(TWIN_RANKS[:1], [live]), make_case(ranks=1))) == ()
 
 
