@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -108,19 +109,21 @@ def installed_compilers(env: Mapping[str, str], system: Path) -> Iterable[Path]:
     homes = [Path(env[name]) for name in ("CUDA_HOME", "CUDA_PATH") if env.get(name)]
     on_path = shutil.which("nvcc", path=env.get("PATH"))
     candidates = [*(home / "bin" / "nvcc" for home in homes), *([Path(on_path)] if on_path else [])]
-    for nvcc in (*candidates, system / "bin" / "nvcc"):
-        nvcc = nvcc.resolve()
-        if nvcc.exists() and (nvcc.parents[1] / "include" / "cuda_runtime.h").exists():
-            yield nvcc
+    for candidate in (*candidates, system / "bin" / "nvcc"):
+        # RuntimeError: links in a circle; PermissionError: the folder of another user.
+        with suppress(OSError, RuntimeError):
+            nvcc = candidate.resolve()
+            if nvcc.exists() and (nvcc.parents[1] / "include" / "cuda_runtime.h").exists():
+                yield nvcc
 
 
 def nvcc_version(nvcc: Path) -> str | None:
     """The version of a compiler, such as ``13.0.88``; ``None`` where it can't be run."""
     try:
-        text = subprocess.run([str(nvcc), "--version"], capture_output=True, text=True, check=True).stdout
-    except (OSError, subprocess.CalledProcessError):
+        done = subprocess.run([str(nvcc), "--version"], capture_output=True, timeout=QUERY_TIMEOUT_S, check=True)
+    except (OSError, subprocess.SubprocessError):
         return None
-    found = re.search(r"\bV(\d+(?:\.\d+)+)", text)
+    found = re.search(r"\bV(\d+(?:\.\d+)+)", done.stdout.decode(errors="replace"), re.ASCII)
     return found.group(1) if found else None
 
 
@@ -167,7 +170,11 @@ def choose_architectures(
     """
     if wished:
         names = [name.strip() for name in wished.split(",")]
-        unknown = [name for name in names if not name.isdigit() or (compilable and int(name) not in compilable)]
+        unknown = [
+            name
+            for name in names
+            if not re.fullmatch("[0-9]{1,4}", name) or (compilable and int(name) not in compilable)
+        ]
         if unknown:
             hint = f"; this nvcc knows {', '.join(map(str, compilable))}" if compilable else ""
             raise ValueError(f"{', '.join(unknown)}: architectures are numbers such as 80,90{hint}")

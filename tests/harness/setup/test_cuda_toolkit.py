@@ -60,6 +60,16 @@ def test_the_packages_beside_torch_are_the_compiler(site_packages, tmp_path):
     assert found == Toolkit(site_packages / "nvidia" / "cu13", "13.0.88")
 
 
+def test_a_compiler_that_can_t_be_asked_is_none(site_packages, tmp_path):
+    """One that prints no text, and a home whose links lead in a circle."""
+    nvcc = registry_tree(site_packages, "13.0") / "bin" / "nvcc"
+    nvcc.write_text("#!/bin/sh\nprintf '\\377\\376'\n")
+    circle = tmp_path / "circle"
+    circle.symlink_to(circle)
+    found = find(site_packages, env={"CUDA_HOME": str(circle)})
+    assert found.problem == "torch is built with CUDA 13.0, and nvcc beside it is not to be run"
+
+
 @pytest.mark.parametrize("part", PARTS)
 def test_each_missing_part_is_named_with_the_packages_of_torchs_version(part, site_packages):
     for file in PARTS[part]:
