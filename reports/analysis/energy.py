@@ -5,7 +5,9 @@ counter was at its last update, so that its time is known to half an interval on
 says nothing new.
 
 Where changes are known near both ends of the window, its power is that between the first and the last change inside
-it: steps go on alike, and a device that is idle outside the window does not count. Else the counter at an end is
+it: steps go on alike, and a device that is idle outside the window does not count. Steps that are longer than an update
+begin with the window, and what is before its first change is the same part of a step in every trial: of them the power
+is that between two changes that are about a whole number of steps apart. Else the counter at an end is
 interpolated between the changes on either side. What the power was between an end and its change is not known: the
 energy is uncertain by the mean power times that distance, as large as if the device drew nothing, or twice the mean
 power, all that time.
@@ -13,9 +15,10 @@ power, all that time.
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
+from itertools import pairwise, product
 from typing import NamedTuple
 
 from bench.core.telemetry import NodeTelemetry, Series
@@ -30,6 +33,8 @@ MAX_DISTANCE = 2.0
 NEAR = 1.3
 """How far the first and the last change inside the window may be from its ends, in updates, which come irregularly."""
 NO_WINDOW = "its window has no length"
+CHANGES_AT_AN_END = 8
+"""Of a window, that are tried out."""
 DEFAULT_UPDATE_S = {"energy_j": 0.1, "cpu_energy_j": 0.001}
 """The time between two updates where a recording does not say it."""
 
@@ -51,13 +56,14 @@ class Change(NamedTuple):
     uncertainty_s: float = 0.0
 
 
-def window_power(node: NodeTelemetry, device: str, name: str) -> WindowPower:
+def window_power(node: NodeTelemetry, device: str, name: str, step_s: float = 0.0) -> WindowPower:
     """The mean power over the window of a node.
 
     Args:
         node: The telemetry of the node.
         device: The device.
         name: The series of its counter, in J.
+        step_s: The mean duration of a step, in seconds; 0: there are none, or it is unknown.
     """
     series = next((series for series in node.series if (series.device, series.name) == (device, name)), None)
     updates = _timing(node, device, name)
@@ -69,7 +75,7 @@ def window_power(node: NodeTelemetry, device: str, name: str) -> WindowPower:
         return WindowPower(None, "its counter does not move here")
     if any(later.joules < earlier.joules for earlier, later in pairwise(changes)):
         return WindowPower(None, "its counter went backwards")
-    if (estimate := _power_inside(changes, node, updates)) is not None:
+    if (estimate := _power_inside(changes, node, updates, step_s)) is not None:
         return estimate
     window_s = node.ended_s - node.began_s
     began, ended = (_energy_at(changes, moment_s) for moment_s in (node.began_s, node.ended_s))
@@ -82,17 +88,35 @@ def window_power(node: NodeTelemetry, device: str, name: str) -> WindowPower:
     return WindowPower(joules / window_s, end_error=error_joules / joules if joules > 0 else None)
 
 
-def _power_inside(changes: Sequence[Change], node: NodeTelemetry, updates: UpdateTiming) -> WindowPower | None:
-    """The mean power between the first and the last change inside the window, where they are near its ends."""
+def _power_inside(
+    changes: Sequence[Change], node: NodeTelemetry, updates: UpdateTiming, step_s: float
+) -> WindowPower | None:
+    """The mean power between two changes inside the window, where some are near its ends."""
     inside = [change for change in changes if node.began_s <= change.at_s <= node.ended_s]
     if not updates.at_changes or len(inside) < 2:
         return None
-    first, last = inside[0], inside[-1]
-    distances_s = first.at_s - node.began_s, node.ended_s - last.at_s
+    distances_s = inside[0].at_s - node.began_s, node.ended_s - inside[-1].at_s
     if max(distances_s) > NEAR * updates.update_s:
         return None
-    power = (last.joules - first.joules) / (last.at_s - first.at_s)
-    return WindowPower(power, end_error=sum(distances_s) / (node.ended_s - node.began_s))
+    first, last, end_error = inside[0], inside[-1], sum(distances_s) / (node.ended_s - node.began_s)
+    if updates.update_s < step_s < last.at_s - first.at_s:
+        first, last = _whole_steps_apart(inside, step_s)
+        end_error = _part_of_a_step(first, last, step_s)
+    return WindowPower((last.joules - first.joules) / (last.at_s - first.at_s), end_error=end_error)
+
+
+def _whole_steps_apart(changes: Sequence[Change], step_s: float) -> tuple[Change, Change]:
+    """The two changes between which the least part of a step is too much or too little. The ends of the window have
+    those that are close together."""
+    pairs = product(changes[:CHANGES_AT_AN_END], changes[-CHANGES_AT_AN_END:])
+    apart = [(first, last) for first, last in pairs if last.at_s - first.at_s > step_s / 2]
+    return min(apart, key=lambda pair: _part_of_a_step(pair[0], pair[1], step_s))
+
+
+def _part_of_a_step(first: Change, last: Change, step_s: float) -> float:
+    """The time between two changes that is no whole step, as a share of it."""
+    passed_s = last.at_s - first.at_s
+    return abs(math.remainder(passed_s, step_s)) / passed_s
 
 
 def find_changes(series: Series, updates: UpdateTiming) -> Iterator[Change]:

@@ -38,8 +38,9 @@ def energy_errors(ranks: Sequence[RankRecord], nodes: Sequence[NodeTelemetry]) -
     """
     here = ranks_by_node(ranks, nodes)
     gpus = [(node, gpu) for node, on_node in zip(nodes, here, strict=True) for gpu in gpus_of(node, on_node)]
+    step_s = max((rank.mean_step_s for rank in ranks), default=0.0)
     ends = {
-        spec.name: _worst_ends([window_power(node, device, spec.series).end_error for node, device in devices])
+        spec.name: _worst_ends([window_power(node, device, spec.series, step_s).end_error for node, device in devices])
         for spec, devices in ((HOST_POWER, [(node, HOST) for node in nodes]), (GPU_POWER, gpus))
     }
     return tuple(

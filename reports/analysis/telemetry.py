@@ -57,7 +57,8 @@ def usage_of(ranks: Sequence[RankRecord], nodes: Sequence[NodeTelemetry], throug
         nodes: the telemetry of each node that was sampled.
         throughput: of all ranks together, in units of work per second.
     """
-    windows = [TelemetryWindow(node) for node in nodes]
+    step_s = max(rank.mean_step_s for rank in ranks)
+    windows = [TelemetryWindow(node, step_s) for node in nodes]
     return (
         *_rank_readings(ranks),
         *_host_readings(ranks, windows, throughput),
@@ -66,7 +67,8 @@ def usage_of(ranks: Sequence[RankRecord], nodes: Sequence[NodeTelemetry], throug
 
 
 def _rank_readings(ranks: Sequence[RankRecord]) -> list[Reading]:
-    rank_windows = [rank.window for rank in ranks if rank.window is not None]
+    # One of no length is that of a damaged record.
+    rank_windows = [rank.window for rank in ranks if rank.window and rank.window.ended_s > rank.window.began_s]
     peaks = [rank.memory_peak_bytes for rank in ranks if rank.memory_peak_bytes is not None]
     busy = fmean(window.cpu_s / (window.ended_s - window.began_s) for window in rank_windows) if rank_windows else None
     return [

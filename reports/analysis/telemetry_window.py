@@ -33,10 +33,15 @@ class ValueOrReason(NamedTuple):
 
 
 class TelemetryWindow:
-    """The telemetry of one node over the measured window, by device and name of the series."""
+    """The telemetry of one node over the measured window, by device and name of the series.
 
-    def __init__(self, node: NodeTelemetry) -> None:
-        self.node = node
+    Args:
+        node: The telemetry.
+        step_s: The mean duration of a step, in seconds; 0: unknown.
+    """
+
+    def __init__(self, node: NodeTelemetry, step_s: float = 0.0) -> None:
+        self.node, self.step_s = node, step_s
         self.window_s = node.ended_s - node.began_s
         self._series = {(series.device, series.name): series for series in node.series}
         self._timings = {(timing.device, timing.name): timing for timing in node.update_timings}
@@ -86,7 +91,7 @@ class TelemetryWindow:
 
     def power(self, device: str, name: str) -> ValueOrReason:
         """The mean power over the window by a counter of energy."""
-        power = window_power(self.node, device, name)
+        power = window_power(self.node, device, name, self.step_s)
         return ValueOrReason(power.value, power.reason)
 
     def growth(self, device: str, name: str) -> float:

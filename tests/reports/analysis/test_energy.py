@@ -74,6 +74,29 @@ def test_the_error_of_the_ends_holds_the_truth_where_the_device_was_idle_outside
     assert 0 < power.end_error <= 0.1
 
 
+@pytest.mark.parametrize("busy_share", [0.1, 0.25, 0.75, 0.9])
+@pytest.mark.parametrize("period_s", [0.15, 0.25, 0.5])
+def test_long_steps_are_read_as_whole_ones(period_s, busy_share):
+    """They begin with the window, whatever the phase of the counter: what lies before its first change is always of the
+    same part of a step."""
+    load = Load(period_s, first_s=10.0, busy_share=busy_share)
+    ended_s = 10.0 + period_s * round(2 / period_s)
+    offsets_s = [number * UPDATE_S / 40 for number in range(40)]
+
+    def mean_w(step_s):
+        nodes = [
+            telemetry_of(counted_series(load.energy, 10.0, ended_s, offset), 10.0, ended_s) for offset in offsets_s
+        ]
+        powers = [window_power(node, GPU, "energy_j", step_s) for node in nodes]
+        assert all(power.end_error <= 0.1 for power in powers)
+        return fmean(power.value for power in powers)
+
+    assert mean_w(period_s) == pytest.approx(load.mean_w, rel=0.01)
+    # Else the first busy part is missing in every trial, and the error is in their mean.
+    if period_s > 0.2 and busy_share <= 0.25:
+        assert mean_w(0.0) < 0.99 * load.mean_w
+
+
 def test_an_end_without_a_change_nearby_is_unknown():
     times = [0.1 * number for number in range(31)]
     values = [30.0 * number for number in range(31)]

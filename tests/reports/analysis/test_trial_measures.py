@@ -181,3 +181,10 @@ def test_a_host_clock_that_stood_still_has_measured_nothing():
     assert [measure_trial(trial).host_step_s for trial in trials] == [None, None]
     (cell,) = make_cells([trials[0].case], {}, trials, {})
     assert cell.host_step_s is None
+
+
+def test_a_window_of_no_length_has_no_processor_share():
+    record = make_record(step_s=(0.1, 0.1), window=Window(began_s=5.0, ended_s=5.0, cpu_s=1.0))
+    measures = measure_trial(make_trial(make_case(ranks=1), ranks=(record,)))
+    (reading,) = [reading for reading in measures.usage if reading.name == "rank_cpu"]
+    assert (reading.value, reading.reason) == (None, "not recorded")
