@@ -50,11 +50,12 @@ class Session:
     """One run of these tests: which of them run, and where their figures go."""
 
     def __init__(self, config: pytest.Config) -> None:
-        self.dry = bool(config.getoption("--dry-run"))
-        self.limit_s: float | None = config.getoption("--gpu-time-limit")
+        # Without the options where pytest was called for a folder above: they are known too late then.
+        self.dry = bool(config.getoption("--dry-run", False))
+        self.limit_s: float | None = config.getoption("--gpu-time-limit", None)
         self.began = time.monotonic()
         self.missing = None if self.dry else cuda_missing_reason()
-        page: Path | None = config.getoption("--gpu-results")
+        page: Path | None = config.getoption("--gpu-results", None)
         if page is None and not self.dry and self.missing is None:
             page = PAGE
         self.page = page
@@ -214,7 +215,7 @@ def device(request: pytest.FixtureRequest) -> Any:
     """The device to measure on, a ``torch.device``: the first GPU; in a dry run the CPU."""
     import torch
 
-    return torch.device("cpu") if request.config.getoption("--dry-run") else torch.device("cuda", 0)
+    return torch.device("cpu") if request.config.getoption("--dry-run", False) else torch.device("cuda", 0)
 
 
 @pytest.fixture

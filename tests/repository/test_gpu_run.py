@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -74,7 +75,7 @@ def test_the_most_important_files_run_first(tmp_path):
         (tmp_path / name).write_text(f'def test_{name[5:8]}_costs():\n    """What {name} measures.\n\n    More."""\n')
     (tmp_path / "test_aaa.py").write_text("def test_no_docstring(): pass\n")
     listed = list_tests(tmp_path)
-    assert list(listed.values()) == ["What test_clock.py measures.", "What test_energy.py measures.", "no docstring"]
+    assert list(listed.values()) == ["What test_clock.py measures", "What test_energy.py measures", "no docstring"]
 
 
 def test_measurements_in_turns():
@@ -96,9 +97,9 @@ def run(tmp_path):
     folder.mkdir()
     (folder / "conftest.py").write_text((ROOT / "tests" / "gpu" / "conftest.py").read_text())
 
-    def call(source: str, *options: str) -> subprocess.CompletedProcess[str]:
+    def call(source: str, *options: str, start: Path = folder) -> subprocess.CompletedProcess[str]:
         (folder / "test_clock.py").write_text(source)
-        command = [sys.executable, "-m", "pytest", str(folder), "-rA", "-p", "no:cacheprovider", *options]
+        command = [sys.executable, "-m", "pytest", str(start), "-rA", "-p", "no:cacheprovider", *options]
         env = {**os.environ, "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": "", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
         return subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
 
@@ -117,11 +118,12 @@ def test_second(record_figure):
 '''
 
 
-def test_without_a_device_every_test_is_skipped_by_name(run):
-    done = run(TWO_TESTS)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "2 skipped" in done.stdout
-    assert "needs a CUDA device: torch" in done.stdout
+def test_without_a_device_every_test_is_skipped_by_name(run, tmp_path):
+    for start in (tmp_path / "gpu", tmp_path):
+        done = run(TWO_TESTS, start=start)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "2 skipped" in done.stdout
+        assert "needs a CUDA device: torch" in done.stdout
 
 
 def test_what_was_measured_before_a_run_died_is_kept(run, tmp_path):

@@ -143,7 +143,7 @@ def list_tests(folder: Path = TESTS) -> dict[str, str]:
     for path in sorted(folder.glob("test_*.py"), key=lambda path: rank_of(path.name)):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
-                text = (ast.get_docstring(node) or "").partition("\n")[0]
+                text = (ast.get_docstring(node) or "").partition("\n")[0].removesuffix(".")
                 tests[f"{path.name}::{node.name}"] = text or node.name.removeprefix("test_").replace("_", " ")
     return tests
 
