@@ -39,8 +39,7 @@ from harness.setup.cuda_toolkit import find_architectures, link_toolkit
 from harness.setup.horovod_key import (
     ARCHITECTURES_VARIABLE,
     BUILD_TOOLS,
-    PROJECT_CMAKE,
-    TOOLCHAIN_CMAKE,
+    CMAKE_FILES,
     BuildError,
     BuildKey,
     Nccl,
@@ -70,8 +69,8 @@ def build_wheel(key: BuildKey, nccl: Nccl | NoNccl, cache: Path) -> Path:
     """Compile Horovod and put the wheel into ``cache`` (some minutes on 2 cores). Raises :class:`BuildError`."""
     with tempfile.TemporaryDirectory(prefix="horovod-build-", dir=open_scratch()) as scratch:
         work = Path(scratch)
-        (work / "toolchain.cmake").write_text(TOOLCHAIN_CMAKE)
-        (work / "project.cmake").write_text(PROJECT_CMAKE)
+        for name, text in CMAKE_FILES.items():
+            (work / name).write_text(text)
         tools, wheels, log = work / "tools", work / "wheels", work / "build.log"
         pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
         if isinstance(nccl, Nccl):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.alternating import alternating_ratio
-from tests.support.gpu_results import Figure, Journal, Outcome, Run, list_tests, rank_of, render
+from tests.support.gpu_results import PAGE, Figure, Journal, Outcome, Run, list_tests, rank_of, render
 from tests.support.paths import ROOT
 
 TESTS = {"test_clock.py::test_events": "Cost of events", "test_zeta.py::test_z": "Something else"}
@@ -159,3 +159,8 @@ def test_the_run_without_a_network_refuses_what_it_does_not_know(arguments, prob
         [str(ROOT / "tests" / "gpu" / "run.sh"), *arguments], capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stderr) == (2, f"tests/gpu/run.sh: {problem}\n")
+
+
+def test_the_page_shows_the_journal_and_names_every_test():
+    """After a test of tests/gpu was added, renamed or removed: ``python -m tests.support.gpu_results``."""
+    assert PAGE.read_text(encoding="utf-8") == render(Journal(PAGE.with_suffix(".jsonl")).runs(), list_tests())
