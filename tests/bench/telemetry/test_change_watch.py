@@ -69,6 +69,14 @@ def test_a_call_that_fails_is_repeated_later():
 def test_a_change_during_a_pause_of_the_calls_is_no_change_that_is_known():
     counter = ChangeWatch(0.1)
     assert counter.observe(1.0, 0.0, CALL_S) is None
-    assert counter.observe(2.0, 0.7, 0.7 + CALL_S) is None, "it may have been at any moment in 0.7 s"
+    assert counter.observe(2.0, 0.7, 0.7 + CALL_S).value is None, "it may have been at any moment in 0.7 s"
     found = counter.observe(3.0, 0.704, 0.704 + CALL_S)
     assert (found.value, found.at_s) == (3.0, pytest.approx(0.702 + CALL_S / 2))
+
+
+def test_calls_that_are_always_too_far_apart_are_unknown_and_not_silent():
+    """As of a driver that takes 0.3 s a call, or of very many GPUs in turn."""
+    counter = ChangeWatch(0.1)
+    readings = [counter.observe(float(number), 0.3 * number, 0.3 * number + 0.3) for number in range(6)]
+    assert [reading and reading.value for reading in readings] == [None] * 6
+    assert all(reading is not None for reading in readings[1:])

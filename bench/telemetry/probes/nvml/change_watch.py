@@ -22,9 +22,12 @@ MAX_WAIT_UPDATES = 3
 
 
 class CounterReading(NamedTuple):
-    """A value of a counter, and when it appeared; of a counter that stands still: when it was read."""
+    """A value of a counter, and when it appeared; of a counter that stands still: when it was read.
 
-    value: float
+    ``None``: a change can't be seen, since calls were farther apart than :data:`MAX_UNCERTAINTY_S`.
+    """
+
+    value: float | None
     at_s: float
 
 
@@ -63,7 +66,8 @@ class ChangeWatch:
             ended_s: When it ended.
 
         Returns:
-            A change, if the call showed one; the value itself, if there was none for too long.
+            A change, if the call showed one; the value itself, if there was none for too long; an unknown value, if
+            the call before was too long ago.
         """
         called_s = (began_s + ended_s) / 2
         before, before_s = self._value, self._called_s
@@ -71,9 +75,12 @@ class ChangeWatch:
         if value is None:
             self._found_s, self._waiting_since_s = called_s, None
             return None
-        if self._waiting_since_s is None or called_s - before_s > MAX_UNCERTAINTY_S:
+        if self._waiting_since_s is None:
             self._waiting_since_s = called_s
             return None
+        if called_s - before_s > MAX_UNCERTAINTY_S:
+            self._waiting_since_s = called_s
+            return CounterReading(None, called_s)
         if before is not None and value != before:
             self._found_s, self._waiting_since_s = (before_s + called_s) / 2, None
             return CounterReading(value, self._found_s)

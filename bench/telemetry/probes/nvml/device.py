@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from bench.core.telemetry import QUANTITIES, Device, Sample
 from bench.core.update_timing import UpdateTiming
-from bench.telemetry.probes.nvml.change_watch import ChangeWatch
+from bench.telemetry.probes.nvml.change_watch import MAX_UNCERTAINTY_S, ChangeWatch
 from bench.telemetry.probes.nvml.fields import (
     CALLS,
     ENERGY,
@@ -34,6 +34,7 @@ from bench.telemetry.probes.nvml.timings import TABLE, power_averages_over_s, ti
 
 NOT_FOR_MIG_SLICE = "a MIG slice has no such reading of its own"
 COUNTER_RESET = "the counter started over"
+CALLS_FAR_APART = f"its calls are more than {MAX_UNCERTAINTY_S:g} s apart: when it changes can't be seen"
 
 MAX_XIDS_PER_READ = 100
 """The most events that are taken in one reading, so that many of them do not delay it."""
@@ -122,7 +123,10 @@ class NvmlDevice:
         found = self._energy_watch.observe(answer.value, began_s, ended_s)
         if answer.value is None:
             return [self._reading(ENERGY.quantity, answer)]
-        return [self._reading(ENERGY.quantity, Answer(found.value, None, found.at_s))] if found else []
+        if found is None:
+            return []
+        reason = CALLS_FAR_APART if found.value is None else None
+        return [self._reading(ENERGY.quantity, Answer(found.value, reason, found.at_s))]
 
     def query_quantity(self, name: str) -> Answer:
         """The energy, the power or the utilization alone, by the same query as :meth:`read` and :meth:`poll_energy`."""
