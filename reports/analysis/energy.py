@@ -169,7 +169,7 @@ def _unknown_reason(node: NodeTelemetry, series: Series | None, updates: UpdateT
     if window_s <= 0:
         return NO_WINDOW
     if window_s < needed_s:
-        return f"window of {window_s:.2g} s: needs {needed_s:.2g} s (--window)"
+        return f"window of {window_s:.2g} s: needs {needed_s:.2g} s (--window or --steps)"
     inside = sum(
         value is not None and node.began_s <= at_s <= node.ended_s
         for at_s, value in zip(series.times_s, series.values, strict=True)

@@ -153,8 +153,9 @@ class TelemetryWindow:
             # A window is a little shorter or longer than was asked for.
             needed_s += WINDOW_ROUNDING_S
         if timing.averages_over_s > self.node.interval_s:
-            return f"mean over the last {timing.averages_over_s:g} s: needs a window of {needed_s:g} s (--window)"
-        return f"window of {self.window_s:.2g} s: needs {needed_s:g} s (--window)"
+            mean = f"mean over the last {timing.averages_over_s:g} s"
+            return f"{mean}: needs a window of {needed_s:g} s (--window or --steps)"
+        return f"window of {self.window_s:.2g} s: needs {needed_s:g} s (--window or --steps)"
 
 
 def _count_updates(samples: Sequence[tuple[float, float]], timing: UpdateTiming | None) -> int:

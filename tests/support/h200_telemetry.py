@@ -211,5 +211,6 @@ def _drawn(name: LoadName, quantity: str, ends: tuple[float, float], at_s: float
 
 
 if __name__ == "__main__":
+    Path(sys.argv[1]).mkdir(parents=True, exist_ok=True)
     for each in get_args(LoadName):
         print(write(each, Path(sys.argv[1]) / f"{each}.jsonl"))

@@ -111,4 +111,4 @@ def test_a_shorter_window_of_the_same_recording_says_what_it_needs(sampled):
     recording, view = sampled
     short = TelemetryWindow(cut_to_window(recording, view.node.began_s, view.node.began_s + 0.4))
     for name in ("power_w", "utilization", "sm_activity"):
-        assert short.mean(GPU, name).reason == "window of 0.4 s: needs 1 s (--window)"
+        assert short.mean(GPU, name).reason == "window of 0.4 s: needs 1 s (--window or --steps)"

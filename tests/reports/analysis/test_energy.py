@@ -108,11 +108,11 @@ def test_an_end_without_a_change_nearby_is_unknown():
 
 def test_a_short_window_says_how_long_it_has_to_be():
     power = steady(10.0, 10.4)
-    assert (power.value, power.reason) == (None, "window of 0.4 s: needs 0.8 s (--window)")
+    assert (power.value, power.reason) == (None, "window of 0.4 s: needs 0.8 s (--window or --steps)")
     series = Series(device=GPU, name="energy_j", times_s=(), values=())
     slow = telemetry_of(series, 0, 1).update_timings[0].model_copy(update={"update_s": 0.5})
     assert window_power(telemetry_of(series, 0, 1, update_timings=(slow,)), GPU, "energy_j").reason == (
-        "window of 1 s: needs 4 s (--window)"
+        "window of 1 s: needs 4 s (--window or --steps)"
     )
 
 
@@ -150,7 +150,9 @@ def test_old_recordings_don_t_tell_how_counters_are_renewed():
     """RAPL's every millisecond, so that a window of 0.5 s will do; a GPU's every 0.1 s."""
     times, values = [0.2 * n for n in range(10)], [10.0 * n for n in range(10)]
     assert read(times, values, 0.3, 0.9, name="cpu_energy_j", update_timings=()).value == pytest.approx(50)
-    assert read(times, values, 0.3, 0.9, update_timings=()).reason == "window of 0.6 s: needs 0.8 s (--window)"
+    assert (
+        read(times, values, 0.3, 0.9, update_timings=()).reason == "window of 0.6 s: needs 0.8 s (--window or --steps)"
+    )
 
 
 def watched(energy, began_s, ended_s, expected_s, draw):

@@ -42,14 +42,14 @@ def window(length_s, value_at, timings=None, interval_s=0.2, began_s=1.0):
 @pytest.mark.parametrize(
     ("name", "timings", "length_s", "reason"),
     [
-        ("utilization", TABLE, 0.4, "window of 0.4 s: needs 1 s (--window)"),
-        ("utilization", TABLE, 0.95, "window of 0.95 s: needs 1.5 s (--window)"),
+        ("utilization", TABLE, 0.4, "window of 0.4 s: needs 1 s (--window or --steps)"),
+        ("utilization", TABLE, 0.95, "window of 0.95 s: needs 1.5 s (--window or --steps)"),
         ("utilization", TABLE, 1.0, None),
-        ("power_w", TABLE, 0.4, "window of 0.4 s: needs 1 s (--window)"),
+        ("power_w", TABLE, 0.4, "window of 0.4 s: needs 1 s (--window or --steps)"),
         ("power_w", TABLE, 0.8, None),
-        ("sm_activity", TABLE, 0.5, "window of 0.5 s: needs 1 s (--window)"),
+        ("sm_activity", TABLE, 0.5, "window of 0.5 s: needs 1 s (--window or --steps)"),
         ("sm_activity", TABLE, 1.0, None),
-        ("power_w", OLD_DRIVER, 1.0, "mean over the last 1 s: needs a window of 2 s (--window)"),
+        ("power_w", OLD_DRIVER, 1.0, "mean over the last 1 s: needs a window of 2 s (--window or --steps)"),
         ("power_w", OLD_DRIVER, 2.0, None),
         ("power_w", {}, 0.9, None),  # recorded before this was known
     ],
@@ -122,7 +122,7 @@ def test_readings_like_an_h200_s_over_the_windows_of_a_suite_of_then_and_of_now(
     activities = ("utilization", "power_w", "sm_activity", "tensor_activity", "dram_activity")
     short, long = (TelemetryWindow(telemetry("power_capped", window_s)) for window_s in (0.5, GPU_WINDOW_S))
     reasons = {short.mean(H200, name).reason for name in activities}
-    assert reasons == {"window of 0.5 s: needs 1 s (--window)"}
+    assert reasons == {"window of 0.5 s: needs 1 s (--window or --steps)"}
     assert "--window" in short.power(H200, "energy_j").reason
     assert all(long.mean(H200, name).value > 0 for name in activities)
     assert long.power(H200, "energy_j").value == pytest.approx(long.mean(H200, "power_w").value, rel=0.03)
