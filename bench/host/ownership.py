@@ -105,7 +105,8 @@ def judge(pid: int, known: Mapping[int, ProcessFacts], trial: TrialProcessIds) -
         return Ownership(None, "not visible from here: it has ended, or is in another PID namespace or container")
     if pid in trial.holders:
         return Ownership(True, "holds the trial, as a worker of its Dask cluster")
-    if by_tree := _by_tree(pid, known, trial):
+    # An earlier process may have ended, and its id be that of one of the trial's: the environment tells.
+    if (by_tree := _by_tree(pid, known, trial)) and (by_tree.ours or process.folder != trial.folder):
         return by_tree
     if process.folder == trial.folder:
         return Ownership(True, "started by a rank that has ended")

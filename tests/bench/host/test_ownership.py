@@ -47,6 +47,13 @@ TABLE = {
 }
 
 
+def test_the_id_of_an_earlier_process_may_be_another_s_by_now():
+    reused = {**TABLE, 45: ProcessFacts("pt_data_worker", RANK, 40, "/trial")}
+    assert judge(45, reused, TRIAL).ours is True
+    left = {**TABLE, 45: ProcessFacts("python", STARTER, 45, "/trial-before")}
+    assert judge(45, left, TRIAL) == Ownership(False, "left by an earlier trial")
+
+
 @pytest.mark.parametrize(
     ("pid", "ours", "relation"),
     [
