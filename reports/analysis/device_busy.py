@@ -17,6 +17,9 @@ from reports.analysis.conditions import missing_reason
 BUSY, BUSY_SHARE, HOST_BOUND_SHARE = "device_busy", "device_busy_share", "host_bound_share"
 """The readings: the seconds that the device needs for a step, their share of a step, and the rest of it."""
 
+MAX_NOISE = 0.1
+"""By how much of a step a device may seem to need longer for queued steps than for others."""
+
 
 class DeviceTime(NamedTuple):
     """What the devices of a trial do in a step."""
@@ -30,12 +33,17 @@ class DeviceTime(NamedTuple):
 
 
 def device_time(ranks: Sequence[RankRecord], step_s: float) -> DeviceTime | None:
-    """What the devices of a trial do in a step; ``None`` where it was not measured.
+    """What the devices of a trial do in a step; ``None`` where it was not measured, or was disturbed.
 
     Args:
         ranks: The records of all ranks.
         step_s: How long a step takes in the window, in seconds.
     """
+    found = _measured_time(ranks, step_s)
+    return None if found is None or found.host_bound_share < -MAX_NOISE else found
+
+
+def _measured_time(ranks: Sequence[RankRecord], step_s: float) -> DeviceTime | None:
     whole, alone = _of_all(ranks, exchanged=True), _of_all(ranks, exchanged=False)
     own_share = None
     if alone:
@@ -64,7 +72,7 @@ def _of_all(ranks: Sequence[RankRecord], *, exchanged: bool) -> list[QueuedSteps
 
 def device_readings(ranks: Sequence[RankRecord], step_s: float) -> tuple[Reading, ...]:
     """The readings of a trial; none where they were not asked for, as on CPUs."""
-    found, reason = device_time(ranks, step_s), unknown_reason(ranks)
+    found, reason = device_time(ranks, step_s), unknown_reason(ranks, step_s)
     if found is None and reason is None:
         return ()
     values = (found.busy_s, 1 - found.host_bound_share, found.host_bound_share) if found else (None, None, None)
@@ -74,7 +82,10 @@ def device_readings(ranks: Sequence[RankRecord], step_s: float) -> tuple[Reading
     )
 
 
-def unknown_reason(ranks: Sequence[RankRecord]) -> str | None:
+def unknown_reason(ranks: Sequence[RankRecord], step_s: float) -> str | None:
     """Why the device time of a step is unknown where it was to be measured."""
+    measured = _measured_time(ranks, step_s)
+    if measured is not None and measured.host_bound_share < -MAX_NOISE:
+        return f"disturbed: queued steps took {1 - measured.host_bound_share:.2g} times as long as those beside them"
     impossible = next((rank.queued_steps_reason for rank in ranks if rank.queued_steps_reason), None)
     return impossible or missing_reason(ranks, DEVICE_BUSY)

@@ -119,6 +119,16 @@ def test_an_unknown_device_time_is_null_with_its_reason(changes, reason):
     assert cell_as_json(cell)["usage"]["device_busy"] == {"value": None, "reason": reason}
 
 
+@pytest.mark.parametrize(("queued_s", "share"), [(8.4e-3, -0.05), (16e-3, None)])
+def test_queued_steps_may_seem_longer_by_noise_and_no_more(queued_s, share):
+    case = make_case(ranks=1, device="cuda")
+    record = make_record(device="NVIDIA H200", step_s=(8e-3,) * 4, queued_steps=(queued(queued_s, 8e-3),))
+    (cell,) = make_cells([case], {}, [make_trial(case, ranks=(record,))], {})
+    reason = None if share else "disturbed: queued steps took 2 times as long as those beside them"
+    assert cell.device_busy_reason == reason
+    assert (cell.device_busy_s is None) == (share is None)
+
+
 def test_the_rank_that_was_released_last_has_the_device_time_of_a_step():
     """Rank 0 was released 2 ms before rank 1, which it then waited for in the exchange."""
     ranks = [
